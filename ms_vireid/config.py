@@ -1,0 +1,332 @@
+"""The configuration: its schema, YAML files with `base:` inheritance, and `key.sub=value` overrides."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ms_vireid.errors import InputError
+
+CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
+PUBLISHED_NUM_CLASSES = {"sysu_mm01": 395, "regdb": 206, "llcm": 713}
+
+Positive = Annotated[int, Field(gt=0)]
+Above0 = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)]
+Size = tuple[Positive, Positive]
+
+
+class Section(BaseModel):
+    """Strict and frozen: an unknown key, a string for a number or a fraction for a count is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yaml_types(cls, value: Any) -> Any:
+        """YAML has lists where the schema has tuples."""
+        return tuple(value) if isinstance(value, list) else value
+
+
+class SyntheticConfig(Section):
+    """The procedural set (`ms_vireid.data.synthetic`): identities by split, pictures of each in each camera."""
+
+    seed: int = 0
+    train_identities: Positive = 96
+    val_identities: Positive = 4
+    test_identities: Positive = 24
+    images_per_camera: Positive = 3
+    image_size: Size = (128, 64)
+
+
+class DataConfig(Section):
+    name: Literal["synthetic", "sysu_mm01", "regdb", "folder"]
+    root: Path | None = None  # the data set's folder; synthetic: where to write it (default: beside the runs)
+    trial: Annotated[int, Field(ge=1, le=10)] = 1  # RegDB's split
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # folder: share of identities, last in order, to test on
+    image_size: Size = (256, 128)  # height, width in pixels
+    workers: Annotated[int, Field(ge=0)] = 2  # processes that decode and augment; 0 does it in the main process
+    synthetic: SyntheticConfig = SyntheticConfig()
+
+    @field_validator("root", mode="before")
+    @classmethod
+    def _path(cls, value: Any) -> Any:
+        return Path(value).expanduser() if isinstance(value, str) else value
+
+
+class AugmentationConfig(Section):
+    """PMT's recipe; each probability is of one image."""
+
+    flip: Rate = 0.5
+    erasing: Rate = 0.5
+    erasing_area: tuple[Rate, Rate] = (0.02, 0.4)  # of the image's area
+    erasing_aspect: Annotated[float, Field(gt=0, le=1)] = 0.3  # height / width from this to its inverse
+    erasing_fill: tuple[float, float, float] = (0.485, 0.456, 0.406)  # written after normalisation
+    infrared_jitter: Rate = 0.3  # brightness and contrast factors in 1 ± this; 0 leaves jitter and blur out
+    infrared_blur_sigma: tuple[Above0, Above0] = (0.1, 3.0)  # pixels, of a 21x21 Gaussian kernel
+
+
+class ModelConfig(Section):
+    """The ViT of PMT; `ms_vireid.models.create_model` has these by name."""
+
+    name: Literal["pmt"] = "pmt"
+    num_classes: Positive | None = None  # default: the identities of the training set
+    pretrained: str = "none"  # a timm ViT-B/16 224 file (.safetensors or .ckpt), or none to train from scratch
+    patch_size: Positive = 16
+    stride: Positive = 12
+    embed_dim: Positive = 768
+    depth: Positive = 12
+    num_heads: Positive = 12
+    mlp_ratio: Positive = 4
+    dropout: Rate = 0.03
+    drop_path: Rate = 0.1
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "ModelConfig":
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
+        return self
+
+
+class Term(Section):
+    weight: Weight = 1.0
+
+
+class TripletTerm(Term):
+    margin: Weight
+
+
+class ProgressiveTripletTerm(TripletTerm):
+    margin: Weight = 0.1
+    stage: Literal[1, 2]
+    reduction: Literal["mean", "sum"] = "mean"
+
+
+class MSELTerm(Term):
+    distance: Literal["euclidean", "cosine"] = "euclidean"
+
+
+class DCLTerm(Term):
+    negatives: Literal["dynamic", "hard", "all"] = "dynamic"
+
+
+class LossConfig(Section):
+    """The terms of a stage's loss, each with its weight; a term that is absent (or null) is not computed."""
+
+    id: Term | None = None
+    triplet: TripletTerm | None = None
+    pht: ProgressiveTripletTerm | None = None
+    wrt: Term | None = None
+    hct: TripletTerm | None = None
+    msel: MSELTerm | None = None
+    dcl: DCLTerm | None = None
+
+    def terms(self) -> dict[str, Term]:
+        return {name: term for name in type(self).model_fields if (term := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> "LossConfig":
+        if not self.terms():
+            raise ValueError("no loss term is given")
+        return self
+
+
+class StageConfig(Section):
+    epochs: Positive
+    visible: Literal["rgb", "gray"] = "rgb"  # what the visible half of a batch shows
+    losses: LossConfig
+
+
+class OptimizerConfig(Section):
+    name: Literal["adamw"] = "adamw"
+    lr: Above0 = 3e-4
+    weight_decay: Weight = 1e-4
+    backbone_factor: Above0 = 0.5  # lr factor of patch_embed.proj and all blocks
+    betas: tuple[Rate, Rate] = (0.9, 0.999)
+    eps: Above0 = 1e-8
+
+
+class ScheduleConfig(Section):
+    """Per epoch: linear warm-up, then a cosine over the whole run."""
+
+    warmup_epochs: Annotated[int, Field(ge=0)] = 3
+    start_lr: Weight = 3e-6
+    floor_lr: Weight = 3e-6
+
+
+class TrainConfig(Section):
+    num_identities: Positive = 8  # P
+    num_instances: Annotated[int, Field(ge=2)] = 4  # K, of each modality
+    iterations: Positive | None = None  # per epoch; default: one pass over the visible images
+    mode: Literal["pynative", "jit"] = "pynative"  # jit is faster for small models and needs more memory
+    recompute: bool = False  # keep one activation a block and recompute the rest: less memory
+    amp: bool = False  # float16 on GPU and Ascend
+    select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as the authors report
+    evaluate_every: Annotated[int, Field(ge=0)] = 0  # epochs between evaluations; 0: only after the last
+    checkpoint_steps: Annotated[int, Field(ge=0)] = 0  # steps between checkpoints; 0: only at the end of each epoch
+    log_steps: Positive = 10  # steps between lines of metrics.jsonl
+
+
+class EvaluationConfig(Section):
+    mode: Literal["all", "indoor"] = "all"  # SYSU-MM01's search mode
+    shots: Literal[1, 10] = 1  # SYSU-MM01's gallery images per identity and camera
+    direction: Literal["infrared-to-visible", "visible-to-infrared"] = "infrared-to-visible"
+    trials: Positive = 10  # SYSU-MM01's galleries
+    batch_size: Positive = 64
+    compare_untrained: bool = False  # also evaluate the model as it was before training, and chance
+
+
+class Config(Section):
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data: DataConfig
+    augmentation: AugmentationConfig = AugmentationConfig()
+    model: ModelConfig = ModelConfig()
+    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def epochs(self) -> int:
+        return sum(stage.epochs for stage in self.stages)
+
+    @property
+    def num_classes(self) -> int | None:
+        """Identities the classifier tells apart: as configured, else as published for the data set."""
+        if self.model.num_classes is not None:
+            return self.model.num_classes
+        if self.data.name == "synthetic":
+            return self.data.synthetic.train_identities + self.data.synthetic.val_identities
+        return PUBLISHED_NUM_CLASSES.get(self.data.name)
+
+    @model_validator(mode="after")
+    def _image_holds_a_patch(self) -> "Config":
+        if min(self.data.image_size) < self.model.patch_size:
+            raise ValueError(
+                f"data.image_size {self.data.image_size} is smaller than model.patch_size {self.model.patch_size}"
+            )
+        return self
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose floats are those of YAML 1.2 (`1e-3` is a number) and whose keys may not be given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is given twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Read a YAML file (with its bases), apply `key.sub=value` overrides in order, and check the result.
+
+    Raises:
+        InputError: the file cannot be read or parsed, a base is missing or circular, an override is malformed, a key
+            is unknown, or a value has the wrong type or range; the message gives the file or the key's path.
+    """
+    path = Path(path)
+    tree = _read_with_bases(path, ())
+    for override in overrides:
+        _apply_override(tree, override)
+    return check_config(tree, str(path))
+
+
+def check_config(tree: dict, source: str) -> Config:
+    """Validate a plain tree, as read from YAML or from a checkpoint; `source` names it in errors."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(f"{source}: {_first_problem(error)}") from None
+
+
+def dump_config(config: Config) -> dict:
+    """The resolved configuration as plain values that `check_config` takes back."""
+    return config.model_dump(mode="json")
+
+
+def save_config(config: Config, path: Path) -> None:
+    path.write_text(yaml.safe_dump(dump_config(config), sort_keys=False), encoding="utf-8")
+
+
+def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
+    """One YAML file merged over the file its `base:` names (relative to it); null removes an optional section."""
+    where = path.resolve()
+    if where in seen:
+        raise InputError(f"{path}: 'base:' goes in a circle through {seen[-1]}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.load(text, _Loader)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such configuration file (the project's own are under {CONFIG_ROOT})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a configuration: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: a configuration is a mapping of keys to values, this file holds {_kind(tree)}")
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise InputError(f"{path}: 'base:' names one file, not {_kind(base)}")
+    return _merge(_read_with_bases(path.parent / base, (*seen, where)), tree)
+
+
+def _merge(base: Any, over: Any) -> Any:
+    if isinstance(base, dict) and isinstance(over, dict):
+        return base | {key: _merge(base.get(key), value) for key, value in over.items()}
+    return over
+
+
+def _apply_override(tree: dict, override: str) -> None:
+    """Set one value in place: `a.b=1`, `stages.0.epochs=2`; the value is YAML."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"override '{override}' is not of the form key.sub=value")
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        raise InputError(f"override '{override}': the value is not valid YAML") from None
+    *parents, last = key.split(".")
+    node: Any = tree
+    for depth, name in enumerate([*parents, last]):
+        if isinstance(node, list):
+            if not name.isdigit() or int(name) >= len(node):
+                raise InputError(f"override '{override}': '{name}' is not an index below {len(node)}")
+            name = int(name)
+        elif not isinstance(node, dict):
+            raise InputError(f"override '{override}': '{'.'.join(parents[:depth])}' is not a section")
+        if depth == len(parents):
+            node[name] = value
+        else:
+            if isinstance(node, dict) and node.get(name) is None:
+                node[name] = {}
+            node = node[name]
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    path = ".".join(str(part) for part in problem["loc"]) or "configuration"
+    more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{path}'; see ms_vireid/config.py for the keys there are{more}"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
+    return f"{path}: {message[0].lower() + message[1:]}{given}{more}"
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,41 @@
+"""Anybody's pictures: `visible/ID/*.jpg` and `infrared/ID/*.jpg`."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ms_vireid.data.records import ReIDData, image_set
+from ms_vireid.data.validation import list_pictures, refuse, require_directory
+from ms_vireid.errors import InputError
+
+REMEDY = "data.root must hold visible/ID/*.jpg and infrared/ID/*.jpg"
+
+
+def read_folder(root: Path, test_fraction: float) -> ReIDData:
+    """Identities are the folder names in order; the last `test_fraction` of them are tested on.
+
+    Raises:
+        InputError: a folder is missing or holds no identity, an identity has no folder in the other modality, or
+            there are fewer than two identities.
+    """
+    require_directory(root, REMEDY)
+    names = {}
+    for modality in ("visible", "infrared"):
+        folder = require_directory(root / modality, REMEDY)
+        names[modality] = {entry.name for entry in folder.iterdir() if entry.is_dir()}
+    one_sided = sorted(names["visible"] ^ names["infrared"])
+    refuse(one_sided, f"{root}: identities in only one of visible and infrared", "add the other folder")
+    identities = sorted(names["visible"])
+    if len(identities) < 2:
+        raise InputError(f"{root}: {len(identities)} identities, at least 2 are needed; {REMEDY}")
+    rows = [
+        (path, number, camera, modality == "infrared")
+        for number, name in enumerate(identities)
+        for camera, modality in enumerate(("visible", "infrared"), 1)
+        for path in list_pictures(root / modality / name)
+    ]
+    images = image_set(rows)
+    held_out = min(max(math.ceil(len(identities) * test_fraction), 1), len(identities) - 1)
+    testing = images.identities >= len(identities) - held_out
+    return ReIDData("folder", root, "regdb", images.subset(~testing), images.subset(np.flatnonzero(testing)))

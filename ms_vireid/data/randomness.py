@@ -1,0 +1,16 @@
+"""Counter-based random numbers: what is drawn depends on (seed, epoch, index) alone, not on who draws it or when."""
+
+import numpy as np
+
+_STREAMS = {"sampler": 1, "augmentation": 2, "step": 3}
+
+
+def counter_generator(stream: str, seed: int, epoch: int = 0, index: int = 0) -> np.random.Generator:
+    """A Philox generator of its own for one (stream, seed, epoch, index); all integers in [0, 2**32)."""
+    key = np.array([(_STREAMS[stream] << 32) | seed, (epoch << 32) | index], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def step_key(seed: int, step: int) -> np.int32:
+    """The key of one training step (counted from 0 over the whole run), from which all its dropout masks follow."""
+    return counter_generator("step", seed, 0, step).integers(-(2**31), 2**31, dtype=np.int32)

@@ -1,0 +1,52 @@
+"""From the configuration to a validated data set."""
+
+import hashlib
+from pathlib import Path
+
+from ms_vireid.config import DataConfig
+from ms_vireid.data.folder import read_folder
+from ms_vireid.data.records import ReIDData
+from ms_vireid.data.regdb import read_regdb
+from ms_vireid.data.synthetic import generate_sysu_mm01
+from ms_vireid.data.sysu_mm01 import read_sysu_mm01
+from ms_vireid.data.validation import check_pictures, check_training_identities
+from ms_vireid.errors import InputError
+
+OBTAIN = {
+    "sysu_mm01": "SYSU-MM01 is had from its authors after signing an agreement",
+    "regdb": "RegDB is had from its authors after signing an agreement",
+    "folder": "it must hold visible/ID/*.jpg and infrared/ID/*.jpg",
+}
+
+
+def read_data(config: DataConfig) -> ReIDData:
+    """Read the configured data set; the synthetic one is generated first where it is not there yet.
+
+    Raises:
+        InputError: no root is given, or what the data set's reader finds wrong.
+    """
+    if config.name == "synthetic":
+        parameters = config.synthetic.model_dump()
+        digest = hashlib.sha256(repr(parameters).encode()).hexdigest()[:8]
+        root = config.root or Path(f"runs/data/synthetic-{digest}")
+        generate_sysu_mm01(root, **parameters)
+        return read_sysu_mm01(root)
+    if config.root is None:
+        raise InputError(f"data.root is not set: give --data-root FOLDER; {OBTAIN[config.name]}")
+    if config.name == "regdb":
+        return read_regdb(config.root, config.trial)
+    if config.name == "folder":
+        return read_folder(config.root, config.test_fraction)
+    return read_sysu_mm01(config.root)
+
+
+def validate_for_training(data: ReIDData, num_instances: int) -> str | None:
+    """Check everything that training would stumble over; returns a warning, or None.
+
+    Raises:
+        InputError: pictures missing or unreadable, identities without pictures of one modality.
+    """
+    warning = check_training_identities(data.train, num_instances, data.root)
+    check_pictures(data.train)
+    check_pictures(data.test)
+    return warning

@@ -1,0 +1,65 @@
+"""What every reader returns: lists of pictures with identity, camera and modality."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Pictures and what is known of each.
+
+    paths: N paths. identities, cameras: int32 [N], the data set's own numbers (cameras 1-based).
+    infrared: bool [N], False for a visible picture.
+    """
+
+    paths: tuple[Path, ...]
+    identities: np.ndarray
+    cameras: np.ndarray
+    infrared: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Identities renumbered densely from 0 in ascending order, int32 [N]."""
+        return np.unique(self.identities, return_inverse=True)[1].astype(np.int32)
+
+    @property
+    def num_identities(self) -> int:
+        return len(np.unique(self.identities))
+
+    def subset(self, index: np.ndarray) -> "ImageSet":
+        """The pictures at `index` (integers or a boolean mask over N)."""
+        index = np.arange(len(self))[index]
+        return ImageSet(
+            tuple(self.paths[i] for i in index), self.identities[index], self.cameras[index], self.infrared[index]
+        )
+
+
+def image_set(rows: list[tuple[Path, int, int, bool]]) -> ImageSet:
+    """Build an ImageSet from rows of (path, identity, camera, is infrared), in their order."""
+    paths, identities, cameras, infrared = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return ImageSet(tuple(paths), np.array(identities, np.int32), np.array(cameras, np.int32), np.array(infrared, bool))
+
+
+@dataclass(frozen=True)
+class ReIDData:
+    """A data set as read and validated: pictures to train on, pictures to test on, and the protocol's name."""
+
+    name: str
+    root: Path
+    protocol: str  # "sysu_mm01" or "regdb": how evaluate_ranking counts
+    train: ImageSet
+    test: ImageSet
+
+    def checksum(self) -> str:
+        """SHA-256 over the sorted relative paths and sizes of all pictures: the same files give the same sum."""
+        digest = hashlib.sha256()
+        for path in sorted({*self.train.paths, *self.test.paths}):
+            digest.update(f"{path.relative_to(self.root).as_posix()}\t{path.stat().st_size}\n".encode())
+        return digest.hexdigest()

@@ -1,0 +1,71 @@
+"""Which pictures make up each batch: P identities x K visible + K infrared, planned an epoch at a time."""
+
+import math
+
+import numpy as np
+
+from ms_vireid.data.randomness import counter_generator
+from ms_vireid.data.records import ImageSet
+from ms_vireid.errors import InputError
+
+
+class IdentitySampler:
+    """Draws the batches of an epoch from (seed, epoch) alone.
+
+    Identities are drawn without replacement within a batch, images without replacement within an identity that has
+    at least K of that modality (one that has fewer repeats them in turn).
+
+    Args:
+        train: the training pictures, both modalities of every identity.
+        num_identities: P. num_instances: K, of each modality.
+        iterations: batches an epoch; by default one pass over the visible pictures, rounded up (SYSU-MM01: 696).
+        seed: of the run.
+
+    Raises:
+        InputError: there are fewer than P identities.
+    """
+
+    def __init__(self, train: ImageSet, num_identities: int, num_instances: int, iterations: int | None, seed: int):
+        if train.num_identities < num_identities:
+            raise InputError(
+                f"train.num_identities={num_identities} identities make a batch, the training set has "
+                f"{train.num_identities}; lower train.num_identities"
+            )
+        self.num_identities = num_identities
+        self.num_instances = num_instances
+        self.seed = seed
+        per_batch = num_identities * num_instances
+        self.iterations = iterations or math.ceil(np.count_nonzero(~train.infrared) / per_batch)
+        self.batch_size = 2 * per_batch
+        self._visible = _images_by_label(train, ~train.infrared)
+        self._infrared = _images_by_label(train, train.infrared)
+
+    def plan(self, epoch: int) -> np.ndarray:
+        """Indices into the training set, int64 [iterations, 2PK]; visible half first, both halves identity-major and
+        in the same identity order. `epoch` is 1-based."""
+        rng = counter_generator("sampler", self.seed, epoch)
+        order = rng.random((self.iterations, len(self._visible[1]))).argsort(axis=1)
+        labels = order[:, : self.num_identities]  # [iterations, P]
+        halves = [self._draw(rng, *images, labels) for images in (self._visible, self._infrared)]
+        return np.concatenate(halves, axis=1)
+
+    def _draw(self, rng: np.random.Generator, images: np.ndarray, counts: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """K images of each drawn label: images [identities, most], counts [identities] -> [iterations, P * K]."""
+        labels = labels.reshape(-1)  # [iterations * P]
+        available = counts[labels][:, None]
+        keys = rng.random((len(labels), images.shape[1]))
+        keys[np.arange(images.shape[1]) >= available] = np.inf
+        order = keys.argsort(axis=1)  # each row's own images first, shuffled
+        turn = np.arange(self.num_instances) % available  # [iterations * P, K]
+        drawn = images[labels[:, None], np.take_along_axis(order, turn, axis=1)]
+        return drawn.reshape(self.iterations, -1)
+
+
+def _images_by_label(train: ImageSet, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of each label's chosen pictures, padded with -1: int64 [identities, most], and their counts."""
+    groups = [np.flatnonzero(chosen & (train.labels == label)) for label in range(train.num_identities)]
+    counts = np.array([len(group) for group in groups])
+    table = np.full((len(groups), counts.max()), -1)
+    for row, group in zip(table, groups, strict=True):
+        row[: len(group)] = group
+    return table, counts

@@ -1,0 +1,116 @@
+"""Decoding and augmentation of one picture (PMT, section "Experimental Setting"), in numpy and Pillow alone."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from ms_vireid.config import AugmentationConfig
+from ms_vireid.errors import InputError
+
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+BLUR_KERNEL = 21  # pixels
+ERASING_ATTEMPTS = 100
+
+
+def load_image(path: Path, infrared: bool, size: tuple[int, int]) -> np.ndarray:
+    """Decode and resize with Lanczos: uint8 [H, W, 3], infrared as three equal channels. `size` is (H, W).
+
+    Raises:
+        InputError: the file is missing, empty, cut off or not a picture.
+    """
+    try:
+        with Image.open(path) as image:
+            image = image.convert("L" if infrared else "RGB").resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: cannot be decoded as a picture ({error}); replace or remove it") from None
+    pixels = np.asarray(image)
+    return np.repeat(pixels[:, :, None], 3, axis=2) if infrared else pixels
+
+
+_SCALE = 1.0 / (255.0 * IMAGENET_STD)
+_OFFSET = -IMAGENET_MEAN / IMAGENET_STD
+
+
+def normalise(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] to float32 [3, H, W], with ImageNet's mean and standard deviation."""
+    return np.ascontiguousarray((pixels * _SCALE + _OFFSET).transpose(2, 0, 1))
+
+
+def to_gray(pixels: np.ndarray) -> np.ndarray:
+    """Luma (ITU-R 601, Pillow's "L") as three equal channels, uint8 [H, W, 3]."""
+    gray = np.asarray(Image.fromarray(pixels).convert("L"))
+    return np.repeat(gray[:, :, None], 3, axis=2)
+
+
+def jitter(pixels: np.ndarray, brightness: float, contrast: float, contrast_first: bool) -> np.ndarray:
+    """Brightness and contrast scaled by the given factors in the given order, uint8 [H, W, 3]."""
+    image = Image.fromarray(pixels)
+    steps = [(ImageEnhance.Brightness, brightness), (ImageEnhance.Contrast, contrast)]
+    for enhance, factor in reversed(steps) if contrast_first else steps:
+        image = enhance(image).enhance(factor)
+    return np.asarray(image)
+
+
+def gaussian_blur(pixels: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian of `BLUR_KERNEL` taps with reflected borders on a picture of three equal channels, uint8 [H, W, 3].
+
+    The separable filter is two products with banded matrices that already hold the reflection.
+    """
+    gray = pixels[:, :, 0].astype(np.float32)  # [H, W]
+    rows, columns = (_blur_matrix(size, sigma) for size in gray.shape)
+    blurred = np.clip(np.rint(rows @ gray @ columns.T), 0, 255).astype(np.uint8)
+    return np.repeat(blurred[:, :, None], 3, axis=2)
+
+
+def _blur_matrix(size: int, sigma: float) -> np.ndarray:
+    """float32 [size, size]: row i holds the weights of all pixels in blurred pixel i."""
+    radius = min(BLUR_KERNEL // 2, size - 1)  # a reflection is defined up to size - 1 pixels out
+    taps = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (taps / sigma) ** 2)
+    weights /= weights.sum()
+    source = np.abs(np.arange(size)[:, None] + taps)  # reflected at 0 ...
+    source = size - 1 - np.abs(size - 1 - source)  # ... and at the far end
+    matrix = np.zeros((size, size), np.float32)
+    np.add.at(matrix, (np.arange(size)[:, None], source), weights.astype(np.float32))
+    return matrix
+
+
+def random_erasing(image: np.ndarray, config: AugmentationConfig, rng: np.random.Generator) -> np.ndarray:
+    """With the configured probability, fill one random rectangle of float32 [3, H, W] in place; returns it."""
+    if rng.random() >= config.erasing:
+        return image
+    height, width = image.shape[1:]
+    area = rng.uniform(*config.erasing_area, ERASING_ATTEMPTS) * (height * width)
+    aspect = rng.uniform(config.erasing_aspect, 1 / config.erasing_aspect, ERASING_ATTEMPTS)
+    heights = np.rint(np.sqrt(area * aspect)).astype(int)
+    widths = np.rint(np.sqrt(area / aspect)).astype(int)
+    fitting = np.flatnonzero((heights < height) & (widths < width))
+    if len(fitting):
+        h, w = heights[fitting[0]], widths[fitting[0]]
+        top, left = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
+        image[:, top : top + h, left : left + w] = np.array(config.erasing_fill, np.float32)[:, None, None]
+    return image
+
+
+def augment(
+    pixels: np.ndarray, infrared: bool, gray: bool, config: AugmentationConfig, rng: np.random.Generator
+) -> np.ndarray:
+    """A training picture: uint8 [H, W, 3] to float32 [3, H, W].
+
+    Infrared: colour jitter or Gaussian blur, then like visible. Visible: flip, grayscale where `gray` (stage 1 of
+    PMT), normalise, random erasing. All random numbers come from `rng`, this picture's own.
+    """
+    if infrared and config.infrared_jitter:
+        if rng.random() < 0.5:
+            spread = config.infrared_jitter
+            brightness, contrast = rng.uniform(1 - spread, 1 + spread, 2)
+            pixels = jitter(pixels, brightness, contrast, contrast_first=rng.random() < 0.5)
+        else:
+            pixels = gaussian_blur(pixels, rng.uniform(*config.infrared_blur_sigma))
+    if rng.random() < config.flip:
+        pixels = pixels[:, ::-1]
+    if gray and not infrared:
+        pixels = to_gray(np.ascontiguousarray(pixels))
+    return random_erasing(normalise(pixels), config, rng)

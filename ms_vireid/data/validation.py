@@ -1,0 +1,85 @@
+"""Checks that readers share: all problems of a kind counted, the first ten named, in one line."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ms_vireid.data.records import ImageSet
+from ms_vireid.errors import InputError
+
+SHOWN = 10
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
+
+
+def refuse(problems: Iterable[str], what: str, remedy: str) -> None:
+    """Raise one InputError for all `problems`; do nothing if there are none."""
+    if problems := list(problems):
+        raise InputError(f"{what}: {summary(problems)}; {remedy}")
+
+
+def summary(problems: list[str]) -> str:
+    more = f", and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    return f"{len(problems)} ({', '.join(problems[:SHOWN])}{more})"
+
+
+def require_directory(path: Path, remedy: str) -> Path:
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder; {remedy}")
+    return path
+
+
+def list_pictures(directory: Path) -> list[Path]:
+    """The pictures directly in a folder, sorted by name; other files (Thumbs.db and the like) are passed over."""
+    with os.scandir(directory) as entries:
+        names = sorted(e.name for e in entries if os.path.splitext(e.name)[1].lower() in SUFFIXES and e.is_file())
+    return [directory / name for name in names]
+
+
+def check_pictures(images: ImageSet) -> None:
+    """Raise InputError unless every picture is there, not empty, and begins like a picture."""
+    with ThreadPoolExecutor() as pool:
+        problems = [p for p in pool.map(_picture_problem, dict.fromkeys(images.paths), chunksize=256) if p]
+    refuse(problems, "unreadable pictures", "replace or remove them")
+
+
+def _picture_problem(path: Path) -> str | None:
+    try:
+        if path.stat().st_size == 0:
+            return f"{path} is empty"
+        with Image.open(path):
+            return None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return f"{path} cannot be read" if path.exists() else f"{path} does not exist"
+
+
+def check_training_identities(train: ImageSet, num_instances: int, root: Path) -> str | None:
+    """Every training identity needs pictures of both modalities.
+
+    Returns:
+        A warning if some have fewer than `num_instances` of one (they are repeated in a batch), else None.
+
+    Raises:
+        InputError: an identity has no picture of one modality, or there are no pictures at all.
+    """
+    if not len(train):
+        raise InputError(f"{root}: the training set holds no pictures; check the folder and its lists of identities")
+    identities = np.unique(train.identities)
+    few = []
+    for name, mask in (("visible", ~train.infrared), ("infrared", train.infrared)):
+        counts = (train.identities[mask][None, :] == identities[:, None]).sum(axis=1)
+        missing = [str(identity) for identity in identities[counts == 0]]
+        refuse(missing, f"{root}: training identities without {name} pictures", "add some or drop them from the list")
+        few += [
+            f"{identity} has {count} {name}"
+            for identity, count in zip(identities, counts, strict=True)
+            if count < num_instances
+        ]
+    return (
+        f"identities with fewer than {num_instances} pictures of a modality repeat them: {summary(few)}"
+        if few
+        else None
+    )

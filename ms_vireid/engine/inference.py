@@ -1,0 +1,71 @@
+"""Features of pictures, and the evaluation of a model under its data set's protocol."""
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from ms_vireid.config import Config, EvaluationConfig
+from ms_vireid.data.loader import EvaluationBatches, iterate
+from ms_vireid.data.records import ImageSet, ReIDData
+from ms_vireid.errors import InputError
+from ms_vireid.evaluation.protocol import (
+    ProtocolResult,
+    Trial,
+    cross_modality_trials,
+    evaluate_trials,
+    sysu_mm01_trials,
+)
+from ms_vireid.progress import progress
+
+
+def extract_features(
+    model: nn.Cell, images: ImageSet, image_size: tuple[int, int], batch_size: int, workers: int
+) -> np.ndarray:
+    """BNNeck features of all pictures, L2-normalised: float32 [N, C] in the order of `images`.
+
+    The model is left in the mode (training or evaluation) it was in.
+
+    Raises:
+        InputError: a picture cannot be decoded.
+    """
+    training = model.training
+    model.set_train(False)
+    batches = EvaluationBatches(images, image_size, batch_size)
+    features = None
+    for pixels, index in progress(iterate(batches, workers), len(batches), "features", "batch"):
+        modality = "infrared" if images.infrared[index[0]] else "visible"
+        rows = model(Tensor(pixels, ms.float32), modality).asnumpy()
+        if features is None:
+            features = np.empty((len(images), rows.shape[1]), np.float32)
+        features[index] = rows
+    model.set_train(training)
+    return features
+
+
+def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:
+    """The queries and galleries of the data set's protocol.
+
+    Raises:
+        InputError: a direction that the protocol does not have, or a test set without one of the modalities.
+    """
+    if data.protocol == "sysu_mm01":
+        if config.direction != "infrared-to-visible":
+            raise InputError("evaluation.direction: SYSU-MM01's protocol has infrared queries only; leave it out")
+        trials = sysu_mm01_trials(data.test, config.mode, config.shots, config.trials)
+    else:
+        trials = cross_modality_trials(data.test, config.direction)
+    if any(len(trial.query) == 0 or len(trial.gallery) == 0 for trial in trials):
+        raise InputError(f"{data.root}: the test set has no query or no gallery pictures; check its lists")
+    return trials
+
+
+def evaluate_model(model: nn.Cell, data: ReIDData, config: Config) -> ProtocolResult:
+    """Extract what the protocol's trials need, once, and rank every trial."""
+    trials = protocol_trials(data, config.evaluation)
+    used = np.unique(np.concatenate([part for trial in trials for part in (trial.query, trial.gallery)]))
+    extracted = extract_features(
+        model, data.test.subset(used), config.data.image_size, config.evaluation.batch_size, config.data.workers
+    )
+    features = np.zeros((len(data.test), extracted.shape[1]), np.float32)
+    features[used] = extracted
+    return evaluate_trials(features, data.test, trials, data.protocol)

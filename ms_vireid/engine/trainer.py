@@ -1,0 +1,220 @@
+"""The training loop, its log, and the checkpoints it can be resumed from."""
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import mindspore as ms
+from mindspore import Tensor
+from tqdm import tqdm
+
+from ms_vireid.config import Config, dump_config
+from ms_vireid.data.loader import TrainingBatches, iterate
+from ms_vireid.data.randomness import step_key
+from ms_vireid.data.records import ReIDData
+from ms_vireid.engine.checkpoint import Checkpoint, load_model, load_parameters, save_checkpoint
+from ms_vireid.engine.inference import evaluate_model
+from ms_vireid.engine.optimizer import AdamW, pmt_groups
+from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.engine.schedule import warmup_cosine
+from ms_vireid.engine.train_step import StageLoss, TrainStep
+from ms_vireid.errors import InputError
+from ms_vireid.models import build_model
+from ms_vireid.progress import progress
+
+# Keys that may differ between the run that wrote a checkpoint and the one that resumes it: no result depends on them.
+FREE_KEYS = {
+    "data": {"root", "workers"},
+    "train": {"evaluate_every", "checkpoint_steps", "log_steps"},
+    "evaluation": {"mode", "shots", "direction", "trials", "batch_size", "compare_untrained"},
+}
+
+
+class Trainer:
+    """Trains the configured model, stage by stage, into a run folder.
+
+    Every random number follows from the seed and the step, so the step, the weights and the optimiser's moments are
+    all there is to resume from.
+    """
+
+    def __init__(self, config: Config, data: ReIDData, run: RunFolder):
+        self.config = config
+        self.data = data
+        self.run = run
+        self.batches = TrainingBatches(data.train, config)
+        self.iterations = self.batches.sampler.iterations
+        self.total_steps = len(self.batches)
+        self.model = build_model(config)
+        self.groups = pmt_groups(self.model, config.optimizer)
+        optimizer = config.optimizer
+        self.optimizer = AdamW(self.groups, optimizer.betas, optimizer.eps, optimizer.weight_decay)
+        self.step = 0  # steps done
+        self.best = None  # the best evaluation so far, with train.select=best: {"epoch", "map"}
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Continue where `checkpoint` was written.
+
+        Raises:
+            InputError: it holds no training state, or was written with another configuration.
+        """
+        meta = checkpoint.meta
+        if "step" not in meta:
+            raise InputError(f"{checkpoint.path}: holds no training state to resume from; resume from last.ckpt")
+        if changed := _changed_keys(meta["config"], dump_config(self.config)):
+            raise InputError(f"{checkpoint.path}: was written with another {', '.join(changed)}; use the run's config")
+        load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
+        self.step = meta["step"]
+        self.best = meta["best"]
+        self.run.drop_metrics_after(self.step)
+
+    def fit(self) -> None:
+        """Train to the end, then write model.ckpt.
+
+        Raises:
+            InputError: a loss term is not finite, a picture cannot be decoded, or a checkpoint cannot be written.
+            KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step in hand, with last.ckpt written.
+        """
+        self.model.set_train()
+        clock = _Clock(self.step)
+        batches = iterate(self.batches, self.config.data.workers, self.step)
+        with _stop_requests() as stop, closing(batches):
+            for images, labels in progress(batches, self.total_steps, "training", "step", initial=self.step):
+                epoch = 1 + self.step // self.iterations
+                terms = self._train_step(epoch)(*self._inputs(images, labels, epoch))
+                self.step += 1
+                self._check_finite(terms, epoch)
+                if self.step % self.config.train.log_steps == 0 or self.step == self.total_steps:
+                    self._log(terms, epoch, clock)
+                if self.step % self.iterations == 0:
+                    self._end_epoch(epoch)
+                elif stop or self._checkpoint_due():
+                    self._save()
+                if stop and self.step < self.total_steps:
+                    raise KeyboardInterrupt
+        if self.config.train.select == "last":
+            self._save_model(epoch=self.config.epochs)
+
+    def _inputs(self, images, labels, epoch: int) -> tuple[Tensor, ...]:
+        scalars = self.optimizer.scalars(self.step + 1, self._learning_rates(epoch))
+        return Tensor(images), Tensor(labels), Tensor(step_key(self.config.seed, self.step)), scalars
+
+    def _learning_rates(self, epoch: int) -> list[float]:
+        """Of each parameter group."""
+        schedule, base = self.config.schedule, self.config.optimizer.lr
+        ends = (self.config.epochs, schedule.warmup_epochs, schedule.start_lr, schedule.floor_lr)
+        return [warmup_cosine(epoch, base * group.lr_factor, *ends) for group in self.groups]
+
+    def _train_step(self, epoch: int) -> TrainStep:
+        """The step of the epoch's stage, made when the stage begins."""
+        stage = _stage_of(self.config, epoch)
+        if getattr(self, "_stage", None) is not stage:
+            loss = StageLoss(stage.losses, self.config.train.num_instances)
+            self._stage = stage
+            self._stage_step = TrainStep(self.model, loss, self.optimizer, jit=self.config.train.mode == "jit")
+        return self._stage_step
+
+    def _check_finite(self, terms: dict[str, float], epoch: int) -> None:
+        wrong = [f"{name}={value}" for name, value in terms.items() if not math.isfinite(value)]
+        if wrong:
+            good = f"the last good checkpoint is {self.run.last}" if self.run.last.exists() else "no checkpoint yet"
+            raise InputError(
+                f"{', '.join(wrong)} at epoch {epoch}, step {self.step}; {good}; lower optimizer.lr, or look at the data"
+            )
+
+    def _log(self, terms: dict[str, float], epoch: int, clock: "_Clock") -> None:
+        seconds = clock.seconds_a_step(self.step)
+        speed = self.batches.sampler.batch_size / seconds
+        rates = dict(zip((f"lr_{group.name}" for group in self.groups), self._learning_rates(epoch), strict=True))
+        self.run.append_metrics(
+            {"epoch": epoch, "step": self.step, **terms, **rates, "images_per_second": round(speed, 2)}
+        )
+        left = tqdm.format_interval((self.total_steps - self.step) * seconds)
+        values = " ".join(f"{name} {value:.4f}" for name, value in terms.items())
+        tqdm.write(
+            f"epoch {epoch}/{self.config.epochs} step {self.step}/{self.total_steps} | {values} | "
+            f"lr {rates['lr_full']:.2e} | {speed:.1f} images/s | {left} left"
+        )
+
+    def _end_epoch(self, epoch: int) -> None:
+        every = self.config.train.evaluate_every
+        if every and epoch % every == 0:
+            metrics = evaluate_model(self.model, self.data, self.config).mean
+            self.run.append_metrics({"epoch": epoch, "step": self.step, "evaluation": metrics})
+            tqdm.write(f"epoch {epoch}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")
+            if self.config.train.select == "best" and (self.best is None or metrics["map"] > self.best["map"]):
+                self.best = {"epoch": epoch, "map": metrics["map"]}
+                self._save_model(epoch)
+        self._save()
+
+    def _checkpoint_due(self) -> bool:
+        every = self.config.train.checkpoint_steps
+        return bool(every) and self.step % every == 0
+
+    def _save(self) -> None:
+        state = [*self.model.get_parameters(), *self.optimizer.state()]
+        meta = {"config": dump_config(self.config), "step": self.step, "best": self.best}
+        save_checkpoint(self.run.last, state, meta)
+
+    def _save_model(self, epoch: int) -> None:
+        save_checkpoint(
+            self.run.model, self.model.get_parameters(), {"config": dump_config(self.config), "epoch": epoch}
+        )
+
+    def load_result(self, checkpoint: Checkpoint) -> None:
+        """Put the selected weights (model.ckpt) into the model, for the evaluation after training."""
+        load_model(self.model, checkpoint)
+
+
+def _stage_of(config: Config, epoch: int):
+    for stage in config.stages:
+        if epoch <= stage.epochs:
+            return stage
+        epoch -= stage.epochs
+    raise ValueError(f"epoch is {epoch} beyond the last stage")
+
+
+def _changed_keys(saved: dict, current: dict) -> list[str]:
+    """Keys that differ between two dumped configurations, without those that may."""
+    changed = []
+    for section in sorted(saved.keys() | current.keys()):
+        before, now = saved.get(section), current.get(section)
+        if isinstance(before, dict) and isinstance(now, dict):
+            free = FREE_KEYS.get(section, set())
+            keys = sorted((before.keys() | now.keys()) - free)
+            changed += [f"{section}.{key}" for key in keys if before.get(key) != now.get(key)]
+        elif before != now:
+            changed.append(section)
+    return changed
+
+
+class _Clock:
+    """Mean seconds a step since the last look."""
+
+    def __init__(self, step: int):
+        self._step, self._time = step, time.perf_counter()
+
+    def seconds_a_step(self, step: int) -> float:
+        now = time.perf_counter()
+        seconds = (now - self._time) / max(step - self._step, 1)
+        self._step, self._time = step, now
+        return seconds
+
+
+@contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """A list that SIGINT and SIGTERM fill, so that the step in hand is finished; a second signal stops at once."""
+    requests: list[int] = []
+
+    def request(number, _frame):
+        if requests:
+            raise KeyboardInterrupt
+        requests.append(number)
+
+    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield requests
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

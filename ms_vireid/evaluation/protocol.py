@@ -1,0 +1,297 @@
+"""The data sets' evaluation protocols: who is searched among whom, how often, and what comes out on average."""
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ms_vireid.data.records import ImageSet
+from ms_vireid.evaluation.ranking import REPORTED_RANKS, RankingResult, evaluate_ranking, query_groups
+
+SYSU_MM01_QUERY_CAMERAS = (3, 6)
+SYSU_MM01_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
+SYSU_MM01_SHOTS = (1, 10)
+DIRECTIONS = ("infrared-to-visible", "visible-to-infrared")
+
+_QUADRATURE_NODES = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One search: integer indices into a test ImageSet, in the order in which they are ranked."""
+
+    query: np.ndarray
+    gallery: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class ProtocolResult:
+    """Metrics of every trial, with their mean and population standard deviation over trials, fractions in 0..1.
+
+    mean, std: by the names of RankingResult.metrics. num_queries, num_gallery: images in the first trial.
+    checksum: trials_checksum of what was searched.
+    """
+
+    mean: dict[str, float]
+    std: dict[str, float]
+    trials: tuple[RankingResult, ...]
+    num_queries: int
+    num_gallery: int
+    checksum: str
+
+    def as_dict(self) -> dict:
+        """The same as plain numbers, strings, lists and dicts, for JSON."""
+        return {
+            "mean": self.mean,
+            "std": self.std,
+            "trials": [trial.metrics() for trial in self.trials],
+            "num_queries": self.num_queries,
+            "num_gallery": self.num_gallery,
+            "checksum": self.checksum,
+        }
+
+
+def sysu_mm01_trials(test: ImageSet, mode: str = "all", shots: int = 1, trials: int = 10) -> list[Trial]:
+    """SYSU-MM01's searches: every picture of cameras 3 and 6 among a gallery drawn anew for each trial.
+
+    The published sampling: for trial t = 0, 1, ..., Python's `random` seeded with t goes through the identities in
+    ascending order, the cameras in order (mode "all": 1, 2, 4, 5; "indoor": 1, 2) and draws from the files, sorted by
+    name, that the pair has: one by `choice` (shots=1), or ten by `sample` (shots=10; all of them, without a draw,
+    where there are fewer). A pair without files draws nothing.
+
+    Raises ValueError for an unknown mode, other shots, fewer than one trial, and a test set without a query or
+    gallery picture.
+    """
+    if mode not in SYSU_MM01_GALLERY_CAMERAS:
+        raise ValueError(f"unknown mode {mode!r}: choose one of {', '.join(SYSU_MM01_GALLERY_CAMERAS)}")
+    if shots not in SYSU_MM01_SHOTS:
+        raise ValueError(f"shots is {shots}: choose 1 (single-shot) or 10 (multi-shot)")
+    if trials < 1:
+        raise ValueError(f"trials is {trials}: it must be at least 1")
+    cameras = SYSU_MM01_GALLERY_CAMERAS[mode]
+    query = np.flatnonzero(np.isin(test.cameras, SYSU_MM01_QUERY_CAMERAS))
+    pairs = _files_by_pair(test, cameras)
+    _require_pictures(len(query), f"cameras {SYSU_MM01_QUERY_CAMERAS}", "query")
+    _require_pictures(len(pairs), f"cameras {cameras}", "gallery")
+    return [Trial(query, _draw_gallery(pairs, shots, random.Random(t))) for t in range(trials)]
+
+
+def cross_modality_trials(test: ImageSet, direction: str = "infrared-to-visible") -> list[Trial]:
+    """The one search of every picture of one modality among every picture of the other (RegDB, folders).
+
+    Raises ValueError for an unknown direction and a test set that lacks a modality.
+    """
+    if direction not in DIRECTIONS:
+        raise ValueError(f"unknown direction {direction!r}: choose one of {', '.join(DIRECTIONS)}")
+    infrared, visible = np.flatnonzero(test.infrared), np.flatnonzero(~test.infrared)
+    query, gallery = (infrared, visible) if direction == "infrared-to-visible" else (visible, infrared)
+    _require_pictures(len(query), direction, "query")
+    _require_pictures(len(gallery), direction, "gallery")
+    return [Trial(query, gallery)]
+
+
+def trials_checksum(test: ImageSet, trials: Sequence[Trial]) -> str:
+    """The first 16 hex digits of a SHA-256 over identity, camera, modality and file name of all that is searched.
+
+    Equal sums mean the same queries and galleries, drawn in the same order, wherever the data lie on disk.
+    """
+    lines = [
+        f"{identity}\t{camera}\t{'infrared' if infrared else 'visible'}\t{path.name}\n"
+        for path, identity, camera, infrared in zip(
+            test.paths, test.identities, test.cameras, test.infrared, strict=True
+        )
+    ]
+    digest = hashlib.sha256()
+    for trial in trials:
+        for role, index in (("query", trial.query), ("gallery", trial.gallery)):
+            digest.update(f"{role}\t{len(index)}\n".encode())
+            digest.update("".join(lines[i] for i in index).encode())
+    return digest.hexdigest()[:16]
+
+
+def evaluate_trials(
+    features: np.ndarray, test: ImageSet, trials: Sequence[Trial], protocol: str, max_rank: int = 20
+) -> ProtocolResult:
+    """Rank every trial by distance = 1 - inner product, and average.
+
+    features: float32 [N, C], one row for each picture of `test`, L2-normalised. protocol, max_rank: as in
+    evaluate_ranking. Raises ValueError as that does, for no trials, and for features of another shape or non-finite.
+    """
+    _check_features(features, test)
+    if len(trials) == 0:
+        raise ValueError("there are no trials to evaluate")
+    results = tuple(
+        evaluate_ranking(distance, *_columns(test, trial), protocol=protocol, max_rank=max_rank)
+        for trial, distance in zip(trials, _distances(features, trials), strict=True)
+    )
+    metrics = [result.metrics() for result in results]
+    return ProtocolResult(
+        mean={name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]},
+        std={name: float(np.std([m[name] for m in metrics])) for name in metrics[0]},
+        trials=results,
+        num_queries=len(trials[0].query),
+        num_gallery=len(trials[0].gallery),
+        checksum=trials_checksum(test, trials),
+    )
+
+
+def chance(test: ImageSet, trials: Sequence[Trial], protocol: str) -> dict[str, float]:
+    """What evaluate_trials gives on average for rankings drawn at random: its six metrics, fractions in 0..1.
+
+    Expected values, not a simulation. With P matches among N kept gallery images, in random order:
+    * AP: rank r holds a match with probability P / N, and then (r - 1)(P - 1) / (N - 1) others are expected before it.
+      The sum over r of (matches up to r) / r, divided by P, is (H + (P - 1)(N - H) / (N - 1)) / N, with the harmonic
+      number H = 1 + 1/2 + ... + 1/N.
+    * INP: P / r, where the last match has rank r with probability C(r - 1, P - 1) / C(N, P).
+    * CMC of "regdb": no match within rank k with probability C(N - P, k) / C(N, k).
+    * CMC of "sysu_mm01": see _distinct_identity_cmc.
+    """
+    if len(trials) == 0:
+        raise ValueError("there are no trials to evaluate")
+    metrics = [_chance_of_trial(test, trial, protocol).metrics() for trial in trials]
+    return {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
+
+
+def _files_by_pair(test: ImageSet, cameras: Sequence[int]) -> list[list[int]]:
+    """Indices of each (identity, camera) pair that has files: pairs in drawing order, files sorted by name."""
+    position = {camera: i for i, camera in enumerate(cameras)}
+    pairs: dict[tuple[int, int], list[int]] = {}
+    for i in sorted(range(len(test)), key=lambda i: test.paths[i].name):
+        if test.cameras[i] in position:
+            pairs.setdefault((int(test.identities[i]), position[test.cameras[i]]), []).append(i)
+    return [pairs[pair] for pair in sorted(pairs)]
+
+
+def _draw_gallery(pairs: list[list[int]], shots: int, generator: random.Random) -> np.ndarray:
+    gallery: list[int] = []
+    for files in pairs:
+        if shots == 1:
+            gallery.append(generator.choice(files))
+        elif len(files) < shots:
+            gallery.extend(files)
+        else:
+            gallery.extend(generator.sample(files, shots))
+    return np.array(gallery)
+
+
+def _require_pictures(count: int, where: str, role: str) -> None:
+    if count == 0:
+        raise ValueError(f"the test set has no {role} picture ({where})")
+
+
+def _check_features(features: np.ndarray, test: ImageSet) -> None:
+    if features.ndim != 2 or len(features) != len(test):
+        raise ValueError(f"features have shape {features.shape}: the {len(test)} pictures ask for ({len(test)}, C)")
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        raise ValueError(
+            f"features of {np.count_nonzero(~finite)} pictures are not finite, first row {first}: {test.paths[first]}"
+        )
+
+
+def _columns(test: ImageSet, trial: Trial) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """query_ids, gallery_ids, query_cameras, gallery_cameras of a trial."""
+    return (
+        test.identities[trial.query],
+        test.identities[trial.gallery],
+        test.cameras[trial.query],
+        test.cameras[trial.gallery],
+    )
+
+
+def _distances(features: np.ndarray, trials: Sequence[Trial]) -> Iterator[np.ndarray]:
+    """Each trial's matrix [Q, G].
+
+    Trials with the same queries share one product with all pictures that are in any gallery: ten multi-shot trials of
+    SYSU-MM01 draw each picture 4 times, and picking columns is much cheaper than multiplying again.
+    """
+    same_queries = len(trials) > 1 and all(np.array_equal(trial.query, trials[0].query) for trial in trials)
+    if not same_queries:
+        for trial in trials:
+            yield _distance(features, trial.query, trial.gallery)
+        return
+    union = np.unique(np.concatenate([trial.gallery for trial in trials]))
+    distance = _distance(features, trials[0].query, union)
+    for trial in trials:
+        # take, not indexing: it returns rows contiguous, as the ranking reads them.
+        yield np.take(distance, np.searchsorted(union, trial.gallery), axis=1)
+
+
+def _distance(features: np.ndarray, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    similarity = features[query] @ features[gallery].T
+    return np.subtract(1, similarity, out=similarity)
+
+
+def _chance_of_trial(test: ImageSet, trial: Trial, protocol: str) -> RankingResult:
+    query_ids, gallery_ids, query_cameras, gallery_cameras = _columns(test, trial)
+    labels = np.unique(gallery_ids, return_inverse=True)[1]
+    num_queries = 0
+    cmc, mean_ap, mean_inp = np.zeros(max(REPORTED_RANKS)), 0.0, 0.0
+    for group in query_groups(query_ids, gallery_ids, query_cameras, gallery_cameras, protocol):
+        matches, kept = len(group.matches), len(gallery_ids) - len(group.ignored)
+        if matches == 0:
+            continue
+        if protocol == "regdb":
+            group_cmc = _first_match_cmc(matches, kept)
+        else:
+            sizes = np.bincount(np.delete(labels, group.ignored))
+            sizes[labels[group.matches[0]]] = 0
+            group_cmc = _distinct_identity_cmc(matches, tuple(sorted(sizes[sizes > 0])))
+        weight = len(group.queries)
+        num_queries += weight
+        cmc += weight * group_cmc
+        mean_ap += weight * _expected_ap(matches, kept)
+        mean_inp += weight * _expected_inp(matches, kept)
+    if num_queries == 0:
+        raise ValueError(f"none of the {len(query_ids)} queries has a match in its gallery")
+    return RankingResult(cmc / num_queries, mean_ap / num_queries, mean_inp / num_queries, num_queries)
+
+
+@lru_cache
+def _expected_ap(matches: int, kept: int) -> float:
+    harmonic = np.sum(1 / np.arange(1, kept + 1))
+    others = (matches - 1) / (kept - 1) if kept > 1 else 0.0
+    return float((harmonic + others * (kept - harmonic)) / kept)
+
+
+@lru_cache
+def _expected_inp(matches: int, kept: int) -> float:
+    last = np.arange(kept, matches - 1, -1)
+    # C(r - 1, P - 1) / C(N, P) is P / N at r = N, and each step down multiplies by (r - P) / (r - 1).
+    steps = (last[:-1] - matches) / (last[:-1] - 1)
+    probability = matches / kept * np.cumprod(np.concatenate([[1.0], steps]))
+    return float(np.sum(probability * matches / last))
+
+
+@lru_cache
+def _first_match_cmc(matches: int, kept: int) -> np.ndarray:
+    drawn = np.arange(max(REPORTED_RANKS))
+    return 1 - np.cumprod(np.maximum(kept - matches - drawn, 0) / np.maximum(kept - drawn, 1))
+
+
+@lru_cache
+def _distinct_identity_cmc(matches: int, other_sizes: tuple[int, ...]) -> np.ndarray:
+    """Probability that the query's identity is among the first k to appear in a random ranking, k = 1...20.
+
+    Give every image an independent exponential arrival time: the order of arrival is a random ranking, and an identity
+    of n images first appears after an exponential time of rate n. At the time when the query's identity (P images)
+    appears, v = exp(-P time) is uniform in 0..1, and independently each other identity has appeared with probability
+    1 - v^(n/P). Their number is built up identity by identity and integrated over v by Gauss-Legendre quadrature in
+    sqrt(1 - v), which crowds the nodes where few have appeared: to rounding error for galleries like SYSU-MM01's, and
+    to 1e-5 where identities differ in size by a factor of 40.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(_QUADRATURE_NODES)
+    root = (nodes + 1) / 2
+    v = 1 - root**2
+    appeared = np.zeros((max(REPORTED_RANKS), _QUADRATURE_NODES))  # by number of identities, at each node
+    appeared[0] = 1
+    for size in other_sizes:
+        absent = v ** (size / matches)
+        newly = appeared[:-1] * (1 - absent)
+        appeared *= absent
+        appeared[1:] += newly
+    return np.cumsum(appeared @ (weights * root))

@@ -1,0 +1,292 @@
+"""CMC, mAP and mINP of a distance matrix, without sorting it.
+
+The metrics need only the ranks of a query's matches, and a rank is one more than the number of gallery images that
+come before. With a few dozen matches a query, counting those is several times cheaper than sorting the row.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+PROTOCOLS = ("sysu_mm01", "regdb")
+REPORTED_RANKS = (1, 5, 10, 20)
+
+# SYSU-MM01: cameras 3 (infrared) and 2 (visible) hang in the same place.
+_QUERY_CAMERA, _IGNORED_CAMERA = 3, 2
+
+_BLOCK_BYTES = 1 << 19  # keys, as many thresholds and a mask stay in a core's second-level cache, or nearly
+_BLOCKS_IN_MATRIX = 32  # at least; the 64-bit indices of a float16 block take up to some twenty times its size
+_SORT_ABOVE = 96  # matches a query from which sorting the row costs less than counting once for each of them
+_LANE_WORDS = 255  # an 8-bit counter holds that many ones
+
+
+@dataclass(frozen=True, eq=False)
+class RankingResult:
+    """Means over the queries that have a match, all fractions in 0..1.
+
+    cmc: float64 [max_rank], cmc[k-1] is the fraction of queries found within rank k.
+    mean_ap, mean_inp: mean average precision and mean inverse negative penalty.
+    num_valid_queries: the queries with at least one match in their kept gallery.
+    """
+
+    cmc: np.ndarray
+    mean_ap: float
+    mean_inp: float
+    num_valid_queries: int
+
+    def metrics(self) -> dict[str, float]:
+        """rank1, rank5, rank10, rank20 (those that `cmc` reaches), map and minp, fractions in 0..1."""
+        ranks = {f"rank{k}": float(self.cmc[k - 1]) for k in REPORTED_RANKS if k <= len(self.cmc)}
+        return {**ranks, "map": self.mean_ap, "minp": self.mean_inp}
+
+
+@dataclass(frozen=True, eq=False)
+class QueryGroup:
+    """Queries that share identity and camera rule: indices of the queries and of gallery images, ascending."""
+
+    queries: np.ndarray
+    matches: np.ndarray  # kept gallery images of the queries' identity
+    ignored: np.ndarray  # gallery images that these queries do not see
+
+
+def evaluate_ranking(
+    distance: np.ndarray,
+    query_ids: np.ndarray,
+    gallery_ids: np.ndarray,
+    query_cameras: np.ndarray | None = None,
+    gallery_cameras: np.ndarray | None = None,
+    protocol: str = "sysu_mm01",
+    max_rank: int = 20,
+) -> RankingResult:
+    """Rank the gallery for every query and average CMC, AP and INP.
+
+    distance: float16, float32 or float64 [Q, G], smaller is closer; not modified. Equal distances rank in gallery
+    order, the lower index first, as a stable sort has it.
+    query_ids, query_cameras: [Q]; gallery_ids, gallery_cameras: [G]. "regdb" does not look at cameras.
+
+    protocol "sysu_mm01": a query of camera 3 ignores every gallery image of camera 2, whatever its identity. The CMC
+    counts distinct identities in ranking order: a query is found within rank k if its identity is among the first k
+    identities to appear. AP and INP use the full kept list.
+    protocol "regdb": the whole gallery, and the CMC counts images: the position of the first match.
+
+    With the ranks r_1 < ... < r_P of a query's P matches, AP = mean over i of i / r_i, and INP = P / r_P (Ye et al.,
+    "Deep learning for person re-identification: a survey and outlook", TPAMI 2021, section 4). A query without a
+    match is left out of all means. Beyond the last entry of a short gallery the CMC stays at its last value.
+
+    Works in blocks of rows, of at most 512 KiB and a 32nd of the matrix: memory beyond the matrix stays under one copy
+    of it, and under a few MiB for a large one, besides O(Q + G).
+
+    Raises ValueError, in one line with the wrong value, for an unknown protocol, a max_rank below 1, a matrix that is
+    not 2-D floating point, ids or cameras of another length, missing cameras, a non-finite distance, and if no query
+    has a match.
+    """
+    if max_rank < 1:
+        raise ValueError(f"max_rank is {max_rank}: it must be at least 1")
+    distance = _checked_distance(distance)
+    num_queries, num_gallery = distance.shape
+    query_ids = _checked_column("query_ids", query_ids, num_queries)
+    gallery_ids = _checked_column("gallery_ids", gallery_ids, num_gallery)
+    labels = np.unique(gallery_ids, return_inverse=True)[1]
+
+    first_rank = np.zeros(num_queries, np.int64)  # what the CMC counts; 0 where there is no match
+    average_precision = np.zeros(num_queries)
+    inverse_negative_penalty = np.zeros(num_queries)
+    buffers = _Buffers.for_rows_of(distance)
+    for group in query_groups(query_ids, gallery_ids, query_cameras, gallery_cameras, protocol):
+        num_matches = len(group.matches)
+        if num_matches == 0:
+            continue
+        for start in range(0, len(group.queries), buffers.rows):
+            queries = group.queries[start : start + buffers.rows]
+            keys = _ordered_keys(distance, queries, group.ignored, buffers)
+            if num_matches > _SORT_ABOVE:
+                ranks, first_match = _ranks_by_sorting(keys, group.matches)
+            else:
+                ranks, first_match = _ranks_by_counting(keys, group.matches, buffers)
+            average_precision[queries] = np.mean(np.arange(1, num_matches + 1) / ranks, axis=1)
+            inverse_negative_penalty[queries] = num_matches / ranks[:, -1]
+            first_rank[queries] = (
+                ranks[:, 0] if protocol == "regdb" else _distinct_identity_ranks(keys, first_match, labels)
+            )
+
+    valid = first_rank > 0
+    num_valid = int(np.count_nonzero(valid))
+    if num_valid == 0:
+        raise ValueError(f"none of the {num_queries} queries has a match in its gallery of {num_gallery} images")
+    found_at = np.bincount(np.minimum(first_rank[valid], max_rank + 1), minlength=max_rank + 2)[1:-1]
+    return RankingResult(
+        cmc=np.cumsum(found_at) / num_valid,
+        mean_ap=float(np.mean(average_precision[valid])),
+        mean_inp=float(np.mean(inverse_negative_penalty[valid])),
+        num_valid_queries=num_valid,
+    )
+
+
+def query_groups(
+    query_ids: np.ndarray,
+    gallery_ids: np.ndarray,
+    query_cameras: np.ndarray | None,
+    gallery_cameras: np.ndarray | None,
+    protocol: str,
+) -> Iterator[QueryGroup]:
+    """The queries by what they match and ignore under `protocol` (see evaluate_ranking), each query in one group.
+
+    All queries of a group have the same matches, so that many rows are worked on at once. Raises ValueError for an
+    unknown protocol and for missing or misshapen cameras.
+    """
+    restricted, unseen = _camera_rule(len(query_ids), len(gallery_ids), query_cameras, gallery_cameras, protocol)
+    code = 2 * np.unique(query_ids, return_inverse=True)[1] + restricted
+    order = np.argsort(code, kind="stable")
+    for queries in np.split(order, np.flatnonzero(np.diff(code[order])) + 1):
+        if len(queries) == 0:  # only where there is no query at all
+            return
+        ignored = unseen if restricted[queries[0]] else unseen[:0]
+        matches = gallery_ids == query_ids[queries[0]]
+        matches[ignored] = False
+        yield QueryGroup(queries, np.flatnonzero(matches), ignored)
+
+
+def _camera_rule(
+    num_queries: int,
+    num_gallery: int,
+    query_cameras: np.ndarray | None,
+    gallery_cameras: np.ndarray | None,
+    protocol: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which queries are restricted, bool [Q], and indices of the gallery images that those do not see."""
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
+    if protocol == "regdb":
+        return np.zeros(num_queries, bool), np.empty(0, np.int64)
+    for name, cameras in (("query_cameras", query_cameras), ("gallery_cameras", gallery_cameras)):
+        if cameras is None:
+            raise ValueError(f"{name} is None: protocol sysu_mm01 needs the cameras of queries and gallery")
+    query_cameras = _checked_column("query_cameras", query_cameras, num_queries)
+    gallery_cameras = _checked_column("gallery_cameras", gallery_cameras, num_gallery)
+    return query_cameras == _QUERY_CAMERA, np.flatnonzero(gallery_cameras == _IGNORED_CAMERA)
+
+
+def _checked_distance(distance: np.ndarray) -> np.ndarray:
+    distance = np.asarray(distance)
+    if distance.ndim != 2:
+        raise ValueError(f"distance has shape {distance.shape}: it must be [queries, gallery]")
+    if distance.dtype not in (np.float16, np.float32, np.float64):
+        raise ValueError(f"distance is {distance.dtype}: it must be float16, float32 or float64")
+    # The extremes are non-finite if anything is, and need no mask of the matrix's size.
+    if distance.size and not (np.isfinite(distance.min()) and np.isfinite(distance.max())):
+        query = next(q for q, row in enumerate(distance) if not np.isfinite(row).all())
+        image = int(np.flatnonzero(~np.isfinite(distance[query]))[0])
+        raise ValueError(f"distance[{query}, {image}] is {distance[query, image]}: every distance must be finite")
+    return distance
+
+
+def _checked_column(name: str, values: np.ndarray, length: int) -> np.ndarray:
+    values = np.asarray(values)
+    if values.shape != (length,):
+        raise ValueError(f"{name} has shape {values.shape}: the distance matrix asks for ({length},)")
+    return values
+
+
+@dataclass(frozen=True, eq=False)
+class _Buffers:
+    """Space for a block of rows, allocated once: new memory for each block costs as much as the work done in it.
+
+    keys, thresholds: integers as wide as the distances, [rows, width]; width >= G is a multiple of 8 * segments.
+    closer: bool [rows, width].
+    """
+
+    keys: np.ndarray
+    thresholds: np.ndarray
+    closer: np.ndarray
+    segments: int
+
+    @property
+    def rows(self) -> int:
+        return len(self.keys)
+
+    @classmethod
+    def for_rows_of(cls, distance: np.ndarray) -> "_Buffers":
+        words = max(1, -(-distance.shape[1] // 8))
+        segments = -(-words // _LANE_WORDS)
+        width = 8 * segments * -(-words // segments)
+        block_bytes = min(_BLOCK_BYTES, distance.nbytes // _BLOCKS_IN_MATRIX)
+        shape = max(1, block_bytes // (width * distance.itemsize)), width
+        integer = np.dtype(f"i{distance.itemsize}")
+        return cls(np.empty(shape, integer), np.empty(shape, integer), np.empty(shape, bool), segments)
+
+
+def _ordered_keys(distance: np.ndarray, queries: np.ndarray, ignored: np.ndarray, buffers: _Buffers) -> np.ndarray:
+    """Rows of the matrix as integers in the same order, [R, width]; what does not count has the largest integer.
+
+    An IEEE float's bits, read as a signed integer, are ordered as the float is, but for negative numbers, whose
+    magnitude is negated here (so -0.0 and 0.0 become the same key). Integers have an exact next value, key + 1.
+    """
+    num_gallery = distance.shape[1]
+    keys, sign = buffers.keys[: len(queries)], buffers.thresholds[: len(queries)]
+    largest = np.iinfo(keys.dtype).max
+    keys[:, :num_gallery] = distance[queries].view(keys.dtype)
+    keys[:, num_gallery:] = largest
+    keys[:, ignored] = largest
+    np.right_shift(keys, 8 * keys.itemsize - 1, out=sign)  # -1 where negative, else 0
+    keys &= largest
+    keys ^= sign
+    keys -= sign
+    return keys
+
+
+def _ranks_by_counting(keys: np.ndarray, matches: np.ndarray, buffers: _Buffers) -> tuple[np.ndarray, np.ndarray]:
+    """Ascending ranks of the matches, int64 [R, P], and the column of the first, [R]; O(P G) a row.
+
+    A gallery image of a lower index than the match comes before it if its key is less or equal, one of a higher index
+    if its key is less. Both are one comparison with a threshold, key + 1 or key. The thresholds are spelled out into
+    a matrix because numpy 1.26 compares contiguous arrays in half the time of a broadcast column.
+    """
+    rows = len(keys)
+    thresholds, closer = buffers.thresholds[:rows], buffers.closer[:rows]
+    # Eight flags at a time, as 8-bit counters side by side in a 64-bit sum: numpy counts flags by row far slower.
+    flags = closer.view(np.uint64).reshape(rows, buffers.segments, -1)
+    counters = np.empty((len(matches), rows, buffers.segments), np.uint64)
+    own = keys[:, matches]
+    own_next = own + 1
+    for i, column in enumerate(matches):
+        thresholds[:, :column] = own_next[:, i : i + 1]
+        thresholds[:, column:] = own[:, i : i + 1]
+        np.less(keys, thresholds, out=closer)
+        np.add.reduce(flags, axis=2, out=counters[i])
+    counts = counters.view(np.uint8).reshape(len(matches), rows, -1).sum(axis=2, dtype=np.int64)
+    ranks = np.ascontiguousarray(counts.T) + 1  # rows contiguous, so that a mean over one adds as it would alone
+    return np.sort(ranks, axis=1), matches[np.argmin(ranks, axis=1)]
+
+
+def _ranks_by_sorting(keys: np.ndarray, matches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same as _ranks_by_counting, in O(G log G) a row whatever the number of matches."""
+    rows, width = keys.shape
+    if keys.itemsize < 8:
+        # Sorting (key, column) pairs packed into one integer is stable, in half the time of a stable argsort.
+        order = keys.astype(np.int64)
+        order <<= 32
+        order |= np.arange(width)
+        order.sort(axis=1)
+        order &= 0xFFFFFFFF
+    else:
+        order = np.argsort(keys, axis=1, kind="stable")
+    is_match = np.zeros(width, bool)
+    is_match[matches] = True
+    positions = np.flatnonzero(is_match[order]).reshape(rows, len(matches)) % width
+    return positions + 1, order[np.arange(rows), positions[:, 0]]
+
+
+def _distinct_identity_ranks(keys: np.ndarray, first_match: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Rank of the query's identity among the distinct identities, int64 [R].
+
+    One more than the number of identities with an image before the first match. labels: [G], dense identities.
+    """
+    rows, width = keys.shape
+    first_key = keys[np.arange(rows), first_match]
+    candidates = np.flatnonzero(keys <= first_key[:, None])
+    row, column = np.divmod(candidates, width)
+    before = (keys.ravel()[candidates] < first_key[row]) | (column < first_match[row])
+    seen = np.zeros((rows, labels.max() + 1), bool)
+    seen[row[before], labels[column[before]]] = True
+    return 1 + seen.sum(axis=1)

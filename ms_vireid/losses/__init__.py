@@ -1,0 +1,24 @@
+"""The losses of PMT (AAAI 2023) and of its Table 2; batches are [2PK, ...], see `batch.py`."""
+
+from ms_vireid.losses.dcl import DiscriminativeCenterLoss
+from ms_vireid.losses.distance import cosine_distance, euclidean_distance
+from ms_vireid.losses.hetero_center import HeteroCenterTripletLoss
+from ms_vireid.losses.identity import IdentityLoss
+from ms_vireid.losses.msel import ModalitySharedEnhancementLoss
+from ms_vireid.losses.triplet import (
+    HardTripletLoss,
+    ProgressiveHardTripletLoss,
+    WeightedRegularizedTripletLoss,
+)
+
+__all__ = [
+    "DiscriminativeCenterLoss",
+    "HardTripletLoss",
+    "HeteroCenterTripletLoss",
+    "IdentityLoss",
+    "ModalitySharedEnhancementLoss",
+    "ProgressiveHardTripletLoss",
+    "WeightedRegularizedTripletLoss",
+    "cosine_distance",
+    "euclidean_distance",
+]

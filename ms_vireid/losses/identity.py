@@ -1,0 +1,22 @@
+"""Identity loss: cross entropy of each modality's logits."""
+
+import mindspore as ms
+from mindspore import nn, ops
+
+from ms_vireid.losses.batch import check_batch
+
+
+class IdentityLoss(nn.Cell):
+    """L_ID of Eqs. 11 and 12 (PMT), L_id^v + L_id^r (MUN): CE(visible half) + CE(infrared half), each a mean.
+
+    Call: logits [2PK, N], labels int32 [2PK] in 0 ... N - 1, visible half first. Returns a float32 scalar.
+    Raises ValueError if the rows cannot be halved or the labels do not match.
+    """
+
+    def construct(self, logits, labels):
+        check_batch(logits, labels, 2)
+        half = labels.shape[0] // 2
+        logits = logits.astype(ms.float32)
+        visible = ops.cross_entropy(logits[:half], labels[:half])
+        infrared = ops.cross_entropy(logits[half:], labels[half:])
+        return visible + infrared

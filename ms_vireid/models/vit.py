@@ -1,0 +1,240 @@
+"""Vision Transformer with overlapping patches (PMT, section "Experimental Setting"; Dosovitskiy et al. 2020)."""
+
+import math
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.common.initializer import Normal, initializer
+
+from ms_vireid.models.layers import Dropout, DropPath, layer_uniforms, position_noise
+
+LAYER_NORM_EPS = 1e-5
+WINDOWS_PER_BLOCK = 2  # dropout windows of a block besides the MLP's hidden layer: attention projection, MLP output
+
+
+class PatchProjection(nn.Cell):
+    """The patch embedding's convolution as an unfold and a matrix product (section 8 of the design: 1000 times
+    faster on CPU), with the convolution's own parameters: weight [embed_dim, 3, patch, patch], bias [embed_dim]."""
+
+    def __init__(self, patch_size: int, stride: int, embed_dim: int):
+        super().__init__()
+        self.patch_size = patch_size
+        self.stride = stride
+        self.embed_dim = embed_dim
+        spread = math.sqrt(2.0 / (patch_size * patch_size * embed_dim))
+        shape = (embed_dim, 3, patch_size, patch_size)
+        self.weight = Parameter(initializer(Normal(spread), shape, ms.float32), name="weight")
+        self.bias = Parameter(initializer("zeros", (embed_dim,), ms.float32), name="bias")
+
+    def construct(self, images: Tensor) -> Tensor:
+        patch = (self.patch_size, self.patch_size)
+        columns = ops.unfold(images, patch, stride=(self.stride, self.stride))  # [N, 3 * patch * patch, L]
+        weight = self.weight.reshape(self.embed_dim, -1)  # [D, 3 * patch * patch]
+        return ops.matmul(columns.swapaxes(1, 2), weight.T) + self.bias  # [N, L, D]
+
+
+class PatchEmbed(nn.Cell):
+    def __init__(self, image_size: tuple[int, int], patch_size: int, stride: int, embed_dim: int):
+        super().__init__()
+        self.image_size = image_size
+        self.grid_size = patch_grid(image_size, patch_size, stride)
+        self.proj = PatchProjection(patch_size, stride, embed_dim)
+
+    def construct(self, images: Tensor) -> Tensor:
+        if images.shape[2:] != self.image_size:
+            raise ValueError(f"expected images of {self.image_size} (H, W), got {images.shape[2:]}")
+        return self.proj(images)
+
+
+def patch_grid(image_size: tuple[int, int], patch_size: int, stride: int) -> tuple[int, int]:
+    """Rows and columns of patches: 256x128, patch 16, stride 12 gives 21x10."""
+    height, width = image_size
+    if min(height, width) < patch_size:
+        raise ValueError(f"image_size {image_size} is smaller than patch_size {patch_size}")
+    return (height - patch_size) // stride + 1, (width - patch_size) // stride + 1
+
+
+def dense(inputs: int, outputs: int, bias: bool = True) -> nn.Dense:
+    return nn.Dense(inputs, outputs, weight_init=Normal(0.02), bias_init="zeros", has_bias=bias)
+
+
+def layer_norm(width: int) -> nn.LayerNorm:
+    return nn.LayerNorm([width], epsilon=LAYER_NORM_EPS)
+
+
+class Attention(nn.Cell):
+    """Multi-head self-attention with a fused projection; no dropout on the attention map."""
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float, layer: int):
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(f"embed_dim {embed_dim} is not a multiple of num_heads {num_heads}")
+        self.num_heads = num_heads
+        self.head_dim = embed_dim // num_heads
+        self.qkv = dense(embed_dim, 3 * embed_dim)
+        self.proj = dense(embed_dim, embed_dim)
+        self.proj_drop = Dropout(dropout, layer)
+
+    def construct(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim).transpose(2, 0, 3, 1, 4)
+        query, key, value = qkv[0], qkv[1], qkv[2]  # [N, heads, T, head_dim]
+        scores = ops.matmul(query * self.head_dim**-0.5, key.swapaxes(-2, -1))  # [N, heads, T, T]
+        x = ops.matmul(ops.softmax(scores, axis=-1), value)  # [N, heads, T, head_dim]
+        x = x.transpose(0, 2, 1, 3).reshape(batch, tokens, width)
+        return self.proj_drop(self.proj(x), noise, uniforms)
+
+
+class Mlp(nn.Cell):
+    def __init__(self, embed_dim: int, mlp_ratio: int, dropout: float, layer: int):
+        super().__init__()
+        self.fc1 = dense(embed_dim, mlp_ratio * embed_dim)
+        self.drop1 = Dropout(dropout, layer, parts=mlp_ratio)
+        self.fc2 = dense(mlp_ratio * embed_dim, embed_dim)
+        self.drop2 = Dropout(dropout, layer + mlp_ratio)
+
+    def construct(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
+        x = ops.gelu(self.fc1(x), approximate="none")  # [N, T, mlp_ratio * D]
+        x = self.drop1(x, noise, uniforms)
+        return self.drop2(self.fc2(x), noise, uniforms)
+
+
+class Block(nn.Cell):
+    """Pre-norm transformer block: x + attention(norm(x)), then x + MLP(norm(x)), each with drop path."""
+
+    def __init__(
+        self, embed_dim: int, num_heads: int, mlp_ratio: int, dropout: float, drop_path: float, layer: int, index: int
+    ):
+        super().__init__()
+        self.norm1 = layer_norm(embed_dim)
+        self.attn = Attention(embed_dim, num_heads, dropout, layer)
+        self.norm2 = layer_norm(embed_dim)
+        self.mlp = Mlp(embed_dim, mlp_ratio, dropout, layer + 1)
+        self.drop_path1 = DropPath(drop_path, 2 * index)
+        self.drop_path2 = DropPath(drop_path, 2 * index + 1)
+
+    def construct(
+        self, x: Tensor, key: Tensor | None = None, noise: Tensor | None = None, uniforms: Tensor | None = None
+    ) -> Tensor:
+        x = x + self.drop_path1(self.attn(self.norm1(x), noise, uniforms), key)
+        return x + self.drop_path2(self.mlp(self.norm2(x), noise, uniforms), key)
+
+
+class VisionTransformer(nn.Cell):
+    """ViT whose patches may overlap; parameters are named as timm names them.
+
+    Args:
+        image_size: (H, W) in pixels. patch_size, stride: pixels; a stride below patch_size overlaps patches.
+        embed_dim, depth, num_heads, mlp_ratio: width D, number of blocks, heads, hidden width of the MLP over D.
+        dropout: after the position embedding, the attention projection and both MLP layers.
+        drop_path: stochastic depth of the last block, rising linearly from 0 at the first.
+        recompute: keep only each block's input in training and compute the block again in the backward pass.
+
+    Raises:
+        ValueError: for sizes that do not fit together.
+    """
+
+    def __init__(
+        self,
+        image_size: tuple[int, int] = (256, 128),
+        patch_size: int = 16,
+        stride: int = 12,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: int = 4,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        recompute: bool = False,
+    ):
+        super().__init__()
+        self.image_size = tuple(image_size)
+        self.embed_dim = embed_dim
+        self.recompute_blocks = recompute
+        self.stochastic = dropout > 0.0 or drop_path > 0.0
+        self.windows = 1 + depth * (mlp_ratio + WINDOWS_PER_BLOCK)
+        self.patch_embed = PatchEmbed(self.image_size, patch_size, stride, embed_dim)
+        rows, columns = self.patch_embed.grid_size
+        self.tokens = 1 + rows * columns
+        self.cls_token = Parameter(initializer(Normal(0.02), (1, 1, embed_dim), ms.float32), name="cls_token")
+        self.pos_embed = Parameter(initializer(Normal(0.02), (1, self.tokens, embed_dim), ms.float32), name="pos_embed")
+        self.pos_drop = Dropout(dropout, layer=0)
+        self.blocks = nn.CellList(
+            [
+                Block(
+                    embed_dim,
+                    num_heads,
+                    mlp_ratio,
+                    dropout,
+                    drop_path * index / max(depth - 1, 1),
+                    layer=1 + index * (mlp_ratio + WINDOWS_PER_BLOCK),
+                    index=index,
+                )
+                for index in range(depth)
+            ]
+        )
+        self.norm = layer_norm(embed_dim)
+
+    def construct(self, images: Tensor, key: Tensor | None = None) -> Tensor:
+        """CLS features after the last LayerNorm.
+
+        Args:
+            images: float32 [N, 3, H, W].
+            key: int32 scalar, this step's key for dropout and drop path (`ms_vireid.data.randomness.step_key`);
+                needed in training when either rate is above 0.
+
+        Returns:
+            float32 [N, embed_dim], not normalised.
+
+        Raises:
+            ValueError: images of another size; no key where one is needed.
+        """
+        x = self.patch_embed(images)  # [N, L, D]
+        batch = x.shape[0]
+        x = ops.concat((self.cls_token.broadcast_to((batch, 1, self.embed_dim)), x), axis=1)  # [N, T = 1 + L, D]
+        x = x + self.pos_embed
+        noise = uniforms = None
+        if self.training and self.stochastic:
+            if key is None:
+                raise ValueError("training with dropout or drop path needs the step's key")
+            noise = position_noise(key, batch * self.tokens, self.embed_dim).reshape(x.shape)
+            uniforms = layer_uniforms(key, self.windows)
+        x = self.pos_drop(x, noise, uniforms)
+        for block in self.blocks:
+            if self.training and self.recompute_blocks:
+                x = ms.recompute(block, x, key, noise, uniforms)
+            else:
+                x = block(x, key, noise, uniforms)
+        return self.norm(x)[:, 0]  # [N, D]
+
+
+def resize_position_embedding(embedding: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Position embedding [1, 1 + s * s, D] of a square grid, resized bilinearly to `grid` (rows, columns).
+
+    The CLS position is kept. Bilinear with half-pixel centres (align_corners=False) and no antialiasing.
+
+    Returns:
+        float32 [1, 1 + rows * columns, D].
+
+    Raises:
+        ValueError: if the number of positions is not 1 + a square.
+    """
+    side = math.isqrt(embedding.shape[1] - 1)
+    if side * side + 1 != embedding.shape[1]:
+        raise ValueError(f"pos_embed holds {embedding.shape[1]} positions, which is not 1 + a square")
+    positions = embedding[0, 1:].reshape(side, side, -1)
+    rows, columns = (_bilinear_matrix(side, size) for size in grid)
+    resized = np.einsum("rh,cw,hwd->rcd", rows, columns, positions, optimize=True).reshape(1, grid[0] * grid[1], -1)
+    return np.concatenate([embedding[:, :1], resized], axis=1).astype(np.float32)
+
+
+def _bilinear_matrix(source: int, target: int) -> np.ndarray:
+    """Interpolation weights float64 [target, source], half-pixel centres, edges clamped."""
+    position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    low = np.floor(position).astype(int)
+    high = np.minimum(low + 1, source - 1)
+    weights = np.zeros((target, source))
+    np.add.at(weights, (np.arange(target), low), 1 - (position - low))
+    np.add.at(weights, (np.arange(target), high), position - low)
+    return weights

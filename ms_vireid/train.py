@@ -1,0 +1,113 @@
+"""Train a model, evaluate it under its data set's protocol, and print the table."""
+
+import sys
+from pathlib import Path
+
+from ms_vireid import runtime
+from ms_vireid.command import Parser, add_device, add_overrides, run
+from ms_vireid.config import CONFIG_ROOT, Config, load_config
+from ms_vireid.data.read import read_data, validate_for_training
+from ms_vireid.engine.run_folder import RunFolder, write_json
+from ms_vireid.errors import InputError
+from ms_vireid.evaluation.protocol import chance
+from ms_vireid.evaluation.report import format_table
+
+RUNS = Path("runs")
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("--config", type=Path, default=CONFIG_ROOT / "demo.yaml", help="YAML file with the recipe")
+    add_device(parser)
+    parser.add_argument("--data-root", metavar="D", help="folder of the data set (data.root)")
+    parser.add_argument("--output", type=Path, metavar="R", help="run folder (default: runs/NAME-OF-CONFIG)")
+    parser.add_argument(
+        "--resume", metavar="auto|PATH", help="auto: go on from the run folder's last.ckpt if there is one; or a file"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of all random numbers (seed)")
+    add_overrides(parser)
+    arguments = parser.parse_intermixed_args()
+
+    overrides = list(arguments.overrides)
+    if arguments.data_root is not None:
+        overrides.append(f"data.root={arguments.data_root}")
+    if arguments.seed is not None:
+        overrides.append(f"seed={arguments.seed}")
+    config = load_config(arguments.config, overrides)
+    output = RunFolder(arguments.output or _default_output(arguments.config.stem, arguments.resume == "auto"))
+    if output.begun() and arguments.resume is None:
+        raise InputError(f"{output.path}: holds a run; go on with --resume auto, or choose another --output")
+    checkpoint = _checkpoint_to_resume(arguments.resume, output)
+
+    data = read_data(config.data)
+    if warning := validate_for_training(data, config.train.num_instances):
+        print(f"note: {warning}")
+    config = _with_num_classes(config, data.train.num_identities)
+    device = runtime.set_up(arguments.device, config.model.name)
+    print(f"device: {device}")
+    train(config, data, output, device, checkpoint)
+
+
+def train(config: Config, data, output: RunFolder, device: str, checkpoint: Path | None) -> None:
+    """Run or resume the training in `output` and evaluate the result; result.json holds the table's fractions."""
+    # Only now: these import mindspore, which `runtime.set_up` has to come before.
+    from ms_vireid.engine.checkpoint import load_checkpoint
+    from ms_vireid.engine.inference import evaluate_model, protocol_trials
+    from ms_vireid.engine.trainer import Trainer
+    from ms_vireid.models import build_model
+
+    trainer = Trainer(config, data, output)
+    if checkpoint is not None:
+        trainer.resume(load_checkpoint(checkpoint))
+        print(f"resuming from {checkpoint} at step {trainer.step} of {trainer.total_steps}")
+    output.create(config, data, device)
+    print(f"run folder: {output.path}")
+    try:
+        trainer.fit()
+    except KeyboardInterrupt:
+        print(f"stopped at step {trainer.step}; go on with --resume auto --output {output.path}", file=sys.stderr)
+        raise
+
+    trainer.load_result(load_checkpoint(output.model))
+    results = {"trained": evaluate_model(trainer.model, data, config)}
+    rows = {"trained": results["trained"].mean}
+    if config.evaluation.compare_untrained:
+        rows["untrained"] = evaluate_model(build_model(config), data, config).mean
+    rows["chance"] = chance(data.test, protocol_trials(data, config.evaluation), data.protocol)
+    write_json(output.result, rows | {"protocol": results["trained"].as_dict()})
+    print(format_table(rows))
+    print(f"results: {output.result}")
+
+
+def _default_output(name: str, resume: bool) -> Path:
+    """runs/NAME, or the first of runs/NAME-2, runs/NAME-3 ... that is new; to resume, the last that is not."""
+    number = 1
+    while RunFolder(_numbered(name, number)).begun():
+        number += 1
+    return _numbered(name, number - 1 if resume and number > 1 else number)
+
+
+def _numbered(name: str, number: int) -> Path:
+    return RUNS / (name if number == 1 else f"{name}-{number}")
+
+
+def _checkpoint_to_resume(resume: str | None, output: RunFolder) -> Path | None:
+    if resume is None:
+        return None
+    if resume == "auto":
+        return output.last if output.last.exists() else None
+    if not Path(resume).is_file():
+        raise InputError(f"--resume {resume}: no such checkpoint file")
+    return Path(resume)
+
+
+def _with_num_classes(config: Config, identities: int) -> Config:
+    """The configuration with the classifier's size written down."""
+    asked = config.model.num_classes
+    if asked is not None and asked != identities:
+        raise InputError(f"model.num_classes={asked}, the training set has {identities} identities; leave it out")
+    return config.model_copy(update={"model": config.model.model_copy(update={"num_classes": identities})})
+
+
+if __name__ == "__main__":
+    run(main)

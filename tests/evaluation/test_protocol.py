@@ -1,0 +1,324 @@
+"""Who is searched among whom, the averages over trials, and what chance gives."""
+
+import hashlib
+import itertools
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ms_vireid.data.records import ImageSet, image_set
+from ms_vireid.evaluation import (
+    Trial,
+    chance,
+    cross_modality_trials,
+    evaluate_ranking,
+    evaluate_trials,
+    sysu_mm01_trials,
+    trials_checksum,
+)
+
+# Pictures of each identity in each camera. Identity 12 comes before 3 in the set but not in the protocol's order.
+COUNTS = {
+    12: {1: 12, 2: 3, 3: 2, 5: 10, 6: 1},
+    3: {1: 1, 2: 11, 3: 3, 4: 15, 6: 2},
+    40: {4: 2, 5: 9, 6: 4},
+}
+
+
+def sysu_like(root: Path = Path("/data"), counts: dict = COUNTS) -> ImageSet:
+    """Files in an order that is not that of their names."""
+    rows = []
+    for identity, cameras in counts.items():
+        for camera, count in cameras.items():
+            for i in reversed(range(count)):
+                path = root / f"cam{camera}" / f"{identity:04d}" / f"{i + 1:04d}.jpg"
+                rows.append((path, identity, camera, camera in (3, 6)))
+    return image_set(rows)
+
+
+def published_gallery(test: ImageSet, cameras: tuple[int, ...], shots: int, trial: int) -> list[str]:
+    """The published sampling, rewritten plainly: global random state, one scan of the set for each pair."""
+    random.seed(trial)
+    drawn = []
+    for identity in sorted(set(test.identities.tolist())):
+        for camera in cameras:
+            folder = f"cam{camera}/{identity:04d}/"
+            files = sorted(str(path) for path in test.paths if folder in str(path))
+            if not files:
+                continue
+            if shots == 1:
+                drawn.append(random.choice(files))
+            else:
+                drawn.extend(random.sample(files, shots) if len(files) >= shots else files)
+    return drawn
+
+
+@pytest.mark.parametrize(("mode", "cameras"), [("all", (1, 2, 4, 5)), ("indoor", (1, 2))])
+@pytest.mark.parametrize("shots", [1, 10])
+def test_sysu_galleries_are_those_of_the_published_sampling(mode, cameras, shots):
+    test = sysu_like()
+    drawn = [[str(test.paths[i]) for i in trial.gallery] for trial in sysu_mm01_trials(test, mode, shots)]
+    assert drawn == [published_gallery(test, cameras, shots, trial) for trial in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "shots", "size"),
+    [
+        ("all", 1, 3 + 3 + 2),  # one for each pair of identity and camera
+        ("indoor", 1, 2 + 2),
+        ("all", 10, (10 + 3 + 10) + (1 + 10 + 10) + (2 + 9)),  # at most ten for each pair
+        ("indoor", 10, (10 + 3) + (1 + 10)),
+    ],
+)
+def test_sysu_galleries_have_at_most_shots_pictures_of_each_pair(mode, shots, size):
+    for trial in sysu_mm01_trials(sysu_like(), mode, shots):
+        assert len(trial.gallery) == len(set(trial.gallery.tolist())) == size
+
+
+@pytest.mark.parametrize("mode", ["all", "indoor"])
+def test_sysu_queries_are_all_pictures_of_cameras_3_and_6(mode):
+    test = sysu_like()
+    for trial in sysu_mm01_trials(test, mode):
+        assert trial.query.tolist() == [i for i, camera in enumerate(test.cameras) if camera in (3, 6)]
+
+
+def test_sysu_trials_do_not_depend_on_the_order_of_the_set_or_on_the_global_random_state():
+    test = sysu_like()
+    order = np.random.default_rng(0).permutation(len(test))
+    shuffled = test.subset(order)
+    random.seed(5)
+    first = sysu_mm01_trials(test, shots=10)
+    random.seed(6)
+    second = sysu_mm01_trials(shuffled, shots=10)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a.gallery, order[b.gallery])
+
+
+def test_sysu_trials_leave_the_global_random_state_alone():
+    state = random.getstate()
+    sysu_mm01_trials(sysu_like())
+    assert random.getstate() == state
+
+
+def test_more_trials_start_with_the_same_ones():
+    test = sysu_like()
+    for a, b in zip(sysu_mm01_trials(test, trials=3), sysu_mm01_trials(test, trials=10), strict=False):
+        np.testing.assert_array_equal(a.gallery, b.gallery)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mode": "outdoor"}, "unknown mode 'outdoor': choose one of all, indoor"),
+        ({"shots": 2}, "shots is 2"),
+        ({"trials": 0}, "trials is 0"),
+    ],
+)
+def test_wrong_sysu_choices_are_errors(changes, message):
+    with pytest.raises(ValueError, match=message):
+        sysu_mm01_trials(sysu_like(), **changes)
+
+
+@pytest.mark.parametrize(("counts", "role"), [({1: {1: 2, 2: 2}}, "query"), ({1: {3: 2, 4: 2}}, "gallery")])
+def test_a_sysu_test_set_without_queries_or_gallery_is_an_error(counts, role):
+    with pytest.raises(ValueError, match=f"no {role} picture"):
+        sysu_mm01_trials(sysu_like(counts=counts), mode="indoor")
+
+
+def test_cross_modality_trials_search_all_of_one_modality_among_all_of_the_other():
+    test = sysu_like()
+    infrared, visible = np.flatnonzero(test.infrared), np.flatnonzero(~test.infrared)
+    (forward,) = cross_modality_trials(test, "infrared-to-visible")
+    (backward,) = cross_modality_trials(test, "visible-to-infrared")
+    np.testing.assert_array_equal(forward.query, infrared)
+    np.testing.assert_array_equal(forward.gallery, visible)
+    np.testing.assert_array_equal(backward.query, visible)
+    np.testing.assert_array_equal(backward.gallery, infrared)
+
+
+def test_an_unknown_direction_is_an_error():
+    with pytest.raises(ValueError, match="unknown direction 'thermal'"):
+        cross_modality_trials(sysu_like(), "thermal")
+
+
+@pytest.mark.parametrize(("camera", "role"), [(1, "query"), (3, "gallery")])
+def test_a_test_set_of_one_modality_is_an_error(camera, role):
+    with pytest.raises(ValueError, match=f"no {role} picture"):
+        cross_modality_trials(sysu_like(counts={1: {camera: 2}}))
+
+
+def test_the_checksum_is_over_identity_camera_modality_and_name_in_order():
+    test = image_set([(Path("/data/q.jpg"), 1, 6, True), (Path("/data/g.jpg"), 2, 1, False)])
+    spelled_out = b"query\t1\n1\t6\tinfrared\tq.jpg\ngallery\t1\n2\t1\tvisible\tg.jpg\n"
+    assert trials_checksum(test, cross_modality_trials(test)) == hashlib.sha256(spelled_out).hexdigest()[:16]
+
+
+def test_the_checksum_does_not_depend_on_the_root():
+    here, there = sysu_like(Path("/data")), sysu_like(Path("/mnt/other/data"))
+    assert trials_checksum(here, sysu_mm01_trials(here)) == trials_checksum(there, sysu_mm01_trials(there))
+
+
+def test_the_checksum_tells_other_galleries_and_trials_apart():
+    test = sysu_like()
+    choices = [
+        sysu_mm01_trials(test),
+        sysu_mm01_trials(test, shots=10),
+        sysu_mm01_trials(test, mode="indoor"),
+        sysu_mm01_trials(test, trials=9),
+        cross_modality_trials(test),
+        cross_modality_trials(test, "visible-to-infrared"),
+    ]
+    assert len({trials_checksum(test, trials) for trials in choices}) == len(choices)
+
+
+@pytest.mark.parametrize("field", ["identities", "cameras", "infrared"])
+def test_the_checksum_tells_other_annotations_apart(field):
+    test = sysu_like()
+    changed = {name: getattr(test, name).copy() for name in ("identities", "cameras", "infrared")}
+    changed[field][0] ^= 1
+    trials = cross_modality_trials(test)
+    assert trials_checksum(ImageSet(test.paths, **changed), trials) != trials_checksum(test, trials)
+
+
+def random_features(test: ImageSet) -> np.ndarray:
+    features = np.random.default_rng(0).normal(size=(len(test), 16)).astype(np.float32)
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+def test_the_distance_is_one_minus_the_inner_product():
+    # The query looks along x. Similarities of the gallery: 0.6 (identity 1), 0.8 (2), 0 (1): ranks 2 and 3 of the
+    # images, second of the identities. AP = (1/2 + 2/3) / 2 = 7/12, INP = 2/3.
+    test = image_set(
+        [(Path("q.jpg"), 1, 6, True), *((Path(f"{i}.jpg"), identity, 1, False) for i, identity in enumerate((1, 2, 1)))]
+    )
+    features = np.array([[1, 0], [0.6, 0.8], [0.8, -0.6], [0, 1]], np.float32)
+    result = evaluate_trials(features, test, cross_modality_trials(test), "sysu_mm01")
+    expected = {"rank1": 0, "rank5": 1, "rank10": 1, "rank20": 1, "map": 7 / 12, "minp": 2 / 3}
+    assert result.mean == pytest.approx(expected, abs=1e-15)
+    assert set(result.std.values()) == {0.0}
+
+
+@pytest.mark.parametrize("same_queries", [True, False])
+def test_every_trial_is_ranked_as_on_its_own(same_queries):
+    test = sysu_like()
+    features = random_features(test)
+    trials = sysu_mm01_trials(test, shots=10, trials=4)
+    if not same_queries:
+        trials[1] = Trial(trials[1].query[1:], trials[1].gallery)
+    result = evaluate_trials(features, test, trials, "sysu_mm01")
+    for trial, got in zip(trials, result.trials, strict=True):
+        expected = evaluate_ranking(
+            1 - features[trial.query] @ features[trial.gallery].T,
+            test.identities[trial.query],
+            test.identities[trial.gallery],
+            test.cameras[trial.query],
+            test.cameras[trial.gallery],
+        )
+        assert got.metrics() == expected.metrics()
+
+
+def test_results_are_means_and_population_deviations_over_trials():
+    test = sysu_like()
+    trials = sysu_mm01_trials(test, trials=5)
+    result = evaluate_trials(random_features(test), test, trials, "sysu_mm01")
+    for name in ("rank1", "rank5", "rank10", "rank20", "map", "minp"):
+        values = [trial.metrics()[name] for trial in result.trials]
+        mean = sum(values) / 5
+        assert result.mean[name] == pytest.approx(mean, abs=1e-15)
+        assert result.std[name] == pytest.approx((sum((v - mean) ** 2 for v in values) / 5) ** 0.5, abs=1e-15)
+
+
+def test_results_are_json():
+    test = sysu_like()
+    trials = sysu_mm01_trials(test, trials=2)
+    result = evaluate_trials(random_features(test), test, trials, "sysu_mm01")
+    read = json.loads(json.dumps(result.as_dict()))
+    assert read["mean"] == result.mean
+    assert read["std"] == result.std
+    assert read["trials"] == [trial.metrics() for trial in result.trials]
+    assert (read["num_queries"], read["num_gallery"]) == (12, 8)
+    assert read["checksum"] == trials_checksum(test, trials)
+
+
+def test_ranks_beyond_max_rank_are_not_reported():
+    test = sysu_like()
+    result = evaluate_trials(random_features(test), test, sysu_mm01_trials(test), "sysu_mm01", max_rank=10)
+    assert list(result.mean) == ["rank1", "rank5", "rank10", "map", "minp"]
+
+
+def test_features_of_another_length_are_an_error():
+    test = sysu_like()
+    with pytest.raises(ValueError, match=rf"shape \(3, 16\): the {len(test)} pictures"):
+        evaluate_trials(random_features(test)[:3], test, sysu_mm01_trials(test), "sysu_mm01")
+
+
+def test_non_finite_features_are_an_error_that_names_the_picture():
+    test = sysu_like()
+    features = random_features(test)
+    features[[4, 7], 2] = np.nan
+    with pytest.raises(ValueError, match=f"features of 2 pictures are not finite, first row 4: {test.paths[4]}"):
+        evaluate_trials(features, test, sysu_mm01_trials(test), "sysu_mm01")
+
+
+@pytest.mark.parametrize("function", [lambda *a: evaluate_trials(random_features(a[0]), *a), chance])
+def test_no_trials_are_an_error(function):
+    with pytest.raises(ValueError, match="no trials"):
+        function(sysu_like(), [], "regdb")
+
+
+@pytest.mark.parametrize("protocol", ["sysu_mm01", "regdb"])
+def test_chance_is_the_mean_over_all_rankings(protocol):
+    # 6 gallery pictures in all 720 orders, for queries with 2, 1, 3 and no matches, some of them out of sight.
+    gallery = [(1, 1), (1, 2), (2, 1), (3, 2), (3, 4), (3, 5)]
+    queries = [(1, 3), (1, 6), (2, 3), (3, 6), (3, 3), (9, 6)]
+    test = image_set(
+        [
+            (Path(f"{i}.jpg"), identity, camera, camera in (3, 6))
+            for i, (identity, camera) in enumerate(queries + gallery)
+        ]
+    )
+    trials = cross_modality_trials(test)
+    orders = np.array(list(itertools.permutations(range(6))), np.float32)
+    query = np.repeat(trials[0].query, len(orders))
+    expected = evaluate_ranking(
+        np.tile(orders, (len(queries), 1)),
+        test.identities[query],
+        test.identities[trials[0].gallery],
+        test.cameras[query],
+        test.cameras[trials[0].gallery],
+        protocol,
+    )
+    assert chance(test, trials, protocol) == pytest.approx(expected.metrics(), abs=1e-12)
+
+
+def test_chance_of_equal_identities_is_one_in_as_many():
+    test = sysu_like(counts={identity: {1: 7, 6: 1} for identity in range(40)})
+    rates = chance(test, cross_modality_trials(test), "sysu_mm01")
+    expected = {f"rank{k}": k / 40 for k in (1, 5, 10, 20)}
+    assert {name: rates[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("protocol", ["sysu_mm01", "regdb"])
+def test_chance_agrees_with_random_distances(protocol):
+    test = sysu_like()
+    trials = sysu_mm01_trials(test, shots=10, trials=2)
+    generator = np.random.default_rng(0)
+    simulated = []
+    for trial in trials:
+        query = np.repeat(trial.query, 1000)
+        distance = generator.random((len(query), len(trial.gallery)), np.float32)
+        ids = test.identities[query], test.identities[trial.gallery]
+        cameras = test.cameras[query], test.cameras[trial.gallery]
+        simulated.append(evaluate_ranking(distance, *ids, *cameras, protocol).metrics())
+    mean = {name: np.mean([metrics[name] for metrics in simulated]) for name in simulated[0]}
+    # 24,000 rankings: a rate's standard error is at most 0.5 / sqrt(24000) = 0.0032; four of them.
+    assert chance(test, trials, protocol) == pytest.approx(mean, abs=0.013)
+
+
+def test_chance_without_any_match_is_an_error():
+    test = sysu_like(counts={1: {1: 2}, 2: {6: 3}})
+    with pytest.raises(ValueError, match="none of the 3 queries has a match"):
+        chance(test, cross_modality_trials(test), "regdb")

@@ -1,0 +1,264 @@
+"""CMC, mAP and mINP: hand-worked examples, the slow definition on random cases, and the cost beside a plain argsort."""
+
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from ms_vireid.evaluation import evaluate_ranking
+
+
+def slow_ranking(distance, query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, max_rank):
+    """The definition: sort each query's kept gallery, then look where its matches are."""
+    cmc, average_precisions, penalties = [], [], []
+    for q in range(len(distance)):
+        kept = np.arange(len(gallery_ids))
+        if protocol == "sysu_mm01" and query_cameras[q] == 3:
+            kept = kept[gallery_cameras != 2]
+        ranking = gallery_ids[kept[np.argsort(distance[q, kept], kind="stable")]]
+        ranks = np.flatnonzero(ranking == query_ids[q]) + 1
+        if len(ranks) == 0:
+            continue
+        counted = list(dict.fromkeys(ranking)) if protocol == "sysu_mm01" else list(ranking)
+        cmc.append([query_ids[q] in counted[:k] for k in range(1, max_rank + 1)])
+        average_precisions.append(np.mean(np.arange(1, len(ranks) + 1) / ranks))
+        penalties.append(len(ranks) / ranks[-1])
+    return np.mean(cmc, axis=0), np.mean(average_precisions), np.mean(penalties), len(cmc)
+
+
+def assert_equals_definition(distance, query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, max_rank=20):
+    arguments = distance, query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, max_rank
+    result = evaluate_ranking(*arguments)
+    cmc, mean_ap, mean_inp, num_valid = slow_ranking(*arguments)
+    assert result.num_valid_queries == num_valid
+    np.testing.assert_array_equal(result.cmc, cmc)
+    assert (result.mean_ap, result.mean_inp) == (mean_ap, mean_inp)
+
+
+def random_case(generator, num_queries, num_gallery, num_ids, dtype, ties):
+    """distance, query_ids, gallery_ids, query_cameras, gallery_cameras; with ties, distances take 7 values."""
+    distance = generator.normal(1, 0.5, (num_queries, num_gallery))  # some are negative
+    if ties:
+        distance = np.clip(np.round(distance * 4) / 4, 0, 1.5) * generator.choice([1, -1])  # zeros of both signs
+    return (
+        distance.astype(dtype),
+        generator.integers(0, num_ids, num_queries) * 7 - 3,
+        generator.integers(0, num_ids, num_gallery) * 7 - 3,
+        generator.choice([3, 6], num_queries),
+        generator.choice([1, 2, 4, 5], num_gallery),
+    )
+
+
+def test_sysu_cmc_counts_distinct_identities_and_map_counts_images():
+    # Ranked: identities 2 2 3 1 1. Distinct: 2 3 1, so identity 1 is third. Its images are at ranks 4 and 5:
+    # AP = (1/4 + 2/5) / 2 = 0.325, INP = 2/5.
+    result = evaluate_ranking(np.array([[0.4, 0.1, 0.3, 0.2, 0.5]]), [1], [1, 2, 3, 2, 1], [6], [1] * 5, max_rank=4)
+    np.testing.assert_array_equal(result.cmc, [0, 0, 1, 1])
+    assert result.mean_ap == pytest.approx(0.325, abs=1e-15)
+    assert result.mean_inp == pytest.approx(0.4, abs=1e-15)
+    assert result.num_valid_queries == 1
+
+
+def test_regdb_cmc_counts_images():
+    # The same ranking: the first match is the fourth image.
+    distance = np.array([[0.4, 0.1, 0.3, 0.2, 0.5]])
+    result = evaluate_ranking(distance, [1], [1, 2, 3, 2, 1], protocol="regdb", max_rank=5)
+    np.testing.assert_array_equal(result.cmc, [0, 0, 0, 1, 1])
+    assert result.mean_ap == pytest.approx(0.325, abs=1e-15)
+
+
+def test_camera_3_queries_ignore_camera_2_of_any_identity():
+    # Ranked (identity, camera): 1c2 2c2 2c1 1c1 3c2 1c4. Camera 3 keeps 2c1 1c1 1c4: distinct rank 2, image ranks 2
+    # and 3, AP = (1/2 + 2/3) / 2 = 7/12, INP = 2/3.
+    arguments = np.array([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]]), [1], [1, 2, 2, 1, 3, 1]
+    result = evaluate_ranking(*arguments, [3], [2, 2, 1, 1, 2, 4], max_rank=2)
+    np.testing.assert_array_equal(result.cmc, [0, 1])
+    assert result.mean_ap == pytest.approx(7 / 12, abs=1e-15)
+    assert result.mean_inp == pytest.approx(2 / 3, abs=1e-15)
+
+
+def test_camera_6_queries_keep_camera_2():
+    # The same ranking in full: image ranks 1, 4, 6, AP = (1/1 + 2/4 + 3/6) / 3 = 2/3, INP = 3/6.
+    arguments = np.array([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]]), [1], [1, 2, 2, 1, 3, 1]
+    result = evaluate_ranking(*arguments, [6], [2, 2, 1, 1, 2, 4], max_rank=1)
+    np.testing.assert_array_equal(result.cmc, [1])
+    assert result.mean_ap == pytest.approx(2 / 3, abs=1e-15)
+    assert result.mean_inp == 0.5
+
+
+def test_regdb_has_no_camera_rule():
+    result = evaluate_ranking(np.array([[0.1, 0.2]]), [1], [1, 2], [3], [2, 2], protocol="regdb", max_rank=1)
+    np.testing.assert_array_equal(result.cmc, [1])
+
+
+def test_queries_without_a_match_are_left_out_of_the_means():
+    # Query 0 finds its match at rank 1, query 2 at rank 2; identity 9 is not in the gallery.
+    distance = np.array([[0.1, 0.2], [0.1, 0.2], [0.1, 0.2]])
+    result = evaluate_ranking(distance, [1, 9, 2], [1, 2], protocol="regdb", max_rank=2)
+    assert result.num_valid_queries == 2
+    np.testing.assert_array_equal(result.cmc, [0.5, 1])
+    assert result.mean_ap == result.mean_inp == 0.75
+
+
+def test_a_query_whose_matches_are_all_out_of_sight_is_left_out():
+    result = evaluate_ranking(np.array([[0.1, 0.2], [0.1, 0.2]]), [1, 1], [1, 2], [3, 6], [2, 1], max_rank=1)
+    assert result.num_valid_queries == 1
+
+
+def test_equal_distances_rank_in_gallery_order():
+    # All equal: the ranking is 2 1 1 3, so AP = (1/2 + 2/3) / 2 = 7/12, INP = 2/3.
+    result = evaluate_ranking(np.ones((1, 4)), [1], [2, 1, 1, 3], protocol="regdb", max_rank=2)
+    np.testing.assert_array_equal(result.cmc, [0, 1])
+    assert result.mean_ap == pytest.approx(7 / 12, abs=1e-15)
+    assert result.mean_inp == pytest.approx(2 / 3, abs=1e-15)
+
+
+def test_the_distinct_identities_before_an_equal_match_are_those_of_lower_index():
+    # Ranked by distance, then index: 3 | 2 1 4, so identity 1 is third; the 4 behind it does not count.
+    result = evaluate_ranking(np.array([[0.5, 0.5, 0.5, 0.1]]), [1], [2, 1, 4, 3], [6], [1] * 4, max_rank=4)
+    np.testing.assert_array_equal(result.cmc, [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("zeros", [(0.0, -0.0), (-0.0, 0.0)])
+def test_zeros_of_both_signs_are_equal(zeros):
+    result = evaluate_ranking(np.array([zeros]), [1], [2, 1], protocol="regdb", max_rank=2)
+    np.testing.assert_array_equal(result.cmc, [0, 1])
+
+
+def test_negative_distances_are_nearer_the_more_negative():
+    result = evaluate_ranking(np.array([[-0.1, -0.2, 0.1]]), [1], [1, 2, 3], protocol="regdb", max_rank=2)
+    np.testing.assert_array_equal(result.cmc, [0, 1])
+
+
+def test_the_cmc_of_a_short_gallery_stays_at_its_last_value():
+    result = evaluate_ranking(np.array([[0.2, 0.1], [0.2, 0.1]]), [1, 2], [1, 2], protocol="regdb")
+    np.testing.assert_array_equal(result.cmc, [0.5] + [1.0] * 19)
+
+
+@pytest.mark.parametrize("protocol", ["sysu_mm01", "regdb"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("ties", [False, True], ids=["distinct", "ties"])
+def test_random_cases_equal_the_definition_exactly(protocol, dtype, ties):
+    generator = np.random.default_rng(7)
+    for _ in range(40):
+        num_queries, num_gallery, num_ids = generator.integers((1, 10, 1), (40, 90, 12))
+        case = random_case(generator, num_queries, num_gallery, num_ids, dtype, ties)
+        assert_equals_definition(*case, protocol, max_rank=int(generator.integers(1, 25)))
+
+
+@pytest.mark.parametrize("protocol", ["sysu_mm01", "regdb"])
+@pytest.mark.parametrize("num_gallery", [2039, 2040, 2041, 4090])
+def test_galleries_around_the_counters_capacity_equal_the_definition(protocol, num_gallery):
+    # 8-bit counters over 64-bit words hold 255 x 8 = 2040 images.
+    case = random_case(np.random.default_rng(num_gallery), 30, num_gallery, 40, np.float32, ties=True)
+    assert_equals_definition(*case, protocol)
+
+
+@pytest.mark.parametrize("protocol", ["sysu_mm01", "regdb"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("ties", [False, True], ids=["distinct", "ties"])
+def test_identities_with_hundreds_of_images_equal_the_definition(protocol, dtype, ties):
+    case = random_case(np.random.default_rng(3), 50, 700, 3, dtype, ties)
+    assert_equals_definition(*case, protocol)
+
+
+def test_a_matrix_of_many_blocks_equals_the_definition():
+    case = random_case(np.random.default_rng(5), 600, 1500, 15, np.float32, ties=True)
+    assert_equals_definition(*case, "sysu_mm01")
+
+
+def test_a_transposed_matrix_gives_the_same_result():
+    distance, *rest = random_case(np.random.default_rng(6), 20, 30, 5, np.float32, ties=False)
+    assert_equals_definition(np.asfortranarray(distance), *rest, "sysu_mm01")
+
+
+def test_the_matrix_is_not_modified():
+    distance, *rest = random_case(np.random.default_rng(6), 20, 30, 5, np.float32, ties=False)
+    distance.flags.writeable = False
+    before = distance.tobytes()
+    evaluate_ranking(distance, *rest)
+    assert distance.tobytes() == before
+
+
+def arguments(**changes):
+    """Valid arguments for 2 queries and 3 gallery images, but for the changes."""
+    valid = {
+        "distance": np.zeros((2, 3)),
+        "query_ids": [1, 2],
+        "gallery_ids": [1, 2, 3],
+        "query_cameras": [3, 6],
+        "gallery_cameras": [1, 1, 1],
+    }
+    return {**valid, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"distance": np.array([[0, 1, 2], [0, np.nan, np.inf]])}, r"distance\[1, 1\] is nan"),
+        ({"distance": np.array([[0, 1, -np.inf], [0, 1, 2]])}, r"distance\[0, 2\] is -inf"),
+        ({"distance": np.zeros(3)}, r"distance has shape \(3,\)"),
+        ({"distance": np.zeros((2, 3), int)}, r"distance is int64"),
+        ({"query_ids": [1, 2, 3]}, r"query_ids has shape \(3,\): the distance matrix asks for \(2,\)"),
+        ({"gallery_ids": [1, 2]}, r"gallery_ids has shape \(2,\): the distance matrix asks for \(3,\)"),
+        ({"query_cameras": [3]}, r"query_cameras has shape \(1,\)"),
+        ({"gallery_cameras": [[1, 1, 1]]}, r"gallery_cameras has shape \(1, 3\)"),
+        ({"query_cameras": None}, r"query_cameras is None"),
+        ({"gallery_cameras": None}, r"gallery_cameras is None"),
+        ({"protocol": "market"}, r"unknown protocol 'market': choose one of sysu_mm01, regdb"),
+        ({"max_rank": 0}, r"max_rank is 0"),
+        ({"query_ids": [8, 9]}, r"none of the 2 queries has a match"),
+        ({"distance": np.zeros((0, 3)), "query_ids": [], "query_cameras": []}, r"none of the 0 queries"),
+        ({"distance": np.zeros((2, 0)), "gallery_ids": [], "gallery_cameras": []}, r"gallery of 0 images"),
+    ],
+)
+def test_wrong_arguments_are_errors_with_the_wrong_value(changes, message):
+    with pytest.raises(ValueError, match=message) as error:
+        evaluate_ranking(**arguments(**changes))
+    assert "\n" not in str(error.value)
+
+
+def realistic_case(num_queries, num_gallery, num_ids):
+    """Random distances; each identity has gallery images of cameras 1, 2, 4 and 5 in turn, as in multi-shot."""
+    generator = np.random.default_rng(0)
+    return (
+        generator.random((num_queries, num_gallery), np.float32),
+        generator.integers(0, num_ids, num_queries),
+        np.arange(num_gallery) * num_ids // num_gallery,
+        generator.choice([3, 6], num_queries),
+        np.resize(np.repeat([1, 2, 4, 5], 10), num_gallery),
+    )
+
+
+def seconds(function, *args, **kwargs):
+    start = time.perf_counter()
+    function(*args, **kwargs)
+    return time.perf_counter() - start
+
+
+@pytest.mark.parametrize(
+    ("num_queries", "num_gallery", "num_ids", "rounds"),
+    [(3803, 3010, 96, 4), (7166, 8680, 351, 2)],
+    ids=["SYSU-MM01 multi-shot", "LLCM-like"],
+)
+def test_evaluation_takes_no_longer_than_numpys_argsort(num_queries, num_gallery, num_ids, rounds):
+    case = realistic_case(num_queries, num_gallery, num_ids)
+    # Alternating, best of each: what else runs on the machine slows single rounds, and both alike.
+    times = [(seconds(evaluate_ranking, *case), seconds(np.argsort, case[0], axis=1)) for _ in range(rounds)]
+    ours, argsort = np.min(times, axis=0)
+    assert ours <= argsort, f"evaluate_ranking {ours:.3f} s, argsort {argsort:.3f} s"
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("num_ids", [40, 4], ids=["counting", "sorting"])
+def test_memory_beyond_the_matrix_is_less_than_a_copy(dtype, num_ids):
+    distance, *rest = realistic_case(600, 800, num_ids)
+    distance = distance.astype(dtype)
+    distance[rest[0][:, None] == rest[1]] = 2  # the worst case: all other images come before the matches
+    evaluate_ranking(distance, *rest)
+    tracemalloc.start()
+    evaluate_ranking(distance, *rest)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < distance.nbytes
