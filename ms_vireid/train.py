@@ -60,7 +60,7 @@ def train(config: Config, data, output: RunFolder, device: str, checkpoint: Path
     if checkpoint is not None:
         trainer.resume(load_checkpoint(checkpoint))
         print(f"resuming from {checkpoint} at step {trainer.step} of {trainer.total_steps}")
-    output.create(config, data, device)
+    output.create(config, data, device, trainer.step)
     print(f"run folder: {output.path}")
     try:
         trainer.fit()

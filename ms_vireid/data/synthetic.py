@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from ms_vireid.errors import InputError
 
 IDENTITY, CAMERA, SCENE, PICTURE = range(4)  # the random streams of a seed
-VERSION = 1  # of the pictures: raise it whenever the same parameters no longer give the same files
+VERSION = 2  # of the pictures: raise it whenever the same parameters no longer give the same files
 MARKER = "synthetic.json"
 CAMERAS = (1, 2, 3, 4, 5, 6)
 INFRARED_CAMERAS = (3, 6)
@@ -32,17 +32,17 @@ OUTLINE = 160  # light of 255 that reaches a shadow
 INFRARED_GLOW = 0.2  # share of the light that spreads around bright surfaces
 
 COLOURS = (
-    (232, 232, 228), (196, 190, 176), (128, 130, 134), (70, 72, 78), (28, 28, 32), (188, 40, 44), (112, 26, 38),
-    (226, 126, 44), (232, 200, 70), (72, 140, 64), (34, 72, 50), (58, 164, 176), (54, 96, 190), (26, 38, 92),
-    (122, 70, 156), (226, 138, 168), (112, 76, 48), (158, 196, 226),
+    (232, 232, 228), (196, 190, 176), (128, 130, 134), (86, 88, 94), (44, 44, 48), (188, 40, 44), (128, 44, 54),
+    (226, 126, 44), (232, 200, 70), (72, 140, 64), (50, 88, 66), (58, 164, 176), (54, 96, 190), (44, 54, 108),
+    (122, 70, 156), (226, 138, 168), (128, 92, 64), (158, 196, 226),
 )  # fmt: skip
-MATERIALS = {"leather": 0.14, "nylon": 0.30, "denim": 0.46, "wool": 0.62, "cotton": 0.78, "polyester": 0.94}
+MATERIALS = {"leather": 0.24, "nylon": 0.38, "denim": 0.52, "wool": 0.66, "cotton": 0.80, "polyester": 0.94}
 SKIN_COLOURS = ((240, 206, 182), (222, 178, 146), (186, 136, 102), (134, 92, 66), (92, 62, 46))
 HAIR_COLOURS = ((24, 20, 20), (58, 40, 30), (104, 70, 44), (176, 140, 88), (150, 148, 146))
-SKIN_REFLECTANCE = 0.66
-HAIR_REFLECTANCES = (0.22, 0.40)
+SKIN_REFLECTANCE = 0.70
+HAIR_REFLECTANCES = (0.28, 0.44)
 VANISHING_PATTERNS = 0.15  # share of patterns printed with a dye that infrared does not see
-MIN_INK_CONTRAST = 0.3  # between a pattern's two inks, in luma (of 1) and in reflectance, unless the pattern vanishes
+MIN_INK_CONTRAST = 0.28  # between a pattern's two inks, in luma (of 1) and in reflectance, unless the pattern vanishes
 
 
 # --- what a person is -------------------------------------------------------------------------------------------------
@@ -190,10 +190,10 @@ def draw_identity(seed: int, number: int) -> Identity:
     """The person with this number, the same for every picture."""
     rng = np.random.default_rng((seed, IDENTITY, number))
     body = Body(
-        height=_pick(rng, (0.80, 0.85, 0.90)),
-        shoulders=_pick(rng, (0.090, 0.110, 0.130)),
-        hips=_pick(rng, (0.070, 0.090, 0.110)),
-        legs=_pick(rng, (0.45, 0.49, 0.53)),
+        height=_pick(rng, (0.78, 0.84, 0.90)),
+        shoulders=_pick(rng, (0.085, 0.110, 0.135)),
+        hips=_pick(rng, (0.065, 0.090, 0.115)),
+        legs=_pick(rng, (0.44, 0.49, 0.54)),
         head=_pick(rng, (0.060, 0.068, 0.076)),
         limbs=_pick(rng, (0.052, 0.066, 0.080)),
         hair=_pick(rng, HAIRS),
@@ -228,16 +228,16 @@ def _luma(colour: tuple[int, int, int]) -> float:
 
 def draw_pose(rng: np.random.Generator, aspect: float) -> Pose:
     """aspect: picture width / height."""
-    turn = rng.uniform(0, 1)
+    turn = rng.uniform(0, 0.7)
     return Pose(
-        x=aspect / 2 + rng.uniform(-0.035, 0.035),
-        ground=rng.uniform(0.94, 0.985),
-        scale=rng.uniform(0.95, 1.03),
-        lean=rng.uniform(-0.04, 0.04),
+        x=aspect / 2 + rng.uniform(-0.02, 0.02),
+        ground=rng.uniform(0.95, 0.975),
+        scale=rng.uniform(0.97, 1.02),
+        lean=rng.uniform(-0.025, 0.025),
         mirror=_pick(rng, (1, -1)),
         turn=turn,
-        stride=rng.uniform(-1, 1) * (0.03 + 0.09 * turn),
-        back=rng.random() < 0.35,
+        stride=rng.uniform(-1, 1) * (0.02 + 0.08 * turn),
+        back=rng.random() < 0.25,
     )
 
 
@@ -308,8 +308,8 @@ def _draw_band(layer: ImageDraw.ImageDraw, pixels: list, width: int, value: int)
         layer.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), value)
 
 
-def draw_person(identity: Identity, pose: Pose, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The ink map (values of `Part`) and the share of light in 1/255, both uint8 [H, W] of `size`."""
+def draw_person(identity: Identity, pose: Pose, size: tuple[int, int]) -> tuple[np.ndarray, Image.Image]:
+    """The ink map (values of `Part`), uint8 [H, W] of `size`, and a picture ("L") of how much light reaches where."""
     body = identity.body
     figure = Figure(size, pose, body.height)
     figure.ground_shadow()
@@ -325,7 +325,7 @@ def draw_person(identity: Identity, pose: Pose, size: tuple[int, int]) -> tuple[
     x, y = figure.coordinates()
     ink += (ink == Part.UPPER) & identity.upper.pattern.covers(x, body.shoulder - y)
     ink += (ink == Part.LOWER) & identity.lower.pattern.covers(x, body.legs - y)
-    return ink, np.asarray(figure.shade)
+    return ink, figure.shade
 
 
 def _narrow(pose: Pose) -> float:
@@ -457,14 +457,14 @@ def make_camera(seed: int, number: int, image_size: tuple[int, int]) -> Camera:
     if infrared:  # a lamp beside the lens: bright in the middle, dark in the corners
         centre_x, centre_y = rng.uniform(-0.25, 0.25, size=2)
         light = 1.05 - rng.uniform(0.25, 0.45) * ((x - centre_x) ** 2 + 0.6 * (y - centre_y) ** 2)
-        light = rng.uniform(0.75, 0.95) * light[..., None]
+        light = rng.uniform(0.85, 1.05) * light[..., None]
     else:  # light from one side, of a colour of its own
         angle = rng.uniform(0, 2 * np.pi)
         light = 1 + rng.uniform(0.05, 0.2) * (np.cos(angle) * x + np.sin(angle) * y)
         light = rng.uniform(0.75, 1.1) * light[..., None] * rng.uniform(0.85, 1.12, size=3)
     gamma = rng.uniform(0.85, 1.2)
     tone = np.round(255 * np.linspace(0, 1, 256) ** gamma).astype(np.uint8)
-    blur, noise = (rng.uniform(0.004, 0.007), rng.uniform(5, 9)) if infrared else (0.0, rng.uniform(2, 4))
+    blur, noise = (rng.uniform(0.003, 0.005), rng.uniform(3, 6)) if infrared else (0.0, rng.uniform(2, 4))
     return Camera(number, light.astype(np.float32), tone, blur, noise, _draw_scene(seed, number, image_size))
 
 
@@ -504,10 +504,9 @@ def _draw_clutter(picture: Image.Image, rng: np.random.Generator, outdoor: bool)
 
 
 def _background_ink(rng: np.random.Generator, outdoor: bool) -> Ink:
-    """A dull colour, greener outdoors; far from an infrared camera's lamp, so dark to it."""
-    gray, tint = rng.uniform(60, 200), rng.uniform(-18, 18, size=3)
-    colour = gray + tint + (np.array((-12, 14, -14)) if outdoor else 0)
-    return Ink(tuple(int(c) for c in np.clip(colour, 0, 255)), rng.uniform(0.06, 0.45))
+    """A dull, dim colour, greener outdoors; far from an infrared camera's lamp, so dark to it."""
+    colour = rng.uniform(30, 105) + rng.uniform(-14, 14, size=3) + (np.array((-8, 10, -10)) if outdoor else 0)
+    return Ink(tuple(int(c) for c in np.clip(colour, 0, 255)), rng.uniform(0.06, 0.32))
 
 
 # --- a picture and the data set ---------------------------------------------------------------------------------------
@@ -523,10 +522,10 @@ def render(identity: Identity, camera: Camera, rng: np.random.Generator) -> Imag
     pose = draw_pose(rng, width / height)
     ink, shade = draw_person(identity, pose, size)
     picture = _draw_background(camera, rng, size)
-    mask = Image.fromarray(np.where(ink == Part.BACKGROUND, 0, 255).astype(np.uint8))
+    mask = Image.fromarray((ink != Part.BACKGROUND) * np.uint8(255))
     picture.paste(_paint(ink, identity.inks, camera.infrared), mask=mask)
 
-    mask, shade = mask.reduce(SUPERSAMPLING), Image.fromarray(shade).reduce(SUPERSAMPLING)
+    mask, shade = mask.reduce(SUPERSAMPLING), shade.reduce(SUPERSAMPLING)
     inside = np.asarray(mask.filter(ImageFilter.BoxBlur(height / 40)), np.float32) / 255
     roundness = 1 - 0.45 * (1 - inside) * (np.asarray(mask, np.float32) / 255)  # darker towards the figure's edges
     folds = Image.fromarray(rng.uniform(0.88, 1.12, size=(9, 5)).astype(np.float32)).resize((width, height))
@@ -568,9 +567,9 @@ def generate_sysu_mm01(
     root: str | Path,
     *,
     seed: int = 0,
-    train_identities: int = 84,
-    val_identities: int = 16,
-    test_identities: int = 50,
+    train_identities: int = 140,
+    val_identities: int = 20,
+    test_identities: int = 40,
     images_per_camera: int = 2,
     image_size: tuple[int, int] = (128, 64),
 ) -> None:

@@ -5,7 +5,8 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ms_vireid.config import Config, EvaluationConfig
-from ms_vireid.data.loader import EvaluationBatches, iterate
+from ms_vireid.data.batches import EvaluationBatches
+from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.errors import InputError
 from ms_vireid.evaluation.protocol import (

@@ -65,12 +65,12 @@ class AdamW(nn.Cell):
 
     def scalars(self, step: int, base_lrs: Sequence[float]) -> Tensor:
         """What `construct` needs for update number `step` (from 1): float32 [groups, 3] of lr, eps and decay."""
-        correction1 = 1.0 - self.betas[0] ** step
-        root2 = np.sqrt(1.0 - self.betas[1] ** step)
-        rows = [
-            (lr * root2 / correction1, self.eps * root2, self.weight_decay * correction1 / root2) for lr in base_lrs
-        ]
-        return Tensor(np.array(rows, np.float32))
+        # The operator takes 1 - beta in float32; its moments are that much off, and the corrections undo it.
+        rounding1, rounding2 = (float(np.float32(1) - np.float32(beta)) / (1.0 - beta) for beta in self.betas)
+        correction1 = rounding1 * (1.0 - self.betas[0] ** step)
+        root2 = np.sqrt(rounding2 * (1.0 - self.betas[1] ** step))
+        decay = self.weight_decay * correction1 / root2
+        return Tensor(np.array([(lr * root2 / correction1, self.eps * root2, decay) for lr in base_lrs], np.float32))
 
     def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
         """Update all weights in place; gradients in the order of `weights`."""

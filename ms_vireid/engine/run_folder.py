@@ -32,8 +32,8 @@ class RunFolder:
         """Whether a run has written here."""
         return self.record.exists()
 
-    def create(self, config: Config, data: ReIDData, device: str) -> None:
-        """Write config.yaml and run.json: everything needed to repeat the run.
+    def create(self, config: Config, data: ReIDData, device: str, step: int) -> None:
+        """Write config.yaml and run.json, everything needed to repeat the run, and forget what was logged after `step`.
 
         Raises:
             InputError: the folder cannot be written.
@@ -41,8 +41,11 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.path)
+            earlier = json.loads(self.record.read_text(encoding="utf-8")) if self.begun() else {}
+            commands = [*earlier.get("earlier_commands", []), *([earlier["command"]] if earlier else [])]
             save_config(config, self.config)
-            write_json(self.record, self._describe(config, data, device))
+            write_json(self.record, self._describe(config, data, device) | {"earlier_commands": commands})
+            self._drop_metrics_after(step)
         except OSError as error:
             raise InputError(f"{self.path}: cannot write the run there ({error}); choose another --output") from None
 
@@ -72,7 +75,7 @@ class RunFolder:
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def drop_metrics_after(self, step: int) -> None:
+    def _drop_metrics_after(self, step: int) -> None:
         """Forget what a killed run logged after the checkpoint that it resumes from (and a line cut off)."""
         if not self.metrics.exists():
             return

@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-import mindspore as ms
 from mindspore import Tensor
 from tqdm import tqdm
 
 from ms_vireid.config import Config, dump_config
-from ms_vireid.data.loader import TrainingBatches, iterate
+from ms_vireid.data.batches import TrainingBatches
+from ms_vireid.data.loader import iterate
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.checkpoint import Checkpoint, load_model, load_parameters, save_checkpoint
@@ -67,7 +67,6 @@ class Trainer:
         load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
         self.step = meta["step"]
         self.best = meta["best"]
-        self.run.drop_metrics_after(self.step)
 
     def fit(self) -> None:
         """Train to the end, then write model.ckpt.
@@ -120,7 +119,7 @@ class Trainer:
         if wrong:
             good = f"the last good checkpoint is {self.run.last}" if self.run.last.exists() else "no checkpoint yet"
             raise InputError(
-                f"{', '.join(wrong)} at epoch {epoch}, step {self.step}; {good}; lower optimizer.lr, or look at the data"
+                f"{', '.join(wrong)} at epoch {epoch}, step {self.step}; {good}; lower optimizer.lr or check the data"
             )
 
     def _log(self, terms: dict[str, float], epoch: int, clock: "_Clock") -> None:

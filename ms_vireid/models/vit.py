@@ -59,6 +59,11 @@ def dense(inputs: int, outputs: int, bias: bool = True) -> nn.Dense:
     return nn.Dense(inputs, outputs, weight_init=Normal(0.02), bias_init="zeros", has_bias=bias)
 
 
+def gelu(x: Tensor) -> Tensor:
+    """x times the normal distribution function, exact; half the time of MindSpore's own operator on CPU."""
+    return x * (ops.erf(x * math.sqrt(0.5)) + 1.0) * 0.5
+
+
 def layer_norm(width: int) -> nn.LayerNorm:
     return nn.LayerNorm([width], epsilon=LAYER_NORM_EPS)
 
@@ -75,13 +80,16 @@ class Attention(nn.Cell):
         self.qkv = dense(embed_dim, 3 * embed_dim)
         self.proj = dense(embed_dim, embed_dim)
         self.proj_drop = Dropout(dropout, layer)
+        # The primitives: `ops.matmul` broadcasts its operands first and takes twice the time on CPU.
+        self.product = ops.BatchMatMul()
+        self.product_transposed = ops.BatchMatMul(transpose_b=True)
 
     def construct(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
         batch, tokens, width = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim).transpose(2, 0, 3, 1, 4)
         query, key, value = qkv[0], qkv[1], qkv[2]  # [N, heads, T, head_dim]
-        scores = ops.matmul(query * self.head_dim**-0.5, key.swapaxes(-2, -1))  # [N, heads, T, T]
-        x = ops.matmul(ops.softmax(scores, axis=-1), value)  # [N, heads, T, head_dim]
+        scores = self.product_transposed(query * self.head_dim**-0.5, key)  # [N, heads, T, T]
+        x = self.product(ops.softmax(scores, axis=-1), value)  # [N, heads, T, head_dim]
         x = x.transpose(0, 2, 1, 3).reshape(batch, tokens, width)
         return self.proj_drop(self.proj(x), noise, uniforms)
 
@@ -95,7 +103,7 @@ class Mlp(nn.Cell):
         self.drop2 = Dropout(dropout, layer + mlp_ratio)
 
     def construct(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
-        x = ops.gelu(self.fc1(x), approximate="none")  # [N, T, mlp_ratio * D]
+        x = gelu(self.fc1(x))  # [N, T, mlp_ratio * D]
         x = self.drop1(x, noise, uniforms)
         return self.drop2(self.fc2(x), noise, uniforms)
 

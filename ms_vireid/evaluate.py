@@ -1,0 +1,63 @@
+"""Evaluate a checkpoint under its data set's protocol: every metric as mean and deviation over the trials."""
+
+from pathlib import Path
+
+from ms_vireid import runtime
+from ms_vireid.command import Parser, add_device, run
+from ms_vireid.config import Config, check_config, dump_config
+from ms_vireid.data.read import read_data
+from ms_vireid.data.validation import check_pictures
+from ms_vireid.engine.run_folder import write_json
+from ms_vireid.errors import InputError
+from ms_vireid.evaluation.protocol import DIRECTIONS
+from ms_vireid.evaluation.report import format_table
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="P", help="model.ckpt or last.ckpt of a run")
+    add_device(parser)
+    parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
+    parser.add_argument("--mode", choices=("all", "indoor"), help="SYSU-MM01's search mode (default: the run's)")
+    parser.add_argument("--shots", type=int, choices=(1, 10), help="SYSU-MM01's gallery images per identity and camera")
+    parser.add_argument("--direction", choices=DIRECTIONS, help="which modality queries (default: the run's)")
+    parser.add_argument("--trials", type=int, metavar="N", help="SYSU-MM01's galleries (default: the run's, ten)")
+    parser.add_argument("--json", type=Path, metavar="F", help="also write the result there")
+    arguments = parser.parse_args()
+
+    # Only the checkpoint knows the model, so mindspore is needed before the device is fully set up; the instruction
+    # set that the model wants is read when the first operator runs, which is later.
+    device = runtime.set_up(arguments.device, "pmt")
+    from ms_vireid.engine.checkpoint import load_checkpoint, load_model
+    from ms_vireid.engine.inference import evaluate_model
+    from ms_vireid.models import build_model
+
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    if "config" not in checkpoint.meta:
+        raise InputError(f"{checkpoint.path}: holds no configuration, it is not a checkpoint of this project")
+    config = _with_options(check_config(checkpoint.meta["config"], str(checkpoint.path)), arguments)
+    data = read_data(config.data)
+    check_pictures(data.test)
+    print(f"device: {device}")
+    model = build_model(config)
+    load_model(model, checkpoint)
+    result = evaluate_model(model, data, config)
+    print(f"{data.name}, {len(result.trials)} trials, checksum of their sampling {result.checksum}")
+    print(format_table({arguments.checkpoint.stem: result.mean}, {arguments.checkpoint.stem: result.std}))
+    if arguments.json:
+        write_json(arguments.json, result.as_dict())
+
+
+def _with_options(config: Config, arguments) -> Config:
+    """The run's configuration with what the command line says otherwise; weights come from the checkpoint alone."""
+    tree = dump_config(config)
+    tree["model"]["pretrained"] = "none"
+    if arguments.data_root is not None:
+        tree["data"]["root"] = arguments.data_root
+    chosen = {name: getattr(arguments, name) for name in ("mode", "shots", "direction", "trials")}
+    tree["evaluation"] |= {name: value for name, value in chosen.items() if value is not None}
+    return check_config(tree, "command line")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,181 @@
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from ms_vireid.config import check_config
+from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
+from ms_vireid.data.loader import iterate
+from ms_vireid.data.sysu_mm01 import read_sysu_mm01
+from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from ms_vireid.errors import InputError
+
+from . import tree
+
+P, K, ITERATIONS = 2, 2, 3
+
+
+def config_of(visible: tuple[str, ...] = ("rgb", "rgb"), seed: int = 0, **augmentation):
+    return check_config(
+        {
+            "seed": seed,
+            "data": {"name": "sysu_mm01", "image_size": [16, 16]},
+            "model": {"patch_size": 8, "stride": 8},
+            "augmentation": augmentation,
+            "stages": [{"epochs": 1, "visible": v, "losses": {"id": {}}} for v in visible],
+            "train": {"num_identities": P, "num_instances": K, "iterations": ITERATIONS},
+        },
+        "test",
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return read_sysu_mm01(tree.write_sysu_mm01(tmp_path_factory.mktemp("sysu")))
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A data set whose training pictures of one camera are cut off, which their headers do not show."""
+    data = read_sysu_mm01(tree.write_sysu_mm01(tmp_path))
+    for path in (tmp_path / "cam1" / "0005").iterdir():
+        tree.truncate(path)
+    return data
+
+
+def workers_alive() -> list[psutil.Process]:
+    """Child processes but multiprocessing's resource tracker, which lives as long as its process."""
+    children = psutil.Process().children(recursive=True)
+    return [c for c in children if c.is_running() and "resource_tracker" not in " ".join(c.cmdline())]
+
+
+def wait_until_no_workers(seconds: float = 10.0) -> list[psutil.Process]:
+    end = time.monotonic() + seconds
+    while workers_alive() and time.monotonic() < end:
+        time.sleep(0.05)
+    return workers_alive()
+
+
+def assert_equal(batches, expected):
+    for (images, labels), (expected_images, expected_labels) in zip(batches, expected, strict=True):
+        np.testing.assert_array_equal(labels, expected_labels)
+        np.testing.assert_array_equal(images, expected_images)
+
+
+def undo_normalisation(images: np.ndarray) -> np.ndarray:
+    return images * IMAGENET_STD[:, None, None] + IMAGENET_MEAN[:, None, None]
+
+
+def test_there_are_iterations_times_epochs_batches(data):
+    assert len(list(iterate(TrainingBatches(data.train, config_of()), workers=0))) == 2 * ITERATIONS
+
+
+def test_a_batch_is_images_and_labels_of_the_promised_types(data):
+    images, labels = next(iterate(TrainingBatches(data.train, config_of()), workers=0))
+    assert (images.shape, images.dtype) == ((2 * P * K, 3, 16, 16), np.float32)
+    assert (labels.shape, labels.dtype) == ((2 * P * K,), np.int32)
+
+
+def test_batches_do_not_depend_on_the_number_of_workers(data):
+    batches = TrainingBatches(data.train, config_of())
+    assert_equal(iterate(batches, workers=2), list(iterate(batches, workers=0)))
+
+
+@pytest.mark.parametrize("start", [1, ITERATIONS, ITERATIONS + 2])
+def test_starting_at_a_step_is_skipping_those_before_it(data, start):
+    expected = list(iterate(TrainingBatches(data.train, config_of()), workers=0))[start:]
+    assert_equal(iterate(TrainingBatches(data.train, config_of()), workers=0, start=start), expected)
+
+
+def test_starting_at_the_end_gives_nothing(data):
+    assert list(iterate(TrainingBatches(data.train, config_of()), workers=2, start=2 * ITERATIONS)) == []
+
+
+def test_epochs_are_augmented_differently(data):
+    batches = TrainingBatches(data.train, config_of())
+    index = 0
+    assert not np.array_equal(batches._image(index, 1, 0), batches._image(index, 2, 0))
+
+
+def test_seeds_are_augmented_differently(data):
+    images = [TrainingBatches(data.train, config_of(seed=seed))._image(0, 1, 0) for seed in (0, 1)]
+    assert not np.array_equal(*images)
+
+
+def test_a_picture_drawn_twice_in_a_batch_is_augmented_differently(data):
+    batches = TrainingBatches(data.train, config_of())
+    assert not np.array_equal(batches._image(0, 1, 0), batches._image(0, 1, 1))
+
+
+def test_the_gray_stage_shows_visible_pictures_in_three_equal_channels(data):
+    batches = TrainingBatches(data.train, config_of(("gray", "rgb"), erasing=0.0))
+    visible = undo_normalisation(batches[0][0][: P * K])
+    # float32, values up to 1 from a product and a sum
+    np.testing.assert_allclose(visible[:, 1:], visible[:, :1].repeat(2, axis=1), rtol=0, atol=1e-6)
+
+
+def test_the_stage_after_the_gray_one_shows_colours(data):
+    batches = TrainingBatches(data.train, config_of(("gray", "rgb"), erasing=0.0))
+    visible = undo_normalisation(batches[ITERATIONS][0][: P * K])
+    assert (np.ptp(visible, axis=1).max(axis=(1, 2)) > 0.1).all()
+
+
+@pytest.mark.parametrize("step", [0, ITERATIONS], ids=["gray", "rgb"])
+def test_infrared_pictures_are_three_equal_channels_in_every_stage(data, step):
+    batches = TrainingBatches(data.train, config_of(("gray", "rgb"), erasing=0.0))
+    infrared = undo_normalisation(batches[step][0][P * K :])
+    np.testing.assert_allclose(infrared[:, 1:], infrared[:, :1].repeat(2, axis=1), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_truncated_picture_is_an_input_error_that_names_it(broken, workers):
+    with pytest.raises(InputError, match=r"cam1/0005/.*: cannot be decoded as a picture"):
+        list(iterate(TrainingBatches(broken.train, config_of()), workers))
+
+
+def test_the_workers_end_after_a_truncated_picture(broken):
+    with pytest.raises(InputError):
+        list(iterate(TrainingBatches(broken.train, config_of()), workers=2))
+    assert wait_until_no_workers() == []
+
+
+def test_the_workers_end_with_the_last_batch(data):
+    list(iterate(TrainingBatches(data.train, config_of()), workers=2))
+    assert wait_until_no_workers() == []
+
+
+def test_the_workers_end_when_the_iterator_is_closed_early(data):
+    batches = iterate(TrainingBatches(data.train, config_of()), workers=2)
+    next(batches)
+    batches.close()
+    assert wait_until_no_workers() == []
+
+
+# evaluation
+
+
+def test_evaluation_batches_hold_every_picture_once(data):
+    batches = EvaluationBatches(data.test, (16, 16), batch_size=3)
+    index = np.concatenate([index for _, index in iterate(batches, workers=0)])
+    assert sorted(index) == list(range(len(data.test)))
+
+
+def test_an_evaluation_batch_is_of_one_modality(data):
+    for _, index in iterate(EvaluationBatches(data.test, (16, 16), batch_size=3), workers=0):
+        assert len(set(data.test.infrared[index])) == 1
+
+
+def test_evaluation_does_not_augment(data):
+    batches = EvaluationBatches(data.test, (16, 16), batch_size=3)
+    assert_equal(
+        ((index, images) for images, index in iterate(batches, workers=2)),
+        [(index, images) for images, index in iterate(batches, workers=0)],
+    )
+
+
+def test_a_truncated_test_picture_is_an_input_error_that_names_it(data, tmp_path):
+    test = read_sysu_mm01(tree.write_sysu_mm01(tmp_path)).test
+    tree.truncate(test.paths[0])
+    with pytest.raises(InputError, match="cannot be decoded as a picture"):
+        list(iterate(EvaluationBatches(test, (16, 16), batch_size=3), workers=0))

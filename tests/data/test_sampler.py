@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ms_vireid.data.records import ImageSet
+from ms_vireid.data.sampler import IdentitySampler
+from ms_vireid.errors import InputError
+
+P, K = 3, 4
+VISIBLE = (4, 9, 5, 2, 7, 6)  # pictures of each identity: one has fewer than K
+INFRARED = (6, 4, 1, 8, 5, 4)
+
+
+def images_of(visible, infrared) -> ImageSet:
+    """Pictures that are never opened; identity i has visible[i] and infrared[i] of them, in mixed order."""
+    identities = np.concatenate([np.repeat(np.arange(len(n)), n) for n in (visible, infrared)])
+    dark = np.repeat([False, True], [sum(visible), sum(infrared)])
+    order = np.random.default_rng(0).permutation(len(identities))
+    identities, dark = 10 * identities[order].astype(np.int32), dark[order]
+    return ImageSet((Path("x"),) * len(dark), identities, 1 + dark.astype(np.int32), dark)
+
+
+@pytest.fixture(scope="module")
+def train():
+    return images_of(VISIBLE, INFRARED)
+
+
+@pytest.fixture(scope="module")
+def plan(train):
+    return IdentitySampler(train, P, K, iterations=50, seed=1).plan(epoch=1)
+
+
+def test_a_plan_has_a_row_for_each_batch(plan):
+    assert plan.shape == (50, 2 * P * K)
+
+
+def test_the_visible_half_comes_first(train, plan):
+    infrared = train.infrared[plan]
+    assert not infrared[:, : P * K].any()
+    assert infrared[:, P * K :].all()
+
+
+def test_k_consecutive_pictures_are_of_one_identity(train, plan):
+    labels = train.labels[plan].reshape(-1, K)
+    assert (labels == labels[:, :1]).all()
+
+
+def test_both_halves_have_the_same_identity_order(train, plan):
+    labels = train.labels[plan]
+    assert np.array_equal(labels[:, : P * K], labels[:, P * K :])
+
+
+def test_the_identities_of_a_batch_are_distinct(train, plan):
+    for labels in train.labels[plan][:, : P * K : K]:
+        assert len(set(labels)) == P
+
+
+def test_every_identity_is_drawn(train, plan):
+    assert set(train.labels[plan].ravel()) == set(range(len(VISIBLE)))
+
+
+def test_pictures_do_not_repeat_where_an_identity_has_enough(train, plan):
+    for group in plan.reshape(-1, K):
+        label, dark = train.labels[group[0]], train.infrared[group[0]]
+        available = (INFRARED if dark else VISIBLE)[label]
+        assert len(set(group)) == min(available, K)
+
+
+def test_an_identity_with_too_few_pictures_repeats_them_in_turn(train, plan):
+    groups = plan.reshape(-1, K)
+    of_two = groups[(train.labels[groups[:, 0]] == 3) & ~train.infrared[groups[:, 0]]]
+    assert (np.sort(of_two)[:, [0, 2]] == np.sort(of_two)[:, [1, 3]]).all()
+
+
+def test_every_picture_of_an_identity_can_be_drawn(train, plan):
+    assert set(plan.ravel()) == set(range(len(train)))
+
+
+def test_identities_are_drawn_equally_often(train):
+    plan = IdentitySampler(train, P, K, iterations=2000, seed=1).plan(1)
+    counts = np.bincount(train.labels[plan][:, : P * K : K].ravel(), minlength=6)
+    # Binomial, 2000 draws with probability 1/2: standard deviation 22.4; five of them.
+    assert np.abs(counts - 1000).max() < 112
+
+
+def test_batches_are_not_repeated(plan):
+    assert len({tuple(batch) for batch in plan.tolist()}) == len(plan)
+
+
+def test_the_default_is_one_pass_over_the_visible_pictures(train):
+    assert IdentitySampler(train, P, K, None, seed=0).iterations == -(-sum(VISIBLE) // (P * K))
+
+
+def test_sysu_mm01_has_696_iterations():
+    visible = np.full(395, 56)
+    visible[: 22258 - visible.sum()] += 1
+    train = images_of(visible, np.full(395, 30))
+    assert np.count_nonzero(~train.infrared) == 22258
+    assert IdentitySampler(train, 8, 4, None, seed=0).iterations == 696
+
+
+def test_a_plan_follows_from_seed_and_epoch_alone(train):
+    first = IdentitySampler(train, P, K, 5, seed=7)
+    first.plan(1)
+    assert np.array_equal(first.plan(2), IdentitySampler(train, P, K, 5, seed=7).plan(2))
+
+
+def test_epochs_differ(train):
+    sampler = IdentitySampler(train, P, K, 5, seed=7)
+    assert (sampler.plan(1) != sampler.plan(2)).any(axis=1).all()
+
+
+def test_seeds_differ(train):
+    plans = [IdentitySampler(train, P, K, 5, seed=seed).plan(1) for seed in (7, 8)]
+    assert (plans[0] != plans[1]).any(axis=1).all()
+
+
+def test_fewer_identities_than_a_batch_needs_are_refused(train):
+    with pytest.raises(InputError, match=r"train\.num_identities=7 .* has 6"):
+        IdentitySampler(train, 7, K, None, seed=0)
+
+
+def test_as_many_identities_as_a_batch_needs_are_enough(train):
+    plan = IdentitySampler(train, 6, K, 3, seed=0).plan(1)
+    assert np.array_equal(np.sort(train.labels[plan][:, : 6 * K : K]), np.tile(np.arange(6), (3, 1)))

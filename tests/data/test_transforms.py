@@ -1,0 +1,262 @@
+import math
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from ms_vireid.config import AugmentationConfig
+from ms_vireid.data.transforms import (
+    augment,
+    gaussian_blur,
+    jitter,
+    load_image,
+    normalise,
+    random_erasing,
+    to_gray,
+)
+from ms_vireid.errors import InputError
+
+from . import tree
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NOTHING = AugmentationConfig(flip=0.0, erasing=0.0, infrared_jitter=0.0)
+
+
+def pixels_of(seed: int = 0, size: tuple[int, int] = (24, 16), gray: bool = False) -> np.ndarray:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    return np.repeat(pixels[:, :, :1], 3, axis=2) if gray else pixels
+
+
+# loading
+
+
+def test_a_visible_picture_is_resized_with_lanczos_to_height_and_width(tmp_path):
+    path = tree.write_picture(tmp_path / "a.png")
+    with Image.open(path) as image:
+        expected = np.asarray(image.resize((10, 30), Image.Resampling.LANCZOS))
+    loaded = load_image(path, infrared=False, size=(30, 10))
+    assert loaded.shape == (30, 10, 3)
+    assert np.array_equal(loaded, expected)
+
+
+def test_an_infrared_picture_is_three_equal_channels_of_its_luma(tmp_path):
+    path = tree.write_picture(tmp_path / "colour.png")
+    with Image.open(path) as image:
+        expected = np.asarray(image.convert("L"))
+    assert np.array_equal(load_image(path, infrared=True, size=tree.SIZE), np.dstack([expected] * 3))
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
+def test_a_picture_of_any_mode_has_three_channels(tmp_path, mode):
+    suffix = "jpg" if mode == "CMYK" else "png"
+    Image.fromarray(pixels_of()).convert(mode).save(tmp_path / f"a.{suffix}")
+    loaded = load_image(tmp_path / f"a.{suffix}", infrared=False, size=(24, 16))
+    assert (loaded.shape, loaded.dtype) == ((24, 16, 3), np.uint8)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp"])
+def test_a_truncated_picture_is_refused_by_its_path(tmp_path, suffix):
+    path = tree.truncate(tree.write_picture(tmp_path / f"a.{suffix}"))
+    with pytest.raises(InputError, match=rf"a\.{suffix}: cannot be decoded as a picture"):
+        load_image(path, infrared=False, size=(24, 16))
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\xff\xd8\xff", b"BM", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_not_a_picture_is_refused_by_its_path(tmp_path, content):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.jpg: cannot be decoded as a picture"):
+        load_image(tmp_path / "a.jpg", infrared=False, size=(24, 16))
+
+
+def test_a_missing_picture_is_refused_by_its_path(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.jpg: cannot be decoded as a picture"):
+        load_image(tmp_path / "gone.jpg", infrared=False, size=(24, 16))
+
+
+# arithmetic
+
+
+def test_normalise_by_hand():
+    pixels = np.array([[[0, 128, 255], [51, 0, 102]]], np.uint8)  # [1, 2, 3]
+    expected = [
+        [[(0 / 255 - 0.485) / 0.229, (51 / 255 - 0.485) / 0.229]],
+        [[(128 / 255 - 0.456) / 0.224, (0 / 255 - 0.456) / 0.224]],
+        [[(255 / 255 - 0.406) / 0.225, (102 / 255 - 0.406) / 0.225]],
+    ]
+    result = normalise(pixels)
+    assert result.dtype == np.float32
+    # Values up to 2.7 in float32, from a product and a sum: a few 1e-7 of that.
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
+
+
+def test_normalised_pictures_are_contiguous():
+    assert normalise(pixels_of()[:, ::-1]).flags.c_contiguous
+
+
+def test_gray_is_pillows_luma_in_three_channels():
+    pixels = pixels_of()
+    luma = np.asarray(Image.fromarray(pixels).convert("L"))
+    assert np.array_equal(to_gray(pixels), np.dstack([luma] * 3))
+
+
+def blur_by_loop(channel: np.ndarray, sigma: float) -> np.ndarray:
+    """Convolution with a 21x21 Gaussian and reflected borders (the edge pixel is not repeated), float64."""
+    kernel = np.array([[math.exp(-(y * y + x * x) / (2 * sigma**2)) for x in range(-10, 11)] for y in range(-10, 11)])
+    kernel /= kernel.sum()
+    padded = np.pad(channel.astype(np.float64), 10, mode="reflect")
+    height, width = channel.shape
+    result = np.empty((height, width))
+    for y in range(height):
+        for x in range(width):
+            result[y, x] = (padded[y : y + 21, x : x + 21] * kernel).sum()
+    return result
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.7, 3.0])
+def test_blur_is_the_convolution_with_reflection(sigma):
+    pixels = pixels_of(size=(24, 14), gray=True)
+    expected = blur_by_loop(pixels[:, :, 0], sigma)
+    # Rounding to whole numbers is off by half at most; float32 sums add less than 1e-3.
+    assert np.abs(gaussian_blur(pixels, sigma)[:, :, 0] - expected).max() <= 0.501
+
+
+def test_blur_keeps_three_equal_channels():
+    blurred = gaussian_blur(pixels_of(gray=True), 1.0)
+    assert (blurred == blurred[:, :, :1]).all()
+
+
+def test_blur_keeps_a_constant_picture():
+    assert (gaussian_blur(np.full((24, 16, 3), 77, np.uint8), 2.0) == 77).all()
+
+
+def test_blur_works_on_pictures_smaller_than_its_kernel():
+    assert gaussian_blur(pixels_of(size=(5, 3), gray=True), 2.0).shape == (5, 3, 3)
+
+
+@pytest.mark.parametrize("contrast_first", [False, True])
+def test_jitter_scales_brightness_and_contrast_in_the_order_asked_for(contrast_first):
+    pixels = pixels_of(gray=True)
+    image = Image.fromarray(pixels)
+    if contrast_first:
+        expected = ImageEnhance.Brightness(ImageEnhance.Contrast(image).enhance(0.8)).enhance(1.3)
+    else:
+        expected = ImageEnhance.Contrast(ImageEnhance.Brightness(image).enhance(1.3)).enhance(0.8)
+    assert np.array_equal(jitter(pixels, 1.3, 0.8, contrast_first), np.asarray(expected))
+
+
+def test_the_order_of_jitter_matters():
+    pixels = pixels_of(gray=True)
+    assert not np.array_equal(jitter(pixels, 1.3, 0.7, True), jitter(pixels, 1.3, 0.7, False))
+
+
+def test_jitter_by_factors_of_one_changes_nothing():
+    assert np.array_equal(jitter(pixels_of(), 1.0, 1.0, True), pixels_of())
+
+
+# erasing
+
+
+def erased(config: AugmentationConfig, seed: int, size=(64, 32)) -> np.ndarray:
+    """bool [H, W]: what is not as it was."""
+    image = np.full((3, *size), 9.0, np.float32)
+    return (random_erasing(image, config, np.random.default_rng(seed)) != 9.0).any(axis=0)
+
+
+def rectangle(mask: np.ndarray) -> tuple[int, int]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    assert mask.sum() == height * width
+    return height, width
+
+
+ALWAYS = AugmentationConfig(erasing=0.999999)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_erasing_fills_one_rectangle_within_the_bounds_of_area_and_aspect(seed):
+    height, width = rectangle(erased(ALWAYS, seed))
+    # Both sides are rounded, so a side is up to half a pixel off.
+    assert (height + 0.5) * (width + 0.5) >= 0.02 * 64 * 32
+    assert (height - 0.5) * (width - 0.5) <= 0.4 * 64 * 32
+    assert (height + 0.5) / (width - 0.5) >= 0.3
+    assert (height - 0.5) / (width + 0.5) <= 1 / 0.3
+
+
+def test_erasing_writes_the_configured_fill_as_it_is():
+    image = random_erasing(np.full((3, 64, 32), 9.0, np.float32), ALWAYS, np.random.default_rng(0))
+    mask = image[0] != 9.0
+    np.testing.assert_array_equal(np.unique(image[:, mask], axis=1)[:, 0], np.float32([0.485, 0.456, 0.406]))
+
+
+def test_erasing_with_probability_zero_leaves_the_picture():
+    assert not any(erased(NOTHING, seed).any() for seed in range(20))
+
+
+def test_erasing_happens_as_often_as_configured():
+    happened = sum(erased(AugmentationConfig(), seed).any() for seed in range(1000))
+    assert abs(happened - 500) < 80  # five standard deviations of a binomial
+
+
+def test_erasing_reaches_every_corner():
+    masks = np.any([erased(ALWAYS, seed, (16, 8)) for seed in range(300)], axis=0)
+    assert masks.all()
+
+
+# the whole
+
+
+def test_without_augmentation_a_picture_is_only_normalised():
+    pixels = pixels_of()
+    result = augment(pixels, infrared=False, gray=False, config=NOTHING, rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(result, normalise(pixels))
+
+
+@pytest.mark.parametrize("infrared", [False, True])
+def test_augmentation_follows_from_its_generator(infrared):
+    pixels = pixels_of(gray=infrared)
+    results = [augment(pixels, infrared, False, AugmentationConfig(), np.random.default_rng(5)) for _ in range(2)]
+    np.testing.assert_array_equal(*results)
+
+
+def test_augmentation_leaves_its_input_as_it_was():
+    pixels = pixels_of()
+    for seed in range(10):
+        augment(pixels, False, False, AugmentationConfig(), np.random.default_rng(seed))
+    assert np.array_equal(pixels, pixels_of())
+
+
+def test_flip_mirrors_left_and_right():
+    config = NOTHING.model_copy(update={"flip": 1.0})
+    result = augment(pixels_of(), False, False, config, np.random.default_rng(0))
+    np.testing.assert_array_equal(result, normalise(pixels_of())[:, :, ::-1])
+
+
+def test_flip_happens_as_often_as_configured():
+    config = NOTHING.model_copy(update={"flip": 0.5})
+    plain = normalise(pixels_of())
+    same = sum(
+        np.array_equal(augment(pixels_of(), False, False, config, np.random.default_rng(s)), plain) for s in range(400)
+    )
+    assert abs(same - 200) < 50  # five standard deviations of a binomial
+
+
+def test_the_gray_stage_turns_visible_pictures_gray():
+    result = augment(pixels_of(), False, True, NOTHING, np.random.default_rng(0))
+    np.testing.assert_array_equal(result, normalise(to_gray(pixels_of())))
+
+
+def test_infrared_is_either_jittered_or_blurred():
+    pixels = pixels_of(gray=True)
+    config = NOTHING.model_copy(update={"infrared_jitter": 0.3, "infrared_blur_sigma": (2.0, 2.0001)})
+    blurred = normalise(gaussian_blur(pixels, 2.00005))
+    results = [augment(pixels, True, False, config, np.random.default_rng(seed)) for seed in range(200)]
+    # One grey level is 0.0175; the sigmas drawn differ too little for more than that.
+    count = sum(np.abs(result - blurred).max() < 0.04 for result in results)
+    assert abs(count - 100) < 36  # five standard deviations of a binomial
+
+
+def test_visible_is_neither_jittered_nor_blurred():
+    config = NOTHING.model_copy(update={"infrared_jitter": 0.3})
+    for seed in range(10):
+        result = augment(pixels_of(), False, False, config, np.random.default_rng(seed))
+        np.testing.assert_array_equal(result, normalise(pixels_of()))

@@ -1,0 +1,172 @@
+"""Runs killed for real, at several moments, and resumed: the final weights are bitwise those of a run left alone."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import mindspore as ms
+import pytest
+
+# Small, with everything that could break exactness: two stages, dropout, drop path, random augmentation, workers.
+OVERRIDES = [
+    "data.image_size=[32,16]",
+    "data.workers=1",
+    "data.synthetic.train_identities=5",
+    "data.synthetic.val_identities=1",
+    "data.synthetic.test_identities=4",
+    "data.synthetic.images_per_camera=1",
+    "data.synthetic.image_size=[64,32]",
+    "model.patch_size=8",
+    "model.stride=6",
+    "model.embed_dim=16",
+    "model.num_heads=2",
+    "model.depth=2",
+    "model.dropout=0.1",
+    "model.drop_path=0.2",
+    "stages.0.epochs=1",
+    "stages.1.epochs=2",
+    "train.num_identities=3",
+    "train.num_instances=2",
+    "train.iterations=3",
+    "train.log_steps=1",
+    "evaluation.trials=1",
+    "evaluation.compare_untrained=false",
+]
+
+# Patches the command in its own process, then runs it; what is patched is named by the first argument.
+DRIVER = """
+import os, resource, signal, sys
+import mindspore
+from ms_vireid import train
+from ms_vireid.command import run
+moment, number = sys.argv[1], int(sys.argv[2])
+sys.argv[1:] = sys.argv[3:]
+count = 0
+
+def die_at(target, name, before):
+    original = getattr(target, name)
+    def patched(*arguments, **options):
+        global count
+        count += 1
+        if before and count == number:
+            before(*arguments)
+        result = original(*arguments, **options)
+        if not before and count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    setattr(target, name, patched)
+
+def half_written(_entries, path, *_):
+    with open(path, "wb") as file:
+        file.write(b"half a checkpoint")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def no_space(*_):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+if moment == "after a step":
+    from ms_vireid.engine.train_step import TrainStep
+    die_at(TrainStep, "__call__", None)
+elif moment == "while writing":
+    die_at(mindspore, "save_checkpoint", half_written)
+elif moment == "before renaming":
+    die_at(os, "replace", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+elif moment == "disk full":
+    die_at(mindspore, "save_checkpoint", no_space)
+elif moment == "interrupt":
+    from ms_vireid.engine.train_step import TrainStep
+    die_at(TrainStep, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+run(train.main)
+"""
+
+
+def train(folder, *arguments, moment="never", number=0):
+    command = [sys.executable, "-c", DRIVER, moment, str(number), "--device", "CPU", "--output", str(folder / "run")]
+    return subprocess.run(
+        [*command, *arguments, *OVERRIDES], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def weights(path):
+    loaded = ms.load_checkpoint(str(path))
+    return {name: value.asnumpy().tobytes() for name, value in loaded.items() if not isinstance(value, str)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = train(folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def assert_resumes_to(folder, undisturbed):
+    done = train(folder, "--resume", "auto")
+    assert done.returncode == 0, done.stderr
+    for name in ("model.ckpt", "last.ckpt"):
+        assert weights(folder / "run" / name) == weights(undisturbed / name)
+    left = [path.name for path in (folder / "run").iterdir() if path.name.startswith(".")]
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("after a step", 2),  # before any checkpoint
+        ("after a step", 5),  # in the middle of an epoch
+        ("while writing", 2),  # the second checkpoint is half there
+        ("before renaming", 5),  # the checkpoint is whole, under its temporary name
+    ],
+)
+def test_a_killed_run_resumes_bitwise(tmp_path, undisturbed, moment, number):
+    killed = train(tmp_path, moment=moment, number=number)
+    assert killed.returncode == -signal.SIGKILL
+    assert_resumes_to(tmp_path, undisturbed)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 10))
+
+
+def test_ctrl_c_finishes_the_step_and_leaves_a_resumable_run(tmp_path, undisturbed):
+    stopped = train(tmp_path, moment="interrupt", number=5)
+    assert stopped.returncode == 130
+    assert re.search(r"stopped at step 5; go on with --resume auto", stopped.stderr)
+    assert "Traceback" not in stopped.stderr
+    assert_resumes_to(tmp_path, undisturbed)
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, undisturbed):
+    failed = train(tmp_path, moment="disk full", number=2)
+    assert failed.returncode == 2
+    assert len(failed.stderr.splitlines()) == 1
+    assert "last.ckpt: cannot write the checkpoint" in failed.stderr
+    assert "the earlier last.ckpt is intact" in failed.stderr
+    assert_resumes_to(tmp_path, undisturbed)
+
+
+def test_the_resolved_configuration_of_a_run_repeats_it(tmp_path, undisturbed):
+    again = subprocess.run(
+        [sys.executable, "-m", "ms_vireid.train", "--config", undisturbed / "config.yaml", "--output", "again"],
+        cwd=undisturbed.parent,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"GLOG_v": "3"},
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    assert weights(undisturbed.parent / "again" / "model.ckpt") == weights(undisturbed / "model.ckpt")
+
+
+def test_a_run_folder_says_how_to_repeat_the_run(undisturbed):
+    record = json.loads((undisturbed / "run.json").read_text())
+    assert record["seed"] == 0
+    assert record["device"].startswith("CPU")
+    assert record["versions"]["mindspore"] == ms.__version__
+    assert re.fullmatch("[0-9a-f]{64}", record["data"]["checksum"])
+    assert record["config"]["stages"][1]["losses"]["msel"]["weight"] == 0.5
+    result = json.loads((undisturbed / "result.json").read_text())
+    assert set(result["trained"]) == set(result["chance"]) == {"rank1", "rank5", "rank10", "rank20", "map", "minp"}

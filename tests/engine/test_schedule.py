@@ -1,0 +1,38 @@
+import math
+
+import pytest
+
+from ms_vireid.engine.schedule import warmup_cosine
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        (3e-4, {1: 1.02e-4, 2: 2.01e-4, 3: 2.88696e-4, 12: 1.515e-4, 23: 4.27044e-6, 24: 3e-6}),
+        (1.5e-4, {1: 5.2e-5, 2: 1.01e-4, 3: 1.44405e-4, 12: 7.65e-5, 23: 3.62880e-6, 24: 3e-6}),
+    ],
+    ids=["full-rate", "half-rate"],
+)
+def test_pmt_epochs_have_the_published_learning_rates(base, expected):
+    for epoch, rate in expected.items():
+        # The figures are given with six digits.
+        assert warmup_cosine(epoch, base, 24, 3, 3e-6, 3e-6) == pytest.approx(rate, rel=3e-6)
+
+
+@pytest.mark.parametrize("base", [3e-4, 1.5e-4])
+def test_all_24_epochs_follow_the_warm_up_and_the_cosine_of_the_whole_run(base):
+    expected = [3e-6 + (base - 3e-6) * epoch / 3 for epoch in (1, 2)]
+    expected += [(base + 3e-6) / 2 + (base - 3e-6) / 2 * math.cos(math.radians(7.5 * epoch)) for epoch in range(3, 25)]
+    rates = [warmup_cosine(epoch, base, 24, 3, 3e-6, 3e-6) for epoch in range(1, 25)]
+    assert rates == pytest.approx(expected, rel=1e-12)  # the same formula in degrees: rounding only
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+
+
+@pytest.mark.parametrize("epoch", [0, 25])
+def test_epochs_outside_the_run_are_refused(epoch):
+    with pytest.raises(ValueError, match=f"got {epoch}"):
+        warmup_cosine(epoch, 3e-4, 24, 3, 3e-6, 3e-6)
+
+
+def test_without_warm_up_the_cosine_covers_every_epoch():
+    assert warmup_cosine(1, 1.0, 2, 0, 0.0, 0.0) == pytest.approx(0.5)

@@ -1,0 +1,85 @@
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from ms_vireid.models.layers import Dropout, DropPath, l2_normalise, layer_uniforms, mix, position_noise, to_int32
+
+
+def murmur_finaliser(x):
+    """MurmurHash3's 32-bit finaliser in Python integers."""
+    x ^= x >> 16
+    x = x * 0x85EBCA6B & 0xFFFFFFFF
+    x ^= x >> 13
+    x = x * 0xC2B2AE35 & 0xFFFFFFFF
+    return x ^ x >> 16
+
+
+def test_mix_is_murmurs_finaliser_on_wrapping_int32():
+    values = [0, 1, 2, 12345, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
+    hashed = mix(Tensor([to_int32(v) for v in values], ms.int32)).asnumpy()
+    assert hashed.tolist() == [to_int32(murmur_finaliser(v)) for v in values]
+
+
+def key(value):
+    return Tensor(value, ms.int32)
+
+
+def mask(step, layer=0, rate=0.1, parts=1, shape=(64, 128)):
+    rows, columns = shape
+    dropout = Dropout(rate, layer, parts).set_train()
+    ones = Tensor(np.ones((rows, parts * columns), np.float32))
+    return dropout(ones, position_noise(key(step), rows, columns), layer_uniforms(key(step), 12)).asnumpy()
+
+
+def test_dropout_zeroes_its_rate_and_scales_the_rest():
+    kept = np.stack([mask(step) for step in range(20)])
+    assert set(np.unique(kept)) == {0.0, np.float32(1 / 0.9)}
+    # 163,840 draws of probability 0.1: standard deviation 0.0007.
+    assert (kept == 0).mean() == pytest.approx(0.1, abs=0.004)
+
+
+def test_dropout_repeats_with_the_step_and_differs_between_steps_layers_and_parts():
+    assert np.array_equal(mask(3), mask(3))
+    wide = mask(3, parts=2)
+    masks = [mask(3), mask(4), mask(3, layer=5), wide[:, 128:]]
+    for i, one in enumerate(masks):
+        for other in masks[:i]:
+            # Two independent masks of rate 0.1 agree on a zero at 1 % of the places; windows may overlap by chance.
+            assert ((one == 0) & (other == 0)).mean() < 0.09
+
+
+def test_dropout_has_no_rows_or_columns_that_fall_together():
+    dropped = np.stack([mask(step) == 0 for step in range(50)])
+    for axis in ((0, 1), (0, 2)):
+        # 3,200 or 6,400 draws each: standard deviation at most 0.006.
+        assert np.abs(dropped.mean(axis=axis) - 0.1).max() < 0.03
+
+
+def test_dropout_and_drop_path_are_the_identity_in_evaluation():
+    x = Tensor(np.ones((2, 3), np.float32))
+    assert np.array_equal(Dropout(0.5, 0)(x, None, None).asnumpy(), x.asnumpy())
+    assert np.array_equal(DropPath(0.5, 0)(x, None).asnumpy(), x.asnumpy())
+
+
+def test_drop_path_drops_whole_samples():
+    drop_path = DropPath(0.25, 3).set_train()
+    x = Tensor(np.ones((512, 4, 5), np.float32))
+    kept = np.stack([drop_path(x, key(step)).asnumpy() for step in range(8)])
+    assert np.array_equal(kept.min(axis=(2, 3)), kept.max(axis=(2, 3)))
+    assert set(np.unique(kept)) == {0.0, np.float32(1 / 0.75)}
+    # 4,096 draws: standard deviation 0.007.
+    assert (kept[..., 0, 0] == 0).mean() == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0])
+def test_rates_outside_0_1_are_refused(rate):
+    with pytest.raises(ValueError, match=str(rate)):
+        Dropout(rate, 0)
+    with pytest.raises(ValueError, match=str(rate)):
+        DropPath(rate, 0)
+
+
+def test_l2_normalise_gives_unit_rows_and_leaves_a_zero_row_finite():
+    rows = l2_normalise(Tensor(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32))).asnumpy()
+    assert rows == pytest.approx(np.array([[0.6, 0.8], [0.0, 0.0]]))

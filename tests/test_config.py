@@ -1,0 +1,212 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ms_vireid.config import CONFIG_ROOT, check_config, dump_config, load_config, save_config
+from ms_vireid.errors import InputError
+
+MINIMAL = """
+data: {name: folder}
+stages:
+  - epochs: 1
+    losses: {id: {}, msel: {weight: 0.5}}
+"""
+
+
+@pytest.fixture
+def minimal(tmp_path):
+    path = tmp_path / "minimal.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG_ROOT.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONFIG_ROOT)))
+def test_every_file_under_configs_loads(path):
+    load_config(path)
+
+
+def test_there_is_a_demo_configuration():
+    assert (CONFIG_ROOT / "demo.yaml").is_file()
+
+
+# base:
+
+
+def test_a_file_is_merged_over_its_base(minimal):
+    path = write(minimal.parent, "child.yaml", "base: minimal.yaml\nseed: 3\ndata: {workers: 1}\n")
+    config = load_config(path)
+    assert (config.seed, config.data.workers, config.data.name) == (3, 1, "folder")
+
+
+def test_a_base_is_found_relative_to_the_file_that_names_it(minimal):
+    folder = minimal.parent / "sub"
+    folder.mkdir()
+    assert load_config(write(folder, "child.yaml", "base: ../minimal.yaml\n")).data.name == "folder"
+
+
+def test_bases_may_have_bases_and_the_nearest_wins(minimal):
+    write(minimal.parent, "middle.yaml", "base: minimal.yaml\nseed: 3\nmodel: {depth: 2}\n")
+    config = load_config(write(minimal.parent, "child.yaml", "base: middle.yaml\nseed: 4\n"))
+    assert (config.seed, config.model.depth) == (4, 2)
+
+
+def test_a_list_replaces_the_list_of_the_base(minimal):
+    path = write(minimal.parent, "child.yaml", "base: minimal.yaml\nstages: [{epochs: 7, losses: {dcl: {}}}]\n")
+    (stage,) = load_config(path).stages
+    assert (stage.epochs, list(stage.losses.terms())) == (7, ["dcl"])
+
+
+def test_null_removes_a_term(minimal):
+    config = load_config(minimal, ["stages.0.losses.msel=null"])
+    assert list(config.stages[0].losses.terms()) == ["id"]
+
+
+def test_a_null_in_a_file_removes_a_value_of_the_base(minimal):
+    write(minimal.parent, "middle.yaml", "base: minimal.yaml\ntrain: {iterations: 5}\n")
+    path = write(minimal.parent, "child.yaml", "base: middle.yaml\ntrain: {iterations: null}\n")
+    assert load_config(path).train.iterations is None
+
+
+def test_a_circular_base_is_refused(tmp_path):
+    write(tmp_path, "a.yaml", "base: b.yaml\n")
+    path = write(tmp_path, "b.yaml", "base: a.yaml\n")
+    with pytest.raises(InputError, match=r"'base:' goes in a circle through .*a\.yaml"):
+        load_config(path)
+
+
+def test_a_missing_base_is_refused_by_its_name(tmp_path):
+    path = write(tmp_path, "a.yaml", "base: nowhere.yaml\n")
+    with pytest.raises(InputError, match=r"nowhere\.yaml: no such configuration file"):
+        load_config(path)
+
+
+# overrides
+
+
+def test_an_override_sets_a_nested_value(minimal):
+    assert load_config(minimal, ["data.synthetic.seed=7"]).data.synthetic.seed == 7
+
+
+def test_an_override_takes_a_list_index(minimal):
+    assert load_config(minimal, ["stages.0.epochs=9"]).stages[0].epochs == 9
+
+
+def test_an_override_makes_a_section_that_is_absent(minimal):
+    assert load_config(minimal, ["stages.0.losses.hct={margin: 0.3}"]).stages[0].losses.hct.margin == 0.3
+
+
+def test_the_last_override_of_a_key_wins(minimal):
+    assert load_config(minimal, ["seed=1", "seed=2"]).seed == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 1e-3), ("1E-3", 1e-3), ("3.e-4", 3e-4), (".5e-3", 5e-4), ("1e+0", 1.0), ("0.01", 0.01)]
+)
+def test_floats_are_those_of_yaml_1_2(minimal, text, value):
+    assert load_config(minimal, [f"optimizer.lr={text}"]).optimizer.lr == value
+
+
+def test_a_value_may_contain_an_equals_sign(minimal):
+    assert load_config(minimal, ["model.pretrained=a=b.ckpt"]).model.pretrained == "a=b.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("seed", "'seed' is not of the form key.sub=value"),
+        ("=3", "'=3' is not of the form key.sub=value"),
+        ("seed=[1", r"'seed=\[1': the value is not valid YAML"),
+        ("seed=2020-13-45", "'seed=2020-13-45': the value is not valid YAML"),
+        ("seed=!!int abc", "'seed=!!int abc': the value is not valid YAML"),
+        ("stages.1.epochs=2", "'1' is not an index below 1"),
+        ("stages.-1.epochs=2", "'-1' is not an index below 1"),
+        ("stages.².epochs=2", "'²' is not an index below 1"),
+        ("stages.first.epochs=2", "'first' is not an index below 1"),
+        ("data.name.sub=2", r"'data\.name' is not a section"),
+    ],
+)
+def test_a_malformed_override_is_refused(minimal, override, says):
+    with pytest.raises(InputError, match=says):
+        load_config(minimal, [override])
+
+
+# what the schema refuses
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("sed=1", "unknown key 'sed'"),
+        ("data.nam=folder", r"unknown key 'data\.nam'"),
+        ("stages.0.losses.idd={}", r"unknown key 'stages\.0\.losses\.idd'"),
+        ("seed=one", r"^\S*minimal\.yaml: seed: .*'one'"),
+        ("seed=1.5", r"seed: .*1\.5"),
+        ("seed=true", "seed: .*True"),
+        ("model.depth='12'", r"model\.depth: .*'12'"),
+        ("model.depth=0", r"model\.depth: .*0"),
+        ("optimizer.lr=-1e-3", r"optimizer\.lr: .*-0\.001"),
+        ("optimizer.lr=.nan", r"optimizer\.lr: .*nan"),
+        ("optimizer.lr=.inf", r"optimizer\.lr: .*inf"),
+        ("train.recompute=1", r"train\.recompute: .*1"),
+        ("data.image_size=[256]", r"data\.image_size"),
+        ("data.image_size=[256,128,3]", r"data\.image_size"),
+        ("data.image_size=256", r"data\.image_size: .*256"),
+        ("data.name=market", r"data\.name: .*'market'"),
+        ("data=folder", "data: .*'folder'"),
+        ("data.root=5", r"data\.root: .*5"),
+        ("stages=[]", "stages: "),
+        ("stages.0.losses={}", r"stages\.0\.losses: no loss term is given"),
+        ("stages.0.losses.pht.stage=3", r"stages\.0\.losses\.pht\.stage: .*3"),
+        ("stages.0.losses.hct={}", r"stages\.0\.losses\.hct\.margin: field required"),
+        ("model.num_heads=7", "embed_dim 768 is not a multiple of num_heads 7"),
+        ("data.image_size=[8,8]", r"data\.image_size \(8, 8\) is smaller than model\.patch_size 16"),
+    ],
+)
+def test_a_wrong_key_or_value_is_refused_with_its_path(minimal, override, says):
+    with pytest.raises(InputError, match=says):
+        load_config(minimal, [override])
+
+
+def test_several_problems_are_counted(minimal):
+    with pytest.raises(InputError, match=r"and 1 more problem"):
+        load_config(minimal, ["seed=x", "model.depth=x"])
+
+
+def test_a_key_given_twice_is_refused_with_its_line(tmp_path):
+    path = write(tmp_path, "twice.yaml", "seed: 1\ndata: {name: folder}\nseed: 2\n")
+    with pytest.raises(InputError, match=r"twice\.yaml:\d+: not valid YAML: 'seed' is given twice"):
+        load_config(path)
+
+
+def test_an_impossible_date_in_a_file_is_an_input_error(tmp_path):
+    path = write(tmp_path, "date.yaml", "seed: 2020-13-45\n")
+    with pytest.raises(InputError, match=r"date\.yaml"):
+        load_config(path)
+
+
+# saving
+
+
+def test_what_is_dumped_is_taken_back(minimal):
+    config = load_config(minimal, ["data.root=/some/where", "stages.0.losses.hct={margin: 0.3}"])
+    assert check_config(dump_config(config), "dumped") == config
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG_ROOT.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONFIG_ROOT)))
+def test_a_saved_configuration_can_be_fed_back(path, tmp_path):
+    config = load_config(path)
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_a_saved_configuration_is_plain_yaml(minimal, tmp_path):
+    config = load_config(minimal, ["optimizer.eps=1e-8", "data.root=a"])
+    save_config(config, tmp_path / "config.yaml")
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["data"]["root"] == "a"

@@ -1,0 +1,1 @@
+"""The PyTorch mirror of ms_vireid: the same files, classes, functions and arguments; it never imports mindspore."""

@@ -1,0 +1,24 @@
+"""The losses of PMT (AAAI 2023) and of its Table 2; batches are [2PK, ...], see `batch.py`."""
+
+from torch_ref.losses.dcl import DiscriminativeCenterLoss
+from torch_ref.losses.distance import cosine_distance, euclidean_distance
+from torch_ref.losses.hetero_center import HeteroCenterTripletLoss
+from torch_ref.losses.identity import IdentityLoss
+from torch_ref.losses.msel import ModalitySharedEnhancementLoss
+from torch_ref.losses.triplet import (
+    HardTripletLoss,
+    ProgressiveHardTripletLoss,
+    WeightedRegularizedTripletLoss,
+)
+
+__all__ = [
+    "DiscriminativeCenterLoss",
+    "HardTripletLoss",
+    "HeteroCenterTripletLoss",
+    "IdentityLoss",
+    "ModalitySharedEnhancementLoss",
+    "ProgressiveHardTripletLoss",
+    "WeightedRegularizedTripletLoss",
+    "cosine_distance",
+    "euclidean_distance",
+]

@@ -1,0 +1,58 @@
+"""Discriminative Center Loss of PMT."""
+
+import torch
+from torch import nn
+
+from torch_ref.losses.batch import check_batch, check_choice, check_num_instances, group_centers
+from torch_ref.losses.distance import euclidean_distance, masked_mean, masked_min
+
+
+class DiscriminativeCenterLoss(nn.Module):
+    """DCL, Eqs. 8-10: mean distances of rows to their identity's centre, over those of negatives to it.
+
+    negatives: which rows of other identities a centre is held against (Table 3):
+        "dynamic": the mean of those nearer than the mean negative distance of Eq. 9. If none is nearer, as when all
+            are equally far, the mean of all of them, which is then the same number;
+        "hard": the nearest; if several are, they share its gradient;
+        "all": the mean of all of them.
+    If the denominator of Eq. 10 is 0, the loss is defined as 0, with gradient 0: the features are all identical, or
+    there is no negative because the batch holds one identity, or every chosen negative lies exactly on the centre.
+    The gradient of a distance of 0 is 0, and the threshold only selects: no gradient passes through it.
+
+    num_instances: K >= 1. Call: features [2PK, C], labels int32 [2PK]. Returns a float32 scalar.
+    Raises ValueError for wrong arguments, or rows that are not a multiple of 2K.
+    """
+
+    def __init__(self, num_instances, negatives="dynamic"):
+        super().__init__()
+        check_num_instances(num_instances)
+        check_choice("negatives", negatives, ("dynamic", "hard", "all"))
+        self.num_instances = num_instances
+        self.negatives = negatives
+
+    def forward(self, features, labels):
+        check_batch(features, labels, 2 * self.num_instances)
+        instances, width = self.num_instances, features.shape[1]
+        halves = features.to(torch.float32).reshape(2, -1, instances, width)  # [2, P, K, C]
+        groups = halves.transpose(0, 1).reshape(-1, 2 * instances, width)  # [P, 2K, C]
+        centers = group_centers(groups)  # [P, C], Eq. 8
+        center_labels = labels.reshape(2, -1, instances)[0, :, 0]  # [P]
+
+        distance = euclidean_distance(centers, features)  # [P, 2PK]
+        positive = center_labels[:, None] == labels[None]  # [P, 2PK]
+        numerator = masked_mean(distance, positive).sum()
+        denominator = self.negative_distance(distance, ~positive).sum()
+        defined = denominator > 0
+        return torch.where(defined, numerator / torch.where(defined, denominator, 1.0), 0.0)  # Eq. 10
+
+    def negative_distance(self, distance, negative):
+        """Each centre's distance to its chosen negatives: distances and mask [P, 2PK] -> [P]."""
+        if self.negatives == "hard":
+            return masked_min(distance, negative)
+        if self.negatives == "all":
+            return masked_mean(distance, negative)
+        threshold = masked_mean(distance, negative)  # [P], Eq. 9
+        nearer = negative & (distance < threshold[:, None])  # [P, 2PK]
+        none_nearer = ~nearer.any(-1)  # [P]
+        chosen = nearer | (negative & none_nearer[:, None])  # [P, 2PK]
+        return masked_mean(distance, chosen)

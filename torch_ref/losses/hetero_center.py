@@ -1,0 +1,32 @@
+"""Hetero-center triplet loss: batch-hard on one centre per identity and modality."""
+
+import torch
+from torch import nn
+
+from torch_ref.losses.batch import check_batch, check_margin, check_num_instances, group_centers
+from torch_ref.losses.triplet import batch_hard
+
+
+class HeteroCenterTripletLoss(nn.Module):
+    """HCT (Liu, Tan and Zhou 2020): the batch-hard triplet loss of the 2P centres, Euclidean, mean over the centres.
+
+    An anchor's positive is its own identity's centre in the other modality; its negatives are the other identities'
+    centres in both. A batch of one identity has the loss 0.
+    num_instances: K >= 1. margin: >= 0, in the features' unit.
+    Call: features [2PK, C], labels int32 [2PK]. Returns a float32 scalar.
+    Raises ValueError for wrong arguments, or rows that are not a multiple of 2K.
+    """
+
+    def __init__(self, num_instances, margin):
+        super().__init__()
+        check_num_instances(num_instances)
+        check_margin(margin)
+        self.num_instances = num_instances
+        self.margin = margin
+
+    def forward(self, features, labels):
+        check_batch(features, labels, 2 * self.num_instances)
+        groups = features.to(torch.float32).reshape(-1, self.num_instances, features.shape[1])  # [2P, K, C]
+        centers = group_centers(groups)  # [2P, C]
+        center_labels = labels.reshape(-1, self.num_instances)[:, 0]  # [2P]
+        return batch_hard(centers, center_labels, self.margin).mean()

@@ -1,0 +1,40 @@
+"""Modality-Shared Enhancement Loss of PMT."""
+
+import torch
+from torch import nn
+
+from torch_ref.losses.batch import check_batch, check_choice, check_num_instances
+from torch_ref.losses.distance import cosine_distance, euclidean_distance
+
+
+class ModalitySharedEnhancementLoss(nn.Module):
+    """MSEL, Eqs. 5-7: each row's mean distance to its identity should be the same within and across modalities.
+
+    num_instances: K >= 2, as Eq. 5 divides by K - 1. distance: "euclidean" or "cosine" (1 - cos).
+    Call: features [2PK, C], labels int32 [2PK]. Returns a float32 scalar.
+    Raises ValueError for wrong arguments, or rows that are not a multiple of 2K.
+    """
+
+    def __init__(self, num_instances, distance="euclidean"):
+        super().__init__()
+        check_num_instances(num_instances, 2)
+        check_choice("distance", distance, ("euclidean", "cosine"))
+        self.num_instances = num_instances
+        self.distance = distance
+
+    def forward(self, features, labels):
+        check_batch(features, labels, 2 * self.num_instances)
+        pairwise = cosine_distance if self.distance == "cosine" else euclidean_distance
+        distance = pairwise(features, features)  # [2PK, 2PK]
+
+        row = torch.arange(labels.shape[0], device=labels.device)  # [2PK]
+        infrared = row >= labels.shape[0] // 2  # [2PK]
+        same_identity = labels[:, None] == labels[None]  # [2PK, 2PK]
+        same_modality = infrared[:, None] == infrared[None]
+        not_self = row[:, None] != row[None]
+        intra_mask = same_identity & same_modality & not_self
+        cross_mask = same_identity & ~same_modality
+
+        intra = (distance * intra_mask).sum(-1) / (self.num_instances - 1)  # [2PK], Eq. 5
+        cross = (distance * cross_mask).sum(-1) / self.num_instances  # [2PK], Eq. 6
+        return torch.square(intra - cross).mean()  # Eq. 7

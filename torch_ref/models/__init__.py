@@ -1,0 +1,7 @@
+"""The models of both papers."""
+
+from torch_ref.models.build import build_model, create_model, list_models
+from torch_ref.models.pmt import PMT
+from torch_ref.models.vit import VisionTransformer
+
+__all__ = ["PMT", "VisionTransformer", "build_model", "create_model", "list_models"]

@@ -1,0 +1,123 @@
+"""Layers that the models share: dropout and drop path that can be reproduced, and the BNNeck head."""
+
+import torch
+from torch import Tensor, nn
+
+_GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
+
+
+def to_int32(value: int) -> int:
+    """The two's-complement int32 that has the low 32 bits of `value`."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >= 1 << 31 else value
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int32 (the operator itself is arithmetic)."""
+    return (x >> bits) & ((1 << (32 - bits)) - 1)
+
+
+def mix(x: Tensor) -> Tensor:
+    """A bijective hash of int32 values, element by element (MurmurHash3's finaliser); products wrap."""
+    x = (x ^ _shift_right(x, 16)) * to_int32(0x85EBCA6B)
+    x = (x ^ _shift_right(x, 13)) * to_int32(0xC2B2AE35)
+    return x ^ _shift_right(x, 16)
+
+
+def _spread(count: int, key: Tensor) -> Tensor:
+    """int32 [count]: 0, 1, 2 ... spread over 32 bits, on the key's device."""
+    return torch.arange(count, dtype=torch.int32, device=key.device) * to_int32(_GOLDEN)
+
+
+def position_noise(key: Tensor, rows: int, columns: int) -> Tensor:
+    """Pseudo-random int32 [rows, columns], a hash of (key, row, column); key is an int32 scalar for one step."""
+    row = mix(_spread(rows, key) + key)
+    column = mix(_spread(columns, key) + 1)
+    noise = (row.reshape(rows, 1) + column.reshape(1, columns)) * to_int32(0x85EBCA6B)
+    noise = (noise ^ _shift_right(noise, 15)) * to_int32(0xC2B2AE35)
+    return noise ^ _shift_right(noise, 16)
+
+
+def layer_uniforms(key: Tensor, count: int) -> Tensor:
+    """float32 [count] in [0, 1): one number for each stochastic layer (or part of one) at this step."""
+    hashed = mix(mix(_spread(count, key) + 2) + key)
+    return _shift_right(hashed, 8).to(torch.float32) * (1.0 / (1 << 24))
+
+
+def check_rate(rate: float, name: str) -> None:
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"{name} must be in [0, 1), got {rate}")
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask is a hash of (seed, step, layer, position): resumable, and the same in both frameworks.
+
+    An element is dropped when its noise lies in a window that holds `rate` of all int32 values and whose place is
+    this layer's number at this step. An activation `parts` times as wide as the noise takes that many windows.
+
+    Args:
+        rate: probability that an element is zeroed; the others are scaled by 1 / (1 - rate).
+        layer: index of this layer's first window in the step's `layer_uniforms`.
+        parts: width of the activation as a multiple of the noise's.
+    """
+
+    def __init__(self, rate: float, layer: int, parts: int = 1):
+        super().__init__()
+        check_rate(rate, "dropout")
+        self.rate = rate
+        self.windows = tuple(range(layer, layer + parts))
+        self.scale = 1.0 / (1.0 - rate)
+        self.width = round(rate * 2**32)
+
+    def forward(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
+        """x: [..., parts * C]. noise: int32 [..., C]. uniforms: float32 [layers]. The last two only in training."""
+        if not self.training or self.rate == 0.0:
+            return x
+        masks = []
+        for window in self.windows:
+            start = (uniforms[window] * float(2**32 - self.width) - float(2**31)).to(torch.int32)
+            masks.append((noise < start) | (noise >= start + to_int32(self.width)))
+        keep = torch.cat(masks, dim=-1)
+        return x * (keep.to(x.dtype) * self.scale)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: a residual branch is dropped for whole samples, by the same kind of hash as `Dropout`."""
+
+    def __init__(self, rate: float, layer: int):
+        super().__init__()
+        check_rate(rate, "drop_path")
+        self.rate = rate
+        self.layer = layer
+        self.scale = 1.0 / (1.0 - rate)
+        self.threshold = to_int32(round(rate * 2**32) - 2**31)
+
+    def forward(self, x: Tensor, key: Tensor | None) -> Tensor:
+        """x: [N, ...]. key: int32 scalar, only in training."""
+        if not self.training or self.rate == 0.0:
+            return x
+        samples = x.shape[0]
+        layer = mix(key + to_int32((self.layer + 1) * _GOLDEN))
+        hashed = mix(_spread(samples, key) + layer)
+        keep = (hashed >= self.threshold).to(x.dtype) * self.scale
+        return x * keep.reshape((samples,) + (1,) * (x.ndim - 1))
+
+
+def bn_neck(features: int) -> nn.BatchNorm1d:
+    """BatchNorm between the feature that the metric losses see and the classifier; its bias stays at 0."""
+    # PyTorch's momentum weighs the new statistics: 0.1 here is MindSpore's 0.9.
+    bottleneck = nn.BatchNorm1d(features, eps=1e-5, momentum=0.1)
+    bottleneck.bias.requires_grad_(False)
+    return bottleneck
+
+
+def identity_classifier(features: int, num_classes: int) -> nn.Linear:
+    classifier = nn.Linear(features, num_classes, bias=False)
+    nn.init.normal_(classifier.weight, std=0.001)
+    return classifier
+
+
+def l2_normalise(x: Tensor) -> Tensor:
+    """Rows of x [N, C] scaled to unit Euclidean length (rows shorter than 1e-12 are divided by 1e-12)."""
+    length = torch.sqrt((x * x).sum(dim=1, keepdim=True))
+    return x / length.clamp(min=1e-12)

@@ -1,0 +1,213 @@
+"""Vision Transformer with overlapping patches (PMT, section "Experimental Setting"; Dosovitskiy et al. 2020)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from torch_ref.models.layers import Dropout, DropPath, layer_uniforms, position_noise
+
+LAYER_NORM_EPS = 1e-5
+WINDOWS_PER_BLOCK = 2  # dropout windows of a block besides the MLP's hidden layer: attention projection, MLP output
+
+
+class PatchEmbed(nn.Module):
+    def __init__(self, image_size: tuple[int, int], patch_size: int, stride: int, embed_dim: int):
+        super().__init__()
+        self.image_size = image_size
+        self.grid_size = patch_grid(image_size, patch_size, stride)
+        # MindSpore's PatchProjection: the same convolution, written there as an unfold and a matrix product.
+        self.proj = nn.Conv2d(3, embed_dim, patch_size, stride)
+        nn.init.normal_(self.proj.weight, std=math.sqrt(2.0 / (patch_size * patch_size * embed_dim)))
+        nn.init.zeros_(self.proj.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[2:]) != self.image_size:
+            raise ValueError(f"expected images of {self.image_size} (H, W), got {tuple(images.shape[2:])}")
+        return self.proj(images).flatten(2).transpose(1, 2)  # [N, L, D]
+
+
+def patch_grid(image_size: tuple[int, int], patch_size: int, stride: int) -> tuple[int, int]:
+    """Rows and columns of patches: 256x128, patch 16, stride 12 gives 21x10."""
+    height, width = image_size
+    if min(height, width) < patch_size:
+        raise ValueError(f"image_size {image_size} is smaller than patch_size {patch_size}")
+    return (height - patch_size) // stride + 1, (width - patch_size) // stride + 1
+
+
+def dense(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs, bias=bias)
+    nn.init.normal_(layer.weight, std=0.02)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def layer_norm(width: int) -> nn.LayerNorm:
+    return nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with a fused projection; no dropout on the attention map."""
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float, layer: int):
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(f"embed_dim {embed_dim} is not a multiple of num_heads {num_heads}")
+        self.num_heads = num_heads
+        self.head_dim = embed_dim // num_heads
+        self.qkv = dense(embed_dim, 3 * embed_dim)
+        self.proj = dense(embed_dim, embed_dim)
+        self.proj_drop = Dropout(dropout, layer)
+
+    def forward(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.unbind(0)  # [N, heads, T, head_dim]
+        scores = (query * self.head_dim**-0.5) @ key.transpose(-2, -1)  # [N, heads, T, T]
+        x = scores.softmax(dim=-1) @ value  # [N, heads, T, head_dim]
+        x = x.transpose(1, 2).reshape(batch, tokens, width)
+        return self.proj_drop(self.proj(x), noise, uniforms)
+
+
+class Mlp(nn.Module):
+    def __init__(self, embed_dim: int, mlp_ratio: int, dropout: float, layer: int):
+        super().__init__()
+        self.fc1 = dense(embed_dim, mlp_ratio * embed_dim)
+        self.drop1 = Dropout(dropout, layer, parts=mlp_ratio)
+        self.fc2 = dense(mlp_ratio * embed_dim, embed_dim)
+        self.drop2 = Dropout(dropout, layer + mlp_ratio)
+
+    def forward(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
+        x = functional.gelu(self.fc1(x), approximate="none")  # [N, T, mlp_ratio * D]
+        x = self.drop1(x, noise, uniforms)
+        return self.drop2(self.fc2(x), noise, uniforms)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: x + attention(norm(x)), then x + MLP(norm(x)), each with drop path."""
+
+    def __init__(
+        self, embed_dim: int, num_heads: int, mlp_ratio: int, dropout: float, drop_path: float, layer: int, index: int
+    ):
+        super().__init__()
+        self.norm1 = layer_norm(embed_dim)
+        self.attn = Attention(embed_dim, num_heads, dropout, layer)
+        self.norm2 = layer_norm(embed_dim)
+        self.mlp = Mlp(embed_dim, mlp_ratio, dropout, layer + 1)
+        self.drop_path1 = DropPath(drop_path, 2 * index)
+        self.drop_path2 = DropPath(drop_path, 2 * index + 1)
+
+    def forward(
+        self, x: Tensor, key: Tensor | None = None, noise: Tensor | None = None, uniforms: Tensor | None = None
+    ) -> Tensor:
+        x = x + self.drop_path1(self.attn(self.norm1(x), noise, uniforms), key)
+        return x + self.drop_path2(self.mlp(self.norm2(x), noise, uniforms), key)
+
+
+class VisionTransformer(nn.Module):
+    """ViT whose patches may overlap; parameters are named as timm names them.
+
+    Args:
+        image_size: (H, W) in pixels. patch_size, stride: pixels; a stride below patch_size overlaps patches.
+        embed_dim, depth, num_heads, mlp_ratio: width D, number of blocks, heads, hidden width of the MLP over D.
+        dropout: after the position embedding, the attention projection and both MLP layers.
+        drop_path: stochastic depth of the last block, rising linearly from 0 at the first.
+        recompute: keep only each block's input in training and compute the block again in the backward pass.
+
+    Raises:
+        ValueError: for sizes that do not fit together.
+    """
+
+    def __init__(
+        self,
+        image_size: tuple[int, int] = (256, 128),
+        patch_size: int = 16,
+        stride: int = 12,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: int = 4,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        recompute: bool = False,
+    ):
+        super().__init__()
+        self.image_size = tuple(image_size)
+        self.embed_dim = embed_dim
+        self.recompute_blocks = recompute
+        self.stochastic = dropout > 0.0 or drop_path > 0.0
+        self.windows = 1 + depth * (mlp_ratio + WINDOWS_PER_BLOCK)
+        self.patch_embed = PatchEmbed(self.image_size, patch_size, stride, embed_dim)
+        rows, columns = self.patch_embed.grid_size
+        self.tokens = 1 + rows * columns
+        self.cls_token = nn.Parameter(nn.init.normal_(torch.empty(1, 1, embed_dim), std=0.02))
+        self.pos_embed = nn.Parameter(nn.init.normal_(torch.empty(1, self.tokens, embed_dim), std=0.02))
+        self.pos_drop = Dropout(dropout, layer=0)
+        self.blocks = nn.ModuleList(
+            Block(
+                embed_dim,
+                num_heads,
+                mlp_ratio,
+                dropout,
+                drop_path * index / max(depth - 1, 1),
+                layer=1 + index * (mlp_ratio + WINDOWS_PER_BLOCK),
+                index=index,
+            )
+            for index in range(depth)
+        )
+        self.norm = layer_norm(embed_dim)
+
+    def forward(self, images: Tensor, key: Tensor | None = None) -> Tensor:
+        """CLS features after the last LayerNorm.
+
+        Args:
+            images: float32 [N, 3, H, W].
+            key: int32 scalar, this step's key for dropout and drop path (`ms_vireid.data.randomness.step_key`);
+                needed in training when either rate is above 0.
+
+        Returns:
+            float32 [N, embed_dim], not normalised.
+
+        Raises:
+            ValueError: images of another size; no key where one is needed.
+        """
+        x = self.patch_embed(images)  # [N, L, D]
+        batch = x.shape[0]
+        x = torch.cat((self.cls_token.expand(batch, -1, -1), x), dim=1)  # [N, T = 1 + L, D]
+        x = x + self.pos_embed
+        noise = uniforms = None
+        if self.training and self.stochastic:
+            if key is None:
+                raise ValueError("training with dropout or drop path needs the step's key")
+            noise = position_noise(key, batch * self.tokens, self.embed_dim).reshape(x.shape)
+            uniforms = layer_uniforms(key, self.windows)
+        x = self.pos_drop(x, noise, uniforms)
+        for block in self.blocks:
+            if self.training and self.recompute_blocks:
+                x = checkpoint(block, x, key, noise, uniforms, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = block(x, key, noise, uniforms)
+        return self.norm(x)[:, 0]  # [N, D]
+
+
+def resize_position_embedding(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Position embedding [1, 1 + s * s, D] of a square grid, resized bilinearly to `grid` (rows, columns).
+
+    The CLS position is kept. Bilinear with half-pixel centres (align_corners=False) and no antialiasing.
+
+    Returns:
+        float32 [1, 1 + rows * columns, D].
+
+    Raises:
+        ValueError: if the number of positions is not 1 + a square.
+    """
+    side = math.isqrt(embedding.shape[1] - 1)
+    if side * side + 1 != embedding.shape[1]:
+        raise ValueError(f"pos_embed holds {embedding.shape[1]} positions, which is not 1 + a square")
+    embedding = embedding.to(torch.float32)
+    positions = embedding[:, 1:].transpose(1, 2).unflatten(2, (side, side))  # [1, D, s, s]
+    resized = functional.interpolate(positions, size=grid, mode="bilinear", align_corners=False, antialias=False)
+    return torch.cat((embedding[:, :1], resized.flatten(2).transpose(1, 2)), dim=1)
