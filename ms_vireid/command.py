@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from ms_vireid.errors import InputError
 
@@ -30,10 +29,6 @@ def add_overrides(parser: Parser) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="key.sub=value", help="configuration values, for example optimizer.lr=1e-4"
     )
-
-
-def existing(path: str) -> Path:
-    return Path(path).expanduser()
 
 
 def run(main: Callable[[], None]) -> None:

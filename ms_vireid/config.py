@@ -15,8 +15,17 @@ PUBLISHED_NUM_CLASSES = {"sysu_mm01": 395, "regdb": 206, "llcm": 713}
 Positive = Annotated[int, Field(gt=0)]
 Above0 = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Size = tuple[Positive, Positive]
+
+
+def expand_user(path: str) -> Path:
+    """The path with its `~` or `~user` expanded; raises InputError for a user who is not known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{path}: no home folder is known for this user; give the path without ~") from None
 
 
 class Section(BaseModel):
@@ -54,19 +63,26 @@ class DataConfig(Section):
     @field_validator("root", mode="before")
     @classmethod
     def _path(cls, value: Any) -> Any:
-        return Path(value).expanduser() if isinstance(value, str) else value
+        return expand_user(value) if isinstance(value, str) else value
 
 
 class AugmentationConfig(Section):
     """PMT's recipe; each probability is of one image."""
 
-    flip: Rate = 0.5
-    erasing: Rate = 0.5
-    erasing_area: tuple[Rate, Rate] = (0.02, 0.4)  # of the image's area
+    flip: Share = 0.5
+    erasing: Share = 0.5
+    erasing_area: tuple[Share, Share] = (0.02, 0.4)  # of the image's area
     erasing_aspect: Annotated[float, Field(gt=0, le=1)] = 0.3  # height / width from this to its inverse
     erasing_fill: tuple[float, float, float] = (0.485, 0.456, 0.406)  # written after normalisation
     infrared_jitter: Rate = 0.3  # brightness and contrast factors in 1 ± this; 0 leaves jitter and blur out
     infrared_blur_sigma: tuple[Above0, Above0] = (0.1, 3.0)  # pixels, of a 21x21 Gaussian kernel
+
+    @field_validator("erasing_area", "infrared_blur_sigma")
+    @classmethod
+    def _ascending(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError(f"the range {list(value)} is upside down")
+        return value
 
 
 class ModelConfig(Section):
@@ -169,6 +185,12 @@ class TrainConfig(Section):
     checkpoint_steps: Annotated[int, Field(ge=0)] = 0  # steps between checkpoints; 0: only at the end of each epoch
     log_steps: Positive = 10  # steps between lines of metrics.jsonl
 
+    @model_validator(mode="after")
+    def _best_needs_evaluations(self) -> "TrainConfig":
+        if self.select == "best" and not self.evaluate_every:
+            raise ValueError("select=best chooses among evaluations during training: set evaluate_every as well")
+        return self
+
 
 class EvaluationConfig(Section):
     mode: Literal["all", "indoor"] = "all"  # SYSU-MM01's search mode
@@ -210,6 +232,13 @@ class Config(Section):
                 f"data.image_size {self.data.image_size} is smaller than model.patch_size {self.model.patch_size}"
             )
         return self
+
+
+def _parse(text: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except ValueError as error:  # a scalar that looks like a date or a number and is none, as 2020-13-45
+        raise yaml.YAMLError(str(error)) from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -266,7 +295,7 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
         raise InputError(f"{path}: 'base:' goes in a circle through {seen[-1]}")
     try:
         text = path.read_text(encoding="utf-8")
-        tree = yaml.load(text, _Loader)
+        tree = _parse(text)
     except FileNotFoundError:
         raise InputError(f"{path}: no such configuration file (the project's own are under {CONFIG_ROOT})") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -297,14 +326,14 @@ def _apply_override(tree: dict, override: str) -> None:
     if not equals or not key:
         raise InputError(f"override '{override}' is not of the form key.sub=value")
     try:
-        value = yaml.load(text, _Loader)
+        value = _parse(text)
     except yaml.YAMLError:
         raise InputError(f"override '{override}': the value is not valid YAML") from None
     *parents, last = key.split(".")
     node: Any = tree
     for depth, name in enumerate([*parents, last]):
         if isinstance(node, list):
-            if not name.isdigit() or int(name) >= len(node):
+            if not name.isdecimal() or int(name) >= len(node):
                 raise InputError(f"override '{override}': '{name}' is not an index below {len(node)}")
             name = int(name)
         elif not isinstance(node, dict):

@@ -1,5 +1,6 @@
 """Train a model, evaluate it under its data set's protocol, and print the table."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.data.read import read_data, validate_for_training
 from ms_vireid.engine.run_folder import RunFolder, write_json
 from ms_vireid.errors import InputError
-from ms_vireid.evaluation.protocol import chance
 from ms_vireid.evaluation.report import format_table
 
 RUNS = Path("runs")
@@ -30,7 +30,7 @@ def main() -> None:
 
     overrides = list(arguments.overrides)
     if arguments.data_root is not None:
-        overrides.append(f"data.root={arguments.data_root}")
+        overrides.append(f"data.root={json.dumps(arguments.data_root)}")  # quoted: a path is no YAML
     if arguments.seed is not None:
         overrides.append(f"seed={arguments.seed}")
     config = load_config(arguments.config, overrides)
@@ -52,10 +52,11 @@ def train(config: Config, data, output: RunFolder, device: str, checkpoint: Path
     """Run or resume the training in `output` and evaluate the result; result.json holds the table's fractions."""
     # Only now: these import mindspore, which `runtime.set_up` has to come before.
     from ms_vireid.engine.checkpoint import load_checkpoint
-    from ms_vireid.engine.inference import evaluate_model, protocol_trials
+    from ms_vireid.engine.inference import chance_level, evaluate_model
     from ms_vireid.engine.trainer import Trainer
     from ms_vireid.models import build_model
 
+    chances = chance_level(data, config.evaluation)  # now: an evaluation that cannot be is refused before training
     trainer = Trainer(config, data, output)
     if checkpoint is not None:
         trainer.resume(load_checkpoint(checkpoint))
@@ -73,7 +74,7 @@ def train(config: Config, data, output: RunFolder, device: str, checkpoint: Path
     rows = {"trained": results["trained"].mean}
     if config.evaluation.compare_untrained:
         rows["untrained"] = evaluate_model(build_model(config), data, config).mean
-    rows["chance"] = chance(data.test, protocol_trials(data, config.evaluation), data.protocol)
+    rows["chance"] = chances
     write_json(output.result, rows | {"protocol": results["trained"].as_dict()})
     print(format_table(rows))
     print(f"results: {output.result}")

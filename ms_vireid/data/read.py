@@ -7,7 +7,7 @@ from ms_vireid.config import DataConfig
 from ms_vireid.data.folder import read_folder
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.regdb import read_regdb
-from ms_vireid.data.synthetic import generate_sysu_mm01
+from ms_vireid.data.synthetic import VERSION, generate_sysu_mm01
 from ms_vireid.data.sysu_mm01 import read_sysu_mm01
 from ms_vireid.data.validation import check_pictures, check_training_identities
 from ms_vireid.errors import InputError
@@ -27,7 +27,7 @@ def read_data(config: DataConfig) -> ReIDData:
     """
     if config.name == "synthetic":
         parameters = config.synthetic.model_dump()
-        digest = hashlib.sha256(repr(parameters).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(repr((VERSION, parameters)).encode()).hexdigest()[:8]
         root = config.root or Path(f"runs/data/synthetic-{digest}")
         generate_sysu_mm01(root, **parameters)
         return read_sysu_mm01(root)

@@ -35,7 +35,7 @@ def require_directory(path: Path, remedy: str) -> Path:
 def list_pictures(directory: Path) -> list[Path]:
     """The pictures directly in a folder, sorted by name; other files (Thumbs.db and the like) are passed over."""
     with os.scandir(directory) as entries:
-        names = sorted(e.name for e in entries if os.path.splitext(e.name)[1].lower() in SUFFIXES and e.is_file())
+        names = sorted(e.name for e in entries if os.path.splitext(e.name)[1].lower() in SUFFIXES and not e.is_dir())
     return [directory / name for name in names]
 
 

@@ -1,5 +1,8 @@
 """Features of pictures, and the evaluation of a model under its data set's protocol."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
@@ -12,6 +15,7 @@ from ms_vireid.errors import InputError
 from ms_vireid.evaluation.protocol import (
     ProtocolResult,
     Trial,
+    chance,
     cross_modality_trials,
     evaluate_trials,
     sysu_mm01_trials,
@@ -47,17 +51,29 @@ def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:
     """The queries and galleries of the data set's protocol.
 
     Raises:
-        InputError: a direction that the protocol does not have, or a test set without one of the modalities.
+        InputError: a direction that the protocol does not have, or a test set without queries or gallery.
     """
     if data.protocol == "sysu_mm01":
         if config.direction != "infrared-to-visible":
             raise InputError("evaluation.direction: SYSU-MM01's protocol has infrared queries only; leave it out")
-        trials = sysu_mm01_trials(data.test, config.mode, config.shots, config.trials)
-    else:
-        trials = cross_modality_trials(data.test, config.direction)
-    if any(len(trial.query) == 0 or len(trial.gallery) == 0 for trial in trials):
-        raise InputError(f"{data.root}: the test set has no query or no gallery pictures; check its lists")
-    return trials
+        with _unfit_test_set(data):
+            return sysu_mm01_trials(data.test, config.mode, config.shots, config.trials)
+    with _unfit_test_set(data):
+        return cross_modality_trials(data.test, config.direction)
+
+
+def chance_level(data: ReIDData, config: EvaluationConfig) -> dict[str, float]:
+    """What the protocol gives for rankings drawn at random, fractions; raises InputError as `protocol_trials` does."""
+    with _unfit_test_set(data):
+        return chance(data.test, protocol_trials(data, config), data.protocol)
+
+
+@contextmanager
+def _unfit_test_set(data: ReIDData) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"{data.root}: {error}; check the test set's pictures and lists") from None
 
 
 def evaluate_model(model: nn.Cell, data: ReIDData, config: Config) -> ProtocolResult:

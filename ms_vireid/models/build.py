@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from ms_vireid.config import Config, ModelConfig
+from ms_vireid.config import Config, ModelConfig, expand_user
 from ms_vireid.errors import InputError
 from ms_vireid.models.pmt import PMT
 from ms_vireid.models.vit import VisionTransformer, resize_position_embedding
@@ -53,7 +53,7 @@ def build_model(config: Config) -> nn.Cell:
     ms.set_seed(config.seed)
     model = _build(config.model, config.num_classes, config.data.image_size, config.train.recompute)
     if config.model.pretrained != "none":
-        load_pretrained_vit(model.base, Path(config.model.pretrained).expanduser())
+        load_pretrained_vit(model.base, expand_user(config.model.pretrained))
     return model
 
 

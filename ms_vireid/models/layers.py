@@ -76,9 +76,9 @@ class Dropout(nn.Cell):
         masks = ()
         for window in self.windows:
             start = (uniforms[window] * float(2**32 - self.width) - float(2**31)).astype(ms.int32)
-            masks += (ops.logical_or(noise < start, noise >= start + to_int32(self.width)),)
-        keep = masks[0] if len(masks) == 1 else ops.concat(masks, axis=-1)
-        return x * (keep.astype(x.dtype) * self.scale)
+            masks += (ops.logical_and(noise >= start, noise < start + to_int32(self.width)),)
+        dropped = masks[0] if len(masks) == 1 else ops.concat(masks, axis=-1)
+        return x.masked_fill(dropped, 0.0) * self.scale  # a boolean mask is all that the backward pass keeps
 
 
 class DropPath(nn.Cell):

@@ -103,9 +103,24 @@ def test_seeds_are_augmented_differently(data):
     assert not np.array_equal(*images)
 
 
-def test_a_picture_drawn_twice_in_a_batch_is_augmented_differently(data):
+def test_every_picture_of_an_epoch_has_random_numbers_of_its_own(data):
+    batches = TrainingBatches(data.train, config_of())
+    draws = []
+    batches._image = lambda index, epoch, draw: draws.append((epoch, draw)) or np.zeros(1)
+    list(iterate(batches, workers=0))
+    assert len(draws) == len(set(draws)) == 2 * ITERATIONS * 2 * P * K
+
+
+def test_random_numbers_of_their_own_augment_a_picture_differently(data):
     batches = TrainingBatches(data.train, config_of())
     assert not np.array_equal(batches._image(0, 1, 0), batches._image(0, 1, 1))
+
+
+def test_a_stage_lasts_all_its_epochs(data):
+    config = config_of(("gray", "rgb"))
+    longer = config.stages[0].model_copy(update={"epochs": 2})
+    batches = TrainingBatches(data.train, config.model_copy(update={"stages": (longer, config.stages[1])}))
+    assert batches.gray_epochs == [True, True, False]
 
 
 def test_the_gray_stage_shows_visible_pictures_in_three_equal_channels(data):
@@ -150,6 +165,16 @@ def test_the_workers_end_when_the_iterator_is_closed_early(data):
     next(batches)
     batches.close()
     assert wait_until_no_workers() == []
+
+
+def test_closing_early_does_not_read_the_rest(data):
+    batches = TrainingBatches(data.train, config_of())
+    read = []
+    batches._image = lambda index, epoch, draw: read.append(draw) or np.zeros(1)
+    items = iterate(batches, workers=0)
+    next(items)
+    items.close()
+    assert len(read) <= 2 * (2 * P * K)  # the batch that was taken, and at most one that was begun
 
 
 # evaluation

@@ -68,8 +68,8 @@ def write_folder(root: Path, identities: tuple[str, ...] = ("anna", "ben", "cleo
     return root
 
 
-def truncate(path: Path) -> Path:
-    """Cut the second half of a file off."""
+def truncate(path: Path, keep: float = 0.5) -> Path:
+    """Keep only this share of a file, from its beginning."""
     content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
+    path.write_bytes(content[: int(len(content) * keep)])
     return path

@@ -3,12 +3,13 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 from safetensors.numpy import save_file
+from scipy.special import ndtr  # comes with mindspore
 
 from ms_vireid.data.randomness import step_key
 from ms_vireid.errors import InputError
 from ms_vireid.models import VisionTransformer, create_model, list_models
 from ms_vireid.models.build import load_pretrained_vit, timm_name
-from ms_vireid.models.vit import gelu, patch_grid, resize_position_embedding
+from ms_vireid.models.vit import GELU, patch_grid, resize_position_embedding
 
 SMALL = {"image_size": (32, 16), "patch_size": 8, "stride": 6, "embed_dim": 16, "depth": 2, "num_heads": 2}
 
@@ -48,11 +49,21 @@ def test_overlapping_patches_are_those_of_a_convolution():
         assert patches[:, n] == pytest.approx(np.einsum("nchw,dchw->nd", window, weight), abs=1e-5)
 
 
-def test_gelu_is_exact():
+@pytest.mark.parametrize("jit", [False, True])
+def test_gelu_and_its_derivative_are_exact(jit):
     x = np.linspace(-6, 6, 25, dtype=np.float32)
-    from scipy.special import ndtr  # comes with mindspore
+    exact = x.astype(np.float64)
+    distribution, density = ndtr(exact), np.exp(-(exact**2) / 2) / np.sqrt(2 * np.pi)
+    gelu = GELU()
 
-    assert gelu(Tensor(x)).asnumpy() == pytest.approx(x * ndtr(x.astype(np.float64)), abs=2e-6)
+    def summed(u):
+        return gelu(u).sum(), gelu(u)
+
+    gradients = ms.value_and_grad(summed, 0, has_aux=True)
+    (_, value), gradient = (ms.jit(gradients) if jit else gradients)(Tensor(x))
+    # float32: half a unit in the last place of values up to 6.
+    assert value.asnumpy() == pytest.approx(exact * distribution, abs=1e-6)
+    assert gradient.asnumpy() == pytest.approx(distribution + exact * density, abs=1e-6)
 
 
 def test_features_have_the_width_and_do_not_depend_on_the_rest_of_the_batch():

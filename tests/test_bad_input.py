@@ -1,0 +1,276 @@
+"""What a user can get wrong: the command ends with exit code 2 and one line that names the thing."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ms_vireid import command, train
+
+from .data import tree
+
+TINY = """
+data: {name: sysu_mm01, root: sysu, image_size: [16, 16], workers: 0}
+model: {embed_dim: 8, num_heads: 2, depth: 1, patch_size: 8, stride: 8, dropout: 0.0, drop_path: 0.0}
+stages:
+  - epochs: 1
+    visible: rgb
+    losses: {id: {}, pht: {stage: 2}}
+train: {num_identities: 2, num_instances: 2, iterations: 1}
+evaluation: {trials: 1}
+"""
+ARGV = ("--config", "tiny.yaml", "--device", "CPU", "--output", "run")
+
+
+def run_command(*argv: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", *ARGV, *argv])
+        command.run(train.main)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A folder in which everything is right: three data sets, a configuration, a finished run, weight files."""
+    folder = tmp_path_factory.mktemp("good")
+    tree.write_sysu_mm01(folder / "sysu")
+    tree.write_regdb(folder / "regdb")
+    tree.write_folder(folder / "folder")
+    (folder / "tiny.yaml").write_text(TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_command("--output", "earlier")
+        write_weights()
+    return folder
+
+
+def write_weights() -> None:
+    """weights.safetensors fits the tiny model; foreign.ckpt is MindSpore's format, and nothing else of ours."""
+    import mindspore as ms
+    from safetensors.numpy import save_file
+
+    from ms_vireid.models.build import timm_name
+    from ms_vireid.models.weight_file import read_weights
+
+    weights = read_weights(Path("earlier/model.ckpt"))
+    save_file({timm_name(n): w for n, w in weights.items() if n.startswith("base.")}, "weights.safetensors")
+    ms.save_checkpoint([{"name": "weight", "data": ms.Tensor(np.zeros((2, 2), np.float32))}], "foreign.ckpt")
+
+
+def case(name: str, says: str, *argv: str, change: Callable[[], object] | None = None, run_may_exist: bool = False):
+    """`change` spoils the good folder, from within it; `says` is part of the line printed."""
+    return pytest.param(says, argv, change, run_may_exist, id=name)
+
+
+def write(path: str, content: str | bytes) -> Callable[[], object]:
+    return lambda: Path(path).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def remove(*paths: str) -> Callable[[], object]:
+    return lambda: [shutil.rmtree(p) if Path(p).is_dir() else Path(p).unlink() for p in paths]
+
+
+def truncate(path: str) -> Callable[[], object]:
+    return lambda: tree.truncate(Path(path))
+
+
+def truncate_all_visible_training_pictures() -> None:
+    for camera in (1, 2, 4, 5):
+        for identity in (*tree.SYSU_TRAIN, *tree.SYSU_VAL):
+            for path in Path(f"sysu/cam{camera}/{identity:04d}").glob("*"):
+                # As a JPEG, which opens without its end.
+                if path.suffix != ".db":
+                    tree.truncate(tree.write_picture(path.with_name("cut.jpg")), keep=0.95)
+                    path.unlink()
+
+
+def flip_a_byte(path: str) -> None:
+    content = bytearray(Path(path).read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    Path(path).write_bytes(content)
+
+
+def first_picture(folder: str) -> Path:
+    return sorted(p for p in Path(folder).iterdir() if p.suffix != ".db")[0]
+
+
+CONFIGURATIONS = [
+    case("config-missing", "nowhere.yaml: no such configuration file", "--config", "nowhere.yaml"),
+    case("config-is-a-folder", "sysu: cannot be read", "--config", "sysu"),
+    case("config-not-yaml", "bad.yaml:2: not valid YAML", "--config", "bad.yaml", change=write("bad.yaml", "a: 1\n}")),
+    case("config-binary", "bad.yaml", "--config", "bad.yaml", change=write("bad.yaml", b"\xff\xfe\x00\x80")),
+    case("config-empty", "bad.yaml: ", "--config", "bad.yaml", change=write("bad.yaml", "")),
+    case("config-a-list", "bad.yaml: ", "--config", "bad.yaml", change=write("bad.yaml", "- 1\n")),
+    case(
+        "config-key-twice",
+        "'seed' is given twice",
+        "--config",
+        "bad.yaml",
+        change=write("bad.yaml", "seed: 1\nseed: 2"),
+    ),
+    case("config-impossible-date", "bad.yaml", "--config", "bad.yaml", change=write("bad.yaml", "seed: 2020-13-45")),
+    case("config-without-data", "data: field required", "--config", "bad.yaml", change=write("bad.yaml", "seed: 1")),
+    case(
+        "base-missing", "nowhere.yaml: no such", "--config", "bad.yaml", change=write("bad.yaml", "base: nowhere.yaml")
+    ),
+    case("base-circular", "goes in a circle", "--config", "bad.yaml", change=write("bad.yaml", "base: bad.yaml")),
+    case("base-not-a-name", "'base:' names one file", "--config", "bad.yaml", change=write("bad.yaml", "base: [a, b]")),
+    case("unknown-key", "unknown key 'model.widht'", "model.widht=8"),
+    case("wrong-type", "model.depth: ", "model.depth=deep"),
+    case("negative", "optimizer.lr: ", "optimizer.lr=-1e-3"),
+    case("not-a-number", "optimizer.lr: ", "optimizer.lr=.nan"),
+    case("override-without-value", "override 'seed'", "seed"),
+    case("override-without-key", "override '=1'", "=1"),
+    case("override-not-yaml", "override 'seed=[1'", "seed=[1"),
+    case("override-impossible-date", "override 'seed=2020-13-45'", "seed=2020-13-45"),
+    case("override-index-out-of-range", "'3' is not an index below 1", "stages.3.epochs=1"),
+    case("override-index-not-decimal", "'²' is not an index below 1", "stages.².epochs=1"),
+    case("override-into-a-value", "'data.name' is not a section", "data.name.x=1"),
+    case("heads-do-not-divide-width", "embed_dim 8 is not a multiple of num_heads 3", "model.num_heads=3"),
+    case("image-smaller-than-patch", "data.image_size (4, 4) is smaller", "data.image_size=[4,4]"),
+    case("no-loss-terms", "stages.0.losses: no loss term is given", "stages.0.losses={}"),
+    case("no-stages", "stages: ", "stages=[]"),
+    case("unknown-loss-term", "unknown key 'stages.0.losses.arcface'", "stages.0.losses.arcface={}"),
+    case("unknown-data-set", "data.name: ", "data.name=market1501"),
+    case("unknown-search-mode", "evaluation.mode: ", "evaluation.mode=outdoor"),
+    case("unknown-shots", "evaluation.shots: ", "evaluation.shots=5"),
+    case("direction-not-in-the-protocol", "evaluation.direction", "evaluation.direction=visible-to-infrared"),
+    case("trial-out-of-range", "data.trial: ", "data.trial=11"),
+    case("wrong-number-of-classes", "model.num_classes=7", "model.num_classes=7"),
+    case("unknown-option", "--epochs", "--epochs", "3"),
+    case("option-without-value", "--seed", "--seed"),
+    case("seed-not-a-number", "'abc'", "--seed", "abc"),
+    case("seed-negative", "seed: ", "--seed", "-1"),
+    case("device-unknown", "'TPU'", "--device", "TPU"),
+    case("device-not-there", "device GPU: ", "--device", "GPU"),
+    case("output-holds-a-run", "earlier: holds a run", "--output", "earlier"),
+    case("output-is-a-file", "run: cannot write", change=write("run", ""), run_may_exist=True),
+    case("output-under-a-file", "tiny.yaml/run: cannot write", "--output", "tiny.yaml/run"),
+]
+TREES = [
+    case("root-not-set", "data.root is not set", "data.root=null"),
+    case("root-missing", "nowhere: no such folder", "--data-root", "nowhere"),
+    case("root-missing-named-like-a-number", "2024: no such folder", "--data-root", "2024"),
+    case("root-missing-named-like-a-comment", "a #b: no such folder", "--data-root", "a #b"),
+    case("root-of-an-unknown-user", "~nobody-here", "--data-root", "~nobody-here/sysu"),
+    case("root-is-a-file", "tiny.yaml: no such folder", "--data-root", "tiny.yaml"),
+    case("sysu-camera-missing", "sysu/cam4: no such folder", change=remove("sysu/cam4")),
+    case("sysu-exp-missing", "sysu/exp: no such folder", change=remove("sysu/exp")),
+    case("sysu-list-missing", "val_id.txt: cannot be read", change=remove("sysu/exp/val_id.txt")),
+    case("sysu-list-empty", "test_id.txt:1: lists no identity", change=write("sysu/exp/test_id.txt", "\n")),
+    case("sysu-list-binary", "test_id.txt: cannot be read", change=write("sysu/exp/test_id.txt", b"\xff\xfe6")),
+    case("sysu-field-not-a-number", "train_id.txt:1: ", change=write("sysu/exp/train_id.txt", "1,five,5")),
+    case("sysu-id-in-both-splits", "1 (6)", change=write("sysu/exp/train_id.txt", "1,5,6")),
+    case("sysu-id-without-folder", "1 (0099)", change=write("sysu/exp/train_id.txt", "1,5,99")),
+    case("sysu-id-without-infrared", "without infrared pictures: 1 (5)", change=remove("sysu/cam3/0005")),
+    case("sysu-id-without-visible", "without visible pictures: 1 (4)", change=remove("sysu/cam2/0004")),
+    case(
+        "sysu-test-without-queries",
+        "query",
+        change=remove("sysu/cam3/0006", "sysu/cam6/0006", "sysu/cam6/0333"),
+    ),
+    case(
+        "sysu-queries-without-a-match",
+        "match",
+        change=remove("sysu/cam1/0006", "sysu/cam2/0006", "sysu/cam5/0006", "sysu/cam6/0333"),
+    ),
+    case("fewer-identities-than-a-batch", "train.num_identities=4", "train.num_identities=4"),
+    case("regdb-idx-missing", "regdb/idx: no such folder", *("data.name=regdb", "--data-root", "regdb"),
+         change=remove("regdb/idx")),
+    case("regdb-list-missing", "train_visible_2.txt: cannot be read", "data.name=regdb", "data.trial=2",
+         "--data-root", "regdb"),
+    case("regdb-list-empty", "test_thermal_1.txt:1: lists no picture", "data.name=regdb", "--data-root", "regdb",
+         change=write("regdb/idx/test_thermal_1.txt", "")),
+    case("regdb-wrong-line", "line 2 'Visible/b.bmp'", "data.name=regdb", "--data-root", "regdb",
+         change=write("regdb/idx/train_visible_1.txt", "Visible/train0/visible_0.bmp 0\nVisible/b.bmp\n")),
+    case("regdb-label-too-large", "99999999999", "data.name=regdb", "--data-root", "regdb",
+         change=write("regdb/idx/test_visible_1.txt", "Visible/test0/visible_0.bmp 99999999999\n")),
+    case("regdb-path-not-relative", "/x.bmp", "data.name=regdb", "--data-root", "regdb",
+         change=lambda: Path("regdb/idx/test_visible_1.txt").write_text(
+             f"{tree.write_picture(Path('x.bmp')).resolve()} 0\n")),
+    case("regdb-picture-missing", "visible_1.bmp does not exist", "data.name=regdb", "--data-root", "regdb",
+         change=remove("regdb/Visible/train1/visible_1.bmp")),
+    case("folder-one-sided", "1 (ben)", "data.name=folder", "--data-root", "folder",
+         change=remove("folder/infrared/ben")),
+    case("folder-one-identity", "1 identities, at least 2 are needed", "data.name=folder", "--data-root", "folder",
+         change=remove(*(f"folder/{m}/{n}" for m in ("visible", "infrared") for n in ("ben", "cleo", "dora")))),
+    case("folder-test-identities-without-infrared", "gallery", "data.name=folder", "--data-root", "folder",
+         "evaluation.direction=visible-to-infrared",
+         change=remove(*(f"folder/infrared/{n}/{i}.jpg" for n in ("cleo", "dora") for i in (0, 1)))),
+    case("synthetic-root-holds-something-else", "sysu is not a synthetic set", "data.name=synthetic"),
+]  # fmt: skip
+PICTURES = [
+    case("picture-empty", "is empty", change=lambda: first_picture("sysu/cam2/0001").write_bytes(b"")),
+    case("picture-is-text", "cannot be read", change=lambda: first_picture("sysu/cam2/0001").write_text("text")),
+    case("test-picture-is-text", "cannot be read", change=lambda: first_picture("sysu/cam2/0006").write_text("text")),
+    case("picture-is-a-dead-link", "dead.jpg does not exist",
+         change=lambda: Path("sysu/cam2/0001/dead.jpg").symlink_to("gone.jpg")),
+    case("picture-cut-off", "cut.jpg: cannot be decoded", change=truncate_all_visible_training_pictures,
+         run_may_exist=True),
+    case("picture-cut-off-met-by-a-worker", "cut.jpg: cannot be decoded", "data.workers=2",
+         change=truncate_all_visible_training_pictures, run_may_exist=True),
+]  # fmt: skip
+CHECKPOINTS = [
+    case("resume-missing", "nowhere.ckpt: no such checkpoint file", "--resume", "nowhere.ckpt"),
+    case("resume-a-folder", "earlier: no such checkpoint file", "--resume", "earlier"),
+    case("resume-empty", "bad.ckpt: ", "--resume", "bad.ckpt", change=write("bad.ckpt", b"")),
+    case("resume-html", "bad.ckpt: ", "--resume", "bad.ckpt", change=write("bad.ckpt", "<html>Not found</html>")),
+    case("resume-zeros", "bad.ckpt: ", "--resume", "bad.ckpt", change=write("bad.ckpt", bytes(5000))),
+    case("resume-truncated", "last.ckpt: ", "--resume", "earlier/last.ckpt", change=truncate("earlier/last.ckpt")),
+    case("resume-damaged", "last.ckpt: ", "--resume", "earlier/last.ckpt",
+         change=lambda: flip_a_byte("earlier/last.ckpt")),
+    case("resume-auto-truncated", "last.ckpt: ", "--resume", "auto", "--output", "earlier",
+         change=truncate("earlier/last.ckpt")),
+    case("resume-foreign", "foreign.ckpt: holds no training state", "--resume", "foreign.ckpt"),
+    case("resume-only-weights", "model.ckpt: holds no training state", "--resume", "earlier/model.ckpt"),
+    case("resume-another-model", "another model.depth", "--resume", "earlier/last.ckpt", "model.depth=2"),
+    case("resume-another-recipe", "another optimizer.lr", "--resume", "earlier/last.ckpt", "optimizer.lr=1e-5"),
+    case("resume-wrong-suffix", "tiny.yaml: a checkpoint ends in .ckpt", "--resume", "tiny.yaml"),
+    case("pretrained-missing", "no such file nowhere.safetensors", "model.pretrained=nowhere.safetensors"),
+    case("pretrained-of-an-unknown-user", "~nobody-here", "model.pretrained=~nobody-here/x.ckpt"),
+    case("pretrained-truncated", "weights.safetensors: ", "model.pretrained=weights.safetensors",
+         change=truncate("weights.safetensors")),
+    case("pretrained-empty", "weights.safetensors: ", "model.pretrained=weights.safetensors",
+         change=write("weights.safetensors", b"")),
+    case("pretrained-wrong-shapes", "blocks.0.attn.proj.bias is (8,), the model's (16,)",
+         "model.pretrained=weights.safetensors", "model.embed_dim=16"),
+    case("pretrained-too-shallow", "blocks.1.attn.proj.bias is missing", "model.pretrained=weights.safetensors",
+         "model.depth=2"),
+    case("pretrained-ckpt-foreign", "foreign.ckpt: does not fit", "model.pretrained=foreign.ckpt"),
+    case("pretrained-ckpt-html", "bad.ckpt: ", "model.pretrained=bad.ckpt", change=write("bad.ckpt", "<html>")),
+    case("pretrained-wrong-suffix", "weights.pth: ", "model.pretrained=weights.pth", change=write("weights.pth", b"x")),
+]  # fmt: skip
+
+
+def test_the_folder_that_the_cases_spoil_is_good(good, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(good, tmp_path / "copy"))
+    run_command("model.pretrained=weights.safetensors")
+    assert Path("run/result.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("says", "argv", "change", "run_may_exist"), [*CONFIGURATIONS, *TREES, *PICTURES, *CHECKPOINTS]
+)
+def test_bad_input_ends_in_one_line_and_exit_code_2(
+    says, argv, change, run_may_exist, good, tmp_path, monkeypatch, capfd
+):
+    folder = shutil.copytree(good, tmp_path / "copy")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CUDA_HOME", str(folder))  # where no compiler is, so that no machine has a GPU here
+    if change:
+        change()
+    before = sorted(os.listdir())
+    capfd.readouterr()
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(*argv)
+
+    printed = capfd.readouterr().err
+    assert ended.value.code == 2
+    assert len(printed.splitlines()) == 1, printed
+    assert printed.startswith("error: ")
+    assert says in printed
+    assert run_may_exist or sorted(os.listdir()) == before

@@ -1,0 +1,98 @@
+"""The main job on a tiny model, in this process: what is printed, what is left, what evaluate.py makes of it."""
+
+import json
+
+import psutil
+import pytest
+
+from ms_vireid import evaluate, train
+from ms_vireid.command import run
+
+TINY = """
+data.image_size=[32,16] data.workers=0 data.synthetic.train_identities=6 data.synthetic.val_identities=1
+data.synthetic.test_identities=4 data.synthetic.images_per_camera=1 data.synthetic.image_size=[64,32]
+model.patch_size=8 model.stride=6 model.embed_dim=16 model.num_heads=2 model.depth=1
+train.num_identities=3 train.num_instances=2 train.log_steps=1 evaluation.trials=2
+"""
+
+
+def command(monkeypatch, folder, module, *arguments):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", [module.__name__, "--device", "CPU", *map(str, arguments)])
+    run(module.main)
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    short = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2"]
+    command(monkeypatch, tmp_path, train, *TINY.split(), *short)
+    return tmp_path / "runs" / "demo"
+
+
+def test_the_result_holds_trained_untrained_and_chance(finished, capfd):
+    result = json.loads((finished / "result.json").read_text())
+    for row in ("trained", "untrained", "chance"):
+        assert set(result[row]) == {"rank1", "rank5", "rank10", "rank20", "map", "minp"}
+        assert all(0 <= value <= 1 for value in result[row].values())
+    assert result["chance"]["rank1"] == pytest.approx(1 / 4)  # four identities, alike in the gallery
+
+
+def test_every_term_of_each_stage_is_logged_by_name(finished):
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert {"loss", "id", "pht"} <= rows[0].keys()
+    assert not {"msel", "dcl"} & rows[0].keys()
+    assert {"loss", "id", "pht", "msel", "dcl", "lr_full", "lr_backbone"} <= rows[3].keys()
+    row = rows[3]
+    total = row["id"] + 0.1 * row["pht"] + 0.5 * row["msel"] + 0.5 * row["dcl"]  # the demo's weights
+    assert row["loss"] == pytest.approx(total, rel=1e-6)  # float32 sums
+
+
+def test_evaluate_gives_the_numbers_that_training_ended_with(finished, monkeypatch, tmp_path):
+    command(monkeypatch, tmp_path, evaluate, "--checkpoint", finished / "model.ckpt", "--json", "again.json")
+    again = json.loads((tmp_path / "again.json").read_text())
+    trained = json.loads((finished / "result.json").read_text())["trained"]
+    assert again["mean"] == pytest.approx(trained, abs=1e-12)
+
+
+def test_evaluate_takes_another_mode_and_number_of_shots(finished, monkeypatch, tmp_path, capfd):
+    arguments = ("--mode", "indoor", "--shots", "10", "--trials", "3", "--json", "indoor.json")
+    command(monkeypatch, tmp_path, evaluate, "--checkpoint", finished / "model.ckpt", *arguments)
+    indoor = json.loads((tmp_path / "indoor.json").read_text())
+    assert len(indoor["trials"]) == 3
+    assert indoor["num_gallery"] == 4 * 2  # cameras 1 and 2, one picture each
+    assert indoor["checksum"] in capfd.readouterr().out
+
+
+def test_a_second_run_gets_a_folder_of_its_own(finished, monkeypatch, tmp_path):
+    command(monkeypatch, tmp_path, train, *TINY.split(), "stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=1")
+    assert (tmp_path / "runs" / "demo-2" / "result.json").exists()
+
+
+def test_the_best_epoch_is_kept_on_request(tmp_path, monkeypatch):
+    options = ["stages.0.epochs=1", "stages.1.epochs=2", "train.iterations=1"]
+    command(monkeypatch, tmp_path, train, *TINY.split(), *options, "train.select=best", "train.evaluate_every=1")
+    rows = [json.loads(line) for line in (tmp_path / "runs/demo/metrics.jsonl").read_text().splitlines()]
+    evaluated = [row["evaluation"]["map"] for row in rows if "evaluation" in row]
+    assert len(evaluated) == 3
+    trained = json.loads((tmp_path / "runs/demo/result.json").read_text())["trained"]
+    assert trained["map"] == pytest.approx(max(evaluated))
+
+
+def test_memory_does_not_grow_with_the_steps(tmp_path, monkeypatch):
+    from ms_vireid.engine.train_step import TrainStep
+
+    resident = []
+    step = TrainStep.__call__
+
+    def watched(self, *arguments):
+        terms = step(self, *arguments)
+        resident.append(psutil.Process().memory_info().rss)
+        return terms
+
+    monkeypatch.setattr(TrainStep, "__call__", watched)
+    command(
+        monkeypatch, tmp_path, train, *TINY.split(), "stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=25"
+    )
+    assert len(resident) == 50
+    assert resident[49] <= 1.03 * resident[4]
