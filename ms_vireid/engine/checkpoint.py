@@ -56,12 +56,6 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def remove_leftovers(directory: Path) -> None:
-    """Delete what a killed process left under temporary names."""
-    for left in [*directory.glob(".*.ckpt"), *directory.glob(".*.tmp")]:
-        left.unlink()
-
-
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a `.ckpt` file; raises InputError as `read_ckpt` does, and for a format of another version."""
     parameters, text = read_ckpt(path)

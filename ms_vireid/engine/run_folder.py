@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ms_vireid.config import Config, dump_config, save_config
 from ms_vireid.data.records import ReIDData
-from ms_vireid.engine.checkpoint import remove_leftovers
 from ms_vireid.errors import InputError
 
 PACKAGES = ("ms_vireid", "mindspore", "numpy", "pillow", "pydantic")
@@ -40,7 +39,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(self.path)
+            self._remove_leftovers()
             earlier = json.loads(self.record.read_text(encoding="utf-8")) if self.begun() else {}
             commands = [*earlier.get("earlier_commands", []), *([earlier["command"]] if earlier else [])]
             save_config(config, self.config)
@@ -70,6 +69,11 @@ class RunFolder:
             },
             "config": dump_config(config),
         }
+
+    def _remove_leftovers(self) -> None:
+        """Delete what a killed process left under temporary names (see `save_checkpoint` and `write_text`)."""
+        for left in [*self.path.glob(".*.ckpt"), *self.path.glob(".*.tmp")]:
+            left.unlink()
 
     def append_metrics(self, row: dict) -> None:
         with self.metrics.open("a", encoding="utf-8") as file:
