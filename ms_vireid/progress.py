@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from tqdm import tqdm
 
 
-def progress(items: Iterable, total: int, what: str, unit: str, initial: int = 0) -> Iterable:
+def progress(items: Iterable, total: int, what: str, unit: str, per_item: int = 1, initial: int = 0) -> Iterable:
+    """`items` with a bar that counts in `unit`s, `per_item` of them an item, with their rate and the time left."""
     shown = sys.stderr.isatty()
-    return tqdm(items, total=total, initial=initial, desc=what, unit=unit, leave=False, disable=not shown)
+    return tqdm(
+        items, total=total, initial=initial, desc=what, unit=unit, unit_scale=per_item, leave=False, disable=not shown
+    )

@@ -7,6 +7,8 @@ import pytest
 
 from ms_vireid import evaluate, train
 from ms_vireid.command import run
+from ms_vireid.config import CONFIG_ROOT
+from tests.data.tree import write_regdb, write_sysu_mm01
 
 TINY = """
 data.image_size=[32,16] data.workers=0 data.synthetic.train_identities=6 data.synthetic.val_identities=1
@@ -77,6 +79,20 @@ def test_the_best_epoch_is_kept_on_request(tmp_path, monkeypatch):
     assert len(evaluated) == 3
     trained = json.loads((tmp_path / "runs/demo/result.json").read_text())["trained"]
     assert trained["map"] == pytest.approx(max(evaluated))
+
+
+@pytest.mark.parametrize(("name", "write"), [("sysu", write_sysu_mm01), ("regdb", write_regdb)])
+def test_the_papers_recipes_run_on_trees_in_the_real_layouts(tmp_path, monkeypatch, capfd, name, write):
+    root = write(tmp_path / "tree")
+    small = [option for option in TINY.split() if not option.startswith("data.synthetic")]
+    options = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2", "train.num_identities=2"]
+    recipe = CONFIG_ROOT / "pmt" / f"{name}.yaml"
+    command(monkeypatch, tmp_path, train, "--config", recipe, "--data-root", root, *small, *options)
+    assert (tmp_path / "runs" / name / "model.ckpt").exists()
+    printed = capfd.readouterr().out
+    assert "trained" in printed
+    if name == "sysu":
+        assert "note: identities with fewer than 2 pictures of a modality repeat them" in printed
 
 
 def test_memory_does_not_grow_with_the_steps(tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ def extract_features(
     model.set_train(False)
     batches = EvaluationBatches(images, image_size, batch_size)
     features = None
-    for pixels, index in progress(iterate(batches, workers), len(batches), "features", "batch"):
+    for pixels, index in progress(iterate(batches, workers), len(batches), "features", " images", batch_size):
         modality = "infrared" if images.infrared[index[0]] else "visible"
         rows = model(Tensor(pixels, ms.float32), modality).asnumpy()
         if features is None:

@@ -79,7 +79,8 @@ class Trainer:
         clock = _Clock(self.step)
         batches = iterate(self.batches, self.config.data.workers, self.step)
         with _stop_requests() as stop, closing(batches):
-            for images, labels in progress(batches, self.total_steps, "training", "step", initial=self.step):
+            size = self.batches.sampler.batch_size
+            for images, labels in progress(batches, self.total_steps, "training", " images", size, self.step):
                 epoch = 1 + self.step // self.iterations
                 terms = self._train_step(epoch)(*self._inputs(images, labels, epoch))
                 self.step += 1

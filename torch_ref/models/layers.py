@@ -76,9 +76,9 @@ class Dropout(nn.Module):
         masks = []
         for window in self.windows:
             start = (uniforms[window] * float(2**32 - self.width) - float(2**31)).to(torch.int32)
-            masks.append((noise < start) | (noise >= start + to_int32(self.width)))
-        keep = torch.cat(masks, dim=-1)
-        return x * (keep.to(x.dtype) * self.scale)
+            masks.append((noise >= start) & (noise < start + to_int32(self.width)))
+        dropped = torch.cat(masks, dim=-1)
+        return x.masked_fill(dropped, 0.0) * self.scale
 
 
 class DropPath(nn.Module):

@@ -76,12 +76,13 @@ class Mlp(nn.Module):
     def __init__(self, embed_dim: int, mlp_ratio: int, dropout: float, layer: int):
         super().__init__()
         self.fc1 = dense(embed_dim, mlp_ratio * embed_dim)
+        self.act = nn.GELU(approximate="none")
         self.drop1 = Dropout(dropout, layer, parts=mlp_ratio)
         self.fc2 = dense(mlp_ratio * embed_dim, embed_dim)
         self.drop2 = Dropout(dropout, layer + mlp_ratio)
 
     def forward(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
-        x = functional.gelu(self.fc1(x), approximate="none")  # [N, T, mlp_ratio * D]
+        x = self.act(self.fc1(x))  # [N, T, mlp_ratio * D]
         x = self.drop1(x, noise, uniforms)
         return self.drop2(self.fc2(x), noise, uniforms)
 
