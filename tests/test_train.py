@@ -1,6 +1,7 @@
 """The main job on a tiny model, in this process: what is printed, what is left, what evaluate.py makes of it."""
 
 import json
+import re
 
 import psutil
 import pytest
@@ -93,6 +94,34 @@ def test_the_papers_recipes_run_on_trees_in_the_real_layouts(tmp_path, monkeypat
     assert "trained" in printed
     if name == "sysu":
         assert "note: identities with fewer than 2 pictures of a modality repeat them" in printed
+
+
+def refused(monkeypatch, folder, capfd, *arguments):
+    with pytest.raises(SystemExit) as stopped:
+        command(monkeypatch, folder, train, *arguments)
+    error = capfd.readouterr().err.splitlines()
+    assert stopped.value.code == 2
+    assert len(error) == 1
+    return error[0]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_name_and_place(tmp_path, monkeypatch, capfd):
+    options = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=4", "optimizer.lr=1e30"]
+    error = refused(monkeypatch, tmp_path, capfd, *TINY.split(), *options)
+    assert re.match(r"error: loss=(nan|inf), .* at epoch 1, step \d; no checkpoint yet; lower optimizer.lr", error)
+    assert not (tmp_path / "runs/demo/model.ckpt").exists()
+
+
+def test_a_run_is_not_resumed_on_other_pictures(tmp_path, monkeypatch, capfd):
+    root = write_sysu_mm01(tmp_path / "tree")
+    small = [option for option in TINY.split() if not option.startswith("data.synthetic")]
+    options = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=1", "train.num_identities=2"]
+    recipe = ["--config", CONFIG_ROOT / "pmt/sysu.yaml", "--data-root", root, *small, *options]
+    command(monkeypatch, tmp_path, train, *recipe)
+    picture = min(path for path in root.glob("cam*/*/*") if path.suffix.lower() == ".jpg")
+    picture.write_bytes(picture.read_bytes() + b"more")
+    capfd.readouterr()
+    assert "have changed since" in refused(monkeypatch, tmp_path, capfd, *recipe, "--resume", "auto")
 
 
 def test_memory_does_not_grow_with_the_steps(tmp_path, monkeypatch):

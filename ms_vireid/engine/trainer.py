@@ -42,6 +42,7 @@ class Trainer:
     def __init__(self, config: Config, data: ReIDData, run: RunFolder):
         self.config = config
         self.data = data
+        self.data_checksum = data.checksum()
         self.run = run
         self.batches = TrainingBatches(data.train, config)
         self.iterations = self.batches.sampler.iterations
@@ -57,13 +58,15 @@ class Trainer:
         """Continue where `checkpoint` was written.
 
         Raises:
-            InputError: it holds no training state, or was written with another configuration.
+            InputError: it holds no training state, or was written with another configuration or other pictures.
         """
         meta = checkpoint.meta
         if "step" not in meta:
             raise InputError(f"{checkpoint.path}: holds no training state to resume from; resume from last.ckpt")
         if changed := _changed_keys(meta["config"], dump_config(self.config)):
             raise InputError(f"{checkpoint.path}: was written with another {', '.join(changed)}; use the run's config")
+        if meta["data_checksum"] != self.data_checksum:
+            raise InputError(f"{checkpoint.path}: the files under {self.data.root} have changed since; start a new run")
         load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
         self.step = meta["step"]
         self.best = meta["best"]
@@ -154,7 +157,12 @@ class Trainer:
 
     def _save(self) -> None:
         state = [*self.model.get_parameters(), *self.optimizer.state()]
-        meta = {"config": dump_config(self.config), "step": self.step, "best": self.best}
+        meta = {
+            "config": dump_config(self.config),
+            "data_checksum": self.data_checksum,
+            "step": self.step,
+            "best": self.best,
+        }
         save_checkpoint(self.run.last, state, meta)
 
     def _save_model(self, epoch: int) -> None:
