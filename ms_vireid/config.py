@@ -225,6 +225,13 @@ class Config(Section):
             return self.data.synthetic.train_identities + self.data.synthetic.val_identities
         return PUBLISHED_NUM_CLASSES.get(self.data.name)
 
+    def with_num_classes(self, identities: int) -> "Config":
+        """The same with the classifier's size written down; raises InputError if another one was asked for."""
+        asked = self.model.num_classes
+        if asked not in (None, identities):
+            raise InputError(f"model.num_classes={asked}, the training set has {identities} identities; leave it out")
+        return self.model_copy(update={"model": self.model.model_copy(update={"num_classes": identities})})
+
     @model_validator(mode="after")
     def _image_holds_a_patch(self) -> "Config":
         if min(self.data.image_size) < self.model.patch_size:

@@ -1,12 +1,11 @@
 """Train a model, evaluate it under its data set's protocol, and print the table."""
 
-import json
 import sys
 from pathlib import Path
 
 from ms_vireid import runtime
-from ms_vireid.command import Parser, add_device, add_overrides, run
-from ms_vireid.config import CONFIG_ROOT, Config, load_config
+from ms_vireid.command import Parser, add_device, add_recipe, recipe, run
+from ms_vireid.config import Config
 from ms_vireid.data.read import read_data, validate_for_training
 from ms_vireid.engine.run_folder import RunFolder, write_json
 from ms_vireid.errors import InputError
@@ -17,23 +16,15 @@ RUNS = Path("runs")
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--config", type=Path, default=CONFIG_ROOT / "demo.yaml", help="YAML file with the recipe")
+    add_recipe(parser)
     add_device(parser)
-    parser.add_argument("--data-root", metavar="D", help="folder of the data set (data.root)")
     parser.add_argument("--output", type=Path, metavar="R", help="run folder (default: runs/NAME-OF-CONFIG)")
     parser.add_argument(
         "--resume", metavar="auto|PATH", help="auto: go on from the run folder's last.ckpt if there is one; or a file"
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="of all random numbers (seed)")
-    add_overrides(parser)
     arguments = parser.parse_intermixed_args()
 
-    overrides = list(arguments.overrides)
-    if arguments.data_root is not None:
-        overrides.append(f"data.root={json.dumps(arguments.data_root)}")  # quoted: a path is no YAML
-    if arguments.seed is not None:
-        overrides.append(f"seed={arguments.seed}")
-    config = load_config(arguments.config, overrides)
+    config = recipe(arguments)
     output = RunFolder(arguments.output or _default_output(arguments.config.stem, arguments.resume == "auto"))
     if output.begun() and arguments.resume is None:
         raise InputError(f"{output.path}: holds a run; go on with --resume auto, or choose another --output")
@@ -42,7 +33,7 @@ def main() -> None:
     data = read_data(config.data)
     if warning := validate_for_training(data, config.train.num_instances):
         print(f"note: {warning}")
-    config = _with_num_classes(config, data.train.num_identities)
+    config = config.with_num_classes(data.train.num_identities)
     device = runtime.set_up(arguments.device, config.model.name)
     print(f"device: {device}")
     train(config, data, output, device, checkpoint)
@@ -100,14 +91,6 @@ def _checkpoint_to_resume(resume: str | None, output: RunFolder) -> Path | None:
     if not Path(resume).is_file():
         raise InputError(f"--resume {resume}: no such checkpoint file")
     return Path(resume)
-
-
-def _with_num_classes(config: Config, identities: int) -> Config:
-    """The configuration with the classifier's size written down."""
-    asked = config.model.num_classes
-    if asked is not None and asked != identities:
-        raise InputError(f"model.num_classes={asked}, the training set has {identities} identities; leave it out")
-    return config.model_copy(update={"model": config.model.model_copy(update={"num_classes": identities})})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """Train the configured method for a few steps in PyTorch, on the batches and with the random numbers of ms_vireid."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
-from ms_vireid.command import Parser, add_overrides, run
-from ms_vireid.config import CONFIG_ROOT, Config, load_config
+from ms_vireid.command import Parser, add_recipe, recipe, run
+from ms_vireid.config import Config
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.read import read_data, validate_for_training
@@ -19,29 +18,16 @@ from torch_ref.models import build_model
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--config", type=Path, default=CONFIG_ROOT / "demo.yaml", help="YAML file with the recipe")
-    parser.add_argument("--data-root", metavar="D", help="folder of the data set (data.root)")
+    add_recipe(parser)
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="batches to train on, from the first")
-    parser.add_argument("--seed", type=int, metavar="N", help="of all random numbers (seed)")
-    add_overrides(parser)
     arguments = parser.parse_intermixed_args()
 
-    overrides = list(arguments.overrides)
-    if arguments.data_root is not None:
-        overrides.append(f"data.root={arguments.data_root}")
-    if arguments.seed is not None:
-        overrides.append(f"seed={arguments.seed}")
-    config = load_config(arguments.config, overrides)
+    config = recipe(arguments)
     data = read_data(config.data)
     if warning := validate_for_training(data, config.train.num_instances):
         print(f"note: {warning}")
-    identities = data.train.num_identities
-    if config.model.num_classes not in (None, identities):
-        raise InputError(
-            f"model.num_classes={config.model.num_classes}, the training set has {identities} identities; leave it out"
-        )
-    model = config.model.model_copy(update={"num_classes": identities})
-    train(config.model_copy(update={"model": model}), TrainingBatches(data.train, config), arguments.steps)
+    config = config.with_num_classes(data.train.num_identities)
+    train(config, TrainingBatches(data.train, config), arguments.steps)
 
 
 def train(config: Config, batches: TrainingBatches, steps: int) -> None:

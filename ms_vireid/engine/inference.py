@@ -85,4 +85,5 @@ def evaluate_model(model: nn.Cell, data: ReIDData, config: Config) -> ProtocolRe
     )
     features = np.zeros((len(data.test), extracted.shape[1]), np.float32)
     features[used] = extracted
-    return evaluate_trials(features, data.test, trials, data.protocol)
+    with _unfit_test_set(data):
+        return evaluate_trials(features, data.test, trials, data.protocol)
