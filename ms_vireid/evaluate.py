@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, metavar="N", help="SYSU-MM01's galleries (default: the run's, ten)")
     parser.add_argument("--json", type=Path, metavar="F", help="also write the result there")
     arguments = parser.parse_args()
+    if arguments.json and not arguments.json.absolute().parent.is_dir():
+        raise InputError(f"--json {arguments.json}: its folder does not exist; make it first")
 
     # Only the checkpoint knows the model, so mindspore is needed before the device is fully set up; the instruction
     # set that the model wants is read when the first operator runs, which is later.

@@ -67,6 +67,13 @@ def test_evaluate_takes_another_mode_and_number_of_shots(finished, monkeypatch, 
     assert indoor["checksum"] in capfd.readouterr().out
 
 
+def test_evaluate_refuses_a_json_file_in_a_folder_that_is_not_there(monkeypatch, tmp_path, capfd):
+    with pytest.raises(SystemExit) as stopped:
+        command(monkeypatch, tmp_path, evaluate, "--checkpoint", "model.ckpt", "--json", "nowhere/result.json")
+    assert stopped.value.code == 2
+    assert capfd.readouterr().err.startswith("error: --json nowhere/result.json: its folder does not exist")
+
+
 def test_a_second_run_gets_a_folder_of_its_own(finished, monkeypatch, tmp_path):
     command(monkeypatch, tmp_path, train, *TINY.split(), "stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=1")
     assert (tmp_path / "runs" / "demo-2" / "result.json").exists()
