@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ms_vireid.errors import InputError
 
@@ -13,6 +22,7 @@ CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 PUBLISHED_NUM_CLASSES = {"sysu_mm01": 395, "regdb": 206, "llcm": 713}
 
 Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
 Above0 = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -40,6 +50,16 @@ class Section(BaseModel):
         return tuple(value) if isinstance(value, list) else value
 
 
+def _named(default: str) -> Discriminator:
+    """Chooses among sections of one kind by their `name`, which may be left out for the default one."""
+
+    def name(value: Any) -> str:
+        chosen = value.get("name", default) if isinstance(value, dict) else getattr(value, "name", default)
+        return str(chosen)
+
+    return Discriminator(name)
+
+
 class SyntheticConfig(Section):
     """The procedural set (`ms_vireid.data.synthetic`): identities by split, pictures of each in each camera."""
 
@@ -52,12 +72,12 @@ class SyntheticConfig(Section):
 
 
 class DataConfig(Section):
-    name: Literal["synthetic", "sysu_mm01", "regdb", "folder"]
+    name: Literal["synthetic", "sysu_mm01", "regdb", "llcm", "folder"]
     root: Path | None = None  # the data set's folder; synthetic: where to write it (default: beside the runs)
     trial: Annotated[int, Field(ge=1, le=10)] = 1  # RegDB's split
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # folder: share of identities, last in order, to test on
     image_size: Size = (256, 128)  # height, width in pixels
-    workers: Annotated[int, Field(ge=0)] = 2  # processes that decode and augment; 0 does it in the main process
+    workers: Count = 2  # processes that decode and augment; 0 does it in the main process
     synthetic: SyntheticConfig = SyntheticConfig()
 
     @field_validator("root", mode="before")
@@ -69,6 +89,7 @@ class DataConfig(Section):
 class AugmentationConfig(Section):
     """PMT's recipe; each probability is of one image."""
 
+    crop_padding: Count = 0  # pixels of black on every side before a random crop; 0: no crop
     flip: Share = 0.5
     erasing: Share = 0.5
     erasing_area: tuple[Share, Share] = (0.02, 0.4)  # of the image's area
@@ -86,11 +107,17 @@ class AugmentationConfig(Section):
 
 
 class ModelConfig(Section):
-    """The ViT of PMT; `ms_vireid.models.create_model` has these by name."""
+    """What every model has."""
+
+    name: str
+    num_classes: Positive | None = None  # default: the identities of the training set
+    pretrained: str = "none"  # ImageNet weights (.safetensors or .ckpt), or none to train from scratch
+
+
+class PMTConfig(ModelConfig):
+    """The ViT of PMT; `pretrained` is a timm ViT-B/16 224 file."""
 
     name: Literal["pmt"] = "pmt"
-    num_classes: Positive | None = None  # default: the identities of the training set
-    pretrained: str = "none"  # a timm ViT-B/16 224 file (.safetensors or .ckpt), or none to train from scratch
     patch_size: Positive = 16
     stride: Positive = 12
     embed_dim: Positive = 768
@@ -100,11 +127,68 @@ class ModelConfig(Section):
     dropout: Rate = 0.03
     drop_path: Rate = 0.1
 
+    @property
+    def smallest_image(self) -> tuple[str, int]:
+        """What an image has to hold, and its side in pixels."""
+        return f"model.patch_size {self.patch_size}", self.patch_size
+
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> "ModelConfig":
+    def _heads_divide_width(self) -> "PMTConfig":
         if self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
         return self
+
+
+class AGWConfig(ModelConfig):
+    """The ResNet-50 of AGW; `pretrained` is a torchvision ResNet-50 file."""
+
+    name: Literal["agw"] = "agw"
+    layers: tuple[Positive, Positive, Positive, Positive] = (3, 4, 6, 3)  # blocks of each stage
+    width: Positive = 64  # channels of the stem
+    last_stride: Literal[1, 2] = 1  # of the last stage
+    non_local: tuple[Count, Count, Count, Count] = (0, 2, 3, 0)  # last blocks of each stage that one follows
+    non_local_width: Positive | None = 1  # inner channels, as first released; null: half of the block's
+    pooling_power: Above0 = 3.0  # p of GeM
+
+    @property
+    def smallest_image(self) -> tuple[str, int]:
+        """What an image has to hold, and its side in pixels."""
+        stride = 16 * self.last_stride
+        return f"the network's stride {stride}", stride
+
+    @model_validator(mode="after")
+    def _non_local_blocks_follow_blocks(self) -> "AGWConfig":
+        if any(count > blocks for count, blocks in zip(self.non_local, self.layers, strict=True)):
+            raise ValueError(f"non_local {list(self.non_local)} exceeds the blocks of layers {list(self.layers)}")
+        return self
+
+
+AnyModelConfig = Annotated[
+    Annotated[PMTConfig, Tag("pmt")] | Annotated[AGWConfig, Tag("agw")],
+    _named("pmt"),
+]
+MODELS: dict[str, ModelConfig] = {
+    "agw_resnet50": AGWConfig(),
+    "pmt_vit_base": PMTConfig(),
+    "pmt_vit_small": PMTConfig(embed_dim=384, num_heads=6),
+    "pmt_vit_tiny": PMTConfig(embed_dim=192, num_heads=3),
+}
+
+
+def list_models() -> list[str]:
+    """Names that `create_model` knows, in either framework."""
+    return sorted(MODELS)
+
+
+def model_by_name(name: str, **overrides: Any) -> ModelConfig:
+    """The architecture of a name of `list_models`, with some of its fields set otherwise.
+
+    Raises:
+        ValueError: no model of that name, no such field, or a value that does not fit it.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; there are {', '.join(list_models())}")
+    return type(MODELS[name]).model_validate(MODELS[name].model_dump() | overrides)
 
 
 class Term(Section):
@@ -157,20 +241,77 @@ class StageConfig(Section):
 
 
 class OptimizerConfig(Section):
+    """What every optimiser has."""
+
+    name: str
+    lr: Above0
+    weight_decay: Weight
+    backbone_factor: Above0  # lr factor of the model's backbone group
+
+
+class AdamWConfig(OptimizerConfig):
+    """PMT's values."""
+
     name: Literal["adamw"] = "adamw"
     lr: Above0 = 3e-4
-    weight_decay: Weight = 1e-4
-    backbone_factor: Above0 = 0.5  # lr factor of patch_embed.proj and all blocks
+    weight_decay: Weight = 1e-4  # taken from the weight itself
+    backbone_factor: Above0 = 0.5
     betas: tuple[Rate, Rate] = (0.9, 0.999)
     eps: Above0 = 1e-8
 
 
-class ScheduleConfig(Section):
-    """Per epoch: linear warm-up, then a cosine over the whole run."""
+class SGDConfig(OptimizerConfig):
+    """AGW's values."""
 
-    warmup_epochs: Annotated[int, Field(ge=0)] = 3
+    name: Literal["sgd"] = "sgd"
+    lr: Above0 = 0.1
+    weight_decay: Weight = 5e-4  # added to the gradient
+    backbone_factor: Above0 = 0.1
+    momentum: Rate = 0.9
+    nesterov: bool = True
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "SGDConfig":
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+AnyOptimizerConfig = Annotated[
+    Annotated[AdamWConfig, Tag("adamw")] | Annotated[SGDConfig, Tag("sgd")],
+    _named("adamw"),
+]
+
+
+class ScheduleConfig(Section):
+    """What every schedule has."""
+
+    name: str
+    warmup_epochs: Count
+
+
+class WarmupCosineConfig(ScheduleConfig):
+    """PMT, per epoch: linear warm-up, then a cosine over the whole run."""
+
+    name: Literal["warmup_cosine"] = "warmup_cosine"
+    warmup_epochs: Count = 3
     start_lr: Weight = 3e-6
     floor_lr: Weight = 3e-6
+
+
+class WarmupStepsConfig(ScheduleConfig):
+    """AGW, per epoch: linear warm-up, then the rate times `factor` after each milestone."""
+
+    name: Literal["warmup_steps"] = "warmup_steps"
+    warmup_epochs: Count = 10
+    milestones: tuple[Positive, ...] = (20, 50)  # epochs done
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
+AnyScheduleConfig = Annotated[
+    Annotated[WarmupCosineConfig, Tag("warmup_cosine")] | Annotated[WarmupStepsConfig, Tag("warmup_steps")],
+    _named("warmup_cosine"),
+]
 
 
 class TrainConfig(Section):
@@ -181,8 +322,8 @@ class TrainConfig(Section):
     recompute: bool = False  # keep one activation a block and recompute the rest: less memory
     amp: bool = False  # float16 on GPU and Ascend
     select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as the authors report
-    evaluate_every: Annotated[int, Field(ge=0)] = 0  # epochs between evaluations; 0: only after the last
-    checkpoint_steps: Annotated[int, Field(ge=0)] = 0  # steps between checkpoints; 0: only at the end of each epoch
+    evaluate_every: Count = 0  # epochs between evaluations; 0: only after the last
+    checkpoint_steps: Count = 0  # steps between checkpoints; 0: only at the end of each epoch
     log_steps: Positive = 10  # steps between lines of metrics.jsonl
 
     @model_validator(mode="after")
@@ -196,7 +337,7 @@ class EvaluationConfig(Section):
     mode: Literal["all", "indoor"] = "all"  # SYSU-MM01's search mode
     shots: Literal[1, 10] = 1  # SYSU-MM01's gallery images per identity and camera
     direction: Literal["infrared-to-visible", "visible-to-infrared"] = "infrared-to-visible"
-    trials: Positive = 10  # SYSU-MM01's galleries
+    trials: Positive = 10  # SYSU-MM01's and LLCM's galleries
     batch_size: Positive = 64
     compare_untrained: bool = False  # also evaluate the model as it was before training, and chance
 
@@ -205,16 +346,23 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     data: DataConfig
     augmentation: AugmentationConfig = AugmentationConfig()
-    model: ModelConfig = ModelConfig()
+    model: AnyModelConfig = PMTConfig()
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
+    optimizer: AnyOptimizerConfig = AdamWConfig()
+    schedule: AnyScheduleConfig = WarmupCosineConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @property
     def epochs(self) -> int:
         return sum(stage.epochs for stage in self.stages)
+
+    def stage_of(self, epoch: int) -> StageConfig:
+        """The stage that a 1-based epoch belongs to; raises ValueError outside 1..epochs."""
+        stages = [stage for stage in self.stages for _ in range(stage.epochs)]
+        if not 1 <= epoch <= len(stages):
+            raise ValueError(f"epoch must be in 1..{len(stages)}, got {epoch}")
+        return stages[epoch - 1]
 
     @property
     def num_classes(self) -> int | None:
@@ -233,11 +381,16 @@ class Config(Section):
         return self.model_copy(update={"model": self.model.model_copy(update={"num_classes": identities})})
 
     @model_validator(mode="after")
-    def _image_holds_a_patch(self) -> "Config":
-        if min(self.data.image_size) < self.model.patch_size:
-            raise ValueError(
-                f"data.image_size {self.data.image_size} is smaller than model.patch_size {self.model.patch_size}"
-            )
+    def _image_is_large_enough(self) -> "Config":
+        what, side = self.model.smallest_image
+        if min(self.data.image_size) < side:
+            raise ValueError(f"data.image_size {self.data.image_size} is smaller than {what}")
+        return self
+
+    @model_validator(mode="after")
+    def _model_can_recompute(self) -> "Config":
+        if self.train.recompute and self.model.name != "pmt":
+            raise ValueError(f"train.recompute is for model.name=pmt, not {self.model.name}; leave it out")
         return self
 
 
@@ -274,7 +427,7 @@ def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -
     path = Path(path)
     tree = _read_with_bases(path, ())
     for override in overrides:
-        _apply_override(tree, override)
+        apply_override(tree, override)
     return check_config(tree, str(path))
 
 
@@ -327,7 +480,7 @@ def _merge(base: Any, over: Any) -> Any:
     return over
 
 
-def _apply_override(tree: dict, override: str) -> None:
+def apply_override(tree: dict, override: str) -> None:
     """Set one value in place: `a.b=1`, `stages.0.epochs=2`; the value is YAML."""
     key, equals, text = override.partition("=")
     if not equals or not key:
@@ -353,12 +506,21 @@ def _apply_override(tree: dict, override: str) -> None:
             node = node[name]
 
 
+CHOSEN_BY_NAME = ("model", "optimizer", "schedule")  # sections whose `name` decides which keys there are
+
+
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    path = ".".join(str(part) for part in problem["loc"]) or "configuration"
+    parts = [str(part) for part in problem["loc"]]
+    if parts and parts[0] in CHOSEN_BY_NAME:
+        del parts[1:2]  # pydantic puts the section's name there
+    path = ".".join(parts) or "configuration"
     more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
         return f"unknown key '{path}'; see ms_vireid/config.py for the keys there are{more}"
+    if problem["type"] == "union_tag_invalid":
+        names = problem["ctx"]["expected_tags"].replace(", ", " or ")
+        return f"{path}.name: input should be {names}, got {problem['input']['name']!r}{more}"
     message = problem["msg"].removeprefix("Value error, ")
     given = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
     return f"{path}: {message[0].lower() + message[1:]}{given}{more}"

@@ -2,10 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from ms_vireid import runtime
 from ms_vireid.command import Parser, add_device, run
 from ms_vireid.config import Config, check_config, dump_config
+from ms_vireid.data.corruptions import corruption_sheet
+from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.read import read_data
+from ms_vireid.data.transforms import load_image
 from ms_vireid.data.validation import check_pictures
 from ms_vireid.engine.run_folder import write_json
 from ms_vireid.errors import InputError
@@ -21,30 +26,40 @@ def main() -> None:
     parser.add_argument("--mode", choices=("all", "indoor"), help="SYSU-MM01's search mode (default: the run's)")
     parser.add_argument("--shots", type=int, choices=(1, 10), help="SYSU-MM01's gallery images per identity and camera")
     parser.add_argument("--direction", choices=DIRECTIONS, help="which modality queries (default: the run's)")
-    parser.add_argument("--trials", type=int, metavar="N", help="SYSU-MM01's galleries (default: the run's, ten)")
+    parser.add_argument("--trials", type=int, metavar="N", help="SYSU-MM01's and LLCM's galleries (default: the run's)")
+    parser.add_argument(
+        "--corrupted", action="store_true", help="corrupt the visible pictures (SYSU-MM01-C, RegDB-C): ten evaluations"
+    )
+    parser.add_argument(
+        "--corruption-sheet", type=Path, metavar="F", help="also draw a visible test picture in every corruption there"
+    )
     parser.add_argument("--json", type=Path, metavar="F", help="also write the result there")
     arguments = parser.parse_args()
-    if arguments.json and not arguments.json.absolute().parent.is_dir():
-        raise InputError(f"--json {arguments.json}: its folder does not exist; make it first")
+    for option, path in (("--json", arguments.json), ("--corruption-sheet", arguments.corruption_sheet)):
+        if path and not path.absolute().parent.is_dir():
+            raise InputError(f"{option} {path}: its folder does not exist; make it first")
 
-    # Only the checkpoint knows the model, so mindspore is needed before the device is fully set up; the instruction
-    # set that the model wants is read when the first operator runs, which is later.
-    device = runtime.set_up(arguments.device, "pmt")
+    device = runtime.set_up(arguments.device, model_name=None)  # only the checkpoint knows the model
     from ms_vireid.engine.checkpoint import load_checkpoint, load_model
-    from ms_vireid.engine.inference import evaluate_model
+    from ms_vireid.engine.inference import evaluate_corrupted, evaluate_model
     from ms_vireid.models import build_model
 
     checkpoint = load_checkpoint(arguments.checkpoint)
     if "config" not in checkpoint.meta:
         raise InputError(f"{checkpoint.path}: holds no configuration, it is not a checkpoint of this project")
     config = _with_options(check_config(checkpoint.meta["config"], str(checkpoint.path)), arguments)
+    runtime.choose_instruction_set(config.model.name)
     data = read_data(config.data)
     check_pictures(data.test)
     print(f"device: {device}")
+    if arguments.corruption_sheet:
+        shown = load_image(data.test.paths[np.argmin(data.test.infrared)], False, config.data.image_size)
+        corruption_sheet(shown, counter_generator("corruption", 0)).save(arguments.corruption_sheet, "PNG")
     model = build_model(config)
     load_model(model, checkpoint)
-    result = evaluate_model(model, data, config)
-    print(f"{data.name}, {len(result.trials)} trials, checksum of their sampling {result.checksum}")
+    result = (evaluate_corrupted if arguments.corrupted else evaluate_model)(model, data, config)
+    name = f"{data.name}, visible pictures corrupted" if arguments.corrupted else data.name
+    print(f"{name}, {len(result.trials)} trials, checksum of their sampling {result.checksum}")
     print(format_table({arguments.checkpoint.stem: result.mean}, {arguments.checkpoint.stem: result.std}))
     if arguments.json:
         write_json(arguments.json, result.as_dict())

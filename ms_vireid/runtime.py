@@ -16,14 +16,15 @@ _MISSING = {
 }
 
 
-def set_up(device: str, model_name: str) -> str:
+def set_up(device: str, model_name: str | None) -> str:
     """Choose the device, set the process up for it and import mindspore.
 
     Environment variables that the user has set are left as they are.
 
     Args:
         device: "auto", "CPU", "GPU" or "Ascend"; auto takes Ascend, else GPU, else CPU.
-        model_name: `model.name` of the configuration; decides oneDNN's instruction set on CPU.
+        model_name: `model.name` of the configuration; decides oneDNN's instruction set on CPU. None where it is not
+            known yet: `choose_instruction_set` has to follow.
 
     Returns:
         What was chosen and why, for example "CPU (auto: no NVIDIA driver ..., no Ascend NPU ...)".
@@ -33,10 +34,8 @@ def set_up(device: str, model_name: str) -> str:
     """
     chosen, why = _choose(device)
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's errors, not its warnings
-    if chosen == "CPU" and model_name in CONVOLUTIONAL:
-        # On AVX-512 processors oneDNN, as MindSpore calls it, falls back to a reference convolution 100 times slower.
-        # The cap halves matrix products, so a transformer goes without it (measured: README, "Speed").
-        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+    if model_name is not None:
+        choose_instruction_set(model_name)
 
     import mindspore
 
@@ -50,6 +49,16 @@ def set_up(device: str, model_name: str) -> str:
     if chosen == "CPU":
         mindspore.runtime.launch_blocking()  # PyNative's dispatch thread would spin on a core of its own
     return f"{chosen}{why}"
+
+
+def choose_instruction_set(model_name: str) -> None:
+    """Set oneDNN's instruction set for a model, unless the user has; it is read when the process makes its first
+    primitive (a convolution or a matrix product), so that importing mindspore and reading a checkpoint may come before.
+    """
+    if model_name in CONVOLUTIONAL:
+        # On AVX-512 processors oneDNN, as MindSpore calls it, falls back to a reference convolution 100 times slower.
+        # The cap halves matrix products, so a transformer goes without it (measured: README, "Speed").
+        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 
 def _choose(device: str) -> tuple[str, str]:

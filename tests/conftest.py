@@ -2,4 +2,4 @@
 
 from ms_vireid import runtime
 
-runtime.set_up("CPU", "pmt")
+runtime.set_up("CPU", "agw")  # one process has one instruction set: the one that convolutions need

@@ -130,6 +130,9 @@ CONFIGURATIONS = [
     case("override-index-not-decimal", "'²' is not an index below 1", "stages.².epochs=1"),
     case("override-into-a-value", "'data.name' is not a section", "data.name.x=1"),
     case("heads-do-not-divide-width", "embed_dim 8 is not a multiple of num_heads 3", "model.num_heads=3"),
+    case("unknown-model", "model.name: input should be 'pmt' or 'agw', got 'resnet'", "model.name=resnet"),
+    case("key-of-another-model", "unknown key 'model.embed_dim'", "model.name=agw"),
+    case("unknown-optimizer", "optimizer.name: input should be 'adamw' or 'sgd', got 'lamb'", "optimizer.name=lamb"),
     case("image-smaller-than-patch", "data.image_size (4, 4) is smaller", "data.image_size=[4,4]"),
     case("no-loss-terms", "stages.0.losses: no loss term is given", "stages.0.losses={}"),
     case("no-stages", "stages: ", "stages=[]"),
@@ -241,6 +244,8 @@ CHECKPOINTS = [
          "model.depth=2"),
     case("pretrained-ckpt-foreign", "foreign.ckpt: does not fit", "model.pretrained=foreign.ckpt"),
     case("pretrained-ckpt-html", "bad.ckpt: ", "model.pretrained=bad.ckpt", change=write("bad.ckpt", "<html>")),
+    case("pretrained-of-another-network", "weights.safetensors: does not fit the ResNet",
+         "model={name: agw, width: 4, pretrained: weights.safetensors}"),
     case("pretrained-wrong-suffix", "weights.pth: ", "model.pretrained=weights.pth", change=write("weights.pth", b"x")),
 ]  # fmt: skip
 

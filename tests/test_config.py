@@ -3,7 +3,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ms_vireid.config import CONFIG_ROOT, check_config, dump_config, load_config, save_config
+from ms_vireid.config import (
+    CONFIG_ROOT,
+    AdamWConfig,
+    AGWConfig,
+    PMTConfig,
+    SGDConfig,
+    WarmupCosineConfig,
+    WarmupStepsConfig,
+    check_config,
+    dump_config,
+    list_models,
+    load_config,
+    model_by_name,
+    save_config,
+)
 from ms_vireid.errors import InputError
 
 MINIMAL = """
@@ -172,6 +186,68 @@ def test_a_malformed_override_is_refused(minimal, override, says):
 def test_a_wrong_key_or_value_is_refused_with_its_path(minimal, override, says):
     with pytest.raises(InputError, match=says):
         load_config(minimal, [override])
+
+
+AGW = ("model.name=agw",)
+SGD = ("optimizer.name=sgd",)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (("model.name=resnet",), r"model\.name: input should be 'pmt' or 'agw', got 'resnet'$"),
+        (("model.name=null",), r"model\.name: input should be 'pmt' or 'agw', got None$"),
+        (("model=5",), r"model: .* got 5$"),
+        (("model.patch_size=x",), r": model\.patch_size: .*'x'$"),
+        ((*AGW, "model.width=x"), r": model\.width: .*'x'$"),
+        ((*AGW, "model.patch_size=8"), r"unknown key 'model\.patch_size'"),
+        ((*AGW, "model.layers=[3,4,6]"), r"model\.layers\.3: field required"),
+        ((*AGW, "model.layers=[1,1,1,1]"), r"non_local \[0, 2, 3, 0\] exceeds the blocks of layers \[1, 1, 1, 1\]"),
+        ((*AGW, "model.last_stride=3"), r"model\.last_stride: .*3$"),
+        ((*AGW, "model.non_local_width=0"), r"model\.non_local_width: .*0$"),
+        ((*AGW, "data.image_size=[288,15]"), r"data\.image_size \(288, 15\) is smaller than the network's stride 16$"),
+        ((*AGW, "train.recompute=true"), r"train\.recompute is for model\.name=pmt, not agw; leave it out$"),
+        (("optimizer.name=adam",), r"optimizer\.name: input should be 'adamw' or 'sgd', got 'adam'$"),
+        (("optimizer.nesterov=true",), r"unknown key 'optimizer\.nesterov'"),
+        ((*SGD, "optimizer.betas=[0.9,0.9]"), r"unknown key 'optimizer\.betas'"),
+        ((*SGD, "optimizer.momentum=0"), "nesterov needs a momentum above 0$"),
+        (("schedule.name=step",), r"schedule\.name: input should be 'warmup_cosine' or 'warmup_steps', got 'step'$"),
+        (("schedule={name: warmup_steps, milestones: [0]}",), r"schedule\.milestones\.0: .*0$"),
+    ],
+)
+def test_a_wrong_key_of_a_named_section_is_refused_with_the_path_that_the_user_wrote(minimal, overrides, says):
+    with pytest.raises(InputError, match=says):
+        load_config(minimal, overrides)
+
+
+def test_a_section_without_a_name_is_pmts(minimal):
+    config = load_config(minimal)
+    assert (config.model, config.optimizer, config.schedule) == (PMTConfig(), AdamWConfig(), WarmupCosineConfig())
+
+
+def test_a_name_chooses_the_section(minimal):
+    config = load_config(minimal, [*AGW, *SGD, "schedule.name=warmup_steps"])
+    assert (config.model, config.optimizer, config.schedule) == (AGWConfig(), SGDConfig(), WarmupStepsConfig())
+    assert check_config(dump_config(config), "dumped") == config
+
+
+def test_epochs_belong_to_the_stages_in_order(minimal):
+    config = load_config(minimal, ["stages=[{epochs: 2, losses: {id: {}}}, {epochs: 1, losses: {dcl: {}}}]"])
+    assert [config.stages.index(config.stage_of(epoch)) for epoch in (1, 2, 3)] == [0, 0, 1]
+    for outside in (0, 4):
+        with pytest.raises(ValueError, match=f"1..3, got {outside}"):
+            config.stage_of(outside)
+
+
+def test_models_are_known_by_name():
+    assert {"agw_resnet50", "pmt_vit_base"} <= set(list_models())
+    assert model_by_name("agw_resnet50", width=8) == AGWConfig(width=8)
+
+
+@pytest.mark.parametrize(("name", "overrides"), [("agw_resnet101", {}), ("agw_resnet50", {"depth": 3})])
+def test_an_unknown_model_or_field_is_a_value_error(name, overrides):
+    with pytest.raises(ValueError, match=r"agw_resnet101|depth"):
+        model_by_name(name, **overrides)
 
 
 def test_several_problems_are_counted(minimal):

@@ -28,6 +28,14 @@ def test_convolutional_models_get_the_instruction_set_cap_and_the_transformer_no
     assert environment_after("CPU", "pmt")[0] == "None"
 
 
+def test_a_model_that_is_known_later_still_gets_its_instruction_set(monkeypatch):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    runtime.set_up("CPU", None)
+    assert "ONEDNN_MAX_CPU_ISA" not in os.environ
+    runtime.choose_instruction_set("agw")
+    assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+
+
 def test_a_users_own_environment_wins():
     assert environment_after("CPU", "mun", ONEDNN_MAX_CPU_ISA="AVX512_CORE", GLOG_v="1") == ["AVX512_CORE", "1"]
 

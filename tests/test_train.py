@@ -1,21 +1,35 @@
 """The main job on a tiny model, in this process: what is printed, what is left, what evaluate.py makes of it."""
 
 import json
+import os
 import re
+import signal
 
+import mindspore
+import numpy as np
 import psutil
 import pytest
 
 from ms_vireid import evaluate, train
 from ms_vireid.command import run
-from ms_vireid.config import CONFIG_ROOT
+from ms_vireid.config import CONFIG_ROOT, load_config
 from tests.data.tree import write_regdb, write_sysu_mm01
+from torch_ref import train as torch_train
 
 TINY = """
 data.image_size=[32,16] data.workers=0 data.synthetic.train_identities=6 data.synthetic.val_identities=1
 data.synthetic.test_identities=4 data.synthetic.images_per_camera=1 data.synthetic.image_size=[64,32]
 model.patch_size=8 model.stride=6 model.embed_dim=16 model.num_heads=2 model.depth=1
 train.num_identities=3 train.num_instances=2 train.log_steps=1 evaluation.trials=2
+"""
+
+
+AGW = """
+data={name: synthetic, image_size: [32, 16], workers: 0, synthetic: {train_identities: 6, val_identities: 1,
+test_identities: 4, images_per_camera: 1, image_size: [64, 32]}}
+model.layers=[1,1,1,1] model.width=4 model.non_local=[0,1,1,0] augmentation.crop_padding=2
+stages.0.epochs=2 schedule.warmup_epochs=1 schedule.milestones=[1]
+train.num_identities=3 train.num_instances=2 train.iterations=2 train.log_steps=1 evaluation.trials=2
 """
 
 
@@ -101,6 +115,75 @@ def test_the_papers_recipes_run_on_trees_in_the_real_layouts(tmp_path, monkeypat
     assert "trained" in printed
     if name == "sysu":
         assert "note: identities with fewer than 2 pictures of a modality repeat them" in printed
+
+
+def agw(*options):
+    """The options of a tiny AGW on the procedural set, as one argument each."""
+    head, tail = AGW.strip().split("}}\n")
+    return ["--config", CONFIG_ROOT / "agw/sysu.yaml", head.replace("\n", " ") + "}}", *tail.split(), *options]
+
+
+def test_agw_trains_with_its_own_schedule_and_is_evaluated_by_modality(tmp_path, monkeypatch):
+    command(monkeypatch, tmp_path, train, *agw())
+    run_folder = tmp_path / "runs/sysu"
+    rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["lr_full"] for row in rows] == pytest.approx([0.1, 0.1, 0.01, 0.01])
+    assert [row["lr_backbone"] for row in rows] == pytest.approx([0.01, 0.01, 0.001, 0.001])
+    assert {"loss", "id", "wrt"} <= rows[0].keys()
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    command(monkeypatch, tmp_path, evaluate, "--checkpoint", run_folder / "model.ckpt", "--json", "again.json")
+    assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX2"  # set for the checkpoint's model
+    again = json.loads((tmp_path / "again.json").read_text())
+    trained = json.loads((run_folder / "result.json").read_text())["trained"]
+    assert again["mean"] == pytest.approx(trained, abs=1e-12)
+
+
+def test_a_stopped_run_of_agw_resumes_bitwise(tmp_path, monkeypatch):
+    from ms_vireid.engine.trainer import Trainer
+
+    options = agw()
+    command(monkeypatch, tmp_path, train, *options, "--output", "whole")
+    log = Trainer._log
+
+    def interrupted(self, *arguments):
+        log(self, *arguments)
+        if self.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_log", interrupted)
+        with pytest.raises(SystemExit):
+            command(patch, tmp_path, train, *options, "--output", "stopped")
+    command(monkeypatch, tmp_path, train, *options, "--output", "stopped", "--resume", "auto")
+    weights = [mindspore.load_checkpoint(str(tmp_path / name / "last.ckpt")) for name in ("whole", "stopped")]
+    names = {name for name in weights[0] if isinstance(weights[0][name], mindspore.Parameter)}
+    assert "momentum_buffer.non_local_3.0.g.weight" in names
+    for name in names:
+        assert np.array_equal(weights[0][name].asnumpy(), weights[1][name].asnumpy()), name
+
+
+@pytest.mark.parametrize("row", ["agw", "agw-msel", "agw-msel-pl", "agw-msel-pl-dcl"])
+def test_every_row_of_pmts_table_4_trains(tmp_path, monkeypatch, row):
+    from ms_vireid.engine.trainer import Trainer
+
+    monkeypatch.setattr(Trainer, "_end_epoch", lambda *_: None)
+    path = CONFIG_ROOT / f"ablations/pmt-table-4/{row}.yaml"
+    stages = [f"stages.{i}.epochs=1" for i in range(len(load_config(path).stages))]
+    options = ["--config", path, *agw("train.iterations=1")[2:], *stages]
+    command(monkeypatch, tmp_path, train, *options)
+    assert (tmp_path / f"runs/{row}/result.json").exists()
+
+
+def test_the_pytorch_mirror_trains_agw_on_the_same_recipe(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["torch_ref/train.py", *map(str, agw("--steps", "3"))])
+    run(torch_train.main)
+    lines = capfd.readouterr().out.splitlines()
+    assert [re.match(r"epoch (\d)/2 step (\d)/4 \| loss \d", line).groups() for line in lines[-3:]] == [
+        ("1", "1"),
+        ("1", "2"),
+        ("2", "3"),
+    ]
 
 
 def refused(monkeypatch, folder, capfd, *arguments):

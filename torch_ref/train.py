@@ -1,61 +1,102 @@
 """Train the configured method for a few steps in PyTorch, on the batches and with the random numbers of ms_vireid."""
 
-from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from ms_vireid.command import Parser, add_recipe, recipe, run
-from ms_vireid.config import Config
+from ms_vireid.config import Config, check_config, dump_config
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.read import read_data, validate_for_training
 from ms_vireid.errors import InputError
-from torch_ref.engine.optimizer import AdamW, ParameterGroup, pmt_groups
-from torch_ref.engine.schedule import warmup_cosine
+from torch_ref.engine.checkpoint import Checkpoint, load_checkpoint, load_model, load_optimizer, save_checkpoint
+from torch_ref.engine.optimizer import build_optimizer
+from torch_ref.engine.schedule import learning_rates
 from torch_ref.engine.train_step import StageLoss, TrainStep
 from torch_ref.models import build_model
+
+# No result depends on these, so that they may differ from those of the run that is resumed.
+FREE_KEYS = {
+    "data": {"root", "workers"},
+    "train": {"evaluate_every", "checkpoint_steps", "log_steps"},
+    "evaluation": True,
+}
 
 
 def main() -> None:
     parser = Parser(__doc__)
     add_recipe(parser)
-    parser.add_argument("--steps", type=int, default=10, metavar="N", help="batches to train on, from the first")
+    parser.add_argument(
+        "--steps", type=int, default=10, metavar="N", help="batches to train on, from the first or where --resume is"
+    )
+    parser.add_argument(
+        "--resume", type=Path, metavar="F", help="go on from this .pth, of --output or parity/convert.py"
+    )
+    parser.add_argument("--output", type=Path, metavar="F", help="write a .pth to go on from after the last step")
     arguments = parser.parse_intermixed_args()
 
     config = recipe(arguments)
+    if (output := arguments.output) and (output.suffix != ".pth" or not output.absolute().parent.is_dir()):
+        raise InputError(f"--output {output}: a checkpoint ends in .pth, and its folder has to be there")
+    checkpoint = load_checkpoint(arguments.resume) if arguments.resume else None
     data = read_data(config.data)
     if warning := validate_for_training(data, config.train.num_instances):
         print(f"note: {warning}")
     config = config.with_num_classes(data.train.num_identities)
-    train(config, TrainingBatches(data.train, config), arguments.steps)
+    batches = TrainingBatches(data.train, config)
+    train(config, batches, data.checksum(), arguments.steps, checkpoint, output)
 
 
-def train(config: Config, batches: TrainingBatches, steps: int) -> None:
-    """Train a new model on the first `steps` batches and print each step's loss terms."""
-    if not 1 <= steps <= len(batches):
-        raise InputError(f"--steps {steps}: the recipe has {len(batches)} steps; ask for 1 to {len(batches)}")
+def train(
+    config: Config,
+    batches: TrainingBatches,
+    data_checksum: str,
+    steps: int,
+    checkpoint: Checkpoint | None = None,
+    output: Path | None = None,
+) -> None:
+    """Train a new model, or the one of `checkpoint`, on `steps` batches, and print each step's loss terms."""
     model = build_model(config).train()
-    groups = pmt_groups(model, config.optimizer)
-    optimizer = AdamW(groups, config.optimizer.betas, config.optimizer.eps, config.optimizer.weight_decay)
-    stages = [stage for stage in config.stages for _ in range(stage.epochs)]  # of each epoch
-    for step in range(steps):
+    optimizer = build_optimizer(model, config)
+    meta = {"config": dump_config(config), "data_checksum": data_checksum, "step": 0, "best": None}
+    if checkpoint is not None:
+        _require_same_run(checkpoint, config, data_checksum)
+        load_model(model, checkpoint)
+        load_optimizer(optimizer, checkpoint)
+        meta |= {"step": checkpoint.meta["step"], "best": checkpoint.meta["best"]}
+    first, left = meta["step"], len(batches) - meta["step"]
+    if not 1 <= steps <= left:
+        raise InputError(f"--steps {steps}: the recipe has {left} steps to go from {first}; ask for 1 to {left}")
+    stage = train_step = None
+    for step in range(first, first + steps):
         epoch = 1 + step // batches.sampler.iterations
-        train_step = TrainStep(model, StageLoss(stages[epoch - 1].losses, config.train.num_instances), optimizer)
+        if config.stage_of(epoch) is not stage:
+            stage = config.stage_of(epoch)
+            train_step = TrainStep(model, StageLoss(stage.losses, config.train.num_instances), optimizer)
         batch = batches[step]
         if isinstance(batch, InputError):
             raise batch
         images, labels = map(torch.from_numpy, batch)
         key = torch.tensor(step_key(config.seed, step))  # int32 scalar
-        terms = train_step(images, labels, key, learning_rates(config, groups, epoch))
+        terms = train_step(images, labels, key, learning_rates(config, optimizer.groups, epoch))
         values = " ".join(f"{name} {value:.6f}" for name, value in terms.items())
         print(f"epoch {epoch}/{config.epochs} step {step + 1}/{len(batches)} | {values}", flush=True)
+    if output is not None:
+        save_checkpoint(output, model.state_dict(), meta | {"step": first + steps}, optimizer.state_dict())
+        print(f"wrote {output}")
 
 
-def learning_rates(config: Config, groups: Sequence[ParameterGroup], epoch: int) -> list[float]:
-    """Of each parameter group in a 1-based epoch."""
-    schedule = config.schedule
-    ends = (config.epochs, schedule.warmup_epochs, schedule.start_lr, schedule.floor_lr)
-    return [warmup_cosine(epoch, config.optimizer.lr * group.lr_factor, *ends) for group in groups]
+def _require_same_run(checkpoint: Checkpoint, config: Config, data_checksum: str) -> None:
+    """Raise InputError unless `checkpoint` is a training state of this recipe on these pictures."""
+    if "step" not in checkpoint.meta:
+        raise InputError(f"{checkpoint.path}: holds no training state to resume from")
+    saved = check_config(checkpoint.meta["config"], str(checkpoint.path)).model_dump(exclude=FREE_KEYS)
+    current = config.model_dump(exclude=FREE_KEYS)
+    if changed := [section for section in current if saved[section] != current[section]]:
+        raise InputError(f"{checkpoint.path}: was written with another {', '.join(changed)}; use the run's recipe")
+    if checkpoint.meta["data_checksum"] != data_checksum:
+        raise InputError(f"{checkpoint.path}: the files under {config.data.root} have changed since; start a new run")
 
 
 if __name__ == "__main__":

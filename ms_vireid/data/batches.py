@@ -6,6 +6,7 @@ A batch with a broken picture is an InputError instead, so that a worker process
 import numpy as np
 
 from ms_vireid.config import Config
+from ms_vireid.data.corruptions import CorruptedVersion
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.sampler import IdentitySampler
@@ -49,11 +50,21 @@ class TrainingBatches:
 
 
 class EvaluationBatches:
-    """The pictures of a set in order, in batches of one modality: images float32 [n, 3, H, W], indices [n]."""
+    """The pictures of a set in order, in batches of one modality: images float32 [n, 3, H, W], indices [n].
 
-    def __init__(self, images: ImageSet, image_size: tuple[int, int], batch_size: int):
+    version: corrupts the visible pictures, at their size in the batch.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        image_size: tuple[int, int],
+        batch_size: int,
+        version: CorruptedVersion | None = None,
+    ):
         self.images = images
         self.image_size = image_size
+        self.version = version
         groups = [np.flatnonzero(~images.infrared), np.flatnonzero(images.infrared)]
         self.batches = [g[i : i + batch_size] for g in groups for i in range(0, len(g), batch_size)]
 
@@ -67,4 +78,6 @@ class EvaluationBatches:
             pixels = [load_image(self.images.paths[i], infrared, self.image_size) for i in index]
         except InputError as error:
             return error
+        if self.version and not infrared:
+            pixels = [self.version.apply(p, i) for p, i in zip(pixels, index, strict=True)]
         return np.stack([normalise(p) for p in pixels]), index

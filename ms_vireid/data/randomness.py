@@ -2,7 +2,7 @@
 
 import numpy as np
 
-_STREAMS = {"sampler": 1, "augmentation": 2, "step": 3}
+_STREAMS = {"sampler": 1, "augmentation": 2, "step": 3, "corruption": 4}
 
 
 def counter_generator(stream: str, seed: int, epoch: int = 0, index: int = 0) -> np.random.Generator:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ms_vireid.config import DataConfig
 from ms_vireid.data.folder import read_folder
+from ms_vireid.data.llcm import read_llcm
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.regdb import read_regdb
 from ms_vireid.data.synthetic import VERSION, generate_sysu_mm01
@@ -15,6 +16,7 @@ from ms_vireid.errors import InputError
 OBTAIN = {
     "sysu_mm01": "SYSU-MM01 is had from its authors after signing an agreement",
     "regdb": "RegDB is had from its authors after signing an agreement",
+    "llcm": "LLCM is had from its authors after signing an agreement",
     "folder": "it must hold visible/ID/*.jpg and infrared/ID/*.jpg",
 }
 
@@ -35,6 +37,8 @@ def read_data(config: DataConfig) -> ReIDData:
         raise InputError(f"data.root is not set: give --data-root FOLDER; {OBTAIN[config.name]}")
     if config.name == "regdb":
         return read_regdb(config.root, config.trial)
+    if config.name == "llcm":
+        return read_llcm(config.root)
     if config.name == "folder":
         return read_folder(config.root, config.test_fraction)
     return read_sysu_mm01(config.root)

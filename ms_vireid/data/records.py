@@ -53,7 +53,7 @@ class ReIDData:
 
     name: str
     root: Path
-    protocol: str  # "sysu_mm01" or "regdb": how evaluate_ranking counts
+    protocol: str  # "sysu_mm01", "regdb" or "llcm": how evaluate_ranking counts
     train: ImageSet
     test: ImageSet
 

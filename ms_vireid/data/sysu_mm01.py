@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from ms_vireid.data.records import ReIDData, image_set
-from ms_vireid.data.validation import list_pictures, refuse, require_directory
-from ms_vireid.errors import InputError
+from ms_vireid.data.validation import list_pictures, read_identities, refuse, require_directory
 
 CAMERAS = (1, 2, 3, 4, 5, 6)
 INFRARED_CAMERAS = (3, 6)
@@ -23,7 +22,7 @@ def read_sysu_mm01(root: Path) -> ReIDData:
     require_directory(root, REMEDY)
     for name in ("exp", *(f"cam{camera}" for camera in CAMERAS)):
         require_directory(root / name, REMEDY)
-    train, val, test = (_read_identities(root / "exp" / f"{split}_id.txt") for split in ("train", "val", "test"))
+    train, val, test = (read_identities(root / "exp" / f"{split}_id.txt", REMEDY) for split in ("train", "val", "test"))
     shared = sorted((set(train) | set(val)) & set(test))
     refuse(map(str, shared), f"{root}/exp: identities listed both for training and for testing", "list each once")
     return ReIDData(
@@ -33,19 +32,6 @@ def read_sysu_mm01(root: Path) -> ReIDData:
         train=image_set(_pictures(root, sorted({*train, *val}))),
         test=image_set(_pictures(root, sorted(set(test)))),
     )
-
-
-def _read_identities(path: Path) -> list[int]:
-    """One line of comma-separated numbers."""
-    try:
-        fields = path.read_text(encoding="utf-8").replace("\n", ",").split(",")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); {REMEDY}") from None
-    fields = [field.strip() for field in fields if field.strip()]
-    refuse((f"'{f}'" for f in fields if not f.isdecimal()), f"{path}:1: fields that are not identities", "use 1,2,3")
-    if not fields:
-        raise InputError(f"{path}:1: lists no identity; {REMEDY}")
-    return [int(field) for field in fields]
 
 
 def _pictures(root: Path, identities: list[int]) -> list[tuple[Path, int, int, bool]]:

@@ -94,13 +94,20 @@ def random_erasing(image: np.ndarray, config: AugmentationConfig, rng: np.random
     return image
 
 
+def padded_crop(pixels: np.ndarray, padding: int, rng: np.random.Generator) -> np.ndarray:
+    """A random window of the picture's own size after `padding` pixels of black on every side, uint8 [H, W, 3]."""
+    height, width = pixels.shape[:2]
+    top, left = rng.integers(0, 2 * padding + 1, 2)
+    return np.pad(pixels, ((padding, padding), (padding, padding), (0, 0)))[top : top + height, left : left + width]
+
+
 def augment(
     pixels: np.ndarray, infrared: bool, gray: bool, config: AugmentationConfig, rng: np.random.Generator
 ) -> np.ndarray:
     """A training picture: uint8 [H, W, 3] to float32 [3, H, W].
 
-    Infrared: colour jitter or Gaussian blur, then like visible. Visible: flip, grayscale where `gray` (stage 1 of
-    PMT), normalise, random erasing. All random numbers come from `rng`, this picture's own.
+    Infrared: colour jitter or Gaussian blur, then like visible. Visible: padding and crop (AGW), flip, grayscale where
+    `gray` (stage 1 of PMT), normalise, random erasing. All random numbers come from `rng`, this picture's own.
     """
     if infrared and config.infrared_jitter:
         if rng.random() < 0.5:
@@ -109,6 +116,8 @@ def augment(
             pixels = jitter(pixels, brightness, contrast, contrast_first=rng.random() < 0.5)
         else:
             pixels = gaussian_blur(pixels, rng.uniform(*config.infrared_blur_sigma))
+    if config.crop_padding:
+        pixels = padded_crop(pixels, config.crop_padding, rng)
     if rng.random() < config.flip:
         pixels = pixels[:, ::-1]
     if gray and not infrared:

@@ -39,6 +39,39 @@ def list_pictures(directory: Path) -> list[Path]:
     return [directory / name for name in names]
 
 
+def read_identities(listing: Path, remedy: str) -> list[int]:
+    """One line of comma-separated numbers; an InputError names the file, its line and what is wrong."""
+    fields = [field.strip() for field in ",".join(_read_lines(listing, remedy)).split(",") if field.strip()]
+    refuse((f"'{f}'" for f in fields if not f.isdecimal()), f"{listing}:1: fields that are not identities", "use 1,2,3")
+    if not fields:
+        raise InputError(f"{listing}:1: lists no identity; {remedy}")
+    return [int(field) for field in fields]
+
+
+def read_labelled_paths(listing: Path, remedy: str) -> list[tuple[int, str, int]]:
+    """Line number, path and label of every line `path label`; an InputError names the file and its wrong lines."""
+    numbered = [
+        (number, line.rsplit(maxsplit=1)) for number, line in enumerate(_read_lines(listing, remedy), 1) if line.strip()
+    ]
+    wrong = (f"line {n} '{' '.join(f)}'" for n, f in numbered if not _is_path_and_label(f))
+    refuse(wrong, f"{listing}: lines that are not 'path label', the path relative to data.root", "correct them")
+    if not numbered:
+        raise InputError(f"{listing}:1: lists no picture; {remedy}")
+    return [(number, path, int(label)) for number, (path, label) in numbered]
+
+
+def _is_path_and_label(fields: list[str]) -> bool:
+    """A label is kept as int32, so at most nine digits are taken."""
+    return len(fields) == 2 and not Path(fields[0]).is_absolute() and fields[1].isdecimal() and len(fields[1]) < 10
+
+
+def _read_lines(listing: Path, remedy: str) -> list[str]:
+    try:
+        return listing.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{listing}: cannot be read ({error}); {remedy}") from None
+
+
 def check_pictures(images: ImageSet) -> None:
     """Raise InputError unless every picture is there, not empty, and begins like a picture."""
     with ThreadPoolExecutor() as pool:

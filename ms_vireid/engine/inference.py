@@ -9,25 +9,36 @@ from mindspore import Tensor, nn
 
 from ms_vireid.config import Config, EvaluationConfig
 from ms_vireid.data.batches import EvaluationBatches
+from ms_vireid.data.corruptions import CorruptedVersion
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.errors import InputError
 from ms_vireid.evaluation.protocol import (
     ProtocolResult,
     Trial,
+    average_trials,
     chance,
     cross_modality_trials,
     evaluate_trials,
+    llcm_trials,
     sysu_mm01_trials,
 )
 from ms_vireid.progress import progress
 
+CORRUPTED_EVALUATIONS = 10  # as published
+
 
 def extract_features(
-    model: nn.Cell, images: ImageSet, image_size: tuple[int, int], batch_size: int, workers: int
+    model: nn.Cell,
+    images: ImageSet,
+    image_size: tuple[int, int],
+    batch_size: int,
+    workers: int,
+    version: CorruptedVersion | None = None,
 ) -> np.ndarray:
     """BNNeck features of all pictures, L2-normalised: float32 [N, C] in the order of `images`.
 
+    version: corrupts the visible pictures.
     The model is left in the mode (training or evaluation) it was in.
 
     Raises:
@@ -35,7 +46,7 @@ def extract_features(
     """
     training = model.training
     model.set_train(False)
-    batches = EvaluationBatches(images, image_size, batch_size)
+    batches = EvaluationBatches(images, image_size, batch_size, version)
     features = None
     for pixels, index in progress(iterate(batches, workers), len(batches), "features", " images", batch_size):
         modality = "infrared" if images.infrared[index[0]] else "visible"
@@ -59,6 +70,8 @@ def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:
         with _unfit_test_set(data):
             return sysu_mm01_trials(data.test, config.mode, config.shots, config.trials)
     with _unfit_test_set(data):
+        if data.protocol == "llcm":
+            return llcm_trials(data.test, config.direction, config.trials)
         return cross_modality_trials(data.test, config.direction)
 
 
@@ -87,3 +100,27 @@ def evaluate_model(model: nn.Cell, data: ReIDData, config: Config) -> ProtocolRe
     features[used] = extracted
     with _unfit_test_set(data):
         return evaluate_trials(features, data.test, trials, data.protocol)
+
+
+def evaluate_corrupted(model: nn.Cell, data: ReIDData, config: Config) -> ProtocolResult:
+    """The same with corrupted visible pictures (Chen et al., NeurIPS 2021), as the mean of ten evaluations.
+
+    Evaluation t searches trial t of the protocol (or, where it has fewer, starts over with its first) in version t of
+    the set: each visible picture's type and severity are drawn for it. Infrared pictures stay as they are.
+    """
+    trials = protocol_trials(data, config.evaluation)
+    trials = [trials[t % len(trials)] for t in range(CORRUPTED_EVALUATIONS)]
+    options = config.data.image_size, config.evaluation.batch_size, config.data.workers
+    used = [np.unique(np.concatenate([trial.query, trial.gallery])) for trial in trials]
+    infrared = np.unique(np.concatenate([index[data.test.infrared[index]] for index in used]))
+    clean = extract_features(model, data.test.subset(infrared), *options)
+    features = np.zeros((len(data.test), clean.shape[1]), np.float32)
+    features[infrared] = clean
+    results = []
+    for seed, (trial, index) in enumerate(zip(trials, used, strict=True)):
+        visible = index[~data.test.infrared[index]]
+        version = CorruptedVersion(seed, visible)
+        features[visible] = extract_features(model, data.test.subset(visible), *options, version)
+        with _unfit_test_set(data):
+            results += evaluate_trials(features, data.test, [trial], data.protocol).trials
+    return average_trials(results, data.test, trials)

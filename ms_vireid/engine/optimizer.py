@@ -1,13 +1,13 @@
-"""Parameter groups and AdamW as PyTorch defines it."""
+"""Parameter groups, and AdamW and SGD as PyTorch defines them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from ms_vireid.config import OptimizerConfig
+from ms_vireid.config import AdamWConfig, Config, OptimizerConfig, SGDConfig
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,27 @@ class ParameterGroup:
 
 def pmt_groups(model: nn.Cell, config: OptimizerConfig) -> list[ParameterGroup]:
     """The paper's two groups: the patch projection and all blocks at `backbone_factor`, everything else at 1."""
-    backbone = lambda name: "patch_embed.proj." in name or ".blocks." in name  # noqa: E731
+    return _two_groups(model, config, lambda name: "patch_embed.proj." in name or ".blocks." in name)
+
+
+def agw_groups(model: nn.Cell, config: OptimizerConfig) -> list[ParameterGroup]:
+    """The release's groups: BNNeck and classifier at 1, everything else, non-local blocks included, at
+    `backbone_factor`."""
+    return _two_groups(model, config, lambda name: not name.startswith(("bottleneck.", "classifier.")))
+
+
+def _two_groups(model: nn.Cell, config: OptimizerConfig, backbone: Callable[[str], bool]) -> list[ParameterGroup]:
     parameters = model.trainable_params()
     return [
         ParameterGroup("full", 1.0, tuple(p for p in parameters if not backbone(p.name))),
         ParameterGroup("backbone", config.backbone_factor, tuple(p for p in parameters if backbone(p.name))),
     ]
+
+
+def _state(prefix: str, weights: ParameterTuple) -> ParameterTuple:
+    return ParameterTuple(
+        [Parameter(ops.zeros_like(p), name=f"{prefix}.{p.name}", requires_grad=False) for p in weights]
+    )
 
 
 class AdamW(nn.Cell):
@@ -49,15 +64,10 @@ class AdamW(nn.Cell):
         self.weight_decay = weight_decay
         self.group_of = tuple(index for index, group in enumerate(groups) for _ in group.parameters)
         self.weights = ParameterTuple([p for group in groups for p in group.parameters])
-        self.exp_avg = self._zeros("exp_avg")
-        self.exp_avg_sq = self._zeros("exp_avg_sq")
+        self.exp_avg = _state("exp_avg", self.weights)
+        self.exp_avg_sq = _state("exp_avg_sq", self.weights)
         self.update = ops.AdamWeightDecay()
         self.beta1, self.beta2 = (Tensor(beta, ms.float32) for beta in betas)
-
-    def _zeros(self, prefix: str) -> ParameterTuple:
-        return ParameterTuple(
-            [Parameter(ops.zeros_like(p), name=f"{prefix}.{p.name}", requires_grad=False) for p in self.weights]
-        )
 
     def state(self) -> list[Parameter]:
         """Everything a checkpoint needs besides the weights and the number of steps."""
@@ -80,3 +90,59 @@ class AdamW(nn.Cell):
                 self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], lr, self.beta1, self.beta2, eps, decay, gradient
             )
         return True
+
+
+class SGD(nn.Cell):
+    """SGD with momentum, the update of `torch.optim.SGD` (dampening 0):  g += decay w,  b = momentum b + g,  and
+    w -= lr (g + momentum b) with Nesterov's momentum, w -= lr b without.
+
+    Args:
+        groups: each parameter in exactly one.
+        momentum, nesterov, weight_decay: the decay is added to the gradient of every parameter.
+    """
+
+    def __init__(self, groups: Sequence[ParameterGroup], momentum: float, nesterov: bool, weight_decay: float):
+        super().__init__(auto_prefix=False)
+        self.groups = tuple(groups)
+        self.group_of = tuple(index for index, group in enumerate(groups) for _ in group.parameters)
+        self.weights = ParameterTuple([p for group in groups for p in group.parameters])
+        self.momentum_buffer = _state("momentum_buffer", self.weights)
+        # Not `ops.ApplyMomentum`, whose Nesterov step on CPU is another one.
+        self.update = ops.SGD(dampening=0.0, weight_decay=weight_decay, nesterov=nesterov)
+        self.momentum = Tensor(momentum, ms.float32)
+        # The operator's flags of a first step: 0 is "not the first", which a buffer of zeros makes the same. They are
+        # never written then, so that weights of one shape share them.
+        flags = {p.shape: Parameter(ops.zeros_like(p), name=f"not_first.{p.name}") for p in self.weights}
+        self.not_first = tuple(flags[p.shape] for p in self.weights)
+
+    def state(self) -> list[Parameter]:
+        """Everything a checkpoint needs besides the weights and the number of steps."""
+        return list(self.momentum_buffer)
+
+    def scalars(self, step: int, base_lrs: Sequence[float]) -> Tensor:
+        """What `construct` needs: float32 [groups], the learning rates; they do not depend on the step."""
+        return Tensor(np.array(base_lrs, np.float32))
+
+    def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
+        """Update all weights in place; gradients in the order of `weights`."""
+        for i, gradient in enumerate(gradients):
+            lr = scalars[self.group_of[i]]
+            self.update(self.weights[i], gradient, lr, self.momentum_buffer[i], self.momentum, self.not_first[i])
+        return True
+
+
+def build_optimizer(model: nn.Cell, config: Config) -> AdamW | SGD:
+    """The configured optimiser of all trainable parameters, on the groups of the configured model."""
+    return _OPTIMIZERS[config.optimizer.name](_GROUPS[config.model.name](model, config.optimizer), config.optimizer)
+
+
+def _adamw(groups: Sequence[ParameterGroup], config: AdamWConfig) -> AdamW:
+    return AdamW(groups, config.betas, config.eps, config.weight_decay)
+
+
+def _sgd(groups: Sequence[ParameterGroup], config: SGDConfig) -> SGD:
+    return SGD(groups, config.momentum, config.nesterov, config.weight_decay)
+
+
+_GROUPS = {"pmt": pmt_groups, "agw": agw_groups}
+_OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}

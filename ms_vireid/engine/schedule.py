@@ -1,6 +1,27 @@
 """Learning rates as plain numbers, without a framework."""
 
 import math
+from collections.abc import Sequence
+from typing import Protocol
+
+from ms_vireid.config import Config
+
+
+class Group(Protocol):
+    """What a schedule has to know of a parameter group."""
+
+    lr_factor: float
+
+
+def learning_rates(config: Config, groups: Sequence[Group], epoch: int) -> list[float]:
+    """The rate of each parameter group in a 1-based epoch: the schedule, from `lr_factor` times `optimizer.lr`.
+
+    Raises:
+        ValueError: epoch outside 1..config.epochs.
+    """
+    options = config.schedule.model_dump(exclude={"name"})
+    schedule = _SCHEDULES[config.schedule.name]
+    return [schedule(epoch, config.optimizer.lr * group.lr_factor, config.epochs, **options) for group in groups]
 
 
 def warmup_cosine(
@@ -14,8 +35,32 @@ def warmup_cosine(
     Raises:
         ValueError: epoch outside 1..epochs.
     """
-    if not 1 <= epoch <= epochs:
-        raise ValueError(f"epoch must be in 1..{epochs}, got {epoch}")
+    _check_epoch(epoch, epochs)
     if epoch < warmup_epochs:
         return start_lr + (base_lr - start_lr) * epoch / warmup_epochs
     return floor_lr + (base_lr - floor_lr) * 0.5 * (1.0 + math.cos(math.pi * epoch / epochs))
+
+
+def warmup_steps(
+    epoch: int, base_lr: float, epochs: int, warmup_epochs: int, milestones: Sequence[int], factor: float
+) -> float:
+    """Learning rate of a 1-based epoch (AGW): linear warm-up, then times `factor` for each milestone that is past.
+
+    The warm-up reaches `base_lr` in epoch `warmup_epochs`. A milestone is a number of epochs done: 20 lowers the rate
+    from epoch 21 on, which is epoch 20 of the release, as that counts from 0.
+
+    Raises:
+        ValueError: epoch outside 1..epochs.
+    """
+    _check_epoch(epoch, epochs)
+    if epoch <= warmup_epochs:
+        return base_lr * epoch / warmup_epochs
+    return base_lr * factor ** sum(epoch > milestone for milestone in milestones)
+
+
+def _check_epoch(epoch: int, epochs: int) -> None:
+    if not 1 <= epoch <= epochs:
+        raise ValueError(f"epoch must be in 1..{epochs}, got {epoch}")
+
+
+_SCHEDULES = {"warmup_cosine": warmup_cosine, "warmup_steps": warmup_steps}

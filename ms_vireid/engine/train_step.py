@@ -5,7 +5,7 @@ from mindspore import Tensor, nn
 
 from ms_vireid import losses
 from ms_vireid.config import LossConfig, Term
-from ms_vireid.engine.optimizer import AdamW
+from ms_vireid.engine.optimizer import SGD, AdamW
 
 
 class StageLoss(nn.Cell):
@@ -76,7 +76,7 @@ class TrainStep:
         jit: compile forward, backward and update into one graph.
     """
 
-    def __init__(self, model: nn.Cell, loss: StageLoss, optimizer: AdamW, jit: bool):
+    def __init__(self, model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, jit: bool):
         self.names = ("loss", *loss.names)
 
         def forward(images, labels, key):
@@ -93,7 +93,7 @@ class TrainStep:
         self._step = ms.jit(step) if jit else step
 
     def __call__(self, images: Tensor, labels: Tensor, key: Tensor, scalars: Tensor) -> dict[str, float]:
-        """images [2PK, 3, H, W], labels [2PK], key int32 scalar, scalars of `AdamW.scalars`; the terms by name,
-        `loss` being their weighted sum."""
+        """images [2PK, 3, H, W], labels [2PK], key int32 scalar, scalars of the optimizer's `scalars`; the terms by
+        name, `loss` being their weighted sum."""
         values = self._step(images, labels, key, scalars)
         return {name: float(value.asnumpy()) for name, value in zip(self.names, values, strict=True)}

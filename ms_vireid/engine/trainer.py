@@ -9,16 +9,16 @@ from contextlib import closing, contextmanager
 from mindspore import Tensor
 from tqdm import tqdm
 
-from ms_vireid.config import Config, dump_config
+from ms_vireid.config import Config, check_config, dump_config
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.checkpoint import Checkpoint, load_model, load_parameters, save_checkpoint
 from ms_vireid.engine.inference import evaluate_model
-from ms_vireid.engine.optimizer import AdamW, pmt_groups
+from ms_vireid.engine.optimizer import build_optimizer
 from ms_vireid.engine.run_folder import RunFolder
-from ms_vireid.engine.schedule import warmup_cosine
+from ms_vireid.engine.schedule import learning_rates
 from ms_vireid.engine.train_step import StageLoss, TrainStep
 from ms_vireid.errors import InputError
 from ms_vireid.models import build_model
@@ -48,9 +48,7 @@ class Trainer:
         self.iterations = self.batches.sampler.iterations
         self.total_steps = len(self.batches)
         self.model = build_model(config)
-        self.groups = pmt_groups(self.model, config.optimizer)
-        optimizer = config.optimizer
-        self.optimizer = AdamW(self.groups, optimizer.betas, optimizer.eps, optimizer.weight_decay)
+        self.optimizer = build_optimizer(self.model, config)
         self.step = 0  # steps done
         self.best = None  # the best evaluation so far, with train.select=best: {"epoch", "map"}
 
@@ -63,7 +61,8 @@ class Trainer:
         meta = checkpoint.meta
         if "step" not in meta:
             raise InputError(f"{checkpoint.path}: holds no training state to resume from; resume from last.ckpt")
-        if changed := _changed_keys(meta["config"], dump_config(self.config)):
+        saved = dump_config(check_config(meta["config"], str(checkpoint.path)))  # with the keys that are newer than it
+        if changed := _changed_keys(saved, dump_config(self.config)):
             raise InputError(f"{checkpoint.path}: was written with another {', '.join(changed)}; use the run's config")
         if meta["data_checksum"] != self.data_checksum:
             raise InputError(f"{checkpoint.path}: the files under {self.data.root} have changed since; start a new run")
@@ -104,14 +103,11 @@ class Trainer:
         return Tensor(images), Tensor(labels), Tensor(step_key(self.config.seed, self.step)), scalars
 
     def _learning_rates(self, epoch: int) -> list[float]:
-        """Of each parameter group."""
-        schedule, base = self.config.schedule, self.config.optimizer.lr
-        ends = (self.config.epochs, schedule.warmup_epochs, schedule.start_lr, schedule.floor_lr)
-        return [warmup_cosine(epoch, base * group.lr_factor, *ends) for group in self.groups]
+        return learning_rates(self.config, self.optimizer.groups, epoch)
 
     def _train_step(self, epoch: int) -> TrainStep:
         """The step of the epoch's stage, made when the stage begins."""
-        stage = _stage_of(self.config, epoch)
+        stage = self.config.stage_of(epoch)
         if getattr(self, "_stage", None) is not stage:
             loss = StageLoss(stage.losses, self.config.train.num_instances)
             self._stage = stage
@@ -129,7 +125,8 @@ class Trainer:
     def _log(self, terms: dict[str, float], epoch: int, clock: "_Clock") -> None:
         seconds = clock.seconds_a_step(self.step)
         speed = self.batches.sampler.batch_size / seconds
-        rates = dict(zip((f"lr_{group.name}" for group in self.groups), self._learning_rates(epoch), strict=True))
+        names = (f"lr_{group.name}" for group in self.optimizer.groups)
+        rates = dict(zip(names, self._learning_rates(epoch), strict=True))
         self.run.append_metrics(
             {"epoch": epoch, "step": self.step, **terms, **rates, "images_per_second": round(speed, 2)}
         )
@@ -173,14 +170,6 @@ class Trainer:
     def load_result(self, checkpoint: Checkpoint) -> None:
         """Put the selected weights (model.ckpt) into the model, for the evaluation after training."""
         load_model(self.model, checkpoint)
-
-
-def _stage_of(config: Config, epoch: int):
-    for stage in config.stages:
-        if epoch <= stage.epochs:
-            return stage
-        epoch -= stage.epochs
-    raise ValueError(f"epoch is {epoch} beyond the last stage")
 
 
 def _changed_keys(saved: dict, current: dict) -> list[str]:

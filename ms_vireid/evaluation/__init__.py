@@ -6,6 +6,7 @@ from ms_vireid.evaluation.protocol import (
     chance,
     cross_modality_trials,
     evaluate_trials,
+    llcm_trials,
     sysu_mm01_trials,
     trials_checksum,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "evaluate_ranking",
     "evaluate_trials",
     "format_table",
+    "llcm_trials",
     "sysu_mm01_trials",
     "trials_checksum",
 ]

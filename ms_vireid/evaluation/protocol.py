@@ -73,7 +73,7 @@ def sysu_mm01_trials(test: ImageSet, mode: str = "all", shots: int = 1, trials: 
         raise ValueError(f"trials is {trials}: it must be at least 1")
     cameras = SYSU_MM01_GALLERY_CAMERAS[mode]
     query = np.flatnonzero(np.isin(test.cameras, SYSU_MM01_QUERY_CAMERAS))
-    pairs = _files_by_pair(test, cameras)
+    pairs = _files_by_pair(test, np.isin(test.cameras, cameras))
     _require_pictures(len(query), f"cameras {SYSU_MM01_QUERY_CAMERAS}", "query")
     _require_pictures(len(pairs), f"cameras {cameras}", "gallery")
     return [Trial(query, _draw_gallery(pairs, shots, random.Random(t))) for t in range(trials)]
@@ -84,13 +84,24 @@ def cross_modality_trials(test: ImageSet, direction: str = "infrared-to-visible"
 
     Raises ValueError for an unknown direction and a test set that lacks a modality.
     """
-    if direction not in DIRECTIONS:
-        raise ValueError(f"unknown direction {direction!r}: choose one of {', '.join(DIRECTIONS)}")
-    infrared, visible = np.flatnonzero(test.infrared), np.flatnonzero(~test.infrared)
-    query, gallery = (infrared, visible) if direction == "infrared-to-visible" else (visible, infrared)
-    _require_pictures(len(query), direction, "query")
-    _require_pictures(len(gallery), direction, "gallery")
-    return [Trial(query, gallery)]
+    return [Trial(*_by_direction(test, direction))]
+
+
+def llcm_trials(test: ImageSet, direction: str = "infrared-to-visible", trials: int = 10) -> list[Trial]:
+    """LLCM's searches: every picture of one modality among a gallery of the other, drawn anew for each trial.
+
+    The published sampling: for trial t = 0, 1, ..., Python's `random` seeded with t goes through the identities in
+    ascending order and their cameras in order, and draws by `choice` one of the files, sorted by name, that the pair
+    has. (For visible queries the authors' test script then turns the matrix round and searches the drawn infrared
+    pictures among all visible ones; their training script does not, and the direction's name says otherwise.)
+
+    Raises ValueError for an unknown direction, fewer than one trial and a test set that lacks a modality.
+    """
+    if trials < 1:
+        raise ValueError(f"trials is {trials}: it must be at least 1")
+    query, gallery = _by_direction(test, direction)
+    pairs = _files_by_pair(test, np.isin(np.arange(len(test)), gallery))
+    return [Trial(query, _draw_gallery(pairs, 1, random.Random(t))) for t in range(trials)]
 
 
 def trials_checksum(test: ImageSet, trials: Sequence[Trial]) -> str:
@@ -123,15 +134,20 @@ def evaluate_trials(
     _check_features(features, test)
     if len(trials) == 0:
         raise ValueError("there are no trials to evaluate")
-    results = tuple(
+    results = [
         evaluate_ranking(distance, *_columns(test, trial), protocol=protocol, max_rank=max_rank)
         for trial, distance in zip(trials, _distances(features, trials), strict=True)
-    )
+    ]
+    return average_trials(results, test, trials)
+
+
+def average_trials(results: Sequence[RankingResult], test: ImageSet, trials: Sequence[Trial]) -> ProtocolResult:
+    """One result for each trial, averaged."""
     metrics = [result.metrics() for result in results]
     return ProtocolResult(
         mean={name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]},
         std={name: float(np.std([m[name] for m in metrics])) for name in metrics[0]},
-        trials=results,
+        trials=tuple(results),
         num_queries=len(trials[0].query),
         num_gallery=len(trials[0].gallery),
         checksum=trials_checksum(test, trials),
@@ -155,13 +171,22 @@ def chance(test: ImageSet, trials: Sequence[Trial], protocol: str) -> dict[str, 
     return {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
 
 
-def _files_by_pair(test: ImageSet, cameras: Sequence[int]) -> list[list[int]]:
-    """Indices of each (identity, camera) pair that has files: pairs in drawing order, files sorted by name."""
-    position = {camera: i for i, camera in enumerate(cameras)}
+def _by_direction(test: ImageSet, direction: str) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of all pictures of the querying modality, and of all of the other."""
+    if direction not in DIRECTIONS:
+        raise ValueError(f"unknown direction {direction!r}: choose one of {', '.join(DIRECTIONS)}")
+    infrared, visible = np.flatnonzero(test.infrared), np.flatnonzero(~test.infrared)
+    query, gallery = (infrared, visible) if direction == "infrared-to-visible" else (visible, infrared)
+    _require_pictures(len(query), direction, "query")
+    _require_pictures(len(gallery), direction, "gallery")
+    return query, gallery
+
+
+def _files_by_pair(test: ImageSet, chosen: np.ndarray) -> list[list[int]]:
+    """Indices of each (identity, camera) pair that has `chosen` files, bool [N]: both ascending, files by name."""
     pairs: dict[tuple[int, int], list[int]] = {}
-    for i in sorted(range(len(test)), key=lambda i: test.paths[i].name):
-        if test.cameras[i] in position:
-            pairs.setdefault((int(test.identities[i]), position[test.cameras[i]]), []).append(i)
+    for i in sorted(np.flatnonzero(chosen).tolist(), key=lambda i: test.paths[i].name):
+        pairs.setdefault((int(test.identities[i]), int(test.cameras[i])), []).append(i)
     return [pairs[pair] for pair in sorted(pairs)]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PROTOCOLS = ("sysu_mm01", "regdb")
+PROTOCOLS = ("sysu_mm01", "regdb", "llcm")
 REPORTED_RANKS = (1, 5, 10, 20)
 
 # SYSU-MM01: cameras 3 (infrared) and 2 (visible) hang in the same place.
@@ -69,6 +69,7 @@ def evaluate_ranking(
     counts distinct identities in ranking order: a query is found within rank k if its identity is among the first k
     identities to appear. AP and INP use the full kept list.
     protocol "regdb": the whole gallery, and the CMC counts images: the position of the first match.
+    protocol "llcm": a query ignores the gallery images of its own identity and camera; else as "sysu_mm01".
 
     With the ranks r_1 < ... < r_P of a query's P matches, AP = mean over i of i / r_i, and INP = P / r_P (Ye et al.,
     "Deep learning for person re-identification: a survey and outlook", TPAMI 2021, section 4). A query without a
@@ -135,36 +136,40 @@ def query_groups(
     All queries of a group have the same matches, so that many rows are worked on at once. Raises ValueError for an
     unknown protocol and for missing or misshapen cameras.
     """
-    restricted, unseen = _camera_rule(len(query_ids), len(gallery_ids), query_cameras, gallery_cameras, protocol)
-    code = 2 * np.unique(query_ids, return_inverse=True)[1] + restricted
-    order = np.argsort(code, kind="stable")
-    for queries in np.split(order, np.flatnonzero(np.diff(code[order])) + 1):
+    query_places, gallery_places = _places(len(query_ids), len(gallery_ids), query_cameras, gallery_cameras, protocol)
+    order = np.lexsort((query_places, query_ids))
+    new_group = (np.diff(query_ids[order]) != 0) | (np.diff(query_places[order]) != 0)
+    for queries in np.split(order, np.flatnonzero(new_group) + 1):
         if len(queries) == 0:  # only where there is no query at all
             return
-        ignored = unseen if restricted[queries[0]] else unseen[:0]
-        matches = gallery_ids == query_ids[queries[0]]
-        matches[ignored] = False
-        yield QueryGroup(queries, np.flatnonzero(matches), ignored)
+        own = gallery_ids == query_ids[queries[0]]
+        unseen = gallery_places == query_places[queries[0]]
+        if protocol == "llcm":
+            unseen &= own
+        yield QueryGroup(queries, np.flatnonzero(own & ~unseen), np.flatnonzero(unseen))
 
 
-def _camera_rule(
+def _places(
     num_queries: int,
     num_gallery: int,
     query_cameras: np.ndarray | None,
     gallery_cameras: np.ndarray | None,
     protocol: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which queries are restricted, bool [Q], and indices of the gallery images that those do not see."""
+    """Where queries and gallery images were taken, [Q] and [G]: a query may not see images of its own place."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
-    if protocol == "regdb":
-        return np.zeros(num_queries, bool), np.empty(0, np.int64)
+    if protocol == "regdb":  # each modality in a place of its own
+        return np.zeros(num_queries, int), np.ones(num_gallery, int)
     for name, cameras in (("query_cameras", query_cameras), ("gallery_cameras", gallery_cameras)):
         if cameras is None:
-            raise ValueError(f"{name} is None: protocol sysu_mm01 needs the cameras of queries and gallery")
+            raise ValueError(f"{name} is None: protocol {protocol} needs the cameras of queries and gallery")
     query_cameras = _checked_column("query_cameras", query_cameras, num_queries)
     gallery_cameras = _checked_column("gallery_cameras", gallery_cameras, num_gallery)
-    return query_cameras == _QUERY_CAMERA, np.flatnonzero(gallery_cameras == _IGNORED_CAMERA)
+    if protocol == "llcm":
+        return query_cameras, gallery_cameras
+    # One place, numbered 1, that camera 3 shares with camera 2; no other query is where a gallery image is.
+    return np.where(query_cameras == _QUERY_CAMERA, 1, 0), np.where(gallery_cameras == _IGNORED_CAMERA, 1, -1)
 
 
 def _checked_distance(distance: np.ndarray) -> np.ndarray:

@@ -1,7 +1,9 @@
 """The models of both papers."""
 
+from ms_vireid.models.agw import AGW
 from ms_vireid.models.build import build_model, create_model, list_models
 from ms_vireid.models.pmt import PMT
+from ms_vireid.models.resnet import ResNet
 from ms_vireid.models.vit import VisionTransformer
 
-__all__ = ["PMT", "VisionTransformer", "build_model", "create_model", "list_models"]
+__all__ = ["AGW", "PMT", "ResNet", "VisionTransformer", "build_model", "create_model", "list_models"]

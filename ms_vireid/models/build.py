@@ -1,42 +1,40 @@
 """Models from the configuration or by name, and ImageNet weights from a user's own file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn
+from mindspore import Parameter, nn
 
-from ms_vireid.config import Config, ModelConfig, expand_user
+from ms_vireid.config import Config, ModelConfig, expand_user, list_models, model_by_name
 from ms_vireid.errors import InputError
+from ms_vireid.models.agw import AGW
 from ms_vireid.models.pmt import PMT
+from ms_vireid.models.resnet import ResNet
 from ms_vireid.models.vit import VisionTransformer, resize_position_embedding
 from ms_vireid.models.weight_file import read_weights
 
-MODELS = {
-    "pmt_vit_base": ModelConfig(),
-    "pmt_vit_small": ModelConfig(embed_dim=384, num_heads=6),
-    "pmt_vit_tiny": ModelConfig(embed_dim=192, num_heads=3),
-}
-WHERE_WEIGHTS = (
+__all__ = ["build_model", "create_model", "list_models", "load_pretrained_resnet", "load_pretrained_vit"]
+WHERE_VIT = (
     "timm's vit_base_patch16_224 (the paper's file is jx_vit_base_p16_224-80ecf9dd.pth) is on the timm project's "
     "release page and on the Hugging Face hub; bring it as .safetensors, or as .ckpt from parity/convert.py"
 )
-
-
-def list_models() -> list[str]:
-    """Names that `create_model` knows."""
-    return sorted(MODELS)
+WHERE_RESNET = (
+    "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is on PyTorch's download pages; bring it as "
+    ".safetensors, or as .ckpt from parity/convert.py"
+)
 
 
 def create_model(name: str, num_classes: int, image_size: tuple[int, int] = (256, 128), **overrides) -> nn.Cell:
-    """A model by name, as in timm and mindcv; `overrides` are fields of `ms_vireid.config.ModelConfig`.
+    """A model by name, as in timm and mindcv; `overrides` are fields of its `ms_vireid.config.ModelConfig`.
+
+    `image_size` is (H, W); AGW takes images of any size.
 
     Raises:
-        ValueError: no model of that name.
+        ValueError: no model of that name, no such field, or a value that does not fit it.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; there are {', '.join(list_models())}")
-    return _build(MODELS[name].model_copy(update=overrides), num_classes, image_size)
+    return _build(model_by_name(name, **overrides), num_classes, image_size)
 
 
 def build_model(config: Config) -> nn.Cell:
@@ -53,13 +51,21 @@ def build_model(config: Config) -> nn.Cell:
     ms.set_seed(config.seed)
     model = _build(config.model, config.num_classes, config.data.image_size, config.train.recompute)
     if config.model.pretrained != "none":
-        load_pretrained_vit(model.base, expand_user(config.model.pretrained))
+        _LOADERS[config.model.name](model, expand_user(config.model.pretrained))
     return model
 
 
 def _build(model: ModelConfig, num_classes: int, image_size: tuple[int, int], recompute: bool = False) -> nn.Cell:
     architecture = model.model_dump(exclude={"name", "num_classes", "pretrained"})
+    return _NETWORKS[model.name](num_classes, image_size, recompute, **architecture)
+
+
+def _pmt(num_classes: int, image_size: tuple[int, int], recompute: bool, **architecture) -> PMT:
     return PMT(num_classes, image_size=image_size, recompute=recompute, **architecture)
+
+
+def _agw(num_classes: int, image_size: tuple[int, int], recompute: bool, **architecture) -> AGW:
+    return AGW(num_classes, **architecture)
 
 
 def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
@@ -71,27 +77,51 @@ def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
         InputError: no such file (the message says where it can be had), not one of the formats, or weights missing,
             extra or misshapen.
     """
-    if not path.is_file():
-        raise InputError(f"model.pretrained: no such file {path}; {WHERE_WEIGHTS}; or set model.pretrained=none")
-    held = {timm_name(name): value for name, value in read_weights(path).items()}
+    held = {timm_name(name): value for name, value in _read(path, WHERE_VIT).items()}
     weights = {name: value for name, value in held.items() if not name.startswith(("head.", "fc_norm."))}
-    targets = {timm_name(name): parameter for name, parameter in vit.parameters_dict().items()}
     rows, columns = vit.patch_embed.grid_size
     if "pos_embed" in weights and weights["pos_embed"].ndim == 3 and weights["pos_embed"].shape[1] != vit.tokens:
         try:
             weights["pos_embed"] = resize_position_embedding(weights["pos_embed"], (rows, columns))
         except ValueError as error:
             raise InputError(f"{path}: {error}") from None
-    problems = [f"{name} is missing" for name in targets.keys() - weights.keys()]
-    problems += [f"{name} is not in the model" for name in weights.keys() - targets.keys()]
-    problems += [
+    _set(path, "ViT", weights, [(timm_name(name), parameter) for name, parameter in vit.parameters_dict().items()])
+
+
+def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
+    """Load a torchvision ResNet-50 state dict from .safetensors, or from a .ckpt made of one, into the parts that
+    together are the network (two stems get the same weights); nothing is set unless all fits.
+
+    The classifier `fc` and the counters `num_batches_tracked` are dropped.
+
+    Raises:
+        InputError: as `load_pretrained_vit`.
+    """
+    held = {torchvision_name(name): value for name, value in _read(path, WHERE_RESNET).items()}
+    weights = {n: v for n, v in held.items() if not n.startswith("fc.") and not n.endswith("num_batches_tracked")}
+    named = [pair for part in parts for pair in part.parameters_and_names()]
+    _set(path, "ResNet", weights, [(torchvision_name(name), parameter) for name, parameter in named])
+
+
+def _read(path: Path, where: str) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise InputError(f"model.pretrained: no such file {path}; {where}; or set model.pretrained=none")
+    return read_weights(path)
+
+
+def _set(path: Path, network: str, weights: dict[str, np.ndarray], targets: Sequence[tuple[str, Parameter]]) -> None:
+    """Set each target from the weight of its name; all must fit, and no weight may be left over."""
+    names = {name for name, _ in targets}
+    problems = {f"{name} is missing" for name in names - weights.keys()}
+    problems |= {f"{name} is not in the model" for name in weights.keys() - names}
+    problems |= {
         f"{name} is {weights[name].shape}, the model's {tuple(target.shape)}"
-        for name, target in targets.items()
+        for name, target in targets
         if name in weights and weights[name].shape != tuple(target.shape)
-    ]
+    }
     if problems:
-        raise InputError(f"{path}: does not fit the ViT: {len(problems)} ({', '.join(sorted(problems)[:10])})")
-    for name, target in targets.items():
+        raise InputError(f"{path}: does not fit the {network}: {len(problems)} ({', '.join(sorted(problems)[:10])})")
+    for name, target in targets:
         target.set_data(ms.Tensor(weights[name].astype(np.float32)))
 
 
@@ -99,3 +129,16 @@ def timm_name(name: str) -> str:
     """timm's name of one of the ViT's parameters: MindSpore calls LayerNorm's weight and bias gamma and beta."""
     name = name.removeprefix("base.")
     return name.replace(".gamma", ".weight").replace(".beta", ".bias")
+
+
+def torchvision_name(name: str) -> str:
+    """torchvision's name of one of the ResNet's parameters: MindSpore names those of BatchNorm otherwise."""
+    name = name.replace(".moving_mean", ".running_mean").replace(".moving_variance", ".running_var")
+    return name.replace(".gamma", ".weight").replace(".beta", ".bias")
+
+
+_NETWORKS = {"pmt": _pmt, "agw": _agw}
+_LOADERS = {
+    "pmt": lambda model, path: load_pretrained_vit(model.base, path),
+    "agw": lambda model, path: load_pretrained_resnet((model.visible_stem, model.infrared_stem, model.base), path),
+}

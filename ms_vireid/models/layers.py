@@ -1,4 +1,4 @@
-"""Layers that the models share: dropout and drop path that can be reproduced, and the BNNeck head."""
+"""Layers that the models share: dropout and drop path that can be reproduced, GeM pooling, the BNNeck head."""
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
@@ -101,6 +101,22 @@ class DropPath(nn.Cell):
         hashed = mix(ops.arange(0, samples, 1, dtype=ms.int32) * to_int32(_GOLDEN) + layer)
         keep = (hashed >= self.threshold).astype(x.dtype) * self.scale
         return x * keep.reshape((samples,) + (1,) * (x.ndim - 1))
+
+
+class GeM(nn.Cell):
+    """Generalised-mean pooling over all positions, (mean(x^p) + eps)^(1/p), as in AGW's release: p is fixed, and x is
+    not clamped, as a ReLU has made it >= 0."""
+
+    def __init__(self, power: float = 3.0, eps: float = 1e-12):
+        super().__init__()
+        if power <= 0:
+            raise ValueError(f"power must be above 0, got {power}")
+        self.power = power
+        self.eps = eps
+
+    def construct(self, x: Tensor) -> Tensor:
+        """float32 [N, C, H, W], not negative -> [N, C]."""
+        return ops.pow(ops.pow(x, self.power).mean(axis=(2, 3)) + self.eps, 1.0 / self.power)
 
 
 def bn_neck(features: int) -> nn.BatchNorm1d:

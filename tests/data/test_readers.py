@@ -203,9 +203,9 @@ def test_a_data_set_without_a_root_is_refused():
         read_data(DataConfig(name="sysu_mm01"))
 
 
-@pytest.mark.parametrize("name", ["sysu_mm01", "regdb", "folder"])
+@pytest.mark.parametrize("name", ["sysu_mm01", "regdb", "llcm", "folder"])
 def test_the_configuration_chooses_the_reader(name, tmp_path):
-    {"sysu_mm01": tree.write_sysu_mm01, "regdb": tree.write_regdb, "folder": tree.write_folder}[name](tmp_path)
+    getattr(tree, f"write_{name}")(tmp_path)
     assert read_data(DataConfig(name=name, root=tmp_path)).name == name
 
 

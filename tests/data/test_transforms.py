@@ -11,6 +11,7 @@ from ms_vireid.data.transforms import (
     jitter,
     load_image,
     normalise,
+    padded_crop,
     random_erasing,
     to_gray,
 )
@@ -200,6 +201,37 @@ def test_erasing_happens_as_often_as_configured():
 def test_erasing_reaches_every_corner():
     masks = np.any([erased(ALWAYS, seed, (16, 8)) for seed in range(300)], axis=0)
     assert masks.all()
+
+
+# padding and crop
+
+
+def test_a_padded_crop_is_a_window_of_the_picture_in_a_black_frame():
+    pixels = pixels_of()
+    frame = np.zeros((24 + 6, 16 + 6, 3), np.uint8)
+    frame[3:-3, 3:-3] = pixels
+    windows = [frame[top : top + 24, left : left + 16] for top in range(7) for left in range(7)]
+    seen = set()
+    for seed in range(1000):
+        cropped = padded_crop(pixels, 3, np.random.default_rng(seed))
+        seen |= {i for i, window in enumerate(windows) if np.array_equal(cropped, window)}
+    assert seen == set(range(49))  # a window is missed by chance once in 1e7 trials of this test
+
+
+def test_the_crop_comes_before_the_flip_and_both_modalities_have_it():
+    config = NOTHING.model_copy(update={"crop_padding": 2, "flip": 1.0})
+    for infrared in (False, True):
+        pixels = pixels_of(gray=infrared)
+        expected = normalise(padded_crop(pixels, 2, np.random.default_rng(4))[:, ::-1])
+        assert np.array_equal(augment(pixels, infrared, False, config, np.random.default_rng(4)), expected)
+
+
+def test_without_a_crop_no_random_number_is_drawn_for_one():
+    before = np.random.default_rng(4)
+    before.random(2)  # the flip and the erasing
+    rng = np.random.default_rng(4)
+    augment(pixels_of(), False, False, NOTHING, rng)
+    assert rng.random() == before.random()
 
 
 # the whole

@@ -17,6 +17,14 @@ SYSU_NAMES = ("0001.jpg", "0002.JPG", "a b (copy).jpeg", "ünïcode.png", "x.BMP
 REGDB_IDENTITIES = {"train": (0, 1, 2), "test": (0, 1)}  # the published lists number each split from 0
 REGDB_PICTURES = 2  # of each identity and modality
 
+# LLCM: the pictures that each camera has taken of an identity, visible and infrared; camera 3 takes visible ones only.
+LLCM_TRAIN = {0: {"vis": {1: 2, 6: 1}, "nir": {1: 1, 9: 2}}, 1: {"vis": {3: 2}, "nir": {2: 2}}}
+LLCM_TEST = {
+    3: {"vis": {1: 2, 2: 1, 3: 2}, "nir": {1: 3, 4: 1}},
+    351: {"vis": {1: 1, 9: 2}, "nir": {1: 2, 2: 2, 9: 1}},
+    1064: {"vis": {5: 1}, "nir": {5: 2}},
+}
+
 
 def write_picture(path: Path, seed: int = 0, size: tuple[int, int] = SIZE, gray: bool = False) -> Path:
     """A picture of random blocks, in the format of the path's suffix."""
@@ -55,6 +63,32 @@ def write_regdb(root: Path, trial: int = 1) -> Path:
                     write_picture(root / name, seed=10 * label + i, gray=folder == "Thermal")
                     lines.append(f"{name} {label}\n")
             (root / "idx" / f"{split}_{modality}_{trial}.txt").write_text("".join(lines))
+    return root
+
+
+def llcm_name(identity: int, camera: int, number: int, modality: str) -> str:
+    return f"{identity:04d}_c{camera:02d}_s{100 * identity + camera}_f{number}_{modality}.jpg"
+
+
+def write_llcm(root: Path) -> Path:
+    """Training pictures in `vis` and `nir` with their lists, test pictures by camera with the list of identities."""
+    (root / "idx").mkdir(parents=True, exist_ok=True)
+    (root / "idx" / "test_id.txt").write_text(",".join(map(str, LLCM_TEST)) + "\n")
+    for modality in ("vis", "nir"):
+        lines = []
+        for label, seen in LLCM_TRAIN.items():
+            for camera, count in seen[modality].items():
+                for i in range(count):
+                    name = f"{modality}/{label + 1:04d}/{llcm_name(label + 1, camera, i, modality)}"
+                    write_picture(root / name, seed=100 * label + 10 * camera + i, gray=modality == "nir")
+                    lines.append(f"{name} {label}\n")
+        (root / "idx" / f"train_{modality}.txt").write_text("".join(lines))
+        for identity, seen in LLCM_TEST.items():
+            for camera, count in seen[modality].items():
+                folder = root / f"test_{modality}" / f"cam{camera}" / f"{identity:04d}"
+                for i in range(count):
+                    path = folder / llcm_name(identity, camera, i, modality)
+                    write_picture(path, seed=identity + 10 * camera + i, gray=modality == "nir")
     return root
 
 

@@ -1,10 +1,11 @@
 import mindspore as ms
 import numpy as np
 import pytest
+import torch
 from mindspore import Parameter, Tensor
 
-from ms_vireid.config import OptimizerConfig
-from ms_vireid.engine.optimizer import AdamW, ParameterGroup, pmt_groups
+from ms_vireid.config import CONFIG_ROOT, AdamWConfig, SGDConfig, load_config
+from ms_vireid.engine.optimizer import SGD, AdamW, ParameterGroup, agw_groups, build_optimizer, pmt_groups
 from ms_vireid.models import create_model
 
 BETAS, EPS, DECAY = (0.9, 0.999), 1e-8, 0.1
@@ -14,18 +15,33 @@ def small_model():
     return create_model("pmt_vit_tiny", 5, image_size=(32, 16), embed_dim=16, num_heads=2, depth=2, mlp_ratio=2)
 
 
-def test_every_trainable_parameter_is_in_exactly_one_group():
-    model = small_model()
-    names = [p.name for group in pmt_groups(model, OptimizerConfig()) for p in group.parameters]
+def small_agw():
+    return create_model("agw_resnet50", 5, layers=(1, 1, 1, 1), width=4, non_local=(0, 1, 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("make", "groups_of"),
+    [(small_model, lambda m: pmt_groups(m, AdamWConfig())), (small_agw, lambda m: agw_groups(m, SGDConfig()))],
+    ids=["pmt", "agw"],
+)
+def test_every_trainable_parameter_is_in_exactly_one_group(make, groups_of):
+    model = make()
+    names = [p.name for group in groups_of(model) for p in group.parameters]
     assert sorted(names) == sorted(p.name for p in model.trainable_params())
 
 
 def test_the_half_rate_group_is_the_patch_projection_and_the_blocks():
-    full, backbone = pmt_groups(small_model(), OptimizerConfig())
+    full, backbone = pmt_groups(small_model(), AdamWConfig())
     assert (full.lr_factor, backbone.lr_factor) == (1.0, 0.5)
     embeddings = {"base.cls_token", "base.pos_embed"}
     head = {"base.norm.gamma", "base.norm.beta", "bottleneck.gamma", "classifier.weight"}
     assert {p.name for p in full.parameters} == embeddings | head
+
+
+def test_of_agw_only_the_bnneck_and_the_classifier_have_the_full_rate():
+    full, backbone = agw_groups(small_agw(), SGDConfig())
+    assert (full.lr_factor, backbone.lr_factor) == (1.0, 0.1)
+    assert {p.name for p in full.parameters} == {"bottleneck.gamma", "classifier.weight"}
 
 
 def test_the_bnneck_bias_is_frozen():
@@ -60,3 +76,52 @@ def test_updates_are_those_of_adamw_with_bias_correction_and_decoupled_decay(jit
         expected = written_out_adamw(start[i], gradients[:, i], [lr * factor for lr in lrs])
         # Weights of about 1 in float32 round by 6e-8 an update.
         assert np.abs(parameters[i].asnumpy() - expected).max() < 5e-7
+
+
+SGD_CASES = {"nesterov": (0.9, True, 5e-4), "heavy-ball": (0.9, False, 5e-4), "plain": (0.0, False, 0.0)}
+
+
+def sgd_by_torch(start, gradients, lrs, momentum, nesterov, decay):
+    """Weights after every step and the last momentum buffers, of `torch.optim.SGD`."""
+    weights = [torch.nn.Parameter(torch.from_numpy(value.copy())) for value in start]
+    optimizer = torch.optim.SGD([{"params": [w]} for w in weights], 1.0, momentum, 0.0, decay, nesterov)
+    course = []
+    for gradient, rates in zip(gradients, lrs, strict=True):
+        for group, weight, value, lr in zip(optimizer.param_groups, weights, gradient, rates, strict=True):
+            group["lr"] = lr
+            weight.grad = torch.from_numpy(value)
+        optimizer.step()
+        course.append([w.detach().numpy().copy() for w in weights])
+    return course, [optimizer.state[w].get("momentum_buffer") for w in weights]
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(("momentum", "nesterov", "decay"), SGD_CASES.values(), ids=SGD_CASES)
+def test_a_sequence_of_sgd_updates_is_that_of_torch(momentum, nesterov, decay, jit):
+    rng = np.random.default_rng(0)
+    start = [rng.standard_normal((7, 5)).astype(np.float32) for _ in range(3)]  # of one shape: they share flags
+    gradients = rng.standard_normal((8, 3, 7, 5)).astype(np.float32)
+    lrs = [(lr, lr / 10, lr / 10) for lr in (0.01, 0.02, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001)]
+    expected, buffers = sgd_by_torch(start, gradients, lrs, momentum, nesterov, decay)
+
+    parameters = [Parameter(Tensor(value), name=f"w{i}") for i, value in enumerate(start)]
+    groups = [ParameterGroup("a", 1.0, (parameters[0],)), ParameterGroup("b", 0.1, tuple(parameters[1:]))]
+    optimizer = SGD(groups, momentum, nesterov, decay)
+    update = ms.jit(optimizer.construct) if jit else optimizer
+    for step, (gradient, rates) in enumerate(zip(gradients, lrs, strict=True), 1):
+        update(tuple(map(Tensor, gradient)), optimizer.scalars(step, rates[:2]))
+        for ours, theirs in zip(parameters, expected[step - 1], strict=True):
+            # Weights of about 1 in float32: one rounding of 6e-8 an update.
+            assert np.abs(ours.asnumpy() - theirs).max() < 5e-7, step
+    assert [p.name for p in optimizer.state()] == ["momentum_buffer.w0", "momentum_buffer.w1", "momentum_buffer.w2"]
+    for ours, theirs in zip(optimizer.state(), buffers, strict=True):
+        assert momentum == 0 or np.abs(ours.asnumpy() - theirs.numpy()).max() < 1e-6
+
+
+@pytest.mark.parametrize(("path", "kind"), [("pmt/sysu.yaml", AdamW), ("agw/sysu.yaml", SGD)])
+def test_the_configured_optimizer_is_built_on_the_models_groups(path, kind):
+    config = load_config(CONFIG_ROOT / path)
+    model = {"pmt": small_model, "agw": small_agw}[config.model.name]()
+    optimizer = build_optimizer(model, config)
+    assert type(optimizer) is kind
+    assert [group.lr_factor for group in optimizer.groups] == [1.0, config.optimizer.backbone_factor]

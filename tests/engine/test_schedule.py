@@ -2,7 +2,9 @@ import math
 
 import pytest
 
-from ms_vireid.engine.schedule import warmup_cosine
+from ms_vireid.config import CONFIG_ROOT, load_config
+from ms_vireid.engine.optimizer import ParameterGroup
+from ms_vireid.engine.schedule import learning_rates, warmup_cosine, warmup_steps
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,38 @@ def test_epochs_outside_the_run_are_refused(epoch):
 
 def test_without_warm_up_the_cosine_covers_every_epoch():
     assert warmup_cosine(1, 1.0, 2, 0, 0.0, 0.0) == pytest.approx(0.5)
+
+
+# Epochs 1 to 10, 11 to 20, 21 to 50, 51 to 60.
+AGW_RATES = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1] + [0.1] * 10 + [0.01] * 30 + [0.001] * 10
+
+
+def test_all_60_epochs_of_agw_have_the_releases_learning_rates():
+    rates = [warmup_steps(epoch, 0.1, 60, 10, (20, 50), 0.1) for epoch in range(1, 61)]
+    assert rates == pytest.approx(AGW_RATES, rel=1e-12)
+
+
+@pytest.mark.parametrize("epoch", [0, 61])
+def test_epochs_outside_the_run_are_refused_by_the_steps_too(epoch):
+    with pytest.raises(ValueError, match=f"got {epoch}"):
+        warmup_steps(epoch, 0.1, 60, 10, (20, 50), 0.1)
+
+
+def test_without_warm_up_the_steps_begin_at_the_base_rate():
+    assert warmup_steps(1, 0.1, 60, 0, (20, 50), 0.1) == 0.1
+
+
+GROUPS = [ParameterGroup("full", 1.0, ()), ParameterGroup("backbone", 0.5, ())]
+
+
+@pytest.mark.parametrize(
+    ("path", "epoch", "expected"),
+    [
+        ("pmt/sysu.yaml", 12, [1.515e-4, 7.65e-5]),
+        ("agw/sysu.yaml", 5, [0.05, 0.025]),
+        ("agw/sysu.yaml", 51, [0.001, 0.0005]),
+    ],
+)
+def test_each_group_follows_the_configured_schedule_from_its_own_rate(path, epoch, expected):
+    config = load_config(CONFIG_ROOT / path)
+    assert learning_rates(config, GROUPS, epoch) == pytest.approx(expected, rel=1e-12)

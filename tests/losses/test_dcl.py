@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from ms_vireid.losses import DiscriminativeCenterLoss
+from parity import equations
 
-from . import cases, reference
+from . import cases
 
 NEGATIVES = pytest.mark.parametrize("negatives", ["dynamic", "hard", "all"])
 
@@ -42,7 +43,7 @@ def test_without_a_nearer_negative_all_of_them_count():
     np.testing.assert_allclose(value, 4 / 9.1231056, rtol=1e-6)  # float32 rounding
     assert gradient.any()
     cases.assert_matches(
-        loss, (), reference.dcl, features, labels, gradient_loop=partial(reference.dcl, negatives="all")
+        loss, (), equations.dcl, features, labels, gradient_loop=partial(equations.dcl, negatives="all")
     )
 
 
@@ -70,7 +71,7 @@ def test_tied_hardest_negatives_share_the_gradient():
 
 @NEGATIVES
 def test_two_identical_identities_of_two_instances_cost_nothing(negatives):
-    features, labels = cases.identical_batch(identities=2, instances=2)
+    features, labels = equations.identical_batch(identities=2, instances=2)
     value, gradient = cases.value_and_gradient(DiscriminativeCenterLoss(2, negatives), features, labels)
     assert value == 0
     assert not gradient.any()
@@ -87,7 +88,7 @@ def test_negatives_exactly_on_the_centres_give_zero():
 
 @NEGATIVES
 def test_a_batch_of_one_identity_gives_zero(negatives):
-    features, labels = cases.random_batch(1, 2, 3, seed=13)
+    features, labels = equations.random_batch(1, 2, 3, seed=13)
     value, gradient = cases.value_and_gradient(DiscriminativeCenterLoss(2, negatives), features, labels)
     assert value == 0
     assert not gradient.any()
@@ -95,7 +96,7 @@ def test_a_batch_of_one_identity_gives_zero(negatives):
 
 @NEGATIVES
 def test_the_ratio_does_not_change_with_the_scale(negatives):
-    features, labels = cases.random_batch(3, 2, 4, seed=14)
+    features, labels = equations.random_batch(3, 2, 4, seed=14)
     loss = DiscriminativeCenterLoss(2, negatives)
     small, _ = cases.value_and_gradient(loss, features / 1024, labels)
     large, _ = cases.value_and_gradient(loss, features * 1024, labels)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ms_vireid.losses import HeteroCenterTripletLoss
+from parity import equations
 
 from . import cases
 
@@ -24,7 +25,7 @@ def test_value_and_gradient_by_hand():
 
 
 def test_identical_features_cost_the_margin():
-    features, labels = cases.identical_batch()
+    features, labels = equations.identical_batch()
     value, gradient = cases.value_and_gradient(HeteroCenterTripletLoss(3, 0.3), features, labels)
     np.testing.assert_allclose(value, 0.3, rtol=1e-6)  # float32 rounding
     assert not gradient.any()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ms_vireid.losses import ModalitySharedEnhancementLoss
+from parity import equations
 
 from . import cases
 
@@ -40,7 +41,7 @@ def test_equal_rows_of_one_modality_are_still_pairs():
 
 def test_self_is_not_recognised_by_a_small_distance():
     # Distances of 1e-9 count as much as others: the loss is quadratic in the features' scale, a power of two.
-    features, labels = cases.random_batch(2, 3, 4, seed=15)
+    features, labels = equations.random_batch(2, 3, 4, seed=15)
     loss = ModalitySharedEnhancementLoss(3)
     value, _ = cases.value_and_gradient(loss, features, labels)
     small, _ = cases.value_and_gradient(loss, features * np.float32(2**-30), labels)
@@ -48,7 +49,7 @@ def test_self_is_not_recognised_by_a_small_distance():
 
 
 def test_other_identities_do_not_matter():
-    features, labels = cases.random_batch(2, 2, 3, seed=12)
+    features, labels = equations.random_batch(2, 2, 3, seed=12)
     alone = np.concatenate([features[:2], features[4:6]])
     together, _ = cases.value_and_gradient(ModalitySharedEnhancementLoss(2), features, labels)
     first, _ = cases.value_and_gradient(ModalitySharedEnhancementLoss(2), alone, labels[[0, 1, 4, 5]])

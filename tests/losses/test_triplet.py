@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ms_vireid.losses import HardTripletLoss, ProgressiveHardTripletLoss, WeightedRegularizedTripletLoss
+from parity import equations
 
 from . import cases
 
@@ -60,7 +61,7 @@ def test_weighted_regularized_by_hand():
 
 
 def test_identical_features_cost_the_margin_or_log_two():
-    features, labels = cases.identical_batch()
+    features, labels = equations.identical_batch()
     for loss, extra, expected in (
         (HardTripletLoss(0.3), (), 0.3),
         (ProgressiveHardTripletLoss(0.3), (1,), 0.6),
@@ -73,7 +74,7 @@ def test_identical_features_cost_the_margin_or_log_two():
 
 
 def test_stage_one_ignores_the_other_modality():
-    features, labels = cases.random_batch(3, 2, 4, seed=11)
+    features, labels = equations.random_batch(3, 2, 4, seed=11)
     loss = ProgressiveHardTripletLoss(0.1)
     near, _ = cases.value_and_gradient(loss, features, labels, 1)
     features[len(labels) // 2 :] += 64  # a power of two; the features lose a few bits: hence the tolerance

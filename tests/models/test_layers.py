@@ -1,9 +1,11 @@
 import mindspore as ms
 import numpy as np
 import pytest
+import torch
 from mindspore import Tensor
 
-from ms_vireid.models.layers import Dropout, DropPath, l2_normalise, layer_uniforms, mix, position_noise, to_int32
+from ms_vireid.models.layers import Dropout, DropPath, GeM, l2_normalise, layer_uniforms, mix, position_noise, to_int32
+from torch_ref.models.layers import GeM as TorchGeM
 
 
 def murmur_finaliser(x):
@@ -83,3 +85,28 @@ def test_rates_outside_0_1_are_refused(rate):
 def test_l2_normalise_gives_unit_rows_and_leaves_a_zero_row_finite():
     rows = l2_normalise(Tensor(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32))).asnumpy()
     assert rows == pytest.approx(np.array([[0.6, 0.8], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("power", [1.0, 3.0])
+def test_gem_is_the_generalised_mean_over_all_positions(power):
+    x = np.random.default_rng(0).uniform(0, 5, (2, 3, 4, 5)).astype(np.float32)
+    expected = (x.astype(np.float64) ** power).mean(axis=(2, 3)) ** (1 / power)
+    # Powers and roots of float32.
+    assert GeM(power)(Tensor(x)).asnumpy() == pytest.approx(expected, rel=2e-6)
+    assert TorchGeM(power)(torch.from_numpy(x)).numpy() == pytest.approx(expected, rel=2e-6)
+
+
+def test_gem_of_a_channel_of_zeros_is_the_root_of_its_epsilon_and_its_gradient_is_zero():
+    zeros = np.zeros((1, 1, 2, 2), np.float32)
+    pooled, gradient = ms.value_and_grad(GeM())(Tensor(zeros))
+    assert pooled.asnumpy()[0, 0] == pytest.approx(1e-4, rel=1e-5)  # the cube root of 1e-12
+    assert (gradient.asnumpy() == 0).all()
+    torch_zeros = torch.zeros(1, 1, 2, 2, requires_grad=True)
+    TorchGeM()(torch_zeros).sum().backward()
+    assert (torch_zeros.grad == 0).all()
+
+
+@pytest.mark.parametrize("pool", [GeM, TorchGeM])
+def test_gem_of_a_power_of_zero_is_refused(pool):
+    with pytest.raises(ValueError, match="power must be above 0, got 0"):
+        pool(0.0)

@@ -1,12 +1,12 @@
-"""Parameter groups and AdamW as PyTorch defines it."""
+"""Parameter groups, and AdamW and SGD as PyTorch defines them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from ms_vireid.config import OptimizerConfig
+from ms_vireid.config import AdamWConfig, Config, OptimizerConfig, SGDConfig
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,16 @@ class ParameterGroup:
 
 def pmt_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
     """The paper's two groups: the patch projection and all blocks at `backbone_factor`, everything else at 1."""
-    backbone = lambda name: "patch_embed.proj." in name or ".blocks." in name  # noqa: E731
+    return _two_groups(model, config, lambda name: "patch_embed.proj." in name or ".blocks." in name)
+
+
+def agw_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
+    """The release's groups: BNNeck and classifier at 1, everything else, non-local blocks included, at
+    `backbone_factor`."""
+    return _two_groups(model, config, lambda name: not name.startswith(("bottleneck.", "classifier.")))
+
+
+def _two_groups(model: nn.Module, config: OptimizerConfig, backbone: Callable[[str], bool]) -> list[ParameterGroup]:
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     full = {name: p for name, p in named.items() if not backbone(name)}
     slow = {name: p for name, p in named.items() if backbone(name)}
@@ -34,7 +43,18 @@ def pmt_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup
     ]
 
 
-class AdamW(torch.optim.AdamW):
+def _named(groups: Sequence[ParameterGroup]) -> list[dict]:
+    return [{"params": list(zip(group.names, group.parameters, strict=True))} for group in groups]
+
+
+class _SetLearningRates:
+    def set_learning_rates(self, base_lrs: Sequence[float]) -> None:
+        """The learning rate of each group, in their order, for the steps that follow."""
+        for group, lr in zip(self.param_groups, base_lrs, strict=True):
+            group["lr"] = lr
+
+
+class AdamW(_SetLearningRates, torch.optim.AdamW):
     """`torch.optim.AdamW` itself, on the project's groups; its learning rates are set before each step.
 
     Args:
@@ -44,10 +64,35 @@ class AdamW(torch.optim.AdamW):
 
     def __init__(self, groups: Sequence[ParameterGroup], betas: tuple[float, float], eps: float, weight_decay: float):
         self.groups = tuple(groups)
-        named = [{"params": list(zip(group.names, group.parameters, strict=True))} for group in groups]
-        super().__init__(named, lr=0.0, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=False)
+        super().__init__(_named(groups), lr=0.0, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=False)
 
-    def set_learning_rates(self, base_lrs: Sequence[float]) -> None:
-        """The learning rate of each group, in their order, for the steps that follow."""
-        for group, lr in zip(self.param_groups, base_lrs, strict=True):
-            group["lr"] = lr
+
+class SGD(_SetLearningRates, torch.optim.SGD):
+    """`torch.optim.SGD` itself (dampening 0), on the project's groups.
+
+    Args:
+        groups: each parameter in exactly one.
+        momentum, nesterov, weight_decay: the decay is added to the gradient of every parameter.
+    """
+
+    def __init__(self, groups: Sequence[ParameterGroup], momentum: float, nesterov: bool, weight_decay: float):
+        self.groups = tuple(groups)
+        options = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "dampening": 0.0}
+        super().__init__(_named(groups), lr=0.0, **options)
+
+
+def build_optimizer(model: nn.Module, config: Config) -> AdamW | SGD:
+    """The configured optimiser of all trainable parameters, on the groups of the configured model."""
+    return _OPTIMIZERS[config.optimizer.name](_GROUPS[config.model.name](model, config.optimizer), config.optimizer)
+
+
+def _adamw(groups: Sequence[ParameterGroup], config: AdamWConfig) -> AdamW:
+    return AdamW(groups, config.betas, config.eps, config.weight_decay)
+
+
+def _sgd(groups: Sequence[ParameterGroup], config: SGDConfig) -> SGD:
+    return SGD(groups, config.momentum, config.nesterov, config.weight_decay)
+
+
+_GROUPS = {"pmt": pmt_groups, "agw": agw_groups}
+_OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}

@@ -1,5 +1,5 @@
-"""Learning rates: the framework-free schedule itself, so there is nothing to mirror."""
+"""Learning rates: the framework-free schedules themselves, so there is nothing to mirror."""
 
-from ms_vireid.engine.schedule import warmup_cosine
+from ms_vireid.engine.schedule import learning_rates, warmup_cosine, warmup_steps
 
-__all__ = ["warmup_cosine"]
+__all__ = ["learning_rates", "warmup_cosine", "warmup_steps"]

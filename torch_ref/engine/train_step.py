@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ms_vireid.config import LossConfig, Term
 from torch_ref import losses
-from torch_ref.engine.optimizer import AdamW
+from torch_ref.engine.optimizer import SGD, AdamW
 
 
 class StageLoss(nn.Module):
@@ -74,7 +74,7 @@ class TrainStep:
         loss: the stage's terms. optimizer: holds the trainable weights.
     """
 
-    def __init__(self, model: nn.Module, loss: StageLoss, optimizer: AdamW):
+    def __init__(self, model: nn.Module, loss: StageLoss, optimizer: AdamW | SGD):
         self.names = ("loss", *loss.names)
         self.model = model
         self.loss = loss

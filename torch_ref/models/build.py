@@ -1,43 +1,36 @@
 """Models from the configuration or by name, and ImageNet weights from a user's own file."""
 
-import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ms_vireid.config import Config, ModelConfig
+from ms_vireid.config import Config, ModelConfig, expand_user, list_models, model_by_name
 from ms_vireid.errors import InputError
+from torch_ref.models.agw import AGW
 from torch_ref.models.pmt import PMT
+from torch_ref.models.resnet import ResNet
 from torch_ref.models.vit import VisionTransformer, resize_position_embedding
+from torch_ref.models.weight_file import read_weights
 
-MODELS = {
-    "pmt_vit_base": ModelConfig(),
-    "pmt_vit_small": ModelConfig(embed_dim=384, num_heads=6),
-    "pmt_vit_tiny": ModelConfig(embed_dim=192, num_heads=3),
-}
-WHERE_WEIGHTS = (
+__all__ = ["build_model", "create_model", "list_models", "load_pretrained_resnet", "load_pretrained_vit"]
+WHERE_VIT = (
     "timm's vit_base_patch16_224 (the paper's file is jx_vit_base_p16_224-80ecf9dd.pth) is on the timm project's "
     "release page and on the Hugging Face hub"
 )
-
-
-def list_models() -> list[str]:
-    """Names that `create_model` knows."""
-    return sorted(MODELS)
+WHERE_RESNET = "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is on PyTorch's download pages"
 
 
 def create_model(name: str, num_classes: int, image_size: tuple[int, int] = (256, 128), **overrides) -> nn.Module:
-    """A model by name, as in timm and mindcv; `overrides` are fields of `ms_vireid.config.ModelConfig`.
+    """A model by name, as in timm and mindcv; `overrides` are fields of its `ms_vireid.config.ModelConfig`.
+
+    `image_size` is (H, W); AGW takes images of any size.
 
     Raises:
-        ValueError: no model of that name.
+        ValueError: no model of that name, no such field, or a value that does not fit it.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; there are {', '.join(list_models())}")
-    return _build(MODELS[name].model_copy(update=overrides), num_classes, image_size)
+    return _build(model_by_name(name, **overrides), num_classes, image_size)
 
 
 def build_model(config: Config) -> nn.Module:
@@ -54,13 +47,21 @@ def build_model(config: Config) -> nn.Module:
     torch.manual_seed(config.seed)
     model = _build(config.model, config.num_classes, config.data.image_size, config.train.recompute)
     if config.model.pretrained != "none":
-        load_pretrained_vit(model.base, Path(config.model.pretrained).expanduser())
+        _LOADERS[config.model.name](model, expand_user(config.model.pretrained))
     return model
 
 
 def _build(model: ModelConfig, num_classes: int, image_size: tuple[int, int], recompute: bool = False) -> nn.Module:
     architecture = model.model_dump(exclude={"name", "num_classes", "pretrained"})
+    return _NETWORKS[model.name](num_classes, image_size, recompute, **architecture)
+
+
+def _pmt(num_classes: int, image_size: tuple[int, int], recompute: bool, **architecture) -> PMT:
     return PMT(num_classes, image_size=image_size, recompute=recompute, **architecture)
+
+
+def _agw(num_classes: int, image_size: tuple[int, int], recompute: bool, **architecture) -> AGW:
+    return AGW(num_classes, **architecture)
 
 
 def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
@@ -72,44 +73,55 @@ def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
         InputError: no such file (the message says where it can be had), not one of the formats, or weights missing,
             extra or misshapen.
     """
-    if not path.is_file():
-        raise InputError(f"model.pretrained: no such file {path}; {WHERE_WEIGHTS}; or set model.pretrained=none")
-    weights = {k: v for k, v in read_weights(path).items() if not k.startswith(("head.", "fc_norm."))}
-    targets = vit.state_dict()
+    weights = {k: v for k, v in _read(path, WHERE_VIT).items() if not k.startswith(("head.", "fc_norm."))}
     if "pos_embed" in weights and weights["pos_embed"].ndim == 3 and weights["pos_embed"].shape[1] != vit.tokens:
         try:
             weights["pos_embed"] = resize_position_embedding(weights["pos_embed"], vit.patch_embed.grid_size)
         except ValueError as error:
             raise InputError(f"{path}: {error}") from None
-    problems = [f"{name} is missing" for name in targets.keys() - weights.keys()]
-    problems += [f"{name} is not in the model" for name in weights.keys() - targets.keys()]
-    problems += [
-        f"{name} is {tuple(weights[name].shape)}, the model's {tuple(target.shape)}"
-        for name, target in targets.items()
-        if name in weights and weights[name].shape != target.shape
-    ]
-    if problems:
-        raise InputError(f"{path}: does not fit the ViT: {len(problems)} ({', '.join(sorted(problems)[:10])})")
-    vit.load_state_dict(weights)
+    _set(path, "ViT", weights, list(vit.state_dict().items()))
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors, .pth or .pt file.
+def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
+    """Load a torchvision ResNet-50 state dict from .safetensors, .pth or .pt into the parts that together are the
+    network (two stems get the same weights); nothing is set unless all fits.
+
+    The classifier `fc` and the counters `num_batches_tracked` are dropped.
 
     Raises:
-        InputError: another format, or a file that is not whole.
+        InputError: as `load_pretrained_vit`.
     """
-    if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise InputError(f"{path}: weights are read from .safetensors, .pth or .pt")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError):
-        size = path.stat().st_size
-        raise InputError(
-            f"{path}: not a whole weight file ({size} bytes, cut off, damaged or foreign); use another copy"
-        ) from None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise InputError(f"{path}: holds no plain state dict (tensors by name)")
-    return weights
+    counters = "num_batches_tracked"
+    held = _read(path, WHERE_RESNET)
+    weights = {n: v for n, v in held.items() if not n.startswith("fc.") and not n.endswith(counters)}
+    named = [pair for part in parts for pair in part.state_dict().items() if not pair[0].endswith(counters)]
+    _set(path, "ResNet", weights, named)
+
+
+def _read(path: Path, where: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"model.pretrained: no such file {path}; {where}; or set model.pretrained=none")
+    return read_weights(path)
+
+
+def _set(path: Path, network: str, weights: dict[str, Tensor], targets: Sequence[tuple[str, Tensor]]) -> None:
+    """Set each target from the weight of its name; all must fit, and no weight may be left over."""
+    names = {name for name, _ in targets}
+    problems = {f"{name} is missing" for name in names - weights.keys()}
+    problems |= {f"{name} is not in the model" for name in weights.keys() - names}
+    problems |= {
+        f"{name} is {tuple(weights[name].shape)}, the model's {tuple(target.shape)}"
+        for name, target in targets
+        if name in weights and weights[name].shape != target.shape
+    }
+    if problems:
+        raise InputError(f"{path}: does not fit the {network}: {len(problems)} ({', '.join(sorted(problems)[:10])})")
+    for name, target in targets:
+        target.copy_(weights[name])  # a state dict's tensors are detached from the graph
+
+
+_NETWORKS = {"pmt": _pmt, "agw": _agw}
+_LOADERS = {
+    "pmt": lambda model, path: load_pretrained_vit(model.base, path),
+    "agw": lambda model, path: load_pretrained_resnet((model.visible_stem, model.infrared_stem, model.base), path),
+}

@@ -1,4 +1,4 @@
-"""Layers that the models share: dropout and drop path that can be reproduced, and the BNNeck head."""
+"""Layers that the models share: dropout and drop path that can be reproduced, GeM pooling, the BNNeck head."""
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +101,22 @@ class DropPath(nn.Module):
         hashed = mix(_spread(samples, key) + layer)
         keep = (hashed >= self.threshold).to(x.dtype) * self.scale
         return x * keep.reshape((samples,) + (1,) * (x.ndim - 1))
+
+
+class GeM(nn.Module):
+    """Generalised-mean pooling over all positions, (mean(x^p) + eps)^(1/p), as in AGW's release: p is fixed, and x is
+    not clamped, as a ReLU has made it >= 0."""
+
+    def __init__(self, power: float = 3.0, eps: float = 1e-12):
+        super().__init__()
+        if power <= 0:
+            raise ValueError(f"power must be above 0, got {power}")
+        self.power = power
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 [N, C, H, W], not negative -> [N, C]."""
+        return (x.pow(self.power).mean(dim=(2, 3)) + self.eps).pow(1.0 / self.power)
 
 
 def bn_neck(features: int) -> nn.BatchNorm1d:

@@ -1,0 +1,472 @@
+"""The twenty corruptions of the ReID corruption benchmark, at five severities, in numpy and Pillow alone.
+
+Types and severity constants are those of "Benchmarking neural network robustness to common corruptions and
+perturbations" (Hendrycks and Dietterich, ICLR 2019), of its form for pictures of any size for `elastic`, and of
+"Benchmarks for corruption invariant person re-identification" (Chen et al., NeurIPS 2021) for `rain`. The second
+corrupts pictures of 288x144 with constants in pixels that were made for 224x224: so constants in pixels hold as
+printed at 288x144, and are scaled with the square root of the picture's area for any other size.
+
+Every corruption takes float32 [3, H, W] in 0..1, a severity in 1..5 and a generator, and returns the same shape, not
+yet clipped. What differs from the published ones is said where it does.
+"""
+
+import io
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from ms_vireid.data.randomness import counter_generator
+
+SEVERITIES = (1, 2, 3, 4, 5)
+REFERENCE_AREA = 288 * 144  # pixels: the size at which lengths in pixels are as published
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+FROST_COLOUR = np.array([0.80, 0.90, 1.00], np.float32)
+WATER_COLOUR = np.array([175, 238, 238], np.float32) / 255  # pale turquoise, as published
+MUD_COLOUR = np.array([63, 42, 20], np.float32) / 255  # as published
+RAIN_COLOUR = 200 / 255
+
+
+# --- noise ------------------------------------------------------------------------------------------------------------
+
+
+def gaussian_noise(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    deviation = (0.08, 0.12, 0.18, 0.26, 0.38)[severity - 1]
+    return image + deviation * rng.standard_normal(image.shape, np.float32)
+
+
+def shot_noise(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """As many photons as arrive at a sensor that counts `photons` of them as white."""
+    photons = (60, 25, 12, 5, 3)[severity - 1]
+    return rng.poisson(image * photons).astype(np.float32) / photons
+
+
+def impulse_noise(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """Salt and pepper, in each channel on its own."""
+    share = (0.03, 0.06, 0.09, 0.17, 0.27)[severity - 1]
+    drawn = rng.random(image.shape, np.float32)
+    return np.where(drawn < share, drawn < share / 2, image)
+
+
+def speckle_noise(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    deviation = (0.15, 0.2, 0.35, 0.45, 0.6)[severity - 1]
+    return image + image * deviation * rng.standard_normal(image.shape, np.float32)
+
+
+# --- blur -------------------------------------------------------------------------------------------------------------
+
+
+def defocus_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """A lens out of focus: a disc, smoothed by its pixels' coverage (published: by a Gaussian of half a pixel)."""
+    return _convolve(image, _disc((3, 4, 6, 8, 10)[severity - 1] * _scale(image)))
+
+
+def glass_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """Frosted glass: pixels change places with near ones (`_swapped_places`), between two Gaussian blurs."""
+    sigma, reach, rounds = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[severity - 1]
+    scale, size = _scale(image), image.shape[1:]
+    places = np.arange(size[0] * size[1])
+    for _ in range(rounds):
+        places = places[_swapped_places(size, reach, scale, rng)]
+    blurred = _blur(image, sigma * scale).reshape(3, -1)
+    return _blur(blurred[:, places].reshape(image.shape), sigma * scale)
+
+
+def motion_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    radius, sigma = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))[severity - 1]
+    scale = _scale(image)
+    return _convolve(image, _streak(radius * scale, sigma * scale, rng.uniform(-45, 45)))
+
+
+def zoom_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """The mean of the picture and of ever closer views of its middle."""
+    closest, step = ((1.11, 0.01), (1.15, 0.01), (1.2, 0.02), (1.24, 0.02), (1.3, 0.03))[severity - 1]
+    picture, total = _picture(image), image.copy()
+    zooms = np.arange(1, closest + step / 2, step)
+    for zoom in zooms:
+        width, height = picture.size
+        left, top = (width - width / zoom) / 2, (height - height / zoom) / 2
+        view = picture.resize(picture.size, Image.Resampling.BILINEAR, (left, top, width - left, height - top))
+        total += _planes(np.asarray(view))
+    return total / (len(zooms) + 1)
+
+
+def gaussian_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    return _blur(image, (1, 2, 3, 4, 6)[severity - 1] * _scale(image))
+
+
+# --- weather ----------------------------------------------------------------------------------------------------------
+
+
+def snow(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    mean, deviation, zoom, threshold, radius, sigma, share = (
+        (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
+        (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
+        (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
+        (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
+        (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+    )[severity - 1]
+    flakes = mean + deviation * _noise(_reference_size(image), zoom, rng)
+    flakes = np.where(flakes < threshold, 0, flakes.clip(0, 1))
+    flakes = _fitted(_convolve(flakes, _streak(radius, sigma, rng.uniform(-135, -45))), image)
+    gray = np.tensordot(LUMA, image, 1)
+    whitened = share * image + (1 - share) * np.maximum(image, 1.5 * gray + 0.5)
+    return whitened + flakes + flakes[::-1, ::-1]
+
+
+def frost(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """Ice on the lens; drawn (`_ice`) where the published one cuts a piece out of one of five photographs."""
+    picture_share, ice_share = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))[severity - 1]
+    ice = _fitted(_ice(_reference_size(image), rng), image)
+    return picture_share * image + ice_share * FROST_COLOUR[:, None, None] * ice
+
+
+def fog(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """Fractal noise added, and the whole darkened again to the picture's own maximum."""
+    density, decay = ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4))[severity - 1]
+    mist = _fitted(_plasma(_reference_size(image), decay, rng), image)
+    brightest = image.max()
+    return (image + density * mist) * (brightest / (brightest + density))
+
+
+def rain(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """Drizzle, heavy rain (severities 2 and 3) or a torrent (4 and 5): slanted lines, then a blur and less light."""
+    area_of_drop, length = ((770, 10), (600, 30), (600, 30), (500, 60), (500, 60))[severity - 1]
+    height, width = size = _reference_size(image)
+    slant = round(rng.uniform(-10, 10))  # pixels aside over a drop's length
+    count = height * width // area_of_drop
+    along = np.arange(length + 1)
+    aside = np.rint(slant * along / length).astype(int)
+    rows = rng.integers(0, max(1, height - length), (count, 1)) + along
+    columns = rng.integers(min(-slant, 0), width - min(slant, 0), (count, 1)) + aside
+    seen = (rows < height) & (columns >= 0) & (columns < width)
+    drops = np.zeros(size, np.float32)
+    drops[rows[seen], columns[seen]] = 1
+    wet = image + _fitted(drops, image) * (RAIN_COLOUR - image)
+    box = (2 + severity) * _scale(image)  # pixels
+    blurred = _picture(wet).filter(ImageFilter.BoxBlur(max(0, (box - 1) / 2)))
+    return _planes(np.asarray(blurred)) - (0.05 + 0.05 * severity)
+
+
+def spatter(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """Drops of water (severities 1 to 3) or mud on the lens, where smoothed noise exceeds a threshold.
+
+    The water's look is simpler than the published chain of edge detection, distance and embossing: a drop is as bright
+    as it is thick, and lit from the upper left.
+    """
+    mean, deviation, sigma, threshold, amount = (
+        (0.65, 0.3, 4, 0.69, 0.6),
+        (0.65, 0.3, 3, 0.68, 0.6),
+        (0.65, 0.3, 2, 0.68, 0.5),
+        (0.65, 0.3, 1, 0.65, 1.5),
+        (0.67, 0.4, 1, 0.65, 1.5),
+    )[severity - 1]
+    liquid = _blur(mean + deviation * rng.standard_normal(_reference_size(image), np.float32), sigma)
+    if severity <= 3:
+        water = amount * _lit(np.maximum(liquid - threshold, 0))
+        return image + WATER_COLOUR[:, None, None] * _fitted(water, image)
+    mud = _blur((liquid > threshold).astype(np.float32), amount)
+    mud = _fitted(np.where(mud < 0.8, 0, mud), image)
+    return image * (1 - mud) + MUD_COLOUR[:, None, None] * mud
+
+
+# --- colour and encoding ----------------------------------------------------------------------------------------------
+
+
+def brightness(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """A higher V of HSV: all channels times the same factor; black becomes gray."""
+    value = image.max(axis=0)
+    raised = np.minimum(value + (0.1, 0.2, 0.3, 0.4, 0.5)[severity - 1], 1)
+    return np.where(value > 0, image * (raised / np.maximum(value, 1e-6)), raised)
+
+
+def contrast(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    mean = image.mean(axis=(1, 2), keepdims=True)
+    return mean + (0.4, 0.3, 0.2, 0.1, 0.05)[severity - 1] * (image - mean)
+
+
+def saturate(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """Another S of HSV: less colour at severities 1 and 2, more at 3 to 5.
+
+    An inherited quirk: gray has hue 0, which is red, so the constant added at severities 4 and 5 makes it reddish.
+    """
+    factor, offset = ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2))[severity - 1]
+    value = image.max(axis=0)
+    chroma = value - image.min(axis=0)
+    red = np.array([0, 1, 1], np.float32)[:, None, None]
+    missing = np.where(chroma > 0, (value - image) / np.maximum(chroma, 1e-6), red)  # 1 where a channel is lowest
+    saturation = np.clip(factor * chroma / np.maximum(value, 1e-6) + offset, 0, 1)
+    return value * (1 - saturation * missing)
+
+
+def elastic(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """Every pixel taken from a place some hundredths of the height away; pixels beyond the border are those at it
+    (published: mirrored)."""
+    strength = (12.5, 16.25, 21.25, 25, 30)[severity - 1]
+    height, width = size = _reference_size(image)
+    drawn = rng.uniform(-0.005 * height, 0.005 * height, (2, *size))
+    smoothed = strength * _scale(image) * _convolve(drawn, np.outer(_bell(0.01 * height), _bell(0.01 * width)))
+    down, right = (_fitted(shift, image) for shift in smoothed)
+    rows, columns = np.indices(image.shape[1:], np.float32)
+    return _sample(image, rows + down, columns + right)
+
+
+def pixelate(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    share = (0.6, 0.5, 0.4, 0.3, 0.25)[severity - 1]
+    picture = _picture(image)
+    small = picture.resize([max(1, int(share * n)) for n in picture.size], Image.Resampling.BOX)
+    return _planes(np.asarray(small.resize(picture.size, Image.Resampling.NEAREST)))
+
+
+def jpeg(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    file = io.BytesIO()
+    _picture(image).save(file, "JPEG", quality=(25, 18, 15, 10, 7)[severity - 1])
+    with Image.open(file) as picture:
+        return _planes(np.asarray(picture))
+
+
+CORRUPTIONS: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarray]] = {
+    function.__name__: function
+    for function in (
+        gaussian_noise, shot_noise, impulse_noise, speckle_noise,
+        defocus_blur, glass_blur, motion_blur, zoom_blur, gaussian_blur,
+        snow, frost, fog, rain, spatter,
+        brightness, contrast, saturate,
+        elastic, pixelate, jpeg,
+    )
+}  # fmt: skip
+
+
+# --- use --------------------------------------------------------------------------------------------------------------
+
+
+def corrupt(pixels: np.ndarray, name: str, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """A picture, uint8 [H, W, 3] of any size, corrupted; severity 0 gives the picture itself.
+
+    Raises:
+        ValueError: no corruption of that name, or a severity outside 0..5.
+    """
+    if name not in CORRUPTIONS:
+        raise ValueError(f"unknown corruption {name!r}: choose one of {', '.join(CORRUPTIONS)}")
+    if severity not in (0, *SEVERITIES):
+        raise ValueError(f"severity is {severity}: choose 0 (the picture itself) to {SEVERITIES[-1]}")
+    if severity == 0:
+        return pixels
+    return _pixels(CORRUPTIONS[name](_planes(pixels), severity, rng))
+
+
+def random_corruption(pixels: np.ndarray, seed: int, index: int) -> np.ndarray:
+    """Picture `index` of the corrupted set `seed`: type and severity are drawn, each equally likely."""
+    rng = counter_generator("corruption", seed, 0, index)
+    name = list(CORRUPTIONS)[rng.integers(len(CORRUPTIONS))]
+    return corrupt(pixels, name, int(rng.integers(1, len(SEVERITIES) + 1)), rng)
+
+
+@dataclass(frozen=True, eq=False)
+class CorruptedVersion:
+    """One corrupted version of a set of pictures. numbers: int [N], each picture's own number, whatever the order."""
+
+    seed: int
+    numbers: np.ndarray
+
+    def apply(self, pixels: np.ndarray, position: int) -> np.ndarray:
+        """The picture at this position of the set, uint8 [H, W, 3], corrupted."""
+        return random_corruption(pixels, self.seed, int(self.numbers[position]))
+
+
+def corruption_sheet(pixels: np.ndarray, rng: np.random.Generator) -> Image.Image:
+    """Every corruption of a picture, uint8 [H, W, 3]: a column for each type, a row for each severity."""
+    margin, line = 4, 12  # pixels
+    label = ImageDraw.Draw(Image.new("L", (1, 1))).textlength
+    height, width = pixels.shape[0] + margin, max(pixels.shape[1], *map(math.ceil, map(label, CORRUPTIONS))) + margin
+    sheet = Image.new("RGB", (line + len(CORRUPTIONS) * width, line + len(SEVERITIES) * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, severity in enumerate(SEVERITIES):
+        draw.text((margin, line + row * height), str(severity), "black")
+        for column, name in enumerate(CORRUPTIONS):
+            corner = line + column * width, line + row * height
+            sheet.paste(Image.fromarray(corrupt(pixels, name, severity, rng)), corner)
+    for column, name in enumerate(CORRUPTIONS):
+        draw.text((line + column * width, 0), name, "black")
+    return sheet
+
+
+def seconds_per_picture(pixels: np.ndarray, repeats: int = 3) -> dict[str, float]:
+    """Processor time of each corruption, by name: the mean over severities of the least of `repeats` runs."""
+    costs = {}
+    for name in CORRUPTIONS:
+        least = []
+        for severity in SEVERITIES:
+            runs = []
+            for repeat in range(repeats):
+                rng = counter_generator("corruption", repeat)
+                start = time.process_time()
+                corrupt(pixels, name, severity, rng)
+                runs.append(time.process_time() - start)
+            least.append(min(runs))
+        costs[name] = sum(least) / len(least)
+    return costs
+
+
+# --- filters and textures ---------------------------------------------------------------------------------------------
+
+
+def _planes(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] to float32 [3, H, W] in 0..1."""
+    return np.multiply(pixels.transpose(2, 0, 1), np.float32(1 / 255), order="C")
+
+
+def _pixels(image: np.ndarray) -> np.ndarray:
+    """float [3, H, W] in 0..1 and beyond, clipped and rounded (published: cut off), to uint8 [H, W, 3]."""
+    return np.ascontiguousarray(np.rint(image.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def _picture(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(_pixels(image))
+
+
+def _scale(image: np.ndarray) -> float:
+    """What a length of one pixel at the reference size is in this picture."""
+    return math.sqrt(image[0].size / REFERENCE_AREA)
+
+
+def _reference_size(image: np.ndarray) -> tuple[int, int]:
+    """The picture's shape at the reference area: what lies before it (ice, drops, ...) is drawn in that size."""
+    scale = _scale(image)
+    return max(2, round(image.shape[1] / scale)), max(2, round(image.shape[2] / scale))
+
+
+def _fitted(layer: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """float [H', W'] resized to the picture's size."""
+    layer = Image.fromarray(layer.astype(np.float32, copy=False))
+    return np.asarray(layer.resize(image.shape[:0:-1], Image.Resampling.BILINEAR))
+
+
+def _convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Convolution over the last two axes, [..., H, W], with repeated borders. kernel: [2a + 1, 2b + 1].
+
+    By FFT: a few milliseconds whatever the kernel's size, and on one core in every worker process.
+    """
+    (height, width), (above, left) = image.shape[-2:], (n // 2 for n in kernel.shape)
+    padding = [(0, 0)] * (image.ndim - 2) + [(above, above), (left, left)]
+    padded = np.pad(image, padding, mode="edge")
+    size = [-(-n // 16) * 16 for n in padded.shape[-2:]]  # lengths that an FFT is fast for
+    result = np.fft.irfft2(np.fft.rfft2(padded, size) * np.fft.rfft2(kernel, size), size)
+    return result[..., 2 * above : 2 * above + height, 2 * left : 2 * left + width].astype(np.float32)
+
+
+def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    return _convolve(image, np.outer(_bell(sigma), _bell(sigma)))
+
+
+def _bell(sigma: float) -> np.ndarray:
+    """A Gaussian of sum 1, cut at 4 sigma."""
+    steps = np.arange(-math.ceil(4 * sigma), math.ceil(4 * sigma) + 1)
+    weights = np.exp(-0.5 * (steps / sigma) ** 2)
+    return weights / weights.sum()
+
+
+def _swapped_places(size: tuple[int, int], reach: int, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """Which pixel, int [H * W], lies at each place after every pixel was swapped with one near it.
+
+    As published, the other pixel is drawn from -reach to reach - 1 rows and columns away, here times `scale`. The
+    published loop visits one pixel after another. Pixels that lie 2 * reach + 1 apart can not meet the same other, so
+    all of those are swapped at once here, in (2 * reach + 1)^2 turns that go from the last pixel to the first.
+    """
+    height, width = size
+    offsets = scale * rng.integers(-reach, reach, (2, *size))
+    offsets = np.floor(offsets + rng.random(offsets.shape)).astype(int)  # whole pixels, right on average
+    rows = (offsets[0] + np.arange(height)[:, None]).clip(0, height - 1)
+    columns = (offsets[1] + np.arange(width)).clip(0, width - 1)
+    places, others = np.arange(height * width).reshape(size), rows * width + columns
+    order, apart = np.arange(height * width), 2 * math.ceil(reach * scale) + 1
+    for turn in reversed(range(apart**2)):
+        lattice = np.s_[turn // apart :: apart, turn % apart :: apart]
+        here, there = places[lattice], others[lattice]
+        order[here], order[there] = order[there], order[here]
+    return order
+
+
+def _disc(radius: float) -> np.ndarray:
+    """A disc of sum 1; a pixel at its rim counts as far as it is covered."""
+    steps = np.arange(-math.ceil(radius), math.ceil(radius) + 1)
+    coverage = np.clip(radius + 0.5 - np.hypot(steps[:, None], steps), 0, 1)
+    return coverage / coverage.sum()
+
+
+def _streak(radius: float, sigma: float, angle: float) -> np.ndarray:
+    """A line of 2 * radius pixels and sum 1 from the kernel's middle, fading out as a Gaussian does.
+
+    angle: degrees, counter-clockwise from the right.
+    """
+    length = round(2 * radius)
+    steps = np.arange(length + 1)
+    weights = np.exp(-0.5 * (steps / sigma) ** 2)
+    up, right = math.sin(math.radians(angle)), math.cos(math.radians(angle))
+    kernel = np.zeros((2 * length + 1, 2 * length + 1))
+    places = length + np.rint(np.outer((-up, right), steps)).astype(int)
+    np.add.at(kernel, tuple(places), weights / weights.sum())
+    return kernel
+
+
+def _sample(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """image [..., H, W] at places between its pixels, bilinear, [..., *places]; beyond the border, at it."""
+    height, width = image.shape[-2:]
+    rows, columns = rows.clip(0, height - 1), columns.clip(0, width - 1)
+    top, left = rows.astype(int), columns.astype(int)
+    down, right = (rows - top).astype(np.float32), (columns - left).astype(np.float32)
+    bottom, end = np.minimum(top + 1, height - 1) * width, np.minimum(left + 1, width - 1)
+    top *= width
+    flat = image.reshape(*image.shape[:-2], -1)
+    upper = flat[..., top + left] * (1 - right) + flat[..., top + end] * right
+    lower = flat[..., bottom + left] * (1 - right) + flat[..., bottom + end] * right
+    return upper * (1 - down) + lower * down
+
+
+def _noise(size: tuple[int, int], cell: float, rng: np.random.Generator) -> np.ndarray:
+    """float32 [H, W]: normal noise with a value each `cell` pixels, linear in between."""
+    height, width = (n / cell for n in size)
+    grid = Image.fromarray(rng.standard_normal((math.ceil(height), math.ceil(width)), np.float32))
+    return np.asarray(grid.resize(size[::-1], Image.Resampling.BILINEAR, (0, 0, width, height)))
+
+
+def _plasma(size: tuple[int, int], decay: float, rng: np.random.Generator) -> np.ndarray:
+    """float32 [H, W]: noise of halving grid widths, each weaker than the last by `decay`; 0..1 over the picture.
+
+    The published one is cut out of a larger map, in which it seldom reaches both ends of the range.
+    """
+    side = max(size)
+    total = np.zeros(size, np.float32)
+    for octave in range(1, int(math.log2(side)) + 1):
+        total += decay**-octave * _noise(size, side / 2**octave, rng)
+    return (total - total.min()) / max(np.ptp(total), 1e-6)
+
+
+def _lit(thickness: np.ndarray) -> np.ndarray:
+    """How bright drops of this thickness [H, W] are when light comes from the upper left, 0..1."""
+    thickness = thickness / max(thickness.max(), 1e-6)
+    slope = thickness - np.pad(thickness, ((1, 0), (1, 0)), mode="edge")[:-1, :-1]  # rising away from the light
+    return np.sqrt(thickness) * np.clip(0.6 + 0.4 * slope / max(np.abs(slope).max(), 1e-6), 0, 1)
+
+
+def _ice(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """float32 [H, W] in 0..1: crystals, each with needles from its middle to where the next begins, thick in places.
+
+    A crystal is a table of noise by distance and direction; needles are the ridges where it passes through its mean.
+    """
+    crystals, rings, spokes = 12, 12, 48
+    wavy = [4 * _noise(size, 24, rng) for _ in size]
+    rows, columns = (axis + shift for axis, shift in zip(np.indices(size, np.float32), wavy, strict=True))
+    middles = (rng.uniform(-0.1, 1.1, (2, crystals, 1, 1)) * np.reshape(size, (2, 1, 1, 1))).astype(np.float32)
+    nearest = np.hypot(rows - middles[0], columns - middles[1]).argmin(axis=0)
+    down, right = rows - middles[0, nearest, 0, 0], columns - middles[1, nearest, 0, 0]
+    ring = np.minimum(2 * np.log2(1 + np.hypot(down, right) / 6), rings - 1)
+    spoke = (np.arctan2(down, right) / math.tau + 0.5) * spokes
+    table = rng.random((crystals * rings, spokes + 1), np.float32)
+    table[:, -1] = table[:, 0]
+    ridges = 1 - np.abs(2 * _sample(table, nearest * rings + ring, spoke) - 1)
+    ice = 0.15 + _plasma(size, 1.8, rng) * (0.4 + 0.9 * ridges**2) + 0.06 * _noise(size, 1.5, rng)
+    return ice.clip(0, 1)

@@ -1,0 +1,135 @@
+"""AGW (Ye et al., TPAMI 2021) for two modalities: the convolutional baseline of PMT's Table 4."""
+
+import math
+
+from mindspore import Tensor, nn, ops
+from mindspore.common.initializer import Uniform
+
+from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
+from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
+
+
+def pointwise(inputs: int, outputs: int) -> nn.Conv2d:
+    """1x1 convolution with bias, initialised as PyTorch does by default, as the release leaves it."""
+    bound = 1.0 / math.sqrt(inputs)
+    return nn.Conv2d(
+        inputs,
+        outputs,
+        1,
+        stride=1,
+        pad_mode="pad",
+        padding=0,
+        has_bias=True,
+        weight_init=Uniform(bound),
+        bias_init=Uniform(bound),
+    )
+
+
+class NonLocal(nn.Cell):
+    """Non-local attention, z_i = W(y_i) + x_i with y_i = sum_j theta(x_i)^T phi(x_j) g(x_j) / L over all L positions.
+
+    The dot product is divided by L where others take a softmax, so the sum over j is done first: no LxL map is made.
+    W ends in a BatchNorm that starts at 0, so that z = x until it has been trained.
+
+    Args:
+        channels: of x. width: of theta, phi and g. 1 as first released; the paper's formula suggests channels / 2.
+    """
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.width = width
+        self.g = pointwise(channels, width)
+        self.theta = pointwise(channels, width)
+        self.phi = pointwise(channels, width)
+        self.W = nn.SequentialCell([pointwise(width, channels), batch_norm(channels, gamma="zeros")])
+        self.product_transposed = ops.BatchMatMul(transpose_b=True)
+        self.transposed_product = ops.BatchMatMul(transpose_a=True)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """float32 [N, C, h, w] -> [N, C, h, w]."""
+        batch, _, rows, columns = x.shape
+        flat = (batch, self.width, rows * columns)
+        g, theta, phi = self.g(x).reshape(flat), self.theta(x).reshape(flat), self.phi(x).reshape(flat)
+        context = self.product_transposed(phi, g) / (rows * columns)  # [N, width, width]
+        y = self.transposed_product(context, theta)  # [N, width, L]
+        return self.W(y.reshape(batch, self.width, rows, columns)) + x
+
+
+class AGW(nn.Cell):
+    """Two modality stems, a shared ResNet with non-local blocks, GeM pooling and a BNNeck.
+
+    Args:
+        num_classes: identities of the training set.
+        layers, width, last_stride: of `ResNet`.
+        non_local: how many blocks, the last ones of each stage, are followed by a `NonLocal`.
+        non_local_width: inner channels of these; None: half of the block's.
+        pooling_power: p of `GeM`.
+
+    Raises:
+        ValueError: more non-local blocks than a stage has blocks.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        layers: tuple[int, int, int, int] = (3, 4, 6, 3),
+        width: int = 64,
+        last_stride: int = 1,
+        non_local: tuple[int, int, int, int] = (0, 2, 3, 0),
+        non_local_width: int | None = 1,
+        pooling_power: float = 3.0,
+    ):
+        super().__init__()
+        if any(count > blocks for count, blocks in zip(non_local, layers, strict=True)):
+            raise ValueError(f"non_local {non_local} exceeds the blocks of layers {layers}")
+        self.embed_dim = EXPANSION * width * 8
+        self.visible_stem = ResNet(layers, width, last_stride, stages=())
+        self.infrared_stem = ResNet(layers, width, last_stride, stages=())
+        self.base = ResNet(layers, width, last_stride, stem=False)
+        shared = []  # the blocks of the base in order, each with the non-local block that follows it
+        for stage, blocks, count in zip(STAGES, layers, non_local, strict=True):
+            channels = EXPANSION * width * 2 ** (stage - 1)
+            attention = nn.CellList([NonLocal(channels, non_local_width or channels // 2) for _ in range(count)])
+            if count:
+                setattr(self, f"non_local_{stage}", attention)
+            for i, block in enumerate(getattr(self.base, f"layer{stage}")):
+                shared += [block, attention[i - blocks + count]] if i >= blocks - count else [block]
+        self.shared = tuple(shared)
+        self.pool = GeM(pooling_power, eps=1e-12)
+        self.bottleneck = bn_neck(self.embed_dim)
+        self.classifier = identity_classifier(self.embed_dim, num_classes)
+
+    def construct(self, images: Tensor, modality: str | None = None, key: Tensor | None = None):
+        """
+        Args:
+            images: float32 [N, 3, H, W]; in training [2PK, 3, H, W], visible (or gray) half first.
+            modality: "visible" or "infrared", of all images, in evaluation; training takes both from the batch.
+            key: not used, as nothing is dropped; there so that all models are called alike.
+
+        Returns:
+            In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck).
+            In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
+
+        Raises:
+            ValueError: no modality, or another one, in evaluation; a training batch that cannot be halved.
+        """
+        x = self._stems(images, modality)  # 288x144 pixels: [N, 64, 72, 36]
+        for block in self.shared:
+            x = block(x)
+        features = self.pool(x)  # [N, embed_dim]
+        normalised = self.bottleneck(features)  # [N, embed_dim]
+        if self.training:
+            return self.classifier(normalised), features
+        return l2_normalise(normalised)
+
+    def _stems(self, images: Tensor, modality: str | None) -> Tensor:
+        if self.training:
+            half = images.shape[0] // 2
+            if images.shape[0] != 2 * half:
+                raise ValueError(f"a training batch has as many visible as infrared images, not {images.shape[0]}")
+            return ops.concat((self.visible_stem(images[:half]), self.infrared_stem(images[half:])), axis=0)
+        if modality == "visible":
+            return self.visible_stem(images)
+        if modality == "infrared":
+            return self.infrared_stem(images)
+        raise ValueError(f"modality must be visible or infrared, not {modality!r}")

@@ -1,0 +1,230 @@
+"""Convert checkpoints between PyTorch and MindSpore, in both directions: weights, and the state of training.
+
+The direction follows from the suffixes: .ckpt holds MindSpore's names and is what ms_vireid/evaluate.py and
+ms_vireid/train.py --resume read; .pth (.pt) holds PyTorch's and is what torch_ref reads; .safetensors holds PyTorch's
+names, and weights only. Files of the authors' PMT, of the AGW baseline, of timm's ViT-B/16 and of torchvision's
+ResNet-50 are recognised by their names; the last two become files for model.pretrained.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import torch
+from mindspore import nn
+
+from ms_vireid import runtime
+from ms_vireid.command import Parser, run
+from parity.conversion import check_target, prepare, write
+from parity.files import WRITTEN
+from parity.mapping import COUNTER, STEP, Twin, differences, twins, with_step
+
+
+def to_mindspore(state_dict: Mapping[str, torch.Tensor], cell: nn.Cell) -> None:
+    """Set every parameter and buffer of `cell` from a PyTorch state dict, bit for bit; nothing is set unless all fits.
+
+    Args:
+        state_dict: tensors by PyTorch's names; `num_batches_tracked` may be there and is left out: MindSpore has none.
+
+    Raises:
+        ValueError: keys missing, extra or misshapen, all listed; or values of another type than the parameter's.
+    """
+    held = {name: value for name, value in state_dict.items() if not name.endswith(COUNTER)}
+    pairs = twins(cell)
+    shapes = {name: tuple(value.shape) for name, value in held.items()}
+    problems = differences(shapes, {twin.torch_name: twin.torch_shape for twin in pairs}, "network")
+    arrays = {name: value.detach().cpu().numpy() for name, value in held.items()} if not problems else {}
+    problems += [
+        f"{twin.torch_name} is {arrays[twin.torch_name].dtype}, the network's is {_dtype(twin.parameter)}"
+        for twin in pairs
+        if twin.torch_name in arrays and arrays[twin.torch_name].dtype != _dtype(twin.parameter)
+    ]
+    if problems:
+        raise ValueError(f"the state dict does not fit the network: {', '.join(problems)}")
+    for twin in pairs:
+        twin.parameter.set_data(ms.Tensor(np.ascontiguousarray(twin.to_mindspore(arrays[twin.torch_name]))))
+
+
+def to_torch(cell: nn.Cell, module: torch.nn.Module) -> None:
+    """Set every parameter and buffer of `module` from a cell, bit for bit; nothing is set unless all fits.
+
+    `num_batches_tracked` keeps what it was: MindSpore does not count batches.
+
+    Raises:
+        ValueError: keys missing, extra or misshapen, all listed; or values of another type than the parameter's.
+    """
+    targets = {name: value for name, value in module.state_dict().items() if not name.endswith(COUNTER)}
+    pairs = twins(cell)
+    shapes = {twin.torch_name: twin.torch_shape for twin in pairs}
+    problems = differences(shapes, {name: tuple(value.shape) for name, value in targets.items()}, "module")
+    values = {twin.torch_name: torch.from_numpy(twin.to_torch(twin.parameter.asnumpy()).copy()) for twin in pairs}
+    problems += [
+        f"{name} is {value.dtype}, the module's is {targets[name].dtype}"
+        for name, value in values.items()
+        if name in targets and value.dtype != targets[name].dtype
+    ]
+    if problems:
+        raise ValueError(f"the cell does not fit the module: {', '.join(problems)}")
+    with torch.no_grad():
+        for name, value in values.items():
+            targets[name].copy_(value)
+
+
+def optimizer_to_torch(ms_optimizer: nn.Cell, torch_optimizer: torch.optim.Optimizer, cell: nn.Cell, step: int) -> None:
+    """Give `torch_optimizer` the state of `ms_optimizer`, bit for bit; nothing is set unless all fits.
+
+    MindSpore's fused AdamWeightDecay takes 1 - beta in float32, so its second moment is the constant factor
+    1 - 1.29e-5 smaller than PyTorch's (the update itself is corrected: `ms_vireid.engine.optimizer.AdamW.scalars`).
+    It is carried as it is: a round trip stays exact, and the first steps after a change of framework differ by 6e-6
+    of their length, far below every tolerance.
+
+    Args:
+        ms_optimizer: its `state()` are parameters called KEY.NAME, with KEY as torch.optim calls the state and NAME
+            the weight's.
+        torch_optimizer: made with named parameters, as torch_ref's are; its learning rates are left alone.
+        cell: the network that `ms_optimizer` trains.
+        step: steps done, which MindSpore's optimizer does not count.
+
+    Raises:
+        ValueError: states missing, extra or misshapen, all listed.
+    """
+    weights = _named_parameters(torch_optimizer)
+    by_name = {twin.parameter.name: twin for twin in twins(cell)}
+    states = {parameter.name: parameter.asnumpy() for parameter in ms_optimizer.state()}
+    held, problems = state_to_torch(states, by_name)
+    wanted = {name: tuple(weight.shape) for name, weight in weights.items()}
+    for key in sorted({key for state in held.values() for key in state}):
+        shapes = {f"{key}.{name}": tuple(state[key].shape) for name, state in held.items() if key in state}
+        problems += differences(shapes, {f"{key}.{name}": shape for name, shape in wanted.items()}, "torch optimizer")
+    if problems:
+        raise ValueError(f"the optimizer's state does not fit: {', '.join(problems)}")
+    for name, state in held.items():
+        torch_optimizer.state[weights[name]] = with_step(state, step)
+
+
+def optimizer_to_mindspore(torch_optimizer: torch.optim.Optimizer, ms_optimizer: nn.Cell, cell: nn.Cell) -> int | None:
+    """Give `ms_optimizer` the state of `torch_optimizer`, bit for bit; nothing is set unless all fits.
+
+    An optimizer that has not made a step has no state in PyTorch: all of MindSpore's is then 0.
+
+    Args: as of `optimizer_to_torch`.
+
+    Returns:
+        The number of steps done, where PyTorch counts them (0 before the first); None for SGD.
+
+    Raises:
+        ValueError: states missing, extra or misshapen, or weights with different numbers of steps, all listed.
+    """
+    weights = _named_parameters(torch_optimizer)
+    targets = {parameter.name: parameter for parameter in ms_optimizer.state()}
+    by_torch_name = {twin.torch_name: twin for twin in twins(cell)}
+    states = {name: dict(torch_optimizer.state.get(weight, {})) for name, weight in weights.items()}
+    if not any(states.values()):
+        for target in targets.values():
+            target.set_data(ms.Tensor(np.zeros(target.shape, _dtype(target))))
+        return 0
+    step, problems = common_step(states)
+    held, more = state_to_mindspore(states, by_torch_name)
+    shapes = {name: tuple(value.shape) for name, value in held.items()}
+    problems += more + differences(shapes, {name: tuple(t.shape) for name, t in targets.items()}, "optimizer")
+    if problems:
+        raise ValueError(f"the optimizer's state does not fit: {', '.join(problems)}")
+    for name, value in held.items():
+        targets[name].set_data(ms.Tensor(value))
+    return step
+
+
+def state_to_torch(
+    states: Mapping[str, np.ndarray], by_name: Mapping[str, Twin]
+) -> tuple[dict[str, dict[str, torch.Tensor]], list[str]]:
+    """Optimizer states by KEY.NAME as {PyTorch's name: {KEY: tensor}}, and what does not fit, in words."""
+    held: dict[str, dict[str, torch.Tensor]] = {}
+    problems = []
+    for name, value in states.items():
+        key, _, weight = name.partition(".")
+        if weight not in by_name:
+            problems.append(f"{name} belongs to no weight of the network")
+        elif value.shape != by_name[weight].shape:
+            problems.append(f"{name} is {list(value.shape)}, its weight {list(by_name[weight].shape)}")
+        else:
+            twin = by_name[weight]
+            held.setdefault(twin.torch_name, {})[key] = torch.from_numpy(twin.to_torch(value).copy())
+    return held, problems
+
+
+def state_to_mindspore(
+    states: Mapping[str, Mapping[str, torch.Tensor]], by_torch_name: Mapping[str, Twin]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """torch.optim's states by PyTorch's names as {KEY.NAME: array}, and what does not fit, in words."""
+    held: dict[str, np.ndarray] = {}
+    problems = []
+    for name, state in states.items():
+        if name not in by_torch_name:
+            problems.append(f"{name} is no weight of the network")
+            continue
+        twin = by_torch_name[name]
+        for key, value in state.items():
+            if key == STEP:
+                continue
+            if not isinstance(value, torch.Tensor) or tuple(value.shape) != twin.torch_shape:
+                given = list(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+                problems.append(f"{key} of {name} is {given}, its weight {list(twin.torch_shape)}")
+                continue
+            array = twin.to_mindspore(value.detach().cpu().numpy())
+            held[f"{key}.{twin.parameter.name}"] = np.ascontiguousarray(array)
+    return held, problems
+
+
+def common_step(states: Mapping[str, Mapping]) -> tuple[int | None, list[str]]:
+    """The number of steps that all of torch.optim's states count (None: they do not), and what differs, in words."""
+    counts = {name: int(state[STEP]) for name, state in states.items() if STEP in state}
+    if len(set(counts.values())) > 1:
+        return None, [f"{name} counts {count} steps" for name, count in counts.items()]
+    return next(iter(counts.values()), None), []
+
+
+def _named_parameters(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The weights that a torch optimizer trains, by name, in its order."""
+    if any("param_names" not in group for group in optimizer.param_groups):
+        raise ValueError("the torch optimizer does not know its parameters' names: make it with named_parameters()")
+    return {
+        name: weight
+        for group in optimizer.param_groups
+        for name, weight in zip(group["param_names"], group["params"], strict=True)
+    }
+
+
+def _dtype(parameter: ms.Parameter) -> np.dtype:
+    return np.dtype(ms.dtype_to_nptype(parameter.dtype))
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("source", type=Path, metavar="SRC", help="file to read: .ckpt, .pth, .pt, .t or .safetensors")
+    parser.add_argument("target", type=Path, metavar="DST", help=f"file to write: {', '.join(WRITTEN)}")
+    parser.add_argument(
+        "--config", type=Path, metavar="C", help="recipe of a file that carries none; without it, of its layout"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print what would become of every key, write nothing")
+    parser.add_argument("--overwrite", action="store_true", help="replace DST if it is there")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.sub=value", help="configuration values, for example model.depth=6"
+    )
+    arguments = parser.parse_intermixed_args()
+
+    check_target(arguments.target, arguments.source, arguments.overwrite)
+    runtime.set_up("CPU", model_name=None)  # nothing is computed
+    conversion = prepare(arguments.source, arguments.target, arguments.config, arguments.overrides)
+    if arguments.dry_run:
+        print(conversion.table())
+        print(conversion.count_line())
+        print(f"dry run: {arguments.target} was not written")
+        return
+    write(conversion, arguments.target)
+    print(conversion.count_line())
+    print(f"wrote {arguments.target}")
+
+
+if __name__ == "__main__":
+    run(main)

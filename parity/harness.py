@@ -1,0 +1,269 @@
+"""A MindSpore cell and its PyTorch twin with the same weights on the same inputs, and everything that comes out."""
+
+import copy
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import torch
+from mindspore import nn
+
+from parity.compare import FORWARD, GRADIENT, MARGIN, ROUNDING, Comparison, compare, compare_all, compare_names
+from parity.convert import to_torch
+from parity.mapping import COUNTER, twins
+
+# A bias before a BatchNorm, which takes it off again: its gradient is exactly 0, and what the sum of many terms,
+# divided by a small standard deviation, leaves of it is rounding.
+CANCELLED = re.compile(r"(^|\.)W\.0\.bias$")
+
+Pair = tuple[nn.Cell, torch.nn.Module]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to prove.
+
+    rung: of the ladder, 1 to 7. subject: the layer, loss or model. run: computes it in both frameworks.
+    small: takes a second or two at most.
+    """
+
+    rung: int
+    subject: str
+    run: Callable[[], list[Comparison]]
+    small: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.rung} {self.subject}"
+
+
+@dataclass
+class Computed:
+    """What one framework computed, as arrays by PyTorch's names."""
+
+    outputs: dict[str, np.ndarray]
+    input_gradients: dict[str, np.ndarray] = field(default_factory=dict)
+    gradients: dict[str, np.ndarray] = field(default_factory=dict)
+    buffers: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def same_weights(cell: nn.Cell, module: torch.nn.Module, seed: int = 0) -> None:
+    """Give both the cell's weights after shaking them, so that no scale is 1, no bias 0 and no variance 1."""
+    rng = np.random.default_rng(seed)
+    for twin in twins(cell):
+        value = twin.parameter.asnumpy()
+        if twin.torch_name.endswith("running_var"):
+            value = value * rng.uniform(0.5, 2.0, value.shape)
+        else:
+            value = value + (0.3 * value.std() or 0.05) * rng.normal(size=value.shape)
+        twin.parameter.set_data(ms.Tensor(value.astype(np.float32)))
+    to_torch(cell, module)
+
+
+def compute(pair: Pair, inputs: Sequence[Any], training: bool) -> tuple[Computed, Computed]:
+    """(MindSpore's, PyTorch's): outputs in either mode; in training also the gradients of a random weighing of all
+    outputs, of the float inputs and of every trainable weight, and the buffers afterwards.
+
+    Args:
+        inputs: positional arguments, arrays or plain values, the same for both.
+    """
+    cell, module = pair
+    cell.set_train(training)
+    module.train(training)
+    if not training:
+        with torch.no_grad():
+            expected = _outputs(module(*map(_to_torch, inputs)))
+        return Computed(_outputs(cell(*map(_to_mindspore, inputs)))), Computed(expected)
+    return _train_mindspore(cell, inputs), _train_torch(module, inputs)
+
+
+def compare_evaluation(pair: Pair, inputs: Sequence[Any]) -> list[Comparison]:
+    """Outputs in evaluation mode."""
+    actual, expected = compute(pair, inputs, training=False)
+    return compare_all("output", actual.outputs, expected.outputs, FORWARD)
+
+
+def compare_training(pair: Pair, inputs: Sequence[Any]) -> list[Comparison]:
+    """Outputs, gradients of inputs and of every weight by name, and buffers, in training mode."""
+    actual, expected = compute(pair, inputs, training=True)
+    comparisons = compare_all("output", actual.outputs, expected.outputs, FORWARD)
+    if expected.input_gradients:
+        comparisons += compare_all("gradient of", actual.input_gradients, expected.input_gradients, GRADIENT)
+    if expected.gradients:
+        comparisons.append(compare_names("gradients: names", actual.gradients, expected.gradients))
+        comparisons += [
+            compare(f"gradient of {name}", actual.gradients[name], value, *_limit(name, expected.gradients))
+            for name, value in expected.gradients.items()
+            if name in actual.gradients
+        ]
+    if expected.buffers:
+        comparisons += compare_all("buffer", actual.buffers, expected.buffers, FORWARD)
+    return comparisons
+
+
+def _limit(name: str, gradients: Mapping[str, np.ndarray]) -> tuple[float, float]:
+    """The tolerance of a gradient, and the largest entry that it is relative to: of a bias's and its weight's gradient
+    together, as both sum the same terms."""
+    if CANCELLED.search(name):
+        tolerance, group = ROUNDING, [name.replace("W.0.bias", f"W.1.{own}") for own in ("weight", "bias")]
+    else:
+        tolerance, group = GRADIENT, [name, re.sub(r"\bbias$", "weight", name)]
+    return tolerance, max(float(np.abs(gradients[member]).max()) for member in group if member in gradients)
+
+
+def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> list[Comparison]:
+    """What `compare_training` compares, where float32 itself is worth less than the tolerances: both frameworks'
+    distance to PyTorch in float64.
+
+    Fifty layers with BatchNorm and ReLU amplify rounding: an activation that is 0 up to rounding passes its gradient
+    in one framework and not in the other. MindSpore may be `MARGIN` times as far from the exact result as PyTorch is,
+    in the Euclidean norm, of which a few such activations do not decide.
+    """
+    exact_module = copy.deepcopy(pair[1]).double()
+    exact_inputs = [value.astype(np.float64) if _differentiable(value) else value for value in inputs]
+    actual, expected = compute(pair, inputs, training=True)
+    exact = _train_torch(exact_module.train(), exact_inputs)
+    kinds = (
+        ("output", FORWARD, "outputs"),
+        ("gradient of", GRADIENT, "input_gradients"),
+        ("gradient of", GRADIENT, "gradients"),
+        ("buffer", FORWARD, "buffers"),
+    )
+    comparisons = []
+    for prefix, tolerance, kind in kinds:
+        ours, theirs, truth = (getattr(computed, kind) for computed in (actual, expected, exact))
+        comparisons.append(compare_names(f"{kind}: names", ours, truth))
+        for name in truth.keys() & ours.keys():
+            scale = _norm(truth[name])
+            if CANCELLED.search(name):
+                continue
+            error, reference = (_norm(value[name] - truth[name]) / (scale or 1.0) for value in (ours, theirs))
+            limit = max(tolerance, MARGIN * reference)
+            detail = f"Euclidean norm; PyTorch's float32 is {reference:.1e} from its float64"
+            comparisons.append(Comparison(f"{prefix} {name}", error, limit, detail))
+    return comparisons
+
+
+def _norm(value: np.ndarray) -> float:
+    return float(np.linalg.norm(value.astype(np.float64)))
+
+
+def trace(pair: Pair, inputs: Sequence[Any]) -> list[Comparison]:
+    """Every layer's output in evaluation mode, in the order in which PyTorch computes them, so that the first one
+    over the tolerance is where a difference starts. Layers are matched by name; a layer that only one side has (as
+    the fused softmax of an attention) is passed over."""
+    cell, module = pair
+    cell.set_train(False)
+    module.eval()
+    actual: dict[str, np.ndarray] = {}
+    expected: dict[str, np.ndarray] = {}
+    hooks = [c.register_forward_hook(partial(_keep, actual, name)) for name, c in cell.cells_and_names() if name]
+    hooks += [m.register_forward_hook(partial(_keep, expected, name)) for name, m in module.named_modules() if name]
+    try:
+        compute(pair, inputs, training=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [
+        compare(f"output of {name}", _laid_out_as(expected[name], actual[name]), expected[name], FORWARD)
+        for name in expected
+        if name in actual
+    ]
+
+
+def _keep(store: dict[str, np.ndarray], name: str, _layer: Any, _inputs: Any, output: Any) -> None:
+    if not isinstance(output, tuple):
+        store.setdefault(name, _array(output))
+
+
+def _laid_out_as(expected: np.ndarray, actual: np.ndarray) -> np.ndarray:
+    """MindSpore's patch projection gives [N, L, D] where PyTorch's convolution gives [N, D, rows, columns]."""
+    if actual.ndim == 3 and expected.ndim == 4:
+        return actual.swapaxes(1, 2).reshape(expected.shape)
+    return actual
+
+
+def _train_mindspore(cell: nn.Cell, inputs: Sequence[Any]) -> Computed:
+    tensors = [_to_mindspore(value) for value in inputs]
+    pairs = twins(cell)
+    weights = ms.ParameterTuple([twin.parameter for twin in pairs if twin.parameter.requires_grad])
+    names = [twin.torch_name for twin in pairs if twin.parameter.requires_grad]
+    positions = tuple(i for i, value in enumerate(inputs) if _differentiable(value))
+
+    def weighed(*arguments):
+        outputs = cell(*arguments)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        total = 0.0
+        for number, output in enumerate(outputs):
+            total = total + (output * ms.Tensor(_probe(tuple(output.shape), number))).sum()
+        return total, outputs
+
+    gradients_of = ms.value_and_grad(weighed, positions or None, weights if len(weights) else None, has_aux=True)
+    (_, outputs), gradients = gradients_of(*tensors)
+    of_inputs, of_weights = gradients if positions and len(weights) else (gradients, gradients)
+    of_inputs = of_inputs if isinstance(of_inputs, tuple) else (of_inputs,)
+    return Computed(
+        _outputs(outputs),
+        {f"input {i}": _array(g) for i, g in zip(positions, of_inputs, strict=True)} if positions else {},
+        {n: twin_shape(pairs, n, _array(g)) for n, g in zip(names, of_weights, strict=True)} if names else {},
+        {
+            twin.torch_name: twin.to_torch(twin.parameter.asnumpy())
+            for twin in pairs
+            if twin.torch_name.endswith(("running_mean", "running_var"))
+        },
+    )
+
+
+def twin_shape(pairs: Sequence, name: str, value: np.ndarray) -> np.ndarray:
+    """`value` in the shape that PyTorch gives the parameter of this name."""
+    return next(twin for twin in pairs if twin.torch_name == name).to_torch(value)
+
+
+def _train_torch(module: torch.nn.Module, inputs: Sequence[Any]) -> Computed:
+    tensors = [_to_torch(value) for value in inputs]
+    numbered = zip(tensors, inputs, strict=True)
+    watched = {f"input {i}": t.requires_grad_() for i, (t, value) in enumerate(numbered) if _differentiable(value)}
+    weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    outputs = module(*tensors)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    total = sum(
+        (o * torch.from_numpy(_probe(tuple(o.shape), number)).to(o.dtype)).sum() for number, o in enumerate(outputs)
+    )
+    gradients = torch.autograd.grad(total, [*watched.values(), *weights.values()])
+    arrays = dict(zip([*watched, *weights], map(_array, gradients), strict=True))
+    return Computed(
+        _outputs(outputs),
+        {name: arrays[name] for name in watched},
+        {name: arrays[name] for name in weights},
+        {name: _array(value) for name, value in module.named_buffers() if not name.endswith(COUNTER)},
+    )
+
+
+def _differentiable(value: Any) -> bool:
+    """Images, tokens and features; not labels, keys, or the numbers [layers] that place dropout's windows."""
+    return isinstance(value, np.ndarray) and value.dtype in (np.float32, np.float64) and value.ndim > 1
+
+
+def _probe(shape: tuple[int, ...], number: int) -> np.ndarray:
+    """What output `number` is weighed by: entries of about 1, none alike, none of a sum that a symmetry makes 0."""
+    return np.random.default_rng([number, *shape]).normal(size=shape).astype(np.float32)
+
+
+def _outputs(value: Any) -> dict[str, np.ndarray]:
+    values = value if isinstance(value, tuple) else (value,)
+    return {str(number): _array(v) for number, v in enumerate(values)}
+
+
+def _array(tensor: Any) -> np.ndarray:
+    return tensor.asnumpy() if isinstance(tensor, ms.Tensor) else tensor.detach().numpy()
+
+
+def _to_mindspore(value: Any) -> Any:
+    return ms.Tensor(value) if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _to_torch(value: Any) -> Any:
+    return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray | np.generic) else value

@@ -1,0 +1,225 @@
+"""Rung 2: each layer's output, the gradient of its inputs and weights, and its buffers; small and at ViT-B's widths."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import torch
+from mindspore import nn
+
+from ms_vireid import models as mindspore_models
+from ms_vireid.data.randomness import step_key
+from ms_vireid.models import layers as mindspore_layers
+from ms_vireid.models import vit as mindspore_vit
+from parity.compare import EXACT, FORWARD, Comparison, compare
+from parity.harness import Case, compare_evaluation, compare_training, same_weights
+from torch_ref import models as torch_models
+from torch_ref.models import layers as torch_layers
+from torch_ref.models import vit as torch_vit
+
+KEY = step_key(0, 3)
+BATCH, TOKENS = 4, 211  # at the real widths: 21 x 10 patches and CLS
+SIZES = {"": (3, 10, 48, 4), "ViT-B": (BATCH, TOKENS, 768, 12)}  # images, tokens, width, heads
+
+
+def values(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32)
+
+
+def agree(build: Callable[[ModuleType], Any], *inputs: Any, modes: str = "both") -> list[Comparison]:
+    """Build the layer in both frameworks, by `build(models package)`, and compare all it does."""
+    return agree_pair((build(mindspore_models), build(torch_models)), *inputs, modes=modes)
+
+
+def agree_pair(pair: tuple[nn.Cell, torch.nn.Module], *inputs: Any, modes: str = "both") -> list[Comparison]:
+    same_weights(*pair)
+    comparisons = compare_training(pair, inputs)
+    if modes == "both":
+        comparisons += compare_evaluation(pair, inputs)
+    return comparisons
+
+
+class CellOf(nn.Cell):
+    """A function as a cell."""
+
+    def __init__(self, function: Callable):
+        super().__init__()
+        self.function = function
+
+    def construct(self, *inputs):
+        return self.function(*inputs)
+
+
+class ModuleOf(torch.nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs):
+        return self.function(*inputs)
+
+
+def noise(images: int, tokens: int, width: int) -> np.ndarray:
+    key = ms.Tensor(KEY)
+    return mindspore_layers.position_noise(key, images * tokens, width).reshape(images, tokens, width).asnumpy()
+
+
+def uniforms(count: int) -> np.ndarray:
+    return mindspore_layers.layer_uniforms(ms.Tensor(KEY), count).asnumpy()
+
+
+def hashes() -> list[Comparison]:
+    """The integers from which all masks follow: not one bit may differ."""
+    mindspore_key, torch_key = ms.Tensor(KEY), torch.tensor(KEY)
+    return [
+        compare(
+            "position_noise",
+            mindspore_layers.position_noise(mindspore_key, 422, 768).asnumpy(),
+            torch_layers.position_noise(torch_key, 422, 768).numpy(),
+            EXACT,
+        ),
+        compare(
+            "layer_uniforms",
+            mindspore_layers.layer_uniforms(mindspore_key, 73).asnumpy(),
+            torch_layers.layer_uniforms(torch_key, 73).numpy(),
+            EXACT,
+        ),
+    ]
+
+
+def dropout() -> list[Comparison]:
+    images, tokens, width, _ = SIZES[""]
+    return agree(
+        lambda models: models.layers.Dropout(0.3, layer=2, parts=4),
+        values(images, tokens, 4 * width) + 2.0,  # away from 0, so that a mask can be told from a value
+        noise(images, tokens, width),
+        uniforms(6),
+    )
+
+
+def drop_path() -> list[Comparison]:
+    return agree(lambda models: models.layers.DropPath(0.4, layer=5), values(16, 3, 5) + 2.0, KEY)
+
+
+def position_resize() -> list[Comparison]:
+    embedding = values(1, 197, 768)
+    return [
+        compare(
+            f"positions {grid}",
+            mindspore_vit.resize_position_embedding(embedding, grid),
+            torch_vit.resize_position_embedding(torch.from_numpy(embedding), grid).numpy(),
+            FORWARD,
+        )
+        for grid in ((21, 10), (16, 8), (14, 14), (5, 30))
+    ]
+
+
+def multihead_attention(images: int, tokens: int, width: int, heads: int) -> list[Comparison]:
+    """Against torch.nn.MultiheadAttention, whose packed projection has the same order of query, key and value."""
+    cell = mindspore_vit.Attention(width, heads, dropout=0.0, layer=0)
+    oracle = torch.nn.MultiheadAttention(width, heads, batch_first=True)
+    same_weights(cell, twin := torch_vit.Attention(width, heads, dropout=0.0, layer=0))
+    state = twin.state_dict()
+    oracle.load_state_dict(
+        {
+            "in_proj_weight": state["qkv.weight"],
+            "in_proj_bias": state["qkv.bias"],
+            "out_proj.weight": state["proj.weight"],
+            "out_proj.bias": state["proj.bias"],
+        }
+    )
+    x = values(images, tokens, width)
+    with torch.no_grad():
+        expected, _ = oracle.eval()(*[torch.from_numpy(x)] * 3, need_weights=False)
+    cell.set_train(False)
+    return [compare("output", cell(ms.Tensor(x), None, None).asnumpy(), expected.numpy(), FORWARD)]
+
+
+def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list[Case]:
+    """The transformer's layers at one size; all take tokens [N, T, D]."""
+    x = values(images, tokens, width)
+    # Tokens whose variances go down to LayerNorm's eps: at 1 alone a wrong eps would hide below the tolerance.
+    faint = x * np.geomspace(1e-3, 1, tokens, dtype=np.float32)[:, None]
+    off = (None, None)  # noise and uniforms, of dropout that is off
+    small = label == ""
+
+    def case(subject: str, *arguments: Any, modes: str = "train", **keywords: Any) -> Case:
+        return Case(2, f"{subject} {label}".rstrip(), lambda: agree(*arguments, modes=modes, **keywords), small)
+
+    return [
+        case("LayerNorm", lambda models: models.vit.layer_norm(width), faint),
+        Case(2, f"GELU {label}".rstrip(), lambda: gelu(3.0 * x), small),
+        case("Linear", lambda models: models.vit.dense(width, 3 * width), x),
+        case("Attention", lambda models: models.vit.Attention(width, heads, 0.0, 0), x, *off),
+        case("Mlp", lambda models: models.vit.Mlp(width, 4, 0.0, 0), x, *off),
+        case("Block", lambda models: models.vit.Block(width, heads, 4, 0.0, 0.0, 0, 0), x),
+        case(
+            "Block with dropout and drop path",
+            lambda models: models.vit.Block(width, heads, 4, 0.1, 0.2, 1, 0),
+            x,
+            KEY,
+            noise(images, tokens, width),
+            uniforms(8),
+        ),
+        case("BNNeck", lambda models: models.layers.bn_neck(width), x[:, 0] + 0.5, modes="both"),
+        case("classifier", lambda models: models.layers.identity_classifier(width, 395), x[:, 0]),
+        Case(
+            2,
+            f"Attention {label}".rstrip() + ", torch.nn.MultiheadAttention",
+            lambda: multihead_attention(images, tokens, width, heads),
+            small,
+        ),
+    ]
+
+
+def gelu(x: np.ndarray) -> list[Comparison]:
+    """PyTorch's own, as the twin's MLP has it."""
+    return agree_pair((mindspore_vit.GELU(), torch_vit.Mlp(4, 1, 0.0, 0).act), x, modes="train")
+
+
+def l2_normalise() -> list[Comparison]:
+    x = values(5, 12)
+    x[2] = 0.0  # no direction: stays 0
+    pair = CellOf(mindspore_layers.l2_normalise), ModuleOf(torch_layers.l2_normalise)
+    return compare_evaluation(pair, (x,))
+
+
+def patch_embed(size: tuple[int, int], patch: int, stride: int, width: int) -> list[Comparison]:
+    return agree(lambda models: models.vit.PatchEmbed(size, patch, stride, width), values(2, 3, *size), modes="train")
+
+
+def feature_map(*shape: int) -> np.ndarray:
+    """float32 [N, C, H, W], not negative, as after a ReLU."""
+    return np.maximum(values(*shape), 0.0)
+
+
+def convolutional(subject: str, build: Callable[[ModuleType], Any], *shape: int, small: bool = True) -> Case:
+    return Case(2, subject, lambda: agree(build, feature_map(*shape)), small)
+
+
+CONVOLUTIONAL = [
+    convolutional("ResNet stem", lambda models: models.resnet.ResNet(width=8, stages=()), 4, 3, 48, 24),
+    convolutional("Bottleneck", lambda models: models.resnet.Bottleneck(32, 8, 1), 4, 32, 9, 5),
+    convolutional("Bottleneck, projected", lambda models: models.resnet.Bottleneck(16, 8, 2), 4, 16, 9, 6),
+    convolutional("GeM", lambda models: models.layers.GeM(3.0, eps=1e-12), 4, 16, 9, 5),
+    convolutional("NonLocal, width 1", lambda models: models.agw.NonLocal(24, 1), 3, 24, 6, 4),
+    convolutional("NonLocal, width 12", lambda models: models.agw.NonLocal(24, 12), 3, 24, 6, 4),
+    # Not at 72x36: of millions of activations some are 0 up to rounding, and ReLU's gradient there is anybody's.
+    convolutional("Bottleneck ResNet-50", lambda m: m.resnet.Bottleneck(256, 128, 2), 2, 256, 18, 10, small=False),
+    convolutional("NonLocal ResNet-50", lambda models: models.agw.NonLocal(1024, 1), 4, 1024, 18, 9, small=False),
+]
+CASES = [
+    Case(2, "hashes of dropout", hashes),
+    Case(2, "Dropout", dropout),
+    Case(2, "DropPath", drop_path),
+    Case(2, "L2 normalisation", l2_normalise),
+    Case(2, "position embedding resized", position_resize),
+    Case(2, "PatchEmbed", lambda: patch_embed((40, 28), 8, 6, 24)),
+    Case(2, "PatchEmbed ViT-B", lambda: patch_embed((256, 128), 16, 12, 768), small=False),
+    *(case for label, size in SIZES.items() for case in _sized(label, *size)),
+    *CONVOLUTIONAL,
+]

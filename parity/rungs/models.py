@@ -1,0 +1,142 @@
+"""Rung 4: each model's outputs layer by layer, every parameter's gradient by name, and BatchNorm's statistics."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import torch
+
+from ms_vireid.data.randomness import step_key
+from ms_vireid.models import VisionTransformer
+from ms_vireid.models import create_model as mindspore_model
+from ms_vireid.models.resnet import ResNet
+from ms_vireid.models.vit import resize_position_embedding
+from parity.compare import FORWARD, Comparison, compare
+from parity.convert import to_mindspore
+from parity.harness import Case, Pair, compare_evaluation, compare_training, compare_with_float64, same_weights, trace
+from torch_ref.models import create_model as torch_model
+
+CLASSES = 7
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of `create_model`, at one size. off: the settings that switch stochastic layers off.
+
+    chaotic: deep enough with BatchNorm and ReLU that gradients in float32 are compared with float64's.
+    """
+
+    name: str
+    image_size: tuple[int, int]
+    batch: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    off: dict[str, Any] = field(default_factory=dict)
+    small: bool = True
+    chaotic: bool = False
+
+    def pair(self, stochastic: bool = False) -> Pair:
+        settings = self.settings if stochastic else self.settings | self.off
+        arguments = (self.name, CLASSES, self.image_size)
+        pair = mindspore_model(*arguments, **settings), torch_model(*arguments, **settings)
+        same_weights(*pair)
+        return pair
+
+    def images(self) -> np.ndarray:
+        """Large blotches of colour, different in each picture, and a little noise. On noise alone the pooled features
+        would be nearly alike, and BatchNorm would divide their rounding by a variance of almost 0."""
+        rng = np.random.default_rng(1)
+        blotches = torch.from_numpy(rng.normal(size=(self.batch, 3, 6, 3)))
+        smooth = torch.nn.functional.interpolate(blotches, size=self.image_size, mode="bilinear").numpy()
+        return (2.0 * smooth + 0.1 * rng.normal(size=smooth.shape)).astype(np.float32)
+
+
+_NO_DROPOUT = {"dropout": 0.0, "drop_path": 0.0}
+MODELS = {
+    "PMT small": Model(
+        "pmt_vit_tiny",
+        (64, 32),
+        8,
+        {"depth": 3, "embed_dim": 96, "num_heads": 4, "dropout": 0.1, "drop_path": 0.2},
+        _NO_DROPOUT,
+    ),
+    "AGW small": Model("agw_resnet50", (48, 24), 8, {"layers": (1, 2, 3, 1), "width": 8, "non_local_width": None}),
+    "pmt_vit_base": Model("pmt_vit_base", (256, 128), 4, {}, _NO_DROPOUT, small=False),
+    "agw_resnet50": Model("agw_resnet50", (288, 144), 4, small=False, chaotic=True),
+}
+
+
+def forward(model: Model) -> list[Comparison]:
+    """Evaluation of either modality, every layer's output in turn and then the features."""
+    pair = model.pair()
+    comparisons = []
+    for modality in ("visible", "infrared"):
+        comparisons += trace(pair, (model.images(), modality)) + compare_evaluation(pair, (model.images(), modality))
+    return comparisons
+
+
+def gradients(model: Model) -> list[Comparison]:
+    compare_gradients = compare_with_float64 if model.chaotic else compare_training
+    return compare_gradients(model.pair(), (model.images(),))
+
+
+def gradients_with_dropout(model: Model) -> list[Comparison]:
+    return compare_training(model.pair(stochastic=True), (model.images(), None, step_key(0, 5)))
+
+
+def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth: int, heads: int) -> list[Comparison]:
+    """The ViT against timm's with timm's own weights, its positions resized where patches overlap."""
+    from parity.oracles import timm_vit  # here: timm takes seconds to import
+
+    torch.manual_seed(0)
+    # A square picture for the weights, as ImageNet's: 14 x 14 positions at 224 pixels.
+    source = timm_vit((14 * patch, 14 * patch), patch, patch, width, depth, heads).state_dict()
+    cell = VisionTransformer(image_size, patch, stride, width, depth, heads)
+    positions = resize_position_embedding(source["pos_embed"].numpy(), cell.patch_embed.grid_size)
+    state = source | {"pos_embed": torch.from_numpy(positions)}
+    to_mindspore(state, cell)
+    oracle = timm_vit(image_size, patch, stride, width, depth, heads).eval()
+    oracle.load_state_dict(state)
+    images = np.random.default_rng(2).normal(size=(2, 3, *image_size)).astype(np.float32)
+    cell.set_train(False)
+    with torch.no_grad():
+        expected = oracle(torch.from_numpy(images)).numpy()
+    return [compare("CLS features", cell(ms.Tensor(images)).asnumpy(), expected, FORWARD)]
+
+
+def torchvision_resnet() -> list[Comparison]:
+    """The shared ResNet against torchvision's, stride 2 in the last stage as published, with torchvision's weights."""
+    from parity.oracles import torchvision
+
+    torch.manual_seed(0)
+    oracle = torchvision.models.resnet50()
+    for layer in oracle.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):  # as after training: statistics of its own
+            layer.running_mean.normal_(std=0.1)
+            layer.running_var.uniform_(0.5, 2.0)
+    oracle.fc, oracle.avgpool = torch.nn.Identity(), torch.nn.Identity()
+    cell = ResNet(last_stride=2).set_train(False)
+    to_mindspore(oracle.state_dict(), cell)
+    images = np.random.default_rng(3).normal(size=(2, 3, 224, 224)).astype(np.float32)
+    with torch.no_grad():
+        expected = oracle.eval()(torch.from_numpy(images)).reshape(2, 2048, 7, 7).numpy()
+    return [compare("feature map", cell(ms.Tensor(images)).asnumpy(), expected, FORWARD)]
+
+
+def _cases(name: str, model: Model) -> list[Case]:
+    cases = [Case(4, name, partial(forward, model), model.small)]
+    cases.append(Case(4, f"{name}, gradients", partial(gradients, model), model.small))
+    if model.off:
+        cases.append(Case(4, f"{name}, gradients with dropout", partial(gradients_with_dropout, model), model.small))
+    return cases
+
+
+CASES = [
+    *(case for name, model in MODELS.items() for case in _cases(name, model)),
+    Case(4, "torchvision ResNet-50", torchvision_resnet, small=False),
+    Case(4, "timm ViT, stride 16", partial(timm, (64, 32), 16, 16, 96, 3, 4)),
+    Case(4, "timm ViT, stride 12", partial(timm, (64, 32), 16, 12, 96, 3, 4)),
+    Case(4, "timm ViT-B/16, stride 16", partial(timm, (256, 128), 16, 16, 768, 12, 12), small=False),
+    Case(4, "timm ViT-B/16, stride 12", partial(timm, (256, 128), 16, 12, 768, 12, 12), small=False),
+]

@@ -1,0 +1,73 @@
+"""Rung 1: the same parameters and buffers by name and shape in both frameworks, for every model."""
+
+from functools import partial
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+
+from ms_vireid.models import create_model as mindspore_model
+from ms_vireid.models import list_models as mindspore_models
+from parity.compare import Comparison, compare_names
+from parity.harness import Case
+from parity.mapping import COUNTER, twins
+from torch_ref.models import create_model as torch_model
+from torch_ref.models import list_models as torch_models
+
+CLASSES = 7
+PACKAGES = ("models", "losses", "engine")
+# What one side has and the other needs not: MindSpore's replacements of PyTorch's own layers, and its names of weights
+# in others' files.
+ONLY_MINDSPORE = {
+    "models.vit": {"GELU", "PatchProjection"},
+    "models.build": {"timm_name", "torchvision_name"},
+}
+FILE_FORMATS = {"models.weight_file", "engine.checkpoint"}  # each framework has its own
+
+
+def list_of_models() -> list[Comparison]:
+    return [compare_names("models by name", mindspore_models(), torch_models())]
+
+
+def public_names() -> list[Comparison]:
+    """Each module of torch_ref has its twin, with the same public classes and functions."""
+    comparisons = []
+    for package in PACKAGES:
+        root = import_module(f"torch_ref.{package}")
+        for module in sorted(info.name for info in iter_modules(root.__path__)):
+            path = f"{package}.{module}"
+            if path in FILE_FORMATS:
+                continue
+            theirs = _defined(import_module(f"torch_ref.{path}"))
+            if not theirs:
+                continue
+            ours = _defined(import_module(f"ms_vireid.{path}")) - ONLY_MINDSPORE.get(path, set())
+            comparisons.append(compare_names(path, ours, theirs))
+    return comparisons
+
+
+def _defined(module: ModuleType) -> set[str]:
+    return {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    }
+
+
+def bijection(name: str) -> list[Comparison]:
+    """Names with shapes both ways, and the frozen ones."""
+    pairs = twins(mindspore_model(name, CLASSES))
+    module = torch_model(name, CLASSES)
+    mindspore = {f"{t.torch_name} {list(t.torch_shape)}" for t in pairs}
+    torch = {f"{n} {list(value.shape)}" for n, value in module.state_dict().items() if not n.endswith(COUNTER)}
+    trainable = {t.torch_name for t in pairs if t.parameter.requires_grad}
+    return [
+        compare_names("parameters and buffers", mindspore, torch),
+        compare_names("trainable parameters", trainable, {n for n, p in module.named_parameters() if p.requires_grad}),
+    ]
+
+
+CASES = [
+    Case(1, "models", list_of_models),
+    Case(1, "public names", public_names),
+    *(Case(1, name, partial(bijection, name)) for name in torch_models()),
+]

@@ -1,0 +1,108 @@
+"""Rung 6: from a picture on disk to the metrics: preprocessing against Pillow and torchvision, then one ranking."""
+
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import torch
+from PIL import Image
+
+from ms_vireid.data import transforms
+from ms_vireid.data.batches import EvaluationBatches
+from ms_vireid.data.read import read_data
+from ms_vireid.evaluation import evaluate_ranking
+from ms_vireid.models import build_model as mindspore_model
+from parity.compare import EXACT, FORWARD, Comparison, compare
+from parity.harness import Case, same_weights
+from parity.trajectory import configuration, same_batches
+from torch_ref.models import build_model as torch_model
+
+RECIPE = "PMT stage 2"
+ONE_LEVEL = 1.0 / 255  # two ways to round a pixel to 8 bits
+
+
+def preprocessing() -> list[Comparison]:
+    """The deterministic parts of loading and augmentation against torchvision's transforms of Pillow images."""
+    from parity.oracles import InterpolationMode
+    from parity.oracles import torchvision_transforms as functional
+
+    config = configuration(RECIPE)
+    path = Path(read_data(config.data).train.paths[0])
+    size = (96, 40)  # height, width: up in one direction, down in the other
+    colour = Image.open(path).convert("RGB")
+    resized = functional.resize(colour, size, interpolation=InterpolationMode.LANCZOS)
+    pixels = transforms.load_image(path, infrared=False, size=size)
+    gray = transforms.load_image(path, infrared=True, size=size)
+    gray_resized = functional.resize(colour.convert("L"), size, interpolation=InterpolationMode.LANCZOS)
+    tensor = functional.to_dtype(functional.pil_to_tensor(resized), torch.float32, scale=True)
+    normalised = functional.normalize(tensor, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    brighter = functional.adjust_contrast(functional.adjust_brightness(resized, 1.2), 0.8)
+    darker = functional.adjust_brightness(functional.adjust_contrast(resized, 1.3), 0.7)
+    blurred = functional.gaussian_blur(functional.pil_to_tensor(gray_resized).float(), [21, 21], [1.7, 1.7])
+    three = lambda image: np.repeat(np.asarray(image)[:, :, None], 3, axis=2)  # noqa: E731
+    return [
+        compare("decoded and resized", pixels, np.asarray(resized), EXACT),
+        compare("infrared decoded and resized", gray, three(gray_resized), EXACT),
+        compare("normalised", transforms.normalise(pixels), normalised.numpy(), FORWARD),
+        compare("flipped", pixels[:, ::-1], np.asarray(functional.horizontal_flip(resized)), EXACT),
+        compare("gray", transforms.to_gray(pixels), np.asarray(functional.rgb_to_grayscale(resized, 3)), EXACT),
+        compare("brightness, contrast", transforms.jitter(pixels, 1.2, 0.8, False), np.asarray(brighter), EXACT),
+        compare("contrast, brightness", transforms.jitter(pixels, 0.7, 1.3, True), np.asarray(darker), EXACT),
+        compare("blurred", transforms.gaussian_blur(gray, 1.7)[:, :, 0], blurred[0].numpy(), ONE_LEVEL, 255.0),
+    ]
+
+
+def ranking() -> list[Comparison]:
+    """The same pictures through both networks: features, distances and every metric."""
+    config = configuration(RECIPE)
+    test = read_data(config.data).test
+    cell, module = mindspore_model(config).set_train(False), torch_model(config).eval()
+    same_weights(cell, module)
+    width = config.model.embed_dim
+    ours, theirs = np.empty((len(test), width), np.float32), np.empty((len(test), width), np.float32)
+    batches = EvaluationBatches(test, config.data.image_size, 16)
+    for number in range(len(batches)):
+        images, index = batches[number]
+        modality = "infrared" if test.infrared[index[0]] else "visible"
+        ours[index] = cell(ms.Tensor(images), modality).asnumpy()
+        with torch.no_grad():
+            theirs[index] = module(torch.from_numpy(images), modality).numpy()
+    query, gallery = np.flatnonzero(test.infrared), np.flatnonzero(~test.infrared)
+    who = test.labels[query], test.labels[gallery], test.cameras[query], test.cameras[gallery]
+    distance = 1.0 - ours[query] @ ours[gallery].T
+    torch_distance = 1.0 - torch.from_numpy(theirs[query]) @ torch.from_numpy(theirs[gallery]).T
+    actual = evaluate_ranking(distance, *who, protocol="sysu_mm01")
+    expected = evaluate_ranking(torch_distance.numpy(), *who, protocol="sysu_mm01")
+    plain = evaluate_ranking(distance, *who, protocol="regdb")
+    cmc, mean_ap, mean_inp = by_sorting(torch_distance, *(torch.from_numpy(np.asarray(labels)) for labels in who[:2]))
+    return [
+        compare("features", ours, theirs, FORWARD),
+        compare("distances", distance, torch_distance.numpy(), FORWARD, scale=1.0),  # of the terms of 1 - cosine
+        compare("CMC", actual.cmc, expected.cmc, EXACT),
+        compare("mAP", np.float64(actual.mean_ap), np.float64(expected.mean_ap), EXACT),
+        compare("mINP", np.float64(actual.mean_inp), np.float64(expected.mean_inp), EXACT),
+        compare("CMC, by sorting", plain.cmc[: len(cmc)], cmc, FORWARD),
+        compare("mAP, by sorting", np.float64(plain.mean_ap), np.float64(mean_ap), FORWARD),
+        compare("mINP, by sorting", np.float64(plain.mean_inp), np.float64(mean_inp), FORWARD),
+    ]
+
+
+def by_sorting(
+    distance: torch.Tensor, query_ids: torch.Tensor, gallery_ids: torch.Tensor
+) -> tuple[np.ndarray, float, float]:
+    """CMC over pictures, mAP and mINP as they are usually computed: sort every row and accumulate, in PyTorch."""
+    order = distance.argsort(dim=1, stable=True)
+    matches = (gallery_ids[order] == query_ids[:, None]).double()  # [Q, G] in ranking order
+    place = torch.arange(1, matches.shape[1] + 1)
+    precision = matches.cumsum(1) / place
+    average = (precision * matches).sum(1) / matches.sum(1)
+    last = (matches * place).amax(1)  # rank of the hardest match
+    cmc = (matches.cumsum(1) > 0).double().mean(0)[:20]
+    return cmc.numpy(), average.mean().item(), (matches.sum(1) / last).mean().item()
+
+
+CASES = [
+    Case(6, "preprocessing, torchvision", preprocessing),
+    Case(6, "batches", lambda: same_batches(RECIPE)),
+    Case(6, "ranking", ranking),
+]

@@ -1,0 +1,111 @@
+"""Rung 5: parameter groups and learning rates, one optimiser step, and 20 training steps of each whole method."""
+
+from functools import partial
+
+import mindspore as ms
+import numpy as np
+import torch
+
+from ms_vireid.engine import schedule as mindspore_schedule
+from ms_vireid.engine.optimizer import build_optimizer as mindspore_optimizer
+from ms_vireid.models import build_model as mindspore_model
+from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
+from parity.harness import Case, same_weights
+from parity.mapping import twins
+from parity.trajectory import RECIPES, compare_trajectories, configuration, trajectories
+from torch_ref.engine.optimizer import build_optimizer as torch_optimizer
+from torch_ref.models import build_model as torch_model
+
+
+def groups(recipe: str) -> list[Comparison]:
+    """Each group's learning rate factor and parameters by name; each trainable parameter in exactly one."""
+    config = configuration(recipe)
+    cell = mindspore_model(config)
+    names = {twin.parameter.name: twin.torch_name for twin in twins(cell)}
+    actual = {group.name: group for group in mindspore_optimizer(cell, config).groups}
+    expected = {group.name: group for group in torch_optimizer(torch_model(config), config).groups}
+    comparisons = [compare_names("groups", actual, expected)]
+    grouped = [names[p.name] for group in actual.values() for p in group.parameters]
+    comparisons.append(compare_names("grouped", grouped, [names[p.name] for p in cell.trainable_params()]))
+    comparisons.append(compare("times grouped", np.int64(len(grouped)), np.int64(len(set(grouped))), EXACT))
+    for name, group in expected.items():
+        members = [names[p.name] for p in actual[name].parameters]
+        comparisons.append(compare_names(f"members of {name}", members, group.names))
+        comparisons.append(
+            compare(f"factor of {name}", np.float64(actual[name].lr_factor), np.float64(group.lr_factor), EXACT)
+        )
+    return comparisons
+
+
+def updates(recipe: str) -> list[Comparison]:
+    """Six updates with the same gradients, against torch.optim: bias correction, decay, momentum, both groups."""
+    config = configuration(recipe)
+    cell, module = mindspore_model(config), torch_model(config)
+    same_weights(cell, module)
+    ours, oracle = mindspore_optimizer(cell, config), torch_optimizer(module, config)
+    weights = dict(module.named_parameters())
+    names = {twin.parameter.name: twin.torch_name for twin in twins(cell)}
+    rng = np.random.default_rng(0)
+    comparisons = []
+    for step in range(1, 7):
+        gradients = [(rng.normal(size=p.shape) * 10.0 ** rng.integers(-4, 1)).astype(np.float32) for p in ours.weights]
+        rates = [0.01 * group.lr_factor * step for group in ours.groups]
+        ours(tuple(map(ms.Tensor, gradients)), ours.scalars(step, rates))
+        for parameter, gradient in zip(ours.weights, gradients, strict=True):
+            weights[names[parameter.name]].grad = torch.from_numpy(gradient)
+        oracle.set_learning_rates(rates)
+        oracle.step()
+        actual = {names[p.name]: p.asnumpy() for p in ours.weights}
+        expected = {name: weights[name].detach().numpy() for name in actual}
+        comparisons += compare_all(f"after update {step}", actual, expected, UPDATE)
+    return comparisons
+
+
+def pmt_schedule() -> list[Comparison]:
+    """All 24 epochs against timm's cosine schedule with warm-up, which the authors use, stepped by epoch."""
+    from parity.oracles import CosineLRScheduler
+
+    comparisons = []
+    for base in (3e-4, 1.5e-4):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=base)
+        oracle = CosineLRScheduler(optimizer, t_initial=24, lr_min=3e-6, warmup_t=3, warmup_lr_init=3e-6)
+        expected = []
+        for epoch in range(1, 24):
+            oracle.step(epoch)
+            expected.append(optimizer.param_groups[0]["lr"])
+        expected.append(3e-6)  # at the end of its cycle timm's starts another; the paper's training ends there
+        actual = [mindspore_schedule.warmup_cosine(epoch, base, 24, 3, 3e-6, 3e-6) for epoch in range(1, 25)]
+        comparisons.append(compare(f"learning rates from {base}", np.array(actual), np.array(expected), UPDATE))
+    return comparisons
+
+
+def recipe_rates(recipe: str) -> list[Comparison]:
+    """What the training of either framework takes in every epoch, against the optimiser's configured rates."""
+    config = configuration(recipe)
+    ours, theirs = mindspore_optimizer(mindspore_model(config), config), torch_optimizer(torch_model(config), config)
+    from parity.trajectory import mindspore_rates, torch_rates
+
+    epochs = range(1, config.epochs + 1)
+    actual = np.array([mindspore_rates(config, ours.groups, epoch) for epoch in epochs])
+    expected = np.array([torch_rates(config, theirs.groups, epoch) for epoch in epochs])
+    return [compare("learning rates [epochs, groups]", actual, expected, EXACT)]
+
+
+def trained(recipe: str, run: str) -> list[Comparison]:
+    runs = trajectories(recipe)
+    return compare_trajectories(runs[run], runs["PyTorch"])
+
+
+CASES = [
+    Case(5, "schedule of PMT, timm", pmt_schedule),
+    *(
+        Case(5, f"{recipe}, {what}", partial(function, recipe))
+        for recipe in RECIPES
+        for what, function in (("groups", groups), ("learning rates", recipe_rates), ("six updates", updates))
+    ),
+    *(
+        Case(5, f"{recipe}, {run}", partial(trained, recipe, run), small=False)
+        for recipe in RECIPES
+        for run in ("MindSpore", "MindSpore, then PyTorch", "PyTorch, then MindSpore")
+    ),
+]

@@ -1,0 +1,416 @@
+import colorsys
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from ms_vireid.data import corruptions
+from ms_vireid.data.batches import EvaluationBatches
+from ms_vireid.data.corruptions import (
+    CORRUPTIONS,
+    SEVERITIES,
+    CorruptedVersion,
+    corrupt,
+    corruption_sheet,
+    random_corruption,
+    seconds_per_picture,
+)
+from ms_vireid.data.loader import iterate
+from ms_vireid.data.synthetic import draw_identity, make_camera, render
+from ms_vireid.data.sysu_mm01 import read_sysu_mm01
+
+from . import tree
+
+TYPES = list(CORRUPTIONS)
+REFERENCE_SIZE = (288, 144)
+
+# Where a higher severity need not mean a larger error, and why.
+NOT_MONOTONE = {
+    "frost": "the picture's share falls while the ice's rises: on bright pictures the two cancel",
+    "fog": "the picture is darkened again to its own maximum, the more the denser the fog",
+    "spatter": "bright water up to severity 3, dark mud from 4 on",
+    "saturate": "less colour at severities 1 and 2, more at 3 to 5",
+}
+
+
+def person(size: tuple[int, int] = REFERENCE_SIZE, identity: int = 3, camera: int = 2) -> np.ndarray:
+    picture = render(draw_identity(0, identity), make_camera(0, camera, size), np.random.default_rng(1))
+    return np.asarray(picture)
+
+
+def noise_picture(size: tuple[int, int], gray: bool = False) -> np.ndarray:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    return np.repeat(pixels[:, :, :1], 3, axis=2) if gray else pixels
+
+
+def constant(*colour: int, size: tuple[int, int] = REFERENCE_SIZE) -> np.ndarray:
+    return np.full((*size, 3), colour, np.uint8)
+
+
+def corrupted(pixels: np.ndarray, name: str, severity: int, seed: int = 0) -> np.ndarray:
+    return corrupt(pixels, name, severity, np.random.default_rng(seed))
+
+
+# the set as a whole
+
+
+def test_there_are_the_twenty_types_of_the_benchmark():
+    noise = {f"{kind}_noise" for kind in ("gaussian", "shot", "impulse", "speckle")}
+    blur = {f"{kind}_blur" for kind in ("defocus", "glass", "motion", "zoom", "gaussian")}
+    weather = {"snow", "frost", "fog", "rain", "spatter"}
+    digital = {"brightness", "contrast", "saturate", "elastic", "pixelate", "jpeg"}
+    assert set(CORRUPTIONS) == noise | blur | weather | digital
+    assert len(CORRUPTIONS) == 20
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_severity_0_is_the_identity(name):
+    pixels = noise_picture((24, 16))
+    assert np.array_equal(corrupted(pixels, name, 0), noise_picture((24, 16)))
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize(
+    ("size", "gray"), [((48, 24), True), ((37, 53), False), ((8, 8), False), ((1, 1), False), ((2, 90), True)]
+)
+def test_shape_and_type_are_kept_for_gray_odd_and_tiny_pictures(name, size, gray):
+    for severity in SEVERITIES:
+        result = corrupted(noise_picture(size, gray), name, severity)
+        assert (result.shape, result.dtype) == ((*size, 3), np.uint8)
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("value", [0, 255])
+def test_black_and_white_pictures_stay_within_the_range(name, value):
+    # The corruptions compute in 0..1: what is not finite, or wraps around, shows in the result before it is clipped.
+    image = np.full((3, 48, 24), value / 255, np.float32)
+    for severity in SEVERITIES:
+        result = CORRUPTIONS[name](image, severity, np.random.default_rng(0))
+        assert np.isfinite(result).all()
+        assert np.ptp(corrupted(constant(value, value, value, size=(48, 24)), name, severity).astype(int)) <= 255
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_corruption_leaves_its_input_as_it_was(name):
+    pixels = noise_picture((24, 16))
+    pixels.flags.writeable = False
+    for severity in SEVERITIES:
+        corrupted(pixels, name, severity)
+    assert np.array_equal(pixels, noise_picture((24, 16)))
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_all_twenty_differ_from_the_picture_and_from_each_other(severity):
+    pictures = [person(), *(corrupted(person(), name, severity) for name in TYPES)]
+    assert len({picture.tobytes() for picture in pictures}) == 21
+
+
+@pytest.mark.parametrize("name", [name for name in TYPES if name not in NOT_MONOTONE])
+def test_the_mean_error_grows_with_the_severity(name):
+    pictures = [person(), person(identity=7, camera=1), person(identity=12, camera=4)]
+    errors = [
+        np.mean([np.abs(corrupted(p, name, severity, seed).astype(int) - p) for p in pictures for seed in range(4)])
+        for severity in SEVERITIES
+    ]
+    assert np.all(np.diff(errors) > 0), f"{name}: mean errors {errors}"
+
+
+@pytest.mark.parametrize("name", NOT_MONOTONE)
+def test_the_other_corruptions_change_the_picture_at_every_severity(name):
+    for severity in SEVERITIES:
+        assert np.abs(corrupted(person(), name, severity).astype(int) - person()).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "message"),
+    [
+        ("sepia", 1, "unknown corruption 'sepia': choose one of gaussian_noise, shot_noise"),
+        ("jpeg", 6, r"severity is 6: choose 0 \(the picture itself\) to 5"),
+        ("jpeg", -1, "severity is -1"),
+    ],
+)
+def test_wrong_choices_are_errors(name, severity, message):
+    with pytest.raises(ValueError, match=message):
+        corrupted(noise_picture((8, 8)), name, severity)
+
+
+def test_the_mean_cost_of_a_picture_is_under_15_milliseconds():
+    seconds = seconds_per_picture(person(), repeats=1)
+    assert list(seconds) == TYPES
+    assert np.mean(list(seconds.values())) < 0.015, f"{seconds}"
+
+
+# drawn at random
+
+
+def test_a_random_corruption_follows_from_seed_and_image():
+    for index in range(20):
+        first = random_corruption(person((48, 24)), 5, index)
+        np.random.default_rng().random(3)
+        np.testing.assert_array_equal(random_corruption(person((48, 24)), 5, index), first)
+
+
+@pytest.mark.parametrize("other", [(5, 1), (6, 0)], ids=["image", "seed"])
+def test_another_image_or_seed_is_corrupted_otherwise(other):
+    pixels = person((48, 24))
+    assert not np.array_equal(random_corruption(pixels, 5, 0), random_corruption(pixels, *other))
+
+
+def test_the_corrupted_version_of_a_set_depends_on_the_pictures_numbers_and_not_on_their_order():
+    pixels = person((48, 24))
+    numbers = np.array([7, 2, 900, 4])
+    forward = [CorruptedVersion(3, numbers).apply(pixels, i) for i in range(4)]
+    backward = [CorruptedVersion(3, numbers[::-1]).apply(pixels, i) for i in range(4)][::-1]
+    np.testing.assert_array_equal(forward, backward)
+    np.testing.assert_array_equal(forward[2], random_corruption(pixels, 3, 900))
+
+
+def test_types_and_severities_are_drawn_uniformly(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(corruptions, "corrupt", lambda pixels, name, severity, rng: drawn.append((name, severity)))
+    for index in range(10_000):
+        random_corruption(constant(0, 0, 0, size=(1, 1)), index % 10, index)
+    names, severities = zip(*drawn, strict=True)
+    combinations = [drawn.count((name, severity)) for name in TYPES for severity in SEVERITIES]
+    # Five standard deviations of binomials with p = 1/20, 1/5 and 1/100.
+    assert all(abs(names.count(name) - 500) < 109 for name in TYPES)
+    assert all(abs(severities.count(severity) - 2000) < 200 for severity in SEVERITIES)
+    assert all(abs(count - 100) < 50 for count in combinations)
+
+
+@pytest.fixture(scope="module")
+def test_set(tmp_path_factory):
+    return read_sysu_mm01(tree.write_sysu_mm01(tmp_path_factory.mktemp("sysu"))).test
+
+
+def in_batches(images, version=None, workers=0, batch_size=3) -> dict:
+    """Every picture as the model would see it, by its path."""
+    items = iterate(EvaluationBatches(images, (32, 16), batch_size, version), workers)
+    return {images.paths[i]: pixels for batch, index in items for pixels, i in zip(batch, index, strict=True)}
+
+
+def test_evaluation_batches_corrupt_visible_pictures_only(test_set):
+    clean = in_batches(test_set)
+    seen = in_batches(test_set, CorruptedVersion(0, np.arange(len(test_set))))
+    for path, infrared in zip(test_set.paths, test_set.infrared, strict=True):
+        assert np.array_equal(clean[path], seen[path]) == infrared
+
+
+def test_a_corrupted_version_depends_neither_on_workers_nor_on_batches_nor_on_what_else_is_in_them(test_set):
+    numbers = np.arange(len(test_set))
+    expected = in_batches(test_set, CorruptedVersion(4, numbers))
+    part = np.random.default_rng(0).permutation(numbers)[:6]
+    for found in (
+        in_batches(test_set, CorruptedVersion(4, numbers), workers=2, batch_size=2),
+        in_batches(test_set.subset(part), CorruptedVersion(4, part)),
+    ):
+        for path, pixels in found.items():
+            np.testing.assert_array_equal(pixels, expected[path])
+
+
+# single corruptions
+
+
+@pytest.mark.parametrize(("severity", "deviation"), [(1, 0.08), (3, 0.18)])
+def test_gaussian_and_speckle_noise_have_the_published_deviations(severity, deviation):
+    gray = constant(128, 128, 128)
+    # 124,416 values: a deviation's standard error is 0.2% of it; rounding adds 0.3 grey levels in quadrature.
+    assert corrupted(gray, "gaussian_noise", severity).std() == pytest.approx(255 * deviation, rel=0.01)
+    speckle = {1: 0.15, 3: 0.35}[severity]
+    assert corrupted(constant(100, 100, 100), "speckle_noise", severity).std() == pytest.approx(100 * speckle, rel=0.01)
+
+
+def test_shot_noise_is_poisson_noise():
+    result = corrupted(constant(51, 51, 51), "shot_noise", 1).astype(float)  # 0.2 of 60 photons: 12 on average
+    assert result.mean() == pytest.approx(51, rel=0.01)
+    assert result.std() == pytest.approx(255 * np.sqrt(12) / 60, rel=0.01)
+
+
+def test_impulse_noise_is_as_much_salt_as_pepper():
+    result = corrupted(constant(128, 128, 128), "impulse_noise", 5)
+    shares = [np.mean(result == value) for value in (0, 128, 255)]
+    np.testing.assert_allclose(shares, [0.135, 0.73, 0.135], atol=0.007)  # five standard errors of 124,416 draws
+
+
+BLURS = [name for name in TYPES if name.endswith("_blur")]
+
+
+@pytest.mark.parametrize("name", [*BLURS, "contrast", "elastic", "pixelate"])
+def test_what_only_moves_or_mixes_pixels_keeps_a_constant_picture(name):
+    for severity in SEVERITIES:
+        assert (corrupted(constant(120, 60, 200), name, severity) == (120, 60, 200)).all()
+
+
+def test_gaussian_blur_is_scipys():
+    pixels = person()
+    expected = gaussian_filter(pixels.astype(np.float64), (4, 4, 0), mode="nearest", truncate=4)
+    # Rounding is off by half at most; the rest is float32 and the two-dimensional sum's order.
+    assert np.abs(corrupted(pixels, "gaussian_blur", 4) - expected).max() <= 0.51
+
+
+def test_a_picture_of_half_the_height_and_width_is_blurred_half_as_far():
+    spot = np.zeros((144, 72, 3), np.uint8)
+    spot[72, 36] = 255
+    expected = gaussian_filter(spot[:, :, 0].astype(np.float64), 1, mode="nearest", truncate=4)  # 2 pixels at 288x144
+    assert np.abs(corrupted(spot, "gaussian_blur", 2)[:, :, 0] - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize("name", [*BLURS, "snow", "rain", "elastic"])
+def test_sizes_are_corrupted_alike(name):
+    """The mean error of a picture of half the height and width is that of the large one, within a quarter."""
+    errors = [
+        np.mean([np.abs(corrupted(person(size), name, 4, seed).astype(int) - person(size)) for seed in range(8)])
+        for size in (REFERENCE_SIZE, (144, 72))
+    ]
+    assert errors[1] == pytest.approx(errors[0], rel=0.25)
+
+
+def test_defocus_spreads_a_point_over_a_disc():
+    spot = np.zeros((1, *REFERENCE_SIZE), np.float32)
+    spot[0, 100, 70] = 1
+    result = CORRUPTIONS["defocus_blur"](spot, 3, np.random.default_rng(0))[0]  # radius 6
+    rows, columns = np.indices(REFERENCE_SIZE)
+    distance = np.hypot(rows - 100, columns - 70)
+    np.testing.assert_allclose(result[distance <= 5.5], result[100, 70], rtol=1e-4)
+    assert np.abs(result[distance >= 6.5]).max() < 1e-6
+    assert result.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_motion_blur_moves_a_point_along_one_line():
+    spot = np.zeros((1, *REFERENCE_SIZE), np.float32)
+    spot[0, 100, 70] = 1
+    for seed in range(10):
+        result = CORRUPTIONS["motion_blur"](spot, 1, np.random.default_rng(seed))[0]
+        rows, columns = np.nonzero(result > 1e-4)
+        assert columns.min() == 70  # angles within 45 degrees of the right
+        assert columns.max() > 75
+        slope = (rows - 100) @ (columns - 70) / np.square(columns - 70).sum()
+        assert np.abs(rows - 100 - slope * (columns - 70)).max() < 1.1  # whole pixels on a straight line
+
+
+def swapped_one_by_one(size, reach, rng):
+    """The published loop; pixels within `reach` of the border do not start a swap."""
+    order = np.arange(size[0] * size[1]).reshape(size)
+    for row in range(size[0] - reach, reach, -1):
+        for column in range(size[1] - reach, reach, -1):
+            down, right = rng.integers(-reach, reach, 2)
+            there = row + down, column + right
+            order[row, column], order[there] = order[there], order[row, column]
+    return order.reshape(-1)
+
+
+def distances(order, size):
+    """Root mean square of how far the pixels away from the border have come, in rows and in columns."""
+    moved = np.stack(np.divmod(order, size[1])) - np.stack(np.divmod(np.arange(len(order)), size[1]))
+    return np.sqrt(np.mean(moved.reshape(2, *size)[:, 15:-15, 15:-15] ** 2, axis=(1, 2)))
+
+
+@pytest.mark.parametrize("reach", [1, 2, 3, 4])
+def test_glass_blur_swaps_pixels_as_far_as_the_published_loop_does(reach):
+    size = (120, 120)
+    vectorised = corruptions._swapped_places(size, reach, 1.0, np.random.default_rng(0))
+    assert np.array_equal(np.sort(vectorised), np.arange(120 * 120))
+    expected = distances(swapped_one_by_one(size, reach, np.random.default_rng(1)), size)
+    # The loop carries a few pixels along its way, which makes its spread up to 10% wider.
+    np.testing.assert_allclose(distances(vectorised, size), expected, rtol=0.15)
+
+
+def test_glass_blur_moves_pixels_less_in_a_smaller_picture():
+    size = (120, 120)
+    full, half = (
+        distances(corruptions._swapped_places(size, 4, scale, np.random.default_rng(0)), size) for scale in (1, 0.5)
+    )
+    np.testing.assert_allclose(half, full / 2, rtol=0.15)  # whole pixels: rounding adds a quarter of a pixel
+
+
+def test_brightness_and_saturation_are_those_of_hsv():
+    pixels = noise_picture((12, 8))
+    pixels[0, :3] = [[0, 0, 0], [90, 90, 90], [255, 255, 255]]
+    for name, change in (
+        ("brightness", lambda h, s, v: (h, s, min(v + 0.2, 1))),
+        ("saturate", lambda h, s, v: (h, min(0.1 * s, 1), v)),
+    ):
+        expected = [colorsys.hsv_to_rgb(*change(*colorsys.rgb_to_hsv(*p))) for p in pixels.reshape(-1, 3) / 255]
+        result = corrupted(pixels, name, 2).reshape(-1, 3)
+        assert np.abs(result - 255 * np.array(expected)).max() <= 0.51
+
+
+@pytest.mark.parametrize("severity", [4, 5])
+def test_more_saturation_makes_gray_reddish_as_the_published_one_does(severity):
+    red, green, blue = corrupted(constant(100, 100, 100, size=(1, 1)), "saturate", severity)[0, 0]
+    assert (red, green) == (100, blue)
+    assert green == round(100 * {4: 0.9, 5: 0.8}[severity])
+
+
+def test_contrast_by_hand():
+    pixels = np.array([[[0, 10, 255], [100, 10, 255]]], np.uint8)
+    # The channels' means are 50, 10 and 255; 0.4 of the distances from them remain.
+    assert corrupted(pixels, "contrast", 1).tolist() == [[[30, 10, 255], [70, 10, 255]]]
+
+
+def test_pixelate_makes_blocks():
+    result = corrupted(noise_picture((32, 16)), "pixelate", 5)  # a quarter of the size
+    blocks = result.reshape(8, 4, 4, 4, 3)
+    assert (blocks == blocks[:, :1, :, :1]).all()
+
+
+def test_jpeg_is_pillows_of_the_published_quality(tmp_path):
+    Image.fromarray(person()).save(tmp_path / "a.jpg", quality=10)
+    with Image.open(tmp_path / "a.jpg") as picture:
+        np.testing.assert_array_equal(corrupted(person(), "jpeg", 4), np.asarray(picture))
+
+
+def test_snow_whitens_and_rain_darkens():
+    assert corrupted(constant(90, 90, 90), "snow", 1).mean() > 100
+    assert corrupted(constant(90, 90, 90), "rain", 1).mean() < 70
+
+
+def test_rain_falls_in_streaks_of_the_published_number():
+    # On black at severity 1: 41,472 // 770 = 53 drops of 11 pixels, of which some lie on others or beyond the sides.
+    wet = CORRUPTIONS["rain"](np.zeros((3, *REFERENCE_SIZE), np.float32), 1, np.random.default_rng(0))
+    light = (wet[0] + 0.1).sum() / (200 / 255)
+    assert 0.8 * 53 * 11 < light <= 53 * 11 * 1.02  # the blur's rounding
+
+
+def test_spatter_is_turquoise_water_or_brown_mud():
+    water = corrupted(constant(0, 0, 0), "spatter", 3).reshape(-1, 3).max(axis=0)
+    assert water[0] < water[1] == water[2]
+    mud = corrupted(constant(255, 255, 255), "spatter", 5).reshape(-1, 3)
+    np.testing.assert_array_equal(mud.min(axis=0), [63, 42, 20])
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_the_ice_of_frost_covers_and_varies_like_a_photograph(severity):
+    _, ice = {1: (1, 0.4), 2: (0.8, 0.6), 3: (0.7, 0.7), 4: (0.65, 0.7), 5: (0.6, 0.75)}[severity]
+    pictures = [corrupted(constant(0, 0, 0), "frost", severity, seed)[:, :, 2] / (255 * ice) for seed in range(8)]
+    assert 0.3 < np.mean(pictures) < 0.6
+    assert np.mean([picture.std() for picture in pictures]) > 0.15
+
+
+def test_fog_keeps_the_brightest_value_and_takes_contrast():
+    pixels = person()
+    foggy = corrupted(pixels, "fog", 3)
+    assert foggy.max() <= pixels.max()
+    detail = [np.abs(np.diff(p.astype(int), axis=1)).mean() for p in (pixels, foggy)]
+    assert detail[1] < detail[0]
+
+
+# the sheet
+
+
+def test_the_sheet_shows_every_type_at_every_severity():
+    pixels = person((48, 96))
+    sheet = np.asarray(corruption_sheet(pixels, np.random.default_rng(0)))
+    column, row = 100, 52  # picture and margin
+    assert sheet.shape == (12 + 5 * row, 12 + 20 * column, 3)
+    place = TYPES.index("contrast")
+    for severity in SEVERITIES:
+        top, left = 12 + (severity - 1) * row, 12 + place * column
+        np.testing.assert_array_equal(sheet[top : top + 48, left : left + 96], corrupted(pixels, "contrast", severity))
+
+
+def test_narrow_pictures_leave_room_for_the_names():
+    sheet = corruption_sheet(person((32, 16)), np.random.default_rng(0))
+    assert sheet.width > 20 * 60
+    assert isinstance(sheet, Image.Image)

@@ -1,0 +1,72 @@
+"""The evaluation of corrupted sets: what is corrupted, how often, and what is averaged."""
+
+import numpy as np
+import pytest
+from mindspore import nn, ops
+
+from ms_vireid.config import check_config
+from ms_vireid.data.corruptions import CorruptedVersion
+from ms_vireid.data.folder import read_folder
+from ms_vireid.data.sysu_mm01 import read_sysu_mm01
+from ms_vireid.engine import inference
+from ms_vireid.engine.inference import evaluate_corrupted, evaluate_model, extract_features
+from ms_vireid.evaluation import evaluate_trials, sysu_mm01_trials
+
+from ..data import tree
+
+
+class Pixels(nn.Cell):
+    """Features are what can be seen: the means of an image's quarters, normalised."""
+
+    def construct(self, images, modality):
+        means = images.reshape(len(images), 3, 4, 4, 2, 4).mean(axis=(3, 5)).reshape(len(images), -1)
+        return means / ops.sqrt((means * means).sum(axis=1, keepdims=True))
+
+
+def configuration(**evaluation):
+    stage = {"epochs": 1, "losses": {"id": {}}}
+    data = {"name": "sysu_mm01", "image_size": [16, 8], "workers": 0}
+    model = {"name": "pmt", "patch_size": 4, "stride": 4}
+    values = {"data": data, "model": model, "stages": [stage], "evaluation": evaluation}
+    return check_config(values, "test")
+
+
+@pytest.fixture(scope="module")
+def sysu(tmp_path_factory):
+    return read_sysu_mm01(tree.write_sysu_mm01(tmp_path_factory.mktemp("sysu")))
+
+
+def test_ten_evaluations_each_of_another_trial_and_another_version(sysu):
+    """Written plainly: for every evaluation all pictures are extracted anew."""
+    result = evaluate_corrupted(Pixels(), sysu, configuration())
+    expected = []
+    for t, trial in enumerate(sysu_mm01_trials(sysu.test)):
+        version = CorruptedVersion(t, np.arange(len(sysu.test)))
+        features = extract_features(Pixels(), sysu.test, (16, 8), 4, 0, version)
+        expected += [evaluate_trials(features, sysu.test, [trial], "sysu_mm01").trials[0].metrics()]
+    assert [trial.metrics() for trial in result.trials] == expected
+    assert result.mean["map"] == pytest.approx(np.mean([metrics["map"] for metrics in expected]), abs=1e-15)
+    assert result.std["map"] > 0
+    assert result.checksum == evaluate_model(Pixels(), sysu, configuration()).checksum
+
+
+@pytest.mark.parametrize("direction", ["infrared-to-visible", "visible-to-infrared"])
+def test_a_protocol_of_one_trial_is_evaluated_ten_times_and_visible_is_corrupted_on_either_side(tmp_path, direction):
+    data = read_folder(tree.write_folder(tmp_path), 0.5)
+    config = configuration(direction=direction)
+    result = evaluate_corrupted(Pixels(), data, config)
+    assert len(result.trials) == 10
+    assert len({trial.mean_ap for trial in result.trials}) > 1
+    assert evaluate_corrupted(Pixels(), data, config).mean == result.mean
+
+
+def test_infrared_pictures_are_extracted_once(sysu, monkeypatch):
+    extracted = []
+
+    def counting(model, images, *options):
+        extracted.append(np.count_nonzero(images.infrared))
+        return extract_features(model, images, *options)
+
+    monkeypatch.setattr(inference, "extract_features", counting)
+    evaluate_corrupted(Pixels(), sysu, configuration())
+    assert extracted == [np.count_nonzero(sysu.test.infrared)] + 10 * [0]

@@ -1,0 +1,252 @@
+"""The converter on files of others: recognised by their names, and the features are those of both frameworks and of
+the library that the file comes from, within 1e-5 of their scale (DESIGN section 7, "forward")."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from ms_vireid.config import CONFIG_ROOT, check_config
+from ms_vireid.engine.checkpoint import load_checkpoint
+from ms_vireid.errors import InputError
+from ms_vireid.models import build_model
+from parity.oracles import timm_vit, torchvision
+from tests.parity.convert_cases import (
+    SMALL,
+    assert_same,
+    convert,
+    images_of,
+    ms_features,
+    random_state_dict,
+    recipe,
+    torch_features,
+    worst,
+)
+from torch_ref.engine.checkpoint import load_checkpoint as load_torch_checkpoint
+from torch_ref.engine.checkpoint import load_model as load_torch_model
+from torch_ref.models import ResNet
+from torch_ref.models import build_model as build_torch_model
+
+FORWARD = 1e-5
+CLASSES = 11
+
+
+def original(model, *overrides):
+    config = recipe(model, f"model.num_classes={CLASSES}", *overrides)
+    module = build_torch_model(config)
+    module.load_state_dict(random_state_dict(module))
+    return config, module
+
+
+def pmt_release(module):
+    """As the authors save it: the names are ours, in their order; some of their versions have a head left over."""
+    weights = module.state_dict()
+    order = ("base.", "classifier.", "bottleneck.")
+    weights = {name: value for start in order for name, value in weights.items() if name.startswith(start)}
+    return weights | {"base.fc.weight": torch.zeros(1000, 16), "base.fc.bias": torch.zeros(1000)}
+
+
+def agw_baseline(module, config, g=".g.0."):
+    """As the AGW baseline names it: three whole ResNets, and `g` a list of one layer."""
+    spare = {
+        name: torch.full_like(value, 9)
+        for name, value in ResNet(config.model.layers, config.model.width).state_dict().items()
+    }
+    names = {"visible_stem.": "visible_module.visible.", "infrared_stem.": "thermal_module.thermal."}
+    names |= {"base.": "base_resnet.base.", "non_local_2.": "NL_2.", "non_local_3.": "NL_3."}
+    weights = {new + name: value for new in list(names.values())[:3] for name, value in spare.items()}
+    for name, value in module.state_dict().items():
+        start = next((start for start in names if name.startswith(start)), "")
+        renamed = names.get(start, "") + name.removeprefix(start)
+        weights[renamed.replace(".g.", g) if renamed.startswith("NL_") else renamed] = value
+    return weights
+
+
+def assert_features(config, module, path):
+    """Of the converted .ckpt through ms_vireid, against the model that the file was made from."""
+    images = images_of(config)
+    for modality in ("visible", "infrared"):
+        assert worst(ms_features(path, images, modality), torch_features(module, images, modality)) < FORWARD
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "net", "model_state"])
+def test_the_authors_pmt(monkeypatch, capsys, tmp_path, prefix, wrapper):
+    config, module = original("pmt")
+    weights = {prefix + name: value for name, value in pmt_release(module).items()}
+    torch.save({wrapper: weights, "epoch": 24} if wrapper else weights, tmp_path / "SYSU_best.pth")
+    convert(monkeypatch, tmp_path / "SYSU_best.pth", tmp_path / "pmt.ckpt", *SMALL["pmt"])
+    printed = capsys.readouterr().out
+    assert f"{3 if wrapper else 2} dropped" in printed
+    assert load_checkpoint(tmp_path / "pmt.ckpt").meta["config"]["model"]["num_classes"] == CLASSES
+    assert_features(config, module, tmp_path / "pmt.ckpt")
+
+
+@pytest.mark.parametrize("g", [".g.0.", ".g."])
+@pytest.mark.parametrize("width", [1, 4])
+def test_the_agw_baseline(monkeypatch, tmp_path, g, width):
+    config, module = original("agw", f"model.non_local_width={width}")
+    state = {"net": agw_baseline(module, config, g), "cmc": np.linspace(0.4, 1, 20), "mAP": np.float64(0.4), "epoch": 9}
+    torch.save(state, tmp_path / "sysu_agw_best.t")
+    convert(monkeypatch, tmp_path / "sysu_agw_best.t", tmp_path / "agw.ckpt", *SMALL["agw"])
+    assert_features(config, module, tmp_path / "agw.ckpt")
+    convert(monkeypatch, tmp_path / "agw.ckpt", tmp_path / "agw.pth")
+    assert_same(load_torch_checkpoint(tmp_path / "agw.pth").model, dict(module.state_dict()))
+
+
+def test_the_agw_baseline_says_what_becomes_of_every_key(monkeypatch, capsys, tmp_path):
+    config, module = original("agw")
+    torch.save({"net": agw_baseline(module, config), "acc": np.zeros(2)}, tmp_path / "agw.pth")
+    convert(monkeypatch, tmp_path / "agw.pth", tmp_path / "ours.safetensors", "--dry-run", *SMALL["agw"])
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "visible_module.visible.conv1.weight [8, 3, 7, 7] visible_stem.conv1.weight [8, 3, 7, 7] renamed" in lines
+    assert "NL_2.0.g.0.bias [1] non_local_2.0.g.bias [1] renamed" in lines
+    assert "base_resnet.base.conv1.weight [8, 3, 7, 7] dropped: of this ResNet only layer1 to layer4 are run" in lines
+    assert "acc ndarray dropped: no weights" in lines
+
+
+@pytest.mark.parametrize("model", ["pmt", "agw"])
+def test_a_plain_state_dict_of_torch_ref(monkeypatch, tmp_path, model):
+    config, module = original(model)
+    torch.save(module.state_dict(), tmp_path / "a.pth")
+    convert(monkeypatch, tmp_path / "a.pth", tmp_path / "a.ckpt", *SMALL[model])
+    assert_features(config, module, tmp_path / "a.ckpt")
+
+
+def test_a_foreign_file_becomes_one_that_torch_ref_loads(monkeypatch, tmp_path):
+    config, module = original("agw")
+    torch.save({"net": agw_baseline(module, config)}, tmp_path / "theirs.pth")
+    convert(monkeypatch, tmp_path / "theirs.pth", tmp_path / "ours.pth", *SMALL["agw"])
+    checkpoint = load_torch_checkpoint(tmp_path / "ours.pth")
+    ours = build_torch_model(check_config(checkpoint.meta["config"], "test"))
+    load_torch_model(ours, checkpoint)
+    assert_same(dict(ours.state_dict()), dict(module.state_dict()))
+
+
+VIT = {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+VIT_OPTIONS = [f"model.{key}={value}" for key, value in VIT.items()] + ["model.mlp_ratio=4"]
+
+
+def timm_file(path):
+    """timm's own ViT for 32x32 pixels, 4x4 patches, with ImageNet's head."""
+    vit = timm_vit((32, 32), stride=8, **VIT).eval()
+    vit.load_state_dict(random_state_dict(vit))
+    torch.save(vit.state_dict() | {"head.weight": torch.zeros(10, 16), "head.bias": torch.zeros(10)}, path)
+    return vit
+
+
+def backbone_features(suffix, path, options, images):
+    """Of the ViT in a model that starts from `path`."""
+    config = recipe("pmt", *options, f"model.pretrained={path}")
+    if suffix == ".pth":
+        base = build_torch_model(config).base.eval()
+        with torch.no_grad():
+            return base(torch.from_numpy(images)).numpy()
+    base = build_model(config).base
+    base.set_train(False)
+    return base(ms.Tensor(images)).asnumpy()
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors", ".pth"])
+def test_timm_s_vit_at_its_own_size(monkeypatch, tmp_path, suffix):
+    vit = timm_file(tmp_path / "vit.pth")
+    options = [*VIT_OPTIONS, "data.image_size=[32,32]", "model.stride=8"]
+    convert(monkeypatch, tmp_path / "vit.pth", tmp_path / f"base{suffix}", *options)
+    images = np.random.default_rng(5).normal(size=(3, 3, 32, 32)).astype(np.float32)
+    with torch.no_grad():
+        theirs = vit(torch.from_numpy(images)).numpy()
+    assert worst(backbone_features(suffix, tmp_path / f"base{suffix}", options, images), theirs) < FORWARD
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors", ".pth"])
+def test_timm_s_vit_with_overlapping_patches(monkeypatch, capsys, tmp_path, suffix):
+    vit = timm_file(tmp_path / "vit.pth")
+    options = [*VIT_OPTIONS, "data.image_size=[40,24]", "model.stride=6"]
+    convert(monkeypatch, tmp_path / "vit.pth", tmp_path / f"base{suffix}", "--dry-run", *options)
+    assert "resized 4x4 -> 6x3" in capsys.readouterr().out
+    convert(monkeypatch, tmp_path / "vit.pth", tmp_path / f"base{suffix}", *options)
+
+    weights = vit.state_dict()
+    grid = weights["pos_embed"][:, 1:].reshape(1, 4, 4, 16).permute(0, 3, 1, 2)
+    grid = functional.interpolate(grid, size=(6, 3), mode="bilinear", align_corners=False)
+    positions = [weights["pos_embed"][:, :1], grid.permute(0, 2, 3, 1).reshape(1, 18, 16)]
+    resized = timm_vit((40, 24), stride=6, **VIT).eval()
+    resized.load_state_dict(weights | {"pos_embed": torch.cat(positions, dim=1)})
+    images = np.random.default_rng(5).normal(size=(3, 3, 40, 24)).astype(np.float32)
+    with torch.no_grad():
+        theirs = resized(torch.from_numpy(images)).numpy()
+    assert worst(backbone_features(suffix, tmp_path / f"base{suffix}", options, images), theirs) < FORWARD
+
+
+def test_timm_s_vit_base_at_its_real_shapes(monkeypatch, capsys, tmp_path):
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in timm_vit((224, 224), 16, 16, 768, 12, 12).state_dict().items()}
+    shapes |= {"head.weight": (1000, 768), "head.bias": (1000,), "pre_logits.fc.weight": (768, 768)}
+    torch.save({name: torch.ones(1).expand(shape) for name, shape in shapes.items()}, tmp_path / "jx_vit.pth")
+    convert(monkeypatch, tmp_path / "jx_vit.pth", tmp_path / "vit.ckpt", "--dry-run")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "pos_embed [1, 197, 768] pos_embed [1, 211, 768] resized 14x14 -> 21x10" in lines
+    assert "blocks.11.norm2.weight [768] blocks.11.norm2.gamma [768] renamed" in lines
+    assert lines[-2] == "153 keys: 99 copied, 1 resized, 50 renamed, 3 dropped"
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors", ".pth"])
+def test_torchvision_s_resnet(monkeypatch, tmp_path, suffix):
+    resnet = torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], num_classes=10).eval()
+    resnet.load_state_dict(random_state_dict(resnet))
+    torch.save(resnet.state_dict(), tmp_path / "resnet.pth")
+    options = [*SMALL["agw"], "model.layers=[1,1,1,1]", "model.width=64", "model.last_stride=2"]
+    options += ["model.non_local=[0,0,0,0]"]
+    convert(monkeypatch, tmp_path / "resnet.pth", tmp_path / f"base{suffix}", *options)
+    config = recipe("agw", *options, f"model.pretrained={tmp_path / f'base{suffix}'}")
+    images = np.random.default_rng(5).normal(size=(2, 3, 64, 32)).astype(np.float32)
+    x = torch.from_numpy(images)
+    with torch.no_grad():
+        theirs = torch.nn.Sequential(*list(resnet.children())[:-2])(x).numpy()
+        if suffix == ".pth":
+            model = build_torch_model(config).eval()
+            ours = [model.base(stem(x)).numpy() for stem in (model.visible_stem, model.infrared_stem)]
+        else:
+            model = build_model(config)
+            model.set_train(False)
+            stems = (model.visible_stem, model.infrared_stem)
+            ours = [model.base(stem(ms.Tensor(images))).asnumpy() for stem in stems]
+    assert all(worst(features, theirs) < FORWARD for features in ours)
+
+
+def test_torchvision_s_resnet50_at_its_real_shapes(monkeypatch, capsys, tmp_path):
+    with torch.device("meta"):
+        held = torchvision.models.resnet50().state_dict()
+    weights = {name: torch.ones((), dtype=value.dtype).expand(value.shape) for name, value in held.items()}
+    torch.save(weights, tmp_path / "resnet50-0676ba61.pth")
+    convert(monkeypatch, tmp_path / "resnet50-0676ba61.pth", tmp_path / "resnet.ckpt", "--dry-run")
+    assert "320 keys: 53 copied, 212 renamed, 53 kept, 2 dropped" in capsys.readouterr().out
+
+
+def test_the_classifier_gives_the_number_of_classes_unless_another_is_asked_for(monkeypatch, tmp_path):
+    _, module = original("pmt")
+    torch.save(module.state_dict(), tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"classifier.weight is \[11, 16\], the network's is \[12, 16\]"):
+        convert(monkeypatch, tmp_path / "a.pth", tmp_path / "a.ckpt", *SMALL["pmt"], "model.num_classes=12")
+    assert not (tmp_path / "a.ckpt").exists()
+
+
+def test_a_file_of_another_model_than_the_recipe_s_is_refused(monkeypatch, tmp_path):
+    _, module = original("pmt")
+    torch.save(module.state_dict(), tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"layout of PMT.*, the configuration's model is agw"):
+        convert(monkeypatch, tmp_path / "a.pth", tmp_path / "a.ckpt", "--config", CONFIG_ROOT / "agw/sysu.yaml")
+
+
+def test_a_file_whose_sizes_no_other_model_has_is_refused_alike(monkeypatch, tmp_path):
+    config, module = original("agw")
+    torch.save({"net": agw_baseline(module, config)}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"layout of the AGW baseline, the configuration's model is pmt"):
+        convert(monkeypatch, tmp_path / "a.pth", tmp_path / "a.ckpt", "--config", CONFIG_ROOT / "pmt/sysu.yaml")
+
+
+def test_names_of_no_known_layout_are_refused(monkeypatch, tmp_path):
+    torch.save({"encoder.weight": torch.zeros(2)}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"encoder.weight.*of no known layout"):
+        convert(monkeypatch, tmp_path / "a.pth", tmp_path / "a.ckpt")

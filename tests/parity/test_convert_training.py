@@ -1,0 +1,110 @@
+"""Training that changes framework on the way: the commands and the converter, there and back."""
+
+import os
+import signal
+import sys
+
+import pytest
+import torch
+
+from ms_vireid import train as ms_train
+from ms_vireid.engine.train_step import TrainStep
+from ms_vireid.errors import InputError
+from tests.parity.convert_cases import convert
+from torch_ref import train as torch_train
+
+# Two stages, dropout, drop path, random augmentation: 6 steps in all, the stage changes after the third.
+RECIPE = [
+    "data.image_size=[32,16]",
+    "data.workers=0",
+    "data.synthetic.train_identities=5",
+    "data.synthetic.val_identities=1",
+    "data.synthetic.test_identities=4",
+    "data.synthetic.images_per_camera=1",
+    "data.synthetic.image_size=[64,32]",
+    "model.patch_size=8",
+    "model.stride=6",
+    "model.embed_dim=16",
+    "model.num_heads=2",
+    "model.depth=2",
+    "model.dropout=0.1",
+    "model.drop_path=0.2",
+    "stages.0.epochs=1",
+    "stages.1.epochs=1",
+    "train.num_identities=3",
+    "train.num_instances=2",
+    "train.iterations=3",
+    "evaluation.trials=1",
+    "evaluation.compare_untrained=false",
+]
+
+
+# A key's bias and a shift of all features change no loss: their gradients are rounding, which Adam makes whole steps
+# of. 6 steps reach 1e-3, so that the weights may be that far apart; the tolerance is 1e-6 where weights are small.
+NOISE = 1e-3
+
+
+def run(monkeypatch, command, *arguments):
+    monkeypatch.setattr(sys, "argv", [command.__name__, *map(str, arguments), *RECIPE])
+    command.main()
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return ["--data-root", tmp_path / "data"]
+
+
+def stop_after(monkeypatch, steps):
+    """SIGINT in the step of that number: the trainer finishes it and writes last.ckpt."""
+    original, count = TrainStep.__call__, [0]
+
+    def call(self, *arguments):
+        count[0] += 1
+        if count[0] == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(TrainStep, "__call__", call)
+
+
+def test_training_goes_on_in_the_other_framework_and_back(monkeypatch, tmp_path, recipe):
+    run(monkeypatch, torch_train, *recipe, "--steps", 2, "--output", tmp_path / "a.pth")
+    convert(monkeypatch, tmp_path / "a.pth", tmp_path / "a.ckpt")
+    stop_after(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        run(monkeypatch, ms_train, *recipe, "--resume", tmp_path / "a.ckpt", "--output", tmp_path / "run")
+    convert(monkeypatch, tmp_path / "run/last.ckpt", tmp_path / "b.pth")
+    run(monkeypatch, torch_train, *recipe, "--steps", 2, "--resume", tmp_path / "b.pth", "--output", tmp_path / "c.pth")
+
+    run(monkeypatch, torch_train, *recipe, "--steps", 6, "--output", tmp_path / "straight.pth")
+    changed, straight = (torch.load(tmp_path / name, weights_only=True) for name in ("c.pth", "straight.pth"))
+    assert changed["step"] == straight["step"] == 6
+    assert changed["config"] == straight["config"]
+    assert changed["model"].pop("bottleneck.num_batches_tracked") == 2  # MindSpore's trainer does not count
+    for name, value in changed["model"].items():
+        expected = straight["model"][name]
+        error = (value - expected).abs()
+        if name.endswith("attn.qkv.bias"):
+            error[16:32] *= NOISE
+        if name in ("base.norm.bias", "bottleneck.running_mean"):
+            error *= NOISE
+        # 1e-3 of the scale: DESIGN section 7, "trajectory".
+        assert error.max() <= 1e-3 * expected.abs().max().clamp(min=1e-3), name
+
+
+def test_a_training_state_of_another_recipe_or_of_none_is_refused(monkeypatch, tmp_path, recipe):
+    run(monkeypatch, torch_train, *recipe, "--steps", 1, "--output", tmp_path / "a.pth")
+    resume = [*recipe, "--resume", tmp_path / "a.pth", "--steps"]
+    with pytest.raises(InputError, match="the recipe has 5 steps to go from 1"):
+        run(monkeypatch, torch_train, *resume, 6)
+    with pytest.raises(InputError, match="was written with another optimizer"):
+        run(monkeypatch, torch_train, *resume, 1, "optimizer.lr=0.5")
+    content = torch.load(tmp_path / "a.pth", weights_only=True)
+    torch.save(content["model"], tmp_path / "a.pth")
+    with pytest.raises(InputError, match="holds no training state"):
+        run(monkeypatch, torch_train, *resume, 1)
+
+
+def test_an_output_that_cannot_be_is_refused_before_the_work(monkeypatch, tmp_path, recipe):
+    with pytest.raises(InputError, match="its folder has to be there"):
+        run(monkeypatch, torch_train, *recipe, "--output", tmp_path / "nowhere/a.pth")

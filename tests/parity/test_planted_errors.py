@@ -1,0 +1,224 @@
+"""Errors planted one at a time in one framework: the ladder must name the case of the layer, loss or rule that has it.
+
+For each, all small cases of the rung (and of the layers' rung, for an error in a model) are run from the bottom up,
+and the first that fails must be the right one.
+"""
+
+import mindspore as ms
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ms_vireid.engine import optimizer as mindspore_optimizer
+from ms_vireid.engine import schedule as mindspore_schedule
+from parity import mapping
+from parity.cases import LADDER, run
+from torch_ref.engine import optimizer as torch_optimizer
+from torch_ref.losses import msel as torch_msel
+from torch_ref.losses import triplet as torch_triplet
+from torch_ref.models import layers as torch_layers
+from torch_ref.models import pmt as torch_pmt
+from torch_ref.models import vit as torch_vit
+
+
+def first_failing(rungs):
+    for case in LADDER:
+        if case.rung in rungs and case.small:
+            outcome = run(case)
+            if not outcome.passed:
+                return str(case), outcome.decisive
+    return None, None
+
+
+def after_init(patch, owner, change):
+    """Let `change(module)` alter every instance of `owner` once it is made."""
+    original = owner.__init__
+
+    def changed(self, *arguments, **keywords):
+        original(self, *arguments, **keywords)
+        change(self)
+
+    patch.setattr(owner, "__init__", changed)
+
+
+def layer_norm_eps(patch):
+    patch.setattr(torch_vit, "LAYER_NORM_EPS", 1e-6)
+
+
+def tanh_gelu(patch):
+    after_init(patch, torch_vit.Mlp, lambda mlp: setattr(mlp, "act", nn.GELU(approximate="tanh")))
+
+
+def bn_momentum(patch):
+    original = torch_layers.bn_neck
+
+    def swapped(features):
+        layer = original(features)
+        layer.momentum = 0.9
+        return layer
+
+    patch.setattr(torch_layers, "bn_neck", swapped)
+
+
+def biased_running_variance(patch):
+    class Biased(nn.BatchNorm1d):
+        def forward(self, x):
+            before = self.running_var.clone()
+            result = super().forward(x)
+            if self.training:
+                self.running_var = 0.9 * before + 0.1 * x.detach().var(dim=0, unbiased=False)
+            return result
+
+    patch.setattr(torch_layers.nn, "BatchNorm1d", Biased)
+
+
+def transposed_dense_weight(patch):
+    original = mapping.Twin.to_torch
+
+    def transposed(self, value):
+        square = value.ndim == 2 and value.shape[0] == value.shape[1]
+        return original(self, value.T if square else value)
+
+    patch.setattr(mapping.Twin, "to_torch", transposed)
+
+
+def swapped_query_and_key(patch):
+    def swap(attention):
+        def swapped(_module, _inputs, qkv):
+            query, key, value = qkv.chunk(3, dim=-1)
+            return torch.cat((key, query, value), dim=-1)
+
+        attention.qkv.register_forward_hook(swapped)
+
+    after_init(patch, torch_vit.Attention, swap)
+
+
+def dropped_position_embedding(patch):
+    def drop(vit):
+        vit.pos_drop.register_forward_pre_hook(lambda _module, inputs: (inputs[0] - vit.pos_embed, *inputs[1:]))
+
+    after_init(patch, torch_vit.VisionTransformer, drop)
+
+
+def unnormalised_features(patch):
+    patch.setattr(torch_pmt, "l2_normalise", lambda x: x)
+
+
+def shifted_dropout_window(patch):
+    after_init(patch, torch_layers.Dropout, lambda layer: setattr(layer, "windows", layer.windows[::-1]))
+
+
+def unscaled_drop_path(patch):
+    after_init(patch, torch_layers.DropPath, lambda layer: setattr(layer, "scale", 1.0))
+
+
+def aligned_corners(patch):
+    original = torch_vit.functional.interpolate
+
+    def aligned(positions, size, mode, align_corners, antialias):
+        return original(positions, size=size, mode=mode, align_corners=True)
+
+    patch.setattr(torch_vit.functional, "interpolate", aligned)
+
+
+def sum_instead_of_mean(patch):
+    after_init(patch, torch_triplet.ProgressiveHardTripletLoss, lambda loss: setattr(loss, "reduction", "sum"))
+
+
+def self_pair_in_msel(patch):
+    def included(self, features, labels):
+        distance = torch_msel.euclidean_distance(features, features)
+        infrared = torch.arange(len(labels)) >= len(labels) // 2
+        same_identity, same_modality = labels[:, None] == labels[None], infrared[:, None] == infrared[None]
+        intra = (distance * (same_identity & same_modality)).sum(-1) / self.num_instances  # oneself, at 0, is one of K
+        cross = (distance * (same_identity & ~same_modality)).sum(-1) / self.num_instances
+        return torch.square(intra - cross).mean()
+
+    patch.setattr(torch_msel.ModalitySharedEnhancementLoss, "forward", included)
+
+
+def no_bias_correction(patch):
+    def plain(self, _step, base_lrs):
+        rows = [(lr, self.eps, self.weight_decay) for lr in base_lrs]
+        return ms.Tensor(np.array(rows, np.float32))
+
+    patch.setattr(mindspore_optimizer.AdamW, "scalars", plain)
+
+
+def coupled_decay(patch):
+    def couple(optimizer):
+        for group in optimizer.param_groups:
+            group["decoupled_weight_decay"] = False
+
+    after_init(patch, torch_optimizer.AdamW, couple)
+
+
+def schedule_one_epoch_late(patch):
+    original = mindspore_schedule.warmup_cosine
+    patch.setattr(
+        mindspore_schedule,
+        "warmup_cosine",
+        lambda epoch, lr, epochs, *rest: original(max(epoch - 1, 1), lr, epochs, *rest),
+    )
+
+
+def wrong_group(patch):
+    original = torch_optimizer.pmt_groups
+
+    def all_at_full_rate(model, config):
+        full, backbone = original(model, config)
+        return [full, torch_optimizer.ParameterGroup(backbone.name, 1.0, backbone.parameters, backbone.names)]
+
+    patch.setitem(torch_optimizer._GROUPS, "pmt", all_at_full_rate)
+
+
+def trainable_bnneck_bias(patch):
+    after_init(patch, torch_pmt.PMT, lambda model: model.bottleneck.bias.requires_grad_(True))
+
+
+def wider_initialisation(patch):
+    original = torch_vit.dense
+
+    def wider(*arguments, **keywords):
+        layer = original(*arguments, **keywords)
+        layer.weight.data.mul_(1.1)
+        return layer
+
+    patch.setattr(torch_vit, "dense", wider)
+
+
+PLANTED = [
+    (trainable_bnneck_bias, [1], "1 pmt_vit_base"),
+    (layer_norm_eps, [2], "2 LayerNorm"),
+    (tanh_gelu, [2], "2 GELU"),
+    (bn_momentum, [2], "2 BNNeck"),
+    (biased_running_variance, [2], "2 BNNeck"),
+    (transposed_dense_weight, [2], "2 Attention"),
+    (swapped_query_and_key, [2], "2 Attention"),
+    (shifted_dropout_window, [2], "2 Dropout"),
+    (unscaled_drop_path, [2], "2 DropPath"),
+    (aligned_corners, [2], "2 position embedding resized"),
+    (sum_instead_of_mean, [3], "3 intra"),
+    (self_pair_in_msel, [3], "3 msel"),
+    (dropped_position_embedding, [2, 4], "4 PMT small"),
+    (unnormalised_features, [2, 4], "4 PMT small"),
+    (no_bias_correction, [5], "5 PMT stage 1, six updates"),
+    (coupled_decay, [5], "5 PMT stage 1, six updates"),
+    (schedule_one_epoch_late, [5], "5 schedule of PMT, timm"),
+    (wrong_group, [5], "5 PMT stage 1, groups"),
+    (wider_initialisation, [7], "7 PMT small"),
+]
+
+
+@pytest.mark.parametrize(("plant", "rungs", "expected"), PLANTED, ids=lambda value: getattr(value, "__name__", None))
+def test_the_ladder_names_the_case(monkeypatch, plant, rungs, expected):
+    plant(monkeypatch)
+    case, comparison = first_failing(rungs)
+    assert case == expected, f"first failing: {case}, {comparison}"
+
+
+def test_a_models_difference_is_traced_to_the_layer_where_it_starts(monkeypatch):
+    dropped_position_embedding(monkeypatch)
+    _, comparison = first_failing([4])
+    assert comparison.tensor == "output of base.pos_drop"

@@ -1,0 +1,119 @@
+"""Checkpoints that are either whole or not there, and are refused unless they fit exactly."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ms_vireid.data.validation import summary
+from ms_vireid.errors import InputError
+from torch_ref.models.weight_file import PICKLED, read_pickled, state_dict_of
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file held: the model's state dict, the optimizer's (None if there is none), and what was saved with them
+    ({} for a foreign file)."""
+
+    path: Path
+    model: dict[str, Tensor]
+    optimizer: dict | None
+    meta: dict
+
+
+def save_checkpoint(path: Path, model: Mapping[str, Tensor], meta: dict, optimizer: dict | None = None) -> None:
+    """Write a `.pth` of plain containers and tensors under a temporary name, sync it, and rename it over `path`.
+
+    Raises:
+        InputError: it cannot be written (a full disk, no permission); whatever `path` held is untouched.
+    """
+    content = {"format": FORMAT, **meta, "model": dict(model)}
+    if optimizer is not None:
+        content["optimizer"] = optimizer
+    write_whole(path, lambda temporary: torch.save(content, temporary))
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Have `write` make a file under a temporary name, sync it, and rename it over `path`.
+
+    Raises:
+        InputError: it cannot be written; whatever `path` held is untouched.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        kept = f"the earlier {path.name} is intact" if path.exists() else "nothing was written"
+        raise InputError(f"{path}: cannot write the checkpoint ({error}); {kept}; free space and try again") from None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a `.pth` file; raises InputError for a foreign or damaged file, and for a format of another version."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint file")
+    if path.suffix not in PICKLED:
+        raise InputError(f"{path}: a checkpoint ends in .pth; convert other formats with parity/convert.py")
+    loaded = read_pickled(path)
+    model = state_dict_of(loaded, path)
+    if "format" not in loaded or "config" not in loaded:
+        return Checkpoint(path, model, None, {})
+    if loaded["format"] != FORMAT:
+        raise InputError(f"{path}: checkpoint format {loaded['format']}, this version reads {FORMAT}; update ms_vireid")
+    meta = {key: value for key, value in loaded.items() if key not in ("format", "model", "optimizer")}
+    return Checkpoint(path, model, loaded.get("optimizer"), meta)
+
+
+def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Set all of a model's parameters and buffers; nothing is set unless all fit.
+
+    Raises:
+        InputError: names missing or extra, or shapes or types that differ, all counted and the first ten named.
+    """
+    targets, held = model.state_dict(), checkpoint.model
+    missing = [name for name in targets if name not in held]
+    extra = [name for name in held if name not in targets]
+    differing = [
+        f"{name} is {tuple(held[name].shape)} {held[name].dtype}, the model's {tuple(target.shape)} {target.dtype}"
+        for name, target in targets.items()
+        if name in held and (held[name].shape, held[name].dtype) != (target.shape, target.dtype)
+    ]
+    _refuse(checkpoint.path, "model", {"missing": missing, "extra": extra, "differing": differing})
+    model.load_state_dict(held)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+    """Set the state of an optimizer whose parameters are named; nothing is set unless all fit.
+
+    Raises:
+        InputError: there is no state, or it is of other parameters.
+    """
+    if checkpoint.optimizer is None:
+        raise InputError(f"{checkpoint.path}: holds no training state to resume from")
+    names = [group["param_names"] for group in optimizer.param_groups]
+    if names != [list(group.get("param_names", ())) for group in checkpoint.optimizer["param_groups"]]:
+        raise InputError(f"{checkpoint.path}: its optimizer trains other parameters; check optimizer.* and model.*")
+    optimizer.load_state_dict(checkpoint.optimizer)
+
+
+def _refuse(path: Path, owner: str, kinds: dict[str, list[str]]) -> None:
+    problems = [f"{what} {summary(names)}" for what, names in kinds.items() if names]
+    if problems:
+        raise InputError(f"{path}: does not fit the {owner}: {'; '.join(problems)}; check {owner}.* and the file")
