@@ -1,5 +1,6 @@
 """The configuration: its schema, YAML files with `base:` inheritance, and `key.sub=value` overrides."""
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ from pydantic import (
 from ms_vireid.errors import InputError
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
+AUXILIARY_TERMS = ("idc", "ia", "ma", "id_a")  # loss terms of MUN's auxiliary modality
 PUBLISHED_NUM_CLASSES = {"sysu_mm01": 395, "regdb": 206, "llcm": 713}
 
 Positive = Annotated[int, Field(gt=0)]
@@ -97,6 +99,8 @@ class AugmentationConfig(Section):
     erasing_fill: tuple[float, float, float] = (0.485, 0.456, 0.406)  # written after normalisation
     infrared_jitter: Rate = 0.3  # brightness and contrast factors in 1 ± this; 0 leaves jitter and blur out
     infrared_blur_sigma: tuple[Above0, Above0] = (0.1, 3.0)  # pixels, of a 21x21 Gaussian kernel
+    visible_channel_exchange: Share = 0.0  # one of a visible picture's channels, at random, in place of all three
+    infrared_adaptive_gray: bool = False  # one of the channels, their luma or the infrared picture itself, at random
 
     @field_validator("erasing_area", "infrared_blur_sigma")
     @classmethod
@@ -139,15 +143,12 @@ class PMTConfig(ModelConfig):
         return self
 
 
-class AGWConfig(ModelConfig):
-    """The ResNet-50 of AGW; `pretrained` is a torchvision ResNet-50 file."""
+class ResNetConfig(ModelConfig):
+    """What the models on a ResNet-50 have; `pretrained` is a torchvision ResNet-50 file."""
 
-    name: Literal["agw"] = "agw"
     layers: tuple[Positive, Positive, Positive, Positive] = (3, 4, 6, 3)  # blocks of each stage
     width: Positive = 64  # channels of the stem
     last_stride: Literal[1, 2] = 1  # of the last stage
-    non_local: tuple[Count, Count, Count, Count] = (0, 2, 3, 0)  # last blocks of each stage that one follows
-    non_local_width: Positive | None = 1  # inner channels, as first released; null: half of the block's
     pooling_power: Above0 = 3.0  # p of GeM
 
     @property
@@ -156,6 +157,14 @@ class AGWConfig(ModelConfig):
         stride = 16 * self.last_stride
         return f"the network's stride {stride}", stride
 
+
+class AGWConfig(ResNetConfig):
+    """The ResNet-50 of AGW."""
+
+    name: Literal["agw"] = "agw"
+    non_local: tuple[Count, Count, Count, Count] = (0, 2, 3, 0)  # last blocks of each stage that one follows
+    non_local_width: Positive | None = 1  # inner channels, as first released; null: half of the block's
+
     @model_validator(mode="after")
     def _non_local_blocks_follow_blocks(self) -> "AGWConfig":
         if any(count > blocks for count, blocks in zip(self.non_local, self.layers, strict=True)):
@@ -163,12 +172,46 @@ class AGWConfig(ModelConfig):
         return self
 
 
+class MUNConfig(ResNetConfig):
+    """The ResNet-50 of MUN with its auxiliary modality; the loss terms decide whether there are prototypes and C_a."""
+
+    name: Literal["mun"] = "mun"
+    specific: Literal["layer1", "stem"] = "layer1"  # how far each modality has its own weights
+    intermediate: Literal["auxiliary", "X", "mixed", "syncretic", "none"] = "auxiliary"  # Table 2; none: the baseline B
+    expansion: Positive = 4  # width of an intra-modality learner over its channels
+    kernel_order: tuple[Positive, Positive] = (5, 7)  # on the first and second half of the channels (Eq. 2)
+    ratios: Annotated[tuple[Positive, ...], Field(min_length=1)] = (2, 4, 6, 12)  # of the average pooling
+    layer_scale: Literal["channel", "scalar"] = "channel"
+    mixing: Literal["picture", "pixel"] = "picture"  # what has a share of its own in the mixed modality
+    memory: Literal["slots", "identity", "none"] = "slots"  # of the prototypes; none: L_ma compares pooled features
+    beta: tuple[Share, Share] = (1e-8, 1.0)  # updating ratio of the prototypes, from the first iteration to the last
+
+    @property
+    def generator_step(self) -> int:
+        """What the sides of the first stage's feature maps must be multiples of."""
+        return math.lcm(*self.ratios) if self.intermediate == "auxiliary" else 1
+
+    @field_validator("kernel_order")
+    @classmethod
+    def _odd(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if any(kernel % 2 == 0 for kernel in value):
+            raise ValueError(f"the kernels' sizes must be odd, not {list(value)}")
+        return value
+
+    @model_validator(mode="after")
+    def _channels_can_be_halved(self) -> "MUNConfig":
+        if self.specific == "stem" and self.width % 2:
+            raise ValueError(f"width {self.width} must be even with specific=stem, as each half has its own kernels")
+        return self
+
+
 AnyModelConfig = Annotated[
-    Annotated[PMTConfig, Tag("pmt")] | Annotated[AGWConfig, Tag("agw")],
+    Annotated[PMTConfig, Tag("pmt")] | Annotated[AGWConfig, Tag("agw")] | Annotated[MUNConfig, Tag("mun")],
     _named("pmt"),
 ]
 MODELS: dict[str, ModelConfig] = {
     "agw_resnet50": AGWConfig(),
+    "mun_resnet50": MUNConfig(),
     "pmt_vit_base": PMTConfig(),
     "pmt_vit_small": PMTConfig(embed_dim=384, num_heads=6),
     "pmt_vit_tiny": PMTConfig(embed_dim=192, num_heads=3),
@@ -213,6 +256,15 @@ class DCLTerm(Term):
     negatives: Literal["dynamic", "hard", "all"] = "dynamic"
 
 
+class IdentityAlignmentTerm(Term):
+    margin: Weight = 0.55
+    reduction: Literal["sum", "mean"] = "sum"
+
+
+class ModalityAlignmentTerm(Term):
+    bridge: bool = True  # through the auxiliary modality; false: visible against infrared (Table 3)
+
+
 class LossConfig(Section):
     """The terms of a stage's loss, each with its weight; a term that is absent (or null) is not computed."""
 
@@ -223,6 +275,10 @@ class LossConfig(Section):
     hct: TripletTerm | None = None
     msel: MSELTerm | None = None
     dcl: DCLTerm | None = None
+    idc: Term | None = None
+    ia: IdentityAlignmentTerm | None = None
+    ma: ModalityAlignmentTerm | None = None
+    id_a: Term | None = None
 
     def terms(self) -> dict[str, Term]:
         return {name: term for name in type(self).model_fields if (term := getattr(self, name)) is not None}
@@ -308,8 +364,20 @@ class WarmupStepsConfig(ScheduleConfig):
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
 
 
+class IterationStepsConfig(ScheduleConfig):
+    """MUN: linear warm-up with every iteration, then the rate times `factor` after each milestone."""
+
+    name: Literal["iteration_steps"] = "iteration_steps"
+    warmup_epochs: Count = 15
+    start_lr: Weight = 1e-8
+    milestones: tuple[Positive, ...] = (30, 60)  # epochs done
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
 AnyScheduleConfig = Annotated[
-    Annotated[WarmupCosineConfig, Tag("warmup_cosine")] | Annotated[WarmupStepsConfig, Tag("warmup_steps")],
+    Annotated[WarmupCosineConfig, Tag("warmup_cosine")]
+    | Annotated[WarmupStepsConfig, Tag("warmup_steps")]
+    | Annotated[IterationStepsConfig, Tag("iteration_steps")],
     _named("warmup_cosine"),
 ]
 
@@ -365,6 +433,11 @@ class Config(Section):
         return stages[epoch - 1]
 
     @property
+    def terms(self) -> frozenset[str]:
+        """Names of all stages' loss terms."""
+        return frozenset(name for stage in self.stages for name in stage.losses.terms())
+
+    @property
     def num_classes(self) -> int | None:
         """Identities the classifier tells apart: as configured, else as published for the data set."""
         if self.model.num_classes is not None:
@@ -385,6 +458,29 @@ class Config(Section):
         what, side = self.model.smallest_image
         if min(self.data.image_size) < side:
             raise ValueError(f"data.image_size {self.data.image_size} is smaller than {what}")
+        return self
+
+    @model_validator(mode="after")
+    def _generator_can_pool(self) -> "Config":
+        step = getattr(self.model, "generator_step", 1)
+        maps = [math.ceil(math.ceil(side / 2) / 2) for side in self.data.image_size]  # after the stem's two strides
+        if any(side % step for side in maps):
+            fitting = [f"{4 * max(1, round(side / step)) * step}" for side in maps]
+            raise ValueError(
+                f"model.ratios {list(self.model.ratios)} do not divide the feature maps of {maps[0]}x{maps[1]} that "
+                f"data.image_size {list(self.data.image_size)} gives; sides must be multiples of {4 * step}, as "
+                f"[{', '.join(fitting)}]"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _terms_have_an_auxiliary_modality(self) -> "Config":
+        needing = [name for name in AUXILIARY_TERMS if name in self.terms]
+        if needing and getattr(self.model, "intermediate", "none") == "none":
+            raise ValueError(
+                f"the loss terms {', '.join(needing)} compare an auxiliary modality: they need model.name=mun with a "
+                "model.intermediate other than none"
+            )
         return self
 
     @model_validator(mode="after")

@@ -55,8 +55,10 @@ def main() -> None:
     if arguments.corruption_sheet:
         shown = load_image(data.test.paths[np.argmin(data.test.infrared)], False, config.data.image_size)
         corruption_sheet(shown, counter_generator("corruption", 0)).save(arguments.corruption_sheet, "PNG")
-    model = build_model(config)
-    load_model(model, checkpoint)
+    model = build_model(config, inference=True)
+    if left_out := load_model(model, checkpoint):
+        parts = ", ".join(sorted({name.partition(".")[0] for name in left_out}))
+        print(f"note: {len(left_out)} parameters that only training needs are left out ({parts})")
     result = (evaluate_corrupted if arguments.corrupted else evaluate_model)(model, data, config)
     name = f"{data.name}, visible pictures corrupted" if arguments.corrupted else data.name
     print(f"{name}, {len(result.trials)} trials, checksum of their sampling {result.checksum}")

@@ -13,7 +13,7 @@ GRADIENT = 1e-4  # the same twice over, and differences of nearly equal distance
 UPDATE = 1e-6  # a few elementwise operations, in another order
 TRAJECTORY = 1e-3  # 20 steps, in which AdamW divides by the square root of small second moments: 3e-4 seen
 MARGIN = 4.0  # times PyTorch's own distance from float64, where float32 cannot hold the limits above
-KINKS = 1e-2  # of a gradient's norm: a few of its millions of activations pass on another side of ReLU's kink
+KINKS = 3e-2  # of a gradient's norm: a few of millions of activations are on another side of ReLU's kink, 1e-2 seen
 ROUNDING = 1e-2  # of gradients that are exactly 0, relative to those beside them
 REACH = 1.0  # of the distance that all steps together can cover: a bound, where values are free (`trajectory.FREE`)
 

@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def prepare(source: Path, target: Path, config_file: Path | None, overrides: lis
         _require_fitting_model(source, layout, config)
     else:
         config = _foreign_configuration(source, contents, plain, layout, config_file, overrides)
-    network = _network(source, config, contents.meta.get("parts", list(layout.parts) if layout else []))
+    network = _network(source, config, contents.meta.get("parts", list(layout.parts) if layout else []), plain.values())
     matched = _match(source, contents, plain, layout, network)
     return _conversion(target.suffix, contents, matched, network)
 
@@ -194,10 +194,13 @@ def from_scratch(config: Config) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update=fresh)})
 
 
-def _network(source: Path, config: Config, parts: list[str]) -> Network:
+def _network(source: Path, config: Config, parts: list[str], names: Collection[str]) -> Network:
+    """The configured network, without the parts that only training needs if the source's `names` have none of these."""
     if config.num_classes is None and not parts:
         raise InputError(f"model.num_classes is not known for data.name={config.data.name}; give model.num_classes=N")
     cell = build_model(from_scratch(config))
+    if cell.TRAINING_ONLY and not any(name.startswith(cell.TRAINING_ONLY) for name in names):
+        cell = build_model(from_scratch(config), inference=True)
     inside = dict(cell.name_cells())
     if not isinstance(parts, list) or not all(part in inside for part in parts):
         raise InputError(

@@ -63,7 +63,25 @@ def _run_all(cases: Sequence) -> Iterable:
             f"{time.perf_counter() - begun:5.1f} s  {worst.tensor}, {worst.detail}",
             flush=True,
         )
+        if case.rung == 5 and not case.small:
+            print(_side_by_side(outcome), flush=True)
         yield outcome
+
+
+def _side_by_side(outcome) -> str:
+    """A training's loss in both frameworks at some of its steps, and the worst of its loss terms and weights."""
+    from parity.trajectory import trajectories
+
+    recipe, _, run_name = outcome.case.subject.partition(", ")
+    losses = {name: trajectories(recipe)[name].terms["loss"] for name in (run_name, "PyTorch")}
+    steps = sorted({0, *range(4, len(losses["PyTorch"]), 5), len(losses["PyTorch"]) - 1})
+    width = max(*map(len, losses), len("loss at step"))
+    lines = [f"    {'loss at step':{width}}" + "".join(f"{step + 1:12}" for step in steps)]
+    lines += [f"    {name:{width}}" + "".join(f"{loss[step]:12.6f}" for step in steps) for name, loss in losses.items()]
+    for kind in ("loss term", "weight"):
+        errors = [c.error for c in outcome.comparisons if c.tensor.startswith(f"{kind} ")]
+        lines.append(f"    worst {kind}: {max(errors):.1e}")
+    return "\n".join(lines)
 
 
 def worst_by_rung(outcomes: Sequence) -> str:

@@ -130,7 +130,7 @@ CONFIGURATIONS = [
     case("override-index-not-decimal", "'²' is not an index below 1", "stages.².epochs=1"),
     case("override-into-a-value", "'data.name' is not a section", "data.name.x=1"),
     case("heads-do-not-divide-width", "embed_dim 8 is not a multiple of num_heads 3", "model.num_heads=3"),
-    case("unknown-model", "model.name: input should be 'pmt' or 'agw', got 'resnet'", "model.name=resnet"),
+    case("unknown-model", "model.name: input should be 'pmt' or 'agw' or 'mun', got 'resnet'", "model.name=resnet"),
     case("key-of-another-model", "unknown key 'model.embed_dim'", "model.name=agw"),
     case("unknown-optimizer", "optimizer.name: input should be 'adamw' or 'sgd', got 'lamb'", "optimizer.name=lamb"),
     case("image-smaller-than-patch", "data.image_size (4, 4) is smaller", "data.image_size=[4,4]"),
@@ -246,6 +246,12 @@ CHECKPOINTS = [
     case("pretrained-ckpt-html", "bad.ckpt: ", "model.pretrained=bad.ckpt", change=write("bad.ckpt", "<html>")),
     case("pretrained-of-another-network", "weights.safetensors: does not fit the ResNet",
          "model={name: agw, width: 4, pretrained: weights.safetensors}"),
+    case("pretrained-of-another-network-for-mun", "weights.safetensors: does not fit the ResNet",
+         "model={name: mun, width: 4, ratios: [1], pretrained: weights.safetensors}"),
+    case("resume-of-another-method", "another model.beta", "--resume", "earlier/last.ckpt",
+         "model={name: mun, width: 4, ratios: [1]}"),
+    case("mun-sizes", "do not divide the feature maps of", "model={name: mun, width: 4, ratios: [5]}"),
+    case("mun-terms-without-mun", "the loss terms idc compare an auxiliary modality", "stages.0.losses.idc={}"),
     case("pretrained-wrong-suffix", "weights.pth: ", "model.pretrained=weights.pth", change=write("weights.pth", b"x")),
 ]  # fmt: skip
 

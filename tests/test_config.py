@@ -20,6 +20,9 @@ from ms_vireid.config import (
 )
 from ms_vireid.errors import InputError
 
+ABLATIONS = ("table.yaml", "demo")  # not recipes: the papers' tables, and what a demo changes in their rows
+RECIPES = sorted(path for path in CONFIG_ROOT.rglob("*.yaml") if not {path.name, path.parent.name} & {*ABLATIONS})
+
 MINIMAL = """
 data: {name: folder}
 stages:
@@ -41,7 +44,7 @@ def write(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", sorted(CONFIG_ROOT.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONFIG_ROOT)))
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(CONFIG_ROOT)))
 def test_every_file_under_configs_loads(path):
     load_config(path)
 
@@ -189,14 +192,15 @@ def test_a_wrong_key_or_value_is_refused_with_its_path(minimal, override, says):
 
 
 AGW = ("model.name=agw",)
+MUN = ("model.name=mun", "data.image_size=[288,144]")
 SGD = ("optimizer.name=sgd",)
 
 
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (("model.name=resnet",), r"model\.name: input should be 'pmt' or 'agw', got 'resnet'$"),
-        (("model.name=null",), r"model\.name: input should be 'pmt' or 'agw', got None$"),
+        (("model.name=resnet",), r"model\.name: input should be 'pmt' or 'agw' or 'mun', got 'resnet'$"),
+        (("model.name=null",), r"model\.name: input should be 'pmt' or 'agw' or 'mun', got None$"),
         (("model=5",), r"model: .* got 5$"),
         (("model.patch_size=x",), r": model\.patch_size: .*'x'$"),
         ((*AGW, "model.width=x"), r": model\.width: .*'x'$"),
@@ -207,17 +211,40 @@ SGD = ("optimizer.name=sgd",)
         ((*AGW, "model.non_local_width=0"), r"model\.non_local_width: .*0$"),
         ((*AGW, "data.image_size=[288,15]"), r"data\.image_size \(288, 15\) is smaller than the network's stride 16$"),
         ((*AGW, "train.recompute=true"), r"train\.recompute is for model\.name=pmt, not agw; leave it out$"),
+        ((*MUN, "model.kernel_order=[5,6]"), r"model\.kernel_order: the kernels' sizes must be odd, not \[5, 6\]$"),
+        ((*MUN, "model.ratios=[]"), r"model\.ratios: .*at least 1 item"),
+        ((*MUN, "model.intermediate=gray"), r"model\.intermediate: .*'gray'$"),
+        ((*MUN, "model.non_local_width=1"), r"unknown key 'model\.non_local_width'"),
+        ((*MUN, "model.specific=stem", "model.width=5"), r"model: width 5 must be even with specific=stem"),
+        (
+            (*MUN, "data.image_size=[256,128]"),
+            r"ratios \[2, 4, 6, 12\] do not divide the feature maps of 64x32 .* multiples of 48, as \[240, 144\]$",
+        ),
+        (("stages.0.losses.ia={}",), "the loss terms ia compare an auxiliary modality: they need model.name=mun"),
+        ((*AGW, "stages.0.losses={idc: {}, ma: {}}"), "the loss terms idc, ma compare an auxiliary modality"),
+        ((*MUN, "model.intermediate=none", "stages.0.losses.id_a={}"), "intermediate other than none$"),
         (("optimizer.name=adam",), r"optimizer\.name: input should be 'adamw' or 'sgd', got 'adam'$"),
         (("optimizer.nesterov=true",), r"unknown key 'optimizer\.nesterov'"),
         ((*SGD, "optimizer.betas=[0.9,0.9]"), r"unknown key 'optimizer\.betas'"),
         ((*SGD, "optimizer.momentum=0"), "nesterov needs a momentum above 0$"),
-        (("schedule.name=step",), r"schedule\.name: input should be 'warmup_cosine' or 'warmup_steps', got 'step'$"),
+        (("schedule.name=step",), r"schedule\.name: input should be 'warmup_cosine' or 'warmup_steps' or .*'step'$"),
         (("schedule={name: warmup_steps, milestones: [0]}",), r"schedule\.milestones\.0: .*0$"),
     ],
 )
 def test_a_wrong_key_of_a_named_section_is_refused_with_the_path_that_the_user_wrote(minimal, overrides, says):
     with pytest.raises(InputError, match=says):
         load_config(minimal, overrides)
+
+
+def test_the_generators_sizes_matter_to_no_other_modality(minimal):
+    size = "data.image_size=[256,128]"
+    for options in (["model.intermediate=X"], ["model.intermediate=none"], ["model.ratios=[2,4,8]"]):
+        load_config(minimal, [*MUN, size, *options])
+
+
+def test_the_loss_terms_of_all_stages_are_known_together(minimal):
+    stages = "stages=[{epochs: 2, losses: {id: {}}}, {epochs: 1, losses: {id: {}, dcl: {}}}]"
+    assert load_config(minimal, [stages]).terms == {"id", "dcl"}
 
 
 def test_a_section_without_a_name_is_pmts(minimal):
@@ -275,7 +302,7 @@ def test_what_is_dumped_is_taken_back(minimal):
     assert check_config(dump_config(config), "dumped") == config
 
 
-@pytest.mark.parametrize("path", sorted(CONFIG_ROOT.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONFIG_ROOT)))
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(CONFIG_ROOT)))
 def test_a_saved_configuration_can_be_fed_back(path, tmp_path):
     config = load_config(path)
     save_config(config, tmp_path / "config.yaml")

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 FRAMEWORK_FREE = [
+    "ms_vireid.ablate",
     "ms_vireid.config",
     "ms_vireid.data.batches",
     "ms_vireid.data.read",

@@ -13,7 +13,7 @@ import pytest
 from ms_vireid import evaluate, train
 from ms_vireid.command import run
 from ms_vireid.config import CONFIG_ROOT, load_config
-from tests.data.tree import write_regdb, write_sysu_mm01
+from tests.data.tree import write_llcm, write_regdb, write_sysu_mm01
 from torch_ref import train as torch_train
 
 TINY = """
@@ -103,7 +103,7 @@ def test_the_best_epoch_is_kept_on_request(tmp_path, monkeypatch):
     assert trained["map"] == pytest.approx(max(evaluated))
 
 
-@pytest.mark.parametrize(("name", "write"), [("sysu", write_sysu_mm01), ("regdb", write_regdb)])
+@pytest.mark.parametrize(("name", "write"), [("sysu", write_sysu_mm01), ("regdb", write_regdb), ("llcm", write_llcm)])
 def test_the_papers_recipes_run_on_trees_in_the_real_layouts(tmp_path, monkeypatch, capfd, name, write):
     root = write(tmp_path / "tree")
     small = [option for option in TINY.split() if not option.startswith("data.synthetic")]

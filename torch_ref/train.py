@@ -79,7 +79,10 @@ def train(
             raise batch
         images, labels = map(torch.from_numpy, batch)
         key = torch.tensor(step_key(config.seed, step))  # int32 scalar
-        terms = train_step(images, labels, key, learning_rates(config, optimizer.groups, epoch))
+        done = step % batches.sampler.iterations / batches.sampler.iterations
+        model.begin_step(step, len(batches))
+        terms = train_step(images, labels, key, learning_rates(config, optimizer.groups, epoch, done))
+        model.end_step()
         values = " ".join(f"{name} {value:.6f}" for name, value in terms.items())
         print(f"epoch {epoch}/{config.epochs} step {step + 1}/{len(batches)} | {values}", flush=True)
     if output is not None:

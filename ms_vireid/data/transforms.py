@@ -11,6 +11,7 @@ from ms_vireid.errors import InputError
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 BLUR_KERNEL = 21  # pixels
+_LUMA = np.array([0.2989, 0.587, 0.114], np.float32)
 ERASING_ATTEMPTS = 100
 
 
@@ -94,6 +95,29 @@ def random_erasing(image: np.ndarray, config: AugmentationConfig, rng: np.random
     return image
 
 
+def channel_exchange(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One of the three channels at random in place of all, float32 [3, H, W] (CAJ, Ye et al. 2021).
+
+    As released it comes last: the normalised channels differ by their means and deviations, and where a rectangle was
+    erased by the fill's.
+    """
+    return np.repeat(image[rng.integers(3)][None], 3, axis=0)
+
+
+def adaptive_gray(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One of the three channels, or the picture itself or its luma, float32 [3, H, W] (CAJ, Ye et al. 2021).
+
+    As released: each channel with probability 1/4, luma and the picture itself with 1/8 each, after normalisation. The
+    three channels of an infrared picture are equal before that, so they differ in their mean and contrast alone.
+    """
+    choice = rng.integers(4)
+    if choice < 3:
+        return np.repeat(image[choice][None], 3, axis=0)
+    if rng.random() < 0.5:
+        return np.repeat(np.tensordot(_LUMA, image, 1)[None], 3, axis=0)
+    return image
+
+
 def padded_crop(pixels: np.ndarray, padding: int, rng: np.random.Generator) -> np.ndarray:
     """A random window of the picture's own size after `padding` pixels of black on every side, uint8 [H, W, 3]."""
     height, width = pixels.shape[:2]
@@ -107,7 +131,8 @@ def augment(
     """A training picture: uint8 [H, W, 3] to float32 [3, H, W].
 
     Infrared: colour jitter or Gaussian blur, then like visible. Visible: padding and crop (AGW), flip, grayscale where
-    `gray` (stage 1 of PMT), normalise, random erasing. All random numbers come from `rng`, this picture's own.
+    `gray` (stage 1 of PMT), normalise, random erasing; then MUN's channel augmentation of either modality. All random
+    numbers come from `rng`, this picture's own.
     """
     if infrared and config.infrared_jitter:
         if rng.random() < 0.5:
@@ -122,4 +147,9 @@ def augment(
         pixels = pixels[:, ::-1]
     if gray and not infrared:
         pixels = to_gray(np.ascontiguousarray(pixels))
-    return random_erasing(normalise(pixels), config, rng)
+    image = random_erasing(normalise(pixels), config, rng)
+    if infrared and config.infrared_adaptive_gray:
+        return adaptive_gray(image, rng)
+    if not infrared and config.visible_channel_exchange and rng.random() < config.visible_channel_exchange:
+        return channel_exchange(image, rng)
+    return image

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mindspore as ms
-from mindspore import Parameter, nn
+from mindspore import Parameter
 
 from ms_vireid.data.validation import summary
+from ms_vireid.engine.optimizer import STATES
 from ms_vireid.errors import InputError
+from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.weight_file import META_KEY, quiet, read_ckpt
 
 FORMAT = 1
@@ -89,6 +91,22 @@ def load_parameters(targets: Iterable[Parameter], checkpoint: Checkpoint) -> Non
         parameter.set_data(ms.Tensor(value.asnumpy()))
 
 
-def load_model(model: nn.Cell, checkpoint: Checkpoint) -> None:
-    """Set all of a model's parameters; raises InputError as `load_parameters` does."""
-    load_parameters(model.get_parameters(), checkpoint)
+def load_model(model: ReIDModel, checkpoint: Checkpoint) -> list[str]:
+    """Set all of a model's parameters.
+
+    Returns:
+        The names of the file's parameters that the model has not because only training needs them
+        (`ReIDModel.TRAINING_ONLY`). An optimizer's state is left out without mention.
+
+    Raises:
+        InputError: as `load_parameters`; or other parameters that the model has not.
+    """
+    targets = {p.name: p for p in model.get_parameters()}
+    states = tuple(f"{state}." for state in STATES)
+    extra = [name for name in checkpoint.parameters if name not in targets and not name.startswith(states)]
+    left_out = [name for name in extra if name.startswith(model.TRAINING_ONLY)]
+    if unknown := [name for name in extra if name not in left_out]:
+        what = f"not in the model {summary(unknown)}"
+        raise InputError(f"{checkpoint.path}: does not fit the model: {what}; check model.* and the file")
+    load_parameters(targets.values(), checkpoint)
+    return left_out

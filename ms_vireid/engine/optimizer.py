@@ -9,14 +9,19 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from ms_vireid.config import AdamWConfig, Config, OptimizerConfig, SGDConfig
 
+STATES = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of each weight, as torch.optim calls them: STATE.WEIGHT
+# Beginnings of the names of MUN's parameters that ImageNet weights can initialise.
+MUN_BACKBONE = ("visible_stage.", "infrared_stage.", "shared.", "generator.stage.")
+
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a learning rate: `lr_factor` times the schedule's base."""
+    """Parameters that share a learning rate, `lr_factor` times the schedule's base, and whether weights decay."""
 
     name: str
     lr_factor: float
     parameters: tuple[Parameter, ...]
+    decays: bool = True
 
 
 def pmt_groups(model: nn.Cell, config: OptimizerConfig) -> list[ParameterGroup]:
@@ -28,6 +33,15 @@ def agw_groups(model: nn.Cell, config: OptimizerConfig) -> list[ParameterGroup]:
     """The release's groups: BNNeck and classifier at 1, everything else, non-local blocks included, at
     `backbone_factor`."""
     return _two_groups(model, config, lambda name: not name.startswith(("bottleneck.", "classifier.")))
+
+
+def mun_groups(model: nn.Cell, config: OptimizerConfig) -> list[ParameterGroup]:
+    """What ImageNet weights can initialise at `backbone_factor`, everything else at 1, layer scales without decay."""
+    full, backbone = _two_groups(model, config, lambda name: name.startswith(MUN_BACKBONE))
+    scales = tuple(p for p in full.parameters if p.name.endswith(".scale"))
+    others = tuple(p for p in full.parameters if not p.name.endswith(".scale"))
+    groups = [ParameterGroup("full", 1.0, others), backbone]
+    return [*groups, ParameterGroup("scales", 1.0, scales, decays=False)] if scales else groups
 
 
 def _two_groups(model: nn.Cell, config: OptimizerConfig, backbone: Callable[[str], bool]) -> list[ParameterGroup]:
@@ -53,7 +67,7 @@ class AdamW(nn.Cell):
 
     Args:
         groups: each parameter in exactly one.
-        betas, eps, weight_decay: as in the paper of AdamW; the decay applies to every parameter.
+        betas, eps, weight_decay: as in the paper of AdamW; the decay applies to every group that `decays`.
     """
 
     def __init__(self, groups: Sequence[ParameterGroup], betas: tuple[float, float], eps: float, weight_decay: float):
@@ -79,8 +93,9 @@ class AdamW(nn.Cell):
         rounding1, rounding2 = (float(np.float32(1) - np.float32(beta)) / (1.0 - beta) for beta in self.betas)
         correction1 = rounding1 * (1.0 - self.betas[0] ** step)
         root2 = np.sqrt(rounding2 * (1.0 - self.betas[1] ** step))
-        decay = self.weight_decay * correction1 / root2
-        return Tensor(np.array([(lr * root2 / correction1, self.eps * root2, decay) for lr in base_lrs], np.float32))
+        decays = [self.weight_decay * correction1 / root2 if group.decays else 0.0 for group in self.groups]
+        rows = [(lr * root2 / correction1, self.eps * root2, d) for lr, d in zip(base_lrs, decays, strict=True)]
+        return Tensor(np.array(rows, np.float32))
 
     def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
         """Update all weights in place; gradients in the order of `weights`."""
@@ -98,7 +113,7 @@ class SGD(nn.Cell):
 
     Args:
         groups: each parameter in exactly one.
-        momentum, nesterov, weight_decay: the decay is added to the gradient of every parameter.
+        momentum, nesterov, weight_decay: the decay is added to the gradients of every group that `decays`.
     """
 
     def __init__(self, groups: Sequence[ParameterGroup], momentum: float, nesterov: bool, weight_decay: float):
@@ -108,7 +123,10 @@ class SGD(nn.Cell):
         self.weights = ParameterTuple([p for group in groups for p in group.parameters])
         self.momentum_buffer = _state("momentum_buffer", self.weights)
         # Not `ops.ApplyMomentum`, whose Nesterov step on CPU is another one.
-        self.update = ops.SGD(dampening=0.0, weight_decay=weight_decay, nesterov=nesterov)
+        self.updates = tuple(
+            ops.SGD(dampening=0.0, weight_decay=weight_decay if group.decays else 0.0, nesterov=nesterov)
+            for group in groups
+        )
         self.momentum = Tensor(momentum, ms.float32)
         # The operator's flags of a first step: 0 is "not the first", which a buffer of zeros makes the same. They are
         # never written then, so that weights of one shape share them.
@@ -126,8 +144,10 @@ class SGD(nn.Cell):
     def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
         """Update all weights in place; gradients in the order of `weights`."""
         for i, gradient in enumerate(gradients):
-            lr = scalars[self.group_of[i]]
-            self.update(self.weights[i], gradient, lr, self.momentum_buffer[i], self.momentum, self.not_first[i])
+            group = self.group_of[i]
+            self.updates[group](
+                self.weights[i], gradient, scalars[group], self.momentum_buffer[i], self.momentum, self.not_first[i]
+            )
         return True
 
 
@@ -144,5 +164,5 @@ def _sgd(groups: Sequence[ParameterGroup], config: SGDConfig) -> SGD:
     return SGD(groups, config.momentum, config.nesterov, config.weight_decay)
 
 
-_GROUPS = {"pmt": pmt_groups, "agw": agw_groups}
+_GROUPS = {"pmt": pmt_groups, "agw": agw_groups, "mun": mun_groups}
 _OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}

@@ -13,15 +13,20 @@ class Group(Protocol):
     lr_factor: float
 
 
-def learning_rates(config: Config, groups: Sequence[Group], epoch: int) -> list[float]:
+def learning_rates(config: Config, groups: Sequence[Group], epoch: int, done: float = 0.0) -> list[float]:
     """The rate of each parameter group in a 1-based epoch: the schedule, from `lr_factor` times `optimizer.lr`.
+
+    Args:
+        done: the share of the epoch's iterations that are done, for the schedules that change with each.
 
     Raises:
         ValueError: epoch outside 1..config.epochs.
     """
+    _check_epoch(epoch, config.epochs)
     options = config.schedule.model_dump(exclude={"name"})
     schedule = _SCHEDULES[config.schedule.name]
-    return [schedule(epoch, config.optimizer.lr * group.lr_factor, config.epochs, **options) for group in groups]
+    when = epoch - 1 + done if schedule is iteration_steps else epoch
+    return [schedule(when, config.optimizer.lr * group.lr_factor, config.epochs, **options) for group in groups]
 
 
 def warmup_cosine(
@@ -58,9 +63,34 @@ def warmup_steps(
     return base_lr * factor ** sum(epoch > milestone for milestone in milestones)
 
 
+def iteration_steps(
+    time: float,
+    base_lr: float,
+    epochs: int,
+    warmup_epochs: int,
+    start_lr: float,
+    milestones: Sequence[int],
+    factor: float,
+) -> float:
+    """Learning rate at a time in epochs, 0 before the first iteration (MUN): linear warm-up with every iteration from
+    `start_lr`, an absolute rate, which ends in `base_lr`; then times `factor` for each milestone that is reached.
+
+    A milestone is a number of epochs done: 30 lowers the rate from epoch 31 on, as PyTorch's MultiStepLR does. The
+    paper says "at the 30th and 60th epochs".
+
+    Raises:
+        ValueError: a time outside 0..epochs.
+    """
+    if not 0 <= time < epochs:
+        raise ValueError(f"the time must be from 0 to below {epochs} epochs, got {time}")
+    if time < warmup_epochs:
+        return start_lr + (base_lr - start_lr) * time / warmup_epochs
+    return base_lr * factor ** sum(time >= milestone for milestone in milestones)
+
+
 def _check_epoch(epoch: int, epochs: int) -> None:
     if not 1 <= epoch <= epochs:
         raise ValueError(f"epoch must be in 1..{epochs}, got {epoch}")
 
 
-_SCHEDULES = {"warmup_cosine": warmup_cosine, "warmup_steps": warmup_steps}
+_SCHEDULES = {"warmup_cosine": warmup_cosine, "warmup_steps": warmup_steps, "iteration_steps": iteration_steps}

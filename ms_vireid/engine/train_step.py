@@ -1,7 +1,7 @@
 """One training step: forward, loss terms, gradients, update; the same code in PyNative and under `mindspore.jit`."""
 
 import mindspore as ms
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
 
 from ms_vireid import losses
 from ms_vireid.config import LossConfig, Term
@@ -9,7 +9,7 @@ from ms_vireid.engine.optimizer import SGD, AdamW
 
 
 class StageLoss(nn.Cell):
-    """The weighted sum of a stage's terms (PMT Eqs. 11 and 12): a list of losses by name, each with its weight."""
+    """The weighted sum of a stage's terms (PMT Eqs. 11 and 12, MUN Eq. 17): losses by name, each with its weight."""
 
     def __init__(self, config: LossConfig, num_instances: int):
         super().__init__()
@@ -18,12 +18,13 @@ class StageLoss(nn.Cell):
         self.weights = tuple(term.weight for term in terms.values())
         self.terms = nn.CellList([_TERMS[name](term, num_instances) for name, term in terms.items()])
 
-    def construct(self, logits: Tensor, features: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        """logits [2PK, num_classes], features [2PK, C], labels [2PK] -> (total, each unweighted term in order)."""
+    def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
+        """The model's outputs, logits [2PK, num_classes] and features [2PK, C] first, and labels [2PK] -> (total, each
+        unweighted term in order)."""
         total = 0.0
         values = ()
         for term, weight in zip(self.terms, self.weights):  # noqa: B905 (graph mode knows no strict=)
-            value = term(logits, features, labels)
+            value = term(outputs, labels)
             total = total + weight * value
             values += (value,)
         return (total, *values)
@@ -36,8 +37,8 @@ class OnLogits(nn.Cell):
         super().__init__()
         self.loss = loss
 
-    def construct(self, logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-        return self.loss(logits, labels)
+    def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        return self.loss(outputs[0], labels)
 
 
 class OnFeatures(nn.Cell):
@@ -48,8 +49,50 @@ class OnFeatures(nn.Cell):
         self.loss = loss
         self.arguments = arguments
 
-    def construct(self, logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-        return self.loss(features, labels, *self.arguments)
+    def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        return self.loss(outputs[1], labels, *self.arguments)
+
+
+class OnAuxiliaryLogits(nn.Cell):
+    """A loss of C_v(a) and C_r(a) as a term; the outputs from here on are `MUN`'s."""
+
+    def __init__(self, loss: nn.Cell):
+        super().__init__()
+        self.loss = loss
+
+    def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        return self.loss(outputs[3], outputs[4], labels[: outputs[3].shape[0]])
+
+
+class OnModalities(nn.Cell):
+    """A loss of the pooled features of v, r and a as a term."""
+
+    def __init__(self, loss: nn.Cell):
+        super().__init__()
+        self.loss = loss
+
+    def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        half = outputs[2].shape[0]
+        return self.loss(outputs[1][:half], outputs[1][half:], outputs[2])
+
+
+class OnPrototypes(nn.Cell):
+    """A loss of the prototypes of v, r and a as a term."""
+
+    def __init__(self, loss: nn.Cell):
+        super().__init__()
+        self.loss = loss
+
+    def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        return self.loss(outputs[5][0], outputs[5][1], outputs[5][2])
+
+
+class AuxiliaryIdentity(nn.Cell):
+    """L_id^a (MUN, Tables 1 and 5): the cross entropy of C_a(a), a mean."""
+
+    def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        logits = outputs[6]
+        return ops.cross_entropy(logits.astype(ms.float32), labels[: logits.shape[0]])
 
 
 def _pht(term: Term, num_instances: int) -> nn.Cell:
@@ -64,6 +107,10 @@ _TERMS = {
     "hct": lambda term, k: OnFeatures(losses.HeteroCenterTripletLoss(k, term.margin)),
     "msel": lambda term, k: OnFeatures(losses.ModalitySharedEnhancementLoss(k, term.distance)),
     "dcl": lambda term, k: OnFeatures(losses.DiscriminativeCenterLoss(k, term.negatives)),
+    "idc": lambda term, k: OnAuxiliaryLogits(losses.IdentityConsistencyLoss()),
+    "ia": lambda term, k: OnModalities(losses.IdentityAlignmentLoss(k, term.margin, term.reduction)),
+    "ma": lambda term, k: OnPrototypes(losses.ModalityAlignmentLoss(k, term.bridge)),
+    "id_a": lambda term, k: AuxiliaryIdentity(),
 }
 
 
@@ -71,7 +118,7 @@ class TrainStep:
     """Runs steps of one stage.
 
     Args:
-        model: called as `model(images, None, key)` in training mode.
+        model: called as `model(images, None, key, labels)` in training mode.
         loss: the stage's terms. optimizer: holds the trainable weights.
         jit: compile forward, backward and update into one graph.
     """
@@ -80,8 +127,7 @@ class TrainStep:
         self.names = ("loss", *loss.names)
 
         def forward(images, labels, key):
-            logits, features = model(images, None, key)
-            return loss(logits, features, labels)
+            return loss(model(images, None, key, labels), labels)
 
         value_and_gradients = ms.value_and_grad(forward, None, optimizer.weights, has_aux=True)
 

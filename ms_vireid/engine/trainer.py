@@ -84,11 +84,14 @@ class Trainer:
             size = self.batches.sampler.batch_size
             for images, labels in progress(batches, self.total_steps, "training", " images", size, self.step):
                 epoch = 1 + self.step // self.iterations
-                terms = self._train_step(epoch)(*self._inputs(images, labels, epoch))
+                rates = self._learning_rates(epoch)
+                self.model.begin_step(self.step, self.total_steps)
+                terms = self._train_step(epoch)(*self._inputs(images, labels, rates))
+                self.model.end_step()
                 self.step += 1
                 self._check_finite(terms, epoch)
                 if self.step % self.config.train.log_steps == 0 or self.step == self.total_steps:
-                    self._log(terms, epoch, clock)
+                    self._log(terms, rates, epoch, clock)
                 if self.step % self.iterations == 0:
                     self._end_epoch(epoch)
                 elif stop or self._checkpoint_due():
@@ -98,12 +101,14 @@ class Trainer:
         if self.config.train.select == "last":
             self._save_model(epoch=self.config.epochs)
 
-    def _inputs(self, images, labels, epoch: int) -> tuple[Tensor, ...]:
-        scalars = self.optimizer.scalars(self.step + 1, self._learning_rates(epoch))
+    def _inputs(self, images, labels, rates: list[float]) -> tuple[Tensor, ...]:
+        scalars = self.optimizer.scalars(self.step + 1, rates)
         return Tensor(images), Tensor(labels), Tensor(step_key(self.config.seed, self.step)), scalars
 
     def _learning_rates(self, epoch: int) -> list[float]:
-        return learning_rates(self.config, self.optimizer.groups, epoch)
+        """Of the step that is next."""
+        done = self.step % self.iterations / self.iterations
+        return learning_rates(self.config, self.optimizer.groups, epoch, done)
 
     def _train_step(self, epoch: int) -> TrainStep:
         """The step of the epoch's stage, made when the stage begins."""
@@ -122,19 +127,19 @@ class Trainer:
                 f"{', '.join(wrong)} at epoch {epoch}, step {self.step}; {good}; lower optimizer.lr or check the data"
             )
 
-    def _log(self, terms: dict[str, float], epoch: int, clock: "_Clock") -> None:
+    def _log(self, terms: dict[str, float], rates: list[float], epoch: int, clock: "_Clock") -> None:
         seconds = clock.seconds_a_step(self.step)
         speed = self.batches.sampler.batch_size / seconds
         names = (f"lr_{group.name}" for group in self.optimizer.groups)
-        rates = dict(zip(names, self._learning_rates(epoch), strict=True))
+        named = dict(zip(names, rates, strict=True))
         self.run.append_metrics(
-            {"epoch": epoch, "step": self.step, **terms, **rates, "images_per_second": round(speed, 2)}
+            {"epoch": epoch, "step": self.step, **terms, **named, "images_per_second": round(speed, 2)}
         )
         left = tqdm.format_interval((self.total_steps - self.step) * seconds)
         values = " ".join(f"{name} {value:.4f}" for name, value in terms.items())
         tqdm.write(
             f"epoch {epoch}/{self.config.epochs} step {self.step}/{self.total_steps} | {values} | "
-            f"lr {rates['lr_full']:.2e} | {speed:.1f} images/s | {left} left"
+            f"lr {named['lr_full']:.2e} | {speed:.1f} images/s | {left} left"
         )
 
     def _end_epoch(self, epoch: int) -> None:

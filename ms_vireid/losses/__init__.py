@@ -1,10 +1,14 @@
-"""The losses of PMT (AAAI 2023) and of its Table 2; batches are [2PK, ...], see `batch.py`."""
+"""The losses of PMT (AAAI 2023) and of its Table 2, and those of MUN (ICCV 2023); batches are [2PK, ...], see
+`batch.py`."""
 
+from ms_vireid.losses.alignment import IdentityAlignmentLoss, IdentityConsistencyLoss, ModalityAlignmentLoss
 from ms_vireid.losses.dcl import DiscriminativeCenterLoss
 from ms_vireid.losses.distance import cosine_distance, euclidean_distance
 from ms_vireid.losses.hetero_center import HeteroCenterTripletLoss
 from ms_vireid.losses.identity import IdentityLoss
+from ms_vireid.losses.mmd import squared_mmd
 from ms_vireid.losses.msel import ModalitySharedEnhancementLoss
+from ms_vireid.losses.prototypes import ModalityPrototypes
 from ms_vireid.losses.triplet import (
     HardTripletLoss,
     ProgressiveHardTripletLoss,
@@ -15,10 +19,15 @@ __all__ = [
     "DiscriminativeCenterLoss",
     "HardTripletLoss",
     "HeteroCenterTripletLoss",
+    "IdentityAlignmentLoss",
+    "IdentityConsistencyLoss",
     "IdentityLoss",
+    "ModalityAlignmentLoss",
+    "ModalityPrototypes",
     "ModalitySharedEnhancementLoss",
     "ProgressiveHardTripletLoss",
     "WeightedRegularizedTripletLoss",
     "cosine_distance",
     "euclidean_distance",
+    "squared_mmd",
 ]

@@ -5,6 +5,7 @@ import math
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Uniform
 
+from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
 
@@ -55,7 +56,7 @@ class NonLocal(nn.Cell):
         return self.W(y.reshape(batch, self.width, rows, columns)) + x
 
 
-class AGW(nn.Cell):
+class AGW(ReIDModel):
     """Two modality stems, a shared ResNet with non-local blocks, GeM pooling and a BNNeck.
 
     Args:
@@ -99,12 +100,14 @@ class AGW(nn.Cell):
         self.bottleneck = bn_neck(self.embed_dim)
         self.classifier = identity_classifier(self.embed_dim, num_classes)
 
-    def construct(self, images: Tensor, modality: str | None = None, key: Tensor | None = None):
+    def construct(
+        self, images: Tensor, modality: str | None = None, key: Tensor | None = None, labels: Tensor | None = None
+    ):
         """
         Args:
             images: float32 [N, 3, H, W]; in training [2PK, 3, H, W], visible (or gray) half first.
             modality: "visible" or "infrared", of all images, in evaluation; training takes both from the batch.
-            key: not used, as nothing is dropped; there so that all models are called alike.
+            key, labels: not used, as nothing is dropped; there so that all models are called alike.
 
         Returns:
             In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck).

@@ -1,15 +1,18 @@
 """Models from the configuration or by name, and ImageNet weights from a user's own file."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, nn
+from mindspore import Parameter
 
 from ms_vireid.config import Config, ModelConfig, expand_user, list_models, model_by_name
 from ms_vireid.errors import InputError
 from ms_vireid.models.agw import AGW
+from ms_vireid.models.base import ReIDModel
+from ms_vireid.models.mun import MUN
 from ms_vireid.models.pmt import PMT
 from ms_vireid.models.resnet import ResNet
 from ms_vireid.models.vit import VisionTransformer, resize_position_embedding
@@ -26,21 +29,38 @@ WHERE_RESNET = (
 )
 
 
-def create_model(name: str, num_classes: int, image_size: tuple[int, int] = (256, 128), **overrides) -> nn.Cell:
+@dataclass(frozen=True)
+class Setting:
+    """What a network depends on besides its own section of the configuration.
+
+    image_size: (H, W). recompute: keep less and compute it again. batch: P and K. terms: names of the loss terms.
+    inference: without the parts that only training needs.
+    """
+
+    image_size: tuple[int, int]
+    recompute: bool = False
+    batch: tuple[int, int] = (8, 4)
+    terms: frozenset[str] = frozenset({"ma"})
+    inference: bool = False
+
+
+def create_model(
+    name: str, num_classes: int, image_size: tuple[int, int] = (256, 128), batch: tuple[int, int] = (8, 4), **overrides
+) -> ReIDModel:
     """A model by name, as in timm and mindcv; `overrides` are fields of its `ms_vireid.config.ModelConfig`.
 
-    `image_size` is (H, W); AGW takes images of any size.
+    `image_size` is (H, W); AGW and MUN take images of any size. `batch` is P and K of MUN's training.
 
     Raises:
         ValueError: no model of that name, no such field, or a value that does not fit it.
     """
-    return _build(model_by_name(name, **overrides), num_classes, image_size)
+    return _build(model_by_name(name, **overrides), num_classes, Setting(image_size, batch=batch))
 
 
-def build_model(config: Config) -> nn.Cell:
+def build_model(config: Config, inference: bool = False) -> ReIDModel:
     """The configured model, with its pretrained weights if `model.pretrained` names a file.
 
-    Weights are drawn from `config.seed`.
+    With `inference` the parts that only training needs are left out. Weights are drawn from `config.seed`.
 
     Raises:
         InputError: the weight file is missing or does not fit.
@@ -49,23 +69,43 @@ def build_model(config: Config) -> nn.Cell:
     if config.num_classes is None:
         raise ValueError(f"model.num_classes is not set, and not known for data.name={config.data.name}")
     ms.set_seed(config.seed)
-    model = _build(config.model, config.num_classes, config.data.image_size, config.train.recompute)
+    batch = config.train.num_identities, config.train.num_instances
+    setting = Setting(config.data.image_size, config.train.recompute, batch, config.terms, inference)
+    model = _build(config.model, config.num_classes, setting)
     if config.model.pretrained != "none":
         _LOADERS[config.model.name](model, expand_user(config.model.pretrained))
     return model
 
 
-def _build(model: ModelConfig, num_classes: int, image_size: tuple[int, int], recompute: bool = False) -> nn.Cell:
+def _build(model: ModelConfig, num_classes: int, setting: Setting) -> ReIDModel:
     architecture = model.model_dump(exclude={"name", "num_classes", "pretrained"})
-    return _NETWORKS[model.name](num_classes, image_size, recompute, **architecture)
+    return _NETWORKS[model.name](num_classes, setting, **architecture)
 
 
-def _pmt(num_classes: int, image_size: tuple[int, int], recompute: bool, **architecture) -> PMT:
-    return PMT(num_classes, image_size=image_size, recompute=recompute, **architecture)
+def _pmt(num_classes: int, setting: Setting, **architecture) -> PMT:
+    return PMT(num_classes, image_size=setting.image_size, recompute=setting.recompute, **architecture)
 
 
-def _agw(num_classes: int, image_size: tuple[int, int], recompute: bool, **architecture) -> AGW:
+def _agw(num_classes: int, setting: Setting, **architecture) -> AGW:
     return AGW(num_classes, **architecture)
+
+
+def _mun(num_classes: int, setting: Setting, memory: str, **architecture) -> MUN:
+    """Prototypes and C_a belong to the loss terms that use them."""
+    return MUN(
+        num_classes,
+        batch=setting.batch,
+        memory=memory if "ma" in setting.terms else "none",
+        auxiliary_classifier="id_a" in setting.terms,
+        inference=setting.inference,
+        **architecture,
+    )
+
+
+def _mun_backbone(model: MUN) -> tuple[ResNet, ...]:
+    """The parts that ImageNet weights initialise: all first stages alike, also one of a modality made of pixels."""
+    own = getattr(model.generator, "stage", None)
+    return (model.visible_stage, model.infrared_stage, model.shared, *([own] if own is not None else []))
 
 
 def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
@@ -137,8 +177,9 @@ def torchvision_name(name: str) -> str:
     return name.replace(".gamma", ".weight").replace(".beta", ".bias")
 
 
-_NETWORKS = {"pmt": _pmt, "agw": _agw}
+_NETWORKS = {"pmt": _pmt, "agw": _agw, "mun": _mun}
 _LOADERS = {
     "pmt": lambda model, path: load_pretrained_vit(model.base, path),
     "agw": lambda model, path: load_pretrained_resnet((model.visible_stem, model.infrared_stem, model.base), path),
+    "mun": lambda model, path: load_pretrained_resnet(_mun_backbone(model), path),
 }

@@ -1,12 +1,13 @@
 """Progressive Modality-shared Transformer (PMT, AAAI 2023): one ViT shared by both modalities, a BNNeck on top."""
 
-from mindspore import Tensor, nn
+from mindspore import Tensor
 
+from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import bn_neck, identity_classifier, l2_normalise
 from ms_vireid.models.vit import VisionTransformer
 
 
-class PMT(nn.Cell):
+class PMT(ReIDModel):
     """Section "The Proposed Method", Fig. 2: the weight-shared transformer F of Eq. 1 and the head that L_ID and
     retrieval use.
 
@@ -21,12 +22,15 @@ class PMT(nn.Cell):
         self.bottleneck = bn_neck(self.base.embed_dim)
         self.classifier = identity_classifier(self.base.embed_dim, num_classes)
 
-    def construct(self, images: Tensor, modality: str | None = None, key: Tensor | None = None):
+    def construct(
+        self, images: Tensor, modality: str | None = None, key: Tensor | None = None, labels: Tensor | None = None
+    ):
         """
         Args:
             images: float32 [N, 3, H, W]; in training [2PK, 3, H, W], visible (or gray, stage 1) half first.
             modality: not used, as all weights are shared; there so that all models are called alike.
             key: int32 scalar, the step's key for dropout and drop path, in training.
+            labels: not used.
 
         Returns:
             In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck).

@@ -201,6 +201,11 @@ def convolutional(subject: str, build: Callable[[ModuleType], Any], *shape: int,
     return Case(2, subject, lambda: agree(build, feature_map(*shape)), small)
 
 
+def of_both(subject: str, build: Callable[[ModuleType], Any], *shape: int, small: bool = True) -> Case:
+    """A part of MUN that takes visible and infrared feature maps."""
+    return Case(2, subject, lambda: agree(build, feature_map(*shape), np.maximum(values(*shape, seed=1), 0.0)), small)
+
+
 CONVOLUTIONAL = [
     convolutional("ResNet stem", lambda models: models.resnet.ResNet(width=8, stages=()), 4, 3, 48, 24),
     convolutional("Bottleneck", lambda models: models.resnet.Bottleneck(32, 8, 1), 4, 32, 9, 5),
@@ -208,6 +213,20 @@ CONVOLUTIONAL = [
     convolutional("GeM", lambda models: models.layers.GeM(3.0, eps=1e-12), 4, 16, 9, 5),
     convolutional("NonLocal, width 1", lambda models: models.agw.NonLocal(24, 1), 3, 24, 6, 4),
     convolutional("NonLocal, width 12", lambda models: models.agw.NonLocal(24, 12), 3, 24, 6, 4),
+    convolutional("IntraModalityLearner", lambda m: m.auxiliary_generator.IntraModalityLearner(8), 3, 8, 12, 6),
+    convolutional(
+        "IntraModalityLearner, 7x7 first",
+        lambda models: models.auxiliary_generator.IntraModalityLearner(8, kernel_order=(7, 5)),
+        *(3, 8, 12, 6),
+    ),
+    of_both("CrossModalityLearner", lambda m: m.auxiliary_generator.CrossModalityLearner(8, (2, 3)), 3, 8, 12, 6),
+    of_both("AuxiliaryGenerator", lambda m: m.auxiliary_generator.AuxiliaryGenerator(8, ratios=(2, 3)), 3, 8, 12, 6),
+    of_both(
+        "AuxiliaryGenerator ResNet-50",
+        lambda models: models.auxiliary_generator.AuxiliaryGenerator(256),
+        *(2, 256, 12, 12),
+        small=False,
+    ),
     # Not at 72x36: of millions of activations some are 0 up to rounding, and ReLU's gradient there is anybody's.
     convolutional("Bottleneck ResNet-50", lambda m: m.resnet.Bottleneck(256, 128, 2), 2, 256, 18, 10, small=False),
     convolutional("NonLocal ResNet-50", lambda models: models.agw.NonLocal(1024, 1), 4, 1024, 18, 9, small=False),

@@ -9,6 +9,7 @@ import torch
 from ms_vireid import losses as mindspore_losses
 from parity import equations
 from parity.compare import FORWARD, GRADIENT, Comparison, compare, compare_names
+from parity.convert import to_torch
 from parity.harness import Case
 from torch_ref import losses as torch_losses
 
@@ -54,13 +55,119 @@ def identity_case() -> list[Comparison]:
     ]
 
 
+def consistency_case() -> list[Comparison]:
+    """L_idc: rows are both classifiers' logits, [2n, N]."""
+
+    def make():
+        rng = np.random.default_rng(5)
+        return (3.0 * rng.normal(size=(16, 7))).astype(np.float32), np.repeat(np.arange(4), 2).astype(np.int32)
+
+    def build(package, _k):
+        loss = package.IdentityConsistencyLoss()
+        return lambda rows, labels: loss(rows[:8], rows[8:], labels)
+
+    def loop(rows, labels):
+        return equations.identity_consistency(rows[:8], rows[8:], labels)
+
+    return _agree("logits", make, loop, build, differenced=True)
+
+
+def modality_case(loss: equations.ModalityLoss) -> list[Comparison]:
+    """Rows are [3PK, C]: those of visible, infrared and auxiliary."""
+    batches = equations.MODALITY_BATCHES | {
+        "P = 8, K = 4, width 2048": lambda: (equations.modality_batch(8, 4, 2048, seed=9, identity_spread=0.1), 4),
+        "identical rows": lambda: (equations.identical_modalities(), 3),
+        "one identity": lambda: (equations.modality_batch(1, 3, 4, seed=11), 3),
+    }
+    comparisons = []
+    for name, make in batches.items():
+        rows, k = make()
+        exact = rows.astype(np.float64)
+
+        def build(package, _k, k=k):
+            called = loss.build(package, k)
+            return lambda flat, _labels: called(*flat.reshape(3, -1, flat.shape[1]))
+
+        def loop(flat, _labels, shape=rows.shape, k=k, fixed=exact):
+            return loss.loop(flat.reshape(shape), k, fixed=fixed)
+
+        def flat(rows=rows):
+            return rows.reshape(-1, rows.shape[2]), np.zeros(2 * len(rows[0]), np.int32)
+
+        comparisons += _agree(name, flat, loop, build, differenced=name in equations.MODALITY_BATCHES)
+    return comparisons
+
+
+def prototypes_case(memory: str) -> list[Comparison]:
+    """Five iterations and one backward pass through all of them: prototypes, gradients of every iteration's features
+    and of W_p, and what is remembered, with identities that change."""
+    identities, k, width, classes = 3, 2, 4, 5
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(5, 3, identities * k, width)).astype(np.float32)
+    labels = np.repeat([rng.permutation(classes)[:identities] for _ in range(5)], k, axis=1).astype(np.int32)
+    probe = rng.normal(size=features.shape).astype(np.float32)
+    betas = [float(beta) for beta in np.linspace(1e-8, 1.0, 5)]
+    arguments = identities, k, width, memory, classes
+    cell, module = mindspore_losses.ModalityPrototypes(*arguments), torch_losses.ModalityPrototypes(*arguments)
+    weights = rng.normal(size=(3, width, width)).astype(np.float32)
+    names = [f"{modality}_projection" for modality in ("visible", "infrared", "auxiliary")]
+    for name, weight in zip(names, weights, strict=True):
+        getattr(cell, name).weight.set_data(ms.Tensor(weight))
+    to_torch(cell, module)
+
+    def run(prototypes, stack, features, labels):
+        return stack([stack(prototypes(*features[i], betas[i], labels[i])) for i in range(5)])
+
+    def weighed(rows):
+        result = run(cell, ms.ops.stack, rows, ms.Tensor(labels))
+        return (result * ms.Tensor(probe)).sum(), result
+
+    trained = ms.ParameterTuple([getattr(cell, name).weight for name in names])
+    (_, ours), (of_features, of_weights) = ms.value_and_grad(weighed, 0, trained, has_aux=True)(ms.Tensor(features))
+    watched = torch.tensor(features, requires_grad=True)
+    theirs = run(module, torch.stack, watched, torch.from_numpy(labels))
+    total = (theirs * torch.from_numpy(probe)).sum()
+    gradients = torch.autograd.grad(total, [watched, *(getattr(module, name).weight for name in names)])
+
+    # By the equations, what is remembered does not change with what the derivative is taken of.
+    exact, matrices = features.astype(np.float64), weights.astype(np.float64)
+    expected, slopes, of_matrices, remembered = [], [], np.zeros_like(matrices), {}
+    for i in range(5):
+        places = range(identities * k) if memory == "slots" else [(int(p), j % k) for j, p in enumerate(labels[i])]
+
+        def value(z, w, i=i, places=places, remembered=remembered):
+            return (probe[i] * equations.prototypes(z, w, betas[i], places, remembered)).sum()
+
+        slopes.append(equations.numeric_gradient(partial(value, w=matrices), exact[i]))
+        of_matrices += equations.numeric_gradient(partial(value, exact[i]), matrices)
+        expected.append(equations.prototypes(exact[i], matrices, betas[i], places, remembered))
+        remembered = equations.remembered(expected[-1], places, remembered)
+
+    of_weights = np.stack([gradient.asnumpy() for gradient in of_weights])
+    return [
+        compare("prototypes", ours.asnumpy(), theirs.detach().numpy(), FORWARD),
+        compare("prototypes, equation", ours.asnumpy(), np.stack(expected), FORWARD),
+        compare("gradient of features", of_features.asnumpy(), gradients[0].numpy(), GRADIENT),
+        compare("gradient of features, equation", of_features.asnumpy(), np.stack(slopes), GRADIENT),
+        compare("gradient of W_p", of_weights, np.stack([g.numpy() for g in gradients[1:]]), GRADIENT),
+        compare("gradient of W_p, equation", of_weights, of_matrices, GRADIENT),
+        *(
+            compare(f"buffer {name}", getattr(cell, name).asnumpy(), value.detach().numpy(), FORWARD)
+            for name, value in module.named_buffers()
+        ),
+    ]
+
+
 def partial_call(loss, extra: tuple):
     return lambda rows, labels: loss(rows, labels, *extra)
 
 
-def _agree(batch: str, make, loop, build) -> list[Comparison]:
+def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> list[Comparison]:
+    """differenced: whether the loop is smooth there, and small enough, to difference it; by default as its batch is."""
     rows, labels = make()
     k = equations.instances_of(labels)
+    if differenced is None:
+        differenced = batch in equations.BATCHES or loop is equations.identity_loss
     value, gradient = ms.value_and_grad(build(mindspore_losses, k))(ms.Tensor(rows), ms.Tensor(labels))
     value, gradient = value.asnumpy(), gradient.asnumpy()
     watched = torch.tensor(rows, requires_grad=True)
@@ -73,7 +180,7 @@ def _agree(batch: str, make, loop, build) -> list[Comparison]:
         compare(f"value, {batch}, equation", value, np.asarray(loop(exact, labels)), FORWARD, _scale(value)),
         compare(f"gradient, {batch}", gradient, torch_gradient.numpy(), GRADIENT),
     ]
-    if batch in equations.BATCHES or loop is equations.identity_loss:  # smooth there, and small enough to difference
+    if differenced:
         numeric = equations.numeric_gradient(lambda x: loop(x, labels), exact)
         comparisons.append(compare(f"gradient, {batch}, equation", gradient, numeric, GRADIENT))
     return comparisons
@@ -87,4 +194,7 @@ CASES = [
     Case(3, "losses", exported),
     Case(3, "IdentityLoss", identity_case),
     *(Case(3, name, partial(loss_case, loss)) for name, loss in equations.LOSSES.items()),
+    Case(3, "IdentityConsistencyLoss", consistency_case),
+    *(Case(3, name, partial(modality_case, loss)) for name, loss in equations.MODALITY_LOSSES.items()),
+    *(Case(3, f"ModalityPrototypes, {memory}", partial(prototypes_case, memory)) for memory in ("slots", "identity")),
 ]

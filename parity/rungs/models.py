@@ -40,7 +40,7 @@ class Model:
         settings = self.settings if stochastic else self.settings | self.off
         arguments = (self.name, CLASSES, self.image_size)
         pair = mindspore_model(*arguments, **settings), torch_model(*arguments, **settings)
-        same_weights(*pair)
+        same_weights(*pair, residual=0.1 if self.chaotic else 1.0)
         return pair
 
     def images(self) -> np.ndarray:
@@ -51,8 +51,14 @@ class Model:
         smooth = torch.nn.functional.interpolate(blotches, size=self.image_size, mode="bilinear").numpy()
         return (2.0 * smooth + 0.1 * rng.normal(size=smooth.shape)).astype(np.float32)
 
+    def training_inputs(self) -> tuple[Any, ...]:
+        """Images, no modality, the step's key and labels, two of them in each half."""
+        labels = np.repeat(np.tile(np.int32([4, 2]), 2), self.batch // 4)
+        return self.images(), None, step_key(0, 5), labels
+
 
 _NO_DROPOUT = {"dropout": 0.0, "drop_path": 0.0}
+_MUN = {"layers": (1, 2, 1, 1), "width": 8, "ratios": (2, 3), "batch": (2, 2)}
 MODELS = {
     "PMT small": Model(
         "pmt_vit_tiny",
@@ -62,8 +68,15 @@ MODELS = {
         _NO_DROPOUT,
     ),
     "AGW small": Model("agw_resnet50", (48, 24), 8, {"layers": (1, 2, 3, 1), "width": 8, "non_local_width": None}),
+    "MUN small": Model("mun_resnet50", (48, 24), 8, _MUN),
+    "MUN small, X": Model("mun_resnet50", (48, 24), 8, _MUN | {"intermediate": "X"}, small=False),
+    "MUN small, mixed": Model("mun_resnet50", (48, 24), 8, _MUN | {"intermediate": "mixed"}, small=False),
+    "MUN small, syncretic": Model("mun_resnet50", (48, 24), 8, _MUN | {"intermediate": "syncretic"}, small=False),
+    "MUN small, B": Model("mun_resnet50", (48, 24), 8, _MUN | {"intermediate": "none"}, small=False),
+    "MUN small, identity memory": Model("mun_resnet50", (48, 24), 8, _MUN | {"memory": "identity"}, small=False),
     "pmt_vit_base": Model("pmt_vit_base", (256, 128), 4, {}, _NO_DROPOUT, small=False),
     "agw_resnet50": Model("agw_resnet50", (288, 144), 4, small=False, chaotic=True),
+    "mun_resnet50": Model("mun_resnet50", (288, 144), 4, {"batch": (2, 1)}, small=False, chaotic=True),
 }
 
 
@@ -78,11 +91,11 @@ def forward(model: Model) -> list[Comparison]:
 
 def gradients(model: Model) -> list[Comparison]:
     compare_gradients = compare_with_float64 if model.chaotic else compare_training
-    return compare_gradients(model.pair(), (model.images(),))
+    return compare_gradients(model.pair(), model.training_inputs())
 
 
 def gradients_with_dropout(model: Model) -> list[Comparison]:
-    return compare_training(model.pair(stochastic=True), (model.images(), None, step_key(0, 5)))
+    return compare_training(model.pair(stochastic=True), model.training_inputs())
 
 
 def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth: int, heads: int) -> list[Comparison]:

@@ -18,7 +18,7 @@ from torch_ref.models import build_model as torch_model
 
 
 def groups(recipe: str) -> list[Comparison]:
-    """Each group's learning rate factor and parameters by name; each trainable parameter in exactly one."""
+    """Each group's learning rate factor, decay and parameters by name; each trainable parameter in exactly one."""
     config = configuration(recipe)
     cell = mindspore_model(config)
     names = {twin.parameter.name: twin.torch_name for twin in twins(cell)}
@@ -31,9 +31,8 @@ def groups(recipe: str) -> list[Comparison]:
     for name, group in expected.items():
         members = [names[p.name] for p in actual[name].parameters]
         comparisons.append(compare_names(f"members of {name}", members, group.names))
-        comparisons.append(
-            compare(f"factor of {name}", np.float64(actual[name].lr_factor), np.float64(group.lr_factor), EXACT)
-        )
+        ours, theirs = (np.array([g.lr_factor, g.decays]) for g in (actual[name], group))
+        comparisons.append(compare(f"factor and decay of {name}", ours, theirs, EXACT))
     return comparisons
 
 
@@ -79,25 +78,42 @@ def pmt_schedule() -> list[Comparison]:
     return comparisons
 
 
+def mun_schedule() -> list[Comparison]:
+    """All iterations of 90 epochs of four against PyTorch's linear warm-up and steps, chained, stepped by iteration."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-3)
+    linear = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1e-8 / 2e-3, total_iters=15 * 4)
+    steps = torch.optim.lr_scheduler.MultiStepLR(optimizer, [30 * 4, 60 * 4], gamma=0.1)
+    oracle = torch.optim.lr_scheduler.ChainedScheduler([linear, steps])
+    expected = []
+    for _ in range(90 * 4):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        oracle.step()
+    options = {"warmup_epochs": 15, "start_lr": 1e-8, "milestones": (30, 60), "factor": 0.1}
+    actual = [mindspore_schedule.iteration_steps(k / 4, 2e-3, 90, **options) for k in range(90 * 4)]
+    return [compare("learning rates", np.array(actual), np.array(expected), UPDATE)]
+
+
 def recipe_rates(recipe: str) -> list[Comparison]:
     """What the training of either framework takes in every epoch, against the optimiser's configured rates."""
     config = configuration(recipe)
     ours, theirs = mindspore_optimizer(mindspore_model(config), config), torch_optimizer(torch_model(config), config)
     from parity.trajectory import mindspore_rates, torch_rates
 
-    epochs = range(1, config.epochs + 1)
-    actual = np.array([mindspore_rates(config, ours.groups, epoch) for epoch in epochs])
-    expected = np.array([torch_rates(config, theirs.groups, epoch) for epoch in epochs])
-    return [compare("learning rates [epochs, groups]", actual, expected, EXACT)]
+    times = [(epoch, done) for epoch in range(1, config.epochs + 1) for done in (0.0, 0.6)]
+    actual = np.array([mindspore_rates(config, ours.groups, *time) for time in times])
+    expected = np.array([torch_rates(config, theirs.groups, *time) for time in times])
+    return [compare("learning rates [times, groups]", actual, expected, EXACT)]
 
 
 def trained(recipe: str, run: str) -> list[Comparison]:
     runs = trajectories(recipe)
-    return compare_trajectories(runs[run], runs["PyTorch"])
+    return compare_trajectories(runs[run], runs["PyTorch"], RECIPES[recipe].chaotic)
 
 
 CASES = [
     Case(5, "schedule of PMT, timm", pmt_schedule),
+    Case(5, "schedule of MUN, torch.optim", mun_schedule),
     *(
         Case(5, f"{recipe}, {what}", partial(function, recipe))
         for recipe in RECIPES

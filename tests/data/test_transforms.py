@@ -6,7 +6,9 @@ from PIL import Image, ImageEnhance
 
 from ms_vireid.config import AugmentationConfig
 from ms_vireid.data.transforms import (
+    adaptive_gray,
     augment,
+    channel_exchange,
     gaussian_blur,
     jitter,
     load_image,
@@ -292,3 +294,75 @@ def test_visible_is_neither_jittered_nor_blurred():
     for seed in range(10):
         result = augment(pixels_of(), False, False, config, np.random.default_rng(seed))
         np.testing.assert_array_equal(result, normalise(pixels_of()))
+
+
+# channel augmentation
+
+
+def image_of(seed: int = 0) -> np.ndarray:
+    return normalise(pixels_of(seed))
+
+
+def kinds(function, draws: int = 400) -> dict[str, int]:
+    """How often each of the outcomes occurs."""
+    image, counts = image_of(), {}
+    outcomes = {f"channel {i}": np.repeat(image[i : i + 1], 3, axis=0) for i in range(3)}
+    luma = 0.2989 * image[0] + 0.587 * image[1] + 0.114 * image[2]
+    outcomes |= {"luma": np.repeat(luma[None], 3, axis=0), "itself": image}
+    for seed in range(draws):
+        result = function(image.copy(), np.random.default_rng(seed))
+        assert (result.shape, result.dtype) == (image.shape, np.float32)
+        (kind,) = (name for name, outcome in outcomes.items() if np.allclose(result, outcome, rtol=0, atol=1e-6))
+        counts[kind] = counts.get(kind, 0) + 1
+    return counts
+
+
+def test_channel_exchange_takes_each_channel_equally_often():
+    counts = kinds(channel_exchange)
+    assert counts.keys() == {"channel 0", "channel 1", "channel 2"}
+    # 400 draws of 1/3: mean 133, standard deviation 9.4.
+    assert all(95 <= count <= 171 for count in counts.values())
+
+
+def test_adaptive_gray_takes_channels_luma_or_the_picture_itself():
+    counts = kinds(adaptive_gray)
+    # Of 400 draws 100 of each channel, 50 of the others, standard deviations 8.7 and 6.6.
+    assert all(65 <= counts[f"channel {i}"] <= 135 for i in range(3))
+    assert all(23 <= counts[kind] <= 77 for kind in ("luma", "itself"))
+
+
+@pytest.mark.parametrize("infrared", [False, True])
+def test_each_modality_has_its_own_channel_augmentation_which_comes_last(infrared):
+    config = AugmentationConfig(
+        flip=0.0, infrared_jitter=0.0, erasing=1.0, visible_channel_exchange=1.0, infrared_adaptive_gray=True
+    )
+    pixels = pixels_of(gray=infrared)
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        rng.random()  # flip
+        expected = random_erasing(normalise(pixels), config, rng)
+        if not infrared:
+            rng.random()  # whether to exchange channels
+        expected = (adaptive_gray if infrared else channel_exchange)(expected, rng)
+        result = augment(pixels, infrared, False, config, np.random.default_rng(seed))
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_channels_are_exchanged_as_often_as_configured():
+    config = NOTHING.model_copy(update={"visible_channel_exchange": 0.25})
+    pixels = pixels_of()
+    changed = sum(
+        not np.array_equal(augment(pixels, False, False, config, np.random.default_rng(i)), normalise(pixels))
+        for i in range(400)
+    )
+    assert 65 <= changed <= 135  # of 400 draws of 1/4: standard deviation 8.7
+
+
+@pytest.mark.parametrize("infrared", [False, True])
+def test_without_channel_augmentation_no_random_number_is_drawn_for_it(infrared):
+    config = AugmentationConfig(infrared_jitter=0.0)
+    used, expected = np.random.default_rng(3), np.random.default_rng(3)
+    augment(pixels_of(gray=infrared), infrared, False, config, used)
+    expected.random()  # flip
+    random_erasing(image_of(), config, expected)
+    assert used.random() == expected.random()

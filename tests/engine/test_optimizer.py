@@ -5,7 +5,7 @@ import torch
 from mindspore import Parameter, Tensor
 
 from ms_vireid.config import CONFIG_ROOT, AdamWConfig, SGDConfig, load_config
-from ms_vireid.engine.optimizer import SGD, AdamW, ParameterGroup, agw_groups, build_optimizer, pmt_groups
+from ms_vireid.engine.optimizer import SGD, AdamW, ParameterGroup, agw_groups, build_optimizer, mun_groups, pmt_groups
 from ms_vireid.models import create_model
 
 BETAS, EPS, DECAY = (0.9, 0.999), 1e-8, 0.1
@@ -19,10 +19,19 @@ def small_agw():
     return create_model("agw_resnet50", 5, layers=(1, 1, 1, 1), width=4, non_local=(0, 1, 1, 0))
 
 
+def small_mun(**options):
+    return create_model("mun_resnet50", 5, layers=(1, 1, 1, 1), width=4, ratios=(2, 3), **options)
+
+
 @pytest.mark.parametrize(
     ("make", "groups_of"),
-    [(small_model, lambda m: pmt_groups(m, AdamWConfig())), (small_agw, lambda m: agw_groups(m, SGDConfig()))],
-    ids=["pmt", "agw"],
+    [
+        (small_model, lambda m: pmt_groups(m, AdamWConfig())),
+        (small_agw, lambda m: agw_groups(m, SGDConfig())),
+        (small_mun, lambda m: mun_groups(m, AdamWConfig())),
+        (lambda: small_mun(intermediate="X"), lambda m: mun_groups(m, AdamWConfig())),
+    ],
+    ids=["pmt", "agw", "mun", "mun with X"],
 )
 def test_every_trainable_parameter_is_in_exactly_one_group(make, groups_of):
     model = make()
@@ -42,6 +51,54 @@ def test_of_agw_only_the_bnneck_and_the_classifier_have_the_full_rate():
     full, backbone = agw_groups(small_agw(), SGDConfig())
     assert (full.lr_factor, backbone.lr_factor) == (1.0, 0.1)
     assert {p.name for p in full.parameters} == {"bottleneck.gamma", "classifier.weight"}
+
+
+def test_of_mun_the_layer_scales_do_not_decay_and_the_pretrained_layers_are_slow():
+    full, backbone, scales = mun_groups(small_mun(), AdamWConfig(backbone_factor=0.1))
+    assert [group.lr_factor for group in (full, backbone, scales)] == [1.0, 0.1, 1.0]
+    assert [group.decays for group in (full, backbone, scales)] == [True, True, False]
+    assert [p.name for p in scales.parameters] == [
+        f"generator.{learner}_learner.scale" for learner in ("visible", "infrared", "cross")
+    ]
+    assert {p.name.partition(".")[0] for p in backbone.parameters} == {"visible_stage", "infrared_stage", "shared"}
+    assert {p.name.partition(".")[0] for p in full.parameters} == {
+        "generator",
+        "prototypes",
+        "bottleneck",
+        "visible_classifier",
+        "infrared_classifier",
+    }
+
+
+def test_a_first_stage_of_pixels_is_as_slow_as_the_others_and_there_are_no_scales():
+    full, backbone = mun_groups(small_mun(intermediate="syncretic"), AdamWConfig())
+    names = {p.name for p in backbone.parameters}
+    assert "generator.stage.conv1.weight" in names
+    assert "generator.reduce.weight" in {p.name for p in full.parameters}
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_a_group_without_decay_is_updated_as_by_torch(kind, jit):
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal((2, 7, 5)).astype(np.float32)
+    gradients = rng.standard_normal((4, 2, 7, 5)).astype(np.float32)
+    parameters = [Parameter(Tensor(value), name=f"w{i}") for i, value in enumerate(start)]
+    groups = [ParameterGroup("a", 1.0, (parameters[0],)), ParameterGroup("b", 1.0, (parameters[1],), decays=False)]
+    weights = [torch.nn.Parameter(torch.from_numpy(value.copy())) for value in start]
+    options = [{"params": [weights[0]], "weight_decay": 0.5}, {"params": [weights[1]], "weight_decay": 0.0}]
+    if kind == "adamw":
+        ours, theirs = AdamW(groups, BETAS, EPS, 0.5), torch.optim.AdamW(options, lr=0.01, betas=BETAS, eps=EPS)
+    else:
+        ours, theirs = SGD(groups, 0.9, True, 0.5), torch.optim.SGD(options, lr=0.01, momentum=0.9, nesterov=True)
+    update = ms.jit(ours.construct) if jit else ours
+    for step, gradient in enumerate(gradients, 1):
+        update(tuple(map(Tensor, gradient)), ours.scalars(step, [0.01, 0.01]))
+        for weight, value in zip(weights, gradient, strict=True):
+            weight.grad = torch.from_numpy(value)
+        theirs.step()
+    for parameter, weight in zip(parameters, weights, strict=True):
+        assert np.abs(parameter.asnumpy() - weight.detach().numpy()).max() < 5e-7  # float32 weights of about 1
 
 
 def test_the_bnneck_bias_is_frozen():
@@ -118,10 +175,10 @@ def test_a_sequence_of_sgd_updates_is_that_of_torch(momentum, nesterov, decay, j
         assert momentum == 0 or np.abs(ours.asnumpy() - theirs.numpy()).max() < 1e-6
 
 
-@pytest.mark.parametrize(("path", "kind"), [("pmt/sysu.yaml", AdamW), ("agw/sysu.yaml", SGD)])
+@pytest.mark.parametrize(("path", "kind"), [("pmt/sysu.yaml", AdamW), ("agw/sysu.yaml", SGD), ("mun/sysu.yaml", AdamW)])
 def test_the_configured_optimizer_is_built_on_the_models_groups(path, kind):
     config = load_config(CONFIG_ROOT / path)
-    model = {"pmt": small_model, "agw": small_agw}[config.model.name]()
+    model = {"pmt": small_model, "agw": small_agw, "mun": small_mun}[config.model.name]()
     optimizer = build_optimizer(model, config)
     assert type(optimizer) is kind
-    assert [group.lr_factor for group in optimizer.groups] == [1.0, config.optimizer.backbone_factor]
+    assert [group.lr_factor for group in optimizer.groups][:2] == [1.0, config.optimizer.backbone_factor]

@@ -4,7 +4,7 @@ import pytest
 
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.engine.optimizer import ParameterGroup
-from ms_vireid.engine.schedule import learning_rates, warmup_cosine, warmup_steps
+from ms_vireid.engine.schedule import iteration_steps, learning_rates, warmup_cosine, warmup_steps
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,53 @@ def test_without_warm_up_the_steps_begin_at_the_base_rate():
     assert warmup_steps(1, 0.1, 60, 0, (20, 50), 0.1) == 0.1
 
 
+MUN = {"epochs": 90, "warmup_epochs": 15, "start_lr": 1e-8, "milestones": (30, 60), "factor": 0.1}
+
+
+def test_mun_warms_up_with_every_iteration_and_falls_twice():
+    # 4 iterations an epoch: 60 of warm-up, whose k-th has 1e-8 + (2e-3 - 1e-8) k / 60; then to epochs 30, 60 and 90.
+    expected = [1e-8 + (2e-3 - 1e-8) * k / 60 for k in range(60)]
+    expected += [2e-3] * 15 * 4 + [2e-4] * 30 * 4 + [2e-5] * 30 * 4
+    rates = [iteration_steps(k / 4, 2e-3, **MUN) for k in range(90 * 4)]
+    assert rates == pytest.approx(expected, rel=1e-12)
+    assert rates[0] == 1e-8
+
+
+@pytest.mark.parametrize("time", [-0.25, 90.0])
+def test_times_outside_the_run_are_refused(time):
+    with pytest.raises(ValueError, match=f"got {time}"):
+        iteration_steps(time, 2e-3, **MUN)
+
+
 GROUPS = [ParameterGroup("full", 1.0, ()), ParameterGroup("backbone", 0.5, ())]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "done", "expected"),
+    [
+        (1, 0.0, [1e-8, 1e-8]),
+        (3, 0.5, [1e-8 + (2e-3 - 1e-8) / 6, 1e-8 + (1e-3 - 1e-8) / 6]),
+        (16, 0.0, [2e-3, 1e-3]),
+        (30, 0.99, [2e-3, 1e-3]),
+        (31, 0.0, [2e-4, 1e-4]),
+        (90, 0.99, [2e-5, 1e-5]),
+    ],
+)
+def test_mun_changes_within_an_epoch(epoch, done, expected):
+    config = load_config(CONFIG_ROOT / "mun/sysu.yaml")
+    assert learning_rates(config, GROUPS, epoch, done) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("path", ["pmt/sysu.yaml", "agw/sysu.yaml"])
+def test_the_schedules_by_epoch_do_not_change_within_one(path):
+    config = load_config(CONFIG_ROOT / path)
+    assert learning_rates(config, GROUPS, 2, 0.7) == learning_rates(config, GROUPS, 2)
+
+
+@pytest.mark.parametrize("epoch", [0, 91])
+def test_epochs_outside_the_run_have_no_rates(epoch):
+    with pytest.raises(ValueError, match=f"got {epoch}"):
+        learning_rates(load_config(CONFIG_ROOT / "mun/sysu.yaml"), GROUPS, epoch)
 
 
 @pytest.mark.parametrize(

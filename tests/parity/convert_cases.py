@@ -27,6 +27,7 @@ SMALL = {
         "model.mlp_ratio=2",
     ],
     "agw": ["data.image_size=[48,32]", "model.layers=[1,2,2,1]", "model.width=8", "model.non_local=[0,1,2,0]"],
+    "mun": ["data.image_size=[48,24]", "model.layers=[1,1,1,1]", "model.width=4", "model.ratios=[2,3]"],
 }
 TRAINING = {"step": 5, "data_checksum": "0123", "best": {"epoch": 1, "map": 0.25}}
 
@@ -77,7 +78,7 @@ def write_training_pth(path: Path, config, steps=TRAINING["step"]):
     for _ in range(steps):
         for weight in module.parameters():
             weight.grad = torch.randn(weight.shape, generator=generator) if weight.requires_grad else None
-        optimizer.set_learning_rates([1e-3, 5e-4])
+        optimizer.set_learning_rates([1e-3 * 0.5**group for group in range(len(optimizer.groups))])
         optimizer.step()
     meta = {"config": dump_config(config), **TRAINING}
     save_torch_checkpoint(path, module.state_dict(), meta, optimizer.state_dict())

@@ -11,10 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ms_vireid.config import CONFIG_ROOT, check_config, dump_config
-from ms_vireid.engine.checkpoint import load_checkpoint, load_parameters, save_checkpoint
+from ms_vireid.engine.checkpoint import load_checkpoint, load_model, load_parameters, save_checkpoint
 from ms_vireid.engine.optimizer import build_optimizer
 from ms_vireid.errors import InputError
-from ms_vireid.models import build_model
+from ms_vireid.models import MUN, build_model
 from tests.parity.convert_cases import (
     SMALL,
     TRAINING,
@@ -36,7 +36,7 @@ from torch_ref.engine.checkpoint import save_checkpoint as save_torch_checkpoint
 from torch_ref.engine.optimizer import build_optimizer as build_torch_optimizer
 from torch_ref.models import build_model as build_torch_model
 
-MODELS = ["pmt", "agw"]
+MODELS = ["pmt", "agw", "mun"]
 
 
 def read_ckpt(path):
@@ -84,6 +84,32 @@ def test_weights_go_through_every_format_and_back_bit_for_bit(monkeypatch, tmp_p
     convert(monkeypatch, tmp_path / "c.ckpt", tmp_path / "d.safetensors")
     convert(monkeypatch, tmp_path / "d.safetensors", tmp_path / "e.pt")
     assert_same(read_pth(tmp_path / "e.pt"), read_pth(tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_weights_without_the_parts_that_only_training_needs_make_an_inference_checkpoint(monkeypatch, tmp_path, suffix):
+    config = recipe("mun")
+    state = weights_pth(tmp_path / "all.pth", config).state_dict()
+    kept = {name: value for name, value in state.items() if not name.startswith(MUN.TRAINING_ONLY)}
+    assert len(kept) < len(state)
+    save_torch_checkpoint(tmp_path / "kept.pth", kept, {"config": dump_config(config), "epoch": 4})
+    source = tmp_path / f"again.{suffix}"
+    convert(monkeypatch, tmp_path / "kept.pth", source)
+    convert(monkeypatch, source, tmp_path / "kept.ckpt")
+    checkpoint = load_checkpoint(tmp_path / "kept.ckpt")
+    assert not any(name.startswith(MUN.TRAINING_ONLY) for name in checkpoint.parameters)
+    cell = build_model(config, inference=True)
+    assert load_model(cell, checkpoint) == []
+    np.testing.assert_array_equal(cell.shared.layer2[0].conv1.weight.asnumpy(), kept["shared.layer2.0.conv1.weight"])
+
+
+def test_one_of_the_parts_that_only_training_needs_asks_for_all(monkeypatch, tmp_path):
+    config = recipe("mun")
+    state = weights_pth(tmp_path / "all.pth", config).state_dict()
+    del state["generator.cross_learner.scale"]
+    save_torch_checkpoint(tmp_path / "most.pth", state, {"config": dump_config(config), "epoch": 4})
+    with pytest.raises(InputError, match=r"generator\.cross_learner\.scale is missing"):
+        convert(monkeypatch, tmp_path / "most.pth", tmp_path / "most.ckpt")
 
 
 def test_a_converted_training_state_loads_in_the_other_framework(monkeypatch, tmp_path):

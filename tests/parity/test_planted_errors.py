@@ -4,6 +4,8 @@ For each, all small cases of the rung (and of the layers' rung, for an error in 
 and the first that fails must be the right one.
 """
 
+import dataclasses
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -15,9 +17,14 @@ from ms_vireid.engine import schedule as mindspore_schedule
 from parity import mapping
 from parity.cases import LADDER, run
 from torch_ref.engine import optimizer as torch_optimizer
+from torch_ref.losses import alignment as torch_alignment
+from torch_ref.losses import mmd as torch_mmd
 from torch_ref.losses import msel as torch_msel
+from torch_ref.losses import prototypes as torch_prototypes
 from torch_ref.losses import triplet as torch_triplet
+from torch_ref.models import auxiliary_generator as torch_generator
 from torch_ref.models import layers as torch_layers
+from torch_ref.models import mun as torch_mun
 from torch_ref.models import pmt as torch_pmt
 from torch_ref.models import vit as torch_vit
 
@@ -188,8 +195,68 @@ def wider_initialisation(patch):
     patch.setattr(torch_vit, "dense", wider)
 
 
+def swapped_kernels(patch):
+    original = torch_generator.IntraModalityLearner.__init__
+
+    def swapped(self, channels, expansion=4, kernel_order=(5, 7), layer_scale="channel"):
+        original(self, channels, expansion, kernel_order[::-1], layer_scale)
+
+    patch.setattr(torch_generator.IntraModalityLearner, "__init__", swapped)
+
+
+def gradient_through_all_iterations(patch):
+    def undetached(self, memory, places, project, features, ratio):
+        remembered = getattr(self, memory)
+        prototypes = ratio * project(features) + (1.0 - ratio) * remembered[places]
+        setattr(self, memory, remembered.index_copy(0, places, prototypes))
+        return prototypes
+
+    patch.setattr(torch_prototypes.ModalityPrototypes, "accumulate", undetached)
+
+
+def gradient_through_the_bandwidth(patch):
+    class Attached:
+        """A tensor whose `detach` does nothing."""
+
+        def __init__(self, tensor):
+            self.tensor = tensor
+
+        def detach(self):
+            return self.tensor
+
+    original = torch_mmd.mean_bandwidth
+    patch.setattr(torch_mmd, "mean_bandwidth", lambda squared: Attached(original(squared)))
+
+
+def mean_over_identities(patch):
+    after_init(patch, torch_alignment.IdentityAlignmentLoss, lambda loss: setattr(loss, "reduction", "mean"))
+
+
+def wrong_pairs(patch):
+    """The auxiliary features are made of each visible picture and the next slot's infrared one."""
+
+    def shift(model):
+        def shifted(_generator, inputs):
+            pictures, (visible, infrared), key = inputs
+            return pictures, (visible, infrared.roll(1, dims=0)), key
+
+        model.generator.register_forward_pre_hook(shifted)
+
+    after_init(patch, torch_mun.MUN, shift)
+
+
+def decaying_scales(patch):
+    original = torch_optimizer.mun_groups
+
+    def all_decay(model, config):
+        return [dataclasses.replace(group, decays=True) for group in original(model, config)]
+
+    patch.setitem(torch_optimizer._GROUPS, "mun", all_decay)
+
+
 PLANTED = [
     (trainable_bnneck_bias, [1], "1 pmt_vit_base"),
+    (swapped_kernels, [1], "1 mun_resnet50"),
     (layer_norm_eps, [2], "2 LayerNorm"),
     (tanh_gelu, [2], "2 GELU"),
     (bn_momentum, [2], "2 BNNeck"),
@@ -201,6 +268,11 @@ PLANTED = [
     (aligned_corners, [2], "2 position embedding resized"),
     (sum_instead_of_mean, [3], "3 intra"),
     (self_pair_in_msel, [3], "3 msel"),
+    (gradient_through_all_iterations, [3], "3 ModalityPrototypes, slots"),
+    (gradient_through_the_bandwidth, [3], "3 ma"),
+    (mean_over_identities, [3], "3 ia"),
+    (wrong_pairs, [2, 4], "4 MUN small, gradients"),
+    (decaying_scales, [5], "5 MUN, groups"),
     (dropped_position_embedding, [2, 4], "4 PMT small"),
     (unnormalised_features, [2, 4], "4 PMT small"),
     (no_bias_correction, [5], "5 PMT stage 1, six updates"),

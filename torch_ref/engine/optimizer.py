@@ -8,10 +8,13 @@ from torch import nn
 
 from ms_vireid.config import AdamWConfig, Config, OptimizerConfig, SGDConfig
 
+# Beginnings of the names of MUN's parameters that ImageNet weights can initialise.
+MUN_BACKBONE = ("visible_stage.", "infrared_stage.", "shared.", "generator.stage.")
+
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a learning rate: `lr_factor` times the schedule's base.
+    """Parameters that share a learning rate, `lr_factor` times the schedule's base, and whether weights decay.
 
     PyTorch's parameters do not know their names as MindSpore's do: `names` has them, in the same order.
     """
@@ -20,6 +23,7 @@ class ParameterGroup:
     lr_factor: float
     parameters: tuple[nn.Parameter, ...]
     names: tuple[str, ...]
+    decays: bool = True
 
 
 def pmt_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
@@ -33,6 +37,17 @@ def agw_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup
     return _two_groups(model, config, lambda name: not name.startswith(("bottleneck.", "classifier.")))
 
 
+def mun_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
+    """What ImageNet weights can initialise at `backbone_factor`, everything else at 1, layer scales without decay."""
+    full, backbone = _two_groups(model, config, lambda name: name.startswith(MUN_BACKBONE))
+    named = dict(zip(full.names, full.parameters, strict=True))
+    scales = {name: p for name, p in named.items() if name.endswith(".scale")}
+    others = {name: p for name, p in named.items() if not name.endswith(".scale")}
+    groups = [ParameterGroup("full", 1.0, tuple(others.values()), tuple(others)), backbone]
+    without_decay = ParameterGroup("scales", 1.0, tuple(scales.values()), tuple(scales), decays=False)
+    return [*groups, without_decay] if scales else groups
+
+
 def _two_groups(model: nn.Module, config: OptimizerConfig, backbone: Callable[[str], bool]) -> list[ParameterGroup]:
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     full = {name: p for name, p in named.items() if not backbone(name)}
@@ -44,7 +59,12 @@ def _two_groups(model: nn.Module, config: OptimizerConfig, backbone: Callable[[s
 
 
 def _named(groups: Sequence[ParameterGroup]) -> list[dict]:
-    return [{"params": list(zip(group.names, group.parameters, strict=True))} for group in groups]
+    """The groups as `torch.optim` takes them."""
+    named = []
+    for group in groups:
+        options = {} if group.decays else {"weight_decay": 0.0}
+        named.append({"params": list(zip(group.names, group.parameters, strict=True)), **options})
+    return named
 
 
 class _SetLearningRates:
@@ -59,7 +79,7 @@ class AdamW(_SetLearningRates, torch.optim.AdamW):
 
     Args:
         groups: each parameter in exactly one.
-        betas, eps, weight_decay: as in the paper of AdamW; the decay applies to every parameter.
+        betas, eps, weight_decay: as in the paper of AdamW; the decay applies to every group that `decays`.
     """
 
     def __init__(self, groups: Sequence[ParameterGroup], betas: tuple[float, float], eps: float, weight_decay: float):
@@ -72,7 +92,7 @@ class SGD(_SetLearningRates, torch.optim.SGD):
 
     Args:
         groups: each parameter in exactly one.
-        momentum, nesterov, weight_decay: the decay is added to the gradient of every parameter.
+        momentum, nesterov, weight_decay: the decay is added to the gradients of every group that `decays`.
     """
 
     def __init__(self, groups: Sequence[ParameterGroup], momentum: float, nesterov: bool, weight_decay: float):
@@ -94,5 +114,5 @@ def _sgd(groups: Sequence[ParameterGroup], config: SGDConfig) -> SGD:
     return SGD(groups, config.momentum, config.nesterov, config.weight_decay)
 
 
-_GROUPS = {"pmt": pmt_groups, "agw": agw_groups}
+_GROUPS = {"pmt": pmt_groups, "agw": agw_groups, "mun": mun_groups}
 _OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}

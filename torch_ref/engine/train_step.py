@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ms_vireid.config import LossConfig, Term
 from torch_ref import losses
@@ -10,7 +12,7 @@ from torch_ref.engine.optimizer import SGD, AdamW
 
 
 class StageLoss(nn.Module):
-    """The weighted sum of a stage's terms (PMT Eqs. 11 and 12): a list of losses by name, each with its weight."""
+    """The weighted sum of a stage's terms (PMT Eqs. 11 and 12, MUN Eq. 17): losses by name, each with its weight."""
 
     def __init__(self, config: LossConfig, num_instances: int):
         super().__init__()
@@ -19,9 +21,10 @@ class StageLoss(nn.Module):
         self.weights = tuple(term.weight for term in terms.values())
         self.terms = nn.ModuleList(_TERMS[name](term, num_instances) for name, term in terms.items())
 
-    def forward(self, logits: Tensor, features: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        """logits [2PK, num_classes], features [2PK, C], labels [2PK] -> (total, each unweighted term in order)."""
-        values = tuple(term(logits, features, labels) for term in self.terms)
+    def forward(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
+        """The model's outputs, logits [2PK, num_classes] and features [2PK, C] first, and labels [2PK] -> (total, each
+        unweighted term in order)."""
+        values = tuple(term(outputs, labels) for term in self.terms)
         total = 0.0
         for weight, value in zip(self.weights, values, strict=True):
             total = total + weight * value
@@ -35,8 +38,8 @@ class OnLogits(nn.Module):
         super().__init__()
         self.loss = loss
 
-    def forward(self, logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-        return self.loss(logits, labels)
+    def forward(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        return self.loss(outputs[0], labels)
 
 
 class OnFeatures(nn.Module):
@@ -47,8 +50,50 @@ class OnFeatures(nn.Module):
         self.loss = loss
         self.arguments = arguments
 
-    def forward(self, logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-        return self.loss(features, labels, *self.arguments)
+    def forward(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        return self.loss(outputs[1], labels, *self.arguments)
+
+
+class OnAuxiliaryLogits(nn.Module):
+    """A loss of C_v(a) and C_r(a) as a term; the outputs from here on are `MUN`'s."""
+
+    def __init__(self, loss: nn.Module):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        return self.loss(outputs[3], outputs[4], labels[: outputs[3].shape[0]])
+
+
+class OnModalities(nn.Module):
+    """A loss of the pooled features of v, r and a as a term."""
+
+    def __init__(self, loss: nn.Module):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        half = outputs[2].shape[0]
+        return self.loss(outputs[1][:half], outputs[1][half:], outputs[2])
+
+
+class OnPrototypes(nn.Module):
+    """A loss of the prototypes of v, r and a as a term."""
+
+    def __init__(self, loss: nn.Module):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        return self.loss(outputs[5][0], outputs[5][1], outputs[5][2])
+
+
+class AuxiliaryIdentity(nn.Module):
+    """L_id^a (MUN, Tables 1 and 5): the cross entropy of C_a(a), a mean."""
+
+    def forward(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        logits = outputs[6]
+        return functional.cross_entropy(logits.to(torch.float32), labels[: len(logits)].to(torch.int64))
 
 
 def _pht(term: Term, num_instances: int) -> nn.Module:
@@ -63,6 +108,10 @@ _TERMS = {
     "hct": lambda term, k: OnFeatures(losses.HeteroCenterTripletLoss(k, term.margin)),
     "msel": lambda term, k: OnFeatures(losses.ModalitySharedEnhancementLoss(k, term.distance)),
     "dcl": lambda term, k: OnFeatures(losses.DiscriminativeCenterLoss(k, term.negatives)),
+    "idc": lambda term, k: OnAuxiliaryLogits(losses.IdentityConsistencyLoss()),
+    "ia": lambda term, k: OnModalities(losses.IdentityAlignmentLoss(k, term.margin, term.reduction)),
+    "ma": lambda term, k: OnPrototypes(losses.ModalityAlignmentLoss(k, term.bridge)),
+    "id_a": lambda term, k: AuxiliaryIdentity(),
 }
 
 
@@ -70,7 +119,7 @@ class TrainStep:
     """Runs steps of one stage.
 
     Args:
-        model: called as `model(images, None, key)` in training mode.
+        model: called as `model(images, None, key, labels)` in training mode.
         loss: the stage's terms. optimizer: holds the trainable weights.
     """
 
@@ -85,10 +134,13 @@ class TrainStep:
     ) -> dict[str, float]:
         """images [2PK, 3, H, W], labels [2PK], key int32 scalar, learning rates of the optimizer's groups; the terms
         by name, `loss` being their weighted sum."""
-        logits, features = self.model(images, None, key)
-        values = self.loss(logits, features, labels)
+        values = self.loss(self.model(images, None, key, labels), labels)
         self.optimizer.zero_grad()
         values[0].backward()
+        for group in self.optimizer.groups:
+            for weight in group.parameters:
+                if weight.grad is None:  # of a weight that no term uses; MindSpore's gradient is 0, and its update made
+                    weight.grad = torch.zeros_like(weight)
         self.optimizer.set_learning_rates(learning_rates)
         self.optimizer.step()
         return {name: value.item() for name, value in zip(self.names, values, strict=True)}

@@ -1,10 +1,14 @@
-"""The losses of PMT (AAAI 2023) and of its Table 2; batches are [2PK, ...], see `batch.py`."""
+"""The losses of PMT (AAAI 2023) and of its Table 2, and those of MUN (ICCV 2023); batches are [2PK, ...], see
+`batch.py`."""
 
+from torch_ref.losses.alignment import IdentityAlignmentLoss, IdentityConsistencyLoss, ModalityAlignmentLoss
 from torch_ref.losses.dcl import DiscriminativeCenterLoss
 from torch_ref.losses.distance import cosine_distance, euclidean_distance
 from torch_ref.losses.hetero_center import HeteroCenterTripletLoss
 from torch_ref.losses.identity import IdentityLoss
+from torch_ref.losses.mmd import squared_mmd
 from torch_ref.losses.msel import ModalitySharedEnhancementLoss
+from torch_ref.losses.prototypes import ModalityPrototypes
 from torch_ref.losses.triplet import (
     HardTripletLoss,
     ProgressiveHardTripletLoss,
@@ -15,10 +19,15 @@ __all__ = [
     "DiscriminativeCenterLoss",
     "HardTripletLoss",
     "HeteroCenterTripletLoss",
+    "IdentityAlignmentLoss",
+    "IdentityConsistencyLoss",
     "IdentityLoss",
+    "ModalityAlignmentLoss",
+    "ModalityPrototypes",
     "ModalitySharedEnhancementLoss",
     "ProgressiveHardTripletLoss",
     "WeightedRegularizedTripletLoss",
     "cosine_distance",
     "euclidean_distance",
+    "squared_mmd",
 ]

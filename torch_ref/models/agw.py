@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from torch_ref.models.base import ReIDModel
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
 from torch_ref.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
 
@@ -46,7 +47,7 @@ class NonLocal(nn.Module):
         return self.W(y.reshape(batch, self.width, rows, columns)) + x
 
 
-class AGW(nn.Module):
+class AGW(ReIDModel):
     """Two modality stems, a shared ResNet with non-local blocks, GeM pooling and a BNNeck.
 
     Args:
@@ -90,12 +91,14 @@ class AGW(nn.Module):
         self.bottleneck = bn_neck(self.embed_dim)
         self.classifier = identity_classifier(self.embed_dim, num_classes)
 
-    def forward(self, images: Tensor, modality: str | None = None, key: Tensor | None = None):
+    def forward(
+        self, images: Tensor, modality: str | None = None, key: Tensor | None = None, labels: Tensor | None = None
+    ):
         """
         Args:
             images: float32 [N, 3, H, W]; in training [2PK, 3, H, W], visible (or gray) half first.
             modality: "visible" or "infrared", of all images, in evaluation; training takes both from the batch.
-            key: not used, as nothing is dropped; there so that all models are called alike.
+            key, labels: not used, as nothing is dropped; there so that all models are called alike.
 
         Returns:
             In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck).

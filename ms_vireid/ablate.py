@@ -1,0 +1,175 @@
+"""Run the rows of one of the papers' tables and print our numbers beside the published ones.
+
+A row is trained and evaluated by train.py, in R/TABLE/ROW/seedK. Complete rows are not run again, and after Ctrl-C or a
+failure the same command goes on. R/TABLE/table.md, .csv and .json are written after every run.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ms_vireid.ablations.report import Report, format_published
+from ms_vireid.ablations.results import row_result
+from ms_vireid.ablations.runs import Options, Plan, Run, make
+from ms_vireid.ablations.tables import Row, Table, config_of, list_tables, load_table
+from ms_vireid.command import Parser, add_device, run
+from ms_vireid.config import load_config
+from ms_vireid.errors import InputError
+from ms_vireid.progress import progress
+
+OUTPUT = Path("runs/ablations")
+REGDB_TRIALS = 10
+
+
+def main() -> None:
+    arguments = _parse()
+    if arguments.list:
+        print(_listing(arguments.table))
+        return
+    if arguments.table is None:
+        raise InputError(f"name a table, or give --list; there are {', '.join(list_tables())}")
+    table = load_table(arguments.table)
+    plan = Plan(arguments.table, table, _options(arguments, table))
+    runs = plan.runs(_chosen_rows(arguments.rows, table))
+    _refuse_other_recipes(plan, runs)
+    if left_out := [name for name in table.sets if name not in plan.sets and not arguments.demo]:
+        print(f"note: without {', '.join(left_out)}, whose folder is not given (--data-root {left_out[0]}=FOLDER)")
+
+    folder = plan.options.output / plan.name
+    failures: dict[str, str] = {}  # by row
+    _report(plan, runs, failures).write(folder)  # now: a folder that cannot be written is refused before training
+    try:
+        for number, one in enumerate(progress(runs, len(runs), plan.name, " runs"), 1):
+            tqdm.write(f"[{number}/{len(runs)}] {one.row.label}: {one.folder.path}")
+            if reason := make(one, plan, arguments.device):
+                tqdm.write(f"{one.row.label}: failed: {reason}; log: {one.folder.path / 'log.txt'}")
+                failures[one.row.name] = reason
+            _report(plan, runs, failures).write(folder)
+    except KeyboardInterrupt:
+        _report(plan, runs, failures).write(folder)
+        print(f"stopped; the same command goes on; the table so far is {folder}/table.md", file=sys.stderr)
+        raise
+    print(_report(plan, runs, failures).text())
+    print(f"results: {folder}/table.md, table.csv, table.json")
+    if failures:
+        sys.exit(1)
+
+
+def _parse() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    parser.add_argument("table", nargs="?", metavar="TABLE", help="one of those that --list shows, as pmt-table-3")
+    parser.add_argument(
+        "--list", action="store_true", help="show all tables with their rows and published numbers, or TABLE's recipes"
+    )
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="run these only, not all")
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="train every row N times, with consecutive seeds"
+    )
+    parser.add_argument(
+        "--trials", type=int, metavar="N", help="run RegDB's splits 1 to N, each a training, not data.trial alone"
+    )
+    parser.add_argument(
+        "--demo", action="store_true", help="small models on the synthetic set, in minutes; no data is needed"
+    )
+    add_device(parser)
+    parser.add_argument(
+        "--data-root",
+        action="append",
+        metavar="[SET=]D",
+        help="folder of the data set; SET= where the table has several",
+    )
+    parser.add_argument(
+        "--pretrained",
+        action="append",
+        metavar="[MODEL=]F",
+        help="ImageNet weights; MODEL= where the table has several",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="R", help=f"where to run and write (else {OUTPUT}, or {OUTPUT}-demo)"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="configuration values, for every row")
+    arguments = parser.parse_intermixed_args()
+    if arguments.rows:  # takes the overrides that follow it
+        arguments.overrides += [word for word in arguments.rows if "=" in word]
+        arguments.rows = [word for word in arguments.rows if "=" not in word]
+    for option, value, most in (("--seeds", arguments.seeds, None), ("--trials", arguments.trials, REGDB_TRIALS)):
+        if value is not None and not 1 <= value <= (most or value):
+            raise InputError(f"{option} {value}: it must be at least 1" + (f" and at most {most}" if most else ""))
+    return arguments
+
+
+def _options(arguments: argparse.Namespace, table: Table) -> Options:
+    if arguments.trials is not None and "regdb" not in table.sets:
+        raise InputError(f"--trials: RegDB alone has splits, and {arguments.table} is on {', '.join(table.sets)}")
+    models = {load_config(config_of(arguments.table, row)).model.name: None for row in table.rows if row.config}
+    return Options(
+        output=arguments.output or (Path(f"{OUTPUT}-demo") if arguments.demo else OUTPUT),
+        demo=arguments.demo,
+        overrides=tuple(arguments.overrides),
+        roots=_by_name("--data-root", arguments.data_root, list(table.sets)),
+        weights=_by_name("--pretrained", arguments.pretrained, list(models)),
+        seeds=arguments.seeds,
+        trials=arguments.trials,
+    )
+
+
+def _by_name(option: str, words: list[str] | None, names: list[str]) -> dict[str, str]:
+    """Values given as NAME=VALUE, or as VALUE where there is one name only."""
+    values = {}
+    for word in words or []:
+        name, equals, value = word.partition("=")
+        if not equals or name not in names:
+            if len(names) > 1:
+                raise InputError(f"{option} {word}: say for which of {', '.join(names)}: {option} {names[0]}={word}")
+            name, value = names[0], word
+        values[name] = value
+    return values
+
+
+def _chosen_rows(names: list[str] | None, table: Table) -> list[Row]:
+    if names is None:
+        return list(table.rows)
+    ours = [row.name for row in table.rows if row.config]
+    for name in names:
+        if name not in ours:
+            raise InputError(f"--rows {name}: the table has no row of that name to run; it has {', '.join(ours)}")
+    return [row for row in table.rows if row.name in names]
+
+
+def _refuse_other_recipes(plan: Plan, runs: list[Run]) -> None:
+    for one in runs:
+        if plan.complete(one) is None and (keys := one.others_recipe()):
+            raise InputError(
+                f"{one.folder.path}: holds a run with another {keys}; repeat its options, or choose another --output"
+            )
+
+
+def _report(plan: Plan, runs: list[Run], failures: dict[str, str]) -> Report:
+    """The whole table as it stands on disk: rows that were not asked for show what they have."""
+    asked = {one.row.name for one in runs}
+    results = []
+    for row in plan.table.rows:
+        row_runs = [one for one in runs if one.row.name == row.name] if row.name in asked else plan.fitting_runs(row)
+        results.append(row_result(plan, row, row_runs, failures.get(row.name)))
+    return Report(plan.name, plan.table, plan.columns, results, plan.options.demo, plan.notes(runs))
+
+
+def _listing(name: str | None) -> str:
+    """All tables with their published numbers; of one, the recipes as well."""
+    if name is None:
+        return "\n\n".join(format_published(each, load_table(each)) for each in list_tables())
+    table = load_table(name)
+    lines = [format_published(name, table), "", "recipes, for train.py:"]
+    for row in table.rows:
+        for data_set, overrides in table.sets.items():
+            if row.config:
+                words = [str(config_of(name, row)), *row.overrides, *overrides]
+                lines.append(f"{row.name} on {data_set}: --config " + shlex.join(words))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run(main)

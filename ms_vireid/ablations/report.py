@@ -1,0 +1,254 @@
+"""Our numbers beside the printed ones: as plain text, Markdown, CSV and JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from ms_vireid.ablations.results import RowResult
+from ms_vireid.ablations.tables import Column, Table
+from ms_vireid.engine.run_folder import write_text
+from ms_vireid.errors import InputError
+from ms_vireid.evaluation.report import COLUMNS
+
+KINDS = {"ours": "ours", "published": "paper", "difference": "diff"}
+GAP = "  "
+
+Heading = tuple[str, str, str]  # group of columns, metric, kind of number
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table, in percent; `values` are those of the complete runs."""
+
+    values: tuple[float, ...]
+    published: float | None
+
+    @property
+    def mean(self) -> float | None:
+        return float(np.mean(self.values)) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        """Population standard deviation over the runs; None for less than two."""
+        return float(np.std(self.values)) if len(self.values) > 1 else None
+
+    @property
+    def difference(self) -> float | None:
+        if self.mean is None or self.published is None:
+            return None
+        return self.mean - self.published
+
+
+@dataclass(frozen=True)
+class Report:
+    """A table with our numbers.
+
+    columns: the groups of columns that were run: of the table's own or, for a demo, of the synthetic set. results: by
+    row. notes: lines under the title.
+    """
+
+    name: str
+    table: Table
+    columns: list[Column]
+    results: list[RowResult]
+    demo: bool
+    notes: list[str]
+
+    def write(self, folder: Path) -> None:
+        """table.md, table.csv and table.json, each whole or not at all.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / "table.md", self.markdown())
+            write_text(folder / "table.csv", self.csv())
+            write_text(folder / "table.json", json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise InputError(f"{folder}: cannot write the table there ({error}); choose another --output") from None
+
+    def text(self) -> str:
+        parts = [self.heading()]
+        for caption, columns, kinds in self._parts():
+            parts += [caption] if caption else []
+            parts.append(aligned(self._headings(columns, kinds), self._rows(kinds), left=1))
+        return "\n".join([*parts, *self.remarks()])
+
+    def markdown(self) -> str:
+        lines = [f"# {self.table.source}: {self.table.title}", *(f"\n{note}" for note in self.notes)]
+        for caption, columns, kinds in self._parts():
+            headings = self._headings(columns, kinds)
+            lines += ["", *([caption, ""] if caption else [])]
+            if len(columns) == 1:  # its name once, over the labels, instead of in every heading
+                headings = [(columns[0].name, "", ""), *(("", *names) for _, *names in headings[1:])]
+            lines.append(_markdown_row(" ".join(filter(None, heading)) for heading in headings))
+            lines.append(_markdown_row(["---", *["---:"] * (len(headings) - 1)]))
+            lines += map(_markdown_row, self._rows(kinds))
+        lines += ["", *(f"* {remark}" for remark in self.remarks())] if self.remarks() else []
+        return "\n".join(lines) + "\n"
+
+    def csv(self) -> str:
+        """One line a number; a demo's are followed by the published ones, on lines of their own."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            ["table", "row", "label", "status", "columns", "metric", "runs", "mean", "std", "published", "difference"]
+        )
+        for result in self.results:
+            for column, metric, cell in [*self._numbers(result), *(self._published(result) if self.demo else [])]:
+                numbers = (_plain(value) for value in (cell.mean, cell.std, cell.published, cell.difference))
+                where = [self.name, result.row.name, result.row.label, result.status, column.name, metric]
+                writer.writerow([*where, len(cell.values), *numbers])
+        return file.getvalue()
+
+    def as_dict(self) -> dict:
+        """Percent throughout."""
+        return {
+            "table": self.name,
+            "source": self.table.source,
+            "title": self.table.title,
+            "demo": self.demo,
+            "notes": self.notes,
+            "rows": [self._row_as_dict(result) for result in self.results],
+        }
+
+    def heading(self) -> str:
+        return "\n".join([f"{self.table.source}: {self.table.title}", *self.notes])
+
+    def remarks(self) -> list[str]:
+        """What a reader has to know of single rows."""
+        remarks = []
+        for result in self.results:
+            said = {"failed": f"failed: {result.failure}", "partly run": f"{result.complete} of {result.planned} runs"}
+            texts = filter(None, (said.get(result.status), result.note))
+            remarks += [f"{result.row.label}: {text}" for text in texts]
+        return remarks
+
+    def _row_as_dict(self, result: RowResult) -> dict:
+        return {
+            "name": result.row.name,
+            "label": result.row.label,
+            "status": result.status,
+            "failure": result.failure,
+            "published": result.row.published,
+            "numbers": [
+                {
+                    "columns": column.name,
+                    "metric": metric,
+                    "mean": cell.mean,
+                    "std": cell.std,
+                    "published": cell.published,
+                    "difference": cell.difference,
+                }
+                for column, metric, cell in self._numbers(result)
+            ],
+            "runs": result.runs,
+        }
+
+    def _parts(self) -> list[tuple[str, list[Column], tuple[str, ...]]]:
+        """Tables one under the other: caption, groups of columns, kinds of numbers."""
+        if not self.demo:
+            return [("", self.columns, ("ours", "published", "difference"))]
+        return [
+            ("Ours, on the synthetic set:", self.columns, ("ours",)),
+            ("Published, on the real data, not to be compared:", list(self.table.columns), ("published",)),
+        ]
+
+    def _numbers(self, result: RowResult) -> list[tuple[Column, str, Cell]]:
+        """Each of our numbers in a row, with the published one, which a demo's is not to be compared with."""
+        published = (
+            {} if self.demo else {(c.name, metric): cell.published for c, metric, cell in self._published(result)}
+        )
+        return [
+            (column, metric, Cell(tuple(100 * run[metric] for run in runs), published.get((column.name, metric))))
+            for column, runs in zip(self.columns, result.metrics, strict=True)
+            for metric in column.metrics
+        ]
+
+    def _published(self, result: RowResult) -> list[tuple[Column, str, Cell]]:
+        return [
+            (column, metric, Cell((), value))
+            for column, values in zip(self.table.columns, self.table.published(result.row), strict=True)
+            for metric, value in zip(column.metrics, values, strict=True)
+        ]
+
+    def _headings(self, columns: list[Column], kinds: tuple[str, ...]) -> list[Heading]:
+        names = [KINDS[kind] if len(kinds) > 1 else "" for kind in kinds]
+        numbers = [(column.name, COLUMNS[m], name) for column in columns for m in column.metrics for name in names]
+        return [("", "", ""), *numbers]
+
+    def _rows(self, kinds: tuple[str, ...]) -> list[list[str]]:
+        return [[result.row.label, *self._cells(result, kinds)] for result in self.results]
+
+    def _cells(self, result: RowResult, kinds: tuple[str, ...]) -> list[str]:
+        if kinds == ("published",):
+            return [_number(cell.published) for _, _, cell in self._published(result)]
+        shown = {
+            "ours": lambda cell: "failed" if result.status == "failed" and not cell.values else _with_deviation(cell),
+            "published": lambda cell: _number(cell.published),
+            "difference": lambda cell: _number(cell.difference, "+"),
+        }
+        return [shown[kind](cell) for _, _, cell in self._numbers(result) for kind in kinds]
+
+
+def format_published(name: str, table: Table) -> str:
+    """A table's rows by name with their printed numbers, for `--list`."""
+    headings = [(column.name, COLUMNS[metric]) for column in table.columns for metric in column.metrics]
+    labels = [row.label if row.config else f"{row.label} (not run here)" for row in table.rows]
+    rows = [
+        [row.name, label, *(_number(value) for group in table.published(row) for value in group)]
+        for row, label in zip(table.rows, labels, strict=True)
+    ]
+    return f"{name}: {table.source}: {table.title}\n" + aligned([("", "row"), ("", ""), *headings], rows, left=2)
+
+
+def aligned(headings: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left: int) -> str:
+    """Text columns, the first `left` of them to the left and the others to the right.
+
+    headings: of each column, from the outermost down; one that neighbours share is printed once, over all of them.
+    """
+    levels = [level for level in range(len(headings[0])) if any(heading[level] for heading in headings)]
+    body = [[heading[levels[-1]] for heading in headings], *rows]
+    widths = [max(map(len, column)) for column in zip(*body, strict=True)]
+    over = [list(_spans(headings, level)) for level in levels[:-1]]
+    for text, first, last in (span for spans in over for span in spans):
+        while len(text) > sum(widths[first : last + 1]) + len(GAP) * (last - first):
+            widths[first : last + 1] = [width + 1 for width in widths[first : last + 1]]
+    lines = []
+    for spans in over:
+        texts = (text.ljust(sum(widths[i : j + 1]) + len(GAP) * (j - i)) for text, i, j in spans)
+        lines.append(GAP.join(texts))
+    for cells in body:
+        padded = (c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True)))
+        lines.append(GAP.join(padded))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _spans(headings: Sequence[Sequence[str]], level: int) -> Iterator[tuple[str, int, int]]:
+    """The text of a level with the first and the last column that it is over."""
+    for above, columns in groupby(range(len(headings)), key=lambda i: tuple(headings[i][: level + 1])):
+        columns = list(columns)
+        yield above[level], columns[0], columns[-1]
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.2f}"
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _with_deviation(cell: Cell) -> str:
+    return _number(cell.mean) if cell.std is None else f"{_number(cell.mean)} ± {_number(cell.std)}"

@@ -1,0 +1,143 @@
+"""The papers' tables as data: `configs/ablations/TABLE/table.yaml`, each row a recipe with its printed numbers."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from ms_vireid.config import CONFIG_ROOT, Positive, Section, load_config
+from ms_vireid.errors import InputError
+
+TABLES = CONFIG_ROOT / "ablations"
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]  # also a folder's name
+Percent = Annotated[float, Field(ge=0, le=100)]
+Metric = Literal["rank1", "rank5", "rank10", "rank20", "map", "minp"]
+DataSet = Literal["sysu_mm01", "regdb", "llcm"]
+
+
+class Search(Section):
+    """A search other than the one that training ends with: options of `evaluate.py`."""
+
+    mode: Literal["all", "indoor"] | None = None
+    direction: Literal["infrared-to-visible", "visible-to-infrared"] | None = None
+    corrupted: bool = False
+
+    @property
+    def name(self) -> str:
+        return "-".join(filter(None, (self.mode, self.direction, "corrupted" if self.corrupted else None)))
+
+    def options(self) -> list[str]:
+        named = (("--mode", self.mode), ("--direction", self.direction))
+        options = [word for option, value in named if value is not None for word in (option, value)]
+        return [*options, "--corrupted"] if self.corrupted else options
+
+
+class Column(Section):
+    """A group of a table's columns: the metrics of one search on one data set, in the paper's order."""
+
+    name: str
+    data: DataSet
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
+    search: Search | None = None  # default: the evaluation that training ends with
+
+
+class Row(Section):
+    name: Name
+    label: str  # as printed
+    config: str | None = None  # file, relative to the table's; none for another paper's method, which is not run
+    overrides: tuple[str, ...] = ()  # of the file, as on the command line
+    published: tuple[Percent | None, ...] | None = None  # one a column, as printed; none where nothing is
+
+
+class Table(Section):
+    source: str  # where it is printed
+    title: str
+    sets: Annotated[dict[DataSet, list[str]], Field(min_length=1)]  # data sets, each with its overrides of every row
+    columns: Annotated[tuple[Column, ...], Field(min_length=1)]
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+
+    @property
+    def num_columns(self) -> int:
+        return sum(len(column.metrics) for column in self.columns)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Table":
+        for what, names in (("row", [row.name for row in self.rows]), ("column", [c.name for c in self.columns])):
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"the {what} '{twice[0]}' is given twice")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> "Table":
+        for column in self.columns:
+            if column.data not in self.sets:
+                raise ValueError(f"the column '{column.name}' is of {column.data}, which 'sets' does not name")
+        for row in self.rows:
+            if row.published is not None and len(row.published) != self.num_columns:
+                raise ValueError(
+                    f"the row '{row.name}' has {len(row.published)} published numbers for {self.num_columns} columns"
+                )
+        return self
+
+    def published(self, row: Row) -> list[list[float | None]]:
+        """The row's printed numbers, in percent, by group of columns."""
+        numbers = iter(row.published or [None] * self.num_columns)
+        return [[next(numbers) for _ in column.metrics] for column in self.columns]
+
+
+class Demo(Section):
+    """What `--demo` changes in the rows of one model."""
+
+    epochs: Positive  # in all; a row's stages are shortened in proportion
+    overrides: tuple[str, ...]
+
+
+def list_tables() -> list[str]:
+    return sorted(path.parent.name for path in TABLES.glob("*/table.yaml"))
+
+
+def load_table(name: str) -> Table:
+    """Raises InputError: no such table, or its file does not fit the schema."""
+    if name not in list_tables():
+        raise InputError(f"there is no table '{name}'; there are {', '.join(list_tables())}")
+    return _read(TABLES / name / "table.yaml", Table)
+
+
+def load_demo(model: str) -> Demo:
+    """Of a model's name; raises InputError if there is none."""
+    path = TABLES / "demo" / f"{model}.yaml"
+    if not path.is_file():
+        raise InputError(f"--demo: there is no demo of model.name={model} (looked for {path})")
+    return _read(path, Demo)
+
+
+def config_of(name: str, row: Row) -> Path:
+    """The file of a row of the table of that name."""
+    return (TABLES / name / row.config).resolve()
+
+
+def demo_overrides(path: Path, overrides: list[str]) -> list[str]:
+    """What `--demo` changes in the recipe of these arguments."""
+    config = load_config(path, overrides)
+    demo = load_demo(config.model.name)
+    stages = shortened([stage.epochs for stage in config.stages], demo.epochs)
+    return [*demo.overrides, *(f"stages.{i}.epochs={epochs}" for i, epochs in enumerate(stages))]
+
+
+def shortened(epochs: list[int], total: int) -> list[int]:
+    """Stages of `total` epochs in all, in proportion to `epochs` and of one at least; the last takes what is left."""
+    first = [max(1, round(total * stage / sum(epochs))) for stage in epochs[:-1]]
+    return [*first, max(1, total - sum(first))]
+
+
+def _read(path: Path, schema: type[Section]) -> Section:
+    try:
+        return schema.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise InputError(f"{path}: {where or 'table'}: {problem['msg'].removeprefix('Value error, ')}") from None

@@ -1,0 +1,183 @@
+"""Features of many pictures, in a partial result beside the output that an interrupted run goes on from."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+from numpy.lib.format import open_memmap
+from tqdm import tqdm
+
+from ms_vireid.data.batches import EvaluationBatches
+from ms_vireid.data.loader import iterate
+from ms_vireid.data.records import ImageSet
+from ms_vireid.data.transforms import load_image, normalise
+from ms_vireid.engine.run_folder import write_json
+from ms_vireid.engine.trainer import _stop_requests
+from ms_vireid.errors import InputError
+from ms_vireid.models.base import ReIDModel
+from ms_vireid.progress import progress
+
+LINES = 10  # of progress in a log
+
+
+class PictureBatches(EvaluationBatches):
+    """As EvaluationBatches, each with what could not be decoded: images [n, 3, H, W], indices [n], {index: why}.
+
+    Without `skip_broken` such a batch is the error itself.
+    """
+
+    def __init__(self, images: ImageSet, image_size: tuple[int, int], batch_size: int, skip_broken: bool):
+        super().__init__(images, image_size, batch_size)
+        self.skip_broken = skip_broken
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, dict[int, str]] | InputError:
+        index = self.batches[number]
+        loaded = [self._load(i) for i in index]
+        broken = {int(i): str(held) for i, held in zip(index, loaded, strict=True) if isinstance(held, InputError)}
+        if broken and not self.skip_broken:
+            return next(held for held in loaded if isinstance(held, InputError))
+        kept = [i for i in index if int(i) not in broken]
+        pixels = [held for held in loaded if not isinstance(held, InputError)]
+        stacked = np.stack(pixels) if pixels else np.zeros((0, 3, *self.image_size), np.float32)
+        return stacked, np.array(kept, np.int64), broken
+
+    def _load(self, i: int) -> np.ndarray | InputError:
+        try:
+            return normalise(load_image(self.images.paths[i], bool(self.images.infrared[i]), self.image_size))
+        except InputError as error:
+            return error
+
+
+class PartialResult:
+    """A folder with the features found so far.
+
+    plan.json: what they are features of. features.npy: float32 [N, C], filled batch by batch. journal.jsonl: a line
+    for each batch that is whole in features.npy, with its broken pictures.
+    """
+
+    def __init__(self, output: Path):
+        self.path = output.with_name(f"{output.name}.partial")
+        self.features = self.path / "features.npy"
+        self.journal = self.path / "journal.jsonl"
+        self.broken: dict[int, str] = {}
+
+    def begin(self, plan: dict) -> int:
+        """The number of batches that are there already: 0, with the folder made anew, unless it has the same plan.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        self.broken.clear()
+        try:
+            if _read_json(self.path / "plan.json") == plan:
+                return self._read_journal()
+            if self.path.exists():
+                print(f"note: {self.path} is of other pictures, another checkpoint or batch size; begun anew")
+                shutil.rmtree(self.path)
+            self.path.mkdir()
+            write_json(self.path / "plan.json", plan)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error}); choose another --output") from None
+        return 0
+
+    def _read_journal(self) -> int:
+        lines = self.journal.read_text(encoding="utf-8").splitlines() if self.journal.exists() else []
+        whole = [line for line in lines if line.endswith("}}")]  # not one that a killed process cut off
+        for line in whole:
+            self.broken |= {int(i): why for i, why in json.loads(line)["broken"].items()}
+        self.journal.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+        return len(whole)
+
+    def make_rows(self, count: int, width: int) -> np.ndarray:
+        return open_memmap(self.features, mode="w+", dtype=np.float32, shape=(count, width))
+
+    def rows(self) -> np.ndarray | None:
+        """features.npy, not read into memory; None before the first batch."""
+        return open_memmap(self.features, mode="r+") if self.features.exists() else None
+
+    def done(self, batch: int, broken: dict[int, str]) -> None:
+        self.broken |= broken
+        with self.journal.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"batch": batch, "broken": broken}) + "\n")
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path)
+
+
+def extract_resumably(
+    model: ReIDModel,
+    images: ImageSet,
+    image_size: tuple[int, int],
+    batch_size: int,
+    workers: int,
+    partial: PartialResult,
+    plan: dict,
+    skip_broken: bool = False,
+) -> tuple[np.ndarray, dict[int, str]]:
+    """What `extract_features` returns, from `partial` as far as it goes, and the broken pictures by index.
+
+    The rows of broken pictures are to be left out. The array lies in `partial`, on disk.
+
+    Raises:
+        InputError: a picture cannot be decoded and is not to be skipped, none can, or a feature is not finite.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the batch in hand.
+    """
+    batches = PictureBatches(images, image_size, batch_size, skip_broken)
+    start = partial.begin(plan | {"pictures": _checksum(images), "image_size": list(image_size), "batch": batch_size})
+    if start:
+        print(f"going on from {partial.path}: {start} of {len(batches)} batches are there")
+    features = partial.rows() if start else None
+    with _stop_requests() as stop, closing(iterate(batches, workers, start)) as items:
+        shown = progress(items, len(batches), "features", " images", batch_size, start)
+        for number, (pixels, index, broken) in enumerate(_with_lines(shown, start, len(batches)), start):
+            if len(index):
+                modality = "infrared" if images.infrared[index[0]] else "visible"
+                rows = model(Tensor(pixels, ms.float32), modality).asnumpy()
+                _check_finite(rows, images, index)
+                if features is None:
+                    features = partial.make_rows(len(images), rows.shape[1])
+                features[index] = rows
+                features.flush()
+            partial.done(number, broken)
+            if stop:
+                raise KeyboardInterrupt
+    if len(partial.broken) == len(images):
+        raise InputError(f"none of the {len(images)} pictures can be decoded, first: {partial.broken[0]}")
+    return features, partial.broken
+
+
+def _with_lines(items: Iterator, start: int, total: int) -> Iterator:
+    """The items, with a few lines of progress where there is no bar."""
+    every = max(1, -(-total // LINES))
+    for number, item in enumerate(items, start + 1):
+        yield item
+        if number % every == 0 and number < total:
+            tqdm.write(f"{number} of {total} batches")
+
+
+def _check_finite(rows: np.ndarray, images: ImageSet, index: np.ndarray) -> None:
+    wrong = index[~np.isfinite(rows).all(axis=1)]
+    if len(wrong):
+        raise InputError(f"{images.paths[wrong[0]]}: its feature is not finite; check the checkpoint and the picture")
+
+
+def _checksum(images: ImageSet) -> str:
+    """Over what the features depend on: paths, sizes, times of change and modalities."""
+    digest = hashlib.sha256()
+    for path, infrared in zip(images.paths, images.infrared, strict=True):
+        status = path.stat()
+        digest.update(f"{path}\t{status.st_size}\t{status.st_mtime_ns}\t{bool(infrared)}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_json(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

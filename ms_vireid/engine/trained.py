@@ -1,0 +1,69 @@
+"""Trained models from checkpoints alone, for the commands that use or show them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ms_vireid import runtime
+from ms_vireid.config import Config, check_config
+from ms_vireid.data.records import ReIDData
+from ms_vireid.engine.checkpoint import load_checkpoint, load_model
+from ms_vireid.engine.inference import extract_features, protocol_trials
+from ms_vireid.errors import InputError
+from ms_vireid.evaluation.protocol import Trial
+from ms_vireid.models import build_model
+from ms_vireid.models.base import ReIDModel
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A checkpoint's model, in evaluation mode, with the configuration of its run."""
+
+    path: Path
+    config: Config
+    model: ReIDModel
+    epoch: int | None  # of a model.ckpt
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.config.data.image_size
+
+
+def load_trained(paths: Sequence[Path], inference: bool = True) -> list[TrainedModel]:
+    """The models of some checkpoints; with `inference` without the parts that only training needs.
+
+    Raises:
+        InputError: a file that is missing, not a checkpoint of this project, or does not fit its own configuration.
+    """
+    checkpoints = [load_checkpoint(path) for path in paths]
+    configs = []
+    for checkpoint in checkpoints:
+        if "config" not in checkpoint.meta:
+            raise InputError(f"{checkpoint.path}: holds no configuration, it is not a checkpoint of this project")
+        tree = checkpoint.meta["config"]
+        tree["model"]["pretrained"] = "none"  # its weights come from the checkpoint alone
+        configs.append(check_config(tree, str(checkpoint.path)))
+    for config in configs:  # of all models, before the first primitive
+        runtime.choose_instruction_set(config.model.name)
+    trained = []
+    for checkpoint, config in zip(checkpoints, configs, strict=True):
+        model = build_model(config, inference=inference)
+        load_model(model, checkpoint)
+        model.set_train(False)
+        trained.append(TrainedModel(checkpoint.path, config, model, checkpoint.meta.get("epoch")))
+    return trained
+
+
+def searched_features(trained: TrainedModel, data: ReIDData) -> tuple[np.ndarray, list[Trial]]:
+    """Features of what the protocol's trials search, float32 [N, C] in the order of data.test (zeros elsewhere)."""
+    config = trained.config
+    trials = protocol_trials(data, config.evaluation)
+    used = np.unique(np.concatenate([part for trial in trials for part in (trial.query, trial.gallery)]))
+    rows = extract_features(
+        trained.model, data.test.subset(used), trained.image_size, config.evaluation.batch_size, config.data.workers
+    )
+    features = np.zeros((len(data.test), rows.shape[1]), np.float32)
+    features[used] = rows
+    return features, trials

@@ -1,0 +1,115 @@
+"""Features of the pictures of any folder or list, in one .npz file (its arrays: ms_vireid/data/features.py).
+
+An interrupted run leaves F.npz.partial beside the output; the same command goes on from there.
+"""
+
+import hashlib
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from ms_vireid import runtime
+from ms_vireid.command import Parser, add_device, run
+from ms_vireid.config import dump_config
+from ms_vireid.data.features import FORMAT, Features, load_features, save_features
+from ms_vireid.data.layout import MODALITIES, find_pictures, read_layout
+from ms_vireid.errors import InputError
+
+__all__ = ["load_features", "main"]
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="P", help="model.ckpt or last.ckpt of a run")
+    parser.add_argument("--images", type=Path, required=True, metavar="D", help="folder of pictures, with its folders")
+    parser.add_argument("--output", type=Path, required=True, metavar="F", help="the .npz file to write")
+    parser.add_argument(
+        "--modality",
+        choices=(*MODALITIES, "auto"),
+        default="auto",
+        help="of all pictures; auto reads it from the folders (cam1 ... cam6, visible, infrared, Thermal, nir ...)",
+    )
+    parser.add_argument("--list", type=Path, metavar="FILE", help="only these pictures: one path a line, relative to D")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="pictures at a time (default: the run's)")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that decode pictures (default: the run's)")
+    parser.add_argument("--skip-broken", action="store_true", help="leave out, list and count what cannot be decoded")
+    add_device(parser)
+    arguments = parser.parse_args()
+    _check(arguments)
+
+    pictures = find_pictures(arguments.images, arguments.list)
+    images = read_layout(arguments.images, pictures, arguments.modality)
+    device = runtime.set_up(arguments.device, model_name=None)  # only the checkpoint knows the model
+    from ms_vireid.engine.extraction import PartialResult, extract_resumably
+    from ms_vireid.engine.trained import load_trained
+
+    (trained,) = load_trained([arguments.checkpoint])
+    config = trained.config
+    checkpoint = {"file": arguments.checkpoint.name, "sha256": _sha256(arguments.checkpoint), "epoch": trained.epoch}
+    print(f"device: {device}")
+    print(f"{len(images)} pictures: {np.sum(~images.infrared)} visible, {np.sum(images.infrared)} infrared")
+    partial = PartialResult(arguments.output)
+    plan = {"format": FORMAT, "version": version("ms_vireid"), "checkpoint": checkpoint["sha256"]}
+    try:
+        features, broken = extract_resumably(
+            trained.model,
+            images,
+            trained.image_size,
+            arguments.batch_size or config.evaluation.batch_size,
+            config.data.workers if arguments.workers is None else arguments.workers,
+            partial,
+            plan,
+            arguments.skip_broken,
+        )
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on from {partial.path}", file=sys.stderr)
+        raise
+
+    names = np.array([path.as_posix() for path in pictures])
+    skipped = {names[i].item(): broken[i] for i in sorted(broken)}
+    info = {
+        "format": FORMAT,
+        "version": plan["version"],
+        "checkpoint": checkpoint,
+        "config": dump_config(config),
+        "images": str(arguments.images.resolve()),
+        "skipped": skipped,
+    }
+    kept = np.setdiff1d(np.arange(len(images)), list(broken)) if broken else slice(None)
+    modality = np.array(MODALITIES)[images.infrared.astype(int)]
+    save_features(
+        arguments.output,
+        Features(features[kept], names[kept], modality[kept], images.identities[kept], images.cameras[kept], info),
+    )
+    partial.remove()
+    for why in skipped.values():
+        print(f"skipped {why}")
+    counted = f", {len(skipped)} broken pictures skipped" if arguments.skip_broken else ""
+    print(f"{arguments.output}: {len(images) - len(skipped)} features of {features.shape[1]} dimensions{counted}")
+
+
+def _check(arguments) -> None:
+    """What is wrong with the options is said before the work."""
+    output = arguments.output
+    if output.suffix != ".npz":
+        raise InputError(f"--output {output}: the file's name must end in .npz")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"--output {output}: its folder does not exist; make it first")
+    if arguments.batch_size is not None and arguments.batch_size < 1:
+        raise InputError(f"--batch-size {arguments.batch_size}: must be at least 1")
+    if arguments.workers is not None and arguments.workers < 0:
+        raise InputError(f"--workers {arguments.workers}: must be at least 0")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,206 @@
+"""The auxiliary generator of MUN (ICCV 2023, section 3.1): two intra-modality learners and a cross-modality learner."""
+
+import math
+
+import mindspore as ms
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.common.initializer import Uniform, initializer
+
+from ms_vireid.models.resnet import batch_norm
+
+SCALE_RANGE = (1e-3, 1.0)  # of the layer scales: the paper's (0, 1] with an end that a weight can be clamped to
+
+
+def depthwise(channels: int, kernel: int) -> nn.Conv2d:
+    """One kernel a channel, "same" padding with zeros, no bias; initialised as PyTorch does by default."""
+    return nn.Conv2d(
+        channels,
+        channels,
+        kernel,
+        stride=1,
+        pad_mode="pad",
+        padding=kernel // 2,
+        group=channels,
+        weight_init=Uniform(1.0 / kernel),
+        has_bias=False,
+    )
+
+
+def pointwise(inputs: int, outputs: int) -> nn.Conv2d:
+    """1x1, no bias; initialised as PyTorch does by default."""
+    return nn.Conv2d(
+        inputs,
+        outputs,
+        1,
+        stride=1,
+        pad_mode="pad",
+        padding=0,
+        weight_init=Uniform(1.0 / math.sqrt(inputs)),
+        has_bias=False,
+    )
+
+
+def transposed(channels: int, ratio: int) -> nn.Conv2dTranspose:
+    """Kernel and stride `ratio`, so that each input pixel makes a patch of its own; no bias; initialised as PyTorch
+    does by default."""
+    return nn.Conv2dTranspose(
+        channels,
+        channels,
+        ratio,
+        stride=ratio,
+        pad_mode="pad",
+        padding=0,
+        weight_init=Uniform(1.0 / (ratio * math.sqrt(channels))),
+        has_bias=False,
+    )
+
+
+def _layer_scale(channels: int, kind: str) -> Parameter:
+    """A factor that starts at 1: [C] of "channel"s, [1] as a "scalar".
+
+    Raises:
+        ValueError: another kind.
+    """
+    if kind not in ("channel", "scalar"):
+        raise ValueError(f"layer_scale must be channel or scalar, not {kind!r}")
+    return Parameter(initializer("ones", (channels if kind == "channel" else 1,), ms.float32), name="scale")
+
+
+class IntraModalityLearner(nn.Cell):
+    """IML, Eqs. 1-5: patterns of one modality in several receptive fields.
+
+    Where the paper is silent: the convolutions have no bias, zeros pad the borders, and all start as PyTorch
+    initialises them by default.
+
+    Args:
+        channels: C, even.
+        expansion: width of the inverted residual over C, 4 in the paper.
+        kernel_order: sizes of the depth-wise kernels on the first and the second half of the channels. Eq. 2 says 5
+            and 7; the sentence before it says 7 and 5.
+        layer_scale: I_scale for each "channel", as where the scheme comes from, or one "scalar"; the paper says that it
+            is a factor. The BatchNorm of Eq. 9 undoes one scalar for a whole modality, but not factors that differ.
+
+    Raises:
+        ValueError: channels that cannot be halved, or kernels of even size.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        expansion: int = 4,
+        kernel_order: tuple[int, int] = (5, 7),
+        layer_scale: str = "channel",
+    ):
+        super().__init__()
+        if channels % 2:
+            raise ValueError(f"channels must be even, as each half has its own kernels, not {channels}")
+        if any(kernel % 2 == 0 for kernel in kernel_order):
+            raise ValueError(f"kernel_order must be two odd sizes, not {tuple(kernel_order)}")
+        first, second = kernel_order
+        self.half = channels // 2
+        self.first = depthwise(self.half, first)
+        self.second = depthwise(self.half, second)
+        self.bn1 = batch_norm(channels)
+        self.expand = pointwise(channels, expansion * channels)
+        self.spatial = depthwise(expansion * channels, 3)
+        self.bn2 = batch_norm(expansion * channels)
+        self.reduce = pointwise(expansion * channels, channels)
+        self.scale = _layer_scale(channels, layer_scale)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """First-stage features of one modality, float32 [N, C, H, W] -> [N, C, H, W]."""
+        first, second = x[:, : self.half], x[:, self.half :]  # [N, C / 2, H, W] each, Eq. 1
+        x = ops.concat((self.first(first), self.second(second)), axis=1)  # [N, C, H, W], Eq. 2
+        x = self.expand(self.bn1(x))  # [N, 4C, H, W], Eq. 3
+        x = self.spatial(ops.relu(x)) + x  # [N, 4C, H, W], Eq. 4
+        return self.scale.reshape(1, -1, 1, 1) * self.reduce(self.bn2(x))  # [N, C, H, W], Eq. 5
+
+
+class CrossModalityLearner(nn.Cell):
+    """CML, Eqs. 6-9: patterns that both modalities share, in several scales.
+
+    Where the paper is silent: the transposed convolutions go from C to C channels, with kernel and stride equal to the
+    ratio, without bias; there is no activation.
+
+    Args:
+        channels: C. ratios: of the average pooling, side and stride of its windows in pixels.
+        layer_scale: C_scale, as `IntraModalityLearner`'s.
+    """
+
+    def __init__(self, channels: int, ratios: tuple[int, ...] = (2, 4, 6, 12), layer_scale: str = "channel"):
+        super().__init__()
+        self.ratios = tuple(ratios)
+        self.pools = nn.CellList([nn.AvgPool2d(ratio, stride=ratio, pad_mode="valid") for ratio in ratios])
+        self.transposed = nn.CellList([transposed(channels, ratio) for ratio in ratios])
+        self.bn = batch_norm(2 * len(ratios) * channels)
+        self.fuse = pointwise(2 * len(ratios) * channels, channels)
+        self.scale = _layer_scale(channels, layer_scale)
+
+    def construct(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        """What the learners made of each modality, float32 [N, C, H, W] each -> [N, C, H, W].
+
+        Raises:
+            ValueError: H or W that a ratio does not divide.
+        """
+        check_size(visible.shape[2], visible.shape[3], self.ratios)
+        scales = ()
+        for features in (visible, infrared):
+            for pool, rebuild in zip(self.pools, self.transposed):  # noqa: B905 (graph mode knows no strict=)
+                pyramid = pool(features)  # [N, C, H / ratio, W / ratio], Eq. 6
+                scales += (rebuild(pyramid),)  # [N, C, H, W], Eq. 7
+        x = ops.concat(scales, axis=1)  # [N, 8C, H, W], Eq. 8
+        return self.scale.reshape(1, -1, 1, 1) * self.fuse(self.bn(x))  # [N, C, H, W], Eq. 9
+
+
+class AuxiliaryGenerator(nn.Cell):
+    """a = G(v, r): an intra-modality learner for each modality, not shared, and a cross-modality learner on both.
+
+    The auxiliary feature has no activation (Eq. 9), so that, unlike the first stages' features, it can be negative.
+
+    Args:
+        channels, expansion, kernel_order, ratios, layer_scale: of the learners.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        expansion: int = 4,
+        kernel_order: tuple[int, int] = (5, 7),
+        ratios: tuple[int, ...] = (2, 4, 6, 12),
+        layer_scale: str = "channel",
+    ):
+        super().__init__()
+        self.visible_learner = IntraModalityLearner(channels, expansion, kernel_order, layer_scale)
+        self.infrared_learner = IntraModalityLearner(channels, expansion, kernel_order, layer_scale)
+        self.cross_learner = CrossModalityLearner(channels, ratios, layer_scale)
+
+    def construct(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        """First-stage features, float32 [N, C, H, W] each, row i of both of one identity -> a [N, C, H, W].
+
+        Raises:
+            ValueError: as `CrossModalityLearner`.
+        """
+        return self.cross_learner(self.visible_learner(visible), self.infrared_learner(infrared))
+
+    def scales(self) -> list[Parameter]:
+        """The layer scales: of each I_scale, then C_scale. They are trained without weight decay."""
+        return [self.visible_learner.scale, self.infrared_learner.scale, self.cross_learner.scale]
+
+    def clamp_scales(self) -> None:
+        """Put the layer scales back into `SCALE_RANGE`, after each update."""
+        for scale in self.scales():
+            ops.assign(scale, ops.clamp(scale, *SCALE_RANGE))
+
+
+def check_size(rows: int, columns: int, ratios: tuple[int, ...]) -> None:
+    """Raise ValueError unless every ratio divides the feature map's rows and columns."""
+    step = math.lcm(*ratios)
+    if rows % step == 0 and columns % step == 0:
+        return
+    smaller = "x".join(str(max(side // step, 1) * step) for side in (rows, columns))
+    larger = "x".join(str(math.ceil(side / step) * step) for side in (rows, columns))
+    fitting = " or ".join(dict.fromkeys((smaller, larger)))
+    raise ValueError(
+        f"feature maps of {rows}x{columns} are not divided by all of the pooling ratios {', '.join(map(str, ratios))}: "
+        f"both sides must be multiples of {step}, as {fitting}, and the images' of {4 * step}"
+    )

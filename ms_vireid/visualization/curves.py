@@ -1,0 +1,120 @@
+"""A run's loss terms, learning rates and metrics over its steps, from metrics.jsonl."""
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.errors import InputError
+from ms_vireid.evaluation.report import COLUMNS
+from ms_vireid.visualization.figure import DASHES, SERIES, SERIES_MARKERS, new_figure, styled
+
+NOT_TERMS = ("epoch", "step", "images_per_second", "evaluation")
+METRICS = ("rank1", "map", "minp")  # that are drawn
+PANELS_IN_ROW = 3
+MARKERS_ON_LINE = 6  # about, where several runs are told apart by them
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Points (step, value) by name: loss terms with their total first, learning rates by group, metrics in 0..1."""
+
+    terms: dict[str, list[tuple[int, float]]]
+    rates: dict[str, list[tuple[int, float]]]
+    metrics: dict[str, list[tuple[int, float]]]
+
+
+def read_curves(run: Path) -> Curves:
+    """Of a run folder, or of a metrics.jsonl file.
+
+    Raises:
+        InputError: no such file, a line that is not of such a file, or none at all.
+    """
+    path = RunFolder(run).metrics if run.is_dir() else run
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); give a run folder of train.py") from None
+    curves = Curves({}, {}, {})
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            step = int(row["step"])
+        except (ValueError, KeyError, TypeError):
+            if number == len(lines):  # cut off by a run that was killed, or is writing
+                break
+            raise InputError(f"{path}:{number}: is not a line of metrics; give a run folder of train.py") from None
+        for name in METRICS:
+            if name in row.get("evaluation", {}):
+                curves.metrics.setdefault(name, []).append((step, row["evaluation"][name]))
+        for name, value in row.items():
+            if name not in NOT_TERMS:
+                group = curves.rates if name.startswith("lr_") else curves.terms
+                group.setdefault(name.removeprefix("lr_"), []).append((step, value))
+    if not curves.terms:
+        raise InputError(f"{path}: holds no loss; give a run that has logged some steps")
+    return curves
+
+
+@styled
+def draw_curves(runs: Sequence[Curves], labels: Sequence[str]) -> Figure:
+    """A panel for each loss term, one for the learning rates and, where a run evaluated, one for its metrics; the
+    colour and the marker are the run, the dashes the group or the metric."""
+    terms = list(dict.fromkeys(name for run in runs for name in run.terms))
+    titles = [*terms, "learning rate", *(["metrics on the test set"] if any(run.metrics for run in runs) else [])]
+    rows = math.ceil(len(titles) / PANELS_IN_ROW)
+    columns = min(PANELS_IN_ROW, len(titles))
+    figure = new_figure(2.4 * columns + 0.2, 1.75 * rows + 0.3)
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True).ravel())
+    for axes in panels[len(titles) :]:
+        axes.set_axis_off()
+    for axes, title in zip(panels, titles, strict=False):
+        axes.set_title(title, loc="left")
+        axes.grid(axis="y", color="0.9", linewidth=0.5)
+        axes.set_axisbelow(True)
+    for number in range(len(titles)):
+        if number + columns >= len(titles):  # nothing below it
+            panels[number].set_xlabel("step")
+            panels[number].tick_params(labelbottom=True)
+    rates, metrics = panels[len(terms)], panels[len(titles) - 1]
+    for number, (run, label) in enumerate(zip(runs, labels, strict=True)):
+        style = {"color": SERIES[number % len(SERIES)]}
+        if len(runs) > 1:
+            style |= {"marker": SERIES_MARKERS[number % len(SERIES_MARKERS)]}
+        for axes, term in zip(panels, terms, strict=False):
+            if term in run.terms:
+                _line(axes, run.terms[term], label=label, **style)
+        _lines(rates, run.rates, style)
+        if run.metrics:
+            percent = {name: [(step, 100 * value) for step, value in points] for name, points in run.metrics.items()}
+            _lines(metrics, percent, style)
+    _name_dashes(rates, dict.fromkeys(name for run in runs for name in run.rates))
+    rates.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    if metrics is not rates:
+        _name_dashes(metrics, [COLUMNS[name] for name in METRICS])
+        metrics.set_ylabel("[%]")
+    if len(runs) > 1:
+        figure.legend(handles=panels[0].get_lines(), loc="outside lower center", ncols=len(runs))
+    return figure
+
+
+def _lines(axes, curves: dict[str, list[tuple[int, float]]], style: dict) -> None:
+    for points, dashes in zip(curves.values(), itertools.cycle(DASHES), strict=False):
+        _line(axes, points, linestyle=dashes, **style)
+
+
+def _line(axes, points: list[tuple[int, float]], **style) -> None:
+    axes.plot(*zip(*points, strict=True), markevery=max(1, len(points) // MARKERS_ON_LINE), **style)
+
+
+def _name_dashes(axes, names: Iterable[str]) -> None:
+    handles = [
+        Line2D([], [], color="0.3", linestyle=d, label=n) for n, d in zip(names, itertools.cycle(DASHES), strict=False)
+    ]
+    axes.legend(handles=handles, handlelength=2.4)

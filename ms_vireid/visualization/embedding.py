@@ -1,0 +1,145 @@
+"""t-SNE of the features of ten identities in two and three dimensions, for several checkpoints (MUN Fig. 4)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mindspore as ms
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from mindspore import Tensor
+from sklearn.manifold import TSNE
+
+from ms_vireid.data.randomness import step_key
+from ms_vireid.data.records import ImageSet
+from ms_vireid.data.transforms import load_image, normalise
+from ms_vireid.engine.inference import extract_features
+from ms_vireid.engine.trained import TrainedModel
+from ms_vireid.errors import InputError
+from ms_vireid.models import MUN
+from ms_vireid.models.layers import l2_normalise
+from ms_vireid.visualization.figure import IDENTITIES, MARKERS, new_figure, styled
+
+NUM_IDENTITIES = len(IDENTITIES)
+LETTERS = "ABCDEFGHIJ"
+PERPLEXITY = 15.0  # at most, and at most a fifth of the points
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Features [N, C] with their identities [N] and modalities [N]: "visible", "infrared" or "auxiliary"."""
+
+    features: np.ndarray
+    identities: np.ndarray
+    modalities: np.ndarray
+
+
+def choose_pictures(images: ImageSet, identities: int, pictures: int) -> ImageSet:
+    """The first `pictures` of each modality of `identities` identities, evenly over those that have both.
+
+    Sorted by identity, visible first; an identity has as many of each modality.
+
+    Raises:
+        InputError: no identity has both modalities.
+    """
+    both = np.intersect1d(images.identities[images.infrared], images.identities[~images.infrared])
+    if not len(both):
+        raise InputError("no identity has visible and infrared pictures; give another data set with --data-root")
+    chosen = both[np.unique(np.linspace(0, len(both) - 1, min(identities, len(both))).astype(int))]
+    rows = []
+    for identity in chosen:
+        own = [np.flatnonzero((images.identities == identity) & (images.infrared == r)) for r in (False, True)]
+        count = min(pictures, *map(len, own))
+        rows += [part[np.linspace(0, len(part) - 1, count).astype(int)] for part in own]
+    return images.subset(np.concatenate(rows))
+
+
+def sample(trained: TrainedModel, images: ImageSet) -> Sample:
+    """Features of pictures as `choose_pictures` gives them, with the auxiliary ones where the model makes them."""
+    config = trained.config
+    features = extract_features(
+        trained.model, images, trained.image_size, config.evaluation.batch_size, config.data.workers
+    )
+    modalities = np.where(images.infrared, "infrared", "visible")
+    if not isinstance(trained.model, MUN) or trained.model.generator is None:
+        return Sample(features, images.identities, modalities)
+    made = _auxiliary_features(trained, images)
+    return Sample(
+        np.concatenate([features, made]),
+        np.concatenate([images.identities, images.identities[~images.infrared]]),
+        np.concatenate([modalities, np.full(len(made), "auxiliary")]),
+    )
+
+
+def _auxiliary_features(trained: TrainedModel, images: ImageSet) -> np.ndarray:
+    """Of picture i of both modalities, float32 [N / 2, C]: made as in training, normalised as in evaluation."""
+    model, size = trained.model, trained.config.evaluation.batch_size
+    visible, infrared = np.flatnonzero(~images.infrared), np.flatnonzero(images.infrared)
+    rows = []
+    for start in range(0, len(visible), size):
+        pair = [_batch(images, index[start : start + size], trained.image_size) for index in (visible, infrared)]
+        maps = model.visible_stage(pair[0]), model.infrared_stage(pair[1])
+        made = model.generator(tuple(pair), maps, Tensor(step_key(trained.config.seed, 0)))
+        rows.append(l2_normalise(model.bottleneck(model.pool(model.shared(made)))).asnumpy())
+    return np.concatenate(rows)
+
+
+def _batch(images: ImageSet, index: np.ndarray, size: tuple[int, int]) -> Tensor:
+    pixels = [normalise(load_image(images.paths[i], bool(images.infrared[i]), size)) for i in index]
+    return Tensor(np.stack(pixels), ms.float32)
+
+
+def project(features: np.ndarray, dimensions: int, seed: int = 0) -> np.ndarray:
+    """t-SNE (van der Maaten and Hinton 2008) started from the principal components: float32 [N, dimensions].
+
+    Raises:
+        InputError: fewer than five features.
+    """
+    if len(features) < 5:
+        raise InputError(f"{len(features)} pictures are too few for t-SNE; choose more --identities or --pictures")
+    perplexity = min(PERPLEXITY, len(features) / 5)
+    return TSNE(dimensions, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed).fit_transform(
+        features
+    )
+
+
+@styled
+def draw_embedding(samples: Sequence[Sample], labels: Sequence[str], dimensions: Sequence[int]) -> Figure:
+    """A column for each checkpoint, a row for each number of dimensions: the shape is the modality, the colour and, in
+    2-D, the letter the identity."""
+    figure = new_figure(2.7 * len(labels) + 0.2, 2.7 * len(dimensions) + 0.4)
+    for row, number in enumerate(dimensions):
+        for column, (one, label) in enumerate(zip(samples, labels, strict=True)):
+            place = len(dimensions), len(labels), 1 + row * len(labels) + column
+            axes = figure.add_subplot(*place, projection="3d" if number == 3 else None)
+            _scatter(axes, project(one.features, number), one)
+            axes.set_title(label if row == 0 else "")
+    found = [name for name in MARKERS if any((one.modalities == name).any() for one in samples)]
+    shapes = [Line2D([], [], marker=MARKERS[n], color="0.35", linestyle="", markersize=5, label=n) for n in found]
+    identities = list(dict.fromkeys(identity for one in samples for identity in np.unique(one.identities).tolist()))
+    if all(len(np.unique(one.identities)) == len(identities) for one in samples):  # the same in every panel
+        colours = zip(IDENTITIES, LETTERS, identities, strict=False)
+        shapes += [Patch(color=colour, label=f"{letter}: {identity}") for colour, letter, identity in colours]
+    figure.legend(handles=shapes, loc="outside lower center", ncols=7)
+    return figure
+
+
+def _scatter(axes, points: np.ndarray, one: Sample) -> None:
+    for colour, letter, identity in zip(IDENTITIES, LETTERS, np.unique(one.identities), strict=False):
+        ink = "white" if sum(to_rgb(colour)) < 1.75 else "black"
+        for modality, marker in MARKERS.items():
+            chosen = points[(one.identities == identity) & (one.modalities == modality)]
+            depth = {"depthshade": False} if points.shape[1] == 3 else {}
+            axes.scatter(*chosen.T, s=34, marker=marker, facecolor=colour, edgecolor="white", linewidth=0.4, **depth)
+            for point in chosen if points.shape[1] == 2 else ():  # in 3-D those behind would be written over others
+                axes.text(*point, letter, color=ink, fontsize=4, ha="center", va="center_baseline", clip_on=True)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if points.shape[1] == 3:
+        axes.set_zticks([])
+        axes.set_box_aspect((1, 1, 1), zoom=1.2)
+        return
+    for spine in axes.spines.values():  # all four: the axes of t-SNE mean nothing, the frame holds the panel together
+        spine.set(visible=True, color="0.7")

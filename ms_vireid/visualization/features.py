@@ -1,0 +1,62 @@
+"""Feature maps after the first stage, as the mean over their channels: F^v, F^r and F^a of MUN (Fig. 5)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from mindspore import Tensor
+
+from ms_vireid.data.randomness import step_key
+from ms_vireid.engine.trained import TrainedModel
+from ms_vireid.models import MUN
+from ms_vireid.visualization.figure import HEAT, bare, new_figure, show_picture, styled
+from ms_vireid.visualization.gradcam import Picture
+from ms_vireid.visualization.maps import as_maps, first_map, output_of
+
+SYMBOLS = {"visible": "$F^v$", "infrared": "$F^r$", "auxiliary": "$F^a$"}
+
+
+def feature_maps(trained: TrainedModel, visible: Picture, infrared: Picture) -> dict[str, np.ndarray]:
+    """By modality the mean over channels, float32 [rows, columns]; "auxiliary" of the pair where the model makes it."""
+    model, outputs = trained.model, {}
+    for picture in (visible, infrared):
+        cell = first_map(model, picture.modality)
+        outputs[picture.modality] = output_of(cell, lambda p=picture: model(p.batch, p.modality))
+    if isinstance(model, MUN) and model.generator is not None:
+        key = Tensor(step_key(trained.config.seed, 0))
+        maps = outputs["visible"], outputs["infrared"]
+        outputs["auxiliary"] = model.generator((visible.batch, infrared.batch), maps, key)
+    return {name: as_maps(model, output.asnumpy())[0].mean(axis=0) for name, output in outputs.items()}
+
+
+@styled
+def draw_features(pairs: Sequence[tuple[Picture, Picture]], maps: Sequence[dict[str, np.ndarray]]) -> Figure:
+    """A row for each pair: the visible picture and its map, the infrared one and its map, the auxiliary map.
+
+    Each map has the whole range of the colours, from its smallest value to its largest.
+    """
+    has_auxiliary = any("auxiliary" in held for held in maps)
+    columns = 4 + has_auxiliary
+    height, width = pairs[0][0].pixels.shape[:2]
+    side = 0.95  # inches
+    figure = new_figure(columns * side + 0.9, len(pairs) * side * height / width + 0.35)
+    grid = figure.subplots(len(pairs), columns, squeeze=False)
+    for row, (pair, held) in enumerate(zip(pairs, maps, strict=True)):
+        places = iter(grid[row])
+        for picture in pair:
+            show_picture(next(places), picture.pixels, picture.modality if row == 0 else "")
+            image = _show_map(next(places), held, picture.modality, (height, width), row == 0)
+        if has_auxiliary:
+            image = _show_map(next(places), held, "auxiliary", (height, width), row == 0)
+    bar = figure.colorbar(image, ax=grid.ravel().tolist(), shrink=min(1.0, 1.6 / len(pairs)), pad=0.02, aspect=20)
+    bar.set_ticks([image.norm.vmin, image.norm.vmax], labels=["least", "most"])
+    bar.set_label("mean over the channels")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _show_map(axes, held: dict[str, np.ndarray], modality: str, size: tuple[int, int], titled: bool):
+    image = axes.imshow(held[modality], cmap=HEAT, extent=(0, size[1], size[0], 0), interpolation="nearest")
+    axes.set_title(SYMBOLS[modality] if titled else "")
+    bare(axes)
+    return image

@@ -1,0 +1,91 @@
+"""What all figures share: colours, type, and files that are whole or not there.
+
+The colours are Okabe and Ito's and, where ten are needed, Paul Tol's muted ones: told apart by the colour-blind and
+different in lightness. Colour is never alone: shapes, letters, dashes, hatches or symbols say the same.
+"""
+
+import io
+import os
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from ms_vireid.errors import InputError
+
+SUFFIXES = (".png", ".svg")
+DPI = 200
+COLOURS = {"visible": "#0072B2", "infrared": "#D55E00", "auxiliary": "#009E73"}
+MARKERS = {"visible": "o", "infrared": "^", "auxiliary": "s"}
+RIGHT, WRONG = "#009E73", "#D55E00"
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+SERIES_MARKERS = ("o", "^", "s", "D", "v", "P")
+DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+IDENTITIES = (
+    *("#332288", "#CC6677", "#117733", "#DDCC77", "#88CCEE"),
+    *("#882255", "#44AA99", "#999933", "#AA4499", "#777777"),
+)
+HEAT = "inferno"  # its lightness rises evenly, so that it prints in gray
+styled = mpl.rc_context(
+    {
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "legend.fontsize": 7,
+        "legend.frameon": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "lines.linewidth": 1.2,
+        "lines.markersize": 3.5,
+        "hatch.linewidth": 0.5,
+        "svg.hashsalt": "ms_vireid",  # the same figure gives the same bytes
+    }
+)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that size in inches."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def check_output(path: Path) -> None:
+    """Raise InputError unless a figure can be written there: before the work."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--output {path}: the file's name must end in {' or '.join(SUFFIXES)}")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"--output {path}: its folder does not exist; make it first")
+
+
+@styled
+def save_figure(figure: Figure, path: Path) -> None:
+    """PNG at 200 dots an inch or SVG, by the suffix.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    content = io.BytesIO()
+    kind = path.suffix[1:].lower()
+    figure.savefig(content, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content.getvalue())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error}); choose another --output") from None
+
+
+def show_picture(axes, pixels, title: str = "") -> None:
+    """A picture or a map without ticks and frame."""
+    axes.imshow(pixels)
+    axes.set_title(title)
+    bare(axes)
+
+
+def bare(axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)

@@ -1,0 +1,113 @@
+"""Grad-CAM (Selvaraju et al. 2017) of given pictures for one or two checkpoints (PMT Fig. 7, MUN Fig. 5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mindspore as ms
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from mindspore import Tensor, ops
+
+from ms_vireid.data.transforms import normalise
+from ms_vireid.models import MUN
+from ms_vireid.models.base import ReIDModel
+from ms_vireid.visualization.figure import HEAT, bare, new_figure, show_picture, styled
+from ms_vireid.visualization.maps import as_maps, at_pixels, hooked, last_map, output_of
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture, uint8 [H, W, 3], with its name and modality ("visible" or "infrared")."""
+
+    pixels: np.ndarray
+    modality: str
+    name: str
+
+    @property
+    def batch(self) -> Tensor:
+        """float32 [1, 3, H, W]"""
+        return Tensor(normalise(self.pixels)[None], ms.float32)
+
+
+def gradcam(model: ReIDModel, picture: Picture, reference: Picture | None = None, relative: bool = False) -> np.ndarray:
+    """Where in the picture the score comes from, float32 [H, W] in 0..1 (all 0 where nothing speaks for it).
+
+    The score is what retrieval compares, the inner product of both L2-normalised features, with a `reference` of
+    either modality; without one the largest identity score, a logit of the classifier (of the picture's modality).
+    With A the maps of `last_map` and g the score's gradient, it is ReLU(sum_c mean(g_c) A_c), over its largest value.
+    As the BNNeck takes the mean picture's feature away, a score may rise where all of A falls: the map is then empty.
+    `relative` counts from the sum's own mean over the picture instead of 0, which leaves what stands out in it.
+    """
+    cell, images = last_map(model), picture.batch
+    if reference is not None:
+        target = model(reference.batch, reference.modality)  # [1, C]
+
+        def score_of() -> Tensor:
+            return (model(images, picture.modality) * target).sum()
+    else:
+        classifier = _classifier(model, picture.modality)
+        identity = int(classifier(output_of(model.bottleneck, lambda: model(images, picture.modality))).argmax())
+
+        def score_of() -> Tensor:
+            return classifier(output_of(model.bottleneck, lambda: model(images, picture.modality)))[0, identity]
+
+    maps = output_of(cell, lambda: model(images, picture.modality))
+
+    def score(change: Tensor) -> Tensor:
+        """With the maps shifted: its gradient at 0 is that of the maps."""
+        with hooked(cell, lambda _cell, _inputs, output: output + change):
+            return score_of()
+
+    gradient = as_maps(model, ms.grad(score)(ops.zeros_like(maps)).asnumpy())[0]  # [C, rows, columns]
+    weights = gradient.mean(axis=(1, 2), keepdims=True)
+    heat = (weights * as_maps(model, maps.asnumpy())[0]).sum(axis=0)
+    heat = np.maximum(heat - heat.mean() if relative else heat, 0)
+    heat = at_pixels(model, heat, picture.pixels.shape[:2])
+    return (heat / max(heat.max(), np.finfo(np.float32).tiny)).astype(np.float32)
+
+
+def _classifier(model: ReIDModel, modality: str):
+    if isinstance(model, MUN):
+        return model.visible_classifier if modality == "visible" else model.infrared_classifier
+    return model.classifier
+
+
+@styled
+def draw_gradcam(
+    pictures: Sequence[Sequence[Picture]],
+    heats: Sequence[Sequence[np.ndarray]],
+    labels: Sequence[str],
+    reference: Picture | None = None,
+) -> Figure:
+    """A column for each picture: itself, then its map for each checkpoint, laid over it in gray.
+
+    pictures: of each checkpoint, at its own size; the first checkpoint's are shown. heats: [checkpoint][picture].
+    reference: what the similarity is to, shown first; None where identity scores are explained.
+    """
+    first = 0 if reference is None else 1
+    rows, columns = 1 + len(labels), first + len(pictures[0])
+    height, width = pictures[0][0].pixels.shape[:2]
+    side = 0.85  # inches
+    figure = new_figure(columns * side + 1.1, rows * 0.95 * side * height / width + 0.3)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    if reference is not None:
+        show_picture(grid[0, 0], reference.pixels, f"reference\n({reference.modality})")
+        for axes in grid[1:, 0]:
+            axes.set_axis_off()
+    for axes, picture in zip(grid[0, first:], pictures[0], strict=True):
+        show_picture(axes, picture.pixels, picture.modality)
+    for line, label, own, maps in zip(grid[1:], labels, pictures, heats, strict=True):
+        for axes, picture, heat in zip(line[first:], own, maps, strict=True):
+            axes.imshow(picture.pixels.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+            axes.imshow(heat, cmap=HEAT, vmin=0, vmax=1, alpha=0.3 + 0.4 * heat)
+            bare(axes)
+        line[first].set_ylabel(label)
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(0, 1), HEAT), ax=grid.ravel().tolist(), shrink=0.5, pad=0.02, aspect=25
+    )
+    bar.set_ticks([0, 1], labels=["none", "most"])
+    bar.set_label("share in the largest identity score" if reference is None else "share in the similarity")
+    bar.outline.set_visible(False)
+    return figure

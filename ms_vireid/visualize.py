@@ -1,0 +1,300 @@
+"""The pictures of both papers from a run: PNG or SVG, by the output's suffix. Needs `pip install -e '.[viz]'`."""
+
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from ms_vireid import runtime
+from ms_vireid.command import Parser, add_device, run
+from ms_vireid.data.layout import MODALITIES, modality_of
+from ms_vireid.errors import InputError
+
+PACKAGES = ("matplotlib", "sklearn")
+
+
+class _Subparser(Parser):
+    """Of one kind of picture."""
+
+    def __init__(self, prog: str, description: str):
+        super().__init__(description)
+        self.prog = prog
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    kinds = parser.add_subparsers(
+        dest="kind", required=True, metavar="KIND", parser_class=_Subparser, help="what to draw; each has its --help"
+    )
+    for name, (add, _) in _KINDS.items():
+        kind = kinds.add_parser(name, help=add.__doc__, description=add.__doc__)
+        add(kind)
+        kind.add_argument("--output", type=Path, required=True, metavar="F", help="the .png or .svg file to write")
+    arguments = parser.parse_args()
+
+    missing = [package for package in PACKAGES if find_spec(package) is None]
+    if missing:
+        raise InputError(f"visualize.py needs {' and '.join(missing)}: pip install -e '.[viz]'")
+    from ms_vireid.visualization.figure import check_output, save_figure
+
+    check_output(arguments.output)
+    if arguments.kind != "curves":
+        print(f"device: {runtime.set_up(arguments.device, model_name=None)}")  # only the checkpoint knows the model
+    figure = _KINDS[arguments.kind][1](arguments)
+    save_figure(figure, arguments.output)
+    print(f"written: {arguments.output}")
+
+
+def _add_gradcam(parser: Parser) -> None:
+    """Grad-CAM of given pictures: where the score comes from, for one or two checkpoints"""
+    _add_checkpoints(parser, "1 or 2")
+    _add_pictures(parser, "--images", "the pictures to explain")
+    parser.add_argument("--modality", choices=(*MODALITIES, "auto"), default="auto", help="auto: as the folders say")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="FILE",
+        help="explain the similarity to this picture, of the other modality unless its folders say otherwise; without "
+        "it, the largest identity score",
+    )
+    parser.add_argument("--relative", action="store_true", help="count from each map's mean instead of 0: never empty")
+
+
+def _gradcam(arguments: Namespace):
+    from ms_vireid.visualization.gradcam import Picture, draw_gradcam, gradcam
+
+    if len(arguments.checkpoint) > 2:
+        raise InputError(f"--checkpoint: {len(arguments.checkpoint)} given, gradcam compares at most 2")
+    chosen = None if arguments.modality == "auto" else arguments.modality
+    modalities = [chosen or _modality(path) for path in arguments.images]
+    models, labels = _load(arguments)
+    pictures, heats, references = [], [], []
+    for trained in models:
+        size = trained.image_size
+        own = [Picture(*_picture(path, m, size)) for path, m in zip(arguments.images, modalities, strict=True)]
+        reference = _reference(arguments.reference, modalities[0], size) if arguments.reference else None
+        references.append(reference)
+        pictures.append(own)
+        heats.append([gradcam(trained.model, picture, reference, arguments.relative) for picture in own])
+    if empty := sum(not heat.any() for maps in heats for heat in maps):
+        print(
+            f"note: {empty} of {len(heats) * len(heats[0])} maps are empty: no place raises the score; try --relative"
+        )
+    return draw_gradcam(pictures, heats, labels, references[0])
+
+
+def _reference(path: Path, explained: str, size: tuple[int, int]):
+    """The picture to be similar to: of the modality that its folders say, else of the other one than `explained`."""
+    from ms_vireid.visualization.gradcam import Picture
+
+    other = MODALITIES[1 - MODALITIES.index(explained)]
+    return Picture(*_picture(path, modality_of(list(path.absolute().parts[:-1])) or other, size))
+
+
+def _add_ranking(parser: Parser) -> None:
+    """the first ten of some queries' rankings, right ones with a green frame and a tick, others red and crossed"""
+    _add_checkpoints(parser, "1")
+    _add_data_root(parser)
+    parser.add_argument("--queries", type=int, default=6, metavar="N", help="how many queries")
+    parser.add_argument(
+        "--choose",
+        choices=("spread", "best", "worst"),
+        default="spread",
+        help="which queries: evenly over all of the first trial, or of the best or worst average precision",
+    )
+
+
+def _ranking(arguments: Namespace):
+    from ms_vireid.engine.trained import searched_features
+    from ms_vireid.visualization.ranking import choose_queries, draw_ranking, rank_queries
+
+    _at_least("--queries", arguments.queries, 1)
+    if len(arguments.checkpoint) > 1:
+        raise InputError(f"--checkpoint: {len(arguments.checkpoint)} given, ranking takes 1")
+    ((trained,), _) = _load(arguments)
+    data = _data(trained, arguments)
+    features, trials = searched_features(trained, data)
+    ranked = rank_queries(features, data.test, trials[0], data.protocol)
+    if not ranked:
+        raise InputError(f"{data.root}: no query has a match in its gallery; check the test set")
+    return draw_ranking(choose_queries(ranked, arguments.queries, arguments.choose), data.test, trained.image_size)
+
+
+def _add_similarity(parser: Parser) -> None:
+    """cosine similarities of positive and negative pairs across the modalities, with the area of their overlap"""
+    _add_checkpoints(parser, "1 or more")
+    _add_data_root(parser)
+    parser.add_argument("--pairs", type=int, default=10_000, metavar="N", help="pairs of each kind, at most")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the pairs drawn")
+
+
+def _similarity(arguments: Namespace):
+    from ms_vireid.engine.inference import extract_features
+    from ms_vireid.visualization.similarity import draw_similarity, sample_similarities
+
+    _at_least("--pairs", arguments.pairs, 1)
+    _at_least("--seed", arguments.seed, 0)
+    models, labels = _load(arguments)
+    similarities = []
+    for trained in models:
+        test, config = _data(trained, arguments).test, trained.config
+        features = extract_features(
+            trained.model, test, trained.image_size, config.evaluation.batch_size, config.data.workers
+        )
+        similarities.append(sample_similarities(features, test, arguments.seed, arguments.pairs))
+    return draw_similarity(similarities, labels)
+
+
+def _add_embedding(parser: Parser) -> None:
+    """t-SNE of visible, infrared and (where the model makes them) auxiliary features of some identities"""
+    _add_checkpoints(parser, "1 or more, as of several epochs")
+    _add_data_root(parser)
+    parser.add_argument("--split", choices=("train", "test"), default="test", help="whose identities")
+    parser.add_argument("--identities", type=int, default=10, metavar="N", help="at most 10")
+    parser.add_argument("--pictures", type=int, default=8, metavar="N", help="of each modality and identity, at most")
+    parser.add_argument(
+        "--dimensions", type=int, nargs="+", choices=(2, 3), default=(2, 3), help="a row of panels each"
+    )
+
+
+def _embedding(arguments: Namespace):
+    from ms_vireid.visualization.embedding import NUM_IDENTITIES, choose_pictures, draw_embedding, sample
+
+    _at_least("--pictures", arguments.pictures, 1)
+    if not 2 <= arguments.identities <= NUM_IDENTITIES:
+        raise InputError(f"--identities {arguments.identities}: must be 2 to {NUM_IDENTITIES}")
+    models, labels = _load(arguments, inference=False)
+    samples = []
+    for trained in models:
+        images = getattr(_data(trained, arguments), arguments.split)
+        samples.append(sample(trained, choose_pictures(images, arguments.identities, arguments.pictures)))
+    return draw_embedding(samples, labels, arguments.dimensions)
+
+
+def _add_features(parser: Parser) -> None:
+    """maps after the first stage of pairs of pictures: F^v and F^r, and F^a where the model makes it"""
+    _add_checkpoints(parser, "1")
+    _add_pictures(parser, "--visible", "visible pictures")
+    _add_pictures(parser, "--infrared", "as many infrared pictures, of the same identities")
+
+
+def _features(arguments: Namespace):
+    from ms_vireid.visualization.features import draw_features, feature_maps
+    from ms_vireid.visualization.gradcam import Picture
+
+    if len(arguments.visible) != len(arguments.infrared):
+        given = f"{len(arguments.visible)} pictures and --infrared: {len(arguments.infrared)}"
+        raise InputError(f"--visible: {given}; give as many of each")
+    if len(arguments.checkpoint) > 1:
+        raise InputError(f"--checkpoint: {len(arguments.checkpoint)} given, features takes 1")
+    ((trained,), _) = _load(arguments, inference=False)
+    pairs = [
+        (Picture(*_picture(v, "visible", trained.image_size)), Picture(*_picture(r, "infrared", trained.image_size)))
+        for v, r in zip(arguments.visible, arguments.infrared, strict=True)
+    ]
+    return draw_features(pairs, [feature_maps(trained, *pair) for pair in pairs])
+
+
+def _add_curves(parser: Parser) -> None:
+    """loss terms, learning rates and metrics of one or more runs over their steps"""
+    parser.add_argument("run", type=Path, nargs="+", metavar="R", help="run folder, or its metrics.jsonl")
+    _add_labels(parser, "runs")
+
+
+def _curves(arguments: Namespace):
+    from ms_vireid.visualization.curves import draw_curves, read_curves
+
+    runs = [read_curves(path) for path in arguments.run]
+    names = [(path if path.is_dir() else path.absolute().parent).resolve().name for path in arguments.run]
+    return draw_curves(runs, _labels(arguments, names))
+
+
+def _add_checkpoints(parser: Parser, count: str) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="P",
+        help=f"{count}: model.ckpt or last.ckpt of runs",
+    )
+    _add_labels(parser, "checkpoints")
+    add_device(parser)
+
+
+def _add_labels(parser: Parser, what: str) -> None:
+    parser.add_argument(
+        "--labels", nargs="+", metavar="NAME", help=f"what to call the {what} (default: by their folders)"
+    )
+
+
+def _add_data_root(parser: Parser) -> None:
+    parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
+
+
+def _add_pictures(parser: Parser, option: str, what: str) -> None:
+    parser.add_argument(option, type=Path, nargs="+", required=True, metavar="FILE", help=what)
+
+
+def _load(arguments: Namespace, inference: bool = True) -> tuple[list, list[str]]:
+    """The models of --checkpoint, and what to call them."""
+    from ms_vireid.engine.trained import load_trained
+
+    names = [path.absolute().parent.name for path in arguments.checkpoint]
+    if len(set(names)) < len(names):
+        names = [f"{name}/{path.stem}" for name, path in zip(names, arguments.checkpoint, strict=True)]
+    labels = _labels(arguments, names)
+    return load_trained(arguments.checkpoint, inference), labels
+
+
+def _labels(arguments: Namespace, names: Sequence[str]) -> list[str]:
+    if arguments.labels and len(arguments.labels) != len(names):
+        raise InputError(f"--labels: {len(arguments.labels)} given for {len(names)}; give one each")
+    return list(arguments.labels or names)
+
+
+def _data(trained, arguments: Namespace):
+    """The data set of a checkpoint's run, its pictures checked."""
+    from ms_vireid.config import expand_user
+    from ms_vireid.data.read import read_data
+    from ms_vireid.data.validation import check_pictures
+
+    config = trained.config.data
+    if arguments.data_root is not None:
+        config = config.model_copy(update={"root": expand_user(arguments.data_root)})
+    data = read_data(config)
+    check_pictures(data.test)
+    return data
+
+
+def _modality(path: Path) -> str:
+    said = modality_of(list(path.absolute().parts[:-1]))
+    if said is None:
+        raise InputError(f"{path}: its folders say no modality; give --modality visible or infrared")
+    return said
+
+
+def _picture(path: Path, modality: str, size: tuple[int, int]) -> tuple:
+    """Arguments of a `Picture`."""
+    from ms_vireid.data.transforms import load_image
+
+    return load_image(path, modality == "infrared", size), modality, path.name
+
+
+def _at_least(option: str, value: int, least: int) -> None:
+    if value < least:
+        raise InputError(f"{option} {value}: must be at least {least}")
+
+
+_KINDS: dict[str, tuple[Callable, Callable]] = {
+    "gradcam": (_add_gradcam, _gradcam),
+    "ranking": (_add_ranking, _ranking),
+    "similarity": (_add_similarity, _similarity),
+    "embedding": (_add_embedding, _embedding),
+    "features": (_add_features, _features),
+    "curves": (_add_curves, _curves),
+}
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,149 @@
+"""What a table looks like, as text, Markdown, CSV and JSON."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from ms_vireid.ablations.report import Report, aligned
+from ms_vireid.ablations.results import RowResult
+from ms_vireid.ablations.tables import Table
+from ms_vireid.errors import InputError
+
+TABLE = Table.model_validate(
+    {
+        "source": "A paper, Table 9",
+        "title": "Whatever",
+        "sets": {"sysu_mm01": [], "regdb": []},
+        "columns": [
+            {"name": "SYSU", "data": "sysu_mm01", "metrics": ["rank1", "map"]},
+            {"name": "RegDB", "data": "regdb", "metrics": ["map"]},
+        ],
+        "rows": [
+            {"name": "base", "label": "Base", "config": "a.yaml", "published": [60.0, 50.0, 40.0]},
+            {"name": "more", "label": "+ More", "config": "b.yaml", "published": [61.5, None, 41.0]},
+            {"name": "theirs", "label": "Theirs", "published": [55.0, 45.0, 35.0]},
+        ],
+    }
+)
+BASE = [[{"rank1": 0.62, "map": 0.5}, {"rank1": 0.64, "map": 0.5}], [{"rank1": 0.9, "map": 0.395}]]
+
+
+def report(demo=False, columns=TABLE.columns, **failed):
+    results = [
+        RowResult(TABLE.rows[0], BASE[: len(columns)], planned=4, complete=3),
+        RowResult(TABLE.rows[1], [[] for _ in columns], planned=4, complete=0, **failed),
+        RowResult(TABLE.rows[2], [[] for _ in columns], planned=0, complete=0),
+    ]
+    return Report("mine", TABLE, list(columns), results, demo, ["a note"])
+
+
+def test_ours_is_beside_the_published_number_and_the_difference():
+    assert report().text() == "\n".join(
+        [
+            "A paper, Table 9: Whatever",
+            "a note",
+            "        SYSU                                                    RegDB",
+            "        rank-1                      mAP                         mAP",
+            "                ours  paper   diff          ours  paper   diff   ours  paper   diff",
+            "Base    63.00 ± 1.00  60.00  +3.00  50.00 ± 0.00  50.00  +0.00  39.50  40.00  -0.50",
+            "+ More             -  61.50      -             -      -      -      -  41.00      -",
+            "Theirs             -  55.00      -             -  45.00      -      -  35.00      -",
+            "Base: 3 of 4 runs",
+        ]
+    )
+
+
+def test_a_failed_row_says_so_in_its_cells_and_why_below():
+    lines = report(failure="loss=nan at epoch 1").text().splitlines()
+    assert lines[-4].split() == ["+", "More", "failed", "61.50", "-", "failed", "-", "-", "failed", "41.00", "-"]
+    assert lines[-1] == "+ More: failed: loss=nan at epoch 1"
+
+
+def test_a_demo_is_shown_apart_from_the_published_numbers():
+    columns = [TABLE.columns[0].model_copy(update={"name": "synthetic set"})]
+    assert report(demo=True, columns=columns).text() == "\n".join(
+        [
+            "A paper, Table 9: Whatever",
+            "a note",
+            "Ours, on the synthetic set:",
+            "        synthetic set",
+            "              rank-1           mAP",
+            "Base    63.00 ± 1.00  50.00 ± 0.00",
+            "+ More             -             -",
+            "Theirs             -             -",
+            "Published, on the real data, not to be compared:",
+            "        SYSU           RegDB",
+            "        rank-1    mAP    mAP",
+            "Base     60.00  50.00  40.00",
+            "+ More   61.50      -  41.00",
+            "Theirs   55.00  45.00  35.00",
+            "Base: 3 of 4 runs",
+        ]
+    )
+    rows = json.loads(json.dumps(report(demo=True, columns=columns).as_dict()))["rows"]
+    assert {number["difference"] for row in rows for number in row["numbers"]} == {None}
+    assert rows[0]["published"] == [60.0, 50.0, 40.0]
+
+
+def test_markdown_has_one_line_of_headings():
+    lines = report().markdown().splitlines()
+    assert lines[0] == "# A paper, Table 9: Whatever"
+    table = [line for line in lines if line.startswith("|")]
+    assert table[0].startswith("|  | SYSU rank-1 ours | SYSU rank-1 paper | SYSU rank-1 diff | SYSU mAP ours |")
+    assert table[1] == "| --- |" + " ---: |" * 9
+    assert table[2] == "| Base | 63.00 ± 1.00 | 60.00 | +3.00 | 50.00 ± 0.00 | 50.00 | +0.00 | 39.50 | 40.00 | -0.50 |"
+    assert {line.count("|") for line in table} == {11}
+    assert lines[-1] == "* Base: 3 of 4 runs"
+
+
+def test_markdown_names_a_single_group_of_columns_once():
+    table = [line for line in report(columns=TABLE.columns[:1]).markdown().splitlines() if line.startswith("|")]
+    assert table[0] == "| SYSU | rank-1 ours | rank-1 paper | rank-1 diff | mAP ours | mAP paper | mAP diff |"
+
+
+def test_csv_has_a_line_for_each_number():
+    rows = list(csv.DictReader(io.StringIO(report().csv())))
+    assert len(rows) == 3 * 3
+    first = {"table": "mine", "row": "base", "label": "Base", "status": "partly run", "columns": "SYSU"}
+    numbers = {"metric": "rank1", "runs": "2", "mean": "63.0000", "std": "1.0000"}
+    assert rows[0] == first | numbers | {"published": "60.0000", "difference": "3.0000"}
+    assert (rows[3]["mean"], rows[3]["difference"], rows[4]["published"]) == ("", "", "")
+
+
+def test_json_holds_what_is_shown():
+    rows = report(failure="no").as_dict()["rows"]
+    assert [row["status"] for row in rows] == ["partly run", "failed", "another paper's method"]
+    assert rows[0]["numbers"][2] == {
+        "columns": "RegDB",
+        "metric": "map",
+        "mean": pytest.approx(39.5),
+        "std": None,
+        "published": 40.0,
+        "difference": pytest.approx(-0.5),
+    }
+
+
+def test_a_file_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
+    report().write(tmp_path)
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert set(before) == {"table.md", "table.csv", "table.json"}
+    write = Path.write_text
+
+    def half(path, text, **options):
+        write(path, text[: len(text) // 2], **options)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(InputError, match=r"cannot write the table there \(disk full\)"):
+        report(failure="no").write(tmp_path)
+    assert {name: (tmp_path / name).read_text() for name in before} == before
+
+
+def test_a_heading_wider_than_its_columns_widens_them():
+    lines = aligned([("", ""), ("a long heading", "x"), ("a long heading", "y")], [["row", "1", "2"]], left=1).split(
+        "\n"
+    )
+    assert lines == ["     a long heading", "          x       y", "row       1       2"]

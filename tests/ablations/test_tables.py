@@ -1,0 +1,187 @@
+"""The tables' files: what each row trains, what the papers print, and what is refused."""
+
+import pytest
+
+from ms_vireid.ablations import tables
+from ms_vireid.ablations.tables import config_of, list_tables, load_demo, load_table, shortened
+from ms_vireid.config import load_config
+from ms_vireid.errors import InputError
+
+TABLES = [
+    *(f"mun-table-{number}" for number in (1, 2, 3, 4, 5)),
+    "pmt-figure-6",
+    *(f"pmt-table-{number}" for number in (1, 2, 3, 4, 5, 6)),
+]
+
+# Typed from the papers' pages, a row or more of each table, as printed.
+PRINTED = {
+    "pmt-table-1": {"Baseline (RGB)": "52.51 88.21 51.30 38.51", "Baseline (Gray-RGB)": "59.07 92.53 56.86 42.81"},
+    "pmt-table-2": {"WRT": "54.90 92.33 54.74 42.30", "PHT (m = 0.1)": "61.67 93.02 59.26 45.49"},
+    "pmt-table-3": {
+        "+MSEL (Cosine)": "64.19 93.45 60.67 46.15",
+        "+DCL (Hard)": "63.22 94.09 62.13 49.97",
+        "+MSEL (Euclid)+DCL (Dyn)": "67.53 95.36 64.98 51.86",
+    },
+    "pmt-table-4": {"AGW": "58.19 56.50 43.52", "AGW + MSEL + PL": "65.97 62.15 47.30", "Ours": "67.53 64.98 51.86"},
+    "pmt-table-5": {"PMT (Ours)": "67.53 95.36 98.64 64.98 51.86 71.66 96.73 99.25 76.52 72.74"},
+    "pmt-table-6": {"PMT (Ours)": "84.83 76.55 84.16 75.13"},
+    "pmt-figure-6": {"lambda_1 = 0.5, lambda_2 = 0.5": "67.53 64.98"},
+    "mun-table-1": {"B": "57.49 55.83 75.42 71.93", "B + Aux. + L_idc + L_ma": "69.77 66.96 89.93 84.02"},
+    "mun-table-2": {"Syncretic modality": "72.95 68.74 84.59 79.11"},
+    "mun-table-3": {"neither": "69.02 65.83 80.09 73.97", "Aux. bridge": "71.66 68.35 83.92 75.54"},
+    "mun-table-4": {"MUN (Ours)": "76.24 97.84 73.81 79.42 98.09 82.06 95.19 98.93 87.15 91.86 97.99 85.01"},
+    "mun-table-5": {"CIL": "36.95 35.92 52.25 49.76", "+ Aux. + L_idc + L_ia + L_ma": "41.17 38.63 52.69 50.18"},
+}
+
+ID, TRIPLET, PHT = {"id"}, {"id", "triplet"}, {"id", "pht"}
+
+# Epochs, what the visible half shows, and the loss terms of each stage.
+STAGES = {
+    ("pmt-table-1", "rgb"): [(6, "rgb", TRIPLET), (18, "rgb", TRIPLET)],
+    ("pmt-table-1", "gray"): [(6, "gray", TRIPLET), (18, "gray", TRIPLET)],
+    ("pmt-table-1", "rgb-gray"): [(6, "rgb", TRIPLET), (18, "gray", TRIPLET)],
+    ("pmt-table-1", "gray-rgb"): [(6, "gray", TRIPLET), (18, "rgb", TRIPLET)],
+    ("pmt-table-2", "hardtri"): [(6, "gray", TRIPLET), (18, "rgb", TRIPLET)],
+    ("pmt-table-2", "wrt"): [(6, "gray", ID | {"wrt"}), (18, "rgb", ID | {"wrt"})],
+    ("pmt-table-2", "hct"): [(6, "gray", ID | {"hct"}), (18, "rgb", ID | {"hct"})],
+    ("pmt-table-2", "pht"): [(6, "gray", PHT), (18, "rgb", PHT)],
+    ("pmt-table-3", "base-pl"): [(6, "gray", PHT), (18, "rgb", PHT)],
+    ("pmt-table-3", "msel-cosine"): [(6, "gray", PHT), (18, "rgb", PHT | {"msel"})],
+    ("pmt-table-3", "msel-euclid"): [(6, "gray", PHT), (18, "rgb", PHT | {"msel"})],
+    ("pmt-table-3", "dcl-hard"): [(6, "gray", PHT), (18, "rgb", PHT | {"dcl"})],
+    ("pmt-table-3", "dcl-all"): [(6, "gray", PHT), (18, "rgb", PHT | {"dcl"})],
+    ("pmt-table-3", "dcl-dyn"): [(6, "gray", PHT), (18, "rgb", PHT | {"dcl"})],
+    ("pmt-table-3", "msel-euclid-dcl-dyn"): [(6, "gray", PHT), (18, "rgb", PHT | {"msel", "dcl"})],
+    ("pmt-table-4", "ours"): [(6, "gray", PHT), (18, "rgb", PHT | {"msel", "dcl"})],
+    ("pmt-table-6", "pmt"): [(6, "gray", PHT), (30, "rgb", PHT | {"msel", "dcl"})],
+}
+
+
+def recipe(name, row_name, data_set=None):
+    table = load_table(name)
+    (row,) = (row for row in table.rows if row.name == row_name)
+    return load_config(config_of(name, row), [*row.overrides, *table.sets[data_set or next(iter(table.sets))]])
+
+
+def test_the_papers_tables_are_there():
+    assert list_tables() == TABLES
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_published_numbers_are_those_printed(name):
+    rows = {row.label: row.published for row in load_table(name).rows}
+    for label, printed in PRINTED[name].items():
+        assert rows[label] == tuple(map(float, printed.split()))
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name != "pmt-figure-6"])
+def test_every_row_of_a_table_has_all_its_published_numbers(name):
+    for row in load_table(name).rows:
+        assert row.published is not None, row.name
+        assert None not in row.published, row.name
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_recipe_is_for_its_data_set_and_for_the_columns_search(name):
+    table = load_table(name)
+    for row in (row for row in table.rows if row.config):
+        for data_set in table.sets:
+            config = recipe(name, row.name, data_set)
+            assert config.data.name == data_set
+            infrared_queries = config.evaluation.direction == "infrared-to-visible"
+            assert infrared_queries == (data_set == "sysu_mm01"), "RegDB's tables begin with visible queries"
+            assert (config.evaluation.mode, config.evaluation.shots, config.train.select) == ("all", 1, "last")
+
+
+@pytest.mark.parametrize(("name", "row"), STAGES)
+def test_stages_of_pmts_rows(name, row):
+    stages = recipe(name, row).stages
+    assert [(stage.epochs, stage.visible, set(stage.losses.terms())) for stage in stages] == STAGES[name, row]
+
+
+def test_arguments_of_pmts_losses():
+    terms = {row.name: recipe("pmt-table-3", row.name).stages[1].losses for row in load_table("pmt-table-3").rows}
+    assert terms["msel-cosine"].msel.distance == "cosine"
+    assert terms["msel-euclid"].msel.distance == "euclidean"
+    assert [terms[f"dcl-{name}"].dcl.negatives for name in ("hard", "all", "dyn")] == ["hard", "all", "dynamic"]
+    assert all(term.weight == 0.5 for losses in terms.values() for term in (losses.msel, losses.dcl) if term)
+    hct = recipe("pmt-table-2", "hct").stages
+    assert [stage.losses.hct.margin for stage in hct] == [0.3, 0.3]
+
+
+def test_figure_6_sweeps_one_weight_and_keeps_the_other():
+    swept = {}
+    for row in load_table("pmt-figure-6").rows:
+        first, second = recipe("pmt-figure-6", row.name).stages
+        assert not {"msel", "dcl"} & first.losses.terms().keys()
+        swept[row.name] = (second.losses.msel.weight, second.losses.dcl.weight)
+    tenths = [i / 10 for i in range(1, 10)]
+    assert swept == {f"lambda1-{value}": (value, 0.5) for value in tenths} | {
+        f"lambda2-{value}": (0.5, value) for value in tenths
+    }
+
+
+def test_rows_that_papers_print_twice_are_one_recipe():
+    same = [
+        [("pmt-table-1", "gray-rgb"), ("pmt-table-2", "hardtri")],
+        [("pmt-table-2", "pht"), ("pmt-table-3", "base-pl")],
+        [("pmt-table-3", "msel-euclid-dcl-dyn"), ("pmt-table-4", "ours"), ("pmt-figure-6", "lambda1-0.5")],
+        [("mun-table-1", "aux-idc-ia-ma"), ("mun-table-2", "auxiliary"), ("mun-table-3", "prototype-bridge")],
+        [("mun-table-1", "b"), ("mun-table-5", "5-b")],
+    ]
+    for rows in same:
+        assert len({recipe(*row) for row in rows}) == 1, rows
+
+
+@pytest.mark.parametrize(
+    ("epochs", "total", "short"),
+    [([6, 18], 8, [2, 6]), ([6, 54], 10, [1, 9]), ([90], 10, [10]), ([6, 18], 2, [1, 1]), ([1, 99], 1, [1, 1])],
+)
+def test_a_demo_keeps_the_stages_shares(epochs, total, short):
+    assert shortened(epochs, total) == short
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_row_has_a_demo(name):
+    table = load_table(name)
+    for row in (row for row in table.rows if row.config):
+        path, overrides = config_of(name, row), [*row.overrides, *next(iter(table.sets.values()))]
+        config = load_config(path, [*overrides, *tables.demo_overrides(path, overrides)])
+        real = load_config(path, overrides)
+        assert config.data.name == "synthetic"
+        assert config.model.name == real.model.name
+        assert [stage.losses for stage in config.stages] == [stage.losses for stage in real.stages]
+        assert config.epochs == load_demo(real.model.name).epochs
+
+
+TABLE = """
+source: A paper, Table 9
+title: Whatever
+sets: {sysu_mm01: []}
+columns: [{name: All, data: sysu_mm01, metrics: [rank1, map]}]
+rows: [{name: first, label: First, config: ../../pmt/sysu.yaml, published: [1.0, null]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("[1.0, null]", "[1.0]", "the row 'first' has 1 published numbers for 2 columns"),
+        ("[1.0, null]", "[101.0, null]", "less than or equal to 100"),
+        ("data: sysu_mm01, m", "data: regdb, m", "the column 'All' is of regdb, which 'sets' does not name"),
+        ("[rank1, map]", "[rank2]", "rows|metrics"),
+        ("rows: [", "rows: [{name: first, label: F}, ", "the row 'first' is given twice"),
+        ("columns: [", "columns: [{name: All, data: sysu_mm01, metrics: [map]}, ", "the column 'All' is given twice"),
+        ("name: first", "name: ../first", "string should match|String should match"),
+        ("title", "titel", "Field required|titel"),
+        ("source: A", "source: [A", "not valid YAML"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused_with_its_file(tmp_path, monkeypatch, old, new, says):
+    monkeypatch.setattr(tables, "TABLES", tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/table.yaml").write_text(TABLE)
+    assert load_table("mine").rows[0].published == (1.0, None)
+    (tmp_path / "mine/table.yaml").write_text(TABLE.replace(old, new))
+    with pytest.raises(InputError, match=rf"mine/table\.yaml: .*({says})"):
+        load_table("mine")

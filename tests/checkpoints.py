@@ -1,0 +1,35 @@
+"""Checkpoints of tiny models that were not trained, and a procedural data set for them."""
+
+from pathlib import Path
+
+from ms_vireid.config import CONFIG_ROOT, Config, dump_config, load_config
+from ms_vireid.data.read import read_data
+from ms_vireid.engine.checkpoint import save_checkpoint
+from ms_vireid.models import build_model
+
+DATA = (
+    "data={name: synthetic, image_size: [48, 24], workers: 0, root: %s, synthetic: {train_identities: 6, "
+    "val_identities: 1, test_identities: 4, images_per_camera: 2, image_size: [64, 32]}}"
+)
+PMT = ["model.patch_size=8", "model.stride=6", "model.embed_dim=16", "model.num_heads=2", "model.depth=2"]
+RESNET = ["model.layers=[1,1,1,1]", "model.width=4", "augmentation.crop_padding=2"]
+RECIPES = {
+    "pmt": ("demo.yaml", PMT),
+    "agw": ("agw/sysu.yaml", [*RESNET, "model.non_local=[0,1,1,0]"]),
+    "mun": ("mun/sysu.yaml", [*RESNET, "model.ratios=[2,3]"]),
+}
+
+
+def tiny_config(family: str, root: Path, *options: str) -> Config:
+    recipe, sizes = RECIPES[family]
+    common = ["model.num_classes=7", "train.num_identities=2", "train.num_instances=2", "evaluation.trials=2"]
+    return load_config(CONFIG_ROOT / recipe, [DATA % root, *sizes, *common, "evaluation.batch_size=5", *options])
+
+
+def write_checkpoint(path: Path, family: str, root: Path, *options: str) -> Path:
+    """A checkpoint of a "pmt", "agw" or "mun" as it is before training; the data set is made at `root`."""
+    config = tiny_config(family, root, *options)
+    read_data(config.data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, build_model(config).get_parameters(), {"config": dump_config(config), "epoch": 1})
+    return path

@@ -1,0 +1,326 @@
+"""MUN: what training and evaluation return, what only training has, and both frameworks against each other."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ms_vireid.config import CONFIG_ROOT, load_config
+from ms_vireid.data.randomness import step_key
+from ms_vireid.models import build_model
+from ms_vireid.models.mun import MUN
+from parity.compare import FORWARD, GRADIENT, compare_all
+from parity.convert import to_torch
+from parity.harness import compare_evaluation, compute, same_weights
+from parity.mapping import COUNTER, twins
+from torch_ref.models import build_model as torch_build_model
+from torch_ref.models import mun as torch_mun
+from torch_ref.models.resnet import ResNet as TorchResNet
+
+CLASSES, P, K = 5, 3, 2
+SMALL = {"batch": (P, K), "layers": (1, 1, 1, 1), "width": 4, "ratios": (2, 3)}
+EMBED, SIZE = 128, (24, 24)  # maps of 6 x 6 after layer1
+LABELS = np.tile(np.repeat([3, 1, 0], K), 2).astype(np.int32)
+KEY = step_key(0, 3)
+VARIANTS = {
+    "MUN": {},
+    "identity memory": {"memory": "identity"},
+    "without prototypes, with C_a": {"memory": "none", "auxiliary_classifier": True},
+    "7x7 first": {"kernel_order": (7, 5)},
+    "specific stem": {"specific": "stem"},
+    "X": {"intermediate": "X"},
+    "mixed": {"intermediate": "mixed"},
+    "mixed by pixel": {"intermediate": "mixed", "mixing": "pixel"},
+    "syncretic": {"intermediate": "syncretic"},
+    "baseline": {"intermediate": "none"},
+}
+EVERY = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+
+
+def build(**options):
+    # Of all draws some have a pre-activation so near 0 that rounding decides whether a ReLU is open; in this one the
+    # nearest of any variant is 6e-6 standard deviations away.
+    ms.set_seed(23)
+    return MUN(CLASSES, **SMALL, **options)
+
+
+def torch_build(**options):
+    return torch_mun.MUN(CLASSES, **SMALL, **options)
+
+
+def batch():
+    """Noise on a colour of each picture's own, so that features are not nearly alike."""
+    rng = np.random.default_rng(1)
+    colour = rng.normal(size=(2 * P * K, 3, 1, 1))
+    return (colour + rng.normal(size=(2 * P * K, 3, *SIZE))).astype(np.float32)
+
+
+def outputs_of(model):
+    model.set_train()
+    return model(ms.Tensor(batch()), None, ms.Tensor(KEY), ms.Tensor(LABELS))
+
+
+@EVERY
+def test_training_returns_the_documented_tuple(options):
+    outputs = outputs_of(build(**options))
+    shapes = [(2 * P * K, CLASSES), (2 * P * K, EMBED)]
+    if options.get("intermediate") != "none":
+        shapes += [(P * K, EMBED), (P * K, CLASSES), (P * K, CLASSES), (3, P * K, EMBED)]
+    if options.get("auxiliary_classifier"):
+        shapes.append((P * K, CLASSES))
+    assert [output.shape for output in outputs] == shapes
+
+
+@EVERY
+def test_both_frameworks_agree_in_training(options):
+    pair = build(**options), torch_build(**options)
+    same_weights(*pair)
+    actual, expected = compute(pair, (batch(), None, KEY, LABELS), training=True)
+    comparisons = compare_all("output", actual.outputs, expected.outputs, FORWARD)
+    comparisons += compare_all("gradient", actual.input_gradients, expected.input_gradients, GRADIENT)
+    comparisons += compare_all("gradient", actual.gradients, expected.gradients, GRADIENT)
+    ours = {twin.torch_name: twin.parameter.asnumpy() for twin in twins(pair[0])}
+    buffers = {n: b.numpy() for n, b in pair[1].named_buffers() if not n.endswith(COUNTER)}
+    comparisons += compare_all("buffer", {name: ours[name] for name in buffers}, buffers, FORWARD)
+    for comparison in comparisons:
+        assert comparison.passed, comparison
+
+
+@pytest.mark.parametrize("modality", ["visible", "infrared"])
+@pytest.mark.parametrize("specific", ["layer1", "stem"])
+def test_both_frameworks_agree_in_evaluation(modality, specific):
+    pair = build(specific=specific), torch_build(specific=specific)
+    same_weights(*pair)
+    for comparison in compare_evaluation(pair, (batch(), modality)):
+        assert comparison.passed, comparison
+
+
+def test_classifiers_and_slots_are_those_of_the_equations():
+    model = build(auxiliary_classifier=True)
+    normalised = []
+    model.bottleneck.register_forward_hook(lambda _cell, _inputs, output: normalised.append(output.asnumpy()))
+    logits, features, auxiliary, of_visible, of_infrared, prototypes, own = (o.asnumpy() for o in outputs_of(model))
+    v, r, a = normalised[0].reshape(3, P * K, EMBED)
+    c_v, c_r, c_a = (
+        getattr(model, f"{name}_classifier").weight.asnumpy().T for name in ("visible", "infrared", "auxiliary")
+    )
+    expected = [np.concatenate([v @ c_v, r @ c_r]), a @ c_v, a @ c_r, a @ c_a]
+    for actual, value in zip((logits, of_visible, of_infrared, own), expected, strict=True):
+        np.testing.assert_allclose(actual, value, rtol=0, atol=1e-6)  # float32 rounding
+    # In the 0-th iteration the prototypes are the features, as W_p is the identity.
+    np.testing.assert_array_equal(prototypes.reshape(-1, EMBED), np.concatenate([features, auxiliary]))
+
+
+def test_each_auxiliary_feature_comes_from_its_own_pair_of_pictures():
+    # In evaluation mode of BatchNorm a slot depends on nothing but its own v and r.
+    model = build()
+    pictures = batch()
+    half = P * K
+    maps = [ms.Tensor(pictures[:half]), ms.Tensor(pictures[half:])]
+    model.set_train(False)
+
+    def auxiliary(visible, infrared):
+        features = model.visible_stage(visible), model.infrared_stage(infrared)
+        return model.generator((visible, infrared), features, None).asnumpy()
+
+    everything = auxiliary(*maps)
+    for slot in range(half):
+        alone = auxiliary(*(part[slot : slot + 1] for part in maps))
+        np.testing.assert_allclose(alone[0], everything[slot], rtol=0, atol=1e-5)
+
+
+def test_without_memory_the_prototypes_are_the_pooled_features():
+    outputs = outputs_of(build(memory="none"))
+    expected = np.concatenate([outputs[1].asnumpy(), outputs[2].asnumpy()])
+    np.testing.assert_array_equal(outputs[5].asnumpy().reshape(-1, EMBED), expected)
+
+
+def test_beta_rises_linearly_and_weighs_the_prototypes():
+    for model, read in (
+        (build(), lambda beta: beta.asnumpy()),
+        (torch_build(), lambda beta: beta.numpy()),
+    ):
+        betas = []
+        for step in range(5):
+            model.begin_step(step, 5)
+            betas.append(float(read(model.updating_ratio)))
+        np.testing.assert_allclose(betas, [1e-8, 0.25, 0.5, 0.75, 1.0], rtol=1e-6)
+    model = build()
+    first = outputs_of(model)
+    model.begin_step(1, 5)
+    second = outputs_of(model)
+    of_features = np.concatenate([second[1].asnumpy(), second[2].asnumpy()]).reshape(3, P * K, EMBED)
+    expected = 0.25 * of_features + 0.75 * first[5].asnumpy()
+    np.testing.assert_allclose(second[5].asnumpy(), expected, rtol=0, atol=1e-6)
+
+
+def test_the_end_of_a_step_clamps_the_layer_scales():
+    for model in (build(), torch_build()):
+        scale = model.generator.cross_learner.scale
+        if isinstance(scale, ms.Parameter):
+            scale.set_data(scale + 1)
+        else:
+            scale.data += 1
+        model.end_step()
+        value = scale.asnumpy() if isinstance(scale, ms.Parameter) else scale.detach().numpy()
+        np.testing.assert_array_equal(value, 1)
+    build(intermediate="none").end_step()
+
+
+@EVERY
+def test_an_inference_model_is_the_same_without_the_training_only_parts(options):
+    model = build(**options)
+    inference = MUN(CLASSES, **SMALL, **options, inference=True)
+    names = [p.name for p in model.get_parameters() if not p.name.startswith(MUN.TRAINING_ONLY)]
+    assert [p.name for p in inference.get_parameters()] == names
+    torch_names = torch_build(**options, inference=True).state_dict().keys()
+    assert {t.torch_name for t in twins(inference)} == {n for n in torch_names if not n.endswith(COUNTER)}
+    held = {p.name: p for p in model.get_parameters()}
+    for parameter in inference.get_parameters():
+        parameter.set_data(ms.Tensor(held[parameter.name].asnumpy()))
+    model.set_train(False)
+    inference.set_train(False)
+    for modality in ("visible", "infrared"):
+        images = ms.Tensor(batch())
+        features = inference(images, modality).asnumpy()
+        np.testing.assert_array_equal(features, model(images, modality).asnumpy())
+        np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-6)
+    with pytest.raises(ValueError, match="an inference model has no auxiliary modality"):
+        inference.set_train()(images)
+
+
+def test_the_modalities_have_their_own_first_stages():
+    model = build().set_train(False)
+    same = model(ms.Tensor(batch()), "visible").asnumpy() - model(ms.Tensor(batch()), "infrared").asnumpy()
+    assert np.abs(same).max() > 1e-3
+
+
+def test_parameter_names():
+    names = {t.torch_name for t in twins(build(auxiliary_classifier=True))}
+    assert {
+        "visible_stage.conv1.weight",
+        "visible_stage.bn1.running_var",
+        "infrared_stage.layer1.0.conv2.weight",
+        "shared.layer2.0.downsample.0.weight",
+        "generator.visible_learner.expand.weight",
+        "generator.cross_learner.transposed.1.weight",
+        "generator.cross_learner.scale",
+        "prototypes.visible_projection.weight",
+        "prototypes.seen",
+        "bottleneck.weight",
+        "visible_classifier.weight",
+        "infrared_classifier.weight",
+        "auxiliary_classifier.weight",
+        "updating_ratio",
+    } <= names
+    stem = {t.torch_name for t in twins(build(specific="stem"))}
+    assert "shared.layer1.0.conv1.weight" in stem
+    assert not any(name.startswith("visible_stage.layer1") for name in stem)
+
+
+@pytest.mark.parametrize("options", [{}, {"intermediate": "mixed"}, {"memory": "identity"}], ids=str)
+def test_jit_agrees_with_pynative(options):
+    model, compiled = build(**options).set_train(), build(**options).set_train()
+    for target, source in zip(compiled.get_parameters(), model.get_parameters(), strict=True):
+        target.set_data(ms.Tensor(source.asnumpy()))
+
+    def forward(images, key, labels):
+        return compiled(images, None, key, labels)
+
+    forward = ms.jit(forward)
+    arguments = ms.Tensor(batch()), ms.Tensor(KEY), ms.Tensor(LABELS)
+    for step in range(2):
+        model.begin_step(step, 3)
+        compiled.begin_step(step, 3)
+        outputs = model(arguments[0], None, *arguments[1:])
+        for actual, expected in zip(forward(*arguments), outputs, strict=True):
+            np.testing.assert_allclose(actual.asnumpy(), expected.asnumpy(), rtol=0, atol=1e-4)
+
+
+def test_wrong_arguments_raise():
+    for options, message in (
+        ({"specific": "layer2"}, "specific must be one of layer1, stem, not 'layer2'"),
+        ({"intermediate": "gray"}, "intermediate must be one of auxiliary, X, mixed, syncretic, none, not 'gray'"),
+        ({"memory": "queue"}, "memory must be one of slots, identity, not 'queue'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build(**options)
+
+
+def test_wrong_batches_raise():
+    model = build().set_train()
+    with pytest.raises(ValueError, match="as many visible as infrared images, not 11"):
+        model(ms.Tensor(batch()[:11]))
+    with pytest.raises(ValueError, match="feature maps of 5x6 are not divided"):
+        model(ms.Tensor(batch()[:, :, :20]))
+    with pytest.raises(ValueError, match="the mixed modality needs the step's key"):
+        build(intermediate="mixed").set_train()(ms.Tensor(batch()))
+    with pytest.raises(ValueError, match="needs the labels"):
+        build(memory="identity").set_train()(ms.Tensor(batch()))
+    with pytest.raises(ValueError, match="modality must be visible or infrared, not None"):
+        model.set_train(False)(ms.Tensor(batch()))
+
+
+def test_both_frameworks_have_the_same_parameters_by_part_at_full_size():
+    cell, module = MUN(395, intermediate="none"), torch_mun.MUN(395, intermediate="none")
+    pairs = twins(cell)
+    counts = {}
+    for twin in pairs:
+        if twin.parameter.requires_grad:
+            part = twin.torch_name.partition(".")[0]
+            counts[part] = counts.get(part, 0) + twin.parameter.size
+    theirs = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            theirs[name.partition(".")[0]] = theirs.get(name.partition(".")[0], 0) + parameter.numel()
+    assert counts == theirs
+    print(counts)
+    assert counts == {
+        "visible_stage": 225_344,
+        "infrared_stage": 225_344,
+        "shared": 23_282_688,
+        "bottleneck": 2_048,
+        "visible_classifier": 808_960,
+        "infrared_classifier": 808_960,
+    }
+
+
+def test_weights_go_to_the_other_framework_with_buffers_and_beta():
+    cell, module = build(), torch_build()
+    cell.begin_step(1, 3)
+    outputs_of(cell)
+    to_torch(cell, module)
+    assert module.updating_ratio.item() == 0.5
+    assert torch.equal(module.prototypes.seen, torch.ones(P * K))
+    np.testing.assert_array_equal(module.prototypes.visible.numpy(), cell.prototypes.visible.asnumpy())
+
+
+@pytest.mark.parametrize(
+    ("row", "stages"),
+    [
+        ("mun-table-2/auxiliary", ["visible_stage.", "infrared_stage."]),
+        ("mun-table-2/x", ["visible_stage.", "infrared_stage.", "generator.stage."]),
+        ("mun-table-1/b", ["visible_stage.", "infrared_stage."]),
+    ],
+)
+def test_imagenet_weights_initialise_every_first_stage(tmp_path, row, stages):
+    options = {"layers": (1, 1, 1, 1), "width": 4}
+    torch.manual_seed(0)
+    source = TorchResNet(**options).state_dict()
+    save_file(source, tmp_path / "resnet.safetensors")
+    overrides = [
+        *("model.layers=[1,1,1,1]", "model.width=4", "model.ratios=[2,3]", "data.image_size=[24,24]"),
+        *("model.num_classes=5", f"model.pretrained={tmp_path / 'resnet.safetensors'}"),
+    ]
+    config = load_config(CONFIG_ROOT / f"ablations/{row}.yaml", overrides)
+    for weights in (
+        {t.torch_name: t.parameter.asnumpy() for t in twins(build_model(config))},
+        {name: value.numpy() for name, value in torch_build_model(config).state_dict().items()},
+    ):
+        for name, value in source.items():
+            if name.endswith(COUNTER):
+                continue
+            own = name.startswith(("conv1.", "bn1.", "layer1."))
+            for prefix in stages if own else ["shared."]:
+                np.testing.assert_array_equal(weights[prefix + name], value.numpy())

@@ -1,0 +1,235 @@
+"""`extract.py`: features of any folder or list, what is refused, what is skipped, and going on where it stopped."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from ms_vireid import extract
+from ms_vireid.data.layout import read_layout
+from ms_vireid.engine import extraction
+from ms_vireid.engine.inference import extract_features
+from ms_vireid.engine.trained import load_trained
+from ms_vireid.errors import InputError
+from ms_vireid.extract import load_features
+
+from .checkpoints import write_checkpoint
+from .data.tree import truncate, write_folder, write_llcm, write_picture, write_regdb, write_sysu_mm01
+from .test_train import command
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("extract")
+    return write_checkpoint(folder / "model.ckpt", "pmt", folder / "data")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Eight visible and eight infrared pictures of four identities, in folders named by numbers."""
+    return write_folder(tmp_path / "pictures", ("0001", "0002", "0003", "0007"))
+
+
+@pytest.fixture
+def run_extract(checkpoint, monkeypatch, tmp_path):
+    def extracted(images, *options, output="features.npz"):
+        arguments = ("--checkpoint", checkpoint, "--images", images, "--output", output, *options)
+        command(monkeypatch, tmp_path, extract, *arguments)
+        return load_features(tmp_path / output)
+
+    return extracted
+
+
+def refused(capfd, run_extract, *arguments, **options):
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        run_extract(*arguments, **options)
+    error = capfd.readouterr().err.splitlines()
+    assert (stopped.value.code, len(error)) == (2, 1)
+    return error[0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_features_are_those_of_evaluation(run_extract, pictures, checkpoint, workers):
+    found = run_extract(pictures, "--workers", workers)
+    (trained,) = load_trained([checkpoint])
+    images = read_layout(pictures, [pictures / path for path in found.paths])
+    assert np.array_equal(found.features, extract_features(trained.model, images, (48, 24), 5, 0))
+
+
+def test_the_file_holds_what_its_documentation_says(run_extract, pictures, checkpoint):
+    found = run_extract(pictures)
+    assert (found.features.shape, found.features.dtype) == ((16, 16), np.float32)
+    assert np.linalg.norm(found.features, axis=1) == pytest.approx(np.ones(16), abs=1e-6)
+    assert found.paths.tolist() == sorted(found.paths)
+    assert found.paths[0] == "infrared/0001/0.jpg"
+    assert found.modality.tolist() == 8 * ["infrared"] + 8 * ["visible"]
+    assert np.array_equal(found.infrared, found.modality == "infrared")
+    assert found.identities.tolist() == 2 * [1, 1, 2, 2, 3, 3, 7, 7]
+    assert found.cameras.tolist() == 16 * [-1]
+    info = found.info
+    assert (info["checkpoint"]["file"], len(info["checkpoint"]["sha256"])) == ("model.ckpt", 64)
+    assert info["config"]["model"]["embed_dim"] == 16
+    assert info["images"] == str(pictures)
+    assert info["skipped"] == {}
+
+
+def layout(root):
+    pictures = [path.relative_to(root) for path in sorted(root.rglob("*")) if path.suffix.lower() in (".jpg", ".bmp")]
+    images = read_layout(root, pictures)
+    rows = zip(pictures, images.infrared.tolist(), images.identities.tolist(), images.cameras.tolist(), strict=True)
+    return {path.as_posix(): row for path, *row in rows}
+
+
+def test_the_layout_of_sysu_mm01_is_read(tmp_path):
+    found = layout(write_sysu_mm01(tmp_path))
+    assert {path.split("/")[0]: row[0] for path, row in found.items()} == {f"cam{c}": c in (3, 6) for c in range(1, 7)}
+    assert all(row[1:] == [int(path.split("/")[1]), int(path[3])] for path, row in found.items())
+
+
+def test_the_layout_of_regdb_is_read(tmp_path):
+    found = layout(write_regdb(tmp_path))
+    assert all(row == [path.startswith("Thermal"), -1, -1] for path, row in found.items())
+
+
+def test_the_layout_of_llcm_is_read_although_its_cameras_take_both_modalities(tmp_path):
+    found = layout(write_llcm(tmp_path))
+    infrared = [row for path, row in found.items() if path.startswith("test_nir/cam2/")]
+    visible = [row for path, row in found.items() if path.startswith("test_vis/cam3/")]
+    assert infrared == [[True, 351, 2], [True, 351, 2]]
+    assert visible == [[False, 3, 3], [False, 3, 3]]
+    assert next(row for path, row in found.items() if path.startswith("nir/0002/"))[1:] == [2, 2]  # from the name
+
+
+def test_a_folder_within_a_layout_is_read_by_its_own_name(tmp_path):
+    root = write_sysu_mm01(tmp_path) / "cam3" / "0001"
+    assert set(map(tuple, layout(root).values())) == {(True, 1, 3)}
+
+
+def test_folders_that_say_nothing_need_the_modality(run_extract, tmp_path, capfd):
+    write_picture(tmp_path / "night" / "one.jpg")
+    error = refused(capfd, run_extract, tmp_path / "night")
+    assert "pictures whose folders say no modality: 1 (one.jpg); give --modality visible or infrared" in error
+    assert run_extract(tmp_path / "night", "--modality", "infrared").modality.tolist() == ["infrared"]
+
+
+def test_a_list_chooses_and_orders_the_pictures(run_extract, pictures, tmp_path, capfd):
+    chosen = ["visible/0003/1.jpg", "infrared/0001/0.jpg"]
+    (tmp_path / "list.txt").write_text("\n".join(chosen) + "\n\n")
+    found = run_extract(pictures, "--list", "list.txt")
+    assert found.paths.tolist() == chosen
+    (tmp_path / "list.txt").write_text("visible/0003/1.jpg\nnowhere.jpg\n")
+    error = refused(capfd, run_extract, pictures, "--list", "list.txt")
+    assert "lines that name no file" in error
+    assert "line 2 'nowhere.jpg'" in error
+
+
+def test_a_broken_picture_is_named_or_skipped_and_counted(run_extract, pictures, capfd, tmp_path):
+    broken = truncate(pictures / "visible/0002/1.jpg")
+    (pictures / "infrared/0007/0.jpg").write_bytes(b"")
+    error = refused(capfd, run_extract, pictures, "--workers", 1)
+    assert f"{broken}: cannot be decoded as a picture" in error
+    assert not (tmp_path / "features.npz").exists()
+    found = run_extract(pictures, "--skip-broken")  # goes on after the batches that were whole
+    assert len(found) == 14
+    assert list(found.info["skipped"]) == ["infrared/0007/0.jpg", "visible/0002/1.jpg"]
+    assert not {"infrared/0007/0.jpg", "visible/0002/1.jpg"} & set(found.paths.tolist())
+    assert found.identities.tolist() == [1, 1, 2, 2, 3, 3, 7, 1, 1, 2, 3, 3, 7, 7]
+    printed = capfd.readouterr().out
+    assert f"skipped {broken}: cannot be decoded" in printed
+    assert "14 features of 16 dimensions, 2 broken pictures skipped" in printed
+
+
+def test_nothing_but_broken_pictures_is_refused(run_extract, tmp_path, capfd):
+    truncate(write_picture(tmp_path / "visible" / "one.jpg"))
+    error = refused(capfd, run_extract, tmp_path / "visible", "--skip-broken")
+    assert "none of the 1 pictures can be decoded" in error
+
+
+def test_an_interrupted_run_goes_on_and_gives_the_same_file(run_extract, pictures, monkeypatch, tmp_path, capfd):
+    truncate(pictures / "visible/0001/0.jpg")
+    run_extract(pictures, "--skip-broken", output="whole.npz")
+    done, steps = extraction.PartialResult.done, []
+
+    def interrupted(self, batch, broken):
+        done(self, batch, broken)
+        steps.append(batch)
+        if steps == [0, 1]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(extraction.PartialResult, "done", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        run_extract(pictures, "--skip-broken")
+    assert stopped.value.code == 130
+    assert "the same command goes on from features.npz.partial" in capfd.readouterr().err
+    with (tmp_path / "features.npz.partial/journal.jsonl").open("a") as file:
+        file.write('{"batch": 2, "bro')  # as if killed while writing
+    run_extract(pictures, "--skip-broken")
+    assert steps == [0, 1, 2, 3]
+    assert "2 of 4 batches are there" in capfd.readouterr().out
+    assert (tmp_path / "features.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    assert not (tmp_path / "features.npz.partial").exists()
+
+
+def test_a_partial_result_of_other_pictures_is_not_gone_on_from(run_extract, pictures, tmp_path, capfd):
+    error = refused(capfd, run_extract, write_broken_copy(pictures, tmp_path / "other"))
+    assert "cannot be decoded" in error
+    assert (tmp_path / "features.npz.partial/journal.jsonl").exists()
+    capfd.readouterr()
+    found = run_extract(pictures)
+    assert "features.npz.partial is of other pictures, another checkpoint or batch size; begun anew" in (
+        capfd.readouterr().out
+    )
+    assert len(found) == 16
+
+
+def write_broken_copy(pictures, to):
+    shutil.copytree(pictures, to)
+    truncate(to / "infrared/0007/1.jpg")
+    return to
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--output", "features.txt"), "--output features.txt: the file's name must end in .npz"),
+        (("--output", "nowhere/f.npz"), "--output nowhere/f.npz: its folder does not exist"),
+        (("--batch-size", "0"), "--batch-size 0: must be at least 1"),
+        (("--workers", "-1"), "--workers -1: must be at least 0"),
+        (("--images", "nowhere"), "nowhere: no such folder; give the folder of the pictures with --images"),
+        (("--checkpoint", "nowhere.ckpt"), "nowhere.ckpt: no such checkpoint file"),
+        (("--list", "nowhere.txt"), "--list nowhere.txt: cannot be read"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(run_extract, pictures, capfd, options, said):
+    assert said in refused(capfd, run_extract, pictures, *options)
+
+
+def test_load_features_refuses_what_is_not_a_feature_file(run_extract, pictures, tmp_path):
+    run_extract(pictures)
+    path = tmp_path / "features.npz"
+    with np.load(path) as archive:
+        held = dict(archive)
+
+    def said_of(**changed):
+        np.savez(tmp_path / "changed.npz", **{name: v for name, v in (held | changed).items() if v is not None})
+        with pytest.raises(InputError) as error:
+            load_features(tmp_path / "changed.npz")
+        return str(error.value)
+
+    assert "lacks cameras" in said_of(cameras=None)
+    assert "features are float64" in said_of(features=held["features"].astype(np.float64))
+    assert "identities is int32 (15,), it must be [16]" in said_of(identities=held["identities"][1:])
+    assert "modality 'night' is not one of" in said_of(modality=np.array(16 * ["night"]))
+    assert "row 3 (infrared/0002/1.jpg) has norm 2" in said_of(
+        features=held["features"] * (1 + (np.arange(16) == 3))[:, None].astype(np.float32)
+    )
+    assert "row 0 (infrared/0001/0.jpg) has norm nan" in said_of(features=held["features"] * np.float32(np.nan))
+    assert "its info is not JSON" in said_of(info=np.array("{"))
+    assert "feature format 9" in said_of(info=np.array(json.dumps(json.loads(str(held["info"])) | {"format": 9})))
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match="is not a feature file"):
+        load_features(path)
+    with pytest.raises(InputError, match="no such file"):
+        load_features(tmp_path / "nothing.npz")

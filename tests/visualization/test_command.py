@@ -1,0 +1,131 @@
+"""Each kind of picture by its command: the file's kind and size, what two checkpoints change, and what is refused."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ms_vireid import visualize
+from ms_vireid.command import run
+
+DPI = 200
+
+
+@pytest.fixture
+def draw(monkeypatch, tmp_path):
+    def drawn(kind, *arguments, output="figure.png"):
+        device = () if kind == "curves" else ("--device", "CPU")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", ["visualize.py", kind, *map(str, arguments), "--output", output, *device])
+        run(visualize.main)
+        return tmp_path / output
+
+    return drawn
+
+
+def pictures(data, infrared, count=2):
+    return [path for path, r in zip(data.test.paths, data.test.infrared, strict=True) if r == infrared][:count]
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+def test_gradcam_of_two_checkpoints_differs_and_the_picture_row_does_not(draw, checkpoints, data):
+    options = ("--images", *pictures(data, False), "--relative", "--reference", pictures(data, True)[0])
+    first = pixels(draw("gradcam", "--checkpoint", checkpoints["pmt"], checkpoints["pmt2"], *options))
+    second = pixels(draw("gradcam", "--checkpoint", checkpoints["pmt2"], checkpoints["pmt"], *options))
+    assert first.shape == second.shape
+    assert min(first.shape[:2]) > 2 * DPI
+    third = first.shape[0] // 3
+    same = first[: third - 20, 60:] == second[: third - 20, 60:]
+    assert same.mean() > 0.999
+    assert (first[third:] != second[third:]).mean() > 0.05
+
+
+@pytest.mark.parametrize("family", ["agw", "mun"])
+def test_gradcam_and_features_of_the_convolutional_models(draw, checkpoints, data, family):
+    both = (*pictures(data, False, 1), *pictures(data, True, 1))
+    assert pixels(draw("gradcam", "--checkpoint", checkpoints[family], "--images", *both)).std() > 10
+    path = draw("features", "--checkpoint", checkpoints[family], "--visible", both[0], "--infrared", both[1])
+    assert pixels(path).std() > 10
+
+
+def test_ranking_similarity_and_embedding_of_a_data_set(draw, checkpoints, capfd):
+    ranking = pixels(draw("ranking", "--checkpoint", checkpoints["pmt"], "--queries", "2", "--choose", "worst"))
+    assert ranking.shape[1] == pytest.approx(11.4 * 0.62 * DPI, abs=1)
+    similarity = draw("similarity", "--checkpoint", checkpoints["pmt"], checkpoints["pmt2"], "--labels", "a", "b")
+    assert pixels(similarity).shape[:2] == (2.5 * DPI, 6.5 * DPI)
+    options = ("--identities", "3", "--pictures", "2")
+    embedding = draw("embedding", "--checkpoint", checkpoints["mun"], *options, output="figure.svg")
+    text = embedding.read_text()
+    assert text.startswith("<?xml")
+    assert re.search(r'width="208\.8pt" height="417\.6pt"', text)  # 2.9 x 5.8 inches
+    again = draw("embedding", "--checkpoint", checkpoints["mun"], *options, output="again.svg")
+    assert again.read_text() == text
+    assert "written: again.svg" in capfd.readouterr().out
+
+
+def test_curves_of_a_run(draw, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "step": 1, "loss": 1.0, "lr_full": 0.1}\n')
+    assert pixels(draw("curves", tmp_path)).shape[:2] == (round(2.05 * DPI), 5 * DPI)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("gradcam", "--checkpoint", "P", "P", "P", "--images", "V"),
+            "--checkpoint: 3 given, gradcam compares at most 2",
+        ),
+        (("gradcam", "--checkpoint", "P", "--images", "loose.jpg"), "loose.jpg: its folders say no modality"),
+        (("gradcam", "--checkpoint", "P", "--images", "visible/no.jpg"), "no.jpg: cannot be decoded as a picture"),
+        (("ranking", "--checkpoint", "nowhere.ckpt"), "nowhere.ckpt: no such checkpoint file"),
+        (("ranking", "--checkpoint", "P", "--queries", "0"), "--queries 0: must be at least 1"),
+        (("ranking", "--checkpoint", "P", "P"), "--checkpoint: 2 given, ranking takes 1"),
+        (("similarity", "--checkpoint", "P", "--labels", "a", "b"), "--labels: 2 given for 1; give one each"),
+        (("embedding", "--checkpoint", "P", "--identities", "11"), "--identities 11: must be 2 to 10"),
+        (("features", "--checkpoint", "P", "--visible", "V", "V", "--infrared", "V"), "give as many of each"),
+        (("curves", "nowhere"), "nowhere: cannot be read"),
+        (("pie",), "invalid choice: 'pie'"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(draw, checkpoints, data, capfd, monkeypatch, arguments, said):
+    known = {"P": checkpoints["pmt"], "V": pictures(data, False)[0]}
+    kind, *rest = (known.get(argument, argument) for argument in arguments)
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        draw(kind, *rest)
+    error = capfd.readouterr().err.splitlines()
+    assert (stopped.value.code, len(error)) == (2, 1)
+    assert said in error[0]
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [("figure.pdf", "the file's name must end in .png or .svg"), ("no/figure.png", "its folder does not exist")],
+)
+def test_an_output_that_cannot_be_is_refused_before_the_work(draw, capfd, output, said):
+    with pytest.raises(SystemExit) as stopped:
+        draw("curves", "nowhere", output=output)
+    assert stopped.value.code == 2
+    assert capfd.readouterr().err.startswith(f"error: --output {output}: {said}")
+
+
+def test_without_the_extra_one_line_says_how_to_get_it(draw, monkeypatch, capfd):
+    monkeypatch.setattr(visualize, "find_spec", lambda name: None if name == "sklearn" else name)
+    with pytest.raises(SystemExit) as stopped:
+        draw("curves", ".")
+    assert stopped.value.code == 2
+    assert capfd.readouterr().err == "error: visualize.py needs sklearn: pip install -e '.[viz]'\n"
+
+
+def test_the_commands_themselves_import_neither_matplotlib_nor_a_framework():
+    script = "import sys, ms_vireid.visualize, ms_vireid.extract; print(*sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"matplotlib", "sklearn", "mindspore", "torch"} & set(printed)

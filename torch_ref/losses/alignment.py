@@ -1,0 +1,101 @@
+"""MUN's losses of three modalities: identity consistency, identity alignment and modality alignment.
+
+v, r and a are the visible, infrared and auxiliary half-batches [PK, ...], identity-major and in the same order: row i
+of all three is of one identity, and a's row i was made from v's and r's.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from torch_ref.losses.batch import check_batch, check_choice, check_margin, check_num_instances, group_centers
+from torch_ref.losses.distance import euclidean_distance, masked_max, masked_min
+from torch_ref.losses.mmd import squared_mmd
+
+
+def check_modalities(modalities, multiple=1):
+    """Raise ValueError unless all of v, r and a have one shape [n, C], n > 0 a multiple of `multiple`."""
+    shapes = [tuple(rows.shape) for rows in modalities]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"visible, infrared and auxiliary rows must have one shape, not {', '.join(map(str, shapes))}")
+    if shapes[0][0] == 0 or shapes[0][0] % multiple != 0:
+        raise ValueError(f"the number of rows must be a positive multiple of {multiple}, not {shapes[0][0]}")
+
+
+class IdentityConsistencyLoss(nn.Module):
+    """L_idc, Eq. 11 (MUN): both classifiers should know the auxiliary features' identities.
+
+    Gradients reach the classifiers and the features: the paper speaks of updating the classifiers, and says of neither
+    that it is held fixed.
+    Call: visible_logits [n, N] = C_v(a), infrared_logits [n, N] = C_r(a), labels int32 [n]. Returns a float32 scalar.
+    Raises ValueError if the labels or the two classifiers' rows do not match.
+    """
+
+    def forward(self, visible_logits, infrared_logits, labels):
+        check_batch(visible_logits, labels)
+        check_batch(infrared_logits, labels)
+        labels = labels.to(torch.int64)  # cross_entropy takes no int32
+        visible = functional.cross_entropy(visible_logits.to(torch.float32), labels)
+        infrared = functional.cross_entropy(infrared_logits.to(torch.float32), labels)
+        return visible + infrared
+
+
+class IdentityAlignmentLoss(nn.Module):
+    """L_ia, Eq. 12 (MUN): each auxiliary centre nearer to its own identity's visible and infrared centres than to any
+    other identity's.
+
+    An identity's bracket is alpha plus the further of its two positives minus the nearest of all negatives, Euclidean,
+    between means of pooled features. It is clipped at 0: the print has no plus, but calls it "a triplet-metric manner".
+    Equally far positives or negatives share the gradient. An identity without another contributes 0.
+
+    num_instances: K >= 1. margin: alpha >= 0, in the features' unit. reduction: over the identities, "sum" as printed
+    or "mean".
+    Call: visible, infrared, auxiliary, each [PK, C]. Returns a float32 scalar.
+    Raises ValueError for wrong arguments, shapes that differ, or rows that are not a multiple of K.
+    """
+
+    def __init__(self, num_instances, margin=0.55, reduction="sum"):
+        super().__init__()
+        check_num_instances(num_instances)
+        check_margin(margin)
+        check_choice("reduction", reduction, ("sum", "mean"))
+        self.num_instances = num_instances
+        self.margin = margin
+        self.reduction = reduction
+
+    def forward(self, visible, infrared, auxiliary):
+        check_modalities((visible, infrared, auxiliary), self.num_instances)
+        rows = torch.cat((visible, infrared, auxiliary), dim=0).to(torch.float32)  # [3PK, C]
+        centers = group_centers(rows.reshape(-1, self.num_instances, rows.shape[1]))  # [3P, C]
+        identities = centers.shape[0] // 3
+        distance = euclidean_distance(centers[2 * identities :], centers[: 2 * identities])  # [P, 2P], a to v and r
+        identity = torch.arange(2 * identities, device=rows.device) % identities  # [2P]
+        own = identity[:identities, None] == identity[None]  # [P, 2P]
+        other = ~own
+        hinge = torch.relu(self.margin + masked_max(distance, own) - masked_min(distance, other))  # [P], Eq. 12
+        hinge = hinge * other.any(-1)
+        return hinge.sum() if self.reduction == "sum" else hinge.mean()
+
+
+class ModalityAlignmentLoss(nn.Module):
+    """L_ma, Eqs. 15 and 16 (MUN): each identity's rows of the three modalities, prototypes or pooled features, should
+    have one distribution; the mean over the identities of `squared_mmd`.
+
+    num_instances: K >= 1. bridge: compare v with a and a with r, as Eq. 15; without it (Table 3) v with r alone.
+    Call: visible, infrared, auxiliary, each [PK, C]. Returns a float32 scalar.
+    Raises ValueError for wrong arguments, shapes that differ, or rows that are not a multiple of K.
+    """
+
+    def __init__(self, num_instances, bridge=True):
+        super().__init__()
+        check_num_instances(num_instances)
+        self.num_instances = num_instances
+        self.bridge = bridge
+
+    def forward(self, visible, infrared, auxiliary):
+        check_modalities((visible, infrared, auxiliary), self.num_instances)
+        groups = (-1, self.num_instances, visible.shape[1])  # [P, K, C]
+        v, r, a = visible.reshape(groups), infrared.reshape(groups), auxiliary.reshape(groups)
+        if not self.bridge:
+            return squared_mmd(v, r).mean()
+        return (squared_mmd(v, a) + squared_mmd(a, r)).mean()
