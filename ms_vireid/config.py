@@ -80,9 +80,12 @@ class DataConfig(Section):
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # folder: share of identities, last in order, to test on
     image_size: Size = (256, 128)  # height, width in pixels
     workers: Count = 2  # processes that decode and augment; 0 does it in the main process
+    # Decoded and resized training pictures from one epoch to the next: decoded anew, kept in memory, or in a file.
+    cache: Literal["none", "memory", "disk"] = "none"
+    cache_folder: Path = Path("runs/cache")
     synthetic: SyntheticConfig = SyntheticConfig()
 
-    @field_validator("root", mode="before")
+    @field_validator("root", "cache_folder", mode="before")
     @classmethod
     def _path(cls, value: Any) -> Any:
         return expand_user(value) if isinstance(value, str) else value
@@ -388,7 +391,7 @@ class TrainConfig(Section):
     iterations: Positive | None = None  # per epoch; default: one pass over the visible images
     mode: Literal["pynative", "jit"] = "pynative"  # jit is faster for small models and needs more memory
     recompute: bool = False  # keep one activation a block and recompute the rest: less memory
-    amp: bool = False  # float16 on GPU and Ascend
+    amp: bool = False  # matrix products and convolutions in float16, with loss scaling: for GPU and Ascend
     select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as the authors report
     evaluate_every: Count = 0  # epochs between evaluations; 0: only after the last
     checkpoint_steps: Count = 0  # steps between checkpoints; 0: only at the end of each epoch

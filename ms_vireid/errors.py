@@ -6,3 +6,11 @@ class InputError(Exception):
 
     def __init__(self, message: str):
         super().__init__(" ".join(str(message).split()))
+
+
+class DeviceError(Exception):
+    """A device that cannot be used. str() says why; `remedy` what to do."""
+
+    def __init__(self, problem: str, remedy: str):
+        super().__init__(problem)
+        self.remedy = remedy

@@ -1,5 +1,6 @@
 """Evaluate a checkpoint under its data set's protocol: every metric as mean and deviation over the trials."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,26 +41,25 @@ def main() -> None:
             raise InputError(f"{option} {path}: its folder does not exist; make it first")
 
     device = runtime.set_up(arguments.device, model_name=None)  # only the checkpoint knows the model
-    from ms_vireid.engine.checkpoint import load_checkpoint, load_model
     from ms_vireid.engine.inference import evaluate_corrupted, evaluate_model
-    from ms_vireid.models import build_model
+    from ms_vireid.engine.trained import load_trained
 
-    checkpoint = load_checkpoint(arguments.checkpoint)
-    if "config" not in checkpoint.meta:
-        raise InputError(f"{checkpoint.path}: holds no configuration, it is not a checkpoint of this project")
-    config = _with_options(check_config(checkpoint.meta["config"], str(checkpoint.path)), arguments)
-    runtime.choose_instruction_set(config.model.name)
+    (trained,) = load_trained([arguments.checkpoint])
+    config = _with_options(trained.config, arguments)
     data = read_data(config.data)
     check_pictures(data.test)
     print(f"device: {device}")
     if arguments.corruption_sheet:
         shown = load_image(data.test.paths[np.argmin(data.test.infrared)], False, config.data.image_size)
         corruption_sheet(shown, counter_generator("corruption", 0)).save(arguments.corruption_sheet, "PNG")
-    model = build_model(config, inference=True)
-    if left_out := load_model(model, checkpoint):
-        parts = ", ".join(sorted({name.partition(".")[0] for name in left_out}))
-        print(f"note: {len(left_out)} parameters that only training needs are left out ({parts})")
-    result = (evaluate_corrupted if arguments.corrupted else evaluate_model)(model, data, config)
+    if trained.left_out:
+        parts = ", ".join(sorted({name.partition(".")[0] for name in trained.left_out}))
+        print(f"note: {len(trained.left_out)} parameters that only training needs are left out ({parts})")
+    try:
+        result = (evaluate_corrupted if arguments.corrupted else evaluate_model)(trained.model, data, config)
+    except KeyboardInterrupt:
+        print("stopped; nothing was evaluated", file=sys.stderr)
+        raise
     name = f"{data.name}, visible pictures corrupted" if arguments.corrupted else data.name
     print(f"{name}, {len(result.trials)} trials, checksum of their sampling {result.checksum}")
     print(format_table({arguments.checkpoint.stem: result.mean}, {arguments.checkpoint.stem: result.std}))
@@ -68,9 +68,8 @@ def main() -> None:
 
 
 def _with_options(config: Config, arguments) -> Config:
-    """The run's configuration with what the command line says otherwise; weights come from the checkpoint alone."""
+    """The run's configuration with what the command line says otherwise."""
     tree = dump_config(config)
-    tree["model"]["pretrained"] = "none"
     if arguments.data_root is not None:
         tree["data"]["root"] = arguments.data_root
     chosen = {name: getattr(arguments, name) for name in ("mode", "shots", "direction", "trials")}

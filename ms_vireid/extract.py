@@ -3,7 +3,6 @@
 An interrupted run leaves F.npz.partial beside the output; the same command goes on from there.
 """
 
-import hashlib
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from ms_vireid import runtime
 from ms_vireid.command import Parser, add_device, run
 from ms_vireid.config import dump_config
-from ms_vireid.data.features import FORMAT, Features, load_features, save_features
+from ms_vireid.data.features import FORMAT, Features, file_checksum, load_features, save_features
 from ms_vireid.data.layout import MODALITIES, find_pictures, read_layout
 from ms_vireid.errors import InputError
 
@@ -47,7 +46,11 @@ def main() -> None:
 
     (trained,) = load_trained([arguments.checkpoint])
     config = trained.config
-    checkpoint = {"file": arguments.checkpoint.name, "sha256": _sha256(arguments.checkpoint), "epoch": trained.epoch}
+    checkpoint = {
+        "file": arguments.checkpoint.name,
+        "sha256": file_checksum(arguments.checkpoint),
+        "epoch": trained.epoch,
+    }
     print(f"device: {device}")
     print(f"{len(images)} pictures: {np.sum(~images.infrared)} visible, {np.sum(images.infrared)} infrared")
     partial = PartialResult(arguments.output)
@@ -101,14 +104,6 @@ def _check(arguments) -> None:
         raise InputError(f"--batch-size {arguments.batch_size}: must be at least 1")
     if arguments.workers is not None and arguments.workers < 0:
         raise InputError(f"--workers {arguments.workers}: must be at least 0")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 if __name__ == "__main__":

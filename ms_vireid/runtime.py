@@ -1,19 +1,14 @@
 """Device choice and process set-up: what has to happen before mindspore is imported, and right after."""
 
-import ctypes
 import os
-import re
-import shutil
-import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ms_vireid.errors import InputError
+from ms_vireid import gpu
+from ms_vireid.errors import DeviceError, InputError
 
 CONVOLUTIONAL = ("agw", "mun")  # models that live on convolutions
-_MISSING = {
-    "GPU": "install it, or use --device CPU",
-    "Ascend": "run on a machine with CANN and an Ascend NPU, or use --device CPU",
-}
 
 
 def set_up(device: str, model_name: str | None) -> str:
@@ -22,33 +17,30 @@ def set_up(device: str, model_name: str | None) -> str:
     Environment variables that the user has set are left as they are.
 
     Args:
-        device: "auto", "CPU", "GPU" or "Ascend"; auto takes Ascend, else GPU, else CPU.
+        device: "auto", "CPU", "GPU" or "Ascend"; auto takes Ascend, else GPU, else CPU: the first that can be used.
         model_name: `model.name` of the configuration; decides oneDNN's instruction set on CPU. None where it is not
             known yet: `choose_instruction_set` has to follow.
 
     Returns:
-        What was chosen and why, for example "CPU (auto: no NVIDIA driver ..., no Ascend NPU ...)".
+        What was chosen, then what it is or why, for example "CPU (auto: no Ascend NPU ...; no NVIDIA driver ...)".
 
     Raises:
-        InputError: the device asked for is not there, with what was looked for and how to get it.
+        InputError: the device asked for cannot be used, with what was looked for and what to do.
     """
-    chosen, why = _choose(device)
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's errors, not its warnings
     if model_name is not None:
         choose_instruction_set(model_name)
-
-    import mindspore
-
-    try:
-        mindspore.set_device(chosen)
-    except RuntimeError:
-        raise InputError(
-            f"device {chosen}: this MindSpore ({mindspore.__version__}) cannot load its {chosen} plugin though the "
-            f"hardware is there; {_MISSING[chosen]}"
-        ) from None
-    if chosen == "CPU":
-        mindspore.runtime.launch_blocking()  # PyNative's dispatch thread would spin on a core of its own
-    return f"{chosen}{why}"
+    passed_over: list[DeviceError] = []
+    for name in _START if device == "auto" else (device,):
+        started = _attempt(_START[name])
+        if isinstance(started, DeviceError):
+            passed_over.append(started)
+            continue
+        details = "; ".join(filter(None, [started, *map(str, passed_over)]))
+        if device == "auto":
+            return f"{name} (auto: {details})"
+        return f"{name} ({details})" if details else name
+    raise InputError(f"device {device}: {passed_over[0]}; {passed_over[0].remedy}, or use --device CPU")
 
 
 def choose_instruction_set(model_name: str) -> None:
@@ -61,35 +53,78 @@ def choose_instruction_set(model_name: str) -> None:
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 
-def _choose(device: str) -> tuple[str, str]:
-    problems = {"Ascend": _ascend_problem, "GPU": _gpu_problem}
-    if device in problems:
-        if problem := problems[device]():
-            raise InputError(f"device {device}: {problem}; {_MISSING[device]}")
-        return device, ""
-    if device == "CPU":
-        return device, ""
-    found = {name: problem() for name, problem in problems.items()}
-    chosen = next((name for name, problem in found.items() if problem is None), "CPU")
-    return chosen, f" (auto: {'; '.join(problem for problem in found.values() if problem) or 'found'})"
+def use_full_float32() -> None:
+    """For comparisons: no convolution or product in TF32 (GPU) or HF32 (Ascend), which keep ten bits of float32's 23
+    and which MindSpore uses for convolutions unless told otherwise. To be called after `set_up`."""
+    import mindspore
+
+    target = mindspore.get_context("device_target")
+    if target == "GPU":
+        mindspore.device_context.gpu.op_precision.conv_allow_tf32(False)
+        mindspore.device_context.gpu.op_precision.matmul_allow_tf32(False)
+    elif target == "Ascend":
+        mindspore.device_context.ascend.op_precision.conv_allow_hf32(False)
+        mindspore.device_context.ascend.op_precision.matmul_allow_hf32(False)
 
 
-def _ascend_problem() -> str | None:
-    return None if list(Path("/dev").glob("davinci[0-9]*")) else "no Ascend NPU (looked for /dev/davinci*)"
+def _start_ascend() -> str:
+    if not list(Path("/dev").glob("davinci[0-9]*")):
+        raise DeviceError("no Ascend NPU (looked for /dev/davinci*)", "run on a machine with CANN and an Ascend NPU")
+    _select("Ascend")
+    return ""
 
 
-def _gpu_problem() -> str | None:
+def _start_gpu() -> str:
+    # As MindSpore sets it, but before the driver reads it: room for the kernels that the driver translates.
+    os.environ.setdefault("CUDA_CACHE_MAXSIZE", "4000000000")
+    found = gpu.find_gpu(os.environ)
+    toolkit = gpu.find_toolkit(os.environ)
+    toolkit.load()
+    with toolkit.announced(os.environ) as variables, _environment(variables):
+        _select("GPU")
+    return f"{found}; {toolkit}"
+
+
+def _start_cpu() -> str:
+    import mindspore
+
+    _select("CPU")
+    mindspore.runtime.launch_blocking()  # PyNative's dispatch thread would spin on a core of its own
+    return ""
+
+
+def _attempt(start: Callable[[], str]) -> str | DeviceError:
     try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "no NVIDIA driver (looked for libcuda.so.1)"
-    home = os.environ.get("CUDA_HOME")
-    compiler = shutil.which("nvcc", path=f"{home}/bin" if home else None)
-    where = f"CUDA_HOME={home}" if home else "nvcc on the PATH"
-    if compiler is None:
-        return f"no CUDA 11 toolkit (looked for {where})"
-    printed = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    release = re.search(r"release (\d+)\.\d+", printed)
-    if release is None or release[1] != "11":
-        return f"no CUDA 11 toolkit ({compiler} is release {release[0].split()[1] if release else 'unknown'})"
-    return None
+        return start()
+    except DeviceError as problem:
+        return problem
+
+
+_START = {"Ascend": _start_ascend, "GPU": _start_gpu, "CPU": _start_cpu}
+
+
+def _select(name: str) -> None:
+    """Import mindspore, which loads the plugins that it finds the libraries of, and give it its device."""
+    import mindspore
+
+    if not getattr(mindspore.device_context, name.lower()).device.is_available():
+        raise DeviceError(
+            f"MindSpore {mindspore.__version__} cannot load its {name} plugin though the hardware is there",
+            "see why with GLOG_v=2",
+        )
+    mindspore.set_device(name)
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Environment variables that are set for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -36,6 +36,8 @@ def main() -> None:
     config = config.with_num_classes(data.train.num_identities)
     device = runtime.set_up(arguments.device, config.model.name)
     print(f"device: {device}")
+    if config.train.amp and device.startswith("CPU"):
+        print("note: train.amp is slower than float32 on a CPU, which computes float16 by way of float32")
     train(config, data, output, device, checkpoint)
 
 
@@ -54,19 +56,20 @@ def train(config: Config, data, output: RunFolder, device: str, checkpoint: Path
         print(f"resuming from {checkpoint} at step {trainer.step} of {trainer.total_steps}")
     output.create(config, data, device, trainer.step)
     print(f"run folder: {output.path}")
+    if config.data.cache != "none":
+        print(f"picture cache: {trainer.batches.pictures}")
     try:
         trainer.fit()
+        trainer.load_result(load_checkpoint(output.model))
+        result = evaluate_model(trainer.model, data, config)
+        rows = {"trained": result.mean}
+        if config.evaluation.compare_untrained:
+            rows["untrained"] = evaluate_model(build_model(config), data, config).mean
     except KeyboardInterrupt:
         print(f"stopped at step {trainer.step}; go on with --resume auto --output {output.path}", file=sys.stderr)
         raise
-
-    trainer.load_result(load_checkpoint(output.model))
-    results = {"trained": evaluate_model(trainer.model, data, config)}
-    rows = {"trained": results["trained"].mean}
-    if config.evaluation.compare_untrained:
-        rows["untrained"] = evaluate_model(build_model(config), data, config).mean
     rows["chance"] = chances
-    write_json(output.result, rows | {"protocol": results["trained"].as_dict()})
+    write_json(output.result, rows | {"protocol": result.as_dict()})
     print(format_table(rows))
     print(f"results: {output.result}")
 

@@ -105,7 +105,7 @@ def _add_ranking(parser: Parser) -> None:
 
 
 def _ranking(arguments: Namespace):
-    from ms_vireid.engine.trained import searched_features
+    from ms_vireid.engine.inference import searched_features
     from ms_vireid.visualization.ranking import choose_queries, draw_ranking, rank_queries
 
     _at_least("--queries", arguments.queries, 1)
@@ -113,7 +113,7 @@ def _ranking(arguments: Namespace):
         raise InputError(f"--checkpoint: {len(arguments.checkpoint)} given, ranking takes 1")
     ((trained,), _) = _load(arguments)
     data = _data(trained, arguments)
-    features, trials = searched_features(trained, data)
+    features, trials = searched_features(trained.model, data, trained.config)
     ranked = rank_queries(features, data.test, trials[0], data.protocol)
     if not ranked:
         raise InputError(f"{data.root}: no query has a match in its gallery; check the test set")

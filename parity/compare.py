@@ -1,7 +1,7 @@
 """One comparison of two tensors: what is compared, how far apart they are, where, and whether that is too far."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,10 @@ MARGIN = 4.0  # times PyTorch's own distance from float64, where float32 cannot 
 KINKS = 3e-2  # of a gradient's norm: a few of millions of activations are on another side of ReLU's kink, 1e-2 seen
 ROUNDING = 1e-2  # of gradients that are exactly 0, relative to those beside them
 REACH = 1.0  # of the distance that all steps together can cover: a bound, where values are free (`trajectory.FREE`)
+# On a GPU or an NPU, TF32 and HF32 off: the same float32, but the libraries choose among algorithms, Winograd's
+# convolutions with their ten times larger rounding among them, and add up in any order.
+DEVICE_FACTOR = 10.0  # of the limits above that stand for rounding: chosen, not yet measured
+ROUNDED = (FORWARD, GRADIENT, UPDATE, TRAJECTORY, MARGIN, KINKS, ROUNDING)
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,12 @@ def compare_all(
             if name in actual
         ),
     ]
+
+
+def on_device(comparison: Comparison) -> Comparison:
+    """The comparison with the tolerance that holds on a GPU or an NPU; exact ones and bounds stay as they are."""
+    factor = DEVICE_FACTOR if comparison.tolerance in ROUNDED else 1.0
+    return replace(comparison, tolerance=factor * comparison.tolerance)
 
 
 def compare_names(what: str, actual, expected) -> Comparison:

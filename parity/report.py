@@ -26,6 +26,7 @@ def main() -> None:
         raise InputError(f"--html {arguments.html}: its folder does not exist; make it first")
 
     device = runtime.set_up(arguments.device, "agw")  # the instruction set that convolutions need
+    runtime.use_full_float32()
     from parity.cases import LADDER
 
     chosen = [

@@ -1,5 +1,44 @@
-"""Every test runs on CPU, set up as the commands set it up."""
+"""The device that MindSpore's tests run on: set up as the commands set it up, before any test imports mindspore."""
+
+import os
+from pathlib import Path
+
+import pytest
 
 from ms_vireid import runtime
+from ms_vireid.command import DEVICES
+from ms_vireid.errors import InputError
 
-runtime.set_up("CPU", "agw")  # one process has one instruction set: the one that convolutions need
+# As `set_up` does, but earlier: the conftest.py of a folder named on the command line imports mindspore before
+# `pytest_configure`.
+os.environ.setdefault("GLOG_v", "3")
+DEVICE_TESTS = Path(__file__).parent / "device"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--device",
+        choices=[device for device in DEVICES if device != "auto"],
+        default="CPU",
+        help="CPU (default): all tests; another device: the tests of tests/device on it",
+    )
+
+
+def pytest_configure(config):
+    try:
+        # One process has one instruction set: the one that convolutions need.
+        config.device = runtime.set_up(config.getoption("--device"), "agw")
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from None
+    runtime.use_full_float32()
+
+
+def pytest_report_header(config):
+    return f"device: {config.device}"
+
+
+def pytest_ignore_collect(collection_path, config):
+    """On another device than the CPU, all that is no test of the device."""
+    if config.getoption("--device") != "CPU" and collection_path.is_file():
+        return True if DEVICE_TESTS not in collection_path.parents else None
+    return None

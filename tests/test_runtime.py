@@ -1,13 +1,17 @@
 """Device choice and process set-up, in fresh processes where an environment is at stake."""
 
+import ctypes
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from ms_vireid import runtime
-from ms_vireid.errors import InputError
+from ms_vireid import gpu, runtime
+from ms_vireid.errors import DeviceError, InputError
+from tests.driver import Driver, Loader
 
 
 def environment_after(device, model, **variables):
@@ -40,47 +44,124 @@ def test_a_users_own_environment_wins():
     assert environment_after("CPU", "mun", ONEDNN_MAX_CPU_ISA="AVX512_CORE", GLOG_v="1") == ["AVX512_CORE", "1"]
 
 
-@pytest.fixture
-def no_accelerator(monkeypatch):
-    monkeypatch.setattr(runtime, "_gpu_problem", lambda: "no NVIDIA driver (looked for libcuda.so.1)")
-    monkeypatch.setattr(runtime, "_ascend_problem", lambda: "no Ascend NPU (looked for /dev/davinci*)")
+def unusable(problem):
+    def start():
+        raise DeviceError(problem, "install it")
+
+    return start
 
 
-@pytest.mark.parametrize(("device", "looked_for"), [("GPU", "libcuda.so.1"), ("Ascend", "/dev/davinci")])
-def test_a_device_that_is_not_there_is_one_line_with_what_was_looked_for(no_accelerator, device, looked_for):
-    with pytest.raises(InputError, match=f"device {device}: .*{looked_for}.*--device CPU"):
+@pytest.mark.parametrize(
+    ("device", "looked_for"), [("GPU", r"libcuda\.so\.1\); install it"), ("Ascend", r"/dev/davinci\*\); run on")]
+)
+def test_a_device_that_is_not_there_is_one_line_with_what_was_looked_for(monkeypatch, device, looked_for):
+    monkeypatch.setattr(ctypes, "CDLL", Loader())
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter(()))
+    with pytest.raises(InputError, match=f"^device {device}: no .*{looked_for}.*, or use --device CPU$"):
         runtime.set_up(device, "pmt")
 
 
-def test_auto_says_what_it_chose_and_why(no_accelerator):
-    chosen = runtime.set_up("auto", "pmt")
-    assert chosen.startswith("CPU (auto: ")
-    assert "libcuda.so.1" in chosen
+def test_auto_takes_the_cpu_where_nothing_else_can_be_used_and_says_why(monkeypatch):
+    monkeypatch.setitem(runtime._START, "Ascend", unusable("no Ascend NPU"))
+    monkeypatch.setitem(runtime._START, "GPU", unusable("no NVIDIA driver"))
+    assert runtime.set_up("auto", "pmt") == "CPU (auto: no Ascend NPU; no NVIDIA driver)"
 
 
-def test_a_plugin_that_does_not_load_is_one_line(monkeypatch):
-    monkeypatch.setattr(runtime, "_gpu_problem", lambda: None)
-    monkeypatch.setattr("mindspore.set_device", _refuse)
-    with pytest.raises(InputError, match="cannot load its GPU plugin"):
+def test_auto_takes_the_first_device_that_can_be_used(monkeypatch):
+    monkeypatch.setitem(runtime._START, "Ascend", unusable("no Ascend NPU"))
+    monkeypatch.setitem(runtime._START, "GPU", lambda: "NVIDIA A100; CUDA 11.8")
+    assert runtime.set_up("auto", "pmt") == "GPU (auto: NVIDIA A100; CUDA 11.8; no Ascend NPU)"
+    assert runtime.set_up("GPU", "pmt") == "GPU (NVIDIA A100; CUDA 11.8)"
+
+
+@pytest.fixture
+def gpu_machine(tmp_path, monkeypatch):
+    """A driver with a GPU, and CUDA 11.8 as packages."""
+    monkeypatch.setattr(ctypes, "CDLL", Loader(Driver()))
+    toolkit = gpu.Toolkit("11.8", "the gpu extra", (tmp_path / "lib" / "libcudart.so.11.0",))
+    monkeypatch.setattr(gpu, "find_toolkit", lambda environment: toolkit)
+    for name in ("CUDA_HOME", "LD_LIBRARY_PATH", "CUDA_CACHE_MAXSIZE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_mindspore_sees_its_cuda_while_it_takes_the_device_and_the_users_environment_comes_back(
+    gpu_machine, monkeypatch
+):
+    seen = {}
+
+    def select(name):
+        compiler = Path(os.environ["CUDA_HOME"]) / "bin" / "nvcc"
+        seen[name] = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+        seen["libraries"] = os.environ["LD_LIBRARY_PATH"]
+
+    monkeypatch.setattr(runtime, "_select", select)
+    monkeypatch.setenv("CUDA_HOME", "/users/own")
+    found = runtime.set_up("GPU", "pmt")
+    assert found == "GPU (NVIDIA A100-SXM4-40GB, compute capability 8.0; CUDA 11.8 from the gpu extra)"
+    assert "release 11.8," in seen["GPU"]
+    assert seen["libraries"] == str(gpu_machine / "lib")
+    assert os.environ["CUDA_HOME"] == "/users/own"
+    assert "LD_LIBRARY_PATH" not in os.environ
+
+
+def test_a_plugin_that_does_not_load_is_one_line_and_auto_goes_on_to_the_cpu(gpu_machine, monkeypatch):
+    monkeypatch.setattr("mindspore.device_context.gpu.device.is_available", lambda: False)
+    with pytest.raises(InputError, match=r"^device GPU: MindSpore .* cannot load its GPU plugin .*GLOG_v=2"):
         runtime.set_up("GPU", "pmt")
+    monkeypatch.setitem(runtime._START, "Ascend", unusable("no Ascend NPU"))
+    assert runtime.set_up("auto", "pmt").startswith("CPU (auto: no Ascend NPU; MindSpore ")
 
 
-def _refuse(_device):
-    raise RuntimeError("Unsupported device target GPU.\n\n- C++ Call Stack: (For framework developers)")
+TINY = """
+data: {name: synthetic, root: data, image_size: [16, 16], workers: 0, synthetic: {train_identities: 4,
+  val_identities: 1, test_identities: 4, images_per_camera: 2, image_size: [32, 16]}}
+model: {embed_dim: 8, num_heads: 2, depth: 1, patch_size: 8, stride: 8, dropout: 0.0, drop_path: 0.0}
+stages: [{epochs: 1, visible: rgb, losses: {id: {}}}]
+train: {num_identities: 2, num_instances: 2, iterations: 1}
+evaluation: {trials: 1}
+"""
 
 
-def fake_nvcc(folder, release):
-    folder.mkdir()
-    (folder / "bin").mkdir()
-    compiler = folder / "bin" / "nvcc"
-    compiler.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {release}, V{release}.1'\n")
-    compiler.chmod(0o755)
+def train(folder, *arguments, **variables):
+    """The main job in a process of its own."""
+    (folder / "tiny.yaml").write_text(TINY)
+    return subprocess.run(
+        [sys.executable, "-m", "ms_vireid.train", "--config", "tiny.yaml", *arguments],
+        env=os.environ | variables,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-@pytest.mark.parametrize(("release", "problem"), [("13.0", "is release 13.0"), ("11.6", None)])
-def test_the_gpu_needs_a_cuda_11_toolkit(tmp_path, monkeypatch, release, problem):
-    fake_nvcc(tmp_path / "cuda", release)
-    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "cuda"))
-    monkeypatch.setattr("ctypes.CDLL", lambda name: None)  # a driver that loads
-    found = runtime._gpu_problem()
-    assert (found is None) if problem is None else (problem in found)
+@pytest.fixture(scope="module")
+def stub_driver(tmp_path_factory):
+    """A folder with a libcuda.so.1 in which every call succeeds and finds a GPU, and nothing behind it."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler (cc, gcc, clang) to make a stub driver with; tests/test_gpu.py has one of ctypes")
+    library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
+    source = Path(__file__).parent / "libcuda.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    return library.parent
+
+
+def test_the_command_refuses_a_gpu_that_is_hidden_and_auto_runs_on_the_cpu(tmp_path):
+    refused = train(tmp_path, "--device", "GPU", CUDA_VISIBLE_DEVICES="")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
+    assert refused.stderr.startswith("error: device GPU: ")
+    ran = train(tmp_path, "--device", "auto", CUDA_VISIBLE_DEVICES="")
+    assert ran.returncode == 0, ran.stderr
+    assert "device: CPU (auto: " in ran.stdout
+
+
+def test_the_command_asks_the_driver_that_the_system_has(stub_driver, tmp_path):
+    """A driver with a GPU but without CUDA 11, or with one that finds nothing behind the driver."""
+    refused = train(tmp_path, "--device", "GPU", LD_LIBRARY_PATH=str(stub_driver))
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
+    assert "CUDA 11" in refused.stderr
+    assert "no NVIDIA driver" not in refused.stderr
+    old = train(tmp_path, "--device", "GPU", LD_LIBRARY_PATH=str(stub_driver), STUB_DRIVER_VERSION="10020")
+    assert "error: device GPU: the NVIDIA driver ends with CUDA 10.2" in old.stderr

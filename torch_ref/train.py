@@ -18,7 +18,7 @@ from torch_ref.models import build_model
 
 # No result depends on these, so that they may differ from those of the run that is resumed.
 FREE_KEYS = {
-    "data": {"root", "workers"},
+    "data": {"root", "workers", "cache", "cache_folder"},
     "train": {"evaluate_every", "checkpoint_steps", "log_steps"},
     "evaluation": True,
 }
@@ -37,6 +37,8 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
 
     config = recipe(arguments)
+    if config.train.amp:
+        raise InputError("train.amp=true: this reference computes in float32 alone; give train.amp=false")
     if (output := arguments.output) and (output.suffix != ".pth" or not output.absolute().parent.is_dir()):
         raise InputError(f"--output {output}: a checkpoint ends in .pth, and its folder has to be there")
     checkpoint = load_checkpoint(arguments.resume) if arguments.resume else None

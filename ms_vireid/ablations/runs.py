@@ -29,6 +29,8 @@ from ms_vireid.errors import InputError
 FREE_KEYS = (
     "data.root",
     "data.workers",
+    "data.cache",
+    "data.cache_folder",
     "train.log_steps",
     "train.checkpoint_steps",
     "evaluation.batch_size",
@@ -294,16 +296,16 @@ def _demo_columns(columns: list[Column]) -> list[Column]:
 
 def _identity(config: dict, data_checksum: str) -> dict:
     """What decides a run's result: its configuration by dotted keys, and the pictures."""
-    flat = dict(_flatten(config)) | {"data's pictures": data_checksum}
+    flat = dict(flatten(config)) | {"data's pictures": data_checksum}
     return {key: value for key, value in flat.items() if key not in FREE_KEYS}
 
 
-def _flatten(tree: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+def flatten(tree: object, prefix: str = "") -> Iterator[tuple[str, object]]:
     if not isinstance(tree, dict | list):
         yield prefix, tree
         return
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-        yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+        yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
 
 
 def _identity_of(folder: RunFolder) -> dict | None:

@@ -6,6 +6,7 @@ A batch with a broken picture is an InputError instead, so that a worker process
 import numpy as np
 
 from ms_vireid.config import Config
+from ms_vireid.data.cache import PictureCache
 from ms_vireid.data.corruptions import CorruptedVersion
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ImageSet
@@ -24,6 +25,7 @@ class TrainingBatches:
         self.sampler = IdentitySampler(
             train, parameters.num_identities, parameters.num_instances, parameters.iterations, config.seed
         )
+        self.pictures = PictureCache(train, config.data)
         self.gray_epochs = [stage.visible == "gray" for stage in config.stages for _ in range(stage.epochs)]
         self._planned_epoch, self._plan = 0, None
 
@@ -44,7 +46,7 @@ class TrainingBatches:
     def _image(self, index: int, epoch: int, draw: int) -> np.ndarray:
         """One augmented picture; `draw` counts the epoch's pictures and picks this one's random numbers."""
         infrared = bool(self.train.infrared[index])
-        pixels = load_image(self.train.paths[index], infrared, self.config.data.image_size)
+        pixels = self.pictures[index]
         rng = counter_generator("augmentation", self.config.seed, epoch, draw)
         return augment(pixels, infrared, self.gray_epochs[epoch - 1], self.config.augmentation, rng)
 

@@ -11,6 +11,7 @@ An `.npz` file, not compressed, with N rows in the order of the folder or the li
                                  run's), images (absolute path of the folder), skipped (picture: why)
 """
 
+import hashlib
 import json
 import os
 import zipfile
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 
 from ms_vireid.data.layout import MODALITIES
 from ms_vireid.errors import InputError
@@ -30,10 +32,40 @@ _NORM_TOLERANCE = 1e-3  # features rounded to float16 and back are still within 
 
 
 @dataclass(frozen=True, eq=False)
+class RowsOnDisk:
+    """float32 [N, C] that lie uncompressed in a file from byte `offset` on; `rows[start:stop]` reads just those.
+
+    Raises:
+        InputError: rows that are read are not finite or not L2-normalised, or the file cannot be read.
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, int]
+    names: np.ndarray  # str [N], for errors
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        start, stop, _ = rows.indices(len(self))
+        count, width = max(stop - start, 0), self.shape[1]
+        try:
+            block = np.fromfile(self.path, np.float32, count * width, offset=self.offset + 4 * start * width)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read ({error})") from None
+        if block.size != count * width:
+            raise InputError(f"{self.path}: ends before row {stop}; extract again")
+        block = block.reshape(count, width)
+        _check_rows(self.path, block, self.names[start:stop], start)
+        return block
+
+
+@dataclass(frozen=True, eq=False)
 class Features:
     """The arrays of a feature file, and its `info` as a dictionary."""
 
-    features: np.ndarray
+    features: np.ndarray | RowsOnDisk
     paths: np.ndarray
     modality: np.ndarray
     identities: np.ndarray
@@ -47,6 +79,10 @@ class Features:
     def infrared(self) -> np.ndarray:
         """bool [N]"""
         return self.modality == "infrared"
+
+    def file(self, path: str) -> Path:
+        """Where the picture of one of `paths` lay when its feature was extracted."""
+        return Path(self.info["images"], path)
 
 
 def save_features(path: Path, content: Features) -> None:
@@ -75,29 +111,86 @@ def load_features(path: Path) -> Features:
         InputError: no such file, not a feature file, or of another version; an array that is missing, misshapen or of
             another type; features that are not finite or not L2-normalised.
     """
+    content = _read(path, on_disk=False)
+    _check_rows(path, content.features, content.paths)
+    return content
+
+
+def open_features(path: Path) -> Features:
+    """As `load_features`, but the features stay on disk: `RowsOnDisk`, checked as they are read.
+
+    A file that somebody has compressed is read into memory instead.
+    """
+    content = _read(path, on_disk=True)
+    if isinstance(content.features, np.ndarray):
+        _check_rows(path, content.features, content.paths)
+    return content
+
+
+def _read(path: Path, on_disk: bool) -> Features:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            held = {name: archive[name] for name in archive.files}
+            held = {name: archive[name] for name in archive.files if not (on_disk and name == "features")}
+            if on_disk and "features" in archive.files:
+                rows = _rows_on_disk(path, archive, held.get("paths"))
+                held["features"] = archive["features"] if rows is None else rows
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make it with ms_vireid/extract.py") from None
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: is not a feature file ({error}); make it with ms_vireid/extract.py") from None
-    missing = sorted({"features", "info", *COLUMNS} - held.keys())
-    if missing:
-        raise InputError(
-            f"{path}: is not a feature file: lacks {', '.join(missing)}; make it with ms_vireid/extract.py"
-        )
-    info = _info(path, held["info"])
+    _refuse_missing(path, {"features"} - held.keys())
     features = held["features"]
-    if features.ndim != 2 or features.dtype != np.float32:
+    if isinstance(features, np.ndarray) and (features.ndim != 2 or features.dtype != np.float32):
         raise InputError(f"{path}: features are {features.dtype} {features.shape}, they must be float32 [N, C]")
+    return Features(features, *check_columns(path, held, len(features)))
+
+
+def check_columns(path: Path, held: dict[str, np.ndarray], count: int) -> tuple[np.ndarray | dict, ...]:
+    """The columns besides the features of `count` pictures, in the order of `Features`, with `info` as a dictionary.
+
+    Raises:
+        InputError: one is missing, misshapen or of another type, or of another version.
+    """
+    _refuse_missing(path, {"info", *COLUMNS} - held.keys())
+    info = _info(path, held["info"])
     for name, kind in COLUMNS.items():
-        if held[name].shape != (len(features),) or held[name].dtype.kind != kind:
-            raise InputError(f"{path}: {name} is {held[name].dtype} {held[name].shape}, it must be [{len(features)}]")
+        if held[name].shape != (count,) or held[name].dtype.kind != kind:
+            raise InputError(f"{path}: {name} is {held[name].dtype} {held[name].shape}, it must be [{count}]")
     if strange := sorted(set(held["modality"].tolist()) - set(MODALITIES)):
         raise InputError(f"{path}: modality {strange[0]!r} is not one of {', '.join(MODALITIES)}")
-    _check_rows(path, features, held["paths"])
-    return Features(features, *(held[name] for name in COLUMNS), info)
+    return *(held[name] for name in COLUMNS), info
+
+
+def _refuse_missing(path: Path, names: set[str]) -> None:
+    if names:
+        lacks = ", ".join(sorted(names))
+        raise InputError(f"{path}: is not a feature file: lacks {lacks}; make it with ms_vireid/extract.py")
+
+
+def _rows_on_disk(path: Path, archive: np.lib.npyio.NpzFile, names: np.ndarray) -> RowsOnDisk | None:
+    """Where the features lie in the file; None unless they lie there as float32 [N, C], uncompressed."""
+    entry = archive.zip.getinfo("features.npy")
+    if entry.compress_type != zipfile.ZIP_STORED:
+        return None
+    with archive.zip.open(entry) as array:
+        read_header = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}[read_magic(array)]
+        shape, fortran_order, dtype = read_header(array)
+        header = array.tell()
+    if fortran_order or dtype != np.float32 or len(shape) != 2:
+        return None
+    with path.open("rb") as file:  # the entry's own header ends in a name and extra fields of varying length
+        file.seek(entry.header_offset + 26)
+        lengths = np.fromfile(file, "<u2", 2)
+    return RowsOnDisk(path, entry.header_offset + 30 + int(lengths.sum()) + header, shape, names)
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256, as `info` has it of the checkpoint."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _info(path: Path, text: np.ndarray) -> dict:
@@ -113,11 +206,14 @@ def _info(path: Path, text: np.ndarray) -> dict:
     return info
 
 
-def _check_rows(path: Path, features: np.ndarray, names: np.ndarray) -> None:
+def _check_rows(path: Path, features: np.ndarray, names: np.ndarray, first: int = 0) -> None:
+    """features: float32 [n, C], the rows from `first` on; names: str [n]."""
     for start in range(0, len(features), _ROWS_AT_ONCE):
         rows = features[start : start + _ROWS_AT_ONCE]
         norms = np.sqrt(np.einsum("nc,nc->n", rows, rows))
         wrong = np.flatnonzero(~(np.abs(norms - 1) <= _NORM_TOLERANCE))  # also catches what is not finite
         if len(wrong):
             where = start + wrong[0]
-            raise InputError(f"{path}: row {where} ({names[where]}) has norm {norms[wrong[0]]:.4g}, it must be 1")
+            raise InputError(
+                f"{path}: row {first + where} ({names[where]}) has norm {norms[wrong[0]]:.4g}, it must be 1"
+            )

@@ -8,6 +8,8 @@ import ctypes
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 from mindspore.dataset.dataloader import DataLoader
@@ -16,6 +18,31 @@ from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
 from ms_vireid.errors import InputError
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """A list that SIGINT and SIGTERM fill, so that the step in hand is finished; a second signal stops at once.
+
+    Within another one the list stays empty: the outer one decides when to stop.
+    """
+    requests: list[int] = []
+    if getattr(signal.getsignal(signal.SIGINT), "func", None) is _request:
+        yield requests
+        return
+    previous = {number: signal.signal(number, partial(_request, requests)) for number in _STOPS}
+    try:
+        yield requests
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _request(requests: list[int], number: int, _frame) -> None:
+    if requests:
+        raise KeyboardInterrupt
+    requests.append(number)
 
 
 def iterate(
@@ -23,32 +50,39 @@ def iterate(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The items of `batches` from `start` on, in order, prepared ahead by `workers` processes (0: by this one).
 
-    Closing the iterator early lets the workers finish what they have begun, and ends them.
+    Closing the iterator early lets the workers finish what they have begun, and ends them. So does Ctrl-C, unless the
+    caller is within `stop_requests`: an exception in the midst of the workers' queue would leave them hanging.
 
     Raises:
         InputError: a picture cannot be decoded.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, when the caller is done with the item in hand.
     """
     order = _Order(range(start, len(batches)))
-    loader = iter(
-        DataLoader(
-            batches,
-            batch_size=None,
-            sampler=order,
-            num_workers=min(workers, len(order.indices)),
-            collate_fn=_unchanged,
-            worker_init_fn=_begin_worker,
+    with stop_requests() as stop:
+        loader = iter(
+            DataLoader(
+                batches,
+                batch_size=None,
+                sampler=order,
+                num_workers=min(workers, len(order.indices)),
+                collate_fn=_unchanged,
+                worker_init_fn=_begin_worker,
+            )
         )
-    )
-    try:
-        for item in loader:
-            if isinstance(item, InputError):
-                raise item
-            yield item
-    except (GeneratorExit, InputError):
-        order.stopped = True
-        for _ in loader:  # workers that are left with unread results would be waited for, then killed
-            pass
-        raise
+        try:
+            for item in loader:
+                if isinstance(item, InputError):
+                    raise item
+                yield item
+                if stop:
+                    raise KeyboardInterrupt
+        except (GeneratorExit, InputError, KeyboardInterrupt):
+            order.stopped = True
+            for _ in loader:  # workers that are left with unread results would be waited for, then killed
+                pass
+            raise
+        if stop:  # it came with the workers' end
+            raise KeyboardInterrupt
 
 
 class _Order:
@@ -78,7 +112,7 @@ def _begin_worker(_worker: int) -> None:
     Ctrl-C and a job scheduler's SIGTERM reach the whole process group, and only the main process answers them. When
     that is killed itself, a worker with unread results would wait forever: Linux kills it with its parent.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

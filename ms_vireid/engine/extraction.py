@@ -14,11 +14,10 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from ms_vireid.data.batches import EvaluationBatches
-from ms_vireid.data.loader import iterate
+from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.engine.run_folder import write_json
-from ms_vireid.engine.trainer import _stop_requests
 from ms_vireid.errors import InputError
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.progress import progress
@@ -133,7 +132,7 @@ def extract_resumably(
     if start:
         print(f"going on from {partial.path}: {start} of {len(batches)} batches are there")
     features = partial.rows() if start else None
-    with _stop_requests() as stop, closing(iterate(batches, workers, start)) as items:
+    with stop_requests() as stop, closing(iterate(batches, workers, start)) as items:
         shown = progress(items, len(batches), "features", " images", batch_size, start)
         for number, (pixels, index, broken) in enumerate(_with_lines(shown, start, len(batches)), start):
             if len(index):

@@ -1,7 +1,7 @@
 """Features of pictures, and the evaluation of a model under its data set's protocol."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import mindspore as ms
 import numpy as np
@@ -43,17 +43,19 @@ def extract_features(
 
     Raises:
         InputError: a picture cannot be decoded.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the batch in hand.
     """
     training = model.training
     model.set_train(False)
     batches = EvaluationBatches(images, image_size, batch_size, version)
     features = None
-    for pixels, index in progress(iterate(batches, workers), len(batches), "features", " images", batch_size):
-        modality = "infrared" if images.infrared[index[0]] else "visible"
-        rows = model(Tensor(pixels, ms.float32), modality).asnumpy()
-        if features is None:
-            features = np.empty((len(images), rows.shape[1]), np.float32)
-        features[index] = rows
+    with closing(iterate(batches, workers)) as items:
+        for pixels, index in progress(items, len(batches), "features", " images", batch_size):
+            modality = "infrared" if images.infrared[index[0]] else "visible"
+            rows = model(Tensor(pixels, ms.float32), modality).asnumpy()
+            if features is None:
+                features = np.empty((len(images), rows.shape[1]), np.float32)
+            features[index] = rows
     model.set_train(training)
     return features
 
@@ -89,15 +91,25 @@ def _unfit_test_set(data: ReIDData) -> Iterator[None]:
         raise InputError(f"{data.root}: {error}; check the test set's pictures and lists") from None
 
 
-def evaluate_model(model: nn.Cell, data: ReIDData, config: Config) -> ProtocolResult:
-    """Extract what the protocol's trials need, once, and rank every trial."""
+def searched_features(model: nn.Cell, data: ReIDData, config: Config) -> tuple[np.ndarray, list[Trial]]:
+    """Features of what the protocol's trials search, float32 [N, C] in the order of data.test (zeros elsewhere).
+
+    Raises:
+        InputError: as `extract_features` and `protocol_trials` do.
+    """
     trials = protocol_trials(data, config.evaluation)
     used = np.unique(np.concatenate([part for trial in trials for part in (trial.query, trial.gallery)]))
-    extracted = extract_features(
+    rows = extract_features(
         model, data.test.subset(used), config.data.image_size, config.evaluation.batch_size, config.data.workers
     )
-    features = np.zeros((len(data.test), extracted.shape[1]), np.float32)
-    features[used] = extracted
+    features = np.zeros((len(data.test), rows.shape[1]), np.float32)
+    features[used] = rows
+    return features, trials
+
+
+def evaluate_model(model: nn.Cell, data: ReIDData, config: Config) -> ProtocolResult:
+    """Extract what the protocol's trials need, once, and rank every trial."""
+    features, trials = searched_features(model, data, config)
     with _unfit_test_set(data):
         return evaluate_trials(features, data.test, trials, data.protocol)
 

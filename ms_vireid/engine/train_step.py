@@ -1,7 +1,7 @@
 """One training step: forward, loss terms, gradients, update; the same code in PyNative and under `mindspore.jit`."""
 
 import mindspore as ms
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, amp, nn, ops
 
 from ms_vireid import losses
 from ms_vireid.config import LossConfig, Term
@@ -114,6 +114,14 @@ _TERMS = {
 }
 
 
+def loss_scaler() -> amp.DynamicLossScaler:
+    """For float16, in which small gradients would be 0: halved after an overflow, doubled after 2000 steps without one.
+
+    It begins at 1024, where no first step overflowed: PyTorch's 65,536 cost a small PMT its first two steps.
+    """
+    return amp.DynamicLossScaler(scale_value=1024.0, scale_factor=2, scale_window=2000)
+
+
 class TrainStep:
     """Runs steps of one stage.
 
@@ -121,9 +129,19 @@ class TrainStep:
         model: called as `model(images, None, key, labels)` in training mode.
         loss: the stage's terms. optimizer: holds the trainable weights.
         jit: compile forward, backward and update into one graph.
+        scaler: for mixed precision, the model's matrix products and convolutions in float16; normalisations, softmax,
+            pooling powers and all losses stay in float32, as do the weights. A step whose gradients overflow float16
+            updates nothing.
     """
 
-    def __init__(self, model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, jit: bool):
+    def __init__(
+        self,
+        model: nn.Cell,
+        loss: StageLoss,
+        optimizer: AdamW | SGD,
+        jit: bool,
+        scaler: amp.DynamicLossScaler | None = None,
+    ):
         self.names = ("loss", *loss.names)
 
         def forward(images, labels, key):
@@ -136,7 +154,31 @@ class TrainStep:
             optimizer(gradients, scalars)
             return values
 
-        self._step = ms.jit(step) if jit else step
+        def outputs_of(images, labels, key):
+            return model(images, None, key, labels)
+
+        mixed_outputs_of = amp.auto_mixed_precision(outputs_of, "auto", ms.float16)
+
+        def scaled_forward(images, labels, key):
+            outputs = ()
+            for output in mixed_outputs_of(images, labels, key):
+                outputs += (output.astype(ms.float32),)
+            values = loss(outputs, labels)
+            return (scaler.scale(values[0]), *values)
+
+        scaled_value_and_gradients = ms.value_and_grad(scaled_forward, None, optimizer.weights, has_aux=True)
+
+        def scaled_step(images, labels, key, scalars):
+            values, gradients = scaled_value_and_gradients(images, labels, key)
+            gradients = scaler.unscale(gradients)
+            finite = amp.all_finite(gradients)
+            scaler.adjust(finite)
+            if finite:
+                optimizer(gradients, scalars)
+            return values[1:]
+
+        chosen = step if scaler is None else scaled_step
+        self._step = ms.jit(chosen) if jit else chosen
 
     def __call__(self, images: Tensor, labels: Tensor, key: Tensor, scalars: Tensor) -> dict[str, float]:
         """images [2PK, 3, H, W], labels [2PK], key int32 scalar, scalars of the optimizer's `scalars`; the terms by

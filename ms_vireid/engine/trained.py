@@ -4,15 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ms_vireid import runtime
 from ms_vireid.config import Config, check_config
-from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
-from ms_vireid.engine.inference import extract_features, protocol_trials
 from ms_vireid.errors import InputError
-from ms_vireid.evaluation.protocol import Trial
 from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
 
@@ -25,6 +20,7 @@ class TrainedModel:
     config: Config
     model: ReIDModel
     epoch: int | None  # of a model.ckpt
+    left_out: tuple[str, ...]  # names of the file's parameters that only training needs
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -50,20 +46,7 @@ def load_trained(paths: Sequence[Path], inference: bool = True) -> list[TrainedM
     trained = []
     for checkpoint, config in zip(checkpoints, configs, strict=True):
         model = build_model(config, inference=inference)
-        load_model(model, checkpoint)
+        left_out = tuple(load_model(model, checkpoint))
         model.set_train(False)
-        trained.append(TrainedModel(checkpoint.path, config, model, checkpoint.meta.get("epoch")))
+        trained.append(TrainedModel(checkpoint.path, config, model, checkpoint.meta.get("epoch"), left_out))
     return trained
-
-
-def searched_features(trained: TrainedModel, data: ReIDData) -> tuple[np.ndarray, list[Trial]]:
-    """Features of what the protocol's trials search, float32 [N, C] in the order of data.test (zeros elsewhere)."""
-    config = trained.config
-    trials = protocol_trials(data, config.evaluation)
-    used = np.unique(np.concatenate([part for trial in trials for part in (trial.query, trial.gallery)]))
-    rows = extract_features(
-        trained.model, data.test.subset(used), trained.image_size, config.evaluation.batch_size, config.data.workers
-    )
-    features = np.zeros((len(data.test), rows.shape[1]), np.float32)
-    features[used] = rows
-    return features, trials

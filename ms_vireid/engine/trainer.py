@@ -1,32 +1,32 @@
 """The training loop, its log, and the checkpoints it can be resumed from."""
 
 import math
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 
+import mindspore as ms
 from mindspore import Tensor
 from tqdm import tqdm
 
 from ms_vireid.config import Config, check_config, dump_config
 from ms_vireid.data.batches import TrainingBatches
-from ms_vireid.data.loader import iterate
+from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.checkpoint import Checkpoint, load_model, load_parameters, save_checkpoint
 from ms_vireid.engine.inference import evaluate_model
+from ms_vireid.engine.memory import explained, smaller_steps
 from ms_vireid.engine.optimizer import build_optimizer
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.schedule import learning_rates
-from ms_vireid.engine.train_step import StageLoss, TrainStep
+from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
 from ms_vireid.errors import InputError
 from ms_vireid.models import build_model
 from ms_vireid.progress import progress
 
 # Keys that may differ between the run that wrote a checkpoint and the one that resumes it: no result depends on them.
 FREE_KEYS = {
-    "data": {"root", "workers"},
+    "data": {"root", "workers", "cache", "cache_folder"},
     "train": {"evaluate_every", "checkpoint_steps", "log_steps"},
     "evaluation": {"mode", "shots", "direction", "trials", "batch_size", "compare_untrained"},
 }
@@ -49,6 +49,7 @@ class Trainer:
         self.total_steps = len(self.batches)
         self.model = build_model(config)
         self.optimizer = build_optimizer(self.model, config)
+        self.scaler = loss_scaler() if config.train.amp else None
         self.step = 0  # steps done
         self.best = None  # the best evaluation so far, with train.select=best: {"epoch", "map"}
 
@@ -67,6 +68,10 @@ class Trainer:
         if meta["data_checksum"] != self.data_checksum:
             raise InputError(f"{checkpoint.path}: the files under {self.data.root} have changed since; start a new run")
         load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
+        if self.scaler:
+            scale, good_steps = meta["loss_scale"]
+            self.scaler.scale_value.set_data(Tensor(scale, ms.float32))
+            self.scaler.counter.set_data(Tensor(good_steps, ms.int32))
         self.step = meta["step"]
         self.best = meta["best"]
 
@@ -74,19 +79,21 @@ class Trainer:
         """Train to the end, then write model.ckpt.
 
         Raises:
-            InputError: a loss term is not finite, a picture cannot be decoded, or a checkpoint cannot be written.
+            InputError: a loss term is not finite, a picture cannot be decoded, a checkpoint cannot be written, or the
+                device's memory is full.
             KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step in hand, with last.ckpt written.
         """
         self.model.set_train()
         clock = _Clock(self.step)
         batches = iterate(self.batches, self.config.data.workers, self.step)
-        with _stop_requests() as stop, closing(batches):
+        with stop_requests() as stop, closing(batches):
             size = self.batches.sampler.batch_size
             for images, labels in progress(batches, self.total_steps, "training", " images", size, self.step):
                 epoch = 1 + self.step // self.iterations
                 rates = self._learning_rates(epoch)
                 self.model.begin_step(self.step, self.total_steps)
-                terms = self._train_step(epoch)(*self._inputs(images, labels, rates))
+                with explained(f"training step {self.step + 1} of {size} images", smaller_steps(self.config)):
+                    terms = self._train_step(epoch)(*self._inputs(images, labels, rates))
                 self.model.end_step()
                 self.step += 1
                 self._check_finite(terms, epoch)
@@ -116,7 +123,8 @@ class Trainer:
         if getattr(self, "_stage", None) is not stage:
             loss = StageLoss(stage.losses, self.config.train.num_instances)
             self._stage = stage
-            self._stage_step = TrainStep(self.model, loss, self.optimizer, jit=self.config.train.mode == "jit")
+            jit = self.config.train.mode == "jit"
+            self._stage_step = TrainStep(self.model, loss, self.optimizer, jit, self.scaler)
         return self._stage_step
 
     def _check_finite(self, terms: dict[str, float], epoch: int) -> None:
@@ -165,6 +173,8 @@ class Trainer:
             "step": self.step,
             "best": self.best,
         }
+        if self.scaler:
+            meta["loss_scale"] = [float(self.scaler.scale_value.asnumpy()), int(self.scaler.counter.asnumpy())]
         save_checkpoint(self.run.last, state, meta)
 
     def _save_model(self, epoch: int) -> None:
@@ -202,21 +212,3 @@ class _Clock:
         seconds = (now - self._time) / max(step - self._step, 1)
         self._step, self._time = step, now
         return seconds
-
-
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM fill, so that the step in hand is finished; a second signal stops at once."""
-    requests: list[int] = []
-
-    def request(number, _frame):
-        if requests:
-            raise KeyboardInterrupt
-        requests.append(number)
-
-    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield requests
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

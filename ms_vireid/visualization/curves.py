@@ -17,6 +17,7 @@ from ms_vireid.visualization.figure import DASHES, SERIES, SERIES_MARKERS, new_f
 
 NOT_TERMS = ("epoch", "step", "images_per_second", "evaluation")
 METRICS = ("rank1", "map", "minp")  # that are drawn
+RATES_TITLE, METRICS_TITLE = "learning rate", "metrics on the test set"
 PANELS_IN_ROW = 3
 MARKERS_ON_LINE = 6  # about, where several runs are told apart by them
 
@@ -64,10 +65,12 @@ def read_curves(run: Path) -> Curves:
 
 @styled
 def draw_curves(runs: Sequence[Curves], labels: Sequence[str]) -> Figure:
-    """A panel for each loss term, one for the learning rates and, where a run evaluated, one for its metrics; the
-    colour and the marker are the run, the dashes the group or the metric."""
+    """A panel for each loss term, one for the learning rates and one for the metrics, of what there is; the colour and
+    the marker are the run, the dashes the group or the metric."""
     terms = list(dict.fromkeys(name for run in runs for name in run.terms))
-    titles = [*terms, "learning rate", *(["metrics on the test set"] if any(run.metrics for run in runs) else [])]
+    titles = list(terms)
+    titles += [RATES_TITLE] if any(run.rates for run in runs) else []
+    titles += [METRICS_TITLE] if any(run.metrics for run in runs) else []
     rows = math.ceil(len(titles) / PANELS_IN_ROW)
     columns = min(PANELS_IN_ROW, len(titles))
     figure = new_figure(2.4 * columns + 0.2, 1.75 * rows + 0.3)
@@ -82,7 +85,8 @@ def draw_curves(runs: Sequence[Curves], labels: Sequence[str]) -> Figure:
         if number + columns >= len(titles):  # nothing below it
             panels[number].set_xlabel("step")
             panels[number].tick_params(labelbottom=True)
-    rates, metrics = panels[len(terms)], panels[len(titles) - 1]
+    by_title = dict(zip(titles, panels, strict=False))
+    rates, metrics = by_title.get(RATES_TITLE), by_title.get(METRICS_TITLE)
     for number, (run, label) in enumerate(zip(runs, labels, strict=True)):
         style = {"color": SERIES[number % len(SERIES)]}
         if len(runs) > 1:
@@ -90,13 +94,15 @@ def draw_curves(runs: Sequence[Curves], labels: Sequence[str]) -> Figure:
         for axes, term in zip(panels, terms, strict=False):
             if term in run.terms:
                 _line(axes, run.terms[term], label=label, **style)
-        _lines(rates, run.rates, style)
+        if run.rates:
+            _lines(rates, run.rates, style)
         if run.metrics:
             percent = {name: [(step, 100 * value) for step, value in points] for name, points in run.metrics.items()}
             _lines(metrics, percent, style)
-    _name_dashes(rates, dict.fromkeys(name for run in runs for name in run.rates))
-    rates.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
-    if metrics is not rates:
+    if rates:
+        _name_dashes(rates, dict.fromkeys(name for run in runs for name in run.rates))
+        rates.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    if metrics:
         _name_dashes(metrics, [COLUMNS[name] for name in METRICS])
         metrics.set_ylabel("[%]")
     if len(runs) > 1:
@@ -110,6 +116,8 @@ def _lines(axes, curves: dict[str, list[tuple[int, float]]], style: dict) -> Non
 
 
 def _line(axes, points: list[tuple[int, float]], **style) -> None:
+    if len(points) == 1:
+        style.setdefault("marker", "o")  # a line would not show
     axes.plot(*zip(*points, strict=True), markevery=max(1, len(points) // MARKERS_ON_LINE), **style)
 
 

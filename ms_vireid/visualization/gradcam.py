@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -74,6 +75,18 @@ def _classifier(model: ReIDModel, modality: str):
     return model.classifier
 
 
+def _opacity(heat: np.ndarray) -> np.ndarray:
+    return 0.3 + 0.4 * heat
+
+
+def overlay(picture: Picture, heat: np.ndarray) -> np.ndarray:
+    """The map over the picture in gray, as `draw_gradcam` shows it: uint8 [H, W, 3]."""
+    opacity = _opacity(heat)[..., None]
+    gray = picture.pixels.mean(axis=2, keepdims=True)
+    mixed = (1 - opacity) * gray + opacity * 255 * colormaps[HEAT](heat)[..., :3]
+    return mixed.round().astype(np.uint8)
+
+
 @styled
 def draw_gradcam(
     pictures: Sequence[Sequence[Picture]],
@@ -101,7 +114,7 @@ def draw_gradcam(
     for line, label, own, maps in zip(grid[1:], labels, pictures, heats, strict=True):
         for axes, picture, heat in zip(line[first:], own, maps, strict=True):
             axes.imshow(picture.pixels.mean(axis=2), cmap="gray", vmin=0, vmax=255)
-            axes.imshow(heat, cmap=HEAT, vmin=0, vmax=1, alpha=0.3 + 0.4 * heat)
+            axes.imshow(heat, cmap=HEAT, vmin=0, vmax=1, alpha=_opacity(heat))
             bare(axes)
         line[first].set_ylabel(label)
     bar = figure.colorbar(

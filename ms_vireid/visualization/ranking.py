@@ -82,7 +82,7 @@ def draw_ranking(ranked: Sequence[Ranked], test: ImageSet, image_size: tuple[int
                 continue
             right = bool(one.matches[rank])
             show_picture(axes, _pixels(test, one.gallery[rank], image_size), f"{rank + 1}" if row == 0 else "")
-            axes.add_patch(_frame(image_size, right))
+            axes.add_patch(frame(image_size, right))
             symbol = "✓" if right else "✗"
             colour = RIGHT if right else WRONG
             text = f"{symbol} {one.similarity[rank]:.2f}"
@@ -94,7 +94,8 @@ def _pixels(test: ImageSet, index: int, image_size: tuple[int, int]) -> np.ndarr
     return load_image(test.paths[index], bool(test.infrared[index]), image_size)
 
 
-def _frame(image_size: tuple[int, int], right: bool) -> Rectangle:
+def frame(image_size: tuple[int, int], right: bool) -> Rectangle:
+    """Around a picture of that size: thick and green, or thin and red."""
     height, width = image_size
     colour, thickness = (RIGHT, 2.6) if right else (WRONG, 1.4)
     return Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=thickness, clip_on=False)

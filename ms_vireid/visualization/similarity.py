@@ -104,5 +104,5 @@ def draw_similarity(similarities: Sequence[Similarities], labels: Sequence[str])
             label=f"different identities ({len(one.negative):,} pairs)",
         ),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(2, len(labels)))  # two are wider than a panel
     return figure

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ms_vireid.errors import InputError
-from ms_vireid.visualization.curves import draw_curves, read_curves
+from ms_vireid.visualization.curves import Curves, draw_curves, read_curves
 
 ROWS = [
     {"epoch": 1, "step": 2, "loss": 3.0, "id": 2.5, "lr_full": 1e-4, "lr_backbone": 5e-5, "images_per_second": 9.0},
@@ -70,3 +70,15 @@ def test_two_runs_share_the_panels_and_are_named(run):
     figure = draw_curves([curves, curves], ["one", "two"])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
     assert len({line.get_marker() for line in figure.axes[0].lines}) == 2
+
+
+def test_what_a_run_lacks_has_no_panel_and_a_single_point_shows(run):
+    curves = read_curves(run)
+    for part, titles in (
+        (Curves({"id": curves.terms["id"]}, {}, {}), ["id"]),
+        (Curves({}, curves.rates, {}), ["learning rate"]),
+        (Curves({}, {}, curves.metrics), ["metrics on the test set"]),
+    ):
+        figure = draw_curves([part], ["run"])
+        assert [axes.get_title(loc="left") for axes in figure.axes] == titles
+    assert {line.get_marker() for line in figure.axes[0].lines} == {"o"}

@@ -6,7 +6,7 @@ import pytest
 from mindspore import Tensor
 
 from ms_vireid.models import create_model
-from ms_vireid.visualization.gradcam import Picture, draw_gradcam, gradcam
+from ms_vireid.visualization.gradcam import Picture, draw_gradcam, gradcam, overlay
 from ms_vireid.visualization.maps import as_maps, at_pixels, output_of
 
 SIZE = (96, 48)
@@ -125,3 +125,13 @@ def test_the_figure_has_a_panel_for_each_picture_and_map(reference):
     assert len(shown) == 2 + 2 * 2 + (reference is not None)
     assert sum(len(axes.images) == 2 for axes in shown) == 4  # a map over its picture
     assert {axes.get_ylabel() for axes in shown} >= {"one", "two"}
+
+
+def test_an_overlay_is_the_picture_in_gray_under_the_map():
+    pixels = np.full((4, 2, 3), (30, 60, 120), np.uint8)
+    heat = np.zeros((4, 2), np.float32)
+    heat[1, 1] = 1
+    shown = overlay(Picture(pixels, "visible", ""), heat)
+    assert (shown.shape, shown.dtype) == (pixels.shape, np.uint8)
+    assert shown[0, 0].tolist() == [49, 49, 50]  # 0.7 of the gray 70, and inferno's nearly black beginning
+    assert shown[1, 1].tolist() == [197, 199, 136]  # 0.3 of it, and 0.7 of inferno's end, (252, 255, 164)

@@ -1,0 +1,117 @@
+"""The papers' printed numbers of a run whose recipe is one of their tables' rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ms_vireid.ablations.runs import FREE_KEYS, flatten, result_file
+from ms_vireid.ablations.tables import Row, Search, Table, config_of, list_tables, load_table
+from ms_vireid.config import Config, EvaluationConfig, dump_config, load_config
+from ms_vireid.data.validation import summary
+from ms_vireid.engine.run_folder import RunFolder
+
+# What may differ from a row's recipe: nothing that the papers state. (Searches are compared on their own.)
+NOT_OF_THE_RECIPE = (
+    *FREE_KEYS,
+    "seed",
+    "data.trial",
+    "data.test_fraction",
+    "data.synthetic.",
+    "model.num_classes",
+    "train.mode",
+    "train.recompute",
+    "train.amp",
+    "train.select",
+    "train.evaluate_every",
+    "evaluation.",
+)
+NEAR = 5  # differing keys, at most, of a recipe that is worth naming
+
+SearchKey = tuple[str, ...]  # what tells one search on a data set from another
+
+
+@dataclass(frozen=True)
+class Published:
+    """Printed numbers, in percent by metric, of one search of a row, and where they are printed."""
+
+    search: SearchKey
+    sources: tuple[str, ...]
+    label: str
+    metrics: dict[str, float]
+
+    @property
+    def where(self) -> str:
+        """For example: PMT (AAAI 2023), Table 5, Table 3."""
+        papers: dict[str, list[str]] = {}
+        for source in self.sources:
+            paper, _, place = source.rpartition(", ")
+            papers.setdefault(paper, []).append(place)
+        return "; ".join(f"{paper}, {', '.join(places)}" for paper, places in papers.items())
+
+
+def search_key(data: str, evaluation: EvaluationConfig, search: Search | None = None) -> SearchKey:
+    """Of a configured evaluation, or of another `search` on the same data set."""
+    mode, direction = evaluation.mode, evaluation.direction
+    if search is not None:
+        mode, direction = search.mode or mode, search.direction or direction
+    gallery = (f"{mode} search", "single-shot" if evaluation.shots == 1 else "multi-shot")
+    corrupted = ("visible pictures corrupted",) if search is not None and search.corrupted else ()
+    return (*(gallery if data in ("sysu_mm01", "synthetic") else ()), direction, *corrupted)
+
+
+def further_results(folder: RunFolder, config: Config) -> Iterator[tuple[SearchKey, str]]:
+    """What `ablate.py` evaluated besides result.json: each search with the name of its file."""
+    for search in dict.fromkeys(c.search for name in list_tables() for c in load_table(name).columns if c.search):
+        path = result_file(folder, search)
+        if path.exists():
+            yield search_key(config.data.name, config.evaluation, search), path.name
+
+
+def published_results(config: Config) -> list[Published]:
+    """What the papers print for a run of this configuration; equal numbers of several tables are one item."""
+    found: list[Published] = []
+    for table, row, recipe in _recipes(config):
+        if row.published and not _differences(config, recipe):
+            for column, numbers in zip(table.columns, table.published(row), strict=True):
+                if column.data == config.data.name:
+                    key = search_key(column.data, recipe.evaluation, column.search)
+                    printed = {m: n for m, n in zip(column.metrics, numbers, strict=True) if n is not None}
+                    found.append(Published(key, (table.source,), row.label.removesuffix(" (Ours)"), printed))
+    found.sort(key=lambda one: len(one.metrics), reverse=True)
+    merged: list[Published] = []
+    for one in found:
+        for i, held in enumerate(merged):
+            if held.search == one.search and one.metrics.items() <= held.metrics.items():
+                merged[i] = replace(held, sources=tuple(dict.fromkeys((*held.sources, *one.sources))))
+                break
+        else:
+            merged.append(one)
+    return merged
+
+
+def nearest_recipe(config: Config) -> str | None:
+    """The row whose recipe is nearest, with the keys that differ; None where more than a few do."""
+    differing = [
+        (keys, table, row) for table, row, recipe in _recipes(config) if (keys := _differences(config, recipe))
+    ]
+    if not differing:
+        return None
+    keys, table, row = min(differing, key=lambda one: len(one[0]))
+    return f"{table.source}, “{row.label}”, differs in {summary(keys)}" if len(keys) <= NEAR else None
+
+
+def _recipes(config: Config) -> Iterator[tuple[Table, Row, Config]]:
+    """The rows of all tables that are run on the configuration's data set, with their recipes."""
+    for name in list_tables():
+        table = load_table(name)
+        for row in table.rows:
+            if row.config and config.data.name in table.sets:
+                overrides = [*row.overrides, *table.sets[config.data.name]]
+                yield table, row, load_config(config_of(name, row), overrides)
+
+
+def _differences(config: Config, recipe: Config) -> list[str]:
+    """Keys in which a run differs from a row's recipe, which starts from ImageNet weights."""
+    ours, printed = (dict(flatten(dump_config(one))) for one in (config, recipe))
+    ours["model.pretrained"], printed["model.pretrained"] = ours["model.pretrained"] != "none", True
+    keys = sorted(ours.keys() | printed.keys())
+    return [key for key in keys if ours.get(key) != printed.get(key) and not key.startswith(NOT_OF_THE_RECIPE)]

@@ -1,0 +1,98 @@
+"""Decoded and resized training pictures, kept from one epoch to the next in memory or in a file."""
+
+import hashlib
+import mmap
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ms_vireid.config import DataConfig
+from ms_vireid.data.records import ImageSet
+from ms_vireid.data.transforms import load_image
+from ms_vireid.errors import InputError
+
+CHANNELS = {False: 3, True: 1}  # infrared pictures are kept once, not as three equal channels
+
+
+class PictureCache:
+    """Pictures by index, uint8 [H, W, 3], each decoded the first time that any process asks for it.
+
+    The pixels lie in one block that worker processes share: anonymous memory, or a mapped file. A byte a picture says
+    that it is there, and is set after the pixels; two workers that meet at a picture write the same pixels.
+
+    A cache file belongs to one list of pictures (paths, sizes, times of change) at one size; for others there is
+    another file. An interrupted run leaves one that the next goes on filling.
+
+    Args:
+        images: the set.
+        config: `data.cache` ("none" decodes anew each time), `data.cache_folder` and `data.image_size`.
+
+    Raises:
+        InputError: the file cannot be made, as for want of space.
+    """
+
+    def __init__(self, images: ImageSet, config: DataConfig):
+        self.images = images
+        self.size = height, width = config.image_size
+        self.kind = config.cache
+        self.path: Path | None = None
+        channels = np.where(images.infrared, CHANNELS[True], CHANNELS[False])
+        self._ends = np.cumsum(channels) * (height * width) + len(images)  # of each picture's pixels, after the flags
+        self.bytes = int(self._ends[-1])
+        if self.kind == "none":
+            self._block = None
+        elif self.kind == "memory":
+            self._block = np.frombuffer(mmap.mmap(-1, self.bytes), np.uint8)
+        else:
+            self.path = config.cache_folder / f"pictures-{self._fingerprint()}.cache"
+            self._block = _mapped(self.path, self.bytes)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """uint8 [H, W, 3]; raises InputError if it has to be decoded and cannot be."""
+        path, infrared = self.images.paths[index], bool(self.images.infrared[index])
+        if self._block is None:
+            return load_image(path, infrared, self.size)
+        shape = (*self.size, CHANNELS[infrared])
+        end = self._ends[index]
+        pixels = self._block[end - np.prod(shape) : end].reshape(shape)
+        if not self._block[index]:
+            pixels[:] = load_image(path, infrared, self.size)[:, :, : shape[2]]
+            self._block[index] = 1
+        return np.repeat(pixels, 3, axis=2) if infrared else pixels.copy()
+
+    def __str__(self) -> str:
+        height, width = self.size
+        where = f" in {self.path}" if self.path else ""
+        return f"{self.kind}{where}: {self.bytes / 2**30:.2f} GiB for {len(self.images)} pictures of {height}x{width}"
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(repr(self.size).encode())
+        for path, infrared in zip(self.images.paths, self.images.infrared, strict=True):
+            status = path.stat()
+            digest.update(f"{path.absolute()}\0{infrared}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:16]
+
+
+def _mapped(path: Path, size: int) -> np.ndarray:
+    """The file as shared memory, uint8 [size]; a new one is all zeros, with its space taken on the disk."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _make(path, size)
+        return np.memmap(path, np.uint8, "r+", shape=(size,))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"data.cache=disk: {path} ({size / 2**30:.2f} GiB) cannot be made or read ({error}); choose another "
+            "data.cache_folder"
+        ) from None
+
+
+def _make(path: Path, size: int) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,48 @@
+"""A device that runs out of memory, as one line that says what to try."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ms_vireid.config import Config
+from ms_vireid.errors import InputError
+
+# How MindSpore and the libraries below it say so, on CPU, GPU and Ascend.
+FULL = re.compile(
+    r"memory (is not|isn't|not) enough|out of memory|alloc\w*( \w+)* (memory|mem)\b.*fail|fail\w* to alloc\w*"
+    r"|malloc\w*( \w+)* fail|STATUS_ALLOC_FAILED|bad_alloc",
+    re.IGNORECASE,
+)
+
+
+@contextmanager
+def explained(doing: str, remedy: str) -> Iterator[None]:
+    """Turn a device's refusal of memory into one line.
+
+    Args:
+        doing: what needed it. remedy: what to try.
+
+    Raises:
+        InputError: there was not enough memory. Any other error passes.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not FULL.search(str(error)):
+            raise
+        raise InputError(f"out of memory in {doing}; try {remedy}") from error
+
+
+def smaller_steps(config: Config) -> str:
+    """What makes a training step need less memory: what changes no result first, then half the identities a batch."""
+    train = config.train
+    settings = []
+    if train.mode == "jit":
+        settings.append("train.mode=pynative")
+    if config.model.name == "pmt" and not train.recompute:
+        settings.append("train.recompute=true")
+    if train.num_identities > 2:
+        settings.append(f"train.num_identities={max(train.num_identities // 2, 2)} (now {train.num_identities})")
+    elif train.num_instances > 2:
+        settings.append(f"train.num_instances={max(train.num_instances // 2, 2)} (now {train.num_instances})")
+    return " or ".join(settings) or "smaller pictures (data.image_size) or a device with more memory"

@@ -1,0 +1,112 @@
+"""One self-contained HTML page of a run: result, curves, similarities, best and worst queries, Grad-CAM, recipe.
+
+It opens without a network. Needs `pip install -e '.[viz]'`.
+"""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from ms_vireid import runtime
+from ms_vireid.command import Parser, add_device, run
+from ms_vireid.config import DataConfig, expand_user
+from ms_vireid.engine.run_folder import RunFolder, write_text
+from ms_vireid.errors import InputError
+
+PACKAGES = ("jinja2", "matplotlib")
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder of train.py")
+    parser.add_argument("--output", type=Path, metavar="F", help="the .html file to write (default: RUN/report.html)")
+    parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: where the run had it)")
+    parser.add_argument(
+        "--queries",
+        type=int,
+        default=3,
+        metavar="N",
+        help="how many of the best and of the worst queries, with Grad-CAM of two each; 0: no pictures of people",
+    )
+    add_device(parser)
+    arguments = parser.parse_args()
+
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
+        raise InputError(f"report.py needs {' and '.join(missing)}: pip install -e '.[viz]'")
+    output = arguments.output or arguments.run / "report.html"
+    _check(arguments, output)
+    from ms_vireid.visualization.page import render
+    from ms_vireid.visualization.results import Run
+
+    shown = Run(RunFolder(arguments.run))
+    if unfinished := shown.unfinished():
+        print(f"note: {arguments.run} has no result yet ({unfinished}); the page shows what there is")
+    try:
+        findings, notes = _find(shown, arguments)
+        text = render(shown, findings, notes)
+    except KeyboardInterrupt:
+        print("stopped; no page was written", file=sys.stderr)
+        raise
+    try:
+        write_text(output, text)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error}); choose another --output") from None
+    print(f"written: {output} ({len(text.encode()) / 1e6:.2f} MB)")
+
+
+def _check(arguments, output: Path) -> None:
+    """What is wrong with the options is said before the work."""
+    if output.suffix != ".html":
+        raise InputError(f"--output {output}: the file's name must end in .html")
+    if arguments.output and not output.absolute().parent.is_dir():
+        raise InputError(f"--output {output}: its folder does not exist; make it first")
+    if arguments.queries < 0:
+        raise InputError(f"--queries {arguments.queries}: must be at least 0")
+
+
+def _find(shown, arguments) -> tuple:
+    """What the model makes of its test set, or None, and what is to be said of it."""
+    from ms_vireid.data.read import read_data
+    from ms_vireid.data.validation import check_pictures
+
+    if shown.checkpoint is None:
+        return _nothing(f"{shown.folder.path} holds no checkpoint")
+    try:
+        data = read_data(_data_config(shown, arguments.data_root))
+        check_pictures(data.test)
+    except InputError as error:
+        if arguments.data_root is not None:
+            raise
+        return _nothing(f"{error}; --data-root D says where it is now")
+
+    print(f"device: {runtime.set_up(arguments.device, shown.config.model.name)}")
+    from ms_vireid.engine.trained import load_trained
+    from ms_vireid.visualization.findings import find
+
+    (trained,) = load_trained([shown.checkpoint])
+    notes = []
+    if shown.checkpoint == shown.folder.last:
+        notes.append("Of last.ckpt, a model whose training has not ended.")
+    if data.checksum() != shown.record["data"].get("checksum"):
+        notes.append(f"The pictures under {data.root} are not those of the run: their checksum is {data.checksum()}.")
+    return find(trained, data, arguments.queries), notes
+
+
+def _nothing(why: str) -> tuple[None, list[str]]:
+    print(f"note: no pictures: {why}")
+    return None, [f"Left out: {why}."]
+
+
+def _data_config(shown, root: str | None) -> DataConfig:
+    """With the folder that is given, else where the run had it; the synthetic set is made anew where that is gone."""
+    config = shown.config.data
+    recorded = Path(shown.record["data"]["root"])
+    if root is not None:
+        chosen = expand_user(root)
+    else:
+        chosen = recorded if recorded.is_dir() or config.name != "synthetic" else None
+    return config.model_copy(update={"root": chosen})
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,225 @@
+"""Galleries in Milvus: embedded in a folder `PATH.db` (milvus-lite), or on a server, with the same code.
+
+A picture is one entity, its absolute path the primary key, so that adding it again replaces it.
+"""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+from pymilvus import DataType, MilvusClient, MilvusException
+
+from ms_vireid.data.features import Features
+from ms_vireid.errors import InputError
+from ms_vireid.progress import progress
+from ms_vireid.search.found import NOTHING, Hit, Picture, Wanted, nearest
+
+ROWS_AT_ONCE = 1000  # inserted in one message: 3 MiB of 768 dimensions, where servers take 64
+QUERIES_AT_ONCE = 100
+_LONGEST_PATH = 4096  # bytes
+_MOST_RESULTS = 16384  # of a search, by Milvus's own limit
+_UNKNOWN_TIME = -1
+_TIMEOUT = 10  # seconds, to connect
+_INDEXES = {  # type, how it is built, how it is searched
+    "exact": ("FLAT", {}, None),
+    "flat": ("FLAT", {}, None),
+    "hnsw": ("HNSW", {"M": 32, "efConstruction": 200}, "ef"),
+    "ivf": ("IVF_FLAT", {"nlist": 1024}, "nprobe"),
+}
+_BREADTH = {"HNSW": 128, "IVF_FLAT": 32}
+_FIELDS = ("picture", "path", "modality", "camera", "identity")  # that a search gives back
+
+for _logger in ("pymilvus", "milvus_lite"):  # whose errors are raised as well
+    logging.getLogger(_logger).setLevel(logging.CRITICAL)
+
+
+class MilvusGallery:
+    """A collection, open until `close`.
+
+    address: a path that ends in `.db`, or `http://...` (`http://USER:PASSWORD@HOST:PORT/DATABASE`).
+
+    Raises (all methods):
+        InputError: the server cannot be reached or refuses, in one line.
+    """
+
+    def __init__(self, address: str, collection: str, create: bool = False):
+        """create: whether an embedded gallery may be made where there is none."""
+        self.name = f"milvus:{_without_password(address)}"
+        self.collection = collection
+        if "://" not in address:
+            if not address.endswith(".db"):
+                raise InputError(f"{self.name}: the embedded gallery's name must end in .db; a server's is http://...")
+            if not Path(address).absolute().parent.is_dir():
+                raise InputError(f"{self.name}: its folder does not exist; make it first")
+            if not (create or Path(address).is_dir()):
+                raise InputError(f"{self.name}: no such gallery; make it with --add")
+            hint = "another process may have it open, or it is not milvus-lite's"
+        else:
+            hint = "check the address, and that the server runs"
+        with self._errors(hint):
+            self.client = MilvusClient(address, timeout=_TIMEOUT)
+
+    def close(self) -> None:
+        self.client.close()
+
+    def __len__(self) -> int:
+        """How many pictures it holds; 0 where there is no collection yet."""
+        with self._errors():
+            if not self.client.has_collection(self.collection):
+                return 0
+            self.client.load_collection(self.collection)
+            strong = {"consistency_level": "Strong"}
+            return self.client.query(self.collection, output_fields=["count(*)"], **strong)[0]["count(*)"]
+
+    def add(self, features: Features, times: np.ndarray, kind: str | None = None) -> None:
+        """Insert pictures, or replace those of the same path, in batches; what a stopped run added stays.
+
+        times: float64 [N], nan where unknown. kind: of the index ("exact", "flat", "hnsw", "ivf"), where there is no
+        collection yet.
+
+        Raises:
+            InputError: the collection is of another width, checkpoint or kind of index, or a path is too long.
+        """
+        files = [features.file(path).as_posix() for path in features.paths.tolist()]
+        if long := next((file for file in files if len(file.encode()) > _LONGEST_PATH), None):
+            raise InputError(f"{long}: the path is longer than {_LONGEST_PATH} bytes; shorten it")
+        checkpoint = features.info["checkpoint"]["sha256"]
+        with self._errors():
+            if self.client.has_collection(self.collection):
+                self._check(features.features.shape[1], checkpoint, kind)
+            else:
+                self._create(features.features.shape[1], kind or "exact")
+            starts = range(0, len(features), ROWS_AT_ONCE)
+            for start in progress(starts, len(starts), "insert", " pictures", ROWS_AT_ONCE):
+                block = features.features[start : start + ROWS_AT_ONCE]
+                rows = range(start, start + len(block))
+                self.client.upsert(
+                    self.collection,
+                    [
+                        {
+                            "picture": files[i],
+                            "path": features.paths[i].item(),
+                            "modality": features.modality[i].item(),
+                            "camera": int(features.cameras[i]),
+                            "identity": int(features.identities[i]),
+                            "time": _UNKNOWN_TIME if np.isnan(times[i]) else int(times[i]),
+                            "checkpoint": checkpoint,
+                            "feature": row,
+                        }
+                        for i, row in zip(rows, block, strict=True)
+                    ],
+                )
+            self.client.flush(self.collection)
+
+    def search(self, queries: Features, top_k: int, wanted: Wanted, breadth: int | None = None) -> list[list[Hit]]:
+        """The nearest of each query; equals come by path. Exact where the collection's index is.
+
+        Raises:
+            InputError: no such collection, an empty one, or one of another width or checkpoint.
+        """
+        size = len(self)
+        if not size:
+            raise InputError(f"{self.name}: collection {self.collection} holds no picture; fill it with --add")
+        with self._errors():
+            self._check(queries.features.shape[1], queries.info["checkpoint"]["sha256"])
+            kind = self._index_type()
+        option = {index_type: name for index_type, _, name in _INDEXES.values()}.get(kind)
+        parameters = {option: breadth or _BREADTH[kind]} if option else {}
+        hits = []
+        starts = range(0, len(queries), QUERIES_AT_ONCE)
+        for start in progress(starts, len(starts), "search", " queries", QUERIES_AT_ONCE):
+            block = queries.features[start : start + QUERIES_AT_ONCE]
+            hits += self._search(block, top_k, min(size, _MOST_RESULTS), _expression(wanted), parameters)
+        return hits
+
+    def _search(
+        self, queries: np.ndarray, top_k: int, limit: int, expression: str, parameters: dict
+    ) -> list[list[Hit]]:
+        pictures: list[Picture] = []  # of the last answer, by path: what `index` counts
+
+        def search(count: int) -> tuple[np.ndarray, np.ndarray]:
+            wide = {name: max(value, count) if name == "ef" else value for name, value in parameters.items()}
+            with self._errors():
+                answer = self.client.search(
+                    self.collection,
+                    data=list(queries),
+                    anns_field="feature",
+                    limit=count,
+                    filter=expression,
+                    output_fields=list(_FIELDS),
+                    search_params={"metric_type": "IP", "params": wide},
+                    consistency_level="Strong",
+                )
+            pictures[:] = sorted({_picture(hit) for hits in answer for hit in hits}, key=lambda one: one.file)
+            number = {picture: i for i, picture in enumerate(pictures)}
+            similarity = np.full((len(queries), count), -np.inf, np.float32)
+            index = np.full((len(queries), count), NOTHING)
+            for row, hits in enumerate(answer):
+                similarity[row, : len(hits)] = [hit["distance"] for hit in hits]
+                index[row, : len(hits)] = [number[_picture(hit)] for hit in hits]
+            return similarity, index
+
+        similarity, index = nearest(search, top_k, limit)
+        return [
+            [Hit(pictures[i], s) for s, i in zip(*row, strict=True) if i != NOTHING]
+            for row in zip(similarity.tolist(), index.tolist(), strict=True)
+        ]
+
+    def _create(self, width: int, kind: str) -> None:
+        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("picture", DataType.VARCHAR, is_primary=True, max_length=_LONGEST_PATH)
+        schema.add_field("path", DataType.VARCHAR, max_length=_LONGEST_PATH)
+        schema.add_field("modality", DataType.VARCHAR, max_length=16)
+        for name in ("camera", "identity", "time"):
+            schema.add_field(name, DataType.INT64)
+        schema.add_field("checkpoint", DataType.VARCHAR, max_length=64)
+        schema.add_field("feature", DataType.FLOAT_VECTOR, dim=width)
+        index = self.client.prepare_index_params()
+        index_type, parameters, _ = _INDEXES[kind]
+        index.add_index("feature", index_name="feature", index_type=index_type, metric_type="IP", params=parameters)
+        self.client.create_collection(self.collection, schema=schema, index_params=index, consistency_level="Strong")
+
+    def _check(self, width: int, checkpoint: str, kind: str | None = None) -> None:
+        where = f"{self.name}: collection {self.collection}"
+        fields = {field["name"]: field for field in self.client.describe_collection(self.collection)["fields"]}
+        if not {*_FIELDS, "time", "checkpoint", "feature"} <= fields.keys():
+            raise InputError(f"{where} was not made by this command; choose another --collection")
+        held = int(fields["feature"]["params"]["dim"])
+        if held != width:
+            raise InputError(f"{where} holds features of {held} dimensions, not {width}; choose another --collection")
+        if kind is not None and _INDEXES[kind][0] != self._index_type():
+            raise InputError(f"{where} has an index {self._index_type()}; leave out --index {kind}")
+        self.client.load_collection(self.collection)
+        strong = {"consistency_level": "Strong"}
+        one = self.client.query(self.collection, filter="", limit=1, output_fields=["checkpoint"], **strong)
+        if one and one[0]["checkpoint"] != checkpoint:
+            raise InputError(f"{where} holds features of another checkpoint; choose another --collection")
+
+    def _index_type(self) -> str:
+        return self.client.describe_index(self.collection, "feature")["index_type"]
+
+    @contextmanager
+    def _errors(self, hint: str = "check the server") -> Iterator[None]:
+        try:
+            yield
+        except MilvusException as error:
+            raise InputError(f"{self.name}: {error.message}; {hint}") from None
+
+
+def _picture(hit: Mapping) -> Picture:
+    return Picture(hit["path"], Path(hit["picture"]), hit["modality"], hit["camera"], hit["identity"])
+
+
+def _expression(wanted: Wanted) -> str:
+    cameras = [] if wanted.cameras is None else [f"camera in {list(wanted.cameras)}"]
+    since = [] if wanted.since is None else [f"time >= {max(0, math.ceil(wanted.since))}"]
+    return " and ".join(cameras + since)
+
+
+def _without_password(address: str) -> str:
+    user = urlsplit(address).netloc.rpartition("@")[0] if "://" in address else ""
+    return address.replace(f"{user}@", "", 1) if user else address

@@ -1,0 +1,61 @@
+"""What queries and galleries are read from: feature files, folders of pictures, or pictures."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ms_vireid.data.features import Features, open_features
+from ms_vireid.data.layout import MODALITIES, find_pictures, read_layout
+from ms_vireid.data.records import ImageSet
+from ms_vireid.data.validation import SUFFIXES
+from ms_vireid.errors import InputError
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures without features yet. names: N paths relative to `root`."""
+
+    root: Path
+    names: tuple[Path, ...]
+    images: ImageSet
+
+    def with_features(self, features: np.ndarray, info: dict) -> Features:
+        """features: float32 [N, C]. info: as a feature file has it, at least `checkpoint`."""
+        return Features(
+            features,
+            np.array([name.as_posix() for name in self.names]),
+            np.array(MODALITIES)[self.images.infrared.astype(int)],
+            self.images.identities,
+            self.images.cameras,
+            info | {"images": str(self.root)},
+        )
+
+
+def read_source(paths: Sequence[Path], modality: str, option: str) -> Features | Pictures:
+    """One feature file (its features stay on disk), one folder, or one or more pictures.
+
+    modality: "visible", "infrared" or "auto", of pictures. option: what the paths were given for, for errors.
+
+    Raises:
+        InputError: a path that is none of these, or pictures whose folders do not say the modality.
+    """
+    if len(paths) == 1 and paths[0].suffix == ".npz":
+        return open_features(paths[0])
+    if len(paths) == 1 and paths[0].is_dir():
+        root = paths[0].absolute()
+        names = find_pictures(root)
+        return Pictures(root, tuple(names), read_layout(root, names, modality))
+    for path in paths:
+        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+            state = "is not a picture" if path.exists() else "no such file"
+            raise InputError(
+                f"{option} {path}: {state}; give pictures, one folder, or one .npz of ms_vireid/extract.py"
+            )
+    files = [path.absolute() for path in paths]
+    root = Path(os.path.commonpath([file.parent for file in files]))
+    each = [read_layout(file.parent, [Path(file.name)], modality) for file in files]
+    columns = [np.concatenate([getattr(one, name) for one in each]) for name in ("identities", "cameras", "infrared")]
+    return Pictures(root, tuple(file.relative_to(root) for file in files), ImageSet(tuple(files), *columns))

@@ -1,0 +1,47 @@
+"""Pictures inside an HTML page: photographs as JPEG data URIs, figures as SVG that takes the page's colours."""
+
+import base64
+import io
+import re
+
+import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ms_vireid.visualization.figure import styled
+
+WIDEST = 128  # pixels of a photograph
+JPEG_QUALITY = 80
+FONT = "system-ui, sans-serif"
+# What matplotlib draws black or gray follows the page, light or dark: --line is the page's colour of rules.
+PAGE_COLOURS = {"#000000": "currentColor", "#4c4c4c": "currentColor", "#e6e6e6": "var(--line)"}
+
+
+def photograph(pixels: np.ndarray) -> str:
+    """A data URI of a picture, uint8 [H, W, 3], made at most `WIDEST` pixels wide."""
+    image = Image.fromarray(pixels)
+    if image.width > WIDEST:
+        image = image.resize((WIDEST, round(image.height * WIDEST / image.width)), Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+@styled
+def drawing(figure: Figure, name: str, description: str) -> Markup:
+    """An `<svg>` element as wide as its place, its text as text. name: keeps its ids apart from other drawings'."""
+    content = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(content, format="svg", transparent=True, metadata=nothing)
+    text = content.getvalue()
+    box = re.search(r'viewBox="([^"]+)"', text)[1]
+    body = text[text.index(">", text.index("<svg")) + 1 :]
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r"'DejaVu Sans'[^;\"]*", FONT, body).replace("xlink:href", "href")
+    body = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", body)
+    for drawn, shown in PAGE_COLOURS.items():
+        body = body.replace(drawn, shown)
+    return Markup(f'<svg viewBox="{box}" role="img" aria-label="{escape(description)}">{body}')

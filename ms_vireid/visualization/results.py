@@ -1,0 +1,169 @@
+"""A run folder as its page shows it: what ran, and our numbers beside the papers'."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ms_vireid.ablations.published import (
+    Published,
+    SearchKey,
+    further_results,
+    nearest_recipe,
+    published_results,
+    search_key,
+)
+from ms_vireid.config import Config, check_config
+from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.errors import InputError
+from ms_vireid.evaluation.report import COLUMNS
+
+DATA_SETS = {
+    "sysu_mm01": "SYSU-MM01",
+    "regdb": "RegDB",
+    "llcm": "LLCM",
+    "synthetic": "the synthetic set",
+    "folder": "a folder of pictures",
+}
+
+
+class Run:
+    """What a run folder holds besides checkpoints: record (run.json), config, result (result.json, None without).
+
+    Raises:
+        InputError: it holds no run, or a file of it is not what train.py writes.
+    """
+
+    def __init__(self, folder: RunFolder):
+        if not folder.begun():
+            raise InputError(f"{folder.path}: holds no run (no run.json); give a run folder of train.py")
+        self.folder = folder
+        self.record = _read_json(folder.record, ("command", "data", "config"))
+        self.config: Config = check_config(self.record["config"], str(folder.record))
+        self.result = _read_json(folder.result, ("trained", "protocol")) if folder.result.exists() else None
+
+    @property
+    def name(self) -> str:
+        return self.folder.path.resolve().name
+
+    @property
+    def data_set(self) -> str:
+        return DATA_SETS[self.config.data.name]
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The selected weights, else those of a training that has not ended; None before the first checkpoint."""
+        return next((path for path in (self.folder.model, self.folder.last) if path.exists()), None)
+
+    def unfinished(self) -> str | None:
+        """How far a run without a result has come; None for one that has its result."""
+        if self.result is not None:
+            return None
+        lines = self.folder.metrics.read_text(encoding="utf-8").splitlines() if self.folder.metrics.exists() else []
+        logged = next(filter(None, map(_logged, reversed(lines))), None)
+        if logged is None:
+            return "no step has been logged yet"
+        return f"epoch {logged[0]} of {self.config.epochs}, step {logged[1]} so far"
+
+
+def _logged(line: str) -> tuple[int, int] | None:
+    """Epoch and step of a line of metrics.jsonl; None if it is cut off, or being written."""
+    try:
+        row = json.loads(line)
+        return row["epoch"], row["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _read_json(path: Path, keys: tuple[str, ...]) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if missing := [key for key in keys if key not in content]:
+            raise ValueError(f"it lacks {missing[0]}")
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: is not what train.py writes ({error}); give an intact run folder") from None
+    return content
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a result's table: "ours", "chance", "published" or "difference", and a text for each metric."""
+
+    label: str
+    whose: str
+    cells: list[str]
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """One search: percent throughout."""
+
+    caption: str
+    headings: list[str]
+    lines: list[Line]
+
+
+def result_tables(run: Run) -> list[ResultTable]:
+    """Of each search that was evaluated: our metrics, the untrained model's, chance, and the published ones."""
+    config = run.config
+    published = published_results(config)
+    tables = []
+    if run.result is not None:
+        others = {name: run.result[name] for name in ("untrained", "chance") if name in run.result}
+        own = search_key(config.data.name, config.evaluation)
+        tables.append(_result_table(run, own, run.result["protocol"], others, published))
+    for search, name in further_results(run.folder, config):
+        result = _read_json(run.folder.path / name, ("mean", "std", "trials"))
+        tables.append(_result_table(run, search, result, {}, published))
+    return tables
+
+
+def _result_table(
+    run: Run, search: SearchKey, result: Mapping, others: Mapping, published: Sequence[Published]
+) -> ResultTable:
+    columns = [name for name in COLUMNS if name in result["mean"]]
+    mean = {name: 100 * value for name, value in result["mean"].items()}
+    galleries = len(result["trials"])
+    deviations = [f" ± {100 * result['std'][name]:.2f}" if galleries > 1 else "" for name in columns]
+    lines = [Line("trained", "ours", [f"{mean[n]:.2f}{d}" for n, d in zip(columns, deviations, strict=True)])]
+    for name, metrics in others.items():
+        label, whose = ("random rankings", "chance") if name == "chance" else (name, "ours")
+        lines.append(Line(label, whose, [_number(100 * metrics[n]) for n in columns]))
+    for one in (one for one in published if one.search == search):
+        gaps = [mean[n] - one.metrics[n] if n in one.metrics else None for n in columns]
+        lines.append(Line(f"{one.label}: {one.where}", "published", [_number(one.metrics.get(n)) for n in columns]))
+        lines.append(Line("trained minus published", "difference", [_number(gap, "+") for gap in gaps]))
+    averaged = f"; mean ± standard deviation over {galleries} galleries" if galleries > 1 else ""
+    sizes = f"{result['num_queries']:,} queries among {result['num_gallery']:,} pictures"
+    caption = f"{run.data_set[0].upper()}{run.data_set[1:]}, {', '.join(search)}, in percent: {sizes}{averaged}."
+    return ResultTable(caption, [COLUMNS[name] for name in columns], lines)
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "–" if value is None else f"{value:{sign}.2f}"
+
+
+def result_notes(run: Run) -> list[str]:
+    """What a reader of the result has to know: whether there is one, and whether there are published numbers."""
+    config, notes = run.config, []
+    if unfinished := run.unfinished():
+        notes.append(f"No result yet ({unfinished}): train.py --resume auto goes on and ends with the evaluation.")
+    if config.data.name == "synthetic":
+        notes.append(
+            "Published: none. The papers evaluate on photographs; the synthetic set is this project's own, and what it "
+            "gives says nothing about theirs."
+        )
+    elif published_results(config):
+        notes.append(
+            "“Published” is what the papers print for this recipe, of their best epoch on the test set; “ours” is this "
+            f"run's {config.train.select} epoch."
+        )
+        if config.data.name == "regdb":
+            notes.append(f"The papers average RegDB's ten splits; this run is split {config.data.trial}.")
+    else:
+        nearest = nearest_recipe(config)
+        notes.append(
+            "Published: none. This recipe is not one of the papers' rows in configs/ablations"
+            + (f"; the nearest, {nearest}." if nearest else ".")
+        )
+    return notes

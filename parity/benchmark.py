@@ -1,0 +1,325 @@
+"""MindSpore and PyTorch on the same work in one run: seconds of each, and their ratio.
+
+Each framework works in a process of its own, both from the same weights on the same batches, in turn, so that whatever
+else runs on the machine slows both alike. A ratio is MindSpore's time over PyTorch's: below 1, MindSpore is faster. It
+is the ratio of the medians; the spread is that of the repeats, each beside its neighbour.
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ms_vireid.command import Parser, add_device, run
+from ms_vireid.config import CONFIG_ROOT, load_config
+from ms_vireid.errors import InputError
+from parity import workers
+from parity.workers import Work
+
+SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions")
+# Names of the rows: configuration, overrides, and the stage of the recipe whose losses are taken.
+MODELS = {
+    "PMT ViT-B/16 256x128": ("pmt/sysu.yaml", (), 1),
+    "AGW ResNet-50 288x144": ("agw/sysu.yaml", (), 0),
+    "MUN ResNet-50 288x144": ("mun/sysu.yaml", (), 0),
+}
+LOSSES = ("hard triplet", "intra", "global", "wrt", "hct", "msel", "msel cosine", "dcl dynamic", "ia", "ma")
+AGREEMENT = 1e-2  # of the first results, relative: less would not be the same work
+DATA_WORKERS = 2
+
+
+def main() -> None:
+    arguments = _parse()
+    results = {
+        "device": arguments.device,
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "versions": _versions(),
+        "repeats": arguments.repeats,
+    }
+    print(f"{results['machine']}; {', '.join(f'{name} {version}' for name, version in results['versions'].items())}")
+    for section in arguments.only or SECTIONS:
+        results[section] = {}
+        print(f"\n{section}\n{_HEADS[section]}", flush=True)
+        for name, row in _RUNS[section](arguments):
+            results[section][name] = row
+            print(_LINES[section](name, row), flush=True)
+    if arguments.json:
+        part = arguments.json.with_name(arguments.json.name + ".part")
+        part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        part.replace(arguments.json)
+        print(f"\nwrote {arguments.json}")
+
+
+def _parse() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add_device(parser)
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, help="these sections alone (default: all)")
+    parser.add_argument("--match", default="", metavar="TEXT", help="only rows whose name holds this")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="of each measurement, after one unmeasured")
+    parser.add_argument(
+        "--identities", type=int, default=2, metavar="P", help="of a training batch, which has 2 P K images (paper: 8)"
+    )
+    parser.add_argument(
+        "--instances", type=int, default=2, metavar="K", help="pictures of each and of either modality (paper: 4)"
+    )
+    parser.add_argument("--images", type=int, default=8, metavar="N", help="of a batch for inference")
+    parser.add_argument(
+        "--quick", action="store_true", help="two repeats on batches of four images: minutes, for a first look"
+    )
+    parser.add_argument("--json", type=Path, metavar="F", help="also write the figures, in seconds and GiB")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.sub=value", help="configuration values of all models, as train.mode=jit"
+    )
+    arguments = parser.parse_intermixed_args()
+    if arguments.quick:
+        arguments.repeats, arguments.identities, arguments.instances, arguments.images = 2, 2, 1, 4
+    for option in ("repeats", "identities", "instances", "images"):
+        if getattr(arguments, option) < 1:
+            raise InputError(f"--{option} {getattr(arguments, option)}: it must be at least 1")
+    if arguments.json and not arguments.json.absolute().parent.is_dir():
+        raise InputError(f"--json {arguments.json}: its folder does not exist; make it first")
+    if not any(arguments.match in name for name in (*MODELS, *LOSSES, *_ROWS)):
+        raise InputError(f"--match {arguments.match}: no row has this in its name")
+    if arguments.device == "auto":
+        arguments.device = "CPU"
+    return arguments
+
+
+# --- models and losses ------------------------------------------------------------------------------------------------
+
+
+def _train_steps(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
+    batch = (
+        f"train.num_identities={arguments.identities}",
+        f"train.num_instances={arguments.instances}",
+        "model.num_classes=395",
+    )
+    for name, (config, overrides, stage) in MODELS.items():
+        if arguments.match in name:
+            work = Work(
+                "train_step", config, (*overrides, *batch, *arguments.overrides), arguments.device, "", stage=stage
+            )
+            yield name, {"batch": 2 * arguments.identities * arguments.instances} | _with_weights(work, arguments)
+
+
+def _inference(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
+    for name, (config, overrides, _) in MODELS.items():
+        if arguments.match in name:
+            overrides = (*overrides, "model.num_classes=395", *arguments.overrides)
+            work = Work("inference", config, overrides, arguments.device, "", images=arguments.images)
+            yield name, {"batch": arguments.images} | _with_weights(work, arguments)
+
+
+def _with_weights(work: Work, arguments: argparse.Namespace) -> dict:
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(**{**vars(work), "folder": folder})
+        workers.make_weights(work)
+        return _side_by_side(work, arguments.repeats)
+
+
+def _losses(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
+    for name in LOSSES:
+        if arguments.match in name:
+            work = Work("loss", "pmt/sysu.yaml", tuple(arguments.overrides), arguments.device, "", loss=name)
+            yield name, _side_by_side(work, 4 * arguments.repeats)
+
+
+def _side_by_side(work: Work, repeats: int) -> dict:
+    """Start both, see that they compute the same, and have them work in turn."""
+    both = [workers.start(framework, work) for framework in workers.FRAMEWORKS]
+    ours, theirs = (np.asarray(worker.value, np.float64) for worker in both)
+    error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    if not error <= AGREEMENT:
+        raise InputError(
+            f"{work.kind} of {work.config}: the frameworks' first results differ by {error:.1e} of their size; "
+            "python parity/report.py shows where"
+        )
+    for worker in both:  # caches, compiled kernels
+        worker.run()
+        worker.seconds.clear()
+    for _ in range(repeats):
+        for worker in both:
+            worker.run()
+    seconds = [worker.seconds for worker in both]
+    first = [worker.first for worker in both]
+    peaks = [worker.close() for worker in both]
+    return _ratio(*seconds) | {
+        "first_s": dict(zip(workers.FRAMEWORKS, first, strict=True)),
+        "peak_gib": dict(zip(workers.FRAMEWORKS, peaks, strict=True)),
+    }
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> dict:
+    pairs = [a / b for a, b in zip(ours, theirs, strict=True)]
+    medians = float(np.median(ours)), float(np.median(theirs))
+    return {
+        "mindspore_s": medians[0],
+        "torch_s": medians[1],
+        "ratio": medians[0] / medians[1],
+        "spread": [min(pairs), max(pairs)],
+    }
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def _data(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
+    """Pictures from disk to training batches: our loader beside torch.utils.data.DataLoader with torchvision's
+    transforms, on the same files in the same batches with as many worker processes."""
+    from parity.pictures import loaders
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, config in _DATA_ROWS.items():
+            if arguments.match not in name:
+                continue
+            overrides = [
+                "data={name: synthetic, synthetic: {train_identities: 24, val_identities: 2, test_identities: 4, "
+                f"images_per_camera: 4, image_size: [384, 192]}}, workers: {DATA_WORKERS}}}",
+                f"data.root={json.dumps(f'{folder}/pictures')}",
+                f"data.image_size={list(load_config(CONFIG_ROOT / config).data.image_size)}",
+                f"train.iterations={20 if arguments.quick else 60}",
+                "model.num_classes=26",
+            ]
+            ours, theirs, images = loaders(load_config(CONFIG_ROOT / config, overrides))
+            rates = [(images / _seconds(ours), images / _seconds(theirs)) for _ in range(arguments.repeats)]
+            medians = np.median(rates, axis=0)
+            quotients = [a / b for a, b in rates]
+            yield (
+                name,
+                {
+                    "mindspore_images_per_s": float(medians[0]),
+                    "torch_images_per_s": float(medians[1]),
+                    "speedup": float(medians[0] / medians[1]),
+                    "spread": [min(quotients), max(quotients)],
+                    "workers": DATA_WORKERS,
+                },
+            )
+
+
+def _ranking(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
+    """CMC, mAP and mINP of a distance matrix, beside numpy's argsort of the same matrix alone."""
+    from ms_vireid.evaluation import evaluate_ranking
+
+    for name, (queries, gallery, identities) in _RANKING_ROWS.items():
+        if arguments.match in name:
+            rng = np.random.default_rng(0)
+            case = (
+                rng.random((queries, gallery), np.float32),
+                rng.integers(0, identities, queries),
+                np.arange(gallery) * identities // gallery,
+                rng.choice([3, 6], queries),
+                np.resize(np.repeat([1, 2, 4, 5], 10), gallery),
+            )
+            times = [
+                (_seconds(lambda c=case: evaluate_ranking(*c)), _seconds(lambda c=case: np.argsort(c[0], axis=1)))
+                for _ in range(arguments.repeats)
+            ]
+            row = _ratio(*map(list, zip(*times, strict=True)))
+            yield name, {"ours_s": row.pop("mindspore_s"), "argsort_s": row.pop("torch_s"), **row}
+
+
+def _corruptions(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
+    """Processor time of each corruption at 288x144, the mean over severities, in ms a picture."""
+    from ms_vireid.data.corruptions import seconds_per_picture
+
+    pixels = np.random.default_rng(0).integers(0, 256, (288, 144, 3), dtype=np.uint8)
+    costs = seconds_per_picture(pixels, arguments.repeats)
+    costs["mean"] = sum(costs.values()) / len(costs)
+    for name, seconds in costs.items():
+        if arguments.match in name:
+            yield name, {"ms_per_picture": 1000 * seconds}
+
+
+def _seconds(work: Callable) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+_RUNS = {
+    "train_step": _train_steps,
+    "inference": _inference,
+    "losses": _losses,
+    "data": _data,
+    "ranking": _ranking,
+    "corruptions": _corruptions,
+}
+_DATA_ROWS = {"PMT, 256x128": "pmt/sysu.yaml", "AGW, 288x144": "agw/sysu.yaml"}
+_RANKING_ROWS = {"SYSU-MM01 multi-shot, 3803 x 3010": (3803, 3010, 96), "LLCM, 7166 x 8680": (7166, 8680, 351)}
+_ROWS = (*_DATA_ROWS, *_RANKING_ROWS)
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+_WIDTH = 34
+_MODEL_HEAD = (
+    f"{'':{_WIDTH}}{'images':>7}{'MindSpore s':>13}{'PyTorch s':>11}{'ratio':>8}{'spread':>15}"
+    f"{'first s':>15}{'peak GiB':>13}"
+)
+_HEADS = {
+    "train_step": _MODEL_HEAD,
+    "inference": _MODEL_HEAD,
+    "losses": f"{'':{_WIDTH}}{'':>7}{'MindSpore ms':>13}{'PyTorch ms':>11}{'ratio':>8}{'spread':>15}",
+    "data": f"{'images a second':{_WIDTH}}{'workers':>7}{'ours':>13}{'PyTorch':>11}{'speed-up':>9}{'spread':>14}",
+    "ranking": f"{'':{_WIDTH}}{'':>7}{'ours s':>13}{'argsort s':>11}{'ratio':>8}{'spread':>15}",
+    "corruptions": f"{'':{_WIDTH}}{'':>7}{'ms a picture':>13}",
+}
+
+
+def _spread(row: dict) -> str:
+    return f" {row['spread'][0]:.2f} to {row['spread'][1]:.2f}"
+
+
+def _pair(values: dict, digits: int) -> str:
+    return " / ".join(f"{values[framework]:.{digits}f}" for framework in workers.FRAMEWORKS)
+
+
+def _model_line(name: str, row: dict) -> str:
+    return (
+        f"{name:{_WIDTH}}{row['batch']:7}{row['mindspore_s']:13.3f}{row['torch_s']:11.3f}{row['ratio']:8.2f}"
+        f"{_spread(row):>15}{_pair(row['first_s'], 1):>15}{_pair(row['peak_gib'], 1):>13}"
+    )
+
+
+def _ranking_line(name: str, row: dict) -> str:
+    return f"{name:{_WIDTH}}{'':7}{row['ours_s']:13.3f}{row['argsort_s']:11.3f}{row['ratio']:8.2f}{_spread(row):>15}"
+
+
+_LINES = {
+    "train_step": _model_line,
+    "inference": _model_line,
+    "losses": lambda name, row: (
+        f"{name:{_WIDTH}}{'':7}{1e3 * row['mindspore_s']:13.2f}{1e3 * row['torch_s']:11.2f}{row['ratio']:8.2f}"
+        f"{_spread(row):>15}"
+    ),
+    "data": lambda name, row: (
+        f"{name:{_WIDTH}}{row['workers']:7}{row['mindspore_images_per_s']:13.0f}{row['torch_images_per_s']:11.0f}"
+        f"{row['speedup']:9.2f}{_spread(row):>14}"
+    ),
+    "ranking": _ranking_line,
+    "corruptions": lambda name, row: f"{name:{_WIDTH}}{'':7}{row['ms_per_picture']:13.2f}",
+}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("mindspore", "torch", "torchvision", "numpy")}
+
+
+if __name__ == "__main__":
+    run(main)

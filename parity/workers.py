@@ -1,0 +1,301 @@
+"""One framework's side of the benchmark, in a process of its own: it is told to do its work once, and says how long
+that took. PyTorch's and MindSpore's oneDNN read the same environment variables, so that they cannot share a process."""
+
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from ms_vireid import runtime
+from ms_vireid.config import CONFIG_ROOT, Config, load_config
+from ms_vireid.data.randomness import step_key
+from ms_vireid.errors import InputError
+
+FRAMEWORKS = ("mindspore", "torch")
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What both frameworks do.
+
+    kind: "train_step" (forward, all losses, backward, update), "inference" (features of a batch), "loss" (value and
+        gradient of one) or "weights" (makes those that both begin with).
+    config: file under configs/, with its overrides. stage: of the recipe, from 0. images: of an inference's batch.
+    loss: of `parity.equations`, by name. folder: where the weights are.
+    """
+
+    kind: str
+    config: str
+    overrides: tuple[str, ...]
+    device: str
+    folder: str
+    stage: int = 0
+    images: int = 0
+    loss: str = ""
+
+    def load(self) -> Config:
+        return load_config(CONFIG_ROOT / self.config, list(self.overrides))
+
+
+@dataclass
+class Worker:
+    """A running process. first: seconds from its start to the end of its first piece of work, imports included."""
+
+    framework: str
+    process: multiprocessing.Process
+    connection: Connection
+    first: float = 0.0
+    value: np.ndarray | None = None
+    seconds: list[float] = field(default_factory=list)
+
+    def run(self) -> float:
+        """Have the work done once; seconds as the worker measured them.
+
+        Raises:
+            InputError: the worker has ended, as for want of memory, or reports what it was asked wrong.
+        """
+        _tell(self, "run")
+        answer = _answer(self)
+        self.seconds.append(answer)
+        return answer
+
+    def close(self) -> float:
+        """End the process; its peak resident memory in GiB."""
+        _tell(self, "end")
+        peak = _answer(self)
+        self.process.join()
+        return peak
+
+
+def start(framework: str, work: Work) -> Worker:
+    """A process that has done its work once; `value` is what came out."""
+    begun = time.perf_counter()
+    ours, theirs = _SPAWN.Pipe()
+    process = _SPAWN.Process(target=_serve, args=(theirs, framework, work), daemon=True)
+    process.start()
+    theirs.close()
+    worker = Worker(framework, process, ours)
+    worker.value = _answer(worker)
+    worker.first = time.perf_counter() - begun
+    return worker
+
+
+def make_weights(work: Work) -> None:
+    """Write the weights that both frameworks begin with into `work.folder`, in a process that imports both."""
+    start("weights", work).close()
+
+
+def _tell(worker: Worker, what: str) -> None:
+    try:
+        worker.connection.send(what)
+    except OSError:
+        raise _ended(worker) from None
+
+
+def _answer(worker: Worker):
+    try:
+        answer = worker.connection.recv()
+    except (EOFError, OSError):
+        raise _ended(worker) from None
+    if isinstance(answer, InputError):
+        raise answer
+    return answer
+
+
+def _ended(worker: Worker) -> InputError:
+    worker.process.join()
+    return InputError(
+        f"{worker.framework}: the process has ended with {worker.process.exitcode} (-9: killed for want of memory); "
+        "try smaller batches (--identities, --instances, --images)"
+    )
+
+
+def _serve(connection: Connection, framework: str, work: Work) -> None:
+    try:
+        do = _SIDES[framework](work)
+        value = do()
+    except InputError as error:
+        connection.send(error)
+        return
+    connection.send(value)
+    while connection.recv() == "run":
+        begun = time.perf_counter()
+        do()
+        connection.send(time.perf_counter() - begun)
+    connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+
+
+# --- what both do -----------------------------------------------------------------------------------------------------
+
+
+def _batch(work: Work, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Images float32 [N, 3, H, W] as noise, which costs what pictures do, and labels int32 [N]."""
+    identities, instances = config.train.num_identities, config.train.num_instances
+    labels = np.tile(np.repeat(np.arange(identities, dtype=np.int32), instances), 2)
+    count = work.images or len(labels)
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(count, 3, *config.data.image_size)).astype(np.float32), labels
+
+
+def _rows(work: Work) -> tuple[np.ndarray, np.ndarray, int]:
+    """A loss's features float32 [2PK, C] (three modalities: [3, PK, C]), labels, and K, as the papers have them."""
+    from parity import equations
+
+    if work.loss in equations.LOSSES:
+        return *equations.random_batch(8, 4, 768, seed=9, identity_spread=0.1), 4
+    return equations.modality_batch(8, 4, 2048, seed=9, identity_spread=0.1), np.zeros(0, np.int32), 4
+
+
+def _loss_of(work: Work, package) -> Callable:
+    """The loss as a function of features and labels."""
+    from parity import equations
+
+    if work.loss in equations.LOSSES:
+        loss = equations.LOSSES[work.loss]
+        built = loss.build(package, 4)
+        return lambda rows, labels: built(rows, labels, *loss.extra)
+    built = equations.MODALITY_LOSSES[work.loss].build(package, 4)
+    return lambda rows, _labels: built(rows[0], rows[1], rows[2])
+
+
+# --- MindSpore --------------------------------------------------------------------------------------------------------
+
+
+def _weights_side(work: Work) -> Callable:
+    config = work.load()
+    runtime.set_up("CPU", config.model.name)
+    from ms_vireid.models import build_model
+    from parity.mapping import counters, twins
+
+    def make():
+        pairs = twins(build_model(config))
+        values = {twin.name: twin.parameter.asnumpy() for twin in pairs}
+        np.savez(Path(work.folder) / "mindspore.npz", **values)
+        torch_values = {twin.torch_name: twin.to_torch(values[twin.name]) for twin in pairs}
+        np.savez(Path(work.folder) / "torch.npz", **torch_values, **dict.fromkeys(counters(pairs), np.array(0)))
+
+    return make
+
+
+def _mindspore_side(work: Work) -> Callable:
+    config = work.load()
+    runtime.set_up(work.device, config.model.name)
+    import mindspore as ms
+
+    if work.kind == "loss":
+        from ms_vireid import losses
+
+        rows, labels, _ = _rows(work)
+        value_and_gradient = ms.value_and_grad(_loss_of(work, losses), 0)
+        inputs = ms.Tensor(rows), ms.Tensor(labels)
+
+        def loss():
+            value, gradient = value_and_gradient(*inputs)
+            gradient.asnumpy()
+            return value.asnumpy()
+
+        return loss
+
+    from ms_vireid.engine.optimizer import build_optimizer
+    from ms_vireid.engine.train_step import StageLoss, TrainStep
+    from ms_vireid.models import build_model
+
+    model = build_model(config)
+    weights = np.load(Path(work.folder) / "mindspore.npz")
+    for parameter in model.get_parameters():
+        parameter.set_data(ms.Tensor(weights[parameter.name]))
+    images, labels = _batch(work, config)
+    if work.kind == "inference":
+        model.set_train(False)
+        pixels = ms.Tensor(images)
+        return lambda: model(pixels, "visible").asnumpy()
+
+    model.set_train()
+    optimizer = build_optimizer(model, config)
+    stage = StageLoss(config.stages[work.stage].losses, config.train.num_instances)
+    train_step = TrainStep(model, stage, optimizer, jit=config.train.mode == "jit")
+    inputs = ms.Tensor(images), ms.Tensor(labels), ms.Tensor(step_key(0, 0))
+    rates = [config.optimizer.lr] * len(optimizer.groups)
+    done = 0
+
+    def step():
+        nonlocal done
+        done += 1
+        model.begin_step(done - 1, 1000)
+        terms = train_step(*inputs, optimizer.scalars(done, rates))
+        model.end_step()
+        return np.array(list(terms.values()))
+
+    return step
+
+
+# --- PyTorch ----------------------------------------------------------------------------------------------------------
+
+
+def _torch_side(work: Work) -> Callable:
+    import torch
+
+    device = torch.device("cuda" if work.device == "GPU" else "cpu")
+    config = work.load()
+
+    def on_device(value: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.array(value)).to(device)
+
+    if work.kind == "loss":
+        from torch_ref import losses
+
+        rows, labels, _ = _rows(work)
+        features, labels = on_device(rows).requires_grad_(), on_device(labels)
+        of = _loss_of(work, losses)
+
+        def loss():
+            value = of(features, labels)
+            torch.autograd.grad(value, features)[0].cpu()
+            return value.detach().cpu().numpy()
+
+        return loss
+
+    from torch_ref.engine.optimizer import build_optimizer
+    from torch_ref.engine.train_step import StageLoss, TrainStep
+    from torch_ref.models import build_model
+
+    model = build_model(config).to(device)
+    weights = np.load(Path(work.folder) / "torch.npz")
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    images, labels = _batch(work, config)
+    if work.kind == "inference":
+        model.eval()
+        pixels = on_device(images)
+
+        def features():
+            with torch.no_grad():
+                return model(pixels, "visible").cpu().numpy()
+
+        return features
+
+    model.train()
+    optimizer = build_optimizer(model, config)
+    stage = StageLoss(config.stages[work.stage].losses, config.train.num_instances)
+    train_step = TrainStep(model, stage, optimizer)
+    inputs = on_device(images), on_device(labels), on_device(step_key(0, 0))
+    rates = [config.optimizer.lr] * len(optimizer.groups)
+    done = 0
+
+    def step():
+        nonlocal done
+        done += 1
+        model.begin_step(done - 1, 1000)
+        terms = train_step(*inputs, rates)
+        model.end_step()
+        return np.array(list(terms.values()))
+
+    return step
+
+
+_SIDES = {"mindspore": _mindspore_side, "torch": _torch_side, "weights": _weights_side}

@@ -1,0 +1,80 @@
+"""Which printed numbers belong to a configuration."""
+
+import pytest
+
+from ms_vireid.ablations.published import further_results, nearest_recipe, published_results, search_key
+from ms_vireid.config import CONFIG_ROOT, load_config
+from ms_vireid.engine.run_folder import RunFolder
+
+WEIGHTS = "model.pretrained=weights.safetensors"
+
+
+def published(recipe, *options):
+    return published_results(load_config(CONFIG_ROOT / recipe, [WEIGHTS, *options]))
+
+
+def test_pmt_has_the_numbers_of_both_modes_and_the_tables_that_repeat_them_are_named_once():
+    everywhere, indoor = published("pmt/sysu.yaml")
+    assert everywhere.metrics == {"rank1": 67.53, "rank10": 95.36, "rank20": 98.64, "map": 64.98, "minp": 51.86}
+    assert everywhere.search == ("all search", "single-shot", "infrared-to-visible")
+    assert everywhere.label == "PMT"
+    paper, *places = everywhere.where.split(", ")
+    assert (paper, sorted(places)) == ("PMT (AAAI 2023)", ["Figure 6", "Table 3", "Table 4", "Table 5"])
+    assert indoor.metrics["rank1"] == 71.66
+    assert indoor.search[0] == "indoor search"
+
+
+def test_what_no_result_depends_on_or_names_the_classes_does_not_matter():
+    free = ["seed=3", "data.workers=0", "data.root=somewhere", "train.recompute=true", "model.num_classes=395"]
+    assert published("pmt/sysu.yaml", *free, "evaluation.mode=indoor") == published("pmt/sysu.yaml")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "rank1"),
+    [
+        ("pmt/regdb.yaml", ["data.trial=4"], {"visible-to-infrared": 84.83, "infrared-to-visible": 84.16}),
+        ("mun/sysu.yaml", [], {"all search": 76.24, "indoor search": 79.42}),
+        ("agw/sysu.yaml", [], {"all search": 47.50, "indoor search": 54.17}),
+        ("ablations/pmt-table-4/agw.yaml", [], {"all search": 58.19}),
+        ("pmt/sysu.yaml", ["stages.1.losses.dcl=null"], {"all search": 65.11}),
+    ],
+)
+def test_each_recipe_has_its_own_rows_numbers(recipe, options, rank1):
+    clean = [one for one in published(recipe, *options) if "corrupted" not in one.search[-1]]
+    assert {one.search[0]: one.metrics["rank1"] for one in clean} == rank1
+
+
+def test_corrupted_sets_are_a_search_of_their_own():
+    corrupted = [one for one in published("mun/sysu.yaml") if one.search[-1] == "visible pictures corrupted"]
+    assert [one.metrics for one in corrupted] == [{"rank1": 41.17, "map": 38.63}]
+
+
+def test_another_recipe_has_none_and_its_nearest_is_named():
+    for options, differing in (
+        (["optimizer.lr=1e-4"], "1 (optimizer.lr)"),
+        (["model.pretrained=none"], "1 (model.pretrained)"),
+        (["optimizer.lr=1e-4", "train.num_identities=4"], "2 (optimizer.lr, train.num_identities)"),
+    ):
+        config = load_config(CONFIG_ROOT / "pmt/sysu.yaml", [WEIGHTS, *options])
+        assert published_results(config) == []
+        assert nearest_recipe(config).endswith(f"differs in {differing}")
+    assert nearest_recipe(load_config(CONFIG_ROOT / "demo.yaml")) is None
+    assert published_results(load_config(CONFIG_ROOT / "demo.yaml")) == []
+
+
+def test_a_row_that_differs_by_many_keys_is_not_near():
+    config = load_config(CONFIG_ROOT / "demo.yaml", ["data.name=sysu_mm01"])
+    assert nearest_recipe(config) is None
+
+
+def test_what_ablate_evaluated_besides_is_found(tmp_path):
+    config = load_config(CONFIG_ROOT / "pmt/sysu.yaml")
+    assert list(further_results(RunFolder(tmp_path), config)) == []
+    for name in ("indoor", "corrupted"):
+        (tmp_path / f"result-{name}.json").write_text("{}")
+    found = dict(further_results(RunFolder(tmp_path), config))
+    everywhere = search_key("sysu_mm01", config.evaluation)
+    assert found == {
+        ("indoor search", *everywhere[1:]): "result-indoor.json",
+        (*everywhere, "visible pictures corrupted"): "result-corrupted.json",
+    }

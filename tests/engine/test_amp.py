@@ -1,0 +1,120 @@
+"""Mixed precision: the loss curve beside float32's, an overflow that costs one step, exact resumption."""
+
+import json
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+from ms_vireid.config import CONFIG_ROOT, load_config
+from ms_vireid.data.read import read_data
+from ms_vireid.engine import train_step
+from ms_vireid.engine.checkpoint import load_checkpoint
+from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.engine.trainer import Trainer
+
+SMALL = [
+    "data={name: synthetic, image_size: [64, 32], workers: 0, synthetic: {train_identities: 8, val_identities: 1, "
+    "test_identities: 4, images_per_camera: 2, image_size: [64, 32]}}",
+    "train={num_identities: 4, num_instances: 2, iterations: 5, log_steps: 1}",
+    "model.num_classes=9",
+    "evaluation.trials=1",
+]
+# Rates at which two float32 runs that differ by rounding stay together: at the recipes' own, small models trained from
+# scratch part by more than float16 does.
+RECIPES = {
+    "pmt": [
+        "pmt/sysu.yaml",
+        "model.depth=2",
+        "model.embed_dim=48",
+        "model.num_heads=2",
+        "stages.0.epochs=1",
+        "stages.1.epochs=3",
+        "optimizer.lr=1e-4",
+    ],
+    "agw": ["agw/sysu.yaml", "model.layers=[1, 2, 3, 1]", "model.width=8", "stages.0.epochs=4", "optimizer.lr=2e-5"],
+    "mun": [
+        "mun/sysu.yaml",
+        "model.layers=[1, 1, 1, 1]",
+        "model.width=8",
+        "model.ratios=[2, 3]",
+        "data.image_size=[48, 24]",
+        "stages.0.epochs=4",
+        "optimizer.lr=1e-4",
+    ],
+}
+TOLERANCE = 0.02  # of the loss
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("amp")
+
+
+def trainer(name, root, folder, *overrides):
+    recipe, *own = RECIPES[name]
+    config = load_config(CONFIG_ROOT / recipe, [*SMALL, *own, f"data.root={root / 'tree'}", *overrides])
+    data = read_data(config.data)
+    config = config.with_num_classes(data.train.num_identities)
+    run = RunFolder(folder)
+    trainer = Trainer(config, data, run)
+    run.create(config, data, "CPU", 0)
+    return trainer
+
+
+def losses(trainer):
+    lines = trainer.run.metrics.read_text(encoding="utf-8").splitlines()
+    return np.array([json.loads(line)["loss"] for line in lines])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_loss_curve_is_float32s(name, root, tmp_path):
+    curves = []
+    for amp in ("false", "true"):
+        one = trainer(name, root, tmp_path / amp, f"train.amp={amp}")
+        one.fit()
+        curves.append(losses(one))
+    assert len(curves[0]) == 20
+    assert not np.array_equal(*curves)  # float16 it is
+    np.testing.assert_allclose(curves[1], curves[0], rtol=TOLERANCE)
+
+
+def test_it_works_in_one_graph_as_well(root, tmp_path):
+    curves = []
+    for mode in ("pynative", "jit"):
+        one = trainer("pmt", root, tmp_path / mode, "train.amp=true", f"train.mode={mode}", "stages.1.epochs=1")
+        one.fit()
+        curves.append(losses(one))
+    np.testing.assert_allclose(curves[1], curves[0], rtol=TOLERANCE)
+
+
+def test_weights_and_moments_stay_in_float32(root, tmp_path):
+    one = trainer("mun", root, tmp_path, "train.amp=true", "stages.0.epochs=1")
+    one.fit()
+    kinds = {p.dtype for p in [*one.model.get_parameters(), *one.optimizer.state()]}
+    assert ms.float16 not in kinds
+
+
+def test_an_overflow_halves_the_scale_and_updates_nothing(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_step.amp.DynamicLossScaler, "unscale", lambda self, g: tuple(x * float("inf") for x in g))
+    one = trainer("pmt", root, tmp_path, "train.amp=true", "stages.0.epochs=1")
+    before = {p.name: p.asnumpy().copy() for p in one.optimizer.weights}
+    scale = float(one.scaler.scale_value.asnumpy())
+    one.model.set_train()
+    step = one._train_step(1)
+    images, labels = one.batches[0]
+    step(*one._inputs(images, labels, one._learning_rates(1)))
+    assert float(one.scaler.scale_value.asnumpy()) == scale / 2
+    for weight in one.optimizer.weights:
+        np.testing.assert_array_equal(weight.asnumpy(), before[weight.name])
+    assert all(not state.asnumpy().any() for state in one.optimizer.state())
+
+
+def test_the_scale_is_resumed(root, tmp_path):
+    one = trainer("pmt", root, tmp_path / "one", "train.amp=true", "stages.0.epochs=1", "stages.1.epochs=1")
+    one.scaler.scale_value.set_data(ms.Tensor(512.0, ms.float32))
+    one.fit()
+    other = trainer("pmt", root, tmp_path / "other", "train.amp=true", "stages.0.epochs=1", "stages.1.epochs=1")
+    other.resume(load_checkpoint(one.run.last))
+    assert float(other.scaler.scale_value.asnumpy()) == 512.0
+    assert int(other.scaler.counter.asnumpy()) == 10

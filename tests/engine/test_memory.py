@@ -1,0 +1,115 @@
+"""A device without enough memory: MindSpore's own errors become one line, and all others stay what they are."""
+
+import mmap
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import ops
+
+from ms_vireid import train
+from ms_vireid.command import run
+from ms_vireid.config import CONFIG_ROOT, load_config
+from ms_vireid.engine import memory
+from ms_vireid.engine.train_step import TrainStep
+from ms_vireid.errors import InputError
+from tests.checkpoints import DATA, RECIPES
+
+COLUMN = np.ones((1 << 22, 1), np.float32)  # 16 MiB, whose products with each other take 64 TiB
+
+
+def in_pynative():
+    column = ms.Tensor(COLUMN)
+    return ops.matmul(column, column.T).asnumpy()
+
+
+@ms.jit
+def product(column):
+    return ops.matmul(column, column.T)
+
+
+def in_a_graph():
+    return product(ms.Tensor(COLUMN)).asnumpy()
+
+
+@pytest.mark.parametrize("fill", [in_pynative, in_a_graph])
+def test_mindspores_refusal_of_memory_is_one_line(fill):
+    with (
+        pytest.raises(InputError, match=r"^out of memory in the test; try less$"),
+        memory.explained("the test", "less"),
+    ):
+        fill()
+
+
+# As the GPU plugin and the libraries under it word it; what is in brackets varies.
+ON_GPU = [
+    "\n- Memory not enough:\nDevice(id:0) memory isn't enough and alloc failed, kernel name: MatMul, alloc size: 8B.",
+    "Memory not enough: Current free memory size[8] is smaller than required size[9].",
+    "Memory not enough: Alloc device memory[1024] failed.",
+    "Allocate memory failed",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED: Resource allocation failed inside the cuBLAS library",
+    "The cudaGetLastError[2], out of memory",
+]
+
+
+@pytest.mark.parametrize("text", ON_GPU)
+def test_a_gpus_refusal_of_memory_is_one_line(text):
+    with pytest.raises(InputError, match="out of memory"), memory.explained("the test", "less"):
+        raise RuntimeError(text)
+
+
+def test_the_installed_gpu_plugin_words_it_so():
+    libraries = Path(ms.__file__).parent / "lib"
+    for library, wording in (
+        ("plugin/libmindspore_gpu.so.11.6", b"Memory not enough:#umsg#Alloc device memory["),
+        ("plugin/libmindspore_gpu.so.11.6", b"Memory not enough:#umsg#Current free memory size["),
+        ("libmindspore_ms_backend.so", b") memory isn't enough and alloc failed, kernel name: "),
+        ("libmindspore_backend_common.so", b"Allocate memory failed"),
+    ):
+        with (libraries / library).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            assert content.find(wording) >= 0, wording
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("For primitive[MatMul], the input shapes differ"),
+        RuntimeError("Shared memory segment not found"),
+        ValueError("out of memory"),
+    ],
+)
+def test_other_errors_pass(error):
+    with pytest.raises(type(error), match=str(error).replace("[", r"\[")), memory.explained("the test", "less"):
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "remedy"),
+    [
+        ("pmt/sysu.yaml", [], "train.recompute=true or train.num_identities=4 (now 8)"),
+        ("pmt/sysu.yaml", ["train.recompute=true"], "train.num_identities=4 (now 8)"),
+        ("mun/sysu.yaml", ["train.num_identities=3"], "train.num_identities=2 (now 3)"),
+        ("mun/sysu.yaml", ["train.num_identities=2"], "train.num_instances=2 (now 4)"),
+        ("mun/sysu.yaml", ["train.num_identities=2", "train.num_instances=2"], "smaller pictures"),
+        ("agw/sysu.yaml", ["train.mode=jit"], "train.mode=pynative or train.num_identities=4 (now 8)"),
+    ],
+)
+def test_what_to_try(recipe, settings, remedy):
+    config = load_config(CONFIG_ROOT / recipe, ["model.pretrained=none", *settings])
+    assert memory.smaller_steps(config).startswith(remedy)
+
+
+def test_the_command_says_which_step_was_too_large_and_what_to_try(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(TrainStep, "__call__", lambda *arguments: in_pynative())
+    recipe, sizes = RECIPES["mun"]
+    where = ["--config", str(CONFIG_ROOT / recipe), "--device", "CPU", "--output", str(tmp_path / "run")]
+    settings = [DATA % (tmp_path / "data"), *sizes, "train.num_identities=3", "train.num_instances=2"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *where, *settings])
+    with pytest.raises(SystemExit) as ended:
+        run(train.main)
+    assert ended.value.code == 2
+    printed = capfd.readouterr().err.splitlines()[-1]
+    assert printed == "error: out of memory in training step 1 of 12 images; try train.num_identities=2 (now 3)"

@@ -1,0 +1,116 @@
+"""The benchmark: what it measures and writes, that it refuses to time different work, and its one-line errors."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ms_vireid.errors import InputError
+from parity import benchmark, workers
+from parity.workers import Work
+
+ROOT = Path(__file__).parents[2]
+SMALL_VIT = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "model.num_classes=7")
+SMALL_MUN = ("model.layers=[1, 1, 1, 1]", "model.width=8", "model.ratios=[2, 3]", "data.image_size=[48, 24]")
+
+
+def run_benchmark(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--device", "CPU", *map(str, arguments)])
+    benchmark.main()
+
+
+def work(kind, config, overrides, folder, **options):
+    batch = ("train.num_identities=2", "train.num_instances=2", "model.num_classes=7")
+    return Work(kind, config, (*overrides, *batch), "CPU", str(folder), **options)
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides", "stage"),
+    [("pmt/sysu.yaml", SMALL_VIT, 1), ("mun/sysu.yaml", SMALL_MUN, 0)],
+    ids=["PMT", "MUN"],
+)
+def test_both_begin_with_the_same_weights_and_go_on_alike(config, overrides, stage, tmp_path):
+    step = work("train_step", config, overrides, tmp_path, stage=stage)
+    workers.make_weights(step)
+    row = benchmark._side_by_side(step, repeats=2)
+    assert row["ratio"] == pytest.approx(row["mindspore_s"] / row["torch_s"])
+    assert row["spread"][0] <= row["spread"][1]
+    for framework in workers.FRAMEWORKS:
+        assert row["first_s"][framework] > row[f"{framework}_s"]  # imports included
+        assert 0.1 < row["peak_gib"][framework] < 8
+
+
+def test_a_workers_seconds_are_those_of_its_work(tmp_path):
+    features = work("inference", "pmt/sysu.yaml", SMALL_VIT, tmp_path, images=4)
+    workers.make_weights(features)
+    worker = workers.start("torch", features)
+    assert worker.value.shape == (4, 32)
+    assert 0 < worker.run() < worker.first
+    worker.close()
+    assert worker.process.exitcode == 0
+
+
+def test_different_work_is_not_timed(tmp_path):
+    features = work("inference", "pmt/sysu.yaml", SMALL_VIT, tmp_path, images=2)
+    workers.make_weights(features)
+    weights = dict(np.load(tmp_path / "torch.npz"))
+    weights["base.pos_embed"] = weights["base.pos_embed"][:, ::-1]
+    np.savez(tmp_path / "torch.npz", **weights)
+    with pytest.raises(InputError, match=r"first results differ by .*parity/report\.py shows where"):
+        benchmark._side_by_side(features, repeats=1)
+
+
+def test_a_process_that_dies_is_one_line(tmp_path):
+    features = work("inference", "pmt/sysu.yaml", SMALL_VIT, tmp_path, images=2)
+    workers.make_weights(features)
+    worker = workers.start("torch", features)
+    worker.process.kill()
+    with pytest.raises(InputError, match=r"torch: the process has ended with -9 .*try smaller batches"):
+        worker.run()
+
+
+def test_figures_are_printed_and_written(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "figures.json"
+    arguments = "--quick", "--only", "losses", "ranking", "corruptions", "--match", "m", "--json", path
+    monkeypatch.setattr(benchmark, "LOSSES", ("ma",))
+    monkeypatch.setattr(benchmark, "_RANKING_ROWS", {"small": (300, 200, 20)})
+    run_benchmark(monkeypatch, *arguments)
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    assert {"device", "machine", "versions", "losses", "ranking", "corruptions"} <= figures.keys()
+    assert figures["losses"]["ma"].keys() >= {"mindspore_s", "torch_s", "ratio", "spread"}
+    assert figures["ranking"]["small"].keys() == {"ours_s", "argsort_s", "ratio", "spread"}
+    assert all("m" in name and row["ms_per_picture"] > 0 for name, row in figures["corruptions"].items())
+    printed = capsys.readouterr().out
+    assert f"{figures['losses']['ma']['ratio']:.2f}" in printed
+    assert printed.rstrip().endswith(f"wrote {path}")
+
+
+def test_both_loaders_read_the_same_pictures(monkeypatch):
+    monkeypatch.setattr(benchmark, "_DATA_ROWS", {"PMT, 256x128": "pmt/sysu.yaml"})
+    arguments = benchmark.argparse.Namespace(match="", quick=True, repeats=1)
+    ((name, row),) = benchmark._data(arguments)
+    assert name == "PMT, 256x128"
+    assert row["speedup"] == pytest.approx(row["mindspore_images_per_s"] / row["torch_images_per_s"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--repeats", "0"], "--repeats 0: it must be at least 1"),
+        (["--identities", "-1"], "--identities -1: it must be at least 1"),
+        (["--match", "resnet101"], "--match resnet101: no row has this in its name"),
+        (["--json", "nowhere/f.json"], "--json nowhere/f.json: its folder does not exist; make it first"),
+        (["--only", "speed"], "argument --only: invalid choice: 'speed'"),
+        (["model.depth=x", "--only", "inference", "--match", "PMT"], "model.depth"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message):
+    result = subprocess.run(
+        [sys.executable, "parity/benchmark.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr

@@ -1,0 +1,81 @@
+"""The contact sheet: ranks, similarities, cameras, identities, and what is right by colour, frame and symbol."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ms_vireid.search.found import Found, Hit, Picture
+from ms_vireid.search.listing import as_json, format_found
+from ms_vireid.search.sheet import draw_sheet
+from ms_vireid.visualization.figure import RIGHT, WRONG, save_figure
+
+from ..data.tree import write_picture
+
+
+@pytest.fixture
+def found(tmp_path):
+    """Two queries, the second of unknown identity; the fourth hit's picture is not there."""
+
+    def picture(number, identity, camera=2):
+        path = tmp_path / f"{number}.png"
+        if number != 4:
+            write_picture(path, seed=number)
+        return Picture(f"{number}.png", path, "visible", camera, identity)
+
+    hits = [Hit(picture(n, identity), 1 - n / 10) for n, identity in ((1, 7), (2, 8), (3, -1), (4, 7))]
+    return [Found(picture(0, 7, 3), hits), Found(picture(9, -1, -1), hits[:2])]
+
+
+def texts(axes):
+    return [(text.get_text(), text.get_color()) for text in axes.texts]
+
+
+def test_each_hit_has_its_mark_frame_similarity_camera_and_identity(found):
+    figure, absent = draw_sheet(found)
+    assert absent == 1
+    grid = np.array(figure.axes).reshape(2, 6)
+    assert [axes.get_title() for axes in grid[0]] == ["query", "", "1", "2", "3", "4"]
+    gray = "#444444"
+    shown = [texts(axes)[-2:] for axes in grid[0, 2:]]
+    assert [first for first, _ in shown] == [("✓ 0.90", RIGHT), ("✗ 0.80", WRONG), ("0.70", gray), ("✓ 0.60", RIGHT)]
+    assert [second[0] for _, second in shown] == ["cam 2 id 7", "cam 2 id 8", "cam 2", "cam 2 id 7"]
+    assert [[patch.get_linewidth() for patch in axes.patches] for axes in grid[0, 2:]] == [[2.6], [1.4], [], [2.6]]
+    assert [text for text, _ in texts(grid[0, 0])] == ["visible", "cam 3 id 7"]
+    assert [text for text, _ in texts(grid[1, 0])] == ["visible", ""]
+    assert [bool(axes.images) for axes in grid[1]] == [True, False, True, True, False, False]
+    assert texts(grid[0, 5])[0][0] == "picture\nnot there"
+
+
+def test_the_pictures_are_those_found(found, tmp_path):
+    figure, _ = draw_sheet(found)
+    for axes, number in zip(np.array(figure.axes).reshape(2, 6)[0, [0, 2, 3]], (0, 1, 2), strict=True):
+        shown = np.asarray(axes.images[0].get_array())
+        with Image.open(tmp_path / f"{number}.png") as image:
+            expected = np.asarray(image.resize((96, 192), Image.Resampling.LANCZOS))
+        assert np.array_equal(shown, expected)
+    save_figure(figure, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert image.size == (round(200 * 0.72 * 5.5), round(200 * (2 * (1.44 + 0.3) + 0.2)))
+
+
+def test_a_query_without_hits_is_shown_alone(found):
+    figure, _ = draw_sheet([Found(found[0].query, [])])
+    assert [bool(axes.images) for axes in figure.axes] == [True, False]
+
+
+def test_the_table_and_the_json_say_what_is_unknown(found):
+    lines = format_found(found[0]).splitlines()
+    assert lines[0] == "query 0.png (visible, camera 3, identity 7)"
+    assert [line.split() for line in lines[2:]] == [
+        ["1", "0.9000", "yes", "2", "7", "1.png"],
+        ["2", "0.8000", "no", "2", "8", "2.png"],
+        ["3", "0.7000", "-", "2", "-", "3.png"],
+        ["4", "0.6000", "yes", "2", "7", "4.png"],
+    ]
+    assert format_found(found[1]).splitlines()[0] == "query 9.png (visible)"
+    assert format_found(Found(found[0].query, [])).splitlines()[-1] == "nothing found"
+    content = as_json(found, {"top_k": 4})
+    assert content["top_k"] == 4
+    assert [hit["match"] for hit in content["queries"][0]["hits"]] == [True, False, None, True]
+    assert [hit["rank"] for hit in content["queries"][0]["hits"]] == [1, 2, 3, 4]
+    assert (content["queries"][1]["camera"], content["queries"][1]["identity"]) == (None, None)

@@ -1,0 +1,257 @@
+"""The choice of a GPU and of its CUDA libraries, and each reason against them, without either."""
+
+import ctypes
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ms_vireid import gpu
+from ms_vireid.errors import DeviceError
+from tests.driver import Driver, Loader
+
+
+def with_driver(monkeypatch, driver, environment=()):
+    monkeypatch.setattr(ctypes, "CDLL", Loader(driver))
+    return gpu.find_gpu(dict(environment))
+
+
+def test_the_first_gpu_is_found_with_its_name_and_compute_capability(monkeypatch):
+    found = with_driver(monkeypatch, Driver(capability=(8, 6), name="NVIDIA GeForce RTX 3090"))
+    assert found == gpu.GPU("NVIDIA GeForce RTX 3090", (8, 6))
+    assert str(found) == "NVIDIA GeForce RTX 3090, compute capability 8.6"
+
+
+def test_a_gpu_that_kernels_have_to_be_translated_for_is_announced_as_slow_to_start(monkeypatch):
+    assert "translates MindSpore's kernels" in str(with_driver(monkeypatch, Driver(capability=(9, 0))))
+
+
+@pytest.mark.parametrize(
+    ("driver", "environment", "problem"),
+    [
+        (None, {}, r"no NVIDIA driver \(looked for libcuda.so.1\)"),
+        (Driver(version=10020), {}, r"the NVIDIA driver ends with CUDA 10\.2"),
+        (Driver(init=100), {}, "shows no GPU$"),
+        (Driver(init=100), {"CUDA_VISIBLE_DEVICES": ""}, "shows no GPU with CUDA_VISIBLE_DEVICES=''"),
+        (Driver(count=0), {"CUDA_VISIBLE_DEVICES": "7"}, "shows no GPU with CUDA_VISIBLE_DEVICES='7'"),
+        (Driver(init=803), {}, "cuInit: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"),
+        (Driver(init=4242), {}, "cuInit: error 4242"),
+        (Driver(capability=(5, 2)), {}, r"A100.* has compute capability 5\.2; .* covers 6\.0 to 9\.0"),
+        (Driver(capability=(12, 0)), {}, r"A100.* has compute capability 12\.0; .* covers 6\.0 to 9\.0"),
+    ],
+)
+def test_what_is_wrong_with_driver_or_gpu_is_said(monkeypatch, driver, environment, problem):
+    with pytest.raises(DeviceError, match=problem) as raised:
+        with_driver(monkeypatch, driver, environment)
+    assert raised.value.remedy
+
+
+@pytest.mark.parametrize("version", [11000, 11080, 13000])
+def test_every_driver_since_cuda_11_will_do(monkeypatch, version):
+    assert with_driver(monkeypatch, Driver(version=version))
+
+
+@pytest.mark.parametrize("capability", [(6, 0), (7, 5), (8, 9), (9, 0)])
+def test_every_gpu_that_the_kernels_cover_will_do(monkeypatch, capability):
+    assert with_driver(monkeypatch, Driver(capability=capability)).capability == capability
+
+
+def write_compiler(home, release):
+    compiler = home / "bin" / "nvcc"
+    compiler.parent.mkdir(parents=True)
+    compiler.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {release}, V{release}.1'\n")
+    compiler.chmod(0o755)
+
+
+def write_toolkit(home, release="11.6", without=()):
+    write_compiler(home, release)
+    (home / "lib64").mkdir()
+    for soname in gpu.PACKAGES:
+        if soname not in without:
+            (home / "lib64" / soname).write_text(soname)
+    return home
+
+
+def write_packages(site, without=()):
+    """The gpu extra's packages as pip leaves them, with small libraries."""
+    files = {}
+    for soname, package in gpu.PACKAGES.items():
+        if package not in without:
+            files.setdefault(package, []).append(Path("nvidia") / package / "lib" / soname)
+    for package, paths in files.items():
+        records = site / f"{package.replace('-', '_')}-11.8.89.dist-info"
+        records.mkdir(parents=True)
+        (records / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 11.8.89\n")
+        (records / "RECORD").write_text("".join(f"{path},sha256=x,{len(path.name)}\n" for path in paths))
+        for path in paths:
+            (site / path).parent.mkdir(parents=True, exist_ok=True)
+            (site / path).write_text(path.name)
+
+
+@pytest.fixture
+def bare(tmp_path, monkeypatch):
+    """No CUDA anywhere, and a folder for Python packages."""
+    monkeypatch.setattr(gpu, "SYSTEM", tmp_path / "system")
+    monkeypatch.setattr(gpu, "SYSTEM_LIBRARIES", ())
+    monkeypatch.setattr("sys.path", [str(tmp_path / "site")])
+    monkeypatch.setattr(gpu, "_plugin_folder", lambda: tmp_path / "plugin")
+    (tmp_path / "plugin").mkdir()
+    (tmp_path / "plugin" / "libmindspore_gpu.so.11.6").touch()
+    return tmp_path
+
+
+def test_the_gpu_extra_is_found(bare):
+    write_packages(bare / "site")
+    toolkit = gpu.find_toolkit({})
+    assert str(toolkit) == "CUDA 11.8 from the gpu extra"
+    assert toolkit.home is None
+    assert [path.name for path in toolkit.libraries] == list(gpu.PACKAGES)
+    assert all(path.is_file() for path in toolkit.libraries)
+
+
+def test_a_system_cuda_11_comes_before_the_gpu_extra(bare):
+    write_packages(bare / "site")
+    home = write_toolkit(bare / "system" / "cuda-11.7", "11.7")
+    toolkit = gpu.find_toolkit({})
+    assert (toolkit.home, toolkit.release) == (home, "11.7")
+    assert {path.parent for path in toolkit.libraries} == {home / "lib64"}
+
+
+def test_the_users_choice_comes_first_then_the_compiler_on_the_path(bare):
+    write_toolkit(bare / "system" / "cuda")
+    on_path, chosen = write_toolkit(bare / "on_path"), write_toolkit(bare / "chosen")
+    path = {"PATH": str(on_path / "bin")}
+    assert gpu.find_toolkit(path | {"CUDA_HOME": str(chosen)}).home == chosen
+    assert gpu.find_toolkit(path).home == on_path
+    assert gpu.find_toolkit({}).home == bare / "system" / "cuda"
+
+
+def test_of_several_system_toolkits_the_newest_is_taken_and_no_folder_is_named_twice(bare):
+    system = bare / "system"
+    for release in ("11.6", "11.8", "11.4"):
+        write_toolkit(system / f"cuda-{release}", release)
+    assert gpu.find_toolkit({}).release == "11.8"
+
+    (system / "cuda").symlink_to(write_toolkit(system / "cuda-13.0", "13.0"))
+    for release in ("11.6", "11.8"):
+        (system / f"cuda-{release}" / "lib64" / "libcudnn.so.8").unlink()
+    with pytest.raises(DeviceError) as raised:
+        gpu.find_toolkit({"CUDA_HOME": str(system / "cuda"), "PATH": str(system / "cuda" / "bin")})
+    assert [str(raised.value).count(release) for release in ("13.0", "release 11.8", "11.4")] == [1, 1, 2]
+
+
+def test_libraries_may_lie_in_the_folder_of_their_platform(bare):
+    home = write_toolkit(bare / "cuda")
+    (home / "targets" / "x86_64-linux").mkdir(parents=True)
+    (home / "lib64").rename(home / "targets" / "x86_64-linux" / "lib")
+    assert gpu.find_toolkit({"CUDA_HOME": str(home)}).home == home
+
+
+def test_cudnn_may_lie_in_a_folder_of_ld_library_path(bare):
+    home = write_toolkit(bare / "cuda", without=("libcudnn.so.8",))
+    (bare / "cudnn").mkdir()
+    (bare / "cudnn" / "libcudnn.so.8").touch()
+    toolkit = gpu.find_toolkit({"CUDA_HOME": str(home), "LD_LIBRARY_PATH": f"/nowhere::{bare / 'cudnn'}"})
+    assert toolkit.libraries[-1] == bare / "cudnn" / "libcudnn.so.8"
+
+
+def test_cuda_11_1_has_its_own_name_for_nvrtc(bare):
+    home = write_toolkit(bare / "cuda", "11.1", without=("libnvrtc.so.11.2",))
+    (home / "lib64" / "libnvrtc.so.11.1").touch()
+    assert gpu.find_toolkit({"CUDA_HOME": str(home)}).libraries[1].name == "libnvrtc.so.11.1"
+
+
+@pytest.mark.parametrize(
+    ("write", "why"),
+    [
+        (lambda home: write_toolkit(home, "12.6"), "is release 12.6"),
+        (lambda home: write_toolkit(home, "11.4"), "is release 11.4"),
+        (lambda home: write_toolkit(home, without=("libcudnn.so.8",)), "is release 11.6 without libcudnn.so.8"),
+        (lambda home: home.mkdir(), "has no bin/nvcc that names its release"),
+    ],
+)
+def test_a_cuda_home_that_mindspore_cannot_use_is_passed_over_and_named(bare, write, why):
+    home = bare / "cuda"
+    write(home)
+    environment = {"CUDA_HOME": str(home)}
+    with pytest.raises(DeviceError, match=f"CUDA_HOME={home} {why}; .* not installed") as raised:
+        gpu.find_toolkit(environment)
+    assert raised.value.remedy == "pip install -e '.[gpu]' brings it"
+
+    write_packages(bare / "site")
+    assert str(gpu.find_toolkit(environment)) == f"CUDA 11.8 from the gpu extra, as CUDA_HOME={home} {why}"
+
+
+def test_missing_packages_are_counted(bare):
+    with pytest.raises(DeviceError, match=r"\(nvidia-cuda-runtime-cu11 and 7 more packages not installed\)"):
+        gpu.find_toolkit({})
+    write_packages(bare / "site", without=("nvidia-cudnn-cu11",))
+    with pytest.raises(DeviceError, match=r"\(nvidia-cudnn-cu11 not installed\)"):
+        gpu.find_toolkit({})
+
+
+def test_a_library_that_another_package_has_replaced_is_refused(bare):
+    write_packages(bare / "site")
+    (bare / "site" / "nvidia" / "nvidia-curand-cu11" / "lib" / "libcurand.so.10").write_text("of CUDA 12")
+    with pytest.raises(DeviceError, match=r"libcurand.so.10 is not the file that nvidia-curand-cu11 installed"):
+        gpu.find_toolkit({})
+
+
+def test_a_mindspore_without_gpu_plugin_is_named(bare):
+    (bare / "plugin" / "libmindspore_gpu.so.11.6").unlink()
+    with pytest.raises(DeviceError, match="no GPU plugin"):
+        gpu.find_toolkit({})
+
+
+def test_the_installed_mindspore_has_the_plugin_that_the_libraries_are_for():
+    assert (gpu._plugin_folder() / "libmindspore_gpu.so.11.6").is_file()
+
+
+@pytest.fixture
+def toolkit(bare):
+    write_packages(bare / "site")
+    return gpu.find_toolkit({})
+
+
+def test_libraries_are_loaded_in_order_and_for_the_plugin_to_see(toolkit, monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", loader := Loader())
+    toolkit.load()
+    assert loader.loaded == [(str(path), ctypes.RTLD_GLOBAL) for path in toolkit.libraries]
+
+
+@pytest.mark.parametrize(
+    ("loader", "problem"),
+    [
+        (Loader(broken=("libcudnn.so.8",)), r"the gpu extra does not load \(.*libcudnn.so.8: file too short\)"),
+        (Loader(status=35), r"does not run with the NVIDIA driver \(CUDA driver version is insufficient"),
+    ],
+)
+def test_libraries_that_do_not_work_are_named(toolkit, monkeypatch, loader, problem):
+    monkeypatch.setattr(ctypes, "CDLL", loader)
+    with pytest.raises(DeviceError, match=problem):
+        toolkit.load()
+
+
+def test_mindspore_is_told_the_release_by_a_private_compiler_that_goes_away(toolkit):
+    with toolkit.announced({"LD_LIBRARY_PATH": "/users/own"}) as variables:
+        home = Path(variables["CUDA_HOME"])
+        printed = subprocess.run([home / "bin" / "nvcc", "--version"], capture_output=True, text=True, check=True)
+        assert "Cuda compilation tools, release 11.8," in printed.stdout
+        assert home.stat().st_mode & 0o777 == 0o700
+        folders = variables["LD_LIBRARY_PATH"].split(":")
+        assert folders[-1] == "/users/own"
+        assert set(folders[:-1]) == {str(path.parent) for path in toolkit.libraries}
+    assert not home.exists()
+
+
+def test_a_temporary_folder_that_runs_no_programs_is_named(toolkit, monkeypatch):
+    monkeypatch.setattr(Path, "chmod", lambda path, mode: None)  # as a folder mounted noexec
+    with pytest.raises(DeviceError, match=r"programs in .* cannot be run") as raised, toolkit.announced({}):
+        pass
+    assert "TMPDIR" in raised.value.remedy
+
+
+def test_a_system_cuda_is_announced_as_it_is(bare):
+    home = write_toolkit(bare / "cuda")
+    with gpu.find_toolkit({"CUDA_HOME": str(home)}).announced({}) as variables:
+        assert variables == {"CUDA_HOME": str(home), "LD_LIBRARY_PATH": str(home / "lib64")}

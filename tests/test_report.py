@@ -1,0 +1,349 @@
+"""report.py: what is on the page, that the page needs nothing else, and what becomes of runs that lack something."""
+
+import base64
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from ms_vireid import report
+from ms_vireid.config import CONFIG_ROOT, dump_config, load_config
+from ms_vireid.data.read import read_data
+from ms_vireid.engine.inference import searched_features
+from ms_vireid.engine.trained import load_trained
+from tests.report_run import command, make_page, trained_run
+
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Elements as (name, attributes, text within), in the order of their beginnings; wrong nesting is an error."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self._open = [], []
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, name, attributes):
+        self.elements.append([name, dict(attributes), ""])
+        if name not in VOID:
+            self._open.append(self.elements[-1])
+
+    def handle_startendtag(self, name, attributes):  # within <svg>
+        self.elements.append([name, dict(attributes), ""])
+
+    def handle_endtag(self, name):
+        assert self._open.pop()[0] == name
+
+    def handle_data(self, data):
+        for element in self._open:
+            element[2] += data
+
+    def all(self, name, **attributes):
+        return [
+            (held, " ".join(text.split()) if n != "pre" else text)
+            for n, held, text in self.elements
+            if n == name and all(held.get(key.rstrip("_")) == value for key, value in attributes.items())
+        ]
+
+    def texts(self, name, **attributes):
+        return [text for _, text in self.all(name, **attributes)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return trained_run(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def page(finished):
+    return Page(make_page(finished))
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """The run folder, to be changed."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_the_page_needs_no_other_file_and_no_network(finished, page):
+    text = (finished / "report.html").read_text()
+    assert "http:" not in text
+    assert "https:" not in text
+    assert not {"script", "link", "iframe", "object", "source"} & {name for name, _, _ in page.elements}
+    assert "url(" not in text.replace("url(#", "")
+    targets = {held["id"] for _, held, _ in page.elements if "id" in held}
+    for _, held, _ in page.elements:
+        assert held.get("src", "data:").startswith("data:")
+        if "href" in held:
+            assert held["href"][0] == "#"
+            assert held["href"][1:] in targets
+    assert len(text) < 3e6
+
+
+def test_every_picture_decodes_and_says_what_it_shows(page):
+    pictures = page.all("img")
+    assert len(pictures) == 6 * 11 + 4 * 4  # queries with ten ranks, and Grad-CAM of pairs
+    for held, _ in pictures:
+        kind, _, content = held["src"].partition(",")
+        assert kind == "data:image/jpeg;base64"
+        with Image.open(io.BytesIO(base64.b64decode(content, validate=True))) as image:
+            assert image.size == (24, 48)
+            assert np.asarray(image).std() > 5
+        assert "identity" in held["alt"]
+    for held, text in page.all("svg"):
+        assert held["aria-label"]
+        assert "step" in text or "cosine similarity" in text
+
+
+def test_ids_are_unique_and_headings_in_order(page):
+    ids = [held["id"] for _, held, _ in page.elements if "id" in held]
+    assert len(ids) == len(set(ids))
+    levels = [int(name[1]) for name, _, _ in page.elements if name in ("h1", "h2", "h3", "h4")]
+    assert levels.count(1) == 1
+    assert all(after - before <= 2 for before, after in pairwise(levels))
+    assert len(page.all("table")) == len(page.all("caption"))
+
+
+def test_the_result_is_result_jsons_and_says_that_nothing_is_published(finished, page):
+    result = json.loads((finished / "result.json").read_text())
+    cells = page.texts("td", role="cell")
+    trained, deviation = result["protocol"]["mean"], result["protocol"]["std"]
+    assert cells[:6] == [f"{100 * trained[name]:.2f} ± {100 * deviation[name]:.2f}" for name in trained]
+    assert cells[6:12] == [f"{100 * value:.2f}" for value in result["untrained"].values()]
+    assert cells[12:] == [f"{100 * value:.2f}" for value in result["chance"].values()]
+    assert page.texts("th", scope="row", role="rowheader") == [
+        "ours trained",
+        "ours untrained",
+        "chance random rankings",
+    ]
+    assert any(text.startswith("Published: none. The papers") for text in page.texts("p", class_="note"))
+
+
+def test_the_curves_are_those_of_the_log(finished, page):
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    labels = [held["aria-label"] for held, _ in page.all("svg")]
+    titles = [label.partition(" over the steps")[0] for label in labels[:-1]]
+    assert titles == ["loss", "id", "pht", "msel", "dcl", "learning rate", "metrics on the test set"]
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert labels[0].endswith(f"loss from {losses[0]:.3g} to {losses[-1]:.3g}")
+    assert f"map from {rows[2]['evaluation']['map']:.3g}" in labels[6]
+
+
+def test_the_queries_are_those_of_the_evaluation(finished, page):
+    result = json.loads((finished / "result.json").read_text())
+    said = " ".join(page.texts("p"))
+    assert (
+        f"{result['protocol']['num_queries']} queries have a mean of {result['protocol']['trials'][0]['map']:.2%}"
+        in said
+    )
+    (trained,) = load_trained([finished / "model.ckpt"])
+    data = read_data(trained.config.data)
+    features, trials = searched_features(trained.model, data, trained.config)
+    identities, cameras = data.test.identities, data.test.cameras
+    gallery = trials[0].gallery
+    orders, precisions = [], []
+    for query in trials[0].query:
+        seen = gallery[(cameras[gallery] != 2) | (cameras[query] != 3)]
+        order = seen[np.argsort(1 - features[seen] @ features[query], kind="stable")]
+        ranks = 1 + np.flatnonzero(identities[order] == identities[query])
+        orders.append(order)
+        precisions.append(np.mean(np.arange(1, len(ranks) + 1) / ranks))
+    ranked = np.argsort(np.negative(precisions), kind="stable")
+    chosen = [*ranked[:3], *np.argsort(precisions, kind="stable")[:3]]
+    shown = [held["alt"] for held, _ in page.all("img")][: 6 * 11]
+    for number, query in enumerate(chosen):
+        alts = shown[11 * number : 11 * (number + 1)]
+        identity = identities[trials[0].query[query]]
+        assert alts[0] == f"query: infrared picture of identity {identity}"
+        for rank, index in enumerate(orders[query][:10], 1):
+            verdict = "right" if identities[index] == identity else "wrong"
+            assert alts[rank] == f"rank {rank}: visible picture of identity {identities[index]}, {verdict}"
+    titles = [title.partition(", first")[0] for title in page.texts("h4")[:6]]
+    assert titles == [f"Query {1 + n % 3}: average precision {precisions[q]:.1%}" for n, q in enumerate(chosen)]
+
+
+def test_what_ran_and_the_whole_configuration_are_there(finished, page):
+    record = json.loads((finished / "run.json").read_text())
+    facts = dict(zip(page.texts("th", scope="row")[3:], page.texts("td")[18:], strict=True))
+    assert facts["data checksum"] == record["data"]["checksum"]
+    assert facts["seed"] == "0"
+    assert facts["device"] == "CPU"
+    assert f"mindspore {record['versions']['mindspore']}" in facts["versions"]
+    assert "train.num" not in facts["command"]
+    assert "model.embed_dim=16" in facts["command"]
+    shown = yaml.safe_load("".join(page.texts("pre")))
+    whole = yaml.safe_load((finished / "config.yaml").read_text())
+    for stage in whole["stages"]:
+        stage["losses"] = {name: term for name, term in stage["losses"].items() if term is not None}
+    assert shown == whole
+
+
+def test_the_same_run_gives_the_same_page(finished, page):
+    before = (finished / "report.html").read_bytes()
+    make_page(finished)
+    assert (finished / "report.html").read_bytes() == before
+
+
+def test_another_model_gives_other_maps(finished, page, tmp_path):
+    other = shutil.copytree(finished, tmp_path / "other")
+    shutil.copy(trained_run(tmp_path, "seed=1") / "model.ckpt", other)
+    maps = [
+        [held["src"] for held, _ in held_page.all("img") if held["alt"].startswith("Grad-CAM")]
+        for held_page in (page, Page(make_page(other)))
+    ]
+    assert len(maps[0]) == len(maps[1]) == 8
+    assert not set(maps[0]) & set(maps[1])
+
+
+def test_without_queries_there_are_no_people(copied):
+    page = Page(make_page(copied, "--queries", 0))
+    assert not page.all("img")
+    assert "Similarities across the modalities" in page.texts("h2")
+    assert not {"Best and worst queries", "Grad-CAM"} & set(page.texts("h2"))
+
+
+def test_a_run_that_has_not_ended_gives_what_there_is(copied, capfd):
+    (copied / "result.json").unlink()
+    (copied / "model.ckpt").unlink()
+    with (copied / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "st')  # as while it is being written
+    page = Page(make_page(copied))
+    said = "no result yet (epoch 2 of 2, step 4 so far)"
+    assert f"note: {copied} has {said}; the page shows what there is" in capfd.readouterr().out
+    notes = page.texts("p", class_="note")
+    assert any("No result yet (epoch 2 of 2, step 4 so far)" in note for note in notes)
+    assert "Of last.ckpt, a model whose training has not ended." in notes
+    assert page.all("img")
+    assert len(page.all("table")) == 1  # what ran
+
+
+def test_a_run_that_has_only_begun_gives_its_configuration(copied, capfd):
+    for name in ("result.json", "model.ckpt", "last.ckpt", "metrics.jsonl"):
+        (copied / name).unlink()
+    page = Page(make_page(copied))
+    notes = page.texts("p", class_="note")
+    assert any("no step has been logged yet" in note for note in notes)
+    assert any(note.startswith("No curves: ") for note in notes)
+    assert any("holds no checkpoint" in note for note in notes)
+    assert not page.all("img")
+    assert len(page.all("pre")) == 9
+
+
+def real_run(folder, recipe):
+    """A run folder as train.py leaves it, of a recipe on a data set that is not here."""
+    config = load_config(CONFIG_ROOT / recipe, ["model.pretrained=weights.safetensors", "model.num_classes=395"])
+    folder.mkdir()
+    data = {"name": config.data.name, "root": str(folder / "gone"), "checksum": "0" * 64}
+    record = {"command": ["train.py"], "seed": 0, "data": data, "config": dump_config(config)}
+    (folder / "run.json").write_text(json.dumps(record))
+    metrics = {"rank1": 0.6, "rank5": 0.8, "rank10": 0.9, "rank20": 0.95, "map": 0.6, "minp": 0.5}
+    protocol = {"mean": metrics, "std": metrics, "trials": 10 * [metrics], "num_queries": 3803, "num_gallery": 301}
+    (folder / "result.json").write_text(json.dumps({"trained": metrics, "protocol": protocol}))
+    return folder
+
+
+def test_the_papers_numbers_stand_beside_those_of_their_recipe(tmp_path, capfd):
+    page = Page(make_page(real_run(tmp_path / "run", "pmt/sysu.yaml")))
+    rows = page.texts("th", scope="row", role="rowheader")
+    assert rows[0] == "ours trained"
+    assert rows[1].startswith("published PMT: PMT (AAAI 2023), Table 5, ")
+    assert {"Table 3", "Table 4", "Figure 6"} <= set(rows[1].split(", "))
+    assert rows[2] == "difference trained minus published"
+    cells = page.texts("td", role="cell")
+    assert cells[6:12] == ["67.53", "–", "95.36", "98.64", "64.98", "51.86"]
+    assert cells[12:18] == ["-7.53", "–", "-5.36", "-3.64", "-4.98", "-1.86"]
+    assert "run holds no checkpoint" in capfd.readouterr().out
+
+
+def test_a_data_set_that_has_moved_is_said_and_can_be_given(finished, copied, tmp_path, capfd):
+    change(copied / "run.json", data=json.loads((copied / "run.json").read_text())["data"] | {"root": "gone"})
+    record = json.loads((copied / "run.json").read_text())
+    record["config"]["data"]["name"] = "sysu_mm01"
+    (copied / "run.json").write_text(json.dumps(record))
+    notes = Page(make_page(copied)).texts("p", class_="note")
+    assert any("gone: no such folder" in note and "--data-root D says where it is now" in note for note in notes)
+    assert "note: no pictures: gone: no such folder" in capfd.readouterr().out
+    page = Page(make_page(copied, "--data-root", finished.parent / "data"))
+    assert len(page.all("img")) == 6 * 11 + 4 * 4
+
+
+def test_pictures_that_have_changed_are_said(finished, copied, tmp_path):
+    root = shutil.copytree(finished.parent / "data", tmp_path / "data")
+    picture = next(root.glob("cam1/*/*.jpg"))
+    picture.write_bytes(picture.read_bytes() + b" ")
+    notes = Page(make_page(copied, "--data-root", root)).texts("p", class_="note")
+    assert any("are not those of the run: their checksum is" in note for note in notes)
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(copied, monkeypatch, capfd):
+    before = make_page(copied, "--queries", 0)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    files = sorted(path.name for path in copied.iterdir())
+    with pytest.raises(SystemExit) as stopped:
+        make_page(copied)
+    assert stopped.value.code == 2
+    assert "report.html: cannot be written ([Errno 28] No space left on device)" in capfd.readouterr().err
+    assert (copied / "report.html").read_text() == before
+    assert sorted(path.name for path in copied.iterdir()) == files
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere",), "nowhere: holds no run (no run.json); give a run folder of train.py"),
+        (("RUN", "--output", "page.pdf"), "--output page.pdf: the file's name must end in .html"),
+        (("RUN", "--output", "no/page.html"), "--output no/page.html: its folder does not exist; make it first"),
+        (("RUN", "--queries", "-1"), "--queries -1: must be at least 0"),
+        (("RUN", "--data-root", "file"), "file is not a synthetic set"),
+        (("BROKEN",), "run.json: is not what train.py writes"),
+        ((), "the following arguments are required: RUN"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(finished, tmp_path, monkeypatch, capfd, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/run.json").write_text("{")
+    (tmp_path / "file").write_text("")
+    known = {"RUN": finished, "BROKEN": "broken"}
+    with pytest.raises(SystemExit) as stopped:
+        command(report, *(known.get(argument, argument) for argument in arguments))
+    error = capfd.readouterr().err.splitlines()
+    assert (stopped.value.code, len(error)) == (2, 1)
+    assert said in error[0]
+
+
+def test_without_the_extra_one_line_says_how_to_get_it(finished, monkeypatch, capfd):
+    monkeypatch.setattr(report, "find_spec", lambda name: None if name == "jinja2" else name)
+    with pytest.raises(SystemExit):
+        command(report, finished)
+    assert capfd.readouterr().err == "error: report.py needs jinja2: pip install -e '.[viz]'\n"
+
+
+def test_the_command_runs_by_its_path_and_loads_no_framework_for_its_help(tmp_path):
+    script = "import runpy, sys; sys.argv = [sys.argv[1], '--help']; runpy.run_path(sys.argv[0], run_name='__main__')"
+    listing = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); "
+    path = CONFIG_ROOT.parent / "ms_vireid/report.py"
+    done = subprocess.run(
+        [sys.executable, "-c", listing + script, path], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert "(default: RUN/report.html)" in done.stdout
+    assert not {"matplotlib", "jinja2", "mindspore", "torch"} & set(done.stderr.split())

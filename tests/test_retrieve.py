@@ -1,0 +1,279 @@
+"""`retrieve.py`: every kind of query and gallery, what it prints and writes, and what it refuses."""
+
+import json
+import subprocess
+import sys
+from datetime import datetime
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ms_vireid import extract, retrieve
+from ms_vireid.data.features import load_features
+from ms_vireid.errors import InputError
+from ms_vireid.evaluation import evaluate_ranking
+from ms_vireid.search.sources import read_source
+
+from .checkpoints import write_checkpoint
+from .data.tree import truncate, write_folder, write_picture, write_sysu_mm01
+from .test_train import command
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A checkpoint and another one, a set of pictures, and their features: all.npz, and night.npz of the infrared."""
+    folder = tmp_path_factory.mktemp("retrieve")
+    write_checkpoint(folder / "model.ckpt", "pmt", folder / "data")
+    write_checkpoint(folder / "other.ckpt", "pmt", folder / "data", "seed=9")
+    write_sysu_mm01(folder / "sysu")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, output, images in (
+            ("model", "all", "sysu"),
+            ("model", "night", "sysu/cam3"),
+            ("other", "other", "sysu/cam3"),
+        ):
+            options = ("--checkpoint", f"{name}.ckpt", "--images", images, "--output", f"{output}.npz")
+            command(patch, folder, extract, *options)
+    return folder
+
+
+@pytest.fixture
+def search(prepared, monkeypatch, tmp_path):
+    def searched(*arguments):
+        """The JSON of what was found."""
+        command(monkeypatch, prepared, retrieve, *arguments, "--json", tmp_path / "found.json")
+        return json.loads((tmp_path / "found.json").read_text())
+
+    return searched
+
+
+@pytest.fixture
+def refused(search, capfd):
+    def said(*arguments):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            search(*arguments)
+        error = capfd.readouterr().err.splitlines()
+        assert (stopped.value.code, len(error)) == (2, 1)
+        return error[0]
+
+    return said
+
+
+def paths(found):
+    return [[hit["path"] for hit in query["hits"]] for query in found["queries"]]
+
+
+def expected(prepared, asked="night", searched="all", allowed=None, top_k=10):
+    queries, gallery = (load_features(prepared / f"{name}.npz") for name in (asked, searched))
+    distance = np.float32(1) - queries.features @ gallery.features.T
+    order = [row[allowed[row]] if allowed is not None else row for row in np.argsort(distance, axis=1, kind="stable")]
+    return [gallery.paths[row[:top_k]].tolist() for row in order]
+
+
+def test_features_among_features(search, prepared, capfd):
+    found = search("--query", "night.npz", "--gallery", "all.npz", "--top-k", 4)
+    assert paths(found) == expected(prepared, top_k=4)
+    assert found["top_k"] == 4
+    assert found["pictures"] == len(load_features(prepared / "all.npz"))
+    first = found["queries"][0]
+    assert (first["modality"], first["camera"]) == ("infrared", 3)
+    assert (first["hits"][0]["similarity"], first["hits"][0]["match"]) == (pytest.approx(1, abs=1e-6), True)
+    assert first["hits"][0]["file"] == str(prepared / "sysu" / first["hits"][0]["path"])
+    printed = capfd.readouterr().out
+    assert printed.count("rank  similarity  match  camera  identity  picture") == len(found["queries"])
+    assert f"   1      1.0000    yes       3  {first['identity']:>8}  {first['hits'][0]['path']}\n" in printed
+
+
+def test_mean_average_precision_of_what_is_found_is_that_of_evaluate_ranking(search, prepared):
+    found = search("--query", "night.npz", "--gallery", "all.npz", "--top-k", 1000)
+    queries, gallery = load_features(prepared / "night.npz"), load_features(prepared / "all.npz")
+    distance = np.float32(1) - queries.features @ gallery.features.T
+    result = evaluate_ranking(distance, queries.identities, gallery.identities, protocol="regdb")
+    precisions = []
+    for query in found["queries"]:
+        ranks = np.array([hit["rank"] for hit in query["hits"] if hit["match"]])
+        precisions.append(np.mean(np.arange(1, len(ranks) + 1) / ranks))
+    assert np.mean(precisions) == pytest.approx(result.mean_ap, abs=1e-12)
+
+
+def test_pictures_among_features_and_pictures(search, prepared):
+    names = ["sysu/cam3/0001", "sysu/cam3/0006"]
+    files = [next((prepared / name).iterdir()) for name in names]
+    by_file = search("--query", *files, "--gallery", "all.npz", "--checkpoint", "model.ckpt")
+    night = load_features(prepared / "night.npz").paths.tolist()
+    rows = [night.index(f"{file.parent.name}/{file.name}") for file in files]
+    assert paths(by_file) == [expected(prepared)[row] for row in rows]
+    assert [(query["identity"], query["camera"]) for query in by_file["queries"]] == [(1, 3), (6, 3)]
+    by_folder = search("--query", "sysu/cam3", "--gallery", "sysu", "--checkpoint", "model.ckpt")
+    assert paths(by_folder) == expected(prepared)
+
+
+def test_pictures_in_folders_without_a_meaning_need_their_modality(search, refused, prepared, tmp_path):
+    day, night = tmp_path / "day" / "anna.jpg", tmp_path / "street"
+    write_picture(day)
+    for i in range(3):
+        write_picture(night / f"{i}.jpg", seed=i, gray=True)
+    options = ("--query", day, "--gallery", night, "--checkpoint", "model.ckpt")
+    assert "folders say no modality" in refused(*options)
+    found = search(*options, "--modality", "visible", "infrared")
+    (query,) = found["queries"]
+    assert (query["path"], query["modality"], query["identity"]) == ("anna.jpg", "visible", None)
+    assert {hit["modality"] for hit in query["hits"]} == {"infrared"}
+    assert [hit["match"] for hit in query["hits"]] == [None] * 3
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+def test_an_index_is_saved_and_searched_without_the_features(search, prepared, tmp_path, kind, capfd):
+    options = ("--query", "night.npz", "--breadth", 64)
+    made = search(*options, "--gallery", "all.npz", "--index", kind, "--save-index", tmp_path / "all.index")
+    loaded = search(*options, "--gallery", tmp_path / "all.index")
+    assert paths(made) == paths(loaded) == expected(prepared)
+    assert f"all.index: {kind} index of " in capfd.readouterr().out
+
+
+def test_milvus_is_filled_and_searched(search, prepared, tmp_path, monkeypatch, capfd):
+    gallery = f"milvus:{tmp_path}/gallery.db"
+    command(monkeypatch, prepared, retrieve, "--gallery", gallery, "--add", "all.npz")
+    count = len(load_features(prepared / "all.npz"))
+    assert f"{count} pictures added, 0 replaced; {count} in all" in capfd.readouterr().out
+    found = search("--gallery", gallery, "--query", "night.npz", "--add", "all.npz")
+    assert f"0 pictures added, {count} replaced; {count} in all" in capfd.readouterr().out
+    assert paths(found) == expected(prepared)
+    assert found["queries"][0]["hits"][0]["file"].startswith(str(prepared))
+    picture = prepared / "sysu" / found["queries"][0]["hits"][3]["path"]
+    again = search("--gallery", gallery, "--query", picture, "--checkpoint", "model.ckpt")
+    assert again["queries"][0]["hits"][0]["file"] == str(picture)
+
+
+@pytest.mark.parametrize("where", ["all.npz", "index", "milvus"])
+def test_cameras_and_times_choose_what_is_searched(search, prepared, tmp_path, where, monkeypatch, capfd):
+    gallery = load_features(prepared / "all.npz")
+    times = np.arange(len(gallery)) * 60 + datetime(2026, 11, 20).timestamp()
+    monkeypatch.setattr(
+        "ms_vireid.search.picture_times.picture_time",
+        lambda file: (times[gallery.paths.tolist().index(file.relative_to(prepared / "sysu").as_posix())], "EXIF"),
+    )
+    target = {"index": tmp_path / "all.index", "milvus": f"milvus:{tmp_path}/gallery.db"}.get(where, where)
+    if where == "index":
+        command(monkeypatch, prepared, retrieve, "--gallery", "all.npz", "--index", "hnsw", "--save-index", target)
+    if where == "milvus":
+        command(monkeypatch, prepared, retrieve, "--gallery", target, "--add", "all.npz")
+    options = ("--query", "night.npz", "--gallery", target)
+    allowed = np.isin(gallery.cameras, (1, 2, 4))
+    assert paths(search(*options, "--camera", 1, 2, 4)) == expected(prepared, allowed=allowed)
+    allowed &= times >= times[7]
+    found = search(*options, "--camera", 1, 2, 4, "--since", "2026-11-20T00:06:30")
+    assert paths(found) == expected(prepared, allowed=allowed)
+    if where != "milvus":
+        assert f"searched: {allowed.sum()} of {len(gallery)} pictures" in capfd.readouterr().out
+
+
+def test_the_sheet_is_drawn_from_the_gallerys_pictures_wherever_they_are(search, prepared, tmp_path, capfd):
+    options = ("--query", "night.npz", "--gallery", "all.npz", "--sheet", tmp_path / "sheet.png", "--top-k", 3)
+    search(*options)
+    with Image.open(tmp_path / "sheet.png") as image:
+        whole = np.asarray(image)
+    count = len(load_features(prepared / "night.npz"))
+    assert whole.shape[:2] == pytest.approx((200 * (count * 1.74 + 0.2), 200 * 4.5 * 0.72), abs=1)
+    assert "not there" not in capfd.readouterr().out
+    (tmp_path / "empty").mkdir()
+    search(*options, "--gallery-root", tmp_path / "empty")
+    found = json.loads((tmp_path / "found.json").read_text())
+    absent = {hit["path"] for query in found["queries"] for hit in query["hits"]}
+    assert f"{len(absent)} pictures are not there (--gallery-root?)" in capfd.readouterr().out
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert not np.array_equal(whole, np.asarray(image))
+
+
+def test_many_queries_are_cut_in_the_table_and_whole_in_the_json(search, capfd):
+    found = search("--query", "all.npz", "--gallery", "all.npz", "--top-k", 2)
+    assert len(found["queries"]) > 20
+    printed = capfd.readouterr().out
+    assert printed.count("query ") == 20
+    assert f"queries: {len(found['queries'])} (the first 20 are shown; --json has all)" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--gallery", "all.npz"), "nothing to do: give --query, --add or --save-index"),
+        (("--query", "nowhere.jpg", "--gallery", "all.npz"), "--query nowhere.jpg: no such file"),
+        (("--query", "model.ckpt", "--gallery", "all.npz"), "--query model.ckpt: is not a picture"),
+        (("--query", "night.npz", "--gallery", "nowhere.npz"), "nowhere.npz: no such file"),
+        (("--query", "night.npz", "--gallery", "nowhere.index"), "nowhere.index: no such file; make it with --save"),
+        (("--query", "night.npz", "--gallery", "nowhere"), "nowhere: no such folder; --gallery takes a folder"),
+        (("--query", "night.npz", "--gallery", "model.ckpt"), "model.ckpt: no such folder; --gallery takes a folder"),
+        (("--query", "night.npz", "--gallery", "other.npz"), "other.npz: features of another checkpoint ("),
+        (("--query", "sysu/cam3", "--gallery", "all.npz"), "--checkpoint is needed to embed the pictures of "),
+        (
+            ("--query", "sysu/cam3", "--gallery", "all.npz", "--checkpoint", "other.ckpt"),
+            "all.npz: features of another checkpoint (",
+        ),
+        (("--query", "night.npz", "--gallery", "milvus:no.db"), "milvus:no.db: no such gallery; make it with --add"),
+        (("--query", "night.npz", "--gallery", "milvus:no"), "milvus:no: the embedded gallery's name must end in .db"),
+        (("--query", "night.npz", "--gallery", "all.npz", "--top-k", "0"), "--top-k 0: must be at least 1"),
+        (("--query", "night.npz", "--gallery", "all.npz", "--breadth", "0"), "--breadth 0: must be at least 1"),
+        (
+            ("--query", "night.npz", "--gallery", "all.npz", "--add", "all.npz"),
+            "--add all.npz: only for a gallery in M",
+        ),
+        (
+            ("--query", "night.npz", "--gallery", "all.npz", "--save-index", "a.index"),
+            "--save-index a.index: needs features and --index flat, hnsw or ivf",
+        ),
+        (("--query", "night.npz", "--gallery", "a.index", "--index", "hnsw"), "a.index is an index already"),
+        (
+            ("--gallery", "all.npz", "--index", "hnsw", "--save-index", "a.faiss"),
+            "--save-index a.faiss: the file's name must end in .index",
+        ),
+        (("--query", "night.npz", "--gallery", "all.npz", "--sheet", "a.pdf"), "--sheet a.pdf: the file's name must"),
+        (("--query", "night.npz", "--gallery", "all.npz", "--sheet", "no/a.png"), "--sheet no/a.png: its folder does"),
+        (("--query", "night.npz", "--gallery", "all.npz", "--since", "noon"), "--since noon: not an ISO time"),
+        (("--query", "night.npz", "--gallery", "all.npz", "--camera", "9"), "--camera 9: all.npz has cameras 1, 2, 3,"),
+        (("--query", "night.npz", "--gallery", "all.npz", "--gallery-root", "no"), "no: no such folder; give the fold"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(refused, arguments, said):
+    assert said in refused(*arguments)
+
+
+def test_a_broken_picture_is_named(refused, tmp_path):
+    broken = truncate(write_picture(tmp_path / "visible" / "a.jpg"))
+    said = refused("--query", broken, "--gallery", "all.npz", "--checkpoint", "model.ckpt")
+    assert f"{broken}: cannot be decoded as a picture" in said
+
+
+@pytest.mark.parametrize(
+    ("package", "options", "extra"),
+    [
+        ("faiss", ("--gallery", "all.npz", "--index", "flat"), "search"),
+        ("faiss", ("--gallery", "a.index"), "search"),
+        ("pymilvus", ("--gallery", "milvus:http://nowhere"), "search"),
+        ("milvus_lite", ("--gallery", "milvus:a.db"), "search"),
+        ("matplotlib", ("--gallery", "all.npz", "--sheet", "a.png"), "viz"),
+    ],
+)
+def test_without_an_extra_one_line_says_how_to_get_it(refused, monkeypatch, package, options, extra):
+    monkeypatch.setattr(retrieve, "find_spec", lambda name: None if name == package else name)
+    said = refused("--query", "night.npz", *options)
+    assert said == f"error: this search needs {package}: pip install -e '.[{extra}]'"
+
+
+def test_the_command_imports_no_framework_and_no_extra_for_features():
+    script = "import sys, ms_vireid.retrieve; print(*sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"matplotlib", "faiss", "pymilvus", "mindspore", "torch"} & set(printed)
+
+
+def test_pictures_of_several_folders_are_named_from_the_folder_they_share(tmp_path):
+    root = write_folder(tmp_path / "set", ("0001", "0002"))
+    files = [root / "visible/0001/0.jpg", root / "infrared/0002/1.jpg"]
+    source = read_source(files, "auto", "--query")
+    assert source.root == root
+    assert [name.as_posix() for name in source.names] == ["visible/0001/0.jpg", "infrared/0002/1.jpg"]
+    assert source.images.infrared.tolist() == [False, True]
+    assert source.images.identities.tolist() == [1, 2]
+    with pytest.raises(InputError, match=r"give pictures, one folder, or one \.npz"):
+        read_source([root, root], "auto", "--query")
