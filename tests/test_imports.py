@@ -13,6 +13,7 @@ FRAMEWORK_FREE = [
     "ms_vireid.engine.run_folder",
     "ms_vireid.engine.schedule",
     "ms_vireid.evaluation",
+    "ms_vireid.export",
     "ms_vireid.retrieve",
     "ms_vireid.runtime",
     "ms_vireid.train",

@@ -1,0 +1,228 @@
+"""Inference graphs in files: what is stored with them, and the proof that they compute what the checkpoint does."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from ms_vireid.config import dump_config
+from ms_vireid.data.layout import MODALITIES
+from ms_vireid.data.synthetic import draw_identity, make_camera, render
+from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
+from ms_vireid.engine.trained import TrainedModel
+from ms_vireid.errors import InputError
+from ms_vireid.models import PMT
+
+BOTH = "both"  # the modality of a graph that takes either
+INPUT, OUTPUT = "images", "features"
+TOLERANCE = 1e-5  # of the largest entry: float32 in another order of operations, 1e-6 seen
+MARGIN = 4.0  # times what rounding alone does to a checkpoint's features, where that is more (see `reference`)
+DISTINCT = 100.0  # times the limit, between different pictures: less could hide a graph that ignores them
+HALF_ULP = 2.0**-24  # of float32, relative
+PICTURES = 3
+DECODING = {"visible": "RGB", "infrared": "gray, repeated to three equal channels"}
+CAMERAS = {"visible": 1, "infrared": 3}  # of the procedural pictures
+
+Run = Callable[[np.ndarray], np.ndarray]  # images float32 [N, 3, H, W] -> features float32 [N, C]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One graph to write.
+
+    modality: of its pictures, "visible", "infrared" or `BOTH`. batch_size: pictures a call, None: any number.
+    info: what is stored with it, see `describe`.
+    """
+
+    trained: TrainedModel
+    modality: str
+    batch_size: int | None
+    info: dict[str, str]
+
+    @property
+    def input_shape(self) -> tuple[int | None, int, int, int]:
+        return (self.batch_size, 3, *self.trained.image_size)
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Those that the graph is tried with."""
+        return (1, PICTURES) if self.batch_size is None else (self.batch_size,)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file: `write` makes one of a request, with its `info`, and `load` runs what is in it."""
+
+    suffix: str
+    write: Callable[[Request, Path], None]
+    load: Callable[[Path], Run]
+
+
+class InferenceGraph(nn.Cell):
+    """Pictures of one modality to features: images float32 [N, 3, H, W] -> [N, C], L2-normalised."""
+
+    def __init__(self, model: nn.Cell, modality: str):
+        super().__init__(auto_prefix=False)  # parameters keep the checkpoint's names
+        self.model = model
+        self.modality = modality
+
+    def construct(self, images: Tensor) -> Tensor:
+        return self.model(images, self.modality)
+
+
+def modalities_of(trained: TrainedModel, wanted: str | None) -> tuple[str, ...]:
+    """A graph each: PMT has one path, whatever the picture; AGW's and MUN's first layers differ by modality.
+
+    Raises:
+        InputError: one modality of a model that has one path.
+    """
+    if not isinstance(trained.model, PMT):
+        return (wanted,) if wanted else MODALITIES
+    if wanted:
+        raise InputError(f"--modality {wanted}: a PMT has one graph for both modalities; leave the option out")
+    return (BOTH,)
+
+
+def describe(trained: TrainedModel, modality: str, sha256: str) -> dict[str, str]:
+    """What a user of the graph has to know, as texts: plain ones, or JSON where they are numbers or more.
+
+    A picture is decoded as `decoding` says, resized to `image_size` (H, W) with the filter `resize`, and becomes
+    (pixel / 255 - mean) / std in the order `layout` and `channel_order`.
+
+    Args:
+        sha256: the checkpoint file's checksum.
+    """
+    config = trained.config
+    decoding = DECODING if modality == BOTH else {modality: DECODING[modality]}
+    values = {
+        "producer": f"ms_vireid {version('ms_vireid')}",
+        "model": config.model.name,
+        "modality": modality,
+        "decoding": decoding,
+        "image_size": trained.image_size,
+        "resize": "Lanczos with antialiasing, as Pillow's Image.Resampling.LANCZOS",
+        "channel_order": "RGB",
+        "layout": "NCHW",
+        "mean": [round(float(value), 6) for value in IMAGENET_MEAN],
+        "std": [round(float(value), 6) for value in IMAGENET_STD],
+        "feature_width": trained.model.bottleneck.num_features,
+        "similarity": "inner product of the features, whose length is 1",
+        "checkpoint": {"file": trained.path.name, "sha256": sha256, "epoch": trained.epoch},
+        "config": dump_config(config),
+    }
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+
+
+def probe_images(image_size: tuple[int, int], modality: str) -> np.ndarray:
+    """Procedural pictures of different people, preprocessed: float32 [PICTURES, 3, H, W]; of both modalities in turn if
+    the graph takes both."""
+    kinds = MODALITIES if modality == BOTH else (modality,)
+    images = []
+    for number in range(PICTURES):
+        kind = kinds[number % len(kinds)]
+        camera = make_camera(0, CAMERAS[kind], image_size)
+        picture = render(draw_identity(0, 1 + number), camera, np.random.default_rng(number))
+        images.append(normalise(np.asarray(picture.convert("RGB"))))  # infrared: three equal channels
+    return np.stack(images)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a graph has to compute: images float32 [N, 3, H, W] to features [N, C], within `limit` of their largest."""
+
+    images: np.ndarray
+    features: np.ndarray
+    limit: float
+
+
+def reference(trained: TrainedModel, modality: str) -> Reference:
+    """The checkpoint's own features of the probe images.
+
+    The limit is `TOLERANCE`, or, if that is more, `MARGIN` times what changes when the images' values are rounded
+    otherwise: a BNNeck that takes off a large common mean amplifies rounding, in a small PMT a hundredfold.
+
+    Raises:
+        InputError: the features of different pictures are (nearly) the same, so that nothing can be verified with them.
+    """
+    images = probe_images(trained.image_size, modality)
+    signs = np.random.default_rng(0).choice([-HALF_ULP, HALF_ULP], images.shape)
+    rounded = (images * (1.0 + signs)).astype(np.float32)
+    features, others = (trained.model(Tensor(x, ms.float32), modality).asnumpy() for x in (images, rounded))
+    scale = float(np.abs(features).max()) or 1.0
+    limit = max(TOLERANCE, MARGIN * float(np.abs(others - features).max() / scale))
+    nearest = min(np.abs(features[i] - features[j]).max() for j in range(PICTURES) for i in range(j)) / scale
+    if not nearest > DISTINCT * limit:  # also if it is not a number
+        raise InputError(
+            f"{trained.path}: features of different pictures are only {nearest:.1e} apart, with rounding errors up to "
+            f"{limit:.0e}; it is not trained, or broken, and no export of it could be verified"
+        )
+    return Reference(images, features, limit)
+
+
+def largest_error(run: Run, expected: Reference, batch_sizes: Sequence[int]) -> float:
+    """The largest difference between a graph's features and the checkpoint's, over the largest entry of these, in
+    batches of all the sizes; pictures are repeated to fill the last batch.
+
+    Raises:
+        ValueError: features of another shape, not finite, the same for each picture, or further off than the limit.
+    """
+    worst = 0.0
+    width = expected.features.shape[1]
+    for size in batch_sizes:
+        index = np.arange(-(-PICTURES // size) * size) % PICTURES
+        batches = [expected.images[index[start : start + size]] for start in range(0, len(index), size)]
+        features = np.concatenate([run(batch) for batch in batches])
+        where = f"in batches of {size}"
+        if features.shape != (len(index), width):
+            raise ValueError(f"its features are {list(features.shape)} {where}, not {[len(index), width]}")
+        if not np.isfinite(features).all():
+            raise ValueError(f"its features are not finite {where}")
+        if len(np.unique(features, axis=0)) == 1:
+            raise ValueError(f"it returns the same vector for each picture {where}")
+        difference = np.abs(features - expected.features[index])
+        error = float(difference.max() / np.abs(expected.features).max())
+        if error > expected.limit:
+            raise ValueError(f"its features are {error:.1e} off {where}, and the limit is {expected.limit:.1e}")
+        worst = max(worst, error)
+    return worst
+
+
+def export_verified(requests: dict[Path, Request], format: Format) -> dict[Path, tuple[float, float]]:
+    """Write a graph for each path, all or none: under a temporary name first, renamed when it is verified.
+
+    Returns:
+        Of each the largest error and its limit, see `largest_error` and `reference`.
+
+    Raises:
+        InputError: a file cannot be written, or a graph does not compute what the checkpoint does.
+    """
+    errors = {}
+    with ExitStack() as stack:
+        staged = {}
+        for target, request in requests.items():
+            try:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=f".{target.stem}.", dir=target.parent))
+                staged[target] = Path(folder) / target.name
+                format.write(request, staged[target])
+                staged[target].chmod(0o644)
+            except OSError as error:
+                raise InputError(f"{target}: cannot be written ({error}); free space or choose --output") from None
+            expected = reference(request.trained, request.modality)
+            try:
+                error = largest_error(format.load(staged[target]), expected, request.batch_sizes)
+            except ValueError as error:
+                raise InputError(
+                    f"{target}: not written, as the graph does not compute what {request.trained.path} does: {error}"
+                ) from None
+            errors[target] = error, expected.limit
+        for target, file in staged.items():
+            os.replace(file, target)
+    return errors

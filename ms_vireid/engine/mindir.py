@@ -1,0 +1,74 @@
+"""MindSpore's own format for inference: MindIR, which MindSpore and MindSpore Lite load."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+from mindspore.train.mind_ir_pb2 import ModelProto
+
+from ms_vireid.engine.export import Format, InferenceGraph, Request, Run
+from ms_vireid.models import ResNet
+from ms_vireid.models.weight_file import quiet
+
+
+class PaddedMaxPool(nn.Cell):
+    """3x3 windows with stride 2 and padding 1 over values that are not negative, so that zeros pad as well as -inf."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool = ops.MaxPool(kernel_size=3, strides=2, pad_mode="valid")
+
+    def construct(self, x: Tensor) -> Tensor:
+        """float32 [N, C, H, W] -> [N, C, H / 2, W / 2]."""
+        return self.pool(ops.pad(x, [1, 1, 1, 1]))
+
+
+@contextmanager
+def poolable(model: nn.Cell) -> Iterator[None]:
+    """For a while, let the ResNets' stems pool with an operator that allows any batch: the one that `nn.MaxPool2d`
+    takes (MaxPool3DWithArgmax and Squeeze) loses the number of dimensions when the batch is not known."""
+    stems = [cell for _, cell in model.cells_and_names() if isinstance(cell, ResNet) and cell.has_stem]
+    pools = [stem.maxpool for stem in stems]
+    for stem in stems:
+        stem.maxpool = PaddedMaxPool()
+    try:
+        yield
+    finally:
+        for stem, pool in zip(stems, pools, strict=True):
+            stem.maxpool = pool
+
+
+def write_mindir(request: Request, path: Path) -> None:
+    """The graph with its weights; `info` is the file's user_info."""
+    graph = InferenceGraph(request.trained.model, request.modality)
+    graph.set_train(False)
+    images = Tensor(shape=request.input_shape, dtype=ms.float32)
+
+    def add_info(model: ModelProto) -> None:
+        for key, value in request.info.items():
+            model.user_info[key] = value
+
+    with quiet(), poolable(request.trained.model):
+        ms.export(graph, images, file_name=str(path), file_format="MINDIR", custom_func=add_info)
+
+
+def load_mindir(path: Path) -> Run:
+    graph = nn.GraphCell(ms.load(str(path)))
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return graph(Tensor(images, ms.float32)).asnumpy()
+
+    return run
+
+
+def read_info(path: Path) -> dict[str, str]:
+    """What was stored with the graph (`ms_vireid.engine.export.describe`)."""
+    model = ModelProto()
+    model.ParseFromString(path.read_bytes())
+    return dict(model.user_info)
+
+
+MINDIR = Format(".mindir", write_mindir, load_mindir)

@@ -1,0 +1,230 @@
+"""The models as ONNX graphs, written layer by layer from their cells.
+
+MindSpore 2.10's own exporters cannot: `mindspore.export` knows neither Im2Col (PMT's patches) nor MaxPool3DWithArgmax
+(the ResNet's pooling) nor Erf, and `mindspore.onnx.export` fails inside on BatchNorm and BroadcastTo.
+"""
+
+import math
+from functools import singledispatch
+from pathlib import Path
+
+import numpy as np
+import onnx
+from mindspore import Parameter, nn
+from onnx import helper, numpy_helper
+
+from ms_vireid.engine.export import INPUT, OUTPUT, Format, Request
+from ms_vireid.engine.onnx_file import load_onnx, save_onnx
+from ms_vireid.errors import InputError
+from ms_vireid.models import AGW, MUN, PMT, ResNet, VisionTransformer
+from ms_vireid.models.agw import NonLocal
+from ms_vireid.models.layers import GeM
+from ms_vireid.models.resnet import Bottleneck
+from ms_vireid.models.vit import GELU, Attention, Block, Mlp, PatchEmbed
+
+OPSET = 17  # the first with LayerNormalization: ONNX Runtime 1.13 and later, TensorRT 8.6 and later
+IR_VERSION = 8
+
+Value = str | Parameter | np.ndarray | float  # an output's name, a weight, an integer array (shapes), a float32 number
+
+
+class Graph:
+    """Collects nodes and weights; values are passed on by their names."""
+
+    def __init__(self):
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: dict[str, onnx.TensorProto] = {}
+
+    def add(self, operator: str, *inputs: Value, **attributes) -> str:
+        """The name of the output of one more node."""
+        output = f"{operator}_{len(self.nodes)}"
+        names = [self._name(value) for value in inputs]
+        self.nodes.append(helper.make_node(operator, names, [output], name=output, **attributes))
+        return output
+
+    def weight(self, name: str, array: np.ndarray) -> str:
+        self.weights.setdefault(name, numpy_helper.from_array(array, name))
+        return name
+
+    def reshape(self, x: Value, *shape: int) -> str:
+        """To `shape`, in which 0 keeps a dimension and -1 is what is left."""
+        return self.add("Reshape", x, np.array(shape))
+
+    def _name(self, value: Value) -> str:
+        if isinstance(value, str):
+            return value
+        if isinstance(value, Parameter):
+            return self.weight(value.name, value.asnumpy())
+        array = np.float32(value) if isinstance(value, float) else np.asarray(value, np.int64)
+        return self.weight(f"constant_{array.dtype}_{array.tolist()}".replace(" ", ""), np.asarray(array))
+
+
+@singledispatch
+def emit(cell: nn.Cell, graph: Graph, x: str) -> str:
+    """Add what `cell` computes of the value named x; returns the output's name."""
+    raise unknown(cell)
+
+
+def chain(graph: Graph, x: str, *cells: nn.Cell) -> str:
+    for cell in cells:
+        x = emit(cell, graph, x)
+    return x
+
+
+@emit.register
+def _(cell: nn.Conv2d, graph: Graph, x: str) -> str:
+    bias = (cell.bias,) if cell.has_bias else ()
+    pads = 2 * _pair(cell.padding)
+    return graph.add("Conv", x, cell.weight, *bias, strides=_pair(cell.stride), pads=pads, group=cell.group)
+
+
+@emit.register(nn.BatchNorm1d)
+@emit.register(nn.BatchNorm2d)
+def _(cell: nn.BatchNorm1d | nn.BatchNorm2d, graph: Graph, x: str) -> str:
+    weights = cell.gamma, cell.beta, cell.moving_mean, cell.moving_variance
+    return graph.add("BatchNormalization", x, *weights, epsilon=cell.eps)
+
+
+@emit.register
+def _(cell: nn.Dense, graph: Graph, x: str) -> str:
+    x = graph.add("MatMul", x, graph.weight(f"{cell.weight.name}.transposed", cell.weight.asnumpy().T.copy()))
+    return graph.add("Add", x, cell.bias) if cell.has_bias else x
+
+
+@emit.register
+def _(cell: nn.LayerNorm, graph: Graph, x: str) -> str:
+    return graph.add("LayerNormalization", x, cell.gamma, cell.beta, axis=-1, epsilon=cell.epsilon)
+
+
+@emit.register
+def _(cell: nn.SequentialCell, graph: Graph, x: str) -> str:
+    return chain(graph, x, *cell)
+
+
+@emit.register
+def _(cell: GELU, graph: Graph, x: str) -> str:
+    distribution = graph.add("Add", graph.add("Erf", graph.add("Mul", x, math.sqrt(0.5))), 1.0)
+    return graph.add("Mul", graph.add("Mul", x, distribution), 0.5)
+
+
+@emit.register
+def _(cell: GeM, graph: Graph, x: str) -> str:
+    mean = graph.add("ReduceMean", graph.add("Pow", x, cell.power), axes=[2, 3], keepdims=0)
+    return graph.add("Pow", graph.add("Add", mean, cell.eps), 1.0 / cell.power)
+
+
+@emit.register
+def _(cell: PatchEmbed, graph: Graph, x: str) -> str:
+    """[N, 3, H, W] -> [N, L, D]: the convolution that the product stands for."""
+    projection = cell.proj
+    stride = _pair(projection.stride)
+    x = graph.add("Conv", x, projection.weight, projection.bias, strides=stride)  # [N, D, rows, columns]
+    return graph.add("Transpose", graph.reshape(x, 0, projection.embed_dim, -1), perm=[0, 2, 1])
+
+
+@emit.register
+def _(cell: Attention, graph: Graph, x: str) -> str:
+    qkv = graph.reshape(emit(cell.qkv, graph, x), 0, 0, 3, cell.num_heads, cell.head_dim)
+    qkv = graph.add("Transpose", qkv, perm=[2, 0, 3, 1, 4])  # [3, N, heads, T, head_dim]
+    query, key, value = (graph.add("Gather", qkv, np.array(i), axis=0) for i in range(3))
+    query = graph.add("Mul", query, cell.head_dim**-0.5)
+    scores = graph.add("MatMul", query, graph.add("Transpose", key, perm=[0, 1, 3, 2]))
+    x = graph.add("MatMul", graph.add("Softmax", scores, axis=-1), value)  # [N, heads, T, head_dim]
+    x = graph.reshape(graph.add("Transpose", x, perm=[0, 2, 1, 3]), 0, 0, -1)
+    return emit(cell.proj, graph, x)
+
+
+@emit.register
+def _(cell: Mlp, graph: Graph, x: str) -> str:
+    return chain(graph, x, cell.fc1, cell.act, cell.fc2)
+
+
+@emit.register
+def _(cell: Block, graph: Graph, x: str) -> str:
+    x = graph.add("Add", x, chain(graph, x, cell.norm1, cell.attn))
+    return graph.add("Add", x, chain(graph, x, cell.norm2, cell.mlp))
+
+
+@emit.register
+def _(cell: VisionTransformer, graph: Graph, x: str) -> str:
+    x = emit(cell.patch_embed, graph, x)  # [N, L, D]
+    shape = graph.add("Concat", graph.add("Shape", x, end=1), np.array([1, cell.embed_dim]), axis=0)
+    x = graph.add("Concat", graph.add("Expand", cell.cls_token, shape), x, axis=1)  # [N, T, D]
+    x = chain(graph, graph.add("Add", x, cell.pos_embed), *cell.blocks)
+    return graph.add("Gather", emit(cell.norm, graph, x), np.array(0), axis=1)  # [N, D]
+
+
+@emit.register
+def _(cell: Bottleneck, graph: Graph, x: str) -> str:
+    shortcut = x if cell.downsample is None else emit(cell.downsample, graph, x)
+    x = graph.add("Relu", chain(graph, x, cell.conv1, cell.bn1))
+    x = graph.add("Relu", chain(graph, x, cell.conv2, cell.bn2))
+    return graph.add("Relu", graph.add("Add", chain(graph, x, cell.conv3, cell.bn3), shortcut))
+
+
+@emit.register
+def _(cell: ResNet, graph: Graph, x: str) -> str:
+    if cell.has_stem:
+        x = graph.add("Relu", chain(graph, x, cell.conv1, cell.bn1))
+        x = graph.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    return chain(graph, x, *cell.blocks)
+
+
+@emit.register
+def _(cell: NonLocal, graph: Graph, x: str) -> str:
+    maps = [emit(layer, graph, x) for layer in (cell.g, cell.theta, cell.phi)]  # [N, width, rows, columns] each
+    g, theta, phi = (graph.reshape(value, 0, 0, -1) for value in maps)  # [N, width, L] each
+    positions = graph.add("Cast", graph.add("Shape", phi, start=2), to=onnx.TensorProto.FLOAT)  # [L]
+    context = graph.add("Div", graph.add("MatMul", g, graph.add("Transpose", phi, perm=[0, 2, 1])), positions)
+    y = graph.add("Reshape", graph.add("MatMul", context, theta), graph.add("Shape", maps[0]))
+    return graph.add("Add", emit(cell.W, graph, y), x)
+
+
+def layers_of(model: nn.Cell, modality: str) -> tuple[nn.Cell, ...]:
+    """What the pictures of a modality go through, in order, up to the features before they are normalised.
+
+    Raises:
+        InputError: a model that is not known here.
+    """
+    if isinstance(model, PMT):
+        return model.base, model.bottleneck
+    if isinstance(model, AGW):
+        return getattr(model, f"{modality}_stem"), *model.shared, model.pool, model.bottleneck
+    if isinstance(model, MUN):
+        return getattr(model, f"{modality}_stage"), model.shared, model.pool, model.bottleneck
+    raise unknown(model)
+
+
+def unknown(cell: nn.Cell) -> InputError:
+    return InputError(
+        f"{type(cell).__name__}: ms_vireid/engine/onnx_graph.py does not know how to write this layer in ONNX; "
+        f"use python parity/export_onnx.py, which goes by way of PyTorch"
+    )
+
+
+def write_onnx(request: Request, path: Path) -> None:
+    """Raises InputError for a layer that is not known here."""
+    graph = Graph()
+    model = request.trained.model
+    features = chain(graph, INPUT, *layers_of(model, request.modality))  # [N, C]
+    length = graph.add("Max", graph.add("ReduceL2", features, axes=[1], keepdims=1), 1e-12)
+    normalised = graph.add("Div", features, length)
+    graph.nodes.append(helper.make_node("Identity", [normalised], [OUTPUT], name=OUTPUT))
+
+    batch, *picture = request.input_shape
+    float32 = onnx.TensorProto.FLOAT
+    values = [
+        helper.make_tensor_value_info(INPUT, float32, [batch or "batch", *picture]),
+        helper.make_tensor_value_info(OUTPUT, float32, [batch or "batch", model.bottleneck.num_features]),
+    ]
+    onnx_graph = helper.make_graph(graph.nodes, "ms_vireid", values[:1], values[1:], list(graph.weights.values()))
+    opset = [helper.make_opsetid("", OPSET)]
+    save_onnx(helper.make_model(onnx_graph, opset_imports=opset, ir_version=IR_VERSION), request, path)
+
+
+def _pair(size: int | tuple[int, ...]) -> list[int]:
+    """(rows, columns), also of one number for both; MindSpore's cells have either, or four with two leading ones."""
+    return [size, size] if isinstance(size, int) else list(size[-2:])
+
+
+ONNX = Format(".onnx", write_onnx, load_onnx)

@@ -1,0 +1,107 @@
+"""The inference graph of a checkpoint, pictures to L2-normalised features, in a file that other programs run.
+
+PMT gives one file; AGW and MUN, whose first layers differ by modality, one for visible and one for infrared pictures.
+What a picture has to go through before (size, filter, mean ...) is stored in the file. Every file is loaded again and
+compared with the checkpoint on different pictures before it gets its name. It is made and verified on the CPU.
+"""
+
+import hashlib
+from argparse import Namespace
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from ms_vireid import runtime
+from ms_vireid.command import Parser, run
+from ms_vireid.data.layout import MODALITIES
+from ms_vireid.errors import InputError
+
+FORMATS = ("mindir", "onnx")
+PACKAGES = ("onnx", "onnxruntime")  # for ONNX
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--format", choices=FORMATS, required=True, help="onnx needs pip install -e '.[export]', mindir nothing more"
+    )
+    add_options(parser)
+    arguments = parser.parse_args()
+    if arguments.format == "onnx":
+        require("ms_vireid/export.py --format onnx", PACKAGES)
+    export(arguments, f".{arguments.format}", _mindir if arguments.format == "mindir" else _onnx)
+
+
+def add_options(parser: Parser) -> None:
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="P", help="model.ckpt or last.ckpt of a run")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="F",
+        help="file to write, with -visible and -infrared put into its name if there are two; without it, the "
+        "checkpoint's name with the format's suffix, beside it",
+    )
+    parser.add_argument(
+        "--modality", choices=MODALITIES, help="of AGW's and MUN's files write only this one, under the name F itself"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="pictures a call, fixed, as some devices need; else any number",
+    )
+
+
+def export(arguments: Namespace, suffix: str, format: Callable) -> None:
+    """Write what the options ask for in `format()`, which is called when mindspore may be imported."""
+    output = arguments.output or arguments.checkpoint.with_suffix(suffix)
+    if output.suffix != suffix:
+        raise InputError(f"--output {output}: the file's name must end in {suffix}")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"--output {output}: its folder does not exist; make it first")
+    if arguments.batch_size is not None and arguments.batch_size < 1:
+        raise InputError(f"--batch-size {arguments.batch_size}: must be at least 1")
+
+    runtime.set_up("CPU", model_name=None)  # only the checkpoint knows the model
+    from ms_vireid.engine.export import BOTH, Request, describe, export_verified, modalities_of
+    from ms_vireid.engine.trained import load_trained
+
+    (trained,) = load_trained([arguments.checkpoint])
+    sha256 = hashlib.sha256(trained.path.read_bytes()).hexdigest()
+    modalities = modalities_of(trained, arguments.modality)
+    requests = {}
+    for modality in modalities:
+        target = output.with_stem(f"{output.stem}-{modality}") if len(modalities) > 1 else output
+        requests[target] = Request(trained, modality, arguments.batch_size, describe(trained, modality, sha256))
+    height, width = trained.image_size
+    for target, (error, limit) in export_verified(requests, format()).items():
+        request = requests[target]
+        kind = "visible and infrared" if request.modality == BOTH else request.modality
+        batch = f"batches of {request.batch_size}" if request.batch_size else "any batch"
+        tried = " and ".join(map(str, request.batch_sizes))
+        print(
+            f"{target}: {kind} pictures {height}x{width} to {request.info['feature_width']} features, {batch}, "
+            f"{target.stat().st_size / 2**20:.1f} MiB; largest error {error:.1e} of {limit:.1e} in batches of {tried}"
+        )
+
+
+def require(command: str, packages: tuple[str, ...]) -> None:
+    """Raise InputError unless the packages are installed."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise InputError(f"{command} needs {' and '.join(missing)}: pip install -e '.[export]'")
+
+
+def _mindir():
+    from ms_vireid.engine.mindir import MINDIR
+
+    return MINDIR
+
+
+def _onnx():
+    from ms_vireid.engine.onnx_graph import ONNX
+
+    return ONNX
+
+
+if __name__ == "__main__":
+    run(main)

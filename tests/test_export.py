@@ -1,0 +1,304 @@
+"""`export.py`: files that compute what the checkpoint does, what is stored in them, and what is refused."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import mindspore as ms
+import numpy as np
+import onnx
+import pytest
+from mindspore import nn
+from PIL import Image
+
+from ms_vireid import export
+from ms_vireid.command import run
+from ms_vireid.config import check_config, dump_config
+from ms_vireid.data.layout import read_layout
+from ms_vireid.engine import mindir, onnx_file
+from ms_vireid.engine.checkpoint import save_checkpoint
+from ms_vireid.engine.export import (
+    BOTH,
+    TOLERANCE,
+    Format,
+    Request,
+    describe,
+    export_verified,
+    largest_error,
+    probe_images,
+    reference,
+)
+from ms_vireid.engine.inference import extract_features
+from ms_vireid.engine.mindir import MINDIR
+from ms_vireid.engine.onnx_graph import ONNX, Graph, emit
+from ms_vireid.engine.trained import load_trained
+from ms_vireid.errors import InputError
+from ms_vireid.models import build_model
+
+from .checkpoints import tiny_config
+from .data.tree import write_folder
+from .test_imports import imported_by
+
+FAMILIES = ("pmt", "agw", "mun")
+READERS = {"onnx": onnx_file.read_info, "mindir": mindir.read_info}
+FORMATS = {"onnx": ONNX, "mindir": MINDIR}
+
+
+def write_trained(path, family):
+    """A checkpoint of a tiny model none of whose weights and statistics is as it was initialised."""
+    config = tiny_config(family, path.parent / "nowhere")
+    model = build_model(config)
+    rng = np.random.default_rng(0)
+    for parameter in model.get_parameters():
+        value = parameter.asnumpy()
+        if parameter.name.endswith("moving_variance"):
+            value = value * rng.uniform(0.5, 2.0, value.shape)
+        else:
+            value = value + (0.3 * value.std() or 0.1) * rng.normal(size=value.shape)
+        parameter.set_data(ms.Tensor(value.astype(np.float32)))
+    save_checkpoint(path, model.get_parameters(), {"config": dump_config(config), "epoch": 1})
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    return {family: write_trained(folder / f"{family}.ckpt", family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def trained(checkpoints):
+    return dict(zip(FAMILIES, load_trained(list(checkpoints.values())), strict=True))
+
+
+@pytest.fixture
+def run_export(checkpoints, monkeypatch, tmp_path):
+    def exported(family, *options):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", ["export.py", "--checkpoint", str(checkpoints[family]), *options])
+        run(export.main)
+
+    return exported
+
+
+def names(family, suffix):
+    return ["out" + suffix] if family == "pmt" else [f"out-{m}{suffix}" for m in ("infrared", "visible")]
+
+
+def request_of(trained, modality, batch_size=None):
+    return Request(trained, modality, batch_size, describe(trained, modality, "0" * 64))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_files_compute_what_the_checkpoint_does(run_export, trained, tmp_path, family, kind):
+    run_export(family, "--format", kind, "--output", f"out.{kind}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == names(family, f".{kind}")
+    for path in tmp_path.iterdir():
+        modality = READERS[kind](path)["modality"]
+        images = probe_images(trained[family].image_size, modality)[[2, 0, 1, 1, 0]]
+        expected = trained[family].model(ms.Tensor(images), modality).asnumpy()
+        found = FORMATS[kind].load(path)(images)  # a batch of five, which the export did not try
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() < TOLERANCE * np.abs(expected).max()
+        assert np.abs(found[0] - found[1]).max() > 1e-3 * np.abs(found).max()
+        assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+
+
+@pytest.mark.parametrize(("family", "kind"), [("pmt", "onnx"), ("agw", "onnx"), ("pmt", "mindir")])
+def test_a_picture_prepared_as_the_file_says_has_the_features_of_extract(run_export, trained, tmp_path, family, kind):
+    """With Pillow and what is stored in the file alone."""
+    run_export(family, "--format", kind, "--output", f"out.{kind}")
+    pictures = write_folder(tmp_path / "pictures", ("0001", "0002"))
+    for path in tmp_path.glob(f"*.{kind}"):
+        info = READERS[kind](path)
+        for modality, decoding in json.loads(info["decoding"]).items():
+            chosen = sorted((pictures / modality).rglob("*.jpg"))
+            images = np.stack([prepare(picture, info, decoding) for picture in chosen])
+            found = FORMATS[kind].load(path)(images)
+            rows = read_layout(pictures, [picture.relative_to(pictures) for picture in chosen])
+            expected = extract_features(trained[family].model, rows, trained[family].image_size, 8, 0)
+            assert found == pytest.approx(expected, abs=1e-5)
+            assert found.shape[1] == int(info["feature_width"])
+
+
+def prepare(path, info, decoding):
+    assert (info["channel_order"], info["layout"]) == ("RGB", "NCHW")
+    height, width = json.loads(info["image_size"])
+    picture = Image.open(path).convert("RGB" if decoding == "RGB" else "L")
+    pixels = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS).convert("RGB"), np.float32)
+    mean, std = (np.array(json.loads(info[key]), np.float32) for key in ("mean", "std"))
+    return ((pixels / 255 - mean) / std).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_file_says_where_it_comes_from(run_export, checkpoints, trained, tmp_path, kind):
+    run_export("mun", "--format", kind, "--modality", "infrared", "--output", f"night.{kind}")
+    assert [path.name for path in tmp_path.iterdir()] == [f"night.{kind}"]
+    info = READERS[kind](tmp_path / f"night.{kind}")
+    checkpoint = json.loads(info["checkpoint"])
+    assert checkpoint["sha256"] == hashlib.sha256(checkpoints["mun"].read_bytes()).hexdigest()
+    assert (checkpoint["file"], checkpoint["epoch"]) == ("mun.ckpt", 1)
+    assert (info["model"], info["modality"]) == ("mun", "infrared")
+    assert list(json.loads(info["decoding"])) == ["infrared"]
+    assert check_config(json.loads(info["config"]), "file") == trained["mun"].config
+
+
+def test_a_fixed_batch_is_fixed(run_export, trained, tmp_path):
+    run_export("pmt", "--format", "onnx", "--batch-size", "4", "--output", "out.onnx")
+    graph = onnx.load(tmp_path / "out.onnx").graph
+    shapes = [[d.dim_value for d in value.type.tensor_type.shape.dim] for value in (*graph.input, *graph.output)]
+    assert shapes == [[4, 3, 48, 24], [4, 16]]
+    run_export("agw", "--format", "mindir", "--batch-size", "2", "--modality", "visible", "--output", "out.mindir")
+    graph = MINDIR.load(tmp_path / "out.mindir")
+    assert graph(probe_images((48, 24), "visible")[:2]).shape == (2, 128)
+
+
+def test_the_name_is_the_checkpoints_by_default(run_export, checkpoints):
+    run_export("pmt", "--format", "onnx")
+    assert checkpoints["pmt"].with_suffix(".onnx").exists()
+
+
+def wrong_modality(request, path):
+    ONNX.write(replace(request, modality="visible"), path)
+
+
+def another_power(request, path):
+    pool = request.trained.model.pool
+    pool.power = 3.001
+    try:
+        ONNX.write(request, path)
+    finally:
+        pool.power = 3.0
+
+
+def first_of_the_batch(path):
+    graph = ONNX.load(path)
+    return lambda images: np.repeat(graph(images[:1]), len(images), axis=0)
+
+
+def baked_in(path):
+    graph, always = ONNX.load(path), probe_images((48, 24), "infrared")[:1]
+    return lambda images: np.repeat(graph(always), len(images), axis=0)
+
+
+@pytest.mark.parametrize(
+    ("planted", "says"),
+    [
+        (Format(".onnx", wrong_modality, ONNX.load), "off in batches of 1, and the limit is"),
+        (Format(".onnx", another_power, ONNX.load), "off in batches of 1, and the limit is"),
+        (Format(".onnx", ONNX.write, first_of_the_batch), "same vector for each picture in batches of 3"),
+        (Format(".onnx", ONNX.write, baked_in), "same vector for each picture in batches of 1"),
+        (Format(".onnx", ONNX.write, lambda path: lambda images: ONNX.load(path)(images)[:1]), "not [3, 128]"),
+        (Format(".onnx", ONNX.write, lambda path: lambda images: ONNX.load(path)(images) * np.nan), "not finite"),
+    ],
+    ids=["modality", "power", "first of the batch", "baked in", "shape", "nan"],
+)
+def test_a_wrong_graph_does_not_get_its_name(trained, tmp_path, planted, says):
+    good, bad = tmp_path / "good.onnx", tmp_path / "bad.onnx"
+    bad.write_bytes(b"earlier")
+    agw = trained["agw"]
+    requests = {good: request_of(agw, "visible"), bad: request_of(agw, "infrared")}
+    with pytest.raises(InputError, match=r"bad\.onnx: not written, as the graph") as error:
+        export_verified({bad: requests[bad]}, planted)
+    assert says in str(error.value)
+    assert bad.read_bytes() == b"earlier"
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.onnx"]
+    export_verified(requests, ONNX)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.onnx", "good.onnx"]
+    onnx.checker.check_model(onnx.load(bad))
+
+
+def test_all_files_are_there_or_none(trained, tmp_path):
+    def second_is_wrong(request, path):
+        ONNX.write(replace(request, modality="visible"), path)
+
+    requests = {tmp_path / f"{m}.onnx": request_of(trained["agw"], m) for m in ("visible", "infrared")}
+    with pytest.raises(InputError, match=r"infrared\.onnx: not written"):
+        export_verified(requests, Format(".onnx", second_is_wrong, ONNX.load))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_limit_grows_only_with_the_checkpoints_own_rounding(trained):
+    """A BNNeck whose statistics have a small deviation around a large mean amplifies rounding."""
+    pmt = trained["pmt"]
+    assert reference(pmt, BOTH).limit == TOLERANCE
+    neck = pmt.model.bottleneck
+    kept = [p.asnumpy() for p in (neck.moving_mean, neck.moving_variance)]
+    images = ms.Tensor(probe_images(pmt.image_size, BOTH))
+    raw = pmt.model.base(images).asnumpy()
+    try:
+        neck.moving_mean.set_data(ms.Tensor(raw.mean(axis=0)))
+        neck.moving_variance.set_data(ms.Tensor(np.full(16, 1e-6, np.float32)))
+        expected = reference(pmt, BOTH)
+    finally:
+        for parameter, value in zip((neck.moving_mean, neck.moving_variance), kept, strict=True):
+            parameter.set_data(ms.Tensor(value))
+    assert expected.limit < 1e-3
+    shifted = lambda images: expected.features[: len(images)] + 2 * expected.limit  # noqa: E731
+    with pytest.raises(ValueError, match="the limit is"):
+        largest_error(shifted, expected, (3,))
+
+
+def test_a_checkpoint_without_features_is_refused(tmp_path):
+    path = write_trained(tmp_path / "model.ckpt", "pmt")
+    (dead,) = load_trained([path])
+    for parameter in dead.model.get_parameters():
+        parameter.set_data(ms.Tensor(np.zeros(parameter.shape, np.float32)))
+    with pytest.raises(InputError, match=r"features of different pictures are only 0\.0e\+00 apart"):
+        reference(dead, BOTH)
+
+
+def test_exporting_leaves_the_model_as_it_was(trained, tmp_path):
+    stage = trained["mun"].model.visible_stage
+    pool, parameters = stage.maxpool, [p.name for p in trained["mun"].model.get_parameters()]
+    MINDIR.write(request_of(trained["mun"], "visible"), tmp_path / "out.mindir")
+    assert stage.maxpool is pool
+    assert [p.name for p in trained["mun"].model.get_parameters()] == parameters
+
+
+def test_an_unknown_layer_is_named():
+    with pytest.raises(InputError, match=r"Tanh: .* does not know how to write this layer.*parity/export_onnx\.py"):
+        emit(nn.Tanh(), Graph(), "x")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--format", "tensorrt"), "argument --format: invalid choice: 'tensorrt'"),
+        ((), "the following arguments are required: --format"),
+        (("--format", "onnx", "--output", "out.mindir"), "--output out.mindir: the file's name must end in .onnx"),
+        (("--format", "onnx", "--output", "no/out.onnx"), "--output no/out.onnx: its folder does not exist"),
+        (("--format", "mindir", "--batch-size", "0"), "--batch-size 0: must be at least 1"),
+        (("--format", "onnx", "--modality", "visible"), "--modality visible: a PMT has one graph for both modalities"),
+        (("--format", "onnx", "--checkpoint", "no.ckpt", "--output", "out.onnx"), "no.ckpt: no such checkpoint file"),
+        (("--format", "onnx", "--checkpoint", "foreign.ckpt"), "foreign.ckpt: holds no configuration"),
+        (("--format", "onnx", "--checkpoint", "cut.ckpt"), "cut.ckpt: not a whole MindSpore checkpoint"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(run_export, checkpoints, tmp_path, capfd, options, says):
+    ms.save_checkpoint([{"name": "weight", "data": ms.Tensor([1.0])}], str(tmp_path / "foreign.ckpt"))
+    (tmp_path / "cut.ckpt").write_bytes(checkpoints["pmt"].read_bytes()[:1000])
+    before = sorted(tmp_path.iterdir())
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        run_export("pmt", *options)
+    error = capfd.readouterr().err.splitlines()
+    assert (stopped.value.code, len(error)) == (2, 1)
+    assert says in error[0]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_missing_package_is_named(run_export, monkeypatch, capfd):
+    monkeypatch.setattr(export, "find_spec", lambda package: None if package == "onnxruntime" else object())
+    with pytest.raises(SystemExit) as stopped:
+        run_export("pmt", "--format", "onnx")
+    assert stopped.value.code == 2
+    assert "needs onnxruntime: pip install -e '.[export]'" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "frameworks"), [("ms_vireid.export", []), ("ms_vireid.engine.onnx_graph", ["mindspore"])]
+)
+def test_torch_is_not_imported(module, frameworks):
+    assert imported_by(module) == frameworks
