@@ -183,7 +183,7 @@ def _data(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
                 f"images_per_camera: 4, image_size: [384, 192]}}, workers: {DATA_WORKERS}}}",
                 f"data.root={json.dumps(f'{folder}/pictures')}",
                 f"data.image_size={list(load_config(CONFIG_ROOT / config).data.image_size)}",
-                f"train.iterations={20 if arguments.quick else 60}",
+                f"train.iterations={10 if arguments.quick else 60}",
                 "model.num_classes=26",
             ]
             ours, theirs, images = loaders(load_config(CONFIG_ROOT / config, overrides))

@@ -5,7 +5,7 @@ import time
 from contextlib import closing
 
 import mindspore as ms
-from mindspore import Tensor
+from mindspore import Tensor, amp
 from tqdm import tqdm
 
 from ms_vireid.config import Config, check_config, dump_config
@@ -19,7 +19,7 @@ from ms_vireid.engine.memory import explained, smaller_steps
 from ms_vireid.engine.optimizer import build_optimizer
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.schedule import learning_rates
-from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
+from ms_vireid.engine.train_step import StageLoss, TrainStep
 from ms_vireid.errors import InputError
 from ms_vireid.models import build_model
 from ms_vireid.progress import progress
@@ -49,7 +49,7 @@ class Trainer:
         self.total_steps = len(self.batches)
         self.model = build_model(config)
         self.optimizer = build_optimizer(self.model, config)
-        self.scaler = loss_scaler() if config.train.amp else None
+        self.scaler = _loss_scaler() if config.train.amp else None
         self.step = 0  # steps done
         self.best = None  # the best evaluation so far, with train.select=best: {"epoch", "map"}
 
@@ -199,6 +199,14 @@ def _changed_keys(saved: dict, current: dict) -> list[str]:
         elif before != now:
             changed.append(section)
     return changed
+
+
+def _loss_scaler() -> amp.DynamicLossScaler:
+    """For float16, in which small gradients would be 0: halved after an overflow, doubled after 2000 steps without one.
+
+    It begins at 1024, where no first step overflowed: PyTorch's 65,536 cost a small PMT its first two steps.
+    """
+    return amp.DynamicLossScaler(scale_value=1024.0, scale_factor=2, scale_window=2000)
 
 
 class _Clock:

@@ -5,12 +5,16 @@ A picture is one entity, its absolute path the primary key, so that adding it ag
 
 import logging
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+
+# Worker processes that load pictures are forked beside gRPC's threads, and each fork would print a line about them.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from ms_vireid.data.features import Features

@@ -16,7 +16,7 @@ from ms_vireid.engine.trainer import Trainer
 SMALL = [
     "data={name: synthetic, image_size: [64, 32], workers: 0, synthetic: {train_identities: 8, val_identities: 1, "
     "test_identities: 4, images_per_camera: 2, image_size: [64, 32]}}",
-    "train={num_identities: 4, num_instances: 2, iterations: 5, log_steps: 1}",
+    "train={num_identities: 4, num_instances: 2, iterations: 3, log_steps: 1}",
     "model.num_classes=9",
     "evaluation.trials=1",
 ]
@@ -74,7 +74,7 @@ def test_the_loss_curve_is_float32s(name, root, tmp_path):
         one = trainer(name, root, tmp_path / amp, f"train.amp={amp}")
         one.fit()
         curves.append(losses(one))
-    assert len(curves[0]) == 20
+    assert len(curves[0]) == 12
     assert not np.array_equal(*curves)  # float16 it is
     np.testing.assert_allclose(curves[1], curves[0], rtol=TOLERANCE)
 
@@ -82,14 +82,19 @@ def test_the_loss_curve_is_float32s(name, root, tmp_path):
 def test_it_works_in_one_graph_as_well(root, tmp_path):
     curves = []
     for mode in ("pynative", "jit"):
-        one = trainer("pmt", root, tmp_path / mode, "train.amp=true", f"train.mode={mode}", "stages.1.epochs=1")
-        one.fit()
-        curves.append(losses(one))
+        one = trainer("pmt", root, tmp_path / mode, "train.amp=true", f"train.mode={mode}", "model.depth=1")
+        one.model.set_train()
+        step = one._train_step(2)  # Eq. 12, the larger of the two graphs
+        losses_seen = []
+        for one.step in range(3, 6):
+            inputs = one._inputs(*one.batches[one.step], one._learning_rates(2))
+            losses_seen.append(step(*inputs)["loss"])
+        curves.append(losses_seen)
     np.testing.assert_allclose(curves[1], curves[0], rtol=TOLERANCE)
 
 
 def test_weights_and_moments_stay_in_float32(root, tmp_path):
-    one = trainer("mun", root, tmp_path, "train.amp=true", "stages.0.epochs=1")
+    one = trainer("pmt", root, tmp_path, "train.amp=true", "stages.0.epochs=1", "stages.1.epochs=1")
     one.fit()
     kinds = {p.dtype for p in [*one.model.get_parameters(), *one.optimizer.state()]}
     assert ms.float16 not in kinds
@@ -117,4 +122,4 @@ def test_the_scale_is_resumed(root, tmp_path):
     other = trainer("pmt", root, tmp_path / "other", "train.amp=true", "stages.0.epochs=1", "stages.1.epochs=1")
     other.resume(load_checkpoint(one.run.last))
     assert float(other.scaler.scale_value.asnumpy()) == 512.0
-    assert int(other.scaler.counter.asnumpy()) == 10
+    assert int(other.scaler.counter.asnumpy()) == 6
