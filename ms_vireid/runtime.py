@@ -49,7 +49,7 @@ def choose_instruction_set(model_name: str) -> None:
     """
     if model_name in CONVOLUTIONAL:
         # On AVX-512 processors oneDNN, as MindSpore calls it, falls back to a reference convolution 100 times slower.
-        # The cap halves matrix products, so a transformer goes without it (measured: README, "Speed").
+        # The cap halves matrix products, so a transformer goes without it (1688x768x3072: 72 ms against 40).
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 
