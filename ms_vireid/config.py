@@ -413,6 +413,15 @@ class EvaluationConfig(Section):
     compare_untrained: bool = False  # also evaluate the model as it was before training, and chance
 
 
+# Keys, by section, that may differ between the run that wrote a checkpoint and the one that resumes it: no weight
+# depends on them.
+FREE_KEYS = {
+    "data": {"root", "workers", "cache", "cache_folder"},
+    "train": {"evaluate_every", "checkpoint_steps", "log_steps"},
+    "evaluation": set(EvaluationConfig.model_fields),
+}
+
+
 class Config(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     data: DataConfig

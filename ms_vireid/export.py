@@ -5,7 +5,6 @@ What a picture has to go through before (size, filter, mean ...) is stored in th
 compared with the checkpoint on different pictures before it gets its name. It is made and verified on the CPU.
 """
 
-import hashlib
 from argparse import Namespace
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from ms_vireid import runtime
 from ms_vireid.command import Parser, run
+from ms_vireid.data.features import file_checksum
 from ms_vireid.data.layout import MODALITIES
 from ms_vireid.errors import InputError
 
@@ -67,7 +67,7 @@ def export(arguments: Namespace, suffix: str, format: Callable) -> None:
     from ms_vireid.engine.trained import load_trained
 
     (trained,) = load_trained([arguments.checkpoint])
-    sha256 = hashlib.sha256(trained.path.read_bytes()).hexdigest()
+    sha256 = file_checksum(trained.path)
     modalities = modalities_of(trained, arguments.modality)
     requests = {}
     for modality in modalities:

@@ -8,7 +8,6 @@ is the ratio of the medians; the spread is that of the repeats, each beside its 
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import numpy as np
 
 from ms_vireid.command import Parser, add_device, run
 from ms_vireid.config import CONFIG_ROOT, load_config
+from ms_vireid.engine.run_folder import processor_name, write_json
 from ms_vireid.errors import InputError
 from parity import workers
 from parity.workers import Work
@@ -38,7 +38,7 @@ def main() -> None:
     arguments = _parse()
     results = {
         "device": arguments.device,
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "machine": f"{processor_name()}, {os.cpu_count()} cores",
         "versions": _versions(),
         "repeats": arguments.repeats,
     }
@@ -50,9 +50,7 @@ def main() -> None:
             results[section][name] = row
             print(_LINES[section](name, row), flush=True)
     if arguments.json:
-        part = arguments.json.with_name(arguments.json.name + ".part")
-        part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        part.replace(arguments.json)
+        write_json(arguments.json, results)
         print(f"\nwrote {arguments.json}")
 
 
@@ -305,14 +303,6 @@ _LINES = {
     "ranking": _ranking_line,
     "corruptions": lambda name, row: f"{name:{_WIDTH}}{'':7}{row['ms_per_picture']:13.2f}",
 }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _versions() -> dict[str, str]:

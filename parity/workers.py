@@ -1,6 +1,7 @@
 """One framework's side of the benchmark, in a process of its own: it is told to do its work once, and says how long
 that took. PyTorch's and MindSpore's oneDNN read the same environment variables, so that they cannot share a process."""
 
+import itertools
 import multiprocessing
 import resource
 import time
@@ -17,6 +18,7 @@ from ms_vireid.data.randomness import step_key
 from ms_vireid.errors import InputError
 
 FRAMEWORKS = ("mindspore", "torch")
+_STEPS = 1000  # of the run that a training step is taken to be part of
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -143,13 +145,13 @@ def _batch(work: Work, config: Config) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=(count, 3, *config.data.image_size)).astype(np.float32), labels
 
 
-def _rows(work: Work) -> tuple[np.ndarray, np.ndarray, int]:
-    """A loss's features float32 [2PK, C] (three modalities: [3, PK, C]), labels, and K, as the papers have them."""
+def _rows(work: Work) -> tuple[np.ndarray, np.ndarray]:
+    """A loss's features float32 [2PK, C] (three modalities: [3, PK, C]) and labels, with the papers' P and K."""
     from parity import equations
 
     if work.loss in equations.LOSSES:
-        return *equations.random_batch(8, 4, 768, seed=9, identity_spread=0.1), 4
-    return equations.modality_batch(8, 4, 2048, seed=9, identity_spread=0.1), np.zeros(0, np.int32), 4
+        return equations.random_batch(8, 4, 768, seed=9, identity_spread=0.1)
+    return equations.modality_batch(8, 4, 2048, seed=9, identity_spread=0.1), np.zeros(0, np.int32)
 
 
 def _loss_of(work: Work, package) -> Callable:
@@ -162,6 +164,20 @@ def _loss_of(work: Work, package) -> Callable:
         return lambda rows, labels: built(rows, labels, *loss.extra)
     built = equations.MODALITY_LOSSES[work.loss].build(package, 4)
     return lambda rows, _labels: built(rows[0], rows[1], rows[2])
+
+
+def _training(model, train_step: Callable[[int], dict[str, float]]) -> Callable[[], np.ndarray]:
+    """One step of training after another; `train_step` takes its number, from 1. Returns the loss terms."""
+    numbers = itertools.count(1)
+
+    def step() -> np.ndarray:
+        number = next(numbers)
+        model.begin_step(number - 1, _STEPS)
+        terms = train_step(number)
+        model.end_step()
+        return np.array(list(terms.values()))
+
+    return step
 
 
 # --- MindSpore --------------------------------------------------------------------------------------------------------
@@ -191,7 +207,7 @@ def _mindspore_side(work: Work) -> Callable:
     if work.kind == "loss":
         from ms_vireid import losses
 
-        rows, labels, _ = _rows(work)
+        rows, labels = _rows(work)
         value_and_gradient = ms.value_and_grad(_loss_of(work, losses), 0)
         inputs = ms.Tensor(rows), ms.Tensor(labels)
 
@@ -222,17 +238,7 @@ def _mindspore_side(work: Work) -> Callable:
     train_step = TrainStep(model, stage, optimizer, jit=config.train.mode == "jit")
     inputs = ms.Tensor(images), ms.Tensor(labels), ms.Tensor(step_key(0, 0))
     rates = [config.optimizer.lr] * len(optimizer.groups)
-    done = 0
-
-    def step():
-        nonlocal done
-        done += 1
-        model.begin_step(done - 1, 1000)
-        terms = train_step(*inputs, optimizer.scalars(done, rates))
-        model.end_step()
-        return np.array(list(terms.values()))
-
-    return step
+    return _training(model, lambda number: train_step(*inputs, optimizer.scalars(number, rates)))
 
 
 # --- PyTorch ----------------------------------------------------------------------------------------------------------
@@ -250,7 +256,7 @@ def _torch_side(work: Work) -> Callable:
     if work.kind == "loss":
         from torch_ref import losses
 
-        rows, labels, _ = _rows(work)
+        rows, labels = _rows(work)
         features, labels = on_device(rows).requires_grad_(), on_device(labels)
         of = _loss_of(work, losses)
 
@@ -285,17 +291,7 @@ def _torch_side(work: Work) -> Callable:
     train_step = TrainStep(model, stage, optimizer)
     inputs = on_device(images), on_device(labels), on_device(step_key(0, 0))
     rates = [config.optimizer.lr] * len(optimizer.groups)
-    done = 0
-
-    def step():
-        nonlocal done
-        done += 1
-        model.begin_step(done - 1, 1000)
-        terms = train_step(*inputs, rates)
-        model.end_step()
-        return np.array(list(terms.values()))
-
-    return step
+    return _training(model, lambda _number: train_step(*inputs, rates))
 
 
 _SIDES = {"mindspore": _mindspore_side, "torch": _torch_side, "weights": _weights_side}

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from ms_vireid.command import Parser, add_recipe, recipe, run
-from ms_vireid.config import Config, check_config, dump_config
+from ms_vireid.config import FREE_KEYS, Config, check_config, dump_config
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.read import read_data, validate_for_training
@@ -15,13 +15,6 @@ from torch_ref.engine.optimizer import build_optimizer
 from torch_ref.engine.schedule import learning_rates
 from torch_ref.engine.train_step import StageLoss, TrainStep
 from torch_ref.models import build_model
-
-# No result depends on these, so that they may differ from those of the run that is resumed.
-FREE_KEYS = {
-    "data": {"root", "workers", "cache", "cache_folder"},
-    "train": {"evaluate_every", "checkpoint_steps", "log_steps"},
-    "evaluation": True,
-}
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """One training step: forward, loss terms, gradients, update; the same code in PyNative and under `mindspore.jit`."""
 
+from collections.abc import Callable
+
 import mindspore as ms
 from mindspore import Tensor, amp, nn, ops
 
@@ -136,44 +138,52 @@ class TrainStep:
     ):
         self.names = ("loss", *loss.names)
 
-        def forward(images, labels, key):
-            return loss(model(images, None, key, labels), labels)
-
-        value_and_gradients = ms.value_and_grad(forward, None, optimizer.weights, has_aux=True)
-
-        def step(images, labels, key, scalars):
-            values, gradients = value_and_gradients(images, labels, key)
-            optimizer(gradients, scalars)
-            return values
-
-        def outputs_of(images, labels, key):
-            return model(images, None, key, labels)
-
-        mixed_outputs_of = amp.auto_mixed_precision(outputs_of, "auto", ms.float16)
-
-        def scaled_forward(images, labels, key):
-            outputs = ()
-            for output in mixed_outputs_of(images, labels, key):
-                outputs += (output.astype(ms.float32),)
-            values = loss(outputs, labels)
-            return (scaler.scale(values[0]), *values)
-
-        scaled_value_and_gradients = ms.value_and_grad(scaled_forward, None, optimizer.weights, has_aux=True)
-
-        def scaled_step(images, labels, key, scalars):
-            values, gradients = scaled_value_and_gradients(images, labels, key)
-            gradients = scaler.unscale(gradients)
-            finite = amp.all_finite(gradients)
-            scaler.adjust(finite)
-            if finite:
-                optimizer(gradients, scalars)
-            return values[1:]
-
-        chosen = step if scaler is None else scaled_step
-        self._step = ms.jit(chosen) if jit else chosen
+        step = _float32_step(model, loss, optimizer) if scaler is None else _mixed_step(model, loss, optimizer, scaler)
+        self._step = ms.jit(step) if jit else step
 
     def __call__(self, images: Tensor, labels: Tensor, key: Tensor, scalars: Tensor) -> dict[str, float]:
         """images [2PK, 3, H, W], labels [2PK], key int32 scalar, scalars of the optimizer's `scalars`; the terms by
         name, `loss` being their weighted sum."""
         values = self._step(images, labels, key, scalars)
         return {name: float(value.asnumpy()) for name, value in zip(self.names, values, strict=True)}
+
+
+def _float32_step(model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD) -> Callable:
+    def forward(images, labels, key):
+        return loss(model(images, None, key, labels), labels)
+
+    value_and_gradients = ms.value_and_grad(forward, None, optimizer.weights, has_aux=True)
+
+    def step(images, labels, key, scalars):
+        values, gradients = value_and_gradients(images, labels, key)
+        optimizer(gradients, scalars)
+        return values
+
+    return step
+
+
+def _mixed_step(model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, scaler: amp.DynamicLossScaler) -> Callable:
+    def outputs_of(images, labels, key):
+        return model(images, None, key, labels)
+
+    mixed_outputs_of = amp.auto_mixed_precision(outputs_of, "auto", ms.float16)
+
+    def forward(images, labels, key):
+        outputs = ()
+        for output in mixed_outputs_of(images, labels, key):
+            outputs += (output.astype(ms.float32),)
+        values = loss(outputs, labels)
+        return (scaler.scale(values[0]), *values)
+
+    value_and_gradients = ms.value_and_grad(forward, None, optimizer.weights, has_aux=True)
+
+    def step(images, labels, key, scalars):
+        values, gradients = value_and_gradients(images, labels, key)
+        gradients = scaler.unscale(gradients)
+        finite = amp.all_finite(gradients)
+        scaler.adjust(finite)
+        if finite:
+            optimizer(gradients, scalars)
+        return values[1:]
+
+    return step

@@ -8,7 +8,7 @@ import mindspore as ms
 from mindspore import Tensor, amp
 from tqdm import tqdm
 
-from ms_vireid.config import Config, check_config, dump_config
+from ms_vireid.config import FREE_KEYS, Config, check_config, dump_config
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.randomness import step_key
@@ -23,13 +23,6 @@ from ms_vireid.engine.train_step import StageLoss, TrainStep
 from ms_vireid.errors import InputError
 from ms_vireid.models import build_model
 from ms_vireid.progress import progress
-
-# Keys that may differ between the run that wrote a checkpoint and the one that resumes it: no result depends on them.
-FREE_KEYS = {
-    "data": {"root", "workers", "cache", "cache_folder"},
-    "train": {"evaluate_every", "checkpoint_steps", "log_steps"},
-    "evaluation": {"mode", "shots", "direction", "trials", "batch_size", "compare_untrained"},
-}
 
 
 class Trainer:

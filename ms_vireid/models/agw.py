@@ -1,29 +1,10 @@
 """AGW (Ye et al., TPAMI 2021) for two modalities: the convolutional baseline of PMT's Table 4."""
 
-import math
-
 from mindspore import Tensor, nn, ops
-from mindspore.common.initializer import Uniform
 
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
+from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
-
-
-def pointwise(inputs: int, outputs: int) -> nn.Conv2d:
-    """1x1 convolution with bias, initialised as PyTorch does by default, as the release leaves it."""
-    bound = 1.0 / math.sqrt(inputs)
-    return nn.Conv2d(
-        inputs,
-        outputs,
-        1,
-        stride=1,
-        pad_mode="pad",
-        padding=0,
-        has_bias=True,
-        weight_init=Uniform(bound),
-        bias_init=Uniform(bound),
-    )
 
 
 class NonLocal(nn.Cell):

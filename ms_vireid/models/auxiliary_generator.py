@@ -6,6 +6,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Uniform, initializer
 
+from ms_vireid.models.layers import pointwise
 from ms_vireid.models.resnet import batch_norm
 
 SCALE_RANGE = (1e-3, 1.0)  # of the layer scales: the paper's (0, 1] with an end that a weight can be clamped to
@@ -22,20 +23,6 @@ def depthwise(channels: int, kernel: int) -> nn.Conv2d:
         padding=kernel // 2,
         group=channels,
         weight_init=Uniform(1.0 / kernel),
-        has_bias=False,
-    )
-
-
-def pointwise(inputs: int, outputs: int) -> nn.Conv2d:
-    """1x1, no bias; initialised as PyTorch does by default."""
-    return nn.Conv2d(
-        inputs,
-        outputs,
-        1,
-        stride=1,
-        pad_mode="pad",
-        padding=0,
-        weight_init=Uniform(1.0 / math.sqrt(inputs)),
         has_bias=False,
     )
 
@@ -101,10 +88,10 @@ class IntraModalityLearner(nn.Cell):
         self.first = depthwise(self.half, first)
         self.second = depthwise(self.half, second)
         self.bn1 = batch_norm(channels)
-        self.expand = pointwise(channels, expansion * channels)
+        self.expand = pointwise(channels, expansion * channels, bias=False)
         self.spatial = depthwise(expansion * channels, 3)
         self.bn2 = batch_norm(expansion * channels)
-        self.reduce = pointwise(expansion * channels, channels)
+        self.reduce = pointwise(expansion * channels, channels, bias=False)
         self.scale = _layer_scale(channels, layer_scale)
 
     def construct(self, x: Tensor) -> Tensor:
@@ -133,7 +120,7 @@ class CrossModalityLearner(nn.Cell):
         self.pools = nn.CellList([nn.AvgPool2d(ratio, stride=ratio, pad_mode="valid") for ratio in ratios])
         self.transposed = nn.CellList([transposed(channels, ratio) for ratio in ratios])
         self.bn = batch_norm(2 * len(ratios) * channels)
-        self.fuse = pointwise(2 * len(ratios) * channels, channels)
+        self.fuse = pointwise(2 * len(ratios) * channels, channels, bias=False)
         self.scale = _layer_scale(channels, layer_scale)
 
     def construct(self, visible: Tensor, infrared: Tensor) -> Tensor:

@@ -7,9 +7,8 @@ step's key, and returns first-stage features of its own. Those made of pixels ha
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from ms_vireid.models.agw import pointwise
 from ms_vireid.models.auxiliary_generator import AuxiliaryGenerator
-from ms_vireid.models.layers import layer_uniforms, position_noise
+from ms_vireid.models.layers import layer_uniforms, pointwise, position_noise
 from ms_vireid.models.resnet import ResNet
 
 

@@ -1,8 +1,10 @@
 """Layers that the models share: dropout and drop path that can be reproduced, GeM pooling, the BNNeck head."""
 
+import math
+
 import mindspore as ms
 from mindspore import Tensor, nn, ops
-from mindspore.common.initializer import Normal
+from mindspore.common.initializer import Normal, Uniform
 
 _GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
 
@@ -125,6 +127,22 @@ def bn_neck(features: int) -> nn.BatchNorm1d:
     bottleneck = nn.BatchNorm1d(features, eps=1e-5, momentum=0.9)
     bottleneck.beta.requires_grad = False
     return bottleneck
+
+
+def pointwise(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
+    """1x1 convolution, initialised as PyTorch does by default."""
+    bound = 1.0 / math.sqrt(inputs)
+    return nn.Conv2d(
+        inputs,
+        outputs,
+        1,
+        stride=1,
+        pad_mode="pad",
+        padding=0,
+        has_bias=bias,
+        weight_init=Uniform(bound),
+        bias_init=Uniform(bound),
+    )
 
 
 def identity_classifier(features: int, num_classes: int) -> nn.Dense:

@@ -1,22 +1,11 @@
 """AGW (Ye et al., TPAMI 2021) for two modalities: the convolutional baseline of PMT's Table 4."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from torch_ref.models.base import ReIDModel
-from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
+from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
 from torch_ref.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
-
-
-def pointwise(inputs: int, outputs: int) -> nn.Conv2d:
-    """1x1 convolution with bias, initialised as PyTorch does by default, as the release leaves it."""
-    layer = nn.Conv2d(inputs, outputs, 1, stride=1, padding=0, bias=True)
-    bound = 1.0 / math.sqrt(inputs)
-    nn.init.uniform_(layer.weight, -bound, bound)
-    nn.init.uniform_(layer.bias, -bound, bound)
-    return layer
 
 
 class NonLocal(nn.Module):

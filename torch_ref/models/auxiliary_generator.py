@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from torch_ref.models.layers import pointwise
 from torch_ref.models.resnet import batch_norm
 
 SCALE_RANGE = (1e-3, 1.0)  # of the layer scales: the paper's (0, 1] with an end that a weight can be clamped to
@@ -15,14 +16,6 @@ def depthwise(channels: int, kernel: int) -> nn.Conv2d:
     """One kernel a channel, "same" padding with zeros, no bias; initialised as PyTorch does by default."""
     layer = nn.Conv2d(channels, channels, kernel, stride=1, padding=kernel // 2, groups=channels, bias=False)
     nn.init.uniform_(layer.weight, -1.0 / kernel, 1.0 / kernel)
-    return layer
-
-
-def pointwise(inputs: int, outputs: int) -> nn.Conv2d:
-    """1x1, no bias; initialised as PyTorch does by default."""
-    layer = nn.Conv2d(inputs, outputs, 1, stride=1, padding=0, bias=False)
-    bound = 1.0 / math.sqrt(inputs)
-    nn.init.uniform_(layer.weight, -bound, bound)
     return layer
 
 
@@ -81,10 +74,10 @@ class IntraModalityLearner(nn.Module):
         self.first = depthwise(self.half, first)
         self.second = depthwise(self.half, second)
         self.bn1 = batch_norm(channels)
-        self.expand = pointwise(channels, expansion * channels)
+        self.expand = pointwise(channels, expansion * channels, bias=False)
         self.spatial = depthwise(expansion * channels, 3)
         self.bn2 = batch_norm(expansion * channels)
-        self.reduce = pointwise(expansion * channels, channels)
+        self.reduce = pointwise(expansion * channels, channels, bias=False)
         self.scale = _layer_scale(channels, layer_scale)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,7 +106,7 @@ class CrossModalityLearner(nn.Module):
         self.pools = nn.ModuleList(nn.AvgPool2d(ratio, stride=ratio, padding=0) for ratio in ratios)
         self.transposed = nn.ModuleList(transposed(channels, ratio) for ratio in ratios)
         self.bn = batch_norm(2 * len(ratios) * channels)
-        self.fuse = pointwise(2 * len(ratios) * channels, channels)
+        self.fuse = pointwise(2 * len(ratios) * channels, channels, bias=False)
         self.scale = _layer_scale(channels, layer_scale)
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:

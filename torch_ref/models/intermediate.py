@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from torch_ref.models.agw import pointwise
 from torch_ref.models.auxiliary_generator import AuxiliaryGenerator
-from torch_ref.models.layers import layer_uniforms, position_noise
+from torch_ref.models.layers import layer_uniforms, pointwise, position_noise
 from torch_ref.models.resnet import ResNet
 
 

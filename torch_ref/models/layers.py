@@ -1,5 +1,7 @@
 """Layers that the models share: dropout and drop path that can be reproduced, GeM pooling, the BNNeck head."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -125,6 +127,16 @@ def bn_neck(features: int) -> nn.BatchNorm1d:
     bottleneck = nn.BatchNorm1d(features, eps=1e-5, momentum=0.1)
     bottleneck.bias.requires_grad_(False)
     return bottleneck
+
+
+def pointwise(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
+    """1x1 convolution, initialised as PyTorch does by default."""
+    layer = nn.Conv2d(inputs, outputs, 1, stride=1, padding=0, bias=bias)
+    bound = 1.0 / math.sqrt(inputs)
+    nn.init.uniform_(layer.weight, -bound, bound)
+    if bias:
+        nn.init.uniform_(layer.bias, -bound, bound)
+    return layer
 
 
 def identity_classifier(features: int, num_classes: int) -> nn.Linear:
