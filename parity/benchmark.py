@@ -68,7 +68,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--images", type=int, default=8, metavar="N", help="of a batch for inference")
     parser.add_argument(
-        "--quick", action="store_true", help="two repeats on batches of four images: minutes, for a first look"
+        "--quick", action="store_true", help="two repeats on the smallest batches: minutes, for a first look"
     )
     parser.add_argument("--json", type=Path, metavar="F", help="also write the figures, in seconds and GiB")
     parser.add_argument(
@@ -76,7 +76,7 @@ def _parse() -> argparse.Namespace:
     )
     arguments = parser.parse_intermixed_args()
     if arguments.quick:
-        arguments.repeats, arguments.identities, arguments.instances, arguments.images = 2, 2, 1, 4
+        arguments.repeats, arguments.identities, arguments.instances, arguments.images = 2, 2, 2, 4
     for option in ("repeats", "identities", "instances", "images"):
         if getattr(arguments, option) < 1:
             raise InputError(f"--{option} {getattr(arguments, option)}: it must be at least 1")
