@@ -1,14 +1,18 @@
 """Device choice and process set-up: what has to happen before mindspore is imported, and right after."""
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ms_vireid import gpu
 from ms_vireid.errors import DeviceError, InputError
 
 CONVOLUTIONAL = ("agw", "mun")  # models that live on convolutions
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # that this process may use
+MOST_BOUND = 4  # cores: with more, the thread that waits takes little, and one busy with something else delays all
 
 
 def set_up(device: str, model_name: str | None) -> str:
@@ -51,6 +55,58 @@ def choose_instruction_set(model_name: str) -> None:
         # On AVX-512 processors oneDNN, as MindSpore calls it, falls back to a reference convolution 100 times slower.
         # The cap halves matrix products, so a transformer goes without it (1688x768x3072: 72 ms against 40).
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+
+
+@contextmanager
+def bound_threads() -> Iterator[None]:
+    """A block in which each of MindSpore's CPU threads keeps to a core of its own, and this thread to the first one's.
+
+    This thread waits for every kernel by yielding its core again and again. Where it runs on any core that takes a
+    quarter of two cores' time from the threads that compute; on the core of one of these it makes way for it.
+    Elsewhere (other devices, one core or more than `MOST_BOUND`) nothing is done.
+    """
+    threads = _pool_threads() if 2 <= len(CORES) <= MOST_BOUND else []
+    if len(threads) != len(CORES):
+        yield
+        return
+    cores = sorted(CORES)
+    places = dict(zip(threads, cores, strict=True)) | {threading.get_native_id(): cores[0]}
+    before = {thread: os.sched_getaffinity(thread) for thread in places}
+    try:
+        for thread, core in places.items():
+            os.sched_setaffinity(thread, {core})
+        yield
+    finally:
+        for thread, allowed in before.items():
+            os.sched_setaffinity(thread, allowed)
+
+
+def _pool_threads() -> list[int]:
+    """Native ids of the threads that MindSpore's CPU kernels run on."""
+    import mindspore
+
+    if mindspore.get_context("device_target") != "CPU":
+        return []
+    mindspore.ops.relu(mindspore.Tensor([0.0])).asnumpy()  # the first kernel makes the threads, which name themselves
+    deadline = time.monotonic() + 0.1
+    while len(found := _named("ActorThread_", "KernelThread_")) < len(CORES) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return sorted(found)
+
+
+def _named(*prefixes: str) -> list[int]:
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # one that has just ended
+            if (task / "comm").read_text().startswith(prefixes):
+                found.append(int(task.name))
+    return found
+
+
+def unbind() -> None:
+    """Let the calling thread, of a process forked within `bound_threads`, run on any core again."""
+    if CORES:
+        os.sched_setaffinity(0, CORES)
 
 
 def use_full_float32() -> None:

@@ -7,14 +7,17 @@ is the ratio of the medians; the spread is that of the repeats, each beside its 
 
 import argparse
 import json
+import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from ms_vireid import runtime
 from ms_vireid.command import Parser, add_device, run
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.engine.run_folder import processor_name, write_json
@@ -84,9 +87,20 @@ def _parse() -> argparse.Namespace:
         raise InputError(f"--json {arguments.json}: its folder does not exist; make it first")
     if not any(arguments.match in name for name in (*MODELS, *LOSSES, *_ROWS)):
         raise InputError(f"--match {arguments.match}: no row has this in its name")
-    if arguments.device == "auto":
-        arguments.device = "CPU"
+    found = found_device(arguments.device)
+    print(f"device: {found}")
+    arguments.device = found.split()[0]
     return arguments
+
+
+def found_device(wanted: str) -> str:
+    """The device in words, from a process of its own: this one has neither framework.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(runtime.set_up, wanted, None).result()
 
 
 # --- models and losses ------------------------------------------------------------------------------------------------

@@ -12,6 +12,12 @@ from ms_vireid.errors import InputError
 # As `set_up` does, but earlier: the conftest.py of a folder named on the command line imports mindspore before
 # `pytest_configure`.
 os.environ.setdefault("GLOG_v", "3")
+# pytest-xdist's processes: on a core of its own each takes as long as alone on two. MindSpore's threads wait by
+# yielding their core, which on a shared one hands it to another process.
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    share = sorted(os.sched_getaffinity(0))[number :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
+    os.sched_setaffinity(0, share or os.sched_getaffinity(0))
 DEVICE_TESTS = Path(__file__).parent / "device"
 
 

@@ -21,6 +21,7 @@ ENGLISH, CHINESE = READMES = ("README.md", "README.zh-CN.md")
 HEADINGS = {
     "ms_vireid": "ms_vireid",
     "Commands": "命令",
+    "Your own two folders": "用您自己的两个文件夹",
     "Training on SYSU-MM01 or RegDB": "在 SYSU-MM01 或 RegDB 上训练",
     "A run folder": "运行目录",
     "MUN's parts": "MUN 的组成",
@@ -28,6 +29,7 @@ HEADINGS = {
     "Search": "检索",
     "Export": "导出",
     "One page for a run": "单页运行报告",
+    "Gallery": "图例",
     "Evaluation": "评测",
     "Parity with PyTorch": "与 PyTorch 的一致性",
     "Bring a PyTorch checkpoint": "导入 PyTorch 检查点",

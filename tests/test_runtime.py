@@ -1,6 +1,7 @@
 """Device choice and process set-up, in fresh processes where an environment is at stake."""
 
 import ctypes
+import json
 import os
 import shutil
 import subprocess
@@ -42,6 +43,57 @@ def test_a_model_that_is_known_later_still_gets_its_instruction_set(monkeypatch)
 
 def test_a_users_own_environment_wins():
     assert environment_after("CPU", "mun", ONEDNN_MAX_CPU_ISA="AVX512_CORE", GLOG_v="1") == ["AVX512_CORE", "1"]
+
+
+CORES_WHILE_ITERATING = """
+import json, os
+import numpy as np
+os.sched_setaffinity(0, range(os.cpu_count()))
+cores = sorted(os.sched_getaffinity(0))[:COUNT]
+os.sched_setaffinity(0, cores)
+from ms_vireid import runtime
+runtime.set_up("CPU", None)
+from ms_vireid.data.loader import iterate
+
+class Batches:
+    def __len__(self):
+        return 2
+    def __getitem__(self, index):
+        return np.array(sorted(os.sched_getaffinity(0))), index
+
+def threads():
+    return [sorted(os.sched_getaffinity(thread)) for thread in (0, *runtime._pool_threads())]
+
+for worker, _ in iterate(Batches(), workers=1):
+    bound = threads()
+    for nested, _ in iterate(Batches(), workers=1):
+        pass
+    again = threads()
+print(json.dumps([cores, bound, again, worker.tolist(), nested.tolist(), threads()]))
+"""
+
+
+def cores_while_iterating(count):
+    """The cores; those of the calling thread and each of MindSpore's, before and after a nested loop; of a worker and of
+    the nested loop's; of the threads at the end."""
+    script = CORES_WHILE_ITERATING.replace("COUNT", str(count))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_mindspores_threads_keep_to_a_core_each_while_batches_are_used():
+    cores, bound, again, worker, nested, after = cores_while_iterating(2)
+    if len(cores) < 2:
+        pytest.skip("needs two cores")
+    first, second = cores
+    assert bound == again == [[first], [first], [second]]
+    assert worker == nested == cores
+    assert after == 3 * [cores]
+
+
+def test_on_one_core_no_thread_is_bound():
+    cores, bound, _, worker, nested, after = cores_while_iterating(1)
+    assert all(allowed == cores for allowed in (*bound, worker, nested, *after))
 
 
 def unusable(problem):

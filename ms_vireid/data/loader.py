@@ -16,6 +16,7 @@ from mindspore.dataset.dataloader import DataLoader
 
 from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
 from ms_vireid.errors import InputError
+from ms_vireid.runtime import bound_threads, unbind
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -50,6 +51,7 @@ def iterate(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The items of `batches` from `start` on, in order, prepared ahead by `workers` processes (0: by this one).
 
+    MindSpore's threads keep to their cores (`runtime.bound_threads`) until the last item has been used.
     Closing the iterator early lets the workers finish what they have begun, and ends them. So does Ctrl-C, unless the
     caller is within `stop_requests`: an exception in the midst of the workers' queue would leave them hanging.
 
@@ -70,12 +72,13 @@ def iterate(
             )
         )
         try:
-            for item in loader:
-                if isinstance(item, InputError):
-                    raise item
-                yield item
-                if stop:
-                    raise KeyboardInterrupt
+            with bound_threads():
+                for item in loader:
+                    if isinstance(item, InputError):
+                        raise item
+                    yield item
+                    if stop:
+                        raise KeyboardInterrupt
         except (GeneratorExit, InputError, KeyboardInterrupt):
             order.stopped = True
             for _ in loader:  # workers that are left with unread results would be waited for, then killed
@@ -107,12 +110,13 @@ def _unchanged(item):
 
 
 def _begin_worker(_worker: int) -> None:
-    """Leave the end of a worker to the main process.
+    """Leave the end of a worker to the main process, and let it run on any core.
 
     Ctrl-C and a job scheduler's SIGTERM reach the whole process group, and only the main process answers them. When
     that is killed itself, a worker with unread results would wait forever: Linux kills it with its parent.
     """
     for number in _STOPS:
         signal.signal(number, signal.SIG_IGN)
+    unbind()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,5 +1,7 @@
 """t-SNE of the features of ten identities in two and three dimensions, for several checkpoints (MUN Fig. 4)."""
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -107,22 +109,24 @@ def project(features: np.ndarray, dimensions: int, seed: int = 0) -> np.ndarray:
 
 @styled
 def draw_embedding(samples: Sequence[Sample], labels: Sequence[str], dimensions: Sequence[int]) -> Figure:
-    """A column for each checkpoint, a row for each number of dimensions: the shape is the modality, the colour and, in
-    2-D, the letter the identity."""
-    figure = new_figure(2.7 * len(labels) + 0.2, 2.7 * len(dimensions) + 0.4)
-    for row, number in enumerate(dimensions):
-        for column, (one, label) in enumerate(zip(samples, labels, strict=True)):
-            place = len(dimensions), len(labels), 1 + row * len(labels) + column
-            axes = figure.add_subplot(*place, projection="3d" if number == 3 else None)
-            _scatter(axes, project(one.features, number), one)
-            axes.set_title(label if row == 0 else "")
+    """A column for each checkpoint, a row for each number of dimensions, or one row for a single checkpoint: the shape
+    is the modality, the colour and, in 2-D, the letter the identity."""
+    rows, columns = (len(dimensions), len(labels)) if len(labels) > 1 else (1, len(dimensions))
+    width = 2.7 * columns + 0.2
+    entries_a_line = min(int(width / 0.8), 7)
+    figure = new_figure(width, 2.7 * rows + 0.2 + 0.2 * math.ceil((len(MARKERS) + len(IDENTITIES)) / entries_a_line))
+    panels = itertools.product(dimensions, zip(samples, labels, strict=True))
+    for place, (number, (one, label)) in enumerate(panels, 1):
+        axes = figure.add_subplot(rows, columns, place, projection="3d" if number == 3 else None)
+        _scatter(axes, project(one.features, number), one)
+        axes.set_title(label if number == dimensions[0] else "")
     found = [name for name in MARKERS if any((one.modalities == name).any() for one in samples)]
     shapes = [Line2D([], [], marker=MARKERS[n], color="0.35", linestyle="", markersize=5, label=n) for n in found]
     identities = list(dict.fromkeys(identity for one in samples for identity in np.unique(one.identities).tolist()))
     if all(len(np.unique(one.identities)) == len(identities) for one in samples):  # the same in every panel
         colours = zip(IDENTITIES, LETTERS, identities, strict=False)
         shapes += [Patch(color=colour, label=f"{letter}: {identity}") for colour, letter, identity in colours]
-    figure.legend(handles=shapes, loc="outside lower center", ncols=7)
+    figure.legend(handles=shapes, loc="outside lower center", ncols=entries_a_line)
     return figure
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.errors import InputError
 from parity import benchmark, workers
 from parity.workers import Work
@@ -86,6 +87,20 @@ def test_figures_are_printed_and_written(monkeypatch, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert f"{figures['losses']['ma']['ratio']:.2f}" in printed
     assert printed.rstrip().endswith(f"wrote {path}")
+
+
+def test_quick_takes_batches_that_every_recipe_accepts(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--quick"])
+    arguments = benchmark._parse()
+    assert arguments.device == "CPU"  # of auto
+    for config, overrides, _ in benchmark.MODELS.values():
+        batch = f"train.num_identities={arguments.identities}", f"train.num_instances={arguments.instances}"
+        load_config(CONFIG_ROOT / config, [*overrides, *batch])
+
+
+def test_a_device_that_is_not_there_is_refused_before_the_work():
+    with pytest.raises(InputError, match="device Ascend: no Ascend NPU"):
+        benchmark.found_device("Ascend")
 
 
 def test_both_loaders_read_the_same_pictures(monkeypatch):

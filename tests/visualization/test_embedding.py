@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from mindspore import Tensor
 
 from ms_vireid.data.batches import EvaluationBatches
@@ -66,3 +67,19 @@ def test_a_column_for_each_checkpoint_and_a_row_for_each_number_of_dimensions():
     assert all(len(axes.collections) == 2 * 3 for axes in figure.axes)  # identity and modality
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["visible", "infrared", "auxiliary", "A: 3", "B: 8"]
+
+
+@pytest.mark.parametrize("checkpoints_drawn", [1, 2])
+def test_the_legend_is_whole(checkpoints_drawn):
+    rng = np.random.default_rng(0)
+    names = np.repeat(["visible", "infrared", "auxiliary"], 10)
+    one = Sample(rng.standard_normal((30, 4), np.float32), np.tile(np.arange(10), 3), names)
+    figure = draw_embedding([one] * checkpoints_drawn, ["run"] * checkpoints_drawn, (2, 3))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 13
+    box = legend.get_window_extent(canvas.get_renderer())
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y0 >= 0
