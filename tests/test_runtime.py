@@ -74,8 +74,8 @@ print(json.dumps([cores, bound, again, worker.tolist(), nested.tolist(), threads
 
 
 def cores_while_iterating(count):
-    """The cores; those of the calling thread and each of MindSpore's, before and after a nested loop; of a worker and of
-    the nested loop's; of the threads at the end."""
+    """The cores; those of the calling thread and each of MindSpore's, before and after a nested loop; of a worker and
+    of the nested loop's; of the threads at the end."""
     script = CORES_WHILE_ITERATING.replace("COUNT", str(count))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
