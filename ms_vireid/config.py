@@ -386,12 +386,13 @@ AnyScheduleConfig = Annotated[
 
 
 class TrainConfig(Section):
-    num_identities: Positive = 8  # P
+    num_identities: Positive = 8  # P, of each device's batch
     num_instances: Annotated[int, Field(ge=2)] = 4  # K, of each modality
-    iterations: Positive | None = None  # per epoch; default: one pass over the visible images
+    iterations: Positive | None = None  # updates per epoch; default: one pass over the visible images
     mode: Literal["pynative", "jit"] = "pynative"  # jit is faster for small models and needs more memory
     recompute: bool = False  # keep one activation a block and recompute the rest: less memory
     amp: bool = False  # matrix products and convolutions in float16, with loss scaling: for GPU and Ascend
+    sync_batch_norm: bool = False  # with several devices: normalise by the statistics of all their batches
     select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as the authors report
     evaluate_every: Count = 0  # epochs between evaluations; 0: only after the last
     checkpoint_steps: Count = 0  # steps between checkpoints; 0: only at the end of each epoch

@@ -1,6 +1,8 @@
 """Device choice and process set-up: what has to happen before mindspore is imported, and right after."""
 
 import os
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +34,12 @@ def set_up(device: str, model_name: str | None) -> str:
         InputError: the device asked for cannot be used, with what was looked for and what to do.
     """
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's errors, not its warnings
+    # Where it puts rank_0/om/analyze_fail.ir when it cannot compile a function; else the working directory.
+    os.environ.setdefault("MS_OM_PATH", tempfile.gettempdir())
+    if launched():
+        # Seconds between attempts to reach the scheduler: MindSpore's 3 to 5 make a start of half a minute.
+        os.environ.setdefault("MS_RETRY_INTERVAL_LOWER", "1")
+        os.environ.setdefault("MS_RETRY_INTERVAL_UPPER", "1")
     if model_name is not None:
         choose_instruction_set(model_name)
     passed_over: list[DeviceError] = []
@@ -45,6 +53,23 @@ def set_up(device: str, model_name: str | None) -> str:
             return f"{name} (auto: {details})"
         return f"{name} ({details})" if details else name
     raise InputError(f"device {device}: {passed_over[0]}; {passed_over[0].remedy}, or use --device CPU")
+
+
+def launched() -> bool:
+    """Whether MindSpore's `msrun` started this process, as one of several or as their scheduler."""
+    return "MS_ROLE" in os.environ
+
+
+@contextmanager
+def one_voice() -> Iterator[None]:
+    """A block that comes to the same in all processes that `msrun` started: the first on each machine tells its error,
+    and the others end with its exit code."""
+    try:
+        yield
+    except InputError:
+        if launched() and (os.environ["MS_ROLE"] != "MS_WORKER" or os.environ.get("DEVICE_ID", "0") != "0"):
+            sys.exit(2)
+        raise
 
 
 def choose_instruction_set(model_name: str) -> None:
@@ -63,9 +88,9 @@ def bound_threads() -> Iterator[None]:
 
     This thread waits for every kernel by yielding its core again and again. Where it runs on any core that takes a
     quarter of two cores' time from the threads that compute; on the core of one of these it makes way for it.
-    Elsewhere (other devices, one core or more than `MOST_BOUND`) nothing is done.
+    Elsewhere (other devices, one core or more than `MOST_BOUND`, one of several processes) nothing is done.
     """
-    threads = _pool_threads() if 2 <= len(CORES) <= MOST_BOUND else []
+    threads = _pool_threads() if 2 <= len(CORES) <= MOST_BOUND and not launched() else []
     if len(threads) != len(CORES):
         yield
         return

@@ -1,5 +1,10 @@
-"""Train a model, evaluate it under its data set's protocol, and print the table."""
+"""Train a model, evaluate it under its data set's protocol, and print the table.
 
+On several devices: msrun --worker_num=N --local_worker_num=N --join=True --log_dir=LOGS ms_vireid/train.py ...
+Each of the N processes then trains on train.num_identities identities a step, all of them other ones.
+"""
+
+import argparse
 import sys
 from pathlib import Path
 
@@ -7,6 +12,7 @@ from ms_vireid import runtime
 from ms_vireid.command import Parser, add_device, add_recipe, recipe, run
 from ms_vireid.config import Config
 from ms_vireid.data.read import read_data, validate_for_training
+from ms_vireid.engine.group import ALONE, Group
 from ms_vireid.engine.run_folder import RunFolder, write_json
 from ms_vireid.errors import InputError
 from ms_vireid.evaluation.report import format_table
@@ -22,52 +28,85 @@ def main() -> None:
     parser.add_argument(
         "--resume", metavar="auto|PATH", help="auto: go on from the run folder's last.ckpt if there is one; or a file"
     )
-    arguments = parser.parse_intermixed_args()
+    with runtime.one_voice():
+        arguments = parser.parse_intermixed_args()
+        config = recipe(arguments)
+        device, group = _join(arguments.device, config) if runtime.launched() else (None, ALONE)
 
-    config = recipe(arguments)
+    with group.together():
+        places = _places(arguments) if group.leads else None
+    output, checkpoint = (path and Path(path) for path in group.share(places))
+    with group.leader_first():  # it may make the data
+        data = read_data(config.data)
+        warning = validate_for_training(data, config.train.num_instances) if group.leads else None
+        config = config.with_num_classes(data.train.num_identities)
+    if warning and group.leads:
+        print(f"note: {warning}")
+    if device is None:
+        device = runtime.set_up(arguments.device, config.model.name)
+    if group.leads:
+        print(f"device: {device}")
+        if config.train.amp and device.startswith("CPU"):
+            print("note: train.amp is slower than float32 on a CPU, which computes float16 by way of float32")
+    train(config, data, RunFolder(output), device, checkpoint, group)
+
+
+def _join(device: str, config: Config) -> tuple[str, Group]:
+    """Set this process up, one of those that msrun started, and meet the others; the device, in words, and they."""
+    device = runtime.set_up(device, config.model.name)
+    from ms_vireid.engine.distributed import join  # only now, as below
+
+    group = join()
+    return f"{device}, {group.size} processes", group
+
+
+def _places(arguments: argparse.Namespace) -> tuple[str, str | None]:
+    """The run's folder, and the checkpoint that it goes on from."""
     output = RunFolder(arguments.output or _default_output(arguments.config.stem, arguments.resume == "auto"))
     if output.begun() and arguments.resume is None:
         raise InputError(f"{output.path}: holds a run; go on with --resume auto, or choose another --output")
     checkpoint = _checkpoint_to_resume(arguments.resume, output)
-
-    data = read_data(config.data)
-    if warning := validate_for_training(data, config.train.num_instances):
-        print(f"note: {warning}")
-    config = config.with_num_classes(data.train.num_identities)
-    device = runtime.set_up(arguments.device, config.model.name)
-    print(f"device: {device}")
-    if config.train.amp and device.startswith("CPU"):
-        print("note: train.amp is slower than float32 on a CPU, which computes float16 by way of float32")
-    train(config, data, output, device, checkpoint)
+    return str(output.path), checkpoint and str(checkpoint)
 
 
-def train(config: Config, data, output: RunFolder, device: str, checkpoint: Path | None) -> None:
-    """Run or resume the training in `output` and evaluate the result; result.json holds the table's fractions."""
+def train(config: Config, data, output: RunFolder, device: str, checkpoint: Path | None, group: Group = ALONE) -> None:
+    """Run or resume the training in `output` and evaluate the result; result.json holds the table's fractions.
+
+    Processes of a group train together; the first one writes and prints.
+    """
     # Only now: these import mindspore, which `runtime.set_up` has to come before.
     from ms_vireid.engine.checkpoint import load_checkpoint
     from ms_vireid.engine.inference import chance_level, evaluate_model
     from ms_vireid.engine.trainer import Trainer
     from ms_vireid.models import build_model
 
-    chances = chance_level(data, config.evaluation)  # now: an evaluation that cannot be is refused before training
-    trainer = Trainer(config, data, output)
-    if checkpoint is not None:
-        trainer.resume(load_checkpoint(checkpoint))
-        print(f"resuming from {checkpoint} at step {trainer.step} of {trainer.total_steps}")
-    output.create(config, data, device, trainer.step)
-    print(f"run folder: {output.path}")
-    if config.data.cache != "none":
-        print(f"picture cache: {trainer.batches.pictures}")
+    with group.together():  # now: an evaluation that cannot be is refused before training
+        chances = chance_level(data, config.evaluation)
+    trainer = Trainer(config, data, output, group)
+    with group.together():
+        if checkpoint is not None:
+            trainer.resume(load_checkpoint(checkpoint))
+        if group.leads:
+            output.create(config, data, device, trainer.step)
+    if group.leads:
+        if checkpoint is not None:
+            print(f"resuming from {checkpoint} at step {trainer.step} of {trainer.total_steps}")
+        print(f"run folder: {output.path}", flush=True)
+        if config.data.cache != "none":
+            print(f"picture cache: {trainer.batches.pictures}")
     try:
         trainer.fit()
         trainer.load_result(load_checkpoint(output.model))
-        result = evaluate_model(trainer.model, data, config)
+        result = evaluate_model(trainer.model, data, config, group)
         rows = {"trained": result.mean}
         if config.evaluation.compare_untrained:
-            rows["untrained"] = evaluate_model(build_model(config), data, config).mean
+            rows["untrained"] = evaluate_model(build_model(config), data, config, group).mean
     except KeyboardInterrupt:
-        print(f"stopped at step {trainer.step}; go on with --resume auto --output {output.path}", file=sys.stderr)
+        if group.leads:
+            print(f"stopped at step {trainer.step}; go on with --resume auto --output {output.path}", file=sys.stderr)
         raise
+    if not group.leads:
+        return
     rows["chance"] = chances
     write_json(output.result, rows | {"protocol": result.as_dict()})
     print(format_table(rows))

@@ -16,15 +16,22 @@ from ms_vireid.errors import InputError
 
 
 class TrainingBatches:
-    """All batches of a run, from step 0: images float32 [2PK, 3, H, W] and labels int32 [2PK]."""
+    """All batches of a run, from step 0: images float32 [2PK, 3, H, W] and labels int32 [2PK].
 
-    def __init__(self, train: ImageSet, config: Config):
+    With several devices a step has one batch of P identities for each, all of them other ones: this is what device
+    `rank` of `devices` gets. Together they are the batch that one device gets with P times `devices` identities,
+    pictures and augmentation alike.
+    """
+
+    def __init__(self, train: ImageSet, config: Config, rank: int = 0, devices: int = 1):
         self.train = train
         self.config = config
         parameters = config.train
         self.sampler = IdentitySampler(
-            train, parameters.num_identities, parameters.num_instances, parameters.iterations, config.seed
+            train, parameters.num_identities * devices, parameters.num_instances, parameters.iterations, config.seed
         )
+        halves = np.arange(self.sampler.batch_size).reshape(2, devices, -1)
+        self.slots = halves[:, rank].reshape(-1)  # of the step's whole batch
         self.pictures = PictureCache(train, config.data)
         self.gray_epochs = [stage.visible == "gray" for stage in config.stages for _ in range(stage.epochs)]
         self._planned_epoch, self._plan = 0, None
@@ -38,10 +45,10 @@ class TrainingBatches:
             self._planned_epoch, self._plan = epoch, self.sampler.plan(epoch)
         batch = self._plan[iteration]
         try:
-            images = [self._image(i, epoch, iteration * len(batch) + slot) for slot, i in enumerate(batch)]
+            images = [self._image(batch[slot], epoch, iteration * len(batch) + slot) for slot in self.slots]
         except InputError as error:
             return error
-        return np.stack(images), self.train.labels[batch]
+        return np.stack(images), self.train.labels[batch[self.slots]]
 
     def _image(self, index: int, epoch: int, draw: int) -> np.ndarray:
         """One augmented picture; `draw` counts the epoch's pictures and picks this one's random numbers."""
@@ -55,6 +62,7 @@ class EvaluationBatches:
     """The pictures of a set in order, in batches of one modality: images float32 [n, 3, H, W], indices [n].
 
     version: corrupts the visible pictures, at their size in the batch.
+    rank, devices: leave every batch to one of several devices, in turn.
     """
 
     def __init__(
@@ -63,12 +71,15 @@ class EvaluationBatches:
         image_size: tuple[int, int],
         batch_size: int,
         version: CorruptedVersion | None = None,
+        rank: int = 0,
+        devices: int = 1,
     ):
         self.images = images
         self.image_size = image_size
         self.version = version
         groups = [np.flatnonzero(~images.infrared), np.flatnonzero(images.infrared)]
-        self.batches = [g[i : i + batch_size] for g in groups for i in range(0, len(g), batch_size)]
+        batches = [g[i : i + batch_size] for g in groups for i in range(0, len(g), batch_size)]
+        self.batches = batches[rank::devices]
 
     def __len__(self) -> int:
         return len(self.batches)

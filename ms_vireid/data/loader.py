@@ -118,5 +118,10 @@ def _begin_worker(_worker: int) -> None:
     for number in _STOPS:
         signal.signal(number, signal.SIG_IGN)
     unbind()
+    signal_with_parent(signal.SIGKILL)
+
+
+def signal_with_parent(number: int) -> None:
+    """Have Linux send this process a signal when its parent ends; elsewhere nothing."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

@@ -16,6 +16,7 @@ from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.weight_file import META_KEY, quiet, read_ckpt
 
 FORMAT = 1
+DEVICES = "devices"  # DEVICES.NAME: what each of several devices remembers as NAME, in their order
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,13 @@ def load_model(model: ReIDModel, checkpoint: Checkpoint) -> list[str]:
 
     Returns:
         The names of the file's parameters that the model has not because only training needs them
-        (`ReIDModel.TRAINING_ONLY`). An optimizer's state is left out without mention.
+        (`ReIDModel.TRAINING_ONLY`). An optimizer's state, and other devices' memories, are left out without mention.
 
     Raises:
         InputError: as `load_parameters`; or other parameters that the model has not.
     """
     targets = {p.name: p for p in model.get_parameters()}
-    states = tuple(f"{state}." for state in STATES)
+    states = tuple(f"{state}." for state in (*STATES, DEVICES))
     extra = [name for name in checkpoint.parameters if name not in targets and not name.startswith(states)]
     left_out = [name for name in extra if name.startswith(model.TRAINING_ONLY)]
     if unknown := [name for name in extra if name not in left_out]:

@@ -12,6 +12,7 @@ from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.corruptions import CorruptedVersion
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ImageSet, ReIDData
+from ms_vireid.engine.group import ALONE, Group
 from ms_vireid.errors import InputError
 from ms_vireid.evaluation.protocol import (
     ProtocolResult,
@@ -35,10 +36,11 @@ def extract_features(
     batch_size: int,
     workers: int,
     version: CorruptedVersion | None = None,
+    group: Group = ALONE,
 ) -> np.ndarray:
     """BNNeck features of all pictures, L2-normalised: float32 [N, C] in the order of `images`.
 
-    version: corrupts the visible pictures.
+    version: corrupts the visible pictures. group: the processes that share the work; each gets all features.
     The model is left in the mode (training or evaluation) it was in.
 
     Raises:
@@ -47,17 +49,17 @@ def extract_features(
     """
     training = model.training
     model.set_train(False)
-    batches = EvaluationBatches(images, image_size, batch_size, version)
+    batches = EvaluationBatches(images, image_size, batch_size, version, group.rank, group.size)
     features = None
-    with closing(iterate(batches, workers)) as items:
+    with group.together(), closing(iterate(batches, workers)) as items:
         for pixels, index in progress(items, len(batches), "features", " images", batch_size):
             modality = "infrared" if images.infrared[index[0]] else "visible"
             rows = model(Tensor(pixels, ms.float32), modality).asnumpy()
             if features is None:
-                features = np.empty((len(images), rows.shape[1]), np.float32)
+                features = np.zeros((len(images), rows.shape[1]), np.float32)
             features[index] = rows
     model.set_train(training)
-    return features
+    return group.filled(features)
 
 
 def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:
@@ -91,7 +93,9 @@ def _unfit_test_set(data: ReIDData) -> Iterator[None]:
         raise InputError(f"{data.root}: {error}; check the test set's pictures and lists") from None
 
 
-def searched_features(model: nn.Cell, data: ReIDData, config: Config) -> tuple[np.ndarray, list[Trial]]:
+def searched_features(
+    model: nn.Cell, data: ReIDData, config: Config, group: Group = ALONE
+) -> tuple[np.ndarray, list[Trial]]:
     """Features of what the protocol's trials search, float32 [N, C] in the order of data.test (zeros elsewhere).
 
     Raises:
@@ -99,17 +103,16 @@ def searched_features(model: nn.Cell, data: ReIDData, config: Config) -> tuple[n
     """
     trials = protocol_trials(data, config.evaluation)
     used = np.unique(np.concatenate([part for trial in trials for part in (trial.query, trial.gallery)]))
-    rows = extract_features(
-        model, data.test.subset(used), config.data.image_size, config.evaluation.batch_size, config.data.workers
-    )
+    options = config.data.image_size, config.evaluation.batch_size, config.data.workers
+    rows = extract_features(model, data.test.subset(used), *options, group=group)
     features = np.zeros((len(data.test), rows.shape[1]), np.float32)
     features[used] = rows
     return features, trials
 
 
-def evaluate_model(model: nn.Cell, data: ReIDData, config: Config) -> ProtocolResult:
-    """Extract what the protocol's trials need, once, and rank every trial."""
-    features, trials = searched_features(model, data, config)
+def evaluate_model(model: nn.Cell, data: ReIDData, config: Config, group: Group = ALONE) -> ProtocolResult:
+    """Extract what the protocol's trials need, once, and rank every trial; processes of a group share the first."""
+    features, trials = searched_features(model, data, config, group)
     with _unfit_test_set(data):
         return evaluate_trials(features, data.test, trials, data.protocol)
 

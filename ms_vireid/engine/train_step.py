@@ -9,6 +9,8 @@ from ms_vireid import losses
 from ms_vireid.config import LossConfig, Term
 from ms_vireid.engine.optimizer import SGD, AdamW
 
+GradientMean = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
+
 
 class StageLoss(nn.Cell):
     """The weighted sum of a stage's terms (PMT Eqs. 11 and 12, MUN Eq. 17): losses by name, each with its weight."""
@@ -116,6 +118,10 @@ _TERMS = {
 }
 
 
+def _unchanged(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return gradients
+
+
 class TrainStep:
     """Runs steps of one stage.
 
@@ -126,6 +132,7 @@ class TrainStep:
         scaler: for mixed precision, the model's matrix products and convolutions in float16; normalisations, softmax,
             pooling powers and all losses stay in float32, as do the weights. A step whose gradients overflow float16
             updates nothing.
+        gradient_mean: of all devices, of gradients in the order of the optimizer's weights; None: there is one.
     """
 
     def __init__(
@@ -135,10 +142,15 @@ class TrainStep:
         optimizer: AdamW | SGD,
         jit: bool,
         scaler: amp.DynamicLossScaler | None = None,
+        gradient_mean: GradientMean | None = None,
     ):
         self.names = ("loss", *loss.names)
 
-        step = _float32_step(model, loss, optimizer) if scaler is None else _mixed_step(model, loss, optimizer, scaler)
+        averaged = gradient_mean or _unchanged
+        if scaler is None:
+            step = _float32_step(model, loss, optimizer, averaged)
+        else:
+            step = _mixed_step(model, loss, optimizer, averaged, scaler)
         self._step = ms.jit(step) if jit else step
 
     def __call__(self, images: Tensor, labels: Tensor, key: Tensor, scalars: Tensor) -> dict[str, float]:
@@ -148,7 +160,7 @@ class TrainStep:
         return {name: float(value.asnumpy()) for name, value in zip(self.names, values, strict=True)}
 
 
-def _float32_step(model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD) -> Callable:
+def _float32_step(model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, averaged: GradientMean) -> Callable:
     def forward(images, labels, key):
         return loss(model(images, None, key, labels), labels)
 
@@ -156,13 +168,19 @@ def _float32_step(model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD) -> Ca
 
     def step(images, labels, key, scalars):
         values, gradients = value_and_gradients(images, labels, key)
-        optimizer(gradients, scalars)
+        optimizer(averaged(gradients), scalars)
         return values
 
     return step
 
 
-def _mixed_step(model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, scaler: amp.DynamicLossScaler) -> Callable:
+def _mixed_step(
+    model: nn.Cell,
+    loss: StageLoss,
+    optimizer: AdamW | SGD,
+    averaged: GradientMean,
+    scaler: amp.DynamicLossScaler,
+) -> Callable:
     def outputs_of(images, labels, key):
         return model(images, None, key, labels)
 
@@ -179,7 +197,7 @@ def _mixed_step(model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, scaler:
 
     def step(images, labels, key, scalars):
         values, gradients = value_and_gradients(images, labels, key)
-        gradients = scaler.unscale(gradients)
+        gradients = averaged(scaler.unscale(gradients))  # one device's overflow reaches all
         finite = amp.all_finite(gradients)
         scaler.adjust(finite)
         if finite:

@@ -2,10 +2,12 @@
 
 import math
 import time
+from collections.abc import Iterable
 from contextlib import closing
+from pathlib import Path
 
 import mindspore as ms
-from mindspore import Tensor, amp
+from mindspore import Parameter, Tensor, amp
 from tqdm import tqdm
 
 from ms_vireid.config import FREE_KEYS, Config, check_config, dump_config
@@ -13,7 +15,9 @@ from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ReIDData
-from ms_vireid.engine.checkpoint import Checkpoint, load_model, load_parameters, save_checkpoint
+from ms_vireid.engine.checkpoint import DEVICES, Checkpoint, load_model, load_parameters, save_checkpoint
+from ms_vireid.engine.distributed import Devices, RunningStatistics, synchronise_batch_norm
+from ms_vireid.engine.group import ALONE, Group
 from ms_vireid.engine.inference import evaluate_model
 from ms_vireid.engine.memory import explained, smaller_steps
 from ms_vireid.engine.optimizer import build_optimizer
@@ -30,14 +34,19 @@ class Trainer:
 
     Every random number follows from the seed and the step, so the step, the weights and the optimiser's moments are
     all there is to resume from.
+
+    In a group of several processes each trains on its own part of every step's batch, with the mean of all gradients,
+    so that all have the same weights; the first one writes and prints. All are to call the same methods.
     """
 
-    def __init__(self, config: Config, data: ReIDData, run: RunFolder):
+    def __init__(self, config: Config, data: ReIDData, run: RunFolder, group: Group = ALONE):
         self.config = config
         self.data = data
         self.data_checksum = data.checksum()
         self.run = run
-        self.batches = TrainingBatches(data.train, config)
+        self.group = group
+        with group.leader_first():  # it may make the cache's file
+            self.batches = TrainingBatches(data.train, config, group.rank, group.size)
         self.iterations = self.batches.sampler.iterations
         self.total_steps = len(self.batches)
         self.model = build_model(config)
@@ -45,6 +54,15 @@ class Trainer:
         self.scaler = _loss_scaler() if config.train.amp else None
         self.step = 0  # steps done
         self.best = None  # the best evaluation so far, with train.select=best: {"epoch", "map"}
+        self.gradient_mean = self.statistics = None
+        if isinstance(group, Devices):
+            group.begin(list(self.model.get_parameters()))
+            self.model.place(group.rank, group.size)
+            self.gradient_mean = group.gradient_mean(self.optimizer.weights)
+            if config.train.sync_batch_norm:
+                synchronise_batch_norm(self.model, group)
+            else:
+                self.statistics = RunningStatistics(self.model, group)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue where `checkpoint` was written.
@@ -60,7 +78,15 @@ class Trainer:
             raise InputError(f"{checkpoint.path}: was written with another {', '.join(changed)}; use the run's config")
         if meta["data_checksum"] != self.data_checksum:
             raise InputError(f"{checkpoint.path}: the files under {self.data.root} have changed since; start a new run")
+        if (devices := meta.get("devices", 1)) != self.group.size:
+            how = f"with msrun --worker_num={devices}" if devices > 1 else "without msrun"
+            raise InputError(
+                f"{checkpoint.path}: written by {devices} processes, and this run has {self.group.size}; resume {how}"
+            )
         load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
+        if self.group.size > 1:
+            for memory in self.model.memories():
+                memory.set_data(checkpoint.parameters[f"{DEVICES}.{memory.name}"][self.group.rank])
         if self.scaler:
             scale, good_steps = meta["loss_scale"]
             self.scaler.scale_value.set_data(Tensor(scale, ms.float32))
@@ -81,22 +107,29 @@ class Trainer:
         batches = iterate(self.batches, self.config.data.workers, self.step)
         with stop_requests() as stop, closing(batches):
             size = self.batches.sampler.batch_size
-            for images, labels in progress(batches, self.total_steps, "training", " images", size, self.step):
+            items = self.group.items(batches)
+            for images, labels in progress(items, self.total_steps, "training", " images", size, self.step):
                 epoch = 1 + self.step // self.iterations
                 rates = self._learning_rates(epoch)
                 self.model.begin_step(self.step, self.total_steps)
-                with explained(f"training step {self.step + 1} of {size} images", smaller_steps(self.config)):
+                with explained(f"training step {self.step + 1} of {len(images)} images", smaller_steps(self.config)):
                     terms = self._train_step(epoch)(*self._inputs(images, labels, rates))
                 self.model.end_step()
+                if self.statistics:
+                    self.statistics.average()
                 self.step += 1
-                self._check_finite(terms, epoch)
+                terms = self.group.mean(terms)
+                with self.group.together():
+                    self._check_finite(terms, epoch)
                 if self.step % self.config.train.log_steps == 0 or self.step == self.total_steps:
                     self._log(terms, rates, epoch, clock)
+                stopping = self.group.any(bool(stop))
                 if self.step % self.iterations == 0:
                     self._end_epoch(epoch)
-                elif stop or self._checkpoint_due():
+                    stopping = self.group.any(bool(stop))
+                elif stopping or self._checkpoint_due():
                     self._save()
-                if stop and self.step < self.total_steps:
+                if stopping and self.step < self.total_steps:
                     raise KeyboardInterrupt
         if self.config.train.select == "last":
             self._save_model(epoch=self.config.epochs)
@@ -117,7 +150,7 @@ class Trainer:
             loss = StageLoss(stage.losses, self.config.train.num_instances)
             self._stage = stage
             jit = self.config.train.mode == "jit"
-            self._stage_step = TrainStep(self.model, loss, self.optimizer, jit, self.scaler)
+            self._stage_step = TrainStep(self.model, loss, self.optimizer, jit, self.scaler, self.gradient_mean)
         return self._stage_step
 
     def _check_finite(self, terms: dict[str, float], epoch: int) -> None:
@@ -129,6 +162,8 @@ class Trainer:
             )
 
     def _log(self, terms: dict[str, float], rates: list[float], epoch: int, clock: "_Clock") -> None:
+        if not self.group.leads:
+            return
         seconds = clock.seconds_a_step(self.step)
         speed = self.batches.sampler.batch_size / seconds
         names = (f"lr_{group.name}" for group in self.optimizer.groups)
@@ -146,9 +181,10 @@ class Trainer:
     def _end_epoch(self, epoch: int) -> None:
         every = self.config.train.evaluate_every
         if every and epoch % every == 0:
-            metrics = evaluate_model(self.model, self.data, self.config).mean
-            self.run.append_metrics({"epoch": epoch, "step": self.step, "evaluation": metrics})
-            tqdm.write(f"epoch {epoch}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")
+            metrics = evaluate_model(self.model, self.data, self.config, self.group).mean
+            if self.group.leads:
+                self.run.append_metrics({"epoch": epoch, "step": self.step, "evaluation": metrics})
+                tqdm.write(f"epoch {epoch}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")
             if self.config.train.select == "best" and (self.best is None or metrics["map"] > self.best["map"]):
                 self.best = {"epoch": epoch, "map": metrics["map"]}
                 self._save_model(epoch)
@@ -159,21 +195,35 @@ class Trainer:
         return bool(every) and self.step % every == 0
 
     def _save(self) -> None:
-        state = [*self.model.get_parameters(), *self.optimizer.state()]
+        state = [*self.model.get_parameters(), *self.optimizer.state(), *self._memories()]
         meta = {
             "config": dump_config(self.config),
             "data_checksum": self.data_checksum,
             "step": self.step,
             "best": self.best,
+            "devices": self.group.size,
         }
         if self.scaler:
             meta["loss_scale"] = [float(self.scaler.scale_value.asnumpy()), int(self.scaler.counter.asnumpy())]
-        save_checkpoint(self.run.last, state, meta)
+        self._write(self.run.last, state, meta)
+
+    def _memories(self) -> list[Parameter]:
+        """What the model remembers on each of several devices."""
+        if not isinstance(self.group, Devices):
+            return []
+        return [
+            Parameter(Tensor(self.group.stacked(memory.asnumpy())), name=f"{DEVICES}.{memory.name}")
+            for memory in self.model.memories()
+        ]
 
     def _save_model(self, epoch: int) -> None:
-        save_checkpoint(
-            self.run.model, self.model.get_parameters(), {"config": dump_config(self.config), "epoch": epoch}
-        )
+        self._write(self.run.model, self.model.get_parameters(), {"config": dump_config(self.config), "epoch": epoch})
+
+    def _write(self, path: Path, parameters: Iterable[Parameter], meta: dict) -> None:
+        """One checkpoint for all processes, which go on when it is there."""
+        with self.group.together():
+            if self.group.leads:
+                save_checkpoint(path, parameters, meta)
 
     def load_result(self, checkpoint: Checkpoint) -> None:
         """Put the selected weights (model.ckpt) into the model, for the evaluation after training."""

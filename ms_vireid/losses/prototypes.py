@@ -19,7 +19,7 @@ class ModalityPrototypes(nn.Cell):
             other identities each time, so that a slot mixes the identities of all batches, weighted by beta.
         "identity": its own identity's row, K rows an identity, the j-th image of an identity with its j-th row.
     A memory row that has not been written yet is treated as in the 0-th iteration, Eq. 13, whatever beta is. The rows
-    are buffers, not trained, and belong into a checkpoint.
+    are buffers, not trained, and belong into a checkpoint. With several devices each has rows of its own.
 
     num_identities: P. num_instances: K. width: C. num_classes: identities of the training set, for "identity".
     Call: pooled features visible, infrared, auxiliary, each [PK, C], identity-major; beta, Eq. 14's of this iteration,
@@ -60,6 +60,10 @@ class ModalityPrototypes(nn.Cell):
         written = ops.ones_like(places).astype(ms.float32)
         ops.assign(self.seen, ops.tensor_scatter_update(self.seen, places[:, None], written))
         return prototypes
+
+    def memories(self):
+        """The rows and which of them have been written."""
+        return [self.visible, self.infrared, self.auxiliary, self.seen]
 
     def places(self, labels):
         """The memory's row of each row of the batch: int32 [PK]."""

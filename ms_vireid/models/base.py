@@ -1,6 +1,6 @@
 """What every re-identification model has besides its layers: hooks around a training step."""
 
-from mindspore import nn
+from mindspore import Parameter, nn
 
 
 class ReIDModel(nn.Cell):
@@ -15,3 +15,13 @@ class ReIDModel(nn.Cell):
 
     def end_step(self) -> None:
         """Called after each update."""
+
+    def place(self, rank: int, devices: int) -> None:
+        """Tell the layers that draw random numbers which device's batch this model gets, in data-parallel training."""
+        for _, cell in self.cells_and_names():
+            if hasattr(cell, "shard"):
+                cell.shard = (rank, devices)
+
+    def memories(self) -> list[Parameter]:
+        """What training remembers of the batches of its own device, besides the running averages of BatchNorm."""
+        return []

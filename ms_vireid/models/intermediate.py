@@ -69,6 +69,7 @@ class MixedModality(PixelModality):
         if mixing not in ("picture", "pixel"):
             raise ValueError(f"mixing must be picture or pixel, not {mixing!r}")
         self.by_pixel = mixing == "pixel"
+        self.shard = (0, 1)  # this device's number, and how many there are
 
     def picture(self, visible: Tensor, infrared: Tensor, key: Tensor | None) -> Tensor:
         """[PK, 3, H, W]; key int32 scalar.
@@ -79,11 +80,13 @@ class MixedModality(PixelModality):
         if key is None:
             raise ValueError("the mixed modality needs the step's key")
         count, _, height, width = visible.shape
+        rank, devices = self.shard
+        own = slice(rank * count, (rank + 1) * count)  # of the pairs of all devices
         if self.by_pixel:
-            noise = position_noise(key, count, height * width).astype(ms.float32)  # of all int32 values
+            noise = position_noise(key, devices * count, height * width)[own].astype(ms.float32)  # of all int32 values
             share = (noise * 2.0**-32 + 0.5).reshape(count, 1, height, width)
         else:
-            share = layer_uniforms(key, count).reshape(count, 1, 1, 1)
+            share = layer_uniforms(key, devices * count)[own].reshape(count, 1, 1, 1)
         return share * visible + (1.0 - share) * infrared
 
 

@@ -173,6 +173,9 @@ class MUN(ReIDModel):
             first, last = self.beta_range
             self.updating_ratio.set_data(Tensor(first + (last - first) * step / max(total_steps - 1, 1), ms.float32))
 
+    def memories(self) -> list[Parameter]:
+        return [] if self.prototypes is None else self.prototypes.memories()
+
     def end_step(self) -> None:
         """Put the layer scales back into their range, after an update."""
         if isinstance(self.generator, AuxiliaryGenerator):

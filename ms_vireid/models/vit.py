@@ -173,6 +173,7 @@ class VisionTransformer(nn.Cell):
         self.embed_dim = embed_dim
         self.recompute_blocks = recompute
         self.stochastic = dropout > 0.0 or drop_path > 0.0
+        self.shard = (0, 1)  # of `union_rows`
         self.windows = 1 + depth * (mlp_ratio + WINDOWS_PER_BLOCK)
         self.patch_embed = PatchEmbed(self.image_size, patch_size, stride, embed_dim)
         rows, columns = self.patch_embed.grid_size
@@ -218,7 +219,7 @@ class VisionTransformer(nn.Cell):
         if self.training and self.stochastic:
             if key is None:
                 raise ValueError("training with dropout or drop path needs the step's key")
-            noise = position_noise(key, batch * self.tokens, self.embed_dim).reshape(x.shape)
+            noise = position_noise(key, batch * self.tokens, self.embed_dim, self.shard).reshape(x.shape)
             uniforms = layer_uniforms(key, self.windows)
         x = self.pos_drop(x, noise, uniforms)
         for block in self.blocks:

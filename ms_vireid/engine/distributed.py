@@ -1,0 +1,196 @@
+"""Data-parallel training, one process a device, started by MindSpore's `msrun`: collectives, BatchNorm of all."""
+
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, communication, nn, ops
+
+from ms_vireid.data.loader import signal_with_parent
+from ms_vireid.engine.group import Group
+from ms_vireid.errors import InputError
+
+
+def join() -> "Devices":
+    """Meet the other processes; `runtime.set_up` comes before. The launcher's scheduler stays in here until they end.
+
+    When the launcher is killed, this process is sent SIGTERM, and stops as it does for any other.
+
+    Raises:
+        InputError: they did not come together.
+    """
+    try:
+        communication.init()
+    except RuntimeError as error:
+        raise InputError(f"msrun: the processes did not come together ({str(error).splitlines()[0]})") from None
+    signal_with_parent(signal.SIGTERM)
+    ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True)
+    return Devices(communication.get_rank(), communication.get_group_size())
+
+
+class Devices(Group):
+    """This process among `size`."""
+
+    def __init__(self, rank: int, size: int):
+        self.rank = rank
+        self.size = size
+        self._sum = ops.AllReduce()
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        """The sum over all processes: float32, of any shape."""
+        values = np.asarray(values, np.float32)
+        return self._sum(Tensor(values.reshape(-1))).asnumpy().reshape(values.shape)
+
+    def filled(self, rows: np.ndarray | None) -> np.ndarray:
+        shape = self.stacked(np.array((0, 0) if rows is None else rows.shape)).max(axis=0).astype(int)
+        return self.total(np.zeros(shape) if rows is None else rows)
+
+    def mean(self, terms: dict[str, float]) -> dict[str, float]:
+        means = self.total(np.array(list(terms.values()))) / self.size
+        return dict(zip(terms, map(float, means), strict=True))
+
+    def any(self, flag: bool) -> bool:
+        return bool(self.total(np.array([flag]))[0])
+
+    def share(self, value: Any) -> Any:
+        return json.loads(self._text_of(0, json.dumps(value) if self.leads else ""))
+
+    def agree(self, error: InputError | None = None) -> None:
+        failed = self.stacked(np.array([error is not None]))[:, 0]
+        if not failed.any():
+            return
+        text = self._text_of(int(failed.argmax()), str(error))
+        if self.leads:
+            raise InputError(text) from error
+        sys.exit(2)
+
+    def stacked(self, values: np.ndarray) -> np.ndarray:
+        """Each process's values in order: float32 [size, ...]."""
+        rows = np.zeros((self.size, *values.shape), np.float32)
+        rows[self.rank] = values
+        return self.total(rows)
+
+    def _text_of(self, rank: int, text: str) -> str:
+        """What the process of that rank has to say."""
+        encoded = np.frombuffer(text.encode(), np.uint8) if self.rank == rank else np.zeros(0, np.uint8)
+        letters = np.zeros(int(self.total(np.array([len(encoded)]))[0]))
+        letters[: len(encoded)] = encoded
+        return self.total(letters).astype(np.uint8).tobytes().decode()
+
+    def begin(self, parameters: Sequence[Parameter]) -> None:
+        """Give all processes the first one's values."""
+        broadcast = ops.Broadcast(0)
+        for parameter in parameters:
+            parameter.set_data(broadcast((Tensor(parameter.asnumpy()),))[0])
+
+    def gradient_mean(self, weights: Sequence[Parameter]) -> nn.Cell:
+        """From this process's gradients, in the order of `weights`, to the mean of all processes'."""
+        return nn.DistributedGradReducer(weights, mean=True, degree=self.size)
+
+
+class AllStatistics(nn.Cell):
+    """Mean and variance over the batches of all processes, and x normalised by them.
+
+    The means and variances of all batches, which are of one size, give those of their union without the cancellation
+    of E[x^2] - E[x]^2 (Chan et al. 1979). The derivative is written out so that only x and the statistics are kept, and
+    because it needs sums over all processes as well.
+    """
+
+    def __init__(self, devices: Devices, eps: float):
+        super().__init__()
+        self.eps = eps
+        self.devices = devices.size
+        self.mine = Tensor(np.eye(devices.size, dtype=np.float32)[:, [devices.rank]])  # [devices, 1]
+        self.sum = ops.AllReduce()
+
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """float32 [N, C] or [N, C, H, W] -> x normalised, mean [C], biased variance [C]."""
+        channels = x.shape[1]
+        axes, shape = self.layout(x)
+        mean = x.mean(axes)
+        variance = ops.square(x - mean.reshape(shape)).mean(axes)
+        rows = self.sum(self.mine * ops.concat((mean, variance)).reshape(1, 2 * channels))  # [devices, 2C]
+        means, variances = rows[:, :channels], rows[:, channels:]
+        mean = means.mean(0)
+        variance = variances.mean(0) + ops.square(means - mean).mean(0)
+        return (x - mean.reshape(shape)) * ops.rsqrt(variance + self.eps).reshape(shape), mean, variance
+
+    def bprop(self, x: Tensor, out: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> tuple[Tensor]:
+        """Of x normalised alone: the statistics go into the running averages, through which no gradient passes."""
+        channels = x.shape[1]
+        axes, shape = self.layout(x)
+        gradient, normalised = gradients[0], out[0]
+        means = ops.concat((gradient.mean(axes), (gradient * normalised).mean(axes)))
+        means = self.sum(means) / self.devices
+        along = means[:channels].reshape(shape) + normalised * means[channels:].reshape(shape)
+        return ((gradient - along) * ops.rsqrt(out[2] + self.eps).reshape(shape),)
+
+    def layout(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The axes that statistics are taken over, and their shape beside x."""
+        if x.ndim == 2:
+            return (0,), (1, x.shape[1])
+        return (0, 2, 3), (1, x.shape[1], 1, 1)
+
+
+class AllBatchNorm(nn.Cell):
+    """What takes the place of the operator `bn_train` of an `nn.BatchNorm1d` or `nn.BatchNorm2d`.
+
+    momentum: weight of the new statistics, as of the operator.
+    """
+
+    def __init__(self, devices: Devices, eps: float, momentum: float):
+        super().__init__()
+        self.devices = devices.size
+        self.momentum = momentum
+        self.normalise = AllStatistics(devices, eps)
+
+    def construct(
+        self, x: Tensor, gamma: Parameter, beta: Parameter, moving_mean: Parameter, moving_variance: Parameter
+    ) -> tuple[Tensor]:
+        """float32 or float16 [N, C] or [N, C, H, W] -> float32 of that shape, in a tuple as the operator's."""
+        shape = self.normalise.layout(x)[1]
+        normalised, mean, variance = self.normalise(x.astype(ms.float32))
+        count = self.devices * x.size // x.shape[1]
+        unbiased = ops.stop_gradient(variance) * (count / (count - 1.0))
+        ops.assign(moving_mean, moving_mean + self.momentum * (ops.stop_gradient(mean) - moving_mean))
+        ops.assign(moving_variance, moving_variance + self.momentum * (unbiased - moving_variance))
+        return (normalised * gamma.reshape(shape) + beta.reshape(shape),)
+
+
+def batch_norms(model: nn.Cell) -> list[nn.Cell]:
+    return [cell for _, cell in model.cells_and_names() if isinstance(cell, nn.BatchNorm1d | nn.BatchNorm2d)]
+
+
+def synchronise_batch_norm(model: nn.Cell, devices: Devices) -> None:
+    """Let every BatchNorm of a model normalise by all processes' batches; its parameters stay what they are.
+
+    Not `nn.SyncBatchNorm`, whose operator exists on Ascend alone.
+    """
+    for cell in batch_norms(model):
+        cell.bn_train = AllBatchNorm(devices, cell.eps, cell.momentum)
+
+
+class RunningStatistics:
+    """The running averages of BatchNorms that each normalise by their own process's batch.
+
+    They are averaged after every step, so that all processes hold, evaluate and save the same; training does not read
+    them.
+    """
+
+    def __init__(self, model: nn.Cell, devices: Devices):
+        cells = batch_norms(model)
+        self.parameters = [p for cell in cells for p in (cell.moving_mean, cell.moving_variance)]
+        self.ends = np.cumsum([p.size for p in self.parameters])
+        self.devices = devices.size
+        self.sum = ops.AllReduce()
+
+    def average(self) -> None:
+        if not self.parameters:
+            return
+        means = self.sum(ops.concat([p.value() for p in self.parameters])) / self.devices
+        for parameter, end in zip(self.parameters, self.ends.tolist(), strict=True):
+            ops.assign(parameter, means[end - parameter.size : end])

@@ -1,0 +1,355 @@
+"""Data-parallel training: two CPU processes that `msrun` starts, against one process on the batches of both."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import mindspore as ms
+import numpy as np
+import psutil
+import pytest
+
+from ms_vireid import evaluate, train
+from ms_vireid.command import run
+from ms_vireid.config import CONFIG_ROOT, load_config
+from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
+from ms_vireid.data.read import read_data
+from ms_vireid.models.intermediate import MixedModality
+from ms_vireid.models.layers import DropPath, position_noise, union_rows
+from tests import distributed_probe as probe
+
+BIN = Path(sys.executable).parent
+TRAIN = Path(train.__file__)
+ACCIDENT = Path(__file__).with_name("distributed_run.py")
+SMALL = """
+data.workers=0 data.synthetic.train_identities=6 data.synthetic.val_identities=2 data.synthetic.test_identities=4
+data.synthetic.images_per_camera=1 data.synthetic.image_size=[64,32] evaluation.trials=2 evaluation.batch_size=3
+evaluation.compare_untrained=false train.num_instances=2 train.log_steps=1 train.checkpoint_steps=3 train.iterations=5
+""".split()
+IDENTITY = ["stages=[{epochs: 2, losses: {id: {}}}]"]  # the one loss that is a mean over the devices' losses
+# Plain SGD: AdamW makes steps of full length out of gradients that are zero but for rounding.
+PMT = [
+    *SMALL,
+    *IDENTITY,
+    *"data.image_size=[32,16] model.patch_size=8 model.stride=6 model.embed_dim=16 model.num_heads=2".split(),
+    *"model.depth=2 model.dropout=0.1 model.drop_path=0.3 schedule.warmup_epochs=1".split(),
+    "optimizer={name: sgd, lr: 0.05, backbone_factor: 0.5}",
+    "train.sync_batch_norm=true",
+]
+AGW = [
+    *("--config", str(CONFIG_ROOT / "agw/sysu.yaml"), "data.name=synthetic"),
+    *SMALL,
+    *IDENTITY,
+    *"data.image_size=[32,16] model.layers=[1,1,1,1] model.width=4 model.non_local=[0,1,1,0]".split(),
+    *"augmentation.crop_padding=2 schedule.warmup_epochs=1 schedule.milestones=[1] optimizer.lr=0.01".split(),
+    "train.sync_batch_norm=true",
+]
+MUN = [
+    *("--config", str(CONFIG_ROOT / "mun/sysu.yaml"), "data.name=synthetic"),
+    *SMALL,
+    *"data.image_size=[24,24] model.layers=[1,1,1,1] model.width=4 model.ratios=[2,3]".split(),
+    *"augmentation.crop_padding=2 stages.0.epochs=1 schedule.warmup_epochs=1 schedule.milestones=[1]".split(),
+]
+TWO = ["train.num_identities=3"]  # of each of two devices
+ONE = ["train.num_identities=6"]
+
+
+def free_port():
+    """msrun wants one of 1024 to 65535."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def launch(folder, script, *arguments, processes=2):
+    """Run a script in `folder`/work under msrun, its logs beside; nothing of it is left running.
+
+    Returns its exit code, what the launcher showed, and the lines of the workers' own logs.
+    """
+    work, logs, shown = folder / "work", folder / "logs", folder / "msrun.out"
+    work.mkdir(exist_ok=True)
+    command = [
+        BIN / "msrun",
+        *(f"--worker_num={processes}", f"--local_worker_num={processes}", f"--master_port={free_port()}"),
+        *("--join=True", f"--log_dir={logs}", script, *arguments),
+    ]
+    # msrun starts the first `python` that it finds.
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    with shown.open("w") as file:  # no pipe, which the launcher's own `tail` could hold open
+        done = subprocess.run(list(map(str, command)), cwd=work, env=environment, stdout=file, stderr=file, timeout=120)
+    assert not [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(work)]
+    lines = [line for log in sorted(logs.glob("worker_*.log")) for line in log.read_text().splitlines()]
+    return SimpleNamespace(
+        code=done.returncode, shown=shown.read_text(), lines=[line for line in lines if not line.startswith("[INFO]")]
+    )
+
+
+def together(folder, *arguments):
+    """Train in two processes, without an accident."""
+    done = launch(folder, TRAIN, "--device", "CPU", "--output", "run", *TWO, *arguments)
+    assert done.code == 0, done.shown
+    return done
+
+
+def alone(folder, module, *arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", [module.__name__, "--device", "CPU", *map(str, arguments)])
+        run(module.main)
+
+
+def state(run_folder):
+    """Weights, running averages and the optimiser's moments of last.ckpt."""
+    held = ms.load_checkpoint(str(run_folder / "last.ckpt"))
+    return {name: value.asnumpy() for name, value in held.items() if isinstance(value, ms.Parameter)}
+
+
+def assert_alike(found, expected, tolerance, floor=1e-2):
+    """`tolerance` is relative to each tensor's largest value, or to `floor` where that is smaller: biases start at 0,
+    and some have no gradient but rounding."""
+    assert found.keys() == expected.keys()
+    errors = {}
+    for name, value in expected.items():
+        assert found[name].shape == value.shape and np.isfinite(found[name]).all(), name
+        errors[name] = np.abs(found[name] - value).max() / max(np.abs(value).max(), floor)
+    worst = max(errors, key=errors.get)
+    assert errors[worst] <= tolerance, f"{worst}: {errors[worst]:.2e}"
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    differing = [name for name, value in expected.items() if not np.array_equal(found[name], value)]
+    assert not differing
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Ten steps of PMT in two processes."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = together(folder, *PMT)
+    return SimpleNamespace(work=folder / "work", run=folder / "work/run", lines=done.lines)
+
+
+# Without msrun.
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tiny")
+    config = load_config(CONFIG_ROOT / "demo.yaml", [*PMT, f"data.root={root}/tree"])
+    return config, read_data(config.data)
+
+
+def with_identities(config, count):
+    return config.model_copy(update={"train": config.train.model_copy(update={"num_identities": count})})
+
+
+def test_the_devices_batches_are_the_batch_of_one_with_all_their_identities(tiny):
+    config, data = tiny
+    union = TrainingBatches(data.train, with_identities(config, 6))
+    parts = [TrainingBatches(data.train, with_identities(config, 2), rank, 3) for rank in range(3)]
+    for step in (0, 7):
+        images, labels = union[step]
+        batches = [part[step] for part in parts]
+        for value, shares in ((images, [b[0] for b in batches]), (labels, [b[1] for b in batches])):
+            halves = [share.reshape(2, 4, *share.shape[1:]) for share in shares]  # [2, PK, ...]
+            assert np.array_equal(np.concatenate(halves, axis=1).reshape(value.shape), value)
+        for _, own in batches:
+            assert np.array_equal(own[:4], own[4:])
+            assert len(set(own.tolist())) == 2
+
+
+def test_the_number_of_batches_is_that_of_the_union(tiny):
+    config, data = tiny
+    passes = config.model_copy(update={"train": config.train.model_copy(update={"iterations": None})})
+    union = TrainingBatches(data.train, with_identities(passes, 6))
+    part = TrainingBatches(data.train, with_identities(passes, 3), 1, 2)
+    assert len(part) == len(union)
+
+
+def test_each_batch_to_evaluate_is_one_devices(tiny):
+    _, data = tiny
+    whole = EvaluationBatches(data.test, (32, 16), 3).batches
+    parts = [EvaluationBatches(data.test, (32, 16), 3, rank=rank, devices=3).batches for rank in range(3)]
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert sorted(index.tolist() for part in parts for index in part) == sorted(index.tolist() for index in whole)
+
+
+def test_rows_are_numbered_as_in_the_union():
+    assert union_rows(4, (0, 1)).asnumpy().tolist() == [0, 1, 2, 3]
+    assert union_rows(4, (0, 3)).asnumpy().tolist() == [0, 1, 6, 7]
+    assert union_rows(4, (2, 3)).asnumpy().tolist() == [4, 5, 10, 11]
+
+
+def in_halves(parts):
+    """The devices' rows in the order of the union: all first halves, then all second ones."""
+    halves = [np.split(part, 2) for part in parts]
+    return np.concatenate([half[0] for half in halves] + [half[1] for half in halves])
+
+
+def test_masks_are_those_of_the_union():
+    key = ms.Tensor(1234, ms.int32)
+    noise = [position_noise(key, 6, 5, (rank, 2)).asnumpy() for rank in range(2)]
+    assert np.array_equal(in_halves(noise), position_noise(key, 12, 5).asnumpy())
+
+    def kept(samples, shard):
+        layer = DropPath(0.5, 3)
+        layer.shard = shard
+        return layer.set_train()(ms.ops.ones((samples, 2), ms.float32), key).asnumpy()
+
+    union = kept(32, (0, 1))
+    assert 0 < np.count_nonzero(union) < union.size
+    assert np.array_equal(in_halves([kept(16, (rank, 2)) for rank in range(2)]), union)
+
+
+@pytest.mark.parametrize("mixing", ["picture", "pixel"])
+def test_mixed_pictures_are_those_of_the_union(mixing):
+    key = ms.Tensor(1234, ms.int32)
+    visible, infrared = (np.random.default_rng(i).random((6, 3, 4, 4), np.float32) for i in range(2))
+
+    def mixed(rows, shard):
+        modality = MixedModality(ms.nn.Identity(), mixing)
+        modality.shard = shard
+        return modality.picture(ms.Tensor(visible[rows]), ms.Tensor(infrared[rows]), key).asnumpy()
+
+    parts = [mixed(slice(3 * rank, 3 * rank + 3), (rank, 2)) for rank in range(2)]
+    assert np.array_equal(np.concatenate(parts), mixed(slice(None), (0, 1)))
+
+
+# With msrun.
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("probe")
+    done = launch(folder, Path(probe.__file__), folder)
+    assert done.code == 0, done.shown
+    return [dict(np.load(folder / f"{rank}.npz")) for rank in range(probe.DEVICES)]
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("name", probe.SHAPES)
+def test_synchronised_batch_norm_is_that_of_the_union(found, name, jit):
+    x, slope = probe.batch_of(probe.SHAPES[name])
+    expected = probe.results_of(probe.batch_norm_of(probe.SHAPES[name]), x.astype(np.float32), slope, False)
+    rows = [np.concatenate([part[f"{name}.{jit}.{i}"] for part in found]) for i in (0, 1)]
+    weights = [sum(part[f"{name}.{jit}.{i}"] for part in found) for i in (2, 3)]
+    # x is about 100 and float32: its offsets from the mean are known to 1e-5 of their own size.
+    for what, value, wanted in zip(("y", "dx", "dgamma", "dbeta"), [*rows, *weights], expected[:4], strict=True):
+        assert value == pytest.approx(wanted, abs=3e-5 * np.abs(wanted).max()), what
+    for part in found:
+        assert part[f"{name}.{jit}.4"] == pytest.approx(expected[4], rel=1e-6)
+        assert part[f"{name}.{jit}.5"] == pytest.approx(expected[5], rel=3e-5)
+
+
+@pytest.mark.parametrize("name", probe.SHAPES)
+def test_running_averages_of_the_devices_own_batches_are_averaged(found, name):
+    own = [part[f"{name}.own_mean"] for part in found]
+    assert not np.array_equal(*own)
+    for part in found:
+        assert part[f"{name}.averaged_mean"] == pytest.approx(np.mean(own, axis=0), rel=1e-6)
+    assert np.array_equal(*(part[f"{name}.averaged_variance"] for part in found))
+
+
+def test_the_processes_tell_each_other_what_they_have(found):
+    for part in found:
+        assert part["any"].tolist() == [False, True, True]
+        assert part["mean"].tolist() == [0.5, 4.0]
+        assert part["shared"] == "wörd"
+        assert part["filled"].tolist() == [[1, 2], [0, 0]]
+
+
+def test_two_processes_train_as_one_on_the_union_batch(whole, tmp_path):
+    alone(tmp_path, train, "--output", "run", *ONE, *PMT)
+    expected = state(tmp_path / "run")
+    assert_alike(state(whole.run), expected, 1e-5)
+    losses = [
+        [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (whole.run, tmp_path / "run")
+    ]
+    assert len(losses[0]) == 10
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_batch_norms_of_a_resnet_are_synchronised(tmp_path):
+    together(tmp_path, *AGW)
+    alone(tmp_path, train, "--output", "one", *ONE, *AGW)
+    held = [state(tmp_path / name) for name in ("work/run", "one")]
+    # Momentum keeps the rounding of gradients that nearly cancel (layer4: 5e-4 of 0.01); the weights hardly move by it.
+    weights = [{name: value for name, value in s.items() if not name.startswith("momentum")} for s in held]
+    assert_alike(*weights, 1e-5)
+
+
+def test_the_first_process_alone_writes_and_prints(whole):
+    assert sorted(path.name for path in whole.work.iterdir()) == ["run", "runs"]  # runs/data: the procedural set
+    names = ["config.yaml", "last.ckpt", "metrics.jsonl", "model.ckpt", "result.json", "run.json"]
+    assert sorted(path.name for path in whole.run.iterdir()) == names
+    steps = [line for line in whole.lines if line.startswith("epoch ")]
+    assert len(steps) == 10
+    assert len([line for line in whole.lines if line.startswith("trained ")]) == 1
+    assert json.loads((whole.run / "run.json").read_text())["device"].endswith(", 2 processes")
+
+
+def test_the_shared_evaluation_gives_what_one_process_finds(whole, tmp_path):
+    alone(tmp_path, evaluate, "--checkpoint", whole.run / "model.ckpt", "--json", "again.json")
+    again = json.loads((tmp_path / "again.json").read_text())
+    trained = json.loads((whole.run / "result.json").read_text())["trained"]
+    assert again["mean"] == pytest.approx(trained, abs=1e-12)
+
+
+def accident(folder, event, *arguments):
+    return launch(folder, ACCIDENT, event, "--device", "CPU", "--output", "run", *TWO, *arguments)
+
+
+def test_a_run_whose_processes_are_killed_is_resumed_bitwise(whole, tmp_path):
+    assert accident(tmp_path, "kill:7:0,1", *PMT).code != 0
+    last = tmp_path / "work/run"
+    assert len((last / "metrics.jsonl").read_text().splitlines()) == 7
+    done = together(tmp_path, *PMT, "--resume", "auto")
+    assert "resuming from run/last.ckpt at step 6 of 10" in done.lines
+    assert_same(state(last), state(whole.run))
+
+
+def test_a_stop_of_one_process_stops_all_after_the_step_and_is_resumed_bitwise(tmp_path):
+    """MUN, whose prototypes remember each device's own batches."""
+    (tmp_path / "whole").mkdir()
+    together(tmp_path / "whole", *MUN)
+    done = accident(tmp_path, "stop:1:1", *MUN)
+    stops = [line for line in done.lines if line.startswith("stopped")]
+    assert (done.code, stops) == (1, ["stopped at step 2; go on with --resume auto --output run"])
+    memories = state(tmp_path / "work/run")["devices.prototypes.visible"]
+    assert memories.shape == (2, 6, 4 * 8 * 4)
+    assert not np.array_equal(*memories)
+    together(tmp_path, *MUN, "--resume", "auto")
+    assert_same(state(tmp_path / "work/run"), state(tmp_path / "whole/work/run"))
+
+
+def assert_one_line(done, pattern):
+    assert done.code != 0
+    errors = [line for line in done.lines if not line.startswith(("device:", "run folder:", "epoch "))]
+    assert len(errors) == 1, errors
+    assert re.match(pattern, errors[0]), errors[0]
+
+
+def test_an_error_of_one_process_ends_all_with_one_line(tmp_path):
+    done = accident(tmp_path, "broken:4:1", *PMT)
+    assert_one_line(done, r"error: cam1/0001\.jpg: cannot be decoded")
+    assert len([line for line in done.lines if line.startswith("epoch ")]) == 4
+    assert (tmp_path / "work/run/last.ckpt").exists()
+
+
+def test_a_mistake_in_the_configuration_is_told_once(tmp_path):
+    assert_one_line(launch(tmp_path, TRAIN, "--device", "CPU", "train.nonsense=1"), r"error: .*'train\.nonsense'")
+
+
+def test_a_run_of_two_processes_is_not_resumed_by_one(whole, tmp_path, capfd):
+    [root] = (whole.work / "runs/data").iterdir()
+    with pytest.raises(SystemExit) as stopped:
+        alone(tmp_path, train, *TWO, *PMT, f"data.root={root}", "--resume", whole.run / "last.ckpt", "--output", "x")
+    assert stopped.value.code == 2
+    assert "written by 2 processes, and this run has 1; resume with msrun --worker_num=2" in capfd.readouterr().err
