@@ -26,18 +26,35 @@ from tests import distributed_probe as probe
 BIN = Path(sys.executable).parent
 TRAIN = Path(train.__file__)
 ACCIDENT = Path(__file__).with_name("distributed_run.py")
-SMALL = """
-data.workers=0 data.synthetic.train_identities=6 data.synthetic.val_identities=2 data.synthetic.test_identities=4
-data.synthetic.images_per_camera=1 data.synthetic.image_size=[64,32] evaluation.trials=2 evaluation.batch_size=3
-evaluation.compare_untrained=false train.num_instances=2 train.log_steps=1 train.checkpoint_steps=3 train.iterations=5
-""".split()
+SMALL = [
+    "data.workers=0",
+    "data.synthetic.train_identities=6",
+    "data.synthetic.val_identities=2",
+    "data.synthetic.test_identities=4",
+    "data.synthetic.images_per_camera=1",
+    "data.synthetic.image_size=[64,32]",
+    "evaluation.trials=2",
+    "evaluation.batch_size=3",
+    "evaluation.compare_untrained=false",
+    "train.num_instances=2",
+    "train.log_steps=1",
+    "train.checkpoint_steps=3",
+    "train.iterations=5",
+]
 IDENTITY = ["stages=[{epochs: 2, losses: {id: {}}}]"]  # the one loss that is a mean over the devices' losses
 # Plain SGD: AdamW makes steps of full length out of gradients that are zero but for rounding.
 PMT = [
     *SMALL,
     *IDENTITY,
-    *"data.image_size=[32,16] model.patch_size=8 model.stride=6 model.embed_dim=16 model.num_heads=2".split(),
-    *"model.depth=2 model.dropout=0.1 model.drop_path=0.3 schedule.warmup_epochs=1".split(),
+    "data.image_size=[32,16]",
+    "model.patch_size=8",
+    "model.stride=6",
+    "model.embed_dim=16",
+    "model.num_heads=2",
+    "model.depth=2",
+    "model.dropout=0.1",
+    "model.drop_path=0.3",
+    "schedule.warmup_epochs=1",
     "optimizer={name: sgd, lr: 0.05, backbone_factor: 0.5}",
     "train.sync_batch_norm=true",
 ]
@@ -45,15 +62,27 @@ AGW = [
     *("--config", str(CONFIG_ROOT / "agw/sysu.yaml"), "data.name=synthetic"),
     *SMALL,
     *IDENTITY,
-    *"data.image_size=[32,16] model.layers=[1,1,1,1] model.width=4 model.non_local=[0,1,1,0]".split(),
-    *"augmentation.crop_padding=2 schedule.warmup_epochs=1 schedule.milestones=[1] optimizer.lr=0.01".split(),
+    "data.image_size=[32,16]",
+    "model.layers=[1,1,1,1]",
+    "model.width=4",
+    "model.non_local=[0,1,1,0]",
+    "augmentation.crop_padding=2",
+    "schedule.warmup_epochs=1",
+    "schedule.milestones=[1]",
+    "optimizer.lr=0.01",
     "train.sync_batch_norm=true",
 ]
 MUN = [
     *("--config", str(CONFIG_ROOT / "mun/sysu.yaml"), "data.name=synthetic"),
     *SMALL,
-    *"data.image_size=[24,24] model.layers=[1,1,1,1] model.width=4 model.ratios=[2,3]".split(),
-    *"augmentation.crop_padding=2 stages.0.epochs=1 schedule.warmup_epochs=1 schedule.milestones=[1]".split(),
+    "data.image_size=[24,24]",
+    "model.layers=[1,1,1,1]",
+    "model.width=4",
+    "model.ratios=[2,3]",
+    "augmentation.crop_padding=2",
+    "stages.0.epochs=1",
+    "schedule.warmup_epochs=1",
+    "schedule.milestones=[1]",
 ]
 TWO = ["train.num_identities=3"]  # of each of two devices
 ONE = ["train.num_identities=6"]
@@ -115,7 +144,8 @@ def assert_alike(found, expected, tolerance, floor=1e-2):
     assert found.keys() == expected.keys()
     errors = {}
     for name, value in expected.items():
-        assert found[name].shape == value.shape and np.isfinite(found[name]).all(), name
+        assert found[name].shape == value.shape, name
+        assert np.isfinite(found[name]).all(), name
         errors[name] = np.abs(found[name] - value).max() / max(np.abs(value).max(), floor)
     worst = max(errors, key=errors.get)
     assert errors[worst] <= tolerance, f"{worst}: {errors[worst]:.2e}"
