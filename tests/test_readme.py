@@ -40,6 +40,7 @@ HEADINGS = {
     "GPU": "GPU",
     "Ascend": "昇腾",
     "CPU": "CPU",
+    "Several devices": "多设备",
     "Limits": "局限",
     "Contributing": "参与贡献",
     "Licence": "许可证",
