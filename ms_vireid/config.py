@@ -396,6 +396,7 @@ class TrainConfig(Section):
     select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as the authors report
     evaluate_every: Count = 0  # epochs between evaluations; 0: only after the last
     checkpoint_steps: Count = 0  # steps between checkpoints; 0: only at the end of each epoch
+    keep_epochs: tuple[Positive, ...] = ()  # epochs whose weights are kept as epoch-N.ckpt
     log_steps: Positive = 10  # steps between lines of metrics.jsonl
 
     @model_validator(mode="after")
@@ -418,7 +419,7 @@ class EvaluationConfig(Section):
 # depends on them.
 FREE_KEYS = {
     "data": {"root", "workers", "cache", "cache_folder"},
-    "train": {"evaluate_every", "checkpoint_steps", "log_steps"},
+    "train": {"evaluate_every", "checkpoint_steps", "keep_epochs", "log_steps"},
     "evaluation": set(EvaluationConfig.model_fields),
 }
 
@@ -500,6 +501,12 @@ class Config(Section):
     def _model_can_recompute(self) -> "Config":
         if self.train.recompute and self.model.name != "pmt":
             raise ValueError(f"train.recompute is for model.name=pmt, not {self.model.name}; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _kept_epochs_come(self) -> "Config":
+        if beyond := [epoch for epoch in self.train.keep_epochs if epoch > self.epochs]:
+            raise ValueError(f"train.keep_epochs {beyond} are beyond the last of the stages' {self.epochs} epochs")
         return self
 
 

@@ -13,6 +13,7 @@ import pytest
 from ms_vireid import evaluate, train
 from ms_vireid.command import run
 from ms_vireid.config import CONFIG_ROOT, load_config
+from ms_vireid.engine.checkpoint import load_checkpoint
 from tests.data.tree import write_llcm, write_regdb, write_sysu_mm01
 from torch_ref import train as torch_train
 
@@ -101,6 +102,18 @@ def test_the_best_epoch_is_kept_on_request(tmp_path, monkeypatch):
     assert len(evaluated) == 3
     trained = json.loads((tmp_path / "runs/demo/result.json").read_text())["trained"]
     assert trained["map"] == pytest.approx(max(evaluated))
+
+
+def test_the_weights_of_chosen_epochs_are_kept(tmp_path, monkeypatch):
+    options = ["stages.0.epochs=1", "stages.1.epochs=2", "train.iterations=1", "train.keep_epochs=[1,3]"]
+    command(monkeypatch, tmp_path, train, *TINY.split(), *options)
+    run = tmp_path / "runs/demo"
+    assert sorted(path.name for path in run.glob("epoch-*")) == ["epoch-1.ckpt", "epoch-3.ckpt"]
+    first, last, model = (load_checkpoint(run / f"{name}.ckpt") for name in ("epoch-1", "epoch-3", "model"))
+    assert first.meta["epoch"] == 1
+    final = {name: value.asnumpy() for name, value in model.parameters.items()}
+    assert all(np.array_equal(last.parameters[name].asnumpy(), value) for name, value in final.items())
+    assert any(not np.array_equal(first.parameters[name].asnumpy(), value) for name, value in final.items())
 
 
 @pytest.mark.parametrize(("name", "write"), [("sysu", write_sysu_mm01), ("regdb", write_regdb), ("llcm", write_llcm)])

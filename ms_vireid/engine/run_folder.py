@@ -16,7 +16,7 @@ PACKAGES = ("ms_vireid", "mindspore", "numpy", "pillow", "pydantic")
 
 
 class RunFolder:
-    """config.yaml, run.json, metrics.jsonl, last.ckpt (to resume from), model.ckpt and result.json."""
+    """config.yaml, run.json, metrics.jsonl, last.ckpt (to resume from), model.ckpt, result.json, and kept epochs."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -26,6 +26,10 @@ class RunFolder:
         self.last = path / "last.ckpt"
         self.model = path / "model.ckpt"
         self.result = path / "result.json"
+
+    def kept(self, epoch: int) -> Path:
+        """The weights after an epoch of `train.keep_epochs`."""
+        return self.path / f"epoch-{epoch}.ckpt"
 
     def begun(self) -> bool:
         """Whether a run has written here."""

@@ -132,7 +132,7 @@ class Trainer:
                 if stopping and self.step < self.total_steps:
                     raise KeyboardInterrupt
         if self.config.train.select == "last":
-            self._save_model(epoch=self.config.epochs)
+            self._save_model(self.run.model, self.config.epochs)
 
     def _inputs(self, images, labels, rates: list[float]) -> tuple[Tensor, ...]:
         scalars = self.optimizer.scalars(self.step + 1, rates)
@@ -187,7 +187,9 @@ class Trainer:
                 tqdm.write(f"epoch {epoch}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")
             if self.config.train.select == "best" and (self.best is None or metrics["map"] > self.best["map"]):
                 self.best = {"epoch": epoch, "map": metrics["map"]}
-                self._save_model(epoch)
+                self._save_model(self.run.model, epoch)
+        if epoch in self.config.train.keep_epochs:
+            self._save_model(self.run.kept(epoch), epoch)
         self._save()
 
     def _checkpoint_due(self) -> bool:
@@ -216,8 +218,8 @@ class Trainer:
             for memory in self.model.memories()
         ]
 
-    def _save_model(self, epoch: int) -> None:
-        self._write(self.run.model, self.model.get_parameters(), {"config": dump_config(self.config), "epoch": epoch})
+    def _save_model(self, path: Path, epoch: int) -> None:
+        self._write(path, self.model.get_parameters(), {"config": dump_config(self.config), "epoch": epoch})
 
     def _write(self, path: Path, parameters: Iterable[Parameter], meta: dict) -> None:
         """One checkpoint for all processes, which go on when it is there."""
