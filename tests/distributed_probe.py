@@ -61,7 +61,7 @@ def main(folder):
                 found[f"{name}.{jit}.{i}"] = value
         own = batch_norm_of(shape)
         results_of(own, x, slope, False)
-        found[f"{name}.own_mean"] = own.moving_mean.asnumpy()
+        found[f"{name}.own_mean"] = own.moving_mean.asnumpy().copy()  # else the average to come
         RunningStatistics(own, devices).average()
         found[f"{name}.averaged_mean"] = own.moving_mean.asnumpy()
         found[f"{name}.averaged_variance"] = own.moving_variance.asnumpy()
