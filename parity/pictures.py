@@ -25,6 +25,8 @@ def loaders(config: Config) -> tuple[Callable[[], None], Callable[[], None], int
     class Epoch:
         """`batches` of this epoch alone."""
 
+        nbytes = batches.nbytes
+
         def __len__(self) -> int:
             return iterations
 

@@ -39,6 +39,11 @@ class TrainingBatches:
     def __len__(self) -> int:
         return len(self.gray_epochs) * self.sampler.iterations
 
+    @property
+    def nbytes(self) -> int:
+        """Of one batch's images."""
+        return _nbytes(len(self.slots), self.config.data.image_size)
+
     def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray] | InputError:
         epoch, iteration = 1 + step // self.sampler.iterations, step % self.sampler.iterations
         if epoch != self._planned_epoch:
@@ -84,6 +89,11 @@ class EvaluationBatches:
     def __len__(self) -> int:
         return len(self.batches)
 
+    @property
+    def nbytes(self) -> int:
+        """Of the largest batch's images."""
+        return _nbytes(max(map(len, self.batches), default=0), self.image_size)
+
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray] | InputError:
         index = self.batches[number]
         infrared = bool(self.images.infrared[index[0]])
@@ -94,3 +104,7 @@ class EvaluationBatches:
         if self.version and not infrared:
             pixels = [self.version.apply(p, i) for p, i in zip(pixels, index, strict=True)]
         return np.stack([normalise(p) for p in pixels]), index
+
+
+def _nbytes(images: int, size: tuple[int, int]) -> int:
+    return images * 3 * size[0] * size[1] * np.dtype(np.float32).itemsize

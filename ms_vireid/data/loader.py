@@ -5,6 +5,7 @@ reads one line about the picture instead of the worker's traceback.
 """
 
 import ctypes
+import mmap
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from ms_vireid.runtime import bound_threads, unbind
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _STOPS = (signal.SIGINT, signal.SIGTERM)
+_AHEAD = 2  # batches that each worker is asked for ahead
 
 
 @contextmanager
@@ -60,23 +62,26 @@ def iterate(
         KeyboardInterrupt: on Ctrl-C or SIGTERM, when the caller is done with the item in hand.
     """
     order = _Order(range(start, len(batches)))
+    workers = min(workers, len(order.indices))
+    shared = _SharedMemory(batches, slots=_AHEAD * workers + 1) if workers else None
     with stop_requests() as stop:
         loader = iter(
             DataLoader(
-                batches,
+                shared or batches,
                 batch_size=None,
                 sampler=order,
-                num_workers=min(workers, len(order.indices)),
+                num_workers=workers,
                 collate_fn=_unchanged,
                 worker_init_fn=_begin_worker,
+                prefetch_factor=_AHEAD if workers else None,
             )
         )
         try:
             with bound_threads():
-                for item in loader:
+                for number, item in enumerate(loader, start):
                     if isinstance(item, InputError):
                         raise item
-                    yield item
+                    yield shared.taken(number, item) if shared else item
                     if stop:
                         raise KeyboardInterrupt
         except (GeneratorExit, InputError, KeyboardInterrupt):
@@ -86,6 +91,39 @@ def iterate(
             raise
         if stop:  # it came with the workers' end
             raise KeyboardInterrupt
+
+
+class _SharedMemory:
+    """Batches for worker processes, which leave the pictures where this process can read them.
+
+    The mapping is theirs by being forked, and goes with the last of them; a pipe would copy every batch several times.
+    At most `slots` - 1 batches are under way at a time, so that a slot has been read before it is written again.
+    """
+
+    def __init__(self, batches: TrainingBatches | EvaluationBatches, slots: int):
+        self.batches = batches
+        self.slots = slots
+        self.memory = mmap.mmap(-1, slots * max(batches.nbytes, 1))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> tuple | InputError:
+        """For a worker: an item whose first part is in its slot, and here the shape and type of that."""
+        item = self.batches[number]
+        if isinstance(item, InputError):
+            return item
+        pixels, *rest = item
+        self._slot(number, pixels.shape, pixels.dtype)[...] = pixels
+        return (pixels.shape, pixels.dtype), *rest
+
+    def taken(self, number: int, item: tuple) -> tuple:
+        """The item as it was before a worker passed it on."""
+        (shape, dtype), *rest = item
+        return self._slot(number, shape, dtype).copy(), *rest
+
+    def _slot(self, number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        return np.ndarray(shape, dtype, self.memory, number % self.slots * self.batches.nbytes)
 
 
 class _Order:

@@ -82,6 +82,22 @@ def test_batches_do_not_depend_on_the_number_of_workers(data):
     assert_equal(iterate(batches, workers=2), list(iterate(batches, workers=0)))
 
 
+def test_many_batches_of_several_sizes_come_whole_from_slow_and_fast_workers():
+    class Numbers:
+        nbytes = 3 * 8
+
+        def __len__(self):
+            return 40
+
+        def __getitem__(self, number):
+            time.sleep(0.01 * (number % 5 == 0))
+            return np.full(1 + number % 3, number, np.float64), np.int32(number)
+
+    found = list(iterate(Numbers(), workers=3, start=2))
+    assert [pixels.tolist() for pixels, _ in found] == [[n] * (1 + n % 3) for n in range(2, 40)]
+    assert [number for _, number in found] == list(range(2, 40))
+
+
 @pytest.mark.parametrize("start", [1, ITERATIONS, ITERATIONS + 2])
 def test_starting_at_a_step_is_skipping_those_before_it(data, start):
     expected = list(iterate(TrainingBatches(data.train, config_of()), workers=0))[start:]
