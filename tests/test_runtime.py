@@ -65,7 +65,9 @@ class Batches:
 def threads():
     return [sorted(os.sched_getaffinity(thread)) for thread in (0, *runtime._pool_threads())]
 
-for worker, _ in iterate(Batches(), workers=1):
+for worker, number in iterate(Batches(), workers=1):
+    if number == 0:
+        continue
     bound = threads()
     for nested, _ in iterate(Batches(), workers=1):
         pass

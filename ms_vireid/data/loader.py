@@ -9,7 +9,7 @@ import mmap
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import numpy as np
@@ -53,7 +53,7 @@ def iterate(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The items of `batches` from `start` on, in order, prepared ahead by `workers` processes (0: by this one).
 
-    MindSpore's threads keep to their cores (`runtime.bound_threads`) until the last item has been used.
+    From the second item to the last MindSpore's threads keep to their cores (`runtime.bound_threads`).
     Closing the iterator early lets the workers finish what they have begun, and ends them. So does Ctrl-C, unless the
     caller is within `stop_requests`: an exception in the midst of the workers' queue would leave them hanging.
 
@@ -77,8 +77,10 @@ def iterate(
             )
         )
         try:
-            with bound_threads():
+            with ExitStack() as threads:
                 for number, item in enumerate(loader, start):
+                    if number == start + 1:  # now: threads made within the block would all be on one core
+                        threads.enter_context(bound_threads())
                     if isinstance(item, InputError):
                         raise item
                     yield shared.taken(number, item) if shared else item
