@@ -20,7 +20,7 @@ from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
 from ms_vireid.data.read import read_data
 from ms_vireid.models.intermediate import MixedModality
-from ms_vireid.models.layers import DropPath, position_noise, union_rows
+from ms_vireid.models.layers import DropPath, _union_rows, position_noise
 from tests import distributed_probe as probe
 
 BIN = Path(sys.executable).parent
@@ -211,9 +211,9 @@ def test_each_batch_to_evaluate_is_one_devices(tiny):
 
 
 def test_rows_are_numbered_as_in_the_union():
-    assert union_rows(4, (0, 1)).asnumpy().tolist() == [0, 1, 2, 3]
-    assert union_rows(4, (0, 3)).asnumpy().tolist() == [0, 1, 6, 7]
-    assert union_rows(4, (2, 3)).asnumpy().tolist() == [4, 5, 10, 11]
+    assert _union_rows(4, (0, 1)).asnumpy().tolist() == [0, 1, 2, 3]
+    assert _union_rows(4, (0, 3)).asnumpy().tolist() == [0, 1, 6, 7]
+    assert _union_rows(4, (2, 3)).asnumpy().tolist() == [4, 5, 10, 11]
 
 
 def in_halves(parts):

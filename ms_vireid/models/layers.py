@@ -20,7 +20,7 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
     return ops.bitwise_and(ops.bitwise_right_shift(x, Tensor(bits, ms.int32)), (1 << (32 - bits)) - 1)
 
 
-def union_rows(rows: int, shard: tuple[int, int]) -> Tensor:
+def _union_rows(rows: int, shard: tuple[int, int]) -> Tensor:
     """Numbers of this device's rows among those of all devices' batches: int32 [rows].
 
     A batch has two halves of as many rows, and the union all first halves before all second ones, each in the order of
@@ -43,12 +43,12 @@ def mix(x: Tensor) -> Tensor:
 
 def position_noise(key: Tensor, rows: int, columns: int, shard: tuple[int, int] = (0, 1)) -> Tensor:
     """Pseudo-random int32 [rows, columns], a hash of (key, row, column); key is an int32 scalar for one step, and a row
-    is numbered by `union_rows`.
+    is numbered by `_union_rows`.
 
     Made once per forward pass and shared by all dropout layers: integer products and sums take ten times a
     comparison on CPU, so each layer only compares (see `Dropout`).
     """
-    row = mix(union_rows(rows, shard) * to_int32(_GOLDEN) + key)
+    row = mix(_union_rows(rows, shard) * to_int32(_GOLDEN) + key)
     column = mix(ops.arange(0, columns, 1, dtype=ms.int32) * to_int32(_GOLDEN) + 1)
     noise = (row.reshape(rows, 1) + column.reshape(1, columns)) * to_int32(0x85EBCA6B)
     noise = ops.bitwise_xor(noise, _shift_right(noise, 15)) * to_int32(0xC2B2AE35)
@@ -106,7 +106,7 @@ class DropPath(nn.Cell):
         check_rate(rate, "drop_path")
         self.rate = rate
         self.layer = layer
-        self.shard = (0, 1)  # of `union_rows`
+        self.shard = (0, 1)  # of `_union_rows`
         self.scale = 1.0 / (1.0 - rate)
         self.threshold = to_int32(round(rate * 2**32) - 2**31)
 
@@ -116,7 +116,7 @@ class DropPath(nn.Cell):
             return x
         samples = x.shape[0]
         layer = mix(key + to_int32((self.layer + 1) * _GOLDEN))
-        hashed = mix(union_rows(samples, self.shard) * to_int32(_GOLDEN) + layer)
+        hashed = mix(_union_rows(samples, self.shard) * to_int32(_GOLDEN) + layer)
         keep = (hashed >= self.threshold).astype(x.dtype) * self.scale
         return x * keep.reshape((samples,) + (1,) * (x.ndim - 1))
 

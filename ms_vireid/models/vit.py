@@ -173,7 +173,7 @@ class VisionTransformer(nn.Cell):
         self.embed_dim = embed_dim
         self.recompute_blocks = recompute
         self.stochastic = dropout > 0.0 or drop_path > 0.0
-        self.shard = (0, 1)  # of `union_rows`
+        self.shard = (0, 1)  # of `_union_rows`
         self.windows = 1 + depth * (mlp_ratio + WINDOWS_PER_BLOCK)
         self.patch_embed = PatchEmbed(self.image_size, patch_size, stride, embed_dim)
         rows, columns = self.patch_embed.grid_size

@@ -65,7 +65,7 @@ def test_ranking_similarity_and_embedding_of_a_data_set(draw, checkpoints, capfd
     embedding = draw("embedding", "--checkpoint", checkpoints["mun"], *options, output="figure.svg")
     text = embedding.read_text()
     assert text.startswith("<?xml")
-    assert re.search(r'width="208\.8pt" height="417\.6pt"', text)  # 2.9 x 5.8 inches
+    assert re.search(r'width="403\.2pt" height="237\.6pt"', text)  # 5.6 x 3.3 inches
     again = draw("embedding", "--checkpoint", checkpoints["mun"], *options, output="again.svg")
     assert again.read_text() == text
     assert "written: again.svg" in capfd.readouterr().out
