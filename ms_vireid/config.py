@@ -389,7 +389,7 @@ class TrainConfig(Section):
     num_identities: Positive = 8  # P, of each device's batch
     num_instances: Annotated[int, Field(ge=2)] = 4  # K, of each modality
     iterations: Positive | None = None  # updates per epoch; default: one pass over the visible images
-    mode: Literal["pynative", "jit"] = "pynative"  # jit is faster for small models and needs more memory
+    mode: Literal["pynative", "jit"] = "pynative"  # jit: compiled into one graph, which needs more memory
     recompute: bool = False  # keep one activation a block and recompute the rest: less memory
     amp: bool = False  # matrix products and convolutions in float16, with loss scaling: for GPU and Ascend
     sync_batch_norm: bool = False  # with several devices: normalise by the statistics of all their batches

@@ -4,7 +4,6 @@ import os
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -88,8 +87,8 @@ def bound_threads() -> Iterator[None]:
 
     This thread waits for every kernel by yielding its core again and again. Where it runs on any core that takes a
     quarter of two cores' time from the threads that compute; on the core of one of these it makes way for it.
-    Elsewhere (a compiled graph's threads, other devices, one core or more than `MOST_BOUND`, one of several processes)
-    nothing is done. Threads made within the block inherit its one core, so that the first work is to be done before.
+    Elsewhere (before the first kernel, a compiled graph's threads, other devices, one core or more than `MOST_BOUND`,
+    one of several processes) nothing is done. Threads made within the block inherit its one core: work first.
     """
     threads = _pool_threads() if 2 <= len(CORES) <= MOST_BOUND and not launched() else []
     if len(threads) != len(CORES):
@@ -108,25 +107,17 @@ def bound_threads() -> Iterator[None]:
 
 
 def _pool_threads() -> list[int]:
-    """Native ids of the threads that MindSpore's CPU kernels run on."""
+    """Native ids of the threads that MindSpore's CPU kernels run on; none before the first kernel."""
     import mindspore
 
     if mindspore.get_context("device_target") != "CPU":
         return []
-    mindspore.ops.relu(mindspore.Tensor([0.0])).asnumpy()  # the first kernel makes the threads, which name themselves
-    deadline = time.monotonic() + 0.1
-    while len(found := _named("ActorThread_", "KernelThread_")) < len(CORES) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    return sorted(found)
-
-
-def _named(*prefixes: str) -> list[int]:
     found = []
     for task in Path("/proc/self/task").iterdir():
         with suppress(OSError):  # one that has just ended
-            if (task / "comm").read_text().startswith(prefixes):
+            if (task / "comm").read_text().startswith(("ActorThread_", "KernelThread_")):
                 found.append(int(task.name))
-    return found
+    return sorted(found)
 
 
 def unbind() -> None:

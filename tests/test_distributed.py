@@ -22,6 +22,7 @@ from ms_vireid.data.read import read_data
 from ms_vireid.models.intermediate import MixedModality
 from ms_vireid.models.layers import DropPath, _union_rows, position_noise
 from tests import distributed_probe as probe
+from tests.checkpoints import RECIPES
 
 BIN = Path(sys.executable).parent
 TRAIN = Path(train.__file__)
@@ -47,11 +48,7 @@ PMT = [
     *SMALL,
     *IDENTITY,
     "data.image_size=[32,16]",
-    "model.patch_size=8",
-    "model.stride=6",
-    "model.embed_dim=16",
-    "model.num_heads=2",
-    "model.depth=2",
+    *RECIPES["pmt"][1],
     "model.dropout=0.1",
     "model.drop_path=0.3",
     "schedule.warmup_epochs=1",
@@ -63,10 +60,7 @@ AGW = [
     *SMALL,
     *IDENTITY,
     "data.image_size=[32,16]",
-    "model.layers=[1,1,1,1]",
-    "model.width=4",
-    "model.non_local=[0,1,1,0]",
-    "augmentation.crop_padding=2",
+    *RECIPES["agw"][1],
     "schedule.warmup_epochs=1",
     "schedule.milestones=[1]",
     "optimizer.lr=0.01",
@@ -76,10 +70,7 @@ MUN = [
     *("--config", str(CONFIG_ROOT / "mun/sysu.yaml"), "data.name=synthetic"),
     *SMALL,
     "data.image_size=[24,24]",
-    "model.layers=[1,1,1,1]",
-    "model.width=4",
-    "model.ratios=[2,3]",
-    "augmentation.crop_padding=2",
+    *RECIPES["mun"][1],
     "stages.0.epochs=1",
     "schedule.warmup_epochs=1",
     "schedule.milestones=[1]",

@@ -10,6 +10,8 @@ import sys
 import mindspore as ms
 import pytest
 
+from tests.checkpoints import PMT
+
 # Small, with everything that could break exactness: two stages, dropout, drop path, random augmentation, workers.
 OVERRIDES = [
     "data.image_size=[32,16]",
@@ -19,11 +21,7 @@ OVERRIDES = [
     "data.synthetic.test_identities=4",
     "data.synthetic.images_per_camera=1",
     "data.synthetic.image_size=[64,32]",
-    "model.patch_size=8",
-    "model.stride=6",
-    "model.embed_dim=16",
-    "model.num_heads=2",
-    "model.depth=2",
+    *PMT,
     "model.dropout=0.1",
     "model.drop_path=0.2",
     "stages.0.epochs=1",

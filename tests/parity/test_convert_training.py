@@ -10,6 +10,7 @@ import torch
 from ms_vireid import train as ms_train
 from ms_vireid.engine.train_step import TrainStep
 from ms_vireid.errors import InputError
+from tests.checkpoints import PMT
 from tests.parity.convert_cases import convert
 from torch_ref import train as torch_train
 
@@ -22,11 +23,7 @@ RECIPE = [
     "data.synthetic.test_identities=4",
     "data.synthetic.images_per_camera=1",
     "data.synthetic.image_size=[64,32]",
-    "model.patch_size=8",
-    "model.stride=6",
-    "model.embed_dim=16",
-    "model.num_heads=2",
-    "model.depth=2",
+    *PMT,
     "model.dropout=0.1",
     "model.drop_path=0.2",
     "stages.0.epochs=1",
