@@ -103,7 +103,8 @@ def bound_threads() -> Iterator[None]:
         yield
     finally:
         for thread, allowed in before.items():
-            os.sched_setaffinity(thread, allowed)
+            with suppress(ProcessLookupError):  # MindSpore's have ended
+                os.sched_setaffinity(thread, allowed)
 
 
 def _pool_threads() -> list[int]:

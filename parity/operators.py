@@ -64,8 +64,11 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
 
     images, labels, key = values(8, 3, *SIZE), Tensor(LABELS), Tensor(7, ms.int32)
 
-    def train(config: Config) -> None:
+    def train(config: Config, as_on_cpu: bool = True) -> None:
         model = build_model(config).set_train()
+        for _, cell in model.cells_and_names():
+            if hasattr(cell, "by_rows"):
+                cell.by_rows = as_on_cpu
         optimizer = build_optimizer(model, config)
         step = TrainStep(model, StageLoss(config.stages[-1].losses, 2), optimizer, jit=True)
         step(images, labels, key, optimizer.scalars(1, [1e-3] * len(optimizer.groups)))
@@ -101,6 +104,7 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
         config = small_config(family)
         yield family, lambda config=config: train(config)
         yield family, lambda config=config: evaluate(config)
+    yield "PMT", lambda: train(small_config("PMT"), as_on_cpu=False)
 
     by_labels = (
         losses.HardTripletLoss(0.3),

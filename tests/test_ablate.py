@@ -56,7 +56,8 @@ def refused(monkeypatch, capfd, *arguments, code=2):
     with pytest.raises(SystemExit) as stopped:
         command(monkeypatch, *arguments)
     error = capfd.readouterr().err.splitlines()
-    assert (stopped.value.code, len(error)) == (code, 1)
+    assert stopped.value.code == code, error
+    assert len(error) == 1, error
     return error[0]
 
 

@@ -27,18 +27,23 @@ class PaddedMaxPool(nn.Cell):
 
 
 @contextmanager
-def poolable(model: nn.Cell) -> Iterator[None]:
-    """For a while, let the ResNets' stems pool with an operator that allows any batch: the one that `nn.MaxPool2d`
-    takes (MaxPool3DWithArgmax and Squeeze) loses the number of dimensions when the batch is not known."""
-    stems = [cell for _, cell in model.cells_and_names() if isinstance(cell, ResNet) and cell.has_stem]
-    pools = [stem.maxpool for stem in stems]
-    for stem in stems:
-        stem.maxpool = PaddedMaxPool()
+def any_batch(model: nn.Cell) -> Iterator[None]:
+    """For a while, have the model take batches whose size is not known.
+
+    A ResNet's stem pools with another operator: the one that `nn.MaxPool2d` takes (MaxPool3DWithArgmax and Squeeze)
+    loses the number of dimensions. A ViT's heads are transposed, not gathered by rows.
+    """
+    cells = [cell for _, cell in model.cells_and_names()]
+    pools = [(cell, "maxpool", PaddedMaxPool()) for cell in cells if isinstance(cell, ResNet) and cell.has_stem]
+    heads = [(cell, "by_rows", False) for cell in cells if hasattr(cell, "by_rows")]
+    before = [(cell, name, getattr(cell, name)) for cell, name, _ in pools + heads]
+    for cell, name, value in pools + heads:
+        setattr(cell, name, value)
     try:
         yield
     finally:
-        for stem, pool in zip(stems, pools, strict=True):
-            stem.maxpool = pool
+        for cell, name, value in before:
+            setattr(cell, name, value)
 
 
 def write_mindir(request: Request, path: Path) -> None:
@@ -51,7 +56,7 @@ def write_mindir(request: Request, path: Path) -> None:
         for key, value in request.info.items():
             model.user_info[key] = value
 
-    with quiet(), poolable(request.trained.model):
+    with quiet(), any_batch(request.trained.model):
         ms.export(graph, images, file_name=str(path), file_format="MINDIR", custom_func=add_info)
 
 

@@ -8,11 +8,12 @@ import mindspore as ms
 from mindspore import ops
 
 LARGE = 1e30  # takes an entry out of a maximum, minimum or softmax; finite, so that LARGE * 0 is 0 and not nan
+_TINY = 2.0**-126  # the smallest normal float32: to a processor's threads that flush smaller ones they are 0
 
 
 def safe_sqrt(squared):
-    """Square root of values >= 0, with derivative 0 (not infinity) at 0."""
-    positive = squared > 0
+    """Square root of values >= 0; values below float32's normal range count as 0, with derivative 0 (not infinity)."""
+    positive = squared >= _TINY
     return ops.where(positive, ops.sqrt(ops.where(positive, squared, 1.0)), 0.0)
 
 

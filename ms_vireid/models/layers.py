@@ -66,6 +66,21 @@ def check_rate(rate: float, name: str) -> None:
         raise ValueError(f"{name} must be in [0, 1), got {rate}")
 
 
+class _Masked(nn.Cell):
+    """x with zeros where `dropped`, times `scale`. The derivative is written out: automatic differentiation also sums
+    the gradient of what is filled in, and keeps more than the boolean mask."""
+
+    def __init__(self, scale: float):
+        super().__init__()
+        self.scale = scale
+
+    def construct(self, x: Tensor, dropped: Tensor) -> Tensor:
+        return x.masked_fill(dropped, 0.0) * self.scale
+
+    def bprop(self, _x: Tensor, dropped: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        return gradient.masked_fill(dropped, 0.0) * self.scale, ops.zeros_like(dropped)
+
+
 class Dropout(nn.Cell):
     """Dropout whose mask is a hash of (seed, step, layer, position): resumable, and the same in both frameworks.
 
@@ -83,7 +98,7 @@ class Dropout(nn.Cell):
         check_rate(rate, "dropout")
         self.rate = rate
         self.windows = tuple(range(layer, layer + parts))
-        self.scale = 1.0 / (1.0 - rate)
+        self.masked = _Masked(1.0 / (1.0 - rate))
         self.width = round(rate * 2**32)
 
     def construct(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
@@ -95,7 +110,7 @@ class Dropout(nn.Cell):
             start = (uniforms[window] * float(2**32 - self.width) - float(2**31)).astype(ms.int32)
             masks += (ops.logical_and(noise >= start, noise < start + to_int32(self.width)),)
         dropped = masks[0] if len(masks) == 1 else ops.concat(masks, axis=-1)
-        return x.masked_fill(dropped, 0.0) * self.scale  # a boolean mask is all that the backward pass keeps
+        return self.masked(x, dropped)
 
 
 class DropPath(nn.Cell):
