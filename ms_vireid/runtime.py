@@ -87,8 +87,9 @@ def bound_threads() -> Iterator[None]:
 
     This thread waits for every kernel by yielding its core again and again. Where it runs on any core that takes a
     quarter of two cores' time from the threads that compute; on the core of one of these it makes way for it.
-    Elsewhere (before the first kernel, a compiled graph's threads, other devices, one core or more than `MOST_BOUND`,
-    one of several processes) nothing is done. Threads made within the block inherit its one core: work first.
+    Elsewhere (before the first kernel, other devices, one core or more than `MOST_BOUND`, one of several processes)
+    nothing is done. Not for a compiled graph, which has more threads; and threads made within the block inherit its one
+    core: work first.
     """
     threads = _pool_threads() if 2 <= len(CORES) <= MOST_BOUND and not launched() else []
     if len(threads) != len(CORES):

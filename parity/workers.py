@@ -128,7 +128,8 @@ def _serve(connection: Connection, framework: str, work: Work) -> None:
         return
     connection.send(value)
     # As in training and evaluation, from the second item on.
-    with runtime.bound_threads() if framework == "mindspore" else nullcontext():
+    pynative = framework == "mindspore" and work.load().train.mode != "jit"
+    with runtime.bound_threads() if pynative else nullcontext():
         while connection.recv() == "run":
             begun = time.perf_counter()
             do()

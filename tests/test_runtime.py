@@ -79,10 +79,10 @@ print(json.dumps([cores, bound, again, worker.tolist(), nested.tolist(), threads
 """
 
 
-def cores_while_iterating(count):
+def cores_while_iterating(count, bound=True):
     """The cores; those of the calling thread and each of MindSpore's, before and after a nested loop; of a worker and
     of the nested loop's; of the threads at the end."""
-    script = CORES_WHILE_ITERATING.replace("COUNT", str(count))
+    script = CORES_WHILE_ITERATING.replace("COUNT", str(count)).replace("workers=1", f"workers=1, bound={bound}")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
@@ -99,6 +99,11 @@ def test_mindspores_threads_keep_to_a_core_each_while_batches_are_used():
 
 def test_on_one_core_no_thread_is_bound():
     cores, bound, _, worker, nested, after = cores_while_iterating(1)
+    assert all(allowed == cores for allowed in (*bound, worker, nested, *after))
+
+
+def test_no_thread_is_bound_where_that_is_not_wanted():
+    cores, bound, _, worker, nested, after = cores_while_iterating(2, bound=False)
     assert all(allowed == cores for allowed in (*bound, worker, nested, *after))
 
 

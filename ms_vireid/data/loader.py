@@ -49,11 +49,12 @@ def _request(requests: list[int], number: int, _frame) -> None:
 
 
 def iterate(
-    batches: TrainingBatches | EvaluationBatches, workers: int, start: int = 0
+    batches: TrainingBatches | EvaluationBatches, workers: int, start: int = 0, bound: bool = True
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The items of `batches` from `start` on, in order, prepared ahead by `workers` processes (0: by this one).
 
-    From the second item to the last MindSpore's threads keep to their cores (`runtime.bound_threads`).
+    From the second item to the last MindSpore's threads keep to their cores (`runtime.bound_threads`), unless `bound`
+    is false, as for a compiled graph, whose own threads would have to share one.
     Closing the iterator early lets the workers finish what they have begun, and ends them. So does Ctrl-C, unless the
     caller is within `stop_requests`: an exception in the midst of the workers' queue would leave them hanging.
 
@@ -79,7 +80,7 @@ def iterate(
         try:
             with ExitStack() as threads:
                 for number, item in enumerate(loader, start):
-                    if number == start + 1:  # now: threads made within the block would all be on one core
+                    if bound and number == start + 1:  # now: threads made within the block would all be on one core
                         threads.enter_context(bound_threads())
                     if isinstance(item, InputError):
                         raise item

@@ -105,7 +105,7 @@ class Trainer:
         """
         self.model.set_train()
         clock = _Clock(self.step)
-        batches = iterate(self.batches, self.config.data.workers, self.step)
+        batches = iterate(self.batches, self.config.data.workers, self.step, bound=self.config.train.mode != "jit")
         with stop_requests() as stop, closing(batches):
             size = self.batches.sampler.batch_size
             items = self.group.items(batches)
