@@ -89,7 +89,7 @@ class _Softmax(nn.Cell):
         product = y * gradient.reshape(-1, width)
         # The sums, spread over their rows by a product: broadcasting takes ten times as long.
         sums = ops.matmul(product.sum(axis=-1, keepdims=True), ops.ones((1, width), y.dtype))
-        return ((product - y * sums).reshape(scores.shape),)
+        return ((product - y * sums).reshape(scores.shape).astype(scores.dtype),)  # in mixed precision y is wider
 
 
 @ops.constexpr

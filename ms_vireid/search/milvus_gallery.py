@@ -15,6 +15,8 @@ import numpy as np
 
 # Worker processes that load pictures are forked beside gRPC's threads, and each fork would print a line about them.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# Its own lines, as of a connection that idles: what fails is raised as well.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from ms_vireid.data.features import Features
