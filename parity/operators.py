@@ -56,6 +56,7 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     from ms_vireid.engine.train_step import StageLoss, TrainStep
     from ms_vireid.losses.prototypes import ModalityPrototypes
     from ms_vireid.models import build_model
+    from ms_vireid.models.vit import Attention
 
     rng = np.random.default_rng(0)
 
@@ -67,8 +68,8 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     def train(config: Config, as_on_cpu: bool = True) -> None:
         model = build_model(config).set_train()
         for _, cell in model.cells_and_names():
-            if hasattr(cell, "by_rows"):
-                cell.by_rows = as_on_cpu
+            if isinstance(cell, Attention):
+                cell.suit(cpu=as_on_cpu)
         optimizer = build_optimizer(model, config)
         step = TrainStep(model, StageLoss(config.stages[-1].losses, 2), optimizer, jit=True)
         step(images, labels, key, optimizer.scalars(1, [1e-3] * len(optimizer.groups)))

@@ -11,6 +11,7 @@ from mindspore.train.mind_ir_pb2 import ModelProto
 
 from ms_vireid.engine.export import Format, InferenceGraph, Request, Run
 from ms_vireid.models import ResNet
+from ms_vireid.models.vit import Attention
 from ms_vireid.models.weight_file import quiet
 
 
@@ -34,16 +35,19 @@ def any_batch(model: nn.Cell) -> Iterator[None]:
     loses the number of dimensions. A ViT's heads are transposed, not gathered by rows.
     """
     cells = [cell for _, cell in model.cells_and_names()]
-    pools = [(cell, "maxpool", PaddedMaxPool()) for cell in cells if isinstance(cell, ResNet) and cell.has_stem]
-    heads = [(cell, "by_rows", False) for cell in cells if hasattr(cell, "by_rows")]
-    before = [(cell, name, getattr(cell, name)) for cell, name, _ in pools + heads]
-    for cell, name, value in pools + heads:
-        setattr(cell, name, value)
+    attentions = [(cell, cell.split.by_rows) for cell in cells if isinstance(cell, Attention)]
+    pools = [(cell, cell.maxpool) for cell in cells if isinstance(cell, ResNet) and cell.has_stem]
+    for attention, _ in attentions:
+        attention.suit(cpu=False)
+    for stem, _ in pools:
+        stem.maxpool = PaddedMaxPool()
     try:
         yield
     finally:
-        for cell, name, value in before:
-            setattr(cell, name, value)
+        for attention, cpu in attentions:
+            attention.suit(cpu)
+        for stem, pool in pools:
+            stem.maxpool = pool
 
 
 def write_mindir(request: Request, path: Path) -> None:

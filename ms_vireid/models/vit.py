@@ -76,47 +76,27 @@ class GELU(nn.Cell):
         return (gradient * (distribution + x * density),)
 
 
-class _Softmax(nn.Cell):
-    """Softmax over the last axis, with the derivative y (g - sum(g y)) written out: MindSpore's own takes three times
-    as long on CPU."""
-
-    def construct(self, scores: Tensor) -> Tensor:
-        return ops.softmax(scores, axis=-1)
-
-    def bprop(self, scores: Tensor, out: Tensor, gradient: Tensor) -> tuple[Tensor]:
-        width = scores.shape[-1]
-        y = out.reshape(-1, width)
-        product = y * gradient.reshape(-1, width)
-        # The sums, spread over their rows by a product: broadcasting takes ten times as long.
-        sums = ops.matmul(product.sum(axis=-1, keepdims=True), ops.ones((1, width), y.dtype))
-        return ((product - y * sums).reshape(scores.shape).astype(scores.dtype),)  # in mixed precision y is wider
-
-
 @ops.constexpr
+@lru_cache(maxsize=16)
 def _row_orders(batch: int, tokens: int, heads: int, parts: int) -> tuple[tuple[Tensor, ...], Tensor]:
     """Where rows of head_dim come from, int32: in [N, heads, T] of [N, T, parts, heads] for each part, and back."""
-    return _cached_row_orders(batch, tokens, heads, parts)
-
-
-@lru_cache(maxsize=16)
-def _cached_row_orders(batch: int, tokens: int, heads: int, parts: int) -> tuple[tuple[Tensor, ...], Tensor]:
     numbers = np.arange(batch * tokens * parts * heads, dtype=np.int32).reshape(batch, tokens, parts, heads)
     orders = numbers.transpose(2, 0, 3, 1).reshape(parts, -1)
-    return tuple(Tensor(order.copy()) for order in orders), Tensor(np.argsort(orders.ravel()).astype(np.int32))
+    return tuple(Tensor(order) for order in orders), Tensor(np.argsort(orders.ravel()).astype(np.int32))
 
 
 class _SplitHeads(nn.Cell):
     """[N, T, parts * D] -> each part as [N, heads, T, head_dim]; `_MergeHeads` takes one part back.
 
-    by_rows: gather rows of head_dim numbers, which a CPU does ten times as fast as MindSpore's transposition. It needs
-    a batch whose size is known.
+    by_rows, which `Attention.suit` sets: gather rows of head_dim numbers, which a CPU does ten times as fast as
+    MindSpore's transposition. It needs a batch whose size is known.
     """
 
     def __init__(self, parts: int, num_heads: int):
         super().__init__()
         self.parts = parts
         self.num_heads = num_heads
-        self.by_rows = ms.get_context("device_target") == "CPU"
+        self.by_rows = False
 
     def construct(self, x: Tensor) -> tuple[Tensor, ...]:
         batch, tokens, width = x.shape
@@ -147,7 +127,7 @@ class _MergeHeads(nn.Cell):
 
     def __init__(self):
         super().__init__()
-        self.by_rows = ms.get_context("device_target") == "CPU"
+        self.by_rows = False
 
     def construct(self, x: Tensor) -> Tensor:
         batch, heads, tokens, head_dim = x.shape
@@ -182,15 +162,19 @@ class Attention(nn.Cell):
         self.proj_drop = Dropout(dropout, layer)
         self.split = _SplitHeads(3, num_heads)
         self.merge = _MergeHeads()
-        self.softmax = _Softmax() if self.split.by_rows else nn.Softmax(axis=-1)
         # The primitives: `ops.matmul` broadcasts its operands first and takes twice the time on CPU.
         self.product = ops.BatchMatMul()
         self.product_transposed = ops.BatchMatMul(transpose_b=True)
+        self.suit(cpu=ms.get_context("device_target") == "CPU")
+
+    def suit(self, cpu: bool) -> None:
+        """Compute as is fast on a CPU, for batches whose size is known, or as on other devices."""
+        self.split.by_rows = self.merge.by_rows = cpu
 
     def construct(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
         query, key, value = self.split(self.qkv(x))  # [N, heads, T, head_dim]
         scores = self.product_transposed(query * self.head_dim**-0.5, key)  # [N, heads, T, T]
-        x = self.product(self.softmax(scores), value)  # [N, heads, T, head_dim]
+        x = self.product(ops.softmax(scores, axis=-1), value)  # [N, heads, T, head_dim]
         return self.proj_drop(self.proj(self.merge(x)), noise, uniforms)
 
 
