@@ -33,6 +33,8 @@ def set_up(device: str, model_name: str | None) -> str:
         InputError: the device asked for cannot be used, with what was looked for and what to do.
     """
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's errors, not its warnings
+    # Numba's threads, which run the CPU kernels, sleep between them: MindSpore's need the cores then.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Where it puts rank_0/om/analyze_fail.ir when it cannot compile a function; else the working directory.
     os.environ.setdefault("MS_OM_PATH", tempfile.gettempdir())
     if launched():

@@ -56,7 +56,6 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     from ms_vireid.engine.train_step import StageLoss, TrainStep
     from ms_vireid.losses.prototypes import ModalityPrototypes
     from ms_vireid.models import build_model
-    from ms_vireid.models.vit import Attention
 
     rng = np.random.default_rng(0)
 
@@ -65,11 +64,8 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
 
     images, labels, key = values(8, 3, *SIZE), Tensor(LABELS), Tensor(7, ms.int32)
 
-    def train(config: Config, as_on_cpu: bool = True) -> None:
+    def train(config: Config) -> None:
         model = build_model(config).set_train()
-        for _, cell in model.cells_and_names():
-            if isinstance(cell, Attention):
-                cell.suit(cpu=as_on_cpu)
         optimizer = build_optimizer(model, config)
         step = TrainStep(model, StageLoss(config.stages[-1].losses, 2), optimizer, jit=True)
         step(images, labels, key, optimizer.scalars(1, [1e-3] * len(optimizer.groups)))
@@ -105,7 +101,6 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
         config = small_config(family)
         yield family, lambda config=config: train(config)
         yield family, lambda config=config: evaluate(config)
-    yield "PMT", lambda: train(small_config("PMT"), as_on_cpu=False)
 
     by_labels = (
         losses.HardTripletLoss(0.3),

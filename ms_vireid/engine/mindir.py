@@ -11,7 +11,6 @@ from mindspore.train.mind_ir_pb2 import ModelProto
 
 from ms_vireid.engine.export import Format, InferenceGraph, Request, Run
 from ms_vireid.models import ResNet
-from ms_vireid.models.vit import Attention
 from ms_vireid.models.weight_file import quiet
 
 
@@ -32,20 +31,15 @@ def any_batch(model: nn.Cell) -> Iterator[None]:
     """For a while, have the model take batches whose size is not known.
 
     A ResNet's stem pools with another operator: the one that `nn.MaxPool2d` takes (MaxPool3DWithArgmax and Squeeze)
-    loses the number of dimensions. A ViT's heads are transposed, not gathered by rows.
+    loses the number of dimensions.
     """
     cells = [cell for _, cell in model.cells_and_names()]
-    attentions = [(cell, cell.split.by_rows) for cell in cells if isinstance(cell, Attention)]
     pools = [(cell, cell.maxpool) for cell in cells if isinstance(cell, ResNet) and cell.has_stem]
-    for attention, _ in attentions:
-        attention.suit(cpu=False)
     for stem, _ in pools:
         stem.maxpool = PaddedMaxPool()
     try:
         yield
     finally:
-        for attention, cpu in attentions:
-            attention.suit(cpu)
         for stem, pool in pools:
             stem.maxpool = pool
 

@@ -3,8 +3,12 @@
 import math
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform
+
+from ms_vireid import cpu_kernels
+from ms_vireid.cpu_kernels import Fused
 
 _GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
 
@@ -61,6 +65,13 @@ def layer_uniforms(key: Tensor, count: int) -> Tensor:
     return _shift_right(hashed, 8).astype(ms.float32) * (1.0 / (1 << 24))
 
 
+def path_noise(key: Tensor, layers: int, samples: int, shard: tuple[int, int] = (0, 1)) -> Tensor:
+    """Pseudo-random int32 [layers, samples], a hash of (key, layer, sample): whose residual branches are dropped."""
+    layer = mix(ops.arange(1, layers + 1, 1, dtype=ms.int32) * to_int32(_GOLDEN) + key)
+    sample = _union_rows(samples, shard) * to_int32(_GOLDEN)
+    return mix(sample.reshape(1, samples) + layer.reshape(layers, 1))
+
+
 def check_rate(rate: float, name: str) -> None:
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"{name} must be in [0, 1), got {rate}")
@@ -81,7 +92,7 @@ class _Masked(nn.Cell):
         return gradient.masked_fill(dropped, 0.0) * self.scale, ops.zeros_like(dropped)
 
 
-class Dropout(nn.Cell):
+class Dropout(Fused):
     """Dropout whose mask is a hash of (seed, step, layer, position): resumable, and the same in both frameworks.
 
     An element is dropped when its noise lies in a window that holds `rate` of all int32 values and whose place is
@@ -112,28 +123,43 @@ class Dropout(nn.Cell):
         dropped = masks[0] if len(masks) == 1 else ops.concat(masks, axis=-1)
         return self.masked(x, dropped)
 
+    def by_kernel(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
+        if not self.training or self.rate == 0.0:
+            return x
+        places = uniforms.asnumpy()[self.windows[0] : self.windows[-1] + 1]
+        starts = (places * np.float32(2**32 - self.width) - np.float32(2**31)).astype(np.int32)
+        stops = starts + np.int32(to_int32(self.width))
+        return cpu_kernels.Dropout.apply(x, noise, starts, stops, self.masked.scale)
 
-class DropPath(nn.Cell):
-    """Stochastic depth: a residual branch is dropped for whole samples, by the same kind of hash as `Dropout`."""
+
+class DropPath(Fused):
+    """Stochastic depth: a residual branch is dropped for whole samples, by the same kind of hash as `Dropout`.
+
+    Args:
+        rate: probability that a sample's branch is dropped; the others are scaled by 1 / (1 - rate).
+        layer: row of this layer in the step's `path_noise`.
+    """
 
     def __init__(self, rate: float, layer: int):
         super().__init__()
         check_rate(rate, "drop_path")
         self.rate = rate
         self.layer = layer
-        self.shard = (0, 1)  # of `_union_rows`
         self.scale = 1.0 / (1.0 - rate)
         self.threshold = to_int32(round(rate * 2**32) - 2**31)
 
-    def construct(self, x: Tensor, key: Tensor | None) -> Tensor:
-        """x: [N, ...]. key: int32 scalar, only in training."""
+    def construct(self, x: Tensor, noise: Tensor | None) -> Tensor:
+        """x: [N, ...]. noise: int32 [layers, N], only in training."""
         if not self.training or self.rate == 0.0:
             return x
-        samples = x.shape[0]
-        layer = mix(key + to_int32((self.layer + 1) * _GOLDEN))
-        hashed = mix(_union_rows(samples, self.shard) * to_int32(_GOLDEN) + layer)
-        keep = (hashed >= self.threshold).astype(x.dtype) * self.scale
-        return x * keep.reshape((samples,) + (1,) * (x.ndim - 1))
+        keep = (noise[self.layer] >= self.threshold).astype(x.dtype) * self.scale
+        return x * keep.reshape((-1,) + (1,) * (x.ndim - 1))
+
+    def by_kernel(self, x: Tensor, noise: Tensor | None) -> Tensor:
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = (noise.asnumpy()[self.layer] >= self.threshold).astype(np.float32)
+        return cpu_kernels.ScaleSamples.apply(x, keep * np.float32(self.scale))
 
 
 class GeM(nn.Cell):

@@ -1,14 +1,15 @@
 """Vision Transformer with overlapping patches (PMT, section "Experimental Setting"; Dosovitskiy et al. 2020)."""
 
 import math
-from functools import lru_cache
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, initializer
 
-from ms_vireid.models.layers import Dropout, DropPath, layer_uniforms, position_noise
+from ms_vireid import cpu_kernels
+from ms_vireid.cpu_kernels import Fused
+from ms_vireid.models.layers import Dropout, DropPath, layer_uniforms, path_noise, position_noise
 
 LAYER_NORM_EPS = 1e-5
 WINDOWS_PER_BLOCK = 2  # dropout windows of a block besides the MLP's hidden layer: attention projection, MLP output
@@ -56,11 +57,18 @@ def patch_grid(image_size: tuple[int, int], patch_size: int, stride: int) -> tup
     return (height - patch_size) // stride + 1, (width - patch_size) // stride + 1
 
 
-def dense(inputs: int, outputs: int, bias: bool = True) -> nn.Dense:
-    return nn.Dense(inputs, outputs, weight_init=Normal(0.02), bias_init="zeros", has_bias=bias)
+class _Dense(Fused, nn.Dense):
+    """x W^T + b: float32 [..., C] -> [..., D]."""
+
+    def by_kernel(self, x: Tensor) -> Tensor:
+        return cpu_kernels.Dense.apply(x, self.weight, self.bias)
 
 
-class GELU(nn.Cell):
+def dense(inputs: int, outputs: int) -> _Dense:
+    return _Dense(inputs, outputs, weight_init=Normal(0.02), bias_init="zeros")
+
+
+class GELU(Fused):
     """x times the normal distribution function, exact: x (1 + erf(x / sqrt 2)) / 2.
 
     Written out because MindSpore's operator takes half as long again on CPU, with the derivative written out because
@@ -75,77 +83,42 @@ class GELU(nn.Cell):
         density = ops.exp(x * x * -0.5) * (1.0 / math.sqrt(2.0 * math.pi))
         return (gradient * (distribution + x * density),)
 
-
-@ops.constexpr
-@lru_cache(maxsize=16)
-def _row_orders(batch: int, tokens: int, heads: int, parts: int) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Where rows of head_dim come from, int32: in [N, heads, T] of [N, T, parts, heads] for each part, and back."""
-    numbers = np.arange(batch * tokens * parts * heads, dtype=np.int32).reshape(batch, tokens, parts, heads)
-    orders = numbers.transpose(2, 0, 3, 1).reshape(parts, -1)
-    return tuple(Tensor(order) for order in orders), Tensor(np.argsort(orders.ravel()).astype(np.int32))
+    def by_kernel(self, x: Tensor) -> Tensor:
+        return cpu_kernels.GELU.apply(x)
 
 
-class _SplitHeads(nn.Cell):
-    """[N, T, parts * D] -> each part as [N, heads, T, head_dim]; `_MergeHeads` takes one part back.
+class _LayerNorm(Fused, nn.LayerNorm):
+    """Over the last axis: float32 [..., C] -> [..., C]."""
 
-    by_rows, which `Attention.suit` sets: gather rows of head_dim numbers, which a CPU does ten times as fast as
-    MindSpore's transposition. It needs a batch whose size is known.
-    """
+    def by_kernel(self, x: Tensor) -> Tensor:
+        return cpu_kernels.LayerNorm.apply(x, self.gamma, self.beta, self.epsilon)
 
-    def __init__(self, parts: int, num_heads: int):
+
+def layer_norm(width: int) -> _LayerNorm:
+    return _LayerNorm([width], epsilon=LAYER_NORM_EPS)
+
+
+class _HeadsAttention(Fused):
+    """softmax(q k^T / sqrt(head_dim)) v of each head: float32 [N, T, 3 * D], queries, keys, values -> [N, T, D]."""
+
+    def __init__(self, num_heads: int):
         super().__init__()
-        self.parts = parts
         self.num_heads = num_heads
-        self.by_rows = False
+        # The primitives: `ops.matmul` broadcasts its operands first and takes twice the time on CPU.
+        self.product = ops.BatchMatMul()
+        self.product_transposed = ops.BatchMatMul(transpose_b=True)
 
-    def construct(self, x: Tensor) -> tuple[Tensor, ...]:
-        batch, tokens, width = x.shape
-        head_dim = width // (self.parts * self.num_heads)
-        parts = ()
-        if self.by_rows:
-            orders, _ = _row_orders(batch, tokens, self.num_heads, self.parts)
-            rows = x.reshape(-1, head_dim)
-            for order in orders:
-                parts += (ops.gather(rows, order, 0).reshape(batch, self.num_heads, tokens, head_dim),)
-            return parts
-        x = x.reshape(batch, tokens, self.parts, self.num_heads, head_dim).transpose(2, 0, 3, 1, 4)
-        for i in range(self.parts):
-            parts += (x[i],)
-        return parts
+    def construct(self, qkv: Tensor) -> Tensor:
+        batch, tokens, width = qkv.shape
+        head_dim = width // (3 * self.num_heads)
+        qkv = qkv.reshape(batch, tokens, 3, self.num_heads, head_dim).transpose(2, 0, 3, 1, 4)
+        query, key, value = ops.unstack(qkv)  # [N, heads, T, head_dim]
+        scores = self.product_transposed(query * head_dim**-0.5, key)  # [N, heads, T, T]
+        x = self.product(ops.softmax(scores, axis=-1), value)  # [N, heads, T, head_dim]
+        return x.transpose(0, 2, 1, 3).reshape(batch, tokens, width // 3)
 
-    def bprop(self, x: Tensor, _out: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> tuple[Tensor]:
-        batch, tokens, width = x.shape
-        head_dim = width // (self.parts * self.num_heads)
-        if self.by_rows:
-            _, back = _row_orders(batch, tokens, self.num_heads, self.parts)
-            return (ops.gather(ops.concat(gradients).reshape(-1, head_dim), back, 0).reshape(x.shape),)
-        return (ops.stack(gradients).transpose(1, 3, 0, 2, 4).reshape(x.shape),)
-
-
-class _MergeHeads(nn.Cell):
-    """[N, heads, T, head_dim] -> [N, T, D]; see `_SplitHeads`."""
-
-    def __init__(self):
-        super().__init__()
-        self.by_rows = False
-
-    def construct(self, x: Tensor) -> Tensor:
-        batch, heads, tokens, head_dim = x.shape
-        if self.by_rows:
-            _, back = _row_orders(batch, tokens, heads, 1)
-            return ops.gather(x.reshape(-1, head_dim), back, 0).reshape(batch, tokens, heads * head_dim)
-        return x.transpose(0, 2, 1, 3).reshape(batch, tokens, heads * head_dim)
-
-    def bprop(self, x: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor]:
-        batch, heads, tokens, head_dim = x.shape
-        if self.by_rows:
-            orders, _ = _row_orders(batch, tokens, heads, 1)
-            return (ops.gather(gradient.reshape(-1, head_dim), orders[0], 0).reshape(x.shape),)
-        return (gradient.reshape(batch, tokens, heads, head_dim).transpose(0, 2, 1, 3),)
-
-
-def layer_norm(width: int) -> nn.LayerNorm:
-    return nn.LayerNorm([width], epsilon=LAYER_NORM_EPS)
+    def by_kernel(self, qkv: Tensor) -> Tensor:
+        return cpu_kernels.Attention.apply(qkv, self.num_heads)
 
 
 class Attention(nn.Cell):
@@ -160,22 +133,10 @@ class Attention(nn.Cell):
         self.qkv = dense(embed_dim, 3 * embed_dim)
         self.proj = dense(embed_dim, embed_dim)
         self.proj_drop = Dropout(dropout, layer)
-        self.split = _SplitHeads(3, num_heads)
-        self.merge = _MergeHeads()
-        # The primitives: `ops.matmul` broadcasts its operands first and takes twice the time on CPU.
-        self.product = ops.BatchMatMul()
-        self.product_transposed = ops.BatchMatMul(transpose_b=True)
-        self.suit(cpu=ms.get_context("device_target") == "CPU")
-
-    def suit(self, cpu: bool) -> None:
-        """Compute as is fast on a CPU, for batches whose size is known, or as on other devices."""
-        self.split.by_rows = self.merge.by_rows = cpu
+        self.heads = _HeadsAttention(num_heads)
 
     def construct(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
-        query, key, value = self.split(self.qkv(x))  # [N, heads, T, head_dim]
-        scores = self.product_transposed(query * self.head_dim**-0.5, key)  # [N, heads, T, T]
-        x = self.product(ops.softmax(scores, axis=-1), value)  # [N, heads, T, head_dim]
-        return self.proj_drop(self.proj(self.merge(x)), noise, uniforms)
+        return self.proj_drop(self.proj(self.heads(self.qkv(x))), noise, uniforms)
 
 
 class Mlp(nn.Cell):
@@ -208,10 +169,10 @@ class Block(nn.Cell):
         self.drop_path2 = DropPath(drop_path, 2 * index + 1)
 
     def construct(
-        self, x: Tensor, key: Tensor | None = None, noise: Tensor | None = None, uniforms: Tensor | None = None
+        self, x: Tensor, paths: Tensor | None = None, noise: Tensor | None = None, uniforms: Tensor | None = None
     ) -> Tensor:
-        x = x + self.drop_path1(self.attn(self.norm1(x), noise, uniforms), key)
-        return x + self.drop_path2(self.mlp(self.norm2(x), noise, uniforms), key)
+        x = x + self.drop_path1(self.attn(self.norm1(x), noise, uniforms), paths)
+        return x + self.drop_path2(self.mlp(self.norm2(x), noise, uniforms), paths)
 
 
 class VisionTransformer(nn.Cell):
@@ -288,18 +249,19 @@ class VisionTransformer(nn.Cell):
         batch = x.shape[0]
         x = ops.concat((self.cls_token.broadcast_to((batch, 1, self.embed_dim)), x), axis=1)  # [N, T = 1 + L, D]
         x = x + self.pos_embed
-        noise = uniforms = None
+        paths = noise = uniforms = None
         if self.training and self.stochastic:
             if key is None:
                 raise ValueError("training with dropout or drop path needs the step's key")
             noise = position_noise(key, batch * self.tokens, self.embed_dim, self.shard).reshape(x.shape)
             uniforms = layer_uniforms(key, self.windows)
+            paths = path_noise(key, 2 * len(self.blocks), batch, self.shard)
         x = self.pos_drop(x, noise, uniforms)
         for block in self.blocks:
             if self.training and self.recompute_blocks:
-                x = ms.recompute(block, x, key, noise, uniforms)
+                x = ms.recompute(block, x, paths, noise, uniforms)
             else:
-                x = block(x, key, noise, uniforms)
+                x = block(x, paths, noise, uniforms)
         return self.norm(x)[:, 0]  # [N, D]
 
 

@@ -72,6 +72,10 @@ def uniforms(count: int) -> np.ndarray:
     return mindspore_layers.layer_uniforms(ms.Tensor(KEY), count).asnumpy()
 
 
+def paths(layers: int, samples: int) -> np.ndarray:
+    return mindspore_layers.path_noise(ms.Tensor(KEY), layers, samples).asnumpy()
+
+
 def hashes() -> list[Comparison]:
     """The integers from which all masks follow: not one bit may differ."""
     mindspore_key, torch_key = ms.Tensor(KEY), torch.tensor(KEY)
@@ -80,6 +84,12 @@ def hashes() -> list[Comparison]:
             "position_noise",
             mindspore_layers.position_noise(mindspore_key, 422, 768).asnumpy(),
             torch_layers.position_noise(torch_key, 422, 768).numpy(),
+            EXACT,
+        ),
+        compare(
+            "path_noise",
+            paths(24, 64),
+            torch_layers.path_noise(torch_key, 24, 64).numpy(),
             EXACT,
         ),
         compare(
@@ -102,7 +112,7 @@ def dropout() -> list[Comparison]:
 
 
 def drop_path() -> list[Comparison]:
-    return agree(lambda models: models.layers.DropPath(0.4, layer=5), values(16, 3, 5) + 2.0, KEY)
+    return agree(lambda models: models.layers.DropPath(0.4, layer=5), values(16, 3, 5) + 2.0, paths(6, 16))
 
 
 def position_resize() -> list[Comparison]:
@@ -161,7 +171,7 @@ def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list
             "Block with dropout and drop path",
             lambda models: models.vit.Block(width, heads, 4, 0.1, 0.2, 1, 0),
             x,
-            KEY,
+            paths(2, images),
             noise(images, tokens, width),
             uniforms(8),
         ),

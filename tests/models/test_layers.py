@@ -4,7 +4,17 @@ import pytest
 import torch
 from mindspore import Tensor
 
-from ms_vireid.models.layers import Dropout, DropPath, GeM, l2_normalise, layer_uniforms, mix, position_noise, to_int32
+from ms_vireid.models.layers import (
+    Dropout,
+    DropPath,
+    GeM,
+    l2_normalise,
+    layer_uniforms,
+    mix,
+    path_noise,
+    position_noise,
+    to_int32,
+)
 from torch_ref.models.layers import GeM as TorchGeM
 
 
@@ -67,7 +77,7 @@ def test_dropout_and_drop_path_are_the_identity_in_evaluation():
 def test_drop_path_drops_whole_samples():
     drop_path = DropPath(0.25, 3).set_train()
     x = Tensor(np.ones((512, 4, 5), np.float32))
-    kept = np.stack([drop_path(x, key(step)).asnumpy() for step in range(8)])
+    kept = np.stack([drop_path(x, path_noise(key(step), 4, 512)).asnumpy() for step in range(8)])
     assert np.array_equal(kept.min(axis=(2, 3)), kept.max(axis=(2, 3)))
     assert set(np.unique(kept)) == {0.0, np.float32(1 / 0.75)}
     # 4,096 draws: standard deviation 0.007.

@@ -9,7 +9,7 @@ from ms_vireid.data.randomness import step_key
 from ms_vireid.errors import InputError
 from ms_vireid.models import VisionTransformer, create_model, list_models
 from ms_vireid.models.build import load_pretrained_vit, timm_name
-from ms_vireid.models.vit import GELU, Attention, patch_grid, resize_position_embedding
+from ms_vireid.models.vit import GELU, patch_grid, resize_position_embedding
 
 SMALL = {"image_size": (32, 16), "patch_size": 8, "stride": 6, "embed_dim": 16, "depth": 2, "num_heads": 2}
 
@@ -181,21 +181,3 @@ def test_weights_that_do_not_fit_are_all_named_and_nothing_is_set(tmp_path):
     with pytest.raises(InputError, match=r"cls_token is \(1, 1, 8\).*extra is not.*norm\.weight is missing"):
         load_pretrained_vit(vit, tmp_path / "vit.safetensors")
     assert np.array_equal(vit.norm.beta.asnumpy(), before)
-
-
-def test_attention_as_on_a_cpu_is_attention_as_on_other_devices():
-    attention = Attention(12, 3, dropout=0.0, layer=0)
-    for weight in attention.get_parameters():
-        weight.set_data(Tensor(np.random.default_rng(1).standard_normal(weight.shape).astype(np.float32)))
-    x, slope = (Tensor(np.random.default_rng(i).standard_normal((2, 5, 12)).astype(np.float32)) for i in (2, 3))
-
-    def found(cpu):
-        attention.suit(cpu)
-        value_and_gradients = ms.value_and_grad(
-            lambda x: (attention(x, None, None) * slope).sum(), 0, attention.trainable_params()
-        )
-        value, (gradient, of_weights) = value_and_gradients(x)
-        return [one.asnumpy() for one in (value, attention(x, None, None), gradient, *of_weights)]
-
-    for by_rows, transposed in zip(found(cpu=True), found(cpu=False), strict=True):
-        assert by_rows == pytest.approx(transposed, abs=1e-5 * np.abs(transposed).max())

@@ -46,6 +46,12 @@ def layer_uniforms(key: Tensor, count: int) -> Tensor:
     return _shift_right(hashed, 8).to(torch.float32) * (1.0 / (1 << 24))
 
 
+def path_noise(key: Tensor, layers: int, samples: int) -> Tensor:
+    """Pseudo-random int32 [layers, samples], a hash of (key, layer, sample): whose residual branches are dropped."""
+    layer = mix(_spread(layers + 1, key)[1:] + key)
+    return mix(_spread(samples, key)[None] + layer[:, None])
+
+
 def check_rate(rate: float, name: str) -> None:
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"{name} must be in [0, 1), got {rate}")
@@ -84,7 +90,12 @@ class Dropout(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: a residual branch is dropped for whole samples, by the same kind of hash as `Dropout`."""
+    """Stochastic depth: a residual branch is dropped for whole samples, by the same kind of hash as `Dropout`.
+
+    Args:
+        rate: probability that a sample's branch is dropped; the others are scaled by 1 / (1 - rate).
+        layer: row of this layer in the step's `path_noise`.
+    """
 
     def __init__(self, rate: float, layer: int):
         super().__init__()
@@ -94,15 +105,12 @@ class DropPath(nn.Module):
         self.scale = 1.0 / (1.0 - rate)
         self.threshold = to_int32(round(rate * 2**32) - 2**31)
 
-    def forward(self, x: Tensor, key: Tensor | None) -> Tensor:
-        """x: [N, ...]. key: int32 scalar, only in training."""
+    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
+        """x: [N, ...]. noise: int32 [layers, N], only in training."""
         if not self.training or self.rate == 0.0:
             return x
-        samples = x.shape[0]
-        layer = mix(key + to_int32((self.layer + 1) * _GOLDEN))
-        hashed = mix(_spread(samples, key) + layer)
-        keep = (hashed >= self.threshold).to(x.dtype) * self.scale
-        return x * keep.reshape((samples,) + (1,) * (x.ndim - 1))
+        keep = (noise[self.layer] >= self.threshold).to(x.dtype) * self.scale
+        return x * keep.reshape((-1,) + (1,) * (x.ndim - 1))
 
 
 class GeM(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from torch_ref.models.layers import Dropout, DropPath, layer_uniforms, position_noise
+from torch_ref.models.layers import Dropout, DropPath, layer_uniforms, path_noise, position_noise
 
 LAYER_NORM_EPS = 1e-5
 WINDOWS_PER_BLOCK = 2  # dropout windows of a block besides the MLP's hidden layer: attention projection, MLP output
@@ -102,10 +102,10 @@ class Block(nn.Module):
         self.drop_path2 = DropPath(drop_path, 2 * index + 1)
 
     def forward(
-        self, x: Tensor, key: Tensor | None = None, noise: Tensor | None = None, uniforms: Tensor | None = None
+        self, x: Tensor, paths: Tensor | None = None, noise: Tensor | None = None, uniforms: Tensor | None = None
     ) -> Tensor:
-        x = x + self.drop_path1(self.attn(self.norm1(x), noise, uniforms), key)
-        return x + self.drop_path2(self.mlp(self.norm2(x), noise, uniforms), key)
+        x = x + self.drop_path1(self.attn(self.norm1(x), noise, uniforms), paths)
+        return x + self.drop_path2(self.mlp(self.norm2(x), noise, uniforms), paths)
 
 
 class VisionTransformer(nn.Module):
@@ -179,18 +179,19 @@ class VisionTransformer(nn.Module):
         batch = x.shape[0]
         x = torch.cat((self.cls_token.expand(batch, -1, -1), x), dim=1)  # [N, T = 1 + L, D]
         x = x + self.pos_embed
-        noise = uniforms = None
+        paths = noise = uniforms = None
         if self.training and self.stochastic:
             if key is None:
                 raise ValueError("training with dropout or drop path needs the step's key")
             noise = position_noise(key, batch * self.tokens, self.embed_dim).reshape(x.shape)
             uniforms = layer_uniforms(key, self.windows)
+            paths = path_noise(key, 2 * len(self.blocks), batch)
         x = self.pos_drop(x, noise, uniforms)
         for block in self.blocks:
             if self.training and self.recompute_blocks:
-                x = checkpoint(block, x, key, noise, uniforms, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(block, x, paths, noise, uniforms, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = block(x, key, noise, uniforms)
+                x = block(x, paths, noise, uniforms)
         return self.norm(x)[:, 0]  # [N, D]
 
 

@@ -1,0 +1,374 @@
+"""Layers' functions on the CPU, with their derivatives, in one pass over memory each.
+
+MindSpore's CPU operators take a pass for each step of a function, and some are scalar or run in one thread. These are
+compiled by Numba when they are first called, and the machine code is kept on disk. They serve PyNative in float32;
+graphs, mixed precision and other devices have MindSpore's operators (see `Fused`).
+"""
+
+import ctypes
+import math
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, mint, nn, ops
+from mindspore._c_expression.amp import get_curr_amp_strategy
+from mindspore.common import _Function
+from numba import njit, prange
+
+_f = np.float32
+_DTYPES = {ms.float32: np.float32, ms.int32: np.int32}
+_STRICT = {"fastmath": {"contract"}, "error_model": "numpy"}
+_SUMS = {"fastmath": {"contract", "reassoc"}, "error_model": "numpy"}  # in any order, so that they can be vectorised
+_PARALLEL = {"parallel": True, "cache": True}
+_ROWS = 64  # that one partial sum is of, so that sums do not depend on the number of threads
+
+
+class Fused(nn.Cell):
+    """A cell that takes `by_kernel`, with the arguments of `construct`, where a kernel can be used.
+
+    PyNative calls a cell; a graph compiles its `construct`. So a graph, whose operators run on any device and can be
+    exported, never holds a kernel.
+    """
+
+    def __call__(self, x: Tensor, *others: Tensor | None) -> Tensor:
+        on_cpu = ms.get_context("device_target") == "CPU"
+        if on_cpu and x.dtype == ms.float32 and get_curr_amp_strategy() is None:
+            return self.by_kernel(x, *others)
+        return super().__call__(x, *others)
+
+    def by_kernel(self, x: Tensor, *others: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+
+def _empty(shape: tuple[int, ...]) -> Tensor:
+    """A tensor from MindSpore's pool of memory: the system's takes as long to map as a kernel to fill."""
+    return mint.empty(shape, dtype=ms.float32)
+
+
+def _array(x: Tensor) -> np.ndarray:
+    """The tensor's own memory, to be read or written while the tensor lives; `asnumpy` copies what `reshape` gave."""
+    if not x.is_contiguous():
+        return x.asnumpy()
+    memory = (ctypes.c_char * (x.size * x.itemsize)).from_address(x.data_ptr())
+    return np.frombuffer(memory, _DTYPES[x.dtype]).reshape(x.shape)
+
+
+def _flat(x: Tensor) -> np.ndarray:
+    return _array(x).reshape(-1)
+
+
+def _rows(x: Tensor) -> np.ndarray:
+    return _array(x).reshape(-1, x.shape[-1])
+
+
+@njit(**_STRICT)
+def _exp(x):
+    """e^x to float32's rounding, as 2^n e^r with |r| <= ln(2) / 2, for x <= 88; e^-87 for all below."""
+    x = _f(-87.0) if x < _f(-87.0) else x
+    n = np.floor(x * _f(1 / math.log(2)) + _f(0.5))
+    r = (x - n * _f(0.693359375)) - n * _f(math.log(2) - 0.693359375)
+    y = _f(1 / 720) * r + _f(1 / 120)
+    y = (((y * r + _f(1 / 24)) * r + _f(1 / 6)) * r + _f(0.5)) * r * r + r + _f(1)
+    return y * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@njit(**_STRICT)
+def _distribution(x, bell):
+    """The normal distribution function of x; bell is e^(-x^2 / 2).
+
+    For z >= 0, erfc(z) e^(z^2) is within 3e-9 e^(z^2) of a polynomial in 1 / (1 + 0.45 z), fitted by least squares.
+    """
+    t = _f(1) / (_f(1) + _f(0.45 / math.sqrt(2)) * abs(x))
+    p = (_f(0.0972382301) * t - _f(0.519939974)) * t + _f(0.91798324)
+    p = ((p * t - _f(0.454708295)) * t + _f(0.521089112)) * t + _f(0.173035127)
+    tail = _f(0.5) * bell * ((p * t + _f(0.266061403)) * t - _f(0.000758840233))
+    return _f(1) - tail if x > _f(0) else tail
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _gelu(x, y):
+    for i in prange(x.size):
+        y[i] = x[i] * _distribution(x[i], _exp(_f(-0.5) * x[i] * x[i]))
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _gelu_derivative(x, gradient, y):
+    for i in prange(x.size):
+        bell = _exp(_f(-0.5) * x[i] * x[i])
+        y[i] = gradient[i] * (_distribution(x[i], bell) + x[i] * bell * _f(1 / math.sqrt(2 * math.pi)))
+
+
+class GELU(_Function):
+    """x times the normal distribution function: float32 [...] -> [...]."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        y = _empty(x.shape)
+        _gelu(_flat(x), _flat(y))
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        y = _empty(x.shape)
+        _gelu_derivative(_flat(x), _flat(gradient), _flat(y))
+        return y
+
+
+@njit(**_SUMS)
+def _moments(row, eps):
+    """Mean and 1 / sqrt(variance + eps)."""
+    mean = _f(0)
+    for i in range(row.size):
+        mean += row[i]
+    mean /= _f(row.size)
+    variance = _f(0)
+    for i in range(row.size):
+        variance += (row[i] - mean) * (row[i] - mean)
+    return mean, _f(1) / np.sqrt(variance / _f(row.size) + eps)
+
+
+@njit(**_SUMS, **_PARALLEL)
+def _layer_norm(x, gamma, beta, eps, y):
+    for r in prange(x.shape[0]):
+        mean, scale = _moments(x[r], eps)
+        for i in range(x.shape[1]):
+            y[r, i] = (x[r, i] - mean) * scale * gamma[i] + beta[i]
+
+
+@njit(**_SUMS, **_PARALLEL)
+def _layer_norm_derivative(x, gamma, eps, gradient, of_x, of_gamma, of_beta):
+    rows, width = x.shape
+    for block in prange(of_gamma.shape[0]):
+        of_gamma[block] = _f(0)
+        of_beta[block] = _f(0)
+        for r in range(block * _ROWS, min(rows, (block + 1) * _ROWS)):
+            mean, scale = _moments(x[r], eps)
+            along_one = _f(0)
+            along_x = _f(0)
+            for i in range(width):
+                normal = (x[r, i] - mean) * scale
+                inner = gradient[r, i] * gamma[i]
+                along_one += inner
+                along_x += inner * normal
+                of_gamma[block, i] += gradient[r, i] * normal
+                of_beta[block, i] += gradient[r, i]
+            along_one /= _f(width)
+            along_x /= _f(width)
+            for i in range(width):
+                normal = (x[r, i] - mean) * scale
+                of_x[r, i] = scale * (gradient[r, i] * gamma[i] - along_one - normal * along_x)
+
+
+class LayerNorm(_Function):
+    """Over the last axis: float32 [..., C], gamma [C], beta [C], eps -> [..., C]."""
+
+    @staticmethod
+    def forward(ctx, x, gamma, beta, eps):
+        ctx.save_for_backward(x, gamma)
+        ctx.eps = _f(eps)
+        y = _empty(x.shape)
+        _layer_norm(_rows(x), _array(gamma), _array(beta), ctx.eps, _rows(y))
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, gamma = ctx.saved_tensors
+        of_x = _empty(x.shape)
+        rows = _rows(x)
+        sums = np.empty((2, -(-len(rows) // _ROWS), x.shape[-1]), np.float32)
+        _layer_norm_derivative(rows, _array(gamma), ctx.eps, _rows(gradient), _rows(of_x), *sums)
+        of_gamma, of_beta = sums.sum(axis=1)
+        return of_x, Tensor(of_gamma), Tensor(of_beta), None
+
+
+@njit(**_SUMS, **_PARALLEL)
+def _column_sums(x, sums):
+    for block in prange(sums.shape[0]):
+        sums[block] = _f(0)
+        for r in range(block * _ROWS, min(x.shape[0], (block + 1) * _ROWS)):
+            for i in range(x.shape[1]):
+                sums[block, i] += x[r, i]
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _add_to_rows(x, bias):
+    for r in prange(x.shape[0]):
+        for i in range(x.shape[1]):
+            x[r, i] += bias[i]
+
+
+class Dense(_Function):
+    """x w^T + b: float32 [..., C], weight [D, C], bias [D] -> [..., D]."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        y = ops.MatMul(transpose_b=True)(x.reshape(-1, x.shape[-1]), weight)
+        _add_to_rows(_array(y), _array(bias))
+        return y.reshape(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        gradient = gradient.reshape(-1, gradient.shape[-1])
+        sums = np.empty((-(-len(gradient) // _ROWS), gradient.shape[1]), np.float32)
+        _column_sums(_array(gradient), sums)
+        of_x = ops.MatMul()(gradient, weight).reshape(x.shape)
+        of_weight = ops.MatMul(transpose_a=True)(gradient, x.reshape(-1, x.shape[-1]))
+        return of_x, of_weight, Tensor(sums.sum(axis=0))
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _split_heads(x, parts):
+    _, batch, heads, tokens, width = parts.shape
+    for pair in prange(batch * heads):
+        n, h = pair // heads, pair % heads
+        for part in range(parts.shape[0]):
+            for t in range(tokens):
+                for i in range(width):
+                    parts[part, n, h, t, i] = x[n, t, part, h, i]
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _merge_heads(parts, x):
+    _, batch, heads, tokens, width = parts.shape
+    for row in prange(batch * tokens):
+        n, t = row // tokens, row % tokens
+        for part in range(parts.shape[0]):
+            for h in range(heads):
+                for i in range(width):
+                    x[n, t, part, h, i] = parts[part, n, h, t, i]
+
+
+@njit(fastmath=True)
+def _largest(row):
+    largest = row[0]
+    for i in range(row.size):
+        largest = max(largest, row[i])
+    return largest
+
+
+@njit(**_SUMS, **_PARALLEL)
+def _softmax(x, scale):
+    """In place, of scale * x."""
+    for r in prange(x.shape[0]):
+        largest = _largest(x[r])
+        total = _f(0)
+        for i in range(x.shape[1]):
+            x[r, i] = _exp((x[r, i] - largest) * scale)
+            total += x[r, i]
+        total = _f(1) / total
+        for i in range(x.shape[1]):
+            x[r, i] *= total
+
+
+@njit(**_SUMS, **_PARALLEL)
+def _softmax_derivative(y, scale, gradient):
+    """In place of the gradient: scale y (g - sum(g y))."""
+    for r in prange(y.shape[0]):
+        total = _f(0)
+        for i in range(y.shape[1]):
+            total += y[r, i] * gradient[r, i]
+        for i in range(y.shape[1]):
+            gradient[r, i] = scale * y[r, i] * (gradient[r, i] - total)
+
+
+class Attention(_Function):
+    """softmax(q k^T / sqrt(head_dim)) v of each head: float32 [N, T, 3 * D], queries, keys, values -> [N, T, D]."""
+
+    @staticmethod
+    def forward(ctx, qkv, num_heads):
+        batch, tokens, width = qkv.shape
+        head_dim = width // (3 * num_heads)
+        ctx.scale = _f(head_dim**-0.5)
+        query, key, value = parts = [_empty((batch, num_heads, tokens, head_dim)) for _ in range(3)]
+        for i, part in enumerate(parts):
+            apart = _array(qkv).reshape(batch, tokens, 3, num_heads, head_dim)[:, :, i : i + 1]
+            _split_heads(apart, _array(part)[None])
+        weights = ops.BatchMatMul(transpose_b=True)(query, key)  # [N, heads, T, T]
+        _softmax(_rows(weights), ctx.scale)
+        ctx.save_for_backward(*parts, weights)
+        together = ops.BatchMatMul()(weights, value)  # [N, heads, T, head_dim]
+        out = _empty((batch, tokens, width // 3))
+        _merge_heads(_array(together)[None], _array(out).reshape(batch, tokens, 1, num_heads, head_dim))
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        query, key, value, weights = ctx.saved_tensors
+        batch, num_heads, tokens, head_dim = query.shape
+        apart = _empty(query.shape)
+        _split_heads(_array(gradient).reshape(batch, tokens, 1, num_heads, head_dim), _array(apart)[None])
+        of_scores = ops.BatchMatMul(transpose_b=True)(apart, value)
+        of_value = ops.BatchMatMul(transpose_a=True)(weights, apart)
+        _softmax_derivative(_rows(weights), ctx.scale, _rows(of_scores))
+        of_query = ops.BatchMatMul()(of_scores, key)
+        of_key = ops.BatchMatMul(transpose_a=True)(of_scores, query)
+        out = _empty((batch, tokens, 3 * num_heads * head_dim))
+        together = _array(out).reshape(batch, tokens, 3, num_heads, head_dim)
+        for i, part in enumerate((of_query, of_key, of_value)):
+            _merge_heads(_array(part)[None], together[:, :, i : i + 1])
+        return out, None
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _dropout(x, noise, starts, stops, scale, y):
+    for r in prange(x.shape[0]):
+        for part in range(starts.size):
+            start = starts[part]
+            stop = stops[part]
+            for i in range(noise.shape[1]):
+                dropped = (noise[r, i] >= start) & (noise[r, i] < stop)
+                y[r, part, i] = _f(0) if dropped else x[r, part, i] * scale
+
+
+def _dropped(x: Tensor, noise: Tensor, starts: np.ndarray, stops: np.ndarray, scale: float) -> Tensor:
+    y = _empty(x.shape)
+    rows = _rows(noise)
+    shape = len(rows), len(starts), rows.shape[1]
+    _dropout(_array(x).reshape(shape), rows, starts, stops, _f(scale), _array(y).reshape(shape))
+    return y
+
+
+class Dropout(_Function):
+    """x float32 [..., parts * C] times scale, with zeros where noise, int32 [..., C], lies in the part's window: int32
+    [parts] each of starts and stops, which do not belong to it."""
+
+    @staticmethod
+    def forward(ctx, x, noise, starts, stops, scale):
+        ctx.save_for_backward(noise)
+        ctx.window = starts, stops, scale
+        return _dropped(x, noise, *ctx.window)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (noise,) = ctx.saved_tensors
+        return _dropped(gradient, noise, *ctx.window), None, None, None, None
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _scale_rows(x, factors, y):
+    for r in prange(x.shape[0]):
+        for i in range(x.shape[1]):
+            y[r, i] = x[r, i] * factors[r]
+
+
+def _scaled(x: Tensor, factors: np.ndarray) -> Tensor:
+    y = _empty(x.shape)
+    _scale_rows(_array(x).reshape(len(factors), -1), factors, _array(y).reshape(len(factors), -1))
+    return y
+
+
+class ScaleSamples(_Function):
+    """x float32 [N, ...] times factors, float32 [N]."""
+
+    @staticmethod
+    def forward(ctx, x, factors):
+        ctx.factors = factors
+        return _scaled(x, factors)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _scaled(gradient, ctx.factors), None
