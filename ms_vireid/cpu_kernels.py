@@ -13,6 +13,7 @@ import numpy as np
 from mindspore import Tensor, mint, nn, ops
 from mindspore._c_expression.amp import get_curr_amp_strategy
 from mindspore.common import _Function
+from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
 from numba import njit, prange
 
 _f = np.float32
@@ -372,3 +373,205 @@ class ScaleSamples(_Function):
     @staticmethod
     def backward(ctx, gradient):
         return _scaled(gradient, ctx.factors), None
+
+
+@njit(**_SUMS, **_PARALLEL)
+def _statistics(x, mean, variance):
+    """Of each channel of x [N, C, L]: mean and biased variance."""
+    count = x.shape[0] * x.shape[2]
+    for c in prange(x.shape[1]):
+        total = 0.0
+        for n in range(x.shape[0]):
+            part = _f(0)
+            for i in range(x.shape[2]):
+                part += x[n, c, i]
+            total += part
+        mean[c] = total / count
+        total = 0.0
+        for n in range(x.shape[0]):
+            part = _f(0)
+            for i in range(x.shape[2]):
+                part += (x[n, c, i] - mean[c]) * (x[n, c, i] - mean[c])
+            total += part
+        variance[c] = total / count
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _normalise(x, mean, slope, beta, shortcut, shortened, relu, y):
+    for c in prange(x.shape[1]):
+        for n in range(x.shape[0]):
+            for i in range(x.shape[2]):
+                value = (x[n, c, i] - mean[c]) * slope[c] + beta[c]
+                if shortened:
+                    value += shortcut[n, c, i]
+                y[n, c, i] = _f(0) if relu and value < _f(0) else value
+
+
+@njit(**_SUMS, **_PARALLEL)
+def _batch_norm_derivative(x, y, gradient, of_x, of_y, gamma, mean, scale, relu, shortened, trained, of_gamma, of_beta):
+    count = x.shape[0] * x.shape[2]
+    for c in prange(x.shape[1]):
+        along_one = 0.0
+        along_x = 0.0
+        for n in range(x.shape[0]):
+            part_one = _f(0)
+            part_x = _f(0)
+            for i in range(x.shape[2]):
+                g = gradient[n, c, i] if not relu or y[n, c, i] > _f(0) else _f(0)
+                part_one += g
+                part_x += g * (x[n, c, i] - mean[c])
+            along_one += part_one
+            along_x += part_x * scale[c]
+        of_beta[c] = along_one
+        of_gamma[c] = along_x
+        slope = gamma[c] * scale[c]
+        one = along_one / count if trained else 0.0
+        tilt = along_x / count * scale[c] if trained else 0.0
+        for n in range(x.shape[0]):
+            for i in range(x.shape[2]):
+                g = gradient[n, c, i] if not relu or y[n, c, i] > _f(0) else _f(0)
+                if shortened:
+                    of_y[n, c, i] = g
+                of_x[n, c, i] = slope * (g - one - tilt * (x[n, c, i] - mean[c]))
+
+
+def batch_norm(norm: nn.BatchNorm2d, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
+    """The norm of x float32 [N, C, H, W], plus a shortcut of that shape, and a ReLU; training moves the averages.
+
+    A norm that takes its statistics from several processes does so here, too.
+    """
+    if isinstance(norm.bn_train, ops.BatchNorm):
+        moving = norm.moving_mean, norm.moving_variance
+        return BatchNorm.apply(x, norm.gamma, norm.beta, shortcut, moving, norm.eps, norm.momentum, norm.training, relu)
+    x = norm(x)
+    x = x if shortcut is None else x + shortcut
+    return ops.relu(x) if relu else x
+
+
+class BatchNorm(_Function):
+    """See `batch_norm`; momentum is the weight of the new statistics."""
+
+    @staticmethod
+    def forward(ctx, x, gamma, beta, shortcut, moving, eps, momentum, training, relu):
+        batch, channels = x.shape[:2]
+        shape = batch, channels, -1
+        mean, variance = (_array(average) for average in moving)
+        if training:
+            averages = mean, variance
+            mean, variance = np.empty((2, channels), np.float32)
+            _statistics(_array(x).reshape(shape), mean, variance)
+            count = x.size // channels
+            for average, new in zip(averages, (mean, variance * _f(count / (count - 1))), strict=True):
+                average += _f(momentum) * (new - average)
+        scale = 1 / np.sqrt(variance + _f(eps))
+        y = _empty(x.shape)
+        values, out = _array(x).reshape(shape), _array(y).reshape(shape)
+        added = values if shortcut is None else _array(shortcut).reshape(shape)
+        _normalise(values, mean, scale * _array(gamma), _array(beta), added, shortcut is not None, relu, out)
+        ctx.save_for_backward(*((x, gamma, y) if relu else (x, gamma)))
+        ctx.how = mean.copy(), scale, training, shortcut is not None
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, gamma, *outputs = ctx.saved_tensors
+        mean, scale, training, shortened = ctx.how
+        shape = *x.shape[:2], -1
+        of_x = _empty(x.shape)
+        of_shortcut = _empty(x.shape) if shortened and outputs else gradient
+        of_gamma, of_beta = np.empty((2, len(mean)), np.float32)
+        y = outputs[0] if outputs else x
+        arrays = [_array(tensor).reshape(shape) for tensor in (x, y, gradient, of_x, of_shortcut)]
+        _batch_norm_derivative(
+            *arrays, _array(gamma), mean, scale, bool(outputs), of_shortcut is not gradient, training, of_gamma, of_beta
+        )
+        return of_x, Tensor(of_gamma), Tensor(of_beta), of_shortcut if shortened else None, *[None] * 5
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _turned(weight, out):
+    """[D, C, k * k] -> [C, D, k * k] with each kernel turned by half a circle; in tiles that the cache holds."""
+    outer, inner, size = weight.shape
+    for tile in prange((inner + 15) // 16):
+        for start in range(0, outer, 16):
+            for c in range(tile * 16, min(inner, tile * 16 + 16)):
+                for d in range(start, min(outer, start + 16)):
+                    for i in range(size):
+                        out[c, d, i] = weight[d, c, size - 1 - i]
+
+
+class Convolution(_Function):
+    """Without bias, "same" padding: float32 [N, C, H, W], weight [D, C, k, k] -> [N, D, H / stride, W / stride].
+
+    With stride 1 the derivative by x is a convolution by the turned weight, at twice the operator's speed.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, stride):
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride
+        channels, _, kernel, _ = weight.shape
+        return ops.Conv2D(channels, kernel, pad_mode="pad", pad=kernel // 2, stride=stride)(x, weight)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        outputs, inputs, kernel, _ = weight.shape
+        pad = kernel // 2
+        same = {"pad_mode": "pad", "pad": pad, "pad_list": (pad,) * 4, "stride": ctx.stride}
+        of_x = None
+        if ctx.needs_input_grad[0] and ctx.stride == 1:
+            turned = _empty((inputs, outputs, kernel, kernel))
+            _turned(_array(weight).reshape(outputs, inputs, -1), _array(turned).reshape(inputs, outputs, -1))
+            of_x = ops.Conv2D(inputs, kernel, pad_mode="pad", pad=pad)(gradient, turned)
+        elif ctx.needs_input_grad[0]:
+            of_x = ops.Conv2DTranspose(outputs, kernel, **same)(gradient, weight, x.shape)
+        return of_x, Conv2DBackpropFilter(outputs, kernel, **same)(gradient, x, weight.shape), None
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _max_pool(x, y, places):
+    planes, height, width = x.shape
+    for p in prange(planes):
+        for r in range(y.shape[1]):
+            for c in range(y.shape[2]):
+                row, column = max(2 * r - 1, 0), max(2 * c - 1, 0)
+                largest = x[p, row, column]
+                place = row * width + column
+                for i in range(row, min(2 * r + 2, height)):
+                    for j in range(column, min(2 * c + 2, width)):
+                        if x[p, i, j] > largest or x[p, i, j] != x[p, i, j]:
+                            largest = x[p, i, j]
+                            place = i * width + j
+                y[p, r, c] = largest
+                places[p, r, c] = place
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _max_pool_derivative(gradient, places, of_x):
+    for p in prange(of_x.shape[0]):
+        of_x[p] = _f(0)
+        for i in range(gradient.shape[1]):
+            of_x[p, places[p, i]] += gradient[p, i]
+
+
+class MaxPool(_Function):
+    """3x3 windows with stride 2 and padding 1: float32 [N, C, H, W] -> [N, C, H / 2, W / 2], rounded up."""
+
+    @staticmethod
+    def forward(ctx, x):
+        *planes, height, width = ctx.shape = x.shape
+        y = _empty((*planes, (height + 1) // 2, (width + 1) // 2))
+        out = _array(y).reshape(-1, *y.shape[2:])
+        ctx.places = np.empty(out.shape, np.int32)
+        _max_pool(_array(x).reshape(-1, height, width), out, ctx.places)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        of_x = _empty(ctx.shape)
+        planes = len(ctx.places)
+        _max_pool_derivative(
+            _array(gradient).reshape(planes, -1), ctx.places.reshape(planes, -1), _array(of_x).reshape(planes, -1)
+        )
+        return of_x

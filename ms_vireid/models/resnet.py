@@ -3,13 +3,21 @@
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import HeNormal
 
+from ms_vireid import cpu_kernels
+from ms_vireid.cpu_kernels import Fused
+
 EXPANSION = 4  # a block's output channels over its inner ones
 STAGES = (1, 2, 3, 4)
 
 
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+class _Convolution(Fused, nn.Conv2d):
+    def by_kernel(self, x: Tensor) -> Tensor:
+        return cpu_kernels.Convolution.apply(x, self.weight, self.stride[0])
+
+
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> _Convolution:
     """Without bias, "same" padding; Kaiming-normal by the outputs."""
-    return nn.Conv2d(
+    return _Convolution(
         inputs,
         outputs,
         kernel,
@@ -26,7 +34,7 @@ def batch_norm(channels: int, gamma: str = "ones") -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9, gamma_init=gamma, beta_init="zeros")
 
 
-class Bottleneck(nn.Cell):
+class Bottleneck(Fused):
     """1x1, 3x3 (which has the stride: v1.5), 1x1; the shortcut is projected where the shape changes."""
 
     def __init__(self, inputs: int, width: int, stride: int):
@@ -48,8 +56,17 @@ class Bottleneck(nn.Cell):
         x = ops.relu(self.bn2(self.conv2(x)))
         return ops.relu(self.bn3(self.conv3(x)) + shortcut)
 
+    def by_kernel(self, x: Tensor) -> Tensor:
+        shortcut = x
+        if self.downsample is not None:
+            projection, norm = self.downsample
+            shortcut = cpu_kernels.batch_norm(norm, projection(x))
+        x = cpu_kernels.batch_norm(self.bn1, self.conv1(x), relu=True)
+        x = cpu_kernels.batch_norm(self.bn2, self.conv2(x), relu=True)
+        return cpu_kernels.batch_norm(self.bn3, self.conv3(x), shortcut, relu=True)
 
-class ResNet(nn.Cell):
+
+class ResNet(Fused):
     """ResNet-50 without its pooling and classifier, or some of its parts; cells are named as torchvision names them.
 
     A part takes what the part before it gives: a modality's own beginning is `ResNet(stages=())` (conv1, bn1, ReLU
@@ -96,6 +113,13 @@ class ResNet(nn.Cell):
         """
         if self.has_stem:
             x = self.maxpool(ops.relu(self.bn1(self.conv1(x))))
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def by_kernel(self, x: Tensor) -> Tensor:
+        if self.has_stem:
+            x = cpu_kernels.MaxPool.apply(cpu_kernels.batch_norm(self.bn1, self.conv1(x), relu=True))
         for block in self.blocks:
             x = block(x)
         return x

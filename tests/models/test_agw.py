@@ -170,10 +170,15 @@ def test_a_compiled_training_step_computes_what_pynative_does():
     step = ms.value_and_grad(loss, None, model.trainable_params())
     (value, gradients), (compiled_value, compiled) = step(pixels), ms.jit(step)(pixels)
     assert compiled_value.asnumpy() == pytest.approx(value.asnumpy(), rel=1e-6)
-    for parameter, one, other in zip(model.trainable_params(), gradients, compiled, strict=True):
-        # The same operators, fused or not.
-        scale = np.abs(one.asnumpy()).max()
-        assert np.abs(one.asnumpy() - other.asnumpy()).max() <= 1e-4 * scale + 1e-5, parameter.name
+    names = [parameter.name for parameter in model.trainable_params()]
+    scales = {name: np.abs(one.asnumpy()).max() for name, one in zip(names, gradients, strict=True)}
+    for name, one, other in zip(names, gradients, compiled, strict=True):
+        # PyNative's kernels and the graph's operators sum in different orders.
+        difference = np.abs(one.asnumpy() - other.asnumpy()).max()
+        if name.endswith("W.0.bias"):  # before a BatchNorm: its gradient is 0, and both are rounding of its layer's
+            assert difference <= 1e-3 * scales[name.replace("bias", "weight")], name
+        else:
+            assert difference <= 1e-4 * scales[name] + 1e-5, name
 
 
 def test_the_mirror_computes_the_same_features_and_gradients():
