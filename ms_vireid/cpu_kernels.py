@@ -7,6 +7,8 @@ graphs, mixed precision and other devices have MindSpore's operators (see `Fused
 
 import ctypes
 import math
+from collections.abc import Callable
+from functools import cache
 
 import mindspore as ms
 import numpy as np
@@ -28,17 +30,24 @@ class Fused(nn.Cell):
     """A cell that takes `by_kernel`, with the arguments of `construct`, where a kernel can be used.
 
     PyNative calls a cell; a graph compiles its `construct`. So a graph, whose operators run on any device and can be
-    exported, never holds a kernel.
+    exported, never holds a kernel. Nor has it a part that is watched by a hook: a kernel would pass over it.
     """
 
     def __call__(self, x: Tensor, *others: Tensor | None) -> Tensor:
         on_cpu = ms.get_context("device_target") == "CPU"
-        if on_cpu and x.dtype == ms.float32 and get_curr_amp_strategy() is None:
+        mixed = get_curr_amp_strategy() is not None
+        if on_cpu and x.dtype == ms.float32 and not mixed and not any(_watched(c) for _, c in self.cells_and_names()):
             return self.by_kernel(x, *others)
         return super().__call__(x, *others)
 
     def by_kernel(self, x: Tensor, *others: Tensor | None) -> Tensor:
         raise NotImplementedError
+
+
+def _watched(cell: nn.Cell) -> bool:
+    """Whether MindSpore or a hook has to see this cell called: hooks, or the outermost cell of a derivative."""
+    hooks = cell._forward_pre_hook, cell._forward_hook, cell._backward_pre_hook, cell._backward_hook
+    return cell.requires_grad or any(hooks)
 
 
 def _empty(shape: tuple[int, ...]) -> Tensor:
@@ -60,6 +69,24 @@ def _flat(x: Tensor) -> np.ndarray:
 
 def _rows(x: Tensor) -> np.ndarray:
     return _array(x).reshape(-1, x.shape[-1])
+
+
+@cache
+def _matmul(transpose_a: bool = False, transpose_b: bool = False) -> ops.MatMul:
+    return ops.MatMul(transpose_a, transpose_b)
+
+
+@cache
+def _batch_matmul(transpose_a: bool = False, transpose_b: bool = False) -> ops.BatchMatMul:
+    return ops.BatchMatMul(transpose_a, transpose_b)
+
+
+@cache
+def _convolution(kind: Callable, channels: int, kernel: int, stride: int) -> ops.Primitive:
+    """ops.Conv2D or one of its derivatives, with "same" padding."""
+    pad = kernel // 2
+    how = {} if kind is ops.Conv2D else {"pad_list": (pad,) * 4}
+    return kind(channels, kernel, pad_mode="pad", pad=pad, stride=stride, **how)
 
 
 @njit(**_STRICT)
@@ -206,7 +233,7 @@ class Dense(_Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
         ctx.save_for_backward(x, weight)
-        y = ops.MatMul(transpose_b=True)(x.reshape(-1, x.shape[-1]), weight)
+        y = _matmul(transpose_b=True)(x.reshape(-1, x.shape[-1]), weight)
         _add_to_rows(_array(y), _array(bias))
         return y.reshape(*x.shape[:-1], -1)
 
@@ -216,8 +243,8 @@ class Dense(_Function):
         gradient = gradient.reshape(-1, gradient.shape[-1])
         sums = np.empty((-(-len(gradient) // _ROWS), gradient.shape[1]), np.float32)
         _column_sums(_array(gradient), sums)
-        of_x = ops.MatMul()(gradient, weight).reshape(x.shape)
-        of_weight = ops.MatMul(transpose_a=True)(gradient, x.reshape(-1, x.shape[-1]))
+        of_x = _matmul()(gradient, weight).reshape(x.shape)
+        of_weight = _matmul(transpose_a=True)(gradient, x.reshape(-1, x.shape[-1]))
         return of_x, of_weight, Tensor(sums.sum(axis=0))
 
 
@@ -288,10 +315,10 @@ class Attention(_Function):
         for i, part in enumerate(parts):
             apart = _array(qkv).reshape(batch, tokens, 3, num_heads, head_dim)[:, :, i : i + 1]
             _split_heads(apart, _array(part)[None])
-        weights = ops.BatchMatMul(transpose_b=True)(query, key)  # [N, heads, T, T]
+        weights = _batch_matmul(transpose_b=True)(query, key)  # [N, heads, T, T]
         _softmax(_rows(weights), ctx.scale)
         ctx.save_for_backward(*parts, weights)
-        together = ops.BatchMatMul()(weights, value)  # [N, heads, T, head_dim]
+        together = _batch_matmul()(weights, value)  # [N, heads, T, head_dim]
         out = _empty((batch, tokens, width // 3))
         _merge_heads(_array(together)[None], _array(out).reshape(batch, tokens, 1, num_heads, head_dim))
         return out
@@ -302,11 +329,11 @@ class Attention(_Function):
         batch, num_heads, tokens, head_dim = query.shape
         apart = _empty(query.shape)
         _split_heads(_array(gradient).reshape(batch, tokens, 1, num_heads, head_dim), _array(apart)[None])
-        of_scores = ops.BatchMatMul(transpose_b=True)(apart, value)
-        of_value = ops.BatchMatMul(transpose_a=True)(weights, apart)
+        of_scores = _batch_matmul(transpose_b=True)(apart, value)
+        of_value = _batch_matmul(transpose_a=True)(weights, apart)
         _softmax_derivative(_rows(weights), ctx.scale, _rows(of_scores))
-        of_query = ops.BatchMatMul()(of_scores, key)
-        of_key = ops.BatchMatMul(transpose_a=True)(of_scores, query)
+        of_query = _batch_matmul()(of_scores, key)
+        of_key = _batch_matmul(transpose_a=True)(of_scores, query)
         out = _empty((batch, tokens, 3 * num_heads * head_dim))
         together = _array(out).reshape(batch, tokens, 3, num_heads, head_dim)
         for i, part in enumerate((of_query, of_key, of_value)):
@@ -435,21 +462,12 @@ def _batch_norm_derivative(x, y, gradient, of_x, of_y, gamma, mean, scale, relu,
                 of_x[n, c, i] = slope * (g - one - tilt * (x[n, c, i] - mean[c]))
 
 
-def batch_norm(norm: nn.BatchNorm2d, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
-    """The norm of x float32 [N, C, H, W], plus a shortcut of that shape, and a ReLU; training moves the averages.
-
-    A norm that takes its statistics from several processes does so here, too.
-    """
-    if isinstance(norm.bn_train, ops.BatchNorm):
-        moving = norm.moving_mean, norm.moving_variance
-        return BatchNorm.apply(x, norm.gamma, norm.beta, shortcut, moving, norm.eps, norm.momentum, norm.training, relu)
-    x = norm(x)
-    x = x if shortcut is None else x + shortcut
-    return ops.relu(x) if relu else x
-
-
 class BatchNorm(_Function):
-    """See `batch_norm`; momentum is the weight of the new statistics."""
+    """Over N, H and W, then the sum with a shortcut and a ReLU, where there are: float32 [N, C, H, W] -> [N, C, H, W].
+
+    gamma, beta: [C]. shortcut: as x, or None. moving: the running mean and variance [C], which training changes;
+    momentum is the weight of the new ones.
+    """
 
     @staticmethod
     def forward(ctx, x, gamma, beta, shortcut, moving, eps, momentum, training, relu):
@@ -511,22 +529,21 @@ class Convolution(_Function):
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
         channels, _, kernel, _ = weight.shape
-        return ops.Conv2D(channels, kernel, pad_mode="pad", pad=kernel // 2, stride=stride)(x, weight)
+        return _convolution(ops.Conv2D, channels, kernel, stride)(x, weight)
 
     @staticmethod
     def backward(ctx, gradient):
         x, weight = ctx.saved_tensors
         outputs, inputs, kernel, _ = weight.shape
-        pad = kernel // 2
-        same = {"pad_mode": "pad", "pad": pad, "pad_list": (pad,) * 4, "stride": ctx.stride}
         of_x = None
         if ctx.needs_input_grad[0] and ctx.stride == 1:
             turned = _empty((inputs, outputs, kernel, kernel))
             _turned(_array(weight).reshape(outputs, inputs, -1), _array(turned).reshape(inputs, outputs, -1))
-            of_x = ops.Conv2D(inputs, kernel, pad_mode="pad", pad=pad)(gradient, turned)
+            of_x = _convolution(ops.Conv2D, inputs, kernel, 1)(gradient, turned)
         elif ctx.needs_input_grad[0]:
-            of_x = ops.Conv2DTranspose(outputs, kernel, **same)(gradient, weight, x.shape)
-        return of_x, Conv2DBackpropFilter(outputs, kernel, **same)(gradient, x, weight.shape), None
+            of_x = _convolution(ops.Conv2DTranspose, outputs, kernel, ctx.stride)(gradient, weight, x.shape)
+        of_weight = _convolution(Conv2DBackpropFilter, outputs, kernel, ctx.stride)(gradient, x, weight.shape)
+        return of_x, of_weight, None
 
 
 @njit(**_STRICT, **_PARALLEL)
@@ -574,4 +591,236 @@ class MaxPool(_Function):
         _max_pool_derivative(
             _array(gradient).reshape(planes, -1), ctx.places.reshape(planes, -1), _array(of_x).reshape(planes, -1)
         )
+        return of_x
+
+
+@njit(**_STRICT)
+def _padded(plane, border, relu):
+    """A plane [H, W] with zeros around it, and after its end: so that a window can be slid along its numbers."""
+    height, width = plane.shape
+    out = np.zeros((height + 2 * border + 1, width + 2 * border), np.float32)
+    for r in range(height):
+        for c in range(width):
+            value = plane[r, c]
+            out[r + border, c + border] = _f(0) if relu and value < _f(0) else value
+    return out
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _depthwise(x, weight, start, residual, y):
+    """Of the channels of x [N, C, H, W] from `start` on, as many as weight [c, k, k] has; with `residual`, of their
+    ReLU, plus themselves."""
+    batch, _, height, width = x.shape
+    channels, kernel, _ = weight.shape
+    for plane in prange(batch * channels):
+        n, c = plane // channels, plane % channels
+        padded = _padded(x[n, start + c], kernel // 2, residual)
+        line = padded.reshape(-1)
+        row = padded.shape[1]
+        sums = np.zeros(height * row, np.float32)
+        for i in range(kernel):
+            for j in range(kernel):
+                factor = weight[c, i, j]
+                offset = i * row + j
+                for q in range(sums.size):
+                    sums[q] += factor * line[offset + q]
+        for r in range(height):
+            for q in range(width):
+                y[n, start + c, r, q] = sums[r * row + q] + (x[n, start + c, r, q] if residual else _f(0))
+
+
+@njit(**_SUMS, **_PARALLEL)
+def _depthwise_derivative(x, gradient, of_x, weight, start, residual, of_weight):
+    batch, _, height, width = x.shape
+    channels, kernel, _ = weight.shape
+    for c in prange(channels):
+        of_weight[c] = _f(0)
+        for n in range(batch):
+            incoming = _padded(gradient[n, start + c], kernel // 2, False)
+            padded = _padded(x[n, start + c], kernel // 2, residual)
+            row = padded.shape[1]
+            line = padded.reshape(-1)
+            sliding = incoming.reshape(-1)
+            centre = kernel // 2 * (row + 1)
+            sums = np.zeros(height * row, np.float32)
+            for i in range(kernel):
+                for j in range(kernel):
+                    factor = weight[c, kernel - 1 - i, kernel - 1 - j]
+                    offset = i * row + j
+                    total = _f(0)
+                    for q in range(sums.size - kernel + 1):
+                        total += sliding[centre + q] * line[offset + q]
+                    of_weight[c, i, j] += total
+                    for q in range(sums.size):
+                        sums[q] += factor * sliding[offset + q]
+            for r in range(height):
+                for q in range(width):
+                    value = sums[r * row + q]
+                    if residual:
+                        value = gradient[n, start + c, r, q] + (value if x[n, start + c, r, q] > _f(0) else _f(0))
+                    of_x[n, start + c, r, q] = value
+
+
+class Depthwise(_Function):
+    """One kernel for each channel, "same" padding: float32 [N, C, H, W], weights -> [N, C, H, W].
+
+    weights: [c, 1, k, k] each, which may differ in k, for c channels after another. residual: of ReLU(x), plus x.
+    """
+
+    @staticmethod
+    def forward(ctx, x, residual, *weights):
+        ctx.save_for_backward(x, *weights)
+        ctx.residual = residual
+        y = _empty(x.shape)
+        start = 0
+        for weight in weights:
+            _depthwise(_array(x), _array(weight)[:, 0], start, residual, _array(y))
+            start += len(weight)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, *weights = ctx.saved_tensors
+        of_x = _empty(x.shape)
+        of_weights = [_empty(weight.shape) for weight in weights]
+        whole = _array(x), _array(gradient), _array(of_x)
+        start = 0
+        for weight, of_weight in zip(weights, of_weights, strict=True):
+            _depthwise_derivative(*whole, _array(weight)[:, 0], start, ctx.residual, _array(of_weight)[:, 0])
+            start += len(weight)
+        return of_x, None, *of_weights
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _average_pool(x, ratio, pooled):
+    """x [N, C, H, W] -> [C, N, H / ratio, W / ratio]."""
+    batch, channels, _, _ = x.shape
+    for plane in prange(batch * channels):
+        n, c = plane % batch, plane // batch
+        for r in range(pooled.shape[2]):
+            for q in range(pooled.shape[3]):
+                total = _f(0)
+                for i in range(ratio):
+                    for j in range(ratio):
+                        total += x[n, c, r * ratio + i, q * ratio + j]
+                pooled[c, n, r, q] = total / _f(ratio * ratio)
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _add_pooled(of_pooled, ratio, of_x):
+    """The derivative of `_average_pool`, added to of_x."""
+    batch, channels, height, width = of_x.shape
+    for plane in prange(batch * channels):
+        n, c = plane % batch, plane // batch
+        for r in range(height):
+            for q in range(width):
+                of_x[n, c, r, q] += of_pooled[c, n, r // ratio, q // ratio] / _f(ratio * ratio)
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _patches_to_maps(patches, start, maps):
+    """patches [C, ratio, ratio, N, h, w] -> maps[:, start : start + C] [N, C, h * ratio, w * ratio]."""
+    channels, ratio, _, batch, height, width = patches.shape
+    for plane in prange(batch * channels):
+        n, c = plane % batch, plane // batch
+        for r in range(height):
+            for i in range(ratio):
+                for j in range(ratio):
+                    for q in range(width):
+                        maps[n, start + c, r * ratio + i, q * ratio + j] = patches[c, i, j, n, r, q]
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _maps_to_patches(maps, start, patches):
+    channels, ratio, _, batch, height, width = patches.shape
+    for plane in prange(batch * channels):
+        n, c = plane % batch, plane // batch
+        for r in range(height):
+            for i in range(ratio):
+                for j in range(ratio):
+                    for q in range(width):
+                        patches[c, i, j, n, r, q] = maps[n, start + c, r * ratio + i, q * ratio + j]
+
+
+class Pyramids(_Function):
+    """Average pooling by each ratio, and back by a transposed convolution with kernel and stride of that ratio.
+
+    maps: how many of the tensors are feature maps, float32 [N, C, H, W]; the others are weights [C, C, ratio, ratio].
+    Gives [N, maps * ratios * C, H, W]: the first map by all ratios, then the second ...
+    """
+
+    @staticmethod
+    def forward(ctx, maps, *tensors):
+        features, weights = tensors[:maps], tensors[maps:]
+        ctx.shape = batch, channels, height, width = features[0].shape
+        ctx.maps = maps
+        out = _empty((batch, maps * len(weights) * channels, height, width))
+        pyramid = []
+        for feature in features:
+            for weight in weights:
+                ratio = weight.shape[-1]
+                pooled = _empty((channels, batch, height // ratio, width // ratio))
+                _average_pool(_array(feature), ratio, _array(pooled))
+                patches = _matmul(transpose_a=True)(weight.reshape(channels, -1), pooled.reshape(channels, -1))
+                shape = channels, ratio, ratio, *pooled.shape[1:]
+                _patches_to_maps(_array(patches).reshape(shape), channels * len(pyramid), _array(out))
+                pyramid.append(pooled)
+        ctx.save_for_backward(*weights, *pyramid)
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        batch, channels, height, width = ctx.shape
+        ratios = len(ctx.saved_tensors) // (1 + ctx.maps)
+        weights, pyramid = ctx.saved_tensors[:ratios], ctx.saved_tensors[ratios:]
+        of_features = [_empty(ctx.shape) for _ in range(ctx.maps)]
+        of_weights = [0.0] * ratios
+        for number, pooled in enumerate(pyramid):
+            of_feature, weight = of_features[number // ratios], weights[number % ratios]
+            if number % ratios == 0:
+                _array(of_feature).fill(0)
+            ratio = weight.shape[-1]
+            patches = _empty((channels, ratio, ratio, batch, height // ratio, width // ratio))
+            _maps_to_patches(_array(gradient), channels * number, _array(patches))
+            patches = patches.reshape(channels * ratio * ratio, -1)
+            of_pooled = _matmul()(weight.reshape(channels, -1), patches)
+            _add_pooled(_array(of_pooled).reshape(pooled.shape), ratio, _array(of_feature))
+            of_weights[number % ratios] += _matmul(transpose_b=True)(pooled.reshape(channels, -1), patches)
+        of_weights = [total.reshape(weight.shape) for total, weight in zip(of_weights, weights, strict=True)]
+        return None, *of_features, *of_weights
+
+
+@njit(**_SUMS, **_PARALLEL)
+def _mean_of_cubes(x, means):
+    for r in prange(x.shape[0]):
+        total = _f(0)
+        for i in range(x.shape[1]):
+            total += x[r, i] * x[r, i] * x[r, i]
+        means[r] = total / _f(x.shape[1])
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _mean_of_cubes_derivative(x, gradient, of_x):
+    for r in prange(x.shape[0]):
+        factor = gradient[r] * _f(3) / _f(x.shape[1])
+        for i in range(x.shape[1]):
+            of_x[r, i] = factor * x[r, i] * x[r, i]
+
+
+class MeanOfCubes(_Function):
+    """Over H and W: float32 [N, C, H, W] -> [N, C]."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        means = _empty(x.shape[:2])
+        _mean_of_cubes(_array(x).reshape(means.size, -1), _flat(means))
+        return means
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        of_x = _empty(x.shape)
+        planes = gradient.size, -1
+        _mean_of_cubes_derivative(_array(x).reshape(planes), _flat(gradient), _array(of_x).reshape(planes))
         return of_x

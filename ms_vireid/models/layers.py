@@ -162,7 +162,7 @@ class DropPath(Fused):
         return cpu_kernels.ScaleSamples.apply(x, keep * np.float32(self.scale))
 
 
-class GeM(nn.Cell):
+class GeM(Fused):
     """Generalised-mean pooling over all positions, (mean(x^p) + eps)^(1/p), as in AGW's release: p is fixed, and x is
     not clamped, as a ReLU has made it >= 0."""
 
@@ -176,6 +176,11 @@ class GeM(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         """float32 [N, C, H, W], not negative -> [N, C]."""
         return ops.pow(ops.pow(x, self.power).mean(axis=(2, 3)) + self.eps, 1.0 / self.power)
+
+    def by_kernel(self, x: Tensor) -> Tensor:
+        if self.power != 3.0:
+            return self.construct(x)
+        return ops.pow(cpu_kernels.MeanOfCubes.apply(x) + self.eps, 1.0 / self.power)
 
 
 def bn_neck(features: int) -> nn.BatchNorm1d:

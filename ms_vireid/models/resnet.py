@@ -29,9 +29,21 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> _Con
     )
 
 
-def batch_norm(channels: int, gamma: str = "ones") -> nn.BatchNorm2d:
+class _BatchNorm(Fused, nn.BatchNorm2d):
+    def by_kernel(self, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
+        """BatchNorm of x, plus a shortcut, and a ReLU, where asked for."""
+        if isinstance(self.bn_train, ops.BatchNorm):
+            moving = self.moving_mean, self.moving_variance
+            how = moving, self.eps, self.momentum, self.training, relu
+            return cpu_kernels.BatchNorm.apply(x, self.gamma, self.beta, shortcut, *how)
+        x = self.construct(x)  # by the statistics of several processes
+        x = x if shortcut is None else x + shortcut
+        return ops.relu(x) if relu else x
+
+
+def batch_norm(channels: int, gamma: str = "ones") -> _BatchNorm:
     # MindSpore's momentum weighs the old statistics: 0.9 here is PyTorch's 0.1.
-    return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9, gamma_init=gamma, beta_init="zeros")
+    return _BatchNorm(channels, eps=1e-5, momentum=0.9, gamma_init=gamma, beta_init="zeros")
 
 
 class Bottleneck(Fused):
@@ -57,13 +69,10 @@ class Bottleneck(Fused):
         return ops.relu(self.bn3(self.conv3(x)) + shortcut)
 
     def by_kernel(self, x: Tensor) -> Tensor:
-        shortcut = x
-        if self.downsample is not None:
-            projection, norm = self.downsample
-            shortcut = cpu_kernels.batch_norm(norm, projection(x))
-        x = cpu_kernels.batch_norm(self.bn1, self.conv1(x), relu=True)
-        x = cpu_kernels.batch_norm(self.bn2, self.conv2(x), relu=True)
-        return cpu_kernels.batch_norm(self.bn3, self.conv3(x), shortcut, relu=True)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.bn1.by_kernel(self.conv1(x), relu=True)
+        x = self.bn2.by_kernel(self.conv2(x), relu=True)
+        return self.bn3.by_kernel(self.conv3(x), shortcut, relu=True)
 
 
 class ResNet(Fused):
@@ -119,7 +128,7 @@ class ResNet(Fused):
 
     def by_kernel(self, x: Tensor) -> Tensor:
         if self.has_stem:
-            x = cpu_kernels.MaxPool.apply(cpu_kernels.batch_norm(self.bn1, self.conv1(x), relu=True))
+            x = cpu_kernels.MaxPool.apply(self.bn1.by_kernel(self.conv1(x), relu=True))
         for block in self.blocks:
             x = block(x)
         return x
