@@ -546,6 +546,198 @@ class Convolution(_Function):
         return of_x, of_weight, None
 
 
+@njit(**_STRICT)
+def _padded(plane, border, height, width, relu):
+    """A plane [H, W], or its ReLU, in zeros [height, width], `border` from above and from the left."""
+    out = np.zeros((height, width), np.float32)
+    for r in range(plane.shape[0]):
+        for c in range(plane.shape[1]):
+            value = plane[r, c]
+            out[r + border, c + border] = _f(0) if relu and value < _f(0) else value
+    return out
+
+
+# Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016): y = A' [(G w G') * (B' x B)] A for each tile of 2x2
+# outputs, where * is, over all tiles and channels, 16 matrix products: 2.25 times fewer multiplications.
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _filters(weight, out):
+    """G w G': [D, C, 3, 3] -> [16, D, C]."""
+    for d in prange(weight.shape[0]):
+        lines = np.empty((4, 3), np.float32)
+        for c in range(weight.shape[1]):
+            for j in range(3):
+                first, second, third = weight[d, c, 0, j], weight[d, c, 1, j], weight[d, c, 2, j]
+                lines[0, j] = first
+                lines[1, j] = _f(0.5) * (first + third + second)
+                lines[2, j] = _f(0.5) * (first + third - second)
+                lines[3, j] = third
+            for k in range(4):
+                first, second, third = lines[k, 0], lines[k, 1], lines[k, 2]
+                out[4 * k, d, c] = first
+                out[4 * k + 1, d, c] = _f(0.5) * (first + third + second)
+                out[4 * k + 2, d, c] = _f(0.5) * (first + third - second)
+                out[4 * k + 3, d, c] = third
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _filters_derivative(gradient, of_weight):
+    """G' g G: [16, D, C] -> [D, C, 3, 3]."""
+    for d in prange(of_weight.shape[0]):
+        lines = np.empty((3, 4), np.float32)
+        for c in range(of_weight.shape[1]):
+            for k in range(4):
+                both = _f(0.5) * (gradient[4 + k, d, c] + gradient[8 + k, d, c])
+                lines[0, k] = gradient[k, d, c] + both
+                lines[1, k] = _f(0.5) * (gradient[4 + k, d, c] - gradient[8 + k, d, c])
+                lines[2, k] = both + gradient[12 + k, d, c]
+            for i in range(3):
+                both = _f(0.5) * (lines[i, 1] + lines[i, 2])
+                of_weight[d, c, i, 0] = lines[i, 0] + both
+                of_weight[d, c, i, 1] = _f(0.5) * (lines[i, 1] - lines[i, 2])
+                of_weight[d, c, i, 2] = both + lines[i, 3]
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _tiles(x, out):
+    """B' x B: [N, C, H, W] -> [16, C, N, rows, columns] of tiles."""
+    _, channels, batch, rows, columns = out.shape
+    for plane in prange(batch * channels):
+        n, c = plane % batch, plane // batch
+        padded = _padded(x[n, c], 1, 2 * rows + 2, 2 * columns + 2, False)
+        lines = np.empty((4, padded.shape[1]), np.float32)
+        for i in range(rows):
+            for q in range(lines.shape[1]):
+                lines[0, q] = padded[2 * i, q] - padded[2 * i + 2, q]
+                lines[1, q] = padded[2 * i + 1, q] + padded[2 * i + 2, q]
+                lines[2, q] = padded[2 * i + 2, q] - padded[2 * i + 1, q]
+                lines[3, q] = padded[2 * i + 1, q] - padded[2 * i + 3, q]
+            for k in range(4):
+                for j in range(columns):
+                    out[4 * k, c, n, i, j] = lines[k, 2 * j] - lines[k, 2 * j + 2]
+                    out[4 * k + 1, c, n, i, j] = lines[k, 2 * j + 1] + lines[k, 2 * j + 2]
+                    out[4 * k + 2, c, n, i, j] = lines[k, 2 * j + 2] - lines[k, 2 * j + 1]
+                    out[4 * k + 3, c, n, i, j] = lines[k, 2 * j + 1] - lines[k, 2 * j + 3]
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _tiles_derivative(gradient, of_x):
+    """B g B', where tiles overlap summed: [16, C, N, rows, columns] -> [N, C, H, W]."""
+    _, channels, batch, rows, columns = gradient.shape
+    for plane in prange(batch * channels):
+        n, c = plane % batch, plane // batch
+        padded = np.zeros((2 * rows + 2, 2 * columns + 2), np.float32)
+        lines = np.empty((4, padded.shape[1]), np.float32)
+        for i in range(rows):
+            lines[:] = _f(0)
+            for k in range(4):
+                for j in range(columns):
+                    first = gradient[4 * k, c, n, i, j]
+                    second = gradient[4 * k + 1, c, n, i, j]
+                    third = gradient[4 * k + 2, c, n, i, j]
+                    fourth = gradient[4 * k + 3, c, n, i, j]
+                    lines[k, 2 * j] += first
+                    lines[k, 2 * j + 1] += second - third + fourth
+                    lines[k, 2 * j + 2] += second + third - first
+                    lines[k, 2 * j + 3] -= fourth
+            for q in range(lines.shape[1]):
+                padded[2 * i, q] += lines[0, q]
+                padded[2 * i + 1, q] += lines[1, q] - lines[2, q] + lines[3, q]
+                padded[2 * i + 2, q] += lines[1, q] + lines[2, q] - lines[0, q]
+                padded[2 * i + 3, q] -= lines[3, q]
+        for r in range(of_x.shape[2]):
+            for q in range(of_x.shape[3]):
+                of_x[n, c, r, q] = padded[r + 1, q + 1]
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _untiled(products, y):
+    """A' m A: [16, D, N, rows, columns] -> [N, D, H, W]."""
+    _, channels, batch, rows, columns = products.shape
+    for plane in prange(batch * channels):
+        n, c = plane % batch, plane // batch
+        whole = np.empty((2 * rows, 2 * columns), np.float32)
+        lines = np.empty((2, 4, columns), np.float32)
+        for i in range(rows):
+            for k in range(4):
+                for j in range(columns):
+                    middle = products[4 + k, c, n, i, j]
+                    other = products[8 + k, c, n, i, j]
+                    lines[0, k, j] = products[k, c, n, i, j] + middle + other
+                    lines[1, k, j] = middle - other - products[12 + k, c, n, i, j]
+            for r in range(2):
+                for j in range(columns):
+                    whole[2 * i + r, 2 * j] = lines[r, 0, j] + lines[r, 1, j] + lines[r, 2, j]
+                    whole[2 * i + r, 2 * j + 1] = lines[r, 1, j] - lines[r, 2, j] - lines[r, 3, j]
+        for r in range(y.shape[2]):
+            for q in range(y.shape[3]):
+                y[n, c, r, q] = whole[r, q]
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _untiled_derivative(gradient, out):
+    """A g A': [N, D, H, W] -> [16, D, N, rows, columns]."""
+    _, channels, batch, rows, columns = out.shape
+    for plane in prange(batch * channels):
+        n, c = plane % batch, plane // batch
+        padded = _padded(gradient[n, c], 0, 2 * rows, 2 * columns, False)
+        lines = np.empty((4, padded.shape[1]), np.float32)
+        for i in range(rows):
+            for q in range(lines.shape[1]):
+                lines[0, q] = padded[2 * i, q]
+                lines[1, q] = padded[2 * i, q] + padded[2 * i + 1, q]
+                lines[2, q] = padded[2 * i, q] - padded[2 * i + 1, q]
+                lines[3, q] = -padded[2 * i + 1, q]
+            for k in range(4):
+                for j in range(columns):
+                    out[4 * k, c, n, i, j] = lines[k, 2 * j]
+                    out[4 * k + 1, c, n, i, j] = lines[k, 2 * j] + lines[k, 2 * j + 1]
+                    out[4 * k + 2, c, n, i, j] = lines[k, 2 * j] - lines[k, 2 * j + 1]
+                    out[4 * k + 3, c, n, i, j] = -lines[k, 2 * j + 1]
+
+
+class Winograd(_Function):
+    """3x3 convolution with stride 1, "same" padding, without bias: float32 [N, C, H, W], weight [D, C, 3, 3] ->
+    [N, D, H, W]."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        filters = _empty((16, *weight.shape[:2]))
+        _filters(_array(weight), _array(filters))
+        tiles = _tiled(_tiles, x)
+        products = _batch_matmul()(filters, tiles.reshape(16, x.shape[1], -1))
+        y = _empty((x.shape[0], weight.shape[0], *x.shape[2:]))
+        _untiled(_array(products).reshape(16, -1, *tiles.shape[2:]), _array(y))
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        outputs, inputs = weight.shape[:2]
+        spread = _tiled(_untiled_derivative, gradient)
+        shape = inputs, *spread.shape[2:]
+        spread = spread.reshape(16, outputs, -1)
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            filters = _empty((16, inputs, outputs))
+            _filters(_array(weight).swapaxes(0, 1), _array(filters))
+            of_x = _empty(x.shape)
+            _tiles_derivative(_array(_batch_matmul()(filters, spread)).reshape(16, *shape), _array(of_x))
+        tiles = _tiled(_tiles, x).reshape(16, inputs, -1)
+        of_weight = _empty(weight.shape)
+        _filters_derivative(_array(_batch_matmul(transpose_b=True)(spread, tiles)), _array(of_weight))
+        return of_x, of_weight
+
+
+def _tiled(transform: Callable, x: Tensor) -> Tensor:
+    batch, channels, height, width = x.shape
+    out = _empty((16, channels, batch, (height + 1) // 2, (width + 1) // 2))
+    transform(_array(x), _array(out))
+    return out
+
+
 @njit(**_STRICT, **_PARALLEL)
 def _max_pool(x, y, places):
     planes, height, width = x.shape
@@ -595,15 +787,10 @@ class MaxPool(_Function):
 
 
 @njit(**_STRICT)
-def _padded(plane, border, relu):
-    """A plane [H, W] with zeros around it, and after its end: so that a window can be slid along its numbers."""
+def _surrounded(plane, border, relu):
+    """With zeros around it, and after its end: so that a window can be slid along its numbers."""
     height, width = plane.shape
-    out = np.zeros((height + 2 * border + 1, width + 2 * border), np.float32)
-    for r in range(height):
-        for c in range(width):
-            value = plane[r, c]
-            out[r + border, c + border] = _f(0) if relu and value < _f(0) else value
-    return out
+    return _padded(plane, border, height + 2 * border + 1, width + 2 * border, relu)
 
 
 @njit(**_STRICT, **_PARALLEL)
@@ -614,7 +801,7 @@ def _depthwise(x, weight, start, residual, y):
     channels, kernel, _ = weight.shape
     for plane in prange(batch * channels):
         n, c = plane // channels, plane % channels
-        padded = _padded(x[n, start + c], kernel // 2, residual)
+        padded = _surrounded(x[n, start + c], kernel // 2, residual)
         line = padded.reshape(-1)
         row = padded.shape[1]
         sums = np.zeros(height * row, np.float32)
@@ -636,8 +823,8 @@ def _depthwise_derivative(x, gradient, of_x, weight, start, residual, of_weight)
     for c in prange(channels):
         of_weight[c] = _f(0)
         for n in range(batch):
-            incoming = _padded(gradient[n, start + c], kernel // 2, False)
-            padded = _padded(x[n, start + c], kernel // 2, residual)
+            incoming = _surrounded(gradient[n, start + c], kernel // 2, False)
+            padded = _surrounded(x[n, start + c], kernel // 2, residual)
             row = padded.shape[1]
             line = padded.reshape(-1)
             sliding = incoming.reshape(-1)

@@ -8,10 +8,13 @@ from ms_vireid.cpu_kernels import Fused
 
 EXPANSION = 4  # a block's output channels over its inner ones
 STAGES = (1, 2, 3, 4)
+WINOGRAD = 64  # channels from which fewer multiplications outweigh the transformations, as measured
 
 
 class _Convolution(Fused, nn.Conv2d):
     def by_kernel(self, x: Tensor) -> Tensor:
+        if self.kernel_size == (3, 3) and self.stride == (1, 1) and min(self.weight.shape[:2]) >= WINOGRAD:
+            return cpu_kernels.Winograd.apply(x, self.weight)
         return cpu_kernels.Convolution.apply(x, self.weight, self.stride[0])
 
 
