@@ -551,9 +551,9 @@ def _padded(plane, border, height, width, relu):
     """A plane [H, W], or its ReLU, in zeros [height, width], `border` from above and from the left."""
     out = np.zeros((height, width), np.float32)
     for r in range(plane.shape[0]):
+        line = out[r + border, border:]
         for c in range(plane.shape[1]):
-            value = plane[r, c]
-            out[r + border, c + border] = _f(0) if relu and value < _f(0) else value
+            line[c] = _f(0) if relu and plane[r, c] < _f(0) else plane[r, c]
     return out
 
 
@@ -808,12 +808,13 @@ def _depthwise(x, weight, start, residual, y):
         for i in range(kernel):
             for j in range(kernel):
                 factor = weight[c, i, j]
-                offset = i * row + j
+                window = line[i * row + j :]
                 for q in range(sums.size):
-                    sums[q] += factor * line[offset + q]
+                    sums[q] += factor * window[q]
         for r in range(height):
+            line = sums[r * row :]
             for q in range(width):
-                y[n, start + c, r, q] = sums[r * row + q] + (x[n, start + c, r, q] if residual else _f(0))
+                y[n, start + c, r, q] = line[q] + (x[n, start + c, r, q] if residual else _f(0))
 
 
 @njit(**_SUMS, **_PARALLEL)
@@ -828,21 +829,23 @@ def _depthwise_derivative(x, gradient, of_x, weight, start, residual, of_weight)
             row = padded.shape[1]
             line = padded.reshape(-1)
             sliding = incoming.reshape(-1)
-            centre = kernel // 2 * (row + 1)
+            centre = sliding[kernel // 2 * (row + 1) :]
             sums = np.zeros(height * row, np.float32)
             for i in range(kernel):
                 for j in range(kernel):
                     factor = weight[c, kernel - 1 - i, kernel - 1 - j]
-                    offset = i * row + j
+                    window = line[i * row + j :]
                     total = _f(0)
                     for q in range(sums.size - kernel + 1):
-                        total += sliding[centre + q] * line[offset + q]
+                        total += centre[q] * window[q]
                     of_weight[c, i, j] += total
+                    window = sliding[i * row + j :]
                     for q in range(sums.size):
-                        sums[q] += factor * sliding[offset + q]
+                        sums[q] += factor * window[q]
             for r in range(height):
+                line = sums[r * row :]
                 for q in range(width):
-                    value = sums[r * row + q]
+                    value = line[q]
                     if residual:
                         value = gradient[n, start + c, r, q] + (value if x[n, start + c, r, q] > _f(0) else _f(0))
                     of_x[n, start + c, r, q] = value
