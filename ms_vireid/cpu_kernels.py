@@ -12,7 +12,7 @@ from functools import cache
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, mint, nn, ops
+from mindspore import Parameter, Tensor, mint, nn, ops
 from mindspore._c_expression.amp import get_curr_amp_strategy
 from mindspore.common import _Function
 from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
@@ -33,14 +33,14 @@ class Fused(nn.Cell):
     exported, never holds a kernel. Nor has it a part that is watched by a hook: a kernel would pass over it.
     """
 
-    def __call__(self, x: Tensor, *others: Tensor | None) -> Tensor:
+    def __call__(self, x: Tensor | tuple[Tensor, ...], *others: Tensor | None) -> Tensor | bool:
+        full = (x[0] if isinstance(x, tuple) else x).dtype == ms.float32 and get_curr_amp_strategy() is None
         on_cpu = ms.get_context("device_target") == "CPU"
-        mixed = get_curr_amp_strategy() is not None
-        if on_cpu and x.dtype == ms.float32 and not mixed and not any(_watched(c) for _, c in self.cells_and_names()):
+        if full and on_cpu and not any(_watched(cell) for _, cell in self.cells_and_names()):
             return self.by_kernel(x, *others)
         return super().__call__(x, *others)
 
-    def by_kernel(self, x: Tensor, *others: Tensor | None) -> Tensor:
+    def by_kernel(self, x: Tensor | tuple[Tensor, ...], *others: Tensor | None) -> Tensor | bool:
         raise NotImplementedError
 
 
@@ -1014,3 +1014,31 @@ class MeanOfCubes(_Function):
         planes = gradient.size, -1
         _mean_of_cubes_derivative(_array(x).reshape(planes), _flat(gradient), _array(of_x).reshape(planes))
         return of_x
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _adamw(weight, exp_avg, exp_avg_sq, gradient, lr, eps, decay, beta1, beta2):
+    new1 = _f(1) - beta1
+    new2 = _f(1) - beta2
+    for i in prange(weight.size):
+        exp_avg[i] = exp_avg[i] * beta1 + gradient[i] * new1
+        exp_avg_sq[i] = exp_avg_sq[i] * beta2 + gradient[i] * gradient[i] * new2
+        weight[i] -= lr * (exp_avg[i] / (np.sqrt(exp_avg_sq[i]) + eps) + decay * weight[i])
+
+
+def adamw(weight: Parameter, exp_avg: Parameter, exp_avg_sq: Parameter, gradient: Tensor, *scalars: float) -> None:
+    """AdamW's update in place, without bias correction; scalars: lr, eps, decay, beta1, beta2."""
+    _adamw(*map(_flat, (weight, exp_avg, exp_avg_sq, gradient)), *map(_f, scalars))
+
+
+@njit(**_STRICT, **_PARALLEL)
+def _sgd(weight, buffer, gradient, lr, decay, momentum, nesterov):
+    for i in prange(weight.size):
+        g = gradient[i] + decay * weight[i]
+        buffer[i] = momentum * buffer[i] + g
+        weight[i] -= lr * (g + momentum * buffer[i] if nesterov else buffer[i])
+
+
+def sgd(weight: Parameter, buffer: Parameter, gradient: Tensor, nesterov: bool, *scalars: float) -> None:
+    """SGD's update in place, with momentum; scalars: lr, decay, momentum."""
+    _sgd(*map(_flat, (weight, buffer, gradient)), *map(_f, scalars), nesterov)

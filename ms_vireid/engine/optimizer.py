@@ -7,7 +7,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
+from ms_vireid import cpu_kernels
 from ms_vireid.config import AdamWConfig, Config, OptimizerConfig, SGDConfig
+from ms_vireid.cpu_kernels import Fused
 
 STATES = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of each weight, as torch.optim calls them: STATE.WEIGHT
 # Beginnings of the names of MUN's parameters that ImageNet weights can initialise.
@@ -58,7 +60,7 @@ def _state(prefix: str, weights: ParameterTuple) -> ParameterTuple:
     )
 
 
-class AdamW(nn.Cell):
+class AdamW(Fused):
     """AdamW with bias correction and decoupled decay (Loshchilov & Hutter 2019), the update of `torch.optim.AdamW`.
 
     MindSpore's fused operator has no bias correction:  w -= lr (m / (sqrt(v) + eps) + decay w). With c1 = 1 - beta1^t
@@ -106,8 +108,15 @@ class AdamW(nn.Cell):
             )
         return True
 
+    def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
+        rows = scalars.asnumpy()
+        for i, gradient in enumerate(gradients):
+            held = self.weights[i], self.exp_avg[i], self.exp_avg_sq[i]
+            cpu_kernels.adamw(*held, gradient, *rows[self.group_of[i]], *self.betas)
+        return True
 
-class SGD(nn.Cell):
+
+class SGD(Fused):
     """SGD with momentum, the update of `torch.optim.SGD` (dampening 0):  g += decay w,  b = momentum b + g,  and
     w -= lr (g + momentum b) with Nesterov's momentum, w -= lr b without.
 
@@ -148,6 +157,15 @@ class SGD(nn.Cell):
             self.updates[group](
                 self.weights[i], gradient, scalars[group], self.momentum_buffer[i], self.momentum, self.not_first[i]
             )
+        return True
+
+    def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
+        rates = scalars.asnumpy()
+        for i, gradient in enumerate(gradients):
+            group = self.group_of[i]
+            update = self.updates[group]
+            how = update.nesterov, rates[group], update.weight_decay, self.momentum.asnumpy()
+            cpu_kernels.sgd(self.weights[i], self.momentum_buffer[i], gradient, *how)
         return True
 
 
