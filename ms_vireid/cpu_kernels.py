@@ -91,13 +91,15 @@ def _convolution(kind: Callable, channels: int, kernel: int, stride: int) -> ops
 
 @njit(**_STRICT)
 def _exp(x):
-    """e^x to float32's rounding, as 2^n e^r with |r| <= ln(2) / 2, for x <= 88; e^-87 for all below."""
-    x = _f(-87.0) if x < _f(-87.0) else x
+    """e^x to float32's rounding, as 2^n e^r with |r| <= ln(2) / 2, for x <= 88; 0 for x < -87."""
+    nothing = x < _f(-87.0)
+    x = _f(-87.0) if nothing else x
     n = np.floor(x * _f(1 / math.log(2)) + _f(0.5))
     r = (x - n * _f(0.693359375)) - n * _f(math.log(2) - 0.693359375)
     y = _f(1 / 720) * r + _f(1 / 120)
     y = (((y * r + _f(1 / 24)) * r + _f(1 / 6)) * r + _f(0.5)) * r * r + r + _f(1)
-    return y * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+    power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return _f(0) if nothing else y * power
 
 
 @njit(**_STRICT)

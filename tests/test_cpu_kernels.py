@@ -1,0 +1,155 @@
+"""The CPU kernels against MindSpore's own operators, which a cell that is watched by a hook takes."""
+
+import mindspore as ms
+import numba
+import numpy as np
+import pytest
+from mindspore import Tensor, nn, ops
+
+from ms_vireid import cpu_kernels
+from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner
+from ms_vireid.models.layers import Dropout, DropPath, GeM, layer_uniforms, path_noise, position_noise
+from ms_vireid.models.resnet import Bottleneck, ResNet, batch_norm, convolution
+from ms_vireid.models.vit import GELU, Attention, dense, layer_norm
+
+KEY = Tensor(1234, ms.int32)
+
+
+def values(*shape, seed=0):
+    return Tensor(np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32))
+
+
+def dropout():
+    noise = position_noise(KEY, 10, 6).reshape(2, 5, 6)
+    return Dropout(0.3, 1, parts=4), values(2, 5, 24), noise, layer_uniforms(KEY, 5)
+
+
+CASES = {
+    "GELU": lambda: (GELU(), 3.0 * values(2, 5, 7)),
+    "LayerNorm": lambda: (layer_norm(19), values(3, 70, 19)),
+    "Dense": lambda: (dense(19, 6), values(3, 70, 19)),
+    "Attention": lambda: (Attention(12, 3, 0.0, 0), values(2, 5, 12), None, None),
+    "Dropout": dropout,
+    "DropPath": lambda: (DropPath(0.5, 1), values(8, 3, 4), path_noise(KEY, 2, 8)),
+    "GeM": lambda: (GeM(3.0), ops.abs(values(2, 5, 4, 3))),
+    "GeM of another power": lambda: (GeM(2.0), ops.abs(values(2, 5, 4, 3))),
+    "1x1 convolution": lambda: (convolution(20, 37, 1), values(2, 20, 5, 3)),
+    "3x3 convolution": lambda: (convolution(20, 37, 3), values(2, 20, 5, 3)),
+    "3x3 convolution, stride 2": lambda: (convolution(6, 4, 3, 2), values(2, 6, 7, 5)),
+    "3x3 convolution, Winograd": lambda: (convolution(64, 65, 3), values(2, 64, 5, 8)),
+    "BatchNorm": lambda: (batch_norm(5), 2.0 * values(4, 5, 3, 2) + 1.0),
+    "Bottleneck": lambda: (Bottleneck(16, 4, 1), values(4, 16, 5, 3)),
+    "Bottleneck, projected": lambda: (Bottleneck(8, 4, 2), values(4, 8, 5, 3)),
+    "stem": lambda: (ResNet(width=4, stages=()), values(4, 3, 30, 18)),
+    "intra-modality learner": lambda: (IntraModalityLearner(8), values(2, 8, 12, 12)),
+    "cross-modality learner": lambda: (CrossModalityLearner(4), values(2, 4, 12, 24), values(2, 4, 12, 24, seed=1)),
+}
+
+
+def made(case, training):
+    cell, *inputs = CASES[case]()
+    for i, weight in enumerate(cell.get_parameters()):
+        if weight.requires_grad:
+            weight.set_data(values(*weight.shape, seed=i) + 0.1)
+    return cell.set_train(training), inputs
+
+
+def everything(cell, inputs):
+    """The output, the gradients of all floating-point inputs and of the weights, and the running averages."""
+    floating = tuple(i for i, x in enumerate(inputs) if x is not None and x.dtype == ms.float32 and x.ndim > 1)
+    slope = values(*cell(*inputs).shape, seed=9)
+
+    def loss(*inputs):
+        output = cell(*inputs)
+        return (output * slope).sum(), output
+
+    weights = cell.trainable_params()
+    (_, output), gradients = ms.value_and_grad(loss, floating, weights or None, has_aux=True)(*inputs)
+    of_inputs, of_weights = gradients if weights else (gradients, ())
+    of_inputs = of_inputs if isinstance(of_inputs, tuple) else (of_inputs,)
+    averages = [p for p in cell.get_parameters() if not p.requires_grad]
+    return [x.asnumpy().copy() for x in (output, *of_inputs, *of_weights, *averages)]
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_kernel_computes_what_the_operators_do(case, training, monkeypatch):
+    cell, inputs = made(case, training)
+    by_kernel = everything(cell, inputs)
+    watched, _ = made(case, training)
+    for _, part in watched.cells_and_names():
+        part.register_forward_hook(lambda *_: None)
+    monkeypatch.setattr(cpu_kernels.Fused, "by_kernel", None)
+    by_operators = everything(watched, inputs)
+    assert len(by_kernel) == len(by_operators)
+    for kernel, operators in zip(by_kernel, by_operators, strict=True):
+        # Sums of up to 585 float32 products, normalised over few positions.
+        assert kernel == pytest.approx(operators, abs=2e-5 * np.abs(operators).max())
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "Attention"])
+def test_pynative_takes_the_kernel_and_a_graph_the_operators(case, monkeypatch):
+    cell, inputs = made(case, True)
+    taken = []
+    monkeypatch.setattr(type(cell), "by_kernel", lambda self, *_: taken.append(self))
+    cell(*inputs)
+    assert taken == [cell]
+    assert ms.jit(cell.construct)(*inputs).shape
+    assert taken == [cell]
+
+
+def test_half_precision_has_the_operators():
+    gelu = GELU()
+    assert gelu(values(2, 3).astype(ms.float16)).dtype == ms.float16
+
+
+def test_a_hook_within_a_cell_is_called():
+    block = Bottleneck(16, 4, 1)
+    seen = []
+    block.bn2.register_forward_hook(lambda _cell, _inputs, output: seen.append(output.shape))
+    block(values(2, 16, 3, 3))
+    assert seen == [(2, 4, 3, 3)]
+
+
+@pytest.mark.parametrize("case", ["GELU", "LayerNorm", "Attention", "GeM", "Bottleneck", "stem"])
+def test_not_a_number_stays_one(case):
+    cell, (x, *others) = made(case, True)
+    pixels = x.asnumpy().copy()
+    pixels.reshape(-1)[1] = np.nan
+    assert np.isnan(cell(Tensor(pixels), *others).asnumpy()).any()
+
+
+def test_gelu_far_out_and_softmax_of_large_scores():
+    far = np.array([-1e30, -1e3, -20.0, 0.0, 20.0, 1e3, 1e30], np.float32)
+    assert GELU()(Tensor(far)).asnumpy().tolist() == [0.0, 0.0, 0.0, 0.0, 20.0, *far[5:]]
+    qkv = np.zeros((1, 3, 3), np.float32)
+    qkv[0] = [[1e4, 1.0, 1.0], [-1e4, -1.0, 2.0], [0.0, 0.5, 4.0]]
+    attention = cpu_kernels.Attention.apply(Tensor(qkv), 1).asnumpy().ravel()
+    # Queries 1e4 and -1e4 choose the largest and the smallest key, and 0 weighs all alike.
+    assert attention.tolist() == pytest.approx([1.0, 2.0, 7.0 / 3.0])
+
+
+@pytest.mark.parametrize("case", ["LayerNorm", "Dense", "Bottleneck", "intra-modality learner"])
+def test_sums_do_not_depend_on_the_number_of_threads(case):
+    found = []
+    for threads in (1, 2):
+        before = numba.get_num_threads()
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        try:
+            found.append(everything(*made(case, True)))
+        finally:
+            numba.set_num_threads(before)
+    for one, two in zip(*found, strict=True):
+        assert np.array_equal(one, two)
+
+
+def test_a_view_is_read_where_it_lies():
+    whole = values(4, 6)
+    assert GELU()(whole[1:3]).asnumpy() == pytest.approx(GELU()(whole).asnumpy()[1:3], abs=0)
+    assert GELU()(whole.T).asnumpy() == pytest.approx(GELU()(whole).asnumpy().T, abs=0)
+
+
+def test_a_cell_of_kernels_can_be_differentiated_by_itself():
+    value, gradient = ms.value_and_grad(nn.SequentialCell(GELU(), nn.Flatten()))(values(2, 3))
+    assert value.shape == gradient.shape == (2, 3)
+    assert ms.grad(GELU())(values(2, 3)).asnumpy() == pytest.approx(gradient.asnumpy(), abs=1e-6)
