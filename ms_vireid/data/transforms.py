@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from ms_vireid.config import AugmentationConfig
+from ms_vireid.data.resample import lanczos
 from ms_vireid.errors import InputError
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -23,10 +24,11 @@ def load_image(path: Path, infrared: bool, size: tuple[int, int]) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            image = image.convert("L" if infrared else "RGB").resize((size[1], size[0]), Image.Resampling.LANCZOS)
+            mode = "L" if infrared else "RGB"
+            pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be decoded as a picture ({error}); replace or remove it") from None
-    pixels = np.asarray(image)
+    pixels = lanczos(pixels, size)
     return np.repeat(pixels[:, :, None], 3, axis=2) if infrared else pixels
 
 
