@@ -1,0 +1,201 @@
+"""Of MUN's auxiliary generator: depth-wise convolutions, and pyramids of pooled maps."""
+
+import numpy as np
+from mindspore.common import _Function
+from numba import njit, prange
+
+from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, SUMS, array, empty, f32, matmul, padded_plane
+
+
+@njit(**STRICT)
+def _surrounded(plane, border, relu):
+    """With zeros around it, and after its end: so that a window can be slid along its numbers."""
+    height, width = plane.shape
+    return padded_plane(plane, border, height + 2 * border + 1, width + 2 * border, relu)
+
+
+@njit(**STRICT, **PARALLEL)
+def _depthwise(x, weight, start, residual, y):
+    """Of the channels of x [N, C, H, W] from `start` on, as many as weight [c, k, k] has; with `residual`, of their
+    ReLU, plus themselves."""
+    batch, _, height, width = x.shape
+    channels, kernel, _ = weight.shape
+    for plane in prange(batch * channels):
+        n, c = plane // channels, plane % channels
+        padded = _surrounded(x[n, start + c], kernel // 2, residual)
+        line = padded.reshape(-1)
+        row = padded.shape[1]
+        sums = np.zeros(height * row, np.float32)
+        for i in range(kernel):
+            for j in range(kernel):
+                factor = weight[c, i, j]
+                window = line[i * row + j :]
+                for q in range(sums.size):
+                    sums[q] += factor * window[q]
+        for r in range(height):
+            line = sums[r * row :]
+            for q in range(width):
+                y[n, start + c, r, q] = line[q] + (x[n, start + c, r, q] if residual else f32(0))
+
+
+@njit(**SUMS, **PARALLEL)
+def _depthwise_derivative(x, gradient, of_x, weight, start, residual, of_weight):
+    batch, _, height, width = x.shape
+    channels, kernel, _ = weight.shape
+    for c in prange(channels):
+        of_weight[c] = f32(0)
+        for n in range(batch):
+            incoming = _surrounded(gradient[n, start + c], kernel // 2, False)
+            padded = _surrounded(x[n, start + c], kernel // 2, residual)
+            row = padded.shape[1]
+            line = padded.reshape(-1)
+            sliding = incoming.reshape(-1)
+            centre = sliding[kernel // 2 * (row + 1) :]
+            sums = np.zeros(height * row, np.float32)
+            for i in range(kernel):
+                for j in range(kernel):
+                    factor = weight[c, kernel - 1 - i, kernel - 1 - j]
+                    window = line[i * row + j :]
+                    total = f32(0)
+                    for q in range(sums.size - kernel + 1):
+                        total += centre[q] * window[q]
+                    of_weight[c, i, j] += total
+                    window = sliding[i * row + j :]
+                    for q in range(sums.size):
+                        sums[q] += factor * window[q]
+            for r in range(height):
+                line = sums[r * row :]
+                for q in range(width):
+                    value = line[q]
+                    if residual:
+                        value = gradient[n, start + c, r, q] + (value if x[n, start + c, r, q] > f32(0) else f32(0))
+                    of_x[n, start + c, r, q] = value
+
+
+class Depthwise(_Function):
+    """One kernel for each channel, "same" padding: float32 [N, C, H, W], weights -> [N, C, H, W].
+
+    weights: [c, 1, k, k] each, which may differ in k, for c channels after another. residual: of ReLU(x), plus x.
+    """
+
+    @staticmethod
+    def forward(ctx, x, residual, *weights):
+        ctx.save_for_backward(x, *weights)
+        ctx.residual = residual
+        y = empty(x.shape)
+        start = 0
+        for weight in weights:
+            _depthwise(array(x), array(weight)[:, 0], start, residual, array(y))
+            start += len(weight)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, *weights = ctx.saved_tensors
+        of_x = empty(x.shape)
+        of_weights = [empty(weight.shape) for weight in weights]
+        whole = array(x), array(gradient), array(of_x)
+        start = 0
+        for weight, of_weight in zip(weights, of_weights, strict=True):
+            _depthwise_derivative(*whole, array(weight)[:, 0], start, ctx.residual, array(of_weight)[:, 0])
+            start += len(weight)
+        return of_x, None, *of_weights
+
+
+@njit(**STRICT, **PARALLEL)
+def _average_pool(x, ratio, pooled):
+    """x [N, C, H, W] -> [C, N, H / ratio, W / ratio]."""
+    batch, channels, _, _ = x.shape
+    for plane in prange(batch * channels):
+        n, c = plane % batch, plane // batch
+        for r in range(pooled.shape[2]):
+            for q in range(pooled.shape[3]):
+                total = f32(0)
+                for i in range(ratio):
+                    for j in range(ratio):
+                        total += x[n, c, r * ratio + i, q * ratio + j]
+                pooled[c, n, r, q] = total / f32(ratio * ratio)
+
+
+@njit(**STRICT, **PARALLEL)
+def _add_pooled(of_pooled, ratio, of_x):
+    """The derivative of `_average_pool`, added to of_x."""
+    batch, channels, height, width = of_x.shape
+    for plane in prange(batch * channels):
+        n, c = plane % batch, plane // batch
+        for r in range(height):
+            for q in range(width):
+                of_x[n, c, r, q] += of_pooled[c, n, r // ratio, q // ratio] / f32(ratio * ratio)
+
+
+@njit(**STRICT, **PARALLEL)
+def _patches_to_maps(patches, start, maps):
+    """patches [C, ratio, ratio, N, h, w] -> maps[:, start : start + C] [N, C, h * ratio, w * ratio]."""
+    channels, ratio, _, batch, height, width = patches.shape
+    for plane in prange(batch * channels):
+        n, c = plane % batch, plane // batch
+        for r in range(height):
+            for i in range(ratio):
+                for j in range(ratio):
+                    for q in range(width):
+                        maps[n, start + c, r * ratio + i, q * ratio + j] = patches[c, i, j, n, r, q]
+
+
+@njit(**STRICT, **PARALLEL)
+def _maps_to_patches(maps, start, patches):
+    channels, ratio, _, batch, height, width = patches.shape
+    for plane in prange(batch * channels):
+        n, c = plane % batch, plane // batch
+        for r in range(height):
+            for i in range(ratio):
+                for j in range(ratio):
+                    for q in range(width):
+                        patches[c, i, j, n, r, q] = maps[n, start + c, r * ratio + i, q * ratio + j]
+
+
+class Pyramids(_Function):
+    """Average pooling by each ratio, and back by a transposed convolution with kernel and stride of that ratio.
+
+    maps: how many of the tensors are feature maps, float32 [N, C, H, W]; the others are weights [C, C, ratio, ratio].
+    Gives [N, maps * ratios * C, H, W]: the first map by all ratios, then the second ...
+    """
+
+    @staticmethod
+    def forward(ctx, maps, *tensors):
+        features, weights = tensors[:maps], tensors[maps:]
+        ctx.shape = batch, channels, height, width = features[0].shape
+        ctx.maps = maps
+        out = empty((batch, maps * len(weights) * channels, height, width))
+        pyramid = []
+        for feature in features:
+            for weight in weights:
+                ratio = weight.shape[-1]
+                pooled = empty((channels, batch, height // ratio, width // ratio))
+                _average_pool(array(feature), ratio, array(pooled))
+                patches = matmul(transpose_a=True)(weight.reshape(channels, -1), pooled.reshape(channels, -1))
+                shape = channels, ratio, ratio, *pooled.shape[1:]
+                _patches_to_maps(array(patches).reshape(shape), channels * len(pyramid), array(out))
+                pyramid.append(pooled)
+        ctx.save_for_backward(*weights, *pyramid)
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        batch, channels, height, width = ctx.shape
+        ratios = len(ctx.saved_tensors) // (1 + ctx.maps)
+        weights, pyramid = ctx.saved_tensors[:ratios], ctx.saved_tensors[ratios:]
+        of_features = [empty(ctx.shape) for _ in range(ctx.maps)]
+        of_weights = [0.0] * ratios
+        for number, pooled in enumerate(pyramid):
+            of_feature, weight = of_features[number // ratios], weights[number % ratios]
+            if number % ratios == 0:
+                array(of_feature).fill(0)
+            ratio = weight.shape[-1]
+            patches = empty((channels, ratio, ratio, batch, height // ratio, width // ratio))
+            _maps_to_patches(array(gradient), channels * number, array(patches))
+            patches = patches.reshape(channels * ratio * ratio, -1)
+            of_pooled = matmul()(weight.reshape(channels, -1), patches)
+            _add_pooled(array(of_pooled).reshape(pooled.shape), ratio, array(of_feature))
+            of_weights[number % ratios] += matmul(transpose_b=True)(pooled.reshape(channels, -1), patches)
+        of_weights = [total.reshape(weight.shape) for total, weight in zip(of_weights, weights, strict=True)]
+        return None, *of_features, *of_weights

@@ -1,0 +1,112 @@
+"""BatchNorm, with the sum and the ReLU after it."""
+
+import numpy as np
+from mindspore import Tensor
+from mindspore.common import _Function
+from numba import njit, prange
+
+from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, SUMS, array, empty, f32
+
+
+@njit(**SUMS, **PARALLEL)
+def _statistics(x, mean, variance):
+    """Of each channel of x [N, C, L]: mean and biased variance."""
+    count = x.shape[0] * x.shape[2]
+    for c in prange(x.shape[1]):
+        total = 0.0
+        for n in range(x.shape[0]):
+            part = f32(0)
+            for i in range(x.shape[2]):
+                part += x[n, c, i]
+            total += part
+        mean[c] = total / count
+        total = 0.0
+        for n in range(x.shape[0]):
+            part = f32(0)
+            for i in range(x.shape[2]):
+                part += (x[n, c, i] - mean[c]) * (x[n, c, i] - mean[c])
+            total += part
+        variance[c] = total / count
+
+
+@njit(**STRICT, **PARALLEL)
+def _normalise(x, mean, slope, beta, shortcut, shortened, relu, y):
+    for c in prange(x.shape[1]):
+        for n in range(x.shape[0]):
+            for i in range(x.shape[2]):
+                value = (x[n, c, i] - mean[c]) * slope[c] + beta[c]
+                if shortened:
+                    value += shortcut[n, c, i]
+                y[n, c, i] = f32(0) if relu and value < f32(0) else value
+
+
+@njit(**SUMS, **PARALLEL)
+def _batch_norm_derivative(x, y, gradient, of_x, of_y, gamma, mean, scale, relu, shortened, trained, of_gamma, of_beta):
+    count = x.shape[0] * x.shape[2]
+    for c in prange(x.shape[1]):
+        along_one = 0.0
+        along_x = 0.0
+        for n in range(x.shape[0]):
+            part_one = f32(0)
+            part_x = f32(0)
+            for i in range(x.shape[2]):
+                g = gradient[n, c, i] if not relu or y[n, c, i] > f32(0) else f32(0)
+                part_one += g
+                part_x += g * (x[n, c, i] - mean[c])
+            along_one += part_one
+            along_x += part_x * scale[c]
+        of_beta[c] = along_one
+        of_gamma[c] = along_x
+        slope = gamma[c] * scale[c]
+        one = along_one / count if trained else 0.0
+        tilt = along_x / count * scale[c] if trained else 0.0
+        for n in range(x.shape[0]):
+            for i in range(x.shape[2]):
+                g = gradient[n, c, i] if not relu or y[n, c, i] > f32(0) else f32(0)
+                if shortened:
+                    of_y[n, c, i] = g
+                of_x[n, c, i] = slope * (g - one - tilt * (x[n, c, i] - mean[c]))
+
+
+class BatchNorm(_Function):
+    """Over N, H and W, then the sum with a shortcut and a ReLU, where there are: float32 [N, C, H, W] -> [N, C, H, W].
+
+    gamma, beta: [C]. shortcut: as x, or None. moving: the running mean and variance [C], which training changes;
+    momentum is the weight of the new ones.
+    """
+
+    @staticmethod
+    def forward(ctx, x, gamma, beta, shortcut, moving, eps, momentum, training, relu):
+        batch, channels = x.shape[:2]
+        shape = batch, channels, -1
+        mean, variance = (array(average) for average in moving)
+        if training:
+            averages = mean, variance
+            mean, variance = np.empty((2, channels), np.float32)
+            _statistics(array(x).reshape(shape), mean, variance)
+            count = x.size // channels
+            for average, new in zip(averages, (mean, variance * f32(count / (count - 1))), strict=True):
+                average += f32(momentum) * (new - average)
+        scale = 1 / np.sqrt(variance + f32(eps))
+        y = empty(x.shape)
+        values, out = array(x).reshape(shape), array(y).reshape(shape)
+        added = values if shortcut is None else array(shortcut).reshape(shape)
+        _normalise(values, mean, scale * array(gamma), array(beta), added, shortcut is not None, relu, out)
+        ctx.save_for_backward(*((x, gamma, y) if relu else (x, gamma)))
+        ctx.how = mean.copy(), scale, training, shortcut is not None
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, gamma, *outputs = ctx.saved_tensors
+        mean, scale, training, shortened = ctx.how
+        shape = *x.shape[:2], -1
+        of_x = empty(x.shape)
+        of_shortcut = empty(x.shape) if shortened and outputs else gradient
+        of_gamma, of_beta = np.empty((2, len(mean)), np.float32)
+        y = outputs[0] if outputs else x
+        arrays = [array(tensor).reshape(shape) for tensor in (x, y, gradient, of_x, of_shortcut)]
+        _batch_norm_derivative(
+            *arrays, array(gamma), mean, scale, bool(outputs), of_shortcut is not gradient, training, of_gamma, of_beta
+        )
+        return of_x, Tensor(of_gamma), Tensor(of_beta), of_shortcut if shortened else None, *[None] * 5

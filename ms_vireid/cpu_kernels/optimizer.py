@@ -1,0 +1,35 @@
+"""The updates of AdamW and SGD."""
+
+import numpy as np
+from mindspore import Parameter, Tensor
+from numba import njit, prange
+
+from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, f32, flat
+
+
+@njit(**STRICT, **PARALLEL)
+def _adamw(weight, exp_avg, exp_avg_sq, gradient, lr, eps, decay, beta1, beta2):
+    new1 = f32(1) - beta1
+    new2 = f32(1) - beta2
+    for i in prange(weight.size):
+        exp_avg[i] = exp_avg[i] * beta1 + gradient[i] * new1
+        exp_avg_sq[i] = exp_avg_sq[i] * beta2 + gradient[i] * gradient[i] * new2
+        weight[i] -= lr * (exp_avg[i] / (np.sqrt(exp_avg_sq[i]) + eps) + decay * weight[i])
+
+
+def adamw(weight: Parameter, exp_avg: Parameter, exp_avg_sq: Parameter, gradient: Tensor, *scalars: float) -> None:
+    """AdamW's update in place, without bias correction; scalars: lr, eps, decay, beta1, beta2."""
+    _adamw(*map(flat, (weight, exp_avg, exp_avg_sq, gradient)), *map(f32, scalars))
+
+
+@njit(**STRICT, **PARALLEL)
+def _sgd(weight, buffer, gradient, lr, decay, momentum, nesterov):
+    for i in prange(weight.size):
+        g = gradient[i] + decay * weight[i]
+        buffer[i] = momentum * buffer[i] + g
+        weight[i] -= lr * (g + momentum * buffer[i] if nesterov else buffer[i])
+
+
+def sgd(weight: Parameter, buffer: Parameter, gradient: Tensor, nesterov: bool, *scalars: float) -> None:
+    """SGD's update in place, with momentum; scalars: lr, decay, momentum."""
+    _sgd(*map(flat, (weight, buffer, gradient)), *map(f32, scalars), nesterov)

@@ -1,0 +1,91 @@
+"""Max pooling, and the mean of GeM."""
+
+import numpy as np
+from mindspore.common import _Function
+from numba import njit, prange
+
+from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, SUMS, array, empty, f32, flat
+
+
+@njit(**STRICT, **PARALLEL)
+def _max_pool(x, y, places):
+    planes, height, width = x.shape
+    for p in prange(planes):
+        for r in range(y.shape[1]):
+            for c in range(y.shape[2]):
+                row, column = max(2 * r - 1, 0), max(2 * c - 1, 0)
+                largest = x[p, row, column]
+                place = row * width + column
+                for i in range(row, min(2 * r + 2, height)):
+                    for j in range(column, min(2 * c + 2, width)):
+                        if x[p, i, j] > largest or x[p, i, j] != x[p, i, j]:
+                            largest = x[p, i, j]
+                            place = i * width + j
+                y[p, r, c] = largest
+                places[p, r, c] = place
+
+
+@njit(**STRICT, **PARALLEL)
+def _max_pool_derivative(gradient, places, of_x):
+    for p in prange(of_x.shape[0]):
+        of_x[p] = f32(0)
+        for i in range(gradient.shape[1]):
+            of_x[p, places[p, i]] += gradient[p, i]
+
+
+class MaxPool(_Function):
+    """3x3 windows with stride 2 and padding 1: float32 [N, C, H, W] -> [N, C, H / 2, W / 2], rounded up."""
+
+    @staticmethod
+    def forward(ctx, x):
+        *planes, height, width = ctx.shape = x.shape
+        y = empty((*planes, (height + 1) // 2, (width + 1) // 2))
+        out = array(y).reshape(-1, *y.shape[2:])
+        ctx.places = np.empty(out.shape, np.int32)
+        _max_pool(array(x).reshape(-1, height, width), out, ctx.places)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        of_x = empty(ctx.shape)
+        planes = len(ctx.places)
+        _max_pool_derivative(
+            array(gradient).reshape(planes, -1), ctx.places.reshape(planes, -1), array(of_x).reshape(planes, -1)
+        )
+        return of_x
+
+
+@njit(**SUMS, **PARALLEL)
+def _mean_of_cubes(x, means):
+    for r in prange(x.shape[0]):
+        total = f32(0)
+        for i in range(x.shape[1]):
+            total += x[r, i] * x[r, i] * x[r, i]
+        means[r] = total / f32(x.shape[1])
+
+
+@njit(**STRICT, **PARALLEL)
+def _mean_of_cubes_derivative(x, gradient, of_x):
+    for r in prange(x.shape[0]):
+        factor = gradient[r] * f32(3) / f32(x.shape[1])
+        for i in range(x.shape[1]):
+            of_x[r, i] = factor * x[r, i] * x[r, i]
+
+
+class MeanOfCubes(_Function):
+    """Over H and W: float32 [N, C, H, W] -> [N, C]."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        means = empty(x.shape[:2])
+        _mean_of_cubes(array(x).reshape(means.size, -1), flat(means))
+        return means
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        of_x = empty(x.shape)
+        planes = gradient.size, -1
+        _mean_of_cubes_derivative(array(x).reshape(planes), flat(gradient), array(of_x).reshape(planes))
+        return of_x

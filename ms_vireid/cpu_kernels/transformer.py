@@ -1,0 +1,337 @@
+"""Of the ViT: GELU, LayerNorm, dense layers, attention, dropout and drop path."""
+
+import math
+
+import numpy as np
+from mindspore import Tensor
+from mindspore.common import _Function
+from numba import njit, prange
+
+from ms_vireid.cpu_kernels.base import (
+    PARALLEL,
+    ROWS,
+    STRICT,
+    SUMS,
+    array,
+    batch_matmul,
+    empty,
+    f32,
+    flat,
+    matmul,
+    rows_of,
+)
+
+
+@njit(**STRICT)
+def _exp(x):
+    """e^x to float32's rounding, as 2^n e^r with |r| <= ln(2) / 2, for x <= 88; 0 for x < -87."""
+    nothing = x < f32(-87.0)
+    x = f32(-87.0) if nothing else x
+    n = np.floor(x * f32(1 / math.log(2)) + f32(0.5))
+    r = (x - n * f32(0.693359375)) - n * f32(math.log(2) - 0.693359375)
+    y = f32(1 / 720) * r + f32(1 / 120)
+    y = (((y * r + f32(1 / 24)) * r + f32(1 / 6)) * r + f32(0.5)) * r * r + r + f32(1)
+    power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return f32(0) if nothing else y * power
+
+
+@njit(**STRICT)
+def _distribution(x, bell):
+    """The normal distribution function of x; bell is e^(-x^2 / 2).
+
+    For z >= 0, erfc(z) e^(z^2) is within 3e-9 e^(z^2) of a polynomial in 1 / (1 + 0.45 z), fitted by least squares.
+    """
+    t = f32(1) / (f32(1) + f32(0.45 / math.sqrt(2)) * abs(x))
+    p = (f32(0.0972382301) * t - f32(0.519939974)) * t + f32(0.91798324)
+    p = ((p * t - f32(0.454708295)) * t + f32(0.521089112)) * t + f32(0.173035127)
+    tail = f32(0.5) * bell * ((p * t + f32(0.266061403)) * t - f32(0.000758840233))
+    return f32(1) - tail if x > f32(0) else tail
+
+
+@njit(**STRICT, **PARALLEL)
+def _gelu(x, y):
+    for i in prange(x.size):
+        y[i] = x[i] * _distribution(x[i], _exp(f32(-0.5) * x[i] * x[i]))
+
+
+@njit(**STRICT, **PARALLEL)
+def _gelu_derivative(x, gradient, y):
+    for i in prange(x.size):
+        bell = _exp(f32(-0.5) * x[i] * x[i])
+        y[i] = gradient[i] * (_distribution(x[i], bell) + x[i] * bell * f32(1 / math.sqrt(2 * math.pi)))
+
+
+class GELU(_Function):
+    """x times the normal distribution function: float32 [...] -> [...]."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        y = empty(x.shape)
+        _gelu(flat(x), flat(y))
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        y = empty(x.shape)
+        _gelu_derivative(flat(x), flat(gradient), flat(y))
+        return y
+
+
+@njit(**SUMS)
+def _moments(row, eps):
+    """Mean and 1 / sqrt(variance + eps)."""
+    mean = f32(0)
+    for i in range(row.size):
+        mean += row[i]
+    mean /= f32(row.size)
+    variance = f32(0)
+    for i in range(row.size):
+        variance += (row[i] - mean) * (row[i] - mean)
+    return mean, f32(1) / np.sqrt(variance / f32(row.size) + eps)
+
+
+@njit(**SUMS, **PARALLEL)
+def _layer_norm(x, gamma, beta, eps, y):
+    for r in prange(x.shape[0]):
+        mean, scale = _moments(x[r], eps)
+        for i in range(x.shape[1]):
+            y[r, i] = (x[r, i] - mean) * scale * gamma[i] + beta[i]
+
+
+@njit(**SUMS, **PARALLEL)
+def _layer_norm_derivative(x, gamma, eps, gradient, of_x, of_gamma, of_beta):
+    rows, width = x.shape
+    for block in prange(of_gamma.shape[0]):
+        of_gamma[block] = f32(0)
+        of_beta[block] = f32(0)
+        for r in range(block * ROWS, min(rows, (block + 1) * ROWS)):
+            mean, scale = _moments(x[r], eps)
+            along_one = f32(0)
+            along_x = f32(0)
+            for i in range(width):
+                normal = (x[r, i] - mean) * scale
+                inner = gradient[r, i] * gamma[i]
+                along_one += inner
+                along_x += inner * normal
+                of_gamma[block, i] += gradient[r, i] * normal
+                of_beta[block, i] += gradient[r, i]
+            along_one /= f32(width)
+            along_x /= f32(width)
+            for i in range(width):
+                normal = (x[r, i] - mean) * scale
+                of_x[r, i] = scale * (gradient[r, i] * gamma[i] - along_one - normal * along_x)
+
+
+class LayerNorm(_Function):
+    """Over the last axis: float32 [..., C], gamma [C], beta [C], eps -> [..., C]."""
+
+    @staticmethod
+    def forward(ctx, x, gamma, beta, eps):
+        ctx.save_for_backward(x, gamma)
+        ctx.eps = f32(eps)
+        y = empty(x.shape)
+        _layer_norm(rows_of(x), array(gamma), array(beta), ctx.eps, rows_of(y))
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, gamma = ctx.saved_tensors
+        of_x = empty(x.shape)
+        rows = rows_of(x)
+        sums = np.empty((2, -(-len(rows) // ROWS), x.shape[-1]), np.float32)
+        _layer_norm_derivative(rows, array(gamma), ctx.eps, rows_of(gradient), rows_of(of_x), *sums)
+        of_gamma, of_beta = sums.sum(axis=1)
+        return of_x, Tensor(of_gamma), Tensor(of_beta), None
+
+
+@njit(**SUMS, **PARALLEL)
+def _column_sums(x, sums):
+    for block in prange(sums.shape[0]):
+        sums[block] = f32(0)
+        for r in range(block * ROWS, min(x.shape[0], (block + 1) * ROWS)):
+            for i in range(x.shape[1]):
+                sums[block, i] += x[r, i]
+
+
+@njit(**STRICT, **PARALLEL)
+def _add_to_rows(x, bias):
+    for r in prange(x.shape[0]):
+        for i in range(x.shape[1]):
+            x[r, i] += bias[i]
+
+
+class Dense(_Function):
+    """x w^T + b: float32 [..., C], weight [D, C], bias [D] -> [..., D]."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        y = matmul(transpose_b=True)(x.reshape(-1, x.shape[-1]), weight)
+        _add_to_rows(array(y), array(bias))
+        return y.reshape(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        gradient = gradient.reshape(-1, gradient.shape[-1])
+        sums = np.empty((-(-len(gradient) // ROWS), gradient.shape[1]), np.float32)
+        _column_sums(array(gradient), sums)
+        of_x = matmul()(gradient, weight).reshape(x.shape)
+        of_weight = matmul(transpose_a=True)(gradient, x.reshape(-1, x.shape[-1]))
+        return of_x, of_weight, Tensor(sums.sum(axis=0))
+
+
+@njit(**STRICT, **PARALLEL)
+def _split_heads(x, parts):
+    _, batch, heads, tokens, width = parts.shape
+    for pair in prange(batch * heads):
+        n, h = pair // heads, pair % heads
+        for part in range(parts.shape[0]):
+            for t in range(tokens):
+                for i in range(width):
+                    parts[part, n, h, t, i] = x[n, t, part, h, i]
+
+
+@njit(**STRICT, **PARALLEL)
+def _merge_heads(parts, x):
+    _, batch, heads, tokens, width = parts.shape
+    for row in prange(batch * tokens):
+        n, t = row // tokens, row % tokens
+        for part in range(parts.shape[0]):
+            for h in range(heads):
+                for i in range(width):
+                    x[n, t, part, h, i] = parts[part, n, h, t, i]
+
+
+@njit(fastmath=True)
+def _largest(row):
+    largest = row[0]
+    for i in range(row.size):
+        largest = max(largest, row[i])
+    return largest
+
+
+@njit(**SUMS, **PARALLEL)
+def _softmax(x, scale):
+    """In place, of scale * x."""
+    for r in prange(x.shape[0]):
+        largest = _largest(x[r])
+        total = f32(0)
+        for i in range(x.shape[1]):
+            x[r, i] = _exp((x[r, i] - largest) * scale)
+            total += x[r, i]
+        total = f32(1) / total
+        for i in range(x.shape[1]):
+            x[r, i] *= total
+
+
+@njit(**SUMS, **PARALLEL)
+def _softmax_derivative(y, scale, gradient):
+    """In place of the gradient: scale y (g - sum(g y))."""
+    for r in prange(y.shape[0]):
+        total = f32(0)
+        for i in range(y.shape[1]):
+            total += y[r, i] * gradient[r, i]
+        for i in range(y.shape[1]):
+            gradient[r, i] = scale * y[r, i] * (gradient[r, i] - total)
+
+
+class Attention(_Function):
+    """softmax(q k^T / sqrt(head_dim)) v of each head: float32 [N, T, 3 * D], queries, keys, values -> [N, T, D]."""
+
+    @staticmethod
+    def forward(ctx, qkv, num_heads):
+        batch, tokens, width = qkv.shape
+        head_dim = width // (3 * num_heads)
+        ctx.scale = f32(head_dim**-0.5)
+        query, key, value = parts = [empty((batch, num_heads, tokens, head_dim)) for _ in range(3)]
+        for i, part in enumerate(parts):
+            apart = array(qkv).reshape(batch, tokens, 3, num_heads, head_dim)[:, :, i : i + 1]
+            _split_heads(apart, array(part)[None])
+        weights = batch_matmul(transpose_b=True)(query, key)  # [N, heads, T, T]
+        _softmax(rows_of(weights), ctx.scale)
+        ctx.save_for_backward(*parts, weights)
+        together = batch_matmul()(weights, value)  # [N, heads, T, head_dim]
+        out = empty((batch, tokens, width // 3))
+        _merge_heads(array(together)[None], array(out).reshape(batch, tokens, 1, num_heads, head_dim))
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        query, key, value, weights = ctx.saved_tensors
+        batch, num_heads, tokens, head_dim = query.shape
+        apart = empty(query.shape)
+        _split_heads(array(gradient).reshape(batch, tokens, 1, num_heads, head_dim), array(apart)[None])
+        of_scores = batch_matmul(transpose_b=True)(apart, value)
+        of_value = batch_matmul(transpose_a=True)(weights, apart)
+        _softmax_derivative(rows_of(weights), ctx.scale, rows_of(of_scores))
+        of_query = batch_matmul()(of_scores, key)
+        of_key = batch_matmul(transpose_a=True)(of_scores, query)
+        out = empty((batch, tokens, 3 * num_heads * head_dim))
+        together = array(out).reshape(batch, tokens, 3, num_heads, head_dim)
+        for i, part in enumerate((of_query, of_key, of_value)):
+            _merge_heads(array(part)[None], together[:, :, i : i + 1])
+        return out, None
+
+
+@njit(**STRICT, **PARALLEL)
+def _dropout(x, noise, starts, stops, scale, y):
+    for r in prange(x.shape[0]):
+        for part in range(starts.size):
+            start = starts[part]
+            stop = stops[part]
+            for i in range(noise.shape[1]):
+                dropped = (noise[r, i] >= start) & (noise[r, i] < stop)
+                y[r, part, i] = f32(0) if dropped else x[r, part, i] * scale
+
+
+def _dropped(x: Tensor, noise: Tensor, starts: np.ndarray, stops: np.ndarray, scale: float) -> Tensor:
+    y = empty(x.shape)
+    rows = rows_of(noise)
+    shape = len(rows), len(starts), rows.shape[1]
+    _dropout(array(x).reshape(shape), rows, starts, stops, f32(scale), array(y).reshape(shape))
+    return y
+
+
+class Dropout(_Function):
+    """x float32 [..., parts * C] times scale, with zeros where noise, int32 [..., C], lies in the part's window: int32
+    [parts] each of starts and stops, which do not belong to it."""
+
+    @staticmethod
+    def forward(ctx, x, noise, starts, stops, scale):
+        ctx.save_for_backward(noise)
+        ctx.window = starts, stops, scale
+        return _dropped(x, noise, *ctx.window)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (noise,) = ctx.saved_tensors
+        return _dropped(gradient, noise, *ctx.window), None, None, None, None
+
+
+@njit(**STRICT, **PARALLEL)
+def _scale_rows(x, factors, y):
+    for r in prange(x.shape[0]):
+        for i in range(x.shape[1]):
+            y[r, i] = x[r, i] * factors[r]
+
+
+def _scaled(x: Tensor, factors: np.ndarray) -> Tensor:
+    y = empty(x.shape)
+    _scale_rows(array(x).reshape(len(factors), -1), factors, array(y).reshape(len(factors), -1))
+    return y
+
+
+class ScaleSamples(_Function):
+    """x float32 [N, ...] times factors, float32 [N]."""
+
+    @staticmethod
+    def forward(ctx, x, factors):
+        ctx.factors = factors
+        return _scaled(x, factors)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _scaled(gradient, ctx.factors), None
