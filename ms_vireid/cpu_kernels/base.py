@@ -13,7 +13,7 @@ f32 = np.float32
 STRICT = {"fastmath": {"contract"}, "error_model": "numpy"}
 SUMS = {"fastmath": {"contract", "reassoc"}, "error_model": "numpy"}  # in any order, so that they can be vectorised
 PARALLEL = {"parallel": True, "cache": True}
-ROWS = 64  # that one partial sum is of, so that sums do not depend on the number of threads
+ROWS = 64  # that one partial sum, in float64, is of: sums do not depend on the number of threads
 _DTYPES = {ms.float32: np.float32, ms.int32: np.int32}
 
 

@@ -104,8 +104,8 @@ def _layer_norm(x, gamma, beta, eps, y):
 def _layer_norm_derivative(x, gamma, eps, gradient, of_x, of_gamma, of_beta):
     rows, width = x.shape
     for block in prange(of_gamma.shape[0]):
-        of_gamma[block] = f32(0)
-        of_beta[block] = f32(0)
+        of_gamma[block] = 0.0
+        of_beta[block] = 0.0
         for r in range(block * ROWS, min(rows, (block + 1) * ROWS)):
             mean, scale = _moments(x[r], eps)
             along_one = f32(0)
@@ -140,16 +140,16 @@ class LayerNorm(_Function):
         x, gamma = ctx.saved_tensors
         of_x = empty(x.shape)
         rows = rows_of(x)
-        sums = np.empty((2, -(-len(rows) // ROWS), x.shape[-1]), np.float32)
+        sums = np.empty((2, -(-len(rows) // ROWS), x.shape[-1]))
         _layer_norm_derivative(rows, array(gamma), ctx.eps, rows_of(gradient), rows_of(of_x), *sums)
-        of_gamma, of_beta = sums.sum(axis=1)
+        of_gamma, of_beta = sums.sum(axis=1).astype(np.float32)
         return of_x, Tensor(of_gamma), Tensor(of_beta), None
 
 
 @njit(**SUMS, **PARALLEL)
 def _column_sums(x, sums):
     for block in prange(sums.shape[0]):
-        sums[block] = f32(0)
+        sums[block] = 0.0
         for r in range(block * ROWS, min(x.shape[0], (block + 1) * ROWS)):
             for i in range(x.shape[1]):
                 sums[block, i] += x[r, i]
@@ -176,11 +176,11 @@ class Dense(_Function):
     def backward(ctx, gradient):
         x, weight = ctx.saved_tensors
         gradient = gradient.reshape(-1, gradient.shape[-1])
-        sums = np.empty((-(-len(gradient) // ROWS), gradient.shape[1]), np.float32)
+        sums = np.empty((-(-len(gradient) // ROWS), gradient.shape[1]))
         _column_sums(array(gradient), sums)
         of_x = matmul()(gradient, weight).reshape(x.shape)
         of_weight = matmul(transpose_a=True)(gradient, x.reshape(-1, x.shape[-1]))
-        return of_x, of_weight, Tensor(sums.sum(axis=0))
+        return of_x, of_weight, Tensor(sums.sum(axis=0).astype(np.float32))
 
 
 @njit(**STRICT, **PARALLEL)
