@@ -7,7 +7,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, mint, nn, ops
 from mindspore._c_expression.amp import get_curr_amp_strategy
-from numba import njit
+from numba import njit, prange
 
 f32 = np.float32
 STRICT = {"fastmath": {"contract"}, "error_model": "numpy"}
@@ -73,6 +73,13 @@ def batch_matmul(transpose_a: bool = False, transpose_b: bool = False) -> ops.Ba
     return ops.BatchMatMul(transpose_a, transpose_b)
 
 
+@njit(**PARALLEL)
+def copy_to(source, target):
+    """Arrays of one shape, either of which may be a transposition: MindSpore's own takes ten times as long."""
+    for i in prange(target.shape[0]):
+        target[i] = source[i]
+
+
 @njit(**STRICT)
 def padded_plane(plane, border, height, width, relu):
     """A plane [H, W], or its ReLU, in zeros [height, width], `border` from above and from the left."""
@@ -82,7 +89,3 @@ def padded_plane(plane, border, height, width, relu):
         for c in range(plane.shape[1]):
             line[c] = f32(0) if relu and plane[r, c] < f32(0) else plane[r, c]
     return out
-
-
-# Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016): y = A' [(G w G') * (B' x B)] A for each tile of 2x2
-# outputs, where * is, over all tiles and channels, 16 matrix products: 2.25 times fewer multiplications.

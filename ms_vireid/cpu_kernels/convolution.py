@@ -60,6 +60,10 @@ class Convolution(_Function):
         return of_x, of_weight, None
 
 
+# Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016): y = A' [(G w G') * (B' x B)] A for each tile of 2x2
+# outputs, where * is, over all tiles and channels, 16 matrix products: 2.25 times fewer multiplications.
+
+
 @njit(**STRICT, **PARALLEL)
 def _filters(weight, out):
     """G w G': [D, C, 3, 3] -> [16, D, C]."""

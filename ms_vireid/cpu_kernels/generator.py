@@ -1,10 +1,11 @@
 """Of MUN's auxiliary generator: depth-wise convolutions, and pyramids of pooled maps."""
 
 import numpy as np
+from mindspore import Tensor
 from mindspore.common import _Function
 from numba import njit, prange
 
-from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, SUMS, array, empty, f32, matmul, padded_plane
+from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, SUMS, array, copy_to, empty, f32, matmul, padded_plane
 
 
 @njit(**STRICT)
@@ -128,29 +129,11 @@ def _add_pooled(of_pooled, ratio, of_x):
                 of_x[n, c, r, q] += of_pooled[c, n, r // ratio, q // ratio] / f32(ratio * ratio)
 
 
-@njit(**STRICT, **PARALLEL)
-def _patches_to_maps(patches, start, maps):
-    """patches [C, ratio, ratio, N, h, w] -> maps[:, start : start + C] [N, C, h * ratio, w * ratio]."""
-    channels, ratio, _, batch, height, width = patches.shape
-    for plane in prange(batch * channels):
-        n, c = plane % batch, plane // batch
-        for r in range(height):
-            for i in range(ratio):
-                for j in range(ratio):
-                    for q in range(width):
-                        maps[n, start + c, r * ratio + i, q * ratio + j] = patches[c, i, j, n, r, q]
-
-
-@njit(**STRICT, **PARALLEL)
-def _maps_to_patches(maps, start, patches):
-    channels, ratio, _, batch, height, width = patches.shape
-    for plane in prange(batch * channels):
-        n, c = plane % batch, plane // batch
-        for r in range(height):
-            for i in range(ratio):
-                for j in range(ratio):
-                    for q in range(width):
-                        patches[c, i, j, n, r, q] = maps[n, start + c, r * ratio + i, q * ratio + j]
+def _as_patches(maps: Tensor, number: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The number-th C channels of maps [N, ..., H, W] as patches [C, ratio, ratio, N, h, w], in the same memory."""
+    channels, ratio, _, batch, height, width = shape
+    own = array(maps)[:, channels * number : channels * (number + 1)]
+    return own.reshape(batch, channels, height, ratio, width, ratio).transpose(1, 3, 5, 0, 2, 4)
 
 
 class Pyramids(_Function):
@@ -174,7 +157,7 @@ class Pyramids(_Function):
                 _average_pool(array(feature), ratio, array(pooled))
                 patches = matmul(transpose_a=True)(weight.reshape(channels, -1), pooled.reshape(channels, -1))
                 shape = channels, ratio, ratio, *pooled.shape[1:]
-                _patches_to_maps(array(patches).reshape(shape), channels * len(pyramid), array(out))
+                copy_to(array(patches).reshape(shape), _as_patches(out, len(pyramid), shape))
                 pyramid.append(pooled)
         ctx.save_for_backward(*weights, *pyramid)
         return out
@@ -192,7 +175,7 @@ class Pyramids(_Function):
                 array(of_feature).fill(0)
             ratio = weight.shape[-1]
             patches = empty((channels, ratio, ratio, batch, height // ratio, width // ratio))
-            _maps_to_patches(array(gradient), channels * number, array(patches))
+            copy_to(_as_patches(gradient, number, patches.shape), array(patches))
             patches = patches.reshape(channels * ratio * ratio, -1)
             of_pooled = matmul()(weight.reshape(channels, -1), patches)
             _add_pooled(array(of_pooled).reshape(pooled.shape), ratio, array(of_feature))

@@ -14,6 +14,7 @@ from ms_vireid.cpu_kernels.base import (
     SUMS,
     array,
     batch_matmul,
+    copy_to,
     empty,
     f32,
     flat,
@@ -183,28 +184,6 @@ class Dense(_Function):
         return of_x, of_weight, Tensor(sums.sum(axis=0).astype(np.float32))
 
 
-@njit(**STRICT, **PARALLEL)
-def _split_heads(x, parts):
-    _, batch, heads, tokens, width = parts.shape
-    for pair in prange(batch * heads):
-        n, h = pair // heads, pair % heads
-        for part in range(parts.shape[0]):
-            for t in range(tokens):
-                for i in range(width):
-                    parts[part, n, h, t, i] = x[n, t, part, h, i]
-
-
-@njit(**STRICT, **PARALLEL)
-def _merge_heads(parts, x):
-    _, batch, heads, tokens, width = parts.shape
-    for row in prange(batch * tokens):
-        n, t = row // tokens, row % tokens
-        for part in range(parts.shape[0]):
-            for h in range(heads):
-                for i in range(width):
-                    x[n, t, part, h, i] = parts[part, n, h, t, i]
-
-
 @njit(fastmath=True)
 def _largest(row):
     largest = row[0]
@@ -238,6 +217,11 @@ def _softmax_derivative(y, scale, gradient):
             gradient[r, i] = scale * y[r, i] * (gradient[r, i] - total)
 
 
+def _heads_apart(x: Tensor, parts: int, num_heads: int) -> np.ndarray:
+    """[N, T, parts * D] as [parts, N, heads, T, head_dim], in the same memory."""
+    return array(x).reshape(*x.shape[:2], parts, num_heads, -1).transpose(2, 0, 3, 1, 4)
+
+
 class Attention(_Function):
     """softmax(q k^T / sqrt(head_dim)) v of each head: float32 [N, T, 3 * D], queries, keys, values -> [N, T, D]."""
 
@@ -247,15 +231,14 @@ class Attention(_Function):
         head_dim = width // (3 * num_heads)
         ctx.scale = f32(head_dim**-0.5)
         query, key, value = parts = [empty((batch, num_heads, tokens, head_dim)) for _ in range(3)]
-        for i, part in enumerate(parts):
-            apart = array(qkv).reshape(batch, tokens, 3, num_heads, head_dim)[:, :, i : i + 1]
-            _split_heads(apart, array(part)[None])
+        for apart, part in zip(_heads_apart(qkv, 3, num_heads), parts, strict=True):
+            copy_to(apart, array(part))
         weights = batch_matmul(transpose_b=True)(query, key)  # [N, heads, T, T]
         _softmax(rows_of(weights), ctx.scale)
         ctx.save_for_backward(*parts, weights)
         together = batch_matmul()(weights, value)  # [N, heads, T, head_dim]
         out = empty((batch, tokens, width // 3))
-        _merge_heads(array(together)[None], array(out).reshape(batch, tokens, 1, num_heads, head_dim))
+        copy_to(array(together), _heads_apart(out, 1, num_heads)[0])
         return out
 
     @staticmethod
@@ -263,16 +246,15 @@ class Attention(_Function):
         query, key, value, weights = ctx.saved_tensors
         batch, num_heads, tokens, head_dim = query.shape
         apart = empty(query.shape)
-        _split_heads(array(gradient).reshape(batch, tokens, 1, num_heads, head_dim), array(apart)[None])
+        copy_to(_heads_apart(gradient, 1, num_heads)[0], array(apart))
         of_scores = batch_matmul(transpose_b=True)(apart, value)
         of_value = batch_matmul(transpose_a=True)(weights, apart)
         _softmax_derivative(rows_of(weights), ctx.scale, rows_of(of_scores))
         of_query = batch_matmul()(of_scores, key)
         of_key = batch_matmul(transpose_a=True)(of_scores, query)
         out = empty((batch, tokens, 3 * num_heads * head_dim))
-        together = array(out).reshape(batch, tokens, 3, num_heads, head_dim)
-        for i, part in enumerate((of_query, of_key, of_value)):
-            _merge_heads(array(part)[None], together[:, :, i : i + 1])
+        for part, together in zip((of_query, of_key, of_value), _heads_apart(out, 3, num_heads), strict=True):
+            copy_to(array(part), together)
         return out, None
 
 

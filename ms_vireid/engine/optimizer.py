@@ -160,11 +160,11 @@ class SGD(Fused):
         return True
 
     def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
-        rates = scalars.asnumpy()
+        rates, momentum = scalars.asnumpy(), self.momentum.asnumpy()
         for i, gradient in enumerate(gradients):
             group = self.group_of[i]
             update = self.updates[group]
-            how = update.nesterov, rates[group], update.weight_decay, self.momentum.asnumpy()
+            how = update.nesterov, rates[group], update.weight_decay, momentum
             cpu_kernels.sgd(self.weights[i], self.momentum_buffer[i], gradient, *how)
         return True
 

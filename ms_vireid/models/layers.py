@@ -118,7 +118,7 @@ class Dropout(Fused):
             return x
         masks = ()
         for window in self.windows:
-            start = (uniforms[window] * float(2**32 - self.width) - float(2**31)).astype(ms.int32)
+            start = self._start(uniforms[window]).astype(ms.int32)
             masks += (ops.logical_and(noise >= start, noise < start + to_int32(self.width)),)
         dropped = masks[0] if len(masks) == 1 else ops.concat(masks, axis=-1)
         return self.masked(x, dropped)
@@ -126,10 +126,13 @@ class Dropout(Fused):
     def by_kernel(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
         if not self.training or self.rate == 0.0:
             return x
-        places = uniforms.asnumpy()[self.windows[0] : self.windows[-1] + 1]
-        starts = (places * np.float32(2**32 - self.width) - np.float32(2**31)).astype(np.int32)
+        starts = self._start(uniforms.asnumpy()[list(self.windows)]).astype(np.int32)
         stops = starts + np.int32(to_int32(self.width))
         return cpu_kernels.Dropout.apply(x, noise, starts, stops, self.masked.scale)
+
+    def _start(self, uniform: Tensor | np.ndarray) -> Tensor | np.ndarray:
+        """Of windows whose places are numbers in [0, 1)."""
+        return uniform * float(2**32 - self.width) - float(2**31)
 
 
 class DropPath(Fused):

@@ -49,6 +49,11 @@ def batch_norm(channels: int, gamma: str = "ones") -> _BatchNorm:
     return _BatchNorm(channels, eps=1e-5, momentum=0.9, gamma_init=gamma, beta_init="zeros")
 
 
+class _MaxPool(Fused, nn.MaxPool2d):
+    def by_kernel(self, x: Tensor) -> Tensor:
+        return cpu_kernels.MaxPool.apply(x)
+
+
 class Bottleneck(Fused):
     """1x1, 3x3 (which has the stride: v1.5), 1x1; the shortcut is projected where the shape changes."""
 
@@ -105,7 +110,7 @@ class ResNet(Fused):
         if stem:
             self.conv1 = convolution(3, width, 7, stride=2)
             self.bn1 = batch_norm(width)
-            self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, pad_mode="pad", padding=1)
+            self.maxpool = _MaxPool(kernel_size=3, stride=2, pad_mode="pad", padding=1)
         strides = (1, 2, 2, last_stride)
         for stage in stages:
             inner = width * 2 ** (stage - 1)
@@ -125,13 +130,14 @@ class ResNet(Fused):
         """
         if self.has_stem:
             x = self.maxpool(ops.relu(self.bn1(self.conv1(x))))
-        for block in self.blocks:
-            x = block(x)
-        return x
+        return self._stages(x)
 
     def by_kernel(self, x: Tensor) -> Tensor:
         if self.has_stem:
-            x = cpu_kernels.MaxPool.apply(self.bn1.by_kernel(self.conv1(x), relu=True))
+            x = self.maxpool(self.bn1.by_kernel(self.conv1(x), relu=True))
+        return self._stages(x)
+
+    def _stages(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
         return x

@@ -2,8 +2,9 @@ import mindspore as ms
 import numpy as np
 import pytest
 import torch
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
+from ms_vireid.cpu_kernels import Fused
 from ms_vireid.models import AGW, create_model
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.build import torchvision_name
@@ -158,7 +159,8 @@ def test_a_training_batch_that_cannot_be_halved_is_refused():
         small().set_train()(Tensor(images(3)))
 
 
-def test_a_compiled_training_step_computes_what_pynative_does():
+def test_a_compiled_training_step_computes_what_pynative_does(monkeypatch):
+    monkeypatch.setattr(Fused, "__call__", nn.Cell.__call__)  # without kernels, whose sums have other orders
     model = small(layers=(1, 1, 1, 1), non_local=(0, 0, 1, 0), width=2).set_train()
     model.non_local_3[0].W[1].gamma.set_data(ms.ops.ones_like(model.non_local_3[0].W[1].gamma))
     pixels = Tensor(images(4, (32, 16)))
@@ -170,15 +172,10 @@ def test_a_compiled_training_step_computes_what_pynative_does():
     step = ms.value_and_grad(loss, None, model.trainable_params())
     (value, gradients), (compiled_value, compiled) = step(pixels), ms.jit(step)(pixels)
     assert compiled_value.asnumpy() == pytest.approx(value.asnumpy(), rel=1e-6)
-    names = [parameter.name for parameter in model.trainable_params()]
-    scales = {name: np.abs(one.asnumpy()).max() for name, one in zip(names, gradients, strict=True)}
-    for name, one, other in zip(names, gradients, compiled, strict=True):
-        # PyNative's kernels and the graph's operators sum in different orders.
-        difference = np.abs(one.asnumpy() - other.asnumpy()).max()
-        if name.endswith("W.0.bias"):  # before a BatchNorm: its gradient is 0, and both are rounding of its layer's
-            assert difference <= 1e-3 * scales[name.replace("bias", "weight")], name
-        else:
-            assert difference <= 1e-4 * scales[name] + 1e-5, name
+    for parameter, one, other in zip(model.trainable_params(), gradients, compiled, strict=True):
+        # The same operators, fused or not.
+        scale = np.abs(one.asnumpy()).max()
+        assert np.abs(one.asnumpy() - other.asnumpy()).max() <= 1e-4 * scale + 1e-5, parameter.name
 
 
 def test_the_mirror_computes_the_same_features_and_gradients():

@@ -120,6 +120,11 @@ def unscaled_drop_path(patch):
     after_init(patch, torch_layers.DropPath, lambda layer: setattr(layer, "scale", 1.0))
 
 
+def drop_path_of_another_layer(patch):
+    original = torch_layers.path_noise
+    patch.setattr(torch_layers, "path_noise", lambda key, layers, samples: original(key, layers + 1, samples)[1:])
+
+
 def aligned_corners(patch):
     original = torch_vit.functional.interpolate
 
@@ -265,6 +270,7 @@ PLANTED = [
     (swapped_query_and_key, [2], "2 Attention"),
     (shifted_dropout_window, [2], "2 Dropout"),
     (unscaled_drop_path, [2], "2 DropPath"),
+    (drop_path_of_another_layer, [2], "2 hashes of dropout"),
     (aligned_corners, [2], "2 position embedding resized"),
     (sum_instead_of_mean, [3], "3 intra"),
     (self_pair_in_msel, [3], "3 msel"),
