@@ -1,0 +1,43 @@
+"""Run a command on the stand-in GPU: python -m parity.stand_in python ms_vireid/train.py --device GPU ...
+
+Values mean nothing there; see parity/stand_in/__init__.py. The exit code is the command's.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from ms_vireid.command import Parser, run
+from ms_vireid.errors import InputError
+from parity.stand_in.build import MEMORY, build, missing
+from parity.stand_in.counts import read_log
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("--memory", type=float, default=MEMORY / 2**30, metavar="GIB", help="of the device, in GiB")
+    parser.add_argument("--calls", action="store_true", help="then print how often each function was called")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
+    arguments = parser.parse_args()
+    if not arguments.command:
+        raise InputError("no command is given; see --help")
+    if shutil.which(arguments.command[0]) is None:
+        raise InputError(f"{arguments.command[0]}: no such command")
+    if reason := missing():
+        raise InputError(f"{reason}; it needs Linux on x86-64 with gcc, g++ and binutils")
+    with tempfile.TemporaryDirectory(prefix="ms_vireid-stand-in-") as folder:
+        stand_in = build(Path(folder))
+        log = Path(folder) / "calls"
+        variables = stand_in.environment(log if arguments.calls else None, int(arguments.memory * 2**30))
+        with stand_in.start(arguments.command, variables) as process:
+            code = process.wait()
+        if arguments.calls and log.exists():
+            for name, calls in read_log(log).most_common():
+                print(f"{calls:10} {name}")
+    sys.exit(code if code >= 0 else 128 - code)
+
+
+if __name__ == "__main__":
+    run(main)
