@@ -389,7 +389,9 @@ class TrainConfig(Section):
     num_identities: Positive = 8  # P, of each device's batch
     num_instances: Annotated[int, Field(ge=2)] = 4  # K, of each modality
     iterations: Positive | None = None  # updates per epoch; default: one pass over the visible images
-    mode: Literal["pynative", "jit"] = "pynative"  # jit: compiled into one graph, which needs more memory
+    # jit: compiled into one graph; pynative: operator by operator, for debugging; auto: jit on GPU and Ascend, and
+    # pynative on CPU, which is faster there and needs less memory
+    mode: Literal["auto", "pynative", "jit"] = "auto"
     recompute: bool = False  # keep one activation a block and recompute the rest: less memory
     amp: bool = False  # matrix products and convolutions in float16, with loss scaling: for GPU and Ascend
     sync_batch_norm: bool = False  # with several devices: normalise by the statistics of all their batches

@@ -130,6 +130,16 @@ def unbind() -> None:
         os.sched_setaffinity(0, CORES)
 
 
+def to_device(array):
+    """A NumPy array as a tensor on the device. To a GPU or an NPU the copy is queued before what is computed from it,
+    where an ordinary tensor is copied when it is needed, with two waits for all that was queued before."""
+    import mindspore
+
+    tensor = mindspore.Tensor(array)
+    target = mindspore.get_context("device_target")
+    return tensor if target == "CPU" else tensor.move_to(target, blocking=False)
+
+
 def use_full_float32() -> None:
     """For comparisons: no convolution or product in TF32 (GPU) or HF32 (Ascend), which keep ten bits of float32's 23
     and which MindSpore uses for convolutions unless told otherwise. To be called after `set_up`."""

@@ -24,6 +24,13 @@ Pair = tuple[nn.Cell, torch.nn.Module]
 
 
 @dataclass(frozen=True)
+class Constant:
+    """An input without a gradient, of a type and shape that otherwise has one."""
+
+    value: np.ndarray
+
+
+@dataclass(frozen=True)
 class Case:
     """One thing to prove.
 
@@ -251,7 +258,7 @@ def _train_torch(module: torch.nn.Module, inputs: Sequence[Any]) -> Computed:
 
 
 def _differentiable(value: Any) -> bool:
-    """Images, tokens and features; not labels, keys, or the numbers [layers] that place dropout's windows."""
+    """Images, tokens and features; not labels, keys, the offsets of dropout's windows, or a `Constant`."""
     return isinstance(value, np.ndarray) and value.dtype in (np.float32, np.float64) and value.ndim > 1
 
 
@@ -270,8 +277,10 @@ def _array(tensor: Any) -> np.ndarray:
 
 
 def _to_mindspore(value: Any) -> Any:
+    value = value.value if isinstance(value, Constant) else value
     return ms.Tensor(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _to_torch(value: Any) -> Any:
+    value = value.value if isinstance(value, Constant) else value
     return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray | np.generic) else value

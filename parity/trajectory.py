@@ -128,9 +128,8 @@ class _Training:
             images, labels = self.batches[step]
             rates = self.rates(self._epoch(), step % iterations / iterations)
             self.reach += max(rates)
-            self.model.begin_step(step, len(self.batches))
-            self.rows.append(self.step(images, labels, step_key(self.config.seed, step), rates))
-            self.model.end_step()
+            progress = step / max(len(self.batches) - 1, 1)
+            self.rows.append(self.step(images, labels, step_key(self.config.seed, step), progress, rates))
             self.done += 1
 
     def result(self, reference: dict[str, np.ndarray], before: Sequence[dict[str, float]] = ()) -> Trajectory:
@@ -153,9 +152,11 @@ class MindSporeTraining(_Training):
     def rates(self, epoch: int, done: float) -> list[float]:
         return mindspore_rates(self.config, self.optimizer.groups, epoch, done)
 
-    def step(self, images: np.ndarray, labels: np.ndarray, key: np.int32, rates: list[float]) -> dict[str, float]:
+    def step(
+        self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
+    ) -> dict[str, float]:
         scalars = self.optimizer.scalars(self.done + 1, rates)
-        return self.train_step(ms.Tensor(images), ms.Tensor(labels), ms.Tensor(key), scalars)
+        return self.train_step.named(self.train_step(images, labels, key, progress, scalars).asnumpy())
 
     def weights(self) -> dict[str, np.ndarray]:
         return {twin.torch_name: twin.to_torch(twin.parameter.asnumpy()).copy() for twin in twins(self.model)}
@@ -180,8 +181,10 @@ class TorchTraining(_Training):
     def rates(self, epoch: int, done: float) -> list[float]:
         return torch_rates(self.config, self.optimizer.groups, epoch, done)
 
-    def step(self, images: np.ndarray, labels: np.ndarray, key: np.int32, rates: list[float]) -> dict[str, float]:
-        return self.train_step(torch.from_numpy(images), torch.from_numpy(labels), torch.tensor(key), rates)
+    def step(
+        self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
+    ) -> dict[str, float]:
+        return self.train_step(torch.from_numpy(images), torch.from_numpy(labels), torch.tensor(key), progress, rates)
 
     def weights(self) -> dict[str, np.ndarray]:
         return {n: v.numpy().copy() for n, v in self.model.state_dict().items() if not n.endswith(COUNTER)}

@@ -170,16 +170,14 @@ def _loss_of(work: Work, package) -> Callable:
     return lambda rows, _labels: built(rows[0], rows[1], rows[2])
 
 
-def _training(model, train_step: Callable[[int], dict[str, float]]) -> Callable[[], np.ndarray]:
-    """One step of training after another; `train_step` takes its number, from 1. Returns the loss terms."""
+def _training(train_step: Callable[[int, float], np.ndarray]) -> Callable[[], np.ndarray]:
+    """One step of training after another, with their loss terms; `train_step` takes its number, from 1, and how far the
+    run is."""
     numbers = itertools.count(1)
 
     def step() -> np.ndarray:
         number = next(numbers)
-        model.begin_step(number - 1, _STEPS)
-        terms = train_step(number)
-        model.end_step()
-        return np.array(list(terms.values()))
+        return train_step(number, (number - 1) / _STEPS)
 
     return step
 
@@ -222,6 +220,7 @@ def _mindspore_side(work: Work) -> Callable:
 
         return loss
 
+    from ms_vireid.engine.compilation import is_compiled
     from ms_vireid.engine.optimizer import build_optimizer
     from ms_vireid.engine.train_step import StageLoss, TrainStep
     from ms_vireid.models import build_model
@@ -239,10 +238,10 @@ def _mindspore_side(work: Work) -> Callable:
     model.set_train()
     optimizer = build_optimizer(model, config)
     stage = StageLoss(config.stages[work.stage].losses, config.train.num_instances)
-    train_step = TrainStep(model, stage, optimizer, jit=config.train.mode == "jit")
-    inputs = ms.Tensor(images), ms.Tensor(labels), ms.Tensor(step_key(0, 0))
+    train_step = TrainStep(model, stage, optimizer, is_compiled(config.train.mode))
+    inputs = images, labels, step_key(0, 0)
     rates = [config.optimizer.lr] * len(optimizer.groups)
-    return _training(model, lambda number: train_step(*inputs, optimizer.scalars(number, rates)))
+    return _training(lambda number, progress: train_step(*inputs, progress, optimizer.scalars(number, rates)).asnumpy())
 
 
 # --- PyTorch ----------------------------------------------------------------------------------------------------------
@@ -295,7 +294,7 @@ def _torch_side(work: Work) -> Callable:
     train_step = TrainStep(model, stage, optimizer)
     inputs = on_device(images), on_device(labels), on_device(step_key(0, 0))
     rates = [config.optimizer.lr] * len(optimizer.groups)
-    return _training(model, lambda _number: train_step(*inputs, rates))
+    return _training(lambda _number, progress: np.array(list(train_step(*inputs, progress, rates).values())))
 
 
 _SIDES = {"mindspore": _mindspore_side, "torch": _torch_side, "weights": _weights_side}

@@ -8,7 +8,7 @@ from mindspore import Tensor, nn, ops
 
 from ms_vireid import cpu_kernels
 from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner
-from ms_vireid.models.layers import Dropout, DropPath, GeM, layer_uniforms, path_noise, position_noise
+from ms_vireid.models.layers import Dropout, DropPath, GeM, path_factors, position_noise, window_offsets
 from ms_vireid.models.resnet import Bottleneck, ResNet, batch_norm, convolution
 from ms_vireid.models.vit import GELU, Attention, dense, layer_norm
 
@@ -21,7 +21,7 @@ def values(*shape, seed=0):
 
 def dropout():
     noise = position_noise(KEY, 10, 6).reshape(2, 5, 6)
-    return Dropout(0.3, 1, parts=4), values(2, 5, 24), noise, layer_uniforms(KEY, 5)
+    return Dropout(0.3, 1, parts=4), values(2, 5, 24), noise, window_offsets(KEY, 0.3, 5)
 
 
 CASES = {
@@ -30,7 +30,7 @@ CASES = {
     "Dense": lambda: (dense(19, 6), values(3, 70, 19)),
     "Attention": lambda: (Attention(12, 3, 0.0, 0), values(2, 5, 12), None, None),
     "Dropout": dropout,
-    "DropPath": lambda: (DropPath(0.5, 1), values(8, 3, 4), path_noise(KEY, 2, 8)),
+    "DropPath": lambda: (DropPath(0.5, 1), values(8, 3, 4), path_factors(KEY, (0.5, 0.5), 8)),
     "GeM": lambda: (GeM(3.0), ops.abs(values(2, 5, 4, 3))),
     "GeM of another power": lambda: (GeM(2.0), ops.abs(values(2, 5, 4, 3))),
     "1x1 convolution": lambda: (convolution(20, 37, 1), values(2, 20, 5, 3)),

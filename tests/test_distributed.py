@@ -20,7 +20,7 @@ from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
 from ms_vireid.data.read import read_data
 from ms_vireid.models.intermediate import MixedModality
-from ms_vireid.models.layers import DropPath, _union_rows, path_noise, position_noise
+from ms_vireid.models.layers import _union_rows, path_factors, position_noise
 from tests import distributed_probe as probe
 from tests.checkpoints import RECIPES
 
@@ -218,13 +218,10 @@ def test_masks_are_those_of_the_union():
     noise = [position_noise(key, 6, 5, (rank, 2)).asnumpy() for rank in range(2)]
     assert np.array_equal(in_halves(noise), position_noise(key, 12, 5).asnumpy())
 
-    def kept(samples, shard):
-        layer = DropPath(0.5, 3).set_train()
-        return layer(ms.ops.ones((samples, 2), ms.float32), path_noise(key, 4, samples, shard)).asnumpy()
-
-    union = kept(32, (0, 1))
+    paths = [path_factors(key, (0.5,) * 3, 16, (rank, 2)).asnumpy().T for rank in range(2)]
+    union = path_factors(key, (0.5,) * 3, 32).asnumpy().T
     assert 0 < np.count_nonzero(union) < union.size
-    assert np.array_equal(in_halves([kept(16, (rank, 2)) for rank in range(2)]), union)
+    assert np.array_equal(in_halves(paths), union)
 
 
 @pytest.mark.parametrize("mixing", ["picture", "pixel"])
@@ -342,7 +339,7 @@ def test_a_stop_of_one_process_stops_all_after_the_step_and_is_resumed_bitwise(t
     done = accident(tmp_path, "stop:1:1", *MUN)
     stops = [line for line in done.lines if line.startswith("stopped")]
     assert (done.code, stops) == (1, ["stopped at step 2; go on with --resume auto --output run"])
-    memories = state(tmp_path / "work/run")["devices.prototypes.visible"]
+    memories = state(tmp_path / "work/run")["devices.prototypes.memory"]
     assert memories.shape == (2, 6, 4 * 8 * 4)
     assert not np.array_equal(*memories)
     together(tmp_path, *MUN, "--resume", "auto")

@@ -70,11 +70,10 @@ def test_every_term_is_logged_by_name_and_the_total_is_equation_17(finished):
     assert {"trained", "untrained", "chance", "protocol"} == result.keys()
 
 
-def test_a_run_keeps_its_prototypes_and_the_last_beta(finished):
+def test_a_run_keeps_its_prototypes_and_its_scales_in_range(finished):
     held = load_checkpoint(finished / "last.ckpt").parameters
-    assert held["updating_ratio"].asnumpy() == 1
     assert held["prototypes.seen"].asnumpy().all()
-    assert held["prototypes.auxiliary"].shape == (4, 128)
+    assert held["prototypes.memory"].shape == (3, 4, 128)
     scale = held["generator.cross_learner.scale"].asnumpy()
     assert ((scale >= 1e-3) & (scale <= 1)).all()
 
@@ -84,7 +83,7 @@ def test_evaluation_needs_no_auxiliary_parts_and_says_so(finished, monkeypatch, 
     command(monkeypatch, tmp_path, evaluate, "--checkpoint", finished / name, "--json", "again.json")
     again = json.loads((tmp_path / "again.json").read_text())["mean"]
     assert again == pytest.approx(json.loads((finished / "result.json").read_text())["trained"], abs=1e-12)
-    note = "parameters that only training needs are left out (generator, prototypes, updating_ratio)"
+    note = "parameters that only training needs are left out (generator, prototypes)"
     assert note in capfd.readouterr().out
 
 
@@ -132,8 +131,8 @@ def test_a_stopped_run_resumes_bitwise_with_its_prototypes(tmp_path, monkeypatch
     assert whole.keys() == stopped.keys()
     for name in whole:
         assert np.array_equal(whole[name].asnumpy(), stopped[name].asnumpy()), name
-    before = load_checkpoint(tmp_path / "middle.ckpt").parameters["prototypes.auxiliary"].asnumpy()
-    assert not np.array_equal(before, whole["prototypes.auxiliary"].asnumpy())
+    before = load_checkpoint(tmp_path / "middle.ckpt").parameters["prototypes.memory"].asnumpy()
+    assert not np.array_equal(before, whole["prototypes.memory"].asnumpy())
 
 
 @pytest.mark.parametrize(

@@ -75,9 +75,8 @@ def train(
         images, labels = map(torch.from_numpy, batch)
         key = torch.tensor(step_key(config.seed, step))  # int32 scalar
         done = step % batches.sampler.iterations / batches.sampler.iterations
-        model.begin_step(step, len(batches))
-        terms = train_step(images, labels, key, learning_rates(config, optimizer.groups, epoch, done))
-        model.end_step()
+        progress = step / max(len(batches) - 1, 1)
+        terms = train_step(images, labels, key, progress, learning_rates(config, optimizer.groups, epoch, done))
         values = " ".join(f"{name} {value:.6f}" for name, value in terms.items())
         print(f"epoch {epoch}/{config.epochs} step {step + 1}/{len(batches)} | {values}", flush=True)
     if output is not None:

@@ -17,9 +17,17 @@ def _adamw(weight, exp_avg, exp_avg_sq, gradient, lr, eps, decay, beta1, beta2):
         weight[i] -= lr * (exp_avg[i] / (np.sqrt(exp_avg_sq[i]) + eps) + decay * weight[i])
 
 
-def adamw(weight: Parameter, exp_avg: Parameter, exp_avg_sq: Parameter, gradient: Tensor, *scalars: float) -> None:
+def adamw(
+    weight: Parameter,
+    exp_avg: Parameter,
+    exp_avg_sq: Parameter,
+    gradient: Tensor,
+    *scalars: float,
+    limits: tuple[float, float] | None,
+) -> None:
     """AdamW's update in place, without bias correction; scalars: lr, eps, decay, beta1, beta2."""
     _adamw(*map(flat, (weight, exp_avg, exp_avg_sq, gradient)), *map(f32, scalars))
+    _clamp(weight, limits)
 
 
 @njit(**STRICT, **PARALLEL)
@@ -30,6 +38,19 @@ def _sgd(weight, buffer, gradient, lr, decay, momentum, nesterov):
         weight[i] -= lr * (g + momentum * buffer[i] if nesterov else buffer[i])
 
 
-def sgd(weight: Parameter, buffer: Parameter, gradient: Tensor, nesterov: bool, *scalars: float) -> None:
+def sgd(
+    weight: Parameter,
+    buffer: Parameter,
+    gradient: Tensor,
+    nesterov: bool,
+    *scalars: float,
+    limits: tuple[float, float] | None,
+) -> None:
     """SGD's update in place, with momentum; scalars: lr, decay, momentum."""
     _sgd(*map(flat, (weight, buffer, gradient)), *map(f32, scalars), nesterov)
+    _clamp(weight, limits)
+
+
+def _clamp(weight: Parameter, limits: tuple[float, float] | None) -> None:
+    if limits is not None:
+        np.clip(flat(weight), *limits, out=flat(weight))

@@ -259,32 +259,31 @@ class Attention(_Function):
 
 
 @njit(**STRICT, **PARALLEL)
-def _dropout(x, noise, starts, stops, scale, y):
+def _dropout(x, noise, offsets, limit, scale, y):
     for r in prange(x.shape[0]):
-        for part in range(starts.size):
-            start = starts[part]
-            stop = stops[part]
+        for part in range(offsets.size):
+            offset = offsets[part]
             for i in range(noise.shape[1]):
-                dropped = (noise[r, i] >= start) & (noise[r, i] < stop)
+                dropped = np.int32(noise[r, i] + offset) < limit  # the sum wraps
                 y[r, part, i] = f32(0) if dropped else x[r, part, i] * scale
 
 
-def _dropped(x: Tensor, noise: Tensor, starts: np.ndarray, stops: np.ndarray, scale: float) -> Tensor:
+def _dropped(x: Tensor, noise: Tensor, offsets: np.ndarray, limit: int, scale: float) -> Tensor:
     y = empty(x.shape)
     rows = rows_of(noise)
-    shape = len(rows), len(starts), rows.shape[1]
-    _dropout(array(x).reshape(shape), rows, starts, stops, f32(scale), array(y).reshape(shape))
+    shape = len(rows), len(offsets), rows.shape[1]
+    _dropout(array(x).reshape(shape), rows, offsets, np.int32(limit), f32(scale), array(y).reshape(shape))
     return y
 
 
 class Dropout(_Function):
-    """x float32 [..., parts * C] times scale, with zeros where noise, int32 [..., C], lies in the part's window: int32
-    [parts] each of starts and stops, which do not belong to it."""
+    """x float32 [..., parts * C] times scale, with zeros where noise, int32 [..., C], plus the part's offset, int32
+    [parts], is below the limit."""
 
     @staticmethod
-    def forward(ctx, x, noise, starts, stops, scale):
+    def forward(ctx, x, noise, offsets, limit, scale):
         ctx.save_for_backward(noise)
-        ctx.window = starts, stops, scale
+        ctx.window = offsets, limit, scale
         return _dropped(x, noise, *ctx.window)
 
     @staticmethod

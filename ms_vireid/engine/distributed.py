@@ -49,9 +49,8 @@ class Devices(Group):
         shape = self.stacked(np.array((0, 0) if rows is None else rows.shape)).max(axis=0).astype(int)
         return self.total(np.zeros(shape) if rows is None else rows)
 
-    def mean(self, terms: dict[str, float]) -> dict[str, float]:
-        means = self.total(np.array(list(terms.values()))) / self.size
-        return dict(zip(terms, map(float, means), strict=True))
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        return self.total(values) / self.size
 
     def any(self, flag: bool) -> bool:
         return bool(self.total(np.array([flag]))[0])

@@ -33,9 +33,9 @@ class Group:
         from a process that has none."""
         return rows
 
-    def mean(self, terms: dict[str, float]) -> dict[str, float]:
+    def mean(self, values: np.ndarray) -> np.ndarray:
         """Each value's mean over all processes."""
-        return terms
+        return values
 
     def any(self, flag: bool) -> bool:
         """Whether it is set in one of them."""

@@ -10,20 +10,25 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from ms_vireid import cpu_kernels
 from ms_vireid.config import AdamWConfig, Config, OptimizerConfig, SGDConfig
 from ms_vireid.cpu_kernels import Fused
+from ms_vireid.models.auxiliary_generator import SCALE_RANGE
+from ms_vireid.tensors import overwrite
 
 STATES = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of each weight, as torch.optim calls them: STATE.WEIGHT
+TINY = 1e-30  # an eps where nothing is updated: 0 / 0 is not a number, and 0 times that neither
 # Beginnings of the names of MUN's parameters that ImageNet weights can initialise.
 MUN_BACKBONE = ("visible_stage.", "infrared_stage.", "shared.", "generator.stage.")
 
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a learning rate, `lr_factor` times the schedule's base, and whether weights decay."""
+    """Parameters that share a learning rate, `lr_factor` times the schedule's base, whether weights decay, and the
+    limits, if any, that they are clamped to after each update."""
 
     name: str
     lr_factor: float
     parameters: tuple[Parameter, ...]
     decays: bool = True
+    limits: tuple[float, float] | None = None
 
 
 def pmt_groups(model: nn.Cell, config: OptimizerConfig) -> list[ParameterGroup]:
@@ -38,12 +43,13 @@ def agw_groups(model: nn.Cell, config: OptimizerConfig) -> list[ParameterGroup]:
 
 
 def mun_groups(model: nn.Cell, config: OptimizerConfig) -> list[ParameterGroup]:
-    """What ImageNet weights can initialise at `backbone_factor`, everything else at 1, layer scales without decay."""
+    """What ImageNet weights can initialise at `backbone_factor`, everything else at 1, layer scales without decay and
+    in their range."""
     full, backbone = _two_groups(model, config, lambda name: name.startswith(MUN_BACKBONE))
     scales = tuple(p for p in full.parameters if p.name.endswith(".scale"))
     others = tuple(p for p in full.parameters if not p.name.endswith(".scale"))
     groups = [ParameterGroup("full", 1.0, others), backbone]
-    return [*groups, ParameterGroup("scales", 1.0, scales, decays=False)] if scales else groups
+    return [*groups, ParameterGroup("scales", 1.0, scales, decays=False, limits=SCALE_RANGE)] if scales else groups
 
 
 def _two_groups(model: nn.Cell, config: OptimizerConfig, backbone: Callable[[str], bool]) -> list[ParameterGroup]:
@@ -52,6 +58,11 @@ def _two_groups(model: nn.Cell, config: OptimizerConfig, backbone: Callable[[str
         ParameterGroup("full", 1.0, tuple(p for p in parameters if not backbone(p.name))),
         ParameterGroup("backbone", config.backbone_factor, tuple(p for p in parameters if backbone(p.name))),
     ]
+
+
+def _limits(groups: Sequence[ParameterGroup]) -> tuple[tuple[float, float] | None, ...]:
+    """Of each weight."""
+    return tuple(group.limits for group in groups for _ in group.parameters)
 
 
 def _state(prefix: str, weights: ParameterTuple) -> ParameterTuple:
@@ -82,6 +93,7 @@ class AdamW(Fused):
         self.weights = ParameterTuple([p for group in groups for p in group.parameters])
         self.exp_avg = _state("exp_avg", self.weights)
         self.exp_avg_sq = _state("exp_avg_sq", self.weights)
+        self.limits = _limits(groups)
         self.update = ops.AdamWeightDecay()
         self.beta1, self.beta2 = (Tensor(beta, ms.float32) for beta in betas)
 
@@ -89,7 +101,11 @@ class AdamW(Fused):
         """Everything a checkpoint needs besides the weights and the number of steps."""
         return [*self.exp_avg, *self.exp_avg_sq]
 
-    def scalars(self, step: int, base_lrs: Sequence[float]) -> Tensor:
+    @property
+    def scalars_shape(self) -> tuple[int, ...]:
+        return len(self.groups), 3
+
+    def scalars(self, step: int, base_lrs: Sequence[float]) -> np.ndarray:
         """What `construct` needs for update number `step` (from 1): float32 [groups, 3] of lr, eps and decay."""
         # The operator takes 1 - beta in float32; its moments are that much off, and the corrections undo it.
         rounding1, rounding2 = (float(np.float32(1) - np.float32(beta)) / (1.0 - beta) for beta in self.betas)
@@ -97,22 +113,33 @@ class AdamW(Fused):
         root2 = np.sqrt(rounding2 * (1.0 - self.betas[1] ** step))
         decays = [self.weight_decay * correction1 / root2 if group.decays else 0.0 for group in self.groups]
         rows = [(lr * root2 / correction1, self.eps * root2, d) for lr, d in zip(base_lrs, decays, strict=True)]
-        return Tensor(np.array(rows, np.float32))
+        return np.array(rows, np.float32)
 
-    def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
-        """Update all weights in place; gradients in the order of `weights`."""
+    def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
+        """Update all weights in place; gradients in the order of `weights`. `finite`, a boolean scalar, leaves weights
+        and moments as they are where it is false: by arithmetic, as a GPU would have to be waited for to branch."""
+        beta1, beta2 = self.beta1, self.beta2
+        if finite is not None:
+            scalars = ops.where(finite, scalars, 0.0)
+            beta1, beta2 = ops.where(finite, beta1, 1.0), ops.where(finite, beta2, 1.0)
         for i, gradient in enumerate(gradients):
             lr, eps, decay = scalars[self.group_of[i]]
-            self.update(
-                self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], lr, self.beta1, self.beta2, eps, decay, gradient
+            if finite is not None:
+                gradient, eps = ops.where(finite, gradient, 0.0), ops.maximum(eps, TINY)
+            updated, _, _ = self.update(
+                self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], lr, beta1, beta2, eps, decay, gradient
             )
+            if self.limits[i] is not None:
+                overwrite(self.weights[i], updated, ops.clamp(updated, *self.limits[i]))
         return True
 
-    def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
+    def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
+        if finite is not None and not finite.asnumpy():
+            return True
         rows = scalars.asnumpy()
         for i, gradient in enumerate(gradients):
             held = self.weights[i], self.exp_avg[i], self.exp_avg_sq[i]
-            cpu_kernels.adamw(*held, gradient, *rows[self.group_of[i]], *self.betas)
+            cpu_kernels.adamw(*held, gradient, *rows[self.group_of[i]], *self.betas, limits=self.limits[i])
         return True
 
 
@@ -131,41 +158,63 @@ class SGD(Fused):
         self.group_of = tuple(index for index, group in enumerate(groups) for _ in group.parameters)
         self.weights = ParameterTuple([p for group in groups for p in group.parameters])
         self.momentum_buffer = _state("momentum_buffer", self.weights)
-        # Not `ops.ApplyMomentum`, whose Nesterov step on CPU is another one.
-        self.updates = tuple(
-            ops.SGD(dampening=0.0, weight_decay=weight_decay if group.decays else 0.0, nesterov=nesterov)
-            for group in groups
-        )
+        self.limits = _limits(groups)
+        self.nesterov = nesterov
         self.momentum = Tensor(momentum, ms.float32)
-        # The operator's flags of a first step: 0 is "not the first", which a buffer of zeros makes the same. They are
-        # never written then, so that weights of one shape share them.
-        flags = {p.shape: Parameter(ops.zeros_like(p), name=f"not_first.{p.name}") for p in self.weights}
-        self.not_first = tuple(flags[p.shape] for p in self.weights)
+        self.decaying = tuple(group.decays and weight_decay > 0 for group in groups)
+        self.decays = Tensor([weight_decay if group.decays else 0.0 for group in groups], ms.float32)
+        # Not `ops.SGD`, which copies every weight on a GPU, nor the Nesterov step of `ops.ApplyMomentum`, which on a
+        # CPU is none: b and the step along it, then the step along the gradient.
+        self.along_buffer = ops.ApplyMomentum()
+        self.along_gradient = ops.ApplyGradientDescent()
 
     def state(self) -> list[Parameter]:
         """Everything a checkpoint needs besides the weights and the number of steps."""
         return list(self.momentum_buffer)
 
-    def scalars(self, step: int, base_lrs: Sequence[float]) -> Tensor:
-        """What `construct` needs: float32 [groups], the learning rates; they do not depend on the step."""
-        return Tensor(np.array(base_lrs, np.float32))
+    @property
+    def scalars_shape(self) -> tuple[int, ...]:
+        return (len(self.groups),)
 
-    def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
-        """Update all weights in place; gradients in the order of `weights`."""
+    def scalars(self, step: int, base_lrs: Sequence[float]) -> np.ndarray:
+        """What `construct` needs: float32 [groups], the learning rates; they do not depend on the step."""
+        return np.array(base_lrs, np.float32)
+
+    def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
+        """Update all weights in place; gradients in the order of `weights`; `finite` as `AdamW` has it."""
+        momentum, decays = self.momentum, self.decays
+        if finite is not None:
+            scalars, decays = ops.where(finite, scalars, 0.0), ops.where(finite, decays, 0.0)
+            momentum = ops.where(finite, momentum, 1.0)
+        decayed = ()
         for i, gradient in enumerate(gradients):
             group = self.group_of[i]
-            self.updates[group](
-                self.weights[i], gradient, scalars[group], self.momentum_buffer[i], self.momentum, self.not_first[i]
-            )
+            if finite is not None:
+                gradient = ops.where(finite, gradient, 0.0)
+            if self.decaying[group]:
+                gradient = ops.addcmul(gradient, self.weights[i], decays[group])
+            decayed += (gradient,)
+        updated = ()  # in loops of their own: MindSpore makes one operator of all of `ApplyMomentum` on a GPU
+        for i, gradient in enumerate(decayed):
+            lr = scalars[self.group_of[i]] * momentum if self.nesterov else scalars[self.group_of[i]]
+            updated += (self.along_buffer(self.weights[i], self.momentum_buffer[i], lr, gradient, momentum),)
+        if self.nesterov:
+            updated = ()
+            for i, gradient in enumerate(decayed):
+                updated += (self.along_gradient(self.weights[i], scalars[self.group_of[i]], gradient),)
+        for i, value in enumerate(updated):
+            if self.limits[i] is not None:
+                overwrite(self.weights[i], value, ops.clamp(value, *self.limits[i]))
         return True
 
-    def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
-        rates, momentum = scalars.asnumpy(), self.momentum.asnumpy()
+    def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
+        if finite is not None and not finite.asnumpy():
+            return True
+        rates, decays, momentum = (x.asnumpy() for x in (scalars, self.decays, self.momentum))
         for i, gradient in enumerate(gradients):
             group = self.group_of[i]
-            update = self.updates[group]
-            how = update.nesterov, rates[group], update.weight_decay, momentum
-            cpu_kernels.sgd(self.weights[i], self.momentum_buffer[i], gradient, *how)
+            how = self.nesterov, rates[group], decays[group], momentum
+            cpu_kernels.sgd(self.weights[i], self.momentum_buffer[i], gradient, *how, limits=self.limits[i])
         return True
 
 

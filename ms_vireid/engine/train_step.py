@@ -1,11 +1,13 @@
 """One training step: forward, loss terms, gradients, update; the same code in PyNative and under `mindspore.jit`."""
 
+import math
 from collections.abc import Callable
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, amp, nn, ops
 
-from ms_vireid import losses
+from ms_vireid import losses, runtime
 from ms_vireid.config import LossConfig, Term
 from ms_vireid.engine.optimizer import SGD, AdamW
 
@@ -122,11 +124,38 @@ def _unchanged(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return gradients
 
 
+class _StepNumbers(nn.Cell):
+    """What a step needs besides pictures, as one array of float32: a small copy to the device in place of many.
+
+    Labels are whole numbers below 2^24, and the key is in two halves of 16 bits: float32 holds all of them exactly.
+
+    Args:
+        scalars: shape of the optimizer's.
+    """
+
+    def __init__(self, scalars: tuple[int, ...]):
+        super().__init__()
+        self.scalars = scalars
+        self.labels = 3 + math.prod(scalars)  # where they begin
+
+    @staticmethod
+    def pack(labels: np.ndarray, key: int, progress: float, scalars: np.ndarray) -> np.ndarray:
+        """labels int [2PK], key of 32 bits, progress in [0, 1], scalars -> float32 [n]."""
+        high, low = divmod(int(key), 1 << 16)
+        return np.concatenate([[high, low, progress], scalars.ravel(), labels], dtype=np.float32)
+
+    def construct(self, packed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """float32 [n] -> labels int32 [2PK], key int32, progress float32, scalars float32."""
+        key = packed[0].astype(ms.int32) * (1 << 16) + packed[1].astype(ms.int32)
+        labels = packed[self.labels :].astype(ms.int32)
+        return labels, key, packed[2], packed[3 : self.labels].reshape(self.scalars)
+
+
 class TrainStep:
     """Runs steps of one stage.
 
     Args:
-        model: called as `model(images, None, key, labels)` in training mode.
+        model: called as `model(images, None, key, labels, progress)` in training mode.
         loss: the stage's terms. optimizer: holds the trainable weights.
         jit: compile forward, backward and update into one graph.
         scaler: for mixed precision, the model's matrix products and convolutions in float16; normalisations, softmax,
@@ -145,63 +174,83 @@ class TrainStep:
         gradient_mean: GradientMean | None = None,
     ):
         self.names = ("loss", *loss.names)
-
+        numbers = _StepNumbers(optimizer.scalars_shape)
         averaged = gradient_mean or _unchanged
         if scaler is None:
-            step = _float32_step(model, loss, optimizer, averaged)
+            update = _float32_update(model, loss, optimizer, averaged)
         else:
-            step = _mixed_step(model, loss, optimizer, averaged, scaler)
+            update = _mixed_update(model, loss, optimizer, averaged, scaler)
+
+        def step(images, packed):
+            labels, key, progress, scalars = numbers(packed)
+            return ops.stack(update(images, labels, key, progress, scalars))
+
         self._step = ms.jit(step) if jit else step
+        self._inputs = ()  # of the last step: their copies to the device may still be under way
 
-    def __call__(self, images: Tensor, labels: Tensor, key: Tensor, scalars: Tensor) -> dict[str, float]:
-        """images [2PK, 3, H, W], labels [2PK], key int32 scalar, scalars of the optimizer's `scalars`; the terms by
-        name, `loss` being their weighted sum."""
-        values = self._step(images, labels, key, scalars)
-        return {name: float(value.asnumpy()) for name, value in zip(self.names, values, strict=True)}
+    def __call__(
+        self, images: np.ndarray, labels: np.ndarray, key: int, progress: float, scalars: np.ndarray
+    ) -> Tensor:
+        """Queue a step.
+
+        Args:
+            images: float32 [2PK, 3, H, W]. labels: int32 [2PK]. key: the step's, of 32 bits.
+            progress: how far the run is, 0 at its first step and 1 at its last.
+            scalars: of the optimizer's `scalars`.
+
+        Returns:
+            The terms in the order of `names`, "loss" being their weighted sum: float32 [terms], on the device. Reading
+            it waits for the step.
+        """
+        self._inputs = runtime.to_device(images), runtime.to_device(_StepNumbers.pack(labels, key, progress, scalars))
+        return self._step(*self._inputs)
+
+    def named(self, values: np.ndarray) -> dict[str, float]:
+        """What a call returned, by name."""
+        return dict(zip(self.names, map(float, values), strict=True))
 
 
-def _float32_step(model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, averaged: GradientMean) -> Callable:
-    def forward(images, labels, key):
-        return loss(model(images, None, key, labels), labels)
+def _float32_update(model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, averaged: GradientMean) -> Callable:
+    def forward(images, labels, key, progress):
+        return loss(model(images, None, key, labels, progress), labels)
 
     value_and_gradients = ms.value_and_grad(forward, None, optimizer.weights, has_aux=True)
 
-    def step(images, labels, key, scalars):
-        values, gradients = value_and_gradients(images, labels, key)
+    def update(images, labels, key, progress, scalars):
+        values, gradients = value_and_gradients(images, labels, key, progress)
         optimizer(averaged(gradients), scalars)
         return values
 
-    return step
+    return update
 
 
-def _mixed_step(
+def _mixed_update(
     model: nn.Cell,
     loss: StageLoss,
     optimizer: AdamW | SGD,
     averaged: GradientMean,
     scaler: amp.DynamicLossScaler,
 ) -> Callable:
-    def outputs_of(images, labels, key):
-        return model(images, None, key, labels)
+    def outputs_of(images, labels, key, progress):
+        return model(images, None, key, labels, progress)
 
     mixed_outputs_of = amp.auto_mixed_precision(outputs_of, "auto", ms.float16)
 
-    def forward(images, labels, key):
+    def forward(images, labels, key, progress):
         outputs = ()
-        for output in mixed_outputs_of(images, labels, key):
+        for output in mixed_outputs_of(images, labels, key, progress):
             outputs += (output.astype(ms.float32),)
         values = loss(outputs, labels)
         return (scaler.scale(values[0]), *values)
 
     value_and_gradients = ms.value_and_grad(forward, None, optimizer.weights, has_aux=True)
 
-    def step(images, labels, key, scalars):
-        values, gradients = value_and_gradients(images, labels, key)
+    def update(images, labels, key, progress, scalars):
+        values, gradients = value_and_gradients(images, labels, key, progress)
         gradients = averaged(scaler.unscale(gradients))  # one device's overflow reaches all
         finite = amp.all_finite(gradients)
         scaler.adjust(finite)
-        if finite:
-            optimizer(gradients, scalars)
+        optimizer(gradients, scalars, finite)
         return values[1:]
 
-    return step
+    return update

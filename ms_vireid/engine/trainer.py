@@ -7,7 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 import mindspore as ms
-from mindspore import Parameter, Tensor, amp
+import numpy as np
+from mindspore import Parameter, Tensor, amp, ops
 from tqdm import tqdm
 
 from ms_vireid.config import FREE_KEYS, Config, check_config, dump_config
@@ -16,6 +17,7 @@ from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.checkpoint import DEVICES, Checkpoint, load_model, load_parameters, save_checkpoint
+from ms_vireid.engine.compilation import is_compiled
 from ms_vireid.engine.distributed import Devices, RunningStatistics, synchronise_batch_norm
 from ms_vireid.engine.group import ALONE, Group
 from ms_vireid.engine.inference import evaluate_model
@@ -47,6 +49,7 @@ class Trainer:
         self.group = group
         with group.leader_first():  # it may make the cache's file
             self.batches = TrainingBatches(data.train, config, group.rank, group.size)
+        self.compiled = is_compiled(config.train.mode)
         self.iterations = self.batches.sampler.iterations
         self.total_steps = len(self.batches)
         self.model = build_model(config)
@@ -105,39 +108,39 @@ class Trainer:
         """
         self.model.set_train()
         clock = _Clock(self.step)
-        batches = iterate(self.batches, self.config.data.workers, self.step, bound=self.config.train.mode != "jit")
+        batches = iterate(self.batches, self.config.data.workers, self.step, bound=not self.compiled)
+        queued: list[Tensor] = []  # the terms of steps that have not been looked at
         with stop_requests() as stop, closing(batches):
             size = self.batches.sampler.batch_size
             items = self.group.items(batches)
             for images, labels in progress(items, self.total_steps, "training", " images", size, self.step):
                 epoch = 1 + self.step // self.iterations
                 rates = self._learning_rates(epoch)
-                self.model.begin_step(self.step, self.total_steps)
                 with explained(f"training step {self.step + 1} of {len(images)} images", smaller_steps(self.config)):
-                    terms = self._train_step(epoch)(*self._inputs(images, labels, rates))
-                self.model.end_step()
+                    queued.append(self._train_step(epoch)(*self._inputs(images, labels, rates)))
                 if self.statistics:
                     self.statistics.average()
                 self.step += 1
-                terms = self.group.mean(terms)
-                with self.group.together():
-                    self._check_finite(terms, epoch)
                 if self.step % self.config.train.log_steps == 0 or self.step == self.total_steps:
-                    self._log(terms, rates, epoch, clock)
+                    self._log(self._settle(queued, epoch), rates, epoch, clock)
                 stopping = self.group.any(bool(stop))
                 if self.step % self.iterations == 0:
+                    self._settle(queued, epoch)
                     self._end_epoch(epoch)
                     stopping = self.group.any(bool(stop))
                 elif stopping or self._checkpoint_due():
+                    self._settle(queued, epoch)
                     self._save()
                 if stopping and self.step < self.total_steps:
                     raise KeyboardInterrupt
         if self.config.train.select == "last":
             self._save_model(self.run.model, self.config.epochs)
 
-    def _inputs(self, images, labels, rates: list[float]) -> tuple[Tensor, ...]:
+    def _inputs(self, images: np.ndarray, labels: np.ndarray, rates: list[float]) -> tuple:
+        """Of the step that is next, as `TrainStep` takes them."""
+        progress = self.step / max(self.total_steps - 1, 1)
         scalars = self.optimizer.scalars(self.step + 1, rates)
-        return Tensor(images), Tensor(labels), Tensor(step_key(self.config.seed, self.step)), scalars
+        return images, labels, step_key(self.config.seed, self.step), progress, scalars
 
     def _learning_rates(self, epoch: int) -> list[float]:
         """Of the step that is next."""
@@ -150,16 +153,33 @@ class Trainer:
         if getattr(self, "_stage", None) is not stage:
             loss = StageLoss(stage.losses, self.config.train.num_instances)
             self._stage = stage
-            jit = self.config.train.mode == "jit"
-            self._stage_step = TrainStep(self.model, loss, self.optimizer, jit, self.scaler, self.gradient_mean)
+            self._stage_step = TrainStep(
+                self.model, loss, self.optimizer, self.compiled, self.scaler, self.gradient_mean
+            )
         return self._stage_step
 
-    def _check_finite(self, terms: dict[str, float], epoch: int) -> None:
+    def _settle(self, queued: list[Tensor], epoch: int) -> dict[str, float]:
+        """Wait for the queued steps, all of one epoch, and see that their terms are finite; those of the last.
+
+        Steps are queued without waiting for the ones before: reading the terms of each would leave a GPU idle between
+        them. Nothing is saved that has not been looked at.
+        """
+        if not queued:
+            return {}
+        rows = self.group.mean(ops.stack(queued).asnumpy())
+        queued.clear()
+        terms = [self._stage_step.named(row) for row in rows]
+        with self.group.together():
+            for step, values in enumerate(terms, self.step - len(terms) + 1):
+                self._check_finite(values, epoch, step)
+        return terms[-1]
+
+    def _check_finite(self, terms: dict[str, float], epoch: int, step: int) -> None:
         wrong = [f"{name}={value}" for name, value in terms.items() if not math.isfinite(value)]
         if wrong:
             good = f"the last good checkpoint is {self.run.last}" if self.run.last.exists() else "no checkpoint yet"
             raise InputError(
-                f"{', '.join(wrong)} at epoch {epoch}, step {self.step}; {good}; lower optimizer.lr or check the data"
+                f"{', '.join(wrong)} at epoch {epoch}, step {step}; {good}; lower optimizer.lr or check the data"
             )
 
     def _log(self, terms: dict[str, float], rates: list[float], epoch: int, clock: "_Clock") -> None:

@@ -7,9 +7,17 @@ of all three is of one identity, and a's row i was made from v's and r's.
 import mindspore as ms
 from mindspore import nn, ops
 
-from ms_vireid.losses.batch import check_batch, check_choice, check_margin, check_num_instances, group_centers
+from ms_vireid.losses.batch import (
+    check_batch,
+    check_choice,
+    check_margin,
+    check_num_instances,
+    group_centers,
+    same_labels,
+)
 from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min
 from ms_vireid.losses.mmd import squared_mmd
+from ms_vireid.tensors import Joined
 
 
 def check_modalities(modalities, multiple=1):
@@ -60,15 +68,16 @@ class IdentityAlignmentLoss(nn.Cell):
         self.num_instances = num_instances
         self.margin = margin
         self.reduction = reduction
+        self.joined = Joined(axis=0)
 
     def construct(self, visible, infrared, auxiliary):
         check_modalities((visible, infrared, auxiliary), self.num_instances)
-        rows = ops.concat((visible, infrared, auxiliary), axis=0).astype(ms.float32)  # [3PK, C]
-        centers = group_centers(rows.reshape(-1, self.num_instances, rows.shape[1]))  # [3P, C]
+        rows = self.joined((visible, infrared, auxiliary)).astype(ms.float32)  # [3, PK, C]
+        centers = group_centers(rows.reshape(-1, self.num_instances, rows.shape[2]))  # [3P, C]
         identities = centers.shape[0] // 3
         distance = euclidean_distance(centers[2 * identities :], centers[: 2 * identities])  # [P, 2P], a to v and r
         identity = ops.arange(2 * identities) % identities  # [2P]
-        own = identity[:identities, None] == identity[None]  # [P, 2P]
+        own = same_labels(identity[:identities], identity)  # [P, 2P]
         other = ops.logical_not(own)
         hinge = ops.relu(self.margin + masked_max(distance, own) - masked_min(distance, other))  # [P], Eq. 12
         hinge = hinge * other.any(-1)

@@ -34,6 +34,11 @@ def check_batch(features, labels, multiple=1):
         raise ValueError(f"the number of rows must be a positive multiple of {multiple}, not {rows}")
 
 
+def same_labels(labels, others):
+    """Which labels [n] equal which others [m]: bool [n, m]."""
+    return ops.expand_dims(labels, 1) == ops.expand_dims(others, 0)
+
+
 def group_centers(groups):
     """Means of groups of rows: [G, M, C] -> [G, C].
 

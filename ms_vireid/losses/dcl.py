@@ -3,7 +3,7 @@
 import mindspore as ms
 from mindspore import nn, ops
 
-from ms_vireid.losses.batch import check_batch, check_choice, check_num_instances, group_centers
+from ms_vireid.losses.batch import check_batch, check_choice, check_num_instances, group_centers, same_labels
 from ms_vireid.losses.distance import euclidean_distance, masked_mean, masked_min
 
 
@@ -39,7 +39,7 @@ class DiscriminativeCenterLoss(nn.Cell):
         center_labels = labels.reshape(2, -1, instances)[0, :, 0]  # [P]
 
         distance = euclidean_distance(centers, features)  # [P, 2PK]
-        positive = center_labels[:, None] == labels[None]  # [P, 2PK]
+        positive = same_labels(center_labels, labels)  # [P, 2PK]
         numerator = masked_mean(distance, positive).sum()
         denominator = self.negative_distance(distance, ops.logical_not(positive)).sum()
         defined = denominator > 0
@@ -52,7 +52,7 @@ class DiscriminativeCenterLoss(nn.Cell):
         if self.negatives == "all":
             return masked_mean(distance, negative)
         threshold = masked_mean(distance, negative)  # [P], Eq. 9
-        nearer = ops.logical_and(negative, distance < threshold[:, None])  # [P, 2PK]
+        nearer = ops.logical_and(negative, distance < ops.expand_dims(threshold, 1))  # [P, 2PK]
         none_nearer = ops.logical_not(nearer.any(-1))  # [P]
-        chosen = ops.logical_or(nearer, ops.logical_and(negative, none_nearer[:, None]))  # [P, 2PK]
+        chosen = ops.logical_or(nearer, ops.logical_and(negative, ops.expand_dims(none_nearer, 1)))  # [P, 2PK]
         return masked_mean(distance, chosen)

@@ -24,13 +24,13 @@ def euclidean_distance(x, y):
     itself is exactly symmetric, and near rows lose no digits. The gradient of a distance of 0 is 0.
     """
     x, y = x.astype(ms.float32), y.astype(ms.float32)
-    difference = x[:, None] - y[None]  # [n, m, C]
+    difference = ops.expand_dims(x, 1) - ops.expand_dims(y, 0)  # [n, m, C]
     return safe_sqrt(ops.square(difference).sum(-1))  # [n, m]
 
 
 def unit_rows(x):
     """Rows divided by their Euclidean norms, [n, C] -> [n, C]; a zero row stays zero and passes no gradient."""
-    norm = safe_sqrt(ops.square(x).sum(-1))[:, None]  # [n, 1]
+    norm = safe_sqrt(ops.square(x).sum(-1, keepdims=True))  # [n, 1]
     nonzero = norm > 0
     return ops.where(nonzero, x / ops.where(nonzero, norm, 1.0), 0.0)
 

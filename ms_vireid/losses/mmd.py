@@ -18,17 +18,25 @@ def squared_mmd(x, y):
 
     Returns float32, the kernels of identical rows being 1 without gradient.
     """
-    rows = ops.concat((x, y), axis=1).astype(ms.float32)  # [G, N + M, C]
-    squared = ops.square(rows[:, :, None] - rows[:, None]).sum(-1)  # [G, N + M, N + M]
-    bandwidth = ops.stop_gradient(mean_bandwidth(squared))  # [G]
-    widths = ms.Tensor(2.0 ** np.arange(KERNELS), ms.float32)  # [5]
-    exponents = squared[..., None] / (bandwidth[:, None, None, None] * widths)  # [G, N + M, N + M, 5]
-    kernel = ops.exp(-exponents).sum(-1)  # [G, N + M, N + M]
-    shares = ms.Tensor([1.0 / x.shape[1]] * x.shape[1] + [-1.0 / y.shape[1]] * y.shape[1], ms.float32)  # [N + M]
-    return (kernel * shares[:, None] * shares).sum((1, 2))
+    x, y = x.astype(ms.float32), y.astype(ms.float32)
+    within_x, within_y, between = squared_distances(x, x), squared_distances(y, y), squared_distances(x, y)
+    bandwidth = ops.stop_gradient(mean_bandwidth(within_x, within_y, between)).reshape(-1, 1, 1, 1)  # [G, 1, 1, 1]
+    widths = bandwidth * ms.Tensor(2.0 ** np.arange(KERNELS), ms.float32)  # [G, 1, 1, 5]
+    return mean_kernel(within_x, widths) + mean_kernel(within_y, widths) - 2.0 * mean_kernel(between, widths)
 
 
-def mean_bandwidth(squared):
-    """b of `squared_mmd` from the squared distances of n rows to each other: [G, n, n] -> [G]."""
-    count = squared.shape[1]
-    return squared.sum((1, 2)) / (count * (count - 1)) / 2.0 ** (KERNELS // 2) + BANDWIDTH_FLOOR
+def squared_distances(x, y):
+    """Of all pairs of rows: [G, N, C] and [G, M, C] -> [G, N, M]."""
+    return ops.square(ops.expand_dims(x, 2) - ops.expand_dims(y, 1)).sum(-1)
+
+
+def mean_kernel(squared, widths):
+    """Mean over all pairs of the sum of kernels: [G, N, M] and [G, 1, 1, 5] -> [G]."""
+    return ops.exp(-ops.expand_dims(squared, -1) / widths).sum(-1).mean((1, 2))
+
+
+def mean_bandwidth(within_x, within_y, between):
+    """b of `squared_mmd` from the squared distances of its N and M rows to each other -> [G]."""
+    count = between.shape[1] + between.shape[2]
+    total = within_x.sum((1, 2)) + within_y.sum((1, 2)) + 2.0 * between.sum((1, 2))
+    return total / (count * (count - 1)) / 2.0 ** (KERNELS // 2) + BANDWIDTH_FLOOR

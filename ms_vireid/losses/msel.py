@@ -2,7 +2,7 @@
 
 from mindspore import nn, ops
 
-from ms_vireid.losses.batch import check_batch, check_choice, check_num_instances
+from ms_vireid.losses.batch import check_batch, check_choice, check_num_instances, same_labels
 from ms_vireid.losses.distance import cosine_distance, euclidean_distance
 
 
@@ -28,9 +28,9 @@ class ModalitySharedEnhancementLoss(nn.Cell):
 
         row = ops.arange(labels.shape[0])  # [2PK]
         infrared = row >= labels.shape[0] // 2  # [2PK]
-        same_identity = labels[:, None] == labels[None]  # [2PK, 2PK]
-        same_modality = infrared[:, None] == infrared[None]
-        not_self = row[:, None] != row[None]
+        same_identity = same_labels(labels, labels)  # [2PK, 2PK]
+        same_modality = same_labels(infrared, infrared)
+        not_self = ops.logical_not(same_labels(row, row))
         intra_mask = ops.logical_and(ops.logical_and(same_identity, same_modality), not_self)
         cross_mask = ops.logical_and(same_identity, ops.logical_not(same_modality))
 

@@ -1,11 +1,12 @@
 """Modality prototypes of MUN: what L_ma compares, accumulated over the iterations."""
 
 import mindspore as ms
-from mindspore import Parameter, nn, ops
-from mindspore.common.initializer import Identity, initializer
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.common.initializer import initializer
 
-from ms_vireid.losses.alignment import check_modalities
 from ms_vireid.losses.batch import check_choice, check_num_instances
+from ms_vireid.tensors import overwrite
 
 
 class ModalityPrototypes(nn.Cell):
@@ -22,9 +23,9 @@ class ModalityPrototypes(nn.Cell):
     are buffers, not trained, and belong into a checkpoint. With several devices each has rows of its own.
 
     num_identities: P. num_instances: K. width: C. num_classes: identities of the training set, for "identity".
-    Call: pooled features visible, infrared, auxiliary, each [PK, C], identity-major; beta, Eq. 14's of this iteration,
-    a number or a float32 scalar; labels int32 [PK] in 0 ... num_classes - 1, for "identity".
-    Returns the three prototypes, each float32 [PK, C], and remembers them.
+    Call: pooled features [3, PK, C] of visible, infrared and auxiliary, each identity-major; beta, Eq. 14's of this
+    iteration, a number or a float32 scalar; labels int32 [PK] in 0 ... num_classes - 1, for "identity".
+    Returns the prototypes, float32 [3, PK, C], and remembers them.
     Raises ValueError for wrong arguments, features of another shape, or no labels where they are needed.
     """
 
@@ -35,58 +36,52 @@ class ModalityPrototypes(nn.Cell):
         if memory == "identity" and not num_classes:
             raise ValueError("memory='identity' has rows for every identity: num_classes is needed")
         self.num_instances = num_instances
-        self.shape = (num_identities * num_instances, width)
+        self.shape = (3, num_identities * num_instances, width)
         self.by_identity = memory == "identity"
         rows = num_classes * num_instances if self.by_identity else num_identities * num_instances
-        self.visible_projection = projection(width)
-        self.infrared_projection = projection(width)
-        self.auxiliary_projection = projection(width)
-        self.visible = _buffer("visible", rows, width)
-        self.infrared = _buffer("infrared", rows, width)
-        self.auxiliary = _buffer("auxiliary", rows, width)
-        self.seen = _buffer("seen", rows)  # 1 where a row has been written
+        self.rows = rows
+        identity = np.broadcast_to(np.eye(width, dtype=np.float32), (3, width, width))
+        self.projection = Parameter(Tensor(identity.copy()), name="projection")  # W_p, [3, C, C]
+        self.memory = _buffer("memory", 3, rows, width)
+        self.seen = _buffer("seen", 3, rows)  # 1 where a row has been written
 
-    def construct(self, visible, infrared, auxiliary, beta, labels=None):
-        check_modalities((visible, infrared, auxiliary))
-        if tuple(visible.shape) != self.shape:
-            raise ValueError(f"the prototypes are made for features {self.shape}, not {tuple(visible.shape)}")
-        places = self.places(labels)  # [PK]
-        ratio = ops.where(self.seen[places] > 0, beta, 1.0)[:, None]  # [PK, 1]
-        prototypes = (
-            self.accumulate(self.visible, places, self.visible_projection, visible, ratio),
-            self.accumulate(self.infrared, places, self.infrared_projection, infrared, ratio),
-            self.accumulate(self.auxiliary, places, self.auxiliary_projection, auxiliary, ratio),
-        )
+    def construct(self, features, beta, labels=None):
+        if tuple(features.shape) != self.shape:
+            raise ValueError(f"the prototypes are made for features {self.shape}, not {tuple(features.shape)}")
+        distilled = ops.bmm(features.astype(ms.float32), self.projection.swapaxes(1, 2))  # W_p Z
+        if not self.by_identity:
+            prototypes = accumulated(distilled, beta, self.memory, self.seen)
+            overwrite(self.memory, self.memory, ops.stop_gradient(prototypes))
+            overwrite(self.seen, self.seen, ops.ones_like(self.seen))
+            return prototypes
+        places = self.places(labels)  # [3PK] of the 3 * rows
+        memory, seen = self.memory.reshape(-1, self.shape[2]), self.seen.reshape(-1)
+        prototypes = accumulated(distilled, beta, memory[places].reshape(self.shape), seen[places].reshape(3, -1))
+        indices = ops.expand_dims(places, 1)
+        remembered = ops.stop_gradient(prototypes).reshape(-1, self.shape[2])
         written = ops.ones_like(places).astype(ms.float32)
-        ops.assign(self.seen, ops.tensor_scatter_update(self.seen, places[:, None], written))
+        ops.assign(self.memory, ops.tensor_scatter_update(memory, indices, remembered).reshape(self.memory.shape))
+        ops.assign(self.seen, ops.tensor_scatter_update(seen, indices, written).reshape(self.seen.shape))
         return prototypes
 
     def memories(self):
         """The rows and which of them have been written."""
-        return [self.visible, self.infrared, self.auxiliary, self.seen]
+        return [self.memory, self.seen]
 
     def places(self, labels):
-        """The memory's row of each row of the batch: int32 [PK]."""
-        slot = ops.arange(0, self.shape[0], 1, dtype=ms.int32)
-        if not self.by_identity:
-            return slot
+        """The memory's row of each row of the three batches, for "identity": int32 [3PK]."""
         if labels is None:
             raise ValueError("memory='identity' needs the labels of the features")
-        return labels.astype(ms.int32) * self.num_instances + slot % self.num_instances
-
-    def accumulate(self, memory, places, project, features, ratio):
-        """Eq. 14 for one modality: features Z [PK, C], ratio [PK, 1] -> T [PK, C], which `memory` then holds."""
-        distilled = project(features.astype(memory.dtype))  # W_p Z, [PK, C]
-        before = ops.stop_gradient(memory[places])  # [PK, C]
-        prototypes = ratio * distilled + (1.0 - ratio) * before
-        remembered = ops.stop_gradient(prototypes)
-        ops.assign(memory, ops.tensor_scatter_update(memory, places[:, None], remembered))
-        return prototypes
+        slot = ops.arange(0, self.shape[1], 1, dtype=ms.int32)
+        own = labels.astype(ms.int32) * self.num_instances + slot % self.num_instances  # [PK]
+        first = ops.arange(0, 3 * self.rows, self.rows, dtype=ms.int32)  # of each modality
+        return (ops.expand_dims(first, 1) + ops.expand_dims(own, 0)).reshape(-1)
 
 
-def projection(width):
-    """W_p: square, without bias, the identity at first."""
-    return nn.Dense(width, width, weight_init=Identity(), has_bias=False)
+def accumulated(distilled, beta, before, seen):
+    """Eqs. 13 and 14: W_p Z [3, PK, C] with the rows of before, and which of them there are [3, PK]."""
+    ratio = ops.expand_dims(ops.where(seen > 0, beta, 1.0), 2)  # [3, PK, 1]
+    return ratio * distilled + (1.0 - ratio) * ops.stop_gradient(before)
 
 
 def _buffer(name, *shape):

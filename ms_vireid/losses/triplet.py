@@ -5,7 +5,7 @@ In all of them an anchor without a negative (a batch of one identity) contribute
 
 from mindspore import nn, ops
 
-from ms_vireid.losses.batch import check_batch, check_choice, check_margin
+from ms_vireid.losses.batch import check_batch, check_choice, check_margin, same_labels
 from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min, masked_softmax
 
 
@@ -15,7 +15,7 @@ def batch_hard(features, labels, margin):
     The positives are all rows of the anchor's label, itself included: at distance 0 it never changes the maximum.
     """
     distance = euclidean_distance(features, features)  # [n, n]
-    positive = labels[:, None] == labels[None]  # [n, n]
+    positive = same_labels(labels, labels)  # [n, n]
     negative = ops.logical_not(positive)
     hinge = ops.relu(masked_max(distance, positive) - masked_min(distance, negative) + margin)  # [n]
     return hinge * negative.any(-1)
@@ -81,7 +81,7 @@ class WeightedRegularizedTripletLoss(nn.Cell):
     def construct(self, features, labels):
         check_batch(features, labels)
         distance = euclidean_distance(features, features)  # [n, n]
-        positive = labels[:, None] == labels[None]  # [n, n]
+        positive = same_labels(labels, labels)  # [n, n]
         negative = ops.logical_not(positive)
         furthest_positive = (masked_softmax(distance, positive) * distance).sum(-1)  # [n]
         closest_negative = (masked_softmax(-distance, negative) * distance).sum(-1)  # [n]

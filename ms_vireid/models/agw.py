@@ -82,13 +82,18 @@ class AGW(ReIDModel):
         self.classifier = identity_classifier(self.embed_dim, num_classes)
 
     def construct(
-        self, images: Tensor, modality: str | None = None, key: Tensor | None = None, labels: Tensor | None = None
+        self,
+        images: Tensor,
+        modality: str | None = None,
+        key: Tensor | None = None,
+        labels: Tensor | None = None,
+        progress: Tensor | float = 0.0,
     ):
         """
         Args:
             images: float32 [N, 3, H, W]; in training [2PK, 3, H, W], visible (or gray) half first.
             modality: "visible" or "infrared", of all images, in evaluation; training takes both from the batch.
-            key, labels: not used, as nothing is dropped; there so that all models are called alike.
+            key, labels, progress: not used, as nothing is dropped; there so that all models are called alike.
 
         Returns:
             In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck).

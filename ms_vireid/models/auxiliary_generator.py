@@ -10,6 +10,7 @@ from ms_vireid import cpu_kernels
 from ms_vireid.cpu_kernels import Fused
 from ms_vireid.models.layers import pointwise
 from ms_vireid.models.resnet import batch_norm
+from ms_vireid.tensors import Joined
 
 SCALE_RANGE = (1e-3, 1.0)  # of the layer scales: the paper's (0, 1] with an end that a weight can be clamped to
 
@@ -45,14 +46,14 @@ def transposed(channels: int, ratio: int) -> nn.Conv2dTranspose:
 
 
 def _layer_scale(channels: int, kind: str) -> Parameter:
-    """A factor that starts at 1: [C] of "channel"s, [1] as a "scalar".
+    """A factor that starts at 1: [1, C, 1, 1] of "channel"s, [1, 1, 1, 1] as a "scalar".
 
     Raises:
         ValueError: another kind.
     """
     if kind not in ("channel", "scalar"):
         raise ValueError(f"layer_scale must be channel or scalar, not {kind!r}")
-    return Parameter(initializer("ones", (channels if kind == "channel" else 1,), ms.float32), name="scale")
+    return Parameter(initializer("ones", (1, channels if kind == "channel" else 1, 1, 1), ms.float32), name="scale")
 
 
 class IntraModalityLearner(Fused):
@@ -89,6 +90,7 @@ class IntraModalityLearner(Fused):
         self.half = channels // 2
         self.first = depthwise(self.half, first)
         self.second = depthwise(self.half, second)
+        self.joined = Joined(axis=1)
         self.bn1 = batch_norm(channels)
         self.expand = pointwise(channels, expansion * channels, bias=False)
         self.spatial = depthwise(expansion * channels, 3)
@@ -99,10 +101,10 @@ class IntraModalityLearner(Fused):
     def construct(self, x: Tensor) -> Tensor:
         """First-stage features of one modality, float32 [N, C, H, W] -> [N, C, H, W]."""
         first, second = x[:, : self.half], x[:, self.half :]  # [N, C / 2, H, W] each, Eq. 1
-        x = ops.concat((self.first(first), self.second(second)), axis=1)  # [N, C, H, W], Eq. 2
+        x = self.joined((self.first(first), self.second(second))).reshape(x.shape)  # [N, C, H, W], Eq. 2
         x = self.expand(self.bn1(x))  # [N, 4C, H, W], Eq. 3
         x = self.spatial(ops.relu(x)) + x  # [N, 4C, H, W], Eq. 4
-        return self.scale.reshape(1, -1, 1, 1) * self.reduce(self.bn2(x))  # [N, C, H, W], Eq. 5
+        return self.scale * self.reduce(self.bn2(x))  # [N, C, H, W], Eq. 5
 
     def by_kernel(self, x: Tensor) -> Tensor:
         x = cpu_kernels.Depthwise.apply(x, False, self.first.weight, self.second.weight)
@@ -145,7 +147,7 @@ class CrossModalityLearner(Fused):
                 pyramid = pool(features)  # [N, C, H / ratio, W / ratio], Eq. 6
                 scales += (rebuild(pyramid),)  # [N, C, H, W], Eq. 7
         x = ops.concat(scales, axis=1)  # [N, 8C, H, W], Eq. 8
-        return self.scale.reshape(1, -1, 1, 1) * self.fuse(self.bn(x))  # [N, C, H, W], Eq. 9
+        return self.scale * self.fuse(self.bn(x))  # [N, C, H, W], Eq. 9
 
     def by_kernel(self, visible: Tensor, infrared: Tensor) -> Tensor:
         check_size(visible.shape[2], visible.shape[3], self.ratios)
@@ -182,15 +184,6 @@ class AuxiliaryGenerator(nn.Cell):
             ValueError: as `CrossModalityLearner`.
         """
         return self.cross_learner(self.visible_learner(visible), self.infrared_learner(infrared))
-
-    def scales(self) -> list[Parameter]:
-        """The layer scales: of each I_scale, then C_scale. They are trained without weight decay."""
-        return [self.visible_learner.scale, self.infrared_learner.scale, self.cross_learner.scale]
-
-    def clamp_scales(self) -> None:
-        """Put the layer scales back into `SCALE_RANGE`, after each update."""
-        for scale in self.scales():
-            ops.assign(scale, ops.clamp(scale, *SCALE_RANGE))
 
 
 def check_size(rows: int, columns: int, ratios: tuple[int, ...]) -> None:

@@ -3,7 +3,6 @@
 import math
 
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform
 
@@ -65,11 +64,38 @@ def layer_uniforms(key: Tensor, count: int) -> Tensor:
     return _shift_right(hashed, 8).astype(ms.float32) * (1.0 / (1 << 24))
 
 
-def path_noise(key: Tensor, layers: int, samples: int, shard: tuple[int, int] = (0, 1)) -> Tensor:
-    """Pseudo-random int32 [layers, samples], a hash of (key, layer, sample): whose residual branches are dropped."""
+def window_offsets(key: Tensor, rate: float, count: int) -> Tensor:
+    """Where each dropout window of a step is: int32 [count]. An element is dropped where its noise plus the window's
+    offset, which wraps, is below `window_limit`; so a share `rate` of all int32 values is."""
+    room = float(2**31 - _window_limit(rate))  # all int32 values but a window's
+    start = (layer_uniforms(key, count) * room - float(2**31)).astype(ms.int32)
+    return -(2**31) - start
+
+
+def window_limit(rate: float) -> int:
+    """An int32 that a share `rate` of all int32 values is below."""
+    return to_int32(round(rate * 2**32) - 2**31)
+
+
+_window_limit = ops.constexpr(window_limit)  # within a graph
+
+
+@ops.constexpr
+def _path_constants(rates: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """Below which noise each layer drops a branch, and what it multiplies the others by: [layers, 1] each."""
+    limits = Tensor([[window_limit(rate)] for rate in rates], ms.int32)
+    return limits, Tensor([[1.0 / (1.0 - rate)] for rate in rates], ms.float32)
+
+
+def path_factors(key: Tensor, rates: tuple[float, ...], samples: int, shard: tuple[int, int] = (0, 1)) -> Tensor:
+    """What each residual branch is multiplied by: float32 [layers, samples], 0 with the layer's rate and else
+    1 / (1 - rate), by a hash of (key, layer, sample)."""
+    layers = len(rates)
     layer = mix(ops.arange(1, layers + 1, 1, dtype=ms.int32) * to_int32(_GOLDEN) + key)
     sample = _union_rows(samples, shard) * to_int32(_GOLDEN)
-    return mix(sample.reshape(1, samples) + layer.reshape(layers, 1))
+    noise = mix(sample.reshape(1, samples) + layer.reshape(layers, 1))
+    limits, scales = _path_constants(rates)
+    return (noise >= limits).astype(ms.float32) * scales
 
 
 def check_rate(rate: float, name: str) -> None:
@@ -96,11 +122,11 @@ class Dropout(Fused):
     """Dropout whose mask is a hash of (seed, step, layer, position): resumable, and the same in both frameworks.
 
     An element is dropped when its noise lies in a window that holds `rate` of all int32 values and whose place is
-    this layer's number at this step. An activation `parts` times as wide as the noise takes that many windows.
+    drawn for this layer and step. An activation `parts` times as wide as the noise takes that many windows.
 
     Args:
         rate: probability that an element is zeroed; the others are scaled by 1 / (1 - rate).
-        layer: index of this layer's first window in the step's `layer_uniforms`.
+        layer: index of this layer's first window in the step's `window_offsets`.
         parts: width of the activation as a multiple of the noise's.
     """
 
@@ -108,31 +134,24 @@ class Dropout(Fused):
         super().__init__()
         check_rate(rate, "dropout")
         self.rate = rate
-        self.windows = tuple(range(layer, layer + parts))
+        self.layer = layer
+        self.parts = parts
+        self.limit = window_limit(rate)
         self.masked = _Masked(1.0 / (1.0 - rate))
-        self.width = round(rate * 2**32)
 
-    def construct(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
-        """x: [..., parts * C]. noise: int32 [..., C]. uniforms: float32 [layers]. The last two only in training."""
+    def construct(self, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
+        """x: [..., parts * C]. noise: int32 [..., C]. offsets: int32 [windows]. The last two only in training."""
         if not self.training or self.rate == 0.0:
             return x
-        masks = ()
-        for window in self.windows:
-            start = self._start(uniforms[window]).astype(ms.int32)
-            masks += (ops.logical_and(noise >= start, noise < start + to_int32(self.width)),)
-        dropped = masks[0] if len(masks) == 1 else ops.concat(masks, axis=-1)
-        return self.masked(x, dropped)
+        own = offsets[self.layer : self.layer + self.parts].reshape(self.parts, 1)
+        dropped = ops.expand_dims(noise, -2) + own < self.limit  # [..., parts, C]
+        return self.masked(x, dropped.reshape(x.shape))
 
-    def by_kernel(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
+    def by_kernel(self, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
         if not self.training or self.rate == 0.0:
             return x
-        starts = self._start(uniforms.asnumpy()[list(self.windows)]).astype(np.int32)
-        stops = starts + np.int32(to_int32(self.width))
-        return cpu_kernels.Dropout.apply(x, noise, starts, stops, self.masked.scale)
-
-    def _start(self, uniform: Tensor | np.ndarray) -> Tensor | np.ndarray:
-        """Of windows whose places are numbers in [0, 1)."""
-        return uniform * float(2**32 - self.width) - float(2**31)
+        own = offsets.asnumpy()[self.layer : self.layer + self.parts]
+        return cpu_kernels.Dropout.apply(x, noise, own, self.limit, self.masked.scale)
 
 
 class DropPath(Fused):
@@ -140,7 +159,7 @@ class DropPath(Fused):
 
     Args:
         rate: probability that a sample's branch is dropped; the others are scaled by 1 / (1 - rate).
-        layer: row of this layer in the step's `path_noise`.
+        layer: row of this layer in the step's `path_factors`.
     """
 
     def __init__(self, rate: float, layer: int):
@@ -148,21 +167,18 @@ class DropPath(Fused):
         check_rate(rate, "drop_path")
         self.rate = rate
         self.layer = layer
-        self.scale = 1.0 / (1.0 - rate)
-        self.threshold = to_int32(round(rate * 2**32) - 2**31)
 
-    def construct(self, x: Tensor, noise: Tensor | None) -> Tensor:
-        """x: [N, ...]. noise: int32 [layers, N], only in training."""
+    def construct(self, x: Tensor, factors: Tensor | None) -> Tensor:
+        """x: [N, ...]. factors: float32 [layers, N], only in training."""
         if not self.training or self.rate == 0.0:
             return x
-        keep = (noise[self.layer] >= self.threshold).astype(x.dtype) * self.scale
-        return x * keep.reshape((-1,) + (1,) * (x.ndim - 1))
+        own = ops.stop_gradient(factors[self.layer]).astype(x.dtype)
+        return x * own.reshape((-1,) + (1,) * (x.ndim - 1))
 
-    def by_kernel(self, x: Tensor, noise: Tensor | None) -> Tensor:
+    def by_kernel(self, x: Tensor, factors: Tensor | None) -> Tensor:
         if not self.training or self.rate == 0.0:
             return x
-        keep = (noise.asnumpy()[self.layer] >= self.threshold).astype(np.float32)
-        return cpu_kernels.ScaleSamples.apply(x, keep * np.float32(self.scale))
+        return cpu_kernels.ScaleSamples.apply(x, factors.asnumpy()[self.layer])
 
 
 class GeM(Fused):

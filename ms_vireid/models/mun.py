@@ -1,14 +1,13 @@
 """Modality Unifying Network (MUN, ICCV 2023): a ResNet-50 with an auxiliary modality between visible and infrared."""
 
-import mindspore as ms
 from mindspore import Parameter, Tensor, ops
 
 from ms_vireid.losses.prototypes import ModalityPrototypes
-from ms_vireid.models.auxiliary_generator import AuxiliaryGenerator
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.intermediate import AuxiliaryModality, MixedModality, SyncreticModality, XModality
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet
+from ms_vireid.tensors import Joined
 
 SPECIFIC = {"layer1": (1,), "stem": ()}  # stages of each modality's own beginning, which always has the stem
 
@@ -42,7 +41,7 @@ class MUN(ReIDModel):
         ValueError: an unknown choice.
     """
 
-    TRAINING_ONLY = ("generator.", "prototypes.", "auxiliary_classifier.", "updating_ratio")
+    TRAINING_ONLY = ("generator.", "prototypes.", "auxiliary_classifier.")
 
     def __init__(
         self,
@@ -77,6 +76,7 @@ class MUN(ReIDModel):
         self.visible_stage = first_stage()
         self.infrared_stage = first_stage()
         self.shared = ResNet(layers, width, last_stride, stem=False, stages=STAGES[len(own) :])
+        self.joined = Joined(axis=0)  # the modalities' feature maps
         self.pool = GeM(pooling_power, eps=1e-12)
         self.bottleneck = bn_neck(self.embed_dim)
         self.visible_classifier = identity_classifier(self.embed_dim, num_classes)
@@ -100,12 +100,16 @@ class MUN(ReIDModel):
         if memory != "none":
             self.prototypes = ModalityPrototypes(*batch, self.embed_dim, memory, num_classes)
             self.beta_range = beta
-            self.updating_ratio = Parameter(Tensor(beta[0], ms.float32), name="updating_ratio", requires_grad=False)
         if auxiliary_classifier:
             self.auxiliary_classifier = identity_classifier(self.embed_dim, num_classes)
 
     def construct(
-        self, images: Tensor, modality: str | None = None, key: Tensor | None = None, labels: Tensor | None = None
+        self,
+        images: Tensor,
+        modality: str | None = None,
+        key: Tensor | None = None,
+        labels: Tensor | None = None,
+        progress: Tensor | float = 0.0,
     ):
         """
         Args:
@@ -113,6 +117,7 @@ class MUN(ReIDModel):
             modality: "visible" or "infrared", of all images, in evaluation; training takes both from the batch.
             key: int32 scalar, the step's key, for the mixed modality in training.
             labels: int32 [2PK], for the identity-indexed prototypes in training.
+            progress: how far training is, 0 at its first step and 1 at its last, for the prototypes' beta.
 
         Returns:
             In training a tuple, of which the baseline (intermediate "none") has only the first two:
@@ -139,18 +144,19 @@ class MUN(ReIDModel):
         maps = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])  # v and r, [PK, 256, 72, 36] each
         if self.generator is not None:
             maps += (self.generator(pictures, maps, key),)  # a = G(v, r): row i of all three is of one identity
-        pooled = self.pool(self.shared(ops.concat(maps, axis=0)))  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
+        together = self.joined(maps).reshape((-1, *maps[0].shape[1:]))  # [3PK, 256, 72, 36]
+        pooled = self.pool(self.shared(together))  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
         normalised = self.bottleneck(pooled)  # [3PK, embed_dim]
-        visible_logits = self.visible_classifier(normalised[:half])
-        infrared_logits = self.infrared_classifier(normalised[half : 2 * half])
-        outputs = ops.concat((visible_logits, infrared_logits), axis=0), pooled[: 2 * half]
+        visible_logits, infrared_logits = self.visible_classifier(normalised), self.infrared_classifier(normalised)
+        is_visible = ops.expand_dims(ops.arange(2 * half) < half, 1)  # [2PK, 1]
         if self.generator is None:
-            return outputs
-        auxiliary = normalised[2 * half :]  # [PK, embed_dim]
-        outputs += pooled[2 * half :], self.visible_classifier(auxiliary), self.infrared_classifier(auxiliary)
-        outputs += (self._prototypes(pooled, half, labels),)
+            return ops.where(is_visible, visible_logits, infrared_logits), pooled
+        logits = ops.where(is_visible, visible_logits[: 2 * half], infrared_logits[: 2 * half])
+        outputs = logits, pooled[: 2 * half], pooled[2 * half :]
+        outputs += visible_logits[2 * half :], infrared_logits[2 * half :]
+        outputs += (self._prototypes(pooled, half, labels, progress),)
         if self.auxiliary_classifier is not None:
-            outputs += (self.auxiliary_classifier(auxiliary),)
+            outputs += (self.auxiliary_classifier(normalised[2 * half :]),)
         return outputs
 
     def _first_stage(self, images: Tensor, modality: str | None) -> Tensor:
@@ -160,23 +166,14 @@ class MUN(ReIDModel):
             return self.infrared_stage(images)
         raise ValueError(f"modality must be visible or infrared, not {modality!r}")
 
-    def _prototypes(self, pooled: Tensor, half: int, labels: Tensor | None) -> Tensor:
+    def _prototypes(self, pooled: Tensor, half: int, labels: Tensor | None, progress: Tensor | float) -> Tensor:
         """What L_ma compares, [3, PK, embed_dim], from the pooled features [3PK, embed_dim]."""
+        pooled = pooled.reshape(3, half, self.embed_dim)
         if self.prototypes is None:
-            return pooled.reshape(3, half, self.embed_dim)
-        modalities = pooled[:half], pooled[half : 2 * half], pooled[2 * half :]
-        return ops.stack(self.prototypes(*modalities, self.updating_ratio, None if labels is None else labels[:half]))
-
-    def begin_step(self, step: int, total_steps: int) -> None:
-        """Set what depends on how far the run is: beta, linear in the step (from 0)."""
-        if self.prototypes is not None:
-            first, last = self.beta_range
-            self.updating_ratio.set_data(Tensor(first + (last - first) * step / max(total_steps - 1, 1), ms.float32))
+            return pooled
+        first, last = self.beta_range
+        beta = first + (last - first) * progress
+        return self.prototypes(pooled, beta, None if labels is None else labels[:half])
 
     def memories(self) -> list[Parameter]:
         return [] if self.prototypes is None else self.prototypes.memories()
-
-    def end_step(self) -> None:
-        """Put the layer scales back into their range, after an update."""
-        if isinstance(self.generator, AuxiliaryGenerator):
-            self.generator.clamp_scales()

@@ -9,7 +9,8 @@ from mindspore.common.initializer import Normal, initializer
 
 from ms_vireid import cpu_kernels
 from ms_vireid.cpu_kernels import Fused
-from ms_vireid.models.layers import Dropout, DropPath, layer_uniforms, path_noise, position_noise
+from ms_vireid.models.layers import Dropout, DropPath, path_factors, position_noise, window_offsets
+from ms_vireid.tensors import Joined
 
 LAYER_NORM_EPS = 1e-5
 WINDOWS_PER_BLOCK = 2  # dropout windows of a block besides the MLP's hidden layer: attention projection, MLP output
@@ -98,12 +99,35 @@ def layer_norm(width: int) -> _LayerNorm:
     return _LayerNorm([width], epsilon=LAYER_NORM_EPS)
 
 
+class _SplitHeads(nn.Cell):
+    """Queries, keys and values of all heads, [N, T, 3 * D] -> [N, heads, T, head_dim] of each.
+
+    The derivative is written out: automatic differentiation pads the gradient of each third to the whole and adds them.
+    """
+
+    def __init__(self, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.joined = Joined(axis=0)
+
+    def construct(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        batch, tokens, width = qkv.shape
+        head_dim = width // (3 * self.num_heads)
+        qkv = qkv.reshape(batch, tokens, 3, self.num_heads, head_dim).transpose(2, 0, 3, 1, 4)
+        return qkv[0], qkv[1], qkv[2]
+
+    def bprop(self, qkv: Tensor, _out: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> tuple[Tensor]:
+        joined = self.joined(gradients)  # [3, N, heads, T, head_dim]
+        return (joined.transpose(1, 3, 0, 2, 4).reshape(qkv.shape),)
+
+
 class _HeadsAttention(Fused):
     """softmax(q k^T / sqrt(head_dim)) v of each head: float32 [N, T, 3 * D], queries, keys, values -> [N, T, D]."""
 
     def __init__(self, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
+        self.split = _SplitHeads(num_heads)
         # The primitives: `ops.matmul` broadcasts its operands first and takes twice the time on CPU.
         self.product = ops.BatchMatMul()
         self.product_transposed = ops.BatchMatMul(transpose_b=True)
@@ -111,8 +135,7 @@ class _HeadsAttention(Fused):
     def construct(self, qkv: Tensor) -> Tensor:
         batch, tokens, width = qkv.shape
         head_dim = width // (3 * self.num_heads)
-        qkv = qkv.reshape(batch, tokens, 3, self.num_heads, head_dim).transpose(2, 0, 3, 1, 4)
-        query, key, value = ops.unstack(qkv)  # [N, heads, T, head_dim]
+        query, key, value = self.split(qkv)  # [N, heads, T, head_dim]
         scores = self.product_transposed(query * head_dim**-0.5, key)  # [N, heads, T, T]
         x = self.product(ops.softmax(scores, axis=-1), value)  # [N, heads, T, head_dim]
         return x.transpose(0, 2, 1, 3).reshape(batch, tokens, width // 3)
@@ -135,8 +158,8 @@ class Attention(nn.Cell):
         self.proj_drop = Dropout(dropout, layer)
         self.heads = _HeadsAttention(num_heads)
 
-    def construct(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
-        return self.proj_drop(self.proj(self.heads(self.qkv(x))), noise, uniforms)
+    def construct(self, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
+        return self.proj_drop(self.proj(self.heads(self.qkv(x))), noise, offsets)
 
 
 class Mlp(nn.Cell):
@@ -148,10 +171,10 @@ class Mlp(nn.Cell):
         self.fc2 = dense(mlp_ratio * embed_dim, embed_dim)
         self.drop2 = Dropout(dropout, layer + mlp_ratio)
 
-    def construct(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
+    def construct(self, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
         x = self.act(self.fc1(x))  # [N, T, mlp_ratio * D]
-        x = self.drop1(x, noise, uniforms)
-        return self.drop2(self.fc2(x), noise, uniforms)
+        x = self.drop1(x, noise, offsets)
+        return self.drop2(self.fc2(x), noise, offsets)
 
 
 class Block(nn.Cell):
@@ -169,10 +192,10 @@ class Block(nn.Cell):
         self.drop_path2 = DropPath(drop_path, 2 * index + 1)
 
     def construct(
-        self, x: Tensor, paths: Tensor | None = None, noise: Tensor | None = None, uniforms: Tensor | None = None
+        self, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None, offsets: Tensor | None = None
     ) -> Tensor:
-        x = x + self.drop_path1(self.attn(self.norm1(x), noise, uniforms), paths)
-        return x + self.drop_path2(self.mlp(self.norm2(x), noise, uniforms), paths)
+        x = x + self.drop_path1(self.attn(self.norm1(x), noise, offsets), factors)
+        return x + self.drop_path2(self.mlp(self.norm2(x), noise, offsets), factors)
 
 
 class VisionTransformer(nn.Cell):
@@ -209,6 +232,7 @@ class VisionTransformer(nn.Cell):
         self.stochastic = dropout > 0.0 or drop_path > 0.0
         self.shard = (0, 1)  # of `_union_rows`
         self.windows = 1 + depth * (mlp_ratio + WINDOWS_PER_BLOCK)
+        self.path_rates = tuple(drop_path * (i // 2) / max(depth - 1, 1) for i in range(2 * depth))
         self.patch_embed = PatchEmbed(self.image_size, patch_size, stride, embed_dim)
         rows, columns = self.patch_embed.grid_size
         self.tokens = 1 + rows * columns
@@ -222,7 +246,7 @@ class VisionTransformer(nn.Cell):
                     num_heads,
                     mlp_ratio,
                     dropout,
-                    drop_path * index / max(depth - 1, 1),
+                    self.path_rates[2 * index],
                     layer=1 + index * (mlp_ratio + WINDOWS_PER_BLOCK),
                     index=index,
                 )
@@ -249,19 +273,19 @@ class VisionTransformer(nn.Cell):
         batch = x.shape[0]
         x = ops.concat((self.cls_token.broadcast_to((batch, 1, self.embed_dim)), x), axis=1)  # [N, T = 1 + L, D]
         x = x + self.pos_embed
-        paths = noise = uniforms = None
+        factors = noise = offsets = None
         if self.training and self.stochastic:
             if key is None:
                 raise ValueError("training with dropout or drop path needs the step's key")
             noise = position_noise(key, batch * self.tokens, self.embed_dim, self.shard).reshape(x.shape)
-            uniforms = layer_uniforms(key, self.windows)
-            paths = path_noise(key, 2 * len(self.blocks), batch, self.shard)
-        x = self.pos_drop(x, noise, uniforms)
+            offsets = window_offsets(key, self.pos_drop.rate, self.windows)
+            factors = path_factors(key, self.path_rates, batch, self.shard)
+        x = self.pos_drop(x, noise, offsets)
         for block in self.blocks:
             if self.training and self.recompute_blocks:
-                x = ms.recompute(block, x, paths, noise, uniforms)
+                x = ms.recompute(block, x, factors, noise, offsets)
             else:
-                x = block(x, paths, noise, uniforms)
+                x = block(x, factors, noise, offsets)
         return self.norm(x)[:, 0]  # [N, D]
 
 

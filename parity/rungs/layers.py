@@ -14,12 +14,13 @@ from ms_vireid.data.randomness import step_key
 from ms_vireid.models import layers as mindspore_layers
 from ms_vireid.models import vit as mindspore_vit
 from parity.compare import EXACT, FORWARD, Comparison, compare
-from parity.harness import Case, compare_evaluation, compare_training, same_weights
+from parity.harness import Case, Constant, compare_evaluation, compare_training, same_weights
 from torch_ref import models as torch_models
 from torch_ref.models import layers as torch_layers
 from torch_ref.models import vit as torch_vit
 
 KEY = step_key(0, 3)
+RATES = tuple(0.1 * (i // 2) / 11 for i in range(24))  # of drop path in a ViT-B
 BATCH, TOKENS = 4, 211  # at the real widths: 21 x 10 patches and CLS
 SIZES = {"": (3, 10, 48, 4), "ViT-B": (BATCH, TOKENS, 768, 12)}  # images, tokens, width, heads
 
@@ -68,12 +69,12 @@ def noise(images: int, tokens: int, width: int) -> np.ndarray:
     return mindspore_layers.position_noise(key, images * tokens, width).reshape(images, tokens, width).asnumpy()
 
 
-def uniforms(count: int) -> np.ndarray:
-    return mindspore_layers.layer_uniforms(ms.Tensor(KEY), count).asnumpy()
+def offsets(rate: float, count: int) -> np.ndarray:
+    return mindspore_layers.window_offsets(ms.Tensor(KEY), rate, count).asnumpy()
 
 
-def paths(layers: int, samples: int) -> np.ndarray:
-    return mindspore_layers.path_noise(ms.Tensor(KEY), layers, samples).asnumpy()
+def factors(rates: tuple[float, ...], samples: int) -> Constant:
+    return Constant(mindspore_layers.path_factors(ms.Tensor(KEY), rates, samples).asnumpy())
 
 
 def hashes() -> list[Comparison]:
@@ -87,9 +88,15 @@ def hashes() -> list[Comparison]:
             EXACT,
         ),
         compare(
-            "path_noise",
-            paths(24, 64),
-            torch_layers.path_noise(torch_key, 24, 64).numpy(),
+            "path_factors",
+            factors(RATES, 64).value,
+            torch_layers.path_factors(torch_key, RATES, 64).numpy(),
+            EXACT,
+        ),
+        compare(
+            "window_offsets",
+            offsets(0.03, 73),
+            torch_layers.window_offsets(torch_key, 0.03, 73).numpy(),
             EXACT,
         ),
         compare(
@@ -107,12 +114,12 @@ def dropout() -> list[Comparison]:
         lambda models: models.layers.Dropout(0.3, layer=2, parts=4),
         values(images, tokens, 4 * width) + 2.0,  # away from 0, so that a mask can be told from a value
         noise(images, tokens, width),
-        uniforms(6),
+        offsets(0.3, 6),
     )
 
 
 def drop_path() -> list[Comparison]:
-    return agree(lambda models: models.layers.DropPath(0.4, layer=5), values(16, 3, 5) + 2.0, paths(6, 16))
+    return agree(lambda models: models.layers.DropPath(0.4, layer=5), values(16, 3, 5) + 2.0, factors((0.4,) * 6, 16))
 
 
 def position_resize() -> list[Comparison]:
@@ -154,7 +161,7 @@ def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list
     x = values(images, tokens, width)
     # Tokens whose variances go down to LayerNorm's eps: at 1 alone a wrong eps would hide below the tolerance.
     faint = x * np.geomspace(1e-3, 1, tokens, dtype=np.float32)[:, None]
-    off = (None, None)  # noise and uniforms, of dropout that is off
+    off = (None, None)  # noise and offsets, of dropout that is off
     small = label == ""
 
     def case(subject: str, *arguments: Any, modes: str = "train", **keywords: Any) -> Case:
@@ -171,9 +178,9 @@ def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list
             "Block with dropout and drop path",
             lambda models: models.vit.Block(width, heads, 4, 0.1, 0.2, 1, 0),
             x,
-            paths(2, images),
+            factors((0.2, 0.2), images),
             noise(images, tokens, width),
-            uniforms(8),
+            offsets(0.1, 8),
         ),
         case("BNNeck", lambda models: models.layers.bn_neck(width), x[:, 0] + 0.5, modes="both"),
         case("classifier", lambda models: models.layers.identity_classifier(width, 395), x[:, 0]),

@@ -110,24 +110,22 @@ def prototypes_case(memory: str) -> list[Comparison]:
     arguments = identities, k, width, memory, classes
     cell, module = mindspore_losses.ModalityPrototypes(*arguments), torch_losses.ModalityPrototypes(*arguments)
     weights = rng.normal(size=(3, width, width)).astype(np.float32)
-    names = [f"{modality}_projection" for modality in ("visible", "infrared", "auxiliary")]
-    for name, weight in zip(names, weights, strict=True):
-        getattr(cell, name).weight.set_data(ms.Tensor(weight))
+    cell.projection.set_data(ms.Tensor(weights))
     to_torch(cell, module)
 
     def run(prototypes, stack, features, labels):
-        return stack([stack(prototypes(*features[i], betas[i], labels[i])) for i in range(5)])
+        return stack([prototypes(features[i], betas[i], labels[i]) for i in range(5)])
 
     def weighed(rows):
         result = run(cell, ms.ops.stack, rows, ms.Tensor(labels))
         return (result * ms.Tensor(probe)).sum(), result
 
-    trained = ms.ParameterTuple([getattr(cell, name).weight for name in names])
-    (_, ours), (of_features, of_weights) = ms.value_and_grad(weighed, 0, trained, has_aux=True)(ms.Tensor(features))
+    trained = ms.ParameterTuple([cell.projection])
+    (_, ours), (of_features, (of_weights,)) = ms.value_and_grad(weighed, 0, trained, has_aux=True)(ms.Tensor(features))
     watched = torch.tensor(features, requires_grad=True)
     theirs = run(module, torch.stack, watched, torch.from_numpy(labels))
     total = (theirs * torch.from_numpy(probe)).sum()
-    gradients = torch.autograd.grad(total, [watched, *(getattr(module, name).weight for name in names)])
+    gradients = torch.autograd.grad(total, [watched, module.projection])
 
     # By the equations, what is remembered does not change with what the derivative is taken of.
     exact, matrices = features.astype(np.float64), weights.astype(np.float64)
@@ -143,13 +141,13 @@ def prototypes_case(memory: str) -> list[Comparison]:
         expected.append(equations.prototypes(exact[i], matrices, betas[i], places, remembered))
         remembered = equations.remembered(expected[-1], places, remembered)
 
-    of_weights = np.stack([gradient.asnumpy() for gradient in of_weights])
+    of_weights = of_weights.asnumpy()
     return [
         compare("prototypes", ours.asnumpy(), theirs.detach().numpy(), FORWARD),
         compare("prototypes, equation", ours.asnumpy(), np.stack(expected), FORWARD),
         compare("gradient of features", of_features.asnumpy(), gradients[0].numpy(), GRADIENT),
         compare("gradient of features, equation", of_features.asnumpy(), np.stack(slopes), GRADIENT),
-        compare("gradient of W_p", of_weights, np.stack([g.numpy() for g in gradients[1:]]), GRADIENT),
+        compare("gradient of W_p", of_weights, gradients[1].numpy(), GRADIENT),
         compare("gradient of W_p, equation", of_weights, of_matrices, GRADIENT),
         *(
             compare(f"buffer {name}", getattr(cell, name).asnumpy(), value.detach().numpy(), FORWARD)

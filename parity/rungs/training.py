@@ -49,7 +49,7 @@ def updates(recipe: str) -> list[Comparison]:
     for step in range(1, 7):
         gradients = [(rng.normal(size=p.shape) * 10.0 ** rng.integers(-4, 1)).astype(np.float32) for p in ours.weights]
         rates = [0.01 * group.lr_factor * step for group in ours.groups]
-        ours(tuple(map(ms.Tensor, gradients)), ours.scalars(step, rates))
+        ours(tuple(map(ms.Tensor, gradients)), ms.Tensor(ours.scalars(step, rates)))
         for parameter, gradient in zip(ours.weights, gradients, strict=True):
             weights[names[parameter.name]].grad = torch.from_numpy(gradient)
         oracle.set_learning_rates(rates)

@@ -93,7 +93,7 @@ def test_a_group_without_decay_is_updated_as_by_torch(kind, jit):
         ours, theirs = SGD(groups, 0.9, True, 0.5), torch.optim.SGD(options, lr=0.01, momentum=0.9, nesterov=True)
     update = ms.jit(ours.construct) if jit else ours
     for step, gradient in enumerate(gradients, 1):
-        update(tuple(map(Tensor, gradient)), ours.scalars(step, [0.01, 0.01]))
+        update(tuple(map(Tensor, gradient)), Tensor(ours.scalars(step, [0.01, 0.01])))
         for weight, value in zip(weights, gradient, strict=True):
             weight.grad = torch.from_numpy(value)
         theirs.step()
@@ -128,7 +128,7 @@ def test_updates_are_those_of_adamw_with_bias_correction_and_decoupled_decay(jit
     update = ms.jit(optimizer.construct) if jit else optimizer
     lrs = [1e-2, 2e-2, 3e-2, 2e-2, 1e-2, 5e-3]
     for step, lr in enumerate(lrs, 1):
-        update(tuple(Tensor(g) for g in gradients[step - 1]), optimizer.scalars(step, [lr, lr / 2]))
+        update(tuple(Tensor(g) for g in gradients[step - 1]), Tensor(optimizer.scalars(step, [lr, lr / 2])))
     for i, factor in enumerate((1.0, 0.5)):
         expected = written_out_adamw(start[i], gradients[:, i], [lr * factor for lr in lrs])
         # Weights of about 1 in float32 round by 6e-8 an update.
@@ -166,7 +166,7 @@ def test_a_sequence_of_sgd_updates_is_that_of_torch(momentum, nesterov, decay, j
     optimizer = SGD(groups, momentum, nesterov, decay)
     update = ms.jit(optimizer.construct) if jit else optimizer
     for step, (gradient, rates) in enumerate(zip(gradients, lrs, strict=True), 1):
-        update(tuple(map(Tensor, gradient)), optimizer.scalars(step, rates[:2]))
+        update(tuple(map(Tensor, gradient)), Tensor(optimizer.scalars(step, rates[:2])))
         for ours, theirs in zip(parameters, expected[step - 1], strict=True):
             # Weights of about 1 in float32: one rounding of 6e-8 an update.
             assert np.abs(ours.asnumpy() - theirs).max() < 5e-7, step

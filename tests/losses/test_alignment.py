@@ -6,7 +6,7 @@ import pytest
 
 from ms_vireid.losses import alignment
 from ms_vireid.losses.alignment import IdentityAlignmentLoss, IdentityConsistencyLoss, ModalityAlignmentLoss
-from ms_vireid.losses.mmd import mean_bandwidth, squared_mmd
+from ms_vireid.losses.mmd import mean_bandwidth, squared_distances, squared_mmd
 from parity import equations
 
 from . import cases
@@ -168,9 +168,10 @@ def test_squared_mmd_by_hand():
 
 
 def test_the_bandwidth_is_a_quarter_of_the_mean_squared_distance_of_different_rows():
-    # Rows 0, 1, 4: squared distances 1, 16, 9, each twice among six off the diagonal: mean 26 / 3.
-    squared = ms.Tensor(np.float32([[[0, 1, 16], [1, 0, 9], [16, 9, 0]]]))
-    np.testing.assert_allclose(mean_bandwidth(squared).asnumpy(), [26 / 12], rtol=1e-6)
+    # Rows 0, 1 and 4: squared distances 1, 16, 9, each twice among six off the diagonal: mean 26 / 3.
+    x, y = ms.Tensor(np.float32([[[0], [1]]])), ms.Tensor(np.float32([[[4]]]))
+    pairs = squared_distances(x, x), squared_distances(y, y), squared_distances(x, y)
+    np.testing.assert_allclose(mean_bandwidth(*pairs).asnumpy(), [26 / 12], rtol=1e-6)
 
 
 def test_the_mmd_does_not_change_with_the_scale():

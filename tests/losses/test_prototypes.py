@@ -22,15 +22,10 @@ def build(memory="slots"):
     return ModalityPrototypes(IDENTITIES, INSTANCES, WIDTH, memory, CLASSES)
 
 
-def projections(module):
-    return module.visible_projection, module.infrared_projection, module.auxiliary_projection
-
-
 def random_weights(module, seed=0):
     """W_p^m other than the identity: float32 [3, C, C]."""
     weights = np.random.default_rng(seed).normal(size=(3, WIDTH, WIDTH)).astype(np.float32)
-    for layer, weight in zip(projections(module), weights, strict=True):
-        layer.weight.set_data(ms.Tensor(weight))
+    module.projection.set_data(ms.Tensor(weights))
     return weights
 
 
@@ -46,10 +41,6 @@ def places(memory, labels):
     return range(ROWS) if memory == "slots" else [(label, row % INSTANCES) for row, label in enumerate(labels)]
 
 
-def stacked(module):
-    return lambda z, beta, labels: ms.ops.stack(module(z[0], z[1], z[2], beta, labels))
-
-
 @MEMORY
 @pytest.mark.parametrize("jit", [False, True])
 def test_five_iterations_are_the_recurrence(memory, jit):
@@ -58,10 +49,10 @@ def test_five_iterations_are_the_recurrence(memory, jit):
     probe = np.random.default_rng(7).normal(size=(3, ROWS, WIDTH)).astype(np.float32)
 
     def weighed(features, beta, labels):
-        prototypes = stacked(module)(features, beta, labels)
+        prototypes = module(features, beta, labels)
         return (prototypes * ms.Tensor(probe)).sum(), prototypes
 
-    trained = ms.ParameterTuple([layer.weight for layer in projections(module)])
+    trained = ms.ParameterTuple([module.projection])
     differentiate = ms.value_and_grad(weighed, 0, trained, has_aux=True)
     differentiate = ms.jit(differentiate) if jit else differentiate
     remembered = {}
@@ -69,7 +60,7 @@ def test_five_iterations_are_the_recurrence(memory, jit):
         features, labels = iteration(number)
         keys = places(memory, labels)
         exact = features.astype(np.float64)
-        (_, prototypes), (of_features, of_weights) = differentiate(
+        (_, prototypes), (of_features, (of_weights,)) = differentiate(
             ms.Tensor(features), ms.Tensor(beta), ms.Tensor(labels)
         )
         expected = equations.prototypes(exact, weights, float(beta), keys, remembered)
@@ -82,7 +73,7 @@ def test_five_iterations_are_the_recurrence(memory, jit):
         slope = equations.numeric_gradient(partial(value, w=weights), exact)
         cases.assert_close(of_features.asnumpy(), slope, 1e-5, np.abs(slope).max(), f"gradient {number}")
         slope = equations.numeric_gradient(partial(value, exact), weights)
-        actual = np.stack([g.asnumpy() for g in of_weights])
+        actual = of_weights.asnumpy()
         cases.assert_close(actual, slope, 1e-5, np.abs(slope).max(), f"gradient of W_p {number}")
         remembered = equations.remembered(expected, keys, remembered)
 
@@ -90,35 +81,35 @@ def test_five_iterations_are_the_recurrence(memory, jit):
 def test_the_last_beta_of_one_forgets_what_was_before():
     module = build()
     for number in range(3):
-        module(*ms.Tensor(iteration(number)[0]), 0.3)
+        module(ms.Tensor(iteration(number)[0]), 0.3)
     features, _ = iteration(9)
-    prototypes = stacked(module)(ms.Tensor(features), 1.0, None)
+    prototypes = module(ms.Tensor(features), 1.0, None)
     np.testing.assert_array_equal(prototypes.asnumpy(), features)  # W_p starts as the identity
 
 
 def test_the_smallest_beta_keeps_the_first_iteration_but_passes_a_gradient():
     module = build()
     first, _ = iteration(0)
-    module(*ms.Tensor(first), 1e-8)
+    module(ms.Tensor(first), 1e-8)
     features, _ = iteration(1)
-    value = lambda z: stacked(module)(z, 1e-8, None).sum()  # noqa: E731
+    value = lambda z: module(z, 1e-8, None).sum()  # noqa: E731
     gradient = ms.grad(value)(ms.Tensor(features)).asnumpy()
-    np.testing.assert_allclose(module.visible.asnumpy(), first[0], rtol=0, atol=1e-7)
+    np.testing.assert_allclose(module.memory.asnumpy(), first, rtol=0, atol=1e-7)
     np.testing.assert_allclose(gradient, 1e-8, rtol=1e-6)
 
 
 def test_the_first_iteration_does_not_depend_on_beta():
     features, _ = iteration(0)
     for beta in (0.0, 1e-8, 0.5, 1.0):
-        np.testing.assert_array_equal(stacked(build())(ms.Tensor(features), beta, None).asnumpy(), features)
+        np.testing.assert_array_equal(build()(ms.Tensor(features), beta, None).asnumpy(), features)
 
 
 def test_an_identity_that_was_not_seen_starts_with_its_own_features():
     module = build("identity")
     features = ms.Tensor(iteration(0)[0])
-    module(*features, 0.25, ms.Tensor([1, 1, 4, 4], ms.int32))
-    assert module.seen.asnumpy().reshape(CLASSES, INSTANCES)[:, 0].tolist() == [0, 1, 0, 0, 1]
-    prototypes = stacked(module)(3 * features, 0.25, ms.Tensor([4, 4, 0, 0], ms.int32)).asnumpy()
+    module(features, 0.25, ms.Tensor([1, 1, 4, 4], ms.int32))
+    assert module.seen.asnumpy().reshape(3, CLASSES, INSTANCES)[:, :, 0].tolist() == 3 * [[0, 1, 0, 0, 1]]
+    prototypes = module(3 * features, 0.25, ms.Tensor([4, 4, 0, 0], ms.int32)).asnumpy()
     # Identity 4's rows were the batch's last two; identity 0 is new.
     expected = 3 * features.asnumpy()
     expected[:, :2] = 0.25 * expected[:, :2] + 0.75 * features.asnumpy()[:, 2:]
@@ -131,27 +122,22 @@ def test_a_copy_of_the_buffers_goes_on_in_the_same_way(memory):
     random_weights(module)
     for number in range(3):
         features, labels = iteration(number)
-        module(*ms.Tensor(features), float(BETAS[number]), ms.Tensor(labels))
+        module(ms.Tensor(features), float(BETAS[number]), ms.Tensor(labels))
     for target, source in zip(restored.get_parameters(), module.get_parameters(), strict=True):
         target.set_data(ms.Tensor(source.asnumpy()))
     features, labels = iteration(3)
     arguments = ms.Tensor(features), float(BETAS[3]), ms.Tensor(labels)
-    np.testing.assert_array_equal(stacked(module)(*arguments).asnumpy(), stacked(restored)(*arguments).asnumpy())
+    np.testing.assert_array_equal(module(*arguments).asnumpy(), restored(*arguments).asnumpy())
 
 
 @MEMORY
 def test_only_the_projections_are_trained_and_they_start_as_the_identity(memory):
-    for module, weights in (
-        (build(memory), lambda layer: layer.weight.asnumpy()),
-        (TorchPrototypes(IDENTITIES, INSTANCES, WIDTH, memory, CLASSES), lambda layer: layer.weight.detach().numpy()),
+    for weights in (
+        build(memory).projection.asnumpy(),
+        TorchPrototypes(IDENTITIES, INSTANCES, WIDTH, memory, CLASSES).projection.detach().numpy(),
     ):
-        for layer in projections(module):
-            np.testing.assert_array_equal(weights(layer), np.eye(WIDTH))
-    assert [p.name for p in build(memory).trainable_params()] == [
-        "visible_projection.weight",
-        "infrared_projection.weight",
-        "auxiliary_projection.weight",
-    ]
+        np.testing.assert_array_equal(weights, [np.eye(WIDTH)] * 3)
+    assert [p.name for p in build(memory).trainable_params()] == ["projection"]
 
 
 def test_wrong_arguments_raise():
@@ -164,10 +150,8 @@ def test_wrong_arguments_raise():
 
 
 def test_wrong_features_or_missing_labels_raise():
-    rows = ms.ops.zeros((6, WIDTH))
-    with pytest.raises(ValueError, match=r"made for features \(4, 3\), not \(6, 3\)"):
-        build()(rows, rows, rows, 0.5)
-    with pytest.raises(ValueError, match=r"one shape, not \(6, 3\), \(4, 3\), \(6, 3\)"):
-        build()(rows, rows[:4], rows, 0.5)
+    rows = ms.ops.zeros((3, 6, WIDTH))
+    with pytest.raises(ValueError, match=r"made for features \(3, 4, 3\), not \(3, 6, 3\)"):
+        build()(rows, 0.5)
     with pytest.raises(ValueError, match="needs the labels"):
-        build("identity")(rows[:4], rows[:4], rows[:4], 0.5)
+        build("identity")(rows[:, :4], 0.5)

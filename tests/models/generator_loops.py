@@ -62,7 +62,7 @@ def intra(x, w):
     r1 = pointwise(batch_norm(r, w["bn1.weight"], w["bn1.bias"]), w["expand.weight"])  # Eq. 3
     r2 = depthwise(np.where(r1 > 0, r1, 0), w["spatial.weight"]) + r1  # Eq. 4
     out = pointwise(batch_norm(r2, w["bn2.weight"], w["bn2.bias"]), w["reduce.weight"])
-    return w["scale"][None, :, None, None] * out  # Eq. 5
+    return w["scale"] * out  # Eq. 5
 
 
 def cross(visible, infrared, ratios, w):
@@ -73,7 +73,7 @@ def cross(visible, infrared, ratios, w):
     ]  # Eq. 7
     s = np.concatenate(rebuilt, axis=1)  # Eq. 8
     out = pointwise(batch_norm(s, w["bn.weight"], w["bn.bias"]), w["fuse.weight"])
-    return w["scale"][None, :, None, None] * out  # Eq. 9
+    return w["scale"] * out  # Eq. 9
 
 
 def below(weights, prefix):

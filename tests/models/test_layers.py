@@ -9,11 +9,11 @@ from ms_vireid.models.layers import (
     DropPath,
     GeM,
     l2_normalise,
-    layer_uniforms,
     mix,
-    path_noise,
+    path_factors,
     position_noise,
     to_int32,
+    window_offsets,
 )
 from torch_ref.models.layers import GeM as TorchGeM
 
@@ -41,7 +41,7 @@ def mask(step, layer=0, rate=0.1, parts=1, shape=(64, 128)):
     rows, columns = shape
     dropout = Dropout(rate, layer, parts).set_train()
     ones = Tensor(np.ones((rows, parts * columns), np.float32))
-    return dropout(ones, position_noise(key(step), rows, columns), layer_uniforms(key(step), 12)).asnumpy()
+    return dropout(ones, position_noise(key(step), rows, columns), window_offsets(key(step), rate, 12)).asnumpy()
 
 
 def test_dropout_zeroes_its_rate_and_scales_the_rest():
@@ -77,7 +77,7 @@ def test_dropout_and_drop_path_are_the_identity_in_evaluation():
 def test_drop_path_drops_whole_samples():
     drop_path = DropPath(0.25, 3).set_train()
     x = Tensor(np.ones((512, 4, 5), np.float32))
-    kept = np.stack([drop_path(x, path_noise(key(step), 4, 512)).asnumpy() for step in range(8)])
+    kept = np.stack([drop_path(x, path_factors(key(step), (0.25,) * 4, 512)).asnumpy() for step in range(8)])
     assert np.array_equal(kept.min(axis=(2, 3)), kept.max(axis=(2, 3)))
     assert set(np.unique(kept)) == {0.0, np.float32(1 / 0.75)}
     # 4,096 draws: standard deviation 0.007.

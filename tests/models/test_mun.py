@@ -43,9 +43,9 @@ EVERY = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 
 
 def build(**options):
-    # Of all draws some have a pre-activation so near 0 that rounding decides whether a ReLU is open; in this one the
-    # nearest of any variant is 6e-6 standard deviations away.
-    ms.set_seed(23)
+    # Of all draws some have a pre-activation so near 0 that rounding decides whether a ReLU is open, which moves
+    # gradients by 1e-4 to 1e-1; in this one no variant has, and the largest error of a gradient is 4e-5.
+    ms.set_seed(57)
     return MUN(CLASSES, **SMALL, **options)
 
 
@@ -60,9 +60,9 @@ def batch():
     return (colour + rng.normal(size=(2 * P * K, 3, *SIZE))).astype(np.float32)
 
 
-def outputs_of(model):
+def outputs_of(model, progress=0.0):
     model.set_train()
-    return model(ms.Tensor(batch()), None, ms.Tensor(KEY), ms.Tensor(LABELS))
+    return model(ms.Tensor(batch()), None, ms.Tensor(KEY), ms.Tensor(LABELS), progress)
 
 
 @EVERY
@@ -141,35 +141,13 @@ def test_without_memory_the_prototypes_are_the_pooled_features():
 
 
 def test_beta_rises_linearly_and_weighs_the_prototypes():
-    for model, read in (
-        (build(), lambda beta: beta.asnumpy()),
-        (torch_build(), lambda beta: beta.numpy()),
-    ):
-        betas = []
-        for step in range(5):
-            model.begin_step(step, 5)
-            betas.append(float(read(model.updating_ratio)))
-        np.testing.assert_allclose(betas, [1e-8, 0.25, 0.5, 0.75, 1.0], rtol=1e-6)
-    model = build()
-    first = outputs_of(model)
-    model.begin_step(1, 5)
-    second = outputs_of(model)
-    of_features = np.concatenate([second[1].asnumpy(), second[2].asnumpy()]).reshape(3, P * K, EMBED)
-    expected = 0.25 * of_features + 0.75 * first[5].asnumpy()
-    np.testing.assert_allclose(second[5].asnumpy(), expected, rtol=0, atol=1e-6)
-
-
-def test_the_end_of_a_step_clamps_the_layer_scales():
-    for model in (build(), torch_build()):
-        scale = model.generator.cross_learner.scale
-        if isinstance(scale, ms.Parameter):
-            scale.set_data(scale + 1)
-        else:
-            scale.data += 1
-        model.end_step()
-        value = scale.asnumpy() if isinstance(scale, ms.Parameter) else scale.detach().numpy()
-        np.testing.assert_array_equal(value, 1)
-    build(intermediate="none").end_step()
+    for beta in (0.25, 0.5, 1.0):
+        model = build()
+        first = outputs_of(model)
+        second = outputs_of(model, progress=beta)  # from 1e-8 to 1
+        of_features = np.concatenate([second[1].asnumpy(), second[2].asnumpy()]).reshape(3, P * K, EMBED)
+        expected = beta * of_features + (1 - beta) * first[5].asnumpy()
+        np.testing.assert_allclose(second[5].asnumpy(), expected, rtol=0, atol=1e-6)
 
 
 @EVERY
@@ -210,13 +188,12 @@ def test_parameter_names():
         "generator.visible_learner.expand.weight",
         "generator.cross_learner.transposed.1.weight",
         "generator.cross_learner.scale",
-        "prototypes.visible_projection.weight",
+        "prototypes.projection",
         "prototypes.seen",
         "bottleneck.weight",
         "visible_classifier.weight",
         "infrared_classifier.weight",
         "auxiliary_classifier.weight",
-        "updating_ratio",
     } <= names
     stem = {t.torch_name for t in twins(build(specific="stem"))}
     assert "shared.layer1.0.conv1.weight" in stem
@@ -229,16 +206,15 @@ def test_jit_agrees_with_pynative(options):
     for target, source in zip(compiled.get_parameters(), model.get_parameters(), strict=True):
         target.set_data(ms.Tensor(source.asnumpy()))
 
-    def forward(images, key, labels):
-        return compiled(images, None, key, labels)
+    def forward(images, key, labels, progress):
+        return compiled(images, None, key, labels, progress)
 
     forward = ms.jit(forward)
     arguments = ms.Tensor(batch()), ms.Tensor(KEY), ms.Tensor(LABELS)
     for step in range(2):
-        model.begin_step(step, 3)
-        compiled.begin_step(step, 3)
-        outputs = model(arguments[0], None, *arguments[1:])
-        for actual, expected in zip(forward(*arguments), outputs, strict=True):
+        progress = ms.Tensor(step / 2, ms.float32)
+        outputs = model(arguments[0], None, *arguments[1:], progress)
+        for actual, expected in zip(forward(*arguments, progress), outputs, strict=True):
             np.testing.assert_allclose(actual.asnumpy(), expected.asnumpy(), rtol=0, atol=1e-4)
 
 
@@ -288,14 +264,12 @@ def part_of(name):
     return ".".join(words[:2]) if words[0] == "generator" else words[0]
 
 
-def test_weights_go_to_the_other_framework_with_buffers_and_beta():
+def test_weights_go_to_the_other_framework_with_buffers():
     cell, module = build(), torch_build()
-    cell.begin_step(1, 3)
     outputs_of(cell)
     to_torch(cell, module)
-    assert module.updating_ratio.item() == 0.5
-    assert torch.equal(module.prototypes.seen, torch.ones(P * K))
-    np.testing.assert_array_equal(module.prototypes.visible.numpy(), cell.prototypes.visible.asnumpy())
+    assert torch.equal(module.prototypes.seen, torch.ones(3, P * K))
+    np.testing.assert_array_equal(module.prototypes.memory.numpy(), cell.prototypes.memory.asnumpy())
 
 
 @pytest.mark.parametrize(

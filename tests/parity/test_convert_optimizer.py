@@ -85,7 +85,9 @@ def test_one_step_after_the_conversion_is_the_same_in_both():
         weight.grad = torch.from_numpy(gradients[name].copy()) if weight.requires_grad else None
     torch_optimizer.step()
     names = [name for group in torch_optimizer.param_groups for name in group["param_names"]]
-    ms_optimizer(tuple(ms.Tensor(gradients[name]) for name in names), ms_optimizer.scalars(step + 1, [1e-3, 5e-4]))
+    ms_optimizer(
+        tuple(ms.Tensor(gradients[name]) for name in names), ms.Tensor(ms_optimizer.scalars(step + 1, [1e-3, 5e-4]))
+    )
     weights = dict(module.named_parameters())
     for name, weight in zip(names, ms_optimizer.weights, strict=True):
         # 1e-6 for one step (DESIGN section 7); the step's length is at most 1e-3.

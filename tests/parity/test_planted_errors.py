@@ -6,7 +6,6 @@ and the first that fails must be the right one.
 
 import dataclasses
 
-import mindspore as ms
 import numpy as np
 import pytest
 import torch
@@ -113,16 +112,16 @@ def unnormalised_features(patch):
 
 
 def shifted_dropout_window(patch):
-    after_init(patch, torch_layers.Dropout, lambda layer: setattr(layer, "windows", layer.windows[::-1]))
-
-
-def unscaled_drop_path(patch):
-    after_init(patch, torch_layers.DropPath, lambda layer: setattr(layer, "scale", 1.0))
+    after_init(patch, torch_layers.Dropout, lambda layer: setattr(layer, "layer", max(layer.layer - 1, 0)))
 
 
 def drop_path_of_another_layer(patch):
-    original = torch_layers.path_noise
-    patch.setattr(torch_layers, "path_noise", lambda key, layers, samples: original(key, layers + 1, samples)[1:])
+    after_init(patch, torch_layers.DropPath, lambda layer: setattr(layer, "layer", layer.layer - 1))
+
+
+def unscaled_drop_path(patch):
+    original = torch_layers.path_factors
+    patch.setattr(torch_layers, "path_factors", lambda *arguments: (original(*arguments) > 0).to(torch.float32))
 
 
 def aligned_corners(patch):
@@ -153,7 +152,7 @@ def self_pair_in_msel(patch):
 def no_bias_correction(patch):
     def plain(self, _step, base_lrs):
         rows = [(lr, self.eps, self.weight_decay) for lr in base_lrs]
-        return ms.Tensor(np.array(rows, np.float32))
+        return np.array(rows, np.float32)
 
     patch.setattr(mindspore_optimizer.AdamW, "scalars", plain)
 
@@ -210,13 +209,16 @@ def swapped_kernels(patch):
 
 
 def gradient_through_all_iterations(patch):
-    def undetached(self, memory, places, project, features, ratio):
-        remembered = getattr(self, memory)
-        prototypes = ratio * project(features) + (1.0 - ratio) * remembered[places]
-        setattr(self, memory, remembered.index_copy(0, places, prototypes))
+    def undetached(self, features, beta, labels=None):
+        places = self.places(labels)
+        distilled = torch.bmm(features, self.projection.transpose(1, 2))
+        ratio = torch.where(self.seen[:, places] > 0, beta, 1.0)[..., None]
+        prototypes = ratio * distilled + (1.0 - ratio) * self.memory[:, places]
+        self.memory = self.memory.index_copy(1, places, prototypes)
+        self.seen = self.seen.index_fill(1, places, 1.0)
         return prototypes
 
-    patch.setattr(torch_prototypes.ModalityPrototypes, "accumulate", undetached)
+    patch.setattr(torch_prototypes.ModalityPrototypes, "forward", undetached)
 
 
 def gradient_through_the_bandwidth(patch):
@@ -230,7 +232,7 @@ def gradient_through_the_bandwidth(patch):
             return self.tensor
 
     original = torch_mmd.mean_bandwidth
-    patch.setattr(torch_mmd, "mean_bandwidth", lambda squared: Attached(original(squared)))
+    patch.setattr(torch_mmd, "mean_bandwidth", lambda *squared: Attached(original(*squared)))
 
 
 def mean_over_identities(patch):
@@ -248,6 +250,15 @@ def wrong_pairs(patch):
         model.generator.register_forward_pre_hook(shifted)
 
     after_init(patch, torch_mun.MUN, shift)
+
+
+def unlimited_scales(patch):
+    original = torch_optimizer.mun_groups
+
+    def unlimited(model, config):
+        return [dataclasses.replace(group, limits=None) for group in original(model, config)]
+
+    patch.setitem(torch_optimizer._GROUPS, "mun", unlimited)
 
 
 def decaying_scales(patch):
@@ -269,8 +280,8 @@ PLANTED = [
     (transposed_dense_weight, [2], "2 Attention"),
     (swapped_query_and_key, [2], "2 Attention"),
     (shifted_dropout_window, [2], "2 Dropout"),
-    (unscaled_drop_path, [2], "2 DropPath"),
-    (drop_path_of_another_layer, [2], "2 hashes of dropout"),
+    (drop_path_of_another_layer, [2], "2 DropPath"),
+    (unscaled_drop_path, [2], "2 hashes of dropout"),
     (aligned_corners, [2], "2 position embedding resized"),
     (sum_instead_of_mean, [3], "3 intra"),
     (self_pair_in_msel, [3], "3 msel"),
@@ -279,6 +290,7 @@ PLANTED = [
     (mean_over_identities, [3], "3 ia"),
     (wrong_pairs, [2, 4], "4 MUN small, gradients"),
     (decaying_scales, [5], "5 MUN, groups"),
+    (unlimited_scales, [5], "5 MUN, six updates"),
     (dropped_position_embedding, [2, 4], "4 PMT small"),
     (unnormalised_features, [2, 4], "4 PMT small"),
     (no_bias_correction, [5], "5 PMT stage 1, six updates"),

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ms_vireid.config import AdamWConfig, Config, OptimizerConfig, SGDConfig
+from torch_ref.models.auxiliary_generator import SCALE_RANGE
 
 # Beginnings of the names of MUN's parameters that ImageNet weights can initialise.
 MUN_BACKBONE = ("visible_stage.", "infrared_stage.", "shared.", "generator.stage.")
@@ -14,7 +15,8 @@ MUN_BACKBONE = ("visible_stage.", "infrared_stage.", "shared.", "generator.stage
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a learning rate, `lr_factor` times the schedule's base, and whether weights decay.
+    """Parameters that share a learning rate, `lr_factor` times the schedule's base, whether weights decay, and the
+    limits, if any, that they are clamped to after each update.
 
     PyTorch's parameters do not know their names as MindSpore's do: `names` has them, in the same order.
     """
@@ -24,6 +26,7 @@ class ParameterGroup:
     parameters: tuple[nn.Parameter, ...]
     names: tuple[str, ...]
     decays: bool = True
+    limits: tuple[float, float] | None = None
 
 
 def pmt_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
@@ -38,14 +41,15 @@ def agw_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup
 
 
 def mun_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
-    """What ImageNet weights can initialise at `backbone_factor`, everything else at 1, layer scales without decay."""
+    """What ImageNet weights can initialise at `backbone_factor`, everything else at 1, layer scales without decay and
+    in their range."""
     full, backbone = _two_groups(model, config, lambda name: name.startswith(MUN_BACKBONE))
     named = dict(zip(full.names, full.parameters, strict=True))
     scales = {name: p for name, p in named.items() if name.endswith(".scale")}
     others = {name: p for name, p in named.items() if not name.endswith(".scale")}
     groups = [ParameterGroup("full", 1.0, tuple(others.values()), tuple(others)), backbone]
-    without_decay = ParameterGroup("scales", 1.0, tuple(scales.values()), tuple(scales), decays=False)
-    return [*groups, without_decay] if scales else groups
+    in_range = ParameterGroup("scales", 1.0, tuple(scales.values()), tuple(scales), decays=False, limits=SCALE_RANGE)
+    return [*groups, in_range] if scales else groups
 
 
 def _two_groups(model: nn.Module, config: OptimizerConfig, backbone: Callable[[str], bool]) -> list[ParameterGroup]:
@@ -67,14 +71,23 @@ def _named(groups: Sequence[ParameterGroup]) -> list[dict]:
     return named
 
 
-class _SetLearningRates:
+class _OnGroups:
     def set_learning_rates(self, base_lrs: Sequence[float]) -> None:
         """The learning rate of each group, in their order, for the steps that follow."""
         for group, lr in zip(self.param_groups, base_lrs, strict=True):
             group["lr"] = lr
 
+    def step(self, closure: Callable | None = None):
+        loss = super().step(closure)
+        with torch.no_grad():
+            for group in self.groups:
+                if group.limits is not None:
+                    for parameter in group.parameters:
+                        parameter.clamp_(*group.limits)
+        return loss
 
-class AdamW(_SetLearningRates, torch.optim.AdamW):
+
+class AdamW(_OnGroups, torch.optim.AdamW):
     """`torch.optim.AdamW` itself, on the project's groups; its learning rates are set before each step.
 
     Args:
@@ -87,7 +100,7 @@ class AdamW(_SetLearningRates, torch.optim.AdamW):
         super().__init__(_named(groups), lr=0.0, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=False)
 
 
-class SGD(_SetLearningRates, torch.optim.SGD):
+class SGD(_OnGroups, torch.optim.SGD):
     """`torch.optim.SGD` itself (dampening 0), on the project's groups.
 
     Args:

@@ -119,7 +119,7 @@ class TrainStep:
     """Runs steps of one stage.
 
     Args:
-        model: called as `model(images, None, key, labels)` in training mode.
+        model: called as `model(images, None, key, labels, progress)` in training mode.
         loss: the stage's terms. optimizer: holds the trainable weights.
     """
 
@@ -130,11 +130,11 @@ class TrainStep:
         self.optimizer = optimizer
 
     def __call__(
-        self, images: Tensor, labels: Tensor, key: Tensor, learning_rates: Sequence[float]
+        self, images: Tensor, labels: Tensor, key: Tensor, progress: float, learning_rates: Sequence[float]
     ) -> dict[str, float]:
-        """images [2PK, 3, H, W], labels [2PK], key int32 scalar, learning rates of the optimizer's groups; the terms
-        by name, `loss` being their weighted sum."""
-        values = self.loss(self.model(images, None, key, labels), labels)
+        """images [2PK, 3, H, W], labels [2PK], key int32 scalar, progress 0 at the run's first step and 1 at its last,
+        learning rates of the optimizer's groups; the terms by name, `loss` being their weighted sum."""
+        values = self.loss(self.model(images, None, key, labels, progress), labels)
         self.optimizer.zero_grad()
         values[0].backward()
         for group in self.optimizer.groups:

@@ -8,7 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from torch_ref.losses.batch import check_batch, check_choice, check_margin, check_num_instances, group_centers
+from torch_ref.losses.batch import (
+    check_batch,
+    check_choice,
+    check_margin,
+    check_num_instances,
+    group_centers,
+    same_labels,
+)
 from torch_ref.losses.distance import euclidean_distance, masked_max, masked_min
 from torch_ref.losses.mmd import squared_mmd
 
@@ -70,7 +77,7 @@ class IdentityAlignmentLoss(nn.Module):
         identities = centers.shape[0] // 3
         distance = euclidean_distance(centers[2 * identities :], centers[: 2 * identities])  # [P, 2P], a to v and r
         identity = torch.arange(2 * identities, device=rows.device) % identities  # [2P]
-        own = identity[:identities, None] == identity[None]  # [P, 2P]
+        own = same_labels(identity[:identities], identity)  # [P, 2P]
         other = ~own
         hinge = torch.relu(self.margin + masked_max(distance, own) - masked_min(distance, other))  # [P], Eq. 12
         hinge = hinge * other.any(-1)

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from torch_ref.losses.batch import check_batch, check_choice, check_num_instances, group_centers
+from torch_ref.losses.batch import check_batch, check_choice, check_num_instances, group_centers, same_labels
 from torch_ref.losses.distance import euclidean_distance, masked_mean, masked_min
 
 
@@ -39,7 +39,7 @@ class DiscriminativeCenterLoss(nn.Module):
         center_labels = labels.reshape(2, -1, instances)[0, :, 0]  # [P]
 
         distance = euclidean_distance(centers, features)  # [P, 2PK]
-        positive = center_labels[:, None] == labels[None]  # [P, 2PK]
+        positive = same_labels(center_labels, labels)  # [P, 2PK]
         numerator = masked_mean(distance, positive).sum()
         denominator = self.negative_distance(distance, ~positive).sum()
         defined = denominator > 0

@@ -16,18 +16,25 @@ def squared_mmd(x, y):
 
     Returns float32, the kernels of identical rows being 1 without gradient.
     """
-    rows = torch.cat((x, y), dim=1).to(torch.float32)  # [G, N + M, C]
-    squared = torch.square(rows[:, :, None] - rows[:, None]).sum(-1)  # [G, N + M, N + M]
-    bandwidth = mean_bandwidth(squared).detach()  # [G]
-    widths = 2.0 ** torch.arange(KERNELS, dtype=torch.float32, device=rows.device)  # [5]
-    exponents = squared[..., None] / (bandwidth[:, None, None, None] * widths)  # [G, N + M, N + M, 5]
-    kernel = torch.exp(-exponents).sum(-1)  # [G, N + M, N + M]
-    shares = [1.0 / x.shape[1]] * x.shape[1] + [-1.0 / y.shape[1]] * y.shape[1]
-    shares = torch.tensor(shares, dtype=torch.float32, device=rows.device)  # [N + M]
-    return (kernel * shares[:, None] * shares).sum((1, 2))
+    x, y = x.to(torch.float32), y.to(torch.float32)
+    within_x, within_y, between = squared_distances(x, x), squared_distances(y, y), squared_distances(x, y)
+    bandwidth = mean_bandwidth(within_x, within_y, between).detach().reshape(-1, 1, 1, 1)  # [G, 1, 1, 1]
+    widths = bandwidth * 2.0 ** torch.arange(KERNELS, dtype=torch.float32, device=x.device)  # [G, 1, 1, 5]
+    return mean_kernel(within_x, widths) + mean_kernel(within_y, widths) - 2.0 * mean_kernel(between, widths)
 
 
-def mean_bandwidth(squared):
-    """b of `squared_mmd` from the squared distances of n rows to each other: [G, n, n] -> [G]."""
-    count = squared.shape[1]
-    return squared.sum((1, 2)) / (count * (count - 1)) / 2.0 ** (KERNELS // 2) + BANDWIDTH_FLOOR
+def squared_distances(x, y):
+    """Of all pairs of rows: [G, N, C] and [G, M, C] -> [G, N, M]."""
+    return torch.square(x[:, :, None] - y[:, None]).sum(-1)
+
+
+def mean_kernel(squared, widths):
+    """Mean over all pairs of the sum of kernels: [G, N, M] and [G, 1, 1, 5] -> [G]."""
+    return torch.exp(-squared[..., None] / widths).sum(-1).mean((1, 2))
+
+
+def mean_bandwidth(within_x, within_y, between):
+    """b of `squared_mmd` from the squared distances of its N and M rows to each other -> [G]."""
+    count = between.shape[1] + between.shape[2]
+    total = within_x.sum((1, 2)) + within_y.sum((1, 2)) + 2.0 * between.sum((1, 2))
+    return total / (count * (count - 1)) / 2.0 ** (KERNELS // 2) + BANDWIDTH_FLOOR

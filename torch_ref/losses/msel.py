@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from torch_ref.losses.batch import check_batch, check_choice, check_num_instances
+from torch_ref.losses.batch import check_batch, check_choice, check_num_instances, same_labels
 from torch_ref.losses.distance import cosine_distance, euclidean_distance
 
 
@@ -29,9 +29,9 @@ class ModalitySharedEnhancementLoss(nn.Module):
 
         row = torch.arange(labels.shape[0], device=labels.device)  # [2PK]
         infrared = row >= labels.shape[0] // 2  # [2PK]
-        same_identity = labels[:, None] == labels[None]  # [2PK, 2PK]
-        same_modality = infrared[:, None] == infrared[None]
-        not_self = row[:, None] != row[None]
+        same_identity = same_labels(labels, labels)  # [2PK, 2PK]
+        same_modality = same_labels(infrared, infrared)
+        not_self = ~same_labels(row, row)
         intra_mask = same_identity & same_modality & not_self
         cross_mask = same_identity & ~same_modality
 

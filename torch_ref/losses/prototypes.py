@@ -3,7 +3,6 @@
 import torch
 from torch import nn
 
-from torch_ref.losses.alignment import check_modalities
 from torch_ref.losses.batch import check_choice, check_num_instances
 
 
@@ -21,9 +20,9 @@ class ModalityPrototypes(nn.Module):
     are buffers, not trained, and belong into a checkpoint.
 
     num_identities: P. num_instances: K. width: C. num_classes: identities of the training set, for "identity".
-    Call: pooled features visible, infrared, auxiliary, each [PK, C], identity-major; beta, Eq. 14's of this iteration,
-    a number or a float32 scalar; labels int32 [PK] in 0 ... num_classes - 1, for "identity".
-    Returns the three prototypes, each float32 [PK, C], and remembers them.
+    Call: pooled features [3, PK, C] of visible, infrared and auxiliary, each identity-major; beta, Eq. 14's of this
+    iteration, a number or a float32 scalar; labels int32 [PK] in 0 ... num_classes - 1, for "identity".
+    Returns the prototypes, float32 [3, PK, C], and remembers them.
     Raises ValueError for wrong arguments, features of another shape, or no labels where they are needed.
     """
 
@@ -34,53 +33,34 @@ class ModalityPrototypes(nn.Module):
         if memory == "identity" and not num_classes:
             raise ValueError("memory='identity' has rows for every identity: num_classes is needed")
         self.num_instances = num_instances
-        self.shape = (num_identities * num_instances, width)
+        self.shape = (3, num_identities * num_instances, width)
         self.by_identity = memory == "identity"
         rows = num_classes * num_instances if self.by_identity else num_identities * num_instances
-        self.visible_projection = projection(width)
-        self.infrared_projection = projection(width)
-        self.auxiliary_projection = projection(width)
-        self.register_buffer("visible", torch.zeros(rows, width))
-        self.register_buffer("infrared", torch.zeros(rows, width))
-        self.register_buffer("auxiliary", torch.zeros(rows, width))
-        self.register_buffer("seen", torch.zeros(rows))  # 1 where a row has been written
+        self.projection = nn.Parameter(torch.eye(width).repeat(3, 1, 1))  # W_p, [3, C, C]
+        self.register_buffer("memory", torch.zeros(3, rows, width))
+        self.register_buffer("seen", torch.zeros(3, rows))  # 1 where a row has been written
 
-    def forward(self, visible, infrared, auxiliary, beta, labels=None):
-        check_modalities((visible, infrared, auxiliary))
-        if tuple(visible.shape) != self.shape:
-            raise ValueError(f"the prototypes are made for features {self.shape}, not {tuple(visible.shape)}")
+    def forward(self, features, beta, labels=None):
+        if tuple(features.shape) != self.shape:
+            raise ValueError(f"the prototypes are made for features {self.shape}, not {tuple(features.shape)}")
+        distilled = torch.bmm(features.to(self.projection.dtype), self.projection.transpose(1, 2))  # W_p Z
         places = self.places(labels)  # [PK]
-        ratio = torch.where(self.seen[places] > 0, beta, 1.0)[:, None]  # [PK, 1]
-        prototypes = (
-            self.accumulate("visible", places, self.visible_projection, visible, ratio),
-            self.accumulate("infrared", places, self.infrared_projection, infrared, ratio),
-            self.accumulate("auxiliary", places, self.auxiliary_projection, auxiliary, ratio),
-        )
-        self.seen = self.seen.index_fill(0, places, 1.0)
+        prototypes = accumulated(distilled, beta, self.memory[:, places], self.seen[:, places])
+        self.memory = self.memory.index_copy(1, places, prototypes.detach())
+        self.seen = self.seen.index_fill(1, places, 1.0)
         return prototypes
 
     def places(self, labels):
         """The memory's row of each row of the batch: int64 [PK]."""
-        slot = torch.arange(self.shape[0], device=self.seen.device)
+        slot = torch.arange(self.shape[1], device=self.seen.device)
         if not self.by_identity:
             return slot
         if labels is None:
             raise ValueError("memory='identity' needs the labels of the features")
         return labels.to(torch.int64) * self.num_instances + slot % self.num_instances
 
-    def accumulate(self, memory, places, project, features, ratio):
-        """Eq. 14 for one modality: features Z [PK, C], ratio [PK, 1] -> T [PK, C], which the buffer of the name
-        `memory` then holds."""
-        remembered = getattr(self, memory)  # [rows, C]
-        distilled = project(features.to(remembered.dtype))  # W_p Z, [PK, C]
-        before = remembered[places].detach()  # [PK, C]
-        prototypes = ratio * distilled + (1.0 - ratio) * before
-        setattr(self, memory, remembered.index_copy(0, places, prototypes.detach()))
-        return prototypes
 
-
-def projection(width):
-    """W_p: square, without bias, the identity at first."""
-    layer = nn.Linear(width, width, bias=False)
-    nn.init.eye_(layer.weight)
-    return layer
+def accumulated(distilled, beta, before, seen):
+    """Eqs. 13 and 14: W_p Z [3, PK, C] with the rows of before, and which of them there are [3, PK]."""
+    ratio = torch.where(seen > 0, beta, 1.0)[..., None]  # [3, PK, 1]
+    return ratio * distilled + (1.0 - ratio) * before.detach()

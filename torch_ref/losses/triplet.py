@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from torch_ref.losses.batch import check_batch, check_choice, check_margin
+from torch_ref.losses.batch import check_batch, check_choice, check_margin, same_labels
 from torch_ref.losses.distance import euclidean_distance, masked_max, masked_min, masked_softmax
 
 
@@ -17,7 +17,7 @@ def batch_hard(features, labels, margin):
     The positives are all rows of the anchor's label, itself included: at distance 0 it never changes the maximum.
     """
     distance = euclidean_distance(features, features)  # [n, n]
-    positive = labels[:, None] == labels[None]  # [n, n]
+    positive = same_labels(labels, labels)  # [n, n]
     negative = ~positive
     hinge = torch.relu(masked_max(distance, positive) - masked_min(distance, negative) + margin)  # [n]
     return hinge * negative.any(-1)
@@ -83,7 +83,7 @@ class WeightedRegularizedTripletLoss(nn.Module):
     def forward(self, features, labels):
         check_batch(features, labels)
         distance = euclidean_distance(features, features)  # [n, n]
-        positive = labels[:, None] == labels[None]  # [n, n]
+        positive = same_labels(labels, labels)  # [n, n]
         negative = ~positive
         furthest_positive = (masked_softmax(distance, positive) * distance).sum(-1)  # [n]
         closest_negative = (masked_softmax(-distance, negative) * distance).sum(-1)  # [n]

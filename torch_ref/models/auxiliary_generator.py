@@ -29,14 +29,14 @@ def transposed(channels: int, ratio: int) -> nn.ConvTranspose2d:
 
 
 def _layer_scale(channels: int, kind: str) -> nn.Parameter:
-    """A factor that starts at 1: [C] of "channel"s, [1] as a "scalar".
+    """A factor that starts at 1: [1, C, 1, 1] of "channel"s, [1, 1, 1, 1] as a "scalar".
 
     Raises:
         ValueError: another kind.
     """
     if kind not in ("channel", "scalar"):
         raise ValueError(f"layer_scale must be channel or scalar, not {kind!r}")
-    return nn.Parameter(torch.ones(channels if kind == "channel" else 1))
+    return nn.Parameter(torch.ones(1, channels if kind == "channel" else 1, 1, 1))
 
 
 class IntraModalityLearner(nn.Module):
@@ -86,7 +86,7 @@ class IntraModalityLearner(nn.Module):
         x = torch.cat((self.first(first), self.second(second)), dim=1)  # [N, C, H, W], Eq. 2
         x = self.expand(self.bn1(x))  # [N, 4C, H, W], Eq. 3
         x = self.spatial(functional.relu(x)) + x  # [N, 4C, H, W], Eq. 4
-        return self.scale.reshape(1, -1, 1, 1) * self.reduce(self.bn2(x))  # [N, C, H, W], Eq. 5
+        return self.scale * self.reduce(self.bn2(x))  # [N, C, H, W], Eq. 5
 
 
 class CrossModalityLearner(nn.Module):
@@ -122,7 +122,7 @@ class CrossModalityLearner(nn.Module):
                 pyramid = pool(features)  # [N, C, H / ratio, W / ratio], Eq. 6
                 scales.append(rebuild(pyramid))  # [N, C, H, W], Eq. 7
         x = torch.cat(scales, dim=1)  # [N, 8C, H, W], Eq. 8
-        return self.scale.reshape(1, -1, 1, 1) * self.fuse(self.bn(x))  # [N, C, H, W], Eq. 9
+        return self.scale * self.fuse(self.bn(x))  # [N, C, H, W], Eq. 9
 
 
 class AuxiliaryGenerator(nn.Module):
@@ -154,16 +154,6 @@ class AuxiliaryGenerator(nn.Module):
             ValueError: as `CrossModalityLearner`.
         """
         return self.cross_learner(self.visible_learner(visible), self.infrared_learner(infrared))
-
-    def scales(self) -> list[nn.Parameter]:
-        """The layer scales: of each I_scale, then C_scale. They are trained without weight decay."""
-        return [self.visible_learner.scale, self.infrared_learner.scale, self.cross_learner.scale]
-
-    @torch.no_grad()
-    def clamp_scales(self) -> None:
-        """Put the layer scales back into `SCALE_RANGE`, after each update."""
-        for scale in self.scales():
-            scale.clamp_(*SCALE_RANGE)
 
 
 def check_size(rows: int, columns: int, ratios: tuple[int, ...]) -> None:

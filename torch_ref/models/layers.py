@@ -46,10 +46,27 @@ def layer_uniforms(key: Tensor, count: int) -> Tensor:
     return _shift_right(hashed, 8).to(torch.float32) * (1.0 / (1 << 24))
 
 
-def path_noise(key: Tensor, layers: int, samples: int) -> Tensor:
-    """Pseudo-random int32 [layers, samples], a hash of (key, layer, sample): whose residual branches are dropped."""
-    layer = mix(_spread(layers + 1, key)[1:] + key)
-    return mix(_spread(samples, key)[None] + layer[:, None])
+def window_offsets(key: Tensor, rate: float, count: int) -> Tensor:
+    """Where each dropout window of a step is: int32 [count]. An element is dropped where its noise plus the window's
+    offset, which wraps, is below `window_limit`; so a share `rate` of all int32 values is."""
+    room = float(2**31 - window_limit(rate))  # all int32 values but a window's
+    start = (layer_uniforms(key, count) * room - float(2**31)).to(torch.int32)
+    return -(2**31) - start
+
+
+def window_limit(rate: float) -> int:
+    """An int32 that a share `rate` of all int32 values is below."""
+    return to_int32(round(rate * 2**32) - 2**31)
+
+
+def path_factors(key: Tensor, rates: tuple[float, ...], samples: int) -> Tensor:
+    """What each residual branch is multiplied by: float32 [layers, samples], 0 with the layer's rate and else
+    1 / (1 - rate), by a hash of (key, layer, sample)."""
+    layer = mix(_spread(len(rates) + 1, key)[1:] + key)
+    noise = mix(_spread(samples, key)[None] + layer[:, None])
+    limits = torch.tensor([[window_limit(rate)] for rate in rates], dtype=torch.int32, device=key.device)
+    scales = torch.tensor([[1.0 / (1.0 - rate)] for rate in rates], dtype=torch.float32, device=key.device)
+    return (noise >= limits).to(torch.float32) * scales
 
 
 def check_rate(rate: float, name: str) -> None:
@@ -61,11 +78,11 @@ class Dropout(nn.Module):
     """Dropout whose mask is a hash of (seed, step, layer, position): resumable, and the same in both frameworks.
 
     An element is dropped when its noise lies in a window that holds `rate` of all int32 values and whose place is
-    this layer's number at this step. An activation `parts` times as wide as the noise takes that many windows.
+    drawn for this layer and step. An activation `parts` times as wide as the noise takes that many windows.
 
     Args:
         rate: probability that an element is zeroed; the others are scaled by 1 / (1 - rate).
-        layer: index of this layer's first window in the step's `layer_uniforms`.
+        layer: index of this layer's first window in the step's `window_offsets`.
         parts: width of the activation as a multiple of the noise's.
     """
 
@@ -73,20 +90,18 @@ class Dropout(nn.Module):
         super().__init__()
         check_rate(rate, "dropout")
         self.rate = rate
-        self.windows = tuple(range(layer, layer + parts))
+        self.layer = layer
+        self.parts = parts
+        self.limit = window_limit(rate)
         self.scale = 1.0 / (1.0 - rate)
-        self.width = round(rate * 2**32)
 
-    def forward(self, x: Tensor, noise: Tensor | None, uniforms: Tensor | None) -> Tensor:
-        """x: [..., parts * C]. noise: int32 [..., C]. uniforms: float32 [layers]. The last two only in training."""
+    def forward(self, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
+        """x: [..., parts * C]. noise: int32 [..., C]. offsets: int32 [windows]. The last two only in training."""
         if not self.training or self.rate == 0.0:
             return x
-        masks = []
-        for window in self.windows:
-            start = (uniforms[window] * float(2**32 - self.width) - float(2**31)).to(torch.int32)
-            masks.append((noise >= start) & (noise < start + to_int32(self.width)))
-        dropped = torch.cat(masks, dim=-1)
-        return x.masked_fill(dropped, 0.0) * self.scale
+        own = offsets[self.layer : self.layer + self.parts].reshape(self.parts, 1)
+        dropped = noise.unsqueeze(-2) + own < self.limit  # [..., parts, C]
+        return x.masked_fill(dropped.reshape(x.shape), 0.0) * self.scale
 
 
 class DropPath(nn.Module):
@@ -94,7 +109,7 @@ class DropPath(nn.Module):
 
     Args:
         rate: probability that a sample's branch is dropped; the others are scaled by 1 / (1 - rate).
-        layer: row of this layer in the step's `path_noise`.
+        layer: row of this layer in the step's `path_factors`.
     """
 
     def __init__(self, rate: float, layer: int):
@@ -102,15 +117,12 @@ class DropPath(nn.Module):
         check_rate(rate, "drop_path")
         self.rate = rate
         self.layer = layer
-        self.scale = 1.0 / (1.0 - rate)
-        self.threshold = to_int32(round(rate * 2**32) - 2**31)
 
-    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
-        """x: [N, ...]. noise: int32 [layers, N], only in training."""
+    def forward(self, x: Tensor, factors: Tensor | None) -> Tensor:
+        """x: [N, ...]. factors: float32 [layers, N], only in training."""
         if not self.training or self.rate == 0.0:
             return x
-        keep = (noise[self.layer] >= self.threshold).to(x.dtype) * self.scale
-        return x * keep.reshape((-1,) + (1,) * (x.ndim - 1))
+        return x * factors[self.layer].to(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
 
 
 class GeM(nn.Module):

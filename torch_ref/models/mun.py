@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from torch_ref.losses.prototypes import ModalityPrototypes
-from torch_ref.models.auxiliary_generator import AuxiliaryGenerator
 from torch_ref.models.base import ReIDModel
 from torch_ref.models.intermediate import AuxiliaryModality, MixedModality, SyncreticModality, XModality
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
@@ -42,7 +41,7 @@ class MUN(ReIDModel):
         ValueError: an unknown choice.
     """
 
-    TRAINING_ONLY = ("generator.", "prototypes.", "auxiliary_classifier.", "updating_ratio")
+    TRAINING_ONLY = ("generator.", "prototypes.", "auxiliary_classifier.")
 
     def __init__(
         self,
@@ -100,12 +99,16 @@ class MUN(ReIDModel):
         if memory != "none":
             self.prototypes = ModalityPrototypes(*batch, self.embed_dim, memory, num_classes)
             self.beta_range = beta
-            self.register_buffer("updating_ratio", torch.tensor(beta[0]))
         if auxiliary_classifier:
             self.auxiliary_classifier = identity_classifier(self.embed_dim, num_classes)
 
     def forward(
-        self, images: Tensor, modality: str | None = None, key: Tensor | None = None, labels: Tensor | None = None
+        self,
+        images: Tensor,
+        modality: str | None = None,
+        key: Tensor | None = None,
+        labels: Tensor | None = None,
+        progress: Tensor | float = 0.0,
     ):
         """
         Args:
@@ -113,6 +116,7 @@ class MUN(ReIDModel):
             modality: "visible" or "infrared", of all images, in evaluation; training takes both from the batch.
             key: int32 scalar, the step's key, for the mixed modality in training.
             labels: int32 [2PK], for the identity-indexed prototypes in training.
+            progress: how far training is, 0 at its first step and 1 at its last, for the prototypes' beta.
 
         Returns:
             In training a tuple, of which the baseline (intermediate "none") has only the first two:
@@ -148,7 +152,7 @@ class MUN(ReIDModel):
             return outputs
         auxiliary = normalised[2 * half :]  # [PK, embed_dim]
         outputs += pooled[2 * half :], self.visible_classifier(auxiliary), self.infrared_classifier(auxiliary)
-        outputs += (self._prototypes(pooled, half, labels),)
+        outputs += (self._prototypes(pooled, half, labels, progress),)
         if self.auxiliary_classifier is not None:
             outputs += (self.auxiliary_classifier(auxiliary),)
         return outputs
@@ -160,20 +164,11 @@ class MUN(ReIDModel):
             return self.infrared_stage(images)
         raise ValueError(f"modality must be visible or infrared, not {modality!r}")
 
-    def _prototypes(self, pooled: Tensor, half: int, labels: Tensor | None) -> Tensor:
+    def _prototypes(self, pooled: Tensor, half: int, labels: Tensor | None, progress: Tensor | float) -> Tensor:
         """What L_ma compares, [3, PK, embed_dim], from the pooled features [3PK, embed_dim]."""
+        pooled = pooled.reshape(3, half, self.embed_dim)
         if self.prototypes is None:
-            return pooled.reshape(3, half, self.embed_dim)
-        modalities = pooled[:half], pooled[half : 2 * half], pooled[2 * half :]
-        return torch.stack(self.prototypes(*modalities, self.updating_ratio, None if labels is None else labels[:half]))
-
-    def begin_step(self, step: int, total_steps: int) -> None:
-        """Set what depends on how far the run is: beta, linear in the step (from 0)."""
-        if self.prototypes is not None:
-            first, last = self.beta_range
-            self.updating_ratio.fill_(first + (last - first) * step / max(total_steps - 1, 1))
-
-    def end_step(self) -> None:
-        """Put the layer scales back into their range, after an update."""
-        if isinstance(self.generator, AuxiliaryGenerator):
-            self.generator.clamp_scales()
+            return pooled
+        first, last = self.beta_range
+        beta = first + (last - first) * progress
+        return self.prototypes(pooled, beta, None if labels is None else labels[:half])

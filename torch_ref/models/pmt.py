@@ -23,14 +23,19 @@ class PMT(ReIDModel):
         self.classifier = identity_classifier(self.base.embed_dim, num_classes)
 
     def forward(
-        self, images: Tensor, modality: str | None = None, key: Tensor | None = None, labels: Tensor | None = None
+        self,
+        images: Tensor,
+        modality: str | None = None,
+        key: Tensor | None = None,
+        labels: Tensor | None = None,
+        progress: Tensor | float = 0.0,
     ):
         """
         Args:
             images: float32 [N, 3, H, W]; in training [2PK, 3, H, W], visible (or gray, stage 1) half first.
             modality: not used, as all weights are shared; there so that all models are called alike.
             key: int32 scalar, the step's key for dropout and drop path, in training.
-            labels: not used.
+            labels, progress: not used.
 
         Returns:
             In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck).
