@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import mindspore as ms
 import numpy as np
-from mindspore import Tensor
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
@@ -17,6 +15,7 @@ from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
+from ms_vireid.engine.inference import features_of
 from ms_vireid.engine.run_folder import write_json
 from ms_vireid.errors import InputError
 from ms_vireid.models.base import ReIDModel
@@ -137,7 +136,7 @@ def extract_resumably(
         for number, (pixels, index, broken) in enumerate(_with_lines(shown, start, len(batches)), start):
             if len(index):
                 modality = "infrared" if images.infrared[index[0]] else "visible"
-                rows = model(Tensor(pixels, ms.float32), modality).asnumpy()
+                rows = features_of(model, pixels, modality, batch_size)
                 _check_finite(rows, images, index)
                 if features is None:
                     features = partial.make_rows(len(images), rows.shape[1])

@@ -7,11 +7,13 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from ms_vireid import runtime
 from ms_vireid.config import Config, EvaluationConfig
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.corruptions import CorruptedVersion
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ImageSet, ReIDData
+from ms_vireid.engine.compilation import announced, is_compiled
 from ms_vireid.engine.group import ALONE, Group
 from ms_vireid.errors import InputError
 from ms_vireid.evaluation.protocol import (
@@ -24,13 +26,35 @@ from ms_vireid.evaluation.protocol import (
     llcm_trials,
     sysu_mm01_trials,
 )
+from ms_vireid.models.base import ReIDModel
 from ms_vireid.progress import progress
 
 CORRUPTED_EVALUATIONS = 10  # as published
 
 
+def features_of(model: ReIDModel, pixels: np.ndarray, modality: str, batch_size: int) -> np.ndarray:
+    """BNNeck features of at most `batch_size` pictures of one modality, L2-normalised: float32 [n, 3, H, W] -> [n, C].
+
+    Compiled where a training step is: a graph for each modality and size of batch. A smaller batch is filled up, so
+    that a last one has no graph of its own.
+    """
+    if not is_compiled("auto"):
+        return model(Tensor(pixels, ms.float32), modality).asnumpy()
+    whole = np.zeros((batch_size, *pixels.shape[1:]), np.float32)
+    whole[: len(pixels)] = pixels
+    if modality in model.graphs:
+        return model.graphs[modality](runtime.to_device(whole)).asnumpy()[: len(pixels)]
+
+    def features(images):
+        return model(images, modality)
+
+    model.graphs[modality] = ms.jit(features)
+    with announced(f"the features of {modality} pictures"):
+        return model.graphs[modality](runtime.to_device(whole)).asnumpy()[: len(pixels)]
+
+
 def extract_features(
-    model: nn.Cell,
+    model: ReIDModel,
     images: ImageSet,
     image_size: tuple[int, int],
     batch_size: int,
@@ -54,7 +78,7 @@ def extract_features(
     with group.together(), closing(iterate(batches, workers)) as items:
         for pixels, index in progress(items, len(batches), "features", " images", batch_size):
             modality = "infrared" if images.infrared[index[0]] else "visible"
-            rows = model(Tensor(pixels, ms.float32), modality).asnumpy()
+            rows = features_of(model, pixels, modality, batch_size)
             if features is None:
                 features = np.zeros((len(images), rows.shape[1]), np.float32)
             features[index] = rows

@@ -11,13 +11,13 @@ import numpy as np
 from mindspore import Parameter, Tensor, amp, ops
 from tqdm import tqdm
 
-from ms_vireid.config import FREE_KEYS, Config, check_config, dump_config
+from ms_vireid.config import FREE_KEYS, Config, StageConfig, check_config, dump_config
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.checkpoint import DEVICES, Checkpoint, load_model, load_parameters, save_checkpoint
-from ms_vireid.engine.compilation import is_compiled
+from ms_vireid.engine.compilation import announced, is_compiled
 from ms_vireid.engine.distributed import Devices, RunningStatistics, synchronise_batch_norm
 from ms_vireid.engine.group import ALONE, Group
 from ms_vireid.engine.inference import evaluate_model
@@ -56,6 +56,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = _loss_scaler() if config.train.amp else None
         self.step = 0  # steps done
+        self._stage: StageConfig | None = None  # that `_stage_step` is of
         self.best = None  # the best evaluation so far, with train.select=best: {"epoch", "map"}
         self.gradient_mean = self.statistics = None
         if isinstance(group, Devices):
@@ -117,7 +118,7 @@ class Trainer:
                 epoch = 1 + self.step // self.iterations
                 rates = self._learning_rates(epoch)
                 with explained(f"training step {self.step + 1} of {len(images)} images", smaller_steps(self.config)):
-                    queued.append(self._train_step(epoch)(*self._inputs(images, labels, rates)))
+                    queued.append(self._queue_step(epoch, self._inputs(images, labels, rates)))
                 if self.statistics:
                     self.statistics.average()
                 self.step += 1
@@ -147,10 +148,19 @@ class Trainer:
         done = self.step % self.iterations / self.iterations
         return learning_rates(self.config, self.optimizer.groups, epoch, done)
 
+    def _queue_step(self, epoch: int, inputs: tuple) -> Tensor:
+        """Its terms; the first step of a stage says that it is compiled, where it is."""
+        begins = self._stage is not self.config.stage_of(epoch)
+        step = self._train_step(epoch)
+        if begins and self.compiled and self.group.leads:
+            with announced("the training step"):
+                return step(*inputs)
+        return step(*inputs)
+
     def _train_step(self, epoch: int) -> TrainStep:
         """The step of the epoch's stage, made when the stage begins."""
         stage = self.config.stage_of(epoch)
-        if getattr(self, "_stage", None) is not stage:
+        if self._stage is not stage:
             loss = StageLoss(stage.losses, self.config.train.num_instances)
             self._stage = stage
             self._stage_step = TrainStep(

@@ -1,5 +1,7 @@
 """What every re-identification model has besides its layers."""
 
+from collections.abc import Callable
+
 from mindspore import Parameter, nn
 
 
@@ -9,6 +11,10 @@ class ReIDModel(nn.Cell):
 
     # Beginnings of the names of parameters that evaluation needs not; a model built for inference has none of them.
     TRAINING_ONLY: tuple[str, ...] = ()
+
+    def __init__(self):
+        super().__init__()
+        self.graphs: dict[str, Callable] = {}  # of evaluation, by modality: `engine.inference.features_of` makes them
 
     def place(self, rank: int, devices: int) -> None:
         """Tell the layers that draw random numbers which device's batch this model gets, in data-parallel training."""
