@@ -1,0 +1,144 @@
+"""The first run on a device: its report, and what becomes of a step that fails, hangs or is refused."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ms_vireid.errors import InputError
+from parity import first_run
+from parity.stand_in import build, missing
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_first(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["first_run.py", *map(str, arguments)])
+    first_run.main()
+
+
+def python(code, name="a step", figures=first_run._table_rows, limit_s=60.0):
+    return first_run.Step("operators", name, [sys.executable, "-c", code], limit_s, figures)
+
+
+def put_in_place_of_operators(monkeypatch, code):
+    """Versions that take no time to tell, and one step."""
+    monkeypatch.setattr(first_run, "_here", lambda *_: [sys.executable, "-c", "print('| device | CPU |')"])
+    step = python(code)
+    monkeypatch.setitem(first_run.MAKERS, "operators", lambda *_: [(step.name, step.command, step.figures)])
+
+
+def test_the_report_holds_versions_and_every_operators_error(monkeypatch, tmp_path, capsys):
+    page = tmp_path / "report.md"
+    run_first(monkeypatch, "--device", "CPU", "--quick", "--only", "operators", "--output", page)
+    lines = page.read_text().splitlines()
+    assert lines[0] == "# First run on CPU"
+    assert "2 steps, 0 failed" in lines[4]
+    versions = dict(line.strip("| ").split(" | ", 1) for line in lines if line.count("|") == 3)
+    assert versions["device"] == "CPU"
+    assert versions["mindspore"].startswith("2.10")
+    assert versions["PyTorch sees the device"] == "yes"
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith(("| product", "| convolution"))]
+    errors = [float(row[3].removeprefix("error ")) for row in rows if row[2] != "speed"]
+    assert len(errors) == 2 * 2 * 3  # operators, precisions, and forward with two gradients
+    assert max(errors) < 2e-3
+    assert all(float(row[3].split()[0]) > 0 for row in rows if row[2] == "speed")
+    assert "operators: operators ... passed" in capsys.readouterr().out
+
+
+def test_a_wrong_product_is_over_its_limit(capsys, monkeypatch):
+    import torch
+
+    product = torch.matmul
+    monkeypatch.setattr(torch, "matmul", lambda a, b: product(a, b) * (1 + 1e-4))
+    with pytest.raises(SystemExit) as stopped:
+        first_run.check_operators("CPU", True)
+    assert stopped.value.code == 1
+    over = [line for line in capsys.readouterr().out.splitlines() if "OVER" in line]
+    assert {line.split(" | ")[1] for line in over} == {"float32"}
+    assert all(line.startswith("| product") for line in over)
+
+
+def test_a_step_that_fails_is_told_with_its_last_words_and_exit_code_1(monkeypatch, tmp_path):
+    put_in_place_of_operators(monkeypatch, "print('last words'); raise SystemExit(3)")
+    with pytest.raises(SystemExit) as stopped:
+        run_first(monkeypatch, "--device", "CPU", "--only", "operators", "--output", tmp_path / "report.md")
+    assert stopped.value.code == 1
+    text = (tmp_path / "report.md").read_text()
+    assert "2 steps, 1 failed" in text
+    assert "a step: exit code 3. The last it printed:\n\n```\nlast words\n```" in text
+
+
+def test_a_step_that_hangs_is_killed_with_the_processes_that_it_started(tmp_path):
+    child = tmp_path / "child"
+    code = (
+        "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
+        f"open({str(child)!r}, 'w').write(str(child.pid)); print('started', flush=True); time.sleep(600)"
+    )
+    outcome = first_run.perform(python(code, limit_s=3.0))
+    assert outcome.failed
+    assert outcome.verdict == "killed after 3 s"
+    assert outcome.output == "started\n"
+    assert outcome.seconds < 30
+    assert gone(int(child.read_text()))
+
+
+def gone(pid):
+    """Whether a killed process ends within ten seconds; one that nobody has waited for counts as ended."""
+    for _ in range(100):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("code", "judged", "verdict"),
+    [
+        ("print('| a |'); raise SystemExit(1)", True, "exit code 1"),
+        ("print('| a |'); raise SystemExit(1)", False, "not judged"),
+        ("print('| a |'); raise SystemExit(2)", False, "exit code 2"),
+        ("print('| a |'); raise ValueError('an operator that is missing')", False, "exit code 1"),
+    ],
+)
+def test_where_values_are_not_judged_an_exception_still_fails(code, judged, verdict):
+    outcome = first_run.perform(python(code), judged)
+    assert outcome.verdict == verdict
+    assert outcome.failed is (verdict != "not judged")
+    assert bool(outcome.figures) is ("SystemExit(1)" in code)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--output", "/no/such/folder/report.md"), "its folder does not exist"),
+        (("--only", "magic"), "invalid choice: 'magic'"),
+        (("--limit", "0"), "it must be above 0"),
+        (("--device", "Ascend"), "device Ascend: no Ascend NPU"),
+    ],
+)
+def test_bad_arguments_end_in_one_line(monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        run_first(monkeypatch, *arguments)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+def test_on_the_stand_in_values_are_not_judged(tmp_path):
+    command = ["parity/first_run.py", "--device", "GPU", "--quick", "--only", "operators", "--output"]
+    stand_in = build(tmp_path / "stand-in")
+    done = stand_in.run([sys.executable, *command, str(tmp_path / "report.md")], 240.0, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+    text = (tmp_path / "report.md").read_text()
+    assert "# First run on GPU (stand-in GPU" in text
+    assert "no value and no time on this page means anything" in text
+    assert "| operators | operators | not judged |" in text
+    assert "| operators | TF32 | passed |" in text
+    assert "| TF32 | speed |" in text
