@@ -55,6 +55,7 @@ TINY = {
     "AGW": ("model.layers=[1, 1, 1, 1]", "model.width=8"),
     "MUN": ("model.layers=[1, 1, 1, 1]", "model.width=8"),
 }
+ONE_STAGE = {"PMT": ("stages=[{epochs: 1, losses: {id: {}, pht: {stage: 2}, msel: {}, dcl: {}}}]",)}
 FEW_PICTURES = (
     "data.name=synthetic",
     "data.synthetic={train_identities: 16, val_identities: 1, test_identities: 4, images_per_camera: 2, "
@@ -169,7 +170,7 @@ def _trainings(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple]:
             recipe = yaml.safe_load((CONFIG_ROOT / "ablations/demo/agw.yaml").read_text(encoding="utf-8"))["overrides"]
             recipe += ["stages.0.epochs=10"]
         if arguments.quick:
-            recipe += [*_one_epoch(method, 3), *FEW_PICTURES, *TINY[method], *FEW_IMAGES]
+            recipe += [*_one_epoch(method, 3), *ONE_STAGE.get(method, ()), *FEW_PICTURES, *TINY[method], *FEW_IMAGES]
             recipe += ["train.log_steps=1", "data.image_size=[96, 48]", "data.workers=0"]
         for amp in (False, True):
             name = f"{method} {'amp' if amp else 'float32'}"
@@ -188,15 +189,16 @@ def _benchmark(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple]:
         small = ["--match", "PMT", "--quick", *TINY["PMT"]] if arguments.quick else []
         yield "MindSpore beside PyTorch", command + small, _code
         return
-    methods = ["PMT"] if arguments.quick else FULL_SIZE
-    for method in methods:
+    if arguments.quick:
+        recipe = [*FEW_PICTURES, *_one_epoch("PMT", 3), *ONE_STAGE["PMT"], *FEW_IMAGES, "model.pretrained=none"]
+        recipe += ["model.depth=2", "train.log_steps=1"]
+        yield _training(arguments, "PMT, two full-size blocks", FULL_SIZE["PMT"], folder / "two-blocks", recipe, False)
+        return
+    for method, config in FULL_SIZE.items():
         for amp in (False, True):
             name = f"{method} full size {'amp' if amp else 'float32'}"
-            recipe = [*FEW_PICTURES, *_one_epoch(method, 3 if arguments.quick else 30), "model.pretrained=none"]
-            if arguments.quick:
-                name = name.replace("full size", "two blocks of full width")
-                recipe += [*FEW_IMAGES, "train.log_steps=1", "model.depth=2"]
-            yield _training(arguments, name, FULL_SIZE[method], folder / name.replace(" ", "-"), recipe, amp)
+            recipe = [*FEW_PICTURES, *_one_epoch(method, 30), "model.pretrained=none"]
+            yield _training(arguments, name, config, folder / name.replace(" ", "-"), recipe, amp)
 
 
 def _one_epoch(method: str, iterations: int) -> list[str]:
@@ -205,7 +207,7 @@ def _one_epoch(method: str, iterations: int) -> list[str]:
 
 
 def _training(arguments, name, config, output: Path, recipe: list[str], amp: bool, before: Path | None = None) -> tuple:
-    method = name.split()[0]
+    method = name[:3]
     where = ["--config", str(CONFIG_ROOT / config), "--device", arguments.device, "--output", str(output)]
     data = f"data.root={json.dumps(str(output.parent / f'pictures-{method}'))}"
     options = [data, *recipe, "train.mode=jit", f"train.amp={str(amp).lower()}"]

@@ -1,5 +1,6 @@
 """The first run on a device: its report, and what becomes of a step that fails, hangs or is refused."""
 
+import argparse
 import os
 import sys
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ms_vireid.config import load_config
 from ms_vireid.errors import InputError
 from parity import first_run
 from parity.stand_in import build, missing
@@ -142,3 +144,34 @@ def test_on_the_stand_in_values_are_not_judged(tmp_path):
     assert "| operators | operators | not judged |" in text
     assert "| operators | TF32 | passed |" in text
     assert "| TF32 | speed |" in text
+
+
+@pytest.mark.parametrize("quick", [True, False], ids=["quick", "full"])
+def test_every_recipe_is_a_configuration(quick, monkeypatch, tmp_path):
+    monkeypatch.setattr(first_run, "_torch_sees", lambda device: False)
+    arguments = argparse.Namespace(device="GPU", quick=quick)
+    for maker in ("training", "benchmark"):
+        for name, command, _ in first_run.MAKERS[maker](arguments, tmp_path):
+            options = command[command.index("--output") + 2 :]
+            config = load_config(Path(command[command.index("--config") + 1]), options)
+            assert config.model.name == name[:3].lower()
+            assert (config.data.name, config.train.mode) == ("synthetic", "jit")
+            assert config.train.amp is ("amp" in name)
+
+
+def test_a_training_that_is_repeated_is_compared_by_its_weights(tmp_path):
+    for name, weights in {"first": b"1", "same": b"1", "other": b"2"}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "model.ckpt").write_bytes(weights)
+        (folder / "metrics.jsonl").write_text('{"step": 3, "loss": 1.5, "images_per_second": 20.0}\n')
+        (folder / "result.json").write_text('{"trained": {"rank1": 0.5}, "chance": {"rank1": 0.25}}')
+    rows = [
+        first_run._training_row(name, tmp_path / name, tmp_path / "first", "peak MiB: 7\n")[0]
+        for name in ("same", "other")
+    ]
+    assert rows == [
+        "| same | 3 | 20 | 1.5000 | 50.00 | 25.00 | 7 | yes |",
+        "| other | 3 | 20 | 1.5000 | 50.00 | 25.00 | 7 | no |",
+    ]
+    assert first_run._training_row("none", tmp_path / "none", None, "") == []
