@@ -14,7 +14,7 @@ from ms_vireid.models.auxiliary_generator import SCALE_RANGE
 from ms_vireid.tensors import overwrite
 
 STATES = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of each weight, as torch.optim calls them: STATE.WEIGHT
-TINY = 1e-30  # an eps where nothing is updated: 0 / 0 is not a number, and 0 times that neither
+TINY = 1e-30  # the least eps: where nothing is updated it would be 0, and 0 / 0 is not a number
 # Beginnings of the names of MUN's parameters that ImageNet weights can initialise.
 MUN_BACKBONE = ("visible_stage.", "infrared_stage.", "shared.", "generator.stage.")
 
@@ -122,10 +122,11 @@ class AdamW(Fused):
         if finite is not None:
             scalars = ops.where(finite, scalars, 0.0)
             beta1, beta2 = ops.where(finite, beta1, 1.0), ops.where(finite, beta2, 1.0)
+        rates = [(row[0], ops.maximum(row[1], TINY), row[2]) for row in scalars]  # of each group
         for i, gradient in enumerate(gradients):
-            lr, eps, decay = scalars[self.group_of[i]]
+            lr, eps, decay = rates[self.group_of[i]]
             if finite is not None:
-                gradient, eps = ops.where(finite, gradient, 0.0), ops.maximum(eps, TINY)
+                gradient = ops.where(finite, gradient, 0.0)
             updated, _, _ = self.update(
                 self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], lr, beta1, beta2, eps, decay, gradient
             )
