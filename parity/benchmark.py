@@ -22,10 +22,11 @@ from ms_vireid.command import Parser, add_device, run
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.engine.run_folder import processor_name, write_json
 from ms_vireid.errors import InputError
-from parity import workers
+from parity import launches, workers
 from parity.workers import Work
 
-SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions")
+SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions")  # the default
+LAUNCHES = "launches"  # of a GPU's stand-in: counts, not times
 # Names of the rows: configuration, overrides, and the stage of the recipe whose losses are taken.
 MODELS = {
     "PMT ViT-B/16 256x128": ("pmt/sysu.yaml", (), 1),
@@ -60,7 +61,9 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     add_device(parser)
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, help="these sections alone (default: all)")
+    parser.add_argument(
+        "--only", nargs="+", choices=(*SECTIONS, LAUNCHES), help="these sections alone (default: all that take time)"
+    )
     parser.add_argument("--match", default="", metavar="TEXT", help="only rows whose name holds this")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="of each measurement, after one unmeasured")
     parser.add_argument(
@@ -236,6 +239,11 @@ def _ranking(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
             yield name, {"ours_s": row.pop("mindspore_s"), "argsort_s": row.pop("torch_s"), **row}
 
 
+def _launches(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
+    """What a step of the papers' batch asks of a GPU, beside what PyTorch's eager mode launches."""
+    yield from launches.count(_LAUNCH_ROWS, arguments.match, arguments.overrides)
+
+
 def _corruptions(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
     """Processor time of each corruption at 288x144, the mean over severities, in ms a picture."""
     from ms_vireid.data.corruptions import seconds_per_picture
@@ -261,10 +269,12 @@ _RUNS = {
     "data": _data,
     "ranking": _ranking,
     "corruptions": _corruptions,
+    LAUNCHES: _launches,
 }
 _DATA_ROWS = {"PMT, 256x128": "pmt/sysu.yaml", "AGW, 288x144": "agw/sysu.yaml"}
 _RANKING_ROWS = {"SYSU-MM01 multi-shot, 3803 x 3010": (3803, 3010, 96), "LLCM, 7166 x 8680": (7166, 8680, 351)}
-_ROWS = (*_DATA_ROWS, *_RANKING_ROWS)
+_LAUNCH_ROWS = launches.names(MODELS)
+_ROWS = (*_DATA_ROWS, *_RANKING_ROWS, *_LAUNCH_ROWS)
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------
@@ -281,6 +291,10 @@ _HEADS = {
     "data": f"{'images a second':{_WIDTH}}{'workers':>7}{'ours':>13}{'PyTorch':>11}{'speed-up':>9}{'spread':>14}",
     "ranking": f"{'':{_WIDTH}}{'':>7}{'ours s':>13}{'argsort s':>11}{'ratio':>8}{'spread':>15}",
     "corruptions": f"{'':{_WIDTH}}{'':>7}{'ms a picture':>13}",
+    LAUNCHES: (
+        f"{'a step, on the stand-in GPU':{_WIDTH}}{'images':>7}{'launches':>9}{'PyTorch':>8}{'copies':>8}{'waits':>8}"
+        f"{'allocations':>12}{'peak GiB':>9}{'first s':>8}"
+    ),
 }
 
 
@@ -316,6 +330,10 @@ _LINES = {
     ),
     "ranking": _ranking_line,
     "corruptions": lambda name, row: f"{name:{_WIDTH}}{'':7}{row['ms_per_picture']:13.2f}",
+    LAUNCHES: lambda name, row: (
+        f"{name:{_WIDTH}}{row['batch']:7}{row['launches']:9,.0f}{row['torch_launches']:8,}{row['copies']:8.2f}"
+        f"{row['waits']:8.2f}{row['allocations']:12.2f}{row['peak_gib']:9.1f}{row['first_s']:8.0f}"
+    ),
 }
 
 

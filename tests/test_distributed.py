@@ -340,7 +340,7 @@ def test_a_stop_of_one_process_stops_all_after_the_step_and_is_resumed_bitwise(t
     stops = [line for line in done.lines if line.startswith("stopped")]
     assert (done.code, stops) == (1, ["stopped at step 2; go on with --resume auto --output run"])
     memories = state(tmp_path / "work/run")["devices.prototypes.memory"]
-    assert memories.shape == (2, 6, 4 * 8 * 4)
+    assert memories.shape == (2, 3, 6, 4 * 8 * 4)
     assert not np.array_equal(*memories)
     together(tmp_path, *MUN, "--resume", "auto")
     assert_same(state(tmp_path / "work/run"), state(tmp_path / "whole/work/run"))

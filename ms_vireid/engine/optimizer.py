@@ -60,15 +60,28 @@ def _two_groups(model: nn.Cell, config: OptimizerConfig, backbone: Callable[[str
     ]
 
 
-def _limits(groups: Sequence[ParameterGroup]) -> tuple[tuple[float, float] | None, ...]:
-    """Of each weight."""
-    return tuple(group.limits for group in groups for _ in group.parameters)
+def _slices(groups: Sequence[ParameterGroup]) -> tuple[tuple[int, int], ...]:
+    """Where each group's weights begin and end among all."""
+    ends = np.cumsum([len(group.parameters) for group in groups]).tolist()
+    return tuple(zip([0, *ends], ends, strict=False))
 
 
 def _state(prefix: str, weights: ParameterTuple) -> ParameterTuple:
     return ParameterTuple(
         [Parameter(ops.zeros_like(p), name=f"{prefix}.{p.name}", requires_grad=False) for p in weights]
     )
+
+
+# Loops over weights stand in functions of their own, group by group: MindSpore's compiler goes a level deeper with each
+# turn and comes back where the function ends, and is too deep after some hundreds.
+
+
+def _where(finite: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The gradients, or zeros."""
+    kept = ()
+    for gradient in gradients:
+        kept += (ops.where(finite, gradient, 0.0),)
+    return kept
 
 
 class AdamW(Fused):
@@ -93,7 +106,8 @@ class AdamW(Fused):
         self.weights = ParameterTuple([p for group in groups for p in group.parameters])
         self.exp_avg = _state("exp_avg", self.weights)
         self.exp_avg_sq = _state("exp_avg_sq", self.weights)
-        self.limits = _limits(groups)
+        self.limits = tuple(group.limits for group in groups)
+        self.slices = _slices(groups)
         self.update = ops.AdamWeightDecay()
         self.beta1, self.beta2 = (Tensor(beta, ms.float32) for beta in betas)
 
@@ -122,17 +136,18 @@ class AdamW(Fused):
         if finite is not None:
             scalars = ops.where(finite, scalars, 0.0)
             beta1, beta2 = ops.where(finite, beta1, 1.0), ops.where(finite, beta2, 1.0)
-        rates = [(row[0], ops.maximum(row[1], TINY), row[2]) for row in scalars]  # of each group
-        for i, gradient in enumerate(gradients):
-            lr, eps, decay = rates[self.group_of[i]]
-            if finite is not None:
-                gradient = ops.where(finite, gradient, 0.0)
-            updated, _, _ = self.update(
-                self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], lr, beta1, beta2, eps, decay, gradient
-            )
-            if self.limits[i] is not None:
-                overwrite(self.weights[i], updated, ops.clamp(updated, *self.limits[i]))
+            gradients = _where(finite, gradients)
+        for group in range(len(self.slices)):
+            lr, eps, decay = scalars[group][0], ops.maximum(scalars[group][1], TINY), scalars[group][2]
+            self._update(group, gradients, (lr, beta1, beta2, eps, decay))
         return True
+
+    def _update(self, group: int, gradients: tuple[Tensor, ...], scalars: tuple[Tensor, ...]) -> None:
+        start, end = self.slices[group]
+        for i in range(start, end):
+            updated, _, _ = self.update(self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], *scalars, gradients[i])
+            if self.limits[group] is not None:
+                overwrite(self.weights[i], updated, ops.clamp(updated, *self.limits[group]))
 
     def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
         if finite is not None and not finite.asnumpy():
@@ -140,7 +155,9 @@ class AdamW(Fused):
         rows = scalars.asnumpy()
         for i, gradient in enumerate(gradients):
             held = self.weights[i], self.exp_avg[i], self.exp_avg_sq[i]
-            cpu_kernels.adamw(*held, gradient, *rows[self.group_of[i]], *self.betas, limits=self.limits[i])
+            cpu_kernels.adamw(
+                *held, gradient, *rows[self.group_of[i]], *self.betas, limits=self.limits[self.group_of[i]]
+            )
         return True
 
 
@@ -159,13 +176,14 @@ class SGD(Fused):
         self.group_of = tuple(index for index, group in enumerate(groups) for _ in group.parameters)
         self.weights = ParameterTuple([p for group in groups for p in group.parameters])
         self.momentum_buffer = _state("momentum_buffer", self.weights)
-        self.limits = _limits(groups)
+        self.limits = tuple(group.limits for group in groups)
         self.nesterov = nesterov
         self.momentum = Tensor(momentum, ms.float32)
         self.decaying = tuple(group.decays and weight_decay > 0 for group in groups)
         self.decays = Tensor([weight_decay if group.decays else 0.0 for group in groups], ms.float32)
         # Not `ops.SGD`, which copies every weight on a GPU, nor the Nesterov step of `ops.ApplyMomentum`, which on a
         # CPU is none: b and the step along it, then the step along the gradient.
+        self.slices = _slices(groups)
         self.along_buffer = ops.ApplyMomentum()
         self.along_gradient = ops.ApplyGradientDescent()
 
@@ -187,26 +205,53 @@ class SGD(Fused):
         if finite is not None:
             scalars, decays = ops.where(finite, scalars, 0.0), ops.where(finite, decays, 0.0)
             momentum = ops.where(finite, momentum, 1.0)
+            gradients = _where(finite, gradients)
         decayed = ()
-        for i, gradient in enumerate(gradients):
-            group = self.group_of[i]
-            if finite is not None:
-                gradient = ops.where(finite, gradient, 0.0)
-            if self.decaying[group]:
-                gradient = ops.addcmul(gradient, self.weights[i], decays[group])
-            decayed += (gradient,)
+        for group in range(len(self.slices)):
+            decayed += self._decayed(group, gradients, decays[group])
         updated = ()  # in loops of their own: MindSpore makes one operator of all of `ApplyMomentum` on a GPU
-        for i, gradient in enumerate(decayed):
-            lr = scalars[self.group_of[i]] * momentum if self.nesterov else scalars[self.group_of[i]]
-            updated += (self.along_buffer(self.weights[i], self.momentum_buffer[i], lr, gradient, momentum),)
+        for group in range(len(self.slices)):
+            updated += self._step_along_buffer(group, decayed, scalars[group], momentum)
         if self.nesterov:
             updated = ()
-            for i, gradient in enumerate(decayed):
-                updated += (self.along_gradient(self.weights[i], scalars[self.group_of[i]], gradient),)
-        for i, value in enumerate(updated):
-            if self.limits[i] is not None:
-                overwrite(self.weights[i], value, ops.clamp(value, *self.limits[i]))
+            for group in range(len(self.slices)):
+                updated += self._step_along_gradient(group, decayed, scalars[group])
+        for group in range(len(self.slices)):
+            self._clamp(group, updated)
         return True
+
+    def _decayed(self, group: int, gradients: tuple[Tensor, ...], decay: Tensor) -> tuple[Tensor, ...]:
+        start, end = self.slices[group]
+        if not self.decaying[group]:
+            return gradients[start:end]
+        decayed = ()
+        for i in range(start, end):
+            decayed += (ops.addcmul(gradients[i], self.weights[i], decay),)
+        return decayed
+
+    def _step_along_buffer(
+        self, group: int, gradients: tuple[Tensor, ...], lr: Tensor, momentum: Tensor
+    ) -> tuple[Tensor, ...]:
+        start, end = self.slices[group]
+        lr = lr * momentum if self.nesterov else lr
+        updated = ()
+        for i in range(start, end):
+            updated += (self.along_buffer(self.weights[i], self.momentum_buffer[i], lr, gradients[i], momentum),)
+        return updated
+
+    def _step_along_gradient(self, group: int, gradients: tuple[Tensor, ...], lr: Tensor) -> tuple[Tensor, ...]:
+        start, end = self.slices[group]
+        updated = ()
+        for i in range(start, end):
+            updated += (self.along_gradient(self.weights[i], lr, gradients[i]),)
+        return updated
+
+    def _clamp(self, group: int, updated: tuple[Tensor, ...]) -> None:
+        """Weights, which are `updated` now, to the limits of their group."""
+        if self.limits[group] is not None:
+            start, end = self.slices[group]
+            for i in range(start, end):
+                overwrite(self.weights[i], updated[i], ops.clamp(updated[i], *self.limits[group]))
 
     def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
         if finite is not None and not finite.asnumpy():
@@ -215,7 +260,7 @@ class SGD(Fused):
         for i, gradient in enumerate(gradients):
             group = self.group_of[i]
             how = self.nesterov, rates[group], decays[group], momentum
-            cpu_kernels.sgd(self.weights[i], self.momentum_buffer[i], gradient, *how, limits=self.limits[i])
+            cpu_kernels.sgd(self.weights[i], self.momentum_buffer[i], gradient, *how, limits=self.limits[group])
         return True
 
 

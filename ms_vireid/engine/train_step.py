@@ -120,6 +120,14 @@ _TERMS = {
 }
 
 
+def loss_scaler() -> amp.DynamicLossScaler:
+    """For float16, in which small gradients would be 0: halved after an overflow, doubled after 2000 steps without one.
+
+    It begins at 1024, where no first step overflowed: PyTorch's 65,536 cost a small PMT its first two steps.
+    """
+    return amp.DynamicLossScaler(scale_value=1024.0, scale_factor=2, scale_window=2000)
+
+
 def _unchanged(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return gradients
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, amp, ops
+from mindspore import Parameter, Tensor, ops
 from tqdm import tqdm
 
 from ms_vireid.config import FREE_KEYS, Config, StageConfig, check_config, dump_config
@@ -25,7 +25,7 @@ from ms_vireid.engine.memory import explained, smaller_steps
 from ms_vireid.engine.optimizer import build_optimizer
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.schedule import learning_rates
-from ms_vireid.engine.train_step import StageLoss, TrainStep
+from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
 from ms_vireid.errors import InputError
 from ms_vireid.models import build_model
 from ms_vireid.progress import progress
@@ -54,7 +54,7 @@ class Trainer:
         self.total_steps = len(self.batches)
         self.model = build_model(config)
         self.optimizer = build_optimizer(self.model, config)
-        self.scaler = _loss_scaler() if config.train.amp else None
+        self.scaler = loss_scaler() if config.train.amp else None
         self.step = 0  # steps done
         self._stage: StageConfig | None = None  # that `_stage_step` is of
         self.best = None  # the best evaluation so far, with train.select=best: {"epoch", "map"}
@@ -275,14 +275,6 @@ def _changed_keys(saved: dict, current: dict) -> list[str]:
         elif before != now:
             changed.append(section)
     return changed
-
-
-def _loss_scaler() -> amp.DynamicLossScaler:
-    """For float16, in which small gradients would be 0: halved after an overflow, doubled after 2000 steps without one.
-
-    It begins at 1024, where no first step overflowed: PyTorch's 65,536 cost a small PMT its first two steps.
-    """
-    return amp.DynamicLossScaler(scale_value=1024.0, scale_factor=2, scale_window=2000)
 
 
 class _Clock:

@@ -9,6 +9,7 @@ enum DynamicRangeErrorCode { IN_RANGE };
 
 static void count_length() { COUNT("CudaValidateInputAndInferShape"); }
 static void count_range() { COUNT("CalRange"); }
+static void count_argmax() { COUNT("CalArgmax<float, long>"); }
 
 template <typename T>
 cudaError CudaValidateInputAndInferShape(const T *start, const T *end, const T *step, long *length,
@@ -38,6 +39,16 @@ cudaError CalRange(const T *start, const T *, const T *step, T *range, long *len
 RANGE_OF(int)
 RANGE_OF(long)
 RANGE_OF(float)
+
+template <typename T, typename Index>
+cudaError CalArgmax(const T *, Index, unsigned long rows, unsigned long columns, Index *indices, const unsigned &,
+                    CUstream_st *) {
+  count_argmax();
+  for (unsigned long i = 0; i < rows * columns; i++) indices[i] = 0;  // the first is the largest
+  return SUCCESS;
+}
+
+template cudaError CalArgmax(const float *, long, unsigned long, unsigned long, long *, const unsigned &, CUstream_st *);
 
 using Shape = std::vector<long>;
 struct TrinaryBroadcastStrideInfo { long strides[8]; };  // as MindSpore's too large for registers: its place is given

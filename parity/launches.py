@@ -1,0 +1,119 @@
+"""What training steps at full size ask of a GPU, counted on the stand-in, each method and mode in a process of its own:
+`parity/benchmark.py --only launches`."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+
+from ms_vireid import runtime
+from ms_vireid.config import CONFIG_ROOT, Config, load_config
+from ms_vireid.errors import InputError
+from parity.stand_in import build, counts, missing
+
+LIMIT_S = 1800.0  # of a row
+COUNTED = 4  # steps
+MODES = {
+    "compiled": ("train.mode=jit",),
+    "compiled amp": ("train.mode=jit", "train.amp=true"),
+    "compiled recompute": ("train.mode=jit", "train.recompute=true"),
+    "compiled amp recompute": ("train.mode=jit", "train.amp=true", "train.recompute=true"),
+    "PyNative": ("train.mode=pynative",),
+}
+
+
+def names(models: dict[str, tuple]) -> dict[str, tuple[str, tuple[str, ...], int]]:
+    """Rows: a method, which the first word of a benchmark's row is, and a mode; with configuration, overrides and
+    stage."""
+    rows = {}
+    for model, (config, overrides, stage) in models.items():
+        method = model.split()[0]
+        modes = {mode: switches for mode, switches in MODES.items() if method == "PMT" or "recompute" not in mode}
+        rows |= {f"{method} {mode}": (config, (*overrides, *switches), stage) for mode, switches in modes.items()}
+    return rows
+
+
+def count(rows: dict[str, tuple], match: str, overrides: Sequence[str]) -> Iterator[tuple[str, dict]]:
+    """Of the rows whose name holds `match`: what a step launches, copies, waits for and allocates once all is warm, the
+    peak of device memory, and how long the first step took, which compiles; beside PyTorch's operators.
+
+    Raises:
+        InputError: the stand-in cannot be built here, or a row has failed.
+    """
+    from parity import limits
+
+    if reason := missing():
+        raise InputError(f"{reason}; --only leaves launches out")
+    works = {}
+    with tempfile.TemporaryDirectory(prefix="ms_vireid-stand-in-") as folder:
+        stand_in = build(Path(folder) / "built")
+        for name, (config, switches, stage) in rows.items():
+            if match not in name:
+                continue
+            values = ["model.num_classes=395", *switches, *overrides]
+            command = [sys.executable, "-m", "parity.launches", config, str(stage), *values]
+            try:
+                done = stand_in.run(command, LIMIT_S, cwd=folder)
+            except subprocess.TimeoutExpired:
+                raise InputError(f"{name}: still compiling or hanging after {LIMIT_S:g} s, and killed") from None
+            lines = done.stdout.splitlines() or [""]
+            if done.returncode:
+                raise InputError(f"{name}: ended with {done.returncode}: {lines[-1]}")
+            method = name.split()[0]
+            if method not in works:
+                loaded = load_config(CONFIG_ROOT / config, ["model.num_classes=395", *overrides])
+                works[method] = limits.work_of(loaded, stage)
+            yield name, json.loads(lines[-1]) | {"torch_launches": works[method].launches}
+
+
+def count_steps(config: Config, stage: int) -> dict:
+    """In a process on the stand-in: the first step, one more, and then several, queued as in training."""
+    runtime.set_up("GPU", config.model.name)
+    import mindspore as ms
+
+    from ms_vireid.engine.compilation import is_compiled
+    from ms_vireid.engine.optimizer import build_optimizer
+    from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
+    from ms_vireid.models import build_model
+
+    model = build_model(config)
+    model.set_train()
+    optimizer = build_optimizer(model, config)
+    loss = StageLoss(config.stages[stage].losses, config.train.num_instances)
+    scaler = loss_scaler() if config.train.amp else None
+    step = TrainStep(model, loss, optimizer, is_compiled(config.train.mode), scaler)
+    batch = 2 * config.train.num_identities * config.train.num_instances
+    images = np.zeros((batch, 3, *config.data.image_size), np.float32)
+    labels = np.zeros(batch, np.int32)
+    rates = [config.optimizer.lr] * len(optimizer.groups)
+
+    def asked(steps: int) -> np.ndarray:
+        """Counts of so many steps and of the waiting for the last one."""
+        before = counts()
+        for _ in range(steps):
+            step(images, labels, 0, 0.0, optimizer.scalars(1, rates))
+        ms.runtime.synchronize()
+        return np.array(astuple(counts() - before))
+
+    begun = time.perf_counter()
+    asked(1)
+    first = time.perf_counter() - begun
+    asked(1)  # what only a second step does
+    values = (asked(1 + COUNTED) - asked(1)) / COUNTED
+    named = dict(zip(("launches", "copies", "waits", "allocations"), values.tolist(), strict=True))
+    return named | {"batch": batch, "peak_gib": ms.runtime.max_memory_allocated() / 2**30, "first_s": first}
+
+
+def main() -> None:
+    config, stage, *overrides = sys.argv[1:]
+    print(json.dumps(count_steps(load_config(CONFIG_ROOT / config, overrides), int(stage))))
+
+
+if __name__ == "__main__":
+    main()
