@@ -233,7 +233,7 @@ def _float32_update(model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, ave
 
 
 def _all_finite(gradients: tuple[Tensor, ...]) -> Tensor:
-    """Whether all numbers are, as a boolean scalar: whether their sums are. On a GPU that takes a launch for each tensor,
+    """Whether all numbers are, as a boolean scalar: whether their sums are. On a GPU that is a launch for each tensor,
     `amp.all_finite` three."""
     sums = ()
     for gradient in gradients:
