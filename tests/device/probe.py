@@ -1,0 +1,163 @@
+"""The process on the stand-in GPU that tests of tests/device give their cases to, by `tests.device.worker`.
+
+It reads a line of JSON for each case, {"do": name of a function below, "with": its arguments}, and answers with one:
+{"value": what it returned} or {"error": its traceback, cut short}.
+"""
+
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from dataclasses import astuple, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ms_vireid import ablate, evaluate, extract, runtime, train, visualize
+from ms_vireid.ablations import runs, tables
+from ms_vireid.ablations.tables import Demo
+from parity.stand_in import counts, functions
+from parity.stand_in.counts import is_launch
+from tests.ablations.in_process import TINY, start
+
+COMMANDS = {"ablate": ablate, "evaluate": evaluate, "extract": extract, "train": train, "visualize": visualize}
+
+
+def run_command(name: str, *arguments: str) -> None:
+    """A command of the project with `--device GPU`; raises RuntimeError with the line of its error."""
+    if reason := start(COMMANDS[name], [*arguments, "--device", "GPU"], Path("log.txt")):
+        raise RuntimeError(reason)
+
+
+def train_counted(*arguments: str) -> list[tuple[int, ...]]:
+    """A training; what each of its steps has launched, copied, waited for and allocated, the last one left out, with
+    which an epoch ends."""
+    from ms_vireid.engine import trainer
+
+    moments = []
+    progress = trainer.progress
+
+    def watched(*given):
+        for item in progress(*given):
+            moments.append(counts())
+            yield item
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "progress", watched)
+        run_command("train", *arguments)
+    return [astuple(after - before) for before, after in itertools.pairwise(moments)]
+
+
+def train_steps(number: int, *arguments: str) -> None:
+    """A training that gets Ctrl-C with the batch of step `number`, which it makes; it leaves a checkpoint."""
+    from ms_vireid.engine import trainer
+
+    progress = trainer.progress
+
+    def interrupted(*given):
+        for step, item in enumerate(progress(*given), 1):
+            if step == number:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield item
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "progress", interrupted)
+        try:
+            run_command("train", *arguments)
+        except KeyboardInterrupt:
+            return
+    raise RuntimeError("it was not stopped")
+
+
+def run_table(name: str, *overrides: str) -> list[dict]:
+    """All rows of a table, trained for a step in every stage, two at least, and evaluated; as table.json has them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "start", start)
+        patch.setattr(tables, "load_demo", lambda model: Demo(epochs=2, overrides=tuple(TINY[model])))
+        run_command("ablate", name, "--demo", "--output", "tables", *overrides)
+    return json.loads(Path(f"tables/{name}/table.json").read_text())["rows"]
+
+
+def run_rung(name: str) -> None:
+    """A case of the ladder. Trainings take two steps: values are not what it is about."""
+    from parity import cases, trajectory
+
+    runtime.use_full_float32()
+    with pytest.MonkeyPatch.context() as patch:
+        for recipe, described in trajectory.RECIPES.items():
+            patch.setitem(trajectory.RECIPES, recipe, replace(described, steps=2))
+        cases.run(next(case for case in cases.LADDER if str(case) == name))
+
+
+def count_product() -> dict:
+    """What x * x asks for the second time, from the copy of x to the device to the copy of the result."""
+    import mindspore
+
+    for _ in range(2):
+        before, called = counts(), functions()
+        x = mindspore.Tensor(np.ones(3, np.float32))
+        (x * x).asnumpy()
+    return {"counts": astuple(counts() - before), "launched": list(filter(is_launch, functions() - called))}
+
+
+def end(code: int) -> None:
+    """Of the process, with no answer."""
+    os._exit(code)
+
+
+def wait(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def add(dtype: str, compiled: bool) -> None:
+    def function(x):
+        return x + x
+
+    _call(function, dtype, compiled)
+
+
+def multiply(dtype: str, compiled: bool) -> None:
+    """Matrices."""
+
+    def function(x):
+        return x @ x
+
+    _call(function, dtype, compiled)
+
+
+def _call(function, dtype: str, compiled: bool) -> None:
+    import mindspore
+
+    x = mindspore.Tensor(np.ones((4, 4), np.float32)).astype(getattr(mindspore, dtype))
+    (mindspore.jit(function) if compiled else function)(x).asnumpy()
+
+
+def set_up(blocking: bool) -> None:
+    """blocking: PyNative launches in the thread that calls, which spares its others. What is launched is the same."""
+    runtime.set_up("GPU", "agw")
+    import mindspore
+
+    if blocking:
+        mindspore.runtime.launch_blocking()
+
+
+def main() -> None:
+    # Answers alone go to what was standard output; all else that is printed goes to the log.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        try:
+            answer = {"value": globals()[asked["do"]](*asked["with"])}
+        except (Exception, SystemExit) as error:
+            # MindSpore's messages may hold a line for every call that it has unrolled.
+            answer = {"error": "".join(traceback.format_exception(error, limit=-5))[:5000]}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""The stand-in GPU itself: what it counts, what it refuses, and that what hangs there is seen and killed."""
+
+import ctypes
+import platform
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ms_vireid.command import run
+from parity.stand_in import Counts, __main__, build, counts, missing
+from parity.stand_in.counts import is_launch
+from tests.checkpoints import DATA, PMT
+from tests.device import conftest
+from tests.device.worker import ROOT, CaseError, Worker
+
+INVALID_VALUE, OUT_OF_MEMORY = 1, 2  # of CUDA's runtime
+
+
+@pytest.fixture(scope="module")
+def library(stand_in):
+    return lambda soname: ctypes.CDLL(str(stand_in.folder / "lib" / soname))
+
+
+# --- what it counts ---------------------------------------------------------------------------------------------------
+
+
+def test_a_product_is_a_copy_a_launch_and_a_copy(worker):
+    asked = worker.do("count_product")
+    assert [name.partition("<")[0] for name in asked["launched"]] == ["BinaryOpWithBroadcastCudaFunc"]
+    counted = Counts(*asked["counts"])
+    assert (counted.launches, counted.copies, counted.allocations) == (1, 2, 0)
+    assert counted.waits >= 1  # for the result
+
+
+@pytest.mark.parametrize(
+    ("function", "launches"),
+    [
+        ("Cast<float, bool>", True),
+        ("cublasGemmEx", True),
+        ("cudnnConvolutionForward", True),
+        ("cusolverDnSgetrf", True),
+        ("cudaMemsetAsync", True),
+        ("cuLaunchKernel", True),
+        ("cudaMemcpyAsync", False),
+        ("cudaStreamWaitEvent", False),
+        ("cublasSetStream_v2", False),
+        ("cudnnCreateTensorDescriptor", False),
+        ("cusolverDnSgetrf_bufferSize", False),
+        ("nvrtcVersion", False),
+    ],
+)
+def test_what_puts_work_on_the_device_is_a_launch(function, launches):
+    assert is_launch(function) is launches
+
+
+def test_a_process_without_the_stand_in_has_no_counts():
+    with pytest.raises(RuntimeError, match=r"is not the stand-in's; run by python -m parity\.stand_in"):
+        counts()
+
+
+def test_memory_is_counted_and_limited(library, monkeypatch):
+    runtime = library("libcudart.so.11.0")
+    monkeypatch.setenv("STAND_IN_MEMORY", str(2**40))
+    now, peak, total, free = (ctypes.c_size_t() for _ in range(4))
+    first, second = ctypes.c_void_p(), ctypes.c_void_p()
+    assert runtime.cudaMalloc(ctypes.byref(first), ctypes.c_size_t(2**39)) == 0  # more than the host has
+    assert runtime.cudaMalloc(ctypes.byref(second), ctypes.c_size_t(2**39 + 1)) == OUT_OF_MEMORY
+    assert second.value is None
+    runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total))
+    assert (free.value, total.value) == (2**39, 2**40)
+    assert runtime.cudaFree(first) == 0
+    runtime.stand_in_memory(ctypes.byref(now), ctypes.byref(peak))
+    assert (now.value, peak.value) == (0, 2**39)
+
+
+def test_what_does_not_fit_in_the_memory_is_told_in_a_line(stand_in, tmp_path):
+    command = [sys.executable, "-m", "ms_vireid.train", "--device", "GPU", "--output", str(tmp_path / "run")]
+    options = [
+        DATA % (tmp_path / "data"),
+        *PMT,
+        "train.mode=pynative",
+        "data.image_size=[256,128]",
+        "train.num_identities=4",
+    ]
+    done = stand_in.run([*command, *options], 60, stand_in.environment(memory=20_000_000), cwd=ROOT)
+    assert done.returncode == 2
+    assert "error: out of memory in training step 1 of 16 images; try" in done.stdout
+
+
+# --- what it refuses --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["pynative", "jit"])
+@pytest.mark.parametrize(("operation", "dtype"), [("add", "bfloat16"), ("multiply", "int32")])
+def test_what_mindspore_cannot_do_on_a_gpu_is_refused(worker, operation, dtype, compiled):
+    worker.do(operation, "float32", compiled)
+    with pytest.raises(CaseError, match=r"Unsupported op|KernelMod Init Failed|not support"):
+        worker.do(operation, dtype, compiled)
+
+
+def test_a_product_whose_rows_overlap_is_refused(library):
+    gemm = library("libcublas.so.11").cublasGemmEx
+    for leading, status in ((4, 0), (3, 7)):
+        assert gemm(None, 0, 0, 4, 5, 6, None, None, 0, leading, None, 0, 6, None, None, 0, 4, 0, 0) == status
+
+
+@pytest.mark.parametrize(("groups", "height", "status"), [(2, 12, 0), (4, 12, 3), (2, 11, 3)])
+def test_a_convolution_whose_shapes_do_not_fit_is_refused(library, groups, height, status):
+    """Of 8 channels to 6, 5 x 5 in steps of 2 with a padding of 2: [2, 8, 24, 12] to [2, 6, 12, 6]."""
+    cudnn = library("libcudnn.so.8")
+
+    def described(kind):
+        handle = ctypes.c_void_p()
+        assert getattr(cudnn, f"cudnnCreate{kind}Descriptor")(ctypes.byref(handle)) == 0
+        return handle
+
+    def integers(*values):
+        return (ctypes.c_int * len(values))(*values)
+
+    x, y, weight, convolution = map(described, ("Tensor", "Tensor", "Filter", "Convolution"))
+    cudnn.cudnnSetTensor4dDescriptor(x, 0, 0, 2, 8, 24, 12)
+    cudnn.cudnnSetTensor4dDescriptor(y, 0, 0, 2, 6, height, 6)
+    cudnn.cudnnSetFilterNdDescriptor(weight, 0, 0, 4, integers(6, 4, 5, 5))
+    cudnn.cudnnSetConvolutionNdDescriptor(convolution, 2, integers(2, 2), integers(2, 2), integers(1, 1), 1, 0)
+    cudnn.cudnnSetConvolutionGroupCount(convolution, groups)
+    returned, results = ctypes.c_int(), ctypes.create_string_buffer(64)
+    choose = cudnn.cudnnGetConvolutionForwardAlgorithm_v7
+    assert choose(None, x, weight, convolution, y, 1, ctypes.byref(returned), results) == status
+
+
+# --- what hangs -------------------------------------------------------------------------------------------------------
+
+
+def test_the_gradient_of_an_index_before_a_branch_hangs_and_that_of_an_operator_does_not(stand_in):
+    """MindSpore's, and the reason why no loss takes a view by an index. Once it is mended there, losses may."""
+    command = [sys.executable, "-m", "tests.device.branch"]
+    begun = time.monotonic()
+    done = stand_in.run([*command, "operator"], 120, cwd=ROOT)
+    limit_s = max(10.0, 3 * (time.monotonic() - begun))
+    assert done.stdout.splitlines()[-2:] == ["begun", "ended"]
+    with pytest.raises(subprocess.TimeoutExpired) as killed:
+        stand_in.run([*command, "index"], limit_s, cwd=ROOT)
+    assert killed.value.output.splitlines()[-1] == "begun"
+
+
+def test_at_its_limit_a_command_is_killed_with_what_it_has_started(stand_in):
+    """`run` reads to the end of what all of them may print."""
+    script = "trap '' TERM; sleep 60 & echo begun; wait"
+    begun = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired) as killed:
+        stand_in.run(["sh", "-c", script], 1)
+    assert killed.value.output == "begun\n"
+    assert time.monotonic() - begun < 30
+
+
+def test_a_case_that_hangs_or_ends_its_process_fails_alone(stand_in, tmp_path):
+    worker = Worker(stand_in, tmp_path)
+    with pytest.raises(CaseError, match="still running after 1 s, and killed"):
+        worker.do("wait", 60, limit_s=1)
+    with pytest.raises(CaseError, match="the process ended with 3"):
+        worker.do("end", 3)
+    assert worker.do("wait", 0) is None
+    worker.close()
+
+
+# --- where it is missing ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_missing_is_said(monkeypatch):
+    assert missing() is None
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "which", lambda tool: None if tool == "g++" else tool)
+        assert missing() == "the stand-in GPU is built with g++, which the PATH does not have"
+    with monkeypatch.context() as patch:
+        patch.setattr(platform, "machine", lambda: "aarch64")
+        assert missing() == "the stand-in GPU is for Linux on x86-64"
+        with pytest.raises(RuntimeError, match="for Linux on x86-64"):
+            build(None)
+
+
+@pytest.mark.parametrize(("required", "outcome"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)])
+def test_its_tests_are_skipped_where_it_is_missing_unless_it_is_required(monkeypatch, required, outcome):
+    monkeypatch.setattr(conftest, "missing", lambda: "no compiler")
+    monkeypatch.setenv(conftest.REQUIRED, required)
+    with pytest.raises(outcome, match="no compiler"):
+        conftest.build_or_skip(None)
+
+
+# --- its command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_runs_another_and_prints_its_calls(stand_in, monkeypatch, capfd):
+    monkeypatch.setattr(__main__, "build", lambda folder: stand_in)
+    script = "import ctypes; ctypes.CDLL('libcudart.so.11.0').cudaDeviceSynchronize(); raise SystemExit(3)"
+    monkeypatch.setattr("sys.argv", ["stand_in", "--calls", sys.executable, "-c", script])
+    with pytest.raises(SystemExit) as ended:
+        run(__main__.main)
+    assert ended.value.code == 3
+    assert capfd.readouterr().out.split() == ["1", "cudaDeviceSynchronize"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [([], "no command is given; see --help"), (["no-such-program"], "no-such-program: no such command")],
+)
+def test_a_command_that_cannot_be_run_is_told_in_a_line(arguments, said, monkeypatch, capfd):
+    monkeypatch.setattr("sys.argv", ["stand_in", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        run(__main__.main)
+    assert ended.value.code == 2
+    assert capfd.readouterr().err == f"error: {said}\n"

@@ -1,0 +1,120 @@
+"""Trainings of each method on the stand-in GPU: by default, with every switch, with the losses and models of the tables
+compiled, on every data set; and what a step asks of the device. Models are narrow."""
+
+import json
+
+import pytest
+
+from ms_vireid.config import CONFIG_ROOT
+from parity.stand_in import Counts
+from tests.checkpoints import DATA, RECIPES
+from tests.data.tree import write_llcm, write_regdb
+
+SMALL = ["train.num_identities=2", "train.num_instances=2", "evaluation.trials=1", "evaluation.compare_untrained=false"]
+STAGES = {"pmt": 2, "agw": 1, "mun": 1}
+ITERATIONS = 12  # of an epoch; the tenth step is logged
+# As published, where every layer counts: what MindSpore compiles may be too deep for it.
+DEPTH = {
+    "pmt": ["model.depth=12"],
+    "agw": ["model.layers=[3,4,6,3]", "model.non_local=[0,2,3,0]"],
+    "mun": ["model.layers=[3,4,6,3]", "model.ratios=[2,4,6,12]", "data.image_size=[96,48]"],
+}
+
+
+def arguments(family, output, *options, config=None, data=DATA % "data"):
+    """For train.py: one epoch a stage."""
+    recipe, sizes = RECIPES[family]
+    epochs = [f"stages.{stage}.epochs=1" for stage in range(STAGES[family])]
+    where = ["--config", str(CONFIG_ROOT / (config or recipe)), "--output", str(output)]
+    return [*where, data, *sizes, *SMALL, *epochs, *options]
+
+
+def one_stage(losses):
+    return f"stages=[{{epochs: 1, losses: {{{losses}}}}}]"
+
+
+LAST_STAGE = {"pmt": [one_stage("id: {}, pht: {stage: 2}, msel: {}, dcl: {}")]}  # of those that have several
+
+
+@pytest.fixture(scope="module", params=STAGES)
+def by_default(request, worker, tmp_path_factory):
+    """Of the last stage of a method, as it is trained without options: its run folder, and what each step asked for."""
+    family = request.param
+    run = tmp_path_factory.mktemp(family) / "run"
+    options = [*DEPTH[family], f"train.iterations={ITERATIONS}", *LAST_STAGE.get(family, [])]
+    steps = worker.do("train_counted", *arguments(family, run, *options))
+    return run, [Counts(*step) for step in steps]
+
+
+def test_a_method_trains_by_default(by_default):
+    run, _ = by_default
+    assert json.loads((run / "run.json").read_text())["device"].startswith("GPU (stand-in GPU")
+    assert (run / "result.json").exists()
+
+
+def test_a_step_hardly_waits(by_default):
+    """From the second on, as the first compiles, to the last but one, as the last saves."""
+    _, steps = by_default
+    assert len(steps) == ITERATIONS - 1
+    assert not [step for step in steps[1:] if step.waits > 4 or step.copies > 12 or step.allocations > 0]
+
+
+COMPILED = {
+    "pmt recompute": (
+        "pmt",
+        "train.recompute=true",
+        one_stage("id: {}, pht: {stage: 1}, msel: {distance: cosine}, dcl: {negatives: all}"),
+    ),
+    "pmt amp": ("pmt", "train.amp=true", one_stage("id: {}, triplet: {margin: 0.1}, wrt: {}, hct: {margin: 0.3}")),
+    "pmt amp recompute": (
+        "pmt",
+        "train.amp=true",
+        "train.recompute=true",
+        one_stage("id: {}, pht: {stage: 2, reduction: sum}, msel: {}, dcl: {negatives: hard}"),
+    ),
+    "agw amp": ("agw", "train.amp=true"),
+    "mun amp": ("mun", "train.amp=true"),
+    "mun X, other losses": (
+        "mun",
+        "model.specific=stem",
+        "model.intermediate=X",
+        "model.memory=none",
+        one_stage("id: {}, id_a: {}, ia: {reduction: mean}, ma: {bridge: false}"),
+    ),
+    "mun mixed": ("mun", "model.specific=stem", "model.intermediate=mixed", one_stage("idc: {}")),
+    "mun syncretic": ("mun", "model.specific=stem", "model.intermediate=syncretic", one_stage("idc: {}")),
+    "mun baseline": ("mun", "model.specific=stem", "model.intermediate=none", one_stage("id: {}")),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_what_else_can_be_compiled_takes_steps(worker, tmp_path, name):
+    family, *options = COMPILED[name]
+    worker.do("train_steps", 2, *arguments(family, tmp_path / "run", "train.iterations=3", "train.mode=jit", *options))
+
+
+@pytest.mark.parametrize(
+    ("family", "switches"),
+    [(family, switches) for family in STAGES for switches in ((), ("amp",))]
+    + [("pmt", ("recompute",)), ("pmt", ("amp", "recompute"))],
+    ids=lambda part: part if isinstance(part, str) else " ".join(part) or "float32",
+)
+def test_a_method_trains_in_pynative(blocking_worker, tmp_path, family, switches):
+    options = ["train.mode=pynative", "train.iterations=2", *(f"train.{switch}=true" for switch in switches)]
+    blocking_worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options))
+
+
+@pytest.mark.parametrize(
+    ("family", "config", "write"),
+    [
+        ("pmt", "pmt/regdb.yaml", write_regdb),
+        ("agw", "agw/regdb.yaml", write_regdb),
+        ("mun", "mun/regdb.yaml", write_regdb),
+        ("pmt", "pmt/llcm.yaml", write_llcm),
+    ],
+    ids=["pmt/regdb", "agw/regdb", "mun/regdb", "pmt/llcm"],
+)
+def test_the_recipe_of_another_data_set_trains(worker, tmp_path, family, config, write):
+    options = ["train.mode=pynative", "train.iterations=2", "data.image_size=[48,24]", "data.workers=0"]
+    root = f"data.root={write(tmp_path / 'data')}"
+    worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options, config=config, data=root))
