@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ms_vireid import runtime
+from ms_vireid.command import run
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.errors import InputError
 from parity.stand_in import build, counts, missing
@@ -116,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

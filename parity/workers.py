@@ -43,7 +43,13 @@ class Work:
     loss: str = ""
 
     def load(self) -> Config:
-        return load_config(CONFIG_ROOT / self.config, list(self.overrides))
+        """Raises InputError: a configuration that PyTorch's side does not have."""
+        config = load_config(CONFIG_ROOT / self.config, list(self.overrides))
+        if config.train.amp:
+            raise InputError(
+                "train.amp=true: PyTorch's side computes in float32 alone; --only launches has rows with it"
+            )
+        return config
 
 
 @dataclass
@@ -221,6 +227,7 @@ def _mindspore_side(work: Work) -> Callable:
         return loss
 
     from ms_vireid.engine.compilation import is_compiled
+    from ms_vireid.engine.inference import features_of
     from ms_vireid.engine.optimizer import build_optimizer
     from ms_vireid.engine.train_step import StageLoss, TrainStep
     from ms_vireid.models import build_model
@@ -232,8 +239,7 @@ def _mindspore_side(work: Work) -> Callable:
     images, labels = _batch(work, config)
     if work.kind == "inference":
         model.set_train(False)
-        pixels = ms.Tensor(images)
-        return lambda: model(pixels, "visible").asnumpy()
+        return lambda: features_of(model, images, "visible", len(images))
 
     model.set_train()
     optimizer = build_optimizer(model, config)
@@ -280,11 +286,10 @@ def _torch_side(work: Work) -> Callable:
     images, labels = _batch(work, config)
     if work.kind == "inference":
         model.eval()
-        pixels = on_device(images)
 
         def features():
             with torch.no_grad():
-                return model(pixels, "visible").cpu().numpy()
+                return model(on_device(images), "visible").cpu().numpy()
 
         return features
 

@@ -120,6 +120,10 @@ def test_both_loaders_read_the_same_pictures(monkeypatch):
         (["--json", "nowhere/f.json"], "--json nowhere/f.json: its folder does not exist; make it first"),
         (["--only", "speed"], "argument --only: invalid choice: 'speed'"),
         (["model.depth=x", "--only", "inference", "--match", "PMT"], "model.depth"),
+        (
+            ["train.amp=true", "--only", "inference", "--match", "PMT"],
+            "train.amp=true: PyTorch's side computes in float32",
+        ),
     ],
 )
 def test_bad_input_is_one_line(arguments, message):

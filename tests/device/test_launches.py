@@ -1,0 +1,65 @@
+"""The benchmark's counts of what a step asks of a GPU."""
+
+import subprocess
+
+import pytest
+
+from ms_vireid.errors import InputError
+from parity import launches
+from parity.benchmark import MODELS
+
+SMALL = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "train.num_instances=2")
+ROWS = launches.names(MODELS)
+
+
+@pytest.fixture(autouse=True)
+def built(stand_in, monkeypatch):
+    monkeypatch.setattr(launches, "build", lambda folder: stand_in)
+
+
+def only_row(name, *overrides):
+    ((found, row),) = launches.count({name: ROWS[name]}, "", (*SMALL, *overrides))
+    assert found == name
+    return row
+
+
+def test_a_compiled_step_is_counted_at_its_batch():
+    rows = [only_row("PMT compiled", f"train.num_identities={identities}") for identities in (2, 4)]
+    assert [row["batch"] for row in rows] == [8, 16]
+    small, large = rows
+    assert small["launches"] == large["launches"] > 100
+    assert (small["waits"], small["allocations"]) == (0, 0)
+    assert 2 <= small["copies"] <= 12
+    assert small["torch_launches"] > 100
+    # Twice the activations; weights and what the batch does not change take their part.
+    assert 1.3 < large["peak_gib"] / small["peak_gib"] < 2
+    assert small["first_s"] > 1
+
+
+def test_methods_without_recompute_have_no_row_of_it():
+    assert "PMT compiled recompute" in ROWS
+    assert sorted(name for name in ROWS if name.startswith("AGW")) == [
+        "AGW PyNative",
+        "AGW compiled",
+        "AGW compiled amp",
+    ]
+
+
+def test_a_row_that_fails_is_told_in_a_line():
+    with pytest.raises(InputError, match=r"PMT compiled: ended with 2: .*model\.depth"):
+        only_row("PMT compiled", "model.depth=-1")
+
+
+def test_a_row_that_hangs_is_told_in_a_line(monkeypatch, stand_in):
+    def run(command, limit_s, **_):
+        raise subprocess.TimeoutExpired(command, limit_s)
+
+    monkeypatch.setattr(type(stand_in), "run", lambda self, *given, **options: run(*given, **options))
+    with pytest.raises(InputError, match="PMT compiled: still compiling or hanging after 1800 s, and killed"):
+        only_row("PMT compiled")
+
+
+def test_where_there_is_no_stand_in_the_reason_is_said(monkeypatch):
+    monkeypatch.setattr(launches, "missing", lambda: "no compiler")
+    with pytest.raises(InputError, match="no compiler; --only leaves launches out"):
+        only_row("PMT compiled")
