@@ -47,7 +47,6 @@ CLASS_NAMES = {
     "BatchMatMul": "BMM",
     "Gather": "GatherV2",
     "GatherDGradV2": "GatherDGrad",
-    "Im2Col": "Im2col",
     "MatMulExt": "MMExt",
     "Stack": "Pack",
     "Unstack": "Unpack",

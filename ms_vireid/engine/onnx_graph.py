@@ -1,7 +1,7 @@
 """The models as ONNX graphs, written layer by layer from their cells.
 
-MindSpore 2.10's own exporters cannot: `mindspore.export` knows neither Im2Col (PMT's patches) nor MaxPool3DWithArgmax
-(the ResNet's pooling) nor Erf, and `mindspore.onnx.export` fails inside on BatchNorm and BroadcastTo.
+MindSpore 2.10's own exporters cannot: `mindspore.export` knows neither MaxPool3DWithArgmax (the ResNet's pooling) nor
+Erf, and `mindspore.onnx.export` fails inside on BatchNorm and BroadcastTo.
 """
 
 import math

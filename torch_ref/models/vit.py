@@ -18,7 +18,7 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.image_size = image_size
         self.grid_size = patch_grid(image_size, patch_size, stride)
-        # MindSpore's PatchProjection: the same convolution, written there as an unfold and a matrix product.
+        # MindSpore's PatchProjection: the same convolution, written there as a selection and a matrix product.
         self.proj = nn.Conv2d(3, embed_dim, patch_size, stride)
         nn.init.normal_(self.proj.weight, std=math.sqrt(2.0 / (patch_size * patch_size * embed_dim)))
         nn.init.zeros_(self.proj.bias)
