@@ -11,6 +11,7 @@ from ms_vireid import cpu_kernels
 from ms_vireid.config import AdamWConfig, Config, OptimizerConfig, SGDConfig
 from ms_vireid.cpu_kernels import Fused
 from ms_vireid.models.auxiliary_generator import SCALE_RANGE
+from ms_vireid.operators import constant
 from ms_vireid.tensors import overwrite
 
 STATES = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of each weight, as torch.optim calls them: STATE.WEIGHT
@@ -63,6 +64,11 @@ def _two_groups(model: nn.Cell, config: OptimizerConfig, backbone: Callable[[str
 def _limits(groups: Sequence[ParameterGroup]) -> tuple[tuple[float, float] | None, ...]:
     """Of each weight."""
     return tuple(group.limits for group in groups for _ in group.parameters)
+
+
+def _clamped(weight: Tensor, limits: tuple[float, float]) -> Tensor:
+    least, most = constant(limits[0], ms.float32), constant(limits[1], ms.float32)
+    return ops.minimum(ops.maximum(weight, least), most)
 
 
 def _state(prefix: str, weights: ParameterTuple) -> ParameterTuple:
@@ -119,19 +125,22 @@ class AdamW(Fused):
         """Update all weights in place; gradients in the order of `weights`. `finite`, a boolean scalar, leaves weights
         and moments as they are where it is false: by arithmetic, as a GPU would have to be waited for to branch."""
         beta1, beta2 = self.beta1, self.beta2
+        zero, one = constant(0.0, ms.float32), constant(1.0, ms.float32)
         if finite is not None:
-            scalars = ops.where(finite, scalars, 0.0)
-            beta1, beta2 = ops.where(finite, beta1, 1.0), ops.where(finite, beta2, 1.0)
-        rates = [(row[0], ops.maximum(row[1], TINY), row[2]) for row in scalars]  # of each group
+            scalars = ops.where(finite, scalars, zero)
+            beta1, beta2 = ops.where(finite, beta1, one), ops.where(finite, beta2, one)
+        tiny = constant(TINY, ms.float32)
+        # Of each group; products, as PyNative on a GPU would copy a view for each weight.
+        rates = [(row[0] * one, ops.maximum(row[1], tiny), row[2] * one) for row in scalars]
         for i, gradient in enumerate(gradients):
             lr, eps, decay = rates[self.group_of[i]]
             if finite is not None:
-                gradient = ops.where(finite, gradient, 0.0)
+                gradient = ops.where(finite, gradient, zero)
             updated, _, _ = self.update(
                 self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], lr, beta1, beta2, eps, decay, gradient
             )
             if self.limits[i] is not None:
-                overwrite(self.weights[i], updated, ops.clamp(updated, *self.limits[i]))
+                overwrite(self.weights[i], updated, _clamped(updated, self.limits[i]))
         return True
 
     def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
@@ -184,28 +193,33 @@ class SGD(Fused):
     def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
         """Update all weights in place; gradients in the order of `weights`; `finite` as `AdamW` has it."""
         momentum, decays = self.momentum, self.decays
+        zero, one = constant(0.0, ms.float32), constant(1.0, ms.float32)
         if finite is not None:
-            scalars, decays = ops.where(finite, scalars, 0.0), ops.where(finite, decays, 0.0)
-            momentum = ops.where(finite, momentum, 1.0)
+            scalars, decays = ops.where(finite, scalars, zero), ops.where(finite, decays, zero)
+            momentum = ops.where(finite, momentum, one)
+        # Of each group; products, as PyNative on a GPU would copy a view for each weight.
+        rates = [rate * one for rate in scalars]
+        steps = [rate * momentum for rate in rates] if self.nesterov else rates
+        decays = [decay * one for decay in decays]
         decayed = ()
         for i, gradient in enumerate(gradients):
             group = self.group_of[i]
             if finite is not None:
-                gradient = ops.where(finite, gradient, 0.0)
+                gradient = ops.where(finite, gradient, zero)
             if self.decaying[group]:
                 gradient = ops.addcmul(gradient, self.weights[i], decays[group])
             decayed += (gradient,)
         updated = ()  # in loops of their own: MindSpore makes one operator of all of `ApplyMomentum` on a GPU
         for i, gradient in enumerate(decayed):
-            lr = scalars[self.group_of[i]] * momentum if self.nesterov else scalars[self.group_of[i]]
-            updated += (self.along_buffer(self.weights[i], self.momentum_buffer[i], lr, gradient, momentum),)
+            step = steps[self.group_of[i]]
+            updated += (self.along_buffer(self.weights[i], self.momentum_buffer[i], step, gradient, momentum),)
         if self.nesterov:
             updated = ()
             for i, gradient in enumerate(decayed):
-                updated += (self.along_gradient(self.weights[i], scalars[self.group_of[i]], gradient),)
+                updated += (self.along_gradient(self.weights[i], rates[self.group_of[i]], gradient),)
         for i, value in enumerate(updated):
             if self.limits[i] is not None:
-                overwrite(self.weights[i], value, ops.clamp(value, *self.limits[i]))
+                overwrite(self.weights[i], value, _clamped(value, self.limits[i]))
         return True
 
     def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
