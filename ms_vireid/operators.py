@@ -25,7 +25,7 @@ def numbers(count: int) -> Tensor:
     return Tensor(list(range(count)), ms.int32)
 
 
-# Called as a `Primitive`, an operator is built with its axes and the like, once for these and the shapes, as in a graph.
+# Called as a `Primitive`, an operator is built with its axes and the like, once for these and the shapes.
 # (`ops.ReduceSum` and `ops.ReduceMean` are called so by MindSpore itself.)
 
 
@@ -79,9 +79,39 @@ any_along = ReduceAny()
 transpose = Transpose()
 
 
-class Product(nn.Cell):
-    """Of matrices, or of batches of them, the second of which may be transposed. The derivative is written out, with
-    the operators of this module."""
+class ByHand(nn.Cell):
+    """A cell of two tensors whose derivative is written out for PyNative, with the operators of this module: a method
+    `derivative` with the arguments of a `bprop`.
+
+    A graph differentiates `construct` by itself: with a `bprop` anywhere in it, MindSpore's compiler copies the weights
+    that `engine.optimizer.SGD` reads, twice a step.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.differentiated = (_Differentiated(self),)  # not a part of this cell
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.differentiated[0](x, y)
+
+    def derivative(self, x: Tensor, y: Tensor, out: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+
+class _Differentiated(nn.Cell):
+    def __init__(self, cell: ByHand):
+        super().__init__()
+        self.methods = cell.construct, cell.derivative
+
+    def construct(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.methods[0](x, y)
+
+    def bprop(self, x: Tensor, y: Tensor, out: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        return self.methods[1](x, y, out, gradient)
+
+
+class Product(ByHand):
+    """Of matrices, or of batches of them, the second of which may be transposed."""
 
     def __init__(self, transpose_y: bool = False, batches: bool = False):
         super().__init__()
@@ -95,10 +125,18 @@ class Product(nn.Cell):
         """[..., n, C] and [..., C, m], or with transpose_y [..., m, C] -> [..., n, m]."""
         return self.second_transposed(x, y) if self.transpose_y else self.plain(x, y)
 
-    def bprop(self, x: Tensor, y: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def derivative(self, x: Tensor, y: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         left, right = x.astype(gradient.dtype), y.astype(gradient.dtype)
         if self.transpose_y:
             grad_x, grad_y = self.plain(gradient, right), self.first_transposed(gradient, left)
         else:
             grad_x, grad_y = self.second_transposed(gradient, right), self.first_transposed(left, gradient)
         return grad_x.astype(x.dtype), grad_y.astype(y.dtype)
+
+
+class Dense(nn.Dense):
+    """x W^T + b: [..., C] -> [..., D]."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.matmul = Product(transpose_y=True)

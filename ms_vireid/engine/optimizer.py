@@ -207,7 +207,7 @@ class SGD(Fused):
             if finite is not None:
                 gradient = ops.where(finite, gradient, zero)
             if self.decaying[group]:
-                gradient = ops.addcmul(gradient, self.weights[i], decays[group])
+                gradient = ops.addcmul(gradient, self.weights[i], decays[group], one)
             decayed += (gradient,)
         updated = ()  # in loops of their own: MindSpore makes one operator of all of `ApplyMomentum` on a GPU
         for i, gradient in enumerate(decayed):

@@ -10,6 +10,7 @@ from mindspore import Tensor, amp, nn, ops
 from ms_vireid import losses, runtime
 from ms_vireid.config import LossConfig, Term
 from ms_vireid.engine.optimizer import SGD, AdamW
+from ms_vireid.losses.identity import cross_entropy
 from ms_vireid.operators import constant
 
 GradientMean = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
@@ -99,7 +100,7 @@ class AuxiliaryIdentity(nn.Cell):
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         logits = outputs[6]
-        return losses.cross_entropy(logits, labels[: logits.shape[0]])
+        return cross_entropy(logits, labels[: logits.shape[0]])
 
 
 def _pht(term: Term, num_instances: int) -> nn.Cell:

@@ -5,9 +5,9 @@ derivative does not exist it is defined, and the definition is in the docstring.
 """
 
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import ops
 
-from ms_vireid.operators import Softmax, any_along, constant, maximum, total, total_kept
+from ms_vireid.operators import ByHand, Softmax, any_along, constant, maximum, total, total_kept
 
 LARGE = 1e30  # takes an entry out of a maximum, minimum or softmax; finite, so that LARGE * 0 is 0 and not nan
 _TINY = 2.0**-126  # the smallest normal float32: to a processor's threads that flush smaller ones they are 0
@@ -27,15 +27,14 @@ def _one():
     return constant(1.0, ms.float32)
 
 
-class _SquaredDistances(nn.Cell):
-    """Of all pairs of rows: [..., n, C] and [..., m, C] -> [..., n, m]. With the derivative written out, as nobody needs
-    to keep the differences."""
+class _SquaredDistances(ByHand):
+    """Of all pairs of rows: [..., n, C] and [..., m, C] -> [..., n, m]."""
 
     def construct(self, x, y):
         difference = self.differences(x, y)
         return total(difference * difference, -1)
 
-    def bprop(self, x, y, _out, gradient):
+    def derivative(self, x, y, _out, gradient):
         along = self.differences(x, y) * ops.expand_dims(gradient * constant(2.0, ms.float32), -1)  # [..., n, m, C]
         return total(along, -2), -total(along, -3)
 
@@ -81,14 +80,14 @@ def masked_min(values, mask):
     return -_masked_max(-values, mask)
 
 
-class _MaskedMax(nn.Cell):
-    """`masked_max`, with the derivative written out."""
+class _MaskedMax(ByHand):
+    """`masked_max`."""
 
     def construct(self, values, mask):
         found = maximum(ops.where(mask, values, constant(-LARGE, ms.float32)), -1)
         return ops.where(any_along(mask, -1), found, _zero())
 
-    def bprop(self, values, mask, out, gradient):
+    def derivative(self, values, mask, out, gradient):
         highest = ops.logical_and(mask, values == ops.expand_dims(out, -1))
         ties = total_kept(ops.where(highest, _one(), _zero()), -1)  # [n, 1]
         share = ops.expand_dims(gradient, -1) / ops.maximum(ties, _one())

@@ -1,10 +1,10 @@
 """Squared maximum mean discrepancy between two sets of rows, with a sum of Gaussian kernels."""
 
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import ops
 
 from ms_vireid.losses.distance import squared_distances
-from ms_vireid.operators import constant, mean, total
+from ms_vireid.operators import ByHand, constant, mean, total
 
 KERNELS = 5  # of widths that double, the middle one as wide as the rows are apart in the mean
 BANDWIDTH_FLOOR = 1e-9  # of rows that all coincide
@@ -29,14 +29,14 @@ def squared_mmd(x, y):
     return ops.sub(within, constant(2.0, ms.float32) * mean_kernel(between, widths))
 
 
-class _MeanKernel(nn.Cell):
-    """Mean over all pairs of the sum of kernels: [G, N, M] and [G, 1, 1, 5] -> [G]. With the derivative written out, as
-    nobody needs that of the widths."""
+class _MeanKernel(ByHand):
+    """Mean over all pairs of the sum of kernels: [G, N, M] and [G, 1, 1, 5] -> [G]. Nobody needs
+    the derivative of the widths."""
 
     def construct(self, squared, widths):
         return mean(total(self.kernels(squared, widths), -1), (1, 2))
 
-    def bprop(self, squared, widths, _out, gradient):
+    def derivative(self, squared, widths, _out, gradient):
         slope = total(self.kernels(squared, widths) / widths, -1)  # [G, N, M]
         share = gradient * constant(-1.0 / (squared.shape[1] * squared.shape[2]), ms.float32)
         return slope * share.reshape(-1, 1, 1), ops.zeros_like(widths)

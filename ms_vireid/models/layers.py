@@ -10,7 +10,7 @@ from mindspore.common.initializer import Normal, Uniform
 
 from ms_vireid import cpu_kernels
 from ms_vireid.cpu_kernels import Fused
-from ms_vireid.operators import Product, constant, numbers
+from ms_vireid.operators import ByHand, Dense, constant, numbers
 
 _GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
 
@@ -175,15 +175,14 @@ class Dropout(Fused):
         return cpu_kernels.Dropout.apply(x, noise, own, self.limit, self.masked.scale)
 
 
-class _Scaled(nn.Cell):
-    """Samples of x times a factor each. The derivative is written out: automatic differentiation also sums that of the
-    factors, which nobody needs."""
+class _Scaled(ByHand):
+    """Samples of x times a factor each, of which nobody needs the derivative."""
 
     def construct(self, x: Tensor, factors: Tensor) -> Tensor:
         """[N, ...] and [N, 1 ...]."""
         return x * factors
 
-    def bprop(self, _x: Tensor, factors: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def derivative(self, _x: Tensor, factors: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         return gradient * factors, ops.zeros_like(factors)
 
 
@@ -258,14 +257,6 @@ def pointwise(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
         weight_init=Uniform(bound),
         bias_init=Uniform(bound),
     )
-
-
-class Dense(nn.Dense):
-    """x W^T + b: [..., C] -> [..., D]."""
-
-    def __init__(self, *arguments, **options):
-        super().__init__(*arguments, **options)
-        self.matmul = Product(transpose_y=True)
 
 
 def identity_classifier(features: int, num_classes: int) -> Dense:

@@ -9,8 +9,8 @@ from mindspore.common.initializer import Normal, initializer
 
 from ms_vireid import cpu_kernels
 from ms_vireid.cpu_kernels import Fused
-from ms_vireid.models.layers import Dense, Dropout, DropPath, path_factors, position_noise, window_offsets
-from ms_vireid.operators import Product, Softmax, constant, transpose
+from ms_vireid.models.layers import Dropout, DropPath, path_factors, position_noise, window_offsets
+from ms_vireid.operators import Dense, Product, Softmax, constant, transpose
 from ms_vireid.tensors import Joined
 
 LAYER_NORM_EPS = 1e-5
