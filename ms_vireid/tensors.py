@@ -1,13 +1,25 @@
 """What models and losses both do with tensors."""
 
+from functools import cache
+
 import mindspore as ms
+import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 
 def overwrite(parameter: Parameter, now: Tensor, value: Tensor) -> None:
     """Set a parameter, which holds `now`, to `value` within a rounding of float32, by taking off the difference: on a
     GPU that is one kernel, and `ops.assign` two copies."""
-    ops.assign_sub(parameter, now - value)
+    ops.assign_sub(parameter, ops.sub(now, value))
+
+
+@ops.constexpr
+@cache
+def _is_place(i: int, count: int, axis: int, axes: int) -> Tensor:
+    """Which of `count` places along one of `axes` is the i-th: bool [1, ..., count, ..., 1]."""
+    shape = [1] * axes
+    shape[axis] = count
+    return Tensor((np.arange(count) == i).reshape(shape), ms.bool_)
 
 
 class Joined(nn.Cell):
@@ -27,12 +39,11 @@ class Joined(nn.Cell):
     def construct(self, parts: tuple[Tensor, ...]) -> Tensor:
         """N tensors [..., ...] -> [..., N, ...]."""
         count = len(parts)
-        places = [1] * (parts[0].ndim + 1)
-        places[self.axis] = count
-        number = Tensor(list(range(count)), ms.int32).reshape(tuple(places))
+        axes = parts[0].ndim + 1
         joined = ops.expand_dims(parts[count - 1], self.axis)
         for i in range(count - 2, -1, -1):
-            joined = ops.where(number == i, ops.expand_dims(parts[i], self.axis), joined)
+            chosen = _is_place(i, count, self.axis, axes)
+            joined = ops.where(chosen, ops.expand_dims(parts[i], self.axis), joined)
         return joined
 
     def bprop(self, parts: tuple[Tensor, ...], _out: Tensor, gradient: Tensor) -> tuple[tuple[Tensor, ...]]:

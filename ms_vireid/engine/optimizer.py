@@ -11,6 +11,7 @@ from ms_vireid import cpu_kernels
 from ms_vireid.config import AdamWConfig, Config, OptimizerConfig, SGDConfig
 from ms_vireid.cpu_kernels import Fused
 from ms_vireid.models.auxiliary_generator import SCALE_RANGE
+from ms_vireid.operators import constant
 from ms_vireid.tensors import overwrite
 
 STATES = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of each weight, as torch.optim calls them: STATE.WEIGHT
@@ -66,6 +67,11 @@ def _slices(groups: Sequence[ParameterGroup]) -> tuple[tuple[int, int], ...]:
     return tuple(zip([0, *ends], ends, strict=False))
 
 
+def _clamped(weight: Tensor, limits: tuple[float, float]) -> Tensor:
+    least, most = constant(limits[0], ms.float32), constant(limits[1], ms.float32)
+    return ops.minimum(ops.maximum(weight, least), most)
+
+
 def _state(prefix: str, weights: ParameterTuple) -> ParameterTuple:
     return ParameterTuple(
         [Parameter(ops.zeros_like(p), name=f"{prefix}.{p.name}", requires_grad=False) for p in weights]
@@ -80,7 +86,7 @@ def _where(finite: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """The gradients, or zeros."""
     kept = ()
     for gradient in gradients:
-        kept += (ops.where(finite, gradient, 0.0),)
+        kept += (ops.where(finite, gradient, constant(0.0, ms.float32)),)
     return kept
 
 
@@ -133,12 +139,16 @@ class AdamW(Fused):
         """Update all weights in place; gradients in the order of `weights`. `finite`, a boolean scalar, leaves weights
         and moments as they are where it is false: by arithmetic, as a GPU would have to be waited for to branch."""
         beta1, beta2 = self.beta1, self.beta2
+        zero, one = constant(0.0, ms.float32), constant(1.0, ms.float32)
         if finite is not None:
-            scalars = ops.where(finite, scalars, 0.0)
-            beta1, beta2 = ops.where(finite, beta1, 1.0), ops.where(finite, beta2, 1.0)
+            scalars = ops.where(finite, scalars, zero)
+            beta1, beta2 = ops.where(finite, beta1, one), ops.where(finite, beta2, one)
             gradients = _where(finite, gradients)
+        tiny = constant(TINY, ms.float32)
         for group in range(len(self.slices)):
-            lr, eps, decay = scalars[group][0], ops.maximum(scalars[group][1], TINY), scalars[group][2]
+            # Products, as PyNative on a GPU would copy a view for each weight.
+            row = scalars[group]
+            lr, eps, decay = row[0] * one, ops.maximum(row[1], tiny), row[2] * one
             self._update(group, gradients, (lr, beta1, beta2, eps, decay))
         return True
 
@@ -147,7 +157,7 @@ class AdamW(Fused):
         for i in range(start, end):
             updated, _, _ = self.update(self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], *scalars, gradients[i])
             if self.limits[group] is not None:
-                overwrite(self.weights[i], updated, ops.clamp(updated, *self.limits[group]))
+                overwrite(self.weights[i], updated, _clamped(updated, self.limits[group]))
 
     def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
         if finite is not None and not finite.asnumpy():
@@ -202,20 +212,22 @@ class SGD(Fused):
     def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
         """Update all weights in place; gradients in the order of `weights`; `finite` as `AdamW` has it."""
         momentum, decays = self.momentum, self.decays
+        zero, one = constant(0.0, ms.float32), constant(1.0, ms.float32)
         if finite is not None:
-            scalars, decays = ops.where(finite, scalars, 0.0), ops.where(finite, decays, 0.0)
-            momentum = ops.where(finite, momentum, 1.0)
+            scalars, decays = ops.where(finite, scalars, zero), ops.where(finite, decays, zero)
+            momentum = ops.where(finite, momentum, one)
             gradients = _where(finite, gradients)
+        rates = [rate * one for rate in scalars]  # products, as PyNative on a GPU would copy a view for each weight
         decayed = ()
         for group in range(len(self.slices)):
-            decayed += self._decayed(group, gradients, decays[group])
+            decayed += self._decayed(group, gradients, decays[group] * one)
         updated = ()  # in loops of their own: MindSpore makes one operator of all of `ApplyMomentum` on a GPU
         for group in range(len(self.slices)):
-            updated += self._step_along_buffer(group, decayed, scalars[group], momentum)
+            updated += self._step_along_buffer(group, decayed, rates[group], momentum)
         if self.nesterov:
             updated = ()
             for group in range(len(self.slices)):
-                updated += self._step_along_gradient(group, decayed, scalars[group])
+                updated += self._step_along_gradient(group, decayed, rates[group])
         for group in range(len(self.slices)):
             self._clamp(group, updated)
         return True
@@ -226,7 +238,7 @@ class SGD(Fused):
             return gradients[start:end]
         decayed = ()
         for i in range(start, end):
-            decayed += (ops.addcmul(gradients[i], self.weights[i], decay),)
+            decayed += (ops.addcmul(gradients[i], self.weights[i], decay, constant(1.0, ms.float32)),)
         return decayed
 
     def _step_along_buffer(
@@ -251,7 +263,7 @@ class SGD(Fused):
         if self.limits[group] is not None:
             start, end = self.slices[group]
             for i in range(start, end):
-                overwrite(self.weights[i], updated[i], ops.clamp(updated[i], *self.limits[group]))
+                overwrite(self.weights[i], updated[i], _clamped(updated[i], self.limits[group]))
 
     def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
         if finite is not None and not finite.asnumpy():

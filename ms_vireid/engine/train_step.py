@@ -10,6 +10,8 @@ from mindspore import Tensor, amp, nn, ops
 from ms_vireid import losses, runtime
 from ms_vireid.config import LossConfig, Term
 from ms_vireid.engine.optimizer import SGD, AdamW
+from ms_vireid.losses.identity import cross_entropy
+from ms_vireid.operators import constant
 
 GradientMean = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
@@ -27,11 +29,11 @@ class StageLoss(nn.Cell):
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
         """The model's outputs, logits [2PK, num_classes] and features [2PK, C] first, and labels [2PK] -> (total, each
         unweighted term in order)."""
-        total = 0.0
+        total = constant(0.0, ms.float32)
         values = ()
         for term, weight in zip(self.terms, self.weights):  # noqa: B905 (graph mode knows no strict=)
             value = term(outputs, labels)
-            total = total + weight * value
+            total = ops.add(total, constant(weight, ms.float32) * value)
             values += (value,)
         return (total, *values)
 
@@ -98,7 +100,7 @@ class AuxiliaryIdentity(nn.Cell):
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         logits = outputs[6]
-        return ops.cross_entropy(logits.astype(ms.float32), labels[: logits.shape[0]])
+        return cross_entropy(logits, labels[: logits.shape[0]])
 
 
 def _pht(term: Term, num_instances: int) -> nn.Cell:
@@ -154,9 +156,9 @@ class _StepNumbers(nn.Cell):
 
     def construct(self, packed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """float32 [n] -> labels int32 [2PK], key int32, progress float32, scalars float32."""
-        key = packed[0].astype(ms.int32) * (1 << 16) + packed[1].astype(ms.int32)
-        labels = packed[self.labels :].astype(ms.int32)
-        return labels, key, packed[2], packed[3 : self.labels].reshape(self.scalars)
+        whole = packed.astype(ms.int32)
+        key = ops.add(whole[0] * constant(1 << 16, ms.int32), whole[1])
+        return whole[self.labels :], key, packed[2], packed[3 : self.labels].reshape(self.scalars)
 
 
 class TrainStep:

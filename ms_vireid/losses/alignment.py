@@ -4,8 +4,11 @@ v, r and a are the visible, infrared and auxiliary half-batches [PK, ...], ident
 of all three is of one identity, and a's row i was made from v's and r's.
 """
 
+from functools import cache
+
 import mindspore as ms
-from mindspore import nn, ops
+import numpy as np
+from mindspore import Tensor, nn, ops
 
 from ms_vireid.losses.batch import (
     check_batch,
@@ -13,10 +16,11 @@ from ms_vireid.losses.batch import (
     check_margin,
     check_num_instances,
     group_centers,
-    same_labels,
 )
 from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min
+from ms_vireid.losses.identity import cross_entropy
 from ms_vireid.losses.mmd import squared_mmd
+from ms_vireid.operators import any_along, constant, mean, total
 from ms_vireid.tensors import Joined
 
 
@@ -41,9 +45,7 @@ class IdentityConsistencyLoss(nn.Cell):
     def construct(self, visible_logits, infrared_logits, labels):
         check_batch(visible_logits, labels)
         check_batch(infrared_logits, labels)
-        visible = ops.cross_entropy(visible_logits.astype(ms.float32), labels)
-        infrared = ops.cross_entropy(infrared_logits.astype(ms.float32), labels)
-        return visible + infrared
+        return ops.add(cross_entropy(visible_logits, labels), cross_entropy(infrared_logits, labels))
 
 
 class IdentityAlignmentLoss(nn.Cell):
@@ -76,12 +78,12 @@ class IdentityAlignmentLoss(nn.Cell):
         centers = group_centers(rows.reshape(-1, self.num_instances, rows.shape[2]))  # [3P, C]
         identities = centers.shape[0] // 3
         distance = euclidean_distance(centers[2 * identities :], centers[: 2 * identities])  # [P, 2P], a to v and r
-        identity = ops.arange(2 * identities) % identities  # [2P]
-        own = same_labels(identity[:identities], identity)  # [P, 2P]
+        own = _own_identity(identities)  # [P, 2P]
         other = ops.logical_not(own)
-        hinge = ops.relu(self.margin + masked_max(distance, own) - masked_min(distance, other))  # [P], Eq. 12
-        hinge = hinge * other.any(-1)
-        return hinge.sum() if self.reduction == "sum" else hinge.mean()
+        bracket = ops.add(constant(self.margin, ms.float32), masked_max(distance, own))
+        hinge = ops.relu(ops.sub(bracket, masked_min(distance, other)))  # [P], Eq. 12
+        hinge = hinge * any_along(other, -1)
+        return total(hinge) if self.reduction == "sum" else mean(hinge)
 
 
 class ModalityAlignmentLoss(nn.Cell):
@@ -104,5 +106,12 @@ class ModalityAlignmentLoss(nn.Cell):
         groups = (-1, self.num_instances, visible.shape[1])  # [P, K, C]
         v, r, a = visible.reshape(groups), infrared.reshape(groups), auxiliary.reshape(groups)
         if not self.bridge:
-            return squared_mmd(v, r).mean()
-        return (squared_mmd(v, a) + squared_mmd(a, r)).mean()
+            return mean(squared_mmd(v, r))
+        return mean(ops.add(squared_mmd(v, a), squared_mmd(a, r)))
+
+
+@ops.constexpr
+@cache
+def _own_identity(identities):
+    """Which of the centres of two modalities are an identity's: bool [P, 2P]."""
+    return Tensor(np.tile(np.eye(identities, dtype=bool), 2))

@@ -6,6 +6,8 @@ rows an identity and the same identity order in both halves.
 
 from mindspore import ops
 
+from ms_vireid.operators import mean
+
 
 def check_margin(margin):
     """Raise ValueError unless `margin` is a finite number >= 0."""
@@ -46,4 +48,4 @@ def group_centers(groups):
     row, and their distance to it exactly 0, whatever order the sum is done in. The gradient is that of the mean.
     """
     first = ops.stop_gradient(groups[:, :1])  # [G, 1, C]
-    return first[:, 0] + (groups - first).mean(1)  # [G, C]
+    return ops.add(first[:, 0], mean(ops.sub(groups, first), 1))  # [G, C]

@@ -5,6 +5,7 @@ from mindspore import nn, ops
 
 from ms_vireid.losses.batch import check_batch, check_choice, check_num_instances, group_centers, same_labels
 from ms_vireid.losses.distance import euclidean_distance, masked_mean, masked_min
+from ms_vireid.operators import any_along, constant, total
 
 
 class DiscriminativeCenterLoss(nn.Cell):
@@ -40,10 +41,11 @@ class DiscriminativeCenterLoss(nn.Cell):
 
         distance = euclidean_distance(centers, features)  # [P, 2PK]
         positive = same_labels(center_labels, labels)  # [P, 2PK]
-        numerator = masked_mean(distance, positive).sum()
-        denominator = self.negative_distance(distance, ops.logical_not(positive)).sum()
-        defined = denominator > 0
-        return ops.where(defined, numerator / ops.where(defined, denominator, 1.0), 0.0)  # Eq. 10
+        numerator = total(masked_mean(distance, positive))
+        denominator = total(self.negative_distance(distance, ops.logical_not(positive)))
+        zero, one = constant(0.0, ms.float32), constant(1.0, ms.float32)
+        defined = denominator > zero
+        return ops.where(defined, numerator / ops.where(defined, denominator, one), zero)  # Eq. 10
 
     def negative_distance(self, distance, negative):
         """Each centre's distance to its chosen negatives: distances and mask [P, 2PK] -> [P]."""
@@ -53,6 +55,6 @@ class DiscriminativeCenterLoss(nn.Cell):
             return masked_mean(distance, negative)
         threshold = masked_mean(distance, negative)  # [P], Eq. 9
         nearer = ops.logical_and(negative, distance < ops.expand_dims(threshold, 1))  # [P, 2PK]
-        none_nearer = ops.logical_not(nearer.any(-1))  # [P]
+        none_nearer = ops.logical_not(any_along(nearer, -1))  # [P]
         chosen = ops.logical_or(nearer, ops.logical_and(negative, ops.expand_dims(none_nearer, 1)))  # [P, 2PK]
         return masked_mean(distance, chosen)

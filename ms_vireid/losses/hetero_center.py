@@ -5,6 +5,7 @@ from mindspore import nn
 
 from ms_vireid.losses.batch import check_batch, check_margin, check_num_instances, group_centers
 from ms_vireid.losses.triplet import batch_hard
+from ms_vireid.operators import mean
 
 
 class HeteroCenterTripletLoss(nn.Cell):
@@ -29,4 +30,4 @@ class HeteroCenterTripletLoss(nn.Cell):
         groups = features.astype(ms.float32).reshape(-1, self.num_instances, features.shape[1])  # [2P, K, C]
         centers = group_centers(groups)  # [2P, C]
         center_labels = labels.reshape(-1, self.num_instances)[:, 0]  # [2P]
-        return batch_hard(centers, center_labels, self.margin).mean()
+        return mean(batch_hard(centers, center_labels, self.margin))

@@ -4,6 +4,16 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from ms_vireid.losses.batch import check_batch
+from ms_vireid.operators import LogSoftmax, NLLLoss, constant
+
+_log_softmax = LogSoftmax(-1)
+_negative_log_likelihood = NLLLoss("mean")
+
+
+def cross_entropy(logits, labels):
+    """Mean over the rows: float32 [n, N], int32 [n] in 0 ... N - 1 -> scalar."""
+    weights = constant((1.0,) * logits.shape[1], ms.float32)
+    return _negative_log_likelihood(_log_softmax(logits.astype(ms.float32)), labels, weights)[0]
 
 
 class IdentityLoss(nn.Cell):
@@ -16,7 +26,6 @@ class IdentityLoss(nn.Cell):
     def construct(self, logits, labels):
         check_batch(logits, labels, 2)
         half = labels.shape[0] // 2
-        logits = logits.astype(ms.float32)
-        visible = ops.cross_entropy(logits[:half], labels[:half])
-        infrared = ops.cross_entropy(logits[half:], labels[half:])
-        return visible + infrared
+        visible = cross_entropy(logits[:half], labels[:half])
+        infrared = cross_entropy(logits[half:], labels[half:])
+        return ops.add(visible, infrared)

@@ -6,6 +6,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
 from ms_vireid.losses.batch import check_choice, check_num_instances
+from ms_vireid.operators import Product, constant
 from ms_vireid.tensors import overwrite
 
 
@@ -42,13 +43,14 @@ class ModalityPrototypes(nn.Cell):
         self.rows = rows
         identity = np.broadcast_to(np.eye(width, dtype=np.float32), (3, width, width))
         self.projection = Parameter(Tensor(identity.copy()), name="projection")  # W_p, [3, C, C]
+        self.projected = Product(transpose_y=True, batches=True)
         self.memory = _buffer("memory", 3, rows, width)
         self.seen = _buffer("seen", 3, rows)  # 1 where a row has been written
 
     def construct(self, features, beta, labels=None):
         if tuple(features.shape) != self.shape:
             raise ValueError(f"the prototypes are made for features {self.shape}, not {tuple(features.shape)}")
-        distilled = ops.bmm(features.astype(ms.float32), self.projection.swapaxes(1, 2))  # W_p Z
+        distilled = self.projected(features.astype(ms.float32), self.projection)  # W_p Z
         if not self.by_identity:
             prototypes = accumulated(distilled, beta, self.memory, self.seen)
             overwrite(self.memory, self.memory, ops.stop_gradient(prototypes))
@@ -80,8 +82,9 @@ class ModalityPrototypes(nn.Cell):
 
 def accumulated(distilled, beta, before, seen):
     """Eqs. 13 and 14: W_p Z [3, PK, C] with the rows of before, and which of them there are [3, PK]."""
-    ratio = ops.expand_dims(ops.where(seen > 0, beta, 1.0), 2)  # [3, PK, 1]
-    return ratio * distilled + (1.0 - ratio) * ops.stop_gradient(before)
+    one = constant(1.0, ms.float32)
+    ratio = ops.expand_dims(ops.where(seen > constant(0.0, ms.float32), beta, one), 2)  # [3, PK, 1]
+    return ops.add(ratio * distilled, ops.sub(one, ratio) * ops.stop_gradient(before))
 
 
 def _buffer(name, *shape):

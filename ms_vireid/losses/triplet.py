@@ -3,10 +3,12 @@
 In all of them an anchor without a negative (a batch of one identity) contributes 0, and no gradient.
 """
 
+import mindspore as ms
 from mindspore import nn, ops
 
 from ms_vireid.losses.batch import check_batch, check_choice, check_margin, same_labels
 from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min, masked_softmax
+from ms_vireid.operators import any_along, constant, mean, total
 
 
 def batch_hard(features, labels, margin):
@@ -17,8 +19,9 @@ def batch_hard(features, labels, margin):
     distance = euclidean_distance(features, features)  # [n, n]
     positive = same_labels(labels, labels)  # [n, n]
     negative = ops.logical_not(positive)
-    hinge = ops.relu(masked_max(distance, positive) - masked_min(distance, negative) + margin)  # [n]
-    return hinge * negative.any(-1)
+    bracket = ops.sub(masked_max(distance, positive), masked_min(distance, negative))
+    hinge = ops.relu(ops.add(bracket, constant(margin, ms.float32)))  # [n]
+    return hinge * any_along(negative, -1)
 
 
 class HardTripletLoss(nn.Cell):
@@ -35,7 +38,7 @@ class HardTripletLoss(nn.Cell):
 
     def construct(self, features, labels):
         check_batch(features, labels)
-        return batch_hard(features, labels, self.margin).mean()
+        return mean(batch_hard(features, labels, self.margin))
 
 
 class ProgressiveHardTripletLoss(nn.Cell):
@@ -63,10 +66,10 @@ class ProgressiveHardTripletLoss(nn.Cell):
         half = labels.shape[0] // 2
         visible = batch_hard(features[:half], labels[:half], self.margin)  # [PK]
         infrared = batch_hard(features[half:], labels[half:], self.margin)  # [PK]
-        return self.reduce(visible) + self.reduce(infrared)  # Eq. 3
+        return ops.add(self.reduce(visible), self.reduce(infrared))  # Eq. 3
 
     def reduce(self, brackets):
-        return brackets.mean() if self.reduction == "mean" else brackets.sum()
+        return mean(brackets) if self.reduction == "mean" else total(brackets)
 
 
 class WeightedRegularizedTripletLoss(nn.Cell):
@@ -83,6 +86,6 @@ class WeightedRegularizedTripletLoss(nn.Cell):
         distance = euclidean_distance(features, features)  # [n, n]
         positive = same_labels(labels, labels)  # [n, n]
         negative = ops.logical_not(positive)
-        furthest_positive = (masked_softmax(distance, positive) * distance).sum(-1)  # [n]
-        closest_negative = (masked_softmax(-distance, negative) * distance).sum(-1)  # [n]
-        return (ops.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()
+        furthest_positive = total(masked_softmax(distance, positive) * distance, -1)  # [n]
+        closest_negative = total(masked_softmax(-distance, negative) * distance, -1)  # [n]
+        return mean(ops.softplus(ops.sub(furthest_positive, closest_negative)) * any_along(negative, -1))

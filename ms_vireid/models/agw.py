@@ -34,7 +34,7 @@ class NonLocal(nn.Cell):
         g, theta, phi = self.g(x).reshape(flat), self.theta(x).reshape(flat), self.phi(x).reshape(flat)
         context = self.product_transposed(phi, g) / (rows * columns)  # [N, width, width]
         y = self.transposed_product(context, theta)  # [N, width, L]
-        return self.W(y.reshape(batch, self.width, rows, columns)) + x
+        return ops.add(self.W(y.reshape(batch, self.width, rows, columns)), x)
 
 
 class AGW(ReIDModel):

@@ -103,7 +103,7 @@ class IntraModalityLearner(Fused):
         first, second = x[:, : self.half], x[:, self.half :]  # [N, C / 2, H, W] each, Eq. 1
         x = self.joined((self.first(first), self.second(second))).reshape(x.shape)  # [N, C, H, W], Eq. 2
         x = self.expand(self.bn1(x))  # [N, 4C, H, W], Eq. 3
-        x = self.spatial(ops.relu(x)) + x  # [N, 4C, H, W], Eq. 4
+        x = ops.add(self.spatial(ops.relu(x)), x)  # [N, 4C, H, W], Eq. 4
         return self.scale * self.reduce(self.bn2(x))  # [N, C, H, W], Eq. 5
 
     def by_kernel(self, x: Tensor) -> Tensor:

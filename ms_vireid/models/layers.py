@@ -1,13 +1,16 @@
 """Layers that the models share: dropout and drop path that can be reproduced, GeM pooling, the BNNeck head."""
 
 import math
+from functools import cache
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform
 
 from ms_vireid import cpu_kernels
 from ms_vireid.cpu_kernels import Fused
+from ms_vireid.operators import ByHand, Dense, constant, numbers
 
 _GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
 
@@ -20,56 +23,67 @@ def to_int32(value: int) -> int:
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     """Logical right shift of int32 (the operator itself is arithmetic)."""
-    return ops.bitwise_and(ops.bitwise_right_shift(x, Tensor(bits, ms.int32)), (1 << (32 - bits)) - 1)
+    shifted = ops.bitwise_right_shift(x, constant(bits, ms.int32))
+    return ops.bitwise_and(shifted, constant((1 << (32 - bits)) - 1, ms.int32))
 
 
+@ops.constexpr
+@cache
 def _union_rows(rows: int, shard: tuple[int, int]) -> Tensor:
     """Numbers of this device's rows among those of all devices' batches: int32 [rows].
 
     A batch has two halves of as many rows, and the union all first halves before all second ones, each in the order of
     the devices. shard: this device's number and how many there are; (0, 1) gives 0 ... rows - 1.
     """
-    own = ops.arange(0, rows, 1, dtype=ms.int32)
     rank, devices = shard
-    if devices == 1:
-        return own
     half = rows // 2
-    return own + (own < half).astype(ms.int32) * ((1 - devices) * half) + (devices - 1 + rank) * half
+    own = np.arange(rows)
+    if devices > 1:
+        own += (own < half) * ((1 - devices) * half) + (devices - 1 + rank) * half
+    return Tensor(own, ms.int32)
+
+
+def _times(x: Tensor, factor: int) -> Tensor:
+    """The product of int32, which wraps."""
+    return x * constant(to_int32(factor), ms.int32)
 
 
 def mix(x: Tensor) -> Tensor:
     """A bijective hash of int32 values, element by element (MurmurHash3's finaliser); products wrap."""
-    x = ops.bitwise_xor(x, _shift_right(x, 16)) * to_int32(0x85EBCA6B)
-    x = ops.bitwise_xor(x, _shift_right(x, 13)) * to_int32(0xC2B2AE35)
+    x = _times(ops.bitwise_xor(x, _shift_right(x, 16)), 0x85EBCA6B)
+    x = _times(ops.bitwise_xor(x, _shift_right(x, 13)), 0xC2B2AE35)
     return ops.bitwise_xor(x, _shift_right(x, 16))
 
 
-def position_noise(key: Tensor, rows: int, columns: int, shard: tuple[int, int] = (0, 1)) -> Tensor:
+def position_noise(key: Tensor, rows: int | tuple[int, ...], columns: int, shard: tuple[int, int] = (0, 1)) -> Tensor:
     """Pseudo-random int32 [rows, columns], a hash of (key, row, column); key is an int32 scalar for one step, and a row
-    is numbered by `_union_rows`.
+    is numbered by `_union_rows`. rows: how many, or a shape that they fill in order, [*rows, columns].
 
     Made once per forward pass and shared by all dropout layers: integer products and sums take ten times a
     comparison on CPU, so each layer only compares (see `Dropout`).
     """
-    row = mix(_union_rows(rows, shard) * to_int32(_GOLDEN) + key)
-    column = mix(ops.arange(0, columns, 1, dtype=ms.int32) * to_int32(_GOLDEN) + 1)
-    noise = (row.reshape(rows, 1) + column.reshape(1, columns)) * to_int32(0x85EBCA6B)
-    noise = ops.bitwise_xor(noise, _shift_right(noise, 15)) * to_int32(0xC2B2AE35)
+    shape = (rows,) if isinstance(rows, int) else rows
+    row = mix(ops.add(_times(_union_rows(math.prod(shape), shard), _GOLDEN), key))
+    column = mix(ops.add(_times(numbers(columns), _GOLDEN), constant(1, ms.int32)))
+    noise = _times(ops.add(row.reshape((*shape, 1)), column), 0x85EBCA6B)
+    noise = _times(ops.bitwise_xor(noise, _shift_right(noise, 15)), 0xC2B2AE35)
     return ops.bitwise_xor(noise, _shift_right(noise, 16))
 
 
 def layer_uniforms(key: Tensor, count: int) -> Tensor:
     """float32 [count] in [0, 1): one number for each stochastic layer (or part of one) at this step."""
-    hashed = mix(mix(ops.arange(0, count, 1, dtype=ms.int32) * to_int32(_GOLDEN) + 2) + key)
-    return _shift_right(hashed, 8).astype(ms.float32) * (1.0 / (1 << 24))
+    layer = mix(ops.add(_times(numbers(count), _GOLDEN), constant(2, ms.int32)))
+    hashed = mix(ops.add(layer, key))
+    return _shift_right(hashed, 8).astype(ms.float32) * constant(1.0 / (1 << 24), ms.float32)
 
 
 def window_offsets(key: Tensor, rate: float, count: int) -> Tensor:
     """Where each dropout window of a step is: int32 [count]. An element is dropped where its noise plus the window's
     offset, which wraps, is below `window_limit`; so a share `rate` of all int32 values is."""
     room = float(2**31 - _window_limit(rate))  # all int32 values but a window's
-    start = (layer_uniforms(key, count) * room - float(2**31)).astype(ms.int32)
-    return -(2**31) - start
+    start = layer_uniforms(key, count) * constant(room, ms.float32)
+    start = ops.sub(start, constant(float(2**31), ms.float32)).astype(ms.int32)
+    return ops.sub(constant(-(2**31), ms.int32), start)
 
 
 def window_limit(rate: float) -> int:
@@ -81,6 +95,7 @@ _window_limit = ops.constexpr(window_limit)  # within a graph
 
 
 @ops.constexpr
+@cache
 def _path_constants(rates: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     """Below which noise each layer drops a branch, and what it multiplies the others by: [layers, 1] each."""
     limits = Tensor([[window_limit(rate)] for rate in rates], ms.int32)
@@ -91,11 +106,11 @@ def path_factors(key: Tensor, rates: tuple[float, ...], samples: int, shard: tup
     """What each residual branch is multiplied by: float32 [layers, samples], 0 with the layer's rate and else
     1 / (1 - rate), by a hash of (key, layer, sample)."""
     layers = len(rates)
-    layer = mix(ops.arange(1, layers + 1, 1, dtype=ms.int32) * to_int32(_GOLDEN) + key)
-    sample = _union_rows(samples, shard) * to_int32(_GOLDEN)
-    noise = mix(sample.reshape(1, samples) + layer.reshape(layers, 1))
+    layer = mix(ops.add(_times(ops.add(numbers(layers), constant(1, ms.int32)), _GOLDEN), key))
+    sample = _times(_union_rows(samples, shard), _GOLDEN)
+    noise = mix(ops.add(sample, layer.reshape(layers, 1)))
     limits, scales = _path_constants(rates)
-    return (noise >= limits).astype(ms.float32) * scales
+    return ops.where(noise >= limits, scales, constant(0.0, ms.float32))
 
 
 def check_rate(rate: float, name: str) -> None:
@@ -112,10 +127,13 @@ class _Masked(nn.Cell):
         self.scale = scale
 
     def construct(self, x: Tensor, dropped: Tensor) -> Tensor:
-        return x.masked_fill(dropped, 0.0) * self.scale
+        return self.masked(x, dropped)
 
     def bprop(self, _x: Tensor, dropped: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        return gradient.masked_fill(dropped, 0.0) * self.scale, ops.zeros_like(dropped)
+        return self.masked(gradient, dropped), ops.zeros_like(dropped)
+
+    def masked(self, x: Tensor, dropped: Tensor) -> Tensor:
+        return x.masked_fill(dropped, constant(0.0, x.dtype)) * constant(self.scale, x.dtype)
 
 
 class Dropout(Fused):
@@ -143,8 +161,11 @@ class Dropout(Fused):
         """x: [..., parts * C]. noise: int32 [..., C]. offsets: int32 [windows]. The last two only in training."""
         if not self.training or self.rate == 0.0:
             return x
-        own = offsets[self.layer : self.layer + self.parts].reshape(self.parts, 1)
-        dropped = ops.expand_dims(noise, -2) + own < self.limit  # [..., parts, C]
+        own = offsets[self.layer : self.layer + self.parts]
+        limit = constant(self.limit, ms.int32)
+        if self.parts == 1:
+            return self.masked(x, ops.add(noise, own) < limit)
+        dropped = ops.add(ops.expand_dims(noise, -2), own.reshape(self.parts, 1)) < limit  # [..., parts, C]
         return self.masked(x, dropped.reshape(x.shape))
 
     def by_kernel(self, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
@@ -152,6 +173,17 @@ class Dropout(Fused):
             return x
         own = offsets.asnumpy()[self.layer : self.layer + self.parts]
         return cpu_kernels.Dropout.apply(x, noise, own, self.limit, self.masked.scale)
+
+
+class _Scaled(ByHand):
+    """Samples of x times a factor each, of which nobody needs the derivative."""
+
+    def construct(self, x: Tensor, factors: Tensor) -> Tensor:
+        """[N, ...] and [N, 1 ...]."""
+        return x * factors
+
+    def derivative(self, _x: Tensor, factors: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        return gradient * factors, ops.zeros_like(factors)
 
 
 class DropPath(Fused):
@@ -167,13 +199,14 @@ class DropPath(Fused):
         check_rate(rate, "drop_path")
         self.rate = rate
         self.layer = layer
+        self.scaled = _Scaled()
 
     def construct(self, x: Tensor, factors: Tensor | None) -> Tensor:
         """x: [N, ...]. factors: float32 [layers, N], only in training."""
         if not self.training or self.rate == 0.0:
             return x
-        own = ops.stop_gradient(factors[self.layer]).astype(x.dtype)
-        return x * own.reshape((-1,) + (1,) * (x.ndim - 1))
+        own = factors[self.layer].astype(x.dtype)
+        return self.scaled(x, own.reshape((-1,) + (1,) * (x.ndim - 1)))
 
     def by_kernel(self, x: Tensor, factors: Tensor | None) -> Tensor:
         if not self.training or self.rate == 0.0:
@@ -226,8 +259,8 @@ def pointwise(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
     )
 
 
-def identity_classifier(features: int, num_classes: int) -> nn.Dense:
-    return nn.Dense(features, num_classes, weight_init=Normal(0.001), has_bias=False)
+def identity_classifier(features: int, num_classes: int) -> Dense:
+    return Dense(features, num_classes, weight_init=Normal(0.001), has_bias=False)
 
 
 def l2_normalise(x: Tensor) -> Tensor:

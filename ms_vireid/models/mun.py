@@ -1,5 +1,6 @@
 """Modality Unifying Network (MUN, ICCV 2023): a ResNet-50 with an auxiliary modality between visible and infrared."""
 
+import mindspore as ms
 from mindspore import Parameter, Tensor, ops
 
 from ms_vireid.losses.prototypes import ModalityPrototypes
@@ -7,6 +8,7 @@ from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.intermediate import AuxiliaryModality, MixedModality, SyncreticModality, XModality
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet
+from ms_vireid.operators import constant, numbers
 from ms_vireid.tensors import Joined
 
 SPECIFIC = {"layer1": (1,), "stem": ()}  # stages of each modality's own beginning, which always has the stem
@@ -148,7 +150,7 @@ class MUN(ReIDModel):
         pooled = self.pool(self.shared(together))  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
         normalised = self.bottleneck(pooled)  # [3PK, embed_dim]
         visible_logits, infrared_logits = self.visible_classifier(normalised), self.infrared_classifier(normalised)
-        is_visible = ops.expand_dims(ops.arange(2 * half) < half, 1)  # [2PK, 1]
+        is_visible = ops.expand_dims(numbers(2 * half) < constant(half, ms.int32), 1)  # [2PK, 1]
         if self.generator is None:
             return ops.where(is_visible, visible_logits, infrared_logits), pooled
         logits = ops.where(is_visible, visible_logits[: 2 * half], infrared_logits[: 2 * half])
@@ -172,7 +174,7 @@ class MUN(ReIDModel):
         if self.prototypes is None:
             return pooled
         first, last = self.beta_range
-        beta = first + (last - first) * progress
+        beta = ops.add(constant(first, ms.float32), constant(last - first, ms.float32) * progress)
         return self.prototypes(pooled, beta, None if labels is None else labels[:half])
 
     def memories(self) -> list[Parameter]:

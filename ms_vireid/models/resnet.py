@@ -74,7 +74,7 @@ class Bottleneck(Fused):
         shortcut = x if self.downsample is None else self.downsample(x)
         x = ops.relu(self.bn1(self.conv1(x)))
         x = ops.relu(self.bn2(self.conv2(x)))
-        return ops.relu(self.bn3(self.conv3(x)) + shortcut)
+        return ops.relu(ops.add(self.bn3(self.conv3(x)), shortcut))
 
     def by_kernel(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)

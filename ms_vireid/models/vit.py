@@ -10,6 +10,7 @@ from mindspore.common.initializer import Normal, initializer
 from ms_vireid import cpu_kernels
 from ms_vireid.cpu_kernels import Fused
 from ms_vireid.models.layers import Dropout, DropPath, path_factors, position_noise, window_offsets
+from ms_vireid.operators import Dense, Product, Softmax, constant, transpose
 from ms_vireid.tensors import Joined
 
 LAYER_NORM_EPS = 1e-5
@@ -68,7 +69,7 @@ def patch_grid(image_size: tuple[int, int], patch_size: int, stride: int) -> tup
     return (height - patch_size) // stride + 1, (width - patch_size) // stride + 1
 
 
-class _Dense(Fused, nn.Dense):
+class _Dense(Fused, Dense):
     """x W^T + b: float32 [..., C] -> [..., D]."""
 
     def by_kernel(self, x: Tensor) -> Tensor:
@@ -87,12 +88,15 @@ class GELU(Fused):
     """
 
     def construct(self, x: Tensor) -> Tensor:
-        return x * (ops.erf(x * math.sqrt(0.5)) + 1.0) * 0.5
+        return x * self.distribution(x)
 
     def bprop(self, x: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor]:
-        distribution = (ops.erf(x * math.sqrt(0.5)) + 1.0) * 0.5
-        density = ops.exp(x * x * -0.5) * (1.0 / math.sqrt(2.0 * math.pi))
-        return (gradient * (distribution + x * density),)
+        density = ops.exp(x * x * constant(-0.5, x.dtype)) * constant(1.0 / math.sqrt(2.0 * math.pi), x.dtype)
+        return (gradient * ops.add(self.distribution(x), x * density),)
+
+    def distribution(self, x: Tensor) -> Tensor:
+        erf = ops.erf(x * constant(math.sqrt(0.5), x.dtype))
+        return ops.add(erf, constant(1.0, x.dtype)) * constant(0.5, x.dtype)
 
     def by_kernel(self, x: Tensor) -> Tensor:
         return cpu_kernels.GELU.apply(x)
@@ -123,12 +127,12 @@ class _SplitHeads(nn.Cell):
     def construct(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         batch, tokens, width = qkv.shape
         head_dim = width // (3 * self.num_heads)
-        qkv = qkv.reshape(batch, tokens, 3, self.num_heads, head_dim).transpose(2, 0, 3, 1, 4)
+        qkv = transpose(qkv.reshape(batch, tokens, 3, self.num_heads, head_dim), (2, 0, 3, 1, 4))
         return qkv[0], qkv[1], qkv[2]
 
     def bprop(self, qkv: Tensor, _out: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> tuple[Tensor]:
         joined = self.joined(gradients)  # [3, N, heads, T, head_dim]
-        return (joined.transpose(1, 3, 0, 2, 4).reshape(qkv.shape),)
+        return (transpose(joined, (1, 3, 0, 2, 4)).reshape(qkv.shape),)
 
 
 class _HeadsAttention(Fused):
@@ -138,17 +142,17 @@ class _HeadsAttention(Fused):
         super().__init__()
         self.num_heads = num_heads
         self.split = _SplitHeads(num_heads)
-        # The primitives: `ops.matmul` broadcasts its operands first and takes twice the time on CPU.
-        self.product = ops.BatchMatMul()
-        self.product_transposed = ops.BatchMatMul(transpose_b=True)
+        self.similarity = Product(transpose_y=True, batches=True)
+        self.softmax = Softmax(-1)
+        self.weighted = Product(batches=True)
 
     def construct(self, qkv: Tensor) -> Tensor:
         batch, tokens, width = qkv.shape
         head_dim = width // (3 * self.num_heads)
         query, key, value = self.split(qkv)  # [N, heads, T, head_dim]
-        scores = self.product_transposed(query * head_dim**-0.5, key)  # [N, heads, T, T]
-        x = self.product(ops.softmax(scores, axis=-1), value)  # [N, heads, T, head_dim]
-        return x.transpose(0, 2, 1, 3).reshape(batch, tokens, width // 3)
+        scores = self.similarity(query * constant(head_dim**-0.5, query.dtype), key)  # [N, heads, T, T]
+        x = self.weighted(self.softmax(scores), value)  # [N, heads, T, head_dim]
+        return transpose(x, (0, 2, 1, 3)).reshape(batch, tokens, width // 3)
 
     def by_kernel(self, qkv: Tensor) -> Tensor:
         return cpu_kernels.Attention.apply(qkv, self.num_heads)
@@ -204,8 +208,8 @@ class Block(nn.Cell):
     def construct(
         self, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None, offsets: Tensor | None = None
     ) -> Tensor:
-        x = x + self.drop_path1(self.attn(self.norm1(x), noise, offsets), factors)
-        return x + self.drop_path2(self.mlp(self.norm2(x), noise, offsets), factors)
+        x = ops.add(x, self.drop_path1(self.attn(self.norm1(x), noise, offsets), factors))
+        return ops.add(x, self.drop_path2(self.mlp(self.norm2(x), noise, offsets), factors))
 
 
 class VisionTransformer(nn.Cell):
@@ -287,7 +291,7 @@ class VisionTransformer(nn.Cell):
         if self.training and self.stochastic:
             if key is None:
                 raise ValueError("training with dropout or drop path needs the step's key")
-            noise = position_noise(key, batch * self.tokens, self.embed_dim, self.shard).reshape(x.shape)
+            noise = position_noise(key, (batch, self.tokens), self.embed_dim, self.shard)
             offsets = window_offsets(key, self.pos_drop.rate, self.windows)
             factors = path_factors(key, self.path_rates, batch, self.shard)
         x = self.pos_drop(x, noise, offsets)

@@ -16,6 +16,11 @@ def safe_sqrt(squared):
     return torch.where(positive, torch.sqrt(torch.where(positive, squared, 1.0)), 0.0)
 
 
+def squared_distances(x, y):
+    """Of all pairs of rows: [..., n, C] and [..., m, C] -> [..., n, m]."""
+    return torch.square(x.unsqueeze(-2) - y.unsqueeze(-3)).sum(-1)
+
+
 def euclidean_distance(x, y):
     """Euclidean distances of the rows of x [n, C] and y [m, C]: float32 [n, m].
 
@@ -23,8 +28,7 @@ def euclidean_distance(x, y):
     itself is exactly symmetric, and near rows lose no digits. The gradient of a distance of 0 is 0.
     """
     x, y = x.to(torch.float32), y.to(torch.float32)
-    difference = x[:, None] - y[None]  # [n, m, C]
-    return safe_sqrt(torch.square(difference).sum(-1))  # [n, m]
+    return safe_sqrt(squared_distances(x, y))  # [n, m]
 
 
 def unit_rows(x):

@@ -2,6 +2,8 @@
 
 import torch
 
+from torch_ref.losses.distance import squared_distances
+
 KERNELS = 5  # of widths that double, the middle one as wide as the rows are apart in the mean
 BANDWIDTH_FLOOR = 1e-9  # of rows that all coincide
 
@@ -21,11 +23,6 @@ def squared_mmd(x, y):
     bandwidth = mean_bandwidth(within_x, within_y, between).detach().reshape(-1, 1, 1, 1)  # [G, 1, 1, 1]
     widths = bandwidth * 2.0 ** torch.arange(KERNELS, dtype=torch.float32, device=x.device)  # [G, 1, 1, 5]
     return mean_kernel(within_x, widths) + mean_kernel(within_y, widths) - 2.0 * mean_kernel(between, widths)
-
-
-def squared_distances(x, y):
-    """Of all pairs of rows: [G, N, C] and [G, M, C] -> [G, N, M]."""
-    return torch.square(x[:, :, None] - y[:, None]).sum(-1)
 
 
 def mean_kernel(squared, widths):
