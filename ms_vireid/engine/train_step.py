@@ -10,8 +10,7 @@ from mindspore import Tensor, amp, nn, ops
 from ms_vireid import losses, runtime
 from ms_vireid.config import LossConfig, Term
 from ms_vireid.engine.optimizer import SGD, AdamW
-from ms_vireid.losses.identity import cross_entropy
-from ms_vireid.operators import constant
+from ms_vireid.operators import constant, cross_entropy
 
 GradientMean = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 

@@ -18,9 +18,8 @@ from ms_vireid.losses.batch import (
     group_centers,
 )
 from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min
-from ms_vireid.losses.identity import cross_entropy
 from ms_vireid.losses.mmd import squared_mmd
-from ms_vireid.operators import any_along, constant, mean, total
+from ms_vireid.operators import any_along, constant, cross_entropy, mean, total
 from ms_vireid.tensors import Joined
 
 

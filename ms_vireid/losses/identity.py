@@ -1,19 +1,9 @@
 """Identity loss: cross entropy of each modality's logits."""
 
-import mindspore as ms
 from mindspore import nn, ops
 
 from ms_vireid.losses.batch import check_batch
-from ms_vireid.operators import LogSoftmax, NLLLoss, constant
-
-_log_softmax = LogSoftmax(-1)
-_negative_log_likelihood = NLLLoss("mean")
-
-
-def cross_entropy(logits, labels):
-    """Mean over the rows: float32 [n, N], int32 [n] in 0 ... N - 1 -> scalar."""
-    weights = constant((1.0,) * logits.shape[1], ms.float32)
-    return _negative_log_likelihood(_log_softmax(logits.astype(ms.float32)), labels, weights)[0]
+from ms_vireid.operators import cross_entropy
 
 
 class IdentityLoss(nn.Cell):
