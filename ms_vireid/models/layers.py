@@ -6,9 +6,6 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform
 
-from ms_vireid import cpu_kernels
-from ms_vireid.cpu_kernels import Fused
-
 _GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
 
 
@@ -118,7 +115,7 @@ class _Masked(nn.Cell):
         return gradient.masked_fill(dropped, 0.0) * self.scale, ops.zeros_like(dropped)
 
 
-class Dropout(Fused):
+class Dropout(nn.Cell):
     """Dropout whose mask is a hash of (seed, step, layer, position): resumable, and the same in both frameworks.
 
     An element is dropped when its noise lies in a window that holds `rate` of all int32 values and whose place is
@@ -147,14 +144,8 @@ class Dropout(Fused):
         dropped = ops.expand_dims(noise, -2) + own < self.limit  # [..., parts, C]
         return self.masked(x, dropped.reshape(x.shape))
 
-    def by_kernel(self, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
-        if not self.training or self.rate == 0.0:
-            return x
-        own = offsets.asnumpy()[self.layer : self.layer + self.parts]
-        return cpu_kernels.Dropout.apply(x, noise, own, self.limit, self.masked.scale)
 
-
-class DropPath(Fused):
+class DropPath(nn.Cell):
     """Stochastic depth: a residual branch is dropped for whole samples, by the same kind of hash as `Dropout`.
 
     Args:
@@ -175,13 +166,8 @@ class DropPath(Fused):
         own = ops.stop_gradient(factors[self.layer]).astype(x.dtype)
         return x * own.reshape((-1,) + (1,) * (x.ndim - 1))
 
-    def by_kernel(self, x: Tensor, factors: Tensor | None) -> Tensor:
-        if not self.training or self.rate == 0.0:
-            return x
-        return cpu_kernels.ScaleSamples.apply(x, factors.asnumpy()[self.layer])
 
-
-class GeM(Fused):
+class GeM(nn.Cell):
     """Generalised-mean pooling over all positions, (mean(x^p) + eps)^(1/p), as in AGW's release: p is fixed, and x is
     not clamped, as a ReLU has made it >= 0."""
 
@@ -195,11 +181,6 @@ class GeM(Fused):
     def construct(self, x: Tensor) -> Tensor:
         """float32 [N, C, H, W], not negative -> [N, C]."""
         return ops.pow(ops.pow(x, self.power).mean(axis=(2, 3)) + self.eps, 1.0 / self.power)
-
-    def by_kernel(self, x: Tensor) -> Tensor:
-        if self.power != 3.0:
-            return self.construct(x)
-        return ops.pow(cpu_kernels.MeanOfCubes.apply(x) + self.eps, 1.0 / self.power)
 
 
 def bn_neck(features: int) -> nn.BatchNorm1d:
