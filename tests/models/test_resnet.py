@@ -10,6 +10,7 @@ from mindspore import Tensor
 from safetensors.numpy import save_file
 
 from ms_vireid.config import check_config
+from ms_vireid.cpu_kernels import install
 from ms_vireid.errors import InputError
 from ms_vireid.models import ResNet, build_model
 from ms_vireid.models.build import load_pretrained_resnet, torchvision_name
