@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ms_vireid import runtime
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.errors import InputError
 
@@ -26,6 +27,24 @@ def add_device(parser: Parser) -> None:
     parser.add_argument(
         "--device", choices=DEVICES, default="auto", help="where to run; auto takes Ascend, else GPU, else CPU"
     )
+
+
+def add_inference(parser: Parser) -> None:
+    """The arguments that `start_inference` reads."""
+    add_device(parser)
+    parser.add_argument(
+        "--kernels", choices=("auto", "off"), default="auto", help="off: MindSpore's operators alone, on a CPU too"
+    )
+
+
+def start_inference(arguments: argparse.Namespace, model_name: str | None = None) -> tuple[str, str]:
+    """Set the device up for a trained model; the line that says what computes, and the program, as
+    `engine.programs.inference_program` gives it. model_name: None where only the checkpoint knows it."""
+    device = runtime.set_up(arguments.device, model_name)
+    from ms_vireid.engine.programs import inference_program
+
+    program = inference_program(arguments.kernels)
+    return f"device: {device}; {program}", program
 
 
 def add_recipe(parser: Parser) -> None:

@@ -392,6 +392,7 @@ class TrainConfig(Section):
     # jit: compiled into one graph; pynative: operator by operator, for debugging; auto: jit on GPU and Ascend, and
     # pynative on CPU, which is faster there and needs less memory
     mode: Literal["auto", "pynative", "jit"] = "auto"
+    kernels: Literal["auto", "off"] = "auto"  # auto: this project's CPU kernels in pynative and float32 on a CPU
     recompute: bool = False  # keep one activation a block and recompute the rest: less memory
     amp: bool = False  # matrix products and convolutions in float16, with loss scaling: for GPU and Ascend
     sync_batch_norm: bool = False  # with several devices: normalise by the statistics of all their batches

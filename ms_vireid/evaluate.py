@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_vireid import runtime
-from ms_vireid.command import Parser, add_device, run
+from ms_vireid.command import Parser, add_inference, run, start_inference
 from ms_vireid.config import Config, check_config, dump_config
 from ms_vireid.data.corruptions import corruption_sheet
 from ms_vireid.data.randomness import counter_generator
@@ -22,7 +21,7 @@ from ms_vireid.evaluation.report import format_table
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="P", help="model.ckpt or last.ckpt of a run")
-    add_device(parser)
+    add_inference(parser)
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
     parser.add_argument("--mode", choices=("all", "indoor"), help="SYSU-MM01's search mode (default: the run's)")
     parser.add_argument("--shots", type=int, choices=(1, 10), help="SYSU-MM01's gallery images per identity and camera")
@@ -40,15 +39,15 @@ def main() -> None:
         if path and not path.absolute().parent.is_dir():
             raise InputError(f"{option} {path}: its folder does not exist; make it first")
 
-    device = runtime.set_up(arguments.device, model_name=None)  # only the checkpoint knows the model
+    device, program = start_inference(arguments)
     from ms_vireid.engine.inference import evaluate_corrupted, evaluate_model
     from ms_vireid.engine.trained import load_trained
 
-    (trained,) = load_trained([arguments.checkpoint])
+    (trained,) = load_trained([arguments.checkpoint], program)
     config = _with_options(trained.config, arguments)
     data = read_data(config.data)
     check_pictures(data.test)
-    print(f"device: {device}")
+    print(device)
     if arguments.corruption_sheet:
         shown = load_image(data.test.paths[np.argmin(data.test.infrared)], False, config.data.image_size)
         corruption_sheet(shown, counter_generator("corruption", 0)).save(arguments.corruption_sheet, "PNG")

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_vireid import runtime
-from ms_vireid.command import Parser, add_device, run
+from ms_vireid.command import Parser, add_inference, run, start_inference
 from ms_vireid.config import dump_config
 from ms_vireid.data.features import FORMAT, Features, file_checksum, load_features, save_features
 from ms_vireid.data.layout import MODALITIES, find_pictures, read_layout
@@ -34,24 +33,24 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="pictures at a time (default: the run's)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that decode pictures (default: the run's)")
     parser.add_argument("--skip-broken", action="store_true", help="leave out, list and count what cannot be decoded")
-    add_device(parser)
+    add_inference(parser)
     arguments = parser.parse_args()
     _check(arguments)
 
     pictures = find_pictures(arguments.images, arguments.list)
     images = read_layout(arguments.images, pictures, arguments.modality)
-    device = runtime.set_up(arguments.device, model_name=None)  # only the checkpoint knows the model
+    device, program = start_inference(arguments)
     from ms_vireid.engine.extraction import PartialResult, extract_resumably
     from ms_vireid.engine.trained import load_trained
 
-    (trained,) = load_trained([arguments.checkpoint])
+    (trained,) = load_trained([arguments.checkpoint], program)
     config = trained.config
     checkpoint = {
         "file": arguments.checkpoint.name,
         "sha256": file_checksum(arguments.checkpoint),
         "epoch": trained.epoch,
     }
-    print(f"device: {device}")
+    print(device)
     print(f"{len(images)} pictures: {np.sum(~images.infrared)} visible, {np.sum(images.infrared)} infrared")
     partial = PartialResult(arguments.output)
     plan = {"format": FORMAT, "version": version("ms_vireid"), "checkpoint": checkpoint["sha256"]}

@@ -7,8 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from ms_vireid import runtime
-from ms_vireid.command import Parser, add_device, run
+from ms_vireid.command import Parser, add_inference, run, start_inference
 from ms_vireid.config import DataConfig, expand_user
 from ms_vireid.engine.run_folder import RunFolder, write_text
 from ms_vireid.errors import InputError
@@ -28,7 +27,7 @@ def main() -> None:
         metavar="N",
         help="how many of the best and of the worst queries, with Grad-CAM of two each; 0: no pictures of people",
     )
-    add_device(parser)
+    add_inference(parser)
     arguments = parser.parse_args()
 
     if missing := [package for package in PACKAGES if find_spec(package) is None]:
@@ -79,11 +78,12 @@ def _find(shown, arguments) -> tuple:
             raise
         return _nothing(f"{error}; --data-root D says where it is now")
 
-    print(f"device: {runtime.set_up(arguments.device, shown.config.model.name)}")
+    device, program = start_inference(arguments, shown.config.model.name)
+    print(device)
     from ms_vireid.engine.trained import load_trained
     from ms_vireid.visualization.findings import find
 
-    (trained,) = load_trained([shown.checkpoint])
+    (trained,) = load_trained([shown.checkpoint], program)
     notes = []
     if shown.checkpoint == shown.folder.last:
         notes.append("Of last.ckpt, a model whose training has not ended.")

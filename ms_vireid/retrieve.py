@@ -10,8 +10,7 @@ from argparse import Namespace
 from importlib.util import find_spec
 from pathlib import Path
 
-from ms_vireid import runtime
-from ms_vireid.command import Parser, add_device, run
+from ms_vireid.command import Parser, add_inference, run, start_inference
 from ms_vireid.data.features import Features
 from ms_vireid.data.layout import MODALITIES
 from ms_vireid.data.validation import require_directory
@@ -74,7 +73,7 @@ def main() -> None:
     parser.add_argument(
         "--sheet", type=Path, metavar="F", help="also draw it there (.png or .svg), the first 20 queries and 10 hits"
     )
-    add_device(parser)
+    add_inference(parser)
     arguments = parser.parse_args()
     _check(arguments)
     wanted = Wanted(
@@ -159,10 +158,11 @@ def _embedded(arguments: Namespace, *sources: Features | Pictures | None) -> lis
         return list(sources)
     if arguments.checkpoint is None:
         raise InputError(f"--checkpoint is needed to embed the pictures of {pictures[0].root}; or give an .npz")
-    print(f"device: {runtime.set_up(arguments.device, model_name=None)}")  # only the checkpoint knows the model
+    device, program = start_inference(arguments)
+    print(device)
     from ms_vireid.search.embedding import Embedder
 
-    embed = Embedder(arguments.checkpoint)
+    embed = Embedder(arguments.checkpoint, program)
     return [embed(source) if isinstance(source, Pictures) else source for source in sources]
 
 

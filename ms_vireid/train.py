@@ -43,7 +43,7 @@ def main() -> None:
     if warning and group.leads:
         print(f"note: {warning}")
     if device is None:
-        device = runtime.set_up(arguments.device, config.model.name)
+        device = _set_up(arguments.device, config)
     if group.leads:
         print(f"device: {device}")
         if config.train.amp and device.startswith("CPU"):
@@ -51,9 +51,17 @@ def main() -> None:
     train(config, data, RunFolder(output), device, checkpoint, group)
 
 
+def _set_up(device: str, config: Config) -> str:
+    """Set the device up; what it is, and which program trains."""
+    device = runtime.set_up(device, config.model.name)
+    from ms_vireid.engine.programs import training_program  # only now, as below
+
+    return f"{device}; {training_program(config.train)}"
+
+
 def _join(device: str, config: Config) -> tuple[str, Group]:
     """Set this process up, one of those that msrun started, and meet the others; the device, in words, and they."""
-    device = runtime.set_up(device, config.model.name)
+    device = _set_up(device, config)
     from ms_vireid.engine.distributed import join  # only now, as below
 
     group = join()
@@ -77,6 +85,7 @@ def train(config: Config, data, output: RunFolder, device: str, checkpoint: Path
     # Only now: these import mindspore, which `runtime.set_up` has to come before.
     from ms_vireid.engine.checkpoint import load_checkpoint
     from ms_vireid.engine.inference import chance_level, evaluate_model
+    from ms_vireid.engine.programs import run_by
     from ms_vireid.engine.trainer import Trainer
     from ms_vireid.models import build_model
 
@@ -100,7 +109,9 @@ def train(config: Config, data, output: RunFolder, device: str, checkpoint: Path
         result = evaluate_model(trainer.model, data, config, group)
         rows = {"trained": result.mean}
         if config.evaluation.compare_untrained:
-            rows["untrained"] = evaluate_model(build_model(config), data, config, group).mean
+            untrained = build_model(config)
+            run_by(trainer.model.program, untrained)
+            rows["untrained"] = evaluate_model(untrained, data, config, group).mean
     except KeyboardInterrupt:
         if group.leads:
             print(f"stopped at step {trainer.step}; go on with --resume auto --output {output.path}", file=sys.stderr)

@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from ms_vireid import runtime
-from ms_vireid.command import Parser, add_device, run
+from ms_vireid.command import Parser, add_inference, run, start_inference
 from ms_vireid.data.layout import MODALITIES, modality_of
 from ms_vireid.errors import InputError
 
@@ -39,7 +38,8 @@ def main() -> None:
 
     check_output(arguments.output)
     if arguments.kind != "curves":
-        print(f"device: {runtime.set_up(arguments.device, model_name=None)}")  # only the checkpoint knows the model
+        device, arguments.program = start_inference(arguments)
+        print(device)
     figure = _KINDS[arguments.kind][1](arguments)
     save_figure(figure, arguments.output)
     print(f"written: {arguments.output}")
@@ -219,7 +219,7 @@ def _add_checkpoints(parser: Parser, count: str) -> None:
         help=f"{count}: model.ckpt or last.ckpt of runs",
     )
     _add_labels(parser, "checkpoints")
-    add_device(parser)
+    add_inference(parser)
 
 
 def _add_labels(parser: Parser, what: str) -> None:
@@ -244,7 +244,7 @@ def _load(arguments: Namespace, inference: bool = True) -> tuple[list, list[str]
     if len(set(names)) < len(names):
         names = [f"{name}/{path.stem}" for name, path in zip(names, arguments.checkpoint, strict=True)]
     labels = _labels(arguments, names)
-    return load_trained(arguments.checkpoint, inference), labels
+    return load_trained(arguments.checkpoint, arguments.program, inference), labels
 
 
 def _labels(arguments: Namespace, names: Sequence[str]) -> list[str]:

@@ -78,8 +78,8 @@ def count_steps(config: Config, stage: int) -> dict:
     runtime.set_up("GPU", config.model.name)
     import mindspore as ms
 
-    from ms_vireid.engine.compilation import is_compiled
     from ms_vireid.engine.optimizer import build_optimizer
+    from ms_vireid.engine.programs import training_program
     from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
     from ms_vireid.models import build_model
 
@@ -88,7 +88,7 @@ def count_steps(config: Config, stage: int) -> dict:
     optimizer = build_optimizer(model, config)
     loss = StageLoss(config.stages[stage].losses, config.train.num_instances)
     scaler = loss_scaler() if config.train.amp else None
-    step = TrainStep(model, loss, optimizer, is_compiled(config.train.mode), scaler)
+    step = TrainStep(model, loss, optimizer, training_program(config.train) == "graph", scaler)
     batch = 2 * config.train.num_identities * config.train.num_instances
     images = np.zeros((batch, 3, *config.data.image_size), np.float32)
     labels = np.zeros(batch, np.int32)

@@ -226,25 +226,28 @@ def _mindspore_side(work: Work) -> Callable:
 
         return loss
 
-    from ms_vireid.engine.compilation import is_compiled
     from ms_vireid.engine.inference import features_of
     from ms_vireid.engine.optimizer import build_optimizer
+    from ms_vireid.engine.programs import run_by, training_program
     from ms_vireid.engine.train_step import StageLoss, TrainStep
     from ms_vireid.models import build_model
 
     model = build_model(config)
+    program = training_program(config.train)
     weights = np.load(Path(work.folder) / "mindspore.npz")
     for parameter in model.get_parameters():
         parameter.set_data(ms.Tensor(weights[parameter.name]))
     images, labels = _batch(work, config)
     if work.kind == "inference":
         model.set_train(False)
+        run_by(program, model)
         return lambda: features_of(model, images, "visible", len(images))
 
     model.set_train()
     optimizer = build_optimizer(model, config)
+    run_by(program, model, optimizer)
     stage = StageLoss(config.stages[work.stage].losses, config.train.num_instances)
-    train_step = TrainStep(model, stage, optimizer, is_compiled(config.train.mode))
+    train_step = TrainStep(model, stage, optimizer, program == "graph")
     inputs = images, labels, step_key(0, 0)
     rates = [config.optimizer.lr] * len(optimizer.groups)
     return _training(lambda number, progress: train_step(*inputs, progress, optimizer.scalars(number, rates)).asnumpy())

@@ -1,12 +1,18 @@
 """The CPU kernels against MindSpore's own operators."""
 
+from collections import defaultdict
+
 import mindspore as ms
 import numba
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 
-from ms_vireid import cpu_kernels
+from ms_vireid.cpu_kernels import install
+from ms_vireid.cpu_kernels.base import array, memory
+from ms_vireid.cpu_kernels.install import KERNELS
+from ms_vireid.cpu_kernels.transformer import Attention as AttentionKernel
+from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner
 from ms_vireid.models.layers import Dropout, DropPath, GeM, path_factors, position_noise, window_offsets
 from ms_vireid.models.resnet import Bottleneck, ResNet, batch_norm, convolution
@@ -46,12 +52,25 @@ CASES = {
 }
 
 
+# Cells that the kernel of the cell around them takes with it.
+PART_OF_A_KERNEL = defaultdict(set) | {
+    "intra-modality learner": {nn.Conv2d},
+    "cross-modality learner": {nn.Conv2d},
+}
+
+
 def made(case, training):
     cell, *inputs = CASES[case]()
     for i, weight in enumerate(cell.get_parameters()):
         if weight.requires_grad:
             weight.set_data(values(*weight.shape, seed=i) + 0.1)
     return cell.set_train(training), inputs
+
+
+def gelu():
+    cell = GELU()
+    install(cell)
+    return cell
 
 
 def everything(cell, inputs):
@@ -73,44 +92,89 @@ def everything(cell, inputs):
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_kernel_computes_what_the_operators_do(case, training, monkeypatch):
+def test_a_kernel_computes_what_the_operators_do(case, training):
+    by_operators = everything(*made(case, training))
     cell, inputs = made(case, training)
+    install(cell)
     by_kernel = everything(cell, inputs)
-    monkeypatch.setattr(cpu_kernels.Fused, "__call__", nn.Cell.__call__)
-    by_operators = everything(made(case, training)[0], inputs)
     assert len(by_kernel) == len(by_operators)
     for kernel, operators in zip(by_kernel, by_operators, strict=True):
         # Sums of up to 585 float32 products, normalised over few positions.
         assert kernel == pytest.approx(operators, abs=2e-5 * np.abs(operators).max())
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "Attention"])
-def test_pynative_takes_the_kernel_and_a_graph_the_operators(case, monkeypatch):
+@pytest.fixture
+def taken(monkeypatch):
+    """The types of the cells whose kernels are called, in order."""
+    calls = []
+
+    def counted(kernel):
+        def count(cell, *inputs):
+            calls.append(type(cell))
+            return kernel(cell, *inputs)
+
+        return count
+
+    for kind, kernel in KERNELS.items():
+        monkeypatch.setitem(KERNELS, kind, counted(kernel))
+    return calls
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_kernel_computes_where_it_is_installed_and_nowhere_else(case, taken):
     cell, inputs = made(case, True)
-    taken = []
-    monkeypatch.setattr(type(cell), "by_kernel", lambda self, *_: taken.append(self))
-    cell(*inputs)
-    assert taken == [cell]
-    assert ms.jit(cell.construct)(*inputs).shape
-    assert taken == [cell]
+    everything(cell, inputs)
+    assert not taken
+    compiled = ms.jit(cell.construct)(*inputs)
+    assert not taken
+    install(cell)
+    output = cell(*inputs)
+    assert output.shape == compiled.shape
+    assert set(taken) == {type(part) for _, part in cell.cells_and_names()} & set(KERNELS) - PART_OF_A_KERNEL[case]
 
 
-def test_half_precision_has_the_operators():
-    gelu = GELU()
-    assert gelu(values(2, 3).astype(ms.float16)).dtype == ms.float16
+def test_every_cell_of_the_table_has_a_case():
+    found = {type(part) for case in CASES for _, part in made(case, True)[0].cells_and_names()}
+    assert set(KERNELS) == found & set(KERNELS) | {AdamW, SGD}
 
 
-def test_a_hook_within_a_cell_is_called():
+@pytest.mark.parametrize("case", CASES)
+def test_a_hooked_cell_computes_by_the_same_program(case):
+    cell, inputs = made(case, True)
+    install(cell)
+    expected = everything(cell, inputs)
+    cell, inputs = made(case, True)
+    install(cell)
+    seen = []
+    for _, part in cell.cells_and_names():
+        part.register_forward_hook(lambda hooked, _inputs, _output: seen.append(type(hooked)))
+    for one, other in zip(everything(cell, inputs), expected, strict=True):
+        assert np.array_equal(one, other)
+    assert type(cell) in seen
+
+
+def test_a_hook_within_a_block_is_called():
     block = Bottleneck(16, 4, 1)
+    install(block)
     seen = []
     block.bn2.register_forward_hook(lambda _cell, _inputs, output: seen.append(output.shape))
     block(values(2, 16, 3, 3))
     assert seen == [(2, 4, 3, 3)]
 
 
+def test_nothing_is_written_to_a_view():
+    whole = values(4, 6)
+    assert np.array_equal(array(whole.T), whole.asnumpy().T)
+    memory(whole)[0] = 1.0
+    assert whole.asnumpy()[0].tolist() == [1.0] * 6
+    with pytest.raises(ValueError, match=r"shape \(6, 4\).* is a view"):
+        memory(whole.T)
+
+
 @pytest.mark.parametrize("case", ["GELU", "LayerNorm", "Attention", "GeM", "Bottleneck", "stem"])
 def test_not_a_number_stays_one(case):
     cell, (x, *others) = made(case, True)
+    install(cell)
     pixels = x.asnumpy().copy()
     pixels.reshape(-1)[1] = np.nan
     assert np.isnan(cell(Tensor(pixels), *others).asnumpy()).any()
@@ -118,10 +182,10 @@ def test_not_a_number_stays_one(case):
 
 def test_gelu_far_out_and_softmax_of_large_scores():
     far = np.array([-1e30, -1e3, -20.0, 0.0, 20.0, 1e3, 1e30], np.float32)
-    assert GELU()(Tensor(far)).asnumpy().tolist() == [0.0, 0.0, 0.0, 0.0, 20.0, *far[5:]]
+    assert gelu()(Tensor(far)).asnumpy().tolist() == [0.0, 0.0, 0.0, 0.0, 20.0, *far[5:]]
     qkv = np.zeros((1, 3, 3), np.float32)
     qkv[0] = [[1e4, 1.0, 1.0], [-1e4, -1.0, 2.0], [0.0, 0.5, 4.0]]
-    attention = cpu_kernels.Attention.apply(Tensor(qkv), 1).asnumpy().ravel()
+    attention = AttentionKernel.apply(Tensor(qkv), 1).asnumpy().ravel()
     # Queries 1e4 and -1e4 choose the largest and the smallest key, and 0 weighs all alike.
     assert attention.tolist() == pytest.approx([1.0, 2.0, 7.0 / 3.0])
 
@@ -133,7 +197,9 @@ def test_sums_do_not_depend_on_the_number_of_threads(case):
         before = numba.get_num_threads()
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         try:
-            found.append(everything(*made(case, True)))
+            cell, inputs = made(case, True)
+            install(cell)
+            found.append(everything(cell, inputs))
         finally:
             numba.set_num_threads(before)
     for one, two in zip(*found, strict=True):
@@ -142,11 +208,11 @@ def test_sums_do_not_depend_on_the_number_of_threads(case):
 
 def test_a_view_is_read_where_it_lies():
     whole = values(4, 6)
-    assert GELU()(whole[1:3]).asnumpy() == pytest.approx(GELU()(whole).asnumpy()[1:3], abs=0)
-    assert GELU()(whole.T).asnumpy() == pytest.approx(GELU()(whole).asnumpy().T, abs=0)
+    assert gelu()(whole[1:3]).asnumpy() == pytest.approx(gelu()(whole).asnumpy()[1:3], abs=0)
+    assert gelu()(whole.T).asnumpy() == pytest.approx(gelu()(whole).asnumpy().T, abs=0)
 
 
 def test_a_cell_of_kernels_can_be_differentiated_by_itself():
-    value, gradient = ms.value_and_grad(nn.SequentialCell(GELU(), nn.Flatten()))(values(2, 3))
+    value, gradient = ms.value_and_grad(nn.SequentialCell(gelu(), nn.Flatten()))(values(2, 3))
     assert value.shape == gradient.shape == (2, 3)
-    assert ms.grad(GELU())(values(2, 3)).asnumpy() == pytest.approx(gradient.asnumpy(), abs=1e-6)
+    assert ms.grad(gelu())(values(2, 3)).asnumpy() == pytest.approx(gradient.asnumpy(), abs=1e-6)

@@ -1,13 +1,16 @@
-"""What the kernels share: where they are used, tensors as arrays, products."""
+"""What the kernels share: functions with derivatives, tensors as arrays, products."""
 
 import ctypes
 from functools import cache
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, mint, nn, ops
-from mindspore._c_expression.amp import get_curr_amp_strategy
+from mindspore import Tensor, mint, ops
+from mindspore.common import _Function
+from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
 from numba import njit, prange
+
+__all__ = ["Conv2DBackpropFilter", "Function", "array", "batch_matmul", "copy_to", "empty", "f32", "matmul", "memory"]
 
 f32 = np.float32
 STRICT = {"fastmath": {"contract"}, "error_model": "numpy"}
@@ -17,28 +20,10 @@ ROWS = 64  # that one partial sum, in float64, is of: sums do not depend on the 
 _DTYPES = {ms.float32: np.float32, ms.int32: np.int32}
 
 
-class Fused(nn.Cell):
-    """A cell that takes `by_kernel`, with the arguments of `construct`, where a kernel can be used.
-
-    PyNative calls a cell; a graph compiles its `construct`. So a graph, whose operators run on any device and can be
-    exported, never holds a kernel. Nor has it a part that is watched by a hook: a kernel would pass over it.
-    """
-
-    def __call__(self, x: Tensor | tuple[Tensor, ...], *others: Tensor | None) -> Tensor | bool:
-        full = (x[0] if isinstance(x, tuple) else x).dtype == ms.float32 and get_curr_amp_strategy() is None
-        on_cpu = ms.get_context("device_target") == "CPU"
-        if full and on_cpu and not any(_watched(cell) for _, cell in self.cells_and_names()):
-            return self.by_kernel(x, *others)
-        return super().__call__(x, *others)
-
-    def by_kernel(self, x: Tensor | tuple[Tensor, ...], *others: Tensor | None) -> Tensor | bool:
-        raise NotImplementedError
-
-
-def _watched(cell: nn.Cell) -> bool:
-    """Whether MindSpore or a hook has to see this cell called: hooks, or the outermost cell of a derivative."""
-    hooks = cell._forward_pre_hook, cell._forward_hook, cell._backward_pre_hook, cell._backward_hook
-    return cell.requires_grad or any(hooks)
+# Names that MindSpore does not publish stand here alone. `_Function` is a function with its derivative in PyNative: a
+# cell's `bprop`, which is published, sees nothing of what `construct` has kept. Of a convolution's two derivatives only
+# that by its input is published.
+Function = _Function
 
 
 def empty(shape: tuple[int, ...]) -> Tensor:
@@ -47,19 +32,27 @@ def empty(shape: tuple[int, ...]) -> Tensor:
 
 
 def array(x: Tensor) -> np.ndarray:
-    """The tensor's own memory, to be read or written; `asnumpy` would copy what `reshape` gave."""
+    """The tensor's numbers, to be read: its own memory, or a copy of what lies scattered in another's (a view)."""
+    return memory(x) if x.is_contiguous() else x.asnumpy()
+
+
+def memory(x: Tensor) -> np.ndarray:
+    """The tensor's own memory, to be written.
+
+    Raises:
+        ValueError: it is a view of another's.
+    """
     if not x.is_contiguous():
-        return x.asnumpy()
-    memory = (ctypes.c_char * (x.size * x.itemsize)).from_address(x.data_ptr())
-    memory.tensor = x  # which lives as long as the array then
-    return np.frombuffer(memory, _DTYPES[x.dtype]).reshape(x.shape)
-
-
-def flat(x: Tensor) -> np.ndarray:
-    return array(x).reshape(-1)
+        raise ValueError(
+            f"a tensor of shape {x.shape} and strides {x.stride()} is a view, which nothing can be written to"
+        )
+    content = (ctypes.c_char * (x.size * x.itemsize)).from_address(x.data_ptr())
+    content.tensor = x  # which lives as long as the array then
+    return np.frombuffer(content, _DTYPES[x.dtype]).reshape(x.shape)
 
 
 def rows_of(x: Tensor) -> np.ndarray:
+    """To be read: [..., C] as [rows, C]."""
     return array(x).reshape(-1, x.shape[-1])
 
 

@@ -5,11 +5,20 @@ from functools import cache
 
 import numpy as np
 from mindspore import Tensor, ops
-from mindspore.common import _Function
-from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
 from numba import njit, prange
 
-from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, array, batch_matmul, empty, f32, padded_plane
+from ms_vireid.cpu_kernels.base import (
+    PARALLEL,
+    STRICT,
+    Conv2DBackpropFilter,
+    Function,
+    array,
+    batch_matmul,
+    empty,
+    f32,
+    memory,
+    padded_plane,
+)
 
 
 @cache
@@ -32,7 +41,7 @@ def _turned(weight, out):
                         out[c, d, i] = weight[d, c, size - 1 - i]
 
 
-class Convolution(_Function):
+class Convolution(Function):
     """Without bias, "same" padding: float32 [N, C, H, W], weight [D, C, k, k] -> [N, D, H / stride, W / stride].
 
     With stride 1 the derivative by x is a convolution by the turned weight, at twice the operator's speed.
@@ -52,7 +61,7 @@ class Convolution(_Function):
         of_x = None
         if ctx.needs_input_grad[0] and ctx.stride == 1:
             turned = empty((inputs, outputs, kernel, kernel))
-            _turned(array(weight).reshape(outputs, inputs, -1), array(turned).reshape(inputs, outputs, -1))
+            _turned(array(weight).reshape(outputs, inputs, -1), memory(turned).reshape(inputs, outputs, -1))
             of_x = _convolution(ops.Conv2D, inputs, kernel, 1)(gradient, turned)
         elif ctx.needs_input_grad[0]:
             of_x = _convolution(ops.Conv2DTranspose, outputs, kernel, ctx.stride)(gradient, weight, x.shape)
@@ -200,7 +209,7 @@ def _untiled_derivative(gradient, out):
                     out[4 * k + 3, c, n, i, j] = -lines[k, 2 * j + 1]
 
 
-class Winograd(_Function):
+class Winograd(Function):
     """3x3 convolution with stride 1, "same" padding, without bias: float32 [N, C, H, W], weight [D, C, 3, 3] ->
     [N, D, H, W]."""
 
@@ -208,11 +217,11 @@ class Winograd(_Function):
     def forward(ctx, x, weight):
         ctx.save_for_backward(x, weight)
         filters = empty((16, *weight.shape[:2]))
-        _filters(array(weight), array(filters))
+        _filters(array(weight), memory(filters))
         tiles = _tiled(_tiles, x)
         products = batch_matmul()(filters, tiles.reshape(16, x.shape[1], -1))
         y = empty((x.shape[0], weight.shape[0], *x.shape[2:]))
-        _untiled(array(products).reshape(16, -1, *tiles.shape[2:]), array(y))
+        _untiled(array(products).reshape(16, -1, *tiles.shape[2:]), memory(y))
         return y
 
     @staticmethod
@@ -225,17 +234,17 @@ class Winograd(_Function):
         of_x = None
         if ctx.needs_input_grad[0]:
             filters = empty((16, inputs, outputs))
-            _filters(array(weight).swapaxes(0, 1), array(filters))
+            _filters(array(weight).swapaxes(0, 1), memory(filters))
             of_x = empty(x.shape)
-            _tiles_derivative(array(batch_matmul()(filters, spread)).reshape(16, *shape), array(of_x))
+            _tiles_derivative(array(batch_matmul()(filters, spread)).reshape(16, *shape), memory(of_x))
         tiles = _tiled(_tiles, x).reshape(16, inputs, -1)
         of_weight = empty(weight.shape)
-        _filters_derivative(array(batch_matmul(transpose_b=True)(spread, tiles)), array(of_weight))
+        _filters_derivative(array(batch_matmul(transpose_b=True)(spread, tiles)), memory(of_weight))
         return of_x, of_weight
 
 
 def _tiled(transform: Callable, x: Tensor) -> Tensor:
     batch, channels, height, width = x.shape
     out = empty((16, channels, batch, (height + 1) // 2, (width + 1) // 2))
-    transform(array(x), array(out))
+    transform(array(x), memory(out))
     return out

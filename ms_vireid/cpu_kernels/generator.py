@@ -1,11 +1,21 @@
 """Of MUN's auxiliary generator: depth-wise convolutions, and pyramids of pooled maps."""
 
 import numpy as np
-from mindspore import Tensor
-from mindspore.common import _Function
 from numba import njit, prange
 
-from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, SUMS, array, copy_to, empty, f32, matmul, padded_plane
+from ms_vireid.cpu_kernels.base import (
+    PARALLEL,
+    STRICT,
+    SUMS,
+    Function,
+    array,
+    copy_to,
+    empty,
+    f32,
+    matmul,
+    memory,
+    padded_plane,
+)
 
 
 @njit(**STRICT)
@@ -73,7 +83,7 @@ def _depthwise_derivative(x, gradient, of_x, weight, start, residual, of_weight)
                     of_x[n, start + c, r, q] = value
 
 
-class Depthwise(_Function):
+class Depthwise(Function):
     """One kernel for each channel, "same" padding: float32 [N, C, H, W], weights -> [N, C, H, W].
 
     weights: [c, 1, k, k] each, which may differ in k, for c channels after another. residual: of ReLU(x), plus x.
@@ -86,7 +96,7 @@ class Depthwise(_Function):
         y = empty(x.shape)
         start = 0
         for weight in weights:
-            _depthwise(array(x), array(weight)[:, 0], start, residual, array(y))
+            _depthwise(array(x), array(weight)[:, 0], start, residual, memory(y))
             start += len(weight)
         return y
 
@@ -95,10 +105,10 @@ class Depthwise(_Function):
         x, *weights = ctx.saved_tensors
         of_x = empty(x.shape)
         of_weights = [empty(weight.shape) for weight in weights]
-        whole = array(x), array(gradient), array(of_x)
+        whole = array(x), array(gradient), memory(of_x)
         start = 0
         for weight, of_weight in zip(weights, of_weights, strict=True):
-            _depthwise_derivative(*whole, array(weight)[:, 0], start, ctx.residual, array(of_weight)[:, 0])
+            _depthwise_derivative(*whole, array(weight)[:, 0], start, ctx.residual, memory(of_weight)[:, 0])
             start += len(weight)
         return of_x, None, *of_weights
 
@@ -129,14 +139,14 @@ def _add_pooled(of_pooled, ratio, of_x):
                 of_x[n, c, r, q] += of_pooled[c, n, r // ratio, q // ratio] / f32(ratio * ratio)
 
 
-def _as_patches(maps: Tensor, number: int, shape: tuple[int, ...]) -> np.ndarray:
+def _as_patches(maps: np.ndarray, number: int, shape: tuple[int, ...]) -> np.ndarray:
     """The number-th C channels of maps [N, ..., H, W] as patches [C, ratio, ratio, N, h, w], in the same memory."""
     channels, ratio, _, batch, height, width = shape
-    own = array(maps)[:, channels * number : channels * (number + 1)]
+    own = maps[:, channels * number : channels * (number + 1)]
     return own.reshape(batch, channels, height, ratio, width, ratio).transpose(1, 3, 5, 0, 2, 4)
 
 
-class Pyramids(_Function):
+class Pyramids(Function):
     """Average pooling by each ratio, and back by a transposed convolution with kernel and stride of that ratio.
 
     maps: how many of the tensors are feature maps, float32 [N, C, H, W]; the others are weights [C, C, ratio, ratio].
@@ -154,10 +164,10 @@ class Pyramids(_Function):
             for weight in weights:
                 ratio = weight.shape[-1]
                 pooled = empty((channels, batch, height // ratio, width // ratio))
-                _average_pool(array(feature), ratio, array(pooled))
+                _average_pool(array(feature), ratio, memory(pooled))
                 patches = matmul(transpose_a=True)(weight.reshape(channels, -1), pooled.reshape(channels, -1))
                 shape = channels, ratio, ratio, *pooled.shape[1:]
-                copy_to(array(patches).reshape(shape), _as_patches(out, len(pyramid), shape))
+                copy_to(array(patches).reshape(shape), _as_patches(memory(out), len(pyramid), shape))
                 pyramid.append(pooled)
         ctx.save_for_backward(*weights, *pyramid)
         return out
@@ -172,13 +182,13 @@ class Pyramids(_Function):
         for number, pooled in enumerate(pyramid):
             of_feature, weight = of_features[number // ratios], weights[number % ratios]
             if number % ratios == 0:
-                array(of_feature).fill(0)
+                memory(of_feature).fill(0)
             ratio = weight.shape[-1]
             patches = empty((channels, ratio, ratio, batch, height // ratio, width // ratio))
-            copy_to(_as_patches(gradient, number, patches.shape), array(patches))
+            copy_to(_as_patches(array(gradient), number, patches.shape), memory(patches))
             patches = patches.reshape(channels * ratio * ratio, -1)
             of_pooled = matmul()(weight.reshape(channels, -1), patches)
-            _add_pooled(array(of_pooled).reshape(pooled.shape), ratio, array(of_feature))
+            _add_pooled(array(of_pooled).reshape(pooled.shape), ratio, memory(of_feature))
             of_weights[number % ratios] += matmul(transpose_b=True)(pooled.reshape(channels, -1), patches)
         of_weights = [total.reshape(weight.shape) for total, weight in zip(of_weights, weights, strict=True)]
         return None, *of_features, *of_weights

@@ -2,10 +2,9 @@
 
 import numpy as np
 from mindspore import Tensor
-from mindspore.common import _Function
 from numba import njit, prange
 
-from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, SUMS, array, empty, f32
+from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, SUMS, Function, array, empty, f32, memory
 
 
 @njit(**SUMS, **PARALLEL)
@@ -68,7 +67,7 @@ def _batch_norm_derivative(x, y, gradient, of_x, of_y, gamma, mean, scale, relu,
                 of_x[n, c, i] = slope * (g - one - tilt * (x[n, c, i] - mean[c]))
 
 
-class BatchNorm(_Function):
+class BatchNorm(Function):
     """Over N, H and W, then the sum with a shortcut and a ReLU, where there are: float32 [N, C, H, W] -> [N, C, H, W].
 
     gamma, beta: [C]. shortcut: as x, or None. moving: the running mean and variance [C], which training changes;
@@ -79,7 +78,7 @@ class BatchNorm(_Function):
     def forward(ctx, x, gamma, beta, shortcut, moving, eps, momentum, training, relu):
         batch, channels = x.shape[:2]
         shape = batch, channels, -1
-        mean, variance = (array(average) for average in moving)
+        mean, variance = (memory(average) for average in moving)
         if training:
             averages = mean, variance
             mean, variance = np.empty((2, channels), np.float32)
@@ -89,7 +88,7 @@ class BatchNorm(_Function):
                 average += f32(momentum) * (new - average)
         scale = 1 / np.sqrt(variance + f32(eps))
         y = empty(x.shape)
-        values, out = array(x).reshape(shape), array(y).reshape(shape)
+        values, out = array(x).reshape(shape), memory(y).reshape(shape)
         added = values if shortcut is None else array(shortcut).reshape(shape)
         _normalise(values, mean, scale * array(gamma), array(beta), added, shortcut is not None, relu, out)
         ctx.save_for_backward(*((x, gamma, y) if relu else (x, gamma)))
@@ -105,8 +104,21 @@ class BatchNorm(_Function):
         of_shortcut = empty(x.shape) if shortened and outputs else gradient
         of_gamma, of_beta = np.empty((2, len(mean)), np.float32)
         y = outputs[0] if outputs else x
-        arrays = [array(tensor).reshape(shape) for tensor in (x, y, gradient, of_x, of_shortcut)]
+        read = [array(tensor).reshape(shape) for tensor in (x, y, gradient)]
+        written = [
+            memory(of_x).reshape(shape),
+            (memory if shortened and outputs else array)(of_shortcut).reshape(shape),
+        ]
         _batch_norm_derivative(
-            *arrays, array(gamma), mean, scale, bool(outputs), of_shortcut is not gradient, training, of_gamma, of_beta
+            *read,
+            *written,
+            array(gamma),
+            mean,
+            scale,
+            bool(outputs),
+            of_shortcut is not gradient,
+            training,
+            of_gamma,
+            of_beta,
         )
         return of_x, Tensor(of_gamma), Tensor(of_beta), of_shortcut if shortened else None, *[None] * 5

@@ -4,7 +4,7 @@ import numpy as np
 from mindspore import Parameter, Tensor
 from numba import njit, prange
 
-from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, f32, flat
+from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, array, f32, memory
 
 
 @njit(**STRICT, **PARALLEL)
@@ -26,7 +26,8 @@ def adamw(
     limits: tuple[float, float] | None,
 ) -> None:
     """AdamW's update in place, without bias correction; scalars: lr, eps, decay, beta1, beta2."""
-    _adamw(*map(flat, (weight, exp_avg, exp_avg_sq, gradient)), *map(f32, scalars))
+    held = [memory(tensor).reshape(-1) for tensor in (weight, exp_avg, exp_avg_sq)]
+    _adamw(*held, array(gradient).reshape(-1), *map(f32, scalars))
     _clamp(weight, limits)
 
 
@@ -47,10 +48,11 @@ def sgd(
     limits: tuple[float, float] | None,
 ) -> None:
     """SGD's update in place, with momentum; scalars: lr, decay, momentum."""
-    _sgd(*map(flat, (weight, buffer, gradient)), *map(f32, scalars), nesterov)
+    held = [memory(tensor).reshape(-1) for tensor in (weight, buffer)]
+    _sgd(*held, array(gradient).reshape(-1), *map(f32, scalars), nesterov)
     _clamp(weight, limits)
 
 
 def _clamp(weight: Parameter, limits: tuple[float, float] | None) -> None:
     if limits is not None:
-        np.clip(flat(weight), *limits, out=flat(weight))
+        np.clip(memory(weight), *limits, out=memory(weight))

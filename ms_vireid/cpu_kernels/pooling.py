@@ -1,10 +1,9 @@
 """Max pooling, and the mean of GeM."""
 
 import numpy as np
-from mindspore.common import _Function
 from numba import njit, prange
 
-from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, SUMS, array, empty, f32, flat
+from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, SUMS, Function, array, empty, f32, memory
 
 
 @njit(**STRICT, **PARALLEL)
@@ -33,14 +32,14 @@ def _max_pool_derivative(gradient, places, of_x):
             of_x[p, places[p, i]] += gradient[p, i]
 
 
-class MaxPool(_Function):
+class MaxPool(Function):
     """3x3 windows with stride 2 and padding 1: float32 [N, C, H, W] -> [N, C, H / 2, W / 2], rounded up."""
 
     @staticmethod
     def forward(ctx, x):
         *planes, height, width = ctx.shape = x.shape
         y = empty((*planes, (height + 1) // 2, (width + 1) // 2))
-        out = array(y).reshape(-1, *y.shape[2:])
+        out = memory(y).reshape(-1, *y.shape[2:])
         ctx.places = np.empty(out.shape, np.int32)
         _max_pool(array(x).reshape(-1, height, width), out, ctx.places)
         return y
@@ -50,7 +49,7 @@ class MaxPool(_Function):
         of_x = empty(ctx.shape)
         planes = len(ctx.places)
         _max_pool_derivative(
-            array(gradient).reshape(planes, -1), ctx.places.reshape(planes, -1), array(of_x).reshape(planes, -1)
+            array(gradient).reshape(planes, -1), ctx.places.reshape(planes, -1), memory(of_x).reshape(planes, -1)
         )
         return of_x
 
@@ -72,14 +71,14 @@ def _mean_of_cubes_derivative(x, gradient, of_x):
             of_x[r, i] = factor * x[r, i] * x[r, i]
 
 
-class MeanOfCubes(_Function):
+class MeanOfCubes(Function):
     """Over H and W: float32 [N, C, H, W] -> [N, C]."""
 
     @staticmethod
     def forward(ctx, x):
         ctx.save_for_backward(x)
         means = empty(x.shape[:2])
-        _mean_of_cubes(array(x).reshape(means.size, -1), flat(means))
+        _mean_of_cubes(array(x).reshape(means.size, -1), memory(means).reshape(-1))
         return means
 
     @staticmethod
@@ -87,5 +86,5 @@ class MeanOfCubes(_Function):
         (x,) = ctx.saved_tensors
         of_x = empty(x.shape)
         planes = gradient.size, -1
-        _mean_of_cubes_derivative(array(x).reshape(planes), flat(gradient), array(of_x).reshape(planes))
+        _mean_of_cubes_derivative(array(x).reshape(planes), array(gradient).reshape(-1), memory(of_x).reshape(planes))
         return of_x

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 from mindspore import Tensor
-from mindspore.common import _Function
 from numba import njit, prange
 
 from ms_vireid.cpu_kernels.base import (
@@ -12,13 +11,14 @@ from ms_vireid.cpu_kernels.base import (
     ROWS,
     STRICT,
     SUMS,
+    Function,
     array,
     batch_matmul,
     copy_to,
     empty,
     f32,
-    flat,
     matmul,
+    memory,
     rows_of,
 )
 
@@ -62,21 +62,21 @@ def _gelu_derivative(x, gradient, y):
         y[i] = gradient[i] * (_distribution(x[i], bell) + x[i] * bell * f32(1 / math.sqrt(2 * math.pi)))
 
 
-class GELU(_Function):
+class GELU(Function):
     """x times the normal distribution function: float32 [...] -> [...]."""
 
     @staticmethod
     def forward(ctx, x):
         ctx.save_for_backward(x)
         y = empty(x.shape)
-        _gelu(flat(x), flat(y))
+        _gelu(array(x).reshape(-1), memory(y).reshape(-1))
         return y
 
     @staticmethod
     def backward(ctx, gradient):
         (x,) = ctx.saved_tensors
         y = empty(x.shape)
-        _gelu_derivative(flat(x), flat(gradient), flat(y))
+        _gelu_derivative(array(x).reshape(-1), array(gradient).reshape(-1), memory(y).reshape(-1))
         return y
 
 
@@ -125,7 +125,7 @@ def _layer_norm_derivative(x, gamma, eps, gradient, of_x, of_gamma, of_beta):
                 of_x[r, i] = scale * (gradient[r, i] * gamma[i] - along_one - normal * along_x)
 
 
-class LayerNorm(_Function):
+class LayerNorm(Function):
     """Over the last axis: float32 [..., C], gamma [C], beta [C], eps -> [..., C]."""
 
     @staticmethod
@@ -133,7 +133,7 @@ class LayerNorm(_Function):
         ctx.save_for_backward(x, gamma)
         ctx.eps = f32(eps)
         y = empty(x.shape)
-        _layer_norm(rows_of(x), array(gamma), array(beta), ctx.eps, rows_of(y))
+        _layer_norm(rows_of(x), array(gamma), array(beta), ctx.eps, memory(y).reshape(-1, x.shape[-1]))
         return y
 
     @staticmethod
@@ -142,7 +142,7 @@ class LayerNorm(_Function):
         of_x = empty(x.shape)
         rows = rows_of(x)
         sums = np.empty((2, -(-len(rows) // ROWS), x.shape[-1]))
-        _layer_norm_derivative(rows, array(gamma), ctx.eps, rows_of(gradient), rows_of(of_x), *sums)
+        _layer_norm_derivative(rows, array(gamma), ctx.eps, rows_of(gradient), memory(of_x).reshape(rows.shape), *sums)
         of_gamma, of_beta = sums.sum(axis=1).astype(np.float32)
         return of_x, Tensor(of_gamma), Tensor(of_beta), None
 
@@ -163,14 +163,14 @@ def _add_to_rows(x, bias):
             x[r, i] += bias[i]
 
 
-class Dense(_Function):
+class Dense(Function):
     """x w^T + b: float32 [..., C], weight [D, C], bias [D] -> [..., D]."""
 
     @staticmethod
     def forward(ctx, x, weight, bias):
         ctx.save_for_backward(x, weight)
         y = matmul(transpose_b=True)(x.reshape(-1, x.shape[-1]), weight)
-        _add_to_rows(array(y), array(bias))
+        _add_to_rows(memory(y), array(bias))
         return y.reshape(*x.shape[:-1], -1)
 
     @staticmethod
@@ -217,12 +217,12 @@ def _softmax_derivative(y, scale, gradient):
             gradient[r, i] = scale * y[r, i] * (gradient[r, i] - total)
 
 
-def _heads_apart(x: Tensor, parts: int, num_heads: int) -> np.ndarray:
+def _heads_apart(x: np.ndarray, parts: int, num_heads: int) -> np.ndarray:
     """[N, T, parts * D] as [parts, N, heads, T, head_dim], in the same memory."""
-    return array(x).reshape(*x.shape[:2], parts, num_heads, -1).transpose(2, 0, 3, 1, 4)
+    return x.reshape(*x.shape[:2], parts, num_heads, -1).transpose(2, 0, 3, 1, 4)
 
 
-class Attention(_Function):
+class Attention(Function):
     """softmax(q k^T / sqrt(head_dim)) v of each head: float32 [N, T, 3 * D], queries, keys, values -> [N, T, D]."""
 
     @staticmethod
@@ -231,14 +231,14 @@ class Attention(_Function):
         head_dim = width // (3 * num_heads)
         ctx.scale = f32(head_dim**-0.5)
         query, key, value = parts = [empty((batch, num_heads, tokens, head_dim)) for _ in range(3)]
-        for apart, part in zip(_heads_apart(qkv, 3, num_heads), parts, strict=True):
-            copy_to(apart, array(part))
+        for apart, part in zip(_heads_apart(array(qkv), 3, num_heads), parts, strict=True):
+            copy_to(apart, memory(part))
         weights = batch_matmul(transpose_b=True)(query, key)  # [N, heads, T, T]
-        _softmax(rows_of(weights), ctx.scale)
+        _softmax(memory(weights).reshape(-1, tokens), ctx.scale)
         ctx.save_for_backward(*parts, weights)
         together = batch_matmul()(weights, value)  # [N, heads, T, head_dim]
         out = empty((batch, tokens, width // 3))
-        copy_to(array(together), _heads_apart(out, 1, num_heads)[0])
+        copy_to(array(together), _heads_apart(memory(out), 1, num_heads)[0])
         return out
 
     @staticmethod
@@ -246,14 +246,14 @@ class Attention(_Function):
         query, key, value, weights = ctx.saved_tensors
         batch, num_heads, tokens, head_dim = query.shape
         apart = empty(query.shape)
-        copy_to(_heads_apart(gradient, 1, num_heads)[0], array(apart))
+        copy_to(_heads_apart(array(gradient), 1, num_heads)[0], memory(apart))
         of_scores = batch_matmul(transpose_b=True)(apart, value)
         of_value = batch_matmul(transpose_a=True)(weights, apart)
-        _softmax_derivative(rows_of(weights), ctx.scale, rows_of(of_scores))
+        _softmax_derivative(rows_of(weights), ctx.scale, memory(of_scores).reshape(-1, tokens))
         of_query = batch_matmul()(of_scores, key)
         of_key = batch_matmul(transpose_a=True)(of_scores, query)
         out = empty((batch, tokens, 3 * num_heads * head_dim))
-        for part, together in zip((of_query, of_key, of_value), _heads_apart(out, 3, num_heads), strict=True):
+        for part, together in zip((of_query, of_key, of_value), _heads_apart(memory(out), 3, num_heads), strict=True):
             copy_to(array(part), together)
         return out, None
 
@@ -272,11 +272,11 @@ def _dropped(x: Tensor, noise: Tensor, offsets: np.ndarray, limit: int, scale: f
     y = empty(x.shape)
     rows = rows_of(noise)
     shape = len(rows), len(offsets), rows.shape[1]
-    _dropout(array(x).reshape(shape), rows, offsets, np.int32(limit), f32(scale), array(y).reshape(shape))
+    _dropout(array(x).reshape(shape), rows, offsets, np.int32(limit), f32(scale), memory(y).reshape(shape))
     return y
 
 
-class Dropout(_Function):
+class Dropout(Function):
     """x float32 [..., parts * C] times scale, with zeros where noise, int32 [..., C], plus the part's offset, int32
     [parts], is below the limit."""
 
@@ -301,11 +301,11 @@ def _scale_rows(x, factors, y):
 
 def _scaled(x: Tensor, factors: np.ndarray) -> Tensor:
     y = empty(x.shape)
-    _scale_rows(array(x).reshape(len(factors), -1), factors, array(y).reshape(len(factors), -1))
+    _scale_rows(array(x).reshape(len(factors), -1), factors, memory(y).reshape(len(factors), -1))
     return y
 
 
-class ScaleSamples(_Function):
+class ScaleSamples(Function):
     """x float32 [N, ...] times factors, float32 [N]."""
 
     @staticmethod

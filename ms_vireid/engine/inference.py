@@ -13,8 +13,8 @@ from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.corruptions import CorruptedVersion
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ImageSet, ReIDData
-from ms_vireid.engine.compilation import announced, is_compiled
 from ms_vireid.engine.group import ALONE, Group
+from ms_vireid.engine.programs import announced
 from ms_vireid.errors import InputError
 from ms_vireid.evaluation.protocol import (
     ProtocolResult,
@@ -35,10 +35,10 @@ CORRUPTED_EVALUATIONS = 10  # as published
 def features_of(model: ReIDModel, pixels: np.ndarray, modality: str, batch_size: int) -> np.ndarray:
     """BNNeck features of at most `batch_size` pictures of one modality, L2-normalised: float32 [n, 3, H, W] -> [n, C].
 
-    Compiled where a training step is: a graph for each modality and size of batch. A smaller batch is filled up, so
+    Where a graph computes the model there is one for each modality and size of batch. A smaller batch is filled up, so
     that a last one has no graph of its own.
     """
-    if not is_compiled("auto"):
+    if model.program != "graph":
         return model(Tensor(pixels, ms.float32), modality).asnumpy()
     whole = np.zeros((batch_size, *pixels.shape[1:]), np.float32)
     whole[: len(pixels)] = pixels

@@ -7,9 +7,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from ms_vireid import cpu_kernels
 from ms_vireid.config import AdamWConfig, Config, OptimizerConfig, SGDConfig
-from ms_vireid.cpu_kernels import Fused
 from ms_vireid.models.auxiliary_generator import SCALE_RANGE
 from ms_vireid.operators import constant
 from ms_vireid.tensors import overwrite
@@ -90,7 +88,7 @@ def _where(finite: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return kept
 
 
-class AdamW(Fused):
+class AdamW(nn.Cell):
     """AdamW with bias correction and decoupled decay (Loshchilov & Hutter 2019), the update of `torch.optim.AdamW`.
 
     MindSpore's fused operator has no bias correction:  w -= lr (m / (sqrt(v) + eps) + decay w). With c1 = 1 - beta1^t
@@ -159,19 +157,8 @@ class AdamW(Fused):
             if self.limits[group] is not None:
                 overwrite(self.weights[i], updated, _clamped(updated, self.limits[group]))
 
-    def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
-        if finite is not None and not finite.asnumpy():
-            return True
-        rows = scalars.asnumpy()
-        for i, gradient in enumerate(gradients):
-            held = self.weights[i], self.exp_avg[i], self.exp_avg_sq[i]
-            cpu_kernels.adamw(
-                *held, gradient, *rows[self.group_of[i]], *self.betas, limits=self.limits[self.group_of[i]]
-            )
-        return True
 
-
-class SGD(Fused):
+class SGD(nn.Cell):
     """SGD with momentum, the update of `torch.optim.SGD` (dampening 0):  g += decay w,  b = momentum b + g,  and
     w -= lr (g + momentum b) with Nesterov's momentum, w -= lr b without.
 
@@ -264,16 +251,6 @@ class SGD(Fused):
             start, end = self.slices[group]
             for i in range(start, end):
                 overwrite(self.weights[i], updated[i], _clamped(updated[i], self.limits[group]))
-
-    def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
-        if finite is not None and not finite.asnumpy():
-            return True
-        rates, decays, momentum = (x.asnumpy() for x in (scalars, self.decays, self.momentum))
-        for i, gradient in enumerate(gradients):
-            group = self.group_of[i]
-            how = self.nesterov, rates[group], decays[group], momentum
-            cpu_kernels.sgd(self.weights[i], self.momentum_buffer[i], gradient, *how, limits=self.limits[group])
-        return True
 
 
 def build_optimizer(model: nn.Cell, config: Config) -> AdamW | SGD:

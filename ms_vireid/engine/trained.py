@@ -7,6 +7,7 @@ from pathlib import Path
 from ms_vireid import runtime
 from ms_vireid.config import Config, check_config
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
+from ms_vireid.engine.programs import run_by
 from ms_vireid.errors import InputError
 from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
@@ -27,8 +28,9 @@ class TrainedModel:
         return self.config.data.image_size
 
 
-def load_trained(paths: Sequence[Path], inference: bool = True) -> list[TrainedModel]:
-    """The models of some checkpoints; with `inference` without the parts that only training needs.
+def load_trained(paths: Sequence[Path], program: str = "operators", inference: bool = True) -> list[TrainedModel]:
+    """The models of some checkpoints, computed by a program of `engine.programs`; with `inference` without the parts
+    that only training needs.
 
     Raises:
         InputError: a file that is missing, not a checkpoint of this project, or does not fit its own configuration.
@@ -48,5 +50,6 @@ def load_trained(paths: Sequence[Path], inference: bool = True) -> list[TrainedM
         model = build_model(config, inference=inference)
         left_out = tuple(load_model(model, checkpoint))
         model.set_train(False)
+        run_by(program, model)
         trained.append(TrainedModel(checkpoint.path, config, model, checkpoint.meta.get("epoch"), left_out))
     return trained

@@ -17,12 +17,12 @@ from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.checkpoint import DEVICES, Checkpoint, load_model, load_parameters, save_checkpoint
-from ms_vireid.engine.compilation import announced, is_compiled
 from ms_vireid.engine.distributed import Devices, RunningStatistics, synchronise_batch_norm
 from ms_vireid.engine.group import ALONE, Group
 from ms_vireid.engine.inference import evaluate_model
 from ms_vireid.engine.memory import explained, smaller_steps
 from ms_vireid.engine.optimizer import build_optimizer
+from ms_vireid.engine.programs import announced, run_by, training_program
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.schedule import learning_rates
 from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
@@ -49,11 +49,13 @@ class Trainer:
         self.group = group
         with group.leader_first():  # it may make the cache's file
             self.batches = TrainingBatches(data.train, config, group.rank, group.size)
-        self.compiled = is_compiled(config.train.mode)
+        program = training_program(config.train)
+        self.compiled = program == "graph"
         self.iterations = self.batches.sampler.iterations
         self.total_steps = len(self.batches)
         self.model = build_model(config)
         self.optimizer = build_optimizer(self.model, config)
+        run_by(program, self.model, self.optimizer)
         self.scaler = loss_scaler() if config.train.amp else None
         self.step = 0  # steps done
         self._stage: StageConfig | None = None  # that `_stage_step` is of

@@ -6,8 +6,6 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Uniform, initializer
 
-from ms_vireid import cpu_kernels
-from ms_vireid.cpu_kernels import Fused
 from ms_vireid.models.layers import pointwise
 from ms_vireid.models.resnet import batch_norm
 from ms_vireid.tensors import Joined
@@ -56,7 +54,7 @@ def _layer_scale(channels: int, kind: str) -> Parameter:
     return Parameter(initializer("ones", (1, channels if kind == "channel" else 1, 1, 1), ms.float32), name="scale")
 
 
-class IntraModalityLearner(Fused):
+class IntraModalityLearner(nn.Cell):
     """IML, Eqs. 1-5: patterns of one modality in several receptive fields.
 
     Where the paper is silent: the convolutions have no bias, zeros pad the borders, and all start as PyTorch
@@ -106,15 +104,8 @@ class IntraModalityLearner(Fused):
         x = ops.add(self.spatial(ops.relu(x)), x)  # [N, 4C, H, W], Eq. 4
         return self.scale * self.reduce(self.bn2(x))  # [N, C, H, W], Eq. 5
 
-    def by_kernel(self, x: Tensor) -> Tensor:
-        x = cpu_kernels.Depthwise.apply(x, False, self.first.weight, self.second.weight)
-        x = cpu_kernels.Convolution.apply(self.bn1(x), self.expand.weight, 1)
-        x = cpu_kernels.Depthwise.apply(x, True, self.spatial.weight)
-        # The factor is the same on the weight, which is smaller.
-        return cpu_kernels.Convolution.apply(self.bn2(x), self.scale.reshape(-1, 1, 1, 1) * self.reduce.weight, 1)
 
-
-class CrossModalityLearner(Fused):
+class CrossModalityLearner(nn.Cell):
     """CML, Eqs. 6-9: patterns that both modalities share, in several scales.
 
     Where the paper is silent: the transposed convolutions go from C to C channels, with kernel and stride equal to the
@@ -148,11 +139,6 @@ class CrossModalityLearner(Fused):
                 scales += (rebuild(pyramid),)  # [N, C, H, W], Eq. 7
         x = ops.concat(scales, axis=1)  # [N, 8C, H, W], Eq. 8
         return self.scale * self.fuse(self.bn(x))  # [N, C, H, W], Eq. 9
-
-    def by_kernel(self, visible: Tensor, infrared: Tensor) -> Tensor:
-        check_size(visible.shape[2], visible.shape[3], self.ratios)
-        x = cpu_kernels.Pyramids.apply(2, visible, infrared, *(rebuild.weight for rebuild in self.transposed))
-        return cpu_kernels.Convolution.apply(self.bn(x), self.scale.reshape(-1, 1, 1, 1) * self.fuse.weight, 1)
 
 
 class AuxiliaryGenerator(nn.Cell):

@@ -14,6 +14,7 @@ class ReIDModel(nn.Cell):
 
     def __init__(self):
         super().__init__()
+        self.program = "operators"  # or "kernels" or "graph": `engine.programs.run_by` sets it
         self.graphs: dict[str, Callable] = {}  # of evaluation, by modality: `engine.inference.features_of` makes them
 
     def place(self, rank: int, devices: int) -> None:

@@ -8,8 +8,6 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform
 
-from ms_vireid import cpu_kernels
-from ms_vireid.cpu_kernels import Fused
 from ms_vireid.operators import ByHand, Dense, constant, numbers
 
 _GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
@@ -136,7 +134,7 @@ class _Masked(nn.Cell):
         return x.masked_fill(dropped, constant(0.0, x.dtype)) * constant(self.scale, x.dtype)
 
 
-class Dropout(Fused):
+class Dropout(nn.Cell):
     """Dropout whose mask is a hash of (seed, step, layer, position): resumable, and the same in both frameworks.
 
     An element is dropped when its noise lies in a window that holds `rate` of all int32 values and whose place is
@@ -168,12 +166,6 @@ class Dropout(Fused):
         dropped = ops.add(ops.expand_dims(noise, -2), own.reshape(self.parts, 1)) < limit  # [..., parts, C]
         return self.masked(x, dropped.reshape(x.shape))
 
-    def by_kernel(self, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
-        if not self.training or self.rate == 0.0:
-            return x
-        own = offsets.asnumpy()[self.layer : self.layer + self.parts]
-        return cpu_kernels.Dropout.apply(x, noise, own, self.limit, self.masked.scale)
-
 
 class _Scaled(ByHand):
     """Samples of x times a factor each, of which nobody needs the derivative."""
@@ -186,7 +178,7 @@ class _Scaled(ByHand):
         return gradient * factors, ops.zeros_like(factors)
 
 
-class DropPath(Fused):
+class DropPath(nn.Cell):
     """Stochastic depth: a residual branch is dropped for whole samples, by the same kind of hash as `Dropout`.
 
     Args:
@@ -208,13 +200,8 @@ class DropPath(Fused):
         own = factors[self.layer].astype(x.dtype)
         return self.scaled(x, own.reshape((-1,) + (1,) * (x.ndim - 1)))
 
-    def by_kernel(self, x: Tensor, factors: Tensor | None) -> Tensor:
-        if not self.training or self.rate == 0.0:
-            return x
-        return cpu_kernels.ScaleSamples.apply(x, factors.asnumpy()[self.layer])
 
-
-class GeM(Fused):
+class GeM(nn.Cell):
     """Generalised-mean pooling over all positions, (mean(x^p) + eps)^(1/p), as in AGW's release: p is fixed, and x is
     not clamped, as a ReLU has made it >= 0."""
 
@@ -228,11 +215,6 @@ class GeM(Fused):
     def construct(self, x: Tensor) -> Tensor:
         """float32 [N, C, H, W], not negative -> [N, C]."""
         return ops.pow(ops.pow(x, self.power).mean(axis=(2, 3)) + self.eps, 1.0 / self.power)
-
-    def by_kernel(self, x: Tensor) -> Tensor:
-        if self.power != 3.0:
-            return self.construct(x)
-        return ops.pow(cpu_kernels.MeanOfCubes.apply(x) + self.eps, 1.0 / self.power)
 
 
 def bn_neck(features: int) -> nn.BatchNorm1d:

@@ -3,24 +3,13 @@
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import HeNormal
 
-from ms_vireid import cpu_kernels
-from ms_vireid.cpu_kernels import Fused
-
 EXPANSION = 4  # a block's output channels over its inner ones
 STAGES = (1, 2, 3, 4)
-WINOGRAD = 64  # channels from which fewer multiplications outweigh the transformations, as measured
 
 
-class _Convolution(Fused, nn.Conv2d):
-    def by_kernel(self, x: Tensor) -> Tensor:
-        if self.kernel_size == (3, 3) and self.stride == (1, 1) and min(self.weight.shape[:2]) >= WINOGRAD:
-            return cpu_kernels.Winograd.apply(x, self.weight)
-        return cpu_kernels.Convolution.apply(x, self.weight, self.stride[0])
-
-
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> _Convolution:
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """Without bias, "same" padding; Kaiming-normal by the outputs."""
-    return _Convolution(
+    return nn.Conv2d(
         inputs,
         outputs,
         kernel,
@@ -32,29 +21,23 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> _Con
     )
 
 
-class _BatchNorm(Fused, nn.BatchNorm2d):
-    def by_kernel(self, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
-        """BatchNorm of x, plus a shortcut, and a ReLU, where asked for."""
-        if isinstance(self.bn_train, ops.BatchNorm):
-            moving = self.moving_mean, self.moving_variance
-            how = moving, self.eps, self.momentum, self.training, relu
-            return cpu_kernels.BatchNorm.apply(x, self.gamma, self.beta, shortcut, *how)
-        x = self.construct(x)  # by the statistics of several processes
-        x = x if shortcut is None else x + shortcut
+class BatchNormAct2d(nn.BatchNorm2d):
+    """BatchNorm with what follows it in a residual network."""
+
+    def construct(self, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
+        """BatchNorm of x, plus a shortcut, and a ReLU, where asked for: [N, C, H, W] -> [N, C, H, W]."""
+        x = super().construct(x)
+        if shortcut is not None:
+            x = ops.add(x, shortcut)
         return ops.relu(x) if relu else x
 
 
-def batch_norm(channels: int, gamma: str = "ones") -> _BatchNorm:
+def batch_norm(channels: int, gamma: str = "ones") -> BatchNormAct2d:
     # MindSpore's momentum weighs the old statistics: 0.9 here is PyTorch's 0.1.
-    return _BatchNorm(channels, eps=1e-5, momentum=0.9, gamma_init=gamma, beta_init="zeros")
+    return BatchNormAct2d(channels, eps=1e-5, momentum=0.9, gamma_init=gamma, beta_init="zeros")
 
 
-class _MaxPool(Fused, nn.MaxPool2d):
-    def by_kernel(self, x: Tensor) -> Tensor:
-        return cpu_kernels.MaxPool.apply(x)
-
-
-class Bottleneck(Fused):
+class Bottleneck(nn.Cell):
     """1x1, 3x3 (which has the stride: v1.5), 1x1; the shortcut is projected where the shape changes."""
 
     def __init__(self, inputs: int, width: int, stride: int):
@@ -72,18 +55,12 @@ class Bottleneck(Fused):
 
     def construct(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = ops.relu(self.bn1(self.conv1(x)))
-        x = ops.relu(self.bn2(self.conv2(x)))
-        return ops.relu(ops.add(self.bn3(self.conv3(x)), shortcut))
-
-    def by_kernel(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.bn1.by_kernel(self.conv1(x), relu=True)
-        x = self.bn2.by_kernel(self.conv2(x), relu=True)
-        return self.bn3.by_kernel(self.conv3(x), shortcut, relu=True)
+        x = self.bn1(self.conv1(x), None, True)
+        x = self.bn2(self.conv2(x), None, True)
+        return self.bn3(self.conv3(x), shortcut, True)
 
 
-class ResNet(Fused):
+class ResNet(nn.Cell):
     """ResNet-50 without its pooling and classifier, or some of its parts; cells are named as torchvision names them.
 
     A part takes what the part before it gives: a modality's own beginning is `ResNet(stages=())` (conv1, bn1, ReLU
@@ -110,7 +87,7 @@ class ResNet(Fused):
         if stem:
             self.conv1 = convolution(3, width, 7, stride=2)
             self.bn1 = batch_norm(width)
-            self.maxpool = _MaxPool(kernel_size=3, stride=2, pad_mode="pad", padding=1)
+            self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, pad_mode="pad", padding=1)
         strides = (1, 2, 2, last_stride)
         for stage in stages:
             inner = width * 2 ** (stage - 1)
@@ -129,15 +106,7 @@ class ResNet(Fused):
         256, 512, 1024 and 2048 channels.
         """
         if self.has_stem:
-            x = self.maxpool(ops.relu(self.bn1(self.conv1(x))))
-        return self._stages(x)
-
-    def by_kernel(self, x: Tensor) -> Tensor:
-        if self.has_stem:
-            x = self.maxpool(self.bn1.by_kernel(self.conv1(x), relu=True))
-        return self._stages(x)
-
-    def _stages(self, x: Tensor) -> Tensor:
+            x = self.maxpool(self.bn1(self.conv1(x), None, True))
         for block in self.blocks:
             x = block(x)
         return x

@@ -7,8 +7,6 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, initializer
 
-from ms_vireid import cpu_kernels
-from ms_vireid.cpu_kernels import Fused
 from ms_vireid.models.layers import Dropout, DropPath, path_factors, position_noise, window_offsets
 from ms_vireid.operators import Dense, Product, Softmax, constant, transpose
 from ms_vireid.tensors import Joined
@@ -69,18 +67,11 @@ def patch_grid(image_size: tuple[int, int], patch_size: int, stride: int) -> tup
     return (height - patch_size) // stride + 1, (width - patch_size) // stride + 1
 
 
-class _Dense(Fused, Dense):
-    """x W^T + b: float32 [..., C] -> [..., D]."""
-
-    def by_kernel(self, x: Tensor) -> Tensor:
-        return cpu_kernels.Dense.apply(x, self.weight, self.bias)
+def dense(inputs: int, outputs: int) -> Dense:
+    return Dense(inputs, outputs, weight_init=Normal(0.02), bias_init="zeros")
 
 
-def dense(inputs: int, outputs: int) -> _Dense:
-    return _Dense(inputs, outputs, weight_init=Normal(0.02), bias_init="zeros")
-
-
-class GELU(Fused):
+class GELU(nn.Cell):
     """x times the normal distribution function, exact: x (1 + erf(x / sqrt 2)) / 2.
 
     Written out because MindSpore's operator takes half as long again on CPU, with the derivative written out because
@@ -98,19 +89,9 @@ class GELU(Fused):
         erf = ops.erf(x * constant(math.sqrt(0.5), x.dtype))
         return ops.add(erf, constant(1.0, x.dtype)) * constant(0.5, x.dtype)
 
-    def by_kernel(self, x: Tensor) -> Tensor:
-        return cpu_kernels.GELU.apply(x)
 
-
-class _LayerNorm(Fused, nn.LayerNorm):
-    """Over the last axis: float32 [..., C] -> [..., C]."""
-
-    def by_kernel(self, x: Tensor) -> Tensor:
-        return cpu_kernels.LayerNorm.apply(x, self.gamma, self.beta, self.epsilon)
-
-
-def layer_norm(width: int) -> _LayerNorm:
-    return _LayerNorm([width], epsilon=LAYER_NORM_EPS)
+def layer_norm(width: int) -> nn.LayerNorm:
+    return nn.LayerNorm([width], epsilon=LAYER_NORM_EPS)
 
 
 class _SplitHeads(nn.Cell):
@@ -135,7 +116,7 @@ class _SplitHeads(nn.Cell):
         return (transpose(joined, (1, 3, 0, 2, 4)).reshape(qkv.shape),)
 
 
-class _HeadsAttention(Fused):
+class HeadsAttention(nn.Cell):
     """softmax(q k^T / sqrt(head_dim)) v of each head: float32 [N, T, 3 * D], queries, keys, values -> [N, T, D]."""
 
     def __init__(self, num_heads: int):
@@ -154,9 +135,6 @@ class _HeadsAttention(Fused):
         x = self.weighted(self.softmax(scores), value)  # [N, heads, T, head_dim]
         return transpose(x, (0, 2, 1, 3)).reshape(batch, tokens, width // 3)
 
-    def by_kernel(self, qkv: Tensor) -> Tensor:
-        return cpu_kernels.Attention.apply(qkv, self.num_heads)
-
 
 class Attention(nn.Cell):
     """Multi-head self-attention with a fused projection; no dropout on the attention map."""
@@ -170,7 +148,7 @@ class Attention(nn.Cell):
         self.qkv = dense(embed_dim, 3 * embed_dim)
         self.proj = dense(embed_dim, embed_dim)
         self.proj_drop = Dropout(dropout, layer)
-        self.heads = _HeadsAttention(num_heads)
+        self.heads = HeadsAttention(num_heads)
 
     def construct(self, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
         return self.proj_drop(self.proj(self.heads(self.qkv(x))), noise, offsets)

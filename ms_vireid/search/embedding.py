@@ -9,14 +9,14 @@ from ms_vireid.search.sources import Pictures
 
 
 class Embedder:
-    """A checkpoint's model, and what its features say they are of.
+    """A checkpoint's model, computed by a program of `engine.programs`, and what its features say they are of.
 
     Raises:
         InputError: a file that is missing or no checkpoint of this project; a picture that cannot be decoded.
     """
 
-    def __init__(self, checkpoint: Path):
-        (self.trained,) = load_trained([checkpoint])
+    def __init__(self, checkpoint: Path, program: str):
+        (self.trained,) = load_trained([checkpoint], program)
         self.info = {"checkpoint": {"file": checkpoint.name, "sha256": file_checksum(checkpoint)}}
 
     def __call__(self, pictures: Pictures) -> Features:

@@ -14,9 +14,20 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.C
     return layer
 
 
-def batch_norm(channels: int, weight: float = 1.0) -> nn.BatchNorm2d:
+class BatchNormAct2d(nn.BatchNorm2d):
+    """BatchNorm with what follows it in a residual network."""
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
+        """BatchNorm of x, plus a shortcut, and a ReLU, where asked for: [N, C, H, W] -> [N, C, H, W]."""
+        x = super().forward(x)
+        if shortcut is not None:
+            x = x + shortcut
+        return functional.relu(x) if relu else x
+
+
+def batch_norm(channels: int, weight: float = 1.0) -> BatchNormAct2d:
     # PyTorch's momentum weighs the new statistics: 0.1 here is MindSpore's 0.9.
-    layer = nn.BatchNorm2d(channels, eps=1e-5, momentum=0.1)
+    layer = BatchNormAct2d(channels, eps=1e-5, momentum=0.1)
     nn.init.constant_(layer.weight, weight)
     nn.init.zeros_(layer.bias)
     return layer
@@ -40,9 +51,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = functional.relu(self.bn2(self.conv2(x)))
-        return functional.relu(self.bn3(self.conv3(x)) + shortcut)
+        x = self.bn1(self.conv1(x), None, True)
+        x = self.bn2(self.conv2(x), None, True)
+        return self.bn3(self.conv3(x), shortcut, True)
 
 
 class ResNet(nn.Module):
@@ -91,7 +102,7 @@ class ResNet(nn.Module):
         256, 512, 1024 and 2048 channels.
         """
         if self.has_stem:
-            x = self.maxpool(functional.relu(self.bn1(self.conv1(x))))
+            x = self.maxpool(self.bn1(self.conv1(x), None, True))
         for block in self.blocks:
             x = block(x)
         return x

@@ -1,0 +1,137 @@
+"""Which cells and optimisers compute by kernels, and how: the table."""
+
+from functools import partial
+
+from mindspore import Tensor, nn, ops
+
+from ms_vireid import operators
+from ms_vireid.cpu_kernels.convolution import Convolution, Winograd
+from ms_vireid.cpu_kernels.generator import Depthwise, Pyramids
+from ms_vireid.cpu_kernels.normalisation import BatchNorm
+from ms_vireid.cpu_kernels.optimizer import adamw, sgd
+from ms_vireid.cpu_kernels.pooling import MaxPool, MeanOfCubes
+from ms_vireid.cpu_kernels.transformer import GELU, Attention, Dense, Dropout, LayerNorm, ScaleSamples
+from ms_vireid.engine import optimizer
+from ms_vireid.models import auxiliary_generator, layers, resnet, vit
+
+WINOGRAD = 64  # channels from which fewer multiplications outweigh the transformations, as measured
+
+
+def install(cell: nn.Cell) -> None:
+    """Have a cell, with all within, or an optimiser compute by kernels from now on: in PyNative, in float32, on a CPU,
+    which is for the caller to see to. Hooks are called as before, but of cells whose kernel takes them in one with
+    their parent (MUN's learners).
+
+    A graph that is compiled of it or exported would have to hold the kernels, and cannot.
+    """
+    for _, part in cell.cells_and_names():
+        if type(part) in KERNELS:
+            part.construct = partial(KERNELS[type(part)], part)
+            part.has_bprop = False  # of `construct`, where a cell has its own: a kernel brings its derivative
+
+
+def _gelu(cell: vit.GELU, x: Tensor) -> Tensor:
+    return GELU.apply(x)
+
+
+def _layer_norm(cell: nn.LayerNorm, x: Tensor) -> Tensor:
+    return LayerNorm.apply(x, cell.gamma, cell.beta, cell.epsilon)
+
+
+def _dense(cell: operators.Dense, x: Tensor) -> Tensor:
+    if not cell.has_bias:
+        return operators.Dense.construct(cell, x)
+    return Dense.apply(x, cell.weight, cell.bias)
+
+
+def _attention(cell: vit.HeadsAttention, qkv: Tensor) -> Tensor:
+    return Attention.apply(qkv, cell.num_heads)
+
+
+def _dropout(cell: layers.Dropout, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
+    if not cell.training or cell.rate == 0.0:
+        return x
+    own = offsets.asnumpy()[cell.layer : cell.layer + cell.parts]
+    return Dropout.apply(x, noise, own, cell.limit, cell.masked.scale)
+
+
+def _drop_path(cell: layers.DropPath, x: Tensor, factors: Tensor | None) -> Tensor:
+    if not cell.training or cell.rate == 0.0:
+        return x
+    return ScaleSamples.apply(x, factors.asnumpy()[cell.layer])
+
+
+def _gem(cell: layers.GeM, x: Tensor) -> Tensor:
+    if cell.power != 3.0:
+        return layers.GeM.construct(cell, x)
+    return ops.pow(MeanOfCubes.apply(x) + cell.eps, 1.0 / cell.power)
+
+
+def _convolution(cell: nn.Conv2d, x: Tensor) -> Tensor:
+    """Of the ResNet; others, in groups or with a bias, are small."""
+    if cell.group > 1 or cell.has_bias:
+        return nn.Conv2d.construct(cell, x)
+    if cell.kernel_size == (3, 3) and cell.stride == (1, 1) and min(cell.weight.shape[:2]) >= WINOGRAD:
+        return Winograd.apply(x, cell.weight)
+    return Convolution.apply(x, cell.weight, cell.stride[0])
+
+
+def _batch_norm(cell: resnet.BatchNormAct2d, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
+    if not isinstance(cell.bn_train, ops.BatchNorm):  # by the statistics of several processes
+        return resnet.BatchNormAct2d.construct(cell, x, shortcut, relu)
+    moving = cell.moving_mean, cell.moving_variance
+    return BatchNorm.apply(x, cell.gamma, cell.beta, shortcut, moving, cell.eps, cell.momentum, cell.training, relu)
+
+
+def _max_pool(cell: nn.MaxPool2d, x: Tensor) -> Tensor:
+    return MaxPool.apply(x)
+
+
+def _intra(cell: auxiliary_generator.IntraModalityLearner, x: Tensor) -> Tensor:
+    x = Depthwise.apply(x, False, cell.first.weight, cell.second.weight)
+    x = Convolution.apply(cell.bn1(x), cell.expand.weight, 1)
+    x = Depthwise.apply(x, True, cell.spatial.weight)
+    # The factor is the same on the weight, which is smaller.
+    return Convolution.apply(cell.bn2(x), cell.scale.reshape(-1, 1, 1, 1) * cell.reduce.weight, 1)
+
+
+def _cross(cell: auxiliary_generator.CrossModalityLearner, visible: Tensor, infrared: Tensor) -> Tensor:
+    auxiliary_generator.check_size(visible.shape[2], visible.shape[3], cell.ratios)
+    x = Pyramids.apply(2, visible, infrared, *(rebuild.weight for rebuild in cell.transposed))
+    return Convolution.apply(cell.bn(x), cell.scale.reshape(-1, 1, 1, 1) * cell.fuse.weight, 1)
+
+
+def _adamw(cell: optimizer.AdamW, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
+    rows = scalars.asnumpy()
+    for i, gradient in enumerate(gradients):
+        group = cell.group_of[i]
+        held = cell.weights[i], cell.exp_avg[i], cell.exp_avg_sq[i]
+        adamw(*held, gradient, *rows[group], *cell.betas, limits=cell.limits[group])
+    return True
+
+
+def _sgd(cell: optimizer.SGD, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
+    rates, decays, momentum = (x.asnumpy() for x in (scalars, cell.decays, cell.momentum))
+    for i, gradient in enumerate(gradients):
+        group = cell.group_of[i]
+        how = cell.nesterov, rates[group], decays[group], momentum
+        sgd(cell.weights[i], cell.momentum_buffer[i], gradient, *how, limits=cell.limits[group])
+    return True
+
+
+KERNELS = {
+    vit.GELU: _gelu,
+    nn.LayerNorm: _layer_norm,
+    operators.Dense: _dense,
+    vit.HeadsAttention: _attention,
+    layers.Dropout: _dropout,
+    layers.DropPath: _drop_path,
+    layers.GeM: _gem,
+    nn.Conv2d: _convolution,
+    resnet.BatchNormAct2d: _batch_norm,
+    nn.MaxPool2d: _max_pool,
+    auxiliary_generator.IntraModalityLearner: _intra,
+    auxiliary_generator.CrossModalityLearner: _cross,
+    optimizer.AdamW: _adamw,
+    optimizer.SGD: _sgd,
+}
