@@ -53,7 +53,7 @@ def refused(capfd, run_extract, *arguments, **options):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_features_are_those_of_evaluation(run_extract, pictures, checkpoint, workers):
     found = run_extract(pictures, "--workers", workers)
-    (trained,) = load_trained([checkpoint])
+    (trained,) = load_trained([checkpoint], "kernels")
     images = read_layout(pictures, [pictures / path for path in found.paths])
     assert np.array_equal(found.features, extract_features(trained.model, images, (48, 24), 5, 0))
 

@@ -65,9 +65,12 @@ def _slices(groups: Sequence[ParameterGroup]) -> tuple[tuple[int, int], ...]:
     return tuple(zip([0, *ends], ends, strict=False))
 
 
-def _clamped(weight: Tensor, limits: tuple[float, float]) -> Tensor:
-    least, most = constant(limits[0], ms.float32), constant(limits[1], ms.float32)
-    return ops.minimum(ops.maximum(weight, least), most)
+def _clamp(weights: tuple[Parameter, ...], limits: tuple[float, float] | None) -> None:
+    """Weights to the limits of their group. (What an update's operator returns is not the weight on a CPU.)"""
+    if limits is not None:
+        least, most = constant(limits[0], ms.float32), constant(limits[1], ms.float32)
+        for weight in weights:
+            overwrite(weight, ops.minimum(ops.maximum(weight, least), most))
 
 
 def _state(prefix: str, weights: ParameterTuple) -> ParameterTuple:
@@ -153,9 +156,8 @@ class AdamW(nn.Cell):
     def _update(self, group: int, gradients: tuple[Tensor, ...], scalars: tuple[Tensor, ...]) -> None:
         start, end = self.slices[group]
         for i in range(start, end):
-            updated, _, _ = self.update(self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], *scalars, gradients[i])
-            if self.limits[group] is not None:
-                overwrite(self.weights[i], updated, _clamped(updated, self.limits[group]))
+            self.update(self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], *scalars, gradients[i])
+        _clamp(self.weights[start:end], self.limits[group])
 
 
 class SGD(nn.Cell):
@@ -208,15 +210,14 @@ class SGD(nn.Cell):
         decayed = ()
         for group in range(len(self.slices)):
             decayed += self._decayed(group, gradients, decays[group] * one)
-        updated = ()  # in loops of their own: MindSpore makes one operator of all of `ApplyMomentum` on a GPU
         for group in range(len(self.slices)):
-            updated += self._step_along_buffer(group, decayed, rates[group], momentum)
-        if self.nesterov:
-            updated = ()
-            for group in range(len(self.slices)):
-                updated += self._step_along_gradient(group, decayed, rates[group])
+            self._step_along_buffer(group, decayed, rates[group], momentum)
+        # In loops of their own: MindSpore makes one operator of all of `ApplyMomentum` on a GPU.
         for group in range(len(self.slices)):
-            self._clamp(group, updated)
+            if self.nesterov:
+                self._step_along_gradient(group, decayed, rates[group])
+            start, end = self.slices[group]
+            _clamp(self.weights[start:end], self.limits[group])
         return True
 
     def _decayed(self, group: int, gradients: tuple[Tensor, ...], decay: Tensor) -> tuple[Tensor, ...]:
@@ -228,29 +229,16 @@ class SGD(nn.Cell):
             decayed += (ops.addcmul(gradients[i], self.weights[i], decay, constant(1.0, ms.float32)),)
         return decayed
 
-    def _step_along_buffer(
-        self, group: int, gradients: tuple[Tensor, ...], lr: Tensor, momentum: Tensor
-    ) -> tuple[Tensor, ...]:
+    def _step_along_buffer(self, group: int, gradients: tuple[Tensor, ...], lr: Tensor, momentum: Tensor) -> None:
         start, end = self.slices[group]
         lr = lr * momentum if self.nesterov else lr
-        updated = ()
         for i in range(start, end):
-            updated += (self.along_buffer(self.weights[i], self.momentum_buffer[i], lr, gradients[i], momentum),)
-        return updated
+            self.along_buffer(self.weights[i], self.momentum_buffer[i], lr, gradients[i], momentum)
 
-    def _step_along_gradient(self, group: int, gradients: tuple[Tensor, ...], lr: Tensor) -> tuple[Tensor, ...]:
+    def _step_along_gradient(self, group: int, gradients: tuple[Tensor, ...], lr: Tensor) -> None:
         start, end = self.slices[group]
-        updated = ()
         for i in range(start, end):
-            updated += (self.along_gradient(self.weights[i], lr, gradients[i]),)
-        return updated
-
-    def _clamp(self, group: int, updated: tuple[Tensor, ...]) -> None:
-        """Weights, which are `updated` now, to the limits of their group."""
-        if self.limits[group] is not None:
-            start, end = self.slices[group]
-            for i in range(start, end):
-                overwrite(self.weights[i], updated[i], _clamped(updated[i], self.limits[group]))
+            self.along_gradient(self.weights[i], lr, gradients[i])
 
 
 def build_optimizer(model: nn.Cell, config: Config) -> AdamW | SGD:

@@ -18,6 +18,8 @@ from ..data import tree
 class Pixels(nn.Cell):
     """Features are what can be seen: the means of an image's quarters, normalised."""
 
+    program = "operators"
+
     def construct(self, images, modality):
         means = images.reshape(len(images), 3, 4, 4, 2, 4).mean(axis=(3, 5)).reshape(len(images), -1)
         return means / ops.sqrt((means * means).sum(axis=1, keepdims=True))

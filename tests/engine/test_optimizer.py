@@ -5,7 +5,9 @@ import torch
 from mindspore import Parameter, Tensor
 
 from ms_vireid.config import CONFIG_ROOT, AdamWConfig, SGDConfig, load_config
+from ms_vireid.cpu_kernels import install
 from ms_vireid.engine.optimizer import SGD, AdamW, ParameterGroup, agw_groups, build_optimizer, mun_groups, pmt_groups
+from ms_vireid.engine.programs import PROGRAMS
 from ms_vireid.models import create_model
 
 BETAS, EPS, DECAY = (0.9, 0.999), 1e-8, 0.1
@@ -77,9 +79,34 @@ def test_a_first_stage_of_pixels_is_as_slow_as_the_others_and_there_are_no_scale
     assert "generator.reduce.weight" in {p.name for p in full.parameters}
 
 
-@pytest.mark.parametrize("jit", [False, True])
+def updates(optimizer, program):
+    """The optimiser as it is called when a program computes."""
+    if program == "kernels":
+        install(optimizer)
+    return ms.jit(optimizer.construct) if program == "graph" else optimizer
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
-def test_a_group_without_decay_is_updated_as_by_torch(kind, jit):
+def test_weights_keep_to_the_limits_of_their_group(kind, program):
+    free, limited = (Parameter(Tensor(np.full((2, 3), 0.5, np.float32)), name=name) for name in ("free", "limited"))
+    groups = [ParameterGroup("f", 1.0, (free,)), ParameterGroup("l", 1.0, (limited,), limits=(0.45, 0.55))]
+    ours = AdamW(groups, BETAS, EPS, 0.0) if kind == "adamw" else SGD(groups, 0.9, True, 0.0)
+    update = updates(ours, program)
+    gradient = np.array([[1.0, -1.0, 0.01], [2.0, -2.0, 0.0]], np.float32)
+    for step in range(1, 4):
+        before = limited.asnumpy().copy(), free.asnumpy().copy()
+        update((Tensor(gradient), Tensor(gradient)), Tensor(ours.scalars(step, [0.03, 0.03])))
+        step_of_free = free.asnumpy() - before[1]  # the moments, which no limit changes, are the same
+        expected = np.clip(before[0] + step_of_free, 0.45, 0.55)
+        assert np.abs(limited.asnumpy() - expected).max() < 1e-6
+    assert limited.asnumpy()[:, :2] == pytest.approx(np.array([[0.45, 0.55]] * 2))
+    assert np.abs(free.asnumpy()[:, :2] - 0.5).min() > 0.05
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_a_group_without_decay_is_updated_as_by_torch(kind, program):
     rng = np.random.default_rng(0)
     start = rng.standard_normal((2, 7, 5)).astype(np.float32)
     gradients = rng.standard_normal((4, 2, 7, 5)).astype(np.float32)
@@ -91,7 +118,7 @@ def test_a_group_without_decay_is_updated_as_by_torch(kind, jit):
         ours, theirs = AdamW(groups, BETAS, EPS, 0.5), torch.optim.AdamW(options, lr=0.01, betas=BETAS, eps=EPS)
     else:
         ours, theirs = SGD(groups, 0.9, True, 0.5), torch.optim.SGD(options, lr=0.01, momentum=0.9, nesterov=True)
-    update = ms.jit(ours.construct) if jit else ours
+    update = updates(ours, program)
     for step, gradient in enumerate(gradients, 1):
         update(tuple(map(Tensor, gradient)), Tensor(ours.scalars(step, [0.01, 0.01])))
         for weight, value in zip(weights, gradient, strict=True):
@@ -117,15 +144,15 @@ def written_out_adamw(weight, gradients, lrs):
     return weight
 
 
-@pytest.mark.parametrize("jit", [False, True])
-def test_updates_are_those_of_adamw_with_bias_correction_and_decoupled_decay(jit):
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_updates_are_those_of_adamw_with_bias_correction_and_decoupled_decay(program):
     rng = np.random.default_rng(0)
     start = [rng.standard_normal((7, 5)).astype(np.float32) for _ in range(2)]
     gradients = rng.standard_normal((6, 2, 7, 5)).astype(np.float32) * 1e-2
     parameters = [Parameter(Tensor(value), name=f"w{i}") for i, value in enumerate(start)]
     groups = [ParameterGroup("a", 1.0, (parameters[0],)), ParameterGroup("b", 0.5, (parameters[1],))]
     optimizer = AdamW(groups, BETAS, EPS, DECAY)
-    update = ms.jit(optimizer.construct) if jit else optimizer
+    update = updates(optimizer, program)
     lrs = [1e-2, 2e-2, 3e-2, 2e-2, 1e-2, 5e-3]
     for step, lr in enumerate(lrs, 1):
         update(tuple(Tensor(g) for g in gradients[step - 1]), Tensor(optimizer.scalars(step, [lr, lr / 2])))
@@ -152,9 +179,9 @@ def sgd_by_torch(start, gradients, lrs, momentum, nesterov, decay):
     return course, [optimizer.state[w].get("momentum_buffer") for w in weights]
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize(("momentum", "nesterov", "decay"), SGD_CASES.values(), ids=SGD_CASES)
-def test_a_sequence_of_sgd_updates_is_that_of_torch(momentum, nesterov, decay, jit):
+def test_a_sequence_of_sgd_updates_is_that_of_torch(momentum, nesterov, decay, program):
     rng = np.random.default_rng(0)
     start = [rng.standard_normal((7, 5)).astype(np.float32) for _ in range(3)]  # of one shape: they share flags
     gradients = rng.standard_normal((8, 3, 7, 5)).astype(np.float32)
@@ -164,7 +191,7 @@ def test_a_sequence_of_sgd_updates_is_that_of_torch(momentum, nesterov, decay, j
     parameters = [Parameter(Tensor(value), name=f"w{i}") for i, value in enumerate(start)]
     groups = [ParameterGroup("a", 1.0, (parameters[0],)), ParameterGroup("b", 0.1, tuple(parameters[1:]))]
     optimizer = SGD(groups, momentum, nesterov, decay)
-    update = ms.jit(optimizer.construct) if jit else optimizer
+    update = updates(optimizer, program)
     for step, (gradient, rates) in enumerate(zip(gradients, lrs, strict=True), 1):
         update(tuple(map(Tensor, gradient)), Tensor(optimizer.scalars(step, rates[:2])))
         for ours, theirs in zip(parameters, expected[step - 1], strict=True):
