@@ -241,7 +241,11 @@ class Term(Section):
     weight: Weight = 1.0
 
 
-class TripletTerm(Term):
+class FeatureTerm(Term):
+    feature: Literal["pooled", "bnneck"] = "pooled"  # before or after BNNeck
+
+
+class TripletTerm(FeatureTerm):
     margin: Weight
 
 
@@ -251,11 +255,24 @@ class ProgressiveTripletTerm(TripletTerm):
     reduction: Literal["mean", "sum"] = "mean"
 
 
-class MSELTerm(Term):
+class WRTTerm(FeatureTerm):
+    weights: Literal["released", "softmax"] = "released"  # softmax: the paper's formula, without the release's 1e-6
+
+
+class MSELTerm(FeatureTerm):
+    """Without a `feature` it is the release's: after BNNeck for cosine, before it for Euclidean distances."""
+
     distance: Literal["euclidean", "cosine"] = "euclidean"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _released_feature(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("distance") == "cosine":
+            return {"feature": "bnneck"} | value
+        return value
 
-class DCLTerm(Term):
+
+class DCLTerm(FeatureTerm):
     negatives: Literal["dynamic", "hard", "all"] = "dynamic"
 
 
@@ -274,7 +291,7 @@ class LossConfig(Section):
     id: Term | None = None
     triplet: TripletTerm | None = None
     pht: ProgressiveTripletTerm | None = None
-    wrt: Term | None = None
+    wrt: WRTTerm | None = None
     hct: TripletTerm | None = None
     msel: MSELTerm | None = None
     dcl: DCLTerm | None = None

@@ -6,7 +6,13 @@ In all of them an anchor without a negative (a batch of one identity) contribute
 from mindspore import nn, ops
 
 from ms_vireid.losses.batch import check_batch, check_choice, check_margin, same_labels
-from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min, masked_softmax
+from ms_vireid.losses.distance import (
+    euclidean_distance,
+    masked_max,
+    masked_min,
+    masked_softmax,
+    released_softmax,
+)
 
 
 def batch_hard(features, labels, margin):
@@ -70,19 +76,26 @@ class ProgressiveHardTripletLoss(nn.Cell):
 
 
 class WeightedRegularizedTripletLoss(nn.Cell):
-    """WRT of AGW, as released: softplus(sum_p w_p d_p - sum_n w_n d_n), Euclidean, mean over the anchors.
+    """WRT of AGW: softplus(sum_p w_p d_p - sum_n w_n d_n), Euclidean, mean over the anchors.
 
-    w_p is the softmax of the distances to the positives (itself included), w_n the softmax of the negated distances
-    to the negatives; gradients pass through both. (The release adds 1e-6 to each softmax's denominator; this does not.)
+    w_p weighs the distances to the positives (itself included), w_n the negated distances to the negatives; gradients
+    pass through both. weights: "released" as AGW's code has them (`released_softmax`): nearest negatives further than
+    about 14 count less and less, so that the loss then pulls all features together. "softmax": the paper's formula.
     Call: features [n, C], labels int32 [n]. Returns a float32 scalar.
-    Raises ValueError if the labels do not match the features.
+    Raises ValueError for other weights, or labels that do not match the features.
     """
+
+    def __init__(self, weights="released"):
+        super().__init__()
+        check_choice("weights", weights, ("released", "softmax"))
+        self.weights = weights
 
     def construct(self, features, labels):
         check_batch(features, labels)
+        weights_of = released_softmax if self.weights == "released" else masked_softmax
         distance = euclidean_distance(features, features)  # [n, n]
         positive = same_labels(labels, labels)  # [n, n]
         negative = ops.logical_not(positive)
-        furthest_positive = (masked_softmax(distance, positive) * distance).sum(-1)  # [n]
-        closest_negative = (masked_softmax(-distance, negative) * distance).sum(-1)  # [n]
+        furthest_positive = (weights_of(distance, positive) * distance).sum(-1)  # [n]
+        closest_negative = (weights_of(-distance, negative) * distance).sum(-1)  # [n]
         return (ops.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()

@@ -96,7 +96,7 @@ class AGW(ReIDModel):
             key, labels, progress: not used, as nothing is dropped; there so that all models are called alike.
 
         Returns:
-            In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck).
+            In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck, and the same after it).
             In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
 
         Raises:
@@ -108,7 +108,7 @@ class AGW(ReIDModel):
         features = self.pool(x)  # [N, embed_dim]
         normalised = self.bottleneck(features)  # [N, embed_dim]
         if self.training:
-            return self.classifier(normalised), features
+            return self.classifier(normalised), features, normalised
         return l2_normalise(normalised)
 
     def _stems(self, images: Tensor, modality: str | None) -> Tensor:

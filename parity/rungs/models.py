@@ -74,7 +74,7 @@ MODELS = {
     "MUN small, syncretic": Model("mun_resnet50", (48, 24), 8, _MUN | {"intermediate": "syncretic"}, small=False),
     "MUN small, B": Model("mun_resnet50", (48, 24), 8, _MUN | {"intermediate": "none"}, small=False),
     "MUN small, identity memory": Model("mun_resnet50", (48, 24), 8, _MUN | {"memory": "identity"}, small=False),
-    "pmt_vit_base": Model("pmt_vit_base", (256, 128), 4, {}, _NO_DROPOUT, small=False),
+    "pmt_vit_base": Model("pmt_vit_base", (256, 128), 8, {}, _NO_DROPOUT, small=False),
     "agw_resnet50": Model("agw_resnet50", (288, 144), 4, small=False, chaotic=True),
     "mun_resnet50": Model("mun_resnet50", (288, 144), 4, {"batch": (2, 1)}, small=False, chaotic=True),
 }

@@ -16,7 +16,9 @@ from ms_vireid.engine import schedule as mindspore_schedule
 from parity import mapping
 from parity.cases import LADDER, run
 from torch_ref.engine import optimizer as torch_optimizer
+from torch_ref.engine import train_step as torch_train_step
 from torch_ref.losses import alignment as torch_alignment
+from torch_ref.losses import distance as torch_distance
 from torch_ref.losses import mmd as torch_mmd
 from torch_ref.losses import msel as torch_msel
 from torch_ref.losses import prototypes as torch_prototypes
@@ -147,6 +149,24 @@ def self_pair_in_msel(patch):
         return torch.square(intra - cross).mean()
 
     patch.setattr(torch_msel.ModalitySharedEnhancementLoss, "forward", included)
+
+
+def softmax_without_epsilon(patch):
+    patch.setattr(torch_distance, "RELEASED_SOFTMAX_EPS", 0.0)
+
+
+def maximum_of_the_unmasked_row(patch):
+    """The largest negated distance to a negative, in place of the 0 that masked entries are."""
+
+    def released(values, mask):
+        shares = torch.exp(values - torch_distance.masked_max(values, mask)[:, None]) * mask
+        return shares / (shares.sum(-1, keepdim=True) + torch_distance.RELEASED_SOFTMAX_EPS)
+
+    patch.setattr(torch_triplet, "released_softmax", released)
+
+
+def cosine_before_bnneck(patch):
+    patch.setitem(torch_train_step._FEATURES, "bnneck", 1)
 
 
 def no_bias_correction(patch):
@@ -285,6 +305,9 @@ PLANTED = [
     (aligned_corners, [2], "2 position embedding resized"),
     (sum_instead_of_mean, [3], "3 intra"),
     (self_pair_in_msel, [3], "3 msel"),
+    (softmax_without_epsilon, [3], "3 wrt"),
+    (maximum_of_the_unmasked_row, [3], "3 wrt"),
+    (cosine_before_bnneck, [3], "3 terms on their features"),
     (gradient_through_all_iterations, [3], "3 ModalityPrototypes, slots"),
     (gradient_through_the_bandwidth, [3], "3 ma"),
     (mean_over_identities, [3], "3 ia"),
