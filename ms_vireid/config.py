@@ -405,6 +405,7 @@ AnyScheduleConfig = Annotated[
 class TrainConfig(Section):
     num_identities: Positive = 8  # P, of each device's batch
     num_instances: Annotated[int, Field(ge=2)] = 4  # K, of each modality
+    replacement: bool = False  # draw an identity's pictures of a batch with replacement, as AGW's release does
     iterations: Positive | None = None  # updates per epoch; default: one pass over the visible images
     # jit: compiled into one graph; pynative: operator by operator, for debugging; auto: jit on GPU and Ascend, and
     # pynative on CPU, which is faster there and needs less memory

@@ -226,9 +226,9 @@ SGD = ("optimizer.name=sgd",)
         ((*MUN, "model.intermediate=none", "stages.0.losses.id_a={}"), "intermediate other than none$"),
         (
             ("stages.0.losses.wrt.weights=paper",),
-            r"wrt\.weights: input should be 'released' or 'softmax', got 'paper'$",
+            r"wrt\.weights: input should be 'released' or 'softmax', got 'paper'",
         ),
-        (("stages.0.losses.msel.feature=raw",), r"msel\.feature: input should be 'pooled' or 'bnneck', got 'raw'$"),
+        (("stages.0.losses.msel.feature=raw",), r"msel\.feature: input should be 'pooled' or 'bnneck', got 'raw'"),
         (("optimizer.name=adam",), r"optimizer\.name: input should be 'adamw' or 'sgd', got 'adam'$"),
         (("optimizer.nesterov=true",), r"unknown key 'optimizer\.nesterov'"),
         ((*SGD, "optimizer.betas=[0.9,0.9]"), r"unknown key 'optimizer\.betas'"),

@@ -78,7 +78,7 @@ class AGW(ReIDModel):
                 shared += [block, attention[i - blocks + count]] if i >= blocks - count else [block]
         self.shared = tuple(shared)
         self.pool = GeM(pooling_power, eps=1e-12)
-        self.bottleneck = bn_neck(self.embed_dim)
+        self.bottleneck = bn_neck(self.embed_dim, spread=0.01)  # as released
         self.classifier = identity_classifier(self.embed_dim, num_classes)
 
     def construct(

@@ -199,7 +199,7 @@ def test_the_mirror_computes_the_same_features_and_gradients():
     (value, logits, features), gradients = ms.value_and_grad(loss, None, model.trainable_params(), has_aux=True)(
         Tensor(pixels)
     )
-    torch_logits, torch_features = mirror(torch.from_numpy(pixels))
+    torch_logits, torch_features, _ = mirror(torch.from_numpy(pixels))
     ((torch_features * torch.from_numpy(scale)).sum() + (torch_logits * torch_logits).sum()).backward()
     for ours, theirs in ((logits, torch_logits), (features, torch_features)):
         theirs = theirs.detach().numpy()

@@ -23,6 +23,7 @@ from torch_ref.losses import mmd as torch_mmd
 from torch_ref.losses import msel as torch_msel
 from torch_ref.losses import prototypes as torch_prototypes
 from torch_ref.losses import triplet as torch_triplet
+from torch_ref.models import agw as torch_agw
 from torch_ref.models import auxiliary_generator as torch_generator
 from torch_ref.models import layers as torch_layers
 from torch_ref.models import mun as torch_mun
@@ -61,8 +62,8 @@ def tanh_gelu(patch):
 def bn_momentum(patch):
     original = torch_layers.bn_neck
 
-    def swapped(features):
-        layer = original(features)
+    def swapped(*arguments, **keywords):
+        layer = original(*arguments, **keywords)
         layer.momentum = 0.9
         return layer
 
@@ -219,6 +220,10 @@ def wider_initialisation(patch):
     patch.setattr(torch_vit, "dense", wider)
 
 
+def constant_bnneck_scale(patch):
+    after_init(patch, torch_agw.AGW, lambda model: nn.init.ones_(model.bottleneck.weight))
+
+
 def swapped_kernels(patch):
     original = torch_generator.IntraModalityLearner.__init__
 
@@ -321,6 +326,7 @@ PLANTED = [
     (schedule_one_epoch_late, [5], "5 schedule of PMT, timm"),
     (wrong_group, [5], "5 PMT stage 1, groups"),
     (wider_initialisation, [7], "7 PMT small"),
+    (constant_bnneck_scale, [7], "7 AGW small"),
 ]
 
 
