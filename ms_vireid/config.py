@@ -79,6 +79,8 @@ class DataConfig(Section):
     trial: Annotated[int, Field(ge=1, le=10)] = 1  # RegDB's split
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # folder: share of identities, last in order, to test on
     image_size: Size = (256, 128)  # height, width in pixels
+    # Training pictures: Lanczos to this size, then bilinear to image_size (PMT's release on RegDB); null: Lanczos at once
+    resize_through: Size | None = None
     workers: Count = 2  # processes that decode and augment; 0 does it in the main process
     # Decoded and resized training pictures from one epoch to the next: decoded anew, kept in memory, or in a file.
     cache: Literal["none", "memory", "disk"] = "none"

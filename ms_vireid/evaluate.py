@@ -50,7 +50,7 @@ def main() -> None:
     check_pictures(data.test)
     print(f"device: {device}")
     if arguments.corruption_sheet:
-        shown = load_image(data.test.paths[np.argmin(data.test.infrared)], False, config.data.image_size)
+        shown = load_image(data.test.paths[np.argmin(data.test.infrared)], config.data.image_size)
         corruption_sheet(shown, counter_generator("corruption", 0)).save(arguments.corruption_sheet, "PNG")
     if trained.left_out:
         parts = ", ".join(sorted({name.partition(".")[0] for name in trained.left_out}))

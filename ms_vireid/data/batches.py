@@ -103,7 +103,7 @@ class EvaluationBatches:
         index = self.batches[number]
         infrared = bool(self.images.infrared[index[0]])
         try:
-            pixels = [load_image(self.images.paths[i], infrared, self.image_size) for i in index]
+            pixels = [load_image(self.images.paths[i], self.image_size) for i in index]
         except InputError as error:
             return error
         if self.version and not infrared:

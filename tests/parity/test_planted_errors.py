@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from ms_vireid.data import transforms
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import schedule as mindspore_schedule
 from parity import mapping
@@ -277,6 +278,16 @@ def wrong_pairs(patch):
     after_init(patch, torch_mun.MUN, shift)
 
 
+def resized_once(patch):
+    original = transforms.load_image
+    patch.setattr(transforms, "load_image", lambda path, size, through=None: original(path, size))
+
+
+def blurred_by_the_first_channel(patch):
+    original = transforms.gaussian_blur
+    patch.setattr(transforms, "gaussian_blur", lambda pixels, sigma: original(pixels[:, :, [0, 0, 0]], sigma))
+
+
 def unlimited_scales(patch):
     original = torch_optimizer.mun_groups
 
@@ -325,6 +336,8 @@ PLANTED = [
     (coupled_decay, [5], "5 PMT stage 1, six updates"),
     (schedule_one_epoch_late, [5], "5 schedule of PMT, timm"),
     (wrong_group, [5], "5 PMT stage 1, groups"),
+    (resized_once, [6], "6 preprocessing, torchvision"),
+    (blurred_by_the_first_channel, [6], "6 preprocessing, torchvision"),
     (wider_initialisation, [7], "7 PMT small"),
     (constant_bnneck_scale, [7], "7 AGW small"),
 ]
