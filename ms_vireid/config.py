@@ -79,7 +79,7 @@ class DataConfig(Section):
     trial: Annotated[int, Field(ge=1, le=10)] = 1  # RegDB's split
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # folder: share of identities, last in order, to test on
     image_size: Size = (256, 128)  # height, width in pixels
-    # Training pictures: Lanczos to this size, then bilinear to image_size (PMT's release on RegDB); null: Lanczos at once
+    # Training pictures: Lanczos to this size, then bilinear to image_size, as PMT does on RegDB; null: Lanczos at once
     resize_through: Size | None = None
     workers: Count = 2  # processes that decode and augment; 0 does it in the main process
     # Decoded and resized training pictures from one epoch to the next: decoded anew, kept in memory, or in a file.
@@ -434,7 +434,14 @@ class EvaluationConfig(Section):
     direction: Literal["infrared-to-visible", "visible-to-infrared"] = "infrared-to-visible"
     trials: Positive = 10  # SYSU-MM01's and LLCM's galleries
     batch_size: Positive = 64
+    flip: bool = False  # add the features of each picture turned left to right, as LLCM's authors do
+    frost: Path | None = None  # photographs of frost for corrupted pictures; without a folder of them it is drawn
     compare_untrained: bool = False  # also evaluate the model as it was before training, and chance
+
+    @field_validator("frost", mode="before")
+    @classmethod
+    def _path(cls, value: Any) -> Any:
+        return expand_user(value) if isinstance(value, str) else value
 
 
 # Keys, by section, that may differ between the run that wrote a checkpoint and the one that resumes it: no weight

@@ -16,6 +16,20 @@ _LUMA = np.array([0.2989, 0.587, 0.114], np.float32)
 ERASING_ATTEMPTS = 100
 
 
+def decode(path: Path, gray: bool = False) -> np.ndarray:
+    """A picture as it is in its file: uint8 [H, W, 3], or with `gray` [H, W] where the file has no colours.
+
+    Raises:
+        InputError: the file is missing, empty, cut off or not a picture.
+    """
+    try:
+        with Image.open(path) as image:
+            mode = Image.getmodebase(image.mode) if gray else "RGB"  # "L" or "RGB"
+            return np.asarray(image if image.mode == mode else image.convert(mode))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: cannot be decoded as a picture ({error}); replace or remove it") from None
+
+
 def load_image(path: Path, size: tuple[int, int], through: tuple[int, int] | None = None) -> np.ndarray:
     """Decode and resize with Lanczos: uint8 [H, W, 3]. `size` is (H, W).
 
@@ -25,13 +39,7 @@ def load_image(path: Path, size: tuple[int, int], through: tuple[int, int] | Non
     Raises:
         InputError: the file is missing, empty, cut off or not a picture.
     """
-    try:
-        with Image.open(path) as image:
-            mode = Image.getmodebase(image.mode)  # "L" or "RGB"
-            pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be decoded as a picture ({error}); replace or remove it") from None
-    pixels = lanczos(pixels, through or size)
+    pixels = lanczos(decode(path, gray=True), through or size)
     if through:
         pixels = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
     return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
