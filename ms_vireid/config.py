@@ -415,7 +415,7 @@ class TrainConfig(Section):
     recompute: bool = False  # keep one activation a block and recompute the rest: less memory
     amp: bool = False  # matrix products and convolutions in float16, with loss scaling: for GPU and Ascend
     sync_batch_norm: bool = False  # with several devices: normalise by the statistics of all their batches
-    select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as the authors report
+    select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as PMT's release keeps
     evaluate_every: Count = 0  # epochs between evaluations; 0: only after the last
     checkpoint_steps: Count = 0  # steps between checkpoints; 0: only at the end of each epoch
     keep_epochs: tuple[Positive, ...] = ()  # epochs whose weights are kept as epoch-N.ckpt
