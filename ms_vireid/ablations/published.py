@@ -105,9 +105,9 @@ def _recipes(config: Config) -> Iterator[tuple[Table, Row, Config]]:
     for name in list_tables():
         table = load_table(name)
         for row in table.rows:
-            if row.config and config.data.name in table.sets:
+            if row.config and not row.stand_in and config.data.name in table.sets:
                 overrides = [*row.overrides, *table.sets[config.data.name]]
-                yield table, row, load_config(config_of(name, row), overrides)
+                yield table, row, load_config(config_of(name, row, config.data.name), overrides)
 
 
 def _differences(config: Config, recipe: Config) -> list[str]:
