@@ -8,7 +8,6 @@ import mindspore as ms
 from mindspore import ops
 
 LARGE = 1e30  # takes an entry out of a maximum, minimum or softmax; finite, so that LARGE * 0 is 0 and not nan
-RELEASED_SOFTMAX_EPS = 1e-6
 _TINY = 2.0**-126  # the smallest normal float32: to a processor's threads that flush smaller ones they are 0
 
 
@@ -63,14 +62,3 @@ def masked_mean(values, mask):
 def masked_softmax(values, mask):
     """Row-wise softmax of values [n, m] over a boolean mask [n, m]: [n, m], 0 outside the mask and in rows without."""
     return ops.softmax(ops.where(mask, values, -LARGE), -1) * mask
-
-
-def released_softmax(values, mask):
-    """`masked_softmax` as AGW's release computes it: [n, m].
-
-    exp(v - top) / (sum + 1e-6), where `top` is the row's largest value with 0 at the entries outside the mask: 0 for a
-    row of negative values, whose weights then vanish as the values go below -14 and the 1e-6 outweighs their sum.
-    """
-    values = values * mask
-    shares = ops.exp(values - ops.amax(values, -1, keepdims=True)) * mask
-    return shares / (shares.sum(-1, keepdims=True) + RELEASED_SOFTMAX_EPS)

@@ -19,7 +19,6 @@ from parity.cases import LADDER, run
 from torch_ref.engine import optimizer as torch_optimizer
 from torch_ref.engine import train_step as torch_train_step
 from torch_ref.losses import alignment as torch_alignment
-from torch_ref.losses import distance as torch_distance
 from torch_ref.losses import mmd as torch_mmd
 from torch_ref.losses import msel as torch_msel
 from torch_ref.losses import prototypes as torch_prototypes
@@ -153,18 +152,19 @@ def self_pair_in_msel(patch):
     patch.setattr(torch_msel.ModalitySharedEnhancementLoss, "forward", included)
 
 
-def softmax_without_epsilon(patch):
-    patch.setattr(torch_distance, "RELEASED_SOFTMAX_EPS", 0.0)
+def weights_without_epsilon(patch):
+    patch.setattr(torch_triplet, "RELEASED_EPS", 0.0)
 
 
-def maximum_of_the_unmasked_row(patch):
-    """The largest negated distance to a negative, in place of the 0 that masked entries are."""
+def maximum_of_the_negatives_alone(patch):
+    """The nearest negative, in place of the 0 that masked entries are, as the top of the negatives' weights."""
+    original = torch_triplet.weighted_mean
 
-    def released(values, mask):
-        shares = torch.exp(values - torch_distance.masked_max(values, mask)[:, None]) * mask
-        return shares / (shares.sum(-1, keepdim=True) + torch_distance.RELEASED_SOFTMAX_EPS)
+    def shifted(values, shares):
+        tops = shares.amax(-1, keepdim=True)
+        return original(values, shares / torch.where(tops > 0, tops, 1.0))
 
-    patch.setattr(torch_triplet, "released_softmax", released)
+    patch.setattr(torch_triplet, "weighted_mean", shifted)
 
 
 def cosine_before_bnneck(patch):
@@ -321,8 +321,8 @@ PLANTED = [
     (aligned_corners, [2], "2 position embedding resized"),
     (sum_instead_of_mean, [3], "3 intra"),
     (self_pair_in_msel, [3], "3 msel"),
-    (softmax_without_epsilon, [3], "3 wrt"),
-    (maximum_of_the_unmasked_row, [3], "3 wrt"),
+    (weights_without_epsilon, [3], "3 wrt"),
+    (maximum_of_the_negatives_alone, [3], "3 wrt"),
     (cosine_before_bnneck, [3], "3 terms on their features"),
     (gradient_through_all_iterations, [3], "3 ModalityPrototypes, slots"),
     (gradient_through_the_bandwidth, [3], "3 ma"),

@@ -8,13 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 from torch_ref.losses.batch import check_batch, check_choice, check_margin, same_labels
-from torch_ref.losses.distance import (
-    euclidean_distance,
-    masked_max,
-    masked_min,
-    masked_softmax,
-    released_softmax,
-)
+from torch_ref.losses.distance import euclidean_distance, masked_max, masked_min, masked_softmax
+
+RELEASED_EPS = 1e-6  # that WRT's release adds to the sum of its weights
 
 
 def batch_hard(features, labels, margin):
@@ -81,8 +77,10 @@ class WeightedRegularizedTripletLoss(nn.Module):
     """WRT of AGW: softplus(sum_p w_p d_p - sum_n w_n d_n), Euclidean, mean over the anchors.
 
     w_p weighs the distances to the positives (itself included), w_n the negated distances to the negatives; gradients
-    pass through both. weights: "released" as AGW's code has them (`released_softmax`): nearest negatives further than
-    about 14 count less and less, so that the loss then pulls all features together. "softmax": the paper's formula.
+    pass through both. weights: "softmax", the paper's formula, or "released", as AGW's code has them: exp(v - top) /
+    (sum + 1e-6), where `top` is the largest value of the masked row: the furthest positive, but for the negatives the 0
+    of the masked entries. Beyond a distance of about 14 the 1e-6 outweighs their sum, the weights vanish, and the loss
+    pulls all features together.
     Call: features [n, C], labels int32 [n]. Returns a float32 scalar.
     Raises ValueError for other weights, or labels that do not match the features.
     """
@@ -94,10 +92,20 @@ class WeightedRegularizedTripletLoss(nn.Module):
 
     def forward(self, features, labels):
         check_batch(features, labels)
-        weights_of = released_softmax if self.weights == "released" else masked_softmax
         distance = euclidean_distance(features, features)  # [n, n]
         positive = same_labels(labels, labels)  # [n, n]
         negative = ~positive
-        furthest_positive = (weights_of(distance, positive) * distance).sum(-1)  # [n]
-        closest_negative = (weights_of(-distance, negative) * distance).sum(-1)  # [n]
+        if self.weights == "softmax":
+            furthest_positive = (masked_softmax(distance, positive) * distance).sum(-1)  # [n]
+            closest_negative = (masked_softmax(-distance, negative) * distance).sum(-1)  # [n]
+        else:
+            of_positives = distance * positive  # [n, n]
+            top = torch.amax(of_positives, -1, keepdim=True)  # [n, 1]
+            furthest_positive = weighted_mean(distance, torch.exp(of_positives - top) * positive)  # [n]
+            closest_negative = weighted_mean(distance, torch.exp(-distance) * negative)  # [n]
         return (functional.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()
+
+
+def weighted_mean(values, shares):
+    """Row means of values [n, m] by shares [n, m], whose sums are taken to be larger by `RELEASED_EPS`: [n]."""
+    return (values * shares).sum(-1) / (shares.sum(-1) + RELEASED_EPS)
