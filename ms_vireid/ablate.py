@@ -104,7 +104,8 @@ def _parse() -> argparse.Namespace:
 def _options(arguments: argparse.Namespace, table: Table) -> Options:
     if arguments.trials is not None and "regdb" not in table.sets:
         raise InputError(f"--trials: RegDB alone has splits, and {arguments.table} is on {', '.join(table.sets)}")
-    models = {load_config(config_of(arguments.table, row)).model.name: None for row in table.rows if row.config}
+    files = (config_of(arguments.table, row, name) for row in table.rows if row.config for name in table.sets)
+    models = {load_config(file).model.name: None for file in files}
     return Options(
         output=arguments.output or (Path(f"{OUTPUT}-demo") if arguments.demo else OUTPUT),
         demo=arguments.demo,
@@ -166,7 +167,7 @@ def _listing(name: str | None) -> str:
     for row in table.rows:
         for data_set, overrides in table.sets.items():
             if row.config:
-                words = [str(config_of(name, row)), *row.overrides, *overrides]
+                words = [str(config_of(name, row, data_set)), *row.overrides, *overrides]
                 lines.append(f"{row.name} on {data_set}: --config " + shlex.join(words))
     return "\n".join(lines)
 

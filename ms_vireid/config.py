@@ -79,6 +79,8 @@ class DataConfig(Section):
     trial: Annotated[int, Field(ge=1, le=10)] = 1  # RegDB's split
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # folder: share of identities, last in order, to test on
     image_size: Size = (256, 128)  # height, width in pixels
+    # Training pictures: Lanczos to this size, then bilinear to image_size, as PMT does on RegDB; null: Lanczos at once
+    resize_through: Size | None = None
     workers: Count = 2  # processes that decode and augment; 0 does it in the main process
     # Decoded and resized training pictures from one epoch to the next: decoded anew, kept in memory, or in a file.
     cache: Literal["none", "memory", "disk"] = "none"
@@ -241,7 +243,11 @@ class Term(Section):
     weight: Weight = 1.0
 
 
-class TripletTerm(Term):
+class FeatureTerm(Term):
+    feature: Literal["pooled", "bnneck"] = "pooled"  # before or after BNNeck
+
+
+class TripletTerm(FeatureTerm):
     margin: Weight
 
 
@@ -251,11 +257,24 @@ class ProgressiveTripletTerm(TripletTerm):
     reduction: Literal["mean", "sum"] = "mean"
 
 
-class MSELTerm(Term):
+class WRTTerm(FeatureTerm):
+    weights: Literal["released", "softmax"] = "released"  # softmax: the paper's formula, without the release's 1e-6
+
+
+class MSELTerm(FeatureTerm):
+    """Without a `feature` it is the release's: after BNNeck for cosine, before it for Euclidean distances."""
+
     distance: Literal["euclidean", "cosine"] = "euclidean"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _released_feature(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("distance") == "cosine":
+            return {"feature": "bnneck"} | value
+        return value
 
-class DCLTerm(Term):
+
+class DCLTerm(FeatureTerm):
     negatives: Literal["dynamic", "hard", "all"] = "dynamic"
 
 
@@ -274,7 +293,7 @@ class LossConfig(Section):
     id: Term | None = None
     triplet: TripletTerm | None = None
     pht: ProgressiveTripletTerm | None = None
-    wrt: Term | None = None
+    wrt: WRTTerm | None = None
     hct: TripletTerm | None = None
     msel: MSELTerm | None = None
     dcl: DCLTerm | None = None
@@ -388,6 +407,7 @@ AnyScheduleConfig = Annotated[
 class TrainConfig(Section):
     num_identities: Positive = 8  # P, of each device's batch
     num_instances: Annotated[int, Field(ge=2)] = 4  # K, of each modality
+    replacement: bool = False  # draw an identity's pictures of a batch with replacement, as AGW's release does
     iterations: Positive | None = None  # updates per epoch; default: one pass over the visible images
     # jit: compiled into one graph; pynative: operator by operator, for debugging; auto: jit on GPU and Ascend, and
     # pynative on CPU, which is faster there and needs less memory
@@ -396,7 +416,7 @@ class TrainConfig(Section):
     recompute: bool = False  # keep one activation a block and recompute the rest: less memory
     amp: bool = False  # matrix products and convolutions in float16, with loss scaling: for GPU and Ascend
     sync_batch_norm: bool = False  # with several devices: normalise by the statistics of all their batches
-    select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as the authors report
+    select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as PMT's release keeps
     evaluate_every: Count = 0  # epochs between evaluations; 0: only after the last
     checkpoint_steps: Count = 0  # steps between checkpoints; 0: only at the end of each epoch
     keep_epochs: tuple[Positive, ...] = ()  # epochs whose weights are kept as epoch-N.ckpt
@@ -415,7 +435,14 @@ class EvaluationConfig(Section):
     direction: Literal["infrared-to-visible", "visible-to-infrared"] = "infrared-to-visible"
     trials: Positive = 10  # SYSU-MM01's and LLCM's galleries
     batch_size: Positive = 64
+    flip: bool = False  # add the features of each picture turned left to right, as LLCM's authors do
+    frost: Path | None = None  # photographs of frost for corrupted pictures; without a folder of them it is drawn
     compare_untrained: bool = False  # also evaluate the model as it was before training, and chance
+
+    @field_validator("frost", mode="before")
+    @classmethod
+    def _path(cls, value: Any) -> Any:
+        return expand_user(value) if isinstance(value, str) else value
 
 
 # Keys, by section, that may differ between the run that wrote a checkpoint and the one that resumes it: no weight

@@ -30,6 +30,8 @@ def main() -> None:
     parser.add_argument(
         "--corrupted", action="store_true", help="corrupt the visible pictures (SYSU-MM01-C, RegDB-C): ten evaluations"
     )
+    parser.add_argument("--frost", metavar="D", help="photographs of frost for corrupted pictures (default: drawn)")
+    parser.add_argument("--flip", action="store_true", help="add the features of each picture turned left to right")
     parser.add_argument(
         "--corruption-sheet", type=Path, metavar="F", help="also draw a visible test picture in every corruption there"
     )
@@ -40,7 +42,7 @@ def main() -> None:
             raise InputError(f"{option} {path}: its folder does not exist; make it first")
 
     device, program = start_inference(arguments)
-    from ms_vireid.engine.inference import evaluate_corrupted, evaluate_model
+    from ms_vireid.engine.inference import evaluate_corrupted, evaluate_model, frost_photographs
     from ms_vireid.engine.trained import load_trained
 
     (trained,) = load_trained([arguments.checkpoint], program)
@@ -49,8 +51,10 @@ def main() -> None:
     check_pictures(data.test)
     print(device)
     if arguments.corruption_sheet:
-        shown = load_image(data.test.paths[np.argmin(data.test.infrared)], False, config.data.image_size)
-        corruption_sheet(shown, counter_generator("corruption", 0)).save(arguments.corruption_sheet, "PNG")
+        shown = load_image(data.test.paths[np.argmin(data.test.infrared)], config.data.image_size)
+        photographs = frost_photographs(config.evaluation)
+        sheet = corruption_sheet(shown, counter_generator("corruption", 0), photographs)
+        sheet.save(arguments.corruption_sheet, "PNG")
     if trained.left_out:
         parts = ", ".join(sorted({name.partition(".")[0] for name in trained.left_out}))
         print(f"note: {len(trained.left_out)} parameters that only training needs are left out ({parts})")
@@ -71,8 +75,10 @@ def _with_options(config: Config, arguments) -> Config:
     tree = dump_config(config)
     if arguments.data_root is not None:
         tree["data"]["root"] = arguments.data_root
-    chosen = {name: getattr(arguments, name) for name in ("mode", "shots", "direction", "trials")}
+    chosen = {name: getattr(arguments, name) for name in ("mode", "shots", "direction", "trials", "frost")}
     tree["evaluation"] |= {name: value for name, value in chosen.items() if value is not None}
+    if arguments.flip:
+        tree["evaluation"]["flip"] = True
     return check_config(tree, "command line")
 
 

@@ -119,9 +119,25 @@ def train(config: Config, data, output: RunFolder, device: str, checkpoint: Path
     if not group.leads:
         return
     rows["chance"] = chances
-    write_json(output.result, rows | {"protocol": result.as_dict()})
+    selected = _best_and_last(output.evaluations(), config, result.mean)
+    write_json(output.result, rows | selected | {"protocol": result.as_dict()})
     print(format_table(rows))
+    for name, metrics in selected.items():
+        print(f"{name} epoch, {metrics['epoch']}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")
     print(f"results: {output.result}")
+
+
+def _best_and_last(evaluations: list[dict], config: Config, trained: dict) -> dict[str, dict]:
+    """The metrics of the best epoch by mAP on the test set and of the last one, each with its epoch, for a run that
+    evaluated during training; only those that were evaluated."""
+    if not evaluations:
+        return {}
+    if config.train.select == "last" and evaluations[-1]["epoch"] < config.epochs:
+        evaluations = [*evaluations, {"epoch": config.epochs, **trained}]
+    found = {"best": max(evaluations, key=lambda one: one["map"])}
+    if evaluations[-1]["epoch"] == config.epochs:
+        found["last"] = evaluations[-1]
+    return found
 
 
 def _default_output(name: str, resume: bool) -> Path:

@@ -278,7 +278,7 @@ def _picture(path: Path, modality: str, size: tuple[int, int]) -> tuple:
     """Arguments of a `Picture`."""
     from ms_vireid.data.transforms import load_image
 
-    return load_image(path, modality == "infrared", size), modality, path.name
+    return load_image(path, size), modality, path.name
 
 
 def _at_least(option: str, value: int, least: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 # many products round in proportion to the largest of them, not to a result that happens to be small.
 EXACT = 0.0  # integers, names, masks: no rounding is involved
 FORWARD = 1e-5  # twelve blocks of sums over up to 3072 products, taken in another order: 1e-6 seen
+NORMALISED = 5e-5  # BatchNorm over a few pictures: pooled features are rounded as above, and spread less: 1.3e-5 seen
 GRADIENT = 1e-4  # the same twice over, and differences of nearly equal distances in the losses: 1e-5 seen
 UPDATE = 1e-6  # a few elementwise operations, in another order
 TRAJECTORY = 1e-3  # 20 steps, in which AdamW divides by the square root of small second moments: 3e-4 seen
@@ -19,7 +20,7 @@ REACH = 1.0  # of the distance that all steps together can cover: a bound, where
 # On a GPU or an NPU, TF32 and HF32 off: the same float32, but the libraries choose among algorithms, Winograd's
 # convolutions with their ten times larger rounding among them, and add up in any order.
 DEVICE_FACTOR = 10.0  # of the limits above that stand for rounding: chosen, not yet measured
-ROUNDED = (FORWARD, GRADIENT, UPDATE, TRAJECTORY, MARGIN, KINKS, ROUNDING)
+ROUNDED = (FORWARD, NORMALISED, GRADIENT, UPDATE, TRAJECTORY, MARGIN, KINKS, ROUNDING)
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,31 @@ def progressive_triplet(features, labels, stage, margin, reduce=mean):
     return reduce(visible) + reduce(infrared)
 
 
-def weighted_regularized_triplet(features, labels):
+def released_weights(values, inside):
+    """AGW's released code: exp(v - top) / (sum + 1e-6) for the values inside a mask; `top` is taken of the masked row,
+    where those outside are 0."""
+    top = max(v if i else 0.0 for v, i in zip(values, inside, strict=True))
+    shares = [math.exp(v - top) if i else 0.0 for v, i in zip(values, inside, strict=True)]
+    return [share / (sum(shares) + 1e-6) for share in shares]
+
+
+def released_weighted_triplet(features, labels):
     """AGW's released loss: log(1 + exp(weighted positives - weighted negatives)), mean over the anchors."""
+    rows, result = features.tolist(), []
+    for i, anchor in enumerate(rows):
+        distances = [euclidean(anchor, row) for row in rows]
+        positive = [label == labels[i] for label in labels]
+        negative = [label != labels[i] for label in labels]
+        positive_weights = released_weights(distances, positive)
+        negative_weights = released_weights([-d for d in distances], negative)
+        furthest = sum(w * d for w, d in zip(positive_weights, distances, strict=True))
+        closest = sum(w * d for w, d in zip(negative_weights, distances, strict=True))
+        result.append(float(np.logaddexp(0, furthest - closest)) if any(negative) else 0.0)
+    return mean(result)
+
+
+def weighted_regularized_triplet(features, labels):
+    """The same with a plain softmax of the positives' and one of the negatives' distances."""
     rows, result = features.tolist(), []
     for i, anchor in enumerate(rows):
         positives = [euclidean(anchor, row) for j, row in enumerate(rows) if labels[j] == labels[i]]
@@ -168,7 +191,10 @@ LOSSES = {
         (2,),
         partial(progressive_triplet, stage=2, margin=0.1, reduce=sum),
     ),
-    "wrt": Loss(lambda losses, k: losses.WeightedRegularizedTripletLoss(), (), weighted_regularized_triplet),
+    "wrt": Loss(lambda losses, k: losses.WeightedRegularizedTripletLoss(), (), released_weighted_triplet),
+    "wrt softmax": Loss(
+        lambda losses, k: losses.WeightedRegularizedTripletLoss("softmax"), (), weighted_regularized_triplet
+    ),
     "hct": Loss(
         lambda losses, k: losses.HeteroCenterTripletLoss(k, 0.3), (), partial(hetero_center_triplet, margin=0.3)
     ),
@@ -222,6 +248,15 @@ BATCHES = {
     "infrared shifted far": lambda: random_batch(3, 2, 4, seed=6, modality_shift=100.0),
     "one identity's rows equal": one_identity_equal_batch,
 }
+
+
+WRT_SCALES = (0.3, 1.0, 1.5, 2.0, 3.0)  # from distances of 3 to distances of 40
+
+
+def wrt_batch(scale):
+    """Features times `scale`, whose nearest negatives are about 9 away at scale 1."""
+    features, labels = random_batch(4, 2, 16, seed=20, identity_spread=2.0, modality_shift=0.0)
+    return np.float32(scale) * features, labels
 
 
 def instances_of(labels):

@@ -130,6 +130,7 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     by_labels = (
         losses.HardTripletLoss(0.3),
         losses.WeightedRegularizedTripletLoss(),
+        losses.WeightedRegularizedTripletLoss("softmax"),
         losses.HeteroCenterTripletLoss(2, 0.3),
         losses.ModalitySharedEnhancementLoss(2, "cosine"),
         losses.DiscriminativeCenterLoss(2, "hard"),

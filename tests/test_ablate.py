@@ -97,7 +97,7 @@ def test_the_list_of_one_table_gives_recipes_that_load(monkeypatch, capfd):
             ["pmt-table-1", "--rows", "rgb", "red"],
             "error: --rows red: the table has no row of that name to run; it has rgb",
         ),
-        (["mun-table-5", "--rows", "2-cil"], "error: --rows 2-cil: the table has no row of that name to run"),
+        (["mun-table-4", "--rows", "cmt"], "error: --rows cmt: the table has no row of that name to run; it has agw"),
         (["pmt-table-1"], "error: no folder is given for sysu_mm01: --data-root FOLDER (SYSU-MM01 is had"),
         (["mun-table-1"], "error: no folder is given for sysu_mm01: --data-root sysu_mm01=FOLDER ("),
         (

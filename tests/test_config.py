@@ -224,6 +224,11 @@ SGD = ("optimizer.name=sgd",)
         (("stages.0.losses.ia={}",), "the loss terms ia compare an auxiliary modality: they need model.name=mun"),
         ((*AGW, "stages.0.losses={idc: {}, ma: {}}"), "the loss terms idc, ma compare an auxiliary modality"),
         ((*MUN, "model.intermediate=none", "stages.0.losses.id_a={}"), "intermediate other than none$"),
+        (
+            ("stages.0.losses.wrt.weights=paper",),
+            r"wrt\.weights: input should be 'released' or 'softmax', got 'paper'",
+        ),
+        (("stages.0.losses.msel.feature=raw",), r"msel\.feature: input should be 'pooled' or 'bnneck', got 'raw'"),
         (("optimizer.name=adam",), r"optimizer\.name: input should be 'adamw' or 'sgd', got 'adam'$"),
         (("optimizer.nesterov=true",), r"unknown key 'optimizer\.nesterov'"),
         ((*SGD, "optimizer.betas=[0.9,0.9]"), r"unknown key 'optimizer\.betas'"),
@@ -235,6 +240,21 @@ SGD = ("optimizer.name=sgd",)
 def test_a_wrong_key_of_a_named_section_is_refused_with_the_path_that_the_user_wrote(minimal, overrides, says):
     with pytest.raises(InputError, match=says):
         load_config(minimal, overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "feature"),
+    [
+        ((), "pooled"),
+        (("stages.0.losses.msel.distance=cosine",), "bnneck"),
+        (("stages.0.losses.msel.feature=bnneck",), "bnneck"),
+        (("stages.0.losses.msel={distance: cosine, feature: pooled}",), "pooled"),
+    ],
+)
+def test_msel_takes_the_feature_of_the_release_unless_one_is_named(minimal, overrides, feature):
+    config = load_config(minimal, overrides)
+    assert config.stages[0].losses.msel.feature == feature
+    assert check_config(dump_config(config), "dumped") == config
 
 
 def test_the_generators_sizes_matter_to_no_other_modality(minimal):

@@ -125,8 +125,8 @@ def test_a_picture_prepared_as_the_file_says_has_the_features_of_extract(run_exp
 def prepare(path, info, decoding):
     assert (info["channel_order"], info["layout"]) == ("RGB", "NCHW")
     height, width = json.loads(info["image_size"])
-    picture = Image.open(path).convert("RGB" if decoding == "RGB" else "L")
-    pixels = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS).convert("RGB"), np.float32)
+    picture = Image.open(path).convert(decoding)
+    pixels = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS), np.float32)
     mean, std = (np.array(json.loads(info[key]), np.float32) for key in ("mean", "std"))
     return ((pixels / 255 - mean) / std).transpose(2, 0, 1)
 

@@ -100,8 +100,31 @@ def test_the_best_epoch_is_kept_on_request(tmp_path, monkeypatch):
     rows = [json.loads(line) for line in (tmp_path / "runs/demo/metrics.jsonl").read_text().splitlines()]
     evaluated = [row["evaluation"]["map"] for row in rows if "evaluation" in row]
     assert len(evaluated) == 3
-    trained = json.loads((tmp_path / "runs/demo/result.json").read_text())["trained"]
-    assert trained["map"] == pytest.approx(max(evaluated))
+    result = json.loads((tmp_path / "runs/demo/result.json").read_text())
+    assert result["trained"]["map"] == pytest.approx(max(evaluated))
+    best = 1 + evaluated.index(max(evaluated))
+    assert (result["best"]["epoch"], result["best"]["map"]) == (best, max(evaluated))
+    assert (result["last"]["epoch"], result["last"]["map"]) == (3, evaluated[-1])
+
+
+@pytest.mark.parametrize(
+    ("select", "epochs", "expected"),
+    [
+        ("last", (), {}),  # nothing but the last epoch was evaluated
+        ("last", (1, 2), {"best": (2, 0.6), "last": (4, 0.5)}),  # the last epoch's is the result
+        ("last", (1, 3), {"best": (4, 0.5), "last": (4, 0.5)}),
+        ("last", (1, 2, 3, 4), {"best": (2, 0.6), "last": (4, 0.5)}),
+        ("best", (2, 4), {"best": (2, 0.6), "last": (4, 0.5)}),
+        ("best", (1, 2, 3), {"best": (2, 0.6)}),  # the last epoch was not evaluated
+    ],
+)
+def test_the_best_and_the_last_epoch_are_told_where_they_were_evaluated(select, epochs, expected):
+    maps = {1: 0.3, 2: 0.6, 3: 0.2, 4: 0.5}
+    options = ["stages.0.epochs=2", "stages.1.epochs=2", "train.evaluate_every=1", f"train.select={select}"]
+    config = load_config(CONFIG_ROOT / "demo.yaml", options)
+    evaluations = [{"epoch": epoch, "map": maps[epoch]} for epoch in epochs]
+    found = train._best_and_last(evaluations, config, {"map": maps[4] if select == "last" else maps[2]})
+    assert {name: (metrics["epoch"], metrics["map"]) for name, metrics in found.items()} == expected
 
 
 def test_the_weights_of_chosen_epochs_are_kept(tmp_path, monkeypatch):

@@ -55,7 +55,8 @@ def search_key(data: str, evaluation: EvaluationConfig, search: Search | None = 
         mode, direction = search.mode or mode, search.direction or direction
     gallery = (f"{mode} search", "single-shot" if evaluation.shots == 1 else "multi-shot")
     corrupted = ("visible pictures corrupted",) if search is not None and search.corrupted else ()
-    return (*(gallery if data in ("sysu_mm01", "synthetic") else ()), direction, *corrupted)
+    turned = ("features of turned pictures added",) if evaluation.flip else ()
+    return (*(gallery if data in ("sysu_mm01", "synthetic") else ()), direction, *corrupted, *turned)
 
 
 def further_results(folder: RunFolder, config: Config) -> Iterator[tuple[SearchKey, str]]:
@@ -104,9 +105,9 @@ def _recipes(config: Config) -> Iterator[tuple[Table, Row, Config]]:
     for name in list_tables():
         table = load_table(name)
         for row in table.rows:
-            if row.config and config.data.name in table.sets:
+            if row.config and not row.stand_in and config.data.name in table.sets:
                 overrides = [*row.overrides, *table.sets[config.data.name]]
-                yield table, row, load_config(config_of(name, row), overrides)
+                yield table, row, load_config(config_of(name, row, config.data.name), overrides)
 
 
 def _differences(config: Config, recipe: Config) -> list[str]:

@@ -127,7 +127,7 @@ class Report:
         remarks = []
         for result in self.results:
             said = {"failed": f"failed: {result.failure}", "partly run": f"{result.complete} of {result.planned} runs"}
-            texts = filter(None, (said.get(result.status), result.note))
+            texts = filter(None, (said.get(result.status), result.note, result.row.stand_in))
             remarks += [f"{result.row.label}: {text}" for text in texts]
         return remarks
 
@@ -185,7 +185,8 @@ class Report:
         return [("", "", ""), *numbers]
 
     def _rows(self, kinds: tuple[str, ...]) -> list[list[str]]:
-        return [[result.row.label, *self._cells(result, kinds)] for result in self.results]
+        run = [result for result in self.results if result.row.config or "published" in kinds]
+        return [[result.row.marked_label, *self._cells(result, kinds)] for result in run]
 
     def _cells(self, result: RowResult, kinds: tuple[str, ...]) -> list[str]:
         if kinds == ("published",):
@@ -201,10 +202,9 @@ class Report:
 def format_published(name: str, table: Table) -> str:
     """A table's rows by name with their printed numbers, for `--list`."""
     headings = [(column.name, COLUMNS[metric]) for column in table.columns for metric in column.metrics]
-    labels = [row.label if row.config else f"{row.label} (not run here)" for row in table.rows]
     rows = [
-        [row.name, label, *(_number(value) for group in table.published(row) for value in group)]
-        for row, label in zip(table.rows, labels, strict=True)
+        [row.name, row.marked_label, *(_number(value) for group in table.published(row) for value in group)]
+        for row in table.rows
     ]
     return f"{name}: {table.source}: {table.title}\n" + aligned([("", "row"), ("", ""), *headings], rows, left=2)
 

@@ -26,7 +26,7 @@ class RowResult:
     @property
     def status(self) -> str:
         if self.row.config is None:
-            return "another paper's method"
+            return "published only"
         if self.failure is not None:
             return "failed"
         if self.planned and self.complete == self.planned:

@@ -141,7 +141,7 @@ class Plan:
         return notes
 
     def _runs_of(self, row: Row, data_set: str) -> list[Run]:
-        path = config_of(self.name, row)
+        path = config_of(self.name, row, data_set)
         overrides = [*row.overrides, *self.table.sets[data_set]]
         if self.options.demo:
             overrides += demo_overrides(path, overrides)

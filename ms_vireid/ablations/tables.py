@@ -47,8 +47,16 @@ class Row(Section):
     name: Name
     label: str  # as printed
     config: str | None = None  # file, relative to the table's; none for another paper's method, which is not run
+    configs: dict[DataSet, str] = Field(default_factory=dict)  # of data sets that have a file of their own
+    stand_in: str | None = None  # what is run in the place of another paper's method, and how it differs
     overrides: tuple[str, ...] = ()  # of the file, as on the command line
     published: tuple[Percent | None, ...] | None = None  # one a column, as printed; none where nothing is
+
+    @property
+    def marked_label(self) -> str:
+        """The label, and whether its method is run here."""
+        mark = " (published only)" if self.config is None else " (stand-in)" if self.stand_in else ""
+        return self.label + mark
 
 
 class Table(Section):
@@ -113,9 +121,9 @@ def load_demo(model: str) -> Demo:
     return _read(path, Demo)
 
 
-def config_of(name: str, row: Row) -> Path:
-    """The file of a row of the table of that name."""
-    return (TABLES / name / row.config).resolve()
+def config_of(name: str, row: Row, data_set: str | None = None) -> Path:
+    """The file of a row of the table of that name; of one of its data sets, the one that it has of its own, if any."""
+    return (TABLES / name / row.configs.get(data_set, row.config)).resolve()
 
 
 def demo_overrides(path: Path, overrides: list[str]) -> list[str]:

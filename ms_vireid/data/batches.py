@@ -28,7 +28,12 @@ class TrainingBatches:
         self.config = config
         parameters = config.train
         self.sampler = IdentitySampler(
-            train, parameters.num_identities * devices, parameters.num_instances, parameters.iterations, config.seed
+            train,
+            parameters.num_identities * devices,
+            parameters.num_instances,
+            parameters.iterations,
+            config.seed,
+            parameters.replacement,
         )
         halves = np.arange(self.sampler.batch_size).reshape(2, devices, -1)
         self.slots = halves[:, rank].reshape(-1)  # of the step's whole batch
@@ -98,7 +103,7 @@ class EvaluationBatches:
         index = self.batches[number]
         infrared = bool(self.images.infrared[index[0]])
         try:
-            pixels = [load_image(self.images.paths[i], infrared, self.image_size) for i in index]
+            pixels = [load_image(self.images.paths[i], self.image_size) for i in index]
         except InputError as error:
             return error
         if self.version and not infrared:

@@ -12,8 +12,6 @@ from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image
 from ms_vireid.errors import InputError
 
-CHANNELS = {False: 3, True: 1}  # infrared pictures are kept once, not as three equal channels
-
 
 class PictureCache:
     """Pictures by index, uint8 [H, W, 3], each decoded the first time that any process asks for it.
@@ -26,7 +24,8 @@ class PictureCache:
 
     Args:
         images: the set.
-        config: `data.cache` ("none" decodes anew each time), `data.cache_folder` and `data.image_size`.
+        config: `data.cache` ("none" decodes anew each time), `data.cache_folder`, `data.image_size`
+            and `data.resize_through`.
 
     Raises:
         InputError: the file cannot be made, as for want of space.
@@ -37,9 +36,8 @@ class PictureCache:
         self.size = height, width = config.image_size
         self.kind = config.cache
         self.path: Path | None = None
-        channels = np.where(images.infrared, CHANNELS[True], CHANNELS[False])
-        self._ends = np.cumsum(channels) * (height * width) + len(images)  # of each picture's pixels, after the flags
-        self.bytes = int(self._ends[-1])
+        self.through = config.resize_through
+        self.bytes = len(images) * (1 + height * width * 3)
         if self.kind == "none":
             self._block = None
         elif self.kind == "memory":
@@ -50,16 +48,14 @@ class PictureCache:
 
     def __getitem__(self, index: int) -> np.ndarray:
         """uint8 [H, W, 3]; raises InputError if it has to be decoded and cannot be."""
-        path, infrared = self.images.paths[index], bool(self.images.infrared[index])
+        path, count = self.images.paths[index], len(self.images)
         if self._block is None:
-            return load_image(path, infrared, self.size)
-        shape = (*self.size, CHANNELS[infrared])
-        end = self._ends[index]
-        pixels = self._block[end - np.prod(shape) : end].reshape(shape)
+            return load_image(path, self.size, self.through)
+        pixels = self._block[count:].reshape(count, *self.size, 3)[index]  # after the flags
         if not self._block[index]:
-            pixels[:] = load_image(path, infrared, self.size)[:, :, : shape[2]]
+            pixels[:] = load_image(path, self.size, self.through)
             self._block[index] = 1
-        return np.repeat(pixels, 3, axis=2) if infrared else pixels.copy()
+        return pixels.copy()
 
     def __str__(self) -> str:
         height, width = self.size
@@ -67,10 +63,10 @@ class PictureCache:
         return f"{self.kind}{where}: {self.bytes / 2**30:.2f} GiB for {len(self.images)} pictures of {height}x{width}"
 
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256(repr(self.size).encode())
-        for path, infrared in zip(self.images.paths, self.images.infrared, strict=True):
+        digest = hashlib.sha256(f"three channels {self.size} {self.through}".encode())
+        for path in self.images.paths:
             status = path.stat()
-            digest.update(f"{path.absolute()}\0{infrared}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
         return digest.hexdigest()[:16]
 
 

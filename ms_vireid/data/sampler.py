@@ -13,19 +13,27 @@ class IdentitySampler:
     """Draws the batches of an epoch from (seed, epoch) alone.
 
     Identities are drawn without replacement within a batch, images without replacement within an identity that has
-    at least K of that modality (one that has fewer repeats them in turn).
+    at least K of that modality (one that has fewer repeats them in turn), or with replacement.
 
     Args:
         train: the training pictures, both modalities of every identity.
         num_identities: P. num_instances: K, of each modality.
         iterations: batches an epoch; by default one pass over the visible pictures, rounded up (SYSU-MM01: 696).
-        seed: of the run.
+        seed: of the run. replacement: draw an identity's images with replacement, each of the K on its own.
 
     Raises:
         InputError: there are fewer than P identities.
     """
 
-    def __init__(self, train: ImageSet, num_identities: int, num_instances: int, iterations: int | None, seed: int):
+    def __init__(
+        self,
+        train: ImageSet,
+        num_identities: int,
+        num_instances: int,
+        iterations: int | None,
+        seed: int,
+        replacement: bool = False,
+    ):
         if train.num_identities < num_identities:
             raise InputError(
                 f"train.num_identities={num_identities} identities make a batch, the training set has "
@@ -34,6 +42,7 @@ class IdentitySampler:
         self.num_identities = num_identities
         self.num_instances = num_instances
         self.seed = seed
+        self.replacement = replacement
         per_batch = num_identities * num_instances
         self.iterations = iterations or math.ceil(np.count_nonzero(~train.infrared) / per_batch)
         self.batch_size = 2 * per_batch
@@ -53,6 +62,9 @@ class IdentitySampler:
         """K images of each drawn label: images [identities, most], counts [identities] -> [iterations, P * K]."""
         labels = labels.reshape(-1)  # [iterations * P]
         available = counts[labels][:, None]
+        if self.replacement:
+            drawn = images[labels[:, None], rng.integers(available, size=(len(labels), self.num_instances))]
+            return drawn.reshape(self.iterations, -1)
         keys = rng.random((len(labels), images.shape[1]))
         keys[np.arange(images.shape[1]) >= available] = np.inf
         order = keys.argsort(axis=1)  # each row's own images first, shuffled

@@ -16,20 +16,33 @@ _LUMA = np.array([0.2989, 0.587, 0.114], np.float32)
 ERASING_ATTEMPTS = 100
 
 
-def load_image(path: Path, infrared: bool, size: tuple[int, int]) -> np.ndarray:
-    """Decode and resize with Lanczos: uint8 [H, W, 3], infrared as three equal channels. `size` is (H, W).
+def decode(path: Path, gray: bool = False) -> np.ndarray:
+    """A picture as it is in its file: uint8 [H, W, 3], or with `gray` [H, W] where the file has no colours.
 
     Raises:
         InputError: the file is missing, empty, cut off or not a picture.
     """
     try:
         with Image.open(path) as image:
-            mode = "L" if infrared else "RGB"
-            pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+            mode = Image.getmodebase(image.mode) if gray else "RGB"  # "L" or "RGB"
+            return np.asarray(image if image.mode == mode else image.convert(mode))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be decoded as a picture ({error}); replace or remove it") from None
-    pixels = lanczos(pixels, size)
-    return np.repeat(pixels[:, :, None], 3, axis=2) if infrared else pixels
+
+
+def load_image(path: Path, size: tuple[int, int], through: tuple[int, int] | None = None) -> np.ndarray:
+    """Decode and resize with Lanczos: uint8 [H, W, 3]. `size` is (H, W).
+
+    A gray file becomes three equal channels; the colours of others are kept, of infrared pictures too, as the releases
+    read them. With `through`, another (H, W), Lanczos resizes to that, and a bilinear filter from there to `size`.
+
+    Raises:
+        InputError: the file is missing, empty, cut off or not a picture.
+    """
+    pixels = lanczos(decode(path, gray=True), through or size)
+    if through:
+        pixels = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
+    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
 
 
 _SCALE = (1.0 / (255.0 * IMAGENET_STD))[:, None, None]
@@ -60,14 +73,16 @@ def jitter(pixels: np.ndarray, brightness: float, contrast: float, contrast_firs
 
 
 def gaussian_blur(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian of `BLUR_KERNEL` taps with reflected borders on a picture of three equal channels, uint8 [H, W, 3].
+    """Gaussian of `BLUR_KERNEL` taps with reflected borders, uint8 [H, W, 3].
 
-    The separable filter is two products with banded matrices that already hold the reflection.
+    The separable filter is two products with banded matrices that already hold the reflection. Of three equal channels
+    one is filtered.
     """
-    gray = pixels[:, :, 0].astype(np.float32)  # [H, W]
-    rows, columns = (_blur_matrix(size, sigma) for size in gray.shape)
-    blurred = np.clip(np.rint(rows @ gray @ columns.T), 0, 255).astype(np.uint8)
-    return np.repeat(blurred[:, :, None], 3, axis=2)
+    equal = (pixels == pixels[:, :, :1]).all()
+    planes = pixels[:, :, : 1 if equal else 3].transpose(2, 0, 1).astype(np.float32)  # [1 or 3, H, W]
+    rows, columns = (_blur_matrix(size, sigma) for size in planes.shape[1:])
+    blurred = np.clip(np.rint(rows @ planes @ columns.T), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    return np.repeat(blurred, 3, axis=2) if equal else blurred
 
 
 def _blur_matrix(size: int, sigma: float) -> np.ndarray:
@@ -113,7 +128,7 @@ def adaptive_gray(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One of the three channels, or the picture itself or its luma, float32 [3, H, W] (CAJ, Ye et al. 2021).
 
     As released: each channel with probability 1/4, luma and the picture itself with 1/8 each, after normalisation. The
-    three channels of an infrared picture are equal before that, so they differ in their mean and contrast alone.
+    three channels of a gray picture are equal before that, so they differ in their mean and contrast alone.
     """
     choice = rng.integers(4)
     if choice < 3:

@@ -28,7 +28,7 @@ MARGIN = 4.0  # times what rounding alone does to a checkpoint's features, where
 DISTINCT = 100.0  # times the limit, between different pictures: less could hide a graph that ignores them
 HALF_ULP = 2.0**-24  # of float32, relative
 PICTURES = 3
-DECODING = {"visible": "RGB", "infrared": "gray, repeated to three equal channels"}
+DECODING = {"visible": "RGB", "infrared": "RGB"}
 CAMERAS = {"visible": 1, "infrared": 3}  # of the procedural pictures
 
 Run = Callable[[np.ndarray], np.ndarray]  # images float32 [N, 3, H, W] -> features float32 [N, C]

@@ -47,7 +47,7 @@ class PictureBatches(EvaluationBatches):
 
     def _load(self, i: int) -> np.ndarray | InputError:
         try:
-            return normalise(load_image(self.images.paths[i], bool(self.images.infrared[i]), self.image_size))
+            return normalise(load_image(self.images.paths[i], self.image_size))
         except InputError as error:
             return error
 

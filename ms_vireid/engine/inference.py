@@ -10,7 +10,7 @@ from mindspore import Tensor, nn
 from ms_vireid import runtime
 from ms_vireid.config import Config, EvaluationConfig
 from ms_vireid.data.batches import EvaluationBatches
-from ms_vireid.data.corruptions import CorruptedVersion
+from ms_vireid.data.corruptions import CorruptedVersion, read_photographs
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.engine.group import ALONE, Group
@@ -61,10 +61,13 @@ def extract_features(
     workers: int,
     version: CorruptedVersion | None = None,
     group: Group = ALONE,
+    flip: bool = False,
 ) -> np.ndarray:
     """BNNeck features of all pictures, L2-normalised: float32 [N, C] in the order of `images`.
 
     version: corrupts the visible pictures. group: the processes that share the work; each gets all features.
+    flip: each is the mean of the picture's features and of those of the picture turned left to right, not normalised
+    again: what ranks as the sum of both that LLCM's authors take.
     The model is left in the mode (training or evaluation) it was in.
 
     Raises:
@@ -79,6 +82,9 @@ def extract_features(
         for pixels, index in progress(items, len(batches), "features", " images", batch_size):
             modality = "infrared" if images.infrared[index[0]] else "visible"
             rows = features_of(model, pixels, modality, batch_size)
+            if flip:
+                turned = np.ascontiguousarray(pixels[:, :, :, ::-1])
+                rows = (rows + features_of(model, turned, modality, batch_size)) / 2
             if features is None:
                 features = np.zeros((len(images), rows.shape[1]), np.float32)
             features[index] = rows
@@ -128,7 +134,7 @@ def searched_features(
     trials = protocol_trials(data, config.evaluation)
     used = np.unique(np.concatenate([part for trial in trials for part in (trial.query, trial.gallery)]))
     options = config.data.image_size, config.evaluation.batch_size, config.data.workers
-    rows = extract_features(model, data.test.subset(used), *options, group=group)
+    rows = extract_features(model, data.test.subset(used), *options, group=group, flip=config.evaluation.flip)
     features = np.zeros((len(data.test), rows.shape[1]), np.float32)
     features[used] = rows
     return features, trials
@@ -141,25 +147,32 @@ def evaluate_model(model: nn.Cell, data: ReIDData, config: Config, group: Group 
         return evaluate_trials(features, data.test, trials, data.protocol)
 
 
+def frost_photographs(config: EvaluationConfig) -> tuple[np.ndarray, ...]:
+    """The user's photographs of frost, none without a folder of them; raises InputError as `read_photographs` does."""
+    return () if config.frost is None else read_photographs(config.frost)
+
+
 def evaluate_corrupted(model: nn.Cell, data: ReIDData, config: Config) -> ProtocolResult:
     """The same with corrupted visible pictures (Chen et al., NeurIPS 2021), as the mean of ten evaluations.
 
-    Evaluation t searches trial t of the protocol (or, where it has fewer, starts over with its first) in version t of
-    the set: each visible picture's type and severity are drawn for it. Infrared pictures stay as they are.
+    As in the benchmark's release all of them search the protocol's first trial. Evaluation t is of version t of the
+    set: each visible picture's type and severity are drawn for it. Infrared pictures stay as they are.
     """
-    trials = protocol_trials(data, config.evaluation)
-    trials = [trials[t % len(trials)] for t in range(CORRUPTED_EVALUATIONS)]
-    options = config.data.image_size, config.evaluation.batch_size, config.data.workers
-    used = [np.unique(np.concatenate([trial.query, trial.gallery])) for trial in trials]
-    infrared = np.unique(np.concatenate([index[data.test.infrared[index]] for index in used]))
-    clean = extract_features(model, data.test.subset(infrared), *options)
+    trial = protocol_trials(data, config.evaluation)[0]
+    used = np.unique(np.concatenate([trial.query, trial.gallery]))
+    infrared, visible = used[data.test.infrared[used]], used[~data.test.infrared[used]]
+    photographs = frost_photographs(config.evaluation)
+
+    def features_of_test(index: np.ndarray, version: CorruptedVersion | None = None) -> np.ndarray:
+        options = config.data.image_size, config.evaluation.batch_size, config.data.workers
+        return extract_features(model, data.test.subset(index), *options, version, flip=config.evaluation.flip)
+
+    clean = features_of_test(infrared)
     features = np.zeros((len(data.test), clean.shape[1]), np.float32)
     features[infrared] = clean
     results = []
-    for seed, (trial, index) in enumerate(zip(trials, used, strict=True)):
-        visible = index[~data.test.infrared[index]]
-        version = CorruptedVersion(seed, visible)
-        features[visible] = extract_features(model, data.test.subset(visible), *options, version)
+    for seed in range(CORRUPTED_EVALUATIONS):
+        features[visible] = features_of_test(visible, CorruptedVersion(seed, visible, photographs))
         with _unfit_test_set(data):
             results += evaluate_trials(features, data.test, [trial], data.protocol).trials
-    return average_trials(results, data.test, trials)
+    return average_trials(results, data.test, [trial] * CORRUPTED_EVALUATIONS)

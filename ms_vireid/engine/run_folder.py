@@ -83,6 +83,13 @@ class RunFolder:
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
+    def evaluations(self) -> list[dict]:
+        """Every evaluation during training, with its epoch, in order."""
+        if not self.metrics.exists():
+            return []
+        rows = map(json.loads, self.metrics.read_text(encoding="utf-8").splitlines())
+        return [{"epoch": row["epoch"], **row["evaluation"]} for row in rows if "evaluation" in row]
+
     def _drop_metrics_after(self, step: int) -> None:
         """Forget what a killed run logged after the checkpoint that it resumes from (and a line cut off)."""
         if not self.metrics.exists():

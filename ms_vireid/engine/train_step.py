@@ -15,6 +15,9 @@ from ms_vireid.operators import constant, cross_entropy
 GradientMean = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
+_FEATURES = {"pooled": 1, "bnneck": 2}  # among a model's outputs
+
+
 class StageLoss(nn.Cell):
     """The weighted sum of a stage's terms (PMT Eqs. 11 and 12, MUN Eq. 17): losses by name, each with its weight."""
 
@@ -26,8 +29,8 @@ class StageLoss(nn.Cell):
         self.terms = nn.CellList([_TERMS[name](term, num_instances) for name, term in terms.items()])
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
-        """The model's outputs, logits [2PK, num_classes] and features [2PK, C] first, and labels [2PK] -> (total, each
-        unweighted term in order)."""
+        """The model's outputs, logits [2PK, num_classes] and features [2PK, C] before and after BNNeck first, and
+        labels [2PK] -> (total, each unweighted term in order)."""
         total = constant(0.0, ms.float32)
         values = ()
         for term, weight in zip(self.terms, self.weights):  # noqa: B905 (graph mode knows no strict=)
@@ -49,15 +52,19 @@ class OnLogits(nn.Cell):
 
 
 class OnFeatures(nn.Cell):
-    """A loss of the features as a term; `arguments` follow the labels in its call."""
+    """A loss of the features as a term; `arguments` follow the labels in its call.
 
-    def __init__(self, loss: nn.Cell, *arguments: int):
+    feature: which ones, "pooled" (before BNNeck) or "bnneck" (after it).
+    """
+
+    def __init__(self, loss: nn.Cell, feature: str, *arguments: int):
         super().__init__()
         self.loss = loss
+        self.output = _FEATURES[feature]
         self.arguments = arguments
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        return self.loss(outputs[1], labels, *self.arguments)
+        return self.loss(outputs[self.output], labels, *self.arguments)
 
 
 class OnAuxiliaryLogits(nn.Cell):
@@ -68,7 +75,7 @@ class OnAuxiliaryLogits(nn.Cell):
         self.loss = loss
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        return self.loss(outputs[3], outputs[4], labels[: outputs[3].shape[0]])
+        return self.loss(outputs[4], outputs[5], labels[: outputs[4].shape[0]])
 
 
 class OnModalities(nn.Cell):
@@ -79,8 +86,8 @@ class OnModalities(nn.Cell):
         self.loss = loss
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        half = outputs[2].shape[0]
-        return self.loss(outputs[1][:half], outputs[1][half:], outputs[2])
+        half = outputs[3].shape[0]
+        return self.loss(outputs[1][:half], outputs[1][half:], outputs[3])
 
 
 class OnPrototypes(nn.Cell):
@@ -91,29 +98,29 @@ class OnPrototypes(nn.Cell):
         self.loss = loss
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        return self.loss(outputs[5][0], outputs[5][1], outputs[5][2])
+        return self.loss(outputs[6][0], outputs[6][1], outputs[6][2])
 
 
 class AuxiliaryIdentity(nn.Cell):
     """L_id^a (MUN, Tables 1 and 5): the cross entropy of C_a(a), a mean."""
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        logits = outputs[6]
+        logits = outputs[7]
         return cross_entropy(logits, labels[: logits.shape[0]])
 
 
 def _pht(term: Term, num_instances: int) -> nn.Cell:
-    return OnFeatures(losses.ProgressiveHardTripletLoss(term.margin, term.reduction), term.stage)
+    return OnFeatures(losses.ProgressiveHardTripletLoss(term.margin, term.reduction), term.feature, term.stage)
 
 
 _TERMS = {
     "id": lambda term, k: OnLogits(losses.IdentityLoss()),
-    "triplet": lambda term, k: OnFeatures(losses.HardTripletLoss(term.margin)),
+    "triplet": lambda term, k: OnFeatures(losses.HardTripletLoss(term.margin), term.feature),
     "pht": _pht,
-    "wrt": lambda term, k: OnFeatures(losses.WeightedRegularizedTripletLoss()),
-    "hct": lambda term, k: OnFeatures(losses.HeteroCenterTripletLoss(k, term.margin)),
-    "msel": lambda term, k: OnFeatures(losses.ModalitySharedEnhancementLoss(k, term.distance)),
-    "dcl": lambda term, k: OnFeatures(losses.DiscriminativeCenterLoss(k, term.negatives)),
+    "wrt": lambda term, k: OnFeatures(losses.WeightedRegularizedTripletLoss(term.weights), term.feature),
+    "hct": lambda term, k: OnFeatures(losses.HeteroCenterTripletLoss(k, term.margin), term.feature),
+    "msel": lambda term, k: OnFeatures(losses.ModalitySharedEnhancementLoss(k, term.distance), term.feature),
+    "dcl": lambda term, k: OnFeatures(losses.DiscriminativeCenterLoss(k, term.negatives), term.feature),
     "idc": lambda term, k: OnAuxiliaryLogits(losses.IdentityConsistencyLoss()),
     "ia": lambda term, k: OnModalities(losses.IdentityAlignmentLoss(k, term.margin, term.reduction)),
     "ma": lambda term, k: OnPrototypes(losses.ModalityAlignmentLoss(k, term.bridge)),

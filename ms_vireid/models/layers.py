@@ -217,10 +217,14 @@ class GeM(nn.Cell):
         return ops.pow(ops.pow(x, self.power).mean(axis=(2, 3)) + self.eps, 1.0 / self.power)
 
 
-def bn_neck(features: int) -> nn.BatchNorm1d:
-    """BatchNorm between the feature that the metric losses see and the classifier; its bias stays at 0."""
+def bn_neck(features: int, spread: float = 0.0) -> nn.BatchNorm1d:
+    """BatchNorm between the feature that the metric losses see and the classifier; its bias stays at 0.
+
+    Its scale starts at 1, or where `spread` is not 0 at draws from a normal distribution around 1 of that deviation.
+    """
+    scale = Normal(spread, 1.0) if spread else "ones"
     # MindSpore's momentum weighs the old statistics: 0.9 here is PyTorch's 0.1.
-    bottleneck = nn.BatchNorm1d(features, eps=1e-5, momentum=0.9)
+    bottleneck = nn.BatchNorm1d(features, eps=1e-5, momentum=0.9, gamma_init=scale)
     bottleneck.beta.requires_grad = False
     return bottleneck
 

@@ -122,9 +122,10 @@ class MUN(ReIDModel):
             progress: how far training is, 0 at its first step and 1 at its last, for the prototypes' beta.
 
         Returns:
-            In training a tuple, of which the baseline (intermediate "none") has only the first two:
+            In training a tuple, of which the baseline (intermediate "none") has only the first three:
                 logits [2PK, num_classes]: C_v of the visible half, C_r of the infrared one.
                 features [2PK, embed_dim], pooled, before BNNeck.
+                the same after BNNeck.
                 auxiliary [PK, embed_dim], pooled.
                 C_v(a) and C_r(a), logits [PK, num_classes] each.
                 prototypes [3, PK, embed_dim] of visible, infrared and auxiliary; without memory the pooled features.
@@ -152,9 +153,9 @@ class MUN(ReIDModel):
         visible_logits, infrared_logits = self.visible_classifier(normalised), self.infrared_classifier(normalised)
         is_visible = ops.expand_dims(numbers(2 * half) < constant(half, ms.int32), 1)  # [2PK, 1]
         if self.generator is None:
-            return ops.where(is_visible, visible_logits, infrared_logits), pooled
+            return ops.where(is_visible, visible_logits, infrared_logits), pooled, normalised
         logits = ops.where(is_visible, visible_logits[: 2 * half], infrared_logits[: 2 * half])
-        outputs = logits, pooled[: 2 * half], pooled[2 * half :]
+        outputs = logits, pooled[: 2 * half], normalised[: 2 * half], pooled[2 * half :]
         outputs += visible_logits[2 * half :], infrared_logits[2 * half :]
         outputs += (self._prototypes(pooled, half, labels, progress),)
         if self.auxiliary_classifier is not None:

@@ -49,7 +49,7 @@ def draw_sheet(found: Sequence[Found]) -> tuple[Figure, int]:
 def _show(axes, picture: Picture, title: str, absent: set) -> None:
     axes.set_axis_on()
     try:
-        pixels = load_image(picture.file, picture.modality == "infrared", _SIZE)
+        pixels = load_image(picture.file, _SIZE)
     except InputError:
         absent.add(picture.file)
         pixels = np.full((*_SIZE, 3), 224, np.uint8)

@@ -89,7 +89,7 @@ def _auxiliary_features(trained: TrainedModel, images: ImageSet) -> np.ndarray:
 
 
 def _batch(images: ImageSet, index: np.ndarray, size: tuple[int, int]) -> Tensor:
-    pixels = [normalise(load_image(images.paths[i], bool(images.infrared[i]), size)) for i in index]
+    pixels = [normalise(load_image(images.paths[i], size)) for i in index]
     return Tensor(np.stack(pixels), ms.float32)
 
 

@@ -67,6 +67,4 @@ def _explain(trained: TrainedModel, test: ImageSet, one: Ranked) -> Explained:
 
 def _picture(test: ImageSet, index: int, size: tuple[int, int]) -> Picture:
     infrared = bool(test.infrared[index])
-    return Picture(
-        load_image(test.paths[index], infrared, size), "infrared" if infrared else "visible", test.paths[index].name
-    )
+    return Picture(load_image(test.paths[index], size), "infrared" if infrared else "visible", test.paths[index].name)

@@ -126,7 +126,7 @@ def _explained(test: ImageSet, held: "Explained", size: tuple[int, int]) -> dict
 def _picture(test: ImageSet, index: int, size: tuple[int, int]) -> dict:
     infrared = bool(test.infrared[index])
     return {
-        "source": photograph(load_image(test.paths[index], infrared, size)),
+        "source": photograph(load_image(test.paths[index], size)),
         "identity": int(test.identities[index]),
         "camera": int(test.cameras[index]),
         "modality": "infrared" if infrared else "visible",

@@ -91,7 +91,7 @@ def draw_ranking(ranked: Sequence[Ranked], test: ImageSet, image_size: tuple[int
 
 
 def _pixels(test: ImageSet, index: int, image_size: tuple[int, int]) -> np.ndarray:
-    return load_image(test.paths[index], bool(test.infrared[index]), image_size)
+    return load_image(test.paths[index], image_size)
 
 
 def frame(image_size: tuple[int, int], right: bool) -> Rectangle:

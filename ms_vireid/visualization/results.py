@@ -155,8 +155,8 @@ def result_notes(run: Run) -> list[str]:
         )
     elif published_results(config):
         notes.append(
-            "“Published” is what the papers print for this recipe, of their best epoch on the test set; “ours” is this "
-            f"run's {config.train.select} epoch."
+            "“Published” is what the papers print for this recipe, which do not say of which epoch: PMT's and AGW's "
+            f"releases keep the best one on the test set. “Ours” is this run's {config.train.select} epoch."
         )
         if config.data.name == "regdb":
             notes.append(f"The papers average RegDB's ten splits; this run is split {config.data.trial}.")

@@ -7,11 +7,14 @@ import numpy as np
 import torch
 
 from ms_vireid import losses as mindspore_losses
+from ms_vireid.config import LossConfig
+from ms_vireid.engine.train_step import StageLoss as MindSporeStageLoss
 from parity import equations
 from parity.compare import FORWARD, GRADIENT, Comparison, compare, compare_names
 from parity.convert import to_torch
 from parity.harness import Case
 from torch_ref import losses as torch_losses
+from torch_ref.engine.train_step import StageLoss as TorchStageLoss
 
 # The batch of the paper, and batches on which an equation is at its limits.
 BATCHES = equations.BATCHES | {
@@ -156,6 +159,53 @@ def prototypes_case(memory: str) -> list[Comparison]:
     ]
 
 
+def terms_case() -> list[Comparison]:
+    """Each term takes the feature that it names: the release's for MSEL, which is after BNNeck for cosine distances."""
+    rows, labels = equations.random_batch(3, 2, 5, seed=12)
+    rng = np.random.default_rng(12)
+    outputs = rng.normal(size=(len(rows), 4)).astype(np.float32), rows, rng.normal(size=rows.shape).astype(np.float32)
+    terms = {
+        "triplet": {"margin": 0.3},
+        "pht": {"margin": 0.1, "stage": 1, "feature": "bnneck"},
+        "wrt": {"feature": "bnneck"},
+        "hct": {"margin": 0.3},
+        "msel": {"distance": "cosine"},
+        "dcl": {},
+    }
+    config = LossConfig.model_validate(terms)
+    ours = MindSporeStageLoss(config, 2)(tuple(map(ms.Tensor, outputs)), ms.Tensor(labels))
+    theirs = TorchStageLoss(config, 2)(tuple(map(torch.from_numpy, outputs)), torch.from_numpy(labels))
+    _, before, after = (output.astype(np.float64) for output in outputs)
+    expected = [
+        equations.hard_triplet(before, labels, 0.3),
+        equations.progressive_triplet(after, labels, 1, 0.1),
+        equations.released_weighted_triplet(after, labels),
+        equations.hetero_center_triplet(before, labels, 0.3),
+        equations.msel(after, labels, equations.cosine),
+        equations.dcl(before, labels),
+    ]
+    comparisons = [compare("total", ours[0].asnumpy(), theirs[0].numpy(), FORWARD)]
+    for name, value, other, exact in zip(terms, ours[1:], theirs[1:], expected, strict=True):
+        comparisons.append(compare(f"term {name}", value.asnumpy(), other.numpy(), FORWARD))
+        comparisons.append(compare(f"term {name}, equation", value.asnumpy(), np.asarray(exact), FORWARD))
+    return comparisons
+
+
+def scaled_weights_case() -> list[Comparison]:
+    """WRT as released on features of five scales: its weights vanish as the distances grow."""
+    return [
+        comparison
+        for scale in equations.WRT_SCALES
+        for comparison in _agree(
+            f"features times {scale}",
+            partial(equations.wrt_batch, scale),
+            equations.released_weighted_triplet,
+            lambda package, _k: package.WeightedRegularizedTripletLoss(),
+            differenced=True,
+        )
+    ]
+
+
 def partial_call(loss, extra: tuple):
     return lambda rows, labels: loss(rows, labels, *extra)
 
@@ -192,6 +242,8 @@ CASES = [
     Case(3, "losses", exported),
     Case(3, "IdentityLoss", identity_case),
     *(Case(3, name, partial(loss_case, loss)) for name, loss in equations.LOSSES.items()),
+    Case(3, "wrt, features of five scales", scaled_weights_case),
+    Case(3, "terms on their features", terms_case),
     Case(3, "IdentityConsistencyLoss", consistency_case),
     *(Case(3, name, partial(modality_case, loss)) for name, loss in equations.MODALITY_LOSSES.items()),
     *(Case(3, f"ModalityPrototypes, {memory}", partial(prototypes_case, memory)) for memory in ("slots", "identity")),

@@ -31,24 +31,28 @@ def preprocessing() -> list[Comparison]:
     size = (96, 40)  # height, width: up in one direction, down in the other
     colour = Image.open(path).convert("RGB")
     resized = functional.resize(colour, size, interpolation=InterpolationMode.LANCZOS)
-    pixels = transforms.load_image(path, infrared=False, size=size)
-    gray = transforms.load_image(path, infrared=True, size=size)
-    gray_resized = functional.resize(colour.convert("L"), size, interpolation=InterpolationMode.LANCZOS)
+    pixels = transforms.load_image(path, size)
+    larger = functional.resize(colour, (120, 60), interpolation=InterpolationMode.LANCZOS)
+    twice = functional.resize(larger, size, interpolation=InterpolationMode.BILINEAR)
     tensor = functional.to_dtype(functional.pil_to_tensor(resized), torch.float32, scale=True)
     normalised = functional.normalize(tensor, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     brighter = functional.adjust_contrast(functional.adjust_brightness(resized, 1.2), 0.8)
     darker = functional.adjust_brightness(functional.adjust_contrast(resized, 1.3), 0.7)
-    blurred = functional.gaussian_blur(functional.pil_to_tensor(gray_resized).float(), [21, 21], [1.7, 1.7])
-    three = lambda image: np.repeat(np.asarray(image)[:, :, None], 3, axis=2)  # noqa: E731
+    blurred = functional.gaussian_blur(functional.pil_to_tensor(resized).float(), [21, 21], [1.7, 1.7])
+    blurred_gray = functional.gaussian_blur(
+        functional.pil_to_tensor(resized.convert("L")).float(), [21, 21], [1.7, 1.7]
+    )
+    blur = lambda image: transforms.gaussian_blur(image, 1.7).transpose(2, 0, 1)  # noqa: E731
     return [
         compare("decoded and resized", pixels, np.asarray(resized), EXACT),
-        compare("infrared decoded and resized", gray, three(gray_resized), EXACT),
+        compare("resized twice", transforms.load_image(path, size, (120, 60)), np.asarray(twice), EXACT),
         compare("normalised", transforms.normalise(pixels), normalised.numpy(), FORWARD),
         compare("flipped", pixels[:, ::-1], np.asarray(functional.horizontal_flip(resized)), EXACT),
         compare("gray", transforms.to_gray(pixels), np.asarray(functional.rgb_to_grayscale(resized, 3)), EXACT),
         compare("brightness, contrast", transforms.jitter(pixels, 1.2, 0.8, False), np.asarray(brighter), EXACT),
         compare("contrast, brightness", transforms.jitter(pixels, 0.7, 1.3, True), np.asarray(darker), EXACT),
-        compare("blurred", transforms.gaussian_blur(gray, 1.7)[:, :, 0], blurred[0].numpy(), ONE_LEVEL, 255.0),
+        compare("blurred", blur(pixels), blurred.numpy(), ONE_LEVEL, 255.0),
+        compare("gray, blurred", blur(transforms.to_gray(pixels))[:1], blurred_gray.numpy(), ONE_LEVEL, 255.0),
     ]
 
 

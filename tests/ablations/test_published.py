@@ -18,8 +18,10 @@ def test_pmt_has_the_numbers_of_both_modes_and_the_tables_that_repeat_them_are_n
     assert everywhere.metrics == {"rank1": 67.53, "rank10": 95.36, "rank20": 98.64, "map": 64.98, "minp": 51.86}
     assert everywhere.search == ("all search", "single-shot", "infrared-to-visible")
     assert everywhere.label == "PMT"
-    paper, *places = everywhere.where.split(", ")
+    first, second = everywhere.where.split("; ")
+    paper, *places = first.split(", ")
     assert (paper, sorted(places)) == ("PMT (AAAI 2023)", ["Figure 6", "Table 3", "Table 4", "Table 5"])
+    assert second == "MUN (ICCV 2023), Table 4"
     assert indoor.metrics["rank1"] == 71.66
     assert indoor.search[0] == "indoor search"
 
@@ -47,6 +49,13 @@ def test_each_recipe_has_its_own_rows_numbers(recipe, options, rank1):
 def test_corrupted_sets_are_a_search_of_their_own():
     corrupted = [one for one in published("mun/sysu.yaml") if one.search[-1] == "visible pictures corrupted"]
     assert [one.metrics for one in corrupted] == [{"rank1": 41.17, "map": 38.63}]
+
+
+def test_a_stand_in_has_not_the_numbers_of_the_method():
+    assert published("ablations/mun-table-5/5-b.yaml")[-1].sources == ("MUN (ICCV 2023), Table 5",)
+    for name in ("1-x-modality", "2-cil", "3-smcl", "4-agw-j"):
+        sources = [source for one in published(f"ablations/mun-table-5/{name}.yaml") for source in one.sources]
+        assert not any("MUN" in source for source in sources), name
 
 
 def test_another_recipe_has_none_and_its_nearest_is_named():

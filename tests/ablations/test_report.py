@@ -23,7 +23,13 @@ TABLE = Table.model_validate(
         ],
         "rows": [
             {"name": "base", "label": "Base", "config": "a.yaml", "published": [60.0, 50.0, 40.0]},
-            {"name": "more", "label": "+ More", "config": "b.yaml", "published": [61.5, None, 41.0]},
+            {
+                "name": "more",
+                "label": "+ More",
+                "config": "b.yaml",
+                "stand_in": "something like it",
+                "published": [61.5, None, 41.0],
+            },
             {"name": "theirs", "label": "Theirs", "published": [55.0, 45.0, 35.0]},
         ],
     }
@@ -45,21 +51,35 @@ def test_ours_is_beside_the_published_number_and_the_difference():
         [
             "A paper, Table 9: Whatever",
             "a note",
-            "        SYSU                                                    RegDB",
-            "        rank-1                      mAP                         mAP",
-            "                ours  paper   diff          ours  paper   diff   ours  paper   diff",
-            "Base    63.00 ± 1.00  60.00  +3.00  50.00 ± 0.00  50.00  +0.00  39.50  40.00  -0.50",
-            "+ More             -  61.50      -             -      -      -      -  41.00      -",
-            "Theirs             -  55.00      -             -  45.00      -      -  35.00      -",
+            "                         SYSU                                                    RegDB",
+            "                         rank-1                      mAP                         mAP",
+            "                                 ours  paper   diff          ours  paper   diff   ours  paper   diff",
+            "Base                     63.00 ± 1.00  60.00  +3.00  50.00 ± 0.00  50.00  +0.00  39.50  40.00  -0.50",
+            "+ More (stand-in)                   -  61.50      -             -      -      -      -  41.00      -",
+            "Theirs (published only)             -  55.00      -             -  45.00      -      -  35.00      -",
             "Base: 3 of 4 runs",
+            "+ More: something like it",
         ]
     )
 
 
 def test_a_failed_row_says_so_in_its_cells_and_why_below():
     lines = report(failure="loss=nan at epoch 1").text().splitlines()
-    assert lines[-4].split() == ["+", "More", "failed", "61.50", "-", "failed", "-", "-", "failed", "41.00", "-"]
-    assert lines[-1] == "+ More: failed: loss=nan at epoch 1"
+    assert lines[-5].split() == [
+        "+",
+        "More",
+        "(stand-in)",
+        "failed",
+        "61.50",
+        "-",
+        "failed",
+        "-",
+        "-",
+        "failed",
+        "41.00",
+        "-",
+    ]
+    assert lines[-2:] == ["+ More: failed: loss=nan at epoch 1", "+ More: something like it"]
 
 
 def test_a_demo_is_shown_apart_from_the_published_numbers():
@@ -69,18 +89,18 @@ def test_a_demo_is_shown_apart_from_the_published_numbers():
             "A paper, Table 9: Whatever",
             "a note",
             "Ours, on the synthetic set:",
-            "        synthetic set",
-            "              rank-1           mAP",
-            "Base    63.00 ± 1.00  50.00 ± 0.00",
-            "+ More             -             -",
-            "Theirs             -             -",
+            "                   synthetic set",
+            "                         rank-1           mAP",
+            "Base               63.00 ± 1.00  50.00 ± 0.00",
+            "+ More (stand-in)             -             -",
             "Published, on the real data, not to be compared:",
-            "        SYSU           RegDB",
-            "        rank-1    mAP    mAP",
-            "Base     60.00  50.00  40.00",
-            "+ More   61.50      -  41.00",
-            "Theirs   55.00  45.00  35.00",
+            "                         SYSU           RegDB",
+            "                         rank-1    mAP    mAP",
+            "Base                      60.00  50.00  40.00",
+            "+ More (stand-in)         61.50      -  41.00",
+            "Theirs (published only)   55.00  45.00  35.00",
             "Base: 3 of 4 runs",
+            "+ More: something like it",
         ]
     )
     rows = json.loads(json.dumps(report(demo=True, columns=columns).as_dict()))["rows"]
@@ -96,7 +116,7 @@ def test_markdown_has_one_line_of_headings():
     assert table[1] == "| --- |" + " ---: |" * 9
     assert table[2] == "| Base | 63.00 ± 1.00 | 60.00 | +3.00 | 50.00 ± 0.00 | 50.00 | +0.00 | 39.50 | 40.00 | -0.50 |"
     assert {line.count("|") for line in table} == {11}
-    assert lines[-1] == "* Base: 3 of 4 runs"
+    assert lines[-2:] == ["* Base: 3 of 4 runs", "* + More: something like it"]
 
 
 def test_markdown_names_a_single_group_of_columns_once():
@@ -115,7 +135,7 @@ def test_csv_has_a_line_for_each_number():
 
 def test_json_holds_what_is_shown():
     rows = report(failure="no").as_dict()["rows"]
-    assert [row["status"] for row in rows] == ["partly run", "failed", "another paper's method"]
+    assert [row["status"] for row in rows] == ["partly run", "failed", "published only"]
     assert rows[0]["numbers"][2] == {
         "columns": "RegDB",
         "metric": "map",

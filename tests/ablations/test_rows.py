@@ -29,7 +29,7 @@ def test_every_row_trains_and_is_evaluated(name, shared, monkeypatch):
     table = load_table(name)
     assert [row["name"] for row in written["rows"]] == [row.name for row in table.rows]
     for row, described in zip(table.rows, written["rows"], strict=True):
-        assert described["status"] == ("complete" if row.config else "another paper's method"), row.name
+        assert described["status"] == ("complete" if row.config else "published only"), row.name
         for number in described["numbers"] if row.config else []:
             assert 0 <= number["mean"] <= 100
         for made in described["runs"]:

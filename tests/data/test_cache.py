@@ -42,7 +42,7 @@ def test_pictures_are_those_that_decoding_gives(train, root, tmp_path, kind):
     cache = PictureCache(train, configuration(root, tmp_path, kind).data)
     for _ in range(2):
         for index in range(len(train)):
-            expected = load_image(train.paths[index], bool(train.infrared[index]), (32, 16))
+            expected = load_image(train.paths[index], (32, 16))
             np.testing.assert_array_equal(cache[index], expected)
 
 
@@ -92,13 +92,22 @@ def test_other_pictures_and_other_sizes_have_other_files(train, root, tmp_path):
     part = PictureCache(train.subset(np.arange(8)), configuration(root, tmp_path, "disk").data)
     os.utime(train.paths[0], (1, 1))
     touched = PictureCache(train, configuration(root, tmp_path, "disk").data)
-    assert len({c.path for c in (small, large, part, touched)}) == 4
+    twice = PictureCache(train, configuration(root, tmp_path, "disk", "data.resize_through=[48, 24]").data)
+    assert len({c.path for c in (small, large, part, touched, twice)}) == 5
+
+
+@pytest.mark.parametrize("kind", ["none", "memory"])
+def test_pictures_can_be_resized_twice(train, root, tmp_path, kind):
+    cache = PictureCache(train, configuration(root, tmp_path, kind, "data.resize_through=[48, 24]").data)
+    for index in (0, len(train) - 1):
+        expected = load_image(train.paths[index], (32, 16), (48, 24))
+        np.testing.assert_array_equal(cache[index], expected)
+        assert not np.array_equal(cache[index], load_image(train.paths[index], (32, 16)))
 
 
 def test_the_size_is_said_and_taken(train, root, tmp_path):
     cache = PictureCache(train, configuration(root, tmp_path, "disk").data)
-    channels = np.where(train.infrared, 1, 3).sum()
-    assert cache.bytes == channels * 32 * 16 + len(train)
+    assert cache.bytes == len(train) * (3 * 32 * 16 + 1)
     assert cache.path.stat().st_size == cache.bytes
     assert str(cache) == f"disk in {cache.path}: {cache.bytes / 2**30:.2f} GiB for {len(train)} pictures of 32x16"
 

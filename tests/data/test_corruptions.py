@@ -3,7 +3,7 @@ import colorsys
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from ms_vireid.data import corruptions
 from ms_vireid.data.batches import EvaluationBatches
@@ -14,11 +14,13 @@ from ms_vireid.data.corruptions import (
     corrupt,
     corruption_sheet,
     random_corruption,
+    read_photographs,
     seconds_per_picture,
 )
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.synthetic import draw_identity, make_camera, render
 from ms_vireid.data.sysu_mm01 import read_sysu_mm01
+from ms_vireid.errors import InputError
 
 from . import tree
 
@@ -50,6 +52,13 @@ def constant(*colour: int, size: tuple[int, int] = REFERENCE_SIZE) -> np.ndarray
 
 def corrupted(pixels: np.ndarray, name: str, severity: int, seed: int = 0) -> np.ndarray:
     return corrupt(pixels, name, severity, np.random.default_rng(seed))
+
+
+def assert_cut_off(result: np.ndarray, expected: np.ndarray) -> None:
+    """Every value is the largest whole number that is not above what is expected, up to float32's rounding of it."""
+    missing = expected - result
+    assert missing.min() >= -0.01, missing.min()
+    assert missing.max() < 1.01, missing.max()
 
 
 # the set as a whole
@@ -168,7 +177,7 @@ def test_the_corrupted_version_of_a_set_depends_on_the_pictures_numbers_and_not_
 
 def test_types_and_severities_are_drawn_uniformly(monkeypatch):
     drawn = []
-    monkeypatch.setattr(corruptions, "corrupt", lambda pixels, name, severity, rng: drawn.append((name, severity)))
+    monkeypatch.setattr(corruptions, "corrupt", lambda _pixels, name, severity, *_: drawn.append((name, severity)))
     for index in range(10_000):
         random_corruption(constant(0, 0, 0, size=(1, 1)), index % 10, index)
     names, severities = zip(*drawn, strict=True)
@@ -245,15 +254,14 @@ def test_what_only_moves_or_mixes_pixels_keeps_a_constant_picture(name):
 def test_gaussian_blur_is_scipys():
     pixels = person()
     expected = gaussian_filter(pixels.astype(np.float64), (4, 4, 0), mode="nearest", truncate=4)
-    # Rounding is off by half at most; the rest is float32 and the two-dimensional sum's order.
-    assert np.abs(corrupted(pixels, "gaussian_blur", 4) - expected).max() <= 0.51
+    assert_cut_off(corrupted(pixels, "gaussian_blur", 4), expected)
 
 
 def test_a_picture_of_half_the_height_and_width_is_blurred_half_as_far():
     spot = np.zeros((144, 72, 3), np.uint8)
     spot[72, 36] = 255
     expected = gaussian_filter(spot[:, :, 0].astype(np.float64), 1, mode="nearest", truncate=4)  # 2 pixels at 288x144
-    assert np.abs(corrupted(spot, "gaussian_blur", 2)[:, :, 0] - expected).max() <= 0.51
+    assert_cut_off(corrupted(spot, "gaussian_blur", 2)[:, :, 0], expected)
 
 
 @pytest.mark.parametrize("name", [*BLURS, "snow", "rain", "elastic"])
@@ -333,7 +341,7 @@ def test_brightness_and_saturation_are_those_of_hsv():
     ):
         expected = [colorsys.hsv_to_rgb(*change(*colorsys.rgb_to_hsv(*p))) for p in pixels.reshape(-1, 3) / 255]
         result = corrupted(pixels, name, 2).reshape(-1, 3)
-        assert np.abs(result - 255 * np.array(expected)).max() <= 0.51
+        assert_cut_off(result, 255 * np.array(expected))
 
 
 @pytest.mark.parametrize("severity", [4, 5])
@@ -347,6 +355,19 @@ def test_contrast_by_hand():
     pixels = np.array([[[0, 10, 255], [100, 10, 255]]], np.uint8)
     # The channels' means are 50, 10 and 255; 0.4 of the distances from them remain.
     assert corrupted(pixels, "contrast", 1).tolist() == [[[30, 10, 255], [70, 10, 255]]]
+
+
+def test_values_are_cut_off_and_not_rounded():
+    # Mean 1.5, of which 0.4 of the distances remain: 0.9 and 2.1.
+    pixels = np.array([[[0, 0, 0], [3, 3, 3]]], np.uint8)
+    assert corrupted(pixels, "contrast", 1)[0, :, 0].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("level", range(0, 256, 5))
+def test_a_value_that_no_corruption_changes_is_not_cut_off_to_the_one_below(level):
+    pixels = constant(level, level, level, size=(9, 5))
+    assert (corrupted(pixels, "saturate", 1) == pixels).all()
+    assert (corrupted(pixels, "contrast", 3) == pixels).all()
 
 
 def test_pixelate_makes_blocks():
@@ -386,6 +407,113 @@ def test_the_ice_of_frost_covers_and_varies_like_a_photograph(severity):
     pictures = [corrupted(constant(0, 0, 0), "frost", severity, seed)[:, :, 2] / (255 * ice) for seed in range(8)]
     assert 0.3 < np.mean(pictures) < 0.6
     assert np.mean([picture.std() for picture in pictures]) > 0.15
+
+
+def photograph(height: int, width: int) -> np.ndarray:
+    """Brighter by half a level for each pixel to the right."""
+    return np.repeat(np.tile(np.arange(width) // 2, (height, 1)).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+@pytest.mark.parametrize(("shape", "slope"), [((400, 500), 0.5 / 1.1), ((100, 500), 0.5 / (1.1 * 288 / 100))])
+def test_frost_of_a_photograph_is_a_piece_of_it_enlarged(shape, slope):
+    # By a tenth; by what the picture's height asks for as well where the photograph is lower.
+    black = np.zeros((3, *REFERENCE_SIZE), np.float32)
+    frost = corruptions.photographed_frost(black, 1, np.random.default_rng(0), [photograph(*shape)])
+    levels = frost[0] * 255 / 0.4  # severity 1 adds 0.4 of the ice
+    steps = (levels[:, -10] - levels[:, 10]) / 124  # of columns 10 to 134
+    np.testing.assert_allclose(steps, slope, atol=1.5 / 124)  # the ramp's and the result's whole levels
+
+
+def test_photographs_take_the_place_of_the_drawn_ice_in_frost_alone():
+    black, dark = constant(0, 0, 0), [np.zeros((300, 200, 3), np.uint8)]
+    for name in TYPES:
+        drawn = corrupted(person(), name, 3)
+        photographed = corrupt(person(), name, 3, np.random.default_rng(0), dark)
+        assert np.array_equal(drawn, photographed) == (name != "frost")
+    assert not corrupt(black, "frost", 3, np.random.default_rng(0), dark).any()
+    version = CorruptedVersion(0, np.arange(400), tuple(dark))
+    frosted = [
+        i for i in range(400) if not np.array_equal(version.apply(person(), i), random_corruption(person(), 0, i))
+    ]
+    assert 5 < len(frosted) < 40  # one of twenty types: 20 expected, standard deviation 4.4
+
+
+def test_every_photograph_is_taken(tmp_path):
+    for level in (50, 100, 150):
+        Image.fromarray(constant(level, level, level)).save(tmp_path / f"{level}.png")
+    (tmp_path / "notes.txt").write_text("not a picture")
+    photographs = read_photographs(tmp_path)
+    seen = {int(corrupt(constant(0, 0, 0), "frost", 3, np.random.default_rng(i), photographs).max()) for i in range(40)}
+    assert seen == {35, 70, 105}  # 0.7 of each
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (None, r"frost: .*evaluation\.frost is a folder of photographs"),
+        ({}, "frost: holds no picture; evaluation"),
+        ({"a.jpg": b"text"}, r"a\.jpg: cannot be decoded as a picture"),
+    ],
+)
+def test_a_folder_without_photographs_is_refused(tmp_path, files, message):
+    folder = tmp_path / "frost"
+    if files is not None:
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_photographs(folder)
+
+
+def midpoints_one_by_one(side: int, decay: float, rng: np.random.Generator) -> np.ndarray:
+    """The published fractal point by point: squares' middles, then the points of the grid's lines, wrapping around."""
+    height, step, spread = np.zeros((side, side)), side, 1.0
+
+    def at(row, column):
+        return height[row % side, column % side]
+
+    while step >= 2:
+        half, cells = step // 2, range(0, side, step)
+        noise = rng.uniform(-spread, spread, (len(cells), len(cells)))
+        for i, row in enumerate(cells):
+            for j, column in enumerate(cells):
+                around = at(row, column), at(row + step, column), at(row, column + step), at(row + step, column + step)
+                height[row + half, column + half] = sum(around) / 4 + noise[i, j]
+        for down, right in ((0, half), (half, 0)):
+            noise = rng.uniform(-spread, spread, (len(cells), len(cells)))
+            for i, row in enumerate(cells):
+                for j, column in enumerate(cells):
+                    r, c = row + down, column + right
+                    around = at(r - half, c), at(r + half, c), at(r, c - half), at(r, c + half)
+                    height[r, c] = sum(around) / 4 + noise[i, j]
+        step, spread = half, spread / decay**2
+    return (height - height.min()) / (height.max() - height.min())
+
+
+@pytest.mark.parametrize(("side", "decay"), [(2, 2.0), (8, 1.4), (32, 2.0)])
+def test_the_fog_is_the_published_fractal(side, decay):
+    actual = corruptions._plasma(side, decay, np.random.default_rng(3))
+    np.testing.assert_allclose(actual, midpoints_one_by_one(side, decay, np.random.default_rng(3)), atol=1e-6)
+
+
+def test_fog_is_a_corner_of_a_map_whose_side_is_a_power_of_two():
+    image = np.full((3, *REFERENCE_SIZE), 0.5, np.float32)
+    mist = corruptions._plasma(512, 1.7, np.random.default_rng(5))[:288, :144]
+    expected = (0.5 + 2.5 * mist) * 0.5 / 3  # severity 3
+    np.testing.assert_allclose(CORRUPTIONS["fog"](image, 3, np.random.default_rng(5))[0], expected, atol=1e-6)
+
+
+def test_elastic_mirrors_the_picture_as_the_published_one_does():
+    pixels, rng = noise_picture(REFERENCE_SIZE), np.random.default_rng(4)
+    shifts = [
+        30 * gaussian_filter(field, (2.88, 1.44), mode="reflect", truncate=3)  # severity 5
+        for field in rng.uniform(-1.44, 1.44, (2, *REFERENCE_SIZE))
+    ]
+    places = np.indices(REFERENCE_SIZE) + shifts
+    assert min(places[1].min(), places[0].min()) < -1  # so that the border matters
+    expected = [map_coordinates(pixels[:, :, c] / 255, places, order=1, mode="reflect") for c in range(3)]
+    actual = CORRUPTIONS["elastic"](corruptions._planes(pixels), 5, np.random.default_rng(4))
+    np.testing.assert_allclose(actual, expected, atol=2e-4)  # float32 places: 3e-5 of a pixel in noise
 
 
 def test_fog_keeps_the_brightest_value_and_takes_contrast():

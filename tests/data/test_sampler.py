@@ -73,6 +73,23 @@ def test_an_identity_with_too_few_pictures_repeats_them_in_turn(train, plan):
     assert (np.sort(of_two)[:, [0, 2]] == np.sort(of_two)[:, [1, 3]]).all()
 
 
+def test_with_replacement_every_picture_is_drawn_on_its_own(train):
+    plan = IdentitySampler(train, P, K, iterations=4000, seed=1, replacement=True).plan(1)
+    labels = train.labels[plan].reshape(-1, K)
+    assert (labels == labels[:, :1]).all()
+    groups = plan.reshape(-1, K)
+    # Four draws among nine pictures all differ with probability 8 * 7 * 6 / 9^3 = 0.461, without replacement always.
+    of_nine = groups[(labels[:, 0] == 1) & ~train.infrared[groups[:, 0]]]
+    different = np.mean([len(set(group)) == K for group in of_nine.tolist()])
+    assert abs(different - 8 * 7 * 6 / 9**3) < 5 * np.sqrt(0.25 / len(of_nine))  # five standard errors at most
+    # Of a single picture there is nothing else to draw; of two, all four draws are the same with probability 1/8.
+    of_one = groups[(labels[:, 0] == 2) & train.infrared[groups[:, 0]]]
+    assert len(np.unique(of_one)) == 1
+    of_two = groups[(labels[:, 0] == 3) & ~train.infrared[groups[:, 0]]]
+    same = np.mean((of_two == of_two[:, :1]).all(axis=1))
+    assert abs(same - 1 / 8) < 5 * np.sqrt(0.25 / len(of_two))
+
+
 def test_every_picture_of_an_identity_can_be_drawn(train, plan):
     assert set(plan.ravel()) == set(range(len(train)))
 

@@ -37,23 +37,37 @@ def test_a_visible_picture_is_resized_with_lanczos_to_height_and_width(tmp_path)
     path = tree.write_picture(tmp_path / "a.png")
     with Image.open(path) as image:
         expected = np.asarray(image.resize((10, 30), Image.Resampling.LANCZOS))
-    loaded = load_image(path, infrared=False, size=(30, 10))
+    loaded = load_image(path, (30, 10))
     assert loaded.shape == (30, 10, 3)
     assert np.array_equal(loaded, expected)
 
 
-def test_an_infrared_picture_is_three_equal_channels_of_its_luma(tmp_path):
+def test_a_gray_file_is_three_equal_channels_and_a_coloured_one_keeps_its_own(tmp_path):
     path = tree.write_picture(tmp_path / "colour.png")
     with Image.open(path) as image:
-        expected = np.asarray(image.convert("L"))
-    assert np.array_equal(load_image(path, infrared=True, size=tree.SIZE), np.dstack([expected] * 3))
+        colour, gray = np.asarray(image), np.asarray(image.convert("L"))
+        image.convert("L").save(tmp_path / "gray.png")
+    assert np.array_equal(load_image(path, tree.SIZE), colour)
+    assert np.array_equal(load_image(tmp_path / "gray.png", tree.SIZE), np.dstack([gray] * 3))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_picture_can_be_resized_twice(tmp_path, mode):
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels_of(size=(50, 30))).convert(mode).save(path)
+    with Image.open(path) as image:
+        larger = image.resize((36, 72), Image.Resampling.LANCZOS)
+        expected = np.asarray(larger.resize((16, 32), Image.Resampling.BILINEAR).convert("RGB"))
+    loaded = load_image(path, (32, 16), through=(72, 36))
+    assert np.array_equal(loaded, expected)
+    assert not np.array_equal(loaded, load_image(path, (32, 16)))
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
 def test_a_picture_of_any_mode_has_three_channels(tmp_path, mode):
     suffix = "jpg" if mode == "CMYK" else "png"
     Image.fromarray(pixels_of()).convert(mode).save(tmp_path / f"a.{suffix}")
-    loaded = load_image(tmp_path / f"a.{suffix}", infrared=False, size=(24, 16))
+    loaded = load_image(tmp_path / f"a.{suffix}", (24, 16))
     assert (loaded.shape, loaded.dtype) == ((24, 16, 3), np.uint8)
 
 
@@ -61,19 +75,19 @@ def test_a_picture_of_any_mode_has_three_channels(tmp_path, mode):
 def test_a_truncated_picture_is_refused_by_its_path(tmp_path, suffix):
     path = tree.truncate(tree.write_picture(tmp_path / f"a.{suffix}"))
     with pytest.raises(InputError, match=rf"a\.{suffix}: cannot be decoded as a picture"):
-        load_image(path, infrared=False, size=(24, 16))
+        load_image(path, (24, 16))
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\xff\xd8\xff", b"BM", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_not_a_picture_is_refused_by_its_path(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.jpg: cannot be decoded as a picture"):
-        load_image(tmp_path / "a.jpg", infrared=False, size=(24, 16))
+        load_image(tmp_path / "a.jpg", (24, 16))
 
 
 def test_a_missing_picture_is_refused_by_its_path(tmp_path):
     with pytest.raises(InputError, match=r"gone\.jpg: cannot be decoded as a picture"):
-        load_image(tmp_path / "gone.jpg", infrared=False, size=(24, 16))
+        load_image(tmp_path / "gone.jpg", (24, 16))
 
 
 # arithmetic

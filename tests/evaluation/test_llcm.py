@@ -9,6 +9,7 @@ import pytest
 
 from ms_vireid.data.records import ImageSet, image_set
 from ms_vireid.evaluation import chance, evaluate_ranking, evaluate_trials, llcm_trials
+from ms_vireid.evaluation.protocol import Trial
 
 # Pictures of each identity in each camera, visible and infrared.
 COUNTS = {
@@ -43,18 +44,68 @@ def published_gallery(test: ImageSet, modality: str, trial: int) -> list[str]:
     return drawn
 
 
-@pytest.mark.parametrize(("direction", "gallery"), [("infrared-to-visible", "vis"), ("visible-to-infrared", "nir")])
-def test_galleries_are_those_of_the_published_sampling(direction, gallery):
+@pytest.mark.parametrize(
+    ("direction", "drawn", "modality"),
+    [("infrared-to-visible", "gallery", "vis"), ("visible-to-infrared", "query", "nir")],
+)
+def test_the_drawn_side_is_that_of_the_published_sampling(direction, drawn, modality):
     test = llcm_like()
-    drawn = [[str(test.paths[i]) for i in trial.gallery] for trial in llcm_trials(test, direction)]
-    assert drawn == [published_gallery(test, gallery, trial) for trial in range(10)]
+    names = [[str(test.paths[i]) for i in getattr(trial, drawn)] for trial in llcm_trials(test, direction)]
+    assert names == [published_gallery(test, modality, trial) for trial in range(10)]
 
 
-@pytest.mark.parametrize("direction", ["infrared-to-visible", "visible-to-infrared"])
-def test_queries_are_all_pictures_of_the_querying_modality(direction):
+@pytest.mark.parametrize(
+    ("direction", "whole", "infrared"),
+    [("infrared-to-visible", "query", True), ("visible-to-infrared", "gallery", False)],
+)
+def test_the_other_side_is_every_picture_of_its_modality(direction, whole, infrared):
     test = llcm_like()
     for trial in llcm_trials(test, direction):
-        np.testing.assert_array_equal(trial.query, np.flatnonzero(test.infrared == direction.startswith("infrared")))
+        np.testing.assert_array_equal(getattr(trial, whole), np.flatnonzero(test.infrared == infrared))
+
+
+def released_visible_to_infrared(features: np.ndarray, test: ImageSet) -> list[tuple]:
+    """The authors' test script with test_mode [2, 1], step by step: all visible pictures are taken as queries, infrared
+    ones drawn as a gallery; then the matrix, the labels and the cameras of both are handed over the other way round."""
+    paths = [str(path) for path in test.paths]
+    query = [i for i in range(len(test)) if not test.infrared[i]]
+    metrics = []
+    for trial in range(10):
+        gallery = [paths.index(name) for name in published_gallery(test, "nir", trial)]
+        distances = -(features[gallery] @ features[query].T)
+        metrics.append(
+            slow_ranking(
+                distances,
+                test.identities[gallery],
+                test.identities[query],
+                test.cameras[gallery],
+                test.cameras[query],
+                20,
+            )
+        )
+    return metrics
+
+
+def test_visible_to_infrared_is_what_the_authors_script_reports():
+    test = llcm_like()
+    features = np.random.default_rng(1).normal(size=(len(test), 8)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    result = evaluate_trials(features, test, llcm_trials(test, "visible-to-infrared"), "llcm")
+    for trial, (cmc, mean_ap, mean_inp, num_valid) in zip(
+        result.trials, released_visible_to_infrared(features, test), strict=True
+    ):
+        np.testing.assert_array_equal(trial.cmc, cmc)
+        assert (trial.mean_ap, trial.mean_inp, trial.num_valid_queries) == (mean_ap, mean_inp, num_valid)
+
+
+def test_a_matrix_that_is_not_turned_gives_other_numbers():
+    # The planted error: all visible pictures searched among the drawn infrared ones, as the direction's name suggests.
+    test = llcm_like()
+    features = np.random.default_rng(1).normal(size=(len(test), 8)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    turned = [Trial(trial.gallery, trial.query) for trial in llcm_trials(test, "visible-to-infrared")]
+    expected = np.mean([mean_ap for _, mean_ap, _, _ in released_visible_to_infrared(features, test)])
+    assert abs(evaluate_trials(features, test, turned, "llcm").mean["map"] - expected) > 0.01
 
 
 def test_a_gallery_has_one_picture_of_each_identity_and_camera():

@@ -3,15 +3,20 @@
 import mindspore as ms
 import numpy as np
 import pytest
+import torch
 
+from ms_vireid import losses as mindspore_losses
 from ms_vireid.losses import HardTripletLoss, ProgressiveHardTripletLoss, WeightedRegularizedTripletLoss
 from parity import equations
+from torch_ref import losses as torch_losses
 
 from . import cases
 
 # One number a feature, two identities, K = 1: visible 0 and 3, infrared 1 and 5.
 FEATURES = np.float32([[0], [3], [1], [5]])
 LABELS = np.int32([0, 1, 0, 1])
+
+SOFTPLUS_ROUNDING = 1.2e-7  # MindSpore's is log(1 + exp(x)), whose 1 + exp(x) is rounded at float32's 1
 
 
 @pytest.mark.parametrize(
@@ -56,8 +61,46 @@ def test_weighted_regularized_by_hand():
     # and 1, d = 2: 1.7615942 for rows 3 and 5. Weighted negatives of a and a + t: a + t e^-t / (1 + e^-t):
     # 0: 3, 5 -> 3.2384058; 3: 3, 2 -> 2.2689414; 1: 2, 4 -> 2.2384058; 5: 5, 4 -> 4.2689414.
     # softplus(-2.5073473) = 0.0783343 for rows 0 and 5, (-0.5073473) = 0.4713095, (-1.5073473) = 0.2000770; mean.
-    value, _ = cases.value_and_gradient(WeightedRegularizedTripletLoss(), FEATURES, LABELS)
+    value, _ = cases.value_and_gradient(WeightedRegularizedTripletLoss("softmax"), FEATURES, LABELS)
     np.testing.assert_allclose(value, 0.2070137, rtol=1e-6)  # float32 rounding
+
+
+def test_the_releases_weights_vanish_with_the_distance():
+    # Two identities at 0 and 20, K = 1: every anchor has its positives at 0 and two negatives at 20. A softmax weighs
+    # these with 1/2 each: softplus(-20). The release's weights are e^-20 / (2 e^-20 + 1e-6): the weighted sum is
+    # 20 * 4.1223072e-9 / (4.1223072e-9 + 1e-6) = 0.0821077, softplus(-0.0821077) = 0.6529358.
+    features = np.float32([[0], [20], [0], [20]])
+    value, gradient = cases.value_and_gradient(WeightedRegularizedTripletLoss(), features, LABELS)
+    np.testing.assert_allclose(value, 0.6529358, rtol=1e-6)  # float32 rounding
+    clean, _ = cases.value_and_gradient(WeightedRegularizedTripletLoss("softmax"), features, LABELS)
+    np.testing.assert_allclose(clean, np.log1p(np.exp(-20.0)), atol=SOFTPLUS_ROUNDING)
+    assert gradient[0] < 0 < gradient[1]  # descent takes the identities towards each other
+
+
+@pytest.mark.parametrize("losses", [mindspore_losses, torch_losses], ids=["mindspore", "torch"])
+@pytest.mark.parametrize(
+    ("scale", "released", "softmax"),  # of `equations.released_weighted_triplet` and `weighted_regularized_triplet`
+    [
+        (0.3, 0.08037404, 0.08037321),
+        (1.0, 0.0009465328, 0.0008427292),
+        (1.5, 2.886611, 5.239054e-05),
+        (2.0, 8.600932, 4.182754e-06),
+        (3.0, 13.14466, 3.549014e-08),
+    ],
+)
+def test_the_releases_weights_part_from_the_softmax_as_features_grow(losses, scale, released, softmax):
+    features, labels = equations.wrt_batch(scale)
+    tensor = ms.Tensor if losses is mindspore_losses else torch.from_numpy
+    for weights, expected in (("released", released), ("softmax", softmax)):
+        value = losses.WeightedRegularizedTripletLoss(weights)(tensor(features), tensor(labels))
+        # Float32 rounds distances of 40 by 4e-6, which is what changes a term of softplus by that share of itself.
+        what = f"{weights}, features times {scale}"
+        np.testing.assert_allclose(float(value), expected, rtol=2e-5, atol=SOFTPLUS_ROUNDING, err_msg=what)
+
+
+def test_other_weights_raise():
+    with pytest.raises(ValueError, match="weights must be one of released, softmax, not 'paper'"):
+        WeightedRegularizedTripletLoss("paper")
 
 
 def test_identical_features_cost_the_margin_or_log_two():

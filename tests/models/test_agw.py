@@ -116,7 +116,7 @@ def test_the_inner_width_is_as_asked_or_half_of_the_channels(width, inner):
 
 
 def test_training_gives_logits_and_raw_features():
-    logits, features = small().set_train()(Tensor(images(4)))
+    logits, features, _ = small().set_train()(Tensor(images(4)))
     assert (logits.shape, features.shape) == ((4, 5), (4, 256))
 
 
@@ -147,7 +147,7 @@ def test_evaluation_without_a_known_modality_is_refused(modality):
 def test_in_training_the_visible_stem_sees_the_first_half_and_the_infrared_stem_the_second():
     model = small().set_train()
     model.infrared_stem.conv1.weight.set_data(ms.ops.zeros_like(model.infrared_stem.conv1.weight))
-    _, features = model(Tensor(images(4)))
+    _, features, _ = model(Tensor(images(4)))
     spread = np.ptp(features.asnumpy().reshape(2, 2, -1), axis=1).max(axis=1)  # between the two images of a half
     assert spread[0] > 0.01
     assert spread[1] == 0
@@ -164,7 +164,7 @@ def test_a_compiled_training_step_computes_what_pynative_does():
     pixels = Tensor(images(4, (32, 16)))
 
     def loss(x):
-        logits, features = model(x)
+        logits, features, _ = model(x)
         return (logits * logits).sum() + features.sum()
 
     step = ms.value_and_grad(loss, None, model.trainable_params())
@@ -191,13 +191,13 @@ def test_the_mirror_computes_the_same_features_and_gradients():
     scale = np.random.default_rng(1).standard_normal((8, 256)).astype(np.float32)
 
     def loss(x):
-        logits, features = model(x)
+        logits, features, _ = model(x)
         return (features * Tensor(scale)).sum() + (logits * logits).sum(), logits, features
 
     (value, logits, features), gradients = ms.value_and_grad(loss, None, model.trainable_params(), has_aux=True)(
         Tensor(pixels)
     )
-    torch_logits, torch_features = mirror(torch.from_numpy(pixels))
+    torch_logits, torch_features, _ = mirror(torch.from_numpy(pixels))
     ((torch_features * torch.from_numpy(scale)).sum() + (torch_logits * torch_logits).sum()).backward()
     for ours, theirs in ((logits, torch_logits), (features, torch_features)):
         theirs = theirs.detach().numpy()

@@ -68,7 +68,7 @@ def outputs_of(model, progress=0.0):
 @EVERY
 def test_training_returns_the_documented_tuple(options):
     outputs = outputs_of(build(**options))
-    shapes = [(2 * P * K, CLASSES), (2 * P * K, EMBED)]
+    shapes = [(2 * P * K, CLASSES), (2 * P * K, EMBED), (2 * P * K, EMBED)]
     if options.get("intermediate") != "none":
         shapes += [(P * K, EMBED), (P * K, CLASSES), (P * K, CLASSES), (3, P * K, EMBED)]
     if options.get("auxiliary_classifier"):
@@ -104,7 +104,8 @@ def test_classifiers_and_slots_are_those_of_the_equations():
     model = build(auxiliary_classifier=True)
     normalised = []
     model.bottleneck.register_forward_hook(lambda _cell, _inputs, output: normalised.append(output.asnumpy()))
-    logits, features, auxiliary, of_visible, of_infrared, prototypes, own = (o.asnumpy() for o in outputs_of(model))
+    outputs = (output.asnumpy() for output in outputs_of(model))
+    logits, features, after_neck, auxiliary, of_visible, of_infrared, prototypes, own = outputs
     v, r, a = normalised[0].reshape(3, P * K, EMBED)
     c_v, c_r, c_a = (
         getattr(model, f"{name}_classifier").weight.asnumpy().T for name in ("visible", "infrared", "auxiliary")
@@ -112,6 +113,7 @@ def test_classifiers_and_slots_are_those_of_the_equations():
     expected = [np.concatenate([v @ c_v, r @ c_r]), a @ c_v, a @ c_r, a @ c_a]
     for actual, value in zip((logits, of_visible, of_infrared, own), expected, strict=True):
         np.testing.assert_allclose(actual, value, rtol=0, atol=1e-6)  # float32 rounding
+    np.testing.assert_array_equal(after_neck, np.concatenate([v, r]))
     # In the 0-th iteration the prototypes are the features, as W_p is the identity.
     np.testing.assert_array_equal(prototypes.reshape(-1, EMBED), np.concatenate([features, auxiliary]))
 
@@ -136,8 +138,8 @@ def test_each_auxiliary_feature_comes_from_its_own_pair_of_pictures():
 
 def test_without_memory_the_prototypes_are_the_pooled_features():
     outputs = outputs_of(build(memory="none"))
-    expected = np.concatenate([outputs[1].asnumpy(), outputs[2].asnumpy()])
-    np.testing.assert_array_equal(outputs[5].asnumpy().reshape(-1, EMBED), expected)
+    expected = np.concatenate([outputs[1].asnumpy(), outputs[3].asnumpy()])
+    np.testing.assert_array_equal(outputs[6].asnumpy().reshape(-1, EMBED), expected)
 
 
 def test_beta_rises_linearly_and_weighs_the_prototypes():
@@ -145,9 +147,9 @@ def test_beta_rises_linearly_and_weighs_the_prototypes():
         model = build()
         first = outputs_of(model)
         second = outputs_of(model, progress=beta)  # from 1e-8 to 1
-        of_features = np.concatenate([second[1].asnumpy(), second[2].asnumpy()]).reshape(3, P * K, EMBED)
-        expected = beta * of_features + (1 - beta) * first[5].asnumpy()
-        np.testing.assert_allclose(second[5].asnumpy(), expected, rtol=0, atol=1e-6)
+        of_features = np.concatenate([second[1].asnumpy(), second[3].asnumpy()]).reshape(3, P * K, EMBED)
+        expected = beta * of_features + (1 - beta) * first[6].asnumpy()
+        np.testing.assert_allclose(second[6].asnumpy(), expected, rtol=0, atol=1e-6)
 
 
 @EVERY

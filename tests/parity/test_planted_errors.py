@@ -11,16 +11,19 @@ import pytest
 import torch
 from torch import nn
 
+from ms_vireid.data import transforms
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import schedule as mindspore_schedule
 from parity import mapping
 from parity.cases import LADDER, run
 from torch_ref.engine import optimizer as torch_optimizer
+from torch_ref.engine import train_step as torch_train_step
 from torch_ref.losses import alignment as torch_alignment
 from torch_ref.losses import mmd as torch_mmd
 from torch_ref.losses import msel as torch_msel
 from torch_ref.losses import prototypes as torch_prototypes
 from torch_ref.losses import triplet as torch_triplet
+from torch_ref.models import agw as torch_agw
 from torch_ref.models import auxiliary_generator as torch_generator
 from torch_ref.models import layers as torch_layers
 from torch_ref.models import mun as torch_mun
@@ -59,8 +62,8 @@ def tanh_gelu(patch):
 def bn_momentum(patch):
     original = torch_layers.bn_neck
 
-    def swapped(features):
-        layer = original(features)
+    def swapped(*arguments, **keywords):
+        layer = original(*arguments, **keywords)
         layer.momentum = 0.9
         return layer
 
@@ -149,6 +152,25 @@ def self_pair_in_msel(patch):
     patch.setattr(torch_msel.ModalitySharedEnhancementLoss, "forward", included)
 
 
+def weights_without_epsilon(patch):
+    patch.setattr(torch_triplet, "RELEASED_EPS", 0.0)
+
+
+def maximum_of_the_negatives_alone(patch):
+    """The nearest negative, in place of the 0 that masked entries are, as the top of the negatives' weights."""
+    original = torch_triplet.weighted_mean
+
+    def shifted(values, shares):
+        tops = shares.amax(-1, keepdim=True)
+        return original(values, shares / torch.where(tops > 0, tops, 1.0))
+
+    patch.setattr(torch_triplet, "weighted_mean", shifted)
+
+
+def cosine_before_bnneck(patch):
+    patch.setitem(torch_train_step._FEATURES, "bnneck", 1)
+
+
 def no_bias_correction(patch):
     def plain(self, _step, base_lrs):
         rows = [(lr, self.eps, self.weight_decay) for lr in base_lrs]
@@ -197,6 +219,10 @@ def wider_initialisation(patch):
         return layer
 
     patch.setattr(torch_vit, "dense", wider)
+
+
+def constant_bnneck_scale(patch):
+    after_init(patch, torch_agw.AGW, lambda model: nn.init.ones_(model.bottleneck.weight))
 
 
 def swapped_kernels(patch):
@@ -252,6 +278,16 @@ def wrong_pairs(patch):
     after_init(patch, torch_mun.MUN, shift)
 
 
+def resized_once(patch):
+    original = transforms.load_image
+    patch.setattr(transforms, "load_image", lambda path, size, through=None: original(path, size))
+
+
+def blurred_by_the_first_channel(patch):
+    original = transforms.gaussian_blur
+    patch.setattr(transforms, "gaussian_blur", lambda pixels, sigma: original(pixels[:, :, [0, 0, 0]], sigma))
+
+
 def unlimited_scales(patch):
     original = torch_optimizer.mun_groups
 
@@ -285,6 +321,9 @@ PLANTED = [
     (aligned_corners, [2], "2 position embedding resized"),
     (sum_instead_of_mean, [3], "3 intra"),
     (self_pair_in_msel, [3], "3 msel"),
+    (weights_without_epsilon, [3], "3 wrt"),
+    (maximum_of_the_negatives_alone, [3], "3 wrt"),
+    (cosine_before_bnneck, [3], "3 terms on their features"),
     (gradient_through_all_iterations, [3], "3 ModalityPrototypes, slots"),
     (gradient_through_the_bandwidth, [3], "3 ma"),
     (mean_over_identities, [3], "3 ia"),
@@ -297,7 +336,10 @@ PLANTED = [
     (coupled_decay, [5], "5 PMT stage 1, six updates"),
     (schedule_one_epoch_late, [5], "5 schedule of PMT, timm"),
     (wrong_group, [5], "5 PMT stage 1, groups"),
+    (resized_once, [6], "6 preprocessing, torchvision"),
+    (blurred_by_the_first_channel, [6], "6 preprocessing, torchvision"),
     (wider_initialisation, [7], "7 PMT small"),
+    (constant_bnneck_scale, [7], "7 AGW small"),
 ]
 
 

@@ -13,7 +13,7 @@ from ms_vireid.visualization.gradcam import Picture
 def pair(data, size):
     index = [np.flatnonzero(data.test.infrared == infrared)[0] for infrared in (False, True)]
     return tuple(
-        Picture(load_image(data.test.paths[i], bool(data.test.infrared[i]), size), modality, "")
+        Picture(load_image(data.test.paths[i], size), modality, "")
         for i, modality in zip(index, ("visible", "infrared"), strict=True)
     )
 

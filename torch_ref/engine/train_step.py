@@ -10,6 +10,8 @@ from ms_vireid.config import LossConfig, Term
 from torch_ref import losses
 from torch_ref.engine.optimizer import SGD, AdamW
 
+_FEATURES = {"pooled": 1, "bnneck": 2}  # among a model's outputs
+
 
 class StageLoss(nn.Module):
     """The weighted sum of a stage's terms (PMT Eqs. 11 and 12, MUN Eq. 17): losses by name, each with its weight."""
@@ -22,8 +24,8 @@ class StageLoss(nn.Module):
         self.terms = nn.ModuleList(_TERMS[name](term, num_instances) for name, term in terms.items())
 
     def forward(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
-        """The model's outputs, logits [2PK, num_classes] and features [2PK, C] first, and labels [2PK] -> (total, each
-        unweighted term in order)."""
+        """The model's outputs, logits [2PK, num_classes] and features [2PK, C] before and after BNNeck first, and
+        labels [2PK] -> (total, each unweighted term in order)."""
         values = tuple(term(outputs, labels) for term in self.terms)
         total = 0.0
         for weight, value in zip(self.weights, values, strict=True):
@@ -43,15 +45,19 @@ class OnLogits(nn.Module):
 
 
 class OnFeatures(nn.Module):
-    """A loss of the features as a term; `arguments` follow the labels in its call."""
+    """A loss of the features as a term; `arguments` follow the labels in its call.
 
-    def __init__(self, loss: nn.Module, *arguments: int):
+    feature: which ones, "pooled" (before BNNeck) or "bnneck" (after it).
+    """
+
+    def __init__(self, loss: nn.Module, feature: str, *arguments: int):
         super().__init__()
         self.loss = loss
+        self.output = _FEATURES[feature]
         self.arguments = arguments
 
     def forward(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        return self.loss(outputs[1], labels, *self.arguments)
+        return self.loss(outputs[self.output], labels, *self.arguments)
 
 
 class OnAuxiliaryLogits(nn.Module):
@@ -62,7 +68,7 @@ class OnAuxiliaryLogits(nn.Module):
         self.loss = loss
 
     def forward(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        return self.loss(outputs[3], outputs[4], labels[: outputs[3].shape[0]])
+        return self.loss(outputs[4], outputs[5], labels[: outputs[4].shape[0]])
 
 
 class OnModalities(nn.Module):
@@ -73,8 +79,8 @@ class OnModalities(nn.Module):
         self.loss = loss
 
     def forward(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        half = outputs[2].shape[0]
-        return self.loss(outputs[1][:half], outputs[1][half:], outputs[2])
+        half = outputs[3].shape[0]
+        return self.loss(outputs[1][:half], outputs[1][half:], outputs[3])
 
 
 class OnPrototypes(nn.Module):
@@ -85,29 +91,29 @@ class OnPrototypes(nn.Module):
         self.loss = loss
 
     def forward(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        return self.loss(outputs[5][0], outputs[5][1], outputs[5][2])
+        return self.loss(outputs[6][0], outputs[6][1], outputs[6][2])
 
 
 class AuxiliaryIdentity(nn.Module):
     """L_id^a (MUN, Tables 1 and 5): the cross entropy of C_a(a), a mean."""
 
     def forward(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        logits = outputs[6]
+        logits = outputs[7]
         return functional.cross_entropy(logits.to(torch.float32), labels[: len(logits)].to(torch.int64))
 
 
 def _pht(term: Term, num_instances: int) -> nn.Module:
-    return OnFeatures(losses.ProgressiveHardTripletLoss(term.margin, term.reduction), term.stage)
+    return OnFeatures(losses.ProgressiveHardTripletLoss(term.margin, term.reduction), term.feature, term.stage)
 
 
 _TERMS = {
     "id": lambda term, k: OnLogits(losses.IdentityLoss()),
-    "triplet": lambda term, k: OnFeatures(losses.HardTripletLoss(term.margin)),
+    "triplet": lambda term, k: OnFeatures(losses.HardTripletLoss(term.margin), term.feature),
     "pht": _pht,
-    "wrt": lambda term, k: OnFeatures(losses.WeightedRegularizedTripletLoss()),
-    "hct": lambda term, k: OnFeatures(losses.HeteroCenterTripletLoss(k, term.margin)),
-    "msel": lambda term, k: OnFeatures(losses.ModalitySharedEnhancementLoss(k, term.distance)),
-    "dcl": lambda term, k: OnFeatures(losses.DiscriminativeCenterLoss(k, term.negatives)),
+    "wrt": lambda term, k: OnFeatures(losses.WeightedRegularizedTripletLoss(term.weights), term.feature),
+    "hct": lambda term, k: OnFeatures(losses.HeteroCenterTripletLoss(k, term.margin), term.feature),
+    "msel": lambda term, k: OnFeatures(losses.ModalitySharedEnhancementLoss(k, term.distance), term.feature),
+    "dcl": lambda term, k: OnFeatures(losses.DiscriminativeCenterLoss(k, term.negatives), term.feature),
     "idc": lambda term, k: OnAuxiliaryLogits(losses.IdentityConsistencyLoss()),
     "ia": lambda term, k: OnModalities(losses.IdentityAlignmentLoss(k, term.margin, term.reduction)),
     "ma": lambda term, k: OnPrototypes(losses.ModalityAlignmentLoss(k, term.bridge)),

@@ -10,6 +10,8 @@ from torch.nn import functional
 from torch_ref.losses.batch import check_batch, check_choice, check_margin, same_labels
 from torch_ref.losses.distance import euclidean_distance, masked_max, masked_min, masked_softmax
 
+RELEASED_EPS = 1e-6  # that WRT's release adds to the sum of its weights
+
 
 def batch_hard(features, labels, margin):
     """The bracket of Eqs. 3 and 4 for each row as an anchor: features [n, C], labels [n] -> float32 [n].
@@ -72,19 +74,38 @@ class ProgressiveHardTripletLoss(nn.Module):
 
 
 class WeightedRegularizedTripletLoss(nn.Module):
-    """WRT of AGW, as released: softplus(sum_p w_p d_p - sum_n w_n d_n), Euclidean, mean over the anchors.
+    """WRT of AGW: softplus(sum_p w_p d_p - sum_n w_n d_n), Euclidean, mean over the anchors.
 
-    w_p is the softmax of the distances to the positives (itself included), w_n the softmax of the negated distances
-    to the negatives; gradients pass through both. (The release adds 1e-6 to each softmax's denominator; this does not.)
+    w_p weighs the distances to the positives (itself included), w_n the negated distances to the negatives; gradients
+    pass through both. weights: "softmax", the paper's formula, or "released", as AGW's code has them: exp(v - top) /
+    (sum + 1e-6), where `top` is the largest value of the masked row: the furthest positive, but for the negatives the 0
+    of the masked entries. Beyond a distance of about 14 the 1e-6 outweighs their sum, the weights vanish, and the loss
+    pulls all features together.
     Call: features [n, C], labels int32 [n]. Returns a float32 scalar.
-    Raises ValueError if the labels do not match the features.
+    Raises ValueError for other weights, or labels that do not match the features.
     """
+
+    def __init__(self, weights="released"):
+        super().__init__()
+        check_choice("weights", weights, ("released", "softmax"))
+        self.weights = weights
 
     def forward(self, features, labels):
         check_batch(features, labels)
         distance = euclidean_distance(features, features)  # [n, n]
         positive = same_labels(labels, labels)  # [n, n]
         negative = ~positive
-        furthest_positive = (masked_softmax(distance, positive) * distance).sum(-1)  # [n]
-        closest_negative = (masked_softmax(-distance, negative) * distance).sum(-1)  # [n]
+        if self.weights == "softmax":
+            furthest_positive = (masked_softmax(distance, positive) * distance).sum(-1)  # [n]
+            closest_negative = (masked_softmax(-distance, negative) * distance).sum(-1)  # [n]
+        else:
+            of_positives = distance * positive  # [n, n]
+            top = torch.amax(of_positives, -1, keepdim=True)  # [n, 1]
+            furthest_positive = weighted_mean(distance, torch.exp(of_positives - top) * positive)  # [n]
+            closest_negative = weighted_mean(distance, torch.exp(-distance) * negative)  # [n]
         return (functional.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()
+
+
+def weighted_mean(values, shares):
+    """Row means of values [n, m] by shares [n, m], whose sums are taken to be larger by `RELEASED_EPS`: [n]."""
+    return (values * shares).sum(-1) / (shares.sum(-1) + RELEASED_EPS)

@@ -77,7 +77,7 @@ class AGW(ReIDModel):
                 shared += [block, attention[i - blocks + count]] if i >= blocks - count else [block]
         self.shared = tuple(shared)
         self.pool = GeM(pooling_power, eps=1e-12)
-        self.bottleneck = bn_neck(self.embed_dim)
+        self.bottleneck = bn_neck(self.embed_dim, spread=0.01)  # as released
         self.classifier = identity_classifier(self.embed_dim, num_classes)
 
     def forward(
@@ -95,7 +95,7 @@ class AGW(ReIDModel):
             key, labels, progress: not used, as nothing is dropped; there so that all models are called alike.
 
         Returns:
-            In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck).
+            In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck, and the same after it).
             In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
 
         Raises:
@@ -107,7 +107,7 @@ class AGW(ReIDModel):
         features = self.pool(x)  # [N, embed_dim]
         normalised = self.bottleneck(features)  # [N, embed_dim]
         if self.training:
-            return self.classifier(normalised), features
+            return self.classifier(normalised), features, normalised
         return l2_normalise(normalised)
 
     def _stems(self, images: Tensor, modality: str | None) -> Tensor:

@@ -141,10 +141,15 @@ class GeM(nn.Module):
         return (x.pow(self.power).mean(dim=(2, 3)) + self.eps).pow(1.0 / self.power)
 
 
-def bn_neck(features: int) -> nn.BatchNorm1d:
-    """BatchNorm between the feature that the metric losses see and the classifier; its bias stays at 0."""
+def bn_neck(features: int, spread: float = 0.0) -> nn.BatchNorm1d:
+    """BatchNorm between the feature that the metric losses see and the classifier; its bias stays at 0.
+
+    Its scale starts at 1, or where `spread` is not 0 at draws from a normal distribution around 1 of that deviation.
+    """
     # PyTorch's momentum weighs the new statistics: 0.1 here is MindSpore's 0.9.
     bottleneck = nn.BatchNorm1d(features, eps=1e-5, momentum=0.1)
+    if spread:
+        nn.init.normal_(bottleneck.weight, 1.0, spread)
     bottleneck.bias.requires_grad_(False)
     return bottleneck
 

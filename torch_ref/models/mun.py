@@ -119,9 +119,10 @@ class MUN(ReIDModel):
             progress: how far training is, 0 at its first step and 1 at its last, for the prototypes' beta.
 
         Returns:
-            In training a tuple, of which the baseline (intermediate "none") has only the first two:
+            In training a tuple, of which the baseline (intermediate "none") has only the first three:
                 logits [2PK, num_classes]: C_v of the visible half, C_r of the infrared one.
                 features [2PK, embed_dim], pooled, before BNNeck.
+                the same after BNNeck.
                 auxiliary [PK, embed_dim], pooled.
                 C_v(a) and C_r(a), logits [PK, num_classes] each.
                 prototypes [3, PK, embed_dim] of visible, infrared and auxiliary; without memory the pooled features.
@@ -147,7 +148,7 @@ class MUN(ReIDModel):
         normalised = self.bottleneck(pooled)  # [3PK, embed_dim]
         visible_logits = self.visible_classifier(normalised[:half])
         infrared_logits = self.infrared_classifier(normalised[half : 2 * half])
-        outputs = torch.cat((visible_logits, infrared_logits), dim=0), pooled[: 2 * half]
+        outputs = torch.cat((visible_logits, infrared_logits), dim=0), pooled[: 2 * half], normalised[: 2 * half]
         if self.generator is None:
             return outputs
         auxiliary = normalised[2 * half :]  # [PK, embed_dim]

@@ -38,11 +38,11 @@ class PMT(ReIDModel):
             labels, progress: not used.
 
         Returns:
-            In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck).
+            In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck, and the same after it).
             In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
         """
         features = self.base(images, key)
         normalised = self.bottleneck(features)  # [N, embed_dim]
         if self.training:
-            return self.classifier(normalised), features
+            return self.classifier(normalised), features, normalised
         return l2_normalise(normalised)
