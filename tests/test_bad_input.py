@@ -52,8 +52,8 @@ def write_weights() -> None:
     import mindspore as ms
     from safetensors.numpy import save_file
 
+    from ms_vireid.files.weights import read_weights
     from ms_vireid.models.build import timm_name
-    from ms_vireid.models.weight_file import read_weights
 
     weights = read_weights(Path("earlier/model.ckpt"))
     save_file({timm_name(n): w for n, w in weights.items() if n.startswith("base.")}, "weights.safetensors")
