@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import write_text
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 AUXILIARY_TERMS = ("idc", "ia", "ma", "id_a")  # loss terms of MUN's auxiliary modality
@@ -563,7 +564,7 @@ def dump_config(config: Config) -> dict:
 
 
 def save_config(config: Config, path: Path) -> None:
-    path.write_text(yaml.safe_dump(dump_config(config), sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(dump_config(config), sort_keys=False))
 
 
 def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict:

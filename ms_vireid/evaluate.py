@@ -10,13 +10,11 @@ from ms_vireid.command import Parser, add_device, run
 from ms_vireid.config import Config, check_config, dump_config
 from ms_vireid.data.corruptions import corruption_sheet
 from ms_vireid.data.randomness import counter_generator
-from ms_vireid.data.read import read_data
 from ms_vireid.data.transforms import load_image
 from ms_vireid.data.validation import check_pictures
-from ms_vireid.engine.run_folder import write_json
-from ms_vireid.errors import InputError
 from ms_vireid.evaluation.protocol import DIRECTIONS
 from ms_vireid.evaluation.report import format_table
+from ms_vireid.files.writing import check_output, whole, write_json
 
 
 def main() -> None:
@@ -37,8 +35,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="F", help="also write the result there")
     arguments = parser.parse_args()
     for option, path in (("--json", arguments.json), ("--corruption-sheet", arguments.corruption_sheet)):
-        if path and not path.absolute().parent.is_dir():
-            raise InputError(f"{option} {path}: its folder does not exist; make it first")
+        if path:
+            check_output(path, option)
 
     device = runtime.set_up(arguments.device, model_name=None)  # only the checkpoint knows the model
     from ms_vireid.engine.inference import evaluate_corrupted, evaluate_model
@@ -46,12 +44,13 @@ def main() -> None:
 
     (trained,) = load_trained([arguments.checkpoint])
     config = _with_options(trained.config, arguments)
-    data = read_data(config.data)
+    data = trained.read_data(arguments.data_root)
     check_pictures(data.test)
     print(f"device: {device}")
     if arguments.corruption_sheet:
         shown = load_image(data.test.paths[np.argmin(data.test.infrared)], False, config.data.image_size)
-        corruption_sheet(shown, counter_generator("corruption", 0)).save(arguments.corruption_sheet, "PNG")
+        with whole(arguments.corruption_sheet) as temporary:
+            corruption_sheet(shown, counter_generator("corruption", 0)).save(temporary, "PNG")
     if trained.left_out:
         parts = ", ".join(sorted({name.partition(".")[0] for name in trained.left_out}))
         print(f"note: {len(trained.left_out)} parameters that only training needs are left out ({parts})")
@@ -70,8 +69,6 @@ def main() -> None:
 def _with_options(config: Config, arguments) -> Config:
     """The run's configuration with what the command line says otherwise."""
     tree = dump_config(config)
-    if arguments.data_root is not None:
-        tree["data"]["root"] = arguments.data_root
     chosen = {name: getattr(arguments, name) for name in ("mode", "shots", "direction", "trials")}
     tree["evaluation"] |= {name: value for name, value in chosen.items() if value is not None}
     return check_config(tree, "command line")

@@ -13,9 +13,10 @@ from ms_vireid.command import Parser, add_device, add_recipe, recipe, run
 from ms_vireid.config import Config
 from ms_vireid.data.read import read_data, validate_for_training
 from ms_vireid.engine.group import ALONE, Group
-from ms_vireid.engine.run_folder import RunFolder, write_json
+from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.errors import InputError
 from ms_vireid.evaluation.report import format_table
+from ms_vireid.files.writing import write_json
 
 RUNS = Path("runs")
 

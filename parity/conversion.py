@@ -1,7 +1,6 @@
 """From one checkpoint file to another: what becomes of every key, and the reasons to refuse a file."""
 
 import math
-import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 
 from ms_vireid.config import Config, apply_override, check_config, dump_config, load_config
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import check_output
 from ms_vireid.models import build_model
 from ms_vireid.models.vit import resize_position_embedding
 from parity.files import WRITTEN, Contents, read, write_ckpt, write_pth, write_safetensors
@@ -96,19 +96,13 @@ class Conversion:
 
 def check_target(target: Path, source: Path, overwrite: bool) -> None:
     """Raise InputError unless `target` is of a known format and can be written."""
-    folder = target.absolute().parent
     if target.suffix not in WRITTEN:
         raise InputError(f"{target}: its suffix is none of {', '.join(WRITTEN)}")
-    if target.is_dir():
-        raise InputError(f"{target}: is a folder; name a file")
-    if not folder.is_dir():
-        raise InputError(f"{target}: its folder does not exist; make it first")
+    check_output(target, "DST")
     if target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"{target}: is the file to convert; choose another name")
     if target.exists() and not overwrite:
         raise InputError(f"{target}: is there already; choose another name, or give --overwrite")
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"{target}: its folder cannot be written; choose another one")
 
 
 def prepare(source: Path, target: Path, config_file: Path | None, overrides: list[str]) -> Conversion:

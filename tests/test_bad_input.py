@@ -150,8 +150,8 @@ CONFIGURATIONS = [
     case("device-unknown", "'TPU'", "--device", "TPU"),
     case("device-not-there", "device GPU: ", "--device", "GPU"),
     case("output-holds-a-run", "earlier: holds a run", "--output", "earlier"),
-    case("output-is-a-file", "run: cannot write", change=write("run", ""), run_may_exist=True),
-    case("output-under-a-file", "tiny.yaml/run: cannot write", "--output", "tiny.yaml/run"),
+    case("output-is-a-file", "run: cannot be made", change=write("run", ""), run_may_exist=True),
+    case("output-under-a-file", "tiny.yaml/run: cannot be made", "--output", "tiny.yaml/run"),
 ]
 TREES = [
     case("root-not-set", "data.root is not set", "data.root=null"),

@@ -13,7 +13,6 @@ An `.npz` file, not compressed, with N rows in the order of the folder or the li
 
 import hashlib
 import json
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_
 
 from ms_vireid.data.layout import MODALITIES
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import whole
 
 FORMAT = 1
 COLUMNS = {"paths": "U", "modality": "U", "identities": "i", "cameras": "i"}  # kinds of the columns besides features
@@ -86,22 +86,10 @@ class Features:
 
 
 def save_features(path: Path, content: Features) -> None:
-    """Whole or not at all: a temporary name, then a rename. The same content gives the same bytes.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """The same content gives the same bytes; raises InputError as `whole` does."""
     columns = {name: getattr(content, name) for name in ("features", *COLUMNS)}
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **columns, info=np.array(json.dumps(content.info, sort_keys=True)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error}); free space or choose another --output") from None
+    with whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **columns, info=np.array(json.dumps(content.info, sort_keys=True)))
 
 
 def load_features(path: Path) -> Features:

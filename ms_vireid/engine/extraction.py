@@ -16,8 +16,8 @@ from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.engine.inference import features_of
-from ms_vireid.engine.run_folder import write_json
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import write_json
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.progress import progress
 

@@ -8,11 +8,36 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from ms_vireid.config import Config, dump_config, save_config
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ms_vireid.config import Config, DataConfig, dump_config, expand_user, save_config
 from ms_vireid.data.records import ReIDData
+from ms_vireid.data.synthetic import MARKER
 from ms_vireid.errors import InputError
+from ms_vireid.files.checks import require_file
+from ms_vireid.files.writing import TEMPORARY, lock, make_folder, write_json, write_text
 
 PACKAGES = ("ms_vireid", "mindspore", "numpy", "pillow", "pydantic")
+
+
+class _Pictures(BaseModel):
+    """Of run.json: the data set."""
+
+    model_config = ConfigDict(extra="allow")
+
+    root: str
+    checksum: str | None = None
+
+
+class RunRecord(BaseModel):
+    """run.json, as far as it is read again."""
+
+    model_config = ConfigDict(extra="allow")
+
+    command: list[str]
+    earlier_commands: list[list[str]] = []
+    data: _Pictures
+    config: dict
 
 
 class RunFolder:
@@ -26,6 +51,7 @@ class RunFolder:
         self.last = path / "last.ckpt"
         self.model = path / "model.ckpt"
         self.result = path / "result.json"
+        self._lock = None  # the file that keeps other processes out, once this one trains here
 
     def kept(self, epoch: int) -> Path:
         """The weights after an epoch of `train.keep_epochs`."""
@@ -35,22 +61,33 @@ class RunFolder:
         """Whether a run has written here."""
         return self.record.exists()
 
+    def read_record(self) -> RunRecord:
+        """What run.json says; raises InputError if it is not what `create` writes."""
+        try:
+            return RunRecord.model_validate(read_json(self.record))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"]))
+            raise InputError(f"{self.record}: {where}: {problem['msg']}; give an intact run folder") from None
+
     def create(self, config: Config, data: ReIDData, device: str, step: int) -> None:
-        """Write config.yaml and run.json, everything needed to repeat the run, and forget what was logged after `step`.
+        """Take the folder for this process alone, write config.yaml and run.json, everything needed to repeat the run,
+        and forget what was logged after `step`.
 
         Raises:
-            InputError: the folder cannot be written.
+            InputError: another process trains into the folder, what a run wrote there is damaged, or the folder cannot
+                be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._remove_leftovers()
-            earlier = json.loads(self.record.read_text(encoding="utf-8")) if self.begun() else {}
-            commands = [*earlier.get("earlier_commands", []), *([earlier["command"]] if earlier else [])]
-            save_config(config, self.config)
-            write_json(self.record, self._describe(config, data, device) | {"earlier_commands": commands})
-            self._drop_metrics_after(step)
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot write the run there ({error}); choose another --output") from None
+        make_folder(self.path)
+        self._lock = lock(self.path / "lock")
+        earlier = self.read_record() if self.begun() else None
+        metrics = self._metrics_until(step)
+        self._remove_leftovers()
+        save_config(config, self.config)
+        commands = [*earlier.earlier_commands, earlier.command] if earlier else []
+        write_json(self.record, self._describe(config, data, device) | {"earlier_commands": commands})
+        if metrics is not None:
+            write_text(self.metrics, metrics)
 
     @staticmethod
     def _describe(config: Config, data: ReIDData, device: str) -> dict:
@@ -75,36 +112,65 @@ class RunFolder:
         }
 
     def _remove_leftovers(self) -> None:
-        """Delete what a killed process left under temporary names (see `save_checkpoint` and `write_text`)."""
-        for left in [*self.path.glob(".*.ckpt"), *self.path.glob(".*.tmp")]:
+        """Delete what a killed process left under temporary names (see `whole`)."""
+        for left in self.path.glob(TEMPORARY):
             left.unlink()
 
     def append_metrics(self, row: dict) -> None:
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def _drop_metrics_after(self, step: int) -> None:
-        """Forget what a killed run logged after the checkpoint that it resumes from (and a line cut off)."""
+    def _metrics_until(self, step: int) -> str | None:
+        """What is logged without what a killed run logged after the checkpoint that it resumes from, and without a
+        line cut off at the end; None if nothing is logged.
+
+        Raises:
+            InputError: another line is not one that `append_metrics` writes.
+        """
         if not self.metrics.exists():
-            return
-        lines = self.metrics.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        write_text(self.metrics, "".join(f"{line}\n" for line in kept))
+            return None
+        lines = self.metrics.read_bytes().splitlines()
+        kept = []
+        for number, line in enumerate(lines, 1):
+            logged = parse_metrics(line)
+            if logged is not None and logged["step"] <= step:
+                kept.append(f"{line.decode()}\n")
+            elif logged is None and number < len(lines):
+                raise InputError(f"{self.metrics}:{number}: is not a line of metrics; remove it, or the file")
+        return "".join(kept)
 
 
-def write_json(path: Path, content: dict) -> None:
-    write_text(path, json.dumps(content, indent=2) + "\n")
+def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataConfig:
+    """With the folder `root`, else the one that the run folder's run.json names, to read from; without it where that is
+    no synthetic set, which is made anew at its usual place."""
+    if root is not None:
+        return config.model_copy(update={"root": expand_user(root)})
+    recorded = Path(run.read_record().data.root) if run.begun() else None
+    if recorded and config.name == "synthetic" and not (recorded / MARKER).exists():
+        recorded = None
+    return config.model_copy(update={"root": recorded})
 
 
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all: a temporary name, then a rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def parse_metrics(line: bytes | str) -> dict | None:
+    """A line of metrics.jsonl; None if it is cut off, or none."""
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_row = isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("epoch"), int)
+    return row if is_row else None
+
+
+def read_json(path: Path) -> dict:
+    """A file that `write_json` wrote; raises InputError if it is not there, or holds anything else than an object."""
+    require_file(path, "file of train.py")
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not what train.py writes ({error}); give an intact run folder") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: is not what train.py writes (no object); give an intact run folder")
+    return content
 
 
 def processor_name() -> str:

@@ -6,10 +6,20 @@ from pathlib import Path
 
 from ms_vireid import runtime
 from ms_vireid.config import Config, check_config
-from ms_vireid.engine.checkpoint import load_checkpoint, load_model
+from ms_vireid.data.read import read_data
+from ms_vireid.data.records import ReIDData
+from ms_vireid.engine.checkpoint import Checkpoint, load_checkpoint, load_model
+from ms_vireid.engine.run_folder import RunFolder, data_config
 from ms_vireid.errors import InputError
 from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
+
+# A checkpoint may be a stranger's. Its configuration decides the model's shape and, in these sections, what a protocol
+# compares: no place to read from or write to, and not how much is done.
+BELIEVED = {
+    "data": {"name", "trial", "test_fraction", "image_size", "synthetic"},
+    "evaluation": {"mode", "shots", "direction"},
+}
 
 
 @dataclass(frozen=True)
@@ -21,6 +31,15 @@ class TrainedModel:
     model: ReIDModel
     epoch: int | None  # of a model.ckpt
     left_out: tuple[str, ...]  # names of the file's parameters that only training needs
+
+    def read_data(self, root: str | None) -> ReIDData:
+        """The data set that the model is tested on: at `root`, else where the run folder that it lies in says; a
+        synthetic one that is not there is made anew at its usual place.
+
+        Raises:
+            InputError: no root is known, or what the data set's reader finds wrong.
+        """
+        return read_data(data_config(self.config.data, RunFolder(self.path.parent), root))
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -34,13 +53,7 @@ def load_trained(paths: Sequence[Path], inference: bool = True) -> list[TrainedM
         InputError: a file that is missing, not a checkpoint of this project, or does not fit its own configuration.
     """
     checkpoints = [load_checkpoint(path) for path in paths]
-    configs = []
-    for checkpoint in checkpoints:
-        if "config" not in checkpoint.meta:
-            raise InputError(f"{checkpoint.path}: holds no configuration, it is not a checkpoint of this project")
-        tree = checkpoint.meta["config"]
-        tree["model"]["pretrained"] = "none"  # its weights come from the checkpoint alone
-        configs.append(check_config(tree, str(checkpoint.path)))
+    configs = [_config_of(checkpoint) for checkpoint in checkpoints]
     for config in configs:  # of all models, before the first primitive
         runtime.choose_instruction_set(config.model.name)
     trained = []
@@ -50,3 +63,22 @@ def load_trained(paths: Sequence[Path], inference: bool = True) -> list[TrainedM
         model.set_train(False)
         trained.append(TrainedModel(checkpoint.path, config, model, checkpoint.meta.get("epoch"), left_out))
     return trained
+
+
+def _config_of(checkpoint: Checkpoint) -> Config:
+    """What a checkpoint's configuration decides (see `BELIEVED`); the rest is as the run folder's run.json says, if the
+    checkpoint lies in one, and of its model and data set, or else by default."""
+    if "config" not in checkpoint.meta:
+        raise InputError(f"{checkpoint.path}: holds no configuration, it is not a checkpoint of this project")
+    carried = check_config(checkpoint.meta["config"], str(checkpoint.path))
+    folder = RunFolder(checkpoint.path.parent)
+    own = check_config(folder.read_record().config, str(folder.record)) if folder.begun() else None
+    if own and (own.model, own.data.name) != (carried.model, carried.data.name):
+        own = None
+    model = carried.model.model_copy(update={"pretrained": "none"})  # its weights come from the checkpoint alone
+    sections = {}
+    for section, keys in BELIEVED.items():
+        held = getattr(carried, section).model_dump(include=keys)
+        rest = getattr(own, section).model_dump(exclude=keys) if own else {}
+        sections[section] = type(getattr(carried, section)).model_validate(rest | held)
+    return carried.model_copy(update={"model": model, **sections})

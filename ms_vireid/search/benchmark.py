@@ -19,8 +19,9 @@ import numpy as np
 
 from ms_vireid.command import Parser, run
 from ms_vireid.data.features import FORMAT, INFO_KEYS, load_features, open_features
-from ms_vireid.engine.run_folder import processor_name, write_json
+from ms_vireid.engine.run_folder import processor_name
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import write_json
 from ms_vireid.progress import progress
 
 WIDTH = 768  # of ViT-B

@@ -6,7 +6,6 @@ A `.index` file is an uncompressed zip with FAISS's own `index.faiss`, and the c
 
 import json
 import math
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from ms_vireid.data.features import COLUMNS, Features, RowsOnDisk, check_columns
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import whole
 from ms_vireid.progress import progress
 from ms_vireid.search.found import nearest
 
@@ -105,25 +105,15 @@ def _spread(features: np.ndarray | RowsOnDisk, count: int) -> np.ndarray:
 
 
 def save_index(path: Path, index: FaissIndex, gallery: Features) -> None:
-    """Whole or not at all: a temporary name, then a rename.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Raises InputError as `whole` does."""
     columns = {name: getattr(gallery, name) for name in COLUMNS}
     info = json.dumps(gallery.info | {"index": index.kind}, sort_keys=True)
-    try:
-        with zipfile.ZipFile(temporary, "w") as archive:
-            for name, column in (columns | {"info": np.array(info)}).items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, column, allow_pickle=False)
-            with archive.open(_MEMBER, "w", force_zip64=True) as member:
-                faiss.write_index(index.index, faiss.PyCallbackIOWriter(member.write))
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error}); free space or choose another --save-index") from None
+    with whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, column in (columns | {"info": np.array(info)}).items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, column, allow_pickle=False)
+        with archive.open(_MEMBER, "w", force_zip64=True) as member:
+            faiss.write_index(index.index, faiss.PyCallbackIOWriter(member.write))
 
 
 def load_index(path: Path) -> tuple[FaissIndex, Features]:

@@ -1,6 +1,5 @@
 """A run folder as its page shows it: what ran, and our numbers beside the papers'."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from ms_vireid.ablations.published import (
     search_key,
 )
 from ms_vireid.config import Config, check_config
-from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.engine.run_folder import RunFolder, parse_metrics, read_json
 from ms_vireid.errors import InputError
 from ms_vireid.evaluation.report import COLUMNS
 
@@ -38,9 +37,10 @@ class Run:
         if not folder.begun():
             raise InputError(f"{folder.path}: holds no run (no run.json); give a run folder of train.py")
         self.folder = folder
-        self.record = _read_json(folder.record, ("command", "data", "config"))
-        self.config: Config = check_config(self.record["config"], str(folder.record))
-        self.result = _read_json(folder.result, ("trained", "protocol")) if folder.result.exists() else None
+        record = folder.read_record()
+        self.record = record.model_dump()
+        self.config: Config = check_config(record.config, str(folder.record))
+        self.result = _read_result(folder.result, ("trained", "protocol")) if folder.result.exists() else None
 
     @property
     def name(self) -> str:
@@ -59,29 +59,17 @@ class Run:
         """How far a run without a result has come; None for one that has its result."""
         if self.result is not None:
             return None
-        lines = self.folder.metrics.read_text(encoding="utf-8").splitlines() if self.folder.metrics.exists() else []
-        logged = next(filter(None, map(_logged, reversed(lines))), None)
+        lines = self.folder.metrics.read_bytes().splitlines() if self.folder.metrics.exists() else []
+        logged = next(filter(None, map(parse_metrics, reversed(lines))), None)
         if logged is None:
             return "no step has been logged yet"
-        return f"epoch {logged[0]} of {self.config.epochs}, step {logged[1]} so far"
+        return f"epoch {logged['epoch']} of {self.config.epochs}, step {logged['step']} so far"
 
 
-def _logged(line: str) -> tuple[int, int] | None:
-    """Epoch and step of a line of metrics.jsonl; None if it is cut off, or being written."""
-    try:
-        row = json.loads(line)
-        return row["epoch"], row["step"]
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _read_json(path: Path, keys: tuple[str, ...]) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if missing := [key for key in keys if key not in content]:
-            raise ValueError(f"it lacks {missing[0]}")
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: is not what train.py writes ({error}); give an intact run folder") from None
+def _read_result(path: Path, keys: tuple[str, ...]) -> dict:
+    content = read_json(path)
+    if missing := [key for key in keys if key not in content]:
+        raise InputError(f"{path}: is not what train.py writes (it lacks {missing[0]}); give an intact run folder")
     return content
 
 
@@ -113,7 +101,7 @@ def result_tables(run: Run) -> list[ResultTable]:
         own = search_key(config.data.name, config.evaluation)
         tables.append(_result_table(run, own, run.result["protocol"], others, published))
     for search, name in further_results(run.folder, config):
-        result = _read_json(run.folder.path / name, ("mean", "std", "trials"))
+        result = _read_result(run.folder.path / name, ("mean", "std", "trials"))
         tables.append(_result_table(run, search, result, {}, published))
     return tables
 
