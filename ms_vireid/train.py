@@ -12,6 +12,7 @@ from ms_vireid import runtime
 from ms_vireid.command import Parser, add_device, add_recipe, recipe, run
 from ms_vireid.config import Config
 from ms_vireid.data.read import read_data, validate_for_training
+from ms_vireid.engine.estimate import require_memory_for
 from ms_vireid.engine.group import ALONE, Group
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.errors import InputError
@@ -45,6 +46,8 @@ def main() -> None:
         print(f"note: {warning}")
     if device is None:
         device = runtime.set_up(arguments.device, config.model.name)
+    if device.startswith("CPU"):
+        require_memory_for(config, training=True)
     if group.leads:
         print(f"device: {device}")
         if config.train.amp and device.startswith("CPU"):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ms_vireid.config import Config, apply_override, check_config, dump_config, load_config
+from ms_vireid.engine.estimate import require_memory_for
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output
 from ms_vireid.models import build_model
@@ -192,6 +193,7 @@ def _network(source: Path, config: Config, parts: list[str], names: Collection[s
     """The configured network, without the parts that only training needs if the source's `names` have none of these."""
     if config.num_classes is None and not parts:
         raise InputError(f"model.num_classes is not known for data.name={config.data.name}; give model.num_classes=N")
+    require_memory_for(config, training=False)
     cell = build_model(from_scratch(config))
     if cell.TRAINING_ONLY and not any(name.startswith(cell.TRAINING_ONLY) for name in names):
         cell = build_model(from_scratch(config), inference=True)

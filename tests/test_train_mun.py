@@ -89,8 +89,11 @@ def test_evaluation_needs_no_auxiliary_parts_and_says_so(finished, monkeypatch, 
 def test_a_checkpoint_without_auxiliary_parts_evaluates_the_same(finished, monkeypatch, tmp_path, capfd):
     checkpoint = load_checkpoint(finished / "model.ckpt")
     kept = {name: value for name, value in checkpoint.arrays.items() if not name.startswith(MUN.TRAINING_ONLY)}
+    root = json.loads((finished / "run.json").read_text())["data"]["root"]
     save_arrays(tmp_path / "inference.ckpt", kept, {"config": checkpoint.meta["config"]})
-    command(monkeypatch, tmp_path, evaluate, "--checkpoint", "inference.ckpt", "--json", "again.json")
+    command(
+        monkeypatch, tmp_path, evaluate, "--checkpoint", "inference.ckpt", "--data-root", root, "--json", "again.json"
+    )
     again = json.loads((tmp_path / "again.json").read_text())["mean"]
     assert again == pytest.approx(json.loads((finished / "result.json").read_text())["trained"], abs=1e-12)
     assert "left out" not in capfd.readouterr().out

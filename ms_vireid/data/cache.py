@@ -70,7 +70,7 @@ class PictureCache:
         digest = hashlib.sha256(repr(self.size).encode())
         for path, infrared in zip(self.images.paths, self.images.infrared, strict=True):
             status = path.stat()
-            digest.update(f"{path.absolute()}\0{infrared}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(f"{path.absolute()}\0{infrared}\0{status.st_size}\0{status.st_mtime_ns}\n"))
         return digest.hexdigest()[:16]
 
 

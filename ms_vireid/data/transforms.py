@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from ms_vireid.config import AugmentationConfig
+from ms_vireid.data.pictures import read_pixels
 from ms_vireid.data.resample import lanczos
-from ms_vireid.errors import InputError
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -20,15 +20,9 @@ def load_image(path: Path, infrared: bool, size: tuple[int, int]) -> np.ndarray:
     """Decode and resize with Lanczos: uint8 [H, W, 3], infrared as three equal channels. `size` is (H, W).
 
     Raises:
-        InputError: the file is missing, empty, cut off or not a picture.
+        InputError: as `read_pixels`.
     """
-    try:
-        with Image.open(path) as image:
-            mode = "L" if infrared else "RGB"
-            pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be decoded as a picture ({error}); replace or remove it") from None
-    pixels = lanczos(pixels, size)
+    pixels = lanczos(read_pixels(path, "L" if infrared else "RGB"), size)
     return np.repeat(pixels[:, :, None], 3, axis=2) if infrared else pixels
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,7 +16,7 @@ from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
-from ms_vireid.engine.inference import features_of
+from ms_vireid.engine.inference import features_of, require_finite
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import write_json
 from ms_vireid.models.base import ReIDModel
@@ -137,7 +138,7 @@ def extract_resumably(
             if len(index):
                 modality = "infrared" if images.infrared[index[0]] else "visible"
                 rows = features_of(model, pixels, modality, batch_size)
-                _check_finite(rows, images, index)
+                require_finite(rows, images, index)
                 if features is None:
                     features = partial.make_rows(len(images), rows.shape[1])
                 features[index] = rows
@@ -159,18 +160,12 @@ def _with_lines(items: Iterator, start: int, total: int) -> Iterator:
             tqdm.write(f"{number} of {total} batches")
 
 
-def _check_finite(rows: np.ndarray, images: ImageSet, index: np.ndarray) -> None:
-    wrong = index[~np.isfinite(rows).all(axis=1)]
-    if len(wrong):
-        raise InputError(f"{images.paths[wrong[0]]}: its feature is not finite; check the checkpoint and the picture")
-
-
 def _checksum(images: ImageSet) -> str:
     """Over what the features depend on: paths, sizes, times of change and modalities."""
     digest = hashlib.sha256()
     for path, infrared in zip(images.paths, images.infrared, strict=True):
         status = path.stat()
-        digest.update(f"{path}\t{status.st_size}\t{status.st_mtime_ns}\t{bool(infrared)}\n".encode())
+        digest.update(os.fsencode(f"{path}\t{status.st_size}\t{status.st_mtime_ns}\t{bool(infrared)}\n"))
     return digest.hexdigest()
 
 

@@ -142,13 +142,18 @@ class RunFolder:
 
 def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataConfig:
     """With the folder `root`, else the one that the run folder's run.json names, to read from; without it where that is
-    no synthetic set, which is made anew at its usual place."""
+    no synthetic set, which is made anew at its usual place.
+
+    Raises:
+        InputError: neither a root nor a run folder is there.
+    """
     if root is not None:
         return config.model_copy(update={"root": expand_user(root)})
-    recorded = Path(run.read_record().data.root) if run.begun() else None
-    if recorded and config.name == "synthetic" and not (recorded / MARKER).exists():
-        recorded = None
-    return config.model_copy(update={"root": recorded})
+    if not run.begun():
+        raise InputError(f"{run.path}: is no run folder that says where the data set is; give --data-root FOLDER")
+    recorded = Path(run.read_record().data.root)
+    anew = config.name == "synthetic" and not (recorded / MARKER).exists()
+    return config.model_copy(update={"root": None if anew else recorded})
 
 
 def parse_metrics(line: bytes | str) -> dict | None:

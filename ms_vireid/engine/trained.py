@@ -9,6 +9,7 @@ from ms_vireid.config import Config, check_config
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.checkpoint import Checkpoint, load_checkpoint, load_model
+from ms_vireid.engine.estimate import network_cost, require_memory_for
 from ms_vireid.engine.run_folder import RunFolder, data_config
 from ms_vireid.errors import InputError
 from ms_vireid.models import build_model
@@ -20,6 +21,8 @@ BELIEVED = {
     "data": {"name", "trial", "test_fraction", "image_size", "synthetic"},
     "evaluation": {"mode", "shots", "direction"},
 }
+
+_MOST_TIMES = 4  # as many parameters as a file for inference holds, which lacks those of training
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ def load_trained(paths: Sequence[Path], inference: bool = True) -> list[TrainedM
     """The models of some checkpoints; with `inference` without the parts that only training needs.
 
     Raises:
-        InputError: a file that is missing, not a checkpoint of this project, or does not fit its own configuration.
+        InputError: a file that is missing, not a checkpoint of this project, or does not fit its own configuration; or
+            more memory is needed than there is.
     """
     checkpoints = [load_checkpoint(path) for path in paths]
     configs = [_config_of(checkpoint) for checkpoint in checkpoints]
@@ -81,4 +85,12 @@ def _config_of(checkpoint: Checkpoint) -> Config:
         held = getattr(carried, section).model_dump(include=keys)
         rest = getattr(own, section).model_dump(exclude=keys) if own else {}
         sections[section] = type(getattr(carried, section)).model_validate(rest | held)
-    return carried.model_copy(update={"model": model, **sections})
+    config = carried.model_copy(update={"model": model, **sections})
+    held, wanted = sum(array.size for array in checkpoint.arrays.values()), network_cost(config).parameters
+    if wanted > _MOST_TIMES * held:
+        raise InputError(
+            f"{checkpoint.path}: does not fit the model: its configuration is of {wanted:,} parameters, and it holds "
+            f"{held:,}; use another copy"
+        )
+    require_memory_for(config, training=False)
+    return config
