@@ -82,7 +82,7 @@ def _find(shown, arguments) -> tuple:
     notes = []
     if shown.checkpoint == shown.folder.last:
         notes.append("Of last.ckpt, a model whose training has not ended.")
-    if data.checksum() != shown.record["data"].get("checksum"):
+    if data.checksum() != shown.record.data.checksum:
         notes.append(f"The pictures under {data.root} are not those of the run: their checksum is {data.checksum()}.")
     return find(trained, data, arguments.queries), notes
 

@@ -21,8 +21,9 @@ from ms_vireid.config import Config, DataConfig, check_config, dump_config, load
 from ms_vireid.data.read import OBTAIN, read_data
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.validation import summary
-from ms_vireid.engine.run_folder import RunFolder, read_json
+from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder
 from ms_vireid.errors import InputError
+from ms_vireid.files.checks import read_json
 
 # Keys that no result depends on: a run that differs in nothing else is the same one. (The pictures are compared by
 # their checksum, wherever they lie.)
@@ -199,8 +200,7 @@ def read_metrics(folder: RunFolder, search: Search | None) -> dict[str, float] |
     path = result_file(folder, search)
     if not path.exists():
         return None
-    result = read_json(path)
-    return result["trained"] if search is None else result["mean"]
+    return read_json(path, Result).trained if search is None else read_json(path, Evaluation).mean
 
 
 def make(run: Run, plan: Plan, device: str) -> str | None:

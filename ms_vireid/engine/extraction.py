@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.engine.inference import features_of, require_finite
 from ms_vireid.errors import InputError
-from ms_vireid.files.writing import write_json
+from ms_vireid.files.checks import DAMAGED
+from ms_vireid.files.writing import write_json, write_text
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.progress import progress
 
@@ -75,8 +76,11 @@ class PartialResult:
         self.broken.clear()
         try:
             if _read_json(self.path / "plan.json") == plan:
-                return self._read_journal()
+                with suppress(*DAMAGED):
+                    return self._read_journal()
             if self.path.exists():
+                if any(self.path.iterdir()) and not (self.path / "plan.json").is_file():
+                    raise InputError(f"{self.path}: is there and is no partial result; choose another --output")
                 print(f"note: {self.path} is of other pictures, another checkpoint or batch size; begun anew")
                 shutil.rmtree(self.path)
             self.path.mkdir()
@@ -90,7 +94,9 @@ class PartialResult:
         whole = [line for line in lines if line.endswith("}}")]  # not one that a killed process cut off
         for line in whole:
             self.broken |= {int(i): why for i, why in json.loads(line)["broken"].items()}
-        self.journal.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+        if whole:
+            self.rows()
+        write_text(self.journal, "".join(f"{line}\n" for line in whole))
         return len(whole)
 
     def make_rows(self, count: int, width: int) -> np.ndarray:

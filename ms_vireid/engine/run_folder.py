@@ -8,36 +8,65 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel
 
 from ms_vireid.config import Config, DataConfig, dump_config, expand_user, save_config
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.synthetic import MARKER
 from ms_vireid.errors import InputError
-from ms_vireid.files.checks import require_file
+from ms_vireid.files.checks import read_json
 from ms_vireid.files.writing import TEMPORARY, lock, make_folder, write_json, write_text
 
 PACKAGES = ("ms_vireid", "mindspore", "numpy", "pillow", "pydantic")
 
 
-class _Pictures(BaseModel):
-    """Of run.json: the data set."""
+class _Split(BaseModel):
+    pictures: int
+    identities: int
 
-    model_config = ConfigDict(extra="allow")
 
+class _DataSet(BaseModel):
+    name: str | None = None
     root: str
+    train: _Split | None = None
+    test: _Split | None = None
     checksum: str | None = None
 
 
 class RunRecord(BaseModel):
-    """run.json, as far as it is read again."""
-
-    model_config = ConfigDict(extra="allow")
+    """run.json; what older runs lack is None."""
 
     command: list[str]
     earlier_commands: list[list[str]] = []
-    data: _Pictures
+    seed: int | None = None
+    device: str | None = None
+    processor: str | None = None
+    cores: int | None = None
+    platform: str | None = None
+    python: str | None = None
+    versions: dict[str, str] = {}
+    git_commit: str | None = None
+    data: _DataSet
     config: dict
+
+
+class Evaluation(BaseModel):
+    """An evaluation as JSON has it: metrics as fractions."""
+
+    mean: dict[str, float]
+    std: dict[str, float]
+    trials: list[dict[str, float]]
+    num_queries: int
+    num_gallery: int
+
+
+class Result(BaseModel):
+    """result.json"""
+
+    trained: dict[str, float]
+    untrained: dict[str, float] | None = None
+    chance: dict[str, float] | None = None
+    protocol: Evaluation
 
 
 class RunFolder:
@@ -63,12 +92,7 @@ class RunFolder:
 
     def read_record(self) -> RunRecord:
         """What run.json says; raises InputError if it is not what `create` writes."""
-        try:
-            return RunRecord.model_validate(read_json(self.record))
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"]))
-            raise InputError(f"{self.record}: {where}: {problem['msg']}; give an intact run folder") from None
+        return read_json(self.record, RunRecord)
 
     def create(self, config: Config, data: ReIDData, device: str, step: int) -> None:
         """Take the folder for this process alone, write config.yaml and run.json, everything needed to repeat the run,
@@ -164,18 +188,6 @@ def parse_metrics(line: bytes | str) -> dict | None:
         return None
     is_row = isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("epoch"), int)
     return row if is_row else None
-
-
-def read_json(path: Path) -> dict:
-    """A file that `write_json` wrote; raises InputError if it is not there, or holds anything else than an object."""
-    require_file(path, "file of train.py")
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not what train.py writes ({error}); give an intact run folder") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: is not what train.py writes (no object); give an intact run folder")
-    return content
 
 
 def processor_name() -> str:

@@ -1,9 +1,12 @@
 """What is checked of every file before its content is believed."""
 
 import json
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -13,6 +16,12 @@ from ms_vireid.memory import require_memory
 META_KEY = "ms_vireid"  # the name of the JSON that is saved with weights
 FORMAT = 1
 LONGEST_NAME = 500  # characters
+# What reading a damaged archive or array raises.
+DAMAGED = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError),
+    *(TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+Schema = TypeVar("Schema", bound=BaseModel)
 _Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -33,11 +42,42 @@ def read_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def check_archive(path: Path) -> None:
+    """Check an archive of arrays before one is read: it fits into the memory, and its members are whole.
+
+    Raises:
+        InputError: there is no such file, or not enough memory.
+        one of DAMAGED: it is no archive, or a member's CRC is another one.
+    """
+    require_file(path, "file")
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+        require_memory(size, f"{path}: reading it", "use another copy, or a machine with more memory")
+        if len(set(archive.namelist())) < len(archive.namelist()):
+            raise ValueError("a member is there twice")
+        if broken := archive.testzip():
+            raise ValueError(f"{broken} is damaged")
+
+
 def check_names(path: Path, names: Iterable[str]) -> None:
     """Raise InputError for a name that is empty, far too long, or could not be printed as it is."""
     for name in names:
         if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
             raise InputError(f"{path}: a name in it is {name[:40]!r} ({len(name)} characters); use another copy")
+
+
+def read_json(path: Path, schema: type[Schema]) -> Schema:
+    """A JSON file that this project wrote; raises InputError if it is not there, or does not fit the schema."""
+    require_file(path, "file")
+    try:
+        return schema.model_validate(json.loads(path.read_bytes()))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        reason = f"{where}: {problem['msg']}" if where else problem["msg"]
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+    raise InputError(f"{path}: is not what train.py writes ({reason}); give an intact run folder")
 
 
 class _Best(BaseModel):

@@ -13,9 +13,10 @@ from ms_vireid.ablations.published import (
     search_key,
 )
 from ms_vireid.config import Config, check_config
-from ms_vireid.engine.run_folder import RunFolder, parse_metrics, read_json
+from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder, parse_metrics
 from ms_vireid.errors import InputError
 from ms_vireid.evaluation.report import COLUMNS
+from ms_vireid.files.checks import read_json
 
 DATA_SETS = {
     "sysu_mm01": "SYSU-MM01",
@@ -37,10 +38,9 @@ class Run:
         if not folder.begun():
             raise InputError(f"{folder.path}: holds no run (no run.json); give a run folder of train.py")
         self.folder = folder
-        record = folder.read_record()
-        self.record = record.model_dump()
-        self.config: Config = check_config(record.config, str(folder.record))
-        self.result = _read_result(folder.result, ("trained", "protocol")) if folder.result.exists() else None
+        self.record = folder.read_record()
+        self.config: Config = check_config(self.record.config, str(folder.record))
+        self.result = read_json(folder.result, Result) if folder.result.exists() else None
 
     @property
     def name(self) -> str:
@@ -64,13 +64,6 @@ class Run:
         if logged is None:
             return "no step has been logged yet"
         return f"epoch {logged['epoch']} of {self.config.epochs}, step {logged['step']} so far"
-
-
-def _read_result(path: Path, keys: tuple[str, ...]) -> dict:
-    content = read_json(path)
-    if missing := [key for key in keys if key not in content]:
-        raise InputError(f"{path}: is not what train.py writes (it lacks {missing[0]}); give an intact run folder")
-    return content
 
 
 @dataclass(frozen=True)
@@ -97,22 +90,22 @@ def result_tables(run: Run) -> list[ResultTable]:
     published = published_results(config)
     tables = []
     if run.result is not None:
-        others = {name: run.result[name] for name in ("untrained", "chance") if name in run.result}
+        others = {name: held for name in ("untrained", "chance") if (held := getattr(run.result, name))}
         own = search_key(config.data.name, config.evaluation)
-        tables.append(_result_table(run, own, run.result["protocol"], others, published))
+        tables.append(_result_table(run, own, run.result.protocol, others, published))
     for search, name in further_results(run.folder, config):
-        result = _read_result(run.folder.path / name, ("mean", "std", "trials"))
+        result = read_json(run.folder.path / name, Evaluation)
         tables.append(_result_table(run, search, result, {}, published))
     return tables
 
 
 def _result_table(
-    run: Run, search: SearchKey, result: Mapping, others: Mapping, published: Sequence[Published]
+    run: Run, search: SearchKey, result: Evaluation, others: Mapping, published: Sequence[Published]
 ) -> ResultTable:
-    columns = [name for name in COLUMNS if name in result["mean"]]
-    mean = {name: 100 * value for name, value in result["mean"].items()}
-    galleries = len(result["trials"])
-    deviations = [f" ± {100 * result['std'][name]:.2f}" if galleries > 1 else "" for name in columns]
+    columns = [name for name in COLUMNS if name in result.mean]
+    mean = {name: 100 * value for name, value in result.mean.items()}
+    galleries = len(result.trials)
+    deviations = [f" ± {100 * result.std[name]:.2f}" if galleries > 1 else "" for name in columns]
     lines = [Line("trained", "ours", [f"{mean[n]:.2f}{d}" for n, d in zip(columns, deviations, strict=True)])]
     for name, metrics in others.items():
         label, whose = ("random rankings", "chance") if name == "chance" else (name, "ours")
@@ -122,7 +115,7 @@ def _result_table(
         lines.append(Line(f"{one.label}: {one.where}", "published", [_number(one.metrics.get(n)) for n in columns]))
         lines.append(Line("trained minus published", "difference", [_number(gap, "+") for gap in gaps]))
     averaged = f"; mean ± standard deviation over {galleries} galleries" if galleries > 1 else ""
-    sizes = f"{result['num_queries']:,} queries among {result['num_gallery']:,} pictures"
+    sizes = f"{result.num_queries:,} queries among {result.num_gallery:,} pictures"
     caption = f"{run.data_set[0].upper()}{run.data_set[1:]}, {', '.join(search)}, in percent: {sizes}{averaged}."
     return ResultTable(caption, [COLUMNS[name] for name in columns], lines)
 

@@ -32,7 +32,10 @@ def save_checkpoint(path: Path, model: Mapping[str, Tensor], meta: dict, optimiz
     if optimizer is not None:
         content["optimizer"] = optimizer
     with whole(path) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # how PyTorch passes on what writing raises
+            raise OSError(str(error)) from None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

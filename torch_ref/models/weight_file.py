@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ms_vireid.errors import InputError
-from ms_vireid.files.checks import check_names, require_file
+from ms_vireid.files.checks import DAMAGED, check_names, require_file
 from ms_vireid.files.weights import checked_safetensors
 from ms_vireid.memory import require_memory
 
@@ -38,21 +38,7 @@ _NUMPY = [
 _ZIP = b"PK\x03\x04"
 _MOST_SHARED = 4  # times a file's size, of its tensors together: some share their storage
 # torch.load raises any of these for bytes that are no pickle, or a damaged one.
-_DAMAGED = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    struct.error,
-)
+_DAMAGED = (*DAMAGED, AssertionError, pickle.UnpicklingError, struct.error)
 
 
 def read_pickled(path: Path) -> Any:
