@@ -655,6 +655,8 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
         return tree
     if not isinstance(base, str):
         raise InputError(f"{path}: 'base:' names one file, not {_kind(base)}")
+    if not base.isprintable():
+        raise InputError(f"{path}: 'base:' names a file that cannot be, {_shown(base)}")
     return _merge(_read_with_bases(path.parent / base, (*seen, where)), tree)
 
 

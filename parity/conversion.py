@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ms_vireid.config import Config, apply_override, check_config, dump_config, load_config
-from ms_vireid.engine.estimate import require_memory_for
+from ms_vireid.engine.estimate import require_fitting, require_memory_for
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output
 from ms_vireid.models import build_model
@@ -118,6 +118,8 @@ def prepare(source: Path, target: Path, config_file: Path | None, overrides: lis
     layout = detect(plain.values())
     if "config" in contents.meta:
         config = _carried_configuration(source, contents.meta["config"], config_file, overrides)
+        if "parts" not in contents.meta:
+            require_fitting(source, config, sum(value.numel() for value in contents.weights.values()))
         _require_fitting_model(source, layout, config)
     else:
         config = _foreign_configuration(source, contents, plain, layout, config_file, overrides)

@@ -136,8 +136,7 @@ def open_features(path: Path) -> Features:
 def _read(path: Path, on_disk: bool) -> Features:
     require_file(path, "file; make it with ms_vireid/extract.py")
     try:
-        if not on_disk:
-            check_archive(path)
+        check_archive(path, "features.npy" if on_disk else None)
         with np.load(path, allow_pickle=False) as archive:
             held = {name: archive[name] for name in archive.files if not (on_disk and name == "features")}
             if on_disk and "features" in archive.files:

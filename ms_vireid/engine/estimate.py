@@ -2,12 +2,16 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from ms_vireid.config import AGWConfig, Config, MUNConfig, PMTConfig, ResNetConfig
+from ms_vireid.errors import InputError
 from ms_vireid.memory import require_memory
 
 _FLOAT32 = 4  # bytes
 _COPIES = {"adamw": 4, "sgd": 3}  # of a weight in training: itself, its gradient, the optimizer's states
+
+_MOST_TIMES = 4  # as many parameters as a file for inference holds, which lacks those of training
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,16 @@ def require_memory_for(config: Config, training: bool) -> None:
     height, width = config.data.image_size
     doing = f"model.name={config.model.name} of {cost.parameters:,} parameters on {images} pictures of {height}x{width}"
     require_memory(_FLOAT32 * size, doing, "make the model, the batch or data.image_size smaller")
+
+
+def require_fitting(path: Path, config: Config, held: int) -> None:
+    """Raise InputError if a file of `held` numbers says that it is of far more parameters: before these are made."""
+    wanted = network_cost(config).parameters
+    if wanted > _MOST_TIMES * held:
+        raise InputError(
+            f"{path}: does not fit the model: its configuration is of {wanted:,} parameters, and it holds {held:,}; "
+            "use another copy"
+        )
 
 
 def network_cost(config: Config) -> Cost:

@@ -9,7 +9,7 @@ from ms_vireid.config import Config, check_config
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.checkpoint import Checkpoint, load_checkpoint, load_model
-from ms_vireid.engine.estimate import network_cost, require_memory_for
+from ms_vireid.engine.estimate import require_fitting, require_memory_for
 from ms_vireid.engine.run_folder import RunFolder, data_config
 from ms_vireid.errors import InputError
 from ms_vireid.models import build_model
@@ -21,8 +21,6 @@ BELIEVED = {
     "data": {"name", "trial", "test_fraction", "image_size", "synthetic"},
     "evaluation": {"mode", "shots", "direction"},
 }
-
-_MOST_TIMES = 4  # as many parameters as a file for inference holds, which lacks those of training
 
 
 @dataclass(frozen=True)
@@ -86,11 +84,6 @@ def _config_of(checkpoint: Checkpoint) -> Config:
         rest = getattr(own, section).model_dump(exclude=keys) if own else {}
         sections[section] = type(getattr(carried, section)).model_validate(rest | held)
     config = carried.model_copy(update={"model": model, **sections})
-    held, wanted = sum(array.size for array in checkpoint.arrays.values()), network_cost(config).parameters
-    if wanted > _MOST_TIMES * held:
-        raise InputError(
-            f"{checkpoint.path}: does not fit the model: its configuration is of {wanted:,} parameters, and it holds "
-            f"{held:,}; use another copy"
-        )
+    require_fitting(checkpoint.path, config, sum(array.size for array in checkpoint.arrays.values()))
     require_memory_for(config, training=False)
     return config

@@ -16,6 +16,7 @@ from ms_vireid.memory import require_memory
 META_KEY = "ms_vireid"  # the name of the JSON that is saved with weights
 FORMAT = 1
 LONGEST_NAME = 500  # characters
+_TIGHTEST, _SMALL = 100, 1 << 26  # an archive's members over its own size, and their bytes of which it does not matter
 # What reading a damaged archive or array raises.
 DAMAGED = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError),
@@ -42,8 +43,9 @@ def read_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def check_archive(path: Path) -> None:
-    """Check an archive of arrays before one is read: it fits into the memory, and its members are whole.
+def check_archive(path: Path, on_disk: str | None = None) -> None:
+    """Check an archive of arrays before one is read: it fits into the memory, but for a member that stays on disk, it
+    is not packed more tightly than arrays are, and its members are whole.
 
     Raises:
         InputError: there is no such file, or not enough memory.
@@ -51,10 +53,15 @@ def check_archive(path: Path) -> None:
     """
     require_file(path, "file")
     with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-        require_memory(size, f"{path}: reading it", "use another copy, or a machine with more memory")
-        if len(set(archive.namelist())) < len(archive.namelist()):
+        members = archive.infolist()
+        stored = {member.filename for member in members if member.compress_type == zipfile.ZIP_STORED}
+        sizes = {member.filename: member.file_size for member in members}
+        if len(sizes) < len(members):
             raise ValueError("a member is there twice")
+        if sum(sizes.values()) > max(_TIGHTEST * path.stat().st_size, _SMALL):
+            raise ValueError("it is packed too tightly")
+        size = sum(size for name, size in sizes.items() if name != on_disk or name not in stored)
+        require_memory(size, f"{path}: reading it", "use another copy, or a machine with more memory")
         if broken := archive.testzip():
             raise ValueError(f"{broken} is damaged")
 
