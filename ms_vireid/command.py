@@ -4,12 +4,14 @@ import argparse
 import io
 import json
 import os
+import re
 import sys
 import traceback
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from ms_vireid import runtime
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
@@ -18,6 +20,9 @@ from ms_vireid.errors import InputError, one_line
 DEVICES = ("auto", "CPU", "GPU", "Ascend")
 # What a command meets outside, wherever it was not met before.
 OUTSIDE = (InputError, OSError, MemoryError, RecursionError, UnicodeError, EOFError, zlib.error, zipfile.BadZipFile)
+
+# MindSpore raises this wherever the main process is, as soon as a process that reads pictures has been killed.
+_WORKER = re.compile(r"DataLoader worker .*(killed|exited)")
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,15 +71,21 @@ def run(main: Callable[[], None]) -> None:
         main()
     except KeyboardInterrupt:
         sys.exit(130)
-    except OUTSIDE as error:
+    except (*OUTSIDE, RuntimeError) as error:
+        if not isinstance(error, OUTSIDE) and not _WORKER.search(str(error)):
+            _end_as_bug()
         if runtime.wants_traceback():
             traceback.print_exc()
         print(one_line(f"error: {_what(error)}"), file=sys.stderr)
         sys.exit(2)
     except Exception:
-        traceback.print_exc()
-        print("this is a bug of ms_vireid; please report it with the lines above", file=sys.stderr)
-        sys.exit(1)
+        _end_as_bug()
+
+
+def _end_as_bug() -> NoReturn:
+    traceback.print_exc()
+    print("this is a bug of ms_vireid; please report it with the lines above", file=sys.stderr)
+    sys.exit(1)
 
 
 def _what(error: BaseException) -> str:
@@ -88,4 +99,6 @@ def _what(error: BaseException) -> str:
         return "what was read is nested too deeply; use another copy"
     if isinstance(error, InputError):
         return str(error)
+    if isinstance(error, RuntimeError):
+        return "a process that reads pictures was killed (out of memory?); go on with the same command, --resume auto"
     return f"what was read cannot be decoded ({type(error).__name__}: {error}); use another copy"

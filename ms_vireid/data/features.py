@@ -158,6 +158,8 @@ def check_columns(path: Path, held: dict[str, np.ndarray], count: int) -> tuple[
         InputError: one is missing, misshapen or of another type, or of another version.
     """
     _refuse_missing(path, {"info", *COLUMNS} - held.keys())
+    if damaged := [name for name in ("info", *COLUMNS) if not isinstance(held[name], np.ndarray)]:
+        raise InputError(f"{path}: {damaged[0]} is no array; make it with ms_vireid/extract.py")
     info = _info(path, held["info"])
     for name, kind in COLUMNS.items():
         if held[name].shape != (count,) or held[name].dtype.kind != kind:

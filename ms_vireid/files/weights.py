@@ -73,7 +73,10 @@ def write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], text: str) -
     open_place = "0" * hashlib.sha256().digest_size * 2
     with whole(path) as temporary:
         contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        save_file(contiguous, temporary, {"format": "pt", META_KEY: text, _CHECKSUM: open_place})
+        try:
+            save_file(contiguous, temporary, {"format": "pt", META_KEY: text, _CHECKSUM: open_place})
+        except SafetensorError as error:  # how it passes on what writing raises
+            raise OSError(str(error)) from None
         _, _, checksum = _checksums(temporary)
         with temporary.open("r+b") as file:
             place = 8 + _raw_header(file).index(open_place.encode())
