@@ -1,16 +1,28 @@
 """What all commands share: one-line errors, exit codes, and the arguments that several take."""
 
 import argparse
+import io
 import json
+import os
+import re
 import sys
+import traceback
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from ms_vireid import runtime
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
-from ms_vireid.errors import InputError
+from ms_vireid.errors import InputError, one_line
 
 DEVICES = ("auto", "CPU", "GPU", "Ascend")
+# What a command meets outside, wherever it was not met before.
+OUTSIDE = (InputError, OSError, MemoryError, RecursionError, UnicodeError, EOFError, zlib.error, zipfile.BadZipFile)
+
+# MindSpore raises this wherever the main process is, as soon as a process that reads pictures has been killed.
+_WORKER = re.compile(r"DataLoader worker .*(killed|exited)")
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,11 +80,43 @@ def recipe(arguments: argparse.Namespace) -> Config:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command: exit code 0; 2 and one line for a user's mistake; 130 when interrupted."""
+    """Run a command: exit code 0; 2 and one line for what is wrong outside (a user's mistake, a file, the system); 130
+    when interrupted; 1 and the traceback for a bug of ours."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name on disk may be of any bytes
     try:
         main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except (*OUTSIDE, RuntimeError) as error:
+        if not isinstance(error, OUTSIDE) and not _WORKER.search(str(error)):
+            _end_as_bug()
+        if runtime.wants_traceback():
+            traceback.print_exc()
+        print(one_line(f"error: {_what(error)}"), file=sys.stderr)
+        sys.exit(2)
+    except Exception:
+        _end_as_bug()
+
+
+def _end_as_bug() -> NoReturn:
+    traceback.print_exc()
+    print("this is a bug of ms_vireid; please report it with the lines above", file=sys.stderr)
+    sys.exit(1)
+
+
+def _what(error: BaseException) -> str:
+    """What is wrong outside, in words."""
+    if isinstance(error, OSError):
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return f"{where}{error.strerror or error}; check the path, its permissions and the space there"
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error or 'no size is known'}); try smaller sizes, or a machine with more"
+    if isinstance(error, RecursionError):
+        return "what was read is nested too deeply; use another copy"
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, RuntimeError):
+        return "a process that reads pictures was killed (out of memory?); go on with the same command, --resume auto"
+    return f"what was read cannot be decoded ({type(error).__name__}: {error}); use another copy"

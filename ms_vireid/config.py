@@ -18,18 +18,36 @@ from pydantic import (
 )
 
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import write_text
 
+MOST_CHARACTERS, MOST_NODES, MOST_DEEP, LONGEST_VALUE = 250_000, 10_000, 20, 4096  # of a YAML file
+MOST_BASES = 20
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 AUXILIARY_TERMS = ("idc", "ia", "ma", "id_a")  # loss terms of MUN's auxiliary modality
 PUBLISHED_NUM_CLASSES = {"sysu_mm01": 395, "regdb": 206, "llcm": 713}
 
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-Above0 = Annotated[float, Field(gt=0)]
+
+def _between(least: int, most: int) -> type[int]:
+    """A whole number. The largest is a hundred times what anybody trains with, or more: beyond it is a mistake."""
+    return Annotated[int, Field(ge=least, le=most)]
+
+
+Positive = _between(1, 1_000_000)
+Count = _between(0, 1_000_000)
+Side = _between(1, 4096)  # pixels
+Width = _between(1, 100_000)  # channels
+Blocks = _between(1, 1000)
+Kernel = _between(1, 701)
+Above0 = Annotated[float, Field(ge=1e-12, le=1e4)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
-Size = tuple[Positive, Positive]
+Weight = Annotated[float, Field(ge=0, le=1e4)]
+Sigma = Annotated[float, Field(ge=1e-3, le=100)]
+Pixel = Annotated[float, Field(ge=-100, le=100)]
+Factor = Annotated[float, Field(ge=1e-6, le=1)]
+Size = tuple[Side, Side]
+Milestones = Annotated[tuple[Positive, ...], Field(max_length=1000)]
+MOST_SYNTHETIC = 250_000  # pictures of the procedural set
 
 
 def expand_user(path: str) -> Path:
@@ -65,23 +83,30 @@ def _named(default: str) -> Discriminator:
 class SyntheticConfig(Section):
     """The procedural set (`ms_vireid.data.synthetic`): identities by split, pictures of each in each camera."""
 
-    seed: int = 0
-    train_identities: Positive = 96
-    val_identities: Positive = 4
-    test_identities: Positive = 24
-    images_per_camera: Positive = 3
-    image_size: Size = (128, 64)
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    train_identities: _between(1, 9999) = 96
+    val_identities: _between(1, 9999) = 4
+    test_identities: _between(1, 9999) = 24
+    images_per_camera: _between(1, 9999) = 3
+    image_size: tuple[_between(16, 1024), _between(16, 1024)] = (128, 64)
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> "SyntheticConfig":
+        identities = self.train_identities + self.val_identities + self.test_identities
+        if (pictures := 6 * identities * self.images_per_camera) > MOST_SYNTHETIC:
+            raise ValueError(f"{pictures:,} pictures are more than {MOST_SYNTHETIC:,}; ask for fewer identities")
+        return self
 
 
 class DataConfig(Section):
     name: Literal["synthetic", "sysu_mm01", "regdb", "llcm", "folder"]
     root: Path | None = None  # the data set's folder; synthetic: where to write it (default: beside the runs)
-    trial: Annotated[int, Field(ge=1, le=10)] = 1  # RegDB's split
+    trial: _between(1, 10) = 1  # RegDB's split
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # folder: share of identities, last in order, to test on
     image_size: Size = (256, 128)  # height, width in pixels
     # Training pictures: Lanczos to this size, then bilinear to image_size, as PMT does on RegDB; null: Lanczos at once
     resize_through: Size | None = None
-    workers: Count = 2  # processes that decode and augment; 0 does it in the main process
+    workers: _between(0, 256) = 2  # processes that decode and augment; 0 does it in the main process
     # Decoded and resized training pictures from one epoch to the next: decoded anew, kept in memory, or in a file.
     cache: Literal["none", "memory", "disk"] = "none"
     cache_folder: Path = Path("runs/cache")
@@ -96,14 +121,14 @@ class DataConfig(Section):
 class AugmentationConfig(Section):
     """PMT's recipe; each probability is of one image."""
 
-    crop_padding: Count = 0  # pixels of black on every side before a random crop; 0: no crop
+    crop_padding: _between(0, 4096) = 0  # pixels of black on every side before a random crop; 0: no crop
     flip: Share = 0.5
     erasing: Share = 0.5
     erasing_area: tuple[Share, Share] = (0.02, 0.4)  # of the image's area
-    erasing_aspect: Annotated[float, Field(gt=0, le=1)] = 0.3  # height / width from this to its inverse
-    erasing_fill: tuple[float, float, float] = (0.485, 0.456, 0.406)  # written after normalisation
+    erasing_aspect: Annotated[float, Field(ge=0.01, le=1)] = 0.3  # height / width from this to its inverse
+    erasing_fill: tuple[Pixel, Pixel, Pixel] = (0.485, 0.456, 0.406)  # written after normalisation
     infrared_jitter: Rate = 0.3  # brightness and contrast factors in 1 ± this; 0 leaves jitter and blur out
-    infrared_blur_sigma: tuple[Above0, Above0] = (0.1, 3.0)  # pixels, of a 21x21 Gaussian kernel
+    infrared_blur_sigma: tuple[Sigma, Sigma] = (0.1, 3.0)  # pixels, of a 21x21 Gaussian kernel
     visible_channel_exchange: Share = 0.0  # one of a visible picture's channels, at random, in place of all three
     infrared_adaptive_gray: bool = False  # one of the channels, their luma or the infrared picture itself, at random
 
@@ -127,12 +152,12 @@ class PMTConfig(ModelConfig):
     """The ViT of PMT; `pretrained` is a timm ViT-B/16 224 file."""
 
     name: Literal["pmt"] = "pmt"
-    patch_size: Positive = 16
-    stride: Positive = 12
-    embed_dim: Positive = 768
-    depth: Positive = 12
-    num_heads: Positive = 12
-    mlp_ratio: Positive = 4
+    patch_size: Side = 16
+    stride: Side = 12
+    embed_dim: Width = 768
+    depth: Blocks = 12
+    num_heads: Width = 12
+    mlp_ratio: _between(1, 400) = 4
     dropout: Rate = 0.03
     drop_path: Rate = 0.1
 
@@ -151,10 +176,10 @@ class PMTConfig(ModelConfig):
 class ResNetConfig(ModelConfig):
     """What the models on a ResNet-50 have; `pretrained` is a torchvision ResNet-50 file."""
 
-    layers: tuple[Positive, Positive, Positive, Positive] = (3, 4, 6, 3)  # blocks of each stage
-    width: Positive = 64  # channels of the stem
+    layers: tuple[Blocks, Blocks, Blocks, Blocks] = (3, 4, 6, 3)  # blocks of each stage
+    width: _between(1, 6400) = 64  # channels of the stem
     last_stride: Literal[1, 2] = 1  # of the last stage
-    pooling_power: Above0 = 3.0  # p of GeM
+    pooling_power: Annotated[float, Field(ge=0.01, le=300)] = 3.0  # p of GeM
 
     @property
     def smallest_image(self) -> tuple[str, int]:
@@ -168,7 +193,7 @@ class AGWConfig(ResNetConfig):
 
     name: Literal["agw"] = "agw"
     non_local: tuple[Count, Count, Count, Count] = (0, 2, 3, 0)  # last blocks of each stage that one follows
-    non_local_width: Positive | None = 1  # inner channels, as first released; null: half of the block's
+    non_local_width: Width | None = 1  # inner channels, as first released; null: half of the block's
 
     @model_validator(mode="after")
     def _non_local_blocks_follow_blocks(self) -> "AGWConfig":
@@ -183,9 +208,9 @@ class MUNConfig(ResNetConfig):
     name: Literal["mun"] = "mun"
     specific: Literal["layer1", "stem"] = "layer1"  # how far each modality has its own weights
     intermediate: Literal["auxiliary", "X", "mixed", "syncretic", "none"] = "auxiliary"  # Table 2; none: the baseline B
-    expansion: Positive = 4  # width of an intra-modality learner over its channels
-    kernel_order: tuple[Positive, Positive] = (5, 7)  # on the first and second half of the channels (Eq. 2)
-    ratios: Annotated[tuple[Positive, ...], Field(min_length=1)] = (2, 4, 6, 12)  # of the average pooling
+    expansion: _between(1, 400) = 4  # width of an intra-modality learner over its channels
+    kernel_order: tuple[Kernel, Kernel] = (5, 7)  # on the first and second half of the channels (Eq. 2)
+    ratios: Annotated[tuple[Side, ...], Field(min_length=1, max_length=100)] = (2, 4, 6, 12)  # of the average pooling
     layer_scale: Literal["channel", "scalar"] = "channel"
     mixing: Literal["picture", "pixel"] = "picture"  # what has a share of its own in the mixed modality
     memory: Literal["slots", "identity", "none"] = "slots"  # of the prototypes; none: L_ma compares pooled features
@@ -313,7 +338,7 @@ class LossConfig(Section):
 
 
 class StageConfig(Section):
-    epochs: Positive
+    epochs: _between(1, 10_000)
     visible: Literal["rgb", "gray"] = "rgb"  # what the visible half of a batch shows
     losses: LossConfig
 
@@ -382,8 +407,8 @@ class WarmupStepsConfig(ScheduleConfig):
 
     name: Literal["warmup_steps"] = "warmup_steps"
     warmup_epochs: Count = 10
-    milestones: tuple[Positive, ...] = (20, 50)  # epochs done
-    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    milestones: Milestones = (20, 50)  # epochs done
+    factor: Factor = 0.1
 
 
 class IterationStepsConfig(ScheduleConfig):
@@ -392,8 +417,8 @@ class IterationStepsConfig(ScheduleConfig):
     name: Literal["iteration_steps"] = "iteration_steps"
     warmup_epochs: Count = 15
     start_lr: Weight = 1e-8
-    milestones: tuple[Positive, ...] = (30, 60)  # epochs done
-    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    milestones: Milestones = (30, 60)  # epochs done
+    factor: Factor = 0.1
 
 
 AnyScheduleConfig = Annotated[
@@ -405,10 +430,10 @@ AnyScheduleConfig = Annotated[
 
 
 class TrainConfig(Section):
-    num_identities: Positive = 8  # P, of each device's batch
-    num_instances: Annotated[int, Field(ge=2)] = 4  # K, of each modality
+    num_identities: _between(1, 10_000) = 8  # P, of each device's batch
+    num_instances: _between(2, 1000) = 4  # K, of each modality
     replacement: bool = False  # draw an identity's pictures of a batch with replacement, as AGW's release does
-    iterations: Positive | None = None  # updates per epoch; default: one pass over the visible images
+    iterations: _between(1, 100_000) | None = None  # updates per epoch; default: one pass over the visible images
     # jit: compiled into one graph; pynative: operator by operator, for debugging; auto: jit on GPU and Ascend, and
     # pynative on CPU, which is faster there and needs less memory
     mode: Literal["auto", "pynative", "jit"] = "auto"
@@ -419,7 +444,7 @@ class TrainConfig(Section):
     select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as PMT's release keeps
     evaluate_every: Count = 0  # epochs between evaluations; 0: only after the last
     checkpoint_steps: Count = 0  # steps between checkpoints; 0: only at the end of each epoch
-    keep_epochs: tuple[Positive, ...] = ()  # epochs whose weights are kept as epoch-N.ckpt
+    keep_epochs: Milestones = ()  # epochs whose weights are kept as epoch-N.ckpt
     log_steps: Positive = 10  # steps between lines of metrics.jsonl
 
     @model_validator(mode="after")
@@ -433,8 +458,8 @@ class EvaluationConfig(Section):
     mode: Literal["all", "indoor"] = "all"  # SYSU-MM01's search mode
     shots: Literal[1, 10] = 1  # SYSU-MM01's gallery images per identity and camera
     direction: Literal["infrared-to-visible", "visible-to-infrared"] = "infrared-to-visible"
-    trials: Positive = 10  # SYSU-MM01's and LLCM's galleries
-    batch_size: Positive = 64
+    trials: _between(1, 1000) = 10  # SYSU-MM01's and LLCM's galleries
+    batch_size: _between(1, 10_000) = 64
     flip: bool = False  # add the features of each picture turned left to right, as LLCM's authors do
     frost: Path | None = None  # photographs of frost for corrupted pictures; without a folder of them it is drawn
     compare_untrained: bool = False  # also evaluate the model as it was before training, and chance
@@ -459,7 +484,7 @@ class Config(Section):
     data: DataConfig
     augmentation: AugmentationConfig = AugmentationConfig()
     model: AnyModelConfig = PMTConfig()
-    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
+    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1, max_length=100)]
     optimizer: AnyOptimizerConfig = AdamWConfig()
     schedule: AnyScheduleConfig = WarmupCosineConfig()
     train: TrainConfig = TrainConfig()
@@ -541,6 +566,8 @@ class Config(Section):
 
 
 def _parse(text: str) -> Any:
+    if len(text) > MOST_CHARACTERS:
+        raise yaml.YAMLError(f"{len(text):,} characters are more than {MOST_CHARACTERS:,}")
     try:
         return yaml.load(text, _Loader)
     except ValueError as error:  # a scalar that looks like a date or a number and is none, as 2020-13-45
@@ -548,19 +575,51 @@ def _parse(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose floats are those of YAML 1.2 (`1e-3` is a number) and whose keys may not be given twice."""
+    """YAML without anchors and without depth, whose numbers are those of YAML 1.2 (`1e-3` is one, `0x10`, `010` and
+    `1:30` are texts), and whose keys are texts that may not be given twice."""
+
+    def __init__(self, stream: str):
+        super().__init__(stream)
+        self.depth = self.nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        event = self.peek_event()
+        self.nodes += 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise _refused(f"the anchor or alias '{event.anchor}' is not taken; write it out or use 'base:'", event)
+        if self.depth == MOST_DEEP:
+            raise _refused(f"nested more than {MOST_DEEP} deep", event)
+        if self.nodes > MOST_NODES:
+            raise _refused(f"more than {MOST_NODES:,} values", event)
+        if len(getattr(event, "value", "")) > LONGEST_VALUE:
+            raise _refused(f"a value of more than {LONGEST_VALUE:,} characters", event)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value]
+        seen = set()
         for key, _ in node.value:
-            if keys.count(key.value) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is given twice", key.start_mark)
+            if not isinstance(key, yaml.ScalarNode):
+                raise _refused("a key is no text", key)
+            if key.value in seen:
+                raise _refused(f"'{key.value}' is given twice", key)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+def _refused(problem: str, where: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
+
+
+_INTEGER, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _INTEGER]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_INTEGER, re.compile(r"[-+]?(0|[1-9]\d{0,30})$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(_FLOAT, re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
 
 
 def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Config:
@@ -583,6 +642,8 @@ def check_config(tree: dict, source: str) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise InputError(f"{source}: {_first_problem(error)}") from None
+    except RecursionError:
+        raise InputError(f"{source}: a configuration that is nested too deeply; use another copy") from None
 
 
 def dump_config(config: Config) -> dict:
@@ -591,7 +652,7 @@ def dump_config(config: Config) -> dict:
 
 
 def save_config(config: Config, path: Path) -> None:
-    path.write_text(yaml.safe_dump(dump_config(config), sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(dump_config(config), sort_keys=False))
 
 
 def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
@@ -599,9 +660,14 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
     where = path.resolve()
     if where in seen:
         raise InputError(f"{path}: 'base:' goes in a circle through {seen[-1]}")
+    if len(seen) == MOST_BASES:
+        raise InputError(f"{path}: 'base:' goes through more than {MOST_BASES} files; write them into fewer")
     try:
-        text = path.read_text(encoding="utf-8")
-        tree = _parse(text)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise OSError("it is no regular file")
+        if path.is_file() and path.stat().st_size > 4 * MOST_CHARACTERS:
+            raise OSError(f"it is larger than {MOST_CHARACTERS:,} characters")
+        tree = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such configuration file (the project's own are under {CONFIG_ROOT})") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -617,6 +683,8 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
         return tree
     if not isinstance(base, str):
         raise InputError(f"{path}: 'base:' names one file, not {_kind(base)}")
+    if not base.isprintable():
+        raise InputError(f"{path}: 'base:' names a file that cannot be, {_shown(base)}")
     return _merge(_read_with_bases(path.parent / base, (*seen, where)), tree)
 
 
@@ -636,10 +704,12 @@ def apply_override(tree: dict, override: str) -> None:
     except yaml.YAMLError:
         raise InputError(f"override '{override}': the value is not valid YAML") from None
     *parents, last = key.split(".")
+    if len(parents) >= MOST_DEEP:
+        raise InputError(f"override '{override}': its key is more than {MOST_DEEP} deep")
     node: Any = tree
     for depth, name in enumerate([*parents, last]):
         if isinstance(node, list):
-            if not name.isdecimal() or int(name) >= len(node):
+            if not name.isdecimal() or len(name) > 9 or int(name) >= len(node):
                 raise InputError(f"override '{override}': '{name}' is not an index below {len(node)}")
             name = int(name)
         elif not isinstance(node, dict):
@@ -652,6 +722,7 @@ def apply_override(tree: dict, override: str) -> None:
             node = node[name]
 
 
+_LONGEST_SHOWN = 80  # characters of a value in an error
 CHOSEN_BY_NAME = ("model", "optimizer", "schedule")  # sections whose `name` decides which keys there are
 
 
@@ -666,10 +737,18 @@ def _first_problem(error: ValidationError) -> str:
         return f"unknown key '{path}'; see ms_vireid/config.py for the keys there are{more}"
     if problem["type"] == "union_tag_invalid":
         names = problem["ctx"]["expected_tags"].replace(", ", " or ")
-        return f"{path}.name: input should be {names}, got {problem['input']['name']!r}{more}"
+        return f"{path}.name: input should be {names}, got {_shown(problem['input']['name'])}{more}"
     message = problem["msg"].removeprefix("Value error, ")
-    given = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
+    given = "" if problem["type"] in ("missing", "value_error") else f", got {_shown(problem['input'])}"
     return f"{path}: {message[0].lower() + message[1:]}{given}{more}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or endless depth
+        return "what is too large to be shown"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]} ..."
 
 
 def _kind(value: Any) -> str:

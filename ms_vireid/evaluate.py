@@ -9,13 +9,11 @@ from ms_vireid.command import Parser, add_inference, run, start_inference
 from ms_vireid.config import Config, check_config, dump_config
 from ms_vireid.data.corruptions import corruption_sheet
 from ms_vireid.data.randomness import counter_generator
-from ms_vireid.data.read import read_data
 from ms_vireid.data.transforms import load_image
 from ms_vireid.data.validation import check_pictures
-from ms_vireid.engine.run_folder import write_json
-from ms_vireid.errors import InputError
 from ms_vireid.evaluation.protocol import DIRECTIONS
 from ms_vireid.evaluation.report import format_table
+from ms_vireid.files.writing import check_output, whole, write_json
 
 
 def main() -> None:
@@ -38,8 +36,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="F", help="also write the result there")
     arguments = parser.parse_args()
     for option, path in (("--json", arguments.json), ("--corruption-sheet", arguments.corruption_sheet)):
-        if path and not path.absolute().parent.is_dir():
-            raise InputError(f"{option} {path}: its folder does not exist; make it first")
+        if path:
+            check_output(path, option)
 
     device, program = start_inference(arguments)
     from ms_vireid.engine.inference import evaluate_corrupted, evaluate_model, frost_photographs
@@ -47,14 +45,15 @@ def main() -> None:
 
     (trained,) = load_trained([arguments.checkpoint], program)
     config = _with_options(trained.config, arguments)
-    data = read_data(config.data)
+    data = trained.read_data(arguments.data_root)
     check_pictures(data.test)
     print(device)
     if arguments.corruption_sheet:
         shown = load_image(data.test.paths[np.argmin(data.test.infrared)], config.data.image_size)
         photographs = frost_photographs(config.evaluation)
         sheet = corruption_sheet(shown, counter_generator("corruption", 0), photographs)
-        sheet.save(arguments.corruption_sheet, "PNG")
+        with whole(arguments.corruption_sheet) as temporary:
+            sheet.save(temporary, "PNG")
     if trained.left_out:
         parts = ", ".join(sorted({name.partition(".")[0] for name in trained.left_out}))
         print(f"note: {len(trained.left_out)} parameters that only training needs are left out ({parts})")
@@ -73,8 +72,6 @@ def main() -> None:
 def _with_options(config: Config, arguments) -> Config:
     """The run's configuration with what the command line says otherwise."""
     tree = dump_config(config)
-    if arguments.data_root is not None:
-        tree["data"]["root"] = arguments.data_root
     chosen = {name: getattr(arguments, name) for name in ("mode", "shots", "direction", "trials", "frost")}
     tree["evaluation"] |= {name: value for name, value in chosen.items() if value is not None}
     if arguments.flip:

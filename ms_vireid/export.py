@@ -15,6 +15,7 @@ from ms_vireid.command import Parser, run
 from ms_vireid.data.features import file_checksum
 from ms_vireid.data.layout import MODALITIES
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import check_output
 
 FORMATS = ("mindir", "onnx")
 PACKAGES = ("onnx", "onnxruntime")  # for ONNX
@@ -55,10 +56,7 @@ def add_options(parser: Parser) -> None:
 def export(arguments: Namespace, suffix: str, format: Callable) -> None:
     """Write what the options ask for in `format()`, which is called when mindspore may be imported."""
     output = arguments.output or arguments.checkpoint.with_suffix(suffix)
-    if output.suffix != suffix:
-        raise InputError(f"--output {output}: the file's name must end in {suffix}")
-    if not output.absolute().parent.is_dir():
-        raise InputError(f"--output {output}: its folder does not exist; make it first")
+    check_output(output, suffixes=(suffix,))
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise InputError(f"--batch-size {arguments.batch_size}: must be at least 1")
 

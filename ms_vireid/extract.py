@@ -14,6 +14,7 @@ from ms_vireid.config import dump_config
 from ms_vireid.data.features import FORMAT, Features, file_checksum, load_features, save_features
 from ms_vireid.data.layout import MODALITIES, find_pictures, read_layout
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import check_output
 
 __all__ = ["load_features", "main"]
 
@@ -94,11 +95,7 @@ def main() -> None:
 
 def _check(arguments) -> None:
     """What is wrong with the options is said before the work."""
-    output = arguments.output
-    if output.suffix != ".npz":
-        raise InputError(f"--output {output}: the file's name must end in .npz")
-    if not output.absolute().parent.is_dir():
-        raise InputError(f"--output {output}: its folder does not exist; make it first")
+    check_output(arguments.output, suffixes=(".npz",))
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise InputError(f"--batch-size {arguments.batch_size}: must be at least 1")
     if arguments.workers is not None and arguments.workers < 0:

@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ms_vireid.command import Parser, add_inference, run, start_inference
-from ms_vireid.config import DataConfig, expand_user
-from ms_vireid.engine.run_folder import RunFolder, write_text
+from ms_vireid.engine.run_folder import RunFolder, data_config
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import check_output, write_text
 
 PACKAGES = ("jinja2", "matplotlib")
 
@@ -46,19 +46,14 @@ def main() -> None:
     except KeyboardInterrupt:
         print("stopped; no page was written", file=sys.stderr)
         raise
-    try:
-        write_text(output, text)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error}); choose another --output") from None
+    write_text(output, text)
     print(f"written: {output} ({len(text.encode()) / 1e6:.2f} MB)")
 
 
 def _check(arguments, output: Path) -> None:
     """What is wrong with the options is said before the work."""
-    if output.suffix != ".html":
-        raise InputError(f"--output {output}: the file's name must end in .html")
-    if arguments.output and not output.absolute().parent.is_dir():
-        raise InputError(f"--output {output}: its folder does not exist; make it first")
+    if arguments.output:
+        check_output(output, suffixes=(".html",))
     if arguments.queries < 0:
         raise InputError(f"--queries {arguments.queries}: must be at least 0")
 
@@ -71,7 +66,7 @@ def _find(shown, arguments) -> tuple:
     if shown.checkpoint is None:
         return _nothing(f"{shown.folder.path} holds no checkpoint")
     try:
-        data = read_data(_data_config(shown, arguments.data_root))
+        data = read_data(data_config(shown.config.data, shown.folder, arguments.data_root))
         check_pictures(data.test)
     except InputError as error:
         if arguments.data_root is not None:
@@ -87,7 +82,7 @@ def _find(shown, arguments) -> tuple:
     notes = []
     if shown.checkpoint == shown.folder.last:
         notes.append("Of last.ckpt, a model whose training has not ended.")
-    if data.checksum() != shown.record["data"].get("checksum"):
+    if data.checksum() != shown.record.data.checksum:
         notes.append(f"The pictures under {data.root} are not those of the run: their checksum is {data.checksum()}.")
     return find(trained, data, arguments.queries), notes
 
@@ -95,17 +90,6 @@ def _find(shown, arguments) -> tuple:
 def _nothing(why: str) -> tuple[None, list[str]]:
     print(f"note: no pictures: {why}")
     return None, [f"Left out: {why}."]
-
-
-def _data_config(shown, root: str | None) -> DataConfig:
-    """With the folder that is given, else where the run had it; the synthetic set is made anew where that is gone."""
-    config = shown.config.data
-    recorded = Path(shown.record["data"]["root"])
-    if root is not None:
-        chosen = expand_user(root)
-    else:
-        chosen = recorded if recorded.is_dir() or config.name != "synthetic" else None
-    return config.model_copy(update={"root": chosen})
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from ms_vireid.command import Parser, add_inference, run, start_inference
 from ms_vireid.data.features import Features
 from ms_vireid.data.layout import MODALITIES
 from ms_vireid.data.validation import require_directory
-from ms_vireid.engine.run_folder import write_json
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import check_output, write_json
 from ms_vireid.search.found import Found, Wanted
 from ms_vireid.search.listing import as_json, format_found
 from ms_vireid.search.local_gallery import LocalGallery, picture
@@ -124,10 +124,8 @@ def _check(arguments: Namespace) -> None:
     endings = {"save_index": (INDEX,), "sheet": (".png", ".svg"), "json": ()}
     for name, suffixes in endings.items():
         path, option = getattr(arguments, name), f"--{name.replace('_', '-')}"
-        if path and suffixes and path.suffix not in suffixes:
-            raise InputError(f"{option} {path}: the file's name must end in {' or '.join(suffixes)}")
-        if path and not path.absolute().parent.is_dir():
-            raise InputError(f"{option} {path}: its folder does not exist; make it first")
+        if path:
+            check_output(path, option, suffixes)
     if saved or (not in_milvus and arguments.index in ("flat", "hnsw", "ivf")):
         _require("search", "faiss")
     if in_milvus:
@@ -217,16 +215,9 @@ def _search(target, queries: Features, wanted: Wanted, arguments: Namespace) -> 
             "cameras": wanted.cameras,
             "since": arguments.since,
         }
-        _write_json(arguments.json, as_json(found, about))
+        write_json(arguments.json, as_json(found, about))
     if arguments.sheet:
         _draw(found, arguments.sheet)
-
-
-def _write_json(path: Path, content: dict) -> None:
-    try:
-        write_json(path, content)
-    except OSError as error:
-        raise InputError(f"--json {path}: cannot be written ({error}); choose another") from None
 
 
 def _draw(found: list[Found], path: Path) -> None:

@@ -16,6 +16,11 @@ CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  
 MOST_BOUND = 4  # cores: with more, the thread that waits takes little, and one busy with something else delays all
 
 
+def wants_traceback() -> bool:
+    """Whether the user asks to see where an error comes from."""
+    return os.environ.get("MS_VIREID_TRACEBACK", "") not in ("", "0")
+
+
 def set_up(device: str, model_name: str | None) -> str:
     """Choose the device, set the process up for it and import mindspore.
 

@@ -12,10 +12,12 @@ from ms_vireid import runtime
 from ms_vireid.command import Parser, add_device, add_recipe, recipe, run
 from ms_vireid.config import Config
 from ms_vireid.data.read import read_data, validate_for_training
+from ms_vireid.engine.estimate import require_memory_for
 from ms_vireid.engine.group import ALONE, Group
-from ms_vireid.engine.run_folder import RunFolder, write_json
+from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.errors import InputError
 from ms_vireid.evaluation.report import format_table
+from ms_vireid.files.writing import write_json
 
 RUNS = Path("runs")
 
@@ -44,6 +46,8 @@ def main() -> None:
         print(f"note: {warning}")
     if device is None:
         device = _set_up(arguments.device, config)
+    if device.startswith("CPU"):
+        require_memory_for(config, training=True)
     if group.leads:
         print(f"device: {device}")
         if config.train.amp and device.startswith("CPU"):

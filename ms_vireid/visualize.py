@@ -8,6 +8,7 @@ from pathlib import Path
 from ms_vireid.command import Parser, add_inference, run, start_inference
 from ms_vireid.data.layout import MODALITIES, modality_of
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import check_output
 
 PACKAGES = ("matplotlib", "sklearn")
 
@@ -34,9 +35,9 @@ def main() -> None:
     missing = [package for package in PACKAGES if find_spec(package) is None]
     if missing:
         raise InputError(f"visualize.py needs {' and '.join(missing)}: pip install -e '.[viz]'")
-    from ms_vireid.visualization.figure import check_output, save_figure
+    from ms_vireid.visualization.figure import SUFFIXES, save_figure
 
-    check_output(arguments.output)
+    check_output(arguments.output, suffixes=SUFFIXES)
     if arguments.kind != "curves":
         device, arguments.program = start_inference(arguments)
         print(device)
@@ -255,14 +256,9 @@ def _labels(arguments: Namespace, names: Sequence[str]) -> list[str]:
 
 def _data(trained, arguments: Namespace):
     """The data set of a checkpoint's run, its pictures checked."""
-    from ms_vireid.config import expand_user
-    from ms_vireid.data.read import read_data
     from ms_vireid.data.validation import check_pictures
 
-    config = trained.config.data
-    if arguments.data_root is not None:
-        config = config.model_copy(update={"root": expand_user(arguments.data_root)})
-    data = read_data(config)
+    data = trained.read_data(arguments.data_root)
     check_pictures(data.test)
     return data
 

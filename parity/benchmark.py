@@ -20,8 +20,9 @@ import numpy as np
 from ms_vireid import runtime
 from ms_vireid.command import Parser, add_device, run
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.engine.run_folder import processor_name, write_json
+from ms_vireid.engine.run_folder import processor_name
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import check_output, write_json
 from parity import launches, workers
 from parity.workers import Work
 
@@ -86,8 +87,8 @@ def _parse() -> argparse.Namespace:
     for option in ("repeats", "identities", "instances", "images"):
         if getattr(arguments, option) < 1:
             raise InputError(f"--{option} {getattr(arguments, option)}: it must be at least 1")
-    if arguments.json and not arguments.json.absolute().parent.is_dir():
-        raise InputError(f"--json {arguments.json}: its folder does not exist; make it first")
+    if arguments.json:
+        check_output(arguments.json, "--json")
     if not any(arguments.match in name for name in (*MODELS, *LOSSES, *_ROWS)):
         raise InputError(f"--match {arguments.match}: no row has this in its name")
     found = found_device(arguments.device)

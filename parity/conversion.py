@@ -1,7 +1,6 @@
 """From one checkpoint file to another: what becomes of every key, and the reasons to refuse a file."""
 
 import math
-import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ from typing import Any
 import torch
 
 from ms_vireid.config import Config, apply_override, check_config, dump_config, load_config
+from ms_vireid.engine.estimate import require_fitting, require_memory_for
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import check_output
 from ms_vireid.models import build_model
 from ms_vireid.models.vit import resize_position_embedding
 from parity.files import WRITTEN, Contents, read, write_ckpt, write_pth, write_safetensors
@@ -96,19 +97,13 @@ class Conversion:
 
 def check_target(target: Path, source: Path, overwrite: bool) -> None:
     """Raise InputError unless `target` is of a known format and can be written."""
-    folder = target.absolute().parent
     if target.suffix not in WRITTEN:
         raise InputError(f"{target}: its suffix is none of {', '.join(WRITTEN)}")
-    if target.is_dir():
-        raise InputError(f"{target}: is a folder; name a file")
-    if not folder.is_dir():
-        raise InputError(f"{target}: its folder does not exist; make it first")
+    check_output(target, "DST")
     if target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"{target}: is the file to convert; choose another name")
     if target.exists() and not overwrite:
         raise InputError(f"{target}: is there already; choose another name, or give --overwrite")
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"{target}: its folder cannot be written; choose another one")
 
 
 def prepare(source: Path, target: Path, config_file: Path | None, overrides: list[str]) -> Conversion:
@@ -123,6 +118,8 @@ def prepare(source: Path, target: Path, config_file: Path | None, overrides: lis
     layout = detect(plain.values())
     if "config" in contents.meta:
         config = _carried_configuration(source, contents.meta["config"], config_file, overrides)
+        if "parts" not in contents.meta:
+            require_fitting(source, config, sum(value.numel() for value in contents.weights.values()))
         _require_fitting_model(source, layout, config)
     else:
         config = _foreign_configuration(source, contents, plain, layout, config_file, overrides)
@@ -198,6 +195,7 @@ def _network(source: Path, config: Config, parts: list[str], names: Collection[s
     """The configured network, without the parts that only training needs if the source's `names` have none of these."""
     if config.num_classes is None and not parts:
         raise InputError(f"model.num_classes is not known for data.name={config.data.name}; give model.num_classes=N")
+    require_memory_for(config, training=False)
     cell = build_model(from_scratch(config))
     if cell.TRAINING_ONLY and not any(name.startswith(cell.TRAINING_ONLY) for name in names):
         cell = build_model(from_scratch(config), inference=True)

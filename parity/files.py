@@ -6,17 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import mindspore as ms
 import torch
-from mindspore import Parameter
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ms_vireid.engine.checkpoint import save_checkpoint
+from ms_vireid.engine.checkpoint import save_arrays
 from ms_vireid.errors import InputError
-from ms_vireid.models.weight_file import META_KEY, read_ckpt
+from ms_vireid.files.checks import FORMAT, META_KEY, read_record, require_file
+from ms_vireid.files.ckpt import read_ckpt
+from ms_vireid.files.weights import write_safetensors as write_safetensors_file
 from parity.mapping import COUNTER, STEP
-from torch_ref.engine.checkpoint import FORMAT, write_whole
 from torch_ref.engine.checkpoint import save_checkpoint as save_torch_checkpoint
 from torch_ref.models.weight_file import PICKLED, WRAPPERS, read_pickled, read_safetensors, state_dict_of
 
@@ -49,10 +47,7 @@ def read(path: Path) -> Contents:
     """
     if path.suffix not in READ:
         raise InputError(f"{path}: its suffix is none of {', '.join(READ)}")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, not a checkpoint file")
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint file")
+    require_file(path, "checkpoint file")
     if path.suffix == ".ckpt":
         return _read_ckpt(path)
     if path.suffix == ".safetensors":
@@ -61,67 +56,42 @@ def read(path: Path) -> Contents:
 
 
 def _read_ckpt(path: Path) -> Contents:
-    held, text = read_ckpt(path)
-    meta = _meta(text, path)
-    if wrong := [f"{name} is a {type(value).__name__}" for name, value in held.items() if isinstance(value, str)]:
-        raise InputError(f"{path}: holds no plain parameters: {', '.join(wrong)}")
-    tensors = {name: _tensor(parameter) for name, parameter in held.items()}
+    arrays, text = read_ckpt(path)
+    meta = _meta(path, text)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     states = {name: value for name, value in tensors.items() if name.partition(".")[2] in tensors}
     weights = {name: value for name, value in tensors.items() if name not in states}
     try:
         torch_only = meta.pop(TORCH_ONLY, {})
         weights |= {name: torch.tensor(int(count)) for name, count in torch_only.get(COUNTER, {}).items()}
         rates = [float(rate) for rate in torch_only.get("learning_rates", [])]
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError, OverflowError):
         raise InputError(f"{path}: its JSON is not as parity/convert.py writes it; use another copy") from None
     return Contents(weights, states, meta, rates or None)
 
 
-def _meta(text: str, path: Path) -> dict[str, Any]:
-    """The JSON that is saved with the weights, without the format's version."""
-    try:
-        meta = json.loads(text)
-    except ValueError:
-        meta = None
-    if not isinstance(meta, dict) or not isinstance(meta.get(STEP, 0), int):
-        raise InputError(f"{path}: its metadata '{META_KEY}' is no JSON of this project; use another copy")
-    return _without_format(meta, path)
-
-
-def _without_format(meta: dict[str, Any], path: Path) -> dict[str, Any]:
-    if meta.get("format", FORMAT) != FORMAT:
-        raise InputError(f"{path}: a checkpoint format of another version than {FORMAT}; update ms_vireid")
-    return {key: value for key, value in meta.items() if key != "format"}
-
-
-def _tensor(parameter: Parameter) -> Tensor:
-    if parameter.dtype == ms.bfloat16:  # numpy has none; it is only to be refused by name
-        return torch.empty(parameter.shape, dtype=torch.bfloat16)
-    return torch.from_numpy(parameter.asnumpy().copy())
+def _meta(path: Path, text: str) -> dict[str, Any]:
+    """The record that is saved with the weights, without the format's version."""
+    return {key: value for key, value in read_record(path, text).items() if key != "format"}
 
 
 def _read_safetensors(path: Path) -> Contents:
     weights, metadata = read_safetensors(path)
     if not weights:
         raise InputError(f"{path}: holds no weights")
-    return Contents(weights, meta=_meta(metadata.get(META_KEY, "{}"), path))
+    return Contents(weights, meta=_meta(path, metadata.get(META_KEY, "{}")))
 
 
 def _read_pickled(path: Path) -> Contents:
     loaded = read_pickled(path)
     weights = {name: value.detach() for name, value in state_dict_of(loaded, path).items()}
-    if wrong := [name for name, value in weights.items() if value.layout != torch.strided or value.is_quantized]:
-        raise InputError(
-            f"{path}: weights that are sparse or quantised: {', '.join(wrong)}; save them as plain tensors"
-        )
     wrapper = next((key for key in WRAPPERS if isinstance(loaded.get(key), dict)), None)
     others = {key: value for key, value in loaded.items() if wrapper and key != wrapper}
     if "format" not in others or "config" not in others:  # not of this project
         return Contents(weights, beside={str(key): type(value).__name__ for key, value in others.items()})
     optimizer = others.pop("optimizer", None)
-    others = _without_format(others, path)
     try:
-        meta = _meta(json.dumps(others), path)
+        meta = _meta(path, json.dumps(others))
         states, rates = ({}, None) if optimizer is None else _optimizer_states(optimizer, others[STEP])
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a checkpoint that torch_ref has written ({error})") from None
@@ -151,20 +121,21 @@ def write_ckpt(
     counters: Mapping[str, int],
     learning_rates: list[float] | None,
 ) -> None:
-    """Write a checkpoint of ms_vireid; raises InputError as its `save_checkpoint` does."""
+    """Write a checkpoint of ms_vireid; raises InputError as `whole` does."""
     kept = {COUNTER: dict(counters)} if counters else {}
     if learning_rates is not None:
         kept["learning_rates"] = learning_rates
-    entries = [Parameter(ms.Tensor(value.numpy()), name=name) for name, value in parameters.items()]
-    save_checkpoint(path, entries, meta | ({TORCH_ONLY: kept} if kept else {}))
+    arrays = {name: value.numpy() for name, value in parameters.items()}
+    save_arrays(path, arrays, meta | ({TORCH_ONLY: kept} if kept else {}))
 
 
 def write_pth(path: Path, weights: Mapping[str, Tensor], meta: dict, optimizer: dict | None) -> None:
-    """Write a checkpoint of torch_ref; raises InputError as its `save_checkpoint` does."""
+    """Write a checkpoint of torch_ref; raises InputError as `whole` does."""
     save_torch_checkpoint(path, weights, meta, optimizer)
 
 
 def write_safetensors(path: Path, weights: Mapping[str, Tensor], meta: dict) -> None:
-    """Write weights by PyTorch's names with `meta` as JSON in the file's metadata; raises InputError."""
-    metadata = {"format": "pt", META_KEY: json.dumps({"format": FORMAT, **meta})}
-    write_whole(path, lambda temporary: save_file(dict(weights), temporary, metadata))
+    """Write weights by PyTorch's names with `meta` as JSON in the file's metadata; raises InputError as `whole`
+    does."""
+    arrays = {name: value.numpy() for name, value in weights.items()}
+    write_safetensors_file(path, arrays, json.dumps({"format": FORMAT, **meta}))

@@ -31,8 +31,9 @@ import yaml
 from ms_vireid import runtime
 from ms_vireid.command import Parser, add_device, run
 from ms_vireid.config import CONFIG_ROOT
-from ms_vireid.engine.run_folder import RunFolder, git_commit, processor_name, write_text
+from ms_vireid.engine.run_folder import RunFolder, git_commit, processor_name
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import check_output, write_text
 
 _TRAINING_HEAD = "| training | steps | images/s | last loss | rank-1 % | chance % | peak MiB | weights as before |"
 PARTS = {  # with the head of each one's table
@@ -114,10 +115,7 @@ def main() -> None:
                 for name, command, figures in make(arguments, Path(folder)):
                     step = Step(part, name, command, arguments.limit, figures)
                     outcomes.append(perform(step, judged="stand-in" not in device))
-    try:
-        write_text(arguments.output, report(outcomes, device, time.perf_counter() - begun))
-    except OSError as error:
-        raise InputError(f"--output {arguments.output}: cannot be written ({error})") from None
+    write_text(arguments.output, report(outcomes, device, time.perf_counter() - begun))
     print(f"report: {arguments.output}")
     if any(outcome.failed for outcome in outcomes):
         sys.exit(1)
@@ -131,8 +129,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the smallest sizes and few cases: minutes, for a check")
     parser.add_argument("--limit", type=float, metavar="S", help=f"of a step ({LIMIT_S:g} s, quick {QUICK_LIMIT_S:g})")
     arguments = parser.parse_args()
-    if not arguments.output.absolute().parent.is_dir():
-        raise InputError(f"--output {arguments.output}: its folder does not exist; make it first")
+    check_output(arguments.output)
     if arguments.limit is None:
         arguments.limit = QUICK_LIMIT_S if arguments.quick else LIMIT_S
     if not arguments.limit > 0:

@@ -19,8 +19,8 @@ import numpy as np
 from ms_vireid import runtime
 from ms_vireid.command import Parser, run
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
-from ms_vireid.engine.run_folder import write_text
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import write_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "operators.md"
 # What a compiled graph has besides operators: it is done by the runtime and has no kernel.

@@ -10,6 +10,7 @@ from pathlib import Path
 from ms_vireid import runtime
 from ms_vireid.command import Parser, add_device, run
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import check_output, write_text
 
 WIDTH, HEIGHT = 260, 110  # of one plot, in pixels
 
@@ -22,8 +23,8 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="leave out real widths and 20-step trainings")
     parser.add_argument("--html", type=Path, metavar="F", help="also write a page that needs no other file")
     arguments = parser.parse_args()
-    if arguments.html and not arguments.html.absolute().parent.is_dir():
-        raise InputError(f"--html {arguments.html}: its folder does not exist; make it first")
+    if arguments.html:
+        check_output(arguments.html, "--html")
 
     device = runtime.set_up(arguments.device, "agw")  # the instruction set that convolutions need
     runtime.use_full_float32()
@@ -44,7 +45,7 @@ def main() -> None:
     seconds = time.perf_counter() - begun
     print(f"\n{worst_by_rung(outcomes)}\n\n{summary(outcomes, seconds)}")
     if arguments.html:
-        arguments.html.write_text(page(outcomes, device, summary(outcomes, seconds)), encoding="utf-8")
+        write_text(arguments.html, page(outcomes, device, summary(outcomes, seconds)))
         print(f"page: {arguments.html}")
     if not all(outcome.passed for outcome in outcomes):
         sys.exit(1)

@@ -5,6 +5,8 @@ from pathlib import Path
 from ms_vireid.config import CONFIG_ROOT, Config, dump_config, load_config
 from ms_vireid.data.read import read_data
 from ms_vireid.engine.checkpoint import save_checkpoint
+from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.files.writing import write_json
 from ms_vireid.models import build_model
 
 DATA = (
@@ -27,9 +29,12 @@ def tiny_config(family: str, root: Path, *options: str) -> Config:
 
 
 def write_checkpoint(path: Path, family: str, root: Path, *options: str) -> Path:
-    """A checkpoint of a "pmt", "agw" or "mun" as it is before training; the data set is made at `root`."""
+    """A checkpoint of a "pmt", "agw" or "mun" as it is before training, in a run folder; the data set is made at
+    `root`."""
     config = tiny_config(family, root, *options)
     read_data(config.data)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(path, build_model(config).get_parameters(), {"config": dump_config(config), "epoch": 1})
+    record = {"command": ["train.py"], "data": {"root": str(root)}, "config": dump_config(config)}
+    write_json(RunFolder(path.parent).record, record)
     return path

@@ -52,8 +52,8 @@ def write_weights() -> None:
     import mindspore as ms
     from safetensors.numpy import save_file
 
+    from ms_vireid.files.weights import read_weights
     from ms_vireid.models.build import timm_name
-    from ms_vireid.models.weight_file import read_weights
 
     weights = read_weights(Path("earlier/model.ckpt"))
     save_file({timm_name(n): w for n, w in weights.items() if n.startswith("base.")}, "weights.safetensors")
@@ -150,8 +150,8 @@ CONFIGURATIONS = [
     case("device-unknown", "'TPU'", "--device", "TPU"),
     case("device-not-there", "device GPU: ", "--device", "GPU"),
     case("output-holds-a-run", "earlier: holds a run", "--output", "earlier"),
-    case("output-is-a-file", "run: cannot write", change=write("run", ""), run_may_exist=True),
-    case("output-under-a-file", "tiny.yaml/run: cannot write", "--output", "tiny.yaml/run"),
+    case("output-is-a-file", "run: cannot be made", change=write("run", ""), run_may_exist=True),
+    case("output-under-a-file", "tiny.yaml/run: cannot be made", "--output", "tiny.yaml/run"),
 ]
 TREES = [
     case("root-not-set", "data.root is not set", "data.root=null"),

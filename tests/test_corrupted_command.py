@@ -23,11 +23,12 @@ def checkpoint(tmp_path):
 
 def test_the_corrupted_set_is_evaluated_ten_times(checkpoint, monkeypatch, tmp_path, capfd):
     results = []
+    given = ("--checkpoint", checkpoint, "--data-root", "data", "--trials", 2, "--json", "result.json")
     for options in ((), ("--corrupted",), ("--corrupted",)):
-        command(monkeypatch, tmp_path, evaluate, "--checkpoint", checkpoint, "--json", "result.json", *options)
+        command(monkeypatch, tmp_path, evaluate, *given, *options)
         results.append(json.loads((tmp_path / "result.json").read_text()))
     clean, corrupted, again = results
-    assert (len(clean["trials"]), len(corrupted["trials"])) == (2, 10)  # as configured, and as published
+    assert (len(clean["trials"]), len(corrupted["trials"])) == (2, 10)  # as asked for, and as published
     assert corrupted == again
     assert corrupted["trials"] != 5 * clean["trials"]
     printed = capfd.readouterr().out
@@ -36,7 +37,8 @@ def test_the_corrupted_set_is_evaluated_ten_times(checkpoint, monkeypatch, tmp_p
 
 
 def test_the_sheet_is_drawn_of_a_picture_at_the_models_size(checkpoint, monkeypatch, tmp_path):
-    command(monkeypatch, tmp_path, evaluate, "--checkpoint", checkpoint, "--corruption-sheet", "sheet.png")
+    given = ("--checkpoint", checkpoint, "--data-root", "data", "--corruption-sheet", "sheet.png")
+    command(monkeypatch, tmp_path, evaluate, *given)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert (sheet.format, sheet.height) == ("PNG", 12 + 5 * (32 + 4))
 

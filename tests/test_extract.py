@@ -199,7 +199,7 @@ def write_broken_copy(pictures, to):
         (("--workers", "-1"), "--workers -1: must be at least 0"),
         (("--images", "nowhere"), "nowhere: no such folder; give the folder of the pictures with --images"),
         (("--checkpoint", "nowhere.ckpt"), "nowhere.ckpt: no such checkpoint file"),
-        (("--list", "nowhere.txt"), "--list nowhere.txt: cannot be read"),
+        (("--list", "nowhere.txt"), "nowhere.txt: cannot be read"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(run_extract, pictures, capfd, options, said):

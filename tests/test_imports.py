@@ -15,6 +15,7 @@ FRAMEWORK_FREE = [
     "ms_vireid.engine.schedule",
     "ms_vireid.evaluation",
     "ms_vireid.export",
+    "ms_vireid.files.weights",
     "ms_vireid.retrieve",
     "ms_vireid.runtime",
     "ms_vireid.train",

@@ -10,6 +10,7 @@ from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.read import read_data, validate_for_training
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import check_output
 from torch_ref.engine.checkpoint import Checkpoint, load_checkpoint, load_model, load_optimizer, save_checkpoint
 from torch_ref.engine.optimizer import build_optimizer
 from torch_ref.engine.schedule import learning_rates
@@ -32,8 +33,8 @@ def main() -> None:
     config = recipe(arguments)
     if config.train.amp:
         raise InputError("train.amp=true: this reference computes in float32 alone; give train.amp=false")
-    if (output := arguments.output) and (output.suffix != ".pth" or not output.absolute().parent.is_dir()):
-        raise InputError(f"--output {output}: a checkpoint ends in .pth, and its folder has to be there")
+    if output := arguments.output:
+        check_output(output, suffixes=(".pth",))
     checkpoint = load_checkpoint(arguments.resume) if arguments.resume else None
     data = read_data(config.data)
     if warning := validate_for_training(data, config.train.num_instances):

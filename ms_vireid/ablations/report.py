@@ -12,9 +12,8 @@ import numpy as np
 
 from ms_vireid.ablations.results import RowResult
 from ms_vireid.ablations.tables import Column, Table
-from ms_vireid.engine.run_folder import write_text
-from ms_vireid.errors import InputError
 from ms_vireid.evaluation.report import COLUMNS
+from ms_vireid.files.writing import make_folder, write_text
 
 KINDS = {"ours": "ours", "published": "paper", "difference": "diff"}
 GAP = "  "
@@ -66,13 +65,10 @@ class Report:
         Raises:
             InputError: the folder cannot be written.
         """
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_text(folder / "table.md", self.markdown())
-            write_text(folder / "table.csv", self.csv())
-            write_text(folder / "table.json", json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise InputError(f"{folder}: cannot write the table there ({error}); choose another --output") from None
+        make_folder(folder)
+        write_text(folder / "table.md", self.markdown())
+        write_text(folder / "table.csv", self.csv())
+        write_text(folder / "table.json", json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n")
 
     def text(self) -> str:
         parts = [self.heading()]

@@ -21,8 +21,9 @@ from ms_vireid.config import Config, DataConfig, check_config, dump_config, load
 from ms_vireid.data.read import OBTAIN, read_data
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.validation import summary
-from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder
 from ms_vireid.errors import InputError
+from ms_vireid.files.checks import read_json
 
 # Keys that no result depends on: a run that differs in nothing else is the same one. (The pictures are compared by
 # their checksum, wherever they lie.)
@@ -199,8 +200,7 @@ def read_metrics(folder: RunFolder, search: Search | None) -> dict[str, float] |
     path = result_file(folder, search)
     if not path.exists():
         return None
-    result = json.loads(path.read_text(encoding="utf-8"))
-    return result["trained"] if search is None else result["mean"]
+    return read_json(path, Result).trained if search is None else read_json(path, Evaluation).mean
 
 
 def make(run: Run, plan: Plan, device: str) -> str | None:
@@ -317,9 +317,9 @@ def _identity_of(folder: RunFolder) -> dict | None:
 
 @cache
 def _identity_in(record: Path, _time: int) -> dict:
-    content = json.loads(record.read_text(encoding="utf-8"))
     try:
-        config = check_config(content["config"], str(record))  # with the keys that are newer than it
+        content = RunFolder(record.parent).read_record()
+        config = check_config(content.config, str(record))  # with the keys that are newer than it
     except InputError:
         return {"configuration": "of another version"}
-    return _identity(dump_config(config), content["data"]["checksum"])
+    return _identity(dump_config(config), content.data.checksum)

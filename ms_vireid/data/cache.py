@@ -66,7 +66,7 @@ class PictureCache:
         digest = hashlib.sha256(f"three channels {self.size} {self.through}".encode())
         for path in self.images.paths:
             status = path.stat()
-            digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n"))
         return digest.hexdigest()[:16]
 
 

@@ -32,7 +32,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from ms_vireid.data.randomness import counter_generator
-from ms_vireid.data.transforms import decode
 from ms_vireid.data.validation import list_pictures, require_directory
 from ms_vireid.errors import InputError
 

@@ -13,22 +13,40 @@ An `.npz` file, not compressed, with N rows in the order of the folder or the li
 
 import hashlib
 import json
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
+from pydantic import BaseModel, ValidationError
 
 from ms_vireid.data.layout import MODALITIES
+from ms_vireid.data.validation import refuse_names
 from ms_vireid.errors import InputError
+from ms_vireid.files.checks import DAMAGED, check_archive, require_file
+from ms_vireid.files.writing import whole
 
 FORMAT = 1
 COLUMNS = {"paths": "U", "modality": "U", "identities": "i", "cameras": "i"}  # kinds of the columns besides features
-INFO_KEYS = ("format", "version", "checkpoint", "config", "images", "skipped")
 _ROWS_AT_ONCE = 1 << 16
 _NORM_TOLERANCE = 1e-3  # features rounded to float16 and back are still within it
+
+
+class _Source(BaseModel):
+    file: str
+    sha256: str
+
+
+class Info(BaseModel):
+    """What `info` has to hold."""
+
+    format: int
+    version: str
+    checkpoint: _Source
+    config: dict
+    images: str
+    skipped: dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,22 +104,10 @@ class Features:
 
 
 def save_features(path: Path, content: Features) -> None:
-    """Whole or not at all: a temporary name, then a rename. The same content gives the same bytes.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """The same content gives the same bytes; raises InputError as `whole` does."""
     columns = {name: getattr(content, name) for name in ("features", *COLUMNS)}
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **columns, info=np.array(json.dumps(content.info, sort_keys=True)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error}); free space or choose another --output") from None
+    with whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **columns, info=np.array(json.dumps(content.info, sort_keys=True)))
 
 
 def load_features(path: Path) -> Features:
@@ -128,15 +134,15 @@ def open_features(path: Path) -> Features:
 
 
 def _read(path: Path, on_disk: bool) -> Features:
+    require_file(path, "file; make it with ms_vireid/extract.py")
     try:
+        check_archive(path, "features.npy" if on_disk else None)
         with np.load(path, allow_pickle=False) as archive:
             held = {name: archive[name] for name in archive.files if not (on_disk and name == "features")}
             if on_disk and "features" in archive.files:
                 rows = _rows_on_disk(path, archive, held.get("paths"))
                 held["features"] = archive["features"] if rows is None else rows
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make it with ms_vireid/extract.py") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise InputError(f"{path}: is not a feature file ({error}); make it with ms_vireid/extract.py") from None
     _refuse_missing(path, {"features"} - held.keys())
     features = held["features"]
@@ -152,10 +158,13 @@ def check_columns(path: Path, held: dict[str, np.ndarray], count: int) -> tuple[
         InputError: one is missing, misshapen or of another type, or of another version.
     """
     _refuse_missing(path, {"info", *COLUMNS} - held.keys())
+    if damaged := [name for name in ("info", *COLUMNS) if not isinstance(held[name], np.ndarray)]:
+        raise InputError(f"{path}: {damaged[0]} is no array; make it with ms_vireid/extract.py")
     info = _info(path, held["info"])
     for name, kind in COLUMNS.items():
         if held[name].shape != (count,) or held[name].dtype.kind != kind:
             raise InputError(f"{path}: {name} is {held[name].dtype} {held[name].shape}, it must be [{count}]")
+    refuse_names(held["paths"].tolist(), path)
     if strange := sorted(set(held["modality"].tolist()) - set(MODALITIES)):
         raise InputError(f"{path}: modality {strange[0]!r} is not one of {', '.join(MODALITIES)}")
     return *(held[name] for name in COLUMNS), info
@@ -178,6 +187,8 @@ def _rows_on_disk(path: Path, archive: np.lib.npyio.NpzFile, names: np.ndarray) 
         header = array.tell()
     if fortran_order or dtype != np.float32 or len(shape) != 2:
         return None
+    if header + 4 * shape[0] * shape[1] != entry.file_size:
+        raise ValueError("features.npy is cut off")
     with path.open("rb") as file:  # the entry's own header ends in a name and extra fields of varying length
         file.seek(entry.header_offset + 26)
         lengths = np.fromfile(file, "<u2", 2)
@@ -195,15 +206,16 @@ def file_checksum(path: Path) -> str:
 
 def _info(path: Path, text: np.ndarray) -> dict:
     try:
-        info = json.loads(str(text))
-        absent = [key for key in INFO_KEYS if key not in info]
-    except (ValueError, TypeError):
+        tree = json.loads(str(text))
+        info = Info.model_validate(tree)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "info"
+        raise InputError(f"{path}: its info lacks {where}, or it is not as it should be; extract again") from None
+    except (ValueError, RecursionError):
         raise InputError(f"{path}: its info is not JSON; make it with ms_vireid/extract.py") from None
-    if absent:
-        raise InputError(f"{path}: its info lacks {', '.join(absent)}; make it with ms_vireid/extract.py")
-    if info["format"] != FORMAT:
-        raise InputError(f"{path}: feature format {info['format']}, this version reads {FORMAT}; extract again")
-    return info
+    if info.format != FORMAT:
+        raise InputError(f"{path}: feature format {info.format}, this version reads {FORMAT}; extract again")
+    return tree
 
 
 def _check_rows(path: Path, features: np.ndarray, names: np.ndarray, first: int = 0) -> None:

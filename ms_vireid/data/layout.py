@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 from ms_vireid.data.llcm import CAMERA_IN_NAME
+from ms_vireid.data.pictures import SUFFIXES
 from ms_vireid.data.records import ImageSet, image_set
 from ms_vireid.data.sysu_mm01 import CAMERAS, INFRARED_CAMERAS
-from ms_vireid.data.validation import SUFFIXES, refuse, require_directory
+from ms_vireid.data.validation import read_lines, refuse, refuse_names, require_directory
 from ms_vireid.errors import InputError
 
 UNKNOWN = -1
@@ -31,21 +32,25 @@ def find_pictures(root: Path, listing: Path | None = None) -> list[Path]:
 
 
 def _walk(root: Path) -> list[Path]:
-    found = []
-    for folder, _, names in os.walk(root, followlinks=True):
-        pictures = (name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES)
-        found += [Path(folder, name).relative_to(root) for name in pictures]
-    return sorted(found)
+    """Links to folders are followed, but no folder is entered twice, nor a picture taken twice through links."""
+    found, folders = {}, {os.path.realpath(root)}
+    for folder, below, names in os.walk(root, followlinks=True):
+        real = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(below)}
+        below[:] = [name for name, path in real.items() if path not in folders and not folders.add(path)]
+        for name in sorted(names):
+            if os.path.splitext(name)[1].lower() in SUFFIXES:
+                path = Path(folder, name)
+                found.setdefault(os.path.realpath(path), path.relative_to(root))
+    refuse_names(map(str, found.values()), root)
+    return sorted(found.values())
 
 
 def _read_list(root: Path, listing: Path) -> list[Path]:
-    try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--list {listing}: cannot be read ({error})") from None
+    lines = read_lines(listing, "give one path a line, relative to --images")
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     absent = (f"line {number} '{line}'" for number, line in numbered if not (root / line).is_file())
     refuse(absent, f"{listing}: lines that name no file under {root}", "give one path a line, relative to --images")
+    refuse_names((line for _, line in numbered), root)
     return [Path(line) for _, line in numbered]
 
 

@@ -6,28 +6,14 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from ms_vireid.config import AugmentationConfig
+from ms_vireid.data.pictures import read_pixels
 from ms_vireid.data.resample import lanczos
-from ms_vireid.errors import InputError
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 BLUR_KERNEL = 21  # pixels
 _LUMA = np.array([0.2989, 0.587, 0.114], np.float32)
 ERASING_ATTEMPTS = 100
-
-
-def decode(path: Path, gray: bool = False) -> np.ndarray:
-    """A picture as it is in its file: uint8 [H, W, 3], or with `gray` [H, W] where the file has no colours.
-
-    Raises:
-        InputError: the file is missing, empty, cut off or not a picture.
-    """
-    try:
-        with Image.open(path) as image:
-            mode = Image.getmodebase(image.mode) if gray else "RGB"  # "L" or "RGB"
-            return np.asarray(image if image.mode == mode else image.convert(mode))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be decoded as a picture ({error}); replace or remove it") from None
 
 
 def load_image(path: Path, size: tuple[int, int], through: tuple[int, int] | None = None) -> np.ndarray:
@@ -37,9 +23,9 @@ def load_image(path: Path, size: tuple[int, int], through: tuple[int, int] | Non
     read them. With `through`, another (H, W), Lanczos resizes to that, and a bilinear filter from there to `size`.
 
     Raises:
-        InputError: the file is missing, empty, cut off or not a picture.
+        InputError: as `read_pixels`.
     """
-    pixels = lanczos(decode(path, gray=True), through or size)
+    pixels = lanczos(read_pixels(path, gray=True), through or size)
     if through:
         pixels = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
     return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels

@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from ms_vireid.data.pictures import SUFFIXES, open_picture
 from ms_vireid.data.records import ImageSet
 from ms_vireid.errors import InputError
 
 SHOWN = 10
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
+_DIGITS = 10  # that an identity has fewer of: it is kept as int32
 
 
 def refuse(problems: Iterable[str], what: str, remedy: str) -> None:
@@ -36,13 +36,20 @@ def list_pictures(directory: Path) -> list[Path]:
     """The pictures directly in a folder, sorted by name; other files (Thumbs.db and the like) are passed over."""
     with os.scandir(directory) as entries:
         names = sorted(e.name for e in entries if os.path.splitext(e.name)[1].lower() in SUFFIXES and not e.is_dir())
+    refuse_names(names, directory)
     return [directory / name for name in names]
+
+
+def refuse_names(names: Iterable[str], root: Path) -> None:
+    """Raise InputError for names of pictures that cannot be printed: control characters, bytes that are no UTF-8."""
+    refuse((repr(name) for name in names if not name.isprintable()), f"{root}: names that cannot be printed", "rename")
 
 
 def read_identities(listing: Path, remedy: str) -> list[int]:
     """One line of comma-separated numbers; an InputError names the file, its line and what is wrong."""
-    fields = [field.strip() for field in ",".join(_read_lines(listing, remedy)).split(",") if field.strip()]
-    refuse((f"'{f}'" for f in fields if not f.isdecimal()), f"{listing}:1: fields that are not identities", "use 1,2,3")
+    fields = [field.strip() for field in ",".join(read_lines(listing, remedy)).split(",") if field.strip()]
+    wrong = (f"'{f[:20]}'" for f in fields if not f.isdecimal() or len(f) >= _DIGITS)
+    refuse(wrong, f"{listing}:1: fields that are not identities", "use 1,2,3")
     if not fields:
         raise InputError(f"{listing}:1: lists no identity; {remedy}")
     return [int(field) for field in fields]
@@ -51,7 +58,7 @@ def read_identities(listing: Path, remedy: str) -> list[int]:
 def read_labelled_paths(listing: Path, remedy: str) -> list[tuple[int, str, int]]:
     """Line number, path and label of every line `path label`; an InputError names the file and its wrong lines."""
     numbered = [
-        (number, line.rsplit(maxsplit=1)) for number, line in enumerate(_read_lines(listing, remedy), 1) if line.strip()
+        (number, line.rsplit(maxsplit=1)) for number, line in enumerate(read_lines(listing, remedy), 1) if line.strip()
     ]
     wrong = (f"line {n} '{' '.join(f)}'" for n, f in numbered if not _is_path_and_label(f))
     refuse(wrong, f"{listing}: lines that are not 'path label', the path relative to data.root", "correct them")
@@ -61,12 +68,13 @@ def read_labelled_paths(listing: Path, remedy: str) -> list[tuple[int, str, int]
 
 
 def _is_path_and_label(fields: list[str]) -> bool:
-    """A label is kept as int32, so at most nine digits are taken."""
-    return len(fields) == 2 and not Path(fields[0]).is_absolute() and fields[1].isdecimal() and len(fields[1]) < 10
+    return len(fields) == 2 and not Path(fields[0]).is_absolute() and fields[1].isdecimal() and len(fields[1]) < _DIGITS
 
 
-def _read_lines(listing: Path, remedy: str) -> list[str]:
+def read_lines(listing: Path, remedy: str) -> list[str]:
     try:
+        if listing.exists() and not listing.is_file():
+            raise OSError("it is no regular file")
         return listing.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{listing}: cannot be read ({error}); {remedy}") from None
@@ -80,13 +88,15 @@ def check_pictures(images: ImageSet) -> None:
 
 
 def _picture_problem(path: Path) -> str | None:
+    if not path.exists():
+        return f"{path} does not exist"
+    if path.is_file() and path.stat().st_size == 0:
+        return f"{path} is empty"
     try:
-        if path.stat().st_size == 0:
-            return f"{path} is empty"
-        with Image.open(path):
+        with open_picture(path):
             return None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return f"{path} cannot be read" if path.exists() else f"{path} does not exist"
+    except InputError:
+        return f"{path} cannot be read"
 
 
 def check_training_identities(train: ImageSet, num_instances: int, root: Path) -> str | None:

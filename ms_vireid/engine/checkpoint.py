@@ -1,95 +1,83 @@
 """Checkpoints that are either whole or not there, and are refused unless they fit exactly."""
 
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import mindspore as ms
+import numpy as np
 from mindspore import Parameter
 
 from ms_vireid.data.validation import summary
 from ms_vireid.engine.optimizer import STATES
 from ms_vireid.errors import InputError
+from ms_vireid.files.checks import FORMAT, read_record, require_file
+from ms_vireid.files.ckpt import read_ckpt, write_ckpt
+from ms_vireid.files.writing import whole
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.models.weight_file import META_KEY, quiet, read_ckpt
 
-FORMAT = 1
 DEVICES = "devices"  # DEVICES.NAME: what each of several devices remembers as NAME, in their order
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file held: parameters by name, and the JSON that was saved with them ({} for a foreign .ckpt)."""
+    """What a file held: arrays by name, and the record that was saved with them ({} for a foreign .ckpt)."""
 
     path: Path
-    parameters: dict[str, Parameter]
+    arrays: dict[str, np.ndarray]
     meta: dict
 
 
 def save_checkpoint(path: Path, parameters: Iterable[Parameter], meta: dict) -> None:
-    """Write a MindSpore `.ckpt` under a temporary name, sync it, and rename it over `path`.
-
-    Raises:
-        InputError: it cannot be written (a full disk, no permission); whatever `path` held is untouched.
-    """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.ckpt")
-    entries = [{"name": p.name, "data": p} for p in parameters]
-    text = json.dumps({"format": FORMAT, **meta})
-    try:
-        with quiet():
-            ms.save_checkpoint(entries, str(temporary), append_dict={META_KEY: text}, crc_check=True)
-        temporary.chmod(0o644)
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    except (OSError, RuntimeError) as error:
-        for left in path.parent.glob(f".{path.stem}.{os.getpid()}.*"):
-            left.unlink()
-        kept = f"the earlier {path.name} is intact" if path.exists() else "nothing was written"
-        raise InputError(f"{path}: cannot write the checkpoint ({error}); {kept}; free space and resume") from None
+    """Write a MindSpore `.ckpt`; raises InputError as `whole` does."""
+    save_arrays(path, {parameter.name: parameter.asnumpy() for parameter in parameters}, meta)
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], meta: dict) -> None:
+    """The same of arrays by name."""
+    with whole(path) as temporary:
+        write_ckpt(temporary, arrays, json.dumps({"format": FORMAT, **meta}))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a `.ckpt` file; raises InputError as `read_ckpt` does, and for a format of another version."""
-    parameters, text = read_ckpt(path)
-    meta = json.loads(text)
-    if meta.get("format", FORMAT) != FORMAT:
-        raise InputError(f"{path}: checkpoint format {meta['format']}, this version reads {FORMAT}; update ms_vireid")
-    return Checkpoint(path, parameters, meta)
+    """Read a `.ckpt` file; raises InputError as `read_ckpt` and `read_record` do, and for another suffix."""
+    require_file(path, "checkpoint file")
+    if path.suffix != ".ckpt":
+        raise InputError(f"{path}: a checkpoint ends in .ckpt; convert other formats with parity/convert.py")
+    arrays, text = read_ckpt(path)
+    return Checkpoint(path, arrays, read_record(path, text))
 
 
 def load_parameters(targets: Iterable[Parameter], checkpoint: Checkpoint) -> None:
     """Set every target from the checkpoint's parameter of its name; nothing is set unless all fit.
 
     Raises:
-        InputError: names missing, or shapes or types that differ, all counted and the first ten named.
+        InputError: names missing, shapes or types that differ, or values that are not finite, all counted and the first
+            ten named.
     """
     targets = list(targets)
-    held = checkpoint.parameters
+    held = checkpoint.arrays
     missing = [p.name for p in targets if p.name not in held]
     present = [(p, held[p.name]) for p in targets if p.name in held]
     differing = [
-        f"{p.name} is {tuple(h.shape)} {h.dtype}, the model's {tuple(p.shape)} {p.dtype}"
+        f"{p.name} is {h.shape} {h.dtype}, the model's {tuple(p.shape)} {_dtype(p)}"
         for p, h in present
-        if p.shape != h.shape or p.dtype != h.dtype
+        if tuple(p.shape) != h.shape or _dtype(p) != h.dtype
     ]
-    problems = [f"{what} {summary(names)}" for what, names in (("missing", missing), ("differing", differing)) if names]
+    endless = [p.name for p, h in present if not np.isfinite(h).all()]
+    kinds = {"missing": missing, "differing": differing, "not finite": endless}
+    problems = [f"{what} {summary(names)}" for what, names in kinds.items() if names]
     if problems:
         raise InputError(
             f"{checkpoint.path}: does not fit the model: {'; '.join(problems)}; check model.* and the file"
         )
     for parameter, value in present:
-        parameter.set_data(ms.Tensor(value.asnumpy()))
+        parameter.set_data(ms.Tensor(value))
+
+
+def _dtype(parameter: Parameter) -> np.dtype:
+    return np.dtype(ms.dtype_to_nptype(parameter.dtype))
 
 
 def load_model(model: ReIDModel, checkpoint: Checkpoint) -> list[str]:
@@ -104,7 +92,7 @@ def load_model(model: ReIDModel, checkpoint: Checkpoint) -> list[str]:
     """
     targets = {p.name: p for p in model.get_parameters()}
     states = tuple(f"{state}." for state in (*STATES, DEVICES))
-    extra = [name for name in checkpoint.parameters if name not in targets and not name.startswith(states)]
+    extra = [name for name in checkpoint.arrays if name not in targets and not name.startswith(states)]
     left_out = [name for name in extra if name.startswith(model.TRAINING_ONLY)]
     if unknown := [name for name in extra if name not in left_out]:
         what = f"not in the model {summary(unknown)}"

@@ -1,8 +1,6 @@
 """Inference graphs in files: what is stored with them, and the proof that they compute what the checkpoint does."""
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from ms_vireid.data.synthetic import draw_identity, make_camera, render
 from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
 from ms_vireid.engine.trained import TrainedModel
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import whole
 from ms_vireid.models import PMT
 
 BOTH = "both"  # the modality of a graph that takes either
@@ -206,23 +205,15 @@ def export_verified(requests: dict[Path, Request], format: Format) -> dict[Path,
     """
     errors = {}
     with ExitStack() as stack:
-        staged = {}
         for target, request in requests.items():
-            try:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=f".{target.stem}.", dir=target.parent))
-                staged[target] = Path(folder) / target.name
-                format.write(request, staged[target])
-                staged[target].chmod(0o644)
-            except OSError as error:
-                raise InputError(f"{target}: cannot be written ({error}); free space or choose --output") from None
+            temporary = stack.enter_context(whole(target))
+            format.write(request, temporary)
             expected = reference(request.trained, request.modality)
             try:
-                error = largest_error(format.load(staged[target]), expected, request.batch_sizes)
+                error = largest_error(format.load(temporary), expected, request.batch_sizes)
             except ValueError as error:
                 raise InputError(
                     f"{target}: not written, as the graph does not compute what {request.trained.path} does: {error}"
                 ) from None
             errors[target] = error, expected.limit
-        for target, file in staged.items():
-            os.replace(file, target)
     return errors

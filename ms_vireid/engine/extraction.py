@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
-from ms_vireid.engine.inference import features_of
-from ms_vireid.engine.run_folder import write_json
+from ms_vireid.engine.inference import features_of, require_finite
 from ms_vireid.errors import InputError
+from ms_vireid.files.checks import DAMAGED
+from ms_vireid.files.writing import write_json, write_text
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.progress import progress
 
@@ -74,8 +76,11 @@ class PartialResult:
         self.broken.clear()
         try:
             if _read_json(self.path / "plan.json") == plan:
-                return self._read_journal()
+                with suppress(*DAMAGED):
+                    return self._read_journal()
             if self.path.exists():
+                if any(self.path.iterdir()) and not (self.path / "plan.json").is_file():
+                    raise InputError(f"{self.path}: is there and is no partial result; choose another --output")
                 print(f"note: {self.path} is of other pictures, another checkpoint or batch size; begun anew")
                 shutil.rmtree(self.path)
             self.path.mkdir()
@@ -89,7 +94,9 @@ class PartialResult:
         whole = [line for line in lines if line.endswith("}}")]  # not one that a killed process cut off
         for line in whole:
             self.broken |= {int(i): why for i, why in json.loads(line)["broken"].items()}
-        self.journal.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+        if whole:
+            self.rows()
+        write_text(self.journal, "".join(f"{line}\n" for line in whole))
         return len(whole)
 
     def make_rows(self, count: int, width: int) -> np.ndarray:
@@ -137,7 +144,7 @@ def extract_resumably(
             if len(index):
                 modality = "infrared" if images.infrared[index[0]] else "visible"
                 rows = features_of(model, pixels, modality, batch_size)
-                _check_finite(rows, images, index)
+                require_finite(rows, images, index)
                 if features is None:
                     features = partial.make_rows(len(images), rows.shape[1])
                 features[index] = rows
@@ -159,18 +166,12 @@ def _with_lines(items: Iterator, start: int, total: int) -> Iterator:
             tqdm.write(f"{number} of {total} batches")
 
 
-def _check_finite(rows: np.ndarray, images: ImageSet, index: np.ndarray) -> None:
-    wrong = index[~np.isfinite(rows).all(axis=1)]
-    if len(wrong):
-        raise InputError(f"{images.paths[wrong[0]]}: its feature is not finite; check the checkpoint and the picture")
-
-
 def _checksum(images: ImageSet) -> str:
     """Over what the features depend on: paths, sizes, times of change and modalities."""
     digest = hashlib.sha256()
     for path, infrared in zip(images.paths, images.infrared, strict=True):
         status = path.stat()
-        digest.update(f"{path}\t{status.st_size}\t{status.st_mtime_ns}\t{bool(infrared)}\n".encode())
+        digest.update(os.fsencode(f"{path}\t{status.st_size}\t{status.st_mtime_ns}\t{bool(infrared)}\n"))
     return digest.hexdigest()
 
 

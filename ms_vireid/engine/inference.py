@@ -71,7 +71,7 @@ def extract_features(
     The model is left in the mode (training or evaluation) it was in.
 
     Raises:
-        InputError: a picture cannot be decoded.
+        InputError: a picture cannot be decoded, or a feature is not finite.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the batch in hand.
     """
     training = model.training
@@ -85,11 +85,19 @@ def extract_features(
             if flip:
                 turned = np.ascontiguousarray(pixels[:, :, :, ::-1])
                 rows = (rows + features_of(model, turned, modality, batch_size)) / 2
+            require_finite(rows, images, index)
             if features is None:
                 features = np.zeros((len(images), rows.shape[1]), np.float32)
             features[index] = rows
     model.set_train(training)
     return group.filled(features)
+
+
+def require_finite(rows: np.ndarray, images: ImageSet, index: np.ndarray) -> None:
+    """Raise InputError for a picture whose feature is not finite; rows: float32 [n, C], of the pictures at `index`."""
+    wrong = index[~np.isfinite(rows).all(axis=1)]
+    if len(wrong):
+        raise InputError(f"{images.paths[wrong[0]]}: its feature is not finite; check the checkpoint and the picture")
 
 
 def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:

@@ -1,5 +1,6 @@
 """MindSpore's own format for inference: MindIR, which MindSpore and MindSpore Lite load."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,16 @@ from mindspore.train.mind_ir_pb2 import ModelProto
 
 from ms_vireid.engine.export import Format, InferenceGraph, Request, Run
 from ms_vireid.models import ResNet
-from ms_vireid.models.weight_file import quiet
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """MindSpore logs several lines besides raising; the one line of our own error is enough."""
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 class PaddedMaxPool(nn.Cell):

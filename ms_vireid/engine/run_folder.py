@@ -8,11 +8,65 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from ms_vireid.config import Config, dump_config, save_config
+from pydantic import BaseModel
+
+from ms_vireid.config import Config, DataConfig, dump_config, expand_user, save_config
 from ms_vireid.data.records import ReIDData
+from ms_vireid.data.synthetic import MARKER
 from ms_vireid.errors import InputError
+from ms_vireid.files.checks import read_json
+from ms_vireid.files.writing import TEMPORARY, lock, make_folder, write_json, write_text
 
 PACKAGES = ("ms_vireid", "mindspore", "numpy", "pillow", "pydantic")
+
+
+class _Split(BaseModel):
+    pictures: int
+    identities: int
+
+
+class _DataSet(BaseModel):
+    name: str | None = None
+    root: str
+    train: _Split | None = None
+    test: _Split | None = None
+    checksum: str | None = None
+
+
+class RunRecord(BaseModel):
+    """run.json; what older runs lack is None."""
+
+    command: list[str]
+    earlier_commands: list[list[str]] = []
+    seed: int | None = None
+    device: str | None = None
+    processor: str | None = None
+    cores: int | None = None
+    platform: str | None = None
+    python: str | None = None
+    versions: dict[str, str] = {}
+    git_commit: str | None = None
+    data: _DataSet
+    config: dict
+
+
+class Evaluation(BaseModel):
+    """An evaluation as JSON has it: metrics as fractions."""
+
+    mean: dict[str, float]
+    std: dict[str, float]
+    trials: list[dict[str, float]]
+    num_queries: int
+    num_gallery: int
+
+
+class Result(BaseModel):
+    """result.json"""
+
+    trained: dict[str, float]
+    untrained: dict[str, float] | None = None
+    chance: dict[str, float] | None = None
+    protocol: Evaluation
 
 
 class RunFolder:
@@ -26,6 +80,7 @@ class RunFolder:
         self.last = path / "last.ckpt"
         self.model = path / "model.ckpt"
         self.result = path / "result.json"
+        self._lock = None  # the file that keeps other processes out, once this one trains here
 
     def kept(self, epoch: int) -> Path:
         """The weights after an epoch of `train.keep_epochs`."""
@@ -35,22 +90,28 @@ class RunFolder:
         """Whether a run has written here."""
         return self.record.exists()
 
+    def read_record(self) -> RunRecord:
+        """What run.json says; raises InputError if it is not what `create` writes."""
+        return read_json(self.record, RunRecord)
+
     def create(self, config: Config, data: ReIDData, device: str, step: int) -> None:
-        """Write config.yaml and run.json, everything needed to repeat the run, and forget what was logged after `step`.
+        """Take the folder for this process alone, write config.yaml and run.json, everything needed to repeat the run,
+        and forget what was logged after `step`.
 
         Raises:
-            InputError: the folder cannot be written.
+            InputError: another process trains into the folder, what a run wrote there is damaged, or the folder cannot
+                be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._remove_leftovers()
-            earlier = json.loads(self.record.read_text(encoding="utf-8")) if self.begun() else {}
-            commands = [*earlier.get("earlier_commands", []), *([earlier["command"]] if earlier else [])]
-            save_config(config, self.config)
-            write_json(self.record, self._describe(config, data, device) | {"earlier_commands": commands})
-            self._drop_metrics_after(step)
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot write the run there ({error}); choose another --output") from None
+        make_folder(self.path)
+        self._lock = lock(self.path / "lock")
+        earlier = self.read_record() if self.begun() else None
+        metrics = self._metrics_until(step)
+        self._remove_leftovers()
+        save_config(config, self.config)
+        commands = [*earlier.earlier_commands, earlier.command] if earlier else []
+        write_json(self.record, self._describe(config, data, device) | {"earlier_commands": commands})
+        if metrics is not None:
+            write_text(self.metrics, metrics)
 
     @staticmethod
     def _describe(config: Config, data: ReIDData, device: str) -> dict:
@@ -75,8 +136,8 @@ class RunFolder:
         }
 
     def _remove_leftovers(self) -> None:
-        """Delete what a killed process left under temporary names (see `save_checkpoint` and `write_text`)."""
-        for left in [*self.path.glob(".*.ckpt"), *self.path.glob(".*.tmp")]:
+        """Delete what a killed process left under temporary names (see `whole`)."""
+        for left in self.path.glob(TEMPORARY):
             left.unlink()
 
     def append_metrics(self, row: dict) -> None:
@@ -87,31 +148,53 @@ class RunFolder:
         """Every evaluation during training, with its epoch, in order."""
         if not self.metrics.exists():
             return []
-        rows = map(json.loads, self.metrics.read_text(encoding="utf-8").splitlines())
+        rows = filter(None, map(parse_metrics, self.metrics.read_bytes().splitlines()))
         return [{"epoch": row["epoch"], **row["evaluation"]} for row in rows if "evaluation" in row]
 
-    def _drop_metrics_after(self, step: int) -> None:
-        """Forget what a killed run logged after the checkpoint that it resumes from (and a line cut off)."""
+    def _metrics_until(self, step: int) -> str | None:
+        """What is logged without what a killed run logged after the checkpoint that it resumes from, and without a
+        line cut off at the end; None if nothing is logged.
+
+        Raises:
+            InputError: another line is not one that `append_metrics` writes.
+        """
         if not self.metrics.exists():
-            return
-        lines = self.metrics.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        write_text(self.metrics, "".join(f"{line}\n" for line in kept))
+            return None
+        lines = self.metrics.read_bytes().splitlines()
+        kept = []
+        for number, line in enumerate(lines, 1):
+            logged = parse_metrics(line)
+            if logged is not None and logged["step"] <= step:
+                kept.append(f"{line.decode()}\n")
+            elif logged is None and number < len(lines):
+                raise InputError(f"{self.metrics}:{number}: is not a line of metrics; remove it, or the file")
+        return "".join(kept)
 
 
-def write_json(path: Path, content: dict) -> None:
-    write_text(path, json.dumps(content, indent=2) + "\n")
+def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataConfig:
+    """With the folder `root`, else the one that the run folder's run.json names, to read from; without it where that is
+    no synthetic set, which is made anew at its usual place.
+
+    Raises:
+        InputError: neither a root nor a run folder is there.
+    """
+    if root is not None:
+        return config.model_copy(update={"root": expand_user(root)})
+    if not run.begun():
+        raise InputError(f"{run.path}: is no run folder that says where the data set is; give --data-root FOLDER")
+    recorded = Path(run.read_record().data.root)
+    anew = config.name == "synthetic" and not (recorded / MARKER).exists()
+    return config.model_copy(update={"root": None if anew else recorded})
 
 
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all: a temporary name, then a rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def parse_metrics(line: bytes | str) -> dict | None:
+    """A line of metrics.jsonl; None if it is cut off, or none."""
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_row = isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("epoch"), int)
+    return row if is_row else None
 
 
 def processor_name() -> str:

@@ -6,11 +6,22 @@ from pathlib import Path
 
 from ms_vireid import runtime
 from ms_vireid.config import Config, check_config
-from ms_vireid.engine.checkpoint import load_checkpoint, load_model
+from ms_vireid.data.read import read_data
+from ms_vireid.data.records import ReIDData
+from ms_vireid.engine.checkpoint import Checkpoint, load_checkpoint, load_model
+from ms_vireid.engine.estimate import require_fitting, require_memory_for
 from ms_vireid.engine.programs import run_by
+from ms_vireid.engine.run_folder import RunFolder, data_config
 from ms_vireid.errors import InputError
 from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
+
+# A checkpoint may be a stranger's. Its configuration decides the model's shape and, in these sections, what a protocol
+# compares: no place to read from or write to, and not how much is done.
+BELIEVED = {
+    "data": {"name", "trial", "test_fraction", "image_size", "synthetic"},
+    "evaluation": {"mode", "shots", "direction", "flip"},
+}
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,15 @@ class TrainedModel:
     epoch: int | None  # of a model.ckpt
     left_out: tuple[str, ...]  # names of the file's parameters that only training needs
 
+    def read_data(self, root: str | None) -> ReIDData:
+        """The data set that the model is tested on: at `root`, else where the run folder that it lies in says; a
+        synthetic one that is not there is made anew at its usual place.
+
+        Raises:
+            InputError: no root is known, or what the data set's reader finds wrong.
+        """
+        return read_data(data_config(self.config.data, RunFolder(self.path.parent), root))
+
     @property
     def image_size(self) -> tuple[int, int]:
         return self.config.data.image_size
@@ -33,16 +53,11 @@ def load_trained(paths: Sequence[Path], program: str = "operators", inference: b
     that only training needs.
 
     Raises:
-        InputError: a file that is missing, not a checkpoint of this project, or does not fit its own configuration.
+        InputError: a file that is missing, not a checkpoint of this project, or does not fit its own configuration; or
+            more memory is needed than there is.
     """
     checkpoints = [load_checkpoint(path) for path in paths]
-    configs = []
-    for checkpoint in checkpoints:
-        if "config" not in checkpoint.meta:
-            raise InputError(f"{checkpoint.path}: holds no configuration, it is not a checkpoint of this project")
-        tree = checkpoint.meta["config"]
-        tree["model"]["pretrained"] = "none"  # its weights come from the checkpoint alone
-        configs.append(check_config(tree, str(checkpoint.path)))
+    configs = [_config_of(checkpoint) for checkpoint in checkpoints]
     for config in configs:  # of all models, before the first primitive
         runtime.choose_instruction_set(config.model.name)
     trained = []
@@ -53,3 +68,25 @@ def load_trained(paths: Sequence[Path], program: str = "operators", inference: b
         run_by(program, model)
         trained.append(TrainedModel(checkpoint.path, config, model, checkpoint.meta.get("epoch"), left_out))
     return trained
+
+
+def _config_of(checkpoint: Checkpoint) -> Config:
+    """What a checkpoint's configuration decides (see `BELIEVED`); the rest is as the run folder's run.json says, if the
+    checkpoint lies in one, and of its model and data set, or else by default."""
+    if "config" not in checkpoint.meta:
+        raise InputError(f"{checkpoint.path}: holds no configuration, it is not a checkpoint of this project")
+    carried = check_config(checkpoint.meta["config"], str(checkpoint.path))
+    folder = RunFolder(checkpoint.path.parent)
+    own = check_config(folder.read_record().config, str(folder.record)) if folder.begun() else None
+    if own and (own.model, own.data.name) != (carried.model, carried.data.name):
+        own = None
+    model = carried.model.model_copy(update={"pretrained": "none"})  # its weights come from the checkpoint alone
+    sections = {}
+    for section, keys in BELIEVED.items():
+        held = getattr(carried, section).model_dump(include=keys)
+        rest = getattr(own, section).model_dump(exclude=keys) if own else {}
+        sections[section] = type(getattr(carried, section)).model_validate(rest | held)
+    config = carried.model_copy(update={"model": model, **sections})
+    require_fitting(checkpoint.path, config, sum(array.size for array in checkpoint.arrays.values()))
+    require_memory_for(config, training=False)
+    return config

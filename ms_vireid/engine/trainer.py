@@ -92,8 +92,7 @@ class Trainer:
         load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
         if self.group.size > 1:
             for memory in self.model.memories():
-                of_all = checkpoint.parameters[f"{DEVICES}.{memory.name}"].asnumpy()
-                memory.set_data(Tensor(of_all[self.group.rank]))
+                memory.set_data(Tensor(checkpoint.arrays[f"{DEVICES}.{memory.name}"][self.group.rank]))
         if self.scaler:
             scale, good_steps = meta["loss_scale"]
             self.scaler.scale_value.set_data(Tensor(scale, ms.float32))

@@ -10,13 +10,13 @@ from mindspore import Parameter
 
 from ms_vireid.config import Config, ModelConfig, expand_user, list_models, model_by_name
 from ms_vireid.errors import InputError
+from ms_vireid.files.weights import read_weights
 from ms_vireid.models.agw import AGW
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.mun import MUN
 from ms_vireid.models.pmt import PMT
 from ms_vireid.models.resnet import ResNet
 from ms_vireid.models.vit import VisionTransformer, resize_position_embedding
-from ms_vireid.models.weight_file import read_weights
 
 __all__ = ["build_model", "create_model", "list_models", "load_pretrained_resnet", "load_pretrained_vit"]
 WHERE_VIT = (

@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from ms_vireid.command import Parser, run
-from ms_vireid.data.features import FORMAT, INFO_KEYS, load_features, open_features
-from ms_vireid.engine.run_folder import processor_name, write_json
+from ms_vireid.data.features import FORMAT, load_features, open_features
+from ms_vireid.engine.run_folder import processor_name
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import write_json
 from ms_vireid.progress import progress
 
 WIDTH = 768  # of ViT-B
@@ -94,7 +95,14 @@ def _scattered(directions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _columns(identities: np.ndarray) -> dict[str, np.ndarray]:
     count = len(identities)
-    info = dict.fromkeys(INFO_KEYS) | {"format": FORMAT, "checkpoint": {"sha256": ""}, "images": "."}
+    info = {
+        "format": FORMAT,
+        "version": "",
+        "checkpoint": {"file": "", "sha256": ""},
+        "config": {},
+        "images": ".",
+        "skipped": {},
+    }
     return {
         "paths": np.array([f"{i:07d}.jpg" for i in range(count)]),
         "modality": np.full(count, "visible"),

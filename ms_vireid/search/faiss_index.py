@@ -6,7 +6,6 @@ A `.index` file is an uncompressed zip with FAISS's own `index.faiss`, and the c
 
 import json
 import math
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ import numpy as np
 
 from ms_vireid.data.features import COLUMNS, Features, RowsOnDisk, check_columns
 from ms_vireid.errors import InputError
+from ms_vireid.files.checks import DAMAGED, check_archive, require_file
+from ms_vireid.files.writing import whole
 from ms_vireid.progress import progress
 from ms_vireid.search.found import nearest
 
@@ -105,25 +106,18 @@ def _spread(features: np.ndarray | RowsOnDisk, count: int) -> np.ndarray:
 
 
 def save_index(path: Path, index: FaissIndex, gallery: Features) -> None:
-    """Whole or not at all: a temporary name, then a rename.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Raises InputError as `whole` does."""
     columns = {name: getattr(gallery, name) for name in COLUMNS}
     info = json.dumps(gallery.info | {"index": index.kind}, sort_keys=True)
-    try:
-        with zipfile.ZipFile(temporary, "w") as archive:
-            for name, column in (columns | {"info": np.array(info)}).items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, column, allow_pickle=False)
-            with archive.open(_MEMBER, "w", force_zip64=True) as member:
+    with whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, column in (columns | {"info": np.array(info)}).items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, column, allow_pickle=False)
+        with archive.open(_MEMBER, "w", force_zip64=True) as member:
+            try:
                 faiss.write_index(index.index, faiss.PyCallbackIOWriter(member.write))
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error}); free space or choose another --save-index") from None
+            except RuntimeError as error:  # how FAISS passes on what `write` raises
+                raise OSError(str(error)) from None
 
 
 def load_index(path: Path) -> tuple[FaissIndex, Features]:
@@ -132,14 +126,14 @@ def load_index(path: Path) -> tuple[FaissIndex, Features]:
     Raises:
         InputError: no such file, or not one that it wrote, whole.
     """
+    require_file(path, "file; make it with --save-index")
     try:
+        check_archive(path)  # FAISS's own reader trusts what it reads
         with np.load(path, allow_pickle=False) as archive:
             held = {name: archive[name] for name in archive.files if name != _MEMBER}
             with archive.zip.open(_MEMBER) as member:
                 index = faiss.read_index(faiss.PyCallbackIOReader(member.read))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make it with --save-index") from None
-    except (OSError, ValueError, EOFError, AttributeError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: is not a saved index ({why}); make it with --save-index") from None
     *columns, info = check_columns(path, held, index.ntotal)

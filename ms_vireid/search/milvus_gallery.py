@@ -21,6 +21,7 @@ from pymilvus import DataType, MilvusClient, MilvusException
 
 from ms_vireid.data.features import Features
 from ms_vireid.errors import InputError
+from ms_vireid.files.writing import require_folder
 from ms_vireid.progress import progress
 from ms_vireid.search.found import NOTHING, Hit, Picture, Wanted, nearest
 
@@ -59,8 +60,7 @@ class MilvusGallery:
         if "://" not in address:
             if not address.endswith(".db"):
                 raise InputError(f"{self.name}: the embedded gallery's name must end in .db; a server's is http://...")
-            if not Path(address).absolute().parent.is_dir():
-                raise InputError(f"{self.name}: its folder does not exist; make it first")
+            require_folder(Path(address), "--gallery")
             if not (create or Path(address).is_dir()):
                 raise InputError(f"{self.name}: no such gallery; make it with --add")
             hint = "another process may have it open, or it is not milvus-lite's"

@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from ms_vireid.data.pictures import open_picture
 from ms_vireid.errors import InputError
 from ms_vireid.progress import progress
 
@@ -57,9 +57,9 @@ def picture_time(file: Path) -> tuple[float, str]:
 
 def _exif_time(file: Path) -> float | None:
     try:
-        with Image.open(file) as picture:
+        with open_picture(file) as picture:
             exif = picture.getexif()
-        said = exif.get_ifd(_EXIF_IFD).get(_DATE_TIME_ORIGINAL) or exif.get(_DATE_TIME)
-        return datetime.strptime(str(said).strip("\0 "), "%Y:%m:%d %H:%M:%S").timestamp()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # no picture, no such field, no time
+            said = exif.get_ifd(_EXIF_IFD).get(_DATE_TIME_ORIGINAL) or exif.get(_DATE_TIME)
+            return datetime.strptime(str(said).strip("\0 "), "%Y:%m:%d %H:%M:%S").timestamp()
+    except InputError:  # no picture, no such field, no time
         return None

@@ -9,8 +9,8 @@ import numpy as np
 
 from ms_vireid.data.features import Features, open_features
 from ms_vireid.data.layout import MODALITIES, find_pictures, read_layout
+from ms_vireid.data.pictures import SUFFIXES
 from ms_vireid.data.records import ImageSet
-from ms_vireid.data.validation import SUFFIXES
 from ms_vireid.errors import InputError
 
 

@@ -1,7 +1,6 @@
 """A run's loss terms, learning rates and metrics over its steps, from metrics.jsonl."""
 
 import itertools
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.engine.run_folder import RunFolder, parse_metrics
 from ms_vireid.errors import InputError
 from ms_vireid.evaluation.report import COLUMNS
 from ms_vireid.visualization.figure import DASHES, SERIES, SERIES_MARKERS, new_figure, styled
@@ -38,29 +37,31 @@ def read_curves(run: Path) -> Curves:
         InputError: no such file, a line that is not of such a file, or none at all.
     """
     path = RunFolder(run).metrics if run.is_dir() else run
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give a run folder of train.py") from None
+    if not path.is_file():
+        raise InputError(f"{path}: cannot be read (no such file); give a run folder of train.py")
+    lines = path.read_bytes().splitlines()
     curves = Curves({}, {}, {})
     for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            step = int(row["step"])
-        except (ValueError, KeyError, TypeError):
+        row = parse_metrics(line)
+        if row is None:
             if number == len(lines):  # cut off by a run that was killed, or is writing
                 break
-            raise InputError(f"{path}:{number}: is not a line of metrics; give a run folder of train.py") from None
+            raise InputError(f"{path}:{number}: is not a line of metrics; give a run folder of train.py")
+        step, evaluation = row["step"], row.get("evaluation")
         for name in METRICS:
-            if name in row.get("evaluation", {}):
-                curves.metrics.setdefault(name, []).append((step, row["evaluation"][name]))
+            if isinstance(evaluation, dict) and _is_number(evaluation.get(name)):
+                curves.metrics.setdefault(name, []).append((step, evaluation[name]))
         for name, value in row.items():
-            if name not in NOT_TERMS:
+            if name not in NOT_TERMS and _is_number(value):
                 group = curves.rates if name.startswith("lr_") else curves.terms
                 group.setdefault(name.removeprefix("lr_"), []).append((step, value))
     if not curves.terms:
         raise InputError(f"{path}: holds no loss; give a run that has logged some steps")
     return curves
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 @styled

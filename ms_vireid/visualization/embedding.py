@@ -23,6 +23,7 @@ from ms_vireid.errors import InputError
 from ms_vireid.models import MUN
 from ms_vireid.models.layers import l2_normalise
 from ms_vireid.visualization.figure import IDENTITIES, MARKERS, new_figure, styled
+from ms_vireid.visualization.maps import require_finite
 
 NUM_IDENTITIES = len(IDENTITIES)
 LETTERS = "ABCDEFGHIJ"
@@ -85,7 +86,9 @@ def _auxiliary_features(trained: TrainedModel, images: ImageSet) -> np.ndarray:
         maps = model.visible_stage(pair[0]), model.infrared_stage(pair[1])
         made = model.generator(tuple(pair), maps, Tensor(step_key(trained.config.seed, 0)))
         rows.append(l2_normalise(model.bottleneck(model.pool(model.shared(made)))).asnumpy())
-    return np.concatenate(rows)
+    made = np.concatenate(rows)
+    require_finite(made, "auxiliary features")
+    return made
 
 
 def _batch(images: ImageSet, index: np.ndarray, size: tuple[int, int]) -> Tensor:

@@ -11,7 +11,7 @@ from ms_vireid.engine.trained import TrainedModel
 from ms_vireid.models import MUN
 from ms_vireid.visualization.figure import HEAT, bare, new_figure, show_picture, styled
 from ms_vireid.visualization.gradcam import Picture
-from ms_vireid.visualization.maps import as_maps, first_map, output_of
+from ms_vireid.visualization.maps import as_maps, first_map, output_of, require_finite
 
 SYMBOLS = {"visible": "$F^v$", "infrared": "$F^r$", "auxiliary": "$F^a$"}
 
@@ -26,7 +26,10 @@ def feature_maps(trained: TrainedModel, visible: Picture, infrared: Picture) -> 
         key = Tensor(step_key(trained.config.seed, 0))
         maps = outputs["visible"], outputs["infrared"]
         outputs["auxiliary"] = model.generator((visible.batch, infrared.batch), maps, key)
-    return {name: as_maps(model, output.asnumpy())[0].mean(axis=0) for name, output in outputs.items()}
+    means = {name: as_maps(model, output.asnumpy())[0].mean(axis=0) for name, output in outputs.items()}
+    for name, mean in means.items():
+        require_finite(mean, name)
+    return means
 
 
 @styled

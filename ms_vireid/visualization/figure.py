@@ -4,14 +4,12 @@ The colours are Okabe and Ito's and, where ten are needed, Paul Tol's muted ones
 different in lightness. Colour is never alone: shapes, letters, dashes, hatches or symbols say the same.
 """
 
-import io
-import os
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from ms_vireid.errors import InputError
+from ms_vireid.files.writing import whole
 
 SUFFIXES = (".png", ".svg")
 DPI = 200
@@ -51,30 +49,12 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def check_output(path: Path) -> None:
-    """Raise InputError unless a figure can be written there: before the work."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"--output {path}: the file's name must end in {' or '.join(SUFFIXES)}")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"--output {path}: its folder does not exist; make it first")
-
-
 @styled
 def save_figure(figure: Figure, path: Path) -> None:
-    """PNG at 200 dots an inch or SVG, by the suffix.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    content = io.BytesIO()
+    """PNG at 200 dots an inch or SVG, by the suffix; raises InputError as `whole` does."""
     kind = path.suffix[1:].lower()
-    figure.savefig(content, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content.getvalue())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error}); choose another --output") from None
+    with whole(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
 
 
 def show_picture(axes, pixels, title: str = "") -> None:

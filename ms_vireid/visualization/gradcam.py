@@ -15,7 +15,7 @@ from ms_vireid.data.transforms import normalise
 from ms_vireid.models import MUN
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.visualization.figure import HEAT, bare, new_figure, show_picture, styled
-from ms_vireid.visualization.maps import as_maps, at_pixels, hooked, last_map, output_of
+from ms_vireid.visualization.maps import as_maps, at_pixels, hooked, last_map, output_of, require_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,9 @@ def gradcam(model: ReIDModel, picture: Picture, reference: Picture | None = None
     With A the maps of `last_map` and g the score's gradient, it is ReLU(sum_c mean(g_c) A_c), over its largest value.
     As the BNNeck takes the mean picture's feature away, a score may rise where all of A falls: the map is then empty.
     `relative` counts from the sum's own mean over the picture instead of 0, which leaves what stands out in it.
+
+    Raises:
+        InputError: the map is not finite.
     """
     cell, images = last_map(model), picture.batch
     if reference is not None:
@@ -64,6 +67,7 @@ def gradcam(model: ReIDModel, picture: Picture, reference: Picture | None = None
     gradient = as_maps(model, ms.grad(score)(ops.zeros_like(maps)).asnumpy())[0]  # [C, rows, columns]
     weights = gradient.mean(axis=(1, 2), keepdims=True)
     heat = (weights * as_maps(model, maps.asnumpy())[0]).sum(axis=0)
+    require_finite(heat, picture.name)
     heat = np.maximum(heat - heat.mean() if relative else heat, 0)
     heat = at_pixels(model, heat, picture.pixels.shape[:2])
     return (heat / max(heat.max(), np.finfo(np.float32).tiny)).astype(np.float32)

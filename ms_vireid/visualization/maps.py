@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 from mindspore import Tensor, nn
 
+from ms_vireid.errors import InputError
 from ms_vireid.models import AGW, MUN, PMT
 from ms_vireid.models.base import ReIDModel
 
@@ -67,3 +68,9 @@ def at_pixels(model: ReIDModel, cells: np.ndarray, size: tuple[int, int]) -> np.
         wanted = np.arange(size[axis]) + 0.5
         cells = np.apply_along_axis(lambda line, c=centres, w=wanted: np.interp(w, c, line), axis, cells)
     return cells
+
+
+def require_finite(values: np.ndarray, name: str) -> None:
+    """Raise InputError unless what is to be drawn is finite."""
+    if not np.isfinite(values).all():
+        raise InputError(f"{name}: what is to be drawn is not finite; check the checkpoint and the picture")

@@ -1,7 +1,6 @@
 """One self-contained HTML page of a run: what came of it, what the model makes of its test set, and what ran."""
 
 import shlex
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import yaml
@@ -11,6 +10,7 @@ from markupsafe import Markup
 from ms_vireid.config import Config, dump_config
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image
+from ms_vireid.engine.run_folder import RunRecord
 from ms_vireid.errors import InputError
 from ms_vireid.visualization.curves import METRICS_TITLE, RATES_TITLE, Curves, draw_curves, read_curves
 from ms_vireid.visualization.inline import drawing, photograph
@@ -134,29 +134,26 @@ def _picture(test: ImageSet, index: int, size: tuple[int, int]) -> dict:
     }
 
 
-def _facts(record: Mapping) -> dict[str, str]:
-    """run.json, without the configuration, in words; keys that an older run lacks are left out."""
-    data, versions = record["data"], record.get("versions", {})
+def _facts(record: RunRecord) -> dict[str, str]:
+    """run.json, without the configuration, in words; what an older run lacks is left out."""
+    data = record.data
     sets = [
-        f"{name}: {data[name]['pictures']:,} pictures of {data[name]['identities']:,} identities"
-        for name in ("train", "test")
-        if name in data
+        f"{name}: {split.pictures:,} pictures of {split.identities:,} identities"
+        for name, split in (("train", data.train), ("test", data.test))
+        if split
     ]
+    versions = {"python": record.python, **record.versions}
     facts = {
-        "command": shlex.join(record["command"]),
-        "earlier commands": "\n".join(shlex.join(command) for command in record.get("earlier_commands", [])),
-        "seed": record.get("seed"),
-        "device": record.get("device"),
-        "processor": ", ".join(
-            filter(None, (record.get("processor"), f"{record['cores']} cores" if record.get("cores") else None))
-        ),
-        "platform": record.get("platform"),
-        "versions": ", ".join(
-            f"{name} {number}" for name, number in {"python": record.get("python"), **versions}.items() if number
-        ),
-        "git commit": record.get("git_commit"),
-        "data": "; ".join([data.get("root", ""), *sets]),
-        "data checksum": data.get("checksum"),
+        "command": shlex.join(record.command),
+        "earlier commands": "\n".join(map(shlex.join, record.earlier_commands)),
+        "seed": record.seed,
+        "device": record.device,
+        "processor": ", ".join(filter(None, (record.processor, f"{record.cores} cores" if record.cores else None))),
+        "platform": record.platform,
+        "versions": ", ".join(f"{name} {number}" for name, number in versions.items() if number),
+        "git commit": record.git_commit,
+        "data": "; ".join([data.root, *sets]),
+        "data checksum": data.checksum,
     }
     return {name: str(value) for name, value in facts.items() if value not in (None, "")}
 

@@ -1,6 +1,5 @@
 """A run folder as its page shows it: what ran, and our numbers beside the papers'."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from ms_vireid.ablations.published import (
     search_key,
 )
 from ms_vireid.config import Config, check_config
-from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder, parse_metrics
 from ms_vireid.errors import InputError
 from ms_vireid.evaluation.report import COLUMNS
+from ms_vireid.files.checks import read_json
 
 DATA_SETS = {
     "sysu_mm01": "SYSU-MM01",
@@ -38,9 +38,9 @@ class Run:
         if not folder.begun():
             raise InputError(f"{folder.path}: holds no run (no run.json); give a run folder of train.py")
         self.folder = folder
-        self.record = _read_json(folder.record, ("command", "data", "config"))
-        self.config: Config = check_config(self.record["config"], str(folder.record))
-        self.result = _read_json(folder.result, ("trained", "protocol")) if folder.result.exists() else None
+        self.record = folder.read_record()
+        self.config: Config = check_config(self.record.config, str(folder.record))
+        self.result = read_json(folder.result, Result) if folder.result.exists() else None
 
     @property
     def name(self) -> str:
@@ -59,30 +59,11 @@ class Run:
         """How far a run without a result has come; None for one that has its result."""
         if self.result is not None:
             return None
-        lines = self.folder.metrics.read_text(encoding="utf-8").splitlines() if self.folder.metrics.exists() else []
-        logged = next(filter(None, map(_logged, reversed(lines))), None)
+        lines = self.folder.metrics.read_bytes().splitlines() if self.folder.metrics.exists() else []
+        logged = next(filter(None, map(parse_metrics, reversed(lines))), None)
         if logged is None:
             return "no step has been logged yet"
-        return f"epoch {logged[0]} of {self.config.epochs}, step {logged[1]} so far"
-
-
-def _logged(line: str) -> tuple[int, int] | None:
-    """Epoch and step of a line of metrics.jsonl; None if it is cut off, or being written."""
-    try:
-        row = json.loads(line)
-        return row["epoch"], row["step"]
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _read_json(path: Path, keys: tuple[str, ...]) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if missing := [key for key in keys if key not in content]:
-            raise ValueError(f"it lacks {missing[0]}")
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: is not what train.py writes ({error}); give an intact run folder") from None
-    return content
+        return f"epoch {logged['epoch']} of {self.config.epochs}, step {logged['step']} so far"
 
 
 @dataclass(frozen=True)
@@ -109,22 +90,22 @@ def result_tables(run: Run) -> list[ResultTable]:
     published = published_results(config)
     tables = []
     if run.result is not None:
-        others = {name: run.result[name] for name in ("untrained", "chance") if name in run.result}
+        others = {name: held for name in ("untrained", "chance") if (held := getattr(run.result, name))}
         own = search_key(config.data.name, config.evaluation)
-        tables.append(_result_table(run, own, run.result["protocol"], others, published))
+        tables.append(_result_table(run, own, run.result.protocol, others, published))
     for search, name in further_results(run.folder, config):
-        result = _read_json(run.folder.path / name, ("mean", "std", "trials"))
+        result = read_json(run.folder.path / name, Evaluation)
         tables.append(_result_table(run, search, result, {}, published))
     return tables
 
 
 def _result_table(
-    run: Run, search: SearchKey, result: Mapping, others: Mapping, published: Sequence[Published]
+    run: Run, search: SearchKey, result: Evaluation, others: Mapping, published: Sequence[Published]
 ) -> ResultTable:
-    columns = [name for name in COLUMNS if name in result["mean"]]
-    mean = {name: 100 * value for name, value in result["mean"].items()}
-    galleries = len(result["trials"])
-    deviations = [f" ± {100 * result['std'][name]:.2f}" if galleries > 1 else "" for name in columns]
+    columns = [name for name in COLUMNS if name in result.mean]
+    mean = {name: 100 * value for name, value in result.mean.items()}
+    galleries = len(result.trials)
+    deviations = [f" ± {100 * result.std[name]:.2f}" if galleries > 1 else "" for name in columns]
     lines = [Line("trained", "ours", [f"{mean[n]:.2f}{d}" for n, d in zip(columns, deviations, strict=True)])]
     for name, metrics in others.items():
         label, whose = ("random rankings", "chance") if name == "chance" else (name, "ours")
@@ -134,7 +115,7 @@ def _result_table(
         lines.append(Line(f"{one.label}: {one.where}", "published", [_number(one.metrics.get(n)) for n in columns]))
         lines.append(Line("trained minus published", "difference", [_number(gap, "+") for gap in gaps]))
     averaged = f"; mean ± standard deviation over {galleries} galleries" if galleries > 1 else ""
-    sizes = f"{result['num_queries']:,} queries among {result['num_gallery']:,} pictures"
+    sizes = f"{result.num_queries:,} queries among {result.num_gallery:,} pictures"
     caption = f"{run.data_set[0].upper()}{run.data_set[1:]}, {', '.join(search)}, in percent: {sizes}{averaged}."
     return ResultTable(caption, [COLUMNS[name] for name in columns], lines)
 

@@ -157,7 +157,7 @@ def test_a_file_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypa
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "write_text", half)
-    with pytest.raises(InputError, match=r"cannot write the table there \(disk full\)"):
+    with pytest.raises(InputError, match=r"table.md: cannot be written \(disk full\)"):
         report(failure="no").write(tmp_path)
     assert {name: (tmp_path / name).read_text() for name in before} == before
 

@@ -40,6 +40,7 @@ import os, resource, signal, sys
 import mindspore
 from ms_vireid import train
 from ms_vireid.command import run
+from ms_vireid.engine import checkpoint
 moment, number = sys.argv[1], int(sys.argv[2])
 sys.argv[1:] = sys.argv[3:]
 count = 0
@@ -57,7 +58,7 @@ def die_at(target, name, before):
         return result
     setattr(target, name, patched)
 
-def half_written(_entries, path, *_):
+def half_written(path, *_):
     with open(path, "wb") as file:
         file.write(b"half a checkpoint")
         file.flush()
@@ -71,11 +72,11 @@ if moment == "after a step":
     from ms_vireid.engine.train_step import TrainStep
     die_at(TrainStep, "__call__", None)
 elif moment == "while writing":
-    die_at(mindspore, "save_checkpoint", half_written)
+    die_at(checkpoint, "write_ckpt", half_written)
 elif moment == "before renaming":
     die_at(os, "replace", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 elif moment == "disk full":
-    die_at(mindspore, "save_checkpoint", no_space)
+    die_at(checkpoint, "write_ckpt", no_space)
 elif moment == "interrupt":
     from ms_vireid.engine.train_step import TrainStep
     die_at(TrainStep, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGINT))
@@ -141,7 +142,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, undisturbed):
     failed = train(tmp_path, moment="disk full", number=2)
     assert failed.returncode == 2
     assert len(failed.stderr.splitlines()) == 1
-    assert "last.ckpt: cannot write the checkpoint" in failed.stderr
+    assert "last.ckpt: cannot be written" in failed.stderr
     assert "the earlier last.ckpt is intact" in failed.stderr
     assert_resumes_to(tmp_path, undisturbed)
 

@@ -41,7 +41,7 @@ MODELS = ["pmt", "agw", "mun"]
 
 def read_ckpt(path):
     held = load_checkpoint(path)
-    return {name: parameter.asnumpy() for name, parameter in held.parameters.items()}, held.meta
+    return held.arrays, held.meta
 
 
 def read_pth(path):
@@ -97,7 +97,7 @@ def test_weights_without_the_parts_that_only_training_needs_make_an_inference_ch
     convert(monkeypatch, tmp_path / "kept.pth", source)
     convert(monkeypatch, source, tmp_path / "kept.ckpt")
     checkpoint = load_checkpoint(tmp_path / "kept.ckpt")
-    assert not any(name.startswith(MUN.TRAINING_ONLY) for name in checkpoint.parameters)
+    assert not any(name.startswith(MUN.TRAINING_ONLY) for name in checkpoint.arrays)
     cell = build_model(config, inference=True)
     assert load_model(cell, checkpoint) == []
     np.testing.assert_array_equal(cell.shared.layer2[0].conv1.weight.asnumpy(), kept["shared.layer2.0.conv1.weight"])
@@ -162,7 +162,7 @@ def test_safetensors_with_mindspore_names_are_read(monkeypatch, tmp_path):
     config = recipe("pmt")
     write_training_ckpt(tmp_path / "a.ckpt", config)
     weights = {
-        p.name: torch.from_numpy(load_checkpoint(tmp_path / "a.ckpt").parameters[p.name].asnumpy())
+        p.name: torch.from_numpy(load_checkpoint(tmp_path / "a.ckpt").arrays[p.name])
         for p in build_model(config).get_parameters()
     }
     save_file(weights, tmp_path / "a.safetensors")

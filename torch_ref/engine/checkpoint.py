@@ -1,7 +1,7 @@
 """Checkpoints that are either whole or not there, and are refused unless they fit exactly."""
 
-import os
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ms_vireid.data.validation import summary
 from ms_vireid.errors import InputError
+from ms_vireid.files.checks import FORMAT, read_record, require_file
+from ms_vireid.files.writing import whole
 from torch_ref.models.weight_file import PICKLED, read_pickled, state_dict_of
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -27,57 +27,31 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, model: Mapping[str, Tensor], meta: dict, optimizer: dict | None = None) -> None:
-    """Write a `.pth` of plain containers and tensors under a temporary name, sync it, and rename it over `path`.
-
-    Raises:
-        InputError: it cannot be written (a full disk, no permission); whatever `path` held is untouched.
-    """
+    """Write a `.pth` of plain containers and tensors; raises InputError as `whole` does."""
     content = {"format": FORMAT, **meta, "model": dict(model)}
     if optimizer is not None:
         content["optimizer"] = optimizer
-    write_whole(path, lambda temporary: torch.save(content, temporary))
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Have `write` make a file under a temporary name, sync it, and rename it over `path`.
-
-    Raises:
-        InputError: it cannot be written; whatever `path` held is untouched.
-    """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        kept = f"the earlier {path.name} is intact" if path.exists() else "nothing was written"
-        raise InputError(f"{path}: cannot write the checkpoint ({error}); {kept}; free space and try again") from None
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with whole(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # how PyTorch passes on what writing raises
+            raise OSError(str(error)) from None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a `.pth` file; raises InputError for a foreign or damaged file, and for a format of another version."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint file")
+    require_file(path, "checkpoint file")
     if path.suffix not in PICKLED:
         raise InputError(f"{path}: a checkpoint ends in .pth; convert other formats with parity/convert.py")
     loaded = read_pickled(path)
     model = state_dict_of(loaded, path)
     if "format" not in loaded or "config" not in loaded:
         return Checkpoint(path, model, None, {})
-    if loaded["format"] != FORMAT:
-        raise InputError(f"{path}: checkpoint format {loaded['format']}, this version reads {FORMAT}; update ms_vireid")
-    meta = {key: value for key, value in loaded.items() if key not in ("format", "model", "optimizer")}
+    try:
+        text = json.dumps({key: value for key, value in loaded.items() if key not in ("model", "optimizer")})
+    except (TypeError, ValueError, RecursionError):
+        raise InputError(f"{path}: not a checkpoint that torch_ref has written; use another copy") from None
+    meta = read_record(path, text)
     return Checkpoint(path, model, loaded.get("optimizer"), meta)
 
 

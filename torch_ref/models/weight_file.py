@@ -4,46 +4,41 @@ import pickle
 import re
 import struct
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from ms_vireid.errors import InputError
+from ms_vireid.files.checks import DAMAGED, check_names, require_file
+from ms_vireid.files.weights import checked_safetensors
+from ms_vireid.memory import require_memory
 
 PICKLED = (".pth", ".pt", ".t")  # .t is what the AGW baseline saves under
 WRAPPERS = ("state_dict", "model", "net", "model_state")  # keys under which files keep their state dict
 
 # What files of releases hold beside tensors (an accuracy, a curve): numbers and arrays of numbers, under both names of
 # numpy's module. None of these runs anything that the file says.
+_NUMPY_CORES = ("numpy.core", "numpy._core")
+_MULTIARRAY = {"_reconstruct": lambda *given: _empty_array(*given), "scalar": np.core.multiarray.scalar}
 _NUMPY = [
     np.ndarray,
     np.dtype,
     *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"},
     *(
-        (function, f"{module}.multiarray.{function.__name__}")
-        for module in ("numpy.core", "numpy._core")
-        for function in (np.core.multiarray._reconstruct, np.core.multiarray.scalar)
+        (made, f"{core}.multiarray.{name}")
+        for core in ("numpy.core", "numpy._core")
+        for name, made in _MULTIARRAY.items()
     ),
 ]
+_ZIP = b"PK\x03\x04"
+_MOST_SHARED = 4  # times a file's size, of its tensors together: some share their storage
 # torch.load raises any of these for bytes that are no pickle, or a damaged one.
-_DAMAGED = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    struct.error,
-)
+_DAMAGED = (*DAMAGED, AssertionError, pickle.UnpicklingError, struct.error)
 
 
 def read_pickled(path: Path) -> Any:
@@ -52,7 +47,10 @@ def read_pickled(path: Path) -> Any:
     Raises:
         InputError: the file is not whole, or refers to anything else.
     """
+    require_file(path, "checkpoint file")
+    require_memory(2 * path.stat().st_size, f"{path}: reading it", "use another copy, or a machine with more memory")
     try:
+        _check_archive(path)
         with torch.serialization.safe_globals(_NUMPY), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript is refused after one; the line of our own error is enough
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -60,6 +58,32 @@ def read_pickled(path: Path) -> Any:
         raise InputError(f"{path}: cannot be read ({error})") from None
     except _DAMAGED as error:
         raise InputError(f"{path}: {_reason(path, str(error))}") from None
+
+
+def _check_archive(path: Path) -> None:
+    """PyTorch stores tensors as they are, each with its CRC: a member that is compressed could become any size.
+
+    Raises:
+        ValueError, zipfile.BadZipFile: one is compressed, damaged, or there twice, or they overlap.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_ZIP)) != _ZIP:  # as PyTorch wrote before 1.6
+            return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("compressed")
+        if sum(member.file_size for member in members) > path.stat().st_size:
+            raise ValueError("members that overlap")
+        if len(set(archive.namelist())) < len(members) or archive.testzip() is not None:
+            raise ValueError("damaged")
+
+
+def _empty_array(kind: type, shape: tuple, code: bytes) -> np.ndarray:
+    """In the place of numpy's `_reconstruct`, which makes an array of any size; what pickle writes asks for none."""
+    if shape != (0,):
+        raise ValueError(f"an array that is made of shape {shape}")
+    return np.core.multiarray._reconstruct(kind, shape, code)
 
 
 def _reason(path: Path, error: str) -> str:
@@ -77,16 +101,9 @@ def not_whole(path: Path) -> str:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, and the file's string metadata.
-
-    Raises:
-        InputError: the file is not whole.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, UnicodeDecodeError):
-        raise InputError(f"{path}: {not_whole(path)}") from None
+    """Tensors by name, and the file's string metadata; raises InputError as `checked_safetensors` does."""
+    with checked_safetensors(path), safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
 def state_dict_of(loaded: Any, path: Path) -> dict[str, Tensor]:
@@ -103,7 +120,16 @@ def state_dict_of(loaded: Any, path: Path) -> dict[str, Tensor]:
     if wrong or not inner:
         found = ", ".join(wrong) or "nothing"
         raise InputError(f"{path}: holds no plain state dict (tensors by name): {found}; save model.state_dict()")
+    if odd := [name for name, value in inner.items() if not _is_plain(value)]:
+        raise InputError(f"{path}: weights that are sparse or quantised: {', '.join(odd)}; save them as plain tensors")
+    check_names(path, inner)
+    if sum(value.numel() * value.element_size() for value in inner.values()) > _MOST_SHARED * path.stat().st_size:
+        raise InputError(f"{path}: its tensors are larger than what is in the file; save them as plain tensors")
     return dict(inner)
+
+
+def _is_plain(value: Tensor) -> bool:
+    return value.layout == torch.strided and not value.is_quantized and value.device.type == "cpu"
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

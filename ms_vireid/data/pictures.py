@@ -1,0 +1,58 @@
+"""The one way in which a picture file is opened: a regular file, of a known format, of a size that can be."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ms_vireid.errors import InputError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # that are opened, whatever the suffix: others start or parse more
+MOST_PIXELS = 100_000_000
+_MIDDLE = 257  # 16 bits to 8: 65535 / 255
+_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+_BROKEN = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, Image.DecompressionBombError)
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `MOST_PIXELS` are checked
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """The picture in a file, not decoded yet; what goes wrong in the block is said of the file.
+
+    Raises:
+        InputError: no regular file, empty, none of `FORMATS`, cut off or damaged, or more than `MOST_PIXELS`.
+    """
+    try:
+        if not path.is_file():
+            raise OSError("it is no regular file" if path.exists() else "it does not exist")
+        if path.stat().st_size == 0:
+            raise OSError("it is empty")
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise OSError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}")
+            yield image
+    except _BROKEN as error:
+        if isinstance(error, Image.UnidentifiedImageError):
+            error = f"it is none of {', '.join(FORMATS)}"
+        raise InputError(f"{path}: cannot be decoded as a picture ({error}); replace or remove it") from None
+
+
+def read_pixels(path: Path, gray: bool = False) -> np.ndarray:
+    """A picture as it is in its file: uint8 [H, W, 3], or with `gray` [H, W] where the file has no colours; 16 bits are
+    scaled to 8.
+
+    Raises:
+        InputError: as `open_picture`; or pixels of 32 bits, whose range nobody knows.
+    """
+    with open_picture(path) as image:
+        deep = image.mode in _SIXTEEN_BITS or (image.mode == "I" and image.format == "PNG")
+        if deep:
+            image = Image.fromarray((np.asarray(image).astype(np.uint32) // _MIDDLE).astype(np.uint8))
+        elif image.mode in ("I", "F"):
+            raise OSError("its pixels have 32 bits: save it with 8 or 16")
+        mode = Image.getmodebase(image.mode) if gray else "RGB"  # "L" or "RGB"
+        return np.asarray(image if image.mode == mode else image.convert(mode))

@@ -1,0 +1,136 @@
+"""What is checked of every file before its content is believed."""
+
+import json
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ms_vireid.errors import InputError
+from ms_vireid.memory import require_memory
+
+META_KEY = "ms_vireid"  # the name of the JSON that is saved with weights
+FORMAT = 1
+LONGEST_NAME = 500  # characters
+_TIGHTEST, _SMALL = 100, 1 << 26  # an archive's members over its own size, and their bytes of which it does not matter
+# What reading a damaged archive or array raises.
+DAMAGED = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError),
+    *(TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+Schema = TypeVar("Schema", bound=BaseModel)
+_Count = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def require_file(path: Path, what: str) -> None:
+    """Raise InputError unless a regular file is there: a pipe would be waited for."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not a {what}")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no regular file; give a {what}")
+    if not path.is_file():
+        raise InputError(f"{path}: no such {what}")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a regular file; raises InputError if it is not there or too large for the memory."""
+    require_file(path, "checkpoint file")
+    require_memory(2 * path.stat().st_size, f"{path}: reading it", "use another copy, or a machine with more memory")
+    return path.read_bytes()
+
+
+def check_archive(path: Path, on_disk: str | None = None) -> None:
+    """Check an archive of arrays before one is read: it fits into the memory, but for a member that stays on disk, it
+    is not packed more tightly than arrays are, and its members are whole.
+
+    Raises:
+        InputError: there is no such file, or not enough memory.
+        one of DAMAGED: it is no archive, or a member's CRC is another one.
+    """
+    require_file(path, "file")
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        stored = {member.filename for member in members if member.compress_type == zipfile.ZIP_STORED}
+        sizes = {member.filename: member.file_size for member in members}
+        if len(sizes) < len(members):
+            raise ValueError("a member is there twice")
+        if sum(sizes.values()) > max(_TIGHTEST * path.stat().st_size, _SMALL):
+            raise ValueError("it is packed too tightly")
+        size = sum(size for name, size in sizes.items() if name != on_disk or name not in stored)
+        require_memory(size, f"{path}: reading it", "use another copy, or a machine with more memory")
+        if broken := archive.testzip():
+            raise ValueError(f"{broken} is damaged")
+
+
+def check_names(path: Path, names: Iterable[str]) -> None:
+    """Raise InputError for a name that is empty, far too long, or could not be printed as it is."""
+    for name in names:
+        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+            raise InputError(f"{path}: a name in it is {name[:40]!r} ({len(name)} characters); use another copy")
+
+
+def read_json(path: Path, schema: type[Schema]) -> Schema:
+    """A JSON file that this project wrote; raises InputError if it is not there, or does not fit the schema."""
+    require_file(path, "file")
+    try:
+        return schema.model_validate(json.loads(path.read_bytes()))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        reason = f"{where}: {problem['msg']}" if where else problem["msg"]
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+    raise InputError(f"{path}: is not what train.py writes ({reason}); give an intact run folder")
+
+
+class _Best(BaseModel):
+    epoch: _Count
+    map: float
+
+
+class Record(BaseModel):
+    """The JSON that is saved with weights: all of it is data, and nothing in it names a place to write to."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    format: Literal[1] = FORMAT
+    config: dict[str, Any] | None = None
+    epoch: _Count | None = None
+    parts: list[str] | None = None  # of a backbone's file
+    torch: dict[str, Any] | None = None  # what PyTorch keeps and MindSpore does not
+    # Of a state to resume from:
+    step: _Count | None = None
+    data_checksum: str | None = None
+    best: _Best | None = None
+    devices: Annotated[int, Field(ge=1, lt=2**16)] | None = None
+    loss_scale: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _state_is_whole(self) -> "Record":
+        if self.step is not None and (self.config is None or self.data_checksum is None):
+            raise ValueError("a state of training without its configuration or its data's checksum")
+        return self
+
+
+def read_record(path: Path, text: str) -> dict[str, Any]:
+    """The JSON that was saved with weights, as a dictionary with the keys that are set; {} of a foreign file.
+
+    Raises:
+        InputError: it is not as this project writes it, or of another version.
+    """
+    try:
+        tree = json.loads(text)
+        if isinstance(tree, dict) and tree.get("format", FORMAT) != FORMAT:
+            raise InputError(f"{path}: a checkpoint format of another version than {FORMAT}; update ms_vireid")
+        held = Record.model_validate(tree)
+    except (ValueError, RecursionError) as error:
+        why = f" ({error.errors()[0]['msg']})" if isinstance(error, ValidationError) else ""
+        raise InputError(
+            f"{path}: its metadata '{META_KEY}' is no JSON of this project{why}; use another copy"
+        ) from None
+    tree = held.model_dump(exclude_none=True)
+    return tree | ({"best": None} if "step" in tree and "best" not in tree else {})

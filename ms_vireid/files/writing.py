@@ -1,0 +1,109 @@
+"""The one way in which a file is written: whole, or not at all."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EACCES, EAGAIN, ENOLCK, ENOSYS, EOPNOTSUPP
+from pathlib import Path
+from typing import TextIO
+
+from ms_vireid.errors import InputError
+
+TEMPORARY = ".*.tmp*"  # what a killed process leaves behind
+_LONGEST_STEM = 40  # of a temporary name, which is longer than the file's own
+
+
+def check_output(path: Path, option: str = "--output", suffixes: tuple[str, ...] = ()) -> None:
+    """Raise InputError, before the work, unless a file of one of `suffixes` (none: any) can be written at `path`."""
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise InputError(f"{option} {path}: the file's name must end in {' or '.join(suffixes)}")
+    folder = require_folder(path, option)
+    if path.exists() and not path.is_file():
+        raise InputError(f"{option} {path}: is there and is no file; choose another name")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{option} {path}: its folder cannot be written; choose another one")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it is in, where it is not there; raises InputError if it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be made ({error.strerror or error}); choose another --output") from None
+
+
+def require_folder(path: Path, option: str) -> Path:
+    """The folder of `path`; raises InputError if it is not there."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"{option} {path}: its folder does not exist; make it first")
+    return folder
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, of the same suffix, to write to. At the end of the block what is there is synced
+    and gets its name; if the block fails, it is removed, and what `path` held is untouched.
+
+    Raises:
+        InputError: it cannot be written (a full disk, no permission, something else than a file is there).
+    """
+    temporary = path.with_name(f".{path.stem[:_LONGEST_STEM]}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError("something is there that is no file")
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except OSError as error:
+        kept = f"the earlier {path.name} is intact" if path.is_file() else "nothing was written"
+        reason = error.strerror or error
+        raise InputError(f"{path}: cannot be written ({reason}); {kept}; free space or choose another place") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Raises InputError as `whole` does."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Raises InputError as `whole` does."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def lock(path: Path) -> TextIO:
+    """A lock file that this process alone has until it is closed: the system takes it from a process that ends, however
+    it ends.
+
+    Raises:
+        InputError: another process has it, or it cannot be made.
+    """
+    try:
+        file = path.open("a+", encoding="utf-8")
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (EACCES, EAGAIN) and path.is_file() and os.access(path, os.W_OK):
+            holder = path.read_text(encoding="utf-8", errors="replace")[:100] or "another process"
+            raise InputError(f"{path.parent}: {holder} is at work there; choose another --output") from None
+        if error.errno not in (ENOLCK, ENOSYS, EOPNOTSUPP):
+            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
+        print(f"note: {path.parent} is on a file system without locks; run one process there at a time")
+    file.truncate(0)
+    file.write(f"process {os.getpid()} of {socket.gethostname()}")
+    file.flush()
+    return file

@@ -1,0 +1,154 @@
+"""Commands run by the hundred, each in a process of its own: one that crashes, hangs or takes all memory is seen.
+
+A server process imports everything once, and forks for each command. Run as a program it is that server.
+"""
+
+import importlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+SECONDS = 10.0  # of a processor, that a command may take to refuse its input
+MEMORY = 2 << 30  # bytes, that it may take besides what is imported
+OUTPUTS = "stdout", "stderr"
+PRELOADED = (
+    *(f"ms_vireid.{name}" for name in ("train", "evaluate", "extract", "retrieve", "visualize", "report", "export")),
+    *("ms_vireid.ablate", "ms_vireid.engine.trainer", "ms_vireid.engine.trained", "ms_vireid.engine.extraction"),
+    *("ms_vireid.visualization.page", "ms_vireid.visualization.results", "ms_vireid.visualization.curves"),
+    *("ms_vireid.search.faiss_index", "ms_vireid.engine.mindir", "ms_vireid.engine.onnx_graph", "parity.convert"),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a command: its exit code (negative: the signal that killed it; None: it was stopped at the limit),
+    what it printed, and its seconds of processor time and in all."""
+
+    code: int | None
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+class Commands:
+    """The server, from here. file_limit: bytes that a command may write to a file, as on a full disk."""
+
+    def __init__(self):
+        command = [sys.executable, "-m", "tests.hostile.commands"]
+        self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, folder: Path, module: str, *argv: str, file_limit: int | None = None) -> Outcome:
+        request = {"folder": str(folder), "module": module, "argv": list(map(str, argv)), "file_limit": file_limit}
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return Outcome(**json.loads(self._server.stdout.readline()))
+
+    def close(self) -> None:
+        self._server.stdin.close()
+        self._server.wait()
+
+
+def assert_refused(outcome: Outcome) -> str:
+    """Exit code 2 and one line of at most 300 characters that can be printed; returns it."""
+    lines = outcome.stderr.splitlines()
+    assert outcome.code == 2, (outcome.code, outcome.stderr[-2000:])
+    assert len(lines) == 1, outcome.stderr[-2000:]
+    assert lines[0].startswith("error: ")
+    assert len(lines[0]) <= 300
+    assert lines[0].isprintable()
+    return lines[0]
+
+
+def assert_no_crash(outcome: Outcome) -> None:
+    """Done, or refused in one line."""
+    if outcome.code != 0:
+        assert_refused(outcome)
+
+
+def _serve() -> None:
+    from ms_vireid import runtime
+
+    runtime.set_up("CPU", "agw")
+    for name in PRELOADED:
+        importlib.import_module(name)
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        answers.write(json.dumps(_answer(json.loads(line))) + "\n")
+        answers.flush()
+
+
+def _answer(request: dict) -> dict:
+    pipes = {name: os.pipe() for name in OUTPUTS}
+    printed = dict.fromkeys(OUTPUTS, b"")
+    began = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        _become(request, {name: write for name, (_, write) in pipes.items()})
+    for read, write in pipes.values():
+        os.close(write)
+        os.set_blocking(read, False)
+    code = None
+    while code is None and time.monotonic() - began < 12 * SECONDS:
+        done, status, usage = os.wait4(child, os.WNOHANG)
+        if done:
+            code = os.waitstatus_to_exitcode(status)
+        else:
+            time.sleep(0.005)
+        _read_into(printed, pipes)
+    if code is None:
+        os.kill(child, signal.SIGKILL)
+        _, _, usage = os.wait4(child, 0)
+    elif code == -signal.SIGXCPU:
+        code = None
+    _read_into(printed, pipes)
+    for read, _ in pipes.values():
+        os.close(read)
+    texts = {name: content.decode(errors="replace") for name, content in printed.items()}
+    return {"code": code, **texts, "seconds": round(usage.ru_utime + usage.ru_stime, 2)}
+
+
+def _read_into(printed: dict[str, bytes], pipes: dict[str, tuple[int, int]]) -> None:
+    for name, (read, _) in pipes.items():
+        with suppress(BlockingIOError):
+            while piece := os.read(read, 1 << 16):
+                printed[name] += piece
+
+
+def _become(request: dict, outputs: dict[str, int]) -> None:
+    """Run the command in this process, and end it."""
+    os.chdir(request["folder"])
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, name in enumerate(OUTPUTS, 1):
+        os.dup2(outputs[name], number)
+        setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(SECONDS), int(SECONDS) + 1))
+    if request["file_limit"] is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"],) * 2)
+    from ms_vireid.command import run
+
+    module = importlib.import_module(request["module"])
+    sys.argv = [module.__name__, *request["argv"]]
+    code = 1
+    try:
+        run(module.main)
+        code = 0
+    except SystemExit as ended:
+        code = ended.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve()
