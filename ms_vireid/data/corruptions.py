@@ -331,7 +331,7 @@ def read_photographs(folder: Path) -> tuple[np.ndarray, ...]:
     paths = list_pictures(folder)
     if not paths:
         raise InputError(f"{folder}: holds no picture; {remedy}")
-    return tuple(map(decode, paths))
+    return tuple(map(read_pixels, paths))
 
 
 def corruption_sheet(
