@@ -19,7 +19,7 @@ from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.engine.inference import features_of, require_finite
 from ms_vireid.errors import InputError
 from ms_vireid.files.checks import DAMAGED
-from ms_vireid.files.writing import write_json, write_text
+from ms_vireid.files.writing import append_line, write_json, write_text
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.progress import progress
 
@@ -108,8 +108,7 @@ class PartialResult:
 
     def done(self, batch: int, broken: dict[int, str]) -> None:
         self.broken |= broken
-        with self.journal.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"batch": batch, "broken": broken}) + "\n")
+        append_line(self.journal, json.dumps({"batch": batch, "broken": broken}))
 
     def remove(self) -> None:
         shutil.rmtree(self.path)

@@ -15,7 +15,7 @@ from ms_vireid.data.records import ReIDData
 from ms_vireid.data.synthetic import MARKER
 from ms_vireid.errors import InputError
 from ms_vireid.files.checks import read_json
-from ms_vireid.files.writing import TEMPORARY, lock, make_folder, write_json, write_text
+from ms_vireid.files.writing import TEMPORARY, append_line, lock, make_folder, write_json, write_text
 
 PACKAGES = ("ms_vireid", "mindspore", "numpy", "pillow", "pydantic")
 
@@ -141,8 +141,7 @@ class RunFolder:
             left.unlink()
 
     def append_metrics(self, row: dict) -> None:
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(self.metrics, json.dumps(row))
 
     def evaluations(self) -> list[dict]:
         """Every evaluation during training, with its epoch, in order."""

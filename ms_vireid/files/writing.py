@@ -22,7 +22,8 @@ def check_output(path: Path, option: str = "--output", suffixes: tuple[str, ...]
         raise InputError(f"{option} {path}: the file's name must end in {' or '.join(suffixes)}")
     folder = require_folder(path, option)
     if path.exists() and not path.is_file():
-        raise InputError(f"{option} {path}: is there and is no file; choose another name")
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise InputError(f"{option} {path}: is {kind}; choose another name")
     if not os.access(folder, os.W_OK):
         raise InputError(f"{option} {path}: its folder cannot be written; choose another one")
 
@@ -84,6 +85,17 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: dict) -> None:
     """Raises InputError as `whole` does."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Raises InputError if it cannot be written; a line cut off is passed over by who reads the file."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); free space, then the same command goes on"
+        ) from None
 
 
 def lock(path: Path) -> TextIO:
