@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from ms_vireid.data.pictures import read_pixels
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.validation import list_pictures, require_directory
 from ms_vireid.errors import InputError
