@@ -65,7 +65,7 @@ def gaussian_blur(pixels: np.ndarray, sigma: float) -> np.ndarray:
     one is filtered.
     """
     equal = (pixels == pixels[:, :, :1]).all()
-    planes = pixels[:, :, : 1 if equal else 3].transpose(2, 0, 1).astype(np.float32)  # [1 or 3, H, W]
+    planes = pixels[:, :, : 1 if equal else 3].transpose(2, 0, 1).astype(np.float32, order="C")  # [1 or 3, H, W]
     rows, columns = (_blur_matrix(size, sigma) for size in planes.shape[1:])
     blurred = np.clip(np.rint(rows @ planes @ columns.T), 0, 255).astype(np.uint8).transpose(1, 2, 0)
     return np.repeat(blurred, 3, axis=2) if equal else blurred
