@@ -17,7 +17,7 @@ from ms_vireid.command import Parser, add_device, run
 from ms_vireid.errors import InputError
 
 WIDTH, HEIGHT = 260, 110  # of one plot, in pixels
-CELL = 18  # characters of a program's column
+CELL, WORST = 18, 12  # characters of a program's column, of cases and of rungs
 
 
 def main() -> None:
@@ -95,11 +95,11 @@ def _run_all(cases: Sequence, programs: Sequence[str]) -> Iterable:
         yield outcome
 
 
-def _columns(values: dict[str, str], programs: Sequence[str]) -> str:
-    """One for each program; one in the middle for what runs once."""
-    if len(values) == 1 and "" in values:
-        return f"{values[''] + ', once':>{CELL * len(programs)}}"
-    return "".join(f"{values.get(program, ''):>{CELL}}" for program in programs)
+def _columns(values: dict[str, str], programs: Sequence[str], width: int = CELL) -> str:
+    """One for each program; one for all of them for what runs once."""
+    if "" in values:
+        return f"{values[''] + ', once':>{max(width * len(programs), CELL)}}"
+    return "".join(f"{values.get(program, ''):>{width}}" for program in programs)
 
 
 def _of_limit(comparison) -> str:
@@ -135,7 +135,7 @@ def worst_by_rung(outcomes: Sequence, programs: Sequence[str]) -> str:
     """For each rung, and each kind of limit in it, the comparison of each program that came nearest to it."""
     from parity.cases import ONCE, RUNGS, closeness
 
-    head = f"{'rung':18}{'limit':>7}{''.join(f'{program:>{CELL}}' for program in programs)}  the nearest of all"
+    head = f"{'rung':18}{'limit':>7}{''.join(f'{program:>{WORST}}' for program in programs)}  the nearest of all"
     lines = [head]
     for rung, name in RUNGS.items():
         for columns in (programs, (ONCE,)):
@@ -158,7 +158,7 @@ def worst_by_rung(outcomes: Sequence, programs: Sequence[str]) -> str:
                     cells = {p: f"{c.error:.1e}" for p, (_, c) in worst.items()}
                     program, (case, comparison) = max(worst.items(), key=lambda item: closeness(item[1][1]))
                     limit, where = f"{tolerance:.0e}", f"  {_by(program)}{case.subject}: {comparison.tensor}"
-                lines.append(f"{f'{rung} {name}':18}{limit:>7}{_columns(cells, programs)}{where}".rstrip())
+                lines.append(f"{f'{rung} {name}':18}{limit:>7}{_columns(cells, programs, WORST)}{where}".rstrip())
     return "\n".join(lines)
 
 

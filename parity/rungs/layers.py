@@ -204,6 +204,13 @@ def gelu(x: np.ndarray) -> By:
     return agree_pair((mindspore_vit.GELU(), torch_vit.Mlp(4, 1, 0.0, 0).act), x, modes="train")
 
 
+def large_scores() -> By:
+    """Attention whose scores reach 100, whose exponentials float32 does not hold: the largest is taken off first."""
+    images, tokens, width, heads = SIZES[""]
+    x = 40.0 * values(images, tokens, width)
+    return agree(lambda models: models.vit.Attention(width, heads, 0.0, 0), x, None, None, modes="train")
+
+
 def l2_normalise() -> By:
     x = values(5, 12)
     x[2] = 0.0  # no direction: stays 0
@@ -230,7 +237,10 @@ def of_both(subject: str, build: Callable[[ModuleType], Any], *shape: int, small
 
 
 CONVOLUTIONAL = [
+    convolutional("BatchNorm", lambda models: models.resnet.batch_norm(8), 4, 8, 7, 5),
     convolutional("ResNet stem", lambda models: models.resnet.ResNet(width=8, stages=()), 4, 3, 48, 24),
+    # Odd sizes: the last row and column of Winograd's tiles are cut off.
+    convolutional("3x3 convolution, 64 channels", lambda m: m.resnet.convolution(64, 64, 3), 2, 64, 9, 5),
     convolutional("Bottleneck", lambda models: models.resnet.Bottleneck(32, 8, 1), 4, 32, 9, 5),
     convolutional("Bottleneck, projected", lambda models: models.resnet.Bottleneck(16, 8, 2), 4, 16, 9, 6),
     convolutional("GeM", lambda models: models.layers.GeM(3.0, eps=1e-12), 4, 16, 9, 5),
@@ -263,5 +273,6 @@ CASES = [
     Case(2, "PatchEmbed", lambda: patch_embed((40, 28), 8, 6, 24)),
     Case(2, "PatchEmbed ViT-B", lambda: patch_embed((256, 128), 16, 12, 768), small=False),
     *(case for label, size in SIZES.items() for case in _sized(label, *size)),
+    Case(2, "Attention with large scores", large_scores),
     *CONVOLUTIONAL,
 ]
