@@ -9,6 +9,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,8 @@ MODELS = {
     "MUN ResNet-50 288x144": ("mun/sysu.yaml", (), 0),
 }
 LOSSES = ("hard triplet", "intra", "global", "wrt", "hct", "msel", "msel cosine", "dcl dynamic", "ia", "ma")
+# What a row's figure may be at most, by section and row (None: every one); a run with one above ends in exit code 1.
+LIMITS = {("ranking", None): ("ratio", 1.0), ("corruptions", "mean"): ("ms_per_picture", 15.0)}
 AGREEMENT = 1e-2  # of the first results, relative: less would not be the same work
 DATA_WORKERS = 2
 
@@ -57,6 +60,19 @@ def main() -> None:
     if arguments.json:
         write_json(arguments.json, results)
         print(f"\nwrote {arguments.json}")
+    if above := missed(results):
+        print("\n" + "\n".join(above))
+        sys.exit(1)
+
+
+def missed(results: dict) -> list[str]:
+    """A line for each figure that is above its limit."""
+    return [
+        f"{section}: {name}: {figure} is {row[figure]:.3g}, its limit {limit:g}"
+        for (section, only), (figure, limit) in LIMITS.items()
+        for name, row in results.get(section, {}).items()
+        if only in (None, name) and row[figure] > limit
+    ]
 
 
 def _parse() -> argparse.Namespace:
@@ -203,7 +219,10 @@ def _data(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
                 "model.num_classes=26",
             ]
             ours, theirs, images = loaders(load_config(CONFIG_ROOT / config, overrides))
-            rates = [(images / _seconds(ours), images / _seconds(theirs)) for _ in range(arguments.repeats)]
+            rates = [
+                tuple(images / _seconds(lambda read=read: len(list(read()))) for read in (ours, theirs))
+                for _ in range(arguments.repeats)
+            ]
             medians = np.median(rates, axis=0)
             quotients = [a / b for a, b in rates]
             yield (

@@ -1,12 +1,14 @@
 """The parity ladder: every case of its seven rungs, from the bottom up."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mindspore as ms
 import torch
 
+from ms_vireid.engine.programs import PROGRAMS
 from parity.compare import REACH, Comparison, on_device
-from parity.harness import Case
+from parity.harness import OF_FUNCTIONS, Case
 from parity.rungs import initialisation, layers, losses, models, names, pipeline, training
 
 RUNGS = {
@@ -30,24 +32,45 @@ LADDER: tuple[Case, ...] = (
 )
 
 
+ONCE = ""  # in the place of a program: a case in which none has a part
+_ORDER = ("operators", "graph", "kernels")  # kernels, once installed, stay
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """A case that was run: all its comparisons, in order, so that the first one over is where a difference starts."""
+    """A case that was run: all comparisons of each program, in order, so that the first one over is where a difference
+    starts. Programs that are the same for this case have the same comparisons, made once."""
 
     case: Case
-    comparisons: tuple[Comparison, ...]
+    results: dict[str, tuple[Comparison, ...]]
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Those that were made."""
+        made = {id(comparisons): comparisons for comparisons in self.results.values()}
+        return tuple(comparison for comparisons in made.values() for comparison in comparisons)
 
     @property
     def passed(self) -> bool:
-        return all(comparison.passed for comparison in self.comparisons)
+        return not self.over
 
     @property
-    def decisive(self) -> Comparison:
+    def over(self) -> tuple[str, ...]:
+        """The programs with a comparison over its tolerance."""
+        return tuple(name for name, made in self.results.items() if not all(comparison.passed for comparison in made))
+
+    @property
+    def worst(self) -> tuple[str, Comparison]:
+        """The program whose decisive comparison is the furthest over its tolerance, or the nearest to it, and that."""
+        decisive = {program: self.decisive(program) for program in self.results}
+        return max(decisive.items(), key=lambda item: (not item[1].passed, closeness(item[1])))
+
+    def decisive(self, program: str) -> Comparison:
         """The first comparison over its tolerance, else the one that came nearest to it, bounds aside."""
-        for comparison in self.comparisons:
+        for comparison in self.results[program]:
             if not comparison.passed:
                 return comparison
-        return max(self.comparisons, key=lambda comparison: (comparison.tolerance != REACH, closeness(comparison)))
+        return max(self.results[program], key=lambda comparison: (comparison.tolerance != REACH, closeness(comparison)))
 
 
 def closeness(comparison: Comparison) -> float:
@@ -55,17 +78,42 @@ def closeness(comparison: Comparison) -> float:
     return comparison.error / comparison.tolerance if comparison.tolerance else comparison.error
 
 
-def run(case: Case) -> Outcome:
-    """Run one case, on the device that MindSpore has, with that device's tolerances.
+def programs_of_device() -> tuple[str, ...]:
+    """All that the device has."""
+    return PROGRAMS if ms.get_context("device_target") == "CPU" else OF_FUNCTIONS
+
+
+def run(case: Case, programs: Sequence[str] | None = None) -> Outcome:
+    """Run one case by some of the device's programs, by default all, with the device's tolerances.
 
     Raises:
         ValueError: the case compared nothing.
     """
-    ms.set_seed(0)  # of initial weights: a case computes the same whatever was run before it
+    wanted = {program: _as(program, case) for program in programs or programs_of_device()}
+    _set_seeds()
+    by = case.prepare()
+    made = {}
+    for program in filter(set(wanted.values()).__contains__, (ONCE, *_ORDER)):
+        _set_seeds()
+        made[program] = tuple(by(program))
+        if not made[program]:
+            raise ValueError(f"case '{case}' compares nothing")
+        if ms.get_context("device_target") != "CPU" and case.rung in COMPUTING:
+            made[program] = tuple(map(on_device, made[program]))
+    if not case.programs:
+        return Outcome(case, made)
+    return Outcome(case, {program: made[same] for program, same in wanted.items()})
+
+
+def _as(program: str, case: Case) -> str:
+    """The program that computes a case as this one does: of functions, which no kernel takes the place of, the
+    operators are the kernels' program."""
+    if not case.programs:
+        return ONCE
+    return program if program in case.programs else "operators"
+
+
+def _set_seeds() -> None:
+    """Of initial weights: a case computes the same whatever was run before it."""
+    ms.set_seed(0)
     torch.manual_seed(0)
-    comparisons = tuple(case.run())
-    if not comparisons:
-        raise ValueError(f"case '{case}' compares nothing")
-    if ms.get_context("device_target") != "CPU" and case.rung in COMPUTING:
-        comparisons = tuple(map(on_device, comparisons))
-    return Outcome(case, comparisons)

@@ -1,8 +1,10 @@
-"""A MindSpore cell and its PyTorch twin with the same weights on the same inputs, and everything that comes out."""
+"""A MindSpore cell and its PyTorch twin with the same weights on the same inputs, and everything that comes out: of
+MindSpore by each of its programs, of PyTorch once for all of them."""
 
 import copy
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,8 +12,10 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 import torch
-from mindspore import nn
+from mindspore import Parameter, nn, ops
 
+from ms_vireid.cpu_kernels import install
+from ms_vireid.engine.programs import PROGRAMS
 from parity.compare import FORWARD, GRADIENT, KINKS, MARGIN, ROUNDING, Comparison, compare, compare_all, compare_names
 from parity.convert import to_torch
 from parity.mapping import COUNTER, twins
@@ -30,21 +34,66 @@ class Constant:
     value: np.ndarray
 
 
+By = Callable[[str], list[Comparison]]  # what a program computes, beside a reference that is already there
+OF_FUNCTIONS = tuple(program for program in PROGRAMS if program != "kernels")  # kernels take the place of cells alone
+
+
 @dataclass(frozen=True)
 class Case:
     """One thing to prove.
 
-    rung: of the ladder, 1 to 7. subject: the layer, loss or model. run: computes it in both frameworks.
+    rung: of the ladder, 1 to 7. subject: the layer, loss or model.
+    prepare: computes PyTorch's side; what it returns computes MindSpore's by one program after another. Once the
+        kernels are installed they stay: theirs is the last.
     small: takes a second or two at most.
+    programs: of `PROGRAMS`, those that differ here; none where MindSpore computes nothing but once.
     """
 
     rung: int
     subject: str
-    run: Callable[[], list[Comparison]]
+    prepare: Callable[[], By]
     small: bool = True
+    programs: tuple[str, ...] = PROGRAMS
 
     def __str__(self) -> str:
         return f"{self.rung} {self.subject}"
+
+
+def once(rung: int, subject: str, function: Callable[..., list[Comparison]], *arguments: Any) -> Case:
+    """A case in which no program has a part."""
+    return Case(rung, subject, lambda: lambda _program: function(*arguments), programs=())
+
+
+def all_of(*parts: By) -> By:
+    """One after another."""
+    return lambda program: [comparison for part in parts for comparison in part(program)]
+
+
+def from_here(cell: nn.Cell, *parts: By) -> By:
+    """The parts one after another, by each program from the statistics and memories that the cell has now."""
+    buffers = [
+        (parameter, parameter.asnumpy().copy()) for parameter in cell.get_parameters() if not parameter.requires_grad
+    ]
+
+    def by(program: str) -> list[Comparison]:
+        for parameter, value in buffers:
+            parameter.set_data(ms.Tensor(value))
+        return all_of(*parts)(program)
+
+    return by
+
+
+def by_program(program: str, function: Callable) -> Callable:
+    """The function as a program computes it, with kernels if it is a cell."""
+    if program == "graph":
+
+        def compiled(*inputs):
+            return function(*inputs)
+
+        return ms.jit(compiled)
+    if program == "kernels" and isinstance(function, nn.Cell):
+        install(function)
+    return function
 
 
 @dataclass
@@ -76,46 +125,64 @@ def same_weights(cell: nn.Cell, module: torch.nn.Module, seed: int = 0, residual
     to_torch(cell, module)
 
 
-def compute(pair: Pair, inputs: Sequence[Any], training: bool) -> tuple[Computed, Computed]:
-    """(MindSpore's, PyTorch's): outputs in either mode; in training also the gradients of a random weighing of all
-    outputs, of the float inputs and of every trainable weight, and the buffers afterwards.
+def torch_side(module: torch.nn.Module, inputs: Sequence[Any], training: bool) -> Computed:
+    """Outputs in either mode; in training also the gradients of a random weighing of all outputs, of the float inputs
+    and of every trainable weight, and the buffers afterwards.
 
     Args:
-        inputs: positional arguments, arrays or plain values, the same for both.
+        inputs: positional arguments, arrays or plain values, as for `mindspore_side`.
     """
-    cell, module = pair
-    cell.set_train(training)
     module.train(training)
-    if not training:
-        with torch.no_grad():
-            expected = _outputs(module(*map(_to_torch, inputs)))
-        return Computed(_outputs(cell(*map(_to_mindspore, inputs)))), Computed(expected)
-    buffers = {name for name, _ in module.named_buffers()}
-    return _train_mindspore(cell, inputs, buffers), _train_torch(module, inputs)
+    if training:
+        return _train_torch(module, inputs)
+    with torch.no_grad():
+        return Computed(_outputs(module(*map(_to_torch, inputs))))
 
 
-def compare_evaluation(pair: Pair, inputs: Sequence[Any]) -> list[Comparison]:
+def mindspore_side(
+    cell: nn.Cell, inputs: Sequence[Any], training: bool, program: str, buffers: Collection[str] = ()
+) -> Computed:
+    """The same by a program. buffers: PyTorch's names of those that are compared."""
+    cell.set_train(training)
+    if training:
+        return _train_mindspore(cell, inputs, program, buffers)
+    return Computed(_outputs(by_program(program, cell)(*map(_to_mindspore, inputs))))
+
+
+def compare_evaluation(pair: Pair, inputs: Sequence[Any]) -> By:
     """Outputs in evaluation mode."""
-    actual, expected = compute(pair, inputs, training=False)
-    return compare_all("output", actual.outputs, expected.outputs, FORWARD)
+    cell, module = pair
+    expected = torch_side(module, inputs, training=False)
+
+    def by(program: str) -> list[Comparison]:
+        actual = mindspore_side(cell, inputs, False, program)
+        return compare_all("output", actual.outputs, expected.outputs, FORWARD)
+
+    return by
 
 
-def compare_training(pair: Pair, inputs: Sequence[Any]) -> list[Comparison]:
+def compare_training(pair: Pair, inputs: Sequence[Any]) -> By:
     """Outputs, gradients of inputs and of every weight by name, and buffers, in training mode."""
-    actual, expected = compute(pair, inputs, training=True)
-    comparisons = compare_all("output", actual.outputs, expected.outputs, FORWARD)
-    if expected.input_gradients:
-        comparisons += compare_all("gradient of", actual.input_gradients, expected.input_gradients, GRADIENT)
-    if expected.gradients:
-        comparisons.append(compare_names("gradients: names", actual.gradients, expected.gradients))
-        comparisons += [
-            compare(f"gradient of {name}", actual.gradients[name], value, *_limit(name, expected.gradients))
-            for name, value in expected.gradients.items()
-            if name in actual.gradients
-        ]
-    if expected.buffers:
-        comparisons += compare_all("buffer", actual.buffers, expected.buffers, FORWARD)
-    return comparisons
+    cell, module = pair
+    expected = torch_side(module, inputs, training=True)
+
+    def by(program: str) -> list[Comparison]:
+        actual = mindspore_side(cell, inputs, True, program, expected.buffers)
+        comparisons = compare_all("output", actual.outputs, expected.outputs, FORWARD)
+        if expected.input_gradients:
+            comparisons += compare_all("gradient of", actual.input_gradients, expected.input_gradients, GRADIENT)
+        if expected.gradients:
+            comparisons.append(compare_names("gradients: names", actual.gradients, expected.gradients))
+            comparisons += [
+                compare(f"gradient of {name}", actual.gradients[name], value, *_limit(name, expected.gradients))
+                for name, value in expected.gradients.items()
+                if name in actual.gradients
+            ]
+        if expected.buffers:
+            comparisons += compare_all("buffer", actual.buffers, expected.buffers, FORWARD)
+        return comparisons
+
+    return by
 
 
 def _limit(name: str, gradients: Mapping[str, np.ndarray]) -> tuple[float, float]:
@@ -128,7 +195,7 @@ def _limit(name: str, gradients: Mapping[str, np.ndarray]) -> tuple[float, float
     return tolerance, max(float(np.abs(gradients[member]).max()) for member in group if member in gradients)
 
 
-def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> list[Comparison]:
+def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> By:
     """What `compare_training` compares, where float32 itself is worth less than the tolerances: both frameworks'
     distance to PyTorch in float64.
 
@@ -137,10 +204,20 @@ def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> list[Comparison]:
     or, where PyTorch happens to meet no such activation, as far as a few of them reach (`KINKS`). Errors are given in
     times of PyTorch's, in the Euclidean norm. What is finer than this, the same code at small widths shows.
     """
-    exact_module = copy.deepcopy(pair[1]).double()
+    cell, module = pair
+    exact_module = copy.deepcopy(module).double()
     exact_inputs = [value.astype(np.float64) if _differentiable(value) else value for value in inputs]
-    actual, expected = compute(pair, inputs, training=True)
-    exact = _train_torch(exact_module.train(), exact_inputs)
+    expected = torch_side(module, inputs, training=True)
+    exact = torch_side(exact_module, exact_inputs, training=True)
+
+    def by(program: str) -> list[Comparison]:
+        actual = mindspore_side(cell, inputs, True, program, expected.buffers)
+        return _distances(actual, expected, exact)
+
+    return by
+
+
+def _distances(actual: Computed, expected: Computed, exact: Computed) -> list[Comparison]:
     comparisons = []
     for prefix, tolerance, kind in (
         ("output", FORWARD, "outputs"),
@@ -150,7 +227,7 @@ def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> list[Comparison]:
     ):
         ours, theirs, truth = (getattr(computed, kind) for computed in (actual, expected, exact))
         comparisons.append(compare_names(f"{kind}: names", ours, truth))
-        kept = [name for name in truth.keys() & ours.keys() if not CANCELLED.search(name)]
+        kept = [name for name in truth if name in ours and not CANCELLED.search(name)]
         # A bias is judged with its weight, and no tensor by less than the usual: one may be exact by chance.
         groups = {n: [member for member in (n, re.sub(r"\bbias$", "weight", n)) if member in truth] for n in kept}
         scales = {name: max(_norm(truth[member]) for member in group) or 1.0 for name, group in groups.items()}
@@ -169,32 +246,85 @@ def _norm(value: np.ndarray) -> float:
     return float(np.linalg.norm(value.astype(np.float64)))
 
 
-def trace(pair: Pair, inputs: Sequence[Any]) -> list[Comparison]:
-    """Every layer's output in evaluation mode, in the order in which PyTorch computes them, so that the first one
-    over the tolerance is where a difference starts. Layers are matched by name; a layer that only one side has (as
-    the fused softmax of an attention) is passed over."""
+def trace(pair: Pair, inputs: Sequence[Any], training: bool = False) -> By:
+    """Every layer's output, in the order in which PyTorch computes them, so that the first one over the tolerance is
+    where a difference starts. Layers are matched by name; a layer that only one side has (as the fused softmax of an
+    attention), or that a kernel takes in one with the layer around it, is passed over."""
     cell, module = pair
-    cell.set_train(False)
-    module.eval()
-    actual: dict[str, np.ndarray] = {}
+    cell.set_train(training)
+    module.train(training)
     expected: dict[str, np.ndarray] = {}
-    hooks = [c.register_forward_hook(partial(_keep, actual, name)) for name, c in cell.cells_and_names() if name]
-    hooks += [m.register_forward_hook(partial(_keep, expected, name)) for name, m in module.named_modules() if name]
+    with _hooked(module.named_modules(), expected), torch.no_grad():
+        module(*map(_to_torch, inputs))
+
+    def by(program: str) -> list[Comparison]:
+        cell.set_train(training)
+        actual = _layers_of_graph(cell, inputs) if program == "graph" else _layers(program, cell, inputs)
+        return [
+            compare(f"output of {name}", _laid_out_as(expected[name], actual[name]), expected[name], FORWARD)
+            for name in expected
+            if name in actual
+        ]
+
+    return by
+
+
+def _layers(program: str, cell: nn.Cell, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
+    """Every layer's output by name, as its hook sees it."""
+    actual: dict[str, np.ndarray] = {}
+    computing = by_program(program, cell)
+    with _hooked(cell.cells_and_names(), actual):
+        computing(*map(_to_mindspore, inputs))
+    return actual
+
+
+@contextmanager
+def _hooked(layers: Iterator[tuple[str, Any]], store: dict[str, np.ndarray]) -> Iterator[None]:
+    hooks = [layer.register_forward_hook(partial(_keep, store, name)) for name, layer in layers if name]
     try:
-        compute(pair, inputs, training=False)
+        yield
     finally:
         for hook in hooks:
             hook.remove()
-    return [
-        compare(f"output of {name}", _laid_out_as(expected[name], actual[name]), expected[name], FORWARD)
-        for name in expected
-        if name in actual
-    ]
 
 
 def _keep(store: dict[str, np.ndarray], name: str, _layer: Any, _inputs: Any, output: Any) -> None:
     if not isinstance(output, tuple):
         store.setdefault(name, _array(output))
+
+
+def _layers_of_graph(cell: nn.Cell, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
+    """Every layer's output by name, kept by the compiled graph itself, in which no hook is called: each layer is of a
+    class that also assigns what it gives to a parameter. Types and shapes are those of the operators."""
+    outputs = _layers("operators", cell, inputs)
+    layers = {name: layer for name, layer in cell.cells_and_names() if name in outputs}
+    kinds = {kind: _keeping(kind) for kind in map(type, layers.values())}
+    plain = {name: type(layer) for name, layer in layers.items()}
+    for name, layer in layers.items():
+        layer.kept_output = Parameter(ms.Tensor(np.zeros_like(outputs[name])), f"kept.{name}", requires_grad=False)
+        object.__setattr__(layer, "__class__", kinds[type(layer)])
+    try:
+        by_program("graph", cell)(*map(_to_mindspore, inputs))
+        return {name: layer.kept_output.asnumpy() for name, layer in layers.items()}
+    finally:
+        for name, layer in layers.items():
+            object.__setattr__(layer, "__class__", plain[name])
+            del layer.kept_output
+
+
+def _keeping(kind: type[nn.Cell]) -> type[nn.Cell]:
+    """A class of cells that also keep what they compute. Not a subclass: MindSpore's compiler takes `super()` for the
+    class above the instance's, whichever class it stands in."""
+
+    def construct(self, *inputs):
+        output = self.plain_construct(*inputs)
+        ops.assign(self.kept_output, output)
+        return output
+
+    body = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+    return type(kind)(
+        kind.__name__, kind.__bases__, {**body, "construct": construct, "plain_construct": kind.construct}
+    )
 
 
 def _laid_out_as(expected: np.ndarray, actual: np.ndarray) -> np.ndarray:
@@ -204,8 +334,10 @@ def _laid_out_as(expected: np.ndarray, actual: np.ndarray) -> np.ndarray:
     return actual
 
 
-def _train_mindspore(cell: nn.Cell, inputs: Sequence[Any], buffers: Collection[str]) -> Computed:
+def _train_mindspore(cell: nn.Cell, inputs: Sequence[Any], program: str, buffers: Collection[str]) -> Computed:
     """`buffers`: PyTorch's names of them; in MindSpore they are parameters that are not trained, as frozen weights."""
+    if program == "kernels":
+        install(cell)
     tensors = [_to_mindspore(value) for value in inputs]
     pairs = twins(cell)
     weights = ms.ParameterTuple([twin.parameter for twin in pairs if twin.parameter.requires_grad])
@@ -214,21 +346,26 @@ def _train_mindspore(cell: nn.Cell, inputs: Sequence[Any], buffers: Collection[s
 
     def weighed(*arguments):
         outputs = cell(*arguments)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        if not isinstance(outputs, tuple):
+            outputs = (outputs,)
         total = 0.0
         for number, output in enumerate(outputs):
-            total = total + (output * ms.Tensor(_probe(tuple(output.shape), number))).sum()
+            total = total + (output * _probe_tensor(output.shape, number)).sum()
         return total, outputs
 
     gradients_of = ms.value_and_grad(weighed, positions or None, weights if len(weights) else None, has_aux=True)
-    (_, outputs), gradients = gradients_of(*tensors)
+    (_, outputs), gradients = by_program(program, gradients_of)(*tensors)
     of_inputs, of_weights = gradients if positions and len(weights) else (gradients, gradients)
     of_inputs = of_inputs if isinstance(of_inputs, tuple) else (of_inputs,)
     return Computed(
         _outputs(outputs),
         {f"input {i}": _array(g) for i, g in zip(positions, of_inputs, strict=True)} if positions else {},
         {n: twin_shape(pairs, n, _array(g)) for n, g in zip(names, of_weights, strict=True)} if names else {},
-        {twin.torch_name: twin.to_torch(twin.parameter.asnumpy()) for twin in pairs if twin.torch_name in buffers},
+        {
+            twin.torch_name: twin.to_torch(twin.parameter.asnumpy()).copy()
+            for twin in pairs
+            if twin.torch_name in buffers
+        },
     )
 
 
@@ -253,7 +390,7 @@ def _train_torch(module: torch.nn.Module, inputs: Sequence[Any]) -> Computed:
         _outputs(outputs),
         {name: arrays[name] for name in watched},
         {name: arrays[name] for name in weights},
-        {name: _array(value) for name, value in module.named_buffers() if not name.endswith(COUNTER)},
+        {name: _array(value).copy() for name, value in module.named_buffers() if not name.endswith(COUNTER)},
     )
 
 
@@ -265,6 +402,9 @@ def _differentiable(value: Any) -> bool:
 def _probe(shape: tuple[int, ...], number: int) -> np.ndarray:
     """What output `number` is weighed by: entries of about 1, none alike, none of a sum that a symmetry makes 0."""
     return np.random.default_rng([number, *shape]).normal(size=shape).astype(np.float32)
+
+
+_probe_tensor = ops.constexpr(lambda shape, number: ms.Tensor(_probe(tuple(shape), number)))  # within a graph too
 
 
 def _outputs(value: Any) -> dict[str, np.ndarray]:

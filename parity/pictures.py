@@ -1,7 +1,8 @@
 """The benchmark's pictures: our loader, and what a PyTorch user would write for the same augmentation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -13,8 +14,10 @@ from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import BLUR_KERNEL
 from parity.oracles import torchvision
 
+Batches = Iterator[tuple[np.ndarray | torch.Tensor, np.ndarray | torch.Tensor]]  # images [2PK, 3, H, W], labels [2PK]
 
-def loaders(config: Config) -> tuple[Callable[[], None], Callable[[], None], int]:
+
+def loaders(config: Config) -> tuple[Callable[[], Batches], Callable[[], Batches], int]:
     """Two functions that each read the batches of the recipe's last stage's first epoch, in worker processes of their
     own, and the number of images in these."""
     batches = TrainingBatches(read_data(config.data).train, config)
@@ -33,16 +36,14 @@ def loaders(config: Config) -> tuple[Callable[[], None], Callable[[], None], int
         def __getitem__(self, number: int):
             return batches[first + number]
 
-    def ours() -> None:
-        for _ in iterate(Epoch(), config.data.workers):
-            pass
+    def ours() -> Batches:
+        yield from iterate(Epoch(), config.data.workers)
 
     pictures = _Pictures(batches.train, config)
     plan = [list(map(int, batch)) for batch in batches.sampler.plan(epoch)]
 
-    def theirs() -> None:
-        for _ in torch.utils.data.DataLoader(pictures, batch_sampler=plan, num_workers=config.data.workers):
-            pass
+    def theirs() -> Batches:
+        yield from torch.utils.data.DataLoader(pictures, batch_sampler=plan, num_workers=config.data.workers)
 
     return ours, theirs, iterations * batches.sampler.batch_size
 

@@ -1,4 +1,9 @@
-"""Run the parity ladder: each case's worst error, where it is, and whether it is within its tolerance."""
+"""Run the parity ladder: each case's worst error by each program, where it is, and whether it is within its limit.
+
+A program is how MindSpore computes: by the CPU's kernels, by its operators one by one, or by a compiled graph of them.
+PyTorch's side is computed once for all. What no program has a part in (names, pictures, initial values, learning
+rates) runs once; losses and other functions have no kernels, so that for them "kernels" is the same as "operators".
+"""
 
 import html
 import math
@@ -13,11 +18,18 @@ from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output, write_text
 
 WIDTH, HEIGHT = 260, 110  # of one plot, in pixels
+CELL, WORST = 18, 12  # characters of a program's column, of cases and of rungs
 
 
 def main() -> None:
     parser = Parser(__doc__)
     add_device(parser)
+    parser.add_argument(
+        "--program",
+        nargs="+",
+        choices=("kernels", "operators", "graph"),
+        help="how MindSpore computes (default: all that the device has; kernels are a CPU's)",
+    )
     parser.add_argument("--rung", type=int, nargs="+", choices=range(1, 8), help="only these (default: all seven)")
     parser.add_argument("--match", metavar="TEXT", help="only cases whose name holds this")
     parser.add_argument("--small", action="store_true", help="leave out real widths and 20-step trainings")
@@ -28,8 +40,9 @@ def main() -> None:
 
     device = runtime.set_up(arguments.device, "agw")  # the instruction set that convolutions need
     runtime.use_full_float32()
-    from parity.cases import LADDER
+    from parity.cases import LADDER, programs_of_device
 
+    programs = _programs(arguments.program, programs_of_device(), device)
     chosen = [
         case
         for case in LADDER
@@ -41,28 +54,41 @@ def main() -> None:
         raise InputError(f"no case matches --match {arguments.match}; leave it out to see them all")
     print(f"device: {device}")
     begun = time.perf_counter()
-    outcomes = list(_run_all(chosen))
+    outcomes = list(_run_all(chosen, programs))
     seconds = time.perf_counter() - begun
-    print(f"\n{worst_by_rung(outcomes)}\n\n{summary(outcomes, seconds)}")
+    print(f"\n{worst_by_rung(outcomes, programs)}\n\n{summary(outcomes, seconds)}")
     if arguments.html:
-        write_text(arguments.html, page(outcomes, device, summary(outcomes, seconds)))
+        write_text(arguments.html, page(outcomes, programs, device, summary(outcomes, seconds)))
         print(f"page: {arguments.html}")
     if not all(outcome.passed for outcome in outcomes):
         sys.exit(1)
 
 
-def _run_all(cases: Sequence) -> Iterable:
+def _programs(wanted: Sequence[str] | None, there: Sequence[str], device: str) -> list[str]:
+    """Those wanted, in the usual order.
+
+    Raises:
+        InputError: one that the device does not have.
+    """
+    for program in wanted or ():
+        if program not in there:
+            raise InputError(f"--program {program}: {device.split()[0]} has {' and '.join(there)}; kernels are a CPU's")
+    return [program for program in there if program in (wanted or there)]
+
+
+def _run_all(cases: Sequence, programs: Sequence[str]) -> Iterable:
     from parity.cases import run as run_case
 
     width = max(len(str(case)) for case in cases)
-    print(f"{'case':{width}}  {'error':>7}  {'limit':>7}  verdict  {'time':>7}  where")
+    print(f"{'case':{width}}{''.join(f'{program:>{CELL}}' for program in programs)}  verdict  {'time':>7}  where")
     for case in cases:
         begun = time.perf_counter()
-        outcome = run_case(case)
-        worst = outcome.decisive
+        outcome = run_case(case, programs)
+        program, worst = outcome.worst
         print(
-            f"{case!s:{width}}  {worst.error:7.1e}  {worst.tolerance:7.0e}  {'ok' if outcome.passed else 'OVER':7}  "
-            f"{time.perf_counter() - begun:5.1f} s  {worst.tensor}, {worst.detail}",
+            f"{case!s:{width}}{_columns({p: _of_limit(outcome.decisive(p)) for p in outcome.results}, programs)}  "
+            f"{'ok' if outcome.passed else 'OVER':7}  {time.perf_counter() - begun:5.1f} s  "
+            f"{_by(program)}{worst.tensor}, {worst.detail}",
             flush=True,
         )
         if case.rung == 5 and not case.small:
@@ -70,87 +96,127 @@ def _run_all(cases: Sequence) -> Iterable:
         yield outcome
 
 
+def _columns(values: dict[str, str], programs: Sequence[str], width: int = CELL) -> str:
+    """One for each program; one for all of them for what runs once."""
+    if "" in values:
+        return f"{values[''] + ', once':>{max(width * len(programs), CELL)}}"
+    return "".join(f"{values.get(program, ''):>{width}}" for program in programs)
+
+
+def _of_limit(comparison) -> str:
+    return f"{comparison.error:.1e} of {comparison.tolerance:.0e}{'' if comparison.passed else '!'}"
+
+
+def _by(program: str) -> str:
+    return f"{program}: " if program else ""
+
+
 def _side_by_side(outcome) -> str:
-    """A training's loss in both frameworks at some of its steps, and the worst of its loss terms and weights."""
-    from parity.trajectory import trajectories
+    """A training's loss in PyTorch and by each program at some of its steps, and the worst of its loss terms and
+    weights."""
+    from parity.trajectory import reference, trajectories
 
     recipe, _, run_name = outcome.case.subject.partition(", ")
-    losses = {name: trajectories(recipe)[name].terms["loss"] for name in (run_name, "PyTorch")}
+    losses = {f"{run_name}, {name}": trajectories(recipe, name)[run_name].terms["loss"] for name in outcome.results}
+    losses["PyTorch"] = reference(recipe).terms["loss"]
     steps = sorted({0, *range(4, len(losses["PyTorch"]), 5), len(losses["PyTorch"]) - 1})
     width = max(*map(len, losses), len("loss at step"))
     lines = [f"    {'loss at step':{width}}" + "".join(f"{step + 1:12}" for step in steps)]
     lines += [f"    {name:{width}}" + "".join(f"{loss[step]:12.6f}" for step in steps) for name, loss in losses.items()]
     for kind in ("loss term", "weight"):
-        errors = [c.error for c in outcome.comparisons if c.tensor.startswith(f"{kind} ")]
-        lines.append(f"    worst {kind}: {max(errors):.1e}")
+        errors = {
+            program: max(c.error for c in made if c.tensor.startswith(f"{kind} "))
+            for program, made in outcome.results.items()
+        }
+        lines.append(f"    worst {kind}: {', '.join(f'{program} {error:.1e}' for program, error in errors.items())}")
     return "\n".join(lines)
 
 
-def worst_by_rung(outcomes: Sequence) -> str:
-    """For each rung, and each kind of tolerance in it, the comparison that came nearest to its limit."""
-    from parity.cases import RUNGS, closeness
+def worst_by_rung(outcomes: Sequence, programs: Sequence[str]) -> str:
+    """For each rung, and each kind of limit in it, the comparison of each program that came nearest to it."""
+    from parity.cases import ONCE, RUNGS, closeness
 
-    lines = []
+    head = f"{'rung':18}{'limit':>7}{''.join(f'{program:>{WORST}}' for program in programs)}  the nearest of all"
+    lines = [head]
     for rung, name in RUNGS.items():
-        of_rung = [(outcome.case, c) for outcome in outcomes if outcome.case.rung == rung for c in outcome.comparisons]
-        exact = [c for _, c in of_rung if c.tolerance == 0.0]
-        if exact:
-            wrong = sum(not c.passed for c in exact)
-            lines.append(f"{rung} {name:14}  {len(exact) - wrong} of {len(exact)} exact comparisons hold")
-        for tolerance in sorted({c.tolerance for _, c in of_rung} - {0.0}):
-            case, worst = max(
-                ((case, c) for case, c in of_rung if c.tolerance == tolerance), key=lambda pair: closeness(pair[1])
-            )
-            lines.append(
-                f"{rung} {name:14}  worst {worst.error:7.1e} of {tolerance:5.0e}  {case.subject}: {worst.tensor}"
-            )
+        for columns in (programs, (ONCE,)):
+            made = {
+                program: [
+                    (outcome.case, c)
+                    for outcome in outcomes
+                    for c in outcome.results.get(program, ())
+                    if outcome.case.rung == rung
+                ]
+                for program in columns
+            }
+            for tolerance in sorted({c.tolerance for those in made.values() for _, c in those}):
+                here = {p: [(case, c) for case, c in those if c.tolerance == tolerance] for p, those in made.items()}
+                worst = {p: max(those, key=lambda pair: closeness(pair[1])) for p, those in here.items() if those}
+                if tolerance == 0.0:
+                    cells = {p: f"{sum(c.passed for _, c in here[p])} of {len(here[p])}" for p in worst}
+                    limit, where = "exact", ""
+                else:
+                    cells = {p: f"{c.error:.1e}" for p, (_, c) in worst.items()}
+                    program, (case, comparison) = max(worst.items(), key=lambda item: closeness(item[1][1]))
+                    limit, where = f"{tolerance:.0e}", f"  {_by(program)}{case.subject}: {comparison.tensor}"
+                lines.append(f"{f'{rung} {name}':18}{limit:>7}{_columns(cells, programs, WORST)}{where}".rstrip())
     return "\n".join(lines)
 
 
 def summary(outcomes: Sequence, seconds: float) -> str:
     over = [outcome for outcome in outcomes if not outcome.passed]
     compared = sum(len(outcome.comparisons) for outcome in outcomes)
-    names = f": {', '.join(str(outcome.case) for outcome in over)}" if over else ""
+    named = [f"{outcome.case}{f' ({by})' if (by := ', '.join(filter(None, outcome.over))) else ''}" for outcome in over]
+    names = f": {'; '.join(named)}" if over else ""
     return f"{len(outcomes)} cases, {compared} comparisons, {len(over)} over tolerance{names}, in {seconds:.0f} s"
 
 
-def page(outcomes: Sequence, device: str, closing: str) -> str:
+def page(outcomes: Sequence, programs: Sequence[str], device: str, closing: str) -> str:
     """A self-contained HTML page: the heat map of subjects and rungs, the training curves, and every case."""
-    parts = [heat_map(outcomes), curves(outcomes), table(outcomes)]
+    parts = [heat_map(outcomes, programs), curves(outcomes, programs), table(outcomes, programs)]
     return _PAGE.format(device=html.escape(device), closing=html.escape(closing), body="\n".join(parts))
 
 
-def heat_map(outcomes: Sequence) -> str:
-    """Rows are what is compared, columns the rungs; a cell is the worst of its cases."""
-    from parity.cases import RUNGS, closeness
+def heat_map(outcomes: Sequence, programs: Sequence[str]) -> str:
+    """Rows are what is compared, columns the rungs, one for each program; a cell is the worst of its cases."""
+    from parity.cases import COMPUTING, ONCE, RUNGS, closeness
 
     subjects = list(dict.fromkeys(_row(outcome) for outcome in outcomes))
-    cells: dict[tuple[str, int], list] = {}
+    cells: dict[tuple[str, int, str], list] = {}
     for outcome in outcomes:
-        cells.setdefault((_row(outcome), outcome.case.rung), []).append(outcome)
-    head = "".join(f"<th>{rung}<br>{name}</th>" for rung, name in RUNGS.items())
+        for program in outcome.results:
+            # What runs once, on a rung that has programs, stands in the column of each.
+            shown = programs if program == ONCE and outcome.case.rung in COMPUTING else (program,)
+            for column in shown:
+                cells.setdefault((_row(outcome), outcome.case.rung, column), []).append(outcome.decisive(program))
+    columns = [(rung, program) for rung in RUNGS for program in (programs if rung in COMPUTING else (ONCE,))]
+    head = "".join(
+        f"<th colspan={len(programs) if rung in COMPUTING else 1}>{rung}<br>{name}</th>" for rung, name in RUNGS.items()
+    )
+    second = "".join(f"<th>{program}</th>" for _, program in columns)
     rows = []
     for subject in subjects:
-        columns = []
-        for rung in RUNGS:
-            here = cells.get((subject, rung))
+        shown = []
+        for column in columns:
+            here = cells.get((subject, *column))
             if not here:
-                columns.append("<td></td>")
+                shown.append("<td></td>")
                 continue
-            worst = max((outcome.decisive for outcome in here), key=lambda c: (not c.passed, closeness(c)))
-            columns.append(
+            worst = max(here, key=lambda c: (not c.passed, closeness(c)))
+            shown.append(
                 f'<td style="{_colour(worst)}" title="{html.escape(str(worst), quote=True)}">'
                 f"{'OVER ' if not worst.passed else ''}{_short(worst.error)}</td>"
             )
-        rows.append(f"<tr><th>{html.escape(subject)}</th>{''.join(columns)}</tr>")
+        rows.append(f"<tr><th>{html.escape(subject)}</th>{''.join(shown)}</tr>")
     legend = "".join(
         f'<span style="{_shade(level)}">{text}</span>'
         for level, text in ((0.0, "exact"), (1e-3, "1/1000 of the limit"), (1e-1, "1/10"), (1.0, "at the limit"))
     )
     return (
-        f"<h2>Cases by rung</h2><p>The error nearest to its limit, relative to its tensor's largest entry. "
+        f"<h2>Cases by rung and program</h2><p>The error nearest to its limit, relative to its tensor's largest entry. "
         f"<span class=legend>{legend}<span style='{_OVER}'>over</span></span></p>"
-        f"<div class=scroll><table class=heat><tr><th></th>{head}</tr>{''.join(rows)}</table></div>"
+        f"<div class=scroll><table class=heat><tr><th></th>{head}</tr><tr><th></th>{second}</tr>{''.join(rows)}"
+        "</table></div>"
     )
 
 
@@ -178,19 +244,24 @@ def _shade(closeness: float) -> str:
     return f"background:hsl(212 60% {lightness:.0f}%);color:{'#fff' if lightness < 62 else '#111'}"
 
 
-def curves(outcomes: Sequence) -> str:
-    """The loss terms of every training that was run, both frameworks in one plot."""
+def curves(outcomes: Sequence, programs: Sequence[str]) -> str:
+    """The loss terms of every training that was run, both frameworks in one plot; a row of plots for each program."""
     recipes = list(dict.fromkeys(_row(o) for o in outcomes if o.case.rung == 5 and not o.case.small))
     if not recipes:
         return ""
-    from parity.trajectory import trajectories
+    from parity.trajectory import reference, trajectories
 
     sections = []
     for recipe in recipes:
-        runs = trajectories(recipe)
-        terms = runs["PyTorch"].terms
-        plots = "".join(_plot(name, {label: run.terms[name] for label, run in runs.items()}) for name in terms)
-        sections.append(f"<h3>{html.escape(recipe)}</h3><div class=plots>{plots}</div>")
+        sections.append(f"<h3>{html.escape(recipe)}</h3>")
+        for program in programs:
+            runs = trajectories(recipe, program) | {"PyTorch": reference(recipe)}
+            lines = {label: runs[label].terms for label in _LINES}
+            plots = "".join(
+                _plot(f"{program}: {name}", {label: terms[name] for label, terms in lines.items()})
+                for name in reference(recipe).terms
+            )
+            sections.append(f"<div class=plots>{plots}</div>")
     key = "".join(
         f'<span><svg width=34 height=10><line x1=0 y1=5 x2=34 y2=5 style="{style}"/></svg> {html.escape(label)}</span>'
         for label, style in _LINES.items()
@@ -227,16 +298,23 @@ def _plot(title: str, series: dict) -> str:
     )
 
 
-def table(outcomes: Sequence) -> str:
-    rows = "".join(
-        f"<tr{'' if o.passed else ' class=over'}><td>{o.case.rung}</td><td>{html.escape(o.case.subject)}</td>"
-        f"<td>{len(o.comparisons)}</td><td>{o.decisive.error:.1e}</td><td>{o.decisive.tolerance:.0e}</td>"
-        f"<td>{'ok' if o.passed else 'OVER'}</td>"
-        f"<td>{html.escape(o.decisive.tensor)}, {html.escape(o.decisive.detail)}</td></tr>"
-        for o in outcomes
-    )
-    head = "".join(f"<th>{t}</th>" for t in ("rung", "case", "compared", "error", "limit", "verdict", "where"))
-    return f"<h2>Every case</h2><div class=scroll><table class=cases><tr>{head}</tr>{rows}</table></div>"
+def table(outcomes: Sequence, programs: Sequence[str]) -> str:
+    """Every case: the error of each program with its limit, and where the worst is."""
+    rows = []
+    for outcome in outcomes:
+        program, worst = outcome.worst
+        errors = {p: _of_limit(outcome.decisive(p)) for p in outcome.results}
+        if "" in errors:
+            cells = f"<td colspan={len(programs)}>{errors['']}, once</td>"
+        else:
+            cells = "".join(f"<td>{errors[p]}</td>" for p in programs)
+        rows.append(
+            f"<tr{'' if outcome.passed else ' class=over'}><td>{html.escape(str(outcome.case))}</td>{cells}"
+            f"<td>{'ok' if outcome.passed else 'OVER'}</td>"
+            f"<td>{html.escape(f'{_by(program)}{worst.tensor}, {worst.detail}')}</td></tr>"
+        )
+    head = "".join(f"<th>{name}</th>" for name in ("case", *programs, "verdict", "where"))
+    return f"<h2>Every case</h2><div class=scroll><table class=cases><tr>{head}</tr>{''.join(rows)}</table></div>"
 
 
 _PAGE = """<!doctype html>

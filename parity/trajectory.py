@@ -18,10 +18,12 @@ from ms_vireid.data.randomness import step_key
 from ms_vireid.data.read import read_data
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import train_step as mindspore_step
+from ms_vireid.engine.programs import run_by
 from ms_vireid.engine.schedule import learning_rates as mindspore_rates
 from ms_vireid.models import build_model as mindspore_model
 from parity.compare import EXACT, KINKS, REACH, TRAJECTORY, Comparison, compare, compare_all, compare_names
 from parity.convert import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
+from parity.harness import by_program
 from parity.mapping import COUNTER, twins
 from torch_ref.engine import optimizer as torch_optimizer
 from torch_ref.engine import train_step as torch_step
@@ -142,12 +144,13 @@ class _Training:
 
 
 class MindSporeTraining(_Training):
-    def __init__(self, config: Config, batches: TrainingBatches, first: int):
+    def __init__(self, config: Config, batches: TrainingBatches, first: int, program: str):
         super().__init__(config, batches, first)
         self.model = mindspore_model(config).set_train()
         self.optimizer = mindspore_optimizer.build_optimizer(self.model, config)
+        run_by(program, self.model, self.optimizer)
         loss = mindspore_step.StageLoss(*self.losses)
-        self.train_step = mindspore_step.TrainStep(self.model, loss, self.optimizer, jit=False)
+        self.train_step = mindspore_step.TrainStep(self.model, loss, self.optimizer, jit=program == "graph")
 
     def rates(self, epoch: int, done: float) -> list[float]:
         return mindspore_rates(self.config, self.optimizer.groups, epoch, done)
@@ -168,7 +171,8 @@ class MindSporeTraining(_Training):
         self.model.set_train(False)
         half = len(images) // 2
         parts = [(images[:half], "visible"), (images[half:], "infrared")]
-        return np.concatenate([self.model(ms.Tensor(part), modality).asnumpy() for part, modality in parts])
+        computed = by_program(self.model.program, self.model)
+        return np.concatenate([computed(ms.Tensor(part), modality).asnumpy() for part, modality in parts])
 
 
 class TorchTraining(_Training):
@@ -213,36 +217,70 @@ def configuration(recipe: str) -> Config:
 
 
 @cache
-def trajectories(recipe: str) -> dict[str, Trajectory]:
-    """Four trainings from one set of weights: in each framework, and in each handed over half-way,
-    with the optimiser's state, to the other."""
+def _batches(recipe: str) -> TrainingBatches:
     config = configuration(recipe)
-    batches = TrainingBatches(read_data(config.data).train, config)
-    first, steps = RECIPES[recipe].first, RECIPES[recipe].steps
-    half = steps // 2
-    in_mindspore, in_torch = MindSporeTraining(config, batches, first), TorchTraining(config, batches, first)
-    to_torch(in_mindspore.model, in_torch.model)
-    in_mindspore.advance(half)
-    in_torch.advance(half)
+    return TrainingBatches(read_data(config.data).train, config)
 
-    from_mindspore = TorchTraining(config, batches, first)
+
+@cache
+def _initial(recipe: str) -> dict[str, torch.Tensor]:
+    """Of MindSpore, by PyTorch's names: what every training begins with."""
+    pairs = twins(mindspore_model(configuration(recipe)))
+    return {twin.torch_name: torch.from_numpy(twin.to_torch(twin.parameter.asnumpy()).copy()) for twin in pairs}
+
+
+def _begin_torch(recipe: str, weights: dict[str, torch.Tensor]) -> TorchTraining:
+    training = TorchTraining(configuration(recipe), _batches(recipe), RECIPES[recipe].first)
+    training.set_weights({name: value.numpy() for name, value in weights.items()})
+    return training
+
+
+def _begin_mindspore(recipe: str, weights: dict[str, torch.Tensor], program: str) -> MindSporeTraining:
+    training = MindSporeTraining(configuration(recipe), _batches(recipe), RECIPES[recipe].first, program)
+    to_mindspore(weights, training.model)
+    return training
+
+
+@cache
+def _half_in_torch(recipe: str) -> TorchTraining:
+    """Half-way, to be handed over and not to go on."""
+    training = _begin_torch(recipe, _initial(recipe))
+    training.advance(RECIPES[recipe].steps // 2)
+    return training
+
+
+@cache
+def reference(recipe: str) -> Trajectory:
+    """The whole training in PyTorch."""
+    training = _begin_torch(recipe, _initial(recipe))
+    training.advance(RECIPES[recipe].steps)
+    return training.result(training.weights())
+
+
+@cache
+def trajectories(recipe: str, program: str) -> dict[str, Trajectory]:
+    """Three more from the same weights, a program's: in MindSpore, and in each framework handed over half-way, with the
+    optimiser's state, to the other."""
+    half = RECIPES[recipe].steps // 2
+    in_mindspore, half_in_torch = _begin_mindspore(recipe, _initial(recipe), program), _half_in_torch(recipe)
+    in_mindspore.advance(half)
+
+    from_mindspore = _begin_torch(recipe, _initial(recipe))
     to_torch(in_mindspore.model, from_mindspore.model)
     optimizer_to_torch(in_mindspore.optimizer, from_mindspore.optimizer, in_mindspore.model, half)
-    from_torch = MindSporeTraining(config, batches, first)
-    to_mindspore(in_torch.model.state_dict(), from_torch.model)
-    optimizer_to_mindspore(in_torch.optimizer, from_torch.optimizer, from_torch.model)
-    mindspore_rows, torch_rows = list(in_mindspore.rows), list(in_torch.rows)
+    from_torch = _begin_mindspore(recipe, half_in_torch.model.state_dict(), program)
+    optimizer_to_mindspore(half_in_torch.optimizer, from_torch.optimizer, from_torch.model)
+    mindspore_rows = list(in_mindspore.rows)
 
     for training in (from_mindspore, from_torch):
         training.done = half
-    for training in (in_mindspore, in_torch, from_mindspore, from_torch):
-        training.advance(steps - half)
-    reference = in_torch.weights()
+    for training in (in_mindspore, from_mindspore, from_torch):
+        training.advance(RECIPES[recipe].steps - half)
+    weights = reference(recipe).weights
     return {
-        "MindSpore": in_mindspore.result(reference),
-        "PyTorch": in_torch.result(reference),
-        "MindSpore, then PyTorch": from_mindspore.result(reference, mindspore_rows),
-        "PyTorch, then MindSpore": from_torch.result(reference, torch_rows),
+        "MindSpore": in_mindspore.result(weights),
+        "MindSpore, then PyTorch": from_mindspore.result(weights, mindspore_rows),
+        "PyTorch, then MindSpore": from_torch.result(weights, half_in_torch.rows),
     }
 
 
@@ -251,7 +289,7 @@ def compare_trajectories(actual: Trajectory, expected: Trajectory, chaotic: bool
     comparisons = compare_all("loss term", actual.terms, expected.terms, TRAJECTORY)
     weights, reference = _with_parts(actual.weights), _with_parts(expected.weights)
     comparisons.append(compare_names("weights: names", weights, reference))
-    for name in reference.keys() & weights.keys():
+    for name in filter(weights.__contains__, reference):
         free = FREE.fullmatch(name)
         scale, tolerance = (expected.reach, REACH) if free else (None, TRAJECTORY)
         if chaotic and not free:

@@ -7,7 +7,6 @@ of 5 is beyond chance (once in two million), while another family, mean, spread 
 
 from collections import defaultdict
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import mindspore as ms
@@ -17,7 +16,7 @@ from scipy import stats
 
 from ms_vireid.models import create_model as mindspore_model
 from parity.compare import EXACT, Comparison, compare, compare_names
-from parity.harness import Case
+from parity.harness import once
 from parity.mapping import COUNTER, twins
 from parity.rungs.models import CLASSES, MODELS, Model
 from torch_ref.models import create_model as torch_model
@@ -83,4 +82,4 @@ def _repeats(draws: np.ndarray) -> float:
     return float(len(np.unique(draws, axis=0)) < len(draws))
 
 
-CASES = [Case(7, name, partial(initial_values, model)) for name, model in MODELS.items() if model.small]
+CASES = [once(7, name, initial_values, model) for name, model in MODELS.items() if model.small]

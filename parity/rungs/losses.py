@@ -1,5 +1,6 @@
 """Rung 3: each loss's value and gradient against PyTorch's, and against the equation as a float64 loop."""
 
+from collections.abc import Callable
 from functools import partial
 
 import mindspore as ms
@@ -12,7 +13,7 @@ from ms_vireid.engine.train_step import StageLoss as MindSporeStageLoss
 from parity import equations
 from parity.compare import FORWARD, GRADIENT, Comparison, compare, compare_names
 from parity.convert import to_torch
-from parity.harness import Case
+from parity.harness import OF_FUNCTIONS, By, Case, all_of, by_program, from_here, once
 from torch_ref import losses as torch_losses
 from torch_ref.engine.train_step import StageLoss as TorchStageLoss
 
@@ -22,23 +23,36 @@ BATCHES = equations.BATCHES | {
     "identical rows": equations.identical_batch,
     "one identity": lambda: equations.random_batch(1, 3, 4, seed=11),
 }
+# Those that graphs are compiled for, as every shape needs one of its own and a second or two: the paper's batch, and
+# where an equation is at its limits. A graph has the operators of the other program, and no branch on values.
+COMPILED = (
+    "P = 8, K = 4, width 768",
+    "P = 8, K = 4, width 2048",
+    "identical rows",
+    "one identity",
+    "logits of about 1.0",
+    "logits",
+    "features times 3.0",
+)
 
 
 def exported() -> list[Comparison]:
     return [compare_names("public names", mindspore_losses.__all__, torch_losses.__all__)]
 
 
-def loss_case(loss: equations.Loss) -> list[Comparison]:
-    return [
-        comparison
-        for name, make in BATCHES.items()
-        for comparison in _agree(
-            name, make, loss.loop, lambda package, k: partial_call(loss.build(package, k), loss.extra)
-        )
-    ]
+def loss_case(loss: equations.Loss) -> By:
+    def build(package, k):
+        called, extra = loss.build(package, k), loss.extra  # apart: a compiled function may not see lambdas
+
+        def of_rows(rows, labels):
+            return called(rows, labels, *extra)
+
+        return of_rows
+
+    return all_of(*(_agree(name, make, loss.loop, build) for name, make in BATCHES.items()))
 
 
-def identity_case() -> list[Comparison]:
+def identity_case() -> By:
     """Rows are logits, not features."""
 
     def make(scale: float):
@@ -46,19 +60,20 @@ def identity_case() -> list[Comparison]:
         labels = np.tile(np.repeat(np.arange(4), 3), 2).astype(np.int32)
         return (scale * rng.normal(size=(24, 7))).astype(np.float32), labels
 
-    return [
-        comparison
-        for scale in (0.1, 1.0, 30.0)
-        for comparison in _agree(
-            f"logits of about {scale}",
-            partial(make, scale),
-            equations.identity_loss,
-            lambda package, _k: package.IdentityLoss(),
+    return all_of(
+        *(
+            _agree(
+                f"logits of about {scale}",
+                partial(make, scale),
+                equations.identity_loss,
+                lambda package, _k: package.IdentityLoss(),
+            )
+            for scale in (0.1, 1.0, 30.0)
         )
-    ]
+    )
 
 
-def consistency_case() -> list[Comparison]:
+def consistency_case() -> By:
     """L_idc: rows are both classifiers' logits, [2n, N]."""
 
     def make():
@@ -67,7 +82,11 @@ def consistency_case() -> list[Comparison]:
 
     def build(package, _k):
         loss = package.IdentityConsistencyLoss()
-        return lambda rows, labels: loss(rows[:8], rows[8:], labels)
+
+        def of_rows(rows, labels):
+            return loss(rows[:8], rows[8:], labels)
+
+        return of_rows
 
     def loop(rows, labels):
         return equations.identity_consistency(rows[:8], rows[8:], labels)
@@ -75,21 +94,26 @@ def consistency_case() -> list[Comparison]:
     return _agree("logits", make, loop, build, differenced=True)
 
 
-def modality_case(loss: equations.ModalityLoss) -> list[Comparison]:
+def modality_case(loss: equations.ModalityLoss) -> By:
     """Rows are [3PK, C]: those of visible, infrared and auxiliary."""
     batches = equations.MODALITY_BATCHES | {
         "P = 8, K = 4, width 2048": lambda: (equations.modality_batch(8, 4, 2048, seed=9, identity_spread=0.1), 4),
         "identical rows": lambda: (equations.identical_modalities(), 3),
         "one identity": lambda: (equations.modality_batch(1, 3, 4, seed=11), 3),
     }
-    comparisons = []
+    parts = []
     for name, make in batches.items():
         rows, k = make()
         exact = rows.astype(np.float64)
 
         def build(package, _k, k=k):
             called = loss.build(package, k)
-            return lambda flat, _labels: called(*flat.reshape(3, -1, flat.shape[1]))
+
+            def of_rows(flat, _labels):
+                modalities = flat.reshape(3, -1, flat.shape[1])
+                return called(modalities[0], modalities[1], modalities[2])
+
+            return of_rows
 
         def loop(flat, _labels, shape=rows.shape, k=k, fixed=exact):
             return loss.loop(flat.reshape(shape), k, fixed=fixed)
@@ -97,11 +121,11 @@ def modality_case(loss: equations.ModalityLoss) -> list[Comparison]:
         def flat(rows=rows):
             return rows.reshape(-1, rows.shape[2]), np.zeros(2 * len(rows[0]), np.int32)
 
-        comparisons += _agree(name, flat, loop, build, differenced=name in equations.MODALITY_BATCHES)
-    return comparisons
+        parts.append(_agree(name, flat, loop, build, differenced=name in equations.MODALITY_BATCHES))
+    return all_of(*parts)
 
 
-def prototypes_case(memory: str) -> list[Comparison]:
+def prototypes_case(memory: str) -> By:
     """Five iterations and one backward pass through all of them: prototypes, gradients of every iteration's features
     and of W_p, and what is remembered, with identities that change."""
     identities, k, width, classes = 3, 2, 4, 5
@@ -116,17 +140,18 @@ def prototypes_case(memory: str) -> list[Comparison]:
     cell.projection.set_data(ms.Tensor(weights))
     to_torch(cell, module)
 
-    def run(prototypes, stack, features, labels):
-        return stack([prototypes(features[i], betas[i], labels[i]) for i in range(5)])
+    given = ms.Tensor(labels), ms.Tensor(probe)
 
-    def weighed(rows):
-        result = run(cell, ms.ops.stack, rows, ms.Tensor(labels))
-        return (result * ms.Tensor(probe)).sum(), result
+    def weighed(rows, labels, probe):
+        results = ()
+        for i in range(5):
+            results += (cell(rows[i], betas[i], labels[i]),)
+        result = ms.ops.stack(results)
+        return (result * probe).sum(), result
 
-    trained = ms.ParameterTuple([cell.projection])
-    (_, ours), (of_features, (of_weights,)) = ms.value_and_grad(weighed, 0, trained, has_aux=True)(ms.Tensor(features))
+    gradients_of = ms.value_and_grad(weighed, 0, ms.ParameterTuple([cell.projection]), has_aux=True)
     watched = torch.tensor(features, requires_grad=True)
-    theirs = run(module, torch.stack, watched, torch.from_numpy(labels))
+    theirs = torch.stack([module(watched[i], betas[i], torch.from_numpy(labels)[i]) for i in range(5)])
     total = (theirs * torch.from_numpy(probe)).sum()
     gradients = torch.autograd.grad(total, [watched, module.projection])
 
@@ -144,22 +169,26 @@ def prototypes_case(memory: str) -> list[Comparison]:
         expected.append(equations.prototypes(exact[i], matrices, betas[i], places, remembered))
         remembered = equations.remembered(expected[-1], places, remembered)
 
-    of_weights = of_weights.asnumpy()
-    return [
-        compare("prototypes", ours.asnumpy(), theirs.detach().numpy(), FORWARD),
-        compare("prototypes, equation", ours.asnumpy(), np.stack(expected), FORWARD),
-        compare("gradient of features", of_features.asnumpy(), gradients[0].numpy(), GRADIENT),
-        compare("gradient of features, equation", of_features.asnumpy(), np.stack(slopes), GRADIENT),
-        compare("gradient of W_p", of_weights, gradients[1].numpy(), GRADIENT),
-        compare("gradient of W_p, equation", of_weights, of_matrices, GRADIENT),
-        *(
-            compare(f"buffer {name}", getattr(cell, name).asnumpy(), value.detach().numpy(), FORWARD)
-            for name, value in module.named_buffers()
-        ),
-    ]
+    def by(program: str) -> list[Comparison]:
+        (_, ours), (of_features, (of_weights,)) = by_program(program, gradients_of)(ms.Tensor(features), *given)
+        ours, of_features, of_weights = (result.asnumpy() for result in (ours, of_features, of_weights))
+        return [
+            compare("prototypes", ours, theirs.detach().numpy(), FORWARD),
+            compare("prototypes, equation", ours, np.stack(expected), FORWARD),
+            compare("gradient of features", of_features, gradients[0].numpy(), GRADIENT),
+            compare("gradient of features, equation", of_features, np.stack(slopes), GRADIENT),
+            compare("gradient of W_p", of_weights, gradients[1].numpy(), GRADIENT),
+            compare("gradient of W_p, equation", of_weights, of_matrices, GRADIENT),
+            *(
+                compare(f"buffer {name}", getattr(cell, name).asnumpy(), value.detach().numpy(), FORWARD)
+                for name, value in module.named_buffers()
+            ),
+        ]
+
+    return from_here(cell, by)
 
 
-def terms_case() -> list[Comparison]:
+def terms_case() -> By:
     """Each term takes the feature that it names: the release's for MSEL, which is after BNNeck for cosine distances."""
     rows, labels = equations.random_batch(3, 2, 5, seed=12)
     rng = np.random.default_rng(12)
@@ -173,7 +202,7 @@ def terms_case() -> list[Comparison]:
         "dcl": {},
     }
     config = LossConfig.model_validate(terms)
-    ours = MindSporeStageLoss(config, 2)(tuple(map(ms.Tensor, outputs)), ms.Tensor(labels))
+    stage_loss = MindSporeStageLoss(config, 2)
     theirs = TorchStageLoss(config, 2)(tuple(map(torch.from_numpy, outputs)), torch.from_numpy(labels))
     _, before, after = (output.astype(np.float64) for output in outputs)
     expected = [
@@ -184,67 +213,83 @@ def terms_case() -> list[Comparison]:
         equations.msel(after, labels, equations.cosine),
         equations.dcl(before, labels),
     ]
-    comparisons = [compare("total", ours[0].asnumpy(), theirs[0].numpy(), FORWARD)]
-    for name, value, other, exact in zip(terms, ours[1:], theirs[1:], expected, strict=True):
-        comparisons.append(compare(f"term {name}", value.asnumpy(), other.numpy(), FORWARD))
-        comparisons.append(compare(f"term {name}, equation", value.asnumpy(), np.asarray(exact), FORWARD))
-    return comparisons
+
+    def by(program: str) -> list[Comparison]:
+        ours = by_program(program, stage_loss)(tuple(map(ms.Tensor, outputs)), ms.Tensor(labels))
+        comparisons = [compare("total", ours[0].asnumpy(), theirs[0].numpy(), FORWARD)]
+        for name, value, other, exact in zip(terms, ours[1:], theirs[1:], expected, strict=True):
+            comparisons.append(compare(f"term {name}", value.asnumpy(), other.numpy(), FORWARD))
+            comparisons.append(compare(f"term {name}, equation", value.asnumpy(), np.asarray(exact), FORWARD))
+        return comparisons
+
+    return by
 
 
-def scaled_weights_case() -> list[Comparison]:
+def scaled_weights_case() -> By:
     """WRT as released on features of five scales: its weights vanish as the distances grow."""
-    return [
-        comparison
-        for scale in equations.WRT_SCALES
-        for comparison in _agree(
-            f"features times {scale}",
-            partial(equations.wrt_batch, scale),
-            equations.released_weighted_triplet,
-            lambda package, _k: package.WeightedRegularizedTripletLoss(),
-            differenced=True,
+    return all_of(
+        *(
+            _agree(
+                f"features times {scale}",
+                partial(equations.wrt_batch, scale),
+                equations.released_weighted_triplet,
+                lambda package, _k: package.WeightedRegularizedTripletLoss(),
+                differenced=True,
+            )
+            for scale in equations.WRT_SCALES
         )
-    ]
+    )
 
 
-def partial_call(loss, extra: tuple):
-    return lambda rows, labels: loss(rows, labels, *extra)
-
-
-def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> list[Comparison]:
-    """differenced: whether the loop is smooth there, and small enough, to difference it; by default as its batch is."""
+def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> By:
+    """differenced: whether the loop is smooth there, and small enough, to difference it; by default as its batch is.
+    Not by a graph where the batch is not in `COMPILED`."""
     rows, labels = make()
     k = equations.instances_of(labels)
     if differenced is None:
         differenced = batch in equations.BATCHES or loop is equations.identity_loss
-    value, gradient = ms.value_and_grad(build(mindspore_losses, k))(ms.Tensor(rows), ms.Tensor(labels))
-    value, gradient = value.asnumpy(), gradient.asnumpy()
     watched = torch.tensor(rows, requires_grad=True)
     torch_value = build(torch_losses, k)(watched, torch.from_numpy(labels))
     (torch_gradient,) = torch.autograd.grad(torch_value, watched)
 
     exact = rows.astype(np.float64)
-    comparisons = [
-        compare(f"value, {batch}", value, torch_value.detach().numpy(), FORWARD),
-        compare(f"value, {batch}, equation", value, np.asarray(loop(exact, labels)), FORWARD, _scale(value)),
-        compare(f"gradient, {batch}", gradient, torch_gradient.numpy(), GRADIENT),
-    ]
-    if differenced:
-        numeric = equations.numeric_gradient(lambda x: loop(x, labels), exact)
-        comparisons.append(compare(f"gradient, {batch}, equation", gradient, numeric, GRADIENT))
-    return comparisons
+    by_equation = np.asarray(loop(exact, labels))
+    numeric = equations.numeric_gradient(lambda x: loop(x, labels), exact) if differenced else None
+    gradient_of = ms.value_and_grad(build(mindspore_losses, k))
+
+    def by(program: str) -> list[Comparison]:
+        if program == "graph" and batch not in COMPILED:
+            return []
+        value, gradient = by_program(program, gradient_of)(ms.Tensor(rows), ms.Tensor(labels))
+        value, gradient = value.asnumpy(), gradient.asnumpy()
+        comparisons = [
+            compare(f"value, {batch}", value, torch_value.detach().numpy(), FORWARD),
+            compare(f"value, {batch}, equation", value, by_equation, FORWARD, _scale(value)),
+            compare(f"gradient, {batch}", gradient, torch_gradient.numpy(), GRADIENT),
+        ]
+        if numeric is not None:
+            comparisons.append(compare(f"gradient, {batch}, equation", gradient, numeric, GRADIENT))
+        return comparisons
+
+    return by
 
 
 def _scale(value: np.ndarray) -> float:
     return max(abs(float(value)), 1e-1)  # losses of rows that coincide are 0 up to the rounding of the rows' lengths
 
 
+def _case(subject: str, prepare: Callable[[], By]) -> Case:
+    """Losses are made of operators alone."""
+    return Case(3, subject, prepare, programs=OF_FUNCTIONS)
+
+
 CASES = [
-    Case(3, "losses", exported),
-    Case(3, "IdentityLoss", identity_case),
-    *(Case(3, name, partial(loss_case, loss)) for name, loss in equations.LOSSES.items()),
-    Case(3, "wrt, features of five scales", scaled_weights_case),
-    Case(3, "terms on their features", terms_case),
-    Case(3, "IdentityConsistencyLoss", consistency_case),
-    *(Case(3, name, partial(modality_case, loss)) for name, loss in equations.MODALITY_LOSSES.items()),
-    *(Case(3, f"ModalityPrototypes, {memory}", partial(prototypes_case, memory)) for memory in ("slots", "identity")),
+    once(3, "losses", exported),
+    _case("IdentityLoss", identity_case),
+    *(_case(name, partial(loss_case, loss)) for name, loss in equations.LOSSES.items()),
+    _case("wrt, features of five scales", scaled_weights_case),
+    _case("terms on their features", terms_case),
+    _case("IdentityConsistencyLoss", consistency_case),
+    *(_case(name, partial(modality_case, loss)) for name, loss in equations.MODALITY_LOSSES.items()),
+    *(_case(f"ModalityPrototypes, {memory}", partial(prototypes_case, memory)) for memory in ("slots", "identity")),
 ]

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import mindspore as ms
 import numpy as np
 import torch
+from mindspore import nn
 
 from ms_vireid.data.randomness import step_key
 from ms_vireid.models import VisionTransformer
@@ -15,7 +15,19 @@ from ms_vireid.models.resnet import ResNet
 from ms_vireid.models.vit import resize_position_embedding
 from parity.compare import FORWARD, NORMALISED, Comparison, compare
 from parity.convert import to_mindspore
-from parity.harness import Case, Pair, compare_evaluation, compare_training, compare_with_float64, same_weights, trace
+from parity.harness import (
+    By,
+    Case,
+    Pair,
+    all_of,
+    compare_evaluation,
+    compare_training,
+    compare_with_float64,
+    from_here,
+    mindspore_side,
+    same_weights,
+    trace,
+)
 from torch_ref.models import create_model as torch_model
 
 CLASSES = 7
@@ -80,32 +92,35 @@ MODELS = {
 }
 
 
-def forward(model: Model) -> list[Comparison]:
+def forward(model: Model) -> By:
     """Evaluation of either modality, every layer's output in turn and then the features."""
     pair = model.pair()
-    comparisons = []
-    for modality in ("visible", "infrared"):
-        comparisons += trace(pair, (model.images(), modality)) + compare_evaluation(pair, (model.images(), modality))
-    return comparisons
+    given = [(model.images(), modality) for modality in ("visible", "infrared")]
+    return all_of(*(part(pair, inputs) for inputs in given for part in (trace, compare_evaluation)))
 
 
-def gradients(model: Model) -> list[Comparison]:
+def gradients(model: Model) -> By:
+    pair = model.pair()
     if model.chaotic:
-        return compare_with_float64(model.pair(), model.training_inputs())
-    return _compare_training(model.pair(), model)
+        return from_here(pair[0], compare_with_float64(pair, model.training_inputs()))
+    return _training(pair, model)
 
 
-def gradients_with_dropout(model: Model) -> list[Comparison]:
-    return _compare_training(model.pair(stochastic=True), model)
+def gradients_with_dropout(model: Model) -> By:
+    return _training(model.pair(stochastic=True), model)
 
 
-def _compare_training(pair: Pair, model: Model) -> list[Comparison]:
+def _training(pair: Pair, model: Model) -> By:
     """`compare_training` with the tolerance of the features after BNNeck, the third output."""
-    comparisons = compare_training(pair, model.training_inputs())
-    return [replace(one, tolerance=NORMALISED) if one.tensor == "output 2" else one for one in comparisons]
+    compared = from_here(pair[0], compare_training(pair, model.training_inputs()))
+
+    def by(program: str) -> list[Comparison]:
+        return [replace(one, tolerance=NORMALISED) if one.tensor == "output 2" else one for one in compared(program)]
+
+    return by
 
 
-def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth: int, heads: int) -> list[Comparison]:
+def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth: int, heads: int) -> By:
     """The ViT against timm's with timm's own weights, its positions resized where patches overlap."""
     from parity.oracles import timm_vit  # here: timm takes seconds to import
 
@@ -119,13 +134,12 @@ def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth
     oracle = timm_vit(image_size, patch, stride, width, depth, heads).eval()
     oracle.load_state_dict(state)
     images = np.random.default_rng(2).normal(size=(2, 3, *image_size)).astype(np.float32)
-    cell.set_train(False)
     with torch.no_grad():
         expected = oracle(torch.from_numpy(images)).numpy()
-    return [compare("CLS features", cell(ms.Tensor(images)).asnumpy(), expected, FORWARD)]
+    return _output_alone("CLS features", cell, images, expected)
 
 
-def torchvision_resnet() -> list[Comparison]:
+def torchvision_resnet() -> By:
     """The shared ResNet against torchvision's, stride 2 in the last stage as published, with torchvision's weights."""
     from parity.oracles import torchvision
 
@@ -136,12 +150,19 @@ def torchvision_resnet() -> list[Comparison]:
             layer.running_mean.normal_(std=0.1)
             layer.running_var.uniform_(0.5, 2.0)
     oracle.fc, oracle.avgpool = torch.nn.Identity(), torch.nn.Identity()
-    cell = ResNet(last_stride=2).set_train(False)
+    cell = ResNet(last_stride=2)
     to_mindspore(oracle.state_dict(), cell)
     images = np.random.default_rng(3).normal(size=(2, 3, 224, 224)).astype(np.float32)
     with torch.no_grad():
         expected = oracle.eval()(torch.from_numpy(images)).reshape(2, 2048, 7, 7).numpy()
-    return [compare("feature map", cell(ms.Tensor(images)).asnumpy(), expected, FORWARD)]
+    return _output_alone("feature map", cell, images, expected)
+
+
+def _output_alone(what: str, cell: nn.Cell, images: np.ndarray, expected: np.ndarray) -> By:
+    def by(program: str) -> list[Comparison]:
+        return [compare(what, mindspore_side(cell, (images,), False, program).outputs["0"], expected, FORWARD)]
+
+    return by
 
 
 def _cases(name: str, model: Model) -> list[Case]:

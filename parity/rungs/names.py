@@ -1,6 +1,5 @@
 """Rung 1: the same parameters and buffers by name and shape in both frameworks, for every model."""
 
-from functools import partial
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -8,7 +7,7 @@ from types import ModuleType
 from ms_vireid.models import create_model as mindspore_model
 from ms_vireid.models import list_models as mindspore_models
 from parity.compare import Comparison, compare_names
-from parity.harness import Case
+from parity.harness import once
 from parity.mapping import COUNTER, twins
 from torch_ref.models import create_model as torch_model
 from torch_ref.models import list_models as torch_models
@@ -67,7 +66,7 @@ def bijection(name: str) -> list[Comparison]:
 
 
 CASES = [
-    Case(1, "models", list_of_models),
-    Case(1, "public names", public_names),
-    *(Case(1, name, partial(bijection, name)) for name in torch_models()),
+    once(1, "models", list_of_models),
+    once(1, "public names", public_names),
+    *(once(1, name, bijection, name) for name in torch_models()),
 ]

@@ -13,7 +13,7 @@ from ms_vireid.data.read import read_data
 from ms_vireid.evaluation import evaluate_ranking
 from ms_vireid.models import build_model as mindspore_model
 from parity.compare import EXACT, FORWARD, Comparison, compare
-from parity.harness import Case, same_weights
+from parity.harness import once, same_weights
 from parity.trajectory import configuration, same_batches
 from torch_ref.models import build_model as torch_model
 
@@ -106,7 +106,7 @@ def by_sorting(
 
 
 CASES = [
-    Case(6, "preprocessing, torchvision", preprocessing),
-    Case(6, "batches", lambda: same_batches(RECIPE)),
-    Case(6, "ranking", ranking),
+    once(6, "preprocessing, torchvision", preprocessing),
+    once(6, "batches", same_batches, RECIPE),
+    once(6, "ranking", ranking),
 ]

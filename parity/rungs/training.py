@@ -10,9 +10,10 @@ from ms_vireid.engine import schedule as mindspore_schedule
 from ms_vireid.engine.optimizer import build_optimizer as mindspore_optimizer
 from ms_vireid.models import build_model as mindspore_model
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
-from parity.harness import Case, same_weights
+from parity.convert import to_mindspore
+from parity.harness import By, Case, by_program, once, same_weights
 from parity.mapping import twins
-from parity.trajectory import RECIPES, compare_trajectories, configuration, trajectories
+from parity.trajectory import RECIPES, compare_trajectories, configuration, reference, trajectories
 from torch_ref.engine.optimizer import build_optimizer as torch_optimizer
 from torch_ref.models import build_model as torch_model
 
@@ -36,28 +37,42 @@ def groups(recipe: str) -> list[Comparison]:
     return comparisons
 
 
-def updates(recipe: str) -> list[Comparison]:
+def updates(recipe: str) -> By:
     """Six updates with the same gradients, against torch.optim: bias correction, decay, momentum, both groups."""
     config = configuration(recipe)
     cell, module = mindspore_model(config), torch_model(config)
     same_weights(cell, module)
-    ours, oracle = mindspore_optimizer(cell, config), torch_optimizer(module, config)
-    weights = dict(module.named_parameters())
-    names = {twin.parameter.name: twin.torch_name for twin in twins(cell)}
+    begun = {name: value.clone() for name, value in module.state_dict().items()}
+    oracle = torch_optimizer(module, config)
+    weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
     rng = np.random.default_rng(0)
-    comparisons = []
+    steps = []  # learning rates, gradients and what they make of the weights
     for step in range(1, 7):
-        gradients = [(rng.normal(size=p.shape) * 10.0 ** rng.integers(-4, 1)).astype(np.float32) for p in ours.weights]
-        rates = [0.01 * group.lr_factor * step for group in ours.groups]
-        ours(tuple(map(ms.Tensor, gradients)), ms.Tensor(ours.scalars(step, rates)))
-        for parameter, gradient in zip(ours.weights, gradients, strict=True):
-            weights[names[parameter.name]].grad = torch.from_numpy(gradient)
+        rates = [0.01 * group.lr_factor * step for group in oracle.groups]
+        gradients = {
+            n: (rng.normal(size=p.shape) * 10.0 ** rng.integers(-4, 1)).astype(np.float32) for n, p in weights.items()
+        }
+        for name, gradient in gradients.items():
+            weights[name].grad = torch.from_numpy(gradient)
         oracle.set_learning_rates(rates)
         oracle.step()
-        actual = {names[p.name]: p.asnumpy() for p in ours.weights}
-        expected = {name: weights[name].detach().numpy() for name in actual}
-        comparisons += compare_all(f"after update {step}", actual, expected, UPDATE)
-    return comparisons
+        steps.append((rates, gradients, {name: weight.detach().numpy().copy() for name, weight in weights.items()}))
+
+    def by(program: str) -> list[Comparison]:
+        cell = mindspore_model(config)
+        to_mindspore(begun, cell)
+        ours = mindspore_optimizer(cell, config)
+        names = {twin.parameter.name: twin.torch_name for twin in twins(cell)}
+        update = by_program(program, ours)
+        comparisons = []
+        for step, (rates, gradients, expected) in enumerate(steps, 1):
+            given = tuple(ms.Tensor(gradients[names[weight.name]]) for weight in ours.weights)
+            update(given, ms.Tensor(ours.scalars(step, rates)))
+            actual = {names[weight.name]: weight.asnumpy() for weight in ours.weights}
+            comparisons += compare_all(f"after update {step}", actual, expected, UPDATE)
+        return comparisons
+
+    return by
 
 
 def pmt_schedule() -> list[Comparison]:
@@ -106,19 +121,25 @@ def recipe_rates(recipe: str) -> list[Comparison]:
     return [compare("learning rates [times, groups]", actual, expected, EXACT)]
 
 
-def trained(recipe: str, run: str) -> list[Comparison]:
-    runs = trajectories(recipe)
-    return compare_trajectories(runs[run], runs["PyTorch"], RECIPES[recipe].chaotic)
+def trained(recipe: str, run: str) -> By:
+    def by(program: str) -> list[Comparison]:
+        return compare_trajectories(trajectories(recipe, program)[run], reference(recipe), RECIPES[recipe].chaotic)
+
+    return by
+
+
+def _of_optimizer(recipe: str) -> list[Case]:
+    return [
+        once(5, f"{recipe}, groups", groups, recipe),
+        once(5, f"{recipe}, learning rates", recipe_rates, recipe),
+        Case(5, f"{recipe}, six updates", partial(updates, recipe)),
+    ]
 
 
 CASES = [
-    Case(5, "schedule of PMT, timm", pmt_schedule),
-    Case(5, "schedule of MUN, torch.optim", mun_schedule),
-    *(
-        Case(5, f"{recipe}, {what}", partial(function, recipe))
-        for recipe in RECIPES
-        for what, function in (("groups", groups), ("learning rates", recipe_rates), ("six updates", updates))
-    ),
+    once(5, "schedule of PMT, timm", pmt_schedule),
+    once(5, "schedule of MUN, torch.optim", mun_schedule),
+    *(case for recipe in RECIPES for case in _of_optimizer(recipe)),
     *(
         Case(5, f"{recipe}, {run}", partial(trained, recipe, run), small=False)
         for recipe in RECIPES

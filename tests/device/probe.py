@@ -83,14 +83,15 @@ def run_table(name: str, *overrides: str) -> list[dict]:
 
 
 def run_rung(name: str) -> None:
-    """A case of the ladder. Trainings take two steps: values are not what it is about."""
+    """A case of the ladder by operators, compiled trainings being tested as such. Trainings take two steps: values are
+    not what it is about."""
     from parity import cases, trajectory
 
     runtime.use_full_float32()
     with pytest.MonkeyPatch.context() as patch:
         for recipe, described in trajectory.RECIPES.items():
             patch.setitem(trajectory.RECIPES, recipe, replace(described, steps=2))
-        cases.run(next(case for case in cases.LADDER if str(case) == name))
+        cases.run(next(case for case in cases.LADDER if str(case) == name), ["operators"])
 
 
 def count_product() -> dict:

@@ -9,7 +9,7 @@ import torch
 
 from ms_vireid.models import auxiliary_generator as mindspore_generator
 from ms_vireid.models.auxiliary_generator import AuxiliaryGenerator, CrossModalityLearner, IntraModalityLearner
-from parity.harness import compare_evaluation, compare_training, same_weights
+from parity.harness import all_of, compare_evaluation, compare_training, same_weights
 from parity.mapping import COUNTER, twins
 from torch_ref.models import auxiliary_generator as torch_generator
 
@@ -101,7 +101,8 @@ def test_both_frameworks_agree(options):
     pair = AuxiliaryGenerator(**settings), torch_generator.AuxiliaryGenerator(**settings)
     same_weights(*pair)
     inputs = values(3, 8, *SIZE), values(3, 8, *SIZE, seed=1)
-    for comparison in compare_training(pair, inputs) + compare_evaluation(pair, inputs):
+    by = all_of(compare_training(pair, inputs), compare_evaluation(pair, inputs))
+    for comparison in by("operators"):
         assert comparison.passed, comparison
 
 

@@ -116,7 +116,7 @@ def test_both_frameworks_agree_and_the_stage_is_the_modalitys_own(cell, module, 
     ms.set_seed(0)  # of all draws some have a pre-activation so near 0 that rounding decides whether a ReLU is open
     pair = OfBoth(cell(ResNet(**STAGE), **options)), TorchOfBoth(module(TorchResNet(**STAGE), **options))
     same_weights(*pair)
-    for comparison in compare_training(pair, (pictures(), KEY)):
+    for comparison in compare_training(pair, (pictures(), KEY))("operators"):
         assert comparison.passed, comparison
     assert pair[0](ms.Tensor(pictures()), ms.Tensor(KEY)).shape == (3, 16, 4, 2)
 

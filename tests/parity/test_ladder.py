@@ -1,8 +1,9 @@
-"""The parity ladder, every case of it."""
+"""The parity ladder, every case of it by every program."""
 
 import pytest
 
-from parity.cases import LADDER, RUNGS, run
+from ms_vireid.engine.programs import PROGRAMS
+from parity.cases import LADDER, ONCE, RUNGS, programs_of_device, run
 from parity.rungs.names import _defined
 from torch_ref import losses
 
@@ -10,8 +11,18 @@ from torch_ref import losses
 @pytest.mark.parametrize("case", LADDER, ids=str)
 def test_mindspore_computes_what_pytorch_computes(case):
     outcome = run(case)
-    over = [str(comparison) for comparison in outcome.comparisons if not comparison.passed]
+    over = [f"{program} {c}" for program, made in outcome.results.items() for c in made if not c.passed]
     assert not over, f"{len(over)} of {len(outcome.comparisons)} over tolerance, the first: {over[0]}"
+    assert set(outcome.results) == (set(PROGRAMS) if case.programs else {ONCE})
+
+
+def test_a_cpu_has_all_programs():
+    assert programs_of_device() == PROGRAMS
+
+
+def test_programs_have_a_part_on_every_rung_that_computes_and_on_no_other():
+    assert {case.rung for case in LADDER if case.programs} == {2, 3, 4, 5}
+    assert {case.rung for case in LADDER if "kernels" in case.programs} == {2, 4, 5}
 
 
 def test_case_names_are_told_apart():

@@ -3,9 +3,12 @@ import sys
 
 import pytest
 
+from ms_vireid.cpu_kernels import install as table
 from ms_vireid.errors import InputError
 from parity import report
 from torch_ref.models import vit as torch_vit
+
+PROGRAMS = ("kernels", "operators", "graph")
 
 
 def run_report(monkeypatch, *arguments):
@@ -13,12 +16,39 @@ def run_report(monkeypatch, *arguments):
     report.main()
 
 
-def test_each_case_is_a_line_and_the_last_line_sums_up(monkeypatch, capsys):
+def row_of(case, lines):
+    return next(line for line in lines if line.startswith(case))
+
+
+def test_each_case_is_a_line_with_a_column_for_each_program_and_the_last_line_sums_up(monkeypatch, capsys):
     run_report(monkeypatch, "--rung", 2, "--match", "Norm", "--small")
     lines = capsys.readouterr().out.splitlines()
-    row = next(line for line in lines if line.startswith("2 LayerNorm"))
-    assert re.search(r"\de-\d\d +1e-0[45]  ok .* s  output 0, at \[\d", row)
-    assert re.fullmatch(r"1 cases, 7 comparisons, 0 over tolerance, in \d+ s", lines[-1])
+    assert re.fullmatch(r"case +kernels +operators +graph  verdict +time  where", lines[1])
+    errors = r"( +\d\.\de-\d\d of 1e-0[45]){3}"
+    assert re.match(rf"2 LayerNorm{errors}  ok +\d+\.\d s  (kernels|operators|graph): ", row_of("2 LayerNorm", lines))
+    assert re.fullmatch(r"\d cases, \d+ comparisons, 0 over tolerance, in \d+ s", lines[-1])
+
+
+def test_chosen_programs_alone_are_run(monkeypatch, capsys):
+    run_report(monkeypatch, "--rung", 2, "--match", "LayerNorm", "--small", "--program", "graph", "operators")
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"case +operators +graph  verdict +time  where", lines[1])
+    assert lines[-1].startswith("1 cases, 14 comparisons, 0 over")  # seven of each
+
+
+def test_what_runs_once_has_one_error(monkeypatch, capsys):
+    run_report(monkeypatch, "--rung", 2, 3, "--match", "osition embedding")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(re.findall(r"\de-\d\d of 1e-05, once", row_of("2 position", lines))) == 1
+    assert re.search(r"2 layers +1e-05 +\d\.\de-\d\d, once  position embedding resized: ", "\n".join(lines))
+
+
+def test_a_loss_is_the_same_by_kernels_and_operators_and_computed_once_for_both(monkeypatch, capsys):
+    run_report(monkeypatch, "--rung", 3, "--match", "IdentityConsistency", "--program", "kernels", "operators")
+    lines = capsys.readouterr().out.splitlines()
+    first, second = re.findall(r"\d\.\de-\d\d of 1e-0\d", row_of("3 IdentityConsistencyLoss", lines))
+    assert first == second
+    assert lines[-1].startswith("1 cases, 4 comparisons, 0 over")
 
 
 def test_a_difference_ends_in_exit_code_1_and_names_its_case(monkeypatch, capsys):
@@ -27,19 +57,37 @@ def test_a_difference_ends_in_exit_code_1_and_names_its_case(monkeypatch, capsys
         run_report(monkeypatch, "--rung", 2, "--match", "LayerNorm", "--small")
     assert stopped.value.code == 1
     lines = capsys.readouterr().out.splitlines()
-    assert "OVER" in next(line for line in lines if line.startswith("2 LayerNorm"))
-    assert "1 over tolerance: 2 LayerNorm" in lines[-1]
+    assert re.match(r"2 LayerNorm( +\d\.\de-\d\d of 1e-05!){3}  OVER  ", row_of("2 LayerNorm", lines))
+    assert "1 over tolerance: 2 LayerNorm (kernels, operators, graph)" in lines[-1]
 
 
-def test_the_page_needs_no_other_file_and_shows_both_frameworks_curves(monkeypatch, tmp_path):
+def test_a_difference_of_one_program_stands_in_its_column_alone(monkeypatch, capsys):
+    original = table.KERNELS[table.vit.GELU]
+    monkeypatch.setitem(table.KERNELS, table.vit.GELU, lambda cell, x: 1.001 * original(cell, x))
+    with pytest.raises(SystemExit):
+        run_report(monkeypatch, "--rung", 2, "--match", "GELU", "--small")
+    lines = capsys.readouterr().out.splitlines()
+    ok = r" +\d\.\de-\d\d of 1e-0\d"
+    assert re.match(rf"2 GELU{ok}!{ok}{ok}  OVER  .* kernels: output 0, at ", row_of("2 GELU", lines))
+    assert "1 over tolerance: 2 GELU (kernels)" in lines[-1]
+
+
+def test_the_page_needs_no_other_file_and_shows_both_frameworks_curves_by_each_program(monkeypatch, tmp_path):
     page = tmp_path / "parity.html"
     run_report(monkeypatch, "--match", "PMT stage 1", "--html", page)
     text = page.read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=|https?://|@import|url\(", text)
     figures = re.findall(r"<figure>.*?</figure>", text)
-    assert len(figures) == 3  # loss, id, pht
+    assert len(figures) == 9  # loss, id, pht by each program
     assert all(figure.count("<polyline") == 4 for figure in figures)
-    assert "PMT stage 1, six updates" in text
+    captions = [re.search(r"<figcaption>(.*?)</figcaption>", figure)[1] for figure in figures]
+    assert captions == [f"{program}: {term}" for program in PROGRAMS for term in ("loss", "id", "pht")]
+    heat, cases = (re.search(rf"<table class={name}>.*?</table>", text, re.DOTALL)[0] for name in ("heat", "cases"))
+    # Rungs 2 to 5 have a column for each program, the three others one.
+    assert heat.count("<th colspan=3>") == 4
+    assert re.findall(r"<th>(\w*)</th>", heat.split("</tr>")[1])[1:5] == ["", *PROGRAMS]
+    assert "<th>kernels</th><th>operators</th><th>graph</th>" in cases
+    assert re.search(r"<td>5 PMT stage 1, six updates</td>(<td>\S+ of 1e-06</td>){3}<td>ok</td>", cases)
 
 
 @pytest.mark.parametrize(
@@ -48,8 +96,15 @@ def test_the_page_needs_no_other_file_and_shows_both_frameworks_curves(monkeypat
         (("--match", "no such case"), "no case matches"),
         (("--html", "/no/such/folder/page.html"), "its folder does not exist"),
         (("--rung", "8"), "invalid choice: 8"),
+        (("--program", "interpreter"), "invalid choice: 'interpreter'"),
     ],
 )
 def test_bad_arguments_end_in_one_line(monkeypatch, arguments, message):
     with pytest.raises(InputError, match=message):
         run_report(monkeypatch, *arguments)
+
+
+def test_a_program_that_the_device_does_not_have_is_refused():
+    message = "--program kernels: GPU has operators and graph; kernels are a CPU's"
+    with pytest.raises(InputError, match=message):
+        report._programs(["graph", "kernels"], ["operators", "graph"], "GPU (NVIDIA H200)")

@@ -1,0 +1,167 @@
+"""Errors planted one at a time in a CPU kernel: the ladder must name the kernel's case, in the kernels' column alone,
+and the trace of a model the first layer that has it."""
+
+import numpy as np
+import pytest
+
+from ms_vireid.cpu_kernels import convolution, generator, normalisation, optimizer, transformer
+from ms_vireid.cpu_kernels.base import memory
+from ms_vireid.models import vit
+from parity.cases import LADDER, run
+from parity.harness import same_weights, trace
+from parity.rungs.models import MODELS
+from torch_ref.models import vit as torch_vit
+
+
+def changed(patch, module, name, wrong):
+    """`wrong` gets the kernel and then what the kernel is called with."""
+    original = getattr(module, name)
+    patch.setattr(module, name, lambda *arguments: wrong(original, *arguments))
+
+
+def layer_norm_eps(patch):
+    def smaller(original, x, gamma, beta, eps, y):
+        original(x, gamma, beta, np.float32(0.1) * eps, y)
+
+    changed(patch, transformer, "_layer_norm", smaller)
+
+
+def softmax_without_its_maximum(patch):
+    def plain(_original, x, scale):
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.exp(x * scale, out=x)
+            x /= x.sum(axis=1, keepdims=True)
+
+    changed(patch, transformer, "_softmax", plain)
+
+
+def tanh_gelu(patch):
+    def approximate(_original, x, y):
+        y[:] = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+    changed(patch, transformer, "_gelu", approximate)
+
+
+def unscaled_dropout(patch):
+    def unscaled(original, x, noise, offsets, limit, _scale, y):
+        original(x, noise, offsets, limit, np.float32(1), y)
+
+    changed(patch, transformer, "_dropout", unscaled)
+
+
+def gradient_of_too_few_rows(patch):
+    changed(patch, transformer, "_column_sums", lambda original, x, sums: original(x[:-1], sums))
+
+
+def last_tile_not_cut_off(patch):
+    def shifted(original, products, y):
+        original(products, y)
+        y[:, :, -1] = y[:, :, -2]
+
+    changed(patch, convolution, "_untiled", shifted)
+
+
+def biased_running_variance(patch):
+    original = normalisation.BatchNorm.forward
+
+    def biased(ctx, x, gamma, beta, shortcut, moving, eps, momentum, training, relu):
+        variance = memory(moving[1])
+        before, count = variance.copy(), x.size // x.shape[1]
+        y = original(ctx, x, gamma, beta, shortcut, moving, eps, momentum, training, relu)
+        if training:
+            unbiased = before + (variance - before) / momentum
+            variance[:] = before + momentum * (unbiased * (count - 1) / count - before)
+        return y
+
+    patch.setattr(normalisation.BatchNorm, "forward", staticmethod(biased))
+
+
+def average_not_divided(patch):
+    def undivided(original, of_pooled, ratio, of_x):
+        original(ratio * ratio * of_pooled, ratio, of_x)
+
+    changed(patch, generator, "_add_pooled", undivided)
+
+
+def second_moment_of_another_beta(patch):
+    changed(patch, optimizer, "_adamw", lambda original, *given: original(*given[:-1], np.float32(0.99)))
+
+
+def momentum_not_nesterovs(patch):
+    changed(patch, optimizer, "_sgd", lambda original, *given: original(*given[:-1], False))
+
+
+PLANTED = [
+    (layer_norm_eps, "2 LayerNorm", "output 0"),
+    (softmax_without_its_maximum, "2 Attention with large scores", "output 0"),
+    (tanh_gelu, "2 GELU", "output 0"),
+    (unscaled_dropout, "2 Dropout", "output 0"),
+    (gradient_of_too_few_rows, "2 Linear", "gradient of bias"),
+    (last_tile_not_cut_off, "2 3x3 convolution, 64 channels", "output 0"),
+    (biased_running_variance, "2 BatchNorm", "buffer running_var"),
+    (average_not_divided, "2 CrossModalityLearner", "gradient of input 0"),
+    (second_moment_of_another_beta, "5 PMT stage 1, six updates", "after update 1 base.cls_token"),
+    (momentum_not_nesterovs, "5 AGW, six updates", "after update 1 bottleneck.weight"),
+]
+
+
+@pytest.mark.parametrize(
+    ("plant", "named", "tensor"), PLANTED, ids=lambda value: value.__name__ if callable(value) else ""
+)
+def test_the_ladder_names_the_kernels_case_in_its_column_alone(monkeypatch, plant, named, tensor):
+    plant(monkeypatch)
+    rung = int(named[0])
+    of_rung = [case for case in LADDER if case.rung == rung and case.small and "kernels" in case.programs]
+    case = next((case for case in of_rung if not run(case, ["kernels"]).passed), None)
+    assert str(case) == named
+    outcome = run(case)
+    assert outcome.over == ("kernels",)
+    assert outcome.decisive("kernels").tensor == tensor
+
+
+def first_layer(pair, inputs, training, program):
+    """The first layer over the limit."""
+    return next((c.tensor for c in trace(pair, inputs, training)(program) if not c.passed), None)
+
+
+@pytest.mark.parametrize(
+    ("plant", "model", "layer"),
+    [
+        (layer_norm_eps, "PMT small", "base.blocks.0.norm1"),
+        (tanh_gelu, "PMT small", "base.blocks.0.mlp.act"),
+        (last_tile_not_cut_off, "AGW small", "base.layer4.0.conv2"),
+    ],
+    ids=["layer_norm_eps", "tanh_gelu", "last_tile_not_cut_off"],
+)
+def test_the_trace_names_the_first_layer_with_it(monkeypatch, plant, model, layer):
+    plant(monkeypatch)
+    inputs = MODELS[model].images(), "visible"
+    pair = MODELS[model].pair()
+    assert first_layer(pair, inputs, False, "operators") is None
+    assert first_layer(pair, inputs, False, "kernels") == f"output of {layer}"
+
+
+def test_the_trace_of_training_names_the_first_dropout(monkeypatch):
+    unscaled_dropout(monkeypatch)
+    model = MODELS["PMT small"]
+    pair = model.pair(stochastic=True)
+    assert first_layer(pair, model.training_inputs(), True, "operators") is None
+    assert first_layer(pair, model.training_inputs(), True, "kernels") == "output of base.pos_drop"
+
+
+def test_the_trace_names_what_follows_a_softmax_without_its_maximum(monkeypatch):
+    softmax_without_its_maximum(monkeypatch)
+    pair = vit.Attention(48, 4, 0.0, 0), torch_vit.Attention(48, 4, 0.0, 0)
+    same_weights(*pair)
+    inputs = 40.0 * np.random.default_rng(0).normal(size=(3, 10, 48)).astype(np.float32), None, None
+    assert first_layer(pair, inputs, False, "operators") is None
+    # The softmax is no layer of PyTorch's: the projection of its values is.
+    assert first_layer(pair, inputs, False, "kernels") == "output of proj"
+
+
+def test_a_models_gradients_name_the_first_weight_whose_gradient_misses_rows(monkeypatch):
+    gradient_of_too_few_rows(monkeypatch)
+    case = next(case for case in LADDER if str(case) == "4 PMT small, gradients")
+    outcome = run(case, ["operators", "kernels"])
+    assert outcome.over == ("kernels",)
+    assert outcome.decisive("kernels").tensor == "gradient of base.blocks.0.attn.qkv.bias"
