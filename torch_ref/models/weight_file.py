@@ -36,7 +36,6 @@ _NUMPY = [
     ),
 ]
 _ZIP = b"PK\x03\x04"
-_MOST_SHARED = 4  # times a file's size, of its tensors together: some share their storage
 # torch.load raises any of these for bytes that are no pickle, or a damaged one.
 _DAMAGED = (*DAMAGED, AssertionError, pickle.UnpicklingError, struct.error)
 
@@ -123,8 +122,8 @@ def state_dict_of(loaded: Any, path: Path) -> dict[str, Tensor]:
     if odd := [name for name, value in inner.items() if not _is_plain(value)]:
         raise InputError(f"{path}: weights that are sparse or quantised: {', '.join(odd)}; save them as plain tensors")
     check_names(path, inner)
-    if sum(value.numel() * value.element_size() for value in inner.values()) > _MOST_SHARED * path.stat().st_size:
-        raise InputError(f"{path}: its tensors are larger than what is in the file; save them as plain tensors")
+    size = sum(value.numel() * value.element_size() for value in inner.values())  # some may repeat what is in the file
+    require_memory(2 * size, f"{path}: making its tensors", "use another copy, or a machine with more memory")
     return dict(inner)
 
 
