@@ -38,14 +38,18 @@ class Outcome:
 
 
 class Commands:
-    """The server, from here. file_limit: bytes that a command may write to a file, as on a full disk."""
+    """The server, from here. file_limit: bytes that a command may write to a file, as on a full disk. patient: with ten
+    times the seconds, as a training may have kernels to compile."""
 
     def __init__(self):
         command = [sys.executable, "-m", "tests.hostile.commands"]
         self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def run(self, folder: Path, module: str, *argv: str, file_limit: int | None = None) -> Outcome:
+    def run(
+        self, folder: Path, module: str, *argv: str, file_limit: int | None = None, patient: bool = False
+    ) -> Outcome:
         request = {"folder": str(folder), "module": module, "argv": list(map(str, argv)), "file_limit": file_limit}
+        request["seconds"] = 10 * SECONDS if patient else SECONDS
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         return Outcome(**json.loads(self._server.stdout.readline()))
@@ -95,7 +99,7 @@ def _answer(request: dict) -> dict:
         os.close(write)
         os.set_blocking(read, False)
     code = None
-    while code is None and time.monotonic() - began < 12 * SECONDS:
+    while code is None and time.monotonic() - began < 12 * request["seconds"]:
         done, status, usage = os.wait4(child, os.WNOHANG)
         if done:
             code = os.waitstatus_to_exitcode(status)
@@ -130,7 +134,8 @@ def _become(request: dict, outputs: dict[str, int]) -> None:
         setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (int(SECONDS), int(SECONDS) + 1))
+    seconds = int(request["seconds"])
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     if request["file_limit"] is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"],) * 2)

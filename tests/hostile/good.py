@@ -39,7 +39,7 @@ def write_good(folder: Path, commands) -> Path:
         ("parity.convert", "run/model.ckpt", "model.safetensors"),
     ]
     for step in steps:
-        done = commands.run(folder, *step)
+        done = commands.run(folder, *step, patient=True)
         assert done.code == 0, done
     arrays, _ = read_ckpt(folder / "run/model.ckpt")
     save_file({name: np.asarray(value) for name, value in arrays.items()}, folder / "foreign.safetensors")
