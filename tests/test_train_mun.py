@@ -21,7 +21,7 @@ model.layers=[1,1,1,1] model.width=4 model.ratios=[2,3] augmentation.crop_paddin
 data.image_size=[24,24] data.workers=0 data.synthetic.train_identities=5 data.synthetic.val_identities=1
 data.synthetic.test_identities=4 data.synthetic.images_per_camera=1 data.synthetic.image_size=[64,32]
 stages.0.epochs=2 schedule.warmup_epochs=1 schedule.milestones=[1] evaluation.trials=1
-train.num_identities=2 train.num_instances=2 train.iterations=2 train.log_steps=1
+train.num_identities=2 train.num_instances=2 train.iterations=2 train.log_steps=1 optimizer.backbone_factor=0.1
 """
 OPTIONS = TINY.split()
 TERMS = {"id", "triplet", "idc", "ia", "ma"}
