@@ -23,7 +23,6 @@ from ms_vireid.engine.schedule import learning_rates as mindspore_rates
 from ms_vireid.models import build_model as mindspore_model
 from parity.compare import EXACT, KINKS, REACH, TRAJECTORY, Comparison, compare, compare_all, compare_names
 from parity.convert import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
-from parity.harness import by_program
 from parity.mapping import COUNTER, twins
 from torch_ref.engine import optimizer as torch_optimizer
 from torch_ref.engine import train_step as torch_step
@@ -100,7 +99,7 @@ class Trajectory:
 
     terms: of the loss, by name, [steps]. weights: parameters and buffers by PyTorch's names.
     features: float32 [N, C] of the first batch's pictures in evaluation mode, with PyTorch's free weights: what all
-        other weights together compute.
+        other weights together compute, not compiled.
     reach: the sum of the largest group's learning rates, which is as far as AdamW moves a weight.
     """
 
@@ -171,8 +170,7 @@ class MindSporeTraining(_Training):
         self.model.set_train(False)
         half = len(images) // 2
         parts = [(images[:half], "visible"), (images[half:], "infrared")]
-        computed = by_program(self.model.program, self.model)
-        return np.concatenate([computed(ms.Tensor(part), modality).asnumpy() for part, modality in parts])
+        return np.concatenate([self.model(ms.Tensor(part), modality).asnumpy() for part, modality in parts])
 
 
 class TorchTraining(_Training):

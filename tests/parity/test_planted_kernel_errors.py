@@ -101,7 +101,7 @@ PLANTED = [
     (biased_running_variance, "2 BatchNorm", "buffer running_var"),
     (average_not_divided, "2 CrossModalityLearner", "gradient of input 0"),
     (second_moment_of_another_beta, "5 PMT stage 1, six updates", "after update 1 base.cls_token"),
-    (momentum_not_nesterovs, "5 AGW, six updates", "after update 1 bottleneck.weight"),
+    (momentum_not_nesterovs, "5 AGW, six updates", "after update 1 visible_stem.conv1.weight"),
 ]
 
 

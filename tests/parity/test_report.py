@@ -3,8 +3,9 @@ import sys
 
 import pytest
 
-from ms_vireid.cpu_kernels import install as table
+from ms_vireid.cpu_kernels.install import KERNELS
 from ms_vireid.errors import InputError
+from ms_vireid.models import vit
 from parity import report
 from torch_ref.models import vit as torch_vit
 
@@ -62,8 +63,8 @@ def test_a_difference_ends_in_exit_code_1_and_names_its_case(monkeypatch, capsys
 
 
 def test_a_difference_of_one_program_stands_in_its_column_alone(monkeypatch, capsys):
-    original = table.KERNELS[table.vit.GELU]
-    monkeypatch.setitem(table.KERNELS, table.vit.GELU, lambda cell, x: 1.001 * original(cell, x))
+    original = KERNELS[vit.GELU]
+    monkeypatch.setitem(KERNELS, vit.GELU, lambda cell, x: 1.001 * original(cell, x))
     with pytest.raises(SystemExit):
         run_report(monkeypatch, "--rung", 2, "--match", "GELU", "--small")
     lines = capsys.readouterr().out.splitlines()
