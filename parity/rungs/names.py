@@ -17,7 +17,7 @@ PACKAGES = ("models", "losses", "engine")
 # What one side has and the other needs not: MindSpore's replacements of PyTorch's own layers, and its names of weights
 # in others' files.
 ONLY_MINDSPORE = {
-    "models.vit": {"GELU", "PatchProjection"},
+    "models.vit": {"GELU", "HeadsAttention", "PatchProjection"},
     "models.build": {"timm_name", "torchvision_name"},
 }
 FILE_FORMATS = {"models.weight_file", "engine.checkpoint"}  # each framework has its own
