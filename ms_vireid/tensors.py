@@ -4,10 +4,10 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 
-def overwrite(parameter: Parameter, now: Tensor, value: Tensor) -> None:
-    """Set a parameter, which holds `now`, to `value` within a rounding of float32, by taking off the difference: on a
-    GPU that is one kernel, and `ops.assign` two copies."""
-    ops.assign_sub(parameter, now - value)
+def overwrite(parameter: Parameter, value: Tensor) -> None:
+    """Set a parameter to `value` within a rounding of float32, by taking off the difference: on a GPU that is two
+    kernels, and `ops.assign` two copies."""
+    ops.assign_sub(parameter, parameter - value)
 
 
 class Joined(nn.Cell):

@@ -209,7 +209,8 @@ def _one_epoch(method: str, iterations: int) -> list[str]:
 def _training(arguments, name, config, output: Path, recipe: list[str], amp: bool, before: Path | None = None) -> tuple:
     method = name[:3]
     where = ["--config", str(CONFIG_ROOT / config), "--device", arguments.device, "--output", str(output)]
-    data = f"data.root={json.dumps(str(output.parent / f'pictures-{method}'))}"
+    pictures = output.parent / (f"pictures-{method}-few" if FEW_PICTURES[0] in recipe else f"pictures-{method}")
+    data = f"data.root={json.dumps(str(pictures))}"
     options = [data, *recipe, "train.mode=jit", f"train.amp={str(amp).lower()}"]
     return name, [*_here("train_and_measure"), *where, *options], partial(_training_row, name, output, before)
 

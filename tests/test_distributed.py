@@ -276,7 +276,7 @@ def test_running_averages_of_the_devices_own_batches_are_averaged(found, name):
 def test_the_processes_tell_each_other_what_they_have(found):
     for part in found:
         assert part["any"].tolist() == [False, True, True]
-        assert part["mean"].tolist() == [0.5, 4.0]
+        assert part["mean"].tolist() == [[0.5, 4.0]]
         assert part["shared"] == "wörd"
         assert part["filled"].tolist() == [[1, 2], [0, 0]]
 

@@ -84,6 +84,13 @@ def _where(finite: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return kept
 
 
+def _clamp(weights: tuple[Parameter, ...], limits: tuple[float, float] | None) -> None:
+    """Weights to the limits of their group. (What an update's operator returns is not the weight on a CPU.)"""
+    if limits is not None:
+        for weight in weights:
+            overwrite(weight, ops.clamp(weight, *limits))
+
+
 class AdamW(Fused):
     """AdamW with bias correction and decoupled decay (Loshchilov & Hutter 2019), the update of `torch.optim.AdamW`.
 
@@ -145,9 +152,8 @@ class AdamW(Fused):
     def _update(self, group: int, gradients: tuple[Tensor, ...], scalars: tuple[Tensor, ...]) -> None:
         start, end = self.slices[group]
         for i in range(start, end):
-            updated, _, _ = self.update(self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], *scalars, gradients[i])
-            if self.limits[group] is not None:
-                overwrite(self.weights[i], updated, ops.clamp(updated, *self.limits[group]))
+            self.update(self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], *scalars, gradients[i])
+        _clamp(self.weights[start:end], self.limits[group])
 
     def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
         if finite is not None and not finite.asnumpy():
@@ -209,15 +215,14 @@ class SGD(Fused):
         decayed = ()
         for group in range(len(self.slices)):
             decayed += self._decayed(group, gradients, decays[group])
-        updated = ()  # in loops of their own: MindSpore makes one operator of all of `ApplyMomentum` on a GPU
         for group in range(len(self.slices)):
-            updated += self._step_along_buffer(group, decayed, scalars[group], momentum)
-        if self.nesterov:
-            updated = ()
-            for group in range(len(self.slices)):
-                updated += self._step_along_gradient(group, decayed, scalars[group])
+            self._step_along_buffer(group, decayed, scalars[group], momentum)
+        # In loops of their own: MindSpore makes one operator of all of `ApplyMomentum` on a GPU.
         for group in range(len(self.slices)):
-            self._clamp(group, updated)
+            if self.nesterov:
+                self._step_along_gradient(group, decayed, scalars[group])
+            start, end = self.slices[group]
+            _clamp(self.weights[start:end], self.limits[group])
         return True
 
     def _decayed(self, group: int, gradients: tuple[Tensor, ...], decay: Tensor) -> tuple[Tensor, ...]:
@@ -229,29 +234,16 @@ class SGD(Fused):
             decayed += (ops.addcmul(gradients[i], self.weights[i], decay),)
         return decayed
 
-    def _step_along_buffer(
-        self, group: int, gradients: tuple[Tensor, ...], lr: Tensor, momentum: Tensor
-    ) -> tuple[Tensor, ...]:
+    def _step_along_buffer(self, group: int, gradients: tuple[Tensor, ...], lr: Tensor, momentum: Tensor) -> None:
         start, end = self.slices[group]
         lr = lr * momentum if self.nesterov else lr
-        updated = ()
         for i in range(start, end):
-            updated += (self.along_buffer(self.weights[i], self.momentum_buffer[i], lr, gradients[i], momentum),)
-        return updated
+            self.along_buffer(self.weights[i], self.momentum_buffer[i], lr, gradients[i], momentum)
 
-    def _step_along_gradient(self, group: int, gradients: tuple[Tensor, ...], lr: Tensor) -> tuple[Tensor, ...]:
+    def _step_along_gradient(self, group: int, gradients: tuple[Tensor, ...], lr: Tensor) -> None:
         start, end = self.slices[group]
-        updated = ()
         for i in range(start, end):
-            updated += (self.along_gradient(self.weights[i], lr, gradients[i]),)
-        return updated
-
-    def _clamp(self, group: int, updated: tuple[Tensor, ...]) -> None:
-        """Weights, which are `updated` now, to the limits of their group."""
-        if self.limits[group] is not None:
-            start, end = self.slices[group]
-            for i in range(start, end):
-                overwrite(self.weights[i], updated[i], ops.clamp(updated[i], *self.limits[group]))
+            self.along_gradient(self.weights[i], lr, gradients[i])
 
     def by_kernel(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
         if finite is not None and not finite.asnumpy():

@@ -51,8 +51,8 @@ class ModalityPrototypes(nn.Cell):
         distilled = ops.bmm(features.astype(ms.float32), self.projection.swapaxes(1, 2))  # W_p Z
         if not self.by_identity:
             prototypes = accumulated(distilled, beta, self.memory, self.seen)
-            overwrite(self.memory, self.memory, ops.stop_gradient(prototypes))
-            overwrite(self.seen, self.seen, ops.ones_like(self.seen))
+            overwrite(self.memory, ops.stop_gradient(prototypes))
+            overwrite(self.seen, ops.ones_like(self.seen))
             return prototypes
         places = self.places(labels)  # [3PK] of the 3 * rows
         memory, seen = self.memory.reshape(-1, self.shape[2]), self.seen.reshape(-1)

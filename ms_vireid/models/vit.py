@@ -27,6 +27,7 @@ class PatchProjection(nn.Cell):
         super().__init__()
         self.grid_size = grid_size
         self.patch_size = patch_size
+        self.stride = stride
         self.embed_dim = embed_dim
         # The pictures' rows and columns that one patch after another shows.
         self.rows, self.columns = (

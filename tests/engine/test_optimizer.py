@@ -2,9 +2,10 @@ import mindspore as ms
 import numpy as np
 import pytest
 import torch
-from mindspore import Parameter, Tensor
+from mindspore import Parameter, Tensor, nn
 
 from ms_vireid.config import CONFIG_ROOT, AdamWConfig, SGDConfig, load_config
+from ms_vireid.cpu_kernels import Fused
 from ms_vireid.engine.optimizer import SGD, AdamW, ParameterGroup, agw_groups, build_optimizer, mun_groups, pmt_groups
 from ms_vireid.models import create_model
 
@@ -75,6 +76,26 @@ def test_a_first_stage_of_pixels_is_as_slow_as_the_others_and_there_are_no_scale
     names = {p.name for p in backbone.parameters}
     assert "generator.stage.conv1.weight" in names
     assert "generator.reduce.weight" in {p.name for p in full.parameters}
+
+
+@pytest.mark.parametrize("program", ["kernels", "operators", "graph"])
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_weights_keep_to_the_limits_of_their_group(kind, program, monkeypatch):
+    free, limited = (Parameter(Tensor(np.full((2, 3), 0.5, np.float32)), name=name) for name in ("free", "limited"))
+    groups = [ParameterGroup("f", 1.0, (free,)), ParameterGroup("l", 1.0, (limited,), limits=(0.45, 0.55))]
+    ours = AdamW(groups, BETAS, EPS, 0.0) if kind == "adamw" else SGD(groups, 0.9, True, 0.0)
+    if program == "operators":
+        monkeypatch.setattr(Fused, "__call__", nn.Cell.__call__)
+    update = ms.jit(ours.construct) if program == "graph" else ours
+    gradient = np.array([[1.0, -1.0, 0.01], [2.0, -2.0, 0.0]], np.float32)
+    for step in range(1, 4):
+        before = limited.asnumpy().copy(), free.asnumpy().copy()
+        update((Tensor(gradient), Tensor(gradient)), Tensor(ours.scalars(step, [0.03, 0.03])))
+        step_of_free = free.asnumpy() - before[1]  # the moments, which no limit changes, are the same
+        expected = np.clip(before[0] + step_of_free, 0.45, 0.55)
+        assert np.abs(limited.asnumpy() - expected).max() < 1e-6
+    assert limited.asnumpy()[:, :2] == pytest.approx(np.array([[0.45, 0.55]] * 2))
+    assert np.abs(free.asnumpy()[:, :2] - 0.5).min() > 0.05
 
 
 @pytest.mark.parametrize("jit", [False, True])
