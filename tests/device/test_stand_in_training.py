@@ -53,10 +53,14 @@ def test_a_method_trains_by_default(by_default):
 
 
 def test_a_step_hardly_waits(by_default):
-    """From the second on, as the first compiles, to the last but one, as the last saves."""
-    _, steps = by_default
-    assert len(steps) == ITERATIONS - 1
-    assert not [step for step in steps[1:] if step.waits > 4 or step.copies > 12 or step.allocations > 0]
+    """From the second on, as the first compiles, to the last but one, as the last saves; all together, as a step may
+    still be queued when the next one begins."""
+    _, (first, *steps) = by_default
+    assert len(steps) == ITERATIONS - 2
+    assert first.launches > 100
+    assert sum(step.waits for step in steps) <= 4 * len(steps)
+    assert sum(step.copies for step in steps) <= 12 * len(steps)
+    assert sum(step.allocations for step in steps) == 0
 
 
 COMPILED = {
