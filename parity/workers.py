@@ -3,7 +3,6 @@ that took. PyTorch's and MindSpore's oneDNN read the same environment variables,
 
 import itertools
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -17,6 +16,7 @@ from ms_vireid import runtime
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.data.randomness import step_key
 from ms_vireid.errors import InputError
+from ms_vireid.memory import peak_bytes
 
 FRAMEWORKS = ("mindspore", "torch")
 _STEPS = 1000  # of the run that a training step is taken to be part of
@@ -140,7 +140,7 @@ def _serve(connection: Connection, framework: str, work: Work) -> None:
             begun = time.perf_counter()
             do()
             connection.send(time.perf_counter() - begun)
-    connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+    connection.send(peak_bytes() / 2**30)
 
 
 # --- what both do -----------------------------------------------------------------------------------------------------

@@ -304,7 +304,7 @@ def test_batch_norms_of_a_resnet_are_synchronised(tmp_path):
 
 def test_the_first_process_alone_writes_and_prints(whole):
     assert sorted(path.name for path in whole.work.iterdir()) == ["run", "runs"]  # runs/data: the procedural set
-    names = ["config.yaml", "last.ckpt", "metrics.jsonl", "model.ckpt", "result.json", "run.json"]
+    names = ["config.yaml", "last.ckpt", "lock", "metrics.jsonl", "model.ckpt", "result.json", "run.json"]
     assert sorted(path.name for path in whole.run.iterdir()) == names
     steps = [line for line in whole.lines if line.startswith("epoch ")]
     assert len(steps) == 10

@@ -94,8 +94,12 @@ def _values(body: memoryview) -> dict[str, tuple[list[int], str, list[memoryview
     parts = {}
     before = None
     for number, value in _fields(body):
-        held = dict(_fields(value)) if number == 1 else {}
-        if set(held) != {1, 2} or len(parts) == _MOST_VALUES:
+        held = dict(_fields(value)) if number == 1 and isinstance(value, memoryview) else {}
+        if (
+            set(held) != {1, 2}
+            or len(parts) == _MOST_VALUES
+            or not all(isinstance(v, memoryview) for v in held.values())
+        ):
             raise ValueError("a value is no plain tensor")
         name = str(held[1], "utf-8")
         dims, kind, content = _tensor(held[2])
@@ -114,9 +118,9 @@ def _tensor(message: memoryview) -> tuple[list[int], str, memoryview]:
     for number, value in _fields(message):
         if number == 1 and isinstance(value, int) and len(dims) < _MOST_DIMS:
             dims.append(value)
-        elif number == 2 and kind is None:
+        elif number == 2 and isinstance(value, memoryview) and kind is None:
             kind = str(value, "ascii")
-        elif number == 3 and content is None:
+        elif number == 3 and isinstance(value, memoryview) and content is None:
             content = value
         else:
             raise ValueError("a tensor is not as it should be")

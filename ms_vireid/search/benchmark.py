@@ -22,6 +22,7 @@ from ms_vireid.data.features import FORMAT, load_features, open_features
 from ms_vireid.engine.run_folder import processor_name
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import write_json
+from ms_vireid.memory import peak_bytes
 from ms_vireid.progress import progress
 
 WIDTH = 768  # of ViT-B
@@ -163,13 +164,7 @@ def _approximate(folder: Path, kind: str) -> dict:
 
 
 def _figures(shape: tuple[int, int], **seconds: float) -> dict:
-    return seconds | {"peak_gib": _peak_bytes() / 2**30, "features_gib": 4 * shape[0] * shape[1] / 2**30}
-
-
-def _peak_bytes() -> int:
-    """Of resident memory, of this program alone (getrusage also counts what ran in the process before)."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return seconds | {"peak_gib": peak_bytes() / 2**30, "features_gib": 4 * shape[0] * shape[1] / 2**30}
 
 
 CASES = {"exact": _exact, "flat": _flat, "hnsw": _hnsw}

@@ -44,11 +44,15 @@ def broken(tmp_path):
     return data
 
 
-LASTING = "resource_tracker", "tests.device.probe"  # child processes that live as long as their parent
+LASTING = (
+    "resource_tracker",
+    "tests.device.probe",
+    "tests.hostile.commands",
+)  # child processes that live as long as their parent
 
 
 def workers_alive() -> list[psutil.Process]:
-    """Child processes but multiprocessing's resource tracker and those of the tests on a stand-in GPU."""
+    """Child processes but multiprocessing's resource tracker and those that other tests keep."""
     children = [c for c in psutil.Process().children(recursive=True) if c.is_running()]
     return [c for c in children if not any(name in " ".join(c.cmdline()) for name in LASTING)]
 

@@ -16,7 +16,9 @@ from tests.device.worker import ROOT
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
-    return {family: str(write_checkpoint(folder / f"{family}.ckpt", family, folder / "data")) for family in RECIPES}
+    return {
+        family: str(write_checkpoint(folder / family / "model.ckpt", family, folder / "data")) for family in RECIPES
+    }
 
 
 @pytest.fixture(scope="module")

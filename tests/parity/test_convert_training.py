@@ -103,5 +103,5 @@ def test_a_training_state_of_another_recipe_or_of_none_is_refused(monkeypatch, t
 
 
 def test_an_output_that_cannot_be_is_refused_before_the_work(monkeypatch, tmp_path, recipe):
-    with pytest.raises(InputError, match="its folder has to be there"):
+    with pytest.raises(InputError, match="its folder does not exist"):
         run(monkeypatch, torch_train, *recipe, "--output", tmp_path / "nowhere/a.pth")
