@@ -8,6 +8,7 @@ import torch
 
 from ms_vireid.engine import schedule as mindspore_schedule
 from ms_vireid.engine.optimizer import build_optimizer as mindspore_optimizer
+from ms_vireid.engine.programs import run_by
 from ms_vireid.models import build_model as mindspore_model
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
 from parity.convert import to_mindspore
@@ -63,11 +64,16 @@ def updates(recipe: str) -> By:
         to_mindspore(begun, cell)
         ours = mindspore_optimizer(cell, config)
         names = {twin.parameter.name: twin.torch_name for twin in twins(cell)}
-        update = by_program(program, ours)
+        run_by(program, ours)
+
+        def of_each(*given):  # not a tuple of gradients: a graph is compiled anew for each tuple
+            return ours(given[:-1], given[-1])
+
+        update = by_program(program, of_each)
         comparisons = []
         for step, (rates, gradients, expected) in enumerate(steps, 1):
-            given = tuple(ms.Tensor(gradients[names[weight.name]]) for weight in ours.weights)
-            update(given, ms.Tensor(ours.scalars(step, rates)))
+            given = [ms.Tensor(gradients[names[weight.name]]) for weight in ours.weights]
+            update(*given, ms.Tensor(ours.scalars(step, rates)))
             actual = {names[weight.name]: weight.asnumpy() for weight in ours.weights}
             comparisons += compare_all(f"after update {step}", actual, expected, UPDATE)
         return comparisons
