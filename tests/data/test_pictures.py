@@ -1,0 +1,47 @@
+"""How a picture file is opened, and which files of a folder are pictures."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ms_vireid.data.layout import find_pictures
+from ms_vireid.data.pictures import open_picture, read_pixels
+from ms_vireid.errors import InputError
+
+
+def save(path, mode="RGB", size=(4, 3), **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size).save(path, **options)
+    return path
+
+
+def test_sixteen_bits_are_scaled_to_eight(tmp_path):
+    levels = np.array([[0, 257, 32768, 65535]], np.uint16)
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    assert np.array_equal(read_pixels(tmp_path / "deep.png", gray=True), [[0, 1, 127, 255]])
+    assert np.array_equal(read_pixels(tmp_path / "deep.png"), np.repeat([[[0], [1], [127], [255]]], 3, axis=2))
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_of_32_bits_are_refused(mode, tmp_path):
+    path = save(tmp_path / "deep.tif", mode)
+    with pytest.raises(InputError, match=r"deep\.tif: .*32 bits: save it with 8 or 16"):
+        read_pixels(path)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "GIF", "PPM"])
+def test_a_format_is_known_by_its_content(kind, tmp_path):
+    path = save(tmp_path / "a.jpg", format=kind)
+    with pytest.raises(InputError, match=r"a\.jpg: .*it is none of JPEG, PNG, BMP, WEBP, TIFF"), open_picture(path):
+        pass
+
+
+def test_links_that_go_in_a_circle_and_second_names_add_no_picture(tmp_path):
+    path = save(tmp_path / "pictures/0001/a.png")
+    (tmp_path / "pictures/0001/up").symlink_to("..")
+    (tmp_path / "pictures/0002").symlink_to("0001")
+    (path.parent / "b.png").symlink_to("a.png")
+    save(tmp_path / "elsewhere/c.png")
+    (tmp_path / "pictures/more").symlink_to(tmp_path / "elsewhere")
+    found = find_pictures(tmp_path / "pictures")
+    assert sorted((tmp_path / "pictures" / path).resolve().name for path in found) == ["a.png", "c.png"]
