@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,17 +40,23 @@ class Outcome:
 
 class Commands:
     """The server, from here. file_limit: bytes that a command may write to a file, as on a full disk. patient: with ten
-    times the seconds, as a training may have kernels to compile."""
+    times the seconds, as a training may have kernels to compile. environment: variables of it."""
 
     def __init__(self):
         command = [sys.executable, "-m", "tests.hostile.commands"]
         self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(
-        self, folder: Path, module: str, *argv: str, file_limit: int | None = None, patient: bool = False
+        self,
+        folder: Path,
+        module: str,
+        *argv: str,
+        file_limit: int | None = None,
+        patient: bool = False,
+        environment: dict[str, str] | None = None,
     ) -> Outcome:
         request = {"folder": str(folder), "module": module, "argv": list(map(str, argv)), "file_limit": file_limit}
-        request["seconds"] = 10 * SECONDS if patient else SECONDS
+        request |= {"seconds": 10 * SECONDS if patient else SECONDS, "environment": environment or {}}
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         return Outcome(**json.loads(self._server.stdout.readline()))
@@ -128,6 +135,8 @@ def _read_into(printed: dict[str, bytes], pipes: dict[str, tuple[int, int]]) -> 
 def _become(request: dict, outputs: dict[str, int]) -> None:
     """Run the command in this process, and end it."""
     os.chdir(request["folder"])
+    os.environ.update(request["environment"])
+    tempfile.tempdir = None  # to be looked up anew
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in enumerate(OUTPUTS, 1):
         os.dup2(outputs[name], number)

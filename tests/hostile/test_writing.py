@@ -2,8 +2,11 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
+
+from tests.ablations.in_process import TINY
 
 from .commands import assert_refused
 from .good import DEVICE, TRAIN
@@ -40,17 +43,25 @@ COMMANDS = {
         "new.png",
     ),
     "curves": ((*SHOWN, "curves", "run", "--output", "new.png"), "new.png"),
+    "ladder": (
+        ("parity.report", "--rung", "3", "--match", "hct", "--program", "operators", "--html", "new.html"),
+        "new.html",
+    ),
 }
+TABLE = ("ms_vireid.ablate", "pmt-table-3", "--demo", "--rows", "dcl-all", *DEVICE, "--output", "new", *TINY["pmt"])
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_writes_what_it_was_asked_to_and_nothing_else(name, good, commands, tmp_path, monkeypatch):
-    command, written = COMMANDS[name]
-    for folder in ("home", "temporary"):
-        (tmp_path / folder).mkdir()
+# A table writes the synthetic set as well.
+@pytest.mark.parametrize(
+    ("command", "written"), [*COMMANDS.values(), (TABLE, ("new/", "runs/data/"))], ids=[*COMMANDS, "table"]
+)
+def test_a_command_writes_what_it_was_asked_to_and_nothing_else(command, written, good, commands, tmp_path):
+    environment = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary")}
+    for folder in environment.values():
+        Path(folder).mkdir()
     place = shutil.copytree(good, tmp_path / "work/place", symlinks=True)
     before = listing(tmp_path)
-    done = commands.run(place, *command)
+    done = commands.run(place, *command, patient=command is TABLE, environment=environment)
     assert done.code == 0, done.stderr
     after = listing(tmp_path)
     changed = {os.fsdecode(path) for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
