@@ -447,6 +447,11 @@ class TrainConfig(Section):
     keep_epochs: Milestones = ()  # epochs whose weights are kept as epoch-N.ckpt
     log_steps: Positive = 10  # steps between lines of metrics.jsonl
 
+    @field_validator("kernels", mode="before")
+    @classmethod
+    def _word(cls, given: Any) -> Any:
+        return "off" if given is False else given  # as YAML reads the word
+
     @model_validator(mode="after")
     def _best_needs_evaluations(self) -> "TrainConfig":
         if self.select == "best" and not self.evaluate_every:

@@ -334,3 +334,11 @@ def test_a_saved_configuration_is_plain_yaml(minimal, tmp_path):
     config = load_config(minimal, ["optimizer.eps=1e-8", "data.root=a"])
     save_config(config, tmp_path / "config.yaml")
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["data"]["root"] == "a"
+
+
+@pytest.mark.parametrize("given", ["train.kernels=off", "train={kernels: off}", "train.kernels='off'"])
+def test_off_is_a_word_and_stays_one_in_a_file(given, tmp_path):
+    config = load_config(CONFIG_ROOT / "demo.yaml", [given])
+    assert config.train.kernels == "off"
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml").train.kernels == "off"
