@@ -6,14 +6,20 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from ms_vireid import gpu
 from ms_vireid.errors import DeviceError, InputError
 
 CONVOLUTIONAL = ("agw", "mun")  # models that live on convolutions
-CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # that this process may use
 MOST_BOUND = 4  # cores: with more, the thread that waits takes little, and one busy with something else delays all
+
+
+@cache
+def cores() -> tuple[int, ...]:
+    """That this process may use, as it was when this was first asked; none where the system cannot tell."""
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
 def wants_traceback() -> bool:
@@ -98,12 +104,11 @@ def bound_threads() -> Iterator[None]:
     nothing is done. Not for a compiled graph, which has more threads; and threads made within the block inherit its one
     core: work first.
     """
-    threads = _pool_threads() if 2 <= len(CORES) <= MOST_BOUND and not launched() else []
-    if len(threads) != len(CORES):
+    threads = _pool_threads() if _may_bind() else []
+    if len(threads) != len(cores()):
         yield
         return
-    cores = sorted(CORES)
-    places = dict(zip(threads, cores, strict=True)) | {threading.get_native_id(): cores[0]}
+    places = dict(zip(threads, cores(), strict=True)) | {threading.get_native_id(): cores()[0]}
     before = {thread: os.sched_getaffinity(thread) for thread in places}
     try:
         for thread, core in places.items():
@@ -129,10 +134,20 @@ def _pool_threads() -> list[int]:
     return sorted(found)
 
 
+def _may_bind() -> bool:
+    return 2 <= len(cores()) <= MOST_BOUND and not launched()
+
+
+def place(number: int) -> None:
+    """Have the calling thread run on one core alone where `bound_threads` binds MindSpore's, else on any."""
+    if cores():
+        os.sched_setaffinity(0, cores()[number : number + 1] if _may_bind() else cores())
+
+
 def unbind() -> None:
     """Let the calling thread, of a process forked within `bound_threads`, run on any core again."""
-    if CORES:
-        os.sched_setaffinity(0, CORES)
+    if cores():
+        os.sched_setaffinity(0, cores())
 
 
 def to_device(array):

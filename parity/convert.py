@@ -12,7 +12,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import torch
-from mindspore import nn
+from mindspore import nn, ops
 
 from ms_vireid import runtime
 from ms_vireid.command import Parser, run
@@ -43,7 +43,12 @@ def to_mindspore(state_dict: Mapping[str, torch.Tensor], cell: nn.Cell) -> None:
     if problems:
         raise ValueError(f"the state dict does not fit the network: {', '.join(problems)}")
     for twin in pairs:
-        twin.parameter.set_data(ms.Tensor(np.ascontiguousarray(twin.to_mindspore(arrays[twin.torch_name]))))
+        _set(twin.parameter, np.ascontiguousarray(twin.to_mindspore(arrays[twin.torch_name])))
+
+
+def _set(parameter: ms.Parameter, value: np.ndarray) -> None:
+    """In place: a graph that has run goes on with the old values after `set_data` (MindSpore 2.10, CPU)."""
+    ops.assign(parameter, ms.Tensor(value))
 
 
 def to_torch(cell: nn.Cell, module: torch.nn.Module) -> None:
@@ -122,7 +127,7 @@ def optimizer_to_mindspore(torch_optimizer: torch.optim.Optimizer, ms_optimizer:
     states = {name: dict(torch_optimizer.state.get(weight, {})) for name, weight in weights.items()}
     if not any(states.values()):
         for target in targets.values():
-            target.set_data(ms.Tensor(np.zeros(target.shape, _dtype(target))))
+            _set(target, np.zeros(target.shape, _dtype(target)))
         return 0
     step, problems = common_step(states)
     held, more = state_to_mindspore(states, by_torch_name)
@@ -131,7 +136,7 @@ def optimizer_to_mindspore(torch_optimizer: torch.optim.Optimizer, ms_optimizer:
     if problems:
         raise ValueError(f"the optimizer's state does not fit: {', '.join(problems)}")
     for name, value in held.items():
-        targets[name].set_data(ms.Tensor(value))
+        _set(targets[name], value)
     return step
 
 

@@ -3,7 +3,6 @@ and handed over to the other framework half-way."""
 
 import re
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -134,10 +133,13 @@ class _Training:
             self.rows.append(self.step(images, labels, step_key(self.config.seed, step), progress, rates))
             self.done += 1
 
-    def result(self, reference: dict[str, np.ndarray], before: Sequence[dict[str, float]] = ()) -> Trajectory:
-        """`reference`: all weights of PyTorch's training. `before`: terms of the steps that another framework made."""
-        rows = [*before, *self.rows]
-        terms = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    def go_on_from(self, other: "_Training") -> None:
+        """Count what another framework's training has done as done."""
+        self.done, self.rows = other.done, list(other.rows)
+
+    def result(self, reference: dict[str, np.ndarray]) -> Trajectory:
+        """`reference`: all weights of PyTorch's training."""
+        terms = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
         weights = self.weights()
         self.set_weights(weights | {name: value for name, value in reference.items() if FREE.fullmatch(name)})
         return Trajectory(terms, weights, self.features(self.batches[0][0]), self.reach)
@@ -260,27 +262,29 @@ def reference(recipe: str) -> Trajectory:
 def trajectories(recipe: str, program: str) -> dict[str, Trajectory]:
     """Three more from the same weights, a program's: in MindSpore, and in each framework handed over half-way, with the
     optimiser's state, to the other."""
-    half = RECIPES[recipe].steps // 2
+    steps = RECIPES[recipe].steps
+    half = steps // 2
+    weights = reference(recipe).weights
     in_mindspore, half_in_torch = _begin_mindspore(recipe, _initial(recipe), program), _half_in_torch(recipe)
     in_mindspore.advance(half)
 
     from_mindspore = _begin_torch(recipe, _initial(recipe))
     to_torch(in_mindspore.model, from_mindspore.model)
     optimizer_to_torch(in_mindspore.optimizer, from_mindspore.optimizer, in_mindspore.model, half)
-    from_torch = _begin_mindspore(recipe, half_in_torch.model.state_dict(), program)
-    optimizer_to_mindspore(half_in_torch.optimizer, from_torch.optimizer, from_torch.model)
-    mindspore_rows = list(in_mindspore.rows)
-
-    for training in (from_mindspore, from_torch):
-        training.done = half
-    for training in (in_mindspore, from_mindspore, from_torch):
-        training.advance(RECIPES[recipe].steps - half)
-    weights = reference(recipe).weights
-    return {
+    from_mindspore.go_on_from(in_mindspore)
+    in_mindspore.advance(steps - half)
+    from_mindspore.advance(steps - half)
+    found = {
         "MindSpore": in_mindspore.result(weights),
-        "MindSpore, then PyTorch": from_mindspore.result(weights, mindspore_rows),
-        "PyTorch, then MindSpore": from_torch.result(weights, half_in_torch.rows),
+        "MindSpore, then PyTorch": from_mindspore.result(weights),
     }
+    # The same model, as it would take a graph as long again to compile: what is not handed over stays as it ended.
+    to_mindspore(half_in_torch.model.state_dict(), in_mindspore.model)
+    in_mindspore.model.set_train()
+    optimizer_to_mindspore(half_in_torch.optimizer, in_mindspore.optimizer, in_mindspore.model)
+    in_mindspore.go_on_from(half_in_torch)
+    in_mindspore.advance(steps - half)
+    return found | {"PyTorch, then MindSpore": in_mindspore.result(weights)}
 
 
 def compare_trajectories(actual: Trajectory, expected: Trajectory, chaotic: bool) -> list[Comparison]:

@@ -1,22 +1,40 @@
-"""What the kernels share: functions with derivatives, tensors as arrays, products."""
+"""What the kernels share: functions with derivatives, loops that all cores share, tensors as arrays, products."""
 
 import ctypes
-from functools import cache
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, wraps
+from itertools import count
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, mint, ops
 from mindspore.common import _Function
 from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
-from numba import njit, prange
+from numba import njit
 
-__all__ = ["Conv2DBackpropFilter", "Function", "array", "batch_matmul", "copy_to", "empty", "f32", "matmul", "memory"]
+from ms_vireid import runtime
+
+__all__ = [
+    "Conv2DBackpropFilter",
+    "Function",
+    "array",
+    "batch_matmul",
+    "copy_to",
+    "empty",
+    "f32",
+    "matmul",
+    "memory",
+    "threaded",
+]
 
 f32 = np.float32
 STRICT = {"fastmath": {"contract"}, "error_model": "numpy"}
 SUMS = {"fastmath": {"contract", "reassoc"}, "error_model": "numpy"}  # in any order, so that they can be vectorised
-PARALLEL = {"parallel": True, "cache": True}
 ROWS = 64  # that one partial sum, in float64, is of: sums do not depend on the number of threads
+THREADS = len(runtime.cores()) or os.cpu_count() or 1
+_WORTH = 1 << 14  # numbers from which another thread is worth waking
 _DTYPES = {ms.float32: np.float32, ms.int32: np.int32}
 
 
@@ -56,6 +74,39 @@ def rows_of(x: Tensor) -> np.ndarray:
     return array(x).reshape(-1, x.shape[-1])
 
 
+def threaded(**options) -> Callable:
+    """Decorator of a loop `for i in range(start, stop)` that Numba compiles, with these options, and all cores share.
+
+    The function is written with `start` and `stop` before its arguments, and called with the number of turns in their
+    place; it changes arrays. (Numba's own parallel loops compile five times as long.)
+    """
+
+    def decorate(function: Callable) -> Callable:
+        compiled = njit(nogil=True, cache=True, **options)(function)
+
+        @wraps(function)
+        def run(turns: int, *arguments) -> None:
+            shares = min(THREADS, turns)
+            if sum(a.size for a in arguments if isinstance(a, np.ndarray)) < _WORTH:
+                shares = 1
+            ends = [turns * i // shares for i in range(shares + 1)]
+            others = [_pool().submit(compiled, *ends[i : i + 2], *arguments) for i in range(1, shares)]
+            compiled(0, ends[1], *arguments)
+            for other in others:
+                other.result()
+
+        return run
+
+    return decorate
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """The threads besides the caller's, each with a core of its own where `runtime.bound_threads` leaves it one."""
+    numbers = count(1)
+    return ThreadPoolExecutor(THREADS - 1, "kernels", lambda: runtime.place(next(numbers)))
+
+
 @cache
 def matmul(transpose_a: bool = False, transpose_b: bool = False) -> ops.MatMul:
     return ops.MatMul(transpose_a, transpose_b)
@@ -66,11 +117,19 @@ def batch_matmul(transpose_a: bool = False, transpose_b: bool = False) -> ops.Ba
     return ops.BatchMatMul(transpose_a, transpose_b)
 
 
-@njit(**PARALLEL)
-def copy_to(source, target):
-    """Arrays of one shape, either of which may be a transposition: MindSpore's own takes ten times as long."""
-    for i in prange(target.shape[0]):
-        target[i] = source[i]
+@threaded()
+def _copy(start, stop, source, target):
+    for i in range(start, stop):
+        for j in range(target.shape[1]):
+            for k in range(target.shape[2]):
+                for m in range(target.shape[3]):
+                    target[i, j, k, m] = source[i, j, k, m]
+
+
+def copy_to(source: np.ndarray, target: np.ndarray) -> None:
+    """Arrays of one shape of four axes, either of which may be a transposition: MindSpore's own takes ten times as
+    long."""
+    _copy(len(target), source, target)
 
 
 @njit(**STRICT)

@@ -5,10 +5,8 @@ from functools import cache
 
 import numpy as np
 from mindspore import Tensor, ops
-from numba import njit, prange
 
 from ms_vireid.cpu_kernels.base import (
-    PARALLEL,
     STRICT,
     Conv2DBackpropFilter,
     Function,
@@ -18,6 +16,7 @@ from ms_vireid.cpu_kernels.base import (
     f32,
     memory,
     padded_plane,
+    threaded,
 )
 
 
@@ -29,11 +28,11 @@ def _convolution(kind: Callable, channels: int, kernel: int, stride: int) -> ops
     return kind(channels, kernel, pad_mode="pad", pad=pad, stride=stride, **how)
 
 
-@njit(**STRICT, **PARALLEL)
-def _turned(weight, out):
+@threaded(**STRICT)
+def _turned(start, stop, weight, out):
     """[D, C, k * k] -> [C, D, k * k] with each kernel turned by half a circle; in tiles that the cache holds."""
     outer, inner, size = weight.shape
-    for tile in prange((inner + 15) // 16):
+    for tile in range(start, stop):
         for start in range(0, outer, 16):
             for c in range(tile * 16, min(inner, tile * 16 + 16)):
                 for d in range(start, min(outer, start + 16)):
@@ -61,7 +60,8 @@ class Convolution(Function):
         of_x = None
         if ctx.needs_input_grad[0] and ctx.stride == 1:
             turned = empty((inputs, outputs, kernel, kernel))
-            _turned(array(weight).reshape(outputs, inputs, -1), memory(turned).reshape(inputs, outputs, -1))
+            kernels = array(weight).reshape(outputs, inputs, -1), memory(turned).reshape(inputs, outputs, -1)
+            _turned(-(-inputs // 16), *kernels)
             of_x = _convolution(ops.Conv2D, inputs, kernel, 1)(gradient, turned)
         elif ctx.needs_input_grad[0]:
             of_x = _convolution(ops.Conv2DTranspose, outputs, kernel, ctx.stride)(gradient, weight, x.shape)
@@ -73,10 +73,10 @@ class Convolution(Function):
 # outputs, where * is, over all tiles and channels, 16 matrix products: 2.25 times fewer multiplications.
 
 
-@njit(**STRICT, **PARALLEL)
-def _filters(weight, out):
+@threaded(**STRICT)
+def _filters(start, stop, weight, out):
     """G w G': [D, C, 3, 3] -> [16, D, C]."""
-    for d in prange(weight.shape[0]):
+    for d in range(start, stop):
         lines = np.empty((4, 3), np.float32)
         for c in range(weight.shape[1]):
             for j in range(3):
@@ -93,10 +93,10 @@ def _filters(weight, out):
                 out[4 * k + 3, d, c] = third
 
 
-@njit(**STRICT, **PARALLEL)
-def _filters_derivative(gradient, of_weight):
+@threaded(**STRICT)
+def _filters_derivative(start, stop, gradient, of_weight):
     """G' g G: [16, D, C] -> [D, C, 3, 3]."""
-    for d in prange(of_weight.shape[0]):
+    for d in range(start, stop):
         lines = np.empty((3, 4), np.float32)
         for c in range(of_weight.shape[1]):
             for k in range(4):
@@ -111,11 +111,11 @@ def _filters_derivative(gradient, of_weight):
                 of_weight[d, c, i, 2] = both + lines[i, 3]
 
 
-@njit(**STRICT, **PARALLEL)
-def _tiles(x, out):
+@threaded(**STRICT)
+def _tiles(start, stop, x, out):
     """B' x B: [N, C, H, W] -> [16, C, N, rows, columns] of tiles."""
-    _, channels, batch, rows, columns = out.shape
-    for plane in prange(batch * channels):
+    _, _channels, batch, rows, columns = out.shape
+    for plane in range(start, stop):
         n, c = plane % batch, plane // batch
         padded = padded_plane(x[n, c], 1, 2 * rows + 2, 2 * columns + 2, False)
         lines = np.empty((4, padded.shape[1]), np.float32)
@@ -133,11 +133,11 @@ def _tiles(x, out):
                     out[4 * k + 3, c, n, i, j] = lines[k, 2 * j + 1] - lines[k, 2 * j + 3]
 
 
-@njit(**STRICT, **PARALLEL)
-def _tiles_derivative(gradient, of_x):
+@threaded(**STRICT)
+def _tiles_derivative(start, stop, gradient, of_x):
     """B g B', where tiles overlap summed: [16, C, N, rows, columns] -> [N, C, H, W]."""
-    _, channels, batch, rows, columns = gradient.shape
-    for plane in prange(batch * channels):
+    _, _channels, batch, rows, columns = gradient.shape
+    for plane in range(start, stop):
         n, c = plane % batch, plane // batch
         padded = np.zeros((2 * rows + 2, 2 * columns + 2), np.float32)
         lines = np.empty((4, padded.shape[1]), np.float32)
@@ -163,11 +163,11 @@ def _tiles_derivative(gradient, of_x):
                 of_x[n, c, r, q] = padded[r + 1, q + 1]
 
 
-@njit(**STRICT, **PARALLEL)
-def _untiled(products, y):
+@threaded(**STRICT)
+def _untiled(start, stop, products, y):
     """A' m A: [16, D, N, rows, columns] -> [N, D, H, W]."""
-    _, channels, batch, rows, columns = products.shape
-    for plane in prange(batch * channels):
+    _, _channels, batch, rows, columns = products.shape
+    for plane in range(start, stop):
         n, c = plane % batch, plane // batch
         whole = np.empty((2 * rows, 2 * columns), np.float32)
         lines = np.empty((2, 4, columns), np.float32)
@@ -187,11 +187,11 @@ def _untiled(products, y):
                 y[n, c, r, q] = whole[r, q]
 
 
-@njit(**STRICT, **PARALLEL)
-def _untiled_derivative(gradient, out):
+@threaded(**STRICT)
+def _untiled_derivative(start, stop, gradient, out):
     """A g A': [N, D, H, W] -> [16, D, N, rows, columns]."""
-    _, channels, batch, rows, columns = out.shape
-    for plane in prange(batch * channels):
+    _, _channels, batch, rows, columns = out.shape
+    for plane in range(start, stop):
         n, c = plane % batch, plane // batch
         padded = padded_plane(gradient[n, c], 0, 2 * rows, 2 * columns, False)
         lines = np.empty((4, padded.shape[1]), np.float32)
@@ -217,11 +217,12 @@ class Winograd(Function):
     def forward(ctx, x, weight):
         ctx.save_for_backward(x, weight)
         filters = empty((16, *weight.shape[:2]))
-        _filters(array(weight), memory(filters))
+        _filters(len(weight), array(weight), memory(filters))
         tiles = _tiled(_tiles, x)
         products = batch_matmul()(filters, tiles.reshape(16, x.shape[1], -1))
         y = empty((x.shape[0], weight.shape[0], *x.shape[2:]))
-        _untiled(array(products).reshape(16, -1, *tiles.shape[2:]), memory(y))
+        products = array(products).reshape(16, -1, *tiles.shape[2:])
+        _untiled(y.shape[0] * y.shape[1], products, memory(y))
         return y
 
     @staticmethod
@@ -234,17 +235,18 @@ class Winograd(Function):
         of_x = None
         if ctx.needs_input_grad[0]:
             filters = empty((16, inputs, outputs))
-            _filters(array(weight).swapaxes(0, 1), memory(filters))
+            _filters(inputs, array(weight).swapaxes(0, 1), memory(filters))
             of_x = empty(x.shape)
-            _tiles_derivative(array(batch_matmul()(filters, spread)).reshape(16, *shape), memory(of_x))
+            of_tiles = array(batch_matmul()(filters, spread)).reshape(16, *shape)
+            _tiles_derivative(x.shape[0] * inputs, of_tiles, memory(of_x))
         tiles = _tiled(_tiles, x).reshape(16, inputs, -1)
         of_weight = empty(weight.shape)
-        _filters_derivative(array(batch_matmul(transpose_b=True)(spread, tiles)), memory(of_weight))
+        _filters_derivative(outputs, array(batch_matmul(transpose_b=True)(spread, tiles)), memory(of_weight))
         return of_x, of_weight
 
 
 def _tiled(transform: Callable, x: Tensor) -> Tensor:
     batch, channels, height, width = x.shape
     out = empty((16, channels, batch, (height + 1) // 2, (width + 1) // 2))
-    transform(array(x), memory(out))
+    transform(batch * channels, array(x), memory(out))
     return out

@@ -1,20 +1,19 @@
 """Of MUN's auxiliary generator: depth-wise convolutions, and pyramids of pooled maps."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from ms_vireid.cpu_kernels.base import (
-    PARALLEL,
     STRICT,
     SUMS,
     Function,
     array,
-    copy_to,
     empty,
     f32,
     matmul,
     memory,
     padded_plane,
+    threaded,
 )
 
 
@@ -25,15 +24,15 @@ def _surrounded(plane, border, relu):
     return padded_plane(plane, border, height + 2 * border + 1, width + 2 * border, relu)
 
 
-@njit(**STRICT, **PARALLEL)
-def _depthwise(x, weight, start, residual, y):
-    """Of the channels of x [N, C, H, W] from `start` on, as many as weight [c, k, k] has; with `residual`, of their
+@threaded(**STRICT)
+def _depthwise(start, stop, x, weight, first, residual, y):
+    """Of the channels of x [N, C, H, W] from `first` on, as many as weight [c, k, k] has; with `residual`, of their
     ReLU, plus themselves."""
-    batch, _, height, width = x.shape
+    _batch, _, height, width = x.shape
     channels, kernel, _ = weight.shape
-    for plane in prange(batch * channels):
+    for plane in range(start, stop):
         n, c = plane // channels, plane % channels
-        padded = _surrounded(x[n, start + c], kernel // 2, residual)
+        padded = _surrounded(x[n, first + c], kernel // 2, residual)
         line = padded.reshape(-1)
         row = padded.shape[1]
         sums = np.zeros(height * row, np.float32)
@@ -46,18 +45,18 @@ def _depthwise(x, weight, start, residual, y):
         for r in range(height):
             line = sums[r * row :]
             for q in range(width):
-                y[n, start + c, r, q] = line[q] + (x[n, start + c, r, q] if residual else f32(0))
+                y[n, first + c, r, q] = line[q] + (x[n, first + c, r, q] if residual else f32(0))
 
 
-@njit(**SUMS, **PARALLEL)
-def _depthwise_derivative(x, gradient, of_x, weight, start, residual, of_weight):
+@threaded(**SUMS)
+def _depthwise_derivative(start, stop, x, gradient, of_x, weight, first, residual, of_weight):
     batch, _, height, width = x.shape
-    channels, kernel, _ = weight.shape
-    for c in prange(channels):
+    _channels, kernel, _ = weight.shape
+    for c in range(start, stop):
         of_weight[c] = f32(0)
         for n in range(batch):
-            incoming = _surrounded(gradient[n, start + c], kernel // 2, False)
-            padded = _surrounded(x[n, start + c], kernel // 2, residual)
+            incoming = _surrounded(gradient[n, first + c], kernel // 2, False)
+            padded = _surrounded(x[n, first + c], kernel // 2, residual)
             row = padded.shape[1]
             line = padded.reshape(-1)
             sliding = incoming.reshape(-1)
@@ -79,8 +78,8 @@ def _depthwise_derivative(x, gradient, of_x, weight, start, residual, of_weight)
                 for q in range(width):
                     value = line[q]
                     if residual:
-                        value = gradient[n, start + c, r, q] + (value if x[n, start + c, r, q] > f32(0) else f32(0))
-                    of_x[n, start + c, r, q] = value
+                        value = gradient[n, first + c, r, q] + (value if x[n, first + c, r, q] > f32(0) else f32(0))
+                    of_x[n, first + c, r, q] = value
 
 
 class Depthwise(Function):
@@ -96,7 +95,7 @@ class Depthwise(Function):
         y = empty(x.shape)
         start = 0
         for weight in weights:
-            _depthwise(array(x), array(weight)[:, 0], start, residual, memory(y))
+            _depthwise(len(x) * len(weight), array(x), array(weight)[:, 0], start, residual, memory(y))
             start += len(weight)
         return y
 
@@ -108,16 +107,17 @@ class Depthwise(Function):
         whole = array(x), array(gradient), memory(of_x)
         start = 0
         for weight, of_weight in zip(weights, of_weights, strict=True):
-            _depthwise_derivative(*whole, array(weight)[:, 0], start, ctx.residual, memory(of_weight)[:, 0])
+            own = array(weight)[:, 0], start, ctx.residual, memory(of_weight)[:, 0]
+            _depthwise_derivative(len(weight), *whole, *own)
             start += len(weight)
         return of_x, None, *of_weights
 
 
-@njit(**STRICT, **PARALLEL)
-def _average_pool(x, ratio, pooled):
+@threaded(**STRICT)
+def _average_pool(start, stop, x, ratio, pooled):
     """x [N, C, H, W] -> [C, N, H / ratio, W / ratio]."""
-    batch, channels, _, _ = x.shape
-    for plane in prange(batch * channels):
+    batch, _channels, _, _ = x.shape
+    for plane in range(start, stop):
         n, c = plane % batch, plane // batch
         for r in range(pooled.shape[2]):
             for q in range(pooled.shape[3]):
@@ -128,11 +128,11 @@ def _average_pool(x, ratio, pooled):
                 pooled[c, n, r, q] = total / f32(ratio * ratio)
 
 
-@njit(**STRICT, **PARALLEL)
-def _add_pooled(of_pooled, ratio, of_x):
+@threaded(**STRICT)
+def _add_pooled(start, stop, of_pooled, ratio, of_x):
     """The derivative of `_average_pool`, added to of_x."""
-    batch, channels, height, width = of_x.shape
-    for plane in prange(batch * channels):
+    batch, _channels, height, width = of_x.shape
+    for plane in range(start, stop):
         n, c = plane % batch, plane // batch
         for r in range(height):
             for q in range(width):
@@ -144,6 +144,19 @@ def _as_patches(maps: np.ndarray, number: int, shape: tuple[int, ...]) -> np.nda
     channels, ratio, _, batch, height, width = shape
     own = maps[:, channels * number : channels * (number + 1)]
     return own.reshape(batch, channels, height, ratio, width, ratio).transpose(1, 3, 5, 0, 2, 4)
+
+
+@threaded()
+def _copy_patches(start, stop, source, target):
+    """Between patches [C, ratio, ratio, N, h, w] that lie together and those within maps, either way."""
+    _, height, width, batch, rows, columns = source.shape
+    for c in range(start, stop):
+        for i in range(height):
+            for j in range(width):
+                for n in range(batch):
+                    for r in range(rows):
+                        for q in range(columns):
+                            target[c, i, j, n, r, q] = source[c, i, j, n, r, q]
 
 
 class Pyramids(Function):
@@ -164,10 +177,11 @@ class Pyramids(Function):
             for weight in weights:
                 ratio = weight.shape[-1]
                 pooled = empty((channels, batch, height // ratio, width // ratio))
-                _average_pool(array(feature), ratio, memory(pooled))
+                _average_pool(batch * channels, array(feature), ratio, memory(pooled))
                 patches = matmul(transpose_a=True)(weight.reshape(channels, -1), pooled.reshape(channels, -1))
                 shape = channels, ratio, ratio, *pooled.shape[1:]
-                copy_to(array(patches).reshape(shape), _as_patches(memory(out), len(pyramid), shape))
+                within = _as_patches(memory(out), len(pyramid), shape)
+                _copy_patches(channels, array(patches).reshape(shape), within)
                 pyramid.append(pooled)
         ctx.save_for_backward(*weights, *pyramid)
         return out
@@ -185,10 +199,12 @@ class Pyramids(Function):
                 memory(of_feature).fill(0)
             ratio = weight.shape[-1]
             patches = empty((channels, ratio, ratio, batch, height // ratio, width // ratio))
-            copy_to(_as_patches(array(gradient), number, patches.shape), memory(patches))
+            within = _as_patches(array(gradient), number, patches.shape)
+            _copy_patches(channels, within, memory(patches))
             patches = patches.reshape(channels * ratio * ratio, -1)
             of_pooled = matmul()(weight.reshape(channels, -1), patches)
-            _add_pooled(array(of_pooled).reshape(pooled.shape), ratio, memory(of_feature))
+            of_pooled = array(of_pooled).reshape(pooled.shape)
+            _add_pooled(batch * channels, of_pooled, ratio, memory(of_feature))
             of_weights[number % ratios] += matmul(transpose_b=True)(pooled.reshape(channels, -1), patches)
         of_weights = [total.reshape(weight.shape) for total, weight in zip(of_weights, weights, strict=True)]
         return None, *of_features, *of_weights

@@ -8,9 +8,9 @@ from ms_vireid import operators
 from ms_vireid.cpu_kernels.convolution import Convolution, Winograd
 from ms_vireid.cpu_kernels.generator import Depthwise, Pyramids
 from ms_vireid.cpu_kernels.normalisation import BatchNorm
-from ms_vireid.cpu_kernels.optimizer import adamw, sgd
+from ms_vireid.cpu_kernels.optimizer import sgd
 from ms_vireid.cpu_kernels.pooling import MaxPool, MeanOfCubes
-from ms_vireid.cpu_kernels.transformer import GELU, Attention, Dense, Dropout, LayerNorm, ScaleSamples
+from ms_vireid.cpu_kernels.transformer import GELU, Attention, Dense, Dropout, LayerNorm
 from ms_vireid.engine import optimizer
 from ms_vireid.models import auxiliary_generator, layers, resnet, vit
 
@@ -55,12 +55,6 @@ def _dropout(cell: layers.Dropout, x: Tensor, noise: Tensor | None, offsets: Ten
     return Dropout.apply(x, noise, own, cell.limit, cell.masked.scale)
 
 
-def _drop_path(cell: layers.DropPath, x: Tensor, factors: Tensor | None) -> Tensor:
-    if not cell.training or cell.rate == 0.0:
-        return x
-    return ScaleSamples.apply(x, factors.asnumpy()[cell.layer])
-
-
 def _gem(cell: layers.GeM, x: Tensor) -> Tensor:
     if cell.power != 3.0:
         return layers.GeM.construct(cell, x)
@@ -101,15 +95,6 @@ def _cross(cell: auxiliary_generator.CrossModalityLearner, visible: Tensor, infr
     return Convolution.apply(cell.bn(x), cell.scale.reshape(-1, 1, 1, 1) * cell.fuse.weight, 1)
 
 
-def _adamw(cell: optimizer.AdamW, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
-    rows = scalars.asnumpy()
-    for i, gradient in enumerate(gradients):
-        group = cell.group_of[i]
-        held = cell.weights[i], cell.exp_avg[i], cell.exp_avg_sq[i]
-        adamw(*held, gradient, *rows[group], *cell.betas, limits=cell.limits[group])
-    return True
-
-
 def _sgd(cell: optimizer.SGD, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
     rates, decays, momentum = (x.asnumpy() for x in (scalars, cell.decays, cell.momentum))
     for i, gradient in enumerate(gradients):
@@ -125,13 +110,11 @@ KERNELS = {
     operators.Dense: _dense,
     vit.HeadsAttention: _attention,
     layers.Dropout: _dropout,
-    layers.DropPath: _drop_path,
     layers.GeM: _gem,
     nn.Conv2d: _convolution,
     resnet.BatchNormAct2d: _batch_norm,
     nn.MaxPool2d: _max_pool,
     auxiliary_generator.IntraModalityLearner: _intra,
     auxiliary_generator.CrossModalityLearner: _cross,
-    optimizer.AdamW: _adamw,
     optimizer.SGD: _sgd,
 }

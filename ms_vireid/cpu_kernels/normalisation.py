@@ -2,16 +2,15 @@
 
 import numpy as np
 from mindspore import Tensor
-from numba import njit, prange
 
-from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, SUMS, Function, array, empty, f32, memory
+from ms_vireid.cpu_kernels.base import STRICT, SUMS, Function, array, empty, f32, memory, threaded
 
 
-@njit(**SUMS, **PARALLEL)
-def _statistics(x, mean, variance):
+@threaded(**SUMS)
+def _statistics(start, stop, x, mean, variance):
     """Of each channel of x [N, C, L]: mean and biased variance."""
     count = x.shape[0] * x.shape[2]
-    for c in prange(x.shape[1]):
+    for c in range(start, stop):
         total = 0.0
         for n in range(x.shape[0]):
             part = f32(0)
@@ -28,9 +27,9 @@ def _statistics(x, mean, variance):
         variance[c] = total / count
 
 
-@njit(**STRICT, **PARALLEL)
-def _normalise(x, mean, slope, beta, shortcut, shortened, relu, y):
-    for c in prange(x.shape[1]):
+@threaded(**STRICT)
+def _normalise(start, stop, x, mean, slope, beta, shortcut, shortened, relu, y):
+    for c in range(start, stop):
         for n in range(x.shape[0]):
             for i in range(x.shape[2]):
                 value = (x[n, c, i] - mean[c]) * slope[c] + beta[c]
@@ -39,32 +38,39 @@ def _normalise(x, mean, slope, beta, shortcut, shortened, relu, y):
                 y[n, c, i] = f32(0) if relu and value < f32(0) else value
 
 
-@njit(**SUMS, **PARALLEL)
-def _batch_norm_derivative(x, y, gradient, of_x, of_y, gamma, mean, scale, relu, shortened, trained, of_gamma, of_beta):
+@threaded(**SUMS)
+def _batch_norm_derivative(
+    start, stop, x, y, gradient, of_x, of_y, gamma, mean, scale, relu, shortened, trained, of_gamma, of_beta
+):
     count = x.shape[0] * x.shape[2]
-    for c in prange(x.shape[1]):
+    for c in range(start, stop):
+        centre = mean[c]
         along_one = 0.0
         along_x = 0.0
         for n in range(x.shape[0]):
+            values, outputs, incoming = x[n, c], y[n, c], gradient[n, c]
             part_one = f32(0)
             part_x = f32(0)
-            for i in range(x.shape[2]):
-                g = gradient[n, c, i] if not relu or y[n, c, i] > f32(0) else f32(0)
+            for i in range(values.size):
+                g = incoming[i] if not relu or outputs[i] > f32(0) else f32(0)
                 part_one += g
-                part_x += g * (x[n, c, i] - mean[c])
+                part_x += g * (values[i] - centre)
             along_one += part_one
             along_x += part_x * scale[c]
         of_beta[c] = along_one
         of_gamma[c] = along_x
         slope = gamma[c] * scale[c]
-        one = along_one / count if trained else 0.0
-        tilt = along_x / count * scale[c] if trained else 0.0
+        one = f32(along_one / count if trained else 0.0)
+        tilt = f32(along_x / count * scale[c] if trained else 0.0)
         for n in range(x.shape[0]):
-            for i in range(x.shape[2]):
-                g = gradient[n, c, i] if not relu or y[n, c, i] > f32(0) else f32(0)
-                if shortened:
-                    of_y[n, c, i] = g
-                of_x[n, c, i] = slope * (g - one - tilt * (x[n, c, i] - mean[c]))
+            values, outputs, incoming = x[n, c], y[n, c], gradient[n, c]
+            of_values, of_outputs = of_x[n, c], of_y[n, c]
+            if shortened:  # in a loop of its own: else of_y is the gradient, and what is read may not be written
+                for i in range(values.size):
+                    of_outputs[i] = incoming[i] if not relu or outputs[i] > f32(0) else f32(0)
+            for i in range(values.size):
+                g = incoming[i] if not relu or outputs[i] > f32(0) else f32(0)
+                of_values[i] = slope * (g - one - tilt * (values[i] - centre))
 
 
 class BatchNorm(Function):
@@ -82,7 +88,7 @@ class BatchNorm(Function):
         if training:
             averages = mean, variance
             mean, variance = np.empty((2, channels), np.float32)
-            _statistics(array(x).reshape(shape), mean, variance)
+            _statistics(channels, array(x).reshape(shape), mean, variance)
             count = x.size // channels
             for average, new in zip(averages, (mean, variance * f32(count / (count - 1))), strict=True):
                 average += f32(momentum) * (new - average)
@@ -90,7 +96,7 @@ class BatchNorm(Function):
         y = empty(x.shape)
         values, out = array(x).reshape(shape), memory(y).reshape(shape)
         added = values if shortcut is None else array(shortcut).reshape(shape)
-        _normalise(values, mean, scale * array(gamma), array(beta), added, shortcut is not None, relu, out)
+        _normalise(channels, values, mean, scale * array(gamma), array(beta), added, shortcut is not None, relu, out)
         ctx.save_for_backward(*((x, gamma, y) if relu else (x, gamma)))
         ctx.how = mean.copy(), scale, training, shortcut is not None
         return y
@@ -110,6 +116,7 @@ class BatchNorm(Function):
             (memory if shortened and outputs else array)(of_shortcut).reshape(shape),
         ]
         _batch_norm_derivative(
+            len(mean),
             *read,
             *written,
             array(gamma),

@@ -1,15 +1,14 @@
 """Max pooling, and the mean of GeM."""
 
 import numpy as np
-from numba import njit, prange
 
-from ms_vireid.cpu_kernels.base import PARALLEL, STRICT, SUMS, Function, array, empty, f32, memory
+from ms_vireid.cpu_kernels.base import STRICT, SUMS, Function, array, empty, f32, memory, threaded
 
 
-@njit(**STRICT, **PARALLEL)
-def _max_pool(x, y, places):
-    planes, height, width = x.shape
-    for p in prange(planes):
+@threaded(**STRICT)
+def _max_pool(start, stop, x, y, places):
+    _, height, width = x.shape
+    for p in range(start, stop):
         for r in range(y.shape[1]):
             for c in range(y.shape[2]):
                 row, column = max(2 * r - 1, 0), max(2 * c - 1, 0)
@@ -24,9 +23,9 @@ def _max_pool(x, y, places):
                 places[p, r, c] = place
 
 
-@njit(**STRICT, **PARALLEL)
-def _max_pool_derivative(gradient, places, of_x):
-    for p in prange(of_x.shape[0]):
+@threaded(**STRICT)
+def _max_pool_derivative(start, stop, gradient, places, of_x):
+    for p in range(start, stop):
         of_x[p] = f32(0)
         for i in range(gradient.shape[1]):
             of_x[p, places[p, i]] += gradient[p, i]
@@ -41,31 +40,30 @@ class MaxPool(Function):
         y = empty((*planes, (height + 1) // 2, (width + 1) // 2))
         out = memory(y).reshape(-1, *y.shape[2:])
         ctx.places = np.empty(out.shape, np.int32)
-        _max_pool(array(x).reshape(-1, height, width), out, ctx.places)
+        _max_pool(len(out), array(x).reshape(-1, height, width), out, ctx.places)
         return y
 
     @staticmethod
     def backward(ctx, gradient):
         of_x = empty(ctx.shape)
         planes = len(ctx.places)
-        _max_pool_derivative(
-            array(gradient).reshape(planes, -1), ctx.places.reshape(planes, -1), memory(of_x).reshape(planes, -1)
-        )
+        flat = (a.reshape(planes, -1) for a in (array(gradient), ctx.places, memory(of_x)))
+        _max_pool_derivative(planes, *flat)
         return of_x
 
 
-@njit(**SUMS, **PARALLEL)
-def _mean_of_cubes(x, means):
-    for r in prange(x.shape[0]):
+@threaded(**SUMS)
+def _mean_of_cubes(start, stop, x, means):
+    for r in range(start, stop):
         total = f32(0)
         for i in range(x.shape[1]):
             total += x[r, i] * x[r, i] * x[r, i]
         means[r] = total / f32(x.shape[1])
 
 
-@njit(**STRICT, **PARALLEL)
-def _mean_of_cubes_derivative(x, gradient, of_x):
-    for r in prange(x.shape[0]):
+@threaded(**STRICT)
+def _mean_of_cubes_derivative(start, stop, x, gradient, of_x):
+    for r in range(start, stop):
         factor = gradient[r] * f32(3) / f32(x.shape[1])
         for i in range(x.shape[1]):
             of_x[r, i] = factor * x[r, i] * x[r, i]
@@ -78,13 +76,14 @@ class MeanOfCubes(Function):
     def forward(ctx, x):
         ctx.save_for_backward(x)
         means = empty(x.shape[:2])
-        _mean_of_cubes(array(x).reshape(means.size, -1), memory(means).reshape(-1))
+        _mean_of_cubes(means.size, array(x).reshape(means.size, -1), memory(means).reshape(-1))
         return means
 
     @staticmethod
     def backward(ctx, gradient):
         (x,) = ctx.saved_tensors
         of_x = empty(x.shape)
-        planes = gradient.size, -1
-        _mean_of_cubes_derivative(array(x).reshape(planes), array(gradient).reshape(-1), memory(of_x).reshape(planes))
+        planes = gradient.size
+        maps = array(x).reshape(planes, -1), array(gradient).reshape(-1), memory(of_x).reshape(planes, -1)
+        _mean_of_cubes_derivative(planes, *maps)
         return of_x

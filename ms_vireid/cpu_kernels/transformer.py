@@ -1,13 +1,12 @@
-"""Of the ViT: GELU, LayerNorm, dense layers, attention, dropout and drop path."""
+"""Of the ViT: GELU, LayerNorm, dense layers, attention and dropout."""
 
 import math
 
 import numpy as np
 from mindspore import Tensor
-from numba import njit, prange
+from numba import njit
 
 from ms_vireid.cpu_kernels.base import (
-    PARALLEL,
     ROWS,
     STRICT,
     SUMS,
@@ -20,6 +19,7 @@ from ms_vireid.cpu_kernels.base import (
     matmul,
     memory,
     rows_of,
+    threaded,
 )
 
 
@@ -49,15 +49,17 @@ def _distribution(x, bell):
     return f32(1) - tail if x > f32(0) else tail
 
 
-@njit(**STRICT, **PARALLEL)
-def _gelu(x, y):
-    for i in prange(x.size):
+@threaded(**STRICT)
+def _gelu(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
         y[i] = x[i] * _distribution(x[i], _exp(f32(-0.5) * x[i] * x[i]))
 
 
-@njit(**STRICT, **PARALLEL)
-def _gelu_derivative(x, gradient, y):
-    for i in prange(x.size):
+@threaded(**STRICT)
+def _gelu_derivative(start, stop, x, gradient, y):
+    x, gradient, y = x[start:stop], gradient[start:stop], y[start:stop]
+    for i in range(x.size):
         bell = _exp(f32(-0.5) * x[i] * x[i])
         y[i] = gradient[i] * (_distribution(x[i], bell) + x[i] * bell * f32(1 / math.sqrt(2 * math.pi)))
 
@@ -69,14 +71,14 @@ class GELU(Function):
     def forward(ctx, x):
         ctx.save_for_backward(x)
         y = empty(x.shape)
-        _gelu(array(x).reshape(-1), memory(y).reshape(-1))
+        _gelu(x.size, array(x).reshape(-1), memory(y).reshape(-1))
         return y
 
     @staticmethod
     def backward(ctx, gradient):
         (x,) = ctx.saved_tensors
         y = empty(x.shape)
-        _gelu_derivative(array(x).reshape(-1), array(gradient).reshape(-1), memory(y).reshape(-1))
+        _gelu_derivative(x.size, array(x).reshape(-1), array(gradient).reshape(-1), memory(y).reshape(-1))
         return y
 
 
@@ -93,18 +95,18 @@ def _moments(row, eps):
     return mean, f32(1) / np.sqrt(variance / f32(row.size) + eps)
 
 
-@njit(**SUMS, **PARALLEL)
-def _layer_norm(x, gamma, beta, eps, y):
-    for r in prange(x.shape[0]):
+@threaded(**SUMS)
+def _layer_norm(start, stop, x, gamma, beta, eps, y):
+    for r in range(start, stop):
         mean, scale = _moments(x[r], eps)
         for i in range(x.shape[1]):
             y[r, i] = (x[r, i] - mean) * scale * gamma[i] + beta[i]
 
 
-@njit(**SUMS, **PARALLEL)
-def _layer_norm_derivative(x, gamma, eps, gradient, of_x, of_gamma, of_beta):
+@threaded(**SUMS)
+def _layer_norm_derivative(start, stop, x, gamma, eps, gradient, of_x, of_gamma, of_beta):
     rows, width = x.shape
-    for block in prange(of_gamma.shape[0]):
+    for block in range(start, stop):
         of_gamma[block] = 0.0
         of_beta[block] = 0.0
         for r in range(block * ROWS, min(rows, (block + 1) * ROWS)):
@@ -133,7 +135,8 @@ class LayerNorm(Function):
         ctx.save_for_backward(x, gamma)
         ctx.eps = f32(eps)
         y = empty(x.shape)
-        _layer_norm(rows_of(x), array(gamma), array(beta), ctx.eps, memory(y).reshape(-1, x.shape[-1]))
+        rows = rows_of(x)
+        _layer_norm(len(rows), rows, array(gamma), array(beta), ctx.eps, memory(y).reshape(rows.shape))
         return y
 
     @staticmethod
@@ -142,23 +145,24 @@ class LayerNorm(Function):
         of_x = empty(x.shape)
         rows = rows_of(x)
         sums = np.empty((2, -(-len(rows) // ROWS), x.shape[-1]))
-        _layer_norm_derivative(rows, array(gamma), ctx.eps, rows_of(gradient), memory(of_x).reshape(rows.shape), *sums)
+        given = rows, array(gamma), ctx.eps, rows_of(gradient)
+        _layer_norm_derivative(sums.shape[1], *given, memory(of_x).reshape(rows.shape), *sums)
         of_gamma, of_beta = sums.sum(axis=1).astype(np.float32)
         return of_x, Tensor(of_gamma), Tensor(of_beta), None
 
 
-@njit(**SUMS, **PARALLEL)
-def _column_sums(x, sums):
-    for block in prange(sums.shape[0]):
+@threaded(**SUMS)
+def _column_sums(start, stop, x, sums):
+    for block in range(start, stop):
         sums[block] = 0.0
         for r in range(block * ROWS, min(x.shape[0], (block + 1) * ROWS)):
             for i in range(x.shape[1]):
                 sums[block, i] += x[r, i]
 
 
-@njit(**STRICT, **PARALLEL)
-def _add_to_rows(x, bias):
-    for r in prange(x.shape[0]):
+@threaded(**STRICT)
+def _add_to_rows(start, stop, x, bias):
+    for r in range(start, stop):
         for i in range(x.shape[1]):
             x[r, i] += bias[i]
 
@@ -170,7 +174,7 @@ class Dense(Function):
     def forward(ctx, x, weight, bias):
         ctx.save_for_backward(x, weight)
         y = matmul(transpose_b=True)(x.reshape(-1, x.shape[-1]), weight)
-        _add_to_rows(memory(y), array(bias))
+        _add_to_rows(len(y), memory(y), array(bias))
         return y.reshape(*x.shape[:-1], -1)
 
     @staticmethod
@@ -178,7 +182,7 @@ class Dense(Function):
         x, weight = ctx.saved_tensors
         gradient = gradient.reshape(-1, gradient.shape[-1])
         sums = np.empty((-(-len(gradient) // ROWS), gradient.shape[1]))
-        _column_sums(array(gradient), sums)
+        _column_sums(len(sums), array(gradient), sums)
         of_x = matmul()(gradient, weight).reshape(x.shape)
         of_weight = matmul(transpose_a=True)(gradient, x.reshape(-1, x.shape[-1]))
         return of_x, of_weight, Tensor(sums.sum(axis=0).astype(np.float32))
@@ -192,10 +196,10 @@ def _largest(row):
     return largest
 
 
-@njit(**SUMS, **PARALLEL)
-def _softmax(x, scale):
+@threaded(**SUMS)
+def _softmax(start, stop, x, scale):
     """In place, of scale * x."""
-    for r in prange(x.shape[0]):
+    for r in range(start, stop):
         largest = _largest(x[r])
         total = f32(0)
         for i in range(x.shape[1]):
@@ -206,10 +210,10 @@ def _softmax(x, scale):
             x[r, i] *= total
 
 
-@njit(**SUMS, **PARALLEL)
-def _softmax_derivative(y, scale, gradient):
+@threaded(**SUMS)
+def _softmax_derivative(start, stop, y, scale, gradient):
     """In place of the gradient: scale y (g - sum(g y))."""
-    for r in prange(y.shape[0]):
+    for r in range(start, stop):
         total = f32(0)
         for i in range(y.shape[1]):
             total += y[r, i] * gradient[r, i]
@@ -234,7 +238,8 @@ class Attention(Function):
         for apart, part in zip(_heads_apart(array(qkv), 3, num_heads), parts, strict=True):
             copy_to(apart, memory(part))
         weights = batch_matmul(transpose_b=True)(query, key)  # [N, heads, T, T]
-        _softmax(memory(weights).reshape(-1, tokens), ctx.scale)
+        scores = memory(weights).reshape(-1, tokens)
+        _softmax(len(scores), scores, ctx.scale)
         ctx.save_for_backward(*parts, weights)
         together = batch_matmul()(weights, value)  # [N, heads, T, head_dim]
         out = empty((batch, tokens, width // 3))
@@ -249,7 +254,8 @@ class Attention(Function):
         copy_to(_heads_apart(array(gradient), 1, num_heads)[0], memory(apart))
         of_scores = batch_matmul(transpose_b=True)(apart, value)
         of_value = batch_matmul(transpose_a=True)(weights, apart)
-        _softmax_derivative(rows_of(weights), ctx.scale, memory(of_scores).reshape(-1, tokens))
+        rows = rows_of(weights)
+        _softmax_derivative(len(rows), rows, ctx.scale, memory(of_scores).reshape(rows.shape))
         of_query = batch_matmul()(of_scores, key)
         of_key = batch_matmul(transpose_a=True)(of_scores, query)
         out = empty((batch, tokens, 3 * num_heads * head_dim))
@@ -258,9 +264,9 @@ class Attention(Function):
         return out, None
 
 
-@njit(**STRICT, **PARALLEL)
-def _dropout(x, noise, offsets, limit, scale, y):
-    for r in prange(x.shape[0]):
+@threaded(**STRICT)
+def _dropout(start, stop, x, noise, offsets, limit, scale, y):
+    for r in range(start, stop):
         for part in range(offsets.size):
             offset = offsets[part]
             for i in range(noise.shape[1]):
@@ -272,7 +278,7 @@ def _dropped(x: Tensor, noise: Tensor, offsets: np.ndarray, limit: int, scale: f
     y = empty(x.shape)
     rows = rows_of(noise)
     shape = len(rows), len(offsets), rows.shape[1]
-    _dropout(array(x).reshape(shape), rows, offsets, np.int32(limit), f32(scale), memory(y).reshape(shape))
+    _dropout(len(rows), array(x).reshape(shape), rows, offsets, np.int32(limit), f32(scale), memory(y).reshape(shape))
     return y
 
 
@@ -290,29 +296,3 @@ class Dropout(Function):
     def backward(ctx, gradient):
         (noise,) = ctx.saved_tensors
         return _dropped(gradient, noise, *ctx.window), None, None, None, None
-
-
-@njit(**STRICT, **PARALLEL)
-def _scale_rows(x, factors, y):
-    for r in prange(x.shape[0]):
-        for i in range(x.shape[1]):
-            y[r, i] = x[r, i] * factors[r]
-
-
-def _scaled(x: Tensor, factors: np.ndarray) -> Tensor:
-    y = empty(x.shape)
-    _scale_rows(array(x).reshape(len(factors), -1), factors, memory(y).reshape(len(factors), -1))
-    return y
-
-
-class ScaleSamples(Function):
-    """x float32 [N, ...] times factors, float32 [N]."""
-
-    @staticmethod
-    def forward(ctx, x, factors):
-        ctx.factors = factors
-        return _scaled(x, factors)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return _scaled(gradient, ctx.factors), None

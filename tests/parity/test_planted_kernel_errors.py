@@ -20,14 +20,14 @@ def changed(patch, module, name, wrong):
 
 
 def layer_norm_eps(patch):
-    def smaller(original, x, gamma, beta, eps, y):
-        original(x, gamma, beta, np.float32(0.1) * eps, y)
+    def smaller(original, rows, x, gamma, beta, eps, y):
+        original(rows, x, gamma, beta, np.float32(0.1) * eps, y)
 
     changed(patch, transformer, "_layer_norm", smaller)
 
 
 def softmax_without_its_maximum(patch):
-    def plain(_original, x, scale):
+    def plain(_original, _rows, x, scale):
         with np.errstate(over="ignore", invalid="ignore"):
             np.exp(x * scale, out=x)
             x /= x.sum(axis=1, keepdims=True)
@@ -36,26 +36,26 @@ def softmax_without_its_maximum(patch):
 
 
 def tanh_gelu(patch):
-    def approximate(_original, x, y):
+    def approximate(_original, _size, x, y):
         y[:] = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
     changed(patch, transformer, "_gelu", approximate)
 
 
 def unscaled_dropout(patch):
-    def unscaled(original, x, noise, offsets, limit, _scale, y):
-        original(x, noise, offsets, limit, np.float32(1), y)
+    def unscaled(original, rows, x, noise, offsets, limit, _scale, y):
+        original(rows, x, noise, offsets, limit, np.float32(1), y)
 
     changed(patch, transformer, "_dropout", unscaled)
 
 
 def gradient_of_too_few_rows(patch):
-    changed(patch, transformer, "_column_sums", lambda original, x, sums: original(x[:-1], sums))
+    changed(patch, transformer, "_column_sums", lambda original, blocks, x, sums: original(blocks, x[:-1], sums))
 
 
 def last_tile_not_cut_off(patch):
-    def shifted(original, products, y):
-        original(products, y)
+    def shifted(original, planes, products, y):
+        original(planes, products, y)
         y[:, :, -1] = y[:, :, -2]
 
     changed(patch, convolution, "_untiled", shifted)
@@ -77,14 +77,10 @@ def biased_running_variance(patch):
 
 
 def average_not_divided(patch):
-    def undivided(original, of_pooled, ratio, of_x):
-        original(ratio * ratio * of_pooled, ratio, of_x)
+    def undivided(original, planes, of_pooled, ratio, of_x):
+        original(planes, ratio * ratio * of_pooled, ratio, of_x)
 
     changed(patch, generator, "_add_pooled", undivided)
-
-
-def second_moment_of_another_beta(patch):
-    changed(patch, optimizer, "_adamw", lambda original, *given: original(*given[:-1], np.float32(0.99)))
 
 
 def momentum_not_nesterovs(patch):
@@ -100,7 +96,6 @@ PLANTED = [
     (last_tile_not_cut_off, "2 3x3 convolution, 64 channels", "output 0"),
     (biased_running_variance, "2 BatchNorm", "buffer running_var"),
     (average_not_divided, "2 CrossModalityLearner", "gradient of input 0"),
-    (second_moment_of_another_beta, "5 PMT stage 1, six updates", "after update 1 base.cls_token"),
     (momentum_not_nesterovs, "5 AGW, six updates", "after update 1 visible_stem.conv1.weight"),
 ]
 
