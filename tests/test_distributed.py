@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,10 +99,10 @@ def launch(folder, script, *arguments, processes=2):
         *(f"--worker_num={processes}", f"--local_worker_num={processes}", f"--master_port={free_port()}"),
         *("--join=True", f"--log_dir={logs}", script, *arguments),
     ]
-    # msrun starts the first `python` that it finds.
-    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    # msrun starts the first `python` that it finds; a killed process is missed after so many seconds.
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "MS_NODE_TIMEOUT": "5"}
     with shown.open("w") as file:  # no pipe, which the launcher's own `tail` could hold open
-        done = subprocess.run(list(map(str, command)), cwd=work, env=environment, stdout=file, stderr=file, timeout=120)
+        done = subprocess.run(list(map(str, command)), cwd=work, env=environment, stdout=file, stderr=file, timeout=300)
     assert not [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(work)]
     lines = [line for log in sorted(logs.glob("worker_*.log")) for line in log.read_text().splitlines()]
     return SimpleNamespace(
@@ -148,12 +149,35 @@ def assert_same(found, expected):
     assert not differing
 
 
+def accident(folder, event, *arguments):
+    return launch(folder, ACCIDENT, event, "--device", "CPU", "--output", "run", *TWO, *arguments)
+
+
+LAUNCHES = {
+    "probe": lambda folder: launch(folder, Path(probe.__file__), folder),
+    "PMT": lambda folder: together(folder, *PMT),
+    "AGW": lambda folder: together(folder, *AGW),
+    "MUN": lambda folder: together(folder, *MUN),
+    "MUN, killed": lambda folder: accident(folder, "kill:4:0,1", *MUN),
+    "PMT, broken": lambda folder: accident(folder, "broken:4:1", *PMT),
+    "mistaken": lambda folder: launch(folder, TRAIN, "--device", "CPU", "train.nonsense=1"),
+}
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def launched(tmp_path_factory):
+    """What came of a launch, by its name; `folder` is where. Three at a time, as a launch waits half of its time."""
+    folders = {name: tmp_path_factory.mktemp("launch") for name in LAUNCHES}
+    with ThreadPoolExecutor(3) as pool:
+        begun = {name: pool.submit(begin, folders[name]) for name, begin in LAUNCHES.items()}
+        yield lambda name: SimpleNamespace(folder=folders[name], **vars(begun[name].result()))
+
+
+@pytest.fixture(scope="module")
+def whole(launched):
     """Ten steps of PMT in two processes."""
-    folder = tmp_path_factory.mktemp("whole")
-    done = together(folder, *PMT)
-    return SimpleNamespace(work=folder / "work", run=folder / "work/run", lines=done.lines)
+    done = launched("PMT")
+    return SimpleNamespace(work=done.folder / "work", run=done.folder / "work/run", lines=done.lines)
 
 
 # Without msrun.
@@ -242,11 +266,10 @@ def test_mixed_pictures_are_those_of_the_union(mixing):
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("probe")
-    done = launch(folder, Path(probe.__file__), folder)
+def found(launched):
+    done = launched("probe")
     assert done.code == 0, done.shown
-    return [dict(np.load(folder / f"{rank}.npz")) for rank in range(probe.DEVICES)]
+    return [dict(np.load(done.folder / f"{rank}.npz")) for rank in range(probe.DEVICES)]
 
 
 @pytest.mark.parametrize("jit", [False, True])
@@ -293,10 +316,9 @@ def test_two_processes_train_as_one_on_the_union_batch(whole, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
-def test_batch_norms_of_a_resnet_are_synchronised(tmp_path):
-    together(tmp_path, *AGW)
+def test_batch_norms_of_a_resnet_are_synchronised(launched, tmp_path):
     alone(tmp_path, train, "--output", "one", *ONE, *AGW)
-    held = [state(tmp_path / name) for name in ("work/run", "one")]
+    held = [state(run) for run in (launched("AGW").folder / "work/run", tmp_path / "one")]
     # Momentum keeps the rounding of gradients that nearly cancel (layer4: 5e-4 of 0.01); the weights hardly move by it.
     weights = [{name: value for name, value in s.items() if not name.startswith("momentum")} for s in held]
     assert_alike(*weights, 1e-5)
@@ -319,31 +341,21 @@ def test_the_shared_evaluation_gives_what_one_process_finds(whole, tmp_path):
     assert again["mean"] == pytest.approx(trained, abs=1e-12)
 
 
-def accident(folder, event, *arguments):
-    return launch(folder, ACCIDENT, event, "--device", "CPU", "--output", "run", *TWO, *arguments)
-
-
-def test_a_run_whose_processes_are_killed_is_resumed_bitwise(whole, tmp_path):
-    assert accident(tmp_path, "kill:7:0,1", *PMT).code != 0
-    last = tmp_path / "work/run"
-    assert len((last / "metrics.jsonl").read_text().splitlines()) == 7
-    done = together(tmp_path, *PMT, "--resume", "auto")
-    assert "resuming from run/last.ckpt at step 6 of 10" in done.lines
-    assert_same(state(last), state(whole.run))
-
-
-def test_a_stop_of_one_process_stops_all_after_the_step_and_is_resumed_bitwise(tmp_path):
-    """MUN, whose prototypes remember each device's own batches."""
-    (tmp_path / "whole").mkdir()
-    together(tmp_path / "whole", *MUN)
-    done = accident(tmp_path, "stop:1:1", *MUN)
+def test_a_run_that_is_killed_and_then_stopped_is_resumed_bitwise(launched):
+    """MUN, whose prototypes remember each device's own batches. A stop of one process stops all after the step."""
+    killed = launched("MUN, killed")
+    last = killed.folder / "work/run"
+    assert killed.code != 0
+    assert len((last / "metrics.jsonl").read_text().splitlines()) == 4
+    done = accident(killed.folder, "stop:3:1", *MUN, "--resume", "auto")
+    assert "resuming from run/last.ckpt at step 3 of 5" in done.lines
     stops = [line for line in done.lines if line.startswith("stopped")]
-    assert (done.code, stops) == (1, ["stopped at step 2; go on with --resume auto --output run"])
-    memories = state(tmp_path / "work/run")["devices.prototypes.memory"]
+    assert (done.code, stops) == (1, ["stopped at step 4; go on with --resume auto --output run"])
+    memories = state(last)["devices.prototypes.memory"]
     assert memories.shape == (2, 3, 6, 4 * 8 * 4)
     assert not np.array_equal(*memories)
-    together(tmp_path, *MUN, "--resume", "auto")
-    assert_same(state(tmp_path / "work/run"), state(tmp_path / "whole/work/run"))
+    together(killed.folder, *MUN, "--resume", "auto")
+    assert_same(state(last), state(launched("MUN").folder / "work/run"))
 
 
 def assert_one_line(done, pattern):
@@ -353,15 +365,15 @@ def assert_one_line(done, pattern):
     assert re.match(pattern, errors[0]), errors[0]
 
 
-def test_an_error_of_one_process_ends_all_with_one_line(tmp_path):
-    done = accident(tmp_path, "broken:4:1", *PMT)
+def test_an_error_of_one_process_ends_all_with_one_line(launched):
+    done = launched("PMT, broken")
     assert_one_line(done, r"error: cam1/0001\.jpg: cannot be decoded")
     assert len([line for line in done.lines if line.startswith("epoch ")]) == 4
-    assert (tmp_path / "work/run/last.ckpt").exists()
+    assert (done.folder / "work/run/last.ckpt").exists()
 
 
-def test_a_mistake_in_the_configuration_is_told_once(tmp_path):
-    assert_one_line(launch(tmp_path, TRAIN, "--device", "CPU", "train.nonsense=1"), r"error: .*'train\.nonsense'")
+def test_a_mistake_in_the_configuration_is_told_once(launched):
+    assert_one_line(launched("mistaken"), r"error: .*'train\.nonsense'")
 
 
 def test_a_run_of_two_processes_is_not_resumed_by_one(whole, tmp_path, capfd):

@@ -1,5 +1,6 @@
-"""The parity ladder, every case of it by every program; but full-size models are compiled by parity/report.py alone:
-that takes minutes and 8 GiB, and their layers, small models and whole trainings are compiled here."""
+"""The parity ladder, every case of it by every program; but full-size models are compiled, and evaluated operator by
+operator, by parity/report.py alone: that takes minutes and 8 GiB. Their gradients by the operators, their layers, small
+models and whole trainings are here."""
 
 import pytest
 
@@ -10,7 +11,9 @@ from torch_ref import losses
 
 
 def programs(case):
-    return PROGRAMS if case.small or case.rung != 4 else ("kernels", "operators")
+    if case.small or case.rung != 4:
+        return PROGRAMS
+    return ("kernels", "operators") if "gradients" in str(case) else ("kernels",)
 
 
 @pytest.mark.parametrize("case", LADDER, ids=str)
