@@ -13,8 +13,6 @@ class InputError(Exception):
 
 def one_line(text: str) -> str:
     """A text as a terminal can be given it: control characters escaped, cut in its middle if it is too long."""
-    if len(text) > LONGEST:
-        text = f"{text[: LONGEST - _END]} ... {text[-_END:]}"
     text = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - _END - 5]} ... {text[-_END:]}"
 

@@ -12,8 +12,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from parity.workers import Work
 
 SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions")  # the default
 LAUNCHES = "launches"  # of a GPU's stand-in: counts, not times
+KERNELS = "kernels"  # of the CPU, with and without each of them
 # Names of the rows: configuration, overrides, and the stage of the recipe whose losses are taken.
 MODELS = {
     "PMT ViT-B/16 256x128": ("pmt/sysu.yaml", (), 1),
@@ -79,7 +81,10 @@ def _parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     add_device(parser)
     parser.add_argument(
-        "--only", nargs="+", choices=(*SECTIONS, LAUNCHES), help="these sections alone (default: all that take time)"
+        "--only",
+        nargs="+",
+        choices=(*SECTIONS, KERNELS, LAUNCHES),
+        help="these sections alone (default: all but the last two)",
     )
     parser.add_argument("--match", default="", metavar="TEXT", help="only rows whose name holds this")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="of each measurement, after one unmeasured")
@@ -127,17 +132,19 @@ def found_device(wanted: str) -> str:
 
 
 def _train_steps(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
+    for name, (config, overrides, stage) in MODELS.items():
+        if arguments.match in name:
+            work = _train_step(arguments, config, overrides, stage)
+            yield name, {"batch": 2 * arguments.identities * arguments.instances} | _with_weights(work, arguments)
+
+
+def _train_step(arguments: argparse.Namespace, config: str, overrides: tuple[str, ...], stage: int) -> Work:
     batch = (
         f"train.num_identities={arguments.identities}",
         f"train.num_instances={arguments.instances}",
         "model.num_classes=395",
     )
-    for name, (config, overrides, stage) in MODELS.items():
-        if arguments.match in name:
-            work = Work(
-                "train_step", config, (*overrides, *batch, *arguments.overrides), arguments.device, "", stage=stage
-            )
-            yield name, {"batch": 2 * arguments.identities * arguments.instances} | _with_weights(work, arguments)
+    return Work("train_step", config, (*overrides, *batch, *arguments.overrides), arguments.device, "", stage=stage)
 
 
 def _inference(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
@@ -148,28 +155,43 @@ def _inference(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
             yield name, {"batch": arguments.images} | _with_weights(work, arguments)
 
 
-def _with_weights(work: Work, arguments: argparse.Namespace) -> dict:
+def _kernels(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
+    """A training step without the kernel of one type of cell, beside that with all of them."""
+    for name, (config, overrides, stage) in MODELS.items():
+        for kernel in _KERNELS[name]:
+            if arguments.match in f"{name}, {kernel}":
+                work = _train_step(arguments, config, overrides, stage)
+                row = _with_weights(
+                    work, arguments, [("mindspore", replace(work, without=kernel)), ("mindspore", work)]
+                )
+                seconds = {"without_s": row["mindspore_s"], "with_s": row["torch_s"]}
+                yield f"{name.split()[0]}, {kernel}", seconds | {key: row[key] for key in ("ratio", "spread")}
+
+
+def _with_weights(work: Work, arguments: argparse.Namespace, sides: Sequence[tuple[str, Work]] | None = None) -> dict:
+    """`sides`: both frameworks with their own work; None: with the same."""
     with tempfile.TemporaryDirectory() as folder:
-        work = Work(**{**vars(work), "folder": folder})
-        workers.make_weights(work)
-        return _side_by_side(work, arguments.repeats)
+        workers.make_weights(replace(work, folder=folder))
+        sides = sides or [(framework, work) for framework in workers.FRAMEWORKS]
+        return _side_by_side([(side, replace(own, folder=folder)) for side, own in sides], arguments.repeats)
 
 
 def _losses(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
     for name in LOSSES:
         if arguments.match in name:
             work = Work("loss", "pmt/sysu.yaml", tuple(arguments.overrides), arguments.device, "", loss=name)
-            yield name, _side_by_side(work, 4 * arguments.repeats)
+            yield name, _side_by_side([(framework, work) for framework in workers.FRAMEWORKS], 4 * arguments.repeats)
 
 
-def _side_by_side(work: Work, repeats: int) -> dict:
-    """Start both, see that they compute the same, and have them work in turn."""
-    both = [workers.start(framework, work) for framework in workers.FRAMEWORKS]
+def _side_by_side(sides: Sequence[tuple[str, Work]], repeats: int) -> dict:
+    """Start both, a framework with its work each, see that they compute the same, and have them work in turn."""
+    both = [workers.start(*side) for side in sides]
+    work = sides[0][1]
     ours, theirs = (np.asarray(worker.value, np.float64) for worker in both)
     error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
     if not error <= AGREEMENT:
         raise InputError(
-            f"{work.kind} of {work.config}: the frameworks' first results differ by {error:.1e} of their size; "
+            f"{work.kind} of {work.config}: both sides' first results differ by {error:.1e} of their size; "
             "python parity/report.py shows where"
         )
     for worker in both:  # caches, compiled kernels
@@ -289,12 +311,24 @@ _RUNS = {
     "data": _data,
     "ranking": _ranking,
     "corruptions": _corruptions,
+    KERNELS: _kernels,
     LAUNCHES: _launches,
+}
+# The cells, and optimisers, of each model that have kernels.
+_KERNELS = {
+    "PMT ViT-B/16 256x128": ("GELU", "LayerNorm", "Dense", "HeadsAttention", "Dropout"),
+    "AGW ResNet-50 288x144": ("Conv2d", "BatchNormAct2d", "MaxPool2d", "GeM", "SGD"),
+    "MUN ResNet-50 288x144": ("IntraModalityLearner", "CrossModalityLearner", "Conv2d", "BatchNormAct2d"),
 }
 _DATA_ROWS = {"PMT, 256x128": "pmt/sysu.yaml", "AGW, 288x144": "agw/sysu.yaml"}
 _RANKING_ROWS = {"SYSU-MM01 multi-shot, 3803 x 3010": (3803, 3010, 96), "LLCM, 7166 x 8680": (7166, 8680, 351)}
 _LAUNCH_ROWS = launches.names(MODELS)
-_ROWS = (*_DATA_ROWS, *_RANKING_ROWS, *_LAUNCH_ROWS)
+_ROWS = (
+    *_DATA_ROWS,
+    *_RANKING_ROWS,
+    *_LAUNCH_ROWS,
+    *(f"{name}, {kernel}" for name, kernels in _KERNELS.items() for kernel in kernels),
+)
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------
@@ -311,6 +345,7 @@ _HEADS = {
     "data": f"{'images a second':{_WIDTH}}{'workers':>7}{'ours':>13}{'PyTorch':>11}{'speed-up':>9}{'spread':>14}",
     "ranking": f"{'':{_WIDTH}}{'':>7}{'ours s':>13}{'argsort s':>11}{'ratio':>8}{'spread':>15}",
     "corruptions": f"{'':{_WIDTH}}{'':>7}{'ms a picture':>13}",
+    KERNELS: f"{'a training step':{_WIDTH}}{'':>7}{'without s':>13}{'with s':>11}{'ratio':>8}{'spread':>15}",
     LAUNCHES: (
         f"{'a step, on the stand-in GPU':{_WIDTH}}{'images':>7}{'launches':>9}{'PyTorch':>8}{'copies':>8}{'waits':>8}"
         f"{'allocations':>12}{'peak GiB':>9}{'first s':>8}"
@@ -350,6 +385,9 @@ _LINES = {
     ),
     "ranking": _ranking_line,
     "corruptions": lambda name, row: f"{name:{_WIDTH}}{'':7}{row['ms_per_picture']:13.2f}",
+    KERNELS: lambda name, row: (
+        f"{name:{_WIDTH}}{'':7}{row['without_s']:13.3f}{row['with_s']:11.3f}{row['ratio']:8.2f}{_spread(row):>15}"
+    ),
     LAUNCHES: lambda name, row: (
         f"{name:{_WIDTH}}{row['batch']:7}{row['launches']:9,.0f}{row['torch_launches']:8,}{row['copies']:8.2f}"
         f"{row['waits']:8.2f}{row['allocations']:12.2f}{row['peak_gib']:9.1f}{row['first_s']:8.0f}"

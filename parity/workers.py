@@ -31,6 +31,7 @@ class Work:
         gradient of one) or "weights" (makes those that both begin with).
     config: file under configs/, with its overrides. stage: of the recipe, from 0. images: of an inference's batch.
     loss: of `parity.equations`, by name. folder: where the weights are.
+    without: the type of cell whose kernel MindSpore's side goes without, by name.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Work:
     stage: int = 0
     images: int = 0
     loss: str = ""
+    without: str = ""
 
     def load(self) -> Config:
         """Raises InputError: a configuration that PyTorch's side does not have."""
@@ -234,6 +236,10 @@ def _mindspore_side(work: Work) -> Callable:
 
     model = build_model(config)
     program = training_program(config.train)
+    if work.without:
+        from ms_vireid.cpu_kernels.install import KERNELS
+
+        del KERNELS[next(kind for kind in KERNELS if kind.__name__ == work.without)]
     weights = np.load(Path(work.folder) / "mindspore.npz")
     for parameter in model.get_parameters():
         parameter.set_data(ms.Tensor(weights[parameter.name]))

@@ -10,19 +10,9 @@ import numpy as np
 import pytest
 
 from ms_vireid import command, train
+from tests.data import tree
+from tests.hostile.good import CONFIG
 
-from .data import tree
-
-TINY = """
-data: {name: sysu_mm01, root: sysu, image_size: [16, 16], workers: 0}
-model: {embed_dim: 8, num_heads: 2, depth: 1, patch_size: 8, stride: 8, dropout: 0.0, drop_path: 0.0}
-stages:
-  - epochs: 1
-    visible: rgb
-    losses: {id: {}, pht: {stage: 2}}
-train: {num_identities: 2, num_instances: 2, iterations: 1}
-evaluation: {trials: 1}
-"""
 ARGV = ("--config", "tiny.yaml", "--device", "CPU", "--output", "run")
 
 
@@ -39,7 +29,7 @@ def good(tmp_path_factory):
     tree.write_sysu_mm01(folder / "sysu")
     tree.write_regdb(folder / "regdb")
     tree.write_folder(folder / "folder")
-    (folder / "tiny.yaml").write_text(TINY)
+    (folder / "tiny.yaml").write_text(CONFIG)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run_command("--output", "earlier")

@@ -94,15 +94,11 @@ def _values(body: memoryview) -> dict[str, tuple[list[int], str, list[memoryview
     parts = {}
     before = None
     for number, value in _fields(body):
-        held = dict(_fields(value)) if number == 1 and isinstance(value, memoryview) else {}
-        if (
-            set(held) != {1, 2}
-            or len(parts) == _MOST_VALUES
-            or not all(isinstance(v, memoryview) for v in held.values())
-        ):
+        held = dict(_fields(_bytes(value))) if number == 1 else {}
+        if set(held) != {1, 2} or len(parts) == _MOST_VALUES:
             raise ValueError("a value is no plain tensor")
-        name = str(held[1], "utf-8")
-        dims, kind, content = _tensor(held[2])
+        name = str(_bytes(held[1]), "utf-8")
+        dims, kind, content = _tensor(_bytes(held[2]))
         if name not in parts:
             parts[name] = dims, kind, [content]
         elif name == before and parts[name][:2] == (dims, kind):
@@ -118,15 +114,22 @@ def _tensor(message: memoryview) -> tuple[list[int], str, memoryview]:
     for number, value in _fields(message):
         if number == 1 and isinstance(value, int) and len(dims) < _MOST_DIMS:
             dims.append(value)
-        elif number == 2 and isinstance(value, memoryview) and kind is None:
-            kind = str(value, "ascii")
-        elif number == 3 and isinstance(value, memoryview) and content is None:
-            content = value
+        elif number == 2 and kind is None:
+            kind = str(_bytes(value), "ascii")
+        elif number == 3 and content is None:
+            content = _bytes(value)
         else:
             raise ValueError("a tensor is not as it should be")
     if kind is None or content is None:
         raise ValueError("a tensor is not as it should be")
     return dims, kind, content
+
+
+def _bytes(value: int | memoryview) -> memoryview:
+    """A field's value, where it is no number."""
+    if isinstance(value, int):
+        raise ValueError("a number where bytes belong")
+    return value
 
 
 def _array(name: str, dims: list[int], kind: str, pieces: list[memoryview]) -> np.ndarray:

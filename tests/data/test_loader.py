@@ -44,11 +44,8 @@ def broken(tmp_path):
     return data
 
 
-LASTING = (
-    "resource_tracker",
-    "tests.device.probe",
-    "tests.hostile.commands",
-)  # child processes that live as long as their parent
+# Child processes that live as long as their parent.
+LASTING = ("resource_tracker", "tests.device.probe", "tests.hostile.commands")
 
 
 def workers_alive() -> list[psutil.Process]:
