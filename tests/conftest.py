@@ -1,6 +1,9 @@
 """The device that MindSpore's tests run on: set up as the commands set it up, before any test imports mindspore."""
 
+import ctypes
+import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,16 @@ def pytest_configure(config):
     except InputError as error:
         raise pytest.UsageError(str(error)) from None
     runtime.use_full_float32()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_given_back():
+    """What a module's models took goes back to the system: a process of gigabytes takes long to fork, and the loader's
+    workers are forked."""
+    yield
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def pytest_report_header(config):
