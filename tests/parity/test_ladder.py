@@ -1,5 +1,5 @@
-"""The parity ladder, every case of it by every program; but of the models the full-size ones by the kernels alone, which
-a CPU is used with, and MUN's variants not compiled: parity/report.py does that, in minutes and 8 GiB."""
+"""The parity ladder, every case of it by every program; but of the models the full-size ones by the kernels alone,
+which a CPU is used with, and MUN's variants not compiled: parity/report.py does that, in minutes and 8 GiB."""
 
 import pytest
 
