@@ -157,22 +157,19 @@ def _inference(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
 
 def _kernels(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
     """A training step without the kernel of one type of cell, beside that with all of them."""
-    for name, (config, overrides, stage) in MODELS.items():
-        for kernel in _KERNELS[name]:
-            if arguments.match in f"{name}, {kernel}":
-                work = _train_step(arguments, config, overrides, stage)
-                row = _with_weights(
-                    work, arguments, [("mindspore", replace(work, without=kernel)), ("mindspore", work)]
-                )
-                seconds = {"without_s": row["mindspore_s"], "with_s": row["torch_s"]}
-                yield f"{name.split()[0]}, {kernel}", seconds | {key: row[key] for key in ("ratio", "spread")}
+    for name, (model, kernel) in _KERNEL_ROWS.items():
+        if arguments.match in name:
+            work = _train_step(arguments, *MODELS[model])
+            both = [("mindspore", replace(work, without=kernel)), ("mindspore", work)]
+            row = _with_weights(work, arguments, both)
+            yield name, {"without_s": row.pop("mindspore_s"), "with_s": row.pop("torch_s"), **row}
 
 
 def _with_weights(work: Work, arguments: argparse.Namespace, sides: Sequence[tuple[str, Work]] | None = None) -> dict:
     """`sides`: both frameworks with their own work; None: with the same."""
     with tempfile.TemporaryDirectory() as folder:
         workers.make_weights(replace(work, folder=folder))
-        sides = sides or [(framework, work) for framework in workers.FRAMEWORKS]
+        sides = sides or workers.sides(work)
         return _side_by_side([(side, replace(own, folder=folder)) for side, own in sides], arguments.repeats)
 
 
@@ -180,7 +177,7 @@ def _losses(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
     for name in LOSSES:
         if arguments.match in name:
             work = Work("loss", "pmt/sysu.yaml", tuple(arguments.overrides), arguments.device, "", loss=name)
-            yield name, _side_by_side([(framework, work) for framework in workers.FRAMEWORKS], 4 * arguments.repeats)
+            yield name, _side_by_side(workers.sides(work), 4 * arguments.repeats)
 
 
 def _side_by_side(sides: Sequence[tuple[str, Work]], repeats: int) -> dict:
@@ -314,21 +311,24 @@ _RUNS = {
     KERNELS: _kernels,
     LAUNCHES: _launches,
 }
-# The cells, and optimisers, of each model that have kernels.
-_KERNELS = {
-    "PMT ViT-B/16 256x128": ("GELU", "LayerNorm", "Dense", "HeadsAttention", "Dropout"),
-    "AGW ResNet-50 288x144": ("Conv2d", "BatchNormAct2d", "MaxPool2d", "GeM", "SGD"),
-    "MUN ResNet-50 288x144": ("IntraModalityLearner", "CrossModalityLearner", "Conv2d", "BatchNormAct2d"),
+# Rows of the cells, and optimisers, that have kernels: the model and the type, by name.
+_KERNEL_ROWS = {
+    f"{model.split()[0]}, {kernel}": (model, kernel)
+    for model, kernels in zip(
+        MODELS,
+        (
+            ("GELU", "LayerNorm", "Dense", "HeadsAttention", "Dropout"),
+            ("Conv2d", "BatchNormAct2d", "MaxPool2d", "GeM", "SGD"),
+            ("IntraModalityLearner", "CrossModalityLearner", "Conv2d", "BatchNormAct2d"),
+        ),
+        strict=True,
+    )
+    for kernel in kernels
 }
 _DATA_ROWS = {"PMT, 256x128": "pmt/sysu.yaml", "AGW, 288x144": "agw/sysu.yaml"}
 _RANKING_ROWS = {"SYSU-MM01 multi-shot, 3803 x 3010": (3803, 3010, 96), "LLCM, 7166 x 8680": (7166, 8680, 351)}
 _LAUNCH_ROWS = launches.names(MODELS)
-_ROWS = (
-    *_DATA_ROWS,
-    *_RANKING_ROWS,
-    *_LAUNCH_ROWS,
-    *(f"{name}, {kernel}" for name, kernels in _KERNELS.items() for kernel in kernels),
-)
+_ROWS = (*_DATA_ROWS, *_RANKING_ROWS, *_LAUNCH_ROWS, *_KERNEL_ROWS)
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------

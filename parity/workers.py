@@ -97,6 +97,11 @@ def start(framework: str, work: Work) -> Worker:
     return worker
 
 
+def sides(work: Work) -> list[tuple[str, Work]]:
+    """Both frameworks with the same work."""
+    return [(framework, work) for framework in FRAMEWORKS]
+
+
 def make_weights(work: Work) -> None:
     """Write the weights that both frameworks begin with into `work.folder`, in a process that imports both."""
     start("weights", work).close()

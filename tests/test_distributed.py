@@ -158,7 +158,8 @@ LAUNCHES = {
     "PMT": lambda folder: together(folder, *PMT),
     "AGW": lambda folder: together(folder, *AGW),
     "MUN": lambda folder: together(folder, *MUN),
-    "MUN, killed": lambda folder: accident(folder, "kill:4:0,1", *MUN),
+    "PMT, killed": lambda folder: accident(folder, "kill:7:0,1", *PMT),
+    "MUN, stopped": lambda folder: accident(folder, "stop:1:1", *MUN),
     "PMT, broken": lambda folder: accident(folder, "broken:4:1", *PMT),
     "mistaken": lambda folder: launch(folder, TRAIN, "--device", "CPU", "train.nonsense=1"),
 }
@@ -168,9 +169,10 @@ LAUNCHES = {
 def launched(tmp_path_factory):
     """What came of a launch, by its name; `folder` is where. Three at a time, as a launch waits half of its time."""
     folders = {name: tmp_path_factory.mktemp("launch") for name in LAUNCHES}
-    with ThreadPoolExecutor(3) as pool:
-        begun = {name: pool.submit(begin, folders[name]) for name, begin in LAUNCHES.items()}
-        yield lambda name: SimpleNamespace(folder=folders[name], **vars(begun[name].result()))
+    pool = ThreadPoolExecutor(3)
+    begun = {name: pool.submit(begin, folders[name]) for name, begin in LAUNCHES.items()}
+    yield lambda name: SimpleNamespace(folder=folders[name], **vars(begun[name].result()))
+    pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="module")
@@ -341,20 +343,26 @@ def test_the_shared_evaluation_gives_what_one_process_finds(whole, tmp_path):
     assert again["mean"] == pytest.approx(trained, abs=1e-12)
 
 
-def test_a_run_that_is_killed_and_then_stopped_is_resumed_bitwise(launched):
-    """MUN, whose prototypes remember each device's own batches. A stop of one process stops all after the step."""
-    killed = launched("MUN, killed")
-    last = killed.folder / "work/run"
+def test_a_run_whose_processes_are_killed_is_resumed_bitwise(whole, launched):
+    killed = launched("PMT, killed")
     assert killed.code != 0
-    assert len((last / "metrics.jsonl").read_text().splitlines()) == 4
-    done = accident(killed.folder, "stop:3:1", *MUN, "--resume", "auto")
-    assert "resuming from run/last.ckpt at step 3 of 5" in done.lines
+    last = killed.folder / "work/run"
+    assert len((last / "metrics.jsonl").read_text().splitlines()) == 7
+    done = together(killed.folder, *PMT, "--resume", "auto")
+    assert "resuming from run/last.ckpt at step 6 of 10" in done.lines
+    assert_same(state(last), state(whole.run))
+
+
+def test_a_stop_of_one_process_stops_all_after_the_step_and_is_resumed_bitwise(launched):
+    """MUN, whose prototypes remember each device's own batches."""
+    done = launched("MUN, stopped")
+    last = done.folder / "work/run"
     stops = [line for line in done.lines if line.startswith("stopped")]
-    assert (done.code, stops) == (1, ["stopped at step 4; go on with --resume auto --output run"])
+    assert (done.code, stops) == (1, ["stopped at step 2; go on with --resume auto --output run"])
     memories = state(last)["devices.prototypes.memory"]
     assert memories.shape == (2, 3, 6, 4 * 8 * 4)
     assert not np.array_equal(*memories)
-    together(killed.folder, *MUN, "--resume", "auto")
+    together(done.folder, *MUN, "--resume", "auto")
     assert_same(state(last), state(launched("MUN").folder / "work/run"))
 
 

@@ -21,7 +21,6 @@ __all__ = [
     "Function",
     "array",
     "batch_matmul",
-    "copy_to",
     "empty",
     "f32",
     "matmul",
@@ -86,9 +85,8 @@ def threaded(**options) -> Callable:
 
         @wraps(function)
         def run(turns: int, *arguments) -> None:
-            shares = min(THREADS, turns)
-            if sum(a.size for a in arguments if isinstance(a, np.ndarray)) < _WORTH:
-                shares = 1
+            numbers = sum(a.size for a in arguments if isinstance(a, np.ndarray))
+            shares = max(1, min(THREADS, turns)) if numbers >= _WORTH else 1
             ends = [turns * i // shares for i in range(shares + 1)]
             others = [_pool().submit(compiled, *ends[i : i + 2], *arguments) for i in range(1, shares)]
             compiled(0, ends[1], *arguments)
@@ -115,21 +113,6 @@ def matmul(transpose_a: bool = False, transpose_b: bool = False) -> ops.MatMul:
 @cache
 def batch_matmul(transpose_a: bool = False, transpose_b: bool = False) -> ops.BatchMatMul:
     return ops.BatchMatMul(transpose_a, transpose_b)
-
-
-@threaded()
-def _copy(start, stop, source, target):
-    for i in range(start, stop):
-        for j in range(target.shape[1]):
-            for k in range(target.shape[2]):
-                for m in range(target.shape[3]):
-                    target[i, j, k, m] = source[i, j, k, m]
-
-
-def copy_to(source: np.ndarray, target: np.ndarray) -> None:
-    """Arrays of one shape of four axes, either of which may be a transposition: MindSpore's own takes ten times as
-    long."""
-    _copy(len(target), source, target)
 
 
 @njit(**STRICT)

@@ -33,9 +33,9 @@ def _turned(start, stop, weight, out):
     """[D, C, k * k] -> [C, D, k * k] with each kernel turned by half a circle; in tiles that the cache holds."""
     outer, inner, size = weight.shape
     for tile in range(start, stop):
-        for start in range(0, outer, 16):
+        for first in range(0, outer, 16):
             for c in range(tile * 16, min(inner, tile * 16 + 16)):
-                for d in range(start, min(outer, start + 16)):
+                for d in range(first, min(outer, first + 16)):
                     for i in range(size):
                         out[c, d, i] = weight[d, c, size - 1 - i]
 
@@ -114,7 +114,7 @@ def _filters_derivative(start, stop, gradient, of_weight):
 @threaded(**STRICT)
 def _tiles(start, stop, x, out):
     """B' x B: [N, C, H, W] -> [16, C, N, rows, columns] of tiles."""
-    _, _channels, batch, rows, columns = out.shape
+    batch, rows, columns = out.shape[2:]
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
         padded = padded_plane(x[n, c], 1, 2 * rows + 2, 2 * columns + 2, False)
@@ -136,7 +136,7 @@ def _tiles(start, stop, x, out):
 @threaded(**STRICT)
 def _tiles_derivative(start, stop, gradient, of_x):
     """B g B', where tiles overlap summed: [16, C, N, rows, columns] -> [N, C, H, W]."""
-    _, _channels, batch, rows, columns = gradient.shape
+    batch, rows, columns = gradient.shape[2:]
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
         padded = np.zeros((2 * rows + 2, 2 * columns + 2), np.float32)
@@ -166,7 +166,7 @@ def _tiles_derivative(start, stop, gradient, of_x):
 @threaded(**STRICT)
 def _untiled(start, stop, products, y):
     """A' m A: [16, D, N, rows, columns] -> [N, D, H, W]."""
-    _, _channels, batch, rows, columns = products.shape
+    batch, rows, columns = products.shape[2:]
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
         whole = np.empty((2 * rows, 2 * columns), np.float32)
@@ -190,7 +190,7 @@ def _untiled(start, stop, products, y):
 @threaded(**STRICT)
 def _untiled_derivative(start, stop, gradient, out):
     """A g A': [N, D, H, W] -> [16, D, N, rows, columns]."""
-    _, _channels, batch, rows, columns = out.shape
+    batch, rows, columns = out.shape[2:]
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
         padded = padded_plane(gradient[n, c], 0, 2 * rows, 2 * columns, False)

@@ -28,7 +28,7 @@ def _surrounded(plane, border, relu):
 def _depthwise(start, stop, x, weight, first, residual, y):
     """Of the channels of x [N, C, H, W] from `first` on, as many as weight [c, k, k] has; with `residual`, of their
     ReLU, plus themselves."""
-    _batch, _, height, width = x.shape
+    height, width = x.shape[2:]
     channels, kernel, _ = weight.shape
     for plane in range(start, stop):
         n, c = plane // channels, plane % channels
@@ -51,7 +51,7 @@ def _depthwise(start, stop, x, weight, first, residual, y):
 @threaded(**SUMS)
 def _depthwise_derivative(start, stop, x, gradient, of_x, weight, first, residual, of_weight):
     batch, _, height, width = x.shape
-    _channels, kernel, _ = weight.shape
+    kernel = weight.shape[1]
     for c in range(start, stop):
         of_weight[c] = f32(0)
         for n in range(batch):
@@ -116,7 +116,7 @@ class Depthwise(Function):
 @threaded(**STRICT)
 def _average_pool(start, stop, x, ratio, pooled):
     """x [N, C, H, W] -> [C, N, H / ratio, W / ratio]."""
-    batch, _channels, _, _ = x.shape
+    batch = x.shape[0]
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
         for r in range(pooled.shape[2]):
@@ -131,7 +131,7 @@ def _average_pool(start, stop, x, ratio, pooled):
 @threaded(**STRICT)
 def _add_pooled(start, stop, of_pooled, ratio, of_x):
     """The derivative of `_average_pool`, added to of_x."""
-    batch, _channels, height, width = of_x.shape
+    batch, _, height, width = of_x.shape
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
         for r in range(height):

@@ -1,5 +1,5 @@
-"""The parity ladder, every case of it by every program; but of the models the full-size ones by the kernels alone,
-which a CPU is used with, and MUN's variants not compiled: parity/report.py does that, in minutes and 8 GiB."""
+"""The parity ladder, every case of it by every program; but full-size models are compiled by parity/report.py alone:
+that takes minutes and 8 GiB, and their layers, small models and whole trainings are compiled here."""
 
 import pytest
 
@@ -10,9 +10,7 @@ from torch_ref import losses
 
 
 def programs(case):
-    if case.small or case.rung != 4:
-        return PROGRAMS
-    return ("kernels", "operators") if "small" in str(case) else ("kernels",)
+    return PROGRAMS if case.small or case.rung != 4 else ("kernels", "operators")
 
 
 @pytest.mark.parametrize("case", LADDER, ids=str)
