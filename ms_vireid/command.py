@@ -49,10 +49,10 @@ def add_inference(parser: Parser) -> None:
     )
 
 
-def start_inference(arguments: argparse.Namespace, model_name: str | None = None) -> tuple[str, str]:
+def start_inference(arguments: argparse.Namespace) -> tuple[str, str]:
     """Set the device up for a trained model; the line that says what computes, and the program, as
-    `engine.programs.inference_program` gives it. model_name: None where only the checkpoint knows it."""
-    device = runtime.set_up(arguments.device, model_name)
+    `engine.programs.inference_program` gives it."""
+    device = runtime.set_up(arguments.device)
     from ms_vireid.engine.programs import inference_program
 
     program = inference_program(arguments.kernels)

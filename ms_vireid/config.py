@@ -107,8 +107,9 @@ class DataConfig(Section):
     # Training pictures: Lanczos to this size, then bilinear to image_size, as PMT does on RegDB; null: Lanczos at once
     resize_through: Size | None = None
     workers: _between(0, 256) = 2  # processes that decode and augment; 0 does it in the main process
-    # Decoded and resized training pictures from one epoch to the next: decoded anew, kept in memory, or in a file.
-    cache: Literal["none", "memory", "disk"] = "none"
+    # Decoded and resized training pictures from one epoch to the next: decoded anew, kept in memory, or in a file;
+    # auto: in memory where they take a quarter of what is free at most, else decoded anew.
+    cache: Literal["auto", "none", "memory", "disk"] = "auto"
     cache_folder: Path = Path("runs/cache")
     synthetic: SyntheticConfig = SyntheticConfig()
 

@@ -60,7 +60,7 @@ def export(arguments: Namespace, suffix: str, format: Callable) -> None:
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise InputError(f"--batch-size {arguments.batch_size}: must be at least 1")
 
-    runtime.set_up("CPU", model_name=None)  # only the checkpoint knows the model
+    runtime.set_up("CPU")
     from ms_vireid.engine.export import BOTH, Request, describe, export_verified, modalities_of
     from ms_vireid.engine.trained import load_trained
 

@@ -73,7 +73,7 @@ def _find(shown, arguments) -> tuple:
             raise
         return _nothing(f"{error}; --data-root D says where it is now")
 
-    device, program = start_inference(arguments, shown.config.model.name)
+    device, program = start_inference(arguments)
     print(device)
     from ms_vireid.engine.trained import load_trained
     from ms_vireid.visualization.findings import find

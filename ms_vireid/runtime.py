@@ -12,7 +12,6 @@ from pathlib import Path
 from ms_vireid import gpu
 from ms_vireid.errors import DeviceError, InputError
 
-CONVOLUTIONAL = ("agw", "mun")  # models that live on convolutions
 MOST_BOUND = 4  # cores: with more, the thread that waits takes little, and one busy with something else delays all
 
 
@@ -27,15 +26,13 @@ def wants_traceback() -> bool:
     return os.environ.get("MS_VIREID_TRACEBACK", "") not in ("", "0")
 
 
-def set_up(device: str, model_name: str | None) -> str:
+def set_up(device: str) -> str:
     """Choose the device, set the process up for it and import mindspore.
 
     Environment variables that the user has set are left as they are.
 
     Args:
         device: "auto", "CPU", "GPU" or "Ascend"; auto takes Ascend, else GPU, else CPU: the first that can be used.
-        model_name: `model.name` of the configuration; decides oneDNN's instruction set on CPU. None where it is not
-            known yet: `choose_instruction_set` has to follow.
 
     Returns:
         What was chosen, then what it is or why, for example "CPU (auto: no Ascend NPU ...; no NVIDIA driver ...)".
@@ -44,7 +41,7 @@ def set_up(device: str, model_name: str | None) -> str:
         InputError: the device asked for cannot be used, with what was looked for and what to do.
     """
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's errors, not its warnings
-    # Numba's threads, which run the CPU kernels, sleep between them: MindSpore's need the cores then.
+    # OpenMP's threads, where a library has some, sleep between their loops: MindSpore's need the cores then.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Where it puts rank_0/om/analyze_fail.ir when it cannot compile a function; else the working directory.
     os.environ.setdefault("MS_OM_PATH", tempfile.gettempdir())
@@ -52,8 +49,6 @@ def set_up(device: str, model_name: str | None) -> str:
         # Seconds between attempts to reach the scheduler: MindSpore's 3 to 5 make a start of half a minute.
         os.environ.setdefault("MS_RETRY_INTERVAL_LOWER", "1")
         os.environ.setdefault("MS_RETRY_INTERVAL_UPPER", "1")
-    if model_name is not None:
-        choose_instruction_set(model_name)
     passed_over: list[DeviceError] = []
     for name in _START if device == "auto" else (device,):
         started = _attempt(_START[name])
@@ -84,14 +79,13 @@ def one_voice() -> Iterator[None]:
         raise
 
 
-def choose_instruction_set(model_name: str) -> None:
-    """Set oneDNN's instruction set for a model, unless the user has; it is read when the process makes its first
-    primitive (a convolution or a matrix product), so that importing mindspore and reading a checkpoint may come before.
+def cap_convolutions() -> None:
+    """Keep oneDNN to AVX2, unless the user has set its limit: for convolutions by MindSpore's operators on a CPU, which
+    on AVX-512 processors are oneDNN's reference, 100 times slower. The kernels' are products, which AVX-512 speeds up.
+
+    To be called before the process makes its first primitive (a convolution or a product), which reads it.
     """
-    if model_name in CONVOLUTIONAL:
-        # On AVX-512 processors oneDNN, as MindSpore calls it, falls back to a reference convolution 100 times slower.
-        # The cap halves matrix products, so a transformer goes without it (1688x768x3072: 72 ms against 40).
-        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 
 @contextmanager
@@ -141,7 +135,7 @@ def _may_bind() -> bool:
 def place(number: int) -> None:
     """Have the calling thread run on one core alone where `bound_threads` binds MindSpore's, else on any."""
     if cores():
-        os.sched_setaffinity(0, cores()[number : number + 1] if _may_bind() else cores())
+        os.sched_setaffinity(0, {cores()[number % len(cores())]} if _may_bind() else cores())
 
 
 def unbind() -> None:

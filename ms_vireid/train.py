@@ -57,7 +57,7 @@ def main() -> None:
 
 def _set_up(device: str, config: Config) -> str:
     """Set the device up; what it is, and which program trains."""
-    device = runtime.set_up(device, config.model.name)
+    device = runtime.set_up(device)
     from ms_vireid.engine.programs import training_program  # only now, as below
 
     return f"{device}; {training_program(config.train)}"

@@ -219,7 +219,7 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
 
     check_target(arguments.target, arguments.source, arguments.overwrite)
-    runtime.set_up("CPU", model_name=None)  # nothing is computed
+    runtime.set_up("CPU")
     conversion = prepare(arguments.source, arguments.target, arguments.config, arguments.overrides)
     if arguments.dry_run:
         print(conversion.table())

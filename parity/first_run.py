@@ -228,7 +228,7 @@ def print_versions(device: str) -> None:
     import torch
 
     def show() -> None:
-        found = runtime.set_up(device, None)
+        found = runtime.set_up(device)
         rows = {"device": found, "Python": platform.python_version(), "platform": platform.platform()}
         rows |= {name: version(name) for name in ("mindspore", "numpy", "torch")}
         rows["CUDA of PyTorch"] = torch.version.cuda or "none"
@@ -248,7 +248,8 @@ def print_versions(device: str) -> None:
 
 def check_operators(device: str, quick: bool) -> None:
     """Errors of product and convolution against PyTorch's float64 on the CPU, then their speed."""
-    runtime.set_up(device, "agw")
+    runtime.set_up(device)
+    runtime.cap_convolutions()
     runtime.use_full_float32()
     import mindspore as ms
     import torch
@@ -291,7 +292,8 @@ def check_operators(device: str, quick: bool) -> None:
 def time_tensor_cores(device: str, quick: bool) -> None:
     """The speed of float32's operators in TF32 on a GPU, in HF32 on an NPU; in a process of its own, since a kernel
     that is made keeps its precision."""
-    runtime.set_up(device, "agw")
+    runtime.set_up(device)
+    runtime.cap_convolutions()
     import mindspore as ms
 
     name = _rounded_float32(device)

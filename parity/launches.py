@@ -75,7 +75,7 @@ def count(rows: dict[str, tuple], match: str, overrides: Sequence[str]) -> Itera
 
 def count_steps(config: Config, stage: int) -> dict:
     """In a process on the stand-in: the first step, one more, and then several, queued as in training."""
-    runtime.set_up("GPU", config.model.name)
+    runtime.set_up("GPU")
     import mindspore as ms
 
     from ms_vireid.engine.optimizer import build_optimizer

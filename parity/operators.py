@@ -255,7 +255,7 @@ def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(PAGE.parents[1])}")
     arguments = parser.parse_args()
-    runtime.set_up("CPU", "agw")
+    runtime.set_up("CPU")
     sys.exit(report(collect(), arguments.write))
 
 

@@ -38,7 +38,8 @@ def main() -> None:
     if arguments.html:
         check_output(arguments.html, "--html")
 
-    device = runtime.set_up(arguments.device, "agw")  # the instruction set that convolutions need
+    device = runtime.set_up(arguments.device)
+    runtime.cap_convolutions()
     runtime.use_full_float32()
     from parity.cases import LADDER, programs_of_device
 

@@ -200,7 +200,7 @@ def _training(train_step: Callable[[int, float], np.ndarray]) -> Callable[[], np
 
 def _weights_side(work: Work) -> Callable:
     config = work.load()
-    runtime.set_up("CPU", config.model.name)
+    runtime.set_up("CPU")
     from ms_vireid.models import build_model
     from parity.mapping import counters, twins
 
@@ -216,7 +216,7 @@ def _weights_side(work: Work) -> Callable:
 
 def _mindspore_side(work: Work) -> Callable:
     config = work.load()
-    runtime.set_up(work.device, config.model.name)
+    runtime.set_up(work.device)
     import mindspore as ms
 
     if work.kind == "loss":

@@ -35,10 +35,10 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     try:
-        # One process has one instruction set: the one that convolutions need.
-        config.device = runtime.set_up(config.getoption("--device"), "agw")
+        config.device = runtime.set_up(config.getoption("--device"))
     except InputError as error:
         raise pytest.UsageError(str(error)) from None
+    runtime.cap_convolutions()
     runtime.use_full_float32()
 
 

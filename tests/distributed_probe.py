@@ -46,7 +46,8 @@ def results_of(cell, x, slope, jit):
 
 
 def main(folder):
-    runtime.set_up("CPU", "agw")
+    runtime.set_up("CPU")
+    runtime.cap_convolutions()
     from ms_vireid.engine.distributed import RunningStatistics, join, synchronise_batch_norm
 
     devices = join()

@@ -9,17 +9,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from mindspore import nn
 
 from ms_vireid import gpu, runtime
+from ms_vireid.engine.programs import run_by
 from ms_vireid.errors import DeviceError, InputError
 from tests.driver import Driver, Loader
 
 
-def environment_after(device, model, **variables):
-    """oneDNN's instruction set and the log level as set_up leaves them."""
+def environment_after(call, **variables):
+    """oneDNN's instruction set and the log level as a call on `runtime` leaves them."""
     script = (
-        f"import os; from ms_vireid import runtime; runtime.set_up({device!r}, {model!r});"
-        "print(os.environ.get('ONEDNN_MAX_CPU_ISA'), os.environ['GLOG_v'])"
+        f"import os; from ms_vireid import runtime; runtime.{call};"
+        "print(os.environ.get('ONEDNN_MAX_CPU_ISA'), os.environ.get('GLOG_v'))"
     )
     inherited = {name: value for name, value in os.environ.items() if name not in ("ONEDNN_MAX_CPU_ISA", "GLOG_v")}
     done = subprocess.run(
@@ -28,21 +30,21 @@ def environment_after(device, model, **variables):
     return done.stdout.split()
 
 
-def test_convolutional_models_get_the_instruction_set_cap_and_the_transformer_none():
-    assert environment_after("CPU", "mun")[0] == "AVX2"
-    assert environment_after("CPU", "pmt")[0] == "None"
+def test_convolutions_by_operators_are_capped_and_nothing_else():
+    assert environment_after("set_up('CPU')")[0] == "None"
+    assert environment_after("cap_convolutions()")[0] == "AVX2"
 
 
-def test_a_model_that_is_known_later_still_gets_its_instruction_set(monkeypatch):
+@pytest.mark.parametrize(("program", "cap"), [("kernels", None), ("operators", "AVX2"), ("graph", "AVX2")])
+def test_the_program_decides_about_the_cap(program, cap, monkeypatch):
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
-    runtime.set_up("CPU", None)
-    assert "ONEDNN_MAX_CPU_ISA" not in os.environ
-    runtime.choose_instruction_set("agw")
-    assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+    run_by(program, nn.ReLU())
+    assert os.environ.get("ONEDNN_MAX_CPU_ISA") == cap
 
 
 def test_a_users_own_environment_wins():
-    assert environment_after("CPU", "mun", ONEDNN_MAX_CPU_ISA="AVX512_CORE", GLOG_v="1") == ["AVX512_CORE", "1"]
+    assert environment_after("set_up('CPU')", GLOG_v="1")[1] == "1"
+    assert environment_after("cap_convolutions()", ONEDNN_MAX_CPU_ISA="AVX512_CORE")[0] == "AVX512_CORE"
 
 
 CORES_WHILE_ITERATING = """
@@ -52,7 +54,7 @@ os.sched_setaffinity(0, range(os.cpu_count()))
 cores = sorted(os.sched_getaffinity(0))[:COUNT]
 os.sched_setaffinity(0, cores)
 from ms_vireid import runtime
-runtime.set_up("CPU", None)
+runtime.set_up("CPU")
 import mindspore
 from ms_vireid.data.loader import iterate
 
@@ -121,20 +123,20 @@ def test_a_device_that_is_not_there_is_one_line_with_what_was_looked_for(monkeyp
     monkeypatch.setattr(ctypes, "CDLL", Loader())
     monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter(()))
     with pytest.raises(InputError, match=f"^device {device}: no .*{looked_for}.*, or use --device CPU$"):
-        runtime.set_up(device, "pmt")
+        runtime.set_up(device)
 
 
 def test_auto_takes_the_cpu_where_nothing_else_can_be_used_and_says_why(monkeypatch):
     monkeypatch.setitem(runtime._START, "Ascend", unusable("no Ascend NPU"))
     monkeypatch.setitem(runtime._START, "GPU", unusable("no NVIDIA driver"))
-    assert runtime.set_up("auto", "pmt") == "CPU (auto: no Ascend NPU; no NVIDIA driver)"
+    assert runtime.set_up("auto") == "CPU (auto: no Ascend NPU; no NVIDIA driver)"
 
 
 def test_auto_takes_the_first_device_that_can_be_used(monkeypatch):
     monkeypatch.setitem(runtime._START, "Ascend", unusable("no Ascend NPU"))
     monkeypatch.setitem(runtime._START, "GPU", lambda: "NVIDIA A100; CUDA 11.8")
-    assert runtime.set_up("auto", "pmt") == "GPU (auto: NVIDIA A100; CUDA 11.8; no Ascend NPU)"
-    assert runtime.set_up("GPU", "pmt") == "GPU (NVIDIA A100; CUDA 11.8)"
+    assert runtime.set_up("auto") == "GPU (auto: NVIDIA A100; CUDA 11.8; no Ascend NPU)"
+    assert runtime.set_up("GPU") == "GPU (NVIDIA A100; CUDA 11.8)"
 
 
 @pytest.fixture
@@ -160,7 +162,7 @@ def test_mindspore_sees_its_cuda_while_it_takes_the_device_and_the_users_environ
 
     monkeypatch.setattr(runtime, "_select", select)
     monkeypatch.setenv("CUDA_HOME", "/users/own")
-    found = runtime.set_up("GPU", "pmt")
+    found = runtime.set_up("GPU")
     assert found == "GPU (NVIDIA A100-SXM4-40GB, compute capability 8.0; CUDA 11.8 from the gpu extra)"
     assert "release 11.8," in seen["GPU"]
     assert seen["libraries"] == str(gpu_machine / "lib")
@@ -171,9 +173,9 @@ def test_mindspore_sees_its_cuda_while_it_takes_the_device_and_the_users_environ
 def test_a_plugin_that_does_not_load_is_one_line_and_auto_goes_on_to_the_cpu(gpu_machine, monkeypatch):
     monkeypatch.setattr("mindspore.device_context.gpu.device.is_available", lambda: False)
     with pytest.raises(InputError, match=r"^device GPU: MindSpore .* cannot load its GPU plugin .*GLOG_v=2"):
-        runtime.set_up("GPU", "pmt")
+        runtime.set_up("GPU")
     monkeypatch.setitem(runtime._START, "Ascend", unusable("no Ascend NPU"))
-    assert runtime.set_up("auto", "pmt").startswith("CPU (auto: no Ascend NPU; MindSpore ")
+    assert runtime.set_up("auto").startswith("CPU (auto: no Ascend NPU; MindSpore ")
 
 
 TINY = """

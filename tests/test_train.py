@@ -165,9 +165,7 @@ def test_agw_trains_with_its_own_schedule_and_is_evaluated_by_modality(tmp_path,
     assert [row["lr_full"] for row in rows] == pytest.approx([0.1, 0.1, 0.01, 0.01])
     assert [row["lr_backbone"] for row in rows] == pytest.approx([0.01, 0.01, 0.001, 0.001])
     assert {"loss", "id", "wrt"} <= rows[0].keys()
-    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     command(monkeypatch, tmp_path, evaluate, "--checkpoint", run_folder / "model.ckpt", "--json", "again.json")
-    assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX2"  # set for the checkpoint's model
     again = json.loads((tmp_path / "again.json").read_text())
     trained = json.loads((run_folder / "result.json").read_text())["trained"]
     assert again["mean"] == pytest.approx(trained, abs=1e-12)

@@ -11,13 +11,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, mint, ops
 from mindspore.common import _Function
-from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
 from numba import njit
 
 from ms_vireid import runtime
 
 __all__ = [
-    "Conv2DBackpropFilter",
     "Function",
     "array",
     "batch_matmul",
@@ -37,9 +35,8 @@ _WORTH = 1 << 14  # numbers from which another thread is worth waking
 _DTYPES = {ms.float32: np.float32, ms.int32: np.int32}
 
 
-# Names that MindSpore does not publish stand here alone. `_Function` is a function with its derivative in PyNative: a
-# cell's `bprop`, which is published, sees nothing of what `construct` has kept. Of a convolution's two derivatives only
-# that by its input is published.
+# The name that MindSpore does not publish stands here alone. `_Function` is a function with its derivative in PyNative:
+# a cell's `bprop`, which is published, sees nothing of what `construct` has kept.
 Function = _Function
 
 

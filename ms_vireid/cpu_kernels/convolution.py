@@ -1,72 +1,121 @@
-"""Convolutions without bias: MindSpore's, with a faster derivative, and Winograd's."""
+"""Convolutions without bias as matrix products: of pixels, of unfolded windows, or Winograd's."""
 
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor
 
 from ms_vireid.cpu_kernels.base import (
     STRICT,
-    Conv2DBackpropFilter,
     Function,
     array,
     batch_matmul,
     empty,
     f32,
+    matmul,
     memory,
     padded_plane,
     threaded,
 )
-
-
-@cache
-def _convolution(kind: Callable, channels: int, kernel: int, stride: int) -> ops.Primitive:
-    """ops.Conv2D or one of its derivatives, with "same" padding."""
-    pad = kernel // 2
-    how = {} if kind is ops.Conv2D else {"pad_list": (pad,) * 4}
-    return kind(channels, kernel, pad_mode="pad", pad=pad, stride=stride, **how)
+from ms_vireid.cpu_kernels.feature_maps import by_channel, swapped
 
 
 @threaded(**STRICT)
-def _turned(start, stop, weight, out):
-    """[D, C, k * k] -> [C, D, k * k] with each kernel turned by half a circle; in tiles that the cache holds."""
-    outer, inner, size = weight.shape
-    for tile in range(start, stop):
-        for first in range(0, outer, 16):
-            for c in range(tile * 16, min(inner, tile * 16 + 16)):
-                for d in range(first, min(outer, first + 16)):
-                    for i in range(size):
-                        out[c, d, i] = weight[d, c, size - 1 - i]
+def _unfold(start, stop, x, stride, windows):
+    """[C, N, H, W] -> what each place (i, j) of a window sees, [C, k, k, N, h, w], with zeros around the pictures."""
+    kernel, _, batch, rows, columns = windows.shape[1:]
+    height, width = x.shape[2:]
+    for c in range(start, stop):
+        for i in range(kernel):
+            for j in range(kernel):
+                left = max(0, (kernel // 2 - j + stride - 1) // stride)  # columns that lie within the picture
+                right = min(columns, (width - 1 + kernel // 2 - j) // stride + 1)
+                for n in range(batch):
+                    for r in range(rows):
+                        line = windows[c, i, j, n, r]
+                        row = r * stride + i - kernel // 2
+                        if row < 0 or row >= height:
+                            line[:] = f32(0)
+                            continue
+                        line[:left] = f32(0)
+                        line[right:] = f32(0)
+                        own = x[c, n, row]
+                        for q in range(left, right):
+                            line[q] = own[q * stride + j - kernel // 2]
+
+
+@threaded(**STRICT)
+def _fold(start, stop, windows, stride, of_x):
+    """The derivative of `_unfold`: [C, k, k, N, h, w] -> [C, N, H, W]."""
+    kernel, _, batch, rows, columns = windows.shape[1:]
+    height, width = of_x.shape[2:]
+    for c in range(start, stop):
+        of_x[c] = f32(0)
+        for i in range(kernel):
+            for j in range(kernel):
+                left = max(0, (kernel // 2 - j + stride - 1) // stride)
+                right = min(columns, (width - 1 + kernel // 2 - j) // stride + 1)
+                for n in range(batch):
+                    for r in range(rows):
+                        row = r * stride + i - kernel // 2
+                        if row < 0 or row >= height:
+                            continue
+                        line, own = windows[c, i, j, n, r], of_x[c, n, row]
+                        for q in range(left, right):
+                            own[q * stride + j - kernel // 2] += line[q]
+
+
+def _windows(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """[C, N, H, W] -> [C * k * k, N * h * w], "same" padding; for a single pixel x itself."""
+    channels, batch, height, width = x.shape
+    if kernel == stride == 1:
+        return x.reshape(channels, -1)
+    windows = empty((channels, kernel, kernel, batch, (height - 1) // stride + 1, (width - 1) // stride + 1))
+    _unfold(channels, array(x), stride, memory(windows))
+    return windows.reshape(channels * kernel * kernel, -1)
+
+
+@threaded(**STRICT)
+def _add_bias(start, stop, y, bias):
+    for c in range(start, stop):
+        for i in range(y.shape[1]):
+            y[c, i] += bias[c]
 
 
 class Convolution(Function):
-    """Without bias, "same" padding: float32 [N, C, H, W], weight [D, C, k, k] -> [N, D, H / stride, W / stride].
-
-    With stride 1 the derivative by x is a convolution by the turned weight, at twice the operator's speed.
-    """
+    """ "Same" padding: float32 [N, C, H, W], weight [D, C, k, k], bias [D] or None -> [N, D, h, w], sides divided by
+    the stride, rounded up."""
 
     @staticmethod
-    def forward(ctx, x, weight, stride):
+    def forward(ctx, x, weight, bias, stride):
         ctx.save_for_backward(x, weight)
-        ctx.stride = stride
-        channels, _, kernel, _ = weight.shape
-        return _convolution(ops.Conv2D, channels, kernel, stride)(x, weight)
+        ctx.how = stride, bias is not None
+        outputs, _, kernel, _ = weight.shape
+        batch, _, height, width = x.shape
+        y = matmul()(weight.reshape(outputs, -1), _windows(by_channel(x), kernel, stride))
+        if bias is not None:
+            _add_bias(outputs, memory(y), array(bias))
+        return swapped(y.reshape(outputs, batch, (height - 1) // stride + 1, (width - 1) // stride + 1))
 
     @staticmethod
     def backward(ctx, gradient):
         x, weight = ctx.saved_tensors
+        stride, biased = ctx.how
         outputs, inputs, kernel, _ = weight.shape
-        of_x = None
-        if ctx.needs_input_grad[0] and ctx.stride == 1:
-            turned = empty((inputs, outputs, kernel, kernel))
-            kernels = array(weight).reshape(outputs, inputs, -1), memory(turned).reshape(inputs, outputs, -1)
-            _turned(-(-inputs // 16), *kernels)
-            of_x = _convolution(ops.Conv2D, inputs, kernel, 1)(gradient, turned)
-        elif ctx.needs_input_grad[0]:
-            of_x = _convolution(ops.Conv2DTranspose, outputs, kernel, ctx.stride)(gradient, weight, x.shape)
-        of_weight = _convolution(Conv2DBackpropFilter, outputs, kernel, ctx.stride)(gradient, x, weight.shape)
-        return of_x, of_weight, None
+        rows = by_channel(gradient).reshape(outputs, -1)
+        of_weight = matmul(transpose_b=True)(rows, _windows(by_channel(x), kernel, stride)).reshape(weight.shape)
+        of_bias = rows.sum(axis=1) if biased else None
+        if not ctx.needs_input_grad[0]:
+            return None, of_weight, of_bias, None
+        of_x = matmul(transpose_a=True)(weight.reshape(outputs, -1), rows)
+        shape = inputs, x.shape[0], *x.shape[2:]
+        if kernel == stride == 1:
+            of_x = of_x.reshape(shape)
+        else:
+            windows = array(of_x).reshape(inputs, kernel, kernel, x.shape[0], *gradient.shape[2:])
+            of_x = empty(shape)
+            _fold(inputs, windows, stride, memory(of_x))
+        return swapped(of_x), of_weight, of_bias, None
 
 
 # Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016): y = A' [(G w G') * (B' x B)] A for each tile of 2x2
@@ -113,11 +162,11 @@ def _filters_derivative(start, stop, gradient, of_weight):
 
 @threaded(**STRICT)
 def _tiles(start, stop, x, out):
-    """B' x B: [N, C, H, W] -> [16, C, N, rows, columns] of tiles."""
+    """B' x B: [C, N, H, W] -> [16, C, N, rows, columns] of tiles."""
     batch, rows, columns = out.shape[2:]
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
-        padded = padded_plane(x[n, c], 1, 2 * rows + 2, 2 * columns + 2, False)
+        padded = padded_plane(x[c, n], 1, 2 * rows + 2, 2 * columns + 2, False)
         lines = np.empty((4, padded.shape[1]), np.float32)
         for i in range(rows):
             for q in range(lines.shape[1]):
@@ -135,7 +184,7 @@ def _tiles(start, stop, x, out):
 
 @threaded(**STRICT)
 def _tiles_derivative(start, stop, gradient, of_x):
-    """B g B', where tiles overlap summed: [16, C, N, rows, columns] -> [N, C, H, W]."""
+    """B g B', where tiles overlap summed: [16, C, N, rows, columns] -> [C, N, H, W]."""
     batch, rows, columns = gradient.shape[2:]
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
@@ -160,12 +209,12 @@ def _tiles_derivative(start, stop, gradient, of_x):
                 padded[2 * i + 3, q] -= lines[3, q]
         for r in range(of_x.shape[2]):
             for q in range(of_x.shape[3]):
-                of_x[n, c, r, q] = padded[r + 1, q + 1]
+                of_x[c, n, r, q] = padded[r + 1, q + 1]
 
 
 @threaded(**STRICT)
 def _untiled(start, stop, products, y):
-    """A' m A: [16, D, N, rows, columns] -> [N, D, H, W]."""
+    """A' m A: [16, D, N, rows, columns] -> [D, N, H, W]."""
     batch, rows, columns = products.shape[2:]
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
@@ -184,16 +233,16 @@ def _untiled(start, stop, products, y):
                     whole[2 * i + r, 2 * j + 1] = lines[r, 1, j] - lines[r, 2, j] - lines[r, 3, j]
         for r in range(y.shape[2]):
             for q in range(y.shape[3]):
-                y[n, c, r, q] = whole[r, q]
+                y[c, n, r, q] = whole[r, q]
 
 
 @threaded(**STRICT)
 def _untiled_derivative(start, stop, gradient, out):
-    """A g A': [N, D, H, W] -> [16, D, N, rows, columns]."""
+    """A g A': [D, N, H, W] -> [16, D, N, rows, columns]."""
     batch, rows, columns = out.shape[2:]
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
-        padded = padded_plane(gradient[n, c], 0, 2 * rows, 2 * columns, False)
+        padded = padded_plane(gradient[c, n], 0, 2 * rows, 2 * columns, False)
         lines = np.empty((4, padded.shape[1]), np.float32)
         for i in range(rows):
             for q in range(lines.shape[1]):
@@ -216,29 +265,31 @@ class Winograd(Function):
     @staticmethod
     def forward(ctx, x, weight):
         ctx.save_for_backward(x, weight)
-        filters = empty((16, *weight.shape[:2]))
-        _filters(len(weight), array(weight), memory(filters))
-        tiles = _tiled(_tiles, x)
-        products = batch_matmul()(filters, tiles.reshape(16, x.shape[1], -1))
-        y = empty((x.shape[0], weight.shape[0], *x.shape[2:]))
-        products = array(products).reshape(16, -1, *tiles.shape[2:])
-        _untiled(y.shape[0] * y.shape[1], products, memory(y))
-        return y
+        outputs, inputs = weight.shape[:2]
+        filters = empty((16, outputs, inputs))
+        _filters(outputs, array(weight), memory(filters))
+        tiles = _tiled(_tiles, by_channel(x))
+        products = batch_matmul()(filters, tiles.reshape(16, inputs, -1))
+        y = empty((outputs, x.shape[0], *x.shape[2:]))
+        _untiled(y.shape[0] * y.shape[1], array(products).reshape(16, outputs, *tiles.shape[2:]), memory(y))
+        return swapped(y)
 
     @staticmethod
     def backward(ctx, gradient):
         x, weight = ctx.saved_tensors
         outputs, inputs = weight.shape[:2]
-        spread = _tiled(_untiled_derivative, gradient)
+        spread = _tiled(_untiled_derivative, by_channel(gradient))
         shape = inputs, *spread.shape[2:]
         spread = spread.reshape(16, outputs, -1)
+        x = by_channel(x)
         of_x = None
         if ctx.needs_input_grad[0]:
             filters = empty((16, inputs, outputs))
             _filters(inputs, array(weight).swapaxes(0, 1), memory(filters))
             of_x = empty(x.shape)
             of_tiles = array(batch_matmul()(filters, spread)).reshape(16, *shape)
-            _tiles_derivative(x.shape[0] * inputs, of_tiles, memory(of_x))
+            _tiles_derivative(inputs * x.shape[1], of_tiles, memory(of_x))
+            of_x = swapped(of_x)
         tiles = _tiled(_tiles, x).reshape(16, inputs, -1)
         of_weight = empty(weight.shape)
         _filters_derivative(outputs, array(batch_matmul(transpose_b=True)(spread, tiles)), memory(of_weight))
@@ -246,7 +297,7 @@ class Winograd(Function):
 
 
 def _tiled(transform: Callable, x: Tensor) -> Tensor:
-    batch, channels, height, width = x.shape
+    channels, batch, height, width = x.shape
     out = empty((16, channels, batch, (height + 1) // 2, (width + 1) // 2))
     transform(batch * channels, array(x), memory(out))
     return out

@@ -15,6 +15,7 @@ from ms_vireid.cpu_kernels.base import (
     padded_plane,
     threaded,
 )
+from ms_vireid.cpu_kernels.feature_maps import by_channel, swapped
 
 
 @njit(**STRICT)
@@ -26,13 +27,13 @@ def _surrounded(plane, border, relu):
 
 @threaded(**STRICT)
 def _depthwise(start, stop, x, weight, first, residual, y):
-    """Of the channels of x [N, C, H, W] from `first` on, as many as weight [c, k, k] has; with `residual`, of their
+    """Of the channels of x [C, N, H, W] from `first` on, as many as weight [c, k, k] has; with `residual`, of their
     ReLU, plus themselves."""
     height, width = x.shape[2:]
-    channels, kernel, _ = weight.shape
+    kernel = weight.shape[1]
     for plane in range(start, stop):
-        n, c = plane // channels, plane % channels
-        padded = _surrounded(x[n, first + c], kernel // 2, residual)
+        n, c = plane % x.shape[1], plane // x.shape[1]
+        padded = _surrounded(x[first + c, n], kernel // 2, residual)
         line = padded.reshape(-1)
         row = padded.shape[1]
         sums = np.zeros(height * row, np.float32)
@@ -45,18 +46,18 @@ def _depthwise(start, stop, x, weight, first, residual, y):
         for r in range(height):
             line = sums[r * row :]
             for q in range(width):
-                y[n, first + c, r, q] = line[q] + (x[n, first + c, r, q] if residual else f32(0))
+                y[first + c, n, r, q] = line[q] + (x[first + c, n, r, q] if residual else f32(0))
 
 
 @threaded(**SUMS)
 def _depthwise_derivative(start, stop, x, gradient, of_x, weight, first, residual, of_weight):
-    batch, _, height, width = x.shape
+    _, batch, height, width = x.shape
     kernel = weight.shape[1]
     for c in range(start, stop):
         of_weight[c] = f32(0)
         for n in range(batch):
-            incoming = _surrounded(gradient[n, first + c], kernel // 2, False)
-            padded = _surrounded(x[n, first + c], kernel // 2, residual)
+            incoming = _surrounded(gradient[first + c, n], kernel // 2, False)
+            padded = _surrounded(x[first + c, n], kernel // 2, residual)
             row = padded.shape[1]
             line = padded.reshape(-1)
             sliding = incoming.reshape(-1)
@@ -78,8 +79,8 @@ def _depthwise_derivative(start, stop, x, gradient, of_x, weight, first, residua
                 for q in range(width):
                     value = line[q]
                     if residual:
-                        value = gradient[n, first + c, r, q] + (value if x[n, first + c, r, q] > f32(0) else f32(0))
-                    of_x[n, first + c, r, q] = value
+                        value = gradient[first + c, n, r, q] + (value if x[first + c, n, r, q] > f32(0) else f32(0))
+                    of_x[first + c, n, r, q] = value
 
 
 class Depthwise(Function):
@@ -92,31 +93,33 @@ class Depthwise(Function):
     def forward(ctx, x, residual, *weights):
         ctx.save_for_backward(x, *weights)
         ctx.residual = residual
+        x = by_channel(x)
         y = empty(x.shape)
         start = 0
         for weight in weights:
-            _depthwise(len(x) * len(weight), array(x), array(weight)[:, 0], start, residual, memory(y))
+            _depthwise(x.shape[1] * len(weight), array(x), array(weight)[:, 0], start, residual, memory(y))
             start += len(weight)
-        return y
+        return swapped(y)
 
     @staticmethod
     def backward(ctx, gradient):
         x, *weights = ctx.saved_tensors
+        x = by_channel(x)
         of_x = empty(x.shape)
         of_weights = [empty(weight.shape) for weight in weights]
-        whole = array(x), array(gradient), memory(of_x)
+        whole = array(x), array(by_channel(gradient)), memory(of_x)
         start = 0
         for weight, of_weight in zip(weights, of_weights, strict=True):
             own = array(weight)[:, 0], start, ctx.residual, memory(of_weight)[:, 0]
             _depthwise_derivative(len(weight), *whole, *own)
             start += len(weight)
-        return of_x, None, *of_weights
+        return swapped(of_x), None, *of_weights
 
 
 @threaded(**STRICT)
 def _average_pool(start, stop, x, ratio, pooled):
-    """x [N, C, H, W] -> [C, N, H / ratio, W / ratio]."""
-    batch = x.shape[0]
+    """[C, N, H, W] -> [C, N, H / ratio, W / ratio]."""
+    batch = x.shape[1]
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
         for r in range(pooled.shape[2]):
@@ -124,26 +127,26 @@ def _average_pool(start, stop, x, ratio, pooled):
                 total = f32(0)
                 for i in range(ratio):
                     for j in range(ratio):
-                        total += x[n, c, r * ratio + i, q * ratio + j]
+                        total += x[c, n, r * ratio + i, q * ratio + j]
                 pooled[c, n, r, q] = total / f32(ratio * ratio)
 
 
 @threaded(**STRICT)
 def _add_pooled(start, stop, of_pooled, ratio, of_x):
     """The derivative of `_average_pool`, added to of_x."""
-    batch, _, height, width = of_x.shape
+    _, batch, height, width = of_x.shape
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
         for r in range(height):
             for q in range(width):
-                of_x[n, c, r, q] += of_pooled[c, n, r // ratio, q // ratio] / f32(ratio * ratio)
+                of_x[c, n, r, q] += of_pooled[c, n, r // ratio, q // ratio] / f32(ratio * ratio)
 
 
 def _as_patches(maps: np.ndarray, number: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The number-th C channels of maps [N, ..., H, W] as patches [C, ratio, ratio, N, h, w], in the same memory."""
+    """The number-th C channels of maps [..., N, H, W] as patches [C, ratio, ratio, N, h, w], in the same memory."""
     channels, ratio, _, batch, height, width = shape
-    own = maps[:, channels * number : channels * (number + 1)]
-    return own.reshape(batch, channels, height, ratio, width, ratio).transpose(1, 3, 5, 0, 2, 4)
+    own = maps[channels * number : channels * (number + 1)]
+    return own.reshape(channels, batch, height, ratio, width, ratio).transpose(0, 3, 5, 1, 2, 4)
 
 
 @threaded()
@@ -169,9 +172,10 @@ class Pyramids(Function):
     @staticmethod
     def forward(ctx, maps, *tensors):
         features, weights = tensors[:maps], tensors[maps:]
-        ctx.shape = batch, channels, height, width = features[0].shape
+        features = [by_channel(feature) for feature in features]
+        ctx.shape = channels, batch, height, width = features[0].shape
         ctx.maps = maps
-        out = empty((batch, maps * len(weights) * channels, height, width))
+        out = empty((maps * len(weights) * channels, batch, height, width))
         pyramid = []
         for feature in features:
             for weight in weights:
@@ -184,14 +188,15 @@ class Pyramids(Function):
                 _copy_patches(channels, array(patches).reshape(shape), within)
                 pyramid.append(pooled)
         ctx.save_for_backward(*weights, *pyramid)
-        return out
+        return swapped(out)
 
     @staticmethod
     def backward(ctx, gradient):
-        batch, channels, height, width = ctx.shape
+        channels, batch, height, width = ctx.shape
         ratios = len(ctx.saved_tensors) // (1 + ctx.maps)
         weights, pyramid = ctx.saved_tensors[:ratios], ctx.saved_tensors[ratios:]
         of_features = [empty(ctx.shape) for _ in range(ctx.maps)]
+        incoming = array(by_channel(gradient))
         of_weights = [0.0] * ratios
         for number, pooled in enumerate(pyramid):
             of_feature, weight = of_features[number // ratios], weights[number % ratios]
@@ -199,7 +204,7 @@ class Pyramids(Function):
                 memory(of_feature).fill(0)
             ratio = weight.shape[-1]
             patches = empty((channels, ratio, ratio, batch, height // ratio, width // ratio))
-            within = _as_patches(array(gradient), number, patches.shape)
+            within = _as_patches(incoming, number, patches.shape)
             _copy_patches(channels, within, memory(patches))
             patches = patches.reshape(channels * ratio * ratio, -1)
             of_pooled = matmul()(weight.reshape(channels, -1), patches)
@@ -207,4 +212,4 @@ class Pyramids(Function):
             _add_pooled(batch * channels, of_pooled, ratio, memory(of_feature))
             of_weights[number % ratios] += matmul(transpose_b=True)(pooled.reshape(channels, -1), patches)
         of_weights = [total.reshape(weight.shape) for total, weight in zip(of_weights, weights, strict=True)]
-        return None, *of_features, *of_weights
+        return None, *map(swapped, of_features), *of_weights

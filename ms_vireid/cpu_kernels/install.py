@@ -4,15 +4,16 @@ from functools import partial
 
 from mindspore import Tensor, nn, ops
 
-from ms_vireid import operators
+from ms_vireid import operators, tensors
 from ms_vireid.cpu_kernels.convolution import Convolution, Winograd
+from ms_vireid.cpu_kernels.feature_maps import Fork, Joined
 from ms_vireid.cpu_kernels.generator import Depthwise, Pyramids
 from ms_vireid.cpu_kernels.normalisation import BatchNorm
 from ms_vireid.cpu_kernels.optimizer import sgd
 from ms_vireid.cpu_kernels.pooling import MaxPool, MeanOfCubes
 from ms_vireid.cpu_kernels.transformer import GELU, Attention, Dense, Dropout, LayerNorm
 from ms_vireid.engine import optimizer
-from ms_vireid.models import auxiliary_generator, layers, resnet, vit
+from ms_vireid.models import agw, auxiliary_generator, layers, resnet, vit
 
 WINOGRAD = 64  # channels from which fewer multiplications outweigh the transformations, as measured
 
@@ -62,12 +63,24 @@ def _gem(cell: layers.GeM, x: Tensor) -> Tensor:
 
 
 def _convolution(cell: nn.Conv2d, x: Tensor) -> Tensor:
-    """Of the ResNet; others, in groups or with a bias, are small."""
-    if cell.group > 1 or cell.has_bias:
-        return nn.Conv2d.construct(cell, x)
-    if cell.kernel_size == (3, 3) and cell.stride == (1, 1) and min(cell.weight.shape[:2]) >= WINOGRAD:
+    kernel, stride = cell.kernel_size[0], cell.stride[0]
+    if kernel == 3 and stride == 1 and min(cell.weight.shape[:2]) >= WINOGRAD:
         return Winograd.apply(x, cell.weight)
-    return Convolution.apply(x, cell.weight, cell.stride[0])
+    return Convolution.apply(x, cell.weight, cell.bias if cell.has_bias else None, stride)
+
+
+def _bottleneck(cell: resnet.Bottleneck, x: Tensor) -> Tensor:
+    return cell.added(*Fork.apply(x, 2))
+
+
+def _non_local(cell: agw.NonLocal, x: Tensor) -> Tensor:
+    return cell.added(*Fork.apply(x, 4))
+
+
+def _joined(cell: tensors.Joined, parts: tuple[Tensor, ...]) -> Tensor:
+    if cell.axis != 0 or parts[0].ndim != 4:
+        return tensors.Joined.construct(cell, parts)
+    return Joined.apply(*parts)
 
 
 def _batch_norm(cell: resnet.BatchNormAct2d, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
@@ -83,16 +96,16 @@ def _max_pool(cell: nn.MaxPool2d, x: Tensor) -> Tensor:
 
 def _intra(cell: auxiliary_generator.IntraModalityLearner, x: Tensor) -> Tensor:
     x = Depthwise.apply(x, False, cell.first.weight, cell.second.weight)
-    x = Convolution.apply(cell.bn1(x), cell.expand.weight, 1)
+    x = Convolution.apply(cell.bn1(x), cell.expand.weight, None, 1)
     x = Depthwise.apply(x, True, cell.spatial.weight)
     # The factor is the same on the weight, which is smaller.
-    return Convolution.apply(cell.bn2(x), cell.scale.reshape(-1, 1, 1, 1) * cell.reduce.weight, 1)
+    return Convolution.apply(cell.bn2(x), cell.scale.reshape(-1, 1, 1, 1) * cell.reduce.weight, None, 1)
 
 
 def _cross(cell: auxiliary_generator.CrossModalityLearner, visible: Tensor, infrared: Tensor) -> Tensor:
     auxiliary_generator.check_size(visible.shape[2], visible.shape[3], cell.ratios)
     x = Pyramids.apply(2, visible, infrared, *(rebuild.weight for rebuild in cell.transposed))
-    return Convolution.apply(cell.bn(x), cell.scale.reshape(-1, 1, 1, 1) * cell.fuse.weight, 1)
+    return Convolution.apply(cell.bn(x), cell.scale.reshape(-1, 1, 1, 1) * cell.fuse.weight, None, 1)
 
 
 def _sgd(cell: optimizer.SGD, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
@@ -112,6 +125,9 @@ KERNELS = {
     layers.Dropout: _dropout,
     layers.GeM: _gem,
     nn.Conv2d: _convolution,
+    resnet.Bottleneck: _bottleneck,
+    agw.NonLocal: _non_local,
+    tensors.Joined: _joined,
     resnet.BatchNormAct2d: _batch_norm,
     nn.MaxPool2d: _max_pool,
     auxiliary_generator.IntraModalityLearner: _intra,

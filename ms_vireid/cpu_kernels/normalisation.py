@@ -3,26 +3,27 @@
 import numpy as np
 from mindspore import Tensor
 
-from ms_vireid.cpu_kernels.base import STRICT, SUMS, Function, array, empty, f32, memory, threaded
+from ms_vireid.cpu_kernels.base import STRICT, SUMS, Function, array, f32, memory, threaded
+from ms_vireid.cpu_kernels.feature_maps import new_map, rows_by_channel
 
 
 @threaded(**SUMS)
 def _statistics(start, stop, x, mean, variance):
-    """Of each channel of x [N, C, L]: mean and biased variance."""
-    count = x.shape[0] * x.shape[2]
+    """Of each channel of x [C, N, L]: mean and biased variance."""
+    count = x.shape[1] * x.shape[2]
     for c in range(start, stop):
         total = 0.0
-        for n in range(x.shape[0]):
+        for n in range(x.shape[1]):
             part = f32(0)
             for i in range(x.shape[2]):
-                part += x[n, c, i]
+                part += x[c, n, i]
             total += part
         mean[c] = total / count
         total = 0.0
-        for n in range(x.shape[0]):
+        for n in range(x.shape[1]):
             part = f32(0)
             for i in range(x.shape[2]):
-                part += (x[n, c, i] - mean[c]) * (x[n, c, i] - mean[c])
+                part += (x[c, n, i] - mean[c]) * (x[c, n, i] - mean[c])
             total += part
         variance[c] = total / count
 
@@ -30,25 +31,25 @@ def _statistics(start, stop, x, mean, variance):
 @threaded(**STRICT)
 def _normalise(start, stop, x, mean, slope, beta, shortcut, shortened, relu, y):
     for c in range(start, stop):
-        for n in range(x.shape[0]):
+        for n in range(x.shape[1]):
             for i in range(x.shape[2]):
-                value = (x[n, c, i] - mean[c]) * slope[c] + beta[c]
+                value = (x[c, n, i] - mean[c]) * slope[c] + beta[c]
                 if shortened:
-                    value += shortcut[n, c, i]
-                y[n, c, i] = f32(0) if relu and value < f32(0) else value
+                    value += shortcut[c, n, i]
+                y[c, n, i] = f32(0) if relu and value < f32(0) else value
 
 
 @threaded(**SUMS)
 def _batch_norm_derivative(
     start, stop, x, y, gradient, of_x, of_y, gamma, mean, scale, relu, shortened, trained, of_gamma, of_beta
 ):
-    count = x.shape[0] * x.shape[2]
+    count = x.shape[1] * x.shape[2]
     for c in range(start, stop):
         centre = mean[c]
         along_one = 0.0
         along_x = 0.0
-        for n in range(x.shape[0]):
-            values, outputs, incoming = x[n, c], y[n, c], gradient[n, c]
+        for n in range(x.shape[1]):
+            values, outputs, incoming = x[c, n], y[c, n], gradient[c, n]
             part_one = f32(0)
             part_x = f32(0)
             for i in range(values.size):
@@ -62,9 +63,9 @@ def _batch_norm_derivative(
         slope = gamma[c] * scale[c]
         one = f32(along_one / count if trained else 0.0)
         tilt = f32(along_x / count * scale[c] if trained else 0.0)
-        for n in range(x.shape[0]):
-            values, outputs, incoming = x[n, c], y[n, c], gradient[n, c]
-            of_values, of_outputs = of_x[n, c], of_y[n, c]
+        for n in range(x.shape[1]):
+            values, outputs, incoming = x[c, n], y[c, n], gradient[c, n]
+            of_values, of_outputs = of_x[c, n], of_y[c, n]
             if shortened:  # in a loop of its own: else of_y is the gradient, and what is read may not be written
                 for i in range(values.size):
                     of_outputs[i] = incoming[i] if not relu or outputs[i] > f32(0) else f32(0)
@@ -82,21 +83,20 @@ class BatchNorm(Function):
 
     @staticmethod
     def forward(ctx, x, gamma, beta, shortcut, moving, eps, momentum, training, relu):
-        batch, channels = x.shape[:2]
-        shape = batch, channels, -1
+        values = rows_by_channel(x)
         mean, variance = (memory(average) for average in moving)
         if training:
             averages = mean, variance
-            mean, variance = np.empty((2, channels), np.float32)
-            _statistics(channels, array(x).reshape(shape), mean, variance)
-            count = x.size // channels
+            mean, variance = np.empty((2, len(mean)), np.float32)
+            _statistics(len(mean), values, mean, variance)
+            count = values[0].size
             for average, new in zip(averages, (mean, variance * f32(count / (count - 1))), strict=True):
                 average += f32(momentum) * (new - average)
         scale = 1 / np.sqrt(variance + f32(eps))
-        y = empty(x.shape)
-        values, out = array(x).reshape(shape), memory(y).reshape(shape)
-        added = values if shortcut is None else array(shortcut).reshape(shape)
-        _normalise(channels, values, mean, scale * array(gamma), array(beta), added, shortcut is not None, relu, out)
+        y, out = new_map(x.shape)
+        added = values if shortcut is None else rows_by_channel(shortcut)
+        slope = scale * array(gamma)
+        _normalise(len(mean), values, mean, slope, array(beta), added, shortcut is not None, relu, out)
         ctx.save_for_backward(*((x, gamma, y) if relu else (x, gamma)))
         ctx.how = mean.copy(), scale, training, shortcut is not None
         return y
@@ -105,20 +105,17 @@ class BatchNorm(Function):
     def backward(ctx, gradient):
         x, gamma, *outputs = ctx.saved_tensors
         mean, scale, training, shortened = ctx.how
-        shape = *x.shape[:2], -1
-        of_x = empty(x.shape)
-        of_shortcut = empty(x.shape) if shortened and outputs else gradient
+        values, incoming = rows_by_channel(x), rows_by_channel(gradient)
+        of_x, of_values = new_map(x.shape)
+        of_shortcut, of_added = new_map(x.shape) if shortened and outputs else (gradient, incoming)
         of_gamma, of_beta = np.empty((2, len(mean)), np.float32)
-        y = outputs[0] if outputs else x
-        read = [array(tensor).reshape(shape) for tensor in (x, y, gradient)]
-        written = [
-            memory(of_x).reshape(shape),
-            (memory if shortened and outputs else array)(of_shortcut).reshape(shape),
-        ]
         _batch_norm_derivative(
             len(mean),
-            *read,
-            *written,
+            values,
+            rows_by_channel(outputs[0]) if outputs else values,
+            incoming,
+            of_values,
+            of_added,
             array(gamma),
             mean,
             scale,

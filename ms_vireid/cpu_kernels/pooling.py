@@ -3,6 +3,7 @@
 import numpy as np
 
 from ms_vireid.cpu_kernels.base import STRICT, SUMS, Function, array, empty, f32, memory, threaded
+from ms_vireid.cpu_kernels.feature_maps import by_channel, new_map, rows_by_channel, swapped
 
 
 @threaded(**STRICT)
@@ -36,37 +37,41 @@ class MaxPool(Function):
 
     @staticmethod
     def forward(ctx, x):
+        x = by_channel(x)
         *planes, height, width = ctx.shape = x.shape
         y = empty((*planes, (height + 1) // 2, (width + 1) // 2))
         out = memory(y).reshape(-1, *y.shape[2:])
         ctx.places = np.empty(out.shape, np.int32)
         _max_pool(len(out), array(x).reshape(-1, height, width), out, ctx.places)
-        return y
+        return swapped(y)
 
     @staticmethod
     def backward(ctx, gradient):
         of_x = empty(ctx.shape)
         planes = len(ctx.places)
-        flat = (a.reshape(planes, -1) for a in (array(gradient), ctx.places, memory(of_x)))
+        flat = (a.reshape(planes, -1) for a in (array(by_channel(gradient)), ctx.places, memory(of_x)))
         _max_pool_derivative(planes, *flat)
-        return of_x
+        return swapped(of_x)
 
 
 @threaded(**SUMS)
 def _mean_of_cubes(start, stop, x, means):
-    for r in range(start, stop):
-        total = f32(0)
-        for i in range(x.shape[1]):
-            total += x[r, i] * x[r, i] * x[r, i]
-        means[r] = total / f32(x.shape[1])
+    """[C, N, L] -> [N, C]."""
+    for c in range(start, stop):
+        for n in range(x.shape[1]):
+            total = f32(0)
+            for i in range(x.shape[2]):
+                total += x[c, n, i] * x[c, n, i] * x[c, n, i]
+            means[n, c] = total / f32(x.shape[2])
 
 
 @threaded(**STRICT)
 def _mean_of_cubes_derivative(start, stop, x, gradient, of_x):
-    for r in range(start, stop):
-        factor = gradient[r] * f32(3) / f32(x.shape[1])
-        for i in range(x.shape[1]):
-            of_x[r, i] = factor * x[r, i] * x[r, i]
+    for c in range(start, stop):
+        for n in range(x.shape[1]):
+            factor = gradient[n, c] * f32(3) / f32(x.shape[2])
+            for i in range(x.shape[2]):
+                of_x[c, n, i] = factor * x[c, n, i] * x[c, n, i]
 
 
 class MeanOfCubes(Function):
@@ -76,14 +81,13 @@ class MeanOfCubes(Function):
     def forward(ctx, x):
         ctx.save_for_backward(x)
         means = empty(x.shape[:2])
-        _mean_of_cubes(means.size, array(x).reshape(means.size, -1), memory(means).reshape(-1))
+        rows = rows_by_channel(x)
+        _mean_of_cubes(len(rows), rows, memory(means))
         return means
 
     @staticmethod
     def backward(ctx, gradient):
         (x,) = ctx.saved_tensors
-        of_x = empty(x.shape)
-        planes = gradient.size
-        maps = array(x).reshape(planes, -1), array(gradient).reshape(-1), memory(of_x).reshape(planes, -1)
-        _mean_of_cubes_derivative(planes, *maps)
+        of_x, of_rows = new_map(x.shape)
+        _mean_of_cubes_derivative(len(of_rows), rows_by_channel(x), array(gradient), of_rows)
         return of_x

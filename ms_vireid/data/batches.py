@@ -37,7 +37,7 @@ class TrainingBatches:
         )
         halves = np.arange(self.sampler.batch_size).reshape(2, devices, -1)
         self.slots = halves[:, rank].reshape(-1)  # of the step's whole batch
-        self.pictures = PictureCache(train, config.data)
+        self.pictures = PictureCache(train, config.data, devices)
         self.gray_epochs = [stage.visible == "gray" for stage in config.stages for _ in range(stage.epochs)]
         self._planned_epoch, self._plan = 0, None
 

@@ -11,6 +11,9 @@ from ms_vireid.config import DataConfig
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image
 from ms_vireid.errors import InputError
+from ms_vireid.memory import available_memory, require_memory
+
+SHARE = 0.25  # of the free memory, for pictures that nobody asked to keep there
 
 
 class PictureCache:
@@ -24,20 +27,27 @@ class PictureCache:
 
     Args:
         images: the set.
-        config: `data.cache` ("none" decodes anew each time), `data.cache_folder`, `data.image_size`
-            and `data.resize_through`.
+        config: `data.cache` ("none" decodes anew each time; "auto" is "memory" where the pictures of all `processes`
+            take at most `SHARE` of what is free, else "none"), `data.cache_folder`, `data.image_size` and
+            `data.resize_through`.
+        processes: how many keep such a block each.
 
     Raises:
-        InputError: the file cannot be made, as for want of space.
+        InputError: the memory is not there, or the file cannot be made, as for want of space.
     """
 
-    def __init__(self, images: ImageSet, config: DataConfig):
+    def __init__(self, images: ImageSet, config: DataConfig, processes: int = 1):
         self.images = images
         self.size = height, width = config.image_size
         self.kind = config.cache
         self.path: Path | None = None
         self.through = config.resize_through
         self.bytes = len(images) * (1 + height * width * 3)
+        if self.kind == "auto":
+            fits = processes * self.bytes <= SHARE * (available_memory() or 0)
+            self.kind = "memory" if fits else "none"
+        elif self.kind == "memory":
+            require_memory(processes * self.bytes, "data.cache=memory", "use data.cache=disk or none")
         if self.kind == "none":
             self._block = None
         elif self.kind == "memory":
@@ -59,8 +69,10 @@ class PictureCache:
 
     def __str__(self) -> str:
         height, width = self.size
-        where = f" in {self.path}" if self.path else ""
-        return f"{self.kind}{where}: {self.bytes / 2**30:.2f} GiB for {len(self.images)} pictures of {height}x{width}"
+        size = f"{self.bytes / 2**30:.2f} GiB for {len(self.images)} pictures of {height}x{width}"
+        if self.kind == "none":
+            return f"none ({size} do not fit in {SHARE:.0%} of the free memory; data.cache=disk keeps them in a file)"
+        return f"{self.kind} in {self.path}: {size}" if self.path else f"{self.kind}: {size}"
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(f"three channels {self.size} {self.through}".encode())

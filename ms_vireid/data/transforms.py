@@ -7,7 +7,6 @@ from PIL import Image, ImageEnhance
 
 from ms_vireid.config import AugmentationConfig
 from ms_vireid.data.pictures import read_pixels
-from ms_vireid.data.resample import lanczos
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -25,9 +24,8 @@ def load_image(path: Path, size: tuple[int, int], through: tuple[int, int] | Non
     Raises:
         InputError: as `read_pixels`.
     """
-    pixels = lanczos(read_pixels(path, gray=True), through or size)
-    if through:
-        pixels = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
+    picture = Image.fromarray(read_pixels(path, gray=True)).resize((through or size)[::-1], Image.Resampling.LANCZOS)
+    pixels = np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR) if through else picture)
     return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
 
 

@@ -8,6 +8,7 @@ import mindspore as ms
 from mindspore import nn
 from tqdm import tqdm
 
+from ms_vireid import runtime
 from ms_vireid.config import TrainConfig
 from ms_vireid.models.base import ReIDModel
 
@@ -37,7 +38,9 @@ def inference_program(kernels: str) -> str:
 def run_by(program: str, model: ReIDModel, *others: nn.Cell) -> None:
     """Have a model that was just built, and its optimiser, computed by a program."""
     model.program = program
-    if program == "kernels":
+    if program != "kernels":
+        runtime.cap_convolutions()
+    else:
         from ms_vireid.cpu_kernels import install  # Numba and its compiler: a second
 
         for cell in (model, *others):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ms_vireid import runtime
 from ms_vireid.config import Config, check_config
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ReIDData
@@ -58,8 +57,6 @@ def load_trained(paths: Sequence[Path], program: str = "operators", inference: b
     """
     checkpoints = [load_checkpoint(path) for path in paths]
     configs = [_config_of(checkpoint) for checkpoint in checkpoints]
-    for config in configs:  # of all models, before the first primitive
-        runtime.choose_instruction_set(config.model.name)
     trained = []
     for checkpoint, config in zip(checkpoints, configs, strict=True):
         model = build_model(config, inference=inference)

@@ -29,12 +29,16 @@ class NonLocal(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """float32 [N, C, h, w] -> [N, C, h, w]."""
-        batch, _, rows, columns = x.shape
+        return self.added(x, x, x, x)
+
+    def added(self, of_g: Tensor, of_theta: Tensor, of_phi: Tensor, shortcut: Tensor) -> Tensor:
+        """What the block makes of its input, which all four are, by three ways and a shortcut."""
+        batch, _, rows, columns = shortcut.shape
         flat = (batch, self.width, rows * columns)
-        g, theta, phi = self.g(x).reshape(flat), self.theta(x).reshape(flat), self.phi(x).reshape(flat)
+        g, theta, phi = self.g(of_g).reshape(flat), self.theta(of_theta).reshape(flat), self.phi(of_phi).reshape(flat)
         context = self.product_transposed(phi, g) / (rows * columns)  # [N, width, width]
         y = self.transposed_product(context, theta)  # [N, width, L]
-        return ops.add(self.W(y.reshape(batch, self.width, rows, columns)), x)
+        return self.W[1](self.W[0](y.reshape(batch, self.width, rows, columns)), shortcut)
 
 
 class AGW(ReIDModel):

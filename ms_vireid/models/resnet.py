@@ -54,7 +54,12 @@ class Bottleneck(nn.Cell):
             self.downsample = nn.SequentialCell([convolution(inputs, outputs, 1, stride), batch_norm(outputs)])
 
     def construct(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.added(x, x)
+
+    def added(self, x: Tensor, shortcut: Tensor) -> Tensor:
+        """What the block makes of its input x, and its shortcut of the same."""
+        if self.downsample is not None:
+            shortcut = self.downsample(shortcut)
         x = self.bn1(self.conv1(x), None, True)
         x = self.bn2(self.conv2(x), None, True)
         return self.bn3(self.conv3(x), shortcut, True)

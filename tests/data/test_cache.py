@@ -56,6 +56,27 @@ def test_a_picture_is_decoded_once(train, root, tmp_path, kind, monkeypatch):
     assert decoded == [train.paths[0], train.paths[5]]
 
 
+@pytest.mark.parametrize(
+    ("free", "processes", "kind"), [(4, 1, "memory"), (3.9, 1, "none"), (4, 2, "none"), (8, 2, "memory")]
+)
+def test_auto_keeps_pictures_where_they_take_a_quarter_of_the_free_memory(
+    train, root, tmp_path, free, processes, kind, monkeypatch
+):
+    config = configuration(root, tmp_path, "auto").data
+    size = PictureCache(train, config).bytes
+    monkeypatch.setattr(cache_module, "available_memory", lambda: free * size)
+    cache = PictureCache(train, config, processes)
+    assert cache.kind == kind
+    assert str(cache).startswith(kind)
+    np.testing.assert_array_equal(cache[0], load_image(train.paths[0], (32, 16)))
+
+
+def test_more_than_there_is_of_memory_is_one_line(train, root, tmp_path, monkeypatch):
+    monkeypatch.setattr("ms_vireid.memory.available_memory", lambda: 1000)
+    with pytest.raises(InputError, match=r"^data\.cache=memory needs .*; use data\.cache=disk or none$"):
+        PictureCache(train, configuration(root, tmp_path, "memory").data)
+
+
 def test_changing_a_picture_leaves_the_cached_one_alone(train, root, tmp_path):
     cache = PictureCache(train, configuration(root, tmp_path, "memory").data)
     for index in (int(np.flatnonzero(~train.infrared)[0]), int(np.flatnonzero(train.infrared)[0])):

@@ -14,7 +14,7 @@ from ms_vireid import runtime
 
 
 def main(way: str) -> None:
-    runtime.set_up("GPU", "pmt")
+    runtime.set_up("GPU")
     import mindspore as ms
     from mindspore import Parameter, Tensor, ops
 

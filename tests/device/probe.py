@@ -139,7 +139,7 @@ def _call(function, dtype: str, compiled: bool) -> None:
 
 def set_up(blocking: bool) -> None:
     """blocking: PyNative launches in the thread that calls, which spares its others. What is launched is the same."""
-    runtime.set_up("GPU", "agw")
+    runtime.set_up("GPU")
     import mindspore
 
     if blocking:

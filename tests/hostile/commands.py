@@ -86,7 +86,8 @@ def assert_no_crash(outcome: Outcome) -> None:
 def _serve() -> None:
     from ms_vireid import runtime
 
-    runtime.set_up("CPU", "agw")
+    runtime.set_up("CPU")
+    runtime.cap_convolutions()
     for name in PRELOADED:
         importlib.import_module(name)
     answers = os.fdopen(os.dup(1), "w")

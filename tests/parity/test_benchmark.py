@@ -182,7 +182,7 @@ def test_both_loaders_read_the_same_pictures(tmp_path):
 
 
 def test_pictures_a_second_are_measured_of_both(monkeypatch):
-    monkeypatch.setattr(benchmark, "_DATA_ROWS", {"PMT, 256x128": "pmt/sysu.yaml"})
+    monkeypatch.setattr(benchmark, "_DATA_ROWS", {"PMT, 256x128": ("pmt/sysu.yaml", "none")})
     seconds = iter((2.0, 4.0))
     monkeypatch.setattr(benchmark, "_seconds", lambda work: work() and next(seconds))
     arguments = benchmark.argparse.Namespace(match="", quick=True, repeats=1)
