@@ -11,7 +11,7 @@ from ms_vireid.cpu_kernels import base, install
 from ms_vireid.cpu_kernels.base import array, memory
 from ms_vireid.cpu_kernels.install import KERNELS
 from ms_vireid.cpu_kernels.transformer import Attention as AttentionKernel
-from ms_vireid.engine.optimizer import SGD
+from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner
 from ms_vireid.models.layers import Dropout, GeM, pointwise, position_noise, window_offsets
@@ -152,7 +152,7 @@ def test_a_kernel_computes_where_it_is_installed_and_nowhere_else(case, taken):
 
 def test_every_cell_of_the_table_has_a_case():
     found = {type(part) for case in CASES for _, part in made(case, True)[0].cells_and_names()}
-    assert set(KERNELS) == found & set(KERNELS) | {SGD}
+    assert set(KERNELS) == found & set(KERNELS) | {AdamW, SGD}
 
 
 @pytest.mark.parametrize("case", CASES)

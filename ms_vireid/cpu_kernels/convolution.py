@@ -264,9 +264,9 @@ class Winograd(Function):
 
     @staticmethod
     def forward(ctx, x, weight):
-        ctx.save_for_backward(x, weight)
         outputs, inputs = weight.shape[:2]
         filters = empty((16, outputs, inputs))
+        ctx.save_for_backward(x, weight, filters)
         _filters(outputs, array(weight), memory(filters))
         tiles = _tiled(_tiles, by_channel(x))
         products = batch_matmul()(filters, tiles.reshape(16, inputs, -1))
@@ -276,7 +276,7 @@ class Winograd(Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        x, weight = ctx.saved_tensors
+        x, weight, filters = ctx.saved_tensors
         outputs, inputs = weight.shape[:2]
         spread = _tiled(_untiled_derivative, by_channel(gradient))
         shape = inputs, *spread.shape[2:]
@@ -284,10 +284,8 @@ class Winograd(Function):
         x = by_channel(x)
         of_x = None
         if ctx.needs_input_grad[0]:
-            filters = empty((16, inputs, outputs))
-            _filters(inputs, array(weight).swapaxes(0, 1), memory(filters))
             of_x = empty(x.shape)
-            of_tiles = array(batch_matmul()(filters, spread)).reshape(16, *shape)
+            of_tiles = array(batch_matmul(transpose_a=True)(filters, spread)).reshape(16, *shape)
             _tiles_derivative(inputs * x.shape[1], of_tiles, memory(of_x))
             of_x = swapped(of_x)
         tiles = _tiled(_tiles, x).reshape(16, inputs, -1)

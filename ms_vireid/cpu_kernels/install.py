@@ -9,7 +9,7 @@ from ms_vireid.cpu_kernels.convolution import Convolution, Winograd
 from ms_vireid.cpu_kernels.feature_maps import Fork, Joined
 from ms_vireid.cpu_kernels.generator import Depthwise, Pyramids
 from ms_vireid.cpu_kernels.normalisation import BatchNorm
-from ms_vireid.cpu_kernels.optimizer import sgd
+from ms_vireid.cpu_kernels.optimizer import adamw, sgd
 from ms_vireid.cpu_kernels.pooling import MaxPool, MeanOfCubes
 from ms_vireid.cpu_kernels.transformer import GELU, Attention, Dense, Dropout, LayerNorm
 from ms_vireid.engine import optimizer
@@ -108,6 +108,15 @@ def _cross(cell: auxiliary_generator.CrossModalityLearner, visible: Tensor, infr
     return Convolution.apply(cell.bn(x), cell.scale.reshape(-1, 1, 1, 1) * cell.fuse.weight, None, 1)
 
 
+def _adamw(cell: optimizer.AdamW, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
+    rows = scalars.asnumpy()
+    for i, gradient in enumerate(gradients):
+        group = cell.group_of[i]
+        held = cell.weights[i], cell.exp_avg[i], cell.exp_avg_sq[i]
+        adamw(*held, gradient, *rows[group], *cell.betas, limits=cell.limits[group])
+    return True
+
+
 def _sgd(cell: optimizer.SGD, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
     rates, decays, momentum = (x.asnumpy() for x in (scalars, cell.decays, cell.momentum))
     for i, gradient in enumerate(gradients):
@@ -132,5 +141,6 @@ KERNELS = {
     nn.MaxPool2d: _max_pool,
     auxiliary_generator.IntraModalityLearner: _intra,
     auxiliary_generator.CrossModalityLearner: _cross,
+    optimizer.AdamW: _adamw,
     optimizer.SGD: _sgd,
 }

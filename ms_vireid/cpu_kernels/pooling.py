@@ -9,19 +9,25 @@ from ms_vireid.cpu_kernels.feature_maps import by_channel, new_map, rows_by_chan
 @threaded(**STRICT)
 def _max_pool(start, stop, x, y, places):
     _, height, width = x.shape
+    largest, place = np.empty(width, np.float32), np.empty(width, np.int32)  # of a column of the window
     for p in range(start, stop):
         for r in range(y.shape[1]):
-            for c in range(y.shape[2]):
-                row, column = max(2 * r - 1, 0), max(2 * c - 1, 0)
-                largest = x[p, row, column]
-                place = row * width + column
-                for i in range(row, min(2 * r + 2, height)):
-                    for j in range(column, min(2 * c + 2, width)):
-                        if x[p, i, j] > largest or x[p, i, j] != x[p, i, j]:
-                            largest = x[p, i, j]
-                            place = i * width + j
-                y[p, r, c] = largest
-                places[p, r, c] = place
+            top = max(2 * r - 1, 0)
+            largest[:] = x[p, top]
+            place[:] = top
+            for i in range(top + 1, min(2 * r + 2, height)):
+                for c in range(width):
+                    value = x[p, i, c]
+                    taken = value > largest[c] or value != value
+                    largest[c] = value if taken else largest[c]
+                    place[c] = i if taken else place[c]
+            for q in range(y.shape[2]):
+                best = max(2 * q - 1, 0)
+                for c in range(best + 1, min(2 * q + 2, width)):
+                    above = largest[c] == largest[best] and place[c] < place[best]  # of equals the first one
+                    best = c if largest[c] > largest[best] or largest[c] != largest[c] or above else best
+                y[p, r, q] = largest[best]
+                places[p, r, q] = place[best] * width + best
 
 
 @threaded(**STRICT)

@@ -33,7 +33,7 @@ class NonLocal(nn.Module):
         g, theta, phi = self.g(x).reshape(flat), self.theta(x).reshape(flat), self.phi(x).reshape(flat)
         context = phi @ g.transpose(1, 2) / (rows * columns)  # [N, width, width]
         y = context.transpose(1, 2) @ theta  # [N, width, L]
-        return self.W(y.reshape(batch, self.width, rows, columns)) + x
+        return self.W[1](self.W[0](y.reshape(batch, self.width, rows, columns)), x)
 
 
 class AGW(ReIDModel):
