@@ -1,0 +1,16 @@
+"""A case of the ladder as a test."""
+
+from ms_vireid.engine.programs import PROGRAMS
+from parity.cases import LADDER, ONCE, run
+
+
+def of_rungs(*rungs):
+    return [case for case in LADDER if case.rung in rungs]
+
+
+def check(case, programs=PROGRAMS):
+    """All of a case's comparisons within their tolerance, by each of the programs."""
+    outcome = run(case, programs)
+    over = [f"{program} {c}" for program, made in outcome.results.items() for c in made if not c.passed]
+    assert not over, f"{len(over)} of {len(outcome.comparisons)} over tolerance, the first: {over[0]}"
+    assert set(outcome.results) == (set(programs) if case.programs else {ONCE})
