@@ -41,5 +41,14 @@ def gib(size: float) -> str:
 
 def peak_bytes() -> int:
     """Of resident memory, of this program alone (getrusage also counts what ran in the process before), on Linux."""
+    return _of_this_process("VmHWM:")
+
+
+def resident_bytes() -> int:
+    """Of this process now, on Linux."""
+    return _of_this_process("VmRSS:")
+
+
+def _of_this_process(name: str) -> int:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))

@@ -22,7 +22,7 @@ import numpy as np
 from ms_vireid import runtime
 from ms_vireid.command import Parser, add_device, run
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.engine.run_folder import processor_name
+from ms_vireid.engine.run_folder import instruction_sets, processor_name
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output, write_json
 from parity import launches, workers
@@ -31,6 +31,7 @@ from parity.workers import Work
 SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions")  # the default
 LAUNCHES = "launches"  # of a GPU's stand-in: counts, not times
 KERNELS = "kernels"  # of the CPU, with and without each of them
+MEMORY = "memory"  # that many steps of training keep
 # Names of the rows: configuration, overrides, and the stage of the recipe whose losses are taken.
 MODELS = {
     "PMT ViT-B/16 256x128": ("pmt/sysu.yaml", (), 1),
@@ -48,7 +49,7 @@ def main() -> None:
     arguments = _parse()
     results = {
         "device": arguments.device,
-        "machine": f"{processor_name()}, {os.cpu_count()} cores",
+        "machine": f"{processor_name()}, {os.cpu_count()} cores, {instruction_sets()}",
         "versions": _versions(),
         "repeats": arguments.repeats,
     }
@@ -83,8 +84,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=(*SECTIONS, KERNELS, LAUNCHES),
-        help="these sections alone (default: all but the last two)",
+        choices=(*SECTIONS, KERNELS, LAUNCHES, MEMORY),
+        help="these sections alone (default: all but the last three)",
     )
     parser.add_argument("--match", default="", metavar="TEXT", help="only rows whose name holds this")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="of each measurement, after one unmeasured")
@@ -163,6 +164,25 @@ def _kernels(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
             both = [("mindspore", replace(work, without=kernel)), ("mindspore", work)]
             row = _with_weights(work, arguments, both)
             yield name, {"without_s": row.pop("mindspore_s"), "with_s": row.pop("torch_s"), **row}
+
+
+def _memory(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
+    """By how much a training step lets the process's memory grow: the slope over the second half of many."""
+    for name, (config, overrides, stage, steps) in _MEMORY_ROWS.items():
+        if arguments.match in name:
+            work = _train_step(arguments, config, overrides, stage)
+            with tempfile.TemporaryDirectory() as folder:
+                work = replace(work, folder=folder)
+                workers.make_weights(work)
+                worker = workers.start("mindspore", work)
+                resident = []
+                for _ in range(steps):
+                    worker.run()
+                    resident.append(worker.resident())
+                worker.close()
+            half = np.array(resident[steps // 2 :], np.float64)
+            slope = float(np.polyfit(np.arange(len(half)), half, 1)[0])
+            yield name, {"steps": steps, "bytes_per_step": slope, "last_gib": resident[-1] / 2**30}
 
 
 def _with_weights(work: Work, arguments: argparse.Namespace, sides: Sequence[tuple[str, Work]] | None = None) -> dict:
@@ -311,6 +331,7 @@ _RUNS = {
     "corruptions": _corruptions,
     KERNELS: _kernels,
     LAUNCHES: _launches,
+    MEMORY: _memory,
 }
 # Rows of the cells, and optimisers, that have kernels: the model and the type, by name.
 _KERNEL_ROWS = {
@@ -318,13 +339,18 @@ _KERNEL_ROWS = {
     for model, kernels in zip(
         MODELS,
         (
-            ("GELU", "LayerNorm", "Dense", "HeadsAttention", "Dropout"),
+            ("GELU", "LayerNorm", "Dense", "HeadsAttention", "Dropout", "AdamW"),
             ("Conv2d", "BatchNormAct2d", "MaxPool2d", "GeM", "SGD"),
             ("IntraModalityLearner", "CrossModalityLearner", "Conv2d", "BatchNormAct2d"),
         ),
         strict=True,
     )
     for kernel in kernels
+}
+_MEMORY_ROWS = {  # with their steps
+    "PMT, demonstration": ("demo.yaml", (), 1, 2000),
+    "MUN, demonstration": ("mun/demo.yaml", ("train.mode=auto",), 0, 2000),
+    **{name: (*row, 60) for name, row in MODELS.items()},
 }
 _DATA_ROWS = {  # PyTorch's side decodes every picture anew
     "PMT, 256x128, decoded": ("pmt/sysu.yaml", "none"),
@@ -333,7 +359,7 @@ _DATA_ROWS = {  # PyTorch's side decodes every picture anew
 }
 _RANKING_ROWS = {"SYSU-MM01 multi-shot, 3803 x 3010": (3803, 3010, 96), "LLCM, 7166 x 8680": (7166, 8680, 351)}
 _LAUNCH_ROWS = launches.names(MODELS)
-_ROWS = (*_DATA_ROWS, *_RANKING_ROWS, *_LAUNCH_ROWS, *_KERNEL_ROWS)
+_ROWS = (*_MEMORY_ROWS, *_DATA_ROWS, *_RANKING_ROWS, *_LAUNCH_ROWS, *_KERNEL_ROWS)
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------
@@ -351,6 +377,7 @@ _HEADS = {
     "ranking": f"{'':{_WIDTH}}{'':>7}{'ours s':>13}{'argsort s':>11}{'ratio':>8}{'spread':>15}",
     "corruptions": f"{'':{_WIDTH}}{'':>7}{'ms a picture':>13}",
     KERNELS: f"{'a training step':{_WIDTH}}{'':>7}{'without s':>13}{'with s':>11}{'ratio':>8}{'spread':>15}",
+    MEMORY: f"{'a training step':{_WIDTH}}{'':>7}{'steps':>13}{'kB a step':>11}{'GiB at last':>13}",
     LAUNCHES: (
         f"{'a step, on the stand-in GPU':{_WIDTH}}{'images':>7}{'launches':>9}{'PyTorch':>8}{'copies':>8}{'waits':>8}"
         f"{'allocations':>12}{'peak GiB':>9}{'first s':>8}"
@@ -392,6 +419,9 @@ _LINES = {
     "corruptions": lambda name, row: f"{name:{_WIDTH}}{'':7}{row['ms_per_picture']:13.2f}",
     KERNELS: lambda name, row: (
         f"{name:{_WIDTH}}{'':7}{row['without_s']:13.3f}{row['with_s']:11.3f}{row['ratio']:8.2f}{_spread(row):>15}"
+    ),
+    MEMORY: lambda name, row: (
+        f"{name:{_WIDTH}}{'':7}{row['steps']:13,}{row['bytes_per_step'] / 1000:11.1f}{row['last_gib']:13.2f}"
     ),
     LAUNCHES: lambda name, row: (
         f"{name:{_WIDTH}}{row['batch']:7}{row['launches']:9,.0f}{row['torch_launches']:8,}{row['copies']:8.2f}"

@@ -16,7 +16,7 @@ from ms_vireid import runtime
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.data.randomness import step_key
 from ms_vireid.errors import InputError
-from ms_vireid.memory import peak_bytes
+from ms_vireid.memory import peak_bytes, resident_bytes
 
 FRAMEWORKS = ("mindspore", "torch")
 _STEPS = 1000  # of the run that a training step is taken to be part of
@@ -75,6 +75,11 @@ class Worker:
         answer = _answer(self)
         self.seconds.append(answer)
         return answer
+
+    def resident(self) -> int:
+        """Bytes of resident memory."""
+        _tell(self, "resident")
+        return _answer(self)
 
     def close(self) -> float:
         """End the process; its peak resident memory in GiB."""
@@ -143,7 +148,10 @@ def _serve(connection: Connection, framework: str, work: Work) -> None:
     # As in training and evaluation, from the second item on.
     pynative = framework == "mindspore" and work.load().train.mode != "jit"
     with runtime.bound_threads() if pynative else nullcontext():
-        while connection.recv() == "run":
+        while (asked := connection.recv()) != "end":
+            if asked == "resident":
+                connection.send(resident_bytes())
+                continue
             begun = time.perf_counter()
             do()
             connection.send(time.perf_counter() - begun)

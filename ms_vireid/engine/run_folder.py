@@ -198,12 +198,27 @@ def parse_metrics(line: bytes | str) -> dict | None:
 
 def processor_name() -> str:
     """The processor's model name, as /proc/cpuinfo gives it where there is one."""
+    return _of_processor("model name") or platform.processor()
+
+
+def instruction_sets() -> str:
+    """Which vector instructions the processor has, as far as /proc/cpuinfo says, and what holds libraries to fewer."""
+    flags = _of_processor("flags").split()
+    known = " and ".join(name for flag, name in (("avx2", "AVX2"), ("avx512f", "AVX-512")) if flag in flags)
+    caps = [f"{name}={os.environ[name]}" for name in _CAPS if name in os.environ]
+    return ", ".join([known or "vector instructions not known", *caps])
+
+
+_CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+
+
+def _of_processor(name: str) -> str:
+    """Of the first processor in /proc/cpuinfo; "" where it says nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")
 
 
 def git_commit() -> str | None:

@@ -11,6 +11,7 @@ import pytest
 
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.cpu_kernels.install import KERNELS
+from ms_vireid.engine import run_folder
 from ms_vireid.errors import InputError
 from ms_vireid.models.vit import GELU
 from parity import benchmark, workers
@@ -129,6 +130,37 @@ def test_a_process_that_dies_is_one_line(tmp_path):
     worker.process.kill()
     with pytest.raises(InputError, match=r"torch: the process has ended with -9 .*try smaller batches"):
         worker.run()
+
+
+def test_the_growth_of_memory_is_that_of_the_later_steps(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "_MEMORY_ROWS", {"small": ("pmt/sysu.yaml", SMALL_VIT, 0, 8)})
+    resident = iter((500, 900, 1000, 1000, 1000, 3000, 5000, 7000))
+    monkeypatch.setattr(workers.Worker, "resident", lambda worker: worker.run() > 0 and next(resident))
+    run_benchmark(monkeypatch, "--quick", "--only", "memory")
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("small"))
+    assert line.split() == ["small", "8", "2.0", "0.00"]
+
+
+def test_a_process_says_what_it_keeps(tmp_path):
+    loss = work("loss", "pmt/sysu.yaml", (), tmp_path, loss="ma")
+    worker = workers.start("mindspore", loss)
+    assert 10**8 < worker.resident() <= worker.close() * 2**30
+
+
+@pytest.mark.parametrize(
+    ("flags", "cap", "found"),
+    [
+        ("fpu avx2 avx512f", None, "AVX2 and AVX-512"),
+        ("fpu avx2", "AVX2", "AVX2, ONEDNN_MAX_CPU_ISA=AVX2"),
+        ("", None, "vector instructions not known"),
+    ],
+)
+def test_the_machines_instruction_sets_are_named(monkeypatch, flags, cap, found):
+    monkeypatch.setattr(run_folder, "_of_processor", lambda name: flags)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    if cap:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+    assert run_folder.instruction_sets() == found
 
 
 def test_figures_are_printed_and_written(monkeypatch, capsys, tmp_path):
