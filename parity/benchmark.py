@@ -339,9 +339,9 @@ _KERNEL_ROWS = {
     for model, kernels in zip(
         MODELS,
         (
-            ("GELU", "LayerNorm", "Dense", "HeadsAttention", "Dropout", "AdamW"),
-            ("Conv2d", "BatchNormAct2d", "MaxPool2d", "GeM", "SGD"),
-            ("IntraModalityLearner", "CrossModalityLearner", "Conv2d", "BatchNormAct2d"),
+            ("PatchProjection", "GELU", "LayerNorm", "Dense", "HeadsAttention", "Dropout", "AdamW"),
+            ("Conv2d", "Bottleneck", "NonLocal", "BatchNormAct2d", "MaxPool2d", "GeM", "SGD"),
+            ("IntraModalityLearner", "CrossModalityLearner", "Joined", "Conv2d", "BatchNormAct2d"),
         ),
         strict=True,
     )

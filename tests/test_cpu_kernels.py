@@ -16,7 +16,7 @@ from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner
 from ms_vireid.models.layers import Dropout, GeM, pointwise, position_noise, window_offsets
 from ms_vireid.models.resnet import Bottleneck, ResNet, batch_norm, convolution
-from ms_vireid.models.vit import GELU, Attention, dense, layer_norm
+from ms_vireid.models.vit import GELU, Attention, PatchProjection, dense, layer_norm
 from ms_vireid.tensors import Joined
 
 KEY = Tensor(1234, ms.int32)
@@ -44,6 +44,7 @@ class Maps(nn.Cell):
 
 CASES = {
     "GELU": lambda: (GELU(), 3.0 * values(2, 5, 7)),
+    "patches": lambda: (PatchProjection((3, 2), 4, 3, 5), values(2, 3, 10, 8)),
     "LayerNorm": lambda: (layer_norm(19), values(3, 70, 19)),
     "Dense": lambda: (dense(19, 6), values(3, 70, 19)),
     "Attention": lambda: (Attention(12, 3, 0.0, 0), values(2, 5, 12), None, None),

@@ -160,7 +160,7 @@ LAUNCHES = {
     "MUN": lambda folder: together(folder, *MUN),
     "PMT, killed": lambda folder: accident(folder, "kill:7:0,1", *PMT),
     "MUN, stopped": lambda folder: accident(folder, "stop:1:1", *MUN),
-    "PMT, broken": lambda folder: accident(folder, "broken:4:1", *PMT),
+    "PMT, broken": lambda folder: accident(folder, "broken:4:1", *PMT, "data.cache=none"),
     "mistaken": lambda folder: launch(folder, TRAIN, "--device", "CPU", "train.nonsense=1"),
 }
 

@@ -11,7 +11,7 @@ from ms_vireid.cpu_kernels.generator import Depthwise, Pyramids
 from ms_vireid.cpu_kernels.normalisation import BatchNorm
 from ms_vireid.cpu_kernels.optimizer import adamw, sgd
 from ms_vireid.cpu_kernels.pooling import MaxPool, MeanOfCubes
-from ms_vireid.cpu_kernels.transformer import GELU, Attention, Dense, Dropout, LayerNorm
+from ms_vireid.cpu_kernels.transformer import GELU, Attention, Dense, Dropout, LayerNorm, Patches
 from ms_vireid.engine import optimizer
 from ms_vireid.models import agw, auxiliary_generator, layers, resnet, vit
 
@@ -29,6 +29,11 @@ def install(cell: nn.Cell) -> None:
         if type(part) in KERNELS:
             part.construct = partial(KERNELS[type(part)], part)
             part.has_bprop = False  # of `construct`, where a cell has its own: a kernel brings its derivative
+
+
+def _patches(cell: vit.PatchProjection, images: Tensor) -> Tensor:
+    patches = Patches.apply(images, cell.grid_size, cell.patch_size, cell.stride)
+    return Dense.apply(patches, cell.weight.reshape(cell.embed_dim, -1), cell.bias)
 
 
 def _gelu(cell: vit.GELU, x: Tensor) -> Tensor:
@@ -127,6 +132,7 @@ def _sgd(cell: optimizer.SGD, gradients: tuple[Tensor, ...], scalars: Tensor) ->
 
 
 KERNELS = {
+    vit.PatchProjection: _patches,
     vit.GELU: _gelu,
     nn.LayerNorm: _layer_norm,
     operators.Dense: _dense,

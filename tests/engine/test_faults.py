@@ -110,7 +110,7 @@ def ended(process):
 
 
 def test_two_runs_into_one_folder_and_pictures_that_vanish(tmp_path):
-    process = begun(tmp_path, "--data-root", str(tmp_path / "data"))
+    process = begun(tmp_path, "--data-root", str(tmp_path / "data"), "data.cache=none")
     before = (tmp_path / "run/run.json").read_bytes()
     second = train(tmp_path, "--data-root", str(tmp_path / "data"), "--resume", "auto", "train.iterations=2000")
     error = assert_refused(second)
