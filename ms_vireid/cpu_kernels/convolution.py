@@ -104,7 +104,7 @@ class Convolution(Function):
         outputs, inputs, kernel, _ = weight.shape
         rows = by_channel(gradient).reshape(outputs, -1)
         of_weight = matmul(transpose_b=True)(rows, _windows(by_channel(x), kernel, stride)).reshape(weight.shape)
-        of_bias = rows.sum(axis=1) if biased else None
+        of_bias = Tensor(array(rows).sum(axis=1, dtype=np.float64).astype(np.float32)) if biased else None
         if not ctx.needs_input_grad[0]:
             return None, of_weight, of_bias, None
         of_x = matmul(transpose_a=True)(weight.reshape(outputs, -1), rows)
