@@ -92,7 +92,7 @@ PLANTED = [
     (softmax_without_its_maximum, "2 Attention with large scores", "output 0"),
     (tanh_gelu, "2 GELU", "output 0"),
     (unscaled_dropout, "2 Dropout", "output 0"),
-    (gradient_of_too_few_rows, "2 Linear", "gradient of bias"),
+    (gradient_of_too_few_rows, "2 PatchEmbed", "gradient of proj.bias"),
     (last_tile_not_cut_off, "2 3x3 convolution, 64 channels", "output 0"),
     (biased_running_variance, "2 BatchNorm", "buffer running_var"),
     (average_not_divided, "2 CrossModalityLearner", "gradient of input 0"),
@@ -159,4 +159,4 @@ def test_a_models_gradients_name_the_first_weight_whose_gradient_misses_rows(mon
     case = next(case for case in LADDER if str(case) == "4 PMT small, gradients")
     outcome = run(case, ["operators", "kernels"])
     assert outcome.over == ("kernels",)
-    assert outcome.decisive("kernels").tensor == "gradient of base.blocks.0.attn.qkv.bias"
+    assert outcome.decisive("kernels").tensor == "gradient of base.patch_embed.proj.bias"
