@@ -10,15 +10,17 @@ import itertools
 import json
 import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import numpy as np
 
 from ms_vireid.command import Parser, run
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
-from ms_vireid.files.writing import check_output
+from ms_vireid.errors import InputError
+from ms_vireid.files.writing import append_line, check_output
 
 SIDES = ("kernels", "operators", "graph", "torch_ref", "outside")
 RATES = ((0.0, 0.1), (0.03, 0.1), (0.03, 0.0))  # dropout and drop path
@@ -53,36 +55,46 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="F", help="JSON lines, one a run")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="configuration values, of all sides")
     arguments = parser.parse_intermixed_args()
+    for option in ("seeds", "epochs"):
+        if getattr(arguments, option) < 1:
+            raise InputError(f"--{option} {getattr(arguments, option)}: it must be at least 1")
     check_output(arguments.output, "--output")
     from ms_vireid.data.read import read_data
 
-    read_data(configuration(Run("kernels", 0.0, 0.0, 0), arguments).data)  # made before many would make it
     done = read(arguments.output)
+    read_data(configuration(Run("kernels", 0.0, 0.0, 0), arguments).data)  # made before many would make it
     rates = itertools.product(arguments.sides, RATES, range(arguments.seeds))
     missing = [one for side, pair, seed in rates if (one := Run(side, *pair, seed)) not in done]
-    missing.sort(key=lambda one: (one.seed, one.dropout, one.drop_path))
+    missing.sort(key=lambda one: one.seed)
     cores = sorted(os.sched_getaffinity(0))
     spawn = multiprocessing.get_context("spawn")
-    with (
-        ProcessPoolExecutor(len(cores), spawn, max_tasks_per_child=1) as processes,
-        arguments.output.open("a", encoding="utf-8") as file,
-    ):
-        for one, epochs in processes.map(train, missing, itertools.repeat(arguments), itertools.cycle(cores)):
-            file.write(json.dumps(asdict(one) | epochs) + "\n")
-            file.flush()
+    free = spawn.Queue()
+    for core in cores:
+        free.put(core)
+    with spawn.Pool(len(cores), _take_core, (free,), maxtasksperchild=1) as processes:
+        for one, epochs in processes.imap_unordered(partial(train, arguments=arguments), missing):
+            append_line(arguments.output, json.dumps(asdict(one) | epochs))
             print(one, " ".join(f"{loss:.2f}" for loss in epochs["loss"]), flush=True)
     print(table(read(arguments.output)))
+
+
+def _take_core(free: multiprocessing.Queue) -> None:
+    """Bind this process to a core that no other has, until it ends."""
+    core = free.get()
+    os.sched_setaffinity(0, {core})
+    Finalize(None, free.put, (core,), exitpriority=0)
 
 
 def read(path: Path) -> dict[Run, dict[str, list[float]]]:
     """What each run of a file came to: by epoch the mean loss, and how many steps had a triplet term above 2."""
     if not path.exists():
         return {}
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {
-        Run(row["side"], row["dropout"], row["drop_path"], row["seed"]): {key: row[key] for key in ("loss", "leaps")}
-        for row in rows
-    }
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        keys = [field.name for field in fields(Run)]
+        return {Run(*(row[key] for key in keys)): {key: row[key] for key in ("loss", "leaps")} for row in rows}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: is not what this command writes ({error}); choose another --output") from None
 
 
 def configuration(one: Run, arguments: argparse.Namespace) -> Config:
@@ -96,9 +108,8 @@ def configuration(one: Run, arguments: argparse.Namespace) -> Config:
     return load_config(CONFIG_ROOT / "pmt/sysu.yaml", [*_SMALL, *own, *arguments.overrides])
 
 
-def train(one: Run, arguments: argparse.Namespace, core: int) -> tuple[Run, dict[str, list[float]]]:
+def train(one: Run, arguments: argparse.Namespace) -> tuple[Run, dict[str, list[float]]]:
     """In a process of its own: the epochs of the first stage."""
-    os.sched_setaffinity(0, {core})
     from ms_vireid import runtime
 
     runtime.set_up("CPU")

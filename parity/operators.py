@@ -256,6 +256,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(PAGE.parents[1])}")
     arguments = parser.parse_args()
     runtime.set_up("CPU")
+    runtime.cap_convolutions()
     sys.exit(report(collect(), arguments.write))
 
 

@@ -9,8 +9,9 @@ from ms_vireid.data.batches import TrainingBatches
 from parity.oracles import timm_vit
 from parity.pictures import Pictures
 from parity.trajectory import TorchTraining
-from torch_ref.engine.optimizer import build_optimizer
-from torch_ref.engine.train_step import StageLoss, TrainStep
+from torch_ref.engine.optimizer import pmt_groups
+from torch_ref.engine.schedule import learning_rates
+from torch_ref.engine.train_step import StageLoss
 
 
 class OutsidePMT(nn.Module):
@@ -31,8 +32,8 @@ class OutsidePMT(nn.Module):
         self.classifier = nn.Linear(model.embed_dim, model.num_classes, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.001)
 
-    def forward(self, images: Tensor, *_) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, and the features before and after BNNeck; modality, key, labels and progress are not used."""
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """images [N, 3, H, W] -> logits [N, num_classes], features [N, C] before and after BNNeck."""
         features = self.base(images)
         normalised = self.bottleneck(features)
         return self.classifier(normalised), features, normalised
@@ -57,10 +58,27 @@ class OutsidePictures:
 
 
 class OutsideTraining(TorchTraining):
-    """Of the first stage."""
+    """Of the first stage, by a plain step."""
 
     def __init__(self, config: Config, batches: TrainingBatches):
         super().__init__(config, OutsidePictures(batches, config), first=0)
         self.model = OutsidePMT(config).train()
-        self.optimizer = build_optimizer(self.model, config)
-        self.train_step = TrainStep(self.model, StageLoss(*self.losses), self.optimizer)
+        self.loss = StageLoss(*self.losses)
+        self.groups = pmt_groups(self.model, config.optimizer)
+        betas, eps, weight_decay = config.optimizer.betas, config.optimizer.eps, config.optimizer.weight_decay
+        groups = [{"params": group.parameters} for group in self.groups]
+        self.optimizer = torch.optim.AdamW(groups, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def rates(self, epoch: int, done: float) -> list[float]:
+        return learning_rates(self.config, self.groups, epoch, done)
+
+    def step(
+        self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
+    ) -> dict[str, float]:
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        total, *terms = self.loss(self.model(torch.from_numpy(images)), torch.from_numpy(labels))
+        self.optimizer.zero_grad()
+        total.backward()
+        self.optimizer.step()
+        return {name: term.item() for name, term in zip(("loss", *self.loss.names), (total, *terms), strict=True)}

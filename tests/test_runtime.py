@@ -12,7 +12,7 @@ import pytest
 from mindspore import nn
 
 from ms_vireid import gpu, runtime
-from ms_vireid.engine.programs import run_by
+from ms_vireid.engine.programs import PROGRAMS, run_by
 from ms_vireid.errors import DeviceError, InputError
 from tests.driver import Driver, Loader
 
@@ -35,11 +35,14 @@ def test_convolutions_by_operators_are_capped_and_nothing_else():
     assert environment_after("cap_convolutions()")[0] == "AVX2"
 
 
-@pytest.mark.parametrize(("program", "cap"), [("kernels", None), ("operators", "AVX2"), ("graph", "AVX2")])
-def test_the_program_decides_about_the_cap(program, cap, monkeypatch):
-    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
-    run_by(program, nn.ReLU())
-    assert os.environ.get("ONEDNN_MAX_CPU_ISA") == cap
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("convolves", [True, False])
+def test_operators_and_graphs_with_convolutions_are_capped(program, convolves, monkeypatch):
+    """A ViT's products keep AVX-512, and so do the kernels'."""
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    run_by(program, nn.SequentialCell(nn.Conv2d(3, 4, 3) if convolves else nn.Dense(3, 4)))
+    expected = "AVX2" if convolves and program != "kernels" else None
+    assert os.environ.get("ONEDNN_MAX_CPU_ISA") == expected
 
 
 def test_a_users_own_environment_wins():

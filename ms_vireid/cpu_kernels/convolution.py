@@ -1,9 +1,10 @@
-"""Convolutions without bias as matrix products: of pixels, of unfolded windows, or Winograd's."""
+"""Convolutions as matrix products: of pixels, of unfolded windows, or Winograd's."""
 
 from collections.abc import Callable
 
 import numpy as np
 from mindspore import Tensor
+from numba import njit
 
 from ms_vireid.cpu_kernels.base import (
     STRICT,
@@ -20,26 +21,31 @@ from ms_vireid.cpu_kernels.base import (
 from ms_vireid.cpu_kernels.feature_maps import by_channel, swapped
 
 
+@njit(inline="always")
+def _within(size, place, kernel, stride, count):
+    """The first of `count` windows, and the one after the last, whose `place` lies within a picture of `size` pixels a
+    side; in window q it is pixel q * stride + place - kernel // 2."""
+    before = kernel // 2 - place
+    return max(0, (before + stride - 1) // stride), min(count, (size - 1 + before) // stride + 1)
+
+
 @threaded(**STRICT)
 def _unfold(start, stop, x, stride, windows):
     """[C, N, H, W] -> what each place (i, j) of a window sees, [C, k, k, N, h, w], with zeros around the pictures."""
     kernel, _, batch, rows, columns = windows.shape[1:]
-    height, width = x.shape[2:]
     for c in range(start, stop):
         for i in range(kernel):
+            top, bottom = _within(x.shape[2], i, kernel, stride, rows)
             for j in range(kernel):
-                left = max(0, (kernel // 2 - j + stride - 1) // stride)  # columns that lie within the picture
-                right = min(columns, (width - 1 + kernel // 2 - j) // stride + 1)
+                left, right = _within(x.shape[3], j, kernel, stride, columns)
                 for n in range(batch):
-                    for r in range(rows):
-                        line = windows[c, i, j, n, r]
-                        row = r * stride + i - kernel // 2
-                        if row < 0 or row >= height:
-                            line[:] = f32(0)
-                            continue
+                    seen = windows[c, i, j, n]
+                    seen[:top] = f32(0)
+                    seen[bottom:] = f32(0)
+                    for r in range(top, bottom):
+                        line, own = seen[r], x[c, n, r * stride + i - kernel // 2]
                         line[:left] = f32(0)
                         line[right:] = f32(0)
-                        own = x[c, n, row]
                         for q in range(left, right):
                             line[q] = own[q * stride + j - kernel // 2]
 
@@ -48,19 +54,15 @@ def _unfold(start, stop, x, stride, windows):
 def _fold(start, stop, windows, stride, of_x):
     """The derivative of `_unfold`: [C, k, k, N, h, w] -> [C, N, H, W]."""
     kernel, _, batch, rows, columns = windows.shape[1:]
-    height, width = of_x.shape[2:]
     for c in range(start, stop):
         of_x[c] = f32(0)
         for i in range(kernel):
+            top, bottom = _within(of_x.shape[2], i, kernel, stride, rows)
             for j in range(kernel):
-                left = max(0, (kernel // 2 - j + stride - 1) // stride)
-                right = min(columns, (width - 1 + kernel // 2 - j) // stride + 1)
+                left, right = _within(of_x.shape[3], j, kernel, stride, columns)
                 for n in range(batch):
-                    for r in range(rows):
-                        row = r * stride + i - kernel // 2
-                        if row < 0 or row >= height:
-                            continue
-                        line, own = windows[c, i, j, n, r], of_x[c, n, row]
+                    for r in range(top, bottom):
+                        line, own = windows[c, i, j, n, r], of_x[c, n, r * stride + i - kernel // 2]
                         for q in range(left, right):
                             own[q * stride + j - kernel // 2] += line[q]
 
@@ -83,8 +85,8 @@ def _add_bias(start, stop, y, bias):
 
 
 class Convolution(Function):
-    """ "Same" padding: float32 [N, C, H, W], weight [D, C, k, k], bias [D] or None -> [N, D, h, w], sides divided by
-    the stride, rounded up."""
+    """With "same" padding: float32 [N, C, H, W], weight [D, C, k, k], bias [D] or None -> [N, D, h, w], sides divided
+    by the stride, rounded up."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, stride):

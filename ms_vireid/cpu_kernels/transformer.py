@@ -229,7 +229,7 @@ class Dense(Function):
         gradient = gradient.reshape(-1, gradient.shape[-1])
         sums = np.empty((-(-len(gradient) // ROWS), gradient.shape[1]))
         _column_sums(len(sums), array(gradient), sums)
-        of_x = matmul()(gradient, weight).reshape(x.shape)
+        of_x = matmul()(gradient, weight).reshape(x.shape) if ctx.needs_input_grad[0] else None
         of_weight = matmul(transpose_a=True)(gradient, x.reshape(-1, x.shape[-1]))
         return of_x, of_weight, Tensor(sums.sum(axis=0).astype(np.float32))
 

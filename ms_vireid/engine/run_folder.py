@@ -17,6 +17,7 @@ from ms_vireid.errors import InputError
 from ms_vireid.files.checks import read_json
 from ms_vireid.files.writing import TEMPORARY, append_line, lock, make_folder, write_json, write_text
 
+CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")  # on the instructions of libraries
 PACKAGES = ("ms_vireid", "mindspore", "numpy", "pillow", "pydantic")
 
 
@@ -205,11 +206,8 @@ def instruction_sets() -> str:
     """Which vector instructions the processor has, as far as /proc/cpuinfo says, and what holds libraries to fewer."""
     flags = _of_processor("flags").split()
     known = " and ".join(name for flag, name in (("avx2", "AVX2"), ("avx512f", "AVX-512")) if flag in flags)
-    caps = [f"{name}={os.environ[name]}" for name in _CAPS if name in os.environ]
+    caps = [f"{name}={os.environ[name]}" for name in CAPS if name in os.environ]
     return ", ".join([known or "vector instructions not known", *caps])
-
-
-_CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
 def _of_processor(name: str) -> str:

@@ -4,7 +4,7 @@ and the trace of a model the first layer that has it."""
 import numpy as np
 import pytest
 
-from ms_vireid.cpu_kernels import convolution, generator, normalisation, optimizer, transformer
+from ms_vireid.cpu_kernels import convolution, feature_maps, generator, normalisation, optimizer, transformer
 from ms_vireid.cpu_kernels.base import memory
 from ms_vireid.models import vit
 from parity.cases import LADDER, run
@@ -61,6 +61,19 @@ def last_tile_not_cut_off(patch):
     changed(patch, convolution, "_untiled", shifted)
 
 
+def border_repeated(patch):
+    def repeated(original, channels, x, stride, windows):
+        original(channels, x, stride, windows)
+        windows[:, 0, :, :, 0] = windows[:, 1, :, :, 0]  # the first row of windows sees zeros above the picture
+
+    changed(patch, convolution, "_unfold", repeated)
+
+
+def fork_forgets_a_branch(patch):
+    forgetful = staticmethod(lambda _ctx, first, *_others: (first, None))
+    patch.setattr(feature_maps.Fork, "backward", forgetful)
+
+
 def biased_running_variance(patch):
     original = normalisation.BatchNorm.forward
 
@@ -94,6 +107,8 @@ PLANTED = [
     (unscaled_dropout, "2 Dropout", "output 0"),
     (gradient_of_too_few_rows, "2 PatchEmbed", "gradient of proj.bias"),
     (last_tile_not_cut_off, "2 3x3 convolution, 64 channels", "output 0"),
+    (border_repeated, "2 Bottleneck", "output 0"),
+    (fork_forgets_a_branch, "2 Bottleneck", "gradient of input 0"),
     (biased_running_variance, "2 BatchNorm", "buffer running_var"),
     (average_not_divided, "2 CrossModalityLearner", "gradient of input 0"),
     (momentum_not_nesterovs, "5 AGW, six updates", "after update 1 visible_stem.conv1.weight"),
