@@ -131,9 +131,9 @@ def train(one: Run, arguments: argparse.Namespace) -> tuple[Run, dict[str, list[
     elif one.side == "torch_ref":
         training = trajectory.TorchTraining(config, batches, 0)
     else:
-        from parity.outside import OutsideTraining
+        from parity.outside import OutsidePictures, OutsideTraining
 
-        training = OutsideTraining(config, batches)
+        training = OutsideTraining(config, OutsidePictures(batches, config))
     training.advance(arguments.epochs * batches.sampler.iterations)
     by_epoch = {
         name: np.array([row[name] for row in training.rows]).reshape(arguments.epochs, -1) for name in ("loss", "pht")

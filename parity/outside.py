@@ -58,10 +58,10 @@ class OutsidePictures:
 
 
 class OutsideTraining(TorchTraining):
-    """Of the first stage, by a plain step."""
+    """By a plain step, of the first stage. batches: `OutsidePictures`, or a `TrainingBatches` as the others have it."""
 
-    def __init__(self, config: Config, batches: TrainingBatches):
-        super().__init__(config, OutsidePictures(batches, config), first=0)
+    def __init__(self, config: Config, batches: "OutsidePictures | TrainingBatches"):
+        super().__init__(config, batches, first=0)
         self.model = OutsidePMT(config).train()
         self.loss = StageLoss(*self.losses)
         self.groups = pmt_groups(self.model, config.optimizer)
