@@ -1,8 +1,10 @@
-"""Whether training with dropout goes as it does elsewhere: the mean loss of each epoch of a small PMT, over seeds.
+"""Whether training with dropout and drop path goes as it does elsewhere: mean losses of a small PMT beside outside's.
 
-Five sides train on the same pictures with the same sampler and losses: MindSpore by its three programs, the PyTorch
-mirror, whose dropout is the same hash, and an outside one: timm's ViT with its own dropout and drop path, torchvision's
-transforms and `torch.optim.AdamW`. Every run is a process on one core, and a line of --output, which is not run again.
+Five sides train: MindSpore by its three programs, the PyTorch mirror, whose noise is the same hash, and an outside
+one, timm's ViT with its own dropout and drop path and a plain step of `torch.optim.AdamW`. For each seed all begin with
+the same weights and train on the same batches, several times with other noise: nothing else tells them apart, and a
+hundredth of the loss is seen. Every side, pair of rates and seed is a process on one core and a line of --output, which
+is not trained again.
 """
 
 import argparse
@@ -10,6 +12,7 @@ import itertools
 import json
 import multiprocessing
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from multiprocessing.util import Finalize
@@ -22,23 +25,25 @@ from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import append_line, check_output
 
-SIDES = ("kernels", "operators", "graph", "torch_ref", "outside")
-RATES = ((0.0, 0.1), (0.03, 0.1), (0.03, 0.0))  # dropout and drop path
-_SMALL = (
-    "data={name: synthetic, image_size: [128, 64], workers: 0, synthetic: {train_identities: 300, val_identities: 2, "
-    "test_identities: 4, images_per_camera: 3}}",
-    "model.embed_dim=192",
-    "model.depth=6",
-    "model.num_heads=6",
-    "model.num_classes=302",
+SIDES = ("outside", "torch_ref", "kernels", "operators", "graph")
+RATES = ((0.2, 0.1), (0.2, 0.0), (0.03, 0.1), (0.03, 0.0), (0.0, 0.1))  # dropout and drop path
+STEPS = 50  # that a mean is taken over
+SMALL = (
+    "data={name: synthetic, image_size: [64, 32], workers: 0, synthetic: {train_identities: 40, val_identities: 2, "
+    "test_identities: 4, images_per_camera: 2, image_size: [64, 32]}}",
+    "model.embed_dim=48",
+    "model.depth=3",
+    "model.num_heads=3",
+    "model.num_classes=42",
     "optimizer.lr=1e-3",
-    "train.iterations=113",
+    "train.num_instances=2",
+    f"train.iterations={STEPS}",
 )
 
 
 @dataclass(frozen=True)
 class Run:
-    """dropout, drop_path: rates. seed: of weights, batches, pictures and noise."""
+    """dropout, drop_path: rates. seed: of weights, batches and pictures."""
 
     side: str
     dropout: float
@@ -46,25 +51,29 @@ class Run:
     seed: int
 
 
+Losses = Mapping[Run, list[list[float]]]  # of each noise, the mean of every `STEPS` steps
+
+
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, metavar="SIDE", help=", ".join(SIDES))
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="of each side and pair of rates")
-    parser.add_argument("--epochs", type=int, default=4, metavar="N", help="of PMT's first stage, in grey")
+    parser.add_argument("--noises", type=int, default=5, metavar="N", help="of each seed")
+    parser.add_argument("--epochs", type=int, default=4, metavar="N", help=f"of {STEPS} steps, all in grey")
     parser.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="where the synthetic set is made")
     parser.add_argument("--output", type=Path, required=True, metavar="F", help="JSON lines, one a run")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="configuration values, of all sides")
     arguments = parser.parse_intermixed_args()
-    for option in ("seeds", "epochs"):
+    for option in ("seeds", "noises", "epochs"):
         if getattr(arguments, option) < 1:
             raise InputError(f"--{option} {getattr(arguments, option)}: it must be at least 1")
     check_output(arguments.output, "--output")
     from ms_vireid.data.read import read_data
 
     done = read(arguments.output)
-    read_data(configuration(Run("kernels", 0.0, 0.0, 0), arguments).data)  # made before many would make it
-    rates = itertools.product(arguments.sides, RATES, range(arguments.seeds))
-    missing = [one for side, pair, seed in rates if (one := Run(side, *pair, seed)) not in done]
+    read_data(configuration(Run("outside", 0.0, 0.0, 0), arguments).data)  # made before many would make it
+    runs = itertools.product(arguments.sides, RATES, range(arguments.seeds))
+    missing = [one for side, pair, seed in runs if (one := Run(side, *pair, seed)) not in done]
     missing.sort(key=lambda one: one.seed)
     cores = sorted(os.sched_getaffinity(0))
     spawn = multiprocessing.get_context("spawn")
@@ -72,9 +81,9 @@ def main() -> None:
     for core in cores:
         free.put(core)
     with spawn.Pool(len(cores), _take_core, (free,), maxtasksperchild=1) as processes:
-        for one, epochs in processes.imap_unordered(partial(train, arguments=arguments), missing):
-            append_line(arguments.output, json.dumps(asdict(one) | epochs))
-            print(one, " ".join(f"{loss:.2f}" for loss in epochs["loss"]), flush=True)
+        for one, losses in processes.imap_unordered(partial(train, arguments=arguments), missing):
+            append_line(arguments.output, json.dumps(asdict(one) | {"losses": losses}))
+            print(one, " ".join(f"{loss:.3f}" for loss in np.mean(losses, axis=0)), flush=True)
     print(table(read(arguments.output)))
 
 
@@ -85,14 +94,13 @@ def _take_core(free: multiprocessing.Queue) -> None:
     Finalize(None, free.put, (core,), exitpriority=0)
 
 
-def read(path: Path) -> dict[Run, dict[str, list[float]]]:
-    """What each run of a file came to: by epoch the mean loss, and how many steps had a triplet term above 2."""
+def read(path: Path) -> dict[Run, list[list[float]]]:
     if not path.exists():
         return {}
+    names = [field.name for field in fields(Run)]
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        keys = [field.name for field in fields(Run)]
-        return {Run(*(row[key] for key in keys)): {key: row[key] for key in ("loss", "leaps")} for row in rows}
+        return {Run(*(row[name] for name in names)): row["losses"] for row in rows}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is not what this command writes ({error}); choose another --output") from None
 
@@ -105,55 +113,109 @@ def configuration(one: Run, arguments: argparse.Namespace) -> Config:
         f"stages.0.epochs={arguments.epochs}",
         f"data.root={json.dumps(str(arguments.data_root))}",
     )
-    return load_config(CONFIG_ROOT / "pmt/sysu.yaml", [*_SMALL, *own, *arguments.overrides])
+    return load_config(CONFIG_ROOT / "pmt/sysu.yaml", [*SMALL, *own, *arguments.overrides])
 
 
-def train(one: Run, arguments: argparse.Namespace) -> tuple[Run, dict[str, list[float]]]:
-    """In a process of its own: the epochs of the first stage."""
+def train(one: Run, arguments: argparse.Namespace) -> tuple[Run, list[list[float]]]:
+    """In a process of its own."""
     from ms_vireid import runtime
 
     runtime.set_up("CPU")
-    import mindspore as ms
     import torch
 
-    from ms_vireid.data.batches import TrainingBatches
-    from ms_vireid.data.read import read_data
-    from ms_vireid.engine.programs import PROGRAMS
-    from parity import trajectory
-
     torch.set_num_threads(1)
-    torch.manual_seed(one.seed)
-    ms.set_seed(one.seed)
-    config = configuration(one, arguments)
-    batches = TrainingBatches(read_data(config.data).train, config)
-    if one.side in PROGRAMS:
-        training = trajectory.MindSporeTraining(config, batches, 0, one.side)
-    elif one.side == "torch_ref":
-        training = trajectory.TorchTraining(config, batches, 0)
-    else:
-        from parity.outside import OutsidePictures, OutsideTraining
-
-        training = OutsideTraining(config, OutsidePictures(batches, config))
-    training.advance(arguments.epochs * batches.sampler.iterations)
-    by_epoch = {
-        name: np.array([row[name] for row in training.rows]).reshape(arguments.epochs, -1) for name in ("loss", "pht")
-    }
-    return one, {"loss": by_epoch["loss"].mean(axis=1).tolist(), "leaps": (by_epoch["pht"] > 2).sum(axis=1).tolist()}
+    start = Start(configuration(one, arguments), arguments.epochs)
+    return one, [start.losses(one.side, noise) for noise in range(arguments.noises)]
 
 
-def table(found: dict[Run, dict[str, list[float]]]) -> str:
-    """Mean loss by epoch with its standard error over the seeds, and the steps with a leap of the triplet term."""
+class Start:
+    """Weights and batches from which all sides begin."""
+
+    def __init__(self, config: Config, epochs: int):
+        import torch
+
+        from ms_vireid.data.batches import TrainingBatches
+        from ms_vireid.data.read import read_data
+        from parity.trajectory import TorchTraining
+
+        self.config, self.epochs = config, epochs
+        batches = TrainingBatches(read_data(config.data).train, config)
+        self.batches = Kept(batches, epochs * STEPS)
+        torch.manual_seed(config.seed)
+        self.weights = TorchTraining(config, self.batches, 0).weights()
+
+    def losses(self, side: str, noise: int) -> list[float]:
+        """The mean of each epoch's, by one side and noise."""
+        import torch
+
+        training = _side(side)(self.config, self.batches)
+        training.set_weights(self.weights)
+        seed = 1000 * (1 + noise) + self.config.seed
+        torch.manual_seed(seed)
+        training.config = self.config.model_copy(update={"seed": seed})  # of the steps' keys
+        training.advance(self.epochs * STEPS)
+        return np.reshape([row["loss"] for row in training.rows], (self.epochs, -1)).mean(axis=1).tolist()
+
+
+class Kept:
+    """The first `count` batches, made once."""
+
+    def __init__(self, batches, count: int):
+        self.sampler, self.length = batches.sampler, len(batches)
+        self.batches = [batches[step] for step in range(count)]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.batches[step]
+
+
+def _side(name: str) -> Callable:
+    """A training by one of `SIDES`, of a configuration and batches."""
+    from parity.outside import OutsideTraining
+    from parity.trajectory import MindSporeTraining, TorchTraining
+
+    if name == "outside":
+        return OutsideTraining
+    if name == "torch_ref":
+        return lambda config, batches: TorchTraining(config, batches, 0)
+    return lambda config, batches: MindSporeTraining(config, batches, 0, name)
+
+
+def lag(ours: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By how much the mean loss is above outside's, and the standard error of that by the noise.
+
+    Both [seeds, noises, epochs], of the same seeds -> [epochs] each.
+    """
+    difference = (ours.mean(axis=1) - outside.mean(axis=1)).mean(axis=0)
+    variances = sum(losses.var(axis=1, ddof=1).sum(axis=0) / losses.shape[1] for losses in (ours, outside))
+    return difference, np.sqrt(variances) / len(ours)
+
+
+def table(found: Losses) -> str:
+    """Outside's mean loss by epoch; the others' above it, with the standard error."""
     lines = []
     for pair in RATES:
+        by_side = {
+            side: {
+                one.seed: losses
+                for one, losses in found.items()
+                if (one.side, one.dropout, one.drop_path) == (side, *pair)
+            }
+            for side in SIDES
+        }
+        outside = by_side.pop("outside")
         lines.append(f"\ndropout {pair[0]:g}, drop path {pair[1]:g}")
-        for side in SIDES:
-            rows = [row for run, row in found.items() if (run.side, run.dropout, run.drop_path) == (side, *pair)]
-            if rows:
-                losses = np.array([row["loss"] for row in rows])
-                errors = losses.std(axis=0, ddof=1) / np.sqrt(len(rows)) if len(rows) > 1 else np.zeros(losses.shape[1])
-                cells = "  ".join(f"{m:6.2f} ±{e:5.2f}" for m, e in zip(losses.mean(axis=0), errors, strict=True))
-                leaps = np.mean([sum(row["leaps"]) for row in rows])
-                lines.append(f"  {side:10s} {len(rows):2} seeds  {cells}   leaps {leaps:.1f}")
+        if outside:
+            means = np.mean(list(outside.values()), axis=(0, 1))
+            lines.append(f"  {'outside':10s} {'  '.join(f'{mean:14.3f}' for mean in means)}   {len(outside)} seeds")
+        for side, by_seed in by_side.items():
+            seeds = sorted(by_seed.keys() & outside.keys())
+            if seeds:
+                difference, error = lag(*(np.array([held[seed] for seed in seeds]) for held in (by_seed, outside)))
+                cells = "  ".join(f"{d:+6.3f} ± {e:.3f}" for d, e in zip(difference, error, strict=True))
+                lines.append(f"  {side:10s} {cells}   {len(seeds)} seeds")
     return "\n".join(lines)
 
 

@@ -382,7 +382,9 @@ def _train_torch(module: torch.nn.Module, inputs: Sequence[Any]) -> Computed:
     outputs = module(*tensors)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     total = sum(
-        (o * torch.from_numpy(_probe(tuple(o.shape), number)).to(o.dtype)).sum() for number, o in enumerate(outputs)
+        (o * torch.from_numpy(_probe(tuple(o.shape), number)).to(o.dtype)).sum()
+        for number, o in enumerate(outputs)
+        if o is not None
     )
     gradients = torch.autograd.grad(total, [*watched.values(), *weights.values()])
     arrays = dict(zip([*watched, *weights], map(_array, gradients), strict=True))
@@ -395,7 +397,7 @@ def _train_torch(module: torch.nn.Module, inputs: Sequence[Any]) -> Computed:
 
 
 def _differentiable(value: Any) -> bool:
-    """Images, tokens and features; not labels, keys, the offsets of dropout's windows, or a `Constant`."""
+    """Images, tokens and features; not labels, keys, the numbers of dropout's masks, or a `Constant`."""
     return isinstance(value, np.ndarray) and value.dtype in (np.float32, np.float64) and value.ndim > 1
 
 
@@ -409,7 +411,7 @@ _probe_tensor = ops.constexpr(lambda shape, number: ms.Tensor(_probe(tuple(shape
 
 def _outputs(value: Any) -> dict[str, np.ndarray]:
     values = value if isinstance(value, tuple) else (value,)
-    return {str(number): _array(v) for number, v in enumerate(values)}
+    return {str(number): _array(v) for number, v in enumerate(v for v in values if v is not None)}
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ from ms_vireid.cpu_kernels.transformer import Attention as AttentionKernel
 from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner
-from ms_vireid.models.layers import Dropout, GeM, pointwise, position_noise, window_offsets
+from ms_vireid.models.layers import Dropout, GeM, mask_multipliers, pointwise, position_noise
 from ms_vireid.models.resnet import Bottleneck, ResNet, batch_norm, convolution
 from ms_vireid.models.vit import GELU, Attention, PatchProjection, dense, layer_norm
 from ms_vireid.tensors import Joined
@@ -28,7 +28,7 @@ def values(*shape, seed=0):
 
 def dropout():
     noise = position_noise(KEY, 10, 6).reshape(2, 5, 6)
-    return Dropout(0.3, 1, parts=4), values(2, 5, 24), noise, window_offsets(KEY, 0.3, 5)
+    return Dropout(0.3, 1, parts=4), values(2, 5, 24), noise, mask_multipliers(KEY, 5)
 
 
 class Maps(nn.Cell):

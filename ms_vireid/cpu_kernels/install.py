@@ -54,10 +54,10 @@ def _attention(cell: vit.HeadsAttention, qkv: Tensor) -> Tensor:
     return Attention.apply(qkv, cell.num_heads)
 
 
-def _dropout(cell: layers.Dropout, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
+def _dropout(cell: layers.Dropout, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
     if not cell.training or cell.rate == 0.0:
         return x
-    own = offsets.asnumpy()[cell.layer : cell.layer + cell.parts]
+    own = multipliers.asnumpy()[cell.layer : cell.layer + cell.parts]
     return Dropout.apply(x, noise, own, cell.limit, cell.masked.scale)
 
 

@@ -321,34 +321,35 @@ class Attention(Function):
 
 
 @threaded(**STRICT)
-def _dropout(start, stop, x, noise, offsets, limit, scale, y):
+def _dropout(start, stop, x, noise, multipliers, limit, scale, y):
     for r in range(start, stop):
-        for part in range(offsets.size):
-            offset = offsets[part]
+        for part in range(multipliers.size):
+            multiplier = multipliers[part]
             for i in range(noise.shape[1]):
-                dropped = np.int32(noise[r, i] + offset) < limit  # the sum wraps
+                dropped = np.int32(noise[r, i] * multiplier) < limit  # the product wraps
                 y[r, part, i] = f32(0) if dropped else x[r, part, i] * scale
 
 
-def _dropped(x: Tensor, noise: Tensor, offsets: np.ndarray, limit: int, scale: float) -> Tensor:
+def _dropped(x: Tensor, noise: Tensor, multipliers: np.ndarray, limit: int, scale: float) -> Tensor:
     y = empty(x.shape)
     rows = rows_of(noise)
-    shape = len(rows), len(offsets), rows.shape[1]
-    _dropout(len(rows), array(x).reshape(shape), rows, offsets, np.int32(limit), f32(scale), memory(y).reshape(shape))
+    shape = len(rows), len(multipliers), rows.shape[1]
+    how = multipliers, np.int32(limit), f32(scale)
+    _dropout(len(rows), array(x).reshape(shape), rows, *how, memory(y).reshape(shape))
     return y
 
 
 class Dropout(Function):
-    """x float32 [..., parts * C] times scale, with zeros where noise, int32 [..., C], plus the part's offset, int32
-    [parts], is below the limit."""
+    """x float32 [..., parts * C] times scale, with zeros where noise, int32 [..., C], times the part's multiplier,
+    int32 [parts], is below the limit."""
 
     @staticmethod
-    def forward(ctx, x, noise, offsets, limit, scale):
+    def forward(ctx, x, noise, multipliers, limit, scale):
         ctx.save_for_backward(noise)
-        ctx.window = offsets, limit, scale
-        return _dropped(x, noise, *ctx.window)
+        ctx.how = multipliers, limit, scale
+        return _dropped(x, noise, *ctx.how)
 
     @staticmethod
     def backward(ctx, gradient):
         (noise,) = ctx.saved_tensors
-        return _dropped(gradient, noise, *ctx.window), None, None, None, None
+        return _dropped(gradient, noise, *ctx.how), None, None, None, None

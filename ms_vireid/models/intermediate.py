@@ -8,7 +8,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.models.auxiliary_generator import AuxiliaryGenerator
-from ms_vireid.models.layers import layer_uniforms, pointwise, position_noise
+from ms_vireid.models.layers import pointwise, position_noise, uniforms
 from ms_vireid.models.resnet import ResNet
 
 
@@ -86,7 +86,7 @@ class MixedModality(PixelModality):
             noise = position_noise(key, devices * count, height * width)[own].astype(ms.float32)  # of all int32 values
             share = (noise * 2.0**-32 + 0.5).reshape(count, 1, height, width)
         else:
-            share = layer_uniforms(key, devices * count)[own].reshape(count, 1, 1, 1)
+            share = uniforms(key, devices * count)[own].reshape(count, 1, 1, 1)
         return share * visible + (1.0 - share) * infrared
 
 

@@ -7,12 +7,12 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, initializer
 
-from ms_vireid.models.layers import Dropout, DropPath, path_factors, position_noise, window_offsets
+from ms_vireid.models.layers import Dropout, DropPath, mask_multipliers, path_factors, position_noise
 from ms_vireid.operators import Dense, Product, Softmax, constant, transpose
 from ms_vireid.tensors import Joined
 
 LAYER_NORM_EPS = 1e-5
-WINDOWS_PER_BLOCK = 2  # dropout windows of a block besides the MLP's hidden layer: attention projection, MLP output
+MASKS_PER_BLOCK = 2  # dropout masks of a block besides the MLP's hidden layer: attention projection, MLP output
 
 
 class PatchProjection(nn.Cell):
@@ -151,8 +151,8 @@ class Attention(nn.Cell):
         self.proj_drop = Dropout(dropout, layer)
         self.heads = HeadsAttention(num_heads)
 
-    def construct(self, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
-        return self.proj_drop(self.proj(self.heads(self.qkv(x))), noise, offsets)
+    def construct(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
+        return self.proj_drop(self.proj(self.heads(self.qkv(x))), noise, multipliers)
 
 
 class Mlp(nn.Cell):
@@ -164,10 +164,10 @@ class Mlp(nn.Cell):
         self.fc2 = dense(mlp_ratio * embed_dim, embed_dim)
         self.drop2 = Dropout(dropout, layer + mlp_ratio)
 
-    def construct(self, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
+    def construct(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
         x = self.act(self.fc1(x))  # [N, T, mlp_ratio * D]
-        x = self.drop1(x, noise, offsets)
-        return self.drop2(self.fc2(x), noise, offsets)
+        x = self.drop1(x, noise, multipliers)
+        return self.drop2(self.fc2(x), noise, multipliers)
 
 
 class Block(nn.Cell):
@@ -185,10 +185,10 @@ class Block(nn.Cell):
         self.drop_path2 = DropPath(drop_path, 2 * index + 1)
 
     def construct(
-        self, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None, offsets: Tensor | None = None
+        self, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None, multipliers: Tensor | None = None
     ) -> Tensor:
-        x = ops.add(x, self.drop_path1(self.attn(self.norm1(x), noise, offsets), factors))
-        return ops.add(x, self.drop_path2(self.mlp(self.norm2(x), noise, offsets), factors))
+        x = ops.add(x, self.drop_path1(self.attn(self.norm1(x), noise, multipliers), factors))
+        return ops.add(x, self.drop_path2(self.mlp(self.norm2(x), noise, multipliers), factors))
 
 
 class VisionTransformer(nn.Cell):
@@ -224,7 +224,7 @@ class VisionTransformer(nn.Cell):
         self.recompute_blocks = recompute
         self.stochastic = dropout > 0.0 or drop_path > 0.0
         self.shard = (0, 1)  # of `_union_rows`
-        self.windows = 1 + depth * (mlp_ratio + WINDOWS_PER_BLOCK)
+        self.masks = 1 + depth * (mlp_ratio + MASKS_PER_BLOCK)
         self.path_rates = tuple(drop_path * (i // 2) / max(depth - 1, 1) for i in range(2 * depth))
         self.patch_embed = PatchEmbed(self.image_size, patch_size, stride, embed_dim)
         rows, columns = self.patch_embed.grid_size
@@ -240,7 +240,7 @@ class VisionTransformer(nn.Cell):
                     mlp_ratio,
                     dropout,
                     self.path_rates[2 * index],
-                    layer=1 + index * (mlp_ratio + WINDOWS_PER_BLOCK),
+                    layer=1 + index * (mlp_ratio + MASKS_PER_BLOCK),
                     index=index,
                 )
                 for index in range(depth)
@@ -266,19 +266,19 @@ class VisionTransformer(nn.Cell):
         batch = x.shape[0]
         x = ops.concat((self.cls_token.broadcast_to((batch, 1, self.embed_dim)), x), axis=1)  # [N, T = 1 + L, D]
         x = x + self.pos_embed
-        factors = noise = offsets = None
+        factors = noise = multipliers = None
         if self.training and self.stochastic:
             if key is None:
                 raise ValueError("training with dropout or drop path needs the step's key")
             noise = position_noise(key, (batch, self.tokens), self.embed_dim, self.shard)
-            offsets = window_offsets(key, self.pos_drop.rate, self.windows)
+            multipliers = mask_multipliers(key, self.masks)
             factors = path_factors(key, self.path_rates, batch, self.shard)
-        x = self.pos_drop(x, noise, offsets)
+        x = self.pos_drop(x, noise, multipliers)
         for block in self.blocks:
             if self.training and self.recompute_blocks:
-                x = ms.recompute(block, x, factors, noise, offsets)
+                x = ms.recompute(block, x, factors, noise, multipliers)
             else:
-                x = block(x, factors, noise, offsets)
+                x = block(x, factors, noise, multipliers)
         return self.norm(x)[:, 0]  # [N, D]
 
 

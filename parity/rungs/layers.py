@@ -37,8 +37,8 @@ BATCH, TOKENS = 4, 211  # at the real widths: 21 x 10 patches and CLS
 HASHES = {
     "position_noise": (422, 768),
     "path_factors": (RATES, 64),
-    "window_offsets": (0.03, 73),
-    "layer_uniforms": (73,),
+    "mask_multipliers": (73,),
+    "uniforms": (73,),
 }
 SIZES = {"": (3, 10, 48, 4), "ViT-B": (BATCH, TOKENS, 768, 12)}  # images, tokens, width, heads
 
@@ -87,8 +87,8 @@ def noise(images: int, tokens: int, width: int) -> np.ndarray:
     return mindspore_layers.position_noise(key, images * tokens, width).reshape(images, tokens, width).asnumpy()
 
 
-def offsets(rate: float, count: int) -> np.ndarray:
-    return mindspore_layers.window_offsets(ms.Tensor(KEY), rate, count).asnumpy()
+def multipliers(count: int) -> np.ndarray:
+    return mindspore_layers.mask_multipliers(ms.Tensor(KEY), count).asnumpy()
 
 
 def factors(rates: tuple[float, ...], samples: int) -> Constant:
@@ -116,7 +116,7 @@ def dropout() -> By:
         lambda models: models.layers.Dropout(0.3, layer=2, parts=4),
         values(images, tokens, 4 * width) + 2.0,  # away from 0, so that a mask can be told from a value
         noise(images, tokens, width),
-        offsets(0.3, 6),
+        multipliers(6),
     )
 
 
@@ -167,7 +167,7 @@ def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list
     x = values(images, tokens, width)
     # Tokens whose variances go down to LayerNorm's eps: at 1 alone a wrong eps would hide below the tolerance.
     faint = x * np.geomspace(1e-3, 1, tokens, dtype=np.float32)[:, None]
-    off = (None, None)  # noise and offsets, of dropout that is off
+    off = (None, None)  # noise and multipliers, of dropout that is off
     small = label == ""
 
     def case(subject: str, *arguments: Any, modes: str = "train", **keywords: Any) -> Case:
@@ -186,7 +186,7 @@ def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list
             x,
             factors((0.2, 0.2), images),
             noise(images, tokens, width),
-            offsets(0.1, 8),
+            multipliers(8),
         ),
         case("BNNeck", lambda models: models.layers.bn_neck(width), x[:, 0] + 0.5, modes="both"),
         case("classifier", lambda models: models.layers.identity_classifier(width, 395), x[:, 0]),

@@ -43,8 +43,8 @@ def tanh_gelu(patch):
 
 
 def unscaled_dropout(patch):
-    def unscaled(original, rows, x, noise, offsets, limit, _scale, y):
-        original(rows, x, noise, offsets, limit, np.float32(1), y)
+    def unscaled(original, rows, x, noise, multipliers, limit, _scale, y):
+        original(rows, x, noise, multipliers, limit, np.float32(1), y)
 
     changed(patch, transformer, "_dropout", unscaled)
 

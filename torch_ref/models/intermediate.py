@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from torch_ref.models.auxiliary_generator import AuxiliaryGenerator
-from torch_ref.models.layers import layer_uniforms, pointwise, position_noise
+from torch_ref.models.layers import pointwise, position_noise, uniforms
 from torch_ref.models.resnet import ResNet
 
 
@@ -84,7 +84,7 @@ class MixedModality(PixelModality):
             noise = position_noise(key, count, height * width).to(torch.float32)  # of all int32 values
             share = (noise * 2.0**-32 + 0.5).reshape(count, 1, height, width)
         else:
-            share = layer_uniforms(key, count).reshape(count, 1, 1, 1)
+            share = uniforms(key, count).reshape(count, 1, 1, 1)
         return share * visible + (1.0 - share) * infrared
 
 

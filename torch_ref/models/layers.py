@@ -40,21 +40,26 @@ def position_noise(key: Tensor, rows: int, columns: int) -> Tensor:
     return noise ^ _shift_right(noise, 16)
 
 
-def layer_uniforms(key: Tensor, count: int) -> Tensor:
-    """float32 [count] in [0, 1): one number for each stochastic layer (or part of one) at this step."""
-    hashed = mix(mix(_spread(count, key) + 2) + key)
-    return _shift_right(hashed, 8).to(torch.float32) * (1.0 / (1 << 24))
+def mask_multipliers(key: Tensor, count: int) -> Tensor:
+    """An odd number for each dropout mask of a step: int32 [count].
+
+    The noise times an odd number, which wraps, is the same noise in another order; so each mask has its rate, and two
+    of them are as good as independent.
+    """
+    return _numbered(key, count) | 1
 
 
-def window_offsets(key: Tensor, rate: float, count: int) -> Tensor:
-    """Where each dropout window of a step is: int32 [count]. An element is dropped where its noise plus the window's
-    offset, which wraps, is below `window_limit`; so a share `rate` of all int32 values is."""
-    room = float(2**31 - window_limit(rate))  # all int32 values but a window's
-    start = (layer_uniforms(key, count) * room - float(2**31)).to(torch.int32)
-    return -(2**31) - start
+def uniforms(key: Tensor, count: int) -> Tensor:
+    """float32 [count] in [0, 1)."""
+    return _shift_right(_numbered(key, count), 8).to(torch.float32) * (1.0 / (1 << 24))
 
 
-def window_limit(rate: float) -> int:
+def _numbered(key: Tensor, count: int) -> Tensor:
+    """A hash of (key, number): int32 [count]."""
+    return mix(mix(_spread(count, key) + 2) + key)
+
+
+def drop_limit(rate: float) -> int:
     """An int32 that a share `rate` of all int32 values is below."""
     return to_int32(round(rate * 2**32) - 2**31)
 
@@ -64,7 +69,7 @@ def path_factors(key: Tensor, rates: tuple[float, ...], samples: int) -> Tensor:
     1 / (1 - rate), by a hash of (key, layer, sample)."""
     layer = mix(_spread(len(rates) + 1, key)[1:] + key)
     noise = mix(_spread(samples, key)[None] + layer[:, None])
-    limits = torch.tensor([[window_limit(rate)] for rate in rates], dtype=torch.int32, device=key.device)
+    limits = torch.tensor([[drop_limit(rate)] for rate in rates], dtype=torch.int32, device=key.device)
     scales = torch.tensor([[1.0 / (1.0 - rate)] for rate in rates], dtype=torch.float32, device=key.device)
     return (noise >= limits).to(torch.float32) * scales
 
@@ -77,12 +82,12 @@ def check_rate(rate: float, name: str) -> None:
 class Dropout(nn.Module):
     """Dropout whose mask is a hash of (seed, step, layer, position): resumable, and the same in both frameworks.
 
-    An element is dropped when its noise lies in a window that holds `rate` of all int32 values and whose place is
-    drawn for this layer and step. An activation `parts` times as wide as the noise takes that many windows.
+    An element is dropped when its noise times the mask's number of this step is below a limit that a share `rate` of
+    all int32 values is below. An activation `parts` times as wide as the noise takes that many masks.
 
     Args:
         rate: probability that an element is zeroed; the others are scaled by 1 / (1 - rate).
-        layer: index of this layer's first window in the step's `window_offsets`.
+        layer: index of this layer's first mask in the step's `mask_multipliers`.
         parts: width of the activation as a multiple of the noise's.
     """
 
@@ -92,15 +97,15 @@ class Dropout(nn.Module):
         self.rate = rate
         self.layer = layer
         self.parts = parts
-        self.limit = window_limit(rate)
+        self.limit = drop_limit(rate)
         self.scale = 1.0 / (1.0 - rate)
 
-    def forward(self, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
-        """x: [..., parts * C]. noise: int32 [..., C]. offsets: int32 [windows]. The last two only in training."""
+    def forward(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
+        """x: [..., parts * C]. noise: int32 [..., C]. multipliers: int32 [masks]. The last two only in training."""
         if not self.training or self.rate == 0.0:
             return x
-        own = offsets[self.layer : self.layer + self.parts].reshape(self.parts, 1)
-        dropped = noise.unsqueeze(-2) + own < self.limit  # [..., parts, C]
+        own = multipliers[self.layer : self.layer + self.parts].reshape(self.parts, 1)
+        dropped = noise.unsqueeze(-2) * own < self.limit  # [..., parts, C]
         return x.masked_fill(dropped.reshape(x.shape), 0.0) * self.scale
 
 

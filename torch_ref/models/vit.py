@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from torch_ref.models.layers import Dropout, DropPath, path_factors, position_noise, window_offsets
+from torch_ref.models.layers import Dropout, DropPath, mask_multipliers, path_factors, position_noise
 
 LAYER_NORM_EPS = 1e-5
-WINDOWS_PER_BLOCK = 2  # dropout windows of a block besides the MLP's hidden layer: attention projection, MLP output
+MASKS_PER_BLOCK = 2  # dropout masks of a block besides the MLP's hidden layer: attention projection, MLP output
 
 
 class PatchEmbed(nn.Module):
@@ -62,14 +62,14 @@ class Attention(nn.Module):
         self.proj = dense(embed_dim, embed_dim)
         self.proj_drop = Dropout(dropout, layer)
 
-    def forward(self, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
         batch, tokens, width = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         query, key, value = qkv.unbind(0)  # [N, heads, T, head_dim]
         scores = (query * self.head_dim**-0.5) @ key.transpose(-2, -1)  # [N, heads, T, T]
         x = scores.softmax(dim=-1) @ value  # [N, heads, T, head_dim]
         x = x.transpose(1, 2).reshape(batch, tokens, width)
-        return self.proj_drop(self.proj(x), noise, offsets)
+        return self.proj_drop(self.proj(x), noise, multipliers)
 
 
 class Mlp(nn.Module):
@@ -81,10 +81,10 @@ class Mlp(nn.Module):
         self.fc2 = dense(mlp_ratio * embed_dim, embed_dim)
         self.drop2 = Dropout(dropout, layer + mlp_ratio)
 
-    def forward(self, x: Tensor, noise: Tensor | None, offsets: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
         x = self.act(self.fc1(x))  # [N, T, mlp_ratio * D]
-        x = self.drop1(x, noise, offsets)
-        return self.drop2(self.fc2(x), noise, offsets)
+        x = self.drop1(x, noise, multipliers)
+        return self.drop2(self.fc2(x), noise, multipliers)
 
 
 class Block(nn.Module):
@@ -102,10 +102,10 @@ class Block(nn.Module):
         self.drop_path2 = DropPath(drop_path, 2 * index + 1)
 
     def forward(
-        self, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None, offsets: Tensor | None = None
+        self, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None, multipliers: Tensor | None = None
     ) -> Tensor:
-        x = x + self.drop_path1(self.attn(self.norm1(x), noise, offsets), factors)
-        return x + self.drop_path2(self.mlp(self.norm2(x), noise, offsets), factors)
+        x = x + self.drop_path1(self.attn(self.norm1(x), noise, multipliers), factors)
+        return x + self.drop_path2(self.mlp(self.norm2(x), noise, multipliers), factors)
 
 
 class VisionTransformer(nn.Module):
@@ -140,7 +140,7 @@ class VisionTransformer(nn.Module):
         self.embed_dim = embed_dim
         self.recompute_blocks = recompute
         self.stochastic = dropout > 0.0 or drop_path > 0.0
-        self.windows = 1 + depth * (mlp_ratio + WINDOWS_PER_BLOCK)
+        self.masks = 1 + depth * (mlp_ratio + MASKS_PER_BLOCK)
         self.path_rates = tuple(drop_path * (i // 2) / max(depth - 1, 1) for i in range(2 * depth))
         self.patch_embed = PatchEmbed(self.image_size, patch_size, stride, embed_dim)
         rows, columns = self.patch_embed.grid_size
@@ -155,7 +155,7 @@ class VisionTransformer(nn.Module):
                 mlp_ratio,
                 dropout,
                 self.path_rates[2 * index],
-                layer=1 + index * (mlp_ratio + WINDOWS_PER_BLOCK),
+                layer=1 + index * (mlp_ratio + MASKS_PER_BLOCK),
                 index=index,
             )
             for index in range(depth)
@@ -180,19 +180,19 @@ class VisionTransformer(nn.Module):
         batch = x.shape[0]
         x = torch.cat((self.cls_token.expand(batch, -1, -1), x), dim=1)  # [N, T = 1 + L, D]
         x = x + self.pos_embed
-        factors = noise = offsets = None
+        factors = noise = multipliers = None
         if self.training and self.stochastic:
             if key is None:
                 raise ValueError("training with dropout or drop path needs the step's key")
             noise = position_noise(key, batch * self.tokens, self.embed_dim).reshape(x.shape)
-            offsets = window_offsets(key, self.pos_drop.rate, self.windows)
+            multipliers = mask_multipliers(key, self.masks)
             factors = path_factors(key, self.path_rates, batch)
-        x = self.pos_drop(x, noise, offsets)
+        x = self.pos_drop(x, noise, multipliers)
         for block in self.blocks:
             if self.training and self.recompute_blocks:
-                x = checkpoint(block, x, factors, noise, offsets, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(block, x, factors, noise, multipliers, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = block(x, factors, noise, offsets)
+                x = block(x, factors, noise, multipliers)
         return self.norm(x)[:, 0]  # [N, D]
 
 

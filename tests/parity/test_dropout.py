@@ -1,0 +1,164 @@
+"""Training with dropout and drop path goes as it does outside: `parity/dropout.py` in small.
+
+The ladder cannot see an error of the design that both mirrors share; this does.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+from ms_vireid.command import run
+from ms_vireid.data.batches import TrainingBatches
+from ms_vireid.data.read import read_data
+from parity import dropout
+from parity.dropout import Run, Start, configuration, lag, read, table
+from parity.outside import OutsidePictures
+from torch_ref.models import layers
+
+SEEDS, NOISES, EPOCHS = 2, 4, 2
+
+
+@pytest.fixture(scope="module")
+def starts(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pictures") / "data"
+    arguments = argparse.Namespace(epochs=EPOCHS, data_root=root, overrides=())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield [Start(configuration(Run("", 0.2, 0.0, seed), arguments), EPOCHS) for seed in range(SEEDS)]
+    torch.set_num_threads(threads)
+
+
+def losses(starts, side, noises=NOISES):
+    """Of the last epoch."""
+    return np.array([[start.losses(side, noise)[-1:] for noise in range(noises)] for start in starts])
+
+
+@pytest.fixture(scope="module")
+def outside(starts):
+    return losses(starts, "outside")
+
+
+def test_training_goes_as_outside(starts, outside):
+    difference, error = lag(losses(starts, "torch_ref"), outside)
+    assert abs(difference) < 3 * error
+
+
+def test_training_by_kernels_goes_as_outside(starts, outside):
+    difference, error = lag(losses(starts[:1], "kernels", 2), outside[:1])
+    assert abs(difference) < 3 * error
+
+
+def intervals_that_do_not_wrap(original, layer, x, noise, multipliers):
+    """As this project's masks once were: an interval of the noise for each, between the ends of int32."""
+    if noise is None:
+        return original(layer, x, noise, multipliers)
+    shares = multipliers[layer.layer : layer.layer + layer.parts].double() / 2**32 + 0.5
+    first = (shares * (1 - layer.rate)).reshape(layer.parts, 1)
+    place = noise.unsqueeze(-2).double() / 2**32 + 0.5
+    dropped = (place >= first) & (place < first + layer.rate)
+    return x.masked_fill(dropped.reshape(x.shape), 0.0) * layer.scale
+
+
+def twice(original, layer, x, noise, multipliers):
+    once = original(layer, x, noise, multipliers)
+    return once if noise is None else original(layer, once, noise.flip(0), multipliers)
+
+
+def backward_by_another_mask(original, layer, x, noise, multipliers):
+    dropped = original(layer, x, noise, multipliers)
+    if noise is None:
+        return dropped
+    other = original(layer, x, noise.flip(0), multipliers)
+    return dropped.detach() + other - other.detach()
+
+
+@pytest.mark.parametrize(
+    ("plant", "noises"), [(intervals_that_do_not_wrap, NOISES), (twice, 2), (backward_by_another_mask, 2)]
+)
+def test_an_error_that_both_mirrors_share_is_seen(starts, outside, plant, noises, monkeypatch):
+    original = layers.Dropout.forward
+    monkeypatch.setattr(layers.Dropout, "forward", lambda *arguments: plant(original, *arguments))
+    difference, error = lag(losses(starts, "torch_ref", noises), outside)
+    assert difference > 3 * error
+
+
+def test_outside_pictures_are_the_samplers_in_torchvisions_form(starts):
+    config, batches = starts[0].config, starts[0].batches
+    images, labels = OutsidePictures(TrainingBatches(read_data(config.data).train, config), config)[3]
+    ours, own_labels = batches[3]
+    assert (images.shape, images.dtype) == (ours.shape, ours.dtype)
+    assert np.array_equal(labels, own_labels)
+    assert np.abs(images - ours).max() > 0.1  # other flips and crops
+    assert images.std() == pytest.approx(ours.std(), rel=0.2)  # of the same pictures
+
+
+# The command.
+
+
+def test_the_lag_is_the_mean_difference_and_its_error_the_noises():
+    ours, outside = np.array([[[2.0], [4.0]], [[5.0], [5.0]]]), np.array([[[1.0], [1.0]], [[3.0], [5.0]]])
+    difference, error = lag(ours, outside)
+    assert difference == pytest.approx([1.5])  # of 3 - 1 and 5 - 4
+    # Variances of the means: 2 / 2 and 0 of ours, 0 and 2 / 2 of outside's.
+    assert error == pytest.approx([np.sqrt(2.0) / 2])
+
+
+def test_the_table_gives_what_the_others_are_above_outside():
+    found = {Run("outside", 0.2, 0.1, 0): [[2.0, 1.0], [2.0, 3.0]], Run("graph", 0.2, 0.1, 0): [[2.5, 2.0], [2.5, 2.0]]}
+    rows = table(found).splitlines()
+    assert rows[1] == "dropout 0.2, drop path 0.1"
+    assert rows[2].split() == ["outside", "2.000", "2.000", "1", "seeds"]
+    assert rows[3].split() == ["graph", "+0.500", "±", "0.000", "+0.000", "±", "1.000", "1", "seeds"]
+
+
+def test_runs_are_read_again(tmp_path):
+    one, held = Run("kernels", 0.0, 0.1, 3), [[2.0, 1.5], [2.0, 1.4]]
+    path = tmp_path / "found.jsonl"
+    path.write_text(json.dumps(asdict(one) | {"losses": held}) + "\n")
+    assert read(path) == {one: held}
+    assert read(tmp_path / "none.jsonl") == {}
+
+
+def command(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["dropout.py", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        run(dropout.main)
+    return stopped.value.code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("--seeds", "0"), "--seeds 0"), (("--epochs", "-1"), "--epochs -1"), (("--sides", "nobody"), "nobody")],
+)
+def test_mistakes_are_told_in_a_line(tmp_path, monkeypatch, capsys, arguments, message):
+    given = "--data-root", tmp_path / "data", "--output", tmp_path / "found.jsonl"
+    assert command(monkeypatch, *given, *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"side": "outside"}', "\x00"])
+def test_a_file_of_something_else_is_told_in_a_line_and_kept(tmp_path, monkeypatch, capsys, content):
+    path = tmp_path / "found.jsonl"
+    path.write_text(content)
+    assert command(monkeypatch, "--data-root", tmp_path / "data", "--output", path) == 2
+    assert f"{path}: is not what this command writes" in capsys.readouterr().err
+    assert path.read_text() == content
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_command_trains_what_is_missing_and_prints_the_table(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "found.jsonl"
+    small = "--seeds", "1", "--noises", "2", "--epochs", "1", "--sides", "torch_ref", "outside"
+    monkeypatch.setattr(dropout, "RATES", ((0.2, 0.1),))
+    monkeypatch.setattr("sys.argv", list(map(str, ["x", "--data-root", tmp_path / "d", "--output", path, *small])))
+    dropout.main()
+    held = path.read_text()
+    assert len(held.splitlines()) == 2
+    assert "torch_ref" in capsys.readouterr().out
+    dropout.main()
+    assert path.read_text() == held
