@@ -3,7 +3,7 @@
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import (
@@ -144,6 +144,7 @@ class AugmentationConfig(Section):
 class ModelConfig(Section):
     """What every model has."""
 
+    can_recompute: ClassVar[bool] = False  # for train.recompute
     name: str
     num_classes: Positive | None = None  # default: the identities of the training set
     pretrained: str = "none"  # ImageNet weights (.safetensors or .ckpt), or none to train from scratch
@@ -152,6 +153,7 @@ class ModelConfig(Section):
 class PMTConfig(ModelConfig):
     """The ViT of PMT; `pretrained` is a timm ViT-B/16 224 file."""
 
+    can_recompute: ClassVar[bool] = True
     name: Literal["pmt"] = "pmt"
     patch_size: Side = 16
     stride: Side = 12
@@ -560,7 +562,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _model_can_recompute(self) -> "Config":
-        if self.train.recompute and self.model.name != "pmt":
+        if self.train.recompute and not self.model.can_recompute:
             raise ValueError(f"train.recompute is for model.name=pmt, not {self.model.name}; leave it out")
         return self
 

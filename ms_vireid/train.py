@@ -13,7 +13,7 @@ from ms_vireid.command import Parser, add_device, add_recipe, recipe, run
 from ms_vireid.config import Config
 from ms_vireid.data.read import read_data, validate_for_training
 from ms_vireid.engine.estimate import require_memory_for
-from ms_vireid.engine.group import ALONE, Group
+from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.errors import InputError
 from ms_vireid.evaluation.report import format_table
@@ -36,19 +36,19 @@ def main() -> None:
         device, group = _join(arguments.device, config) if runtime.launched() else (None, ALONE)
 
     with group.together():
-        places = _places(arguments) if group.leads else None
-    output, checkpoint = (path and Path(path) for path in group.share(places))
-    with group.leader_first():  # it may make the data
+        places = _places(arguments) if group.is_main_process else None
+    output, checkpoint = (path and Path(path) for path in group.broadcast(places))
+    with group.main_process_first():  # it may make the data
         data = read_data(config.data)
-        warning = validate_for_training(data, config.train.num_instances) if group.leads else None
+        warning = validate_for_training(data, config.train.num_instances) if group.is_main_process else None
         config = config.with_num_classes(data.train.num_identities)
-    if warning and group.leads:
+    if warning and group.is_main_process:
         print(f"note: {warning}")
     if device is None:
         device = _set_up(arguments.device, config)
     if device.startswith("CPU"):
         require_memory_for(config, training=True)
-    if group.leads:
+    if group.is_main_process:
         print(f"device: {device}")
         if config.train.amp and device.startswith("CPU"):
             print("note: train.amp is slower than float32 on a CPU, which computes float16 by way of float32")
@@ -63,13 +63,13 @@ def _set_up(device: str, config: Config) -> str:
     return f"{device}; {training_program(config.train)}"
 
 
-def _join(device: str, config: Config) -> tuple[str, Group]:
+def _join(device: str, config: Config) -> tuple[str, ProcessGroup]:
     """Set this process up, one of those that msrun started, and meet the others; the device, in words, and they."""
     device = _set_up(device, config)
     from ms_vireid.engine.distributed import join  # only now, as below
 
     group = join()
-    return f"{device}, {group.size} processes", group
+    return f"{device}, {group.world_size} processes", group
 
 
 def _places(arguments: argparse.Namespace) -> tuple[str, str | None]:
@@ -81,7 +81,9 @@ def _places(arguments: argparse.Namespace) -> tuple[str, str | None]:
     return str(output.path), checkpoint and str(checkpoint)
 
 
-def train(config: Config, data, output: RunFolder, device: str, checkpoint: Path | None, group: Group = ALONE) -> None:
+def train(
+    config: Config, data, output: RunFolder, device: str, checkpoint: Path | None, group: ProcessGroup = ALONE
+) -> None:
     """Run or resume the training in `output` and evaluate the result; result.json holds the table's fractions.
 
     Processes of a group train together; the first one writes and prints.
@@ -99,9 +101,9 @@ def train(config: Config, data, output: RunFolder, device: str, checkpoint: Path
     with group.together():
         if checkpoint is not None:
             trainer.resume(load_checkpoint(checkpoint))
-        if group.leads:
+        if group.is_main_process:
             output.create(config, data, device, trainer.step)
-    if group.leads:
+    if group.is_main_process:
         if checkpoint is not None:
             print(f"resuming from {checkpoint} at step {trainer.step} of {trainer.total_steps}")
         print(f"run folder: {output.path}", flush=True)
@@ -117,10 +119,10 @@ def train(config: Config, data, output: RunFolder, device: str, checkpoint: Path
             run_by(trainer.model.program, untrained)
             rows["untrained"] = evaluate_model(untrained, data, config, group).mean
     except KeyboardInterrupt:
-        if group.leads:
+        if group.is_main_process:
             print(f"stopped at step {trainer.step}; go on with --resume auto --output {output.path}", file=sys.stderr)
         raise
-    if not group.leads:
+    if not group.is_main_process:
         return
     rows["chance"] = chances
     selected = _best_and_last(output.evaluations(), config, result.mean)

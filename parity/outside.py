@@ -9,12 +9,14 @@ from ms_vireid.data.batches import TrainingBatches
 from parity.oracles import timm_vit
 from parity.pictures import Pictures
 from parity.trajectory import TorchTraining
-from torch_ref.engine.optimizer import pmt_groups
+from torch_ref.engine.optimizer import parameter_groups
 from torch_ref.engine.schedule import learning_rates
 from torch_ref.engine.train_step import StageLoss
+from torch_ref.models.base import ReIDModel, TrainingOutputs
+from torch_ref.models.pmt import PMT
 
 
-class OutsidePMT(nn.Module):
+class OutsidePMT(ReIDModel):
     """timm's ViT with its own dropout and drop path, BNNeck and a classifier, as the release initialises them."""
 
     def __init__(self, config: Config):
@@ -32,11 +34,13 @@ class OutsidePMT(nn.Module):
         self.classifier = nn.Linear(model.embed_dim, model.num_classes, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.001)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """images [N, 3, H, W] -> logits [N, num_classes], features [N, C] before and after BNNeck."""
+    def forward(self, images: Tensor) -> TrainingOutputs:
+        """Of images [N, 3, H, W]."""
         features = self.base(images)
         normalised = self.bottleneck(features)
-        return self.classifier(normalised), features, normalised
+        return TrainingOutputs(self.classifier(normalised), features, normalised)
+
+    in_backbone = PMT.in_backbone
 
 
 class OutsidePictures:
@@ -64,7 +68,7 @@ class OutsideTraining(TorchTraining):
         super().__init__(config, batches, first=0)
         self.model = OutsidePMT(config).train()
         self.loss = StageLoss(*self.losses)
-        self.groups = pmt_groups(self.model, config.optimizer)
+        self.groups = parameter_groups(self.model, config.optimizer)
         betas, eps, weight_decay = config.optimizer.betas, config.optimizer.eps, config.optimizer.weight_decay
         groups = [{"params": group.parameters} for group in self.groups]
         self.optimizer = torch.optim.AdamW(groups, betas=betas, eps=eps, weight_decay=weight_decay)

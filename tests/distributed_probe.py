@@ -67,9 +67,9 @@ def main(folder):
         found[f"{name}.averaged_mean"] = own.moving_mean.asnumpy()
         found[f"{name}.averaged_variance"] = own.moving_variance.asnumpy()
     found["any"] = [devices.any(False), devices.any(rank == 1), devices.any(True)]
-    found["mean"] = devices.mean(np.array([[rank, 4.0]]))
-    found["shared"] = devices.share({"text": "wörd", "number": 1.5} if rank == 0 else None)["text"]
-    found["filled"] = devices.filled(np.array([[1, 2], [0, 0]]) if rank == 0 else None)
+    found["mean"] = devices.all_reduce_mean(np.array([[rank, 4.0]]))
+    found["shared"] = devices.broadcast({"text": "wörd", "number": 1.5} if rank == 0 else None)["text"]
+    found["filled"] = devices.merge_rows(np.array([[1, 2], [0, 0]]) if rank == 0 else None)
     np.savez(Path(folder) / f"{rank}.npz", **found)
 
 

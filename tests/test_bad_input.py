@@ -43,7 +43,7 @@ def write_weights() -> None:
     from safetensors.numpy import save_file
 
     from ms_vireid.files.weights import read_weights
-    from ms_vireid.models.build import timm_name
+    from ms_vireid.models.pretrained import timm_name
 
     weights = read_weights(Path("earlier/model.ckpt"))
     save_file({timm_name(n): w for n, w in weights.items() if n.startswith("base.")}, "weights.safetensors")

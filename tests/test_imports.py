@@ -10,7 +10,7 @@ FRAMEWORK_FREE = [
     "ms_vireid.config",
     "ms_vireid.data.batches",
     "ms_vireid.data.read",
-    "ms_vireid.engine.group",
+    "ms_vireid.engine.process_group",
     "ms_vireid.engine.run_folder",
     "ms_vireid.engine.schedule",
     "ms_vireid.evaluation",

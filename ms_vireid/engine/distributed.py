@@ -11,11 +11,11 @@ import numpy as np
 from mindspore import Parameter, Tensor, communication, nn, ops
 
 from ms_vireid.data.loader import signal_with_parent
-from ms_vireid.engine.group import Group
+from ms_vireid.engine.process_group import ProcessGroup
 from ms_vireid.errors import InputError
 
 
-def join() -> "Devices":
+def join() -> "MsrunGroup":
     """Meet the other processes; `runtime.set_up` comes before. The launcher's scheduler stays in here until they end.
 
     When the launcher is killed, this process is sent SIGTERM, and stops as it does for any other.
@@ -29,58 +29,58 @@ def join() -> "Devices":
         raise InputError(f"msrun: the processes did not come together ({str(error).splitlines()[0]})") from None
     signal_with_parent(signal.SIGTERM)
     ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True)
-    return Devices(communication.get_rank(), communication.get_group_size())
+    return MsrunGroup(communication.get_rank(), communication.get_group_size())
 
 
-class Devices(Group):
+class MsrunGroup(ProcessGroup):
     """This process among `size`."""
 
-    def __init__(self, rank: int, size: int):
+    def __init__(self, rank: int, world_size: int):
         self.rank = rank
-        self.size = size
+        self.world_size = world_size
         self._sum = ops.AllReduce()
 
-    def total(self, values: np.ndarray) -> np.ndarray:
+    def all_reduce(self, values: np.ndarray) -> np.ndarray:
         """The sum over all processes: float32, of any shape."""
         values = np.asarray(values, np.float32)
         return self._sum(Tensor(values.reshape(-1))).asnumpy().reshape(values.shape)
 
-    def filled(self, rows: np.ndarray | None) -> np.ndarray:
-        shape = self.stacked(np.array((0, 0) if rows is None else rows.shape)).max(axis=0).astype(int)
-        return self.total(np.zeros(shape) if rows is None else rows)
+    def merge_rows(self, rows: np.ndarray | None) -> np.ndarray:
+        shape = self.all_gather(np.array((0, 0) if rows is None else rows.shape)).max(axis=0).astype(int)
+        return self.all_reduce(np.zeros(shape) if rows is None else rows)
 
-    def mean(self, values: np.ndarray) -> np.ndarray:
-        return self.total(values) / self.size
+    def all_reduce_mean(self, values: np.ndarray) -> np.ndarray:
+        return self.all_reduce(values) / self.world_size
 
     def any(self, flag: bool) -> bool:
-        return bool(self.total(np.array([flag]))[0])
+        return bool(self.all_reduce(np.array([flag]))[0])
 
-    def share(self, value: Any) -> Any:
-        return json.loads(self._text_of(0, json.dumps(value) if self.leads else ""))
+    def broadcast(self, value: Any) -> Any:
+        return json.loads(self._text_of(0, json.dumps(value) if self.is_main_process else ""))
 
-    def agree(self, error: InputError | None = None) -> None:
-        failed = self.stacked(np.array([error is not None]))[:, 0]
+    def barrier(self, error: InputError | None = None) -> None:
+        failed = self.all_gather(np.array([error is not None]))[:, 0]
         if not failed.any():
             return
         text = self._text_of(int(failed.argmax()), str(error))
-        if self.leads:
+        if self.is_main_process:
             raise InputError(text) from error
         sys.exit(2)
 
-    def stacked(self, values: np.ndarray) -> np.ndarray:
+    def all_gather(self, values: np.ndarray) -> np.ndarray:
         """Each process's values in order: float32 [size, ...]."""
-        rows = np.zeros((self.size, *values.shape), np.float32)
+        rows = np.zeros((self.world_size, *values.shape), np.float32)
         rows[self.rank] = values
-        return self.total(rows)
+        return self.all_reduce(rows)
 
     def _text_of(self, rank: int, text: str) -> str:
         """What the process of that rank has to say."""
         encoded = np.frombuffer(text.encode(), np.uint8) if self.rank == rank else np.zeros(0, np.uint8)
-        letters = np.zeros(int(self.total(np.array([len(encoded)]))[0]))
+        letters = np.zeros(int(self.all_reduce(np.array([len(encoded)]))[0]))
         letters[: len(encoded)] = encoded
-        return self.total(letters).astype(np.uint8).tobytes().decode()
+        return self.all_reduce(letters).astype(np.uint8).tobytes().decode()
 
-    def begin(self, parameters: Sequence[Parameter]) -> None:
+    def broadcast_parameters(self, parameters: Sequence[Parameter]) -> None:
         """Give all processes the first one's values."""
         broadcast = ops.Broadcast(0)
         for parameter in parameters:
@@ -88,7 +88,7 @@ class Devices(Group):
 
     def gradient_mean(self, weights: Sequence[Parameter]) -> nn.Cell:
         """From this process's gradients, in the order of `weights`, to the mean of all processes'."""
-        return nn.DistributedGradReducer(weights, mean=True, degree=self.size)
+        return nn.DistributedGradReducer(weights, mean=True, degree=self.world_size)
 
 
 class AllStatistics(nn.Cell):
@@ -99,11 +99,11 @@ class AllStatistics(nn.Cell):
     because it needs sums over all processes as well.
     """
 
-    def __init__(self, devices: Devices, eps: float):
+    def __init__(self, group: MsrunGroup, eps: float):
         super().__init__()
         self.eps = eps
-        self.devices = devices.size
-        self.mine = Tensor(np.eye(devices.size, dtype=np.float32)[:, [devices.rank]])  # [devices, 1]
+        self.world_size = group.world_size
+        self.mine = Tensor(np.eye(group.world_size, dtype=np.float32)[:, [group.rank]])  # [devices, 1]
         self.sum = ops.AllReduce()
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,7 +124,7 @@ class AllStatistics(nn.Cell):
         axes, shape = self.layout(x)
         gradient, normalised = gradients[0], out[0]
         means = ops.concat((gradient.mean(axes), (gradient * normalised).mean(axes)))
-        means = self.sum(means) / self.devices
+        means = self.sum(means) / self.world_size
         along = means[:channels].reshape(shape) + normalised * means[channels:].reshape(shape)
         return ((gradient - along) * ops.rsqrt(out[2] + self.eps).reshape(shape),)
 
@@ -141,11 +141,11 @@ class AllBatchNorm(nn.Cell):
     momentum: weight of the new statistics, as of the operator.
     """
 
-    def __init__(self, devices: Devices, eps: float, momentum: float):
+    def __init__(self, group: MsrunGroup, eps: float, momentum: float):
         super().__init__()
-        self.devices = devices.size
+        self.world_size = group.world_size
         self.momentum = momentum
-        self.normalise = AllStatistics(devices, eps)
+        self.normalise = AllStatistics(group, eps)
 
     def construct(
         self, x: Tensor, gamma: Parameter, beta: Parameter, moving_mean: Parameter, moving_variance: Parameter
@@ -153,7 +153,7 @@ class AllBatchNorm(nn.Cell):
         """float32 or float16 [N, C] or [N, C, H, W] -> float32 of that shape, in a tuple as the operator's."""
         shape = self.normalise.layout(x)[1]
         normalised, mean, variance = self.normalise(x.astype(ms.float32))
-        count = self.devices * x.size // x.shape[1]
+        count = self.world_size * x.size // x.shape[1]
         unbiased = ops.stop_gradient(variance) * (count / (count - 1.0))
         ops.assign(moving_mean, moving_mean + self.momentum * (ops.stop_gradient(mean) - moving_mean))
         ops.assign(moving_variance, moving_variance + self.momentum * (unbiased - moving_variance))
@@ -164,13 +164,13 @@ def batch_norms(model: nn.Cell) -> list[nn.Cell]:
     return [cell for _, cell in model.cells_and_names() if isinstance(cell, nn.BatchNorm1d | nn.BatchNorm2d)]
 
 
-def synchronise_batch_norm(model: nn.Cell, devices: Devices) -> None:
+def synchronise_batch_norm(model: nn.Cell, group: MsrunGroup) -> None:
     """Let every BatchNorm of a model normalise by all processes' batches; its parameters stay what they are.
 
     Not `nn.SyncBatchNorm`, whose operator exists on Ascend alone.
     """
     for cell in batch_norms(model):
-        cell.bn_train = AllBatchNorm(devices, cell.eps, cell.momentum)
+        cell.bn_train = AllBatchNorm(group, cell.eps, cell.momentum)
 
 
 class RunningStatistics:
@@ -180,16 +180,16 @@ class RunningStatistics:
     them.
     """
 
-    def __init__(self, model: nn.Cell, devices: Devices):
+    def __init__(self, model: nn.Cell, group: MsrunGroup):
         cells = batch_norms(model)
         self.parameters = [p for cell in cells for p in (cell.moving_mean, cell.moving_variance)]
         self.ends = np.cumsum([p.size for p in self.parameters])
-        self.devices = devices.size
+        self.world_size = group.world_size
         self.sum = ops.AllReduce()
 
     def average(self) -> None:
         if not self.parameters:
             return
-        means = self.sum(ops.concat([p.value() for p in self.parameters])) / self.devices
+        means = self.sum(ops.concat([p.value() for p in self.parameters])) / self.world_size
         for parameter, end in zip(self.parameters, self.ends.tolist(), strict=True):
             ops.assign(parameter, means[end - parameter.size : end])

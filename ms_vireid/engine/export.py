@@ -18,7 +18,6 @@ from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
 from ms_vireid.engine.trained import TrainedModel
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import whole
-from ms_vireid.models import PMT
 
 BOTH = "both"  # the modality of a graph that takes either
 INPUT, OUTPUT = "images", "features"
@@ -83,7 +82,7 @@ def modalities_of(trained: TrainedModel, wanted: str | None) -> tuple[str, ...]:
     Raises:
         InputError: one modality of a model that has one path.
     """
-    if not isinstance(trained.model, PMT):
+    if trained.model.BY_MODALITY:
         return (wanted,) if wanted else MODALITIES
     if wanted:
         raise InputError(f"--modality {wanted}: a PMT has one graph for both modalities; leave the option out")

@@ -13,7 +13,7 @@ from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.corruptions import CorruptedVersion, read_photographs
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ImageSet, ReIDData
-from ms_vireid.engine.group import ALONE, Group
+from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.engine.programs import announced
 from ms_vireid.errors import InputError
 from ms_vireid.evaluation.protocol import (
@@ -60,7 +60,7 @@ def extract_features(
     batch_size: int,
     workers: int,
     version: CorruptedVersion | None = None,
-    group: Group = ALONE,
+    group: ProcessGroup = ALONE,
     flip: bool = False,
 ) -> np.ndarray:
     """BNNeck features of all pictures, L2-normalised: float32 [N, C] in the order of `images`.
@@ -76,7 +76,7 @@ def extract_features(
     """
     training = model.training
     model.set_train(False)
-    batches = EvaluationBatches(images, image_size, batch_size, version, group.rank, group.size)
+    batches = EvaluationBatches(images, image_size, batch_size, version, group.rank, group.world_size)
     features = None
     with group.together(), closing(iterate(batches, workers)) as items:
         for pixels, index in progress(items, len(batches), "features", " images", batch_size):
@@ -90,7 +90,7 @@ def extract_features(
                 features = np.zeros((len(images), rows.shape[1]), np.float32)
             features[index] = rows
     model.set_train(training)
-    return group.filled(features)
+    return group.merge_rows(features)
 
 
 def require_finite(rows: np.ndarray, images: ImageSet, index: np.ndarray) -> None:
@@ -132,7 +132,7 @@ def _unfit_test_set(data: ReIDData) -> Iterator[None]:
 
 
 def searched_features(
-    model: nn.Cell, data: ReIDData, config: Config, group: Group = ALONE
+    model: nn.Cell, data: ReIDData, config: Config, group: ProcessGroup = ALONE
 ) -> tuple[np.ndarray, list[Trial]]:
     """Features of what the protocol's trials search, float32 [N, C] in the order of data.test (zeros elsewhere).
 
@@ -148,7 +148,7 @@ def searched_features(
     return features, trials
 
 
-def evaluate_model(model: nn.Cell, data: ReIDData, config: Config, group: Group = ALONE) -> ProtocolResult:
+def evaluate_model(model: nn.Cell, data: ReIDData, config: Config, group: ProcessGroup = ALONE) -> ProtocolResult:
     """Extract what the protocol's trials need, once, and rank every trial; processes of a group share the first."""
     features, trials = searched_features(model, data, config, group)
     with _unfit_test_set(data):

@@ -39,7 +39,7 @@ def smaller_steps(config: Config) -> str:
     settings = []
     if train.mode == "jit":
         settings.append("train.mode=pynative")
-    if config.model.name == "pmt" and not train.recompute:
+    if config.model.can_recompute and not train.recompute:
         settings.append("train.recompute=true")
     if train.num_identities > 2:
         settings.append(f"train.num_identities={max(train.num_identities // 2, 2)} (now {train.num_identities})")

@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 from ms_vireid.engine.export import INPUT, OUTPUT, Format, Request
 from ms_vireid.engine.onnx_file import load_onnx, save_onnx
 from ms_vireid.errors import InputError
-from ms_vireid.models import AGW, MUN, PMT, ResNet, VisionTransformer
+from ms_vireid.models import ResNet, VisionTransformer
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.layers import GeM
 from ms_vireid.models.resnet import Bottleneck
@@ -180,21 +180,6 @@ def _(cell: NonLocal, graph: Graph, x: str) -> str:
     return graph.add("Add", emit(cell.W, graph, y), x)
 
 
-def layers_of(model: nn.Cell, modality: str) -> tuple[nn.Cell, ...]:
-    """What the pictures of a modality go through, in order, up to the features before they are normalised.
-
-    Raises:
-        InputError: a model that is not known here.
-    """
-    if isinstance(model, PMT):
-        return model.base, model.bottleneck
-    if isinstance(model, AGW):
-        return getattr(model, f"{modality}_stem"), *model.shared, model.pool, model.bottleneck
-    if isinstance(model, MUN):
-        return getattr(model, f"{modality}_stage"), model.shared, model.pool, model.bottleneck
-    raise unknown(model)
-
-
 def unknown(cell: nn.Cell) -> InputError:
     return InputError(
         f"{type(cell).__name__}: ms_vireid/engine/onnx_graph.py does not know how to write this layer in ONNX; "
@@ -206,7 +191,7 @@ def write_onnx(request: Request, path: Path) -> None:
     """Raises InputError for a layer that is not known here."""
     graph = Graph()
     model = request.trained.model
-    features = chain(graph, INPUT, *layers_of(model, request.modality))  # [N, C]
+    features = chain(graph, INPUT, *model.path(request.modality))  # [N, C]
     length = graph.add("Max", graph.add("ReduceL2", features, axes=[1], keepdims=1), 1e-12)
     normalised = graph.add("Div", features, length)
     graph.nodes.append(helper.make_node("Identity", [normalised], [OUTPUT], name=OUTPUT))

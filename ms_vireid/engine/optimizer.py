@@ -1,6 +1,6 @@
 """Parameter groups, and AdamW and SGD as PyTorch defines them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mindspore as ms
@@ -8,14 +8,12 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from ms_vireid.config import AdamWConfig, Config, OptimizerConfig, SGDConfig
-from ms_vireid.models.auxiliary_generator import SCALE_RANGE
+from ms_vireid.models.base import ReIDModel
 from ms_vireid.operators import constant
 from ms_vireid.tensors import overwrite
 
 STATES = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of each weight, as torch.optim calls them: STATE.WEIGHT
 TINY = 1e-30  # the least eps: where nothing is updated it would be 0, and 0 / 0 is not a number
-# Beginnings of the names of MUN's parameters that ImageNet weights can initialise.
-MUN_BACKBONE = ("visible_stage.", "infrared_stage.", "shared.", "generator.stage.")
 
 
 @dataclass(frozen=True)
@@ -30,33 +28,18 @@ class ParameterGroup:
     limits: tuple[float, float] | None = None
 
 
-def pmt_groups(model: nn.Cell, config: OptimizerConfig) -> list[ParameterGroup]:
-    """The paper's two groups: the patch projection and all blocks at `backbone_factor`, everything else at 1."""
-    return _two_groups(model, config, lambda name: "patch_embed.proj." in name or ".blocks." in name)
-
-
-def agw_groups(model: nn.Cell, config: OptimizerConfig) -> list[ParameterGroup]:
-    """The release's groups: BNNeck and classifier at 1, everything else, non-local blocks included, at
-    `backbone_factor`."""
-    return _two_groups(model, config, lambda name: not name.startswith(("bottleneck.", "classifier.")))
-
-
-def mun_groups(model: nn.Cell, config: OptimizerConfig) -> list[ParameterGroup]:
-    """What ImageNet weights can initialise at `backbone_factor`, everything else at 1, layer scales without decay and
-    in their range."""
-    full, backbone = _two_groups(model, config, lambda name: name.startswith(MUN_BACKBONE))
-    scales = tuple(p for p in full.parameters if p.name.endswith(".scale"))
-    others = tuple(p for p in full.parameters if not p.name.endswith(".scale"))
-    groups = [ParameterGroup("full", 1.0, others), backbone]
-    return [*groups, ParameterGroup("scales", 1.0, scales, decays=False, limits=SCALE_RANGE)] if scales else groups
-
-
-def _two_groups(model: nn.Cell, config: OptimizerConfig, backbone: Callable[[str], bool]) -> list[ParameterGroup]:
+def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[ParameterGroup]:
+    """Each trainable parameter in one: `full` at the base rate, `backbone` at `backbone_factor` of it, and `scales`,
+    where there are some, which do not decay and keep to a range."""
     parameters = model.trainable_params()
-    return [
-        ParameterGroup("full", 1.0, tuple(p for p in parameters if not backbone(p.name))),
-        ParameterGroup("backbone", config.backbone_factor, tuple(p for p in parameters if backbone(p.name))),
-    ]
+    backbone = tuple(p for p in parameters if model.in_backbone(p.name))
+    limited = tuple(p for p in parameters if model.limits_of(p.name))
+    full = tuple(p for p in parameters if not model.in_backbone(p.name) and not model.limits_of(p.name))
+    groups = [ParameterGroup("full", 1.0, full), ParameterGroup("backbone", config.backbone_factor, backbone)]
+    if limited:
+        [limits] = {model.limits_of(p.name) for p in limited}
+        groups.append(ParameterGroup("scales", 1.0, limited, decays=False, limits=limits))
+    return groups
 
 
 def _slices(groups: Sequence[ParameterGroup]) -> tuple[tuple[int, int], ...]:
@@ -241,9 +224,9 @@ class SGD(nn.Cell):
             self.along_gradient(self.weights[i], lr, gradients[i])
 
 
-def build_optimizer(model: nn.Cell, config: Config) -> AdamW | SGD:
+def build_optimizer(model: ReIDModel, config: Config) -> AdamW | SGD:
     """The configured optimiser of all trainable parameters, on the groups of the configured model."""
-    return _OPTIMIZERS[config.optimizer.name](_GROUPS[config.model.name](model, config.optimizer), config.optimizer)
+    return _OPTIMIZERS[config.optimizer.name](parameter_groups(model, config.optimizer), config.optimizer)
 
 
 def _adamw(groups: Sequence[ParameterGroup], config: AdamWConfig) -> AdamW:
@@ -254,5 +237,4 @@ def _sgd(groups: Sequence[ParameterGroup], config: SGDConfig) -> SGD:
     return SGD(groups, config.momentum, config.nesterov, config.weight_decay)
 
 
-_GROUPS = {"pmt": pmt_groups, "agw": agw_groups, "mun": mun_groups}
 _OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}

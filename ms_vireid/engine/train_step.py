@@ -10,12 +10,10 @@ from mindspore import Tensor, amp, nn, ops
 from ms_vireid import losses, runtime
 from ms_vireid.config import LossConfig, Term
 from ms_vireid.engine.optimizer import SGD, AdamW
+from ms_vireid.models.base import TrainingOutputs
 from ms_vireid.operators import constant, cross_entropy
 
 GradientMean = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
-
-
-_FEATURES = {"pooled": 1, "bnneck": 2}  # among a model's outputs
 
 
 class StageLoss(nn.Cell):
@@ -29,8 +27,8 @@ class StageLoss(nn.Cell):
         self.terms = nn.CellList([_TERMS[name](term, num_instances) for name, term in terms.items()])
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
-        """The model's outputs, logits [2PK, num_classes] and features [2PK, C] before and after BNNeck first, and
-        labels [2PK] -> (total, each unweighted term in order)."""
+        """Those of a model, in the order of `TrainingOutputs`, and labels [2PK] -> (total, each unweighted term in
+        order)."""
         total = constant(0.0, ms.float32)
         values = ()
         for term, weight in zip(self.terms, self.weights):  # noqa: B905 (graph mode knows no strict=)
@@ -40,91 +38,65 @@ class StageLoss(nn.Cell):
         return (total, *values)
 
 
-class OnLogits(nn.Cell):
-    """A loss of the logits as a term."""
+class OnOutputs(nn.Cell):
+    """A loss of some of `TrainingOutputs` as a term.
 
-    def __init__(self, loss: nn.Cell):
-        super().__init__()
-        self.loss = loss
-
-    def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        return self.loss(outputs[0], labels)
-
-
-class OnFeatures(nn.Cell):
-    """A loss of the features as a term; `arguments` follow the labels in its call.
-
-    feature: which ones, "pooled" (before BNNeck) or "bnneck" (after it).
+    Args:
+        loss: called with the outputs that `fields` names, then, with `labelled`, as many labels as these have rows,
+            then `arguments`.
     """
 
-    def __init__(self, loss: nn.Cell, feature: str, *arguments: int):
+    def __init__(self, loss: nn.Cell, *fields: str, labelled: bool = True, arguments: tuple[int, ...] = ()):
         super().__init__()
         self.loss = loss
-        self.output = _FEATURES[feature]
+        self.places = tuple(TrainingOutputs._fields.index(field) for field in fields)
+        self.labelled = labelled
         self.arguments = arguments
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        return self.loss(outputs[self.output], labels, *self.arguments)
-
-
-class OnAuxiliaryLogits(nn.Cell):
-    """A loss of C_v(a) and C_r(a) as a term; the outputs from here on are `MUN`'s."""
-
-    def __init__(self, loss: nn.Cell):
-        super().__init__()
-        self.loss = loss
-
-    def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        return self.loss(outputs[4], outputs[5], labels[: outputs[4].shape[0]])
-
-
-class OnModalities(nn.Cell):
-    """A loss of the pooled features of v, r and a as a term."""
-
-    def __init__(self, loss: nn.Cell):
-        super().__init__()
-        self.loss = loss
-
-    def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        half = outputs[3].shape[0]
-        return self.loss(outputs[1][:half], outputs[1][half:], outputs[3])
-
-
-class OnPrototypes(nn.Cell):
-    """A loss of the prototypes of v, r and a as a term."""
-
-    def __init__(self, loss: nn.Cell):
-        super().__init__()
-        self.loss = loss
-
-    def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        return self.loss(outputs[6][0], outputs[6][1], outputs[6][2])
+        given = ()
+        for place in self.places:
+            given += (outputs[place],)
+        if self.labelled:
+            rows = given[0].shape[0]
+            given += (labels if labels.shape[0] == rows else labels[:rows],)
+        return self.loss(*given, *self.arguments)
 
 
 class AuxiliaryIdentity(nn.Cell):
     """L_id^a (MUN, Tables 1 and 5): the cross entropy of C_a(a), a mean."""
 
-    def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        logits = outputs[7]
-        return cross_entropy(logits, labels[: logits.shape[0]])
+    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(logits, labels)
 
 
 def _pht(term: Term, num_instances: int) -> nn.Cell:
-    return OnFeatures(losses.ProgressiveHardTripletLoss(term.margin, term.reduction), term.feature, term.stage)
+    loss = losses.ProgressiveHardTripletLoss(term.margin, term.reduction)
+    return OnOutputs(loss, term.feature, arguments=(term.stage,))
+
+
+def _ia(term: Term, num_instances: int) -> nn.Cell:
+    loss = losses.IdentityAlignmentLoss(num_instances, term.margin, term.reduction)
+    return OnOutputs(loss, "visible", "infrared", "auxiliary", labelled=False)
+
+
+def _ma(term: Term, num_instances: int) -> nn.Cell:
+    fields = "visible_prototypes", "infrared_prototypes", "auxiliary_prototypes"
+    return OnOutputs(losses.ModalityAlignmentLoss(num_instances, term.bridge), *fields, labelled=False)
 
 
 _TERMS = {
-    "id": lambda term, k: OnLogits(losses.IdentityLoss()),
-    "triplet": lambda term, k: OnFeatures(losses.HardTripletLoss(term.margin), term.feature),
+    "id": lambda term, k: OnOutputs(losses.IdentityLoss(), "logits"),
+    "triplet": lambda term, k: OnOutputs(losses.HardTripletLoss(term.margin), term.feature),
     "pht": _pht,
-    "wrt": lambda term, k: OnFeatures(losses.WeightedRegularizedTripletLoss(term.weights), term.feature),
-    "hct": lambda term, k: OnFeatures(losses.HeteroCenterTripletLoss(k, term.margin), term.feature),
-    "msel": lambda term, k: OnFeatures(losses.ModalitySharedEnhancementLoss(k, term.distance), term.feature),
-    "dcl": lambda term, k: OnFeatures(losses.DiscriminativeCenterLoss(k, term.negatives), term.feature),
-    "idc": lambda term, k: OnAuxiliaryLogits(losses.IdentityConsistencyLoss()),
-    "ia": lambda term, k: OnModalities(losses.IdentityAlignmentLoss(k, term.margin, term.reduction)),
-    "ma": lambda term, k: OnPrototypes(losses.ModalityAlignmentLoss(k, term.bridge)),
-    "id_a": lambda term, k: AuxiliaryIdentity(),
+    "wrt": lambda term, k: OnOutputs(losses.WeightedRegularizedTripletLoss(term.weights), term.feature),
+    "hct": lambda term, k: OnOutputs(losses.HeteroCenterTripletLoss(k, term.margin), term.feature),
+    "msel": lambda term, k: OnOutputs(losses.ModalitySharedEnhancementLoss(k, term.distance), term.feature),
+    "dcl": lambda term, k: OnOutputs(losses.DiscriminativeCenterLoss(k, term.negatives), term.feature),
+    "idc": lambda term, k: OnOutputs(losses.IdentityConsistencyLoss(), "visible_logits", "infrared_logits"),
+    "ia": _ia,
+    "ma": _ma,
+    "id_a": lambda term, k: OnOutputs(AuxiliaryIdentity(), "auxiliary_logits"),
 }
 
 

@@ -17,11 +17,11 @@ from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.checkpoint import DEVICES, Checkpoint, load_model, load_parameters, save_checkpoint
-from ms_vireid.engine.distributed import Devices, RunningStatistics, synchronise_batch_norm
-from ms_vireid.engine.group import ALONE, Group
+from ms_vireid.engine.distributed import MsrunGroup, RunningStatistics, synchronise_batch_norm
 from ms_vireid.engine.inference import evaluate_model
 from ms_vireid.engine.memory import explained, smaller_steps
 from ms_vireid.engine.optimizer import build_optimizer
+from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.engine.programs import announced, run_by, training_program
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.schedule import learning_rates
@@ -41,14 +41,14 @@ class Trainer:
     so that all have the same weights; the first one writes and prints. All are to call the same methods.
     """
 
-    def __init__(self, config: Config, data: ReIDData, run: RunFolder, group: Group = ALONE):
+    def __init__(self, config: Config, data: ReIDData, run: RunFolder, group: ProcessGroup = ALONE):
         self.config = config
         self.data = data
         self.data_checksum = data.checksum()
         self.run = run
         self.group = group
-        with group.leader_first():  # it may make the cache's file
-            self.batches = TrainingBatches(data.train, config, group.rank, group.size)
+        with group.main_process_first():  # it may make the cache's file
+            self.batches = TrainingBatches(data.train, config, group.rank, group.world_size)
         program = training_program(config.train)
         self.compiled = program == "graph"
         self.iterations = self.batches.sampler.iterations
@@ -61,9 +61,9 @@ class Trainer:
         self._stage: StageConfig | None = None  # that `_stage_step` is of
         self.best = None  # the best evaluation so far, with train.select=best: {"epoch", "map"}
         self.gradient_mean = self.statistics = None
-        if isinstance(group, Devices):
-            group.begin(list(self.model.get_parameters()))
-            self.model.place(group.rank, group.size)
+        if isinstance(group, MsrunGroup):
+            group.broadcast_parameters(list(self.model.get_parameters()))
+            self.model.place(group.rank, group.world_size)
             self.gradient_mean = group.gradient_mean(self.optimizer.weights)
             if config.train.sync_batch_norm:
                 synchronise_batch_norm(self.model, group)
@@ -84,13 +84,12 @@ class Trainer:
             raise InputError(f"{checkpoint.path}: was written with another {', '.join(changed)}; use the run's config")
         if meta["data_checksum"] != self.data_checksum:
             raise InputError(f"{checkpoint.path}: the files under {self.data.root} have changed since; start a new run")
-        if (devices := meta.get("devices", 1)) != self.group.size:
+        if (devices := meta.get("devices", 1)) != self.group.world_size:
             how = f"with msrun --worker_num={devices}" if devices > 1 else "without msrun"
-            raise InputError(
-                f"{checkpoint.path}: written by {devices} processes, and this run has {self.group.size}; resume {how}"
-            )
+            own = self.group.world_size
+            raise InputError(f"{checkpoint.path}: written by {devices} processes, and this run has {own}; resume {how}")
         load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
-        if self.group.size > 1:
+        if self.group.world_size > 1:
             for memory in self.model.memories():
                 memory.set_data(Tensor(checkpoint.arrays[f"{DEVICES}.{memory.name}"][self.group.rank]))
         if self.scaler:
@@ -153,7 +152,7 @@ class Trainer:
         """Its terms; the first step of a stage says that it is compiled, where it is."""
         begins = self._stage is not self.config.stage_of(epoch)
         step = self._train_step(epoch)
-        if begins and self.compiled and self.group.leads:
+        if begins and self.compiled and self.group.is_main_process:
             with announced("the training step"):
                 return step(*inputs)
         return step(*inputs)
@@ -177,7 +176,7 @@ class Trainer:
         """
         if not queued:
             return {}
-        rows = self.group.mean(ops.stack(queued).asnumpy())
+        rows = self.group.all_reduce_mean(ops.stack(queued).asnumpy())
         queued.clear()
         terms = [self._stage_step.named(row) for row in rows]
         with self.group.together():
@@ -194,7 +193,7 @@ class Trainer:
             )
 
     def _log(self, terms: dict[str, float], rates: list[float], epoch: int, clock: "_Clock") -> None:
-        if not self.group.leads:
+        if not self.group.is_main_process:
             return
         seconds = clock.seconds_a_step(self.step)
         speed = self.batches.sampler.batch_size / seconds
@@ -214,7 +213,7 @@ class Trainer:
         every = self.config.train.evaluate_every
         if every and epoch % every == 0:
             metrics = evaluate_model(self.model, self.data, self.config, self.group).mean
-            if self.group.leads:
+            if self.group.is_main_process:
                 self.run.append_metrics({"epoch": epoch, "step": self.step, "evaluation": metrics})
                 tqdm.write(f"epoch {epoch}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")
             if self.config.train.select == "best" and (self.best is None or metrics["map"] > self.best["map"]):
@@ -235,7 +234,7 @@ class Trainer:
             "data_checksum": self.data_checksum,
             "step": self.step,
             "best": self.best,
-            "devices": self.group.size,
+            "devices": self.group.world_size,
         }
         if self.scaler:
             meta["loss_scale"] = [float(self.scaler.scale_value.asnumpy()), int(self.scaler.counter.asnumpy())]
@@ -243,10 +242,10 @@ class Trainer:
 
     def _memories(self) -> list[Parameter]:
         """What the model remembers on each of several devices."""
-        if not isinstance(self.group, Devices):
+        if not isinstance(self.group, MsrunGroup):
             return []
         return [
-            Parameter(Tensor(self.group.stacked(memory.asnumpy())), name=f"{DEVICES}.{memory.name}")
+            Parameter(Tensor(self.group.all_gather(memory.asnumpy())), name=f"{DEVICES}.{memory.name}")
             for memory in self.model.memories()
         ]
 
@@ -256,7 +255,7 @@ class Trainer:
     def _write(self, path: Path, parameters: Iterable[Parameter], meta: dict) -> None:
         """One checkpoint for all processes, which go on when it is there."""
         with self.group.together():
-            if self.group.leads:
+            if self.group.is_main_process:
                 save_checkpoint(path, parameters, meta)
 
     def load_result(self, checkpoint: Checkpoint) -> None:

@@ -1,9 +1,12 @@
 """AGW (Ye et al., TPAMI 2021) for two modalities: the convolutional baseline of PMT's Table 4."""
 
+from pathlib import Path
+
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
+from ms_vireid.models.pretrained import load_pretrained_resnet
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
 
 
@@ -100,7 +103,7 @@ class AGW(ReIDModel):
             key, labels, progress: not used, as nothing is dropped; there so that all models are called alike.
 
         Returns:
-            In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck, and the same after it).
+            In training: `TrainingOutputs`, the first three of them.
             In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
 
         Raises:
@@ -126,3 +129,19 @@ class AGW(ReIDModel):
         if modality == "infrared":
             return self.infrared_stem(images)
         raise ValueError(f"modality must be visible or infrared, not {modality!r}")
+
+    def path(self, modality: str) -> tuple[nn.Cell, ...]:
+        return getattr(self, f"{modality}_stem"), *self.shared, self.pool, self.bottleneck
+
+    def first_map(self, modality: str) -> nn.Cell:
+        return self.base.layer1[-1]
+
+    def last_map(self) -> nn.Cell:
+        return self.shared[-1]
+
+    def in_backbone(self, name: str) -> bool:
+        """The release's: all but BNNeck and classifier, non-local blocks included."""
+        return not name.startswith(("bottleneck.", "classifier."))
+
+    def load_pretrained(self, path: Path) -> None:
+        load_pretrained_resnet((self.visible_stem, self.infrared_stem, self.base), path)

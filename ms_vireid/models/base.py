@@ -1,16 +1,43 @@
 """What every re-identification model has besides its layers."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
-from mindspore import Parameter, nn
+import numpy as np
+from mindspore import Parameter, Tensor, nn
+
+
+class TrainingOutputs(NamedTuple):
+    """What a model gives in training for a batch of 2PK rows, visible half first: as a plain tuple in this order,
+    without those at the end that it has not. (MindSpore's compiler hangs on a NamedTuple that is unpacked.)
+
+    The second half is of models with a modality between the two, whose row i is of one identity with visible row i and
+    infrared row i.
+    """
+
+    logits: Tensor  # [2PK, num_classes]
+    pooled: Tensor  # features [2PK, embed_dim], before BNNeck
+    bnneck: Tensor  # the same after it
+    visible: Tensor | None = None  # the halves of `pooled`, [PK, embed_dim]
+    infrared: Tensor | None = None
+    auxiliary: Tensor | None = None  # the same of the auxiliary modality
+    visible_logits: Tensor | None = None  # C_v of the auxiliary features, [PK, num_classes]
+    infrared_logits: Tensor | None = None  # C_r of them
+    visible_prototypes: Tensor | None = None  # [PK, embed_dim]
+    infrared_prototypes: Tensor | None = None
+    auxiliary_prototypes: Tensor | None = None
+    auxiliary_logits: Tensor | None = None  # C_a of the auxiliary features
 
 
 class ReIDModel(nn.Cell):
-    """A model that the trainer runs: in training mode `model(images, None, key, labels, progress)`, in evaluation mode
-    `model(images, modality)`."""
+    """A model that the trainer runs: in training mode `model(images, None, key, labels, progress)`, which gives
+    a tuple as `TrainingOutputs`, in evaluation mode `model(images, modality)`, which gives features."""
 
     # Beginnings of the names of parameters that evaluation needs not; a model built for inference has none of them.
     TRAINING_ONLY: tuple[str, ...] = ()
+    # Whether visible and infrared pictures take different ways to their features.
+    BY_MODALITY = True
 
     def __init__(self):
         super().__init__()
@@ -26,3 +53,53 @@ class ReIDModel(nn.Cell):
     def memories(self) -> list[Parameter]:
         """What training remembers of the batches of its own device, besides the running averages of BatchNorm."""
         return []
+
+    def path(self, modality: str) -> tuple[nn.Cell, ...]:
+        """What the pictures of a modality go through, in order, up to the features before they are normalised."""
+        raise NotImplementedError
+
+    def classifier_of(self, modality: str) -> nn.Cell:
+        """Of BNNeck features."""
+        return self.classifier
+
+    def first_map(self, modality: str) -> nn.Cell:
+        """The cell that gives the feature maps at the end of the first stage."""
+        raise NotImplementedError
+
+    def last_map(self) -> nn.Cell:
+        """The cell that gives the feature maps that Grad-CAM weighs."""
+        raise NotImplementedError
+
+    def as_maps(self, output: np.ndarray) -> np.ndarray:
+        """What such a cell gives as [N, C, rows, columns]."""
+        return output
+
+    def cells_in_picture(self, size: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
+        """Where rows and columns of a map lie in a picture of `size` (H, W), in pixels: float [2, 2], the centres of
+        the first ones, and how far it is from one to the next."""
+        steps = np.divide(size, cells)
+        return np.stack([steps / 2, steps])
+
+    def has_auxiliary(self) -> bool:
+        """Whether it makes a modality out of pairs of pictures; the next two are of such a model."""
+        return False
+
+    def auxiliary_maps(self, visible: Tensor, infrared: Tensor, key: Tensor) -> Tensor:
+        """float32 [N, 3, H, W] twice, rows of one identity -> feature maps of `first_map`'s kind."""
+        raise NotImplementedError
+
+    def auxiliary_features(self, visible: Tensor, infrared: Tensor, key: Tensor) -> Tensor:
+        """The same -> [N, embed_dim], made as in training, normalised as in evaluation."""
+        raise NotImplementedError
+
+    def in_backbone(self, name: str) -> bool:
+        """Whether the parameter of this name learns at `optimizer.backbone_factor` of the rate."""
+        raise NotImplementedError
+
+    def limits_of(self, name: str) -> tuple[float, float] | None:
+        """What the parameter of this name is clamped to after each update. Such a one does not decay."""
+        return None
+
+    def load_pretrained(self, path: Path) -> None:
+        """ImageNet weights from a user's own file, as `models.pretrained` reads it."""
+        raise NotImplementedError

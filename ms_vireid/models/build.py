@@ -1,32 +1,16 @@
-"""Models from the configuration or by name, and ImageNet weights from a user's own file."""
+"""Models from the configuration or by name."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import mindspore as ms
-import numpy as np
-from mindspore import Parameter
 
 from ms_vireid.config import Config, ModelConfig, expand_user, list_models, model_by_name
-from ms_vireid.errors import InputError
-from ms_vireid.files.weights import read_weights
 from ms_vireid.models.agw import AGW
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.mun import MUN
 from ms_vireid.models.pmt import PMT
-from ms_vireid.models.resnet import ResNet
-from ms_vireid.models.vit import VisionTransformer, resize_position_embedding
 
-__all__ = ["build_model", "create_model", "list_models", "load_pretrained_resnet", "load_pretrained_vit"]
-WHERE_VIT = (
-    "timm's vit_base_patch16_224 (the paper's file is jx_vit_base_p16_224-80ecf9dd.pth) is on the timm project's "
-    "release page and on the Hugging Face hub; bring it as .safetensors, or as .ckpt from parity/convert.py"
-)
-WHERE_RESNET = (
-    "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is on PyTorch's download pages; bring it as "
-    ".safetensors, or as .ckpt from parity/convert.py"
-)
+__all__ = ["build_model", "create_model", "list_models"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +57,7 @@ def build_model(config: Config, inference: bool = False) -> ReIDModel:
     setting = Setting(config.data.image_size, config.train.recompute, batch, config.terms, inference)
     model = _build(config.model, config.num_classes, setting)
     if config.model.pretrained != "none":
-        _LOADERS[config.model.name](model, expand_user(config.model.pretrained))
+        model.load_pretrained(expand_user(config.model.pretrained))
     return model
 
 
@@ -102,84 +86,4 @@ def _mun(num_classes: int, setting: Setting, memory: str, **architecture) -> MUN
     )
 
 
-def _mun_backbone(model: MUN) -> tuple[ResNet, ...]:
-    """The parts that ImageNet weights initialise: all first stages alike, also one of a modality made of pixels."""
-    own = getattr(model.generator, "stage", None)
-    return (model.visible_stage, model.infrared_stage, model.shared, *([own] if own is not None else []))
-
-
-def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
-    """Load a timm ViT state dict from .safetensors, or from a .ckpt made of one; nothing is set unless all fits.
-
-    The head is dropped and the square grid of position embeddings is resized to the model's patches.
-
-    Raises:
-        InputError: no such file (the message says where it can be had), not one of the formats, or weights missing,
-            extra or misshapen.
-    """
-    held = {timm_name(name): value for name, value in _read(path, WHERE_VIT).items()}
-    weights = {name: value for name, value in held.items() if not name.startswith(("head.", "fc_norm."))}
-    rows, columns = vit.patch_embed.grid_size
-    if "pos_embed" in weights and weights["pos_embed"].ndim == 3 and weights["pos_embed"].shape[1] != vit.tokens:
-        try:
-            weights["pos_embed"] = resize_position_embedding(weights["pos_embed"], (rows, columns))
-        except ValueError as error:
-            raise InputError(f"{path}: {error}") from None
-    _set(path, "ViT", weights, [(timm_name(name), parameter) for name, parameter in vit.parameters_dict().items()])
-
-
-def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
-    """Load a torchvision ResNet-50 state dict from .safetensors, or from a .ckpt made of one, into the parts that
-    together are the network (two stems get the same weights); nothing is set unless all fits.
-
-    The classifier `fc` and the counters `num_batches_tracked` are dropped.
-
-    Raises:
-        InputError: as `load_pretrained_vit`.
-    """
-    held = {torchvision_name(name): value for name, value in _read(path, WHERE_RESNET).items()}
-    weights = {n: v for n, v in held.items() if not n.startswith("fc.") and not n.endswith("num_batches_tracked")}
-    named = [pair for part in parts for pair in part.parameters_and_names()]
-    _set(path, "ResNet", weights, [(torchvision_name(name), parameter) for name, parameter in named])
-
-
-def _read(path: Path, where: str) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise InputError(f"model.pretrained: no such file {path}; {where}; or set model.pretrained=none")
-    return read_weights(path)
-
-
-def _set(path: Path, network: str, weights: dict[str, np.ndarray], targets: Sequence[tuple[str, Parameter]]) -> None:
-    """Set each target from the weight of its name; all must fit, and no weight may be left over."""
-    names = {name for name, _ in targets}
-    problems = {f"{name} is missing" for name in names - weights.keys()}
-    problems |= {f"{name} is not in the model" for name in weights.keys() - names}
-    problems |= {
-        f"{name} is {weights[name].shape}, the model's {tuple(target.shape)}"
-        for name, target in targets
-        if name in weights and weights[name].shape != tuple(target.shape)
-    }
-    if problems:
-        raise InputError(f"{path}: does not fit the {network}: {len(problems)} ({', '.join(sorted(problems)[:10])})")
-    for name, target in targets:
-        target.set_data(ms.Tensor(weights[name].astype(np.float32)))
-
-
-def timm_name(name: str) -> str:
-    """timm's name of one of the ViT's parameters: MindSpore calls LayerNorm's weight and bias gamma and beta."""
-    name = name.removeprefix("base.")
-    return name.replace(".gamma", ".weight").replace(".beta", ".bias")
-
-
-def torchvision_name(name: str) -> str:
-    """torchvision's name of one of the ResNet's parameters: MindSpore names those of BatchNorm otherwise."""
-    name = name.replace(".moving_mean", ".running_mean").replace(".moving_variance", ".running_var")
-    return name.replace(".gamma", ".weight").replace(".beta", ".bias")
-
-
 _NETWORKS = {"pmt": _pmt, "agw": _agw, "mun": _mun}
-_LOADERS = {
-    "pmt": lambda model, path: load_pretrained_vit(model.base, path),
-    "agw": lambda model, path: load_pretrained_resnet((model.visible_stem, model.infrared_stem, model.base), path),
-    "mun": lambda model, path: load_pretrained_resnet(_mun_backbone(model), path),
-}

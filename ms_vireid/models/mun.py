@@ -1,12 +1,16 @@
 """Modality Unifying Network (MUN, ICCV 2023): a ResNet-50 with an auxiliary modality between visible and infrared."""
 
+from pathlib import Path
+
 import mindspore as ms
-from mindspore import Parameter, Tensor, ops
+from mindspore import Parameter, Tensor, nn, ops
 
 from ms_vireid.losses.prototypes import ModalityPrototypes
+from ms_vireid.models.auxiliary_generator import SCALE_RANGE
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.intermediate import AuxiliaryModality, MixedModality, SyncreticModality, XModality
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
+from ms_vireid.models.pretrained import load_pretrained_resnet
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet
 from ms_vireid.operators import constant, numbers
 from ms_vireid.tensors import Joined
@@ -122,14 +126,9 @@ class MUN(ReIDModel):
             progress: how far training is, 0 at its first step and 1 at its last, for the prototypes' beta.
 
         Returns:
-            In training a tuple, of which the baseline (intermediate "none") has only the first three:
-                logits [2PK, num_classes]: C_v of the visible half, C_r of the infrared one.
-                features [2PK, embed_dim], pooled, before BNNeck.
-                the same after BNNeck.
-                auxiliary [PK, embed_dim], pooled.
-                C_v(a) and C_r(a), logits [PK, num_classes] each.
-                prototypes [3, PK, embed_dim] of visible, infrared and auxiliary; without memory the pooled features.
-                C_a(a), logits [PK, num_classes], with `auxiliary_classifier`.
+            In training `TrainingOutputs`: logits are C_v of the visible half and C_r of the infrared one; the baseline
+                (intermediate "none") has the first three; C_a is there with `auxiliary_classifier`; without memory the
+                prototypes are the pooled features.
             In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
 
         Raises:
@@ -155,9 +154,11 @@ class MUN(ReIDModel):
         if self.generator is None:
             return ops.where(is_visible, visible_logits, infrared_logits), pooled, normalised
         logits = ops.where(is_visible, visible_logits[: 2 * half], infrared_logits[: 2 * half])
-        outputs = logits, pooled[: 2 * half], normalised[: 2 * half], pooled[2 * half :]
-        outputs += visible_logits[2 * half :], infrared_logits[2 * half :]
-        outputs += (self._prototypes(pooled, half, labels, progress),)
+        outputs = logits, pooled[: 2 * half], normalised[: 2 * half]
+        outputs += pooled[:half], pooled[half : 2 * half], pooled[2 * half :]  # v, r and a
+        outputs += visible_logits[2 * half :], infrared_logits[2 * half :]  # C_v(a) and C_r(a)
+        prototypes = self._prototypes(pooled, half, labels, progress)
+        outputs += prototypes[0], prototypes[1], prototypes[2]
         if self.auxiliary_classifier is not None:
             outputs += (self.auxiliary_classifier(normalised[2 * half :]),)
         return outputs
@@ -180,3 +181,40 @@ class MUN(ReIDModel):
 
     def memories(self) -> list[Parameter]:
         return [] if self.prototypes is None else self.prototypes.memories()
+
+    def path(self, modality: str) -> tuple[nn.Cell, ...]:
+        return self.first_map(modality), self.shared, self.pool, self.bottleneck
+
+    def classifier_of(self, modality: str) -> nn.Cell:
+        return self.visible_classifier if modality == "visible" else self.infrared_classifier
+
+    def first_map(self, modality: str) -> nn.Cell:
+        """The modality's own stage."""
+        return self.visible_stage if modality == "visible" else self.infrared_stage
+
+    def last_map(self) -> nn.Cell:
+        return self.shared
+
+    def has_auxiliary(self) -> bool:
+        return self.generator is not None
+
+    def auxiliary_maps(self, visible: Tensor, infrared: Tensor, key: Tensor) -> Tensor:
+        maps = self.visible_stage(visible), self.infrared_stage(infrared)
+        return self.generator((visible, infrared), maps, key)
+
+    def auxiliary_features(self, visible: Tensor, infrared: Tensor, key: Tensor) -> Tensor:
+        made = self.auxiliary_maps(visible, infrared, key)
+        return l2_normalise(self.bottleneck(self.pool(self.shared(made))))
+
+    def in_backbone(self, name: str) -> bool:
+        """What ImageNet weights can initialise."""
+        return name.startswith(("visible_stage.", "infrared_stage.", "shared.", "generator.stage."))
+
+    def limits_of(self, name: str) -> tuple[float, float] | None:
+        return SCALE_RANGE if name.endswith(".scale") else None
+
+    def load_pretrained(self, path: Path) -> None:
+        """All first stages begin alike, also one of a modality made of pixels."""
+        own = getattr(self.generator, "stage", None)
+        parts = self.visible_stage, self.infrared_stage, self.shared
+        load_pretrained_resnet(parts if own is None else (*parts, own), path)

@@ -1,9 +1,13 @@
 """Progressive Modality-shared Transformer (PMT, AAAI 2023): one ViT shared by both modalities, a BNNeck on top."""
 
-from mindspore import Tensor
+from pathlib import Path
+
+import numpy as np
+from mindspore import Tensor, nn
 
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import bn_neck, identity_classifier, l2_normalise
+from ms_vireid.models.pretrained import load_pretrained_vit
 from ms_vireid.models.vit import VisionTransformer
 
 
@@ -15,6 +19,8 @@ class PMT(ReIDModel):
         num_classes: identities of the training set.
         vit: arguments of `VisionTransformer`.
     """
+
+    BY_MODALITY = False
 
     def __init__(self, num_classes: int, **vit):
         super().__init__()
@@ -38,7 +44,7 @@ class PMT(ReIDModel):
             labels, progress: not used.
 
         Returns:
-            In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck, and the same after it).
+            In training: `TrainingOutputs`, the first three of them.
             In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
         """
         features = self.base(images, key)
@@ -46,3 +52,30 @@ class PMT(ReIDModel):
         if self.training:
             return self.classifier(normalised), features, normalised
         return l2_normalise(normalised)
+
+    def path(self, modality: str) -> tuple[nn.Cell, ...]:
+        return self.base, self.bottleneck
+
+    def first_map(self, modality: str) -> nn.Cell:
+        """The first block."""
+        return self.base.blocks[0]
+
+    def last_map(self) -> nn.Cell:
+        """What the last attention sees: of the last block's output only the CLS token is used."""
+        return self.base.blocks[-1].norm1
+
+    def as_maps(self, output: np.ndarray) -> np.ndarray:
+        """Tokens [N, 1 + L, C], without CLS, back on the grid."""
+        rows, columns = self.base.patch_embed.grid_size  # 21x10 for 256x128 pixels
+        return output[:, 1:].transpose(0, 2, 1).reshape(len(output), -1, rows, columns)
+
+    def cells_in_picture(self, size: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
+        projection = self.base.patch_embed.proj
+        return np.array([[projection.patch_size / 2] * 2, [projection.stride] * 2])
+
+    def in_backbone(self, name: str) -> bool:
+        """The paper's: the patch projection and all blocks."""
+        return "patch_embed.proj." in name or ".blocks." in name
+
+    def load_pretrained(self, path: Path) -> None:
+        load_pretrained_vit(self.base, path)

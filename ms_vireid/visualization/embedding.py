@@ -20,8 +20,6 @@ from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.engine.inference import extract_features
 from ms_vireid.engine.trained import TrainedModel
 from ms_vireid.errors import InputError
-from ms_vireid.models import MUN
-from ms_vireid.models.layers import l2_normalise
 from ms_vireid.visualization.figure import IDENTITIES, MARKERS, new_figure, styled
 from ms_vireid.visualization.maps import require_finite
 
@@ -66,7 +64,7 @@ def sample(trained: TrainedModel, images: ImageSet) -> Sample:
         trained.model, images, trained.image_size, config.evaluation.batch_size, config.data.workers
     )
     modalities = np.where(images.infrared, "infrared", "visible")
-    if not isinstance(trained.model, MUN) or trained.model.generator is None:
+    if not trained.model.has_auxiliary():
         return Sample(features, images.identities, modalities)
     made = _auxiliary_features(trained, images)
     return Sample(
@@ -77,15 +75,14 @@ def sample(trained: TrainedModel, images: ImageSet) -> Sample:
 
 
 def _auxiliary_features(trained: TrainedModel, images: ImageSet) -> np.ndarray:
-    """Of picture i of both modalities, float32 [N / 2, C]: made as in training, normalised as in evaluation."""
+    """Of picture i of both modalities, float32 [N / 2, C]."""
     model, size = trained.model, trained.config.evaluation.batch_size
+    key = Tensor(step_key(trained.config.seed, 0))
     visible, infrared = np.flatnonzero(~images.infrared), np.flatnonzero(images.infrared)
     rows = []
     for start in range(0, len(visible), size):
         pair = [_batch(images, index[start : start + size], trained.image_size) for index in (visible, infrared)]
-        maps = model.visible_stage(pair[0]), model.infrared_stage(pair[1])
-        made = model.generator(tuple(pair), maps, Tensor(step_key(trained.config.seed, 0)))
-        rows.append(l2_normalise(model.bottleneck(model.pool(model.shared(made)))).asnumpy())
+        rows.append(model.auxiliary_features(*pair, key).asnumpy())
     made = np.concatenate(rows)
     require_finite(made, "auxiliary features")
     return made

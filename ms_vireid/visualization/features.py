@@ -8,10 +8,9 @@ from mindspore import Tensor
 
 from ms_vireid.data.randomness import step_key
 from ms_vireid.engine.trained import TrainedModel
-from ms_vireid.models import MUN
 from ms_vireid.visualization.figure import HEAT, bare, new_figure, show_picture, styled
 from ms_vireid.visualization.gradcam import Picture
-from ms_vireid.visualization.maps import as_maps, first_map, output_of, require_finite
+from ms_vireid.visualization.maps import output_of, require_finite
 
 SYMBOLS = {"visible": "$F^v$", "infrared": "$F^r$", "auxiliary": "$F^a$"}
 
@@ -20,13 +19,12 @@ def feature_maps(trained: TrainedModel, visible: Picture, infrared: Picture) -> 
     """By modality the mean over channels, float32 [rows, columns]; "auxiliary" of the pair where the model makes it."""
     model, outputs = trained.model, {}
     for picture in (visible, infrared):
-        cell = first_map(model, picture.modality)
+        cell = model.first_map(picture.modality)
         outputs[picture.modality] = output_of(cell, lambda p=picture: model(p.batch, p.modality))
-    if isinstance(model, MUN) and model.generator is not None:
+    if model.has_auxiliary():
         key = Tensor(step_key(trained.config.seed, 0))
-        maps = outputs["visible"], outputs["infrared"]
-        outputs["auxiliary"] = model.generator((visible.batch, infrared.batch), maps, key)
-    means = {name: as_maps(model, output.asnumpy())[0].mean(axis=0) for name, output in outputs.items()}
+        outputs["auxiliary"] = model.auxiliary_maps(visible.batch, infrared.batch, key)
+    means = {name: model.as_maps(output.asnumpy())[0].mean(axis=0) for name, output in outputs.items()}
     for name, mean in means.items():
         require_finite(mean, name)
     return means

@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 from mindspore import Tensor, ops
 
 from ms_vireid.data.transforms import normalise
-from ms_vireid.models import MUN
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.visualization.figure import HEAT, bare, new_figure, show_picture, styled
-from ms_vireid.visualization.maps import as_maps, at_pixels, hooked, last_map, output_of, require_finite
+from ms_vireid.visualization.maps import at_pixels, hooked, output_of, require_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,21 +36,21 @@ def gradcam(model: ReIDModel, picture: Picture, reference: Picture | None = None
 
     The score is what retrieval compares, the inner product of both L2-normalised features, with a `reference` of
     either modality; without one the largest identity score, a logit of the classifier (of the picture's modality).
-    With A the maps of `last_map` and g the score's gradient, it is ReLU(sum_c mean(g_c) A_c), over its largest value.
+    With A the model's last maps and g the score's gradient, it is ReLU(sum_c mean(g_c) A_c), over its largest value.
     As the BNNeck takes the mean picture's feature away, a score may rise where all of A falls: the map is then empty.
     `relative` counts from the sum's own mean over the picture instead of 0, which leaves what stands out in it.
 
     Raises:
         InputError: the map is not finite.
     """
-    cell, images = last_map(model), picture.batch
+    cell, images = model.last_map(), picture.batch
     if reference is not None:
         target = model(reference.batch, reference.modality)  # [1, C]
 
         def score_of() -> Tensor:
             return (model(images, picture.modality) * target).sum()
     else:
-        classifier = _classifier(model, picture.modality)
+        classifier = model.classifier_of(picture.modality)
         identity = int(classifier(output_of(model.bottleneck, lambda: model(images, picture.modality))).argmax())
 
         def score_of() -> Tensor:
@@ -64,19 +63,13 @@ def gradcam(model: ReIDModel, picture: Picture, reference: Picture | None = None
         with hooked(cell, lambda _cell, _inputs, output: output + change):
             return score_of()
 
-    gradient = as_maps(model, ms.grad(score)(ops.zeros_like(maps)).asnumpy())[0]  # [C, rows, columns]
+    gradient = model.as_maps(ms.grad(score)(ops.zeros_like(maps)).asnumpy())[0]  # [C, rows, columns]
     weights = gradient.mean(axis=(1, 2), keepdims=True)
-    heat = (weights * as_maps(model, maps.asnumpy())[0]).sum(axis=0)
+    heat = (weights * model.as_maps(maps.asnumpy())[0]).sum(axis=0)
     require_finite(heat, picture.name)
     heat = np.maximum(heat - heat.mean() if relative else heat, 0)
     heat = at_pixels(model, heat, picture.pixels.shape[:2])
     return (heat / max(heat.max(), np.finfo(np.float32).tiny)).astype(np.float32)
-
-
-def _classifier(model: ReIDModel, modality: str):
-    if isinstance(model, MUN):
-        return model.visible_classifier if modality == "visible" else model.infrared_classifier
-    return model.classifier
 
 
 def _opacity(heat: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from parity.convert import to_torch
 from parity.harness import OF_FUNCTIONS, By, Case, all_of, by_program, from_here, once
 from torch_ref import losses as torch_losses
 from torch_ref.engine.train_step import StageLoss as TorchStageLoss
+from torch_ref.models.base import TrainingOutputs
 
 # The batch of the paper, and batches on which an equation is at its limits.
 BATCHES = equations.BATCHES | {
@@ -203,7 +204,7 @@ def terms_case() -> By:
     }
     config = LossConfig.model_validate(terms)
     stage_loss = MindSporeStageLoss(config, 2)
-    theirs = TorchStageLoss(config, 2)(tuple(map(torch.from_numpy, outputs)), torch.from_numpy(labels))
+    theirs = TorchStageLoss(config, 2)(TrainingOutputs(*map(torch.from_numpy, outputs)), torch.from_numpy(labels))
     _, before, after = (output.astype(np.float64) for output in outputs)
     expected = [
         equations.hard_triplet(before, labels, 0.3),

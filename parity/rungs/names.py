@@ -18,7 +18,7 @@ PACKAGES = ("models", "losses", "engine")
 # others' files, and mixed precision.
 ONLY_MINDSPORE = {
     "models.vit": {"GELU", "HeadsAttention", "PatchProjection"},
-    "models.build": {"timm_name", "torchvision_name"},
+    "models.pretrained": {"timm_name", "torchvision_name"},
     "engine.train_step": {"loss_scaler"},
 }
 FILE_FORMATS = {"models.weight_file", "engine.checkpoint"}  # each framework has its own

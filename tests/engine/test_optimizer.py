@@ -6,7 +6,7 @@ from mindspore import Parameter, Tensor
 
 from ms_vireid.config import CONFIG_ROOT, AdamWConfig, SGDConfig, load_config
 from ms_vireid.cpu_kernels import install
-from ms_vireid.engine.optimizer import SGD, AdamW, ParameterGroup, agw_groups, build_optimizer, mun_groups, pmt_groups
+from ms_vireid.engine.optimizer import SGD, AdamW, ParameterGroup, build_optimizer, parameter_groups
 from ms_vireid.engine.programs import PROGRAMS
 from ms_vireid.models import create_model
 
@@ -26,23 +26,18 @@ def small_mun(**options):
 
 
 @pytest.mark.parametrize(
-    ("make", "groups_of"),
-    [
-        (small_model, lambda m: pmt_groups(m, AdamWConfig())),
-        (small_agw, lambda m: agw_groups(m, SGDConfig())),
-        (small_mun, lambda m: mun_groups(m, AdamWConfig())),
-        (lambda: small_mun(intermediate="X"), lambda m: mun_groups(m, AdamWConfig())),
-    ],
+    "make",
+    [small_model, small_agw, small_mun, lambda: small_mun(intermediate="X")],
     ids=["pmt", "agw", "mun", "mun with X"],
 )
-def test_every_trainable_parameter_is_in_exactly_one_group(make, groups_of):
+def test_every_trainable_parameter_is_in_exactly_one_group(make):
     model = make()
-    names = [p.name for group in groups_of(model) for p in group.parameters]
+    names = [p.name for group in parameter_groups(model, AdamWConfig()) for p in group.parameters]
     assert sorted(names) == sorted(p.name for p in model.trainable_params())
 
 
 def test_the_half_rate_group_is_the_patch_projection_and_the_blocks():
-    full, backbone = pmt_groups(small_model(), AdamWConfig())
+    full, backbone = parameter_groups(small_model(), AdamWConfig())
     assert (full.lr_factor, backbone.lr_factor) == (1.0, 0.5)
     embeddings = {"base.cls_token", "base.pos_embed"}
     head = {"base.norm.gamma", "base.norm.beta", "bottleneck.gamma", "classifier.weight"}
@@ -50,13 +45,13 @@ def test_the_half_rate_group_is_the_patch_projection_and_the_blocks():
 
 
 def test_of_agw_only_the_bnneck_and_the_classifier_have_the_full_rate():
-    full, backbone = agw_groups(small_agw(), SGDConfig())
+    full, backbone = parameter_groups(small_agw(), SGDConfig())
     assert (full.lr_factor, backbone.lr_factor) == (1.0, 0.1)
     assert {p.name for p in full.parameters} == {"bottleneck.gamma", "classifier.weight"}
 
 
 def test_of_mun_the_layer_scales_do_not_decay_and_the_pretrained_layers_are_slow():
-    full, backbone, scales = mun_groups(small_mun(), AdamWConfig(backbone_factor=0.1))
+    full, backbone, scales = parameter_groups(small_mun(), AdamWConfig(backbone_factor=0.1))
     assert [group.lr_factor for group in (full, backbone, scales)] == [1.0, 0.1, 1.0]
     assert [group.decays for group in (full, backbone, scales)] == [True, True, False]
     assert [p.name for p in scales.parameters] == [
@@ -73,7 +68,7 @@ def test_of_mun_the_layer_scales_do_not_decay_and_the_pretrained_layers_are_slow
 
 
 def test_a_first_stage_of_pixels_is_as_slow_as_the_others_and_there_are_no_scales():
-    full, backbone = mun_groups(small_mun(intermediate="syncretic"), AdamWConfig())
+    full, backbone = parameter_groups(small_mun(intermediate="syncretic"), AdamWConfig())
     names = {p.name for p in backbone.parameters}
     assert "generator.stage.conv1.weight" in names
     assert "generator.reduce.weight" in {p.name for p in full.parameters}

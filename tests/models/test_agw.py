@@ -6,7 +6,7 @@ from mindspore import Tensor
 
 from ms_vireid.models import AGW, create_model
 from ms_vireid.models.agw import NonLocal
-from ms_vireid.models.build import torchvision_name
+from ms_vireid.models.pretrained import torchvision_name
 from torch_ref.models import create_model as torch_create_model
 from torch_ref.models.agw import NonLocal as TorchNonLocal
 
@@ -197,7 +197,7 @@ def test_the_mirror_computes_the_same_features_and_gradients():
     (value, logits, features), gradients = ms.value_and_grad(loss, None, model.trainable_params(), has_aux=True)(
         Tensor(pixels)
     )
-    torch_logits, torch_features, _ = mirror(torch.from_numpy(pixels))
+    torch_logits, torch_features, *_ = mirror(torch.from_numpy(pixels))
     ((torch_features * torch.from_numpy(scale)).sum() + (torch_logits * torch_logits).sum()).backward()
     for ours, theirs in ((logits, torch_logits), (features, torch_features)):
         theirs = theirs.detach().numpy()

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.randomness import step_key
 from ms_vireid.models import build_model
+from ms_vireid.models.base import TrainingOutputs
 from ms_vireid.models.mun import MUN
 from parity.compare import FORWARD, GRADIENT, compare_all
 from parity.convert import to_torch
@@ -61,19 +62,23 @@ def batch():
 
 
 def outputs_of(model, progress=0.0):
+    """As arrays."""
     model.set_train()
-    return model(ms.Tensor(batch()), None, ms.Tensor(KEY), ms.Tensor(LABELS), progress)
+    outputs = model(ms.Tensor(batch()), None, ms.Tensor(KEY), ms.Tensor(LABELS), progress)
+    return TrainingOutputs(*(output.asnumpy() for output in outputs))
 
 
 @EVERY
-def test_training_returns_the_documented_tuple(options):
-    outputs = outputs_of(build(**options))
-    shapes = [(2 * P * K, CLASSES), (2 * P * K, EMBED), (2 * P * K, EMBED)]
+def test_training_returns_the_documented_outputs(options):
+    shapes = {"logits": (2 * P * K, CLASSES), "pooled": (2 * P * K, EMBED), "bnneck": (2 * P * K, EMBED)}
     if options.get("intermediate") != "none":
-        shapes += [(P * K, EMBED), (P * K, CLASSES), (P * K, CLASSES), (3, P * K, EMBED)]
+        shapes |= dict.fromkeys(("visible", "infrared", "auxiliary"), (P * K, EMBED))
+        shapes |= dict.fromkeys(("visible_logits", "infrared_logits"), (P * K, CLASSES))
+        shapes |= {f"{modality}_prototypes": (P * K, EMBED) for modality in ("visible", "infrared", "auxiliary")}
     if options.get("auxiliary_classifier"):
-        shapes.append((P * K, CLASSES))
-    assert [output.shape for output in outputs] == shapes
+        shapes["auxiliary_logits"] = P * K, CLASSES
+    outputs = outputs_of(build(**options))._asdict()
+    assert {name: output.shape for name, output in outputs.items() if output is not None} == shapes
 
 
 @EVERY
@@ -106,18 +111,24 @@ def test_classifiers_and_slots_are_those_of_the_equations():
     model = build(auxiliary_classifier=True)
     normalised = []
     model.bottleneck.register_forward_hook(lambda _cell, _inputs, output: normalised.append(output.asnumpy()))
-    outputs = (output.asnumpy() for output in outputs_of(model))
-    logits, features, after_neck, auxiliary, of_visible, of_infrared, prototypes, own = outputs
+    outputs = outputs_of(model)
     v, r, a = normalised[0].reshape(3, P * K, EMBED)
     c_v, c_r, c_a = (
         getattr(model, f"{name}_classifier").weight.asnumpy().T for name in ("visible", "infrared", "auxiliary")
     )
     expected = [np.concatenate([v @ c_v, r @ c_r]), a @ c_v, a @ c_r, a @ c_a]
-    for actual, value in zip((logits, of_visible, of_infrared, own), expected, strict=True):
+    found = outputs.logits, outputs.visible_logits, outputs.infrared_logits, outputs.auxiliary_logits
+    for actual, value in zip(found, expected, strict=True):
         np.testing.assert_allclose(actual, value, rtol=0, atol=1e-6)  # float32 rounding
-    np.testing.assert_array_equal(after_neck, np.concatenate([v, r]))
+    np.testing.assert_array_equal(outputs.bnneck, np.concatenate([v, r]))
     # In the 0-th iteration the prototypes are the features, as W_p is the identity.
-    np.testing.assert_array_equal(prototypes.reshape(-1, EMBED), np.concatenate([features, auxiliary]))
+    assert_prototypes_are_features(outputs)
+
+
+def assert_prototypes_are_features(outputs):
+    for modality in ("visible", "infrared", "auxiliary"):
+        np.testing.assert_array_equal(getattr(outputs, f"{modality}_prototypes"), getattr(outputs, modality))
+    np.testing.assert_array_equal(np.concatenate([outputs.visible, outputs.infrared]), outputs.pooled)
 
 
 def test_each_auxiliary_feature_comes_from_its_own_pair_of_pictures():
@@ -139,9 +150,7 @@ def test_each_auxiliary_feature_comes_from_its_own_pair_of_pictures():
 
 
 def test_without_memory_the_prototypes_are_the_pooled_features():
-    outputs = outputs_of(build(memory="none"))
-    expected = np.concatenate([outputs[1].asnumpy(), outputs[3].asnumpy()])
-    np.testing.assert_array_equal(outputs[6].asnumpy().reshape(-1, EMBED), expected)
+    assert_prototypes_are_features(outputs_of(build(memory="none")))
 
 
 def test_beta_rises_linearly_and_weighs_the_prototypes():
@@ -149,9 +158,10 @@ def test_beta_rises_linearly_and_weighs_the_prototypes():
         model = build()
         first = outputs_of(model)
         second = outputs_of(model, progress=beta)  # from 1e-8 to 1
-        of_features = np.concatenate([second[1].asnumpy(), second[3].asnumpy()]).reshape(3, P * K, EMBED)
-        expected = beta * of_features + (1 - beta) * first[6].asnumpy()
-        np.testing.assert_allclose(second[6].asnumpy(), expected, rtol=0, atol=1e-6)
+        for modality in ("visible", "infrared", "auxiliary"):
+            before, after = (getattr(outputs, f"{modality}_prototypes") for outputs in (first, second))
+            expected = beta * getattr(second, modality) + (1 - beta) * before
+            np.testing.assert_allclose(after, expected, rtol=0, atol=1e-6)
 
 
 @EVERY

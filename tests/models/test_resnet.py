@@ -13,11 +13,11 @@ from ms_vireid.config import check_config
 from ms_vireid.cpu_kernels import install
 from ms_vireid.errors import InputError
 from ms_vireid.models import ResNet, build_model
-from ms_vireid.models.build import load_pretrained_resnet, torchvision_name
+from ms_vireid.models.pretrained import load_pretrained_resnet, torchvision_name
 from parity.oracles import torchvision
 from torch_ref.models import ResNet as TorchResNet
 from torch_ref.models import build_model as torch_build_model
-from torch_ref.models.build import load_pretrained_resnet as torch_load_pretrained_resnet
+from torch_ref.models.pretrained import load_pretrained_resnet as torch_load_pretrained_resnet
 
 SHALLOW = (1, 2, 1, 1)
 

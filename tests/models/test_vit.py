@@ -8,7 +8,7 @@ from scipy.special import ndtr  # comes with mindspore
 from ms_vireid.data.randomness import step_key
 from ms_vireid.errors import InputError
 from ms_vireid.models import VisionTransformer, create_model, list_models
-from ms_vireid.models.build import load_pretrained_vit, timm_name
+from ms_vireid.models.pretrained import load_pretrained_vit, timm_name
 from ms_vireid.models.vit import GELU, patch_grid, resize_position_embedding
 
 SMALL = {"image_size": (32, 16), "patch_size": 8, "stride": 6, "embed_dim": 16, "depth": 2, "num_heads": 2}

@@ -168,7 +168,12 @@ def maximum_of_the_negatives_alone(patch):
 
 
 def cosine_before_bnneck(patch):
-    patch.setitem(torch_train_step._FEATURES, "bnneck", 1)
+    original = torch_train_step.OnOutputs
+
+    def pooled(loss, *fields, **options):
+        return original(loss, *("pooled" if field == "bnneck" else field for field in fields), **options)
+
+    patch.setattr(torch_train_step, "OnOutputs", pooled)
 
 
 def no_bias_correction(patch):
@@ -197,13 +202,12 @@ def schedule_one_epoch_late(patch):
 
 
 def wrong_group(patch):
-    original = torch_optimizer.pmt_groups
+    original = torch_optimizer.parameter_groups
 
     def all_at_full_rate(model, config):
-        full, backbone = original(model, config)
-        return [full, torch_optimizer.ParameterGroup(backbone.name, 1.0, backbone.parameters, backbone.names)]
+        return [dataclasses.replace(group, lr_factor=1.0) for group in original(model, config)]
 
-    patch.setitem(torch_optimizer._GROUPS, "pmt", all_at_full_rate)
+    patch.setattr(torch_optimizer, "parameter_groups", all_at_full_rate)
 
 
 def trainable_bnneck_bias(patch):
@@ -289,21 +293,21 @@ def blurred_by_the_first_channel(patch):
 
 
 def unlimited_scales(patch):
-    original = torch_optimizer.mun_groups
+    original = torch_optimizer.parameter_groups
 
     def unlimited(model, config):
         return [dataclasses.replace(group, limits=None) for group in original(model, config)]
 
-    patch.setitem(torch_optimizer._GROUPS, "mun", unlimited)
+    patch.setattr(torch_optimizer, "parameter_groups", unlimited)
 
 
 def decaying_scales(patch):
-    original = torch_optimizer.mun_groups
+    original = torch_optimizer.parameter_groups
 
     def all_decay(model, config):
         return [dataclasses.replace(group, decays=True) for group in original(model, config)]
 
-    patch.setitem(torch_optimizer._GROUPS, "mun", all_decay)
+    patch.setattr(torch_optimizer, "parameter_groups", all_decay)
 
 
 PLANTED = [

@@ -7,7 +7,7 @@ from mindspore import Tensor
 
 from ms_vireid.models import create_model
 from ms_vireid.visualization.gradcam import Picture, draw_gradcam, gradcam, overlay
-from ms_vireid.visualization.maps import as_maps, at_pixels, output_of
+from ms_vireid.visualization.maps import at_pixels, output_of
 
 SIZE = (96, 48)
 PATCH = (slice(48, 78), slice(16, 30))  # rows and columns of the bright patch
@@ -98,7 +98,7 @@ def test_the_map_of_a_similarity_depends_on_the_reference(family):
 def test_a_vits_tokens_go_back_to_the_grid_of_256x128():
     model = create_model("pmt_vit_tiny", 3, embed_dim=8, num_heads=1, depth=1)
     tokens = np.arange(1 + 210, dtype=np.float32)[None, :, None] * np.ones((1, 1, 8), np.float32)
-    maps = as_maps(model, tokens)
+    maps = model.as_maps(tokens)
     assert maps.shape == (1, 8, 21, 10)
     assert maps[0, 3, 2, 5] == 1 + 2 * 10 + 5
     spot = np.zeros((21, 10))

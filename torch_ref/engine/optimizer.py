@@ -7,10 +7,7 @@ import torch
 from torch import nn
 
 from ms_vireid.config import AdamWConfig, Config, OptimizerConfig, SGDConfig
-from torch_ref.models.auxiliary_generator import SCALE_RANGE
-
-# Beginnings of the names of MUN's parameters that ImageNet weights can initialise.
-MUN_BACKBONE = ("visible_stage.", "infrared_stage.", "shared.", "generator.stage.")
+from torch_ref.models.base import ReIDModel
 
 
 @dataclass(frozen=True)
@@ -29,37 +26,22 @@ class ParameterGroup:
     limits: tuple[float, float] | None = None
 
 
-def pmt_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
-    """The paper's two groups: the patch projection and all blocks at `backbone_factor`, everything else at 1."""
-    return _two_groups(model, config, lambda name: "patch_embed.proj." in name or ".blocks." in name)
-
-
-def agw_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
-    """The release's groups: BNNeck and classifier at 1, everything else, non-local blocks included, at
-    `backbone_factor`."""
-    return _two_groups(model, config, lambda name: not name.startswith(("bottleneck.", "classifier.")))
-
-
-def mun_groups(model: nn.Module, config: OptimizerConfig) -> list[ParameterGroup]:
-    """What ImageNet weights can initialise at `backbone_factor`, everything else at 1, layer scales without decay and
-    in their range."""
-    full, backbone = _two_groups(model, config, lambda name: name.startswith(MUN_BACKBONE))
-    named = dict(zip(full.names, full.parameters, strict=True))
-    scales = {name: p for name, p in named.items() if name.endswith(".scale")}
-    others = {name: p for name, p in named.items() if not name.endswith(".scale")}
-    groups = [ParameterGroup("full", 1.0, tuple(others.values()), tuple(others)), backbone]
-    in_range = ParameterGroup("scales", 1.0, tuple(scales.values()), tuple(scales), decays=False, limits=SCALE_RANGE)
-    return [*groups, in_range] if scales else groups
-
-
-def _two_groups(model: nn.Module, config: OptimizerConfig, backbone: Callable[[str], bool]) -> list[ParameterGroup]:
+def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[ParameterGroup]:
+    """Each trainable parameter in one: `full` at the base rate, `backbone` at `backbone_factor` of it, and `scales`,
+    where there are some, which do not decay and keep to a range."""
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    full = {name: p for name, p in named.items() if not backbone(name)}
-    slow = {name: p for name, p in named.items() if backbone(name)}
-    return [
+    backbone = {name: p for name, p in named.items() if model.in_backbone(name)}
+    limited = {name: p for name, p in named.items() if model.limits_of(name)}
+    full = {name: p for name, p in named.items() if name not in backbone and name not in limited}
+    groups = [
         ParameterGroup("full", 1.0, tuple(full.values()), tuple(full)),
-        ParameterGroup("backbone", config.backbone_factor, tuple(slow.values()), tuple(slow)),
+        ParameterGroup("backbone", config.backbone_factor, tuple(backbone.values()), tuple(backbone)),
     ]
+    if limited:
+        [limits] = {model.limits_of(name) for name in limited}
+        held = tuple(limited.values()), tuple(limited)
+        groups.append(ParameterGroup("scales", 1.0, *held, decays=False, limits=limits))
+    return groups
 
 
 def _named(groups: Sequence[ParameterGroup]) -> list[dict]:
@@ -114,9 +96,9 @@ class SGD(_OnGroups, torch.optim.SGD):
         super().__init__(_named(groups), lr=0.0, **options)
 
 
-def build_optimizer(model: nn.Module, config: Config) -> AdamW | SGD:
+def build_optimizer(model: ReIDModel, config: Config) -> AdamW | SGD:
     """The configured optimiser of all trainable parameters, on the groups of the configured model."""
-    return _OPTIMIZERS[config.optimizer.name](_GROUPS[config.model.name](model, config.optimizer), config.optimizer)
+    return _OPTIMIZERS[config.optimizer.name](parameter_groups(model, config.optimizer), config.optimizer)
 
 
 def _adamw(groups: Sequence[ParameterGroup], config: AdamWConfig) -> AdamW:
@@ -127,5 +109,4 @@ def _sgd(groups: Sequence[ParameterGroup], config: SGDConfig) -> SGD:
     return SGD(groups, config.momentum, config.nesterov, config.weight_decay)
 
 
-_GROUPS = {"pmt": pmt_groups, "agw": agw_groups, "mun": mun_groups}
 _OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}

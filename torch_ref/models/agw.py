@@ -1,10 +1,13 @@
 """AGW (Ye et al., TPAMI 2021) for two modalities: the convolutional baseline of PMT's Table 4."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
-from torch_ref.models.base import ReIDModel
+from torch_ref.models.base import ReIDModel, TrainingOutputs
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
+from torch_ref.models.pretrained import load_pretrained_resnet
 from torch_ref.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
 
 
@@ -95,7 +98,7 @@ class AGW(ReIDModel):
             key, labels, progress: not used, as nothing is dropped; there so that all models are called alike.
 
         Returns:
-            In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck, and the same after it).
+            In training: `TrainingOutputs`, the first three of them.
             In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
 
         Raises:
@@ -107,7 +110,7 @@ class AGW(ReIDModel):
         features = self.pool(x)  # [N, embed_dim]
         normalised = self.bottleneck(features)  # [N, embed_dim]
         if self.training:
-            return self.classifier(normalised), features, normalised
+            return TrainingOutputs(self.classifier(normalised), features, normalised)
         return l2_normalise(normalised)
 
     def _stems(self, images: Tensor, modality: str | None) -> Tensor:
@@ -121,3 +124,10 @@ class AGW(ReIDModel):
         if modality == "infrared":
             return self.infrared_stem(images)
         raise ValueError(f"modality must be visible or infrared, not {modality!r}")
+
+    def in_backbone(self, name: str) -> bool:
+        """The release's: all but BNNeck and classifier, non-local blocks included."""
+        return not name.startswith(("bottleneck.", "classifier."))
+
+    def load_pretrained(self, path: Path) -> None:
+        load_pretrained_resnet((self.visible_stem, self.infrared_stem, self.base), path)

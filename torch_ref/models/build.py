@@ -1,28 +1,16 @@
-"""Models from the configuration or by name, and ImageNet weights from a user's own file."""
+"""Models from the configuration or by name."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ms_vireid.config import Config, ModelConfig, expand_user, list_models, model_by_name
-from ms_vireid.errors import InputError
 from torch_ref.models.agw import AGW
 from torch_ref.models.base import ReIDModel
 from torch_ref.models.mun import MUN
 from torch_ref.models.pmt import PMT
-from torch_ref.models.resnet import ResNet
-from torch_ref.models.vit import VisionTransformer, resize_position_embedding
-from torch_ref.models.weight_file import read_weights
 
-__all__ = ["build_model", "create_model", "list_models", "load_pretrained_resnet", "load_pretrained_vit"]
-WHERE_VIT = (
-    "timm's vit_base_patch16_224 (the paper's file is jx_vit_base_p16_224-80ecf9dd.pth) is on the timm project's "
-    "release page and on the Hugging Face hub"
-)
-WHERE_RESNET = "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is on PyTorch's download pages"
+__all__ = ["build_model", "create_model", "list_models"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +58,7 @@ def build_model(config: Config, inference: bool = False) -> ReIDModel:
     setting = Setting(config.data.image_size, config.train.recompute, batch, config.terms, inference)
     model = _build(config.model, config.num_classes, setting)
     if config.model.pretrained != "none":
-        _LOADERS[config.model.name](model, expand_user(config.model.pretrained))
+        model.load_pretrained(expand_user(config.model.pretrained))
     return model
 
 
@@ -99,71 +87,4 @@ def _mun(num_classes: int, setting: Setting, memory: str, **architecture) -> MUN
     )
 
 
-def _mun_backbone(model: MUN) -> tuple[ResNet, ...]:
-    """The parts that ImageNet weights initialise: all first stages alike, also one of a modality made of pixels."""
-    own = getattr(model.generator, "stage", None)
-    return (model.visible_stage, model.infrared_stage, model.shared, *([own] if own is not None else []))
-
-
-def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
-    """Load a timm ViT state dict from .safetensors, .pth or .pt; nothing is set unless all fits.
-
-    The head is dropped and the square grid of position embeddings is resized to the model's patches.
-
-    Raises:
-        InputError: no such file (the message says where it can be had), not one of the formats, or weights missing,
-            extra or misshapen.
-    """
-    weights = {k: v for k, v in _read(path, WHERE_VIT).items() if not k.startswith(("head.", "fc_norm."))}
-    if "pos_embed" in weights and weights["pos_embed"].ndim == 3 and weights["pos_embed"].shape[1] != vit.tokens:
-        try:
-            weights["pos_embed"] = resize_position_embedding(weights["pos_embed"], vit.patch_embed.grid_size)
-        except ValueError as error:
-            raise InputError(f"{path}: {error}") from None
-    _set(path, "ViT", weights, list(vit.state_dict().items()))
-
-
-def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
-    """Load a torchvision ResNet-50 state dict from .safetensors, .pth or .pt into the parts that together are the
-    network (two stems get the same weights); nothing is set unless all fits.
-
-    The classifier `fc` and the counters `num_batches_tracked` are dropped.
-
-    Raises:
-        InputError: as `load_pretrained_vit`.
-    """
-    counters = "num_batches_tracked"
-    held = _read(path, WHERE_RESNET)
-    weights = {n: v for n, v in held.items() if not n.startswith("fc.") and not n.endswith(counters)}
-    named = [pair for part in parts for pair in part.state_dict().items() if not pair[0].endswith(counters)]
-    _set(path, "ResNet", weights, named)
-
-
-def _read(path: Path, where: str) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"model.pretrained: no such file {path}; {where}; or set model.pretrained=none")
-    return read_weights(path)
-
-
-def _set(path: Path, network: str, weights: dict[str, Tensor], targets: Sequence[tuple[str, Tensor]]) -> None:
-    """Set each target from the weight of its name; all must fit, and no weight may be left over."""
-    names = {name for name, _ in targets}
-    problems = {f"{name} is missing" for name in names - weights.keys()}
-    problems |= {f"{name} is not in the model" for name in weights.keys() - names}
-    problems |= {
-        f"{name} is {tuple(weights[name].shape)}, the model's {tuple(target.shape)}"
-        for name, target in targets
-        if name in weights and weights[name].shape != target.shape
-    }
-    if problems:
-        raise InputError(f"{path}: does not fit the {network}: {len(problems)} ({', '.join(sorted(problems)[:10])})")
-    for name, target in targets:
-        target.copy_(weights[name])  # a state dict's tensors are detached from the graph
-
-
 _NETWORKS = {"pmt": _pmt, "agw": _agw, "mun": _mun}
-_LOADERS = {
-    "pmt": lambda model, path: load_pretrained_vit(model.base, path),
-    "agw": lambda model, path: load_pretrained_resnet((model.visible_stem, model.infrared_stem, model.base), path),
-    "mun": lambda model, path: load_pretrained_resnet(_mun_backbone(model), path),
-}

@@ -1,12 +1,16 @@
 """Modality Unifying Network (MUN, ICCV 2023): a ResNet-50 with an auxiliary modality between visible and infrared."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from torch_ref.losses.prototypes import ModalityPrototypes
-from torch_ref.models.base import ReIDModel
+from torch_ref.models.auxiliary_generator import SCALE_RANGE
+from torch_ref.models.base import ReIDModel, TrainingOutputs
 from torch_ref.models.intermediate import AuxiliaryModality, MixedModality, SyncreticModality, XModality
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
+from torch_ref.models.pretrained import load_pretrained_resnet
 from torch_ref.models.resnet import EXPANSION, STAGES, ResNet
 
 SPECIFIC = {"layer1": (1,), "stem": ()}  # stages of each modality's own beginning, which always has the stem
@@ -119,14 +123,9 @@ class MUN(ReIDModel):
             progress: how far training is, 0 at its first step and 1 at its last, for the prototypes' beta.
 
         Returns:
-            In training a tuple, of which the baseline (intermediate "none") has only the first three:
-                logits [2PK, num_classes]: C_v of the visible half, C_r of the infrared one.
-                features [2PK, embed_dim], pooled, before BNNeck.
-                the same after BNNeck.
-                auxiliary [PK, embed_dim], pooled.
-                C_v(a) and C_r(a), logits [PK, num_classes] each.
-                prototypes [3, PK, embed_dim] of visible, infrared and auxiliary; without memory the pooled features.
-                C_a(a), logits [PK, num_classes], with `auxiliary_classifier`.
+            In training `TrainingOutputs`: logits are C_v of the visible half and C_r of the infrared one; the baseline
+                (intermediate "none") has the first three; C_a is there with `auxiliary_classifier`; without memory the
+                prototypes are the pooled features.
             In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
 
         Raises:
@@ -148,15 +147,25 @@ class MUN(ReIDModel):
         normalised = self.bottleneck(pooled)  # [3PK, embed_dim]
         visible_logits = self.visible_classifier(normalised[:half])
         infrared_logits = self.infrared_classifier(normalised[half : 2 * half])
-        outputs = torch.cat((visible_logits, infrared_logits), dim=0), pooled[: 2 * half], normalised[: 2 * half]
+        logits = torch.cat((visible_logits, infrared_logits), dim=0)
         if self.generator is None:
-            return outputs
+            return TrainingOutputs(logits, pooled, normalised)
         auxiliary = normalised[2 * half :]  # [PK, embed_dim]
-        outputs += pooled[2 * half :], self.visible_classifier(auxiliary), self.infrared_classifier(auxiliary)
-        outputs += (self._prototypes(pooled, half, labels, progress),)
-        if self.auxiliary_classifier is not None:
-            outputs += (self.auxiliary_classifier(auxiliary),)
-        return outputs
+        prototypes = self._prototypes(pooled, half, labels, progress)
+        return TrainingOutputs(
+            logits=logits,
+            pooled=pooled[: 2 * half],
+            bnneck=normalised[: 2 * half],
+            visible=pooled[:half],
+            infrared=pooled[half : 2 * half],
+            auxiliary=pooled[2 * half :],
+            visible_logits=self.visible_classifier(auxiliary),
+            infrared_logits=self.infrared_classifier(auxiliary),
+            visible_prototypes=prototypes[0],
+            infrared_prototypes=prototypes[1],
+            auxiliary_prototypes=prototypes[2],
+            auxiliary_logits=None if self.auxiliary_classifier is None else self.auxiliary_classifier(auxiliary),
+        )
 
     def _first_stage(self, images: Tensor, modality: str | None) -> Tensor:
         if modality == "visible":
@@ -173,3 +182,16 @@ class MUN(ReIDModel):
         first, last = self.beta_range
         beta = first + (last - first) * progress
         return self.prototypes(pooled, beta, None if labels is None else labels[:half])
+
+    def in_backbone(self, name: str) -> bool:
+        """What ImageNet weights can initialise."""
+        return name.startswith(("visible_stage.", "infrared_stage.", "shared.", "generator.stage."))
+
+    def limits_of(self, name: str) -> tuple[float, float] | None:
+        return SCALE_RANGE if name.endswith(".scale") else None
+
+    def load_pretrained(self, path: Path) -> None:
+        """All first stages begin alike, also one of a modality made of pixels."""
+        own = getattr(self.generator, "stage", None)
+        parts = self.visible_stage, self.infrared_stage, self.shared
+        load_pretrained_resnet(parts if own is None else (*parts, own), path)

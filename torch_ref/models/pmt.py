@@ -1,9 +1,12 @@
 """Progressive Modality-shared Transformer (PMT, AAAI 2023): one ViT shared by both modalities, a BNNeck on top."""
 
+from pathlib import Path
+
 from torch import Tensor
 
-from torch_ref.models.base import ReIDModel
+from torch_ref.models.base import ReIDModel, TrainingOutputs
 from torch_ref.models.layers import bn_neck, identity_classifier, l2_normalise
+from torch_ref.models.pretrained import load_pretrained_vit
 from torch_ref.models.vit import VisionTransformer
 
 
@@ -38,11 +41,18 @@ class PMT(ReIDModel):
             labels, progress: not used.
 
         Returns:
-            In training: (logits [N, num_classes], features [N, embed_dim], before BNNeck, and the same after it).
+            In training: `TrainingOutputs`, the first three of them.
             In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
         """
         features = self.base(images, key)
         normalised = self.bottleneck(features)  # [N, embed_dim]
         if self.training:
-            return self.classifier(normalised), features, normalised
+            return TrainingOutputs(self.classifier(normalised), features, normalised)
         return l2_normalise(normalised)
+
+    def in_backbone(self, name: str) -> bool:
+        """The paper's: the patch projection and all blocks."""
+        return "patch_embed.proj." in name or ".blocks." in name
+
+    def load_pretrained(self, path: Path) -> None:
+        load_pretrained_vit(self.base, path)

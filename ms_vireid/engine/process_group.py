@@ -14,26 +14,26 @@ from ms_vireid.errors import InputError
 _END = object()
 
 
-class Group:
+class ProcessGroup:
     """What a process asks of the others; one that is alone gets its own answers back.
 
     Every method but the properties is called by all processes, in the same order.
     """
 
     rank = 0  # of this process
-    size = 1  # processes
+    world_size = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes and prints."""
         return self.rank == 0
 
-    def filled(self, rows: np.ndarray | None) -> np.ndarray:
+    def merge_rows(self, rows: np.ndarray | None) -> np.ndarray:
         """float32 [N, C] in which each process has filled other rows, the rest being zeros, with the rows of all; None
         from a process that has none."""
         return rows
 
-    def mean(self, values: np.ndarray) -> np.ndarray:
+    def all_reduce_mean(self, values: np.ndarray) -> np.ndarray:
         """Each value's mean over all processes."""
         return values
 
@@ -41,11 +41,11 @@ class Group:
         """Whether it is set in one of them."""
         return flag
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """What the first process has: plain values, as of JSON."""
         return value
 
-    def agree(self, error: InputError | None = None) -> None:
+    def barrier(self, error: InputError | None = None) -> None:
         """Return when no process has an error. Where one has, this does not return in processes of several: the first
         raises the error of the first that has one, and the others end with its exit code and say nothing."""
 
@@ -55,19 +55,19 @@ class Group:
         try:
             yield
         except InputError as error:
-            self.agree(error)
+            self.barrier(error)
             raise
-        self.agree()
+        self.barrier()
 
     @contextmanager
-    def leader_first(self) -> Iterator[None]:
+    def main_process_first(self) -> Iterator[None]:
         """A block whose files the first process makes and the others then find; it fails in all or in none."""
-        if not self.leads:
-            self.agree()
+        if not self.is_main_process:
+            self.barrier()
         with self.together():
             yield
-        if self.leads:
-            self.agree()
+        if self.is_main_process:
+            self.barrier()
 
     def items(self, items: Iterable) -> Iterator:
         """The items, as many in every process; an error on the way to one of them is raised in all."""
@@ -80,4 +80,4 @@ class Group:
             yield item
 
 
-ALONE = Group()
+ALONE = ProcessGroup()
