@@ -92,10 +92,11 @@ MODELS = {
 
 
 def forward(model: Model) -> By:
-    """Evaluation of either modality, every layer's output in turn and then the features. Of a large graph, which takes
-    its time to compile, the layers are looked at where its features are over the limit."""
+    """Evaluation by each path that the model has, every layer's output in turn and then the features. Of a large graph,
+    which takes its time to compile, the layers are looked at where its features are over the limit."""
     pair = model.pair()
-    given = [(model.images(), modality) for modality in ("visible", "infrared")]
+    modalities = ("visible", "infrared") if pair[0].BY_MODALITY else ("visible",)
+    given = [(model.images(), modality) for modality in modalities]
     parts = [(trace(pair, inputs), compare_evaluation(pair, inputs)) for inputs in given]
 
     def by(program: str) -> list[Comparison]:
