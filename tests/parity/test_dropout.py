@@ -153,20 +153,10 @@ def test_a_file_of_something_else_is_told_in_a_line_and_kept(tmp_path, monkeypat
 
 def test_the_command_trains_what_is_missing_and_prints_the_table(tmp_path, monkeypatch, capsys):
     path = tmp_path / "found.jsonl"
-    small = (
-        "--seeds",
-        "1",
-        "--noises",
-        "2",
-        "--epochs",
-        "1",
-        "--sides",
-        "torch_ref",
-        "outside",
-        "train.num_identities=2",
-    )
+    few = "--seeds", "1", "--noises", "2", "--epochs", "1", "--sides", "torch_ref", "outside"
+    where = "--data-root", str(tmp_path / "data"), "--output", str(path)
     monkeypatch.setattr(dropout, "RATES", ((0.2, 0.1),))
-    monkeypatch.setattr("sys.argv", list(map(str, ["x", "--data-root", tmp_path / "d", "--output", path, *small])))
+    monkeypatch.setattr("sys.argv", ["dropout.py", *where, *few, "train.num_identities=2"])
     dropout.main()
     held = path.read_text()
     assert len(held.splitlines()) == 2
