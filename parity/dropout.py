@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from multiprocessing.util import Finalize
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,13 +65,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="F", help="JSON lines, one a run")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="configuration values, of all sides")
     arguments = parser.parse_intermixed_args()
-    for option in ("seeds", "noises", "epochs"):
-        if getattr(arguments, option) < 1:
-            raise InputError(f"--{option} {getattr(arguments, option)}: it must be at least 1")
+    for option, least in (("seeds", 1), ("noises", 2), ("epochs", 1)):  # of one noise there is no standard error
+        if getattr(arguments, option) < least:
+            raise InputError(f"--{option} {getattr(arguments, option)}: it must be at least {least}")
     check_output(arguments.output, "--output")
     from ms_vireid.data.read import read_data
 
-    done = read(arguments.output)
+    how = {option: getattr(arguments, option) for option in ("noises", "epochs", "overrides")}
+    done = read(arguments.output, how)
     read_data(configuration(Run("outside", 0.0, 0.0, 0), arguments).data)  # made before many would make it
     runs = itertools.product(arguments.sides, RATES, range(arguments.seeds))
     missing = [one for side, pair, seed in runs if (one := Run(side, *pair, seed)) not in done]
@@ -82,9 +84,9 @@ def main() -> None:
         free.put(core)
     with spawn.Pool(len(cores), _take_core, (free,), maxtasksperchild=1) as processes:
         for one, losses in processes.imap_unordered(partial(train, arguments=arguments), missing):
-            append_line(arguments.output, json.dumps(asdict(one) | {"losses": losses}))
+            append_line(arguments.output, json.dumps(asdict(one) | how | {"losses": losses}))
             print(one, " ".join(f"{loss:.3f}" for loss in np.mean(losses, axis=0)), flush=True)
-    print(table(read(arguments.output)))
+    print(table(read(arguments.output, how)))
 
 
 def _take_core(free: multiprocessing.Queue) -> None:
@@ -94,15 +96,24 @@ def _take_core(free: multiprocessing.Queue) -> None:
     Finalize(None, free.put, (core,), exitpriority=0)
 
 
-def read(path: Path) -> dict[Run, list[list[float]]]:
+def read(path: Path, how: Mapping[str, Any]) -> dict[Run, list[list[float]]]:
+    """The runs of a file. how: the options that all of them must have been made with.
+
+    Raises:
+        InputError: it is of other options, or none of this command's.
+    """
     if not path.exists():
         return {}
     names = [field.name for field in fields(Run)]
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return {Run(*(row[name] for name in names)): row["losses"] for row in rows}
+        found = {Run(*(row[name] for name in names)): row["losses"] for row in rows}
+        others = [f"{key} {row[key]}" for row in rows for key, value in how.items() if row[key] != value]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is not what this command writes ({error}); choose another --output") from None
+    if others:
+        raise InputError(f"{path}: was made with {others[0]}; give the same, or choose another --output")
+    return found
 
 
 def configuration(one: Run, arguments: argparse.Namespace) -> Config:

@@ -379,12 +379,9 @@ def _train_torch(module: torch.nn.Module, inputs: Sequence[Any]) -> Computed:
     numbered = zip(tensors, inputs, strict=True)
     watched = {f"input {i}": t.requires_grad_() for i, (t, value) in enumerate(numbered) if _differentiable(value)}
     weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    outputs = module(*tensors)
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    outputs = _given(module(*tensors))
     total = sum(
-        (o * torch.from_numpy(_probe(tuple(o.shape), number)).to(o.dtype)).sum()
-        for number, o in enumerate(outputs)
-        if o is not None
+        (o * torch.from_numpy(_probe(tuple(o.shape), number)).to(o.dtype)).sum() for number, o in enumerate(outputs)
     )
     gradients = torch.autograd.grad(total, [*watched.values(), *weights.values()])
     arrays = dict(zip([*watched, *weights], map(_array, gradients), strict=True))
@@ -409,9 +406,13 @@ def _probe(shape: tuple[int, ...], number: int) -> np.ndarray:
 _probe_tensor = ops.constexpr(lambda shape, number: ms.Tensor(_probe(tuple(shape), number)))  # within a graph too
 
 
+def _given(value: Any) -> tuple[Any, ...]:
+    """One output or several, as a tuple; of PyTorch's named ones those that the model has."""
+    return tuple(v for v in value if v is not None) if isinstance(value, tuple) else (value,)
+
+
 def _outputs(value: Any) -> dict[str, np.ndarray]:
-    values = value if isinstance(value, tuple) else (value,)
-    return {str(number): _array(v) for number, v in enumerate(v for v in values if v is not None)}
+    return {str(number): _array(v) for number, v in enumerate(_given(value))}
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""PMT as somebody would train it who has not seen this project: timm's ViT, torchvision's transforms, a plain step."""
+"""PMT as somebody would train it who has not seen this project: timm's ViT and a plain step."""
 
 import numpy as np
 import torch
@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from ms_vireid.config import Config
 from ms_vireid.data.batches import TrainingBatches
 from parity.oracles import timm_vit
-from parity.pictures import Pictures
 from parity.trajectory import TorchTraining
 from torch_ref.engine.optimizer import parameter_groups
 from torch_ref.engine.schedule import learning_rates
@@ -43,28 +42,10 @@ class OutsidePMT(ReIDModel):
     in_backbone = PMT.in_backbone
 
 
-class OutsidePictures:
-    """The batches of a `TrainingBatches`' sampler as torchvision reads and augments them."""
-
-    def __init__(self, batches: TrainingBatches, config: Config):
-        self.sampler = batches.sampler
-        self.length = len(batches)
-        gray = config.stages[0].visible == "gray"
-        self.pictures = Pictures(batches.train, config, gray)
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        epoch, iteration = 1 + step // self.sampler.iterations, step % self.sampler.iterations
-        images, labels = zip(*(self.pictures[int(i)] for i in self.sampler.plan(epoch)[iteration]), strict=True)
-        return torch.stack(images).numpy(), np.array(labels, np.int32)
-
-
 class OutsideTraining(TorchTraining):
-    """By a plain step, of the first stage. batches: `OutsidePictures`, or a `TrainingBatches` as the others have it."""
+    """By a plain step, of the first stage."""
 
-    def __init__(self, config: Config, batches: "OutsidePictures | TrainingBatches"):
+    def __init__(self, config: Config, batches: TrainingBatches):
         super().__init__(config, batches, first=0)
         self.model = OutsidePMT(config).train()
         self.loss = StageLoss(*self.losses)

@@ -39,7 +39,7 @@ def loaders(config: Config) -> tuple[Callable[[], Batches], Callable[[], Batches
     def ours() -> Batches:
         yield from iterate(Epoch(), config.data.workers)
 
-    pictures = Pictures(batches.train, config)
+    pictures = _Pictures(batches.train, config)
     plan = [list(map(int, batch)) for batch in batches.sampler.plan(epoch)]
 
     def theirs() -> Batches:
@@ -48,11 +48,10 @@ def loaders(config: Config) -> tuple[Callable[[], Batches], Callable[[], Batches
     return ours, theirs, iterations * batches.sampler.batch_size
 
 
-class Pictures(torch.utils.data.Dataset):
-    def __init__(self, train: ImageSet, config: Config, gray: bool = False):
+class _Pictures(torch.utils.data.Dataset):
+    def __init__(self, train: ImageSet, config: Config):
         self.train = train
-        size = config.data.image_size
-        self.transforms = [_transform(config.augmentation, size, bool(infrared), gray) for infrared in (0, 1)]
+        self.transforms = [_transform(config.augmentation, config.data.image_size, infrared) for infrared in (0, 1)]
 
     def __len__(self) -> int:
         return len(self.train)
@@ -63,9 +62,8 @@ class Pictures(torch.utils.data.Dataset):
             return self.transforms[infrared](picture.convert("RGB")), int(self.train.labels[index])
 
 
-def _transform(config: AugmentationConfig, size: tuple[int, int], infrared: bool, gray: bool = False):
-    """torchvision's transforms for one modality, visible pictures in grey if asked for. Channel exchange is left out:
-    it is not to be had there."""
+def _transform(config: AugmentationConfig, size: tuple[int, int], infrared: bool):
+    """torchvision's transforms for one modality. Channel exchange is left out: it is not to be had there."""
     transforms = torchvision.transforms
     steps = [transforms.Resize(size, transforms.InterpolationMode.LANCZOS)]
     if infrared and config.infrared_jitter:
@@ -76,10 +74,8 @@ def _transform(config: AugmentationConfig, size: tuple[int, int], infrared: bool
         )
     if config.crop_padding:
         steps.append(transforms.RandomCrop(size, padding=config.crop_padding))
-    steps.append(transforms.RandomHorizontalFlip(config.flip))
-    if gray and not infrared:
-        steps.append(transforms.Grayscale(3))
     steps += [
+        transforms.RandomHorizontalFlip(config.flip),
         transforms.ToTensor(),
         transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     ]

@@ -33,7 +33,7 @@ def join() -> "MsrunGroup":
 
 
 class MsrunGroup(ProcessGroup):
-    """This process among `size`."""
+    """This process among `world_size`."""
 
     def __init__(self, rank: int, world_size: int):
         self.rank = rank
@@ -68,7 +68,7 @@ class MsrunGroup(ProcessGroup):
         sys.exit(2)
 
     def all_gather(self, values: np.ndarray) -> np.ndarray:
-        """Each process's values in order: float32 [size, ...]."""
+        """Each process's values in order: float32 [world_size, ...]."""
         rows = np.zeros((self.world_size, *values.shape), np.float32)
         rows[self.rank] = values
         return self.all_reduce(rows)
@@ -103,7 +103,7 @@ class AllStatistics(nn.Cell):
         super().__init__()
         self.eps = eps
         self.world_size = group.world_size
-        self.mine = Tensor(np.eye(group.world_size, dtype=np.float32)[:, [group.rank]])  # [devices, 1]
+        self.mine = Tensor(np.eye(group.world_size, dtype=np.float32)[:, [group.rank]])  # [world_size, 1]
         self.sum = ops.AllReduce()
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -112,7 +112,7 @@ class AllStatistics(nn.Cell):
         axes, shape = self.layout(x)
         mean = x.mean(axes)
         variance = ops.square(x - mean.reshape(shape)).mean(axes)
-        rows = self.sum(self.mine * ops.concat((mean, variance)).reshape(1, 2 * channels))  # [devices, 2C]
+        rows = self.sum(self.mine * ops.concat((mean, variance)).reshape(1, 2 * channels))  # [world_size, 2C]
         means, variances = rows[:, :channels], rows[:, channels:]
         mean = means.mean(0)
         variance = variances.mean(0) + ops.square(means - mean).mean(0)

@@ -84,12 +84,13 @@ class ReIDModel(nn.Cell):
         """Whether it makes a modality out of pairs of pictures; the next two are of such a model."""
         return False
 
-    def auxiliary_maps(self, visible: Tensor, infrared: Tensor, key: Tensor) -> Tensor:
-        """float32 [N, 3, H, W] twice, rows of one identity -> feature maps of `first_map`'s kind."""
+    def auxiliary_maps(self, pictures: tuple[Tensor, Tensor], maps: tuple[Tensor, Tensor], key: Tensor) -> Tensor:
+        """Of visible and infrared pictures, float32 [N, 3, H, W], rows of one identity, and what their `first_map`s
+        give: feature maps of that kind."""
         raise NotImplementedError
 
-    def auxiliary_features(self, visible: Tensor, infrared: Tensor, key: Tensor) -> Tensor:
-        """The same -> [N, embed_dim], made as in training, normalised as in evaluation."""
+    def auxiliary_features(self, pictures: tuple[Tensor, Tensor], key: Tensor) -> Tensor:
+        """Of such pictures: float32 [N, embed_dim], made as in training, normalised as in evaluation."""
         raise NotImplementedError
 
     def in_backbone(self, name: str) -> bool:

@@ -198,12 +198,12 @@ class MUN(ReIDModel):
     def has_auxiliary(self) -> bool:
         return self.generator is not None
 
-    def auxiliary_maps(self, visible: Tensor, infrared: Tensor, key: Tensor) -> Tensor:
-        maps = self.visible_stage(visible), self.infrared_stage(infrared)
-        return self.generator((visible, infrared), maps, key)
+    def auxiliary_maps(self, pictures: tuple[Tensor, Tensor], maps: tuple[Tensor, Tensor], key: Tensor) -> Tensor:
+        return self.generator(pictures, maps, key)
 
-    def auxiliary_features(self, visible: Tensor, infrared: Tensor, key: Tensor) -> Tensor:
-        made = self.auxiliary_maps(visible, infrared, key)
+    def auxiliary_features(self, pictures: tuple[Tensor, Tensor], key: Tensor) -> Tensor:
+        maps = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])
+        made = self.generator(pictures, maps, key)
         return l2_normalise(self.bottleneck(self.pool(self.shared(made))))
 
     def in_backbone(self, name: str) -> bool:

@@ -82,7 +82,7 @@ def _auxiliary_features(trained: TrainedModel, images: ImageSet) -> np.ndarray:
     rows = []
     for start in range(0, len(visible), size):
         pair = [_batch(images, index[start : start + size], trained.image_size) for index in (visible, infrared)]
-        rows.append(model.auxiliary_features(*pair, key).asnumpy())
+        rows.append(model.auxiliary_features(tuple(pair), key).asnumpy())
     made = np.concatenate(rows)
     require_finite(made, "auxiliary features")
     return made

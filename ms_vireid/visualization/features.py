@@ -23,7 +23,8 @@ def feature_maps(trained: TrainedModel, visible: Picture, infrared: Picture) -> 
         outputs[picture.modality] = output_of(cell, lambda p=picture: model(p.batch, p.modality))
     if model.has_auxiliary():
         key = Tensor(step_key(trained.config.seed, 0))
-        outputs["auxiliary"] = model.auxiliary_maps(visible.batch, infrared.batch, key)
+        maps = outputs["visible"], outputs["infrared"]
+        outputs["auxiliary"] = model.auxiliary_maps((visible.batch, infrared.batch), maps, key)
     means = {name: model.as_maps(output.asnumpy())[0].mean(axis=0) for name, output in outputs.items()}
     for name, mean in means.items():
         require_finite(mean, name)

@@ -12,11 +12,9 @@ import pytest
 import torch
 
 from ms_vireid.command import run
-from ms_vireid.data.batches import TrainingBatches
-from ms_vireid.data.read import read_data
+from ms_vireid.errors import InputError
 from parity import dropout
 from parity.dropout import Run, Start, configuration, lag, read, table
-from parity.outside import OutsidePictures
 from torch_ref.models import layers
 
 SEEDS, NOISES, EPOCHS = 2, 4, 2
@@ -86,16 +84,6 @@ def test_an_error_that_both_mirrors_share_is_seen(starts, outside, plant, noises
     assert difference > 3 * error
 
 
-def test_outside_pictures_are_the_samplers_in_torchvisions_form(starts):
-    config, batches = starts[0].config, starts[0].batches
-    images, labels = OutsidePictures(TrainingBatches(read_data(config.data).train, config), config)[3]
-    ours, own_labels = batches[3]
-    assert (images.shape, images.dtype) == (ours.shape, ours.dtype)
-    assert np.array_equal(labels, own_labels)
-    assert np.abs(images - ours).max() > 0.1  # other flips and crops
-    assert images.std() == pytest.approx(ours.std(), rel=0.2)  # of the same pictures
-
-
 # The command.
 
 
@@ -118,9 +106,12 @@ def test_the_table_gives_what_the_others_are_above_outside():
 def test_runs_are_read_again(tmp_path):
     one, held = Run("kernels", 0.0, 0.1, 3), [[2.0, 1.5], [2.0, 1.4]]
     path = tmp_path / "found.jsonl"
-    path.write_text(json.dumps(asdict(one) | {"losses": held}) + "\n")
-    assert read(path) == {one: held}
-    assert read(tmp_path / "none.jsonl") == {}
+    how = {"noises": 2, "epochs": 2, "overrides": ["optimizer.lr=1e-4"]}
+    path.write_text(json.dumps(asdict(one) | how | {"losses": held}) + "\n")
+    assert read(path, how) == {one: held}
+    assert read(tmp_path / "none.jsonl", how) == {}
+    with pytest.raises(InputError, match=r"found\.jsonl: was made with noises 2; give the same"):
+        read(path, how | {"noises": 3})
 
 
 def command(monkeypatch, *arguments):
@@ -132,7 +123,12 @@ def command(monkeypatch, *arguments):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("--seeds", "0"), "--seeds 0"), (("--epochs", "-1"), "--epochs -1"), (("--sides", "nobody"), "nobody")],
+    [
+        (("--seeds", "0"), "--seeds 0"),
+        (("--noises", "1"), "--noises 1: it must be at least 2"),
+        (("--epochs", "-1"), "--epochs -1"),
+        (("--sides", "nobody"), "nobody"),
+    ],
 )
 def test_mistakes_are_told_in_a_line(tmp_path, monkeypatch, capsys, arguments, message):
     given = "--data-root", tmp_path / "data", "--output", tmp_path / "found.jsonl"
@@ -156,7 +152,7 @@ def test_the_command_trains_what_is_missing_and_prints_the_table(tmp_path, monke
     few = "--seeds", "1", "--noises", "2", "--epochs", "1", "--sides", "torch_ref", "outside"
     where = "--data-root", str(tmp_path / "data"), "--output", str(path)
     monkeypatch.setattr(dropout, "RATES", ((0.2, 0.1),))
-    monkeypatch.setattr("sys.argv", ["dropout.py", *where, *few, "train.num_identities=2"])
+    monkeypatch.setattr("sys.argv", ["dropout.py", "train.num_identities=2", *where, *few])
     dropout.main()
     held = path.read_text()
     assert len(held.splitlines()) == 2
