@@ -62,7 +62,7 @@ def test_all_tables_are_read():
     ("here", "problem"),
     [
         ("[a](../ms_vireid/nowhere.py) `A`", "../ms_vireid/nowhere.py is not there"),
-        ("[a](../ms_vireid/config.py) `Config`, `Nothing`", "Nothing is not in ../ms_vireid/config.py"),
+        ("[a](../ms_vireid/config/schema.py) `Config`, `Nothing`", "Nothing is not in ../ms_vireid/config/schema.py"),
     ],
 )
 def test_a_planted_error_is_named(here, problem):

@@ -256,7 +256,7 @@ def test_wrong_batches_raise():
         model.set_train(False)(ms.Tensor(batch()))
 
 
-def test_both_frameworks_have_the_same_parameters_by_part_at_full_size_as_in_the_readme():
+def test_both_frameworks_have_the_same_parameters_by_part_at_full_size_as_documented():
     cell, module = MUN(395), torch_mun.MUN(395)
     ours, theirs = Counter(), Counter()
     for twin in twins(cell):
@@ -266,10 +266,10 @@ def test_both_frameworks_have_the_same_parameters_by_part_at_full_size_as_in_the
         if parameter.requires_grad:
             theirs[part_of(name)] += parameter.numel()
     assert ours == theirs
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `([\w.]+)` \|.*\| ([\d,]+) \|$", readme, re.MULTILINE))
+    page = (Path(__file__).parents[2] / "docs/training.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([\w.]+)` \|.*\| ([\d,]+) \|$", page, re.MULTILINE))
     assert {name: int(count.replace(",", "")) for name, count in rows.items()} == ours
-    assert f"**{sum(ours.values()):,}**" in readme
+    assert f"**{sum(ours.values()):,}**" in page
 
 
 def part_of(name):

@@ -1,28 +1,21 @@
-"""The configuration: its schema, YAML files with `base:` inheritance, and `key.sub=value` overrides."""
+"""Every key of a configuration: its meaning, its default and what it may be."""
 
 import math
-import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from ms_vireid.errors import InputError
-from ms_vireid.files.writing import write_text
 
-MOST_CHARACTERS, MOST_NODES, MOST_DEEP, LONGEST_VALUE = 250_000, 10_000, 20, 4096  # of a YAML file
-MOST_BASES = 20
-CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 AUXILIARY_TERMS = ("idc", "ia", "ma", "id_a")  # loss terms of MUN's auxiliary modality
 PUBLISHED_NUM_CLASSES = {"sysu_mm01": 395, "regdb": 206, "llcm": 713}
 
@@ -571,193 +564,3 @@ class Config(Section):
         if beyond := [epoch for epoch in self.train.keep_epochs if epoch > self.epochs]:
             raise ValueError(f"train.keep_epochs {beyond} are beyond the last of the stages' {self.epochs} epochs")
         return self
-
-
-def _parse(text: str) -> Any:
-    if len(text) > MOST_CHARACTERS:
-        raise yaml.YAMLError(f"{len(text):,} characters are more than {MOST_CHARACTERS:,}")
-    try:
-        return yaml.load(text, _Loader)
-    except ValueError as error:  # a scalar that looks like a date or a number and is none, as 2020-13-45
-        raise yaml.YAMLError(str(error)) from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without anchors and without depth, whose numbers are those of YAML 1.2 (`1e-3` is one, `0x10`, `010` and
-    `1:30` are texts), and whose keys are texts that may not be given twice."""
-
-    def __init__(self, stream: str):
-        super().__init__(stream)
-        self.depth = self.nodes = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
-        event = self.peek_event()
-        self.nodes += 1
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise _refused(f"the anchor or alias '{event.anchor}' is not taken; write it out or use 'base:'", event)
-        if self.depth == MOST_DEEP:
-            raise _refused(f"nested more than {MOST_DEEP} deep", event)
-        if self.nodes > MOST_NODES:
-            raise _refused(f"more than {MOST_NODES:,} values", event)
-        if len(getattr(event, "value", "")) > LONGEST_VALUE:
-            raise _refused(f"a value of more than {LONGEST_VALUE:,} characters", event)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise _refused("a key is no text", key)
-            if key.value in seen:
-                raise _refused(f"'{key.value}' is given twice", key)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _refused(problem: str, where: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
-
-
-_INTEGER, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _INTEGER]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(_INTEGER, re.compile(r"[-+]?(0|[1-9]\d{0,30})$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(_FLOAT, re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
-
-
-def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Config:
-    """Read a YAML file (with its bases), apply `key.sub=value` overrides in order, and check the result.
-
-    Raises:
-        InputError: the file cannot be read or parsed, a base is missing or circular, an override is malformed, a key
-            is unknown, or a value has the wrong type or range; the message gives the file or the key's path.
-    """
-    path = Path(path)
-    tree = _read_with_bases(path, ())
-    for override in overrides:
-        apply_override(tree, override)
-    return check_config(tree, str(path))
-
-
-def check_config(tree: dict, source: str) -> Config:
-    """Validate a plain tree, as read from YAML or from a checkpoint; `source` names it in errors."""
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        raise InputError(f"{source}: {_first_problem(error)}") from None
-    except RecursionError:
-        raise InputError(f"{source}: a configuration that is nested too deeply; use another copy") from None
-
-
-def dump_config(config: Config) -> dict:
-    """The resolved configuration as plain values that `check_config` takes back."""
-    return config.model_dump(mode="json")
-
-
-def save_config(config: Config, path: Path) -> None:
-    write_text(path, yaml.safe_dump(dump_config(config), sort_keys=False))
-
-
-def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
-    """One YAML file merged over the file its `base:` names (relative to it); null removes an optional section."""
-    where = path.resolve()
-    if where in seen:
-        raise InputError(f"{path}: 'base:' goes in a circle through {seen[-1]}")
-    if len(seen) == MOST_BASES:
-        raise InputError(f"{path}: 'base:' goes through more than {MOST_BASES} files; write them into fewer")
-    try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise OSError("it is no regular file")
-        if path.is_file() and path.stat().st_size > 4 * MOST_CHARACTERS:
-            raise OSError(f"it is larger than {MOST_CHARACTERS:,} characters")
-        tree = _parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such configuration file (the project's own are under {CONFIG_ROOT})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a configuration: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"{path}: a configuration is a mapping of keys to values, this file holds {_kind(tree)}")
-    base = tree.pop("base", None)
-    if base is None:
-        return tree
-    if not isinstance(base, str):
-        raise InputError(f"{path}: 'base:' names one file, not {_kind(base)}")
-    if not base.isprintable():
-        raise InputError(f"{path}: 'base:' names a file that cannot be, {_shown(base)}")
-    return _merge(_read_with_bases(path.parent / base, (*seen, where)), tree)
-
-
-def _merge(base: Any, over: Any) -> Any:
-    if isinstance(base, dict) and isinstance(over, dict):
-        return base | {key: _merge(base.get(key), value) for key, value in over.items()}
-    return over
-
-
-def apply_override(tree: dict, override: str) -> None:
-    """Set one value in place: `a.b=1`, `stages.0.epochs=2`; the value is YAML."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise InputError(f"override '{override}' is not of the form key.sub=value")
-    try:
-        value = _parse(text)
-    except yaml.YAMLError:
-        raise InputError(f"override '{override}': the value is not valid YAML") from None
-    *parents, last = key.split(".")
-    if len(parents) >= MOST_DEEP:
-        raise InputError(f"override '{override}': its key is more than {MOST_DEEP} deep")
-    node: Any = tree
-    for depth, name in enumerate([*parents, last]):
-        if isinstance(node, list):
-            if not name.isdecimal() or len(name) > 9 or int(name) >= len(node):
-                raise InputError(f"override '{override}': '{name}' is not an index below {len(node)}")
-            name = int(name)
-        elif not isinstance(node, dict):
-            raise InputError(f"override '{override}': '{'.'.join(parents[:depth])}' is not a section")
-        if depth == len(parents):
-            node[name] = value
-        else:
-            if isinstance(node, dict) and node.get(name) is None:
-                node[name] = {}
-            node = node[name]
-
-
-_LONGEST_SHOWN = 80  # characters of a value in an error
-CHOSEN_BY_NAME = ("model", "optimizer", "schedule")  # sections whose `name` decides which keys there are
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    parts = [str(part) for part in problem["loc"]]
-    if parts and parts[0] in CHOSEN_BY_NAME:
-        del parts[1:2]  # pydantic puts the section's name there
-    path = ".".join(parts) or "configuration"
-    more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key '{path}'; see ms_vireid/config.py for the keys there are{more}"
-    if problem["type"] == "union_tag_invalid":
-        names = problem["ctx"]["expected_tags"].replace(", ", " or ")
-        return f"{path}.name: input should be {names}, got {_shown(problem['input']['name'])}{more}"
-    message = problem["msg"].removeprefix("Value error, ")
-    given = "" if problem["type"] in ("missing", "value_error") else f", got {_shown(problem['input'])}"
-    return f"{path}: {message[0].lower() + message[1:]}{given}{more}"
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, or endless depth
-        return "what is too large to be shown"
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]} ..."
-
-
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"
