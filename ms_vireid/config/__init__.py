@@ -1,31 +1,32 @@
-"""Configurations: `schema` lists every key, `reading` takes them from YAML files and command lines."""
+"""Configurations: `schema`, `models` and `losses` list every key, `reading` takes them from YAML and command lines."""
 
+from ms_vireid.config.base import Positive, Section, expand_user
+from ms_vireid.config.losses import Call, LossConfig, Term
+from ms_vireid.config.models import (
+    AGWConfig,
+    Cost,
+    ModelConfig,
+    MUNConfig,
+    PMTConfig,
+    ResNetConfig,
+    Setting,
+    list_models,
+    model_by_name,
+)
 from ms_vireid.config.reading import CONFIG_ROOT, apply_override, check_config, dump_config, load_config, save_config
 from ms_vireid.config.schema import (
     FREE_KEYS,
     AdamWConfig,
-    AGWConfig,
     AugmentationConfig,
     Config,
     DataConfig,
     EvaluationConfig,
-    LossConfig,
-    ModelConfig,
-    MUNConfig,
     OptimizerConfig,
-    PMTConfig,
-    Positive,
-    ResNetConfig,
-    Section,
     SGDConfig,
     StageConfig,
-    Term,
     TrainConfig,
     WarmupCosineConfig,
     WarmupStepsConfig,
-    expand_user,
-    list_models,
-    model_by_name,
 )
 
 __all__ = [
@@ -34,7 +35,9 @@ __all__ = [
     "AGWConfig",
     "AdamWConfig",
     "AugmentationConfig",
+    "Call",
     "Config",
+    "Cost",
     "DataConfig",
     "EvaluationConfig",
     "LossConfig",
@@ -46,6 +49,7 @@ __all__ = [
     "ResNetConfig",
     "SGDConfig",
     "Section",
+    "Setting",
     "StageConfig",
     "Term",
     "TrainConfig",

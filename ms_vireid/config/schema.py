@@ -2,86 +2,51 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
     Field,
     Tag,
     field_validator,
     model_validator,
 )
 
+from ms_vireid.config.base import (
+    Above0,
+    Count,
+    Factor,
+    Milestones,
+    Pixel,
+    Positive,
+    Rate,
+    Section,
+    Share,
+    Sigma,
+    Size,
+    Weight,
+    between,
+    expand_user,
+    named,
+)
+from ms_vireid.config.losses import LossConfig
+from ms_vireid.config.models import AnyModelConfig, PMTConfig, Setting
 from ms_vireid.errors import InputError
 
-AUXILIARY_TERMS = ("idc", "ia", "ma", "id_a")  # loss terms of MUN's auxiliary modality
 PUBLISHED_NUM_CLASSES = {"sysu_mm01": 395, "regdb": 206, "llcm": 713}
 
 
-def _between(least: int, most: int) -> type[int]:
-    """A whole number. The largest is a hundred times what anybody trains with, or more: beyond it is a mistake."""
-    return Annotated[int, Field(ge=least, le=most)]
-
-
-Positive = _between(1, 1_000_000)
-Count = _between(0, 1_000_000)
-Side = _between(1, 4096)  # pixels
-Width = _between(1, 100_000)  # channels
-Blocks = _between(1, 1000)
-Kernel = _between(1, 701)
-Above0 = Annotated[float, Field(ge=1e-12, le=1e4)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0, le=1e4)]
-Sigma = Annotated[float, Field(ge=1e-3, le=100)]
-Pixel = Annotated[float, Field(ge=-100, le=100)]
-Factor = Annotated[float, Field(ge=1e-6, le=1)]
-Size = tuple[Side, Side]
-Milestones = Annotated[tuple[Positive, ...], Field(max_length=1000)]
 MOST_SYNTHETIC = 250_000  # pictures of the procedural set
-
-
-def expand_user(path: str) -> Path:
-    """The path with its `~` or `~user` expanded; raises InputError for a user who is not known."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise InputError(f"{path}: no home folder is known for this user; give the path without ~") from None
-
-
-class Section(BaseModel):
-    """Strict and frozen: an unknown key, a string for a number or a fraction for a count is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _yaml_types(cls, value: Any) -> Any:
-        """YAML has lists where the schema has tuples."""
-        return tuple(value) if isinstance(value, list) else value
-
-
-def _named(default: str) -> Discriminator:
-    """Chooses among sections of one kind by their `name`, which may be left out for the default one."""
-
-    def name(value: Any) -> str:
-        chosen = value.get("name", default) if isinstance(value, dict) else getattr(value, "name", default)
-        return str(chosen)
-
-    return Discriminator(name)
 
 
 class SyntheticConfig(Section):
     """The procedural set (`ms_vireid.data.synthetic`): identities by split, pictures of each in each camera."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    train_identities: _between(1, 9999) = 96
-    val_identities: _between(1, 9999) = 4
-    test_identities: _between(1, 9999) = 24
-    images_per_camera: _between(1, 9999) = 3
-    image_size: tuple[_between(16, 1024), _between(16, 1024)] = (128, 64)
+    train_identities: between(1, 9999) = 96
+    val_identities: between(1, 9999) = 4
+    test_identities: between(1, 9999) = 24
+    images_per_camera: between(1, 9999) = 3
+    image_size: tuple[between(16, 1024), between(16, 1024)] = (128, 64)
 
     @model_validator(mode="after")
     def _not_too_many(self) -> "SyntheticConfig":
@@ -94,12 +59,12 @@ class SyntheticConfig(Section):
 class DataConfig(Section):
     name: Literal["synthetic", "sysu_mm01", "regdb", "llcm", "folder"]
     root: Path | None = None  # the data set's folder; synthetic: where to write it (default: beside the runs)
-    trial: _between(1, 10) = 1  # RegDB's split
+    trial: between(1, 10) = 1  # RegDB's split
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # folder: share of identities, last in order, to test on
     image_size: Size = (256, 128)  # height, width in pixels
     # Training pictures: Lanczos to this size, then bilinear to image_size, as PMT does on RegDB; null: Lanczos at once
     resize_through: Size | None = None
-    workers: _between(0, 256) = 2  # processes that decode and augment; 0 does it in the main process
+    workers: between(0, 256) = 2  # processes that decode and augment; 0 does it in the main process
     # Decoded and resized training pictures from one epoch to the next: decoded anew, kept in memory, or in a file;
     # auto: in memory where they take a quarter of what is free at most, else decoded anew.
     cache: Literal["auto", "none", "memory", "disk"] = "auto"
@@ -115,7 +80,7 @@ class DataConfig(Section):
 class AugmentationConfig(Section):
     """PMT's recipe; each probability is of one image."""
 
-    crop_padding: _between(0, 4096) = 0  # pixels of black on every side before a random crop; 0: no crop
+    crop_padding: between(0, 4096) = 0  # pixels of black on every side before a random crop; 0: no crop
     flip: Share = 0.5
     erasing: Share = 0.5
     erasing_area: tuple[Share, Share] = (0.02, 0.4)  # of the image's area
@@ -134,207 +99,8 @@ class AugmentationConfig(Section):
         return value
 
 
-class ModelConfig(Section):
-    """What every model has."""
-
-    can_recompute: ClassVar[bool] = False  # for train.recompute
-    name: str
-    num_classes: Positive | None = None  # default: the identities of the training set
-    pretrained: str = "none"  # ImageNet weights (.safetensors or .ckpt), or none to train from scratch
-
-
-class PMTConfig(ModelConfig):
-    """The ViT of PMT; `pretrained` is a timm ViT-B/16 224 file."""
-
-    can_recompute: ClassVar[bool] = True
-    name: Literal["pmt"] = "pmt"
-    patch_size: Side = 16
-    stride: Side = 12
-    embed_dim: Width = 768
-    depth: Blocks = 12
-    num_heads: Width = 12
-    mlp_ratio: _between(1, 400) = 4
-    dropout: Rate = 0.03
-    drop_path: Rate = 0.1
-
-    @property
-    def smallest_image(self) -> tuple[str, int]:
-        """What an image has to hold, and its side in pixels."""
-        return f"model.patch_size {self.patch_size}", self.patch_size
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> "PMTConfig":
-        if self.embed_dim % self.num_heads:
-            raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
-        return self
-
-
-class ResNetConfig(ModelConfig):
-    """What the models on a ResNet-50 have; `pretrained` is a torchvision ResNet-50 file."""
-
-    layers: tuple[Blocks, Blocks, Blocks, Blocks] = (3, 4, 6, 3)  # blocks of each stage
-    width: _between(1, 6400) = 64  # channels of the stem
-    last_stride: Literal[1, 2] = 1  # of the last stage
-    pooling_power: Annotated[float, Field(ge=0.01, le=300)] = 3.0  # p of GeM
-
-    @property
-    def smallest_image(self) -> tuple[str, int]:
-        """What an image has to hold, and its side in pixels."""
-        stride = 16 * self.last_stride
-        return f"the network's stride {stride}", stride
-
-
-class AGWConfig(ResNetConfig):
-    """The ResNet-50 of AGW."""
-
-    name: Literal["agw"] = "agw"
-    non_local: tuple[Count, Count, Count, Count] = (0, 2, 3, 0)  # last blocks of each stage that one follows
-    non_local_width: Width | None = 1  # inner channels, as first released; null: half of the block's
-
-    @model_validator(mode="after")
-    def _non_local_blocks_follow_blocks(self) -> "AGWConfig":
-        if any(count > blocks for count, blocks in zip(self.non_local, self.layers, strict=True)):
-            raise ValueError(f"non_local {list(self.non_local)} exceeds the blocks of layers {list(self.layers)}")
-        return self
-
-
-class MUNConfig(ResNetConfig):
-    """The ResNet-50 of MUN with its auxiliary modality; the loss terms decide whether there are prototypes and C_a."""
-
-    name: Literal["mun"] = "mun"
-    specific: Literal["layer1", "stem"] = "layer1"  # how far each modality has its own weights
-    intermediate: Literal["auxiliary", "X", "mixed", "syncretic", "none"] = "auxiliary"  # Table 2; none: the baseline B
-    expansion: _between(1, 400) = 4  # width of an intra-modality learner over its channels
-    kernel_order: tuple[Kernel, Kernel] = (5, 7)  # on the first and second half of the channels (Eq. 2)
-    ratios: Annotated[tuple[Side, ...], Field(min_length=1, max_length=100)] = (2, 4, 6, 12)  # of the average pooling
-    layer_scale: Literal["channel", "scalar"] = "channel"
-    mixing: Literal["picture", "pixel"] = "picture"  # what has a share of its own in the mixed modality
-    memory: Literal["slots", "identity", "none"] = "slots"  # of the prototypes; none: L_ma compares pooled features
-    beta: tuple[Share, Share] = (1e-8, 1.0)  # updating ratio of the prototypes, from the first iteration to the last
-
-    @property
-    def generator_step(self) -> int:
-        """What the sides of the first stage's feature maps must be multiples of."""
-        return math.lcm(*self.ratios) if self.intermediate == "auxiliary" else 1
-
-    @field_validator("kernel_order")
-    @classmethod
-    def _odd(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if any(kernel % 2 == 0 for kernel in value):
-            raise ValueError(f"the kernels' sizes must be odd, not {list(value)}")
-        return value
-
-    @model_validator(mode="after")
-    def _channels_can_be_halved(self) -> "MUNConfig":
-        if self.specific == "stem" and self.width % 2:
-            raise ValueError(f"width {self.width} must be even with specific=stem, as each half has its own kernels")
-        return self
-
-
-AnyModelConfig = Annotated[
-    Annotated[PMTConfig, Tag("pmt")] | Annotated[AGWConfig, Tag("agw")] | Annotated[MUNConfig, Tag("mun")],
-    _named("pmt"),
-]
-MODELS: dict[str, ModelConfig] = {
-    "agw_resnet50": AGWConfig(),
-    "mun_resnet50": MUNConfig(),
-    "pmt_vit_base": PMTConfig(),
-    "pmt_vit_small": PMTConfig(embed_dim=384, num_heads=6),
-    "pmt_vit_tiny": PMTConfig(embed_dim=192, num_heads=3),
-}
-
-
-def list_models() -> list[str]:
-    """Names that `create_model` knows, in either framework."""
-    return sorted(MODELS)
-
-
-def model_by_name(name: str, **overrides: Any) -> ModelConfig:
-    """The architecture of a name of `list_models`, with some of its fields set otherwise.
-
-    Raises:
-        ValueError: no model of that name, no such field, or a value that does not fit it.
-    """
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; there are {', '.join(list_models())}")
-    return type(MODELS[name]).model_validate(MODELS[name].model_dump() | overrides)
-
-
-class Term(Section):
-    weight: Weight = 1.0
-
-
-class FeatureTerm(Term):
-    feature: Literal["pooled", "bnneck"] = "pooled"  # before or after BNNeck
-
-
-class TripletTerm(FeatureTerm):
-    margin: Weight
-
-
-class ProgressiveTripletTerm(TripletTerm):
-    margin: Weight = 0.1
-    stage: Literal[1, 2]
-    reduction: Literal["mean", "sum"] = "mean"
-
-
-class WRTTerm(FeatureTerm):
-    weights: Literal["released", "softmax"] = "released"  # softmax: the paper's formula, without the release's 1e-6
-
-
-class MSELTerm(FeatureTerm):
-    """Without a `feature` it is the release's: after BNNeck for cosine, before it for Euclidean distances."""
-
-    distance: Literal["euclidean", "cosine"] = "euclidean"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _released_feature(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("distance") == "cosine":
-            return {"feature": "bnneck"} | value
-        return value
-
-
-class DCLTerm(FeatureTerm):
-    negatives: Literal["dynamic", "hard", "all"] = "dynamic"
-
-
-class IdentityAlignmentTerm(Term):
-    margin: Weight = 0.55
-    reduction: Literal["sum", "mean"] = "sum"
-
-
-class ModalityAlignmentTerm(Term):
-    bridge: bool = True  # through the auxiliary modality; false: visible against infrared (Table 3)
-
-
-class LossConfig(Section):
-    """The terms of a stage's loss, each with its weight; a term that is absent (or null) is not computed."""
-
-    id: Term | None = None
-    triplet: TripletTerm | None = None
-    pht: ProgressiveTripletTerm | None = None
-    wrt: WRTTerm | None = None
-    hct: TripletTerm | None = None
-    msel: MSELTerm | None = None
-    dcl: DCLTerm | None = None
-    idc: Term | None = None
-    ia: IdentityAlignmentTerm | None = None
-    ma: ModalityAlignmentTerm | None = None
-    id_a: Term | None = None
-
-    def terms(self) -> dict[str, Term]:
-        return {name: term for name in type(self).model_fields if (term := getattr(self, name)) is not None}
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> "LossConfig":
-        if not self.terms():
-            raise ValueError("no loss term is given")
-        return self
-
-
 class StageConfig(Section):
-    epochs: _between(1, 10_000)
+    epochs: between(1, 10_000)
     visible: Literal["rgb", "gray"] = "rgb"  # what the visible half of a batch shows
     losses: LossConfig
 
@@ -378,7 +144,7 @@ class SGDConfig(OptimizerConfig):
 
 AnyOptimizerConfig = Annotated[
     Annotated[AdamWConfig, Tag("adamw")] | Annotated[SGDConfig, Tag("sgd")],
-    _named("adamw"),
+    named("adamw"),
 ]
 
 
@@ -421,15 +187,15 @@ AnyScheduleConfig = Annotated[
     Annotated[WarmupCosineConfig, Tag("warmup_cosine")]
     | Annotated[WarmupStepsConfig, Tag("warmup_steps")]
     | Annotated[IterationStepsConfig, Tag("iteration_steps")],
-    _named("warmup_cosine"),
+    named("warmup_cosine"),
 ]
 
 
 class TrainConfig(Section):
-    num_identities: _between(1, 10_000) = 8  # P, of each device's batch
-    num_instances: _between(2, 1000) = 4  # K, of each modality
+    num_identities: between(1, 10_000) = 8  # P, of each device's batch
+    num_instances: between(2, 1000) = 4  # K, of each modality
     replacement: bool = False  # draw an identity's pictures of a batch with replacement, as AGW's release does
-    iterations: _between(1, 100_000) | None = None  # updates per epoch; default: one pass over the visible images
+    iterations: between(1, 100_000) | None = None  # updates per epoch; default: one pass over the visible images
     # jit: compiled into one graph; pynative: operator by operator, for debugging; auto: jit on GPU and Ascend, and
     # pynative on CPU, which is faster there and needs less memory
     mode: Literal["auto", "pynative", "jit"] = "auto"
@@ -459,8 +225,8 @@ class EvaluationConfig(Section):
     mode: Literal["all", "indoor"] = "all"  # SYSU-MM01's search mode
     shots: Literal[1, 10] = 1  # SYSU-MM01's gallery images per identity and camera
     direction: Literal["infrared-to-visible", "visible-to-infrared"] = "infrared-to-visible"
-    trials: _between(1, 1000) = 10  # SYSU-MM01's and LLCM's galleries
-    batch_size: _between(1, 10_000) = 64
+    trials: between(1, 1000) = 10  # SYSU-MM01's and LLCM's galleries
+    batch_size: between(1, 10_000) = 64
     flip: bool = False  # add the features of each picture turned left to right, as LLCM's authors do
     frost: Path | None = None  # photographs of frost for corrupted pictures; without a folder of them it is drawn
     compare_untrained: bool = False  # also evaluate the model as it was before training, and chance
@@ -516,6 +282,11 @@ class Config(Section):
             return self.data.synthetic.train_identities + self.data.synthetic.val_identities
         return PUBLISHED_NUM_CLASSES.get(self.data.name)
 
+    def setting(self, inference: bool = False) -> Setting:
+        """Of the network."""
+        batch = self.train.num_identities, self.train.num_instances
+        return Setting(self.data.image_size, self.train.recompute, batch, self.terms, inference)
+
     def with_num_classes(self, identities: int) -> "Config":
         """The same with the classifier's size written down; raises InputError if another one was asked for."""
         asked = self.model.num_classes
@@ -532,7 +303,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _generator_can_pool(self) -> "Config":
-        step = getattr(self.model, "generator_step", 1)
+        step = self.model.generator_step
         maps = [math.ceil(math.ceil(side / 2) / 2) for side in self.data.image_size]  # after the stem's two strides
         if any(side % step for side in maps):
             fitting = [f"{4 * max(1, round(side / step)) * step}" for side in maps]
@@ -545,8 +316,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _terms_have_an_auxiliary_modality(self) -> "Config":
-        needing = [name for name in AUXILIARY_TERMS if name in self.terms]
-        if needing and getattr(self.model, "intermediate", "none") == "none":
+        terms = {name: term for stage in self.stages for name, term in stage.losses.terms().items()}
+        needing = [name for name, term in terms.items() if term.auxiliary]
+        if needing and not self.model.has_auxiliary:
             raise ValueError(
                 f"the loss terms {', '.join(needing)} compare an auxiliary modality: they need model.name=mun with a "
                 "model.intermediate other than none"

@@ -8,10 +8,10 @@ import numpy as np
 from mindspore import Tensor, amp, nn, ops
 
 from ms_vireid import losses, runtime
-from ms_vireid.config import LossConfig, Term
+from ms_vireid.config import Call, LossConfig
 from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.models.base import TrainingOutputs
-from ms_vireid.operators import constant, cross_entropy
+from ms_vireid.operators import constant
 
 GradientMean = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
@@ -24,7 +24,7 @@ class StageLoss(nn.Cell):
         terms = config.terms()
         self.names = tuple(terms)
         self.weights = tuple(term.weight for term in terms.values())
-        self.terms = nn.CellList([_TERMS[name](term, num_instances) for name, term in terms.items()])
+        self.terms = nn.CellList([OnOutputs(term.call(num_instances)) for term in terms.values()])
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
         """Those of a model, in the order of `TrainingOutputs`, and labels [2PK] -> (total, each unweighted term in
@@ -39,19 +39,14 @@ class StageLoss(nn.Cell):
 
 
 class OnOutputs(nn.Cell):
-    """A loss of some of `TrainingOutputs` as a term.
+    """A term: a loss called with some of `TrainingOutputs`, and the labels of as many rows."""
 
-    Args:
-        loss: called with the outputs that `fields` names, then, with `labelled`, as many labels as these have rows,
-            then `arguments`.
-    """
-
-    def __init__(self, loss: nn.Cell, *fields: str, labelled: bool = True, arguments: tuple[int, ...] = ()):
+    def __init__(self, call: Call):
         super().__init__()
-        self.loss = loss
-        self.places = tuple(TrainingOutputs._fields.index(field) for field in fields)
-        self.labelled = labelled
-        self.arguments = arguments
+        self.loss = getattr(losses, call.loss)(*call.arguments)
+        self.places = tuple(TrainingOutputs._fields.index(field) for field in call.outputs)
+        self.labelled = call.labelled
+        self.further = call.further
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         given = ()
@@ -60,44 +55,7 @@ class OnOutputs(nn.Cell):
         if self.labelled:
             rows = given[0].shape[0]
             given += (labels if labels.shape[0] == rows else labels[:rows],)
-        return self.loss(*given, *self.arguments)
-
-
-class AuxiliaryIdentity(nn.Cell):
-    """L_id^a (MUN, Tables 1 and 5): the cross entropy of C_a(a), a mean."""
-
-    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(logits, labels)
-
-
-def _pht(term: Term, num_instances: int) -> nn.Cell:
-    loss = losses.ProgressiveHardTripletLoss(term.margin, term.reduction)
-    return OnOutputs(loss, term.feature, arguments=(term.stage,))
-
-
-def _ia(term: Term, num_instances: int) -> nn.Cell:
-    loss = losses.IdentityAlignmentLoss(num_instances, term.margin, term.reduction)
-    return OnOutputs(loss, "visible", "infrared", "auxiliary", labelled=False)
-
-
-def _ma(term: Term, num_instances: int) -> nn.Cell:
-    fields = "visible_prototypes", "infrared_prototypes", "auxiliary_prototypes"
-    return OnOutputs(losses.ModalityAlignmentLoss(num_instances, term.bridge), *fields, labelled=False)
-
-
-_TERMS = {
-    "id": lambda term, k: OnOutputs(losses.IdentityLoss(), "logits"),
-    "triplet": lambda term, k: OnOutputs(losses.HardTripletLoss(term.margin), term.feature),
-    "pht": _pht,
-    "wrt": lambda term, k: OnOutputs(losses.WeightedRegularizedTripletLoss(term.weights), term.feature),
-    "hct": lambda term, k: OnOutputs(losses.HeteroCenterTripletLoss(k, term.margin), term.feature),
-    "msel": lambda term, k: OnOutputs(losses.ModalitySharedEnhancementLoss(k, term.distance), term.feature),
-    "dcl": lambda term, k: OnOutputs(losses.DiscriminativeCenterLoss(k, term.negatives), term.feature),
-    "idc": lambda term, k: OnOutputs(losses.IdentityConsistencyLoss(), "visible_logits", "infrared_logits"),
-    "ia": _ia,
-    "ma": _ma,
-    "id_a": lambda term, k: OnOutputs(AuxiliaryIdentity(), "auxiliary_logits"),
-}
+        return self.loss(*given, *self.further)
 
 
 def loss_scaler() -> amp.DynamicLossScaler:

@@ -5,7 +5,7 @@ from ms_vireid.losses.alignment import IdentityAlignmentLoss, IdentityConsistenc
 from ms_vireid.losses.dcl import DiscriminativeCenterLoss
 from ms_vireid.losses.distance import cosine_distance, euclidean_distance
 from ms_vireid.losses.hetero_center import HeteroCenterTripletLoss
-from ms_vireid.losses.identity import IdentityLoss
+from ms_vireid.losses.identity import AuxiliaryIdentityLoss, IdentityLoss
 from ms_vireid.losses.mmd import squared_mmd
 from ms_vireid.losses.msel import ModalitySharedEnhancementLoss
 from ms_vireid.losses.prototypes import ModalityPrototypes
@@ -16,6 +16,7 @@ from ms_vireid.losses.triplet import (
 )
 
 __all__ = [
+    "AuxiliaryIdentityLoss",
     "DiscriminativeCenterLoss",
     "HardTripletLoss",
     "HeteroCenterTripletLoss",

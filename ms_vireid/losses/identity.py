@@ -19,3 +19,13 @@ class IdentityLoss(nn.Cell):
         visible = cross_entropy(logits[:half], labels[:half])
         infrared = cross_entropy(logits[half:], labels[half:])
         return ops.add(visible, infrared)
+
+
+class AuxiliaryIdentityLoss(nn.Cell):
+    """L_id^a (MUN, Tables 1 and 5): the cross entropy of C_a(a), a mean.
+
+    Call: logits [PK, N], labels int32 [PK]. Returns a float32 scalar.
+    """
+
+    def construct(self, logits, labels):
+        return cross_entropy(logits, labels)

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ms_vireid.config import LossConfig, Term
+from ms_vireid.config import Call, LossConfig
 from torch_ref import losses
 from torch_ref.engine.optimizer import SGD, AdamW
 from torch_ref.models.base import TrainingOutputs
@@ -20,7 +19,7 @@ class StageLoss(nn.Module):
         terms = config.terms()
         self.names = tuple(terms)
         self.weights = tuple(term.weight for term in terms.values())
-        self.terms = nn.ModuleList(_TERMS[name](term, num_instances) for name, term in terms.items())
+        self.terms = nn.ModuleList(OnOutputs(term.call(num_instances)) for term in terms.values())
 
     def forward(self, outputs: TrainingOutputs, labels: Tensor) -> tuple[Tensor, ...]:
         """The model's outputs and labels [2PK] -> (total, each unweighted term in order)."""
@@ -32,62 +31,20 @@ class StageLoss(nn.Module):
 
 
 class OnOutputs(nn.Module):
-    """A loss of some of `TrainingOutputs` as a term.
+    """A term: a loss called with some of `TrainingOutputs`, and the labels of as many rows."""
 
-    Args:
-        loss: called with the outputs that `fields` names, then, with `labelled`, as many labels as these have rows,
-            then `arguments`.
-    """
-
-    def __init__(self, loss: nn.Module, *fields: str, labelled: bool = True, arguments: tuple[int, ...] = ()):
+    def __init__(self, call: Call):
         super().__init__()
-        self.loss = loss
-        self.fields = fields
-        self.labelled = labelled
-        self.arguments = arguments
+        self.loss = getattr(losses, call.loss)(*call.arguments)
+        self.fields = call.outputs
+        self.labelled = call.labelled
+        self.further = call.further
 
     def forward(self, outputs: TrainingOutputs, labels: Tensor) -> Tensor:
         given = [getattr(outputs, field) for field in self.fields]
         if self.labelled:
             given.append(labels[: len(given[0])])
-        return self.loss(*given, *self.arguments)
-
-
-class AuxiliaryIdentity(nn.Module):
-    """L_id^a (MUN, Tables 1 and 5): the cross entropy of C_a(a), a mean."""
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return functional.cross_entropy(logits.to(torch.float32), labels.to(torch.int64))
-
-
-def _pht(term: Term, num_instances: int) -> nn.Module:
-    loss = losses.ProgressiveHardTripletLoss(term.margin, term.reduction)
-    return OnOutputs(loss, term.feature, arguments=(term.stage,))
-
-
-def _ia(term: Term, num_instances: int) -> nn.Module:
-    loss = losses.IdentityAlignmentLoss(num_instances, term.margin, term.reduction)
-    return OnOutputs(loss, "visible", "infrared", "auxiliary", labelled=False)
-
-
-def _ma(term: Term, num_instances: int) -> nn.Module:
-    fields = "visible_prototypes", "infrared_prototypes", "auxiliary_prototypes"
-    return OnOutputs(losses.ModalityAlignmentLoss(num_instances, term.bridge), *fields, labelled=False)
-
-
-_TERMS = {
-    "id": lambda term, k: OnOutputs(losses.IdentityLoss(), "logits"),
-    "triplet": lambda term, k: OnOutputs(losses.HardTripletLoss(term.margin), term.feature),
-    "pht": _pht,
-    "wrt": lambda term, k: OnOutputs(losses.WeightedRegularizedTripletLoss(term.weights), term.feature),
-    "hct": lambda term, k: OnOutputs(losses.HeteroCenterTripletLoss(k, term.margin), term.feature),
-    "msel": lambda term, k: OnOutputs(losses.ModalitySharedEnhancementLoss(k, term.distance), term.feature),
-    "dcl": lambda term, k: OnOutputs(losses.DiscriminativeCenterLoss(k, term.negatives), term.feature),
-    "idc": lambda term, k: OnOutputs(losses.IdentityConsistencyLoss(), "visible_logits", "infrared_logits"),
-    "ia": _ia,
-    "ma": _ma,
-    "id_a": lambda term, k: OnOutputs(AuxiliaryIdentity(), "auxiliary_logits"),
-}
+        return self.loss(*given, *self.further)
 
 
 class TrainStep:

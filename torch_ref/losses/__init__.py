@@ -5,7 +5,7 @@ from torch_ref.losses.alignment import IdentityAlignmentLoss, IdentityConsistenc
 from torch_ref.losses.dcl import DiscriminativeCenterLoss
 from torch_ref.losses.distance import cosine_distance, euclidean_distance
 from torch_ref.losses.hetero_center import HeteroCenterTripletLoss
-from torch_ref.losses.identity import IdentityLoss
+from torch_ref.losses.identity import AuxiliaryIdentityLoss, IdentityLoss
 from torch_ref.losses.mmd import squared_mmd
 from torch_ref.losses.msel import ModalitySharedEnhancementLoss
 from torch_ref.losses.prototypes import ModalityPrototypes
@@ -16,6 +16,7 @@ from torch_ref.losses.triplet import (
 )
 
 __all__ = [
+    "AuxiliaryIdentityLoss",
     "DiscriminativeCenterLoss",
     "HardTripletLoss",
     "HeteroCenterTripletLoss",

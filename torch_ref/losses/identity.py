@@ -21,3 +21,13 @@ class IdentityLoss(nn.Module):
         visible = functional.cross_entropy(logits[:half], labels[:half])
         infrared = functional.cross_entropy(logits[half:], labels[half:])
         return visible + infrared
+
+
+class AuxiliaryIdentityLoss(nn.Module):
+    """L_id^a (MUN, Tables 1 and 5): the cross entropy of C_a(a), a mean.
+
+    Call: logits [PK, N], labels int32 [PK]. Returns a float32 scalar.
+    """
+
+    def forward(self, logits, labels):
+        return functional.cross_entropy(logits.to(torch.float32), labels.to(torch.int64))
