@@ -10,6 +10,7 @@ import traceback
 import zipfile
 import zlib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +34,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         raise InputError(f"{message}; see --help")
+
+
+def require_extra(what: str, extra: str, *packages: str) -> None:
+    """Raise InputError unless the packages, which an extra of this project brings, are installed."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise InputError(f"{what} needs {' and '.join(missing)}: pip install -e '.[{extra}]'")
 
 
 def add_device(parser: Parser) -> None:

@@ -7,18 +7,16 @@ compared with the checkpoint on different pictures before it gets its name. It i
 
 from argparse import Namespace
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 from ms_vireid import runtime
-from ms_vireid.command import Parser, run
+from ms_vireid.command import Parser, require_extra, run
 from ms_vireid.data.features import file_checksum
 from ms_vireid.data.layout import MODALITIES
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output
 
 FORMATS = ("mindir", "onnx")
-PACKAGES = ("onnx", "onnxruntime")  # for ONNX
 
 
 def main() -> None:
@@ -29,7 +27,7 @@ def main() -> None:
     add_options(parser)
     arguments = parser.parse_args()
     if arguments.format == "onnx":
-        require("ms_vireid/export.py --format onnx", PACKAGES)
+        require_extra("ms_vireid/export.py --format onnx", "export", "onnx", "onnxruntime")
     export(arguments, f".{arguments.format}", _mindir if arguments.format == "mindir" else _onnx)
 
 
@@ -81,12 +79,6 @@ def export(arguments: Namespace, suffix: str, format: Callable) -> None:
             f"{target}: {kind} pictures {height}x{width} to {request.info['feature_width']} features, {batch}, "
             f"{target.stat().st_size / 2**20:.1f} MiB; largest error {error:.1e} of {limit:.1e} in batches of {tried}"
         )
-
-
-def require(command: str, packages: tuple[str, ...]) -> None:
-    """Raise InputError unless the packages are installed."""
-    if missing := [package for package in packages if find_spec(package) is None]:
-        raise InputError(f"{command} needs {' and '.join(missing)}: pip install -e '.[export]'")
 
 
 def _mindir():

@@ -4,15 +4,12 @@ It opens without a network. Needs `pip install -e '.[viz]'`.
 """
 
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-from ms_vireid.command import Parser, add_inference, run, start_inference
+from ms_vireid.command import Parser, add_inference, require_extra, run, start_inference
 from ms_vireid.engine.run_folder import RunFolder, data_config
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output, write_text
-
-PACKAGES = ("jinja2", "matplotlib")
 
 
 def main() -> None:
@@ -30,8 +27,7 @@ def main() -> None:
     add_inference(parser)
     arguments = parser.parse_args()
 
-    if missing := [package for package in PACKAGES if find_spec(package) is None]:
-        raise InputError(f"report.py needs {' and '.join(missing)}: pip install -e '.[viz]'")
+    require_extra("report.py", "viz", "jinja2", "matplotlib")
     output = arguments.output or arguments.run / "report.html"
     _check(arguments, output)
     from ms_vireid.visualization.page import render

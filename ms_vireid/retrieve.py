@@ -7,10 +7,9 @@ saved by --save-index (.index), or a Milvus collection: milvus:PATH.db is embedd
 import dataclasses
 import time
 from argparse import Namespace
-from importlib.util import find_spec
 from pathlib import Path
 
-from ms_vireid.command import Parser, add_inference, run, start_inference
+from ms_vireid.command import Parser, add_inference, require_extra, run, start_inference
 from ms_vireid.data.features import Features
 from ms_vireid.data.layout import MODALITIES
 from ms_vireid.data.validation import require_directory
@@ -127,16 +126,12 @@ def _check(arguments: Namespace) -> None:
         if path:
             check_output(path, option, suffixes)
     if saved or (not in_milvus and arguments.index in ("flat", "hnsw", "ivf")):
-        _require("search", "faiss")
+        require_extra("this search", "search", "faiss")
     if in_milvus:
-        _require("search", "pymilvus", *([] if "://" in arguments.gallery else ["milvus_lite"]))
+        embedded = [] if "://" in arguments.gallery else ["milvus_lite"]
+        require_extra("this search", "search", "pymilvus", *embedded)
     if arguments.sheet:
-        _require("viz", "matplotlib")
-
-
-def _require(extra: str, *packages: str) -> None:
-    if missing := [package for package in packages if find_spec(package) is None]:
-        raise InputError(f"this search needs {' and '.join(missing)}: pip install -e '.[{extra}]'")
+        require_extra("this search", "viz", "matplotlib")
 
 
 def _read_gallery(arguments: Namespace, modality: str) -> Features | Pictures | None:

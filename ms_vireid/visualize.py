@@ -2,15 +2,12 @@
 
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
-from ms_vireid.command import Parser, add_inference, run, start_inference
+from ms_vireid.command import Parser, add_inference, require_extra, run, start_inference
 from ms_vireid.data.layout import MODALITIES, modality_of
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output
-
-PACKAGES = ("matplotlib", "sklearn")
 
 
 class _Subparser(Parser):
@@ -32,9 +29,7 @@ def main() -> None:
         kind.add_argument("--output", type=Path, required=True, metavar="F", help="the .png or .svg file to write")
     arguments = parser.parse_args()
 
-    missing = [package for package in PACKAGES if find_spec(package) is None]
-    if missing:
-        raise InputError(f"visualize.py needs {' and '.join(missing)}: pip install -e '.[viz]'")
+    require_extra("visualize.py", "viz", "matplotlib", "sklearn")
     from ms_vireid.visualization.figure import SUFFIXES, save_figure
 
     check_output(arguments.output, suffixes=SUFFIXES)

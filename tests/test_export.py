@@ -290,7 +290,7 @@ def test_bad_options_are_refused_in_one_line(run_export, checkpoints, tmp_path, 
 
 
 def test_a_missing_package_is_named(run_export, monkeypatch, capfd):
-    monkeypatch.setattr(export, "find_spec", lambda package: None if package == "onnxruntime" else object())
+    monkeypatch.setattr("ms_vireid.command.find_spec", lambda package: None if package == "onnxruntime" else object())
     with pytest.raises(SystemExit) as stopped:
         run_export("pmt", "--format", "onnx")
     assert stopped.value.code == 2

@@ -334,7 +334,7 @@ def test_bad_input_is_refused_in_one_line(finished, tmp_path, monkeypatch, capfd
 
 
 def test_without_the_extra_one_line_says_how_to_get_it(finished, monkeypatch, capfd):
-    monkeypatch.setattr(report, "find_spec", lambda name: None if name == "jinja2" else name)
+    monkeypatch.setattr("ms_vireid.command.find_spec", lambda name: None if name == "jinja2" else name)
     with pytest.raises(SystemExit):
         command(report, finished)
     assert capfd.readouterr().err == "error: report.py needs jinja2: pip install -e '.[viz]'\n"

@@ -256,7 +256,7 @@ def test_a_broken_picture_is_named(refused, tmp_path):
     ],
 )
 def test_without_an_extra_one_line_says_how_to_get_it(refused, monkeypatch, package, options, extra):
-    monkeypatch.setattr(retrieve, "find_spec", lambda name: None if name == package else name)
+    monkeypatch.setattr("ms_vireid.command.find_spec", lambda name: None if name == package else name)
     said = refused("--query", "night.npz", *options)
     assert said == f"error: this search needs {package}: pip install -e '.[{extra}]'"
 

@@ -12,12 +12,11 @@ import sys
 import tempfile
 import time
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.command import Parser, run
+from ms_vireid.command import Parser, require_extra, run
 from ms_vireid.data.features import FORMAT, load_features, open_features
 from ms_vireid.engine.run_folder import processor_name
 from ms_vireid.errors import InputError
@@ -45,8 +44,7 @@ def main() -> None:
         name, folder = arguments.case
         print(json.dumps(CASES[name](Path(folder))))
         return
-    if find_spec("faiss") is None:
-        raise InputError("this benchmark needs faiss: pip install -e '.[search]'")
+    require_extra("this benchmark", "search", "faiss")
     sizes = (50_000, 10_000) if arguments.quick else (1_000_000, 200_000)
     print(f"{processor_name()}, {len(os.sched_getaffinity(0))} cores; {QUERIES} queries, top {TOP_K}")
     figures = {}
