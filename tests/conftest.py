@@ -22,8 +22,9 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     share = sorted(os.sched_getaffinity(0))[number :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
     os.sched_setaffinity(0, share or os.sched_getaffinity(0))
 DEVICE_TESTS = Path(__file__).parent / "device"
-# Full-size models leave a process with gigabytes, which each of the loader's workers is forked from.
-LAST = ("test_ladder_models.py", "test_ladder_trainings.py", "test_ladder.py")
+# Whatever forks MindSpore's processes comes first: a fork takes ten times as long from one that has compiled graphs or
+# held full-size models, whose memory is cleared in each child.
+LAST = ("engine", "losses", "models", "parity", "test_ladder_models.py", "test_ladder_trainings.py", "test_ladder.py")
 
 
 def pytest_addoption(parser):
@@ -55,7 +56,7 @@ def memory_given_back():
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: LAST.index(item.path.name) if item.path.name in LAST else -1)
+    items.sort(key=lambda item: max((LAST.index(part) for part in item.path.parts if part in LAST), default=-1))
 
 
 def pytest_report_header(config):

@@ -13,8 +13,8 @@ def _max_pool(start, stop, x, y, places):
     for p in range(start, stop):
         for r in range(y.shape[1]):
             top = max(2 * r - 1, 0)
-            largest[:] = x[p, top]
-            place[:] = top
+            for c in range(width):
+                largest[c], place[c] = x[p, top, c], top
             for i in range(top + 1, min(2 * r + 2, height)):
                 for c in range(width):
                     value = x[p, i, c]
