@@ -37,14 +37,22 @@ def numeric_gradient(function, features, step=1e-6):
     return gradient
 
 
+def cross_entropies(logits, labels):
+    return [
+        math.log(sum(math.exp(z - max(row)) for z in row)) + max(row) - row[label]
+        for row, label in zip(logits.tolist(), labels, strict=True)
+    ]
+
+
 def identity_loss(logits, labels):
     """Cross entropy of the visible rows plus that of the infrared rows."""
-    rows, half = logits.tolist(), len(labels) // 2
-    losses = [
-        math.log(sum(math.exp(z - max(row)) for z in row)) + max(row) - row[label]
-        for row, label in zip(rows, labels, strict=True)
-    ]
+    losses, half = cross_entropies(logits, labels), len(labels) // 2
     return mean(losses[:half]) + mean(losses[half:])
+
+
+def auxiliary_identity_loss(logits, labels):
+    """Cross entropy of all rows, which are of the auxiliary modality."""
+    return mean(cross_entropies(logits, labels))
 
 
 def brackets(features, labels, margin):

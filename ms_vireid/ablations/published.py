@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ms_vireid.ablations.runs import FREE_KEYS, flatten, result_file
+from ms_vireid.ablations.runs import FREE_KEYS, result_file
 from ms_vireid.ablations.tables import Row, Search, Table, config_of, list_tables, load_table
-from ms_vireid.config import Config, EvaluationConfig, dump_config, load_config
+from ms_vireid.config import Config, EvaluationConfig, differing_keys, dump_config, flat, load_config
 from ms_vireid.data.validation import summary
 from ms_vireid.engine.run_folder import RunFolder
 
@@ -112,7 +112,6 @@ def _recipes(config: Config) -> Iterator[tuple[Table, Row, Config]]:
 
 def _differences(config: Config, recipe: Config) -> list[str]:
     """Keys in which a run differs from a row's recipe, which starts from ImageNet weights."""
-    ours, printed = (dict(flatten(dump_config(one))) for one in (config, recipe))
+    ours, printed = (flat(dump_config(one)) for one in (config, recipe))
     ours["model.pretrained"], printed["model.pretrained"] = ours["model.pretrained"] != "none", True
-    keys = sorted(ours.keys() | printed.keys())
-    return [key for key in keys if ours.get(key) != printed.get(key) and not key.startswith(NOT_OF_THE_RECIPE)]
+    return differing_keys(ours, printed, NOT_OF_THE_RECIPE)

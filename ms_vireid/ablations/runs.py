@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ms_vireid import evaluate, train
 from ms_vireid.ablations.tables import Column, Row, Search, Table, config_of, demo_overrides
 from ms_vireid.command import recipe
-from ms_vireid.config import Config, DataConfig, check_config, dump_config, load_config
+from ms_vireid.config import Config, DataConfig, check_config, differing_keys, dump_config, flat, load_config
 from ms_vireid.data.read import OBTAIN, read_data
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.validation import summary
@@ -77,7 +77,7 @@ class Run:
         begun = _identity_of(self.folder)
         if begun is None or begun == self.identity:
             return None
-        return summary(sorted(key for key in begun | self.identity if begun.get(key) != self.identity.get(key)))
+        return summary(differing_keys(begun, self.identity))
 
 
 class Plan:
@@ -296,16 +296,8 @@ def _demo_columns(columns: list[Column]) -> list[Column]:
 
 def _identity(config: dict, data_checksum: str) -> dict:
     """What decides a run's result: its configuration by dotted keys, and the pictures."""
-    flat = dict(flatten(config)) | {"data's pictures": data_checksum}
-    return {key: value for key, value in flat.items() if key not in FREE_KEYS}
-
-
-def flatten(tree: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    if not isinstance(tree, dict | list):
-        yield prefix, tree
-        return
-    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-        yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    keys = flat(config) | {"data's pictures": data_checksum}
+    return {key: value for key, value in keys.items() if key not in FREE_KEYS}
 
 
 def _identity_of(folder: RunFolder) -> dict | None:

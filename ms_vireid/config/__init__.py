@@ -13,7 +13,16 @@ from ms_vireid.config.models import (
     list_models,
     model_by_name,
 )
-from ms_vireid.config.reading import CONFIG_ROOT, apply_override, check_config, dump_config, load_config, save_config
+from ms_vireid.config.reading import (
+    CONFIG_ROOT,
+    apply_override,
+    check_config,
+    differing_keys,
+    dump_config,
+    flat,
+    load_config,
+    save_config,
+)
 from ms_vireid.config.schema import (
     FREE_KEYS,
     AdamWConfig,
@@ -57,8 +66,10 @@ __all__ = [
     "WarmupStepsConfig",
     "apply_override",
     "check_config",
+    "differing_keys",
     "dump_config",
     "expand_user",
+    "flat",
     "list_models",
     "load_config",
     "model_by_name",

@@ -13,7 +13,7 @@ from ms_vireid.files.writing import write_text
 
 MOST_CHARACTERS, MOST_NODES, MOST_DEEP, LONGEST_VALUE = 250_000, 10_000, 20, 4096  # of a YAML file
 MOST_BASES = 20
-CONFIG_ROOT = Path(__file__).resolve().parents[2] / "configs"
+CONFIG_ROOT = Path(__file__).resolve().parents[1] / "configs"
 CHOSEN_BY_NAME = ("model", "optimizer", "schedule")  # sections whose `name` decides which keys there are
 _LONGEST_SHOWN = 80  # characters of a value in an error
 
@@ -78,12 +78,15 @@ _Loader.add_implicit_resolver(_FLOAT, re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+
 def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """Read a YAML file (with its bases), apply `key.sub=value` overrides in order, and check the result.
 
+    One of the project's own, as configs/pmt/sysu.yaml, is found from any folder.
+
     Raises:
         InputError: the file cannot be read or parsed, a base is missing or circular, an override is malformed, a key
             is unknown, or a value has the wrong type or range; the message gives the file or the key's path.
     """
     path = Path(path)
-    tree = _read_with_bases(path, ())
+    own = CONFIG_ROOT.parent / path
+    tree = _read_with_bases(own if not path.exists() and path.parts[:1] == ("configs",) and own.is_file() else path, ())
     for override in overrides:
         apply_override(tree, override)
     return check_config(tree, str(path))
@@ -102,6 +105,23 @@ def check_config(tree: dict, source: str) -> Config:
 def dump_config(config: Config) -> dict:
     """The resolved configuration as plain values that `check_config` takes back."""
     return config.model_dump(mode="json")
+
+
+def flat(tree: object, prefix: str = "") -> dict[str, object]:
+    """A tree of plain values, such as a dumped configuration, by dotted keys."""
+    if not isinstance(tree, dict | list):
+        return {prefix: tree}
+    parts = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    found: dict[str, object] = {}
+    for key, value in parts:
+        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def differing_keys(ours: dict[str, object], theirs: dict[str, object], free: tuple[str, ...] = ()) -> list[str]:
+    """Keys in which two flat trees differ, sorted, without those that begin with one of `free`."""
+    keys = sorted(ours.keys() | theirs.keys())
+    return [key for key in keys if ours.get(key) != theirs.get(key) and not key.startswith(free)]
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -183,7 +203,7 @@ def _first_problem(error: ValidationError) -> str:
     path = ".".join(parts) or "configuration"
     more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
-        return f"unknown key '{path}'; see ms_vireid/config/schema.py for the keys there are{more}"
+        return f"unknown key '{path}'; see ms_vireid/config/ for the keys there are{more}"
     if problem["type"] == "union_tag_invalid":
         names = problem["ctx"]["expected_tags"].replace(", ", " or ")
         return f"{path}.name: input should be {names}, got {_shown(problem['input']['name'])}{more}"

@@ -237,13 +237,18 @@ class EvaluationConfig(Section):
         return expand_user(value) if isinstance(value, str) else value
 
 
-# Keys, by section, that may differ between the run that wrote a checkpoint and the one that resumes it: no weight
+# What keys begin with that may differ between the run that wrote a checkpoint and the one that resumes it: no weight
 # depends on them.
-FREE_KEYS = {
-    "data": {"root", "workers", "cache", "cache_folder"},
-    "train": {"evaluate_every", "checkpoint_steps", "keep_epochs", "log_steps"},
-    "evaluation": set(EvaluationConfig.model_fields),
-}
+FREE_KEYS = (
+    "data.root",
+    "data.workers",
+    "data.cache",
+    "train.evaluate_every",
+    "train.checkpoint_steps",
+    "train.keep_epochs",
+    "train.log_steps",
+    "evaluation.",
+)
 
 
 class Config(Section):

@@ -13,15 +13,14 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from ms_vireid.data.batches import EvaluationBatches
-from ms_vireid.data.loader import iterate, stop_requests
+from ms_vireid.data.loader import stop_requests
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
-from ms_vireid.engine.inference import features_of, require_finite
+from ms_vireid.engine.inference import features_by_batch
 from ms_vireid.errors import InputError
 from ms_vireid.files.checks import DAMAGED
 from ms_vireid.files.writing import append_line, write_json, write_text
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.progress import progress
 
 LINES = 10  # of progress in a log
 
@@ -137,13 +136,9 @@ def extract_resumably(
     if start:
         print(f"going on from {partial.path}: {start} of {len(batches)} batches are there")
     features = partial.rows() if start else None
-    with stop_requests() as stop, closing(iterate(batches, workers, start)) as items:
-        shown = progress(items, len(batches), "features", " images", batch_size, start)
-        for number, (pixels, index, broken) in enumerate(_with_lines(shown, start, len(batches)), start):
+    with stop_requests() as stop, closing(features_by_batch(model, batches, batch_size, workers, start)) as items:
+        for number, (index, rows, broken) in enumerate(_with_lines(items, start, len(batches)), start):
             if len(index):
-                modality = "infrared" if images.infrared[index[0]] else "visible"
-                rows = features_of(model, pixels, modality, batch_size)
-                require_finite(rows, images, index)
                 if features is None:
                     features = partial.make_rows(len(images), rows.shape[1])
                 features[index] = rows

@@ -53,6 +53,34 @@ def features_of(model: ReIDModel, pixels: np.ndarray, modality: str, batch_size:
         return model.graphs[modality](runtime.to_device(whole)).asnumpy()[: len(pixels)]
 
 
+def features_by_batch(
+    model: ReIDModel, batches: EvaluationBatches, batch_size: int, workers: int, start: int = 0, flip: bool = False
+) -> Iterator[tuple]:
+    """Of each batch from `start` on: indices int [n], BNNeck features float32 [n, C], L2-normalised (None of an empty
+    batch), and whatever else the batch holds.
+
+    flip: as of `extract_features`. The model is left in the mode (training or evaluation) it was in.
+
+    Raises:
+        InputError: a picture cannot be decoded, or a feature is not finite.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the batch in hand.
+    """
+    training = model.training
+    model.set_train(False)
+    with closing(iterate(batches, workers, start)) as items:
+        for pixels, index, *rest in progress(items, len(batches), "features", " images", batch_size, start):
+            rows = None
+            if len(index):
+                modality = "infrared" if batches.images.infrared[index[0]] else "visible"
+                rows = features_of(model, pixels, modality, batch_size)
+                if flip:
+                    turned = np.ascontiguousarray(pixels[:, :, :, ::-1])
+                    rows = (rows + features_of(model, turned, modality, batch_size)) / 2
+                _require_finite(rows, batches.images, index)
+            yield index, rows, *rest
+    model.set_train(training)
+
+
 def extract_features(
     model: ReIDModel,
     images: ImageSet,
@@ -68,32 +96,20 @@ def extract_features(
     version: corrupts the visible pictures. group: the processes that share the work; each gets all features.
     flip: each is the mean of the picture's features and of those of the picture turned left to right, not normalised
     again: what ranks as the sum of both that LLCM's authors take.
-    The model is left in the mode (training or evaluation) it was in.
 
-    Raises:
-        InputError: a picture cannot be decoded, or a feature is not finite.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the batch in hand.
+    Raises InputError and KeyboardInterrupt as `features_by_batch` does.
     """
-    training = model.training
-    model.set_train(False)
     batches = EvaluationBatches(images, image_size, batch_size, version, group.rank, group.world_size)
     features = None
-    with group.together(), closing(iterate(batches, workers)) as items:
-        for pixels, index in progress(items, len(batches), "features", " images", batch_size):
-            modality = "infrared" if images.infrared[index[0]] else "visible"
-            rows = features_of(model, pixels, modality, batch_size)
-            if flip:
-                turned = np.ascontiguousarray(pixels[:, :, :, ::-1])
-                rows = (rows + features_of(model, turned, modality, batch_size)) / 2
-            require_finite(rows, images, index)
+    with group.together():
+        for index, rows in features_by_batch(model, batches, batch_size, workers, flip=flip):
             if features is None:
                 features = np.zeros((len(images), rows.shape[1]), np.float32)
             features[index] = rows
-    model.set_train(training)
     return group.merge_rows(features)
 
 
-def require_finite(rows: np.ndarray, images: ImageSet, index: np.ndarray) -> None:
+def _require_finite(rows: np.ndarray, images: ImageSet, index: np.ndarray) -> None:
     """Raise InputError for a picture whose feature is not finite; rows: float32 [n, C], of the pictures at `index`."""
     wrong = index[~np.isfinite(rows).all(axis=1)]
     if len(wrong):

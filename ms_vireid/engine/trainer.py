@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, ops
 from tqdm import tqdm
 
-from ms_vireid.config import FREE_KEYS, Config, StageConfig, check_config, dump_config
+from ms_vireid.config import FREE_KEYS, Config, StageConfig, check_config, differing_keys, dump_config, flat
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.randomness import step_key
@@ -80,7 +80,7 @@ class Trainer:
         if "step" not in meta:
             raise InputError(f"{checkpoint.path}: holds no training state to resume from; resume from last.ckpt")
         saved = dump_config(check_config(meta["config"], str(checkpoint.path)))  # with the keys that are newer than it
-        if changed := _changed_keys(saved, dump_config(self.config)):
+        if changed := differing_keys(flat(saved), flat(dump_config(self.config)), FREE_KEYS):
             raise InputError(f"{checkpoint.path}: was written with another {', '.join(changed)}; use the run's config")
         if meta["data_checksum"] != self.data_checksum:
             raise InputError(f"{checkpoint.path}: the files under {self.data.root} have changed since; start a new run")
@@ -261,20 +261,6 @@ class Trainer:
     def load_result(self, checkpoint: Checkpoint) -> None:
         """Put the selected weights (model.ckpt) into the model, for the evaluation after training."""
         load_model(self.model, checkpoint)
-
-
-def _changed_keys(saved: dict, current: dict) -> list[str]:
-    """Keys that differ between two dumped configurations, without those that may."""
-    changed = []
-    for section in sorted(saved.keys() | current.keys()):
-        before, now = saved.get(section), current.get(section)
-        if isinstance(before, dict) and isinstance(now, dict):
-            free = FREE_KEYS.get(section, set())
-            keys = sorted((before.keys() | now.keys()) - free)
-            changed += [f"{section}.{key}" for key in keys if before.get(key) != now.get(key)]
-        elif before != now:
-            changed.append(section)
-    return changed
 
 
 class _Clock:

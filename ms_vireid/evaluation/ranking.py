@@ -1,8 +1,4 @@
-"""CMC, mAP and mINP of a distance matrix, without sorting it.
-
-The metrics need only the ranks of a query's matches, and a rank is one more than the number of gallery images that
-come before. With a few dozen matches a query, counting those is several times cheaper than sorting the row.
-"""
+"""CMC, mAP and mINP of a distance matrix."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +11,9 @@ REPORTED_RANKS = (1, 5, 10, 20)
 # SYSU-MM01: cameras 3 (infrared) and 2 (visible) hang in the same place.
 _QUERY_CAMERA, _IGNORED_CAMERA = 3, 2
 
-_BLOCK_BYTES = 1 << 19  # keys, as many thresholds and a mask stay in a core's second-level cache, or nearly
-_BLOCKS_IN_MATRIX = 32  # at least; the 64-bit indices of a float16 block take up to some twenty times its size
-_SORT_ABOVE = 96  # matches a query from which sorting the row costs less than counting once for each of them
-_LANE_WORDS = 255  # an 8-bit counter holds that many ones
+_BLOCK = 1 << 17  # distances that are ranked at a time, at most
+_BLOCKS = 32  # in a matrix, at least
+_SORT_ABOVE = 64  # matches a query from which sorting the row costs less than counting once for each of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +70,8 @@ def evaluate_ranking(
     "Deep learning for person re-identification: a survey and outlook", TPAMI 2021, section 4). A query without a
     match is left out of all means. Beyond the last entry of a short gallery the CMC stays at its last value.
 
-    Works in blocks of rows, of at most 512 KiB and a 32nd of the matrix: memory beyond the matrix stays under one copy
-    of it, and under a few MiB for a large one, besides O(Q + G).
+    Works in blocks of rows: memory beyond the matrix stays under one copy of it, and under a few MiB for a large one,
+    besides O(Q + G).
 
     Raises ValueError, in one line with the wrong value, for an unknown protocol, a max_rank below 1, a matrix that is
     not 2-D floating point, ids or cameras of another length, missing cameras, a non-finite distance, and if no query
@@ -93,23 +88,19 @@ def evaluate_ranking(
     first_rank = np.zeros(num_queries, np.int64)  # what the CMC counts; 0 where there is no match
     average_precision = np.zeros(num_queries)
     inverse_negative_penalty = np.zeros(num_queries)
-    buffers = _Buffers.for_rows_of(distance)
+    rows = max(1, min(_BLOCK, distance.size // _BLOCKS) // max(num_gallery, 1))
     for group in query_groups(query_ids, gallery_ids, query_cameras, gallery_cameras, protocol):
         num_matches = len(group.matches)
-        if num_matches == 0:
-            continue
-        for start in range(0, len(group.queries), buffers.rows):
-            queries = group.queries[start : start + buffers.rows]
-            keys = _ordered_keys(distance, queries, group.ignored, buffers)
-            if num_matches > _SORT_ABOVE:
-                ranks, first_match = _ranks_by_sorting(keys, group.matches)
-            else:
-                ranks, first_match = _ranks_by_counting(keys, group.matches, buffers)
+        for start in range(0, len(group.queries) if num_matches else 0, rows):
+            queries = group.queries[start : start + rows]
+            block = distance[queries].astype(np.result_type(distance, np.float32), copy=False)
+            block[:, group.ignored] = np.inf
+            ranks = _ranks(block, group.matches)  # [R, matches], in their order
+            first = group.matches[np.argmin(ranks, axis=1)]
+            ranks.sort(axis=1)
             average_precision[queries] = np.mean(np.arange(1, num_matches + 1) / ranks, axis=1)
             inverse_negative_penalty[queries] = num_matches / ranks[:, -1]
-            first_rank[queries] = (
-                ranks[:, 0] if protocol == "regdb" else _distinct_identity_ranks(keys, first_match, labels)
-            )
+            first_rank[queries] = ranks[:, 0] if protocol == "regdb" else _distinct_identities(block, first, labels)
 
     valid = first_rank > 0
     num_valid = int(np.count_nonzero(valid))
@@ -193,105 +184,28 @@ def _checked_column(name: str, values: np.ndarray, length: int) -> np.ndarray:
     return values
 
 
-@dataclass(frozen=True, eq=False)
-class _Buffers:
-    """Space for a block of rows, allocated once: new memory for each block costs as much as the work done in it.
-
-    keys, thresholds: integers as wide as the distances, [rows, width]; width >= G is a multiple of 8 * segments.
-    closer: bool [rows, width].
-    """
-
-    keys: np.ndarray
-    thresholds: np.ndarray
-    closer: np.ndarray
-    segments: int
-
-    @property
-    def rows(self) -> int:
-        return len(self.keys)
-
-    @classmethod
-    def for_rows_of(cls, distance: np.ndarray) -> "_Buffers":
-        words = max(1, -(-distance.shape[1] // 8))
-        segments = -(-words // _LANE_WORDS)
-        width = 8 * segments * -(-words // segments)
-        block_bytes = min(_BLOCK_BYTES, distance.nbytes // _BLOCKS_IN_MATRIX)
-        shape = max(1, block_bytes // (width * distance.itemsize)), width
-        integer = np.dtype(f"i{distance.itemsize}")
-        return cls(np.empty(shape, integer), np.empty(shape, integer), np.empty(shape, bool), segments)
-
-
-def _ordered_keys(distance: np.ndarray, queries: np.ndarray, ignored: np.ndarray, buffers: _Buffers) -> np.ndarray:
-    """Rows of the matrix as integers in the same order, [R, width]; what does not count has the largest integer.
-
-    An IEEE float's bits, read as a signed integer, are ordered as the float is, but for negative numbers, whose
-    magnitude is negated here (so -0.0 and 0.0 become the same key). Integers have an exact next value, key + 1.
-    """
-    num_gallery = distance.shape[1]
-    keys, sign = buffers.keys[: len(queries)], buffers.thresholds[: len(queries)]
-    largest = np.iinfo(keys.dtype).max
-    keys[:, :num_gallery] = distance[queries].view(keys.dtype)
-    keys[:, num_gallery:] = largest
-    keys[:, ignored] = largest
-    np.right_shift(keys, 8 * keys.itemsize - 1, out=sign)  # -1 where negative, else 0
-    keys &= largest
-    keys ^= sign
-    keys -= sign
-    return keys
-
-
-def _ranks_by_counting(keys: np.ndarray, matches: np.ndarray, buffers: _Buffers) -> tuple[np.ndarray, np.ndarray]:
-    """Ascending ranks of the matches, int64 [R, P], and the column of the first, [R]; O(P G) a row.
-
-    A gallery image of a lower index than the match comes before it if its key is less or equal, one of a higher index
-    if its key is less. Both are one comparison with a threshold, key + 1 or key. The thresholds are spelled out into
-    a matrix because numpy 1.26 compares contiguous arrays in half the time of a broadcast column.
-    """
-    rows = len(keys)
-    thresholds, closer = buffers.thresholds[:rows], buffers.closer[:rows]
-    # Eight flags at a time, as 8-bit counters side by side in a 64-bit sum: numpy counts flags by row far slower.
-    flags = closer.view(np.uint64).reshape(rows, buffers.segments, -1)
-    counters = np.empty((len(matches), rows, buffers.segments), np.uint64)
-    own = keys[:, matches]
-    own_next = own + 1
+def _ranks(distance: np.ndarray, matches: np.ndarray) -> np.ndarray:
+    """Places from 1 on of the matches in each row of [R, G], int64 [R, matches]: one more than what comes before, which
+    is counted, as long as there are so few of them that sorting the row takes longer."""
+    if len(matches) > _SORT_ABOVE:
+        order = np.argsort(distance, axis=1, kind="stable")
+        places = np.empty_like(order)
+        np.put_along_axis(places, order, np.arange(1, distance.shape[1] + 1), axis=1)
+        return np.ascontiguousarray(places[:, matches])
+    ranks = np.empty((len(distance), len(matches)), np.int64)
     for i, column in enumerate(matches):
-        thresholds[:, :column] = own_next[:, i : i + 1]
-        thresholds[:, column:] = own[:, i : i + 1]
-        np.less(keys, thresholds, out=closer)
-        np.add.reduce(flags, axis=2, out=counters[i])
-    counts = counters.view(np.uint8).reshape(len(matches), rows, -1).sum(axis=2, dtype=np.int64)
-    ranks = np.ascontiguousarray(counts.T) + 1  # rows contiguous, so that a mean over one adds as it would alone
-    return np.sort(ranks, axis=1), matches[np.argmin(ranks, axis=1)]
+        own = distance[:, column, None]
+        earlier, later = distance[:, :column], distance[:, column:]  # equal ones of a lower index come before
+        ranks[:, i] = 1 + np.count_nonzero(earlier <= own, axis=1) + np.count_nonzero(later < own, axis=1)
+    return ranks
 
 
-def _ranks_by_sorting(keys: np.ndarray, matches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same as _ranks_by_counting, in O(G log G) a row whatever the number of matches."""
-    rows, width = keys.shape
-    if keys.itemsize < 8:
-        # Sorting (key, column) pairs packed into one integer is stable, in half the time of a stable argsort.
-        order = keys.astype(np.int64)
-        order <<= 32
-        order |= np.arange(width)
-        order.sort(axis=1)
-        order &= 0xFFFFFFFF
-    else:
-        order = np.argsort(keys, axis=1, kind="stable")
-    is_match = np.zeros(width, bool)
-    is_match[matches] = True
-    positions = np.flatnonzero(is_match[order]).reshape(rows, len(matches)) % width
-    return positions + 1, order[np.arange(rows), positions[:, 0]]
-
-
-def _distinct_identity_ranks(keys: np.ndarray, first_match: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Rank of the query's identity among the distinct identities, int64 [R].
-
-    One more than the number of identities with an image before the first match. labels: [G], dense identities.
-    """
-    rows, width = keys.shape
-    first_key = keys[np.arange(rows), first_match]
-    candidates = np.flatnonzero(keys <= first_key[:, None])
-    row, column = np.divmod(candidates, width)
-    before = (keys.ravel()[candidates] < first_key[row]) | (column < first_match[row])
-    seen = np.zeros((rows, labels.max() + 1), bool)
+def _distinct_identities(distance: np.ndarray, first: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Place of the query's identity among the distinct identities, int64 [R]: one more than the number of identities
+    with an image before the first match. first: its column, [R]. labels: [G], dense."""
+    own = np.take_along_axis(distance, first[:, None], axis=1)
+    row, column = np.divmod(np.flatnonzero(distance <= own), distance.shape[1])
+    before = (distance[row, column] < own[row, 0]) | (column < first[row])
+    seen = np.zeros((len(distance), labels.max() + 1), bool)
     seen[row[before], labels[column[before]]] = True
     return 1 + seen.sum(axis=1)

@@ -53,7 +53,7 @@ def loss_case(loss: equations.Loss) -> By:
     return all_of(*(_agree(name, make, loss.loop, build) for name, make in BATCHES.items()))
 
 
-def identity_case() -> By:
+def identity_case(name: str, loop: Callable) -> By:
     """Rows are logits, not features."""
 
     def make(scale: float):
@@ -66,8 +66,9 @@ def identity_case() -> By:
             _agree(
                 f"logits of about {scale}",
                 partial(make, scale),
-                equations.identity_loss,
-                lambda package, _k: package.IdentityLoss(),
+                loop,
+                lambda package, _k: getattr(package, name)(),
+                differenced=True,
             )
             for scale in (0.1, 1.0, 30.0)
         )
@@ -248,7 +249,7 @@ def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> By
     rows, labels = make()
     k = equations.instances_of(labels)
     if differenced is None:
-        differenced = batch in equations.BATCHES or loop is equations.identity_loss
+        differenced = batch in equations.BATCHES
     watched = torch.tensor(rows, requires_grad=True)
     torch_value = build(torch_losses, k)(watched, torch.from_numpy(labels))
     (torch_gradient,) = torch.autograd.grad(torch_value, watched)
@@ -286,7 +287,11 @@ def _case(subject: str, prepare: Callable[[], By]) -> Case:
 
 CASES = [
     once(3, "losses", exported),
-    _case("IdentityLoss", identity_case),
+    _case("IdentityLoss", partial(identity_case, "IdentityLoss", equations.identity_loss)),
+    _case(
+        "AuxiliaryIdentityLoss",
+        partial(identity_case, "AuxiliaryIdentityLoss", equations.auxiliary_identity_loss),
+    ),
     *(_case(name, partial(loss_case, loss)) for name, loss in equations.LOSSES.items()),
     _case("wrt, features of five scales", scaled_weights_case),
     _case("terms on their features", terms_case),

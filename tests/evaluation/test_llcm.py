@@ -207,8 +207,8 @@ def test_chance_is_the_mean_over_all_rankings():
         test.cameras[trial.gallery],
         "llcm",
     )
-    # The CMC's quadrature is exact to 1e-11 where identities have up to three times as many pictures as others.
-    assert chance(test, [trial], "llcm") == pytest.approx(expected.metrics(), abs=1e-10)
+    # Four times the largest standard error of a rate among 50,000 rankings.
+    assert chance(test, [trial], "llcm") == pytest.approx(expected.metrics(), abs=0.009)
 
 
 def test_trials_are_averaged():

@@ -170,8 +170,8 @@ def maximum_of_the_negatives_alone(patch):
 def cosine_before_bnneck(patch):
     original = torch_train_step.OnOutputs
 
-    def pooled(loss, *fields, **options):
-        return original(loss, *("pooled" if field == "bnneck" else field for field in fields), **options)
+    def pooled(call):
+        return original(call._replace(outputs=["pooled" if name == "bnneck" else name for name in call.outputs]))
 
     patch.setattr(torch_train_step, "OnOutputs", pooled)
 

@@ -1,0 +1,25 @@
+"""All commands behind one name: `ms-vireid train ...`, or `python -m ms_vireid train ...`."""
+
+import importlib
+import sys
+
+from ms_vireid.command import Parser, run
+
+COMMANDS = ("train", "evaluate", "ablate", "extract", "retrieve", "visualize", "export", "report")
+
+
+def main() -> None:
+    run(_main)
+
+
+def _main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("command", choices=COMMANDS, help="each has its own --help")
+    name = parser.parse_args(sys.argv[1:2]).command
+    module = importlib.import_module(f"ms_vireid.{name}")
+    sys.argv = [f"{sys.argv[0]} {name}", *sys.argv[2:]]
+    module.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Every command from a wheel, in an empty folder that knows nothing of the checkout."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ms_vireid.__main__ import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("pyproject.toml", "README.md", "LICENSE", "ms_vireid", "parity", "torch_ref")
+TINY = [
+    "data.image_size=[32,16]",
+    "data.workers=0",
+    "data.synthetic.train_identities=6",
+    "data.synthetic.val_identities=1",
+    "data.synthetic.test_identities=4",
+    "data.synthetic.images_per_camera=1",
+    "data.synthetic.image_size=[64,32]",
+    "model.patch_size=8",
+    "model.stride=6",
+    "model.embed_dim=16",
+    "model.num_heads=2",
+    "model.depth=1",
+    "train.iterations=2",
+    "train.num_identities=3",
+    "train.num_instances=2",
+    "evaluation.trials=1",
+    "stages.0.epochs=1",
+    "stages.1.epochs=1",
+]
+CHECKPOINT = ("--checkpoint", "run/model.ckpt")
+CALLS = [
+    ["train", "--device", "CPU", "--config", "configs/demo.yaml", "--output", "run", "--data-root", "data", *TINY],
+    ["evaluate", "--device", "CPU", *CHECKPOINT],
+    ["extract", "--device", "CPU", *CHECKPOINT, "--images", "data/cam1", "--workers", "0", "--output", "day.npz"],
+    ["retrieve", "--device", "CPU", "--query", "day.npz", "--gallery", "day.npz", "--json", "found.json"],
+    ["visualize", "curves", "run", "--output", "curves.png"],
+    ["export", *CHECKPOINT, "--format", "mindir", "--output", "model.mindir"],
+    ["report", "run", "--device", "CPU", "--queries", "0"],
+    ["ablate", "--list"],
+]
+# One process for all, as each would take seconds to import MindSpore.
+DRIVER = """
+import json, sys
+import ms_vireid.__main__ as program
+print(program.__file__)
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["ms-vireid", *arguments]
+    try:
+        program.main()
+    except SystemExit as ended:
+        assert not ended.code, arguments
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder with the wheel's packages. The wheel is built of a copy, as a build leaves its own files there."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for part in PARTS:
+        source, ignored = ROOT / part, shutil.ignore_patterns("__pycache__")
+        if source.is_dir():
+            shutil.copytree(source, folder / "source" / part, ignore=ignored)
+        else:
+            (folder / "source").mkdir(exist_ok=True)
+            shutil.copy(source, folder / "source")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--target",
+        folder / "site",
+        folder / "source",
+    ]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
+    return folder / "site"
+
+
+def run_from(site, folder, *arguments):
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_every_command_runs(site, tmp_path):
+    done = run_from(site, tmp_path, "-c", DRIVER, json.dumps(CALLS))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[0] == str(site / "ms_vireid/__main__.py")
+    assert {name for name, *_ in CALLS} == set(COMMANDS)
+    made = {path.name for path in tmp_path.iterdir()}
+    assert {"run", "data", "day.npz", "found.json", "curves.png", "model.mindir"} <= made
+    assert (tmp_path / "run/report.html").exists()
+    assert "pmt-table-3" in done.stdout
+
+
+def test_the_script_has_help_and_tells_a_mistake_in_one_line(site, tmp_path):
+    script = site / "bin/ms-vireid"
+    helped = run_from(site, tmp_path, script, "train", "--help")
+    assert helped.returncode == 0
+    assert "usage: ms-vireid train" in helped.stdout
+    refused = run_from(site, tmp_path, script, "trian")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "invalid choice: 'trian'" in refused.stderr
