@@ -136,9 +136,9 @@ class ResNetConfig(ModelConfig):
     def other_parts(
         self, setting: Setting, num_classes: int, first_stage: tuple[int, int], places: int
     ) -> list[tuple[int, int]]:
-        """Parameters and activations of what a network has besides ResNets and a classifier. places: of the first
-        stage's feature maps."""
-        raise NotImplementedError
+        """Parameters and activations of what a network has besides ResNets and a classifier: here of nothing more.
+        places: of the first stage's feature maps."""
+        return []
 
 
 class AGWConfig(ResNetConfig):
