@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ms_vireid.ablations.report import Report, format_published
+from ms_vireid.ablations.output import Report, format_published
 from ms_vireid.ablations.results import row_result
 from ms_vireid.ablations.runs import Options, Plan, Run, make
 from ms_vireid.ablations.tables import Row, Table, config_of, list_tables, load_table

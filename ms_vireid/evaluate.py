@@ -12,7 +12,7 @@ from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.transforms import load_image
 from ms_vireid.data.validation import check_pictures
 from ms_vireid.evaluation.protocol import DIRECTIONS
-from ms_vireid.evaluation.report import format_table
+from ms_vireid.evaluation.table import format_table
 from ms_vireid.files.writing import check_output, whole, write_json
 
 

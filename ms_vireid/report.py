@@ -31,7 +31,7 @@ def main() -> None:
     output = arguments.output or arguments.run / "report.html"
     _check(arguments, output)
     from ms_vireid.visualization.page import render
-    from ms_vireid.visualization.results import Run
+    from ms_vireid.visualization.run_view import Run
 
     shown = Run(RunFolder(arguments.run))
     if unfinished := shown.unfinished():

@@ -153,7 +153,7 @@ def _embedded(arguments: Namespace, *sources: Features | Pictures | None) -> lis
         raise InputError(f"--checkpoint is needed to embed the pictures of {pictures[0].root}; or give an .npz")
     device, program = start_inference(arguments)
     print(device)
-    from ms_vireid.search.embedding import Embedder
+    from ms_vireid.search.picture_features import Embedder
 
     embed = Embedder(arguments.checkpoint, program)
     return [embed(source) if isinstance(source, Pictures) else source for source in sources]

@@ -16,7 +16,7 @@ from ms_vireid.engine.estimate import require_memory_for
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.errors import InputError
-from ms_vireid.evaluation.report import format_table
+from ms_vireid.evaluation.table import format_table
 from ms_vireid.files.writing import write_json
 
 RUNS = Path("runs")

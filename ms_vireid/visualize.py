@@ -102,7 +102,7 @@ def _add_ranking(parser: Parser) -> None:
 
 def _ranking(arguments: Namespace):
     from ms_vireid.engine.inference import searched_features
-    from ms_vireid.visualization.ranking import choose_queries, draw_ranking, rank_queries
+    from ms_vireid.visualization.ranked import choose_queries, draw_ranking, rank_queries
 
     _at_least("--queries", arguments.queries, 1)
     if len(arguments.checkpoint) > 1:
@@ -175,8 +175,8 @@ def _add_features(parser: Parser) -> None:
 
 
 def _features(arguments: Namespace):
-    from ms_vireid.visualization.features import draw_features, feature_maps
     from ms_vireid.visualization.gradcam import Picture
+    from ms_vireid.visualization.stage_maps import draw_features, feature_maps
 
     if len(arguments.visible) != len(arguments.infrared):
         given = f"{len(arguments.visible)} pictures and --infrared: {len(arguments.infrared)}"

@@ -343,7 +343,7 @@ def test_without_the_extra_one_line_says_how_to_get_it(finished, monkeypatch, ca
 def test_the_command_runs_by_its_path_and_loads_no_framework_for_its_help(tmp_path):
     script = "import runpy, sys; sys.argv = [sys.argv[1], '--help']; runpy.run_path(sys.argv[0], run_name='__main__')"
     listing = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); "
-    path = CONFIG_ROOT.parent / "ms_vireid/report.py"
+    path = report.__file__
     done = subprocess.run(
         [sys.executable, "-c", listing + script, path], capture_output=True, text=True, cwd=tmp_path, check=True
     )

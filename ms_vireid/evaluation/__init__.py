@@ -11,7 +11,7 @@ from ms_vireid.evaluation.protocol import (
     trials_checksum,
 )
 from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking
-from ms_vireid.evaluation.report import format_table
+from ms_vireid.evaluation.table import format_table
 
 __all__ = [
     "ProtocolResult",

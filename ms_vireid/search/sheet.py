@@ -10,7 +10,7 @@ from ms_vireid.data.transforms import load_image
 from ms_vireid.errors import InputError
 from ms_vireid.search.found import Found, Picture
 from ms_vireid.visualization.figure import RIGHT, WRONG, new_figure, show_picture, styled
-from ms_vireid.visualization.ranking import SHOWN, frame
+from ms_vireid.visualization.ranked import SHOWN, frame
 
 _SIZE = (192, 96)  # pixels, height and width, of each picture
 _SIDE = 0.72  # inches, of a column

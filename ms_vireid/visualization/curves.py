@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from ms_vireid.engine.run_folder import RunFolder, parse_metrics
 from ms_vireid.errors import InputError
-from ms_vireid.evaluation.report import COLUMNS
+from ms_vireid.evaluation.table import COLUMNS
 from ms_vireid.visualization.figure import DASHES, SERIES, SERIES_MARKERS, new_figure, styled
 
 NOT_TERMS = ("epoch", "step", "images_per_second", "evaluation")

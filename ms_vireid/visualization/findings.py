@@ -11,7 +11,7 @@ from ms_vireid.engine.inference import extract_features, protocol_trials
 from ms_vireid.engine.trained import TrainedModel
 from ms_vireid.errors import InputError
 from ms_vireid.visualization.gradcam import Picture, gradcam, overlay
-from ms_vireid.visualization.ranking import Ranked, choose_queries, rank_queries
+from ms_vireid.visualization.ranked import Ranked, choose_queries, rank_queries
 from ms_vireid.visualization.similarity import Similarities, sample_similarities
 
 EXPLAINED = 2  # of the best queries and of the worst

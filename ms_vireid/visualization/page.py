@@ -14,8 +14,8 @@ from ms_vireid.engine.run_folder import RunRecord
 from ms_vireid.errors import InputError
 from ms_vireid.visualization.curves import METRICS_TITLE, RATES_TITLE, Curves, draw_curves, read_curves
 from ms_vireid.visualization.inline import drawing, photograph
-from ms_vireid.visualization.ranking import SHOWN, Ranked
-from ms_vireid.visualization.results import Run, result_notes, result_tables
+from ms_vireid.visualization.ranked import SHOWN, Ranked
+from ms_vireid.visualization.run_view import Run, result_notes, result_tables
 from ms_vireid.visualization.similarity import Similarities, draw_similarity, overlap
 
 if TYPE_CHECKING:  # findings.py imports mindspore, which a page without pictures does not need

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -134,7 +135,11 @@ def _call(function, dtype: str, compiled: bool) -> None:
     import mindspore
 
     x = mindspore.Tensor(np.ones((4, 4), np.float32)).astype(getattr(mindspore, dtype))
-    (mindspore.jit(function) if compiled else function)(x).asnumpy()
+    try:
+        (mindspore.jit(function) if compiled else function)(x).asnumpy()
+    finally:  # what is refused in PyNative may be told of a second time, by whatever comes next
+        with suppress(RuntimeError):
+            mindspore.runtime.synchronize()
 
 
 def set_up(blocking: bool) -> None:

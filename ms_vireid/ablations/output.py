@@ -12,7 +12,7 @@ import numpy as np
 
 from ms_vireid.ablations.results import RowResult
 from ms_vireid.ablations.tables import Column, Table
-from ms_vireid.evaluation.report import COLUMNS
+from ms_vireid.evaluation.table import COLUMNS
 from ms_vireid.files.writing import make_folder, write_text
 
 KINDS = {"ours": "ours", "published": "paper", "difference": "diff"}

@@ -12,7 +12,7 @@ from mindspore import ops
 from ms_vireid import train
 from ms_vireid.command import run
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.engine import memory
+from ms_vireid.engine import out_of_memory
 from ms_vireid.engine.train_step import TrainStep
 from ms_vireid.errors import InputError
 from tests.checkpoints import DATA, RECIPES
@@ -38,7 +38,7 @@ def in_a_graph():
 def test_mindspores_refusal_of_memory_is_one_line(fill):
     with (
         pytest.raises(InputError, match=r"^out of memory in the test; try less$"),
-        memory.explained("the test", "less"),
+        out_of_memory.explained("the test", "less"),
     ):
         fill()
 
@@ -57,7 +57,7 @@ ON_GPU = [
 
 @pytest.mark.parametrize("text", ON_GPU)
 def test_a_gpus_refusal_of_memory_is_one_line(text):
-    with pytest.raises(InputError, match="out of memory"), memory.explained("the test", "less"):
+    with pytest.raises(InputError, match="out of memory"), out_of_memory.explained("the test", "less"):
         raise RuntimeError(text)
 
 
@@ -82,7 +82,7 @@ def test_the_installed_gpu_plugin_words_it_so():
     ],
 )
 def test_other_errors_pass(error):
-    with pytest.raises(type(error), match=str(error).replace("[", r"\[")), memory.explained("the test", "less"):
+    with pytest.raises(type(error), match=str(error).replace("[", r"\[")), out_of_memory.explained("the test", "less"):
         raise error
 
 
@@ -99,7 +99,7 @@ def test_other_errors_pass(error):
 )
 def test_what_to_try(recipe, settings, remedy):
     config = load_config(CONFIG_ROOT / recipe, ["model.pretrained=none", *settings])
-    assert memory.smaller_steps(config).startswith(remedy)
+    assert out_of_memory.smaller_steps(config).startswith(remedy)
 
 
 def test_the_command_says_which_step_was_too_large_and_what_to_try(tmp_path, monkeypatch, capfd):

@@ -15,7 +15,7 @@ from ms_vireid.ablations.published import (
 from ms_vireid.config import Config, check_config
 from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder, parse_metrics
 from ms_vireid.errors import InputError
-from ms_vireid.evaluation.report import COLUMNS
+from ms_vireid.evaluation.table import COLUMNS
 from ms_vireid.files.checks import read_json
 
 DATA_SETS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ms_vireid.ablations.report import Report, aligned
+from ms_vireid.ablations.output import Report, aligned
 from ms_vireid.ablations.results import RowResult
 from ms_vireid.ablations.tables import Table
 from ms_vireid.errors import InputError
