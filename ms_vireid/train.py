@@ -90,13 +90,13 @@ def train(
     """
     # Only now: these import mindspore, which `runtime.set_up` has to come before.
     from ms_vireid.engine.checkpoint import load_checkpoint
-    from ms_vireid.engine.inference import chance_level, evaluate_model
+    from ms_vireid.engine.inference import chance_level, evaluate_model, require_searchable
     from ms_vireid.engine.programs import run_by
     from ms_vireid.engine.trainer import Trainer
     from ms_vireid.models import build_model
 
     with group.together():  # now: an evaluation that cannot be is refused before training
-        chances = chance_level(data, config.evaluation)
+        require_searchable(data, config.evaluation)
     trainer = Trainer(config, data, output, group)
     with group.together():
         if checkpoint is not None:
@@ -124,7 +124,7 @@ def train(
         raise
     if not group.is_main_process:
         return
-    rows["chance"] = chances
+    rows["chance"] = chance_level(data, config.evaluation)
     selected = _best_and_last(output.evaluations(), config, result.mean)
     write_json(output.result, rows | selected | {"protocol": result.as_dict()})
     print(format_table(rows))

@@ -11,31 +11,14 @@ import pytest
 
 from ms_vireid.__main__ import COMMANDS
 
+from .test_train import TINY
+
 ROOT = Path(__file__).parents[1]
 PARTS = ("pyproject.toml", "README.md", "LICENSE", "ms_vireid", "parity", "torch_ref")
-TINY = [
-    "data.image_size=[32,16]",
-    "data.workers=0",
-    "data.synthetic.train_identities=6",
-    "data.synthetic.val_identities=1",
-    "data.synthetic.test_identities=4",
-    "data.synthetic.images_per_camera=1",
-    "data.synthetic.image_size=[64,32]",
-    "model.patch_size=8",
-    "model.stride=6",
-    "model.embed_dim=16",
-    "model.num_heads=2",
-    "model.depth=1",
-    "train.iterations=2",
-    "train.num_identities=3",
-    "train.num_instances=2",
-    "evaluation.trials=1",
-    "stages.0.epochs=1",
-    "stages.1.epochs=1",
-]
+OPTIONS = [*TINY.split(), "train.iterations=2", "stages.0.epochs=1", "stages.1.epochs=1"]
 CHECKPOINT = ("--checkpoint", "run/model.ckpt")
 CALLS = [
-    ["train", "--device", "CPU", "--config", "configs/demo.yaml", "--output", "run", "--data-root", "data", *TINY],
+    ["train", "--device", "CPU", "--config", "configs/demo.yaml", "--output", "run", "--data-root", "data", *OPTIONS],
     ["evaluate", "--device", "CPU", *CHECKPOINT],
     ["extract", "--device", "CPU", *CHECKPOINT, "--images", "data/cam1", "--workers", "0", "--output", "day.npz"],
     ["retrieve", "--device", "CPU", "--query", "day.npz", "--gallery", "day.npz", "--json", "found.json"],

@@ -85,8 +85,9 @@ def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -
             is unknown, or a value has the wrong type or range; the message gives the file or the key's path.
     """
     path = Path(path)
-    own = CONFIG_ROOT.parent / path
-    tree = _read_with_bases(own if not path.exists() and path.parts[:1] == ("configs",) and own.is_file() else path, ())
+    if path.parts[:1] == ("configs",) and not path.exists() and (CONFIG_ROOT.parent / path).is_file():
+        path = CONFIG_ROOT.parent / path
+    tree = _read_with_bases(path, ())
     for override in overrides:
         apply_override(tree, override)
     return check_config(tree, str(path))

@@ -22,8 +22,12 @@ def refuse(problems: Iterable[str], what: str, remedy: str) -> None:
 
 
 def summary(problems: list[str]) -> str:
-    more = f", and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-    return f"{len(problems)} ({', '.join(problems[:SHOWN])}{more})"
+    return f"{len(problems)} ({the_first(problems)})"
+
+
+def the_first(names: list[str]) -> str:
+    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
 
 
 def require_directory(path: Path, remedy: str) -> Path:

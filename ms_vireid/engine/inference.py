@@ -24,6 +24,7 @@ from ms_vireid.evaluation.protocol import (
     cross_modality_trials,
     evaluate_trials,
     llcm_trials,
+    require_matches,
     sysu_mm01_trials,
 )
 from ms_vireid.models.base import ReIDModel
@@ -131,6 +132,12 @@ def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:
         if data.protocol == "llcm":
             return llcm_trials(data.test, config.direction, config.trials)
         return cross_modality_trials(data.test, config.direction)
+
+
+def require_searchable(data: ReIDData, config: EvaluationConfig) -> None:
+    """Raise InputError, as `protocol_trials` does, for a test set that the protocol cannot search."""
+    with _unfit_test_set(data):
+        require_matches(data.test, protocol_trials(data, config), data.protocol)
 
 
 def chance_level(data: ReIDData, config: EvaluationConfig) -> dict[str, float]:

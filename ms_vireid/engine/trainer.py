@@ -16,6 +16,7 @@ from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ReIDData
+from ms_vireid.data.validation import the_first
 from ms_vireid.engine.checkpoint import DEVICES, Checkpoint, load_model, load_parameters, save_checkpoint
 from ms_vireid.engine.distributed import MsrunGroup, RunningStatistics, synchronise_batch_norm
 from ms_vireid.engine.inference import evaluate_model
@@ -81,7 +82,7 @@ class Trainer:
             raise InputError(f"{checkpoint.path}: holds no training state to resume from; resume from last.ckpt")
         saved = dump_config(check_config(meta["config"], str(checkpoint.path)))  # with the keys that are newer than it
         if changed := differing_keys(flat(saved), flat(dump_config(self.config)), FREE_KEYS):
-            raise InputError(f"{checkpoint.path}: was written with another {', '.join(changed)}; use the run's config")
+            raise InputError(f"{checkpoint.path}: was written with another {the_first(changed)}; use the run's config")
         if meta["data_checksum"] != self.data_checksum:
             raise InputError(f"{checkpoint.path}: the files under {self.data.root} have changed since; start a new run")
         if (devices := meta.get("devices", 1)) != self.group.world_size:

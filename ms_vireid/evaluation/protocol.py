@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ms_vireid.data.records import ImageSet
-from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking
+from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking, query_groups
 
 SYSU_MM01_QUERY_CAMERAS = (3, 6)
 SYSU_MM01_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
@@ -156,13 +156,21 @@ def average_trials(results: Sequence[RankingResult], test: ImageSet, trials: Seq
     )
 
 
+def require_matches(test: ImageSet, trials: Sequence[Trial], protocol: str) -> None:
+    """Raise ValueError unless there are trials, and in each of them a query with a match."""
+    if len(trials) == 0:
+        raise ValueError("there are no trials to evaluate")
+    for trial in trials:
+        query_groups(*_columns(test, trial), protocol)
+
+
 def chance(test: ImageSet, trials: Sequence[Trial], protocol: str) -> dict[str, float]:
     """What evaluate_trials gives for rankings drawn at random, from a fixed seed: its six metrics, fractions in 0..1.
 
-    Of `RANKINGS` at least, so that a rate of 1 % has a standard error of 0.04 %. Raises ValueError as evaluate_trials.
+    Of `RANKINGS` at least, so that a rate of 1 % has a standard error of 0.04 %. Raises ValueError as
+    `require_matches` does.
     """
-    if len(trials) == 0:
-        raise ValueError("there are no trials to evaluate")
+    require_matches(test, trials, protocol)
     repeats = -(-RANKINGS // sum(len(trial.query) for trial in trials))
     generator = np.random.default_rng(0)
     results = []

@@ -1,6 +1,5 @@
 """CMC, mAP and mINP of a distance matrix."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +90,7 @@ def evaluate_ranking(
     rows = max(1, min(_BLOCK, distance.size // _BLOCKS) // max(num_gallery, 1))
     for group in query_groups(query_ids, gallery_ids, query_cameras, gallery_cameras, protocol):
         num_matches = len(group.matches)
-        for start in range(0, len(group.queries) if num_matches else 0, rows):
+        for start in range(0, len(group.queries), rows):
             queries = group.queries[start : start + rows]
             block = distance[queries].astype(np.result_type(distance, np.float32), copy=False)
             block[:, group.ignored] = np.inf
@@ -104,8 +103,6 @@ def evaluate_ranking(
 
     valid = first_rank > 0
     num_valid = int(np.count_nonzero(valid))
-    if num_valid == 0:
-        raise ValueError(f"none of the {num_queries} queries has a match in its gallery of {num_gallery} images")
     found_at = np.bincount(np.minimum(first_rank[valid], max_rank + 1), minlength=max_rank + 2)[1:-1]
     return RankingResult(
         cmc=np.cumsum(found_at) / num_valid,
@@ -121,23 +118,28 @@ def query_groups(
     query_cameras: np.ndarray | None,
     gallery_cameras: np.ndarray | None,
     protocol: str,
-) -> Iterator[QueryGroup]:
-    """The queries by what they match and ignore under `protocol` (see evaluate_ranking), each query in one group.
+) -> list[QueryGroup]:
+    """The queries that have a match by what they match and ignore under `protocol` (see evaluate_ranking).
 
     All queries of a group have the same matches, so that many rows are worked on at once. Raises ValueError for an
-    unknown protocol and for missing or misshapen cameras.
+    unknown protocol, for missing or misshapen cameras, and if no query has a match.
     """
     query_places, gallery_places = _places(len(query_ids), len(gallery_ids), query_cameras, gallery_cameras, protocol)
     order = np.lexsort((query_places, query_ids))
     new_group = (np.diff(query_ids[order]) != 0) | (np.diff(query_places[order]) != 0)
-    for queries in np.split(order, np.flatnonzero(new_group) + 1):
-        if len(queries) == 0:  # only where there is no query at all
-            return
+    groups = []
+    for queries in np.split(order, np.flatnonzero(new_group) + 1) if len(order) else []:
         own = gallery_ids == query_ids[queries[0]]
         unseen = gallery_places == query_places[queries[0]]
         if protocol == "llcm":
             unseen &= own
-        yield QueryGroup(queries, np.flatnonzero(own & ~unseen), np.flatnonzero(unseen))
+        if (own & ~unseen).any():
+            groups.append(QueryGroup(queries, np.flatnonzero(own & ~unseen), np.flatnonzero(unseen)))
+    if not groups:
+        raise ValueError(
+            f"none of the {len(query_ids)} queries has a match in its gallery of {len(gallery_ids)} images"
+        )
+    return groups
 
 
 def _places(

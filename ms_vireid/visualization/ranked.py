@@ -45,8 +45,6 @@ def rank_queries(features: np.ndarray, test: ImageSet, trial: Trial, protocol: s
     similarity = features[trial.query] @ features[trial.gallery].T
     ranked = {}
     for group in query_groups(query_ids, gallery_ids, *cameras, protocol):
-        if not len(group.matches):
-            continue
         kept = np.setdiff1d(np.arange(len(gallery_ids)), group.ignored)
         for query in group.queries:
             order = kept[np.argsort(np.float32(1) - similarity[query, kept], kind="stable")]

@@ -191,37 +191,63 @@ def prototypes_case(memory: str) -> By:
 
 
 def terms_case() -> By:
-    """Each term takes the feature that it names: the release's for MSEL, which is after BNNeck for cosine distances."""
+    """Each term takes the outputs that its section names, for both frameworks alike: the release's for MSEL, which are
+    after BNNeck for cosine distances."""
     rows, labels = equations.random_batch(3, 2, 5, seed=12)
+    own = labels[: len(labels) // 2]  # of one modality
     rng = np.random.default_rng(12)
-    outputs = rng.normal(size=(len(rows), 4)).astype(np.float32), rows, rng.normal(size=rows.shape).astype(np.float32)
+
+    def logits(count: int) -> np.ndarray:
+        return rng.normal(size=(count, 8)).astype(np.float32)
+
+    modalities, prototypes = (equations.modality_batch(3, 2, 5, seed=seed) for seed in (13, 14))
+    outputs = TrainingOutputs(
+        logits(len(rows)),
+        rows,
+        rng.normal(size=rows.shape).astype(np.float32),
+        *modalities,
+        *(logits(len(own)) for _ in range(2)),
+        *prototypes,
+        logits(len(own)),
+    )
     terms = {
+        "id": {},
         "triplet": {"margin": 0.3},
         "pht": {"margin": 0.1, "stage": 1, "feature": "bnneck"},
         "wrt": {"feature": "bnneck"},
         "hct": {"margin": 0.3},
         "msel": {"distance": "cosine"},
         "dcl": {},
+        "idc": {},
+        "ia": {},
+        "ma": {},
+        "id_a": {},
     }
     config = LossConfig.model_validate(terms)
     stage_loss = MindSporeStageLoss(config, 2)
     theirs = TorchStageLoss(config, 2)(TrainingOutputs(*map(torch.from_numpy, outputs)), torch.from_numpy(labels))
-    _, before, after = (output.astype(np.float64) for output in outputs)
+    exact = TrainingOutputs(*(output.astype(np.float64) for output in outputs))
+    before, after = exact.pooled, exact.bnneck
     expected = [
+        equations.identity_loss(exact.logits, labels),
         equations.hard_triplet(before, labels, 0.3),
         equations.progressive_triplet(after, labels, 1, 0.1),
         equations.released_weighted_triplet(after, labels),
         equations.hetero_center_triplet(before, labels, 0.3),
         equations.msel(after, labels, equations.cosine),
         equations.dcl(before, labels),
+        equations.identity_consistency(exact.visible_logits, exact.infrared_logits, own),
+        equations.identity_alignment(modalities.astype(np.float64), 2, 0.55),
+        equations.modality_alignment(prototypes.astype(np.float64), 2),
+        equations.auxiliary_identity_loss(exact.auxiliary_logits, own),
     ]
 
     def by(program: str) -> list[Comparison]:
         ours = by_program(program, stage_loss)(tuple(map(ms.Tensor, outputs)), ms.Tensor(labels))
         comparisons = [compare("total", ours[0].asnumpy(), theirs[0].numpy(), FORWARD)]
-        for name, value, other, exact in zip(terms, ours[1:], theirs[1:], expected, strict=True):
+        for name, value, other, by_equation in zip(terms, ours[1:], theirs[1:], expected, strict=True):
             comparisons.append(compare(f"term {name}", value.asnumpy(), other.numpy(), FORWARD))
-            comparisons.append(compare(f"term {name}, equation", value.asnumpy(), np.asarray(exact), FORWARD))
+            comparisons.append(compare(f"term {name}, equation", value.asnumpy(), np.asarray(by_equation), FORWARD))
         return comparisons
 
     return by

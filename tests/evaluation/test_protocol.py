@@ -310,5 +310,5 @@ def test_chance_is_the_same_each_time():
 
 def test_chance_without_any_match_is_an_error():
     test = sysu_like(counts={1: {1: 2}, 2: {6: 3}})
-    with pytest.raises(ValueError, match="queries has a match in its gallery"):
+    with pytest.raises(ValueError, match="none of the 3 queries has a match"):
         chance(test, cross_modality_trials(test), "regdb")

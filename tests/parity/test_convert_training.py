@@ -89,6 +89,14 @@ def test_training_goes_on_in_the_other_framework_and_back(monkeypatch, tmp_path,
         assert error.max() <= 1e-3 * expected.abs().max().clamp(min=1e-3), name
 
 
+def test_a_training_state_goes_on_with_its_data_elsewhere(monkeypatch, tmp_path, recipe):
+    run(monkeypatch, torch_train, *recipe, "--steps", 1, "--output", tmp_path / "a.pth")
+    (tmp_path / "data").rename(tmp_path / "moved")
+    resume = ["--resume", tmp_path / "a.pth", "--steps", 1, "--output", tmp_path / "b.pth"]
+    run(monkeypatch, torch_train, "--data-root", tmp_path / "moved", *resume, "data.workers=1", "data.cache=none")
+    assert torch.load(tmp_path / "b.pth", weights_only=True)["step"] == 2
+
+
 def test_a_training_state_of_another_recipe_or_of_none_is_refused(monkeypatch, tmp_path, recipe):
     run(monkeypatch, torch_train, *recipe, "--steps", 1, "--output", tmp_path / "a.pth")
     resume = [*recipe, "--resume", tmp_path / "a.pth", "--steps"]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from ms_vireid.config import losses as sections
 from ms_vireid.data import transforms
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import schedule as mindspore_schedule
@@ -19,6 +20,7 @@ from parity.cases import LADDER, run
 from torch_ref.engine import optimizer as torch_optimizer
 from torch_ref.engine import train_step as torch_train_step
 from torch_ref.losses import alignment as torch_alignment
+from torch_ref.losses import identity as torch_identity
 from torch_ref.losses import mmd as torch_mmd
 from torch_ref.losses import msel as torch_msel
 from torch_ref.losses import prototypes as torch_prototypes
@@ -176,6 +178,23 @@ def cosine_before_bnneck(patch):
     patch.setattr(torch_train_step, "OnOutputs", pooled)
 
 
+def logits_of_one_classifier(patch):
+    """In the section that both frameworks read."""
+    original = sections.IdentityConsistencyTerm.call
+
+    def one(self, num_instances):
+        return original(self, num_instances)._replace(outputs=("visible_logits", "visible_logits"))
+
+    patch.setattr(sections.IdentityConsistencyTerm, "call", one)
+
+
+def auxiliary_sum(patch):
+    original = torch_identity.AuxiliaryIdentityLoss.forward
+    patch.setattr(
+        torch_identity.AuxiliaryIdentityLoss, "forward", lambda self, *given: len(given[1]) * original(self, *given)
+    )
+
+
 def no_bias_correction(patch):
     def plain(self, _step, base_lrs):
         rows = [(lr, self.eps, self.weight_decay) for lr in base_lrs]
@@ -328,6 +347,8 @@ PLANTED = [
     (weights_without_epsilon, [3], "3 wrt"),
     (maximum_of_the_negatives_alone, [3], "3 wrt"),
     (cosine_before_bnneck, [3], "3 terms on their features"),
+    (logits_of_one_classifier, [3], "3 terms on their features"),
+    (auxiliary_sum, [3], "3 AuxiliaryIdentityLoss"),
     (gradient_through_all_iterations, [3], "3 ModalityPrototypes, slots"),
     (gradient_through_the_bandwidth, [3], "3 ma"),
     (mean_over_identities, [3], "3 ia"),
