@@ -40,8 +40,8 @@ def main() -> None:
             check_output(path, option)
 
     device, program = start_inference(arguments)
-    from ms_vireid.engine.inference import evaluate_corrupted, evaluate_model, frost_photographs
-    from ms_vireid.engine.trained import load_trained
+    from ms_vireid.engine.evaluating import evaluate_corrupted, evaluate_model, frost_photographs
+    from ms_vireid.inference.trained import load_trained
 
     (trained,) = load_trained([arguments.checkpoint], program)
     config = _with_options(trained.config, arguments)

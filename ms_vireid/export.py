@@ -59,8 +59,8 @@ def export(arguments: Namespace, suffix: str, format: Callable) -> None:
         raise InputError(f"--batch-size {arguments.batch_size}: must be at least 1")
 
     runtime.set_up("CPU")
-    from ms_vireid.engine.export import BOTH, Request, describe, export_verified, modalities_of
-    from ms_vireid.engine.trained import load_trained
+    from ms_vireid.exports.verified import BOTH, Request, describe, export_verified, modalities_of
+    from ms_vireid.inference.trained import load_trained
 
     (trained,) = load_trained([arguments.checkpoint])
     sha256 = file_checksum(trained.path)
@@ -82,13 +82,13 @@ def export(arguments: Namespace, suffix: str, format: Callable) -> None:
 
 
 def _mindir():
-    from ms_vireid.engine.mindir import MINDIR
+    from ms_vireid.exports.mindir import MINDIR
 
     return MINDIR
 
 
 def _onnx():
-    from ms_vireid.engine.onnx_graph import ONNX
+    from ms_vireid.exports.onnx_graph import ONNX
 
     return ONNX
 

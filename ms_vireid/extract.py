@@ -41,8 +41,8 @@ def main() -> None:
     pictures = find_pictures(arguments.images, arguments.list)
     images = read_layout(arguments.images, pictures, arguments.modality)
     device, program = start_inference(arguments)
-    from ms_vireid.engine.extraction import PartialResult, extract_resumably
-    from ms_vireid.engine.trained import load_trained
+    from ms_vireid.inference.extraction import PartialResult, extract_resumably
+    from ms_vireid.inference.trained import load_trained
 
     (trained,) = load_trained([arguments.checkpoint], program)
     config = trained.config

@@ -71,7 +71,7 @@ def _find(shown, arguments) -> tuple:
 
     device, program = start_inference(arguments)
     print(device)
-    from ms_vireid.engine.trained import load_trained
+    from ms_vireid.inference.trained import load_trained
     from ms_vireid.visualization.findings import find
 
     (trained,) = load_trained([shown.checkpoint], program)

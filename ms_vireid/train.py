@@ -11,8 +11,8 @@ from pathlib import Path
 from ms_vireid import runtime
 from ms_vireid.command import Parser, add_device, add_recipe, recipe, run
 from ms_vireid.config import Config
+from ms_vireid.config.estimate import require_memory_for
 from ms_vireid.data.read import read_data, validate_for_training
-from ms_vireid.engine.estimate import require_memory_for
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.errors import InputError
@@ -90,7 +90,7 @@ def train(
     """
     # Only now: these import mindspore, which `runtime.set_up` has to come before.
     from ms_vireid.engine.checkpoint import load_checkpoint
-    from ms_vireid.engine.inference import chance_level, evaluate_model, require_searchable
+    from ms_vireid.engine.evaluating import chance_level, evaluate_model, require_searchable
     from ms_vireid.engine.programs import run_by
     from ms_vireid.engine.trainer import Trainer
     from ms_vireid.models import build_model

@@ -101,7 +101,7 @@ def _add_ranking(parser: Parser) -> None:
 
 
 def _ranking(arguments: Namespace):
-    from ms_vireid.engine.inference import searched_features
+    from ms_vireid.engine.evaluating import searched_features
     from ms_vireid.visualization.ranked import choose_queries, draw_ranking, rank_queries
 
     _at_least("--queries", arguments.queries, 1)
@@ -125,7 +125,7 @@ def _add_similarity(parser: Parser) -> None:
 
 
 def _similarity(arguments: Namespace):
-    from ms_vireid.engine.inference import extract_features
+    from ms_vireid.engine.evaluating import extract_features
     from ms_vireid.visualization.similarity import draw_similarity, sample_similarities
 
     _at_least("--pairs", arguments.pairs, 1)
@@ -234,7 +234,7 @@ def _add_pictures(parser: Parser, option: str, what: str) -> None:
 
 def _load(arguments: Namespace, inference: bool = True) -> tuple[list, list[str]]:
     """The models of --checkpoint, and what to call them."""
-    from ms_vireid.engine.trained import load_trained
+    from ms_vireid.inference.trained import load_trained
 
     names = [path.absolute().parent.name for path in arguments.checkpoint]
     if len(set(names)) < len(names):

@@ -10,9 +10,9 @@ import onnx
 import torch
 
 from ms_vireid.command import Parser, run
-from ms_vireid.engine.export import INPUT, OUTPUT, PICTURES, Format, Request
-from ms_vireid.engine.onnx_file import load_onnx, save_onnx
 from ms_vireid.export import add_options, export
+from ms_vireid.exports.onnx_file import load_onnx, save_onnx
+from ms_vireid.exports.verified import INPUT, OUTPUT, PICTURES, Format, Request
 from parity.convert import to_torch
 from torch_ref.models import build_model
 

@@ -76,9 +76,9 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     from mindspore import Tensor, amp, nn
 
     from ms_vireid import losses
-    from ms_vireid.engine.export import InferenceGraph
     from ms_vireid.engine.optimizer import build_optimizer
     from ms_vireid.engine.train_step import StageLoss, TrainStep
+    from ms_vireid.exports.verified import InferenceGraph
     from ms_vireid.models import build_model
 
     rng = np.random.default_rng(0)

@@ -241,7 +241,7 @@ def _mindspore_side(work: Work) -> Callable:
 
         return loss
 
-    from ms_vireid.engine.inference import features_of
+    from ms_vireid.engine.evaluating import features_of
     from ms_vireid.engine.optimizer import build_optimizer
     from ms_vireid.engine.programs import run_by, training_program
     from ms_vireid.engine.train_step import StageLoss, TrainStep

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ms_vireid.config import CONFIG_ROOT, Config, check_config, load_config
-from ms_vireid.engine.estimate import network_cost, require_memory_for
+from ms_vireid.config.estimate import network_cost, require_memory_for
 from ms_vireid.errors import InputError
 from ms_vireid.models import build_model
 

@@ -15,9 +15,13 @@ from ms_vireid import export
 from ms_vireid.command import run
 from ms_vireid.config import check_config, dump_config
 from ms_vireid.data.layout import read_layout
-from ms_vireid.engine import mindir, onnx_file
 from ms_vireid.engine.checkpoint import save_checkpoint
-from ms_vireid.engine.export import (
+from ms_vireid.engine.evaluating import extract_features
+from ms_vireid.errors import InputError
+from ms_vireid.exports import mindir, onnx_file
+from ms_vireid.exports.mindir import MINDIR
+from ms_vireid.exports.onnx_graph import ONNX, Graph, emit
+from ms_vireid.exports.verified import (
     BOTH,
     TOLERANCE,
     Format,
@@ -28,11 +32,7 @@ from ms_vireid.engine.export import (
     probe_images,
     reference,
 )
-from ms_vireid.engine.inference import extract_features
-from ms_vireid.engine.mindir import MINDIR
-from ms_vireid.engine.onnx_graph import ONNX, Graph, emit
-from ms_vireid.engine.trained import load_trained
-from ms_vireid.errors import InputError
+from ms_vireid.inference.trained import load_trained
 from ms_vireid.models import build_model
 
 from .checkpoints import tiny_config
@@ -298,7 +298,7 @@ def test_a_missing_package_is_named(run_export, monkeypatch, capfd):
 
 
 @pytest.mark.parametrize(
-    ("module", "frameworks"), [("ms_vireid.export", []), ("ms_vireid.engine.onnx_graph", ["mindspore"])]
+    ("module", "frameworks"), [("ms_vireid.export", []), ("ms_vireid.exports.onnx_graph", ["mindspore"])]
 )
 def test_torch_is_not_imported(module, frameworks):
     assert imported_by(module) == frameworks

@@ -9,7 +9,7 @@ import pytest
 
 from ms_vireid import evaluate, report, train
 from ms_vireid.data.loader import stop_requests
-from ms_vireid.engine import inference
+from ms_vireid.engine import evaluating
 from tests.checkpoints import DATA
 from tests.report_run import OPTIONS, command, trained_run
 
@@ -34,7 +34,7 @@ def stopped_at(monkeypatch):
                     os.kill(os.getpid(), number)
                 yield item
 
-        monkeypatch.setattr(inference, "progress", progress)
+        monkeypatch.setattr(evaluating, "progress", progress)
 
     return prepare
 

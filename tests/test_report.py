@@ -18,8 +18,8 @@ from PIL import Image
 from ms_vireid import report
 from ms_vireid.config import CONFIG_ROOT, dump_config, load_config
 from ms_vireid.data.read import read_data
-from ms_vireid.engine.inference import searched_features
-from ms_vireid.engine.trained import load_trained
+from ms_vireid.engine.evaluating import searched_features
+from ms_vireid.inference.trained import load_trained
 from tests.report_run import command, make_page, trained_run
 
 VOID = {"meta", "img", "br"}

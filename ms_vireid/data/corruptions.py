@@ -1,4 +1,4 @@
-"""The twenty corruptions of the ReID corruption benchmark, at five severities, in numpy and Pillow alone.
+"""The twenty corruptions of the ReID corruption benchmark, at five severities, by NumPy, SciPy and Pillow.
 
 Types and severity constants are those of "Benchmarking neural network robustness to common corruptions and
 perturbations" (Hendrycks and Dietterich, ICLR 2019), of its form for pictures of any size for `elastic`, and of
@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from ms_vireid.data.pictures import read_pixels
 from ms_vireid.data.randomness import counter_generator
@@ -240,14 +241,10 @@ def elastic(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.nd
     strength = (12.5, 16.25, 21.25, 25, 30)[severity - 1]
     height, width = size = _reference_size(image)
     drawn = rng.uniform(-0.005 * height, 0.005 * height, (2, *size))
-    kernel = np.outer(_bell(0.01 * height, cut=3), _bell(0.01 * width, cut=3))
-    smoothed = strength * _scale(image) * _convolve(drawn, kernel, border="symmetric")
-    down, right = (_fitted(shift, image) for shift in smoothed)
-    rows, columns = np.indices(image.shape[1:], np.float32)
-    # A margin of mirrored pixels, as wide as the farthest place is away.
-    margin = math.ceil(max(np.abs(down).max(), np.abs(right).max())) + 1
-    mirrored = np.pad(image, ((0, 0), (margin, margin), (margin, margin)), mode="symmetric")
-    return _sample(mirrored, rows + down + margin, columns + right + margin)
+    smoothed = gaussian_filter(drawn, (0, 0.01 * height, 0.01 * width), mode="reflect", truncate=3)
+    places = np.indices(image.shape[1:], np.float32)
+    places += [strength * _scale(image) * _fitted(shift, image) for shift in smoothed]
+    return np.stack([map_coordinates(plane, places, order=1, mode="reflect") for plane in image])
 
 
 def pixelate(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
@@ -410,30 +407,21 @@ def _fitted(layer: np.ndarray, image: np.ndarray) -> np.ndarray:
     return np.asarray(layer.resize(image.shape[:0:-1], Image.Resampling.BILINEAR))
 
 
-def _convolve(image: np.ndarray, kernel: np.ndarray, border: str = "edge") -> np.ndarray:
-    """Convolution over the last two axes, [..., H, W]. kernel: [2a + 1, 2b + 1]. border: "edge" repeats the pixels at
-    it, "symmetric" mirrors the picture.
+def _convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Convolution over the last two axes, [..., H, W], the pixels at the border repeated. kernel: [2a + 1, 2b + 1].
 
-    By FFT: a few milliseconds whatever the kernel's size, and on one core in every worker process.
+    By FFT: a few milliseconds whatever the kernel's size; SciPy's own takes half a second to import.
     """
-    (height, width), (above, left) = image.shape[-2:], (n // 2 for n in kernel.shape)
-    padding = [(0, 0)] * (image.ndim - 2) + [(above, above), (left, left)]
-    padded = np.pad(image, padding, mode=border)
+    above, left = (n // 2 for n in kernel.shape)
+    padded = np.pad(image, [(0, 0)] * (image.ndim - 2) + [(above, above), (left, left)], mode="edge")
     size = [-(-n // 16) * 16 for n in padded.shape[-2:]]  # lengths that an FFT is fast for
     result = np.fft.irfft2(np.fft.rfft2(padded, size) * np.fft.rfft2(kernel, size), size)
-    return result[..., 2 * above : 2 * above + height, 2 * left : 2 * left + width].astype(np.float32)
+    rows, columns = (slice(2 * n, length) for n, length in zip((above, left), padded.shape[-2:], strict=True))
+    return result[..., rows, columns].astype(np.float32)
 
 
 def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    return _convolve(image, np.outer(_bell(sigma), _bell(sigma)))
-
-
-def _bell(sigma: float, cut: float = 4.0) -> np.ndarray:
-    """A Gaussian of sum 1, cut at `cut` times sigma, to the nearest pixel."""
-    reach = int(cut * sigma + 0.5)
-    steps = np.arange(-reach, reach + 1)
-    weights = np.exp(-0.5 * (steps / sigma) ** 2)
-    return weights / weights.sum()
+    return gaussian_filter(image, sigma, mode="nearest", axes=(-2, -1))
 
 
 def _swapped_places(size: tuple[int, int], reach: int, scale: float, rng: np.random.Generator) -> np.ndarray:
@@ -477,20 +465,6 @@ def _streak(radius: float, sigma: float, angle: float) -> np.ndarray:
     places = length + np.rint(np.outer((-up, right), steps)).astype(int)
     np.add.at(kernel, tuple(places), weights / weights.sum())
     return kernel
-
-
-def _sample(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """image [..., H, W] at places between its pixels, bilinear, [..., *places]; beyond the border, at it."""
-    height, width = image.shape[-2:]
-    rows, columns = rows.clip(0, height - 1), columns.clip(0, width - 1)
-    top, left = rows.astype(int), columns.astype(int)
-    down, right = (rows - top).astype(np.float32), (columns - left).astype(np.float32)
-    bottom, end = np.minimum(top + 1, height - 1) * width, np.minimum(left + 1, width - 1)
-    top *= width
-    flat = image.reshape(*image.shape[:-2], -1)
-    upper = flat[..., top + left] * (1 - right) + flat[..., top + end] * right
-    lower = flat[..., bottom + left] * (1 - right) + flat[..., bottom + end] * right
-    return upper * (1 - down) + lower * down
 
 
 def _noise(size: tuple[int, int], cell: float, rng: np.random.Generator) -> np.ndarray:
@@ -557,6 +531,7 @@ def _ice(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     spoke = (np.arctan2(down, right) / math.tau + 0.5) * spokes
     table = rng.random((crystals * rings, spokes + 1), np.float32)
     table[:, -1] = table[:, 0]
-    ridges = 1 - np.abs(2 * _sample(table, nearest * rings + ring, spoke) - 1)
+    values = map_coordinates(table, (nearest * rings + ring, spoke), order=1, mode="nearest")
+    ridges = 1 - np.abs(2 * values - 1)
     ice = 0.15 + _clouds(size, 1.8, rng) * (0.4 + 0.9 * ridges**2) + 0.06 * _noise(size, 1.5, rng)
     return ice.clip(0, 1)

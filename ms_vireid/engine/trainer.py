@@ -19,7 +19,7 @@ from ms_vireid.data.records import ReIDData
 from ms_vireid.data.validation import the_first
 from ms_vireid.engine.checkpoint import DEVICES, Checkpoint, load_model, load_parameters, save_checkpoint
 from ms_vireid.engine.distributed import MsrunGroup, RunningStatistics, synchronise_batch_norm
-from ms_vireid.engine.inference import evaluate_model
+from ms_vireid.engine.evaluating import evaluate_model
 from ms_vireid.engine.optimizer import build_optimizer
 from ms_vireid.engine.out_of_memory import explained, smaller_steps
 from ms_vireid.engine.process_group import ALONE, ProcessGroup

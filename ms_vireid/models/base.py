@@ -42,7 +42,7 @@ class ReIDModel(nn.Cell):
     def __init__(self):
         super().__init__()
         self.program = "operators"  # or "kernels" or "graph": `engine.programs.run_by` sets it
-        self.graphs: dict[str, Callable] = {}  # of evaluation, by modality: `engine.inference.features_of` makes them
+        self.graphs: dict[str, Callable] = {}  # by modality: `engine.evaluating.features_of` makes them
 
     def place(self, rank: int, devices: int) -> None:
         """Tell the layers that draw random numbers which device's batch this model gets, in data-parallel training."""

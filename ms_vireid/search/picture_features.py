@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ms_vireid.data.features import Features, file_checksum
-from ms_vireid.engine.inference import extract_features
-from ms_vireid.engine.trained import load_trained
+from ms_vireid.engine.evaluating import extract_features
+from ms_vireid.inference.trained import load_trained
 from ms_vireid.search.sources import Pictures
 
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.data.transforms import load_image
-from ms_vireid.engine.inference import extract_features, protocol_trials
-from ms_vireid.engine.trained import TrainedModel
+from ms_vireid.engine.evaluating import extract_features, protocol_trials
 from ms_vireid.errors import InputError
+from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.visualization.gradcam import Picture, gradcam, overlay
 from ms_vireid.visualization.ranked import Ranked, choose_queries, rank_queries
 from ms_vireid.visualization.similarity import Similarities, sample_similarities

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from mindspore import Tensor
 
 from ms_vireid.data.randomness import step_key
-from ms_vireid.engine.trained import TrainedModel
+from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.visualization.figure import HEAT, bare, new_figure, show_picture, styled
 from ms_vireid.visualization.gradcam import Picture
 from ms_vireid.visualization.maps import output_of, require_finite

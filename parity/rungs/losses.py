@@ -320,8 +320,8 @@ CASES = [
     ),
     *(_case(name, partial(loss_case, loss)) for name, loss in equations.LOSSES.items()),
     _case("wrt, features of five scales", scaled_weights_case),
-    _case("terms on their features", terms_case),
     _case("IdentityConsistencyLoss", consistency_case),
     *(_case(name, partial(modality_case, loss)) for name, loss in equations.MODALITY_LOSSES.items()),
     *(_case(f"ModalityPrototypes, {memory}", partial(prototypes_case, memory)) for memory in ("slots", "identity")),
+    _case("terms on their features", terms_case),
 ]

@@ -18,7 +18,8 @@ from ms_vireid.data.corruptions import (
     seconds_per_picture,
 )
 from ms_vireid.data.loader import iterate
-from ms_vireid.data.synthetic import draw_identity, make_camera, render
+from ms_vireid.data.synthetic.cameras import make_camera, render
+from ms_vireid.data.synthetic.people import draw_identity
 from ms_vireid.data.sysu_mm01 import read_sysu_mm01
 from ms_vireid.errors import InputError
 

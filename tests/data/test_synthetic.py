@@ -8,15 +8,9 @@ import pytest
 from PIL import Image
 
 from ms_vireid.data import synthetic
-from ms_vireid.data.synthetic import (
-    CAMERAS,
-    INFRARED_CAMERAS,
-    Pattern,
-    draw_identity,
-    generate_sysu_mm01,
-    make_camera,
-    render,
-)
+from ms_vireid.data.synthetic import CAMERAS, generate_sysu_mm01, people
+from ms_vireid.data.synthetic.cameras import INFRARED_CAMERAS, make_camera, render
+from ms_vireid.data.synthetic.people import Pattern, draw_identity
 from ms_vireid.errors import InputError
 
 SMALL = {
@@ -117,25 +111,25 @@ def test_most_patterns_stay_visible_in_infrared_and_all_in_gray():
     pairs = [
         (identity.inks[base], identity.inks[base + 1])
         for identity in (draw_identity(0, number) for number in range(200))
-        for base in (synthetic.Part.UPPER, synthetic.Part.LOWER)
+        for base in (people.Part.UPPER, people.Part.LOWER)
     ]
     luma = [abs(np.dot(np.subtract(a.colour, b.colour), (0.299, 0.587, 0.114))) / 255 for a, b in pairs]
     reflectance = np.array([abs(a.reflectance - b.reflectance) for a, b in pairs])
-    assert min(luma) >= synthetic.MIN_INK_CONTRAST
+    assert min(luma) >= people.MIN_INK_CONTRAST
     assert 0.05 < (reflectance == 0).mean() < 0.3  # 0.15 expected; 400 draws have a standard deviation of 0.018
-    assert reflectance[reflectance > 0].min() >= synthetic.MIN_INK_CONTRAST
+    assert reflectance[reflectance > 0].min() >= people.MIN_INK_CONTRAST
 
 
 def test_every_pattern_and_accessory_can_be_drawn():
     camera, identity = make_camera(0, 1, (48, 24)), replace(draw_identity(0, 1), bag="none", hat="none", scarf=False)
     upper, lower, body = identity.upper, identity.lower, identity.body
     choices = {
-        "upper": [replace(upper, pattern=Pattern(name, 0.1)) for name in synthetic.PATTERNS]
-        + [replace(upper, sleeves=share) for share in sorted(set(synthetic.SLEEVES))],
-        "lower": [replace(lower, cut=cut, length=length) for cut, length in {*synthetic.TROUSERS, *synthetic.SKIRTS}],
-        "body": [replace(body, hair=hair) for hair in synthetic.HAIRS],
-        "bag": set(synthetic.BAGS),
-        "hat": set(synthetic.HATS),
+        "upper": [replace(upper, pattern=Pattern(name, 0.1)) for name in people.PATTERNS]
+        + [replace(upper, sleeves=share) for share in sorted(set(people.SLEEVES))],
+        "lower": [replace(lower, cut=cut, length=length) for cut, length in {*people.TROUSERS, *people.SKIRTS}],
+        "body": [replace(body, hair=hair) for hair in people.HAIRS],
+        "bag": set(people.BAGS),
+        "hat": set(people.HATS),
         "scarf": [False, True],
     }
     for field, values in choices.items():

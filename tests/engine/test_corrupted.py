@@ -9,8 +9,8 @@ from ms_vireid.config import check_config
 from ms_vireid.data.corruptions import CorruptedVersion
 from ms_vireid.data.folder import read_folder
 from ms_vireid.data.sysu_mm01 import read_sysu_mm01
-from ms_vireid.engine import inference
-from ms_vireid.engine.inference import evaluate_corrupted, evaluate_model, extract_features
+from ms_vireid.engine import evaluating
+from ms_vireid.engine.evaluating import evaluate_corrupted, evaluate_model, extract_features
 from ms_vireid.errors import InputError
 from ms_vireid.evaluation import evaluate_trials, sysu_mm01_trials, trials_checksum
 
@@ -84,7 +84,7 @@ def test_frost_can_be_a_users_photographs(sysu, tmp_path, monkeypatch):
         versions.append(version)
         return extract_features(model, images, size, batch_size, workers, version, **more)
 
-    monkeypatch.setattr(inference, "extract_features", recording)
+    monkeypatch.setattr(evaluating, "extract_features", recording)
     evaluate_corrupted(Pixels(), sysu, configuration(frost=str(tmp_path)))
     assert [photograph.min() for version in versions[1:] for photograph in version.photographs] == 10 * [255]
     with pytest.raises(InputError, match="nowhere"):
@@ -108,6 +108,6 @@ def test_infrared_pictures_are_extracted_once(sysu, monkeypatch):
         extracted.append(np.count_nonzero(images.infrared))
         return extract_features(model, images, *options, **more)
 
-    monkeypatch.setattr(inference, "extract_features", counting)
+    monkeypatch.setattr(evaluating, "extract_features", counting)
     evaluate_corrupted(Pixels(), sysu, configuration())
     assert extracted == [len(sysu_mm01_trials(sysu.test)[0].query)] + 10 * [0]

@@ -21,9 +21,9 @@ MEMORY = 2 << 30  # bytes, that it may take besides what is imported
 OUTPUTS = "stdout", "stderr"
 PRELOADED = (
     *(f"ms_vireid.{name}" for name in ("train", "evaluate", "extract", "retrieve", "visualize", "report", "export")),
-    *("ms_vireid.ablate", "ms_vireid.engine.trainer", "ms_vireid.engine.trained", "ms_vireid.engine.extraction"),
+    *("ms_vireid.ablate", "ms_vireid.engine.trainer", "ms_vireid.inference.trained", "ms_vireid.inference.extraction"),
     *("ms_vireid.visualization.page", "ms_vireid.visualization.run_view", "ms_vireid.visualization.curves"),
-    *("ms_vireid.search.faiss_index", "ms_vireid.engine.mindir", "ms_vireid.engine.onnx_graph", "parity.convert"),
+    *("ms_vireid.search.faiss_index", "ms_vireid.exports.mindir", "ms_vireid.exports.onnx_graph", "parity.convert"),
 )
 
 

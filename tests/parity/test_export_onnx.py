@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from ms_vireid.command import run
-from ms_vireid.engine.export import TOLERANCE, probe_images
-from ms_vireid.engine.onnx_file import load_onnx, read_info
-from ms_vireid.engine.onnx_graph import ONNX
-from ms_vireid.engine.trained import load_trained
+from ms_vireid.exports.onnx_file import load_onnx, read_info
+from ms_vireid.exports.onnx_graph import ONNX
+from ms_vireid.exports.verified import TOLERANCE, probe_images
+from ms_vireid.inference.trained import load_trained
 from parity import export_onnx
 
 from ..test_export import request_of, write_trained

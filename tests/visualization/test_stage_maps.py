@@ -5,7 +5,7 @@ import pytest
 from mindspore import Tensor
 
 from ms_vireid.data.transforms import load_image
-from ms_vireid.engine.trained import load_trained
+from ms_vireid.inference.trained import load_trained
 from ms_vireid.visualization.gradcam import Picture
 from ms_vireid.visualization.stage_maps import draw_features, feature_maps
 

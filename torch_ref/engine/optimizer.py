@@ -27,8 +27,6 @@ class ParameterGroup:
 
 
 def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[ParameterGroup]:
-    """Each trainable parameter in one: `full` at the base rate, `backbone` at `backbone_factor` of it, and `scales`,
-    where there are some, which do not decay and keep to a range."""
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     backbone = {name: p for name, p in named.items() if model.in_backbone(name)}
     limited = {name: p for name, p in named.items() if model.limits_of(name)}
@@ -97,7 +95,6 @@ class SGD(_OnGroups, torch.optim.SGD):
 
 
 def build_optimizer(model: ReIDModel, config: Config) -> AdamW | SGD:
-    """The configured optimiser of all trainable parameters, on the groups of the configured model."""
     return _OPTIMIZERS[config.optimizer.name](parameter_groups(model, config.optimizer), config.optimizer)
 
 

@@ -12,8 +12,6 @@ from torch_ref.models.base import TrainingOutputs
 
 
 class StageLoss(nn.Module):
-    """The weighted sum of a stage's terms (PMT Eqs. 11 and 12, MUN Eq. 17): losses by name, each with its weight."""
-
     def __init__(self, config: LossConfig, num_instances: int):
         super().__init__()
         terms = config.terms()
@@ -31,8 +29,6 @@ class StageLoss(nn.Module):
 
 
 class OnOutputs(nn.Module):
-    """A term: a loss called with some of `TrainingOutputs`, and the labels of as many rows."""
-
     def __init__(self, call: Call):
         super().__init__()
         self.loss = getattr(losses, call.loss)(*call.arguments)

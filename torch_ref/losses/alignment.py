@@ -1,8 +1,4 @@
-"""MUN's losses of three modalities: identity consistency, identity alignment and modality alignment.
-
-v, r and a are the visible, infrared and auxiliary half-batches [PK, ...], identity-major and in the same order: row i
-of all three is of one identity, and a's row i was made from v's and r's.
-"""
+"""Twin of `ms_vireid.losses.alignment`, whose docstrings hold here."""
 
 import torch
 from torch import nn
@@ -21,7 +17,6 @@ from torch_ref.losses.mmd import squared_mmd
 
 
 def check_modalities(modalities, multiple=1):
-    """Raise ValueError unless all of v, r and a have one shape [n, C], n > 0 a multiple of `multiple`."""
     shapes = [tuple(rows.shape) for rows in modalities]
     if len(set(shapes)) > 1:
         raise ValueError(f"visible, infrared and auxiliary rows must have one shape, not {', '.join(map(str, shapes))}")
@@ -30,14 +25,6 @@ def check_modalities(modalities, multiple=1):
 
 
 class IdentityConsistencyLoss(nn.Module):
-    """L_idc, Eq. 11 (MUN): both classifiers should know the auxiliary features' identities.
-
-    Gradients reach the classifiers and the features: the paper speaks of updating the classifiers, and says of neither
-    that it is held fixed.
-    Call: visible_logits [n, N] = C_v(a), infrared_logits [n, N] = C_r(a), labels int32 [n]. Returns a float32 scalar.
-    Raises ValueError if the labels or the two classifiers' rows do not match.
-    """
-
     def forward(self, visible_logits, infrared_logits, labels):
         check_batch(visible_logits, labels)
         check_batch(infrared_logits, labels)
@@ -48,19 +35,6 @@ class IdentityConsistencyLoss(nn.Module):
 
 
 class IdentityAlignmentLoss(nn.Module):
-    """L_ia, Eq. 12 (MUN): each auxiliary centre nearer to its own identity's visible and infrared centres than to any
-    other identity's.
-
-    An identity's bracket is alpha plus the further of its two positives minus the nearest of all negatives, Euclidean,
-    between means of pooled features. It is clipped at 0: the print has no plus, but calls it "a triplet-metric manner".
-    Equally far positives or negatives share the gradient. An identity without another contributes 0.
-
-    num_instances: K >= 1. margin: alpha >= 0, in the features' unit. reduction: over the identities, "sum" as printed
-    or "mean".
-    Call: visible, infrared, auxiliary, each [PK, C]. Returns a float32 scalar.
-    Raises ValueError for wrong arguments, shapes that differ, or rows that are not a multiple of K.
-    """
-
     def __init__(self, num_instances, margin=0.55, reduction="sum"):
         super().__init__()
         check_num_instances(num_instances)
@@ -85,14 +59,6 @@ class IdentityAlignmentLoss(nn.Module):
 
 
 class ModalityAlignmentLoss(nn.Module):
-    """L_ma, Eqs. 15 and 16 (MUN): each identity's rows of the three modalities, prototypes or pooled features, should
-    have one distribution; the mean over the identities of `squared_mmd`.
-
-    num_instances: K >= 1. bridge: compare v with a and a with r, as Eq. 15; without it (Table 3) v with r alone.
-    Call: visible, infrared, auxiliary, each [PK, C]. Returns a float32 scalar.
-    Raises ValueError for wrong arguments, shapes that differ, or rows that are not a multiple of K.
-    """
-
     def __init__(self, num_instances, bridge=True):
         super().__init__()
         check_num_instances(num_instances)

@@ -1,30 +1,22 @@
-"""The batch convention that the losses share, and the checks of their arguments.
-
-A batch is [2PK, ...]: visible half first, then infrared, each half identity-major with K = num_instances consecutive
-rows an identity and the same identity order in both halves.
-"""
+"""Twin of `ms_vireid.losses.batch`, whose docstrings hold here."""
 
 
 def check_margin(margin):
-    """Raise ValueError unless `margin` is a finite number >= 0."""
     if not 0 <= margin < float("inf"):
         raise ValueError(f"margin must be a finite number >= 0, not {margin!r}")
 
 
 def check_num_instances(num_instances, minimum=1):
-    """Raise ValueError unless `num_instances`, K, is an integer >= `minimum`."""
     if not isinstance(num_instances, int) or num_instances < minimum:
         raise ValueError(f"num_instances must be an integer >= {minimum}, not {num_instances!r}")
 
 
 def check_choice(name, value, choices):
-    """Raise ValueError unless `value` is one of `choices`."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
 def check_batch(features, labels, multiple=1):
-    """Raise ValueError unless features [n, C] and labels [n] have the same n > 0, a multiple of `multiple`."""
     rows, shape = features.shape[0], tuple(labels.shape)
     if shape != (rows,):
         raise ValueError(f"labels must have shape ({rows},) as there are {rows} rows of features, not {shape}")
@@ -33,15 +25,9 @@ def check_batch(features, labels, multiple=1):
 
 
 def same_labels(labels, others):
-    """Which labels [n] equal which others [m]: bool [n, m]."""
     return labels[:, None] == others[None]
 
 
 def group_centers(groups):
-    """Means of groups of rows: [G, M, C] -> [G, C].
-
-    The mean is taken of the offsets from each group's first row, so that the centre of identical rows is exactly that
-    row, and their distance to it exactly 0, whatever order the sum is done in. The gradient is that of the mean.
-    """
     first = groups[:, :1].detach()  # [G, 1, C]
     return first[:, 0] + (groups - first).mean(1)  # [G, C]

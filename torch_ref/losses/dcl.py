@@ -1,4 +1,4 @@
-"""Discriminative Center Loss of PMT."""
+"""Twin of `ms_vireid.losses.dcl`, whose docstrings hold here."""
 
 import torch
 from torch import nn
@@ -8,21 +8,6 @@ from torch_ref.losses.distance import euclidean_distance, masked_mean, masked_mi
 
 
 class DiscriminativeCenterLoss(nn.Module):
-    """DCL, Eqs. 8-10: mean distances of rows to their identity's centre, over those of negatives to it.
-
-    negatives: which rows of other identities a centre is held against (Table 3):
-        "dynamic": the mean of those nearer than the mean negative distance of Eq. 9. If none is nearer, as when all
-            are equally far, the mean of all of them, which is then the same number;
-        "hard": the nearest; if several are, they share its gradient;
-        "all": the mean of all of them.
-    If the denominator of Eq. 10 is 0, the loss is defined as 0, with gradient 0: the features are all identical, or
-    there is no negative because the batch holds one identity, or every chosen negative lies exactly on the centre.
-    The gradient of a distance of 0 is 0, and the threshold only selects: no gradient passes through it.
-
-    num_instances: K >= 1. Call: features [2PK, C], labels int32 [2PK]. Returns a float32 scalar.
-    Raises ValueError for wrong arguments, or rows that are not a multiple of 2K.
-    """
-
     def __init__(self, num_instances, negatives="dynamic"):
         super().__init__()
         check_num_instances(num_instances)
@@ -46,7 +31,6 @@ class DiscriminativeCenterLoss(nn.Module):
         return torch.where(defined, numerator / torch.where(defined, denominator, 1.0), 0.0)  # Eq. 10
 
     def negative_distance(self, distance, negative):
-        """Each centre's distance to its chosen negatives: distances and mask [P, 2PK] -> [P]."""
         if self.negatives == "hard":
             return masked_min(distance, negative)
         if self.negatives == "all":

@@ -1,4 +1,4 @@
-"""Hetero-center triplet loss: batch-hard on one centre per identity and modality."""
+"""Twin of `ms_vireid.losses.hetero_center`, whose docstrings hold here."""
 
 import torch
 from torch import nn
@@ -8,15 +8,6 @@ from torch_ref.losses.triplet import batch_hard
 
 
 class HeteroCenterTripletLoss(nn.Module):
-    """HCT (Liu, Tan and Zhou 2020): the batch-hard triplet loss of the 2P centres, Euclidean, mean over the centres.
-
-    An anchor's positive is its own identity's centre in the other modality; its negatives are the other identities'
-    centres in both. A batch of one identity has the loss 0.
-    num_instances: K >= 1. margin: >= 0, in the features' unit.
-    Call: features [2PK, C], labels int32 [2PK]. Returns a float32 scalar.
-    Raises ValueError for wrong arguments, or rows that are not a multiple of 2K.
-    """
-
     def __init__(self, num_instances, margin):
         super().__init__()
         check_num_instances(num_instances)

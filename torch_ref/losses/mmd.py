@@ -1,4 +1,4 @@
-"""Squared maximum mean discrepancy between two sets of rows, with a sum of Gaussian kernels."""
+"""Twin of `ms_vireid.losses.mmd`, whose docstrings hold here."""
 
 import torch
 
@@ -9,15 +9,6 @@ BANDWIDTH_FLOOR = 1e-9  # of rows that all coincide
 
 
 def squared_mmd(x, y):
-    """|| mean of phi(x) - mean of phi(y) ||^2 of Eq. 16 (MUN) for each pair of sets: x [G, N, C], y [G, M, C] -> [G].
-
-    The kernel is the sum of exp(-d^2 / (b 2^i)), i = 0 ... 4, with d the Euclidean distance and b a quarter of the
-    mean d^2 of different rows of the set's N + M, so that the middle width is that mean; no gradient passes through b
-    (widths in proportion to the mean, and b held fixed, are the usual form; the paper gives neither). The estimate is
-    the biased one, each mean taken over all pairs with a row's own included: it is >= 0, and 0 for equal sets.
-
-    Returns float32, the kernels of identical rows being 1 without gradient.
-    """
     x, y = x.to(torch.float32), y.to(torch.float32)
     within_x, within_y, between = squared_distances(x, x), squared_distances(y, y), squared_distances(x, y)
     bandwidth = mean_bandwidth(within_x, within_y, between).detach().reshape(-1, 1, 1, 1)  # [G, 1, 1, 1]
@@ -31,7 +22,6 @@ def mean_kernel(squared, widths):
 
 
 def mean_bandwidth(within_x, within_y, between):
-    """b of `squared_mmd` from the squared distances of its N and M rows to each other -> [G]."""
     count = between.shape[1] + between.shape[2]
     total = within_x.sum((1, 2)) + within_y.sum((1, 2)) + 2.0 * between.sum((1, 2))
     return total / (count * (count - 1)) / 2.0 ** (KERNELS // 2) + BANDWIDTH_FLOOR

@@ -1,4 +1,4 @@
-"""Modality-Shared Enhancement Loss of PMT."""
+"""Twin of `ms_vireid.losses.msel`, whose docstrings hold here."""
 
 import torch
 from torch import nn
@@ -8,13 +8,6 @@ from torch_ref.losses.distance import cosine_distance, euclidean_distance
 
 
 class ModalitySharedEnhancementLoss(nn.Module):
-    """MSEL, Eqs. 5-7: each row's mean distance to its identity should be the same within and across modalities.
-
-    num_instances: K >= 2, as Eq. 5 divides by K - 1. distance: "euclidean" or "cosine" (1 - cos).
-    Call: features [2PK, C], labels int32 [2PK]. Returns a float32 scalar.
-    Raises ValueError for wrong arguments, or rows that are not a multiple of 2K.
-    """
-
     def __init__(self, num_instances, distance="euclidean"):
         super().__init__()
         check_num_instances(num_instances, 2)

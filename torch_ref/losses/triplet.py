@@ -1,7 +1,4 @@
-"""Triplet losses: batch-hard, PMT's progressive form of it, and AGW's weighted regularised form.
-
-In all of them an anchor without a negative (a batch of one identity) contributes 0, and no gradient.
-"""
+"""Twin of `ms_vireid.losses.triplet`, whose docstrings hold here."""
 
 import torch
 from torch import nn
@@ -14,10 +11,6 @@ RELEASED_EPS = 1e-6  # that WRT's release adds to the sum of its weights
 
 
 def batch_hard(features, labels, margin):
-    """The bracket of Eqs. 3 and 4 for each row as an anchor: features [n, C], labels [n] -> float32 [n].
-
-    The positives are all rows of the anchor's label, itself included: at distance 0 it never changes the maximum.
-    """
     distance = euclidean_distance(features, features)  # [n, n]
     positive = same_labels(labels, labels)  # [n, n]
     negative = ~positive
@@ -26,12 +19,6 @@ def batch_hard(features, labels, margin):
 
 
 class HardTripletLoss(nn.Module):
-    """Batch-hard triplet loss, Euclidean, mean over the anchors.
-
-    margin: >= 0, in the features' unit. Call: features [n, C], labels int32 [n]. Returns a float32 scalar.
-    Raises ValueError for a negative margin, or labels that do not match the features.
-    """
-
     def __init__(self, margin):
         super().__init__()
         check_margin(margin)
@@ -43,14 +30,6 @@ class HardTripletLoss(nn.Module):
 
 
 class ProgressiveHardTripletLoss(nn.Module):
-    """PHT, Eq. 2. Stage 1 is L_Intra (Eq. 3): each modality mines within itself. Stage 2 is L_Global (Eq. 4).
-
-    margin: >= 0, in the features' unit. reduction: "mean" takes the mean over the anchors of each sum of Eqs. 3 and 4
-    (so L_Intra is a sum of two means), "sum" the sums as printed.
-    Call: features [2PK, C], labels int32 [2PK], stage the Python int 1 or 2. Returns a float32 scalar.
-    Raises ValueError for a negative margin, another reduction or stage, or rows that cannot be halved.
-    """
-
     def __init__(self, margin, reduction="mean"):
         super().__init__()
         check_margin(margin)
@@ -74,17 +53,6 @@ class ProgressiveHardTripletLoss(nn.Module):
 
 
 class WeightedRegularizedTripletLoss(nn.Module):
-    """WRT of AGW: softplus(sum_p w_p d_p - sum_n w_n d_n), Euclidean, mean over the anchors.
-
-    w_p weighs the distances to the positives (itself included), w_n the negated distances to the negatives; gradients
-    pass through both. weights: "softmax", the paper's formula, or "released", as AGW's code has them: exp(v - top) /
-    (sum + 1e-6), where `top` is the largest value of the masked row: the furthest positive, but for the negatives the 0
-    of the masked entries. Beyond a distance of about 14 the 1e-6 outweighs their sum, the weights vanish, and the loss
-    pulls all features together.
-    Call: features [n, C], labels int32 [n]. Returns a float32 scalar.
-    Raises ValueError for other weights, or labels that do not match the features.
-    """
-
     def __init__(self, weights="released"):
         super().__init__()
         check_choice("weights", weights, ("released", "softmax"))
@@ -107,5 +75,4 @@ class WeightedRegularizedTripletLoss(nn.Module):
 
 
 def weighted_mean(values, shares):
-    """Row means of values [n, m] by shares [n, m], whose sums are taken to be larger by `RELEASED_EPS`: [n]."""
     return (values * shares).sum(-1) / (shares.sum(-1) + RELEASED_EPS)

@@ -1,4 +1,4 @@
-"""AGW (Ye et al., TPAMI 2021) for two modalities: the convolutional baseline of PMT's Table 4."""
+"""Twin of `ms_vireid.models.agw`, whose docstrings hold here."""
 
 from pathlib import Path
 
@@ -12,15 +12,6 @@ from torch_ref.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
 
 
 class NonLocal(nn.Module):
-    """Non-local attention, z_i = W(y_i) + x_i with y_i = sum_j theta(x_i)^T phi(x_j) g(x_j) / L over all L positions.
-
-    The dot product is divided by L where others take a softmax, so the sum over j is done first: no LxL map is made.
-    W ends in a BatchNorm that starts at 0, so that z = x until it has been trained.
-
-    Args:
-        channels: of x. width: of theta, phi and g. 1 as first released; the paper's formula suggests channels / 2.
-    """
-
     def __init__(self, channels: int, width: int):
         super().__init__()
         self.width = width
@@ -30,7 +21,6 @@ class NonLocal(nn.Module):
         self.W = nn.Sequential(pointwise(width, channels), batch_norm(channels, weight=0.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 [N, C, h, w] -> [N, C, h, w]."""
         batch, _, rows, columns = x.shape
         flat = (batch, self.width, rows * columns)
         g, theta, phi = self.g(x).reshape(flat), self.theta(x).reshape(flat), self.phi(x).reshape(flat)
@@ -40,19 +30,6 @@ class NonLocal(nn.Module):
 
 
 class AGW(ReIDModel):
-    """Two modality stems, a shared ResNet with non-local blocks, GeM pooling and a BNNeck.
-
-    Args:
-        num_classes: identities of the training set.
-        layers, width, last_stride: of `ResNet`.
-        non_local: how many blocks, the last ones of each stage, are followed by a `NonLocal`.
-        non_local_width: inner channels of these; None: half of the block's.
-        pooling_power: p of `GeM`.
-
-    Raises:
-        ValueError: more non-local blocks than a stage has blocks.
-    """
-
     def __init__(
         self,
         num_classes: int,
@@ -91,19 +68,6 @@ class AGW(ReIDModel):
         labels: Tensor | None = None,
         progress: Tensor | float = 0.0,
     ):
-        """
-        Args:
-            images: float32 [N, 3, H, W]; in training [2PK, 3, H, W], visible (or gray) half first.
-            modality: "visible" or "infrared", of all images, in evaluation; training takes both from the batch.
-            key, labels, progress: not used, as nothing is dropped; there so that all models are called alike.
-
-        Returns:
-            In training: `TrainingOutputs`, the first three of them.
-            In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
-
-        Raises:
-            ValueError: no modality, or another one, in evaluation; a training batch that cannot be halved.
-        """
         x = self._stems(images, modality)  # 288x144 pixels: [N, 64, 72, 36]
         for block in self.shared:
             x = block(x)
@@ -126,7 +90,6 @@ class AGW(ReIDModel):
         raise ValueError(f"modality must be visible or infrared, not {modality!r}")
 
     def in_backbone(self, name: str) -> bool:
-        """The release's: all but BNNeck and classifier, non-local blocks included."""
         return not name.startswith(("bottleneck.", "classifier."))
 
     def load_pretrained(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The auxiliary generator of MUN (ICCV 2023, section 3.1): two intra-modality learners and a cross-modality learner."""
+"""Twin of `ms_vireid.models.auxiliary_generator`, whose docstrings hold here."""
 
 import math
 
@@ -13,15 +13,12 @@ SCALE_RANGE = (1e-3, 1.0)  # of the layer scales: the paper's (0, 1] with an end
 
 
 def depthwise(channels: int, kernel: int) -> nn.Conv2d:
-    """One kernel a channel, "same" padding with zeros, no bias; initialised as PyTorch does by default."""
     layer = nn.Conv2d(channels, channels, kernel, stride=1, padding=kernel // 2, groups=channels, bias=False)
     nn.init.uniform_(layer.weight, -1.0 / kernel, 1.0 / kernel)
     return layer
 
 
 def transposed(channels: int, ratio: int) -> nn.ConvTranspose2d:
-    """Kernel and stride `ratio`, so that each input pixel makes a patch of its own; no bias; initialised as PyTorch
-    does by default."""
     layer = nn.ConvTranspose2d(channels, channels, ratio, stride=ratio, padding=0, bias=False)
     bound = 1.0 / (ratio * math.sqrt(channels))
     nn.init.uniform_(layer.weight, -bound, bound)
@@ -29,34 +26,12 @@ def transposed(channels: int, ratio: int) -> nn.ConvTranspose2d:
 
 
 def _layer_scale(channels: int, kind: str) -> nn.Parameter:
-    """A factor that starts at 1: [1, C, 1, 1] of "channel"s, [1, 1, 1, 1] as a "scalar".
-
-    Raises:
-        ValueError: another kind.
-    """
     if kind not in ("channel", "scalar"):
         raise ValueError(f"layer_scale must be channel or scalar, not {kind!r}")
     return nn.Parameter(torch.ones(1, channels if kind == "channel" else 1, 1, 1))
 
 
 class IntraModalityLearner(nn.Module):
-    """IML, Eqs. 1-5: patterns of one modality in several receptive fields.
-
-    Where the paper is silent: the convolutions have no bias, zeros pad the borders, and all start as PyTorch
-    initialises them by default.
-
-    Args:
-        channels: C, even.
-        expansion: width of the inverted residual over C, 4 in the paper.
-        kernel_order: sizes of the depth-wise kernels on the first and the second half of the channels. Eq. 2 says 5
-            and 7; the sentence before it says 7 and 5.
-        layer_scale: I_scale for each "channel", as where the scheme comes from, or one "scalar"; the paper says that it
-            is a factor. The BatchNorm of Eq. 9 undoes one scalar for a whole modality, but not factors that differ.
-
-    Raises:
-        ValueError: channels that cannot be halved, or kernels of even size.
-    """
-
     def __init__(
         self,
         channels: int,
@@ -81,7 +56,6 @@ class IntraModalityLearner(nn.Module):
         self.scale = _layer_scale(channels, layer_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """First-stage features of one modality, float32 [N, C, H, W] -> [N, C, H, W]."""
         first, second = x[:, : self.half], x[:, self.half :]  # [N, C / 2, H, W] each, Eq. 1
         x = torch.cat((self.first(first), self.second(second)), dim=1)  # [N, C, H, W], Eq. 2
         x = self.expand(self.bn1(x))  # [N, 4C, H, W], Eq. 3
@@ -90,16 +64,6 @@ class IntraModalityLearner(nn.Module):
 
 
 class CrossModalityLearner(nn.Module):
-    """CML, Eqs. 6-9: patterns that both modalities share, in several scales.
-
-    Where the paper is silent: the transposed convolutions go from C to C channels, with kernel and stride equal to the
-    ratio, without bias; there is no activation.
-
-    Args:
-        channels: C. ratios: of the average pooling, side and stride of its windows in pixels.
-        layer_scale: C_scale, as `IntraModalityLearner`'s.
-    """
-
     def __init__(self, channels: int, ratios: tuple[int, ...] = (2, 4, 6, 12), layer_scale: str = "channel"):
         super().__init__()
         self.ratios = tuple(ratios)
@@ -110,11 +74,6 @@ class CrossModalityLearner(nn.Module):
         self.scale = _layer_scale(channels, layer_scale)
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
-        """What the learners made of each modality, float32 [N, C, H, W] each -> [N, C, H, W].
-
-        Raises:
-            ValueError: H or W that a ratio does not divide.
-        """
         check_size(visible.shape[2], visible.shape[3], self.ratios)
         scales = []
         for features in (visible, infrared):
@@ -126,14 +85,6 @@ class CrossModalityLearner(nn.Module):
 
 
 class AuxiliaryGenerator(nn.Module):
-    """a = G(v, r): an intra-modality learner for each modality, not shared, and a cross-modality learner on both.
-
-    The auxiliary feature has no activation (Eq. 9), so that, unlike the first stages' features, it can be negative.
-
-    Args:
-        channels, expansion, kernel_order, ratios, layer_scale: of the learners.
-    """
-
     def __init__(
         self,
         channels: int,
@@ -148,16 +99,10 @@ class AuxiliaryGenerator(nn.Module):
         self.cross_learner = CrossModalityLearner(channels, ratios, layer_scale)
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
-        """First-stage features, float32 [N, C, H, W] each, row i of both of one identity -> a [N, C, H, W].
-
-        Raises:
-            ValueError: as `CrossModalityLearner`.
-        """
         return self.cross_learner(self.visible_learner(visible), self.infrared_learner(infrared))
 
 
 def check_size(rows: int, columns: int, ratios: tuple[int, ...]) -> None:
-    """Raise ValueError unless every ratio divides the feature map's rows and columns."""
     step = math.lcm(*ratios)
     if rows % step == 0 and columns % step == 0:
         return

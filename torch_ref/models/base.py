@@ -1,4 +1,4 @@
-"""What every re-identification model has besides its layers."""
+"""Twin of `ms_vireid.models.base`, whose docstrings hold here."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -28,20 +28,14 @@ class TrainingOutputs(NamedTuple):
 
 
 class ReIDModel(nn.Module):
-    """A model that the trainer runs: in training mode `model(images, None, key, labels, progress)`, which gives
-    `TrainingOutputs`, in evaluation mode `model(images, modality)`, which gives features."""
-
     # Beginnings of the names of parameters that evaluation needs not; a model built for inference has none of them.
     TRAINING_ONLY: tuple[str, ...] = ()
 
     def in_backbone(self, name: str) -> bool:
-        """Whether the parameter of this name learns at `optimizer.backbone_factor` of the rate."""
         raise NotImplementedError
 
     def limits_of(self, name: str) -> tuple[float, float] | None:
-        """What the parameter of this name is clamped to after each update. Such a one does not decay."""
         return None
 
     def load_pretrained(self, path: Path) -> None:
-        """ImageNet weights from a user's own file, as `models.pretrained` reads it."""
         raise NotImplementedError

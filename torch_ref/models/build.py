@@ -17,13 +17,6 @@ NETWORKS = {"pmt": PMT, "agw": AGW, "mun": MUN}  # by `model.name`
 def create_model(
     name: str, num_classes: int, image_size: tuple[int, int] = (256, 128), batch: tuple[int, int] = (8, 4), **overrides
 ) -> ReIDModel:
-    """A model by name, as in timm and mindcv; `overrides` are fields of its `ms_vireid.config.ModelConfig`.
-
-    `image_size` is (H, W); AGW and MUN take images of any size. `batch` is P and K of MUN's training.
-
-    Raises:
-        ValueError: no model of that name, no such field, or a value that does not fit it.
-    """
     return _build(model_by_name(name, **overrides), num_classes, Setting(image_size, batch=batch))
 
 

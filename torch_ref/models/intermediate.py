@@ -1,8 +1,4 @@
-"""The intermediate modalities of MUN's Table 2 behind one interface: what stands between visible and infrared.
-
-Each is called with the visible and infrared pictures of a training batch, the first stages' features of both, and the
-step's key, and returns first-stage features of its own. Those made of pixels have a first stage of their own kind.
-"""
+"""Twin of `ms_vireid.models.intermediate`, whose docstrings hold here."""
 
 import torch
 from torch import Tensor, nn
@@ -14,57 +10,31 @@ from torch_ref.models.resnet import ResNet
 
 
 class AuxiliaryModality(AuxiliaryGenerator):
-    """The paper's own: G on the first-stage features. The arguments are `AuxiliaryGenerator`'s."""
-
     def forward(self, pictures: tuple[Tensor, Tensor], features: tuple[Tensor, Tensor], key: Tensor | None) -> Tensor:
-        """Features float32 [PK, C, H, W] of each modality -> a [PK, C, H, W]; pictures and key are not used."""
         return super().forward(*features)
 
 
 class PixelModality(nn.Module):
-    """A picture made of each pair, by a subclass's `picture`, and a first stage of its own kind on it."""
-
     def __init__(self, stage: ResNet):
         super().__init__()
         self.stage = stage
 
     def forward(self, pictures: tuple[Tensor, Tensor], features: tuple[Tensor, Tensor], key: Tensor | None) -> Tensor:
-        """Pictures float32 [PK, 3, H, W] of each modality -> [PK, C, h, w]; features are not used."""
         visible, infrared = pictures
         return self.stage(self.picture(visible, infrared, key))
 
 
 class XModality(PixelModality):
-    """ "X" (Li et al. 2020): a light network on the visible picture alone, 1x1 convolutions 3 -> 1 and 1 -> 3 with
-    biases, and a ReLU between them.
-
-    Args:
-        stage: the modality's own first stage.
-    """
-
     def __init__(self, stage: ResNet):
         super().__init__(stage)
         self.reduce = pointwise(3, 1)
         self.expand = pointwise(1, 3)
 
     def picture(self, visible: Tensor, infrared: Tensor, key: Tensor | None) -> Tensor:
-        """[PK, 3, H, W]; infrared and key are not used."""
         return self.expand(functional.relu(self.reduce(visible)))
 
 
 class MixedModality(PixelModality):
-    """ "Mixed" (Kong et al. 2021): s v_i + (1 - s) r_i, s uniform in [0, 1), drawn anew in every step.
-
-    The shares are a hash of the step's key, as dropout's masks, so that both frameworks and a resumed run draw alike.
-
-    Args:
-        stage: the modality's own first stage.
-        mixing: one share for each "picture", or for each "pixel"; the paper says no more than that pixels are combined.
-
-    Raises:
-        ValueError: another mixing.
-    """
-
     def __init__(self, stage: ResNet, mixing: str = "picture"):
         super().__init__(stage)
         if mixing not in ("picture", "pixel"):
@@ -72,11 +42,6 @@ class MixedModality(PixelModality):
         self.by_pixel = mixing == "pixel"
 
     def picture(self, visible: Tensor, infrared: Tensor, key: Tensor | None) -> Tensor:
-        """[PK, 3, H, W]; key int32 scalar.
-
-        Raises:
-            ValueError: no key.
-        """
         if key is None:
             raise ValueError("the mixed modality needs the step's key")
         count, _, height, width = visible.shape
@@ -89,19 +54,11 @@ class MixedModality(PixelModality):
 
 
 class SyncreticModality(PixelModality):
-    """ "Syncretic" (Wei et al. 2021): a light network on both pictures, 1x1 convolutions 6 -> 1 and 1 -> 3 with biases,
-    and a ReLU between them.
-
-    Args:
-        stage: the modality's own first stage.
-    """
-
     def __init__(self, stage: ResNet):
         super().__init__(stage)
         self.reduce = pointwise(6, 1)
         self.expand = pointwise(1, 3)
 
     def picture(self, visible: Tensor, infrared: Tensor, key: Tensor | None) -> Tensor:
-        """[PK, 3, H, W]; key is not used."""
         both = torch.cat((visible, infrared), dim=1)  # [PK, 6, H, W]
         return self.expand(functional.relu(self.reduce(both)))

@@ -1,4 +1,4 @@
-"""Layers that the models share: dropout and drop path that can be reproduced, GeM pooling, the BNNeck head."""
+"""Twin of `ms_vireid.models.layers`, whose docstrings hold here."""
 
 import math
 
@@ -9,18 +9,15 @@ _GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive integers over 
 
 
 def to_int32(value: int) -> int:
-    """The two's-complement int32 that has the low 32 bits of `value`."""
     value &= 0xFFFFFFFF
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
-    """Logical right shift of int32 (the operator itself is arithmetic)."""
     return (x >> bits) & ((1 << (32 - bits)) - 1)
 
 
 def mix(x: Tensor) -> Tensor:
-    """A bijective hash of int32 values, element by element (MurmurHash3's finaliser); products wrap."""
     x = (x ^ _shift_right(x, 16)) * to_int32(0x85EBCA6B)
     x = (x ^ _shift_right(x, 13)) * to_int32(0xC2B2AE35)
     return x ^ _shift_right(x, 16)
@@ -50,23 +47,18 @@ def mask_multipliers(key: Tensor, count: int) -> Tensor:
 
 
 def uniforms(key: Tensor, count: int) -> Tensor:
-    """float32 [count] in [0, 1)."""
     return _shift_right(_numbered(key, count), 8).to(torch.float32) * (1.0 / (1 << 24))
 
 
 def _numbered(key: Tensor, count: int) -> Tensor:
-    """A hash of (key, number): int32 [count]."""
     return mix(mix(_spread(count, key) + 2) + key)
 
 
 def drop_limit(rate: float) -> int:
-    """An int32 that a share `rate` of all int32 values is below."""
     return to_int32(round(rate * 2**32) - 2**31)
 
 
 def path_factors(key: Tensor, rates: tuple[float, ...], samples: int) -> Tensor:
-    """What each residual branch is multiplied by: float32 [layers, samples], 0 with the layer's rate and else
-    1 / (1 - rate), by a hash of (key, layer, sample)."""
     layer = mix(_spread(len(rates) + 1, key)[1:] + key)
     noise = mix(_spread(samples, key)[None] + layer[:, None])
     limits = torch.tensor([[drop_limit(rate)] for rate in rates], dtype=torch.int32, device=key.device)
@@ -80,17 +72,6 @@ def check_rate(rate: float, name: str) -> None:
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask is a hash of (seed, step, layer, position): resumable, and the same in both frameworks.
-
-    An element is dropped when its noise times the mask's number of this step is below a limit that a share `rate` of
-    all int32 values is below. An activation `parts` times as wide as the noise takes that many masks.
-
-    Args:
-        rate: probability that an element is zeroed; the others are scaled by 1 / (1 - rate).
-        layer: index of this layer's first mask in the step's `mask_multipliers`.
-        parts: width of the activation as a multiple of the noise's.
-    """
-
     def __init__(self, rate: float, layer: int, parts: int = 1):
         super().__init__()
         check_rate(rate, "dropout")
@@ -101,7 +82,6 @@ class Dropout(nn.Module):
         self.scale = 1.0 / (1.0 - rate)
 
     def forward(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
-        """x: [..., parts * C]. noise: int32 [..., C]. multipliers: int32 [masks]. The last two only in training."""
         if not self.training or self.rate == 0.0:
             return x
         own = multipliers[self.layer : self.layer + self.parts].reshape(self.parts, 1)
@@ -110,13 +90,6 @@ class Dropout(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: a residual branch is dropped for whole samples, by the same kind of hash as `Dropout`.
-
-    Args:
-        rate: probability that a sample's branch is dropped; the others are scaled by 1 / (1 - rate).
-        layer: row of this layer in the step's `path_factors`.
-    """
-
     def __init__(self, rate: float, layer: int):
         super().__init__()
         check_rate(rate, "drop_path")
@@ -124,16 +97,12 @@ class DropPath(nn.Module):
         self.layer = layer
 
     def forward(self, x: Tensor, factors: Tensor | None) -> Tensor:
-        """x: [N, ...]. factors: float32 [layers, N], only in training."""
         if not self.training or self.rate == 0.0:
             return x
         return x * factors[self.layer].to(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
 
 
 class GeM(nn.Module):
-    """Generalised-mean pooling over all positions, (mean(x^p) + eps)^(1/p), as in AGW's release: p is fixed, and x is
-    not clamped, as a ReLU has made it >= 0."""
-
     def __init__(self, power: float = 3.0, eps: float = 1e-12):
         super().__init__()
         if power <= 0:
@@ -142,15 +111,10 @@ class GeM(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 [N, C, H, W], not negative -> [N, C]."""
         return (x.pow(self.power).mean(dim=(2, 3)) + self.eps).pow(1.0 / self.power)
 
 
 def bn_neck(features: int, spread: float = 0.0) -> nn.BatchNorm1d:
-    """BatchNorm between the feature that the metric losses see and the classifier; its bias stays at 0.
-
-    Its scale starts at 1, or where `spread` is not 0 at draws from a normal distribution around 1 of that deviation.
-    """
     # PyTorch's momentum weighs the new statistics: 0.1 here is MindSpore's 0.9.
     bottleneck = nn.BatchNorm1d(features, eps=1e-5, momentum=0.1)
     if spread:
@@ -160,7 +124,6 @@ def bn_neck(features: int, spread: float = 0.0) -> nn.BatchNorm1d:
 
 
 def pointwise(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
-    """1x1 convolution, initialised as PyTorch does by default."""
     layer = nn.Conv2d(inputs, outputs, 1, stride=1, padding=0, bias=bias)
     bound = 1.0 / math.sqrt(inputs)
     nn.init.uniform_(layer.weight, -bound, bound)
@@ -176,6 +139,5 @@ def identity_classifier(features: int, num_classes: int) -> nn.Linear:
 
 
 def l2_normalise(x: Tensor) -> Tensor:
-    """Rows of x [N, C] scaled to unit Euclidean length (rows shorter than 1e-12 are divided by 1e-12)."""
     length = torch.sqrt((x * x).sum(dim=1, keepdim=True))
     return x / length.clamp(min=1e-12)

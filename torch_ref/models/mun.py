@@ -1,4 +1,4 @@
-"""Modality Unifying Network (MUN, ICCV 2023): a ResNet-50 with an auxiliary modality between visible and infrared."""
+"""Twin of `ms_vireid.models.mun`, whose docstrings hold here."""
 
 from pathlib import Path
 
@@ -17,34 +17,6 @@ SPECIFIC = {"layer1": (1,), "stem": ()}  # stages of each modality's own beginni
 
 
 class MUN(ReIDModel):
-    """Section 3, Fig. 2: a first stage for each modality, the auxiliary modality made of both, and shared later stages.
-
-    Only training has the auxiliary modality: its parts are left out with `inference`, and the rest of the parameters
-    is the same.
-
-    Where the paper is silent: all three modalities go through the shared stages and the BNNeck as one batch, so that
-    BatchNorm normalises them together; classifiers take what the BNNeck gives, as in AGW, and have no bias; gradients
-    pass from the auxiliary modality into both first stages.
-
-    Args:
-        num_classes: identities of the training set.
-        batch: P and K, for which the prototypes are laid out.
-        layers, width, last_stride: of `ResNet`.
-        specific: how far each modality has its own weights: the stem and "layer1" ("two independent ResBlocks"), or
-            the "stem" alone.
-        intermediate: of Table 2, "auxiliary", "X", "mixed" or "syncretic", or "none" for the baseline B.
-        expansion, kernel_order, ratios, layer_scale: of `AuxiliaryGenerator`.
-        mixing: of `MixedModality`.
-        memory: of `ModalityPrototypes`, "slots" or "identity", or "none": L_ma then compares pooled features (Table 3).
-        beta: first and last updating ratio of the prototypes; it rises linearly with the iterations.
-        auxiliary_classifier: C_a for the auxiliary features alone, which only L_id^a needs (Tables 1 and 5).
-        pooling_power: p of `GeM`.
-        inference: only what retrieval needs.
-
-    Raises:
-        ValueError: an unknown choice.
-    """
-
     TRAINING_ONLY = ("generator.", "prototypes.", "auxiliary_classifier.")
 
     def __init__(
@@ -114,24 +86,6 @@ class MUN(ReIDModel):
         labels: Tensor | None = None,
         progress: Tensor | float = 0.0,
     ):
-        """
-        Args:
-            images: float32 [N, 3, H, W]; in training [2PK, 3, H, W], visible half first.
-            modality: "visible" or "infrared", of all images, in evaluation; training takes both from the batch.
-            key: int32 scalar, the step's key, for the mixed modality in training.
-            labels: int32 [2PK], for the identity-indexed prototypes in training.
-            progress: how far training is, 0 at its first step and 1 at its last, for the prototypes' beta.
-
-        Returns:
-            In training `TrainingOutputs`: logits are C_v of the visible half and C_r of the infrared one; the baseline
-                (intermediate "none") has the first three; C_a is there with `auxiliary_classifier`; without memory the
-                prototypes are the pooled features.
-            In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
-
-        Raises:
-            ValueError: no modality, or another one, in evaluation; training with an inference model, with a batch that
-                cannot be halved, or with images whose feature maps the generator cannot pool.
-        """
         if not self.training:
             return l2_normalise(self.bottleneck(self.pool(self.shared(self._first_stage(images, modality)))))
         if self.inference:
@@ -175,7 +129,6 @@ class MUN(ReIDModel):
         raise ValueError(f"modality must be visible or infrared, not {modality!r}")
 
     def _prototypes(self, pooled: Tensor, half: int, labels: Tensor | None, progress: Tensor | float) -> Tensor:
-        """What L_ma compares, [3, PK, embed_dim], from the pooled features [3PK, embed_dim]."""
         pooled = pooled.reshape(3, half, self.embed_dim)
         if self.prototypes is None:
             return pooled
@@ -184,14 +137,12 @@ class MUN(ReIDModel):
         return self.prototypes(pooled, beta, None if labels is None else labels[:half])
 
     def in_backbone(self, name: str) -> bool:
-        """What ImageNet weights can initialise."""
         return name.startswith(("visible_stage.", "infrared_stage.", "shared.", "generator.stage."))
 
     def limits_of(self, name: str) -> tuple[float, float] | None:
         return SCALE_RANGE if name.endswith(".scale") else None
 
     def load_pretrained(self, path: Path) -> None:
-        """All first stages begin alike, also one of a modality made of pixels."""
         own = getattr(self.generator, "stage", None)
         parts = self.visible_stage, self.infrared_stage, self.shared
         load_pretrained_resnet(parts if own is None else (*parts, own), path)

@@ -1,4 +1,4 @@
-"""ImageNet weights from a user's own file."""
+"""Twin of `ms_vireid.models.pretrained`, whose docstrings hold here."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,14 +18,6 @@ WHERE_RESNET = "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is
 
 
 def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
-    """Load a timm ViT state dict from .safetensors, .pth or .pt; nothing is set unless all fits.
-
-    The head is dropped and the square grid of position embeddings is resized to the model's patches.
-
-    Raises:
-        InputError: no such file (the message says where it can be had), not one of the formats, or weights missing,
-            extra or misshapen.
-    """
     weights = {k: v for k, v in _read(path, WHERE_VIT).items() if not k.startswith(("head.", "fc_norm."))}
     if "pos_embed" in weights and weights["pos_embed"].ndim == 3 and weights["pos_embed"].shape[1] != vit.tokens:
         try:
@@ -36,14 +28,6 @@ def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
 
 
 def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
-    """Load a torchvision ResNet-50 state dict from .safetensors, .pth or .pt into the parts that together are the
-    network (two stems get the same weights); nothing is set unless all fits.
-
-    The classifier `fc` and the counters `num_batches_tracked` are dropped.
-
-    Raises:
-        InputError: as `load_pretrained_vit`.
-    """
     counters = "num_batches_tracked"
     held = _read(path, WHERE_RESNET)
     weights = {n: v for n, v in held.items() if not n.startswith("fc.") and not n.endswith(counters)}
@@ -58,7 +42,6 @@ def _read(path: Path, where: str) -> dict[str, Tensor]:
 
 
 def _set(path: Path, network: str, weights: dict[str, Tensor], targets: Sequence[tuple[str, Tensor]]) -> None:
-    """Set each target from the weight of its name; all must fit, and no weight may be left over."""
     names = {name for name, _ in targets}
     problems = {f"{name} is missing" for name in names - weights.keys()}
     problems |= {f"{name} is not in the model" for name in weights.keys() - names}

@@ -1,4 +1,4 @@
-"""ResNet-50 (He et al. 2016) in torchvision's v1.5 layout, whole or in the parts that the modalities share or not."""
+"""Twin of `ms_vireid.models.resnet`, whose docstrings hold here; modules are named as torchvision names them."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -8,17 +8,13 @@ STAGES = (1, 2, 3, 4)
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """Without bias, "same" padding; Kaiming-normal by the outputs."""
     layer = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
 
 
 class BatchNormAct2d(nn.BatchNorm2d):
-    """BatchNorm with what follows it in a residual network."""
-
     def forward(self, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
-        """BatchNorm of x, plus a shortcut, and a ReLU, where asked for: [N, C, H, W] -> [N, C, H, W]."""
         x = super().forward(x)
         if shortcut is not None:
             x = x + shortcut
@@ -34,8 +30,6 @@ def batch_norm(channels: int, weight: float = 1.0) -> BatchNormAct2d:
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (which has the stride: v1.5), 1x1; the shortcut is projected where the shape changes."""
-
     def __init__(self, inputs: int, width: int, stride: int):
         super().__init__()
         outputs = EXPANSION * width
@@ -57,19 +51,6 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet-50 without its pooling and classifier, or some of its parts; modules are named as torchvision names them.
-
-    A part takes what the part before it gives: a modality's own beginning is `ResNet(stages=())` (conv1, bn1, ReLU
-    and pooling) or `ResNet(stages=(1,))`, and what both share `ResNet(stem=False)` or
-    `ResNet(stem=False, stages=(2, 3, 4))`.
-
-    Args:
-        layers: blocks of each of the four stages.
-        width: channels of the stem, and inner channels of the first stage; each further stage doubles the latter.
-        last_stride: stride of stage 4, 2 as published, 1 where the field keeps a larger feature map.
-        stem: whether this part has the stem. stages: which stages it has, in order, `layerN` each.
-    """
-
     def __init__(
         self,
         layers: tuple[int, int, int, int] = (3, 4, 6, 3),
@@ -96,11 +77,6 @@ class ResNet(nn.Module):
         self.blocks = tuple(block for stage in stages for block in getattr(self, f"layer{stage}"))
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 [N, 3, H, W], or the feature map of the part before -> [N, C, h, w], not negative.
-
-        288x144 pixels give 72x36 after the stem and stage 1, 36x18, 18x9, and 18x9 after stage 4 with stride 1, with
-        256, 512, 1024 and 2048 channels.
-        """
         if self.has_stem:
             x = self.maxpool(self.bn1(self.conv1(x), None, True))
         for block in self.blocks:

@@ -1,4 +1,4 @@
-"""Vision Transformer with overlapping patches (PMT, section "Experimental Setting"; Dosovitskiy et al. 2020)."""
+"""Twin of `ms_vireid.models.vit`, whose docstrings hold here."""
 
 import math
 
@@ -30,7 +30,6 @@ class PatchEmbed(nn.Module):
 
 
 def patch_grid(image_size: tuple[int, int], patch_size: int, stride: int) -> tuple[int, int]:
-    """Rows and columns of patches: 256x128, patch 16, stride 12 gives 21x10."""
     height, width = image_size
     if min(height, width) < patch_size:
         raise ValueError(f"image_size {image_size} is smaller than patch_size {patch_size}")
@@ -50,8 +49,6 @@ def layer_norm(width: int) -> nn.LayerNorm:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with a fused projection; no dropout on the attention map."""
-
     def __init__(self, embed_dim: int, num_heads: int, dropout: float, layer: int):
         super().__init__()
         if embed_dim % num_heads:
@@ -88,8 +85,6 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block: x + attention(norm(x)), then x + MLP(norm(x)), each with drop path."""
-
     def __init__(
         self, embed_dim: int, num_heads: int, mlp_ratio: int, dropout: float, drop_path: float, layer: int, index: int
     ):
@@ -109,19 +104,6 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """ViT whose patches may overlap; parameters are named as timm names them.
-
-    Args:
-        image_size: (H, W) in pixels. patch_size, stride: pixels; a stride below patch_size overlaps patches.
-        embed_dim, depth, num_heads, mlp_ratio: width D, number of blocks, heads, hidden width of the MLP over D.
-        dropout: after the position embedding, the attention projection and both MLP layers.
-        drop_path: stochastic depth of the last block, rising linearly from 0 at the first.
-        recompute: keep only each block's input in training and compute the block again in the backward pass.
-
-    Raises:
-        ValueError: for sizes that do not fit together.
-    """
-
     def __init__(
         self,
         image_size: tuple[int, int] = (256, 128),
@@ -163,19 +145,6 @@ class VisionTransformer(nn.Module):
         self.norm = layer_norm(embed_dim)
 
     def forward(self, images: Tensor, key: Tensor | None = None) -> Tensor:
-        """CLS features after the last LayerNorm.
-
-        Args:
-            images: float32 [N, 3, H, W].
-            key: int32 scalar, this step's key for dropout and drop path (`ms_vireid.data.randomness.step_key`);
-                needed in training when either rate is above 0.
-
-        Returns:
-            float32 [N, embed_dim], not normalised.
-
-        Raises:
-            ValueError: images of another size; no key where one is needed.
-        """
         x = self.patch_embed(images)  # [N, L, D]
         batch = x.shape[0]
         x = torch.cat((self.cls_token.expand(batch, -1, -1), x), dim=1)  # [N, T = 1 + L, D]
@@ -197,16 +166,6 @@ class VisionTransformer(nn.Module):
 
 
 def resize_position_embedding(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Position embedding [1, 1 + s * s, D] of a square grid, resized bilinearly to `grid` (rows, columns).
-
-    The CLS position is kept. Bilinear with half-pixel centres (align_corners=False) and no antialiasing.
-
-    Returns:
-        float32 [1, 1 + rows * columns, D].
-
-    Raises:
-        ValueError: if the number of positions is not 1 + a square.
-    """
     side = math.isqrt(embedding.shape[1] - 1)
     if side * side + 1 != embedding.shape[1]:
         raise ValueError(f"pos_embed holds {embedding.shape[1]} positions, which is not 1 + a square")

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ms_vireid.config import Config, check_config
+from ms_vireid.config.estimate import require_fitting, require_memory_for
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.checkpoint import Checkpoint, load_checkpoint, load_model
-from ms_vireid.engine.estimate import require_fitting, require_memory_for
 from ms_vireid.engine.programs import run_by
 from ms_vireid.engine.run_folder import RunFolder, data_config
 from ms_vireid.errors import InputError

@@ -16,7 +16,7 @@ from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.loader import stop_requests
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
-from ms_vireid.engine.inference import features_by_batch
+from ms_vireid.engine.evaluating import features_by_batch
 from ms_vireid.errors import InputError
 from ms_vireid.files.checks import DAMAGED
 from ms_vireid.files.writing import append_line, write_json, write_text

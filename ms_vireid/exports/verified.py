@@ -13,11 +13,12 @@ from mindspore import Tensor, nn
 
 from ms_vireid.config import dump_config
 from ms_vireid.data.layout import MODALITIES
-from ms_vireid.data.synthetic import draw_identity, make_camera, render
+from ms_vireid.data.synthetic.cameras import make_camera, render
+from ms_vireid.data.synthetic.people import draw_identity
 from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
-from ms_vireid.engine.trained import TrainedModel
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import whole
+from ms_vireid.inference.trained import TrainedModel
 
 BOTH = "both"  # the modality of a graph that takes either
 INPUT, OUTPUT = "images", "features"

@@ -13,9 +13,9 @@ import onnx
 from mindspore import Parameter, nn
 from onnx import helper, numpy_helper
 
-from ms_vireid.engine.export import INPUT, OUTPUT, Format, Request
-from ms_vireid.engine.onnx_file import load_onnx, save_onnx
 from ms_vireid.errors import InputError
+from ms_vireid.exports.onnx_file import load_onnx, save_onnx
+from ms_vireid.exports.verified import INPUT, OUTPUT, Format, Request
 from ms_vireid.models import ResNet, VisionTransformer
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.layers import GeM
@@ -182,7 +182,7 @@ def _(cell: NonLocal, graph: Graph, x: str) -> str:
 
 def unknown(cell: nn.Cell) -> InputError:
     return InputError(
-        f"{type(cell).__name__}: ms_vireid/engine/onnx_graph.py does not know how to write this layer in ONNX; "
+        f"{type(cell).__name__}: ms_vireid/exports/onnx_graph.py does not know how to write this layer in ONNX; "
         f"use python parity/export_onnx.py, which goes by way of PyTorch"
     )
 

@@ -8,15 +8,15 @@ import pytest
 
 from ms_vireid import extract
 from ms_vireid.data.layout import read_layout
-from ms_vireid.engine import extraction
-from ms_vireid.engine.inference import extract_features
-from ms_vireid.engine.trained import load_trained
+from ms_vireid.engine.evaluating import extract_features
 from ms_vireid.errors import InputError
 from ms_vireid.extract import load_features
+from ms_vireid.inference import extraction
+from ms_vireid.inference.trained import load_trained
 
-from .checkpoints import write_checkpoint
-from .data.tree import truncate, write_folder, write_llcm, write_picture, write_regdb, write_sysu_mm01
-from .test_train import command
+from ..checkpoints import write_checkpoint
+from ..data.tree import truncate, write_folder, write_llcm, write_picture, write_regdb, write_sysu_mm01
+from ..test_train import command
 
 
 @pytest.fixture(scope="module")

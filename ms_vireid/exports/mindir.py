@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.train.mind_ir_pb2 import ModelProto
 
-from ms_vireid.engine.export import Format, InferenceGraph, Request, Run
+from ms_vireid.exports.verified import Format, InferenceGraph, Request, Run
 from ms_vireid.models import ResNet
 
 
@@ -78,7 +78,7 @@ def load_mindir(path: Path) -> Run:
 
 
 def read_info(path: Path) -> dict[str, str]:
-    """What was stored with the graph (`ms_vireid.engine.export.describe`)."""
+    """What was stored with the graph (`ms_vireid.exports.verified.describe`)."""
     model = ModelProto()
     model.ParseFromString(path.read_bytes())
     return dict(model.user_info)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from ms_vireid.engine.export import INPUT, OUTPUT, Request, Run
+from ms_vireid.exports.verified import INPUT, OUTPUT, Request, Run
 
 
 def save_onnx(model: onnx.ModelProto, request: Request, path: Path) -> None:
@@ -27,5 +27,5 @@ def load_onnx(path: Path) -> Run:
 
 
 def read_info(path: Path) -> dict[str, str]:
-    """What was stored with the graph (`ms_vireid.engine.export.describe`)."""
+    """What was stored with the graph (`ms_vireid.exports.verified.describe`)."""
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).get_modelmeta().custom_metadata_map

@@ -1,0 +1,102 @@
+"""Procedural people in SYSU-MM01's layout on disk, for demonstrations and tests without a licensed data set.
+
+A figure is drawn once, as a map of *inks* (which material lies at each pixel). The visible picture looks an ink up by
+its colour, the infrared one by its material's reflectance, and the two are drawn independently of each other. So an
+identity can be found across modalities by body shape, garments, patterns and carried things, and not by brightness.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from ms_vireid.data.synthetic.cameras import make_camera, render
+from ms_vireid.data.synthetic.people import draw_identity
+from ms_vireid.errors import InputError
+
+PICTURE = 3  # the random stream of a seed
+VERSION = 2  # of the pictures: raise it whenever the same parameters no longer give the same files
+MARKER = "synthetic.json"
+CAMERAS = (1, 2, 3, 4, 5, 6)
+JPEG_QUALITY = 92
+
+
+def generate_sysu_mm01(
+    root: str | Path,
+    *,
+    seed: int = 0,
+    train_identities: int = 140,
+    val_identities: int = 20,
+    test_identities: int = 40,
+    images_per_camera: int = 2,
+    image_size: tuple[int, int] = (128, 64),
+) -> None:
+    """Write a synthetic set in SYSU-MM01's layout at `root`, or leave it alone if exactly this set is there.
+
+    Identities are numbered from 1, first those to train on, then to validate, then to test. Each has
+    `images_per_camera` pictures of `image_size` (H, W) pixels from each of the six cameras; a picture depends only on
+    (seed, identity, camera, number, image_size). The tree appears at `root` complete or not at all.
+
+    Raises InputError if `root` holds anything else, cannot be written, or a size is out of range.
+    """
+    root, splits = Path(root), {"train": train_identities, "val": val_identities, "test": test_identities}
+    counts = {**splits, "pictures each camera": images_per_camera}
+    if min(counts.values()) < 1 or max(sum(splits.values()), images_per_camera) > 9999:
+        raise InputError(f"synthetic set with {counts}: each must be at least 1, identities and pictures at most 9999")
+    if seed < 0:
+        raise InputError(f"synthetic set with seed {seed}: give 0 or more")
+    if min(image_size) < 16:
+        raise InputError(f"synthetic pictures of {image_size[0]}x{image_size[1]} pixels: give sizes of 16 or more")
+    parameters = {
+        "version": VERSION,
+        "seed": seed,
+        "identities": splits,
+        "images_per_camera": images_per_camera,
+        "image_size": list(image_size),
+    }
+    if _is_there(root, parameters):
+        return
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        # a sibling, so that the rename stays on one file system; it is removed whatever happens
+        with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as staging:
+            tree = Path(staging) / root.name
+            _write_tree(tree, parameters)
+            tree.rename(root)
+    except OSError as error:
+        if not _is_there(root, parameters):  # it is, if another process was generating the same set and ended first
+            raise InputError(f"cannot write the synthetic set at {root}: {error}") from error
+
+
+def _is_there(root: Path, parameters: dict) -> bool:
+    """Whether `root` holds this very set; False if it holds nothing, InputError if anything else."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    try:
+        found = json.loads((root / MARKER).read_text())
+    except (OSError, ValueError):
+        raise InputError(f"{root} is not a synthetic set (no readable {MARKER}): give another folder") from None
+    if found != parameters:
+        raise InputError(f"{root} holds {found}, not {parameters}: remove it or give another folder")
+    return True
+
+
+def _write_tree(tree: Path, parameters: dict) -> None:
+    seed, splits = parameters["seed"], parameters["identities"]
+    number = 0
+    (tree / "exp").mkdir(parents=True)
+    for split, count in splits.items():
+        ids = range(number + 1, number + count + 1)
+        (tree / "exp" / f"{split}_id.txt").write_text(",".join(map(str, ids)) + "\n")
+        number += count
+    cameras = [make_camera(seed, camera, parameters["image_size"]) for camera in CAMERAS]
+    for person in range(1, number + 1):
+        identity = draw_identity(seed, person)
+        for camera in cameras:
+            folder = tree / f"cam{camera.number}" / f"{person:04d}"
+            folder.mkdir(parents=True)
+            for n in range(1, parameters["images_per_camera"] + 1):
+                rng = np.random.default_rng((seed, PICTURE, person, camera.number, n))
+                render(identity, camera, rng).save(folder / f"{n:04d}.jpg", quality=JPEG_QUALITY)
+    (tree / MARKER).write_text(json.dumps(parameters, indent=2) + "\n")

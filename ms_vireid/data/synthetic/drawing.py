@@ -1,0 +1,213 @@
+"""A person drawn as a map of inks.
+
+Lengths are in figure heights (the figure's, not the picture's) unless a docstring says otherwise.
+"""
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ms_vireid.data.synthetic.people import Body, Identity, Part, Pose
+
+OUTLINE = 160  # light of 255 that reaches a shadow
+
+
+class Figure:
+    """Two layers of [H, W] pixels: which ink lies there, and how much of the light reaches it.
+
+    Drawn in figure coordinates: x runs sideways from the body's centre line, y upwards from the ground.
+    """
+
+    def __init__(self, size: tuple[int, int], pose: Pose, height: float):
+        self.pose, self.size = pose, size
+        self.unit = height * pose.scale * size[0]  # pixels in a figure height
+        self.ink = Image.new("L", size[::-1], Part.BACKGROUND)
+        self.shade = Image.new("L", size[::-1], 255)
+        self._ink, self._shade = ImageDraw.Draw(self.ink), ImageDraw.Draw(self.shade)
+
+    def _pixel(self, x: float, y: float) -> tuple[float, float]:
+        pose, height = self.pose, self.size[0]
+        return pose.x * height + (pose.mirror * x + pose.lean * y) * self.unit, pose.ground * height - y * self.unit
+
+    def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
+        """x float32 [H, W] and y float32 [H, 1] of every pixel."""
+        rows, columns = (np.arange(n, dtype=np.float32) for n in self.size)
+        y = (self.pose.ground * self.size[0] - rows[:, None]) / self.unit
+        x = (columns - self.pose.x * self.size[0]) / self.unit - self.pose.lean * y
+        return self.pose.mirror * x, y
+
+    def limb(self, path: list, width: float, part: Part, shade: int = 255, outline: float = 0.0) -> None:
+        """A band along a path; an outline of shadow sets it off from what lies behind."""
+        pixels, width = [self._pixel(*point) for point in path], max(1, round(width * self.unit))
+        if outline:
+            _draw_band(self._shade, pixels, width + 2 * max(1, round(outline * self.unit)), OUTLINE)
+        _draw_band(self._ink, pixels, width, part)
+        _draw_band(self._shade, pixels, width, shade)
+
+    def polygon(self, points: list, part: Part) -> None:
+        pixels = [self._pixel(*point) for point in points]
+        self._ink.polygon(pixels, part)
+        self._shade.polygon(pixels, 255)
+
+    def column(self, part: Part, *levels: tuple[float, float]) -> None:
+        """A shape symmetric about the centre line, through (y, half width) levels."""
+        self.polygon([(-w, y) for y, w in levels] + [(w, y) for y, w in reversed(levels)], part)
+
+    def box(self, part: Part, x: float, y: float, width: float, height: float) -> None:
+        """A rectangle centred on (x, y)."""
+        left, right, low, high = x - width / 2, x + width / 2, y - height / 2, y + height / 2
+        self.polygon([(left, low), (left, high), (right, high), (right, low)], part)
+
+    def disc(self, part: Part, x: float, y: float, width: float, height: float, start: int = 0) -> None:
+        """An ellipse centred on (x, y); start = 180 draws its upper half only."""
+        (cx, cy), rx, ry = self._pixel(x, y), width * self.unit / 2, height * self.unit / 2
+        for layer, value in ((self._ink, part), (self._shade, 255)):
+            layer.chord((cx - rx, cy - ry, cx + rx, cy + ry), start, 360, value)
+
+    def ground_shadow(self) -> None:
+        (cx, cy), unit = self._pixel(0, 0), self.unit
+        self._shade.ellipse((cx - 0.2 * unit, cy - 0.03 * unit, cx + 0.2 * unit, cy + 0.02 * unit), OUTLINE)
+
+
+def _draw_band(layer: ImageDraw.ImageDraw, pixels: list, width: int, value: int) -> None:
+    """A line with rounded joints; `ImageDraw.line(joint="curve")` would do, at three times the cost."""
+    layer.line(pixels, value, width)
+    for x, y in pixels[1:-1]:
+        layer.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), value)
+
+
+def draw_person(identity: Identity, pose: Pose, size: tuple[int, int]) -> tuple[np.ndarray, Image.Image]:
+    """The ink map (values of `Part`), uint8 [H, W] of `size`, and a picture ("L") of how much light reaches where."""
+    body = identity.body
+    figure = Figure(size, pose, body.height)
+    figure.ground_shadow()
+    if identity.bag == "backpack" and not pose.back:
+        _draw_backpack(figure, body)
+    _draw_arm(figure, identity, side=-1)
+    _draw_legs(figure, identity)
+    _draw_top(figure, identity)
+    _draw_head(figure, identity)
+    _draw_bag(figure, identity)
+    _draw_arm(figure, identity, side=1)
+    ink = np.array(figure.ink)
+    x, y = figure.coordinates()
+    ink += (ink == Part.UPPER) & identity.upper.pattern.covers(x, body.shoulder - y)
+    ink += (ink == Part.LOWER) & identity.lower.pattern.covers(x, body.legs - y)
+    return ink, figure.shade
+
+
+def _narrow(pose: Pose) -> float:
+    """How wide the body is seen, of 1: a person seen from the side is narrower."""
+    return 1 - 0.25 * pose.turn
+
+
+def _draw_arm(figure: Figure, identity: Identity, side: int) -> None:
+    """side: 1 is the arm nearer to the camera, -1 the farther one."""
+    body, swing = identity.body, -side * figure.pose.stride
+    x, y = side * (body.shoulders * _narrow(figure.pose) - 0.35 * body.limbs), body.shoulder - 0.3 * body.limbs
+    path = [(x, y), (x + side * 0.03 + 0.4 * swing, y - 0.17), (x + side * 0.02 + swing, y - 0.34)]
+    shade, outline = (255, 0.012) if side > 0 else (200, 0.0)
+    figure.limb(path, 0.7 * body.limbs, Part.SKIN, shade, outline)
+    if identity.upper.sleeves:
+        figure.limb(_first(path, identity.upper.sleeves), body.limbs, Part.UPPER, shade, outline)
+
+
+def _draw_legs(figure: Figure, identity: Identity) -> None:
+    body, lower, pose = identity.body, identity.lower, figure.pose
+    for side in (-1, 1):
+        x, stride = side * 0.55 * body.hips * _narrow(pose), side * pose.stride
+        path = [(x, body.legs - 0.02), (x + 0.4 * stride + 0.02 * pose.turn, 0.5 * body.legs), (x + stride, 0.03)]
+        shade, outline = (255, 0.008) if side > 0 else (195, 0.0)
+        figure.limb(path, 0.9 * body.limbs, Part.SKIN, shade)
+        if lower.cut == "trousers":
+            figure.limb(_first(path, lower.length), 0.03 + 0.75 * body.hips, Part.LOWER, shade, outline)
+        toe = x + stride + 0.02 * side + 0.035 * pose.turn
+        figure.limb([(x + stride - 0.01, 0.022), (toe, 0.018)], 0.042, Part.SHOES, shade)
+    hips = body.hips * _narrow(pose)
+    figure.column(Part.LOWER, (body.legs + 0.03, 0.95 * hips), (body.legs - 0.07, 1.1 * hips))
+    if lower.cut == "skirt":
+        hem = body.legs * (1 - lower.length)
+        figure.column(Part.LOWER, (body.legs, hips), (hem, 1.25 * hips + 0.12 * lower.length + 0.3 * abs(pose.stride)))
+
+
+def _draw_top(figure: Figure, identity: Identity) -> None:
+    body, narrow = identity.body, _narrow(figure.pose)
+    shoulders, hips, y = body.shoulders * narrow, body.hips * narrow, body.shoulder
+    figure.limb([(0, body.chin + 0.02), (0, y - 0.01)], 0.9 * body.head, Part.SKIN)
+    figure.column(
+        Part.UPPER,
+        (y + 0.015, 0.5 * body.head),
+        (y - 0.005, 0.85 * shoulders),
+        (y - 0.04, shoulders),
+        (body.legs + 0.08, 0.5 * (shoulders + hips)),
+        (body.legs - identity.upper.length, 1.1 * hips + 0.15 * max(0.0, identity.upper.length)),
+    )
+
+
+def _draw_head(figure: Figure, identity: Identity) -> None:
+    body, back = identity.body, figure.pose.back
+    r, chin = body.head, body.chin
+    y = chin + r  # of the head's middle
+    covered = Part.HAIR if back and body.hair != "bald" else Part.SKIN
+    if body.hair == "curly":
+        figure.disc(Part.HAIR, 0, y + 0.25 * r, 2.8 * r, 2.6 * r)
+    elif body.hair == "long":
+        figure.column(Part.HAIR, (y + 0.6 * r, 0.9 * r), (y, 1.15 * r), (body.shoulder - 0.05, 1.3 * r))
+    elif body.hair == "bun":
+        figure.disc(Part.HAIR, 0, y + 1.3 * r, 1.1 * r, 1.0 * r)
+    elif body.hair == "ponytail":
+        tail = [(-0.6 * r, y + 0.7 * r), (-1.25 * r, y + 0.3 * r), (-1.35 * r, body.shoulder)]
+        figure.limb(tail, 0.55 * r, Part.HAIR)
+    figure.disc(covered, 0, y, 1.7 * r, 2.1 * r)
+    if body.hair != "bald":
+        figure.disc(Part.HAIR, 0, y + 0.3 * r, 1.9 * r, 1.7 * r, start=180)
+    if identity.hat != "none":
+        figure.disc(Part.HAT, 0, y + 0.35 * r, 2.1 * r, (2.6 if identity.hat == "beanie" else 1.9) * r, start=180)
+    if identity.hat == "cap":
+        figure.limb([(0, y + 0.4 * r), (1.8 * r, y + 0.3 * r)], 0.35 * r, Part.HAT)
+    elif identity.hat == "brim":
+        figure.disc(Part.HAT, 0, y + 0.45 * r, 4.0 * r, 0.6 * r)
+    if identity.scarf:
+        figure.limb([(-1.0 * r, chin - 0.015), (1.0 * r, chin - 0.015)], 0.055, Part.SCARF, outline=0.006)
+        figure.limb([(0.5 * r, chin - 0.02), (0.6 * r, chin - 0.19)], 0.05, Part.SCARF, outline=0.006)
+
+
+def _draw_backpack(figure: Figure, body: Body) -> None:
+    """The pack itself: in front of the body where its back is seen, otherwise looking out behind it."""
+    y = body.shoulder - 0.13
+    figure.box(Part.BAG, -0.05 * figure.pose.turn, y, 1.5 * body.shoulders + 0.06, 0.27)
+    figure.box(Part.BAG_ACCENT, -0.05 * figure.pose.turn, y - 0.06, body.shoulders + 0.04, 0.09)
+
+
+def _draw_bag(figure: Figure, identity: Identity) -> None:
+    body, bag = identity.body, identity.bag
+    shoulders, top = body.shoulders * _narrow(figure.pose), body.shoulder
+    side = body.shoulders + 0.035
+    if bag == "backpack" and figure.pose.back:
+        _draw_backpack(figure, body)
+    elif bag == "backpack":
+        for x in (-0.6 * shoulders, 0.6 * shoulders):
+            figure.limb([(x, top), (x, top - 0.2)], 0.032, Part.BAG)
+    elif bag == "shoulder bag":
+        figure.limb([(-0.7 * shoulders, top), (side, body.legs + 0.02)], 0.026, Part.BAG, outline=0.006)
+        figure.box(Part.BAG, side, body.legs - 0.03, 0.13, 0.13)
+        figure.box(Part.BAG_ACCENT, side, body.legs, 0.13, 0.04)
+    elif bag == "handbag":
+        figure.limb([(-side - 0.04, 0.46), (-side - 0.01, 0.5), (-side + 0.03, 0.46)], 0.014, Part.BAG)
+        figure.box(Part.BAG, -side, 0.39, 0.15, 0.14)
+        figure.box(Part.BAG_ACCENT, -side, 0.37, 0.15, 0.035)
+    elif bag == "suitcase":
+        figure.limb([(-side - 0.02, 0.46), (-side - 0.02, 0.26)], 0.016, Part.BAG_ACCENT)
+        figure.box(Part.BAG, -side - 0.02, 0.15, 0.15, 0.25)
+        figure.box(Part.BAG_ACCENT, -side - 0.02, 0.15, 0.04, 0.25)
+
+
+def _first(path: list, share: float) -> list:
+    """The first share of a path of two segments, each counted as half of it."""
+    start, middle, end = path
+    if share <= 0.5:
+        return [start, _between(start, middle, 2 * share)]
+    return [start, middle, _between(middle, end, 2 * share - 1)]
+
+
+def _between(a: tuple[float, float], b: tuple[float, float], share: float) -> tuple[float, float]:
+    return a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1])

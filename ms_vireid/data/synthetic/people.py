@@ -1,0 +1,201 @@
+"""What a person is: body, garments and carried things, and the inks that cameras see them in.
+
+Lengths are in figure heights (the figure's, not the picture's) unless a docstring says otherwise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+IDENTITY = 0  # the random stream of a seed
+COLOURS = (
+    (232, 232, 228), (196, 190, 176), (128, 130, 134), (86, 88, 94), (44, 44, 48), (188, 40, 44), (128, 44, 54),
+    (226, 126, 44), (232, 200, 70), (72, 140, 64), (50, 88, 66), (58, 164, 176), (54, 96, 190), (44, 54, 108),
+    (122, 70, 156), (226, 138, 168), (128, 92, 64), (158, 196, 226),
+)  # fmt: skip
+MATERIALS = {"leather": 0.24, "nylon": 0.38, "denim": 0.52, "wool": 0.66, "cotton": 0.80, "polyester": 0.94}
+SKIN_COLOURS = ((240, 206, 182), (222, 178, 146), (186, 136, 102), (134, 92, 66), (92, 62, 46))
+HAIR_COLOURS = ((24, 20, 20), (58, 40, 30), (104, 70, 44), (176, 140, 88), (150, 148, 146))
+SKIN_REFLECTANCE = 0.70
+HAIR_REFLECTANCES = (0.28, 0.44)
+VANISHING_PATTERNS = 0.15  # share of patterns printed with a dye that infrared does not see
+MIN_INK_CONTRAST = 0.28  # between a pattern's two inks, in luma (of 1) and in reflectance, unless the pattern vanishes
+
+
+class Part(IntEnum):
+    """Values of the ink map. A garment's accent follows its base: a pattern adds one where it applies."""
+
+    BACKGROUND, SKIN, HAIR, UPPER, UPPER_ACCENT, LOWER, LOWER_ACCENT, SHOES, BAG, BAG_ACCENT, HAT, SCARF = range(12)
+
+
+@dataclass(frozen=True)
+class Ink:
+    """How one material looks: colour in 0..255 RGB to visible cameras, reflectance in 0..1 to infrared ones."""
+
+    colour: tuple[int, int, int]
+    reflectance: float
+
+    def value(self, infrared: bool) -> int | tuple[int, int, int]:
+        return round(255 * self.reflectance) if infrared else self.colour
+
+
+NOTHING = Ink((0, 0, 0), 0.0)
+
+
+@dataclass(frozen=True)
+class Body:
+    height: float  # in picture heights
+    shoulders: float  # half widths
+    hips: float
+    legs: float  # from the ground to the waist
+    head: float  # radius
+    limbs: float  # thickness of a sleeve
+    hair: str
+
+    @property
+    def chin(self) -> float:
+        return 1 - 2.1 * self.head
+
+    @property
+    def shoulder(self) -> float:
+        """The height of the shoulder line."""
+        return self.chin - 0.035
+
+
+@dataclass(frozen=True)
+class Pattern:
+    name: str
+    period: float
+
+    def covers(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Where the accent lies, bool. u runs across the body from its centre line, v down from the garment's top."""
+        return PATTERNS[self.name](u, v, self.period)
+
+
+@dataclass(frozen=True)
+class Upper:
+    length: float  # how far it hangs below the waist
+    sleeves: float  # share of the arm that is covered
+    pattern: Pattern
+
+
+@dataclass(frozen=True)
+class Lower:
+    cut: str  # "trousers" or "skirt"
+    length: float  # share of the leg that is covered
+    pattern: Pattern
+
+
+@dataclass(frozen=True)
+class Identity:
+    body: Body
+    upper: Upper
+    lower: Lower
+    bag: str
+    hat: str
+    scarf: bool
+    inks: dict[Part, Ink]
+
+
+@dataclass(frozen=True)
+class Pose:
+    """What changes from picture to picture. x, ground: the figure's foot point in picture heights."""
+
+    x: float
+    ground: float
+    scale: float
+    lean: float  # sideways shift per height
+    mirror: int  # 1 or -1
+    turn: float  # 0 seen from the front or back, 1 from the side
+    stride: float  # how far the feet are from under the hips, signed
+    back: bool
+
+
+PATTERNS: dict[str, Callable] = {
+    "plain": lambda u, v, p: np.zeros_like(u, bool),
+    "hoops": lambda u, v, p: v % p < p / 2,
+    "stripes": lambda u, v, p: (u + p / 4) % p < p / 2,
+    "diagonal": lambda u, v, p: (0.7 * (u + v)) % p < p / 2,
+    "checks": lambda u, v, p: ((u + p / 4) % p < p / 2) ^ (v % p < p / 2),
+    "dots": lambda u, v, p: ((u + p / 2) % p - p / 2) ** 2 + (v % p - p / 2) ** 2 < (0.33 * p) ** 2,
+    "logo": lambda u, v, p: (abs(u) < 0.6 * p) & (abs(v - 0.12) < 0.5 * p),
+    "badge": lambda u, v, p: (u - 0.05) ** 2 + (v - 0.09) ** 2 < (0.45 * p) ** 2,
+    "band": lambda u, v, p: abs(v - 0.14) < 0.45 * p,
+    "zip": lambda u, v, p: abs(u) < 0.2 * p,
+    "yoke": lambda u, v, p: v < 1.2 * p,
+    "halves": lambda u, v, p: u > 0,
+    "sash": lambda u, v, p: abs(u + v - 0.14) < 0.4 * p,
+    "side stripe": lambda u, v, p: abs(abs(u) - 0.09) < 0.2 * p,
+}
+# what an identity is drawn from; an entry that comes twice is twice as likely
+UPPER_PATTERNS = tuple(name for name in PATTERNS if name != "side stripe")
+LOWER_PATTERNS = ("plain", "plain", "plain", "hoops", "stripes", "checks", "dots", "side stripe", "halves", "yoke")
+PERIODS = (0.07, 0.10, 0.15)
+HAIRS = ("bald", "short", "long", "bun", "curly", "ponytail")
+BAGS = ("none", "none", "backpack", "handbag", "shoulder bag", "suitcase")
+HATS = ("none", "none", "none", "beanie", "cap", "brim")
+UPPER_LENGTHS = (-0.02, 0.04, 0.12, 0.24)
+SLEEVES = (0.0, 0.45, 0.92, 0.92)
+TROUSERS = (("trousers", 0.96), ("trousers", 0.96), ("trousers", 0.68), ("trousers", 0.42))
+SKIRTS = (("skirt", 0.5), ("skirt", 0.8))
+
+
+def pick(rng: np.random.Generator, options):
+    return options[rng.integers(len(options))]
+
+
+def draw_identity(seed: int, number: int) -> Identity:
+    """The person with this number, the same for every picture."""
+    rng = np.random.default_rng((seed, IDENTITY, number))
+    body = Body(
+        height=pick(rng, (0.78, 0.84, 0.90)),
+        shoulders=pick(rng, (0.085, 0.110, 0.135)),
+        hips=pick(rng, (0.065, 0.090, 0.115)),
+        legs=pick(rng, (0.44, 0.49, 0.54)),
+        head=pick(rng, (0.060, 0.068, 0.076)),
+        limbs=pick(rng, (0.052, 0.066, 0.080)),
+        hair=pick(rng, HAIRS),
+    )
+    upper_pattern = Pattern(pick(rng, UPPER_PATTERNS), pick(rng, PERIODS))
+    lower_pattern = Pattern(pick(rng, LOWER_PATTERNS), pick(rng, PERIODS))
+    upper = Upper(pick(rng, UPPER_LENGTHS), pick(rng, SLEEVES), upper_pattern)
+    lower = Lower(*pick(rng, TROUSERS + SKIRTS), lower_pattern)
+    bag, hat, scarf = pick(rng, BAGS), pick(rng, HATS), rng.random() < 0.2
+    inks = {
+        Part.SKIN: Ink(pick(rng, SKIN_COLOURS), SKIN_REFLECTANCE),
+        Part.HAIR: Ink(pick(rng, HAIR_COLOURS), pick(rng, HAIR_REFLECTANCES)),
+        **{part: _draw_inks(rng)[0] for part in (Part.SHOES, Part.HAT, Part.SCARF)},
+    }
+    for base in (Part.UPPER, Part.LOWER, Part.BAG):
+        inks[base], inks[Part(base + 1)] = _draw_inks(rng)
+    return Identity(body, upper, lower, bag, hat, scarf, inks)
+
+
+def _draw_inks(rng: np.random.Generator) -> tuple[Ink, Ink]:
+    """A garment's base and accent: apart in luma, and apart in reflectance unless the pattern vanishes in infrared."""
+    base = Ink(pick(rng, COLOURS), pick(rng, tuple(MATERIALS.values())))
+    colours = [c for c in COLOURS if abs(_luma(c) - _luma(base.colour)) >= MIN_INK_CONTRAST]
+    reflectances = [r for r in MATERIALS.values() if abs(r - base.reflectance) >= MIN_INK_CONTRAST]
+    vanishes = rng.random() < VANISHING_PATTERNS
+    return base, Ink(pick(rng, colours), base.reflectance if vanishes else pick(rng, reflectances))
+
+
+def _luma(colour: tuple[int, int, int]) -> float:
+    return float(np.dot(colour, (0.299, 0.587, 0.114))) / 255
+
+
+def draw_pose(rng: np.random.Generator, aspect: float) -> Pose:
+    """aspect: picture width / height."""
+    turn = rng.uniform(0, 0.7)
+    return Pose(
+        x=aspect / 2 + rng.uniform(-0.02, 0.02),
+        ground=rng.uniform(0.95, 0.975),
+        scale=rng.uniform(0.97, 1.02),
+        lean=rng.uniform(-0.025, 0.025),
+        mirror=pick(rng, (1, -1)),
+        turn=turn,
+        stride=rng.uniform(-1, 1) * (0.02 + 0.08 * turn),
+        back=rng.random() < 0.25,
+    )
