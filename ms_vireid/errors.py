@@ -12,7 +12,7 @@ class InputError(Exception):
 
 
 def one_line(text: str) -> str:
-    """A text as a terminal can be given it: control characters escaped, cut in its middle if it is too long."""
+    """A text made safe for a terminal: control characters escaped, the middle cut out if it is too long."""
     text = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - _END - 5]} ... {text[-_END:]}"
 

@@ -55,7 +55,7 @@ def _check(arguments, output: Path) -> None:
 
 
 def _find(shown, arguments) -> tuple:
-    """What the model makes of its test set, or None, and what is to be said of it."""
+    """The model's searches of its test set, or None, and a line for the page that says why."""
     from ms_vireid.data.read import read_data
     from ms_vireid.data.validation import check_pictures
 

@@ -92,11 +92,10 @@ def cap_convolutions() -> None:
 def bound_threads() -> Iterator[None]:
     """A block in which each of MindSpore's CPU threads keeps to a core of its own, and this thread to the first one's.
 
-    This thread waits for every kernel by yielding its core again and again. Where it runs on any core that takes a
-    quarter of two cores' time from the threads that compute; on the core of one of these it makes way for it.
-    Elsewhere (before the first kernel, other devices, one core or more than `MOST_BOUND`, one of several processes)
-    nothing is done. Not for a compiled graph, which has more threads; and threads made within the block inherit its one
-    core: work first.
+    This thread waits for each kernel by yielding its core again and again. On a free core that takes a quarter of two
+    cores' time from the threads that compute; on the core of one of them it makes way for it. Nothing is done before
+    the first kernel, on other devices, with one core or more than `MOST_BOUND`, or in one of several processes. Not
+    for compiled graphs, which use more threads. Threads that are made within the block inherit its one core.
     """
     threads = _pool_threads() if _may_bind() else []
     if len(threads) != len(cores()):

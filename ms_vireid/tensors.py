@@ -25,11 +25,11 @@ def _is_place(i: int, count: int, axis: int, axes: int) -> Tensor:
 class Joined(nn.Cell):
     """Tensors of one shape, one after another along a new axis.
 
-    A selection, with the derivative written out: MindSpore's Concat and Stack copy their tensors' addresses to a GPU at
-    every call, which a step of many layers waits for.
+    Made by selection, with the derivative written out: at every call MindSpore's Concat and Stack copy the addresses of
+    their tensors to a GPU, and the step waits for it.
 
     Args:
-        axis: the new one's place.
+        axis: place of the new axis.
     """
 
     def __init__(self, axis: int):

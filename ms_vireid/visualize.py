@@ -80,7 +80,7 @@ def _gradcam(arguments: Namespace):
 
 
 def _reference(path: Path, explained: str, size: tuple[int, int]):
-    """The picture to be similar to: of the modality that its folders say, else of the other one than `explained`."""
+    """The picture that is compared with. Its modality: that of its folders, else the opposite of `explained`'s."""
     from ms_vireid.visualization.gradcam import Picture
 
     other = MODALITIES[1 - MODALITIES.index(explained)]

@@ -106,8 +106,8 @@ def run(case: Case, programs: Sequence[str] | None = None) -> Outcome:
 
 
 def _as(program: str, case: Case) -> str:
-    """The program that computes a case as this one does: of functions, which no kernel takes the place of, the
-    operators are the kernels' program."""
+    """The program that stands for this one in a case: no kernel replaces a plain function, so there "operators" stands
+    for "kernels"."""
     if not case.programs:
         return ONCE
     return program if program in case.programs else "operators"

@@ -306,7 +306,7 @@ def _renamed(
 def _resized(
     name: str, value: torch.Tensor, shapes: Mapping[str, tuple[int, ...]], grid: tuple[int, int]
 ) -> tuple[torch.Tensor, dict[str, str]]:
-    """A position embedding of a square grid, at the model's grid, and what became of it; any other as it is."""
+    """A square grid's position embedding resized to the model's grid, with a note; any other tensor unchanged."""
     side = math.isqrt(max(value.shape[1] - 1, 0)) if value.ndim == 3 else 0
     if tuple(value.shape) == shapes[name] or not side or side * side + 1 != value.shape[1]:
         return value, {}

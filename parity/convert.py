@@ -54,7 +54,7 @@ def _set(parameter: ms.Parameter, value: np.ndarray) -> None:
 def to_torch(cell: nn.Cell, module: torch.nn.Module) -> None:
     """Set every parameter and buffer of `module` from a cell, bit for bit; nothing is set unless all fits.
 
-    `num_batches_tracked` keeps what it was: MindSpore does not count batches.
+    `num_batches_tracked` is left unchanged: MindSpore does not count batches.
 
     Raises:
         ValueError: keys missing, extra or misshapen, all listed; or values of another type than the parameter's.

@@ -1,6 +1,6 @@
 """A checkpoint's inference graph as ONNX by way of PyTorch: the twin model gets the checkpoint's weights in memory and
 is exported by torch.onnx. Files, metadata and verification are those of ms_vireid/export.py --format onnx, which writes
-the graph itself; this way serves layers that it does not know, and is what it is compared with.
+the graph itself. This command is for layers that export.py does not know; tests compare both.
 """
 
 import warnings

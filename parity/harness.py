@@ -186,8 +186,8 @@ def compare_training(pair: Pair, inputs: Sequence[Any]) -> By:
 
 
 def _limit(name: str, gradients: Mapping[str, np.ndarray]) -> tuple[float, float]:
-    """The tolerance of a gradient, and the largest entry that it is relative to: of a bias's and its weight's gradient
-    together, as both sum the same terms."""
+    """The tolerance of a gradient, and the scale that it is relative to: its largest entry. A bias and its weight share
+    one scale, as both sum the same terms."""
     if CANCELLED.search(name):
         tolerance, group = ROUNDING, [name.replace("W.0.bias", f"W.1.{own}") for own in ("weight", "bias")]
     else:
@@ -399,7 +399,7 @@ def _differentiable(value: Any) -> bool:
 
 
 def _probe(shape: tuple[int, ...], number: int) -> np.ndarray:
-    """What output `number` is weighed by: entries of about 1, none alike, none of a sum that a symmetry makes 0."""
+    """Weights for output `number`: entries of about 1, all different, so that no symmetry makes their sum 0."""
     return np.random.default_rng([number, *shape]).normal(size=shape).astype(np.float32)
 
 
@@ -407,7 +407,7 @@ _probe_tensor = ops.constexpr(lambda shape, number: ms.Tensor(_probe(tuple(shape
 
 
 def _given(value: Any) -> tuple[Any, ...]:
-    """One output or several, as a tuple; of PyTorch's named ones those that the model has."""
+    """The outputs as a tuple; of PyTorch's named outputs those that are not None."""
     return tuple(v for v in value if v is not None) if isinstance(value, tuple) else (value,)
 
 

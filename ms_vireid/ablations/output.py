@@ -158,7 +158,7 @@ class Report:
         ]
 
     def _numbers(self, result: RowResult) -> list[tuple[Column, str, Cell]]:
-        """Each of our numbers in a row, with the published one, which a demo's is not to be compared with."""
+        """The numbers of a row, each with the published one; a demonstration has none to compare with."""
         published = (
             {} if self.demo else {(c.name, metric): cell.published for c, metric, cell in self._published(result)}
         )

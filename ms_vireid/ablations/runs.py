@@ -105,7 +105,7 @@ class Plan:
         return sorted(runs, key=lambda run: (run.trial, run.config.seed, order[run.row.name]))
 
     def fitting_runs(self, row: Row) -> list[Run]:
-        """The same of a row that was not asked for: none if the overrides do not fit it."""
+        """As `runs` for a row that was not asked for; empty if the overrides do not fit it."""
         try:
             return self.runs([row])
         except InputError:

@@ -50,7 +50,7 @@ class ModelConfig(Section):
 
     @property
     def generator_step(self) -> int:
-        """What the sides of the first stage's feature maps must be multiples of."""
+        """The number that both sides of the first stage's feature maps must be multiples of."""
         return 1
 
     @property

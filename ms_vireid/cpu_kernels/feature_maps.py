@@ -1,7 +1,7 @@
 """Feature maps as the kernels hand them on: views [N, C, H, W] of memory [C, N, H, W].
 
-A channel of the whole batch is a row then, and a convolution one matrix product. Whoever else reads such a view gets
-what it stands for.
+A channel of the whole batch is then a row, and a convolution one matrix product. To any other reader such a view is an
+ordinary tensor [N, C, H, W].
 """
 
 import numpy as np

@@ -27,8 +27,8 @@ def _surrounded(plane, border, relu):
 
 @threaded(**STRICT)
 def _depthwise(start, stop, x, weight, first, residual, y):
-    """Of the channels of x [C, N, H, W] from `first` on, as many as weight [c, k, k] has; with `residual`, of their
-    ReLU, plus themselves."""
+    """Depth-wise convolution of channels `first` to `first` + c of x [C, N, H, W] with weight [c, k, k]. With
+    `residual`: of their ReLU, and the channels are added to the result."""
     height, width = x.shape[2:]
     kernel = weight.shape[1]
     for plane in range(start, stop):

@@ -19,11 +19,10 @@ WINOGRAD = 64  # channels from which fewer multiplications outweigh the transfor
 
 
 def install(cell: nn.Cell) -> None:
-    """Have a cell, with all within, or an optimiser compute by kernels from now on: in PyNative, in float32, on a CPU,
-    which is for the caller to see to. Hooks are called as before, but of cells whose kernel takes them in one with
-    their parent (MUN's learners).
+    """Have a cell and all its sub-cells, or an optimiser, compute by kernels from now on.
 
-    A graph that is compiled of it or exported would have to hold the kernels, and cannot.
+    The caller makes sure that this is PyNative, float32 and a CPU. Hooks are called as before, except those of cells
+    that their parent's kernel computes as well (in MUN's learners). The cell can no longer be compiled or exported.
     """
     for _, part in cell.cells_and_names():
         if type(part) in KERNELS:

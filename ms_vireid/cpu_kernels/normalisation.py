@@ -75,7 +75,7 @@ def _batch_norm_derivative(
 
 
 class BatchNorm(Function):
-    """Over N, H and W, then the sum with a shortcut and a ReLU, where there are: float32 [N, C, H, W] -> [N, C, H, W].
+    """BatchNorm over N, H and W, plus the shortcut, then ReLU, each where asked for: float32 [N, C, H, W] -> the same.
 
     gamma, beta: [C]. shortcut: as x, or None. moving: the running mean and variance [C], which training changes;
     momentum is the weight of the new ones.

@@ -19,8 +19,8 @@ SHARE = 0.25  # of the free memory, for pictures that nobody asked to keep there
 class PictureCache:
     """Pictures by index, uint8 [H, W, 3], each decoded the first time that any process asks for it.
 
-    The pixels lie in one block that worker processes share: anonymous memory, or a mapped file. A byte a picture says
-    that it is there, and is set after the pixels; two workers that meet at a picture write the same pixels.
+    The pixels lie in one block that worker processes share: anonymous memory, or a mapped file. One byte for each
+    picture says that it is there; it is set after the pixels. Two workers that decode the same picture write the same.
 
     A cache file belongs to one list of pictures (paths, sizes, times of change) at one size; for others there is
     another file. An interrupted run leaves one that the next goes on filling.
@@ -57,7 +57,7 @@ class PictureCache:
             self._block = _mapped(self.path, self.bytes)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """uint8 [H, W, 3]; raises InputError if it has to be decoded and cannot be."""
+        """uint8 [H, W, 3]; raises InputError for a picture that cannot be decoded."""
         path, count = self.images.paths[index], len(self.images)
         if self._block is None:
             return load_image(path, self.size, self.through)

@@ -1,7 +1,7 @@
 """Batches from worker processes, on `mindspore.dataset.dataloader`; an item is a whole batch.
 
-A worker that meets a broken picture hands the error over as its item, and the iterators here raise it: the user
-reads one line about the picture instead of the worker's traceback.
+A worker returns the error of a broken picture as its item, and the iterators here raise it, so that the user reads one
+line about the picture and not the worker's traceback.
 """
 
 import ctypes

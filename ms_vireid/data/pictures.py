@@ -1,4 +1,4 @@
-"""The one way in which a picture file is opened: a regular file, of a known format, of a size that can be."""
+"""Opening picture files: regular files of a known format and a sensible size."""
 
 import warnings
 from collections.abc import Iterator

@@ -57,10 +57,10 @@ def features_of(model: ReIDModel, pixels: np.ndarray, modality: str, batch_size:
 def features_by_batch(
     model: ReIDModel, batches: EvaluationBatches, batch_size: int, workers: int, start: int = 0, flip: bool = False
 ) -> Iterator[tuple]:
-    """Of each batch from `start` on: indices int [n], BNNeck features float32 [n, C], L2-normalised (None of an empty
-    batch), and whatever else the batch holds.
+    """For each batch from `start` on: indices int [n]; BNNeck features float32 [n, C], L2-normalised, or None for an
+    empty batch; and the rest of the batch.
 
-    flip: as of `extract_features`. The model is left in the mode (training or evaluation) it was in.
+    flip: see `extract_features`. The model keeps its mode (training or evaluation).
 
     Raises:
         InputError: a picture cannot be decoded, or a feature is not finite.

@@ -1,4 +1,4 @@
-"""The folder of a run: what ran, on what, what came of it."""
+"""The folder of a run: its configuration, device, log, results and weights."""
 
 import json
 import os
@@ -52,7 +52,7 @@ class RunRecord(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """An evaluation as JSON has it: metrics as fractions."""
+    """One evaluation, as in JSON: metrics as fractions."""
 
     mean: dict[str, float]
     std: dict[str, float]

@@ -171,8 +171,8 @@ def _float32_update(model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, ave
 
 
 def _all_finite(gradients: tuple[Tensor, ...]) -> Tensor:
-    """Whether all numbers are, as a boolean scalar: whether their sums are. On a GPU that is a launch for each tensor,
-    `amp.all_finite` three."""
+    """Whether all numbers are finite: a boolean scalar, judged by the sum of each tensor. On a GPU a sum is one launch,
+    and `amp.all_finite` three."""
     sums = ()
     for gradient in gradients:
         sums += (gradient.sum().reshape(1),)

@@ -150,7 +150,7 @@ class Trainer:
         return learning_rates(self.config, self.optimizer.groups, epoch, done)
 
     def _queue_step(self, epoch: int, inputs: tuple) -> Tensor:
-        """Its terms; the first step of a stage says that it is compiled, where it is."""
+        """Its loss terms, not yet read. The first step of a stage announces the compilation."""
         begins = self._stage is not self.config.stage_of(epoch)
         step = self._train_step(epoch)
         if begins and self.compiled and self.group.is_main_process:
@@ -170,10 +170,10 @@ class Trainer:
         return self._stage_step
 
     def _settle(self, queued: list[Tensor], epoch: int) -> dict[str, float]:
-        """Wait for the queued steps, all of one epoch, and see that their terms are finite; those of the last.
+        """Wait for the queued steps, all of one epoch, and check that their terms are finite; the last step's terms.
 
-        Steps are queued without waiting for the ones before: reading the terms of each would leave a GPU idle between
-        them. Nothing is saved that has not been looked at.
+        Reading the terms of each step would leave a GPU idle between two steps. Checkpoints are written after this
+        check.
         """
         if not queued:
             return {}

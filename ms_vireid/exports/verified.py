@@ -58,7 +58,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: `write` makes one of a request, with its `info`, and `load` runs what is in it."""
+    """A file format: `write` exports a request with its `info`; `load` returns a function that runs the file."""
 
     suffix: str
     write: Callable[[Request, Path], None]

@@ -27,7 +27,7 @@ _Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 def require_file(path: Path, what: str) -> None:
-    """Raise InputError unless a regular file is there: a pipe would be waited for."""
+    """Raise InputError unless `path` is a regular file: reading a pipe would block."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder, not a {what}")
     if path.exists() and not path.is_file():

@@ -1,4 +1,4 @@
-"""Features of many pictures, in a partial result beside the output that an interrupted run goes on from."""
+"""Features of many pictures, kept beside the output batch by batch, so that an interrupted run can go on."""
 
 import hashlib
 import json
@@ -56,8 +56,8 @@ class PictureBatches(EvaluationBatches):
 class PartialResult:
     """A folder with the features found so far.
 
-    plan.json: what they are features of. features.npy: float32 [N, C], filled batch by batch. journal.jsonl: a line
-    for each batch that is whole in features.npy, with its broken pictures.
+    plan.json: the checkpoint and pictures that they belong to. features.npy: float32 [N, C], filled batch by batch.
+    journal.jsonl: a line for each batch that is whole in features.npy, with its broken pictures.
     """
 
     def __init__(self, output: Path):

@@ -21,7 +21,7 @@ class AuxiliaryModality(AuxiliaryGenerator):
 
 
 class PixelModality(nn.Cell):
-    """A picture made of each pair, by a subclass's `picture`, and a first stage of its own kind on it."""
+    """A picture is made of each pair by a subclass's `picture`; a first stage of its own computes the feature maps."""
 
     def __init__(self, stage: ResNet):
         super().__init__()

@@ -102,7 +102,7 @@ _drop_limit = ops.constexpr(drop_limit)  # within a graph
 @ops.constexpr
 @cache
 def _path_constants(rates: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-    """Below which noise each layer drops a branch, and what it multiplies the others by: [layers, 1] each."""
+    """The noise below which each layer drops a branch, and the factor of those that it keeps: [layers, 1] each."""
     limits = Tensor([[drop_limit(rate)] for rate in rates], ms.int32)
     return limits, Tensor([[1.0 / (1.0 - rate)] for rate in rates], ms.float32)
 

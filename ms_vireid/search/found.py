@@ -13,7 +13,7 @@ NOTHING = -1  # in place of an index where there are fewer than top_k
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that is searched, or searched for. path: as its features name it. file: where it lies."""
+    """A picture of the gallery or a query. path: its name in the feature file. file: its place on disk."""
 
     path: str
     file: Path

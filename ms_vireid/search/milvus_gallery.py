@@ -122,7 +122,7 @@ class MilvusGallery:
             self.client.flush(self.collection)
 
     def search(self, queries: Features, top_k: int, wanted: Wanted, breadth: int | None = None) -> list[list[Hit]]:
-        """The nearest of each query; equals come by path. Exact where the collection's index is.
+        """The nearest entities of each query; ties are ordered by path. Exact if the collection's index is exact.
 
         Raises:
             InputError: no such collection, an empty one, or one of another width or checkpoint.

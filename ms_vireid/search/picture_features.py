@@ -9,7 +9,7 @@ from ms_vireid.search.sources import Pictures
 
 
 class Embedder:
-    """A checkpoint's model, computed by a program of `engine.programs`, and what its features say they are of.
+    """A checkpoint's model, run by a program of `engine.programs`, and the description that its features carry.
 
     Raises:
         InputError: a file that is missing or no checkpoint of this project; a picture that cannot be decoded.

@@ -1,8 +1,8 @@
 """When pictures were taken.
 
-By the first of these that says it: the picture's name (20261120_063000, 2026-11-20 06.30.00 and the like, anywhere in
-it), its EXIF (DateTimeOriginal, else DateTime), the file's time of modification. Times without a zone are those of
-this computer's.
+The first of these that is there counts: a time in the picture's name (20261120_063000, 2026-11-20 06.30.00 and the
+like), its EXIF (DateTimeOriginal, else DateTime), the file's time of modification. Times without a zone are in this
+computer's zone.
 """
 
 import re

@@ -37,8 +37,8 @@ def gradcam(model: ReIDModel, picture: Picture, reference: Picture | None = None
     The score is what retrieval compares, the inner product of both L2-normalised features, with a `reference` of
     either modality; without one the largest identity score, a logit of the classifier (of the picture's modality).
     With A the model's last maps and g the score's gradient, it is ReLU(sum_c mean(g_c) A_c), over its largest value.
-    As the BNNeck takes the mean picture's feature away, a score may rise where all of A falls: the map is then empty.
-    `relative` counts from the sum's own mean over the picture instead of 0, which leaves what stands out in it.
+    The BNNeck subtracts the mean picture's feature, so that a score may rise where all of A falls; the map is then
+    empty. `relative` subtracts the sum's mean over the picture before the ReLU, which shows what stands out in it.
 
     Raises:
         InputError: the map is not finite.

@@ -124,7 +124,7 @@ def build(folder: Path) -> StandIn:
 
 
 def _build_library(folder: Path, soname: str, names: list[str]) -> None:
-    """From the source of that name, where there is one, and a definition for every other function that is asked for."""
+    """Compile the source of that name, if there is one, and an empty definition of every other function needed."""
     name = soname.split(".")[0].removeprefix("lib")
     objects = [_compile(SOURCES / "counters.c", folder / "objects" / "counters.o")]
     written = set()
