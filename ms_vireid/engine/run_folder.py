@@ -17,7 +17,8 @@ from ms_vireid.errors import InputError
 from ms_vireid.files.checks import read_json
 from ms_vireid.files.writing import TEMPORARY, append_line, lock, make_folder, write_json, write_text
 
-CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")  # on the instructions of libraries
+# Limits on the instructions of oneDNN (MindSpore's, PyTorch's), MKL, PyTorch and Numba.
+CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY", "NUMBA_CPU_NAME")
 PACKAGES = ("ms_vireid", "mindspore", "numpy", "pillow", "pydantic")
 
 
