@@ -58,6 +58,9 @@ Losses = Mapping[Run, list[list[float]]]  # of each noise, the mean of every `ST
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, metavar="SIDE", help=", ".join(SIDES))
+    parser.add_argument(
+        "--rates", nargs="+", type=_pair, default=RATES, metavar="DROPOUT,PATH", help="pairs as 0.03,0.1; default: five"
+    )
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="of each side and pair of rates")
     parser.add_argument("--noises", type=int, default=5, metavar="N", help="of each seed")
     parser.add_argument("--epochs", type=int, default=4, metavar="N", help=f"of {STEPS} steps, all in grey")
@@ -74,7 +77,7 @@ def main() -> None:
     how = {option: getattr(arguments, option) for option in ("noises", "epochs", "overrides")}
     done = read(arguments.output, how)
     read_data(configuration(Run("outside", 0.0, 0.0, 0), arguments).data)  # made before many would make it
-    runs = itertools.product(arguments.sides, RATES, range(arguments.seeds))
+    runs = itertools.product(arguments.sides, arguments.rates, range(arguments.seeds))
     missing = [one for side, pair, seed in runs if (one := Run(side, *pair, seed)) not in done]
     missing.sort(key=lambda one: one.seed)
     cores = sorted(os.sched_getaffinity(0))
@@ -87,6 +90,14 @@ def main() -> None:
             append_line(arguments.output, json.dumps(asdict(one) | how | {"losses": losses}))
             print(one, " ".join(f"{loss:.3f}" for loss in np.mean(losses, axis=0)), flush=True)
     print(table(read(arguments.output, how)))
+
+
+def _pair(text: str) -> tuple[float, float]:
+    try:
+        dropout, drop_path = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not DROPOUT,PATH, as 0.03,0.1") from None
+    return dropout, drop_path
 
 
 def _take_core(free: multiprocessing.Queue) -> None:
@@ -207,7 +218,7 @@ def lag(ours: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def table(found: Losses) -> str:
     """Outside's mean loss by epoch; the others' above it, with the standard error."""
     lines = []
-    for pair in RATES:
+    for pair in sorted({(one.dropout, one.drop_path) for one in found}, reverse=True):
         by_side = {
             side: {
                 one.seed: losses

@@ -128,6 +128,8 @@ def command(monkeypatch, *arguments):
         (("--noises", "1"), "--noises 1: it must be at least 2"),
         (("--epochs", "-1"), "--epochs -1"),
         (("--sides", "nobody"), "nobody"),
+        (("--rates", "0.03"), "is not DROPOUT,PATH"),
+        (("--rates", "0.1,2"), "model.drop_path"),
     ],
 )
 def test_mistakes_are_told_in_a_line(tmp_path, monkeypatch, capsys, arguments, message):
@@ -151,8 +153,7 @@ def test_the_command_trains_what_is_missing_and_prints_the_table(tmp_path, monke
     path = tmp_path / "found.jsonl"
     few = "--seeds", "1", "--noises", "2", "--epochs", "1", "--sides", "torch_ref", "outside"
     where = "--data-root", str(tmp_path / "data"), "--output", str(path)
-    monkeypatch.setattr(dropout, "RATES", ((0.2, 0.1),))
-    monkeypatch.setattr("sys.argv", ["dropout.py", "train.num_identities=2", *where, *few])
+    monkeypatch.setattr("sys.argv", ["dropout.py", "train.num_identities=2", *where, *few, "--rates", "0.2,0.1"])
     dropout.main()
     held = path.read_text()
     assert len(held.splitlines()) == 2
