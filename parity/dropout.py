@@ -96,7 +96,9 @@ def _pair(text: str) -> tuple[float, float]:
     try:
         dropout, drop_path = map(float, text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not DROPOUT,PATH, as 0.03,0.1") from None
+        dropout = drop_path = -1.0
+    if not (0 <= dropout < 1 and 0 <= drop_path < 1):
+        raise argparse.ArgumentTypeError(f"'{text}' is not DROPOUT,PATH, both at least 0 and below 1, as 0.03,0.1")
     return dropout, drop_path
 
 

@@ -129,7 +129,7 @@ def command(monkeypatch, *arguments):
         (("--epochs", "-1"), "--epochs -1"),
         (("--sides", "nobody"), "nobody"),
         (("--rates", "0.03"), "is not DROPOUT,PATH"),
-        (("--rates", "0.1,2"), "model.drop_path"),
+        (("--rates", "0.1,2"), "below 1"),
     ],
 )
 def test_mistakes_are_told_in_a_line(tmp_path, monkeypatch, capsys, arguments, message):
