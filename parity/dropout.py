@@ -95,10 +95,12 @@ def main() -> None:
 def _pair(text: str) -> tuple[float, float]:
     try:
         dropout, drop_path = map(float, text.split(","))
+        if not (0 <= dropout < 1 and 0 <= drop_path < 1):
+            raise ValueError
     except ValueError:
-        dropout = drop_path = -1.0
-    if not (0 <= dropout < 1 and 0 <= drop_path < 1):
-        raise argparse.ArgumentTypeError(f"'{text}' is not DROPOUT,PATH, both at least 0 and below 1, as 0.03,0.1")
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not DROPOUT,PATH, both at least 0 and below 1, as 0.03,0.1"
+        ) from None
     return dropout, drop_path
 
 

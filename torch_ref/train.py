@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 
 from ms_vireid.command import Parser, add_recipe, recipe, run
-from ms_vireid.config import FREE_KEYS, Config, check_config, differing_keys, dump_config, flat
+from ms_vireid.config import Config, dump_config
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.read import read_data, validate_for_training
-from ms_vireid.data.validation import the_first
+from ms_vireid.engine.run_folder import require_same_run
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output
 from torch_ref.engine.checkpoint import Checkpoint, load_checkpoint, load_model, load_optimizer, save_checkpoint
@@ -58,7 +58,7 @@ def train(
     optimizer = build_optimizer(model, config)
     meta = {"config": dump_config(config), "data_checksum": data_checksum, "step": 0, "best": None}
     if checkpoint is not None:
-        _require_same_run(checkpoint, config, data_checksum)
+        require_same_run(checkpoint.path, checkpoint.meta, config, config.data.root, data_checksum)
         load_model(model, checkpoint)
         load_optimizer(optimizer, checkpoint)
         meta |= {"step": checkpoint.meta["step"], "best": checkpoint.meta["best"]}
@@ -84,17 +84,6 @@ def train(
     if output is not None:
         save_checkpoint(output, model.state_dict(), meta | {"step": first + steps}, optimizer.state_dict())
         print(f"wrote {output}")
-
-
-def _require_same_run(checkpoint: Checkpoint, config: Config, data_checksum: str) -> None:
-    """Raise InputError unless `checkpoint` is a training state of this recipe on these pictures."""
-    if "step" not in checkpoint.meta:
-        raise InputError(f"{checkpoint.path}: holds no training state to resume from")
-    saved = check_config(checkpoint.meta["config"], str(checkpoint.path))
-    if changed := differing_keys(flat(dump_config(saved)), flat(dump_config(config)), FREE_KEYS):
-        raise InputError(f"{checkpoint.path}: was written with another {the_first(changed)}; use the run's recipe")
-    if checkpoint.meta["data_checksum"] != data_checksum:
-        raise InputError(f"{checkpoint.path}: the files under {config.data.root} have changed since; start a new run")
 
 
 if __name__ == "__main__":

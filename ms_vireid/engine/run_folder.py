@@ -10,9 +10,20 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from ms_vireid.config import Config, DataConfig, dump_config, expand_user, save_config
+from ms_vireid.config import (
+    FREE_KEYS,
+    Config,
+    DataConfig,
+    check_config,
+    differing_keys,
+    dump_config,
+    expand_user,
+    flat,
+    save_config,
+)
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.synthetic import MARKER
+from ms_vireid.data.validation import the_first
 from ms_vireid.errors import InputError
 from ms_vireid.files.checks import read_json
 from ms_vireid.files.writing import TEMPORARY, append_line, lock, make_folder, write_json, write_text
@@ -196,6 +207,18 @@ def parse_metrics(line: bytes | str) -> dict | None:
         return None
     is_row = isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("epoch"), int)
     return row if is_row else None
+
+
+def require_same_run(path: Path, meta: dict, config: Config, root: Path, data_checksum: str) -> None:
+    """Raise InputError unless a checkpoint, with `meta` in it, is a training state of this configuration on these
+    pictures, which lie under `root`."""
+    if "step" not in meta:
+        raise InputError(f"{path}: holds no training state to resume from; resume from last.ckpt")
+    saved = check_config(meta["config"], str(path))  # with the keys that are newer than it
+    if changed := differing_keys(flat(dump_config(saved)), flat(dump_config(config)), FREE_KEYS):
+        raise InputError(f"{path}: was written with another {the_first(changed)}; use the run's config")
+    if meta["data_checksum"] != data_checksum:
+        raise InputError(f"{path}: the files under {root} have changed since; start a new run")
 
 
 def processor_name() -> str:

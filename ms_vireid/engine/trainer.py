@@ -11,12 +11,11 @@ import numpy as np
 from mindspore import Parameter, Tensor, ops
 from tqdm import tqdm
 
-from ms_vireid.config import FREE_KEYS, Config, StageConfig, check_config, differing_keys, dump_config, flat
+from ms_vireid.config import Config, StageConfig, dump_config
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ReIDData
-from ms_vireid.data.validation import the_first
 from ms_vireid.engine.checkpoint import DEVICES, Checkpoint, load_model, load_parameters, save_checkpoint
 from ms_vireid.engine.distributed import MsrunGroup, RunningStatistics, synchronise_batch_norm
 from ms_vireid.engine.evaluating import evaluate_model
@@ -24,7 +23,7 @@ from ms_vireid.engine.optimizer import build_optimizer
 from ms_vireid.engine.out_of_memory import explained, smaller_steps
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.engine.programs import announced, run_by, training_program
-from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.engine.run_folder import RunFolder, require_same_run
 from ms_vireid.engine.schedule import learning_rates
 from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
 from ms_vireid.errors import InputError
@@ -78,13 +77,7 @@ class Trainer:
             InputError: it holds no training state, or was written with another configuration or other pictures.
         """
         meta = checkpoint.meta
-        if "step" not in meta:
-            raise InputError(f"{checkpoint.path}: holds no training state to resume from; resume from last.ckpt")
-        saved = dump_config(check_config(meta["config"], str(checkpoint.path)))  # with the keys that are newer than it
-        if changed := differing_keys(flat(saved), flat(dump_config(self.config)), FREE_KEYS):
-            raise InputError(f"{checkpoint.path}: was written with another {the_first(changed)}; use the run's config")
-        if meta["data_checksum"] != self.data_checksum:
-            raise InputError(f"{checkpoint.path}: the files under {self.data.root} have changed since; start a new run")
+        require_same_run(checkpoint.path, meta, self.config, self.data.root, self.data_checksum)
         if (devices := meta.get("devices", 1)) != self.group.world_size:
             how = f"with msrun --worker_num={devices}" if devices > 1 else "without msrun"
             own = self.group.world_size

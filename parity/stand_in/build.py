@@ -124,7 +124,7 @@ def build(folder: Path) -> StandIn:
 
 
 def _build_library(folder: Path, soname: str, names: list[str]) -> None:
-    """Compile the source of that name, if there is one, and an empty definition of every other function needed."""
+    """Compile the source of that name, if there is one, and a definition of every other function that is needed."""
     name = soname.split(".")[0].removeprefix("lib")
     objects = [_compile(SOURCES / "counters.c", folder / "objects" / "counters.o")]
     written = set()
