@@ -30,7 +30,7 @@ from parity.workers import Work
 
 SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions")  # the default
 LAUNCHES = "launches"  # of a GPU's stand-in: counts, not times
-KERNELS = "kernels"  # of the CPU, with and without each of them
+KERNELS = "kernels"  # of the CPU, with and without each of them, and bound threads
 MEMORY = "memory"  # that many steps of training keep
 # Names of the rows: configuration, overrides, and the stage of the recipe whose losses are taken.
 MODELS = {
@@ -157,7 +157,7 @@ def _inference(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
 
 
 def _kernels(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
-    """A training step without the kernel of one type of cell, beside that with all of them."""
+    """A training step without the kernel of one type of cell, or without bound threads, beside that with all."""
     for name, (model, kernel) in _KERNEL_ROWS.items():
         if arguments.match in name:
             work = _train_step(arguments, *MODELS[model])
@@ -333,14 +333,24 @@ _RUNS = {
     LAUNCHES: _launches,
     MEMORY: _memory,
 }
-# Rows of the cells, and optimisers, that have kernels: the model and the type, by name.
+# Rows of bound threads, and of the cells and optimisers that have kernels: the model and what it goes without.
 _KERNEL_ROWS = {
     f"{model.split()[0]}, {kernel}": (model, kernel)
     for model, kernels in zip(
         MODELS,
         (
-            ("PatchProjection", "GELU", "LayerNorm", "Dense", "HeadsAttention", "Dropout", "AdamW"),
-            ("Conv2d", "Bottleneck", "NonLocal", "BatchNormAct2d", "MaxPool2d", "GeM", "SGD"),
+            (
+                workers.BOUND,
+                "PatchProjection",
+                "GELU",
+                "LayerNorm",
+                "Dense",
+                "HeadsAttention",
+                "Dropout",
+                "DropPath",
+                "AdamW",
+            ),
+            (workers.BOUND, "Conv2d", "Bottleneck", "NonLocal", "BatchNormAct2d", "MaxPool2d", "GeM", "SGD"),
             ("IntraModalityLearner", "CrossModalityLearner", "Joined", "Conv2d", "BatchNormAct2d"),
         ),
         strict=True,

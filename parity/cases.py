@@ -1,9 +1,10 @@
 """The parity ladder: every case of its seven rungs, from the bottom up."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import mindspore as ms
+import numpy as np
 import torch
 
 from ms_vireid.engine.programs import PROGRAMS
@@ -39,10 +40,14 @@ _ORDER = ("operators", "graph", "kernels")  # kernels, once installed, stay
 @dataclass(frozen=True)
 class Outcome:
     """A case that was run: all comparisons of each program, in order, so that the first one over is where a difference
-    starts. Programs that are the same for this case have the same comparisons, made once."""
+    starts. Programs that are the same for this case have the same comparisons, made once.
+
+    terms: of a training, the loss terms [steps] by name, by each program and by PyTorch.
+    """
 
     case: Case
     results: dict[str, tuple[Comparison, ...]]
+    terms: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -102,7 +107,8 @@ def run(case: Case, programs: Sequence[str] | None = None) -> Outcome:
             made[program] = tuple(map(on_device, made[program]))
     if not case.programs:
         return Outcome(case, made)
-    return Outcome(case, {program: made[same] for program, same in wanted.items()})
+    terms = training.terms(case.subject, made) if case.training else {}
+    return Outcome(case, {program: made[same] for program, same in wanted.items()}, terms)
 
 
 def _as(program: str, case: Case) -> str:

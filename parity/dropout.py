@@ -10,21 +10,20 @@ is not trained again.
 import argparse
 import itertools
 import json
-import multiprocessing
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ms_vireid import runtime
 from ms_vireid.command import Parser, run
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import append_line, check_output
+from parity import processes
 
 SIDES = ("outside", "torch_ref", "kernels", "operators", "graph")
 RATES = ((0.2, 0.1), (0.2, 0.0), (0.03, 0.1), (0.03, 0.0), (0.0, 0.1))  # dropout and drop path
@@ -80,13 +79,8 @@ def main() -> None:
     runs = itertools.product(arguments.sides, arguments.rates, range(arguments.seeds))
     missing = [one for side, pair, seed in runs if (one := Run(side, *pair, seed)) not in done]
     missing.sort(key=lambda one: one.seed)
-    cores = sorted(os.sched_getaffinity(0))
-    spawn = multiprocessing.get_context("spawn")
-    free = spawn.Queue()
-    for core in cores:
-        free.put(core)
-    with spawn.Pool(len(cores), _take_core, (free,), maxtasksperchild=1) as processes:
-        for one, losses in processes.imap_unordered(partial(train, arguments=arguments), missing):
+    with processes.pool(len(runtime.cores()) or 1, tasks=1) as pool:
+        for one, losses in pool.imap_unordered(partial(train, arguments=arguments), missing):
             append_line(arguments.output, json.dumps(asdict(one) | how | {"losses": losses}))
             print(one, " ".join(f"{loss:.3f}" for loss in np.mean(losses, axis=0)), flush=True)
     print(table(read(arguments.output, how)))
@@ -102,13 +96,6 @@ def _pair(text: str) -> tuple[float, float]:
             f"'{text}' is not DROPOUT,PATH, both at least 0 and below 1, as 0.03,0.1"
         ) from None
     return dropout, drop_path
-
-
-def _take_core(free: multiprocessing.Queue) -> None:
-    """Bind this process to a core that no other has, until it ends."""
-    core = free.get()
-    os.sched_setaffinity(0, {core})
-    Finalize(None, free.put, (core,), exitpriority=0)
 
 
 def read(path: Path, how: Mapping[str, Any]) -> dict[Run, list[list[float]]]:
@@ -144,8 +131,6 @@ def configuration(one: Run, arguments: argparse.Namespace) -> Config:
 
 def train(one: Run, arguments: argparse.Namespace) -> tuple[Run, list[list[float]]]:
     """In a process of its own."""
-    from ms_vireid import runtime
-
     runtime.set_up("CPU")
     import torch
 

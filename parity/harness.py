@@ -58,6 +58,11 @@ class Case:
     def __str__(self) -> str:
         return f"{self.rung} {self.subject}"
 
+    @property
+    def training(self) -> str:
+        """The recipe that it is a training of, if it is one."""
+        return "" if self.small or self.rung != 5 else self.subject.partition(", ")[0]
+
 
 def once(rung: int, subject: str, function: Callable[..., list[Comparison]], *arguments: Any) -> Case:
     """A case in which no program has a part."""

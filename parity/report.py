@@ -10,12 +10,16 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from ms_vireid import runtime
 from ms_vireid.command import Parser, add_device, run
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output, write_text
+from parity.processes import pool as processes_of
 
 WIDTH, HEIGHT = 260, 110  # of one plot, in pixels
 CELL, WORST = 18, 12  # characters of a program's column, of cases and of rungs
@@ -34,13 +38,16 @@ def main() -> None:
     parser.add_argument("--match", metavar="TEXT", help="only cases whose name holds this")
     parser.add_argument("--small", action="store_true", help="leave out real widths and 20-step trainings")
     parser.add_argument("--html", type=Path, metavar="F", help="also write a page that needs no other file")
+    parser.add_argument(
+        "--processes", type=int, metavar="N", help="that share the cases and the cores (default: 2 on a CPU, else 1)"
+    )
     arguments = parser.parse_args()
+    if arguments.processes is not None and arguments.processes < 1:
+        raise InputError(f"--processes {arguments.processes}: it must be at least 1")
     if arguments.html:
         check_output(arguments.html, "--html")
 
-    device = runtime.set_up(arguments.device)
-    runtime.cap_convolutions()
-    runtime.use_full_float32()
+    device = _begin(arguments.device)
     from parity.cases import LADDER, programs_of_device
 
     programs = _programs(arguments.program, programs_of_device(), device)
@@ -55,7 +62,7 @@ def main() -> None:
         raise InputError(f"no case matches --match {arguments.match}; leave it out to see them all")
     print(f"device: {device}")
     begun = time.perf_counter()
-    outcomes = list(_run_all(chosen, programs))
+    outcomes = list(_run_all(chosen, programs, device.split()[0], arguments.processes))
     seconds = time.perf_counter() - begun
     print(f"\n{worst_by_rung(outcomes, programs)}\n\n{summary(outcomes, seconds)}")
     if arguments.html:
@@ -77,24 +84,55 @@ def _programs(wanted: Sequence[str] | None, there: Sequence[str], device: str) -
     return [program for program in there if program in (wanted or there)]
 
 
-def _run_all(cases: Sequence, programs: Sequence[str]) -> Iterable:
-    from parity.cases import run as run_case
+def _begin(device: str) -> str:
+    """Set a process up for comparisons."""
+    found = runtime.set_up(device)
+    runtime.cap_convolutions()
+    runtime.use_full_float32()
+    return found
 
+
+def _run_all(cases: Sequence, programs: Sequence[str], device: str, processes: int | None) -> Iterable:
     width = max(len(str(case)) for case in cases)
     print(f"{'case':{width}}{''.join(f'{program:>{CELL}}' for program in programs)}  verdict  {'time':>7}  where")
-    for case in cases:
-        begun = time.perf_counter()
-        outcome = run_case(case, programs)
+    for seconds, outcome in _shared_out(cases, programs, device, processes):
         program, worst = outcome.worst
         print(
-            f"{case!s:{width}}{_columns({p: _of_limit(outcome.decisive(p)) for p in outcome.results}, programs)}  "
-            f"{'ok' if outcome.passed else 'OVER':7}  {time.perf_counter() - begun:5.1f} s  "
-            f"{_by(program)}{worst.tensor}, {worst.detail}",
+            f"{outcome.case!s:{width}}"
+            f"{_columns({p: _of_limit(outcome.decisive(p)) for p in outcome.results}, programs)}  "
+            f"{'ok' if outcome.passed else 'OVER':7}  {seconds:5.1f} s  {_by(program)}{worst.tensor}, {worst.detail}",
             flush=True,
         )
-        if case.rung == 5 and not case.small:
+        if outcome.terms:
             print(_side_by_side(outcome), flush=True)
         yield outcome
+
+
+def _shared_out(cases: Sequence, programs: Sequence[str], device: str, processes: int | None) -> Iterable:
+    """Seconds and outcome of each case, in order. A recipe's trainings, which have much in common, are one task."""
+    from parity.cases import LADDER, Outcome
+
+    tasks = [list(together) for _, together in groupby(cases, lambda case: case.training or case)]
+    processes = min(processes or (2 if device == "CPU" else 1), len(tasks))
+    with processes_of(processes, None, _begin, device) if processes > 1 else nullcontext() as pool:
+        numbers = [[LADDER.index(case) for case in task] for task in tasks]
+        done = (pool.imap if pool else map)(partial(_run_task, programs), numbers)
+        for task, made in zip(tasks, done, strict=True):
+            for case, (seconds, results, terms) in zip(task, made, strict=True):
+                yield seconds, Outcome(case, results, terms)
+
+
+def _run_task(programs: Sequence[str], numbers: Sequence[int]) -> list[tuple]:
+    """Seconds, results and loss terms of cases, by their places on the ladder: a case itself is not sent."""
+    from parity.cases import LADDER
+    from parity.cases import run as run_case
+
+    made = []
+    for number in numbers:
+        begun = time.perf_counter()
+        outcome = run_case(LADDER[number], programs)
+        made.append((time.perf_counter() - begun, outcome.results, outcome.terms))
+    return made
 
 
 def _columns(values: dict[str, str], programs: Sequence[str], width: int = CELL) -> str:
@@ -115,11 +153,8 @@ def _by(program: str) -> str:
 def _side_by_side(outcome) -> str:
     """A training's loss in PyTorch and by each program at some of its steps, and the worst of its loss terms and
     weights."""
-    from parity.trajectory import reference, trajectories
-
-    recipe, _, run_name = outcome.case.subject.partition(", ")
-    losses = {f"{run_name}, {name}": trajectories(recipe, name)[run_name].terms["loss"] for name in outcome.results}
-    losses["PyTorch"] = reference(recipe).terms["loss"]
+    run_name = outcome.case.subject.partition(", ")[2]
+    losses = {by if by == "PyTorch" else f"{run_name}, {by}": terms["loss"] for by, terms in outcome.terms.items()}
     steps = sorted({0, *range(4, len(losses["PyTorch"]), 5), len(losses["PyTorch"]) - 1})
     width = max(*map(len, losses), len("loss at step"))
     lines = [f"    {'loss at step':{width}}" + "".join(f"{step + 1:12}" for step in steps)]
@@ -247,20 +282,20 @@ def _shade(closeness: float) -> str:
 
 def curves(outcomes: Sequence, programs: Sequence[str]) -> str:
     """The loss terms of every training that was run, both frameworks in one plot; a row of plots for each program."""
-    recipes = list(dict.fromkeys(_row(o) for o in outcomes if o.case.rung == 5 and not o.case.small))
+    recipes = list(dict.fromkeys(outcome.case.training for outcome in outcomes if outcome.terms))
     if not recipes:
         return ""
-    from parity.trajectory import reference, trajectories
-
     sections = []
     for recipe in recipes:
         sections.append(f"<h3>{html.escape(recipe)}</h3>")
+        runs = {o.case.subject.partition(", ")[2]: o.terms for o in outcomes if o.terms and o.case.training == recipe}
         for program in programs:
-            runs = trajectories(recipe, program) | {"PyTorch": reference(recipe)}
-            lines = {label: runs[label].terms for label in _LINES}
+            lines = {label: by[program] for label, by in runs.items()} | {
+                "PyTorch": next(iter(runs.values()))["PyTorch"]
+            }
             plots = "".join(
-                _plot(f"{program}: {name}", {label: terms[name] for label, terms in lines.items()})
-                for name in reference(recipe).terms
+                _plot(f"{program}: {name}", {label: lines[label][name] for label in _LINES if label in lines})
+                for name in lines["PyTorch"]
             )
             sections.append(f"<div class=plots>{plots}</div>")
     key = "".join(

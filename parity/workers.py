@@ -19,6 +19,7 @@ from ms_vireid.errors import InputError
 from ms_vireid.memory import peak_bytes, resident_bytes
 
 FRAMEWORKS = ("mindspore", "torch")
+BOUND = "bound threads"  # by `runtime.bound_threads`
 _STEPS = 1000  # of the run that a training step is taken to be part of
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -31,7 +32,7 @@ class Work:
         gradient of one) or "weights" (makes those that both begin with).
     config: file under configs/, with its overrides. stage: of the recipe, from 0. images: of an inference's batch.
     loss: of `parity.equations`, by name. folder: where the weights are.
-    without: the type of cell whose kernel MindSpore's side goes without, by name.
+    without: what MindSpore's side goes without: its `BOUND` threads, or the kernel of a type of cell, by name.
     """
 
     kind: str
@@ -146,8 +147,8 @@ def _serve(connection: Connection, framework: str, work: Work) -> None:
         return
     connection.send(value)
     # As in training and evaluation, from the second item on.
-    pynative = framework == "mindspore" and work.load().train.mode != "jit"
-    with runtime.bound_threads() if pynative else nullcontext():
+    bound = framework == "mindspore" and work.load().train.mode != "jit" and work.without != BOUND
+    with runtime.bound_threads() if bound else nullcontext():
         while (asked := connection.recv()) != "end":
             if asked == "resident":
                 connection.send(resident_bytes())
@@ -249,7 +250,7 @@ def _mindspore_side(work: Work) -> Callable:
 
     model = build_model(config)
     program = training_program(config.train)
-    if work.without:
+    if work.without and work.without != BOUND:
         from ms_vireid.cpu_kernels.install import KERNELS
 
         del KERNELS[next(kind for kind in KERNELS if kind.__name__ == work.without)]

@@ -14,7 +14,15 @@ from ms_vireid.cpu_kernels.transformer import Attention as AttentionKernel
 from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner
-from ms_vireid.models.layers import Dropout, GeM, mask_multipliers, pointwise, position_noise
+from ms_vireid.models.layers import (
+    Dropout,
+    DropPath,
+    GeM,
+    mask_multipliers,
+    path_factors,
+    pointwise,
+    position_noise,
+)
 from ms_vireid.models.resnet import Bottleneck, ResNet, batch_norm, convolution
 from ms_vireid.models.vit import GELU, Attention, PatchProjection, dense, layer_norm
 from ms_vireid.tensors import Joined
@@ -29,6 +37,17 @@ def values(*shape, seed=0):
 def dropout():
     noise = position_noise(KEY, 10, 6).reshape(2, 5, 6)
     return Dropout(0.3, 1, parts=4), values(2, 5, 24), noise, mask_multipliers(KEY, 5)
+
+
+class Dropped(nn.Cell):
+    """With factors that nobody wants the gradient of."""
+
+    def __init__(self):
+        super().__init__()
+        self.path = DropPath(0.4, 1)
+
+    def construct(self, x):
+        return self.path(x, path_factors(KEY, (0.1, 0.4), x.shape[0]))
 
 
 class Maps(nn.Cell):
@@ -49,6 +68,7 @@ CASES = {
     "Dense": lambda: (dense(19, 6), values(3, 70, 19)),
     "Attention": lambda: (Attention(12, 3, 0.0, 0), values(2, 5, 12), None, None),
     "Dropout": dropout,
+    "DropPath": lambda: (Dropped(), values(6, 5, 24)),
     "GeM": lambda: (GeM(3.0), ops.abs(values(2, 5, 4, 3))),
     "GeM of another power": lambda: (GeM(2.0), ops.abs(values(2, 5, 4, 3))),
     "1x1 convolution with bias": lambda: (pointwise(20, 7), values(2, 20, 5, 3)),

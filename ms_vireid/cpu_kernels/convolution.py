@@ -10,7 +10,6 @@ from ms_vireid.cpu_kernels.base import (
     STRICT,
     Function,
     array,
-    batch_matmul,
     empty,
     f32,
     matmul,
@@ -33,21 +32,21 @@ def _within(size, place, kernel, stride, count):
 def _unfold(start, stop, x, stride, windows):
     """[C, N, H, W] -> what each place (i, j) of a window sees, [C, k, k, N, h, w], with zeros around the pictures."""
     kernel, _, batch, rows, columns = windows.shape[1:]
-    for c in range(start, stop):
-        for i in range(kernel):
-            top, bottom = _within(x.shape[2], i, kernel, stride, rows)
-            for j in range(kernel):
-                left, right = _within(x.shape[3], j, kernel, stride, columns)
-                for n in range(batch):
-                    seen = windows[c, i, j, n]
-                    seen[:top] = f32(0)
-                    seen[bottom:] = f32(0)
-                    for r in range(top, bottom):
-                        line, own = seen[r], x[c, n, r * stride + i - kernel // 2]
-                        line[:left] = f32(0)
-                        line[right:] = f32(0)
-                        for q in range(left, right):
-                            line[q] = own[q * stride + j - kernel // 2]
+    for number in range(start, stop):  # of (c, i): a picture's three channels cannot be halved
+        c, i = number // kernel, number % kernel
+        top, bottom = _within(x.shape[2], i, kernel, stride, rows)
+        for j in range(kernel):
+            left, right = _within(x.shape[3], j, kernel, stride, columns)
+            for n in range(batch):
+                seen = windows[c, i, j, n]
+                seen[:top] = f32(0)
+                seen[bottom:] = f32(0)
+                for r in range(top, bottom):
+                    line, own = seen[r], x[c, n, r * stride + i - kernel // 2]
+                    line[:left] = f32(0)
+                    line[right:] = f32(0)
+                    for q in range(left, right):
+                        line[q] = own[q * stride + j - kernel // 2]
 
 
 @threaded(**STRICT)
@@ -67,14 +66,14 @@ def _fold(start, stop, windows, stride, of_x):
                             own[q * stride + j - kernel // 2] += line[q]
 
 
-def _windows(x: Tensor, kernel: int, stride: int) -> Tensor:
+def _windows(x: np.ndarray, kernel: int, stride: int) -> np.ndarray:
     """[C, N, H, W] -> [C * k * k, N * h * w], "same" padding; for a single pixel x itself."""
     channels, batch, height, width = x.shape
     if kernel == stride == 1:
         return x.reshape(channels, -1)
     windows = empty((channels, kernel, kernel, batch, (height - 1) // stride + 1, (width - 1) // stride + 1))
-    _unfold(channels, array(x), stride, memory(windows))
-    return windows.reshape(channels * kernel * kernel, -1)
+    _unfold(channels * kernel, x, stride, memory(windows))
+    return memory(windows).reshape(channels * kernel * kernel, -1)
 
 
 @threaded(**STRICT)
@@ -94,7 +93,7 @@ class Convolution(Function):
         ctx.how = stride, bias is not None
         outputs, _, kernel, _ = weight.shape
         batch, _, height, width = x.shape
-        y = matmul()(weight.reshape(outputs, -1), _windows(by_channel(x), kernel, stride))
+        y = matmul(array(weight).reshape(outputs, -1), _windows(array(by_channel(x)), kernel, stride))
         if bias is not None:
             _add_bias(outputs, memory(y), array(bias))
         return swapped(y.reshape(outputs, batch, (height - 1) // stride + 1, (width - 1) // stride + 1))
@@ -104,12 +103,13 @@ class Convolution(Function):
         x, weight = ctx.saved_tensors
         stride, biased = ctx.how
         outputs, inputs, kernel, _ = weight.shape
-        rows = by_channel(gradient).reshape(outputs, -1)
-        of_weight = matmul(transpose_b=True)(rows, _windows(by_channel(x), kernel, stride)).reshape(weight.shape)
-        of_bias = Tensor(array(rows).sum(axis=1, dtype=np.float64).astype(np.float32)) if biased else None
+        rows = array(by_channel(gradient)).reshape(outputs, -1)
+        windows = _windows(array(by_channel(x)), kernel, stride)
+        of_weight = matmul(rows, windows, transpose_b=True).reshape(weight.shape)
+        of_bias = Tensor(rows.sum(axis=1, dtype=np.float64).astype(np.float32)) if biased else None
         if not ctx.needs_input_grad[0]:
             return None, of_weight, of_bias, None
-        of_x = matmul(transpose_a=True)(weight.reshape(outputs, -1), rows)
+        of_x = matmul(array(weight).reshape(outputs, -1), rows, transpose_a=True)
         shape = inputs, x.shape[0], *x.shape[2:]
         if kernel == stride == 1:
             of_x = of_x.reshape(shape)
@@ -271,7 +271,7 @@ class Winograd(Function):
         ctx.save_for_backward(x, weight, filters)
         _filters(outputs, array(weight), memory(filters))
         tiles = _tiled(_tiles, by_channel(x))
-        products = batch_matmul()(filters, tiles.reshape(16, inputs, -1))
+        products = matmul(memory(filters), tiles.reshape(16, inputs, -1))
         y = empty((outputs, x.shape[0], *x.shape[2:]))
         _untiled(y.shape[0] * y.shape[1], array(products).reshape(16, outputs, *tiles.shape[2:]), memory(y))
         return swapped(y)
@@ -287,17 +287,17 @@ class Winograd(Function):
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = empty(x.shape)
-            of_tiles = array(batch_matmul(transpose_a=True)(filters, spread)).reshape(16, *shape)
+            of_tiles = array(matmul(array(filters), spread, transpose_a=True)).reshape(16, *shape)
             _tiles_derivative(inputs * x.shape[1], of_tiles, memory(of_x))
             of_x = swapped(of_x)
         tiles = _tiled(_tiles, x).reshape(16, inputs, -1)
         of_weight = empty(weight.shape)
-        _filters_derivative(outputs, array(batch_matmul(transpose_b=True)(spread, tiles)), memory(of_weight))
+        _filters_derivative(outputs, array(matmul(spread, tiles, transpose_b=True)), memory(of_weight))
         return of_x, of_weight
 
 
-def _tiled(transform: Callable, x: Tensor) -> Tensor:
+def _tiled(transform: Callable, x: Tensor) -> np.ndarray:
     channels, batch, height, width = x.shape
     out = empty((16, channels, batch, (height + 1) // 2, (width + 1) // 2))
     transform(batch * channels, array(x), memory(out))
-    return out
+    return memory(out)

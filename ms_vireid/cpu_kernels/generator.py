@@ -182,7 +182,8 @@ class Pyramids(Function):
                 ratio = weight.shape[-1]
                 pooled = empty((channels, batch, height // ratio, width // ratio))
                 _average_pool(batch * channels, array(feature), ratio, memory(pooled))
-                patches = matmul(transpose_a=True)(weight.reshape(channels, -1), pooled.reshape(channels, -1))
+                flat = (array(tensor).reshape(channels, -1) for tensor in (weight, pooled))
+                patches = matmul(*flat, transpose_a=True)
                 shape = channels, ratio, ratio, *pooled.shape[1:]
                 within = _as_patches(memory(out), len(pyramid), shape)
                 _copy_patches(channels, array(patches).reshape(shape), within)
@@ -206,10 +207,10 @@ class Pyramids(Function):
             patches = empty((channels, ratio, ratio, batch, height // ratio, width // ratio))
             within = _as_patches(incoming, number, patches.shape)
             _copy_patches(channels, within, memory(patches))
-            patches = patches.reshape(channels * ratio * ratio, -1)
-            of_pooled = matmul()(weight.reshape(channels, -1), patches)
+            patches = memory(patches).reshape(channels * ratio * ratio, -1)
+            of_pooled = matmul(array(weight).reshape(channels, -1), patches)
             of_pooled = array(of_pooled).reshape(pooled.shape)
             _add_pooled(batch * channels, of_pooled, ratio, memory(of_feature))
-            of_weights[number % ratios] += matmul(transpose_b=True)(pooled.reshape(channels, -1), patches)
+            of_weights[number % ratios] += matmul(array(pooled).reshape(channels, -1), patches, transpose_b=True)
         of_weights = [total.reshape(weight.shape) for total, weight in zip(of_weights, weights, strict=True)]
         return None, *map(swapped, of_features), *of_weights

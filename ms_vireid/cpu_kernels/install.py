@@ -5,13 +5,14 @@ from functools import partial
 from mindspore import Tensor, nn, ops
 
 from ms_vireid import operators, tensors
+from ms_vireid.cpu_kernels.base import align
 from ms_vireid.cpu_kernels.convolution import Convolution, Winograd
 from ms_vireid.cpu_kernels.feature_maps import Fork, Joined
 from ms_vireid.cpu_kernels.generator import Depthwise, Pyramids
 from ms_vireid.cpu_kernels.normalisation import BatchNorm
 from ms_vireid.cpu_kernels.optimizer import adamw, sgd
 from ms_vireid.cpu_kernels.pooling import MaxPool, MeanOfCubes
-from ms_vireid.cpu_kernels.transformer import GELU, Attention, Dense, Dropout, LayerNorm, Patches
+from ms_vireid.cpu_kernels.transformer import GELU, Attention, Dense, Dropout, DropPath, LayerNorm, Patches
 from ms_vireid.engine import optimizer
 from ms_vireid.models import agw, auxiliary_generator, layers, resnet, vit
 
@@ -24,6 +25,8 @@ def install(cell: nn.Cell) -> None:
     The caller makes sure that this is PyNative, float32 and a CPU. Hooks are called as before, except those of cells
     that their parent's kernel computes as well (in MUN's learners). The cell can no longer be compiled or exported.
     """
+    for weight in cell.get_parameters():
+        align(weight)
     for _, part in cell.cells_and_names():
         if type(part) in KERNELS:
             part.construct = partial(KERNELS[type(part)], part)
@@ -58,6 +61,12 @@ def _dropout(cell: layers.Dropout, x: Tensor, noise: Tensor | None, multipliers:
         return x
     own = multipliers.asnumpy()[cell.layer : cell.layer + cell.parts]
     return Dropout.apply(x, noise, own, cell.limit, cell.masked.scale)
+
+
+def _drop_path(cell: layers.DropPath, x: Tensor, factors: Tensor | None) -> Tensor:
+    if not cell.training or cell.rate == 0.0:
+        return x
+    return DropPath.apply(x, factors[cell.layer])
 
 
 def _gem(cell: layers.GeM, x: Tensor) -> Tensor:
@@ -137,6 +146,7 @@ KERNELS = {
     operators.Dense: _dense,
     vit.HeadsAttention: _attention,
     layers.Dropout: _dropout,
+    layers.DropPath: _drop_path,
     layers.GeM: _gem,
     nn.Conv2d: _convolution,
     resnet.Bottleneck: _bottleneck,

@@ -12,7 +12,6 @@ from ms_vireid.cpu_kernels.base import (
     SUMS,
     Function,
     array,
-    batch_matmul,
     empty,
     f32,
     matmul,
@@ -219,18 +218,18 @@ class Dense(Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
         ctx.save_for_backward(x, weight)
-        y = matmul(transpose_b=True)(x.reshape(-1, x.shape[-1]), weight)
+        y = matmul(rows_of(x), array(weight), transpose_b=True)
         _add_to_rows(len(y), memory(y), array(bias))
         return y.reshape(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx, gradient):
         x, weight = ctx.saved_tensors
-        gradient = gradient.reshape(-1, gradient.shape[-1])
+        gradient = rows_of(gradient)
         sums = np.empty((-(-len(gradient) // ROWS), gradient.shape[1]))
-        _column_sums(len(sums), array(gradient), sums)
-        of_x = matmul()(gradient, weight).reshape(x.shape) if ctx.needs_input_grad[0] else None
-        of_weight = matmul(transpose_a=True)(gradient, x.reshape(-1, x.shape[-1]))
+        _column_sums(len(sums), gradient, sums)
+        of_x = matmul(gradient, array(weight)).reshape(x.shape) if ctx.needs_input_grad[0] else None
+        of_weight = matmul(gradient, rows_of(x), transpose_a=True)
         return of_x, of_weight, Tensor(sums.sum(axis=0).astype(np.float32))
 
 
@@ -290,30 +289,31 @@ class Attention(Function):
         batch, tokens, width = qkv.shape
         head_dim = width // (3 * num_heads)
         ctx.scale = f32(head_dim**-0.5)
-        query, key, value = parts = [empty((batch, num_heads, tokens, head_dim)) for _ in range(3)]
-        for apart, part in zip(_heads_apart(array(qkv), 3, num_heads), parts, strict=True):
-            _copy(batch, apart, memory(part))
-        weights = batch_matmul(transpose_b=True)(query, key)  # [N, heads, T, T]
+        parts = [empty((batch, num_heads, tokens, head_dim)) for _ in range(3)]
+        query, key, value = map(memory, parts)
+        for apart, part in zip(_heads_apart(array(qkv), 3, num_heads), (query, key, value), strict=True):
+            _copy(batch, apart, part)
+        weights = matmul(query, key, transpose_b=True)  # [N, heads, T, T]
         scores = memory(weights).reshape(-1, tokens)
         _softmax(len(scores), scores, ctx.scale)
         ctx.save_for_backward(*parts, weights)
-        together = batch_matmul()(weights, value)  # [N, heads, T, head_dim]
+        together = matmul(memory(weights), value)  # [N, heads, T, head_dim]
         out = empty((batch, tokens, width // 3))
         _copy(batch, array(together), _heads_apart(memory(out), 1, num_heads)[0])
         return out
 
     @staticmethod
     def backward(ctx, gradient):
-        query, key, value, weights = ctx.saved_tensors
+        query, key, value, weights = map(array, ctx.saved_tensors)
         batch, num_heads, tokens, head_dim = query.shape
-        apart = empty(query.shape)
-        _copy(batch, _heads_apart(array(gradient), 1, num_heads)[0], memory(apart))
-        of_scores = batch_matmul(transpose_b=True)(apart, value)
-        of_value = batch_matmul(transpose_a=True)(weights, apart)
-        rows = rows_of(weights)
-        _softmax_derivative(len(rows), rows, ctx.scale, memory(of_scores).reshape(rows.shape))
-        of_query = batch_matmul()(of_scores, key)
-        of_key = batch_matmul(transpose_a=True)(of_scores, query)
+        apart = memory(empty(query.shape))
+        _copy(batch, _heads_apart(array(gradient), 1, num_heads)[0], apart)
+        of_scores = memory(matmul(apart, value, transpose_b=True))
+        of_value = matmul(weights, apart, transpose_a=True)
+        rows = weights.reshape(-1, tokens)
+        _softmax_derivative(len(rows), rows, ctx.scale, of_scores.reshape(rows.shape))
+        of_query = matmul(of_scores, key)
+        of_key = matmul(of_scores, query, transpose_a=True)
         out = empty((batch, tokens, 3 * num_heads * head_dim))
         for part, together in zip((of_query, of_key, of_value), _heads_apart(memory(out), 3, num_heads), strict=True):
             _copy(batch, array(part), together)
@@ -353,3 +353,29 @@ class Dropout(Function):
     def backward(ctx, gradient):
         (noise,) = ctx.saved_tensors
         return _dropped(gradient, noise, *ctx.how), None, None, None, None
+
+
+@threaded()
+def _times(start, stop, x, factors, y):
+    for n in range(start, stop):
+        for i in range(x.shape[1]):
+            y[n, i] = x[n, i] * factors[n]
+
+
+def _scaled(x: Tensor, factors: Tensor) -> Tensor:
+    y = empty(x.shape)
+    _times(len(x), array(x).reshape(len(x), -1), array(factors), memory(y).reshape(len(x), -1))
+    return y
+
+
+class DropPath(Function):
+    """Samples times a factor each: x float32 [N, ...], factors float32 [N] -> [N, ...]."""
+
+    @staticmethod
+    def forward(ctx, x, factors):
+        ctx.save_for_backward(factors)
+        return _scaled(x, factors)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _scaled(gradient, *ctx.saved_tensors), None

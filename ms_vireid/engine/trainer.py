@@ -83,6 +83,7 @@ class Trainer:
             own = self.group.world_size
             raise InputError(f"{checkpoint.path}: written by {devices} processes, and this run has {own}; resume {how}")
         load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
+        run_by(self.model.program, self.model, self.optimizer)  # again, as kernels place the weights
         if self.group.world_size > 1:
             for memory in self.model.memories():
                 memory.set_data(Tensor(checkpoint.arrays[f"{DEVICES}.{memory.name}"][self.group.rank]))

@@ -1,5 +1,6 @@
 """Rung 5: parameter groups and learning rates, one optimiser step, and 20 training steps of each whole method."""
 
+from collections.abc import Iterable
 from functools import partial
 
 import mindspore as ms
@@ -133,6 +134,13 @@ def trained(recipe: str, run: str) -> By:
         return compare_trajectories(trajectories(recipe, program)[run], reference(recipe), RECIPES[recipe].chaotic)
 
     return by
+
+
+def terms(subject: str, programs: Iterable[str]) -> dict[str, dict[str, np.ndarray]]:
+    """A training's loss terms [steps] by name, by each program and by PyTorch."""
+    recipe, _, run = subject.partition(", ")
+    by = {program: trajectories(recipe, program)[run] for program in programs} | {"PyTorch": reference(recipe)}
+    return {name: trajectory.terms for name, trajectory in by.items()}
 
 
 def _of_optimizer(recipe: str) -> list[Case]:

@@ -13,7 +13,8 @@ PROGRAMS = ("kernels", "operators", "graph")
 
 
 def run_report(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["report.py", "--device", "CPU", *map(str, arguments)])
+    """In this process, whose modules a test may have changed, unless --processes says otherwise."""
+    monkeypatch.setattr(sys, "argv", ["report.py", "--device", "CPU", "--processes", "1", *map(str, arguments)])
     report.main()
 
 
@@ -73,6 +74,18 @@ def test_a_difference_of_one_program_stands_in_its_column_alone(monkeypatch, cap
     assert "1 over tolerance: 2 GELU (kernels)" in lines[-1]
 
 
+def test_two_processes_print_what_one_does_in_the_same_order(monkeypatch, capsys):
+    chosen = "--rung", 2, "--match", "Norm", "--small", "--program", "operators"
+    run_report(monkeypatch, *chosen)
+    alone = capsys.readouterr().out
+    run_report(monkeypatch, *chosen, "--processes", 2)
+    assert _without_seconds(capsys.readouterr().out) == _without_seconds(alone)
+
+
+def _without_seconds(printed):
+    return re.sub(r" +\d+(\.\d)? s\b", "", printed)
+
+
 def test_the_page_needs_no_other_file_and_shows_both_frameworks_curves_by_each_program(monkeypatch, tmp_path):
     page = tmp_path / "parity.html"
     run_report(monkeypatch, "--match", "PMT stage 1", "--html", page)
@@ -97,6 +110,7 @@ def test_the_page_needs_no_other_file_and_shows_both_frameworks_curves_by_each_p
         (("--match", "no such case"), "no case matches"),
         (("--html", "/no/such/folder/page.html"), "its folder does not exist"),
         (("--rung", "8"), "invalid choice: 8"),
+        (("--processes", "0"), "--processes 0: it must be at least 1"),
         (("--program", "interpreter"), "invalid choice: 'interpreter'"),
     ],
 )
