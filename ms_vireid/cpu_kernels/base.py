@@ -76,9 +76,14 @@ def memory(x: Tensor) -> np.ndarray:
         raise ValueError(
             f"a tensor of shape {x.shape} and strides {x.stride()} is a view, which nothing can be written to"
         )
-    content = (ctypes.c_char * (x.size * x.itemsize)).from_address(x.data_ptr())
+    return shaped(x, x.shape)
+
+
+def shaped(x: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    """The memory from where the tensor begins, in this shape."""
+    content = (ctypes.c_char * (4 * x.size)).from_address(x.data_ptr())
     content.tensor = x  # which lives as long as the array then
-    return np.frombuffer(content, _DTYPES[x.dtype]).reshape(x.shape)
+    return np.ndarray(shape, _DTYPES[x.dtype], content)
 
 
 def rows_of(x: Tensor) -> np.ndarray:

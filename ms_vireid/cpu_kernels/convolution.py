@@ -93,7 +93,7 @@ class Convolution(Function):
         ctx.how = stride, bias is not None
         outputs, _, kernel, _ = weight.shape
         batch, _, height, width = x.shape
-        y = matmul(array(weight).reshape(outputs, -1), _windows(array(by_channel(x)), kernel, stride))
+        y = matmul(array(weight).reshape(outputs, -1), _windows(by_channel(x), kernel, stride))
         if bias is not None:
             _add_bias(outputs, memory(y), array(bias))
         return swapped(y.reshape(outputs, batch, (height - 1) // stride + 1, (width - 1) // stride + 1))
@@ -103,8 +103,8 @@ class Convolution(Function):
         x, weight = ctx.saved_tensors
         stride, biased = ctx.how
         outputs, inputs, kernel, _ = weight.shape
-        rows = array(by_channel(gradient)).reshape(outputs, -1)
-        windows = _windows(array(by_channel(x)), kernel, stride)
+        rows = by_channel(gradient).reshape(outputs, -1)
+        windows = _windows(by_channel(x), kernel, stride)
         of_weight = matmul(rows, windows, transpose_b=True).reshape(weight.shape)
         of_bias = Tensor(rows.sum(axis=1, dtype=np.float64).astype(np.float32)) if biased else None
         if not ctx.needs_input_grad[0]:
@@ -296,8 +296,8 @@ class Winograd(Function):
         return of_x, of_weight
 
 
-def _tiled(transform: Callable, x: Tensor) -> np.ndarray:
+def _tiled(transform: Callable, x: np.ndarray) -> np.ndarray:
     channels, batch, height, width = x.shape
     out = empty((16, channels, batch, (height + 1) // 2, (width + 1) // 2))
-    transform(batch * channels, array(x), memory(out))
+    transform(batch * channels, x, memory(out))
     return memory(out)

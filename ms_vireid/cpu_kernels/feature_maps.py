@@ -7,7 +7,7 @@ ordinary tensor [N, C, H, W].
 import numpy as np
 from mindspore import Tensor, mint
 
-from ms_vireid.cpu_kernels.base import Function, array, empty, memory, threaded
+from ms_vireid.cpu_kernels.base import Function, array, empty, memory, shaped, threaded
 
 
 def swapped(x: Tensor) -> Tensor:
@@ -15,18 +15,21 @@ def swapped(x: Tensor) -> Tensor:
     return mint.permute(x, (1, 0, 2, 3))
 
 
-def by_channel(x: Tensor) -> Tensor:
-    """[N, C, H, W] as [C, N, H, W], contiguous: its own memory where a kernel has made it, else a copy."""
-    y = swapped(x)
-    if not y.is_contiguous():
-        y = empty(y.shape)
-        _swap(len(y), array(x).reshape(*x.shape[:2], -1), memory(y).reshape(*y.shape[:2], -1))
+def by_channel(x: Tensor) -> np.ndarray:
+    """To be read: [N, C, H, W] as [C, N, H, W], contiguous: its own memory where a kernel has made it, else a copy."""
+    batch, channels, height, width = x.shape
+    area = height * width
+    if tuple(x.stride()) == (area, batch * area, width, 1):
+        return shaped(x, (channels, batch, height, width))
+    y = memory(empty((channels, batch, height, width)))
+    _swap(channels, array(x).reshape(batch, channels, area), y.reshape(channels, batch, area))
     return y
 
 
 def rows_by_channel(x: Tensor) -> np.ndarray:
     """To be read: [N, C, H, W] as [C, N, H * W]."""
-    return array(by_channel(x)).reshape(x.shape[1], x.shape[0], -1)
+    y = by_channel(x)
+    return y.reshape(*y.shape[:2], -1)
 
 
 def new_map(shape: tuple[int, ...]) -> tuple[Tensor, np.ndarray]:

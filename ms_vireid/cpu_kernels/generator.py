@@ -97,7 +97,7 @@ class Depthwise(Function):
         y = empty(x.shape)
         start = 0
         for weight in weights:
-            _depthwise(x.shape[1] * len(weight), array(x), array(weight)[:, 0], start, residual, memory(y))
+            _depthwise(x.shape[1] * len(weight), x, array(weight)[:, 0], start, residual, memory(y))
             start += len(weight)
         return swapped(y)
 
@@ -107,7 +107,7 @@ class Depthwise(Function):
         x = by_channel(x)
         of_x = empty(x.shape)
         of_weights = [empty(weight.shape) for weight in weights]
-        whole = array(x), array(by_channel(gradient)), memory(of_x)
+        whole = x, by_channel(gradient), memory(of_x)
         start = 0
         for weight, of_weight in zip(weights, of_weights, strict=True):
             own = array(weight)[:, 0], start, ctx.residual, memory(of_weight)[:, 0]
@@ -181,7 +181,7 @@ class Pyramids(Function):
             for weight in weights:
                 ratio = weight.shape[-1]
                 pooled = empty((channels, batch, height // ratio, width // ratio))
-                _average_pool(batch * channels, array(feature), ratio, memory(pooled))
+                _average_pool(batch * channels, feature, ratio, memory(pooled))
                 flat = (array(tensor).reshape(channels, -1) for tensor in (weight, pooled))
                 patches = matmul(*flat, transpose_a=True)
                 shape = channels, ratio, ratio, *pooled.shape[1:]
@@ -197,7 +197,7 @@ class Pyramids(Function):
         ratios = len(ctx.saved_tensors) // (1 + ctx.maps)
         weights, pyramid = ctx.saved_tensors[:ratios], ctx.saved_tensors[ratios:]
         of_features = [empty(ctx.shape) for _ in range(ctx.maps)]
-        incoming = array(by_channel(gradient))
+        incoming = by_channel(gradient)
         of_weights = [0.0] * ratios
         for number, pooled in enumerate(pyramid):
             of_feature, weight = of_features[number // ratios], weights[number % ratios]

@@ -48,14 +48,14 @@ class MaxPool(Function):
         y = empty((*planes, (height + 1) // 2, (width + 1) // 2))
         out = memory(y).reshape(-1, *y.shape[2:])
         ctx.places = np.empty(out.shape, np.int32)
-        _max_pool(len(out), array(x).reshape(-1, height, width), out, ctx.places)
+        _max_pool(len(out), x.reshape(-1, height, width), out, ctx.places)
         return swapped(y)
 
     @staticmethod
     def backward(ctx, gradient):
         of_x = empty(ctx.shape)
         planes = len(ctx.places)
-        flat = (a.reshape(planes, -1) for a in (array(by_channel(gradient)), ctx.places, memory(of_x)))
+        flat = (a.reshape(planes, -1) for a in (by_channel(gradient), ctx.places, memory(of_x)))
         _max_pool_derivative(planes, *flat)
         return swapped(of_x)
 
