@@ -127,17 +127,23 @@ class Convolution(Function):
 @threaded(**STRICT)
 def _filters(start, stop, weight, out):
     """G w G': [D, C, 3, 3] -> [16, D, C]."""
+    inputs = weight.shape[1]
+    places, lines = np.empty((3, 3, inputs), np.float32), np.empty((4, 3, inputs), np.float32)
     for d in range(start, stop):
-        lines = np.empty((4, 3), np.float32)
-        for c in range(weight.shape[1]):
-            for j in range(3):
-                first, second, third = weight[d, c, 0, j], weight[d, c, 1, j], weight[d, c, 2, j]
-                lines[0, j] = first
-                lines[1, j] = f32(0.5) * (first + third + second)
-                lines[2, j] = f32(0.5) * (first + third - second)
-                lines[3, j] = third
-            for k in range(4):
-                first, second, third = lines[k, 0], lines[k, 1], lines[k, 2]
+        for c in range(inputs):
+            for i in range(3):
+                for j in range(3):
+                    places[i, j, c] = weight[d, c, i, j]
+        for j in range(3):
+            for c in range(inputs):
+                first, second, third = places[0, j, c], places[1, j, c], places[2, j, c]
+                lines[0, j, c] = first
+                lines[1, j, c] = f32(0.5) * (first + third + second)
+                lines[2, j, c] = f32(0.5) * (first + third - second)
+                lines[3, j, c] = third
+        for k in range(4):
+            for c in range(inputs):
+                first, second, third = lines[k, 0, c], lines[k, 1, c], lines[k, 2, c]
                 out[4 * k, d, c] = first
                 out[4 * k + 1, d, c] = f32(0.5) * (first + third + second)
                 out[4 * k + 2, d, c] = f32(0.5) * (first + third - second)
@@ -147,19 +153,25 @@ def _filters(start, stop, weight, out):
 @threaded(**STRICT)
 def _filters_derivative(start, stop, gradient, of_weight):
     """G' g G: [16, D, C] -> [D, C, 3, 3]."""
+    inputs = of_weight.shape[1]
+    places, lines = np.empty((3, 3, inputs), np.float32), np.empty((3, 4, inputs), np.float32)
     for d in range(start, stop):
-        lines = np.empty((3, 4), np.float32)
-        for c in range(of_weight.shape[1]):
-            for k in range(4):
+        for k in range(4):
+            for c in range(inputs):
                 both = f32(0.5) * (gradient[4 + k, d, c] + gradient[8 + k, d, c])
-                lines[0, k] = gradient[k, d, c] + both
-                lines[1, k] = f32(0.5) * (gradient[4 + k, d, c] - gradient[8 + k, d, c])
-                lines[2, k] = both + gradient[12 + k, d, c]
+                lines[0, k, c] = gradient[k, d, c] + both
+                lines[1, k, c] = f32(0.5) * (gradient[4 + k, d, c] - gradient[8 + k, d, c])
+                lines[2, k, c] = both + gradient[12 + k, d, c]
+        for i in range(3):
+            for c in range(inputs):
+                both = f32(0.5) * (lines[i, 1, c] + lines[i, 2, c])
+                places[i, 0, c] = lines[i, 0, c] + both
+                places[i, 1, c] = f32(0.5) * (lines[i, 1, c] - lines[i, 2, c])
+                places[i, 2, c] = both + lines[i, 3, c]
+        for c in range(inputs):
             for i in range(3):
-                both = f32(0.5) * (lines[i, 1] + lines[i, 2])
-                of_weight[d, c, i, 0] = lines[i, 0] + both
-                of_weight[d, c, i, 1] = f32(0.5) * (lines[i, 1] - lines[i, 2])
-                of_weight[d, c, i, 2] = both + lines[i, 3]
+                for j in range(3):
+                    of_weight[d, c, i, j] = places[i, j, c]
 
 
 @threaded(**STRICT)

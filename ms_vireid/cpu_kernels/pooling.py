@@ -1,41 +1,50 @@
 """Max pooling, and the mean of GeM."""
 
 import numpy as np
+from mindspore import Tensor
 
 from ms_vireid.cpu_kernels.base import STRICT, SUMS, Function, array, empty, f32, memory, threaded
-from ms_vireid.cpu_kernels.feature_maps import by_channel, new_map, rows_by_channel, swapped
+from ms_vireid.cpu_kernels.feature_maps import by_channel, new_map, rows_by_channel
 
 
 @threaded(**STRICT)
-def _max_pool(start, stop, x, y, places):
+def _max_pool(start, stop, x, y):
+    """Of planes [P, H, W]; a NaN is larger than any number."""
     _, height, width = x.shape
-    largest, place = np.empty(width, np.float32), np.empty(width, np.int32)  # of a column of the window
+    largest = np.empty(width, np.float32)  # of a column of the window
     for p in range(start, stop):
         for r in range(y.shape[1]):
             top = max(2 * r - 1, 0)
-            for c in range(width):
-                largest[c], place[c] = x[p, top, c], top
+            largest[:] = x[p, top]
             for i in range(top + 1, min(2 * r + 2, height)):
+                line = x[p, i]
                 for c in range(width):
-                    value = x[p, i, c]
-                    taken = value > largest[c] or value != value
-                    largest[c] = value if taken else largest[c]
-                    place[c] = i if taken else place[c]
+                    largest[c] = line[c] if line[c] > largest[c] or line[c] != line[c] else largest[c]
             for q in range(y.shape[2]):
-                best = max(2 * q - 1, 0)
-                for c in range(best + 1, min(2 * q + 2, width)):
-                    above = largest[c] == largest[best] and place[c] < place[best]  # of equals the first one
-                    best = c if largest[c] > largest[best] or largest[c] != largest[c] or above else best
-                y[p, r, q] = largest[best]
-                places[p, r, q] = place[best] * width + best
+                best = largest[2 * q]
+                if q > 0:
+                    left = largest[2 * q - 1]
+                    best = left if left > best or left != left else best
+                if 2 * q + 1 < width:
+                    right = largest[2 * q + 1]
+                    best = right if right > best or right != right else best
+                y[p, r, q] = best
 
 
 @threaded(**STRICT)
-def _max_pool_derivative(start, stop, gradient, places, of_x):
+def _max_pool_derivative(start, stop, x, y, gradient, of_x):
+    """To the first of a window's largest numbers, row by row."""
+    _, height, width = x.shape
     for p in range(start, stop):
         of_x[p] = f32(0)
-        for i in range(gradient.shape[1]):
-            of_x[p, places[p, i]] += gradient[p, i]
+        for r in range(y.shape[1]):
+            for q in range(y.shape[2]):
+                i, j, last = max(2 * r - 1, 0), max(2 * q - 1, 0), min(2 * q + 2, width)
+                while x[p, i, j] != y[p, r, q] and x[p, i, j] == x[p, i, j]:
+                    j += 1
+                    if j == last:
+                        i, j = i + 1, max(2 * q - 1, 0)
+                of_x[p, i, j] += gradient[p, r, q]
 
 
 class MaxPool(Function):
@@ -43,21 +52,23 @@ class MaxPool(Function):
 
     @staticmethod
     def forward(ctx, x):
-        x = by_channel(x)
-        *planes, height, width = ctx.shape = x.shape
-        y = empty((*planes, (height + 1) // 2, (width + 1) // 2))
-        out = memory(y).reshape(-1, *y.shape[2:])
-        ctx.places = np.empty(out.shape, np.int32)
-        _max_pool(len(out), x.reshape(-1, height, width), out, ctx.places)
-        return swapped(y)
+        batch, channels, height, width = x.shape
+        y, out = new_map((batch, channels, (height + 1) // 2, (width + 1) // 2))
+        ctx.save_for_backward(x, y)
+        _max_pool(batch * channels, _planes(x), out.reshape(-1, *y.shape[2:]))
+        return y
 
     @staticmethod
     def backward(ctx, gradient):
-        of_x = empty(ctx.shape)
-        planes = len(ctx.places)
-        flat = (a.reshape(planes, -1) for a in (by_channel(gradient), ctx.places, memory(of_x)))
-        _max_pool_derivative(planes, *flat)
-        return swapped(of_x)
+        x, y = ctx.saved_tensors
+        of_x, out = new_map(x.shape)
+        given = map(_planes, (x, y, gradient))
+        _max_pool_derivative(x.shape[0] * x.shape[1], *given, out.reshape(-1, *x.shape[2:]))
+        return of_x
+
+
+def _planes(x: Tensor) -> np.ndarray:
+    return by_channel(x).reshape(-1, *x.shape[2:])
 
 
 @threaded(**SUMS)
