@@ -34,7 +34,7 @@ def _max_pool(start, stop, x, y):
 @threaded(**STRICT)
 def _max_pool_derivative(start, stop, x, y, gradient, of_x):
     """To the first of a window's largest numbers, row by row."""
-    _, height, width = x.shape
+    width = x.shape[2]
     for p in range(start, stop):
         of_x[p] = f32(0)
         for r in range(y.shape[1]):
