@@ -4,7 +4,7 @@ and the trace of a model the first layer that has it."""
 import numpy as np
 import pytest
 
-from ms_vireid.cpu_kernels import convolution, feature_maps, generator, normalisation, optimizer, transformer
+from ms_vireid.cpu_kernels import convolution, feature_maps, generator, normalisation, optimizer, pooling, transformer
 from ms_vireid.cpu_kernels.base import memory
 from ms_vireid.models import vit
 from parity.cases import LADDER, run
@@ -47,6 +47,21 @@ def unscaled_dropout(patch):
         original(rows, x, noise, multipliers, limit, np.float32(1), y)
 
     changed(patch, transformer, "_dropout", unscaled)
+
+
+def path_of_another_sample(patch):
+    def shifted(original, samples, x, factors, y):
+        original(samples, x, np.roll(factors, 1), y)
+
+    changed(patch, transformer, "_times", shifted)
+
+
+def gradient_to_the_upper_left(patch):
+    def unsearched(_original, _planes, x, y, gradient, of_x):
+        of_x[:] = 0
+        of_x[:, ::2, ::2] = gradient
+
+    changed(patch, pooling, "_max_pool_derivative", unsearched)
 
 
 def gradient_of_too_few_rows(patch):
@@ -105,6 +120,8 @@ PLANTED = [
     (softmax_without_its_maximum, "2 Attention with large scores", "output 0"),
     (tanh_gelu, "2 GELU", "output 0"),
     (unscaled_dropout, "2 Dropout", "output 0"),
+    (path_of_another_sample, "2 DropPath", "output 0"),
+    (gradient_to_the_upper_left, "2 ResNet stem", "gradient of input 0"),
     (gradient_of_too_few_rows, "2 PatchEmbed", "gradient of proj.bias"),
     (last_tile_not_cut_off, "2 3x3 convolution, 64 channels", "output 0"),
     (border_repeated, "2 Bottleneck", "output 0"),
