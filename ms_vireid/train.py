@@ -116,7 +116,7 @@ def train(
         rows = {"trained": result.mean}
         if config.evaluation.compare_untrained:
             untrained = build_model(config)
-            run_by(trainer.model.program, untrained)
+            run_by(trainer.program, untrained)
             rows["untrained"] = evaluate_model(untrained, data, config, group).mean
     except KeyboardInterrupt:
         if group.is_main_process:

@@ -39,7 +39,10 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="leave out real widths and 20-step trainings")
     parser.add_argument("--html", type=Path, metavar="F", help="also write a page that needs no other file")
     parser.add_argument(
-        "--processes", type=int, metavar="N", help="that share the cases and the cores (default: 2 on a CPU, else 1)"
+        "--processes",
+        type=int,
+        metavar="N",
+        help="that share the cases and the cores (default: 2 on two CPU cores or more)",
     )
     arguments = parser.parse_args()
     if arguments.processes is not None and arguments.processes < 1:
@@ -113,7 +116,7 @@ def _shared_out(cases: Sequence, programs: Sequence[str], device: str, processes
     from parity.cases import LADDER, Outcome
 
     tasks = [list(together) for _, together in groupby(cases, lambda case: case.training or case)]
-    processes = min(processes or (2 if device == "CPU" else 1), len(tasks))
+    processes = min(processes or (min(2, len(runtime.cores())) if device == "CPU" else 1), len(tasks))
     with processes_of(processes, None, _begin, device) if processes > 1 else nullcontext() as pool:
         numbers = [[LADDER.index(case) for case in task] for task in tasks]
         done = (pool.imap if pool else map)(partial(_run_task, programs), numbers)

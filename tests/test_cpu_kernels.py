@@ -12,6 +12,7 @@ from ms_vireid.cpu_kernels.base import array, memory
 from ms_vireid.cpu_kernels.install import KERNELS
 from ms_vireid.cpu_kernels.transformer import Attention as AttentionKernel
 from ms_vireid.engine.optimizer import SGD, AdamW
+from ms_vireid.memory import resident_bytes
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner
 from ms_vireid.models.layers import (
@@ -269,6 +270,30 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
 
     with pytest.raises(ValueError, match="half of it"):
         failing(2, np.zeros(2))
+
+
+def test_weights_and_products_begin_at_a_cache_line():
+    cells = [ResNet(width=4, stages=()), Attention(12, 3, 0.0, 0)]
+    for weight in (weight for cell in cells for weight in cell.get_parameters()):
+        astray = np.arange(weight.size + 1, dtype=np.float32)[1:].reshape(weight.shape)
+        weight.set_data(Tensor.from_numpy(astray))
+    for cell in cells:
+        before = [weight.asnumpy().copy() for weight in cell.get_parameters()]
+        install(cell)
+        for weight, values_before in zip(cell.get_parameters(), before, strict=True):
+            assert weight.data_ptr() % 64 == 0, weight.name
+            assert np.array_equal(weight.asnumpy(), values_before)
+    assert {base.empty((count, 3)).data_ptr() % 64 for count in range(1, 40)} == {0}
+
+
+def test_a_product_keeps_no_memory():
+    a, b = np.ones((4, 8), np.float32), np.ones((8, 4), np.float32)
+    for _ in range(6_000):
+        base.matmul(a, b, transpose_a=True, transpose_b=True).asnumpy()
+    before = resident_bytes()
+    for _ in range(10_000):
+        base.matmul(a, b, transpose_a=True, transpose_b=True).asnumpy()
+    assert resident_bytes() - before < 4e6  # by the operator's own call 14e6, most of it for its two flags
 
 
 def test_a_view_is_read_where_it_lies():

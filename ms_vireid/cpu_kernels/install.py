@@ -19,15 +19,15 @@ from ms_vireid.models import agw, auxiliary_generator, layers, resnet, vit
 WINOGRAD = 64  # channels from which fewer multiplications outweigh the transformations, as measured
 
 
-def install(cell: nn.Cell) -> None:
-    """Have a cell and all its sub-cells, or an optimiser, compute by kernels from now on.
+def install(model: nn.Cell, *others: nn.Cell) -> None:
+    """Have a model and all its sub-cells, and its optimiser, compute by kernels from now on, and align its weights.
 
     The caller makes sure that this is PyNative, float32 and a CPU. Hooks are called as before, except those of cells
-    that their parent's kernel computes as well (in MUN's learners). The cell can no longer be compiled or exported.
+    that their parent's kernel computes as well (in MUN's learners). The cells can no longer be compiled or exported.
     """
-    for weight in cell.get_parameters():
+    for weight in model.get_parameters():
         align(weight)
-    for _, part in cell.cells_and_names():
+    for part in (part for cell in (model, *others) for _, part in cell.cells_and_names()):
         if type(part) in KERNELS:
             part.construct = partial(KERNELS[type(part)], part)
             part.has_bprop = False  # of `construct`, where a cell has its own: a kernel brings its derivative

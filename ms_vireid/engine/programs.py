@@ -36,13 +36,12 @@ def inference_program(kernels: str) -> str:
 
 
 def run_by(program: str, model: ReIDModel, *others: nn.Cell) -> None:
-    """Have a model that was just built, and its optimiser, computed by a program."""
+    """Have a model whose weights are in place, and its optimiser, computed by a program; again after other weights."""
     model.program = program
     if program == "kernels":
         from ms_vireid.cpu_kernels import install  # Numba and its compiler: a second
 
-        for cell in (model, *others):
-            install(cell)
+        install(model, *others)
     elif any(isinstance(part, nn.Conv2d) for _, part in model.cells_and_names()):
         runtime.cap_convolutions()
 

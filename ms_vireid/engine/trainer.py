@@ -49,13 +49,12 @@ class Trainer:
         self.group = group
         with group.main_process_first():  # it may make the cache's file
             self.batches = TrainingBatches(data.train, config, group.rank, group.world_size)
-        program = training_program(config.train)
-        self.compiled = program == "graph"
+        self.program = training_program(config.train)
+        self.compiled = self.program == "graph"
         self.iterations = self.batches.sampler.iterations
         self.total_steps = len(self.batches)
         self.model = build_model(config)
         self.optimizer = build_optimizer(self.model, config)
-        run_by(program, self.model, self.optimizer)
         self.scaler = loss_scaler() if config.train.amp else None
         self.step = 0  # steps done
         self._stage: StageConfig | None = None  # that `_stage_step` is of
@@ -83,7 +82,6 @@ class Trainer:
             own = self.group.world_size
             raise InputError(f"{checkpoint.path}: written by {devices} processes, and this run has {own}; resume {how}")
         load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
-        run_by(self.model.program, self.model, self.optimizer)  # again, as kernels place the weights
         if self.group.world_size > 1:
             for memory in self.model.memories():
                 memory.set_data(Tensor(checkpoint.arrays[f"{DEVICES}.{memory.name}"][self.group.rank]))
@@ -102,6 +100,7 @@ class Trainer:
                 device's memory is full.
             KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step in hand, with last.ckpt written.
         """
+        run_by(self.program, self.model, self.optimizer)  # only now that the weights are in place
         self.model.set_train()
         clock = _Clock(self.step)
         batches = iterate(self.batches, self.config.data.workers, self.step, bound=not self.compiled)
@@ -256,6 +255,7 @@ class Trainer:
     def load_result(self, checkpoint: Checkpoint) -> None:
         """Put the selected weights (model.ckpt) into the model, for the evaluation after training."""
         load_model(self.model, checkpoint)
+        run_by(self.program, self.model)
 
 
 class _Clock:
