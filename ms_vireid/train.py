@@ -5,11 +5,14 @@ Each of the N processes then trains on train.num_identities identities a step, a
 """
 
 import argparse
+import shlex
+import subprocess
 import sys
+import webbrowser
 from pathlib import Path
 
 from ms_vireid import runtime
-from ms_vireid.command import Parser, add_device, add_recipe, recipe, run
+from ms_vireid.command import Parser, add_device, add_recipe, recipe, require_extra, run
 from ms_vireid.config import Config
 from ms_vireid.config.estimate import require_memory_for
 from ms_vireid.data.read import read_data, validate_for_training
@@ -30,8 +33,11 @@ def main() -> None:
     parser.add_argument(
         "--resume", metavar="auto|PATH", help="auto: go on from the run folder's last.ckpt if there is one; or a file"
     )
+    parser.add_argument("--open", action="store_true", help="show the run's page in a browser at the end (report.py)")
     with runtime.one_voice():
         arguments = parser.parse_intermixed_args()
+        if arguments.open:
+            _require_page()
         config = recipe(arguments)
         device, group = _join(arguments.device, config) if runtime.launched() else (None, ALONE)
 
@@ -53,6 +59,24 @@ def main() -> None:
         if config.train.amp and device.startswith("CPU"):
             print("note: train.amp is slower than float32 on a CPU, which computes float16 by way of float32")
     train(config, data, RunFolder(output), device, checkpoint, group)
+    if arguments.open:
+        _show(output, arguments.device)
+    elif group.is_main_process:
+        print(f"its page: {shlex.join(['python', '-m', 'ms_vireid.report', str(output)])}")
+
+
+def _require_page() -> None:
+    """Raise InputError, before any training, unless `_show` can be."""
+    require_extra("--open", "viz", "jinja2", "matplotlib")
+    if runtime.launched():
+        raise InputError("--open: not with msrun; afterwards python -m ms_vireid.report R makes the page")
+
+
+def _show(run_folder: Path, device: str) -> None:
+    made = subprocess.run([sys.executable, "-m", "ms_vireid.report", str(run_folder), "--device", device])
+    if made.returncode:
+        sys.exit(made.returncode)
+    webbrowser.open((run_folder / "report.html").resolve().as_uri())
 
 
 def _set_up(device: str, config: Config) -> str:

@@ -55,6 +55,25 @@ def test_the_result_holds_trained_untrained_and_chance(finished, capfd):
     assert result["chance"]["rank1"] == pytest.approx(1 / 4, abs=0.008)  # four identities, alike in the gallery
 
 
+def test_the_page_of_a_run_is_opened_or_named(tmp_path, monkeypatch, capfd):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    short = [*TINY.split(), "stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=1"]
+    command(monkeypatch, tmp_path, train, *short)
+    assert capfd.readouterr().out.endswith("its page: python -m ms_vireid.report runs/demo\n")
+    assert not opened
+    command(monkeypatch, tmp_path, train, *short, "--open")
+    page = tmp_path / "runs/demo-2/report.html"
+    assert page.stat().st_size > 10_000
+    assert opened == [page.as_uri()]
+
+
+def test_a_page_that_could_not_be_made_is_refused_before_training(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("ms_vireid.command.find_spec", lambda package: None if package == "jinja2" else package)
+    assert refused(monkeypatch, tmp_path, capfd, "--open") == ("error: --open needs jinja2: pip install -e '.[viz]'")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_every_term_of_each_stage_is_logged_by_name(finished):
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
