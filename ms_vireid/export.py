@@ -5,8 +5,6 @@ What a picture has to go through before (size, filter, mean ...) is stored in th
 compared with the checkpoint on different pictures before it gets its name. It is made and verified on the CPU.
 """
 
-from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 
 from ms_vireid import runtime
@@ -24,14 +22,6 @@ def main() -> None:
     parser.add_argument(
         "--format", choices=FORMATS, required=True, help="onnx needs pip install -e '.[export]', mindir nothing more"
     )
-    add_options(parser)
-    arguments = parser.parse_args()
-    if arguments.format == "onnx":
-        require_extra("ms_vireid/export.py --format onnx", "export", "onnx", "onnxruntime")
-    export(arguments, f".{arguments.format}", _mindir if arguments.format == "mindir" else _onnx)
-
-
-def add_options(parser: Parser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="P", help="model.ckpt or last.ckpt of a run")
     parser.add_argument(
         "--output",
@@ -49,10 +39,10 @@ def add_options(parser: Parser) -> None:
         metavar="N",
         help="pictures a call, fixed, as some devices need; else any number",
     )
-
-
-def export(arguments: Namespace, suffix: str, format: Callable) -> None:
-    """Write what the options ask for in `format()`, which is called when mindspore may be imported."""
+    arguments = parser.parse_args()
+    if arguments.format == "onnx":
+        require_extra("ms_vireid/export.py --format onnx", "export", "onnx", "onnxruntime")
+    suffix = f".{arguments.format}"
     output = arguments.output or arguments.checkpoint.with_suffix(suffix)
     check_output(output, suffixes=(suffix,))
     if arguments.batch_size is not None and arguments.batch_size < 1:
@@ -70,7 +60,7 @@ def export(arguments: Namespace, suffix: str, format: Callable) -> None:
         target = output.with_stem(f"{output.stem}-{modality}") if len(modalities) > 1 else output
         requests[target] = Request(trained, modality, arguments.batch_size, describe(trained, modality, sha256))
     height, width = trained.image_size
-    for target, (error, limit) in export_verified(requests, format()).items():
+    for target, (error, limit) in export_verified(requests, _format(arguments.format)).items():
         request = requests[target]
         kind = "visible and infrared" if request.modality == BOTH else request.modality
         batch = f"batches of {request.batch_size}" if request.batch_size else "any batch"
@@ -81,13 +71,11 @@ def export(arguments: Namespace, suffix: str, format: Callable) -> None:
         )
 
 
-def _mindir():
-    from ms_vireid.exports.mindir import MINDIR
+def _format(name: str):
+    if name == "mindir":
+        from ms_vireid.exports.mindir import MINDIR
 
-    return MINDIR
-
-
-def _onnx():
+        return MINDIR
     from ms_vireid.exports.onnx_graph import ONNX
 
     return ONNX

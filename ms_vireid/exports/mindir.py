@@ -84,4 +84,4 @@ def read_info(path: Path) -> dict[str, str]:
     return dict(model.user_info)
 
 
-MINDIR = Format(".mindir", write_mindir, load_mindir)
+MINDIR = Format(write_mindir, load_mindir)

@@ -1,4 +1,4 @@
-"""The models as ONNX graphs, written layer by layer from their cells.
+"""The models as ONNX graphs, written layer by layer from their cells. Needs `pip install -e '.[export]'`.
 
 MindSpore 2.10's own exporters cannot: `mindspore.export` knows neither MaxPool3DWithArgmax (the ResNet's pooling) nor
 Erf, and `mindspore.onnx.export` fails inside on BatchNorm and BroadcastTo.
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from mindspore import Parameter, nn
 from onnx import helper, numpy_helper
 
 from ms_vireid.errors import InputError
-from ms_vireid.exports.onnx_file import load_onnx, save_onnx
-from ms_vireid.exports.verified import INPUT, OUTPUT, Format, Request
+from ms_vireid.exports.verified import INPUT, OUTPUT, Format, Request, Run
 from ms_vireid.models import ResNet, VisionTransformer
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.layers import GeM
@@ -183,12 +183,16 @@ def _(cell: NonLocal, graph: Graph, x: str) -> str:
 def unknown(cell: nn.Cell) -> InputError:
     return InputError(
         f"{type(cell).__name__}: ms_vireid/exports/onnx_graph.py does not know how to write this layer in ONNX; "
-        f"use python parity/export_onnx.py, which goes by way of PyTorch"
+        f"register it there, or convert the checkpoint (parity/convert.py) and export it by torch.onnx"
     )
 
 
 def write_onnx(request: Request, path: Path) -> None:
-    """Raises InputError for a layer that is not known here."""
+    """The graph, checked, with its `info` as metadata_props.
+
+    Raises:
+        InputError: a layer is not known here.
+    """
     graph = Graph()
     model = request.trained.model
     features = chain(graph, INPUT, *model.path(request.modality))  # [N, C]
@@ -204,7 +208,21 @@ def write_onnx(request: Request, path: Path) -> None:
     ]
     onnx_graph = helper.make_graph(graph.nodes, "ms_vireid", values[:1], values[1:], list(graph.weights.values()))
     opset = [helper.make_opsetid("", OPSET)]
-    save_onnx(helper.make_model(onnx_graph, opset_imports=opset, ir_version=IR_VERSION), request, path)
+    written = helper.make_model(onnx_graph, opset_imports=opset, ir_version=IR_VERSION)
+    helper.set_model_props(written, request.info)
+    onnx.checker.check_model(written, full_check=True)
+    onnx.save(written, path)
+
+
+def load_onnx(path: Path) -> Run:
+    """The graph in ONNX Runtime, on the CPU."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
+
+
+def read_info(path: Path) -> dict[str, str]:
+    """What was stored with the graph (`ms_vireid.exports.verified.describe`)."""
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).get_modelmeta().custom_metadata_map
 
 
 def _pair(size: int | tuple[int, ...]) -> list[int]:
@@ -212,4 +230,4 @@ def _pair(size: int | tuple[int, ...]) -> list[int]:
     return [size, size] if isinstance(size, int) else list(size[-2:])
 
 
-ONNX = Format(".onnx", write_onnx, load_onnx)
+ONNX = Format(write_onnx, load_onnx)

@@ -60,7 +60,6 @@ class Request:
 class Format:
     """A file format: `write` exports a request with its `info`; `load` returns a function that runs the file."""
 
-    suffix: str
     write: Callable[[Request, Path], None]
     load: Callable[[Path], Run]
 
