@@ -120,6 +120,29 @@ def test_most_patterns_stay_visible_in_infrared_and_all_in_gray():
     assert reflectance[reflectance > 0].min() >= people.MIN_INK_CONTRAST
 
 
+def test_colours_find_a_person_within_a_modality_and_not_across():
+    """By the mean colour of six bands of the figure, as a model would that learns nothing else."""
+
+    def bands(number: int) -> np.ndarray:
+        camera = make_camera(0, number, (128, 64))
+        figures = [_picture(draw_identity(0, person), camera, person + 1000 * number) for person in range(100)]
+        means = np.array([figure[26:116, 24:40].reshape(6, 15 * 16, -1).mean(axis=1) for figure in figures])
+        return (means - means.mean(axis=0)) / means.std(axis=0)
+
+    def rank1(queries: np.ndarray, gallery: np.ndarray) -> float:
+        distances = np.square(queries[:, None] - gallery).sum(axis=(2, 3))
+        return float((distances.argmin(axis=1) == np.arange(len(queries))).mean())
+
+    first, second, third, sixth = (bands(number) for number in (1, 2, 3, 6))
+    assert rank1(first, second) > 0.6
+    assert rank1(third, sixth) > 0.25
+    luma = (0.299, 0.587, 0.114)
+    across = [
+        rank1(infrared, visible @ np.array(luma)[:, None]) for infrared in (third, sixth) for visible in (first, second)
+    ]
+    assert np.mean(across) < 0.06  # chance 0.01: a bare leg or a long coat tells a little
+
+
 def test_every_pattern_and_accessory_can_be_drawn():
     camera, identity = make_camera(0, 1, (48, 24)), replace(draw_identity(0, 1), bag="none", hat="none", scarf=False)
     upper, lower, body = identity.upper, identity.lower, identity.body
