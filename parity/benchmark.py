@@ -26,18 +26,13 @@ from ms_vireid.engine.run_folder import instruction_sets, processor_name
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output, write_json
 from parity import launches, workers
-from parity.workers import Work
+from parity.workers import MODELS, Work
 
 SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions")  # the default
 LAUNCHES = "launches"  # of a GPU's stand-in: counts, not times
 KERNELS = "kernels"  # of the CPU, with and without each of them, and bound threads
 MEMORY = "memory"  # that many steps of training keep
 # Names of the rows: configuration, overrides, and the stage of the recipe whose losses are taken.
-MODELS = {
-    "PMT ViT-B/16 256x128": ("pmt/sysu.yaml", (), 1),
-    "AGW ResNet-50 288x144": ("agw/sysu.yaml", (), 0),
-    "MUN ResNet-50 288x144": ("mun/sysu.yaml", (), 0),
-}
 LOSSES = ("hard triplet", "intra", "global", "wrt", "hct", "msel", "msel cosine", "dcl dynamic", "ia", "ma")
 # What a row's figure may be at most, by section and row (None: every one); a run with one above ends in exit code 1.
 LIMITS = {("ranking", None): ("ratio", 1.0), ("corruptions", "mean"): ("ms_per_picture", 15.0)}

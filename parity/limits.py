@@ -21,7 +21,7 @@ from ms_vireid.command import Parser, run
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import write_text
-from parity.benchmark import MODELS
+from parity.workers import MODELS
 from torch_ref.engine.optimizer import SGD, AdamW, build_optimizer
 from torch_ref.engine.train_step import StageLoss, TrainStep
 from torch_ref.models import build_model

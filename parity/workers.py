@@ -19,6 +19,11 @@ from ms_vireid.errors import InputError
 from ms_vireid.memory import peak_bytes, resident_bytes
 
 FRAMEWORKS = ("mindspore", "torch")
+MODELS = {  # full-size: file under configs/, overrides, stage
+    "PMT ViT-B/16 256x128": ("pmt/sysu.yaml", (), 1),
+    "AGW ResNet-50 288x144": ("agw/sysu.yaml", (), 0),
+    "MUN ResNet-50 288x144": ("mun/sysu.yaml", (), 0),
+}
 BOUND = "bound threads"  # by `runtime.bound_threads`
 _STEPS = 1000  # of the run that a training step is taken to be part of
 _SPAWN = multiprocessing.get_context("spawn")

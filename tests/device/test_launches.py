@@ -6,7 +6,7 @@ import pytest
 
 from ms_vireid.errors import InputError
 from parity import launches
-from parity.benchmark import MODELS
+from parity.workers import MODELS
 
 SMALL = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "train.num_instances=2")
 ROWS = launches.names(MODELS)

@@ -75,7 +75,7 @@ def test_a_kernels_worth_is_the_time_without_it_over_that_with_it(monkeypatch):
 
 def test_every_kernel_is_timed():
     assert {kernel for _, kernel in benchmark._KERNEL_ROWS.values()} == {BOUND, *(kind.__name__ for kind in KERNELS)}
-    assert {model for model, _ in benchmark._KERNEL_ROWS.values()} == benchmark.MODELS.keys()
+    assert {model for model, _ in benchmark._KERNEL_ROWS.values()} == workers.MODELS.keys()
 
 
 def test_a_ratio_is_that_of_the_medians_and_its_spread_that_of_neighbours():
@@ -184,7 +184,7 @@ def test_quick_takes_batches_that_every_recipe_accepts(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "--quick"])
     arguments = benchmark._parse()
     assert arguments.device == "CPU"  # of auto
-    for config, overrides, _ in benchmark.MODELS.values():
+    for config, overrides, _ in workers.MODELS.values():
         batch = f"train.num_identities={arguments.identities}", f"train.num_instances={arguments.instances}"
         load_config(CONFIG_ROOT / config, [*overrides, *batch])
 
