@@ -26,11 +26,16 @@ OUTSIDE = (InputError, OSError, MemoryError, RecursionError, UnicodeError, EOFEr
 _WORKER = re.compile(r"DataLoader worker .*(killed|exited)")
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line; `--help` shows defaults."""
 
     def __init__(self, description: str):
-        super().__init__(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(description=description, formatter_class=_Help)
 
     def error(self, message: str):
         raise InputError(f"{message}; see --help")

@@ -1,4 +1,4 @@
-"""Train the configured method for a few steps in PyTorch, on the batches and with the random numbers of ms_vireid."""
+"""Train the configured method in PyTorch, on the batches and with the random numbers of ms_vireid."""
 
 from pathlib import Path
 
@@ -23,7 +23,10 @@ def main() -> None:
     parser = Parser(__doc__)
     add_recipe(parser)
     parser.add_argument(
-        "--steps", type=int, default=10, metavar="N", help="batches to train on, from the first or where --resume is"
+        "--steps",
+        type=int,
+        metavar="N",
+        help="batches to train on, from the first or where --resume is (default: all that the recipe has)",
     )
     parser.add_argument(
         "--resume", type=Path, metavar="F", help="go on from this .pth, of --output or parity/convert.py"
@@ -49,11 +52,11 @@ def train(
     config: Config,
     batches: TrainingBatches,
     data_checksum: str,
-    steps: int,
+    steps: int | None = None,
     checkpoint: Checkpoint | None = None,
     output: Path | None = None,
 ) -> None:
-    """Train a new model, or the one of `checkpoint`, on `steps` batches, and print each step's loss terms."""
+    """Train a new model, or the one of `checkpoint`, on `steps` batches or to the end, and print each step's terms."""
     model = build_model(config).train()
     optimizer = build_optimizer(model, config)
     meta = {"config": dump_config(config), "data_checksum": data_checksum, "step": 0, "best": None}
@@ -63,6 +66,7 @@ def train(
         load_optimizer(optimizer, checkpoint)
         meta |= {"step": checkpoint.meta["step"], "best": checkpoint.meta["best"]}
     first, left = meta["step"], len(batches) - meta["step"]
+    steps = left if steps is None else steps
     if not 1 <= steps <= left:
         raise InputError(f"--steps {steps}: the recipe has {left} steps to go from {first}; ask for 1 to {left}")
     stage = train_step = None
