@@ -16,8 +16,8 @@ MASKS_PER_BLOCK = 2  # dropout masks of a block besides the MLP's hidden layer: 
 
 
 class PatchProjection(nn.Cell):
-    """The patch embedding's convolution as a selection and a matrix product (section 8 of the design: 1000 times
-    faster on CPU), with the convolution's own parameters: weight [embed_dim, 3, patch, patch], bias [embed_dim].
+    """The patch embedding's convolution as a selection and a matrix product, which MindSpore computes a thousand times
+    faster on a CPU, with the convolution's own parameters: weight [embed_dim, 3, patch, patch], bias [embed_dim].
 
     Not `ops.unfold`, which an Ascend does on its slow AI CPU.
     """

@@ -1,5 +1,5 @@
 """The converter on files of others: recognised by their names, and the features are those of both frameworks and of
-the library that the file comes from, within 1e-5 of their scale (DESIGN section 7, "forward")."""
+the library that the file comes from, within 1e-5 of their scale."""
 
 import mindspore as ms
 import numpy as np

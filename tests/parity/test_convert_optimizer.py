@@ -90,7 +90,7 @@ def test_one_step_after_the_conversion_is_the_same_in_both():
     )
     weights = dict(module.named_parameters())
     for name, weight in zip(names, ms_optimizer.weights, strict=True):
-        # 1e-6 for one step (DESIGN section 7); the step's length is at most 1e-3.
+        # 1e-6 for one step; the step's length is at most 1e-3.
         np.testing.assert_allclose(weight.asnumpy(), weights[name].detach().numpy(), rtol=0, atol=1e-6)
 
 

@@ -85,7 +85,7 @@ def test_training_goes_on_in_the_other_framework_and_back(monkeypatch, tmp_path,
             error[16:32] *= NOISE
         if name in ("base.norm.bias", "bottleneck.running_mean"):
             error *= NOISE
-        # 1e-3 of the scale: DESIGN section 7, "trajectory".
+        # 1e-3 of the scale, as on the ladder
         assert error.max() <= 1e-3 * expected.abs().max().clamp(min=1e-3), name
 
 
