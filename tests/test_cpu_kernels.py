@@ -142,6 +142,36 @@ def test_a_kernel_computes_what_the_operators_do(case, training):
         assert kernel == pytest.approx(operators, abs=2e-5 * max(np.abs(operators).max(), 0.01))
 
 
+OTHERS = {  # kinds of MindSpore's own cells that no kernel has
+    "grouped": lambda: nn.Conv2d(4, 6, 3, group=2, pad_mode="pad", padding=1),
+    "dilated": lambda: nn.Conv2d(4, 6, 3, dilation=2, pad_mode="pad", padding=1),
+    "not padded": lambda: nn.Conv2d(4, 6, 3, pad_mode="valid"),
+    "padded on one side": lambda: nn.Conv2d(4, 6, 3, stride=2, pad_mode="same"),
+    "oblong": lambda: nn.Conv2d(4, 6, (3, 1), pad_mode="pad", padding=1),
+    "oblong stride": lambda: nn.Conv2d(4, 6, 3, stride=(2, 1), pad_mode="pad", padding=1),
+    "even": lambda: nn.Conv2d(4, 6, 2, pad_mode="pad", padding=1),
+    "1x1 as MindSpore pads it": lambda: nn.Conv2d(4, 6, 1, stride=2),  # this one the kernel has
+    "2x2 windows": lambda: nn.MaxPool2d(2, 2),
+    "not padded windows": lambda: nn.MaxPool2d(3, 2),
+    "over two axes": lambda: nn.LayerNorm([6, 5], 2, 2),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_cells_of_other_kinds_are_left_to_the_operators(kind):
+    inputs = (values(2, 4, 6, 5),)
+    by_program = []
+    for kernels in (False, True):
+        cell = OTHERS[kind]()
+        for i, weight in enumerate(cell.get_parameters()):
+            weight.set_data(values(*weight.shape, seed=i))
+        if kernels:
+            install(cell)
+        by_program.append(everything(cell, inputs))
+    for operators, kernel in zip(*by_program, strict=True):
+        assert kernel == pytest.approx(operators, abs=1e-5 * np.abs(operators).max())
+
+
 @pytest.fixture
 def taken(monkeypatch):
     """The types of the cells whose kernels are called, in order."""

@@ -42,7 +42,12 @@ def _gelu(cell: vit.GELU, x: Tensor) -> Tensor:
     return GELU.apply(x)
 
 
+# Of MindSpore's own cells a kernel has the kind that this project's models are made of; operators compute all others.
+
+
 def _layer_norm(cell: nn.LayerNorm, x: Tensor) -> Tensor:
+    if (cell.begin_norm_axis, cell.begin_params_axis) != (-1, -1):
+        return nn.LayerNorm.construct(cell, x)
     return LayerNorm.apply(x, cell.gamma, cell.beta, cell.epsilon)
 
 
@@ -77,6 +82,10 @@ def _gem(cell: layers.GeM, x: Tensor) -> Tensor:
 
 def _convolution(cell: nn.Conv2d, x: Tensor) -> Tensor:
     kernel, stride = cell.kernel_size[0], cell.stride[0]
+    square = (cell.kernel_size, cell.stride) == ((kernel, kernel), (stride, stride)) and kernel % 2
+    centred = cell.padding == kernel // 2 and (cell.pad_mode == "pad" or kernel == 1)
+    if not (square and centred and cell.dilation == (1, 1) and cell.group == 1):
+        return nn.Conv2d.construct(cell, x)
     if kernel == 3 and stride == 1 and min(cell.weight.shape[:2]) >= WINOGRAD:
         return Winograd.apply(x, cell.weight)
     return Convolution.apply(x, cell.weight, cell.bias if cell.has_bias else None, stride)
@@ -104,6 +113,8 @@ def _batch_norm(cell: resnet.BatchNormAct2d, x: Tensor, shortcut: Tensor | None 
 
 
 def _max_pool(cell: nn.MaxPool2d, x: Tensor) -> Tensor:
+    if not cell.use_pad or (cell.kernel_size, cell.stride, cell.padding) != (3, 2, (0, 1, 1)) or cell.return_indices:
+        return nn.MaxPool2d.construct(cell, x)
     return MaxPool.apply(x)
 
 
