@@ -346,7 +346,7 @@ _KERNEL_ROWS = {
                 "AdamW",
             ),
             (workers.BOUND, "Conv2d", "Bottleneck", "NonLocal", "BatchNormAct2d", "MaxPool2d", "GeM", "SGD"),
-            ("IntraModalityLearner", "CrossModalityLearner", "Joined", "Conv2d", "BatchNormAct2d"),
+            ("IntraModalityLearner", "CrossModalityLearner", "Joined"),
         ),
         strict=True,
     )

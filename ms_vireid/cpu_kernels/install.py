@@ -150,23 +150,26 @@ def _sgd(cell: optimizer.SGD, gradients: tuple[Tensor, ...], scalars: Tensor) ->
     return True
 
 
+# How many times as long a full-size training step takes without each, as `python parity/benchmark.py --only kernels`
+# printed on two cores with AVX-512. Without the kernels of convolutions these are oneDNN's reference (see
+# `runtime.cap_convolutions`).
 KERNELS = {
-    vit.PatchProjection: _patches,
-    vit.GELU: _gelu,
-    nn.LayerNorm: _layer_norm,
-    operators.Dense: _dense,
-    vit.HeadsAttention: _attention,
-    layers.Dropout: _dropout,
-    layers.DropPath: _drop_path,
-    layers.GeM: _gem,
-    nn.Conv2d: _convolution,
-    resnet.Bottleneck: _bottleneck,
-    agw.NonLocal: _non_local,
-    tensors.Joined: _joined,
-    resnet.BatchNormAct2d: _batch_norm,
-    nn.MaxPool2d: _max_pool,
-    auxiliary_generator.IntraModalityLearner: _intra,
-    auxiliary_generator.CrossModalityLearner: _cross,
-    optimizer.AdamW: _adamw,
-    optimizer.SGD: _sgd,
+    vit.PatchProjection: _patches,  # PMT 1.00, its inference 1.01, the demonstration's step 1.05
+    vit.GELU: _gelu,  # PMT 1.10
+    nn.LayerNorm: _layer_norm,  # PMT 1.16
+    operators.Dense: _dense,  # PMT 1.17
+    vit.HeadsAttention: _attention,  # PMT 1.05
+    layers.Dropout: _dropout,  # PMT 1.17
+    layers.DropPath: _drop_path,  # PMT 1.04
+    layers.GeM: _gem,  # AGW 1.05
+    nn.Conv2d: _convolution,  # AGW 45
+    resnet.Bottleneck: _bottleneck,  # AGW 1.23
+    agw.NonLocal: _non_local,  # AGW 1.11
+    tensors.Joined: _joined,  # MUN 1.04
+    resnet.BatchNormAct2d: _batch_norm,  # AGW 1.90
+    nn.MaxPool2d: _max_pool,  # AGW 1.06
+    auxiliary_generator.IntraModalityLearner: _intra,  # MUN 2.95
+    auxiliary_generator.CrossModalityLearner: _cross,  # MUN 7.85
+    optimizer.AdamW: _adamw,  # PMT 1.03: 0.05 s in place of 0.23
+    optimizer.SGD: _sgd,  # AGW 1.15
 }
