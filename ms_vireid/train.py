@@ -73,10 +73,11 @@ def _require_page() -> None:
 
 
 def _show(run_folder: Path, device: str) -> None:
-    made = subprocess.run([sys.executable, "-m", "ms_vireid.report", str(run_folder), "--device", device])
+    page = run_folder / "report.html"
+    made = subprocess.run([sys.executable, "-m", "ms_vireid.report", run_folder, "--output", page, "--device", device])
     if made.returncode:
         sys.exit(made.returncode)
-    webbrowser.open((run_folder / "report.html").resolve().as_uri())
+    webbrowser.open(page.resolve().as_uri())
 
 
 def _set_up(device: str, config: Config) -> str:

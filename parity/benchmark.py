@@ -32,7 +32,6 @@ SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions
 LAUNCHES = "launches"  # of a GPU's stand-in: counts, not times
 KERNELS = "kernels"  # of the CPU, with and without each of them, and bound threads
 MEMORY = "memory"  # that many steps of training keep
-# Names of the rows: configuration, overrides, and the stage of the recipe whose losses are taken.
 LOSSES = ("hard triplet", "intra", "global", "wrt", "hct", "msel", "msel cosine", "dcl dynamic", "ia", "ma")
 # What a row's figure may be at most, by section and row (None: every one); a run with one above ends in exit code 1.
 LIMITS = {("ranking", None): ("ratio", 1.0), ("corruptions", "mean"): ("ms_per_picture", 15.0)}

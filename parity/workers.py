@@ -19,7 +19,8 @@ from ms_vireid.errors import InputError
 from ms_vireid.memory import peak_bytes, resident_bytes
 
 FRAMEWORKS = ("mindspore", "torch")
-MODELS = {  # full-size: file under configs/, overrides, stage
+# Of full size: configuration, overrides, and the stage of the recipe whose losses are taken.
+MODELS = {
     "PMT ViT-B/16 256x128": ("pmt/sysu.yaml", (), 1),
     "AGW ResNet-50 288x144": ("agw/sysu.yaml", (), 0),
     "MUN ResNet-50 288x144": ("mun/sysu.yaml", (), 0),

@@ -151,10 +151,10 @@ def _sgd(cell: optimizer.SGD, gradients: tuple[Tensor, ...], scalars: Tensor) ->
 
 
 # How many times as long a full-size training step takes without each, as `python parity/benchmark.py --only kernels`
-# printed on two cores with AVX-512. Without the kernels of convolutions these are oneDNN's reference (see
-# `runtime.cap_convolutions`).
+# printed on two cores with AVX-512; a spread is given where it hides the worth, and seconds where a cell was timed by
+# itself. Without the kernels of convolutions these are oneDNN's reference (see `runtime.cap_convolutions`).
 KERNELS = {
-    vit.PatchProjection: _patches,  # PMT 1.00, its inference 1.01, the demonstration's step 1.05
+    vit.PatchProjection: _patches,  # PMT 1.00; 0.04 s in place of 0.07, the demonstration's 0.02 in place of 0.04
     vit.GELU: _gelu,  # PMT 1.10
     nn.LayerNorm: _layer_norm,  # PMT 1.16
     operators.Dense: _dense,  # PMT 1.17
@@ -165,11 +165,11 @@ KERNELS = {
     nn.Conv2d: _convolution,  # AGW 45
     resnet.Bottleneck: _bottleneck,  # AGW 1.23
     agw.NonLocal: _non_local,  # AGW 1.11
-    tensors.Joined: _joined,  # MUN 1.04
+    tensors.Joined: _joined,  # MUN 1.04, 0.51 to 2.06
     resnet.BatchNormAct2d: _batch_norm,  # AGW 1.90
     nn.MaxPool2d: _max_pool,  # AGW 1.06
     auxiliary_generator.IntraModalityLearner: _intra,  # MUN 2.95
     auxiliary_generator.CrossModalityLearner: _cross,  # MUN 7.85
-    optimizer.AdamW: _adamw,  # PMT 1.03: 0.05 s in place of 0.23
+    optimizer.AdamW: _adamw,  # PMT 0.98, 0.84 to 1.04; 0.05 s in place of 0.23
     optimizer.SGD: _sgd,  # AGW 1.15
 }
