@@ -25,6 +25,13 @@ def numbers(count: int) -> Tensor:
     return Tensor(list(range(count)), ms.int32)
 
 
+@ops.constexpr
+@cache
+def ones(count: int) -> Tensor:
+    """float32 [count]. (A graph that multiplies a tuple calls itself for each of its items, 1,000 times at most.)"""
+    return Tensor([1.0] * count, ms.float32)
+
+
 # Called as a `Primitive`, an operator is built with its axes and the like, once for these and the shapes.
 # (`ops.ReduceSum` and `ops.ReduceMean` are called so by MindSpore itself.)
 
@@ -81,7 +88,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     logits = logits.astype(ms.float32)
     shifted = ops.sub(logits, _maximum_kept(ops.stop_gradient(logits), -1))
     normaliser = mean(ops.log(total(ops.exp(shifted), -1)))
-    return ops.add(normaliser, _chosen(shifted, labels, constant((1.0,) * logits.shape[1], ms.float32))[0])
+    return ops.add(normaliser, _chosen(shifted, labels, ones(logits.shape[1]))[0])
 
 
 class ByHand(nn.Cell):
