@@ -353,7 +353,7 @@ _KERNEL_ROWS = {
 }
 _MEMORY_ROWS = {  # with their steps
     "PMT, demonstration": ("demo.yaml", (), 1, 2000),
-    "MUN, demonstration": ("mun/demo.yaml", ("train.mode=auto",), 0, 2000),
+    "MUN, demonstration": ("mun/demo.yaml", (), 0, 2000),
     **{name: (*row, 60) for name, row in MODELS.items()},
 }
 _DATA_ROWS = {  # PyTorch's side decodes every picture anew

@@ -152,19 +152,12 @@ def _draw_head(figure: Figure, identity: Identity) -> None:
         figure.disc(Part.HAIR, 0, y + 0.25 * r, 2.8 * r, 2.6 * r)
     elif body.hair == "long":
         figure.column(Part.HAIR, (y + 0.6 * r, 0.9 * r), (y, 1.15 * r), (body.shoulder - 0.05, 1.3 * r))
-    elif body.hair == "bun":
-        figure.disc(Part.HAIR, 0, y + 1.3 * r, 1.1 * r, 1.0 * r)
-    elif body.hair == "ponytail":
-        tail = [(-0.6 * r, y + 0.7 * r), (-1.25 * r, y + 0.3 * r), (-1.35 * r, body.shoulder)]
-        figure.limb(tail, 0.55 * r, Part.HAIR)
     figure.disc(covered, 0, y, 1.7 * r, 2.1 * r)
     if body.hair != "bald":
         figure.disc(Part.HAIR, 0, y + 0.3 * r, 1.9 * r, 1.7 * r, start=180)
     if identity.hat != "none":
         figure.disc(Part.HAT, 0, y + 0.35 * r, 2.1 * r, (2.6 if identity.hat == "beanie" else 1.9) * r, start=180)
-    if identity.hat == "cap":
-        figure.limb([(0, y + 0.4 * r), (1.8 * r, y + 0.3 * r)], 0.35 * r, Part.HAT)
-    elif identity.hat == "brim":
+    if identity.hat == "brim":
         figure.disc(Part.HAT, 0, y + 0.45 * r, 4.0 * r, 0.6 * r)
     if identity.scarf:
         figure.limb([(-1.0 * r, chin - 0.015), (1.0 * r, chin - 0.015)], 0.055, Part.SCARF, outline=0.006)

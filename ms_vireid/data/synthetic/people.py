@@ -119,11 +119,7 @@ PATTERNS: dict[str, Callable] = {
     "stripes": lambda u, v, p: (u + p / 4) % p < p / 2,
     "diagonal": lambda u, v, p: (0.7 * (u + v)) % p < p / 2,
     "checks": lambda u, v, p: ((u + p / 4) % p < p / 2) ^ (v % p < p / 2),
-    "dots": lambda u, v, p: ((u + p / 2) % p - p / 2) ** 2 + (v % p - p / 2) ** 2 < (0.33 * p) ** 2,
-    "logo": lambda u, v, p: (abs(u) < 0.6 * p) & (abs(v - 0.12) < 0.5 * p),
-    "badge": lambda u, v, p: (u - 0.05) ** 2 + (v - 0.09) ** 2 < (0.45 * p) ** 2,
     "band": lambda u, v, p: abs(v - 0.14) < 0.45 * p,
-    "zip": lambda u, v, p: abs(u) < 0.2 * p,
     "yoke": lambda u, v, p: v < 1.2 * p,
     "halves": lambda u, v, p: u > 0,
     "sash": lambda u, v, p: abs(u + v - 0.14) < 0.4 * p,
@@ -131,11 +127,11 @@ PATTERNS: dict[str, Callable] = {
 }
 # what an identity is drawn from; an entry that comes twice is twice as likely
 UPPER_PATTERNS = tuple(name for name in PATTERNS if name != "side stripe")
-LOWER_PATTERNS = ("plain", "plain", "plain", "hoops", "stripes", "checks", "dots", "side stripe", "halves", "yoke")
-PERIODS = (0.07, 0.10, 0.15)
-HAIRS = ("bald", "short", "long", "bun", "curly", "ponytail")
+LOWER_PATTERNS = ("plain", "plain", "hoops", "stripes", "checks", "side stripe", "halves", "yoke")
+PERIODS = (0.09, 0.15)
+HAIRS = ("bald", "short", "long", "curly")
 BAGS = ("none", "none", "backpack", "handbag", "shoulder bag", "suitcase")
-HATS = ("none", "none", "none", "beanie", "cap", "brim")
+HATS = ("none", "none", "beanie", "brim")
 UPPER_LENGTHS = (-0.02, 0.04, 0.12, 0.24)
 SLEEVES = (0.0, 0.45, 0.92, 0.92)
 TROUSERS = (("trousers", 0.96), ("trousers", 0.96), ("trousers", 0.68), ("trousers", 0.42))
