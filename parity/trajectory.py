@@ -60,10 +60,10 @@ RECIPES = {
     "PMT stage 2": Recipe("pmt/sysu.yaml", _PMT, first=20),
     # Four steps at a hundredth of the rate: training AGW from scratch is chaotic. After 20 steps of the recipe two runs
     # in PyTorch alone, from weights 1e-7 apart, differ by 1 in their loss: one activation that is 0 up to rounding, and
-    # so passes its gradient in one run and not in the other, grows a hundredfold a step. Seed 1 meets none so early.
+    # so passes its gradient in one run and not in the other, grows a hundredfold a step. Seed 5 meets none so early.
     "AGW": Recipe(
         "agw/sysu.yaml",
-        ("model.layers=[1, 2, 3, 1]", "model.width=8", "stages.0.epochs=8", "optimizer.lr=0.001", "seed=1"),
+        ("model.layers=[1, 2, 3, 1]", "model.width=8", "stages.0.epochs=8", "optimizer.lr=0.001", "seed=5"),
         steps=4,
     ),
     # A tenth of the rate, and a tenth of that for what ImageNet weights initialise: at the recipe's own, two runs are
