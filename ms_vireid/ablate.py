@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ms_vireid import runtime
+from ms_vireid.ablations.commands import handing_stops_on, side_by_side
 from ms_vireid.ablations.output import Report, format_published
 from ms_vireid.ablations.results import row_result
 from ms_vireid.ablations.runs import Options, Plan, Run, make
@@ -22,6 +24,7 @@ from ms_vireid.progress import progress
 
 OUTPUT = Path("runs/ablations")
 REGDB_TRIALS = 10
+MOST_DEMOS = 4  # side by side: each takes about 1 GB of memory
 
 
 def main() -> None:
@@ -39,15 +42,23 @@ def main() -> None:
         print(f"note: without {', '.join(left_out)}, whose folder is not given (--data-root {left_out[0]}=FOLDER)")
 
     folder = plan.options.output / plan.name
+    processes = _processes(arguments, len(runs))
     failures: dict[str, str] = {}  # by row
     _report(plan, runs, failures).write(folder)  # now: a folder that cannot be written is refused before training
+
+    def made(one: Run) -> str | None:
+        tqdm.write(f"[{runs.index(one) + 1}/{len(runs)}] {one.row.label}: {one.folder.path}")
+        title = f"{one.row.name} {one.folder.path.name} | " if processes > 1 else ""
+        return make(one, plan, arguments.device, title)
+
     try:
-        for number, one in enumerate(progress(runs, len(runs), plan.name, " runs"), 1):
-            tqdm.write(f"[{number}/{len(runs)}] {one.row.label}: {one.folder.path}")
-            if reason := make(one, plan, arguments.device):
-                tqdm.write(f"{one.row.label}: failed: {reason}; log: {one.folder.path / 'log.txt'}")
-                failures[one.row.name] = reason
-            _report(plan, runs, failures).write(folder)
+        with handing_stops_on():
+            done = side_by_side(made, runs, processes)
+            for one, reason in progress(done, len(runs), plan.name, " runs"):
+                if reason:
+                    tqdm.write(f"{one.row.label}: failed: {reason}; log: {one.folder.path / 'log.txt'}")
+                    failures[one.row.name] = reason
+                _report(plan, runs, failures).write(folder)
     except KeyboardInterrupt:
         _report(plan, runs, failures).write(folder)
         print(f"stopped; the same command goes on; the table so far is {folder}/table.md", file=sys.stderr)
@@ -74,6 +85,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--demo", action="store_true", help="small models on the synthetic set, in minutes; no data is needed"
     )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help=f"trainings side by side, which share the cores out (default: 1; --demo: one a core, up to {MOST_DEMOS})",
+    )
     add_device(parser)
     parser.add_argument(
         "--data-root",
@@ -95,7 +112,8 @@ def _parse() -> argparse.Namespace:
     if arguments.rows:  # takes the overrides that follow it
         arguments.overrides += [word for word in arguments.rows if "=" in word]
         arguments.rows = [word for word in arguments.rows if "=" not in word]
-    for option, value, most in (("--seeds", arguments.seeds, None), ("--trials", arguments.trials, REGDB_TRIALS)):
+    for option, most in (("--seeds", None), ("--trials", REGDB_TRIALS), ("--processes", None)):
+        value = getattr(arguments, option[2:])
         if value is not None and not 1 <= value <= (most or value):
             raise InputError(f"{option} {value}: it must be at least 1" + (f" and at most {most}" if most else ""))
     return arguments
@@ -115,6 +133,12 @@ def _options(arguments: argparse.Namespace, table: Table) -> Options:
         seeds=arguments.seeds,
         trials=arguments.trials,
     )
+
+
+def _processes(arguments: argparse.Namespace, runs: int) -> int:
+    """How many trainings side by side. A small one keeps one core busy, not two."""
+    demos = min(len(runtime.cores()), MOST_DEMOS) if arguments.demo and arguments.device in ("auto", "CPU") else 1
+    return max(1, min(arguments.processes or demos, runs))
 
 
 def _by_name(option: str, words: list[str] | None, names: list[str]) -> dict[str, str]:

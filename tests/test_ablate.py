@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ms_vireid import ablate, evaluate, train
-from ms_vireid.ablations import runs, tables
+from ms_vireid.ablations import commands, runs, tables
 from ms_vireid.ablations.runs import Options, Plan
 from ms_vireid.ablations.tables import Demo, load_table
 from ms_vireid.command import run
@@ -26,12 +26,13 @@ def started(monkeypatch, tmp_path):
     """Runs commands in this process; a list of their names and arguments."""
     calls = []
 
-    def start(command, arguments, log):
+    def start(command, arguments, log, title):
         calls.append((command, arguments))
-        return in_process.start(command, arguments, log)
+        return in_process.start(command, arguments, log, title)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "start", start)
+    monkeypatch.setattr(ablate, "MOST_DEMOS", 1)
     monkeypatch.setattr(tables, "load_demo", lambda model: Demo(epochs=2, overrides=tuple(TINY[model])))
     return calls
 
@@ -198,9 +199,9 @@ def test_seeds_give_a_mean_and_a_deviation(started, monkeypatch, capfd):
 def test_a_failing_row_does_not_lose_the_others(started, monkeypatch, capfd):
     working = runs.start
 
-    def start(command, arguments, log):
+    def start(command, arguments, log, title):
         wrong = ["optimizer.lr=1e4", "optimizer.weight_decay=1e4", "train.iterations=8"] if "/gray/" in str(log) else []
-        return working(command, [*arguments, *wrong], log)
+        return working(command, [*arguments, *wrong], log, title)
 
     with monkeypatch.context() as patch:
         patch.setattr(runs, "start", start)
@@ -244,27 +245,32 @@ def test_a_stopped_table_goes_on_where_it_was(started, monkeypatch, capfd):
     assert written("pmt-table-1")["gray"]["status"] == "complete"
 
 
-def test_real_processes_are_stopped_and_gone_on_with(monkeypatch, tmp_path, capfd):
+def test_trainings_side_by_side_are_stopped_and_gone_on_with(monkeypatch, tmp_path, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tables, "load_demo", lambda model: Demo(epochs=2, overrides=tuple(TINY[model])))
-    arguments = ["pmt-table-3", "--rows", "dcl-all", "--demo", "--device", "CPU", "--output", "out"]
-    arguments.append("train.iterations=50")  # enough of them to be stopped among
-    write = runs.tqdm.write
+    arguments = ["pmt-table-3", "--rows", "dcl-all", "dcl-dyn", "--processes", "2", "--demo", "--device", "CPU"]
+    arguments += ["--output", "out", "train.iterations=50"]  # enough of them to be stopped among
+    write, stepped = commands.tqdm.write, []
 
     def stopping(line):
         write(line)
-        if "step 5/100" in line:
+        if " | epoch " in line and not stepped:
+            stepped.append(line.split()[0])
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs.tqdm, "write", stopping)
+        patch.setattr(commands.tqdm, "write", stopping)
         refused(patch, capfd, *arguments, code=130)
-    record = json.loads((tmp_path / "out/pmt-table-3/table.json").read_text())["rows"][4]
-    assert (record["name"], record["runs"][0]["status"]) == ("dcl-all", "begun")
+    (name,) = stepped
+    assert "complete" not in {written("pmt-table-3")[row]["status"] for row in ("dcl-all", "dcl-dyn")}
+    assert written("pmt-table-3")[name]["runs"][0]["status"] == "begun"
     command(monkeypatch, *arguments)
-    assert "resuming from out/pmt-table-3/dcl-all/seed0/last.ckpt at step " in capfd.readouterr().out
-    logged = (tmp_path / "out/pmt-table-3/dcl-all/seed0/metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in logged] == list(range(1, 101))
+    resumed = f"{name} seed0 | resuming from out/pmt-table-3/{name}/seed0/last.ckpt at step "
+    assert resumed in capfd.readouterr().out
+    for row in ("dcl-all", "dcl-dyn"):
+        logged = (tmp_path / f"out/pmt-table-3/{row}/seed0/metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in logged] == list(range(1, 101))
+        assert written("pmt-table-3")[row]["status"] == "complete"
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused_before_training(started, monkeypatch, capfd):

@@ -1,13 +1,8 @@
-"""The trainings that a table needs: their recipes, folders and states, and the processes that run them."""
+"""The trainings that a table needs: their recipes, folders and states, and how one is made."""
 
 import argparse
 import json
 import shlex
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -15,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ms_vireid import evaluate, train
+from ms_vireid.ablations.commands import start
 from ms_vireid.ablations.tables import Column, Row, Search, Table, config_of, demo_overrides
 from ms_vireid.command import recipe
 from ms_vireid.config import Config, DataConfig, check_config, differing_keys, dump_config, flat, load_config
@@ -203,8 +199,10 @@ def read_metrics(folder: RunFolder, search: Search | None) -> dict[str, float] |
     return read_json(path, Result).trained if search is None else read_json(path, Evaluation).mean
 
 
-def make(run: Run, plan: Plan, device: str) -> str | None:
+def make(run: Run, plan: Plan, device: str, title: str = "") -> str | None:
     """Train (or go on with) and evaluate what is not there yet; returns why it failed, or None.
+
+    title: before each line that is shown.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C or SIGTERM, with the run left resumable.
@@ -213,71 +211,20 @@ def make(run: Run, plan: Plan, device: str) -> str | None:
     if folder is None:
         folder = run.folder
         options = ["--output", str(folder.path), "--resume", "auto", "--device", device]
-        if reason := start(train, [*run.arguments, *options], folder.path / "log.txt"):
+        if reason := start(train, [*run.arguments, *options], folder.path / "log.txt", title):
             return reason
     else:
-        tqdm.write(
-            "trained already" if folder is run.folder else f"the same training as {folder.path}, which is complete"
-        )
+        same = "trained already" if folder is run.folder else f"the same training as {folder.path}, which is complete"
+        tqdm.write(title + same)
     for search in plan.searches(run):
         path = result_file(folder, search)
         if not path.exists():
             root = plan.options.roots.get(run.data_set)
             options = ["--json", str(path), "--device", device, *(["--data-root", root] if root else [])]
             checkpoint = ["--checkpoint", str(folder.model)]
-            if reason := start(evaluate, [*checkpoint, *search.options(), *options], folder.path / "log.txt"):
+            if reason := start(evaluate, [*checkpoint, *search.options(), *options], folder.path / "log.txt", title):
                 return reason
     return None
-
-
-def start(command, arguments: list[str], log: Path) -> str | None:
-    """Run a command of this project in a process of its own, printing what it prints and appending it to `log`.
-
-    A process of its own has the instruction set that its model family needs, gives its memory back, and takes no other
-    row with it when it is killed. It is in a session of its own, so that Ctrl-C reaches it once, through this process;
-    if this process is killed outright, it ends with its next line of output.
-
-    Returns: None, or the reason of its failure in one line.
-
-    Raises:
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the command has ended.
-    """
-    words = [sys.executable, "-u", command.__file__, *arguments]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    last = ""
-    with log.open("a", encoding="utf-8") as file:
-        child = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True
-        )
-        with child, _forwarding_signals(child) as forwarded:
-            for line in child.stdout:
-                file.write(line)
-                file.flush()
-                tqdm.write(line.rstrip("\n"))
-                last = line.strip() or last
-            child.wait()
-    if forwarded:
-        raise KeyboardInterrupt
-    if child.returncode < 0:
-        return f"killed by {signal.Signals(-child.returncode).name} (out of memory?)"
-    return (last.removeprefix("error: ") or f"exit code {child.returncode}") if child.returncode else None
-
-
-@contextmanager
-def _forwarding_signals(child: subprocess.Popen) -> Iterator[list[int]]:
-    """Hands SIGINT and SIGTERM on to the child, which saves and ends; a list of those that came."""
-    forwarded: list[int] = []
-
-    def forward(number, _frame):
-        forwarded.append(number)
-        child.send_signal(number)
-
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield forwarded
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _sets(table: Table, options: Options) -> list[str]:

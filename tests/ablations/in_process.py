@@ -1,4 +1,4 @@
-"""Stands in for `ablations.runs.start`: the same command in this process, where mindspore is imported already."""
+"""Stands in for `ablations.commands.start`: the same command in this process, where mindspore is imported already."""
 
 import contextlib
 import io
@@ -41,7 +41,7 @@ TINY = {
 }
 
 
-def start(command, arguments: list[str], log: Path) -> str | None:
+def start(command, arguments: list[str], log: Path, _title: str) -> str | None:
     errors = io.StringIO()
     log.parent.mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):

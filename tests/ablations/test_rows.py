@@ -21,6 +21,7 @@ def shared(tmp_path_factory):
 def test_every_row_trains_and_is_evaluated(name, shared, monkeypatch):
     monkeypatch.chdir(shared)
     monkeypatch.setattr(runs, "start", start)
+    monkeypatch.setattr(ablate, "MOST_DEMOS", 1)
     monkeypatch.setattr(tables, "load_demo", lambda model: Demo(epochs=2, overrides=tuple(TINY[model])))
     monkeypatch.setattr("sys.argv", ["ablate.py", name, "--demo", "--device", "CPU", "--output", "out"])
     run(ablate.main)
