@@ -15,7 +15,7 @@ from ms_vireid.ablations.tables import Column, Table
 from ms_vireid.evaluation.table import COLUMNS
 from ms_vireid.files.writing import make_folder, write_text
 
-KINDS = {"ours": "ours", "published": "paper", "difference": "diff"}
+KINDS = {"ours": "ours", "published": "paper", "difference": "diff", "gain": "gain"}
 GAP = "  "
 
 Heading = tuple[str, str, str]  # group of columns, metric, kind of number
@@ -23,10 +23,14 @@ Heading = tuple[str, str, str]  # group of columns, metric, kind of number
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table, in percent; `values` are those of the complete runs."""
+    """One number of a table, in percent.
+
+    values: of the complete runs. first: of the table's first row, with the same seeds and splits in the same order.
+    """
 
     values: tuple[float, ...]
     published: float | None
+    first: tuple[float, ...] = ()
 
     @property
     def mean(self) -> float | None:
@@ -42,6 +46,14 @@ class Cell:
         if self.mean is None or self.published is None:
             return None
         return self.mean - self.published
+
+    @property
+    def gain(self) -> tuple[float, float] | None:
+        """Mean over the runs of what this row is above the first, and its standard error; None for less than two."""
+        if len(self.values) < 2 or len(self.first) != len(self.values):
+            return None
+        gains = np.subtract(self.values, self.first)
+        return float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
 
 
 @dataclass(frozen=True)
@@ -105,7 +117,7 @@ class Report:
         return file.getvalue()
 
     def as_dict(self) -> dict:
-        """Percent throughout."""
+        """Percent throughout; `gain`: above the first row, seed by seed, and its standard error."""
         return {
             "table": self.name,
             "source": self.table.source,
@@ -142,6 +154,7 @@ class Report:
                     "std": cell.std,
                     "published": cell.published,
                     "difference": cell.difference,
+                    "gain": cell.gain,
                 }
                 for column, metric, cell in self._numbers(result)
             ],
@@ -150,21 +163,38 @@ class Report:
 
     def _parts(self) -> list[tuple[str, list[Column], tuple[str, ...]]]:
         """Tables one under the other: caption, groups of columns, kinds of numbers."""
-        if not self.demo:
-            return [("", self.columns, ("ours", "published", "difference"))]
-        return [
-            ("Ours, on the synthetic set:", self.columns, ("ours",)),
-            ("Published, on the real data, not to be compared:", list(self.table.columns), ("published",)),
-        ]
+        ours = ("ours",) if self.demo else ("ours", "published", "difference")
+        parts = [("Ours, on the synthetic set:" if self.demo else "", self.columns, ours)]
+        if any(cell.gain for result in self.results for _, _, cell in self._numbers(result)):
+            caption = f"Above {self._first.row.label}, seed by seed, ± standard error:"
+            parts.append((caption, self.columns, ("gain",)))
+        if self.demo:
+            caption = "Published, on the real data, not to be compared:"
+            parts.append((caption, list(self.table.columns), ("published",)))
+        return parts
+
+    @property
+    def _first(self) -> RowResult:
+        """The row that the others are compared with: the first that is run."""
+        return next(result for result in self.results if result.row.config)
 
     def _numbers(self, result: RowResult) -> list[tuple[Column, str, Cell]]:
         """The numbers of a row, each with the published one; a demonstration has none to compare with."""
         published = (
             {} if self.demo else {(c.name, metric): cell.published for c, metric, cell in self._published(result)}
         )
+        compared = result is not self._first and result.status == self._first.status == "complete"
         return [
-            (column, metric, Cell(tuple(100 * run[metric] for run in runs), published.get((column.name, metric))))
-            for column, runs in zip(self.columns, result.metrics, strict=True)
+            (
+                column,
+                metric,
+                Cell(
+                    tuple(100 * run[metric] for run in runs),
+                    published.get((column.name, metric)),
+                    tuple(100 * run[metric] for run in first) if compared else (),
+                ),
+            )
+            for column, runs, first in zip(self.columns, result.metrics, self._first.metrics, strict=True)
             for metric in column.metrics
         ]
 
@@ -182,6 +212,7 @@ class Report:
 
     def _rows(self, kinds: tuple[str, ...]) -> list[list[str]]:
         run = [result for result in self.results if result.row.config or "published" in kinds]
+        run = [result for result in run if kinds != ("gain",) or result is not self._first]
         return [[result.row.marked_label, *self._cells(result, kinds)] for result in run]
 
     def _cells(self, result: RowResult, kinds: tuple[str, ...]) -> list[str]:
@@ -191,6 +222,7 @@ class Report:
             "ours": lambda cell: "failed" if result.status == "failed" and not cell.values else _with_deviation(cell),
             "published": lambda cell: _number(cell.published),
             "difference": lambda cell: _number(cell.difference, "+"),
+            "gain": lambda cell: "-" if cell.gain is None else f"{cell.gain[0]:+.2f} ± {cell.gain[1]:.2f}",
         }
         return [shown[kind](cell) for _, _, cell in self._numbers(result) for kind in kinds]
 

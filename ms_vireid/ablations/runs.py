@@ -134,7 +134,7 @@ class Plan:
         if options.overrides:
             notes.append(f"with {shlex.join(options.overrides)}")
         if options.demo:
-            notes.insert(0, "DEMO: small models and a few epochs on the synthetic set; it shows that the rows run")
+            notes.insert(0, "DEMO: small models from scratch on the synthetic set")
         return notes
 
     def _runs_of(self, row: Row, data_set: str) -> list[Run]:

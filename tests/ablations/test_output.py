@@ -108,6 +108,29 @@ def test_a_demo_is_shown_apart_from_the_published_numbers():
     assert rows[0]["published"] == [60.0, 50.0, 40.0]
 
 
+@pytest.mark.parametrize("demo", [False, True])
+def test_complete_rows_are_compared_with_the_first_seed_by_seed(demo):
+    columns = [TABLE.columns[0].model_copy(update={"name": "a set"})] if demo else [TABLE.columns[0]]
+    metrics = [[{"rank1": 0.60, "map": 0.5}, {"rank1": 0.64, "map": 0.5}, {"rank1": 0.68, "map": 0.5}]]
+    higher = [[{"rank1": 0.62, "map": 0.5}, {"rank1": 0.65, "map": 0.5}, {"rank1": 0.74, "map": 0.5}]]
+    results = [
+        RowResult(TABLE.rows[0], metrics, planned=3, complete=3),
+        RowResult(TABLE.rows[1], higher, planned=3, complete=3),
+        RowResult(TABLE.rows[2], [[]], planned=0, complete=0),
+    ]
+    table = Report("mine", TABLE, columns, results, demo, [])
+    lines = table.text().splitlines()
+    at = lines.index("Above Base, seed by seed, ± standard error:")
+    # gains 2, 1 and 6: mean 3, deviation sqrt(7), error sqrt(7 / 3)
+    assert lines[at + 3].split(maxsplit=3)[3] == "+3.00 ± 1.53  +0.00 ± 0.00"
+    assert [number["gain"] for number in table.as_dict()["rows"][1]["numbers"]] == [
+        pytest.approx((3.0, (7 / 3) ** 0.5)),
+        pytest.approx((0.0, 0.0)),
+    ]
+    results[1] = RowResult(TABLE.rows[1], higher, planned=4, complete=3)  # its seeds may be others
+    assert "Above" not in table.text()
+
+
 def test_markdown_has_one_line_of_headings():
     lines = report().markdown().splitlines()
     assert lines[0] == "# A paper, Table 9: Whatever"
@@ -143,6 +166,7 @@ def test_json_holds_what_is_shown():
         "std": None,
         "published": 40.0,
         "difference": pytest.approx(-0.5),
+        "gain": None,
     }
 
 
