@@ -100,6 +100,7 @@ class Demo(Section):
 
     epochs: Positive  # in all; a row's stages are shortened in proportion
     overrides: tuple[str, ...]
+    weights: dict[str, float] = Field(default_factory=dict)  # of losses by name, in the stages that have them
 
 
 def list_tables() -> list[str]:
@@ -130,8 +131,12 @@ def demo_overrides(path: Path, overrides: list[str]) -> list[str]:
     """What `--demo` changes in the recipe of these arguments."""
     config = load_config(path, overrides)
     demo = load_demo(config.model.name)
-    stages = shortened([stage.epochs for stage in config.stages], demo.epochs)
-    return [*demo.overrides, *(f"stages.{i}.epochs={epochs}" for i, epochs in enumerate(stages))]
+    changes = list(demo.overrides)
+    for i, epochs in enumerate(shortened([stage.epochs for stage in config.stages], demo.epochs)):
+        losses = config.stages[i].losses.terms()
+        changes.append(f"stages.{i}.epochs={epochs}")
+        changes += [f"stages.{i}.losses.{name}.weight={demo.weights[name]}" for name in demo.weights if name in losses]
+    return changes
 
 
 def shortened(epochs: list[int], total: int) -> list[int]:

@@ -4,7 +4,7 @@ import pytest
 
 from ms_vireid.ablations import tables
 from ms_vireid.ablations.tables import config_of, list_tables, load_demo, load_table, shortened
-from ms_vireid.config import load_config
+from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.errors import InputError
 
 TABLES = [
@@ -12,6 +12,8 @@ TABLES = [
     "pmt-figure-6",
     *(f"pmt-table-{number}" for number in (1, 2, 3, 4, 5, 6)),
 ]
+
+WHOLE = "aux-idc-ia-ma"  # MUN with all its losses
 
 # Typed from the papers' pages, a row or more of each table, as printed.
 PRINTED = {
@@ -182,6 +184,19 @@ def test_a_demo_keeps_the_stages_shares(epochs, total, short):
     assert shortened(epochs, total) == short
 
 
+def test_a_demo_weights_the_losses_that_a_row_has():
+    plain, whole = (
+        load_config(path, tables.demo_overrides(path, []))
+        for path in (
+            config_of("mun-table-1", row) for row in load_table("mun-table-1").rows if row.name in ("b", WHOLE)
+        )
+    )
+    demonstration = load_config(CONFIG_ROOT / "mun/demo.yaml")
+    assert whole.stages[0].losses == demonstration.stages[0].losses
+    assert plain.stages[0].losses.terms().keys() == {"id", "triplet"}
+    assert plain.stages[0].losses.triplet == demonstration.stages[0].losses.triplet
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_every_row_has_a_demo(name):
     table = load_table(name)
@@ -191,8 +206,14 @@ def test_every_row_has_a_demo(name):
         real = load_config(path, overrides)
         assert config.data.name == "synthetic"
         assert config.model.name == real.model.name
-        assert [stage.losses for stage in config.stages] == [stage.losses for stage in real.stages]
-        assert config.epochs == load_demo(real.model.name).epochs
+        demo = load_demo(real.model.name)
+        for stage, whole in zip(config.stages, real.stages, strict=True):
+            weighted = {
+                name: term.model_copy(update={"weight": demo.weights.get(name, term.weight)})
+                for name, term in whole.losses.terms().items()
+            }
+            assert stage.losses.terms() == weighted
+        assert config.epochs == demo.epochs
 
 
 TABLE = """
