@@ -41,7 +41,7 @@ TINY = {
 }
 
 
-def start(command, arguments: list[str], log: Path, _title: str) -> str | None:
+def start(command, arguments: list[str], log: Path, _title: str = "") -> str | None:
     errors = io.StringIO()
     log.parent.mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):
