@@ -7,6 +7,7 @@ failure the same command goes on. R/TABLE/table.md, .csv and .json are written a
 import argparse
 import shlex
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from tqdm import tqdm
@@ -52,8 +53,7 @@ def main() -> None:
         return make(one, plan, arguments.device, title)
 
     try:
-        with handing_stops_on():
-            done = side_by_side(made, runs, processes)
+        with handing_stops_on(), closing(side_by_side(made, runs, processes)) as done:
             for one, reason in progress(done, len(runs), plan.name, " runs"):
                 if reason:
                     tqdm.write(f"{one.row.label}: failed: {reason}; log: {one.folder.path / 'log.txt'}")

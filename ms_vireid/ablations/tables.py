@@ -7,6 +7,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ms_vireid.config import CONFIG_ROOT, Positive, Section, load_config
+from ms_vireid.config.losses import LossConfig
 from ms_vireid.errors import InputError
 
 TABLES = CONFIG_ROOT / "ablations"
@@ -15,6 +16,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]  # also a folder'
 Percent = Annotated[float, Field(ge=0, le=100)]
 Metric = Literal["rank1", "rank5", "rank10", "rank20", "map", "minp"]
 DataSet = Literal["sysu_mm01", "regdb", "llcm"]
+LossName = Literal[tuple(LossConfig.model_fields)]
 
 
 class Search(Section):
@@ -100,7 +102,7 @@ class Demo(Section):
 
     epochs: Positive  # in all; a row's stages are shortened in proportion
     overrides: tuple[str, ...]
-    weights: dict[str, float] = Field(default_factory=dict)  # of losses by name, in the stages that have them
+    weights: dict[LossName, float] = Field(default_factory=dict)  # of losses, in the stages that have them
 
 
 def list_tables() -> list[str]:

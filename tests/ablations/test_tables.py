@@ -1,9 +1,10 @@
 """The tables' files: what each row trains, what the papers print, and what is refused."""
 
 import pytest
+from pydantic import ValidationError
 
 from ms_vireid.ablations import tables
-from ms_vireid.ablations.tables import config_of, list_tables, load_demo, load_table, shortened
+from ms_vireid.ablations.tables import Demo, config_of, list_tables, load_demo, load_table, shortened
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.errors import InputError
 
@@ -195,6 +196,11 @@ def test_a_demo_weights_the_losses_that_a_row_has():
     assert whole.stages[0].losses == demonstration.stages[0].losses
     assert plain.stages[0].losses.terms().keys() == {"id", "triplet"}
     assert plain.stages[0].losses.triplet == demonstration.stages[0].losses.triplet
+
+
+def test_a_demo_cannot_weight_a_loss_that_there_is_not():
+    with pytest.raises(ValidationError, match="tripet"):
+        Demo(epochs=1, overrides=(), weights={"tripet": 0.2})
 
 
 @pytest.mark.parametrize("name", TABLES)
