@@ -34,10 +34,7 @@ def main() -> None:
         "--modality", choices=MODALITIES, help="of AGW's and MUN's files write only this one, under the name F itself"
     )
     parser.add_argument(
-        "--batch-size",
-        type=int,
-        metavar="N",
-        help="pictures a call, fixed, as some devices need; else any number",
+        "--batch-size", type=int, metavar="N", help="pictures a call, fixed, as some devices need; else any number"
     )
     arguments = parser.parse_args()
     if arguments.format == "onnx":

@@ -12,15 +12,7 @@ from parity.compare import REACH, Comparison, on_device
 from parity.harness import OF_FUNCTIONS, Case
 from parity.rungs import initialisation, layers, losses, models, names, pipeline, training
 
-RUNGS = {
-    1: "names",
-    2: "layers",
-    3: "losses",
-    4: "models",
-    5: "training",
-    6: "pipeline",
-    7: "initialisation",
-}
+RUNGS = {1: "names", 2: "layers", 3: "losses", 4: "models", 5: "training", 6: "pipeline", 7: "initialisation"}
 COMPUTING = (2, 3, 4, 5)  # the rungs whose results depend on the device
 LADDER: tuple[Case, ...] = (
     *names.CASES,

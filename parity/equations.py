@@ -208,9 +208,7 @@ LOSSES = {
     ),
     "msel": Loss(lambda losses, k: losses.ModalitySharedEnhancementLoss(k), (), msel),
     "msel cosine": Loss(
-        lambda losses, k: losses.ModalitySharedEnhancementLoss(k, distance="cosine"),
-        (),
-        partial(msel, distance=cosine),
+        lambda losses, k: losses.ModalitySharedEnhancementLoss(k, distance="cosine"), (), partial(msel, distance=cosine)
     ),
     "dcl dynamic": Loss(lambda losses, k: losses.DiscriminativeCenterLoss(k), (), dcl),
     "dcl hard": Loss(lambda losses, k: losses.DiscriminativeCenterLoss(k, "hard"), (), partial(dcl, negatives="hard")),

@@ -274,10 +274,7 @@ def trajectories(recipe: str, program: str) -> dict[str, Trajectory]:
     from_mindspore.go_on_from(in_mindspore)
     in_mindspore.advance(steps - half)
     from_mindspore.advance(steps - half)
-    found = {
-        "MindSpore": in_mindspore.result(weights),
-        "MindSpore, then PyTorch": from_mindspore.result(weights),
-    }
+    found = {"MindSpore": in_mindspore.result(weights), "MindSpore, then PyTorch": from_mindspore.result(weights)}
     # The same model, as it would take a graph as long again to compile: what is not handed over stays as it ended.
     to_mindspore(half_in_torch.model.state_dict(), in_mindspore.model)
     in_mindspore.model.set_train()
@@ -321,7 +318,4 @@ def same_batches(recipe: str) -> list[Comparison]:
     train = read_data(config.data).train
     first, second = TrainingBatches(train, config), TrainingBatches(train, config)
     second[7]
-    return [
-        compare("images", first[3][0], second[3][0], EXACT),
-        compare("labels", first[3][1], second[3][1], EXACT),
-    ]
+    return [compare("images", first[3][0], second[3][0], EXACT), compare("labels", first[3][1], second[3][1], EXACT)]

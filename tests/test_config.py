@@ -224,10 +224,7 @@ SGD = ("optimizer.name=sgd",)
         (("stages.0.losses.ia={}",), "the loss terms ia compare an auxiliary modality: they need model.name=mun"),
         ((*AGW, "stages.0.losses={idc: {}, ma: {}}"), "the loss terms idc, ma compare an auxiliary modality"),
         ((*MUN, "model.intermediate=none", "stages.0.losses.id_a={}"), "intermediate other than none$"),
-        (
-            ("stages.0.losses.wrt.weights=paper",),
-            r"wrt\.weights: input should be 'released' or 'softmax', got 'paper'",
-        ),
+        (("stages.0.losses.wrt.weights=paper",), r"wrt\.weights: input should be 'released' or 'softmax', got 'paper'"),
         (("stages.0.losses.msel.feature=raw",), r"msel\.feature: input should be 'pooled' or 'bnneck', got 'raw'"),
         (("optimizer.name=adam",), r"optimizer\.name: input should be 'adamw' or 'sgd', got 'adam'$"),
         (("optimizer.nesterov=true",), r"unknown key 'optimizer\.nesterov'"),

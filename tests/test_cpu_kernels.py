@@ -15,15 +15,7 @@ from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.memory import resident_bytes
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner
-from ms_vireid.models.layers import (
-    Dropout,
-    DropPath,
-    GeM,
-    mask_multipliers,
-    path_factors,
-    pointwise,
-    position_noise,
-)
+from ms_vireid.models.layers import Dropout, DropPath, GeM, mask_multipliers, path_factors, pointwise, position_noise
 from ms_vireid.models.resnet import Bottleneck, ResNet, batch_norm, convolution
 from ms_vireid.models.vit import GELU, Attention, PatchProjection, dense, layer_norm
 from ms_vireid.tensors import Joined

@@ -225,8 +225,7 @@ class MUNConfig(ResNetConfig):
 
 
 AnyModelConfig = Annotated[
-    Annotated[PMTConfig, Tag("pmt")] | Annotated[AGWConfig, Tag("agw")] | Annotated[MUNConfig, Tag("mun")],
-    named("pmt"),
+    Annotated[PMTConfig, Tag("pmt")] | Annotated[AGWConfig, Tag("agw")] | Annotated[MUNConfig, Tag("mun")], named("pmt")
 ]
 MODELS: dict[str, ModelConfig] = {
     "agw_resnet50": AGWConfig(),

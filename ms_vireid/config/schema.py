@@ -4,12 +4,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, Tag, field_validator, model_validator
 
 from ms_vireid.config.base import (
     Above0,
@@ -142,10 +137,7 @@ class SGDConfig(OptimizerConfig):
         return self
 
 
-AnyOptimizerConfig = Annotated[
-    Annotated[AdamWConfig, Tag("adamw")] | Annotated[SGDConfig, Tag("sgd")],
-    named("adamw"),
-]
+AnyOptimizerConfig = Annotated[Annotated[AdamWConfig, Tag("adamw")] | Annotated[SGDConfig, Tag("sgd")], named("adamw")]
 
 
 class ScheduleConfig(Section):

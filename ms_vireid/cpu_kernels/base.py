@@ -16,15 +16,7 @@ from numba import njit
 
 from ms_vireid import runtime
 
-__all__ = [
-    "Function",
-    "array",
-    "empty",
-    "f32",
-    "matmul",
-    "memory",
-    "threaded",
-]
+__all__ = ["Function", "array", "empty", "f32", "matmul", "memory", "threaded"]
 
 f32 = np.float32
 STRICT = {"fastmath": {"contract"}, "error_model": "numpy"}

@@ -6,17 +6,7 @@ import numpy as np
 from mindspore import Tensor
 from numba import njit
 
-from ms_vireid.cpu_kernels.base import (
-    STRICT,
-    Function,
-    array,
-    empty,
-    f32,
-    matmul,
-    memory,
-    padded_plane,
-    threaded,
-)
+from ms_vireid.cpu_kernels.base import STRICT, Function, array, empty, f32, matmul, memory, padded_plane, threaded
 from ms_vireid.cpu_kernels.feature_maps import by_channel, swapped
 
 

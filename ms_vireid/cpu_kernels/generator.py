@@ -3,18 +3,7 @@
 import numpy as np
 from numba import njit
 
-from ms_vireid.cpu_kernels.base import (
-    STRICT,
-    SUMS,
-    Function,
-    array,
-    empty,
-    f32,
-    matmul,
-    memory,
-    padded_plane,
-    threaded,
-)
+from ms_vireid.cpu_kernels.base import STRICT, SUMS, Function, array, empty, f32, matmul, memory, padded_plane, threaded
 from ms_vireid.cpu_kernels.feature_maps import by_channel, swapped
 
 

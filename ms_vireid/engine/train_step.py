@@ -180,11 +180,7 @@ def _all_finite(gradients: tuple[Tensor, ...]) -> Tensor:
 
 
 def _mixed_update(
-    model: nn.Cell,
-    loss: StageLoss,
-    optimizer: AdamW | SGD,
-    averaged: GradientMean,
-    scaler: amp.DynamicLossScaler,
+    model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, averaged: GradientMean, scaler: amp.DynamicLossScaler
 ) -> Callable:
     def outputs_of(images, labels, key, progress):
         return model(images, None, key, labels, progress)

@@ -2,14 +2,7 @@
 
 from collections.abc import Mapping
 
-COLUMNS = {
-    "rank1": "rank-1",
-    "rank5": "rank-5",
-    "rank10": "rank-10",
-    "rank20": "rank-20",
-    "map": "mAP",
-    "minp": "mINP",
-}
+COLUMNS = {"rank1": "rank-1", "rank5": "rank-5", "rank10": "rank-10", "rank20": "rank-20", "map": "mAP", "minp": "mINP"}
 
 
 def format_table(

@@ -9,11 +9,7 @@ from ms_vireid.losses.identity import AuxiliaryIdentityLoss, IdentityLoss
 from ms_vireid.losses.mmd import squared_mmd
 from ms_vireid.losses.msel import ModalitySharedEnhancementLoss
 from ms_vireid.losses.prototypes import ModalityPrototypes
-from ms_vireid.losses.triplet import (
-    HardTripletLoss,
-    ProgressiveHardTripletLoss,
-    WeightedRegularizedTripletLoss,
-)
+from ms_vireid.losses.triplet import HardTripletLoss, ProgressiveHardTripletLoss, WeightedRegularizedTripletLoss
 
 __all__ = [
     "AuxiliaryIdentityLoss",

@@ -73,11 +73,7 @@ class IntraModalityLearner(nn.Cell):
     """
 
     def __init__(
-        self,
-        channels: int,
-        expansion: int = 4,
-        kernel_order: tuple[int, int] = (5, 7),
-        layer_scale: str = "channel",
+        self, channels: int, expansion: int = 4, kernel_order: tuple[int, int] = (5, 7), layer_scale: str = "channel"
     ):
         super().__init__()
         if channels % 2:

@@ -34,12 +34,7 @@ from torch_ref.models import vit as torch_vit
 KEY = step_key(0, 3)
 RATES = tuple(0.1 * (i // 2) / 11 for i in range(24))  # of drop path in a ViT-B
 BATCH, TOKENS = 4, 211  # at the real widths: 21 x 10 patches and CLS
-HASHES = {
-    "position_noise": (422, 768),
-    "path_factors": (RATES, 64),
-    "mask_multipliers": (73,),
-    "uniforms": (73,),
-}
+HASHES = {"position_noise": (422, 768), "path_factors": (RATES, 64), "mask_multipliers": (73,), "uniforms": (73,)}
 SIZES = {"": (3, 10, 48, 4), "ViT-B": (BATCH, TOKENS, 768, 12)}  # images, tokens, width, heads
 
 

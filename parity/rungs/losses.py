@@ -314,10 +314,7 @@ def _case(subject: str, prepare: Callable[[], By]) -> Case:
 CASES = [
     once(3, "losses", exported),
     _case("IdentityLoss", partial(identity_case, "IdentityLoss", equations.identity_loss)),
-    _case(
-        "AuxiliaryIdentityLoss",
-        partial(identity_case, "AuxiliaryIdentityLoss", equations.auxiliary_identity_loss),
-    ),
+    _case("AuxiliaryIdentityLoss", partial(identity_case, "AuxiliaryIdentityLoss", equations.auxiliary_identity_loss)),
     *(_case(name, partial(loss_case, loss)) for name, loss in equations.LOSSES.items()),
     _case("wrt, features of five scales", scaled_weights_case),
     _case("IdentityConsistencyLoss", consistency_case),

@@ -22,11 +22,7 @@ from ms_vireid.evaluation import (
 
 CHANCE_ERROR = 4 * 0.5 / 50_000**0.5  # four times the largest standard error of a rate
 # Pictures of each identity in each camera. Identity 12 comes before 3 in the set but not in the protocol's order.
-COUNTS = {
-    12: {1: 12, 2: 3, 3: 2, 5: 10, 6: 1},
-    3: {1: 1, 2: 11, 3: 3, 4: 15, 6: 2},
-    40: {4: 2, 5: 9, 6: 4},
-}
+COUNTS = {12: {1: 12, 2: 3, 3: 2, 5: 10, 6: 1}, 3: {1: 1, 2: 11, 3: 3, 4: 15, 6: 2}, 40: {4: 2, 5: 9, 6: 4}}
 
 
 def sysu_like(root: Path = Path("/data"), counts: dict = COUNTS) -> ImageSet:

@@ -9,11 +9,7 @@ from torch_ref.losses.identity import AuxiliaryIdentityLoss, IdentityLoss
 from torch_ref.losses.mmd import squared_mmd
 from torch_ref.losses.msel import ModalitySharedEnhancementLoss
 from torch_ref.losses.prototypes import ModalityPrototypes
-from torch_ref.losses.triplet import (
-    HardTripletLoss,
-    ProgressiveHardTripletLoss,
-    WeightedRegularizedTripletLoss,
-)
+from torch_ref.losses.triplet import HardTripletLoss, ProgressiveHardTripletLoss, WeightedRegularizedTripletLoss
 
 __all__ = [
     "AuxiliaryIdentityLoss",

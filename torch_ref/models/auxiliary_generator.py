@@ -33,11 +33,7 @@ def _layer_scale(channels: int, kind: str) -> nn.Parameter:
 
 class IntraModalityLearner(nn.Module):
     def __init__(
-        self,
-        channels: int,
-        expansion: int = 4,
-        kernel_order: tuple[int, int] = (5, 7),
-        layer_scale: str = "channel",
+        self, channels: int, expansion: int = 4, kernel_order: tuple[int, int] = (5, 7), layer_scale: str = "channel"
     ):
         super().__init__()
         if channels % 2:
