@@ -18,7 +18,7 @@ from ms_vireid.ablations.output import Report, format_published
 from ms_vireid.ablations.results import row_result
 from ms_vireid.ablations.runs import Options, Plan, Run, make
 from ms_vireid.ablations.tables import Row, Table, config_of, list_tables, load_table
-from ms_vireid.command import Parser, add_device, run
+from ms_vireid.command import Parser, add_device, check_least, run
 from ms_vireid.config import load_config
 from ms_vireid.errors import InputError
 from ms_vireid.progress import progress
@@ -112,10 +112,9 @@ def _parse() -> argparse.Namespace:
     if arguments.rows:  # takes the overrides that follow it
         arguments.overrides += [word for word in arguments.rows if "=" in word]
         arguments.rows = [word for word in arguments.rows if "=" not in word]
-    for option, most in (("--seeds", None), ("--trials", REGDB_TRIALS), ("--processes", None)):
-        value = getattr(arguments, option[2:])
-        if value is not None and not 1 <= value <= (most or value):
-            raise InputError(f"{option} {value}: it must be at least 1" + (f" and at most {most}" if most else ""))
+    check_least(arguments, seeds=1, trials=1, processes=1)
+    if arguments.trials is not None and arguments.trials > REGDB_TRIALS:
+        raise InputError(f"--trials {arguments.trials}: must be at most {REGDB_TRIALS}")
     return arguments
 
 

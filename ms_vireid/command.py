@@ -34,8 +34,8 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line; `--help` shows defaults."""
 
-    def __init__(self, description: str):
-        super().__init__(description=description, formatter_class=_Help)
+    def __init__(self, description: str, **options):
+        super().__init__(description=description, formatter_class=_Help, **options)
 
     def error(self, message: str):
         raise InputError(f"{message}; see --help")
@@ -45,6 +45,14 @@ def require_extra(what: str, extra: str, *packages: str) -> None:
     """Raise InputError unless the packages, which an extra of this project brings, are installed."""
     if missing := [package for package in packages if find_spec(package) is None]:
         raise InputError(f"{what} needs {' and '.join(missing)}: pip install -e '.[{extra}]'")
+
+
+def check_least(arguments: argparse.Namespace, **least: int) -> None:
+    """Raise InputError for a number that is given and too small."""
+    for name, smallest in least.items():
+        value = getattr(arguments, name)
+        if value is not None and value < smallest:
+            raise InputError(f"--{name.replace('_', '-')} {value}: must be at least {smallest}")
 
 
 def add_device(parser: Parser) -> None:
@@ -61,14 +69,15 @@ def add_inference(parser: Parser) -> None:
     )
 
 
-def start_inference(arguments: argparse.Namespace) -> tuple[str, str]:
-    """Set the device up for a trained model; the line that says what computes, and the program, as
+def start_inference(arguments: argparse.Namespace) -> str:
+    """Set the device up for a trained model and print what computes; the program, as
     `engine.programs.inference_program` gives it."""
     device = runtime.set_up(arguments.device)
     from ms_vireid.engine.programs import inference_program
 
     program = inference_program(arguments.kernels)
-    return f"device: {device}; {program}", program
+    print(f"device: {device}; {program}")
+    return program
 
 
 def add_recipe(parser: Parser) -> None:

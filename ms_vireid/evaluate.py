@@ -10,7 +10,6 @@ from ms_vireid.config import Config, check_config, dump_config
 from ms_vireid.data.corruptions import corruption_sheet
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.transforms import load_image
-from ms_vireid.data.validation import check_pictures
 from ms_vireid.evaluation.protocol import DIRECTIONS
 from ms_vireid.evaluation.table import format_table
 from ms_vireid.files.writing import check_output, whole, write_json
@@ -35,19 +34,16 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, metavar="F", help="also write the result there")
     arguments = parser.parse_args()
-    for option, path in (("--json", arguments.json), ("--corruption-sheet", arguments.corruption_sheet)):
-        if path:
-            check_output(path, option)
+    check_output(arguments.json, "--json")
+    check_output(arguments.corruption_sheet, "--corruption-sheet")
 
-    device, program = start_inference(arguments)
+    program = start_inference(arguments)
     from ms_vireid.engine.evaluating import evaluate_corrupted, evaluate_model, frost_photographs
     from ms_vireid.inference.trained import load_trained
 
     (trained,) = load_trained([arguments.checkpoint], program)
     config = _with_options(trained.config, arguments)
     data = trained.read_data(arguments.data_root)
-    check_pictures(data.test)
-    print(device)
     if arguments.corruption_sheet:
         shown = load_image(data.test.paths[np.argmin(data.test.infrared)], config.data.image_size)
         photographs = frost_photographs(config.evaluation)

@@ -6,12 +6,12 @@ compared with the checkpoint on different pictures before it gets its name. It i
 """
 
 from pathlib import Path
+from types import ModuleType
 
 from ms_vireid import runtime
-from ms_vireid.command import Parser, require_extra, run
+from ms_vireid.command import Parser, check_least, require_extra, run
 from ms_vireid.data.features import file_checksum
 from ms_vireid.data.layout import MODALITIES
-from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output
 
 FORMATS = ("mindir", "onnx")
@@ -42,8 +42,7 @@ def main() -> None:
     suffix = f".{arguments.format}"
     output = arguments.output or arguments.checkpoint.with_suffix(suffix)
     check_output(output, suffixes=(suffix,))
-    if arguments.batch_size is not None and arguments.batch_size < 1:
-        raise InputError(f"--batch-size {arguments.batch_size}: must be at least 1")
+    check_least(arguments, batch_size=1)
 
     runtime.set_up("CPU")
     from ms_vireid.exports.verified import BOTH, Request, describe, export_verified, modalities_of
@@ -68,14 +67,14 @@ def main() -> None:
         )
 
 
-def _format(name: str):
+def _format(name: str) -> ModuleType:
     if name == "mindir":
-        from ms_vireid.exports.mindir import MINDIR
+        from ms_vireid.exports import mindir
 
-        return MINDIR
-    from ms_vireid.exports.onnx_graph import ONNX
+        return mindir
+    from ms_vireid.exports import onnx_graph
 
-    return ONNX
+    return onnx_graph
 
 
 if __name__ == "__main__":

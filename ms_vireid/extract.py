@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.command import Parser, add_inference, run, start_inference
+from ms_vireid.command import Parser, add_inference, check_least, run, start_inference
 from ms_vireid.config import dump_config
 from ms_vireid.data.features import FORMAT, Features, file_checksum, load_features, save_features
 from ms_vireid.data.layout import MODALITIES, find_pictures, read_layout
-from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output
 
 __all__ = ["load_features", "main"]
@@ -36,25 +35,21 @@ def main() -> None:
     parser.add_argument("--skip-broken", action="store_true", help="leave out, list and count what cannot be decoded")
     add_inference(parser)
     arguments = parser.parse_args()
-    _check(arguments)
+    check_output(arguments.output, suffixes=(".npz",))
+    check_least(arguments, batch_size=1, workers=0)
 
     pictures = find_pictures(arguments.images, arguments.list)
     images = read_layout(arguments.images, pictures, arguments.modality)
-    device, program = start_inference(arguments)
+    program = start_inference(arguments)
     from ms_vireid.inference.extraction import PartialResult, extract_resumably
     from ms_vireid.inference.trained import load_trained
 
     (trained,) = load_trained([arguments.checkpoint], program)
     config = trained.config
-    checkpoint = {
-        "file": arguments.checkpoint.name,
-        "sha256": file_checksum(arguments.checkpoint),
-        "epoch": trained.epoch,
-    }
-    print(device)
+    sha256 = file_checksum(arguments.checkpoint)
     print(f"{len(images)} pictures: {np.sum(~images.infrared)} visible, {np.sum(images.infrared)} infrared")
     partial = PartialResult(arguments.output)
-    plan = {"format": FORMAT, "version": version("ms_vireid"), "checkpoint": checkpoint["sha256"]}
+    plan = {"format": FORMAT, "version": version("ms_vireid"), "checkpoint": sha256}
     try:
         features, broken = extract_resumably(
             trained.model,
@@ -72,10 +67,8 @@ def main() -> None:
 
     names = np.array([path.as_posix() for path in pictures])
     skipped = {names[i].item(): broken[i] for i in sorted(broken)}
-    info = {
-        "format": FORMAT,
-        "version": plan["version"],
-        "checkpoint": checkpoint,
+    info = plan | {
+        "checkpoint": {"file": arguments.checkpoint.name, "sha256": sha256, "epoch": trained.epoch},
         "config": dump_config(config),
         "images": str(arguments.images.resolve()),
         "skipped": skipped,
@@ -91,15 +84,6 @@ def main() -> None:
         print(f"skipped {why}")
     counted = f", {len(skipped)} broken pictures skipped" if arguments.skip_broken else ""
     print(f"{arguments.output}: {len(images) - len(skipped)} features of {features.shape[1]} dimensions{counted}")
-
-
-def _check(arguments) -> None:
-    """What is wrong with the options is said before the work."""
-    check_output(arguments.output, suffixes=(".npz",))
-    if arguments.batch_size is not None and arguments.batch_size < 1:
-        raise InputError(f"--batch-size {arguments.batch_size}: must be at least 1")
-    if arguments.workers is not None and arguments.workers < 0:
-        raise InputError(f"--workers {arguments.workers}: must be at least 0")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ It opens without a network. Needs `pip install -e '.[viz]'`.
 import sys
 from pathlib import Path
 
-from ms_vireid.command import Parser, add_inference, require_extra, run, start_inference
+from ms_vireid.command import Parser, add_inference, check_least, require_extra, run, start_inference
 from ms_vireid.engine.run_folder import RunFolder, data_config
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output, write_text
@@ -28,8 +28,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     require_extra("report.py", "viz", "jinja2", "matplotlib")
+    check_output(arguments.output, suffixes=(".html",))
+    check_least(arguments, queries=0)
     output = arguments.output or arguments.run / "report.html"
-    _check(arguments, output)
     from ms_vireid.visualization.page import render
     from ms_vireid.visualization.run_view import Run
 
@@ -44,14 +45,6 @@ def main() -> None:
         raise
     write_text(output, text)
     print(f"written: {output} ({len(text.encode()) / 1e6:.2f} MB)")
-
-
-def _check(arguments, output: Path) -> None:
-    """What is wrong with the options is said before the work."""
-    if arguments.output:
-        check_output(output, suffixes=(".html",))
-    if arguments.queries < 0:
-        raise InputError(f"--queries {arguments.queries}: must be at least 0")
 
 
 def _find(shown, arguments) -> tuple:
@@ -69,8 +62,7 @@ def _find(shown, arguments) -> tuple:
             raise
         return _nothing(f"{error}; --data-root D says where it is now")
 
-    device, program = start_inference(arguments)
-    print(device)
+    program = start_inference(arguments)
     from ms_vireid.inference.trained import load_trained
     from ms_vireid.visualization.findings import find
 

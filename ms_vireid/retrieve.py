@@ -9,7 +9,7 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from ms_vireid.command import Parser, add_inference, require_extra, run, start_inference
+from ms_vireid.command import Parser, add_inference, check_least, require_extra, run, start_inference
 from ms_vireid.data.features import Features
 from ms_vireid.data.layout import MODALITIES
 from ms_vireid.data.validation import require_directory
@@ -111,20 +111,16 @@ def _check(arguments: Namespace) -> None:
     in_milvus, saved = arguments.gallery.startswith(MILVUS), Path(arguments.gallery).suffix == INDEX
     if not (arguments.query or arguments.add or arguments.save_index):
         raise InputError("nothing to do: give --query, --add or --save-index; see --help")
-    for option, value in (("--top-k", arguments.top_k), ("--breadth", arguments.breadth)):
-        if value is not None and value < 1:
-            raise InputError(f"{option} {value}: must be at least 1")
+    check_least(arguments, top_k=1, breadth=1)
     if arguments.add and not in_milvus:
         raise InputError(f"--add {arguments.add}: only for a gallery in Milvus ({MILVUS}PATH.db or {MILVUS}http://...)")
     if arguments.save_index and (in_milvus or saved or arguments.index in (None, "exact")):
         raise InputError(f"--save-index {arguments.save_index}: needs features and --index flat, hnsw or ivf")
     if arguments.index and saved:
         raise InputError(f"--index {arguments.index}: {arguments.gallery} is an index already; leave it out")
-    endings = {"save_index": (INDEX,), "sheet": (".png", ".svg"), "json": ()}
-    for name, suffixes in endings.items():
-        path, option = getattr(arguments, name), f"--{name.replace('_', '-')}"
-        if path:
-            check_output(path, option, suffixes)
+    check_output(arguments.save_index, "--save-index", (INDEX,))
+    check_output(arguments.sheet, "--sheet", (".png", ".svg"))
+    check_output(arguments.json, "--json")
     if saved or (not in_milvus and arguments.index in ("flat", "hnsw", "ivf")):
         require_extra("this search", "search", "faiss")
     if in_milvus:
@@ -151,8 +147,7 @@ def _embedded(arguments: Namespace, *sources: Features | Pictures | None) -> lis
         return list(sources)
     if arguments.checkpoint is None:
         raise InputError(f"--checkpoint is needed to embed the pictures of {pictures[0].root}; or give an .npz")
-    device, program = start_inference(arguments)
-    print(device)
+    program = start_inference(arguments)
     from ms_vireid.search.picture_features import Embedder
 
     embed = Embedder(arguments.checkpoint, program)

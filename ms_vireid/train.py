@@ -114,7 +114,7 @@ def train(
     Processes of a group train together; the first one writes and prints.
     """
     # Only now: these import mindspore, which `runtime.set_up` has to come before.
-    from ms_vireid.engine.checkpoint import load_checkpoint
+    from ms_vireid.engine.checkpoint import load_checkpoint, load_model
     from ms_vireid.engine.evaluating import chance_level, evaluate_model, require_searchable
     from ms_vireid.engine.programs import run_by
     from ms_vireid.engine.trainer import Trainer
@@ -136,7 +136,8 @@ def train(
             print(f"picture cache: {trainer.batches.pictures}")
     try:
         trainer.fit()
-        trainer.load_result(load_checkpoint(output.model))
+        load_model(trainer.model, load_checkpoint(output.model))
+        run_by(trainer.program, trainer.model)
         result = evaluate_model(trainer.model, data, config, group)
         rows = {"trained": result.mean}
         if config.evaluation.compare_untrained:

@@ -4,25 +4,15 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ms_vireid.command import Parser, add_inference, require_extra, run, start_inference
+from ms_vireid.command import Parser, add_inference, check_least, require_extra, run, start_inference
 from ms_vireid.data.layout import MODALITIES, modality_of
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output
 
 
-class _Subparser(Parser):
-    """Of one kind of picture."""
-
-    def __init__(self, prog: str, description: str):
-        super().__init__(description)
-        self.prog = prog
-
-
 def main() -> None:
     parser = Parser(__doc__)
-    kinds = parser.add_subparsers(
-        dest="kind", required=True, metavar="KIND", parser_class=_Subparser, help="what to draw; each has its --help"
-    )
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND", help="what to draw; each has its --help")
     for name, (add, _) in _KINDS.items():
         kind = kinds.add_parser(name, help=add.__doc__, description=add.__doc__)
         add(kind)
@@ -34,8 +24,7 @@ def main() -> None:
 
     check_output(arguments.output, suffixes=SUFFIXES)
     if arguments.kind != "curves":
-        device, arguments.program = start_inference(arguments)
-        print(device)
+        arguments.program = start_inference(arguments)
     figure = _KINDS[arguments.kind][1](arguments)
     save_figure(figure, arguments.output)
     print(f"written: {arguments.output}")
@@ -59,16 +48,17 @@ def _add_gradcam(parser: Parser) -> None:
 def _gradcam(arguments: Namespace):
     from ms_vireid.visualization.gradcam import Picture, draw_gradcam, gradcam
 
-    if len(arguments.checkpoint) > 2:
-        raise InputError(f"--checkpoint: {len(arguments.checkpoint)} given, gradcam compares at most 2")
     chosen = None if arguments.modality == "auto" else arguments.modality
     modalities = [chosen or _modality(path) for path in arguments.images]
-    models, labels = _load(arguments)
+    other = MODALITIES[1 - MODALITIES.index(modalities[0])]
+    models, labels = _load(arguments, most=2)
     pictures, heats, references = [], [], []
     for trained in models:
         size = trained.image_size
-        own = [Picture(*_picture(path, m, size)) for path, m in zip(arguments.images, modalities, strict=True)]
-        reference = _reference(arguments.reference, modalities[0], size) if arguments.reference else None
+        own = [Picture.load(path, m, size) for path, m in zip(arguments.images, modalities, strict=True)]
+        reference = None
+        if arguments.reference:
+            reference = Picture.load(arguments.reference, _modality(arguments.reference, other), size)
         references.append(reference)
         pictures.append(own)
         heats.append([gradcam(trained.model, picture, reference, arguments.relative) for picture in own])
@@ -77,14 +67,6 @@ def _gradcam(arguments: Namespace):
             f"note: {empty} of {len(heats) * len(heats[0])} maps are empty: no place raises the score; try --relative"
         )
     return draw_gradcam(pictures, heats, labels, references[0])
-
-
-def _reference(path: Path, explained: str, size: tuple[int, int]):
-    """The picture that is compared with. Its modality: that of its folders, else the opposite of `explained`'s."""
-    from ms_vireid.visualization.gradcam import Picture
-
-    other = MODALITIES[1 - MODALITIES.index(explained)]
-    return Picture(*_picture(path, modality_of(list(path.absolute().parts[:-1])) or other, size))
 
 
 def _add_ranking(parser: Parser) -> None:
@@ -104,11 +86,9 @@ def _ranking(arguments: Namespace):
     from ms_vireid.engine.evaluating import searched_features
     from ms_vireid.visualization.ranked import choose_queries, draw_ranking, rank_queries
 
-    _at_least("--queries", arguments.queries, 1)
-    if len(arguments.checkpoint) > 1:
-        raise InputError(f"--checkpoint: {len(arguments.checkpoint)} given, ranking takes 1")
-    ((trained,), _) = _load(arguments)
-    data = _data(trained, arguments)
+    check_least(arguments, queries=1)
+    ((trained,), _) = _load(arguments, most=1)
+    data = trained.read_data(arguments.data_root)
     features, trials = searched_features(trained.model, data, trained.config)
     ranked = rank_queries(features, data.test, trials[0], data.protocol)
     if not ranked:
@@ -128,12 +108,11 @@ def _similarity(arguments: Namespace):
     from ms_vireid.engine.evaluating import extract_features
     from ms_vireid.visualization.similarity import draw_similarity, sample_similarities
 
-    _at_least("--pairs", arguments.pairs, 1)
-    _at_least("--seed", arguments.seed, 0)
+    check_least(arguments, pairs=1, seed=0)
     models, labels = _load(arguments)
     similarities = []
     for trained in models:
-        test, config = _data(trained, arguments).test, trained.config
+        test, config = trained.read_data(arguments.data_root).test, trained.config
         features = extract_features(
             trained.model, test, trained.image_size, config.evaluation.batch_size, config.data.workers
         )
@@ -156,13 +135,13 @@ def _add_embedding(parser: Parser) -> None:
 def _embedding(arguments: Namespace):
     from ms_vireid.visualization.embedding import NUM_IDENTITIES, choose_pictures, draw_embedding, sample
 
-    _at_least("--pictures", arguments.pictures, 1)
+    check_least(arguments, pictures=1)
     if not 2 <= arguments.identities <= NUM_IDENTITIES:
         raise InputError(f"--identities {arguments.identities}: must be 2 to {NUM_IDENTITIES}")
     models, labels = _load(arguments, inference=False)
     samples = []
     for trained in models:
-        images = getattr(_data(trained, arguments), arguments.split)
+        images = getattr(trained.read_data(arguments.data_root), arguments.split)
         samples.append(sample(trained, choose_pictures(images, arguments.identities, arguments.pictures)))
     return draw_embedding(samples, labels, arguments.dimensions)
 
@@ -181,12 +160,11 @@ def _features(arguments: Namespace):
     if len(arguments.visible) != len(arguments.infrared):
         given = f"{len(arguments.visible)} pictures and --infrared: {len(arguments.infrared)}"
         raise InputError(f"--visible: {given}; give as many of each")
-    if len(arguments.checkpoint) > 1:
-        raise InputError(f"--checkpoint: {len(arguments.checkpoint)} given, features takes 1")
-    ((trained,), _) = _load(arguments, inference=False)
+    ((trained,), _) = _load(arguments, most=1, inference=False)
+    size = trained.image_size
     pairs = [
-        (Picture(*_picture(v, "visible", trained.image_size)), Picture(*_picture(r, "infrared", trained.image_size)))
-        for v, r in zip(arguments.visible, arguments.infrared, strict=True)
+        (Picture.load(visible, "visible", size), Picture.load(infrared, "infrared", size))
+        for visible, infrared in zip(arguments.visible, arguments.infrared, strict=True)
     ]
     return draw_features(pairs, [feature_maps(trained, *pair) for pair in pairs])
 
@@ -232,10 +210,13 @@ def _add_pictures(parser: Parser, option: str, what: str) -> None:
     parser.add_argument(option, type=Path, nargs="+", required=True, metavar="FILE", help=what)
 
 
-def _load(arguments: Namespace, inference: bool = True) -> tuple[list, list[str]]:
-    """The models of --checkpoint, and what to call them."""
+def _load(arguments: Namespace, most: int | None = None, inference: bool = True) -> tuple[list, list[str]]:
+    """The models of --checkpoint, at most so many, and what to call them."""
     from ms_vireid.inference.trained import load_trained
 
+    count = len(arguments.checkpoint)
+    if most is not None and count > most:
+        raise InputError(f"--checkpoint: {count} given, {arguments.kind} takes at most {most}")
     names = [path.absolute().parent.name for path in arguments.checkpoint]
     if len(set(names)) < len(names):
         names = [f"{name}/{path.stem}" for name, path in zip(names, arguments.checkpoint, strict=True)]
@@ -249,32 +230,12 @@ def _labels(arguments: Namespace, names: Sequence[str]) -> list[str]:
     return list(arguments.labels or names)
 
 
-def _data(trained, arguments: Namespace):
-    """The data set of a checkpoint's run, its pictures checked."""
-    from ms_vireid.data.validation import check_pictures
-
-    data = trained.read_data(arguments.data_root)
-    check_pictures(data.test)
-    return data
-
-
-def _modality(path: Path) -> str:
-    said = modality_of(list(path.absolute().parts[:-1]))
+def _modality(path: Path, otherwise: str | None = None) -> str:
+    """What a picture's folders say, else `otherwise`."""
+    said = modality_of(list(path.absolute().parts[:-1])) or otherwise
     if said is None:
         raise InputError(f"{path}: its folders say no modality; give --modality visible or infrared")
     return said
-
-
-def _picture(path: Path, modality: str, size: tuple[int, int]) -> tuple:
-    """Arguments of a `Picture`."""
-    from ms_vireid.data.transforms import load_image
-
-    return load_image(path, size), modality, path.name
-
-
-def _at_least(option: str, value: int, least: int) -> None:
-    if value < least:
-        raise InputError(f"{option} {value}: must be at least {least}")
 
 
 _KINDS: dict[str, tuple[Callable, Callable]] = {

@@ -3,20 +3,19 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from ms_vireid.ablations.results import RowResult
 from ms_vireid.ablations.tables import Column, Table
-from ms_vireid.evaluation.table import COLUMNS
+from ms_vireid.evaluation.table import COLUMNS, aligned
 from ms_vireid.files.writing import make_folder, write_text
 
 KINDS = {"ours": "ours", "published": "paper", "difference": "diff", "gain": "gain"}
-GAP = "  "
+NUMBERS = ("mean", "std", "published", "difference", "gain")  # of a cell, in JSON
 
 Heading = tuple[str, str, str]  # group of columns, metric, kind of number
 
@@ -83,7 +82,7 @@ class Report:
         write_text(folder / "table.json", json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n")
 
     def text(self) -> str:
-        parts = [self.heading()]
+        parts = [f"{self.table.source}: {self.table.title}", *self.notes]
         for caption, columns, kinds in self._parts():
             parts += [caption] if caption else []
             parts.append(aligned(self._headings(columns, kinds), self._rows(kinds), left=1))
@@ -127,9 +126,6 @@ class Report:
             "rows": [self._row_as_dict(result) for result in self.results],
         }
 
-    def heading(self) -> str:
-        return "\n".join([f"{self.table.source}: {self.table.title}", *self.notes])
-
     def remarks(self) -> list[str]:
         """What a reader has to know of single rows."""
         remarks = []
@@ -147,15 +143,7 @@ class Report:
             "failure": result.failure,
             "published": result.row.published,
             "numbers": [
-                {
-                    "columns": column.name,
-                    "metric": metric,
-                    "mean": cell.mean,
-                    "std": cell.std,
-                    "published": cell.published,
-                    "difference": cell.difference,
-                    "gain": cell.gain,
-                }
+                {"columns": column.name, "metric": metric} | {name: getattr(cell, name) for name in NUMBERS}
                 for column, metric, cell in self._numbers(result)
             ],
             "runs": result.runs,
@@ -178,32 +166,22 @@ class Report:
         """The row that the others are compared with: the first that is run."""
         return next(result for result in self.results if result.row.config)
 
-    def _numbers(self, result: RowResult) -> list[tuple[Column, str, Cell]]:
+    def _numbers(self, result: RowResult) -> Iterator[tuple[Column, str, Cell]]:
         """The numbers of a row, each with the published one; a demonstration has none to compare with."""
         published = (
             {} if self.demo else {(c.name, metric): cell.published for c, metric, cell in self._published(result)}
         )
         compared = result is not self._first and result.status == self._first.status == "complete"
-        return [
-            (
-                column,
-                metric,
-                Cell(
-                    tuple(100 * run[metric] for run in runs),
-                    published.get((column.name, metric)),
-                    tuple(100 * run[metric] for run in first) if compared else (),
-                ),
-            )
-            for column, runs, first in zip(self.columns, result.metrics, self._first.metrics, strict=True)
-            for metric in column.metrics
-        ]
+        for column, runs, first in zip(self.columns, result.metrics, self._first.metrics, strict=True):
+            for metric in column.metrics:
+                values = tuple(100 * run[metric] for run in runs)
+                of_first = tuple(100 * run[metric] for run in first) if compared else ()
+                yield column, metric, Cell(values, published.get((column.name, metric)), of_first)
 
-    def _published(self, result: RowResult) -> list[tuple[Column, str, Cell]]:
-        return [
-            (column, metric, Cell((), value))
-            for column, values in zip(self.table.columns, self.table.published(result.row), strict=True)
-            for metric, value in zip(column.metrics, values, strict=True)
-        ]
+    def _published(self, result: RowResult) -> Iterator[tuple[Column, str, Cell]]:
+        for column, values in zip(self.table.columns, self.table.published(result.row), strict=True):
+            for metric, value in zip(column.metrics, values, strict=True):
+                yield column, metric, Cell((), value)
 
     def _headings(self, columns: list[Column], kinds: tuple[str, ...]) -> list[Heading]:
         names = [KINDS[kind] if len(kinds) > 1 else "" for kind in kinds]
@@ -235,35 +213,6 @@ def format_published(name: str, table: Table) -> str:
         for row in table.rows
     ]
     return f"{name}: {table.source}: {table.title}\n" + aligned([("", "row"), ("", ""), *headings], rows, left=2)
-
-
-def aligned(headings: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left: int) -> str:
-    """Text columns, the first `left` of them to the left and the others to the right.
-
-    headings: of each column, from the outermost down; one that neighbours share is printed once, over all of them.
-    """
-    levels = [level for level in range(len(headings[0])) if any(heading[level] for heading in headings)]
-    body = [[heading[levels[-1]] for heading in headings], *rows]
-    widths = [max(map(len, column)) for column in zip(*body, strict=True)]
-    over = [list(_spans(headings, level)) for level in levels[:-1]]
-    for text, first, last in (span for spans in over for span in spans):
-        while len(text) > sum(widths[first : last + 1]) + len(GAP) * (last - first):
-            widths[first : last + 1] = [width + 1 for width in widths[first : last + 1]]
-    lines = []
-    for spans in over:
-        texts = (text.ljust(sum(widths[i : j + 1]) + len(GAP) * (j - i)) for text, i, j in spans)
-        lines.append(GAP.join(texts))
-    for cells in body:
-        padded = (c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True)))
-        lines.append(GAP.join(padded))
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _spans(headings: Sequence[Sequence[str]], level: int) -> Iterator[tuple[str, int, int]]:
-    """The text of a level with the first and the last column that it is over."""
-    for above, columns in groupby(range(len(headings)), key=lambda i: tuple(headings[i][: level + 1])):
-        columns = list(columns)
-        yield above[level], columns[0], columns[-1]
 
 
 def _markdown_row(cells: Iterable[str]) -> str:

@@ -87,8 +87,7 @@ class Plan:
         self.columns = [column for column in table.columns if column.data in self.sets]
         if options.demo:
             self.columns = _demo_columns(self.columns)
-        self._data: dict[DataConfig, ReIDData] = {}
-        self._checksums: dict[DataConfig, str] = {}
+        self._data = cache(_data_and_checksum)  # once for all rows that share it: listing SYSU-MM01 takes seconds
 
     def runs(self, rows: list[Row]) -> list[Run]:
         """The trainings of `rows`: splits outermost, then seeds, rows and data sets.
@@ -164,7 +163,7 @@ class Plan:
                 f"no folder is given for {config.data.name}: --data-root {named}FOLDER ({OBTAIN[config.data.name]}); "
                 "--demo runs without it"
             )
-        data = self._read(config.data)
+        data, checksum = self._data(config.data)
         folder = self.options.output / self.name / row.name
         if len(self.table.sets) > 1 and not self.options.demo:
             folder /= data_set
@@ -175,16 +174,9 @@ class Plan:
             data_set,
             ["--config", str(path), "--seed", str(seed), *(["--data-root", root] if root else []), *overrides],
             config.with_num_classes(data.train.num_identities),
-            self._checksums[config.data],
+            checksum,
             RunFolder(folder / f"seed{seed}"),
         )
-
-    def _read(self, config: DataConfig) -> ReIDData:
-        """Read once for all rows that share it: listing SYSU-MM01 takes seconds."""
-        if config not in self._data:
-            self._data[config] = read_data(config)
-            self._checksums[config] = self._data[config].checksum()
-        return self._data[config]
 
 
 def result_file(folder: RunFolder, search: Search | None) -> Path:
@@ -232,6 +224,11 @@ def _sets(table: Table, options: Options) -> list[str]:
     if options.demo:
         return list(table.sets)[:1]
     return [name for name in table.sets if name in options.roots] or list(table.sets)
+
+
+def _data_and_checksum(config: DataConfig) -> tuple[ReIDData, str]:
+    data = read_data(config)
+    return data, data.checksum()
 
 
 def _demo_columns(columns: list[Column]) -> list[Column]:

@@ -1,18 +1,8 @@
 """Configurations: `schema`, `models` and `losses` list every key, `reading` takes them from YAML and command lines."""
 
 from ms_vireid.config.base import Positive, Section, expand_user
-from ms_vireid.config.losses import Call, LossConfig, Term
-from ms_vireid.config.models import (
-    AGWConfig,
-    Cost,
-    ModelConfig,
-    MUNConfig,
-    PMTConfig,
-    ResNetConfig,
-    Setting,
-    list_models,
-    model_by_name,
-)
+from ms_vireid.config.losses import Call, LossConfig
+from ms_vireid.config.models import AGWConfig, Cost, ModelConfig, PMTConfig, Setting, list_models, model_by_name
 from ms_vireid.config.reading import (
     CONFIG_ROOT,
     apply_override,
@@ -33,45 +23,8 @@ from ms_vireid.config.schema import (
     OptimizerConfig,
     SGDConfig,
     StageConfig,
+    SyntheticConfig,
     TrainConfig,
     WarmupCosineConfig,
     WarmupStepsConfig,
 )
-
-__all__ = [
-    "CONFIG_ROOT",
-    "FREE_KEYS",
-    "AGWConfig",
-    "AdamWConfig",
-    "AugmentationConfig",
-    "Call",
-    "Config",
-    "Cost",
-    "DataConfig",
-    "EvaluationConfig",
-    "LossConfig",
-    "MUNConfig",
-    "ModelConfig",
-    "OptimizerConfig",
-    "PMTConfig",
-    "Positive",
-    "ResNetConfig",
-    "SGDConfig",
-    "Section",
-    "Setting",
-    "StageConfig",
-    "Term",
-    "TrainConfig",
-    "WarmupCosineConfig",
-    "WarmupStepsConfig",
-    "apply_override",
-    "check_config",
-    "differing_keys",
-    "dump_config",
-    "expand_user",
-    "flat",
-    "list_models",
-    "load_config",
-    "model_by_name",
-    "save_config",
-]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, field_validator
 
 from ms_vireid.errors import InputError
 
@@ -36,6 +36,9 @@ def expand_user(path: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise InputError(f"{path}: no home folder is known for this user; give the path without ~") from None
+
+
+Folder = Annotated[Path, BeforeValidator(lambda given: expand_user(given) if isinstance(given, str) else given)]
 
 
 class Section(BaseModel):

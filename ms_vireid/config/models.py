@@ -44,16 +44,6 @@ class ModelConfig(Section):
     pretrained: str = "none"  # ImageNet weights (.safetensors or .ckpt), or none to train from scratch
 
     @property
-    def smallest_image(self) -> tuple[str, int]:
-        """What an image has to hold, and its side in pixels."""
-        raise NotImplementedError
-
-    @property
-    def generator_step(self) -> int:
-        """The number that both sides of the first stage's feature maps must be multiples of."""
-        return 1
-
-    @property
     def has_auxiliary(self) -> bool:
         """Whether the network makes a modality between visible and infrared."""
         return False
@@ -61,6 +51,10 @@ class ModelConfig(Section):
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """What the network is built with, besides the number of identities, in either framework."""
         return self.model_dump(exclude={"name", "num_classes", "pretrained"})
+
+    def check_image(self, size: tuple[int, int]) -> None:
+        """Raise ValueError for pictures of (H, W) that the network cannot take."""
+        raise NotImplementedError
 
     def cost(self, setting: Setting, num_classes: int) -> Cost:
         raise NotImplementedError
@@ -80,10 +74,6 @@ class PMTConfig(ModelConfig):
     dropout: Rate = 0.03
     drop_path: Rate = 0.1
 
-    @property
-    def smallest_image(self) -> tuple[str, int]:
-        return f"model.patch_size {self.patch_size}", self.patch_size
-
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "PMTConfig":
         if self.embed_dim % self.num_heads:
@@ -92,6 +82,9 @@ class PMTConfig(ModelConfig):
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         return super().arguments(setting) | {"image_size": setting.image_size, "recompute": setting.recompute}
+
+    def check_image(self, size: tuple[int, int]) -> None:
+        _require_sides(size, self.patch_size, f"model.patch_size {self.patch_size}")
 
     def cost(self, setting: Setting, num_classes: int) -> Cost:
         rows, columns = ((side - self.patch_size) // self.stride + 1 for side in setting.image_size)
@@ -112,33 +105,29 @@ class ResNetConfig(ModelConfig):
     last_stride: Literal[1, 2] = 1  # of the last stage
     pooling_power: Annotated[float, Field(ge=0.01, le=300)] = 3.0  # p of GeM
 
-    @property
-    def smallest_image(self) -> tuple[str, int]:
+    def check_image(self, size: tuple[int, int]) -> None:
         stride = 16 * self.last_stride
-        return f"the network's stride {stride}", stride
+        _require_sides(size, stride, f"the network's stride {stride}")
 
     def cost(self, setting: Setting, num_classes: int) -> Cost:
-        places = math.prod(math.ceil(side / 2) for side in setting.image_size)  # of the stem's feature maps
+        parts = self.parts(setting, num_classes)
+        parameters, kept = map(sum, zip(*parts.values(), strict=True))
+        return Cost(parameters, kept, largest=parts["visible stem"][1])
+
+    def parts(self, setting: Setting, num_classes: int) -> dict[str, tuple[int, int]]:
+        """Parameters and kept activations of each part of the network."""
+        places = _stem_places(setting)
         stem = 3 * 49 * self.width, 2 * self.width * places
-        stages, channels = [], self.width
+        parts = {"visible stem": stem, "infrared stem": stem}
+        channels = self.width
         for stage, blocks in enumerate(self.layers):
             inner = self.width * 2**stage
             of_stage = places // 4 ** (1 + stage - (stage == 3 and self.last_stride == 1))
             weights = channels * 4 * inner + blocks * 13 * inner**2
             weights += (channels + (blocks - 1) * 4 * inner) * inner
             channels = 4 * inner
-            stages.append((weights, blocks * 12 * inner * of_stage))
-        parts = [stem, stem, *stages, (num_classes * channels, 0)]
-        parts += self.other_parts(setting, num_classes, stages[0], places // 4)
-        parameters, kept = map(sum, zip(*parts, strict=True))
-        return Cost(parameters, kept, max(4 * self.width * places // 4, stem[1]))
-
-    def other_parts(
-        self, setting: Setting, num_classes: int, first_stage: tuple[int, int], places: int
-    ) -> list[tuple[int, int]]:
-        """Parameters and activations of what a network has besides ResNets and a classifier: here of nothing more.
-        places: of the first stage's feature maps."""
-        return []
+            parts[f"layer{stage + 1}"] = weights, blocks * 12 * inner * of_stage
+        return parts | {"classifier": (num_classes * channels, 0)}
 
 
 class AGWConfig(ResNetConfig):
@@ -154,14 +143,13 @@ class AGWConfig(ResNetConfig):
             raise ValueError(f"non_local {list(self.non_local)} exceeds the blocks of layers {list(self.layers)}")
         return self
 
-    def other_parts(
-        self, setting: Setting, num_classes: int, first_stage: tuple[int, int], places: int
-    ) -> list[tuple[int, int]]:
-        wide = [4 * self.width * 2**stage for stage in range(4)]
-        return [
-            (4 * count * channels * (self.non_local_width or channels // 2), 0)
-            for count, channels in zip(self.non_local, wide, strict=True)
-        ]
+    def parts(self, setting: Setting, num_classes: int) -> dict[str, tuple[int, int]]:
+        parts = super().parts(setting, num_classes)
+        for stage, count in enumerate(self.non_local):
+            channels = 4 * self.width * 2**stage
+            weights = 4 * count * channels * (self.non_local_width or channels // 2)
+            parts[f"non-local blocks of layer{stage + 1}"] = weights, 0
+        return parts
 
 
 class MUNConfig(ResNetConfig):
@@ -177,10 +165,6 @@ class MUNConfig(ResNetConfig):
     mixing: Literal["picture", "pixel"] = "picture"  # what has a share of its own in the mixed modality
     memory: Literal["slots", "identity", "none"] = "slots"  # of the prototypes; none: L_ma compares pooled features
     beta: tuple[Share, Share] = (1e-8, 1.0)  # updating ratio of the prototypes, from the first iteration to the last
-
-    @property
-    def generator_step(self) -> int:
-        return math.lcm(*self.ratios) if self.intermediate == "auxiliary" else 1
 
     @property
     def has_auxiliary(self) -> bool:
@@ -208,20 +192,44 @@ class MUNConfig(ResNetConfig):
             "inference": setting.inference,
         }
 
-    def other_parts(
-        self, setting: Setting, num_classes: int, first_stage: tuple[int, int], places: int
-    ) -> list[tuple[int, int]]:
-        parts = [first_stage] if self.specific == "layer1" else []
-        parts.append((num_classes * 32 * self.width, 0))
+    def check_image(self, size: tuple[int, int]) -> None:
+        """The generator pools the first stage's feature maps, whose sides must be multiples of every ratio."""
+        super().check_image(size)
+        step = math.lcm(*self.ratios) if self.intermediate == "auxiliary" else 1
+        maps = [math.ceil(math.ceil(side / 2) / 2) for side in size]  # after the stem's two strides
+        if any(side % step for side in maps):
+            fitting = [f"{4 * max(1, round(side / step)) * step}" for side in maps]
+            raise ValueError(
+                f"model.ratios {list(self.ratios)} do not divide the feature maps of {maps[0]}x{maps[1]} that "
+                f"data.image_size {list(size)} gives; sides must be multiples of {4 * step}, as "
+                f"[{', '.join(fitting)}]"
+            )
+
+    def parts(self, setting: Setting, num_classes: int) -> dict[str, tuple[int, int]]:
+        parts = super().parts(setting, num_classes)
+        parts["infrared classifier"] = parts["classifier"]
+        if self.specific == "layer1":
+            parts["infrared layer1"] = parts["layer1"]
         if self.intermediate == "auxiliary":
             channels = self.width * (4 if self.specific == "layer1" else 1)
             kernels = sum(kernel**2 for kernel in self.kernel_order)
             learner = 2 * self.expansion * channels**2 + channels // 2 * kernels
             cross = channels**2 * (sum(ratio**2 for ratio in self.ratios) + 2 * len(self.ratios))
-            parts.append((2 * learner + cross, (2 * self.expansion + len(self.ratios)) * channels * places))
+            kept = (2 * self.expansion + len(self.ratios)) * channels * (_stem_places(setting) // 4)
+            parts["generator"] = 2 * learner + cross, kept
         if self.memory != "none" and "ma" in setting.terms:
-            parts.append((3 * (32 * self.width) ** 2, 0))
+            parts["prototypes"] = 3 * (32 * self.width) ** 2, 0
         return parts
+
+
+def _require_sides(size: tuple[int, int], least: int, what: str) -> None:
+    if min(size) < least:
+        raise ValueError(f"data.image_size {size} is smaller than {what}")
+
+
+def _stem_places(setting: Setting) -> int:
+    """Of the stem's feature maps."""
+    return math.prod(math.ceil(side / 2) for side in setting.image_size)
 
 
 AnyModelConfig = Annotated[

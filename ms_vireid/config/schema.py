@@ -1,15 +1,15 @@
 """Every key of a configuration: its meaning, its default and what it may be."""
 
-import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Field, Tag, field_validator, model_validator
 
 from ms_vireid.config.base import (
     Above0,
     Count,
     Factor,
+    Folder,
     Milestones,
     Pixel,
     Positive,
@@ -20,7 +20,6 @@ from ms_vireid.config.base import (
     Size,
     Weight,
     between,
-    expand_user,
     named,
 )
 from ms_vireid.config.losses import LossConfig
@@ -46,6 +45,8 @@ class SyntheticConfig(Section):
     @model_validator(mode="after")
     def _not_too_many(self) -> "SyntheticConfig":
         identities = self.train_identities + self.val_identities + self.test_identities
+        if identities > 9999:
+            raise ValueError(f"{identities:,} identities are more than 9,999; ask for fewer")
         if (pictures := 6 * identities * self.images_per_camera) > MOST_SYNTHETIC:
             raise ValueError(f"{pictures:,} pictures are more than {MOST_SYNTHETIC:,}; ask for fewer identities")
         return self
@@ -53,7 +54,7 @@ class SyntheticConfig(Section):
 
 class DataConfig(Section):
     name: Literal["synthetic", "sysu_mm01", "regdb", "llcm", "folder"]
-    root: Path | None = None  # the data set's folder; synthetic: where to write it (default: beside the runs)
+    root: Folder | None = None  # the data set's folder; synthetic: where to write it (default: beside the runs)
     trial: between(1, 10) = 1  # RegDB's split
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # folder: share of identities, last in order, to test on
     image_size: Size = (256, 128)  # height, width in pixels
@@ -63,13 +64,8 @@ class DataConfig(Section):
     # Decoded and resized training pictures from one epoch to the next: decoded anew, kept in memory, or in a file;
     # auto: in memory where they take a quarter of what is free at most, else decoded anew.
     cache: Literal["auto", "none", "memory", "disk"] = "auto"
-    cache_folder: Path = Path("runs/cache")
+    cache_folder: Folder = Path("runs/cache")
     synthetic: SyntheticConfig = SyntheticConfig()
-
-    @field_validator("root", "cache_folder", mode="before")
-    @classmethod
-    def _path(cls, value: Any) -> Any:
-        return expand_user(value) if isinstance(value, str) else value
 
 
 class AugmentationConfig(Section):
@@ -183,6 +179,10 @@ AnyScheduleConfig = Annotated[
 ]
 
 
+# YAML reads the word `off` as false.
+KernelChoice = Annotated[Literal["auto", "off"], BeforeValidator(lambda given: "off" if given is False else given)]
+
+
 class TrainConfig(Section):
     num_identities: between(1, 10_000) = 8  # P, of each device's batch
     num_instances: between(2, 1000) = 4  # K, of each modality
@@ -191,7 +191,7 @@ class TrainConfig(Section):
     # jit: compiled into one graph; pynative: operator by operator, for debugging; auto: jit on GPU and Ascend, and
     # pynative on CPU, which is faster there and needs less memory
     mode: Literal["auto", "pynative", "jit"] = "auto"
-    kernels: Literal["auto", "off"] = "auto"  # auto: this project's CPU kernels in pynative and float32 on a CPU
+    kernels: KernelChoice = "auto"  # auto: this project's CPU kernels in pynative and float32 on a CPU
     recompute: bool = False  # keep one activation a block and recompute the rest: less memory
     amp: bool = False  # matrix products and convolutions in float16, with loss scaling: for GPU and Ascend
     sync_batch_norm: bool = False  # with several devices: normalise by the statistics of all their batches
@@ -200,11 +200,6 @@ class TrainConfig(Section):
     checkpoint_steps: Count = 0  # steps between checkpoints; 0: only at the end of each epoch
     keep_epochs: Milestones = ()  # epochs whose weights are kept as epoch-N.ckpt
     log_steps: Positive = 10  # steps between lines of metrics.jsonl
-
-    @field_validator("kernels", mode="before")
-    @classmethod
-    def _word(cls, given: Any) -> Any:
-        return "off" if given is False else given  # as YAML reads the word
 
     @model_validator(mode="after")
     def _best_needs_evaluations(self) -> "TrainConfig":
@@ -220,13 +215,8 @@ class EvaluationConfig(Section):
     trials: between(1, 1000) = 10  # SYSU-MM01's and LLCM's galleries
     batch_size: between(1, 10_000) = 64
     flip: bool = False  # add the features of each picture turned left to right, as LLCM's authors do
-    frost: Path | None = None  # photographs of frost for corrupted pictures; without a folder of them it is drawn
+    frost: Folder | None = None  # photographs of frost for corrupted pictures; without a folder of them it is drawn
     compare_untrained: bool = False  # also evaluate the model as it was before training, and chance
-
-    @field_validator("frost", mode="before")
-    @classmethod
-    def _path(cls, value: Any) -> Any:
-        return expand_user(value) if isinstance(value, str) else value
 
 
 # What keys begin with that may differ between the run that wrote a checkpoint and the one that resumes it: no weight
@@ -292,23 +282,8 @@ class Config(Section):
         return self.model_copy(update={"model": self.model.model_copy(update={"num_classes": identities})})
 
     @model_validator(mode="after")
-    def _image_is_large_enough(self) -> "Config":
-        what, side = self.model.smallest_image
-        if min(self.data.image_size) < side:
-            raise ValueError(f"data.image_size {self.data.image_size} is smaller than {what}")
-        return self
-
-    @model_validator(mode="after")
-    def _generator_can_pool(self) -> "Config":
-        step = self.model.generator_step
-        maps = [math.ceil(math.ceil(side / 2) / 2) for side in self.data.image_size]  # after the stem's two strides
-        if any(side % step for side in maps):
-            fitting = [f"{4 * max(1, round(side / step)) * step}" for side in maps]
-            raise ValueError(
-                f"model.ratios {list(self.model.ratios)} do not divide the feature maps of {maps[0]}x{maps[1]} that "
-                f"data.image_size {list(self.data.image_size)} gives; sides must be multiples of {4 * step}, as "
-                f"[{', '.join(fitting)}]"
-            )
+    def _model_takes_the_images(self) -> "Config":
+        self.model.check_image(self.data.image_size)
         return self
 
     @model_validator(mode="after")

@@ -23,10 +23,12 @@ What differs from the published ones, and with what effect; the rest is theirs b
 
 import io
 import math
-import time
+import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
+from time import process_time
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -353,19 +355,13 @@ def corruption_sheet(
 
 def seconds_per_picture(pixels: np.ndarray, repeats: int = 3) -> dict[str, float]:
     """Processor time of each corruption, by name: the mean over severities of the least of `repeats` runs."""
-    costs = {}
-    for name in CORRUPTIONS:
-        least = []
-        for severity in SEVERITIES:
-            runs = []
-            for repeat in range(repeats):
-                rng = counter_generator("corruption", repeat)
-                start = time.process_time()
-                corrupt(pixels, name, severity, rng)
-                runs.append(time.process_time() - start)
-            least.append(min(runs))
-        costs[name] = sum(least) / len(least)
-    return costs
+    rng = counter_generator("corruption", 0)
+
+    def least(name: str, severity: int) -> float:
+        runs = timeit.repeat(lambda: corrupt(pixels, name, severity, rng), timer=process_time, number=1, repeat=repeats)
+        return min(runs)
+
+    return {name: mean(least(name, severity) for severity in SEVERITIES) for name in CORRUPTIONS}
 
 
 # --- filters and textures ---------------------------------------------------------------------------------------------
@@ -376,18 +372,15 @@ def _planes(pixels: np.ndarray) -> np.ndarray:
     return np.multiply(pixels.transpose(2, 0, 1), np.float32(1 / 255), order="C")
 
 
-def _pixels(image: np.ndarray) -> np.ndarray:
-    """float [3, H, W] in 0..1 and beyond, clipped and rounded to uint8 [H, W, 3]."""
-    return np.ascontiguousarray(np.rint(image.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
-
-
 def _cut_off(image: np.ndarray) -> np.ndarray:
-    """`_pixels` with values cut off to whole ones, but for what is below one by float32's rounding alone."""
+    """float [3, H, W] in 0..1 and beyond to uint8 [H, W, 3]: clipped, and cut off to whole values, but for what is
+    below one by float32's rounding alone."""
     return np.ascontiguousarray((image.clip(0, 1) * 255 + 1e-3).astype(np.uint8).transpose(1, 2, 0))
 
 
 def _picture(image: np.ndarray) -> Image.Image:
-    return Image.fromarray(_pixels(image))
+    """float [3, H, W] in 0..1 and beyond, clipped and rounded."""
+    return Image.fromarray(np.ascontiguousarray(np.rint(image.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)))
 
 
 def _scale(image: np.ndarray) -> float:

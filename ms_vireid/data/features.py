@@ -13,8 +13,9 @@ An `.npz` file, not compressed, with N rows in the order of the folder or the li
 
 import hashlib
 import json
+import math
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from ms_vireid.data.validation import refuse_names
 from ms_vireid.errors import InputError
 from ms_vireid.files.checks import DAMAGED, check_archive, require_file
 from ms_vireid.files.writing import whole
+from ms_vireid.memory import require_memory
 
 FORMAT = 1
 COLUMNS = {"paths": "U", "modality": "U", "identities": "i", "cameras": "i"}  # kinds of the columns besides features
@@ -117,9 +119,11 @@ def load_features(path: Path) -> Features:
         InputError: no such file, not a feature file, or of another version; an array that is missing, misshapen or of
             another type; features that are not finite or not L2-normalised.
     """
-    content = _read(path, on_disk=False)
-    _check_rows(path, content.features, content.paths)
-    return content
+    content = open_features(path)
+    if isinstance(content.features, RowsOnDisk):
+        size = 4 * math.prod(content.features.shape)
+        require_memory(size, f"{path}: reading it", "use another copy, or a machine with more memory")
+    return replace(content, features=content.features[:])
 
 
 def open_features(path: Path) -> Features:
@@ -127,19 +131,12 @@ def open_features(path: Path) -> Features:
 
     A file that somebody has compressed is read into memory instead.
     """
-    content = _read(path, on_disk=True)
-    if isinstance(content.features, np.ndarray):
-        _check_rows(path, content.features, content.paths)
-    return content
-
-
-def _read(path: Path, on_disk: bool) -> Features:
     require_file(path, "file; make it with ms_vireid/extract.py")
     try:
-        check_archive(path, "features.npy" if on_disk else None)
+        check_archive(path, "features.npy")
         with np.load(path, allow_pickle=False) as archive:
-            held = {name: archive[name] for name in archive.files if not (on_disk and name == "features")}
-            if on_disk and "features" in archive.files:
+            held = {name: archive[name] for name in archive.files if name != "features"}
+            if "features" in archive.files:
                 rows = _rows_on_disk(path, archive, held.get("paths"))
                 held["features"] = archive["features"] if rows is None else rows
     except DAMAGED as error:
@@ -148,7 +145,10 @@ def _read(path: Path, on_disk: bool) -> Features:
     features = held["features"]
     if isinstance(features, np.ndarray) and (features.ndim != 2 or features.dtype != np.float32):
         raise InputError(f"{path}: features are {features.dtype} {features.shape}, they must be float32 [N, C]")
-    return Features(features, *check_columns(path, held, len(features)))
+    content = Features(features, *check_columns(path, held, len(features)))
+    if isinstance(features, np.ndarray):
+        _check_rows(path, features, content.paths)
+    return content
 
 
 def check_columns(path: Path, held: dict[str, np.ndarray], count: int) -> tuple[np.ndarray | dict, ...]:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import takewhile
 
 import numpy as np
 from mindspore.dataset.dataloader import DataLoader
@@ -62,15 +63,16 @@ def iterate(
         InputError: a picture cannot be decoded.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, when the caller is done with the item in hand.
     """
-    order = _Order(range(start, len(batches)))
-    workers = min(workers, len(order.indices))
+    numbers = range(start, len(batches))
+    stopped = False
+    workers = min(workers, len(numbers))
     shared = _SharedMemory(batches, slots=_AHEAD * workers + 1) if workers else None
     with stop_requests() as stop:
         loader = iter(
             DataLoader(
                 shared or batches,
                 batch_size=None,
-                sampler=order,
+                sampler=takewhile(lambda _: not stopped, numbers),
                 num_workers=workers,
                 collate_fn=_unchanged,
                 worker_init_fn=_begin_worker,
@@ -88,7 +90,7 @@ def iterate(
                     if stop:
                         raise KeyboardInterrupt
         except (GeneratorExit, InputError, KeyboardInterrupt):
-            order.stopped = True
+            stopped = True
             for _ in loader:  # workers that are left with unread results would be waited for, then killed
                 pass
             raise
@@ -108,9 +110,6 @@ class _SharedMemory:
         self.slots = slots
         self.memory = mmap.mmap(-1, slots * max(batches.nbytes, 1))
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
     def __getitem__(self, number: int) -> tuple | InputError:
         """For a worker: an item whose first part is in its slot, and here the shape and type of that."""
         item = self.batches[number]
@@ -127,23 +126,6 @@ class _SharedMemory:
 
     def _slot(self, number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.ndarray(shape, dtype, self.memory, number % self.slots * self.batches.nbytes)
-
-
-class _Order:
-    """Item numbers in order, until stopped."""
-
-    def __init__(self, indices: range):
-        self.indices = indices
-        self.stopped = False
-
-    def __iter__(self) -> Iterator[int]:
-        for index in self.indices:
-            if self.stopped:
-                return
-            yield index
-
-    def __len__(self) -> int:
-        return len(self.indices)
 
 
 def _unchanged(item):

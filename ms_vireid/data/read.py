@@ -28,10 +28,9 @@ def read_data(config: DataConfig) -> ReIDData:
         InputError: no root is given, or what the data set's reader finds wrong.
     """
     if config.name == "synthetic":
-        parameters = config.synthetic.model_dump()
-        digest = hashlib.sha256(repr((VERSION, parameters)).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(repr((VERSION, config.synthetic.model_dump())).encode()).hexdigest()[:8]
         root = config.root or Path(f"runs/data/synthetic-{digest}")
-        generate_sysu_mm01(root, **parameters)
+        generate_sysu_mm01(root, config.synthetic)
         return read_sysu_mm01(root)
     if config.root is None:
         raise InputError(f"data.root is not set: give --data-root FOLDER; {OBTAIN[config.name]}")

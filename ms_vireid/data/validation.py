@@ -21,6 +21,13 @@ def refuse(problems: Iterable[str], what: str, remedy: str) -> None:
         raise InputError(f"{what}: {summary(problems)}; {remedy}")
 
 
+def refuse_unfit(path: Path, kinds: dict[str, list[str]]) -> None:
+    """Raise one InputError for a checkpoint's names, by what is wrong with them; do nothing if there are none."""
+    problems = [f"{what} {summary(names)}" for what, names in kinds.items() if names]
+    if problems:
+        raise InputError(f"{path}: does not fit the model: {'; '.join(problems)}; check model.* and the file")
+
+
 def summary(problems: list[str]) -> str:
     return f"{len(problems)} ({the_first(problems)})"
 
@@ -125,8 +132,6 @@ def check_training_identities(train: ImageSet, num_instances: int, root: Path) -
             for identity, count in zip(identities, counts, strict=True)
             if count < num_instances
         ]
-    return (
-        f"identities with fewer than {num_instances} pictures of a modality repeat them: {summary(few)}"
-        if few
-        else None
-    )
+    if not few:
+        return None
+    return f"identities with fewer than {num_instances} pictures of a modality repeat them: {summary(few)}"

@@ -9,7 +9,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter
 
-from ms_vireid.data.validation import summary
+from ms_vireid.data.validation import refuse_unfit
 from ms_vireid.engine.optimizer import STATES
 from ms_vireid.errors import InputError
 from ms_vireid.files.checks import FORMAT, read_record, require_file
@@ -66,12 +66,7 @@ def load_parameters(targets: Iterable[Parameter], checkpoint: Checkpoint) -> Non
         if tuple(p.shape) != h.shape or _dtype(p) != h.dtype
     ]
     endless = [p.name for p, h in present if not np.isfinite(h).all()]
-    kinds = {"missing": missing, "differing": differing, "not finite": endless}
-    problems = [f"{what} {summary(names)}" for what, names in kinds.items() if names]
-    if problems:
-        raise InputError(
-            f"{checkpoint.path}: does not fit the model: {'; '.join(problems)}; check model.* and the file"
-        )
+    refuse_unfit(checkpoint.path, {"missing": missing, "differing": differing, "not finite": endless})
     for parameter, value in present:
         parameter.set_data(ms.Tensor(value))
 
@@ -94,8 +89,6 @@ def load_model(model: ReIDModel, checkpoint: Checkpoint) -> list[str]:
     states = tuple(f"{state}." for state in (*STATES, DEVICES))
     extra = [name for name in checkpoint.arrays if name not in targets and not name.startswith(states)]
     left_out = [name for name in extra if name.startswith(model.TRAINING_ONLY)]
-    if unknown := [name for name in extra if name not in left_out]:
-        what = f"not in the model {summary(unknown)}"
-        raise InputError(f"{checkpoint.path}: does not fit the model: {what}; check model.* and the file")
+    refuse_unfit(checkpoint.path, {"not in the model": [name for name in extra if name not in left_out]})
     load_parameters(targets.values(), checkpoint)
     return left_out

@@ -123,12 +123,11 @@ def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:
     Raises:
         InputError: a direction that the protocol does not have, or a test set without queries or gallery.
     """
-    if data.protocol == "sysu_mm01":
-        if config.direction != "infrared-to-visible":
-            raise InputError("evaluation.direction: SYSU-MM01's protocol has infrared queries only; leave it out")
-        with _unfit_test_set(data):
-            return sysu_mm01_trials(data.test, config.mode, config.shots, config.trials)
+    if data.protocol == "sysu_mm01" and config.direction != "infrared-to-visible":
+        raise InputError("evaluation.direction: SYSU-MM01's protocol has infrared queries only; leave it out")
     with _unfit_test_set(data):
+        if data.protocol == "sysu_mm01":
+            return sysu_mm01_trials(data.test, config.mode, config.shots, config.trials)
         if data.protocol == "llcm":
             return llcm_trials(data.test, config.direction, config.trials)
         return cross_modality_trials(data.test, config.direction)

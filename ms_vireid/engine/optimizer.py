@@ -7,7 +7,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from ms_vireid.config import AdamWConfig, Config, OptimizerConfig, SGDConfig
+from ms_vireid.config import Config, OptimizerConfig
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.operators import constant
 from ms_vireid.tensors import overwrite
@@ -105,10 +105,6 @@ class AdamW(nn.Cell):
         """Everything a checkpoint needs besides the weights and the number of steps."""
         return [*self.exp_avg, *self.exp_avg_sq]
 
-    @property
-    def scalars_shape(self) -> tuple[int, ...]:
-        return len(self.groups), 3
-
     def scalars(self, step: int, base_lrs: Sequence[float]) -> np.ndarray:
         """What `construct` needs for update number `step` (from 1): float32 [groups, 3] of lr, eps and decay."""
         # The operator takes 1 - beta in float32; its moments are that much off, and the corrections undo it.
@@ -173,10 +169,6 @@ class SGD(nn.Cell):
         """Everything a checkpoint needs besides the weights and the number of steps."""
         return list(self.momentum_buffer)
 
-    @property
-    def scalars_shape(self) -> tuple[int, ...]:
-        return (len(self.groups),)
-
     def scalars(self, step: int, base_lrs: Sequence[float]) -> np.ndarray:
         """What `construct` needs: float32 [groups], the learning rates; they do not depend on the step."""
         return np.array(base_lrs, np.float32)
@@ -226,15 +218,8 @@ class SGD(nn.Cell):
 
 def build_optimizer(model: ReIDModel, config: Config) -> AdamW | SGD:
     """The configured optimiser of all trainable parameters, on the groups of the configured model."""
-    return _OPTIMIZERS[config.optimizer.name](parameter_groups(model, config.optimizer), config.optimizer)
+    options = config.optimizer.model_dump(exclude={"name", "lr", "backbone_factor"})
+    return _OPTIMIZERS[config.optimizer.name](parameter_groups(model, config.optimizer), **options)
 
 
-def _adamw(groups: Sequence[ParameterGroup], config: AdamWConfig) -> AdamW:
-    return AdamW(groups, config.betas, config.eps, config.weight_decay)
-
-
-def _sgd(groups: Sequence[ParameterGroup], config: SGDConfig) -> SGD:
-    return SGD(groups, config.momentum, config.nesterov, config.weight_decay)
-
-
-_OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}
+_OPTIMIZERS = {"adamw": AdamW, "sgd": SGD}

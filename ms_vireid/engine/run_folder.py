@@ -119,7 +119,8 @@ class RunFolder:
         self._lock = lock(self.path / "lock")
         earlier = self.read_record() if self.begun() else None
         metrics = self._metrics_until(step)
-        self._remove_leftovers()
+        for left in self.path.glob(TEMPORARY):  # by a killed process (see `whole`)
+            left.unlink()
         save_config(config, self.config)
         commands = [*earlier.earlier_commands, earlier.command] if earlier else []
         write_json(self.record, self._describe(config, data, device) | {"earlier_commands": commands})
@@ -147,11 +148,6 @@ class RunFolder:
             },
             "config": dump_config(config),
         }
-
-    def _remove_leftovers(self) -> None:
-        """Delete what a killed process left under temporary names (see `whole`)."""
-        for left in self.path.glob(TEMPORARY):
-            left.unlink()
 
     def append_metrics(self, row: dict) -> None:
         append_line(self.metrics, json.dumps(row))

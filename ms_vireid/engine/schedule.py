@@ -2,21 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any
 
 from ms_vireid.config import Config
 
 
-class Group(Protocol):
-    """What a schedule has to know of a parameter group."""
-
-    lr_factor: float
-
-
-def learning_rates(config: Config, groups: Sequence[Group], epoch: int, done: float = 0.0) -> list[float]:
+def learning_rates(config: Config, groups: Sequence[Any], epoch: int, done: float = 0.0) -> list[float]:
     """The rate of each parameter group in a 1-based epoch: the schedule, from `lr_factor` times `optimizer.lr`.
 
     Args:
+        groups: with `lr_factor` each; either framework's.
         done: the share of the epoch's iterations that are done, for the schedules that change with each.
 
     Raises:

@@ -120,7 +120,7 @@ class TrainStep:
         gradient_mean: GradientMean | None = None,
     ):
         self.names = ("loss", *loss.names)
-        numbers = _StepNumbers(optimizer.scalars_shape)
+        numbers = _StepNumbers(optimizer.scalars(1, [0.0] * len(optimizer.groups)).shape)
         averaged = gradient_mean or _unchanged
         if scaler is None:
             update = _float32_update(model, loss, optimizer, averaged)

@@ -16,7 +16,7 @@ from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.loader import iterate, stop_requests
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ReIDData
-from ms_vireid.engine.checkpoint import DEVICES, Checkpoint, load_model, load_parameters, save_checkpoint
+from ms_vireid.engine.checkpoint import DEVICES, Checkpoint, load_parameters, save_checkpoint
 from ms_vireid.engine.distributed import MsrunGroup, RunningStatistics, synchronise_batch_norm
 from ms_vireid.engine.evaluating import evaluate_model
 from ms_vireid.engine.optimizer import build_optimizer
@@ -102,11 +102,12 @@ class Trainer:
         """
         run_by(self.program, self.model, self.optimizer)  # only now that the weights are in place
         self.model.set_train()
-        clock = _Clock(self.step)
+        self._looked = self.step, time.perf_counter()  # for the speed since the last line of the log
         batches = iterate(self.batches, self.config.data.workers, self.step, bound=not self.compiled)
         queued: list[Tensor] = []  # the terms of steps that have not been looked at
         with stop_requests() as stop, closing(batches):
             size = self.batches.sampler.batch_size
+            checkpoint_steps = self.config.train.checkpoint_steps
             items = self.group.items(batches)
             for images, labels in progress(items, self.total_steps, "training", " images", size, self.step):
                 epoch = 1 + self.step // self.iterations
@@ -117,13 +118,13 @@ class Trainer:
                     self.statistics.average()
                 self.step += 1
                 if self.step % self.config.train.log_steps == 0 or self.step == self.total_steps:
-                    self._log(self._settle(queued, epoch), rates, epoch, clock)
+                    self._log(self._settle(queued, epoch), rates, epoch)
                 stopping = self.group.any(bool(stop))
                 if self.step % self.iterations == 0:
                     self._settle(queued, epoch)
                     self._end_epoch(epoch)
                     stopping = self.group.any(bool(stop))
-                elif stopping or self._checkpoint_due():
+                elif stopping or (checkpoint_steps and self.step % checkpoint_steps == 0):
                     self._settle(queued, epoch)
                     self._save()
                 if stopping and self.step < self.total_steps:
@@ -186,10 +187,13 @@ class Trainer:
                 f"{', '.join(wrong)} at epoch {epoch}, step {step}; {good}; lower optimizer.lr or check the data"
             )
 
-    def _log(self, terms: dict[str, float], rates: list[float], epoch: int, clock: "_Clock") -> None:
+    def _log(self, terms: dict[str, float], rates: list[float], epoch: int) -> None:
         if not self.group.is_main_process:
             return
-        seconds = clock.seconds_a_step(self.step)
+        now = time.perf_counter()
+        step, then = self._looked
+        self._looked = self.step, now
+        seconds = (now - then) / (self.step - step)
         speed = self.batches.sampler.batch_size / seconds
         names = (f"lr_{group.name}" for group in self.optimizer.groups)
         named = dict(zip(names, rates, strict=True))
@@ -216,10 +220,6 @@ class Trainer:
         if epoch in self.config.train.keep_epochs:
             self._save_model(self.run.kept(epoch), epoch)
         self._save()
-
-    def _checkpoint_due(self) -> bool:
-        every = self.config.train.checkpoint_steps
-        return bool(every) and self.step % every == 0
 
     def _save(self) -> None:
         state = [*self.model.get_parameters(), *self.optimizer.state(), *self._memories()]
@@ -251,21 +251,3 @@ class Trainer:
         with self.group.together():
             if self.group.is_main_process:
                 save_checkpoint(path, parameters, meta)
-
-    def load_result(self, checkpoint: Checkpoint) -> None:
-        """Put the selected weights (model.ckpt) into the model, for the evaluation after training."""
-        load_model(self.model, checkpoint)
-        run_by(self.program, self.model)
-
-
-class _Clock:
-    """Mean seconds a step since the last look."""
-
-    def __init__(self, step: int):
-        self._step, self._time = step, time.perf_counter()
-
-    def seconds_a_step(self, step: int) -> float:
-        now = time.perf_counter()
-        seconds = (now - self._time) / max(step - self._step, 1)
-        self._step, self._time = step, now
-        return seconds

@@ -1,8 +1,10 @@
 """Metrics as a plain-text table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 COLUMNS = {"rank1": "rank-1", "rank5": "rank-5", "rank10": "rank-10", "rank20": "rank-20", "map": "mAP", "minp": "mINP"}
+GAP = "  "
 
 
 def format_table(
@@ -14,19 +16,40 @@ def format_table(
     deviations: the same for the rows, all or some, that show "± standard deviation" in each cell.
     """
     deviations = deviations or {}
-    unknown = sorted({name for metrics in rows.values() for name in metrics} - COLUMNS.keys())
-    if unknown:
-        raise ValueError(f"no column for the metric {unknown[0]!r}: the table has {', '.join(COLUMNS)}")
-    lines = [["[%]", *COLUMNS.values()]]
-    for row, metrics in rows.items():
-        lines.append([row, *(_cell(name, metrics, deviations.get(row, {})) for name in COLUMNS)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        )
-        for line in lines
-    )
+    headings = [(heading,) for heading in ("[%]", *COLUMNS.values())]
+    lines = [
+        [row, *(_cell(name, metrics, deviations.get(row, {})) for name in COLUMNS)] for row, metrics in rows.items()
+    ]
+    return aligned(headings, lines, left=1)
+
+
+def aligned(headings: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left: int) -> str:
+    """Text columns, the first `left` of them to the left and the others to the right.
+
+    headings: of each column, from the outermost down; one that neighbours share is printed once, over all of them.
+    """
+    levels = [level for level in range(len(headings[0])) if any(heading[level] for heading in headings)]
+    body = [[heading[levels[-1]] for heading in headings], *rows]
+    widths = [max(map(len, column)) for column in zip(*body, strict=True)]
+    over = [list(_spans(headings, level)) for level in levels[:-1]]
+    for text, first, last in (span for spans in over for span in spans):
+        while len(text) > sum(widths[first : last + 1]) + len(GAP) * (last - first):
+            widths[first : last + 1] = [width + 1 for width in widths[first : last + 1]]
+    lines = []
+    for spans in over:
+        texts = (text.ljust(sum(widths[i : j + 1]) + len(GAP) * (j - i)) for text, i, j in spans)
+        lines.append(GAP.join(texts))
+    for cells in body:
+        padded = (c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True)))
+        lines.append(GAP.join(padded))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _spans(headings: Sequence[Sequence[str]], level: int) -> Iterator[tuple[str, int, int]]:
+    """The text of a level with the first and the last column that it is over."""
+    for above, columns in groupby(range(len(headings)), key=lambda i: tuple(headings[i][: level + 1])):
+        columns = list(columns)
+        yield above[level], columns[0], columns[-1]
 
 
 def _cell(name: str, metrics: Mapping[str, float], deviations: Mapping[str, float]) -> str:

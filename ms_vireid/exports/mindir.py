@@ -6,11 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.train.mind_ir_pb2 import ModelProto
 
-from ms_vireid.exports.verified import Format, InferenceGraph, Request, Run
+from ms_vireid.exports.verified import InferenceGraph, Request, Run
 from ms_vireid.models import ResNet
 
 
@@ -54,7 +53,7 @@ def any_batch(model: nn.Cell) -> Iterator[None]:
             stem.maxpool = pool
 
 
-def write_mindir(request: Request, path: Path) -> None:
+def write(request: Request, path: Path) -> None:
     """The graph with its weights; `info` is the file's user_info."""
     graph = InferenceGraph(request.trained.model, request.modality)
     graph.set_train(False)
@@ -68,20 +67,6 @@ def write_mindir(request: Request, path: Path) -> None:
         ms.export(graph, images, file_name=str(path), file_format="MINDIR", custom_func=add_info)
 
 
-def load_mindir(path: Path) -> Run:
+def load(path: Path) -> Run:
     graph = nn.GraphCell(ms.load(str(path)))
-
-    def run(images: np.ndarray) -> np.ndarray:
-        return graph(Tensor(images, ms.float32)).asnumpy()
-
-    return run
-
-
-def read_info(path: Path) -> dict[str, str]:
-    """What was stored with the graph (`ms_vireid.exports.verified.describe`)."""
-    model = ModelProto()
-    model.ParseFromString(path.read_bytes())
-    return dict(model.user_info)
-
-
-MINDIR = Format(write_mindir, load_mindir)
+    return lambda images: graph(Tensor(images, ms.float32)).asnumpy()

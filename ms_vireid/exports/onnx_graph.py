@@ -15,7 +15,7 @@ from mindspore import Parameter, nn
 from onnx import helper, numpy_helper
 
 from ms_vireid.errors import InputError
-from ms_vireid.exports.verified import INPUT, OUTPUT, Format, Request, Run
+from ms_vireid.exports.verified import INPUT, OUTPUT, Request, Run
 from ms_vireid.models import ResNet, VisionTransformer
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.layers import GeM
@@ -62,7 +62,10 @@ class Graph:
 @singledispatch
 def emit(cell: nn.Cell, graph: Graph, x: str) -> str:
     """Add what `cell` computes of the value named x; returns the output's name."""
-    raise unknown(cell)
+    raise InputError(
+        f"{type(cell).__name__}: ms_vireid/exports/onnx_graph.py does not know how to write this layer in ONNX; "
+        f"register it there, or convert the checkpoint (parity/convert.py) and export it by torch.onnx"
+    )
 
 
 def chain(graph: Graph, x: str, *cells: nn.Cell) -> str:
@@ -180,14 +183,7 @@ def _(cell: NonLocal, graph: Graph, x: str) -> str:
     return graph.add("Add", emit(cell.W, graph, y), x)
 
 
-def unknown(cell: nn.Cell) -> InputError:
-    return InputError(
-        f"{type(cell).__name__}: ms_vireid/exports/onnx_graph.py does not know how to write this layer in ONNX; "
-        f"register it there, or convert the checkpoint (parity/convert.py) and export it by torch.onnx"
-    )
-
-
-def write_onnx(request: Request, path: Path) -> None:
+def write(request: Request, path: Path) -> None:
     """The graph, checked, with its `info` as metadata_props.
 
     Raises:
@@ -214,20 +210,12 @@ def write_onnx(request: Request, path: Path) -> None:
     onnx.save(written, path)
 
 
-def load_onnx(path: Path) -> Run:
+def load(path: Path) -> Run:
     """The graph in ONNX Runtime, on the CPU."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: session.run([OUTPUT], {INPUT: images})[0]
 
 
-def read_info(path: Path) -> dict[str, str]:
-    """What was stored with the graph (`ms_vireid.exports.verified.describe`)."""
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).get_modelmeta().custom_metadata_map
-
-
 def _pair(size: int | tuple[int, ...]) -> list[int]:
     """(rows, columns), also of one number for both; MindSpore's cells have either, or four with two leading ones."""
     return [size, size] if isinstance(size, int) else list(size[-2:])
-
-
-ONNX = Format(write_onnx, load_onnx)

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import mindspore as ms
 import numpy as np
@@ -54,14 +55,6 @@ class Request:
     def batch_sizes(self) -> tuple[int, ...]:
         """Those that the graph is tried with."""
         return (1, PICTURES) if self.batch_size is None else (self.batch_size,)
-
-
-@dataclass(frozen=True)
-class Format:
-    """A file format: `write` exports a request with its `info`; `load` returns a function that runs the file."""
-
-    write: Callable[[Request, Path], None]
-    load: Callable[[Path], Run]
 
 
 class InferenceGraph(nn.Cell):
@@ -193,8 +186,11 @@ def largest_error(run: Run, expected: Reference, batch_sizes: Sequence[int]) -> 
     return worst
 
 
-def export_verified(requests: dict[Path, Request], format: Format) -> dict[Path, tuple[float, float]]:
+def export_verified(requests: dict[Path, Request], format: ModuleType) -> dict[Path, tuple[float, float]]:
     """Write a graph for each path, all or none: under a temporary name first, renamed when it is verified.
+
+    format: `mindir` or `onnx_graph`. Its `write(request, path)` exports a request with its `info`; its `load(path)`
+    returns a function that runs the file.
 
     Returns:
         Of each the largest error and its limit, see `largest_error` and `reference`.

@@ -36,13 +36,6 @@ def require_file(path: Path, what: str) -> None:
         raise InputError(f"{path}: no such {what}")
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a regular file; raises InputError if it is not there or too large for the memory."""
-    require_file(path, "checkpoint file")
-    require_memory(2 * path.stat().st_size, f"{path}: reading it", "use another copy, or a machine with more memory")
-    return path.read_bytes()
-
-
 def check_archive(path: Path, on_disk: str | None = None) -> None:
     """Check an archive of arrays before one is read: it fits into the memory, but for a member that stays on disk, it
     is not packed more tightly than arrays are, and its members are whole.

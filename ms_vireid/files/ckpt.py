@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ms_vireid.errors import InputError
-from ms_vireid.files.checks import META_KEY, check_names, read_bytes
+from ms_vireid.files.checks import META_KEY, check_names, require_file
+from ms_vireid.memory import require_memory
 
 TYPES = {
     **{f"Int{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
@@ -25,6 +26,8 @@ _NAMES = {dtype: name for name, dtype in TYPES.items()}
 _TEXT = "str"  # of UTF-32 characters
 _MARK, _CRC_BYTES = b"crc_num", 10
 _VARINT, _BYTES = 0, 2  # protobuf's wire types
+_VALUE, _TAG, _TENSOR = 0x0A, 0x0A, 0x12  # keys of fields: 8 times the number, and the wire type
+_DIM, _TYPE, _CONTENT = 0x08, 0x12, 0x1A
 _MOST_DIMS = 16
 _MOST_VALUES = 100_000
 
@@ -36,15 +39,20 @@ def read_ckpt(path: Path) -> tuple[dict[str, np.ndarray], str]:
         InputError: the file is empty, cut off or damaged, not MindSpore's format, or holds something else than plain
             arrays: a type that NumPy has not, texts, names that are given twice or cannot be printed.
     """
-    content = memoryview(read_bytes(path))
+    require_file(path, "checkpoint file")
+    require_memory(2 * path.stat().st_size, f"{path}: reading it", "use another copy, or a machine with more memory")
+    content = memoryview(path.read_bytes())
     try:
         body, has_checksum = _verified(content)
         parts = _values(body)
         texts = {name: held for name, held in parts.items() if held[1] == _TEXT}
         arrays = {name: _array(name, *held) for name, held in parts.items() if name not in texts}
-        text = _text(texts.pop(META_KEY)[2]) if META_KEY in texts else None
-        if text is not None and not has_checksum:
-            raise ValueError("its checksum is missing")
+        text = "{}"
+        if META_KEY in texts:
+            _, _, pieces = texts.pop(META_KEY)
+            text = str(b"".join(pieces), "utf-32-le").rstrip("\0")
+            if not has_checksum:
+                raise ValueError("its checksum is missing")
         if texts:
             raise ValueError(f"{next(iter(texts))} is a text, not a parameter")
     except ValueError as error:
@@ -53,7 +61,7 @@ def read_ckpt(path: Path) -> tuple[dict[str, np.ndarray], str]:
             "another copy"
         ) from None
     check_names(path, arrays)
-    return arrays, "{}" if text is None else text
+    return arrays, text
 
 
 def write_ckpt(path: Path, arrays: Mapping[str, np.ndarray], text: str) -> None:
@@ -66,11 +74,11 @@ def write_ckpt(path: Path, arrays: Mapping[str, np.ndarray], text: str) -> None:
             dims = [0] if is_text else array.shape
             kind = _TEXT if is_text else _NAMES[array.dtype]
             array = np.ascontiguousarray(array)
-            head = b"".join(b"\x08" + _as_varint(n) for n in dims) + _field(2, kind.encode())
-            head += b"\x1a" + _as_varint(array.nbytes)
+            head = b"".join(bytes([_DIM]) + _as_varint(n) for n in dims) + _field(_TYPE, kind.encode())
+            head += bytes([_CONTENT]) + _as_varint(array.nbytes)
             size = len(head) + array.nbytes
-            value = _field(1, name.encode()) + b"\x12" + _as_varint(size) + head
-            value = b"\x0a" + _as_varint(len(value) + array.nbytes) + value
+            value = _field(_TAG, name.encode()) + bytes([_TENSOR]) + _as_varint(size) + head
+            value = bytes([_VALUE]) + _as_varint(len(value) + array.nbytes) + value
             for piece in (value, array.reshape(-1).view(np.uint8).data):
                 file.write(piece)
                 crc = zlib.crc32(piece, crc)
@@ -93,12 +101,12 @@ def _values(body: memoryview) -> dict[str, tuple[list[int], str, list[memoryview
         raise ValueError("empty")
     parts = {}
     before = None
-    for number, value in _fields(body):
-        held = dict(_fields(_bytes(value))) if number == 1 else {}
-        if set(held) != {1, 2} or len(parts) == _MOST_VALUES:
+    for key, value in _fields(body):
+        held = dict(_fields(value)) if key == _VALUE else {}
+        if set(held) != {_TAG, _TENSOR} or len(parts) == _MOST_VALUES:
             raise ValueError("a value is no plain tensor")
-        name = str(_bytes(held[1]), "utf-8")
-        dims, kind, content = _tensor(_bytes(held[2]))
+        name = str(held[_TAG], "utf-8")
+        dims, kind, content = _tensor(held[_TENSOR])
         if name not in parts:
             parts[name] = dims, kind, [content]
         elif name == before and parts[name][:2] == (dims, kind):
@@ -111,25 +119,18 @@ def _values(body: memoryview) -> dict[str, tuple[list[int], str, list[memoryview
 
 def _tensor(message: memoryview) -> tuple[list[int], str, memoryview]:
     dims, kind, content = [], None, None
-    for number, value in _fields(message):
-        if number == 1 and isinstance(value, int) and len(dims) < _MOST_DIMS:
+    for key, value in _fields(message):
+        if key == _DIM and len(dims) < _MOST_DIMS:
             dims.append(value)
-        elif number == 2 and kind is None:
-            kind = str(_bytes(value), "ascii")
-        elif number == 3 and content is None:
-            content = _bytes(value)
+        elif key == _TYPE and kind is None:
+            kind = str(value, "ascii")
+        elif key == _CONTENT and content is None:
+            content = value
         else:
             raise ValueError("a tensor is not as it should be")
     if kind is None or content is None:
         raise ValueError("a tensor is not as it should be")
     return dims, kind, content
-
-
-def _bytes(value: int | memoryview) -> memoryview:
-    """A field's value, where it is no number."""
-    if isinstance(value, int):
-        raise ValueError("a number where bytes belong")
-    return value
 
 
 def _array(name: str, dims: list[int], kind: str, pieces: list[memoryview]) -> np.ndarray:
@@ -142,12 +143,8 @@ def _array(name: str, dims: list[int], kind: str, pieces: list[memoryview]) -> n
     return np.frombuffer(b"".join(pieces), dtype).reshape(shape).copy()
 
 
-def _text(pieces: list[memoryview]) -> str:
-    return str(b"".join(pieces), "utf-32-le").rstrip("\0")
-
-
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field; raises ValueError for wire types that no checkpoint has, and past the end."""
+    """Key and value of each field; raises ValueError for wire types that no checkpoint has, and past the end."""
     place = 0
     while place < len(message):
         key, place = _read_varint(message, place)
@@ -159,7 +156,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             value = message[start:place]
         elif key & 7 != _VARINT:
             raise ValueError("damaged or foreign")
-        yield key >> 3, value
+        yield key, value
 
 
 def _read_varint(message: memoryview, place: int) -> tuple[int, int]:
@@ -184,5 +181,5 @@ def _as_varint(number: int) -> bytes:
     return bytes([*groups, number])
 
 
-def _field(number: int, content: bytes) -> bytes:
-    return _as_varint(number << 3 | _BYTES) + _as_varint(len(content)) + content
+def _field(key: int, content: bytes) -> bytes:
+    return bytes([key]) + _as_varint(len(content)) + content

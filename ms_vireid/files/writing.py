@@ -16,8 +16,11 @@ TEMPORARY = ".*.tmp*"  # what a killed process leaves behind
 _LONGEST_STEM = 40  # of a temporary name, which is longer than the file's own
 
 
-def check_output(path: Path, option: str = "--output", suffixes: tuple[str, ...] = ()) -> None:
-    """Raise InputError, before the work, unless a file of one of `suffixes` (none: any) can be written at `path`."""
+def check_output(path: Path | None, option: str = "--output", suffixes: tuple[str, ...] = ()) -> None:
+    """Raise InputError, before the work, unless a file of one of `suffixes` (none: any) can be written at `path`, or
+    none is asked for."""
+    if path is None:
+        return
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"{option} {path}: the file's name must end in {' or '.join(suffixes)}")
     folder = require_folder(path, option)

@@ -19,7 +19,7 @@ from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.engine.evaluating import features_by_batch
 from ms_vireid.errors import InputError
 from ms_vireid.files.checks import DAMAGED
-from ms_vireid.files.writing import append_line, write_json, write_text
+from ms_vireid.files.writing import append_line, write_text
 from ms_vireid.models.base import ReIDModel
 
 LINES = 10  # of progress in a log
@@ -36,13 +36,16 @@ class PictureBatches(EvaluationBatches):
         self.skip_broken = skip_broken
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, dict[int, str]] | InputError:
-        index = self.batches[number]
-        loaded = [self._load(i) for i in index]
-        broken = {int(i): str(held) for i, held in zip(index, loaded, strict=True) if isinstance(held, InputError)}
-        if broken and not self.skip_broken:
-            return next(held for held in loaded if isinstance(held, InputError))
-        kept = [i for i in index if int(i) not in broken]
-        pixels = [held for held in loaded if not isinstance(held, InputError)]
+        pixels, kept, broken = [], [], {}
+        for i in map(int, self.batches[number]):
+            held = self._load(i)
+            if not isinstance(held, InputError):
+                pixels.append(held)
+                kept.append(i)
+            elif self.skip_broken:
+                broken[i] = str(held)
+            else:
+                return held
         stacked = np.stack(pixels) if pixels else np.zeros((0, 3, *self.image_size), np.float32)
         return stacked, np.array(kept, np.int64), broken
 
@@ -62,6 +65,7 @@ class PartialResult:
 
     def __init__(self, output: Path):
         self.path = output.with_name(f"{output.name}.partial")
+        self.plan = self.path / "plan.json"
         self.features = self.path / "features.npy"
         self.journal = self.path / "journal.jsonl"
         self.broken: dict[int, str] = {}
@@ -73,17 +77,18 @@ class PartialResult:
             InputError: the folder cannot be written.
         """
         self.broken.clear()
+        text = json.dumps(plan, indent=2) + "\n"
         try:
-            if _read_json(self.path / "plan.json") == plan:
+            if self.plan.is_file() and self.plan.read_bytes() == text.encode():
                 with suppress(*DAMAGED):
                     return self._read_journal()
             if self.path.exists():
-                if any(self.path.iterdir()) and not (self.path / "plan.json").is_file():
+                if any(self.path.iterdir()) and not self.plan.is_file():
                     raise InputError(f"{self.path}: is there and is no partial result; choose another --output")
                 print(f"note: {self.path} is of other pictures, another checkpoint or batch size; begun anew")
                 shutil.rmtree(self.path)
             self.path.mkdir()
-            write_json(self.path / "plan.json", plan)
+            write_text(self.plan, text)
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error}); choose another --output") from None
         return 0
@@ -167,10 +172,3 @@ def _checksum(images: ImageSet) -> str:
         status = path.stat()
         digest.update(os.fsencode(f"{path}\t{status.st_size}\t{status.st_mtime_ns}\t{bool(infrared)}\n"))
     return digest.hexdigest()
-
-
-def _read_json(path: Path) -> dict | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

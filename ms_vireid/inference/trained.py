@@ -8,6 +8,7 @@ from ms_vireid.config import Config, check_config
 from ms_vireid.config.estimate import require_fitting, require_memory_for
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ReIDData
+from ms_vireid.data.validation import check_pictures
 from ms_vireid.engine.checkpoint import Checkpoint, load_checkpoint, load_model
 from ms_vireid.engine.programs import run_by
 from ms_vireid.engine.run_folder import RunFolder, data_config
@@ -38,9 +39,11 @@ class TrainedModel:
         synthetic one that is not there is made anew at its usual place.
 
         Raises:
-            InputError: no root is known, or what the data set's reader finds wrong.
+            InputError: no root is known, what the data set's reader finds wrong, or a test picture is unreadable.
         """
-        return read_data(data_config(self.config.data, RunFolder(self.path.parent), root))
+        data = read_data(data_config(self.config.data, RunFolder(self.path.parent), root))
+        check_pictures(data.test)
+        return data
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("--case", nargs=2, metavar=("NAME", "D"), help="one search of the features in D, as JSON")
     arguments = parser.parse_args()
     if arguments.case:
-        name, folder = arguments.case
-        print(json.dumps(CASES[name](Path(folder))))
+        name, folder = arguments.case[0], Path(arguments.case[1])
+        print(json.dumps(_exact(folder) if name == "exact" else _approximate(folder, name)))
         return
     require_extra("this benchmark", "search", "faiss")
     sizes = (50_000, 10_000) if arguments.quick else (1_000_000, 200_000)
@@ -137,14 +137,6 @@ def _exact(folder: Path) -> dict:
     return _figures(gallery.features.shape, search_s=time.perf_counter() - began)
 
 
-def _flat(folder: Path) -> dict:
-    return _approximate(folder, "flat")
-
-
-def _hnsw(folder: Path) -> dict:
-    return _approximate(folder, "hnsw")
-
-
 def _approximate(folder: Path, kind: str) -> dict:
     from ms_vireid.search.exact import search_exact
     from ms_vireid.search.faiss_index import build_index
@@ -163,9 +155,6 @@ def _approximate(folder: Path, kind: str) -> dict:
 
 def _figures(shape: tuple[int, int], **seconds: float) -> dict:
     return seconds | {"peak_gib": peak_bytes() / 2**30, "features_gib": 4 * shape[0] * shape[1] / 2**30}
-
-
-CASES = {"exact": _exact, "flat": _flat, "hnsw": _hnsw}
 
 
 if __name__ == "__main__":

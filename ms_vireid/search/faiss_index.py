@@ -21,7 +21,6 @@ from ms_vireid.progress import progress
 from ms_vireid.search.found import nearest
 
 KINDS = {"flat": faiss.IndexFlat, "hnsw": faiss.IndexHNSWFlat, "ivf": faiss.IndexIVFFlat}
-SUFFIX = ".index"
 LINKS = 32  # M of HNSW: neighbours of a node on each layer
 BREADTH_OF_BUILDING = 200  # efConstruction of HNSW
 BREADTH = {"flat": 0, "hnsw": 128, "ivf": 32}  # of a search: efSearch of HNSW, cells visited of IVF
@@ -39,10 +38,6 @@ class FaissIndex:
 
     def __len__(self) -> int:
         return self.index.ntotal
-
-    @property
-    def width(self) -> int:
-        return self.index.d
 
     def search(
         self, queries: np.ndarray, top_k: int, allowed: np.ndarray | None = None, breadth: int | None = None

@@ -73,15 +73,11 @@ def nearest(
     count = min(top_k + 1, limit)
     while True:
         similarity, index = search(count)
-        distance = _distance(similarity, index)
+        # As evaluation ranks: in float32, where 1 - similarity is rounded and more are equal.
+        distance = np.where(index == NOTHING, np.float32(np.inf), np.float32(1) - similarity)
         ended = (distance[:, -1] > distance[:, top_k - 1]) | np.isinf(distance[:, -1])
         if count == limit or ended.all():
             break
         count = min(2 * count, limit)
     order = np.lexsort((index, distance), axis=1)[:, :top_k]
     return np.take_along_axis(similarity, order, 1), np.take_along_axis(index, order, 1)
-
-
-def _distance(similarity: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """1 - similarity in float32, by which evaluation ranks: it rounds, and so has more equals."""
-    return np.where(index == NOTHING, np.float32(np.inf), np.float32(1) - similarity)

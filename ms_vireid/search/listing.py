@@ -1,7 +1,6 @@
 """What was found as a table and as JSON."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ms_vireid.data.layout import UNKNOWN
 from ms_vireid.search.found import Found, Picture
@@ -13,11 +12,8 @@ _HEADER = f"{'rank':>4}  {'similarity':>10}  {'match':>5}  {'camera':>6}  {'iden
 def format_found(found: Found) -> str:
     """A query's table: a line for each hit."""
     query = found.query
-    known = [
-        f"{what} {number}"
-        for what, number in (("camera", query.camera), ("identity", query.identity))
-        if _known(number)
-    ]
+    about = (("camera", query.camera), ("identity", query.identity))
+    known = [f"{what} {number}" for what, number in about if _known(number)]
     lines = [f"query {query.path} ({', '.join([query.modality, *known])})", _HEADER]
     for rank, hit in enumerate(found.hits, 1):
         camera, identity = (number if _known(number) else "-" for number in (hit.picture.camera, hit.picture.identity))
@@ -47,7 +43,7 @@ def as_json(found: Sequence[Found], about: dict) -> dict:
 def _picture(picture: Picture) -> dict:
     return {
         "path": picture.path,
-        "file": str(Path(picture.file)),
+        "file": str(picture.file),
         "modality": picture.modality,
         "camera": picture.camera if _known(picture.camera) else None,
         "identity": picture.identity if _known(picture.identity) else None,

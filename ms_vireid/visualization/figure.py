@@ -13,7 +13,6 @@ from ms_vireid.files.writing import whole
 
 SUFFIXES = (".png", ".svg")
 DPI = 200
-COLOURS = {"visible": "#0072B2", "infrared": "#D55E00", "auxiliary": "#009E73"}
 MARKERS = {"visible": "o", "infrared": "^", "auxiliary": "s"}
 RIGHT, WRONG = "#009E73", "#D55E00"
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -6,7 +6,6 @@ from itertools import zip_longest
 import numpy as np
 
 from ms_vireid.data.records import ImageSet, ReIDData
-from ms_vireid.data.transforms import load_image
 from ms_vireid.engine.evaluating import extract_features, protocol_trials
 from ms_vireid.errors import InputError
 from ms_vireid.inference.trained import TrainedModel
@@ -66,5 +65,4 @@ def _explain(trained: TrainedModel, test: ImageSet, one: Ranked) -> Explained:
 
 
 def _picture(test: ImageSet, index: int, size: tuple[int, int]) -> Picture:
-    infrared = bool(test.infrared[index])
-    return Picture(load_image(test.paths[index], size), "infrared" if infrared else "visible", test.paths[index].name)
+    return Picture.load(test.paths[index], "infrared" if test.infrared[index] else "visible", size)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from mindspore import Tensor, ops
 
-from ms_vireid.data.transforms import normalise
+from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.visualization.figure import HEAT, bare, new_figure, show_picture, styled
 from ms_vireid.visualization.maps import at_pixels, hooked, output_of, require_finite
@@ -24,6 +25,11 @@ class Picture:
     pixels: np.ndarray
     modality: str
     name: str
+
+    @classmethod
+    def load(cls, path: Path, modality: str, size: tuple[int, int]) -> "Picture":
+        """Raises InputError if it cannot be decoded."""
+        return cls(load_image(path, size), modality, path.name)
 
     @property
     def batch(self) -> Tensor:

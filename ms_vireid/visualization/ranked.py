@@ -14,7 +14,6 @@ from ms_vireid.evaluation.ranking import query_groups
 from ms_vireid.visualization.figure import RIGHT, WRONG, new_figure, show_picture, styled
 
 SHOWN = 10
-CHOICES = ("spread", "best", "worst")
 
 
 @dataclass(frozen=True, eq=False)

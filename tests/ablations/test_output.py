@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ms_vireid.ablations.output import Report, aligned
+from ms_vireid.ablations.output import Report
 from ms_vireid.ablations.results import RowResult
 from ms_vireid.ablations.tables import Table
 from ms_vireid.errors import InputError
@@ -184,10 +184,3 @@ def test_a_file_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypa
     with pytest.raises(InputError, match=r"table.md: cannot be written \(disk full\)"):
         report(failure="no").write(tmp_path)
     assert {name: (tmp_path / name).read_text() for name in before} == before
-
-
-def test_a_heading_wider_than_its_columns_widens_them():
-    lines = aligned([("", ""), ("a long heading", "x"), ("a long heading", "y")], [["row", "1", "2"]], left=1).split(
-        "\n"
-    )
-    assert lines == ["     a long heading", "          x       y", "row       1       2"]

@@ -12,7 +12,7 @@ from ms_vireid.data.sysu_mm01 import read_sysu_mm01
 from ms_vireid.engine import evaluating
 from ms_vireid.engine.evaluating import evaluate_corrupted, evaluate_model, extract_features
 from ms_vireid.errors import InputError
-from ms_vireid.evaluation import evaluate_trials, sysu_mm01_trials, trials_checksum
+from ms_vireid.evaluation.protocol import evaluate_trials, sysu_mm01_trials, trials_checksum
 
 from ..data import tree
 

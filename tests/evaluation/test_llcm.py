@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ms_vireid.data.records import ImageSet, image_set
-from ms_vireid.evaluation import chance, evaluate_ranking, evaluate_trials, llcm_trials
-from ms_vireid.evaluation.protocol import Trial
+from ms_vireid.evaluation import evaluate_ranking
+from ms_vireid.evaluation.protocol import Trial, chance, evaluate_trials, llcm_trials
 
 # Pictures of each identity in each camera, visible and infrared.
 COUNTS = {

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from ms_vireid.data.records import ImageSet, image_set
-from ms_vireid.evaluation import (
+from ms_vireid.evaluation import evaluate_ranking
+from ms_vireid.evaluation.protocol import (
     Trial,
     chance,
     cross_modality_trials,
-    evaluate_ranking,
     evaluate_trials,
     sysu_mm01_trials,
     trials_checksum,
@@ -238,26 +238,6 @@ def test_results_are_json():
     assert read["trials"] == [trial.metrics() for trial in result.trials]
     assert (read["num_queries"], read["num_gallery"]) == (12, 8)
     assert read["checksum"] == trials_checksum(test, trials)
-
-
-def test_ranks_beyond_max_rank_are_not_reported():
-    test = sysu_like()
-    result = evaluate_trials(random_features(test), test, sysu_mm01_trials(test), "sysu_mm01", max_rank=10)
-    assert list(result.mean) == ["rank1", "rank5", "rank10", "map", "minp"]
-
-
-def test_features_of_another_length_are_an_error():
-    test = sysu_like()
-    with pytest.raises(ValueError, match=rf"shape \(3, 16\): the {len(test)} pictures"):
-        evaluate_trials(random_features(test)[:3], test, sysu_mm01_trials(test), "sysu_mm01")
-
-
-def test_non_finite_features_are_an_error_that_names_the_picture():
-    test = sysu_like()
-    features = random_features(test)
-    features[[4, 7], 2] = np.nan
-    with pytest.raises(ValueError, match=f"features of 2 pictures are not finite, first row 4: {test.paths[4]}"):
-        evaluate_trials(features, test, sysu_mm01_trials(test), "sysu_mm01")
 
 
 @pytest.mark.parametrize("function", [lambda *a: evaluate_trials(random_features(a[0]), *a), chance])

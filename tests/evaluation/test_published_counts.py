@@ -10,7 +10,7 @@ import pytest
 
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.sysu_mm01 import read_sysu_mm01
-from ms_vireid.evaluation import sysu_mm01_trials, trials_checksum
+from ms_vireid.evaluation.protocol import sysu_mm01_trials, trials_checksum
 
 TEST_IDENTITIES = range(3, 3 + 5 * 96, 5)
 SEEN = {  # of the test identities by each camera

@@ -130,6 +130,11 @@ def test_negative_distances_are_nearer_the_more_negative():
     np.testing.assert_array_equal(result.cmc, [0, 1])
 
 
+def test_ranks_beyond_max_rank_are_not_reported():
+    result = evaluate_ranking(np.array([[0.2, 0.1]]), [1], [1, 2], protocol="regdb", max_rank=10)
+    assert list(result.metrics()) == ["rank1", "rank5", "rank10", "map", "minp"]
+
+
 def test_the_cmc_of_a_short_gallery_stays_at_its_last_value():
     result = evaluate_ranking(np.array([[0.2, 0.1], [0.2, 0.1]]), [1, 2], [1, 2], protocol="regdb")
     np.testing.assert_array_equal(result.cmc, [0.5] + [1.0] * 19)

@@ -79,15 +79,12 @@ def test_curves_of_a_run(draw, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (
-            ("gradcam", "--checkpoint", "P", "P", "P", "--images", "V"),
-            "--checkpoint: 3 given, gradcam compares at most 2",
-        ),
+        (("gradcam", "--checkpoint", "P", "P", "P", "--images", "V"), "--checkpoint: 3 given, gradcam takes at most 2"),
         (("gradcam", "--checkpoint", "P", "--images", "loose.jpg"), "loose.jpg: its folders say no modality"),
         (("gradcam", "--checkpoint", "P", "--images", "visible/no.jpg"), "no.jpg: cannot be decoded as a picture"),
         (("ranking", "--checkpoint", "nowhere.ckpt"), "nowhere.ckpt: no such checkpoint file"),
         (("ranking", "--checkpoint", "P", "--queries", "0"), "--queries 0: must be at least 1"),
-        (("ranking", "--checkpoint", "P", "P"), "--checkpoint: 2 given, ranking takes 1"),
+        (("ranking", "--checkpoint", "P", "P"), "--checkpoint: 2 given, ranking takes at most 1"),
         (("similarity", "--checkpoint", "P", "--labels", "a", "b"), "--labels: 2 given for 1; give one each"),
         (("embedding", "--checkpoint", "P", "--identities", "11"), "--identities 11: must be 2 to 10"),
         (("features", "--checkpoint", "P", "--visible", "V", "V", "--infrared", "V"), "give as many of each"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ms_vireid.data.validation import summary
+from ms_vireid.data.validation import refuse_unfit
 from ms_vireid.errors import InputError
 from ms_vireid.files.checks import FORMAT, read_record, require_file
 from ms_vireid.files.writing import whole
@@ -69,7 +69,7 @@ def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
         for name, target in targets.items()
         if name in held and (held[name].shape, held[name].dtype) != (target.shape, target.dtype)
     ]
-    _refuse(checkpoint.path, "model", {"missing": missing, "extra": extra, "differing": differing})
+    refuse_unfit(checkpoint.path, {"missing": missing, "extra": extra, "differing": differing})
     model.load_state_dict(held)
 
 
@@ -85,9 +85,3 @@ def load_optimizer(optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> 
     if names != [list(group.get("param_names", ())) for group in checkpoint.optimizer["param_groups"]]:
         raise InputError(f"{checkpoint.path}: its optimizer trains other parameters; check optimizer.* and model.*")
     optimizer.load_state_dict(checkpoint.optimizer)
-
-
-def _refuse(path: Path, owner: str, kinds: dict[str, list[str]]) -> None:
-    problems = [f"{what} {summary(names)}" for what, names in kinds.items() if names]
-    if problems:
-        raise InputError(f"{path}: does not fit the {owner}: {'; '.join(problems)}; check {owner}.* and the file")

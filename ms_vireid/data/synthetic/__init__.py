@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ms_vireid.config import SyntheticConfig
 from ms_vireid.data.synthetic.cameras import make_camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 from ms_vireid.errors import InputError
@@ -22,38 +23,21 @@ CAMERAS = (1, 2, 3, 4, 5, 6)
 JPEG_QUALITY = 92
 
 
-def generate_sysu_mm01(
-    root: str | Path,
-    *,
-    seed: int = 0,
-    train_identities: int = 140,
-    val_identities: int = 20,
-    test_identities: int = 40,
-    images_per_camera: int = 2,
-    image_size: tuple[int, int] = (128, 64),
-) -> None:
+def generate_sysu_mm01(root: Path, config: SyntheticConfig) -> None:
     """Write a synthetic set in SYSU-MM01's layout at `root`, or leave it alone if exactly this set is there.
 
     Identities are numbered from 1, first those to train on, then to validate, then to test. Each has
     `images_per_camera` pictures of `image_size` (H, W) pixels from each of the six cameras; a picture depends only on
     (seed, identity, camera, number, image_size). The tree appears at `root` complete or not at all.
 
-    Raises InputError if `root` holds anything else, cannot be written, or a size is out of range.
+    Raises InputError if `root` holds anything else or cannot be written.
     """
-    root, splits = Path(root), {"train": train_identities, "val": val_identities, "test": test_identities}
-    counts = {**splits, "pictures each camera": images_per_camera}
-    if min(counts.values()) < 1 or max(sum(splits.values()), images_per_camera) > 9999:
-        raise InputError(f"synthetic set with {counts}: each must be at least 1, identities and pictures at most 9999")
-    if seed < 0:
-        raise InputError(f"synthetic set with seed {seed}: give 0 or more")
-    if min(image_size) < 16:
-        raise InputError(f"synthetic pictures of {image_size[0]}x{image_size[1]} pixels: give sizes of 16 or more")
     parameters = {
         "version": VERSION,
-        "seed": seed,
-        "identities": splits,
-        "images_per_camera": images_per_camera,
-        "image_size": list(image_size),
+        "seed": config.seed,
+        "identities": {"train": config.train_identities, "val": config.val_identities, "test": config.test_identities},
+        "images_per_camera": config.images_per_camera,
+        "image_size": list(config.image_size),
     }
     if _is_there(root, parameters):
         return

@@ -196,11 +196,7 @@ def _draw_bag(figure: Figure, identity: Identity) -> None:
 
 def _first(path: list, share: float) -> list:
     """The first share of a path of two segments, each counted as half of it."""
-    start, middle, end = path
-    if share <= 0.5:
-        return [start, _between(start, middle, 2 * share)]
-    return [start, middle, _between(middle, end, 2 * share - 1)]
-
-
-def _between(a: tuple[float, float], b: tuple[float, float], share: float) -> tuple[float, float]:
-    return a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1])
+    # Whole segments, and the share of the next one.
+    whole, share = (0, 2 * share) if share <= 0.5 else (1, 2 * share - 1)
+    (x, y), (next_x, next_y) = path[whole : whole + 2]
+    return [*path[: whole + 1], (x + share * (next_x - x), y + share * (next_y - y))]
