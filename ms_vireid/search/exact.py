@@ -19,7 +19,9 @@ def search_exact(
 
     Returns similarities float32 [Q, k] and indices int64 [Q, k], k = min(top_k, G); NOTHING where fewer are allowed.
     """
-    best = _Nearest(len(queries), min(top_k, len(gallery)))
+    top_k = min(top_k, len(gallery))
+    nearest = np.full((len(queries), top_k), np.inf, np.float32)
+    index = np.full((len(queries), top_k), NOTHING)
     rows = max(1, _BLOCK_FLOATS // max(queries.shape))
     starts = range(0, len(gallery), rows)
     for start in progress(starts, len(starts), "search", " features", rows):
@@ -29,50 +31,28 @@ def search_exact(
         distance = queries @ gallery[start : start + rows].T
         np.subtract(1, distance, out=distance)
         numbers = np.arange(start, start + distance.shape[1])[columns]
-        best.add(distance if allowed is None else distance[:, columns], numbers)
-    return best.result()
+        nearest, index = _merged(nearest, index, distance if allowed is None else distance[:, columns], numbers)
+    return 1 - nearest, index
 
 
-class _Nearest:
-    """The nearest so far, one entry a row of three columns: which query, how far, which gallery image."""
+def _merged(
+    nearest: np.ndarray, index: np.ndarray, distance: np.ndarray, numbers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest so far, float32 and int64 [Q, k] in order, with those of a later block among them.
 
-    def __init__(self, num_queries: int, top_k: int):
-        self.num_queries, self.top_k = num_queries, top_k
-        self.query, self.index = np.zeros(0, np.int64), np.zeros(0, np.int64)
-        self.distance = np.zeros(0, np.float32)
-
-    def add(self, distance: np.ndarray, numbers: np.ndarray) -> None:
-        """distance: float32 [Q, n]. numbers: int64 [n], the indices of its columns."""
-        worst = np.full(self.num_queries, np.inf, np.float32)
-        counts = np.bincount(self.query, minlength=self.num_queries)
-        full = counts == self.top_k
-        worst[full] = self.distance[np.cumsum(counts)[full] - 1]
-        closer = distance < worst[:, None]  # an equal of a larger index comes later
-        if np.count_nonzero(closer) > 4 * self.num_queries * self.top_k:
-            last = min(self.top_k, distance.shape[1]) - 1
-            closer &= distance <= np.partition(distance, last, axis=1)[:, last, None]
-        query, column = np.nonzero(closer)
-        self._keep(
-            np.concatenate([self.query, query]),
-            np.concatenate([self.distance, distance[query, column]]),
-            np.concatenate([self.index, numbers[column]]),
-        )
-
-    def _keep(self, query: np.ndarray, distance: np.ndarray, index: np.ndarray) -> None:
-        order = np.lexsort((index, distance, query))
-        rank = _rank_within(query[order])
-        order = order[rank < self.top_k]
-        self.query, self.distance, self.index = query[order], distance[order], index[order]
-
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        similarity = np.full((self.num_queries, self.top_k), -np.inf, np.float32)
-        index = np.full((self.num_queries, self.top_k), NOTHING)
-        rank = _rank_within(self.query)
-        similarity[self.query, rank] = 1 - self.distance
-        index[self.query, rank] = self.index
-        return similarity, index
-
-
-def _rank_within(query: np.ndarray) -> np.ndarray:
-    """Of ascending numbers, how many of the same come before each."""
-    return np.arange(len(query)) - np.searchsorted(query, query)
+    distance: float32 [Q, n]. numbers: int64 [n], the indices of its columns.
+    """
+    top_k = nearest.shape[1]
+    closer = distance < nearest[:, -1:]  # an equal of a larger index comes later
+    if np.count_nonzero(closer) > 4 * nearest.size:  # the first blocks: a whole sort would take longer
+        last = min(top_k, distance.shape[1]) - 1
+        closer &= distance <= np.partition(distance, last, axis=1)[:, last, None]
+    query, column = np.nonzero(closer)
+    place = top_k + np.arange(len(query)) - np.searchsorted(query, query)  # behind the query's nearest
+    added = (0, 0), (0, place.max(initial=top_k - 1) + 1 - top_k)
+    nearest = np.pad(nearest, added, constant_values=np.inf)
+    index = np.pad(index, added, constant_values=NOTHING)
+    nearest[query, place] = distance[query, column]
+    index[query, place] = numbers[column]
+    order = np.argsort(nearest, axis=1, kind="stable")[:, :top_k]
+    return np.take_along_axis(nearest, order, 1), np.take_along_axis(index, order, 1)
