@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from ms_vireid import runtime
-from ms_vireid.command import Parser, add_device, run
+from ms_vireid.command import Parser, add_device, check_least, run
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.engine.run_folder import instruction_sets, processor_name
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output, write_json
 from parity import launches, workers
-from parity.workers import MODELS, Work
+from parity.workers import BOUND, MODELS, Work
 
 SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions")  # the default
 LAUNCHES = "launches"  # of a GPU's stand-in: counts, not times
@@ -50,10 +50,11 @@ def main() -> None:
     print(f"{results['machine']}; {', '.join(f'{name} {version}' for name, version in results['versions'].items())}")
     for section in arguments.only or SECTIONS:
         results[section] = {}
-        print(f"\n{section}\n{_HEADS[section]}", flush=True)
-        for name, row in _RUNS[section](arguments):
+        rows, head, line = _TABLES[section]
+        print(f"\n{section}\n{head}", flush=True)
+        for name, row in rows(arguments):
             results[section][name] = row
-            print(_LINES[section](name, row), flush=True)
+            print(line(name, row), flush=True)
     if arguments.json:
         write_json(arguments.json, results)
         print(f"\nwrote {arguments.json}")
@@ -100,9 +101,7 @@ def _parse() -> argparse.Namespace:
     arguments = parser.parse_intermixed_args()
     if arguments.quick:
         arguments.repeats, arguments.identities, arguments.instances, arguments.images = 2, 2, 2, 4
-    for option in ("repeats", "identities", "instances", "images"):
-        if getattr(arguments, option) < 1:
-            raise InputError(f"--{option} {getattr(arguments, option)}: it must be at least 1")
+    check_least(arguments, repeats=1, identities=1, instances=1, images=1)
     if arguments.json:
         check_output(arguments.json, "--json")
     if not any(arguments.match in name for name in (*MODELS, *LOSSES, *_ROWS)):
@@ -316,35 +315,14 @@ def _seconds(work: Callable) -> float:
     return time.perf_counter() - begun
 
 
-_RUNS = {
-    "train_step": _train_steps,
-    "inference": _inference,
-    "losses": _losses,
-    "data": _data,
-    "ranking": _ranking,
-    "corruptions": _corruptions,
-    KERNELS: _kernels,
-    LAUNCHES: _launches,
-    MEMORY: _memory,
-}
 # Rows of bound threads, and of the cells and optimisers that have kernels: the model and what it goes without.
 _KERNEL_ROWS = {
     f"{model.split()[0]}, {kernel}": (model, kernel)
     for model, kernels in zip(
         MODELS,
         (
-            (
-                workers.BOUND,
-                "PatchProjection",
-                "GELU",
-                "LayerNorm",
-                "Dense",
-                "HeadsAttention",
-                "Dropout",
-                "DropPath",
-                "AdamW",
-            ),
-            (workers.BOUND, "Conv2d", "Bottleneck", "NonLocal", "BatchNormAct2d", "MaxPool2d", "GeM", "SGD"),
+            (BOUND, "PatchProjection", "GELU", "LayerNorm", "Dense", "HeadsAttention", "Dropout", "DropPath", "AdamW"),
+            (BOUND, "Conv2d", "Bottleneck", "NonLocal", "BatchNormAct2d", "MaxPool2d", "GeM", "SGD"),
             ("IntraModalityLearner", "CrossModalityLearner", "Joined"),
         ),
         strict=True,
@@ -373,20 +351,6 @@ _MODEL_HEAD = (
     f"{'':{_WIDTH}}{'images':>7}{'MindSpore s':>13}{'PyTorch s':>11}{'ratio':>8}{'spread':>15}"
     f"{'first s':>15}{'peak GiB':>13}"
 )
-_HEADS = {
-    "train_step": _MODEL_HEAD,
-    "inference": _MODEL_HEAD,
-    "losses": f"{'':{_WIDTH}}{'':>7}{'MindSpore ms':>13}{'PyTorch ms':>11}{'ratio':>8}{'spread':>15}",
-    "data": f"{'images a second':{_WIDTH}}{'workers':>7}{'ours':>13}{'PyTorch':>11}{'speed-up':>9}{'spread':>14}",
-    "ranking": f"{'':{_WIDTH}}{'':>7}{'ours s':>13}{'argsort s':>11}{'ratio':>8}{'spread':>15}",
-    "corruptions": f"{'':{_WIDTH}}{'':>7}{'ms a picture':>13}",
-    KERNELS: f"{'a training step':{_WIDTH}}{'':>7}{'without s':>13}{'with s':>11}{'ratio':>8}{'spread':>15}",
-    MEMORY: f"{'a training step':{_WIDTH}}{'':>7}{'steps':>13}{'kB a step':>11}{'GiB at last':>13}",
-    LAUNCHES: (
-        f"{'a step, on the stand-in GPU':{_WIDTH}}{'images':>7}{'launches':>9}{'PyTorch':>8}{'copies':>8}{'waits':>8}"
-        f"{'allocations':>12}{'peak GiB':>9}{'first s':>8}"
-    ),
-}
 
 
 def _spread(row: dict) -> str:
@@ -404,32 +368,72 @@ def _model_line(name: str, row: dict) -> str:
     )
 
 
-def _ranking_line(name: str, row: dict) -> str:
-    return f"{name:{_WIDTH}}{'':7}{row['ours_s']:13.3f}{row['argsort_s']:11.3f}{row['ratio']:8.2f}{_spread(row):>15}"
+def _ratio_line(ours: str, theirs: str, digits: int = 3, factor: float = 1.0) -> Callable[[str, dict], str]:
+    """A line of two times, which the row has under these names, in seconds times `factor`."""
+
+    def line(name: str, row: dict) -> str:
+        times = f"{factor * row[ours]:13.{digits}f}{factor * row[theirs]:11.{digits}f}"
+        return f"{name:{_WIDTH}}{'':7}{times}{row['ratio']:8.2f}{_spread(row):>15}"
+
+    return line
 
 
-_LINES = {
-    "train_step": _model_line,
-    "inference": _model_line,
-    "losses": lambda name, row: (
-        f"{name:{_WIDTH}}{'':7}{1e3 * row['mindspore_s']:13.2f}{1e3 * row['torch_s']:11.2f}{row['ratio']:8.2f}"
-        f"{_spread(row):>15}"
-    ),
-    "data": lambda name, row: (
+def _data_line(name: str, row: dict) -> str:
+    return (
         f"{name:{_WIDTH}}{row['workers']:7}{row['mindspore_images_per_s']:13.0f}{row['torch_images_per_s']:11.0f}"
         f"{row['speedup']:9.2f}{_spread(row):>14}"
-    ),
-    "ranking": _ranking_line,
-    "corruptions": lambda name, row: f"{name:{_WIDTH}}{'':7}{row['ms_per_picture']:13.2f}",
-    KERNELS: lambda name, row: (
-        f"{name:{_WIDTH}}{'':7}{row['without_s']:13.3f}{row['with_s']:11.3f}{row['ratio']:8.2f}{_spread(row):>15}"
-    ),
-    MEMORY: lambda name, row: (
-        f"{name:{_WIDTH}}{'':7}{row['steps']:13,}{row['bytes_per_step'] / 1000:11.1f}{row['last_gib']:13.2f}"
-    ),
-    LAUNCHES: lambda name, row: (
+    )
+
+
+def _memory_line(name: str, row: dict) -> str:
+    return f"{name:{_WIDTH}}{'':7}{row['steps']:13,}{row['bytes_per_step'] / 1000:11.1f}{row['last_gib']:13.2f}"
+
+
+def _launch_line(name: str, row: dict) -> str:
+    return (
         f"{name:{_WIDTH}}{row['batch']:7}{row['launches']:9,.0f}{row['torch_launches']:8,}{row['copies']:8.2f}"
         f"{row['waits']:8.2f}{row['allocations']:12.2f}{row['peak_gib']:9.1f}{row['first_s']:8.0f}"
+    )
+
+
+_TABLES = {  # of each section: what makes its rows, its head, and what prints a row
+    "train_step": (_train_steps, _MODEL_HEAD, _model_line),
+    "inference": (_inference, _MODEL_HEAD, _model_line),
+    "losses": (
+        _losses,
+        f"{'':{_WIDTH}}{'':>7}{'MindSpore ms':>13}{'PyTorch ms':>11}{'ratio':>8}{'spread':>15}",
+        _ratio_line("mindspore_s", "torch_s", digits=2, factor=1e3),
+    ),
+    "data": (
+        _data,
+        f"{'images a second':{_WIDTH}}{'workers':>7}{'ours':>13}{'PyTorch':>11}{'speed-up':>9}{'spread':>14}",
+        _data_line,
+    ),
+    "ranking": (
+        _ranking,
+        f"{'':{_WIDTH}}{'':>7}{'ours s':>13}{'argsort s':>11}{'ratio':>8}{'spread':>15}",
+        _ratio_line("ours_s", "argsort_s"),
+    ),
+    "corruptions": (
+        _corruptions,
+        f"{'':{_WIDTH}}{'':>7}{'ms a picture':>13}",
+        lambda name, row: f"{name:{_WIDTH}}{'':7}{row['ms_per_picture']:13.2f}",
+    ),
+    KERNELS: (
+        _kernels,
+        f"{'a training step':{_WIDTH}}{'':>7}{'without s':>13}{'with s':>11}{'ratio':>8}{'spread':>15}",
+        _ratio_line("without_s", "with_s"),
+    ),
+    LAUNCHES: (
+        _launches,
+        f"{'a step, on the stand-in GPU':{_WIDTH}}{'images':>7}{'launches':>9}{'PyTorch':>8}{'copies':>8}{'waits':>8}"
+        f"{'allocations':>12}{'peak GiB':>9}{'first s':>8}",
+        _launch_line,
+    ),
+    MEMORY: (
+        _memory,
+        f"{'a training step':{_WIDTH}}{'':>7}{'steps':>13}{'kB a step':>11}{'GiB at last':>13}",
+        _memory_line,
     ),
 }
 

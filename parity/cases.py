@@ -60,19 +60,14 @@ class Outcome:
     def worst(self) -> tuple[str, Comparison]:
         """The program whose decisive comparison is the furthest over its tolerance, or the nearest to it, and that."""
         decisive = {program: self.decisive(program) for program in self.results}
-        return max(decisive.items(), key=lambda item: (not item[1].passed, closeness(item[1])))
+        return max(decisive.items(), key=lambda item: (not item[1].passed, item[1].closeness))
 
     def decisive(self, program: str) -> Comparison:
         """The first comparison over its tolerance, else the one that came nearest to it, bounds aside."""
         for comparison in self.results[program]:
             if not comparison.passed:
                 return comparison
-        return max(self.results[program], key=lambda comparison: (comparison.tolerance != REACH, closeness(comparison)))
-
-
-def closeness(comparison: Comparison) -> float:
-    """The error as a share of the tolerance; 0 for an exact comparison that holds."""
-    return comparison.error / comparison.tolerance if comparison.tolerance else comparison.error
+        return max(self.results[program], key=lambda comparison: (comparison.tolerance != REACH, comparison.closeness))
 
 
 def programs_of_device() -> tuple[str, ...]:

@@ -40,6 +40,11 @@ class Comparison:
     def passed(self) -> bool:
         return self.error <= self.tolerance
 
+    @property
+    def closeness(self) -> float:
+        """The error as a share of the tolerance; 0 for an exact comparison that holds."""
+        return self.error / self.tolerance if self.tolerance else self.error
+
     def __str__(self) -> str:
         verdict = "within" if self.passed else "OVER"
         return f"{self.tensor}: error {self.error:.1e} {verdict} {self.tolerance:.0e} ({self.detail})"

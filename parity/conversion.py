@@ -15,9 +15,10 @@ from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output
 from ms_vireid.models import build_model
 from ms_vireid.models.vit import resize_position_embedding
-from parity.files import WRITTEN, Contents, read, write_ckpt, write_pth, write_safetensors
+from parity.files import WRITTEN, Contents, read, write_ckpt, write_safetensors
 from parity.layouts import LAYOUTS, Layout, detect, without_prefix
 from parity.mapping import STATES, STEP, Twin, counters, differences, twins, with_step
+from torch_ref.engine.checkpoint import save_checkpoint
 from torch_ref.engine.optimizer import build_optimizer as build_torch_optimizer
 from torch_ref.models import build_model as build_torch_model
 
@@ -378,7 +379,7 @@ def write(conversion: Conversion, target: Path) -> None:
     if target.suffix == ".safetensors":
         write_safetensors(target, weights, meta)
     else:
-        write_pth(target, weights, meta, _optimizer_state_dict(conversion) if conversion.states else None)
+        save_checkpoint(target, weights, meta, _optimizer_state_dict(conversion) if conversion.states else None)
 
 
 def _optimizer_state_dict(conversion: Conversion) -> dict:

@@ -95,17 +95,14 @@ def optimizer_to_torch(ms_optimizer: nn.Cell, torch_optimizer: torch.optim.Optim
         ValueError: states missing, extra or misshapen, all listed.
     """
     weights = _named_parameters(torch_optimizer)
-    by_name = {twin.parameter.name: twin for twin in twins(cell)}
-    states = {parameter.name: parameter.asnumpy() for parameter in ms_optimizer.state()}
-    held, problems = state_to_torch(states, by_name)
-    wanted = {name: tuple(weight.shape) for name, weight in weights.items()}
-    for key in sorted({key for state in held.values() for key in state}):
-        shapes = {f"{key}.{name}": tuple(state[key].shape) for name, state in held.items() if key in state}
-        problems += differences(shapes, {f"{key}.{name}": shape for name, shape in wanted.items()}, "torch optimizer")
+    keys, trained, problems = _trained(ms_optimizer, weights, cell)
     if problems:
         raise ValueError(f"the optimizer's state does not fit: {', '.join(problems)}")
-    for name, state in held.items():
-        torch_optimizer.state[weights[name]] = with_step(state, step)
+    states = {parameter.name: parameter.asnumpy() for parameter in ms_optimizer.state()}
+    for twin in trained:
+        values = {key: twin.to_torch(states[f"{key}.{twin.parameter.name}"]).copy() for key in keys}
+        state = {key: torch.from_numpy(value) for key, value in values.items()}
+        torch_optimizer.state[weights[twin.torch_name]] = with_step(state, step)
 
 
 def optimizer_to_mindspore(torch_optimizer: torch.optim.Optimizer, ms_optimizer: nn.Cell, cell: nn.Cell) -> int | None:
@@ -123,70 +120,45 @@ def optimizer_to_mindspore(torch_optimizer: torch.optim.Optimizer, ms_optimizer:
     """
     weights = _named_parameters(torch_optimizer)
     targets = {parameter.name: parameter for parameter in ms_optimizer.state()}
-    by_torch_name = {twin.torch_name: twin for twin in twins(cell)}
     states = {name: dict(torch_optimizer.state.get(weight, {})) for name, weight in weights.items()}
     if not any(states.values()):
         for target in targets.values():
             _set(target, np.zeros(target.shape, _dtype(target)))
         return 0
-    step, problems = common_step(states)
-    held, more = state_to_mindspore(states, by_torch_name)
-    shapes = {name: tuple(value.shape) for name, value in held.items()}
-    problems += more + differences(shapes, {name: tuple(t.shape) for name, t in targets.items()}, "optimizer")
+    steps = {name: int(state.pop(STEP)) for name, state in states.items() if STEP in state}
+    values = {f"{key}.{name}": value for name, state in states.items() for key, value in state.items()}
+    keys, trained, problems = _trained(ms_optimizer, weights, cell)
+    shapes = {name: getattr(value, "shape", ()) for name, value in values.items()}
+    wanted = {f"{key}.{twin.torch_name}": twin.torch_shape for key in keys for twin in trained}
+    problems += differences(shapes, wanted, "optimizer")
+    if len(set(steps.values())) > 1:
+        problems += [f"{name} counts {count} steps" for name, count in steps.items()]
     if problems:
         raise ValueError(f"the optimizer's state does not fit: {', '.join(problems)}")
-    for name, value in held.items():
-        _set(targets[name], value)
-    return step
+    for twin in trained:
+        for key in keys:
+            value = values[f"{key}.{twin.torch_name}"].detach().cpu().numpy()
+            _set(targets[f"{key}.{twin.parameter.name}"], np.ascontiguousarray(twin.to_mindspore(value)))
+    return next(iter(steps.values()), None)
 
 
-def state_to_torch(
-    states: Mapping[str, np.ndarray], by_name: Mapping[str, Twin]
-) -> tuple[dict[str, dict[str, torch.Tensor]], list[str]]:
-    """Optimizer states by KEY.NAME as {PyTorch's name: {KEY: tensor}}, and what does not fit, in words."""
-    held: dict[str, dict[str, torch.Tensor]] = {}
-    problems = []
-    for name, value in states.items():
-        key, _, weight = name.partition(".")
-        if weight not in by_name:
-            problems.append(f"{name} belongs to no weight of the network")
-        elif value.shape != by_name[weight].shape:
-            problems.append(f"{name} is {list(value.shape)}, its weight {list(by_name[weight].shape)}")
-        else:
-            twin = by_name[weight]
-            held.setdefault(twin.torch_name, {})[key] = torch.from_numpy(twin.to_torch(value).copy())
-    return held, problems
-
-
-def state_to_mindspore(
-    states: Mapping[str, Mapping[str, torch.Tensor]], by_torch_name: Mapping[str, Twin]
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """torch.optim's states by PyTorch's names as {KEY.NAME: array}, and what does not fit, in words."""
-    held: dict[str, np.ndarray] = {}
-    problems = []
-    for name, state in states.items():
-        if name not in by_torch_name:
-            problems.append(f"{name} is no weight of the network")
-            continue
-        twin = by_torch_name[name]
-        for key, value in state.items():
-            if key == STEP:
-                continue
-            if not isinstance(value, torch.Tensor) or tuple(value.shape) != twin.torch_shape:
-                given = list(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-                problems.append(f"{key} of {name} is {given}, its weight {list(twin.torch_shape)}")
-                continue
-            array = twin.to_mindspore(value.detach().cpu().numpy())
-            held[f"{key}.{twin.parameter.name}"] = np.ascontiguousarray(array)
-    return held, problems
-
-
-def common_step(states: Mapping[str, Mapping]) -> tuple[int | None, list[str]]:
-    """The number of steps that all of torch.optim's states count (None: they do not), and what differs, in words."""
-    counts = {name: int(state[STEP]) for name, state in states.items() if STEP in state}
-    if len(set(counts.values())) > 1:
-        return None, [f"{name} counts {count} steps" for name, count in counts.items()]
-    return next(iter(counts.values()), None), []
+def _trained(
+    ms_optimizer: nn.Cell, weights: Mapping[str, torch.Tensor], cell: nn.Cell
+) -> tuple[list[str], list[Twin], list[str]]:
+    """The keys of an optimizer's states, the weights that the network trains, and how the optimizers' own differ from
+    these, in words. `weights`: the torch optimizer's, by name."""
+    states = {parameter.name: parameter.shape for parameter in ms_optimizer.state()}
+    keys = sorted({name.partition(".")[0] for name in states})
+    trained = [twin for twin in twins(cell) if twin.parameter.requires_grad]
+    problems = differences(
+        states, {f"{key}.{twin.parameter.name}": twin.shape for key in keys for twin in trained}, "network"
+    )
+    problems += differences(
+        {name: weight.shape for name, weight in weights.items()},
+        {twin.torch_name: twin.torch_shape for twin in trained},
+        "network",
+    )
+    return keys, trained, problems
 
 
 def _named_parameters(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

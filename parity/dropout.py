@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ms_vireid import runtime
-from ms_vireid.command import Parser, run
+from ms_vireid.command import Parser, check_least, run
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import append_line, check_output
@@ -67,9 +67,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="F", help="JSON lines, one a run")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="configuration values, of all sides")
     arguments = parser.parse_intermixed_args()
-    for option, least in (("seeds", 1), ("noises", 2), ("epochs", 1)):  # of one noise there is no standard error
-        if getattr(arguments, option) < least:
-            raise InputError(f"--{option} {getattr(arguments, option)}: it must be at least {least}")
+    check_least(arguments, seeds=1, noises=2, epochs=1)  # of one noise there is no standard error
     check_output(arguments.output, "--output")
     from ms_vireid.data.read import read_data
 

@@ -177,28 +177,20 @@ class Loss(NamedTuple):
     loop: Callable[[np.ndarray, np.ndarray], float]
 
 
+def _progressive(stage, reduction="mean"):
+    return Loss(
+        lambda losses, k: losses.ProgressiveHardTripletLoss(0.1, reduction=reduction),
+        (stage,),
+        partial(progressive_triplet, stage=stage, margin=0.1, reduce={"mean": mean, "sum": sum}[reduction]),
+    )
+
+
 LOSSES = {
     "hard triplet": Loss(lambda losses, k: losses.HardTripletLoss(0.3), (), partial(hard_triplet, margin=0.3)),
-    "intra": Loss(
-        lambda losses, k: losses.ProgressiveHardTripletLoss(0.1),
-        (1,),
-        partial(progressive_triplet, stage=1, margin=0.1),
-    ),
-    "global": Loss(
-        lambda losses, k: losses.ProgressiveHardTripletLoss(0.1),
-        (2,),
-        partial(progressive_triplet, stage=2, margin=0.1),
-    ),
-    "intra sum": Loss(
-        lambda losses, k: losses.ProgressiveHardTripletLoss(0.1, "sum"),
-        (1,),
-        partial(progressive_triplet, stage=1, margin=0.1, reduce=sum),
-    ),
-    "global sum": Loss(
-        lambda losses, k: losses.ProgressiveHardTripletLoss(0.1, reduction="sum"),
-        (2,),
-        partial(progressive_triplet, stage=2, margin=0.1, reduce=sum),
-    ),
+    "intra": _progressive(1),
+    "global": _progressive(2),
+    "intra sum": _progressive(1, "sum"),
+    "global sum": _progressive(2, "sum"),
     "wrt": Loss(lambda losses, k: losses.WeightedRegularizedTripletLoss(), (), released_weighted_triplet),
     "wrt softmax": Loss(
         lambda losses, k: losses.WeightedRegularizedTripletLoss("softmax"), (), weighted_regularized_triplet
@@ -272,11 +264,7 @@ def instances_of(labels):
 
 def identity_consistency(visible_logits, infrared_logits, labels):
     """MUN Eq. 11: -1/k times the sum of both classifiers' log probabilities of the label."""
-    total = 0.0
-    for rows in (visible_logits.tolist(), infrared_logits.tolist()):
-        for row, label in zip(rows, labels, strict=True):
-            total -= row[label] - max(row) - math.log(sum(math.exp(z - max(row)) for z in row))
-    return total / len(labels)
+    return mean(cross_entropies(visible_logits, labels)) + mean(cross_entropies(infrared_logits, labels))
 
 
 def identity_alignment(rows, instances, margin, reduce=sum):

@@ -15,7 +15,6 @@ from ms_vireid.files.checks import FORMAT, META_KEY, read_record, require_file
 from ms_vireid.files.ckpt import read_ckpt
 from ms_vireid.files.weights import write_safetensors as write_safetensors_file
 from parity.mapping import COUNTER, STEP
-from torch_ref.engine.checkpoint import save_checkpoint as save_torch_checkpoint
 from torch_ref.models.weight_file import PICKLED, WRAPPERS, read_pickled, read_safetensors, state_dict_of
 
 READ = (".ckpt", *PICKLED, ".safetensors")
@@ -127,11 +126,6 @@ def write_ckpt(
         kept["learning_rates"] = learning_rates
     arrays = {name: value.numpy() for name, value in parameters.items()}
     save_arrays(path, arrays, meta | ({TORCH_ONLY: kept} if kept else {}))
-
-
-def write_pth(path: Path, weights: Mapping[str, Tensor], meta: dict, optimizer: dict | None) -> None:
-    """Write a checkpoint of torch_ref; raises InputError as `whole` does."""
-    save_torch_checkpoint(path, weights, meta, optimizer)
 
 
 def write_safetensors(path: Path, weights: Mapping[str, Tensor], meta: dict) -> None:

@@ -12,7 +12,6 @@ import os
 import platform
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from ms_vireid.config import CONFIG_ROOT
 from ms_vireid.engine.run_folder import RunFolder, git_commit, processor_name
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output, write_text
+from parity import processes
 
 _TRAINING_HEAD = "| training | steps | images/s | last loss | rank-1 % | chance % | peak MiB | weights as before |"
 PARTS = {  # with the head of each one's table
@@ -356,17 +356,11 @@ def perform(step: Step, judged: bool = True) -> Outcome:
     """
     print(f"{step.part}: {step.name} ...", end=" ", flush=True)
     begun = time.perf_counter()
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
-    with subprocess.Popen(step.command, start_new_session=True, **pipes) as process:
-        try:
-            output, _ = process.communicate(timeout=step.limit_s)
-            verdict = "passed" if process.returncode == 0 else f"exit code {process.returncode}"
-        except subprocess.TimeoutExpired:
-            _kill(process)
-            output, _ = process.communicate()
-            verdict = f"killed after {step.limit_s:g} s"
-        finally:
-            _kill(process)
+    try:
+        done = processes.run(step.command, step.limit_s)
+        output, verdict = done.stdout, "passed" if done.returncode == 0 else f"exit code {done.returncode}"
+    except subprocess.TimeoutExpired as expired:
+        output, verdict = expired.output, f"killed after {step.limit_s:g} s"
     over = verdict == "exit code 1" and "Traceback (most recent call last)" not in output
     if over and not judged:
         verdict = "not judged"
@@ -374,11 +368,6 @@ def perform(step: Step, judged: bool = True) -> Outcome:
     seconds = time.perf_counter() - begun
     print(f"{verdict}, {seconds:.1f} s", flush=True)
     return Outcome(step, verdict, seconds, output, figures)
-
-
-def _kill(process: subprocess.Popen) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _table_rows(output: str) -> list[str]:

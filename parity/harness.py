@@ -345,8 +345,8 @@ def _train_mindspore(cell: nn.Cell, inputs: Sequence[Any], program: str, buffers
         install(cell)
     tensors = [_to_mindspore(value) for value in inputs]
     pairs = twins(cell)
-    weights = ms.ParameterTuple([twin.parameter for twin in pairs if twin.parameter.requires_grad])
-    names = [twin.torch_name for twin in pairs if twin.parameter.requires_grad]
+    trained = [twin for twin in pairs if twin.parameter.requires_grad]
+    weights = ms.ParameterTuple([twin.parameter for twin in trained])
     positions = tuple(i for i, value in enumerate(inputs) if _differentiable(value))
 
     def weighed(*arguments):
@@ -365,18 +365,13 @@ def _train_mindspore(cell: nn.Cell, inputs: Sequence[Any], program: str, buffers
     return Computed(
         _outputs(outputs),
         {f"input {i}": _array(g) for i, g in zip(positions, of_inputs, strict=True)} if positions else {},
-        {n: twin_shape(pairs, n, _array(g)) for n, g in zip(names, of_weights, strict=True)} if names else {},
+        {t.torch_name: t.to_torch(_array(g)) for t, g in zip(trained, of_weights, strict=True)} if trained else {},
         {
             twin.torch_name: twin.to_torch(twin.parameter.asnumpy()).copy()
             for twin in pairs
             if twin.torch_name in buffers
         },
     )
-
-
-def twin_shape(pairs: Sequence, name: str, value: np.ndarray) -> np.ndarray:
-    """`value` in the shape that PyTorch gives the parameter of this name."""
-    return next(twin for twin in pairs if twin.torch_name == name).to_torch(value)
 
 
 def _train_torch(module: torch.nn.Module, inputs: Sequence[Any]) -> Computed:

@@ -19,7 +19,6 @@ from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from ms_vireid.command import Parser, run
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
-from ms_vireid.errors import InputError
 from ms_vireid.files.writing import write_text
 from parity.workers import MODELS
 from torch_ref.engine.optimizer import SGD, AdamW, build_optimizer
@@ -260,10 +259,7 @@ def main() -> None:
     arguments = parser.parse_args()
     text = page(works())
     if arguments.write:
-        try:
-            write_text(PAGE, text)
-        except OSError as error:
-            raise InputError(f"{PAGE}: cannot be written ({error}); see to its folder and try again") from None
+        write_text(PAGE, text)
     print(text, end="")
     if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
         print(f"{PAGE} is not up to date; --write writes it", file=sys.stderr)

@@ -9,7 +9,6 @@ from ms_vireid.data.batches import TrainingBatches
 from parity.oracles import timm_vit
 from parity.trajectory import TorchTraining
 from torch_ref.engine.optimizer import parameter_groups
-from torch_ref.engine.schedule import learning_rates
 from torch_ref.engine.train_step import StageLoss
 from torch_ref.models.base import ReIDModel, TrainingOutputs
 from torch_ref.models.pmt import PMT
@@ -53,9 +52,6 @@ class OutsideTraining(TorchTraining):
         betas, eps, weight_decay = config.optimizer.betas, config.optimizer.eps, config.optimizer.weight_decay
         groups = [{"params": group.parameters} for group in self.groups]
         self.optimizer = torch.optim.AdamW(groups, betas=betas, eps=eps, weight_decay=weight_decay)
-
-    def rates(self, epoch: int, done: float) -> list[float]:
-        return learning_rates(self.config, self.groups, epoch, done)
 
     def step(
         self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]

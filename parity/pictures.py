@@ -18,29 +18,16 @@ Batches = Iterator[tuple[np.ndarray | torch.Tensor, np.ndarray | torch.Tensor]] 
 
 
 def loaders(config: Config) -> tuple[Callable[[], Batches], Callable[[], Batches], int]:
-    """Two functions that each read the batches of the recipe's last stage's first epoch, in worker processes of their
-    own, and the number of images in these."""
+    """Two functions that each read the batches of the recipe's last epoch, in worker processes of their own, and the
+    number of images in these."""
     batches = TrainingBatches(read_data(config.data).train, config)
     iterations = batches.sampler.iterations
-    epoch = len(batches) // iterations - config.stages[-1].epochs + 1
-    first = (epoch - 1) * iterations
-
-    class Epoch:
-        """`batches` of this epoch alone."""
-
-        nbytes = batches.nbytes
-
-        def __len__(self) -> int:
-            return iterations
-
-        def __getitem__(self, number: int):
-            return batches[first + number]
 
     def ours() -> Batches:
-        yield from iterate(Epoch(), config.data.workers)
+        yield from iterate(batches, config.data.workers, start=len(batches) - iterations)
 
     pictures = _Pictures(batches.train, config)
-    plan = [list(map(int, batch)) for batch in batches.sampler.plan(epoch)]
+    plan = [list(map(int, batch)) for batch in batches.sampler.plan(len(batches) // iterations)]
 
     def theirs() -> Batches:
         yield from torch.utils.data.DataLoader(pictures, batch_sampler=plan, num_workers=config.data.workers)

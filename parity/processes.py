@@ -1,8 +1,12 @@
-"""Processes side by side, each on cores that no other has: MindSpore's threads wait by yielding their core."""
+"""Processes side by side, each on cores that no other has, as MindSpore's threads wait by yielding their core; and
+commands in sessions of their own."""
 
 import multiprocessing
 import os
-from collections.abc import Callable
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.pool import Pool
 from multiprocessing.util import Finalize
 from typing import Any
@@ -29,3 +33,36 @@ def _begin(free: multiprocessing.Queue, begin: Callable | None, arguments: tuple
         os.sched_setaffinity(0, share)
     if begin:
         begin(*arguments)
+
+
+@contextmanager
+def session(command: Sequence[str], **options) -> Iterator[subprocess.Popen]:
+    """A command in a session of its own, whose processes are killed at the end of the block, by SIGKILL: a graph that
+    hangs survives SIGTERM. options: of `subprocess.Popen`."""
+    with subprocess.Popen(command, start_new_session=True, **options) as process:
+        try:
+            yield process
+        finally:
+            _kill(process)
+
+
+def run(command: Sequence[str], limit_s: float, **options) -> subprocess.CompletedProcess[str]:
+    """Run a command in a session of its own to its end; stdout holds all that it printed.
+
+    Raises:
+        subprocess.TimeoutExpired: it was still running after `limit_s` seconds, and was killed; with its output.
+    """
+    options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    with session(command, **options) as process:
+        try:
+            output, _ = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired as expired:
+            _kill(process)
+            expired.output, _ = process.communicate()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output)
+
+
+def _kill(process: subprocess.Popen) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

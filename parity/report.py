@@ -9,6 +9,7 @@ import html
 import math
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -16,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ms_vireid import runtime
-from ms_vireid.command import Parser, add_device, run
+from ms_vireid.command import Parser, add_device, check_least, run
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output, write_text
 from parity.processes import pool as processes_of
@@ -45,8 +46,7 @@ def main() -> None:
         help="that share the cases and the cores (default: 2 on two CPU cores or more)",
     )
     arguments = parser.parse_args()
-    if arguments.processes is not None and arguments.processes < 1:
-        raise InputError(f"--processes {arguments.processes}: it must be at least 1")
+    check_least(arguments, processes=1)
     if arguments.html:
         check_output(arguments.html, "--html")
 
@@ -173,32 +173,25 @@ def _side_by_side(outcome) -> str:
 
 def worst_by_rung(outcomes: Sequence, programs: Sequence[str]) -> str:
     """For each rung, and each kind of limit in it, the comparison of each program that came nearest to it."""
-    from parity.cases import ONCE, RUNGS, closeness
+    from parity.cases import ONCE, RUNGS
 
-    head = f"{'rung':18}{'limit':>7}{''.join(f'{program:>{WORST}}' for program in programs)}  the nearest of all"
-    lines = [head]
-    for rung, name in RUNGS.items():
-        for columns in (programs, (ONCE,)):
-            made = {
-                program: [
-                    (outcome.case, c)
-                    for outcome in outcomes
-                    for c in outcome.results.get(program, ())
-                    if outcome.case.rung == rung
-                ]
-                for program in columns
-            }
-            for tolerance in sorted({c.tolerance for those in made.values() for _, c in those}):
-                here = {p: [(case, c) for case, c in those if c.tolerance == tolerance] for p, those in made.items()}
-                worst = {p: max(those, key=lambda pair: closeness(pair[1])) for p, those in here.items() if those}
-                if tolerance == 0.0:
-                    cells = {p: f"{sum(c.passed for _, c in here[p])} of {len(here[p])}" for p in worst}
-                    limit, where = "exact", ""
-                else:
-                    cells = {p: f"{c.error:.1e}" for p, (_, c) in worst.items()}
-                    program, (case, comparison) = max(worst.items(), key=lambda item: closeness(item[1][1]))
-                    limit, where = f"{tolerance:.0e}", f"  {_by(program)}{case.subject}: {comparison.tensor}"
-                lines.append(f"{f'{rung} {name}':18}{limit:>7}{_columns(cells, programs, WORST)}{where}".rstrip())
+    found = defaultdict(lambda: defaultdict(list))  # by the rung, whether it runs once, the limit, and the program
+    for outcome in outcomes:
+        for program, comparisons in outcome.results.items():
+            for comparison in comparisons:
+                group = found[outcome.case.rung, program == ONCE, comparison.tolerance]
+                group[program].append((outcome.case, comparison))
+    lines = [f"{'rung':18}{'limit':>7}{''.join(f'{program:>{WORST}}' for program in programs)}  the nearest of all"]
+    for (rung, _, tolerance), by_program in sorted(found.items()):
+        if tolerance == 0.0:
+            cells = {p: f"{sum(c.passed for _, c in made)} of {len(made)}" for p, made in by_program.items()}
+            limit, where = "exact", ""
+        else:
+            worst = {p: max(made, key=lambda pair: pair[1].closeness) for p, made in by_program.items()}
+            cells = {p: f"{c.error:.1e}" for p, (_, c) in worst.items()}
+            program, (case, comparison) = max(worst.items(), key=lambda item: item[1][1].closeness)
+            limit, where = f"{tolerance:.0e}", f"  {_by(program)}{case.subject}: {comparison.tensor}"
+        lines.append(f"{f'{rung} {RUNGS[rung]}':18}{limit:>7}{_columns(cells, programs, WORST)}{where}".rstrip())
     return "\n".join(lines)
 
 
@@ -218,7 +211,7 @@ def page(outcomes: Sequence, programs: Sequence[str], device: str, closing: str)
 
 def heat_map(outcomes: Sequence, programs: Sequence[str]) -> str:
     """Rows are what is compared, columns the rungs, one for each program; a cell is the worst of its cases."""
-    from parity.cases import COMPUTING, ONCE, RUNGS, closeness
+    from parity.cases import COMPUTING, ONCE, RUNGS
 
     subjects = list(dict.fromkeys(_row(outcome) for outcome in outcomes))
     cells: dict[tuple[str, int, str], list] = {}
@@ -241,7 +234,7 @@ def heat_map(outcomes: Sequence, programs: Sequence[str]) -> str:
             if not here:
                 shown.append("<td></td>")
                 continue
-            worst = max(here, key=lambda c: (not c.passed, closeness(c)))
+            worst = max(here, key=lambda c: (not c.passed, c.closeness))
             shown.append(
                 f'<td style="{_colour(worst)}" title="{html.escape(str(worst), quote=True)}">'
                 f"{'OVER ' if not worst.passed else ''}{_short(worst.error)}</td>"
@@ -271,9 +264,7 @@ _OVER = "background:#b5400a;color:#fff;font-weight:bold"
 
 
 def _colour(comparison) -> str:
-    from parity.cases import closeness
-
-    return _shade(closeness(comparison)) if comparison.passed else _OVER
+    return _shade(comparison.closeness) if comparison.passed else _OVER
 
 
 def _shade(closeness: float) -> str:

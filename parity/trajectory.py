@@ -18,14 +18,13 @@ from ms_vireid.data.read import read_data
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import train_step as mindspore_step
 from ms_vireid.engine.programs import run_by
-from ms_vireid.engine.schedule import learning_rates as mindspore_rates
+from ms_vireid.engine.schedule import learning_rates
 from ms_vireid.models import build_model as mindspore_model
 from parity.compare import EXACT, KINKS, REACH, TRAJECTORY, Comparison, compare, compare_all, compare_names
 from parity.convert import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
 from parity.mapping import COUNTER, twins
 from torch_ref.engine import optimizer as torch_optimizer
 from torch_ref.engine import train_step as torch_step
-from torch_ref.engine.schedule import learning_rates as torch_rates
 from torch_ref.models import build_model as torch_model
 
 # The whole recipes, all losses, dropout and erasing, on small models and pictures.
@@ -127,7 +126,7 @@ class _Training:
         for _ in range(steps):
             step, iterations = self.first + self.done, self.batches.sampler.iterations
             images, labels = self.batches[step]
-            rates = self.rates(self._epoch(), step % iterations / iterations)
+            rates = learning_rates(self.config, self.groups, self._epoch(), step % iterations / iterations)
             self.reach += max(rates)
             progress = step / max(len(self.batches) - 1, 1)
             self.rows.append(self.step(images, labels, step_key(self.config.seed, step), progress, rates))
@@ -142,7 +141,10 @@ class _Training:
         terms = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
         weights = self.weights()
         self.set_weights(weights | {name: value for name, value in reference.items() if FREE.fullmatch(name)})
-        return Trajectory(terms, weights, self.features(self.batches[0][0]), self.reach)
+        images, _ = self.batches[0]
+        half = len(images) // 2
+        features = self.features(images[:half], "visible"), self.features(images[half:], "infrared")
+        return Trajectory(terms, weights, np.concatenate(features), self.reach)
 
 
 class MindSporeTraining(_Training):
@@ -150,12 +152,10 @@ class MindSporeTraining(_Training):
         super().__init__(config, batches, first)
         self.model = mindspore_model(config).set_train()
         self.optimizer = mindspore_optimizer.build_optimizer(self.model, config)
+        self.groups = self.optimizer.groups
         run_by(program, self.model, self.optimizer)
         loss = mindspore_step.StageLoss(*self.losses)
         self.train_step = mindspore_step.TrainStep(self.model, loss, self.optimizer, jit=program == "graph")
-
-    def rates(self, epoch: int, done: float) -> list[float]:
-        return mindspore_rates(self.config, self.optimizer.groups, epoch, done)
 
     def step(
         self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
@@ -169,11 +169,8 @@ class MindSporeTraining(_Training):
     def set_weights(self, weights: dict[str, np.ndarray]) -> None:
         to_mindspore({name: torch.from_numpy(value) for name, value in weights.items()}, self.model)
 
-    def features(self, images: np.ndarray) -> np.ndarray:
-        self.model.set_train(False)
-        half = len(images) // 2
-        parts = [(images[:half], "visible"), (images[half:], "infrared")]
-        return np.concatenate([self.model(ms.Tensor(part), modality).asnumpy() for part, modality in parts])
+    def features(self, images: np.ndarray, modality: str) -> np.ndarray:
+        return self.model.set_train(False)(ms.Tensor(images), modality).asnumpy()
 
 
 class TorchTraining(_Training):
@@ -181,10 +178,8 @@ class TorchTraining(_Training):
         super().__init__(config, batches, first)
         self.model = torch_model(config).train()
         self.optimizer = torch_optimizer.build_optimizer(self.model, config)
+        self.groups = self.optimizer.groups
         self.train_step = torch_step.TrainStep(self.model, torch_step.StageLoss(*self.losses), self.optimizer)
-
-    def rates(self, epoch: int, done: float) -> list[float]:
-        return torch_rates(self.config, self.optimizer.groups, epoch, done)
 
     def step(
         self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
@@ -200,11 +195,8 @@ class TorchTraining(_Training):
         self.model.load_state_dict(state | counters)
 
     @torch.no_grad()
-    def features(self, images: np.ndarray) -> np.ndarray:
-        self.model.eval()
-        half = len(images) // 2
-        parts = [(images[:half], "visible"), (images[half:], "infrared")]
-        return np.concatenate([self.model(torch.from_numpy(part), modality).numpy() for part, modality in parts])
+    def features(self, images: np.ndarray, modality: str) -> np.ndarray:
+        return self.model.eval()(torch.from_numpy(images), modality).numpy()
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,27 +74,39 @@ class Worker:
     seconds: list[float] = field(default_factory=list)
 
     def run(self) -> float:
-        """Have the work done once; seconds as the worker measured them.
-
-        Raises:
-            InputError: the worker has ended, as for want of memory, or reports what it was asked wrong.
-        """
-        _tell(self, "run")
-        answer = _answer(self)
-        self.seconds.append(answer)
-        return answer
+        """Have the work done once; seconds as the worker measured them. Raises InputError as `ask` does."""
+        self.seconds.append(self.ask("run"))
+        return self.seconds[-1]
 
     def resident(self) -> int:
         """Bytes of resident memory."""
-        _tell(self, "resident")
-        return _answer(self)
+        return self.ask("resident")
 
     def close(self) -> float:
         """End the process; its peak resident memory in GiB."""
-        _tell(self, "end")
-        peak = _answer(self)
+        peak = self.ask("end")
         self.process.join()
         return peak
+
+    def ask(self, what: str | None = None) -> Any:
+        """Tell the process what to do, if anything; its next answer.
+
+        Raises:
+            InputError: it has ended, as for want of memory, or reports what it was asked wrong.
+        """
+        try:
+            if what:
+                self.connection.send(what)
+            answer = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            raise InputError(
+                f"{self.framework}: the process has ended with {self.process.exitcode} (-9: killed for want of "
+                "memory); try smaller batches (--identities, --instances, --images)"
+            ) from None
+        if isinstance(answer, InputError):
+            raise answer
+        return answer
 
 
 def start(framework: str, work: Work) -> Worker:
@@ -104,7 +117,7 @@ def start(framework: str, work: Work) -> Worker:
     process.start()
     theirs.close()
     worker = Worker(framework, process, ours)
-    worker.value = _answer(worker)
+    worker.value = worker.ask()
     worker.first = time.perf_counter() - begun
     return worker
 
@@ -117,31 +130,6 @@ def sides(work: Work) -> list[tuple[str, Work]]:
 def make_weights(work: Work) -> None:
     """Write the weights that both frameworks begin with into `work.folder`, in a process that imports both."""
     start("weights", work).close()
-
-
-def _tell(worker: Worker, what: str) -> None:
-    try:
-        worker.connection.send(what)
-    except OSError:
-        raise _ended(worker) from None
-
-
-def _answer(worker: Worker):
-    try:
-        answer = worker.connection.recv()
-    except (EOFError, OSError):
-        raise _ended(worker) from None
-    if isinstance(answer, InputError):
-        raise answer
-    return answer
-
-
-def _ended(worker: Worker) -> InputError:
-    worker.process.join()
-    return InputError(
-        f"{worker.framework}: the process has ended with {worker.process.exitcode} (-9: killed for want of memory); "
-        "try smaller batches (--identities, --instances, --images)"
-    )
 
 
 def _serve(connection: Connection, framework: str, work: Work) -> None:

@@ -6,8 +6,9 @@ ordinary tensor [N, C, H, W].
 
 import numpy as np
 from mindspore import Tensor, mint
+from numba import njit
 
-from ms_vireid.cpu_kernels.base import Function, array, empty, memory, shaped, threaded
+from ms_vireid.cpu_kernels.base import STRICT, Function, array, copy, empty, f32, memory, shaped, threaded
 
 
 def swapped(x: Tensor) -> Tensor:
@@ -22,7 +23,7 @@ def by_channel(x: Tensor) -> np.ndarray:
     if tuple(x.stride()) == (area, batch * area, width, 1):
         return shaped(x, (channels, batch, height, width))
     y = memory(empty((channels, batch, height, width)))
-    _swap(channels, array(x).reshape(batch, channels, area), y.reshape(channels, batch, area))
+    copy(channels, array(x).reshape(batch, channels, area).swapaxes(0, 1), y.reshape(channels, batch, area))
     return y
 
 
@@ -39,13 +40,15 @@ def new_map(shape: tuple[int, ...]) -> tuple[Tensor, np.ndarray]:
     return swapped(x), memory(x).reshape(channels, batch, -1)
 
 
-@threaded()
-def _swap(start, stop, maps, out):
-    """[N, C, L] -> [C, N, L]."""
-    for c in range(start, stop):
-        for n in range(out.shape[1]):
-            for i in range(out.shape[2]):
-                out[c, n, i] = maps[n, c, i]
+@njit(**STRICT)
+def padded_plane(plane, border, height, width, relu):
+    """A plane [H, W], or its ReLU, in zeros [height, width], `border` from above and from the left."""
+    out = np.zeros((height, width), np.float32)
+    for r in range(plane.shape[0]):
+        line = out[r + border, border:]
+        for c in range(plane.shape[1]):
+            line[c] = f32(0) if relu and plane[r, c] < f32(0) else plane[r, c]
+    return out
 
 
 @threaded()
@@ -79,8 +82,7 @@ class Joined(Function):
     def forward(ctx, *maps):
         out = empty((len(maps), *maps[0].shape))
         for part, x in zip(memory(out), maps, strict=True):
-            rows = rows_by_channel(x)
-            _swap(x.shape[0], rows, part.reshape(*x.shape[:2], -1))
+            copy(len(part), rows_by_channel(x).swapaxes(0, 1), part.reshape(*x.shape[:2], -1))
         return out
 
     @staticmethod
@@ -88,6 +90,6 @@ class Joined(Function):
         of_maps = []
         for part in array(gradient):
             of_map, out = new_map(part.shape)
-            _swap(len(out), part.reshape(*part.shape[:2], -1), out)
+            copy(len(out), part.reshape(*part.shape[:2], -1).swapaxes(0, 1), out)
             of_maps.append(of_map)
         return tuple(of_maps)

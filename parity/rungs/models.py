@@ -110,19 +110,12 @@ def forward(model: Model) -> By:
     return by
 
 
-def gradients(model: Model) -> By:
-    pair = model.pair()
+def gradients(model: Model, stochastic: bool = False) -> By:
+    """`compare_training` with a tolerance for the features after BNNeck, the third output; `compare_with_float64` for a
+    chaotic model."""
+    pair = model.pair(stochastic)
     if model.chaotic:
         return from_here(pair[0], compare_with_float64(pair, model.training_inputs()))
-    return _training(pair, model)
-
-
-def gradients_with_dropout(model: Model) -> By:
-    return _training(model.pair(stochastic=True), model)
-
-
-def _training(pair: Pair, model: Model) -> By:
-    """`compare_training` with the tolerance of the features after BNNeck, the third output."""
     compared = from_here(pair[0], compare_training(pair, model.training_inputs()))
 
     def by(program: str) -> list[Comparison]:
@@ -180,7 +173,9 @@ def _cases(name: str, model: Model) -> list[Case]:
     cases = [Case(4, name, partial(forward, model), model.small)]
     cases.append(Case(4, f"{name}, gradients", partial(gradients, model), model.small))
     if model.off:
-        cases.append(Case(4, f"{name}, gradients with dropout", partial(gradients_with_dropout, model), model.small))
+        cases.append(
+            Case(4, f"{name}, gradients with dropout", partial(gradients, model, stochastic=True), model.small)
+        )
     return cases
 
 

@@ -117,18 +117,6 @@ def mun_schedule() -> list[Comparison]:
     return [compare("learning rates", np.array(actual), np.array(expected), UPDATE)]
 
 
-def recipe_rates(recipe: str) -> list[Comparison]:
-    """What the training of either framework takes in every epoch, against the optimiser's configured rates."""
-    config = configuration(recipe)
-    ours, theirs = mindspore_optimizer(mindspore_model(config), config), torch_optimizer(torch_model(config), config)
-    from parity.trajectory import mindspore_rates, torch_rates
-
-    times = [(epoch, done) for epoch in range(1, config.epochs + 1) for done in (0.0, 0.6)]
-    actual = np.array([mindspore_rates(config, ours.groups, *time) for time in times])
-    expected = np.array([torch_rates(config, theirs.groups, *time) for time in times])
-    return [compare("learning rates [times, groups]", actual, expected, EXACT)]
-
-
 def trained(recipe: str, run: str) -> By:
     def by(program: str) -> list[Comparison]:
         return compare_trajectories(trajectories(recipe, program)[run], reference(recipe), RECIPES[recipe].chaotic)
@@ -144,11 +132,7 @@ def terms(subject: str, programs: Iterable[str]) -> dict[str, dict[str, np.ndarr
 
 
 def _of_optimizer(recipe: str) -> list[Case]:
-    return [
-        once(5, f"{recipe}, groups", groups, recipe),
-        once(5, f"{recipe}, learning rates", recipe_rates, recipe),
-        Case(5, f"{recipe}, six updates", partial(updates, recipe)),
-    ]
+    return [once(5, f"{recipe}, groups", groups, recipe), Case(5, f"{recipe}, six updates", partial(updates, recipe))]
 
 
 CASES = [

@@ -8,6 +8,6 @@ how often it launches, copies and waits are as on a GPU. What a real kernel comp
 """
 
 from parity.stand_in.build import StandIn, build, missing
-from parity.stand_in.counts import Counts, Memory, counts, functions, memory, read_log
+from parity.stand_in.counts import Counts, counts, functions, read_log
 
-__all__ = ["Counts", "Memory", "StandIn", "build", "counts", "functions", "memory", "missing", "read_log"]
+__all__ = ["Counts", "StandIn", "build", "counts", "functions", "missing", "read_log"]

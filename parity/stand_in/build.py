@@ -4,14 +4,14 @@ import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
+from parity import processes
 from parity.stand_in.counts import CUDA_OPS, SONAMES
 
 SOURCES = Path(__file__).parent
@@ -49,40 +49,28 @@ class StandIn:
         }
         return variables | ({"STAND_IN_LOG": str(log)} if log else {})
 
-    @contextmanager
     def start(
         self, command: Sequence[str], variables: Mapping[str, str] | None = None, **options
-    ) -> Iterator[subprocess.Popen]:
-        """A command in a session of its own, whose processes are killed at the end of the block, by SIGKILL: a graph
-        that hangs survives SIGTERM.
+    ) -> AbstractContextManager[subprocess.Popen]:
+        """`parity.processes.session` on the stand-in.
 
         Args:
             variables: of the environment, to be set besides `environment()`'s. options: of `subprocess.Popen`.
         """
-        environment = {**os.environ, **self.environment(), **(variables or {})}
-        with subprocess.Popen(command, env=environment, start_new_session=True, **options) as process:
-            try:
-                yield process
-            finally:
-                _kill_group(process)
+        return processes.session(command, env=self._variables(variables), **options)
 
     def run(
         self, command: Sequence[str], limit_s: float, variables: Mapping[str, str] | None = None, **options
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; stdout holds all that it printed.
+        """`parity.processes.run` on the stand-in; arguments as of `start`.
 
         Raises:
             subprocess.TimeoutExpired: it was still running after `limit_s` seconds, and was killed; with its output.
         """
-        options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
-        with self.start(command, variables, **options) as process:
-            try:
-                output, _ = process.communicate(timeout=limit_s)
-            except subprocess.TimeoutExpired as expired:
-                _kill_group(process)
-                expired.output, _ = process.communicate()
-                raise
-        return subprocess.CompletedProcess(command, process.returncode, output)
+        return processes.run(command, limit_s, env=self._variables(variables), **options)
+
+    def _variables(self, others: Mapping[str, str] | None) -> dict[str, str]:
+        return {**os.environ, **self.environment(), **(others or {})}
 
 
 def missing() -> str | None:
@@ -175,11 +163,6 @@ def _plain(name: str) -> str:
 
 def _do(*command: str | Path, text: str = "") -> str:
     return subprocess.run(list(map(str, command)), input=text, stdout=subprocess.PIPE, text=True, check=True).stdout
-
-
-def _kill_group(process: subprocess.Popen) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _plugins() -> Path:

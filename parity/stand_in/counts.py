@@ -3,7 +3,7 @@
 import ctypes
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,24 +41,7 @@ class Counts:
     allocations: int
 
     def __sub__(self, earlier: "Counts") -> "Counts":
-        return Counts(
-            self.launches - earlier.launches,
-            self.copies - earlier.copies,
-            self.waits - earlier.waits,
-            self.allocations - earlier.allocations,
-        )
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes of device memory that cudaMalloc has given out: now, and at most at a time.
-
-    MindSpore takes it in large blocks for its own pool; `mindspore.runtime.max_memory_allocated()` is what the pool has
-    given out.
-    """
-
-    now: int
-    peak: int
+        return Counts(*(now - before for now, before in zip(astuple(self), astuple(earlier), strict=True)))
 
 
 def counts() -> Counts:
@@ -80,8 +63,15 @@ def functions() -> Counter[str]:
     """
     calls: Counter[str] = Counter()
     for soname in SONAMES:
+        try:
+            counters_of = ctypes.CDLL(soname).stand_in_counters
+        except (OSError, AttributeError):
+            raise RuntimeError(
+                f"{soname} is not the stand-in's; run by python -m parity.stand_in COMMAND ..."
+            ) from None
+        counters_of.restype = ctypes.c_void_p
         number = ctypes.c_long()
-        first = _function(soname, "stand_in_counters", ctypes.c_void_p)(ctypes.byref(number))
+        first = counters_of(ctypes.byref(number))
         if number.value:
             content = (ctypes.c_char * (number.value * _COUNTER.itemsize)).from_address(first)
             counters = np.frombuffer(content, _COUNTER)
@@ -99,22 +89,6 @@ def read_log(path: Path) -> Counter[str]:
     return calls
 
 
-def memory() -> Memory:
-    """Raises RuntimeError: this process does not run on the stand-in."""
-    now, peak = ctypes.c_long(), ctypes.c_long()
-    _function("libcudart.so.11.0", "stand_in_memory", None)(ctypes.byref(now), ctypes.byref(peak))
-    return Memory(now.value, peak.value)
-
-
 def is_launch(function: str) -> bool:
     """Whether a function of that name puts a computation on the device."""
     return not _BOOKKEEPING.match(function)
-
-
-def _function(soname: str, name: str, returns) -> ctypes._CFuncPtr:
-    try:
-        function = getattr(ctypes.CDLL(soname), name)
-    except (OSError, AttributeError):
-        raise RuntimeError(f"{soname} is not the stand-in's; run by python -m parity.stand_in COMMAND ...") from None
-    function.restype = returns
-    return function

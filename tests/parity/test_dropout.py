@@ -125,7 +125,7 @@ def command(monkeypatch, *arguments):
     ("arguments", "message"),
     [
         (("--seeds", "0"), "--seeds 0"),
-        (("--noises", "1"), "--noises 1: it must be at least 2"),
+        (("--noises", "1"), "--noises 1: must be at least 2"),
         (("--epochs", "-1"), "--epochs -1"),
         (("--sides", "nobody"), "nobody"),
         (("--rates", "0.03"), "is not DROPOUT,PATH"),

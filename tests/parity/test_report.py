@@ -110,7 +110,7 @@ def test_the_page_needs_no_other_file_and_shows_both_frameworks_curves_by_each_p
         (("--match", "no such case"), "no case matches"),
         (("--html", "/no/such/folder/page.html"), "its folder does not exist"),
         (("--rung", "8"), "invalid choice: 8"),
-        (("--processes", "0"), "--processes 0: it must be at least 1"),
+        (("--processes", "0"), "--processes 0: must be at least 1"),
         (("--program", "interpreter"), "invalid choice: 'interpreter'"),
     ],
 )

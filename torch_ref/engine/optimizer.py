@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ms_vireid.config import AdamWConfig, Config, OptimizerConfig, SGDConfig
+from ms_vireid.config import Config, OptimizerConfig
 from torch_ref.models.base import ReIDModel
 
 
@@ -95,15 +95,8 @@ class SGD(_OnGroups, torch.optim.SGD):
 
 
 def build_optimizer(model: ReIDModel, config: Config) -> AdamW | SGD:
-    return _OPTIMIZERS[config.optimizer.name](parameter_groups(model, config.optimizer), config.optimizer)
+    options = config.optimizer.model_dump(exclude={"name", "lr", "backbone_factor"})
+    return _OPTIMIZERS[config.optimizer.name](parameter_groups(model, config.optimizer), **options)
 
 
-def _adamw(groups: Sequence[ParameterGroup], config: AdamWConfig) -> AdamW:
-    return AdamW(groups, config.betas, config.eps, config.weight_decay)
-
-
-def _sgd(groups: Sequence[ParameterGroup], config: SGDConfig) -> SGD:
-    return SGD(groups, config.momentum, config.nesterov, config.weight_decay)
-
-
-_OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd}
+_OPTIMIZERS = {"adamw": AdamW, "sgd": SGD}

@@ -7,11 +7,7 @@ from torch import Tensor, nn
 
 
 class TrainingOutputs(NamedTuple):
-    """What a model gives in training for a batch of 2PK rows, visible half first; what it has not is None.
-
-    The second half is of models with a modality between the two, whose row i is of one identity with visible row i and
-    infrared row i.
-    """
+    """As its twin, but what a model has not is None, and not left out."""
 
     logits: Tensor  # [2PK, num_classes]
     pooled: Tensor  # features [2PK, embed_dim], before BNNeck
@@ -28,9 +24,6 @@ class TrainingOutputs(NamedTuple):
 
 
 class ReIDModel(nn.Module):
-    # Beginnings of the names of parameters that evaluation needs not; a model built for inference has none of them.
-    TRAINING_ONLY: tuple[str, ...] = ()
-
     def in_backbone(self, name: str) -> bool:
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""Models from the configuration or by name."""
+"""Twin of `ms_vireid.models.build`, whose docstrings hold here."""
 
 import torch
 
@@ -21,15 +21,7 @@ def create_model(
 
 
 def build_model(config: Config, inference: bool = False) -> ReIDModel:
-    """The configured model, with its pretrained weights if `model.pretrained` names a file.
-
-    With `inference` the parts that only training needs are left out. Weights are drawn from `config.seed`, by
-    PyTorch's generator: another draw than MindSpore's of that seed.
-
-    Raises:
-        InputError: the weight file is missing or does not fit.
-        ValueError: the number of identities is neither configured nor known for the data set.
-    """
+    """As its twin, but weights are drawn by PyTorch's generator: another draw than MindSpore's of the same seed."""
     if config.num_classes is None:
         raise ValueError(f"model.num_classes is not set, and not known for data.name={config.data.name}")
     torch.manual_seed(config.seed)

@@ -29,7 +29,6 @@ def _spread(count: int, key: Tensor) -> Tensor:
 
 
 def position_noise(key: Tensor, rows: int, columns: int) -> Tensor:
-    """Pseudo-random int32 [rows, columns], a hash of (key, row, column); key is an int32 scalar for one step."""
     row = mix(_spread(rows, key) + key)
     column = mix(_spread(columns, key) + 1)
     noise = (row.reshape(rows, 1) + column.reshape(1, columns)) * to_int32(0x85EBCA6B)
@@ -38,11 +37,6 @@ def position_noise(key: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def mask_multipliers(key: Tensor, count: int) -> Tensor:
-    """An odd number for each dropout mask of a step: int32 [count].
-
-    The noise times an odd number, which wraps, is the same noise in another order; so each mask has its rate, and two
-    of them are as good as independent.
-    """
     return _numbered(key, count) | 1
 
 

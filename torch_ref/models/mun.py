@@ -17,8 +17,6 @@ SPECIFIC = {"layer1": (1,), "stem": ()}  # stages of each modality's own beginni
 
 
 class MUN(ReIDModel):
-    TRAINING_ONLY = ("generator.", "prototypes.", "auxiliary_classifier.")
-
     def __init__(
         self,
         num_classes: int,

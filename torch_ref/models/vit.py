@@ -36,11 +36,10 @@ def patch_grid(image_size: tuple[int, int], patch_size: int, stride: int) -> tup
     return (height - patch_size) // stride + 1, (width - patch_size) // stride + 1
 
 
-def dense(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
-    layer = nn.Linear(inputs, outputs, bias=bias)
+def dense(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
     nn.init.normal_(layer.weight, std=0.02)
-    if bias:
-        nn.init.zeros_(layer.bias)
+    nn.init.zeros_(layer.bias)
     return layer
 
 

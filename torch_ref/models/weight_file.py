@@ -29,11 +29,7 @@ _NUMPY = [
     np.ndarray,
     np.dtype,
     *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"},
-    *(
-        (made, f"{core}.multiarray.{name}")
-        for core in ("numpy.core", "numpy._core")
-        for name, made in _MULTIARRAY.items()
-    ),
+    *((made, f"{core}.multiarray.{name}") for core in _NUMPY_CORES for name, made in _MULTIARRAY.items()),
 ]
 _ZIP = b"PK\x03\x04"
 # torch.load raises any of these for bytes that are no pickle, or a damaged one.
@@ -92,10 +88,6 @@ def _reason(path: Path, error: str) -> str:
         start = file.read(256).lstrip()
     if start.startswith(b"<"):
         return "is a page of HTML or XML, not a weight file; download the file itself"
-    return not_whole(path)
-
-
-def not_whole(path: Path) -> str:
     return f"not a whole weight file ({path.stat().st_size} bytes, cut off, damaged or foreign); use another copy"
 
 
