@@ -16,7 +16,7 @@ from numba import njit
 
 from ms_vireid import runtime
 
-__all__ = ["Function", "array", "copy", "empty", "f32", "matmul", "memory", "threaded"]
+__all__ = ["Function", "array", "empty", "f32", "matmul", "memory", "threaded"]
 
 f32 = np.float32
 STRICT = {"fastmath": {"contract"}, "error_model": "numpy"}
@@ -109,13 +109,6 @@ def threaded(**options) -> Callable:
     return decorate
 
 
-@threaded()
-def copy(start, stop, source, target):
-    """Of arrays, transposed ones too: MindSpore's own transposition takes ten times as long."""
-    for i in range(start, stop):
-        target[i] = source[i]
-
-
 @cache
 def _pool() -> ThreadPoolExecutor:
     """The threads besides the caller's, each with a core of its own where `runtime.bound_threads` leaves it one."""
@@ -132,3 +125,14 @@ def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b:
     """
     operator = _BATCH_MATMUL if a.ndim > 2 else _MATMUL
     return ops.Primitive.__call__(operator, Tensor.from_numpy(a), Tensor.from_numpy(b), transpose_a, transpose_b)
+
+
+@njit(**STRICT)
+def padded_plane(plane, border, height, width, relu):
+    """A plane [H, W], or its ReLU, in zeros [height, width], `border` from above and from the left."""
+    out = np.zeros((height, width), np.float32)
+    for r in range(plane.shape[0]):
+        line = out[r + border, border:]
+        for c in range(plane.shape[1]):
+            line[c] = f32(0) if relu and plane[r, c] < f32(0) else plane[r, c]
+    return out

@@ -6,8 +6,8 @@ import numpy as np
 from mindspore import Tensor
 from numba import njit
 
-from ms_vireid.cpu_kernels.base import STRICT, Function, array, empty, f32, matmul, memory, threaded
-from ms_vireid.cpu_kernels.feature_maps import by_channel, padded_plane, swapped
+from ms_vireid.cpu_kernels.base import STRICT, Function, array, empty, f32, matmul, memory, padded_plane, threaded
+from ms_vireid.cpu_kernels.feature_maps import by_channel, swapped
 
 
 @njit(inline="always")
@@ -112,8 +112,56 @@ class Convolution(Function):
 
 # Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016): y = A' [(G w G') * (B' x B)] A for each tile of 2x2
 # outputs, where * is, over all tiles and channels, 16 matrix products: 2.25 times fewer multiplications.
-_G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
-_FILTERS = np.kron(_G, _G)  # [16, 9]: w to G w G', row by row
+
+
+@threaded(**STRICT)
+def _filters(start, stop, weight, out):
+    """G w G': [D, C, 3, 3] -> [16, D, C]."""
+    inputs = weight.shape[1]
+    places, lines = np.empty((3, 3, inputs), np.float32), np.empty((4, 3, inputs), np.float32)
+    for d in range(start, stop):
+        for c in range(inputs):
+            for i in range(3):
+                for j in range(3):
+                    places[i, j, c] = weight[d, c, i, j]
+        for j in range(3):
+            for c in range(inputs):
+                first, second, third = places[0, j, c], places[1, j, c], places[2, j, c]
+                lines[0, j, c] = first
+                lines[1, j, c] = f32(0.5) * (first + third + second)
+                lines[2, j, c] = f32(0.5) * (first + third - second)
+                lines[3, j, c] = third
+        for k in range(4):
+            for c in range(inputs):
+                first, second, third = lines[k, 0, c], lines[k, 1, c], lines[k, 2, c]
+                out[4 * k, d, c] = first
+                out[4 * k + 1, d, c] = f32(0.5) * (first + third + second)
+                out[4 * k + 2, d, c] = f32(0.5) * (first + third - second)
+                out[4 * k + 3, d, c] = third
+
+
+@threaded(**STRICT)
+def _filters_derivative(start, stop, gradient, of_weight):
+    """G' g G: [16, D, C] -> [D, C, 3, 3]."""
+    inputs = of_weight.shape[1]
+    places, lines = np.empty((3, 3, inputs), np.float32), np.empty((3, 4, inputs), np.float32)
+    for d in range(start, stop):
+        for k in range(4):
+            for c in range(inputs):
+                both = f32(0.5) * (gradient[4 + k, d, c] + gradient[8 + k, d, c])
+                lines[0, k, c] = gradient[k, d, c] + both
+                lines[1, k, c] = f32(0.5) * (gradient[4 + k, d, c] - gradient[8 + k, d, c])
+                lines[2, k, c] = both + gradient[12 + k, d, c]
+        for i in range(3):
+            for c in range(inputs):
+                both = f32(0.5) * (lines[i, 1, c] + lines[i, 2, c])
+                places[i, 0, c] = lines[i, 0, c] + both
+                places[i, 1, c] = f32(0.5) * (lines[i, 1, c] - lines[i, 2, c])
+                places[i, 2, c] = both + lines[i, 3, c]
+        for c in range(inputs):
+            for i in range(3):
+                for j in range(3):
+                    of_weight[d, c, i, j] = places[i, j, c]
 
 
 @threaded(**STRICT)
@@ -221,10 +269,11 @@ class Winograd(Function):
     @staticmethod
     def forward(ctx, x, weight):
         outputs, inputs = weight.shape[:2]
-        filters = matmul(_FILTERS, array(weight).reshape(-1, 9), transpose_b=True).reshape(16, outputs, inputs)
+        filters = empty((16, outputs, inputs))
         ctx.save_for_backward(x, weight, filters)
+        _filters(outputs, array(weight), memory(filters))
         tiles = _tiled(_tiles, by_channel(x))
-        products = matmul(array(filters), tiles.reshape(16, inputs, -1))
+        products = matmul(memory(filters), tiles.reshape(16, inputs, -1))
         y = empty((outputs, x.shape[0], *x.shape[2:]))
         _untiled(y.shape[0] * y.shape[1], array(products).reshape(16, outputs, *tiles.shape[2:]), memory(y))
         return swapped(y)
@@ -244,8 +293,9 @@ class Winograd(Function):
             _tiles_derivative(inputs * x.shape[1], of_tiles, memory(of_x))
             of_x = swapped(of_x)
         tiles = _tiled(_tiles, x).reshape(16, inputs, -1)
-        of_filters = array(matmul(spread, tiles, transpose_b=True)).reshape(16, -1)
-        return of_x, matmul(of_filters, _FILTERS, transpose_a=True).reshape(weight.shape)
+        of_weight = empty(weight.shape)
+        _filters_derivative(outputs, array(matmul(spread, tiles, transpose_b=True)), memory(of_weight))
+        return of_x, of_weight
 
 
 def _tiled(transform: Callable, x: np.ndarray) -> np.ndarray:

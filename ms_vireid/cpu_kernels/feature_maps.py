@@ -6,9 +6,8 @@ ordinary tensor [N, C, H, W].
 
 import numpy as np
 from mindspore import Tensor, mint
-from numba import njit
 
-from ms_vireid.cpu_kernels.base import STRICT, Function, array, copy, empty, f32, memory, shaped, threaded
+from ms_vireid.cpu_kernels.base import Function, array, empty, memory, shaped, threaded
 
 
 def swapped(x: Tensor) -> Tensor:
@@ -23,7 +22,7 @@ def by_channel(x: Tensor) -> np.ndarray:
     if tuple(x.stride()) == (area, batch * area, width, 1):
         return shaped(x, (channels, batch, height, width))
     y = memory(empty((channels, batch, height, width)))
-    copy(channels, array(x).reshape(batch, channels, area).swapaxes(0, 1), y.reshape(channels, batch, area))
+    _swap(channels, array(x).reshape(batch, channels, area), y.reshape(channels, batch, area))
     return y
 
 
@@ -40,15 +39,13 @@ def new_map(shape: tuple[int, ...]) -> tuple[Tensor, np.ndarray]:
     return swapped(x), memory(x).reshape(channels, batch, -1)
 
 
-@njit(**STRICT)
-def padded_plane(plane, border, height, width, relu):
-    """A plane [H, W], or its ReLU, in zeros [height, width], `border` from above and from the left."""
-    out = np.zeros((height, width), np.float32)
-    for r in range(plane.shape[0]):
-        line = out[r + border, border:]
-        for c in range(plane.shape[1]):
-            line[c] = f32(0) if relu and plane[r, c] < f32(0) else plane[r, c]
-    return out
+@threaded()
+def _swap(start, stop, maps, out):
+    """[N, C, L] -> [C, N, L]."""
+    for c in range(start, stop):
+        for n in range(out.shape[1]):
+            for i in range(out.shape[2]):
+                out[c, n, i] = maps[n, c, i]
 
 
 @threaded()
@@ -82,7 +79,8 @@ class Joined(Function):
     def forward(ctx, *maps):
         out = empty((len(maps), *maps[0].shape))
         for part, x in zip(memory(out), maps, strict=True):
-            copy(len(part), rows_by_channel(x).swapaxes(0, 1), part.reshape(*x.shape[:2], -1))
+            rows = rows_by_channel(x)
+            _swap(x.shape[0], rows, part.reshape(*x.shape[:2], -1))
         return out
 
     @staticmethod
@@ -90,6 +88,6 @@ class Joined(Function):
         of_maps = []
         for part in array(gradient):
             of_map, out = new_map(part.shape)
-            copy(len(out), part.reshape(*part.shape[:2], -1).swapaxes(0, 1), out)
+            _swap(len(out), part.reshape(*part.shape[:2], -1), out)
             of_maps.append(of_map)
         return tuple(of_maps)

@@ -3,8 +3,8 @@
 import numpy as np
 from numba import njit
 
-from ms_vireid.cpu_kernels.base import STRICT, SUMS, Function, array, copy, empty, f32, matmul, memory, threaded
-from ms_vireid.cpu_kernels.feature_maps import by_channel, padded_plane, swapped
+from ms_vireid.cpu_kernels.base import STRICT, SUMS, Function, array, empty, f32, matmul, memory, padded_plane, threaded
+from ms_vireid.cpu_kernels.feature_maps import by_channel, swapped
 
 
 @njit(**STRICT)
@@ -138,6 +138,19 @@ def _as_patches(maps: np.ndarray, number: int, shape: tuple[int, ...]) -> np.nda
     return own.reshape(channels, batch, height, ratio, width, ratio).transpose(0, 3, 5, 1, 2, 4)
 
 
+@threaded()
+def _copy_patches(start, stop, source, target):
+    """Between patches [C, ratio, ratio, N, h, w] that lie together and those within maps, either way."""
+    _, height, width, batch, rows, columns = source.shape
+    for c in range(start, stop):
+        for i in range(height):
+            for j in range(width):
+                for n in range(batch):
+                    for r in range(rows):
+                        for q in range(columns):
+                            target[c, i, j, n, r, q] = source[c, i, j, n, r, q]
+
+
 class Pyramids(Function):
     """Average pooling by each ratio, and back by a transposed convolution with kernel and stride of that ratio.
 
@@ -162,7 +175,7 @@ class Pyramids(Function):
                 patches = matmul(*flat, transpose_a=True)
                 shape = channels, ratio, ratio, *pooled.shape[1:]
                 within = _as_patches(memory(out), len(pyramid), shape)
-                copy(channels, array(patches).reshape(shape), within)
+                _copy_patches(channels, array(patches).reshape(shape), within)
                 pyramid.append(pooled)
         ctx.save_for_backward(*weights, *pyramid)
         return swapped(out)
@@ -182,7 +195,7 @@ class Pyramids(Function):
             ratio = weight.shape[-1]
             patches = empty((channels, ratio, ratio, batch, height // ratio, width // ratio))
             within = _as_patches(incoming, number, patches.shape)
-            copy(channels, within, memory(patches))
+            _copy_patches(channels, within, memory(patches))
             patches = memory(patches).reshape(channels * ratio * ratio, -1)
             of_pooled = matmul(array(weight).reshape(channels, -1), patches)
             of_pooled = array(of_pooled).reshape(pooled.shape)
