@@ -115,13 +115,13 @@ def train(
     """
     # Only now: these import mindspore, which `runtime.set_up` has to come before.
     from ms_vireid.engine.checkpoint import load_checkpoint, load_model
-    from ms_vireid.engine.evaluating import chance_level, evaluate_model, require_searchable
+    from ms_vireid.engine.evaluating import chance_level, evaluate_model, protocol_trials
     from ms_vireid.engine.programs import run_by
     from ms_vireid.engine.trainer import Trainer
     from ms_vireid.models import build_model
 
     with group.together():  # now: an evaluation that cannot be is refused before training
-        require_searchable(data, config.evaluation)
+        protocol_trials(data, config.evaluation)
     trainer = Trainer(config, data, output, group)
     with group.together():
         if checkpoint is not None:

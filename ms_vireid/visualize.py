@@ -91,8 +91,6 @@ def _ranking(arguments: Namespace):
     data = trained.read_data(arguments.data_root)
     features, trials = searched_features(trained.model, data, trained.config)
     ranked = rank_queries(features, data.test, trials[0], data.protocol)
-    if not ranked:
-        raise InputError(f"{data.root}: no query has a match in its gallery; check the test set")
     return draw_ranking(choose_queries(ranked, arguments.queries, arguments.choose), data.test, trained.image_size)
 
 
@@ -105,18 +103,14 @@ def _add_similarity(parser: Parser) -> None:
 
 
 def _similarity(arguments: Namespace):
-    from ms_vireid.engine.evaluating import extract_features
     from ms_vireid.visualization.similarity import draw_similarity, sample_similarities
 
     check_least(arguments, pairs=1, seed=0)
     models, labels = _load(arguments)
     similarities = []
     for trained in models:
-        test, config = trained.read_data(arguments.data_root).test, trained.config
-        features = extract_features(
-            trained.model, test, trained.image_size, config.evaluation.batch_size, config.data.workers
-        )
-        similarities.append(sample_similarities(features, test, arguments.seed, arguments.pairs))
+        test = trained.read_data(arguments.data_root).test
+        similarities.append(sample_similarities(trained.features(test), test, arguments.seed, arguments.pairs))
     return draw_similarity(similarities, labels)
 
 

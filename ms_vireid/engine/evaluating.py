@@ -1,7 +1,7 @@
 """Features of pictures, and the evaluation of a model under its data set's protocol."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import mindspore as ms
 import numpy as np
@@ -121,36 +121,27 @@ def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:
     """The queries and galleries of the data set's protocol.
 
     Raises:
-        InputError: a direction that the protocol does not have, or a test set without queries or gallery.
+        InputError: a direction that the protocol does not have, or a test set without queries, without a gallery, or
+            with a trial in which no query has a match.
     """
     if data.protocol == "sysu_mm01" and config.direction != "infrared-to-visible":
         raise InputError("evaluation.direction: SYSU-MM01's protocol has infrared queries only; leave it out")
-    with _unfit_test_set(data):
+    try:
         if data.protocol == "sysu_mm01":
-            return sysu_mm01_trials(data.test, config.mode, config.shots, config.trials)
-        if data.protocol == "llcm":
-            return llcm_trials(data.test, config.direction, config.trials)
-        return cross_modality_trials(data.test, config.direction)
-
-
-def require_searchable(data: ReIDData, config: EvaluationConfig) -> None:
-    """Raise InputError, as `protocol_trials` does, for a test set that the protocol cannot search."""
-    with _unfit_test_set(data):
-        require_matches(data.test, protocol_trials(data, config), data.protocol)
+            trials = sysu_mm01_trials(data.test, config.mode, config.shots, config.trials)
+        elif data.protocol == "llcm":
+            trials = llcm_trials(data.test, config.direction, config.trials)
+        else:
+            trials = cross_modality_trials(data.test, config.direction)
+        require_matches(data.test, trials, data.protocol)
+    except ValueError as error:
+        raise InputError(f"{data.root}: {error}; check the test set's pictures and lists") from None
+    return trials
 
 
 def chance_level(data: ReIDData, config: EvaluationConfig) -> dict[str, float]:
     """What the protocol gives for rankings drawn at random, fractions; raises InputError as `protocol_trials` does."""
-    with _unfit_test_set(data):
-        return chance(data.test, protocol_trials(data, config), data.protocol)
-
-
-@contextmanager
-def _unfit_test_set(data: ReIDData) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise InputError(f"{data.root}: {error}; check the test set's pictures and lists") from None
+    return chance(data.test, protocol_trials(data, config), data.protocol)
 
 
 def searched_features(
@@ -173,8 +164,7 @@ def searched_features(
 def evaluate_model(model: nn.Cell, data: ReIDData, config: Config, group: ProcessGroup = ALONE) -> ProtocolResult:
     """Extract what the protocol's trials need, once, and rank every trial; processes of a group share the first."""
     features, trials = searched_features(model, data, config, group)
-    with _unfit_test_set(data):
-        return evaluate_trials(features, data.test, trials, data.protocol)
+    return evaluate_trials(features, data.test, trials, data.protocol)
 
 
 def frost_photographs(config: EvaluationConfig) -> tuple[np.ndarray, ...]:
@@ -203,6 +193,5 @@ def evaluate_corrupted(model: nn.Cell, data: ReIDData, config: Config) -> Protoc
     results = []
     for seed in range(CORRUPTED_EVALUATIONS):
         features[visible] = features_of_test(visible, CorruptedVersion(seed, visible, photographs))
-        with _unfit_test_set(data):
-            results += evaluate_trials(features, data.test, [trial], data.protocol).trials
+        results += evaluate_trials(features, data.test, [trial], data.protocol).trials
     return average_trials(results, data.test, [trial] * CORRUPTED_EVALUATIONS)

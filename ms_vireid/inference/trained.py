@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ms_vireid.config import Config, check_config
 from ms_vireid.config.estimate import require_fitting, require_memory_for
 from ms_vireid.data.read import read_data
-from ms_vireid.data.records import ReIDData
+from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.data.validation import check_pictures
 from ms_vireid.engine.checkpoint import Checkpoint, load_checkpoint, load_model
+from ms_vireid.engine.evaluating import extract_features
 from ms_vireid.engine.programs import run_by
 from ms_vireid.engine.run_folder import RunFolder, data_config
 from ms_vireid.errors import InputError
@@ -44,6 +47,11 @@ class TrainedModel:
         data = read_data(data_config(self.config.data, RunFolder(self.path.parent), root))
         check_pictures(data.test)
         return data
+
+    def features(self, images: ImageSet) -> np.ndarray:
+        """As `extract_features` has them, in the run's batches."""
+        workers = self.config.data.workers
+        return extract_features(self.model, images, self.image_size, self.config.evaluation.batch_size, workers)
 
     @property
     def image_size(self) -> tuple[int, int]:

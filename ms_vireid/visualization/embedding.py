@@ -17,7 +17,6 @@ from sklearn.manifold import TSNE
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
-from ms_vireid.engine.evaluating import extract_features
 from ms_vireid.errors import InputError
 from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.visualization.figure import IDENTITIES, MARKERS, new_figure, styled
@@ -59,10 +58,7 @@ def choose_pictures(images: ImageSet, identities: int, pictures: int) -> ImageSe
 
 def sample(trained: TrainedModel, images: ImageSet) -> Sample:
     """Features of pictures as `choose_pictures` gives them, with the auxiliary ones where the model makes them."""
-    config = trained.config
-    features = extract_features(
-        trained.model, images, trained.image_size, config.evaluation.batch_size, config.data.workers
-    )
+    features = trained.features(images)
     modalities = np.where(images.infrared, "infrared", "visible")
     if not trained.model.has_auxiliary():
         return Sample(features, images.identities, modalities)

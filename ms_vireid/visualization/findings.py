@@ -6,8 +6,7 @@ from itertools import zip_longest
 import numpy as np
 
 from ms_vireid.data.records import ImageSet, ReIDData
-from ms_vireid.engine.evaluating import extract_features, protocol_trials
-from ms_vireid.errors import InputError
+from ms_vireid.engine.evaluating import protocol_trials
 from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.visualization.gradcam import Picture, gradcam, overlay
 from ms_vireid.visualization.ranked import Ranked, choose_queries, rank_queries
@@ -43,14 +42,10 @@ def find(trained: TrainedModel, data: ReIDData, queries: int) -> Findings:
     Raises:
         InputError: a picture cannot be decoded, or the test set has no query with a match, or nothing else to match.
     """
-    config, test = trained.config, data.test
-    trial = protocol_trials(data, config.evaluation)[0]
-    features = extract_features(
-        trained.model, test, trained.image_size, config.evaluation.batch_size, config.data.workers
-    )
+    test = data.test
+    trial = protocol_trials(data, trained.config.evaluation)[0]
+    features = trained.features(test)
     ranked = rank_queries(features, test, trial, data.protocol)
-    if not ranked:
-        raise InputError(f"{data.root}: no query has a match in its gallery; check the test set")
     best = choose_queries(ranked, min(queries, -(-len(ranked) // 2)), "best")
     worst = choose_queries(ranked, min(queries, len(ranked) // 2), "worst")
     chosen = [one for pair in zip_longest(best[:EXPLAINED], worst[:EXPLAINED]) for one in pair if one is not None]

@@ -1,6 +1,7 @@
 """Each kind of picture by its command: the file's kind and size, what two checkpoints change, and what is refused."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -101,6 +102,18 @@ def test_bad_input_is_refused_in_one_line(draw, checkpoints, data, capfd, monkey
     error = capfd.readouterr().err.splitlines()
     assert (stopped.value.code, len(error)) == (2, 1)
     assert said in error[0]
+
+
+def test_a_test_set_without_a_match_is_refused(draw, checkpoints, data, capfd, tmp_path):
+    root = shutil.copytree(data.root, tmp_path / "data")
+    first, *others = sorted({*data.test.identities})
+    for lost in [*root.glob(f"cam[1245]/{first:04d}"), *(one for n in others for one in root.glob(f"cam[36]/{n:04d}"))]:
+        shutil.rmtree(lost)
+    with pytest.raises(SystemExit) as stopped:
+        draw("ranking", "--checkpoint", checkpoints["pmt"], "--data-root", root)
+    assert stopped.value.code == 2
+    said = f"error: {root}: none of the 4 queries has a match in its gallery of 12 images"
+    assert capfd.readouterr().err.startswith(said)
 
 
 @pytest.mark.parametrize(
