@@ -8,6 +8,7 @@ from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
 from ms_vireid.models.pretrained import load_pretrained_resnet
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
+from ms_vireid.operators import Product
 
 
 class NonLocal(nn.Cell):
@@ -27,8 +28,8 @@ class NonLocal(nn.Cell):
         self.theta = pointwise(channels, width)
         self.phi = pointwise(channels, width)
         self.W = nn.SequentialCell([pointwise(width, channels), batch_norm(channels, gamma="zeros")])
-        self.product_transposed = ops.BatchMatMul(transpose_b=True)
-        self.transposed_product = ops.BatchMatMul(transpose_a=True)
+        self.correlated = Product(transpose_y=True, batches=True)
+        self.weighted = Product(batches=True)
 
     def construct(self, x: Tensor) -> Tensor:
         """float32 [N, C, h, w] -> [N, C, h, w]."""
@@ -39,8 +40,8 @@ class NonLocal(nn.Cell):
         batch, _, rows, columns = shortcut.shape
         flat = (batch, self.width, rows * columns)
         g, theta, phi = self.g(of_g).reshape(flat), self.theta(of_theta).reshape(flat), self.phi(of_phi).reshape(flat)
-        context = self.product_transposed(phi, g) / (rows * columns)  # [N, width, width]
-        y = self.transposed_product(context, theta)  # [N, width, L]
+        context = self.correlated(g, phi) / (rows * columns)  # [N, width, width]
+        y = self.weighted(context, theta)  # [N, width, L]
         return self.W[1](self.W[0](y.reshape(batch, self.width, rows, columns)), shortcut)
 
 

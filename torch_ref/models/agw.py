@@ -24,8 +24,8 @@ class NonLocal(nn.Module):
         batch, _, rows, columns = x.shape
         flat = (batch, self.width, rows * columns)
         g, theta, phi = self.g(x).reshape(flat), self.theta(x).reshape(flat), self.phi(x).reshape(flat)
-        context = phi @ g.transpose(1, 2) / (rows * columns)  # [N, width, width]
-        y = context.transpose(1, 2) @ theta  # [N, width, L]
+        context = g @ phi.transpose(1, 2) / (rows * columns)  # [N, width, width]
+        y = context @ theta  # [N, width, L]
         return self.W[1](self.W[0](y.reshape(batch, self.width, rows, columns)), x)
 
 
