@@ -7,8 +7,10 @@ transposition, even the factor 1 of the second operand of `x + y`. It waits for 
 from functools import cache
 
 import mindspore as ms
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, mint, nn, ops
 from mindspore.ops import Primitive
+
+from ms_vireid.ascend import on_ascend
 
 
 @ops.constexpr
@@ -32,55 +34,104 @@ def ones(count: int) -> Tensor:
     return Tensor([1.0] * count, ms.float32)
 
 
-# Called as a `Primitive`, an operator is built with its axes and the like, once for these and the shapes.
+# Called as a `Primitive`, an operator is built with its axes and the like, once for these and the shapes. To an Ascend
+# it would go by name, and goes ready if called as usual.
 # (`ops.ReduceSum` and `ops.ReduceMean` are called so by MindSpore itself.)
 
 
-class MatMul(ops.MatMul):
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        return Primitive.__call__(self, x, y, self.transpose_a, self.transpose_b)
+class _BuiltOnce:
+    def __call__(self, *inputs: Tensor | tuple[int, ...]) -> Tensor | tuple[Tensor, ...]:
+        return super().__call__(*inputs) if on_ascend() else Primitive.__call__(self, *inputs, *self.options())
+
+    def options(self) -> tuple:
+        return ()
 
 
-class BatchMatMul(ops.BatchMatMul):
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        return Primitive.__call__(self, x, y, self.transpose_a, self.transpose_b)
+class _OfMatrices(_BuiltOnce):
+    def options(self) -> tuple[bool, bool]:
+        return self.transpose_a, self.transpose_b
 
 
-class Transpose(ops.Transpose):
+class MatMul(_OfMatrices, ops.MatMul): ...
+
+
+class BatchMatMul(_OfMatrices, ops.BatchMatMul): ...
+
+
+class Transpose(_BuiltOnce, ops.Transpose):
     """Not a view: PyNative would copy that for each operator that reads it."""
 
-    def __call__(self, x: Tensor, axes: tuple[int, ...]) -> Tensor:
-        return Primitive.__call__(self, x, axes)
+
+class Softmax(_BuiltOnce, ops.Softmax):
+    def options(self) -> tuple[int]:
+        return (self.axis,)
 
 
-class Softmax(ops.Softmax):
-    def __call__(self, x: Tensor) -> Tensor:
-        return Primitive.__call__(self, x, self.axis)
+class NLLLoss(_BuiltOnce, ops.NLLLoss):
+    def options(self) -> tuple[str, int]:
+        return self.reduction, self.ignore_index
 
 
-class NLLLoss(ops.NLLLoss):
-    def __call__(self, x: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        return Primitive.__call__(self, x, labels, weight, self.reduction, self.ignore_index)
-
-
-class ReduceMax(ops.ReduceMax):
+class _AlongAxis(_BuiltOnce):
     def __call__(self, x: Tensor, axis: int) -> Tensor:
-        return Primitive.__call__(self, x, (axis,), self.keep_dims)
+        return super().__call__(x, (axis,))
+
+    def options(self) -> tuple[bool]:
+        return (self.keep_dims,)
 
 
-class ReduceAny(ops.ReduceAny):
-    def __call__(self, x: Tensor, axis: int) -> Tensor:
-        return Primitive.__call__(self, x, (axis,), self.keep_dims)
+class ReduceMax(_AlongAxis, ops.ReduceMax): ...
 
 
-total = ops.ReduceSum()
-total_kept = ops.ReduceSum(keep_dims=True)
-mean = ops.ReduceMean()
+class ReduceAny(_AlongAxis, ops.ReduceAny): ...
+
+
+_sum = ops.ReduceSum()
+_sum_kept = ops.ReduceSum(keep_dims=True)
+_mean = ops.ReduceMean()
 maximum = ReduceMax()
 _maximum_kept = ReduceMax(keep_dims=True)
 _chosen = NLLLoss("mean")
 any_along = ReduceAny()
 transpose = Transpose()
+
+
+# What goes to an Ascend by name, or ready as `mint` has it.
+
+
+def total(x: Tensor, axis: int | tuple[int, ...] = ()) -> Tensor:
+    """The sum along axes, or of everything."""
+    return mint.sum(x, None if axis == () else axis) if on_ascend() else _sum(x, axis)
+
+
+def total_kept(x: Tensor, axis: int) -> Tensor:
+    """The sum along an axis, which stays, of length 1."""
+    return mint.sum(x, axis, keepdim=True) if on_ascend() else _sum_kept(x, axis)
+
+
+def mean(x: Tensor, axis: int | tuple[int, ...] = ()) -> Tensor:
+    """The mean along axes, or of everything."""
+    return mint.mean(x, None if axis == () else axis) if on_ascend() else _mean(x, axis)
+
+
+def stack(scalars: tuple[Tensor, ...]) -> Tensor:
+    """[n]."""
+    return mint.stack(scalars) if on_ascend() else ops.stack(scalars)
+
+
+def plus_product(x: Tensor, y: Tensor, factor: Tensor) -> Tensor:
+    """x + y * factor."""
+    return mint.addcmul(x, y, factor) if on_ascend() else ops.addcmul(x, y, factor, constant(1.0, x.dtype))
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x))."""
+    return mint.nn.functional.softplus(x) if on_ascend() else ops.softplus(x)
+
+
+def selected(x: Tensor, places: Tensor, axis: int) -> Tensor:
+    """The places along an axis, int32 [n], one after another."""
+    return mint.index_select(x, axis, places) if on_ascend() else ops.gather(x, places, axis)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Device choice and process set-up: what has to happen before mindspore is imported, and right after."""
 
+import ctypes
 import os
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from ms_vireid import gpu
 from ms_vireid.errors import DeviceError, InputError
 
+COMPILES_WHOLE = "ascend910"  # the 910A: GE is MindSpore's default for it alone
 MOST_BOUND = 4  # cores: with more, the thread that waits takes little, and one busy with something else delays all
 
 
@@ -168,10 +170,33 @@ def use_full_float32() -> None:
 
 
 def _start_ascend() -> str:
-    if not list(Path("/dev").glob("davinci[0-9]*")):
+    if not (list(Path("/dev").glob("davinci[0-9]*")) or _counted_by_cann()):
         raise DeviceError("no Ascend NPU (looked for /dev/davinci*)", "run on a machine with CANN and an Ascend NPU")
     _select("Ascend")
-    return ""
+    if (chip := _ascend_chip()) == COMPILES_WHOLE:
+        raise DeviceError(
+            f"MindSpore compiles whole graphs (GE) for {chip}, which nobody has tried; from Ascend 910B on it runs "
+            "kernel by kernel, as is needed here",
+            "run on one of these",
+        )
+    return chip
+
+
+def _ascend_chip() -> str:
+    """As MindSpore calls it: ascend910, ascend910b, ascend910_93 ..."""
+    from mindspore._c_expression import MSContext
+
+    return MSContext.get_instance().get_ascend_soc_version()
+
+
+def _counted_by_cann() -> int:
+    """How many NPUs CANN says that there are, which may be no files here: a stand-in's, for one."""
+    try:
+        cann = ctypes.CDLL("libascendcl.so")
+    except OSError:
+        return 0
+    count = ctypes.c_uint32()
+    return 0 if cann.aclrtGetDeviceCount(ctypes.byref(count)) else count.value
 
 
 def _start_gpu() -> str:

@@ -29,7 +29,7 @@ from parity import launches, workers
 from parity.workers import BOUND, MODELS, Work
 
 SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions")  # the default
-LAUNCHES = "launches"  # of a GPU's stand-in: counts, not times
+LAUNCHES = "launches"  # on stand-ins: counts, not times
 KERNELS = "kernels"  # of the CPU, with and without each of them, and bound threads
 MEMORY = "memory"  # that many steps of training keep
 LOSSES = ("hard triplet", "intra", "global", "wrt", "hct", "msel", "msel cosine", "dcl dynamic", "ia", "ma")
@@ -293,7 +293,7 @@ def _ranking(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
 
 
 def _launches(arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
-    """What a step of the papers' batch asks of a GPU, beside what PyTorch's eager mode launches."""
+    """What a step of the papers' batch asks of a GPU and of an Ascend, beside what PyTorch's eager mode launches."""
     yield from launches.count(_LAUNCH_ROWS, arguments.match, arguments.overrides)
 
 
@@ -426,7 +426,7 @@ _TABLES = {  # of each section: what makes its rows, its head, and what prints a
     ),
     LAUNCHES: (
         _launches,
-        f"{'a step, on the stand-in GPU':{_WIDTH}}{'images':>7}{'launches':>9}{'PyTorch':>8}{'copies':>8}{'waits':>8}"
+        f"{'a step, on a stand-in':{_WIDTH}}{'images':>7}{'launches':>9}{'PyTorch':>8}{'copies':>8}{'waits':>8}"
         f"{'allocations':>12}{'peak GiB':>9}{'first s':>8}",
         _launch_line,
     ),

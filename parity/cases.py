@@ -75,8 +75,9 @@ def programs_of_device() -> tuple[str, ...]:
     return PROGRAMS if ms.get_context("device_target") == "CPU" else OF_FUNCTIONS
 
 
-def run(case: Case, programs: Sequence[str] | None = None) -> Outcome:
-    """Run one case by some of the device's programs, by default all, with the device's tolerances.
+def run(case: Case, programs: Sequence[str] | None = None, stand_in: bool = False) -> Outcome:
+    """Run one case by some of the device's programs, by default all, with the device's tolerances; on a stand-in, which
+    rounds no more than a CPU does, with the CPU's.
 
     Raises:
         ValueError: the case compared nothing.
@@ -90,12 +91,17 @@ def run(case: Case, programs: Sequence[str] | None = None) -> Outcome:
         made[program] = tuple(by(program))
         if not made[program]:
             raise ValueError(f"case '{case}' compares nothing")
-        if ms.get_context("device_target") != "CPU" and case.rung in COMPUTING:
+        if ms.get_context("device_target") != "CPU" and not stand_in and case.rung in COMPUTING:
             made[program] = tuple(map(on_device, made[program]))
     if not case.programs:
         return Outcome(case, made)
     terms = training.terms(case.subject, made) if case.training else {}
     return Outcome(case, {program: made[same] for program, same in wanted.items()}, terms)
+
+
+def is_for_stand_ins(case: Case) -> bool:
+    """Whether the device has a part in it, and it is of a size that takes seconds where nothing is fast."""
+    return case.rung in COMPUTING and bool(case.programs) and (case.small or bool(case.training))
 
 
 def _as(program: str, case: Case) -> str:

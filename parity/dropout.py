@@ -77,7 +77,7 @@ def main() -> None:
     runs = itertools.product(arguments.sides, arguments.rates, range(arguments.seeds))
     missing = [one for side, pair, seed in runs if (one := Run(side, *pair, seed)) not in done]
     missing.sort(key=lambda one: one.seed)
-    with processes.pool(len(runtime.cores()) or 1, tasks=1) as pool:
+    with processes.pool(len(runtime.cores()) or 1) as pool:
         for one, losses in pool.imap_unordered(partial(train, arguments=arguments), missing):
             append_line(arguments.output, json.dumps(asdict(one) | how | {"losses": losses}))
             print(one, " ".join(f"{loss:.3f}" for loss in np.mean(losses, axis=0)), flush=True)

@@ -4,7 +4,7 @@ MindSpore by each of its programs, of PyTorch once for all of them."""
 import copy
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,11 +12,24 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 import torch
-from mindspore import Parameter, nn, ops
+from mindspore import Parameter, amp, nn, ops
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from ms_vireid.cpu_kernels import install
 from ms_vireid.engine.programs import PROGRAMS
-from parity.compare import FORWARD, GRADIENT, KINKS, MARGIN, ROUNDING, Comparison, compare, compare_all, compare_names
+from parity.compare import (
+    FORWARD,
+    GRADIENT,
+    HALF,
+    KINKS,
+    MARGIN,
+    ROUNDING,
+    Comparison,
+    compare,
+    compare_all,
+    compare_names,
+)
 from parity.convert import to_torch
 from parity.mapping import COUNTER, twins
 
@@ -130,27 +143,50 @@ def same_weights(cell: nn.Cell, module: torch.nn.Module, seed: int = 0, residual
     to_torch(cell, module)
 
 
-def torch_side(module: torch.nn.Module, inputs: Sequence[Any], training: bool) -> Computed:
+class HalfProducts(TorchDispatchMode):
+    """PyTorch with all operands and results of products and convolutions, forward and backward, rounded to float16."""
+
+    PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward")
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        options = options or {}
+        if function.overloadpacket.__name__ not in self.PRODUCTS:
+            return function(*arguments, **options)
+        return tree_map(self._rounded, function(*tree_map(self._rounded, arguments), **options))
+
+    @staticmethod
+    def _rounded(value: Any) -> Any:
+        return value.half().float() if isinstance(value, torch.Tensor) else value
+
+
+def torch_side(module: torch.nn.Module, inputs: Sequence[Any], training: bool, half: bool = False) -> Computed:
     """Outputs in either mode; in training also the gradients of a random weighing of all outputs, of the float inputs
     and of every trainable weight, and the buffers afterwards.
 
     Args:
         inputs: positional arguments, arrays or plain values, as for `mindspore_side`.
+        half: training with products and convolutions rounded to float16.
     """
     module.train(training)
     if training:
-        return _train_torch(module, inputs)
+        with HalfProducts() if half else nullcontext():
+            return _train_torch(module, inputs)
     with torch.no_grad():
         return Computed(_outputs(module(*map(_to_torch, inputs))))
 
 
 def mindspore_side(
-    cell: nn.Cell, inputs: Sequence[Any], training: bool, program: str, buffers: Collection[str] = ()
+    cell: nn.Cell,
+    inputs: Sequence[Any],
+    training: bool,
+    program: str,
+    buffers: Collection[str] = (),
+    half: bool = False,
 ) -> Computed:
-    """The same by a program. buffers: PyTorch's names of those that are compared."""
+    """The same by a program. buffers: PyTorch's names of those that are compared. half: as `train.amp` has it."""
     cell.set_train(training)
     if training:
-        return _train_mindspore(cell, inputs, program, buffers)
+        return _train_mindspore(cell, inputs, program, buffers, half)
     return Computed(_outputs(by_program(program, cell)(*map(_to_mindspore, inputs))))
 
 
@@ -217,18 +253,42 @@ def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> By:
 
     def by(program: str) -> list[Comparison]:
         actual = mindspore_side(cell, inputs, True, program, expected.buffers)
-        return _distances(actual, expected, exact)
+        return _distances(actual, expected, exact, FORWARD, KINKS)
 
     return by
 
 
-def _distances(actual: Computed, expected: Computed, exact: Computed) -> list[Comparison]:
+def compare_half(pair: Pair, inputs: Sequence[Any]) -> By:
+    """What `compare_training` compares, with products and convolutions in float16 as `train.amp` has them: MindSpore's
+    distance to PyTorch in float32, beside that of PyTorch with `HalfProducts`.
+
+    How far float16's rounding (`HALF`) of every operand and result of a product reaches depends on the layers that come
+    after it. PyTorch's distance says how far; MindSpore, which also casts what is between products, may be `MARGIN`
+    times as far.
+    """
+    cell, module = pair
+    exact_module = copy.deepcopy(module)
+    expected = torch_side(module, inputs, training=True, half=True)
+    exact = torch_side(exact_module, inputs, training=True)
+
+    def by(program: str) -> list[Comparison]:
+        actual = mindspore_side(cell, inputs, True, program, exact.buffers, half=True)
+        return _distances(actual, expected, exact, HALF, HALF)
+
+    return by
+
+
+def _distances(
+    actual: Computed, expected: Computed, exact: Computed, forward: float, backward: float
+) -> list[Comparison]:
+    """MindSpore's distances to what is exact, in times of PyTorch's own, of `forward` (outputs and buffers) or of
+    `backward` (gradients): the largest of these. `MARGIN` of them, or once one of the latter two, are the limit."""
     comparisons = []
     for prefix, tolerance, kind in (
-        ("output", FORWARD, "outputs"),
-        ("gradient of", KINKS, "input_gradients"),
-        ("gradient of", KINKS, "gradients"),
-        ("buffer", FORWARD, "buffers"),
+        ("output", forward, "outputs"),
+        ("gradient of", backward, "input_gradients"),
+        ("gradient of", backward, "gradients"),
+        ("buffer", forward, "buffers"),
     ):
         ours, theirs, truth = (getattr(computed, kind) for computed in (actual, expected, exact))
         comparisons.append(compare_names(f"{kind}: names", ours, truth))
@@ -237,12 +297,12 @@ def _distances(actual: Computed, expected: Computed, exact: Computed) -> list[Co
         groups = {n: [member for member in (n, re.sub(r"\bbias$", "weight", n)) if member in truth] for n in kept}
         scales = {name: max(_norm(truth[member]) for member in group) or 1.0 for name, group in groups.items()}
         distances = {name: _norm(theirs[name] - truth[name]) / scales[name] for name in kept}
-        usual = float(np.median(list(distances.values())))
+        usual = float(np.median(list(distances.values()) or [0.0]))
         for name in kept:
             error = _norm(ours[name] - truth[name]) / scales[name]
             reference = max(usual, *(distances.get(member, 0.0) for member in groups[name]))
             times = error / max(reference, tolerance / MARGIN)
-            detail = f"from float64, in the Euclidean norm: MindSpore {error:.1e}, PyTorch {reference:.1e}"
+            detail = f"to the exact one, in the Euclidean norm: MindSpore {error:.1e}, PyTorch {reference:.1e}"
             comparisons.append(Comparison(f"{prefix} {name}", times, MARGIN, detail))
     return comparisons
 
@@ -339,7 +399,9 @@ def _laid_out_as(expected: np.ndarray, actual: np.ndarray) -> np.ndarray:
     return actual
 
 
-def _train_mindspore(cell: nn.Cell, inputs: Sequence[Any], program: str, buffers: Collection[str]) -> Computed:
+def _train_mindspore(
+    cell: nn.Cell, inputs: Sequence[Any], program: str, buffers: Collection[str], half: bool
+) -> Computed:
     """`buffers`: PyTorch's names of them; in MindSpore they are parameters that are not trained, as frozen weights."""
     if program == "kernels":
         install(cell)
@@ -349,8 +411,13 @@ def _train_mindspore(cell: nn.Cell, inputs: Sequence[Any], program: str, buffers
     weights = ms.ParameterTuple([twin.parameter for twin in trained])
     positions = tuple(i for i, value in enumerate(inputs) if _differentiable(value))
 
+    def plain(*arguments):
+        return cell(*arguments)
+
+    outputs_of = amp.auto_mixed_precision(plain, "auto", ms.float16) if half else plain
+
     def weighed(*arguments):
-        outputs = cell(*arguments)
+        outputs = outputs_of(*arguments)
         if not isinstance(outputs, tuple):
             outputs = (outputs,)
         total = 0.0

@@ -1,5 +1,5 @@
-"""What training steps at full size ask of a GPU, counted on the stand-in, each method and mode in a process of its own:
-`parity/benchmark.py --only launches`."""
+"""What training steps at full size ask of a GPU and of an Ascend, counted on their stand-ins, each method and mode in a
+process of its own: `parity/benchmark.py --only launches`."""
 
 import json
 import subprocess
@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
-from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from ms_vireid import runtime
 from ms_vireid.command import run
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.errors import InputError
-from parity.stand_in import build, counts, missing
+from parity.stand_in import DEVICES, build, counts, missing
 
 LIMIT_S = 1800.0  # of a row
 COUNTED = 4  # steps
@@ -29,14 +28,16 @@ MODES = {
 }
 
 
-def names(models: dict[str, tuple]) -> dict[str, tuple[str, tuple[str, ...], int]]:
-    """Rows: a method, which the first word of a benchmark's row is, and a mode; with configuration, overrides and
-    stage."""
+def names(models: dict[str, tuple]) -> dict[str, tuple[str, str, tuple[str, ...], int]]:
+    """Rows: a device, a method, which the first word of a benchmark's row is, and a mode; with the device,
+    configuration, overrides and stage."""
     rows = {}
-    for model, (config, overrides, stage) in models.items():
-        method = model.split()[0]
-        modes = {mode: switches for mode, switches in MODES.items() if method == "PMT" or "recompute" not in mode}
-        rows |= {f"{method} {mode}": (config, (*overrides, *switches), stage) for mode, switches in modes.items()}
+    for device in DEVICES:
+        for model, (config, overrides, stage) in models.items():
+            method = model.split()[0]
+            for mode, switches in MODES.items():
+                if method == "PMT" or "recompute" not in mode:
+                    rows[f"{device}: {method} {mode}"] = (device, config, (*overrides, *switches), stage)
     return rows
 
 
@@ -49,33 +50,32 @@ def count(rows: dict[str, tuple], match: str, overrides: Sequence[str]) -> Itera
     """
     from parity import limits
 
-    if reason := missing():
-        raise InputError(f"{reason}; --only leaves launches out")
     works = {}
-    with tempfile.TemporaryDirectory(prefix="ms_vireid-stand-in-") as folder:
-        stand_in = build(Path(folder) / "built")
-        for name, (config, switches, stage) in rows.items():
-            if match not in name:
-                continue
-            values = ["model.num_classes=395", *switches, *overrides]
-            command = [sys.executable, "-m", "parity.launches", config, str(stage), *values]
-            try:
-                done = stand_in.run(command, LIMIT_S, cwd=folder)
-            except subprocess.TimeoutExpired:
-                raise InputError(f"{name}: still compiling or hanging after {LIMIT_S:g} s, and killed") from None
-            lines = done.stdout.splitlines() or [""]
-            if done.returncode:
-                raise InputError(f"{name}: ended with {done.returncode}: {lines[-1]}")
-            method = name.split()[0]
-            if method not in works:
-                loaded = load_config(CONFIG_ROOT / config, ["model.num_classes=395", *overrides])
-                works[method] = limits.work_of(loaded, stage)
-            yield name, json.loads(lines[-1]) | {"torch_launches": works[method].launches}
+    for name, (device, config, switches, stage) in rows.items():
+        if match not in name:
+            continue
+        if reason := missing(device):
+            raise InputError(f"{reason}; --only leaves launches out")
+        stand_in = build(device)
+        values = ["model.num_classes=395", *switches, *overrides]
+        command = [sys.executable, "-m", "parity.launches", device, config, str(stage), *values]
+        try:
+            with tempfile.TemporaryDirectory() as folder:  # for what MindSpore leaves behind
+                done = stand_in.run(command, LIMIT_S, stand_in.environment(values=False), cwd=folder)
+        except subprocess.TimeoutExpired:
+            raise InputError(f"{name}: still compiling or hanging after {LIMIT_S:g} s, and killed") from None
+        lines = done.stdout.splitlines() or [""]
+        if done.returncode:
+            raise InputError(f"{name}: ended with {done.returncode}: {lines[-1]}")
+        if config not in works:
+            loaded = load_config(CONFIG_ROOT / config, ["model.num_classes=395", *overrides])
+            works[config] = limits.work_of(loaded, stage)
+        yield name, json.loads(lines[-1]) | {"torch_launches": works[config].launches}
 
 
-def count_steps(config: Config, stage: int) -> dict:
-    """In a process on the stand-in: the first step, one more, and then several, queued as in training."""
-    runtime.set_up("GPU")
+def count_steps(device: str, config: Config, stage: int) -> dict:
+    """In a process on the device's stand-in: the first step, one more, and then several, queued as in training."""
+    runtime.set_up(device)
     import mindspore as ms
 
     from ms_vireid.engine.optimizer import build_optimizer
@@ -112,8 +112,8 @@ def count_steps(config: Config, stage: int) -> dict:
 
 
 def main() -> None:
-    config, stage, *overrides = sys.argv[1:]
-    print(json.dumps(count_steps(load_config(CONFIG_ROOT / config, overrides), int(stage))))
+    device, config, stage, *overrides = sys.argv[1:]
+    print(json.dumps(count_steps(device, load_config(CONFIG_ROOT / config, overrides), int(stage))))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing.pool import Pool
 from multiprocessing.util import Finalize
@@ -14,19 +15,30 @@ from typing import Any
 from ms_vireid import runtime
 
 
-def pool(count: int, tasks: int | None = None, begin: Callable | None = None, *arguments: Any) -> Pool:
-    """So many fresh processes, which share the cores out.
+def pool(count: int) -> Pool:
+    """So many processes at a time, which share the cores out; each task has a fresh one."""
+    spawn = multiprocessing.get_context("spawn")
+    return spawn.Pool(count, _begin, (_shares(count),), maxtasksperchild=1)
 
-    tasks: after which a process is replaced by another; None: never. begin: called in each, with the arguments.
+
+def executor(count: int, begin: Callable, *arguments: Any) -> ProcessPoolExecutor:
+    """So many processes, likewise, each for many tasks; one that ends on the way is told of (BrokenProcessPool).
+
+    begin: called in each, with the arguments. They begin with the first tasks, in the environment of that moment.
     """
     spawn = multiprocessing.get_context("spawn")
-    free = spawn.Queue()
+    return ProcessPoolExecutor(count, spawn, _begin, (_shares(count), begin, arguments))
+
+
+def _shares(count: int) -> multiprocessing.Queue:
+    """Of the cores, one for each process."""
+    free = multiprocessing.get_context("spawn").Queue()
     for number in range(count):
         free.put(runtime.cores()[number::count])
-    return spawn.Pool(count, _begin, (free, begin, arguments), tasks)
+    return free
 
 
-def _begin(free: multiprocessing.Queue, begin: Callable | None, arguments: tuple) -> None:
+def _begin(free: multiprocessing.Queue, begin: Callable | None = None, arguments: tuple = ()) -> None:
     share = free.get()
     Finalize(None, free.put, (share,), exitpriority=0)
     if share:

@@ -3,15 +3,21 @@
 A program is how MindSpore computes: by the CPU's kernels, by its operators one by one, or by a compiled graph of them.
 PyTorch's side is computed once for all. What no program has a part in (names, pictures, initial values, learning
 rates) runs once; losses and other functions have no kernels, so that for them "kernels" is the same as "operators".
+
+With --stand-in, MindSpore's plugins for GPU and Ascend compute the small cases of rungs 2 to 5 without their devices
+(parity/stand_in): by the compiled program, or with --program operators operator by operator.
 """
 
 import html
 import math
+import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -20,20 +26,47 @@ from ms_vireid import runtime
 from ms_vireid.command import Parser, add_device, check_least, run
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output, write_text
-from parity.processes import pool as processes_of
+from parity.processes import executor
 
 WIDTH, HEIGHT = 260, 110  # of one plot, in pixels
 CELL, WORST = 18, 12  # characters of a program's column, of cases and of rungs
+
+
+@dataclass(frozen=True)
+class Side:
+    """A device, and the programs by which it computes. stand_in: it is not there, and a stand-in takes its place."""
+
+    device: str
+    programs: tuple[str, ...]
+    stand_in: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(map(self.column, self.programs))
+
+    def column(self, program: str) -> str:
+        """The name of a program's column: on a stand-in the device's, as its program is the compiled one."""
+        if not self.stand_in or program == "":
+            return program
+        return self.device.lower() if program == "graph" else f"{self.device.lower()} {program}"
+
+    def __str__(self) -> str:
+        return f"{self.device}, stand-in" if self.stand_in else self.device
 
 
 def main() -> None:
     parser = Parser(__doc__)
     add_device(parser)
     parser.add_argument(
+        "--stand-in",
+        action="store_true",
+        help="compute on the stand-in for --device GPU or Ascend; with --device auto, on both, beside the CPU",
+    )
+    parser.add_argument(
         "--program",
         nargs="+",
         choices=("kernels", "operators", "graph"),
-        help="how MindSpore computes (default: all that the device has; kernels are a CPU's)",
+        help="how MindSpore computes (default: all that the device has, on a stand-in graph; kernels are a CPU's)",
     )
     parser.add_argument("--rung", type=int, nargs="+", choices=range(1, 8), help="only these (default: all seven)")
     parser.add_argument("--match", metavar="TEXT", help="only cases whose name holds this")
@@ -50,10 +83,9 @@ def main() -> None:
     if arguments.html:
         check_output(arguments.html, "--html")
 
-    device = _begin(arguments.device)
-    from parity.cases import LADDER, programs_of_device
+    described, sides = _sides(arguments)
+    from parity.cases import LADDER, Outcome, is_for_stand_ins
 
-    programs = _programs(arguments.program, programs_of_device(), device)
     chosen = [
         case
         for case in LADDER
@@ -61,21 +93,64 @@ def main() -> None:
         and (not arguments.match or arguments.match in case.subject)
         and (case.small or not arguments.small)
     ]
-    if not chosen:
-        raise InputError(f"no case matches --match {arguments.match}; leave it out to see them all")
-    print(f"device: {device}")
     begun = time.perf_counter()
-    outcomes = list(_run_all(chosen, programs, device.split()[0], arguments.processes))
-    seconds = time.perf_counter() - begun
-    print(f"\n{worst_by_rung(outcomes, programs)}\n\n{summary(outcomes, seconds)}")
+    found: dict = {}  # by the case: results and loss terms of all sides
+    for side in sides:
+        cases = list(filter(is_for_stand_ins, chosen)) if side.stand_in else chosen
+        if not cases:
+            continue
+        print(f"device: {side if side.stand_in else described}")
+        for outcome in _run_all(cases, side, arguments.processes):
+            results, terms = found.setdefault(outcome.case, ({}, {}))
+            results.update(outcome.results)
+            terms.update(outcome.terms)
+        print()
+    if not found:
+        which = f"--match {arguments.match}" if arguments.match else "--rung on a stand-in, which has 2 to 5"
+        raise InputError(f"no case matches {which}; leave it out to see them all")
+    outcomes = [Outcome(case, *found[case]) for case in chosen if case in found]
+    columns = [column for side in sides for column in side.columns]
+    closing = summary(outcomes, time.perf_counter() - begun)
+    print(f"{worst_by_rung(outcomes, columns)}\n\n{closing}")
     if arguments.html:
-        write_text(arguments.html, page(outcomes, programs, device, summary(outcomes, seconds)))
+        shown = ", ".join(str(side) if side.stand_in else described for side in sides)
+        write_text(arguments.html, page(outcomes, columns, shown, closing))
         print(f"page: {arguments.html}")
     if not all(outcome.passed for outcome in outcomes):
         sys.exit(1)
 
 
-def _programs(wanted: Sequence[str] | None, there: Sequence[str], device: str) -> list[str]:
+def _sides(arguments) -> tuple[str, list[Side]]:
+    """What the device of this process is, and on what to compute.
+
+    Raises:
+        InputError: a program that no side has, or a stand-in that cannot be had.
+    """
+    from parity.stand_in import DEVICES, missing
+
+    wanted = arguments.program
+    if not arguments.stand_in:
+        described = _begin(arguments.device)
+        from parity.cases import programs_of_device
+
+        return described, [Side(described.split()[0], _programs(wanted, programs_of_device(), described))]
+    devices = list(DEVICES) if arguments.device == "auto" else [arguments.device]
+    for device in devices:
+        if device not in DEVICES:
+            raise InputError(f"--device {device}: stand-ins are for {' and '.join(DEVICES)}; leave --stand-in out")
+        if reason := missing(device):
+            raise InputError(f"{reason}; it needs Linux on x86-64 with gcc, g++ and binutils")
+    described = _begin("CPU")  # of this process, which computes nothing if a stand-in alone is asked for
+    from parity.cases import programs_of_device
+
+    sides = [Side("CPU", _programs(wanted, programs_of_device(), "CPU"))] if arguments.device == "auto" else []
+    there = [program for program in wanted or ["graph"] if program != "kernels"]
+    if not there:
+        raise InputError("--program kernels: they are a CPU's; a stand-in has operators and graph")
+    return described, [*sides, *(Side(device, tuple(there), stand_in=True) for device in devices)]
+
+
+def _programs(wanted: Sequence[str] | None, there: Sequence[str], device: str) -> tuple[str, ...]:
     """Those wanted, in the usual order.
 
     Raises:
@@ -84,7 +159,7 @@ def _programs(wanted: Sequence[str] | None, there: Sequence[str], device: str) -
     for program in wanted or ():
         if program not in there:
             raise InputError(f"--program {program}: {device.split()[0]} has {' and '.join(there)}; kernels are a CPU's")
-    return [program for program in there if program in (wanted or there)]
+    return tuple(program for program in there if program in (wanted or there))
 
 
 def _begin(device: str) -> str:
@@ -95,14 +170,14 @@ def _begin(device: str) -> str:
     return found
 
 
-def _run_all(cases: Sequence, programs: Sequence[str], device: str, processes: int | None) -> Iterable:
+def _run_all(cases: Sequence, side: Side, processes: int | None) -> Iterable:
     width = max(len(str(case)) for case in cases)
-    print(f"{'case':{width}}{''.join(f'{program:>{CELL}}' for program in programs)}  verdict  {'time':>7}  where")
-    for seconds, outcome in _shared_out(cases, programs, device, processes):
+    print(f"{'case':{width}}{''.join(f'{column:>{CELL}}' for column in side.columns)}  verdict  {'time':>7}  where")
+    for seconds, outcome in _shared_out(cases, side, processes):
         program, worst = outcome.worst
         print(
             f"{outcome.case!s:{width}}"
-            f"{_columns({p: _of_limit(outcome.decisive(p)) for p in outcome.results}, programs)}  "
+            f"{_columns({p: _of_limit(outcome.decisive(p)) for p in outcome.results}, side.columns)}  "
             f"{'ok' if outcome.passed else 'OVER':7}  {seconds:5.1f} s  {_by(program)}{worst.tensor}, {worst.detail}",
             flush=True,
         )
@@ -111,21 +186,42 @@ def _run_all(cases: Sequence, programs: Sequence[str], device: str, processes: i
         yield outcome
 
 
-def _shared_out(cases: Sequence, programs: Sequence[str], device: str, processes: int | None) -> Iterable:
+def _shared_out(cases: Sequence, side: Side, processes: int | None) -> Iterable:
     """Seconds and outcome of each case, in order. A recipe's trainings, which have much in common, are one task."""
     from parity.cases import LADDER, Outcome
 
     tasks = [list(together) for _, together in groupby(cases, lambda case: case.training or case)]
-    processes = min(processes or (min(2, len(runtime.cores())) if device == "CPU" else 1), len(tasks))
-    with processes_of(processes, None, _begin, device) if processes > 1 else nullcontext() as pool:
+    shared = side.device == "CPU" or side.stand_in
+    processes = min(processes or (min(2, len(runtime.cores())) if shared else 1), len(tasks))
+    alone = processes == 1 and not side.stand_in
+    with nullcontext() if alone else executor(processes, _begin, side.device) as others:
         numbers = [[LADDER.index(case) for case in task] for task in tasks]
-        done = (pool.imap if pool else map)(partial(_run_task, programs), numbers)
-        for task, made in zip(tasks, done, strict=True):
+        with _on_stand_in(side.device) if side.stand_in else nullcontext():
+            done = (map if alone else others.map)(partial(_run_task, side), numbers)
+        for task in tasks:
+            try:
+                made = next(done)
+            except BrokenProcessPool:
+                raise InputError(f"{side}: a process ended on the way; what it said last stands above") from None
             for case, (seconds, results, terms) in zip(task, made, strict=True):
                 yield seconds, Outcome(case, results, terms)
 
 
-def _run_task(programs: Sequence[str], numbers: Sequence[int]) -> list[tuple]:
+@contextmanager
+def _on_stand_in(device: str) -> Iterator[None]:
+    """A block whose new processes are on the stand-in."""
+    from parity.stand_in import build
+
+    before = dict(os.environ)
+    os.environ.update(build(device).environment())
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _run_task(side: Side, numbers: Sequence[int]) -> list[tuple]:
     """Seconds, results and loss terms of cases, by their places on the ladder: a case itself is not sent."""
     from parity.cases import LADDER
     from parity.cases import run as run_case
@@ -133,8 +229,12 @@ def _run_task(programs: Sequence[str], numbers: Sequence[int]) -> list[tuple]:
     made = []
     for number in numbers:
         begun = time.perf_counter()
-        outcome = run_case(LADDER[number], programs)
-        made.append((time.perf_counter() - begun, outcome.results, outcome.terms))
+        outcome = run_case(LADDER[number], side.programs, side.stand_in)
+        results, terms = (
+            {side.column(by) if by != "PyTorch" else by: value for by, value in found.items()}
+            for found in (outcome.results, outcome.terms)
+        )
+        made.append((time.perf_counter() - begun, results, terms))
     return made
 
 

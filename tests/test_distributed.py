@@ -110,9 +110,9 @@ def launch(folder, script, *arguments, processes=2):
     )
 
 
-def together(folder, *arguments):
+def together(folder, *arguments, device="CPU"):
     """Train in two processes, without an accident."""
-    done = launch(folder, TRAIN, "--device", "CPU", "--output", "run", *TWO, *arguments)
+    done = launch(folder, TRAIN, "--device", device, "--output", "run", *TWO, *arguments)
     assert done.code == 0, done.shown
     return done
 

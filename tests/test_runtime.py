@@ -123,10 +123,54 @@ def unusable(problem):
     ("device", "looked_for"), [("GPU", r"libcuda\.so\.1\); install it"), ("Ascend", r"/dev/davinci\*\); run on")]
 )
 def test_a_device_that_is_not_there_is_one_line_with_what_was_looked_for(monkeypatch, device, looked_for):
-    monkeypatch.setattr(ctypes, "CDLL", Loader())
+    monkeypatch.setattr(ctypes, "CDLL", Loader(broken=("libascendcl.so",)))
     monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter(()))
     with pytest.raises(InputError, match=f"^device {device}: no .*{looked_for}.*, or use --device CPU$"):
         runtime.set_up(device)
+
+
+class Cann:
+    """CANN's runtime, with so many NPUs."""
+
+    def __init__(self, npus):
+        self.npus = npus
+
+    def aclrtGetDeviceCount(self, count):  # noqa: N802 (CANN's)
+        count._obj.value = self.npus
+        return 0
+
+
+@pytest.fixture
+def ascend_machine(monkeypatch):
+    """What CANN says, without files of devices and without MindSpore's plugin: a function of the NPUs and the chip."""
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter(()))
+    monkeypatch.setattr(runtime, "_select", lambda name: None)
+
+    def machine(npus, chip):
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: Cann(npus))
+        monkeypatch.setattr(runtime, "_ascend_chip", lambda: chip)
+
+    return machine
+
+
+@pytest.mark.parametrize("chip", ["ascend910b", "ascend910_93", "Ascend950"])
+def test_an_npu_that_cann_counts_is_taken(chip, ascend_machine):
+    ascend_machine(8, chip)
+    assert runtime.set_up("Ascend") == f"Ascend ({chip})"
+
+
+def test_cann_without_an_npu_is_none(ascend_machine):
+    ascend_machine(0, "ascend910b")
+    with pytest.raises(InputError, match=r"^device Ascend: no Ascend NPU \(looked for /dev/davinci\*\); run on"):
+        runtime.set_up("Ascend")
+
+
+def test_an_npu_of_whole_graphs_is_refused_with_what_runs(ascend_machine):
+    ascend_machine(8, "ascend910")
+    with pytest.raises(
+        InputError, match=r"^device Ascend: .*GE.* ascend910, .* 910B .* kernel by kernel.* --device CPU$"
+    ):
+        runtime.set_up("Ascend")
 
 
 def test_auto_takes_the_cpu_where_nothing_else_can_be_used_and_says_why(monkeypatch):

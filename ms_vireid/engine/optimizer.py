@@ -9,7 +9,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from ms_vireid.config import Config, OptimizerConfig
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.operators import constant
+from ms_vireid.operators import constant, plus_product
 from ms_vireid.tensors import overwrite
 
 STATES = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of each weight, as torch.optim calls them: STATE.WEIGHT
@@ -201,7 +201,7 @@ class SGD(nn.Cell):
             return gradients[start:end]
         decayed = ()
         for i in range(start, end):
-            decayed += (ops.addcmul(gradients[i], self.weights[i], decay, constant(1.0, ms.float32)),)
+            decayed += (plus_product(gradients[i], self.weights[i], decay),)
         return decayed
 
     def _step_along_buffer(self, group: int, gradients: tuple[Tensor, ...], lr: Tensor, momentum: Tensor) -> None:

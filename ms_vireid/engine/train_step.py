@@ -11,7 +11,7 @@ from ms_vireid import losses, runtime
 from ms_vireid.config import Call, LossConfig
 from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.models.base import TrainingOutputs
-from ms_vireid.operators import constant
+from ms_vireid.operators import constant, stack
 
 GradientMean = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
@@ -129,7 +129,7 @@ class TrainStep:
 
         def step(images, packed):
             labels, key, progress, scalars = numbers(packed)
-            return ops.stack(update(images, labels, key, progress, scalars))
+            return stack(update(images, labels, key, progress, scalars))
 
         self._step = ms.jit(step) if jit else step
         self._inputs = ()  # of the last step: their copies to the device may still be under way

@@ -54,7 +54,7 @@ class ModalityPrototypes(nn.Cell):
         if not self.by_identity:
             prototypes = accumulated(distilled, beta, self.memory, self.seen)
             overwrite(self.memory, ops.stop_gradient(prototypes))
-            overwrite(self.seen, ops.ones_like(self.seen))
+            overwrite(self.seen, constant(1.0, ms.float32))
             return prototypes
         places = self.places(labels)  # [3PK] of the 3 * rows
         memory, seen = self.memory.reshape(-1, self.shape[2]), self.seen.reshape(-1)

@@ -8,7 +8,7 @@ from mindspore import nn, ops
 
 from ms_vireid.losses.batch import check_batch, check_choice, check_margin, same_labels
 from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min, masked_softmax
-from ms_vireid.operators import any_along, constant, maximum, mean, total
+from ms_vireid.operators import any_along, constant, maximum, mean, softplus, total
 
 RELEASED_EPS = 1e-6  # that WRT's release adds to the sum of its weights
 
@@ -104,7 +104,7 @@ class WeightedRegularizedTripletLoss(nn.Cell):
             top = ops.expand_dims(maximum(of_positives, -1), -1)  # [n, 1]
             furthest_positive = weighted_mean(distance, ops.exp(ops.sub(of_positives, top)) * positive)  # [n]
             closest_negative = weighted_mean(distance, ops.exp(-distance) * negative)  # [n]
-        return mean(ops.softplus(ops.sub(furthest_positive, closest_negative)) * any_along(negative, -1))
+        return mean(softplus(ops.sub(furthest_positive, closest_negative)) * any_along(negative, -1))
 
 
 def weighted_mean(values, shares):

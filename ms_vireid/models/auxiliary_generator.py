@@ -6,6 +6,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Uniform, initializer
 
+from ms_vireid.ascend import ready
 from ms_vireid.models.layers import pointwise
 from ms_vireid.models.resnet import batch_norm
 from ms_vireid.tensors import Joined
@@ -15,7 +16,7 @@ SCALE_RANGE = (1e-3, 1.0)  # of the layer scales: the paper's (0, 1] with an end
 
 def depthwise(channels: int, kernel: int) -> nn.Conv2d:
     """One kernel a channel, "same" padding with zeros, no bias; initialised as PyTorch does by default."""
-    return nn.Conv2d(
+    cell = nn.Conv2d(
         channels,
         channels,
         kernel,
@@ -26,12 +27,13 @@ def depthwise(channels: int, kernel: int) -> nn.Conv2d:
         weight_init=Uniform(1.0 / kernel),
         has_bias=False,
     )
+    return ready(cell)
 
 
 def transposed(channels: int, ratio: int) -> nn.Conv2dTranspose:
     """Kernel and stride `ratio`, so that each input pixel makes a patch of its own; no bias; initialised as PyTorch
     does by default."""
-    return nn.Conv2dTranspose(
+    cell = nn.Conv2dTranspose(
         channels,
         channels,
         ratio,
@@ -41,6 +43,7 @@ def transposed(channels: int, ratio: int) -> nn.Conv2dTranspose:
         weight_init=Uniform(1.0 / (ratio * math.sqrt(channels))),
         has_bias=False,
     )
+    return ready(cell)
 
 
 def _layer_scale(channels: int, kind: str) -> Parameter:
@@ -115,7 +118,7 @@ class CrossModalityLearner(nn.Cell):
     def __init__(self, channels: int, ratios: tuple[int, ...] = (2, 4, 6, 12), layer_scale: str = "channel"):
         super().__init__()
         self.ratios = tuple(ratios)
-        self.pools = nn.CellList([nn.AvgPool2d(ratio, stride=ratio, pad_mode="valid") for ratio in ratios])
+        self.pools = nn.CellList([ready(nn.AvgPool2d(ratio, stride=ratio, pad_mode="valid")) for ratio in ratios])
         self.transposed = nn.CellList([transposed(channels, ratio) for ratio in ratios])
         self.bn = batch_norm(2 * len(ratios) * channels)
         self.fuse = pointwise(2 * len(ratios) * channels, channels, bias=False)

@@ -8,7 +8,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform
 
-from ms_vireid.operators import ByHand, Dense, constant, numbers
+from ms_vireid.ascend import ready
+from ms_vireid.operators import ByHand, Dense, constant, mean, numbers, total_kept
 
 _GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
 
@@ -221,7 +222,7 @@ class GeM(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """float32 [N, C, H, W], not negative -> [N, C]."""
-        return ops.pow(ops.pow(x, self.power).mean(axis=(2, 3)) + self.eps, 1.0 / self.power)
+        return ops.pow(mean(ops.pow(x, self.power), (2, 3)) + self.eps, 1.0 / self.power)
 
 
 def bn_neck(features: int, spread: float = 0.0) -> nn.BatchNorm1d:
@@ -233,13 +234,13 @@ def bn_neck(features: int, spread: float = 0.0) -> nn.BatchNorm1d:
     # MindSpore's momentum weighs the old statistics: 0.9 here is PyTorch's 0.1.
     bottleneck = nn.BatchNorm1d(features, eps=1e-5, momentum=0.9, gamma_init=scale)
     bottleneck.beta.requires_grad = False
-    return bottleneck
+    return ready(bottleneck)
 
 
 def pointwise(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
     """1x1 convolution, initialised as PyTorch does by default."""
     bound = 1.0 / math.sqrt(inputs)
-    return nn.Conv2d(
+    convolution = nn.Conv2d(
         inputs,
         outputs,
         1,
@@ -250,13 +251,14 @@ def pointwise(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
         weight_init=Uniform(bound),
         bias_init=Uniform(bound),
     )
+    return ready(convolution)
 
 
 def identity_classifier(features: int, num_classes: int) -> Dense:
-    return Dense(features, num_classes, weight_init=Normal(0.001), has_bias=False)
+    return ready(Dense(features, num_classes, weight_init=Normal(0.001), has_bias=False))
 
 
 def l2_normalise(x: Tensor) -> Tensor:
     """Rows of x [N, C] scaled to unit Euclidean length (rows shorter than 1e-12 are divided by 1e-12)."""
-    length = ops.sqrt((x * x).sum(axis=1, keepdims=True))
+    length = ops.sqrt(total_kept(x * x, 1))
     return x / ops.maximum(length, Tensor(1e-12, x.dtype))

@@ -3,13 +3,15 @@
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import HeNormal
 
+from ms_vireid.ascend import ready
+
 EXPANSION = 4  # a block's output channels over its inner ones
 STAGES = (1, 2, 3, 4)
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """Without bias, "same" padding; Kaiming-normal by the outputs."""
-    return nn.Conv2d(
+    cell = nn.Conv2d(
         inputs,
         outputs,
         kernel,
@@ -19,6 +21,7 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.C
         weight_init=HeNormal(mode="fan_out", nonlinearity="relu"),
         has_bias=False,
     )
+    return ready(cell)
 
 
 class BatchNormAct2d(nn.BatchNorm2d):
@@ -34,7 +37,7 @@ class BatchNormAct2d(nn.BatchNorm2d):
 
 def batch_norm(channels: int, gamma: str = "ones") -> BatchNormAct2d:
     # MindSpore's momentum weighs the old statistics: 0.9 here is PyTorch's 0.1.
-    return BatchNormAct2d(channels, eps=1e-5, momentum=0.9, gamma_init=gamma, beta_init="zeros")
+    return ready(BatchNormAct2d(channels, eps=1e-5, momentum=0.9, gamma_init=gamma, beta_init="zeros"))
 
 
 class Bottleneck(nn.Cell):
@@ -92,7 +95,7 @@ class ResNet(nn.Cell):
         if stem:
             self.conv1 = convolution(3, width, 7, stride=2)
             self.bn1 = batch_norm(width)
-            self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, pad_mode="pad", padding=1)
+            self.maxpool = ready(nn.MaxPool2d(kernel_size=3, stride=2, pad_mode="pad", padding=1))
         strides = (1, 2, 2, last_stride)
         for stage in stages:
             inner = width * 2 ** (stage - 1)

@@ -7,8 +7,9 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, initializer
 
+from ms_vireid.ascend import ready
 from ms_vireid.models.layers import Dropout, DropPath, mask_multipliers, path_factors, position_noise
-from ms_vireid.operators import Dense, Product, Softmax, constant, transpose
+from ms_vireid.operators import Dense, Product, Softmax, constant, selected, transpose
 from ms_vireid.tensors import Joined
 
 LAYER_NORM_EPS = 1e-5
@@ -41,7 +42,7 @@ class PatchProjection(nn.Cell):
     def construct(self, images: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, L, D], patches row by row."""
         (rows, columns), patch = self.grid_size, self.patch_size
-        patches = ops.gather(ops.gather(images, self.rows, 2), self.columns, 3)
+        patches = selected(selected(images, self.rows, 2), self.columns, 3)
         patches = patches.reshape(-1, 3, rows, patch, columns, patch).transpose(0, 2, 4, 1, 3, 5)
         weight = self.weight.reshape(self.embed_dim, -1)  # [D, 3 * patch * patch]
         return ops.matmul(patches.reshape(-1, rows * columns, 3 * patch * patch), weight.T) + self.bias
@@ -69,7 +70,7 @@ def patch_grid(image_size: tuple[int, int], patch_size: int, stride: int) -> tup
 
 
 def dense(inputs: int, outputs: int) -> Dense:
-    return Dense(inputs, outputs, weight_init=Normal(0.02), bias_init="zeros")
+    return ready(Dense(inputs, outputs, weight_init=Normal(0.02), bias_init="zeros"))
 
 
 class GELU(nn.Cell):
@@ -92,7 +93,7 @@ class GELU(nn.Cell):
 
 
 def layer_norm(width: int) -> nn.LayerNorm:
-    return nn.LayerNorm([width], epsilon=LAYER_NORM_EPS)
+    return ready(nn.LayerNorm([width], epsilon=LAYER_NORM_EPS))
 
 
 class _SplitHeads(nn.Cell):

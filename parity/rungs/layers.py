@@ -21,6 +21,7 @@ from parity.harness import (
     Constant,
     by_program,
     compare_evaluation,
+    compare_half,
     compare_training,
     from_here,
     mindspore_side,
@@ -49,10 +50,12 @@ def agree(build: Callable[[ModuleType], Any], *inputs: Any, modes: str = "both")
 
 def agree_pair(pair: tuple[nn.Cell, torch.nn.Module], *inputs: Any, modes: str = "both") -> By:
     same_weights(*pair)
-    parts = [compare_training(pair, inputs)]
-    if modes == "both":
-        parts.append(compare_evaluation(pair, inputs))
-    return from_here(pair[0], *parts)
+    compared = {
+        "train": (compare_training,),
+        "both": (compare_training, compare_evaluation),
+        "float16 products": (compare_half,),
+    }
+    return from_here(pair[0], *(of(pair, inputs) for of in compared[modes]))
 
 
 def noise(images: int, tokens: int, width: int) -> np.ndarray:
@@ -242,6 +245,25 @@ CONVOLUTIONAL = [
     convolutional("Bottleneck ResNet-50", lambda m: m.resnet.Bottleneck(256, 128, 2), 2, 256, 18, 10, small=False),
     convolutional("NonLocal ResNet-50", lambda models: models.agw.NonLocal(1024, 1), 4, 1024, 18, 9, small=False),
 ]
+_IMAGES, _TOKENS, _WIDTH, _HEADS = SIZES[""]
+_SEQUENCE, _MAP = (_IMAGES, _TOKENS, _WIDTH), (4, 32, 9, 5)
+# The kernels compute in float32 alone: with train.amp their program is the operators'.
+HALF = [
+    Case(
+        2,
+        f"{subject}, float16 products",
+        lambda build=build, inputs=inputs: agree(build, *inputs, modes="float16 products"),
+        programs=OF_FUNCTIONS,
+    )
+    for subject, build, *inputs in (
+        ("Linear", lambda models: models.vit.dense(_WIDTH, 3 * _WIDTH), values(*_SEQUENCE)),
+        ("Attention", lambda models: models.vit.Attention(_WIDTH, _HEADS, 0.0, 0), values(*_SEQUENCE), None, None),
+        ("Block", lambda models: models.vit.Block(_WIDTH, _HEADS, 4, 0.0, 0.0, 0, 0), values(*_SEQUENCE)),
+        ("Bottleneck", lambda models: models.resnet.Bottleneck(32, 8, 1), feature_map(*_MAP)),
+        ("NonLocal", lambda models: models.agw.NonLocal(32, 1), feature_map(*_MAP)),
+        ("IntraModalityLearner", lambda m: m.auxiliary_generator.IntraModalityLearner(32), feature_map(*_MAP)),
+    )
+]
 CASES = [
     Case(2, "hashes of dropout", hashes, programs=OF_FUNCTIONS),
     Case(2, "Dropout", dropout),
@@ -253,4 +275,5 @@ CASES = [
     *(case for label, size in SIZES.items() for case in _sized(label, *size)),
     Case(2, "Attention with large scores", large_scores),
     *CONVOLUTIONAL,
+    *HALF,
 ]

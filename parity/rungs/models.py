@@ -16,10 +16,12 @@ from ms_vireid.models.vit import resize_position_embedding
 from parity.compare import FORWARD, NORMALISED, Comparison, compare
 from parity.convert import to_mindspore
 from parity.harness import (
+    OF_FUNCTIONS,
     By,
     Case,
     Pair,
     compare_evaluation,
+    compare_half,
     compare_training,
     compare_with_float64,
     from_here,
@@ -124,6 +126,12 @@ def gradients(model: Model, stochastic: bool = False) -> By:
     return by
 
 
+def half(model: Model) -> By:
+    """`compare_half`."""
+    pair = model.pair()
+    return from_here(pair[0], compare_half(pair, model.training_inputs()))
+
+
 def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth: int, heads: int) -> By:
     """The ViT against timm's with timm's own weights, its positions resized where patches overlap."""
     from parity.oracles import timm_vit  # here: timm takes seconds to import
@@ -181,6 +189,11 @@ def _cases(name: str, model: Model) -> list[Case]:
 
 CASES = [
     *(case for name, model in MODELS.items() for case in _cases(name, model)),
+    # The kernels compute in float32 alone: with train.amp their program is the operators'.
+    *(
+        Case(4, f"{name}, float16 products", partial(half, MODELS[name]), programs=OF_FUNCTIONS)
+        for name in ("PMT small", "AGW small", "MUN small")
+    ),
     Case(4, "torchvision ResNet-50", torchvision_resnet, small=False),
     Case(4, "timm ViT, stride 16", partial(timm, (64, 32), 16, 16, 96, 3, 4)),
     Case(4, "timm ViT, stride 12", partial(timm, (64, 32), 16, 12, 96, 3, 4)),

@@ -1,6 +1,6 @@
-"""Run a command on the stand-in GPU: python -m parity.stand_in python ms_vireid/train.py --device GPU ...
+"""Run a command on a stand-in: python -m parity.stand_in gpu python ms_vireid/train.py --device GPU ...
 
-Values mean nothing there; see parity/stand_in/__init__.py. The exit code is the command's.
+What it is and shows: parity/stand_in/__init__.py. The exit code is the command's.
 """
 
 import argparse
@@ -11,26 +11,33 @@ from pathlib import Path
 
 from ms_vireid.command import Parser, run
 from ms_vireid.errors import InputError
-from parity.stand_in.build import MEMORY, build, missing
+from parity.stand_in.build import build, missing
 from parity.stand_in.counts import read_log
 
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--memory", type=float, default=MEMORY / 2**30, metavar="GIB", help="of the device, in GiB")
+    parser.add_argument("--memory", type=float, metavar="GIB", help="of the device (default: a large one's)")
+    parser.add_argument("--no-values", action="store_true", help="compute nothing, for counts at full size")
+    parser.add_argument("--planted", default="", metavar="ERROR", help="an error on the way to the device, by its name")
     parser.add_argument("--calls", action="store_true", help="then print how often each function was called")
+    parser.add_argument("device", choices=("gpu", "ascend"))
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
     arguments = parser.parse_args()
     if not arguments.command:
         raise InputError("no command is given; see --help")
     if shutil.which(arguments.command[0]) is None:
         raise InputError(f"{arguments.command[0]}: no such command")
-    if reason := missing():
+    device = {"gpu": "GPU", "ascend": "Ascend"}[arguments.device]
+    if reason := missing(device):
         raise InputError(f"{reason}; it needs Linux on x86-64 with gcc, g++ and binutils")
+    stand_in = build(device)
     with tempfile.TemporaryDirectory(prefix="ms_vireid-stand-in-") as folder:
-        stand_in = build(Path(folder))
         log = Path(folder) / "calls"
-        variables = stand_in.environment(log if arguments.calls else None, int(arguments.memory * 2**30))
+        memory = int(arguments.memory * 2**30) if arguments.memory else None
+        variables = stand_in.environment(
+            log if arguments.calls else None, memory, not arguments.no_values, arguments.planted
+        )
         with stand_in.start(arguments.command, variables) as process:
             code = process.wait()
         if arguments.calls and log.exists():

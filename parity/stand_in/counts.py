@@ -1,38 +1,25 @@
-"""What this process, which runs on the stand-in, has asked of the GPU so far."""
+"""What this process, which runs on a stand-in, has asked of the device so far."""
 
 import ctypes
-import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from types import ModuleType
 
-import numpy as np
-
-from ms_vireid.gpu import PACKAGES
-
-CUDA_OPS = "libcuda_ops.so.11"  # MindSpore's own kernels
-SONAMES = ("libcuda.so.1", *PACKAGES, CUDA_OPS)
-
-COPIES = {"cudaMemcpy", "cudaMemcpyAsync"}
-WAITS = {"cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy", "cudaStreamSynchronize", "cuStreamSynchronize"}
-ALLOCATIONS = {"cudaHostAlloc", "cudaMalloc"}
-# Functions that put no work on the device.
-_BOOKKEEPING = re.compile(
-    r"cuda(?!Memset)|cu(Device|Module|Stream)|cu[a-z]\w+(Create|Destroy|Get|Set|Restore|Plan|_bufferSize)|nvrtc"
-    r"|\w*RoundUpPower2"
-)
-_COUNTER = np.dtype([("name", np.uintp), ("calls", np.int64)])  # as in stand_in.h
+from parity.stand_in.build import DEVICES
 
 
 @dataclass(frozen=True)
 class Counts:
     """Of one process.
 
-    launches: calls that put a computation on a stream, each at least one kernel on a real GPU: MindSpore's own kernels,
-        products, convolutions and other computing calls of cuBLAS, cuDNN and the like, and memsets.
-    copies: cudaMemcpy and cudaMemcpyAsync, in any direction. waits: of the host for the device, for which the device
-        then waits: synchronisations of a stream, an event or the device, and cudaMemcpy, which is not asynchronous.
-    allocations: of device memory (cudaMalloc) and of pinned host memory (cudaHostAlloc).
+    launches: calls that put a computation on a stream, each at least one kernel on a real device: on a GPU MindSpore's
+        own kernels, products, convolutions and other computing calls of cuBLAS, cuDNN and the like, and memsets; on an
+        Ascend operators, those of aclnn and those that CANN is handed by name, and memsets.
+    copies: in any direction. waits: of the host for the device, for which the device then waits: synchronisations of a
+        stream, an event or the device, and copies that are not asynchronous.
+    allocations: of device memory and of pinned host memory.
     """
 
     launches: int
@@ -45,50 +32,56 @@ class Counts:
 
 
 def counts() -> Counts:
-    """Raises RuntimeError: this process does not run on the stand-in."""
+    """Raises RuntimeError: this process does not run on a stand-in."""
     calls = functions()
+    device, _ = _here()
     return Counts(
-        launches=sum(number for name, number in calls.items() if is_launch(name)),
-        copies=sum(calls[name] for name in COPIES),
-        waits=sum(calls[name] for name in WAITS),
-        allocations=sum(calls[name] for name in ALLOCATIONS),
+        launches=sum(number for name, number in calls.items() if device.is_launch(name)),
+        copies=sum(calls[name] for name in device.COPIES),
+        waits=sum(calls[name] for name in device.WAITS),
+        allocations=sum(calls[name] for name in device.ALLOCATIONS),
     )
 
 
 def functions() -> Counter[str]:
-    """Calls by the function's name: CUDA's as in its manuals, MindSpore's kernels as "Cast<float, bool>".
+    """Calls by the function's name: those of CUDA and AscendCL as in their manuals, MindSpore's kernels as "Cast<float,
+    bool>", aclnn's operators as "aclnnMul(float32, float32, float32)", and those that an Ascend is handed by name as
+    "by name: AddN(float32, float32) -> (float32)".
 
     Raises:
-        RuntimeError: this process does not run on the stand-in.
+        RuntimeError: this process does not run on a stand-in.
     """
     calls: Counter[str] = Counter()
-    for soname in SONAMES:
-        try:
-            counters_of = ctypes.CDLL(soname).stand_in_counters
-        except (OSError, AttributeError):
-            raise RuntimeError(
-                f"{soname} is not the stand-in's; run by python -m parity.stand_in COMMAND ..."
-            ) from None
-        counters_of.restype = ctypes.c_void_p
-        number = ctypes.c_long()
-        first = counters_of(ctypes.byref(number))
-        if number.value:
-            content = (ctypes.c_char * (number.value * _COUNTER.itemsize)).from_address(first)
-            counters = np.frombuffer(content, _COUNTER)
-            for name, made in counters[counters["calls"] > 0].tolist():
-                calls[ctypes.string_at(name).decode()] += made
+    for library in _here()[1]:
+        library.stand_in_calls.restype = ctypes.c_char_p
+        calls += read_calls(library.stand_in_calls().decode())
     return calls
+
+
+def plant(error: str) -> None:
+    """Have an error made on the way to the device from now on; "": none. Sources that ask `planted` know its name."""
+    for library in _here()[1]:
+        library.stand_in_plant(error.encode())
 
 
 def read_log(path: Path) -> Counter[str]:
     """The same of all processes that have ended, from the log that `StandIn.environment` sets."""
+    return read_calls(path.read_text())
+
+
+def read_calls(text: str) -> Counter[str]:
     calls: Counter[str] = Counter()
-    for line in path.read_text().splitlines():
+    for line in text.splitlines():
         made, _, name = line.partition(" ")
         calls[name] += int(made)
     return calls
 
 
-def is_launch(function: str) -> bool:
-    """Whether a function of that name puts a computation on the device."""
-    return not _BOOKKEEPING.match(function)
+def _here() -> tuple[ModuleType, list[ctypes.CDLL]]:
+    """The device that this process has a stand-in for, and its libraries."""
+    for device in DEVICES.values():
+        with suppress(OSError, AttributeError):  # no such library, or another one
+            libraries = [ctypes.CDLL(soname) for soname in device.SONAMES]
+            assert all(library.stand_in_calls for library in libraries)
+            return device, libraries
+    raise RuntimeError("this process does not run on a stand-in: python -m parity.stand_in gpu|ascend COMMAND ...")

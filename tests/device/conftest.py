@@ -1,4 +1,4 @@
-"""The stand-in GPU, built once a test run."""
+"""The stand-ins, built once for what they are made of, and processes on them."""
 
 import os
 
@@ -7,33 +7,57 @@ import pytest
 from parity.stand_in import build, missing
 from tests.device.worker import Worker
 
-REQUIRED = "MS_VIREID_REQUIRE_STAND_IN"  # set: the tests fail where the stand-in cannot be built
+REQUIRED = "MS_VIREID_REQUIRE_STAND_IN"  # set: the tests fail where a stand-in cannot be built
 
 
 @pytest.fixture(scope="session")
-def stand_in(request, tmp_path_factory):
+def stand_in(request):
+    """The stand-in GPU."""
+    return _stand_in(request, "GPU")
+
+
+@pytest.fixture(scope="session")
+def ascend(request):
+    return _stand_in(request, "Ascend")
+
+
+def _stand_in(request, device):
     if request.config.getoption("--device") != "CPU":
         pytest.skip("a real device shows more")
-    return build_or_skip(tmp_path_factory)
+    return build_or_skip(device)
 
 
-def build_or_skip(tmp_path_factory):
-    if reason := missing():
+def build_or_skip(device):
+    if reason := missing(device):
         (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)(reason)
-    return build(tmp_path_factory.mktemp("stand-in"))
+    return build(device)
 
 
 @pytest.fixture(scope="session")
 def worker(stand_in, tmp_path_factory):
-    """A process on the stand-in."""
-    worker = Worker(stand_in, tmp_path_factory.mktemp("worker"))
-    yield worker
-    worker.close()
+    """A process on the stand-in GPU."""
+    yield from _worker(stand_in, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def blocking_worker(stand_in, tmp_path_factory):
     """The same for PyNative, whose threads the tests do not need."""
-    worker = Worker(stand_in, tmp_path_factory.mktemp("worker"), blocking=True)
+    yield from _worker(stand_in, tmp_path_factory, blocking=True)
+
+
+@pytest.fixture(scope="session")
+def counting_worker(stand_in, tmp_path_factory):
+    """The same, in which nothing is computed: for what is about operators, types and shapes alone."""
+    yield from _worker(stand_in, tmp_path_factory, blocking=True, values=False)
+
+
+@pytest.fixture(scope="session")
+def ascend_worker(ascend, tmp_path_factory):
+    """A process on the stand-in Ascend."""
+    yield from _worker(ascend, tmp_path_factory)
+
+
+def _worker(stand_in, tmp_path_factory, **options):
+    worker = Worker(stand_in, tmp_path_factory.mktemp("worker"), **options)
     yield worker
     worker.close()

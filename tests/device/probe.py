@@ -1,4 +1,4 @@
-"""The process on the stand-in GPU that tests of tests/device give their cases to, by `tests.device.worker`.
+"""The process on a stand-in that tests of tests/device give their cases to, by `tests.device.worker`.
 
 It reads a line of JSON for each case, {"do": name of a function below, "with": its arguments}, and answers with one:
 {"value": what it returned} or {"error": its traceback, cut short}.
@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +21,18 @@ import pytest
 from ms_vireid import ablate, evaluate, extract, runtime, train, visualize
 from ms_vireid.ablations import runs, tables
 from ms_vireid.ablations.tables import Demo
-from parity.stand_in import counts, functions
-from parity.stand_in.counts import is_launch
+from parity.stand_in import counts, functions, gpu
+from parity.stand_in.counts import plant
 from tests.ablations.in_process import TINY, start
+from tests.device.kernels import kernel_error  # noqa: F401, a function that tests ask for
 
+DEVICES = []  # the one of this process, once it is set up
 COMMANDS = {"ablate": ablate, "evaluate": evaluate, "extract": extract, "train": train, "visualize": visualize}
 
 
 def run_command(name: str, *arguments: str) -> None:
-    """A command of the project with `--device GPU`; raises RuntimeError with the line of its error."""
-    if reason := start(COMMANDS[name], [*arguments, "--device", "GPU"], Path("log.txt")):
+    """A command of the project on the device; raises RuntimeError with the line of its error."""
+    if reason := start(COMMANDS[name], [*arguments, "--device", DEVICES[0]], Path("log.txt")):
         raise RuntimeError(reason)
 
 
@@ -83,16 +85,17 @@ def run_table(name: str, *overrides: str) -> list[dict]:
     return json.loads(Path(f"tables/{name}/table.json").read_text())["rows"]
 
 
-def run_rung(name: str) -> None:
-    """A case of the ladder by operators, compiled trainings being tested as such. Trainings take two steps: values are
-    not what it is about."""
-    from parity import cases, trajectory
+def run_case(name: str, program: str, error: str = "") -> list[str]:
+    """A case of the ladder by a program, with an error planted on the way to the device, or none: its comparisons that
+    are over their tolerances."""
+    from parity import cases
 
-    runtime.use_full_float32()
-    with pytest.MonkeyPatch.context() as patch:
-        for recipe, described in trajectory.RECIPES.items():
-            patch.setitem(trajectory.RECIPES, recipe, replace(described, steps=2))
-        cases.run(next(case for case in cases.LADDER if str(case) == name), ["operators"])
+    plant(error)
+    try:
+        outcome = cases.run(next(case for case in cases.LADDER if str(case) == name), [program], stand_in=True)
+    finally:
+        plant("")
+    return [str(comparison) for comparison in outcome.comparisons if not comparison.passed]
 
 
 def count_product() -> dict:
@@ -103,7 +106,7 @@ def count_product() -> dict:
         before, called = counts(), functions()
         x = mindspore.Tensor(np.ones(3, np.float32))
         (x * x).asnumpy()
-    return {"counts": astuple(counts() - before), "launched": list(filter(is_launch, functions() - called))}
+    return {"counts": astuple(counts() - before), "launched": list(filter(gpu.is_launch, functions() - called))}
 
 
 def end(code: int) -> None:
@@ -142,9 +145,11 @@ def _call(function, dtype: str, compiled: bool) -> None:
             mindspore.runtime.synchronize()
 
 
-def set_up(blocking: bool) -> None:
+def set_up(device: str, blocking: bool) -> None:
     """blocking: PyNative launches in the thread that calls, which spares its others. What is launched is the same."""
-    runtime.set_up("GPU")
+    runtime.set_up(device)
+    runtime.use_full_float32()
+    DEVICES.append(device)
     import mindspore
 
     if blocking:

@@ -1,4 +1,4 @@
-"""The benchmark's counts of what a step asks of a GPU."""
+"""The benchmark's counts of what a step asks of a GPU and of an Ascend."""
 
 import subprocess
 
@@ -12,9 +12,12 @@ SMALL = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "train.num_
 ROWS = launches.names(MODELS)
 
 
+COPIES = {"GPU": 12, "Ascend": 4}  # at most, of a step
+
+
 @pytest.fixture(autouse=True)
-def built(stand_in, monkeypatch):
-    monkeypatch.setattr(launches, "build", lambda folder: stand_in)
+def built(stand_in, ascend):
+    """Or skipped."""
 
 
 def only_row(name, *overrides):
@@ -23,13 +26,14 @@ def only_row(name, *overrides):
     return row
 
 
-def test_a_compiled_step_is_counted_at_its_batch():
-    rows = [only_row("PMT compiled", f"train.num_identities={identities}") for identities in (2, 4)]
+@pytest.mark.parametrize("device", COPIES)
+def test_a_compiled_step_is_counted_at_its_batch(device):
+    rows = [only_row(f"{device}: PMT compiled", f"train.num_identities={identities}") for identities in (2, 4)]
     assert [row["batch"] for row in rows] == [8, 16]
     small, large = rows
     assert small["launches"] == large["launches"] > 100
     assert (small["waits"], small["allocations"]) == (0, 0)
-    assert 2 <= small["copies"] <= 12
+    assert 2 <= small["copies"] <= COPIES[device]
     assert small["torch_launches"] > 100
     # Twice the activations; weights and what the batch does not change take their part.
     assert 1.3 < large["peak_gib"] / small["peak_gib"] < 2
@@ -37,17 +41,17 @@ def test_a_compiled_step_is_counted_at_its_batch():
 
 
 def test_methods_without_recompute_have_no_row_of_it():
-    assert "PMT compiled recompute" in ROWS
-    assert sorted(name for name in ROWS if name.startswith("AGW")) == [
-        "AGW PyNative",
-        "AGW compiled",
-        "AGW compiled amp",
+    assert "GPU: PMT compiled recompute" in ROWS
+    assert sorted(name for name in ROWS if name.startswith("Ascend: AGW")) == [
+        "Ascend: AGW PyNative",
+        "Ascend: AGW compiled",
+        "Ascend: AGW compiled amp",
     ]
 
 
 def test_a_row_that_fails_is_told_in_a_line():
-    with pytest.raises(InputError, match=r"PMT compiled: ended with 2: .*model\.depth"):
-        only_row("PMT compiled", "model.depth=-1")
+    with pytest.raises(InputError, match=r"GPU: PMT compiled: ended with 2: .*model\.depth"):
+        only_row("GPU: PMT compiled", "model.depth=-1")
 
 
 def test_a_row_that_hangs_is_told_in_a_line(monkeypatch, stand_in):
@@ -56,10 +60,10 @@ def test_a_row_that_hangs_is_told_in_a_line(monkeypatch, stand_in):
 
     monkeypatch.setattr(type(stand_in), "run", lambda self, *given, **options: run(*given, **options))
     with pytest.raises(InputError, match="PMT compiled: still compiling or hanging after 1800 s, and killed"):
-        only_row("PMT compiled")
+        only_row("GPU: PMT compiled")
 
 
 def test_where_there_is_no_stand_in_the_reason_is_said(monkeypatch):
-    monkeypatch.setattr(launches, "missing", lambda: "no compiler")
+    monkeypatch.setattr(launches, "missing", lambda device: "no compiler")
     with pytest.raises(InputError, match="no compiler; --only leaves launches out"):
-        only_row("PMT compiled")
+        only_row("GPU: PMT compiled")

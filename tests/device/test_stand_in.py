@@ -1,4 +1,4 @@
-"""The stand-in GPU itself: what it counts, what it refuses, and that what hangs there is seen and killed."""
+"""The stand-ins themselves: what they count, what they refuse, and that what hangs there is seen and killed."""
 
 import ctypes
 import platform
@@ -10,8 +10,7 @@ import time
 import pytest
 
 from ms_vireid.command import run
-from parity.stand_in import Counts, __main__, build, counts, missing
-from parity.stand_in.counts import is_launch
+from parity.stand_in import Counts, __main__, build, counts, gpu, missing
 from tests.checkpoints import DATA, PMT
 from tests.device import conftest
 from tests.device.worker import ROOT, CaseError, Worker
@@ -53,11 +52,11 @@ def test_a_product_is_a_copy_a_launch_and_a_copy(worker):
     ],
 )
 def test_what_puts_work_on_the_device_is_a_launch(function, launches):
-    assert is_launch(function) is launches
+    assert gpu.is_launch(function) is launches
 
 
 def test_a_process_without_the_stand_in_has_no_counts():
-    with pytest.raises(RuntimeError, match=r"is not the stand-in's; run by python -m parity\.stand_in"):
+    with pytest.raises(RuntimeError, match=r"does not run on a stand-in: python -m parity\.stand_in"):
         counts()
 
 
@@ -90,7 +89,7 @@ def test_what_does_not_fit_in_the_memory_is_told_in_a_line(stand_in, tmp_path):
     assert "error: out of memory in training step 1 of 16 images; try" in done.stdout
 
 
-# --- what it refuses --------------------------------------------------------------------------------------------------
+# --- what they refuse -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["pynative", "jit"])
@@ -99,12 +98,6 @@ def test_what_mindspore_cannot_do_on_a_gpu_is_refused(worker, operation, dtype, 
     worker.do(operation, "float32", compiled)
     with pytest.raises(CaseError, match=r"Unsupported op|KernelMod Init Failed|not support"):
         worker.do(operation, dtype, compiled)
-
-
-def test_a_product_whose_rows_overlap_is_refused(library):
-    gemm = library("libcublas.so.11").cublasGemmEx
-    for leading, status in ((4, 0), (3, 7)):
-        assert gemm(None, 0, 0, 4, 5, 6, None, None, 0, leading, None, 0, 6, None, None, 0, 4, 0, 0) == status
 
 
 @pytest.mark.parametrize(("groups", "height", "status"), [(2, 12, 0), (4, 12, 3), (2, 11, 3)])
@@ -169,33 +162,38 @@ def test_a_case_that_hangs_or_ends_its_process_fails_alone(stand_in, tmp_path):
 # --- where it is missing ----------------------------------------------------------------------------------------------
 
 
-def test_what_is_missing_is_said(monkeypatch):
-    assert missing() is None
+@pytest.mark.parametrize("device", ["GPU", "Ascend"])
+def test_what_is_missing_is_said(monkeypatch, device):
+    assert missing(device) is None
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "which", lambda tool: None if tool == "g++" else tool)
-        assert missing() == "the stand-in GPU is built with g++, which the PATH does not have"
+        assert missing(device) == f"the stand-in {device} is built with g++, which the PATH does not have"
     with monkeypatch.context() as patch:
         patch.setattr(platform, "machine", lambda: "aarch64")
-        assert missing() == "the stand-in GPU is for Linux on x86-64"
+        assert missing(device) == f"the stand-in {device} is for Linux on x86-64"
         with pytest.raises(RuntimeError, match="for Linux on x86-64"):
-            build(None)
+            build(device)
+
+
+def test_it_is_built_once_for_what_it_is_made_of(stand_in):
+    assert build("GPU") == stand_in
 
 
 @pytest.mark.parametrize(("required", "outcome"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)])
 def test_its_tests_are_skipped_where_it_is_missing_unless_it_is_required(monkeypatch, required, outcome):
-    monkeypatch.setattr(conftest, "missing", lambda: "no compiler")
+    monkeypatch.setattr(conftest, "missing", lambda device: "no compiler")
     monkeypatch.setenv(conftest.REQUIRED, required)
     with pytest.raises(outcome, match="no compiler"):
-        conftest.build_or_skip(None)
+        conftest.build_or_skip("GPU")
 
 
 # --- its command ------------------------------------------------------------------------------------------------------
 
 
 def test_the_command_runs_another_and_prints_its_calls(stand_in, monkeypatch, capfd):
-    monkeypatch.setattr(__main__, "build", lambda folder: stand_in)
+    monkeypatch.setattr(__main__, "build", lambda device: stand_in)
     script = "import ctypes; ctypes.CDLL('libcudart.so.11.0').cudaDeviceSynchronize(); raise SystemExit(3)"
-    monkeypatch.setattr("sys.argv", ["stand_in", "--calls", sys.executable, "-c", script])
+    monkeypatch.setattr("sys.argv", ["stand_in", "--calls", "gpu", sys.executable, "-c", script])
     with pytest.raises(SystemExit) as ended:
         run(__main__.main)
     assert ended.value.code == 3
@@ -207,7 +205,7 @@ def test_the_command_runs_another_and_prints_its_calls(stand_in, monkeypatch, ca
     [([], "no command is given; see --help"), (["no-such-program"], "no-such-program: no such command")],
 )
 def test_a_command_that_cannot_be_run_is_told_in_a_line(arguments, said, monkeypatch, capfd):
-    monkeypatch.setattr("sys.argv", ["stand_in", *arguments])
+    monkeypatch.setattr("sys.argv", ["stand_in", "gpu", *arguments])
     with pytest.raises(SystemExit) as ended:
         run(__main__.main)
     assert ended.value.code == 2

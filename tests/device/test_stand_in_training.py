@@ -16,7 +16,7 @@ ITERATIONS = 12  # of an epoch; the tenth step is logged
 # As published, where every layer counts: what MindSpore compiles may be too deep for it.
 DEPTH = {
     "pmt": ["model.depth=12"],
-    "agw": ["model.layers=[3,4,6,3]", "model.non_local=[0,2,3,0]"],
+    "agw": ["model.layers=[3,4,6,3]", "model.non_local=[0,2,3,0]", "optimizer.lr=0.001"],
     "mun": ["model.layers=[3,4,6,3]", "model.ratios=[2,4,6,12]", "data.image_size=[96,48]"],
 }
 

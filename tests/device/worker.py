@@ -1,4 +1,4 @@
-"""A process on the stand-in GPU that runs one case after another: starting one takes MindSpore seconds."""
+"""A process on a stand-in that runs one case after another: starting one takes MindSpore seconds."""
 
 import json
 import select
@@ -24,13 +24,14 @@ class Worker:
 
     Args:
         folder: where it works, an absolute path; printed.txt there holds what is printed.
-        blocking: as `probe.set_up`.
+        blocking: as `probe.set_up`. values: as `StandIn.environment`.
     """
 
-    def __init__(self, stand_in: StandIn, folder: Path, blocking: bool = False):
+    def __init__(self, stand_in: StandIn, folder: Path, blocking: bool = False, values: bool = True):
         self.stand_in = stand_in
         self.folder = folder
         self.blocking = blocking
+        self.values = values
         self.log = folder / "printed.txt"
         self._process: subprocess.Popen | None = None
         self._stack = ExitStack()
@@ -43,7 +44,7 @@ class Worker:
         """
         if self._process is None:
             self._start()
-            self._ask("set_up", [self.blocking], LIMIT_S)
+            self._ask("set_up", [self.stand_in.device, self.blocking], LIMIT_S)
         return self._ask(function, arguments, limit_s)
 
     def close(self) -> None:
@@ -51,8 +52,7 @@ class Worker:
         self._process = None
 
     def _start(self) -> None:
-        # Else MindSpore runs on the CPU, without a word, what a compiled graph has no GPU kernel for.
-        variables = {"MS_DISABLE_KERNEL_BACKOFF": "1", "PYTHONPATH": str(ROOT)}
+        variables = self.stand_in.environment(values=self.values) | {"PYTHONPATH": str(ROOT)}
         log = self._stack.enter_context(self.log.open("a"))
         command = [sys.executable, "-m", "tests.device.probe"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}

@@ -101,19 +101,18 @@ def gone(pid):
 
 
 @pytest.mark.parametrize(
-    ("code", "judged", "verdict"),
+    ("code", "verdict", "figures"),
     [
-        ("print('| a |'); raise SystemExit(1)", True, "exit code 1"),
-        ("print('| a |'); raise SystemExit(1)", False, "not judged"),
-        ("print('| a |'); raise SystemExit(2)", False, "exit code 2"),
-        ("print('| a |'); raise ValueError('an operator that is missing')", False, "exit code 1"),
+        ("print('| a |'); raise SystemExit(1)", "exit code 1", True),
+        ("print('| a |'); raise SystemExit(2)", "exit code 2", False),
+        ("print('| a |'); raise ValueError('an operator that is missing')", "exit code 1", False),
     ],
 )
-def test_where_values_are_not_judged_an_exception_still_fails(code, judged, verdict):
-    outcome = first_run.perform(python(code), judged)
+def test_what_is_over_its_limit_has_its_figures_and_what_is_broken_none(code, verdict, figures):
+    outcome = first_run.perform(python(code))
     assert outcome.verdict == verdict
-    assert outcome.failed is (verdict != "not judged")
-    assert bool(outcome.figures) is ("SystemExit(1)" in code)
+    assert outcome.failed
+    assert bool(outcome.figures) is figures
 
 
 @pytest.mark.parametrize(
@@ -132,18 +131,20 @@ def test_bad_arguments_end_in_one_line(monkeypatch, tmp_path, arguments, message
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.skipif(missing() is not None, reason=str(missing()))
-def test_on_the_stand_in_values_are_not_judged(tmp_path):
-    command = ["parity/first_run.py", "--device", "GPU", "--quick", "--only", "operators", "--output"]
-    stand_in = build(tmp_path / "stand-in")
-    done = stand_in.run([sys.executable, *command, str(tmp_path / "report.md")], 240.0, cwd=ROOT)
+@pytest.mark.parametrize("device", ["GPU", "Ascend"])
+def test_on_a_stand_in_values_are_judged_and_times_mean_nothing(device, tmp_path):
+    if reason := missing(device):
+        pytest.skip(reason)
+    command = ["parity/first_run.py", "--device", device, "--quick", "--only", "operators", "--output"]
+    done = build(device).run([sys.executable, *command, str(tmp_path / "report.md")], 240.0, cwd=ROOT)
     assert done.returncode == 0, done.stdout
     text = (tmp_path / "report.md").read_text()
-    assert "# First run on GPU (stand-in GPU" in text
-    assert "no value and no time on this page means anything" in text
-    assert "| operators | operators | not judged |" in text
-    assert "| operators | TF32 | passed |" in text
-    assert "| TF32 | speed |" in text
+    assert f"# First run on {device} (" in text
+    assert "no time on this page means anything" in text
+    assert "| operators | operators | passed |" in text
+    name = {"GPU": "TF32", "Ascend": "HF32"}[device]
+    assert f"| operators | {name} | passed |" in text
+    assert f"| {name} | speed |" in text
 
 
 @pytest.mark.parametrize("quick", [True, False], ids=["quick", "full"])

@@ -112,6 +112,9 @@ def test_the_page_needs_no_other_file_and_shows_both_frameworks_curves_by_each_p
         (("--rung", "8"), "invalid choice: 8"),
         (("--processes", "0"), "--processes 0: must be at least 1"),
         (("--program", "interpreter"), "invalid choice: 'interpreter'"),
+        (("--stand-in",), "--device CPU: stand-ins are for GPU and Ascend"),
+        (("--device", "GPU", "--stand-in", "--program", "kernels"), "a stand-in has operators and graph"),
+        (("--device", "GPU", "--stand-in", "--rung", "1"), "no case matches --rung on a stand-in"),
     ],
 )
 def test_bad_arguments_end_in_one_line(monkeypatch, arguments, message):
@@ -123,3 +126,8 @@ def test_a_program_that_the_device_does_not_have_is_refused():
     message = "--program kernels: GPU has operators and graph; kernels are a CPU's"
     with pytest.raises(InputError, match=message):
         report._programs(["graph", "kernels"], ["operators", "graph"], "GPU (NVIDIA H200)")
+
+
+def test_a_stand_ins_column_is_named_after_its_device():
+    assert report.Side("GPU", ("operators", "graph"), stand_in=True).columns == ("gpu operators", "gpu")
+    assert report.Side("CPU", ("operators", "graph")).columns == ("operators", "graph")

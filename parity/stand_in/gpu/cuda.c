@@ -1,5 +1,7 @@
-/* NVIDIA's driver with one GPU of compute capability 8.0. */
+/* NVIDIA's driver. */
 #include <string.h>
+
+#include "machine.h"
 
 int cuInit(unsigned flags) { return 0; }
 
@@ -9,23 +11,24 @@ int cuDriverGetVersion(int *version) {
 }
 
 int cuDeviceGetCount(int *count) {
-  *count = 1;
+  *count = DEVICES;
   return 0;
 }
 
 int cuDeviceGet(int *device, int ordinal) {
+  enum { INVALID_DEVICE = 101 };
   *device = ordinal;
-  return 0;
+  return ordinal >= 0 && ordinal < DEVICES ? 0 : INVALID_DEVICE;
 }
 
 int cuDeviceGetName(char *name, int size, int device) {
-  strncpy(name, "stand-in GPU", size);
+  strncpy(name, DEVICE_NAME, size);
   return 0;
 }
 
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
   enum { COMPUTE_CAPABILITY_MAJOR = 75 };
-  *value = attribute == COMPUTE_CAPABILITY_MAJOR ? 8 : 0;
+  *value = attribute == COMPUTE_CAPABILITY_MAJOR ? CAPABILITY : 0;
   return 0;
 }
 

@@ -1,11 +1,26 @@
-/* What every library of the stand-in GPU shares: counters of calls by name, and the kinds of functions that do nothing
-   else. counts.py reads the counters in the running process. */
+/* What every library of a stand-in shares: counters of calls by name, and the kinds of functions that do nothing else.
+   counts.py reads the counters in the running process. */
+#pragma once
 #include <stdlib.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct counter {
   const char *name;
   long calls;
 } __attribute__((aligned(16)));
+
+/* Counts a call whose name is known only when it is made. */
+void stand_in_count(const char *name);
+
+/* Ends the process with the name, if values are computed (values.h). */
+void stand_in_unknown(const char *name);
+
+#ifdef __cplusplus
+}
+#endif
 
 #define COUNT(label)                                                                        \
   do {                                                                                      \
@@ -34,10 +49,10 @@ struct counter {
     return 0;                 \
   }
 
-/* A comparison. A single one is true, as a compiled `if` takes nothing but 0 and 1 and new memory may hold anything. */
-#define COMPARES(name, label)                                                                                         \
-  int name(long broadcast, void *left_shape, void *right_shape, void *shape, void *left, void *right, char *output) { \
-    COUNT(label);                                                                                                     \
-    *output = 1;                                                                                                      \
-    return 0;                                                                                                         \
+/* What puts a computation on the device that is not defined here. */
+#define UNKNOWN(name, label)  \
+  long name(void) {           \
+    COUNT(label);             \
+    stand_in_unknown(label);  \
+    return 0;                 \
   }

@@ -1,0 +1,323 @@
+// AscendCL's runtime. The device's memory is the host's, of which pages that nobody writes cost nothing. So that a
+// large model needs few of them where no values are computed, the device then leaves out what fills or copies more than
+// LARGE within its memory. What is put on a stream is done at once. STAND_IN_MEMORY: the device's memory in bytes.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "stand_in.h"
+#include "values.h"
+
+namespace {
+
+enum { SUCCESS = 0, INVALID_VALUE = 107000, OUT_OF_MEMORY = 207001 };
+enum { WITHIN_DEVICE = 3 };       // aclrtMemcpyKind
+enum { EVENT_COMPLETE = 1 };      // aclrtEventRecordedStatus
+enum { STREAM_COMPLETE = 0 };     // aclrtStreamStatus
+enum { HOST = 1 };                // aclrtRunMode: on which side this process runs
+enum { CUBE_CORES, VECTOR_CORES };  // aclrtDevResLimitType
+constexpr size_t LARGE = 1 << 20;  // bytes
+constexpr size_t ALIGNMENT = 64;   // of host memory, in bytes
+constexpr uint32_t DEVICES = 8;
+constexpr uint32_t CORES[] = {24, 48};  // of an Ascend 910B2, by kind
+
+size_t device_memory() {
+  static const char *given = getenv("STAND_IN_MEMORY");
+  return given ? strtoull(given, nullptr, 10) : 64ull << 30;
+}
+
+std::atomic<size_t> allocated;
+
+bool allocate(size_t size) {
+  if ((allocated += size) <= device_memory()) return true;
+  allocated -= size;
+  return false;
+}
+
+// Ranges of addresses that are mapped, with their sizes.
+struct Mapped {
+  std::mutex lock;
+  std::map<void *, size_t> sizes;
+};
+
+Mapped &mapped() {  // never destroyed: the plugin frees some at the very end
+  static Mapped *all = new Mapped;
+  return *all;
+}
+
+void *map_memory(size_t size) {
+  size = size ? size : 1;
+  void *start = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (start == MAP_FAILED) return nullptr;
+  std::lock_guard<std::mutex> guard(mapped().lock);
+  mapped().sizes[start] = size;
+  return start;
+}
+
+size_t unmap_memory(void *start) {  // its size; 0 if it was not mapped
+  std::lock_guard<std::mutex> guard(mapped().lock);
+  auto found = mapped().sizes.find(start);
+  if (found == mapped().sizes.end()) return 0;
+  size_t size = found->second;
+  munmap(start, size);
+  mapped().sizes.erase(found);
+  return size;
+}
+
+int allocate_mapped(void **memory, size_t size) {
+  *memory = nullptr;
+  size = size ? size : 1;
+  if (!allocate(size)) return OUT_OF_MEMORY;
+  *memory = map_memory(size);
+  return *memory ? SUCCESS : OUT_OF_MEMORY;
+}
+
+int copy(void *target, size_t room, const void *source, size_t size, int direction) {
+  if (size > room || (size && !(target && source))) return INVALID_VALUE;
+  if (size <= LARGE || direction != WITHIN_DEVICE || stand_in::computes()) memmove(target, source, size);
+  return SUCCESS;
+}
+
+int fill(void *memory, size_t room, int value, size_t size) {
+  if (size > room) return INVALID_VALUE;
+  if (size <= LARGE || stand_in::computes()) memset(memory, value, size);
+  return SUCCESS;
+}
+
+int cores(int kind, uint32_t *number) {
+  *number = CORES[kind == CUBE_CORES ? CUBE_CORES : VECTOR_CORES];
+  return SUCCESS;
+}
+
+int device;
+char context;  // the only one: a thread that has chosen none has it too
+thread_local void *current_context = &context;
+
+}  // namespace
+
+extern "C" {
+
+// The device
+
+const char *aclrtGetSocName() {
+  const char *given = getenv("STAND_IN_SOC");
+  return given ? given : "Ascend910B2";
+}
+
+int aclrtGetVersion(int *major, int *minor, int *patch) {
+  *major = 1;
+  *minor = *patch = 0;
+  return SUCCESS;
+}
+
+struct PackageVersion {
+  char version[128], major[64], minor[64], release[64], patch[64], reserved[128];
+};
+
+int aclsysGetCANNVersion(int, PackageVersion *version) {
+  *version = {"9.0.0", "9", "0", "0", "0", ""};
+  return SUCCESS;
+}
+
+const char *aclGetRecentErrMsg() { return ""; }
+
+int aclrtGetDeviceCount(uint32_t *number) {
+  *number = DEVICES;
+  return SUCCESS;
+}
+
+int aclrtSetDevice(int chosen) {
+  COUNT("aclrtSetDevice");
+  device = chosen;
+  return SUCCESS;
+}
+
+int aclrtGetDevice(int *chosen) {
+  *chosen = device;
+  return SUCCESS;
+}
+
+int aclrtGetRunMode(int *mode) {
+  *mode = HOST;
+  return SUCCESS;
+}
+
+int aclrtDeviceCanAccessPeer(int *can, int, int) {
+  *can = 1;
+  return SUCCESS;
+}
+
+int aclGetDeviceCapability(uint32_t, int, int64_t *value) {
+  *value = CORES[CUBE_CORES];
+  return SUCCESS;
+}
+
+int aclrtGetDeviceResLimit(int, int kind, uint32_t *number) { return cores(kind, number); }
+int aclrtGetStreamResLimit(void *, int kind, uint32_t *number) { return cores(kind, number); }
+int aclrtGetResInCurrentThread(int kind, uint32_t *number) { return cores(kind, number); }
+
+int aclrtCreateContext(void **created, int) {
+  *created = current_context = &context;
+  return SUCCESS;
+}
+
+int aclrtGetCurrentContext(void **current) {
+  *current = current_context;
+  return SUCCESS;
+}
+
+int aclrtSetCurrentContext(void *chosen) {
+  current_context = chosen;
+  return SUCCESS;
+}
+
+// Memory
+
+int aclrtMalloc(void **memory, size_t size, int) {
+  COUNT("aclrtMalloc");
+  return allocate_mapped(memory, size);
+}
+
+int aclrtMallocAlign32(void **memory, size_t size, int) {
+  COUNT("aclrtMallocAlign32");
+  return allocate_mapped(memory, size);
+}
+
+int aclrtFree(void *memory) {
+  COUNT("aclrtFree");
+  if (!memory) return SUCCESS;
+  size_t size = unmap_memory(memory);
+  allocated -= size;
+  return size ? SUCCESS : INVALID_VALUE;
+}
+
+int aclrtMallocHost(void **memory, size_t size) {
+  COUNT("aclrtMallocHost");
+  *memory = aligned_alloc(ALIGNMENT, (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+  return *memory ? SUCCESS : OUT_OF_MEMORY;
+}
+
+int aclrtFreeHost(void *memory) {
+  free(memory);
+  return SUCCESS;
+}
+
+int halHostRegister(void *memory, uint64_t, uint32_t, uint32_t, void **of_device) {
+  *of_device = memory;
+  return SUCCESS;
+}
+
+int aclrtGetMemInfo(int, size_t *available, size_t *total) {
+  *total = device_memory();
+  *available = *total - allocated;
+  return SUCCESS;
+}
+
+// Virtual memory: its addresses are mapped at once, and physical memory is only counted.
+
+int aclrtReserveMemAddress(void **start, size_t size, size_t, void *, uint64_t) {
+  *start = map_memory(size);
+  return *start ? SUCCESS : OUT_OF_MEMORY;
+}
+
+int aclrtReleaseMemAddress(void *start) { return unmap_memory(start) ? SUCCESS : INVALID_VALUE; }
+
+int aclrtMallocPhysical(void **memory, size_t size, const void *, uint64_t) {
+  COUNT("aclrtMallocPhysical");
+  if (!allocate(size)) return OUT_OF_MEMORY;
+  *memory = new size_t(size);
+  return SUCCESS;
+}
+
+int aclrtFreePhysical(void *memory) {
+  auto size = static_cast<size_t *>(memory);
+  allocated -= *size;
+  delete size;
+  return SUCCESS;
+}
+
+// Copies and fills
+
+int aclrtMemcpy(void *target, size_t room, const void *source, size_t size, int direction) {
+  COUNT("aclrtMemcpy");
+  return copy(target, room, source, size, direction);
+}
+
+int aclrtMemcpyAsync(void *target, size_t room, const void *source, size_t size, int direction, void *) {
+  COUNT("aclrtMemcpyAsync");
+  return copy(target, room, source, size, direction);
+}
+
+int aclrtMemset(void *memory, size_t room, int value, size_t size) {
+  COUNT("aclrtMemset");
+  return fill(memory, room, value, size);
+}
+
+int aclrtMemsetAsync(void *memory, size_t room, int value, size_t size, void *) {
+  COUNT("aclrtMemsetAsync");
+  return fill(memory, room, value, size);
+}
+
+// Streams and events
+
+CREATES(aclrtCreateStream, "aclrtCreateStream")
+CREATES(aclrtCreateStreamWithConfig, "aclrtCreateStreamWithConfig")
+CREATES(aclrtCreateEvent, "aclrtCreateEvent")
+CREATES(aclrtCreateEventWithFlag, "aclrtCreateEventWithFlag")
+CREATES(aclrtCreateEventExWithFlag, "aclrtCreateEventExWithFlag")
+DESTROYS(aclrtDestroyStream, "aclrtDestroyStream")
+DESTROYS(aclrtDestroyStreamForce, "aclrtDestroyStreamForce")
+DESTROYS(aclrtDestroyEvent, "aclrtDestroyEvent")
+
+int aclrtDeviceGetStreamPriorityRange(int *least, int *greatest) {
+  *least = 7;
+  *greatest = 0;
+  return SUCCESS;
+}
+
+int aclrtStreamQuery(void *, int *status) {
+  *status = STREAM_COMPLETE;
+  return SUCCESS;
+}
+
+int aclrtQueryEventStatus(void *, int *status) {
+  *status = EVENT_COMPLETE;
+  return SUCCESS;
+}
+
+int aclrtEventElapsedTime(float *milliseconds, void *, void *) {
+  *milliseconds = 1;
+  return SUCCESS;
+}
+
+int aclrtEventGetTimestamp(void *, uint64_t *time) {
+  *time = 1;
+  return SUCCESS;
+}
+
+int aclrtLaunchCallback(void (*callback)(void *), void *argument, int, void *) {
+  COUNT("aclrtLaunchCallback");
+  callback(argument);
+  return SUCCESS;
+}
+
+int aclrtProcessReport(int) {  // callbacks that a stream has come to; a thread of the plugin asks in a loop
+  usleep(10000);
+  return SUCCESS;
+}
+
+// What the plugin lends GE's allocator
+
+void *aclrtAllocatorCreateDesc() { return calloc(1, 1); }
+
+int aclrtAllocatorDestroyDesc(void *description) {
+  free(description);
+  return SUCCESS;
+}
+
+}

@@ -1,0 +1,185 @@
+"""What the three methods call of a GPU and of an Ascend, with which types: docs/operators.md, written with --write.
+
+A compiled training step of each, in float32 and in mixed precision, its evaluation, and the ladder's losses, small, on
+the stand-ins. Without --write the exit code is 1 if something is called that the page does not have.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ms_vireid import runtime
+from ms_vireid.command import Parser, run
+from ms_vireid.config import CONFIG_ROOT, Config, load_config
+from ms_vireid.errors import InputError
+from ms_vireid.files.writing import write_text
+from parity.stand_in import DEVICES, build, functions, missing
+
+PAGE = Path(__file__).parents[2] / "docs" / "operators.md"
+LIMIT_S = 1800.0  # of a device
+
+SIZE = (48, 24)  # of the pictures, (H, W) in pixels
+LABELS = np.array([0, 0, 1, 1] * 2, np.int32)
+_RESNET = ["model.layers=[1,1,1,1]", "model.width=4"]
+_VIT = ["model.patch_size=8", "model.stride=6", "model.embed_dim=16", "model.num_heads=2", "model.depth=2"]
+METHODS = {
+    "PMT": ("pmt/sysu.yaml", _VIT),
+    "AGW": ("agw/sysu.yaml", [*_RESNET, "model.non_local=[0,1,0,0]"]),
+    "MUN": ("mun/sysu.yaml", [*_RESNET, "model.ratios=[2]"]),
+}
+LOSSES = "losses"
+
+
+def small_config(method: str, *options: str) -> Config:
+    recipe, model = METHODS[method]
+    common = ["model.num_classes=3", "train.num_identities=2", "train.num_instances=2", "augmentation.crop_padding=0"]
+    return load_config(CONFIG_ROOT / recipe, [f"data.image_size={list(SIZE)}", *model, *common, *options])
+
+
+def computations() -> Iterator[tuple[str, Callable[[], object]]]:
+    """With the name of what each belongs to."""
+    for method in METHODS:
+        yield method, partial(_train, small_config(method))
+        yield method, partial(_train, small_config(method, "train.amp=true"))
+        yield method, partial(_evaluate, small_config(method))
+    from parity.cases import LADDER, run
+
+    for case in LADDER:
+        if case.rung == 3:
+            yield LOSSES, partial(run, case, ["graph"], stand_in=True)
+
+
+def _train(config: Config) -> None:
+    from ms_vireid.engine.optimizer import build_optimizer
+    from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
+    from ms_vireid.models import build_model
+
+    model = build_model(config).set_train()
+    optimizer = build_optimizer(model, config)
+    loss = StageLoss(config.stages[-1].losses, config.train.num_instances)
+    step = TrainStep(model, loss, optimizer, True, loss_scaler() if config.train.amp else None)
+    rates = [config.optimizer.lr] * len(optimizer.groups)
+    for number in (1, 2):
+        step(_images(), LABELS, number, 0.0, optimizer.scalars(number, rates)).asnumpy()
+
+
+def _evaluate(config: Config) -> None:
+    import mindspore as ms
+
+    from ms_vireid.exports.verified import InferenceGraph
+    from ms_vireid.models import build_model
+
+    graph = InferenceGraph(build_model(config, inference=True), "visible").set_train(False)
+    ms.jit(graph.construct)(ms.Tensor(_images())).asnumpy()
+
+
+def _images() -> np.ndarray:
+    return np.random.default_rng(0).random((len(LABELS), 3, *SIZE)).astype(np.float32)
+
+
+def collect_here(device: str) -> dict[str, list[str]]:
+    """On the device's stand-in: by whom each launched function is called."""
+    runtime.set_up(device)
+    used = defaultdict(set)
+    before = functions()
+    for owner, compute in computations():
+        compute()
+        now = functions()
+        for name in filter(DEVICES[device].is_launch, now - before):
+            used[name].add(owner)
+        before = now
+    return {name: sorted(owners) for name, owners in sorted(used.items())}
+
+
+def collect(device: str) -> dict[str, list[str]]:
+    """The same from any process.
+
+    Raises:
+        InputError: there is no stand-in, or something failed on it.
+    """
+    if reason := missing(device):
+        raise InputError(f"{reason}; it needs Linux on x86-64 with gcc, g++ and binutils")
+    with tempfile.TemporaryDirectory() as folder:  # for what MindSpore leaves behind
+        command = [sys.executable, "-m", "parity.stand_in.called", "--here", device]
+        try:
+            done = build(device).run(command, LIMIT_S, cwd=folder)
+        except subprocess.TimeoutExpired:
+            raise InputError(f"{device}: still compiling or hanging after {LIMIT_S:g} s, and killed") from None
+    lines = done.stdout.splitlines() or [""]
+    if done.returncode:
+        raise InputError(f"{device}: ended with {done.returncode}: {lines[-1]}")
+    return json.loads(lines[-1])
+
+
+def page(used: Mapping[str, Mapping[str, Iterable[str]]]) -> str:
+    """docs/operators.md. used: for each device, by whom each function is called."""
+    parts = [INTRODUCTION]
+    for device, functions_of in used.items():
+        for heading, chosen in DEVICES[device].KINDS.items():
+            rows = _rows({name: owners for name, owners in functions_of.items() if chosen(name)})
+            lines = ["| | types | used by |", "| --- | --- | --- |", *(f"| {' | '.join(row)} |" for row in rows)]
+            parts.append(f"## {device}: {heading} ({len(rows)})\n\n" + "\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _rows(functions_of: Mapping[str, Iterable[str]]) -> list[tuple[str, str, str]]:
+    """A row for each name: all types that it is called with, and by whom."""
+    types, owners = defaultdict(list), defaultdict(set)
+    for function, used_by in functions_of.items():
+        name, given = re.fullmatch(r"(?:by name: )?(\w+)(.*)", function, re.DOTALL).groups()
+        types[name].append(f"`{given}`" if given else "")
+        owners[name].update(used_by)
+    return [(name, " ".join(filter(None, types[name])), ", ".join(sorted(owners[name]))) for name in sorted(types)]
+
+
+def unknown(used: Mapping[str, Iterable[str]], text: str) -> list[str]:
+    """Functions, as `collect_here` gives them, that the page does not have."""
+    return [
+        function
+        for function in used
+        if not all(f"{part}" in text for part in re.fullmatch(r"(?:by name: )?(\w+)(.*)", function, re.DOTALL).groups())
+    ]
+
+
+INTRODUCTION = """# Operators
+
+What the three methods call of a GPU and of an Ascend: a compiled training step of each, in float32 and in mixed
+precision, its evaluation, and the losses of the ladder, with the types that each function was called with. `python -m
+parity.stand_in.called --write` takes them through MindSpore 2.10's own plugins on the stand-ins of both devices
+([devices.md](devices.md)) and writes this page. All of them are computed there by their definitions, and the results
+are those of PyTorch ([parity.md](parity.md)).
+
+On an Ascend an operator is either a function of aclnn, which CANN has ready, or handed to CANN by its name, which
+compiles it at its first use."""
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(PAGE.parents[1])}")
+    parser.add_argument(
+        "--here", choices=tuple(DEVICES), help="print what this process calls, on the device's stand-in"
+    )
+    arguments = parser.parse_args()
+    if arguments.here:
+        print(json.dumps(collect_here(arguments.here)))
+        return
+    used = {device: collect(device) for device in DEVICES}
+    for device, functions_of in used.items():
+        print(f"{device}: {len(functions_of)} functions and types")
+    if arguments.write:
+        write_text(PAGE, page(used))
+    new = [function for functions_of in used.values() for function in unknown(functions_of, PAGE.read_text("utf-8"))]
+    if new:
+        raise InputError(f"{PAGE} does not have {', '.join(new)}; --write writes it anew")
+
+
+if __name__ == "__main__":
+    run(main)

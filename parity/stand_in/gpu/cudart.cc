@@ -1,0 +1,178 @@
+// CUDA's runtime. The device's memory is the host's, of which pages that nobody writes cost nothing. What is put on a
+// stream is done at once. STAND_IN_MEMORY: the device's memory in bytes.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+#include "machine.h"
+#include "stand_in.h"
+#include "values.h"
+
+namespace {
+
+enum Error { SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, INVALID_DEVICE = 101 };
+enum { WITHIN_DEVICE = 3 };        // cudaMemcpyKind
+constexpr size_t LARGE = 1 << 20;  // bytes
+constexpr size_t PAGE = 4096;      // bytes in front of each allocation, which hold its size
+
+std::mutex lock;
+size_t allocated, peak;  // bytes
+
+size_t device_memory() {
+  const char *given = getenv("STAND_IN_MEMORY");
+  return given ? strtoull(given, nullptr, 10) : 80ull << 30;
+}
+
+// Takes `size` bytes of the device's memory, if it has them.
+bool take(size_t size) {
+  std::lock_guard<std::mutex> guard(lock);
+  if (allocated + size > device_memory()) return false;
+  allocated += size;
+  peak = std::max(peak, allocated);
+  return true;
+}
+
+void give_back(size_t size) {
+  std::lock_guard<std::mutex> guard(lock);
+  allocated -= size;
+}
+
+// Whether so much is written within the device. Where nothing is computed, what is large stays as it is: a large model
+// then needs few pages.
+bool written(size_t size) { return size <= LARGE || stand_in::computes(); }
+
+int copy(void *target, const void *source, size_t size, int direction) {
+  if (size && !(target && source)) return INVALID_VALUE;
+  if (direction != WITHIN_DEVICE || written(size)) memmove(target, source, size);
+  return SUCCESS;
+}
+
+int fill(void *memory, int value, size_t size) {
+  if (size && !memory) return INVALID_VALUE;
+  if (written(size)) memset(memory, value, size);
+  return SUCCESS;
+}
+
+// cudaDeviceProp as far as MindSpore reads it; the caller's is longer.
+struct Properties {
+  char name[256], identifiers[28];
+  size_t total_memory, block_memory;
+  int block_registers, warp;
+  size_t pitch;
+  int block_threads, block_size[3], grid_size[3], clock;
+  size_t constant_memory;
+  int major, minor;
+  size_t texture_alignment, texture_pitch_alignment;
+  int overlaps_copies, multiprocessors;
+};
+
+}  // namespace
+
+extern "C" {
+
+void stand_in_memory(long *now, long *most) {
+  *now = allocated;
+  *most = peak;
+}
+
+int cudaMalloc(void **memory, size_t size) {
+  COUNT("cudaMalloc");
+  *memory = nullptr;
+  if (!take(size)) return OUT_OF_MEMORY;
+  void *mapped = mmap(nullptr, PAGE + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED) {
+    give_back(size);
+    return OUT_OF_MEMORY;
+  }
+  *static_cast<size_t *>(mapped) = size;
+  *memory = static_cast<char *>(mapped) + PAGE;
+  return SUCCESS;
+}
+
+int cudaFree(void *memory) {
+  COUNT("cudaFree");
+  if (!memory) return SUCCESS;
+  char *mapped = static_cast<char *>(memory) - PAGE;
+  size_t size = *reinterpret_cast<size_t *>(mapped);
+  munmap(mapped, PAGE + size);
+  give_back(size);
+  return SUCCESS;
+}
+
+int cudaMemGetInfo(size_t *available, size_t *total) {
+  *total = device_memory();
+  *available = *total - allocated;
+  return SUCCESS;
+}
+
+int cudaHostAlloc(void **memory, size_t size, unsigned flags) {
+  COUNT("cudaHostAlloc");
+  *memory = malloc(size);
+  return *memory ? SUCCESS : OUT_OF_MEMORY;
+}
+
+int cudaFreeHost(void *memory) {
+  COUNT("cudaFreeHost");
+  free(memory);
+  return SUCCESS;
+}
+
+int cudaMemcpy(void *target, const void *source, size_t size, int direction) {
+  COUNT("cudaMemcpy");
+  return copy(target, source, size, direction);
+}
+
+int cudaMemcpyAsync(void *target, const void *source, size_t size, int direction, void *stream) {
+  COUNT("cudaMemcpyAsync");
+  return copy(target, source, size, direction);
+}
+
+int cudaMemset(void *memory, int value, size_t size) {
+  COUNT("cudaMemset");
+  return fill(memory, value, size);
+}
+
+int cudaMemsetAsync(void *memory, int value, size_t size, void *stream) {
+  COUNT("cudaMemsetAsync");
+  return fill(memory, value, size);
+}
+
+int cudaEventElapsedTime(float *milliseconds, void *from, void *to) {
+  *milliseconds = 1;
+  return SUCCESS;
+}
+
+int cudaGetDeviceCount(int *count) {
+  *count = DEVICES;
+  return SUCCESS;
+}
+
+int cudaSetDevice(int device) {
+  COUNT("cudaSetDevice");
+  return device >= 0 && device < DEVICES ? SUCCESS : INVALID_DEVICE;
+}
+
+const char *cudaGetErrorName(int error) { return error == OUT_OF_MEMORY ? "cudaErrorMemoryAllocation" : "an error"; }
+
+const char *cudaGetErrorString(int error) { return error == OUT_OF_MEMORY ? "out of memory" : "an error"; }
+
+int cudaGetDeviceProperties(Properties *properties, int device) {
+  *properties = {
+      .name = DEVICE_NAME,
+      .total_memory = device_memory(),
+      .block_memory = 48 << 10,
+      .block_registers = 1 << 16,
+      .warp = 32,
+      .block_threads = 1024,
+      .block_size = {1024, 1024, 64},
+      .grid_size = {0x7fffffff, 65535, 65535},
+      .major = CAPABILITY,
+      .overlaps_copies = 1,
+      .multiprocessors = 108,
+  };
+  return SUCCESS;
+}
+
+}  // extern "C"
