@@ -134,19 +134,21 @@ def _rows(functions_of: Mapping[str, Iterable[str]]) -> list[tuple[str, str, str
     """A row for each name: all types that it is called with, and by whom."""
     types, owners = defaultdict(list), defaultdict(set)
     for function, used_by in functions_of.items():
-        name, given = re.fullmatch(r"(?:by name: )?(\w+)(.*)", function, re.DOTALL).groups()
+        name, given = _parts(function)
         types[name].append(f"`{given}`" if given else "")
         owners[name].update(used_by)
     return [(name, " ".join(filter(None, types[name])), ", ".join(sorted(owners[name]))) for name in sorted(types)]
 
 
-def unknown(used: Mapping[str, Iterable[str]], text: str) -> list[str]:
-    """Functions, as `collect_here` gives them, that the page does not have."""
-    return [
-        function
-        for function in used
-        if not all(f"{part}" in text for part in re.fullmatch(r"(?:by name: )?(\w+)(.*)", function, re.DOTALL).groups())
-    ]
+def _parts(function: str) -> tuple[str, str]:
+    """Its name, and the types that it is called with."""
+    return re.fullmatch(r"(?:by name: )?(\w+)(.*)", function, re.DOTALL).groups()
+
+
+def unknown(used: Iterable[str], text: str) -> list[str]:
+    """Functions, as `collect_here` gives them, that the page does not have with these types."""
+    rows = dict(re.findall(r"^\| (\w+) \| (.*?) \|", text, re.MULTILINE))
+    return [name for name in used if (parts := _parts(name))[0] not in rows or parts[1] not in rows[parts[0]]]
 
 
 INTRODUCTION = """# Operators
