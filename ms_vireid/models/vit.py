@@ -44,8 +44,8 @@ class PatchProjection(nn.Cell):
         (rows, columns), patch = self.grid_size, self.patch_size
         patches = selected(selected(images, self.rows, 2), self.columns, 3)
         patches = patches.reshape(-1, 3, rows, patch, columns, patch).transpose(0, 2, 4, 1, 3, 5)
-        weight = self.weight.reshape(self.embed_dim, -1)  # [D, 3 * patch * patch]
-        return ops.matmul(patches.reshape(-1, rows * columns, 3 * patch * patch), weight.T) + self.bias
+        weight = self.weight.transpose(1, 2, 3, 0).reshape(-1, self.embed_dim)  # [3 * patch * patch, D]
+        return ops.matmul(patches.reshape(-1, rows * columns, 3 * patch * patch), weight) + self.bias
 
 
 class PatchEmbed(nn.Cell):
