@@ -33,7 +33,7 @@ from ms_vireid.config import CONFIG_ROOT
 from ms_vireid.engine.run_folder import RunFolder, git_commit, processor_name
 from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output, write_text
-from parity import processes
+from parity import processes, stand_in
 
 _TRAINING_HEAD = "| training | steps | images/s | last loss | rank-1 % | chance % | peak MiB | weights as before |"
 PARTS = {  # with the head of each one's table
@@ -229,7 +229,8 @@ def print_versions(device: str) -> None:
 
     def show() -> None:
         found = runtime.set_up(device)
-        rows = {"device": found, "Python": platform.python_version(), "platform": platform.platform()}
+        rows = {"device": f"{found}, a stand-in" if stand_in.here() else found}
+        rows |= {"Python": platform.python_version(), "platform": platform.platform()}
         rows |= {name: version(name) for name in ("mindspore", "numpy", "torch")}
         rows["CUDA of PyTorch"] = torch.version.cuda or "none"
         rows["PyTorch sees the device"] = "yes" if _torch_sees(found.split()[0]) else "no"
@@ -404,8 +405,8 @@ def report(outcomes: list[Outcome], device: str, seconds: float) -> str:
     command = shlex.join(["python", "parity/first_run.py", *sys.argv[1:]])
     lines = [f"# First run on {device}", "", f"`{command}`, {when}", ""]
     lines += [f"{len(outcomes)} steps, {failed} failed, in {seconds:.0f} s.", ""]
-    if "stand-in" in device:
-        lines += ["This is a stand-in, not a device: no time on this page means anything.", ""]
+    if device.endswith("stand-in"):
+        lines += ["It is no real device: no time on this page means anything.", ""]
     lines += ["| part | step | verdict | seconds |", "| --- | --- | --- | --- |"]
     lines += [f"| {o.step.part} | {o.step.name} | {o.verdict} | {o.seconds:.1f} |" for o in outcomes]
     for part, head in PARTS.items():

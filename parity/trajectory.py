@@ -57,9 +57,9 @@ _PMT = ("model.depth=3", "model.embed_dim=96", "model.num_heads=4", "stages.0.ep
 RECIPES = {
     "PMT stage 1": Recipe("pmt/sysu.yaml", _PMT),
     "PMT stage 2": Recipe("pmt/sysu.yaml", _PMT, first=20),
-    # A ten-thousandth of the rate: training AGW from scratch is chaotic. At a hundredth of it two runs in PyTorch alone,
-    # from weights 1e-7 apart, differ by 1 in their loss after 20 steps: an activation that is 0 up to rounding passes
-    # its gradient in one run and not in the other, and what follows grows with the rate.
+    # A ten-thousandth of the rate: training AGW from scratch is chaotic. At a hundredth of it two runs in PyTorch, from
+    # weights 1e-7 apart, differ by 1 in their loss after 20 steps: an activation that is 0 up to rounding passes its
+    # gradient in one run and not in the other, and what follows grows with the rate.
     "AGW": Recipe(
         "agw/sysu.yaml",
         ("model.layers=[1, 2, 3, 1]", "model.width=8", "stages.0.epochs=8", "optimizer.lr=1e-5", "seed=8"),

@@ -11,6 +11,6 @@ side ends, this cannot show.
 """
 
 from parity.stand_in.build import DEVICES, StandIn, build, missing
-from parity.stand_in.counts import Counts, counts, functions, read_log
+from parity.stand_in.counts import Counts, counts, functions, here, read_log
 
-__all__ = ["DEVICES", "Counts", "StandIn", "build", "counts", "functions", "missing", "read_log"]
+__all__ = ["DEVICES", "Counts", "StandIn", "build", "counts", "functions", "here", "missing", "read_log"]

@@ -58,6 +58,14 @@ def functions() -> Counter[str]:
     return calls
 
 
+def here() -> bool:
+    """Whether this process runs on a stand-in."""
+    try:
+        return bool(_here())
+    except RuntimeError:
+        return False
+
+
 def plant(error: str) -> None:
     """Have an error made on the way to the device from now on; "": none. Sources that ask `planted` know its name."""
     for library in _here()[1]:

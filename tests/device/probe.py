@@ -21,7 +21,8 @@ import pytest
 from ms_vireid import ablate, evaluate, extract, runtime, train, visualize
 from ms_vireid.ablations import runs, tables
 from ms_vireid.ablations.tables import Demo
-from parity.stand_in import counts, functions, gpu
+from parity.stand_in import DEVICES as STAND_INS
+from parity.stand_in import called, counts, functions, gpu
 from parity.stand_in.counts import plant
 from tests.ablations.in_process import TINY, start
 from tests.device.kernels import kernel_error  # noqa: F401, a function that tests ask for
@@ -96,6 +97,15 @@ def run_case(name: str, program: str, error: str = "") -> list[str]:
     finally:
         plant("")
     return [str(comparison) for comparison in outcome.comparisons if not comparison.passed]
+
+
+def called_by(method: str) -> list[str]:
+    """What a small training step of a method, and its evaluation, put on the device."""
+    before = functions()
+    for owner, compute in called.computations():
+        if owner == method:
+            compute()
+    return list(filter(STAND_INS[DEVICES[0]].is_launch, functions() - before))
 
 
 def count_product() -> dict:
