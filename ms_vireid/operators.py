@@ -129,6 +129,18 @@ def softplus(x: Tensor) -> Tensor:
     return mint.nn.functional.softplus(x) if on_ascend() else ops.softplus(x)
 
 
+def bitwise_and(x: Tensor, y: Tensor) -> Tensor:
+    return mint.bitwise_and(x, y) if on_ascend() else ops.bitwise_and(x, y)
+
+
+def bitwise_or(x: Tensor, y: Tensor) -> Tensor:
+    return mint.bitwise_or(x, y) if on_ascend() else ops.bitwise_or(x, y)
+
+
+def bitwise_xor(x: Tensor, y: Tensor) -> Tensor:
+    return mint.bitwise_xor(x, y) if on_ascend() else ops.bitwise_xor(x, y)
+
+
 def selected(x: Tensor, places: Tensor, axis: int) -> Tensor:
     """The places along an axis, int32 [n], one after another."""
     return mint.index_select(x, axis, places) if on_ascend() else ops.gather(x, places, axis)

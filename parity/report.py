@@ -281,7 +281,8 @@ def worst_by_rung(outcomes: Sequence, programs: Sequence[str]) -> str:
             for comparison in comparisons:
                 group = found[outcome.case.rung, program == ONCE, comparison.tolerance]
                 group[program].append((outcome.case, comparison))
-    lines = [f"{'rung':18}{'limit':>7}{''.join(f'{program:>{WORST}}' for program in programs)}  the nearest of all"]
+    width = max(WORST, *(len(program) + 2 for program in programs))
+    lines = [f"{'rung':18}{'limit':>7}{''.join(f'{program:>{width}}' for program in programs)}  the nearest of all"]
     for (rung, _, tolerance), by_program in sorted(found.items()):
         if tolerance == 0.0:
             cells = {p: f"{sum(c.passed for _, c in made)} of {len(made)}" for p, made in by_program.items()}
@@ -291,7 +292,7 @@ def worst_by_rung(outcomes: Sequence, programs: Sequence[str]) -> str:
             cells = {p: f"{c.error:.1e}" for p, (_, c) in worst.items()}
             program, (case, comparison) = max(worst.items(), key=lambda item: item[1][1].closeness)
             limit, where = f"{tolerance:.0e}", f"  {_by(program)}{case.subject}: {comparison.tensor}"
-        lines.append(f"{f'{rung} {RUNGS[rung]}':18}{limit:>7}{_columns(cells, programs, WORST)}{where}".rstrip())
+        lines.append(f"{f'{rung} {RUNGS[rung]}':18}{limit:>7}{_columns(cells, programs, width)}{where}".rstrip())
     return "\n".join(lines)
 
 

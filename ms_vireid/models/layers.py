@@ -9,7 +9,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform
 
 from ms_vireid.ascend import ready
-from ms_vireid.operators import ByHand, Dense, constant, mean, numbers, total_kept
+from ms_vireid.operators import ByHand, Dense, bitwise_and, bitwise_or, bitwise_xor, constant, mean, numbers, total_kept
 
 _GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
 
@@ -23,7 +23,7 @@ def to_int32(value: int) -> int:
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     """Logical right shift of int32 (the operator itself is arithmetic)."""
     shifted = ops.bitwise_right_shift(x, constant(bits, ms.int32))
-    return ops.bitwise_and(shifted, constant((1 << (32 - bits)) - 1, ms.int32))
+    return bitwise_and(shifted, constant((1 << (32 - bits)) - 1, ms.int32))
 
 
 @ops.constexpr
@@ -49,9 +49,9 @@ def _times(x: Tensor, factor: int) -> Tensor:
 
 def mix(x: Tensor) -> Tensor:
     """A bijective hash of int32 values, element by element (MurmurHash3's finaliser); products wrap."""
-    x = _times(ops.bitwise_xor(x, _shift_right(x, 16)), 0x85EBCA6B)
-    x = _times(ops.bitwise_xor(x, _shift_right(x, 13)), 0xC2B2AE35)
-    return ops.bitwise_xor(x, _shift_right(x, 16))
+    x = _times(bitwise_xor(x, _shift_right(x, 16)), 0x85EBCA6B)
+    x = _times(bitwise_xor(x, _shift_right(x, 13)), 0xC2B2AE35)
+    return bitwise_xor(x, _shift_right(x, 16))
 
 
 def position_noise(key: Tensor, rows: int | tuple[int, ...], columns: int, shard: tuple[int, int] = (0, 1)) -> Tensor:
@@ -65,8 +65,8 @@ def position_noise(key: Tensor, rows: int | tuple[int, ...], columns: int, shard
     row = mix(ops.add(_times(_union_rows(math.prod(shape), shard), _GOLDEN), key))
     column = mix(ops.add(_times(numbers(columns), _GOLDEN), constant(1, ms.int32)))
     noise = _times(ops.add(row.reshape((*shape, 1)), column), 0x85EBCA6B)
-    noise = _times(ops.bitwise_xor(noise, _shift_right(noise, 15)), 0xC2B2AE35)
-    return ops.bitwise_xor(noise, _shift_right(noise, 16))
+    noise = _times(bitwise_xor(noise, _shift_right(noise, 15)), 0xC2B2AE35)
+    return bitwise_xor(noise, _shift_right(noise, 16))
 
 
 def mask_multipliers(key: Tensor, count: int) -> Tensor:
@@ -77,7 +77,7 @@ def mask_multipliers(key: Tensor, count: int) -> Tensor:
     not: it lies in the middle more often than at the ends, and at a rate of 0.2 two masks share 0.046 of the elements
     in place of 0.04. Training lags by that: `parity/dropout.py`.)
     """
-    return ops.bitwise_or(_numbered(key, count), constant(1, ms.int32))
+    return bitwise_or(_numbered(key, count), constant(1, ms.int32))
 
 
 def uniforms(key: Tensor, count: int) -> Tensor:

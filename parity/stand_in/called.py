@@ -147,8 +147,12 @@ def _parts(function: str) -> tuple[str, str]:
 
 def unknown(used: Iterable[str], text: str) -> list[str]:
     """Functions, as `collect_here` gives them, that the page does not have with these types."""
-    rows = dict(re.findall(r"^\| (\w+) \| (.*?) \|", text, re.MULTILINE))
-    return [name for name in used if (parts := _parts(name))[0] not in rows or parts[1] not in rows[parts[0]]]
+    rows = defaultdict(str)
+    for name, types in re.findall(r"^\| (\w+) \| (.*?) \|", text, re.MULTILINE):
+        rows[name] += types
+    return [
+        function for function in used if (parts := _parts(function))[0] not in rows or parts[1] not in rows[parts[0]]
+    ]
 
 
 INTRODUCTION = """# Operators

@@ -81,6 +81,10 @@ AclnnDefinition binary(double (*f)(double, double)) {
   };
 }
 
+AclnnDefinition of_integers(int64_t (*f)(int64_t, int64_t)) {
+  return [=](Function call) { map_integers(f, call.tensor(2), call.tensor(0), call.tensor(1)); };
+}
+
 AclnnDefinition with_scalar(double (*f)(double, double)) {
   return [=](Function call) {
     double scalar = call.scalar(1);
@@ -601,6 +605,9 @@ const std::map<std::string, AclnnDefinition> &aclnn_definitions() {
     {"aclnnBatchMatMul", product},
     {"aclnnBatchNorm", batch_norm},
     {"aclnnBatchNormBackward", batch_norm_gradients},
+    {"aclnnBitwiseAndTensor", of_integers([](int64_t a, int64_t b) { return a & b; })},
+    {"aclnnBitwiseOrTensor", of_integers([](int64_t a, int64_t b) { return a | b; })},
+    {"aclnnBitwiseXorTensor", of_integers([](int64_t a, int64_t b) { return a ^ b; })},
     {"aclnnCast", [](Function call) { cast(call.tensor(2), call.tensor(0)); }},
     {"aclnnCat", [](Function call) { concatenate(call.tensors(0), call.integer(1), call.tensor(2)); }},
     {"aclnnConvolution", convolution},
