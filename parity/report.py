@@ -438,7 +438,7 @@ def table(outcomes: Sequence, programs: Sequence[str]) -> str:
         if "" in errors:
             cells = f"<td colspan={len(programs)}>{errors['']}, once</td>"
         else:
-            cells = "".join(f"<td>{errors[p]}</td>" for p in programs)
+            cells = "".join(f"<td>{errors.get(p, '')}</td>" for p in programs)
         rows.append(
             f"<tr{'' if outcome.passed else ' class=over'}><td>{html.escape(str(outcome.case))}</td>{cells}"
             f"<td>{'ok' if outcome.passed else 'OVER'}</td>"

@@ -113,7 +113,9 @@ def wrong_commands(text):
             if command := COMMAND.search(span):
                 python, module, path, given = command.groups()
                 path = path if python or module or "/" in path else f"ms_vireid/{path}"
-                script = f"{module.replace('.', '/')}.py" if module else path
+                folder = module.replace(".", "/") if module else ""
+                package = (ROOT / folder / "__main__.py").is_file()
+                script = path if not module else f"{folder}/__main__.py" if package else f"{folder}.py"
                 if (ROOT / script).is_file():
                     missing = set(OPTION.findall(given.split(" && ")[0])) - options_of(read(script))
                     wrong += [f"{script} takes no {option}" for option in sorted(missing)]
