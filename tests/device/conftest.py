@@ -40,15 +40,15 @@ def worker(stand_in, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def blocking_worker(stand_in, tmp_path_factory):
-    """The same for PyNative, whose threads the tests do not need."""
-    yield from _worker(stand_in, tmp_path_factory, blocking=True)
+def counting_worker(stand_in, tmp_path_factory):
+    """The same, in which nothing is computed: for what is about operators, types, shapes and counts alone."""
+    yield from _worker(stand_in, tmp_path_factory, values=False)
 
 
 @pytest.fixture(scope="session")
-def counting_worker(stand_in, tmp_path_factory):
-    """The same, in which nothing is computed: for what is about operators, types and shapes alone."""
-    yield from _worker(stand_in, tmp_path_factory, blocking=True, values=False)
+def pynative_worker(stand_in, tmp_path_factory):
+    """The same for PyNative, whose threads the tests do not need."""
+    yield from _worker(stand_in, tmp_path_factory, values=False, blocking=True)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,6 @@ from tests.device.kernels import KERNELS
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_kernel_computes_what_numpy_computes(blocking_worker, name):
+def test_a_kernel_computes_what_numpy_computes(worker, name):
     # Each value is rounded once, to a type of 24 bits, or of 11 where float16 has a part.
-    assert blocking_worker.do("kernel_error", name) <= (1e-3 if "float16" in name else 1e-6)
+    assert worker.do("kernel_error", name) <= (1e-3 if "float16" in name else 1e-6)

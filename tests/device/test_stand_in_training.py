@@ -1,5 +1,6 @@
 """Trainings of each method on the stand-in GPU: by default, with every switch, with the losses and models of the tables
-compiled, on every data set; and what a step asks of the device. Models are narrow."""
+compiled, on every data set; and what a step asks of the device. Models are narrow, and nothing is computed: values are
+what the ladder is for."""
 
 import json
 
@@ -37,12 +38,12 @@ LAST_STAGE = {"pmt": [one_stage("id: {}, pht: {stage: 2}, msel: {}, dcl: {}")]} 
 
 
 @pytest.fixture(scope="module", params=STAGES)
-def by_default(request, worker, tmp_path_factory):
+def by_default(request, counting_worker, tmp_path_factory):
     """Of the last stage of a method, as it is trained without options: its run folder, and what each step asked for."""
     family = request.param
     run = tmp_path_factory.mktemp(family) / "run"
     options = [*DEPTH[family], f"train.iterations={ITERATIONS}", *LAST_STAGE.get(family, [])]
-    steps = worker.do("train_counted", *arguments(family, run, *options))
+    steps = counting_worker.do("train_counted", *arguments(family, run, *options))
     return run, [Counts(*step) for step in steps]
 
 
@@ -92,9 +93,11 @@ COMPILED = {
 
 
 @pytest.mark.parametrize("name", COMPILED)
-def test_what_else_can_be_compiled_takes_steps(worker, tmp_path, name):
+def test_what_else_can_be_compiled_takes_steps(counting_worker, tmp_path, name):
     family, *options = COMPILED[name]
-    worker.do("train_steps", 2, *arguments(family, tmp_path / "run", "train.iterations=3", "train.mode=jit", *options))
+    counting_worker.do(
+        "train_steps", 2, *arguments(family, tmp_path / "run", "train.iterations=3", "train.mode=jit", *options)
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,9 +106,9 @@ def test_what_else_can_be_compiled_takes_steps(worker, tmp_path, name):
     + [("pmt", ("recompute",)), ("pmt", ("amp", "recompute"))],
     ids=lambda part: part if isinstance(part, str) else " ".join(part) or "float32",
 )
-def test_a_method_trains_in_pynative(blocking_worker, tmp_path, family, switches):
+def test_a_method_trains_in_pynative(pynative_worker, tmp_path, family, switches):
     options = ["train.mode=pynative", "train.iterations=2", *(f"train.{switch}=true" for switch in switches)]
-    blocking_worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options))
+    pynative_worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,7 @@ def test_a_method_trains_in_pynative(blocking_worker, tmp_path, family, switches
     ],
     ids=["pmt/regdb", "agw/regdb", "mun/regdb", "pmt/llcm"],
 )
-def test_the_recipe_of_another_data_set_trains(worker, tmp_path, family, config, write):
+def test_the_recipe_of_another_data_set_trains(pynative_worker, tmp_path, family, config, write):
     options = ["train.mode=pynative", "train.iterations=2", "data.image_size=[48,24]", "data.workers=0"]
     root = f"data.root={write(tmp_path / 'data')}"
-    worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options, config=config, data=root))
+    pynative_worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options, config=config, data=root))
