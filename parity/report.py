@@ -51,7 +51,7 @@ class Side:
         return self.device.lower() if program == "graph" else f"{self.device.lower()} {program}"
 
     def __str__(self) -> str:
-        return f"{self.device}, stand-in" if self.stand_in else self.device
+        return f"{self.device} (stand-in)" if self.stand_in else self.device
 
 
 def main() -> None:

@@ -668,6 +668,7 @@ const std::map<std::string, AclnnDefinition> &aclnn_definitions() {
     {"aclnnRelu", unary([](double a) { return a > 0 ? a : 0; })},
     {"aclnnRemainderTensorScalar", with_scalar(floor_remainder)},
     {"aclnnRepeat", [](Function call) { repeat(call.tensor(0), call.tensor(2)); }},
+    {"aclnnRsqrt", unary([](double a) { return 1 / std::sqrt(a); })},
     {"aclnnSWhere",
      [](Function call) {
        View out = call.tensor(3);
