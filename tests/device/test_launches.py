@@ -55,7 +55,7 @@ def test_a_row_that_fails_is_told_in_a_line():
 
 
 def test_a_row_that_hangs_is_told_in_a_line(monkeypatch, stand_in):
-    def run(command, limit_s, **_):
+    def run(command, limit_s, *_, **__):
         raise subprocess.TimeoutExpired(command, limit_s)
 
     monkeypatch.setattr(type(stand_in), "run", lambda self, *given, **options: run(*given, **options))
