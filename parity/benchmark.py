@@ -391,8 +391,8 @@ def _memory_line(name: str, row: dict) -> str:
 
 def _launch_line(name: str, row: dict) -> str:
     return (
-        f"{name:{_WIDTH}}{row['batch']:7}{row['launches']:9,.0f}{row['torch_launches']:8,}{row['copies']:8.2f}"
-        f"{row['waits']:8.2f}{row['allocations']:12.2f}{row['peak_gib']:9.1f}{row['first_s']:8.0f}"
+        f"{name:{_WIDTH}}{row['batch']:7}{row['launches']:9,.0f}{row['by_name']:8,.0f}{row['torch_launches']:8,}"
+        f"{row['copies']:8.2f}{row['waits']:8.2f}{row['allocations']:12.2f}{row['peak_gib']:9.1f}{row['first_s']:8.0f}"
     )
 
 
@@ -426,8 +426,8 @@ _TABLES = {  # of each section: what makes its rows, its head, and what prints a
     ),
     LAUNCHES: (
         _launches,
-        f"{'a step, on a stand-in':{_WIDTH}}{'images':>7}{'launches':>9}{'PyTorch':>8}{'copies':>8}{'waits':>8}"
-        f"{'allocations':>12}{'peak GiB':>9}{'first s':>8}",
+        f"{'a step, on a stand-in':{_WIDTH}}{'images':>7}{'launches':>9}{'by name':>8}{'PyTorch':>8}{'copies':>8}"
+        f"{'waits':>8}{'allocations':>12}{'peak GiB':>9}{'first s':>8}",
         _launch_line,
     ),
     MEMORY: (

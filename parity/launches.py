@@ -15,7 +15,7 @@ from ms_vireid import runtime
 from ms_vireid.command import run
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.errors import InputError
-from parity.stand_in import DEVICES, build, counts, missing
+from parity.stand_in import DEVICES, build, counts, functions, missing
 
 LIMIT_S = 1800.0  # of a row
 SETTLING, COUNTED = 20, 4  # steps; an Ascend takes memory by the page, the last ones within a dozen steps
@@ -94,20 +94,23 @@ def count_steps(device: str, config: Config, stage: int) -> dict:
     labels = np.zeros(batch, np.int32)
     rates = [config.optimizer.lr] * len(optimizer.groups)
 
+    def by_name() -> int:
+        return sum(calls for name, calls in functions().items() if name.startswith("by name: "))
+
     def asked(steps: int) -> np.ndarray:
-        """Counts of so many steps and of the waiting for the last one."""
-        before = counts()
+        """Counts of so many steps and of the waiting for the last one; then operators handed over by name."""
+        before, named = counts(), by_name()
         for _ in range(steps):
             step(images, labels, 0, 0.0, optimizer.scalars(1, rates))
         ms.runtime.synchronize()
-        return np.array(astuple(counts() - before))
+        return np.array([*astuple(counts() - before), by_name() - named])
 
     begun = time.perf_counter()
     asked(1)
     first = time.perf_counter() - begun
     asked(SETTLING)
     values = (asked(1 + COUNTED) - asked(1)) / COUNTED
-    named = dict(zip(("launches", "copies", "waits", "allocations"), values.tolist(), strict=True))
+    named = dict(zip(("launches", "copies", "waits", "allocations", "by_name"), values.tolist(), strict=True))
     return named | {"batch": batch, "peak_gib": ms.runtime.max_memory_allocated() / 2**30, "first_s": first}
 
 
