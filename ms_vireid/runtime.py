@@ -205,7 +205,7 @@ def _start_gpu() -> str:
     found = gpu.find_gpu(os.environ)
     toolkit = gpu.find_toolkit(os.environ)
     toolkit.load()
-    with toolkit.announced(os.environ) as variables, _environment(variables):
+    with toolkit.announced(os.environ) as variables, environment(variables):
         _select("GPU")
     return f"{found}; {toolkit}"
 
@@ -241,7 +241,7 @@ def _select(name: str) -> None:
 
 
 @contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
+def environment(variables: dict[str, str]) -> Iterator[None]:
     """Environment variables that are set for a while."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)

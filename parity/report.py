@@ -10,13 +10,12 @@ With --stand-in, MindSpore's plugins for GPU and Ascend compute the small cases 
 
 import html
 import math
-import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -189,6 +188,7 @@ def _run_all(cases: Sequence, side: Side, processes: int | None) -> Iterable:
 def _shared_out(cases: Sequence, side: Side, processes: int | None) -> Iterable:
     """Seconds and outcome of each case, in order. A recipe's trainings, which have much in common, are one task."""
     from parity.cases import LADDER, Outcome
+    from parity.stand_in import build
 
     tasks = [list(together) for _, together in groupby(cases, lambda case: case.training or case)]
     shared = side.device == "CPU" or side.stand_in
@@ -196,7 +196,8 @@ def _shared_out(cases: Sequence, side: Side, processes: int | None) -> Iterable:
     alone = processes == 1 and not side.stand_in
     with nullcontext() if alone else executor(processes, _begin, side.device) as others:
         numbers = [[LADDER.index(case) for case in task] for task in tasks]
-        with _on_stand_in(side.device) if side.stand_in else nullcontext():
+        # What begins with the first tasks is on the stand-in.
+        with runtime.environment(build(side.device).environment()) if side.stand_in else nullcontext():
             done = (map if alone else others.map)(partial(_run_task, side), numbers)
         for task in tasks:
             try:
@@ -205,20 +206,6 @@ def _shared_out(cases: Sequence, side: Side, processes: int | None) -> Iterable:
                 raise InputError(f"{side}: a process ended on the way; what it said last stands above") from None
             for case, (seconds, results, terms) in zip(task, made, strict=True):
                 yield seconds, Outcome(case, results, terms)
-
-
-@contextmanager
-def _on_stand_in(device: str) -> Iterator[None]:
-    """A block whose new processes are on the stand-in."""
-    from parity.stand_in import build
-
-    before = dict(os.environ)
-    os.environ.update(build(device).environment())
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _run_task(side: Side, numbers: Sequence[int]) -> list[tuple]:

@@ -125,6 +125,8 @@ def page(used: Mapping[str, Mapping[str, Iterable[str]]]) -> str:
     for device, functions_of in used.items():
         for heading, chosen in DEVICES[device].KINDS.items():
             rows = _rows({name: owners for name, owners in functions_of.items() if chosen(name)})
+            if not rows:
+                continue
             lines = ["| | types | used by |", "| --- | --- | --- |", *(f"| {' | '.join(row)} |" for row in rows)]
             parts.append(f"## {device}: {heading} ({len(rows)})\n\n" + "\n".join(lines))
     return "\n\n".join(parts) + "\n"
