@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from ms_vireid.command import Parser, run
+from ms_vireid.command.running import Parser, run
 
 COMMANDS = ("train", "evaluate", "ablate", "extract", "retrieve", "visualize", "export", "report")
 

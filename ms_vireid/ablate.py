@@ -12,16 +12,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ms_vireid import runtime
 from ms_vireid.ablations.commands import handing_stops_on, side_by_side
 from ms_vireid.ablations.output import Report, format_published
 from ms_vireid.ablations.results import row_result
 from ms_vireid.ablations.runs import Options, Plan, Run, make
 from ms_vireid.ablations.tables import Row, Table, config_of, list_tables, load_table
-from ms_vireid.command import Parser, add_device, check_least, run
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.progress import progress
+from ms_vireid.command.running import Parser, add_device, check_least, run
 from ms_vireid.config import load_config
-from ms_vireid.errors import InputError
-from ms_vireid.progress import progress
+from ms_vireid.devices import runtime
 
 OUTPUT = Path("runs/ablations")
 REGDB_TRIALS = 10

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.command import Parser, add_inference, run, start_inference
+from ms_vireid.command.running import Parser, add_inference, run
 from ms_vireid.config import Config, check_config, dump_config
 from ms_vireid.data.corruptions import corruption_sheet
 from ms_vireid.data.randomness import counter_generator
@@ -13,6 +13,7 @@ from ms_vireid.data.transforms import load_image
 from ms_vireid.evaluation.protocol import DIRECTIONS
 from ms_vireid.evaluation.table import format_table
 from ms_vireid.files.writing import check_output, whole, write_json
+from ms_vireid.inference.starting import start_inference
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
     check_output(arguments.corruption_sheet, "--corruption-sheet")
 
     program = start_inference(arguments)
-    from ms_vireid.engine.evaluating import evaluate_corrupted, evaluate_model, frost_photographs
+    from ms_vireid.inference.evaluating import evaluate_corrupted, evaluate_model, frost_photographs
     from ms_vireid.inference.trained import load_trained
 
     (trained,) = load_trained([arguments.checkpoint], program)

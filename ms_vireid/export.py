@@ -8,11 +8,11 @@ compared with the checkpoint on different pictures before it gets its name. It i
 from pathlib import Path
 from types import ModuleType
 
-from ms_vireid import runtime
-from ms_vireid.command import Parser, check_least, require_extra, run
-from ms_vireid.data.features import file_checksum
+from ms_vireid.command.running import Parser, check_least, require_extra, run
 from ms_vireid.data.layout import MODALITIES
+from ms_vireid.devices import runtime
 from ms_vireid.files.writing import check_output
+from ms_vireid.inference.feature_files import file_checksum
 
 FORMATS = ("mindir", "onnx")
 

@@ -1,4 +1,4 @@
-"""Features of the pictures of any folder or list, in one .npz file (its arrays: ms_vireid/data/features.py).
+"""Features of the pictures of any folder or list, in one .npz file (its arrays: ms_vireid/inference/feature_files.py).
 
 An interrupted run leaves F.npz.partial beside the output; the same command goes on from there.
 """
@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.command import Parser, add_inference, check_least, run, start_inference
+from ms_vireid.command.running import Parser, add_inference, check_least, run
 from ms_vireid.config import dump_config
-from ms_vireid.data.features import FORMAT, Features, file_checksum, load_features, save_features
 from ms_vireid.data.layout import MODALITIES, find_pictures, read_layout
 from ms_vireid.files.writing import check_output
+from ms_vireid.inference.feature_files import FORMAT, Features, file_checksum, load_features, save_features
+from ms_vireid.inference.starting import start_inference
 
 __all__ = ["load_features", "main"]
 

@@ -6,10 +6,11 @@ It opens without a network. Needs `pip install -e '.[viz]'`.
 import sys
 from pathlib import Path
 
-from ms_vireid.command import Parser, add_inference, check_least, require_extra, run, start_inference
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import Parser, add_inference, check_least, require_extra, run
 from ms_vireid.engine.run_folder import RunFolder, data_config
-from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output, write_text
+from ms_vireid.inference.starting import start_inference
 
 
 def main() -> None:

@@ -9,12 +9,13 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from ms_vireid.command import Parser, add_inference, check_least, require_extra, run, start_inference
-from ms_vireid.data.features import Features
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import Parser, add_inference, check_least, require_extra, run
 from ms_vireid.data.layout import MODALITIES
 from ms_vireid.data.validation import require_directory
-from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output, write_json
+from ms_vireid.inference.feature_files import Features
+from ms_vireid.inference.starting import start_inference
 from ms_vireid.search.found import Found, Wanted
 from ms_vireid.search.listing import as_json, format_found
 from ms_vireid.search.local_gallery import LocalGallery, picture
@@ -148,7 +149,7 @@ def _embedded(arguments: Namespace, *sources: Features | Pictures | None) -> lis
     if arguments.checkpoint is None:
         raise InputError(f"--checkpoint is needed to embed the pictures of {pictures[0].root}; or give an .npz")
     program = start_inference(arguments)
-    from ms_vireid.search.picture_features import Embedder
+    from ms_vireid.inference.picture_features import Embedder
 
     embed = Embedder(arguments.checkpoint, program)
     return [embed(source) if isinstance(source, Pictures) else source for source in sources]

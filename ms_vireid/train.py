@@ -11,14 +11,15 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from ms_vireid import runtime
-from ms_vireid.command import Parser, add_device, add_recipe, recipe, require_extra, run
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import Parser, add_device, require_extra, run
 from ms_vireid.config import Config
+from ms_vireid.config.arguments import add_recipe, recipe
 from ms_vireid.config.estimate import require_memory_for
 from ms_vireid.data.read import read_data, validate_for_training
+from ms_vireid.devices import runtime
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder
-from ms_vireid.errors import InputError
 from ms_vireid.evaluation.table import format_table
 from ms_vireid.files.writing import write_json
 
@@ -83,7 +84,7 @@ def _show(run_folder: Path, device: str) -> None:
 def _set_up(device: str, config: Config) -> str:
     """Set the device up; what it is, and which program trains."""
     device = runtime.set_up(device)
-    from ms_vireid.engine.programs import training_program  # only now, as below
+    from ms_vireid.programs.choice import training_program  # only now, as below
 
     return f"{device}; {training_program(config.train)}"
 
@@ -115,14 +116,15 @@ def train(
     """
     # Only now: these import mindspore, which `runtime.set_up` has to come before.
     from ms_vireid.engine.checkpoint import load_checkpoint, load_model
-    from ms_vireid.engine.evaluating import chance_level, evaluate_model, protocol_trials
-    from ms_vireid.engine.programs import run_by
     from ms_vireid.engine.trainer import Trainer
+    from ms_vireid.evaluation.trials import chance_level, protocol_trials
+    from ms_vireid.inference.evaluating import evaluate_model
     from ms_vireid.models import build_model
+    from ms_vireid.programs.choice import run_by
 
     with group.together():  # now: an evaluation that cannot be is refused before training
         protocol_trials(data, config.evaluation)
-    trainer = Trainer(config, data, output, group)
+    trainer = Trainer(config, data, output, evaluate_model, group)
     with group.together():
         if checkpoint is not None:
             trainer.resume(load_checkpoint(checkpoint))

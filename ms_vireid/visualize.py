@@ -4,10 +4,11 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ms_vireid.command import Parser, add_inference, check_least, require_extra, run, start_inference
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import Parser, add_inference, check_least, require_extra, run
 from ms_vireid.data.layout import MODALITIES, modality_of
-from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output
+from ms_vireid.inference.starting import start_inference
 
 
 def main() -> None:
@@ -83,7 +84,7 @@ def _add_ranking(parser: Parser) -> None:
 
 
 def _ranking(arguments: Namespace):
-    from ms_vireid.engine.evaluating import searched_features
+    from ms_vireid.inference.evaluating import searched_features
     from ms_vireid.visualization.ranked import choose_queries, draw_ranking, rank_queries
 
     check_least(arguments, queries=1)

@@ -19,13 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_vireid import runtime
-from ms_vireid.command import Parser, add_device, check_least, run
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import Parser, add_device, check_least, run
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.engine.run_folder import instruction_sets, processor_name
-from ms_vireid.errors import InputError
+from ms_vireid.devices import runtime
+from ms_vireid.devices.host import instruction_sets, processor_name
 from ms_vireid.files.writing import check_output, write_json
-from parity import launches, workers
+from parity import workers
+from parity.measure import launches
 from parity.workers import BOUND, MODELS, Work
 
 SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions")  # the default

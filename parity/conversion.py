@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import Config, apply_override, check_config, dump_config, load_config
 from ms_vireid.config.estimate import require_fitting, require_memory_for
-from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output
 from ms_vireid.models import build_model
 from ms_vireid.models.vit import resize_position_embedding

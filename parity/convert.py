@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from mindspore import nn, ops
 
-from ms_vireid import runtime
-from ms_vireid.command import Parser, run
+from ms_vireid.command.running import Parser, run
+from ms_vireid.devices import runtime
 from parity.conversion import check_target, prepare, write
 from parity.files import WRITTEN
 from parity.mapping import COUNTER, STEP, Twin, differences, twins, with_step

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.engine.checkpoint import save_arrays
-from ms_vireid.errors import InputError
 from ms_vireid.files.checks import FORMAT, META_KEY, read_record, require_file
 from ms_vireid.files.ckpt import read_ckpt
 from ms_vireid.files.weights import write_safetensors as write_safetensors_file

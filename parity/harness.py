@@ -16,8 +16,8 @@ from mindspore import Parameter, amp, nn, ops
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from ms_vireid.cpu_kernels import install
-from ms_vireid.engine.programs import PROGRAMS
+from ms_vireid.programs.choice import PROGRAMS
+from ms_vireid.programs.kernels import install
 from parity.compare import (
     FORWARD,
     GRADIENT,

@@ -12,7 +12,7 @@ from multiprocessing.pool import Pool
 from multiprocessing.util import Finalize
 from typing import Any
 
-from ms_vireid import runtime
+from ms_vireid.devices import runtime
 
 
 def pool(count: int) -> Pool:

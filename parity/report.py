@@ -21,9 +21,9 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from ms_vireid import runtime
-from ms_vireid.command import Parser, add_device, check_least, run
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import Parser, add_device, check_least, run
+from ms_vireid.devices import runtime
 from ms_vireid.files.writing import check_output, write_text
 from parity.processes import executor
 

@@ -17,9 +17,9 @@ from ms_vireid.data.randomness import step_key
 from ms_vireid.data.read import read_data
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import train_step as mindspore_step
-from ms_vireid.engine.programs import run_by
 from ms_vireid.engine.schedule import learning_rates
 from ms_vireid.models import build_model as mindspore_model
+from ms_vireid.programs.choice import run_by
 from parity.compare import EXACT, KINKS, REACH, TRAJECTORY, Comparison, compare, compare_all, compare_names
 from parity.convert import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
 from parity.mapping import COUNTER, twins

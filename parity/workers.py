@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ms_vireid import runtime
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.data.randomness import step_key
-from ms_vireid.errors import InputError
-from ms_vireid.memory import peak_bytes, resident_bytes
+from ms_vireid.devices import runtime
+from ms_vireid.devices.memory import peak_bytes, resident_bytes
 
 FRAMEWORKS = ("mindspore", "torch")
 # Of full size: configuration, overrides, and the stage of the recipe whose losses are taken.
@@ -236,16 +236,16 @@ def _mindspore_side(work: Work) -> Callable:
 
         return loss
 
-    from ms_vireid.engine.evaluating import features_of
     from ms_vireid.engine.optimizer import build_optimizer
-    from ms_vireid.engine.programs import run_by, training_program
     from ms_vireid.engine.train_step import StageLoss, TrainStep
+    from ms_vireid.inference.features import features_of
     from ms_vireid.models import build_model
+    from ms_vireid.programs.choice import run_by, training_program
 
     model = build_model(config)
     program = training_program(config.train)
     if work.without and work.without != BOUND:
-        from ms_vireid.cpu_kernels.install import KERNELS
+        from ms_vireid.programs.kernels.install import KERNELS
 
         del KERNELS[next(kind for kind in KERNELS if kind.__name__ == work.without)]
     weights = np.load(Path(work.folder) / "mindspore.npz")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ms_vireid import runtime
-from ms_vireid.command import DEVICES
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import DEVICES
+from ms_vireid.devices import runtime
 
 # As `set_up` does, but earlier: the conftest.py of a folder named on the command line imports mindspore before
 # `pytest_configure`.

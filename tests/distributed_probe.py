@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_vireid import runtime
+from ms_vireid.devices import runtime
 
 DEVICES = 2
 CHANNELS = 3

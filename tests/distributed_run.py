@@ -9,9 +9,9 @@ import signal
 import sys
 
 from ms_vireid import train
-from ms_vireid.command import run
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import run
 from ms_vireid.data.batches import TrainingBatches
-from ms_vireid.errors import InputError
 
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGTERM}
 

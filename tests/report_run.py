@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ms_vireid import report, train
-from ms_vireid.command import run
+from ms_vireid.command.running import run
 from tests.checkpoints import DATA, PMT
 
 OPTIONS = [

@@ -12,7 +12,7 @@ from ms_vireid import ablate, evaluate, train
 from ms_vireid.ablations import commands, runs, tables
 from ms_vireid.ablations.runs import Options, Plan
 from ms_vireid.ablations.tables import Demo, load_table
-from ms_vireid.command import run
+from ms_vireid.command.running import run
 from ms_vireid.config import load_config
 from tests.ablations import in_process
 from tests.ablations.in_process import TINY

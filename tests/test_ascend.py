@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from mindspore import nn, ops
 
-from ms_vireid import ascend
 from ms_vireid.models.auxiliary_generator import depthwise, transposed
 from ms_vireid.models.layers import bn_neck, identity_classifier, pointwise
 from ms_vireid.models.resnet import ResNet, batch_norm, convolution
 from ms_vireid.models.vit import dense, layer_norm
+from ms_vireid.programs import ascend
 
 
 def normalised(x, shape, weight, bias, eps):

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ms_vireid import command, train
+from ms_vireid import train
+from ms_vireid.command import running
 from tests.data import tree
 from tests.hostile.good import CONFIG
 
@@ -19,7 +20,7 @@ ARGV = ("--config", "tiny.yaml", "--device", "CPU", "--output", "run")
 def run_command(*argv: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py", *ARGV, *argv])
-        command.run(train.main)
+        running.run(train.main)
 
 
 @pytest.fixture(scope="module")

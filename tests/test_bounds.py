@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, Config, check_config, load_config
 from ms_vireid.config.estimate import network_cost, require_memory_for
-from ms_vireid.errors import InputError
 from ms_vireid.models import build_model
 
 from .checkpoints import tiny_config
@@ -54,7 +54,7 @@ def test_the_estimate_is_a_lower_bound_of_the_parameters_and_near_them(family, t
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parent.name)
 @pytest.mark.parametrize("training", [True, False])
 def test_the_papers_recipes_fit_into_32_gib(recipe, training, monkeypatch):
-    monkeypatch.setattr("ms_vireid.memory.available_memory", lambda: 32 * 2**30)
+    monkeypatch.setattr("ms_vireid.devices.memory.available_memory", lambda: 32 * 2**30)
     config = load_config(recipe).with_num_classes(395)
     require_memory_for(config, training)
 
@@ -74,7 +74,7 @@ def test_the_papers_recipes_fit_into_32_gib(recipe, training, monkeypatch):
     ],
 )
 def test_what_cannot_fit_is_refused_with_the_figure(options, monkeypatch):
-    monkeypatch.setattr("ms_vireid.memory.available_memory", lambda: 32 * 2**30)
+    monkeypatch.setattr("ms_vireid.devices.memory.available_memory", lambda: 32 * 2**30)
     config = load_config(CONFIG_ROOT / "pmt/sysu.yaml", options)
     with pytest.raises(InputError, match=r"needs [0-9,.]+ GiB of memory, there are 32\.0 GiB; make the model"):
         require_memory_for(config, training=True)
@@ -89,10 +89,10 @@ def test_recomputation_lowers_the_estimate(recompute):
 
 def test_the_estimate_is_compared_with_what_is_there(monkeypatch, tmp_path):
     config = tiny_config("pmt", tmp_path)
-    monkeypatch.setattr("ms_vireid.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("ms_vireid.devices.memory.available_memory", lambda: 1000)
     with pytest.raises(InputError, match="of memory"):
         require_memory_for(config, training=False)
-    monkeypatch.setattr("ms_vireid.memory.available_memory", lambda: None)  # not known on this system
+    monkeypatch.setattr("ms_vireid.devices.memory.available_memory", lambda: None)  # not known on this system
     require_memory_for(config, training=False)
 
 

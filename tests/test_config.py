@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import (
     CONFIG_ROOT,
     AdamWConfig,
@@ -18,7 +19,6 @@ from ms_vireid.config import (
     model_by_name,
     save_config,
 )
-from ms_vireid.errors import InputError
 
 ABLATIONS = ("table.yaml", "demo")  # not recipes: the papers' tables, and what a demo changes in their rows
 RECIPES = sorted(path for path in CONFIG_ROOT.rglob("*.yaml") if not {path.name, path.parent.name} & {*ABLATIONS})

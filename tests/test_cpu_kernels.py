@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 
-from ms_vireid.cpu_kernels import base, install
-from ms_vireid.cpu_kernels.base import array, memory
-from ms_vireid.cpu_kernels.install import KERNELS
-from ms_vireid.cpu_kernels.transformer import Attention as AttentionKernel
+from ms_vireid.devices.memory import resident_bytes
 from ms_vireid.engine.optimizer import SGD, AdamW
-from ms_vireid.memory import resident_bytes
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner
 from ms_vireid.models.layers import Dropout, DropPath, GeM, mask_multipliers, path_factors, pointwise, position_noise
 from ms_vireid.models.resnet import Bottleneck, ResNet, batch_norm, convolution
 from ms_vireid.models.vit import GELU, Attention, PatchProjection, dense, layer_norm
-from ms_vireid.tensors import Joined
+from ms_vireid.programs.kernels import base, install
+from ms_vireid.programs.kernels.base import array, memory
+from ms_vireid.programs.kernels.install import KERNELS
+from ms_vireid.programs.kernels.transformer import Attention as AttentionKernel
+from ms_vireid.programs.tensors import Joined
 
 KEY = Tensor(1234, ms.int32)
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from ms_vireid import evaluate, train
-from ms_vireid.command import run
+from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
 from ms_vireid.data.read import read_data

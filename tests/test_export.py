@@ -15,12 +15,11 @@ from mindspore.train.mind_ir_pb2 import ModelProto
 from PIL import Image
 
 from ms_vireid import export
-from ms_vireid.command import run
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import run
 from ms_vireid.config import check_config, dump_config
 from ms_vireid.data.layout import read_layout
 from ms_vireid.engine.checkpoint import save_checkpoint
-from ms_vireid.engine.evaluating import extract_features
-from ms_vireid.errors import InputError
 from ms_vireid.exports import mindir, onnx_graph
 from ms_vireid.exports.onnx_graph import Graph, emit
 from ms_vireid.exports.verified import (
@@ -33,6 +32,7 @@ from ms_vireid.exports.verified import (
     probe_images,
     reference,
 )
+from ms_vireid.inference.features import extract_features
 from ms_vireid.inference.trained import load_trained
 from ms_vireid.models import build_model
 
@@ -300,7 +300,9 @@ def test_bad_options_are_refused_in_one_line(run_export, checkpoints, tmp_path, 
 
 
 def test_a_missing_package_is_named(run_export, monkeypatch, capfd):
-    monkeypatch.setattr("ms_vireid.command.find_spec", lambda package: None if package == "onnxruntime" else object())
+    monkeypatch.setattr(
+        "ms_vireid.command.running.find_spec", lambda package: None if package == "onnxruntime" else object()
+    )
     with pytest.raises(SystemExit) as stopped:
         run_export("pmt", "--format", "onnx")
     assert stopped.value.code == 2

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ms_vireid import gpu
-from ms_vireid.errors import DeviceError
+from ms_vireid.command.errors import DeviceError
+from ms_vireid.devices import gpu
 from tests.driver import Driver, Loader
 
 

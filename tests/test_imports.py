@@ -17,7 +17,7 @@ FRAMEWORK_FREE = [
     "ms_vireid.export",
     "ms_vireid.files.weights",
     "ms_vireid.retrieve",
-    "ms_vireid.runtime",
+    "ms_vireid.devices.runtime",
     "ms_vireid.train",
 ]
 

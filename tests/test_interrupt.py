@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from ms_vireid import evaluate, report, train
-from ms_vireid.data.loader import stop_requests
-from ms_vireid.engine import evaluating
+from ms_vireid.command.stopping import stop_requests
+from ms_vireid.inference import features
 from tests.checkpoints import DATA
 from tests.report_run import OPTIONS, command, trained_run
 
@@ -34,7 +34,7 @@ def stopped_at(monkeypatch):
                     os.kill(os.getpid(), number)
                 yield item
 
-        monkeypatch.setattr(evaluating, "progress", progress)
+        monkeypatch.setattr(features, "progress", progress)
 
     return prepare
 

@@ -98,9 +98,10 @@ def test_a_planted_difference_is_named(old, new, difference):
 
 @cache
 def options_of(source):
-    """The long options in a script's source, and in the functions of command.py that it hands its parser to."""
+    """The long options in a script's source, and in the shared functions that it hands its parser to."""
     names = re.findall(r"^ +(add_\w+)\(parser\)", source, re.MULTILINE)
-    functions = (re.search(rf"def {name}\(.*?\n\n\n", read("ms_vireid/command.py"), re.DOTALL)[0] for name in names)
+    shared = read("ms_vireid/command/running.py") + read("ms_vireid/config/arguments.py")
+    functions = (re.search(rf"def {name}\(.*?\n\n\n", shared, re.DOTALL)[0] for name in names)
     own = re.findall(r'\(\s*(?:parser, )?"(--[a-z][a-z0-9-]*)"', source)  # as what a call begins with
     return {"--help", *own}.union(*map(options_of, functions))
 
@@ -126,7 +127,7 @@ def wrong_commands(text):
     return wrong
 
 
-SOURCES = [*ROOT.glob("ms_vireid/**/*.py"), *ROOT.glob("parity/*.py"), "torch_ref/train.py", "tests/conftest.py"]
+SOURCES = [*ROOT.glob("ms_vireid/**/*.py"), *ROOT.glob("parity/**/*.py"), "torch_ref/train.py", "tests/conftest.py"]
 EVERY = set().union(*map(options_of, map(read, SOURCES)))
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from ms_vireid import report
 from ms_vireid.config import CONFIG_ROOT, dump_config, load_config
 from ms_vireid.data.read import read_data
-from ms_vireid.engine.evaluating import searched_features
+from ms_vireid.inference.evaluating import searched_features
 from ms_vireid.inference.trained import load_trained
 from tests.report_run import command, make_page, trained_run
 
@@ -334,7 +334,7 @@ def test_bad_input_is_refused_in_one_line(finished, tmp_path, monkeypatch, capfd
 
 
 def test_without_the_extra_one_line_says_how_to_get_it(finished, monkeypatch, capfd):
-    monkeypatch.setattr("ms_vireid.command.find_spec", lambda name: None if name == "jinja2" else name)
+    monkeypatch.setattr("ms_vireid.command.running.find_spec", lambda name: None if name == "jinja2" else name)
     with pytest.raises(SystemExit):
         command(report, finished)
     assert capfd.readouterr().err == "error: report.py needs jinja2: pip install -e '.[viz]'\n"

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from ms_vireid import extract, retrieve
-from ms_vireid.data.features import load_features
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
 from ms_vireid.evaluation import evaluate_ranking
+from ms_vireid.inference.feature_files import load_features
 from ms_vireid.search.sources import read_source
 
 from .checkpoints import write_checkpoint
@@ -256,7 +256,7 @@ def test_a_broken_picture_is_named(refused, tmp_path):
     ],
 )
 def test_without_an_extra_one_line_says_how_to_get_it(refused, monkeypatch, package, options, extra):
-    monkeypatch.setattr("ms_vireid.command.find_spec", lambda name: None if name == package else name)
+    monkeypatch.setattr("ms_vireid.command.running.find_spec", lambda name: None if name == package else name)
     said = refused("--query", "night.npz", *options)
     assert said == f"error: this search needs {package}: pip install -e '.[{extra}]'"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from mindspore import nn
 
-from ms_vireid import gpu, runtime
-from ms_vireid.engine.programs import PROGRAMS, run_by
-from ms_vireid.errors import DeviceError, InputError
+from ms_vireid.command.errors import DeviceError, InputError
+from ms_vireid.devices import gpu, runtime
+from ms_vireid.programs.choice import PROGRAMS, run_by
 from tests.driver import Driver, Loader
 
 
@@ -56,7 +56,7 @@ import numpy as np
 os.sched_setaffinity(0, range(os.cpu_count()))
 cores = sorted(os.sched_getaffinity(0))[:COUNT]
 os.sched_setaffinity(0, cores)
-from ms_vireid import runtime
+from ms_vireid.devices import runtime
 runtime.set_up("CPU")
 import mindspore
 from ms_vireid.data.loader import iterate

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from ms_vireid import evaluate, train
-from ms_vireid.command import run
+from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
+from ms_vireid.devices.memory import resident_bytes
 from ms_vireid.engine.checkpoint import load_checkpoint
-from ms_vireid.memory import resident_bytes
 from tests.data.tree import write_llcm, write_regdb, write_sysu_mm01
 from torch_ref import train as torch_train
 
@@ -69,7 +69,7 @@ def test_the_page_of_a_run_is_opened_or_named(tmp_path, monkeypatch, capfd):
 
 
 def test_a_page_that_could_not_be_made_is_refused_before_training(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("ms_vireid.command.find_spec", lambda package: None if package == "jinja2" else package)
+    monkeypatch.setattr("ms_vireid.command.running.find_spec", lambda package: None if package == "jinja2" else package)
     assert refused(monkeypatch, tmp_path, capfd, "--open") == ("error: --open needs jinja2: pip install -e '.[viz]'")
     assert not (tmp_path / "runs").exists()
 

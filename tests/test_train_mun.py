@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ms_vireid import evaluate, train
-from ms_vireid.command import run
+from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT
 from ms_vireid.engine.checkpoint import load_checkpoint, save_arrays
 from ms_vireid.models import MUN

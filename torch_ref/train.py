@@ -4,13 +4,14 @@ from pathlib import Path
 
 import torch
 
-from ms_vireid.command import Parser, add_recipe, recipe, run
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import Parser, run
 from ms_vireid.config import Config, dump_config
+from ms_vireid.config.arguments import add_recipe, recipe
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.read import read_data, validate_for_training
 from ms_vireid.engine.run_folder import require_same_run
-from ms_vireid.errors import InputError
 from ms_vireid.files.writing import check_output
 from torch_ref.engine.checkpoint import Checkpoint, load_checkpoint, load_model, load_optimizer, save_checkpoint
 from torch_ref.engine.optimizer import build_optimizer

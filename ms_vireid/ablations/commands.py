@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from ms_vireid import runtime
+from ms_vireid.devices import runtime
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

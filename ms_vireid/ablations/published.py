@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from ms_vireid.ablations.runs import FREE_KEYS, result_file
 from ms_vireid.ablations.tables import Row, Search, Table, config_of, list_tables, load_table
+from ms_vireid.command.errors import summary
 from ms_vireid.config import Config, EvaluationConfig, differing_keys, dump_config, flat, load_config
-from ms_vireid.data.validation import summary
 from ms_vireid.engine.run_folder import RunFolder
 
 # What may differ from a row's recipe: nothing that the papers state. (Searches are compared on their own.)

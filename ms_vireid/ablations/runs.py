@@ -12,13 +12,12 @@ from tqdm import tqdm
 from ms_vireid import evaluate, train
 from ms_vireid.ablations.commands import start
 from ms_vireid.ablations.tables import Column, Row, Search, Table, config_of, demo_overrides
-from ms_vireid.command import recipe
+from ms_vireid.command.errors import InputError, summary
 from ms_vireid.config import Config, DataConfig, check_config, differing_keys, dump_config, flat, load_config
+from ms_vireid.config.arguments import recipe
 from ms_vireid.data.read import OBTAIN, read_data
 from ms_vireid.data.records import ReIDData
-from ms_vireid.data.validation import summary
 from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder
-from ms_vireid.errors import InputError
 from ms_vireid.files.checks import read_json
 
 # Keys that no result depends on: a run that differs in nothing else is the same one. (The pictures are compared by

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, Positive, Section, load_config
 from ms_vireid.config.losses import LossConfig
-from ms_vireid.errors import InputError
 
 TABLES = CONFIG_ROOT / "ablations"
 

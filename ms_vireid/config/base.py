@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, field_validator
 
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
 
 
 def between(least: int, most: int) -> type[int]:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import Config, Cost
-from ms_vireid.errors import InputError
-from ms_vireid.memory import require_memory
+from ms_vireid.devices.memory import require_memory
 
 _FLOAT32 = 4  # bytes
 _COPIES = {"adamw": 4, "sgd": 3}  # of a weight in training: itself, its gradient, the optimizer's states

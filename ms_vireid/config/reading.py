@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config.schema import Config
-from ms_vireid.errors import InputError
 from ms_vireid.files.writing import write_text
 
 MOST_CHARACTERS, MOST_NODES, MOST_DEEP, LONGEST_VALUE = 250_000, 10_000, 20, 4096  # of a YAML file

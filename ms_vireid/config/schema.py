@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, Tag, field_validator, model_validator
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config.base import (
     Above0,
     Count,
@@ -24,7 +25,6 @@ from ms_vireid.config.base import (
 )
 from ms_vireid.config.losses import LossConfig
 from ms_vireid.config.models import AnyModelConfig, PMTConfig, Setting
-from ms_vireid.errors import InputError
 
 PUBLISHED_NUM_CLASSES = {"sysu_mm01": 395, "regdb": 206, "llcm": 713}
 

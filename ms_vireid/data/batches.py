@@ -5,6 +5,7 @@ A batch with a broken picture is an InputError instead, so that a worker process
 
 import numpy as np
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import Config
 from ms_vireid.data.cache import PictureCache
 from ms_vireid.data.corruptions import CorruptedVersion
@@ -12,7 +13,6 @@ from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.sampler import IdentitySampler
 from ms_vireid.data.transforms import augment, load_image, normalise
-from ms_vireid.errors import InputError
 
 
 class TrainingBatches:

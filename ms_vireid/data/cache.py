@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import DataConfig
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image
-from ms_vireid.errors import InputError
-from ms_vireid.memory import available_memory, require_memory
+from ms_vireid.devices.memory import available_memory, require_memory
 
 SHARE = 0.25  # of the free memory, for pictures that nobody asked to keep there
 

@@ -34,10 +34,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.data.pictures import read_pixels
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.validation import list_pictures, require_directory
-from ms_vireid.errors import InputError
 
 SEVERITIES = (1, 2, 3, 4, 5)
 REFERENCE_AREA = 288 * 144  # pixels: the size at which lengths in pixels are as published

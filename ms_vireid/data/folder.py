@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.data.records import ReIDData, image_set
-from ms_vireid.data.validation import list_pictures, refuse, require_directory
-from ms_vireid.errors import InputError
+from ms_vireid.data.validation import list_pictures, require_directory
 
 REMEDY = "data.root must hold visible/ID/*.jpg and infrared/ID/*.jpg"
 

@@ -3,12 +3,12 @@
 import os
 from pathlib import Path
 
+from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.data.llcm import CAMERA_IN_NAME
 from ms_vireid.data.pictures import SUFFIXES
 from ms_vireid.data.records import ImageSet, image_set
 from ms_vireid.data.sysu_mm01 import CAMERAS, INFRARED_CAMERAS
-from ms_vireid.data.validation import read_lines, refuse, refuse_names, require_directory
-from ms_vireid.errors import InputError
+from ms_vireid.data.validation import read_lines, refuse_names, require_directory
 
 UNKNOWN = -1
 MODALITIES = ("visible", "infrared")

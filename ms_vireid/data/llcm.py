@@ -10,8 +10,9 @@ Nine cameras take visible and, but for camera 3, infrared pictures.
 import re
 from pathlib import Path
 
+from ms_vireid.command.errors import refuse
 from ms_vireid.data.records import ImageSet, ReIDData, image_set
-from ms_vireid.data.validation import list_pictures, read_identities, read_labelled_paths, refuse, require_directory
+from ms_vireid.data.validation import list_pictures, read_identities, read_labelled_paths, require_directory
 
 VISIBLE_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 INFRARED_CAMERAS = (1, 2, 4, 5, 6, 7, 8, 9)

@@ -4,49 +4,21 @@ A worker returns the error of a broken picture as its item, and the iterators he
 line about the picture and not the worker's traceback.
 """
 
-import ctypes
 import mmap
 import signal
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import ExitStack
 from itertools import takewhile
 
 import numpy as np
 from mindspore.dataset.dataloader import DataLoader
 
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.stopping import STOPS, signal_with_parent, stop_requests
 from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
-from ms_vireid.errors import InputError
-from ms_vireid.runtime import bound_threads, unbind
+from ms_vireid.devices.runtime import bound_threads, unbind
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_STOPS = (signal.SIGINT, signal.SIGTERM)
 _AHEAD = 2  # batches that each worker is asked for ahead
-
-
-@contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM fill, so that the step in hand is finished; a second signal stops at once.
-
-    Within another one the list stays empty: the outer one decides when to stop.
-    """
-    requests: list[int] = []
-    if getattr(signal.getsignal(signal.SIGINT), "func", None) is _request:
-        yield requests
-        return
-    previous = {number: signal.signal(number, partial(_request, requests)) for number in _STOPS}
-    try:
-        yield requests
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _request(requests: list[int], number: int, _frame) -> None:
-    if requests:
-        raise KeyboardInterrupt
-    requests.append(number)
 
 
 def iterate(
@@ -138,13 +110,7 @@ def _begin_worker(_worker: int) -> None:
     Ctrl-C and a job scheduler's SIGTERM reach the whole process group, and only the main process answers them. When
     that is killed itself, a worker with unread results would wait forever: Linux kills it with its parent.
     """
-    for number in _STOPS:
+    for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
     unbind()
     signal_with_parent(signal.SIGKILL)
-
-
-def signal_with_parent(number: int) -> None:
-    """Have Linux send this process a signal when its parent ends; elsewhere nothing."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

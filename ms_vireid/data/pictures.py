@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # that are opened, whatever the suffix: others start or parse more

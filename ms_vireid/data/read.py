@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import DataConfig
 from ms_vireid.data.folder import read_folder
 from ms_vireid.data.llcm import read_llcm
@@ -11,7 +12,6 @@ from ms_vireid.data.regdb import read_regdb
 from ms_vireid.data.synthetic import VERSION, generate_sysu_mm01
 from ms_vireid.data.sysu_mm01 import read_sysu_mm01
 from ms_vireid.data.validation import check_pictures, check_training_identities
-from ms_vireid.errors import InputError
 
 OBTAIN = {
     "sysu_mm01": "SYSU-MM01 is had from its authors after signing an agreement",

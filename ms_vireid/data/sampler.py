@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ImageSet
-from ms_vireid.errors import InputError
 
 
 class IdentitySampler:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from ms_vireid.command.errors import refuse
 from ms_vireid.data.records import ReIDData, image_set
-from ms_vireid.data.validation import list_pictures, read_identities, refuse, require_directory
+from ms_vireid.data.validation import list_pictures, read_identities, require_directory
 
 CAMERAS = (1, 2, 3, 4, 5, 6)
 INFRARED_CAMERAS = (3, 6)

@@ -7,34 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ms_vireid.command.errors import InputError, refuse, summary
 from ms_vireid.data.pictures import SUFFIXES, open_picture
 from ms_vireid.data.records import ImageSet
-from ms_vireid.errors import InputError
 
-SHOWN = 10
 _DIGITS = 10  # that an identity has fewer of: it is kept as int32
-
-
-def refuse(problems: Iterable[str], what: str, remedy: str) -> None:
-    """Raise one InputError for all `problems`; do nothing if there are none."""
-    if problems := list(problems):
-        raise InputError(f"{what}: {summary(problems)}; {remedy}")
-
-
-def refuse_unfit(path: Path, kinds: dict[str, list[str]]) -> None:
-    """Raise one InputError for a checkpoint's names, by what is wrong with them; do nothing if there are none."""
-    problems = [f"{what} {summary(names)}" for what, names in kinds.items() if names]
-    if problems:
-        raise InputError(f"{path}: does not fit the model: {'; '.join(problems)}; check model.* and the file")
-
-
-def summary(problems: list[str]) -> str:
-    return f"{len(problems)} ({the_first(problems)})"
-
-
-def the_first(names: list[str]) -> str:
-    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more}"
 
 
 def require_directory(path: Path, remedy: str) -> Path:

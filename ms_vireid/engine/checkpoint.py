@@ -9,9 +9,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter
 
-from ms_vireid.data.validation import refuse_unfit
+from ms_vireid.command.errors import InputError, refuse_unfit
 from ms_vireid.engine.optimizer import STATES
-from ms_vireid.errors import InputError
 from ms_vireid.files.checks import FORMAT, read_record, require_file
 from ms_vireid.files.ckpt import read_ckpt, write_ckpt
 from ms_vireid.files.writing import whole

@@ -10,9 +10,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, communication, nn, ops
 
-from ms_vireid.data.loader import signal_with_parent
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.stopping import signal_with_parent
 from ms_vireid.engine.process_group import ProcessGroup
-from ms_vireid.errors import InputError
 
 
 def join() -> "MsrunGroup":

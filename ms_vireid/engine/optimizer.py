@@ -9,8 +9,8 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from ms_vireid.config import Config, OptimizerConfig
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.operators import constant, plus_product
-from ms_vireid.tensors import overwrite
+from ms_vireid.programs.operators import constant, plus_product
+from ms_vireid.programs.tensors import overwrite
 
 STATES = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of each weight, as torch.optim calls them: STATE.WEIGHT
 TINY = 1e-30  # the least eps: where nothing is updated it would be 0, and 0 / 0 is not a number

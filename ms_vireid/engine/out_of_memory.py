@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import Config
-from ms_vireid.errors import InputError
 
 # How MindSpore and the libraries below it say so, on CPU, GPU and Ascend.
 FULL = re.compile(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
 
 _END = object()
 

@@ -3,13 +3,13 @@
 import json
 import os
 import platform
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from ms_vireid.command.errors import InputError, the_first
 from ms_vireid.config import (
     FREE_KEYS,
     Config,
@@ -23,13 +23,10 @@ from ms_vireid.config import (
 )
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.synthetic import MARKER
-from ms_vireid.data.validation import the_first
-from ms_vireid.errors import InputError
+from ms_vireid.devices.host import git_commit, processor_name
 from ms_vireid.files.checks import read_json
 from ms_vireid.files.writing import TEMPORARY, append_line, lock, make_folder, write_json, write_text
 
-# Limits on the instructions of oneDNN (MindSpore's, PyTorch's), MKL, PyTorch and Numba.
-CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY", "NUMBA_CPU_NAME")
 PACKAGES = ("ms_vireid", "mindspore", "numpy", "pillow", "pydantic")
 
 
@@ -215,34 +212,3 @@ def require_same_run(path: Path, meta: dict, config: Config, root: Path, data_ch
         raise InputError(f"{path}: was written with another {the_first(changed)}; use the run's config")
     if meta["data_checksum"] != data_checksum:
         raise InputError(f"{path}: the files under {root} have changed since; start a new run")
-
-
-def processor_name() -> str:
-    """The processor's model name, as /proc/cpuinfo gives it where there is one."""
-    return _of_processor("model name") or platform.processor()
-
-
-def instruction_sets() -> str:
-    """Which vector instructions the processor has, as far as /proc/cpuinfo says, and what holds libraries to fewer."""
-    flags = _of_processor("flags").split()
-    known = " and ".join(name for flag, name in (("avx2", "AVX2"), ("avx512f", "AVX-512")) if flag in flags)
-    caps = [f"{name}={os.environ[name]}" for name in CAPS if name in os.environ]
-    return ", ".join([known or "vector instructions not known", *caps])
-
-
-def _of_processor(name: str) -> str:
-    """Of the first processor in /proc/cpuinfo; "" where it says nothing."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")
-
-
-def git_commit() -> str | None:
-    """The commit of this checkout, with "-dirty" if files differ from it; None where it is not a git checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -7,11 +7,12 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, amp, nn, ops
 
-from ms_vireid import losses, runtime
+from ms_vireid import losses
 from ms_vireid.config import Call, LossConfig
+from ms_vireid.devices import runtime
 from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.models.base import TrainingOutputs
-from ms_vireid.operators import constant, stack
+from ms_vireid.programs.operators import constant, stack
 
 GradientMean = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 

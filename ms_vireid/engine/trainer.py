@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -11,24 +11,28 @@ import numpy as np
 from mindspore import Parameter, Tensor, ops
 from tqdm import tqdm
 
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.progress import progress
+from ms_vireid.command.stopping import stop_requests
 from ms_vireid.config import Config, StageConfig, dump_config
 from ms_vireid.data.batches import TrainingBatches
-from ms_vireid.data.loader import iterate, stop_requests
+from ms_vireid.data.loader import iterate
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.checkpoint import DEVICES, Checkpoint, load_parameters, save_checkpoint
 from ms_vireid.engine.distributed import MsrunGroup, RunningStatistics, synchronise_batch_norm
-from ms_vireid.engine.evaluating import evaluate_model
 from ms_vireid.engine.optimizer import build_optimizer
 from ms_vireid.engine.out_of_memory import explained, smaller_steps
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
-from ms_vireid.engine.programs import announced, run_by, training_program
 from ms_vireid.engine.run_folder import RunFolder, require_same_run
 from ms_vireid.engine.schedule import learning_rates
 from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
-from ms_vireid.errors import InputError
+from ms_vireid.evaluation.protocol import ProtocolResult
 from ms_vireid.models import build_model
-from ms_vireid.progress import progress
+from ms_vireid.models.base import ReIDModel
+from ms_vireid.programs.choice import announced, run_by, training_program
+
+Evaluate = Callable[[ReIDModel, ReIDData, Config, ProcessGroup], ProtocolResult]
 
 
 class Trainer:
@@ -38,14 +42,18 @@ class Trainer:
     all there is to resume from.
 
     In a group of several processes each trains on its own part of every step's batch, with the mean of all gradients,
-    so that all have the same weights; the first one writes and prints. All are to call the same methods.
+    so that all have the same weights; the first one writes and prints. All call the same methods.
+
+    Args:
+        evaluate: gives the metrics of the model as it stands, for `train.evaluate_every`: in every process.
     """
 
-    def __init__(self, config: Config, data: ReIDData, run: RunFolder, group: ProcessGroup = ALONE):
+    def __init__(self, config: Config, data: ReIDData, run: RunFolder, evaluate: Evaluate, group: ProcessGroup = ALONE):
         self.config = config
         self.data = data
         self.data_checksum = data.checksum()
         self.run = run
+        self.evaluate = evaluate
         self.group = group
         with group.main_process_first():  # it may make the cache's file
             self.batches = TrainingBatches(data.train, config, group.rank, group.world_size)
@@ -210,7 +218,7 @@ class Trainer:
     def _end_epoch(self, epoch: int) -> None:
         every = self.config.train.evaluate_every
         if every and epoch % every == 0:
-            metrics = evaluate_model(self.model, self.data, self.config, self.group).mean
+            metrics = self.evaluate(self.model, self.data, self.config, self.group).mean
             if self.group.is_main_process:
                 self.run.append_metrics({"epoch": epoch, "step": self.step, "evaluation": metrics})
                 tqdm.write(f"epoch {epoch}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")

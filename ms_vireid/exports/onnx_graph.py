@@ -14,7 +14,7 @@ import onnxruntime
 from mindspore import Parameter, nn
 from onnx import helper, numpy_helper
 
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
 from ms_vireid.exports.verified import INPUT, OUTPUT, Request, Run
 from ms_vireid.models import ResNet, VisionTransformer
 from ms_vireid.models.agw import NonLocal

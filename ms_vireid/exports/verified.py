@@ -12,12 +12,12 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import dump_config
 from ms_vireid.data.layout import MODALITIES
 from ms_vireid.data.synthetic.cameras import make_camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
-from ms_vireid.errors import InputError
 from ms_vireid.files.writing import whole
 from ms_vireid.inference.trained import TrainedModel
 

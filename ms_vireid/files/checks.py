@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ms_vireid.errors import InputError
-from ms_vireid.memory import require_memory
+from ms_vireid.command.errors import InputError
+from ms_vireid.devices.memory import require_memory
 
 META_KEY = "ms_vireid"  # the name of the JSON that is saved with weights
 FORMAT = 1

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
+from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import META_KEY, check_names, require_file
-from ms_vireid.memory import require_memory
 
 TYPES = {
     **{f"Int{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},

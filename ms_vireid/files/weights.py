@@ -11,11 +11,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
+from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import META_KEY, check_names, require_file
 from ms_vireid.files.ckpt import read_ckpt
 from ms_vireid.files.writing import whole
-from ms_vireid.memory import require_memory
 
 _CHECKSUM = "sha256"  # in the metadata of a .safetensors of this project
 

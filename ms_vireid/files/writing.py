@@ -10,7 +10,7 @@ from errno import EACCES, EAGAIN, ENOLCK, ENOSYS, EOPNOTSUPP
 from pathlib import Path
 from typing import TextIO
 
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
 
 TEMPORARY = ".*.tmp*"  # what a killed process leaves behind
 _LONGEST_STEM = 40  # of a temporary name, which is longer than the file's own

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.stopping import stop_requests
 from ms_vireid.data.batches import EvaluationBatches
-from ms_vireid.data.loader import stop_requests
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
-from ms_vireid.engine.evaluating import features_by_batch
-from ms_vireid.errors import InputError
 from ms_vireid.files.checks import DAMAGED
 from ms_vireid.files.writing import append_line, write_text
+from ms_vireid.inference.features import features_by_batch
 from ms_vireid.models.base import ReIDModel
 
 LINES = 10  # of progress in a log

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import Config, check_config
 from ms_vireid.config.estimate import require_fitting, require_memory_for
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.data.validation import check_pictures
 from ms_vireid.engine.checkpoint import Checkpoint, load_checkpoint, load_model
-from ms_vireid.engine.evaluating import extract_features
-from ms_vireid.engine.programs import run_by
 from ms_vireid.engine.run_folder import RunFolder, data_config
-from ms_vireid.errors import InputError
+from ms_vireid.inference.features import extract_features
 from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
+from ms_vireid.programs.choice import run_by
 
 # A checkpoint may be a stranger's. Its configuration decides the model's shape and, in these sections, what a protocol
 # compares: no place to read from or write to, and not how much is done.

@@ -8,7 +8,6 @@ from ms_vireid.losses.hetero_center import HeteroCenterTripletLoss
 from ms_vireid.losses.identity import AuxiliaryIdentityLoss, IdentityLoss
 from ms_vireid.losses.mmd import squared_mmd
 from ms_vireid.losses.msel import ModalitySharedEnhancementLoss
-from ms_vireid.losses.prototypes import ModalityPrototypes
 from ms_vireid.losses.triplet import HardTripletLoss, ProgressiveHardTripletLoss, WeightedRegularizedTripletLoss
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "IdentityConsistencyLoss",
     "IdentityLoss",
     "ModalityAlignmentLoss",
-    "ModalityPrototypes",
     "ModalitySharedEnhancementLoss",
     "ProgressiveHardTripletLoss",
     "WeightedRegularizedTripletLoss",

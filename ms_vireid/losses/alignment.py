@@ -13,8 +13,8 @@ from mindspore import Tensor, nn, ops
 from ms_vireid.losses.batch import check_batch, check_choice, check_margin, check_num_instances, group_centers
 from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min
 from ms_vireid.losses.mmd import squared_mmd
-from ms_vireid.operators import any_along, constant, cross_entropy, mean, total
-from ms_vireid.tensors import Joined
+from ms_vireid.programs.operators import any_along, constant, cross_entropy, mean, total
+from ms_vireid.programs.tensors import Joined
 
 
 def check_modalities(modalities, multiple=1):

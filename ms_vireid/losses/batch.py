@@ -6,7 +6,7 @@ rows an identity and the same identity order in both halves.
 
 from mindspore import ops
 
-from ms_vireid.operators import mean
+from ms_vireid.programs.operators import mean
 
 
 def check_margin(margin):

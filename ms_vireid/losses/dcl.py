@@ -5,7 +5,7 @@ from mindspore import nn, ops
 
 from ms_vireid.losses.batch import check_batch, check_choice, check_num_instances, group_centers, same_labels
 from ms_vireid.losses.distance import euclidean_distance, masked_mean, masked_min
-from ms_vireid.operators import any_along, constant, total
+from ms_vireid.programs.operators import any_along, constant, total
 
 
 class DiscriminativeCenterLoss(nn.Cell):

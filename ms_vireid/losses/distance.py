@@ -7,7 +7,7 @@ derivative does not exist it is defined, and the definition is in the docstring.
 import mindspore as ms
 from mindspore import ops
 
-from ms_vireid.operators import ByHand, Softmax, any_along, constant, maximum, total, total_kept
+from ms_vireid.programs.operators import ByHand, Softmax, any_along, constant, maximum, total, total_kept
 
 LARGE = 1e30  # takes an entry out of a maximum, minimum or softmax; finite, so that LARGE * 0 is 0 and not nan
 _TINY = 2.0**-126  # the smallest normal float32: to a processor's threads that flush smaller ones they are 0

@@ -5,7 +5,7 @@ from mindspore import nn
 
 from ms_vireid.losses.batch import check_batch, check_margin, check_num_instances, group_centers
 from ms_vireid.losses.triplet import batch_hard
-from ms_vireid.operators import mean
+from ms_vireid.programs.operators import mean
 
 
 class HeteroCenterTripletLoss(nn.Cell):

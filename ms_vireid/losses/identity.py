@@ -3,7 +3,7 @@
 from mindspore import nn, ops
 
 from ms_vireid.losses.batch import check_batch
-from ms_vireid.operators import cross_entropy
+from ms_vireid.programs.operators import cross_entropy
 
 
 class IdentityLoss(nn.Cell):

@@ -4,7 +4,7 @@ import mindspore as ms
 from mindspore import ops
 
 from ms_vireid.losses.distance import squared_distances
-from ms_vireid.operators import ByHand, constant, mean, total
+from ms_vireid.programs.operators import ByHand, constant, mean, total
 
 KERNELS = 5  # of widths that double, the middle one as wide as the rows are apart in the mean
 BANDWIDTH_FLOOR = 1e-9  # of rows that all coincide

@@ -8,7 +8,7 @@ from mindspore import Tensor, nn, ops
 
 from ms_vireid.losses.batch import check_batch, check_choice, check_num_instances, same_labels
 from ms_vireid.losses.distance import cosine_distance, euclidean_distance
-from ms_vireid.operators import constant, mean, total
+from ms_vireid.programs.operators import constant, mean, total
 
 
 class ModalitySharedEnhancementLoss(nn.Cell):

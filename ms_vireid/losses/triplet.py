@@ -8,7 +8,7 @@ from mindspore import nn, ops
 
 from ms_vireid.losses.batch import check_batch, check_choice, check_margin, same_labels
 from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min, masked_softmax
-from ms_vireid.operators import any_along, constant, maximum, mean, softplus, total
+from ms_vireid.programs.operators import any_along, constant, maximum, mean, softplus, total
 
 RELEASED_EPS = 1e-6  # that WRT's release adds to the sum of its weights
 

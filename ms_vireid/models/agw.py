@@ -8,7 +8,7 @@ from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
 from ms_vireid.models.pretrained import load_pretrained_resnet
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
-from ms_vireid.operators import Product
+from ms_vireid.programs.operators import Product
 
 
 class NonLocal(nn.Cell):

@@ -6,10 +6,10 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Uniform, initializer
 
-from ms_vireid.ascend import ready
 from ms_vireid.models.layers import pointwise
 from ms_vireid.models.resnet import batch_norm
-from ms_vireid.tensors import Joined
+from ms_vireid.programs.ascend import ready
+from ms_vireid.programs.tensors import Joined
 
 SCALE_RANGE = (1e-3, 1.0)  # of the layer scales: the paper's (0, 1] with an end that a weight can be clamped to
 

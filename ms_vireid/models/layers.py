@@ -8,8 +8,18 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform
 
-from ms_vireid.ascend import ready
-from ms_vireid.operators import ByHand, Dense, bitwise_and, bitwise_or, bitwise_xor, constant, mean, numbers, total_kept
+from ms_vireid.programs.ascend import ready
+from ms_vireid.programs.operators import (
+    ByHand,
+    Dense,
+    bitwise_and,
+    bitwise_or,
+    bitwise_xor,
+    constant,
+    mean,
+    numbers,
+    total_kept,
+)
 
 _GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
 
@@ -75,7 +85,7 @@ def mask_multipliers(key: Tensor, count: int) -> Tensor:
     The noise times an odd number, which wraps, is the same noise in another order; so each mask has its rate, and two
     of them are as good as independent. (An interval of the noise for each mask, somewhere between -2^31 and 2^31, is
     not: it lies in the middle more often than at the ends, and at a rate of 0.2 two masks share 0.046 of the elements
-    in place of 0.04. Training lags by that: `parity/dropout.py`.)
+    in place of 0.04. Training lags by that: `parity/measure/dropout.py`.)
     """
     return bitwise_or(_numbered(key, count), constant(1, ms.int32))
 

@@ -5,15 +5,15 @@ from pathlib import Path
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
-from ms_vireid.losses.prototypes import ModalityPrototypes
 from ms_vireid.models.auxiliary_generator import SCALE_RANGE
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.intermediate import AuxiliaryModality, MixedModality, SyncreticModality, XModality
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
 from ms_vireid.models.pretrained import load_pretrained_resnet
+from ms_vireid.models.prototypes import ModalityPrototypes
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet
-from ms_vireid.operators import constant, numbers
-from ms_vireid.tensors import Joined
+from ms_vireid.programs.operators import constant, numbers
+from ms_vireid.programs.tensors import Joined
 
 SPECIFIC = {"layer1": (1,), "stem": ()}  # stages of each modality's own beginning, which always has the stem
 

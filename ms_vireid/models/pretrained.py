@@ -7,7 +7,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter
 
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
 from ms_vireid.files.weights import read_weights
 from ms_vireid.models.resnet import ResNet
 from ms_vireid.models.vit import VisionTransformer, resize_position_embedding

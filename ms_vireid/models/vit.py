@@ -7,10 +7,10 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, initializer
 
-from ms_vireid.ascend import ready
 from ms_vireid.models.layers import Dropout, DropPath, mask_multipliers, path_factors, position_noise
-from ms_vireid.operators import Dense, Product, Softmax, constant, selected, transpose
-from ms_vireid.tensors import Joined
+from ms_vireid.programs.ascend import ready
+from ms_vireid.programs.operators import Dense, Product, Softmax, constant, selected, transpose
+from ms_vireid.programs.tensors import Joined
 
 LAYER_NORM_EPS = 1e-5
 MASKS_PER_BLOCK = 2  # dropout masks of a block besides the MLP's hidden layer: attention projection, MLP output

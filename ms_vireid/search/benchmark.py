@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.command import Parser, require_extra, run
-from ms_vireid.data.features import FORMAT, load_features, open_features
-from ms_vireid.engine.run_folder import processor_name
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.progress import progress
+from ms_vireid.command.running import Parser, require_extra, run
+from ms_vireid.devices.host import processor_name
+from ms_vireid.devices.memory import peak_bytes
 from ms_vireid.files.writing import write_json
-from ms_vireid.memory import peak_bytes
-from ms_vireid.progress import progress
+from ms_vireid.inference.feature_files import FORMAT, load_features, open_features
 
 WIDTH = 768  # of ViT-B
 TOP_K = 10

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ms_vireid.data.features import RowsOnDisk
-from ms_vireid.progress import progress
+from ms_vireid.command.progress import progress
+from ms_vireid.inference.feature_files import RowsOnDisk
 from ms_vireid.search.found import NOTHING
 
 _BLOCK_FLOATS = 1 << 24  # of features, and of similarities: 64 MiB each

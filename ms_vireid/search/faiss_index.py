@@ -1,7 +1,7 @@
 """FAISS indexes of a gallery (flat, HNSW, IVF), in one file with what is known of its pictures.
 
 A `.index` file is an uncompressed zip with FAISS's own `index.faiss`, and the columns of a feature file
-(ms_vireid/data/features.py) but for the features, which the index holds.
+(ms_vireid/inference/feature_files.py) but for the features, which the index holds.
 """
 
 import json
@@ -13,11 +13,11 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from ms_vireid.data.features import COLUMNS, Features, RowsOnDisk, check_columns
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.progress import progress
 from ms_vireid.files.checks import DAMAGED, check_archive, require_file
 from ms_vireid.files.writing import whole
-from ms_vireid.progress import progress
+from ms_vireid.inference.feature_files import COLUMNS, Features, RowsOnDisk, check_columns
 from ms_vireid.search.found import nearest
 
 KINDS = {"flat": faiss.IndexFlat, "hnsw": faiss.IndexHNSWFlat, "ivf": faiss.IndexIVFFlat}

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ms_vireid.data.features import Features
+from ms_vireid.command.errors import InputError
 from ms_vireid.data.layout import UNKNOWN
-from ms_vireid.errors import InputError
+from ms_vireid.inference.feature_files import Features
 from ms_vireid.search.exact import search_exact
 from ms_vireid.search.found import NOTHING, Hit, Picture, Wanted
 from ms_vireid.search.picture_times import SOURCES, picture_times

@@ -19,10 +19,10 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from pymilvus import DataType, MilvusClient, MilvusException
 
-from ms_vireid.data.features import Features
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.progress import progress
 from ms_vireid.files.writing import require_folder
-from ms_vireid.progress import progress
+from ms_vireid.inference.feature_files import Features
 from ms_vireid.search.found import NOTHING, Hit, Picture, Wanted, nearest
 
 ROWS_AT_ONCE = 1000  # inserted in one message: 3 MiB of 768 dimensions, where servers take 64

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.progress import progress
 from ms_vireid.data.pictures import open_picture
-from ms_vireid.errors import InputError
-from ms_vireid.progress import progress
 
 SOURCES = ("name", "EXIF", "modification", "unknown")
 _IN_NAME = re.compile(

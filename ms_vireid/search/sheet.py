@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.data.layout import UNKNOWN
 from ms_vireid.data.transforms import load_image
-from ms_vireid.errors import InputError
 from ms_vireid.search.found import Found, Picture
 from ms_vireid.visualization.figure import RIGHT, WRONG, new_figure, show_picture, styled
 from ms_vireid.visualization.ranked import SHOWN, frame

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.data.features import Features, open_features
+from ms_vireid.command.errors import InputError
 from ms_vireid.data.layout import MODALITIES, find_pictures, read_layout
 from ms_vireid.data.pictures import SUFFIXES
 from ms_vireid.data.records import ImageSet
-from ms_vireid.errors import InputError
+from ms_vireid.inference.feature_files import Features, open_features
 
 
 @dataclass(frozen=True)

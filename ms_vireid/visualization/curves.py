@@ -9,8 +9,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.engine.run_folder import RunFolder, parse_metrics
-from ms_vireid.errors import InputError
 from ms_vireid.evaluation.table import COLUMNS
 from ms_vireid.visualization.figure import DASHES, SERIES, SERIES_MARKERS, new_figure, styled
 

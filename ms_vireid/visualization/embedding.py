@@ -14,10 +14,10 @@ from matplotlib.patches import Patch
 from mindspore import Tensor
 from sklearn.manifold import TSNE
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
-from ms_vireid.errors import InputError
 from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.visualization.figure import IDENTITIES, MARKERS, new_figure, styled
 from ms_vireid.visualization.maps import require_finite

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 from mindspore import Tensor, nn
 
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
 from ms_vireid.models.base import ReIDModel
 
 

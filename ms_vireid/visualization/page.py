@@ -7,11 +7,11 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import Config, dump_config
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image
 from ms_vireid.engine.run_folder import RunRecord
-from ms_vireid.errors import InputError
 from ms_vireid.visualization.curves import METRICS_TITLE, RATES_TITLE, Curves, draw_curves, read_curves
 from ms_vireid.visualization.inline import drawing, photograph
 from ms_vireid.visualization.ranked import SHOWN, Ranked

@@ -12,9 +12,9 @@ from ms_vireid.ablations.published import (
     published_results,
     search_key,
 )
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import Config, check_config
 from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder, parse_metrics
-from ms_vireid.errors import InputError
 from ms_vireid.evaluation.table import COLUMNS
 from ms_vireid.files.checks import read_json
 

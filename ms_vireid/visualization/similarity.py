@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.data.records import ImageSet
-from ms_vireid.errors import InputError
 from ms_vireid.visualization.figure import RIGHT, WRONG, new_figure, styled
 
 PAIRS = 10_000  # of each kind, at most, as in the paper

@@ -10,6 +10,7 @@ import torch
 from ms_vireid import losses as mindspore_losses
 from ms_vireid.config import LossConfig
 from ms_vireid.engine.train_step import StageLoss as MindSporeStageLoss
+from ms_vireid.models.prototypes import ModalityPrototypes
 from parity import equations
 from parity.compare import FORWARD, GRADIENT, Comparison, compare, compare_names
 from parity.convert import to_torch
@@ -17,6 +18,7 @@ from parity.harness import OF_FUNCTIONS, By, Case, all_of, by_program, from_here
 from torch_ref import losses as torch_losses
 from torch_ref.engine.train_step import StageLoss as TorchStageLoss
 from torch_ref.models.base import TrainingOutputs
+from torch_ref.models.prototypes import ModalityPrototypes as TorchPrototypes
 
 # The batch of the paper, and batches on which an equation is at its limits.
 BATCHES = equations.BATCHES | {
@@ -137,7 +139,7 @@ def prototypes_case(memory: str) -> By:
     probe = rng.normal(size=features.shape).astype(np.float32)
     betas = [float(beta) for beta in np.linspace(1e-8, 1.0, 5)]
     arguments = identities, k, width, memory, classes
-    cell, module = mindspore_losses.ModalityPrototypes(*arguments), torch_losses.ModalityPrototypes(*arguments)
+    cell, module = ModalityPrototypes(*arguments), TorchPrototypes(*arguments)
     weights = rng.normal(size=(3, width, width)).astype(np.float32)
     cell.projection.set_data(ms.Tensor(weights))
     to_torch(cell, module)

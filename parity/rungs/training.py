@@ -7,10 +7,10 @@ import mindspore as ms
 import numpy as np
 import torch
 
-from ms_vireid.cpu_kernels import install
 from ms_vireid.engine import schedule as mindspore_schedule
 from ms_vireid.engine.optimizer import build_optimizer as mindspore_optimizer
 from ms_vireid.models import build_model as mindspore_model
+from ms_vireid.programs.kernels import install
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
 from parity.convert import to_mindspore
 from parity.harness import By, Case, by_program, once, same_weights

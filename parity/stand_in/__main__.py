@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ms_vireid.command import Parser, run
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import Parser, run
 from parity.stand_in.build import build, missing
 from parity.stand_in.counts import read_log
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_vireid import runtime
-from ms_vireid.command import Parser, run
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import Parser, run
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
-from ms_vireid.errors import InputError
+from ms_vireid.devices import runtime
 from ms_vireid.files.writing import write_text
 from parity.stand_in import DEVICES, build, functions, missing
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import util
 from pathlib import Path
 
-from ms_vireid import runtime
+from ms_vireid.devices import runtime
 
 TOOLS = ("gcc", "g++", "nm", "c++filt")
 SHARED = Path(__file__).parent / "shared"

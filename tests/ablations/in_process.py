@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ms_vireid.command import run
+from ms_vireid.command.running import run
 
 DATA = "data={name: synthetic, image_size: %s, workers: 0, synthetic: {train_identities: 3, val_identities: 1, "
 DATA += "test_identities: 3, images_per_camera: 1, image_size: [64, 32]}}"

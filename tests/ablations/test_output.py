@@ -10,7 +10,7 @@ import pytest
 from ms_vireid.ablations.output import Report
 from ms_vireid.ablations.results import RowResult
 from ms_vireid.ablations.tables import Table
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
 
 TABLE = Table.model_validate(
     {

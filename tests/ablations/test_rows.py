@@ -7,7 +7,7 @@ import pytest
 from ms_vireid import ablate
 from ms_vireid.ablations import runs, tables
 from ms_vireid.ablations.tables import Demo, list_tables, load_table
-from ms_vireid.command import run
+from ms_vireid.command.running import run
 from tests.ablations.in_process import TINY, start
 
 

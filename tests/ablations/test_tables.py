@@ -5,8 +5,8 @@ from pydantic import ValidationError
 
 from ms_vireid.ablations import tables
 from ms_vireid.ablations.tables import Demo, config_of, list_tables, load_demo, load_table, shortened
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.errors import InputError
 
 TABLES = [
     *(f"mun-table-{number}" for number in (1, 2, 3, 4, 5)),

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data import cache as cache_module
 from ms_vireid.data.batches import TrainingBatches
@@ -12,7 +13,6 @@ from ms_vireid.data.cache import PictureCache
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.read import read_data
 from ms_vireid.data.transforms import load_image
-from ms_vireid.errors import InputError
 
 PICTURES = "synthetic: {train_identities: 6, val_identities: 2, test_identities: 4, images_per_camera: 2}"
 
@@ -72,7 +72,7 @@ def test_auto_keeps_pictures_where_they_take_a_quarter_of_the_free_memory(
 
 
 def test_more_than_there_is_of_memory_is_one_line(train, root, tmp_path, monkeypatch):
-    monkeypatch.setattr("ms_vireid.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("ms_vireid.devices.memory.available_memory", lambda: 1000)
     with pytest.raises(InputError, match=r"^data\.cache=memory needs .*; use data\.cache=disk or none$"):
         PictureCache(train, configuration(root, tmp_path, "memory").data)
 

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.data import corruptions
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.corruptions import (
@@ -21,7 +22,6 @@ from ms_vireid.data.loader import iterate
 from ms_vireid.data.synthetic.cameras import make_camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 from ms_vireid.data.sysu_mm01 import read_sysu_mm01
-from ms_vireid.errors import InputError
 
 from . import tree
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ms_vireid.data.features import RowsOnDisk, load_features, open_features, save_features
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
+from ms_vireid.inference.feature_files import RowsOnDisk, load_features, open_features, save_features
 
 from ..search.galleries import gallery
 

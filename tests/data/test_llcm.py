@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.data.llcm import read_llcm
 from ms_vireid.data.read import validate_for_training
-from ms_vireid.errors import InputError
 
 from . import tree
 

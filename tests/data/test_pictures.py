@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.data.layout import find_pictures
 from ms_vireid.data.pictures import open_picture, read_pixels
-from ms_vireid.errors import InputError
 
 
 def save(path, mode="RGB", size=(4, 3), **options):

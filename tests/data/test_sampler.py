@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.sampler import IdentitySampler
-from ms_vireid.errors import InputError
 
 P, K = 3, 4
 VISIBLE = (4, 9, 5, 2, 7, 6)  # pictures of each identity: one has fewer than K

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import SyntheticConfig
 from ms_vireid.data import synthetic
 from ms_vireid.data.synthetic import CAMERAS, generate_sysu_mm01, people
 from ms_vireid.data.synthetic.cameras import INFRARED_CAMERAS, make_camera, render
 from ms_vireid.data.synthetic.people import Pattern, draw_identity
-from ms_vireid.errors import InputError
 
 SMALL = SyntheticConfig(
     seed=3, train_identities=2, val_identities=1, test_identities=2, images_per_camera=2, image_size=(48, 24)

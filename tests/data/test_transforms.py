@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import AugmentationConfig
 from ms_vireid.data.transforms import (
     adaptive_gray,
@@ -17,7 +18,6 @@ from ms_vireid.data.transforms import (
     random_erasing,
     to_gray,
 )
-from ms_vireid.errors import InputError
 
 from . import tree
 

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from ms_vireid import runtime
+from ms_vireid.devices import runtime
 
 
 def main(way: str) -> None:

@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ms_vireid import ablate, evaluate, extract, runtime, train, visualize
+from ms_vireid import ablate, evaluate, extract, train, visualize
 from ms_vireid.ablations import runs, tables
 from ms_vireid.ablations.tables import Demo
+from ms_vireid.devices import runtime
 from parity.stand_in import DEVICES as STAND_INS
 from parity.stand_in import called, counts, functions, gpu
 from parity.stand_in.counts import plant

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from ms_vireid.errors import InputError
-from parity import launches
+from ms_vireid.command.errors import InputError
+from parity.measure import launches
 from parity.workers import MODELS
 
 SMALL = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "train.num_instances=2")

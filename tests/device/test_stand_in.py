@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from ms_vireid.command import run
+from ms_vireid.command.running import run
 from parity.stand_in import Counts, __main__, build, counts, gpu, missing
 from tests.checkpoints import DATA, PMT
 from tests.device import conftest

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ms_vireid import train
-from ms_vireid.command import run
+from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT
 from tests.checkpoints import DATA, RECIPES
 

@@ -19,7 +19,7 @@ SMALL = [*OVERRIDES, "data.workers=0", "--device", "CPU"]
 SNAPSHOTS = """
 import os, shutil, sys
 from ms_vireid import train
-from ms_vireid.command import run
+from ms_vireid.command.running import run
 from ms_vireid.engine import checkpoint
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.train_step import TrainStep
@@ -138,7 +138,7 @@ def test_a_worker_that_is_killed_ends_the_run(tmp_path):
 
 @pytest.mark.parametrize("fails", ["os.fsync", "os.replace", "pathlib.Path.write_text"])
 def test_a_write_that_fails_leaves_the_earlier_file_and_nothing_else(tmp_path, monkeypatch, fails):
-    from ms_vireid.errors import InputError
+    from ms_vireid.command.errors import InputError
 
     path = tmp_path / "a.json"
     write_text(path, "earlier")

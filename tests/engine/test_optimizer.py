@@ -5,10 +5,10 @@ import torch
 from mindspore import Parameter, Tensor
 
 from ms_vireid.config import CONFIG_ROOT, AdamWConfig, SGDConfig, load_config
-from ms_vireid.cpu_kernels import install
 from ms_vireid.engine.optimizer import SGD, AdamW, ParameterGroup, build_optimizer, parameter_groups
-from ms_vireid.engine.programs import PROGRAMS
 from ms_vireid.models import create_model
+from ms_vireid.programs.choice import PROGRAMS
+from ms_vireid.programs.kernels import install
 
 BETAS, EPS, DECAY = (0.9, 0.999), 1e-8, 0.1
 

@@ -10,11 +10,11 @@ import pytest
 from mindspore import ops
 
 from ms_vireid import train
-from ms_vireid.command import run
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.engine import out_of_memory
+from ms_vireid.devices import out_of_memory
 from ms_vireid.engine.train_step import TrainStep
-from ms_vireid.errors import InputError
 from tests.checkpoints import DATA, RECIPES
 
 COLUMN = np.ones((1 << 22, 1), np.float32)  # 16 MiB, whose products with each other take 64 TiB

@@ -39,7 +39,7 @@ DRIVER = """
 import os, resource, signal, sys
 import mindspore
 from ms_vireid import train
-from ms_vireid.command import run
+from ms_vireid.command.running import run
 from ms_vireid.engine import checkpoint
 moment, number = sys.argv[1], int(sys.argv[2])
 sys.argv[1:] = sys.argv[3:]

@@ -4,7 +4,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
 from ms_vireid.files.ckpt import TYPES, read_ckpt, write_ckpt
 
 ARRAYS = {

@@ -84,7 +84,7 @@ def assert_no_crash(outcome: Outcome) -> None:
 
 
 def _serve() -> None:
-    from ms_vireid import runtime
+    from ms_vireid.devices import runtime
 
     runtime.set_up("CPU")
     runtime.cap_convolutions()
@@ -149,7 +149,7 @@ def _become(request: dict, outputs: dict[str, int]) -> None:
     if request["file_limit"] is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"],) * 2)
-    from ms_vireid.command import run
+    from ms_vireid.command.running import run
 
     module = importlib.import_module(request["module"])
     sys.argv = [module.__name__, *request["argv"]]

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from ms_vireid import extract
+from ms_vireid.command.errors import InputError
 from ms_vireid.data.layout import read_layout
-from ms_vireid.engine.evaluating import extract_features
-from ms_vireid.errors import InputError
 from ms_vireid.extract import load_features
 from ms_vireid.inference import extraction
+from ms_vireid.inference.features import extract_features
 from ms_vireid.inference.trained import load_trained
 
 from ..checkpoints import write_checkpoint

@@ -6,9 +6,9 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from ms_vireid.losses.prototypes import ModalityPrototypes
+from ms_vireid.models.prototypes import ModalityPrototypes
 from parity import equations
-from torch_ref.losses.prototypes import ModalityPrototypes as TorchPrototypes
+from torch_ref.models.prototypes import ModalityPrototypes as TorchPrototypes
 
 from . import cases
 

@@ -9,11 +9,11 @@ import torch
 from mindspore import Tensor
 from safetensors.numpy import save_file
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import check_config
-from ms_vireid.cpu_kernels import install
-from ms_vireid.errors import InputError
 from ms_vireid.models import ResNet, build_model
 from ms_vireid.models.pretrained import load_pretrained_resnet, torchvision_name
+from ms_vireid.programs.kernels import install
 from parity.oracles import torchvision
 from torch_ref.models import ResNet as TorchResNet
 from torch_ref.models import build_model as torch_build_model

@@ -5,8 +5,8 @@ from mindspore import Tensor
 from safetensors.numpy import save_file
 from scipy.special import ndtr  # comes with mindspore
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.data.randomness import step_key
-from ms_vireid.errors import InputError
 from ms_vireid.models import VisionTransformer, create_model, list_models
 from ms_vireid.models.pretrained import load_pretrained_vit, timm_name
 from ms_vireid.models.vit import GELU, patch_grid, resize_position_embedding

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.cpu_kernels.install import KERNELS
 from ms_vireid.engine import run_folder
-from ms_vireid.errors import InputError
 from ms_vireid.models.vit import GELU
+from ms_vireid.programs.kernels.install import KERNELS
 from parity import benchmark, workers
 from parity.pictures import loaders
 from parity.workers import BOUND, Work

@@ -10,10 +10,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, check_config, dump_config
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model, load_parameters, save_checkpoint
 from ms_vireid.engine.optimizer import build_optimizer
-from ms_vireid.errors import InputError
 from ms_vireid.models import MUN, build_model
 from tests.parity.convert_cases import (
     SMALL,

@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import dump_config
-from ms_vireid.errors import InputError
 from tests.parity.convert_cases import (
     SMALL,
     convert,

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ms_vireid import train as ms_train
+from ms_vireid.command.errors import InputError
 from ms_vireid.engine.train_step import TrainStep
-from ms_vireid.errors import InputError
 from tests.checkpoints import PMT
 from tests.parity.convert_cases import convert
 from torch_ref import train as torch_train

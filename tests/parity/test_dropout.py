@@ -1,4 +1,4 @@
-"""Training with dropout and drop path goes as it does outside: `parity/dropout.py` in small.
+"""Training with dropout and drop path goes as it does outside: `parity/measure/dropout.py` in small.
 
 The ladder cannot see an error of the design that both mirrors share; this does.
 """
@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from ms_vireid.command import run
-from ms_vireid.errors import InputError
-from parity import dropout
-from parity.dropout import Run, Start, configuration, lag, read, table
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import run
+from parity.measure import dropout
+from parity.measure.dropout import Run, Start, configuration, lag, read, table
 from torch_ref.models import layers
 
 SEEDS, NOISES, EPOCHS = 2, 4, 2

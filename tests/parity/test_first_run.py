@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import load_config
-from ms_vireid.errors import InputError
-from parity import first_run
+from parity.measure import first_run
 from parity.stand_in import build, missing
 
 ROOT = Path(__file__).parents[2]
@@ -135,7 +135,7 @@ def test_bad_arguments_end_in_one_line(monkeypatch, tmp_path, arguments, message
 def test_on_a_stand_in_values_are_judged_and_times_mean_nothing(device, tmp_path):
     if reason := missing(device):
         pytest.skip(reason)
-    command = ["parity/first_run.py", "--device", device, "--quick", "--only", "operators", "--output"]
+    command = ["parity/measure/first_run.py", "--device", device, "--quick", "--only", "operators", "--output"]
     done = build(device).run([sys.executable, *command, str(tmp_path / "report.md")], 240.0, cwd=ROOT)
     assert done.returncode == 0, done.stdout
     text = (tmp_path / "report.md").read_text()

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ms_vireid.errors import InputError
-from parity import limits
-from parity.limits import DEVICES, Counts, Work
+from ms_vireid.command.errors import InputError
+from parity.measure import limits
+from parity.measure.limits import DEVICES, Counts, Work
 from torch_ref.engine.optimizer import SGD, AdamW, ParameterGroup
 from torch_ref.models.vit import Block
 
@@ -143,7 +143,7 @@ def test_less_precision_is_never_slower_and_fusing_moves_less(works):
 
 
 def test_the_page_is_what_the_models_give(works):
-    assert limits.PAGE.read_text(encoding="utf-8") == limits.page(works), "run python parity/limits.py --write"
+    assert limits.PAGE.read_text(encoding="utf-8") == limits.page(works), "run python parity/measure/limits.py --write"
 
 
 def test_the_command_writes_the_page_and_says_when_it_is_out_of_date(works, tmp_path, monkeypatch, capsys):

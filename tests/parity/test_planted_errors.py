@@ -23,13 +23,13 @@ from torch_ref.losses import alignment as torch_alignment
 from torch_ref.losses import identity as torch_identity
 from torch_ref.losses import mmd as torch_mmd
 from torch_ref.losses import msel as torch_msel
-from torch_ref.losses import prototypes as torch_prototypes
 from torch_ref.losses import triplet as torch_triplet
 from torch_ref.models import agw as torch_agw
 from torch_ref.models import auxiliary_generator as torch_generator
 from torch_ref.models import layers as torch_layers
 from torch_ref.models import mun as torch_mun
 from torch_ref.models import pmt as torch_pmt
+from torch_ref.models import prototypes as torch_prototypes
 from torch_ref.models import vit as torch_vit
 
 

@@ -4,9 +4,17 @@ and the trace of a model the first layer that has it."""
 import numpy as np
 import pytest
 
-from ms_vireid.cpu_kernels import convolution, feature_maps, generator, normalisation, optimizer, pooling, transformer
-from ms_vireid.cpu_kernels.base import memory
 from ms_vireid.models import vit
+from ms_vireid.programs.kernels import (
+    convolution,
+    feature_maps,
+    generator,
+    normalisation,
+    optimizer,
+    pooling,
+    transformer,
+)
+from ms_vireid.programs.kernels.base import memory
 from parity.cases import LADDER, run
 from parity.harness import same_weights, trace
 from parity.rungs.models import MODELS

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ms_vireid.data.features import FORMAT, Features
+from ms_vireid.inference.feature_files import FORMAT, Features
 
 WIDTH = 12
 EQUAL = (3, 17, 18, 40)  # rows that are the same

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from ms_vireid.command import run
-from ms_vireid.data.features import load_features
+from ms_vireid.command.running import run
+from ms_vireid.inference.feature_files import load_features
 from ms_vireid.search import benchmark
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ms_vireid.data.features import open_features, save_features
 from ms_vireid.evaluation import evaluate_ranking
+from ms_vireid.inference.feature_files import open_features, save_features
 from ms_vireid.search import exact
 from ms_vireid.search.exact import search_exact
 from ms_vireid.search.found import NOTHING

@@ -4,8 +4,8 @@ import faiss
 import numpy as np
 import pytest
 
-from ms_vireid.data.features import open_features, save_features
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
+from ms_vireid.inference.feature_files import open_features, save_features
 from ms_vireid.search import faiss_index
 from ms_vireid.search.exact import search_exact
 from ms_vireid.search.faiss_index import build_index, load_index, save_index

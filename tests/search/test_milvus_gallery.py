@@ -8,7 +8,7 @@ import pytest
 from milvus_lite.adapter.grpc.server import start_server_in_thread
 from pymilvus import MilvusClient
 
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
 from ms_vireid.search import milvus_gallery
 from ms_vireid.search.found import Wanted
 from ms_vireid.search.local_gallery import LocalGallery

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
 from ms_vireid.search.picture_times import parse_time, picture_time, picture_times
 
 from ..data.tree import write_picture

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ms_vireid import visualize
-from ms_vireid.command import run
+from ms_vireid.command.running import run
 
 DPI = 200
 
@@ -128,7 +128,7 @@ def test_an_output_that_cannot_be_is_refused_before_the_work(draw, capfd, output
 
 
 def test_without_the_extra_one_line_says_how_to_get_it(draw, monkeypatch, capfd):
-    monkeypatch.setattr("ms_vireid.command.find_spec", lambda name: None if name == "sklearn" else name)
+    monkeypatch.setattr("ms_vireid.command.running.find_spec", lambda name: None if name == "sklearn" else name)
     with pytest.raises(SystemExit) as stopped:
         draw("curves", ".")
     assert stopped.value.code == 2

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
 from ms_vireid.visualization.curves import Curves, draw_curves, read_curves
 
 ROWS = [

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ms_vireid.data.records import ImageSet
-from ms_vireid.engine.evaluating import searched_features
 from ms_vireid.evaluation import evaluate_ranking
 from ms_vireid.evaluation.protocol import Trial, evaluate_trials
+from ms_vireid.inference.evaluating import searched_features
 from ms_vireid.inference.trained import load_trained
 from ms_vireid.visualization.figure import RIGHT, WRONG
 from ms_vireid.visualization.ranked import choose_queries, draw_ranking, rank_queries

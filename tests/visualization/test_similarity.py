@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.data.records import ImageSet
-from ms_vireid.errors import InputError
 from ms_vireid.visualization.similarity import Similarities, draw_similarity, overlap, sample_similarities
 
 

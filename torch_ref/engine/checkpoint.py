@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ms_vireid.data.validation import refuse_unfit
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError, refuse_unfit
 from ms_vireid.files.checks import FORMAT, read_record, require_file
 from ms_vireid.files.writing import whole
 from torch_ref.models.weight_file import PICKLED, read_pickled, state_dict_of

@@ -8,7 +8,6 @@ from torch_ref.losses.hetero_center import HeteroCenterTripletLoss
 from torch_ref.losses.identity import AuxiliaryIdentityLoss, IdentityLoss
 from torch_ref.losses.mmd import squared_mmd
 from torch_ref.losses.msel import ModalitySharedEnhancementLoss
-from torch_ref.losses.prototypes import ModalityPrototypes
 from torch_ref.losses.triplet import HardTripletLoss, ProgressiveHardTripletLoss, WeightedRegularizedTripletLoss
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "IdentityConsistencyLoss",
     "IdentityLoss",
     "ModalityAlignmentLoss",
-    "ModalityPrototypes",
     "ModalitySharedEnhancementLoss",
     "ProgressiveHardTripletLoss",
     "WeightedRegularizedTripletLoss",

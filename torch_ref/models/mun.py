@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torch_ref.losses.prototypes import ModalityPrototypes
 from torch_ref.models.auxiliary_generator import SCALE_RANGE
 from torch_ref.models.base import ReIDModel, TrainingOutputs
 from torch_ref.models.intermediate import AuxiliaryModality, MixedModality, SyncreticModality, XModality
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
 from torch_ref.models.pretrained import load_pretrained_resnet
+from torch_ref.models.prototypes import ModalityPrototypes
 from torch_ref.models.resnet import EXPANSION, STAGES, ResNet
 
 SPECIFIC = {"layer1": (1,), "stem": ()}  # stages of each modality's own beginning, which always has the stem

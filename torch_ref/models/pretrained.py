@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
 from torch_ref.models.resnet import ResNet
 from torch_ref.models.vit import VisionTransformer, resize_position_embedding
 from torch_ref.models.weight_file import read_weights

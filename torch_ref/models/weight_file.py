@@ -13,10 +13,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ms_vireid.errors import InputError
+from ms_vireid.command.errors import InputError
+from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import DAMAGED, check_names, require_file
 from ms_vireid.files.weights import checked_safetensors
-from ms_vireid.memory import require_memory
 
 PICKLED = (".pth", ".pt", ".t")  # .t is what the AGW baseline saves under
 WRAPPERS = ("state_dict", "model", "net", "model_state")  # keys under which files keep their state dict

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import SyntheticConfig
 from ms_vireid.data.synthetic.cameras import make_camera, render
 from ms_vireid.data.synthetic.people import draw_identity
-from ms_vireid.errors import InputError
 
 PICTURE = 3  # the random stream of a seed
 VERSION = 3  # of the pictures: raise it whenever the same parameters no longer give the same files

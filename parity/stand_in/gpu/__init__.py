@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ms_vireid.gpu import PACKAGES
+from ms_vireid.devices.gpu import PACKAGES
 from parity.stand_in.toolchain import SHARED, compile_all, demangled, generate, link, mindspore_folder, plain, symbols
 
 SOURCES = Path(__file__).parent

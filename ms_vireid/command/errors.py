@@ -1,0 +1,51 @@
+"""A user's mistake, as one line: what is wrong, where, and what to do; all problems of a kind counted, ten named."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+SHOWN = 10  # problems of a kind
+LONGEST = 300  # characters of a line
+_END = 100  # of a longer one, which tell what to do
+
+
+class InputError(Exception):
+    """Raised for bad configurations, data, checkpoints and devices; commands print it and exit with 2."""
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(str(message).split()))
+
+
+def one_line(text: str) -> str:
+    """A text made safe for a terminal: control characters escaped, the middle cut out if it is too long."""
+    text = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - _END - 5]} ... {text[-_END:]}"
+
+
+class DeviceError(Exception):
+    """A device that cannot be used. str() says why; `remedy` what to do."""
+
+    def __init__(self, problem: str, remedy: str):
+        super().__init__(problem)
+        self.remedy = remedy
+
+
+def refuse(problems: Iterable[str], what: str, remedy: str) -> None:
+    """Raise one InputError for all `problems`; do nothing if there are none."""
+    if problems := list(problems):
+        raise InputError(f"{what}: {summary(problems)}; {remedy}")
+
+
+def refuse_unfit(path: Path, kinds: dict[str, list[str]]) -> None:
+    """Raise one InputError for a checkpoint's names, by what is wrong with them; do nothing if there are none."""
+    problems = [f"{what} {summary(names)}" for what, names in kinds.items() if names]
+    if problems:
+        raise InputError(f"{path}: does not fit the model: {'; '.join(problems)}; check model.* and the file")
+
+
+def summary(problems: list[str]) -> str:
+    return f"{len(problems)} ({the_first(problems)})"
+
+
+def the_first(names: list[str]) -> str:
+    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"

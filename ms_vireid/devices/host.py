@@ -1,0 +1,40 @@
+"""Facts about this machine and this checkout, for records and reports."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+# Limits on the instructions of oneDNN (MindSpore's, PyTorch's), MKL, PyTorch and Numba.
+CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY", "NUMBA_CPU_NAME")
+
+
+def processor_name() -> str:
+    """The processor's model name, as /proc/cpuinfo gives it where there is one."""
+    return _of_processor("model name") or platform.processor()
+
+
+def instruction_sets() -> str:
+    """Which vector instructions the processor has, as far as /proc/cpuinfo says, and what holds libraries to fewer."""
+    flags = _of_processor("flags").split()
+    known = " and ".join(name for flag, name in (("avx2", "AVX2"), ("avx512f", "AVX-512")) if flag in flags)
+    caps = [f"{name}={os.environ[name]}" for name in CAPS if name in os.environ]
+    return ", ".join([known or "vector instructions not known", *caps])
+
+
+def _of_processor(name: str) -> str:
+    """Of the first processor in /proc/cpuinfo; "" where it says nothing."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")
+
+
+def git_commit() -> str | None:
+    """The commit of this checkout, with "-dirty" if files differ from it; None where it is not a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,432 @@
+"""The first hour on a device: versions, operators, the ladder, trainings and speed, in one Markdown report.
+
+Each step runs in a process of its own, which is killed at its time limit. One that fails is a line in the report, with
+the last that it printed, and the others go on. The exit code is 1 if one failed. On a stand-in (parity/stand_in) times
+mean nothing.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import Parser, add_device, run
+from ms_vireid.config import CONFIG_ROOT
+from ms_vireid.devices import runtime
+from ms_vireid.devices.host import git_commit, processor_name
+from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.files.writing import check_output, write_text
+from parity import processes, stand_in
+
+_TRAINING_HEAD = "| training | steps | images/s | last loss | rank-1 % | chance % | peak MiB | weights as before |"
+PARTS = {  # with the head of each one's table
+    "versions": "| what | version |",
+    "operators": "| operator | precision | what | figure | limit |",
+    "ladder": "",
+    "training": _TRAINING_HEAD,
+    "benchmark": _TRAINING_HEAD,
+}
+LIMIT_S, QUICK_LIMIT_S = 1800.0, 180.0  # of a step
+RUNGS = {2: "LayerNorm", 3: "dcl all", 4: "PMT small, gradients", 5: "PMT stage 1, six updates"}  # with --quick's case
+# Of an operator's result, relative to its largest entry. float32: 4e-7 seen on a CPU; room for Winograd's convolutions,
+# and a sixth of what inputs rounded to TF32's ten bits give (3e-4). float16: its 11 bits round a result by up to 5e-4.
+OPERATOR_LIMITS = {"float32": 5e-5, "float16": 2e-3}
+METHODS = {"PMT": "demo.yaml", "AGW": "agw/sysu.yaml", "MUN": "mun/demo.yaml"}
+FULL_SIZE = {"PMT": "pmt/sysu.yaml", "AGW": "agw/sysu.yaml", "MUN": "mun/sysu.yaml"}
+STAGES = {"PMT": 2, "AGW": 1, "MUN": 1}
+TINY = {
+    "PMT": ("model.embed_dim=32", "model.num_heads=2", "model.depth=2"),
+    "AGW": ("model.layers=[1, 1, 1, 1]", "model.width=8"),
+    "MUN": ("model.layers=[1, 1, 1, 1]", "model.width=8"),
+}
+ONE_STAGE = {"PMT": ("stages=[{epochs: 1, losses: {id: {}, pht: {stage: 2}, msel: {}, dcl: {}}}]",)}
+FEW_PICTURES = (
+    "data.name=synthetic",
+    "data.synthetic={train_identities: 16, val_identities: 1, test_identities: 4, images_per_camera: 2, "
+    "image_size: [64, 32]}",
+    "evaluation.compare_untrained=false",
+    "evaluation.trials=2",
+)
+FEW_IMAGES = ("train.num_identities=2", "train.num_instances=2")  # of a batch
+DRIVER_FILES = (
+    "/proc/driver/nvidia/version",
+    "/usr/local/Ascend/driver/version.info",
+    "/usr/local/Ascend/ascend-toolkit/latest/version.cfg",
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command. limit_s: after which it is killed. figures: lines of Markdown from what it printed."""
+
+    part: str
+    name: str
+    command: list[str]
+    limit_s: float
+    figures: Callable[[str], list[str]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A step that was run. verdict: "passed" or why it failed."""
+
+    step: Step
+    verdict: str
+    seconds: float
+    output: str
+    figures: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        return self.verdict != "passed"
+
+
+def main() -> None:
+    arguments = _parse()
+    begun = time.perf_counter()
+    versions = Step("versions", "versions", _here("print_versions", arguments.device), arguments.limit, _table_rows)
+    outcomes = [perform(versions)]
+    refusal = re.search(r"^error: (.*)", outcomes[0].output, re.MULTILINE)
+    if outcomes[0].verdict == "exit code 2" and refusal:
+        raise InputError(refusal[1])
+    rows = [line.strip("| ").split(" | ", 1) for line in outcomes[0].figures]
+    device = dict(rows).get("device", f"{arguments.device}, which was not reached")
+    arguments.device = device.split()[0].rstrip(",")
+    with tempfile.TemporaryDirectory(prefix="ms_vireid-first-run-") as folder:
+        for part, make in MAKERS.items():
+            if part in (arguments.only or PARTS):
+                for name, command, figures in make(arguments, Path(folder)):
+                    step = Step(part, name, command, arguments.limit, figures)
+                    outcomes.append(perform(step))
+    write_text(arguments.output, report(outcomes, device, time.perf_counter() - begun))
+    print(f"report: {arguments.output}")
+    if any(outcome.failed for outcome in outcomes):
+        sys.exit(1)
+
+
+def _parse() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add_device(parser)
+    parser.add_argument("--output", type=Path, default=Path("first_run.md"), metavar="REPORT.md", help="the report")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts, after the versions (default: all)")
+    parser.add_argument("--quick", action="store_true", help="the smallest sizes and few cases: minutes, for a check")
+    parser.add_argument("--limit", type=float, metavar="S", help=f"of a step ({LIMIT_S:g} s, quick {QUICK_LIMIT_S:g})")
+    arguments = parser.parse_args()
+    check_output(arguments.output)
+    if arguments.limit is None:
+        arguments.limit = QUICK_LIMIT_S if arguments.quick else LIMIT_S
+    if not arguments.limit > 0:
+        raise InputError(f"--limit {arguments.limit:g}: it must be above 0")
+    return arguments
+
+
+# --- the steps, each a name, a command and what reads its figures -----------------------------------------------------
+
+
+def _here(function: str, *arguments) -> list[str]:
+    """A command that calls a function of this file."""
+    call = f"{function}({', '.join(map(repr, arguments))})"
+    return [sys.executable, "-c", f"from parity import first_run; first_run.{call}"]
+
+
+def _operators(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple]:
+    yield "operators", _here("check_operators", arguments.device, arguments.quick), _table_rows
+    if arguments.device != "CPU":
+        name = _rounded_float32(arguments.device)
+        yield name, _here("time_tensor_cores", arguments.device, arguments.quick), _table_rows
+
+
+def _ladder(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple]:
+    for rung, case in RUNGS.items():
+        command = [sys.executable, "-m", "parity.report", "--device", arguments.device, "--rung", str(rung)]
+        yield f"rung {rung}", command + (["--small", "--match", case] if arguments.quick else []), _worst
+
+
+def _trainings(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple]:
+    """Each method on the synthetic set, compiled, in float32 and with amp; twice, unless quick."""
+    for method, config in METHODS.items():
+        recipe = []
+        if method == "AGW":
+            recipe = yaml.safe_load((CONFIG_ROOT / "ablations/demo/agw.yaml").read_text(encoding="utf-8"))["overrides"]
+            recipe += ["stages.0.epochs=10"]
+        if arguments.quick:
+            recipe += [*_one_epoch(method, 3), *ONE_STAGE.get(method, ()), *FEW_PICTURES, *TINY[method], *FEW_IMAGES]
+            recipe += ["train.log_steps=1", "data.image_size=[96, 48]", "data.workers=0"]
+        for amp in (False, True):
+            name = f"{method} {'amp' if amp else 'float32'}"
+            first = folder / name.replace(" ", "-")
+            yield _training(arguments, name, config, first, recipe, amp)
+            if not arguments.quick:
+                yield _training(arguments, f"{name}, again", config, folder / f"{first.name}-again", recipe, amp, first)
+
+
+def _benchmark(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple]:
+    """MindSpore beside PyTorch; where PyTorch does not see the device, full-size trainings of MindSpore alone, whose
+    images/s include the loading of pictures."""
+    if _torch_sees(arguments.device):
+        command = [sys.executable, "-m", "parity.benchmark", "--device", arguments.device]
+        command += ["--only", "train_step", "inference"]
+        small = ["--match", "PMT", "--quick", *TINY["PMT"]] if arguments.quick else []
+        yield "MindSpore beside PyTorch", command + small, _code
+        return
+    if arguments.quick:
+        recipe = [*FEW_PICTURES, *_one_epoch("PMT", 3), *ONE_STAGE["PMT"], *FEW_IMAGES, "model.pretrained=none"]
+        recipe += ["model.depth=2", "train.log_steps=1"]
+        yield _training(arguments, "PMT, two full-size blocks", FULL_SIZE["PMT"], folder / "two-blocks", recipe, False)
+        return
+    for method, config in FULL_SIZE.items():
+        for amp in (False, True):
+            name = f"{method} full size {'amp' if amp else 'float32'}"
+            recipe = [*FEW_PICTURES, *_one_epoch(method, 30), "model.pretrained=none"]
+            yield _training(arguments, name, config, folder / name.replace(" ", "-"), recipe, amp)
+
+
+def _one_epoch(method: str, iterations: int) -> list[str]:
+    """Overrides for one epoch a stage."""
+    return [*(f"stages.{stage}.epochs=1" for stage in range(STAGES[method])), f"train.iterations={iterations}"]
+
+
+def _training(arguments, name, config, output: Path, recipe: list[str], amp: bool, before: Path | None = None) -> tuple:
+    method = name[:3]
+    where = ["--config", str(CONFIG_ROOT / config), "--device", arguments.device, "--output", str(output)]
+    pictures = output.parent / (f"pictures-{method}-few" if FEW_PICTURES[0] in recipe else f"pictures-{method}")
+    data = f"data.root={json.dumps(str(pictures))}"
+    options = [data, *recipe, "train.mode=jit", f"train.amp={str(amp).lower()}"]
+    return name, [*_here("train_and_measure"), *where, *options], partial(_training_row, name, output, before)
+
+
+MAKERS = {"operators": _operators, "ladder": _ladder, "training": _trainings, "benchmark": _benchmark}
+
+
+def _torch_sees(device: str) -> bool:
+    import torch
+
+    return device == "CPU" or (device == "GPU" and torch.cuda.is_available())
+
+
+# --- what the steps do in processes of their own ----------------------------------------------------------------------
+
+
+def print_versions(device: str) -> None:
+    import torch
+
+    def show() -> None:
+        found = runtime.set_up(device)
+        rows = {"device": f"{found}, a stand-in" if stand_in.here() else found}
+        rows |= {"Python": platform.python_version(), "platform": platform.platform()}
+        rows |= {name: version(name) for name in ("mindspore", "numpy", "torch")}
+        rows["CUDA of PyTorch"] = torch.version.cuda or "none"
+        rows["PyTorch sees the device"] = "yes" if _torch_sees(found.split()[0]) else "no"
+        with suppress(OSError):
+            number = ctypes.c_int()
+            ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(number))
+            rows["CUDA of the driver"] = f"{number.value // 1000}.{number.value % 1000 // 10}"
+        files = [Path(file) for file in DRIVER_FILES if Path(file).is_file()]
+        rows |= {str(file): " ".join(file.read_text(errors="replace").split()) for file in files}
+        rows |= {"processor": f"{processor_name()}, {os.cpu_count()} cores", "commit": git_commit() or "no checkout"}
+        for row in rows.items():
+            _print_row(*row)
+
+    run(show)
+
+
+def check_operators(device: str, quick: bool) -> None:
+    """Errors of product and convolution against PyTorch's float64 on the CPU, then their speed."""
+    runtime.set_up(device)
+    runtime.cap_convolutions()
+    runtime.use_full_float32()
+    import mindspore as ms
+    import torch
+    from mindspore import ops
+
+    kernels = {
+        "product": (ops.matmul, torch.matmul, (256, 768), (768, 512)),
+        "convolution": (
+            partial(ops.conv2d, pad_mode="pad", padding=1),
+            partial(torch.conv2d, padding=1),
+            (4, 64, 36, 18),
+            (64, 64, 3, 3),
+        ),
+    }
+    random = np.random.default_rng(0)
+    wrong = False
+    for name, (ours, theirs, *shapes) in kernels.items():
+        for precision, limit in OPERATOR_LIMITS.items():
+            arrays = [random.standard_normal(shape).astype(precision) for shape in shapes]
+            doubles = [torch.tensor(array, dtype=torch.float64, requires_grad=True) for array in arrays]
+            expected = theirs(*doubles)
+            upstream = random.standard_normal(expected.shape).astype(precision)
+            gradients = torch.autograd.grad((expected * torch.tensor(upstream)).sum(), doubles)
+            tensors, weight = list(map(ms.Tensor, arrays)), ms.Tensor(upstream.astype(np.float32))
+            weighted = ms.grad(lambda a, b, f=ours, w=weight: (f(a, b).astype(ms.float32) * w).sum(), (0, 1))
+            results = ours(*tensors), *weighted(*tensors)
+            for what, result, exact in zip(
+                ("forward", "gradient of 1st", "gradient of 2nd"), results, (expected, *gradients), strict=True
+            ):
+                exact = exact.detach().numpy()
+                error = float(np.abs(result.asnumpy().astype(np.float64) - exact).max() / np.abs(exact).max())
+                wrong |= not error <= limit
+                over = "" if error <= limit else " OVER"
+                _print_row(name, precision, what, f"error {error:.1e}", f"{limit:.0e}{over}")
+    for precision in OPERATOR_LIMITS:
+        _print_speeds(precision, precision, quick)
+    sys.exit(wrong)
+
+
+def time_tensor_cores(device: str, quick: bool) -> None:
+    """The speed of float32's operators in TF32 on a GPU, in HF32 on an NPU; in a process of its own, since a kernel
+    that is made keeps its precision."""
+    runtime.set_up(device)
+    runtime.cap_convolutions()
+    import mindspore as ms
+
+    name = _rounded_float32(device)
+    precisions = getattr(ms.device_context, device.lower()).op_precision
+    for operator in ("matmul", "conv"):
+        getattr(precisions, f"{operator}_allow_{name.lower()}")(True)
+    _print_speeds(name, "float32", quick)
+
+
+def _rounded_float32(device: str) -> str:
+    return "TF32" if device == "GPU" else "HF32"
+
+
+def _print_speeds(precision: str, dtype: str, quick: bool) -> None:
+    import mindspore as ms
+    from mindspore import ops
+
+    side, images, channels, repeats = (128, 1, 32, 2) if quick else (4096, 32, 256, 20)
+    conv = partial(ops.conv2d, pad_mode="pad", padding=1)
+    works = {
+        f"product {side}^3": (ops.matmul, (side, side), (side, side), 2 * side**3),
+        f"convolution 3x3, {images}x{channels}x64x32": (
+            conv,
+            (images, channels, 64, 32),
+            (channels, channels, 3, 3),
+            2 * 9 * images * channels**2 * 64 * 32,
+        ),
+    }
+    for name, (function, first, second, operations) in works.items():
+        inputs = ops.ones(first, getattr(ms, dtype)), ops.ones(second, getattr(ms, dtype))
+        for count in (2, repeats):  # the first is not measured
+            ms.runtime.synchronize()
+            begun = time.perf_counter()
+            for _ in range(count):
+                function(*inputs)
+            ms.runtime.synchronize()
+        seconds = (time.perf_counter() - begun) / repeats
+        _print_row(name, precision, "speed", f"{operations / seconds / 1e12:.3g} TFLOP/s", "-")
+
+
+def train_and_measure() -> None:
+    """ms_vireid/train.py with this process's arguments, then the peak of the memory that it had of the device."""
+    from ms_vireid import train
+
+    run(train.main)
+    import mindspore
+
+    if mindspore.get_context("device_target") != "CPU":
+        print(f"peak MiB: {mindspore.runtime.max_memory_allocated() / 2**20:.0f}")
+
+
+def _print_row(*cells: str) -> None:
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+# --- running and reporting --------------------------------------------------------------------------------------------
+
+
+def perform(step: Step) -> Outcome:
+    """Run a step; its processes are killed at its limit or when it ends."""
+    print(f"{step.part}: {step.name} ...", end=" ", flush=True)
+    begun = time.perf_counter()
+    try:
+        done = processes.run(step.command, step.limit_s)
+        output, verdict = done.stdout, "passed" if done.returncode == 0 else f"exit code {done.returncode}"
+    except subprocess.TimeoutExpired as expired:
+        output, verdict = expired.output, f"killed after {step.limit_s:g} s"
+    over = verdict == "exit code 1" and "Traceback (most recent call last)" not in output
+    figures = step.figures(output) if verdict == "passed" or over else []
+    seconds = time.perf_counter() - begun
+    print(f"{verdict}, {seconds:.1f} s", flush=True)
+    return Outcome(step, verdict, seconds, output, figures)
+
+
+def _table_rows(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("| ")]
+
+
+def _code(output: str) -> list[str]:
+    return ["```", *output.strip().splitlines(), "```"]
+
+
+def _worst(output: str) -> list[str]:
+    """Of the ladder: cases over tolerance, each rung's worst, and the summary."""
+    over = [line for line in output.splitlines() if re.search(r" OVER  ", line)]
+    return ["```", *over, *"\n".join(output.strip().split("\n\n")[-2:]).splitlines(), "```"]
+
+
+def _training_row(name: str, folder: Path, before: Path | None, output: str) -> list[str]:
+    run_folder = RunFolder(folder)
+    if not run_folder.result.exists():
+        return []
+    last = json.loads(run_folder.metrics.read_text().splitlines()[-1])
+    result = json.loads(run_folder.result.read_text())
+    peak = re.search(r"^peak MiB: (\d+)", output, re.MULTILINE)
+    same = "-"
+    if before:
+        same = "yes" if RunFolder(before).model.read_bytes() == run_folder.model.read_bytes() else "no"
+    cells = [name, last["step"], f"{last['images_per_second']:g}", f"{last['loss']:.4f}"]
+    cells += [f"{100 * result[row]['rank1']:.2f}" for row in ("trained", "chance")]
+    return [f"| {' | '.join(map(str, [*cells, peak[1] if peak else '-', same]))} |"]
+
+
+def report(outcomes: list[Outcome], device: str, seconds: float) -> str:
+    """The Markdown page."""
+    when = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    failed = sum(outcome.failed for outcome in outcomes)
+    command = shlex.join(["python", "parity/measure/first_run.py", *sys.argv[1:]])
+    lines = [f"# First run on {device}", "", f"`{command}`, {when}", ""]
+    lines += [f"{len(outcomes)} steps, {failed} failed, in {seconds:.0f} s.", ""]
+    if device.endswith("stand-in"):
+        lines += ["It is no real device: no time on this page means anything.", ""]
+    lines += ["| part | step | verdict | seconds |", "| --- | --- | --- | --- |"]
+    lines += [f"| {o.step.part} | {o.step.name} | {o.verdict} | {o.seconds:.1f} |" for o in outcomes]
+    for part, head in PARTS.items():
+        here = [outcome for outcome in outcomes if outcome.step.part == part]
+        figures = [line for outcome in here for line in outcome.figures]
+        if here:
+            lines += ["", f"## {part.capitalize()}", ""]
+        if figures and figures[0].startswith("|"):
+            lines += [head, re.sub(r"[^|]+", " --- ", head)]
+        lines += figures
+        for outcome in here:
+            if outcome.failed:
+                tail = outcome.output.strip().splitlines()[-20:]
+                lines += ["", f"{outcome.step.name}: {outcome.verdict}. The last it printed:", "", "```", *tail, "```"]
+    lines += ["", "## Commands", "", "```"]
+    lines += [shlex.join(["python", *outcome.step.command[1:]]) for outcome in outcomes]
+    lines += ["```"]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    run(main)

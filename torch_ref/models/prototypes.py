@@ -1,0 +1,46 @@
+"""Twin of `ms_vireid.models.prototypes`, whose docstrings hold here."""
+
+import torch
+from torch import nn
+
+from torch_ref.losses.batch import check_choice, check_num_instances
+
+
+class ModalityPrototypes(nn.Module):
+    def __init__(self, num_identities, num_instances, width, memory="slots", num_classes=None):
+        super().__init__()
+        check_num_instances(num_instances)
+        check_choice("memory", memory, ("slots", "identity"))
+        if memory == "identity" and not num_classes:
+            raise ValueError("memory='identity' has rows for every identity: num_classes is needed")
+        self.num_instances = num_instances
+        self.shape = (3, num_identities * num_instances, width)
+        self.by_identity = memory == "identity"
+        rows = num_classes * num_instances if self.by_identity else num_identities * num_instances
+        self.projection = nn.Parameter(torch.eye(width).repeat(3, 1, 1))  # W_p, [3, C, C]
+        self.register_buffer("memory", torch.zeros(3, rows, width))
+        self.register_buffer("seen", torch.zeros(3, rows))  # 1 where a row has been written
+
+    def forward(self, features, beta, labels=None):
+        if tuple(features.shape) != self.shape:
+            raise ValueError(f"the prototypes are made for features {self.shape}, not {tuple(features.shape)}")
+        distilled = torch.bmm(features.to(self.projection.dtype), self.projection.transpose(1, 2))  # W_p Z
+        places = self.places(labels)  # [PK]
+        prototypes = accumulated(distilled, beta, self.memory[:, places], self.seen[:, places])
+        self.memory = self.memory.index_copy(1, places, prototypes.detach())
+        self.seen = self.seen.index_fill(1, places, 1.0)
+        return prototypes
+
+    def places(self, labels):
+        """The memory's row of each row of the batch: int64 [PK]."""
+        slot = torch.arange(self.shape[1], device=self.seen.device)
+        if not self.by_identity:
+            return slot
+        if labels is None:
+            raise ValueError("memory='identity' needs the labels of the features")
+        return labels.to(torch.int64) * self.num_instances + slot % self.num_instances
+
+
+def accumulated(distilled, beta, before, seen):
+    ratio = torch.where(seen > 0, beta, 1.0)[..., None]  # [3, PK, 1]
+    return ratio * distilled + (1.0 - ratio) * before.detach()
