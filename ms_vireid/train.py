@@ -84,7 +84,7 @@ def _show(run_folder: Path, device: str) -> None:
 def _set_up(device: str, config: Config) -> str:
     """Set the device up; what it is, and which program trains."""
     device = runtime.set_up(device)
-    from ms_vireid.programs.choice import training_program  # only now, as below
+    from ms_vireid.programs.prepare import training_program  # only now, as below
 
     return f"{device}; {training_program(config.train)}"
 
@@ -120,7 +120,7 @@ def train(
     from ms_vireid.evaluation.trials import chance_level, protocol_trials
     from ms_vireid.inference.evaluating import evaluate_model
     from ms_vireid.models import build_model
-    from ms_vireid.programs.choice import run_by
+    from ms_vireid.programs.prepare import prepare
 
     with group.together():  # now: an evaluation that cannot be is refused before training
         protocol_trials(data, config.evaluation)
@@ -139,12 +139,12 @@ def train(
     try:
         trainer.fit()
         load_model(trainer.model, load_checkpoint(output.model))
-        run_by(trainer.program, trainer.model)
+        prepare(trainer.program, trainer.model)
         result = evaluate_model(trainer.model, data, config, group)
         rows = {"trained": result.mean}
         if config.evaluation.compare_untrained:
             untrained = build_model(config)
-            run_by(trainer.program, untrained)
+            prepare(trainer.program, untrained)
             rows["untrained"] = evaluate_model(untrained, data, config, group).mean
     except KeyboardInterrupt:
         if group.is_main_process:

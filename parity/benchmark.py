@@ -97,7 +97,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="F", help="also write the figures, in seconds and GiB")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key.sub=value", help="configuration values of all models, as train.mode=jit"
+        "overrides", nargs="*", metavar="key.sub=value", help="configuration values, as train.program=graph"
     )
     arguments = parser.parse_intermixed_args()
     if arguments.quick:

@@ -7,7 +7,7 @@ import mindspore as ms
 import numpy as np
 import torch
 
-from ms_vireid.programs.choice import PROGRAMS
+from ms_vireid.programs.prepare import PROGRAMS
 from parity.compare import REACH, Comparison, on_device
 from parity.harness import OF_FUNCTIONS, Case
 from parity.rungs import initialisation, layers, losses, models, names, pipeline, training

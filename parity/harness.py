@@ -16,8 +16,7 @@ from mindspore import Parameter, amp, nn, ops
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from ms_vireid.programs.choice import PROGRAMS
-from ms_vireid.programs.kernels import install
+from ms_vireid.programs.prepare import PROGRAMS, prepare
 from parity.compare import (
     FORWARD,
     GRADIENT,
@@ -103,14 +102,14 @@ def from_here(cell: nn.Cell, *parts: By) -> By:
 
 def by_program(program: str, function: Callable) -> Callable:
     """The function as a program computes it, with kernels if it is a cell."""
+    if isinstance(function, nn.Cell):
+        prepare(program, function)
     if program == "graph":
 
         def compiled(*inputs):
             return function(*inputs)
 
         return ms.jit(compiled)
-    if program == "kernels" and isinstance(function, nn.Cell):
-        install(function)
     return function
 
 
@@ -403,8 +402,7 @@ def _train_mindspore(
     cell: nn.Cell, inputs: Sequence[Any], program: str, buffers: Collection[str], half: bool
 ) -> Computed:
     """`buffers`: PyTorch's names of them; in MindSpore they are parameters that are not trained, as frozen weights."""
-    if program == "kernels":
-        install(cell)
+    prepare(program, cell)
     tensors = [_to_mindspore(value) for value in inputs]
     pairs = twins(cell)
     trained = [twin for twin in pairs if twin.parameter.requires_grad]

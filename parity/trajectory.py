@@ -19,7 +19,6 @@ from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import train_step as mindspore_step
 from ms_vireid.engine.schedule import learning_rates
 from ms_vireid.models import build_model as mindspore_model
-from ms_vireid.programs.choice import run_by
 from parity.compare import EXACT, KINKS, REACH, TRAJECTORY, Comparison, compare, compare_all, compare_names
 from parity.convert import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
 from parity.mapping import COUNTER, twins
@@ -153,9 +152,8 @@ class MindSporeTraining(_Training):
         self.model = mindspore_model(config).set_train()
         self.optimizer = mindspore_optimizer.build_optimizer(self.model, config)
         self.groups = self.optimizer.groups
-        run_by(program, self.model, self.optimizer)
         loss = mindspore_step.StageLoss(*self.losses)
-        self.train_step = mindspore_step.TrainStep(self.model, loss, self.optimizer, jit=program == "graph")
+        self.train_step = mindspore_step.TrainStep(self.model, loss, self.optimizer, program)
 
     def step(
         self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]

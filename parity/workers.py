@@ -141,7 +141,7 @@ def _serve(connection: Connection, framework: str, work: Work) -> None:
         return
     connection.send(value)
     # As in training and evaluation, from the second item on.
-    bound = framework == "mindspore" and work.load().train.mode != "jit" and work.without != BOUND
+    bound = framework == "mindspore" and work.load().train.program != "graph" and work.without != BOUND
     with runtime.bound_threads() if bound else nullcontext():
         while (asked := connection.recv()) != "end":
             if asked == "resident":
@@ -240,12 +240,12 @@ def _mindspore_side(work: Work) -> Callable:
     from ms_vireid.engine.train_step import StageLoss, TrainStep
     from ms_vireid.inference.features import features_of
     from ms_vireid.models import build_model
-    from ms_vireid.programs.choice import run_by, training_program
+    from ms_vireid.programs.prepare import prepare, training_program
 
     model = build_model(config)
     program = training_program(config.train)
     if work.without and work.without != BOUND:
-        from ms_vireid.programs.kernels.install import KERNELS
+        from ms_vireid.programs.kernels.table import KERNELS
 
         del KERNELS[next(kind for kind in KERNELS if kind.__name__ == work.without)]
     weights = np.load(Path(work.folder) / "mindspore.npz")
@@ -254,14 +254,13 @@ def _mindspore_side(work: Work) -> Callable:
     images, labels = _batch(work, config)
     if work.kind == "inference":
         model.set_train(False)
-        run_by(program, model)
+        prepare(program, model)
         return lambda: features_of(model, images, "visible", len(images))
 
     model.set_train()
     optimizer = build_optimizer(model, config)
-    run_by(program, model, optimizer)
     stage = StageLoss(config.stages[work.stage].losses, config.train.num_instances)
-    train_step = TrainStep(model, stage, optimizer, program == "graph")
+    train_step = TrainStep(model, stage, optimizer, program)
     inputs = images, labels, step_key(0, 0)
     rates = [config.optimizer.lr] * len(optimizer.groups)
     return _training(lambda number, progress: train_step(*inputs, progress, optimizer.scalars(number, rates)).asnumpy())

@@ -6,6 +6,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
+from ms_vireid.programs.tensors import Joined
 
 from ms_vireid.devices.memory import resident_bytes
 from ms_vireid.engine.optimizer import SGD, AdamW
@@ -16,9 +17,8 @@ from ms_vireid.models.resnet import Bottleneck, ResNet, batch_norm, convolution
 from ms_vireid.models.vit import GELU, Attention, PatchProjection, dense, layer_norm
 from ms_vireid.programs.kernels import base, install
 from ms_vireid.programs.kernels.base import array, memory
-from ms_vireid.programs.kernels.install import KERNELS
+from ms_vireid.programs.kernels.table import KERNELS
 from ms_vireid.programs.kernels.transformer import Attention as AttentionKernel
-from ms_vireid.programs.tensors import Joined
 
 KEY = Tensor(1234, ms.int32)
 

@@ -13,7 +13,7 @@ from mindspore import nn
 
 from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.devices import gpu, runtime
-from ms_vireid.programs.choice import PROGRAMS, run_by
+from ms_vireid.programs.prepare import PROGRAMS, prepare
 from tests.driver import Driver, Loader
 
 
@@ -40,7 +40,7 @@ def test_convolutions_by_operators_are_capped_and_nothing_else():
 def test_operators_and_graphs_with_convolutions_are_capped(program, convolves, monkeypatch):
     """A ViT's products keep AVX-512, and so do the kernels'."""
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    run_by(program, nn.SequentialCell(nn.Conv2d(3, 4, 3) if convolves else nn.Dense(3, 4)))
+    prepare(program, nn.SequentialCell(nn.Conv2d(3, 4, 3) if convolves else nn.Dense(3, 4)))
     expected = "AVX2" if convolves and program != "kernels" else None
     assert os.environ.get("ONEDNN_MAX_CPU_ISA") == expected
 

@@ -17,7 +17,7 @@ NOT_OF_THE_RECIPE = (
     "data.test_fraction",
     "data.synthetic.",
     "model.num_classes",
-    "train.mode",
+    "train.program",
     "train.recompute",
     "train.amp",
     "train.select",

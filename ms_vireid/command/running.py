@@ -61,7 +61,10 @@ def add_inference(parser: Parser) -> None:
     """The arguments that `start_inference` reads."""
     add_device(parser)
     parser.add_argument(
-        "--kernels", choices=("auto", "off"), default="auto", help="off: MindSpore's operators alone, on a CPU too"
+        "--program",
+        choices=("auto", "kernels", "operators", "graph"),
+        default="auto",
+        help="what computes, as train.program; auto: kernels on a CPU, a graph elsewhere",
     )
 
 

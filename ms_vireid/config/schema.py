@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, Tag, field_validator, model_validator
+from pydantic import Field, Tag, field_validator, model_validator
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config.base import (
@@ -179,19 +179,14 @@ AnyScheduleConfig = Annotated[
 ]
 
 
-# YAML reads the word `off` as false.
-KernelChoice = Annotated[Literal["auto", "off"], BeforeValidator(lambda given: "off" if given is False else given)]
-
-
 class TrainConfig(Section):
     num_identities: between(1, 10_000) = 8  # P, of each device's batch
     num_instances: between(2, 1000) = 4  # K, of each modality
     replacement: bool = False  # draw an identity's pictures of a batch with replacement, as AGW's release does
     iterations: between(1, 100_000) | None = None  # updates per epoch; default: one pass over the visible images
-    # jit: compiled into one graph; pynative: operator by operator, for debugging; auto: jit on GPU and Ascend, and
-    # pynative on CPU, which is faster there and needs less memory
-    mode: Literal["auto", "pynative", "jit"] = "auto"
-    kernels: KernelChoice = "auto"  # auto: this project's CPU kernels in pynative and float32 on a CPU
+    # kernels: this project's own, on a CPU in float32; graph: MindSpore's operators compiled into one graph; operators:
+    # one by one, for debugging; auto: graph on a GPU and an Ascend, and on a CPU kernels, or operators with amp
+    program: Literal["auto", "kernels", "operators", "graph"] = "auto"
     recompute: bool = False  # keep one activation a block and recompute the rest: less memory
     amp: bool = False  # matrix products and convolutions in float16, with loss scaling: for GPU and Ascend
     sync_batch_norm: bool = False  # with several devices: normalise by the statistics of all their batches

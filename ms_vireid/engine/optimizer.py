@@ -5,12 +5,10 @@ from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+from mindspore import Parameter, ParameterTuple, Tensor, mint, nn, ops
 
 from ms_vireid.config import Config, OptimizerConfig
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.programs.operators import constant, plus_product
-from ms_vireid.programs.tensors import overwrite
 
 STATES = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of each weight, as torch.optim calls them: STATE.WEIGHT
 TINY = 1e-30  # the least eps: where nothing is updated it would be 0, and 0 / 0 is not a number
@@ -49,11 +47,11 @@ def _slices(groups: Sequence[ParameterGroup]) -> tuple[tuple[int, int], ...]:
 
 
 def _clamp(weights: tuple[Parameter, ...], limits: tuple[float, float] | None) -> None:
-    """Weights to the limits of their group. (What an update's operator returns is not the weight on a CPU.)"""
+    """Weights to the limits of their group, by taking off the difference: `ops.assign` is two copies on a GPU. (What an
+    update's operator returns is not the weight on a CPU.)"""
     if limits is not None:
-        least, most = constant(limits[0], ms.float32), constant(limits[1], ms.float32)
         for weight in weights:
-            overwrite(weight, ops.minimum(ops.maximum(weight, least), most))
+            ops.assign_sub(weight, weight - ops.clamp(weight, *limits))
 
 
 def _state(prefix: str, weights: ParameterTuple) -> ParameterTuple:
@@ -70,7 +68,7 @@ def _where(finite: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """The gradients, or zeros."""
     kept = ()
     for gradient in gradients:
-        kept += (ops.where(finite, gradient, constant(0.0, ms.float32)),)
+        kept += (ops.where(finite, gradient, 0.0),)
     return kept
 
 
@@ -97,6 +95,7 @@ class AdamW(nn.Cell):
         self.exp_avg = _state("exp_avg", self.weights)
         self.exp_avg_sq = _state("exp_avg_sq", self.weights)
         self.limits = tuple(group.limits for group in groups)
+        self.replacements = {"kernels": _adamw_by_kernels}  # 0.05 s in place of 0.23 of a ViT-B's step
         self.slices = _slices(groups)
         self.update = ops.AdamWeightDecay()
         self.beta1, self.beta2 = (Tensor(beta, ms.float32) for beta in betas)
@@ -119,16 +118,13 @@ class AdamW(nn.Cell):
         """Update all weights in place; gradients in the order of `weights`. `finite`, a boolean scalar, leaves weights
         and moments as they are where it is false: by arithmetic, as a GPU would have to be waited for to branch."""
         beta1, beta2 = self.beta1, self.beta2
-        zero, one = constant(0.0, ms.float32), constant(1.0, ms.float32)
         if finite is not None:
-            scalars = ops.where(finite, scalars, zero)
-            beta1, beta2 = ops.where(finite, beta1, one), ops.where(finite, beta2, one)
+            scalars = ops.where(finite, scalars, 0.0)
+            beta1, beta2 = ops.where(finite, beta1, 1.0), ops.where(finite, beta2, 1.0)
             gradients = _where(finite, gradients)
-        tiny = constant(TINY, ms.float32)
         for group in range(len(self.slices)):
-            # Products, as PyNative on a GPU would copy a view for each weight.
             row = scalars[group]
-            lr, eps, decay = row[0] * one, ops.maximum(row[1], tiny), row[2] * one
+            lr, eps, decay = row[0], ops.clamp(row[1], TINY), row[2]
             self._update(group, gradients, (lr, beta1, beta2, eps, decay))
         return True
 
@@ -137,6 +133,17 @@ class AdamW(nn.Cell):
         for i in range(start, end):
             self.update(self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], *scalars, gradients[i])
         _clamp(self.weights[start:end], self.limits[group])
+
+
+def _adamw_by_kernels(self: AdamW, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
+    from ms_vireid.programs.kernels.optimizer import adamw
+
+    rows = scalars.asnumpy()
+    for i, gradient in enumerate(gradients):
+        group = self.group_of[i]
+        held = self.weights[i], self.exp_avg[i], self.exp_avg_sq[i]
+        adamw(*held, gradient, *rows[group], *self.betas, limits=self.limits[group])
+    return True
 
 
 class SGD(nn.Cell):
@@ -155,6 +162,7 @@ class SGD(nn.Cell):
         self.weights = ParameterTuple([p for group in groups for p in group.parameters])
         self.momentum_buffer = _state("momentum_buffer", self.weights)
         self.limits = tuple(group.limits for group in groups)
+        self.replacements = {"kernels": _sgd_by_kernels}  # AGW's step takes 1.15 times as long without
         self.nesterov = nesterov
         self.momentum = Tensor(momentum, ms.float32)
         self.decaying = tuple(group.decays and weight_decay > 0 for group in groups)
@@ -162,6 +170,8 @@ class SGD(nn.Cell):
         # Not `ops.SGD`, which copies every weight on a GPU, nor the Nesterov step of `ops.ApplyMomentum`, which on a
         # CPU is none: b and the step along it, then the step along the gradient.
         self.slices = _slices(groups)
+        on_ascend = ms.get_context("device_target") == "Ascend"  # which compiles the older operator for each shape
+        self.plus_product = mint.addcmul if on_ascend else ops.addcmul
         self.along_buffer = ops.ApplyMomentum()
         self.along_gradient = ops.ApplyGradientDescent()
 
@@ -176,21 +186,19 @@ class SGD(nn.Cell):
     def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
         """Update all weights in place; gradients in the order of `weights`; `finite` as `AdamW` has it."""
         momentum, decays = self.momentum, self.decays
-        zero, one = constant(0.0, ms.float32), constant(1.0, ms.float32)
         if finite is not None:
-            scalars, decays = ops.where(finite, scalars, zero), ops.where(finite, decays, zero)
-            momentum = ops.where(finite, momentum, one)
+            scalars, decays = ops.where(finite, scalars, 0.0), ops.where(finite, decays, 0.0)
+            momentum = ops.where(finite, momentum, 1.0)
             gradients = _where(finite, gradients)
-        rates = [rate * one for rate in scalars]  # products, as PyNative on a GPU would copy a view for each weight
         decayed = ()
         for group in range(len(self.slices)):
-            decayed += self._decayed(group, gradients, decays[group] * one)
+            decayed += self._decayed(group, gradients, decays[group])
         for group in range(len(self.slices)):
-            self._step_along_buffer(group, decayed, rates[group], momentum)
+            self._step_along_buffer(group, decayed, scalars[group], momentum)
         # In loops of their own: MindSpore makes one operator of all of `ApplyMomentum` on a GPU.
         for group in range(len(self.slices)):
             if self.nesterov:
-                self._step_along_gradient(group, decayed, rates[group])
+                self._step_along_gradient(group, decayed, scalars[group])
             start, end = self.slices[group]
             _clamp(self.weights[start:end], self.limits[group])
         return True
@@ -201,7 +209,7 @@ class SGD(nn.Cell):
             return gradients[start:end]
         decayed = ()
         for i in range(start, end):
-            decayed += (plus_product(gradients[i], self.weights[i], decay),)
+            decayed += (self.plus_product(gradients[i], self.weights[i], decay),)
         return decayed
 
     def _step_along_buffer(self, group: int, gradients: tuple[Tensor, ...], lr: Tensor, momentum: Tensor) -> None:
@@ -214,6 +222,17 @@ class SGD(nn.Cell):
         start, end = self.slices[group]
         for i in range(start, end):
             self.along_gradient(self.weights[i], lr, gradients[i])
+
+
+def _sgd_by_kernels(self: SGD, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
+    from ms_vireid.programs.kernels.optimizer import sgd
+
+    rates, decays, momentum = (x.asnumpy() for x in (scalars, self.decays, self.momentum))
+    for i, gradient in enumerate(gradients):
+        group = self.group_of[i]
+        how = self.nesterov, rates[group], decays[group], momentum
+        sgd(self.weights[i], self.momentum_buffer[i], gradient, *how, limits=self.limits[group])
+    return True
 
 
 def build_optimizer(model: ReIDModel, config: Config) -> AdamW | SGD:

@@ -37,8 +37,8 @@ def smaller_steps(config: Config) -> str:
     """What makes a training step need less memory: what changes no result first, then half the identities a batch."""
     train = config.train
     settings = []
-    if train.mode == "jit":
-        settings.append("train.mode=pynative")
+    if train.program == "graph":
+        settings.append("train.program=auto")
     if config.model.can_recompute and not train.recompute:
         settings.append("train.recompute=true")
     if train.num_identities > 2:

@@ -12,7 +12,7 @@ from ms_vireid.config import Call, LossConfig
 from ms_vireid.devices import runtime
 from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.models.base import TrainingOutputs
-from ms_vireid.programs.operators import constant, stack
+from ms_vireid.programs.prepare import prepare
 
 GradientMean = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
@@ -30,11 +30,11 @@ class StageLoss(nn.Cell):
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
         """Those of a model, in the order of `TrainingOutputs`, and labels [2PK] -> (total, each unweighted term in
         order)."""
-        total = constant(0.0, ms.float32)
+        total = 0.0
         values = ()
         for term, weight in zip(self.terms, self.weights):  # noqa: B905 (graph mode knows no strict=)
             value = term(outputs, labels)
-            total = ops.add(total, constant(weight, ms.float32) * value)
+            total = total + weight * value
             values += (value,)
         return (total, *values)
 
@@ -94,17 +94,17 @@ class _StepNumbers(nn.Cell):
     def construct(self, packed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """float32 [n] -> labels int32 [2PK], key int32, progress float32, scalars float32."""
         whole = packed.astype(ms.int32)
-        key = ops.add(whole[0] * constant(1 << 16, ms.int32), whole[1])
+        key = whole[0] * (1 << 16) + whole[1]
         return whole[self.labels :], key, packed[2], packed[3 : self.labels].reshape(self.scalars)
 
 
 class TrainStep:
-    """Runs steps of one stage.
+    """Runs steps of one stage. The weights are in place: a program may lay them out anew.
 
     Args:
         model: called as `model(images, None, key, labels, progress)` in training mode.
         loss: the stage's terms. optimizer: holds the trainable weights.
-        jit: compile forward, backward and update into one graph.
+        program: what computes all three; a "graph" is forward, backward and update in one.
         scaler: for mixed precision, the model's matrix products and convolutions in float16; normalisations, softmax,
             pooling powers and all losses stay in float32, as do the weights. A step whose gradients overflow float16
             updates nothing.
@@ -116,10 +116,11 @@ class TrainStep:
         model: nn.Cell,
         loss: StageLoss,
         optimizer: AdamW | SGD,
-        jit: bool,
+        program: str,
         scaler: amp.DynamicLossScaler | None = None,
         gradient_mean: GradientMean | None = None,
     ):
+        prepare(program, model, loss, optimizer)
         self.names = ("loss", *loss.names)
         numbers = _StepNumbers(optimizer.scalars(1, [0.0] * len(optimizer.groups)).shape)
         averaged = gradient_mean or _unchanged
@@ -130,9 +131,9 @@ class TrainStep:
 
         def step(images, packed):
             labels, key, progress, scalars = numbers(packed)
-            return stack(update(images, labels, key, progress, scalars))
+            return ops.stack(update(images, labels, key, progress, scalars))
 
-        self._step = ms.jit(step) if jit else step
+        self._step = ms.jit(step) if program == "graph" else step
         self._inputs = ()  # of the last step: their copies to the device may still be under way
 
     def __call__(

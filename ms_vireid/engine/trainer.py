@@ -30,7 +30,7 @@ from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
 from ms_vireid.evaluation.protocol import ProtocolResult
 from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.programs.choice import announced, run_by, training_program
+from ms_vireid.programs.prepare import announced, training_program
 
 Evaluate = Callable[[ReIDModel, ReIDData, Config, ProcessGroup], ProtocolResult]
 
@@ -108,7 +108,6 @@ class Trainer:
                 device's memory is full.
             KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step in hand, with last.ckpt written.
         """
-        run_by(self.program, self.model, self.optimizer)  # only now that the weights are in place
         self.model.set_train()
         self._looked = self.step, time.perf_counter()  # for the speed since the last line of the log
         batches = iterate(self.batches, self.config.data.workers, self.step, bound=not self.compiled)
@@ -167,7 +166,7 @@ class Trainer:
             loss = StageLoss(stage.losses, self.config.train.num_instances)
             self._stage = stage
             self._stage_step = TrainStep(
-                self.model, loss, self.optimizer, self.compiled, self.scaler, self.gradient_mean
+                self.model, loss, self.optimizer, self.program, self.scaler, self.gradient_mean
             )
         return self._stage_step
 

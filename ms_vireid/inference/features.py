@@ -16,7 +16,7 @@ from ms_vireid.data.records import ImageSet
 from ms_vireid.devices import runtime
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.programs.choice import announced
+from ms_vireid.programs.prepare import announced
 
 
 def features_of(model: ReIDModel, pixels: np.ndarray, modality: str, batch_size: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from ms_vireid.engine.run_folder import RunFolder, data_config
 from ms_vireid.inference.features import extract_features
 from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.programs.choice import run_by
+from ms_vireid.programs.prepare import prepare
 
 # A checkpoint may be a stranger's. Its configuration decides the model's shape and, in these sections, what a protocol
 # compares: no place to read from or write to, and not how much is done.
@@ -73,7 +73,7 @@ def load_trained(paths: Sequence[Path], program: str = "operators", inference: b
         model = build_model(config, inference=inference)
         left_out = tuple(load_model(model, checkpoint))
         model.set_train(False)
-        run_by(program, model)
+        prepare(program, model)
         trained.append(TrainedModel(checkpoint.path, config, model, checkpoint.meta.get("epoch"), left_out))
     return trained
 

@@ -4,20 +4,21 @@ v, r and a are the visible, infrared and auxiliary half-batches [PK, ...], ident
 of all three is of one identity, and a's row i was made from v's and r's.
 """
 
-from functools import cache
-
-import mindspore as ms
-import numpy as np
 from mindspore import Tensor, nn, ops
 
-from ms_vireid.losses.batch import check_batch, check_choice, check_margin, check_num_instances, group_centers
+from ms_vireid.losses.batch import (
+    check_batch,
+    check_choice,
+    check_margin,
+    check_num_instances,
+    group_centers,
+    same_labels,
+)
 from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min
 from ms_vireid.losses.mmd import squared_mmd
-from ms_vireid.programs.operators import any_along, constant, cross_entropy, mean, total
-from ms_vireid.programs.tensors import Joined
 
 
-def check_modalities(modalities, multiple=1):
+def check_modalities(modalities: tuple[Tensor, ...], multiple: int = 1) -> None:
     """Raise ValueError unless all of v, r and a have one shape [n, C], n > 0 a multiple of `multiple`."""
     shapes = [tuple(rows.shape) for rows in modalities]
     if len(set(shapes)) > 1:
@@ -35,10 +36,14 @@ class IdentityConsistencyLoss(nn.Cell):
     Raises ValueError if the labels or the two classifiers' rows do not match.
     """
 
-    def construct(self, visible_logits, infrared_logits, labels):
+    def __init__(self):
+        super().__init__()
+        self.cross_entropy = nn.CrossEntropyLoss()
+
+    def construct(self, visible_logits: Tensor, infrared_logits: Tensor, labels: Tensor) -> Tensor:
         check_batch(visible_logits, labels)
         check_batch(infrared_logits, labels)
-        return ops.add(cross_entropy(visible_logits, labels), cross_entropy(infrared_logits, labels))
+        return self.cross_entropy(visible_logits.float(), labels) + self.cross_entropy(infrared_logits.float(), labels)
 
 
 class IdentityAlignmentLoss(nn.Cell):
@@ -55,7 +60,7 @@ class IdentityAlignmentLoss(nn.Cell):
     Raises ValueError for wrong arguments, shapes that differ, or rows that are not a multiple of K.
     """
 
-    def __init__(self, num_instances, margin=0.55, reduction="sum"):
+    def __init__(self, num_instances: int, margin: float = 0.55, reduction: str = "sum"):
         super().__init__()
         check_num_instances(num_instances)
         check_margin(margin)
@@ -63,20 +68,19 @@ class IdentityAlignmentLoss(nn.Cell):
         self.num_instances = num_instances
         self.margin = margin
         self.reduction = reduction
-        self.joined = Joined(axis=0)
 
-    def construct(self, visible, infrared, auxiliary):
+    def construct(self, visible: Tensor, infrared: Tensor, auxiliary: Tensor) -> Tensor:
         check_modalities((visible, infrared, auxiliary), self.num_instances)
-        rows = self.joined((visible, infrared, auxiliary)).astype(ms.float32)  # [3, PK, C]
-        centers = group_centers(rows.reshape(-1, self.num_instances, rows.shape[2]))  # [3P, C]
+        rows = ops.cat((visible, infrared, auxiliary), 0).float()  # [3PK, C]
+        centers = group_centers(rows.reshape(-1, self.num_instances, rows.shape[1]))  # [3P, C]
         identities = centers.shape[0] // 3
         distance = euclidean_distance(centers[2 * identities :], centers[: 2 * identities])  # [P, 2P], a to v and r
-        own = _own_identity(identities)  # [P, 2P]
-        other = ops.logical_not(own)
-        bracket = ops.add(constant(self.margin, ms.float32), masked_max(distance, own))
-        hinge = ops.relu(ops.sub(bracket, masked_min(distance, other)))  # [P], Eq. 12
-        hinge = hinge * any_along(other, -1)
-        return total(hinge) if self.reduction == "sum" else mean(hinge)
+        identity = ops.arange(2 * identities) % identities  # [2P]
+        own = same_labels(identity[:identities], identity)  # [P, 2P]
+        other = ~own
+        hinge = ops.relu(self.margin + masked_max(distance, own) - masked_min(distance, other))  # [P], Eq. 12
+        hinge = hinge * other.any(-1)
+        return hinge.sum() if self.reduction == "sum" else hinge.mean()
 
 
 class ModalityAlignmentLoss(nn.Cell):
@@ -88,23 +92,16 @@ class ModalityAlignmentLoss(nn.Cell):
     Raises ValueError for wrong arguments, shapes that differ, or rows that are not a multiple of K.
     """
 
-    def __init__(self, num_instances, bridge=True):
+    def __init__(self, num_instances: int, bridge: bool = True):
         super().__init__()
         check_num_instances(num_instances)
         self.num_instances = num_instances
         self.bridge = bridge
 
-    def construct(self, visible, infrared, auxiliary):
+    def construct(self, visible: Tensor, infrared: Tensor, auxiliary: Tensor) -> Tensor:
         check_modalities((visible, infrared, auxiliary), self.num_instances)
         groups = (-1, self.num_instances, visible.shape[1])  # [P, K, C]
         v, r, a = visible.reshape(groups), infrared.reshape(groups), auxiliary.reshape(groups)
         if not self.bridge:
-            return mean(squared_mmd(v, r))
-        return mean(ops.add(squared_mmd(v, a), squared_mmd(a, r)))
-
-
-@ops.constexpr
-@cache
-def _own_identity(identities):
-    """Which of the centres of two modalities are an identity's: bool [P, 2P]."""
-    return Tensor(np.tile(np.eye(identities, dtype=bool), 2))
+            return squared_mmd(v, r).mean()
+        return (squared_mmd(v, a) + squared_mmd(a, r)).mean()

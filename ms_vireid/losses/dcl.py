@@ -1,11 +1,9 @@
 """Discriminative Center Loss of PMT."""
 
-import mindspore as ms
-from mindspore import nn, ops
+from mindspore import Tensor, nn, ops
 
 from ms_vireid.losses.batch import check_batch, check_choice, check_num_instances, group_centers, same_labels
 from ms_vireid.losses.distance import euclidean_distance, masked_mean, masked_min
-from ms_vireid.programs.operators import any_along, constant, total
 
 
 class DiscriminativeCenterLoss(nn.Cell):
@@ -24,37 +22,36 @@ class DiscriminativeCenterLoss(nn.Cell):
     Raises ValueError for wrong arguments, or rows that are not a multiple of 2K.
     """
 
-    def __init__(self, num_instances, negatives="dynamic"):
+    def __init__(self, num_instances: int, negatives: str = "dynamic"):
         super().__init__()
         check_num_instances(num_instances)
         check_choice("negatives", negatives, ("dynamic", "hard", "all"))
         self.num_instances = num_instances
         self.negatives = negatives
 
-    def construct(self, features, labels):
+    def construct(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels, 2 * self.num_instances)
         instances, width = self.num_instances, features.shape[1]
-        halves = features.astype(ms.float32).reshape(2, -1, instances, width)  # [2, P, K, C]
+        halves = features.float().reshape(2, -1, instances, width)  # [2, P, K, C]
         groups = halves.swapaxes(0, 1).reshape(-1, 2 * instances, width)  # [P, 2K, C]
         centers = group_centers(groups)  # [P, C], Eq. 8
         center_labels = labels.reshape(2, -1, instances)[0, :, 0]  # [P]
 
         distance = euclidean_distance(centers, features)  # [P, 2PK]
         positive = same_labels(center_labels, labels)  # [P, 2PK]
-        numerator = total(masked_mean(distance, positive))
-        denominator = total(self.negative_distance(distance, ops.logical_not(positive)))
-        zero, one = constant(0.0, ms.float32), constant(1.0, ms.float32)
-        defined = denominator > zero
-        return ops.where(defined, numerator / ops.where(defined, denominator, one), zero)  # Eq. 10
+        numerator = masked_mean(distance, positive).sum()
+        denominator = self.negative_distance(distance, ~positive).sum()
+        defined = denominator > 0
+        return ops.where(defined, numerator / ops.where(defined, denominator, 1.0), 0.0)  # Eq. 10
 
-    def negative_distance(self, distance, negative):
+    def negative_distance(self, distance: Tensor, negative: Tensor) -> Tensor:
         """Each centre's distance to its chosen negatives: distances and mask [P, 2PK] -> [P]."""
         if self.negatives == "hard":
             return masked_min(distance, negative)
         if self.negatives == "all":
             return masked_mean(distance, negative)
         threshold = masked_mean(distance, negative)  # [P], Eq. 9
-        nearer = ops.logical_and(negative, distance < ops.expand_dims(threshold, 1))  # [P, 2PK]
-        none_nearer = ops.logical_not(any_along(nearer, -1))  # [P]
-        chosen = ops.logical_or(nearer, ops.logical_and(negative, ops.expand_dims(none_nearer, 1)))  # [P, 2PK]
+        nearer = ops.logical_and(negative, distance < threshold.unsqueeze(1))  # [P, 2PK]
+        none_nearer = ~nearer.any(-1)  # [P]
+        chosen = ops.logical_or(nearer, ops.logical_and(negative, none_nearer.unsqueeze(1)))  # [P, 2PK]
         return masked_mean(distance, chosen)

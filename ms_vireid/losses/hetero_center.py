@@ -1,11 +1,9 @@
 """Hetero-center triplet loss: batch-hard on one centre per identity and modality."""
 
-import mindspore as ms
-from mindspore import nn
+from mindspore import Tensor, nn
 
 from ms_vireid.losses.batch import check_batch, check_margin, check_num_instances, group_centers
 from ms_vireid.losses.triplet import batch_hard
-from ms_vireid.programs.operators import mean
 
 
 class HeteroCenterTripletLoss(nn.Cell):
@@ -18,16 +16,16 @@ class HeteroCenterTripletLoss(nn.Cell):
     Raises ValueError for wrong arguments, or rows that are not a multiple of 2K.
     """
 
-    def __init__(self, num_instances, margin):
+    def __init__(self, num_instances: int, margin: float):
         super().__init__()
         check_num_instances(num_instances)
         check_margin(margin)
         self.num_instances = num_instances
         self.margin = margin
 
-    def construct(self, features, labels):
+    def construct(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels, 2 * self.num_instances)
-        groups = features.astype(ms.float32).reshape(-1, self.num_instances, features.shape[1])  # [2P, K, C]
+        groups = features.float().reshape(-1, self.num_instances, features.shape[1])  # [2P, K, C]
         centers = group_centers(groups)  # [2P, C]
         center_labels = labels.reshape(-1, self.num_instances)[:, 0]  # [2P]
-        return mean(batch_hard(centers, center_labels, self.margin))
+        return batch_hard(centers, center_labels, self.margin).mean()

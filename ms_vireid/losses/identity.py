@@ -1,9 +1,8 @@
 """Identity loss: cross entropy of each modality's logits."""
 
-from mindspore import nn, ops
+from mindspore import Tensor, nn
 
 from ms_vireid.losses.batch import check_batch
-from ms_vireid.programs.operators import cross_entropy
 
 
 class IdentityLoss(nn.Cell):
@@ -13,12 +12,17 @@ class IdentityLoss(nn.Cell):
     Raises ValueError if the rows cannot be halved or the labels do not match.
     """
 
-    def construct(self, logits, labels):
+    def __init__(self):
+        super().__init__()
+        self.cross_entropy = nn.CrossEntropyLoss()
+
+    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
         check_batch(logits, labels, 2)
         half = labels.shape[0] // 2
-        visible = cross_entropy(logits[:half], labels[:half])
-        infrared = cross_entropy(logits[half:], labels[half:])
-        return ops.add(visible, infrared)
+        logits = logits.float()
+        visible = self.cross_entropy(logits[:half], labels[:half])
+        infrared = self.cross_entropy(logits[half:], labels[half:])
+        return visible + infrared
 
 
 class AuxiliaryIdentityLoss(nn.Cell):
@@ -27,5 +31,9 @@ class AuxiliaryIdentityLoss(nn.Cell):
     Call: logits [PK, N], labels int32 [PK]. Returns a float32 scalar.
     """
 
-    def construct(self, logits, labels):
-        return cross_entropy(logits, labels)
+    def __init__(self):
+        super().__init__()
+        self.cross_entropy = nn.CrossEntropyLoss()
+
+    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self.cross_entropy(logits.float(), labels)

@@ -1,14 +1,9 @@
 """Modality-Shared Enhancement Loss of PMT."""
 
-from functools import cache
-
-import mindspore as ms
-import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.losses.batch import check_batch, check_choice, check_num_instances, same_labels
 from ms_vireid.losses.distance import cosine_distance, euclidean_distance
-from ms_vireid.programs.operators import constant, mean, total
 
 
 class ModalitySharedEnhancementLoss(nn.Cell):
@@ -19,35 +14,25 @@ class ModalitySharedEnhancementLoss(nn.Cell):
     Raises ValueError for wrong arguments, or rows that are not a multiple of 2K.
     """
 
-    def __init__(self, num_instances, distance="euclidean"):
+    def __init__(self, num_instances: int, distance: str = "euclidean"):
         super().__init__()
         check_num_instances(num_instances, 2)
         check_choice("distance", distance, ("euclidean", "cosine"))
         self.num_instances = num_instances
         self.distance = distance
 
-    def construct(self, features, labels):
+    def construct(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels, 2 * self.num_instances)
         pairwise = cosine_distance if self.distance == "cosine" else euclidean_distance
         distance = pairwise(features, features)  # [2PK, 2PK]
 
-        same_identity = same_labels(labels, labels)  # [2PK, 2PK]
-        same_modality, other_modality = _pairs(labels.shape[0])
+        row = ops.arange(labels.shape[0])  # [2PK]
+        infrared = row >= labels.shape[0] // 2  # [2PK]
+        same_modality = same_labels(infrared, infrared)  # [2PK, 2PK]
+        same_identity = ops.logical_and(same_labels(labels, labels), ~same_labels(row, row))  # itself excluded
         intra_mask = ops.logical_and(same_identity, same_modality)
-        cross_mask = ops.logical_and(same_identity, other_modality)
+        cross_mask = ops.logical_and(same_identity, ~same_modality)
 
-        instances = constant(float(self.num_instances), ms.float32)
-        others = constant(float(self.num_instances - 1), ms.float32)
-        intra = total(distance * intra_mask, -1) / others  # [2PK], Eq. 5
-        cross = total(distance * cross_mask, -1) / instances  # [2PK], Eq. 6
-        difference = ops.sub(intra, cross)
-        return mean(difference * difference)  # Eq. 7
-
-
-@ops.constexpr
-@cache
-def _pairs(rows):
-    """Which rows of a batch are another of a row's modality, and which are of the other modality: bool [2PK, 2PK]."""
-    infrared = np.arange(rows) >= rows // 2
-    same = infrared[:, np.newaxis] == infrared
-    return Tensor(same & ~np.eye(rows, dtype=bool)), Tensor(~same)
+        intra = (distance * intra_mask).sum(-1) / (self.num_instances - 1)  # [2PK], Eq. 5
+        cross = (distance * cross_mask).sum(-1) / self.num_instances  # [2PK], Eq. 6
+        return ops.square(intra - cross).mean()  # Eq. 7

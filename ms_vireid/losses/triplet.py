@@ -3,27 +3,24 @@
 In all of them an anchor without a negative (a batch of one identity) contributes 0, and no gradient.
 """
 
-import mindspore as ms
-from mindspore import nn, ops
+from mindspore import Tensor, nn, ops
 
 from ms_vireid.losses.batch import check_batch, check_choice, check_margin, same_labels
 from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min, masked_softmax
-from ms_vireid.programs.operators import any_along, constant, maximum, mean, softplus, total
 
 RELEASED_EPS = 1e-6  # that WRT's release adds to the sum of its weights
 
 
-def batch_hard(features, labels, margin):
+def batch_hard(features: Tensor, labels: Tensor, margin: float) -> Tensor:
     """The bracket of Eqs. 3 and 4 for each row as an anchor: features [n, C], labels [n] -> float32 [n].
 
     The positives are all rows of the anchor's label, itself included: at distance 0 it never changes the maximum.
     """
     distance = euclidean_distance(features, features)  # [n, n]
     positive = same_labels(labels, labels)  # [n, n]
-    negative = ops.logical_not(positive)
-    bracket = ops.sub(masked_max(distance, positive), masked_min(distance, negative))
-    hinge = ops.relu(ops.add(bracket, constant(margin, ms.float32)))  # [n]
-    return hinge * any_along(negative, -1)
+    negative = ~positive
+    hinge = ops.relu(masked_max(distance, positive) - masked_min(distance, negative) + margin)  # [n]
+    return hinge * negative.any(-1)
 
 
 class HardTripletLoss(nn.Cell):
@@ -33,14 +30,14 @@ class HardTripletLoss(nn.Cell):
     Raises ValueError for a negative margin, or labels that do not match the features.
     """
 
-    def __init__(self, margin):
+    def __init__(self, margin: float):
         super().__init__()
         check_margin(margin)
         self.margin = margin
 
-    def construct(self, features, labels):
+    def construct(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels)
-        return mean(batch_hard(features, labels, self.margin))
+        return batch_hard(features, labels, self.margin).mean()
 
 
 class ProgressiveHardTripletLoss(nn.Cell):
@@ -52,14 +49,14 @@ class ProgressiveHardTripletLoss(nn.Cell):
     Raises ValueError for a negative margin, another reduction or stage, or rows that cannot be halved.
     """
 
-    def __init__(self, margin, reduction="mean"):
+    def __init__(self, margin: float, reduction: str = "mean"):
         super().__init__()
         check_margin(margin)
         check_choice("reduction", reduction, ("mean", "sum"))
         self.margin = margin
         self.reduction = reduction
 
-    def construct(self, features, labels, stage):
+    def construct(self, features: Tensor, labels: Tensor, stage: int) -> Tensor:
         check_batch(features, labels, 2)
         if stage not in (1, 2):
             raise ValueError(f"stage must be 1 or 2, not {stage}")
@@ -68,10 +65,11 @@ class ProgressiveHardTripletLoss(nn.Cell):
         half = labels.shape[0] // 2
         visible = batch_hard(features[:half], labels[:half], self.margin)  # [PK]
         infrared = batch_hard(features[half:], labels[half:], self.margin)  # [PK]
-        return ops.add(self.reduce(visible), self.reduce(infrared))  # Eq. 3
+        return self.reduce(visible) + self.reduce(infrared)  # Eq. 3
 
-    def reduce(self, brackets):
-        return mean(brackets) if self.reduction == "mean" else total(brackets)
+    def reduce(self, brackets: Tensor) -> Tensor:
+        """[n] -> scalar."""
+        return brackets.mean() if self.reduction == "mean" else brackets.sum()
 
 
 class WeightedRegularizedTripletLoss(nn.Cell):
@@ -86,27 +84,27 @@ class WeightedRegularizedTripletLoss(nn.Cell):
     Raises ValueError for other weights, or labels that do not match the features.
     """
 
-    def __init__(self, weights="released"):
+    def __init__(self, weights: str = "released"):
         super().__init__()
         check_choice("weights", weights, ("released", "softmax"))
         self.weights = weights
 
-    def construct(self, features, labels):
+    def construct(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels)
         distance = euclidean_distance(features, features)  # [n, n]
         positive = same_labels(labels, labels)  # [n, n]
-        negative = ops.logical_not(positive)
+        negative = ~positive
         if self.weights == "softmax":
-            furthest_positive = total(masked_softmax(distance, positive) * distance, -1)  # [n]
-            closest_negative = total(masked_softmax(-distance, negative) * distance, -1)  # [n]
+            furthest_positive = (masked_softmax(distance, positive) * distance).sum(-1)  # [n]
+            closest_negative = (masked_softmax(-distance, negative) * distance).sum(-1)  # [n]
         else:
             of_positives = distance * positive  # [n, n]
-            top = ops.expand_dims(maximum(of_positives, -1), -1)  # [n, 1]
-            furthest_positive = weighted_mean(distance, ops.exp(ops.sub(of_positives, top)) * positive)  # [n]
+            top = of_positives.amax(-1).unsqueeze(-1)  # [n, 1]
+            furthest_positive = weighted_mean(distance, ops.exp(of_positives - top) * positive)  # [n]
             closest_negative = weighted_mean(distance, ops.exp(-distance) * negative)  # [n]
-        return mean(softplus(ops.sub(furthest_positive, closest_negative)) * any_along(negative, -1))
+        return (ops.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()
 
 
-def weighted_mean(values, shares):
+def weighted_mean(values: Tensor, shares: Tensor) -> Tensor:
     """Row means of values [n, m] by shares [n, m], whose sums are taken to be larger by `RELEASED_EPS`: [n]."""
-    return total(values * shares, -1) / ops.add(total(shares, -1), constant(RELEASED_EPS, ms.float32))
+    return (values * shares).sum(-1) / (shares.sum(-1) + RELEASED_EPS)

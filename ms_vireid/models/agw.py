@@ -8,7 +8,6 @@ from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
 from ms_vireid.models.pretrained import load_pretrained_resnet
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
-from ms_vireid.programs.operators import Product
 
 
 class NonLocal(nn.Cell):
@@ -28,21 +27,15 @@ class NonLocal(nn.Cell):
         self.theta = pointwise(channels, width)
         self.phi = pointwise(channels, width)
         self.W = nn.SequentialCell([pointwise(width, channels), batch_norm(channels, gamma="zeros")])
-        self.correlated = Product(transpose_y=True, batches=True)
-        self.weighted = Product(batches=True)
 
     def construct(self, x: Tensor) -> Tensor:
         """float32 [N, C, h, w] -> [N, C, h, w]."""
-        return self.added(x, x, x, x)
-
-    def added(self, of_g: Tensor, of_theta: Tensor, of_phi: Tensor, shortcut: Tensor) -> Tensor:
-        """What the block makes of its input, which all four are, by three ways and a shortcut."""
-        batch, _, rows, columns = shortcut.shape
+        batch, _, rows, columns = x.shape
         flat = (batch, self.width, rows * columns)
-        g, theta, phi = self.g(of_g).reshape(flat), self.theta(of_theta).reshape(flat), self.phi(of_phi).reshape(flat)
-        context = self.correlated(g, phi) / (rows * columns)  # [N, width, width]
-        y = self.weighted(context, theta)  # [N, width, L]
-        return self.W[1](self.W[0](y.reshape(batch, self.width, rows, columns)), shortcut)
+        g, theta, phi = self.g(x).reshape(flat), self.theta(x).reshape(flat), self.phi(x).reshape(flat)
+        context = g @ phi.swapaxes(1, 2) / (rows * columns)  # [N, width, width]
+        y = context @ theta  # [N, width, L]
+        return self.W(y.reshape(batch, self.width, rows, columns)) + x
 
 
 class AGW(ReIDModel):
@@ -124,7 +117,7 @@ class AGW(ReIDModel):
             half = images.shape[0] // 2
             if images.shape[0] != 2 * half:
                 raise ValueError(f"a training batch has as many visible as infrared images, not {images.shape[0]}")
-            return ops.concat((self.visible_stem(images[:half]), self.infrared_stem(images[half:])), axis=0)
+            return ops.cat((self.visible_stem(images[:half]), self.infrared_stem(images[half:])), 0)
         if modality == "visible":
             return self.visible_stem(images)
         if modality == "infrared":

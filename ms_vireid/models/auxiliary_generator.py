@@ -4,46 +4,32 @@ import math
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.common.initializer import Uniform, initializer
+from mindspore.common.initializer import Uniform
 
 from ms_vireid.models.layers import pointwise
 from ms_vireid.models.resnet import batch_norm
-from ms_vireid.programs.ascend import ready
-from ms_vireid.programs.tensors import Joined
 
 SCALE_RANGE = (1e-3, 1.0)  # of the layer scales: the paper's (0, 1] with an end that a weight can be clamped to
 
 
 def depthwise(channels: int, kernel: int) -> nn.Conv2d:
     """One kernel a channel, "same" padding with zeros, no bias; initialised as PyTorch does by default."""
-    cell = nn.Conv2d(
+    return nn.Conv2d(
         channels,
         channels,
         kernel,
-        stride=1,
         pad_mode="pad",
         padding=kernel // 2,
         group=channels,
         weight_init=Uniform(1.0 / kernel),
-        has_bias=False,
     )
-    return ready(cell)
 
 
 def transposed(channels: int, ratio: int) -> nn.Conv2dTranspose:
     """Kernel and stride `ratio`, so that each input pixel makes a patch of its own; no bias; initialised as PyTorch
     does by default."""
-    cell = nn.Conv2dTranspose(
-        channels,
-        channels,
-        ratio,
-        stride=ratio,
-        pad_mode="pad",
-        padding=0,
-        weight_init=Uniform(1.0 / (ratio * math.sqrt(channels))),
-        has_bias=False,
-    )
-    return ready(cell)
+    init = Uniform(1.0 / (ratio * math.sqrt(channels)))
+    return nn.Conv2dTranspose(channels, channels, ratio, stride=ratio, pad_mode="valid", weight_init=init)
 
 
 def _layer_scale(channels: int, kind: str) -> Parameter:
@@ -54,7 +40,7 @@ def _layer_scale(channels: int, kind: str) -> Parameter:
     """
     if kind not in ("channel", "scalar"):
         raise ValueError(f"layer_scale must be channel or scalar, not {kind!r}")
-    return Parameter(initializer("ones", (1, channels if kind == "channel" else 1, 1, 1), ms.float32), name="scale")
+    return Parameter(ops.ones((1, channels if kind == "channel" else 1, 1, 1), ms.float32))
 
 
 class IntraModalityLearner(nn.Cell):
@@ -87,7 +73,6 @@ class IntraModalityLearner(nn.Cell):
         self.half = channels // 2
         self.first = depthwise(self.half, first)
         self.second = depthwise(self.half, second)
-        self.joined = Joined(axis=1)
         self.bn1 = batch_norm(channels)
         self.expand = pointwise(channels, expansion * channels, bias=False)
         self.spatial = depthwise(expansion * channels, 3)
@@ -98,9 +83,9 @@ class IntraModalityLearner(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         """First-stage features of one modality, float32 [N, C, H, W] -> [N, C, H, W]."""
         first, second = x[:, : self.half], x[:, self.half :]  # [N, C / 2, H, W] each, Eq. 1
-        x = self.joined((self.first(first), self.second(second))).reshape(x.shape)  # [N, C, H, W], Eq. 2
+        x = ops.cat((self.first(first), self.second(second)), 1)  # [N, C, H, W], Eq. 2
         x = self.expand(self.bn1(x))  # [N, 4C, H, W], Eq. 3
-        x = ops.add(self.spatial(ops.relu(x)), x)  # [N, 4C, H, W], Eq. 4
+        x = self.spatial(ops.relu(x)) + x  # [N, 4C, H, W], Eq. 4
         return self.scale * self.reduce(self.bn2(x))  # [N, C, H, W], Eq. 5
 
 
@@ -118,7 +103,7 @@ class CrossModalityLearner(nn.Cell):
     def __init__(self, channels: int, ratios: tuple[int, ...] = (2, 4, 6, 12), layer_scale: str = "channel"):
         super().__init__()
         self.ratios = tuple(ratios)
-        self.pools = nn.CellList([ready(nn.AvgPool2d(ratio, stride=ratio, pad_mode="valid")) for ratio in ratios])
+        self.pools = nn.CellList([nn.AvgPool2d(ratio, stride=ratio, pad_mode="valid") for ratio in ratios])
         self.transposed = nn.CellList([transposed(channels, ratio) for ratio in ratios])
         self.bn = batch_norm(2 * len(ratios) * channels)
         self.fuse = pointwise(2 * len(ratios) * channels, channels, bias=False)
@@ -136,7 +121,7 @@ class CrossModalityLearner(nn.Cell):
             for pool, rebuild in zip(self.pools, self.transposed):  # noqa: B905 (graph mode knows no strict=)
                 pyramid = pool(features)  # [N, C, H / ratio, W / ratio], Eq. 6
                 scales += (rebuild(pyramid),)  # [N, C, H, W], Eq. 7
-        x = ops.concat(scales, axis=1)  # [N, 8C, H, W], Eq. 8
+        x = ops.cat(scales, 1)  # [N, 8C, H, W], Eq. 8
         return self.scale * self.fuse(self.bn(x))  # [N, C, H, W], Eq. 9
 
 

@@ -41,7 +41,7 @@ class ReIDModel(nn.Cell):
 
     def __init__(self):
         super().__init__()
-        self.program = "operators"  # or "kernels" or "graph": `engine.programs.run_by` sets it
+        self.program = "operators"  # or "kernels" or "graph": `engine.programs.prepare` sets it
         self.graphs: dict[str, Callable] = {}  # by modality: `engine.evaluating.features_of` makes them
 
     def place(self, rank: int, devices: int) -> None:

@@ -4,7 +4,6 @@ Each is called with the visible and infrared pictures of a training batch, the f
 step's key, and returns first-stage features of its own. Those made of pixels have a first stage of their own kind.
 """
 
-import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.models.auxiliary_generator import AuxiliaryGenerator
@@ -83,7 +82,7 @@ class MixedModality(PixelModality):
         rank, devices = self.shard
         own = slice(rank * count, (rank + 1) * count)  # of the pairs of all devices
         if self.by_pixel:
-            noise = position_noise(key, devices * count, height * width)[own].astype(ms.float32)  # of all int32 values
+            noise = position_noise(key, devices * count, height * width)[own].float()  # of all int32 values
             share = (noise * 2.0**-32 + 0.5).reshape(count, 1, height, width)
         else:
             share = uniforms(key, devices * count)[own].reshape(count, 1, 1, 1)
@@ -105,5 +104,5 @@ class SyncreticModality(PixelModality):
 
     def picture(self, visible: Tensor, infrared: Tensor, key: Tensor | None) -> Tensor:
         """[PK, 3, H, W]; key is not used."""
-        both = ops.concat((visible, infrared), axis=1)  # [PK, 6, H, W]
+        both = ops.cat((visible, infrared), 1)  # [PK, 6, H, W]
         return self.expand(ops.relu(self.reduce(both)))

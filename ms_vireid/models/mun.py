@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from ms_vireid.models.auxiliary_generator import SCALE_RANGE
@@ -12,8 +11,6 @@ from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normal
 from ms_vireid.models.pretrained import load_pretrained_resnet
 from ms_vireid.models.prototypes import ModalityPrototypes
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet
-from ms_vireid.programs.operators import constant, numbers
-from ms_vireid.programs.tensors import Joined
 
 SPECIFIC = {"layer1": (1,), "stem": ()}  # stages of each modality's own beginning, which always has the stem
 
@@ -82,7 +79,6 @@ class MUN(ReIDModel):
         self.visible_stage = first_stage()
         self.infrared_stage = first_stage()
         self.shared = ResNet(layers, width, last_stride, stem=False, stages=STAGES[len(own) :])
-        self.joined = Joined(axis=0)  # the modalities' feature maps
         self.pool = GeM(pooling_power, eps=1e-12)
         self.bottleneck = bn_neck(self.embed_dim)
         self.visible_classifier = identity_classifier(self.embed_dim, num_classes)
@@ -146,21 +142,21 @@ class MUN(ReIDModel):
         maps = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])  # v and r, [PK, 256, 72, 36] each
         if self.generator is not None:
             maps += (self.generator(pictures, maps, key),)  # a = G(v, r): row i of all three is of one identity
-        together = self.joined(maps).reshape((-1, *maps[0].shape[1:]))  # [3PK, 256, 72, 36]
-        pooled = self.pool(self.shared(together))  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
+        pooled = self.pool(self.shared(ops.cat(maps, 0)))  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
         normalised = self.bottleneck(pooled)  # [3PK, embed_dim]
-        visible_logits, infrared_logits = self.visible_classifier(normalised), self.infrared_classifier(normalised)
-        is_visible = ops.expand_dims(numbers(2 * half) < constant(half, ms.int32), 1)  # [2PK, 1]
+        visible_logits = self.visible_classifier(normalised[:half])
+        infrared_logits = self.infrared_classifier(normalised[half : 2 * half])
+        logits = ops.cat((visible_logits, infrared_logits), 0)
         if self.generator is None:
-            return ops.where(is_visible, visible_logits, infrared_logits), pooled, normalised
-        logits = ops.where(is_visible, visible_logits[: 2 * half], infrared_logits[: 2 * half])
+            return logits, pooled, normalised
+        auxiliary = normalised[2 * half :]  # [PK, embed_dim]
+        prototypes = self._prototypes(pooled, half, labels, progress)
         outputs = logits, pooled[: 2 * half], normalised[: 2 * half]
         outputs += pooled[:half], pooled[half : 2 * half], pooled[2 * half :]  # v, r and a
-        outputs += visible_logits[2 * half :], infrared_logits[2 * half :]  # C_v(a) and C_r(a)
-        prototypes = self._prototypes(pooled, half, labels, progress)
+        outputs += self.visible_classifier(auxiliary), self.infrared_classifier(auxiliary)
         outputs += prototypes[0], prototypes[1], prototypes[2]
         if self.auxiliary_classifier is not None:
-            outputs += (self.auxiliary_classifier(normalised[2 * half :]),)
+            outputs += (self.auxiliary_classifier(auxiliary),)
         return outputs
 
     def _first_stage(self, images: Tensor, modality: str | None) -> Tensor:
@@ -176,7 +172,7 @@ class MUN(ReIDModel):
         if self.prototypes is None:
             return pooled
         first, last = self.beta_range
-        beta = ops.add(constant(first, ms.float32), constant(last - first, ms.float32) * progress)
+        beta = first + (last - first) * progress
         return self.prototypes(pooled, beta, None if labels is None else labels[:half])
 
     def memories(self) -> list[Parameter]:

@@ -71,7 +71,7 @@ class PMT(ReIDModel):
 
     def cells_in_picture(self, size: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
         projection = self.base.patch_embed.proj
-        return np.array([[projection.patch_size / 2] * 2, [projection.stride] * 2])
+        return np.array([np.divide(projection.kernel_size, 2), projection.stride])
 
     def in_backbone(self, name: str) -> bool:
         """The paper's: the patch projection and all blocks."""

@@ -1,13 +1,9 @@
 """Modality prototypes of MUN: what L_ma compares, accumulated over the iterations."""
 
 import mindspore as ms
-import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.common.initializer import initializer
 
 from ms_vireid.losses.batch import check_choice, check_num_instances
-from ms_vireid.programs.operators import Product, constant
-from ms_vireid.programs.tensors import overwrite
 
 
 class ModalityPrototypes(nn.Cell):
@@ -30,7 +26,9 @@ class ModalityPrototypes(nn.Cell):
     Raises ValueError for wrong arguments, features of another shape, or no labels where they are needed.
     """
 
-    def __init__(self, num_identities, num_instances, width, memory="slots", num_classes=None):
+    def __init__(
+        self, num_identities: int, num_instances: int, width: int, memory: str = "slots", num_classes: int | None = None
+    ):
         super().__init__()
         check_num_instances(num_instances)
         check_choice("memory", memory, ("slots", "identity"))
@@ -40,53 +38,45 @@ class ModalityPrototypes(nn.Cell):
         self.shape = (3, num_identities * num_instances, width)
         self.by_identity = memory == "identity"
         rows = num_classes * num_instances if self.by_identity else num_identities * num_instances
-        self.rows = rows
-        identity = np.broadcast_to(np.eye(width, dtype=np.float32), (3, width, width))
-        self.projection = Parameter(Tensor(identity.copy()), name="projection")  # W_p, [3, C, C]
-        self.projected = Product(transpose_y=True, batches=True)
-        self.memory = _buffer("memory", 3, rows, width)
-        self.seen = _buffer("seen", 3, rows)  # 1 where a row has been written
+        self.projection = Parameter(ops.tile(ops.eye(width, width, ms.float32), (3, 1, 1)))  # W_p, [3, C, C]
+        self.memory = Parameter(ops.zeros((3, rows, width), ms.float32), requires_grad=False)
+        self.seen = Parameter(ops.zeros((3, rows), ms.float32), requires_grad=False)  # 1 where a row has been written
 
-    def construct(self, features, beta, labels=None):
+    def construct(self, features: Tensor, beta: Tensor | float, labels: Tensor | None = None) -> Tensor:
         if tuple(features.shape) != self.shape:
             raise ValueError(f"the prototypes are made for features {self.shape}, not {tuple(features.shape)}")
-        distilled = self.projected(features.astype(ms.float32), self.projection)  # W_p Z
+        distilled = ops.bmm(features.float(), self.projection.swapaxes(1, 2))  # W_p Z
         if not self.by_identity:
             prototypes = accumulated(distilled, beta, self.memory, self.seen)
-            overwrite(self.memory, ops.stop_gradient(prototypes))
-            overwrite(self.seen, constant(1.0, ms.float32))
+            ops.assign(self.memory, ops.stop_gradient(prototypes))
+            ops.assign(self.seen, ops.ones_like(self.seen))
             return prototypes
-        places = self.places(labels)  # [3PK] of the 3 * rows
-        memory, seen = self.memory.reshape(-1, self.shape[2]), self.seen.reshape(-1)
-        prototypes = accumulated(distilled, beta, memory[places].reshape(self.shape), seen[places].reshape(3, -1))
-        indices = ops.expand_dims(places, 1)
-        remembered = ops.stop_gradient(prototypes).reshape(-1, self.shape[2])
-        written = ops.ones_like(places).astype(ms.float32)
-        ops.assign(self.memory, ops.tensor_scatter_update(memory, indices, remembered).reshape(self.memory.shape))
-        ops.assign(self.seen, ops.tensor_scatter_update(seen, indices, written).reshape(self.seen.shape))
+        places = self.places(labels)  # [PK]
+        before, seen = ops.gather(self.memory, places, 1), ops.gather(self.seen, places, 1)
+        prototypes = accumulated(distilled, beta, before, seen)
+        ops.assign(self.memory, written(self.memory, places, ops.stop_gradient(prototypes)))
+        ops.assign(self.seen, written(self.seen, places, ops.ones_like(seen)))
         return prototypes
 
-    def memories(self):
+    def memories(self) -> list[Parameter]:
         """The rows and which of them have been written."""
         return [self.memory, self.seen]
 
-    def places(self, labels):
-        """The memory's row of each row of the three batches, for "identity": int32 [3PK]."""
+    def places(self, labels: Tensor | None) -> Tensor:
+        """The memory's row of each row of a batch, for "identity": int32 [PK]."""
         if labels is None:
             raise ValueError("memory='identity' needs the labels of the features")
-        slot = ops.arange(0, self.shape[1], 1, dtype=ms.int32)
-        own = labels.astype(ms.int32) * self.num_instances + slot % self.num_instances  # [PK]
-        first = ops.arange(0, 3 * self.rows, self.rows, dtype=ms.int32)  # of each modality
-        return (ops.expand_dims(first, 1) + ops.expand_dims(own, 0)).reshape(-1)
+        slot = ops.arange(self.shape[1]).int()
+        return labels * self.num_instances + slot % self.num_instances
 
 
-def accumulated(distilled, beta, before, seen):
+def accumulated(distilled: Tensor, beta: Tensor | float, before: Tensor, seen: Tensor) -> Tensor:
     """Eqs. 13 and 14: W_p Z [3, PK, C] with the rows of before, and which of them there are [3, PK]."""
-    one = constant(1.0, ms.float32)
-    ratio = ops.expand_dims(ops.where(seen > constant(0.0, ms.float32), beta, one), 2)  # [3, PK, 1]
-    return ops.add(ratio * distilled, ops.sub(one, ratio) * ops.stop_gradient(before))
+    ratio = ops.where(seen > 0, beta, 1.0).unsqueeze(-1)  # [3, PK, 1]
+    return ratio * distilled + (1.0 - ratio) * ops.stop_gradient(before)
 
 
-def _buffer(name, *shape):
-    """Zeros that are kept in checkpoints and not trained."""
-    return Parameter(initializer("zeros", shape, ms.float32), name=name, requires_grad=False)
+def written(rows: Tensor, places: Tensor, values: Tensor) -> Tensor:
+    """Rows [3, R, ...] with values [3, n, ...] at n places."""
+    indices = places.unsqueeze(1)
+    return ops.tensor_scatter_update(rows.swapaxes(0, 1), indices, values.swapaxes(0, 1)).swapaxes(0, 1)

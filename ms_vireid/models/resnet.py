@@ -3,41 +3,19 @@
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import HeNormal
 
-from ms_vireid.programs.ascend import ready
-
 EXPANSION = 4  # a block's output channels over its inner ones
 STAGES = (1, 2, 3, 4)
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """Without bias, "same" padding; Kaiming-normal by the outputs."""
-    cell = nn.Conv2d(
-        inputs,
-        outputs,
-        kernel,
-        stride=stride,
-        pad_mode="pad",
-        padding=kernel // 2,
-        weight_init=HeNormal(mode="fan_out", nonlinearity="relu"),
-        has_bias=False,
-    )
-    return ready(cell)
+    init = HeNormal(mode="fan_out", nonlinearity="relu")
+    return nn.Conv2d(inputs, outputs, kernel, stride, pad_mode="pad", padding=kernel // 2, weight_init=init)
 
 
-class BatchNormAct2d(nn.BatchNorm2d):
-    """BatchNorm with what follows it in a residual network."""
-
-    def construct(self, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
-        """BatchNorm of x, plus a shortcut, and a ReLU, where asked for: [N, C, H, W] -> [N, C, H, W]."""
-        x = super().construct(x)
-        if shortcut is not None:
-            x = ops.add(x, shortcut)
-        return ops.relu(x) if relu else x
-
-
-def batch_norm(channels: int, gamma: str = "ones") -> BatchNormAct2d:
+def batch_norm(channels: int, gamma: str = "ones") -> nn.BatchNorm2d:
     # MindSpore's momentum weighs the old statistics: 0.9 here is PyTorch's 0.1.
-    return ready(BatchNormAct2d(channels, eps=1e-5, momentum=0.9, gamma_init=gamma, beta_init="zeros"))
+    return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9, gamma_init=gamma, beta_init="zeros")
 
 
 class Bottleneck(nn.Cell):
@@ -57,15 +35,11 @@ class Bottleneck(nn.Cell):
             self.downsample = nn.SequentialCell([convolution(inputs, outputs, 1, stride), batch_norm(outputs)])
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.added(x, x)
-
-    def added(self, x: Tensor, shortcut: Tensor) -> Tensor:
-        """What the block makes of its input x, and its shortcut of the same."""
-        if self.downsample is not None:
-            shortcut = self.downsample(shortcut)
-        x = self.bn1(self.conv1(x), None, True)
-        x = self.bn2(self.conv2(x), None, True)
-        return self.bn3(self.conv3(x), shortcut, True)
+        """[N, inputs, H, W] -> [N, 4 * width, H / stride, W / stride]."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = ops.relu(self.bn1(self.conv1(x)))
+        x = ops.relu(self.bn2(self.conv2(x)))
+        return ops.relu(self.bn3(self.conv3(x)) + shortcut)
 
 
 class ResNet(nn.Cell):
@@ -95,7 +69,7 @@ class ResNet(nn.Cell):
         if stem:
             self.conv1 = convolution(3, width, 7, stride=2)
             self.bn1 = batch_norm(width)
-            self.maxpool = ready(nn.MaxPool2d(kernel_size=3, stride=2, pad_mode="pad", padding=1))
+            self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, pad_mode="pad", padding=1)
         strides = (1, 2, 2, last_stride)
         for stage in stages:
             inner = width * 2 ** (stage - 1)
@@ -114,7 +88,7 @@ class ResNet(nn.Cell):
         256, 512, 1024 and 2048 channels.
         """
         if self.has_stem:
-            x = self.maxpool(self.bn1(self.conv1(x), None, True))
+            x = self.maxpool(ops.relu(self.bn1(self.conv1(x))))
         for block in self.blocks:
             x = block(x)
         return x

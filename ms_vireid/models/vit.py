@@ -8,44 +8,9 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, initializer
 
 from ms_vireid.models.layers import Dropout, DropPath, mask_multipliers, path_factors, position_noise
-from ms_vireid.programs.ascend import ready
-from ms_vireid.programs.operators import Dense, Product, Softmax, constant, selected, transpose
-from ms_vireid.programs.tensors import Joined
 
 LAYER_NORM_EPS = 1e-5
 MASKS_PER_BLOCK = 2  # dropout masks of a block besides the MLP's hidden layer: attention projection, MLP output
-
-
-class PatchProjection(nn.Cell):
-    """The patch embedding's convolution as a selection and a matrix product, which MindSpore computes a thousand times
-    faster on a CPU, with the convolution's own parameters: weight [embed_dim, 3, patch, patch], bias [embed_dim].
-
-    Not `ops.unfold`, which an Ascend does on its slow AI CPU.
-    """
-
-    def __init__(self, grid_size: tuple[int, int], patch_size: int, stride: int, embed_dim: int):
-        super().__init__()
-        self.grid_size = grid_size
-        self.patch_size = patch_size
-        self.stride = stride
-        self.embed_dim = embed_dim
-        # The pictures' rows and columns that one patch after another shows.
-        self.rows, self.columns = (
-            Tensor((stride * np.arange(count)[:, None] + np.arange(patch_size)).ravel(), ms.int32)
-            for count in grid_size
-        )
-        spread = math.sqrt(2.0 / (patch_size * patch_size * embed_dim))
-        shape = (embed_dim, 3, patch_size, patch_size)
-        self.weight = Parameter(initializer(Normal(spread), shape, ms.float32), name="weight")
-        self.bias = Parameter(initializer("zeros", (embed_dim,), ms.float32), name="bias")
-
-    def construct(self, images: Tensor) -> Tensor:
-        """[N, 3, H, W] -> [N, L, D], patches row by row."""
-        (rows, columns), patch = self.grid_size, self.patch_size
-        patches = selected(selected(images, self.rows, 2), self.columns, 3)
-        patches = patches.reshape(-1, 3, rows, patch, columns, patch).transpose(0, 2, 4, 1, 3, 5)
-        weight = self.weight.transpose(1, 2, 3, 0).reshape(-1, self.embed_dim)  # [3 * patch * patch, D]
-        return ops.matmul(patches.reshape(-1, rows * columns, 3 * patch * patch), weight) + self.bias
 
 
 class PatchEmbed(nn.Cell):
@@ -53,12 +18,16 @@ class PatchEmbed(nn.Cell):
         super().__init__()
         self.image_size = image_size
         self.grid_size = patch_grid(image_size, patch_size, stride)
-        self.proj = PatchProjection(self.grid_size, patch_size, stride, embed_dim)
+        spread = Normal(math.sqrt(2.0 / (patch_size * patch_size * embed_dim)))
+        self.proj = nn.Conv2d(
+            3, embed_dim, patch_size, stride, pad_mode="valid", has_bias=True, weight_init=spread, bias_init="zeros"
+        )
 
     def construct(self, images: Tensor) -> Tensor:
+        """[N, 3, H, W] -> [N, L, D], patches row by row."""
         if images.shape[2:] != self.image_size:
             raise ValueError(f"expected images of {self.image_size} (H, W), got {images.shape[2:]}")
-        return self.proj(images)
+        return self.proj(images).flatten(start_dim=2).swapaxes(1, 2)  # [N, L, D]
 
 
 def patch_grid(image_size: tuple[int, int], patch_size: int, stride: int) -> tuple[int, int]:
@@ -69,73 +38,12 @@ def patch_grid(image_size: tuple[int, int], patch_size: int, stride: int) -> tup
     return (height - patch_size) // stride + 1, (width - patch_size) // stride + 1
 
 
-def dense(inputs: int, outputs: int) -> Dense:
-    return ready(Dense(inputs, outputs, weight_init=Normal(0.02), bias_init="zeros"))
-
-
-class GELU(nn.Cell):
-    """x times the normal distribution function, exact: x (1 + erf(x / sqrt 2)) / 2.
-
-    Written out because MindSpore's operator takes half as long again on CPU, with the derivative written out because
-    automatic differentiation keeps three more tensors of the MLP's hidden size for each block (5 GiB at 64 images).
-    """
-
-    def construct(self, x: Tensor) -> Tensor:
-        return x * self.distribution(x)
-
-    def bprop(self, x: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor]:
-        density = ops.exp(x * x * constant(-0.5, x.dtype)) * constant(1.0 / math.sqrt(2.0 * math.pi), x.dtype)
-        return (gradient * ops.add(self.distribution(x), x * density),)
-
-    def distribution(self, x: Tensor) -> Tensor:
-        erf = ops.erf(x * constant(math.sqrt(0.5), x.dtype))
-        return ops.add(erf, constant(1.0, x.dtype)) * constant(0.5, x.dtype)
+def dense(inputs: int, outputs: int) -> nn.Dense:
+    return nn.Dense(inputs, outputs, weight_init=Normal(0.02), bias_init="zeros")
 
 
 def layer_norm(width: int) -> nn.LayerNorm:
-    return ready(nn.LayerNorm([width], epsilon=LAYER_NORM_EPS))
-
-
-class _SplitHeads(nn.Cell):
-    """Queries, keys and values of all heads, [N, T, 3 * D] -> [N, heads, T, head_dim] of each.
-
-    The derivative is written out: automatic differentiation pads the gradient of each third to the whole and adds them.
-    """
-
-    def __init__(self, num_heads: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.joined = Joined(axis=0)
-
-    def construct(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        batch, tokens, width = qkv.shape
-        head_dim = width // (3 * self.num_heads)
-        qkv = transpose(qkv.reshape(batch, tokens, 3, self.num_heads, head_dim), (2, 0, 3, 1, 4))
-        return qkv[0], qkv[1], qkv[2]
-
-    def bprop(self, qkv: Tensor, _out: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> tuple[Tensor]:
-        joined = self.joined(gradients)  # [3, N, heads, T, head_dim]
-        return (transpose(joined, (1, 3, 0, 2, 4)).reshape(qkv.shape),)
-
-
-class HeadsAttention(nn.Cell):
-    """softmax(q k^T / sqrt(head_dim)) v of each head: float32 [N, T, 3 * D], queries, keys, values -> [N, T, D]."""
-
-    def __init__(self, num_heads: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.split = _SplitHeads(num_heads)
-        self.similarity = Product(transpose_y=True, batches=True)
-        self.softmax = Softmax(-1)
-        self.weighted = Product(batches=True)
-
-    def construct(self, qkv: Tensor) -> Tensor:
-        batch, tokens, width = qkv.shape
-        head_dim = width // (3 * self.num_heads)
-        query, key, value = self.split(qkv)  # [N, heads, T, head_dim]
-        scores = self.similarity(query * constant(head_dim**-0.5, query.dtype), key)  # [N, heads, T, T]
-        x = self.weighted(self.softmax(scores), value)  # [N, heads, T, head_dim]
-        return transpose(x, (0, 2, 1, 3)).reshape(batch, tokens, width // 3)
+    return nn.LayerNorm([width], epsilon=LAYER_NORM_EPS)
 
 
 class Attention(nn.Cell):
@@ -150,22 +58,29 @@ class Attention(nn.Cell):
         self.qkv = dense(embed_dim, 3 * embed_dim)
         self.proj = dense(embed_dim, embed_dim)
         self.proj_drop = Dropout(dropout, layer)
-        self.heads = HeadsAttention(num_heads)
 
     def construct(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
-        return self.proj_drop(self.proj(self.heads(self.qkv(x))), noise, multipliers)
+        """[N, T, D] -> [N, T, D]."""
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv[0], qkv[1], qkv[2]  # [N, heads, T, head_dim]
+        scores = (query * self.head_dim**-0.5) @ key.swapaxes(-2, -1)  # [N, heads, T, T]
+        x = ops.softmax(scores, -1) @ value  # [N, heads, T, head_dim]
+        x = x.swapaxes(1, 2).reshape(batch, tokens, width)
+        return self.proj_drop(self.proj(x), noise, multipliers)
 
 
 class Mlp(nn.Cell):
     def __init__(self, embed_dim: int, mlp_ratio: int, dropout: float, layer: int):
         super().__init__()
         self.fc1 = dense(embed_dim, mlp_ratio * embed_dim)
-        self.act = GELU()
+        self.act = nn.GELU(approximate=False)
         self.drop1 = Dropout(dropout, layer, parts=mlp_ratio)
         self.fc2 = dense(mlp_ratio * embed_dim, embed_dim)
         self.drop2 = Dropout(dropout, layer + mlp_ratio)
 
     def construct(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
+        """[N, T, D] -> [N, T, D]."""
         x = self.act(self.fc1(x))  # [N, T, mlp_ratio * D]
         x = self.drop1(x, noise, multipliers)
         return self.drop2(self.fc2(x), noise, multipliers)
@@ -188,8 +103,9 @@ class Block(nn.Cell):
     def construct(
         self, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None, multipliers: Tensor | None = None
     ) -> Tensor:
-        x = ops.add(x, self.drop_path1(self.attn(self.norm1(x), noise, multipliers), factors))
-        return ops.add(x, self.drop_path2(self.mlp(self.norm2(x), noise, multipliers), factors))
+        """[N, T, D] -> [N, T, D]; factors, noise and multipliers as `DropPath` and `Dropout` take them."""
+        x = x + self.drop_path1(self.attn(self.norm1(x), noise, multipliers), factors)
+        return x + self.drop_path2(self.mlp(self.norm2(x), noise, multipliers), factors)
 
 
 class VisionTransformer(nn.Cell):
@@ -224,7 +140,7 @@ class VisionTransformer(nn.Cell):
         self.embed_dim = embed_dim
         self.recompute_blocks = recompute
         self.stochastic = dropout > 0.0 or drop_path > 0.0
-        self.shard = (0, 1)  # of `_union_rows`
+        self.shard = (0, 1)  # this device's number, and how many there are
         self.masks = 1 + depth * (mlp_ratio + MASKS_PER_BLOCK)
         self.path_rates = tuple(drop_path * (i // 2) / max(depth - 1, 1) for i in range(2 * depth))
         self.patch_embed = PatchEmbed(self.image_size, patch_size, stride, embed_dim)
@@ -265,13 +181,13 @@ class VisionTransformer(nn.Cell):
         """
         x = self.patch_embed(images)  # [N, L, D]
         batch = x.shape[0]
-        x = ops.concat((self.cls_token.broadcast_to((batch, 1, self.embed_dim)), x), axis=1)  # [N, T = 1 + L, D]
+        x = ops.cat((self.cls_token.broadcast_to((batch, -1, -1)), x), 1)  # [N, T = 1 + L, D]
         x = x + self.pos_embed
         factors = noise = multipliers = None
         if self.training and self.stochastic:
             if key is None:
                 raise ValueError("training with dropout or drop path needs the step's key")
-            noise = position_noise(key, (batch, self.tokens), self.embed_dim, self.shard)
+            noise = position_noise(key, batch * self.tokens, self.embed_dim, self.shard).reshape(x.shape)
             multipliers = mask_multipliers(key, self.masks)
             factors = path_factors(key, self.path_rates, batch, self.shard)
         x = self.pos_drop(x, noise, multipliers)

@@ -209,7 +209,7 @@ def _training(arguments, name, config, output: Path, recipe: list[str], amp: boo
     where = ["--config", str(CONFIG_ROOT / config), "--device", arguments.device, "--output", str(output)]
     pictures = output.parent / (f"pictures-{method}-few" if FEW_PICTURES[0] in recipe else f"pictures-{method}")
     data = f"data.root={json.dumps(str(pictures))}"
-    options = [data, *recipe, "train.mode=jit", f"train.amp={str(amp).lower()}"]
+    options = [data, *recipe, "train.program=graph", f"train.amp={str(amp).lower()}"]
     return name, [*_here("train_and_measure"), *where, *options], partial(_training_row, name, output, before)
 
 

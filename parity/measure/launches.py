@@ -20,11 +20,11 @@ from parity.stand_in import DEVICES, build, counts, functions, missing
 LIMIT_S = 1800.0  # of a row
 SETTLING, COUNTED = 20, 4  # steps; an Ascend takes memory by the page, the last ones within a dozen steps
 MODES = {
-    "compiled": ("train.mode=jit",),
-    "compiled amp": ("train.mode=jit", "train.amp=true"),
-    "compiled recompute": ("train.mode=jit", "train.recompute=true"),
-    "compiled amp recompute": ("train.mode=jit", "train.amp=true", "train.recompute=true"),
-    "PyNative": ("train.mode=pynative",),
+    "compiled": ("train.program=graph",),
+    "compiled amp": ("train.program=graph", "train.amp=true"),
+    "compiled recompute": ("train.program=graph", "train.recompute=true"),
+    "compiled amp recompute": ("train.program=graph", "train.amp=true", "train.recompute=true"),
+    "PyNative": ("train.program=operators",),
 }
 
 
@@ -81,14 +81,14 @@ def count_steps(device: str, config: Config, stage: int) -> dict:
     from ms_vireid.engine.optimizer import build_optimizer
     from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
     from ms_vireid.models import build_model
-    from ms_vireid.programs.choice import training_program
+    from ms_vireid.programs.prepare import training_program
 
     model = build_model(config)
     model.set_train()
     optimizer = build_optimizer(model, config)
     loss = StageLoss(config.stages[stage].losses, config.train.num_instances)
     scaler = loss_scaler() if config.train.amp else None
-    step = TrainStep(model, loss, optimizer, training_program(config.train) == "graph", scaler)
+    step = TrainStep(model, loss, optimizer, training_program(config.train), scaler)
     batch = 2 * config.train.num_identities * config.train.num_instances
     images = np.zeros((batch, 3, *config.data.image_size), np.float32)
     labels = np.zeros(batch, np.int32)

@@ -177,7 +177,7 @@ def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list
 
 def gelu(x: np.ndarray) -> By:
     """PyTorch's own, as the twin's MLP has it."""
-    return agree_pair((mindspore_vit.GELU(), torch_vit.Mlp(4, 1, 0.0, 0).act), x, modes="train")
+    return agree_pair((nn.GELU(approximate=False), torch_vit.Mlp(4, 1, 0.0, 0).act), x, modes="train")
 
 
 def large_scores() -> By:

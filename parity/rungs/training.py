@@ -10,7 +10,7 @@ import torch
 from ms_vireid.engine import schedule as mindspore_schedule
 from ms_vireid.engine.optimizer import build_optimizer as mindspore_optimizer
 from ms_vireid.models import build_model as mindspore_model
-from ms_vireid.programs.kernels import install
+from ms_vireid.programs.prepare import prepare
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
 from parity.convert import to_mindspore
 from parity.harness import By, Case, by_program, once, same_weights
@@ -65,8 +65,7 @@ def updates(recipe: str) -> By:
         to_mindspore(begun, cell)
         ours = mindspore_optimizer(cell, config)
         names = {twin.parameter.name: twin.torch_name for twin in twins(cell)}
-        if program == "kernels":
-            install(ours)
+        prepare(program, ours)
 
         def of_each(*given):  # not a tuple of gradients: a graph is compiled anew for each tuple
             return ours(given[:-1], given[-1])

@@ -65,7 +65,7 @@ def _train(config: Config) -> None:
     model = build_model(config).set_train()
     optimizer = build_optimizer(model, config)
     loss = StageLoss(config.stages[-1].losses, config.train.num_instances)
-    step = TrainStep(model, loss, optimizer, True, loss_scaler() if config.train.amp else None)
+    step = TrainStep(model, loss, optimizer, "graph", loss_scaler() if config.train.amp else None)
     rates = [config.optimizer.lr] * len(optimizer.groups)
     for number in (1, 2):
         step(_images(), LABELS, number, 0.0, optimizer.scalars(number, rates)).asnumpy()

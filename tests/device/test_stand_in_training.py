@@ -96,7 +96,7 @@ COMPILED = {
 def test_what_else_can_be_compiled_takes_steps(counting_worker, tmp_path, name):
     family, *options = COMPILED[name]
     counting_worker.do(
-        "train_steps", 2, *arguments(family, tmp_path / "run", "train.iterations=3", "train.mode=jit", *options)
+        "train_steps", 2, *arguments(family, tmp_path / "run", "train.iterations=3", "train.program=graph", *options)
     )
 
 
@@ -107,7 +107,7 @@ def test_what_else_can_be_compiled_takes_steps(counting_worker, tmp_path, name):
     ids=lambda part: part if isinstance(part, str) else " ".join(part) or "float32",
 )
 def test_a_method_trains_in_pynative(pynative_worker, tmp_path, family, switches):
-    options = ["train.mode=pynative", "train.iterations=2", *(f"train.{switch}=true" for switch in switches)]
+    options = ["train.program=operators", "train.iterations=2", *(f"train.{switch}=true" for switch in switches)]
     pynative_worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options))
 
 
@@ -122,6 +122,6 @@ def test_a_method_trains_in_pynative(pynative_worker, tmp_path, family, switches
     ids=["pmt/regdb", "agw/regdb", "mun/regdb", "pmt/llcm"],
 )
 def test_the_recipe_of_another_data_set_trains(pynative_worker, tmp_path, family, config, write):
-    options = ["train.mode=pynative", "train.iterations=2", "data.image_size=[48,24]", "data.workers=0"]
+    options = ["train.program=operators", "train.iterations=2", "data.image_size=[48,24]", "data.workers=0"]
     root = f"data.root={write(tmp_path / 'data')}"
     pynative_worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options, config=config, data=root))

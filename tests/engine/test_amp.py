@@ -82,8 +82,8 @@ def test_the_loss_curve_is_float32s(name, root, tmp_path):
 
 def test_it_works_in_one_graph_as_well(root, tmp_path):
     curves = []
-    for mode in ("pynative", "jit"):
-        one = trainer("pmt", root, tmp_path / mode, "train.amp=true", f"train.mode={mode}", "model.depth=1")
+    for mode in ("operators", "graph"):
+        one = trainer("pmt", root, tmp_path / mode, "train.amp=true", f"train.program={mode}", "model.depth=1")
         one.model.set_train()
         step = one._train_step(2)  # Eq. 12, the larger of the two graphs
         losses_seen = []

@@ -7,8 +7,7 @@ from mindspore import Parameter, Tensor
 from ms_vireid.config import CONFIG_ROOT, AdamWConfig, SGDConfig, load_config
 from ms_vireid.engine.optimizer import SGD, AdamW, ParameterGroup, build_optimizer, parameter_groups
 from ms_vireid.models import create_model
-from ms_vireid.programs.choice import PROGRAMS
-from ms_vireid.programs.kernels import install
+from ms_vireid.programs.prepare import PROGRAMS, prepare
 
 BETAS, EPS, DECAY = (0.9, 0.999), 1e-8, 0.1
 
@@ -76,8 +75,7 @@ def test_a_first_stage_of_pixels_is_as_slow_as_the_others_and_there_are_no_scale
 
 def updates(optimizer, program):
     """The optimiser as it is called when a program computes."""
-    if program == "kernels":
-        install(optimizer)
+    prepare(program, optimizer)
     return ms.jit(optimizer.construct) if program == "graph" else optimizer
 
 

@@ -94,7 +94,7 @@ def test_other_errors_pass(error):
         ("mun/sysu.yaml", ["train.num_identities=3"], "train.num_identities=2 (now 3)"),
         ("mun/sysu.yaml", ["train.num_identities=2"], "train.num_instances=2 (now 4)"),
         ("mun/sysu.yaml", ["train.num_identities=2", "train.num_instances=2"], "smaller pictures"),
-        ("agw/sysu.yaml", ["train.mode=jit"], "train.mode=pynative or train.num_identities=4 (now 8)"),
+        ("agw/sysu.yaml", ["train.program=graph"], "train.program=operators or train.num_identities=4 (now 8)"),
     ],
 )
 def test_what_to_try(recipe, settings, remedy):

@@ -13,7 +13,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.config import check_config
 from ms_vireid.models import ResNet, build_model
 from ms_vireid.models.pretrained import load_pretrained_resnet, torchvision_name
-from ms_vireid.programs.kernels import install
+from ms_vireid.programs.prepare import prepare
 from parity.oracles import torchvision
 from torch_ref.models import ResNet as TorchResNet
 from torch_ref.models import build_model as torch_build_model
@@ -83,7 +83,7 @@ def test_training_gradients_and_statistics_are_torchvisions(kernels, limit):
     cell = ResNet(SHALLOW).set_train()
     give([cell], network)
     if kernels:
-        install(cell)
+        prepare("kernels", cell)
     pixels = images(4, (64, 32))
     features = oracle_features(network, torch.from_numpy(pixels))
     weights = np.random.default_rng(1).standard_normal(features.shape).astype(np.float32)

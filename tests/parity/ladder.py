@@ -1,6 +1,6 @@
 """A case of the ladder as a test."""
 
-from ms_vireid.programs.choice import PROGRAMS
+from ms_vireid.programs.prepare import PROGRAMS
 from parity.cases import LADDER, ONCE, run
 
 

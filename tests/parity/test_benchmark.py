@@ -13,7 +13,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.engine import run_folder
 from ms_vireid.models.vit import GELU
-from ms_vireid.programs.kernels.install import KERNELS
+from ms_vireid.programs.kernels.table import KERNELS
 from parity import benchmark, workers
 from parity.pictures import loaders
 from parity.workers import BOUND, Work

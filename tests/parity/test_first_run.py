@@ -156,7 +156,7 @@ def test_every_recipe_is_a_configuration(quick, monkeypatch, tmp_path):
             options = command[command.index("--output") + 2 :]
             config = load_config(Path(command[command.index("--config") + 1]), options)
             assert config.model.name == name[:3].lower()
-            assert (config.data.name, config.train.mode) == ("synthetic", "jit")
+            assert (config.data.name, config.train.program) == ("synthetic", "graph")
             assert config.train.amp is ("amp" in name)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ms_vireid.programs.choice import PROGRAMS
+from ms_vireid.programs.prepare import PROGRAMS
 from parity.cases import LADDER, RUNGS, programs_of_device
 from parity.rungs.names import _defined
 from tests.parity.ladder import check, of_rungs

@@ -4,7 +4,7 @@ layers, small models and whole trainings are operators and graphs here too."""
 
 import pytest
 
-from ms_vireid.programs.choice import PROGRAMS
+from ms_vireid.programs.prepare import PROGRAMS
 from tests.parity.ladder import check, of_rungs
 
 # With dropout it is here as well, and takes half a minute each time.

@@ -5,7 +5,7 @@ import pytest
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.models import vit
-from ms_vireid.programs.kernels.install import KERNELS
+from ms_vireid.programs.kernels.table import KERNELS
 from parity import report
 from torch_ref.models import vit as torch_vit
 

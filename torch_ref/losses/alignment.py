@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from torch_ref.losses.batch import (
     check_batch,
@@ -25,13 +24,15 @@ def check_modalities(modalities, multiple=1):
 
 
 class IdentityConsistencyLoss(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cross_entropy = nn.CrossEntropyLoss()
+
     def forward(self, visible_logits, infrared_logits, labels):
         check_batch(visible_logits, labels)
         check_batch(infrared_logits, labels)
-        labels = labels.to(torch.int64)  # cross_entropy takes no int32
-        visible = functional.cross_entropy(visible_logits.to(torch.float32), labels)
-        infrared = functional.cross_entropy(infrared_logits.to(torch.float32), labels)
-        return visible + infrared
+        labels = labels.long()  # cross entropy takes no int32
+        return self.cross_entropy(visible_logits.float(), labels) + self.cross_entropy(infrared_logits.float(), labels)
 
 
 class IdentityAlignmentLoss(nn.Module):
@@ -46,7 +47,7 @@ class IdentityAlignmentLoss(nn.Module):
 
     def forward(self, visible, infrared, auxiliary):
         check_modalities((visible, infrared, auxiliary), self.num_instances)
-        rows = torch.cat((visible, infrared, auxiliary), dim=0).to(torch.float32)  # [3PK, C]
+        rows = torch.cat((visible, infrared, auxiliary), dim=0).float()  # [3PK, C]
         centers = group_centers(rows.reshape(-1, self.num_instances, rows.shape[1]))  # [3P, C]
         identities = centers.shape[0] // 3
         distance = euclidean_distance(centers[2 * identities :], centers[: 2 * identities])  # [P, 2P], a to v and r

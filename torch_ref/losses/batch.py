@@ -25,9 +25,9 @@ def check_batch(features, labels, multiple=1):
 
 
 def same_labels(labels, others):
-    return labels[:, None] == others[None]
+    return labels.unsqueeze(1) == others.unsqueeze(0)
 
 
 def group_centers(groups):
     first = groups[:, :1].detach()  # [G, 1, C]
-    return first[:, 0] + (groups - first).mean(1)  # [G, C]
+    return first.squeeze(1) + (groups - first).mean(1)  # [G, C]

@@ -18,7 +18,7 @@ class DiscriminativeCenterLoss(nn.Module):
     def forward(self, features, labels):
         check_batch(features, labels, 2 * self.num_instances)
         instances, width = self.num_instances, features.shape[1]
-        halves = features.to(torch.float32).reshape(2, -1, instances, width)  # [2, P, K, C]
+        halves = features.float().reshape(2, -1, instances, width)  # [2, P, K, C]
         groups = halves.transpose(0, 1).reshape(-1, 2 * instances, width)  # [P, 2K, C]
         centers = group_centers(groups)  # [P, C], Eq. 8
         center_labels = labels.reshape(2, -1, instances)[0, :, 0]  # [P]
@@ -36,7 +36,7 @@ class DiscriminativeCenterLoss(nn.Module):
         if self.negatives == "all":
             return masked_mean(distance, negative)
         threshold = masked_mean(distance, negative)  # [P], Eq. 9
-        nearer = negative & (distance < threshold[:, None])  # [P, 2PK]
+        nearer = torch.logical_and(negative, distance < threshold.unsqueeze(1))  # [P, 2PK]
         none_nearer = ~nearer.any(-1)  # [P]
-        chosen = nearer | (negative & none_nearer[:, None])  # [P, 2PK]
+        chosen = torch.logical_or(nearer, torch.logical_and(negative, none_nearer.unsqueeze(1)))  # [P, 2PK]
         return masked_mean(distance, chosen)

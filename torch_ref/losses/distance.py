@@ -12,35 +12,33 @@ def safe_sqrt(squared):
 
 
 def squared_distances(x, y):
-    """Of all pairs of rows: [..., n, C] and [..., m, C] -> [..., n, m]."""
     return torch.square(x.unsqueeze(-2) - y.unsqueeze(-3)).sum(-1)
 
 
 def euclidean_distance(x, y):
-    x, y = x.to(torch.float32), y.to(torch.float32)
-    return safe_sqrt(squared_distances(x, y))  # [n, m]
+    return safe_sqrt(squared_distances(x.float(), y.float()))  # [n, m]
 
 
 def unit_rows(x):
-    norm = safe_sqrt(torch.square(x).sum(-1))[:, None]  # [n, 1]
+    norm = safe_sqrt(torch.square(x).sum(-1)).unsqueeze(1)  # [n, 1]
     nonzero = norm > 0
     return torch.where(nonzero, x / torch.where(nonzero, norm, 1.0), 0.0)
 
 
 def cosine_distance(x, y):
-    return 1.0 - unit_rows(x.to(torch.float32)) @ unit_rows(y.to(torch.float32)).T  # [n, m]
+    return 1.0 - unit_rows(x.float()) @ unit_rows(y.float()).T  # [n, m]
 
 
 def masked_max(values, mask):
-    return torch.amax(torch.where(mask, values, -LARGE), -1) * mask.any(-1)
+    return torch.where(mask, values, -LARGE).amax(-1) * mask.any(-1)
 
 
 def masked_min(values, mask):
-    return torch.amin(torch.where(mask, values, LARGE), -1) * mask.any(-1)
+    return torch.where(mask, values, LARGE).amin(-1) * mask.any(-1)
 
 
 def masked_mean(values, mask):
-    mask = mask.to(torch.float32)
+    mask = mask.float()
     return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1.0)
 
 

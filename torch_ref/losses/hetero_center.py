@@ -1,6 +1,5 @@
 """Twin of `ms_vireid.losses.hetero_center`, whose docstrings hold here."""
 
-import torch
 from torch import nn
 
 from torch_ref.losses.batch import check_batch, check_margin, check_num_instances, group_centers
@@ -17,7 +16,7 @@ class HeteroCenterTripletLoss(nn.Module):
 
     def forward(self, features, labels):
         check_batch(features, labels, 2 * self.num_instances)
-        groups = features.to(torch.float32).reshape(-1, self.num_instances, features.shape[1])  # [2P, K, C]
+        groups = features.float().reshape(-1, self.num_instances, features.shape[1])  # [2P, K, C]
         centers = group_centers(groups)  # [2P, C]
         center_labels = labels.reshape(-1, self.num_instances)[:, 0]  # [2P]
         return batch_hard(centers, center_labels, self.margin).mean()

@@ -1,22 +1,28 @@
 """Twin of `ms_vireid.losses.identity`, whose docstrings hold here."""
 
-import torch
 from torch import nn
-from torch.nn import functional
 
 from torch_ref.losses.batch import check_batch
 
 
 class IdentityLoss(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cross_entropy = nn.CrossEntropyLoss()
+
     def forward(self, logits, labels):
         check_batch(logits, labels, 2)
         half = labels.shape[0] // 2
-        logits, labels = logits.to(torch.float32), labels.to(torch.int64)  # cross_entropy takes no int32
-        visible = functional.cross_entropy(logits[:half], labels[:half])
-        infrared = functional.cross_entropy(logits[half:], labels[half:])
+        logits, labels = logits.float(), labels.long()  # cross entropy takes no int32
+        visible = self.cross_entropy(logits[:half], labels[:half])
+        infrared = self.cross_entropy(logits[half:], labels[half:])
         return visible + infrared
 
 
 class AuxiliaryIdentityLoss(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cross_entropy = nn.CrossEntropyLoss()
+
     def forward(self, logits, labels):
-        return functional.cross_entropy(logits.to(torch.float32), labels.to(torch.int64))
+        return self.cross_entropy(logits.float(), labels.long())

@@ -9,7 +9,7 @@ BANDWIDTH_FLOOR = 1e-9  # of rows that all coincide
 
 
 def squared_mmd(x, y):
-    x, y = x.to(torch.float32), y.to(torch.float32)
+    x, y = x.float(), y.float()
     within_x, within_y, between = squared_distances(x, x), squared_distances(y, y), squared_distances(x, y)
     bandwidth = mean_bandwidth(within_x, within_y, between).detach().reshape(-1, 1, 1, 1)  # [G, 1, 1, 1]
     widths = bandwidth * 2.0 ** torch.arange(KERNELS, dtype=torch.float32, device=x.device)  # [G, 1, 1, 5]
@@ -17,8 +17,7 @@ def squared_mmd(x, y):
 
 
 def mean_kernel(squared, widths):
-    """Mean over all pairs of the sum of kernels: [G, N, M] and [G, 1, 1, 5] -> [G]."""
-    return torch.exp(-squared[..., None] / widths).sum(-1).mean((1, 2))
+    return torch.exp(-squared.unsqueeze(-1) / widths).sum(-1).mean((1, 2))
 
 
 def mean_bandwidth(within_x, within_y, between):

@@ -22,11 +22,10 @@ class ModalitySharedEnhancementLoss(nn.Module):
 
         row = torch.arange(labels.shape[0], device=labels.device)  # [2PK]
         infrared = row >= labels.shape[0] // 2  # [2PK]
-        same_identity = same_labels(labels, labels)  # [2PK, 2PK]
-        same_modality = same_labels(infrared, infrared)
-        not_self = ~same_labels(row, row)
-        intra_mask = same_identity & same_modality & not_self
-        cross_mask = same_identity & ~same_modality
+        same_modality = same_labels(infrared, infrared)  # [2PK, 2PK]
+        same_identity = torch.logical_and(same_labels(labels, labels), ~same_labels(row, row))  # itself excluded
+        intra_mask = torch.logical_and(same_identity, same_modality)
+        cross_mask = torch.logical_and(same_identity, ~same_modality)
 
         intra = (distance * intra_mask).sum(-1) / (self.num_instances - 1)  # [2PK], Eq. 5
         cross = (distance * cross_mask).sum(-1) / self.num_instances  # [2PK], Eq. 6

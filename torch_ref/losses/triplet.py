@@ -68,7 +68,7 @@ class WeightedRegularizedTripletLoss(nn.Module):
             closest_negative = (masked_softmax(-distance, negative) * distance).sum(-1)  # [n]
         else:
             of_positives = distance * positive  # [n, n]
-            top = torch.amax(of_positives, -1, keepdim=True)  # [n, 1]
+            top = of_positives.amax(-1).unsqueeze(-1)  # [n, 1]
             furthest_positive = weighted_mean(distance, torch.exp(of_positives - top) * positive)  # [n]
             closest_negative = weighted_mean(distance, torch.exp(-distance) * negative)  # [n]
         return (functional.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()

@@ -26,7 +26,7 @@ class NonLocal(nn.Module):
         g, theta, phi = self.g(x).reshape(flat), self.theta(x).reshape(flat), self.phi(x).reshape(flat)
         context = g @ phi.transpose(1, 2) / (rows * columns)  # [N, width, width]
         y = context @ theta  # [N, width, L]
-        return self.W[1](self.W[0](y.reshape(batch, self.width, rows, columns)), x)
+        return self.W(y.reshape(batch, self.width, rows, columns)) + x
 
 
 class AGW(ReIDModel):

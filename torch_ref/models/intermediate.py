@@ -46,7 +46,7 @@ class MixedModality(PixelModality):
             raise ValueError("the mixed modality needs the step's key")
         count, _, height, width = visible.shape
         if self.by_pixel:
-            noise = position_noise(key, count, height * width).to(torch.float32)  # of all int32 values
+            noise = position_noise(key, count, height * width).float()  # of all int32 values
             share = (noise * 2.0**-32 + 0.5).reshape(count, 1, height, width)
         else:
             share = uniforms(key, count).reshape(count, 1, 1, 1)

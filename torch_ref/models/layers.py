@@ -5,12 +5,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-_GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
-
 
 def to_int32(value: int) -> int:
     value &= 0xFFFFFFFF
     return value - (1 << 32) if value >= 1 << 31 else value
+
+
+_GOLDEN = to_int32(0x9E3779B9)  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
+_FIRST, _SECOND = to_int32(0x85EBCA6B), to_int32(0xC2B2AE35)  # MurmurHash3's
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
@@ -18,21 +20,21 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
 
 
 def mix(x: Tensor) -> Tensor:
-    x = (x ^ _shift_right(x, 16)) * to_int32(0x85EBCA6B)
-    x = (x ^ _shift_right(x, 13)) * to_int32(0xC2B2AE35)
+    x = (x ^ _shift_right(x, 16)) * _FIRST
+    x = (x ^ _shift_right(x, 13)) * _SECOND
     return x ^ _shift_right(x, 16)
 
 
 def _spread(count: int, key: Tensor) -> Tensor:
     """int32 [count]: 0, 1, 2 ... spread over 32 bits, on the key's device."""
-    return torch.arange(count, dtype=torch.int32, device=key.device) * to_int32(_GOLDEN)
+    return torch.arange(count, dtype=torch.int32, device=key.device) * _GOLDEN
 
 
 def position_noise(key: Tensor, rows: int, columns: int) -> Tensor:
     row = mix(_spread(rows, key) + key)
     column = mix(_spread(columns, key) + 1)
-    noise = (row.reshape(rows, 1) + column.reshape(1, columns)) * to_int32(0x85EBCA6B)
-    noise = (noise ^ _shift_right(noise, 15)) * to_int32(0xC2B2AE35)
+    noise = (row.reshape(rows, 1) + column.reshape(1, columns)) * _FIRST
+    noise = (noise ^ _shift_right(noise, 15)) * _SECOND
     return noise ^ _shift_right(noise, 16)
 
 
@@ -41,7 +43,7 @@ def mask_multipliers(key: Tensor, count: int) -> Tensor:
 
 
 def uniforms(key: Tensor, count: int) -> Tensor:
-    return _shift_right(_numbered(key, count), 8).to(torch.float32) * (1.0 / (1 << 24))
+    return _shift_right(_numbered(key, count), 8).float() * (1.0 / (1 << 24))
 
 
 def _numbered(key: Tensor, count: int) -> Tensor:
@@ -52,12 +54,16 @@ def drop_limit(rate: float) -> int:
     return to_int32(round(rate * 2**32) - 2**31)
 
 
+def kept_scale(rate: float) -> float:
+    return 1.0 / (1.0 - rate)
+
+
 def path_factors(key: Tensor, rates: tuple[float, ...], samples: int) -> Tensor:
-    layer = mix(_spread(len(rates) + 1, key)[1:] + key)
-    noise = mix(_spread(samples, key)[None] + layer[:, None])
+    layer = mix(_spread(len(rates), key) + _GOLDEN + key)
+    noise = mix(_spread(samples, key).unsqueeze(0) + layer.unsqueeze(1))
     limits = torch.tensor([[drop_limit(rate)] for rate in rates], dtype=torch.int32, device=key.device)
-    scales = torch.tensor([[1.0 / (1.0 - rate)] for rate in rates], dtype=torch.float32, device=key.device)
-    return (noise >= limits).to(torch.float32) * scales
+    scales = torch.tensor([[kept_scale(rate)] for rate in rates], dtype=torch.float32, device=key.device)
+    return (noise >= limits).float() * scales
 
 
 def check_rate(rate: float, name: str) -> None:
@@ -73,7 +79,7 @@ class Dropout(nn.Module):
         self.layer = layer
         self.parts = parts
         self.limit = drop_limit(rate)
-        self.scale = 1.0 / (1.0 - rate)
+        self.scale = kept_scale(rate)
 
     def forward(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
         if not self.training or self.rate == 0.0:
@@ -105,7 +111,7 @@ class GeM(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x.pow(self.power).mean(dim=(2, 3)) + self.eps).pow(1.0 / self.power)
+        return (x.pow(self.power).mean((2, 3)) + self.eps).pow(1.0 / self.power)
 
 
 def bn_neck(features: int, spread: float = 0.0) -> nn.BatchNorm1d:
@@ -133,5 +139,5 @@ def identity_classifier(features: int, num_classes: int) -> nn.Linear:
 
 
 def l2_normalise(x: Tensor) -> Tensor:
-    length = torch.sqrt((x * x).sum(dim=1, keepdim=True))
+    length = torch.sqrt((x * x).sum(1, keepdim=True))
     return x / length.clamp(min=1e-12)

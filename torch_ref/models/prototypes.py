@@ -24,23 +24,26 @@ class ModalityPrototypes(nn.Module):
     def forward(self, features, beta, labels=None):
         if tuple(features.shape) != self.shape:
             raise ValueError(f"the prototypes are made for features {self.shape}, not {tuple(features.shape)}")
-        distilled = torch.bmm(features.to(self.projection.dtype), self.projection.transpose(1, 2))  # W_p Z
+        distilled = torch.bmm(features.float(), self.projection.transpose(1, 2))  # W_p Z
+        if not self.by_identity:
+            prototypes = accumulated(distilled, beta, self.memory, self.seen)
+            self.memory = prototypes.detach()
+            self.seen = torch.ones_like(self.seen)
+            return prototypes
         places = self.places(labels)  # [PK]
-        prototypes = accumulated(distilled, beta, self.memory[:, places], self.seen[:, places])
+        before, seen = self.memory[:, places], self.seen[:, places]
+        prototypes = accumulated(distilled, beta, before, seen)
         self.memory = self.memory.index_copy(1, places, prototypes.detach())
-        self.seen = self.seen.index_fill(1, places, 1.0)
+        self.seen = self.seen.index_copy(1, places, torch.ones_like(seen))
         return prototypes
 
     def places(self, labels):
-        """The memory's row of each row of the batch: int64 [PK]."""
-        slot = torch.arange(self.shape[1], device=self.seen.device)
-        if not self.by_identity:
-            return slot
         if labels is None:
             raise ValueError("memory='identity' needs the labels of the features")
-        return labels.to(torch.int64) * self.num_instances + slot % self.num_instances
+        slot = torch.arange(self.shape[1], device=labels.device)
+        return labels.long() * self.num_instances + slot % self.num_instances
 
 
 def accumulated(distilled, beta, before, seen):
-    ratio = torch.where(seen > 0, beta, 1.0)[..., None]  # [3, PK, 1]
+    ratio = torch.where(seen > 0, beta, 1.0).unsqueeze(-1)  # [3, PK, 1]
     return ratio * distilled + (1.0 - ratio) * before.detach()

@@ -13,17 +13,9 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.C
     return layer
 
 
-class BatchNormAct2d(nn.BatchNorm2d):
-    def forward(self, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
-        x = super().forward(x)
-        if shortcut is not None:
-            x = x + shortcut
-        return functional.relu(x) if relu else x
-
-
-def batch_norm(channels: int, weight: float = 1.0) -> BatchNormAct2d:
+def batch_norm(channels: int, weight: float = 1.0) -> nn.BatchNorm2d:
     # PyTorch's momentum weighs the new statistics: 0.1 here is MindSpore's 0.9.
-    layer = BatchNormAct2d(channels, eps=1e-5, momentum=0.1)
+    layer = nn.BatchNorm2d(channels, eps=1e-5, momentum=0.1)
     nn.init.constant_(layer.weight, weight)
     nn.init.zeros_(layer.bias)
     return layer
@@ -45,9 +37,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.bn1(self.conv1(x), None, True)
-        x = self.bn2(self.conv2(x), None, True)
-        return self.bn3(self.conv3(x), shortcut, True)
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.relu(self.bn2(self.conv2(x)))
+        return functional.relu(self.bn3(self.conv3(x)) + shortcut)
 
 
 class ResNet(nn.Module):
@@ -78,7 +70,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.has_stem:
-            x = self.maxpool(self.bn1(self.conv1(x), None, True))
+            x = self.maxpool(functional.relu(self.bn1(self.conv1(x))))
         for block in self.blocks:
             x = block(x)
         return x

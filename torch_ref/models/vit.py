@@ -18,7 +18,6 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.image_size = image_size
         self.grid_size = patch_grid(image_size, patch_size, stride)
-        # MindSpore's PatchProjection: the same convolution, written there as a selection and a matrix product.
         self.proj = nn.Conv2d(3, embed_dim, patch_size, stride)
         nn.init.normal_(self.proj.weight, std=math.sqrt(2.0 / (patch_size * patch_size * embed_dim)))
         nn.init.zeros_(self.proj.bias)
@@ -61,7 +60,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
         batch, tokens, width = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        query, key, value = qkv.unbind(0)  # [N, heads, T, head_dim]
+        query, key, value = qkv[0], qkv[1], qkv[2]  # [N, heads, T, head_dim]
         scores = (query * self.head_dim**-0.5) @ key.transpose(-2, -1)  # [N, heads, T, T]
         x = scores.softmax(dim=-1) @ value  # [N, heads, T, head_dim]
         x = x.transpose(1, 2).reshape(batch, tokens, width)

@@ -11,58 +11,63 @@ from ms_vireid.programs.kernels.feature_maps import by_channel, swapped
 
 
 @njit(inline="always")
-def _within(size, place, kernel, stride, count):
+def _within(size, place, border, stride, count):
     """The first of `count` windows, and the one after the last, whose `place` lies within a picture of `size` pixels a
-    side; in window q it is pixel q * stride + place - kernel // 2."""
-    before = kernel // 2 - place
+    side; in window q it is pixel q * stride + place - border."""
+    before = border - place
     return max(0, (before + stride - 1) // stride), min(count, (size - 1 + before) // stride + 1)
 
 
 @threaded(**STRICT)
-def _unfold(start, stop, x, stride, windows):
+def _unfold(start, stop, x, stride, border, windows):
     """[C, N, H, W] -> what each place (i, j) of a window sees, [C, k, k, N, h, w], with zeros around the pictures."""
     kernel, _, batch, rows, columns = windows.shape[1:]
     for number in range(start, stop):  # of (c, i): a picture's three channels cannot be halved
         c, i = number // kernel, number % kernel
-        top, bottom = _within(x.shape[2], i, kernel, stride, rows)
+        top, bottom = _within(x.shape[2], i, border, stride, rows)
         for j in range(kernel):
-            left, right = _within(x.shape[3], j, kernel, stride, columns)
+            left, right = _within(x.shape[3], j, border, stride, columns)
             for n in range(batch):
                 seen = windows[c, i, j, n]
                 seen[:top] = f32(0)
                 seen[bottom:] = f32(0)
                 for r in range(top, bottom):
-                    line, own = seen[r], x[c, n, r * stride + i - kernel // 2]
+                    line, own = seen[r], x[c, n, r * stride + i - border]
                     line[:left] = f32(0)
                     line[right:] = f32(0)
                     for q in range(left, right):
-                        line[q] = own[q * stride + j - kernel // 2]
+                        line[q] = own[q * stride + j - border]
 
 
 @threaded(**STRICT)
-def _fold(start, stop, windows, stride, of_x):
+def _fold(start, stop, windows, stride, border, of_x):
     """The derivative of `_unfold`: [C, k, k, N, h, w] -> [C, N, H, W]."""
     kernel, _, batch, rows, columns = windows.shape[1:]
     for c in range(start, stop):
         of_x[c] = f32(0)
         for i in range(kernel):
-            top, bottom = _within(of_x.shape[2], i, kernel, stride, rows)
+            top, bottom = _within(of_x.shape[2], i, border, stride, rows)
             for j in range(kernel):
-                left, right = _within(of_x.shape[3], j, kernel, stride, columns)
+                left, right = _within(of_x.shape[3], j, border, stride, columns)
                 for n in range(batch):
                     for r in range(top, bottom):
-                        line, own = windows[c, i, j, n, r], of_x[c, n, r * stride + i - kernel // 2]
+                        line, own = windows[c, i, j, n, r], of_x[c, n, r * stride + i - border]
                         for q in range(left, right):
-                            own[q * stride + j - kernel // 2] += line[q]
+                            own[q * stride + j - border] += line[q]
 
 
-def _windows(x: np.ndarray, kernel: int, stride: int) -> np.ndarray:
-    """[C, N, H, W] -> [C * k * k, N * h * w], "same" padding; for a single pixel x itself."""
-    channels, batch, height, width = x.shape
+def _sides(x: Tensor, kernel: int, stride: int, border: int) -> tuple[int, int]:
+    """Rows and columns of windows in x [..., H, W]."""
+    return tuple((side + 2 * border - kernel) // stride + 1 for side in x.shape[2:])
+
+
+def _windows(x: np.ndarray, kernel: int, stride: int, border: int) -> np.ndarray:
+    """[C, N, H, W] -> [C * k * k, N * h * w], with `border` zeros around; for a single pixel x itself."""
+    channels, batch = x.shape[:2]
     if kernel == stride == 1:
         return x.reshape(channels, -1)
-    windows = empty((channels, kernel, kernel, batch, (height - 1) // stride + 1, (width - 1) // stride + 1))
-    _unfold(channels * kernel, x, stride, memory(windows))
+    windows = empty((channels, kernel, kernel, batch, *_sides(x, kernel, stride, border)))
+    _unfold(channels * kernel, x, stride, border, memory(windows))
     return memory(windows).reshape(channels * kernel * kernel, -1)
 
 
@@ -74,31 +79,29 @@ def _add_bias(start, stop, y, bias):
 
 
 class Convolution(Function):
-    """With "same" padding: float32 [N, C, H, W], weight [D, C, k, k], bias [D] or None -> [N, D, h, w], sides divided
-    by the stride, rounded up."""
+    """float32 [N, C, H, W], weight [D, C, k, k], bias [D] or None, with a border of zeros -> [N, D, h, w]."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, stride):
+    def forward(ctx, x, weight, bias, stride, border):
         ctx.save_for_backward(x, weight)
-        ctx.how = stride, bias is not None
+        ctx.how = stride, border, bias is not None
         outputs, _, kernel, _ = weight.shape
-        batch, _, height, width = x.shape
-        y = matmul(array(weight).reshape(outputs, -1), _windows(by_channel(x), kernel, stride))
+        y = matmul(array(weight).reshape(outputs, -1), _windows(by_channel(x), kernel, stride, border))
         if bias is not None:
             _add_bias(outputs, memory(y), array(bias))
-        return swapped(y.reshape(outputs, batch, (height - 1) // stride + 1, (width - 1) // stride + 1))
+        return swapped(y.reshape(outputs, len(x), *_sides(x, kernel, stride, border)))
 
     @staticmethod
     def backward(ctx, gradient):
         x, weight = ctx.saved_tensors
-        stride, biased = ctx.how
+        stride, border, biased = ctx.how
         outputs, inputs, kernel, _ = weight.shape
         rows = by_channel(gradient).reshape(outputs, -1)
-        windows = _windows(by_channel(x), kernel, stride)
+        windows = _windows(by_channel(x), kernel, stride, border)
         of_weight = matmul(rows, windows, transpose_b=True).reshape(weight.shape)
         of_bias = Tensor(rows.sum(axis=1, dtype=np.float64).astype(np.float32)) if biased else None
         if not ctx.needs_input_grad[0]:
-            return None, of_weight, of_bias, None
+            return None, of_weight, of_bias, None, None
         of_x = matmul(array(weight).reshape(outputs, -1), rows, transpose_a=True)
         shape = inputs, x.shape[0], *x.shape[2:]
         if kernel == stride == 1:
@@ -106,8 +109,8 @@ class Convolution(Function):
         else:
             windows = array(of_x).reshape(inputs, kernel, kernel, x.shape[0], *gradient.shape[2:])
             of_x = empty(shape)
-            _fold(inputs, windows, stride, memory(of_x))
-        return swapped(of_x), of_weight, of_bias, None
+            _fold(inputs, windows, stride, border, memory(of_x))
+        return swapped(of_x), of_weight, of_bias, None, None
 
 
 # Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016): y = A' [(G w G') * (B' x B)] A for each tile of 2x2

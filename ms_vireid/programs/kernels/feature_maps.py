@@ -70,24 +70,3 @@ class Fork(Function):
         for other in others[1:]:
             _add(len(out), out, rows_by_channel(other), out)
         return total, None
-
-
-class Joined(Function):
-    """Maps one after another along a new first axis: K of float32 [N, C, H, W] -> [K, N, C, H, W]."""
-
-    @staticmethod
-    def forward(ctx, *maps):
-        out = empty((len(maps), *maps[0].shape))
-        for part, x in zip(memory(out), maps, strict=True):
-            rows = rows_by_channel(x)
-            _swap(x.shape[0], rows, part.reshape(*x.shape[:2], -1))
-        return out
-
-    @staticmethod
-    def backward(ctx, gradient):
-        of_maps = []
-        for part in array(gradient):
-            of_map, out = new_map(part.shape)
-            _swap(len(out), part.reshape(*part.shape[:2], -1), out)
-            of_maps.append(of_map)
-        return tuple(of_maps)

@@ -1,4 +1,4 @@
-"""Of the ViT: patches, GELU, LayerNorm, dense layers, attention and dropout."""
+"""Of the ViT: GELU, LayerNorm, dense layers, attention and dropout."""
 
 import math
 
@@ -19,53 +19,6 @@ from ms_vireid.programs.kernels.base import (
     rows_of,
     threaded,
 )
-
-
-@threaded(**STRICT)
-def _patches(start, stop, images, stride, out):
-    """[N, C, H, W] -> [N, rows, columns, C, patch, patch]."""
-    _, rows, columns, channels, patch, _ = out.shape
-    for n in range(start, stop):
-        for r in range(rows):
-            for q in range(columns):
-                for c in range(channels):
-                    for i in range(patch):
-                        line = images[n, c, r * stride + i, q * stride :]
-                        for j in range(patch):
-                            out[n, r, q, c, i, j] = line[j]
-
-
-@threaded(**STRICT)
-def _patches_derivative(start, stop, gradient, stride, of_images):
-    _, rows, columns, channels, patch, _ = gradient.shape
-    for n in range(start, stop):
-        of_images[n] = f32(0)
-        for r in range(rows):
-            for q in range(columns):
-                for c in range(channels):
-                    for i in range(patch):
-                        line = of_images[n, c, r * stride + i, q * stride :]
-                        for j in range(patch):
-                            line[j] += gradient[n, r, q, c, i, j]
-
-
-class Patches(Function):
-    """What each patch sees: float32 [N, C, H, W] -> [N, rows * columns, C * patch * patch], row by row."""
-
-    @staticmethod
-    def forward(ctx, images, grid, patch, stride):
-        batch, channels, *_ = ctx.shape = images.shape
-        ctx.patches = batch, *grid, channels, patch, patch
-        ctx.stride = stride
-        out = empty((batch, grid[0] * grid[1], channels * patch * patch))
-        _patches(batch, array(images), stride, memory(out).reshape(ctx.patches))
-        return out
-
-    @staticmethod
-    def backward(ctx, gradient):
-        of_images = empty(ctx.shape)
-        _patches_derivative(len(of_images), array(gradient).reshape(ctx.patches), ctx.stride, memory(of_images))
-        return of_images, None, None, None
 
 
 @njit(**STRICT)

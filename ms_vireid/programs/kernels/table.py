@@ -1,0 +1,147 @@
+"""Which cells compute by kernels, and how: the table. Each function takes the place of its cell's `construct`.
+
+A kernel computes the kind of MindSpore's own cells that this project's models are made of; operators compute all
+others. Hooks are called as before, except those of cells that their parent's kernel computes as well.
+"""
+
+from mindspore import Tensor, nn, ops
+
+from ms_vireid.models import agw, auxiliary_generator, layers, resnet, vit
+from ms_vireid.programs.kernels.convolution import Convolution, Winograd
+from ms_vireid.programs.kernels.feature_maps import Fork
+from ms_vireid.programs.kernels.generator import Depthwise, Pyramids
+from ms_vireid.programs.kernels.normalisation import BatchNorm
+from ms_vireid.programs.kernels.pooling import MaxPool, MeanOfCubes
+from ms_vireid.programs.kernels.transformer import GELU, Dense, Dropout, DropPath, LayerNorm
+from ms_vireid.programs.kernels.transformer import Attention as Heads
+
+WINOGRAD = 64  # channels from which fewer multiplications outweigh the transformations, as measured
+
+
+def gelu(self: nn.GELU, x: Tensor) -> Tensor:
+    return nn.GELU.construct(self, x) if self.approximate else GELU.apply(x)
+
+
+def layer_norm(self: nn.LayerNorm, x: Tensor) -> Tensor:
+    if (self.begin_norm_axis, self.begin_params_axis) != (-1, -1):
+        return nn.LayerNorm.construct(self, x)
+    return LayerNorm.apply(x, self.gamma, self.beta, self.epsilon)
+
+
+def dense(self: nn.Dense, x: Tensor) -> Tensor:
+    if not self.has_bias:
+        return nn.Dense.construct(self, x)
+    return Dense.apply(x, self.weight, self.bias)
+
+
+def attention(self: vit.Attention, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
+    return self.proj_drop(self.proj(Heads.apply(self.qkv(x), self.num_heads)), noise, multipliers)
+
+
+def dropout(self: layers.Dropout, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
+    if not self.training or self.rate == 0.0:
+        return x
+    own = multipliers.asnumpy()[self.layer : self.layer + self.parts]
+    return Dropout.apply(x, noise, own, self.limit, self.scale)
+
+
+def drop_path(self: layers.DropPath, x: Tensor, factors: Tensor | None) -> Tensor:
+    if not self.training or self.rate == 0.0:
+        return x
+    return DropPath.apply(x, factors[self.layer])
+
+
+def gem(self: layers.GeM, x: Tensor) -> Tensor:
+    if self.power != 3.0:
+        return layers.GeM.construct(self, x)
+    return ops.pow(MeanOfCubes.apply(x) + self.eps, 1.0 / self.power)
+
+
+def convolution(self: nn.Conv2d, x: Tensor) -> Tensor:
+    kernel, stride = self.kernel_size[0], self.stride[0]
+    square = (self.kernel_size, self.stride) == ((kernel, kernel), (stride, stride))
+    padded = self.pad_mode == "valid" or (self.pad_mode == "pad" and isinstance(self.padding, int))
+    if not (square and padded and self.dilation == (1, 1) and self.group == 1):
+        return nn.Conv2d.construct(self, x)
+    border = 0 if self.pad_mode == "valid" else self.padding
+    if (kernel, stride, border) == (3, 1, 1) and min(self.weight.shape[:2]) >= WINOGRAD and not self.has_bias:
+        return Winograd.apply(x, self.weight)
+    return Convolution.apply(x, self.weight, self.bias if self.has_bias else None, stride, border)
+
+
+def batch_norm(self: nn.BatchNorm2d, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
+    """With what follows it in a residual network: a shortcut that is added, a ReLU."""
+    if not isinstance(self.bn_train, ops.BatchNorm):  # by the statistics of several processes
+        x = nn.BatchNorm2d.construct(self, x)
+        x = x if shortcut is None else x + shortcut
+        return ops.relu(x) if relu else x
+    moving = self.moving_mean, self.moving_variance
+    return BatchNorm.apply(x, self.gamma, self.beta, shortcut, moving, self.eps, self.momentum, self.training, relu)
+
+
+def stages(self: resnet.ResNet, x: Tensor) -> Tensor:
+    if self.has_stem:
+        x = self.maxpool(batch_norm(self.bn1, self.conv1(x), relu=True))
+    for block in self.blocks:
+        x = block(x)
+    return x
+
+
+def bottleneck(self: resnet.Bottleneck, x: Tensor) -> Tensor:
+    x, shortcut = Fork.apply(x, 2)
+    if self.downsample is not None:
+        shortcut = self.downsample(shortcut)
+    x = batch_norm(self.bn1, self.conv1(x), relu=True)
+    x = batch_norm(self.bn2, self.conv2(x), relu=True)
+    return batch_norm(self.bn3, self.conv3(x), shortcut, relu=True)
+
+
+def non_local(self: agw.NonLocal, x: Tensor) -> Tensor:
+    batch, _, rows, columns = x.shape
+    of_g, of_theta, of_phi, shortcut = Fork.apply(x, 4)
+    flat = (batch, self.width, rows * columns)
+    g, theta, phi = self.g(of_g).reshape(flat), self.theta(of_theta).reshape(flat), self.phi(of_phi).reshape(flat)
+    y = g @ phi.swapaxes(1, 2) / (rows * columns) @ theta  # [N, width, L]
+    return batch_norm(self.W[1], self.W[0](y.reshape(batch, self.width, rows, columns)), shortcut)
+
+
+def max_pool(self: nn.MaxPool2d, x: Tensor) -> Tensor:
+    if not self.use_pad or (self.kernel_size, self.stride, self.padding) != (3, 2, (0, 1, 1)) or self.return_indices:
+        return nn.MaxPool2d.construct(self, x)
+    return MaxPool.apply(x)
+
+
+def intra_modality_learner(self: auxiliary_generator.IntraModalityLearner, x: Tensor) -> Tensor:
+    x = Depthwise.apply(x, False, self.first.weight, self.second.weight)
+    x = Convolution.apply(self.bn1(x), self.expand.weight, None, 1, 0)
+    x = Depthwise.apply(x, True, self.spatial.weight)
+    # The factor is the same on the weight, which is smaller.
+    return Convolution.apply(self.bn2(x), self.scale.reshape(-1, 1, 1, 1) * self.reduce.weight, None, 1, 0)
+
+
+def cross_modality_learner(self: auxiliary_generator.CrossModalityLearner, visible: Tensor, infrared: Tensor) -> Tensor:
+    auxiliary_generator.check_size(visible.shape[2], visible.shape[3], self.ratios)
+    x = Pyramids.apply(2, visible, infrared, *(rebuild.weight for rebuild in self.transposed))
+    return Convolution.apply(self.bn(x), self.scale.reshape(-1, 1, 1, 1) * self.fuse.weight, None, 1, 0)
+
+
+# How many times as long a full-size training step takes without each, as `python parity/benchmark.py --only kernels`
+# printed on two cores with AVX-512; a spread is given where it hides the worth, and seconds where a cell was timed by
+# itself. Without the kernels of convolutions these are oneDNN's reference (see `runtime.cap_convolutions`).
+KERNELS = {
+    nn.GELU: gelu,  # PMT 1.10
+    nn.LayerNorm: layer_norm,  # PMT 1.16
+    nn.Dense: dense,  # PMT 1.17
+    vit.Attention: attention,  # PMT 1.05
+    layers.Dropout: dropout,  # PMT 1.17
+    layers.DropPath: drop_path,  # PMT 1.04
+    layers.GeM: gem,  # AGW 1.05
+    nn.Conv2d: convolution,  # AGW 45
+    resnet.ResNet: stages,
+    resnet.Bottleneck: bottleneck,  # AGW 1.23
+    agw.NonLocal: non_local,  # AGW 1.11
+    nn.BatchNorm2d: batch_norm,  # AGW 1.90
+    nn.MaxPool2d: max_pool,  # AGW 1.06
+    auxiliary_generator.IntraModalityLearner: intra_modality_learner,  # MUN 2.95
+    auxiliary_generator.CrossModalityLearner: cross_modality_learner,  # MUN 7.85
+}

@@ -1,0 +1,77 @@
+"""Which program computes a model: the CPU's kernels, MindSpore's operators one by one, or a compiled graph of them."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
+
+import mindspore as ms
+from mindspore import nn
+from tqdm import tqdm
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.config import TrainConfig
+from ms_vireid.devices import runtime
+from ms_vireid.programs import graph
+
+PROGRAMS = ("kernels", "operators", "graph")
+
+
+def training_program(config: TrainConfig) -> str:
+    """What `train.program` asks for on this device.
+
+    auto compiles where work is queued to a device: operator by operator a GPU waits for Python. On a CPU the kernels,
+    which compute in float32 alone, are faster. MindSpore's cache of compiled graphs is left off: from it a second
+    process begins in 1 s instead of 17, and its loss is not a number (a small PMT, MindSpore 2.10, CPU).
+
+    Raises:
+        InputError: kernels are asked for on another device, or with mixed precision.
+    """
+    on_cpu = ms.get_context("device_target") == "CPU"
+    if config.program == "auto":
+        return ("operators" if config.amp else "kernels") if on_cpu else "graph"
+    if config.program == "kernels" and not (on_cpu and not config.amp):
+        raise InputError("train.program=kernels: they compute on a CPU and without train.amp; leave it at auto")
+    return config.program
+
+
+def inference_program(program: str) -> str:
+    """The same for a trained model. program: "auto", or one of `PROGRAMS`."""
+    on_cpu = ms.get_context("device_target") == "CPU"
+    if program == "auto":
+        return "kernels" if on_cpu else "graph"
+    if program == "kernels" and not on_cpu:
+        raise InputError("--program kernels: they compute on a CPU; leave it at auto")
+    return program
+
+
+def prepare(program: str, *cells: nn.Cell) -> None:
+    """Have a model whose weights are in place, and its optimiser, computed by a program; again after other weights.
+
+    Their own code stays as it is: each cell that the program's table names by its type has its `construct` replaced. A
+    cell that no table knows may say itself what replaces it: `replacements`, functions by program.
+    """
+    parts = [part for cell in cells for _, part in cell.cells_and_names()]
+    if program == "kernels":
+        from ms_vireid.programs.kernels import base, table  # Numba and its compiler: a second
+
+        replacements = table.KERNELS
+        for weight in (weight for part in parts for weight in part._params.values()):
+            base.align(weight)
+    else:
+        replacements = graph.replacements(program)
+        if any(isinstance(part, nn.Conv2d) for part in parts):
+            runtime.cap_convolutions()
+    for part in parts:
+        function = replacements.get(type(part)) or getattr(part, "replacements", {}).get(program)
+        if function:
+            part.construct = MethodType(function, part)
+
+
+@contextmanager
+def announced(what: str) -> Iterator[None]:
+    """A block that compiles `what` and runs it for the first time."""
+    tqdm.write(f"compiling {what} ...")
+    begun = time.perf_counter()
+    yield
+    tqdm.write(f"compiled {what} in {time.perf_counter() - begun:.0f} s")
