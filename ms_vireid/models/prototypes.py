@@ -1,6 +1,7 @@
 """Modality prototypes of MUN: what L_ma compares, accumulated over the iterations."""
 
 import mindspore as ms
+import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from ms_vireid.losses.batch import check_choice, check_num_instances
@@ -38,7 +39,7 @@ class ModalityPrototypes(nn.Cell):
         self.shape = (3, num_identities * num_instances, width)
         self.by_identity = memory == "identity"
         rows = num_classes * num_instances if self.by_identity else num_identities * num_instances
-        self.projection = Parameter(ops.tile(ops.eye(width, width, ms.float32), (3, 1, 1)))  # W_p, [3, C, C]
+        self.projection = Parameter(Tensor(np.tile(np.eye(width, dtype=np.float32), (3, 1, 1))))  # W_p, [3, C, C]
         self.memory = Parameter(ops.zeros((3, rows, width), ms.float32), requires_grad=False)
         self.seen = Parameter(ops.zeros((3, rows), ms.float32), requires_grad=False)  # 1 where a row has been written
 

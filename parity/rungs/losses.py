@@ -11,6 +11,7 @@ from ms_vireid import losses as mindspore_losses
 from ms_vireid.config import LossConfig
 from ms_vireid.engine.train_step import StageLoss as MindSporeStageLoss
 from ms_vireid.models.prototypes import ModalityPrototypes
+from ms_vireid.programs.prepare import prepare
 from parity import equations
 from parity.compare import FORWARD, GRADIENT, Comparison, compare, compare_names
 from parity.convert import to_torch
@@ -50,7 +51,7 @@ def loss_case(loss: equations.Loss) -> By:
         def of_rows(rows, labels):
             return called(rows, labels, *extra)
 
-        return of_rows
+        return called, of_rows
 
     return all_of(*(_agree(name, make, loss.loop, build) for name, make in BATCHES.items()))
 
@@ -69,7 +70,7 @@ def identity_case(name: str, loop: Callable) -> By:
                 f"logits of about {scale}",
                 partial(make, scale),
                 loop,
-                lambda package, _k: getattr(package, name)(),
+                lambda package, _k: [getattr(package, name)()] * 2,
                 differenced=True,
             )
             for scale in (0.1, 1.0, 30.0)
@@ -90,7 +91,7 @@ def consistency_case() -> By:
         def of_rows(rows, labels):
             return loss(rows[:8], rows[8:], labels)
 
-        return of_rows
+        return loss, of_rows
 
     def loop(rows, labels):
         return equations.identity_consistency(rows[:8], rows[8:], labels)
@@ -117,7 +118,7 @@ def modality_case(loss: equations.ModalityLoss) -> By:
                 modalities = flat.reshape(3, -1, flat.shape[1])
                 return called(modalities[0], modalities[1], modalities[2])
 
-            return of_rows
+            return called, of_rows
 
         def loop(flat, _labels, shape=rows.shape, k=k, fixed=exact):
             return loss.loop(flat.reshape(shape), k, fixed=fixed)
@@ -263,7 +264,7 @@ def scaled_weights_case() -> By:
                 f"features times {scale}",
                 partial(equations.wrt_batch, scale),
                 equations.released_weighted_triplet,
-                lambda package, _k: package.WeightedRegularizedTripletLoss(),
+                lambda package, _k: [package.WeightedRegularizedTripletLoss()] * 2,
                 differenced=True,
             )
             for scale in equations.WRT_SCALES
@@ -272,24 +273,27 @@ def scaled_weights_case() -> By:
 
 
 def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> By:
-    """differenced: whether the loop is smooth there, and small enough, to difference it; by default as its batch is.
-    Not by a graph where the batch is not in `COMPILED`."""
+    """build: makes the loss, and the function of rows and labels that calls it. differenced: whether the loop is smooth
+    there, and small enough, to difference it; by default as its batch is. Not by a graph where the batch is not in
+    `COMPILED`."""
     rows, labels = make()
     k = equations.instances_of(labels)
     if differenced is None:
         differenced = batch in equations.BATCHES
     watched = torch.tensor(rows, requires_grad=True)
-    torch_value = build(torch_losses, k)(watched, torch.from_numpy(labels))
+    torch_value = build(torch_losses, k)[1](watched, torch.from_numpy(labels))
     (torch_gradient,) = torch.autograd.grad(torch_value, watched)
 
     exact = rows.astype(np.float64)
     by_equation = np.asarray(loop(exact, labels))
     numeric = equations.numeric_gradient(lambda x: loop(x, labels), exact) if differenced else None
-    gradient_of = ms.value_and_grad(build(mindspore_losses, k))
+    cell, of_rows = build(mindspore_losses, k)
+    gradient_of = ms.value_and_grad(of_rows)
 
     def by(program: str) -> list[Comparison]:
         if program == "graph" and batch not in COMPILED:
             return []
+        prepare(program, cell)
         value, gradient = by_program(program, gradient_of)(ms.Tensor(rows), ms.Tensor(labels))
         value, gradient = value.asnumpy(), gradient.asnumpy()
         comparisons = [
@@ -308,9 +312,9 @@ def _scale(value: np.ndarray) -> float:
     return max(abs(float(value)), 1e-1)  # losses of rows that coincide are 0 up to the rounding of the rows' lengths
 
 
-def _case(subject: str, prepare: Callable[[], By]) -> Case:
-    """Losses are made of operators alone."""
-    return Case(3, subject, prepare, programs=OF_FUNCTIONS)
+def _case(subject: str, compared: Callable[[], By]) -> Case:
+    """Losses have no kernels."""
+    return Case(3, subject, compared, programs=OF_FUNCTIONS)
 
 
 CASES = [
