@@ -20,7 +20,7 @@ from tests.driver import Driver, Loader
 def environment_after(call, **variables):
     """oneDNN's instruction set and the log level as a call on `runtime` leaves them."""
     script = (
-        f"import os; from ms_vireid import runtime; runtime.{call};"
+        f"import os; from ms_vireid.devices import runtime; runtime.{call};"
         "print(os.environ.get('ONEDNN_MAX_CPU_ISA'), os.environ.get('GLOG_v'))"
     )
     inherited = {name: value for name, value in os.environ.items() if name not in ("ONEDNN_MAX_CPU_ISA", "GLOG_v")}
@@ -28,11 +28,6 @@ def environment_after(call, **variables):
         [sys.executable, "-c", script], env=inherited | variables, capture_output=True, text=True, check=True
     )
     return done.stdout.split()
-
-
-def test_convolutions_by_operators_are_capped_and_nothing_else():
-    assert environment_after("set_up('CPU')")[0] == "None"
-    assert environment_after("cap_convolutions()")[0] == "AVX2"
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -45,9 +40,11 @@ def test_operators_and_graphs_with_convolutions_are_capped(program, convolves, m
     assert os.environ.get("ONEDNN_MAX_CPU_ISA") == expected
 
 
-def test_a_users_own_environment_wins():
-    assert environment_after("set_up('CPU')", GLOG_v="1")[1] == "1"
-    assert environment_after("cap_convolutions()", ONEDNN_MAX_CPU_ISA="AVX512_CORE")[0] == "AVX512_CORE"
+def test_only_convolutions_are_capped_and_a_users_own_environment_wins():
+    assert environment_after("set_up('CPU'); runtime.cap_convolutions()") == ["AVX2", "3"]
+    own = {"GLOG_v": "1", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
+    assert environment_after("set_up('CPU'); runtime.cap_convolutions()", **own) == ["AVX512_CORE", "1"]
+    assert environment_after("set_up('CPU')")[0] == "None"
 
 
 CORES_WHILE_ITERATING = """
@@ -92,24 +89,15 @@ def cores_while_iterating(count, bound=True):
     return json.loads(done.stdout)
 
 
-def test_mindspores_threads_keep_to_a_core_each_while_batches_are_used():
-    cores, bound, again, worker, nested, after = cores_while_iterating(2)
-    if len(cores) < 2:
+@pytest.mark.parametrize(("count", "bound"), [(2, True), (1, True), (2, False)])
+def test_threads_keep_to_a_core_each_while_batches_are_used_where_there_are_several_and_it_is_wanted(count, bound):
+    cores, at_work, again, worker, nested, after = cores_while_iterating(count, bound)
+    if len(cores) < count:
         pytest.skip("needs two cores")
-    first, second = cores
-    assert bound == again == [[first], [first], [second]]
+    kept = [[cores[0]], [cores[0]], [cores[1]]] if count == 2 and bound else [cores] * 3
+    assert at_work == again == kept
     assert worker == nested == cores
     assert after == 3 * [cores]
-
-
-def test_on_one_core_no_thread_is_bound():
-    cores, bound, _, worker, nested, after = cores_while_iterating(1)
-    assert all(allowed == cores for allowed in (*bound, worker, nested, *after))
-
-
-def test_no_thread_is_bound_where_that_is_not_wanted():
-    cores, bound, _, worker, nested, after = cores_while_iterating(2, bound=False)
-    assert all(allowed == cores for allowed in (*bound, worker, nested, *after))
 
 
 def unusable(problem):
