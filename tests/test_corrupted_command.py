@@ -41,10 +41,3 @@ def test_the_sheet_is_drawn_of_a_picture_at_the_models_size(checkpoint, monkeypa
     command(monkeypatch, tmp_path, evaluate, *given)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert (sheet.format, sheet.height) == ("PNG", 12 + 5 * (32 + 4))
-
-
-def test_a_sheet_in_a_folder_that_is_not_there_is_refused(monkeypatch, tmp_path, capfd):
-    with pytest.raises(SystemExit) as stopped:
-        command(monkeypatch, tmp_path, evaluate, "--checkpoint", "model.ckpt", "--corruption-sheet", "nowhere/a.png")
-    assert stopped.value.code == 2
-    assert capfd.readouterr().err.startswith("error: --corruption-sheet nowhere/a.png: its folder does not exist")
