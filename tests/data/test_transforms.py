@@ -20,7 +20,6 @@ from ms_vireid.data.transforms import (
 
 from . import tree
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NOTHING = AugmentationConfig(flip=0.0, erasing=0.0, infrared_jitter=0.0)
 
 

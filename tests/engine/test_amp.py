@@ -24,25 +24,10 @@ SMALL = [
 # Rates at which two float32 runs that differ by rounding stay together: at the recipes' own, small models trained from
 # scratch part by more than float16 does.
 RECIPES = {
-    "pmt": [
-        "pmt/sysu.yaml",
-        "model.depth=2",
-        "model.embed_dim=48",
-        "model.num_heads=2",
-        "stages.0.epochs=1",
-        "stages.1.epochs=1",
-        "optimizer.lr=1e-4",
-    ],
-    "agw": ["agw/sysu.yaml", "model.layers=[1, 2, 3, 1]", "model.width=8", "stages.0.epochs=2", "optimizer.lr=2e-5"],
-    "mun": [
-        "mun/sysu.yaml",
-        "model.layers=[1, 1, 1, 1]",
-        "model.width=8",
-        "model.ratios=[2, 3]",
-        "data.image_size=[48, 24]",
-        "stages.0.epochs=2",
-        "optimizer.lr=1e-4",
-    ],
+    "pmt": "model.depth=2 model.embed_dim=48 model.num_heads=2 stages.0.epochs=1 stages.1.epochs=1 optimizer.lr=1e-4",
+    "agw": "model.layers=[1,2,3,1] model.width=8 stages.0.epochs=2 optimizer.lr=2e-5",
+    "mun": "model.layers=[1,1,1,1] model.width=8 model.ratios=[2,3] data.image_size=[48,24] stages.0.epochs=2 "
+    "optimizer.lr=1e-4",
 }
 TOLERANCE = 0.02  # of the loss
 
@@ -53,8 +38,8 @@ def root(tmp_path_factory):
 
 
 def trainer(name, root, folder, *overrides):
-    recipe, *own = RECIPES[name]
-    config = load_config(CONFIG_ROOT / recipe, [*SMALL, *own, f"data.root={root / 'tree'}", *overrides])
+    own = RECIPES[name].split()
+    config = load_config(CONFIG_ROOT / f"{name}/sysu.yaml", [*SMALL, *own, f"data.root={root / 'tree'}", *overrides])
     data = read_data(config.data)
     config = config.with_num_classes(data.train.num_identities)
     run = RunFolder(folder)
