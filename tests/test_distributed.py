@@ -40,15 +40,8 @@ IDENTITY = ["data.image_size=[32,16]", "train.sync_batch_norm=true", "stages=[{e
 PMT = [*SMALL.split(), *IDENTITY, *RECIPES["pmt"][1], "optimizer={name: sgd, lr: 0.05, backbone_factor: 0.5}"]
 PMT += ["model.dropout=0.1", "model.drop_path=0.3", "schedule.warmup_epochs=1"]
 STEPS = ["data.name=synthetic", "schedule.warmup_epochs=1", "schedule.milestones=[1]"]
-AGW = [
-    "--config",
-    str(CONFIG_ROOT / "agw/sysu.yaml"),
-    *STEPS,
-    *SMALL.split(),
-    *IDENTITY,
-    *RECIPES["agw"][1],
-    "optimizer.lr=0.01",
-]
+AGW = ["--config", str(CONFIG_ROOT / "agw/sysu.yaml"), *STEPS, *SMALL.split(), *IDENTITY, *RECIPES["agw"][1]]
+AGW += ["optimizer.lr=0.01"]
 MUN = ["--config", str(CONFIG_ROOT / "mun/sysu.yaml"), *STEPS, *SMALL.split(), *RECIPES["mun"][1], "stages.0.epochs=1"]
 MUN += ["data.image_size=[24,24]"]
 TWO = ["train.num_identities=3"]  # of each of two devices

@@ -8,6 +8,7 @@ import signal
 import mindspore
 import numpy as np
 import pytest
+from PIL import Image
 
 from ms_vireid import evaluate, train
 from ms_vireid.command.running import run
@@ -70,14 +71,23 @@ def logged(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture
-def finished(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train")
     short = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2"]
-    command(monkeypatch, tmp_path, train, *TINY.split(), *short)
-    return tmp_path / "runs" / "demo"
+    with pytest.MonkeyPatch.context() as patch:
+        command(patch, folder, train, *TINY.split(), *short)
+    return folder / "runs" / "demo"
 
 
-def test_the_result_holds_trained_untrained_and_chance(finished, capfd):
+def evaluated(monkeypatch, finished, *arguments):
+    """What evaluate.py says of the run, from the folder where it was trained."""
+    given = "--checkpoint", finished / "model.ckpt", "--json", "again.json", *arguments
+    command(monkeypatch, finished.parents[1], evaluate, *given)
+    return json.loads((finished.parents[1] / "again.json").read_text())
+
+
+def test_the_result_holds_trained_untrained_and_chance(finished):
     result = json.loads((finished / "result.json").read_text())
     for row in ("trained", "untrained", "chance"):
         assert set(result[row]) == {"rank1", "rank5", "rank10", "rank20", "map", "minp"}
@@ -117,20 +127,34 @@ def test_every_term_of_each_stage_is_logged_by_name(finished):
     assert row["loss"] == pytest.approx(total, rel=1e-6)  # float32 sums
 
 
-def test_evaluate_gives_the_numbers_that_training_ended_with(finished, monkeypatch, tmp_path):
-    command(monkeypatch, tmp_path, evaluate, "--checkpoint", finished / "model.ckpt", "--json", "again.json")
-    again = json.loads((tmp_path / "again.json").read_text())
+def test_evaluate_gives_the_numbers_that_training_ended_with(finished, monkeypatch):
     trained = json.loads((finished / "result.json").read_text())["trained"]
-    assert again["mean"] == pytest.approx(trained, abs=1e-12)
+    assert evaluated(monkeypatch, finished)["mean"] == pytest.approx(trained, abs=1e-12)
 
 
-def test_evaluate_takes_another_mode_and_number_of_shots(finished, monkeypatch, tmp_path, capfd):
-    arguments = ("--mode", "indoor", "--shots", "10", "--trials", "3", "--json", "indoor.json")
-    command(monkeypatch, tmp_path, evaluate, "--checkpoint", finished / "model.ckpt", *arguments)
-    indoor = json.loads((tmp_path / "indoor.json").read_text())
+def test_evaluate_takes_another_mode_and_number_of_shots(finished, monkeypatch, capfd):
+    indoor = evaluated(monkeypatch, finished, "--mode", "indoor", "--shots", "10", "--trials", "3")
     assert len(indoor["trials"]) == 3
     assert indoor["num_gallery"] == 4 * 2  # cameras 1 and 2, one picture each
     assert indoor["checksum"] in capfd.readouterr().out
+
+
+def test_the_corrupted_set_is_evaluated_ten_times(finished, monkeypatch, capfd):
+    clean, corrupted, again = (
+        evaluated(monkeypatch, finished, *options) for options in ((), ("--corrupted",), ("--corrupted",))
+    )
+    assert (len(clean["trials"]), len(corrupted["trials"])) == (2, 10)  # as asked for, and as published
+    assert corrupted == again
+    assert corrupted["trials"] != 5 * clean["trials"]
+    printed = capfd.readouterr().out
+    assert "sysu_mm01, visible pictures corrupted, 10 trials" in printed
+    assert again["checksum"] in printed
+
+
+def test_the_corruption_sheet_is_drawn_of_a_picture_at_the_models_size(finished, monkeypatch):
+    evaluated(monkeypatch, finished, "--corruption-sheet", "sheet.png")
+    with Image.open(finished.parents[1] / "sheet.png") as sheet:
+        assert (sheet.format, sheet.height) == ("PNG", 12 + 5 * (32 + 4))
 
 
 @pytest.mark.parametrize("option", ["--json", "--corruption-sheet"])

@@ -125,15 +125,8 @@ def test_a_random_corruption_follows_from_seed_and_image():
     first = random_corruption(pixels, 5, 0)
     assert not np.array_equal(first, random_corruption(pixels, 5, 1))
     assert not np.array_equal(first, random_corruption(pixels, 6, 0))
-
-
-def test_the_corrupted_version_of_a_set_depends_on_the_pictures_numbers_and_not_on_their_order():
-    pixels = person((48, 24))
-    numbers = np.array([7, 2, 900, 4])
-    forward = [CorruptedVersion(3, numbers).apply(pixels, i) for i in range(4)]
-    backward = [CorruptedVersion(3, numbers[::-1]).apply(pixels, i) for i in range(4)][::-1]
-    np.testing.assert_array_equal(forward, backward)
-    np.testing.assert_array_equal(forward[2], random_corruption(pixels, 3, 900))
+    # Of a set's pictures by their numbers, not by where they stand.
+    np.testing.assert_array_equal(CorruptedVersion(3, [7, 2, 900]).apply(pixels, 2), random_corruption(pixels, 3, 900))
 
 
 def test_types_and_severities_are_drawn_uniformly(monkeypatch):
@@ -216,13 +209,6 @@ def test_gaussian_blur_is_scipys():
     pixels = person()
     expected = gaussian_filter(pixels.astype(np.float64), (4, 4, 0), mode="nearest", truncate=4)
     assert_cut_off(corrupted(pixels, "gaussian_blur", 4), expected)
-
-
-def test_a_picture_of_half_the_height_and_width_is_blurred_half_as_far():
-    spot = np.zeros((144, 72, 3), np.uint8)
-    spot[72, 36] = 255
-    expected = gaussian_filter(spot[:, :, 0].astype(np.float64), 1, mode="nearest", truncate=4)  # 2 pixels at 288x144
-    assert_cut_off(corrupted(spot, "gaussian_blur", 2)[:, :, 0], expected)
 
 
 @pytest.mark.parametrize("name", [*BLURS, "snow", "rain", "elastic"])
