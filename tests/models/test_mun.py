@@ -163,6 +163,14 @@ def test_the_modalities_have_their_own_first_stages():
     assert np.abs(same).max() > 1e-3
 
 
+@pytest.mark.parametrize("modality", ["visible", "infrared"])
+def test_a_modalitys_path_and_classifier_are_its_own(modality):
+    model = build()
+    stage, classifier = (getattr(model, f"{modality}_{part}") for part in ("stage", "classifier"))
+    assert model.path(modality) == (stage, model.shared, model.pool, model.bottleneck)
+    assert model.classifier_of(modality) is classifier
+
+
 def test_what_does_not_fit_is_refused():
     training, images = build().set_train(), ms.Tensor(batch())
     for message, wrong in (
