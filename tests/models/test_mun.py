@@ -45,10 +45,11 @@ def batch():
     return (colour + rng.normal(size=(2 * P * K, 3, *SIZE))).astype(np.float32)
 
 
-def outputs_of(model, progress=0.0):
+def outputs_of(model, progress=0.0, images=None):
     """As arrays."""
     model.set_train()
-    outputs = model(ms.Tensor(batch()), None, ms.Tensor(KEY), ms.Tensor(LABELS), progress)
+    images = batch() if images is None else images
+    outputs = model(ms.Tensor(images), None, ms.Tensor(KEY), ms.Tensor(LABELS), progress)
     return TrainingOutputs(*(output.asnumpy() for output in outputs))
 
 
@@ -131,10 +132,11 @@ def test_beta_rises_linearly_and_weighs_the_prototypes():
     for beta in (0.25, 1.0):
         model = build()
         first = outputs_of(model)
-        second = outputs_of(model, progress=beta)  # from 1e-8 to 1
+        second = outputs_of(model, beta, batch()[:, :, ::-1])  # from 1e-8 to 1; of other pictures
         for modality in ("visible", "infrared", "auxiliary"):
             before, after = (getattr(outputs, f"{modality}_prototypes") for outputs in (first, second))
             expected = beta * getattr(second, modality) + (1 - beta) * before
+            assert np.abs(getattr(second, modality) - before).max() > 0.01
             np.testing.assert_allclose(after, expected, rtol=0, atol=1e-6)
 
 
