@@ -31,11 +31,10 @@ FRAMEWORK_FREE = (
 
 def room(name):
     """The room of a module: a folder of ms_vireid, "commands" for what lies at its top, or another package."""
-    package, _, rest = name.partition(".")
-    folder = rest.partition(".")[0]
+    package, *below = name.split(".")
     if package != "ms_vireid":
         return package
-    return folder if (ROOT / package / folder / "__init__.py").is_file() and folder else "commands"
+    return below[0] if below and (ROOT / package / below[0]).is_dir() else "commands"
 
 
 def imported(path):

@@ -56,7 +56,7 @@ def test_a_picture_of_any_mode_has_three_channels(tmp_path, mode):
         ("gone.jpg", None),
     ],
 )
-def test_what_is_no_whole_picture_is_refused_by_its_path(tmp_path, name, content):
+def test_a_file_that_is_not_a_whole_picture_is_refused_by_its_path(tmp_path, name, content):
     if name.startswith("cut"):
         tree.truncate(tree.write_picture(tmp_path / name))
     elif content is not None:

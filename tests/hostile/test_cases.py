@@ -258,7 +258,7 @@ case(
 case("names", "link-to-itself", (*EVALUATE, "loop.ckpt"), lambda: Path("loop.ckpt").symlink_to("loop.ckpt"))
 
 
-# PyTorch's files, .safetensors, and weights that are no numbers.
+# PyTorch's files, .safetensors, and weights that are not numbers.
 def flipped(path, place):
     def change():
         content = bytearray(Path(path).read_bytes())

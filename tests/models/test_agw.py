@@ -18,18 +18,6 @@ def small(**changes):
     return create_model("agw_resnet50", 5, **SMALL | changes)
 
 
-def test_parameters_are_named_by_stem_shared_network_attention_and_head():
-    names = {name for name in small().parameters_dict() if not name.startswith("base.")}
-    norm = {"gamma", "beta", "moving_mean", "moving_variance"}
-    expected = {f"bottleneck.{n}" for n in norm} | {"classifier.weight"}
-    for stem in ("visible_stem", "infrared_stem"):
-        expected |= {f"{stem}.conv1.weight"} | {f"{stem}.bn1.{n}" for n in norm}
-    for block in ("non_local_2.0", "non_local_3.0", "non_local_3.1"):
-        expected |= {f"{block}.{c}.{n}" for c in ("g", "theta", "phi", "W.0") for n in ("weight", "bias")}
-        expected |= {f"{block}.W.1.{n}" for n in norm}
-    assert names == expected
-
-
 def test_attention_follows_the_last_two_blocks_of_layer2_and_the_last_three_of_layer3():
     shared = AGW(5, width=4).shared
     places = [i for i, cell in enumerate(shared) if isinstance(cell, NonLocal)]
