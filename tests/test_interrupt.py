@@ -52,8 +52,7 @@ def children():
     return {child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(("number", "batch"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
 def test_an_evaluation_that_is_stopped_says_so_in_one_line(finished, stopped_at, tmp_path, capfd, number, batch):
     before = signal.getsignal(number)
     stopped_at(number, batch)

@@ -8,14 +8,16 @@ import signal
 import mindspore
 import numpy as np
 import pytest
+from PIL import Image
 
 from ms_vireid import evaluate, train
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices.memory import resident_bytes
 from ms_vireid.engine.checkpoint import load_checkpoint
+from ms_vireid.engine.train_step import TrainStep
+from ms_vireid.engine.trainer import Trainer
 from tests.data.tree import write_llcm, write_regdb, write_sysu_mm01
-from torch_ref import train as torch_train
 
 TINY = """
 data.image_size=[32,16] data.workers=0 data.synthetic.train_identities=6 data.synthetic.val_identities=1
@@ -40,14 +42,52 @@ def command(monkeypatch, folder, module, *arguments):
     run(module.main)
 
 
-@pytest.fixture
-def finished(tmp_path, monkeypatch):
+def refused(monkeypatch, folder, capfd, module, *arguments):
+    """The one line of a command that refuses its input."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        command(monkeypatch, folder, module, *arguments)
+    error = capfd.readouterr().err.splitlines()
+    assert (stopped.value.code, len(error)) == (2, 1)
+    return error[0]
+
+
+def stopped_at(monkeypatch, folder, step, *arguments):
+    """Train, and press Ctrl-C after that step."""
+    log = Trainer._log
+
+    def interrupted(self, *given):
+        log(self, *given)
+        if self.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_log", interrupted)
+        with pytest.raises(SystemExit):
+            command(patch, folder, train, *arguments)
+
+
+def logged(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train")
     short = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2"]
-    command(monkeypatch, tmp_path, train, *TINY.split(), *short)
-    return tmp_path / "runs" / "demo"
+    with pytest.MonkeyPatch.context() as patch:
+        command(patch, folder, train, *TINY.split(), *short)
+    return folder / "runs" / "demo"
 
 
-def test_the_result_holds_trained_untrained_and_chance(finished, capfd):
+def evaluated(monkeypatch, finished, *arguments):
+    """What evaluate.py says of the run, from the folder where it was trained."""
+    given = "--checkpoint", finished / "model.ckpt", "--json", "again.json", *arguments
+    command(monkeypatch, finished.parents[1], evaluate, *given)
+    return json.loads((finished.parents[1] / "again.json").read_text())
+
+
+def test_the_result_holds_trained_untrained_and_chance(finished):
     result = json.loads((finished / "result.json").read_text())
     for row in ("trained", "untrained", "chance"):
         assert set(result[row]) == {"rank1", "rank5", "rank10", "rank20", "map", "minp"}
@@ -70,12 +110,14 @@ def test_the_page_of_a_run_is_opened_or_named(tmp_path, monkeypatch, capfd):
 
 def test_a_page_that_could_not_be_made_is_refused_before_training(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("ms_vireid.command.running.find_spec", lambda package: None if package == "jinja2" else package)
-    assert refused(monkeypatch, tmp_path, capfd, "--open") == ("error: --open needs jinja2: pip install -e '.[viz]'")
+    assert refused(monkeypatch, tmp_path, capfd, train, "--open") == (
+        "error: --open needs jinja2: pip install -e '.[viz]'"
+    )
     assert not (tmp_path / "runs").exists()
 
 
 def test_every_term_of_each_stage_is_logged_by_name(finished):
-    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    rows = logged(finished)
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert {"loss", "id", "pht"} <= rows[0].keys()
     assert not {"msel", "dcl"} & rows[0].keys()
@@ -85,45 +127,59 @@ def test_every_term_of_each_stage_is_logged_by_name(finished):
     assert row["loss"] == pytest.approx(total, rel=1e-6)  # float32 sums
 
 
-def test_evaluate_gives_the_numbers_that_training_ended_with(finished, monkeypatch, tmp_path):
-    command(monkeypatch, tmp_path, evaluate, "--checkpoint", finished / "model.ckpt", "--json", "again.json")
-    again = json.loads((tmp_path / "again.json").read_text())
+def test_evaluate_gives_the_numbers_that_training_ended_with(finished, monkeypatch):
     trained = json.loads((finished / "result.json").read_text())["trained"]
-    assert again["mean"] == pytest.approx(trained, abs=1e-12)
+    assert evaluated(monkeypatch, finished)["mean"] == pytest.approx(trained, abs=1e-12)
 
 
-def test_evaluate_takes_another_mode_and_number_of_shots(finished, monkeypatch, tmp_path, capfd):
-    arguments = ("--mode", "indoor", "--shots", "10", "--trials", "3", "--json", "indoor.json")
-    command(monkeypatch, tmp_path, evaluate, "--checkpoint", finished / "model.ckpt", *arguments)
-    indoor = json.loads((tmp_path / "indoor.json").read_text())
+def test_evaluate_takes_another_mode_and_number_of_shots(finished, monkeypatch, capfd):
+    indoor = evaluated(monkeypatch, finished, "--mode", "indoor", "--shots", "10", "--trials", "3")
     assert len(indoor["trials"]) == 3
     assert indoor["num_gallery"] == 4 * 2  # cameras 1 and 2, one picture each
     assert indoor["checksum"] in capfd.readouterr().out
 
 
-def test_evaluate_refuses_a_json_file_in_a_folder_that_is_not_there(monkeypatch, tmp_path, capfd):
-    with pytest.raises(SystemExit) as stopped:
-        command(monkeypatch, tmp_path, evaluate, "--checkpoint", "model.ckpt", "--json", "nowhere/result.json")
-    assert stopped.value.code == 2
-    assert capfd.readouterr().err.startswith("error: --json nowhere/result.json: its folder does not exist")
+def test_the_corrupted_set_is_evaluated_ten_times(finished, monkeypatch, capfd):
+    clean, corrupted, again = (
+        evaluated(monkeypatch, finished, *options) for options in ((), ("--corrupted",), ("--corrupted",))
+    )
+    assert (len(clean["trials"]), len(corrupted["trials"])) == (2, 10)  # as asked for, and as published
+    assert corrupted == again
+    assert corrupted["trials"] != 5 * clean["trials"]
+    printed = capfd.readouterr().out
+    assert "sysu_mm01, visible pictures corrupted, 10 trials" in printed
+    assert again["checksum"] in printed
 
 
-def test_a_second_run_gets_a_folder_of_its_own(finished, monkeypatch, tmp_path):
-    command(monkeypatch, tmp_path, train, *TINY.split(), "stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=1")
-    assert (tmp_path / "runs" / "demo-2" / "result.json").exists()
+def test_the_corruption_sheet_is_drawn_of_a_picture_at_the_models_size(finished, monkeypatch):
+    evaluated(monkeypatch, finished, "--corruption-sheet", "sheet.png")
+    with Image.open(finished.parents[1] / "sheet.png") as sheet:
+        assert (sheet.format, sheet.height) == ("PNG", 12 + 5 * (32 + 4))
 
 
-def test_the_best_epoch_is_kept_on_request(tmp_path, monkeypatch):
-    options = ["stages.0.epochs=1", "stages.1.epochs=2", "train.iterations=1"]
+@pytest.mark.parametrize("option", ["--json", "--corruption-sheet"])
+def test_evaluate_refuses_a_file_in_a_folder_that_is_not_there(monkeypatch, tmp_path, capfd, option):
+    given = "--checkpoint", "model.ckpt", option, "nowhere/a.png"
+    error = refused(monkeypatch, tmp_path, capfd, evaluate, *given)
+    assert error.startswith(f"error: {option} nowhere/a.png: its folder does not exist")
+
+
+def test_the_best_epoch_and_chosen_ones_are_kept_on_request(tmp_path, monkeypatch):
+    options = ["stages.0.epochs=1", "stages.1.epochs=2", "train.iterations=1", "train.keep_epochs=[1,3]"]
     command(monkeypatch, tmp_path, train, *TINY.split(), *options, "train.select=best", "train.evaluate_every=1")
-    rows = [json.loads(line) for line in (tmp_path / "runs/demo/metrics.jsonl").read_text().splitlines()]
-    evaluated = [row["evaluation"]["map"] for row in rows if "evaluation" in row]
+    run = tmp_path / "runs/demo"
+    evaluated = [row["evaluation"]["map"] for row in logged(run) if "evaluation" in row]
     assert len(evaluated) == 3
-    result = json.loads((tmp_path / "runs/demo/result.json").read_text())
+    result = json.loads((run / "result.json").read_text())
     assert result["trained"]["map"] == pytest.approx(max(evaluated))
     best = 1 + evaluated.index(max(evaluated))
     assert (result["best"]["epoch"], result["best"]["map"]) == (best, max(evaluated))
     assert (result["last"]["epoch"], result["last"]["map"]) == (3, evaluated[-1])
+    assert sorted(path.name for path in run.glob("epoch-*")) == ["epoch-1.ckpt", "epoch-3.ckpt"]
+    first, third, last = (load_checkpoint(run / f"{name}.ckpt") for name in ("epoch-1", "epoch-3", "last"))
+    assert first.meta["epoch"] == 1
+    assert all(np.array_equal(last.arrays[name], value) for name, value in third.arrays.items())
+    assert any(not np.array_equal(first.arrays[name], value) for name, value in third.arrays.items())
 
 
 @pytest.mark.parametrize(
@@ -144,17 +200,6 @@ def test_the_best_and_the_last_epoch_are_told_where_they_were_evaluated(select, 
     evaluations = [{"epoch": epoch, "map": maps[epoch]} for epoch in epochs]
     found = train._best_and_last(evaluations, config, {"map": maps[4] if select == "last" else maps[2]})
     assert {name: (metrics["epoch"], metrics["map"]) for name, metrics in found.items()} == expected
-
-
-def test_the_weights_of_chosen_epochs_are_kept(tmp_path, monkeypatch):
-    options = ["stages.0.epochs=1", "stages.1.epochs=2", "train.iterations=1", "train.keep_epochs=[1,3]"]
-    command(monkeypatch, tmp_path, train, *TINY.split(), *options)
-    run = tmp_path / "runs/demo"
-    assert sorted(path.name for path in run.glob("epoch-*")) == ["epoch-1.ckpt", "epoch-3.ckpt"]
-    first, last, model = (load_checkpoint(run / f"{name}.ckpt") for name in ("epoch-1", "epoch-3", "model"))
-    assert first.meta["epoch"] == 1
-    assert all(np.array_equal(last.arrays[name], value) for name, value in model.arrays.items())
-    assert any(not np.array_equal(first.arrays[name], value) for name, value in model.arrays.items())
 
 
 @pytest.mark.parametrize(("name", "write"), [("sysu", write_sysu_mm01), ("regdb", write_regdb), ("llcm", write_llcm)])
@@ -180,7 +225,7 @@ def agw(*options):
 def test_agw_trains_with_its_own_schedule_and_is_evaluated_by_modality(tmp_path, monkeypatch):
     command(monkeypatch, tmp_path, train, *agw())
     run_folder = tmp_path / "runs/sysu"
-    rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    rows = logged(run_folder)
     assert [row["lr_full"] for row in rows] == pytest.approx([0.1, 0.1, 0.01, 0.01])
     assert [row["lr_backbone"] for row in rows] == pytest.approx([0.01, 0.01, 0.001, 0.001])
     assert {"loss", "id", "wrt"} <= rows[0].keys()
@@ -193,33 +238,18 @@ def test_agw_trains_with_its_own_schedule_and_is_evaluated_by_modality(tmp_path,
 
 
 def test_a_stopped_run_of_agw_resumes_bitwise(tmp_path, monkeypatch):
-    from ms_vireid.engine.trainer import Trainer
-
-    options = agw()
-    command(monkeypatch, tmp_path, train, *options, "--output", "whole")
-    log = Trainer._log
-
-    def interrupted(self, *arguments):
-        log(self, *arguments)
-        if self.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_log", interrupted)
-        with pytest.raises(SystemExit):
-            command(patch, tmp_path, train, *options, "--output", "stopped")
-    command(monkeypatch, tmp_path, train, *options, "--output", "stopped", "--resume", "auto")
-    weights = [mindspore.load_checkpoint(str(tmp_path / name / "last.ckpt")) for name in ("whole", "stopped")]
-    names = {name for name in weights[0] if isinstance(weights[0][name], mindspore.Parameter)}
-    assert "momentum_buffer.non_local_3.0.g.weight" in names
-    for name in names:
-        assert np.array_equal(weights[0][name].asnumpy(), weights[1][name].asnumpy()), name
+    command(monkeypatch, tmp_path, train, *agw(), "--output", "whole")
+    stopped_at(monkeypatch, tmp_path, 3, *agw(), "--output", "stopped")
+    command(monkeypatch, tmp_path, train, *agw(), "--output", "stopped", "--resume", "auto")
+    whole, stopped = (mindspore.load_checkpoint(str(tmp_path / name / "last.ckpt")) for name in ("whole", "stopped"))
+    weights = {name: value.asnumpy() for name, value in whole.items() if isinstance(value, mindspore.Parameter)}
+    assert "momentum_buffer.non_local_3.0.g.weight" in weights
+    for name, value in weights.items():
+        assert np.array_equal(value, stopped[name].asnumpy()), name
 
 
-@pytest.mark.parametrize("row", ["agw", "agw-msel", "agw-msel-pl", "agw-msel-pl-dcl"])
-def test_every_row_of_pmts_table_4_trains(tmp_path, monkeypatch, row):
-    from ms_vireid.engine.trainer import Trainer
-
+@pytest.mark.parametrize("row", ["agw", "agw-msel-pl-dcl"])
+def test_rows_of_pmts_table_4_train(tmp_path, monkeypatch, row):
     monkeypatch.setattr(Trainer, "_end_epoch", lambda *_: None)
     path = CONFIG_ROOT / f"ablations/pmt-table-4/{row}.yaml"
     stages = [f"stages.{i}.epochs=1" for i in range(len(load_config(path).stages))]
@@ -228,31 +258,10 @@ def test_every_row_of_pmts_table_4_trains(tmp_path, monkeypatch, row):
     assert (tmp_path / f"runs/{row}/result.json").exists()
 
 
-def test_the_pytorch_mirror_trains_agw_on_the_same_recipe(tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["torch_ref/train.py", *map(str, agw("--steps", "3"))])
-    run(torch_train.main)
-    lines = capfd.readouterr().out.splitlines()
-    assert [re.match(r"epoch (\d)/2 step (\d)/4 \| loss \d", line).groups() for line in lines[-3:]] == [
-        ("1", "1"),
-        ("1", "2"),
-        ("2", "3"),
-    ]
-
-
-def refused(monkeypatch, folder, capfd, *arguments):
-    with pytest.raises(SystemExit) as stopped:
-        command(monkeypatch, folder, train, *arguments)
-    error = capfd.readouterr().err.splitlines()
-    assert stopped.value.code == 2
-    assert len(error) == 1
-    return error[0]
-
-
 def test_a_loss_that_is_not_finite_stops_the_run_with_its_name_and_place(tmp_path, monkeypatch, capfd):
     options = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=8"]
     options += ["optimizer.lr=1e4", "optimizer.weight_decay=1e4"]  # each step takes 1e8 times a weight from itself
-    error = refused(monkeypatch, tmp_path, capfd, *TINY.split(), *options)
+    error = refused(monkeypatch, tmp_path, capfd, train, *TINY.split(), *options)
     assert re.match(r"error: loss=(nan|inf), .* at epoch 1, step \d; no checkpoint yet; lower optimizer.lr", error)
     assert not (tmp_path / "runs/demo/model.ckpt").exists()
 
@@ -266,12 +275,10 @@ def test_a_run_is_not_resumed_on_other_pictures(tmp_path, monkeypatch, capfd):
     picture = min(path for path in root.glob("cam*/*/*") if path.suffix.lower() == ".jpg")
     picture.write_bytes(picture.read_bytes() + b"more")
     capfd.readouterr()
-    assert "have changed since" in refused(monkeypatch, tmp_path, capfd, *recipe, "--resume", "auto")
+    assert "have changed since" in refused(monkeypatch, tmp_path, capfd, train, *recipe, "--resume", "auto")
 
 
 def test_memory_hardly_grows_with_the_steps(tmp_path, monkeypatch):
-    from ms_vireid.engine.train_step import TrainStep
-
     resident = []
     step = TrainStep.__call__
 

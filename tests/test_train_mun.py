@@ -1,10 +1,7 @@
 """MUN from the command line on a tiny network: training, its log and checkpoints, evaluation, resuming, refusals."""
 
 import json
-import os
-import re
 import shutil
-import signal
 
 import numpy as np
 import pytest
@@ -14,6 +11,7 @@ from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT
 from ms_vireid.engine.checkpoint import load_checkpoint, save_arrays
 from ms_vireid.models import MUN
+from tests.test_train import agw, command, logged, refused, stopped_at
 from torch_ref import train as torch_train
 
 TINY = """
@@ -27,35 +25,20 @@ OPTIONS = TINY.split()
 TERMS = {"id", "triplet", "idc", "ia", "ma"}
 
 
-def command(monkeypatch, folder, module, *arguments):
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr("sys.argv", [module.__name__, *map(str, arguments)])
-    run(module.main)
-
-
-def train_mun(monkeypatch, folder, *arguments, recipe="mun/sysu.yaml"):
-    command(monkeypatch, folder, train, "--device", "CPU", "--config", CONFIG_ROOT / recipe, *OPTIONS, *arguments)
-
-
-def refused(capfd, monkeypatch, folder, module, *arguments):
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        command(monkeypatch, folder, module, *arguments)
-    error = capfd.readouterr().err.splitlines()
-    assert (stopped.value.code, len(error)) == (2, 1)
-    return error[0]
+def arguments(*options, recipe="mun/sysu.yaml"):
+    return ["--config", CONFIG_ROOT / recipe, *OPTIONS, *options]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mun")
     with pytest.MonkeyPatch.context() as patch:
-        train_mun(patch, folder, "evaluation.compare_untrained=true")
+        command(patch, folder, train, *arguments("evaluation.compare_untrained=true"))
     return folder / "runs/sysu"
 
 
 def test_every_term_is_logged_by_name_and_the_total_is_equation_17(finished):
-    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    rows = logged(finished)
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert TERMS | {"loss"} <= rows[0].keys()
     for row in rows:
@@ -77,56 +60,37 @@ def test_a_run_keeps_its_prototypes_and_its_scales_in_range(finished):
     assert ((scale >= 1e-3) & (scale <= 1)).all()
 
 
-@pytest.mark.parametrize("name", ["model.ckpt", "last.ckpt"])
-def test_evaluation_needs_no_auxiliary_parts_and_says_so(finished, monkeypatch, tmp_path, capfd, name):
-    command(monkeypatch, tmp_path, evaluate, "--checkpoint", finished / name, "--json", "again.json")
+@pytest.mark.parametrize("name", ["model.ckpt", "last.ckpt", "inference.ckpt"])
+def test_evaluation_needs_no_auxiliary_parts_and_says_so_where_there_are_some(
+    finished, monkeypatch, tmp_path, capfd, name
+):
+    root = json.loads((finished / "run.json").read_text())["data"]["root"]
+    checkpoint = load_checkpoint(finished / "model.ckpt")
+    kept = {key: value for key, value in checkpoint.arrays.items() if not key.startswith(MUN.TRAINING_ONLY)}
+    save_arrays(finished / "inference.ckpt", kept, {"config": checkpoint.meta["config"]})
+    given = "--checkpoint", finished / name, "--data-root", root, "--json", "again.json"
+    command(monkeypatch, tmp_path, evaluate, *given)
     again = json.loads((tmp_path / "again.json").read_text())["mean"]
     assert again == pytest.approx(json.loads((finished / "result.json").read_text())["trained"], abs=1e-12)
     note = "parameters that only training needs are left out (generator, prototypes)"
-    assert note in capfd.readouterr().out
-
-
-def test_a_checkpoint_without_auxiliary_parts_evaluates_the_same(finished, monkeypatch, tmp_path, capfd):
-    checkpoint = load_checkpoint(finished / "model.ckpt")
-    kept = {name: value for name, value in checkpoint.arrays.items() if not name.startswith(MUN.TRAINING_ONLY)}
-    root = json.loads((finished / "run.json").read_text())["data"]["root"]
-    save_arrays(tmp_path / "inference.ckpt", kept, {"config": checkpoint.meta["config"]})
-    command(
-        monkeypatch, tmp_path, evaluate, "--checkpoint", "inference.ckpt", "--data-root", root, "--json", "again.json"
-    )
-    again = json.loads((tmp_path / "again.json").read_text())["mean"]
-    assert again == pytest.approx(json.loads((finished / "result.json").read_text())["trained"], abs=1e-12)
-    assert "left out" not in capfd.readouterr().out
+    assert (note in capfd.readouterr().out) == (name != "inference.ckpt")
 
 
 def test_parameters_that_no_model_has_are_refused(finished, monkeypatch, tmp_path, capfd):
     checkpoint = load_checkpoint(finished / "model.ckpt")
     held = checkpoint.arrays | {"adversary.weight": np.ones(1, np.float32)}
     save_arrays(tmp_path / "foreign.ckpt", held, {"config": checkpoint.meta["config"]})
-    error = refused(capfd, monkeypatch, tmp_path, evaluate, "--checkpoint", "foreign.ckpt")
+    error = refused(monkeypatch, tmp_path, capfd, evaluate, "--checkpoint", "foreign.ckpt")
     assert "foreign.ckpt: does not fit the model: not in the model 1 (adversary.weight)" in error
 
 
-@pytest.mark.parametrize(
-    "options", [[], ["model.memory=identity"], ["model.intermediate=mixed"]], ids=["slots", "identity", "mixed"]
-)
-def test_a_stopped_run_resumes_bitwise_with_its_prototypes(tmp_path, monkeypatch, options):
-    from ms_vireid.engine.trainer import Trainer
-
-    train_mun(monkeypatch, tmp_path, *options, "--output", "whole")
-    log = Trainer._log
-
-    def interrupted(self, *arguments):
-        log(self, *arguments)
-        if self.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_log", interrupted)
-        with pytest.raises(SystemExit):
-            train_mun(patch, tmp_path, *options, "--output", "stopped")
+@pytest.mark.parametrize("memory", ["slots", "identity"])
+def test_a_stopped_run_resumes_bitwise_with_its_prototypes(tmp_path, monkeypatch, memory):
+    options = arguments(f"model.memory={memory}")
+    command(monkeypatch, tmp_path, train, *options, "--output", "whole")
+    stopped_at(monkeypatch, tmp_path, 3, *options, "--output", "stopped")
     shutil.copy(tmp_path / "stopped/last.ckpt", tmp_path / "middle.ckpt")
-    train_mun(monkeypatch, tmp_path, *options, "--output", "stopped", "--resume", "auto")
+    command(monkeypatch, tmp_path, train, *options, "--output", "stopped", "--resume", "auto")
     whole, stopped = (load_checkpoint(tmp_path / name / "last.ckpt").arrays for name in ("whole", "stopped"))
     assert whole.keys() == stopped.keys()
     for name in whole:
@@ -136,41 +100,36 @@ def test_a_stopped_run_resumes_bitwise_with_its_prototypes(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("recipe", "terms"),
+    ("row", "terms"),
     [
-        ("ablations/mun-table-1/b.yaml", {"id", "triplet"}),
-        ("ablations/mun-table-1/aux.yaml", {"id", "triplet", "id_a"}),
-        ("ablations/mun-table-1/aux-idc-ia.yaml", {"id", "triplet", "idc", "ia"}),
-        ("ablations/mun-table-2/x.yaml", TERMS),
-        ("ablations/mun-table-2/syncretic.yaml", TERMS),
-        ("ablations/mun-table-3/neither.yaml", TERMS),
-        ("ablations/mun-table-3/prototype.yaml", TERMS),
-        ("ablations/mun-table-5/9-aux-idc-ia-ma.yaml", TERMS),
+        ("mun-table-1/b", {"id", "triplet"}),
+        ("mun-table-1/aux", {"id", "triplet", "id_a"}),
+        ("mun-table-1/aux-idc-ia", {"id", "triplet", "idc", "ia"}),
+        ("mun-table-2/syncretic", TERMS),
+        ("mun-table-3/neither", TERMS),
     ],
 )
-def test_rows_of_the_ablations_train_with_their_terms(tmp_path, monkeypatch, recipe, terms):
-    train_mun(monkeypatch, tmp_path, "stages.0.epochs=1", "train.iterations=1", "--output", "run", recipe=recipe)
-    row = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])
+def test_rows_of_the_ablations_train_with_their_terms(tmp_path, monkeypatch, row, terms):
+    options = arguments("stages.0.epochs=1", "train.iterations=1", "--output", "run", recipe=f"ablations/{row}.yaml")
+    command(monkeypatch, tmp_path, train, *options)
     beside = {"epoch", "step", "loss", "images_per_second"}
-    assert {key for key in row if not key.startswith("lr_")} - beside == terms
+    assert {key for key in logged(tmp_path / "run")[0] if not key.startswith("lr_")} - beside == terms
     names = load_checkpoint(tmp_path / "run/model.ckpt").arrays.keys()
-    assert any(name.startswith("prototypes.") for name in names) == ("ma" in terms and "neither" not in recipe)
+    assert any(name.startswith("prototypes.") for name in names) == ("ma" in terms and "neither" not in row)
     assert ("auxiliary_classifier.weight" in names) == ("id_a" in terms)
 
 
-def test_the_pytorch_mirror_trains_and_resumes_the_same_recipe(tmp_path, monkeypatch, capfd):
-    recipe = ["--config", CONFIG_ROOT / "mun/sysu.yaml", *OPTIONS]
-    command(monkeypatch, tmp_path, torch_train, *recipe, "--steps", "4")
-    whole = capfd.readouterr().out.splitlines()[-4:]
-    command(monkeypatch, tmp_path, torch_train, *recipe, "--steps", "2", "--output", "half.pth")
-    command(monkeypatch, tmp_path, torch_train, *recipe, "--steps", "2", "--resume", "half.pth")
-    resumed = [line for line in capfd.readouterr().out.splitlines() if line.startswith("epoch")]
-    assert resumed == whole
-    assert all(re.search(r"loss \d.* id \d.* triplet \d.* idc \d.* ia \d.* ma \d", line) for line in whole)
+@pytest.mark.parametrize(("recipe", "terms"), [(arguments(), TERMS), (agw(), {"id", "wrt"})], ids=["mun", "agw"])
+def test_the_pytorch_mirror_trains_and_resumes_the_same_recipe(tmp_path, monkeypatch, capfd, recipe, terms):
+    def lines(*options):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", ["torch_ref/train.py", *map(str, recipe), *options])
+        run(torch_train.main)
+        return [line for line in capfd.readouterr().out.splitlines() if line.startswith("epoch")]
 
-
-def test_sizes_that_the_generator_cannot_pool_are_refused_before_training(tmp_path, monkeypatch, capfd):
-    arguments = ["--config", CONFIG_ROOT / "mun/sysu.yaml", "data.name=synthetic", "data.image_size=[256,128]"]
-    error = refused(capfd, monkeypatch, tmp_path, train, *arguments)
-    assert "do not divide the feature maps of 64x32" in error
-    assert error.endswith("sides must be multiples of 48, as [240, 144]")
+    whole = lines("--steps", "4")
+    first = lines("--steps", "2", "--output", "half.pth")
+    assert first + lines("--steps", "2", "--resume", "half.pth") == whole
+    for line, epoch, step in zip(whole, (1, 1, 2, 2), (1, 2, 3, 4), strict=True):
+        assert line.startswith(f"epoch {epoch}/2 step {step}/4 | loss ")
+        assert terms <= set(line.split())

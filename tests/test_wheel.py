@@ -52,18 +52,8 @@ def site(tmp_path_factory):
         else:
             (folder / "source").mkdir(exist_ok=True)
             shutil.copy(source, folder / "source")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--no-deps",
-        "--target",
-        folder / "site",
-        folder / "source",
-    ]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder / "site"]
+    subprocess.run([*install, folder / "source"], check=True, capture_output=True, text=True)
     return folder / "site"
 
 

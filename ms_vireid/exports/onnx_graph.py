@@ -20,7 +20,7 @@ from ms_vireid.models import ResNet, VisionTransformer
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.layers import GeM
 from ms_vireid.models.resnet import Bottleneck
-from ms_vireid.models.vit import GELU, Attention, Block, Mlp, PatchEmbed
+from ms_vireid.models.vit import Attention, Block, Mlp, PatchEmbed
 
 OPSET = 17  # the first with LayerNormalization: ONNX Runtime 1.13 and later, TensorRT 8.6 and later
 IR_VERSION = 8
@@ -105,7 +105,7 @@ def _(cell: nn.SequentialCell, graph: Graph, x: str) -> str:
 
 
 @emit.register
-def _(cell: GELU, graph: Graph, x: str) -> str:
+def _(cell: nn.GELU, graph: Graph, x: str) -> str:
     distribution = graph.add("Add", graph.add("Erf", graph.add("Mul", x, math.sqrt(0.5))), 1.0)
     return graph.add("Mul", graph.add("Mul", x, distribution), 0.5)
 
@@ -118,11 +118,9 @@ def _(cell: GeM, graph: Graph, x: str) -> str:
 
 @emit.register
 def _(cell: PatchEmbed, graph: Graph, x: str) -> str:
-    """[N, 3, H, W] -> [N, L, D]: the convolution that the product stands for."""
-    projection = cell.proj
-    stride = _pair(projection.stride)
-    x = graph.add("Conv", x, projection.weight, projection.bias, strides=stride)  # [N, D, rows, columns]
-    return graph.add("Transpose", graph.reshape(x, 0, projection.embed_dim, -1), perm=[0, 2, 1])
+    """[N, 3, H, W] -> [N, L, D]."""
+    x = emit(cell.proj, graph, x)  # [N, D, rows, columns]
+    return graph.add("Transpose", graph.reshape(x, 0, cell.proj.out_channels, -1), perm=[0, 2, 1])
 
 
 @emit.register

@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.config import DataConfig
 from ms_vireid.data.folder import read_folder
+from ms_vireid.data.llcm import read_llcm
 from ms_vireid.data.read import read_data, validate_for_training
 from ms_vireid.data.records import image_set
 from ms_vireid.data.regdb import read_regdb
@@ -16,13 +18,8 @@ from . import tree
 
 
 @pytest.fixture(scope="module")
-def sysu_root(tmp_path_factory):
-    return tree.write_sysu_mm01(tmp_path_factory.mktemp("sysu"))
-
-
-@pytest.fixture(scope="module")
-def sysu(sysu_root):
-    return read_sysu_mm01(sysu_root)
+def sysu(tmp_path_factory):
+    return read_sysu_mm01(tree.write_sysu_mm01(tmp_path_factory.mktemp("sysu")))
 
 
 @pytest.fixture(scope="module")
@@ -31,82 +28,62 @@ def regdb(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folder_root(tmp_path_factory):
-    return tree.write_folder(tmp_path_factory.mktemp("folder"))
+def llcm(tmp_path_factory):
+    return read_llcm(tree.write_llcm(tmp_path_factory.mktemp("llcm")))
 
 
-def counted(*splits: dict) -> dict[tuple[int, int], int]:
-    return {(identity, camera): n for split in splits for identity, seen in split.items() for camera, n in seen.items()}
+def found(images):
+    """How many pictures there are of each identity, camera and modality."""
+    return Counter(zip(images.identities.tolist(), images.cameras.tolist(), images.infrared.tolist(), strict=True))
 
 
-def found(images) -> dict[tuple[int, int], int]:
-    pairs = zip(images.identities.tolist(), images.cameras.tolist(), strict=True)
-    counts: dict[tuple[int, int], int] = {}
-    for pair in pairs:
-        counts[pair] = counts.get(pair, 0) + 1
-    return counts
+def of_sysu(*splits):
+    return {(i, c, c in (3, 6)): n for split in splits for i, seen in split.items() for c, n in seen.items()}
+
+
+def of_llcm(split):
+    return {
+        (identity, camera, modality == "nir"): count
+        for identity, seen in split.items()
+        for modality, cameras in seen.items()
+        for camera, count in cameras.items()
+    }
 
 
 # SYSU-MM01
 
 
-def test_sysu_trains_on_train_and_val_identities(sysu):
-    assert found(sysu.train) == counted(tree.SYSU_TRAIN, tree.SYSU_VAL)
-
-
-def test_sysu_tests_on_test_identities(sysu):
-    assert found(sysu.test) == counted(tree.SYSU_TEST)
-
-
-def test_sysu_cameras_3_and_6_are_infrared(sysu):
-    assert np.array_equal(sysu.train.infrared, np.isin(sysu.train.cameras, (3, 6)))
-
-
-def test_sysu_cameras_and_identities_are_those_of_the_path(sysu):
-    for path, identity, camera in zip(sysu.test.paths, sysu.test.identities, sysu.test.cameras, strict=True):
-        assert path.parent == sysu.root / f"cam{camera}" / f"{identity:04d}"
-
-
-def test_sysu_upper_case_suffixes_and_odd_names_are_pictures(sysu):
-    assert {p.name for p in (*sysu.train.paths, *sysu.test.paths)} == set(tree.SYSU_NAMES)
-
-
-def test_sysu_follows_the_sysu_protocol(sysu):
+def test_sysu_trains_on_train_and_val_identities_and_tests_on_the_others(sysu):
+    assert found(sysu.train) == of_sysu(tree.SYSU_TRAIN, tree.SYSU_VAL)
+    assert found(sysu.test) == of_sysu(tree.SYSU_TEST)
     assert sysu.protocol == "sysu_mm01"
 
 
-def test_sysu_lists_may_have_spaces_and_a_trailing_comma(tmp_path):
+def test_sysu_cameras_and_identities_are_those_of_the_path_and_odd_names_are_pictures(sysu):
+    for path, identity, camera in zip(sysu.test.paths, sysu.test.identities, sysu.test.cameras, strict=True):
+        assert path.parent == sysu.root / f"cam{camera}" / f"{identity:04d}"
+    assert {p.name for p in (*sysu.train.paths, *sysu.test.paths)} == set(tree.SYSU_NAMES)
+
+
+def test_sysu_lists_may_have_spaces_trailing_commas_and_an_identity_twice(tmp_path):
     tree.write_sysu_mm01(tmp_path)
     (tmp_path / "exp" / "test_id.txt").write_text(" 6, 333,\n")
-    assert set(read_sysu_mm01(tmp_path).test.identities) == {6, 333}
-
-
-def test_sysu_an_identity_in_train_and_val_is_read_once(tmp_path):
-    tree.write_sysu_mm01(tmp_path)
     (tmp_path / "exp" / "val_id.txt").write_text("1,4\n")
-    assert found(read_sysu_mm01(tmp_path).train) == counted(tree.SYSU_TRAIN, tree.SYSU_VAL)
+    data = read_sysu_mm01(tmp_path)
+    assert set(data.test.identities) == {6, 333}
+    assert found(data.train) == of_sysu(tree.SYSU_TRAIN, tree.SYSU_VAL)
 
 
 # RegDB
 
 
-def test_regdb_counts(regdb):
-    expected = [2 * tree.REGDB_PICTURES * len(tree.REGDB_IDENTITIES[split]) for split in ("train", "test")]
-    assert [len(regdb.train), len(regdb.test)] == expected
-
-
-def test_regdb_modalities_are_the_folders(regdb):
-    assert [p.relative_to(regdb.root).parts[0] for p in regdb.train.paths] == [
-        "Thermal" if infrared else "Visible" for infrared in regdb.train.infrared
-    ]
-
-
-def test_regdb_visible_is_camera_1_and_thermal_camera_2(regdb):
-    assert np.array_equal(regdb.train.cameras, 1 + regdb.train.infrared)
-
-
-def test_regdb_identities_are_the_labels_of_the_lists(regdb):
-    assert [p.parent.name for p in regdb.test.paths] == [f"test{label}" for label in regdb.test.identities]
+def test_regdb_identities_modalities_and_cameras_are_those_of_lists_and_folders(regdb):
+    for split in ("train", "test"):
+        images, identities = getattr(regdb, split), tree.REGDB_IDENTITIES[split]
+        expected = {(i, 1 + dark, bool(dark)): tree.REGDB_PICTURES for i in identities for dark in (0, 1)}
+        assert found(images) == expected
+        for path, identity, infrared in zip(images.paths, images.identities, images.infrared, strict=True):
+            assert path.parent == regdb.root / ("Thermal" if infrared else "Visible") / f"{split}{identity}"
 
 
 def test_regdb_reads_the_split_asked_for(tmp_path):
@@ -140,24 +117,73 @@ def test_regdb_a_wrong_line_is_refused_with_its_number(tmp_path, line, says):
         read_regdb(tmp_path, trial=1)
 
 
+# LLCM
+
+
+def test_llcms_training_pictures_are_those_of_the_lists_and_test_pictures_those_of_the_folders(llcm):
+    assert found(llcm.train) == of_llcm(tree.LLCM_TRAIN)
+    assert found(llcm.test) == of_llcm(tree.LLCM_TEST)
+    assert (llcm.name, llcm.protocol) == ("llcm", "llcm")
+    assert all(path.is_file() for path in llcm.train.paths)
+    images = llcm.test
+    for path, identity, camera, infrared in zip(
+        images.paths, images.identities, images.cameras, images.infrared, strict=True
+    ):
+        folder = "test_nir" if infrared else "test_vis"
+        assert path.is_file()
+        assert path.parent == llcm.root / folder / f"cam{camera}" / f"{identity:04d}"
+
+
+def test_llcms_infrared_pictures_of_camera_3_are_not_looked_for(tmp_path):
+    tree.write_llcm(tmp_path)
+    tree.write_picture(tmp_path / "test_nir" / "cam3" / "0003" / "0003_c03_s1_f1_nir.jpg")
+    assert found(read_llcm(tmp_path).test) == of_llcm(tree.LLCM_TEST)
+
+
+FIRST = "vis/0001/0001_c01_s101_f0_vis.jpg 0\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("vis", None, r"vis: no such folder; data\.root must hold vis, nir, test_vis"),
+        ("test_nir", None, r"test_nir: no such folder; data\.root must hold vis, nir, test_vis"),
+        ("idx", None, r"idx: no such folder; data\.root must hold vis, nir, test_vis"),
+        ("idx/train_nir.txt", None, r"train_nir\.txt: cannot be read"),
+        ("idx/test_id.txt", None, r"test_id\.txt: cannot be read"),
+        (
+            "idx/train_vis.txt",
+            FIRST + "vis/0001/0001_c01_s1_f1_vis.jpg",
+            r"lines that are not 'path label'.*1 \(line 2 ",
+        ),
+        ("idx/train_vis.txt", FIRST + "vis/0001/0001_c01_s1_f1_vis.jpg one", r"train_vis\.txt: .*line 2 '.* one'"),
+        ("idx/train_vis.txt", FIRST + "vis/0001/photo.jpg 0", r"without a camera.*1 \(line 2 'vis/0001/photo\.jpg'\)"),
+        ("idx/test_id.txt", "3,three,351", r"test_id\.txt:1: fields that are not identities: 1 \('three'\)"),
+        ("idx/test_id.txt", "\n", r"test_id\.txt:1: lists no identity"),
+        ("idx/test_id.txt", "3,4,5", r"test_id\.txt without a folder under any camera: 2 \(0004, 0005\)"),
+    ],
+)
+def test_what_is_wrong_with_llcms_tree_is_said(tmp_path, name, content, says):
+    path = tree.write_llcm(tmp_path) / name
+    if content is None:
+        path.rename(tmp_path / "elsewhere")
+    else:
+        path.write_text(content)
+    with pytest.raises(InputError, match=says) as refused:
+        read_llcm(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
 # folder
 
 
 @pytest.mark.parametrize(("fraction", "tested"), [(0.01, 1), (0.5, 2), (0.6, 3), (0.99, 3)])
-def test_folder_tests_on_the_last_identities_and_leaves_one_on_either_side(folder_root, fraction, tested):
-    data = read_folder(folder_root, fraction)
-    names = {p.parent.name for p in data.test.paths}
-    assert names == set(["anna", "ben", "cleo", "dora"][-tested:])
-
-
-def test_folder_splits_no_identity(folder_root):
-    data = read_folder(folder_root, 0.5)
+def test_folder_tests_on_the_last_identities_and_leaves_one_on_either_side(tmp_path, fraction, tested):
+    data = read_folder(tree.write_folder(tmp_path), fraction)
+    assert {p.parent.name for p in data.test.paths} == set(["anna", "ben", "cleo", "dora"][-tested:])
     assert not set(data.train.identities) & set(data.test.identities)
-
-
-def test_folder_modalities_are_the_folders(folder_root):
-    train = read_folder(folder_root, 0.5).train
-    assert [p.parts[-3] for p in train.paths] == ["infrared" if infrared else "visible" for infrared in train.infrared]
+    for path, infrared in zip(data.train.paths, data.train.infrared, strict=True):
+        assert path.parts[-3] == ("infrared" if infrared else "visible")
 
 
 # what all readers return
@@ -165,9 +191,6 @@ def test_folder_modalities_are_the_folders(folder_root):
 
 def test_labels_are_dense_from_zero_in_order_of_identity(sysu):
     assert dict(zip(sysu.train.identities.tolist(), sysu.train.labels.tolist(), strict=True)) == {1: 0, 4: 1, 5: 2}
-
-
-def test_labels_are_int32(sysu):
     assert sysu.train.labels.dtype == np.int32
 
 
@@ -181,20 +204,13 @@ def test_a_subset_keeps_rows_together(index):
     ]
 
 
-def test_the_checksum_does_not_depend_on_the_root(sysu, tmp_path):
-    assert read_sysu_mm01(tree.write_sysu_mm01(tmp_path / "elsewhere")).checksum() == sysu.checksum()
-
-
-def test_the_checksum_changes_with_a_changed_file(sysu, tmp_path):
+def test_the_checksum_changes_with_a_file_or_its_name_and_not_with_the_root(sysu, tmp_path):
     tree.write_sysu_mm01(tmp_path)
-    tree.truncate(tmp_path / "cam1" / "0001" / list_pictures(tmp_path / "cam1" / "0001")[0].name)
-    assert read_sysu_mm01(tmp_path).checksum() != sysu.checksum()
-
-
-def test_the_checksum_changes_with_a_renamed_file(sysu, tmp_path):
-    tree.write_sysu_mm01(tmp_path)
+    assert read_sysu_mm01(tmp_path).checksum() == sysu.checksum()
     path = list_pictures(tmp_path / "cam1" / "0001")[0]
-    path.rename(path.with_stem("renamed"))
+    renamed = path.rename(path.with_stem("renamed"))
+    assert read_sysu_mm01(tmp_path).checksum() != sysu.checksum()
+    tree.truncate(renamed.rename(path))
     assert read_sysu_mm01(tmp_path).checksum() != sysu.checksum()
 
 
@@ -224,29 +240,26 @@ def images_of(counts: dict[int, tuple[int, int]]):
     )
 
 
-def test_enough_pictures_of_both_modalities_give_no_warning():
+def test_identities_with_fewer_than_k_pictures_are_counted_and_named_in_a_warning(sysu, llcm):
     assert check_training_identities(images_of({7: (2, 2), 9: (3, 2)}), 2, Path("root")) is None
-
-
-def test_identities_with_fewer_than_k_pictures_are_counted_and_named_in_a_warning():
     warning = check_training_identities(images_of({7: (1, 4), 8: (4, 4), 9: (4, 3)}), 4, Path("root"))
     assert "fewer than 4" in warning
     assert "2 (7 has 1 visible, 9 has 3 infrared)" in warning
+    assert "4 has 1 visible" in validate_for_training(sysu, num_instances=2)
+    assert "fewer than 4" in validate_for_training(llcm, num_instances=4)
 
 
-@pytest.mark.parametrize(("counts", "modality"), [((0, 2), "visible"), ((2, 0), "infrared")])
-def test_an_identity_without_one_modality_is_refused(counts, modality):
-    with pytest.raises(InputError, match=rf"root: training identities without {modality} pictures: 1 \(9\)"):
-        check_training_identities(images_of({7: (2, 2), 9: counts}), 2, Path("root"))
-
-
-def test_a_training_set_without_pictures_is_refused():
-    with pytest.raises(InputError, match="root: the training set holds no pictures"):
-        check_training_identities(image_set([]), 2, Path("root"))
-
-
-def test_pictures_that_are_whole_pass(sysu):
-    check_pictures(sysu.test)
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        (images_of({7: (2, 2), 9: (0, 2)}), r"root: training identities without visible pictures: 1 \(9\)"),
+        (images_of({7: (2, 2), 9: (2, 0)}), r"root: training identities without infrared pictures: 1 \(9\)"),
+        (image_set([]), "root: the training set holds no pictures"),
+    ],
+)
+def test_training_sets_without_a_modality_or_pictures_are_refused(images, says):
+    with pytest.raises(InputError, match=says):
+        check_training_identities(images, 2, Path("root"))
 
 
 def test_empty_foreign_and_missing_pictures_are_all_named(tmp_path):
@@ -263,12 +276,9 @@ def test_empty_foreign_and_missing_pictures_are_all_named(tmp_path):
 
 
 def test_of_many_problems_ten_are_named_and_the_rest_counted():
+    refuse([], "what", "do this")
     with pytest.raises(InputError, match=r"^what: 12 \(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 2 more\); do this$"):
         refuse(map(str, range(12)), "what", "do this")
-
-
-def test_no_problem_is_not_refused():
-    refuse([], "what", "do this")
 
 
 def test_only_pictures_are_listed_sorted_by_name(tmp_path):
@@ -276,10 +286,6 @@ def test_only_pictures_are_listed_sorted_by_name(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "folder.jpg").mkdir()
     assert [p.name for p in list_pictures(tmp_path)] == ["a.PNG", "b.jpg"]
-
-
-def test_the_odd_tree_trains_with_a_warning(sysu):
-    assert "4 has 1 visible" in validate_for_training(sysu, num_instances=2)
 
 
 def test_test_pictures_are_checked_before_training(tmp_path):

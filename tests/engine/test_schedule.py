@@ -1,5 +1,3 @@
-import math
-
 import pytest
 
 from ms_vireid.config import CONFIG_ROOT, load_config
@@ -21,23 +19,9 @@ def test_pmt_epochs_have_the_published_learning_rates(base, expected):
         assert warmup_cosine(epoch, base, 24, 3, 3e-6, 3e-6) == pytest.approx(rate, rel=3e-6)
 
 
-@pytest.mark.parametrize("base", [3e-4, 1.5e-4])
-def test_all_24_epochs_follow_the_warm_up_and_the_cosine_of_the_whole_run(base):
-    expected = [3e-6 + (base - 3e-6) * epoch / 3 for epoch in (1, 2)]
-    expected += [(base + 3e-6) / 2 + (base - 3e-6) / 2 * math.cos(math.radians(7.5 * epoch)) for epoch in range(3, 25)]
-    rates = [warmup_cosine(epoch, base, 24, 3, 3e-6, 3e-6) for epoch in range(1, 25)]
-    assert rates == pytest.approx(expected, rel=1e-12)  # the same formula in degrees: rounding only
-    assert rates[2:] == sorted(rates[2:], reverse=True)
-
-
-@pytest.mark.parametrize("epoch", [0, 25])
-def test_epochs_outside_the_run_are_refused(epoch):
-    with pytest.raises(ValueError, match=f"got {epoch}"):
-        warmup_cosine(epoch, 3e-4, 24, 3, 3e-6, 3e-6)
-
-
-def test_without_warm_up_the_cosine_covers_every_epoch():
+def test_without_warm_up_the_cosine_covers_every_epoch_and_the_steps_begin_at_the_base_rate():
     assert warmup_cosine(1, 1.0, 2, 0, 0.0, 0.0) == pytest.approx(0.5)
+    assert warmup_steps(1, 0.1, 60, 0, (20, 50), 0.1) == 0.1
 
 
 # Epochs 1 to 10, 11 to 20, 21 to 50, 51 to 60.
@@ -49,32 +33,24 @@ def test_all_60_epochs_of_agw_have_the_releases_learning_rates():
     assert rates == pytest.approx(AGW_RATES, rel=1e-12)
 
 
-@pytest.mark.parametrize("epoch", [0, 61])
-def test_epochs_outside_the_run_are_refused_by_the_steps_too(epoch):
-    with pytest.raises(ValueError, match=f"got {epoch}"):
-        warmup_steps(epoch, 0.1, 60, 10, (20, 50), 0.1)
-
-
-def test_without_warm_up_the_steps_begin_at_the_base_rate():
-    assert warmup_steps(1, 0.1, 60, 0, (20, 50), 0.1) == 0.1
-
-
 MUN = {"epochs": 90, "warmup_epochs": 15, "start_lr": 1e-8, "milestones": (30, 60), "factor": 0.1}
 
 
-def test_mun_warms_up_with_every_iteration_and_falls_twice():
-    # 4 iterations an epoch: 60 of warm-up, whose k-th has 1e-8 + (2e-3 - 1e-8) k / 60; then to epochs 30, 60 and 90.
-    expected = [1e-8 + (2e-3 - 1e-8) * k / 60 for k in range(60)]
-    expected += [2e-3] * 15 * 4 + [2e-4] * 30 * 4 + [2e-5] * 30 * 4
-    rates = [iteration_steps(k / 4, 2e-3, **MUN) for k in range(90 * 4)]
-    assert rates == pytest.approx(expected, rel=1e-12)
-    assert rates[0] == 1e-8
-
-
-@pytest.mark.parametrize("time", [-0.25, 90.0])
-def test_times_outside_the_run_are_refused(time):
-    with pytest.raises(ValueError, match=f"got {time}"):
-        iteration_steps(time, 2e-3, **MUN)
+@pytest.mark.parametrize(
+    ("rate", "value"),
+    [
+        (lambda: warmup_cosine(0, 3e-4, 24, 3, 3e-6, 3e-6), "0"),
+        (lambda: warmup_cosine(25, 3e-4, 24, 3, 3e-6, 3e-6), "25"),
+        (lambda: warmup_steps(0, 0.1, 60, 10, (20, 50), 0.1), "0"),
+        (lambda: warmup_steps(61, 0.1, 60, 10, (20, 50), 0.1), "61"),
+        (lambda: iteration_steps(-0.25, 2e-3, **MUN), "-0.25"),
+        (lambda: iteration_steps(90.0, 2e-3, **MUN), "90.0"),
+        (lambda: learning_rates(load_config(CONFIG_ROOT / "mun/sysu.yaml"), GROUPS, 91), "91"),
+    ],
+)
+def test_times_outside_the_run_are_refused(rate, value):
+    with pytest.raises(ValueError, match=f"got {value}"):
+        rate()
 
 
 GROUPS = [ParameterGroup("full", 1.0, ()), ParameterGroup("backbone", 0.5, ())]
@@ -100,12 +76,6 @@ def test_mun_changes_within_an_epoch(epoch, done, expected):
 def test_the_schedules_by_epoch_do_not_change_within_one(path):
     config = load_config(CONFIG_ROOT / path)
     assert learning_rates(config, GROUPS, 2, 0.7) == learning_rates(config, GROUPS, 2)
-
-
-@pytest.mark.parametrize("epoch", [0, 91])
-def test_epochs_outside_the_run_have_no_rates(epoch):
-    with pytest.raises(ValueError, match=f"got {epoch}"):
-        learning_rates(load_config(CONFIG_ROOT / "mun/sysu.yaml"), GROUPS, epoch)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from .good import write_good
 
 
 def pytest_addoption(parser):
-    parser.addoption("--fuzz", type=int, default=40, metavar="N", help="examples of each kind of file that is mutated")
+    parser.addoption("--fuzz", type=int, default=30, metavar="N", help="examples of each kind of file that is mutated")
 
 
 @pytest.fixture(scope="session")

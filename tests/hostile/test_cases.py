@@ -1,4 +1,4 @@
-"""Input that lies, in the classes that were found: each case ends in exit code 2 and one line, and leaves nothing."""
+"""Input that lies in ways that the fuzzer (test_fuzz.py) does not find: exit code 2, one line, and nothing left."""
 
 import json
 import os
@@ -143,20 +143,14 @@ for name, change in RECORDS.items():
 
 # What a run folder holds, on --resume and on a page.
 FOLDERS = {
-    "run-json-empty": write("run/run.json", ""),
-    "run-json-garbage": write("run/run.json", b"\x00\xff\xfe"),
     "run-json-a-list": write("run/run.json", "[1]"),
-    "run-json-a-number": write("run/run.json", "3"),
     "run-json-lacks-all": write("run/run.json", "{}"),
     "run-json-command-a-number": lambda: spoil_json("run/run.json", command=3),
-    "run-json-data-a-list": lambda: spoil_json("run/run.json", data=[]),
     "run-json-deep": write("run/run.json", '{"a":' * 100_000),
 }
 METRICS = {
-    "metrics-binary": write("run/metrics.jsonl", b"\x00\xff\n\xfe\n{}\n"),
     "metrics-without-step": write("run/metrics.jsonl", '{"loss": 1}\n{"epoch": 1, "step": 1}\n'),
     "metrics-lists": write("run/metrics.jsonl", "[1]\n[2]\n[3]\n"),
-    "metrics-step-a-text": write("run/metrics.jsonl", '{"epoch": 1, "step": "a"}\n{"epoch": 1, "step": 1}\n'),
 }
 
 
@@ -223,44 +217,18 @@ case("yaml", "override-deep", (*TRAIN, ".".join("a" * 3000) + "=1"))
 case("yaml", "override-brackets", (*TRAIN, "seed=" + "[" * 3000))
 case("yaml", "override-index", (*TRAIN, f"stages.{'9' * 5000}.epochs=1"))
 
-# Sizes out of any range.
+# Sizes that no limit of a single number refuses (tests/test_bounds.py: each has one), and one that a limit does.
 for override in (
-    "train.iterations=1000000000000",
-    "data.image_size=[1000000,1000000]",
     "data.image_size=[4096,4096] & model.stride=1",
-    "model.embed_dim=2000000",
-    "model.embed_dim=100000",
-    "model.depth=1000000000",
     "model.depth=1000 & model.embed_dim=10000",
-    "model.mlp_ratio=100000",
-    "model.patch_size=100000",
-    "model.num_heads=1000000000000",
     "model={name: mun, kernel_order: [1000001, 1000001]}",
-    "model={name: mun, ratios: [100000]}",
     "model={name: mun, width: 6400} & data.image_size=[240,144]",
-    "model={name: agw, width: 1000000}",
     "model={name: agw, layers: [1000000, 1, 1, 1]}",
     "model={name: agw, width: 6400}",
-    "augmentation.crop_padding=1000000000",
-    "augmentation.erasing_aspect=1e-300",
     "augmentation.infrared_blur_sigma=[1e-300,1]",
-    "augmentation.erasing_fill=[1e300,0,0]",
-    "evaluation.trials=1000000000",
-    "evaluation.batch_size=1000000000000",
-    "data.workers=1000000",
-    "data.synthetic.train_identities=1000000000",
     "data.synthetic={train_identities: 9999, images_per_camera: 9999}",
-    "optimizer.lr=1e300",
-    "optimizer.eps=1e-300",
-    "optimizer.weight_decay=1e300",
-    "train.num_instances=1000000",
-    "train.num_identities=1000000000",
     "train.num_identities=10000 & train.num_instances=1000",
-    "train.log_steps=100000000000000000000",
-    "stages.0.epochs=1000000000000",
-    "schedule.warmup_epochs=1000000000000",
     "seed=99999999999999999999",
-    "model.num_classes=100000000000",
 ):
     case("sizes", override, (*TRAIN, "--output", "new", *override.split(" & ")))
 
@@ -290,7 +258,7 @@ case(
 case("names", "link-to-itself", (*EVALUATE, "loop.ckpt"), lambda: Path("loop.ckpt").symlink_to("loop.ckpt"))
 
 
-# PyTorch's files, .safetensors, and weights that are no numbers.
+# PyTorch's files, .safetensors, and weights that are not numbers.
 def flipped(path, place):
     def change():
         content = bytearray(Path(path).read_bytes())
@@ -410,7 +378,6 @@ def features(**changed):
 
 FEATURES = {
     "no-archive": write("bad.npz", b"PK\x03\x04garbage"),
-    "empty": write("bad.npz", b""),
     "an-array": lambda: np.save(open("bad.npz", "wb"), np.zeros(3)),  # noqa: SIM115
     "objects": features(features=np.array([{}], object)),
     "nan": features(features=np.full((8, 8), np.nan, np.float32)),
@@ -419,14 +386,11 @@ FEATURES = {
     "too-few": features(features=np.eye(7, 8, dtype=np.float32)),
     "no-paths": features(paths=None),
     "info-not-json": features(info=np.array("{")),
-    "info-null": features(info=np.array("null")),
-    "info-a-list": features(info=np.array("[]")),
     "info-deep": features(info=np.array("[" * 100_000)),
     "info-checkpoint-a-number": features(info=np.array(json.dumps(
         {"format": 1, "version": "", "checkpoint": 3, "config": {}, "images": ".", "skipped": {}}))),
     "names-of-escapes": features(paths=np.array(["\x1b[2J"] * 8)),
     "identities-float": features(identities=np.zeros(8)),
-    "half": lambda: Path("bad.npz").write_bytes(Path("a.npz").read_bytes()[:-700]),
     "pipe": lambda: os.mkfifo("bad.npz"),
 }  # fmt: skip
 
@@ -448,12 +412,6 @@ for name, change in FEATURES.items():
 for name, content in {"empty": b"", "garbage": bytes(range(256)), "zip-of-nothing": b"PK\x05\x06" + bytes(18)}.items():
     case("features", f"index-{name}", ("ms_vireid.retrieve", "--query", "a.npz", "--gallery", "bad.index"),
          write("bad.index", content), "bad.index: ")  # fmt: skip
-for number in range(4):
-    case("features", f"index-bit-in-{number}", ("ms_vireid.retrieve", "--query", "a.npz", "--gallery", "a.index"),
-         flipped_member("a.index", number), "a.index: ")  # fmt: skip
-    case("features", f"npz-bit-in-{number}", ("ms_vireid.retrieve", "--query", "a.npz", "--gallery", "pictures.npz"),
-         lambda number=number: (shutil.copy("a.npz", "pictures.npz"), flipped_member("pictures.npz", number)()),
-         "pictures.npz: ")  # fmt: skip
 
 # Pictures.
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(pwned) (w) file closefile\nshowpage\n"
@@ -519,10 +477,6 @@ def test_input_that_lies_is_refused_in_one_line(kind, name, good, commands, tmp_
     assert says in line
     if name not in MAY_BEGIN:
         assert listing(folder) == before
-
-
-def test_there_are_at_least_two_hundred_cases():
-    assert len(CASES) >= 200
 
 
 def listing(folder):

@@ -1,6 +1,4 @@
-"""ResNet-50 against torchvision's own, with the same weights."""
-
-from copy import deepcopy
+"""ResNet-50: its parts, against torchvision's at odd sizes and another stride, and weights from a file."""
 
 import mindspore as ms
 import numpy as np
@@ -13,7 +11,6 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.config import check_config
 from ms_vireid.models import ResNet, build_model
 from ms_vireid.models.pretrained import load_pretrained_resnet, torchvision_name
-from ms_vireid.programs.prepare import prepare
 from parity.oracles import torchvision
 from torch_ref.models import ResNet as TorchResNet
 from torch_ref.models import build_model as torch_build_model
@@ -62,8 +59,8 @@ def error(actual, expected):
 
 @pytest.mark.parametrize(
     ("layers", "last_stride", "count", "size"),
-    [(SHALLOW, 2, 2, (64, 32)), (SHALLOW, 1, 2, (70, 38)), ((3, 4, 6, 3), 1, 1, (288, 144))],
-    ids=["stride-2", "stride-1-odd-sizes", "full-size"],
+    [(SHALLOW, 2, 2, (64, 32)), (SHALLOW, 1, 2, (70, 38))],
+    ids=["stride-2", "stride-1-odd-sizes"],
 )
 def test_evaluation_is_torchvisions(layers, last_stride, count, size):
     network = oracle(layers, last_stride).eval()
@@ -74,36 +71,6 @@ def test_evaluation_is_torchvisions(layers, last_stride, count, size):
         expected = oracle_features(network, torch.from_numpy(pixels))
     # float32 sums of up to 4,608 products in 16 blocks.
     assert error(cell(Tensor(pixels)).asnumpy(), expected) < 1e-5
-
-
-@pytest.mark.parametrize(("kernels", "limit"), [(True, 1e-4), (False, 2e-4)], ids=["kernels", "operators"])
-def test_training_gradients_and_statistics_are_torchvisions(kernels, limit):
-    """Kernels sum in float64 what operators sum in float32."""
-    network = oracle(SHALLOW, 1).train()
-    cell = ResNet(SHALLOW).set_train()
-    give([cell], network)
-    if kernels:
-        prepare("kernels", cell)
-    pixels = images(4, (64, 32))
-    features = oracle_features(network, torch.from_numpy(pixels))
-    weights = np.random.default_rng(1).standard_normal(features.shape).astype(np.float32)
-    exact = deepcopy(network).double()
-    (oracle_features(exact, torch.from_numpy(pixels).double()) * torch.from_numpy(weights)).sum().backward()
-
-    names = [name for name, p in cell.parameters_and_names() if p.requires_grad]
-
-    def loss(x):
-        return (cell(x) * Tensor(weights)).sum()
-
-    gradients = ms.grad(loss, None, cell.trainable_params())(Tensor(pixels))
-    expected = dict(exact.named_parameters())
-    for name, gradient in zip(names, gradients, strict=True):
-        # Normalisation over few positions magnifies the rounding of the forward pass.
-        assert error(gradient.asnumpy(), expected[torchvision_name(name)].grad) < limit, name
-    buffers = dict(network.named_buffers())
-    for name, parameter in cell.parameters_and_names():
-        if "moving" in name:
-            assert error(parameter.asnumpy(), buffers[torchvision_name(name)]) < 1e-5, name
 
 
 @pytest.mark.parametrize("shared", [(1, 2, 3, 4), (2, 3, 4)], ids=["stem-apart", "stem-and-stage-1-apart"])
@@ -129,18 +96,15 @@ def test_the_parts_of_a_288x144_picture_have_the_papers_shapes():
     assert shapes == [(64, 72, 36), (256, 72, 36), (512, 36, 18), (1024, 18, 9), (2048, 18, 9)]
 
 
-@pytest.mark.parametrize("network", [ResNet, TorchResNet])
-def test_convolutions_start_kaiming_normal_by_their_outputs_and_normalisation_at_the_identity(network):
-    parameters = network((1, 1, 1, 1), width=16)
-    parameters = parameters.parameters_and_names() if network is ResNet else parameters.named_parameters()
-    for name, parameter in parameters:
-        value = parameter.asnumpy() if network is ResNet else parameter.detach().numpy()
+def test_convolutions_start_kaiming_normal_by_their_outputs_and_normalisation_at_the_identity():
+    for name, parameter in ResNet((1, 1, 1, 1), width=16).parameters_and_names():
+        value = parameter.asnumpy()
         if value.ndim == 4:
             expected = np.sqrt(2.0 / (value.shape[0] * value.shape[2] * value.shape[3]))
             # At least 1,024 draws: their standard deviation is off by 2 %, five times that allowed.
             assert value.std() == pytest.approx(expected, rel=0.11), name
         else:
-            assert (value == (name.endswith(("gamma", "weight", "moving_variance")))).all(), name
+            assert (value == (name.endswith(("gamma", "moving_variance")))).all(), name
 
 
 # weights from a file
@@ -156,22 +120,15 @@ def torchvision_file(path, **changes):
 PARTS = [{"stages": ()}, {"stages": ()}, {"stem": False}]
 
 
-def test_a_torchvision_file_fills_both_stems_and_what_they_share(tmp_path):
+@pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
+def test_a_torchvision_file_fills_both_stems_and_what_they_share(tmp_path, suffix):
     held = torchvision_file(tmp_path / "resnet.safetensors")
+    ms.save_checkpoint([{"name": n, "data": Tensor(v)} for n, v in held.items()], str(tmp_path / "resnet.ckpt"))
     parts = [ResNet(SHALLOW, **part) for part in PARTS]
-    load_pretrained_resnet(parts, tmp_path / "resnet.safetensors")
+    load_pretrained_resnet(parts, tmp_path / f"resnet.{suffix}")
     for part in parts:
         for name, parameter in part.parameters_and_names():
             assert np.array_equal(parameter.asnumpy(), held[torchvision_name(name)]), name
-
-
-def test_a_ckpt_made_of_a_torchvision_file_loads_alike(tmp_path):
-    held = torchvision_file(tmp_path / "resnet.safetensors")
-    entries = [{"name": name, "data": Tensor(value)} for name, value in held.items()]
-    ms.save_checkpoint(entries, str(tmp_path / "resnet.ckpt"))
-    network = ResNet(SHALLOW)
-    load_pretrained_resnet([network], tmp_path / "resnet.ckpt")
-    assert np.array_equal(network.layer4[0].bn3.moving_variance.asnumpy(), held["layer4.0.bn3.running_var"])
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
@@ -202,7 +159,9 @@ def test_agw_is_built_with_the_configured_file(tmp_path, build, array):
 @pytest.mark.parametrize(
     ("network", "load"), [(ResNet, load_pretrained_resnet), (TorchResNet, torch_load_pretrained_resnet)]
 )
-def test_weights_that_do_not_fit_are_all_named_once_and_nothing_is_set(tmp_path, network, load):
+def test_weights_that_do_not_fit_are_all_named_and_nothing_is_set_and_a_missing_file_says_where_to_find_it(
+    tmp_path, network, load
+):
     wrong = {"extra": np.zeros(1, np.float32), "bn1.bias": None, "conv1.weight": np.zeros((8, 3, 7, 7), np.float32)}
     torchvision_file(tmp_path / "resnet.safetensors", **wrong)
     parts = [network(SHALLOW, **part) for part in PARTS]
@@ -214,9 +173,5 @@ def test_weights_that_do_not_fit_are_all_named_once_and_nothing_is_set(tmp_path,
         load(parts, tmp_path / "resnet.safetensors")
     mean = parts[0].bn1.moving_mean.asnumpy() if network is ResNet else parts[0].bn1.running_mean.numpy()
     assert (mean == 0).all()
-
-
-@pytest.mark.parametrize("load", [load_pretrained_resnet, torch_load_pretrained_resnet])
-def test_a_missing_file_says_where_it_can_be_had(tmp_path, load):
     with pytest.raises(InputError, match=r"no such file .*gone\.safetensors; torchvision's resnet50 .*or set model"):
         load([], tmp_path / "gone.safetensors")

@@ -4,7 +4,6 @@ and the trace of a model the first layer that has it."""
 import numpy as np
 import pytest
 
-from ms_vireid.models import vit
 from ms_vireid.programs.kernels import (
     convolution,
     feature_maps,
@@ -16,9 +15,8 @@ from ms_vireid.programs.kernels import (
 )
 from ms_vireid.programs.kernels.base import memory
 from parity.cases import LADDER, run
-from parity.harness import same_weights, trace
+from parity.harness import trace
 from parity.rungs.models import MODELS
-from torch_ref.models import vit as torch_vit
 
 
 def changed(patch, module, name, wrong):
@@ -182,16 +180,6 @@ def test_the_trace_of_training_names_the_first_dropout(monkeypatch):
     pair = model.pair(stochastic=True)
     assert first_layer(pair, model.training_inputs(), True, "operators") is None
     assert first_layer(pair, model.training_inputs(), True, "kernels") == "output of base.pos_drop"
-
-
-def test_the_trace_names_what_follows_a_softmax_without_its_maximum(monkeypatch):
-    softmax_without_its_maximum(monkeypatch)
-    pair = vit.Attention(48, 4, 0.0, 0), torch_vit.Attention(48, 4, 0.0, 0)
-    same_weights(*pair)
-    inputs = 40.0 * np.random.default_rng(0).normal(size=(3, 10, 48)).astype(np.float32), None, None
-    assert first_layer(pair, inputs, False, "operators") is None
-    # The softmax is no layer of PyTorch's: the projection of its values is.
-    assert first_layer(pair, inputs, False, "kernels") == "output of proj"
 
 
 def test_a_models_gradients_name_the_first_weight_whose_gradient_misses_rows(monkeypatch):

@@ -1,0 +1,152 @@
+"""What imports what: docs/architecture.md draws it, and which framework comes with it."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("ms_vireid", "torch_ref", "parity")
+NODE = re.compile(r'^ *(\w+)\["', re.MULTILINE)
+ARROW = re.compile(r"^ *(\w+) -->(?:\|[^|]*\|)? (\w+(?: & \w+)*)$", re.MULTILINE)
+# Imports against the arrows that are still to go.
+TO_GO = {("ablations", "commands"), ("inference", "search")}
+FRAMEWORK_FREE = (
+    *(f"ms_vireid.{command}" for command in ("ablate", "evaluate", "export", "extract", "report", "retrieve", "train")),
+    *("ms_vireid.command.running", "ms_vireid.config", "ms_vireid.data.batches"),
+    *("ms_vireid.data.read", "ms_vireid.devices.runtime", "ms_vireid.engine.process_group"),
+    *("ms_vireid.engine.run_folder", "ms_vireid.engine.schedule", "ms_vireid.evaluation", "ms_vireid.files.weights"),
+)
+
+
+def room(name):
+    """The room of a module: a folder of ms_vireid, "commands" for what lies at its top, or another package."""
+    package, *below = name.split(".")
+    if package != "ms_vireid":
+        return package
+    return below[0] if below and (ROOT / package / below[0]).is_dir() else "commands"
+
+
+def imported(path):
+    """The modules that a file imports, anywhere in it, with the names that it takes from them."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imports():
+    """(importing file, what it imports) of the three packages."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield from ((path.relative_to(ROOT), name) for name in imported(path))
+
+
+def between_rooms():
+    """{(room, room): a file with that import}."""
+    found = {}
+    for path, name in imports():
+        if name.split(".")[0] in PACKAGES:
+            ends = room(".".join(path.with_suffix("").parts)), room(name)
+            if ends[0] != ends[1]:
+                found[ends] = f"{path} imports {name}"
+    return found
+
+
+def drawn(text):
+    """Rooms from top to bottom, and arrows."""
+    rooms = NODE.findall(text)
+    arrows = [(start, end) for start, ends in ARROW.findall(text) for end in ends.split(" & ")]
+    return rooms, arrows
+
+
+def reached(arrows):
+    """{room: all that its arrows lead to}; arrows that only lead down."""
+    ends = defaultdict(set)
+    for start, end in arrows:
+        ends[start].add(end)
+
+    def below(start):
+        return ends[start].union(*(below(end) for end in ends[start])) if start in ends else set()
+
+    return {start: below(start) for start in list(ends)}
+
+
+def differences(text, found):
+    """One line for each difference between a drawing and the imports between rooms."""
+    rooms, arrows = drawn(text)
+    unknown = [f"{name} is not drawn" for name in sorted({end for ends in found for end in ends} - set(rooms))]
+    unknown += [f"{start} --> {end}: not a room" for start, end in arrows if not {start, end} <= set(rooms)]
+    if unknown:
+        return unknown
+    up = [f"{start} --> {end} leads up" for start, end in arrows if rooms.index(start) >= rooms.index(end)]
+    if up:
+        return up
+    below = reached(arrows)
+    idle = [f"{start} --> {end}: nothing imports so" for start, end in arrows if (start, end) not in found]
+    return idle + [
+        f"no arrow leads from {start} to {end}: {where}"
+        for (start, end), where in found.items()
+        if end not in below.get(start, ()) and (start, end) not in TO_GO
+    ]
+
+
+def test_every_arrow_is_an_import_every_import_follows_the_arrows_and_none_leads_up():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    assert differences(text, between_rooms()) == []
+
+
+def test_imports_that_are_to_go_are_still_there():
+    assert between_rooms().keys() >= TO_GO
+
+
+DRAWING = 'a["x"]\n b["y"]\n c["z"]\n a --> b\n b --> c\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "imports_of", "difference"),
+    [
+        (DRAWING, {"ab", "bc", "ac"}, []),
+        (DRAWING, {"ab", "bc", "ca"}, ["no arrow leads from c to a: ca"]),
+        (DRAWING, {"ab"}, ["b --> c: nothing imports so"]),
+        (DRAWING, {"ab", "bc", "bd"}, ["d is not drawn"]),
+        (DRAWING + "c --> a\n", {"ab", "bc", "ca"}, ["c --> a leads up"]),
+        (DRAWING.replace("a --> b\n", "a --> b & d\n"), {"ab"}, ["a --> d: not a room"]),
+    ],
+)
+def test_a_planted_difference_is_named(text, imports_of, difference):
+    assert differences(text, {tuple(ends): ends for ends in imports_of}) == difference
+
+
+def test_parity_alone_imports_both_frameworks():
+    foreign = {
+        "ms_vireid": {"torch", "torchvision", "timm", "torch_ref", "parity"},
+        "torch_ref": {"mindspore", "parity"},
+    }
+    wrong = [
+        f"{path} imports {name}" for path, name in imports() if name.split(".")[0] in foreign.get(path.parts[0], ())
+    ]
+    assert wrong == []
+
+
+def frameworks_with(*modules):
+    """Which framework the first of these modules that needs one brings into a fresh process."""
+    script = "import sys\nfor name in sys.argv[1:]:\n    __import__(name)\n"
+    script += "    found = {'torch', 'mindspore'} & sys.modules.keys()\n    if found: sys.exit(f'{name}: {found}')"
+    done = subprocess.run([sys.executable, "-c", script, *modules], capture_output=True, text=True, check=False)
+    return done.stderr.strip()
+
+
+def test_framework_free_code_imports_neither_framework():
+    assert frameworks_with(*FRAMEWORK_FREE) == ""
+
+
+@pytest.mark.parametrize("module", ["ms_vireid.engine.trainer", "ms_vireid.exports.onnx_graph"])
+def test_the_toolbox_never_imports_torch(module):
+    assert frameworks_with(module) == f"{module}: {{'mindspore'}}"
