@@ -37,7 +37,6 @@ def inference_program(kernels: str) -> str:
 
 def run_by(program: str, model: ReIDModel, *others: nn.Cell) -> None:
     """Have a model whose weights are in place, and its optimiser, computed by a program; again after other weights."""
-    model.program = program
     if program == "kernels":
         from ms_vireid.programs.kernels import install  # Numba and its compiler: a second
 

@@ -1,7 +1,6 @@
 """`extract.py`: features of any folder or list, what is refused, what is skipped, and going on where it stopped."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -10,8 +9,8 @@ from ms_vireid import extract
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.layout import read_layout
 from ms_vireid.extract import load_features
+from ms_vireid.files.writing import write_text
 from ms_vireid.inference import extraction
-from ms_vireid.inference.features import extract_features
 from ms_vireid.inference.trained import load_trained
 
 from ..checkpoints import write_checkpoint
@@ -55,7 +54,7 @@ def test_the_features_are_those_of_evaluation(run_extract, pictures, checkpoint,
     found = run_extract(pictures, "--workers", workers)
     (trained,) = load_trained([checkpoint], "kernels")
     images = read_layout(pictures, [pictures / path for path in found.paths])
-    assert np.array_equal(found.features, extract_features(trained.model, images, (48, 24), 5, 0))
+    assert np.array_equal(found.features, trained.extractor.extract(images))
 
 
 def test_the_file_holds_what_its_documentation_says(run_extract, pictures, checkpoint):
@@ -150,44 +149,51 @@ def test_nothing_but_broken_pictures_is_refused(run_extract, tmp_path, capfd):
 def test_an_interrupted_run_goes_on_and_gives_the_same_file(run_extract, pictures, monkeypatch, tmp_path, capfd):
     truncate(pictures / "visible/0001/0.jpg")
     run_extract(pictures, "--skip-broken", output="whole.npz")
-    done, steps = extraction.PartialResult.done, []
+    steps = []
 
-    def interrupted(self, batch, broken):
-        done(self, batch, broken)
-        steps.append(batch)
-        if steps == [0, 1]:
+    def interrupted(path, text):
+        write_text(path, text)
+        steps.append(json.loads(text)["batches"])
+        if steps == [0, 1, 2]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(extraction.PartialResult, "done", interrupted)
+    monkeypatch.setattr(extraction, "write_text", interrupted)
     with pytest.raises(SystemExit) as stopped:
         run_extract(pictures, "--skip-broken")
     assert stopped.value.code == 130
     assert "the same command goes on from features.npz.partial" in capfd.readouterr().err
-    with (tmp_path / "features.npz.partial/journal.jsonl").open("a") as file:
-        file.write('{"batch": 2, "bro')  # as if killed while writing
     run_extract(pictures, "--skip-broken")
-    assert steps == [0, 1, 2, 3]
+    assert steps == [0, 1, 2, 3, 4]
     assert "2 of 4 batches are there" in capfd.readouterr().out
     assert (tmp_path / "features.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
     assert not (tmp_path / "features.npz.partial").exists()
 
 
-def test_a_partial_result_of_other_pictures_is_not_gone_on_from(run_extract, pictures, tmp_path, capfd):
-    error = refused(capfd, run_extract, write_broken_copy(pictures, tmp_path / "other"))
-    assert "cannot be decoded" in error
-    assert (tmp_path / "features.npz.partial/journal.jsonl").exists()
-    capfd.readouterr()
-    found = run_extract(pictures)
-    assert "features.npz.partial is of other pictures, another checkpoint or batch size; begun anew" in (
-        capfd.readouterr().out
-    )
-    assert len(found) == 16
+SPOILED = {
+    "other pictures": lambda partial, images: (images / "visible/0001/0.jpg").touch(),
+    "cut state": lambda partial, images: truncate(partial / "state.json"),
+    "cut features": lambda partial, images: truncate(partial / "features.bin"),
+    "no features": lambda partial, images: (partial / "features.bin").unlink(),
+}
 
 
-def write_broken_copy(pictures, to):
-    shutil.copytree(pictures, to)
-    truncate(to / "infrared/0007/1.jpg")
-    return to
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+def test_a_partial_result_that_does_not_fit_is_begun_anew(run_extract, pictures, tmp_path, capfd, spoil):
+    truncate(pictures / "infrared/0007/1.jpg")
+    refused(capfd, run_extract, pictures)
+    partial = tmp_path / "features.npz.partial"
+    assert json.loads((partial / "state.json").read_text())["batches"] == 3
+    spoil(partial, pictures)
+    found = run_extract(pictures, "--skip-broken")
+    assert "is of other pictures, another checkpoint or batch size, or damaged; begun anew" in capfd.readouterr().out
+    assert len(found) == 15
+
+
+def test_a_folder_of_something_else_is_left_alone(run_extract, pictures, tmp_path, capfd):
+    (tmp_path / "features.npz.partial").mkdir()
+    (tmp_path / "features.npz.partial/mine.txt").touch()
+    assert "is there, and is not a partial result; choose" in refused(capfd, run_extract, pictures)
+    assert (tmp_path / "features.npz.partial/mine.txt").exists()
 
 
 @pytest.mark.parametrize(
@@ -228,6 +234,8 @@ def test_load_features_refuses_what_is_not_a_feature_file(run_extract, pictures,
     assert "row 0 (infrared/0001/0.jpg) has norm nan" in said_of(features=held["features"] * np.float32(np.nan))
     assert "its info is not JSON" in said_of(info=np.array("{"))
     assert "feature format 9" in said_of(info=np.array(json.dumps(json.loads(str(held["info"])) | {"format": 9})))
+    np.savez_compressed(tmp_path / "packed.npz", **held)
+    assert np.array_equal(load_features(tmp_path / "packed.npz").features, held["features"])
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match="is not a feature file"):
         load_features(path)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.inference.feature_files import open_features, save_features
+from ms_vireid.inference.feature_files import save_features
 from ms_vireid.search import faiss_index
 from ms_vireid.search.exact import search_exact
 from ms_vireid.search.faiss_index import build_index, load_index, save_index
@@ -13,7 +13,7 @@ from ms_vireid.search.found import NOTHING, nearest
 
 from .galleries import WIDTH, as_features, gallery, queries, stable_order
 
-KINDS = pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+KINDS = pytest.mark.parametrize("kind", ["flat", "hnsw"])
 
 
 def identities(count: int, pictures: int = 20, seed: int = 0):
@@ -58,10 +58,9 @@ def test_recall_of_clustered_features(kind):
     assert recall >= (1 if kind == "flat" else 0.95)
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
-def test_breadth_trades_recall(kind):
+def test_breadth_trades_recall():
     searched, asked = identities(4000)
-    index = build_index(kind, searched)
+    index = build_index("hnsw", searched)
     _, exact = search_exact(asked, searched, 10)
     recalls = []
     for breadth in (1, 4000):
@@ -72,7 +71,7 @@ def test_breadth_trades_recall(kind):
 
 
 @KINDS
-def test_with_a_filter_all_kinds_are_exact(kind):
+def test_with_a_filter_both_kinds_are_exact(kind):
     searched, asked = identities(2000)
     allowed = np.arange(2000) % 97 == 0
     index = build_index(kind, searched)
@@ -109,11 +108,9 @@ def test_a_saved_index_searches_as_before_and_knows_its_pictures(kind, tmp_path)
     assert list(tmp_path.iterdir()) == [tmp_path / "a.index"]
 
 
-def test_an_index_is_built_from_disk_in_blocks(tmp_path, monkeypatch):
+def test_an_index_is_built_in_blocks(monkeypatch):
     monkeypatch.setattr(faiss_index, "_ROWS_AT_ONCE", 7)
-    save_features(tmp_path / "a.npz", gallery())
-    index = build_index("flat", open_features(tmp_path / "a.npz").features)
-    _, found = index.search(queries().features, 10)
+    _, found = build_index("flat", gallery().features).search(queries().features, 10)
     assert np.array_equal(found, stable_order(queries(), gallery())[:, :10])
 
 
@@ -153,9 +150,9 @@ def test_an_index_of_another_kind_or_size_is_refused(tmp_path):
 
 def test_an_index_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
-        raise RuntimeError("disk full")
+        raise OSError("disk full")
 
-    monkeypatch.setattr(faiss, "write_index", fail)
+    monkeypatch.setattr(faiss_index.zipfile.ZipFile, "writestr", fail)
     with pytest.raises(InputError, match=r"a.index: cannot be written \(disk full\)"):
         save_index(tmp_path / "a.index", build_index("flat", gallery().features), gallery())
     assert not list(tmp_path.iterdir())
