@@ -13,6 +13,7 @@ An `.npz` file, not compressed, with N rows in the order of the folder or the li
 
 import hashlib
 import json
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -97,14 +98,25 @@ class Pictures:
 
 def save_features(path: Path, content: Features) -> None:
     """The same content gives the same bytes; raises InputError as `whole` does."""
-    with whole(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, features=content.features, **columns_of(content))
+    write_archive(path, {"features.npy": content.features} | columns_of(content))
 
 
 def columns_of(content: Features) -> dict[str, np.ndarray]:
-    """All arrays but the features, by their names in a file."""
+    """All arrays but the features, by their members' names."""
     columns = {name: getattr(content, name) for name in COLUMNS}
-    return columns | {"info": np.array(json.dumps(content.info, sort_keys=True))}
+    columns["info"] = np.array(json.dumps(content.info, sort_keys=True))
+    return {f"{name}.npy": column for name, column in columns.items()}
+
+
+def write_archive(path: Path, members: dict[str, np.ndarray]) -> None:
+    """An archive of arrays (`.npy`) and bytes (uint8); raises InputError as `whole` does."""
+    with whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, content in members.items():
+            with archive.open(name, "w", force_zip64=True) as member:
+                if name.endswith(".npy"):
+                    np.lib.format.write_array(member, content, allow_pickle=False)
+                else:
+                    member.write(content)
 
 
 def load_features(path: Path) -> Features:

@@ -4,7 +4,6 @@ A `.index` file is an uncompressed zip with FAISS's own `index.faiss`, and the c
 (ms_vireid/inference/feature_files.py) but for the features, which the index holds.
 """
 
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +13,7 @@ import numpy as np
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.progress import progress
 from ms_vireid.files.checks import DAMAGED
-from ms_vireid.files.writing import whole
-from ms_vireid.inference.feature_files import Features, check_columns, columns_of, read_archive
+from ms_vireid.inference.feature_files import Features, check_columns, columns_of, read_archive, write_archive
 from ms_vireid.search.found import nearest
 
 KINDS = {"flat": faiss.IndexFlat, "hnsw": faiss.IndexHNSWFlat}
@@ -76,11 +74,7 @@ def build_index(kind: str, features: np.ndarray) -> FaissIndex:
 def save_index(path: Path, index: FaissIndex, gallery: Features) -> None:
     """Raises InputError as `whole` does."""
     content = replace(gallery, info=gallery.info | {"index": index.kind})
-    with whole(path) as temporary:
-        with temporary.open("wb") as file:
-            np.savez(file, **columns_of(content))
-        with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(_MEMBER, faiss.serialize_index(index.index).data)
+    write_archive(path, {_MEMBER: faiss.serialize_index(index.index)} | columns_of(content))
 
 
 def load_index(path: Path) -> tuple[FaissIndex, Features]:
