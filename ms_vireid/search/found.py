@@ -18,8 +18,13 @@ class Entry:
     path: str
     file: Path
     modality: str
-    camera: int
-    identity: int
+    camera: int | None  # None: unknown
+    identity: int | None
+
+    @classmethod
+    def of(cls, path: str, file: Path, modality: str, *numbers: int) -> "Entry":
+        """numbers: camera and identity, as a feature file has them."""
+        return cls(path, file, modality, *(None if number == UNKNOWN else number for number in numbers))
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,8 @@ class Found:
 
     def match(self, hit: Hit) -> bool | None:
         """Whether a hit shows the query's identity; None where one of them is unknown."""
-        if UNKNOWN in (self.query.identity, hit.entry.identity):
-            return None
-        return self.query.identity == hit.entry.identity
+        identities = self.query.identity, hit.entry.identity
+        return None if None in identities else identities[0] == identities[1]
 
 
 def hits_of(

@@ -58,7 +58,7 @@ class LocalGallery:
 def entry(features: Features, row: int) -> Entry:
     path = features.paths[row].item()
     camera, identity = int(features.cameras[row]), int(features.identities[row])
-    return Entry(path, features.file(path), features.modality[row].item(), camera, identity)
+    return Entry.of(path, features.file(path), features.modality[row].item(), camera, identity)
 
 
 def check_same_model(queries: Features, gallery: Features, name: str) -> None:

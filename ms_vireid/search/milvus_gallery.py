@@ -30,6 +30,7 @@ _INDEXES = {  # type, and how it is built
 }
 _BREADTH = 128  # ef of HNSW
 _FIELDS = ("picture", "path", "modality", "camera", "identity")  # that a search gives back
+_STRONG = {"consistency_level": "Strong"}  # what was added is found at once
 _QUIET = {"GRPC_VERBOSITY": "NONE"}  # gRPC reads it at its import; what fails is raised as well
 _LOGGERS = "pymilvus", "milvus_lite"  # the same
 
@@ -72,8 +73,7 @@ class MilvusGallery:
             if not self.client.has_collection(self.collection):
                 return 0
             self.client.load_collection(self.collection)
-            strong = {"consistency_level": "Strong"}
-            return self.client.query(self.collection, output_fields=["count(*)"], **strong)[0]["count(*)"]
+            return self.client.query(self.collection, output_fields=["count(*)"], **_STRONG)[0]["count(*)"]
 
     def add(self, features: Features, kind: str | None = None) -> None:
         """Insert pictures, or replace those of the same path, in batches; what a stopped run added stays.
@@ -149,7 +149,7 @@ class MilvusGallery:
                     filter=expression,
                     output_fields=list(_FIELDS),
                     search_params={"metric_type": "IP", "params": parameters},
-                    consistency_level="Strong",
+                    **_STRONG,
                 )
             entries[:] = sorted({_entry(hit) for hits in answer for hit in hits}, key=lambda one: one.file)
             number = {entry: i for i, entry in enumerate(entries)}
@@ -177,7 +177,7 @@ class MilvusGallery:
         index = self.client.prepare_index_params()
         index_type, parameters = _INDEXES[kind]
         index.add_index("feature", index_name="feature", index_type=index_type, metric_type="IP", params=parameters)
-        self.client.create_collection(self.collection, schema=schema, index_params=index, consistency_level="Strong")
+        self.client.create_collection(self.collection, schema=schema, index_params=index, **_STRONG)
 
     def _check(self, width: int, checkpoint: str, kind: str | None = None) -> None:
         where = f"{self.name}: collection {self.collection}"
@@ -190,8 +190,7 @@ class MilvusGallery:
         if kind is not None and _INDEXES[kind][0] != self._index_type():
             raise InputError(f"{where} has an index {self._index_type()}; leave out --index {kind}")
         self.client.load_collection(self.collection)
-        strong = {"consistency_level": "Strong"}
-        one = self.client.query(self.collection, filter="", limit=1, output_fields=["checkpoint"], **strong)
+        one = self.client.query(self.collection, filter="", limit=1, output_fields=["checkpoint"], **_STRONG)
         if one and one[0]["checkpoint"] != checkpoint:
             raise InputError(f"{where} holds features of another checkpoint; choose another --collection")
 
@@ -199,7 +198,7 @@ class MilvusGallery:
         return self.client.describe_index(self.collection, "feature")["index_type"]
 
     @contextmanager
-    def _errors(self, hint: str = "check the server") -> Iterator[None]:
+    def _errors(self, hint: str = "check the server, or choose another --collection") -> Iterator[None]:
         from pymilvus import MilvusException
 
         try:
@@ -209,7 +208,7 @@ class MilvusGallery:
 
 
 def _entry(hit: Mapping) -> Entry:
-    return Entry(hit["path"], Path(hit["picture"]), hit["modality"], hit["camera"], hit["identity"])
+    return Entry.of(hit["path"], Path(hit["picture"]), hit["modality"], hit["camera"], hit["identity"])
 
 
 def _without_password(address: str) -> str:

@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.data.layout import UNKNOWN
 from ms_vireid.data.transforms import load_image
 from ms_vireid.search.found import Entry, Found
 from ms_vireid.visualization.figure import RIGHT, WRONG, new_figure, show_picture, styled
@@ -62,5 +61,5 @@ def _label(axes, first: str, entry: Entry, colour: str) -> None:
     """Two lines below a picture: `first`, and its camera and identity as far as known."""
     axes.annotate(first, (0.5, 0), (0, -4), color=colour, fontsize=7, fontweight="bold", **_BELOW)
     about = (("cam", entry.camera), ("id", entry.identity))
-    known = " ".join(f"{name} {number}" for name, number in about if number != UNKNOWN)
+    known = " ".join(f"{name} {number}" for name, number in about if number is not None)
     axes.annotate(known, (0.5, 0), (0, -13), fontsize=6, **_BELOW)

@@ -212,10 +212,9 @@ def test_bad_options_are_refused_in_one_line(run_extract, pictures, capfd, optio
     assert said in refused(capfd, run_extract, pictures, *options)
 
 
-def test_load_features_refuses_what_is_not_a_feature_file(run_extract, pictures, tmp_path):
+def test_load_features_says_what_is_wrong(run_extract, pictures, tmp_path):
     run_extract(pictures)
-    path = tmp_path / "features.npz"
-    with np.load(path) as archive:
+    with np.load(tmp_path / "features.npz") as archive:
         held = dict(archive)
 
     def said_of(**changed):
@@ -225,19 +224,13 @@ def test_load_features_refuses_what_is_not_a_feature_file(run_extract, pictures,
         return str(error.value)
 
     assert "lacks cameras" in said_of(cameras=None)
+    assert "lacks features" in said_of(features=None)
     assert "features are float64" in said_of(features=held["features"].astype(np.float64))
+    assert "features are float32 (0, 16)" in said_of(features=held["features"][:0])
     assert "identities is int32 (15,), it must be [16]" in said_of(identities=held["identities"][1:])
     assert "modality 'night' is not one of" in said_of(modality=np.array(16 * ["night"]))
-    assert "row 3 (infrared/0002/1.jpg) has norm 2" in said_of(
-        features=held["features"] * (1 + (np.arange(16) == 3))[:, None].astype(np.float32)
-    )
-    assert "row 0 (infrared/0001/0.jpg) has norm nan" in said_of(features=held["features"] * np.float32(np.nan))
-    assert "its info is not JSON" in said_of(info=np.array("{"))
+    doubled = held["features"] * (1 + (np.arange(16) == 3))[:, None].astype(np.float32)
+    assert "row 3 (infrared/0002/1.jpg) has norm 2" in said_of(features=doubled)
     assert "feature format 9" in said_of(info=np.array(json.dumps(json.loads(str(held["info"])) | {"format": 9})))
     np.savez_compressed(tmp_path / "packed.npz", **held)
     assert np.array_equal(load_features(tmp_path / "packed.npz").features, held["features"])
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InputError, match="is not a feature file"):
-        load_features(path)
-    with pytest.raises(InputError, match="no such file"):
-        load_features(tmp_path / "nothing.npz")
