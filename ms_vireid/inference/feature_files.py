@@ -63,11 +63,6 @@ class Features:
     def __len__(self) -> int:
         return len(self.paths)
 
-    @property
-    def infrared(self) -> np.ndarray:
-        """bool [N]"""
-        return self.modality == "infrared"
-
     def file(self, path: str) -> Path:
         """Where the picture of one of `paths` lay when its feature was extracted."""
         return Path(self.info["images"], path)

@@ -33,12 +33,14 @@ def train(root):
 
 
 @pytest.mark.parametrize("kind", ["none", "memory"])
-def test_pictures_are_those_that_decoding_gives(train, root, kind):
-    cache = PictureCache(train, configuration(root, kind).data)
+@pytest.mark.parametrize("through", [None, (48, 24)])
+def test_pictures_are_those_that_decoding_gives(train, root, kind, through):
+    value = "null" if through is None else list(through)
+    cache = PictureCache(train, configuration(root, kind, f"data.resize_through={value}").data)
     for _ in range(2):
         for index in range(len(train)):
-            expected = load_image(train.paths[index], (32, 16))
-            np.testing.assert_array_equal(cache[index], expected)
+            np.testing.assert_array_equal(cache[index], load_image(train.paths[index], (32, 16), through))
+    assert not np.array_equal(load_image(train.paths[0], (32, 16), (48, 24)), load_image(train.paths[0], (32, 16)))
 
 
 def test_a_picture_is_decoded_once(train, root, monkeypatch):
@@ -89,15 +91,6 @@ def test_workers_fill_the_block_that_all_share(root):
         np.testing.assert_array_equal(images, expected[number][0])
     seen = np.unique(batches.sampler.plan(1))
     assert batches.pictures._block[seen].all()
-
-
-@pytest.mark.parametrize("kind", ["none", "memory"])
-def test_pictures_can_be_resized_twice(train, root, kind):
-    cache = PictureCache(train, configuration(root, kind, "data.resize_through=[48, 24]").data)
-    for index in (0, len(train) - 1):
-        expected = load_image(train.paths[index], (32, 16), (48, 24))
-        np.testing.assert_array_equal(cache[index], expected)
-        assert not np.array_equal(cache[index], load_image(train.paths[index], (32, 16)))
 
 
 def test_a_broken_picture_is_not_kept(train, root, tmp_path):

@@ -64,7 +64,6 @@ def test_the_file_holds_what_its_documentation_says(run_extract, pictures, check
     assert found.paths.tolist() == sorted(found.paths)
     assert found.paths[0] == "infrared/0001/0.jpg"
     assert found.modality.tolist() == 8 * ["infrared"] + 8 * ["visible"]
-    assert np.array_equal(found.infrared, found.modality == "infrared")
     assert found.identities.tolist() == 2 * [1, 1, 2, 2, 3, 3, 7, 7]
     assert found.cameras.tolist() == 16 * [-1]
     info = found.info
@@ -81,24 +80,23 @@ def layout(root):
     return {path.as_posix(): row for path, *row in rows}
 
 
-def test_the_layout_of_sysu_mm01_is_read(tmp_path):
-    found = layout(write_sysu_mm01(tmp_path))
-    assert {path.split("/")[0]: row[0] for path, row in found.items()} == {f"cam{c}": c in (3, 6) for c in range(1, 7)}
-    assert all(row[1:] == [int(path.split("/")[1]), int(path[3])] for path, row in found.items())
+LAYOUTS = {
+    "cam1/0001": (write_sysu_mm01, [False, 1, 1]),
+    "cam3/0001": (write_sysu_mm01, [True, 1, 3]),
+    "Thermal": (write_regdb, [True, -1, -1]),
+    "Visible": (write_regdb, [False, -1, -1]),
+    "test_nir/cam2": (write_llcm, [True, 351, 2]),  # whose cameras take both modalities
+    "test_vis/cam3": (write_llcm, [False, 3, 3]),
+    "nir/0002": (write_llcm, [True, 2, 2]),  # the camera is in the name
+}
 
 
-def test_the_layout_of_regdb_is_read(tmp_path):
-    found = layout(write_regdb(tmp_path))
-    assert all(row == [path.startswith("Thermal"), -1, -1] for path, row in found.items())
-
-
-def test_the_layout_of_llcm_is_read_although_its_cameras_take_both_modalities(tmp_path):
-    found = layout(write_llcm(tmp_path))
-    infrared = [row for path, row in found.items() if path.startswith("test_nir/cam2/")]
-    visible = [row for path, row in found.items() if path.startswith("test_vis/cam3/")]
-    assert infrared == [[True, 351, 2], [True, 351, 2]]
-    assert visible == [[False, 3, 3], [False, 3, 3]]
-    assert next(row for path, row in found.items() if path.startswith("nir/0002/"))[1:] == [2, 2]  # from the name
+@pytest.mark.parametrize(("folder", "said"), LAYOUTS.items(), ids=LAYOUTS)
+def test_the_layouts_of_the_data_sets_are_read(tmp_path, folder, said):
+    write, row = said
+    found = [held for path, held in layout(write(tmp_path)).items() if path.startswith(folder)]
+    assert found
+    assert all(held == row for held in found)
 
 
 def test_a_folder_within_a_layout_is_read_by_its_own_name(tmp_path):
