@@ -81,7 +81,7 @@ def layout(root):
 
 
 LAYOUTS = {
-    "cam1/0001": (write_sysu_mm01, [False, 1, 1]),
+    "cam4/0001": (write_sysu_mm01, [False, 1, 4]),
     "cam3/0001": (write_sysu_mm01, [True, 1, 3]),
     "Thermal": (write_regdb, [True, -1, -1]),
     "Visible": (write_regdb, [False, -1, -1]),
