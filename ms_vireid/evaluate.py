@@ -13,7 +13,7 @@ from ms_vireid.data.transforms import load_image
 from ms_vireid.evaluation.protocol import DIRECTIONS
 from ms_vireid.evaluation.table import format_table
 from ms_vireid.files.writing import check_output, whole, write_json
-from ms_vireid.inference.starting import start_inference
+from ms_vireid.inference import start_inference
 
 
 def main() -> None:
@@ -55,7 +55,8 @@ def main() -> None:
         parts = ", ".join(sorted({name.partition(".")[0] for name in trained.left_out}))
         print(f"note: {len(trained.left_out)} parameters that only training needs are left out ({parts})")
     try:
-        result = (evaluate_corrupted if arguments.corrupted else evaluate_model)(trained.model, data, config)
+        evaluate = evaluate_corrupted if arguments.corrupted else evaluate_model
+        result = evaluate(trained.extractor, data, config.evaluation)
     except KeyboardInterrupt:
         print("stopped; nothing was evaluated", file=sys.stderr)
         raise

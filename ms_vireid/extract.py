@@ -3,18 +3,21 @@
 An interrupted run leaves F.npz.partial beside the output; the same command goes on from there.
 """
 
+import dataclasses
+import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ms_vireid.command.running import Parser, add_inference, check_least, run
 from ms_vireid.config import dump_config
 from ms_vireid.data.layout import MODALITIES, find_pictures, read_layout
 from ms_vireid.files.writing import check_output
-from ms_vireid.inference.feature_files import FORMAT, Features, file_checksum, load_features, save_features
-from ms_vireid.inference.starting import start_inference
+from ms_vireid.inference import start_inference
+from ms_vireid.inference.feature_files import FORMAT, Pictures, load_features, save_features
 
 __all__ = ["load_features", "main"]
 
@@ -39,48 +42,33 @@ def main() -> None:
     check_output(arguments.output, suffixes=(".npz",))
     check_least(arguments, batch_size=1, workers=0)
 
-    pictures = find_pictures(arguments.images, arguments.list)
-    images = read_layout(arguments.images, pictures, arguments.modality)
+    names = find_pictures(arguments.images, arguments.list)
+    images = read_layout(arguments.images, names, arguments.modality)
     program = start_inference(arguments)
-    from ms_vireid.inference.extraction import PartialResult, extract_resumably
+    from ms_vireid.inference.extraction import extract_resumably
     from ms_vireid.inference.trained import load_trained
 
     (trained,) = load_trained([arguments.checkpoint], program)
-    config = trained.config
-    sha256 = file_checksum(arguments.checkpoint)
+    chosen = {"batch_size": arguments.batch_size, "workers": arguments.workers}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    extractor = dataclasses.replace(trained.extractor, **given)
     print(f"{len(images)} pictures: {np.sum(~images.infrared)} visible, {np.sum(images.infrared)} infrared")
-    partial = PartialResult(arguments.output)
-    plan = {"format": FORMAT, "version": version("ms_vireid"), "checkpoint": sha256}
+    partial = arguments.output.with_name(f"{arguments.output.name}.partial")
+    source = trained.source()
+    plan = {"format": FORMAT, "version": version("ms_vireid"), "checkpoint": source["sha256"]}
     try:
-        features, broken = extract_resumably(
-            trained.model,
-            images,
-            trained.image_size,
-            arguments.batch_size or config.evaluation.batch_size,
-            config.data.workers if arguments.workers is None else arguments.workers,
-            partial,
-            plan,
-            arguments.skip_broken,
-        )
+        features, broken = extract_resumably(extractor, images, partial, plan, tqdm.write, arguments.skip_broken)
     except KeyboardInterrupt:
-        print(f"stopped; the same command goes on from {partial.path}", file=sys.stderr)
+        print(f"stopped; the same command goes on from {partial}", file=sys.stderr)
         raise
 
-    names = np.array([path.as_posix() for path in pictures])
-    skipped = {names[i].item(): broken[i] for i in sorted(broken)}
-    info = plan | {
-        "checkpoint": {"file": arguments.checkpoint.name, "sha256": sha256, "epoch": trained.epoch},
-        "config": dump_config(config),
-        "images": str(arguments.images.resolve()),
-        "skipped": skipped,
-    }
-    kept = np.setdiff1d(np.arange(len(images)), list(broken)) if broken else slice(None)
-    modality = np.array(MODALITIES)[images.infrared.astype(int)]
-    save_features(
-        arguments.output,
-        Features(features[kept], names[kept], modality[kept], images.identities[kept], images.cameras[kept], info),
-    )
-    partial.remove()
+    skipped = {names[i].as_posix(): broken[i] for i in sorted(broken)}
+    info = plan | {"checkpoint": source, "config": dump_config(trained.config), "skipped": skipped}
+    content = Pictures(arguments.images.resolve(), tuple(names), images).with_features(features, info)
+    if broken:
+        content = content.rows(np.setdiff1d(np.arange(len(images)), list(broken)))
+    save_features(arguments.output, content)
+    shutil.rmtree(partial)
     for why in skipped.values():
         print(f"skipped {why}")
     counted = f", {len(skipped)} broken pictures skipped" if arguments.skip_broken else ""

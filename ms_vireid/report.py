@@ -10,7 +10,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import Parser, add_inference, check_least, require_extra, run
 from ms_vireid.engine.run_folder import RunFolder, data_config
 from ms_vireid.files.writing import check_output, write_text
-from ms_vireid.inference.starting import start_inference
+from ms_vireid.inference import start_inference
 
 
 def main() -> None:

@@ -119,12 +119,14 @@ def train(
     from ms_vireid.engine.trainer import Trainer
     from ms_vireid.evaluation.trials import chance_level, protocol_trials
     from ms_vireid.inference.evaluating import evaluate_model
+    from ms_vireid.inference.features import FeatureExtractor
     from ms_vireid.models import build_model
     from ms_vireid.programs.prepare import prepare
 
     with group.together():  # now: an evaluation that cannot be is refused before training
         protocol_trials(data, config.evaluation)
-    trainer = Trainer(config, data, output, evaluate_model, group)
+    trainer = Trainer(config, data, output, group)
+    trained = FeatureExtractor.configured(trainer.model, trainer.program, config)
     with group.together():
         if checkpoint is not None:
             trainer.resume(load_checkpoint(checkpoint))
@@ -137,15 +139,16 @@ def train(
         if config.data.cache != "none":
             print(f"picture cache: {trainer.batches.pictures}")
     try:
-        trainer.fit()
+        trainer.fit(lambda: evaluate_model(trained, data, config.evaluation, group))
         load_model(trainer.model, load_checkpoint(output.model))
         prepare(trainer.program, trainer.model)
-        result = evaluate_model(trainer.model, data, config, group)
+        result = evaluate_model(trained, data, config.evaluation, group)
         rows = {"trained": result.mean}
         if config.evaluation.compare_untrained:
             untrained = build_model(config)
             prepare(trainer.program, untrained)
-            rows["untrained"] = evaluate_model(untrained, data, config, group).mean
+            extractor = FeatureExtractor.configured(untrained, trainer.program, config)
+            rows["untrained"] = evaluate_model(extractor, data, config.evaluation, group).mean
     except KeyboardInterrupt:
         if group.is_main_process:
             print(f"stopped at step {trainer.step}; go on with --resume auto --output {output.path}", file=sys.stderr)

@@ -8,7 +8,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import Parser, add_inference, check_least, require_extra, run
 from ms_vireid.data.layout import MODALITIES, modality_of
 from ms_vireid.files.writing import check_output
-from ms_vireid.inference.starting import start_inference
+from ms_vireid.inference import start_inference
 
 
 def main() -> None:
@@ -90,7 +90,7 @@ def _ranking(arguments: Namespace):
     check_least(arguments, queries=1)
     ((trained,), _) = _load(arguments, most=1)
     data = trained.read_data(arguments.data_root)
-    features, trials = searched_features(trained.model, data, trained.config)
+    features, trials = searched_features(trained.extractor, data, trained.config.evaluation)
     ranked = rank_queries(features, data.test, trials[0], data.protocol)
     return draw_ranking(choose_queries(ranked, arguments.queries, arguments.choose), data.test, trained.image_size)
 

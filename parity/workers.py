@@ -238,7 +238,7 @@ def _mindspore_side(work: Work) -> Callable:
 
     from ms_vireid.engine.optimizer import build_optimizer
     from ms_vireid.engine.train_step import StageLoss, TrainStep
-    from ms_vireid.inference.features import features_of
+    from ms_vireid.inference.features import FeatureExtractor
     from ms_vireid.models import build_model
     from ms_vireid.programs.prepare import prepare, training_program
 
@@ -255,7 +255,8 @@ def _mindspore_side(work: Work) -> Callable:
     if work.kind == "inference":
         model.set_train(False)
         prepare(program, model)
-        return lambda: features_of(model, images, "visible", len(images))
+        extractor = FeatureExtractor(model, program, config.data.image_size, len(images))
+        return lambda: extractor.features_of(images, "visible")
 
     model.set_train()
     optimizer = build_optimizer(model, config)

@@ -32,7 +32,6 @@ from ms_vireid.exports.verified import (
     probe_images,
     reference,
 )
-from ms_vireid.inference.features import extract_features
 from ms_vireid.inference.trained import load_trained
 from ms_vireid.models import build_model
 
@@ -126,7 +125,7 @@ def test_a_picture_prepared_as_the_file_says_has_the_features_of_extract(run_exp
             images = np.stack([prepare(picture, info, decoding) for picture in chosen])
             found = FORMATS[kind].load(path)(images)
             rows = read_layout(pictures, [picture.relative_to(pictures) for picture in chosen])
-            expected = extract_features(trained[family].model, rows, trained[family].image_size, 8, 0)
+            expected = trained[family].extractor.extract(rows)
             assert found == pytest.approx(expected, abs=1e-5)
             assert found.shape[1] == int(info["feature_width"])
 

@@ -153,7 +153,7 @@ def test_the_queries_are_those_of_the_evaluation(finished, page):
     )
     (trained,) = load_trained([finished / "model.ckpt"])
     data = read_data(trained.config.data)
-    features, trials = searched_features(trained.model, data, trained.config)
+    features, trials = searched_features(trained.extractor, data, trained.config.evaluation)
     identities, cameras = data.test.identities, data.test.cameras
     gallery = trials[0].gallery
     orders, precisions = [], []

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from datetime import datetime
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from PIL import Image
 
 from ms_vireid import extract, retrieve
 from ms_vireid.command.errors import InputError
-from ms_vireid.evaluation import evaluate_ranking
 from ms_vireid.inference.feature_files import load_features
 from ms_vireid.search.sources import read_source
 
@@ -86,18 +84,6 @@ def test_features_among_features(search, prepared, capfd):
     assert f"   1      1.0000    yes       3  {first['identity']:>8}  {first['hits'][0]['path']}\n" in printed
 
 
-def test_mean_average_precision_of_what_is_found_is_that_of_evaluate_ranking(search, prepared):
-    found = search("--query", "night.npz", "--gallery", "all.npz", "--top-k", 1000)
-    queries, gallery = load_features(prepared / "night.npz"), load_features(prepared / "all.npz")
-    distance = np.float32(1) - queries.features @ gallery.features.T
-    result = evaluate_ranking(distance, queries.identities, gallery.identities, protocol="regdb")
-    precisions = []
-    for query in found["queries"]:
-        ranks = np.array([hit["rank"] for hit in query["hits"] if hit["match"]])
-        precisions.append(np.mean(np.arange(1, len(ranks) + 1) / ranks))
-    assert np.mean(precisions) == pytest.approx(result.mean_ap, abs=1e-12)
-
-
 def test_pictures_among_features_and_pictures(search, prepared):
     names = ["sysu/cam3/0001", "sysu/cam3/0006"]
     files = [next((prepared / name).iterdir()) for name in names]
@@ -124,7 +110,7 @@ def test_pictures_in_folders_without_a_meaning_need_their_modality(search, refus
     assert [hit["match"] for hit in query["hits"]] == [None] * 3
 
 
-@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
 def test_an_index_is_saved_and_searched_without_the_features(search, prepared, tmp_path, kind, capfd):
     options = ("--query", "night.npz", "--breadth", 64)
     made = search(*options, "--gallery", "all.npz", "--index", kind, "--save-index", tmp_path / "all.index")
@@ -147,27 +133,10 @@ def test_milvus_is_filled_and_searched(search, prepared, tmp_path, monkeypatch, 
     assert again["queries"][0]["hits"][0]["file"] == str(picture)
 
 
-@pytest.mark.parametrize("where", ["all.npz", "index", "milvus"])
-def test_cameras_and_times_choose_what_is_searched(search, prepared, tmp_path, where, monkeypatch, capfd):
-    gallery = load_features(prepared / "all.npz")
-    times = np.arange(len(gallery)) * 60 + datetime(2026, 11, 20).timestamp()
-    monkeypatch.setattr(
-        "ms_vireid.search.picture_times.picture_time",
-        lambda file: (times[gallery.paths.tolist().index(file.relative_to(prepared / "sysu").as_posix())], "EXIF"),
-    )
-    target = {"index": tmp_path / "all.index", "milvus": f"milvus:{tmp_path}/gallery.db"}.get(where, where)
-    if where == "index":
-        command(monkeypatch, prepared, retrieve, "--gallery", "all.npz", "--index", "hnsw", "--save-index", target)
-    if where == "milvus":
-        command(monkeypatch, prepared, retrieve, "--gallery", target, "--add", "all.npz")
-    options = ("--query", "night.npz", "--gallery", target)
-    allowed = np.isin(gallery.cameras, (1, 2, 4))
-    assert paths(search(*options, "--camera", 1, 2, 4)) == expected(prepared, allowed=allowed)
-    allowed &= times >= times[7]
-    found = search(*options, "--camera", 1, 2, 4, "--since", "2026-11-20T00:06:30")
-    assert paths(found) == expected(prepared, allowed=allowed)
-    if where != "milvus":
-        assert f"searched: {allowed.sum()} of {len(gallery)} pictures" in capfd.readouterr().out
+def test_cameras_choose_what_is_searched(search, prepared):
+    found = search("--query", "night.npz", "--gallery", "all.npz", "--camera", 1, 2, 4)
+    cameras = load_features(prepared / "all.npz").cameras
+    assert paths(found) == expected(prepared, allowed=np.isin(cameras, (1, 2, 4)))
 
 
 def test_the_sheet_is_drawn_from_the_gallerys_pictures_wherever_they_are(search, prepared, tmp_path, capfd):
@@ -203,7 +172,6 @@ def test_many_queries_are_cut_in_the_table_and_whole_in_the_json(search, capfd):
         (("--query", "model.ckpt", "--gallery", "all.npz"), "--query model.ckpt: is not a picture"),
         (("--query", "night.npz", "--gallery", "nowhere.npz"), "nowhere.npz: no such file"),
         (("--query", "night.npz", "--gallery", "nowhere.index"), "nowhere.index: no such file; make it with --save"),
-        (("--query", "night.npz", "--gallery", "nowhere"), "nowhere: no such folder; --gallery takes a folder"),
         (("--query", "night.npz", "--gallery", "model.ckpt"), "model.ckpt: no such folder; --gallery takes a folder"),
         (("--query", "night.npz", "--gallery", "other.npz"), "other.npz: features of another checkpoint ("),
         (("--query", "sysu/cam3", "--gallery", "all.npz"), "--checkpoint is needed to embed the pictures of "),
@@ -212,16 +180,14 @@ def test_many_queries_are_cut_in_the_table_and_whole_in_the_json(search, capfd):
             "all.npz: features of another checkpoint (",
         ),
         (("--query", "night.npz", "--gallery", "milvus:no.db"), "milvus:no.db: no such gallery; make it with --add"),
-        (("--query", "night.npz", "--gallery", "milvus:no"), "milvus:no: the embedded gallery's name must end in .db"),
         (("--query", "night.npz", "--gallery", "all.npz", "--top-k", "0"), "--top-k 0: must be at least 1"),
-        (("--query", "night.npz", "--gallery", "all.npz", "--breadth", "0"), "--breadth 0: must be at least 1"),
         (
             ("--query", "night.npz", "--gallery", "all.npz", "--add", "all.npz"),
             "--add all.npz: only for a gallery in M",
         ),
         (
             ("--query", "night.npz", "--gallery", "all.npz", "--save-index", "a.index"),
-            "--save-index a.index: needs features and --index flat, hnsw or ivf",
+            "--save-index a.index: needs features and --index flat or hnsw",
         ),
         (("--query", "night.npz", "--gallery", "a.index", "--index", "hnsw"), "a.index is an index already"),
         (
@@ -229,8 +195,6 @@ def test_many_queries_are_cut_in_the_table_and_whole_in_the_json(search, capfd):
             "--save-index a.faiss: the file's name must end in .index",
         ),
         (("--query", "night.npz", "--gallery", "all.npz", "--sheet", "a.pdf"), "--sheet a.pdf: the file's name must"),
-        (("--query", "night.npz", "--gallery", "all.npz", "--sheet", "no/a.png"), "--sheet no/a.png: its folder does"),
-        (("--query", "night.npz", "--gallery", "all.npz", "--since", "noon"), "--since noon: not an ISO time"),
         (("--query", "night.npz", "--gallery", "all.npz", "--camera", "9"), "--camera 9: all.npz has cameras 1, 2, 3,"),
         (("--query", "night.npz", "--gallery", "all.npz", "--gallery-root", "no"), "no: no such folder; give the fold"),
     ],

@@ -26,7 +26,6 @@ FREE_KEYS = (
     "data.root",
     "data.workers",
     "data.cache",
-    "data.cache_folder",
     "train.log_steps",
     "train.checkpoint_steps",
     "evaluation.batch_size",

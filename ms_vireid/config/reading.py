@@ -15,6 +15,11 @@ MOST_CHARACTERS, MOST_NODES, MOST_DEEP, LONGEST_VALUE = 250_000, 10_000, 20, 409
 MOST_BASES = 20
 CONFIG_ROOT = Path(__file__).resolve().parents[1] / "configs"
 CHOSEN_BY_NAME = ("model", "optimizer", "schedule")  # sections whose `name` decides which keys there are
+GONE = {  # keys of earlier versions, and what to do
+    "data.cache_folder": "pictures are kept in memory (data.cache=memory); leave it out",
+    "train.mode": "set train.program=graph for jit and train.program=operators for pynative",
+    "train.kernels": "set train.program=operators for off; auto is the default",
+}
 _LONGEST_SHOWN = 80  # characters of a value in an error
 
 
@@ -203,6 +208,8 @@ def _first_problem(error: ValidationError) -> str:
         del parts[1:2]  # pydantic puts the section's name there
     path = ".".join(parts) or "configuration"
     more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
+    if path in GONE:
+        return f"{path} is gone: {GONE[path]}{more}"
     if problem["type"] == "extra_forbidden":
         return f"unknown key '{path}'; see ms_vireid/config/ for the keys there are{more}"
     if problem["type"] == "union_tag_invalid":

@@ -1,6 +1,5 @@
 """Every key of a configuration: its meaning, its default and what it may be."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, Tag, field_validator, model_validator
@@ -61,10 +60,9 @@ class DataConfig(Section):
     # Training pictures: Lanczos to this size, then bilinear to image_size, as PMT does on RegDB; null: Lanczos at once
     resize_through: Size | None = None
     workers: between(0, 256) = 2  # processes that decode and augment; 0 does it in the main process
-    # Decoded and resized training pictures from one epoch to the next: decoded anew, kept in memory, or in a file;
-    # auto: in memory where they take a quarter of what is free at most, else decoded anew.
-    cache: Literal["auto", "none", "memory", "disk"] = "auto"
-    cache_folder: Folder = Path("runs/cache")
+    # Whether decoded and resized training pictures are kept from one epoch to the next; auto: where they take at most a
+    # quarter of the free memory.
+    cache: Literal["auto", "none", "memory"] = "auto"
     synthetic: SyntheticConfig = SyntheticConfig()
 
 

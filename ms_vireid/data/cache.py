@@ -1,13 +1,9 @@
-"""Decoded and resized training pictures, kept from one epoch to the next in memory or in a file."""
+"""Decoded and resized training pictures, kept in memory from one epoch to the next."""
 
-import hashlib
 import mmap
-import os
-from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError
 from ms_vireid.config import DataConfig
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image
@@ -19,42 +15,31 @@ SHARE = 0.25  # of the free memory, for pictures that nobody asked to keep there
 class PictureCache:
     """Pictures by index, uint8 [H, W, 3], each decoded the first time that any process asks for it.
 
-    The pixels lie in one block that worker processes share: anonymous memory, or a mapped file. One byte for each
-    picture says that it is there; it is set after the pixels. Two workers that decode the same picture write the same.
-
-    A cache file belongs to one list of pictures (paths, sizes, times of change) at one size; for others there is
-    another file. An interrupted run leaves one that the next goes on filling.
+    The pixels lie in one anonymous block that worker processes share. One byte for each picture says that it is there;
+    it is set after the pixels. Two workers that decode the same picture write the same.
 
     Args:
         images: the set.
         config: `data.cache` ("none" decodes anew each time; "auto" is "memory" where the pictures of all `processes`
-            take at most `SHARE` of what is free, else "none"), `data.cache_folder`, `data.image_size` and
-            `data.resize_through`.
+            take at most `SHARE` of what is free, else "none"), `data.image_size` and `data.resize_through`.
         processes: how many keep such a block each.
 
     Raises:
-        InputError: the memory is not there, or the file cannot be made, as for want of space.
+        InputError: there is not enough memory.
     """
 
     def __init__(self, images: ImageSet, config: DataConfig, processes: int = 1):
         self.images = images
         self.size = height, width = config.image_size
-        self.kind = config.cache
-        self.path: Path | None = None
         self.through = config.resize_through
         self.bytes = len(images) * (1 + height * width * 3)
+        self.kind = config.cache
         if self.kind == "auto":
             fits = processes * self.bytes <= SHARE * (available_memory() or 0)
             self.kind = "memory" if fits else "none"
         elif self.kind == "memory":
-            require_memory(processes * self.bytes, "data.cache=memory", "use data.cache=disk or none")
-        if self.kind == "none":
-            self._block = None
-        elif self.kind == "memory":
-            self._block = np.frombuffer(mmap.mmap(-1, self.bytes), np.uint8)
-        else:
-            self.path = config.cache_folder / f"pictures-{self._fingerprint()}.cache"
-            self._block = _mapped(self.path, self.bytes)
+            require_memory(processes * self.bytes, "data.cache=memory", "use data.cache=none")
+        self._block = np.frombuffer(mmap.mmap(-1, self.bytes), np.uint8) if self.kind == "memory" else None
 
     def __getitem__(self, index: int) -> np.ndarray:
         """uint8 [H, W, 3]; raises InputError for a picture that cannot be decoded."""
@@ -70,37 +55,5 @@ class PictureCache:
     def __str__(self) -> str:
         height, width = self.size
         size = f"{self.bytes / 2**30:.2f} GiB for {len(self.images)} pictures of {height}x{width}"
-        if self.kind == "none":
-            return f"none ({size} do not fit in {SHARE:.0%} of the free memory; data.cache=disk keeps them in a file)"
-        return f"{self.kind} in {self.path}: {size}" if self.path else f"{self.kind}: {size}"
-
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256(f"three channels {self.size} {self.through}".encode())
-        for path in self.images.paths:
-            status = path.stat()
-            digest.update(os.fsencode(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n"))
-        return digest.hexdigest()[:16]
-
-
-def _mapped(path: Path, size: int) -> np.ndarray:
-    """The file as shared memory, uint8 [size]; a new one is all zeros, with its space taken on the disk."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            _make(path, size)
-        return np.memmap(path, np.uint8, "r+", shape=(size,))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"data.cache=disk: {path} ({size / 2**30:.2f} GiB) cannot be made or read ({error}); choose another "
-            "data.cache_folder"
-        ) from None
-
-
-def _make(path: Path, size: int) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        too_large = f"none ({size} do not fit in {SHARE:.0%} of the free memory)"
+        return f"memory: {size}" if self.kind == "memory" else too_large

@@ -14,9 +14,9 @@ from ms_vireid.data.sysu_mm01 import read_sysu_mm01
 from ms_vireid.data.validation import check_pictures, check_training_identities
 
 OBTAIN = {
-    "sysu_mm01": "SYSU-MM01 is had from its authors after signing an agreement",
-    "regdb": "RegDB is had from its authors after signing an agreement",
-    "llcm": "LLCM is had from its authors after signing an agreement",
+    "sysu_mm01": "get SYSU-MM01 from its authors, who ask for a signed agreement",
+    "regdb": "get RegDB from its authors, who ask for a signed agreement",
+    "llcm": "get LLCM from its authors, who ask for a signed agreement",
     "folder": "it must hold visible/ID/*.jpg and infrared/ID/*.jpg",
 }
 

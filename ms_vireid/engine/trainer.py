@@ -29,10 +29,7 @@ from ms_vireid.engine.schedule import learning_rates
 from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
 from ms_vireid.evaluation.protocol import ProtocolResult
 from ms_vireid.models import build_model
-from ms_vireid.models.base import ReIDModel
 from ms_vireid.programs.prepare import announced, training_program
-
-Evaluate = Callable[[ReIDModel, ReIDData, Config, ProcessGroup], ProtocolResult]
 
 
 class Trainer:
@@ -43,19 +40,15 @@ class Trainer:
 
     In a group of several processes each trains on its own part of every step's batch, with the mean of all gradients,
     so that all have the same weights; the first one writes and prints. All call the same methods.
-
-    Args:
-        evaluate: gives the metrics of the model as it stands, for `train.evaluate_every`: in every process.
     """
 
-    def __init__(self, config: Config, data: ReIDData, run: RunFolder, evaluate: Evaluate, group: ProcessGroup = ALONE):
+    def __init__(self, config: Config, data: ReIDData, run: RunFolder, group: ProcessGroup = ALONE):
         self.config = config
         self.data = data
         self.data_checksum = data.checksum()
         self.run = run
-        self.evaluate = evaluate
         self.group = group
-        with group.main_process_first():  # it may make the cache's file
+        with group.together():
             self.batches = TrainingBatches(data.train, config, group.rank, group.world_size)
         self.program = training_program(config.train)
         self.compiled = self.program == "graph"
@@ -100,8 +93,10 @@ class Trainer:
         self.step = meta["step"]
         self.best = meta["best"]
 
-    def fit(self) -> None:
+    def fit(self, evaluate: Callable[[], ProtocolResult] | None = None) -> None:
         """Train to the end, then write model.ckpt.
+
+        evaluate: gives the metrics of the model as it stands, in every process; for `train.evaluate_every`.
 
         Raises:
             InputError: a loss term is not finite, a picture cannot be decoded, a checkpoint cannot be written, or the
@@ -129,7 +124,7 @@ class Trainer:
                 stopping = self.group.any(bool(stop))
                 if self.step % self.iterations == 0:
                     self._settle(queued, epoch)
-                    self._end_epoch(epoch)
+                    self._end_epoch(epoch, evaluate)
                     stopping = self.group.any(bool(stop))
                 elif stopping or (checkpoint_steps and self.step % checkpoint_steps == 0):
                     self._settle(queued, epoch)
@@ -214,10 +209,10 @@ class Trainer:
             f"lr {named['lr_full']:.2e} | {speed:.1f} images/s | {left} left"
         )
 
-    def _end_epoch(self, epoch: int) -> None:
+    def _end_epoch(self, epoch: int, evaluate: Callable[[], ProtocolResult] | None) -> None:
         every = self.config.train.evaluate_every
         if every and epoch % every == 0:
-            metrics = self.evaluate(self.model, self.data, self.config, self.group).mean
+            metrics = evaluate().mean
             if self.group.is_main_process:
                 self.run.append_metrics({"epoch": epoch, "step": self.step, "evaluation": metrics})
                 tqdm.write(f"epoch {epoch}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")

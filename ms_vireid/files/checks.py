@@ -36,9 +36,9 @@ def require_file(path: Path, what: str) -> None:
         raise InputError(f"{path}: no such {what}")
 
 
-def check_archive(path: Path, on_disk: str | None = None) -> None:
-    """Check an archive of arrays before one is read: it fits into the memory, but for a member that stays on disk, it
-    is not packed more tightly than arrays are, and its members are whole.
+def check_archive(path: Path) -> None:
+    """Check an archive of arrays before one is read: it fits into the memory, is not packed more tightly than arrays
+    are, and its members are whole.
 
     Raises:
         InputError: there is no such file, or not enough memory.
@@ -47,14 +47,12 @@ def check_archive(path: Path, on_disk: str | None = None) -> None:
     require_file(path, "file")
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        stored = {member.filename for member in members if member.compress_type == zipfile.ZIP_STORED}
         sizes = {member.filename: member.file_size for member in members}
         if len(sizes) < len(members):
             raise ValueError("a member is there twice")
         if sum(sizes.values()) > max(_TIGHTEST * path.stat().st_size, _SMALL):
             raise ValueError("it is packed too tightly")
-        size = sum(size for name, size in sizes.items() if name != on_disk or name not in stored)
-        require_memory(size, f"{path}: reading it", "use another copy, or a machine with more memory")
+        require_memory(sum(sizes.values()), f"{path}: reading it", "use another copy, or a machine with more memory")
         if broken := archive.testzip():
             raise ValueError(f"{broken} is damaged")
 

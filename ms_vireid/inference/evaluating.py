@@ -1,39 +1,39 @@
 """The evaluation of a model under its data set's protocol."""
 
 import numpy as np
-from mindspore import nn
 
-from ms_vireid.config import Config, EvaluationConfig
+from ms_vireid.config import EvaluationConfig
 from ms_vireid.data.corruptions import CorruptedVersion, read_photographs
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.evaluation.protocol import ProtocolResult, Trial, average_trials, evaluate_trials
 from ms_vireid.evaluation.trials import protocol_trials
-from ms_vireid.inference.features import extract_features
+from ms_vireid.inference.features import FeatureExtractor
 
 CORRUPTED_EVALUATIONS = 10  # as published
 
 
 def searched_features(
-    model: nn.Cell, data: ReIDData, config: Config, group: ProcessGroup = ALONE
+    extractor: FeatureExtractor, data: ReIDData, config: EvaluationConfig, group: ProcessGroup = ALONE
 ) -> tuple[np.ndarray, list[Trial]]:
     """Features of what the protocol's trials search, float32 [N, C] in the order of data.test (zeros elsewhere).
 
     Raises:
-        InputError: as `extract_features` and `protocol_trials` do.
+        InputError: as `FeatureExtractor.extract` and `protocol_trials` do.
     """
-    trials = protocol_trials(data, config.evaluation)
+    trials = protocol_trials(data, config)
     used = np.unique(np.concatenate([part for trial in trials for part in (trial.query, trial.gallery)]))
-    options = config.data.image_size, config.evaluation.batch_size, config.data.workers
-    rows = extract_features(model, data.test.subset(used), *options, group=group, flip=config.evaluation.flip)
+    rows = extractor.extract(data.test.subset(used), group=group, flip=config.flip)
     features = np.zeros((len(data.test), rows.shape[1]), np.float32)
     features[used] = rows
     return features, trials
 
 
-def evaluate_model(model: nn.Cell, data: ReIDData, config: Config, group: ProcessGroup = ALONE) -> ProtocolResult:
+def evaluate_model(
+    extractor: FeatureExtractor, data: ReIDData, config: EvaluationConfig, group: ProcessGroup = ALONE
+) -> ProtocolResult:
     """Extract what the protocol's trials need, once, and rank every trial; processes of a group share the first."""
-    features, trials = searched_features(model, data, config, group)
+    features, trials = searched_features(extractor, data, config, group)
     return evaluate_trials(features, data.test, trials, data.protocol)
 
 
@@ -42,26 +42,22 @@ def frost_photographs(config: EvaluationConfig) -> tuple[np.ndarray, ...]:
     return () if config.frost is None else read_photographs(config.frost)
 
 
-def evaluate_corrupted(model: nn.Cell, data: ReIDData, config: Config) -> ProtocolResult:
+def evaluate_corrupted(extractor: FeatureExtractor, data: ReIDData, config: EvaluationConfig) -> ProtocolResult:
     """The same with corrupted visible pictures (Chen et al., NeurIPS 2021), as the mean of ten evaluations.
 
     As in the benchmark's release all of them search the protocol's first trial. Evaluation t is of version t of the
     set: each visible picture's type and severity are drawn for it. Infrared pictures stay as they are.
     """
-    trial = protocol_trials(data, config.evaluation)[0]
+    trial = protocol_trials(data, config)[0]
     used = np.unique(np.concatenate([trial.query, trial.gallery]))
     infrared, visible = used[data.test.infrared[used]], used[~data.test.infrared[used]]
-    photographs = frost_photographs(config.evaluation)
-
-    def features_of_test(index: np.ndarray, version: CorruptedVersion | None = None) -> np.ndarray:
-        options = config.data.image_size, config.evaluation.batch_size, config.data.workers
-        return extract_features(model, data.test.subset(index), *options, version, flip=config.evaluation.flip)
-
-    clean = features_of_test(infrared)
+    photographs = frost_photographs(config)
+    clean = extractor.extract(data.test.subset(infrared), flip=config.flip)
     features = np.zeros((len(data.test), clean.shape[1]), np.float32)
     features[infrared] = clean
     results = []
     for seed in range(CORRUPTED_EVALUATIONS):
-        features[visible] = features_of_test(visible, CorruptedVersion(seed, visible, photographs))
+        version = CorruptedVersion(seed, visible, photographs)
+        features[visible] = extractor.extract(data.test.subset(visible), version, flip=config.flip)
         results += evaluate_trials(features, data.test, [trial], data.protocol).trials
     return average_trials(results, data.test, [trial] * CORRUPTED_EVALUATIONS)

@@ -1,53 +1,44 @@
 """Features of many pictures, kept beside the output batch by batch, so that an interrupted run can go on."""
 
 import hashlib
-import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.format import open_memmap
-from tqdm import tqdm
+from pydantic import BaseModel
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
-from ms_vireid.files.checks import DAMAGED
-from ms_vireid.files.writing import append_line, write_text
-from ms_vireid.inference.features import features_by_batch
-from ms_vireid.models.base import ReIDModel
+from ms_vireid.files.checks import read_json
+from ms_vireid.files.writing import write_text
+from ms_vireid.inference.features import FeatureExtractor
 
-LINES = 10  # of progress in a log
+STATE, FEATURES = "state.json", "features.bin"  # of a partial result: a `_State`, and float32 [N, width]
+LINES = 10  # of progress
 
 
-class PictureBatches(EvaluationBatches):
-    """As EvaluationBatches, each with what could not be decoded: images [n, 3, H, W], indices [n], {index: why}.
+class _State(BaseModel):
+    plan: dict  # the checkpoint and the pictures that the features belong to
+    batches: int = 0  # that are whole in features.bin
+    width: int = 0  # of a feature; 0 before the first
+    broken: dict[int, str] = {}  # pictures of these batches that cannot be decoded, and why
 
-    Without `skip_broken` such a batch is the error itself.
-    """
 
-    def __init__(self, images: ImageSet, image_size: tuple[int, int], batch_size: int, skip_broken: bool):
-        super().__init__(images, image_size, batch_size)
-        self.skip_broken = skip_broken
+class _Batches(EvaluationBatches):
+    """As EvaluationBatches without the pictures that cannot be decoded: images, indices, and {index: why} of those."""
 
-    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, dict[int, str]] | InputError:
-        pixels, kept, broken = [], [], {}
-        for i in map(int, self.batches[number]):
-            held = self._load(i)
-            if not isinstance(held, InputError):
-                pixels.append(held)
-                kept.append(i)
-            elif self.skip_broken:
-                broken[i] = str(held)
-            else:
-                return held
-        stacked = np.stack(pixels) if pixels else np.zeros((0, 3, *self.image_size), np.float32)
-        return stacked, np.array(kept, np.int64), broken
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+        loaded = {int(i): self._load(i) for i in self.batches[number]}
+        broken = {i: str(error) for i, error in loaded.items() if isinstance(error, InputError)}
+        images = {i: image for i, image in loaded.items() if i not in broken}
+        pixels = np.stack([*images.values()]) if images else np.zeros((0, 3, *self.image_size), np.float32)
+        return pixels, np.array([*images], np.int64), broken
 
     def _load(self, i: int) -> np.ndarray | InputError:
         try:
@@ -56,113 +47,80 @@ class PictureBatches(EvaluationBatches):
             return error
 
 
-class PartialResult:
-    """A folder with the features found so far.
-
-    plan.json: the checkpoint and pictures that they belong to. features.npy: float32 [N, C], filled batch by batch.
-    journal.jsonl: a line for each batch that is whole in features.npy, with its broken pictures.
-    """
-
-    def __init__(self, output: Path):
-        self.path = output.with_name(f"{output.name}.partial")
-        self.plan = self.path / "plan.json"
-        self.features = self.path / "features.npy"
-        self.journal = self.path / "journal.jsonl"
-        self.broken: dict[int, str] = {}
-
-    def begin(self, plan: dict) -> int:
-        """The number of batches that are there already: 0, with the folder made anew, unless it has the same plan.
-
-        Raises:
-            InputError: the folder cannot be written.
-        """
-        self.broken.clear()
-        text = json.dumps(plan, indent=2) + "\n"
-        try:
-            if self.plan.is_file() and self.plan.read_bytes() == text.encode():
-                with suppress(*DAMAGED):
-                    return self._read_journal()
-            if self.path.exists():
-                if any(self.path.iterdir()) and not self.plan.is_file():
-                    raise InputError(f"{self.path}: is there and is no partial result; choose another --output")
-                print(f"note: {self.path} is of other pictures, another checkpoint or batch size; begun anew")
-                shutil.rmtree(self.path)
-            self.path.mkdir()
-            write_text(self.plan, text)
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be written ({error}); choose another --output") from None
-        return 0
-
-    def _read_journal(self) -> int:
-        lines = self.journal.read_text(encoding="utf-8").splitlines() if self.journal.exists() else []
-        whole = [line for line in lines if line.endswith("}}")]  # not one that a killed process cut off
-        for line in whole:
-            self.broken |= {int(i): why for i, why in json.loads(line)["broken"].items()}
-        if whole:
-            self.rows()
-        write_text(self.journal, "".join(f"{line}\n" for line in whole))
-        return len(whole)
-
-    def make_rows(self, count: int, width: int) -> np.ndarray:
-        return open_memmap(self.features, mode="w+", dtype=np.float32, shape=(count, width))
-
-    def rows(self) -> np.ndarray | None:
-        """features.npy, not read into memory; None before the first batch."""
-        return open_memmap(self.features, mode="r+") if self.features.exists() else None
-
-    def done(self, batch: int, broken: dict[int, str]) -> None:
-        self.broken |= broken
-        append_line(self.journal, json.dumps({"batch": batch, "broken": broken}))
-
-    def remove(self) -> None:
-        shutil.rmtree(self.path)
-
-
 def extract_resumably(
-    model: ReIDModel,
+    extractor: FeatureExtractor,
     images: ImageSet,
-    image_size: tuple[int, int],
-    batch_size: int,
-    workers: int,
-    partial: PartialResult,
+    partial: Path,
     plan: dict,
+    say: Callable[[str], None],
     skip_broken: bool = False,
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """What `extract_features` returns, from `partial` as far as it goes, and the broken pictures by index.
+    """What `FeatureExtractor.extract` returns, and the pictures that cannot be decoded: their rows mean nothing.
 
-    The rows of broken pictures are to be left out. The array lies in `partial`, on disk.
+    partial: the folder in which the work is kept, and in which the array lies. plan: what the features depend on
+    besides the pictures and their size. say: is given each line of progress.
 
     Raises:
-        InputError: a picture cannot be decoded and is not to be skipped, none can, or a feature is not finite.
+        InputError: a picture cannot be decoded and is not to be skipped, none can, a feature is not finite, or
+            `partial` cannot be written.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the batch in hand.
     """
-    batches = PictureBatches(images, image_size, batch_size, skip_broken)
-    start = partial.begin(plan | {"pictures": _checksum(images), "image_size": list(image_size), "batch": batch_size})
-    if start:
-        print(f"going on from {partial.path}: {start} of {len(batches)} batches are there")
-    features = partial.rows() if start else None
-    with stop_requests() as stop, closing(features_by_batch(model, batches, batch_size, workers, start)) as items:
-        for number, (index, rows, broken) in enumerate(_with_lines(items, start, len(batches)), start):
+    batches = _Batches(images, extractor.image_size, extractor.batch_size)
+    pictures = {"pictures": _checksum(images), "image_size": list(extractor.image_size), "batch": extractor.batch_size}
+    state = _begin(partial, plan | pictures, len(images), say)
+    features = _rows(partial, len(images), state.width, "r+") if state.width else None
+    if state.batches:
+        say(f"going on from {partial}: {state.batches} of {len(batches)} batches are there")
+    every = -(-len(batches) // LINES)
+    with stop_requests() as stop, closing(extractor.by_batch(batches, state.batches)) as items:
+        for index, rows, broken in items:
+            if broken and not skip_broken:
+                raise InputError(next(iter(broken.values())))
+            if features is None and len(index):
+                state.width = rows.shape[1]
+                features = _rows(partial, len(images), state.width, "w+")
             if len(index):
-                if features is None:
-                    features = partial.make_rows(len(images), rows.shape[1])
                 features[index] = rows
                 features.flush()
-            partial.done(number, broken)
+            state.batches += 1
+            state.broken |= broken
+            write_text(partial / STATE, state.model_dump_json())
+            if state.batches % every == 0 and state.batches < len(batches):
+                say(f"{state.batches} of {len(batches)} batches")
             if stop:
                 raise KeyboardInterrupt
-    if len(partial.broken) == len(images):
-        raise InputError(f"none of the {len(images)} pictures can be decoded, first: {partial.broken[0]}")
-    return features, partial.broken
+    if len(state.broken) == len(images):
+        raise InputError(f"none of the {len(images)} pictures can be decoded, first: {state.broken[0]}")
+    return features, state.broken
 
 
-def _with_lines(items: Iterator, start: int, total: int) -> Iterator:
-    """The items, with a few lines of progress where there is no bar."""
-    every = max(1, -(-total // LINES))
-    for number, item in enumerate(items, start + 1):
-        yield item
-        if number % every == 0 and number < total:
-            tqdm.write(f"{number} of {total} batches")
+def _begin(partial: Path, plan: dict, count: int, say: Callable[[str], None]) -> _State:
+    """The state of the partial result if it has the same plan, else of one that is made anew.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
+    """
+    with suppress(InputError, OSError):  # a file is missing or damaged: all is made anew below
+        state = read_json(partial / STATE, _State)
+        whole = not state.width or (partial / FEATURES).stat().st_size == 4 * count * state.width
+        if whole and state.plan == plan:
+            return state
+    try:
+        if partial.exists():
+            if any(partial.iterdir()) and not (partial / STATE).is_file():
+                raise InputError(f"{partial}: is there, and is not a partial result; choose another --output")
+            say(f"note: {partial} is of other pictures, another checkpoint or batch size, or damaged; begun anew")
+            shutil.rmtree(partial)
+        partial.mkdir()
+    except OSError as error:
+        raise InputError(f"{partial}: cannot be written ({error}); choose another --output") from None
+    state = _State(plan=plan)
+    write_text(partial / STATE, state.model_dump_json())
+    return state
+
+
+def _rows(partial: Path, count: int, width: int, mode: str) -> np.ndarray:
+    return np.memmap(partial / FEATURES, np.float32, mode, shape=(count, width))
 
 
 def _checksum(images: ImageSet) -> str:

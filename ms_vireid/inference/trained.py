@@ -4,17 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import Config, check_config
 from ms_vireid.config.estimate import require_fitting, require_memory_for
 from ms_vireid.data.read import read_data
-from ms_vireid.data.records import ImageSet, ReIDData
+from ms_vireid.data.records import ReIDData
 from ms_vireid.data.validation import check_pictures
 from ms_vireid.engine.checkpoint import Checkpoint, load_checkpoint, load_model
 from ms_vireid.engine.run_folder import RunFolder, data_config
-from ms_vireid.inference.features import extract_features
+from ms_vireid.inference.feature_files import file_checksum
+from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.programs.prepare import prepare
@@ -34,6 +33,7 @@ class TrainedModel:
     path: Path
     config: Config
     model: ReIDModel
+    extractor: FeatureExtractor  # of the model, in the run's batches
     epoch: int | None  # of a model.ckpt
     left_out: tuple[str, ...]  # names of the file's parameters that only training needs
 
@@ -48,10 +48,9 @@ class TrainedModel:
         check_pictures(data.test)
         return data
 
-    def features(self, images: ImageSet) -> np.ndarray:
-        """As `extract_features` has them, in the run's batches."""
-        workers = self.config.data.workers
-        return extract_features(self.model, images, self.image_size, self.config.evaluation.batch_size, workers)
+    def source(self) -> dict:
+        """What a feature file says of it."""
+        return {"file": self.path.name, "sha256": file_checksum(self.path), "epoch": self.epoch}
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -59,7 +58,7 @@ class TrainedModel:
 
 
 def load_trained(paths: Sequence[Path], program: str = "operators", inference: bool = True) -> list[TrainedModel]:
-    """The models of some checkpoints, computed by a program of `engine.programs`; with `inference` without the parts
+    """The models of some checkpoints, computed by a program of `programs.prepare`; with `inference` without the parts
     that only training needs.
 
     Raises:
@@ -74,7 +73,8 @@ def load_trained(paths: Sequence[Path], program: str = "operators", inference: b
         left_out = tuple(load_model(model, checkpoint))
         model.set_train(False)
         prepare(program, model)
-        trained.append(TrainedModel(checkpoint.path, config, model, checkpoint.meta.get("epoch"), left_out))
+        extractor = FeatureExtractor.configured(model, program, config)
+        trained.append(TrainedModel(checkpoint.path, config, model, extractor, checkpoint.meta.get("epoch"), left_out))
     return trained
 
 

@@ -1,6 +1,5 @@
 """What every re-identification model has besides its layers."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,11 +37,6 @@ class ReIDModel(nn.Cell):
     TRAINING_ONLY: tuple[str, ...] = ()
     # Whether visible and infrared pictures take different ways to their features.
     BY_MODALITY = True
-
-    def __init__(self):
-        super().__init__()
-        self.program = "operators"  # or "kernels" or "graph": `engine.programs.prepare` sets it
-        self.graphs: dict[str, Callable] = {}  # by modality: `engine.evaluating.features_of` makes them
 
     def place(self, rank: int, devices: int) -> None:
         """Tell the layers that draw random numbers which device's batch this model gets, in data-parallel training."""

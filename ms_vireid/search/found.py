@@ -1,6 +1,6 @@
 """What a search finds, and the order in which it is shown."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,21 +12,26 @@ NOTHING = -1  # in place of an index where there are fewer than top_k
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture of the gallery or a query. path: its name in the feature file. file: its place on disk."""
+class Entry:
+    """A picture of the gallery, or a query. path: its name in the feature file. file: its place on disk."""
 
     path: str
     file: Path
     modality: str
-    camera: int
-    identity: int
+    camera: int | None  # None: unknown
+    identity: int | None
+
+    @classmethod
+    def of(cls, path: str, file: Path, modality: str, *numbers: int) -> "Entry":
+        """numbers: camera and identity, as a feature file has them."""
+        return cls(path, file, modality, *(None if number == UNKNOWN else number for number in numbers))
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A picture of the gallery that was found, with its inner product with the query."""
+    """An entry of the gallery that was found, with its inner product with the query."""
 
-    picture: Picture
+    entry: Entry
     similarity: float
 
 
@@ -34,28 +39,23 @@ class Hit:
 class Found:
     """A query with its hits, nearest first."""
 
-    query: Picture
+    query: Entry
     hits: list[Hit]
 
     def match(self, hit: Hit) -> bool | None:
         """Whether a hit shows the query's identity; None where one of them is unknown."""
-        if UNKNOWN in (self.query.identity, hit.picture.identity):
-            return None
-        return self.query.identity == hit.picture.identity
+        identities = self.query.identity, hit.entry.identity
+        return None if None in identities else identities[0] == identities[1]
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Which pictures of a gallery are searched: those of some cameras, those taken at or after a time.
-
-    since: seconds since 1970 in UTC. A picture whose camera or time is unknown is not among the wanted.
-    """
-
-    cameras: tuple[int, ...] | None = None
-    since: float | None = None
-
-    def __bool__(self) -> bool:
-        return self.cameras is not None or self.since is not None
+def hits_of(
+    entries: Mapping[int, Entry] | Sequence[Entry], similarity: np.ndarray, index: np.ndarray
+) -> list[list[Hit]]:
+    """The hits of each query. similarity: float32 [Q, k]. index: int64 [Q, k], into `entries`, or NOTHING."""
+    return [
+        [Hit(entries[i], s) for s, i in zip(*row, strict=True) if i != NOTHING]
+        for row in zip(similarity.tolist(), index.tolist(), strict=True)
+    ]
 
 
 def nearest(

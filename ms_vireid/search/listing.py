@@ -1,9 +1,9 @@
 """What was found as a table and as JSON."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
-from ms_vireid.data.layout import UNKNOWN
-from ms_vireid.search.found import Found, Picture
+from ms_vireid.search.found import Entry, Found
 
 _MATCH = {True: "yes", False: "no", None: "-"}
 _HEADER = f"{'rank':>4}  {'similarity':>10}  {'match':>5}  {'camera':>6}  {'identity':>8}  picture"
@@ -13,13 +13,13 @@ def format_found(found: Found) -> str:
     """A query's table: a line for each hit."""
     query = found.query
     about = (("camera", query.camera), ("identity", query.identity))
-    known = [f"{what} {number}" for what, number in about if _known(number)]
+    known = [f"{what} {number}" for what, number in about if number is not None]
     lines = [f"query {query.path} ({', '.join([query.modality, *known])})", _HEADER]
     for rank, hit in enumerate(found.hits, 1):
-        camera, identity = (number if _known(number) else "-" for number in (hit.picture.camera, hit.picture.identity))
+        camera, identity = ("-" if number is None else number for number in (hit.entry.camera, hit.entry.identity))
         lines.append(
             f"{rank:>4}  {hit.similarity:>10.4f}  {_MATCH[found.match(hit)]:>5}  {camera:>6}  {identity:>8}  "
-            f"{hit.picture.path}"
+            f"{hit.entry.path}"
         )
     return "\n".join(lines if found.hits else [*lines, "nothing found"])
 
@@ -28,10 +28,10 @@ def as_json(found: Sequence[Found], about: dict) -> dict:
     """`about` with a list `queries`; what is unknown is null."""
     return about | {
         "queries": [
-            _picture(one.query)
+            _as_dict(one.query)
             | {
                 "hits": [
-                    {"rank": rank, "similarity": hit.similarity, "match": one.match(hit)} | _picture(hit.picture)
+                    {"rank": rank, "similarity": hit.similarity, "match": one.match(hit)} | _as_dict(hit.entry)
                     for rank, hit in enumerate(one.hits, 1)
                 ]
             }
@@ -40,15 +40,5 @@ def as_json(found: Sequence[Found], about: dict) -> dict:
     }
 
 
-def _picture(picture: Picture) -> dict:
-    return {
-        "path": picture.path,
-        "file": str(picture.file),
-        "modality": picture.modality,
-        "camera": picture.camera if _known(picture.camera) else None,
-        "identity": picture.identity if _known(picture.identity) else None,
-    }
-
-
-def _known(number: int) -> bool:
-    return number != UNKNOWN
+def _as_dict(entry: Entry) -> dict:
+    return asdict(entry) | {"file": str(entry.file)}

@@ -1,5 +1,6 @@
-"""Galleries on this computer: features in memory or on disk, searched exactly or by a FAISS index."""
+"""Galleries on this computer: features in memory, searched exactly, or a FAISS index."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.data.layout import UNKNOWN
 from ms_vireid.inference.feature_files import Features
 from ms_vireid.search.exact import search_exact
-from ms_vireid.search.found import NOTHING, Hit, Picture, Wanted
-from ms_vireid.search.picture_times import SOURCES, picture_times
+from ms_vireid.search.found import NOTHING, Entry, Hit, hits_of
 
 if TYPE_CHECKING:
     from ms_vireid.search.faiss_index import FaissIndex
@@ -25,55 +25,40 @@ class LocalGallery:
     index: "FaissIndex | None" = None
 
     def __len__(self) -> int:
-        return len(self.content.paths)
+        return len(self.content)
 
-    def search(self, queries: Features, top_k: int, wanted: Wanted, breadth: int | None = None) -> list[list[Hit]]:
-        """The nearest of each query; equals come in the gallery's order.
+    def search(
+        self, queries: Features, top_k: int, cameras: Sequence[int] | None = None, breadth: int | None = None
+    ) -> list[list[Hit]]:
+        """The nearest of each query, among the pictures of some cameras or all; equals come in the gallery's order.
 
         breadth: see FaissIndex.search.
 
         Raises:
-            InputError: features of another width or checkpoint than the queries', or nothing is wanted.
+            InputError: features of another width or checkpoint than the queries', or none of the cameras is there.
         """
         check_same_model(queries, self.content, self.name)
-        allowed = self._allowed(wanted) if wanted else None
+        allowed = None if cameras is None else self._of_cameras(cameras)
         if self.index is None:
             similarity, index = search_exact(queries.features, self.content.features, top_k, allowed)
         else:
             similarity, index = self.index.search(queries.features, top_k, allowed, breadth)
-        pictures = {i: picture(self.content, i) for i in np.unique(index[index != NOTHING]).tolist()}
-        return [
-            [Hit(pictures[i], s) for s, i in zip(*row, strict=True) if i != NOTHING]
-            for row in zip(similarity.tolist(), index.tolist(), strict=True)
-        ]
+        entries = {i: entry(self.content, i) for i in np.unique(index[index != NOTHING]).tolist()}
+        return hits_of(entries, similarity, index)
 
-    def _allowed(self, wanted: Wanted) -> np.ndarray:
+    def _of_cameras(self, cameras: Sequence[int]) -> np.ndarray:
         """bool [N]"""
-        allowed = np.ones(len(self), bool)
-        if wanted.cameras is not None:
-            known = set(self.content.cameras.tolist()) - {UNKNOWN}
-            if not known & set(wanted.cameras):
-                has = f"has cameras {', '.join(map(str, sorted(known)))}" if known else "knows no camera"
-                raise InputError(f"--camera {' '.join(map(str, wanted.cameras))}: {self.name} {has}")
-            allowed &= np.isin(self.content.cameras, wanted.cameras)
-        if wanted.since is not None:
-            rows = np.flatnonzero(allowed)
-            times, sources = picture_times([self.content.file(self.content.paths[i]) for i in rows])
-            print(f"times of pictures: {', '.join(f'{sources[source]} by {source}' for source in SOURCES)}")
-            allowed[rows[~(times >= wanted.since)]] = False
-        print(f"searched: {np.count_nonzero(allowed)} of {len(self)} pictures")
-        return allowed
+        known = set(self.content.cameras.tolist()) - {UNKNOWN}
+        if not known & set(cameras):
+            has = f"has cameras {', '.join(map(str, sorted(known)))}" if known else "knows no camera"
+            raise InputError(f"--camera {' '.join(map(str, cameras))}: {self.name} {has}")
+        return np.isin(self.content.cameras, sorted(known & set(cameras)))
 
 
-def picture(features: Features, row: int) -> Picture:
+def entry(features: Features, row: int) -> Entry:
     path = features.paths[row].item()
-    return Picture(
-        path,
-        features.file(path),
-        features.modality[row].item(),
-        int(features.cameras[row]),
-        int(features.identities[row]),
-    )
+    camera, identity = int(features.cameras[row]), int(features.identities[row])
+    return Entry.of(path, features.file(path), features.modality[row].item(), camera, identity)
 
 
 def check_same_model(queries: Features, gallery: Features, name: str) -> None:

@@ -4,44 +4,35 @@ A picture is one entity, its absolute path the primary key, so that adding it ag
 """
 
 import logging
-import math
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 
-# Worker processes that load pictures are forked beside gRPC's threads, and each fork would print a line about them.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-# Its own lines, as of a connection that idles: what fails is raised as well.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-from pymilvus import DataType, MilvusClient, MilvusException
-
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.progress import progress
+from ms_vireid.devices import runtime
 from ms_vireid.files.writing import require_folder
 from ms_vireid.inference.feature_files import Features
-from ms_vireid.search.found import NOTHING, Hit, Picture, Wanted, nearest
+from ms_vireid.search.found import NOTHING, Entry, Hit, hits_of, nearest
 
 ROWS_AT_ONCE = 1000  # inserted in one message: 3 MiB of 768 dimensions, where servers take 64
 QUERIES_AT_ONCE = 100
 _LONGEST_PATH = 4096  # bytes
 _MOST_RESULTS = 16384  # of a search, by Milvus's own limit
-_UNKNOWN_TIME = -1
 _TIMEOUT = 10  # seconds, to connect
-_INDEXES = {  # type, how it is built, how it is searched
-    "exact": ("FLAT", {}, None),
-    "flat": ("FLAT", {}, None),
-    "hnsw": ("HNSW", {"M": 32, "efConstruction": 200}, "ef"),
-    "ivf": ("IVF_FLAT", {"nlist": 1024}, "nprobe"),
+_INDEXES = {  # type, and how it is built
+    "exact": ("FLAT", {}),
+    "flat": ("FLAT", {}),
+    "hnsw": ("HNSW", {"M": 32, "efConstruction": 200}),
 }
-_BREADTH = {"HNSW": 128, "IVF_FLAT": 32}
+_BREADTH = 128  # ef of HNSW
 _FIELDS = ("picture", "path", "modality", "camera", "identity")  # that a search gives back
-
-for _logger in ("pymilvus", "milvus_lite"):  # whose errors are raised as well
-    logging.getLogger(_logger).setLevel(logging.CRITICAL)
+_STRONG = {"consistency_level": "Strong"}  # what was added is found at once
+_QUIET = {"GRPC_VERBOSITY": "NONE"}  # gRPC reads it at its import; what fails is raised as well
+_LOGGERS = "pymilvus", "milvus_lite"  # the same
 
 
 class MilvusGallery:
@@ -66,6 +57,10 @@ class MilvusGallery:
             hint = "another process may have it open, or it is not milvus-lite's"
         else:
             hint = "check the address, and that the server runs"
+        with runtime.environment(_QUIET):
+            from pymilvus import MilvusClient
+        for name in _LOGGERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         with self._errors(hint):
             self.client = MilvusClient(address, timeout=_TIMEOUT)
 
@@ -78,14 +73,12 @@ class MilvusGallery:
             if not self.client.has_collection(self.collection):
                 return 0
             self.client.load_collection(self.collection)
-            strong = {"consistency_level": "Strong"}
-            return self.client.query(self.collection, output_fields=["count(*)"], **strong)[0]["count(*)"]
+            return self.client.query(self.collection, output_fields=["count(*)"], **_STRONG)[0]["count(*)"]
 
-    def add(self, features: Features, times: np.ndarray, kind: str | None = None) -> None:
+    def add(self, features: Features, kind: str | None = None) -> None:
         """Insert pictures, or replace those of the same path, in batches; what a stopped run added stays.
 
-        times: float64 [N], nan where unknown. kind: of the index ("exact", "flat", "hnsw", "ivf"), where there is no
-        collection yet.
+        kind: of the index ("exact", "flat", "hnsw"), where there is no collection yet.
 
         Raises:
             InputError: the collection is of another width, checkpoint or kind of index, or a path is too long.
@@ -112,7 +105,6 @@ class MilvusGallery:
                             "modality": features.modality[i].item(),
                             "camera": int(features.cameras[i]),
                             "identity": int(features.identities[i]),
-                            "time": _UNKNOWN_TIME if np.isnan(times[i]) else int(times[i]),
                             "checkpoint": checkpoint,
                             "feature": row,
                         }
@@ -121,7 +113,9 @@ class MilvusGallery:
                 )
             self.client.flush(self.collection)
 
-    def search(self, queries: Features, top_k: int, wanted: Wanted, breadth: int | None = None) -> list[list[Hit]]:
+    def search(
+        self, queries: Features, top_k: int, cameras: Sequence[int] | None = None, breadth: int | None = None
+    ) -> list[list[Hit]]:
         """The nearest entities of each query; ties are ordered by path. Exact if the collection's index is exact.
 
         Raises:
@@ -132,23 +126,20 @@ class MilvusGallery:
             raise InputError(f"{self.name}: collection {self.collection} holds no picture; fill it with --add")
         with self._errors():
             self._check(queries.features.shape[1], queries.info["checkpoint"]["sha256"])
-            kind = self._index_type()
-        option = {index_type: name for index_type, _, name in _INDEXES.values()}.get(kind)
-        parameters = {option: breadth or _BREADTH[kind]} if option else {}
+            ef = breadth or _BREADTH if self._index_type() == "HNSW" else None
+        expression = "" if cameras is None else f"camera in {list(cameras)}"
         hits = []
         starts = range(0, len(queries), QUERIES_AT_ONCE)
         for start in progress(starts, len(starts), "search", " queries", QUERIES_AT_ONCE):
             block = queries.features[start : start + QUERIES_AT_ONCE]
-            hits += self._search(block, top_k, min(size, _MOST_RESULTS), _expression(wanted), parameters)
+            hits += self._search(block, top_k, min(size, _MOST_RESULTS), expression, ef)
         return hits
 
-    def _search(
-        self, queries: np.ndarray, top_k: int, limit: int, expression: str, parameters: dict
-    ) -> list[list[Hit]]:
-        pictures: list[Picture] = []  # of the last answer, by path: what `index` counts
+    def _search(self, queries: np.ndarray, top_k: int, limit: int, expression: str, ef: int | None) -> list[list[Hit]]:
+        entries: list[Entry] = []  # of the last answer, by path: what `index` counts
 
         def search(count: int) -> tuple[np.ndarray, np.ndarray]:
-            wide = {name: max(value, count) if name == "ef" else value for name, value in parameters.items()}
+            parameters = {} if ef is None else {"ef": max(ef, count)}
             with self._errors():
                 answer = self.client.search(
                     self.collection,
@@ -157,42 +148,41 @@ class MilvusGallery:
                     limit=count,
                     filter=expression,
                     output_fields=list(_FIELDS),
-                    search_params={"metric_type": "IP", "params": wide},
-                    consistency_level="Strong",
+                    search_params={"metric_type": "IP", "params": parameters},
+                    **_STRONG,
                 )
-            pictures[:] = sorted({_picture(hit) for hits in answer for hit in hits}, key=lambda one: one.file)
-            number = {picture: i for i, picture in enumerate(pictures)}
+            entries[:] = sorted({_entry(hit) for hits in answer for hit in hits}, key=lambda one: one.file)
+            number = {entry: i for i, entry in enumerate(entries)}
             similarity = np.full((len(queries), count), -np.inf, np.float32)
             index = np.full((len(queries), count), NOTHING)
             for row, hits in enumerate(answer):
                 similarity[row, : len(hits)] = [hit["distance"] for hit in hits]
-                index[row, : len(hits)] = [number[_picture(hit)] for hit in hits]
+                index[row, : len(hits)] = [number[_entry(hit)] for hit in hits]
             return similarity, index
 
         similarity, index = nearest(search, top_k, limit)
-        return [
-            [Hit(pictures[i], s) for s, i in zip(*row, strict=True) if i != NOTHING]
-            for row in zip(similarity.tolist(), index.tolist(), strict=True)
-        ]
+        return hits_of(entries, similarity, index)
 
     def _create(self, width: int, kind: str) -> None:
-        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        from pymilvus import DataType
+
+        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("picture", DataType.VARCHAR, is_primary=True, max_length=_LONGEST_PATH)
         schema.add_field("path", DataType.VARCHAR, max_length=_LONGEST_PATH)
         schema.add_field("modality", DataType.VARCHAR, max_length=16)
-        for name in ("camera", "identity", "time"):
+        for name in ("camera", "identity"):
             schema.add_field(name, DataType.INT64)
         schema.add_field("checkpoint", DataType.VARCHAR, max_length=64)
         schema.add_field("feature", DataType.FLOAT_VECTOR, dim=width)
         index = self.client.prepare_index_params()
-        index_type, parameters, _ = _INDEXES[kind]
+        index_type, parameters = _INDEXES[kind]
         index.add_index("feature", index_name="feature", index_type=index_type, metric_type="IP", params=parameters)
-        self.client.create_collection(self.collection, schema=schema, index_params=index, consistency_level="Strong")
+        self.client.create_collection(self.collection, schema=schema, index_params=index, **_STRONG)
 
     def _check(self, width: int, checkpoint: str, kind: str | None = None) -> None:
         where = f"{self.name}: collection {self.collection}"
         fields = {field["name"]: field for field in self.client.describe_collection(self.collection)["fields"]}
-        if not {*_FIELDS, "time", "checkpoint", "feature"} <= fields.keys():
+        if not {*_FIELDS, "checkpoint", "feature"} <= fields.keys():
             raise InputError(f"{where} was not made by this command; choose another --collection")
         held = int(fields["feature"]["params"]["dim"])
         if held != width:
@@ -200,8 +190,7 @@ class MilvusGallery:
         if kind is not None and _INDEXES[kind][0] != self._index_type():
             raise InputError(f"{where} has an index {self._index_type()}; leave out --index {kind}")
         self.client.load_collection(self.collection)
-        strong = {"consistency_level": "Strong"}
-        one = self.client.query(self.collection, filter="", limit=1, output_fields=["checkpoint"], **strong)
+        one = self.client.query(self.collection, filter="", limit=1, output_fields=["checkpoint"], **_STRONG)
         if one and one[0]["checkpoint"] != checkpoint:
             raise InputError(f"{where} holds features of another checkpoint; choose another --collection")
 
@@ -209,21 +198,17 @@ class MilvusGallery:
         return self.client.describe_index(self.collection, "feature")["index_type"]
 
     @contextmanager
-    def _errors(self, hint: str = "check the server") -> Iterator[None]:
+    def _errors(self, hint: str = "check the server, or choose another --collection") -> Iterator[None]:
+        from pymilvus import MilvusException
+
         try:
             yield
         except MilvusException as error:
             raise InputError(f"{self.name}: {error.message}; {hint}") from None
 
 
-def _picture(hit: Mapping) -> Picture:
-    return Picture(hit["path"], Path(hit["picture"]), hit["modality"], hit["camera"], hit["identity"])
-
-
-def _expression(wanted: Wanted) -> str:
-    cameras = [] if wanted.cameras is None else [f"camera in {list(wanted.cameras)}"]
-    since = [] if wanted.since is None else [f"time >= {max(0, math.ceil(wanted.since))}"]
-    return " and ".join(cameras + since)
+def _entry(hit: Mapping) -> Entry:
+    return Entry.of(hit["path"], Path(hit["picture"]), hit["modality"], hit["camera"], hit["identity"])
 
 
 def _without_password(address: str) -> str:

@@ -6,9 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.data.layout import UNKNOWN
 from ms_vireid.data.transforms import load_image
-from ms_vireid.search.found import Found, Picture
+from ms_vireid.search.found import Entry, Found
 from ms_vireid.visualization.figure import RIGHT, WRONG, new_figure, show_picture, styled
 from ms_vireid.visualization.ranked import SHOWN, frame
 
@@ -37,30 +36,30 @@ def draw_sheet(found: Sequence[Found]) -> tuple[Figure, int]:
         _label(axes[0], one.query.modality, one.query, _UNKNOWN_COLOUR)
         for rank, hit in enumerate(one.hits[:columns]):
             place = axes[2 + rank]
-            _show(place, hit.picture, f"{rank + 1}" if row == 0 else "", absent)
+            _show(place, hit.entry, f"{rank + 1}" if row == 0 else "", absent)
             match = one.match(hit)
             if match is not None:
                 place.add_patch(frame(_SIZE, match))
             symbol, colour = {True: ("✓ ", RIGHT), False: ("✗ ", WRONG), None: ("", _UNKNOWN_COLOUR)}[match]
-            _label(place, f"{symbol}{hit.similarity:.2f}", hit.picture, colour)
+            _label(place, f"{symbol}{hit.similarity:.2f}", hit.entry, colour)
     return figure, len(absent)
 
 
-def _show(axes, picture: Picture, title: str, absent: set) -> None:
+def _show(axes, entry: Entry, title: str, absent: set) -> None:
     axes.set_axis_on()
     try:
-        pixels = load_image(picture.file, _SIZE)
+        pixels = load_image(entry.file, _SIZE)
     except InputError:
-        absent.add(picture.file)
+        absent.add(entry.file)
         pixels = np.full((*_SIZE, 3), 224, np.uint8)
     show_picture(axes, pixels, title)
-    if picture.file in absent:
+    if entry.file in absent:
         axes.text(_SIZE[1] / 2, _SIZE[0] / 2, "picture\nnot there", ha="center", va="center", fontsize=6)
 
 
-def _label(axes, first: str, picture: Picture, colour: str) -> None:
+def _label(axes, first: str, entry: Entry, colour: str) -> None:
     """Two lines below a picture: `first`, and its camera and identity as far as known."""
     axes.annotate(first, (0.5, 0), (0, -4), color=colour, fontsize=7, fontweight="bold", **_BELOW)
-    about = (("cam", picture.camera), ("id", picture.identity))
-    known = " ".join(f"{name} {number}" for name, number in about if number != UNKNOWN)
+    about = (("cam", entry.camera), ("id", entry.identity))
+    known = " ".join(f"{name} {number}" for name, number in about if number is not None)
     axes.annotate(known, (0.5, 0), (0, -13), fontsize=6, **_BELOW)

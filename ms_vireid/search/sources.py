@@ -2,40 +2,19 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.data.layout import MODALITIES, find_pictures, read_layout
+from ms_vireid.data.layout import find_pictures, read_layout
 from ms_vireid.data.pictures import SUFFIXES
 from ms_vireid.data.records import ImageSet
-from ms_vireid.inference.feature_files import Features, open_features
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Pictures without features yet. names: N paths relative to `root`."""
-
-    root: Path
-    names: tuple[Path, ...]
-    images: ImageSet
-
-    def with_features(self, features: np.ndarray, info: dict) -> Features:
-        """features: float32 [N, C]. info: as a feature file has it, at least `checkpoint`."""
-        return Features(
-            features,
-            np.array([name.as_posix() for name in self.names]),
-            np.array(MODALITIES)[self.images.infrared.astype(int)],
-            self.images.identities,
-            self.images.cameras,
-            info | {"images": str(self.root)},
-        )
+from ms_vireid.inference.feature_files import Features, Pictures, load_features
 
 
 def read_source(paths: Sequence[Path], modality: str, option: str) -> Features | Pictures:
-    """One feature file (its features stay on disk), one folder, or one or more pictures.
+    """One feature file, one folder, or one or more pictures.
 
     modality: "visible", "infrared" or "auto", of pictures. option: what the paths were given for, for errors.
 
@@ -43,7 +22,7 @@ def read_source(paths: Sequence[Path], modality: str, option: str) -> Features |
         InputError: a path that is none of these, or pictures whose folders do not say the modality.
     """
     if len(paths) == 1 and paths[0].suffix == ".npz":
-        return open_features(paths[0])
+        return load_features(paths[0])
     if len(paths) == 1 and paths[0].is_dir():
         root = paths[0].absolute()
         names = find_pictures(root)

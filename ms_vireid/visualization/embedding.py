@@ -58,7 +58,7 @@ def choose_pictures(images: ImageSet, identities: int, pictures: int) -> ImageSe
 
 def sample(trained: TrainedModel, images: ImageSet) -> Sample:
     """Features of pictures as `choose_pictures` gives them, with the auxiliary ones where the model makes them."""
-    features = trained.features(images)
+    features = trained.extractor.extract(images)
     modalities = np.where(images.infrared, "infrared", "visible")
     if not trained.model.has_auxiliary():
         return Sample(features, images.identities, modalities)

@@ -44,7 +44,7 @@ def find(trained: TrainedModel, data: ReIDData, queries: int) -> Findings:
     """
     test = data.test
     trial = protocol_trials(data, trained.config.evaluation)[0]
-    features = trained.features(test)
+    features = trained.extractor.extract(test)
     ranked = rank_queries(features, test, trial, data.protocol)
     best = choose_queries(ranked, min(queries, -(-len(ranked) // 2)), "best")
     worst = choose_queries(ranked, min(queries, len(ranked) // 2), "worst")

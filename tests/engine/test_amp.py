@@ -12,7 +12,6 @@ from ms_vireid.engine import train_step
 from ms_vireid.engine.checkpoint import load_checkpoint
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.trainer import Trainer
-from ms_vireid.inference.evaluating import evaluate_model
 
 SMALL = [
     "data={name: synthetic, image_size: [64, 32], workers: 0, synthetic: {train_identities: 8, val_identities: 1, "
@@ -43,7 +42,7 @@ def trainer(name, root, folder, *overrides):
     data = read_data(config.data)
     config = config.with_num_classes(data.train.num_identities)
     run = RunFolder(folder)
-    trainer = Trainer(config, data, run, evaluate_model)
+    trainer = Trainer(config, data, run)
     run.create(config, data, "CPU", 0)
     return trainer
 

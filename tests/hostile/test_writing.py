@@ -1,4 +1,4 @@
-"""Where commands write: what the user named, the run's folder and the cache; on a full disk nothing is lost."""
+"""Where commands write: what the user named, and the run's folder; on a full disk nothing is lost."""
 
 import os
 import shutil
@@ -17,7 +17,6 @@ SHOWN = ("ms_vireid.visualize",)
 # What each command may write.
 COMMANDS = {
     "train": ((*TRAIN, "--output", "new"), "new/"),
-    "train-cached": ((*TRAIN, "--output", "new", "data.cache=disk", "data.cache_folder=cache"), ("new/", "cache/")),
     "resume": ((*TRAIN, "--output", "run", "--resume", "auto"), "run/"),
     "evaluate": (("ms_vireid.evaluate", *CHECKPOINT, *DEVICE, "--json", "new.json"), "new.json"),
     "sheet": (("ms_vireid.evaluate", *CHECKPOINT, *DEVICE, "--corruption-sheet", "new.png"), "new.png"),

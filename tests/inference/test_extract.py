@@ -1,7 +1,6 @@
 """`extract.py`: features of any folder or list, what is refused, what is skipped, and going on where it stopped."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -10,8 +9,8 @@ from ms_vireid import extract
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.layout import read_layout
 from ms_vireid.extract import load_features
+from ms_vireid.files.writing import write_text
 from ms_vireid.inference import extraction
-from ms_vireid.inference.features import extract_features
 from ms_vireid.inference.trained import load_trained
 
 from ..checkpoints import write_checkpoint
@@ -55,7 +54,7 @@ def test_the_features_are_those_of_evaluation(run_extract, pictures, checkpoint,
     found = run_extract(pictures, "--workers", workers)
     (trained,) = load_trained([checkpoint], "kernels")
     images = read_layout(pictures, [pictures / path for path in found.paths])
-    assert np.array_equal(found.features, extract_features(trained.model, images, (48, 24), 5, 0))
+    assert np.array_equal(found.features, trained.extractor.extract(images))
 
 
 def test_the_file_holds_what_its_documentation_says(run_extract, pictures, checkpoint):
@@ -65,7 +64,6 @@ def test_the_file_holds_what_its_documentation_says(run_extract, pictures, check
     assert found.paths.tolist() == sorted(found.paths)
     assert found.paths[0] == "infrared/0001/0.jpg"
     assert found.modality.tolist() == 8 * ["infrared"] + 8 * ["visible"]
-    assert np.array_equal(found.infrared, found.modality == "infrared")
     assert found.identities.tolist() == 2 * [1, 1, 2, 2, 3, 3, 7, 7]
     assert found.cameras.tolist() == 16 * [-1]
     info = found.info
@@ -82,24 +80,23 @@ def layout(root):
     return {path.as_posix(): row for path, *row in rows}
 
 
-def test_the_layout_of_sysu_mm01_is_read(tmp_path):
-    found = layout(write_sysu_mm01(tmp_path))
-    assert {path.split("/")[0]: row[0] for path, row in found.items()} == {f"cam{c}": c in (3, 6) for c in range(1, 7)}
-    assert all(row[1:] == [int(path.split("/")[1]), int(path[3])] for path, row in found.items())
+LAYOUTS = {
+    "cam4/0001": (write_sysu_mm01, [False, 1, 4]),
+    "cam3/0001": (write_sysu_mm01, [True, 1, 3]),
+    "Thermal": (write_regdb, [True, -1, -1]),
+    "Visible": (write_regdb, [False, -1, -1]),
+    "test_nir/cam2": (write_llcm, [True, 351, 2]),  # whose cameras take both modalities
+    "test_vis/cam3": (write_llcm, [False, 3, 3]),
+    "nir/0002": (write_llcm, [True, 2, 2]),  # the camera is in the name
+}
 
 
-def test_the_layout_of_regdb_is_read(tmp_path):
-    found = layout(write_regdb(tmp_path))
-    assert all(row == [path.startswith("Thermal"), -1, -1] for path, row in found.items())
-
-
-def test_the_layout_of_llcm_is_read_although_its_cameras_take_both_modalities(tmp_path):
-    found = layout(write_llcm(tmp_path))
-    infrared = [row for path, row in found.items() if path.startswith("test_nir/cam2/")]
-    visible = [row for path, row in found.items() if path.startswith("test_vis/cam3/")]
-    assert infrared == [[True, 351, 2], [True, 351, 2]]
-    assert visible == [[False, 3, 3], [False, 3, 3]]
-    assert next(row for path, row in found.items() if path.startswith("nir/0002/"))[1:] == [2, 2]  # from the name
+@pytest.mark.parametrize(("folder", "said"), LAYOUTS.items(), ids=LAYOUTS)
+def test_the_layouts_of_the_data_sets_are_read(tmp_path, folder, said):
+    write, row = said
+    found = [held for path, held in layout(write(tmp_path)).items() if path.startswith(folder)]
+    assert found
+    assert all(held == row for held in found)
 
 
 def test_a_folder_within_a_layout_is_read_by_its_own_name(tmp_path):
@@ -150,44 +147,51 @@ def test_nothing_but_broken_pictures_is_refused(run_extract, tmp_path, capfd):
 def test_an_interrupted_run_goes_on_and_gives_the_same_file(run_extract, pictures, monkeypatch, tmp_path, capfd):
     truncate(pictures / "visible/0001/0.jpg")
     run_extract(pictures, "--skip-broken", output="whole.npz")
-    done, steps = extraction.PartialResult.done, []
+    steps = []
 
-    def interrupted(self, batch, broken):
-        done(self, batch, broken)
-        steps.append(batch)
-        if steps == [0, 1]:
+    def interrupted(path, text):
+        write_text(path, text)
+        steps.append(json.loads(text)["batches"])
+        if steps == [0, 1, 2]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(extraction.PartialResult, "done", interrupted)
+    monkeypatch.setattr(extraction, "write_text", interrupted)
     with pytest.raises(SystemExit) as stopped:
         run_extract(pictures, "--skip-broken")
     assert stopped.value.code == 130
     assert "the same command goes on from features.npz.partial" in capfd.readouterr().err
-    with (tmp_path / "features.npz.partial/journal.jsonl").open("a") as file:
-        file.write('{"batch": 2, "bro')  # as if killed while writing
     run_extract(pictures, "--skip-broken")
-    assert steps == [0, 1, 2, 3]
+    assert steps == [0, 1, 2, 3, 4]
     assert "2 of 4 batches are there" in capfd.readouterr().out
     assert (tmp_path / "features.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
     assert not (tmp_path / "features.npz.partial").exists()
 
 
-def test_a_partial_result_of_other_pictures_is_not_gone_on_from(run_extract, pictures, tmp_path, capfd):
-    error = refused(capfd, run_extract, write_broken_copy(pictures, tmp_path / "other"))
-    assert "cannot be decoded" in error
-    assert (tmp_path / "features.npz.partial/journal.jsonl").exists()
-    capfd.readouterr()
-    found = run_extract(pictures)
-    assert "features.npz.partial is of other pictures, another checkpoint or batch size; begun anew" in (
-        capfd.readouterr().out
-    )
-    assert len(found) == 16
+SPOILED = {
+    "other pictures": lambda partial, images: (images / "visible/0001/0.jpg").touch(),
+    "cut state": lambda partial, images: truncate(partial / "state.json"),
+    "cut features": lambda partial, images: truncate(partial / "features.bin"),
+    "no features": lambda partial, images: (partial / "features.bin").unlink(),
+}
 
 
-def write_broken_copy(pictures, to):
-    shutil.copytree(pictures, to)
-    truncate(to / "infrared/0007/1.jpg")
-    return to
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+def test_a_partial_result_that_does_not_fit_is_begun_anew(run_extract, pictures, tmp_path, capfd, spoil):
+    truncate(pictures / "infrared/0007/1.jpg")
+    refused(capfd, run_extract, pictures)
+    partial = tmp_path / "features.npz.partial"
+    assert json.loads((partial / "state.json").read_text())["batches"] == 3
+    spoil(partial, pictures)
+    found = run_extract(pictures, "--skip-broken")
+    assert "is of other pictures, another checkpoint or batch size, or damaged; begun anew" in capfd.readouterr().out
+    assert len(found) == 15
+
+
+def test_a_folder_of_something_else_is_left_alone(run_extract, pictures, tmp_path, capfd):
+    (tmp_path / "features.npz.partial").mkdir()
+    (tmp_path / "features.npz.partial/mine.txt").touch()
+    assert "is there, and is not a partial result; choose" in refused(capfd, run_extract, pictures)
+    assert (tmp_path / "features.npz.partial/mine.txt").exists()
 
 
 @pytest.mark.parametrize(
@@ -206,10 +210,9 @@ def test_bad_options_are_refused_in_one_line(run_extract, pictures, capfd, optio
     assert said in refused(capfd, run_extract, pictures, *options)
 
 
-def test_load_features_refuses_what_is_not_a_feature_file(run_extract, pictures, tmp_path):
+def test_load_features_says_what_is_wrong(run_extract, pictures, tmp_path):
     run_extract(pictures)
-    path = tmp_path / "features.npz"
-    with np.load(path) as archive:
+    with np.load(tmp_path / "features.npz") as archive:
         held = dict(archive)
 
     def said_of(**changed):
@@ -219,17 +222,13 @@ def test_load_features_refuses_what_is_not_a_feature_file(run_extract, pictures,
         return str(error.value)
 
     assert "lacks cameras" in said_of(cameras=None)
+    assert "lacks features" in said_of(features=None)
     assert "features are float64" in said_of(features=held["features"].astype(np.float64))
+    assert "features are float32 (0, 16)" in said_of(features=held["features"][:0])
     assert "identities is int32 (15,), it must be [16]" in said_of(identities=held["identities"][1:])
     assert "modality 'night' is not one of" in said_of(modality=np.array(16 * ["night"]))
-    assert "row 3 (infrared/0002/1.jpg) has norm 2" in said_of(
-        features=held["features"] * (1 + (np.arange(16) == 3))[:, None].astype(np.float32)
-    )
-    assert "row 0 (infrared/0001/0.jpg) has norm nan" in said_of(features=held["features"] * np.float32(np.nan))
-    assert "its info is not JSON" in said_of(info=np.array("{"))
+    doubled = held["features"] * (1 + (np.arange(16) == 3))[:, None].astype(np.float32)
+    assert "row 3 (infrared/0002/1.jpg) has norm 2" in said_of(features=doubled)
     assert "feature format 9" in said_of(info=np.array(json.dumps(json.loads(str(held["info"])) | {"format": 9})))
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InputError, match="is not a feature file"):
-        load_features(path)
-    with pytest.raises(InputError, match="no such file"):
-        load_features(tmp_path / "nothing.npz")
+    np.savez_compressed(tmp_path / "packed.npz", **held)
+    assert np.array_equal(load_features(tmp_path / "packed.npz").features, held["features"])

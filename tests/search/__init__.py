@@ -1,1 +1,3 @@
-import ms_vireid.search.milvus_gallery  # noqa: F401 (before pymilvus itself: it keeps gRPC from writing at each fork)
+import os
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC reads it at its import, and writes a line at each later fork

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.inference.feature_files import open_features, save_features
+from ms_vireid.inference.feature_files import save_features
 from ms_vireid.search import faiss_index
 from ms_vireid.search.exact import search_exact
 from ms_vireid.search.faiss_index import build_index, load_index, save_index
 from ms_vireid.search.found import NOTHING, nearest
 
-from .galleries import WIDTH, as_features, gallery, queries, stable_order
+from .galleries import WIDTH, as_features, gallery, queries
 
-KINDS = pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+KINDS = pytest.mark.parametrize("kind", ["flat", "hnsw"])
 
 
 def identities(count: int, pictures: int = 20, seed: int = 0):
@@ -28,7 +28,8 @@ def identities(count: int, pictures: int = 20, seed: int = 0):
     return about(np.arange(count) // pictures), about(rng.integers(0, len(centres), 50))
 
 
-def test_flat_finds_what_exact_search_finds_in_its_order():
+def test_flat_finds_what_exact_search_finds_in_its_order(monkeypatch):
+    monkeypatch.setattr(faiss_index, "_ROWS_AT_ONCE", 7)
     asked, searched = queries(), gallery()
     similarity, index = build_index("flat", searched.features).search(asked.features, 10)
     expected = search_exact(asked.features, searched.features, 10)
@@ -49,30 +50,21 @@ def test_equals_beyond_the_last_place_are_asked_for():
     assert asked == [3, 6]
 
 
-@KINDS
-def test_recall_of_clustered_features(kind):
+def test_breadth_trades_recall():
     searched, asked = identities(4000)
-    _, exact = search_exact(asked, searched, 10)
-    _, found = build_index(kind, searched).search(asked, 10)
-    recall = np.mean([len(np.intersect1d(*pair)) / 10 for pair in zip(exact, found, strict=True)])
-    assert recall >= (1 if kind == "flat" else 0.95)
-
-
-@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
-def test_breadth_trades_recall(kind):
-    searched, asked = identities(4000)
-    index = build_index(kind, searched)
+    index = build_index("hnsw", searched)
     _, exact = search_exact(asked, searched, 10)
     recalls = []
-    for breadth in (1, 4000):
+    for breadth in (1, None, 4000):
         _, found = index.search(asked, 10, breadth=breadth)
         recalls.append(np.mean([len(np.intersect1d(*pair)) / 10 for pair in zip(exact, found, strict=True)]))
-    assert recalls[0] < recalls[1]
-    assert recalls[1] >= 0.999
+    assert recalls[0] < recalls[2]
+    assert recalls[1] >= 0.95
+    assert recalls[2] >= 0.999
 
 
 @KINDS
-def test_with_a_filter_all_kinds_are_exact(kind):
+def test_with_a_filter_both_kinds_are_exact(kind):
     searched, asked = identities(2000)
     allowed = np.arange(2000) % 97 == 0
     index = build_index(kind, searched)
@@ -109,34 +101,10 @@ def test_a_saved_index_searches_as_before_and_knows_its_pictures(kind, tmp_path)
     assert list(tmp_path.iterdir()) == [tmp_path / "a.index"]
 
 
-def test_an_index_is_built_from_disk_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(faiss_index, "_ROWS_AT_ONCE", 7)
-    save_features(tmp_path / "a.npz", gallery())
-    index = build_index("flat", open_features(tmp_path / "a.npz").features)
-    _, found = index.search(queries().features, 10)
-    assert np.array_equal(found, stable_order(queries(), gallery())[:, :10])
-
-
-def test_a_file_that_is_no_whole_index_is_refused_in_one_line(tmp_path):
-    path = tmp_path / "a.index"
-    with pytest.raises(InputError, match="no such file; make it with --save-index"):
-        load_index(path)
-    path.write_bytes(b"nothing")
+def test_a_feature_file_is_not_an_index(tmp_path):
+    save_features(tmp_path / "a.index", gallery())
     with pytest.raises(InputError, match="is not a saved index"):
-        load_index(path)
-    save_features(path, gallery())
-    with pytest.raises(InputError, match="is not a saved index"):
-        load_index(path)
-    save_index(path, build_index("hnsw", gallery().features), gallery())
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="is not a saved index"):
-        load_index(path)
-    broken = bytearray(whole)
-    broken[whole.index(b"index.faiss") + 3000] ^= 0xFF
-    path.write_bytes(broken)
-    with pytest.raises(InputError, match="is not a saved index"):
-        load_index(path)
+        load_index(tmp_path / "a.index")
 
 
 def test_an_index_of_another_kind_or_size_is_refused(tmp_path):
@@ -149,13 +117,3 @@ def test_an_index_of_another_kind_or_size_is_refused(tmp_path):
     save_index(tmp_path / "a.index", other, as_features(*(np.zeros((0, 12), np.float32), *2 * [np.zeros(0, np.int32)])))
     with pytest.raises(InputError, match="holds a IndexLSH"):
         load_index(tmp_path / "a.index")
-
-
-def test_an_index_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
-    def fail(*_):
-        raise RuntimeError("disk full")
-
-    monkeypatch.setattr(faiss, "write_index", fail)
-    with pytest.raises(InputError, match=r"a.index: cannot be written \(disk full\)"):
-        save_index(tmp_path / "a.index", build_index("flat", gallery().features), gallery())
-    assert not list(tmp_path.iterdir())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ms_vireid.search.found import Found, Hit, Picture
+from ms_vireid.search.found import Entry, Found, Hit
 from ms_vireid.search.listing import as_json, format_found
 from ms_vireid.search.sheet import draw_sheet
 from ms_vireid.visualization.figure import RIGHT, WRONG, save_figure
@@ -16,14 +16,14 @@ from ..data.tree import write_picture
 def found(tmp_path):
     """Two queries, the second of unknown identity; the fourth hit's picture is not there."""
 
-    def picture(number, identity, camera=2):
+    def entry(number, identity, camera=2):
         path = tmp_path / f"{number}.png"
         if number != 4:
             write_picture(path, seed=number)
-        return Picture(f"{number}.png", path, "visible", camera, identity)
+        return Entry(f"{number}.png", path, "visible", camera, identity)
 
-    hits = [Hit(picture(n, identity), 1 - n / 10) for n, identity in ((1, 7), (2, 8), (3, -1), (4, 7))]
-    return [Found(picture(0, 7, 3), hits), Found(picture(9, -1, -1), hits[:2])]
+    hits = [Hit(entry(n, identity), 1 - n / 10) for n, identity in ((1, 7), (2, 8), (3, None), (4, 7))]
+    return [Found(entry(0, 7, 3), hits), Found(entry(9, None, None), hits[:2])]
 
 
 def texts(axes):

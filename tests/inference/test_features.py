@@ -1,0 +1,47 @@
+"""The extractor's forward passes: what they leave of the model."""
+
+import numpy as np
+import pytest
+from mindspore import nn
+
+from ms_vireid.data.batches import EvaluationBatches
+from ms_vireid.data.folder import read_folder
+from ms_vireid.inference.features import FeatureExtractor
+
+from ..data.tree import write_folder
+
+SIZE = (16, 8)
+
+
+class Pixels(nn.Cell):
+    """Features are a picture's first pixel."""
+
+    def construct(self, images, modality):
+        return images[:, :, 0, 0]
+
+
+@pytest.fixture
+def test_set(tmp_path):
+    return read_folder(write_folder(tmp_path, ("0001", "0002", "0003", "0004")), 0.5).test
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("end", ["read to the end", "closed early"])
+def test_the_model_keeps_its_mode(test_set, training, end):
+    model = Pixels().set_train(training)
+    items = FeatureExtractor(model, "operators", SIZE, 2).by_batch(EvaluationBatches(test_set, SIZE, 2))
+    next(items)
+    assert not model.training
+    items.close() if end == "closed early" else list(items)
+    assert model.training == training
+
+
+def test_a_graph_is_compiled_once_for_each_modality_and_fills_up_small_batches():
+    model = Pixels()
+    extractor = FeatureExtractor(model, "graph", SIZE, 4)
+    rng = np.random.default_rng(0)
+    for count in (4, 1, 3):
+        pixels = rng.standard_normal((count, 3, *SIZE)).astype(np.float32)
+        for modality in ("visible", "infrared"):
+            np.testing.assert_array_equal(extractor.features_of(pixels, modality), pixels[:, :, 0, 0])
+    assert sorted(extractor._graphs) == ["infrared", "visible"]
