@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from parity.stand_in import Counts, __main__, build, counts, gpu, missing
 from tests.checkpoints import DATA, PMT
@@ -171,7 +172,7 @@ def test_what_is_missing_is_said(monkeypatch, device):
     with monkeypatch.context() as patch:
         patch.setattr(platform, "machine", lambda: "aarch64")
         assert missing(device) == f"the stand-in {device} is for Linux on x86-64"
-        with pytest.raises(RuntimeError, match="for Linux on x86-64"):
+        with pytest.raises(InputError, match="for Linux on x86-64; it needs"):
             build(device)
 
 

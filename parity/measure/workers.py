@@ -6,9 +6,10 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ MODELS = {
     "AGW ResNet-50 288x144": ("agw/sysu.yaml", (), 0),
     "MUN ResNet-50 288x144": ("mun/sysu.yaml", (), 0),
 }
+CLASSES = ("model.num_classes=395",)
 BOUND = "bound threads"  # by `runtime.bound_threads`
 _STEPS = 1000  # of the run that a training step is taken to be part of
 _SPAWN = multiprocessing.get_context("spawn")
@@ -46,7 +48,7 @@ class Work:
     config: str
     overrides: tuple[str, ...]
     device: str
-    folder: str
+    folder: str = ""
     stage: int = 0
     images: int = 0
     loss: str = ""
@@ -61,22 +63,46 @@ class Work:
             )
         return config
 
+    def weights(self, framework: str) -> Path:
+        """The file of those that the framework begins with."""
+        return Path(self.folder) / f"{framework}.npz"
+
+    def batch(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
+        """Images float32 [N, 3, H, W] as noise, which costs what pictures do, and labels int32 [N]."""
+        identities, instances = config.train.num_identities, config.train.num_instances
+        labels = np.tile(np.repeat(np.arange(identities, dtype=np.int32), instances), 2)
+        count = self.images or len(labels)
+        rng = np.random.default_rng(0)
+        return rng.normal(size=(count, 3, *config.data.image_size)).astype(np.float32), labels
+
+    def loss_of(self, losses: ModuleType) -> tuple[Callable, np.ndarray, np.ndarray]:
+        """The loss as a function of features and labels, and both: float32 [2PK, C] (three modalities: [3, PK, C]) and
+        int32 [2PK], with the papers' P and K."""
+        from parity import equations
+
+        if self.loss in equations.LOSSES:
+            built, extra = equations.LOSSES[self.loss].build(losses, 4), equations.LOSSES[self.loss].extra
+            batch = equations.random_batch(8, 4, 768, seed=9, identity_spread=0.1)
+            return lambda rows, labels: built(rows, labels, *extra), *batch
+        built = equations.MODALITY_LOSSES[self.loss].build(losses, 4)
+        rows = equations.modality_batch(8, 4, 2048, seed=9, identity_spread=0.1)
+        return lambda rows, _labels: built(rows[0], rows[1], rows[2]), rows, np.zeros(0, np.int32)
+
 
 @dataclass
 class Worker:
-    """A running process. first: seconds from its start to the end of its first piece of work, imports included."""
+    """A running process. first: seconds from its start to the end of its first piece of work, imports included.
+    value: what came out of that."""
 
     framework: str
     process: multiprocessing.Process
     connection: Connection
     first: float = 0.0
     value: np.ndarray | None = None
-    seconds: list[float] = field(default_factory=list)
 
     def run(self) -> float:
-        """Have the work done once; seconds as the worker measured them. Raises InputError as `ask` does."""
-        self.seconds.append(self.ask("run"))
-        return self.seconds[-1]
+        """Have the work done once; seconds as the worker measured them."""
+        return self.ask("run")
 
     def resident(self) -> int:
         """Bytes of resident memory."""
@@ -110,7 +136,7 @@ class Worker:
 
 
 def start(framework: str, work: Work) -> Worker:
-    """A process that has done its work once; `value` is what came out."""
+    """A process that has done its work once."""
     begun = time.perf_counter()
     ours, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(target=_serve, args=(theirs, framework, work), daemon=True)
@@ -153,54 +179,6 @@ def _serve(connection: Connection, framework: str, work: Work) -> None:
     connection.send(peak_bytes() / 2**30)
 
 
-# --- what both do -----------------------------------------------------------------------------------------------------
-
-
-def _batch(work: Work, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Images float32 [N, 3, H, W] as noise, which costs what pictures do, and labels int32 [N]."""
-    identities, instances = config.train.num_identities, config.train.num_instances
-    labels = np.tile(np.repeat(np.arange(identities, dtype=np.int32), instances), 2)
-    count = work.images or len(labels)
-    rng = np.random.default_rng(0)
-    return rng.normal(size=(count, 3, *config.data.image_size)).astype(np.float32), labels
-
-
-def _rows(work: Work) -> tuple[np.ndarray, np.ndarray]:
-    """A loss's features float32 [2PK, C] (three modalities: [3, PK, C]) and labels, with the papers' P and K."""
-    from parity import equations
-
-    if work.loss in equations.LOSSES:
-        return equations.random_batch(8, 4, 768, seed=9, identity_spread=0.1)
-    return equations.modality_batch(8, 4, 2048, seed=9, identity_spread=0.1), np.zeros(0, np.int32)
-
-
-def _loss_of(work: Work, package) -> Callable:
-    """The loss as a function of features and labels."""
-    from parity import equations
-
-    if work.loss in equations.LOSSES:
-        loss = equations.LOSSES[work.loss]
-        built = loss.build(package, 4)
-        return lambda rows, labels: built(rows, labels, *loss.extra)
-    built = equations.MODALITY_LOSSES[work.loss].build(package, 4)
-    return lambda rows, _labels: built(rows[0], rows[1], rows[2])
-
-
-def _training(train_step: Callable[[int, float], np.ndarray]) -> Callable[[], np.ndarray]:
-    """One step of training after another, with their loss terms; `train_step` takes its number, from 1, and how far the
-    run is."""
-    numbers = itertools.count(1)
-
-    def step() -> np.ndarray:
-        number = next(numbers)
-        return train_step(number, (number - 1) / _STEPS)
-
-    return step
-
-
-# --- MindSpore --------------------------------------------------------------------------------------------------------
-
-
 def _weights_side(work: Work) -> Callable:
     config = work.load()
     runtime.set_up("CPU")
@@ -210,9 +188,9 @@ def _weights_side(work: Work) -> Callable:
     def make():
         pairs = twins(build_model(config))
         values = {twin.name: twin.parameter.asnumpy() for twin in pairs}
-        np.savez(Path(work.folder) / "mindspore.npz", **values)
+        np.savez(work.weights("mindspore"), **values)
         torch_values = {twin.torch_name: twin.to_torch(values[twin.name]) for twin in pairs}
-        np.savez(Path(work.folder) / "torch.npz", **torch_values, **dict.fromkeys(counters(pairs), np.array(0)))
+        np.savez(work.weights("torch"), **torch_values, **dict.fromkeys(counters(pairs), np.array(0)))
 
     return make
 
@@ -225,8 +203,8 @@ def _mindspore_side(work: Work) -> Callable:
     if work.kind == "loss":
         from ms_vireid import losses
 
-        rows, labels = _rows(work)
-        value_and_gradient = ms.value_and_grad(_loss_of(work, losses), 0)
+        function, rows, labels = work.loss_of(losses)
+        value_and_gradient = ms.value_and_grad(function, 0)
         inputs = ms.Tensor(rows), ms.Tensor(labels)
 
         def loss():
@@ -248,10 +226,10 @@ def _mindspore_side(work: Work) -> Callable:
         from ms_vireid.programs.kernels.install import KERNELS
 
         del KERNELS[next(kind for kind in KERNELS if kind.__name__ == work.without)]
-    weights = np.load(Path(work.folder) / "mindspore.npz")
+    weights = np.load(work.weights("mindspore"))
     for parameter in model.get_parameters():
         parameter.set_data(ms.Tensor(weights[parameter.name]))
-    images, labels = _batch(work, config)
+    images, labels = work.batch(config)
     if work.kind == "inference":
         model.set_train(False)
         run_by(program, model)
@@ -262,12 +240,15 @@ def _mindspore_side(work: Work) -> Callable:
     run_by(program, model, optimizer)
     stage = StageLoss(config.stages[work.stage].losses, config.train.num_instances)
     train_step = TrainStep(model, stage, optimizer, program == "graph")
-    inputs = images, labels, step_key(0, 0)
     rates = [config.optimizer.lr] * len(optimizer.groups)
-    return _training(lambda number, progress: train_step(*inputs, progress, optimizer.scalars(number, rates)).asnumpy())
+    numbers = itertools.count(1)
 
+    def step() -> np.ndarray:
+        number = next(numbers)
+        scalars = optimizer.scalars(number, rates)
+        return train_step(images, labels, step_key(0, 0), (number - 1) / _STEPS, scalars).asnumpy()
 
-# --- PyTorch ----------------------------------------------------------------------------------------------------------
+    return step
 
 
 def _torch_side(work: Work) -> Callable:
@@ -282,12 +263,11 @@ def _torch_side(work: Work) -> Callable:
     if work.kind == "loss":
         from torch_ref import losses
 
-        rows, labels = _rows(work)
+        function, rows, labels = work.loss_of(losses)
         features, labels = on_device(rows).requires_grad_(), on_device(labels)
-        of = _loss_of(work, losses)
 
         def loss():
-            value = of(features, labels)
+            value = function(features, labels)
             torch.autograd.grad(value, features)[0].cpu()
             return value.detach().cpu().numpy()
 
@@ -298,9 +278,9 @@ def _torch_side(work: Work) -> Callable:
     from torch_ref.models import build_model
 
     model = build_model(config).to(device)
-    weights = np.load(Path(work.folder) / "torch.npz")
+    weights = np.load(work.weights("torch"))
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-    images, labels = _batch(work, config)
+    images, labels = work.batch(config)
     if work.kind == "inference":
         model.eval()
 
@@ -316,7 +296,8 @@ def _torch_side(work: Work) -> Callable:
     train_step = TrainStep(model, stage, optimizer)
     inputs = on_device(images), on_device(labels), on_device(step_key(0, 0))
     rates = [config.optimizer.lr] * len(optimizer.groups)
-    return _training(lambda _number, progress: np.array(list(train_step(*inputs, progress, rates).values())))
+    done = itertools.count()
+    return lambda: np.array(list(train_step(*inputs, next(done) / _STEPS, rates).values()))
 
 
 _SIDES = {"mindspore": _mindspore_side, "torch": _torch_side, "weights": _weights_side}
