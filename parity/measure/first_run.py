@@ -204,7 +204,7 @@ def _one_epoch(method: str, iterations: int) -> list[str]:
 def _training(
     part: str, arguments: argparse.Namespace, folder: Path, name: str, config: str, recipe: list[str], first: str = ""
 ) -> Step:
-    """name: begins with the method, and holds "amp" if it is with it. first: the name of the training that it repeats."""
+    """name: begins with the method, and holds "amp" if it is with it. first: the training that this one repeats."""
     method = name[:3]
     output = folder / name.replace(" ", "-")
     pictures = folder / (f"pictures-{method}-few" if FEW_PICTURES[0] in recipe else f"pictures-{method}")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,12 @@ import pytest
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.engine import run_folder
+from ms_vireid.devices import host
 from ms_vireid.models.vit import GELU
 from ms_vireid.programs.kernels.install import KERNELS
-from parity import benchmark, workers
-from parity.pictures import loaders
-from parity.workers import BOUND, Work
+from parity import benchmark
+from parity.measure import launches, pictures, steps, workers
+from parity.measure.workers import BOUND, Work
 
 ROOT = Path(__file__).parents[2]
 SMALL_VIT = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "model.num_classes=7")
@@ -41,7 +42,7 @@ def work(kind, config, overrides, folder, **options):
 def test_both_begin_with_the_same_weights_and_go_on_alike(config, overrides, stage, tmp_path):
     step = work("train_step", config, overrides, tmp_path, stage=stage)
     workers.make_weights(step)
-    row = benchmark._side_by_side(workers.sides(step), repeats=2)
+    row = steps.side_by_side(workers.sides(step), repeats=2)
     for framework in workers.FRAMEWORKS:
         assert row["first_s"][framework] > row[f"{framework}_s"]  # imports included
         assert 0.1 < row["peak_gib"][framework] < 8
@@ -63,32 +64,33 @@ def test_a_kernels_worth_is_the_time_without_it_over_that_with_it(monkeypatch):
     sides = []
     monkeypatch.setattr(workers, "make_weights", lambda work: None)
     monkeypatch.setattr(
-        benchmark,
-        "_side_by_side",
-        lambda both, repeats: sides.extend(both) or benchmark._ratio([3.0] * repeats, [2.0] * repeats),
+        steps, "side_by_side", lambda both, repeats: sides.extend(both) or steps.ratio([3.0] * repeats, [2.0] * repeats)
     )
-    given = {"identities": 2, "instances": 2, "repeats": 2, "match": "PMT, GELU", "device": "CPU", "overrides": []}
-    rows = dict(benchmark._kernels(benchmark.argparse.Namespace(**given)))
+    options = Namespace(identities=2, instances=2, repeats=2, device="CPU", overrides=[])
+    rows = dict(steps.kernels(["PMT, GELU"], options))
     assert rows == {"PMT, GELU": {"without_s": 3.0, "with_s": 2.0, "ratio": 1.5, "spread": [1.5, 1.5]}}
     assert [(side, work.without) for side, work in sides] == [("mindspore", "GELU"), ("mindspore", "")]
 
 
 def test_every_kernel_is_timed():
-    assert {kernel for _, kernel in benchmark._KERNEL_ROWS.values()} == {BOUND, *(kind.__name__ for kind in KERNELS)}
-    assert {model for model, _ in benchmark._KERNEL_ROWS.values()} == workers.MODELS.keys()
+    assert {kernel for _, kernel in steps.KERNEL_ROWS.values()} == {BOUND, *(kind.__name__ for kind in KERNELS)}
 
 
 def test_a_ratio_is_that_of_the_medians_and_its_spread_that_of_neighbours():
-    row = benchmark._ratio([2.0, 5.0, 9.0], [4.0, 3.0, 10.0])
+    row = steps.ratio([2.0, 5.0, 9.0], [4.0, 3.0, 10.0])
     assert row == {"mindspore_s": 5.0, "torch_s": 4.0, "ratio": 1.25, "spread": [0.5, pytest.approx(5 / 3)]}
 
 
+def put_in_place(monkeypatch, section, names, rows):
+    monkeypatch.setitem(benchmark.SECTIONS, section, benchmark.SECTIONS[section]._replace(names=names, rows=rows))
+
+
 def test_figures_above_their_limits_end_in_exit_code_1(monkeypatch, capsys):
-    def rows(_arguments):
+    def rows(names, _arguments):
         yield "small", {"ours_s": 0.3, "argsort_s": 0.2, "ratio": 1.5, "spread": [1.4, 1.6]}
         yield "large", {"ours_s": 0.1, "argsort_s": 0.2, "ratio": 0.5, "spread": [0.4, 0.6]}
 
-    monkeypatch.setitem(benchmark._TABLES, "ranking", (rows, *benchmark._TABLES["ranking"][1:]))
+    put_in_place(monkeypatch, "ranking", ("small", "large"), rows)
     with pytest.raises(SystemExit) as stopped:
         run_benchmark(monkeypatch, "--only", "ranking")
     assert stopped.value.code == 1
@@ -120,7 +122,7 @@ def test_different_work_is_not_timed(tmp_path):
     weights["base.pos_embed"] = weights["base.pos_embed"][:, ::-1]
     np.savez(tmp_path / "torch.npz", **weights)
     with pytest.raises(InputError, match=r"first results differ by .*parity/report\.py shows where"):
-        benchmark._side_by_side(workers.sides(features), repeats=1)
+        steps.side_by_side(workers.sides(features), repeats=1)
 
 
 def test_a_process_that_dies_is_one_line(tmp_path):
@@ -132,19 +134,13 @@ def test_a_process_that_dies_is_one_line(tmp_path):
         worker.run()
 
 
-def test_the_growth_of_memory_is_that_of_the_later_steps(monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "_MEMORY_ROWS", {"small": ("pmt/sysu.yaml", SMALL_VIT, 0, 8)})
+def test_the_growth_of_memory_is_that_of_the_later_steps(monkeypatch):
+    monkeypatch.setattr(steps, "MEMORY_ROWS", {"small": (("pmt/sysu.yaml", SMALL_VIT, 0), 8)})
     resident = iter((500, 900, 1000, 1000, 1000, 3000, 5000, 7000))
     monkeypatch.setattr(workers.Worker, "resident", lambda worker: worker.run() > 0 and next(resident))
-    run_benchmark(monkeypatch, "--quick", "--only", "memory")
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("small"))
-    assert line.split() == ["small", "8", "2.0", "0.00"]
-
-
-def test_a_process_says_what_it_keeps(tmp_path):
-    loss = work("loss", "pmt/sysu.yaml", (), tmp_path, loss="ma")
-    worker = workers.start("mindspore", loss)
-    assert 10**8 < worker.resident() <= worker.close() * 2**30
+    options = Namespace(identities=2, instances=2, device="CPU", overrides=[])
+    ((name, row),) = steps.memory(["small"], options)
+    assert benchmark.SECTIONS["memory"].line(name, row).split() == ["small", "8", "2.0", "0.00"]
 
 
 @pytest.mark.parametrize(
@@ -156,20 +152,20 @@ def test_a_process_says_what_it_keeps(tmp_path):
     ],
 )
 def test_the_machines_instruction_sets_are_named(monkeypatch, flags, cap, found):
-    monkeypatch.setattr(run_folder, "_of_processor", lambda name: flags)
+    monkeypatch.setattr(host, "_of_processor", lambda name: flags)
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     if cap:
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
-    assert run_folder.instruction_sets() == found
+    assert host.instruction_sets() == found
 
 
 def test_figures_are_printed_and_written(monkeypatch, capsys, tmp_path):
     path = tmp_path / "figures.json"
-    arguments = "--quick", "--only", "losses", "ranking", "corruptions", "--match", "m", "--json", path
-    monkeypatch.setattr(benchmark, "LOSSES", ("ma",))
-    monkeypatch.setattr(benchmark, "_RANKING_ROWS", {"small": (300, 200, 20)})
+    put_in_place(monkeypatch, "losses", ("ma",), steps.losses)
+    put_in_place(monkeypatch, "ranking", ("small", "other"), pictures.ranking)
+    monkeypatch.setattr(pictures, "RANKING_ROWS", {"small": (300, 200, 20)})
     monkeypatch.setattr(benchmark, "LIMITS", {})  # for an idle machine, and rows that are worth a thread
-    run_benchmark(monkeypatch, *arguments)
+    run_benchmark(monkeypatch, "--quick", "--only", "losses", "ranking", "corruptions", "--match", "m", "--json", path)
     figures = json.loads(path.read_text(encoding="utf-8"))
     assert {"device", "machine", "versions", "losses", "ranking", "corruptions"} <= figures.keys()
     assert figures["losses"]["ma"].keys() >= {"mindspore_s", "torch_s", "ratio", "spread"}
@@ -203,25 +199,34 @@ def test_both_loaders_read_the_same_pictures(tmp_path):
     )
     data = f"data={{name: synthetic, root: {tmp_path / 'pictures'}, workers: 0, synthetic: {synthetic}}}"
     overrides = [data, "data.image_size=[96, 48]", "train.iterations=3", "model.num_classes=10", PLAIN]
-    ours, theirs, images = loaders(load_config(CONFIG_ROOT / "pmt/sysu.yaml", overrides))
+    ours, theirs, images = pictures.loaders(load_config(CONFIG_ROOT / "pmt/sysu.yaml", overrides))
     read = 0
-    for (pictures, labels), (expected, expected_labels) in zip(ours(), theirs(), strict=True):
+    for (images_read, labels), (expected, expected_labels) in zip(ours(), theirs(), strict=True):
         assert np.array_equal(labels, expected_labels.numpy())
         # A level of 255 over the standard deviation: what is gray is decoded as such, or as three colours.
-        assert np.abs(pictures - expected.numpy()).max() < 1.5 / 255 / 0.224
-        read += len(pictures)
+        assert np.abs(images_read - expected.numpy()).max() < 1.5 / 255 / 0.224
+        read += len(images_read)
     assert read == images
 
 
 def test_pictures_a_second_are_measured_of_both(monkeypatch):
-    monkeypatch.setattr(benchmark, "_DATA_ROWS", {"PMT, 256x128": ("pmt/sysu.yaml", "none")})
     seconds = iter((2.0, 4.0))
-    monkeypatch.setattr(benchmark, "_seconds", lambda work: work() and next(seconds))
-    arguments = benchmark.argparse.Namespace(match="", quick=True, repeats=1)
-    ((name, row),) = benchmark._data(arguments)
-    assert name == "PMT, 256x128"
+    monkeypatch.setattr(pictures, "seconds", lambda work: work() and next(seconds))
+    ((_, row),) = pictures.data(["PMT, 256x128, decoded"], Namespace(quick=True, repeats=1))
     assert row["speedup"] == 2.0
     assert row["mindspore_images_per_s"] == 10 * 64 / 2.0
+
+
+def test_pytorchs_arithmetic_is_that_of_its_products():
+    """PMT's at full size by hand, and MUN's, whose convolutions by channel have a weight of one channel."""
+    images, tokens, width, depth = 64, 1 + 21 * 10, 768, 12
+    blocks = depth * 3 * 2 * (images * tokens * 12 * width**2 + 2 * images * tokens**2 * width)
+    patches = 2 * 2 * images * (tokens - 1) * width * 3 * 16 * 16  # pictures need no gradient
+    classifier = 3 * 2 * images * width * 395
+    step = launches.torch_step("pmt/sysu.yaml", 1, workers.CLASSES)
+    assert step["torch_tflop"] == (blocks + patches + classifier) / 1e12
+    assert 1000 < step["torch_launches"] < 1300
+    assert launches.torch_step("mun/sysu.yaml", 0, workers.CLASSES)["torch_tflop"] == pytest.approx(3.88, abs=0.01)
 
 
 @pytest.mark.parametrize(

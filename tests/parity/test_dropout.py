@@ -5,7 +5,6 @@ The ladder cannot see an error of the design that both mirrors share; this does.
 
 import argparse
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ import torch
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from parity.measure import dropout
-from parity.measure.dropout import Run, Start, configuration, lag, read, table
+from parity.measure.dropout import Start, Task, configuration, lag, read, table
 from torch_ref.models import layers
 
 SEEDS, NOISES, EPOCHS = 2, 4, 2
@@ -26,7 +25,7 @@ def starts(tmp_path_factory):
     arguments = argparse.Namespace(epochs=EPOCHS, data_root=root, overrides=())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield [Start(configuration(Run("", 0.2, 0.0, seed), arguments), EPOCHS) for seed in range(SEEDS)]
+    yield [Start(configuration(Task("", 0.2, 0.0, seed), arguments), EPOCHS) for seed in range(SEEDS)]
     torch.set_num_threads(threads)
 
 
@@ -96,7 +95,10 @@ def test_the_lag_is_the_mean_difference_and_its_error_the_noises():
 
 
 def test_the_table_gives_what_the_others_are_above_outside():
-    found = {Run("outside", 0.2, 0.1, 0): [[2.0, 1.0], [2.0, 3.0]], Run("graph", 0.2, 0.1, 0): [[2.5, 2.0], [2.5, 2.0]]}
+    found = {
+        Task("outside", 0.2, 0.1, 0): [[2.0, 1.0], [2.0, 3.0]],
+        Task("graph", 0.2, 0.1, 0): [[2.5, 2.0], [2.5, 2.0]],
+    }
     rows = table(found).splitlines()
     assert rows[1] == "dropout 0.2, drop path 0.1"
     assert rows[2].split() == ["outside", "2.000", "2.000", "1", "seeds"]
@@ -104,10 +106,10 @@ def test_the_table_gives_what_the_others_are_above_outside():
 
 
 def test_runs_are_read_again(tmp_path):
-    one, held = Run("kernels", 0.0, 0.1, 3), [[2.0, 1.5], [2.0, 1.4]]
+    one, held = Task("kernels", 0.0, 0.1, 3), [[2.0, 1.5], [2.0, 1.4]]
     path = tmp_path / "found.jsonl"
     how = {"noises": 2, "epochs": 2, "overrides": ["optimizer.lr=1e-4"]}
-    path.write_text(json.dumps(asdict(one) | how | {"losses": held}) + "\n")
+    path.write_text(json.dumps(one._asdict() | how | {"losses": held}) + "\n")
     assert read(path, how) == {one: held}
     assert read(tmp_path / "none.jsonl", how) == {}
     with pytest.raises(InputError, match=r"found\.jsonl: was made with noises 2; give the same"):
