@@ -46,12 +46,12 @@ class Section(NamedTuple):
 
 
 _SPREAD = "{spread[0]:.2f} to {spread[1]:.2f}".format_map
+_RATIO = (("ratio", 8, "{ratio:.2f}".format_map), ("spread", 15, _SPREAD))
 _OF_MODELS = (
     ("images", 7, "{batch}".format_map),
     ("MindSpore s", 13, "{mindspore_s:.3f}".format_map),
     ("PyTorch s", 11, "{torch_s:.3f}".format_map),
-    ("ratio", 8, "{ratio:.2f}".format_map),
-    ("spread", 15, _SPREAD),
+    *_RATIO,
     ("first s", 15, "{first_s[mindspore]:.1f} / {first_s[torch]:.1f}".format_map),
     ("peak GiB", 13, "{peak_gib[mindspore]:.1f} / {peak_gib[torch]:.1f}".format_map),
 )
@@ -65,8 +65,7 @@ SECTIONS = {
         (
             ("MindSpore ms", 20, lambda row: f"{1e3 * row['mindspore_s']:.2f}"),
             ("PyTorch ms", 11, lambda row: f"{1e3 * row['torch_s']:.2f}"),
-            ("ratio", 8, "{ratio:.2f}".format_map),
-            ("spread", 15, _SPREAD),
+            *_RATIO,
         ),
     ),
     "data": Section(
@@ -85,12 +84,7 @@ SECTIONS = {
         pictures.RANKING_ROWS,
         pictures.ranking,
         "",
-        (
-            ("ours s", 20, "{ours_s:.3f}".format_map),
-            ("argsort s", 11, "{argsort_s:.3f}".format_map),
-            ("ratio", 8, "{ratio:.2f}".format_map),
-            ("spread", 15, _SPREAD),
-        ),
+        (("ours s", 20, "{ours_s:.3f}".format_map), ("argsort s", 11, "{argsort_s:.3f}".format_map), *_RATIO),
     ),
     "corruptions": Section(
         (*CORRUPTIONS, "mean"), pictures.corruptions, "", (("ms a picture", 20, "{ms_per_picture:.2f}".format_map),)
@@ -99,12 +93,7 @@ SECTIONS = {
         steps.KERNEL_ROWS,
         steps.kernels,
         "a training step",
-        (
-            ("without s", 20, "{without_s:.3f}".format_map),
-            ("with s", 11, "{with_s:.3f}".format_map),
-            ("ratio", 8, "{ratio:.2f}".format_map),
-            ("spread", 15, _SPREAD),
-        ),
+        (("without s", 20, "{without_s:.3f}".format_map), ("with s", 11, "{with_s:.3f}".format_map), *_RATIO),
     ),
     "launches": Section(  # on stand-ins: counts, not times
         launches.ROWS,

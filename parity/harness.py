@@ -246,17 +246,9 @@ def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> By:
     or, where PyTorch happens to meet no such activation, as far as a few of them reach (`KINKS`). Errors are given in
     times of PyTorch's, in the Euclidean norm. What is finer than this, the same code at small widths shows.
     """
-    cell, module = pair
-    exact_module = copy.deepcopy(module).double()
     exact_inputs = [value.astype(np.float64) if _differentiable(value) else value for value in inputs]
-    expected = torch_side(module, inputs, training=True)
-    exact = torch_side(exact_module, exact_inputs, training=True)
-
-    def by(program: str) -> list[Comparison]:
-        actual = mindspore_side(cell, inputs, True, program, expected.buffers)
-        return _distances(actual, expected, exact, FORWARD, KINKS)
-
-    return by
+    exact = torch_side(copy.deepcopy(pair[1]).double(), exact_inputs, training=True)
+    return _compare_distances(pair, inputs, exact, FORWARD, KINKS)
 
 
 def compare_half(pair: Pair, inputs: Sequence[Any]) -> By:
@@ -267,14 +259,19 @@ def compare_half(pair: Pair, inputs: Sequence[Any]) -> By:
     after it. PyTorch's distance says how far; MindSpore, which also casts what is between products, may be `MARGIN`
     times as far.
     """
+    exact = torch_side(copy.deepcopy(pair[1]), inputs, training=True)
+    return _compare_distances(pair, inputs, exact, HALF, HALF, half=True)
+
+
+def _compare_distances(
+    pair: Pair, inputs: Sequence[Any], exact: Computed, forward: float, backward: float, half: bool = False
+) -> By:
     cell, module = pair
-    exact_module = copy.deepcopy(module)
-    expected = torch_side(module, inputs, training=True, half=True)
-    exact = torch_side(exact_module, inputs, training=True)
+    expected = torch_side(module, inputs, training=True, half=half)
 
     def by(program: str) -> list[Comparison]:
-        actual = mindspore_side(cell, inputs, True, program, exact.buffers, half=True)
-        return _distances(actual, expected, exact, HALF, HALF)
+        actual = mindspore_side(cell, inputs, True, program, expected.buffers, half)
+        return _distances(actual, expected, exact, forward, backward)
 
     return by
 

@@ -8,43 +8,33 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from multiprocessing.pool import Pool
-from multiprocessing.util import Finalize
 from typing import Any
 
 from ms_vireid.devices import runtime
 
 
-def pool(count: int) -> Pool:
-    """So many processes at a time, which share the cores out; each task has a fresh one."""
-    spawn = multiprocessing.get_context("spawn")
-    return spawn.Pool(count, _begin, (_shares(count),), maxtasksperchild=1)
-
-
-def executor(count: int, begin: Callable, *arguments: Any) -> ProcessPoolExecutor:
-    """So many processes, likewise, each for many tasks; one that ends on the way is told of (BrokenProcessPool).
+@contextmanager
+def executor(count: int, begin: Callable, *arguments: Any) -> Iterator[ProcessPoolExecutor]:
+    """So many processes, which share the cores out; one that ends on the way is told of (BrokenProcessPool). At the end
+    of the block tasks that nobody has begun are dropped.
 
     begin: called in each, with the arguments. They begin with the first tasks, in the environment of that moment.
     """
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(count, spawn, _begin, (_shares(count), begin, arguments))
-
-
-def _shares(count: int) -> multiprocessing.Queue:
-    """Of the cores, one for each process."""
-    free = multiprocessing.get_context("spawn").Queue()
+    free = spawn.Queue()
     for number in range(count):
         free.put(runtime.cores()[number::count])
-    return free
+    others = ProcessPoolExecutor(count, spawn, _begin, (free, begin, arguments))
+    try:
+        yield others
+    finally:
+        others.shutdown(cancel_futures=True)
 
 
-def _begin(free: multiprocessing.Queue, begin: Callable | None = None, arguments: tuple = ()) -> None:
-    share = free.get()
-    Finalize(None, free.put, (share,), exitpriority=0)
-    if share:
+def _begin(free: multiprocessing.Queue, begin: Callable, arguments: tuple) -> None:
+    if share := free.get():
         os.sched_setaffinity(0, share)
-    if begin:
-        begin(*arguments)
+    begin(*arguments)
 
 
 @contextmanager

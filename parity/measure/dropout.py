@@ -3,15 +3,15 @@
 Five sides train: MindSpore by its three programs, the PyTorch mirror, whose noise is the same hash, and an outside
 one, timm's ViT with its own dropout and drop path and a plain step of `torch.optim.AdamW`. For each seed all begin with
 the same weights and train on the same batches, several times with other noise: nothing else tells them apart, and a
-hundredth of the loss is seen. Every side, pair of rates and seed is a process on one core and a line of --output, which
-is not trained again.
+hundredth of the loss is seen. Every side, pair of rates and seed takes one core and is a line of --output, and what has
+its line is not trained again.
 """
 
 import argparse
 import itertools
 import json
 from collections.abc import Mapping
-from functools import partial
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -77,8 +77,9 @@ def main() -> None:
     read_data(configuration(Task("outside", 0.0, 0.0, 0), arguments).data)  # made before many would make it
     wanted = itertools.product(range(arguments.seeds), arguments.sides, arguments.rates)
     missing = [task for seed, side, pair in wanted if (task := Task(side, *pair, seed)) not in done]
-    with processes.pool(len(runtime.cores()) or 1) as pool:
-        for task, losses in pool.imap_unordered(partial(train, arguments=arguments), missing):
+    with processes.executor(len(runtime.cores()) or 1, _set_up) as others:
+        for made in as_completed(others.submit(train, task, arguments) for task in missing):
+            task, losses = made.result()
             append_line(arguments.output, json.dumps(task._asdict() | how | {"losses": losses}))
             print(task, " ".join(f"{loss:.3f}" for loss in np.mean(losses, axis=0)), flush=True)
     print(table(read(arguments.output, how)))
@@ -127,13 +128,16 @@ def configuration(task: Task, arguments: argparse.Namespace) -> Config:
 
 
 def train(task: Task, arguments: argparse.Namespace) -> tuple[Task, list[list[float]]]:
-    """In a process of its own."""
+    """Of each noise, in a process that `_set_up` has begun."""
+    start = Start(configuration(task, arguments), arguments.epochs)
+    return task, [start.losses(task.side, noise) for noise in range(arguments.noises)]
+
+
+def _set_up() -> None:
     runtime.set_up("CPU")
     import torch
 
     torch.set_num_threads(1)
-    start = Start(configuration(task, arguments), arguments.epochs)
-    return task, [start.losses(task.side, noise) for noise in range(arguments.noises)]
 
 
 class Start:

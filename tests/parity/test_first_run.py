@@ -10,6 +10,7 @@ import pytest
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import load_config
+from ms_vireid.engine.run_folder import RunFolder
 from parity.measure import first_run
 from parity.stand_in import build, missing
 
@@ -163,7 +164,7 @@ def test_a_training_that_is_repeated_is_compared_by_its_weights(tmp_path):
     for name, weights in {"first": b"1", "same": b"1", "other": b"2"}.items():
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "model.ckpt").write_bytes(weights)
+        RunFolder(folder).model.write_bytes(weights)
         (folder / "metrics.jsonl").write_text('{"step": 3, "loss": 1.5, "images_per_second": 20.0}\n')
         (folder / "result.json").write_text('{"trained": {"rank1": 0.5}, "chance": {"rank1": 0.25}}')
     rows = [
@@ -174,4 +175,4 @@ def test_a_training_that_is_repeated_is_compared_by_its_weights(tmp_path):
         "| same | 3 | 20 | 1.5000 | 50.00 | 25.00 | 7 | yes |",
         "| other | 3 | 20 | 1.5000 | 50.00 | 25.00 | 7 | no |",
     ]
-    assert first_run._training_row("none", tmp_path / "none", None, "") == []
+    assert first_run._training_row("none", tmp_path / "none", "", "") == []
