@@ -77,7 +77,7 @@ def memory(names: Sequence[str], options: Namespace) -> Rows:
         with tempfile.TemporaryDirectory() as folder:
             work = replace(_train_step(recipe, options), folder=folder)
             workers.make_weights(work)
-            worker = workers.start("mindspore", work)
+            worker = workers.Worker("mindspore", work)
             resident = []
             for _ in range(steps):
                 worker.run()
@@ -105,7 +105,7 @@ def _from_same_weights(work: Work, repeats: int, sides: Sequence[tuple[str, Work
 
 def side_by_side(sides: Sequence[tuple[str, Work]], repeats: int) -> dict:
     """Start both, a framework with its work each, see that they compute the same, and have them work in turn."""
-    both = [workers.start(*side) for side in sides]
+    both = [workers.Worker(*side) for side in sides]
     work = sides[0][1]
     ours, theirs = (np.asarray(worker.value, np.float64) for worker in both)
     error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())

@@ -5,9 +5,10 @@ import itertools
 import multiprocessing
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,7 +31,6 @@ MODELS = {
 CLASSES = ("model.num_classes=395",)
 BOUND = "bound threads"  # by `runtime.bound_threads`
 _STEPS = 1000  # of the run that a training step is taken to be part of
-_SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
@@ -89,63 +89,43 @@ class Work:
         return lambda rows, _labels: built(rows[0], rows[1], rows[2]), rows, np.zeros(0, np.int32)
 
 
-@dataclass
 class Worker:
-    """A running process. first: seconds from its start to the end of its first piece of work, imports included.
-    value: what came out of that."""
+    """A process that has done its work once. value: what came out. first: the seconds that this took from the start of
+    the process, imports included.
 
-    framework: str
-    process: multiprocessing.Process
-    connection: Connection
-    first: float = 0.0
-    value: np.ndarray | None = None
+    Raises:
+        InputError: the work cannot be done, or, here and later, the process has ended, as for want of memory.
+    """
+
+    def __init__(self, framework: str, work: Work):
+        begun = time.perf_counter()
+        self.framework = framework
+        self.process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self.value = self._ask(_begin, framework, work)
+        self.first = time.perf_counter() - begun
 
     def run(self) -> float:
-        """Have the work done once; seconds as the worker measured them."""
-        return self.ask("run")
+        """Have the work done once; seconds as the process measured them."""
+        return self._ask(_run)
 
     def resident(self) -> int:
         """Bytes of resident memory."""
-        return self.ask("resident")
+        return self._ask(resident_bytes)
 
     def close(self) -> float:
         """End the process; its peak resident memory in GiB."""
-        peak = self.ask("end")
-        self.process.join()
-        return peak
+        peak = self._ask(peak_bytes)
+        self.process.shutdown()
+        return peak / 2**30
 
-    def ask(self, what: str | None = None) -> Any:
-        """Tell the process what to do, if anything; its next answer.
-
-        Raises:
-            InputError: it has ended, as for want of memory, or reports what it was asked wrong.
-        """
+    def _ask(self, function: Callable, *arguments: Any) -> Any:
         try:
-            if what:
-                self.connection.send(what)
-            answer = self.connection.recv()
-        except (EOFError, OSError):
-            self.process.join()
+            return self.process.submit(function, *arguments).result()
+        except BrokenProcessPool:
             raise InputError(
-                f"{self.framework}: the process has ended with {self.process.exitcode} (-9: killed for want of "
-                "memory); try smaller batches (--identities, --instances, --images)"
+                f"{self.framework}: its process was killed, as happens for want of memory; try smaller batches "
+                "(--identities, --instances, --images)"
             ) from None
-        if isinstance(answer, InputError):
-            raise answer
-        return answer
-
-
-def start(framework: str, work: Work) -> Worker:
-    """A process that has done its work once."""
-    begun = time.perf_counter()
-    ours, theirs = _SPAWN.Pipe()
-    process = _SPAWN.Process(target=_serve, args=(theirs, framework, work), daemon=True)
-    process.start()
-    theirs.close()
-    worker = Worker(framework, process, ours)
-    worker.value = worker.ask()
-    worker.first = time.perf_counter() - begun
-    return worker
 
 
 def sides(work: Work) -> list[tuple[str, Work]]:
@@ -155,28 +135,28 @@ def sides(work: Work) -> list[tuple[str, Work]]:
 
 def make_weights(work: Work) -> None:
     """Write the weights that both frameworks begin with into `work.folder`, in a process that imports both."""
-    start("weights", work).close()
+    Worker("weights", work).close()
 
 
-def _serve(connection: Connection, framework: str, work: Work) -> None:
-    try:
-        do = _SIDES[framework](work)
-        value = do()
-    except InputError as error:
-        connection.send(error)
-        return
-    connection.send(value)
+# Of a worker's process: its work, and the block that binds its threads.
+_do: Callable | None = None
+_bound = ExitStack()
+
+
+def _begin(framework: str, work: Work) -> np.ndarray | None:
+    global _do
+    _do = _SIDES[framework](work)
+    value = _do()
     # As in training and evaluation, from the second item on.
-    bound = framework == "mindspore" and work.load().train.mode != "jit" and work.without != BOUND
-    with runtime.bound_threads() if bound else nullcontext():
-        while (asked := connection.recv()) != "end":
-            if asked == "resident":
-                connection.send(resident_bytes())
-                continue
-            begun = time.perf_counter()
-            do()
-            connection.send(time.perf_counter() - begun)
-    connection.send(peak_bytes() / 2**30)
+    if framework == "mindspore" and work.load().train.mode != "jit" and work.without != BOUND:
+        _bound.enter_context(runtime.bound_threads())
+    return value
+
+
+def _run() -> float:
+    begun = time.perf_counter()
+    _do()
+    return time.perf_counter() - begun
 
 
 def _weights_side(work: Work) -> Callable:
