@@ -1,4 +1,4 @@
-"""Processes side by side, each on cores that no other has, as MindSpore's threads wait by yielding their core; and
+"""Processes side by side, each on cores of its own, because MindSpore's threads wait by yielding their core; and
 commands in sessions of their own."""
 
 import multiprocessing
@@ -15,8 +15,8 @@ from ms_vireid.devices import runtime
 
 @contextmanager
 def executor(count: int, begin: Callable, *arguments: Any) -> Iterator[ProcessPoolExecutor]:
-    """So many processes, which share the cores out; one that ends on the way is told of (BrokenProcessPool). At the end
-    of the block tasks that nobody has begun are dropped.
+    """`count` processes that share the cores; if one dies, its tasks raise BrokenProcessPool. The end of the block drops
+    the tasks that have not begun.
 
     begin: called in each, with the arguments. They begin with the first tasks, in the environment of that moment.
     """

@@ -30,7 +30,7 @@ CELL, WORST = 18, 12  # characters of a program's column, of cases and of rungs
 
 @dataclass(frozen=True)
 class Side:
-    """A device, and the programs by which it computes. stand_in: it is not there, and a stand-in takes its place."""
+    """A device, and the programs by which it computes. stand_in: a stand-in takes its place."""
 
     device: str
     programs: tuple[str, ...]
@@ -186,7 +186,7 @@ def _run_all(cases: Sequence, side: Side, processes: int | None) -> Iterable:
 
 
 def _shared_out(cases: Sequence, side: Side, processes: int | None) -> Iterable:
-    """Seconds and outcome of each case, in order. A recipe's trainings, which have much in common, are one task."""
+    """Seconds and outcome of each case, in order. The trainings of a recipe share much, so that they are one task."""
     from parity.cases import LADDER, Outcome
     from parity.stand_in import build
 

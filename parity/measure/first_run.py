@@ -1,7 +1,7 @@
 """The first hour on a device: versions, operators, the ladder, trainings and speed, in one Markdown report.
 
 Each step runs in a process of its own, which is killed at its time limit. One that fails is a line in the report, with
-the last that it printed, and the others go on. The exit code is 1 if one failed. On a stand-in (parity/stand_in) times
+the last lines that it printed, and the others go on. The exit code is 1 if one failed. On a stand-in (parity/stand_in) times
 mean nothing.
 """
 
@@ -405,7 +405,7 @@ def report(outcomes: list[Outcome], device: str, seconds: float) -> str:
     lines = [f"# First run on {device}", "", f"`{command}`, {when}", ""]
     lines += [f"{len(outcomes)} steps, {failed} failed, in {seconds:.0f} s.", ""]
     if device.endswith("stand-in"):
-        lines += ["It is no real device: no time on this page means anything.", ""]
+        lines += ["This is not a real device: no time on this page means anything.", ""]
     lines += ["| part | step | verdict | seconds |", "| --- | --- | --- | --- |"]
     lines += [f"| {o.step.part} | {o.step.name} | {o.verdict} | {o.seconds:.1f} |" for o in outcomes]
     for part, head in PARTS.items():

@@ -1,5 +1,5 @@
-"""One framework's side of the benchmark, in a process of its own: it is told to do its work once, and says how long
-that took. PyTorch's and MindSpore's oneDNN read the same environment variables, so that they cannot share a process."""
+"""One framework's side of the benchmark, in a process of its own, which does its work when asked and says how long that
+took. PyTorch's and MindSpore's oneDNN read the same environment variables, so that they cannot share a process."""
 
 import itertools
 import multiprocessing
