@@ -15,8 +15,8 @@ from ms_vireid.devices import runtime
 
 @contextmanager
 def executor(count: int, begin: Callable, *arguments: Any) -> Iterator[ProcessPoolExecutor]:
-    """`count` processes that share the cores; if one dies, its tasks raise BrokenProcessPool. The end of the block drops
-    the tasks that have not begun.
+    """`count` processes that share the cores; if one dies, tasks raise BrokenProcessPool. The end of the block drops
+    those that have not begun.
 
     begin: called in each, with the arguments. They begin with the first tasks, in the environment of that moment.
     """

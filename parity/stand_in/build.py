@@ -124,16 +124,18 @@ def build(device: str, cache: Path = CACHE) -> StandIn:
     if reason := missing(device):
         raise InputError(f"{reason}; it needs Linux on x86-64 with gcc, g++ and binutils")
     folder = cache / f"stand-in-{device.lower()}-{_identity(device)}"
-    if not folder.is_dir():
+    new = not folder.is_dir()
+    if new:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as made:
             DEVICES[device].build(Path(made) / "built")
             with suppress(OSError):  # another process has built the same meanwhile
                 (Path(made) / "built").rename(folder)
+    os.utime(folder)
+    if new:
         by_use = sorted(cache.glob(f"stand-in-{device.lower()}-*"), key=lambda path: path.stat().st_mtime)
         for old in by_use[:-2]:
             shutil.rmtree(old, ignore_errors=True)
-    os.utime(folder)
     return StandIn(device, folder)
 
 

@@ -1,6 +1,7 @@
 """The stand-ins themselves: what they count, what they refuse, and that what hangs there is seen and killed."""
 
 import ctypes
+import os
 import platform
 import shutil
 import subprocess
@@ -178,6 +179,15 @@ def test_what_is_missing_is_said(monkeypatch, device):
 
 def test_it_is_built_once_for_what_it_is_made_of(stand_in):
     assert build("GPU") == stand_in
+
+
+def test_the_two_used_last_are_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "build", lambda folder: folder.mkdir())
+    for seconds, name in enumerate(("stand-in-gpu-old", "stand-in-gpu-newer", "stand-in-ascend-old", "other")):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (seconds, seconds))
+    new = build("GPU", tmp_path).folder.name
+    assert {path.name for path in tmp_path.iterdir()} == {new, "stand-in-gpu-newer", "stand-in-ascend-old", "other"}
 
 
 @pytest.mark.parametrize(("required", "outcome"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)])
