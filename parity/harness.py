@@ -361,15 +361,17 @@ def _layers_of_graph(cell: nn.Cell, inputs: Sequence[Any]) -> dict[str, np.ndarr
     assigns what it gives to a parameter. Types and shapes are those of the operators."""
     outputs = _layers("operators", cell, inputs)
     layers = {name: layer for name, layer in cell.cells_and_names() if name in outputs}
+    computing = by_program("graph", cell)  # which may replace a `construct`: before they are wrapped
     for name, layer in layers.items():
         layer.kept_output = Parameter(ms.Tensor(np.zeros_like(outputs[name])), f"kept.{name}", requires_grad=False)
         vars(layer).update(plain_construct=layer.construct, construct=MethodType(_construct_and_keep, layer))
     try:
-        by_program("graph", cell)(*map(_to_mindspore, inputs))
+        computing(*map(_to_mindspore, inputs))
         return {name: layer.kept_output.asnumpy() for name, layer in layers.items()}
     finally:
         for layer in layers.values():
-            del layer.kept_output, vars(layer)["construct"], vars(layer)["plain_construct"]
+            del layer.kept_output
+            layer.construct = vars(layer).pop("plain_construct")
 
 
 def _construct_and_keep(self, *inputs):
