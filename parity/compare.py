@@ -46,6 +46,11 @@ class Comparison:
         """The error as a share of the tolerance; 0 for an exact comparison that holds."""
         return self.error / self.tolerance if self.tolerance else self.error
 
+    @property
+    def of_limit(self) -> str:
+        """The error beside its limit, with a mark if it is over."""
+        return f"{self.error:.1e} of {self.tolerance:.0e}{'' if self.passed else '!'}"
+
     def __str__(self) -> str:
         verdict = "within" if self.passed else "OVER"
         return f"{self.tensor}: error {self.error:.1e} {verdict} {self.tolerance:.0e} ({self.detail})"
@@ -103,6 +108,11 @@ def on_device(comparison: Comparison) -> Comparison:
     """The comparison with the tolerance that holds on a GPU or an NPU; exact ones and bounds stay as they are."""
     factor = DEVICE_FACTOR if comparison.tolerance in ROUNDED else 1.0
     return replace(comparison, tolerance=factor * comparison.tolerance)
+
+
+def where(program: str, comparison: Comparison) -> str:
+    """Which program, if any, which tensor and which of its entries."""
+    return f"{program and f'{program}: '}{comparison.tensor}, {comparison.detail}"
 
 
 def compare_names(what: str, actual, expected) -> Comparison:

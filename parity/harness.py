@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from types import MethodType
 from typing import Any
 
 import mindspore as ms
@@ -244,17 +245,9 @@ def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> By:
     or, where PyTorch happens to meet no such activation, as far as a few of them reach (`KINKS`). Errors are given in
     times of PyTorch's, in the Euclidean norm. What is finer than this, the same code at small widths shows.
     """
-    cell, module = pair
-    exact_module = copy.deepcopy(module).double()
     exact_inputs = [value.astype(np.float64) if _differentiable(value) else value for value in inputs]
-    expected = torch_side(module, inputs, training=True)
-    exact = torch_side(exact_module, exact_inputs, training=True)
-
-    def by(program: str) -> list[Comparison]:
-        actual = mindspore_side(cell, inputs, True, program, expected.buffers)
-        return _distances(actual, expected, exact, FORWARD, KINKS)
-
-    return by
+    exact = torch_side(copy.deepcopy(pair[1]).double(), exact_inputs, training=True)
+    return _compare_distances(pair, inputs, exact, FORWARD, KINKS)
 
 
 def compare_half(pair: Pair, inputs: Sequence[Any]) -> By:
@@ -265,14 +258,19 @@ def compare_half(pair: Pair, inputs: Sequence[Any]) -> By:
     after it. PyTorch's distance says how far; MindSpore, which also casts what is between products, may be `MARGIN`
     times as far.
     """
+    exact = torch_side(copy.deepcopy(pair[1]), inputs, training=True)
+    return _compare_distances(pair, inputs, exact, HALF, HALF, half=True)
+
+
+def _compare_distances(
+    pair: Pair, inputs: Sequence[Any], exact: Computed, forward: float, backward: float, half: bool = False
+) -> By:
     cell, module = pair
-    exact_module = copy.deepcopy(module)
-    expected = torch_side(module, inputs, training=True, half=True)
-    exact = torch_side(exact_module, inputs, training=True)
+    expected = torch_side(module, inputs, training=True, half=half)
 
     def by(program: str) -> list[Comparison]:
-        actual = mindspore_side(cell, inputs, True, program, exact.buffers, half=True)
-        return _distances(actual, expected, exact, HALF, HALF)
+        actual = mindspore_side(cell, inputs, True, program, expected.buffers, half)
+        return _distances(actual, expected, exact, forward, backward)
 
     return by
 
@@ -358,37 +356,27 @@ def _keep(store: dict[str, np.ndarray], name: str, _layer: Any, _inputs: Any, ou
 
 
 def _layers_of_graph(cell: nn.Cell, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
-    """Every layer's output by name, kept by the compiled graph itself, in which no hook is called: each layer is of a
-    class that also assigns what it gives to a parameter. Types and shapes are those of the operators."""
+    """Every layer's output by name, kept by the compiled graph itself, in which no hook is called: each layer also
+    assigns what it gives to a parameter. Types and shapes are those of the operators."""
     outputs = _layers("operators", cell, inputs)
     layers = {name: layer for name, layer in cell.cells_and_names() if name in outputs}
-    kinds = {kind: _keeping(kind) for kind in map(type, layers.values())}
-    plain = {name: type(layer) for name, layer in layers.items()}
+    computing = by_program("graph", cell)  # which may replace a `construct`: before they are wrapped
     for name, layer in layers.items():
         layer.kept_output = Parameter(ms.Tensor(np.zeros_like(outputs[name])), f"kept.{name}", requires_grad=False)
-        object.__setattr__(layer, "__class__", kinds[type(layer)])
+        vars(layer).update(plain_construct=layer.construct, construct=MethodType(_construct_and_keep, layer))
     try:
-        by_program("graph", cell)(*map(_to_mindspore, inputs))
+        computing(*map(_to_mindspore, inputs))
         return {name: layer.kept_output.asnumpy() for name, layer in layers.items()}
     finally:
-        for name, layer in layers.items():
-            object.__setattr__(layer, "__class__", plain[name])
+        for layer in layers.values():
             del layer.kept_output
+            layer.construct = vars(layer).pop("plain_construct")
 
 
-def _keeping(kind: type[nn.Cell]) -> type[nn.Cell]:
-    """A class of cells that also keep what they compute. Not a subclass: MindSpore's compiler takes `super()` for the
-    class above the instance's, whichever class it stands in."""
-
-    def construct(self, *inputs):
-        output = self.plain_construct(*inputs)
-        ops.assign(self.kept_output, output)
-        return output
-
-    body = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
-    return type(kind)(
-        kind.__name__, kind.__bases__, {**body, "construct": construct, "plain_construct": kind.construct}
-    )
+def _construct_and_keep(self, *inputs):
+    output = self.plain_construct(*inputs)
+    ops.assign(self.kept_output, output)
+    return output
 
 
 def _laid_out_as(expected: np.ndarray, actual: np.ndarray) -> np.ndarray:

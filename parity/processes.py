@@ -1,4 +1,4 @@
-"""Processes side by side, each on cores that no other has, as MindSpore's threads wait by yielding their core; and
+"""Processes side by side, each on cores of its own, because MindSpore's threads wait by yielding their core; and
 commands in sessions of their own."""
 
 import multiprocessing
@@ -8,43 +8,33 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from multiprocessing.pool import Pool
-from multiprocessing.util import Finalize
 from typing import Any
 
 from ms_vireid.devices import runtime
 
 
-def pool(count: int) -> Pool:
-    """So many processes at a time, which share the cores out; each task has a fresh one."""
-    spawn = multiprocessing.get_context("spawn")
-    return spawn.Pool(count, _begin, (_shares(count),), maxtasksperchild=1)
-
-
-def executor(count: int, begin: Callable, *arguments: Any) -> ProcessPoolExecutor:
-    """So many processes, likewise, each for many tasks; one that ends on the way is told of (BrokenProcessPool).
+@contextmanager
+def executor(count: int, begin: Callable, *arguments: Any) -> Iterator[ProcessPoolExecutor]:
+    """`count` processes that share the cores; if one dies, tasks raise BrokenProcessPool. The end of the block drops
+    those that have not begun.
 
     begin: called in each, with the arguments. They begin with the first tasks, in the environment of that moment.
     """
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(count, spawn, _begin, (_shares(count), begin, arguments))
-
-
-def _shares(count: int) -> multiprocessing.Queue:
-    """Of the cores, one for each process."""
-    free = multiprocessing.get_context("spawn").Queue()
+    free = spawn.Queue()
     for number in range(count):
         free.put(runtime.cores()[number::count])
-    return free
+    others = ProcessPoolExecutor(count, spawn, _begin, (free, begin, arguments))
+    try:
+        yield others
+    finally:
+        others.shutdown(cancel_futures=True)
 
 
-def _begin(free: multiprocessing.Queue, begin: Callable | None = None, arguments: tuple = ()) -> None:
-    share = free.get()
-    Finalize(None, free.put, (share,), exitpriority=0)
-    if share:
+def _begin(free: multiprocessing.Queue, begin: Callable, arguments: tuple) -> None:
+    if share := free.get():
         os.sched_setaffinity(0, share)
-    if begin:
-        begin(*arguments)
+    begin(*arguments)
 
 
 @contextmanager

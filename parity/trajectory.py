@@ -107,7 +107,7 @@ class Trajectory:
     reach: float
 
 
-class _Training:
+class Training:
     def __init__(self, config: Config, batches: TrainingBatches, first: int):
         self.config = config
         self.batches = batches
@@ -131,7 +131,7 @@ class _Training:
             self.rows.append(self.step(images, labels, step_key(self.config.seed, step), progress, rates))
             self.done += 1
 
-    def go_on_from(self, other: "_Training") -> None:
+    def go_on_from(self, other: "Training") -> None:
         """Count what another framework's training has done as done."""
         self.done, self.rows = other.done, list(other.rows)
 
@@ -146,7 +146,7 @@ class _Training:
         return Trajectory(terms, weights, np.concatenate(features), self.reach)
 
 
-class MindSporeTraining(_Training):
+class MindSporeTraining(Training):
     def __init__(self, config: Config, batches: TrainingBatches, first: int, program: str):
         super().__init__(config, batches, first)
         self.model = mindspore_model(config).set_train()
@@ -171,7 +171,7 @@ class MindSporeTraining(_Training):
         return self.model.set_train(False)(ms.Tensor(images), modality).asnumpy()
 
 
-class TorchTraining(_Training):
+class TorchTraining(Training):
     def __init__(self, config: Config, batches: TrainingBatches, first: int):
         super().__init__(config, batches, first)
         self.model = torch_model(config).train()

@@ -14,7 +14,6 @@ PACKAGES = ("ms_vireid", "torch_ref", "parity")
 NODE = re.compile(r'^ *(\w+)\["', re.MULTILINE)
 ARROW = re.compile(r"^ *(\w+) -->(?:\|[^|]*\|)? (\w+(?: & \w+)*)$", re.MULTILINE)
 # Imports against the arrows that are still to go.
-TO_GO = {("ablations", "commands"), ("inference", "search")}
 FRAMEWORK_FREE = (
     *(f"ms_vireid.{command}" for command in ("ablate", "evaluate", "export", "extract", "report", "retrieve", "train")),
     *("ms_vireid.command.running", "ms_vireid.config", "ms_vireid.data.batches"),

@@ -3,18 +3,17 @@
 Five sides train: MindSpore by its three programs, the PyTorch mirror, whose noise is the same hash, and an outside
 one, timm's ViT with its own dropout and drop path and a plain step of `torch.optim.AdamW`. For each seed all begin with
 the same weights and train on the same batches, several times with other noise: nothing else tells them apart, and a
-hundredth of the loss is seen. Every side, pair of rates and seed is a process on one core and a line of --output, which
-is not trained again.
+hundredth of the loss is seen. Every side, pair of rates and seed takes one core and is a line of --output, and what has
+its line is not trained again.
 """
 
 import argparse
 import itertools
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from functools import partial
+from collections.abc import Mapping
+from concurrent.futures import as_completed
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +23,9 @@ from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import append_line, check_output
 from parity import processes
+
+if TYPE_CHECKING:  # it imports both frameworks, which a process sets up first
+    from parity.trajectory import Training
 
 SIDES = ("outside", "torch_ref", "kernels", "operators", "graph")
 RATES = ((0.2, 0.1), (0.2, 0.0), (0.03, 0.1), (0.03, 0.0), (0.0, 0.1))  # dropout and drop path
@@ -41,9 +43,8 @@ SMALL = (
 )
 
 
-@dataclass(frozen=True)
-class Run:
-    """dropout, drop_path: rates. seed: of weights, batches and pictures."""
+class Task(NamedTuple):
+    """One side's trainings. dropout, drop_path: rates. seed: of weights, batches and pictures."""
 
     side: str
     dropout: float
@@ -51,7 +52,7 @@ class Run:
     seed: int
 
 
-Losses = Mapping[Run, list[list[float]]]  # of each noise, the mean of every `STEPS` steps
+Losses = Mapping[Task, list[list[float]]]  # of each noise, the mean of every `STEPS` steps
 
 
 def main() -> None:
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--noises", type=int, default=5, metavar="N", help="of each seed")
     parser.add_argument("--epochs", type=int, default=4, metavar="N", help=f"of {STEPS} steps, all in grey")
     parser.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="where the synthetic set is made")
-    parser.add_argument("--output", type=Path, required=True, metavar="F", help="JSON lines, one a run")
+    parser.add_argument("--output", type=Path, required=True, metavar="F", help="JSON lines, one a process")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="configuration values, of all sides")
     arguments = parser.parse_intermixed_args()
     check_least(arguments, seeds=1, noises=2, epochs=1)  # of one noise there is no standard error
@@ -73,14 +74,14 @@ def main() -> None:
 
     how = {option: getattr(arguments, option) for option in ("noises", "epochs", "overrides")}
     done = read(arguments.output, how)
-    read_data(configuration(Run("outside", 0.0, 0.0, 0), arguments).data)  # made before many would make it
-    runs = itertools.product(arguments.sides, arguments.rates, range(arguments.seeds))
-    missing = [one for side, pair, seed in runs if (one := Run(side, *pair, seed)) not in done]
-    missing.sort(key=lambda one: one.seed)
-    with processes.pool(len(runtime.cores()) or 1) as pool:
-        for one, losses in pool.imap_unordered(partial(train, arguments=arguments), missing):
-            append_line(arguments.output, json.dumps(asdict(one) | how | {"losses": losses}))
-            print(one, " ".join(f"{loss:.3f}" for loss in np.mean(losses, axis=0)), flush=True)
+    read_data(configuration(Task("outside", 0.0, 0.0, 0), arguments).data)  # made before many would make it
+    wanted = itertools.product(range(arguments.seeds), arguments.sides, arguments.rates)
+    missing = [task for seed, side, pair in wanted if (task := Task(side, *pair, seed)) not in done]
+    with processes.executor(len(runtime.cores()) or 1, _set_up) as others:
+        for made in as_completed(others.submit(train, task, arguments) for task in missing):
+            task, losses = made.result()
+            append_line(arguments.output, json.dumps(task._asdict() | how | {"losses": losses}))
+            print(task, " ".join(f"{loss:.3f}" for loss in np.mean(losses, axis=0)), flush=True)
     print(table(read(arguments.output, how)))
 
 
@@ -96,18 +97,17 @@ def _pair(text: str) -> tuple[float, float]:
     return dropout, drop_path
 
 
-def read(path: Path, how: Mapping[str, Any]) -> dict[Run, list[list[float]]]:
-    """The runs of a file. how: the options that all of them must have been made with.
+def read(path: Path, how: Mapping[str, Any]) -> dict[Task, list[list[float]]]:
+    """The losses in a file. how: the options that all of them must have been made with.
 
     Raises:
-        InputError: it is of other options, or none of this command's.
+        InputError: the file was made with other options, or by something else.
     """
     if not path.exists():
         return {}
-    names = [field.name for field in fields(Run)]
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        found = {Run(*(row[name] for name in names)): row["losses"] for row in rows}
+        found = {Task(*(row[name] for name in Task._fields)): row["losses"] for row in rows}
         others = [f"{key} {row[key]}" for row in rows for key, value in how.items() if row[key] != value]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is not what this command writes ({error}); choose another --output") from None
@@ -116,25 +116,28 @@ def read(path: Path, how: Mapping[str, Any]) -> dict[Run, list[list[float]]]:
     return found
 
 
-def configuration(one: Run, arguments: argparse.Namespace) -> Config:
+def configuration(task: Task, arguments: argparse.Namespace) -> Config:
     own = (
-        f"seed={one.seed}",
-        f"model.dropout={one.dropout}",
-        f"model.drop_path={one.drop_path}",
+        f"seed={task.seed}",
+        f"model.dropout={task.dropout}",
+        f"model.drop_path={task.drop_path}",
         f"stages.0.epochs={arguments.epochs}",
         f"data.root={json.dumps(str(arguments.data_root))}",
     )
     return load_config(CONFIG_ROOT / "pmt/sysu.yaml", [*SMALL, *own, *arguments.overrides])
 
 
-def train(one: Run, arguments: argparse.Namespace) -> tuple[Run, list[list[float]]]:
-    """In a process of its own."""
+def train(task: Task, arguments: argparse.Namespace) -> tuple[Task, list[list[float]]]:
+    """Of each noise, in a process that `_set_up` has begun."""
+    start = Start(configuration(task, arguments), arguments.epochs)
+    return task, [start.losses(task.side, noise) for noise in range(arguments.noises)]
+
+
+def _set_up() -> None:
     runtime.set_up("CPU")
     import torch
 
     torch.set_num_threads(1)
-    start = Start(configuration(one, arguments), arguments.epochs)
-    return one, [start.losses(one.side, noise) for noise in range(arguments.noises)]
 
 
 class Start:
@@ -148,8 +151,7 @@ class Start:
         from parity.trajectory import TorchTraining
 
         self.config, self.epochs = config, epochs
-        batches = TrainingBatches(read_data(config.data).train, config)
-        self.batches = Kept(batches, epochs * STEPS)
+        self.batches = Kept(TrainingBatches(read_data(config.data).train, config), epochs * STEPS)
         torch.manual_seed(config.seed)
         self.weights = TorchTraining(config, self.batches, 0).weights()
 
@@ -157,7 +159,7 @@ class Start:
         """The mean of each epoch's, by one side and noise."""
         import torch
 
-        training = _side(side)(self.config, self.batches)
+        training = _begin(side, self.config, self.batches)
         training.set_weights(self.weights)
         seed = 1000 * (1 + noise) + self.config.seed
         torch.manual_seed(seed)
@@ -180,16 +182,13 @@ class Kept:
         return self.batches[step]
 
 
-def _side(name: str) -> Callable:
-    """A training by one of `SIDES`, of a configuration and batches."""
-    from parity.outside import OutsideTraining
+def _begin(side: str, config: Config, batches: Kept) -> "Training":
+    from parity.measure.outside import OutsideTraining
     from parity.trajectory import MindSporeTraining, TorchTraining
 
-    if name == "outside":
-        return OutsideTraining
-    if name == "torch_ref":
-        return lambda config, batches: TorchTraining(config, batches, 0)
-    return lambda config, batches: MindSporeTraining(config, batches, 0, name)
+    if side == "outside":
+        return OutsideTraining(config, batches)
+    return TorchTraining(config, batches, 0) if side == "torch_ref" else MindSporeTraining(config, batches, 0, side)
 
 
 def lag(ours: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -205,24 +204,16 @@ def lag(ours: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def table(found: Losses) -> str:
     """Outside's mean loss by epoch; the others' above it, with the standard error."""
     lines = []
-    for pair in sorted({(one.dropout, one.drop_path) for one in found}, reverse=True):
-        by_side = {
-            side: {
-                one.seed: losses
-                for one, losses in found.items()
-                if (one.side, one.dropout, one.drop_path) == (side, *pair)
-            }
-            for side in SIDES
-        }
-        outside = by_side.pop("outside")
+    for pair in sorted({(task.dropout, task.drop_path) for task in found}, reverse=True):
+        held = {side: {task.seed: found[task] for task in found if task[:3] == (side, *pair)} for side in SIDES}
+        outside = held.pop("outside")
         lines.append(f"\ndropout {pair[0]:g}, drop path {pair[1]:g}")
         if outside:
             means = np.mean(list(outside.values()), axis=(0, 1))
             lines.append(f"  {'outside':10s} {'  '.join(f'{mean:14.3f}' for mean in means)}   {len(outside)} seeds")
-        for side, by_seed in by_side.items():
-            seeds = sorted(by_seed.keys() & outside.keys())
-            if seeds:
-                difference, error = lag(*(np.array([held[seed] for seed in seeds]) for held in (by_seed, outside)))
+        for side, by_seed in held.items():
+            if seeds := sorted(by_seed.keys() & outside.keys()):
+                difference, error = lag(*(np.array([losses[seed] for seed in seeds]) for losses in (by_seed, outside)))
                 cells = "  ".join(f"{d:+6.3f} ± {e:.3f}" for d, e in zip(difference, error, strict=True))
                 lines.append(f"  {side:10s} {cells}   {len(seeds)} seeds")
     return "\n".join(lines)

@@ -1,8 +1,8 @@
 """The first hour on a device: versions, operators, the ladder, trainings and speed, in one Markdown report.
 
 Each step runs in a process of its own, which is killed at its time limit. One that fails is a line in the report, with
-the last that it printed, and the others go on. The exit code is 1 if one failed. On a stand-in (parity/stand_in) times
-mean nothing.
+the last lines that it printed, and the others go on. The exit code is 1 if one failed. On a stand-in (parity/stand_in)
+times mean nothing.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import version
@@ -75,12 +75,11 @@ DRIVER_FILES = (
 
 @dataclass(frozen=True)
 class Step:
-    """A command. limit_s: after which it is killed. figures: lines of Markdown from what it printed."""
+    """A command. figures: lines of Markdown from what it printed."""
 
     part: str
     name: str
     command: list[str]
-    limit_s: float
     figures: Callable[[str], list[str]]
 
 
@@ -92,7 +91,7 @@ class Outcome:
     verdict: str
     seconds: float
     output: str
-    figures: list[str] = field(default_factory=list)
+    figures: list[str]
 
     @property
     def failed(self) -> bool:
@@ -102,8 +101,8 @@ class Outcome:
 def main() -> None:
     arguments = _parse()
     begun = time.perf_counter()
-    versions = Step("versions", "versions", _here("print_versions", arguments.device), arguments.limit, _table_rows)
-    outcomes = [perform(versions)]
+    versions = Step("versions", "versions", _here("print_versions", arguments.device), _table_rows)
+    outcomes = [perform(versions, arguments.limit)]
     refusal = re.search(r"^error: (.*)", outcomes[0].output, re.MULTILINE)
     if outcomes[0].verdict == "exit code 2" and refusal:
         raise InputError(refusal[1])
@@ -111,11 +110,9 @@ def main() -> None:
     device = dict(rows).get("device", f"{arguments.device}, which was not reached")
     arguments.device = device.split()[0].rstrip(",")
     with tempfile.TemporaryDirectory(prefix="ms_vireid-first-run-") as folder:
-        for part, make in MAKERS.items():
+        for part, steps in STEPS.items():
             if part in (arguments.only or PARTS):
-                for name, command, figures in make(arguments, Path(folder)):
-                    step = Step(part, name, command, arguments.limit, figures)
-                    outcomes.append(perform(step))
+                outcomes += [perform(step, arguments.limit) for step in steps(arguments, Path(folder))]
     write_text(arguments.output, report(outcomes, device, time.perf_counter() - begun))
     print(f"report: {arguments.output}")
     if any(outcome.failed for outcome in outcomes):
@@ -138,29 +135,32 @@ def _parse() -> argparse.Namespace:
     return arguments
 
 
-# --- the steps, each a name, a command and what reads its figures -----------------------------------------------------
+# --- the steps --------------------------------------------------------------------------------------------------------
 
 
 def _here(function: str, *arguments) -> list[str]:
     """A command that calls a function of this file."""
-    call = f"{function}({', '.join(map(repr, arguments))})"
-    return [sys.executable, "-c", f"from parity import first_run; first_run.{call}"]
+    call = f"run(lambda: first_run.{function}({', '.join(map(repr, arguments))}))"
+    imports = "from ms_vireid.command.running import run; from parity.measure import first_run"
+    return [sys.executable, "-c", f"{imports}; {call}"]
 
 
-def _operators(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple]:
-    yield "operators", _here("check_operators", arguments.device, arguments.quick), _table_rows
+def _operators(arguments: argparse.Namespace, folder: Path) -> Iterator[Step]:
+    given = arguments.device, arguments.quick
+    yield Step("operators", "operators", _here("check_operators", *given), _table_rows)
     if arguments.device != "CPU":
         name = _rounded_float32(arguments.device)
-        yield name, _here("time_tensor_cores", arguments.device, arguments.quick), _table_rows
+        yield Step("operators", name, _here("time_tensor_cores", *given), _table_rows)
 
 
-def _ladder(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple]:
+def _ladder(arguments: argparse.Namespace, folder: Path) -> Iterator[Step]:
     for rung, case in RUNGS.items():
         command = [sys.executable, "-m", "parity.report", "--device", arguments.device, "--rung", str(rung)]
-        yield f"rung {rung}", command + (["--small", "--match", case] if arguments.quick else []), _worst
+        command += ["--small", "--match", case] if arguments.quick else []
+        yield Step("ladder", f"rung {rung}", command, _worst)
 
 
-def _trainings(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple]:
+def _trainings(arguments: argparse.Namespace, folder: Path) -> Iterator[Step]:
     """Each method on the synthetic set, compiled, in float32 and with amp; twice, unless quick."""
     for method, config in METHODS.items():
         recipe = []
@@ -170,33 +170,30 @@ def _trainings(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple]:
         if arguments.quick:
             recipe += [*_one_epoch(method, 3), *ONE_STAGE.get(method, ()), *FEW_PICTURES, *TINY[method], *FEW_IMAGES]
             recipe += ["train.log_steps=1", "data.image_size=[96, 48]", "data.workers=0"]
-        for amp in (False, True):
-            name = f"{method} {'amp' if amp else 'float32'}"
-            first = folder / name.replace(" ", "-")
-            yield _training(arguments, name, config, first, recipe, amp)
+        for name in (f"{method} float32", f"{method} amp"):
+            yield _training("training", arguments, folder, name, config, recipe)
             if not arguments.quick:
-                yield _training(arguments, f"{name}, again", config, folder / f"{first.name}-again", recipe, amp, first)
+                yield _training("training", arguments, folder, f"{name}, again", config, recipe, name)
 
 
-def _benchmark(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple]:
+def _benchmark(arguments: argparse.Namespace, folder: Path) -> Iterator[Step]:
     """MindSpore beside PyTorch; where PyTorch does not see the device, full-size trainings of MindSpore alone, whose
     images/s include the loading of pictures."""
     if _torch_sees(arguments.device):
         command = [sys.executable, "-m", "parity.benchmark", "--device", arguments.device]
         command += ["--only", "train_step", "inference"]
         small = ["--match", "PMT", "--quick", *TINY["PMT"]] if arguments.quick else []
-        yield "MindSpore beside PyTorch", command + small, _code
-        return
-    if arguments.quick:
+        yield Step("benchmark", "MindSpore beside PyTorch", command + small, _code)
+    elif arguments.quick:
         recipe = [*FEW_PICTURES, *_one_epoch("PMT", 3), *ONE_STAGE["PMT"], *FEW_IMAGES, "model.pretrained=none"]
         recipe += ["model.depth=2", "train.log_steps=1"]
-        yield _training(arguments, "PMT, two full-size blocks", FULL_SIZE["PMT"], folder / "two-blocks", recipe, False)
-        return
-    for method, config in FULL_SIZE.items():
-        for amp in (False, True):
-            name = f"{method} full size {'amp' if amp else 'float32'}"
+        yield _training("benchmark", arguments, folder, "PMT two full-size blocks", FULL_SIZE["PMT"], recipe)
+    else:
+        for method, config in FULL_SIZE.items():
             recipe = [*FEW_PICTURES, *_one_epoch(method, 30), "model.pretrained=none"]
-            yield _training(arguments, name, config, folder / name.replace(" ", "-"), recipe, amp)
+            for precision in ("float32", "amp"):
+                name = f"{method} full size {precision}"
+                yield _training("benchmark", arguments, folder, name, config, recipe)
 
 
 def _one_epoch(method: str, iterations: int) -> list[str]:
@@ -204,16 +201,20 @@ def _one_epoch(method: str, iterations: int) -> list[str]:
     return [*(f"stages.{stage}.epochs=1" for stage in range(STAGES[method])), f"train.iterations={iterations}"]
 
 
-def _training(arguments, name, config, output: Path, recipe: list[str], amp: bool, before: Path | None = None) -> tuple:
+def _training(
+    part: str, arguments: argparse.Namespace, folder: Path, name: str, config: str, recipe: list[str], first: str = ""
+) -> Step:
+    """name: begins with the method, and holds "amp" if it is with it. first: the training that this one repeats."""
     method = name[:3]
+    output = folder / name.replace(" ", "-")
+    pictures = folder / (f"pictures-{method}-few" if FEW_PICTURES[0] in recipe else f"pictures-{method}")
     where = ["--config", str(CONFIG_ROOT / config), "--device", arguments.device, "--output", str(output)]
-    pictures = output.parent / (f"pictures-{method}-few" if FEW_PICTURES[0] in recipe else f"pictures-{method}")
-    data = f"data.root={json.dumps(str(pictures))}"
-    options = [data, *recipe, "train.program=graph", f"train.amp={str(amp).lower()}"]
-    return name, [*_here("train_and_measure"), *where, *options], partial(_training_row, name, output, before)
+    options = [f"data.root={json.dumps(str(pictures))}", *recipe, "train.program=graph"]
+    command = [*_here("train_and_measure"), *where, *options, f"train.amp={str('amp' in name).lower()}"]
+    return Step(part, name, command, partial(_training_row, name, output, first and folder / first.replace(" ", "-")))
 
 
-MAKERS = {"operators": _operators, "ladder": _ladder, "training": _trainings, "benchmark": _benchmark}
+STEPS = {"operators": _operators, "ladder": _ladder, "training": _trainings, "benchmark": _benchmark}
 
 
 def _torch_sees(device: str) -> bool:
@@ -228,24 +229,21 @@ def _torch_sees(device: str) -> bool:
 def print_versions(device: str) -> None:
     import torch
 
-    def show() -> None:
-        found = runtime.set_up(device)
-        rows = {"device": f"{found}, a stand-in" if stand_in.here() else found}
-        rows |= {"Python": platform.python_version(), "platform": platform.platform()}
-        rows |= {name: version(name) for name in ("mindspore", "numpy", "torch")}
-        rows["CUDA of PyTorch"] = torch.version.cuda or "none"
-        rows["PyTorch sees the device"] = "yes" if _torch_sees(found.split()[0]) else "no"
-        with suppress(OSError):
-            number = ctypes.c_int()
-            ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(number))
-            rows["CUDA of the driver"] = f"{number.value // 1000}.{number.value % 1000 // 10}"
-        files = [Path(file) for file in DRIVER_FILES if Path(file).is_file()]
-        rows |= {str(file): " ".join(file.read_text(errors="replace").split()) for file in files}
-        rows |= {"processor": f"{processor_name()}, {os.cpu_count()} cores", "commit": git_commit() or "no checkout"}
-        for row in rows.items():
-            _print_row(*row)
-
-    run(show)
+    found = runtime.set_up(device)
+    rows = {"device": f"{found}, a stand-in" if stand_in.here() else found}
+    rows |= {"Python": platform.python_version(), "platform": platform.platform()}
+    rows |= {name: version(name) for name in ("mindspore", "numpy", "torch")}
+    rows["CUDA of PyTorch"] = torch.version.cuda or "none"
+    rows["PyTorch sees the device"] = "yes" if _torch_sees(found.split()[0]) else "no"
+    with suppress(OSError):
+        number = ctypes.c_int()
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(number))
+        rows["CUDA of the driver"] = f"{number.value // 1000}.{number.value % 1000 // 10}"
+    files = [Path(file) for file in DRIVER_FILES if Path(file).is_file()]
+    rows |= {str(file): " ".join(file.read_text(errors="replace").split()) for file in files}
+    rows |= {"processor": f"{processor_name()}, {os.cpu_count()} cores", "commit": git_commit() or "no checkout"}
+    for row in rows.items():
+        _print_row(*row)
 
 
 def check_operators(device: str, quick: bool) -> None:
@@ -340,7 +338,7 @@ def train_and_measure() -> None:
     """ms_vireid/train.py with this process's arguments, then the peak of the memory that it had of the device."""
     from ms_vireid import train
 
-    run(train.main)
+    train.main()
     import mindspore
 
     if mindspore.get_context("device_target") != "CPU":
@@ -354,15 +352,15 @@ def _print_row(*cells: str) -> None:
 # --- running and reporting --------------------------------------------------------------------------------------------
 
 
-def perform(step: Step) -> Outcome:
-    """Run a step; its processes are killed at its limit or when it ends."""
+def perform(step: Step, limit_s: float) -> Outcome:
+    """Run a step; its processes are killed at the limit or when it ends."""
     print(f"{step.part}: {step.name} ...", end=" ", flush=True)
     begun = time.perf_counter()
     try:
-        done = processes.run(step.command, step.limit_s)
+        done = processes.run(step.command, limit_s)
         output, verdict = done.stdout, "passed" if done.returncode == 0 else f"exit code {done.returncode}"
     except subprocess.TimeoutExpired as expired:
-        output, verdict = expired.output, f"killed after {step.limit_s:g} s"
+        output, verdict = expired.output, f"killed after {limit_s:g} s"
     over = verdict == "exit code 1" and "Traceback (most recent call last)" not in output
     figures = step.figures(output) if verdict == "passed" or over else []
     seconds = time.perf_counter() - begun
@@ -384,7 +382,7 @@ def _worst(output: str) -> list[str]:
     return ["```", *over, *"\n".join(output.strip().split("\n\n")[-2:]).splitlines(), "```"]
 
 
-def _training_row(name: str, folder: Path, before: Path | None, output: str) -> list[str]:
+def _training_row(name: str, folder: Path, before: Path | str, output: str) -> list[str]:
     run_folder = RunFolder(folder)
     if not run_folder.result.exists():
         return []
@@ -407,7 +405,7 @@ def report(outcomes: list[Outcome], device: str, seconds: float) -> str:
     lines = [f"# First run on {device}", "", f"`{command}`, {when}", ""]
     lines += [f"{len(outcomes)} steps, {failed} failed, in {seconds:.0f} s.", ""]
     if device.endswith("stand-in"):
-        lines += ["It is no real device: no time on this page means anything.", ""]
+        lines += ["This is not a real device: no time on this page means anything.", ""]
     lines += ["| part | step | verdict | seconds |", "| --- | --- | --- | --- |"]
     lines += [f"| {o.step.part} | {o.step.name} | {o.verdict} | {o.seconds:.1f} |" for o in outcomes]
     for part, head in PARTS.items():

@@ -1,21 +1,21 @@
 """What training steps at full size ask of a GPU and of an Ascend, counted on their stand-ins, each method and mode in a
-process of its own: `parity/benchmark.py --only launches`."""
+process of its own, beside what PyTorch's eager mode asks: `parity/benchmark.py --only launches`."""
 
 import json
-import subprocess
 import sys
-import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
+from functools import cache
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.devices import runtime
-from parity.stand_in import DEVICES, build, counts, functions, missing
+from parity.measure.workers import CLASSES, MODELS
+from parity.stand_in import DEVICES, build, counts, functions
 
 LIMIT_S = 1800.0  # of a row
 SETTLING, COUNTED = 20, 4  # steps; an Ascend takes memory by the page, the last ones within a dozen steps
@@ -26,51 +26,29 @@ MODES = {
     "compiled amp recompute": ("train.program=graph", "train.amp=true", "train.recompute=true"),
     "PyNative": ("train.program=operators",),
 }
+# A device, a method, which the first word of a benchmark's row is, and a mode: the device, the model and the switches.
+ROWS = {
+    f"{device}: {model.split()[0]} {mode}": (device, model, switches)
+    for device in DEVICES
+    for model in MODELS
+    for mode, switches in MODES.items()
+    if model.startswith("PMT") or "recompute" not in mode
+}
 
 
-def names(models: dict[str, tuple]) -> dict[str, tuple[str, str, tuple[str, ...], int]]:
-    """Rows: a device, a method, which the first word of a benchmark's row is, and a mode; with the device,
-    configuration, overrides and stage."""
-    rows = {}
-    for device in DEVICES:
-        for model, (config, overrides, stage) in models.items():
-            method = model.split()[0]
-            for mode, switches in MODES.items():
-                if method == "PMT" or "recompute" not in mode:
-                    rows[f"{device}: {method} {mode}"] = (device, config, (*overrides, *switches), stage)
-    return rows
-
-
-def count(rows: dict[str, tuple], match: str, overrides: Sequence[str]) -> Iterator[tuple[str, dict]]:
-    """Of the rows whose name holds `match`: what a step launches, copies, waits for and allocates once all is warm, the
-    peak of device memory, and how long the first step took, which compiles; beside PyTorch's operators.
+def rows(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
+    """What a step launches, copies, waits for and allocates once all is warm, the peak of device memory, and how long
+    the first step took, which compiles; beside PyTorch's operators and their arithmetic.
 
     Raises:
         InputError: the stand-in cannot be built here, or a row has failed.
     """
-    from parity.measure import limits
-
-    works = {}
-    for name, (device, config, switches, stage) in rows.items():
-        if match not in name:
-            continue
-        if reason := missing(device):
-            raise InputError(f"{reason}; --only leaves launches out")
-        stand_in = build(device)
-        values = ["model.num_classes=395", *switches, *overrides]
-        command = [sys.executable, "-m", "parity.measure.launches", device, config, str(stage), *values]
-        try:
-            with tempfile.TemporaryDirectory() as folder:  # for what MindSpore leaves behind
-                done = stand_in.run(command, LIMIT_S, stand_in.environment(values=False), cwd=folder)
-        except subprocess.TimeoutExpired:
-            raise InputError(f"{name}: still compiling or hanging after {LIMIT_S:g} s, and killed") from None
-        lines = done.stdout.splitlines() or [""]
-        if done.returncode:
-            raise InputError(f"{name}: ended with {done.returncode}: {lines[-1]}")
-        if config not in works:
-            loaded = load_config(CONFIG_ROOT / config, ["model.num_classes=395", *overrides])
-            works[config] = limits.work_of(loaded, stage)
-        yield name, json.loads(lines[-1]) | {"torch_launches": works[config].launches}
+    for name in names:
+        device, model, switches = ROWS[name]
+        config, others, stage = MODELS[model]
+        given = device, config, str(stage), *others, *CLASSES, *switches, *options.overrides
+        counted = build(device).json_of(name, "parity.measure.launches", *given, limit_s=LIMIT_S, values=False)
+        yield name, counted | torch_step(config, stage, (*others, *CLASSES, *options.overrides))
 
 
 def count_steps(device: str, config: Config, stage: int) -> dict:
@@ -83,8 +61,7 @@ def count_steps(device: str, config: Config, stage: int) -> dict:
     from ms_vireid.models import build_model
     from ms_vireid.programs.prepare import training_program
 
-    model = build_model(config)
-    model.set_train()
+    model = build_model(config).set_train()
     optimizer = build_optimizer(model, config)
     loss = StageLoss(config.stages[stage].losses, config.train.num_instances)
     scaler = loss_scaler() if config.train.amp else None
@@ -112,6 +89,63 @@ def count_steps(device: str, config: Config, stage: int) -> dict:
     values = (asked(1 + COUNTED) - asked(1)) / COUNTED
     named = dict(zip(("launches", "copies", "waits", "allocations", "by_name"), values.tolist(), strict=True))
     return named | {"batch": batch, "peak_gib": ms.runtime.max_memory_allocated() / 2**30, "first_s": first}
+
+
+@cache
+def torch_step(recipe: str, stage: int, overrides: tuple[str, ...]) -> dict:
+    """Of PyTorch's eager step, on tensors without values, after a first in which the optimiser makes its state.
+
+    torch_launches: operators that are dispatched, without views and allocations, with all weights updated at once, as
+        on a GPU. torch_tflop: 1e12 operations of all matrix products and convolutions, forward and backward; a
+        multiplication and an addition are two.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+    from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+
+    from torch_ref.engine.optimizer import build_optimizer
+    from torch_ref.engine.train_step import StageLoss, TrainStep
+    from torch_ref.models import build_model
+
+    aten = torch.ops.aten
+    # Besides the views that PyTorch itself calls so.
+    no_kernel = {aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided}
+    no_kernel.add(aten._unsafe_view)
+
+    class Launches(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, operator, types, arguments=(), options=None):
+            if operator is aten._local_scalar_dense.default and arguments[0].is_meta:
+                return 0.0  # item() of what has no value
+            result = operator(*arguments, **(options or {}))
+            leaves = tree_leaves((arguments, options, result))
+            on_device = any(isinstance(leaf, torch.Tensor) and leaf.is_meta for leaf in leaves)
+            self.count += on_device and not operator.is_view and operator.overloadpacket not in no_kernel
+            return result
+
+    def of_backward(gradient, images, weight, _bias, _stride, _padding, _dilation, transposed, *others, **_):
+        """PyTorch's own formula forgets the groups in the weight's gradient."""
+        wanted = others[2]
+        return sum(wanted[:2]) * conv_flop_count(images, weight, gradient, transposed)
+
+    config = load_config(CONFIG_ROOT / recipe, list(overrides))
+    with torch.device("meta"):
+        model = build_model(config).train()
+        images = torch.empty(2 * config.train.num_identities * config.train.num_instances, 3, *config.data.image_size)
+        labels, key = torch.empty(len(images), dtype=torch.int32), torch.empty((), dtype=torch.int32)
+    optimizer = build_optimizer(model, config)
+    for group in optimizer.param_groups:
+        group["foreach"] = True
+    step = TrainStep(model, StageLoss(config.stages[stage].losses, config.train.num_instances), optimizer)
+    for weight in model.parameters():
+        weight.grad = torch.empty_like(weight)
+    optimizer.step()
+    flops = FlopCounterMode(display=False, custom_mapping={aten.convolution_backward: of_backward})
+    with flops, Launches() as launches:
+        step(images, labels, key, 0.0, [config.optimizer.lr] * len(optimizer.groups))
+    return {"torch_launches": launches.count, "torch_tflop": flops.get_total_flops() / 1e12}
 
 
 def main() -> None:

@@ -1,16 +1,21 @@
 """Builds a stand-in, once for what it is made of, and runs commands on it."""
 
 import hashlib
+import json
 import os
 import platform
+import shutil
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from subprocess import CompletedProcess, Popen
+from subprocess import CompletedProcess, Popen, TimeoutExpired
+from typing import Any
 
+from ms_vireid.command.errors import InputError
 from parity import processes
 from parity.stand_in import ascend, gpu
 from parity.stand_in.toolchain import SHARED, absent_tools, do
@@ -74,6 +79,26 @@ class StandIn:
         """
         return processes.run(command, limit_s, env=self._variables(variables), **options)
 
+    def json_of(self, what: str, module: str, *arguments: str, limit_s: float, **options) -> Any:
+        """Run a Python module on the stand-in; what it prints last, which is JSON.
+
+        Args:
+            what: the name of this work in an error. options: of `environment`.
+
+        Raises:
+            InputError: it failed, or was still running after `limit_s` seconds, and was killed.
+        """
+        command = [sys.executable, "-m", module, *arguments]
+        try:
+            with tempfile.TemporaryDirectory() as folder:  # for what MindSpore leaves behind
+                done = self.run(command, limit_s, self.environment(**options), cwd=folder)
+        except TimeoutExpired:
+            raise InputError(f"{what}: still compiling or hanging after {limit_s:g} s, and killed") from None
+        lines = done.stdout.splitlines() or [""]
+        if done.returncode:
+            raise InputError(f"{what}: ended with {done.returncode}: {lines[-1]}")
+        return json.loads(lines[-1])
+
     def _variables(self, others: Mapping[str, str] | None) -> dict[str, str]:
         return {**os.environ, **self.environment(), **(others or {})}
 
@@ -90,20 +115,27 @@ def missing(device: str) -> str | None:
 
 
 def build(device: str, cache: Path = CACHE) -> StandIn:
-    """The stand-in, built in half a minute unless the cache has one of the same sources, MindSpore and compiler.
+    """The stand-in, built in half a minute unless the cache has one of the same sources, MindSpore and compiler. Of a
+    device's stand-ins the cache keeps the two that were used last.
 
     Raises:
-        RuntimeError: it cannot be built here.
+        InputError: it cannot be built here.
     """
     if reason := missing(device):
-        raise RuntimeError(reason)
+        raise InputError(f"{reason}; it needs Linux on x86-64 with gcc, g++ and binutils")
     folder = cache / f"stand-in-{device.lower()}-{_identity(device)}"
-    if not folder.is_dir():
+    new = not folder.is_dir()
+    if new:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as made:
             DEVICES[device].build(Path(made) / "built")
             with suppress(OSError):  # another process has built the same meanwhile
                 (Path(made) / "built").rename(folder)
+    os.utime(folder)
+    if new:
+        by_use = sorted(cache.glob(f"stand-in-{device.lower()}-*"), key=lambda path: path.stat().st_mtime)
+        for old in by_use[:-2]:
+            shutil.rmtree(old, ignore_errors=True)
     return StandIn(device, folder)
 
 

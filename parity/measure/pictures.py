@@ -1,0 +1,153 @@
+"""The benchmark's sections without a model: pictures read beside torch.utils.data with torchvision, ranking beside
+numpy's argsort, and the corruptions' cost."""
+
+import json
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from PIL import Image
+
+from ms_vireid.config import CONFIG_ROOT, AugmentationConfig, Config, load_config
+from ms_vireid.data.batches import TrainingBatches
+from ms_vireid.data.corruptions import seconds_per_picture
+from ms_vireid.data.loader import iterate
+from ms_vireid.data.read import read_data
+from ms_vireid.data.records import ImageSet
+from ms_vireid.data.transforms import BLUR_KERNEL
+from ms_vireid.evaluation import evaluate_ranking
+from parity.measure.steps import Rows, ratio
+
+Batches = Iterator[tuple]  # images [2PK, 3, H, W] and labels [2PK], as arrays or tensors
+
+WORKERS = 2
+DATA_ROWS = {  # PyTorch's side decodes every picture anew
+    "PMT, 256x128, decoded": ("pmt/sysu.yaml", "none"),
+    "AGW, 288x144, decoded": ("agw/sysu.yaml", "none"),
+    "AGW, 288x144, kept in memory": ("agw/sysu.yaml", "memory"),
+}
+RANKING_ROWS = {"SYSU-MM01 multi-shot, 3803 x 3010": (3803, 3010, 96), "LLCM, 7166 x 8680": (7166, 8680, 351)}
+
+
+def data(names: Sequence[str], options: Namespace) -> Rows:
+    """Pictures from disk to training batches by both loaders, on the same files in the same batches with as many
+    worker processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            config, cache = DATA_ROWS[name]
+            overrides = [
+                "data={name: synthetic, synthetic: {train_identities: 24, val_identities: 2, test_identities: 4, "
+                f"images_per_camera: 4, image_size: [384, 192]}}, workers: {WORKERS}}}",
+                f"data.root={json.dumps(f'{folder}/pictures')}",
+                f"data.cache={cache}",
+                f"data.image_size={list(load_config(CONFIG_ROOT / config).data.image_size)}",
+                f"train.iterations={10 if options.quick else 60}",
+                "model.num_classes=26",
+            ]
+            *both, images = loaders(load_config(CONFIG_ROOT / config, overrides))
+            row = _in_turn(*(lambda read=read: len(list(read())) for read in both), options.repeats)
+            yield (
+                name,
+                {
+                    "mindspore_images_per_s": images / row["mindspore_s"],
+                    "torch_images_per_s": images / row["torch_s"],
+                    "speedup": 1 / row["ratio"],
+                    "spread": [1 / quotient for quotient in reversed(row["spread"])],
+                    "workers": WORKERS,
+                },
+            )
+
+
+def ranking(names: Sequence[str], options: Namespace) -> Rows:
+    """CMC, mAP and mINP of a distance matrix, beside numpy's argsort of the same matrix alone."""
+    for name in names:
+        queries, gallery, identities = RANKING_ROWS[name]
+        rng = np.random.default_rng(0)
+        case = (
+            rng.random((queries, gallery), np.float32),
+            rng.integers(0, identities, queries),
+            np.arange(gallery) * identities // gallery,
+            rng.choice([3, 6], queries),
+            np.resize(np.repeat([1, 2, 4, 5], 10), gallery),
+        )
+        row = _in_turn(lambda c=case: evaluate_ranking(*c), lambda c=case: np.argsort(c[0], axis=1), options.repeats)
+        yield name, {"ours_s": row.pop("mindspore_s"), "argsort_s": row.pop("torch_s"), **row}
+
+
+def corruptions(names: Sequence[str], options: Namespace) -> Rows:
+    """Processor time of each corruption at 288x144, the mean over severities, in ms a picture."""
+    pixels = np.random.default_rng(0).integers(0, 256, (288, 144, 3), dtype=np.uint8)
+    costs = seconds_per_picture(pixels, options.repeats)
+    costs["mean"] = sum(costs.values()) / len(costs)
+    for name in names:
+        yield name, {"ms_per_picture": 1000 * costs[name]}
+
+
+def _in_turn(ours: Callable, theirs: Callable, repeats: int) -> dict:
+    return ratio(*zip(*([seconds(ours), seconds(theirs)] for _ in range(repeats)), strict=True))
+
+
+def seconds(work: Callable) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def loaders(config: Config) -> tuple[Callable[[], Batches], Callable[[], Batches], int]:
+    """Two functions that each read the batches of the recipe's last epoch, in worker processes of their own, ours and
+    what a PyTorch user would write for the same augmentation; and the number of images in these."""
+    import torch
+
+    batches = TrainingBatches(read_data(config.data).train, config)
+    iterations = batches.sampler.iterations
+    pictures = _Pictures(batches.train, config)
+    plan = [list(map(int, batch)) for batch in batches.sampler.plan(len(batches) // iterations)]
+
+    def ours() -> Batches:
+        yield from iterate(batches, config.data.workers, start=len(batches) - iterations)
+
+    def theirs() -> Batches:
+        yield from torch.utils.data.DataLoader(pictures, batch_sampler=plan, num_workers=config.data.workers)
+
+    return ours, theirs, iterations * batches.sampler.batch_size
+
+
+class _Pictures:
+    """The mirror's data set, as torch.utils.data takes one."""
+
+    def __init__(self, train: ImageSet, config: Config):
+        self.train = train
+        self.transforms = [_transform(config.augmentation, config.data.image_size, infrared) for infrared in (0, 1)]
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    def __getitem__(self, index: int) -> tuple:
+        with Image.open(self.train.paths[index]) as picture:
+            transform = self.transforms[int(self.train.infrared[index])]
+            return transform(picture.convert("RGB")), int(self.train.labels[index])
+
+
+def _transform(config: AugmentationConfig, size: tuple[int, int], infrared: bool) -> Callable:
+    """torchvision's transforms for one modality. Channel exchange is left out: torchvision does not have it."""
+    from parity.oracles import torchvision
+
+    transforms = torchvision.transforms
+    steps = [transforms.Resize(size, transforms.InterpolationMode.LANCZOS)]
+    if infrared and config.infrared_jitter:
+        jitter = transforms.ColorJitter(config.infrared_jitter, config.infrared_jitter)
+        blur = transforms.GaussianBlur(BLUR_KERNEL, config.infrared_blur_sigma)
+        steps.append(transforms.RandomChoice([jitter, blur]))
+    if config.crop_padding:
+        steps.append(transforms.RandomCrop(size, padding=config.crop_padding))
+    steps += [
+        transforms.RandomHorizontalFlip(config.flip),
+        transforms.ToTensor(),
+        transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ]
+    if config.erasing:
+        aspect = config.erasing_aspect, 1 / config.erasing_aspect
+        steps.append(transforms.RandomErasing(config.erasing, config.erasing_area, aspect, config.erasing_fill))
+    return transforms.Compose(steps)
