@@ -3,26 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ms_vireid.ablations.runs import FREE_KEYS, result_file
+from ms_vireid.ablations.runs import result_file
 from ms_vireid.ablations.tables import Row, Search, Table, config_of, list_tables, load_table
 from ms_vireid.command.errors import summary
-from ms_vireid.config import Config, EvaluationConfig, differing_keys, dump_config, flat, load_config
+from ms_vireid.config import FREE_KEYS, Config, EvaluationConfig, differing_keys, dump_config, flat, load_config
 from ms_vireid.engine.run_folder import RunFolder
 
 # What may differ from a row's recipe: nothing that the papers state. (Searches are compared on their own.)
 NOT_OF_THE_RECIPE = (
-    *FREE_KEYS,
-    "seed",
-    "data.trial",
-    "data.test_fraction",
-    "data.synthetic.",
-    "model.num_classes",
-    "train.mode",
-    "train.recompute",
-    "train.amp",
-    "train.select",
-    "train.evaluate_every",
-    "evaluation.",
+    *(*FREE_KEYS, "seed", "data.trial", "data.test_fraction", "data.synthetic.", "model.num_classes"),
+    *("train.mode", "train.recompute", "train.amp", "train.select"),
 )
 NEAR = 5  # differing keys, at most, of a recipe that is worth naming
 
