@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, Positive, Section, load_config
 from ms_vireid.config.losses import LossConfig
+from ms_vireid.config.reading import Schema, check_section, read_yaml
 
 TABLES = CONFIG_ROOT / "ablations"
 
@@ -147,12 +147,5 @@ def shortened(epochs: list[int], total: int) -> list[int]:
     return [*first, max(1, total - sum(first))]
 
 
-def _read(path: Path, schema: type[Section]) -> Section:
-    try:
-        return schema.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise InputError(f"{path}: {where or 'table'}: {problem['msg'].removeprefix('Value error, ')}") from None
+def _read(path: Path, schema: type[Schema]) -> Schema:
+    return check_section(schema, read_yaml(path), str(path))

@@ -18,8 +18,10 @@ DEVICES = ("auto", "CPU", "GPU", "Ascend")
 # What a command meets outside, wherever it was not met before.
 OUTSIDE = (InputError, OSError, MemoryError, RecursionError, UnicodeError, EOFError, zlib.error, zipfile.BadZipFile)
 
-# MindSpore raises this wherever the main process is, as soon as a process that reads pictures has been killed.
+# What MindSpore's RuntimeErrors say of things outside: when a process that reads pictures has been killed, wherever the
+# main process is, and when a device's memory is used up.
 _WORKER = re.compile(r"DataLoader worker .*(killed|exited)")
+_MEMORY = re.compile(r"Allocate memory failed|[Mm]emory not enough|[Oo]ut of [Mm]emory")
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -76,7 +78,7 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except (*OUTSIDE, RuntimeError) as error:
-        if not isinstance(error, OUTSIDE) and not _WORKER.search(str(error)):
+        if not isinstance(error, OUTSIDE) and not _WORKER.search(str(error)) and not _MEMORY.search(str(error)):
             _end_as_bug()
         if os.environ.get("MS_VIREID_TRACEBACK", "") not in ("", "0"):
             traceback.print_exc()
@@ -97,8 +99,9 @@ def _what(error: BaseException) -> str:
     if isinstance(error, OSError):
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         return f"{where}{error.strerror or error}; check the path, its permissions and the space there"
-    if isinstance(error, MemoryError):
-        return f"out of memory ({error or 'no size is known'}); try smaller sizes, or a machine with more"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _MEMORY.search(str(error))):
+        said = str(error).partition("\n")[0] or "no size is known"
+        return f"out of memory ({said}); make the model, the batch or data.image_size smaller, or use a larger machine"
     if isinstance(error, RecursionError):
         return "what was read is nested too deeply; use another copy"
     if isinstance(error, InputError):

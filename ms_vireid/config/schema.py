@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config.base import (
@@ -21,7 +21,7 @@ from ms_vireid.config.base import (
     Size,
     Weight,
     between,
-    named,
+    one_of,
 )
 from ms_vireid.config.losses import LossConfig
 from ms_vireid.config.models import AnyModelConfig, PMTConfig, Setting
@@ -133,7 +133,7 @@ class SGDConfig(OptimizerConfig):
         return self
 
 
-AnyOptimizerConfig = Annotated[Annotated[AdamWConfig, Tag("adamw")] | Annotated[SGDConfig, Tag("sgd")], named("adamw")]
+AnyOptimizerConfig = one_of(AdamWConfig, SGDConfig)
 
 
 class ScheduleConfig(Section):
@@ -171,12 +171,7 @@ class IterationStepsConfig(ScheduleConfig):
     factor: Factor = 0.1
 
 
-AnyScheduleConfig = Annotated[
-    Annotated[WarmupCosineConfig, Tag("warmup_cosine")]
-    | Annotated[WarmupStepsConfig, Tag("warmup_steps")]
-    | Annotated[IterationStepsConfig, Tag("iteration_steps")],
-    named("warmup_cosine"),
-]
+AnyScheduleConfig = one_of(WarmupCosineConfig, WarmupStepsConfig, IterationStepsConfig)
 
 
 # YAML reads the word `off` as false.
@@ -184,8 +179,8 @@ KernelChoice = Annotated[Literal["auto", "off"], BeforeValidator(lambda given: "
 
 
 class TrainConfig(Section):
-    num_identities: between(1, 10_000) = 8  # P, of each device's batch
-    num_instances: between(2, 1000) = 4  # K, of each modality
+    num_identities: between(1, 1000) = 8  # P, of each device's batch
+    num_instances: between(2, 100) = 4  # K, of each modality
     replacement: bool = False  # draw an identity's pictures of a batch with replacement, as AGW's release does
     iterations: between(1, 100_000) | None = None  # updates per epoch; default: one pass over the visible images
     # jit: compiled into one graph; pynative: operator by operator, for debugging; auto: jit on GPU and Ascend, and
