@@ -90,7 +90,7 @@ def first_picture(folder: str) -> Path:
 
 CONFIGURATIONS = [
     case("config-missing", "nowhere.yaml: no such configuration file", "--config", "nowhere.yaml"),
-    case("config-is-a-folder", "sysu: cannot be read", "--config", "sysu"),
+    case("config-is-a-folder", "sysu: is a folder, not a configuration file", "--config", "sysu"),
     case("config-not-yaml", "bad.yaml:2: not valid YAML", "--config", "bad.yaml", change=write("bad.yaml", "a: 1\n}")),
     case("config-binary", "bad.yaml", "--config", "bad.yaml", change=write("bad.yaml", b"\xff\xfe\x00\x80")),
     case("config-empty", "bad.yaml: ", "--config", "bad.yaml", change=write("bad.yaml", "")),

@@ -141,7 +141,7 @@ def test_the_curves_are_those_of_the_log(finished, page):
     assert titles == ["loss", "id", "pht", "msel", "dcl", "learning rate", "metrics on the test set"]
     losses = [row["loss"] for row in rows if "loss" in row]
     assert labels[0].endswith(f"loss from {losses[0]:.3g} to {losses[-1]:.3g}")
-    assert f"map from {rows[2]['evaluation']['map']:.3g}" in labels[6]
+    assert f"mAP from {100 * rows[2]['evaluation']['map']:.3g}" in labels[6]
 
 
 def test_the_queries_are_those_of_the_evaluation(finished, page):

@@ -19,7 +19,7 @@ from ms_vireid.visualization.maps import at_pixels, hooked, output_of, require_f
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Decoded:
     """A decoded picture, uint8 [H, W, 3], with its name and modality ("visible" or "infrared")."""
 
     pixels: np.ndarray
@@ -27,7 +27,7 @@ class Picture:
     name: str
 
     @classmethod
-    def load(cls, path: Path, modality: str, size: tuple[int, int]) -> "Picture":
+    def load(cls, path: Path, modality: str, size: tuple[int, int]) -> "Decoded":
         """Raises InputError if it cannot be decoded."""
         return cls(load_image(path, size), modality, path.name)
 
@@ -37,7 +37,7 @@ class Picture:
         return Tensor(normalise(self.pixels)[None], ms.float32)
 
 
-def gradcam(model: ReIDModel, picture: Picture, reference: Picture | None = None, relative: bool = False) -> np.ndarray:
+def gradcam(model: ReIDModel, picture: Decoded, reference: Decoded | None = None, relative: bool = False) -> np.ndarray:
     """Where in the picture the score comes from, float32 [H, W] in 0..1 (all 0 where nothing speaks for it).
 
     The score is what retrieval compares, the inner product of both L2-normalised features, with a `reference` of
@@ -82,7 +82,7 @@ def _opacity(heat: np.ndarray) -> np.ndarray:
     return 0.3 + 0.4 * heat
 
 
-def overlay(picture: Picture, heat: np.ndarray) -> np.ndarray:
+def overlay(picture: Decoded, heat: np.ndarray) -> np.ndarray:
     """The map over the picture in gray, as `draw_gradcam` shows it: uint8 [H, W, 3]."""
     opacity = _opacity(heat)[..., None]
     gray = picture.pixels.mean(axis=2, keepdims=True)
@@ -92,10 +92,10 @@ def overlay(picture: Picture, heat: np.ndarray) -> np.ndarray:
 
 @styled
 def draw_gradcam(
-    pictures: Sequence[Sequence[Picture]],
+    pictures: Sequence[Sequence[Decoded]],
     heats: Sequence[Sequence[np.ndarray]],
     labels: Sequence[str],
-    reference: Picture | None = None,
+    reference: Decoded | None = None,
 ) -> Figure:
     """A column for each picture: itself, then its map for each checkpoint, laid over it in gray.
 

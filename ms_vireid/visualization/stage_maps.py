@@ -9,13 +9,13 @@ from mindspore import Tensor
 from ms_vireid.data.randomness import step_key
 from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.visualization.figure import HEAT, bare, new_figure, show_picture, styled
-from ms_vireid.visualization.gradcam import Picture
+from ms_vireid.visualization.gradcam import Decoded
 from ms_vireid.visualization.maps import output_of, require_finite
 
 SYMBOLS = {"visible": "$F^v$", "infrared": "$F^r$", "auxiliary": "$F^a$"}
 
 
-def feature_maps(trained: TrainedModel, visible: Picture, infrared: Picture) -> dict[str, np.ndarray]:
+def feature_maps(trained: TrainedModel, visible: Decoded, infrared: Decoded) -> dict[str, np.ndarray]:
     """By modality the mean over channels, float32 [rows, columns]; "auxiliary" of the pair where the model makes it."""
     model, outputs = trained.model, {}
     for picture in (visible, infrared):
@@ -32,7 +32,7 @@ def feature_maps(trained: TrainedModel, visible: Picture, infrared: Picture) -> 
 
 
 @styled
-def draw_features(pairs: Sequence[tuple[Picture, Picture]], maps: Sequence[dict[str, np.ndarray]]) -> Figure:
+def draw_features(pairs: Sequence[tuple[Decoded, Decoded]], maps: Sequence[dict[str, np.ndarray]]) -> Figure:
     """A row for each pair: the visible picture and its map, the infrared one and its map, the auxiliary map.
 
     Each map has the whole range of the colours, from its smallest value to its largest.
