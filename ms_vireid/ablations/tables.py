@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, Positive, Section, load_config
@@ -68,33 +68,10 @@ class Table(Section):
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 
-    @property
-    def num_columns(self) -> int:
-        return sum(len(column.metrics) for column in self.columns)
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> "Table":
-        for what, names in (("row", [row.name for row in self.rows]), ("column", [c.name for c in self.columns])):
-            if twice := sorted({name for name in names if names.count(name) > 1}):
-                raise ValueError(f"the {what} '{twice[0]}' is given twice")
-        return self
-
-    @model_validator(mode="after")
-    def _columns_fit(self) -> "Table":
-        for column in self.columns:
-            if column.data not in self.sets:
-                raise ValueError(f"the column '{column.name}' is of {column.data}, which 'sets' does not name")
-        for row in self.rows:
-            if row.published is not None and len(row.published) != self.num_columns:
-                raise ValueError(
-                    f"the row '{row.name}' has {len(row.published)} published numbers for {self.num_columns} columns"
-                )
-        return self
-
     def published(self, row: Row) -> list[list[float | None]]:
         """The row's printed numbers, in percent, by group of columns."""
-        numbers = iter(row.published or [None] * self.num_columns)
-        return [[next(numbers) for _ in column.metrics] for column in self.columns]
+        numbers = iter(row.published or ())
+        return [[next(numbers, None) for _ in column.metrics] for column in self.columns]
 
 
 class Demo(Section):

@@ -14,7 +14,7 @@ from mindspore import Tensor, ops
 
 from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.visualization.figure import HEAT, bare, new_figure, show_picture, styled
+from ms_vireid.visualization.figure import HEAT, add_bar, new_figure, show_picture, styled
 from ms_vireid.visualization.maps import at_pixels, hooked, output_of, require_finite
 
 
@@ -78,13 +78,9 @@ def gradcam(model: ReIDModel, picture: Decoded, reference: Decoded | None = None
     return (heat / max(heat.max(), np.finfo(np.float32).tiny)).astype(np.float32)
 
 
-def _opacity(heat: np.ndarray) -> np.ndarray:
-    return 0.3 + 0.4 * heat
-
-
 def overlay(picture: Decoded, heat: np.ndarray) -> np.ndarray:
-    """The map over the picture in gray, as `draw_gradcam` shows it: uint8 [H, W, 3]."""
-    opacity = _opacity(heat)[..., None]
+    """The map over the picture in gray: uint8 [H, W, 3]."""
+    opacity = (0.3 + 0.4 * heat)[..., None]
     gray = picture.pixels.mean(axis=2, keepdims=True)
     mixed = (1 - opacity) * gray + opacity * 255 * colormaps[HEAT](heat)[..., :3]
     return mixed.round().astype(np.uint8)
@@ -116,14 +112,8 @@ def draw_gradcam(
         show_picture(axes, picture.pixels, picture.modality)
     for line, label, own, maps in zip(grid[1:], labels, pictures, heats, strict=True):
         for axes, picture, heat in zip(line[first:], own, maps, strict=True):
-            axes.imshow(picture.pixels.mean(axis=2), cmap="gray", vmin=0, vmax=255)
-            axes.imshow(heat, cmap=HEAT, vmin=0, vmax=1, alpha=_opacity(heat))
-            bare(axes)
+            show_picture(axes, overlay(picture, heat))
         line[first].set_ylabel(label)
-    bar = figure.colorbar(
-        ScalarMappable(Normalize(0, 1), HEAT), ax=grid.ravel().tolist(), shrink=0.5, pad=0.02, aspect=25
-    )
-    bar.set_ticks([0, 1], labels=["none", "most"])
-    bar.set_label("share in the largest identity score" if reference is None else "share in the similarity")
-    bar.outline.set_visible(False)
+    label = "share in the largest identity score" if reference is None else "share in the similarity"
+    add_bar(figure, ScalarMappable(Normalize(0, 1), HEAT), label, ("none", "most"), shrink=0.5, aspect=25)
     return figure

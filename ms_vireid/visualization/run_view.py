@@ -96,8 +96,8 @@ def _result_table(
     columns = [name for name in COLUMNS if name in result.mean]
     mean = {name: 100 * value for name, value in result.mean.items()}
     galleries = len(result.trials)
-    deviations = [f" ± {100 * result.std[name]:.2f}" if galleries > 1 else "" for name in columns]
-    lines = [Line("trained", "ours", [f"{mean[n]:.2f}{d}" for n, d in zip(columns, deviations, strict=True)])]
+    deviations = {name: f" ± {100 * value:.2f}" if galleries > 1 else "" for name, value in result.std.items()}
+    lines = [Line("trained", "ours", [f"{mean[name]:.2f}{deviations[name]}" for name in columns])]
     for name, metrics in others.items():
         label, whose = ("random rankings", "chance") if name == "chance" else (name, "ours")
         lines.append(Line(label, whose, [_number(100 * metrics[n]) for n in columns]))
