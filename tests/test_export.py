@@ -29,7 +29,6 @@ from ms_vireid.models import build_model
 
 from .checkpoints import tiny_config
 from .data.tree import write_folder
-from .test_imports import imported_by
 
 FAMILIES = ("pmt", "agw", "mun")
 FORMATS = {"onnx": onnx_graph, "mindir": mindir}
@@ -298,10 +297,3 @@ def test_a_missing_package_is_named(run_export, monkeypatch, capfd):
         run_export("pmt", "--format", "onnx")
     assert stopped.value.code == 2
     assert "needs onnxruntime: pip install -e '.[export]'" in capfd.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("module", "frameworks"), [("ms_vireid.export", []), ("ms_vireid.exports.onnx_graph", ["mindspore"])]
-)
-def test_torch_is_not_imported(module, frameworks):
-    assert imported_by(module) == frameworks

@@ -15,10 +15,13 @@ FRAMEWORK_FREE = [
     "ms_vireid.engine.schedule",
     "ms_vireid.evaluation",
     "ms_vireid.export",
+    "ms_vireid.extract",
     "ms_vireid.files.weights",
+    "ms_vireid.report",
     "ms_vireid.retrieve",
     "ms_vireid.devices.runtime",
     "ms_vireid.train",
+    "ms_vireid.visualize",
 ]
 
 
