@@ -74,7 +74,9 @@ def test_too_many_tokens_are_refused():
 def test_a_file_that_holds_far_fewer_numbers_than_its_model_is_refused():
     model = PMTConfig()
     require_fitting(Path("a.ckpt"), model, model.weights)
-    with pytest.raises(InputError, match=r"a.ckpt: does not fit the model: its configuration is of 85,524,480 weights"):
+    with pytest.raises(
+        InputError, match=r"a.ckpt: does not fit the model: its configuration asks for 85,524,480 weights"
+    ):
         require_fitting(Path("a.ckpt"), model, 1000)
 
 

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import os
 import shutil
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -264,22 +263,6 @@ def test_pictures_that_have_changed_are_said(finished, copied, tmp_path):
     picture.write_bytes(picture.read_bytes() + b" ")
     notes = Page(make_page(copied, "--data-root", root)).texts("p", class_="note")
     assert any("are not those of the run: their checksum is" in note for note in notes)
-
-
-def test_a_page_that_cannot_be_written_leaves_the_old_one(copied, monkeypatch, capfd):
-    before = make_page(copied, "--queries", 0)
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
-    files = sorted(path.name for path in copied.iterdir())
-    with pytest.raises(SystemExit) as stopped:
-        make_page(copied)
-    assert stopped.value.code == 2
-    assert "report.html: cannot be written (No space left on device)" in capfd.readouterr().err
-    assert (copied / "report.html").read_text() == before
-    assert sorted(path.name for path in copied.iterdir()) == files
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ class Report:
         return about | {"demo": self.demo, "notes": self.notes, "rows": rows}
 
     def remarks(self) -> list[str]:
-        """What a reader has to know of single rows."""
+        """What a reader should know about single rows."""
         remarks = []
         for result in self.results:
             said = {"failed": f"failed: {result.failure}", "partly run": f"{result.complete} of {result.planned} runs"}

@@ -13,7 +13,7 @@ class RowResult:
 
     metrics: by group of columns, the metrics (fractions) of every complete training. planned: number of trainings.
     complete: of those, how many have all their evaluations. failure: why one failed, in one line. note: what else a
-    reader has to know. runs: one record a training, for JSON.
+    reader should know. runs: one record a training, for JSON.
     """
 
     row: Row

@@ -128,7 +128,7 @@ class Plan:
             return []
 
     def notes(self, trainings: list[Training]) -> list[str]:
-        """What a reader of these trainings' numbers has to know, one line each."""
+        """What a reader of these trainings' numbers should know, one line each."""
         options = self.options
         best = any(one.config.train.select == "best" for one in trainings)
         epoch = "best epoch's (on the test set)" if best else "last epoch's"
@@ -151,7 +151,7 @@ class Plan:
         overrides += options.overrides
         config = load_config(path, overrides)
         if weights := options.weights.get(config.model.name):
-            overrides.append(f"model.pretrained={json.dumps(weights)}")  # quoted: a path is no YAML
+            overrides.append(f"model.pretrained={json.dumps(weights)}")  # quoted: a path is not YAML
         if root := options.roots.get(data_set):
             overrides.append(f"data.root={json.dumps(root)}")
         splits = [[]]
@@ -194,7 +194,7 @@ def result_file(folder: RunFolder, search: Search | None) -> Path:
 
 
 def read_metrics(folder: RunFolder, search: Search | None) -> dict[str, float] | None:
-    """The mean metrics of an evaluation, as fractions; None where it has not been made."""
+    """The mean metrics of an evaluation, as fractions; None before it was made."""
     path = result_file(folder, search)
     if not path.exists():
         return None

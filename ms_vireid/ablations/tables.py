@@ -49,7 +49,7 @@ class Row(Section):
     name: Name
     label: str  # as printed
     config: str | None = None  # file, relative to the table's; none for another paper's method, which is not run
-    configs: dict[DataSet, str] = Field(default_factory=dict)  # of data sets that have a file of their own
+    configs: dict[DataSet, str] = Field(default_factory=dict)  # for data sets with their own file
     stand_in: str | None = None  # what is run in the place of another paper's method, and how it differs
     overrides: tuple[str, ...] = ()  # of the file, as on the command line
     published: tuple[Percent | None, ...] | None = None  # one a column, as printed; none where nothing is
@@ -64,7 +64,7 @@ class Row(Section):
 class Table(Section):
     source: str  # where it is printed
     title: str
-    sets: Annotated[dict[DataSet, list[str]], Field(min_length=1)]  # data sets, each with its overrides of every row
+    sets: Annotated[dict[DataSet, list[str]], Field(min_length=1)]  # each data set with its overrides for every row
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 
@@ -94,7 +94,7 @@ def load_table(name: str) -> Table:
 
 
 def load_demo(model: str) -> Demo:
-    """Of a model's name; raises InputError if there is none."""
+    """The demo of a model, by its name; raises InputError if there is none."""
     path = TABLES / "demo" / f"{model}.yaml"
     if not path.is_file():
         raise InputError(f"--demo: there is no demo of model.name={model} (looked for {path})")
@@ -102,7 +102,7 @@ def load_demo(model: str) -> Demo:
 
 
 def config_of(name: str, row: Row, data_set: str | None = None) -> Path:
-    """The file of a row of the table of that name; of one of its data sets, the one that it has of its own, if any."""
+    """The row's file for this data set, else the one for all; `name` is the table's."""
     return (TABLES / name / row.configs.get(data_set, row.config)).resolve()
 
 

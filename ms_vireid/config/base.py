@@ -54,7 +54,7 @@ class Section(BaseModel):
 
 
 def one_of(*kinds: type[Section]) -> Any:
-    """A section of one of several kinds, by its `name`; without a name it is of the first."""
+    """A section of one of several kinds, by its `name`; the first without one."""
     names = {kind: kind.model_fields["name"].default for kind in kinds}
 
     def name_of(value: Any) -> str:

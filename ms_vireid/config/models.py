@@ -196,11 +196,11 @@ def _require_sides(size: tuple[int, int], least: int, what: str) -> None:
 
 
 def require_fitting(path: Path, model: ModelConfig, held: int) -> None:
-    """Raise InputError if a file of `held` numbers says that it is of far more weights: before these are made."""
+    """Raise InputError if a file of `held` numbers says that its model has far more weights, before these are made."""
     if model.weights > _MOST_TIMES * held:
         raise InputError(
-            f"{path}: does not fit the model: its configuration is of {model.weights:,} weights, and it holds "
-            f"{held:,}; use another copy"
+            f"{path}: does not fit the model: its configuration asks for {model.weights:,} weights, it "
+            f"holds {held:,}; use another copy"
         )
 
 

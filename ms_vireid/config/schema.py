@@ -136,14 +136,7 @@ class SGDConfig(OptimizerConfig):
 AnyOptimizerConfig = one_of(AdamWConfig, SGDConfig)
 
 
-class ScheduleConfig(Section):
-    """What every schedule has."""
-
-    name: str
-    warmup_epochs: Count
-
-
-class WarmupCosineConfig(ScheduleConfig):
+class WarmupCosineConfig(Section):
     """PMT, per epoch: linear warm-up, then a cosine over the whole run."""
 
     name: Literal["warmup_cosine"] = "warmup_cosine"
@@ -152,7 +145,7 @@ class WarmupCosineConfig(ScheduleConfig):
     floor_lr: Weight = 3e-6
 
 
-class WarmupStepsConfig(ScheduleConfig):
+class WarmupStepsConfig(Section):
     """AGW, per epoch: linear warm-up, then the rate times `factor` after each milestone."""
 
     name: Literal["warmup_steps"] = "warmup_steps"
@@ -161,7 +154,7 @@ class WarmupStepsConfig(ScheduleConfig):
     factor: Factor = 0.1
 
 
-class IterationStepsConfig(ScheduleConfig):
+class IterationStepsConfig(Section):
     """MUN: linear warm-up with every iteration, then the rate times `factor` after each milestone."""
 
     name: Literal["iteration_steps"] = "iteration_steps"

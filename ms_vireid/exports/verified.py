@@ -62,7 +62,7 @@ class Request:
 
     @property
     def info(self) -> dict[str, str]:
-        """What a user of the graph has to know, as texts: plain ones, or JSON where they are numbers or more.
+        """What a user of the graph needs to know, as texts: plain ones, or JSON where they are numbers or more.
 
         A picture is decoded as `decoding` says, resized to `image_size` (H, W) with the filter `resize`, and becomes
         (pixel / 255 - mean) / std in the order `layout` and `channel_order`.
@@ -123,7 +123,7 @@ def probe_images(image_size: tuple[int, int], modalities: Sequence[str]) -> np.n
 
 
 class Reference(NamedTuple):
-    """What a graph has to compute: images float32 [N, 3, H, W] to features [N, C], within `limit` of their largest."""
+    """What a graph should compute: images float32 [N, 3, H, W] to features [N, C], within `limit` of their largest."""
 
     images: np.ndarray
     features: np.ndarray

@@ -27,7 +27,7 @@ def read_curves(run: Path) -> Panels:
     learning rates of the groups, and one for the metrics in percent, if there are any.
 
     Raises:
-        InputError: no such file, a line that is not of such a file, or none at all.
+        InputError: no such file, a line of something else, or no loss at all.
     """
     path = RunFolder(run).metrics if run.is_dir() else run
     if not path.is_file():

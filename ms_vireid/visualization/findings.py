@@ -19,7 +19,7 @@ def find(trained: TrainedModel, data: ReIDData, queries: int, name: str) -> dict
     many; Grad-CAM of some of them. name: the run's.
 
     Raises:
-        InputError: a picture cannot be decoded, or the test set has no query with a match, or nothing else to match.
+        InputError: a picture cannot be decoded, or the test set has no query with a match or no other picture.
     """
     test, size = data.test, trained.image_size
     features = trained.features(test)

@@ -45,7 +45,7 @@ class RunView:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The selected weights, else those of a training that has not ended; None before the first checkpoint."""
+        """The selected weights, else those of a training that goes on; None before the first checkpoint."""
         return next((path for path in (self.folder.model, self.folder.last) if path.exists()), None)
 
     def unfinished(self) -> str | None:
@@ -116,7 +116,7 @@ def _number(value: float | None, sign: str = "") -> str:
 
 
 def result_notes(run: RunView) -> list[str]:
-    """What a reader of the result has to know: whether there is one, and whether there are published numbers."""
+    """What a reader of the result should know: whether there is one, and whether there are published numbers."""
     config, notes = run.config, []
     if unfinished := run.unfinished():
         notes.append(f"No result yet ({unfinished}): train.py --resume auto goes on and ends with the evaluation.")

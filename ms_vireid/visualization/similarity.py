@@ -29,7 +29,7 @@ def sample_similarities(features: np.ndarray, images: ImageSet, seed: int = 0, p
     features: float32 [N, C], L2-normalised.
 
     Raises:
-        InputError: there is no pair of a kind.
+        InputError: no pair is of one kind or the other.
     """
     rng = np.random.default_rng(seed)
     visible, infrared = np.flatnonzero(~images.infrared), np.flatnonzero(images.infrared)
