@@ -1,11 +1,13 @@
 """Numbers of a configuration: each has its limits, and so have the weights and tokens that they give together."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, Config, PMTConfig, check_config, load_config, require_fitting
 from ms_vireid.models import build_model
 
@@ -83,3 +85,15 @@ def test_a_file_that_holds_far_fewer_numbers_than_its_model_is_refused():
 def test_a_number_of_any_size_is_one_line(tmp_path):
     with pytest.raises(InputError, match="seed"):
         check_config({"seed": 10**5000, "data": {"name": "synthetic"}}, "a")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("Allocate memory failed\n\n---- C++ Call Stack")])
+def test_memory_that_runs_out_is_one_line(error, capfd):
+    def command():
+        raise error
+
+    with pytest.raises(SystemExit) as stopped:
+        run(command)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert stopped.value.code == 2
+    assert re.match(r"error: out of memory \((no size is known|Allocate memory failed)\); make the model", line)

@@ -77,9 +77,15 @@ def draw_ranking(ranked: Sequence[Ranked], test: ImageSet, image_size: tuple[int
         found = zip(places, one.gallery, one.matches, one.similarity, strict=False)
         for rank, (axes, index, right, similarity) in enumerate(found, 1):
             show_picture(axes, load_image(test.paths[index], image_size), f"{rank}" if row == 0 else "")
-            symbol, colour, thickness = ("✓", RIGHT, 2.6) if right else ("✗", WRONG, 1.4)
+            axes.add_patch(frame(image_size, right))
+            symbol, colour = ("✓", RIGHT) if right else ("✗", WRONG)
             text = f"{symbol} {similarity:.2f}"
             axes.set_xlabel(text, color=colour, fontsize=7, fontweight="bold", labelpad=2)
-            box = {"fill": False, "edgecolor": colour, "linewidth": thickness, "clip_on": False}
-            axes.add_patch(Rectangle((-0.5, -0.5), image_size[1], image_size[0], **box))
     return figure
+
+
+def frame(image_size: tuple[int, int], right: bool) -> Rectangle:
+    """Around a picture of that size: thick and green, or thin and red."""
+    height, width = image_size
+    colour, thickness = (RIGHT, 2.6) if right else (WRONG, 1.4)
+    return Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=thickness, clip_on=False)
