@@ -11,8 +11,16 @@ from ms_vireid.engine.run_folder import RunFolder
 
 # What may differ from a row's recipe: nothing that the papers state. (Searches are compared on their own.)
 NOT_OF_THE_RECIPE = (
-    *(*FREE_KEYS, "seed", "data.trial", "data.test_fraction", "data.synthetic.", "model.num_classes"),
-    *("train.mode", "train.recompute", "train.amp", "train.select"),
+    *FREE_KEYS,
+    "seed",
+    "data.trial",
+    "data.test_fraction",
+    "data.synthetic.",
+    "model.num_classes",
+    "train.mode",
+    "train.recompute",
+    "train.amp",
+    "train.select",
 )
 NEAR = 5  # differing keys, at most, of a recipe that is worth naming
 
