@@ -1,31 +1,27 @@
 """Run the rows of one of the papers' tables and print our numbers beside the published ones.
 
 A row is trained and evaluated by train.py, in R/TABLE/ROW/seedK. Complete rows are not run again, and after Ctrl-C or a
-failure the same command goes on. R/TABLE/table.md, .csv and .json are written after every run.
+failure the same command goes on. R/TABLE/table.md and .json are written after every run.
 """
 
 import argparse
 import shlex
 import sys
-from contextlib import closing
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ms_vireid.ablations.commands import handing_stops_on, side_by_side
 from ms_vireid.ablations.output import Report, format_published
 from ms_vireid.ablations.results import row_result
-from ms_vireid.ablations.runs import Options, Plan, Run, make
+from ms_vireid.ablations.runs import Options, Plan, Training
 from ms_vireid.ablations.tables import Row, Table, config_of, list_tables, load_table
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.progress import progress
 from ms_vireid.command.running import Parser, add_device, check_least, run
 from ms_vireid.config import load_config
-from ms_vireid.devices import runtime
 
 OUTPUT = Path("runs/ablations")
 REGDB_TRIALS = 10
-MOST_DEMOS = 4  # side by side: each takes about 1 GB of memory
 
 
 def main() -> None:
@@ -37,34 +33,31 @@ def main() -> None:
         raise InputError(f"name a table, or give --list; there are {', '.join(list_tables())}")
     table = load_table(arguments.table)
     plan = Plan(arguments.table, table, _options(arguments, table))
-    runs = plan.runs(_chosen_rows(arguments.rows, table))
-    _refuse_other_recipes(plan, runs)
+    trainings = plan.trainings(_chosen_rows(arguments.rows, table))
+    for one in trainings:
+        if keys := one.differs():
+            raise InputError(
+                f"{one.folder.path}: holds a run with another {keys}; repeat its options, or choose another --output"
+            )
     if left_out := [name for name in table.sets if name not in plan.sets and not arguments.demo]:
         print(f"note: without {', '.join(left_out)}, whose folder is not given (--data-root {left_out[0]}=FOLDER)")
 
     folder = plan.options.output / plan.name
-    processes = _processes(arguments, len(runs))
     failures: dict[str, str] = {}  # by row
-    _report(plan, runs, failures).write(folder)  # now: a folder that cannot be written is refused before training
-
-    def made(one: Run) -> str | None:
-        tqdm.write(f"[{runs.index(one) + 1}/{len(runs)}] {one.row.label}: {one.folder.path}")
-        title = f"{one.row.name} {one.folder.path.name} | " if processes > 1 else ""
-        return make(one, plan, arguments.device, title)
-
+    _report(plan, trainings, failures).write(folder)  # now: a folder that cannot be written is refused before training
     try:
-        with handing_stops_on(), closing(side_by_side(made, runs, processes)) as done:
-            for one, reason in progress(done, len(runs), plan.name, " runs"):
-                if reason:
-                    tqdm.write(f"{one.row.label}: failed: {reason}; log: {one.folder.path / 'log.txt'}")
-                    failures[one.row.name] = reason
-                _report(plan, runs, failures).write(folder)
+        for number, one in enumerate(progress(trainings, len(trainings), plan.name, " runs"), 1):
+            tqdm.write(f"[{number}/{len(trainings)}] {one.row.label}: {one.folder.path}")
+            if reason := one.make(arguments.device):
+                tqdm.write(f"{one.row.label}: failed: {reason}; log: {one.folder.path / 'log.txt'}")
+                failures[one.row.name] = reason
+            _report(plan, trainings, failures).write(folder)
     except KeyboardInterrupt:
-        _report(plan, runs, failures).write(folder)
+        _report(plan, trainings, failures).write(folder)
         print(f"stopped; the same command goes on; the table so far is {folder}/table.md", file=sys.stderr)
         raise
-    print(_report(plan, runs, failures).text())
-    print(f"results: {folder}/table.md, table.csv, table.json")
+    print(_report(plan, trainings, failures).text())
+    print(f"results: {folder}/table.md, table.json")
     if failures:
         sys.exit(1)
 
@@ -84,12 +77,6 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--demo", action="store_true", help="small models on the synthetic set, in minutes; no data is needed"
-    )
-    parser.add_argument(
-        "--processes",
-        type=int,
-        metavar="N",
-        help=f"trainings side by side, which share the cores out (default: 1; --demo: one a core, up to {MOST_DEMOS})",
     )
     add_device(parser)
     parser.add_argument(
@@ -112,7 +99,7 @@ def _parse() -> argparse.Namespace:
     if arguments.rows:  # takes the overrides that follow it
         arguments.overrides += [word for word in arguments.rows if "=" in word]
         arguments.rows = [word for word in arguments.rows if "=" not in word]
-    check_least(arguments, seeds=1, trials=1, processes=1)
+    check_least(arguments, seeds=1, trials=1)
     if arguments.trials is not None and arguments.trials > REGDB_TRIALS:
         raise InputError(f"--trials {arguments.trials}: must be at most {REGDB_TRIALS}")
     return arguments
@@ -132,12 +119,6 @@ def _options(arguments: argparse.Namespace, table: Table) -> Options:
         seeds=arguments.seeds,
         trials=arguments.trials,
     )
-
-
-def _processes(arguments: argparse.Namespace, runs: int) -> int:
-    """How many trainings side by side. A small one keeps one core busy, not two."""
-    demos = min(len(runtime.cores()), MOST_DEMOS) if arguments.demo and arguments.device in ("auto", "CPU") else 1
-    return max(1, min(arguments.processes or demos, runs))
 
 
 def _by_name(option: str, words: list[str] | None, names: list[str]) -> dict[str, str]:
@@ -163,22 +144,14 @@ def _chosen_rows(names: list[str] | None, table: Table) -> list[Row]:
     return [row for row in table.rows if row.name in names]
 
 
-def _refuse_other_recipes(plan: Plan, runs: list[Run]) -> None:
-    for one in runs:
-        if plan.complete(one) is None and (keys := one.others_recipe()):
-            raise InputError(
-                f"{one.folder.path}: holds a run with another {keys}; repeat its options, or choose another --output"
-            )
-
-
-def _report(plan: Plan, runs: list[Run], failures: dict[str, str]) -> Report:
+def _report(plan: Plan, trainings: list[Training], failures: dict[str, str]) -> Report:
     """The whole table as it stands on disk: rows that were not asked for show what they have."""
-    asked = {one.row.name for one in runs}
+    asked = {one.row.name for one in trainings}
     results = []
     for row in plan.table.rows:
-        row_runs = [one for one in runs if one.row.name == row.name] if row.name in asked else plan.fitting_runs(row)
-        results.append(row_result(plan, row, row_runs, failures.get(row.name)))
-    return Report(plan.name, plan.table, plan.columns, results, plan.options.demo, plan.notes(runs))
+        own = [one for one in trainings if one.row is row] if row.name in asked else plan.fitting_trainings(row)
+        results.append(row_result(plan.columns, row, own, failures.get(row.name)))
+    return Report(plan.name, plan.table, plan.columns, results, plan.options.demo, plan.notes(trainings))
 
 
 def _listing(name: str | None) -> str:

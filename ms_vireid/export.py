@@ -5,8 +5,8 @@ What a picture has to go through before (size, filter, mean ...) is stored in th
 compared with the checkpoint on different pictures before it gets its name. It is made and verified on the CPU.
 """
 
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 from ms_vireid.command.running import Parser, check_least, require_extra, run
 from ms_vireid.data.layout import MODALITIES
@@ -14,13 +14,13 @@ from ms_vireid.devices import runtime
 from ms_vireid.files.writing import check_output
 from ms_vireid.inference.feature_files import file_checksum
 
-FORMATS = ("mindir", "onnx")
+MODULES = {"mindir": "mindir", "onnx": "onnx_graph"}  # of ms_vireid.exports
 
 
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument(
-        "--format", choices=FORMATS, required=True, help="onnx needs pip install -e '.[export]', mindir nothing more"
+        "--format", choices=MODULES, required=True, help="onnx needs pip install -e '.[export]', mindir nothing more"
     )
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="P", help="model.ckpt or last.ckpt of a run")
     parser.add_argument(
@@ -45,7 +45,7 @@ def main() -> None:
     check_least(arguments, batch_size=1)
 
     runtime.set_up("CPU")
-    from ms_vireid.exports.verified import BOTH, Request, describe, export_verified, modalities_of
+    from ms_vireid.exports.verified import Request, export_verified, modalities_of
     from ms_vireid.inference.trained import load_trained
 
     (trained,) = load_trained([arguments.checkpoint])
@@ -54,27 +54,18 @@ def main() -> None:
     requests = {}
     for modality in modalities:
         target = output.with_stem(f"{output.stem}-{modality}") if len(modalities) > 1 else output
-        requests[target] = Request(trained, modality, arguments.batch_size, describe(trained, modality, sha256))
+        requests[target] = Request(trained, modality, arguments.batch_size, sha256)
     height, width = trained.image_size
-    for target, (error, limit) in export_verified(requests, _format(arguments.format)).items():
+    written = export_verified(requests, import_module(f"ms_vireid.exports.{MODULES[arguments.format]}"))
+    for target, (error, limit) in written.items():
         request = requests[target]
-        kind = "visible and infrared" if request.modality == BOTH else request.modality
+        kind = " and ".join(request.modalities)
         batch = f"batches of {request.batch_size}" if request.batch_size else "any batch"
         tried = " and ".join(map(str, request.batch_sizes))
         print(
             f"{target}: {kind} pictures {height}x{width} to {request.info['feature_width']} features, {batch}, "
             f"{target.stat().st_size / 2**20:.1f} MiB; largest error {error:.1e} of {limit:.1e} in batches of {tried}"
         )
-
-
-def _format(name: str) -> ModuleType:
-    if name == "mindir":
-        from ms_vireid.exports import mindir
-
-        return mindir
-    from ms_vireid.exports import onnx_graph
-
-    return onnx_graph
 
 
 if __name__ == "__main__":

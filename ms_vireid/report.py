@@ -33,9 +33,9 @@ def main() -> None:
     check_least(arguments, queries=0)
     output = arguments.output or arguments.run / "report.html"
     from ms_vireid.visualization.page import render
-    from ms_vireid.visualization.run_view import Run
+    from ms_vireid.visualization.run_view import RunView
 
-    shown = Run(RunFolder(arguments.run))
+    shown = RunView(RunFolder(arguments.run))
     if unfinished := shown.unfinished():
         print(f"note: {arguments.run} has no result yet ({unfinished}); the page shows what there is")
     try:
@@ -73,7 +73,7 @@ def _find(shown, arguments) -> tuple:
         notes.append("Of last.ckpt, a model whose training has not ended.")
     if data.checksum() != shown.record.data.checksum:
         notes.append(f"The pictures under {data.root} are not those of the run: their checksum is {data.checksum()}.")
-    return find(trained, data, arguments.queries), notes
+    return find(trained, data, arguments.queries, shown.name), notes
 
 
 def _nothing(why: str) -> tuple[None, list[str]]:

@@ -15,7 +15,6 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import Parser, add_device, require_extra, run
 from ms_vireid.config import Config
 from ms_vireid.config.arguments import add_recipe, recipe
-from ms_vireid.config.estimate import require_memory_for
 from ms_vireid.data.read import read_data, validate_for_training
 from ms_vireid.devices import runtime
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
@@ -53,8 +52,6 @@ def main() -> None:
         print(f"note: {warning}")
     if device is None:
         device = _set_up(arguments.device, config)
-    if device.startswith("CPU"):
-        require_memory_for(config, training=True)
     if group.is_main_process:
         print(f"device: {device}")
         if config.train.amp and device.startswith("CPU"):

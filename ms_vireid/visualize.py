@@ -47,7 +47,7 @@ def _add_gradcam(parser: Parser) -> None:
 
 
 def _gradcam(arguments: Namespace):
-    from ms_vireid.visualization.gradcam import Picture, draw_gradcam, gradcam
+    from ms_vireid.visualization.gradcam import Decoded, draw_gradcam, gradcam
 
     chosen = None if arguments.modality == "auto" else arguments.modality
     modalities = [chosen or _modality(path) for path in arguments.images]
@@ -56,10 +56,10 @@ def _gradcam(arguments: Namespace):
     pictures, heats, references = [], [], []
     for trained in models:
         size = trained.image_size
-        own = [Picture.load(path, m, size) for path, m in zip(arguments.images, modalities, strict=True)]
+        own = [Decoded.load(path, m, size) for path, m in zip(arguments.images, modalities, strict=True)]
         reference = None
         if arguments.reference:
-            reference = Picture.load(arguments.reference, _modality(arguments.reference, other), size)
+            reference = Decoded.load(arguments.reference, _modality(arguments.reference, other), size)
         references.append(reference)
         pictures.append(own)
         heats.append([gradcam(trained.model, picture, reference, arguments.relative) for picture in own])
@@ -149,7 +149,7 @@ def _add_features(parser: Parser) -> None:
 
 
 def _features(arguments: Namespace):
-    from ms_vireid.visualization.gradcam import Picture
+    from ms_vireid.visualization.gradcam import Decoded
     from ms_vireid.visualization.stage_maps import draw_features, feature_maps
 
     if len(arguments.visible) != len(arguments.infrared):
@@ -158,7 +158,7 @@ def _features(arguments: Namespace):
     ((trained,), _) = _load(arguments, most=1, inference=False)
     size = trained.image_size
     pairs = [
-        (Picture.load(visible, "visible", size), Picture.load(infrared, "infrared", size))
+        (Decoded.load(visible, "visible", size), Decoded.load(infrared, "infrared", size))
         for visible, infrared in zip(arguments.visible, arguments.infrared, strict=True)
     ]
     return draw_features(pairs, [feature_maps(trained, *pair) for pair in pairs])

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config import Config, apply_override, check_config, dump_config, load_config
-from ms_vireid.config.estimate import require_fitting, require_memory_for
+from ms_vireid.config import Config, apply_override, check_config, dump_config, load_config, require_fitting
 from ms_vireid.files.writing import check_output
 from ms_vireid.models import build_model
 from ms_vireid.models.vit import resize_position_embedding
@@ -120,7 +119,7 @@ def prepare(source: Path, target: Path, config_file: Path | None, overrides: lis
     if "config" in contents.meta:
         config = _carried_configuration(source, contents.meta["config"], config_file, overrides)
         if "parts" not in contents.meta:
-            require_fitting(source, config, sum(value.numel() for value in contents.weights.values()))
+            require_fitting(source, config.model, sum(value.numel() for value in contents.weights.values()))
         _require_fitting_model(source, layout, config)
     else:
         config = _foreign_configuration(source, contents, plain, layout, config_file, overrides)
@@ -196,7 +195,6 @@ def _network(source: Path, config: Config, parts: list[str], names: Collection[s
     """The configured network, without the parts that only training needs if the source's `names` have none of these."""
     if config.num_classes is None and not parts:
         raise InputError(f"model.num_classes is not known for data.name={config.data.name}; give model.num_classes=N")
-    require_memory_for(config, training=False)
     cell = build_model(from_scratch(config))
     if cell.TRAINING_ONLY and not any(name.startswith(cell.TRAINING_ONLY) for name in names):
         cell = build_model(from_scratch(config), inference=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ms_vireid import ablate, evaluate, train
-from ms_vireid.ablations import commands, runs, tables
+from ms_vireid import ablate
+from ms_vireid.ablations import runs, tables
 from ms_vireid.ablations.runs import Options, Plan
 from ms_vireid.ablations.tables import Demo, load_table
 from ms_vireid.command.running import run
@@ -26,13 +26,12 @@ def started(monkeypatch, tmp_path):
     """Runs commands in this process; a list of their names and arguments."""
     calls = []
 
-    def start(command, arguments, log, title):
+    def start(command, arguments, log):
         calls.append((command, arguments))
-        return in_process.start(command, arguments, log, title)
+        return in_process.start(command, arguments, log)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "start", start)
-    monkeypatch.setattr(ablate, "MOST_DEMOS", 1)
     monkeypatch.setattr(tables, "load_demo", lambda model: Demo(epochs=2, overrides=tuple(TINY[model])))
     return calls
 
@@ -64,7 +63,7 @@ def refused(monkeypatch, capfd, *arguments, code=2):
 
 def rows_of(calls, table):
     """The rows whose training was started."""
-    folders = [arguments[arguments.index("--output") + 1] for started, arguments in calls if started is train]
+    folders = [arguments[arguments.index("--output") + 1] for started, arguments in calls if started == "train"]
     return [folder.split(f"{table}/")[1].split("/")[0] for folder in folders]
 
 
@@ -153,7 +152,7 @@ def test_a_set_without_a_folder_is_left_out(started, monkeypatch, tmp_path, capf
 
 def test_a_model_is_searched_in_both_modes_after_one_training(started, monkeypatch):
     row = demo(monkeypatch, "pmt-table-5", "--rows", "pmt")["pmt"]
-    assert [(made, "--mode" in arguments) for made, arguments in started] == [(train, False), (evaluate, True)]
+    assert [(made, "--mode" in arguments) for made, arguments in started] == [("train", False), ("evaluate", True)]
     assert [number["columns"] for number in row["numbers"]] == ["synthetic set"] * 5 + ["synthetic set, indoor"] * 5
     assert (row["status"], all(number["published"] is None for number in row["numbers"])) == ("complete", True)
 
@@ -166,15 +165,6 @@ def test_a_complete_row_is_not_run_again_and_its_numbers_stay(started, monkeypat
     started.clear()
     demo(monkeypatch, "pmt-table-1", "--rows", "rgb", "gray", "data.workers=0", "train.log_steps=2")
     assert started == []
-
-
-def test_what_another_table_has_trained_is_not_trained_again(started, monkeypatch, capfd):
-    demo(monkeypatch, "pmt-table-3", "--rows", "base-pl")
-    started.clear()
-    row = demo(monkeypatch, "pmt-table-2", "--rows", "pht")["pht"]
-    assert started == []
-    assert row["runs"][0]["folder"] == "out/pmt-table-3/base-pl/seed0"
-    assert "the same training as out/pmt-table-3/base-pl/seed0, which is complete" in capfd.readouterr().out
 
 
 def test_a_folder_with_another_recipe_is_refused_in_one_line(started, monkeypatch, capfd):
@@ -199,9 +189,9 @@ def test_seeds_give_a_mean_and_a_deviation(started, monkeypatch, capfd):
 def test_a_failing_row_does_not_lose_the_others(started, monkeypatch, capfd):
     working = runs.start
 
-    def start(command, arguments, log, title):
+    def start(command, arguments, log):
         wrong = ["optimizer.lr=1e4", "optimizer.weight_decay=1e4", "train.iterations=8"] if "/gray/" in str(log) else []
-        return working(command, [*arguments, *wrong], log, title)
+        return working(command, [*arguments, *wrong], log)
 
     with monkeypatch.context() as patch:
         patch.setattr(runs, "start", start)
@@ -245,34 +235,6 @@ def test_a_stopped_table_goes_on_where_it_was(started, monkeypatch, capfd):
     assert written("pmt-table-1")["gray"]["status"] == "complete"
 
 
-def test_trainings_side_by_side_are_stopped_and_gone_on_with(monkeypatch, tmp_path, capfd):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tables, "load_demo", lambda model: Demo(epochs=2, overrides=tuple(TINY[model])))
-    arguments = ["pmt-table-3", "--rows", "dcl-all", "dcl-dyn", "--processes", "2", "--demo", "--device", "CPU"]
-    arguments += ["--output", "out", "train.iterations=50"]  # enough of them to be stopped among
-    write, stepped = commands.tqdm.write, []
-
-    def stopping(line):
-        write(line)
-        if " | epoch " in line and not stepped:
-            stepped.append(line.split()[0])
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(commands.tqdm, "write", stopping)
-        refused(patch, capfd, *arguments, code=130)
-    (name,) = stepped
-    assert "complete" not in {written("pmt-table-3")[row]["status"] for row in ("dcl-all", "dcl-dyn")}
-    assert written("pmt-table-3")[name]["runs"][0]["status"] == "begun"
-    command(monkeypatch, *arguments)
-    resumed = f"{name} seed0 | resuming from out/pmt-table-3/{name}/seed0/last.ckpt at step "
-    assert resumed in capfd.readouterr().out
-    for row in ("dcl-all", "dcl-dyn"):
-        logged = (tmp_path / f"out/pmt-table-3/{row}/seed0/metrics.jsonl").read_text().splitlines()
-        assert [json.loads(line)["step"] for line in logged] == list(range(1, 101))
-        assert written("pmt-table-3")[row]["status"] == "complete"
-
-
 def test_an_output_folder_that_cannot_be_written_is_refused_before_training(started, monkeypatch, capfd):
     Path("out").write_text("a file")
     error = refused(monkeypatch, capfd, "pmt-table-1", "--demo", "--output", "out")
@@ -282,7 +244,7 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_training(star
 
 def test_imagenet_weights_are_given_by_model(started):
     plan = Plan("pmt-table-4", load_table("pmt-table-4"), Options(Path("out"), demo=True, weights={"agw": "a b.ckpt"}))
-    weights = {one.row.name: one.config.model.pretrained for one in plan.runs(list(plan.table.rows))}
+    weights = {one.row.name: one.config.model.pretrained for one in plan.trainings(list(plan.table.rows))}
     assert weights == {name: "a b.ckpt" for name in weights if name != "ours"} | {"ours": "none"}
 
 
@@ -291,5 +253,7 @@ def test_splits_are_the_outermost_loop(started, tmp_path):
         write_regdb(tmp_path / "regdb", trial)
     table = load_table("pmt-table-6")
     options = Options(tmp_path / "out", roots={"regdb": str(tmp_path / "regdb")}, seeds=2, trials=2)
-    made = [(one.trial, one.config.seed, one.row.name) for one in Plan("pmt-table-6", table, options).runs(table.rows)]
+    made = [
+        (one.trial, one.config.seed, one.row.name) for one in Plan("pmt-table-6", table, options).trainings(table.rows)
+    ]
     assert made == [(trial, seed, row) for trial in (1, 2) for seed in (0, 1) for row in ("agw", "pmt")]

@@ -13,7 +13,6 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("ms_vireid", "torch_ref", "parity")
 NODE = re.compile(r'^ *(\w+)\["', re.MULTILINE)
 ARROW = re.compile(r"^ *(\w+) -->(?:\|[^|]*\|)? (\w+(?: & \w+)*)$", re.MULTILINE)
-# Imports against the arrows that are still to go.
 FRAMEWORK_FREE = (
     *(f"ms_vireid.{command}" for command in ("ablate", "evaluate", "export", "extract", "report", "retrieve", "train")),
     *("ms_vireid.command.running", "ms_vireid.config", "ms_vireid.data.batches"),
@@ -92,17 +91,13 @@ def differences(text, found):
     return idle + [
         f"no arrow leads from {start} to {end}: {where}"
         for (start, end), where in found.items()
-        if end not in below.get(start, ()) and (start, end) not in TO_GO
+        if end not in below.get(start, ())
     ]
 
 
 def test_every_arrow_is_an_import_every_import_follows_the_arrows_and_none_leads_up():
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     assert differences(text, between_rooms()) == []
-
-
-def test_imports_that_are_to_go_are_still_there():
-    assert between_rooms().keys() >= TO_GO
 
 
 DRAWING = 'a["x"]\n b["y"]\n c["z"]\n a --> b\n b --> c\n'

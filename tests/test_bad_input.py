@@ -90,49 +90,10 @@ def first_picture(folder: str) -> Path:
 
 CONFIGURATIONS = [
     case("config-missing", "nowhere.yaml: no such configuration file", "--config", "nowhere.yaml"),
-    case("config-is-a-folder", "sysu: cannot be read", "--config", "sysu"),
-    case("config-not-yaml", "bad.yaml:2: not valid YAML", "--config", "bad.yaml", change=write("bad.yaml", "a: 1\n}")),
-    case("config-binary", "bad.yaml", "--config", "bad.yaml", change=write("bad.yaml", b"\xff\xfe\x00\x80")),
-    case("config-empty", "bad.yaml: ", "--config", "bad.yaml", change=write("bad.yaml", "")),
-    case("config-a-list", "bad.yaml: ", "--config", "bad.yaml", change=write("bad.yaml", "- 1\n")),
-    case(
-        "config-key-twice",
-        "'seed' is given twice",
-        "--config",
-        "bad.yaml",
-        change=write("bad.yaml", "seed: 1\nseed: 2"),
-    ),
-    case("config-impossible-date", "bad.yaml", "--config", "bad.yaml", change=write("bad.yaml", "seed: 2020-13-45")),
-    case("config-without-data", "data: field required", "--config", "bad.yaml", change=write("bad.yaml", "seed: 1")),
-    case(
-        "base-missing", "nowhere.yaml: no such", "--config", "bad.yaml", change=write("bad.yaml", "base: nowhere.yaml")
-    ),
-    case("base-circular", "goes in a circle", "--config", "bad.yaml", change=write("bad.yaml", "base: bad.yaml")),
-    case("base-not-a-name", "'base:' names one file", "--config", "bad.yaml", change=write("bad.yaml", "base: [a, b]")),
+    case("config-is-a-folder", "sysu: is a folder, not a configuration file", "--config", "sysu"),
     case("unknown-key", "unknown key 'model.widht'", "model.widht=8"),
-    case("wrong-type", "model.depth: ", "model.depth=deep"),
-    case("negative", "optimizer.lr: ", "optimizer.lr=-1e-3"),
-    case("not-a-number", "optimizer.lr: ", "optimizer.lr=.nan"),
     case("override-without-value", "override 'seed'", "seed"),
-    case("override-without-key", "override '=1'", "=1"),
-    case("override-not-yaml", "override 'seed=[1'", "seed=[1"),
-    case("override-impossible-date", "override 'seed=2020-13-45'", "seed=2020-13-45"),
-    case("override-index-out-of-range", "'3' is not an index below 1", "stages.3.epochs=1"),
-    case("override-index-not-decimal", "'²' is not an index below 1", "stages.².epochs=1"),
-    case("override-into-a-value", "'data.name' is not a section", "data.name.x=1"),
-    case("heads-do-not-divide-width", "embed_dim 8 is not a multiple of num_heads 3", "model.num_heads=3"),
-    case("unknown-model", "model.name: input should be 'pmt' or 'agw' or 'mun', got 'resnet'", "model.name=resnet"),
-    case("key-of-another-model", "unknown key 'model.embed_dim'", "model.name=agw"),
-    case("unknown-optimizer", "optimizer.name: input should be 'adamw' or 'sgd', got 'lamb'", "optimizer.name=lamb"),
-    case("image-smaller-than-patch", "data.image_size (4, 4) is smaller", "data.image_size=[4,4]"),
-    case("no-loss-terms", "stages.0.losses: no loss term is given", "stages.0.losses={}"),
-    case("no-stages", "stages: ", "stages=[]"),
-    case("unknown-loss-term", "unknown key 'stages.0.losses.arcface'", "stages.0.losses.arcface={}"),
-    case("unknown-data-set", "data.name: ", "data.name=market1501"),
-    case("unknown-search-mode", "evaluation.mode: ", "evaluation.mode=outdoor"),
-    case("unknown-shots", "evaluation.shots: ", "evaluation.shots=5"),
     case("direction-not-in-the-protocol", "evaluation.direction", "evaluation.direction=visible-to-infrared"),
-    case("trial-out-of-range", "data.trial: ", "data.trial=11"),
     case("wrong-number-of-classes", "model.num_classes=7", "model.num_classes=7"),
     case("unknown-option", "--epochs", "--epochs", "3"),
     case("option-without-value", "--seed", "--seed"),
@@ -145,7 +106,6 @@ CONFIGURATIONS = [
     case("output-under-a-file", "tiny.yaml/run: cannot be made", "--output", "tiny.yaml/run"),
 ]
 TREES = [
-    case("root-not-set", "data.root is not set", "data.root=null"),
     case("root-missing", "nowhere: no such folder", "--data-root", "nowhere"),
     case("root-missing-named-like-a-number", "2024: no such folder", "--data-root", "2024"),
     case("root-missing-named-like-a-comment", "a #b: no such folder", "--data-root", "a #b"),
@@ -159,8 +119,6 @@ TREES = [
     case("sysu-field-not-a-number", "train_id.txt:1: ", change=write("sysu/exp/train_id.txt", "1,five,5")),
     case("sysu-id-in-both-splits", "1 (6)", change=write("sysu/exp/train_id.txt", "1,5,6")),
     case("sysu-id-without-folder", "1 (0099)", change=write("sysu/exp/train_id.txt", "1,5,99")),
-    case("sysu-id-without-infrared", "without infrared pictures: 1 (5)", change=remove("sysu/cam3/0005")),
-    case("sysu-id-without-visible", "without visible pictures: 1 (4)", change=remove("sysu/cam2/0004")),
     case(
         "sysu-test-without-queries",
         "query",
@@ -178,10 +136,6 @@ TREES = [
          "--data-root", "regdb"),
     case("regdb-list-empty", "test_thermal_1.txt:1: lists no picture", "data.name=regdb", "--data-root", "regdb",
          change=write("regdb/idx/test_thermal_1.txt", "")),
-    case("regdb-wrong-line", "line 2 'Visible/b.bmp'", "data.name=regdb", "--data-root", "regdb",
-         change=write("regdb/idx/train_visible_1.txt", "Visible/train0/visible_0.bmp 0\nVisible/b.bmp\n")),
-    case("regdb-label-too-large", "99999999999", "data.name=regdb", "--data-root", "regdb",
-         change=write("regdb/idx/test_visible_1.txt", "Visible/test0/visible_0.bmp 99999999999\n")),
     case("regdb-path-not-relative", "/x.bmp", "data.name=regdb", "--data-root", "regdb",
          change=lambda: Path("regdb/idx/test_visible_1.txt").write_text(
              f"{tree.write_picture(Path('x.bmp')).resolve()} 0\n")),
@@ -197,8 +151,6 @@ TREES = [
     case("synthetic-root-holds-something-else", "sysu is not a synthetic set", "data.name=synthetic"),
 ]  # fmt: skip
 PICTURES = [
-    case("picture-empty", "is empty", change=lambda: first_picture("sysu/cam2/0001").write_bytes(b"")),
-    case("picture-is-text", "cannot be read", change=lambda: first_picture("sysu/cam2/0001").write_text("text")),
     case("test-picture-is-text", "cannot be read", change=lambda: first_picture("sysu/cam2/0006").write_text("text")),
     case("picture-is-a-dead-link", "dead.jpg does not exist",
          change=lambda: Path("sysu/cam2/0001/dead.jpg").symlink_to("gone.jpg")),
@@ -241,8 +193,6 @@ CHECKPOINTS = [
          "model={name: mun, width: 4, ratios: [1], pretrained: weights.safetensors}"),
     case("resume-of-another-method", "another model.beta", "--resume", "earlier/last.ckpt",
          "model={name: mun, width: 4, ratios: [1]}"),
-    case("mun-sizes", "do not divide the feature maps of", "model={name: mun, width: 4, ratios: [5]}"),
-    case("mun-terms-without-mun", "the loss terms idc compare an auxiliary modality", "stages.0.losses.idc={}"),
     case("pretrained-wrong-suffix", "weights.pth: ", "model.pretrained=weights.pth", change=write("weights.pth", b"x")),
 ]  # fmt: skip
 

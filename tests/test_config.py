@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -44,51 +45,22 @@ def write(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(CONFIG_ROOT)))
-def test_every_file_under_configs_loads(path):
-    load_config(path)
-
-
-def test_there_is_a_demo_configuration():
-    assert (CONFIG_ROOT / "demo.yaml").is_file()
-
-
 # base:
 
 
-def test_a_file_is_merged_over_its_base(minimal):
-    path = write(minimal.parent, "child.yaml", "base: minimal.yaml\nseed: 3\ndata: {workers: 1}\n")
-    config = load_config(path)
-    assert (config.seed, config.data.workers, config.data.name) == (3, 1, "folder")
-
-
-def test_a_base_is_found_relative_to_the_file_that_names_it(minimal):
+def test_a_file_is_merged_over_its_bases_found_relative_to_it_and_the_nearest_wins(minimal):
     folder = minimal.parent / "sub"
     folder.mkdir()
-    assert load_config(write(folder, "child.yaml", "base: ../minimal.yaml\n")).data.name == "folder"
-
-
-def test_bases_may_have_bases_and_the_nearest_wins(minimal):
-    write(minimal.parent, "middle.yaml", "base: minimal.yaml\nseed: 3\nmodel: {depth: 2}\n")
-    config = load_config(write(minimal.parent, "child.yaml", "base: middle.yaml\nseed: 4\n"))
-    assert (config.seed, config.model.depth) == (4, 2)
+    write(folder, "middle.yaml", "base: ../minimal.yaml\nseed: 3\nmodel: {depth: 2}\ntrain: {iterations: 5}\n")
+    path = write(folder, "child.yaml", "base: middle.yaml\nseed: 4\ntrain: {iterations: null}\n")
+    config = load_config(path)
+    assert (config.data.name, config.seed, config.model.depth, config.train.iterations) == ("folder", 4, 2, None)
 
 
 def test_a_list_replaces_the_list_of_the_base(minimal):
     path = write(minimal.parent, "child.yaml", "base: minimal.yaml\nstages: [{epochs: 7, losses: {dcl: {}}}]\n")
     (stage,) = load_config(path).stages
     assert (stage.epochs, list(stage.losses.terms())) == (7, ["dcl"])
-
-
-def test_null_removes_a_term(minimal):
-    config = load_config(minimal, ["stages.0.losses.msel=null"])
-    assert list(config.stages[0].losses.terms()) == ["id"]
-
-
-def test_a_null_in_a_file_removes_a_value_of_the_base(minimal):
-    write(minimal.parent, "middle.yaml", "base: minimal.yaml\ntrain: {iterations: 5}\n")
-    path = write(minimal.parent, "child.yaml", "base: middle.yaml\ntrain: {iterations: null}\n")
-    assert load_config(path).train.iterations is None
 
 
 def test_a_circular_base_is_refused(tmp_path):
@@ -104,23 +76,41 @@ def test_a_missing_base_is_refused_by_its_name(tmp_path):
         load_config(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: 1\n}", ":2: not valid YAML: "),
+        ("", ": a configuration is a mapping of keys to values, this file holds nothing"),
+        ("- 1\n", ": a configuration is a mapping .* holds a list"),
+        ("seed: 1", ": data: field required"),
+        ("base: [a, b]", ": 'base:' names one file, not a list"),
+        ("a: &a 1\nb: *a", ":1: not valid YAML: the anchor or alias 'a' is not taken"),
+        ("seed: 1\ndata: {name: folder}\nseed: 2", ":3: not valid YAML: 'seed' is given twice"),
+        ("seed: 2020-13-45", ": not valid YAML: month must be in"),
+        ("a: " + 20_000 * "[" + 20_000 * "]", ": not valid YAML: nested too deeply"),
+    ],
+)
+def test_a_file_that_is_not_a_configuration_is_refused_with_its_name(tmp_path, text, says):
+    with pytest.raises(InputError, match=rf"bad\.yaml{says}"):
+        load_config(write(tmp_path, "bad.yaml", text))
+
+
 # overrides
 
 
-def test_an_override_sets_a_nested_value(minimal):
-    assert load_config(minimal, ["data.synthetic.seed=7"]).data.synthetic.seed == 7
-
-
-def test_an_override_takes_a_list_index(minimal):
-    assert load_config(minimal, ["stages.0.epochs=9"]).stages[0].epochs == 9
-
-
-def test_an_override_makes_a_section_that_is_absent(minimal):
-    assert load_config(minimal, ["stages.0.losses.hct={margin: 0.3}"]).stages[0].losses.hct.margin == 0.3
-
-
-def test_the_last_override_of_a_key_wins(minimal):
-    assert load_config(minimal, ["seed=1", "seed=2"]).seed == 2
+@pytest.mark.parametrize(
+    ("overrides", "value_of", "value"),
+    [
+        (["data.synthetic.seed=7"], lambda config: config.data.synthetic.seed, 7),
+        (["stages.0.epochs=9"], lambda config: config.stages[0].epochs, 9),
+        (["stages.0.losses.hct={margin: 0.3}"], lambda config: config.stages[0].losses.hct.margin, 0.3),  # was absent
+        (["seed=1", "seed=2"], lambda config: config.seed, 2),
+        (["model.pretrained=a=b.ckpt"], lambda config: config.model.pretrained, "a=b.ckpt"),
+        (["stages.0.losses.msel=null"], lambda config: list(config.stages[0].losses.terms()), ["id"]),
+    ],
+)
+def test_overrides_set_values_in_order(minimal, overrides, value_of, value):
+    assert value_of(load_config(minimal, overrides)) == value
 
 
 @pytest.mark.parametrize(
@@ -128,10 +118,6 @@ def test_the_last_override_of_a_key_wins(minimal):
 )
 def test_floats_are_those_of_yaml_1_2(minimal, text, value):
     assert load_config(minimal, [f"optimizer.lr={text}"]).optimizer.lr == value
-
-
-def test_a_value_may_contain_an_equals_sign(minimal):
-    assert load_config(minimal, ["model.pretrained=a=b.ckpt"]).model.pretrained == "a=b.ckpt"
 
 
 @pytest.mark.parametrize(
@@ -176,6 +162,8 @@ def test_a_malformed_override_is_refused(minimal, override, says):
         ("data.image_size=[256,128,3]", r"data\.image_size"),
         ("data.image_size=256", r"data\.image_size: .*256"),
         ("data.name=market", r"data\.name: .*'market'"),
+        ("data.trial=11", r"data\.trial: .*11"),
+        ("evaluation.shots=5", r"evaluation\.shots: .*5"),
         ("data=folder", "data: .*'folder'"),
         ("data.root=5", r"data\.root: .*5"),
         ("stages=[]", "stages: "),
@@ -300,24 +288,7 @@ def test_several_problems_are_counted(minimal):
         load_config(minimal, ["seed=x", "model.depth=x"])
 
 
-def test_a_key_given_twice_is_refused_with_its_line(tmp_path):
-    path = write(tmp_path, "twice.yaml", "seed: 1\ndata: {name: folder}\nseed: 2\n")
-    with pytest.raises(InputError, match=r"twice\.yaml:\d+: not valid YAML: 'seed' is given twice"):
-        load_config(path)
-
-
-def test_an_impossible_date_in_a_file_is_an_input_error(tmp_path):
-    path = write(tmp_path, "date.yaml", "seed: 2020-13-45\n")
-    with pytest.raises(InputError, match=r"date\.yaml"):
-        load_config(path)
-
-
 # saving
-
-
-def test_what_is_dumped_is_taken_back(minimal):
-    config = load_config(minimal, ["data.root=/some/where", "stages.0.losses.hct={margin: 0.3}"])
-    assert check_config(dump_config(config), "dumped") == config
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(CONFIG_ROOT)))
@@ -333,9 +304,13 @@ def test_a_saved_configuration_is_plain_yaml(minimal, tmp_path):
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["data"]["root"] == "a"
 
 
-@pytest.mark.parametrize("given", ["train.kernels=off", "train={kernels: off}", "train.kernels='off'"])
-def test_off_is_a_word_and_stays_one_in_a_file(given, tmp_path):
-    config = load_config(CONFIG_ROOT / "demo.yaml", [given])
-    assert config.train.kernels == "off"
-    save_config(config, tmp_path / "config.yaml")
-    assert load_config(tmp_path / "config.yaml").train.kernels == "off"
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ("train.mode=jit", "train.mode is gone: set train.program=graph for jit"),
+        ("train.kernels=off", "train.kernels is gone: set train.program=operators for off"),
+    ],
+)
+def test_a_key_of_an_earlier_version_names_the_new_one(given, remedy):
+    with pytest.raises(InputError, match=re.escape(remedy)):
+        load_config(CONFIG_ROOT / "demo.yaml", [given])

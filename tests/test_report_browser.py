@@ -3,14 +3,12 @@
 The browser is Chromium or Chrome on the PATH, or one that `playwright install chromium` or `firefox` has fetched.
 """
 
-import io
 import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from playwright.sync_api import Playwright, sync_playwright
 
 from tests.report_run import make_page, trained_run
@@ -54,13 +52,10 @@ LINES = """() => {
   const colours = [...new Set(strokes)].filter((c) => c.startsWith("rgb") && c !== rule);
   return colours.map((c) => c.match(/[0-9.]+/g).map(Number));
 }"""
-PICTURES = (
-    "() => [...document.images].map((e) => [e.alt, e.complete && e.naturalWidth, e.getBoundingClientRect().width])"
-)
 
 
 def _launch(playwright: Playwright):
-    """A browser that is here; None if there is none."""
+    """A browser, if this machine has one."""
     for path in filter(None, map(shutil.which, ON_PATH)):
         if subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:  # no mere stand-in
             return playwright.chromium.launch(executable_path=path)
@@ -75,9 +70,7 @@ def browser():
     with sync_playwright() as playwright:
         browser = _launch(playwright)
         if browser is None:
-            pytest.skip(
-                f"no browser: none of {', '.join(ON_PATH)} runs, and `playwright install chromium` has not been"
-            )
+            pytest.skip(f"no browser: none of {', '.join(ON_PATH)} runs, and playwright has none")
         yield browser
         browser.close()
 
@@ -120,12 +113,6 @@ def test_the_console_is_silent_and_nothing_else_is_fetched(opened, page_file):
     assert said == [f"request: {page_file.as_uri()}"]
 
 
-def test_no_picture_is_missing(opened):
-    pictures = opened[0].evaluate(PICTURES)
-    assert len(pictures) == 6 * 11 + 4 * 4
-    assert [alt for alt, natural, shown in pictures if natural != 24 or shown < 30] == []
-
-
 def test_the_page_is_not_wider_than_the_window(opened):
     width, window = opened[0].evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
     assert width <= window
@@ -153,14 +140,3 @@ def test_text_and_lines_stand_out_from_what_is_behind_them(opened):
     lines = page.evaluate(LINES)
     assert len(lines) >= 4  # axes, curves, both distributions
     assert [colour for colour in lines if contrast(colour, texts[0][2]) < MIN_LINE_CONTRAST] == []
-
-
-def test_every_section_shows_something(opened):
-    page, _, scheme = opened
-    sections = page.locator("section").all()
-    assert len(sections) == 7
-    for section in sections:
-        with Image.open(io.BytesIO(section.screenshot())) as image:
-            pixels = np.asarray(image.convert("L"))
-        assert pixels.std() > 5, section.get_attribute("id")
-        assert (np.median(pixels) < 128) == (scheme == "dark")

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ms_vireid.ablations.runs import FREE_KEYS, result_file
+from ms_vireid.ablations.runs import result_file
 from ms_vireid.ablations.tables import Row, Search, Table, config_of, list_tables, load_table
 from ms_vireid.command.errors import summary
-from ms_vireid.config import Config, EvaluationConfig, differing_keys, dump_config, flat, load_config
+from ms_vireid.config import FREE_KEYS, Config, EvaluationConfig, differing_keys, dump_config, flat, load_config
 from ms_vireid.engine.run_folder import RunFolder
 
 # What may differ from a row's recipe: nothing that the papers state. (Searches are compared on their own.)
@@ -21,8 +21,6 @@ NOT_OF_THE_RECIPE = (
     "train.recompute",
     "train.amp",
     "train.select",
-    "train.evaluate_every",
-    "evaluation.",
 )
 NEAR = 5  # differing keys, at most, of a recipe that is worth naming
 

@@ -1,18 +1,19 @@
 """What has become of a table's rows, as the run folders tell."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ms_vireid.ablations.runs import Plan, Run, read_metrics
-from ms_vireid.ablations.tables import Row
+from ms_vireid.ablations.runs import Training, read_metrics
+from ms_vireid.ablations.tables import Column, Row
 
 
 @dataclass(frozen=True)
 class RowResult:
-    """One row's runs.
+    """One row's trainings.
 
-    metrics: by group of columns, the metrics (fractions) of every complete run. planned: number of runs. complete: of
-    those, how many have all their evaluations. failure: why one failed, in one line. note: what else a reader has to
-    know. runs: one record a run, for JSON.
+    metrics: by group of columns, the metrics (fractions) of every complete training. planned: number of trainings.
+    complete: of those, how many have all their evaluations. failure: why one failed, in one line. note: what else a
+    reader should know. runs: one record a training, for JSON.
     """
 
     row: Row
@@ -34,39 +35,21 @@ class RowResult:
         return "partly run" if any(self.metrics) else "not run"
 
 
-def row_result(plan: Plan, row: Row, runs: list[Run], failure: str | None) -> RowResult:
+def row_result(columns: Sequence[Column], row: Row, trainings: Sequence[Training], failure: str | None) -> RowResult:
     """Read from the run folders; `failure` is this process's."""
-    folders = {id(run): plan.complete(run) for run in runs}
-    metrics = [
-        [
-            found
-            for run in runs
-            if run.data_set == column.data and (folder := folders[id(run)])
-            if (found := read_metrics(folder, column.search))
-        ]
-        for column in plan.columns
-    ]
-    records = [_record(plan, run) for run in runs]
-    others = [f"{run.folder.path} holds a run with another {keys}" for run in runs if (keys := run.others_recipe())]
-    return RowResult(
-        row,
-        metrics,
-        planned=len(runs),
-        complete=sum(record["status"] == "complete" for record in records),
-        failure=failure,
-        note=others[0] if others else None,
-        runs=records,
-    )
-
-
-def _record(plan: Plan, run: Run) -> dict:
-    folder = plan.complete(run)
-    evaluated = folder and all(read_metrics(folder, search) for search in plan.searches(run))
-    begun = run.folder.begun() and not run.others_recipe()
-    return {
-        "folder": str((folder or run.folder).path),
-        "data": run.config.data.name,
-        "trial": run.trial or None,
-        "seed": run.config.seed,
-        "status": "complete" if evaluated else "begun" if folder or begun else "not run",
-    }
+    metrics: list[list[dict[str, float]]] = [[] for _ in columns]
+    records, notes = [], []
+    for one in trainings:
+        differs = one.differs()
+        if differs:
+            notes.append(f"{one.folder.path} holds a run with another {differs}")
+        found = {search: None if differs else read_metrics(one.folder, search) for search in one.searches}
+        for column, values in zip(columns, metrics, strict=True):
+            if column.data == one.data_set and found[column.search]:
+                values.append(found[column.search])
+        begun = one.folder.begun() and not differs
+        record = {"folder": str(one.folder.path), "data": one.config.data.name, "trial": one.trial or None}
+        status = "complete" if all(found.values()) else "begun" if begun else "not run"
+        records.append(record | {"seed": one.config.seed, "status": status})
+    complete = sum(record["status"] == "complete" for record in records)
+    return RowResult(row, metrics, len(records), complete, failure, notes[0] if notes else None, records)

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, Positive, Section, load_config
 from ms_vireid.config.losses import LossConfig
+from ms_vireid.config.reading import Schema, check_section, read_yaml
 
 TABLES = CONFIG_ROOT / "ablations"
 
@@ -49,7 +49,7 @@ class Row(Section):
     name: Name
     label: str  # as printed
     config: str | None = None  # file, relative to the table's; none for another paper's method, which is not run
-    configs: dict[DataSet, str] = Field(default_factory=dict)  # of data sets that have a file of their own
+    configs: dict[DataSet, str] = Field(default_factory=dict)  # for data sets with their own file
     stand_in: str | None = None  # what is run in the place of another paper's method, and how it differs
     overrides: tuple[str, ...] = ()  # of the file, as on the command line
     published: tuple[Percent | None, ...] | None = None  # one a column, as printed; none where nothing is
@@ -64,37 +64,14 @@ class Row(Section):
 class Table(Section):
     source: str  # where it is printed
     title: str
-    sets: Annotated[dict[DataSet, list[str]], Field(min_length=1)]  # data sets, each with its overrides of every row
+    sets: Annotated[dict[DataSet, list[str]], Field(min_length=1)]  # each data set with its overrides for every row
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 
-    @property
-    def num_columns(self) -> int:
-        return sum(len(column.metrics) for column in self.columns)
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> "Table":
-        for what, names in (("row", [row.name for row in self.rows]), ("column", [c.name for c in self.columns])):
-            if twice := sorted({name for name in names if names.count(name) > 1}):
-                raise ValueError(f"the {what} '{twice[0]}' is given twice")
-        return self
-
-    @model_validator(mode="after")
-    def _columns_fit(self) -> "Table":
-        for column in self.columns:
-            if column.data not in self.sets:
-                raise ValueError(f"the column '{column.name}' is of {column.data}, which 'sets' does not name")
-        for row in self.rows:
-            if row.published is not None and len(row.published) != self.num_columns:
-                raise ValueError(
-                    f"the row '{row.name}' has {len(row.published)} published numbers for {self.num_columns} columns"
-                )
-        return self
-
     def published(self, row: Row) -> list[list[float | None]]:
         """The row's printed numbers, in percent, by group of columns."""
-        numbers = iter(row.published or [None] * self.num_columns)
-        return [[next(numbers) for _ in column.metrics] for column in self.columns]
+        numbers = iter(row.published or ())
+        return [[next(numbers, None) for _ in column.metrics] for column in self.columns]
 
 
 class Demo(Section):
@@ -117,7 +94,7 @@ def load_table(name: str) -> Table:
 
 
 def load_demo(model: str) -> Demo:
-    """Of a model's name; raises InputError if there is none."""
+    """The demo of a model, by its name; raises InputError if there is none."""
     path = TABLES / "demo" / f"{model}.yaml"
     if not path.is_file():
         raise InputError(f"--demo: there is no demo of model.name={model} (looked for {path})")
@@ -125,7 +102,7 @@ def load_demo(model: str) -> Demo:
 
 
 def config_of(name: str, row: Row, data_set: str | None = None) -> Path:
-    """The file of a row of the table of that name; of one of its data sets, the one that it has of its own, if any."""
+    """The row's file for this data set, else the one for all; `name` is the table's."""
     return (TABLES / name / row.configs.get(data_set, row.config)).resolve()
 
 
@@ -147,12 +124,5 @@ def shortened(epochs: list[int], total: int) -> list[int]:
     return [*first, max(1, total - sum(first))]
 
 
-def _read(path: Path, schema: type[Section]) -> Section:
-    try:
-        return schema.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise InputError(f"{path}: {where or 'table'}: {problem['msg'].removeprefix('Value error, ')}") from None
+def _read(path: Path, schema: type[Schema]) -> Schema:
+    return check_section(schema, read_yaml(path), str(path))

@@ -1,11 +1,18 @@
 """A user's mistake, as one line: what is wrong, where, and what to do; all problems of a kind counted, ten named."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 SHOWN = 10  # problems of a kind
 LONGEST = 300  # characters of a line
 _END = 100  # of a longer one, which tell what to do
+# How MindSpore and the libraries below it say that memory is used up, on CPU, GPU and Ascend.
+FULL = re.compile(
+    r"memory (is not|isn't|not) enough|out of memory|alloc\w*( \w+)* (memory|mem)\b.*fail|fail\w* to alloc\w*"
+    r"|malloc\w*( \w+)* fail|STATUS_ALLOC_FAILED|bad_alloc",
+    re.IGNORECASE,
+)
 
 
 class InputError(Exception):

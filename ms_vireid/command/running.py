@@ -10,13 +10,11 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import NoReturn
 
-from ms_vireid.command.errors import InputError, one_line
+from ms_vireid.command.errors import FULL, InputError, one_line
 
 DEVICES = ("auto", "CPU", "GPU", "Ascend")
-# What a command meets outside, wherever it was not met before.
-OUTSIDE = (InputError, OSError, MemoryError, RecursionError, UnicodeError, EOFError, zlib.error, zipfile.BadZipFile)
+UNDECODABLE = (UnicodeError, EOFError, zlib.error, zipfile.BadZipFile)
 
 # MindSpore raises this wherever the main process is, as soon as a process that reads pictures has been killed.
 _WORKER = re.compile(r"DataLoader worker .*(killed|exited)")
@@ -78,34 +76,31 @@ def run(main: Callable[[], None]) -> None:
         main()
     except KeyboardInterrupt:
         sys.exit(130)
-    except (*OUTSIDE, RuntimeError) as error:
-        if not isinstance(error, OUTSIDE) and not _WORKER.search(str(error)):
-            _end_as_bug()
+    except Exception as error:
+        if (problem := _outside(error)) is None:
+            traceback.print_exc()
+            print("this is a bug of ms_vireid; please report it with the lines above", file=sys.stderr)
+            sys.exit(1)
         if os.environ.get("MS_VIREID_TRACEBACK", "") not in ("", "0"):
             traceback.print_exc()
-        print(one_line(f"error: {_what(error)}"), file=sys.stderr)
+        print(one_line(f"error: {problem}"), file=sys.stderr)
         sys.exit(2)
-    except Exception:
-        _end_as_bug()
 
 
-def _end_as_bug() -> NoReturn:
-    traceback.print_exc()
-    print("this is a bug of ms_vireid; please report it with the lines above", file=sys.stderr)
-    sys.exit(1)
-
-
-def _what(error: BaseException) -> str:
-    """What is wrong outside, in words."""
+def _outside(error: Exception) -> str | None:
+    """What is wrong outside, in words; None for a bug of ours."""
+    if isinstance(error, InputError):
+        return str(error)
     if isinstance(error, OSError):
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         return f"{where}{error.strerror or error}; check the path, its permissions and the space there"
-    if isinstance(error, MemoryError):
-        return f"out of memory ({error or 'no size is known'}); try smaller sizes, or a machine with more"
     if isinstance(error, RecursionError):
         return "what was read is nested too deeply; use another copy"
-    if isinstance(error, InputError):
-        return str(error)
-    if isinstance(error, RuntimeError):
+    if isinstance(error, RuntimeError) and _WORKER.search(str(error)):
         return "a process that reads pictures was killed (out of memory?); go on with the same command, --resume auto"
-    return f"what was read cannot be decoded ({type(error).__name__}: {error}); use another copy"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and FULL.search(str(error))):
+        said = str(error).partition("\n")[0] or "no size is known"
+        return f"out of memory ({said}); make the model, the batch or data.image_size smaller, or use a larger machine"
+    if isinstance(error, UNDECODABLE):
+        return f"what was read cannot be decoded ({type(error).__name__}: {error}); use another copy"
+    return None

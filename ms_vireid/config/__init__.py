@@ -2,7 +2,15 @@
 
 from ms_vireid.config.base import Positive, Section, expand_user
 from ms_vireid.config.losses import Call, LossConfig
-from ms_vireid.config.models import AGWConfig, Cost, ModelConfig, PMTConfig, Setting, list_models, model_by_name
+from ms_vireid.config.models import (
+    AGWConfig,
+    ModelConfig,
+    PMTConfig,
+    Setting,
+    list_models,
+    model_by_name,
+    require_fitting,
+)
 from ms_vireid.config.reading import (
     CONFIG_ROOT,
     apply_override,

@@ -1,24 +1,24 @@
 """What the sections of a configuration are made of."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator
 
 from ms_vireid.command.errors import InputError
 
 
 def between(least: int, most: int) -> type[int]:
-    """A whole number. The largest is a hundred times what anybody trains with, or more: beyond it is a mistake."""
+    """A whole number. The largest is several times what anybody trains with: beyond it is a mistake."""
     return Annotated[int, Field(ge=least, le=most)]
 
 
 Positive = between(1, 1_000_000)
 Count = between(0, 1_000_000)
-Side = between(1, 4096)  # pixels
-Width = between(1, 100_000)  # channels
-Blocks = between(1, 1000)
-Kernel = between(1, 701)
+Side = between(1, 1024)  # pixels
+Width = between(1, 10_000)  # channels
+Blocks = between(1, 100)
+Kernel = between(1, 99)
 Above0 = Annotated[float, Field(ge=1e-12, le=1e4)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -53,11 +53,13 @@ class Section(BaseModel):
         return tuple(value) if isinstance(value, list) else value
 
 
-def named(default: str) -> Discriminator:
-    """Chooses among sections of one kind by their `name`, which may be left out for the default one."""
+def one_of(*kinds: type[Section]) -> Any:
+    """A section of one of several kinds, by its `name`; the first without one."""
+    names = {kind: kind.model_fields["name"].default for kind in kinds}
 
-    def name(value: Any) -> str:
-        chosen = value.get("name", default) if isinstance(value, dict) else getattr(value, "name", default)
-        return str(chosen)
+    def name_of(value: Any) -> str:
+        first = names[kinds[0]]
+        return str(value.get("name", first) if isinstance(value, dict) else getattr(value, "name", first))
 
-    return Discriminator(name)
+    tagged = tuple(Annotated[kind, Tag(name)] for kind, name in names.items())
+    return Annotated[Union[tagged], Discriminator(name_of)]  # noqa: UP007, of a tuple

@@ -22,7 +22,7 @@ class Call(NamedTuple):
 
 
 class Term(Section):
-    auxiliary: ClassVar[bool] = False  # whether it is of an auxiliary modality
+    auxiliary: ClassVar[bool] = False  # whether it compares an auxiliary modality
     weight: Weight = 1.0
 
     def call(self, num_instances: int) -> Call:

@@ -1,12 +1,17 @@
-"""The models' sections: what each network is made of, and what it costs on paper."""
+"""The models' sections: what each network is made of."""
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from ms_vireid.config.base import Blocks, Count, Kernel, Positive, Rate, Section, Share, Side, Width, between, named
+from ms_vireid.command.errors import InputError
+from ms_vireid.config.base import Blocks, Count, Kernel, Rate, Section, Share, Side, Width, between, one_of
+
+MOST_WEIGHTS, MOST_TOKENS = 2_000_000_000, 10_000
+_MOST_TIMES = 4  # as many weights as a file for inference holds, which lacks those of training
 
 
 @dataclass(frozen=True)
@@ -24,23 +29,12 @@ class Setting:
     inference: bool = False
 
 
-@dataclass(frozen=True)
-class Cost:
-    """parameters: numbers in all. kept: activations of a picture that training keeps. largest: those of the largest
-    layer, which evaluation needs. A lower bound: a few per cent of the parameters may be missing, and about half of
-    what training keeps."""
-
-    parameters: int
-    kept: int
-    largest: int
-
-
 class ModelConfig(Section):
     """What every model has."""
 
     can_recompute: ClassVar[bool] = False  # for train.recompute
     name: str
-    num_classes: Positive | None = None  # default: the identities of the training set
+    num_classes: between(1, 100_000) | None = None  # default: the identities of the training set
     pretrained: str = "none"  # ImageNet weights (.safetensors or .ckpt), or none to train from scratch
 
     @property
@@ -56,8 +50,16 @@ class ModelConfig(Section):
         """Raise ValueError for pictures of (H, W) that the network cannot take."""
         raise NotImplementedError
 
-    def cost(self, setting: Setting, num_classes: int) -> Cost:
+    @property
+    def weights(self) -> int:
+        """At least so many it has: those of its largest layers."""
         raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _not_too_many_weights(self) -> "ModelConfig":
+        if self.weights > MOST_WEIGHTS:
+            raise ValueError(f"{self.weights:,} weights are more than {MOST_WEIGHTS:,}; make the model smaller")
+        return self
 
 
 class PMTConfig(ModelConfig):
@@ -70,7 +72,7 @@ class PMTConfig(ModelConfig):
     embed_dim: Width = 768
     depth: Blocks = 12
     num_heads: Width = 12
-    mlp_ratio: between(1, 400) = 4
+    mlp_ratio: between(1, 100) = 4
     dropout: Rate = 0.03
     drop_path: Rate = 0.1
 
@@ -85,16 +87,16 @@ class PMTConfig(ModelConfig):
 
     def check_image(self, size: tuple[int, int]) -> None:
         _require_sides(size, self.patch_size, f"model.patch_size {self.patch_size}")
+        tokens = math.prod((side - self.patch_size) // self.stride + 1 for side in size)
+        if tokens > MOST_TOKENS:
+            raise ValueError(
+                f"data.image_size {size} gives {tokens:,} tokens, more than {MOST_TOKENS:,}; make model.stride larger"
+            )
 
-    def cost(self, setting: Setting, num_classes: int) -> Cost:
-        rows, columns = ((side - self.patch_size) // self.stride + 1 for side in setting.image_size)
-        tokens, dim, ratio = rows * columns + 1, self.embed_dim, self.mlp_ratio
-        block = (4 + 2 * ratio) * dim**2 + (9 + ratio) * dim
-        outside = 3 * self.patch_size**2 * dim + (tokens + 8 + num_classes) * dim
-        in_block = (8 + 2 * ratio) * tokens * dim + self.num_heads * tokens**2
-        kept = self.depth * tokens * dim + in_block if setting.recompute else self.depth * in_block
-        largest = (4 + ratio) * tokens * dim + self.num_heads * tokens**2
-        return Cost(outside + self.depth * block, kept, largest)
+    @property
+    def weights(self) -> int:
+        blocks = self.depth * (4 + 2 * self.mlp_ratio) * self.embed_dim
+        return (3 * self.patch_size**2 + blocks) * self.embed_dim
 
 
 class ResNetConfig(ModelConfig):
@@ -109,25 +111,9 @@ class ResNetConfig(ModelConfig):
         stride = 16 * self.last_stride
         _require_sides(size, stride, f"the network's stride {stride}")
 
-    def cost(self, setting: Setting, num_classes: int) -> Cost:
-        parts = self.parts(setting, num_classes)
-        parameters, kept = map(sum, zip(*parts.values(), strict=True))
-        return Cost(parameters, kept, largest=parts["visible stem"][1])
-
-    def parts(self, setting: Setting, num_classes: int) -> dict[str, tuple[int, int]]:
-        """Parameters and kept activations of each part of the network."""
-        places = _stem_places(setting)
-        stem = 3 * 49 * self.width, 2 * self.width * places
-        parts = {"visible stem": stem, "infrared stem": stem}
-        channels = self.width
-        for stage, blocks in enumerate(self.layers):
-            inner = self.width * 2**stage
-            of_stage = places // 4 ** (1 + stage - (stage == 3 and self.last_stride == 1))
-            weights = channels * 4 * inner + blocks * 13 * inner**2
-            weights += (channels + (blocks - 1) * 4 * inner) * inner
-            channels = 4 * inner
-            parts[f"layer{stage + 1}"] = weights, blocks * 12 * inner * of_stage
-        return parts | {"classifier": (num_classes * channels, 0)}
+    @property
+    def weights(self) -> int:
+        return 17 * self.width**2 * sum(blocks * 4**stage for stage, blocks in enumerate(self.layers))
 
 
 class AGWConfig(ResNetConfig):
@@ -142,14 +128,6 @@ class AGWConfig(ResNetConfig):
         if any(count > blocks for count, blocks in zip(self.non_local, self.layers, strict=True)):
             raise ValueError(f"non_local {list(self.non_local)} exceeds the blocks of layers {list(self.layers)}")
         return self
-
-    def parts(self, setting: Setting, num_classes: int) -> dict[str, tuple[int, int]]:
-        parts = super().parts(setting, num_classes)
-        for stage, count in enumerate(self.non_local):
-            channels = 4 * self.width * 2**stage
-            weights = 4 * count * channels * (self.non_local_width or channels // 2)
-            parts[f"non-local blocks of layer{stage + 1}"] = weights, 0
-        return parts
 
 
 class MUNConfig(ResNetConfig):
@@ -205,21 +183,11 @@ class MUNConfig(ResNetConfig):
                 f"[{', '.join(fitting)}]"
             )
 
-    def parts(self, setting: Setting, num_classes: int) -> dict[str, tuple[int, int]]:
-        parts = super().parts(setting, num_classes)
-        parts["infrared classifier"] = parts["classifier"]
-        if self.specific == "layer1":
-            parts["infrared layer1"] = parts["layer1"]
-        if self.intermediate == "auxiliary":
-            channels = self.width * (4 if self.specific == "layer1" else 1)
-            kernels = sum(kernel**2 for kernel in self.kernel_order)
-            learner = 2 * self.expansion * channels**2 + channels // 2 * kernels
-            cross = channels**2 * (sum(ratio**2 for ratio in self.ratios) + 2 * len(self.ratios))
-            kept = (2 * self.expansion + len(self.ratios)) * channels * (_stem_places(setting) // 4)
-            parts["generator"] = 2 * learner + cross, kept
-        if self.memory != "none" and "ma" in setting.terms:
-            parts["prototypes"] = 3 * (32 * self.width) ** 2, 0
-        return parts
+    @property
+    def weights(self) -> int:
+        learners = 4 * self.expansion + sum(ratio**2 for ratio in self.ratios)
+        channels = 4 * self.width if self.specific == "layer1" else self.width
+        return super().weights + (learners * channels**2 if self.intermediate == "auxiliary" else 0)
 
 
 def _require_sides(size: tuple[int, int], least: int, what: str) -> None:
@@ -227,14 +195,16 @@ def _require_sides(size: tuple[int, int], least: int, what: str) -> None:
         raise ValueError(f"data.image_size {size} is smaller than {what}")
 
 
-def _stem_places(setting: Setting) -> int:
-    """Of the stem's feature maps."""
-    return math.prod(math.ceil(side / 2) for side in setting.image_size)
+def require_fitting(path: Path, model: ModelConfig, held: int) -> None:
+    """Raise InputError if a file of `held` numbers says that its model has far more weights, before these are made."""
+    if model.weights > _MOST_TIMES * held:
+        raise InputError(
+            f"{path}: does not fit the model: its configuration asks for {model.weights:,} weights, it "
+            f"holds {held:,}; use another copy"
+        )
 
 
-AnyModelConfig = Annotated[
-    Annotated[PMTConfig, Tag("pmt")] | Annotated[AGWConfig, Tag("agw")] | Annotated[MUNConfig, Tag("mun")], named("pmt")
-]
+AnyModelConfig = one_of(PMTConfig, AGWConfig, MUNConfig)
 MODELS: dict[str, ModelConfig] = {
     "agw_resnet50": AGWConfig(),
     "mun_resnet50": MUNConfig(),

@@ -2,17 +2,18 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.config.base import Section
 from ms_vireid.config.schema import Config
+from ms_vireid.files.checks import require_file
 from ms_vireid.files.writing import write_text
 
-MOST_CHARACTERS, MOST_NODES, MOST_DEEP, LONGEST_VALUE = 250_000, 10_000, 20, 4096  # of a YAML file
-MOST_BASES = 20
+MOST_BYTES, MOST_BASES = 1_000_000, 20  # of a YAML file; of its bases
 CONFIG_ROOT = Path(__file__).resolve().parents[1] / "configs"
 CHOSEN_BY_NAME = ("model", "optimizer", "schedule")  # sections whose `name` decides which keys there are
 GONE = {  # keys of earlier versions, and what to do
@@ -21,46 +22,24 @@ GONE = {  # keys of earlier versions, and what to do
     "train.kernels": "set train.program=operators for off; auto is the default",
 }
 _LONGEST_SHOWN = 80  # characters of a value in an error
-
-
-def _parse(text: str) -> Any:
-    if len(text) > MOST_CHARACTERS:
-        raise yaml.YAMLError(f"{len(text):,} characters are more than {MOST_CHARACTERS:,}")
-    try:
-        return yaml.load(text, _Loader)
-    except ValueError as error:  # a scalar that looks like a date or a number and is none, as 2020-13-45
-        raise yaml.YAMLError(str(error)) from None
+Schema = TypeVar("Schema", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without anchors and without depth, whose numbers are those of YAML 1.2 (`1e-3` is one, `0x10`, `010` and
-    `1:30` are texts), and whose keys are texts that may not be given twice."""
-
-    def __init__(self, stream: str):
-        super().__init__(stream)
-        self.depth = self.nodes = 0
+    """YAML without anchors, whose numbers are those of YAML 1.2 (`1e-3` is one, `0x10`, `010` and `1:30` are texts),
+    and whose keys are texts that may not be given twice."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         event = self.peek_event()
-        self.nodes += 1
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise _refused(f"the anchor or alias '{event.anchor}' is not taken; write it out or use 'base:'", event)
-        if self.depth == MOST_DEEP:
-            raise _refused(f"nested more than {MOST_DEEP} deep", event)
-        if self.nodes > MOST_NODES:
-            raise _refused(f"more than {MOST_NODES:,} values", event)
-        if len(getattr(event, "value", "")) > LONGEST_VALUE:
-            raise _refused(f"a value of more than {LONGEST_VALUE:,} characters", event)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
+        if anchor := getattr(event, "anchor", None):
+            raise _refused(f"the anchor or alias '{anchor}' is not taken; write it out or use 'base:'", event)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise _refused("a key is no text", key)
+                raise _refused("a key is not a text", key)
             if key.value in seen:
                 raise _refused(f"'{key.value}' is given twice", key)
             seen.add(key.value)
@@ -78,6 +57,15 @@ _Loader.yaml_implicit_resolvers = {
 }
 _Loader.add_implicit_resolver(_INTEGER, re.compile(r"[-+]?(0|[1-9]\d{0,30})$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(_FLOAT, re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+
+
+def _parse(text: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except ValueError as error:  # a scalar that looks like a date or a number but is neither, as 2020-13-45
+        raise yaml.YAMLError(str(error)) from None
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
 
 
 def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Config:
@@ -100,12 +88,17 @@ def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -
 
 def check_config(tree: dict, source: str) -> Config:
     """Validate a plain tree, as read from YAML or from a checkpoint; `source` names it in errors."""
+    return check_section(Config, tree, source)
+
+
+def check_section(schema: type[Schema], tree: Any, source: str) -> Schema:
+    """Raises InputError for the first problem, with its key's path, and how many more there are."""
     try:
-        return Config.model_validate(tree)
+        return schema.model_validate(tree)
     except ValidationError as error:
         raise InputError(f"{source}: {_first_problem(error)}") from None
     except RecursionError:
-        raise InputError(f"{source}: a configuration that is nested too deeply; use another copy") from None
+        raise InputError(f"{source}: nested too deeply; use another copy") from None
 
 
 def dump_config(config: Config) -> dict:
@@ -134,6 +127,21 @@ def save_config(config: Config, path: Path) -> None:
     write_text(path, yaml.safe_dump(dump_config(config), sort_keys=False))
 
 
+def read_yaml(path: Path) -> Any:
+    """Raises InputError with the file, and the line where it can be."""
+    require_file(path, f"configuration file (the project's own are under {CONFIG_ROOT})")
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise OSError(f"it is larger than {MOST_BYTES:,} bytes")
+        return _parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a configuration: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+
+
 def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
     """One YAML file merged over the file its `base:` names (relative to it); null removes an optional section."""
     where = path.resolve()
@@ -141,20 +149,7 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
         raise InputError(f"{path}: 'base:' goes in a circle through {seen[-1]}")
     if len(seen) == MOST_BASES:
         raise InputError(f"{path}: 'base:' goes through more than {MOST_BASES} files; write them into fewer")
-    try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise OSError("it is no regular file")
-        if path.is_file() and path.stat().st_size > 4 * MOST_CHARACTERS:
-            raise OSError(f"it is larger than {MOST_CHARACTERS:,} characters")
-        tree = _parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such configuration file (the project's own are under {CONFIG_ROOT})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a configuration: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path}: a configuration is a mapping of keys to values, this file holds {_kind(tree)}")
     base = tree.pop("base", None)
@@ -183,8 +178,6 @@ def apply_override(tree: dict, override: str) -> None:
     except yaml.YAMLError:
         raise InputError(f"override '{override}': the value is not valid YAML") from None
     *parents, last = key.split(".")
-    if len(parents) >= MOST_DEEP:
-        raise InputError(f"override '{override}': its key is more than {MOST_DEEP} deep")
     node: Any = tree
     for depth, name in enumerate([*parents, last]):
         if isinstance(node, list):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config.base import (
@@ -20,7 +20,7 @@ from ms_vireid.config.base import (
     Size,
     Weight,
     between,
-    named,
+    one_of,
 )
 from ms_vireid.config.losses import LossConfig
 from ms_vireid.config.models import AnyModelConfig, PMTConfig, Setting
@@ -131,17 +131,10 @@ class SGDConfig(OptimizerConfig):
         return self
 
 
-AnyOptimizerConfig = Annotated[Annotated[AdamWConfig, Tag("adamw")] | Annotated[SGDConfig, Tag("sgd")], named("adamw")]
+AnyOptimizerConfig = one_of(AdamWConfig, SGDConfig)
 
 
-class ScheduleConfig(Section):
-    """What every schedule has."""
-
-    name: str
-    warmup_epochs: Count
-
-
-class WarmupCosineConfig(ScheduleConfig):
+class WarmupCosineConfig(Section):
     """PMT, per epoch: linear warm-up, then a cosine over the whole run."""
 
     name: Literal["warmup_cosine"] = "warmup_cosine"
@@ -150,7 +143,7 @@ class WarmupCosineConfig(ScheduleConfig):
     floor_lr: Weight = 3e-6
 
 
-class WarmupStepsConfig(ScheduleConfig):
+class WarmupStepsConfig(Section):
     """AGW, per epoch: linear warm-up, then the rate times `factor` after each milestone."""
 
     name: Literal["warmup_steps"] = "warmup_steps"
@@ -159,7 +152,7 @@ class WarmupStepsConfig(ScheduleConfig):
     factor: Factor = 0.1
 
 
-class IterationStepsConfig(ScheduleConfig):
+class IterationStepsConfig(Section):
     """MUN: linear warm-up with every iteration, then the rate times `factor` after each milestone."""
 
     name: Literal["iteration_steps"] = "iteration_steps"
@@ -169,17 +162,12 @@ class IterationStepsConfig(ScheduleConfig):
     factor: Factor = 0.1
 
 
-AnyScheduleConfig = Annotated[
-    Annotated[WarmupCosineConfig, Tag("warmup_cosine")]
-    | Annotated[WarmupStepsConfig, Tag("warmup_steps")]
-    | Annotated[IterationStepsConfig, Tag("iteration_steps")],
-    named("warmup_cosine"),
-]
+AnyScheduleConfig = one_of(WarmupCosineConfig, WarmupStepsConfig, IterationStepsConfig)
 
 
 class TrainConfig(Section):
-    num_identities: between(1, 10_000) = 8  # P, of each device's batch
-    num_instances: between(2, 1000) = 4  # K, of each modality
+    num_identities: between(1, 1000) = 8  # P, of each device's batch
+    num_instances: between(2, 100) = 4  # K, of each modality
     replacement: bool = False  # draw an identity's pictures of a batch with replacement, as AGW's release does
     iterations: between(1, 100_000) | None = None  # updates per epoch; default: one pass over the visible images
     # kernels: this project's own, on a CPU in float32; graph: MindSpore's operators compiled into one graph; operators:

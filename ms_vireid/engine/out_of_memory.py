@@ -1,18 +1,10 @@
 """A device that runs out of memory, as one line that says what to try."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import FULL, InputError
 from ms_vireid.config import Config
-
-# How MindSpore and the libraries below it say so, on CPU, GPU and Ascend.
-FULL = re.compile(
-    r"memory (is not|isn't|not) enough|out of memory|alloc\w*( \w+)* (memory|mem)\b.*fail|fail\w* to alloc\w*"
-    r"|malloc\w*( \w+)* fail|STATUS_ALLOC_FAILED|bad_alloc",
-    re.IGNORECASE,
-)
 
 
 @contextmanager

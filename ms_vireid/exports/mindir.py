@@ -9,18 +9,8 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 from mindspore.train.mind_ir_pb2 import ModelProto
 
-from ms_vireid.exports.verified import InferenceGraph, Request, Run
+from ms_vireid.exports.verified import Compute, InferenceGraph, Request
 from ms_vireid.models import ResNet
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """MindSpore logs several lines besides raising; the one line of our own error is enough."""
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 class PaddedMaxPool(nn.Cell):
@@ -42,14 +32,14 @@ def any_batch(model: nn.Cell) -> Iterator[None]:
     A ResNet's stem pools with another operator: the one that `nn.MaxPool2d` takes (MaxPool3DWithArgmax and Squeeze)
     loses the number of dimensions.
     """
-    cells = [cell for _, cell in model.cells_and_names()]
-    pools = [(cell, cell.maxpool) for cell in cells if isinstance(cell, ResNet) and cell.has_stem]
-    for stem, _ in pools:
-        stem.maxpool = PaddedMaxPool()
+    stems = [cell for _, cell in model.cells_and_names() if isinstance(cell, ResNet) and cell.has_stem]
+    pools = [stem.maxpool for stem in stems]
     try:
+        for stem in stems:
+            stem.maxpool = PaddedMaxPool()
         yield
     finally:
-        for stem, pool in pools:
+        for stem, pool in zip(stems, pools, strict=True):
             stem.maxpool = pool
 
 
@@ -60,13 +50,16 @@ def write(request: Request, path: Path) -> None:
     images = Tensor(shape=request.input_shape, dtype=ms.float32)
 
     def add_info(model: ModelProto) -> None:
-        for key, value in request.info.items():
-            model.user_info[key] = value
+        model.user_info.update(request.info)
 
-    with quiet(), any_batch(request.trained.model):
-        ms.export(graph, images, file_name=str(path), file_format="MINDIR", custom_func=add_info)
+    logging.disable(logging.CRITICAL)  # MindSpore logs several lines besides raising: one of ours is enough
+    try:
+        with any_batch(request.trained.model):
+            ms.export(graph, images, file_name=str(path), file_format="MINDIR", custom_func=add_info)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
-def load(path: Path) -> Run:
+def load(path: Path) -> Compute:
     graph = nn.GraphCell(ms.load(str(path)))
     return lambda images: graph(Tensor(images, ms.float32)).asnumpy()

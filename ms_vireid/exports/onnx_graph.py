@@ -15,7 +15,7 @@ from mindspore import Parameter, nn
 from onnx import helper, numpy_helper
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.exports.verified import INPUT, OUTPUT, Request, Run
+from ms_vireid.exports.verified import INPUT, OUTPUT, Compute, Request
 from ms_vireid.models import ResNet, VisionTransformer
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.layers import GeM
@@ -208,7 +208,7 @@ def write(request: Request, path: Path) -> None:
     onnx.save(written, path)
 
 
-def load(path: Path) -> Run:
+def load(path: Path) -> Compute:
     """The graph in ONNX Runtime, on the CPU."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: session.run([OUTPUT], {INPUT: images})[0]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -28,24 +29,27 @@ MARGIN = 4.0  # times what rounding alone does to a checkpoint's features, where
 DISTINCT = 100.0  # times the limit, between different pictures: less could hide a graph that ignores them
 HALF_ULP = 2.0**-24  # of float32, relative
 PICTURES = 3
-DECODING = {"visible": "RGB", "infrared": "RGB"}
 CAMERAS = {"visible": 1, "infrared": 3}  # of the procedural pictures
 
-Run = Callable[[np.ndarray], np.ndarray]  # images float32 [N, 3, H, W] -> features float32 [N, C]
+Compute = Callable[[np.ndarray], np.ndarray]  # images float32 [N, 3, H, W] -> features float32 [N, C]
 
 
 @dataclass(frozen=True)
 class Request:
     """One graph to write.
 
-    modality: of its pictures, "visible", "infrared" or `BOTH`. batch_size: pictures a call, None: any number.
-    info: what is stored with it, see `describe`.
+    modality: of its pictures, "visible", "infrared" or `BOTH`. batch_size: pictures a call, None: any number. sha256:
+    the checkpoint file's checksum.
     """
 
     trained: TrainedModel
     modality: str
     batch_size: int | None
-    info: dict[str, str]
+    sha256: str
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return MODALITIES if self.modality == BOTH else (self.modality,)
 
     @property
     def input_shape(self) -> tuple[int | None, int, int, int]:
@@ -55,6 +59,32 @@ class Request:
     def batch_sizes(self) -> tuple[int, ...]:
         """Those that the graph is tried with."""
         return (1, PICTURES) if self.batch_size is None else (self.batch_size,)
+
+    @property
+    def info(self) -> dict[str, str]:
+        """What a user of the graph needs to know, as texts: plain ones, or JSON where they are numbers or more.
+
+        A picture is decoded as `decoding` says, resized to `image_size` (H, W) with the filter `resize`, and becomes
+        (pixel / 255 - mean) / std in the order `layout` and `channel_order`.
+        """
+        trained = self.trained
+        values = {
+            "producer": f"ms_vireid {version('ms_vireid')}",
+            "model": trained.config.model.name,
+            "modality": self.modality,
+            "decoding": dict.fromkeys(self.modalities, "RGB"),
+            "image_size": trained.image_size,
+            "resize": "Lanczos with antialiasing, as Pillow's Image.Resampling.LANCZOS",
+            "channel_order": "RGB",
+            "layout": "NCHW",
+            "mean": [round(float(value), 6) for value in IMAGENET_MEAN],
+            "std": [round(float(value), 6) for value in IMAGENET_STD],
+            "feature_width": trained.model.bottleneck.num_features,
+            "similarity": "inner product of the features, whose length is 1",
+            "checkpoint": {"file": trained.path.name, "sha256": self.sha256, "epoch": trained.epoch},
+            "config": dump_config(trained.config),
+        }
+        return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
 
 class InferenceGraph(nn.Cell):
@@ -82,59 +112,25 @@ def modalities_of(trained: TrainedModel, wanted: str | None) -> tuple[str, ...]:
     return (BOTH,)
 
 
-def describe(trained: TrainedModel, modality: str, sha256: str) -> dict[str, str]:
-    """What a user of the graph has to know, as texts: plain ones, or JSON where they are numbers or more.
-
-    A picture is decoded as `decoding` says, resized to `image_size` (H, W) with the filter `resize`, and becomes
-    (pixel / 255 - mean) / std in the order `layout` and `channel_order`.
-
-    Args:
-        sha256: the checkpoint file's checksum.
-    """
-    config = trained.config
-    decoding = DECODING if modality == BOTH else {modality: DECODING[modality]}
-    values = {
-        "producer": f"ms_vireid {version('ms_vireid')}",
-        "model": config.model.name,
-        "modality": modality,
-        "decoding": decoding,
-        "image_size": trained.image_size,
-        "resize": "Lanczos with antialiasing, as Pillow's Image.Resampling.LANCZOS",
-        "channel_order": "RGB",
-        "layout": "NCHW",
-        "mean": [round(float(value), 6) for value in IMAGENET_MEAN],
-        "std": [round(float(value), 6) for value in IMAGENET_STD],
-        "feature_width": trained.model.bottleneck.num_features,
-        "similarity": "inner product of the features, whose length is 1",
-        "checkpoint": {"file": trained.path.name, "sha256": sha256, "epoch": trained.epoch},
-        "config": dump_config(config),
-    }
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
-
-
-def probe_images(image_size: tuple[int, int], modality: str) -> np.ndarray:
-    """Procedural pictures of different people, preprocessed: float32 [PICTURES, 3, H, W]; of both modalities in turn if
-    the graph takes both."""
-    kinds = MODALITIES if modality == BOTH else (modality,)
+def probe_images(image_size: tuple[int, int], modalities: Sequence[str]) -> np.ndarray:
+    """Procedural pictures of different people, preprocessed, of the modalities in turn: float32 [PICTURES, 3, H, W]."""
     images = []
     for number in range(PICTURES):
-        kind = kinds[number % len(kinds)]
-        camera = make_camera(0, CAMERAS[kind], image_size)
+        camera = make_camera(0, CAMERAS[modalities[number % len(modalities)]], image_size)
         picture = render(draw_identity(0, 1 + number), camera, np.random.default_rng(number))
         images.append(normalise(np.asarray(picture.convert("RGB"))))  # infrared: three equal channels
     return np.stack(images)
 
 
-@dataclass(frozen=True)
-class Reference:
-    """What a graph has to compute: images float32 [N, 3, H, W] to features [N, C], within `limit` of their largest."""
+class Reference(NamedTuple):
+    """What a graph should compute: images float32 [N, 3, H, W] to features [N, C], within `limit` of their largest."""
 
     images: np.ndarray
     features: np.ndarray
     limit: float
 
 
-def reference(trained: TrainedModel, modality: str) -> Reference:
+def reference(request: Request) -> Reference:
     """The checkpoint's own features of the probe images.
 
     The limit is `TOLERANCE`, or, if that is more, `MARGIN` times what changes when the images' values are rounded
@@ -143,10 +139,11 @@ def reference(trained: TrainedModel, modality: str) -> Reference:
     Raises:
         InputError: the features of different pictures are (nearly) the same, so that nothing can be verified with them.
     """
-    images = probe_images(trained.image_size, modality)
+    trained = request.trained
+    images = probe_images(trained.image_size, request.modalities)
     signs = np.random.default_rng(0).choice([-HALF_ULP, HALF_ULP], images.shape)
     rounded = (images * (1.0 + signs)).astype(np.float32)
-    features, others = (trained.model(Tensor(x, ms.float32), modality).asnumpy() for x in (images, rounded))
+    features, others = (trained.model(Tensor(x, ms.float32), request.modality).asnumpy() for x in (images, rounded))
     scale = float(np.abs(features).max()) or 1.0
     limit = max(TOLERANCE, MARGIN * float(np.abs(others - features).max() / scale))
     nearest = min(np.abs(features[i] - features[j]).max() for j in range(PICTURES) for i in range(j)) / scale
@@ -158,7 +155,7 @@ def reference(trained: TrainedModel, modality: str) -> Reference:
     return Reference(images, features, limit)
 
 
-def largest_error(run: Run, expected: Reference, batch_sizes: Sequence[int]) -> float:
+def largest_error(compute: Compute, expected: Reference, batch_sizes: Sequence[int]) -> float:
     """The largest difference between a graph's features and the checkpoint's, over the largest entry of these, in
     batches of all the sizes; pictures are repeated to fill the last batch.
 
@@ -170,7 +167,7 @@ def largest_error(run: Run, expected: Reference, batch_sizes: Sequence[int]) -> 
     for size in batch_sizes:
         index = np.arange(-(-PICTURES // size) * size) % PICTURES
         batches = [expected.images[index[start : start + size]] for start in range(0, len(index), size)]
-        features = np.concatenate([run(batch) for batch in batches])
+        features = np.concatenate([compute(batch) for batch in batches])
         where = f"in batches of {size}"
         if features.shape != (len(index), width):
             raise ValueError(f"its features are {list(features.shape)} {where}, not {[len(index), width]}")
@@ -203,7 +200,7 @@ def export_verified(requests: dict[Path, Request], format: ModuleType) -> dict[P
         for target, request in requests.items():
             temporary = stack.enter_context(whole(target))
             format.write(request, temporary)
-            expected = reference(request.trained, request.modality)
+            expected = reference(request)
             try:
                 error = largest_error(format.load(temporary), expected, request.batch_sizes)
             except ValueError as error:

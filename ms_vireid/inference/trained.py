@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config import Config, check_config
-from ms_vireid.config.estimate import require_fitting, require_memory_for
+from ms_vireid.config import Config, check_config, require_fitting
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.validation import check_pictures
@@ -62,8 +61,7 @@ def load_trained(paths: Sequence[Path], program: str = "operators", inference: b
     that only training needs.
 
     Raises:
-        InputError: a file that is missing, not a checkpoint of this project, or does not fit its own configuration; or
-            more memory is needed than there is.
+        InputError: a file that is missing, not a checkpoint of this project, or does not fit its own configuration.
     """
     checkpoints = [load_checkpoint(path) for path in paths]
     configs = [_config_of(checkpoint) for checkpoint in checkpoints]
@@ -95,6 +93,5 @@ def _config_of(checkpoint: Checkpoint) -> Config:
         rest = getattr(own, section).model_dump(exclude=keys) if own else {}
         sections[section] = type(getattr(carried, section)).model_validate(rest | held)
     config = carried.model_copy(update={"model": model, **sections})
-    require_fitting(checkpoint.path, config, sum(array.size for array in checkpoint.arrays.values()))
-    require_memory_for(config, training=False)
+    require_fitting(checkpoint.path, config.model, sum(array.size for array in checkpoint.arrays.values()))
     return config

@@ -1,9 +1,8 @@
 """A run's loss terms, learning rates and metrics over its steps, from metrics.jsonl."""
 
-import itertools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -16,31 +15,25 @@ from ms_vireid.visualization.figure import DASHES, SERIES, SERIES_MARKERS, new_f
 
 NOT_TERMS = ("epoch", "step", "images_per_second", "evaluation")
 METRICS = ("rank1", "map", "minp")  # that are drawn
-RATES_TITLE, METRICS_TITLE = "learning rate", "metrics on the test set"
+RATES, TESTED = "learning rate", "metrics on the test set"  # panels of several curves, the last ones
 PANELS_IN_ROW = 3
 MARKERS_ON_LINE = 6  # about, where several runs are told apart by them
 
-
-@dataclass(frozen=True)
-class Curves:
-    """Points (step, value) by name: loss terms with their total first, learning rates by group, metrics in 0..1."""
-
-    terms: dict[str, list[tuple[int, float]]]
-    rates: dict[str, list[tuple[int, float]]]
-    metrics: dict[str, list[tuple[int, float]]]
+Panels = dict[str, dict[str, list[tuple[int, float]]]]  # by title, the points (step, value) of each curve by its name
 
 
-def read_curves(run: Path) -> Curves:
-    """Of a run folder, or of a metrics.jsonl file.
+def read_curves(run: Path) -> Panels:
+    """Of a run folder, or of a metrics.jsonl file: a panel for each loss term, with their total first, one for the
+    learning rates of the groups, and one for the metrics in percent, if there are any.
 
     Raises:
-        InputError: no such file, a line that is not of such a file, or none at all.
+        InputError: no such file, a line of something else, or no loss at all.
     """
     path = RunFolder(run).metrics if run.is_dir() else run
     if not path.is_file():
         raise InputError(f"{path}: cannot be read (no such file); give a run folder of train.py")
     lines = path.read_bytes().splitlines()
-    curves = Curves({}, {}, {})
+    terms, rates, metrics = {}, {}, {}
     for number, line in enumerate(lines, 1):
         row = parse_metrics(line)
         if row is None:
@@ -50,14 +43,17 @@ def read_curves(run: Path) -> Curves:
         step, evaluation = row["step"], row.get("evaluation")
         for name in METRICS:
             if isinstance(evaluation, dict) and _is_number(evaluation.get(name)):
-                curves.metrics.setdefault(name, []).append((step, evaluation[name]))
+                metrics.setdefault(COLUMNS[name], []).append((step, 100 * evaluation[name]))
         for name, value in row.items():
-            if name not in NOT_TERMS and _is_number(value):
-                group = curves.rates if name.startswith("lr_") else curves.terms
-                group.setdefault(name.removeprefix("lr_"), []).append((step, value))
-    if not curves.terms:
+            if name in NOT_TERMS or not _is_number(value):
+                continue
+            if name.startswith("lr_"):
+                rates.setdefault(name.removeprefix("lr_"), []).append((step, value))
+            else:
+                terms.setdefault(name, {name: []})[name].append((step, value))
+    if not terms:
         raise InputError(f"{path}: holds no loss; give a run that has logged some steps")
-    return curves
+    return terms | ({RATES: rates} if rates else {}) | ({TESTED: metrics} if metrics else {})
 
 
 def _is_number(value: object) -> bool:
@@ -65,65 +61,43 @@ def _is_number(value: object) -> bool:
 
 
 @styled
-def draw_curves(runs: Sequence[Curves], labels: Sequence[str]) -> Figure:
-    """A panel for each loss term, one for the learning rates and one for the metrics, of what there is; the colour and
-    the marker are the run, the dashes the group or the metric."""
-    terms = list(dict.fromkeys(name for run in runs for name in run.terms))
-    titles = list(terms)
-    titles += [RATES_TITLE] if any(run.rates for run in runs) else []
-    titles += [METRICS_TITLE] if any(run.metrics for run in runs) else []
-    rows = math.ceil(len(titles) / PANELS_IN_ROW)
-    columns = min(PANELS_IN_ROW, len(titles))
+def draw_curves(runs: Sequence[Panels], labels: Sequence[str]) -> Figure:
+    """Every panel of the runs; the colour and the marker are the run, the dashes the group or the metric."""
+    last = (RATES, TESTED)
+    found = dict.fromkeys(title for run in runs for title in run)
+    titles = sorted(found, key=lambda title: last.index(title) if title in last else -1)
+    rows, columns = math.ceil(len(titles) / PANELS_IN_ROW), min(PANELS_IN_ROW, len(titles))
     figure = new_figure(2.4 * columns + 0.2, 1.75 * rows + 0.3)
-    panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True).ravel())
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
+    styles = [{"color": colour} for colour, _ in zip(cycle(SERIES), runs, strict=False)]
+    if len(runs) > 1:
+        styles = [style | {"marker": m} for style, m in zip(styles, cycle(SERIES_MARKERS), strict=False)]
+        handles = [Line2D([], [], label=label, **style) for label, style in zip(labels, styles, strict=True)]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(runs))
+    for number, (axes, title) in enumerate(zip(panels, titles, strict=False)):
+        _draw_panel(axes, title, [run.get(title, {}) for run in runs], styles)
+        if number + columns >= len(titles):  # nothing below it
+            axes.set_xlabel("step")
+            axes.tick_params(labelbottom=True)
     for axes in panels[len(titles) :]:
         axes.set_axis_off()
-    for axes, title in zip(panels, titles, strict=False):
-        axes.set_title(title, loc="left")
-        axes.grid(axis="y", color="0.9", linewidth=0.5)
-        axes.set_axisbelow(True)
-    for number in range(len(titles)):
-        if number + columns >= len(titles):  # nothing below it
-            panels[number].set_xlabel("step")
-            panels[number].tick_params(labelbottom=True)
-    by_title = dict(zip(titles, panels, strict=False))
-    rates, metrics = by_title.get(RATES_TITLE), by_title.get(METRICS_TITLE)
-    for number, (run, label) in enumerate(zip(runs, labels, strict=True)):
-        style = {"color": SERIES[number % len(SERIES)]}
-        if len(runs) > 1:
-            style |= {"marker": SERIES_MARKERS[number % len(SERIES_MARKERS)]}
-        for axes, term in zip(panels, terms, strict=False):
-            if term in run.terms:
-                _line(axes, run.terms[term], label=label, **style)
-        if run.rates:
-            _lines(rates, run.rates, style)
-        if run.metrics:
-            percent = {name: [(step, 100 * value) for step, value in points] for name, points in run.metrics.items()}
-            _lines(metrics, percent, style)
-    if rates:
-        _name_dashes(rates, dict.fromkeys(name for run in runs for name in run.rates))
-        rates.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
-    if metrics:
-        _name_dashes(metrics, [COLUMNS[name] for name in METRICS])
-        metrics.set_ylabel("[%]")
-    if len(runs) > 1:
-        figure.legend(handles=panels[0].get_lines(), loc="outside lower center", ncols=len(runs))
     return figure
 
 
-def _lines(axes, curves: dict[str, list[tuple[int, float]]], style: dict) -> None:
-    for points, dashes in zip(curves.values(), itertools.cycle(DASHES), strict=False):
-        _line(axes, points, linestyle=dashes, **style)
-
-
-def _line(axes, points: list[tuple[int, float]], **style) -> None:
-    if len(points) == 1:
-        style.setdefault("marker", "o")  # a line would not show
-    axes.plot(*zip(*points, strict=True), markevery=max(1, len(points) // MARKERS_ON_LINE), **style)
-
-
-def _name_dashes(axes, names: Iterable[str]) -> None:
-    handles = [
-        Line2D([], [], color="0.3", linestyle=d, label=n) for n, d in zip(names, itertools.cycle(DASHES), strict=False)
-    ]
-    axes.legend(handles=handles, handlelength=2.4)
+def _draw_panel(axes, title: str, runs: Sequence[dict], styles: Sequence[dict]) -> None:
+    axes.set_title(title, loc="left")
+    axes.grid(axis="y", color="0.9", linewidth=0.5)
+    axes.set_axisbelow(True)
+    dashes = dict(zip(dict.fromkeys(name for curves in runs for name in curves), cycle(DASHES), strict=False))
+    for curves, style in zip(runs, styles, strict=True):
+        for name, points in curves.items():
+            drawn = {"marker": "o"} | style if len(points) == 1 else style  # a line would not show
+            every = max(1, len(points) // MARKERS_ON_LINE)
+            axes.plot(*zip(*points, strict=True), linestyle=dashes[name], markevery=every, **drawn)
+    if title in (RATES, TESTED):
+        named = [Line2D([], [], color="0.3", linestyle=line, label=name) for name, line in dashes.items()]
+        axes.legend(handles=named, handlelength=2.4)
+    if title == RATES:
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    if title == TESTED:
+        axes.set_ylabel("[%]")

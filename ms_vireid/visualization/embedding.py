@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import mindspore as ms
 import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -15,9 +14,9 @@ from mindspore import Tensor
 from sklearn.manifold import TSNE
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ImageSet
-from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.visualization.figure import IDENTITIES, MARKERS, new_figure, styled
 from ms_vireid.visualization.maps import require_finite
@@ -72,21 +71,15 @@ def sample(trained: TrainedModel, images: ImageSet) -> Sample:
 
 def _auxiliary_features(trained: TrainedModel, images: ImageSet) -> np.ndarray:
     """Of picture i of both modalities, float32 [N / 2, C]."""
-    model, size = trained.model, trained.config.evaluation.batch_size
     key = Tensor(step_key(trained.config.seed, 0))
-    visible, infrared = np.flatnonzero(~images.infrared), np.flatnonzero(images.infrared)
-    rows = []
-    for start in range(0, len(visible), size):
-        pair = [_batch(images, index[start : start + size], trained.image_size) for index in (visible, infrared)]
-        rows.append(model.auxiliary_features(tuple(pair), key).asnumpy())
-    made = np.concatenate(rows)
-    require_finite(made, "auxiliary features")
-    return made
-
-
-def _batch(images: ImageSet, index: np.ndarray, size: tuple[int, int]) -> Tensor:
-    pixels = [normalise(load_image(images.paths[i], size)) for i in index]
-    return Tensor(np.stack(pixels), ms.float32)
+    halves = (images.subset(~images.infrared), images.subset(images.infrared))
+    batches = (EvaluationBatches(half, trained.image_size, trained.config.evaluation.batch_size) for half in halves)
+    made = [
+        trained.model.auxiliary_features((Tensor(visible), Tensor(infrared)), key).asnumpy()
+        for (visible, _), (infrared, _) in zip(*batches, strict=True)
+    ]
+    require_finite(np.concatenate(made), "auxiliary features")
+    return np.concatenate(made)
 
 
 def project(features: np.ndarray, dimensions: int, seed: int = 0) -> np.ndarray:

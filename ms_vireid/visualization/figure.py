@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from ms_vireid.files.writing import whole
 
@@ -56,15 +57,18 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
 
 
-def show_picture(axes, pixels, title: str = "") -> None:
+def show_picture(axes, pixels, title: str = "", **options) -> AxesImage:
     """A picture or a map without ticks and frame."""
-    axes.imshow(pixels)
-    axes.set_title(title)
-    bare(axes)
-
-
-def bare(axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
+    image = axes.imshow(pixels, **options)
+    axes.set(title=title, xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
+    return image
+
+
+def add_bar(figure: Figure, image, label: str, ends: tuple[str, str], **options) -> None:
+    """A colour bar beside all panels, with words at its ends."""
+    bar = figure.colorbar(image, ax=figure.axes, pad=0.02, **options)
+    bar.set_ticks([image.norm.vmin, image.norm.vmax], labels=ends)
+    bar.set_label(label)
+    bar.outline.set_visible(False)

@@ -1,63 +1,85 @@
-"""What a trained model makes of its test set, for a run's page."""
+"""What a trained model makes of its test set, as the page of a run shows it."""
 
-from dataclasses import dataclass
 from itertools import zip_longest
 
-import numpy as np
-
+from ms_vireid.data.layout import MODALITIES
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.trials import protocol_trials
 from ms_vireid.inference.trained import TrainedModel
-from ms_vireid.visualization.gradcam import Picture, gradcam, overlay
-from ms_vireid.visualization.ranked import Ranked, choose_queries, rank_queries
-from ms_vireid.visualization.similarity import Similarities, sample_similarities
+from ms_vireid.visualization.gradcam import Decoded, gradcam, overlay
+from ms_vireid.visualization.inline import drawing, photograph
+from ms_vireid.visualization.ranked import SHOWN, Ranked, choose_queries, rank_queries
+from ms_vireid.visualization.similarity import Similarities, draw_similarity, overlap, sample_similarities
 
 EXPLAINED = 2  # of the best queries and of the worst
 
 
-@dataclass(frozen=True, eq=False)
-class Explained:
-    """Where the similarity of a query and its nearest picture comes from, in each: maps over them, uint8 [H, W, 3]."""
-
-    ranked: Ranked
-    query_map: np.ndarray
-    nearest_map: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class Findings:
-    """ranked: every query of the protocol's first trial. best, worst: some of them, by average precision."""
-
-    test: ImageSet
-    similarities: Similarities
-    ranked: list[Ranked]
-    best: list[Ranked]
-    worst: list[Ranked]
-    explained: list[Explained]
-
-
-def find(trained: TrainedModel, data: ReIDData, queries: int) -> Findings:
-    """With `queries` of the best and of the worst queries, or fewer where there are not as many.
+def find(trained: TrainedModel, data: ReIDData, queries: int, name: str) -> dict:
+    """For the page: similarities, and `queries` of the best and of the worst queries, or fewer where there are not as
+    many; Grad-CAM of some of them. name: the run's.
 
     Raises:
-        InputError: a picture cannot be decoded, or the test set has no query with a match, or nothing else to match.
+        InputError: a picture cannot be decoded, or the test set has no query with a match or no other picture.
     """
-    test = data.test
-    trial = protocol_trials(data, trained.config.evaluation)[0]
+    test, size = data.test, trained.config.data.image_size
     features = trained.extractor.extract(test)
-    ranked = rank_queries(features, test, trial, data.protocol)
+    ranked = rank_queries(features, test, protocol_trials(data, trained.config.evaluation)[0], data.protocol)
+    precisions = [one.average_precision for one in ranked]
     best = choose_queries(ranked, min(queries, -(-len(ranked) // 2)), "best")
     worst = choose_queries(ranked, min(queries, len(ranked) // 2), "worst")
-    chosen = [one for pair in zip_longest(best[:EXPLAINED], worst[:EXPLAINED]) for one in pair if one is not None]
-    explained = [_explain(trained, test, one) for one in chosen]
-    return Findings(test, sample_similarities(features, test), ranked, best, worst, explained)
+    in_turn = [one for pair in zip_longest(best[:EXPLAINED], worst[:EXPLAINED]) for one in pair if one is not None]
+    return {
+        "similarity": _similarity(sample_similarities(features, test), name),
+        "queries": len(precisions),
+        "mean_precision": f"{sum(precisions) / len(precisions):.2%}",
+        "chosen": {
+            "best": [_ranking(test, one, size) for one in best],
+            "worst": [_ranking(test, one, size) for one in worst],
+        },
+        "explained": [_explained(trained, test, one) for one in in_turn],
+    }
 
 
-def _explain(trained: TrainedModel, test: ImageSet, one: Ranked) -> Explained:
-    query, nearest = (_picture(test, index, trained.image_size) for index in (one.query, one.gallery[0]))
-    maps = [gradcam(trained.model, a, b, relative=True) for a, b in ((query, nearest), (nearest, query))]
-    return Explained(one, overlay(query, maps[0]), overlay(nearest, maps[1]))
+def _similarity(one: Similarities, name: str) -> dict:
+    shared = f"{overlap(one.positive, one.negative):.1%}"
+    counts = f"{len(one.positive):,} pairs of the same identity and {len(one.negative):,} of different ones"
+    means = f"means {one.positive.mean():.2f} and {one.negative.mean():.2f}"
+    description = f"Distributions of the cosine similarity of {counts}: {means}, overlap {shared}"
+    return {"drawing": drawing(draw_similarity([one], [name]), "similarity", description), "text": description}
 
 
-def _picture(test: ImageSet, index: int, size: tuple[int, int]) -> Picture:
-    return Picture.load(test.paths[index], "infrared" if test.infrared[index] else "visible", size)
+def _ranking(test: ImageSet, ranked: Ranked, size: tuple[int, int]) -> dict:
+    """A query, its first ten with right and wrong, and where the first right one is."""
+    found = f"first right picture at rank {int(ranked.matches.argmax()) + 1} of {len(ranked.gallery)}"
+    pictures = [
+        _described(test, index, _decoded(test, index, size)) | {"right": bool(right), "similarity": f"{similarity:.2f}"}
+        for index, right, similarity in zip(ranked.gallery[:SHOWN], ranked.matches, ranked.similarity, strict=False)
+    ]
+    return {
+        "title": f"average precision {ranked.average_precision:.1%}, {found}",
+        "query": _described(test, ranked.query, _decoded(test, ranked.query, size)),
+        "pictures": pictures,
+    }
+
+
+def _explained(trained: TrainedModel, test: ImageSet, ranked: Ranked) -> dict:
+    """Where the similarity of a query and its nearest picture comes from, as a map over each."""
+    indices = ranked.query, ranked.gallery[0]
+    query, nearest = (_decoded(test, index, trained.config.data.image_size) for index in indices)
+    shown = []
+    for index, picture, other in zip(indices, (query, nearest), (nearest, query), strict=True):
+        heat = gradcam(trained.model, picture, other, relative=True)
+        shown.append(_described(test, index, picture) | {"map": photograph(overlay(picture, heat))})
+    right = "the same identity" if ranked.matches[0] else "another identity"
+    title = f"Query of identity {test.identities[ranked.query]} and its nearest picture, of {right} "
+    return {"title": f"{title}(similarity {ranked.similarity[0]:.2f})", "query": shown[0], "nearest": shown[1]}
+
+
+def _decoded(test: ImageSet, index: int, size: tuple[int, int]) -> Decoded:
+    return Decoded.load(test.paths[index], MODALITIES[int(test.infrared[index])], size)
+
+
+def _described(test: ImageSet, index: int, picture: Decoded) -> dict:
+    identity, camera = int(test.identities[index]), int(test.cameras[index])
+    shown = {"source": photograph(picture.pixels), "modality": picture.modality, "name": picture.name}
+    return shown | {"identity": identity, "camera": camera}

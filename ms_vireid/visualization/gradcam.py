@@ -14,12 +14,12 @@ from mindspore import Tensor, ops
 
 from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.visualization.figure import HEAT, bare, new_figure, show_picture, styled
+from ms_vireid.visualization.figure import HEAT, add_bar, new_figure, show_picture, styled
 from ms_vireid.visualization.maps import at_pixels, hooked, output_of, require_finite
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Decoded:
     """A decoded picture, uint8 [H, W, 3], with its name and modality ("visible" or "infrared")."""
 
     pixels: np.ndarray
@@ -27,7 +27,7 @@ class Picture:
     name: str
 
     @classmethod
-    def load(cls, path: Path, modality: str, size: tuple[int, int]) -> "Picture":
+    def load(cls, path: Path, modality: str, size: tuple[int, int]) -> "Decoded":
         """Raises InputError if it cannot be decoded."""
         return cls(load_image(path, size), modality, path.name)
 
@@ -37,7 +37,7 @@ class Picture:
         return Tensor(normalise(self.pixels)[None], ms.float32)
 
 
-def gradcam(model: ReIDModel, picture: Picture, reference: Picture | None = None, relative: bool = False) -> np.ndarray:
+def gradcam(model: ReIDModel, picture: Decoded, reference: Decoded | None = None, relative: bool = False) -> np.ndarray:
     """Where in the picture the score comes from, float32 [H, W] in 0..1 (all 0 where nothing speaks for it).
 
     The score is what retrieval compares, the inner product of both L2-normalised features, with a `reference` of
@@ -78,13 +78,9 @@ def gradcam(model: ReIDModel, picture: Picture, reference: Picture | None = None
     return (heat / max(heat.max(), np.finfo(np.float32).tiny)).astype(np.float32)
 
 
-def _opacity(heat: np.ndarray) -> np.ndarray:
-    return 0.3 + 0.4 * heat
-
-
-def overlay(picture: Picture, heat: np.ndarray) -> np.ndarray:
-    """The map over the picture in gray, as `draw_gradcam` shows it: uint8 [H, W, 3]."""
-    opacity = _opacity(heat)[..., None]
+def overlay(picture: Decoded, heat: np.ndarray) -> np.ndarray:
+    """The map over the picture in gray: uint8 [H, W, 3]."""
+    opacity = (0.3 + 0.4 * heat)[..., None]
     gray = picture.pixels.mean(axis=2, keepdims=True)
     mixed = (1 - opacity) * gray + opacity * 255 * colormaps[HEAT](heat)[..., :3]
     return mixed.round().astype(np.uint8)
@@ -92,10 +88,10 @@ def overlay(picture: Picture, heat: np.ndarray) -> np.ndarray:
 
 @styled
 def draw_gradcam(
-    pictures: Sequence[Sequence[Picture]],
+    pictures: Sequence[Sequence[Decoded]],
     heats: Sequence[Sequence[np.ndarray]],
     labels: Sequence[str],
-    reference: Picture | None = None,
+    reference: Decoded | None = None,
 ) -> Figure:
     """A column for each picture: itself, then its map for each checkpoint, laid over it in gray.
 
@@ -116,14 +112,8 @@ def draw_gradcam(
         show_picture(axes, picture.pixels, picture.modality)
     for line, label, own, maps in zip(grid[1:], labels, pictures, heats, strict=True):
         for axes, picture, heat in zip(line[first:], own, maps, strict=True):
-            axes.imshow(picture.pixels.mean(axis=2), cmap="gray", vmin=0, vmax=255)
-            axes.imshow(heat, cmap=HEAT, vmin=0, vmax=1, alpha=_opacity(heat))
-            bare(axes)
+            show_picture(axes, overlay(picture, heat))
         line[first].set_ylabel(label)
-    bar = figure.colorbar(
-        ScalarMappable(Normalize(0, 1), HEAT), ax=grid.ravel().tolist(), shrink=0.5, pad=0.02, aspect=25
-    )
-    bar.set_ticks([0, 1], labels=["none", "most"])
-    bar.set_label("share in the largest identity score" if reference is None else "share in the similarity")
-    bar.outline.set_visible(False)
+    label = "share in the largest identity score" if reference is None else "share in the similarity"
+    add_bar(figure, ScalarMappable(Normalize(0, 1), HEAT), label, ("none", "most"), shrink=0.5, aspect=25)
     return figure

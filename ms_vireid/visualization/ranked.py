@@ -69,26 +69,19 @@ def draw_ranking(ranked: Sequence[Ranked], test: ImageSet, image_size: tuple[int
     widths = [1.0, 0.15, *[1.0] * SHOWN]
     grid = figure.subplots(len(ranked), len(widths), squeeze=False, width_ratios=widths)
     for row, one in enumerate(ranked):
-        show_picture(grid[row, 0], _pixels(test, one.query, image_size), "query" if row == 0 else "")
-        grid[row, 0].set_xlabel(f"id {test.identities[one.query]}", fontsize=7, labelpad=2)
-        grid[row, 1].set_axis_off()
-        for rank in range(SHOWN):
-            axes = grid[row, 2 + rank]
-            if rank >= len(one.gallery):
-                axes.set_axis_off()
-                continue
-            right = bool(one.matches[rank])
-            show_picture(axes, _pixels(test, one.gallery[rank], image_size), f"{rank + 1}" if row == 0 else "")
+        query, _, *places = grid[row]
+        show_picture(query, load_image(test.paths[one.query], image_size), "query" if row == 0 else "")
+        query.set_xlabel(f"id {test.identities[one.query]}", fontsize=7, labelpad=2)
+        for axes in (grid[row, 1], *places[len(one.gallery) :]):
+            axes.set_axis_off()
+        found = zip(places, one.gallery, one.matches, one.similarity, strict=False)
+        for rank, (axes, index, right, similarity) in enumerate(found, 1):
+            show_picture(axes, load_image(test.paths[index], image_size), f"{rank}" if row == 0 else "")
             axes.add_patch(frame(image_size, right))
-            symbol = "✓" if right else "✗"
-            colour = RIGHT if right else WRONG
-            text = f"{symbol} {one.similarity[rank]:.2f}"
+            symbol, colour = ("✓", RIGHT) if right else ("✗", WRONG)
+            text = f"{symbol} {similarity:.2f}"
             axes.set_xlabel(text, color=colour, fontsize=7, fontweight="bold", labelpad=2)
     return figure
-
-
-def _pixels(test: ImageSet, index: int, image_size: tuple[int, int]) -> np.ndarray:
-    return load_image(test.paths[index], image_size)
 
 
 def frame(image_size: tuple[int, int], right: bool) -> Rectangle:

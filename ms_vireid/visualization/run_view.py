@@ -1,17 +1,10 @@
 """A run folder as its page shows it: what ran, and our numbers beside the papers'."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from ms_vireid.ablations.published import (
-    Published,
-    SearchKey,
-    further_results,
-    nearest_recipe,
-    published_results,
-    search_key,
-)
+from ms_vireid.ablations import published
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import Config, check_config
 from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder, parse_metrics
@@ -27,7 +20,7 @@ DATA_SETS = {
 }
 
 
-class Run:
+class RunView:
     """What a run folder holds besides checkpoints: record (run.json), config, result (result.json, None without).
 
     Raises:
@@ -52,7 +45,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The selected weights, else those of a training that has not ended; None before the first checkpoint."""
+        """The selected weights, else those of a training that goes on; None before the first checkpoint."""
         return next((path for path in (self.folder.model, self.folder.last) if path.exists()), None)
 
     def unfinished(self) -> str | None:
@@ -66,8 +59,7 @@ class Run:
         return f"epoch {logged['epoch']} of {self.config.epochs}, step {logged['step']} so far"
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A row of a result's table: "ours", "chance", "published" or "difference", and a text for each metric."""
 
     label: str
@@ -75,8 +67,7 @@ class Line:
     cells: list[str]
 
 
-@dataclass(frozen=True)
-class ResultTable:
+class ResultTable(NamedTuple):
     """One search: percent throughout."""
 
     caption: str
@@ -84,33 +75,33 @@ class ResultTable:
     lines: list[Line]
 
 
-def result_tables(run: Run) -> list[ResultTable]:
+def result_tables(run: RunView) -> list[ResultTable]:
     """Of each search that was evaluated: our metrics, the untrained model's, chance, and the published ones."""
     config = run.config
-    published = published_results(config)
+    printed = published.published_results(config)
     tables = []
     if run.result is not None:
         others = {name: held for name in ("untrained", "chance") if (held := getattr(run.result, name))}
-        own = search_key(config.data.name, config.evaluation)
-        tables.append(_result_table(run, own, run.result.protocol, others, published))
-    for search, name in further_results(run.folder, config):
+        own = published.search_key(config.data.name, config.evaluation)
+        tables.append(_result_table(run, own, run.result.protocol, others, printed))
+    for search, name in published.further_results(run.folder, config):
         result = read_json(run.folder.path / name, Evaluation)
-        tables.append(_result_table(run, search, result, {}, published))
+        tables.append(_result_table(run, search, result, {}, printed))
     return tables
 
 
 def _result_table(
-    run: Run, search: SearchKey, result: Evaluation, others: Mapping, published: Sequence[Published]
+    run: RunView, search: tuple[str, ...], result: Evaluation, others: Mapping, printed: Sequence[published.Published]
 ) -> ResultTable:
     columns = [name for name in COLUMNS if name in result.mean]
     mean = {name: 100 * value for name, value in result.mean.items()}
     galleries = len(result.trials)
-    deviations = [f" ± {100 * result.std[name]:.2f}" if galleries > 1 else "" for name in columns]
-    lines = [Line("trained", "ours", [f"{mean[n]:.2f}{d}" for n, d in zip(columns, deviations, strict=True)])]
+    deviations = {name: f" ± {100 * value:.2f}" if galleries > 1 else "" for name, value in result.std.items()}
+    lines = [Line("trained", "ours", [f"{mean[name]:.2f}{deviations[name]}" for name in columns])]
     for name, metrics in others.items():
         label, whose = ("random rankings", "chance") if name == "chance" else (name, "ours")
         lines.append(Line(label, whose, [_number(100 * metrics[n]) for n in columns]))
-    for one in (one for one in published if one.search == search):
+    for one in (one for one in printed if one.search == search):
         gaps = [mean[n] - one.metrics[n] if n in one.metrics else None for n in columns]
         lines.append(Line(f"{one.label}: {one.where}", "published", [_number(one.metrics.get(n)) for n in columns]))
         lines.append(Line("trained minus published", "difference", [_number(gap, "+") for gap in gaps]))
@@ -124,8 +115,8 @@ def _number(value: float | None, sign: str = "") -> str:
     return "–" if value is None else f"{value:{sign}.2f}"
 
 
-def result_notes(run: Run) -> list[str]:
-    """What a reader of the result has to know: whether there is one, and whether there are published numbers."""
+def result_notes(run: RunView) -> list[str]:
+    """What a reader of the result should know: whether there is one, and whether there are published numbers."""
     config, notes = run.config, []
     if unfinished := run.unfinished():
         notes.append(f"No result yet ({unfinished}): train.py --resume auto goes on and ends with the evaluation.")
@@ -134,7 +125,7 @@ def result_notes(run: Run) -> list[str]:
             "Published: none. The papers evaluate on photographs; the synthetic set is this project's own, and what it "
             "gives says nothing about theirs."
         )
-    elif published_results(config):
+    elif published.published_results(config):
         notes.append(
             "“Published” is what the papers print for this recipe, which do not say of which epoch: PMT's and AGW's "
             f"releases keep the best one on the test set. “Ours” is this run's {config.train.select} epoch."
@@ -142,7 +133,7 @@ def result_notes(run: Run) -> list[str]:
         if config.data.name == "regdb":
             notes.append(f"The papers average RegDB's ten splits; this run is split {config.data.trial}.")
     else:
-        nearest = nearest_recipe(config)
+        nearest = published.nearest_recipe(config)
         notes.append(
             "Published: none. This recipe is not one of the papers' rows in configs/ablations"
             + (f"; the nearest, {nearest}." if nearest else ".")

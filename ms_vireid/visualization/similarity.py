@@ -29,18 +29,21 @@ def sample_similarities(features: np.ndarray, images: ImageSet, seed: int = 0, p
     features: float32 [N, C], L2-normalised.
 
     Raises:
-        InputError: there is no pair of a kind.
+        InputError: no pair is of one kind or the other.
     """
     rng = np.random.default_rng(seed)
     visible, infrared = np.flatnonzero(~images.infrared), np.flatnonzero(images.infrared)
-    same = _positive_pairs(images.identities[visible], images.identities[infrared])
-    total = len(visible) * len(infrared)
-    if not len(same) or len(same) == total:
-        kind = "the same identity" if not len(same) else "different identities"
+    same = (images.identities[visible][:, None] == images.identities[infrared]).ravel()
+    positive = np.flatnonzero(same)
+    if len(positive) in (0, len(same)):
+        kind = "different identities" if len(positive) else "the same identity"
         raise InputError(f"no visible-infrared pair of {kind} among {len(images)} pictures; give a larger test set")
-    positive = same if len(same) <= pairs else rng.choice(same, pairs, replace=False)
-    negative = _negative_pairs(same, total, min(pairs, total - len(same)), rng)
-    return Similarities(*(_cosines(features, visible, infrared, chosen) for chosen in (positive, negative)))
+    # As many more as could be of one identity: SYSU-MM01 has too many pairs to list all that are not.
+    drawn = rng.choice(len(same), min(len(same), pairs + len(positive)), replace=False)
+    negative = drawn[~same[drawn]][:pairs]
+    positive = rng.choice(positive, min(pairs, len(positive)), replace=False)
+    rows = (np.divmod(chosen, len(infrared)) for chosen in (positive, negative))
+    return Similarities(*(np.einsum("nc,nc->n", features[visible[v]], features[infrared[r]]) for v, r in rows))
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:
@@ -51,29 +54,6 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
         return 1.0
     shares = [np.histogram(values, BINS, (low, high))[0] / len(values) for values in (first, second)]
     return float(np.minimum(*shares).sum())
-
-
-def _positive_pairs(visible_ids: np.ndarray, infrared_ids: np.ndarray) -> np.ndarray:
-    """Numbers v * infrared + r of the pairs of one identity, ascending."""
-    order = np.argsort(infrared_ids, kind="stable")
-    first = np.searchsorted(infrared_ids[order], visible_ids, "left")
-    last = np.searchsorted(infrared_ids[order], visible_ids, "right")
-    numbers = [v * len(infrared_ids) + order[a:b] for v, (a, b) in enumerate(zip(first, last, strict=True)) if a < b]
-    return np.sort(np.concatenate(numbers)) if numbers else np.zeros(0, int)
-
-
-def _negative_pairs(same: np.ndarray, total: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` distinct numbers below `total` that are not in `same`, which is ascending.
-
-    The k-th number not in `same` is k plus how many of `same` come before it, so the k are drawn.
-    """
-    chosen = rng.choice(total - len(same), count, replace=False)
-    return chosen + np.searchsorted(same - np.arange(len(same)), chosen, "right")
-
-
-def _cosines(features: np.ndarray, visible: np.ndarray, infrared: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    v, r = np.divmod(pairs, len(infrared))
-    return np.einsum("nc,nc->n", features[visible[v]], features[infrared[r]])
 
 
 @styled

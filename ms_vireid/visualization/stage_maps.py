@@ -8,14 +8,14 @@ from mindspore import Tensor
 
 from ms_vireid.data.randomness import step_key
 from ms_vireid.inference.trained import TrainedModel
-from ms_vireid.visualization.figure import HEAT, bare, new_figure, show_picture, styled
-from ms_vireid.visualization.gradcam import Picture
+from ms_vireid.visualization.figure import HEAT, add_bar, new_figure, show_picture, styled
+from ms_vireid.visualization.gradcam import Decoded
 from ms_vireid.visualization.maps import output_of, require_finite
 
 SYMBOLS = {"visible": "$F^v$", "infrared": "$F^r$", "auxiliary": "$F^a$"}
 
 
-def feature_maps(trained: TrainedModel, visible: Picture, infrared: Picture) -> dict[str, np.ndarray]:
+def feature_maps(trained: TrainedModel, visible: Decoded, infrared: Decoded) -> dict[str, np.ndarray]:
     """By modality the mean over channels, float32 [rows, columns]; "auxiliary" of the pair where the model makes it."""
     model, outputs = trained.model, {}
     for picture in (visible, infrared):
@@ -32,7 +32,7 @@ def feature_maps(trained: TrainedModel, visible: Picture, infrared: Picture) -> 
 
 
 @styled
-def draw_features(pairs: Sequence[tuple[Picture, Picture]], maps: Sequence[dict[str, np.ndarray]]) -> Figure:
+def draw_features(pairs: Sequence[tuple[Decoded, Decoded]], maps: Sequence[dict[str, np.ndarray]]) -> Figure:
     """A row for each pair: the visible picture and its map, the infrared one and its map, the auxiliary map.
 
     Each map has the whole range of the colours, from its smallest value to its largest.
@@ -43,22 +43,13 @@ def draw_features(pairs: Sequence[tuple[Picture, Picture]], maps: Sequence[dict[
     side = 0.95  # inches
     figure = new_figure(columns * side + 0.9, len(pairs) * side * height / width + 0.35)
     grid = figure.subplots(len(pairs), columns, squeeze=False)
+    frame = {"cmap": HEAT, "extent": (0, width, height, 0), "interpolation": "nearest"}
     for row, (pair, held) in enumerate(zip(pairs, maps, strict=True)):
-        places = iter(grid[row])
-        for picture in pair:
-            show_picture(next(places), picture.pixels, picture.modality if row == 0 else "")
-            image = _show_map(next(places), held, picture.modality, (height, width), row == 0)
-        if has_auxiliary:
-            image = _show_map(next(places), held, "auxiliary", (height, width), row == 0)
-    bar = figure.colorbar(image, ax=grid.ravel().tolist(), shrink=min(1.0, 1.6 / len(pairs)), pad=0.02, aspect=20)
-    bar.set_ticks([image.norm.vmin, image.norm.vmax], labels=["least", "most"])
-    bar.set_label("mean over the channels")
-    bar.outline.set_visible(False)
+        places, titled = iter(grid[row]), row == 0
+        for name, mean in held.items():
+            if picture := next((one for one in pair if one.modality == name), None):
+                show_picture(next(places), picture.pixels, name if titled else "")
+            image = show_picture(next(places), mean, SYMBOLS[name] if titled else "", **frame)
+    ends = "least", "most"
+    add_bar(figure, image, "mean over the channels", ends, shrink=min(1.0, 1.6 / len(pairs)), aspect=20)
     return figure
-
-
-def _show_map(axes, held: dict[str, np.ndarray], modality: str, size: tuple[int, int], titled: bool):
-    image = axes.imshow(held[modality], cmap=HEAT, extent=(0, size[1], size[0], 0), interpolation="nearest")
-    axes.set_title(SYMBOLS[modality] if titled else "")
-    bare(axes)
-    return image

@@ -1,6 +1,7 @@
 """Stands in for `ablations.commands.start`: the same command in this process, where mindspore is imported already."""
 
 import contextlib
+import importlib
 import io
 import sys
 from pathlib import Path
@@ -41,13 +42,13 @@ TINY = {
 }
 
 
-def start(command, arguments: list[str], log: Path, _title: str = "") -> str | None:
+def start(command: str, arguments: list[str], log: Path) -> str | None:
     errors = io.StringIO()
     log.parent.mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):
-        patch.setattr(sys, "argv", [command.__file__, *arguments])
+        patch.setattr(sys, "argv", [f"{command}.py", *arguments])
         try:
-            run(command.main)
+            run(importlib.import_module(f"ms_vireid.{command}").main)
         except SystemExit as stopped:
             if stopped.code == 130:
                 raise KeyboardInterrupt from None

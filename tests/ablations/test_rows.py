@@ -11,22 +11,15 @@ from ms_vireid.command.running import run
 from tests.ablations.in_process import TINY, start
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    """One folder for all tables: a recipe that several have is trained once."""
-    return tmp_path_factory.mktemp("rows")
-
-
 @pytest.mark.parametrize("name", list_tables())
-def test_every_row_trains_and_is_evaluated(name, shared, monkeypatch):
-    monkeypatch.chdir(shared)
+def test_every_row_trains_and_is_evaluated(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "start", start)
-    monkeypatch.setattr(ablate, "MOST_DEMOS", 1)
     monkeypatch.setattr(tables, "load_demo", lambda model: Demo(epochs=2, overrides=tuple(TINY[model])))
     monkeypatch.setattr("sys.argv", ["ablate.py", name, "--demo", "--device", "CPU", "--output", "out"])
     run(ablate.main)
 
-    written = json.loads((shared / f"out/{name}/table.json").read_text())
+    written = json.loads((tmp_path / f"out/{name}/table.json").read_text())
     table = load_table(name)
     assert [row["name"] for row in written["rows"]] == [row.name for row in table.rows]
     for row, described in zip(table.rows, written["rows"], strict=True):
@@ -34,5 +27,5 @@ def test_every_row_trains_and_is_evaluated(name, shared, monkeypatch):
         for number in described["numbers"] if row.config else []:
             assert 0 <= number["mean"] <= 100
         for made in described["runs"]:
-            logged = (shared / made["folder"] / "metrics.jsonl").read_text().splitlines()
+            logged = (tmp_path / made["folder"] / "metrics.jsonl").read_text().splitlines()
             assert json.loads(logged[-1])["step"] == 2

@@ -52,7 +52,6 @@ DASHES = {
     | {"cm-nas": 2, "mid": 4, "fmcnet": 6},
     "mun-table-4": {"jsia-reid": 2, "aligngan": 2, "x-modality": 6, "fmcnet": 4, "smcl": 2, "pmt": 2, "mpanet": 2},
 }
-ROWS = {"pmt-table-5": 14, "pmt-table-6": 10, "mun-table-4": 14, "mun-table-5": 9}
 
 ID, TRIPLET, PHT = {"id"}, {"id", "triplet"}, {"id", "pht"}
 
@@ -96,20 +95,22 @@ def test_published_numbers_are_those_printed(name):
         assert rows[label] == tuple(None if number == "-" else float(number) for number in printed.split())
 
 
-@pytest.mark.parametrize("name", [name for name in TABLES if name != "pmt-figure-6"])
-def test_every_row_of_a_table_has_all_its_published_numbers(name):
-    for row in load_table(name).rows:
-        assert row.published is not None, row.name
+@pytest.mark.parametrize("name", TABLES)
+def test_every_row_has_a_number_for_each_column(name):
+    table = load_table(name)
+    columns = sum(len(column.metrics) for column in table.columns)
+    assert {column.data for column in table.columns} <= table.sets.keys()
+    for names in ([row.name for row in table.rows], [column.name for column in table.columns]):
+        assert len(set(names)) == len(names)
+    for row in table.rows:
+        if name == "pmt-figure-6" and row.published is None:
+            continue  # it prints the numbers of some weights only
+        assert len(row.published) == columns, row.name
         assert row.published.count(None) == DASHES.get(name, {}).get(row.name, 0), row.name
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_comparisons_have_all_rows_that_are_printed(name):
-    assert len(load_table(name).rows) == ROWS[name]
-
-
 def test_rows_of_methods_that_are_here_are_run_and_those_of_others_are_marked():
-    run = {name: [row.name for row in load_table(name).rows if row.config and not row.stand_in] for name in ROWS}
+    run = {name: [row.name for row in load_table(name).rows if row.config and not row.stand_in] for name in TABLES}
     assert run["pmt-table-5"] == run["pmt-table-6"] == ["agw", "pmt"]
     assert run["mun-table-4"] == ["agw", "pmt", "mun"]
     assert all(row.config for row in load_table("mun-table-5").rows)
@@ -234,14 +235,10 @@ rows: [{name: first, label: First, config: ../../pmt/sysu.yaml, published: [1.0,
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("[1.0, null]", "[1.0]", "the row 'first' has 1 published numbers for 2 columns"),
         ("[1.0, null]", "[101.0, null]", "less than or equal to 100"),
-        ("data: sysu_mm01, m", "data: regdb, m", "the column 'All' is of regdb, which 'sets' does not name"),
         ("[rank1, map]", "[rank2]", "rows|metrics"),
-        ("rows: [", "rows: [{name: first, label: F}, ", "the row 'first' is given twice"),
-        ("columns: [", "columns: [{name: All, data: sysu_mm01, metrics: [map]}, ", "the column 'All' is given twice"),
         ("name: first", "name: ../first", "string should match|String should match"),
-        ("title", "titel", "Field required|titel"),
+        ("title", "titel", "title: field required"),
         ("source: A", "source: [A", "not valid YAML"),
     ],
 )
@@ -251,5 +248,5 @@ def test_a_table_that_does_not_fit_is_refused_with_its_file(tmp_path, monkeypatc
     (tmp_path / "mine/table.yaml").write_text(TABLE)
     assert load_table("mine").rows[0].published == (1.0, None)
     (tmp_path / "mine/table.yaml").write_text(TABLE.replace(old, new))
-    with pytest.raises(InputError, match=rf"mine/table\.yaml: .*({says})"):
+    with pytest.raises(InputError, match=rf"mine/table\.yaml:.*({says})"):
         load_table("mine")

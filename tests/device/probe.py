@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ms_vireid import ablate, evaluate, extract, train, visualize
 from ms_vireid.ablations import runs, tables
 from ms_vireid.ablations.tables import Demo
 from ms_vireid.devices import runtime
@@ -29,12 +28,11 @@ from tests.ablations.in_process import TINY, start
 from tests.device.kernels import kernel_error  # noqa: F401, a function that tests ask for
 
 DEVICES = []  # the one of this process, once it is set up
-COMMANDS = {"ablate": ablate, "evaluate": evaluate, "extract": extract, "train": train, "visualize": visualize}
 
 
 def run_command(name: str, *arguments: str) -> None:
     """A command of the project on the device; raises RuntimeError with the line of its error."""
-    if reason := start(COMMANDS[name], [*arguments, "--device", DEVICES[0]], Path("log.txt")):
+    if reason := start(name, [*arguments, "--device", DEVICES[0]], Path("log.txt")):
         raise RuntimeError(reason)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.visualization.curves import Curves, draw_curves, read_curves
+from ms_vireid.visualization.curves import draw_curves, read_curves
 
 ROWS = [
     {"epoch": 1, "step": 2, "loss": 3.0, "id": 2.5, "lr_full": 1e-4, "lr_backbone": 5e-5, "images_per_second": 9.0},
@@ -21,11 +21,13 @@ def run(tmp_path):
 
 
 def test_terms_rates_and_metrics_are_told_apart(run):
-    curves = read_curves(run)
-    assert curves.terms == {"loss": [(2, 3.0), (4, 2.0)], "id": [(2, 2.5), (4, 1.5)], "msel": [(4, 0.5)]}
-    assert curves.rates == {"full": [(2, 1e-4), (4, 2e-4)], "backbone": [(2, 5e-5), (4, 1e-4)]}
-    assert curves.metrics == {"rank1": [(4, 0.25)], "map": [(4, 0.2)], "minp": [(4, 0.1)]}
-    assert read_curves(run / "metrics.jsonl") == curves
+    panels = read_curves(run)
+    terms = {"loss": [(2, 3.0), (4, 2.0)], "id": [(2, 2.5), (4, 1.5)], "msel": [(4, 0.5)]}
+    assert panels == {name: {name: points} for name, points in terms.items()} | {
+        "learning rate": {"full": [(2, 1e-4), (4, 2e-4)], "backbone": [(2, 5e-5), (4, 1e-4)]},
+        "metrics on the test set": {"rank-1": [(4, 25)], "mAP": [(4, 20)], "mINP": [(4, 10)]},
+    }
+    assert read_curves(run / "metrics.jsonl") == panels
 
 
 def test_a_line_that_a_killed_run_cut_off_is_left_out(run):
@@ -53,32 +55,20 @@ def test_a_run_without_losses_is_refused(tmp_path):
 def test_a_panel_for_each_term_the_rates_and_the_metrics(run):
     figure = draw_curves([read_curves(run)], ["run"])
     shown = [axes for axes in figure.axes if axes.axison]
-    assert [axes.get_title(loc="left") for axes in shown] == [
-        "loss",
-        "id",
-        "msel",
-        "learning rate",
-        "metrics on the test set",
-    ]
+    assert [axes.get_title(loc="left") for axes in shown] == list(read_curves(run))
     assert shown[0].lines[0].get_xydata().tolist() == [[2, 3.0], [4, 2.0]]
     assert [line.get_ydata()[-1] for line in shown[3].lines] == [2e-4, 1e-4]
-    assert [line.get_ydata()[0] for line in shown[4].lines] == [25, 20, 10]  # percent
+    assert [text.get_text() for text in shown[4].get_legend().get_texts()] == ["rank-1", "mAP", "mINP"]
+    assert {line.get_marker() for line in shown[4].lines} == {"o"}  # a line of a single point would not show
 
 
 def test_two_runs_share_the_panels_and_are_named(run):
-    curves = read_curves(run)
-    figure = draw_curves([curves, curves], ["one", "two"])
+    one = read_curves(run)
+    other = {title: one[title] for title in ("metrics on the test set", "dcl", "loss") if title in one} | {
+        "dcl": {"dcl": [(1, 1.0), (2, 0.5)]}
+    }
+    figure = draw_curves([one, other], ["one", "two"])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
     assert len({line.get_marker() for line in figure.axes[0].lines}) == 2
-
-
-def test_what_a_run_lacks_has_no_panel_and_a_single_point_shows(run):
-    curves = read_curves(run)
-    for part, titles in (
-        (Curves({"id": curves.terms["id"]}, {}, {}), ["id"]),
-        (Curves({}, curves.rates, {}), ["learning rate"]),
-        (Curves({}, {}, curves.metrics), ["metrics on the test set"]),
-    ):
-        figure = draw_curves([part], ["run"])
-        assert [axes.get_title(loc="left") for axes in figure.axes] == titles
-    assert {line.get_marker() for line in figure.axes[0].lines} == {"o"}
+    shown = [axes.get_title(loc="left") for axes in figure.axes if axes.axison]
+    assert shown == ["loss", "id", "msel", "dcl", "learning rate", "metrics on the test set"]

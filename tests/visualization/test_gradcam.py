@@ -6,7 +6,7 @@ import pytest
 from mindspore import Tensor
 
 from ms_vireid.models import create_model
-from ms_vireid.visualization.gradcam import Picture, draw_gradcam, gradcam, overlay
+from ms_vireid.visualization.gradcam import Decoded, draw_gradcam, gradcam, overlay
 from ms_vireid.visualization.maps import at_pixels, output_of
 
 SIZE = (96, 48)
@@ -17,7 +17,7 @@ CENTRE = (63, 23)
 def picture(modality="visible"):
     pixels = np.zeros((*SIZE, 3), np.uint8)
     pixels[PATCH] = 255
-    return Picture(pixels, modality, "planted.png")
+    return Decoded(pixels, modality, "planted.png")
 
 
 def set_to(parameter, *index, value=1.0):
@@ -87,7 +87,7 @@ def test_the_map_of_a_similarity_depends_on_the_reference(family):
     model = create_model(family, 3, SIZE, **sizes)
     model.set_train(False)
     rng = np.random.default_rng(0)
-    one, other = (Picture(rng.integers(0, 256, (*SIZE, 3), np.uint8), m, "") for m in ("visible", "infrared"))
+    one, other = (Decoded(rng.integers(0, 256, (*SIZE, 3), np.uint8), m, "") for m in ("visible", "infrared"))
     heat = gradcam(model, one, other, relative=True)
     assert np.isfinite(heat).all()
     assert heat.max() == 1
@@ -123,7 +123,6 @@ def test_the_figure_has_a_panel_for_each_picture_and_map(reference):
     figure = draw_gradcam([[picture(), picture()]] * 2, heats, ["one", "two"], reference)
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == 2 + 2 * 2 + (reference is not None)
-    assert sum(len(axes.images) == 2 for axes in shown) == 4  # a map over its picture
     assert {axes.get_ylabel() for axes in shown} >= {"one", "two"}
 
 
@@ -131,7 +130,7 @@ def test_an_overlay_is_the_picture_in_gray_under_the_map():
     pixels = np.full((4, 2, 3), (30, 60, 120), np.uint8)
     heat = np.zeros((4, 2), np.float32)
     heat[1, 1] = 1
-    shown = overlay(Picture(pixels, "visible", ""), heat)
+    shown = overlay(Decoded(pixels, "visible", ""), heat)
     assert (shown.shape, shown.dtype) == (pixels.shape, np.uint8)
     assert shown[0, 0].tolist() == [49, 49, 50]  # 0.7 of the gray 70, and inferno's nearly black beginning
     assert shown[1, 1].tolist() == [197, 199, 136]  # 0.3 of it, and 0.7 of inferno's end, (252, 255, 164)

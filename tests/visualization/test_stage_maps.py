@@ -6,14 +6,14 @@ from mindspore import Tensor
 
 from ms_vireid.data.transforms import load_image
 from ms_vireid.inference.trained import load_trained
-from ms_vireid.visualization.gradcam import Picture
+from ms_vireid.visualization.gradcam import Decoded
 from ms_vireid.visualization.stage_maps import draw_features, feature_maps
 
 
 def pair(data, size):
     index = [np.flatnonzero(data.test.infrared == infrared)[0] for infrared in (False, True)]
     return tuple(
-        Picture(load_image(data.test.paths[i], size), modality, "")
+        Decoded(load_image(data.test.paths[i], size), modality, "")
         for i, modality in zip(index, ("visible", "infrared"), strict=True)
     )
 
@@ -45,7 +45,7 @@ def test_muns_maps_are_means_of_its_first_stages(checkpoints, data):
 
 def test_a_row_for_each_pair_with_five_panels_where_there_is_an_auxiliary_map():
     size = (48, 24)
-    pictures = tuple(Picture(np.zeros((*size, 3), np.uint8), modality, "") for modality in ("visible", "infrared"))
+    pictures = tuple(Decoded(np.zeros((*size, 3), np.uint8), modality, "") for modality in ("visible", "infrared"))
     maps = {name: np.arange(72.0).reshape(12, 6) for name in ("visible", "infrared", "auxiliary")}
     figure = draw_features([pictures, pictures], [maps, maps])
     assert sum(bool(axes.images) for axes in figure.axes) == 2 * 5
