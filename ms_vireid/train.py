@@ -117,13 +117,13 @@ def train(
     # Only now: these import mindspore, which `runtime.set_up` has to come before.
     from ms_vireid.engine.checkpoint import load_checkpoint, load_model
     from ms_vireid.engine.trainer import Trainer
-    from ms_vireid.evaluation.trials import chance_level, protocol_trials
+    from ms_vireid.evaluation.protocol import chance, protocol_trials
     from ms_vireid.inference.evaluating import evaluate_model
     from ms_vireid.models import build_model
     from ms_vireid.programs.choice import run_by
 
-    with group.together():  # now: an evaluation that cannot be is refused before training
-        protocol_trials(data, config.evaluation)
+    with group.together():  # now, so that an impossible evaluation is refused before training
+        trials = protocol_trials(data, config.evaluation)
     trainer = Trainer(config, data, output, evaluate_model, group)
     with group.together():
         if checkpoint is not None:
@@ -152,7 +152,7 @@ def train(
         raise
     if not group.is_main_process:
         return
-    rows["chance"] = chance_level(data, config.evaluation)
+    rows["chance"] = chance(data.test, trials, data.protocol)
     selected = _best_and_last(output.evaluations(), config, result.mean)
     write_json(output.result, rows | selected | {"protocol": result.as_dict()})
     print(format_table(rows))

@@ -18,12 +18,7 @@ def with_driver(monkeypatch, driver, environment=()):
 
 def test_the_first_gpu_is_found_with_its_name_and_compute_capability(monkeypatch):
     found = with_driver(monkeypatch, Driver(capability=(8, 6), name="NVIDIA GeForce RTX 3090"))
-    assert found == gpu.GPU("NVIDIA GeForce RTX 3090", (8, 6))
-    assert str(found) == "NVIDIA GeForce RTX 3090, compute capability 8.6"
-
-
-def test_a_gpu_that_kernels_have_to_be_translated_for_is_announced_as_slow_to_start(monkeypatch):
-    assert "translates MindSpore's kernels" in str(with_driver(monkeypatch, Driver(capability=(9, 0))))
+    assert found == "NVIDIA GeForce RTX 3090, compute capability 8.6"
 
 
 @pytest.mark.parametrize(
@@ -36,8 +31,8 @@ def test_a_gpu_that_kernels_have_to_be_translated_for_is_announced_as_slow_to_st
         (Driver(count=0), {"CUDA_VISIBLE_DEVICES": "7"}, "shows no GPU with CUDA_VISIBLE_DEVICES='7'"),
         (Driver(init=803), {}, "cuInit: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"),
         (Driver(init=4242), {}, "cuInit: error 4242"),
-        (Driver(capability=(5, 2)), {}, r"A100.* has compute capability 5\.2; .* covers 6\.0 to 9\.0"),
-        (Driver(capability=(12, 0)), {}, r"A100.* has compute capability 12\.0; .* covers 6\.0 to 9\.0"),
+        (Driver(capability=(5, 2)), {}, r"A100.*, compute capability 5\.2: .* covers 6\.0 to 9\.0"),
+        (Driver(capability=(12, 0)), {}, r"A100.*, compute capability 12\.0: .* covers 6\.0 to 9\.0"),
     ],
 )
 def test_what_is_wrong_with_driver_or_gpu_is_said(monkeypatch, driver, environment, problem):
@@ -52,8 +47,10 @@ def test_every_driver_since_cuda_11_will_do(monkeypatch, version):
 
 
 @pytest.mark.parametrize("capability", [(6, 0), (7, 5), (8, 9), (9, 0)])
-def test_every_gpu_that_the_kernels_cover_will_do(monkeypatch, capability):
-    assert with_driver(monkeypatch, Driver(capability=capability)).capability == capability
+def test_every_gpu_that_the_kernels_cover_will_do_and_a_new_one_is_announced_as_slow(monkeypatch, capability):
+    found = with_driver(monkeypatch, Driver(capability=capability))
+    assert "compute capability {}.{}".format(*capability) in found
+    assert ("translates" in found) == (capability == (9, 0))
 
 
 def write_compiler(home, release):
@@ -182,11 +179,11 @@ def test_a_cuda_home_that_mindspore_cannot_use_is_passed_over_and_named(bare, wr
     assert str(gpu.find_toolkit(environment)) == f"CUDA 11.8 from the gpu extra, as CUDA_HOME={home} {why}"
 
 
-def test_missing_packages_are_counted(bare):
-    with pytest.raises(DeviceError, match=r"\(nvidia-cuda-runtime-cu11 and 7 more packages not installed\)"):
+def test_a_missing_package_is_named(bare):
+    with pytest.raises(DeviceError, match=r"\(nvidia-cuda-runtime-cu11 is not installed\)"):
         gpu.find_toolkit({})
     write_packages(bare / "site", without=("nvidia-cudnn-cu11",))
-    with pytest.raises(DeviceError, match=r"\(nvidia-cudnn-cu11 not installed\)"):
+    with pytest.raises(DeviceError, match=r"\(nvidia-cudnn-cu11 is not installed\)"):
         gpu.find_toolkit({})
 
 

@@ -20,7 +20,7 @@ from tests.driver import Driver, Loader
 def environment_after(call, **variables):
     """oneDNN's instruction set and the log level as a call on `runtime` leaves them."""
     script = (
-        f"import os; from ms_vireid import runtime; runtime.{call};"
+        f"import os; from ms_vireid.devices import runtime; runtime.{call};"
         "print(os.environ.get('ONEDNN_MAX_CPU_ISA'), os.environ.get('GLOG_v'))"
     )
     inherited = {name: value for name, value in os.environ.items() if name not in ("ONEDNN_MAX_CPU_ISA", "GLOG_v")}

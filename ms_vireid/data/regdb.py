@@ -15,9 +15,7 @@ def read_regdb(root: Path, trial: int) -> ReIDData:
     Raises:
         InputError: folders or lists missing, or a line that is not a path and a number.
     """
-    require_directory(root, REMEDY)
-    for name in ("Visible", "Thermal", "idx"):
-        require_directory(root / name, REMEDY)
+    require_directory(root, REMEDY, "Visible", "Thermal", "idx")
     return ReIDData("regdb", root, "regdb", _read_split(root, "train", trial), _read_split(root, "test", trial))
 
 

@@ -7,8 +7,7 @@ from ms_vireid.config import Config, EvaluationConfig
 from ms_vireid.data.corruptions import CorruptedVersion, read_photographs
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
-from ms_vireid.evaluation.protocol import ProtocolResult, Trial, average_trials, evaluate_trials
-from ms_vireid.evaluation.trials import protocol_trials
+from ms_vireid.evaluation.protocol import ProtocolResult, Trial, average_trials, evaluate_trials, protocol_trials
 from ms_vireid.inference.features import extract_features
 
 CORRUPTED_EVALUATIONS = 10  # as published

@@ -6,7 +6,7 @@ from itertools import zip_longest
 import numpy as np
 
 from ms_vireid.data.records import ImageSet, ReIDData
-from ms_vireid.evaluation.trials import protocol_trials
+from ms_vireid.evaluation.protocol import protocol_trials
 from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.visualization.gradcam import Picture, gradcam, overlay
 from ms_vireid.visualization.ranked import Ranked, choose_queries, rank_queries

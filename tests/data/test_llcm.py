@@ -99,7 +99,7 @@ def test_a_wrong_line_is_refused_with_its_number(tmp_path, line, says):
     [
         ("3,three,351", r"test_id\.txt:1: fields that are not identities: 1 \('three'\)"),
         ("\n", r"test_id\.txt:1: lists no identity"),
-        ("3,4,5", r"identities of idx/test_id\.txt without a folder under any camera: 2 \(0004, 0005\)"),
+        ("3,4,5", r"identities without a picture under any camera: 2 \(0004, 0005\)"),
     ],
 )
 def test_a_wrong_list_of_identities_is_refused(tmp_path, content, says):

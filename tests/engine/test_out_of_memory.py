@@ -13,7 +13,7 @@ from ms_vireid import train
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.devices import out_of_memory
+from ms_vireid.engine import out_of_memory
 from ms_vireid.engine.train_step import TrainStep
 from tests.checkpoints import DATA, RECIPES
 
