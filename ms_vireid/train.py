@@ -1,7 +1,7 @@
 """Train a model, evaluate it under its data set's protocol, and print the table.
 
 On several devices: msrun --worker_num=N --local_worker_num=N --join=True --log_dir=LOGS ms_vireid/train.py ...
-Each of the N processes then trains on train.num_identities identities a step, all of them other ones.
+Each of the N processes then trains on train.num_identities identities a step, different ones in each.
 """
 
 import argparse
@@ -38,7 +38,9 @@ def main() -> None:
     with runtime.one_voice():
         arguments = parser.parse_intermixed_args()
         if arguments.open:
-            _require_page()
+            require_extra("--open", "viz", "jinja2", "matplotlib")
+            if runtime.launched():
+                raise InputError("--open: not with msrun; afterwards python -m ms_vireid.report R makes the page")
         config = recipe(arguments)
         device, group = _join(arguments.device, config) if runtime.launched() else (None, ALONE)
 
@@ -66,13 +68,6 @@ def main() -> None:
         print(f"its page: {shlex.join(['python', '-m', 'ms_vireid.report', str(output)])}")
 
 
-def _require_page() -> None:
-    """Raise InputError, before any training, unless `_show` can be."""
-    require_extra("--open", "viz", "jinja2", "matplotlib")
-    if runtime.launched():
-        raise InputError("--open: not with msrun; afterwards python -m ms_vireid.report R makes the page")
-
-
 def _show(run_folder: Path, device: str) -> None:
     page = run_folder / "report.html"
     made = subprocess.run([sys.executable, "-m", "ms_vireid.report", run_folder, "--output", page, "--device", device])
@@ -82,29 +77,33 @@ def _show(run_folder: Path, device: str) -> None:
 
 
 def _set_up(device: str, config: Config) -> str:
-    """Set the device up; what it is, and which program trains."""
+    """Set the device up; returns what it is, and which program trains."""
     device = runtime.set_up(device)
-    from ms_vireid.programs.choice import training_program  # only now, as below
+    from ms_vireid.programs.choice import training_program  # only now: it imports mindspore
 
     return f"{device}; {training_program(config.train)}"
 
 
 def _join(device: str, config: Config) -> tuple[str, ProcessGroup]:
-    """Set this process up, one of those that msrun started, and meet the others; the device, in words, and they."""
+    """Set this process up, one of those that msrun started, and meet the others; returns the device and the group."""
     device = _set_up(device, config)
-    from ms_vireid.engine.distributed import join  # only now, as below
+    from ms_vireid.engine.distributed import join  # only now: it imports mindspore
 
     group = join()
     return f"{device}, {group.world_size} processes", group
 
 
 def _places(arguments: argparse.Namespace) -> tuple[str, str | None]:
-    """The run's folder, and the checkpoint that it goes on from."""
-    output = RunFolder(arguments.output or _default_output(arguments.config.stem, arguments.resume == "auto"))
-    if output.begun() and arguments.resume is None:
+    """The run's folder, and the checkpoint to go on from."""
+    resume = arguments.resume
+    output = RunFolder(arguments.output or _default_output(arguments.config.stem, resume == "auto"))
+    if output.begun() and resume is None:
         raise InputError(f"{output.path}: holds a run; go on with --resume auto, or choose another --output")
-    checkpoint = _checkpoint_to_resume(arguments.resume, output)
-    return str(output.path), checkpoint and str(checkpoint)
+    if resume == "auto":
+        resume = str(output.last) if output.last.exists() else None
+    elif resume is not None and not Path(resume).is_file():
+        raise InputError(f"--resume {resume}: no such checkpoint file")
+    return str(output.path), resume
 
 
 def train(
@@ -114,7 +113,7 @@ def train(
 
     Processes of a group train together; the first one writes and prints.
     """
-    # Only now: these import mindspore, which `runtime.set_up` has to come before.
+    # Only now: these import mindspore, and `runtime.set_up` has to run before that.
     from ms_vireid.engine.checkpoint import load_checkpoint, load_model
     from ms_vireid.engine.trainer import Trainer
     from ms_vireid.evaluation.protocol import chance, protocol_trials
@@ -162,8 +161,7 @@ def train(
 
 
 def _best_and_last(evaluations: list[dict], config: Config, trained: dict) -> dict[str, dict]:
-    """The metrics of the best epoch by mAP on the test set and of the last one, each with its epoch, for a run that
-    evaluated during training; only those that were evaluated."""
+    """The test metrics of the best epoch by mAP and of the last one, as far as they were evaluated during training."""
     if not evaluations:
         return {}
     if config.train.select == "last" and evaluations[-1]["epoch"] < config.epochs:
@@ -176,24 +174,12 @@ def _best_and_last(evaluations: list[dict], config: Config, trained: dict) -> di
 
 def _default_output(name: str, resume: bool) -> Path:
     """runs/NAME, or the first of runs/NAME-2, runs/NAME-3 ... that is new; to resume, the last that is not."""
+    folder = following = RUNS / name
     number = 1
-    while RunFolder(_numbered(name, number)).begun():
+    while RunFolder(following).begun():
         number += 1
-    return _numbered(name, number - 1 if resume and number > 1 else number)
-
-
-def _numbered(name: str, number: int) -> Path:
-    return RUNS / (name if number == 1 else f"{name}-{number}")
-
-
-def _checkpoint_to_resume(resume: str | None, output: RunFolder) -> Path | None:
-    if resume is None:
-        return None
-    if resume == "auto":
-        return output.last if output.last.exists() else None
-    if not Path(resume).is_file():
-        raise InputError(f"--resume {resume}: no such checkpoint file")
-    return Path(resume)
+        folder, following = following, RUNS / f"{name}-{number}"
+    return folder if resume else following
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A device that runs out of memory, as one line that says what to try."""
+"""A device that runs out of memory: one line that says what to try."""
 
 import re
 from collections.abc import Iterator
@@ -17,14 +17,7 @@ FULL = re.compile(
 
 @contextmanager
 def explained(doing: str, remedy: str) -> Iterator[None]:
-    """Turn a device's refusal of memory into one line.
-
-    Args:
-        doing: what needed it. remedy: what to try.
-
-    Raises:
-        InputError: there was not enough memory. Any other error passes.
-    """
+    """Raise InputError if the device runs out of memory while `doing` this; any other error passes."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -34,7 +27,7 @@ def explained(doing: str, remedy: str) -> Iterator[None]:
 
 
 def smaller_steps(config: Config) -> str:
-    """What makes a training step need less memory: what changes no result first, then half the identities a batch."""
+    """Settings that make a training step need less memory: first those that change no result, then smaller batches."""
     train = config.train
     settings = []
     if train.mode == "jit":
