@@ -143,7 +143,7 @@ class Plan:
         overrides += self.options.overrides
         config = load_config(path, overrides)
         if weights := self.options.weights.get(config.model.name):
-            overrides.append(f"model.pretrained={json.dumps(weights)}")  # quoted: a path is no YAML
+            overrides.append(f"model.pretrained={json.dumps(weights)}")  # quoted: a path is not YAML
         splits: list[list[str]] = [[]]
         if self.options.trials is not None and config.data.name == "regdb":
             splits = [[f"data.trial={trial}"] for trial in range(1, self.options.trials + 1)]

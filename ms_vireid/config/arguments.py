@@ -23,7 +23,7 @@ def recipe(arguments: argparse.Namespace) -> Config:
     """The configuration that the command line asks for."""
     overrides = list(arguments.overrides)
     if arguments.data_root is not None:
-        overrides.append(f"data.root={json.dumps(arguments.data_root)}")  # quoted: a path is no YAML
+        overrides.append(f"data.root={json.dumps(arguments.data_root)}")  # quoted: a path is not YAML
     if arguments.seed is not None:
         overrides.append(f"seed={arguments.seed}")
     return load_config(arguments.config, overrides)

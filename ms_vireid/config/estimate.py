@@ -1,4 +1,4 @@
-"""What a configured network needs at least, on paper, before anything is allocated; without a framework."""
+"""The least memory that a configured network needs, on paper, before anything is allocated; without a framework."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def require_memory_for(config: Config, training: bool) -> None:
 
 
 def require_fitting(path: Path, config: Config, held: int) -> None:
-    """Raise InputError if a file of `held` numbers says that it is of far more parameters: before these are made."""
+    """Raise InputError, before allocating, if a file of `held` numbers has a configuration with far more parameters."""
     wanted = network_cost(config).parameters
     if wanted > _MOST_TIMES * held:
         raise InputError(

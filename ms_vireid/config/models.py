@@ -26,7 +26,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Cost:
-    """parameters: numbers in all. kept: activations of a picture that training keeps. largest: those of the largest
+    """parameters: how many numbers. kept: activations of a picture that training keeps. largest: those of the largest
     layer, which evaluation needs. A lower bound: a few per cent of the parameters may be missing, and about half of
     what training keeps."""
 
@@ -36,7 +36,7 @@ class Cost:
 
 
 class ModelConfig(Section):
-    """What every model has."""
+    """The keys of every model."""
 
     can_recompute: ClassVar[bool] = False  # for train.recompute
     name: str

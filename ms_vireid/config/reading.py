@@ -55,7 +55,7 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise _refused("a key is no text", key)
+                raise _refused("a key is not text", key)
             if key.value in seen:
                 raise _refused(f"'{key.value}' is given twice", key)
             seen.add(key.value)
@@ -138,7 +138,7 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
         raise InputError(f"{path}: 'base:' goes through more than {MOST_BASES} files; write them into fewer")
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise OSError("it is no regular file")
+            raise OSError("it is not a regular file")
         if path.is_file() and path.stat().st_size > 4 * MOST_CHARACTERS:
             raise OSError(f"it is larger than {MOST_CHARACTERS:,} characters")
         tree = _parse(path.read_text(encoding="utf-8"))

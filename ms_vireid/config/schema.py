@@ -62,14 +62,14 @@ class DataConfig(Section):
     resize_through: Size | None = None
     workers: between(0, 256) = 2  # processes that decode and augment; 0 does it in the main process
     # Decoded and resized training pictures from one epoch to the next: decoded anew, kept in memory, or in a file;
-    # auto: in memory where they take a quarter of what is free at most, else decoded anew.
+    # auto: in memory if they take at most a quarter of what is free, else decoded anew.
     cache: Literal["auto", "none", "memory", "disk"] = "auto"
     cache_folder: Folder = Path("runs/cache")
     synthetic: SyntheticConfig = SyntheticConfig()
 
 
 class AugmentationConfig(Section):
-    """PMT's recipe; each probability is of one image."""
+    """PMT's recipe; each probability is per image."""
 
     crop_padding: between(0, 4096) = 0  # pixels of black on every side before a random crop; 0: no crop
     flip: Share = 0.5
@@ -97,7 +97,7 @@ class StageConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """What every optimiser has."""
+    """The keys of every optimiser."""
 
     name: str
     lr: Above0
@@ -137,7 +137,7 @@ AnyOptimizerConfig = Annotated[Annotated[AdamWConfig, Tag("adamw")] | Annotated[
 
 
 class ScheduleConfig(Section):
-    """What every schedule has."""
+    """The keys of every schedule."""
 
     name: str
     warmup_epochs: Count
@@ -215,11 +215,11 @@ class EvaluationConfig(Section):
     trials: between(1, 1000) = 10  # SYSU-MM01's and LLCM's galleries
     batch_size: between(1, 10_000) = 64
     flip: bool = False  # add the features of each picture turned left to right, as LLCM's authors do
-    frost: Folder | None = None  # photographs of frost for corrupted pictures; without a folder of them it is drawn
+    frost: Folder | None = None  # folder of photographs of frost for corrupted pictures; without it frost is drawn
     compare_untrained: bool = False  # also evaluate the model as it was before training, and chance
 
 
-# What keys begin with that may differ between the run that wrote a checkpoint and the one that resumes it: no weight
+# Beginnings of the keys that may differ between the run that wrote a checkpoint and the one that resumes it: no weight
 # depends on them.
 FREE_KEYS = (
     "data.root",
@@ -262,7 +262,7 @@ class Config(Section):
 
     @property
     def num_classes(self) -> int | None:
-        """Identities the classifier tells apart: as configured, else as published for the data set."""
+        """How many identities the classifier tells apart: as configured, else as published for the data set."""
         if self.model.num_classes is not None:
             return self.model.num_classes
         if self.data.name == "synthetic":

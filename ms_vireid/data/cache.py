@@ -13,7 +13,7 @@ from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image
 from ms_vireid.devices.memory import available_memory, require_memory
 
-SHARE = 0.25  # of the free memory, for pictures that nobody asked to keep there
+SHARE = 0.25  # of the free memory, at most, if nobody asked to keep pictures there
 
 
 class PictureCache:
@@ -22,18 +22,18 @@ class PictureCache:
     The pixels lie in one block that worker processes share: anonymous memory, or a mapped file. One byte for each
     picture says that it is there; it is set after the pixels. Two workers that decode the same picture write the same.
 
-    A cache file belongs to one list of pictures (paths, sizes, times of change) at one size; for others there is
-    another file. An interrupted run leaves one that the next goes on filling.
+    A cache file belongs to one list of pictures (paths, sizes, times of change) at one size; others get another file.
+    The next run goes on filling the file that an interrupted run leaves.
 
     Args:
         images: the set.
-        config: `data.cache` ("none" decodes anew each time; "auto" is "memory" where the pictures of all `processes`
+        config: `data.cache` ("none" decodes anew each time; "auto" is "memory" if the pictures of all `processes`
             take at most `SHARE` of what is free, else "none"), `data.cache_folder`, `data.image_size` and
             `data.resize_through`.
-        processes: how many keep such a block each.
+        processes: how many processes keep such a block each.
 
     Raises:
-        InputError: the memory is not there, or the file cannot be made, as for want of space.
+        InputError: there is not enough memory, or the file cannot be made, for example for lack of space.
     """
 
     def __init__(self, images: ImageSet, config: DataConfig, processes: int = 1):
@@ -83,7 +83,7 @@ class PictureCache:
 
 
 def _mapped(path: Path, size: int) -> np.ndarray:
-    """The file as shared memory, uint8 [size]; a new one is all zeros, with its space taken on the disk."""
+    """The file as shared memory, uint8 [size]; a new one is all zeros, with its disk space reserved."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():

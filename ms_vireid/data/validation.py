@@ -85,7 +85,7 @@ def read_labelled_paths(listing: Path, remedy: str) -> list[tuple[int, str, int]
 def read_lines(listing: Path, remedy: str) -> list[str]:
     try:
         if listing.exists() and not listing.is_file():
-            raise OSError("not a regular file")
+            raise OSError("it is not a regular file")
         return listing.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{listing}: cannot be read ({error}); {remedy}") from None
