@@ -1,4 +1,4 @@
-"""What an Ascend is given in the place of MindSpore's operators: here on a CPU, with operators that mean the same."""
+"""What replaces MindSpore's operators on an Ascend, here on a CPU with operators that compute the same."""
 
 from types import SimpleNamespace
 
@@ -64,7 +64,7 @@ CELLS = {
 
 
 def outputs(cell, x):
-    """In training and then in evaluation, and with the running statistics between them."""
+    """The outputs in training and then in evaluation, and the running statistics in between."""
     found = [cell.set_train()(ms.Tensor(x)).asnumpy()]
     found += [parameter.asnumpy().copy() for parameter in cell.get_parameters()]
     return [*found, cell.set_train(False)(ms.Tensor(x)).asnumpy()]

@@ -177,8 +177,8 @@ class RunFolder:
 
 
 def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataConfig:
-    """The configuration with the folder to read from: `root`, else the one in run.json. A synthetic set that is no longer
-    there is made anew in its usual place.
+    """The configuration with the folder to read from: `root`, else the one in run.json. A synthetic set that is gone is
+    made anew in its usual place.
 
     Raises:
         InputError: neither a root nor a run folder is there.

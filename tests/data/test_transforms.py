@@ -174,7 +174,7 @@ def test_jitter_by_factors_of_one_changes_nothing():
 
 
 def erased(config: AugmentationConfig, seed: int, size=(64, 32)) -> np.ndarray:
-    """bool [H, W]: what is not as it was."""
+    """Which pixels have changed, bool [H, W]."""
     image = np.full((3, *size), 9.0, np.float32)
     return (random_erasing(image, config, np.random.default_rng(seed)) != 9.0).any(axis=0)
 

@@ -290,7 +290,7 @@ case(
 case("names", "link-to-itself", (*EVALUATE, "loop.ckpt"), lambda: Path("loop.ckpt").symlink_to("loop.ckpt"))
 
 
-# PyTorch's files, .safetensors, and weights that are no numbers.
+# PyTorch's files, .safetensors, and weights that are not numbers.
 def flipped(path, place):
     def change():
         content = bytearray(Path(path).read_bytes())
@@ -301,7 +301,7 @@ def flipped(path, place):
 
 
 def flipped_member(path, number):
-    """A bit in the midst of one of an archive's largest members: what lies between members is nobody's."""
+    """Flips a bit in the middle of one of an archive's largest members, not between members, where nothing is read."""
 
     def change():
         with zipfile.ZipFile(path) as archive:

@@ -190,7 +190,7 @@ def test_the_trace_names_what_follows_a_softmax_without_its_maximum(monkeypatch)
     same_weights(*pair)
     inputs = 40.0 * np.random.default_rng(0).normal(size=(3, 10, 48)).astype(np.float32), None, None
     assert first_layer(pair, inputs, False, "operators") is None
-    # The softmax is no layer of PyTorch's: the projection of its values is.
+    # PyTorch has no layer for the softmax; the next one is the projection of its values.
     assert first_layer(pair, inputs, False, "kernels") == "output of proj"
 
 
