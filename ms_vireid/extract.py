@@ -28,7 +28,7 @@ def main() -> None:
         "--modality",
         choices=(*MODALITIES, "auto"),
         default="auto",
-        help="modality of all pictures; auto reads it from the folders (cam1 ... cam6, visible, infrared, Thermal, nir ...)",
+        help="modality of all pictures; auto: as the folders say (cam1 ... cam6, visible, infrared, Thermal, nir ...)",
     )
     parser.add_argument("--list", type=Path, metavar="FILE", help="only these pictures: one path a line, relative to D")
     parser.add_argument("--batch-size", type=int, metavar="N", help="pictures at a time (default: the run's)")
