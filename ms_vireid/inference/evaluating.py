@@ -37,15 +37,15 @@ def evaluate_model(model: nn.Cell, data: ReIDData, config: Config, group: Proces
 
 
 def frost_photographs(config: EvaluationConfig) -> tuple[np.ndarray, ...]:
-    """The user's photographs of frost, none without a folder of them; raises InputError as `read_photographs` does."""
+    """The user's photographs of frost, if there is a folder of them; raises InputError as `read_photographs` does."""
     return () if config.frost is None else read_photographs(config.frost)
 
 
 def evaluate_corrupted(model: nn.Cell, data: ReIDData, config: Config) -> ProtocolResult:
     """The same with corrupted visible pictures (Chen et al., NeurIPS 2021), as the mean of ten evaluations.
 
-    As in the benchmark's release all of them search the protocol's first trial. Evaluation t is of version t of the
-    set: each visible picture's type and severity are drawn for it. Infrared pictures stay as they are.
+    As in the benchmark's release all of them search the protocol's first trial. Evaluation t takes version t of the set,
+    which draws each visible picture's type and severity. Infrared pictures stay as they are.
     """
     trial = protocol_trials(data, config.evaluation)[0]
     used = np.unique(np.concatenate([trial.query, trial.gallery]))

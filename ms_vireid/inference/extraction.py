@@ -84,8 +84,8 @@ class PartialResult:
                     return self._read_journal()
             if self.path.exists():
                 if any(self.path.iterdir()) and not self.plan.is_file():
-                    raise InputError(f"{self.path}: is there and is no partial result; choose another --output")
-                print(f"note: {self.path} is of other pictures, another checkpoint or batch size; begun anew")
+                    raise InputError(f"{self.path}: exists but is not a partial result; choose another --output")
+                print(f"note: {self.path} belongs to other pictures, another checkpoint or batch size; starting anew")
                 shutil.rmtree(self.path)
             self.path.mkdir()
             write_text(self.plan, text)
@@ -130,10 +130,10 @@ def extract_resumably(
 ) -> tuple[np.ndarray, dict[int, str]]:
     """What `extract_features` returns, from `partial` as far as it goes, and the broken pictures by index.
 
-    The rows of broken pictures are to be left out. The array lies in `partial`, on disk.
+    Leave out the rows of broken pictures. The array lies in `partial`, on disk.
 
     Raises:
-        InputError: a picture cannot be decoded and is not to be skipped, none can, or a feature is not finite.
+        InputError: a picture cannot be decoded and is not skipped, none can be, or a feature is not finite.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the batch in hand.
     """
     batches = PictureBatches(images, image_size, batch_size, skip_broken)
@@ -157,7 +157,7 @@ def extract_resumably(
 
 
 def _with_lines(items: Iterator, start: int, total: int) -> Iterator:
-    """The items, with a few lines of progress where there is no bar."""
+    """The items, with a few lines of progress if there is no bar."""
     every = max(1, -(-total // LINES))
     for number, item in enumerate(items, start + 1):
         yield item
@@ -166,7 +166,7 @@ def _with_lines(items: Iterator, start: int, total: int) -> Iterator:
 
 
 def _checksum(images: ImageSet) -> str:
-    """Over what the features depend on: paths, sizes, times of change and modalities."""
+    """A checksum of what the features depend on: paths, sizes, times of change and modalities."""
     digest = hashlib.sha256()
     for path, infrared in zip(images.paths, images.infrared, strict=True):
         status = path.stat()

@@ -41,7 +41,7 @@ class _Source(BaseModel):
 
 
 class Info(BaseModel):
-    """What `info` has to hold."""
+    """What `info` must hold."""
 
     format: int
     version: str
@@ -129,7 +129,7 @@ def load_features(path: Path) -> Features:
 def open_features(path: Path) -> Features:
     """As `load_features`, but the features stay on disk: `RowsOnDisk`, checked as they are read.
 
-    A file that somebody has compressed is read into memory instead.
+    A compressed file is read into memory instead.
     """
     require_file(path, "file; make it with ms_vireid/extract.py")
     try:
@@ -159,7 +159,7 @@ def check_columns(path: Path, held: dict[str, np.ndarray], count: int) -> tuple[
     """
     _refuse_missing(path, {"info", *COLUMNS} - held.keys())
     if damaged := [name for name in ("info", *COLUMNS) if not isinstance(held[name], np.ndarray)]:
-        raise InputError(f"{path}: {damaged[0]} is no array; make it with ms_vireid/extract.py")
+        raise InputError(f"{path}: {damaged[0]} is not an array; make it with ms_vireid/extract.py")
     info = _info(path, held["info"])
     for name, kind in COLUMNS.items():
         if held[name].shape != (count,) or held[name].dtype.kind != kind:

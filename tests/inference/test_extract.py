@@ -178,7 +178,7 @@ def test_a_partial_result_of_other_pictures_is_not_gone_on_from(run_extract, pic
     assert (tmp_path / "features.npz.partial/journal.jsonl").exists()
     capfd.readouterr()
     found = run_extract(pictures)
-    assert "features.npz.partial is of other pictures, another checkpoint or batch size; begun anew" in (
+    assert "features.npz.partial belongs to other pictures, another checkpoint or batch size; starting anew" in (
         capfd.readouterr().out
     )
     assert len(found) == 16
