@@ -106,7 +106,7 @@ class Plan:
             return []
 
     def searches(self, run: Run) -> list[Search | None]:
-        """What the run's model is to be evaluated on, without repetition."""
+        """The searches to evaluate the run's model on, each once."""
         return list(dict.fromkeys(column.search for column in self.columns if column.data == run.data_set))
 
     def complete(self, run: Run) -> RunFolder | None:
@@ -183,7 +183,7 @@ def result_file(folder: RunFolder, search: Search | None) -> Path:
 
 
 def read_metrics(folder: RunFolder, search: Search | None) -> dict[str, float] | None:
-    """The mean metrics of an evaluation, as fractions; None where it has not been made."""
+    """The mean metrics of an evaluation, as fractions; None if it has not run yet."""
     path = result_file(folder, search)
     if not path.exists():
         return None
@@ -244,7 +244,7 @@ def _identity(config: dict, data_checksum: str) -> dict:
 
 
 def _identity_of(folder: RunFolder) -> dict | None:
-    """The same of a run that has begun; None where there is none, or one that today's schema does not know."""
+    """The same for a run that has begun; None if there is none, or one that today's schema does not accept."""
     if not folder.begun():
         return None
     return _identity_in(folder.record, folder.record.stat().st_mtime_ns)

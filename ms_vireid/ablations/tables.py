@@ -49,8 +49,8 @@ class Row(Section):
     name: Name
     label: str  # as printed
     config: str | None = None  # file, relative to the table's; none for another paper's method, which is not run
-    configs: dict[DataSet, str] = Field(default_factory=dict)  # of data sets that have a file of their own
-    stand_in: str | None = None  # what is run in the place of another paper's method, and how it differs
+    configs: dict[DataSet, str] = Field(default_factory=dict)  # for data sets that have their own file
+    stand_in: str | None = None  # what runs in place of another paper's method, and how it differs
     overrides: tuple[str, ...] = ()  # of the file, as on the command line
     published: tuple[Percent | None, ...] | None = None  # one a column, as printed; none where nothing is
 
