@@ -1,4 +1,4 @@
-"""FAISS indexes of a gallery (flat, HNSW, IVF), in one file with what is known of its pictures.
+"""FAISS indexes of a gallery (flat, HNSW, IVF), in one file with what is known about its pictures.
 
 A `.index` file is an uncompressed zip with FAISS's own `index.faiss`, and the columns of a feature file
 (ms_vireid/inference/feature_files.py) but for the features, which the index holds.
@@ -44,7 +44,7 @@ class FaissIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         """As `search_exact`; what HNSW and IVF find is approximate, and the better the larger `breadth`.
 
-        With `allowed`, bool [G], all kinds search exactly: a graph's way to the allowed would lead over the others.
+        With `allowed`, bool [G], all kinds search exactly: in a graph the way to allowed pictures leads through others.
         """
         index = self.index
         breadth = breadth or BREADTH[self.kind]

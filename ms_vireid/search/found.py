@@ -38,7 +38,7 @@ class Found:
     hits: list[Hit]
 
     def match(self, hit: Hit) -> bool | None:
-        """Whether a hit shows the query's identity; None where one of them is unknown."""
+        """Whether a hit shows the query's identity; None if either is unknown."""
         if UNKNOWN in (self.query.identity, hit.picture.identity):
             return None
         return self.query.identity == hit.picture.identity

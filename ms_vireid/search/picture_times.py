@@ -45,7 +45,7 @@ def picture_times(files: list[Path]) -> tuple[np.ndarray, Counter]:
 def picture_time(file: Path) -> tuple[float, str]:
     """Whole seconds since 1970, or nan, and which of SOURCES says so."""
     for match in _IN_NAME.finditer(file.name):
-        with suppress(ValueError):  # digits that are no time
+        with suppress(ValueError):  # digits that are not a time
             return datetime(*map(int, match.groups())).timestamp(), "name"
     try:
         modified = float(int(file.stat().st_mtime))
