@@ -21,7 +21,7 @@ def hooked(cell: nn.Cell, hook: Callable):
 
 
 def output_of(cell: nn.Cell, run: Callable[[], object]) -> Tensor:
-    """What `cell` gives within `run()`."""
+    """The output of `cell` within `run()`."""
     held = []
     with hooked(cell, lambda _cell, _inputs, output: held.append(output)):
         run()
@@ -39,6 +39,6 @@ def at_pixels(model: ReIDModel, cells: np.ndarray, size: tuple[int, int]) -> np.
 
 
 def require_finite(values: np.ndarray, name: str) -> None:
-    """Raise InputError unless what is to be drawn is finite."""
+    """Raise InputError unless the values to draw are finite."""
     if not np.isfinite(values).all():
-        raise InputError(f"{name}: what is to be drawn is not finite; check the checkpoint and the picture")
+        raise InputError(f"{name}: the values to draw are not finite; check the checkpoint and the picture")
