@@ -125,7 +125,7 @@ def load_demo(model: str) -> Demo:
 
 
 def config_of(name: str, row: Row, data_set: str | None = None) -> Path:
-    """The file of a row of the table of that name; of one of its data sets, the one that it has of its own, if any."""
+    """The recipe file of a row of the table `name`: the row's file for this data set if it has one."""
     return (TABLES / name / row.configs.get(data_set, row.config)).resolve()
 
 

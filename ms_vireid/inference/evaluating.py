@@ -44,8 +44,8 @@ def frost_photographs(config: EvaluationConfig) -> tuple[np.ndarray, ...]:
 def evaluate_corrupted(model: nn.Cell, data: ReIDData, config: Config) -> ProtocolResult:
     """The same with corrupted visible pictures (Chen et al., NeurIPS 2021), as the mean of ten evaluations.
 
-    As in the benchmark's release all of them search the protocol's first trial. Evaluation t takes version t of the set,
-    which draws each visible picture's type and severity. Infrared pictures stay as they are.
+    As in the benchmark's release all of them search the protocol's first trial. Evaluation t takes version t of the
+    set, which draws each visible picture's type and severity. Infrared pictures stay as they are.
     """
     trial = protocol_trials(data, config.evaluation)[0]
     used = np.unique(np.concatenate([trial.query, trial.gallery]))

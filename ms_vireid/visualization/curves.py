@@ -66,8 +66,8 @@ def _is_number(value: object) -> bool:
 
 @styled
 def draw_curves(runs: Sequence[Curves], labels: Sequence[str]) -> Figure:
-    """A panel for each loss term, one for the learning rates and one for the metrics, as far as they were logged. Colour
-    and marker show the run, dashes the group or the metric."""
+    """A panel for each loss term, one for the learning rates and one for the metrics, as far as logged. Colour and
+    marker show the run, dashes the group or the metric."""
     terms = list(dict.fromkeys(name for run in runs for name in run.terms))
     titles = list(terms)
     titles += [RATES_TITLE] if any(run.rates for run in runs) else []
