@@ -1,4 +1,4 @@
-"""PMT as somebody would train it who has not seen this project: timm's ViT and a plain step."""
+"""PMT as somebody who does not know this project would train it: timm's ViT and a plain step."""
 
 import numpy as np
 import torch

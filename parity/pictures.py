@@ -50,7 +50,7 @@ class _Pictures(torch.utils.data.Dataset):
 
 
 def _transform(config: AugmentationConfig, size: tuple[int, int], infrared: bool):
-    """torchvision's transforms for one modality. Channel exchange is left out: it is not to be had there."""
+    """torchvision's transforms for one modality. Without channel exchange, which torchvision does not have."""
     transforms = torchvision.transforms
     steps = [transforms.Resize(size, transforms.InterpolationMode.LANCZOS)]
     if infrared and config.infrared_jitter:

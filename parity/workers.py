@@ -92,7 +92,7 @@ class Worker:
         """Tell the process what to do, if anything; its next answer.
 
         Raises:
-            InputError: it has ended, as for want of memory, or reports what it was asked wrong.
+            InputError: it has ended, for example for lack of memory, or reports a mistake in what it was asked.
         """
         try:
             if what:
@@ -101,7 +101,7 @@ class Worker:
         except (EOFError, OSError):
             self.process.join()
             raise InputError(
-                f"{self.framework}: the process has ended with {self.process.exitcode} (-9: killed for want of "
+                f"{self.framework}: the process has ended with {self.process.exitcode} (-9: killed for lack of "
                 "memory); try smaller batches (--identities, --instances, --images)"
             ) from None
         if isinstance(answer, InputError):

@@ -100,7 +100,7 @@ def read(path: Path, how: Mapping[str, Any]) -> dict[Run, list[list[float]]]:
     """The runs of a file. how: the options that all of them must have been made with.
 
     Raises:
-        InputError: it is of other options, or none of this command's.
+        InputError: it was written with other options, or not by this command.
     """
     if not path.exists():
         return {}

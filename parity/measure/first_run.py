@@ -407,7 +407,7 @@ def report(outcomes: list[Outcome], device: str, seconds: float) -> str:
     lines = [f"# First run on {device}", "", f"`{command}`, {when}", ""]
     lines += [f"{len(outcomes)} steps, {failed} failed, in {seconds:.0f} s.", ""]
     if device.endswith("stand-in"):
-        lines += ["It is no real device: no time on this page means anything.", ""]
+        lines += ["This is not a real device: no time on this page means anything.", ""]
     lines += ["| part | step | verdict | seconds |", "| --- | --- | --- | --- |"]
     lines += [f"| {o.step.part} | {o.step.name} | {o.verdict} | {o.seconds:.1f} |" for o in outcomes]
     for part, head in PARTS.items():

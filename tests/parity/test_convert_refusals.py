@@ -111,7 +111,7 @@ FILES = {
     "parts that are none": (
         ".safetensors",
         lambda path, weights: save_file(weights, path, {"ms_vireid": '{"parts": ["__class__"]}'}),
-        "pmt has not all of them",
+        "pmt does not have all of them",
     ),
     "a configuration that is none": (
         ".safetensors",
