@@ -359,8 +359,8 @@ def _keep(store: dict[str, np.ndarray], name: str, _layer: Any, _inputs: Any, ou
 
 
 def _layers_of_graph(cell: nn.Cell, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
-    """Every layer's output by name, kept by the compiled graph itself, which calls no hook: each layer gets a class that
-    also assigns its output to a parameter. Types and shapes are those of the operators."""
+    """Every layer's output by name, kept by the compiled graph itself, which calls no hook: each layer gets a class
+    that also assigns its output to a parameter. Types and shapes are those of the operators."""
     outputs = _layers("operators", cell, inputs)
     layers = {name: layer for name, layer in cell.cells_and_names() if name in outputs}
     kinds = {kind: _keeping(kind) for kind in map(type, layers.values())}

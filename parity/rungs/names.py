@@ -14,7 +14,7 @@ from torch_ref.models import list_models as torch_models
 
 CLASSES = 7
 PACKAGES = ("models", "losses", "engine")
-# What one side has and the other does not need: MindSpore's replacements of PyTorch's own layers, its names of weights in
+# What one side alone needs: MindSpore's replacements of PyTorch's own layers, its names of weights in
 # others' files, and mixed precision.
 ONLY_MINDSPORE = {
     "models.vit": {"GELU", "HeadsAttention", "PatchProjection"},
