@@ -307,11 +307,7 @@ class CorruptedVersion:
 
 
 def read_photographs(folder: Path) -> tuple[np.ndarray, ...]:
-    """The pictures directly in a folder, uint8 [H, W, 3] each.
-
-    Raises:
-        InputError: no such folder, no picture in it, or one that cannot be decoded.
-    """
+    """The pictures directly in a folder, uint8 [H, W, 3] each; raises InputError without any, or if one is broken."""
     remedy = "evaluation.frost is a folder of photographs of frost; leave it out to have frost drawn"
     require_directory(folder, remedy)
     paths = list_pictures(folder)

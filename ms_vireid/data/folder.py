@@ -15,9 +15,8 @@ REMEDY = "data.root must hold visible/ID/*.jpg and infrared/ID/*.jpg"
 def read_folder(root: Path, test_fraction: float) -> ReIDData:
     """Identities are the folder names in order; the last `test_fraction` of them are tested on.
 
-    Raises:
-        InputError: a folder is missing or holds no identity, an identity has no folder in the other modality, or
-            there are fewer than two identities.
+    Raises InputError for a missing folder, an identity without a folder in the other modality, and fewer than two
+    identities.
     """
     require_directory(root, REMEDY, "visible", "infrared")
     names = {m: {entry.name for entry in (root / m).iterdir() if entry.is_dir()} for m in ("visible", "infrared")}

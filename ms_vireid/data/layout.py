@@ -22,8 +22,7 @@ FOLDER_NAMES = {  # in any case; RegDB's and LLCM's too
 def find_pictures(root: Path, listing: Path | None = None) -> list[Path]:
     """Paths relative to `root`: every picture below it, sorted, or the lines of `listing`, in its order.
 
-    Raises:
-        InputError: no such folder, no picture in it, a list that cannot be read, or lines that name no file.
+    Raises InputError without any picture, and for a list that cannot be read or names no file.
     """
     require_directory(root, "give the folder of the pictures with --images")
     found = _walk(root) if listing is None else _read_list(root, listing)
@@ -61,9 +60,7 @@ def read_layout(root: Path, pictures: list[Path], modality: str = "auto") -> Ima
     modality: "visible" or "infrared" for all, or "auto" to read it from the folders: one of `FOLDER_NAMES`, the nearest
     to the picture, else SYSU-MM01's `cam1` ... `cam6`. An identity is a folder whose name is a number, below one of
     these. A camera is `camN`, or part of the picture's name as in LLCM (`_c06_`). The last two parts of `root` count.
-
-    Raises:
-        InputError: "auto", and the folders of a picture do not say it.
+    Raises InputError if "auto" finds no modality.
     """
     rows = []
     for picture in pictures:

@@ -23,9 +23,8 @@ REMEDY = "data.root must hold vis, nir, test_vis, test_nir and idx, as LLCM is d
 def read_llcm(root: Path) -> ReIDData:
     """Training identities are the lists' labels, test identities those of the folders; the two are numbered apart.
 
-    Raises:
-        InputError: folders or lists missing, a line that is not a path and a number, a training picture without a
-            camera in its name, a list of identities that is not numbers and commas, an identity without any picture.
+    Raises InputError for missing folders or lists, lines that do not fit, a training picture without a camera in its
+    name, and an identity without any picture.
     """
     require_directory(root, REMEDY, "vis", "nir", "test_vis", "test_nir", "idx")
     cameras = [(root / "test_vis" / f"cam{camera}", camera, False) for camera in VISIBLE_CAMERAS]

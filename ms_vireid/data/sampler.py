@@ -15,13 +15,9 @@ class IdentitySampler:
     Identities are drawn without replacement within a batch. An identity's images are drawn without replacement too (one
     with fewer than K of a modality repeats them in turn), or with `replacement`, each of the K on its own.
 
-    Args:
-        train: the training pictures, both modalities of every identity.
-        num_identities: P. num_instances: K, of each modality.
-        iterations: batches an epoch; by default one pass over the visible pictures, rounded up (SYSU-MM01: 696).
-
-    Raises:
-        InputError: there are fewer than P identities.
+    train: the training pictures, both modalities of every identity. num_identities: P. num_instances: K.
+    iterations: batches an epoch; by default one pass over the visible pictures, rounded up (SYSU-MM01: 696).
+    Raises InputError if there are fewer than P identities.
     """
 
     def __init__(

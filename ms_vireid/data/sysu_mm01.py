@@ -14,9 +14,8 @@ REMEDY = "data.root must hold cam1 ... cam6 and exp, as SYSU-MM01 is distributed
 def read_sysu_mm01(root: Path) -> ReIDData:
     """Training pictures of the train and val identities, test pictures of the test identities, all six cameras.
 
-    Raises:
-        InputError: folders or lists missing, a list that is not numbers and commas, an identity in two lists, an
-            identity without any picture.
+    Raises InputError for missing folders or lists, a list that is not numbers and commas, an identity both to train and
+    to test on, and an identity without any picture.
     """
     require_directory(root, REMEDY, "exp", *(f"cam{camera}" for camera in CAMERAS))
     train, val, test = (read_identities(root / "exp" / f"{split}_id.txt", REMEDY) for split in ("train", "val", "test"))

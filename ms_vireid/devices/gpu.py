@@ -37,11 +37,7 @@ _NO_DEVICE, _MAJOR, _MINOR = 100, 75, 76  # cuda.h's CUDA_ERROR_NO_DEVICE and CU
 
 
 def find_gpu(environment: Mapping[str, str]) -> str:
-    """Name and compute capability of the driver's first GPU.
-
-    Raises:
-        DeviceError: no driver, no GPU, or one that is too old or too new.
-    """
+    """Name and compute capability of the driver's first GPU. Raises DeviceError without one that MindSpore can use."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -104,11 +100,7 @@ class Toolkit:
         return f"CUDA {self.release} from {self.origin}"
 
     def load(self) -> None:
-        """Load the libraries, so that the plugin finds them by their sonames, and ask CUDA whether it runs here.
-
-        Raises:
-            DeviceError: a library does not load, or CUDA does not run with the driver.
-        """
+        """Load the libraries for the plugin to find by their sonames; raises DeviceError unless CUDA runs here."""
         try:
             runtime, *_ = [ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL) for library in self.libraries]
         except OSError as error:
@@ -124,9 +116,7 @@ class Toolkit:
 
         MindSpore asks `$CUDA_HOME/bin/nvcc` for the release, by which it selects its plugin, and `ldd` for the
         runtime's place. Without a compiler, a private temporary folder holds an nvcc that only prints the release.
-
-        Raises:
-            DeviceError: no program can be run from the temporary folder.
+        Raises DeviceError if no program can be run from that folder.
         """
         folders = dict.fromkeys(str(library.parent) for library in self.libraries)
         paths = [*folders, *filter(None, [environment.get("LD_LIBRARY_PATH")])]
@@ -146,11 +136,7 @@ def _write_compiler(home: Path, release: str) -> Path:
 
 
 def find_toolkit(environment: Mapping[str, str]) -> Toolkit:
-    """The system's CUDA 11 if it is complete, else that of the `gpu` extra.
-
-    Raises:
-        DeviceError: neither is there; it says where it looked.
-    """
+    """The system's CUDA 11 if it is complete, else that of the `gpu` extra; a DeviceError says where it looked."""
     if not list(_plugin_folder().glob("libmindspore_gpu.so.*")):
         raise DeviceError("this MindSpore has no GPU plugin", "run on Linux on x86-64")
     passed_over = []
@@ -216,11 +202,7 @@ def _release(home: Path) -> str | None:
 
 
 def _packaged() -> Toolkit:
-    """The libraries of the gpu extra's packages.
-
-    Raises:
-        DeviceError: one is not installed, or another package has replaced its file.
-    """
+    """The libraries of the gpu extra's packages, or DeviceError if one is missing or another package replaced it."""
     remedy, libraries = "pip install -e '.[gpu]' brings it", []
     for soname, package in PACKAGES.items():
         try:
