@@ -40,7 +40,7 @@ def main() -> None:
         choices=(*MODALITIES, "auto"),
         default=("auto", "auto"),
         metavar=("OF_QUERY", "OF_GALLERY"),
-        help="visible, infrared or auto, of pictures; auto reads it from their folders",
+        help="modality of the pictures; auto reads it from their folders",
     )
     parser.add_argument("--top-k", type=int, default=10, metavar="N", help="how many to find for each query")
     parser.add_argument("--camera", type=int, nargs="+", metavar="N", help="search pictures of these cameras only")
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument(
         "--gallery-root", type=Path, metavar="D", help="folder of the gallery's pictures (default: as extracted)"
     )
-    parser.add_argument("--json", type=Path, metavar="F", help="also write what was found there")
+    parser.add_argument("--json", type=Path, metavar="F", help="also write what was found to F")
     parser.add_argument(
         "--sheet", type=Path, metavar="F", help="also draw it there (.png or .svg), the first 20 queries and 10 hits"
     )
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def _check(arguments: Namespace) -> None:
-    """What is wrong with the options is said before the work."""
+    """Check the options before any work."""
     in_milvus, saved = arguments.gallery.startswith(MILVUS), Path(arguments.gallery).suffix == INDEX
     if not (arguments.query or arguments.add or arguments.save_index):
         raise InputError("nothing to do: give --query, --add or --save-index; see --help")
@@ -132,7 +132,7 @@ def _check(arguments: Namespace) -> None:
 
 
 def _read_gallery(arguments: Namespace, modality: str) -> Features | Pictures | None:
-    """None of a gallery that is not read, but opened: an index, Milvus."""
+    """None for a gallery that is opened instead of read: an index or Milvus."""
     path = Path(arguments.gallery)
     if arguments.gallery.startswith(MILVUS) or path.suffix == INDEX:
         return None
@@ -142,7 +142,7 @@ def _read_gallery(arguments: Namespace, modality: str) -> Features | Pictures | 
 
 
 def _embedded(arguments: Namespace, *sources: Features | Pictures | None) -> list[Features | None]:
-    """The sources with features; of pictures, those that the checkpoint gives."""
+    """The sources with features; the checkpoint computes those of pictures."""
     pictures = [source for source in sources if isinstance(source, Pictures)]
     if not pictures:
         return list(sources)
