@@ -1,4 +1,4 @@
-"""Checks that readers share. An error counts the problems of its kind and names the first ten, in one line."""
+"""Checks that readers share. An error counts all problems and names the first ten, in one line."""
 
 import os
 from collections.abc import Iterable, Sequence

@@ -15,7 +15,7 @@ from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking, query_
 SYSU_MM01_QUERY_CAMERAS = (3, 6)
 SYSU_MM01_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 DIRECTIONS = ("infrared-to-visible", "visible-to-infrared")
-RANKINGS = 50_000  # chance is a mean over as many, so that a rate of 1 % has a standard error of 0.04 %
+RANKINGS = 50_000  # chance averages at least as many, so that a rate of 1 % has a standard error of 0.04 %
 
 
 @dataclass(frozen=True, eq=False)

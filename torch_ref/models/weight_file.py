@@ -37,7 +37,7 @@ _DAMAGED = (*DAMAGED, AssertionError, pickle.UnpicklingError, struct.error)
 
 
 def read_pickled(path: Path) -> Any:
-    """What a .pth, .pt or .t file holds of tensors, numbers, arrays and plain containers; no code in it runs.
+    """The tensors, numbers, arrays and plain containers of a .pth, .pt or .t file; no code in it runs.
 
     Raises:
         InputError: the file is not whole, or refers to anything else.
@@ -75,7 +75,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _empty_array(kind: type, shape: tuple, code: bytes) -> np.ndarray:
-    """In the place of numpy's `_reconstruct`, which makes an array of any size; what pickle writes asks for none."""
+    """Replaces numpy's `_reconstruct`, which makes an array of any size; a pickle of weights asks for none."""
     if shape != (0,):
         raise ValueError(f"an array that is made of shape {shape}")
     return np.core.multiarray._reconstruct(kind, shape, code)

@@ -18,7 +18,7 @@ from ms_vireid.data.synthetic.people import draw_identity
 from ms_vireid.data.sysu_mm01 import CAMERAS
 
 PICTURE = 3  # the random stream of a seed
-VERSION = 3  # of the pictures: raise it whenever the same parameters no longer give the same files
+VERSION = 3  # raise it whenever the same parameters no longer give the same files
 MARKER = "synthetic.json"
 JPEG_QUALITY = 92
 
