@@ -42,7 +42,7 @@ def main() -> None:
             if runtime.launched():
                 raise InputError("--open: not with msrun; afterwards python -m ms_vireid.report R makes the page")
         config = recipe(arguments)
-        device, group = _join(arguments.device, config) if runtime.launched() else (None, ALONE)
+        device, group = _start(arguments.device, config) if runtime.launched() else (None, ALONE)
 
     with group.together():
         places = _places(arguments) if group.is_main_process else None
@@ -54,7 +54,7 @@ def main() -> None:
     if warning and group.is_main_process:
         print(f"note: {warning}")
     if device is None:
-        device = _set_up(arguments.device, config)
+        device, _ = _start(arguments.device, config)
     if device.startswith("CPU"):
         require_memory_for(config, training=True)
     if group.is_main_process:
@@ -76,18 +76,15 @@ def _show(run_folder: Path, device: str) -> None:
     webbrowser.open(page.resolve().as_uri())
 
 
-def _set_up(device: str, config: Config) -> str:
-    """Set the device up; returns what it is, and which program trains."""
+def _start(device: str, config: Config) -> tuple[str, ProcessGroup]:
+    """Set the device up and meet the other processes of msrun, if any: what trains, in words, and the group."""
     device = runtime.set_up(device)
-    from ms_vireid.programs.choice import training_program  # only now: it imports mindspore
+    from ms_vireid.programs.choice import training_program  # only now: these import mindspore
 
-    return f"{device}; {training_program(config.train)}"
-
-
-def _join(device: str, config: Config) -> tuple[str, ProcessGroup]:
-    """Set this process up, one of those that msrun started, and meet the others; returns the device and the group."""
-    device = _set_up(device, config)
-    from ms_vireid.engine.distributed import join  # only now: it imports mindspore
+    device = f"{device}; {training_program(config.train)}"
+    if not runtime.launched():
+        return device, ALONE
+    from ms_vireid.engine.distributed import join
 
     group = join()
     return f"{device}, {group.world_size} processes", group
