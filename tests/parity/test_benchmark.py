@@ -11,7 +11,7 @@ import pytest
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.engine import run_folder
+from ms_vireid.devices import host
 from ms_vireid.models.vit import GELU
 from ms_vireid.programs.kernels.install import KERNELS
 from parity import benchmark, workers
@@ -156,11 +156,11 @@ def test_a_process_says_what_it_keeps(tmp_path):
     ],
 )
 def test_the_machines_instruction_sets_are_named(monkeypatch, flags, cap, found):
-    monkeypatch.setattr(run_folder, "_of_processor", lambda name: flags)
+    monkeypatch.setattr(host, "_of_processor", lambda name: flags)
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     if cap:
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
-    assert run_folder.instruction_sets() == found
+    assert host.instruction_sets() == found
 
 
 def test_figures_are_printed_and_written(monkeypatch, capsys, tmp_path):
