@@ -64,16 +64,16 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("table", nargs="?", metavar="TABLE", help="one of those that --list shows, as pmt-table-3")
+    parser.add_argument("table", nargs="?", metavar="TABLE", help="a table that --list shows, such as pmt-table-3")
     parser.add_argument(
         "--list", action="store_true", help="show all tables with their rows and published numbers, or TABLE's recipes"
     )
-    parser.add_argument("--rows", nargs="+", metavar="NAME", help="run these only, not all")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="run only these rows")
     parser.add_argument(
         "--seeds", type=int, default=1, metavar="N", help="train every row N times, with consecutive seeds"
     )
     parser.add_argument(
-        "--trials", type=int, metavar="N", help="run RegDB's splits 1 to N, each a training, not data.trial alone"
+        "--trials", type=int, metavar="N", help="run RegDB's splits 1 to N, a training each (default: data.trial)"
     )
     parser.add_argument(
         "--demo", action="store_true", help="small models on the synthetic set, in minutes; no data is needed"
@@ -94,7 +94,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, metavar="R", help=f"where to run and write (else {OUTPUT}, or {OUTPUT}-demo)"
     )
-    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="configuration values, for every row")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="configuration values for every row")
     arguments = parser.parse_intermixed_args()
     if arguments.rows:  # takes the overrides that follow it
         arguments.overrides += [word for word in arguments.rows if "=" in word]

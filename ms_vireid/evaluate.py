@@ -29,11 +29,11 @@ def main() -> None:
         "--corrupted", action="store_true", help="corrupt the visible pictures (SYSU-MM01-C, RegDB-C): ten evaluations"
     )
     parser.add_argument("--frost", metavar="D", help="photographs of frost for corrupted pictures (default: drawn)")
-    parser.add_argument("--flip", action="store_true", help="add the features of each picture turned left to right")
+    parser.add_argument("--flip", action="store_true", help="add the features of each picture's mirror image")
     parser.add_argument(
-        "--corruption-sheet", type=Path, metavar="F", help="also draw a visible test picture in every corruption there"
+        "--corruption-sheet", type=Path, metavar="F", help="also draw a visible test picture in every corruption to F"
     )
-    parser.add_argument("--json", type=Path, metavar="F", help="also write the result there")
+    parser.add_argument("--json", type=Path, metavar="F", help="also write the result to F")
     arguments = parser.parse_args()
     check_output(arguments.json, "--json")
     check_output(arguments.corruption_sheet, "--corruption-sheet")

@@ -1,8 +1,8 @@
 """The inference graph of a checkpoint, pictures to L2-normalised features, in a file that other programs run.
 
 PMT gives one file; AGW and MUN, whose first layers differ by modality, one for visible and one for infrared pictures.
-What a picture has to go through before (size, filter, mean ...) is stored in the file. Every file is loaded again and
-compared with the checkpoint on different pictures before it gets its name. It is made and verified on the CPU.
+The file also says how to prepare a picture (size, filter, mean ...). Before a file gets its name, it is loaded again
+and compared with the checkpoint on different pictures. All of this runs on the CPU.
 """
 
 from importlib import import_module
@@ -31,10 +31,13 @@ def main() -> None:
         "checkpoint's name with the format's suffix, beside it",
     )
     parser.add_argument(
-        "--modality", choices=MODALITIES, help="of AGW's and MUN's files write only this one, under the name F itself"
+        "--modality", choices=MODALITIES, help="of AGW's and MUN's two files write only this one, named F"
     )
     parser.add_argument(
-        "--batch-size", type=int, metavar="N", help="pictures a call, fixed, as some devices need; else any number"
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="fixed number of pictures a call, which some devices need (default: any)",
     )
     arguments = parser.parse_args()
     if arguments.format == "onnx":

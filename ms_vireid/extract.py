@@ -31,12 +31,14 @@ def main() -> None:
         "--modality",
         choices=(*MODALITIES, "auto"),
         default="auto",
-        help="of all pictures; auto reads it from the folders (cam1 ... cam6, visible, infrared, Thermal, nir ...)",
+        help="modality of all pictures; auto: as the folders say (cam1 ... cam6, visible, infrared, Thermal, nir ...)",
     )
     parser.add_argument("--list", type=Path, metavar="FILE", help="only these pictures: one path a line, relative to D")
     parser.add_argument("--batch-size", type=int, metavar="N", help="pictures at a time (default: the run's)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that decode pictures (default: the run's)")
-    parser.add_argument("--skip-broken", action="store_true", help="leave out, list and count what cannot be decoded")
+    parser.add_argument(
+        "--skip-broken", action="store_true", help="leave out pictures that cannot be decoded, and list them"
+    )
     add_inference(parser)
     arguments = parser.parse_args()
     check_output(arguments.output, suffixes=(".npz",))

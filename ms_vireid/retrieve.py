@@ -40,7 +40,7 @@ def main() -> None:
         choices=(*MODALITIES, "auto"),
         default=("auto", "auto"),
         metavar=("OF_QUERY", "OF_GALLERY"),
-        help="visible, infrared or auto, of pictures; auto reads it from their folders",
+        help="modality of the pictures; auto reads it from their folders",
     )
     parser.add_argument("--top-k", type=int, default=10, metavar="N", help="how many to find for each query")
     parser.add_argument("--camera", type=int, nargs="+", metavar="N", help="search pictures of these cameras only")
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument(
         "--gallery-root", type=Path, metavar="D", help="folder of the gallery's pictures (default: as extracted)"
     )
-    parser.add_argument("--json", type=Path, metavar="F", help="also write what was found there")
+    parser.add_argument("--json", type=Path, metavar="F", help="also write what was found to F")
     parser.add_argument(
         "--sheet", type=Path, metavar="F", help="also draw it there (.png or .svg), the first 20 queries and 10 hits"
     )

@@ -1,7 +1,7 @@
 """Train a model, evaluate it under its data set's protocol, and print the table.
 
 On several devices: msrun --worker_num=N --local_worker_num=N --join=True --log_dir=LOGS ms_vireid/train.py ...
-Each of the N processes then trains on train.num_identities identities a step, all of them other ones.
+Each of the N processes then trains on train.num_identities identities a step, different ones in each.
 """
 
 import argparse
@@ -37,9 +37,11 @@ def main() -> None:
     with runtime.one_voice():
         arguments = parser.parse_intermixed_args()
         if arguments.open:
-            _require_page()
+            require_extra("--open", "viz", "jinja2", "matplotlib")
+            if runtime.launched():
+                raise InputError("--open: not with msrun; afterwards python -m ms_vireid.report R makes the page")
         config = recipe(arguments)
-        device, group = _join(arguments.device, config) if runtime.launched() else (None, ALONE)
+        device, group = _start(arguments.device, config) if runtime.launched() else (None, ALONE)
 
     with group.together():
         places = _places(arguments) if group.is_main_process else None
@@ -51,7 +53,7 @@ def main() -> None:
     if warning and group.is_main_process:
         print(f"note: {warning}")
     if device is None:
-        device = _set_up(arguments.device, config)
+        device, _ = _start(arguments.device, config)
     if group.is_main_process:
         print(f"device: {device}")
         if config.train.amp and device.startswith("CPU"):
@@ -63,13 +65,6 @@ def main() -> None:
         print(f"its page: {shlex.join(['python', '-m', 'ms_vireid.report', str(output)])}")
 
 
-def _require_page() -> None:
-    """Raise InputError, before any training, unless `_show` can be."""
-    require_extra("--open", "viz", "jinja2", "matplotlib")
-    if runtime.launched():
-        raise InputError("--open: not with msrun; afterwards python -m ms_vireid.report R makes the page")
-
-
 def _show(run_folder: Path, device: str) -> None:
     page = run_folder / "report.html"
     made = subprocess.run([sys.executable, "-m", "ms_vireid.report", run_folder, "--output", page, "--device", device])
@@ -78,30 +73,31 @@ def _show(run_folder: Path, device: str) -> None:
     webbrowser.open(page.resolve().as_uri())
 
 
-def _set_up(device: str, config: Config) -> str:
-    """Set the device up; what it is, and which program trains."""
+def _start(device: str, config: Config) -> tuple[str, ProcessGroup]:
+    """Set the device up and meet the other processes of msrun, if any: what trains, in words, and the group."""
     device = runtime.set_up(device)
-    from ms_vireid.programs.prepare import training_program  # only now, as below
+    from ms_vireid.programs.prepare import training_program  # only now: these import mindspore
 
-    return f"{device}; {training_program(config.train)}"
-
-
-def _join(device: str, config: Config) -> tuple[str, ProcessGroup]:
-    """Set this process up, one of those that msrun started, and meet the others; the device, in words, and they."""
-    device = _set_up(device, config)
-    from ms_vireid.engine.distributed import join  # only now, as below
+    device = f"{device}; {training_program(config.train)}"
+    if not runtime.launched():
+        return device, ALONE
+    from ms_vireid.engine.distributed import join
 
     group = join()
     return f"{device}, {group.world_size} processes", group
 
 
 def _places(arguments: argparse.Namespace) -> tuple[str, str | None]:
-    """The run's folder, and the checkpoint that it goes on from."""
-    output = RunFolder(arguments.output or _default_output(arguments.config.stem, arguments.resume == "auto"))
-    if output.begun() and arguments.resume is None:
+    """The run's folder, and the checkpoint to go on from."""
+    resume = arguments.resume
+    output = RunFolder(arguments.output or _default_output(arguments.config.stem, resume == "auto"))
+    if output.begun() and resume is None:
         raise InputError(f"{output.path}: holds a run; go on with --resume auto, or choose another --output")
-    checkpoint = _checkpoint_to_resume(arguments.resume, output)
-    return str(output.path), checkpoint and str(checkpoint)
+    if resume == "auto":
+        resume = str(output.last) if output.last.exists() else None
+    elif resume is not None and not Path(resume).is_file():
+        raise InputError(f"--resume {resume}: no such checkpoint file")
+    return str(output.path), resume
 
 
 def train(
@@ -111,17 +107,17 @@ def train(
 
     Processes of a group train together; the first one writes and prints.
     """
-    # Only now: these import mindspore, which `runtime.set_up` has to come before.
+    # Only now: these import mindspore, and `runtime.set_up` has to run before that.
     from ms_vireid.engine.checkpoint import load_checkpoint, load_model
     from ms_vireid.engine.trainer import Trainer
-    from ms_vireid.evaluation.trials import chance_level, protocol_trials
+    from ms_vireid.evaluation.protocol import chance, protocol_trials
     from ms_vireid.inference.evaluating import evaluate_model
     from ms_vireid.inference.features import FeatureExtractor
     from ms_vireid.models import build_model
     from ms_vireid.programs.prepare import prepare
 
-    with group.together():  # now: an evaluation that cannot be is refused before training
-        protocol_trials(data, config.evaluation)
+    with group.together():  # now, so that an impossible evaluation is refused before training
+        trials = protocol_trials(data, config.evaluation)
     trainer = Trainer(config, data, output, group)
     trained = FeatureExtractor.configured(trainer.model, trainer.program, config)
     with group.together():
@@ -152,7 +148,7 @@ def train(
         raise
     if not group.is_main_process:
         return
-    rows["chance"] = chance_level(data, config.evaluation)
+    rows["chance"] = chance(data.test, trials, data.protocol)
     selected = _best_and_last(output.evaluations(), config, result.mean)
     write_json(output.result, rows | selected | {"protocol": result.as_dict()})
     print(format_table(rows))
@@ -162,8 +158,7 @@ def train(
 
 
 def _best_and_last(evaluations: list[dict], config: Config, trained: dict) -> dict[str, dict]:
-    """The metrics of the best epoch by mAP on the test set and of the last one, each with its epoch, for a run that
-    evaluated during training; only those that were evaluated."""
+    """The test metrics of the best epoch by mAP and of the last one, as far as they were evaluated during training."""
     if not evaluations:
         return {}
     if config.train.select == "last" and evaluations[-1]["epoch"] < config.epochs:
@@ -176,24 +171,12 @@ def _best_and_last(evaluations: list[dict], config: Config, trained: dict) -> di
 
 def _default_output(name: str, resume: bool) -> Path:
     """runs/NAME, or the first of runs/NAME-2, runs/NAME-3 ... that is new; to resume, the last that is not."""
+    folder = following = RUNS / name
     number = 1
-    while RunFolder(_numbered(name, number)).begun():
+    while RunFolder(following).begun():
         number += 1
-    return _numbered(name, number - 1 if resume and number > 1 else number)
-
-
-def _numbered(name: str, number: int) -> Path:
-    return RUNS / (name if number == 1 else f"{name}-{number}")
-
-
-def _checkpoint_to_resume(resume: str | None, output: RunFolder) -> Path | None:
-    if resume is None:
-        return None
-    if resume == "auto":
-        return output.last if output.last.exists() else None
-    if not Path(resume).is_file():
-        raise InputError(f"--resume {resume}: no such checkpoint file")
-    return Path(resume)
+        folder, following = following, RUNS / f"{name}-{number}"
+    return folder if resume else following
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def _add_gradcam(parser: Parser) -> None:
     """Grad-CAM of given pictures: where the score comes from, for one or two checkpoints"""
     _add_checkpoints(parser, "1 or 2")
     _add_pictures(parser, "--images", "the pictures to explain")
-    parser.add_argument("--modality", choices=(*MODALITIES, "auto"), default="auto", help="auto: as the folders say")
+    parser.add_argument("--modality", choices=(*MODALITIES, "auto"), default="auto", help="auto: what the folders say")
     parser.add_argument(
         "--reference",
         type=Path,
@@ -79,7 +79,7 @@ def _add_ranking(parser: Parser) -> None:
         "--choose",
         choices=("spread", "best", "worst"),
         default="spread",
-        help="which queries: evenly over all of the first trial, or of the best or worst average precision",
+        help="which queries: spread evenly over the first trial, or with the best or worst average precision",
     )
 
 
@@ -99,8 +99,8 @@ def _add_similarity(parser: Parser) -> None:
     """cosine similarities of positive and negative pairs across the modalities, with the area of their overlap"""
     _add_checkpoints(parser, "1 or more")
     _add_data_root(parser)
-    parser.add_argument("--pairs", type=int, default=10_000, metavar="N", help="pairs of each kind, at most")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the pairs drawn")
+    parser.add_argument("--pairs", type=int, default=10_000, metavar="N", help="at most this many pairs of each kind")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the drawn pairs")
 
 
 def _similarity(arguments: Namespace):
@@ -117,11 +117,13 @@ def _similarity(arguments: Namespace):
 
 def _add_embedding(parser: Parser) -> None:
     """t-SNE of visible, infrared and (where the model makes them) auxiliary features of some identities"""
-    _add_checkpoints(parser, "1 or more, as of several epochs")
+    _add_checkpoints(parser, "1 or more, for example of several epochs")
     _add_data_root(parser)
     parser.add_argument("--split", choices=("train", "test"), default="test", help="whose identities")
     parser.add_argument("--identities", type=int, default=10, metavar="N", help="at most 10")
-    parser.add_argument("--pictures", type=int, default=8, metavar="N", help="of each modality and identity, at most")
+    parser.add_argument(
+        "--pictures", type=int, default=8, metavar="N", help="at most this many of each modality and identity"
+    )
     parser.add_argument(
         "--dimensions", type=int, nargs="+", choices=(2, 3), default=(2, 3), help="a row of panels each"
     )

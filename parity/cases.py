@@ -25,7 +25,7 @@ LADDER: tuple[Case, ...] = (
 )
 
 
-ONCE = ""  # in the place of a program: a case in which none has a part
+ONCE = ""  # instead of a program: no program takes part in the case
 _ORDER = ("operators", "graph", "kernels")  # kernels, once installed, stay
 
 
@@ -43,7 +43,7 @@ class Outcome:
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """Those that were made."""
+        """The comparisons that were made."""
         made = {id(comparisons): comparisons for comparisons in self.results.values()}
         return tuple(comparison for comparisons in made.values() for comparison in comparisons)
 
@@ -100,7 +100,7 @@ def run(case: Case, programs: Sequence[str] | None = None, stand_in: bool = Fals
 
 
 def is_for_stand_ins(case: Case) -> bool:
-    """Whether the device has a part in it, and it is of a size that takes seconds where nothing is fast."""
+    """Whether the device takes part in it, and it is small enough to take seconds even on a stand-in."""
     return case.rung in COMPUTING and bool(case.programs) and (case.small or bool(case.training))
 
 
@@ -113,6 +113,6 @@ def _as(program: str, case: Case) -> str:
 
 
 def _set_seeds() -> None:
-    """Of initial weights: a case computes the same whatever was run before it."""
+    """Seed the initial weights, so that a case computes the same whatever ran before it."""
     ms.set_seed(0)
     torch.manual_seed(0)

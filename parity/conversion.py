@@ -58,7 +58,7 @@ class Matched:
     """A source's keys by the network's, in the naming of the source, MindSpore's or PyTorch's.
 
     by_name: the network's parameters. held: the source's name of each key. dropped: its names that are left out, with
-    the reason. values: the weights to write. resized: what became of those that are not as they were. counts: of
+    the reason. values: the weights to write. resized: what became of those that changed. counts: of
     batches, by PyTorch's names.
     """
 
@@ -72,7 +72,7 @@ class Matched:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What is to be written, all by PyTorch's names and in its shapes, and the table that says so."""
+    """Everything to write, by PyTorch's names and in its shapes, and the table that says so."""
 
     network: Network
     weights: dict[str, torch.Tensor]
@@ -96,7 +96,7 @@ class Conversion:
 
 
 def check_target(target: Path, source: Path, overwrite: bool) -> None:
-    """Raise InputError unless `target` is of a known format and can be written."""
+    """Raise InputError unless `target` has a known format and can be written."""
     if target.suffix not in WRITTEN:
         raise InputError(f"{target}: its suffix is none of {', '.join(WRITTEN)}")
     check_output(target, "DST")
@@ -107,7 +107,7 @@ def check_target(target: Path, source: Path, overwrite: bool) -> None:
 
 
 def prepare(source: Path, target: Path, config_file: Path | None, overrides: list[str]) -> Conversion:
-    """Read `source` and work out everything that is to be written.
+    """Read `source` and work out everything to write.
 
     Raises:
         InputError: the file cannot be read; its layout is not known; another model is asked for than it was made
@@ -174,7 +174,7 @@ def _require_fitting_model(source: Path, layout: Layout | None, config: Config) 
 
 
 def _require_same_model(source: Path, carried: Config, asked: Config, other: str) -> None:
-    """Raise InputError if `asked` is of another network than `carried`; a number of classes may be left open."""
+    """Raise InputError if `asked` is another network than `carried`; the number of classes may be left open."""
     ours, theirs = (
         {f"model.{key}": value for key, value in config.model.model_dump(exclude={"pretrained"}).items()}
         for config in (carried, asked)
@@ -201,7 +201,7 @@ def _network(source: Path, config: Config, parts: list[str], names: Collection[s
     inside = dict(cell.name_cells())
     if not isinstance(parts, list) or not all(part in inside for part in parts):
         raise InputError(
-            f"{source}: holds the parts {parts}, {config.model.name} has not all of them; use another copy"
+            f"{source}: holds the parts {parts}, {config.model.name} does not have all of them; use another copy"
         )
     pairs = [twin for part in parts for twin in twins(inside[part])] if parts else twins(cell)
     embedding = getattr(getattr(cell, "base", None), "patch_embed", None)
@@ -248,7 +248,7 @@ def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def _conversion(suffix: str, contents: Contents, matched: Matched, network: Network) -> Conversion:
-    """What is to be written for a target of that suffix, and the table."""
+    """What to write for a target with that suffix, and the table."""
     held, in_torch, weights_only = matched.held, suffix != ".ckpt", suffix == ".safetensors"
     rows = []
     for name, twin in matched.by_name.items():
@@ -316,7 +316,7 @@ def _resized(
 def _counts(
     held: Mapping[str, str], weights: Mapping[str, torch.Tensor], wanted: Sequence[str]
 ) -> tuple[dict[str, int], list[str]]:
-    """PyTorch's counters of batches that the source has, and those that are no whole number, in words."""
+    """The source's counters of batches, as PyTorch has them, and those that are not whole numbers, in words."""
     counts, problems = {}, []
     for name in wanted:
         if name in held:

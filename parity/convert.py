@@ -108,7 +108,7 @@ def optimizer_to_torch(ms_optimizer: nn.Cell, torch_optimizer: torch.optim.Optim
 def optimizer_to_mindspore(torch_optimizer: torch.optim.Optimizer, ms_optimizer: nn.Cell, cell: nn.Cell) -> int | None:
     """Give `ms_optimizer` the state of `torch_optimizer`, bit for bit; nothing is set unless all fits.
 
-    An optimizer that has not made a step has no state in PyTorch: all of MindSpore's is then 0.
+    In PyTorch an optimizer has no state before its first step: all of MindSpore's is then 0.
 
     Args: as of `optimizer_to_torch`.
 

@@ -51,7 +51,7 @@ def identity_loss(logits, labels):
 
 
 def auxiliary_identity_loss(logits, labels):
-    """Cross entropy of all rows, which are of the auxiliary modality."""
+    """Cross entropy of all rows, all from the auxiliary modality."""
     return mean(cross_entropies(logits, labels))
 
 

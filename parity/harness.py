@@ -78,7 +78,7 @@ class Case:
 
 
 def once(rung: int, subject: str, function: Callable[..., list[Comparison]], *arguments: Any) -> Case:
-    """A case in which no program has a part."""
+    """A case in which no program takes part."""
     return Case(rung, subject, lambda: lambda _program: function(*arguments), programs=())
 
 

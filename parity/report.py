@@ -120,10 +120,10 @@ def main() -> None:
 
 
 def _sides(arguments) -> tuple[str, list[Side]]:
-    """What the device of this process is, and on what to compute.
+    """The device of this process, and the sides that compute.
 
     Raises:
-        InputError: a program that no side has, or a stand-in that cannot be had.
+        InputError: a program that no side has, or a stand-in that cannot be built.
     """
     from parity.stand_in import DEVICES, build
 

@@ -47,8 +47,8 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="module", autouse=True)
 def memory_given_back():
-    """What a module's models took goes back to the system: a process of gigabytes takes long to fork, and the loader's
-    workers are forked."""
+    """Give the memory of a module's models back to the system: the loader forks its workers, and a process of gigabytes
+    takes long to fork."""
     yield
     gc.collect()
     if sys.platform == "linux":
@@ -64,7 +64,7 @@ def pytest_report_header(config):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """On another device than the CPU, all that is no test of the device."""
+    """On devices other than the CPU, ignore all tests but the device's."""
     if config.getoption("--device") != "CPU" and collection_path.is_file():
         return True if DEVICE_TESTS not in collection_path.parents else None
     return None

@@ -24,7 +24,7 @@ def command(module, *arguments) -> None:
 
 
 def trained_run(folder: Path, *options: str) -> Path:
-    """Of two epochs, with its data set in folder/data."""
+    """A run of two epochs, with its data set in folder/data."""
     command(train, "--output", folder / "run", DATA % (folder / "data"), *OPTIONS, *options)
     return folder / "run"
 

@@ -98,7 +98,7 @@ def test_the_list_of_one_table_gives_recipes_that_load(monkeypatch, capfd):
             "error: --rows red: the table has no row of that name to run; it has rgb",
         ),
         (["mun-table-4", "--rows", "cmt"], "error: --rows cmt: the table has no row of that name to run; it has agw"),
-        (["pmt-table-1"], "error: no folder is given for sysu_mm01: --data-root FOLDER (SYSU-MM01 is had"),
+        (["pmt-table-1"], "error: no folder is given for sysu_mm01: --data-root FOLDER (get SYSU-MM01"),
         (["mun-table-1"], "error: no folder is given for sysu_mm01: --data-root sysu_mm01=FOLDER ("),
         (
             ["mun-table-1", "--data-root", "x"],

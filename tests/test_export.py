@@ -106,7 +106,7 @@ def test_the_files_compute_what_the_checkpoint_does(run_export, trained, tmp_pat
 
 @pytest.mark.parametrize(("family", "kind"), [("pmt", "onnx"), ("agw", "onnx"), ("pmt", "mindir")])
 def test_a_picture_prepared_as_the_file_says_has_the_features_of_extract(run_export, trained, tmp_path, family, kind):
-    """With Pillow and what is stored in the file alone."""
+    """A picture prepared with Pillow and what the file says, nothing else."""
     run_export(family, "--format", kind, "--output", f"out.{kind}")
     pictures = write_folder(tmp_path / "pictures", ("0001", "0002"))
     for path in tmp_path.glob(f"*.{kind}"):

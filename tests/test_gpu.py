@@ -35,8 +35,8 @@ def test_a_gpu_that_the_kernels_cover_is_found_with_every_driver_since_cuda_11(m
         (Driver(count=0), {"CUDA_VISIBLE_DEVICES": "7"}, "shows no GPU with CUDA_VISIBLE_DEVICES='7'"),
         (Driver(init=803), {}, "cuInit: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"),
         (Driver(init=4242), {}, "cuInit: error 4242"),
-        (Driver(capability=(5, 2)), {}, r"A100.* has compute capability 5\.2; .* covers 6\.0 to 9\.0"),
-        (Driver(capability=(12, 0)), {}, r"A100.* has compute capability 12\.0; .* covers 6\.0 to 9\.0"),
+        (Driver(capability=(5, 2)), {}, r"A100.*, compute capability 5\.2: .* covers 6\.0 to 9\.0"),
+        (Driver(capability=(12, 0)), {}, r"A100.*, compute capability 12\.0: .* covers 6\.0 to 9\.0"),
     ],
 )
 def test_what_is_wrong_with_driver_or_gpu_is_said(monkeypatch, driver, environment, problem):
@@ -163,11 +163,11 @@ def test_a_cuda_home_that_mindspore_cannot_use_is_passed_over_and_named(bare, wr
     assert str(gpu.find_toolkit(environment)) == f"CUDA 11.8 from the gpu extra, as CUDA_HOME={home} {why}"
 
 
-def test_missing_packages_are_counted(bare):
-    with pytest.raises(DeviceError, match=r"\(nvidia-cuda-runtime-cu11 and 7 more packages not installed\)"):
+def test_a_missing_package_is_named(bare):
+    with pytest.raises(DeviceError, match=r"\(nvidia-cuda-runtime-cu11 is not installed\)"):
         gpu.find_toolkit({})
     write_packages(bare / "site", without=("nvidia-cudnn-cu11",))
-    with pytest.raises(DeviceError, match=r"\(nvidia-cudnn-cu11 not installed\)"):
+    with pytest.raises(DeviceError, match=r"\(nvidia-cudnn-cu11 is not installed\)"):
         gpu.find_toolkit({})
 
 

@@ -200,7 +200,7 @@ def test_a_run_that_has_not_ended_gives_what_there_is(copied, capfd):
     assert f"note: {copied} has {said}; the page shows what there is" in capfd.readouterr().out
     notes = page.texts("p", class_="note")
     assert any("No result yet (epoch 2 of 2, step 4 so far)" in note for note in notes)
-    assert "Of last.ckpt, a model whose training has not ended." in notes
+    assert "From last.ckpt: training has not ended." in notes
     assert page.all("img")
     assert len(page.all("table")) == 1  # what ran
 

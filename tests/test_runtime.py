@@ -81,8 +81,8 @@ print(json.dumps([cores, bound, again, worker.tolist(), nested.tolist(), threads
 
 
 def cores_while_iterating(count, bound=True):
-    """The cores; those of the calling thread and each of MindSpore's, before and after a nested loop; of a worker and
-    of the nested loop's; of the threads at the end."""
+    """The process's cores; those of the calling thread and of each of MindSpore's, before and after a nested loop;
+    those of a worker and of the nested loop's worker; those of the threads at the end."""
     script = CORES_WHILE_ITERATING.replace("COUNT", str(count)).replace("workers=1", f"workers=1, bound={bound}")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
@@ -117,7 +117,7 @@ def test_a_device_that_is_not_there_is_one_line_with_what_was_looked_for(monkeyp
 
 
 class Cann:
-    """CANN's runtime, with so many NPUs."""
+    """CANN's runtime with this many NPUs."""
 
     def __init__(self, npus):
         self.npus = npus
@@ -129,7 +129,7 @@ class Cann:
 
 @pytest.fixture
 def ascend_machine(monkeypatch):
-    """What CANN says, without files of devices and without MindSpore's plugin: a function of the NPUs and the chip."""
+    """A function of the NPUs and the chip that fakes what CANN says, without device files or MindSpore's plugin."""
     monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter(()))
     monkeypatch.setattr(runtime, "_select", lambda name: None)
 

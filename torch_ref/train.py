@@ -23,15 +23,8 @@ from torch_ref.models import build_model
 def main() -> None:
     parser = Parser(__doc__)
     add_recipe(parser)
-    parser.add_argument(
-        "--steps",
-        type=int,
-        metavar="N",
-        help="batches to train on, from the first or where --resume is (default: all that the recipe has)",
-    )
-    parser.add_argument(
-        "--resume", type=Path, metavar="F", help="go on from this .pth, of --output or parity/convert.py"
-    )
+    parser.add_argument("--steps", type=int, metavar="N", help="train on this many batches (default: to the end)")
+    parser.add_argument("--resume", type=Path, metavar="F", help="go on from a .pth of --output or parity/convert.py")
     parser.add_argument("--output", type=Path, metavar="F", help="write a .pth to go on from after the last step")
     arguments = parser.parse_intermixed_args()
 

@@ -1,10 +1,10 @@
-"""A user's mistake, as one line: what is wrong, where, and what to do; all problems of a kind counted, ten named."""
+"""A user's mistake as one line: what is wrong, where, and what to do. It counts the problems and names ten."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-SHOWN = 10  # problems of a kind
+SHOWN = 10  # problems named
 LONGEST = 300  # characters of a line
 _END = 100  # of a longer one, which tell what to do
 # How MindSpore and the libraries below it say that memory is used up, on CPU, GPU and Ascend.

@@ -16,7 +16,7 @@ from ms_vireid.command.errors import FULL, InputError, one_line
 DEVICES = ("auto", "CPU", "GPU", "Ascend")
 UNDECODABLE = (UnicodeError, EOFError, zlib.error, zipfile.BadZipFile)
 
-# MindSpore raises this wherever the main process is, as soon as a process that reads pictures has been killed.
+# MindSpore raises this anywhere in the main process as soon as a process that reads pictures is killed.
 _WORKER = re.compile(r"DataLoader worker .*(killed|exited)")
 
 
@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def require_extra(what: str, extra: str, *packages: str) -> None:
-    """Raise InputError unless the packages, which an extra of this project brings, are installed."""
+    """Raise InputError unless these packages, part of an extra of this project, are installed."""
     if missing := [package for package in packages if find_spec(package) is None]:
         raise InputError(f"{what} needs {' and '.join(missing)}: pip install -e '.[{extra}]'")
 
@@ -67,11 +67,11 @@ def add_inference(parser: Parser) -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command: exit code 0; 2 and one line for what is wrong outside (a user's mistake, a file, the system); 130
-    when interrupted; 1 and the traceback for a bug of ours."""
+    """Run a command. Exit code 0; 2 and one line if something outside is wrong (a user's mistake, a file, the system);
+    130 if interrupted; 1 and the traceback for a bug of ours."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name on disk may be of any bytes
+            stream.reconfigure(errors="backslashreplace")  # a name on disk may hold any bytes
     try:
         main()
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM fill, so that the step in hand is finished; a second signal stops at once.
+    """A list that SIGINT and SIGTERM fill, so that the current step is finished; a second signal stops at once.
 
     Within another one the list stays empty: the outer one decides when to stop.
     """
@@ -36,6 +36,6 @@ def _request(requests: list[int], number: int, _frame) -> None:
 
 
 def signal_with_parent(number: int) -> None:
-    """Have Linux send this process a signal when its parent ends; elsewhere nothing."""
+    """Have Linux send this process a signal when its parent ends; does nothing elsewhere."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

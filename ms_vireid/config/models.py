@@ -30,7 +30,7 @@ class Setting:
 
 
 class ModelConfig(Section):
-    """What every model has."""
+    """The keys of every model."""
 
     can_recompute: ClassVar[bool] = False  # for train.recompute
     name: str

@@ -67,7 +67,7 @@ class DataConfig(Section):
 
 
 class AugmentationConfig(Section):
-    """PMT's recipe; each probability is of one image."""
+    """PMT's recipe; each probability is per image."""
 
     crop_padding: between(0, 4096) = 0  # pixels of black on every side before a random crop; 0: no crop
     flip: Share = 0.5
@@ -95,7 +95,7 @@ class StageConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """What every optimiser has."""
+    """The keys of every optimiser."""
 
     name: str
     lr: Above0
@@ -196,11 +196,11 @@ class EvaluationConfig(Section):
     trials: between(1, 1000) = 10  # SYSU-MM01's and LLCM's galleries
     batch_size: between(1, 10_000) = 64
     flip: bool = False  # add the features of each picture turned left to right, as LLCM's authors do
-    frost: Folder | None = None  # photographs of frost for corrupted pictures; without a folder of them it is drawn
+    frost: Folder | None = None  # folder of photographs of frost for corrupted pictures; without it frost is drawn
     compare_untrained: bool = False  # also evaluate the model as it was before training, and chance
 
 
-# What keys begin with that may differ between the run that wrote a checkpoint and the one that resumes it: no weight
+# Beginnings of the keys that may differ between the run that wrote a checkpoint and the one that resumes it: no weight
 # depends on them.
 FREE_KEYS = (
     "data.root",
@@ -243,7 +243,7 @@ class Config(Section):
 
     @property
     def num_classes(self) -> int | None:
-        """Identities the classifier tells apart: as configured, else as published for the data set."""
+        """How many identities the classifier tells apart: as configured, else as published for the data set."""
         if self.model.num_classes is not None:
             return self.model.num_classes
         if self.data.name == "synthetic":

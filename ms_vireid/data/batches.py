@@ -1,6 +1,6 @@
 """Whole batches by number, from pictures on disk; without a framework.
 
-A batch with a broken picture is an InputError instead, so that a worker process can hand it over (see `loader.py`).
+A batch with a broken picture is an InputError instead, which a worker process can hand over (see `loader.py`).
 """
 
 import numpy as np
@@ -18,9 +18,9 @@ from ms_vireid.data.transforms import augment, load_image, normalise
 class TrainingBatches:
     """All batches of a run, from step 0: images float32 [2PK, 3, H, W] and labels int32 [2PK].
 
-    With several devices a step has one batch of P identities for each, all of them other ones: this is what device
-    `rank` of `devices` gets. Together they are the batch that one device gets with P times `devices` identities,
-    pictures and augmentation alike.
+    With several devices each gets a batch of P different identities a step, and this is what device `rank` of `devices`
+    gets. Together they are the batch that one device would get with P times `devices` identities, pictures and
+    augmentation alike.
     """
 
     def __init__(self, train: ImageSet, config: Config, rank: int = 0, devices: int = 1):
@@ -46,7 +46,7 @@ class TrainingBatches:
 
     @property
     def nbytes(self) -> int:
-        """Of one batch's images."""
+        """The size of one batch's images."""
         return _nbytes(len(self.slots), self.config.data.image_size)
 
     def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray] | InputError:
@@ -72,7 +72,7 @@ class EvaluationBatches:
     """The pictures of a set in order, in batches of one modality: images float32 [n, 3, H, W], indices [n].
 
     version: corrupts the visible pictures, at their size in the batch.
-    rank, devices: leave every batch to one of several devices, in turn.
+    rank, devices: several devices take the batches in turn.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class EvaluationBatches:
 
     @property
     def nbytes(self) -> int:
-        """Of the largest batch's images."""
+        """The size of the largest batch's images."""
         return _nbytes(max(map(len, self.batches), default=0), self.image_size)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray] | InputError:

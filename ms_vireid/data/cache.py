@@ -9,7 +9,7 @@ from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image
 from ms_vireid.devices.memory import available_memory, require_memory
 
-SHARE = 0.25  # of the free memory, for pictures that nobody asked to keep there
+SHARE = 0.25  # of the free memory, at most, if nobody asked to keep pictures there
 
 
 class PictureCache:

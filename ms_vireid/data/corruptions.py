@@ -1,34 +1,31 @@
 """The twenty corruptions of the ReID corruption benchmark, at five severities, by NumPy, SciPy and Pillow.
 
 Types and severity constants are those of "Benchmarking neural network robustness to common corruptions and
-perturbations" (Hendrycks and Dietterich, ICLR 2019), of its form for pictures of any size for `elastic`, and of
-"Benchmarks for corruption invariant person re-identification" (Chen et al., NeurIPS 2021) for `rain`. The second
-corrupts pictures of 288x144 with constants in pixels that were made for 224x224: so constants in pixels hold as
-printed at 288x144, and are scaled with the square root of the picture's area for any other size.
+perturbations" (Hendrycks and Dietterich, ICLR 2019), for `elastic` of its version for pictures of any size, and for
+`rain` of "Benchmarks for corruption invariant person re-identification" (Chen et al., NeurIPS 2021). The latter
+corrupts pictures of 288x144 with constants in pixels made for 224x224. So constants in pixels hold as printed at
+288x144, and scale with the square root of the picture's area.
 
 Every corruption takes float32 [3, H, W] in 0..1, a severity in 1..5 and a generator, and returns the same shape, not
 yet clipped.
 
-What differs from the published ones, and with what effect; the rest is theirs but for the random numbers:
+All but the random numbers is as published, except for:
 
-* frost: ice is drawn (`_ice`) where five photographs are cut up; of about the same mean and spread, but other shapes.
-  With photographs of a user's own (`evaluation.frost`) it is cut out of these as published.
+* frost: ice is drawn (`_ice`) instead of cut out of five photographs; its mean and spread are about the same, its
+  shapes are not. With the user's photographs (`evaluation.frost`) it is cut out of these as published.
 * spatter, severities 1 to 3: drops are lit from the upper left instead of by edge detection, distance and embossing;
   they cover as much, and look simpler.
 * rain: drawn here by the rules of the library that the benchmark calls; the blur is a box of the same width.
-* snow: flakes are enlarged by a linear filter of Pillow's; defocus: the disc is smoothed by its pixels' coverage, not
-  by a Gaussian of half a pixel; zoom blur: views are rounded to 8 bits; glass blur: pixels are swapped in another
-  order. None changes a picture's mean error by more than its draws do.
+* snow: Pillow's linear filter enlarges the flakes; defocus: a pixel at the disc's rim counts as far as it is covered,
+  without a Gaussian of half a pixel; zoom blur: views are rounded to 8 bits; glass blur: pixels are swapped in another
+  order. None of these changes a picture's mean error by more than random draws do.
 """
 
 import io
 import math
-import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
-from time import process_time
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -58,13 +55,13 @@ def gaussian_noise(image: np.ndarray, severity: int, rng: np.random.Generator) -
 
 
 def shot_noise(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """As many photons as arrive at a sensor that counts `photons` of them as white."""
+    """The photons that arrive at a sensor for which `photons` of them are white."""
     photons = (60, 25, 12, 5, 3)[severity - 1]
     return rng.poisson(image * photons).astype(np.float32) / photons
 
 
 def impulse_noise(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """Salt and pepper, in each channel on its own."""
+    """Salt and pepper, in each channel separately."""
     share = (0.03, 0.06, 0.09, 0.17, 0.27)[severity - 1]
     drawn = rng.random(image.shape, np.float32)
     return np.where(drawn < share, drawn < share / 2, image)
@@ -79,7 +76,7 @@ def speckle_noise(image: np.ndarray, severity: int, rng: np.random.Generator) ->
 
 
 def defocus_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """A lens out of focus: a disc, smoothed by its pixels' coverage."""
+    """A lens out of focus."""
     return _convolve(image, _disc((3, 4, 6, 8, 10)[severity - 1] * _scale(image)))
 
 
@@ -146,15 +143,15 @@ def frost(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndar
 def photographed_frost(
     image: np.ndarray, severity: int, rng: np.random.Generator, photographs: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """A piece of one of the photographs, uint8 [H, W, 3] each, added to the picture as published: it is enlarged by
-    a tenth, and first to the picture's size where it is smaller."""
+    """The picture and a piece of one of the photographs, uint8 [H, W, 3] each. As published the photograph is enlarged
+    by a tenth, after it was enlarged to the picture's size if it is smaller."""
     picture_share, ice_share = FROST_SHARES[severity - 1]
     chosen = photographs[rng.integers(len(photographs))]
     height, width = size = _reference_size(image)
     factor = 1.1 * max(1.0, height / chosen.shape[0], width / chosen.shape[1])
     rows, columns = (math.ceil(factor * n) for n in chosen.shape[:2])
     top, left = rng.integers(0, rows - height + 1), rng.integers(0, columns - width + 1)
-    across, down = chosen.shape[1] / columns, chosen.shape[0] / rows  # of the photograph's pixels for one of the piece
+    across, down = chosen.shape[1] / columns, chosen.shape[0] / rows  # the photograph's pixels for each of the piece's
     window = (left * across, top * down, (left + width) * across, (top + height) * down)
     piece = Image.fromarray(chosen).resize(size[::-1], Image.Resampling.BICUBIC, window)
     return picture_share * image + ice_share * _planes(np.asarray(piece.resize(image.shape[:0:-1])))
@@ -239,7 +236,7 @@ def saturate(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.n
 
 
 def elastic(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """Every pixel taken from a place some hundredths of the height away; beyond its border the picture is mirrored."""
+    """Takes every pixel from some hundredths of the height away; beyond its border the picture is mirrored."""
     strength = (12.5, 16.25, 21.25, 25, 30)[severity - 1]
     height, width = size = _reference_size(image)
     drawn = rng.uniform(-0.005 * height, 0.005 * height, (2, *size))
@@ -281,35 +278,22 @@ CORRUPTIONS: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarr
 def corrupt(
     pixels: np.ndarray, name: str, severity: int, rng: np.random.Generator, photographs: Sequence[np.ndarray] = ()
 ) -> np.ndarray:
-    """A picture, uint8 [H, W, 3] of any size, corrupted; severity 0 gives the picture itself.
+    """A picture, uint8 [H, W, 3] of any size, corrupted. Values are cut off to whole ones, as published.
 
-    Values are cut off to whole ones, as published. photographs: of frost, uint8 [H, W, 3]; without any it is drawn.
-
-    Raises:
-        ValueError: no corruption of that name, or a severity outside 0..5.
+    photographs: of frost, uint8 [H, W, 3]; without any it is drawn.
     """
-    if name not in CORRUPTIONS:
-        raise ValueError(f"unknown corruption {name!r}: choose one of {', '.join(CORRUPTIONS)}")
-    if severity not in (0, *SEVERITIES):
-        raise ValueError(f"severity is {severity}: choose 0 (the picture itself) to {SEVERITIES[-1]}")
-    if severity == 0:
-        return pixels
+    image = _planes(pixels)
     if name == "frost" and photographs:
-        return _cut_off(photographed_frost(_planes(pixels), severity, rng, photographs))
-    return _cut_off(CORRUPTIONS[name](_planes(pixels), severity, rng))
-
-
-def random_corruption(pixels: np.ndarray, seed: int, index: int, photographs: Sequence[np.ndarray] = ()) -> np.ndarray:
-    """Picture `index` of the corrupted set `seed`: type and severity are drawn, each equally likely."""
-    rng = counter_generator("corruption", seed, 0, index)
-    name = list(CORRUPTIONS)[rng.integers(len(CORRUPTIONS))]
-    return corrupt(pixels, name, int(rng.integers(1, len(SEVERITIES) + 1)), rng, photographs)
+        return _cut_off(photographed_frost(image, severity, rng, photographs))
+    return _cut_off(CORRUPTIONS[name](image, severity, rng))
 
 
 @dataclass(frozen=True, eq=False)
 class CorruptedVersion:
-    """One corrupted version of a set of pictures. numbers: int [N], each picture's own number, whatever the order.
-    photographs: of frost, uint8 [H, W, 3]; without any it is drawn."""
+    """A corrupted version of a set of pictures: type and severity are drawn for each, all equally likely.
+
+    numbers: int [N], each picture's own number, whatever the order. photographs: as in `corrupt`.
+    """
 
     seed: int
     numbers: np.ndarray
@@ -317,15 +301,13 @@ class CorruptedVersion:
 
     def apply(self, pixels: np.ndarray, position: int) -> np.ndarray:
         """The picture at this position of the set, uint8 [H, W, 3], corrupted."""
-        return random_corruption(pixels, self.seed, int(self.numbers[position]), self.photographs)
+        rng = counter_generator("corruption", self.seed, 0, int(self.numbers[position]))
+        name = list(CORRUPTIONS)[rng.integers(len(CORRUPTIONS))]
+        return corrupt(pixels, name, int(rng.integers(1, len(SEVERITIES) + 1)), rng, self.photographs)
 
 
 def read_photographs(folder: Path) -> tuple[np.ndarray, ...]:
-    """The pictures directly in a folder, uint8 [H, W, 3] each.
-
-    Raises:
-        InputError: no such folder, no picture in it, or one that cannot be decoded.
-    """
+    """The pictures directly in a folder, uint8 [H, W, 3] each; raises InputError without any, or if one is broken."""
     remedy = "evaluation.frost is a folder of photographs of frost; leave it out to have frost drawn"
     require_directory(folder, remedy)
     paths = list_pictures(folder)
@@ -343,25 +325,14 @@ def corruption_sheet(
     height, width = pixels.shape[0] + margin, max(pixels.shape[1], *map(math.ceil, map(label, CORRUPTIONS))) + margin
     sheet = Image.new("RGB", (line + len(CORRUPTIONS) * width, line + len(SEVERITIES) * height), "white")
     draw = ImageDraw.Draw(sheet)
+    for column, name in enumerate(CORRUPTIONS):
+        draw.text((line + column * width, 0), name, "black")
     for row, severity in enumerate(SEVERITIES):
         draw.text((margin, line + row * height), str(severity), "black")
         for column, name in enumerate(CORRUPTIONS):
-            corner = line + column * width, line + row * height
-            sheet.paste(Image.fromarray(corrupt(pixels, name, severity, rng, photographs)), corner)
-    for column, name in enumerate(CORRUPTIONS):
-        draw.text((line + column * width, 0), name, "black")
+            corrupted = Image.fromarray(corrupt(pixels, name, severity, rng, photographs))
+            sheet.paste(corrupted, (line + column * width, line + row * height))
     return sheet
-
-
-def seconds_per_picture(pixels: np.ndarray, repeats: int = 3) -> dict[str, float]:
-    """Processor time of each corruption, by name: the mean over severities of the least of `repeats` runs."""
-    rng = counter_generator("corruption", 0)
-
-    def least(name: str, severity: int) -> float:
-        runs = timeit.repeat(lambda: corrupt(pixels, name, severity, rng), timer=process_time, number=1, repeat=repeats)
-        return min(runs)
-
-    return {name: mean(least(name, severity) for severity in SEVERITIES) for name in CORRUPTIONS}
 
 
 # --- filters and textures ---------------------------------------------------------------------------------------------
@@ -373,8 +344,8 @@ def _planes(pixels: np.ndarray) -> np.ndarray:
 
 
 def _cut_off(image: np.ndarray) -> np.ndarray:
-    """float [3, H, W] in 0..1 and beyond to uint8 [H, W, 3]: clipped, and cut off to whole values, but for what is
-    below one by float32's rounding alone."""
+    """float [3, H, W] in 0..1 and beyond, clipped and cut off to uint8 [H, W, 3]. A value that only float32's rounding
+    put below a whole one counts as that."""
     return np.ascontiguousarray((image.clip(0, 1) * 255 + 1e-3).astype(np.uint8).transpose(1, 2, 0))
 
 
@@ -384,12 +355,12 @@ def _picture(image: np.ndarray) -> Image.Image:
 
 
 def _scale(image: np.ndarray) -> float:
-    """What a length of one pixel at the reference size is in this picture."""
+    """The length in this picture of one pixel at the reference size."""
     return math.sqrt(image[0].size / REFERENCE_AREA)
 
 
 def _reference_size(image: np.ndarray) -> tuple[int, int]:
-    """The picture's shape at the reference area: what lies before it (ice, drops, ...) is drawn in that size."""
+    """The picture's shape at the reference area, at which ice, drops and the like are drawn."""
     scale = _scale(image)
     return max(2, round(image.shape[1] / scale)), max(2, round(image.shape[2] / scale))
 
@@ -420,9 +391,9 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
 def _swapped_places(size: tuple[int, int], reach: int, scale: float, rng: np.random.Generator) -> np.ndarray:
     """Which pixel, int [H * W], lies at each place after every pixel was swapped with one near it.
 
-    As published, the other pixel is drawn from -reach to reach - 1 rows and columns away, here times `scale`. The
-    published loop visits one pixel after another. Pixels that lie 2 * reach + 1 apart can not meet the same other, so
-    all of those are swapped at once here, in (2 * reach + 1)^2 turns that go from the last pixel to the first.
+    As published, the other pixel is -reach to reach - 1 rows and columns away, here times `scale`. The published loop
+    visits one pixel after another. Pixels 2 * reach + 1 apart cannot meet the same other, so these are swapped at once
+    here, in (2 * reach + 1)^2 turns from the last pixel to the first.
     """
     height, width = size
     offsets = scale * rng.integers(-reach, reach, (2, *size))
@@ -446,10 +417,8 @@ def _disc(radius: float) -> np.ndarray:
 
 
 def _streak(radius: float, sigma: float, angle: float) -> np.ndarray:
-    """A line of 2 * radius pixels and sum 1 from the kernel's middle, fading out as a Gaussian does.
-
-    angle: degrees, counter-clockwise from the right.
-    """
+    """A line of 2 * radius pixels and sum 1 from the kernel's middle, fading out like a Gaussian. angle: degrees,
+    counter-clockwise from the right."""
     length = round(2 * radius)
     steps = np.arange(length + 1)
     weights = np.exp(-0.5 * (steps / sigma) ** 2)
@@ -470,8 +439,8 @@ def _noise(size: tuple[int, int], cell: float, rng: np.random.Generator) -> np.n
 def _plasma(side: int, decay: float, rng: np.random.Generator) -> np.ndarray:
     """float32 [side, side], a power of two: the published fractal in 0..1, a midpoint displacement that wraps around.
 
-    From four corners on, a point in the middle of four known ones is their mean and a uniform number whose range
-    shrinks by the square of `decay` each time that the grid is halved.
+    From four corners on, each point between four known ones is their mean plus a uniform number. Each time the grid is
+    halved, the number's range shrinks by the square of `decay`.
     """
     height = np.zeros((side, side))
     step, spread = side, 1.0
@@ -483,7 +452,7 @@ def _plasma(side: int, decay: float, rng: np.random.Generator) -> np.ndarray:
         middles = (across + np.roll(across, -1, axis=0)) / 4
         middles += rng.uniform(-spread, spread, corners.shape)
         height[half::step, half::step] = middles
-        # On the grid's lines, each between two corners and the middles of the two squares beside it.
+        # The points on the grid's lines: each lies between two corners and the middles of the squares beside it.
         height[::step, half::step] = (across + middles + np.roll(middles, 1, axis=0)) / 4
         height[half::step, ::step] = (down + middles + np.roll(middles, 1, axis=1)) / 4
         height[::step, half::step] += rng.uniform(-spread, spread, corners.shape)
@@ -510,9 +479,10 @@ def _lit(thickness: np.ndarray) -> np.ndarray:
 
 
 def _ice(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """float32 [H, W] in 0..1: crystals, each with needles from its middle to where the next begins, thick in places.
+    """float32 [H, W] in 0..1: crystals with needles from their middles to where the next begins, thick in places.
 
-    A crystal is a table of noise by distance and direction; needles are the ridges where it passes through its mean.
+    A crystal is a table of noise by distance and direction; its needles are the ridges where the noise crosses its
+    mean.
     """
     crystals, rings, spokes = 12, 12, 48
     wavy = [4 * _noise(size, 24, rng) for _ in size]

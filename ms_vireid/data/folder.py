@@ -1,4 +1,4 @@
-"""Anybody's pictures: `visible/ID/*.jpg` and `infrared/ID/*.jpg`."""
+"""Pictures of your own: `visible/ID/*.jpg` and `infrared/ID/*.jpg`."""
 
 import math
 from pathlib import Path
@@ -15,15 +15,11 @@ REMEDY = "data.root must hold visible/ID/*.jpg and infrared/ID/*.jpg"
 def read_folder(root: Path, test_fraction: float) -> ReIDData:
     """Identities are the folder names in order; the last `test_fraction` of them are tested on.
 
-    Raises:
-        InputError: a folder is missing or holds no identity, an identity has no folder in the other modality, or
-            there are fewer than two identities.
+    Raises InputError for a missing folder, an identity without a folder in the other modality, and fewer than two
+    identities.
     """
-    require_directory(root, REMEDY)
-    names = {}
-    for modality in ("visible", "infrared"):
-        folder = require_directory(root / modality, REMEDY)
-        names[modality] = {entry.name for entry in folder.iterdir() if entry.is_dir()}
+    require_directory(root, REMEDY, "visible", "infrared")
+    names = {m: {entry.name for entry in (root / m).iterdir() if entry.is_dir()} for m in ("visible", "infrared")}
     one_sided = sorted(names["visible"] ^ names["infrared"])
     refuse(one_sided, f"{root}: identities in only one of visible and infrared", "add the other folder")
     identities = sorted(names["visible"])

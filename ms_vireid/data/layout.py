@@ -1,6 +1,7 @@
 """Pictures in any folder or list, and what the names of their folders say: modality, identity, camera."""
 
 import os
+import re
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError, refuse
@@ -12,17 +13,16 @@ from ms_vireid.data.validation import read_lines, refuse_names, require_director
 
 UNKNOWN = -1
 MODALITIES = ("visible", "infrared")
-FOLDER_NAMES = {  # in any case; also those of RegDB (Visible, Thermal) and LLCM (vis, nir, test_vis, test_nir)
+FOLDER_NAMES = {  # in any case; RegDB's and LLCM's too
     "visible": {"visible", "vis", "rgb", "test_vis"},
     "infrared": {"infrared", "ir", "nir", "thermal", "test_nir"},
 }
 
 
 def find_pictures(root: Path, listing: Path | None = None) -> list[Path]:
-    """Paths relative to `root`: of every picture below it, sorted, or of a list's lines, in its order.
+    """Paths relative to `root`: every picture below it, sorted, or the lines of `listing`, in its order.
 
-    Raises:
-        InputError: no such folder, no picture in it, a list that cannot be read, or lines that name no file.
+    Raises InputError without any picture, and for a list that cannot be read or names no file.
     """
     require_directory(root, "give the folder of the pictures with --images")
     found = _walk(root) if listing is None else _read_list(root, listing)
@@ -32,7 +32,7 @@ def find_pictures(root: Path, listing: Path | None = None) -> list[Path]:
 
 
 def _walk(root: Path) -> list[Path]:
-    """Links to folders are followed, but no folder is entered twice, nor a picture taken twice through links."""
+    """Follows links to folders, but enters no folder twice and takes no picture twice."""
     found, folders = {}, {os.path.realpath(root)}
     for folder, below, names in os.walk(root, followlinks=True):
         real = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(below)}
@@ -46,23 +46,21 @@ def _walk(root: Path) -> list[Path]:
 
 
 def _read_list(root: Path, listing: Path) -> list[Path]:
-    lines = read_lines(listing, "give one path a line, relative to --images")
-    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
-    absent = (f"line {number} '{line}'" for number, line in numbered if not (root / line).is_file())
-    refuse(absent, f"{listing}: lines that name no file under {root}", "give one path a line, relative to --images")
-    refuse_names((line for _, line in numbered), root)
-    return [Path(line) for _, line in numbered]
+    remedy = "give one path a line, relative to --images"
+    lines = [line.strip() for line in read_lines(listing, remedy)]
+    absent = (f"line {n} '{line}'" for n, line in enumerate(lines, 1) if line and not (root / line).is_file())
+    refuse(absent, f"{listing}: lines that name no file under {root}", remedy)
+    refuse_names(lines, root)
+    return [Path(line) for line in lines if line]
 
 
 def read_layout(root: Path, pictures: list[Path], modality: str = "auto") -> ImageSet:
-    """`pictures`, relative to `root`, with what their folders say; identity and camera are -1 where they say nothing.
+    """`pictures`, relative to `root`, with what their folders say; an unknown identity or camera is -1.
 
-    modality: "visible" or "infrared" of all, or "auto" to read it from the folders: one of `FOLDER_NAMES`, the nearest
+    modality: "visible" or "infrared" for all, or "auto" to read it from the folders: one of `FOLDER_NAMES`, the nearest
     to the picture, else SYSU-MM01's `cam1` ... `cam6`. An identity is a folder whose name is a number, below one of
-    these. A camera is `camN`, or in the picture's name as LLCM has it (`_c06_`). The two last parts of `root` count.
-
-    Raises:
-        InputError: "auto" where folders do not say it.
+    these. A camera is `camN`, or part of the picture's name as in LLCM (`_c06_`). The last two parts of `root` count.
+    Raises InputError if "auto" finds no modality.
     """
     rows = []
     for picture in pictures:
@@ -75,20 +73,20 @@ def read_layout(root: Path, pictures: list[Path], modality: str = "auto") -> Ima
 
 
 def modality_of(folders: list[str]) -> str | None:
-    """ "visible", "infrared", or None where the names of the folders, outermost first, say neither."""
+    """ "visible", "infrared", or None if the names of the folders, outermost first, say neither."""
     for folder in reversed(folders):
         for modality, names in FOLDER_NAMES.items():
             if folder.lower() in names:
                 return modality
-    camera = next((number for folder in reversed(folders) if (number := _camera_number(folder)) in CAMERAS), None)
-    if camera is None:
-        return None
-    return "infrared" if camera in INFRARED_CAMERAS else "visible"
+    for folder in reversed(folders):
+        if (camera := _camera_number(folder)) in CAMERAS:
+            return "infrared" if camera in INFRARED_CAMERAS else "visible"
+    return None
 
 
 def _camera_number(folder: str) -> int | None:
-    digits = folder.lower().removeprefix("cam")
-    return int(digits) if digits != folder.lower() and digits.isdecimal() and len(digits) < 4 else None
+    number = re.fullmatch(r"cam(\d{1,3})", folder, re.IGNORECASE)
+    return int(number[1]) if number else None
 
 
 def _camera(folders: list[str], name: str) -> int:

@@ -1,7 +1,7 @@
 """Batches from worker processes, on `mindspore.dataset.dataloader`; an item is a whole batch.
 
-A worker returns the error of a broken picture as its item, and the iterators here raise it, so that the user reads one
-line about the picture and not the worker's traceback.
+A worker returns the error of a broken picture as its item, and the iterators here raise it: the user reads one line
+about the picture, not the worker's traceback.
 """
 
 import mmap
@@ -29,7 +29,7 @@ def iterate(
     From the second item to the last MindSpore's threads keep to their cores (`runtime.bound_threads`), unless `bound`
     is false, as for a compiled graph, whose own threads would have to share one.
     Closing the iterator early lets the workers finish what they have begun, and ends them. So does Ctrl-C, unless the
-    caller is within `stop_requests`: an exception in the midst of the workers' queue would leave them hanging.
+    caller is within `stop_requests`: an exception in the middle of the workers' queue would leave them hanging.
 
     Raises:
         InputError: a picture cannot be decoded.
@@ -73,8 +73,8 @@ def iterate(
 class _SharedMemory:
     """Batches for worker processes, which leave the pictures where this process can read them.
 
-    The mapping is theirs by being forked, and goes with the last of them; a pipe would copy every batch several times.
-    At most `slots` - 1 batches are under way at a time, so that a slot has been read before it is written again.
+    Workers inherit the shared memory when they are forked, and it goes with the last of them; a pipe would copy every
+    batch several times. At most `slots` - 1 batches are under way at a time, so each slot is read before it is reused.
     """
 
     def __init__(self, batches: TrainingBatches | EvaluationBatches, slots: int):
@@ -83,7 +83,7 @@ class _SharedMemory:
         self.memory = mmap.mmap(-1, slots * max(batches.nbytes, 1))
 
     def __getitem__(self, number: int) -> tuple | InputError:
-        """For a worker: an item whose first part is in its slot, and here the shape and type of that."""
+        """For a worker: an item with its first part in a slot, and that part's shape and type in its place."""
         item = self.batches[number]
         if isinstance(item, InputError):
             return item
@@ -107,8 +107,8 @@ def _unchanged(item):
 def _begin_worker(_worker: int) -> None:
     """Leave the end of a worker to the main process, and let it run on any core.
 
-    Ctrl-C and a job scheduler's SIGTERM reach the whole process group, and only the main process answers them. When
-    that is killed itself, a worker with unread results would wait forever: Linux kills it with its parent.
+    Ctrl-C and a job scheduler's SIGTERM reach the whole process group, and only the main process answers them. If the
+    main process itself is killed, a worker with unread results would wait forever: so Linux kills it with its parent.
     """
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)

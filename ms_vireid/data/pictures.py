@@ -11,7 +11,7 @@ from PIL import Image
 from ms_vireid.command.errors import InputError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # that are opened, whatever the suffix: others start or parse more
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # opened whatever the suffix; decoders of others start or parse more
 MOST_PIXELS = 100_000_000
 _MIDDLE = 257  # 16 bits to 8: 65535 / 255
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -21,14 +21,14 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `M
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
-    """The picture in a file, not decoded yet; what goes wrong in the block is said of the file.
+    """The picture in a file, not decoded yet; an error within the block becomes one that names the file.
 
     Raises:
-        InputError: no regular file, empty, none of `FORMATS`, cut off or damaged, or more than `MOST_PIXELS`.
+        InputError: not a regular file, empty, none of `FORMATS`, cut off or damaged, or more than `MOST_PIXELS`.
     """
     try:
         if not path.is_file():
-            raise OSError("it is no regular file" if path.exists() else "it does not exist")
+            raise OSError("it is not a regular file" if path.exists() else "it does not exist")
         if path.stat().st_size == 0:
             raise OSError("it is empty")
         with Image.open(path, formats=FORMATS) as image:
@@ -42,11 +42,11 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 
 
 def read_pixels(path: Path, gray: bool = False) -> np.ndarray:
-    """A picture as it is in its file: uint8 [H, W, 3], or with `gray` [H, W] where the file has no colours; 16 bits are
-    scaled to 8.
+    """A picture as in its file: uint8 [H, W, 3], or with `gray` [H, W] if the file has no colours; 16 bits are scaled
+    to 8.
 
     Raises:
-        InputError: as `open_picture`; or pixels of 32 bits, whose range nobody knows.
+        InputError: as `open_picture`, or pixels of 32 bits, whose range is unknown.
     """
     with open_picture(path) as image:
         deep = image.mode in _SIXTEEN_BITS or (image.mode == "I" and image.format == "PNG")

@@ -1,4 +1,4 @@
-"""Counter-based random numbers: what is drawn depends on (seed, epoch, index) alone, not on who draws it or when."""
+"""Counter-based random numbers: a draw depends on (seed, epoch, index) alone, not on who makes it or when."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ _STREAMS = {"sampler": 1, "augmentation": 2, "step": 3, "corruption": 4}
 
 
 def counter_generator(stream: str, seed: int, epoch: int = 0, index: int = 0) -> np.random.Generator:
-    """A Philox generator of its own for one (stream, seed, epoch, index); all integers in [0, 2**32)."""
+    """The Philox generator of one (stream, seed, epoch, index), each an integer in [0, 2**32)."""
     key = np.array([(_STREAMS[stream] << 32) | seed, (epoch << 32) | index], np.uint64)
     return np.random.Generator(np.random.Philox(key=key))
 

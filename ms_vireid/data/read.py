@@ -14,18 +14,18 @@ from ms_vireid.data.sysu_mm01 import read_sysu_mm01
 from ms_vireid.data.validation import check_pictures, check_training_identities
 
 OBTAIN = {
-    "sysu_mm01": "get SYSU-MM01 from its authors, who ask for a signed agreement",
-    "regdb": "get RegDB from its authors, who ask for a signed agreement",
-    "llcm": "get LLCM from its authors, who ask for a signed agreement",
+    "sysu_mm01": "get SYSU-MM01 from its authors after signing their agreement",
+    "regdb": "get RegDB from its authors after signing their agreement",
+    "llcm": "get LLCM from its authors after signing their agreement",
     "folder": "it must hold visible/ID/*.jpg and infrared/ID/*.jpg",
 }
 
 
 def read_data(config: DataConfig) -> ReIDData:
-    """Read the configured data set; the synthetic one is generated first where it is not there yet.
+    """Read the configured data set; the synthetic one is first generated if it is not there yet.
 
     Raises:
-        InputError: no root is given, or what the data set's reader finds wrong.
+        InputError: no root is given, or the data set's reader finds something wrong.
     """
     if config.name == "synthetic":
         digest = hashlib.sha256(repr((VERSION, config.synthetic.model_dump())).encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""What every reader returns: lists of pictures with identity, camera and modality."""
+"""What every reader returns: pictures with identity, camera and modality."""
 
 import hashlib
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class ReIDData:
 
     name: str
     root: Path
-    protocol: str  # "sysu_mm01", "regdb" or "llcm": how evaluate_ranking counts
+    protocol: str  # "sysu_mm01", "regdb" or "llcm", as in evaluate_ranking
     train: ImageSet
     test: ImageSet
 

@@ -12,12 +12,9 @@ REMEDY = "data.root must hold Visible, Thermal and idx, as RegDB is distributed"
 def read_regdb(root: Path, trial: int) -> ReIDData:
     """Split `trial` (1 to 10). Every line of a list is `path label`, the path relative to `root`.
 
-    Raises:
-        InputError: folders or lists missing, or a line that is not a path and a number.
+    Raises InputError for missing folders or lists, and for a line that is not a path and a number.
     """
-    require_directory(root, REMEDY)
-    for name in ("Visible", "Thermal", "idx"):
-        require_directory(root / name, REMEDY)
+    require_directory(root, REMEDY, "Visible", "Thermal", "idx")
     return ReIDData("regdb", root, "regdb", _read_split(root, "train", trial), _read_split(root, "test", trial))
 
 

@@ -12,17 +12,12 @@ from ms_vireid.data.records import ImageSet
 class IdentitySampler:
     """Draws the batches of an epoch from (seed, epoch) alone.
 
-    Identities are drawn without replacement within a batch, images without replacement within an identity that has
-    at least K of that modality (one that has fewer repeats them in turn), or with replacement.
+    Identities are drawn without replacement within a batch. An identity's images are drawn without replacement too (one
+    with fewer than K of a modality repeats them in turn), or with `replacement`, each of the K on its own.
 
-    Args:
-        train: the training pictures, both modalities of every identity.
-        num_identities: P. num_instances: K, of each modality.
-        iterations: batches an epoch; by default one pass over the visible pictures, rounded up (SYSU-MM01: 696).
-        seed: of the run. replacement: draw an identity's images with replacement, each of the K on its own.
-
-    Raises:
-        InputError: there are fewer than P identities.
+    train: the training pictures, both modalities of every identity. num_identities: P. num_instances: K.
+    iterations: batches an epoch; by default one pass over the visible pictures, rounded up (SYSU-MM01: 696).
+    Raises InputError if there are fewer than P identities.
     """
 
     def __init__(
@@ -60,24 +55,22 @@ class IdentitySampler:
 
     def _draw(self, rng: np.random.Generator, images: np.ndarray, counts: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """K images of each drawn label: images [identities, most], counts [identities] -> [iterations, P * K]."""
-        labels = labels.reshape(-1)  # [iterations * P]
-        available = counts[labels][:, None]
+        labels = labels.reshape(-1, 1)  # [iterations * P, 1]
+        available = counts[labels]
         if self.replacement:
-            drawn = images[labels[:, None], rng.integers(available, size=(len(labels), self.num_instances))]
-            return drawn.reshape(self.iterations, -1)
-        keys = rng.random((len(labels), images.shape[1]))
-        keys[np.arange(images.shape[1]) >= available] = np.inf
-        order = keys.argsort(axis=1)  # each row's own images first, shuffled
-        turn = np.arange(self.num_instances) % available  # [iterations * P, K]
-        drawn = images[labels[:, None], np.take_along_axis(order, turn, axis=1)]
-        return drawn.reshape(self.iterations, -1)
+            drawn = rng.integers(available, size=(len(labels), self.num_instances))
+        else:
+            keys = rng.random((len(labels), images.shape[1]))
+            keys[np.arange(images.shape[1]) >= available] = np.inf
+            order = keys.argsort(axis=1)  # each row's own images first, shuffled
+            drawn = np.take_along_axis(order, np.arange(self.num_instances) % available, axis=1)
+        return images[labels, drawn].reshape(self.iterations, -1)
 
 
 def _images_by_label(train: ImageSet, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices of each label's chosen pictures, padded with -1: int64 [identities, most], and their counts."""
-    groups = [np.flatnonzero(chosen & (train.labels == label)) for label in range(train.num_identities)]
-    counts = np.array([len(group) for group in groups])
-    table = np.full((len(groups), counts.max()), -1)
-    for row, group in zip(table, groups, strict=True):
-        row[: len(group)] = group
+    counts = np.bincount(train.labels[chosen], minlength=train.num_identities)
+    table = np.full((len(counts), counts.max()), -1)
+    for label, count in enumerate(counts):
+        table[label, :count] = np.flatnonzero(chosen & (train.labels == label))
     return table, counts

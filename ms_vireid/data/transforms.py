@@ -18,8 +18,8 @@ ERASING_ATTEMPTS = 100
 def load_image(path: Path, size: tuple[int, int], through: tuple[int, int] | None = None) -> np.ndarray:
     """Decode and resize with Lanczos: uint8 [H, W, 3]. `size` is (H, W).
 
-    A gray file becomes three equal channels; the colours of others are kept, of infrared pictures too, as the releases
-    read them. With `through`, another (H, W), Lanczos resizes to that, and a bilinear filter from there to `size`.
+    A gray file becomes three equal channels; other files keep their colours, infrared ones too, as in the releases.
+    With `through`, another (H, W), Lanczos resizes to that, and a bilinear filter from there to `size`.
 
     Raises:
         InputError: as `read_pixels`.
@@ -59,8 +59,8 @@ def jitter(pixels: np.ndarray, brightness: float, contrast: float, contrast_firs
 def gaussian_blur(pixels: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian of `BLUR_KERNEL` taps with reflected borders, uint8 [H, W, 3].
 
-    The separable filter is two products with banded matrices that already hold the reflection. Of three equal channels
-    one is filtered.
+    The separable filter is two products with banded matrices that already hold the reflection. If the three
+    channels are equal it filters one.
     """
     equal = (pixels == pixels[:, :, :1]).all()
     planes = pixels[:, :, : 1 if equal else 3].transpose(2, 0, 1).astype(np.float32, order="C")  # [1 or 3, H, W]
@@ -100,10 +100,10 @@ def random_erasing(image: np.ndarray, config: AugmentationConfig, rng: np.random
 
 
 def channel_exchange(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One of the three channels at random in place of all, float32 [3, H, W] (CAJ, Ye et al. 2021).
+    """One random channel in place of all three, float32 [3, H, W] (CAJ, Ye et al. 2021).
 
-    As released it comes last: the normalised channels differ by their means and deviations, and where a rectangle was
-    erased by the fill's.
+    As in the release it comes last: the normalised channels differ by their means and deviations, and in an erased
+    rectangle by the fill's.
     """
     return np.repeat(image[rng.integers(3)][None], 3, axis=0)
 
@@ -111,8 +111,8 @@ def channel_exchange(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def adaptive_gray(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One of the three channels, or the picture itself or its luma, float32 [3, H, W] (CAJ, Ye et al. 2021).
 
-    As released: each channel with probability 1/4, luma and the picture itself with 1/8 each, after normalisation. The
-    three channels of a gray picture are equal before that, so they differ in their mean and contrast alone.
+    As in the release: each channel with probability 1/4, luma and the picture itself with 1/8 each, after
+    normalisation. Before it a gray picture's channels are equal, so they differ only in mean and contrast.
     """
     choice = rng.integers(4)
     if choice < 3:

@@ -1,7 +1,7 @@
-"""Checks that readers share: all problems of a kind counted, the first ten named, in one line."""
+"""Checks that readers share. An error counts all problems and names the first ten, in one line."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,19 +9,20 @@ import numpy as np
 
 from ms_vireid.command.errors import InputError, refuse, summary
 from ms_vireid.data.pictures import SUFFIXES, open_picture
-from ms_vireid.data.records import ImageSet
+from ms_vireid.data.records import ImageSet, image_set
 
-_DIGITS = 10  # that an identity has fewer of: it is kept as int32
+_DIGITS = 10  # identities have fewer, to fit int32
 
 
-def require_directory(path: Path, remedy: str) -> Path:
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder; {remedy}")
-    return path
+def require_directory(path: Path, remedy: str, *below: str) -> None:
+    """Raise InputError unless the folder is there, and those `below` it."""
+    for folder in (path, *(path / name for name in below)):
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; {remedy}")
 
 
 def list_pictures(directory: Path) -> list[Path]:
-    """The pictures directly in a folder, sorted by name; other files (Thumbs.db and the like) are passed over."""
+    """The pictures directly in a folder, sorted by name; it skips other files (Thumbs.db and the like)."""
     with os.scandir(directory) as entries:
         names = sorted(e.name for e in entries if os.path.splitext(e.name)[1].lower() in SUFFIXES and not e.is_dir())
     refuse_names(names, directory)
@@ -29,7 +30,7 @@ def list_pictures(directory: Path) -> list[Path]:
 
 
 def refuse_names(names: Iterable[str], root: Path) -> None:
-    """Raise InputError for names of pictures that cannot be printed: control characters, bytes that are no UTF-8."""
+    """Raise InputError for names of pictures that cannot be printed: control characters, or not UTF-8."""
     refuse((repr(name) for name in names if not name.isprintable()), f"{root}: names that cannot be printed", "rename")
 
 
@@ -43,26 +44,48 @@ def read_identities(listing: Path, remedy: str) -> list[int]:
     return [int(field) for field in fields]
 
 
+def read_identity_folders(root: Path, cameras: Sequence[tuple[Path, int, bool]], identities: Iterable[int]) -> ImageSet:
+    """The pictures of `identities`, ascending, in the folders `{identity:04d}` of each camera.
+
+    cameras: folder, number, and whether it is infrared. A camera has no folder for an identity that it has not seen.
+    Raises InputError for an identity without any picture.
+    """
+    rows, absent = [], []
+    for identity in sorted(set(identities)):
+        folders = [(folder / f"{identity:04d}", camera, infrared) for folder, camera, infrared in cameras]
+        found = [
+            (path, identity, camera, infrared)
+            for folder, camera, infrared in folders
+            if folder.is_dir()
+            for path in list_pictures(folder)
+        ]
+        rows += found
+        if not found:
+            absent.append(f"{identity:04d}")
+    refuse(absent, f"{root}: identities without a picture under any camera", "check the lists of identities")
+    return image_set(rows)
+
+
 def read_labelled_paths(listing: Path, remedy: str) -> list[tuple[int, str, int]]:
     """Line number, path and label of every line `path label`; an InputError names the file and its wrong lines."""
-    numbered = [
-        (number, line.rsplit(maxsplit=1)) for number, line in enumerate(read_lines(listing, remedy), 1) if line.strip()
-    ]
-    wrong = (f"line {n} '{' '.join(f)}'" for n, f in numbered if not _is_path_and_label(f))
+    found, wrong = [], []
+    for number, line in enumerate(read_lines(listing, remedy), 1):
+        fields = line.rsplit(maxsplit=1)
+        path, label = fields if len(fields) == 2 else ("", "")
+        if label.isdecimal() and len(label) < _DIGITS and not Path(path).is_absolute():
+            found.append((number, path, int(label)))
+        elif fields:
+            wrong.append(f"line {number} '{line.strip()}'")
     refuse(wrong, f"{listing}: lines that are not 'path label', the path relative to data.root", "correct them")
-    if not numbered:
+    if not found:
         raise InputError(f"{listing}:1: lists no picture; {remedy}")
-    return [(number, path, int(label)) for number, (path, label) in numbered]
-
-
-def _is_path_and_label(fields: list[str]) -> bool:
-    return len(fields) == 2 and not Path(fields[0]).is_absolute() and fields[1].isdecimal() and len(fields[1]) < _DIGITS
+    return found
 
 
 def read_lines(listing: Path, remedy: str) -> list[str]:
     try:
         if listing.exists() and not listing.is_file():
-            raise OSError("it is no regular file")
+            raise OSError("it is not a regular file")
         return listing.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{listing}: cannot be read ({error}); {remedy}") from None
@@ -88,27 +111,20 @@ def _picture_problem(path: Path) -> str | None:
 
 
 def check_training_identities(train: ImageSet, num_instances: int, root: Path) -> str | None:
-    """Every training identity needs pictures of both modalities.
+    """Raise InputError unless every training identity has pictures of both modalities, and there are any at all.
 
     Returns:
-        A warning if some have fewer than `num_instances` of one (they are repeated in a batch), else None.
-
-    Raises:
-        InputError: an identity has no picture of one modality, or there are no pictures at all.
+        A warning if some have fewer than `num_instances` of one (a batch repeats them), else None.
     """
     if not len(train):
         raise InputError(f"{root}: the training set holds no pictures; check the folder and its lists of identities")
-    identities = np.unique(train.identities)
-    few = []
+    identities, few = np.unique(train.identities), []
     for name, mask in (("visible", ~train.infrared), ("infrared", train.infrared)):
-        counts = (train.identities[mask][None, :] == identities[:, None]).sum(axis=1)
-        missing = [str(identity) for identity in identities[counts == 0]]
+        counts = np.bincount(train.labels[mask], minlength=len(identities))
+        missing = map(str, identities[counts == 0])
         refuse(missing, f"{root}: training identities without {name} pictures", "add some or drop them from the list")
-        few += [
-            f"{identity} has {count} {name}"
-            for identity, count in zip(identities, counts, strict=True)
-            if count < num_instances
-        ]
+        pairs = zip(identities, counts, strict=True)
+        few += [f"{identity} has {count} {name}" for identity, count in pairs if count < num_instances]
     if not few:
         return None
     return f"identities with fewer than {num_instances} pictures of a modality repeat them: {summary(few)}"

@@ -1,7 +1,6 @@
 """What MindSpore's GPU plugins need: a driver, a GPU that their kernels cover, and CUDA 11 with cuDNN 8."""
 
 import ctypes
-import os
 import re
 import shutil
 import subprocess
@@ -14,13 +13,12 @@ from pathlib import Path
 
 from ms_vireid.command.errors import DeviceError
 
-# Of drivers: CUDA 11's libraries of any minor release run from 11.0 on, that is from 450.80.02.
+# Drivers: CUDA 11's libraries of any minor release run from 11.0 on, that is from 450.80.02.
 OLDEST_DRIVER, OLDEST_DRIVER_NAME = 11000, "450.80.02"
-# Of GPUs: MindSpore's kernels are machine code for 6.0, 6.1, 7.0, 7.5 and 8.0, and code for 8.6 that the driver
-# translates for what is newer. CUDA 11 and cuDNN 8 end with 9.0.
-LOWEST, COMPILED, HIGHEST = (6, 0), (8, 9), (9, 0)
-# What the plugin is linked with, by soname: the runtime first, each after those it needs, and the Python package that
-# holds it.
+# Compute capabilities: MindSpore's kernels are machine code for 6.0, 6.1, 7.0, 7.5 and 8.0, and code for 8.6 that the
+# driver translates for anything newer. CUDA 11 and cuDNN 8 end with 9.0.
+LOWEST, COMPILED, HIGHEST = 6.0, 8.9, 9.0
+# The libraries that the plugin is linked with, each after those it needs, and the Python package that holds it.
 PACKAGES = {
     "libcudart.so.11.0": "nvidia-cuda-runtime-cu11",
     "libnvrtc.so.11.2": "nvidia-cuda-nvrtc-cu11",
@@ -38,84 +36,59 @@ SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/local/lib")
 _NO_DEVICE, _MAJOR, _MINOR = 100, 75, 76  # cuda.h's CUDA_ERROR_NO_DEVICE and CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
 
-@dataclass(frozen=True)
-class GPU:
-    """name: as the driver gives it. capability: compute capability, (major, minor)."""
-
-    name: str
-    capability: tuple[int, int]
-
-    def __str__(self) -> str:
-        text = f"{self.name}, compute capability {_dotted(self.capability)}"
-        if self.capability > COMPILED:
-            text += " (at the first start the driver translates MindSpore's kernels for it, which takes a while)"
-        return text
-
-
-def find_gpu(environment: Mapping[str, str]) -> GPU:
-    """The first GPU that the driver shows, with a driver and kernels for it.
-
-    Raises:
-        DeviceError: there is none.
-    """
+def find_gpu(environment: Mapping[str, str]) -> str:
+    """Name and compute capability of the driver's first GPU. Raises DeviceError without one that MindSpore can use."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
         raise DeviceError("no NVIDIA driver (looked for libcuda.so.1)", "install it") from None
     version = _number(driver, "cuDriverGetVersion")
     if version < OLDEST_DRIVER:
-        made_for = f"{version // 1000}.{version % 1000 // 10}"
-        raise DeviceError(f"the NVIDIA driver ends with CUDA {made_for}", f"update it to {OLDEST_DRIVER_NAME} or newer")
-    status = driver.cuInit(0)
-    if status not in (0, _NO_DEVICE):
-        raise _driver_failure(driver, "cuInit", status)
-    if status == _NO_DEVICE or _number(driver, "cuDeviceGetCount") == 0:
+        newest = f"{version // 1000}.{version % 1000 // 10}"
+        raise DeviceError(f"the NVIDIA driver ends with CUDA {newest}", f"update it to {OLDEST_DRIVER_NAME} or newer")
+    if _call(driver, "cuInit", 0) == _NO_DEVICE or _number(driver, "cuDeviceGetCount") == 0:
         shown = environment.get("CUDA_VISIBLE_DEVICES")
         because = "" if shown is None else f" with CUDA_VISIBLE_DEVICES='{shown}'"
         raise DeviceError(f"the NVIDIA driver shows no GPU{because}", "see what nvidia-smi lists")
-    device = ctypes.c_int(_number(driver, "cuDeviceGet", 0))
+    device = _number(driver, "cuDeviceGet", 0)
     name = ctypes.create_string_buffer(256)
-    _call(driver, "cuDeviceGetName", name, ctypes.c_int(len(name)), device)
+    _call(driver, "cuDeviceGetName", name, len(name), device)
     major, minor = (_number(driver, "cuDeviceGetAttribute", attribute, device) for attribute in (_MAJOR, _MINOR))
-    gpu = GPU(name.value.decode(), (major, minor))
-    if not LOWEST <= gpu.capability <= HIGHEST:
+    capability = major + minor / 10
+    found = f"{name.value.decode()}, compute capability {capability}"
+    if not LOWEST <= capability <= HIGHEST:
         raise DeviceError(
-            f"{gpu.name} has compute capability {_dotted(gpu.capability)}; MindSpore with CUDA 11 and cuDNN 8 covers "
-            f"{_dotted(LOWEST)} to {_dotted(HIGHEST)}",
+            f"{found}: MindSpore with CUDA 11 and cuDNN 8 covers {LOWEST} to {HIGHEST}",
             "choose another GPU by CUDA_VISIBLE_DEVICES",
         )
-    return gpu
+    slow = " (at the first start the driver translates MindSpore's kernels for it, which takes a while)"
+    return found + slow * (capability > COMPILED)
 
 
-def _number(driver: ctypes.CDLL, function: str, *arguments) -> int:
+def _number(driver: ctypes.CDLL, function: str, *arguments: int) -> int:
     """What a driver function writes into its first argument."""
     value = ctypes.c_int()
     _call(driver, function, ctypes.byref(value), *arguments)
     return value.value
 
 
-def _call(driver: ctypes.CDLL, function: str, *arguments) -> None:
-    if status := getattr(driver, function)(*arguments):
-        raise _driver_failure(driver, function, status)
-
-
-def _driver_failure(driver: ctypes.CDLL, function: str, status: int) -> DeviceError:
-    name = ctypes.c_char_p()
-    driver.cuGetErrorName(status, ctypes.byref(name))
-    said = name.value.decode() if name.value else f"error {status}"
-    return DeviceError(f"the NVIDIA driver fails ({function}: {said})", "see whether nvidia-smi works")
-
-
-def _dotted(numbers: tuple[int, int]) -> str:
-    return ".".join(map(str, numbers))
+def _call(driver: ctypes.CDLL, function: str, *arguments) -> int:
+    """The status that the driver returns: 0, or `_NO_DEVICE`."""
+    status = getattr(driver, function)(*arguments)
+    if status not in (0, _NO_DEVICE):
+        name = ctypes.c_char_p()
+        driver.cuGetErrorName(status, ctypes.byref(name))
+        said = name.value.decode() if name.value else f"error {status}"
+        raise DeviceError(f"the NVIDIA driver fails ({function}: {said})", "see whether nvidia-smi works")
+    return status
 
 
 @dataclass(frozen=True)
 class Toolkit:
     """CUDA 11 and cuDNN 8.
 
-    release: as "11.8". origin: where they are, for the reader. libraries: files in the order of `PACKAGES`.
-    home: the folder with bin/nvcc; None where there is no compiler.
+    release: such as "11.8". origin: where they are, in words. libraries: files in the order of `PACKAGES`.
+    home: the folder with bin/nvcc; None without a compiler.
     """
 
     release: str
@@ -127,16 +100,11 @@ class Toolkit:
         return f"CUDA {self.release} from {self.origin}"
 
     def load(self) -> None:
-        """Load the libraries, so that the plugin finds them by their sonames, and ask CUDA whether it runs here.
-
-        Raises:
-            DeviceError: a library does not load, or CUDA does not run with the driver.
-        """
+        """Load the libraries for the plugin to find by their sonames; raises DeviceError unless CUDA runs here."""
         try:
-            loaded = [ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL) for library in self.libraries]
+            runtime, *_ = [ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL) for library in self.libraries]
         except OSError as error:
             raise DeviceError(f"{self} does not load ({error})", "install it anew") from None
-        runtime = loaded[0]
         if status := runtime.cudaGetDeviceCount(ctypes.byref(ctypes.c_int())):
             runtime.cudaGetErrorString.restype = ctypes.c_char_p
             said = runtime.cudaGetErrorString(status).decode()
@@ -144,52 +112,45 @@ class Toolkit:
 
     @contextmanager
     def announced(self, environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
-        """The environment variables that have to be set while mindspore is imported and given its device.
+        """The environment variables to set while mindspore is imported and given its device.
 
         MindSpore asks `$CUDA_HOME/bin/nvcc` for the release, by which it selects its plugin, and `ldd` for the
-        runtime's place. For libraries without a compiler, a private temporary folder holds an nvcc that does nothing
-        but name their release.
-
-        Raises:
-            DeviceError: no program can be run from the temporary folder.
+        runtime's place. Without a compiler, a private temporary folder holds an nvcc that only prints the release.
+        Raises DeviceError if no program can be run from that folder.
         """
         folders = dict.fromkeys(str(library.parent) for library in self.libraries)
         paths = [*folders, *filter(None, [environment.get("LD_LIBRARY_PATH")])]
         with tempfile.TemporaryDirectory(prefix="ms_vireid-cuda-") as folder:
-            home = self.home or _home_without_compiler(Path(folder), self.release)
+            home = self.home or _write_compiler(Path(folder), self.release)
             yield {"CUDA_HOME": str(home), "LD_LIBRARY_PATH": ":".join(paths)}
 
 
-def _home_without_compiler(folder: Path, release: str) -> Path:
-    compiler = folder / "bin" / "nvcc"
+def _write_compiler(home: Path, release: str) -> Path:
+    compiler = home / "bin" / "nvcc"
     compiler.parent.mkdir()
     compiler.write_text(f'#!/bin/sh\necho "Cuda compilation tools, release {release}, V{release}"\n')
     compiler.chmod(0o700)
-    if _release(compiler) != release:
+    if _release(home) != release:
         raise DeviceError(f"programs in {tempfile.gettempdir()} cannot be run", "set TMPDIR to a folder where they can")
-    return folder
+    return home
 
 
 def find_toolkit(environment: Mapping[str, str]) -> Toolkit:
-    """The system's CUDA 11 where there is a whole one, else that of the `gpu` extra.
-
-    Raises:
-        DeviceError: neither is there; with what was looked for.
-    """
+    """The system's CUDA 11 if it is complete, else that of the `gpu` extra; a DeviceError says where it looked."""
     if not list(_plugin_folder().glob("libmindspore_gpu.so.*")):
         raise DeviceError("this MindSpore has no GPU plugin", "run on Linux on x86-64")
     passed_over = []
-    for home, origin in _homes(environment):
+    for home, origin in _homes(environment).items():
         toolkit = _installed(home, origin, environment)
         if isinstance(toolkit, Toolkit):
             return toolkit
         passed_over.append(toolkit)
     try:
-        toolkit = _of_packages()
+        toolkit = _packaged()
     except DeviceError as problem:
         looked_for = "; ".join([*passed_over, str(problem)])
         raise DeviceError(f"no CUDA 11.1 or 11.6 to 11.8 ({looked_for})", problem.remedy) from None
-    if environment.get("CUDA_HOME"):  # the user's choice, which could not be followed
+    if environment.get("CUDA_HOME"):  # say why the user's choice is not followed
         return replace(toolkit, origin=f"{toolkit.origin}, as {passed_over[0]}")
     return toolkit
 
@@ -198,8 +159,8 @@ def _plugin_folder() -> Path:
     return Path(util.find_spec("mindspore").submodule_search_locations[0]) / "lib" / "plugin"
 
 
-def _homes(environment: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
-    """Folders that may hold a CUDA toolkit, each once, with how to name it: the user's choice first."""
+def _homes(environment: Mapping[str, str]) -> dict[Path, str]:
+    """Folders that may hold a CUDA toolkit, with how to name each: the user's choice first."""
     named = []
     if chosen := environment.get("CUDA_HOME"):
         named.append((Path(chosen), f"CUDA_HOME={chosen}"))
@@ -207,61 +168,56 @@ def _homes(environment: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
         named.append((Path(compiler).resolve().parent.parent, compiler))
     standard = [SYSTEM / "cuda", *sorted(SYSTEM.glob("cuda-11.*"), reverse=True)]
     named += [(home, str(home)) for home in standard if home.is_dir()]
-    seen = set()
+    homes = {}
     for home, origin in named:
-        if home.resolve() not in seen:
-            seen.add(home.resolve())
-            yield home, origin
+        homes.setdefault(home.resolve(), origin)
+    return homes
 
 
 def _installed(home: Path, origin: str, environment: Mapping[str, str]) -> Toolkit | str:
     """The toolkit in a folder, or why MindSpore cannot use it."""
-    release = _release(home / "bin" / "nvcc")
+    release = _release(home)
     if release is None:
         return f"{origin} has no bin/nvcc that names its release"
     major, minor = map(int, release.split("."))
     if major != 11 or not (minor == 1 or minor >= 6):  # MindSpore's plugins are for 11.1 and from 11.6
         return f"{origin} is release {release}"
     own = [home / "lib64", home / "lib", home / "targets" / "x86_64-linux" / "lib"]
-    others = [*filter(None, environment.get("LD_LIBRARY_PATH", "").split(":")), *SYSTEM_LIBRARIES]
-    searched = [*own, *map(Path, others)]
+    searched = [*own, *filter(None, environment.get("LD_LIBRARY_PATH", "").split(":")), *SYSTEM_LIBRARIES]
     sonames = [name.replace("nvrtc.so.11.2", "nvrtc.so.11.1") if minor == 1 else name for name in PACKAGES]
-    found = {name: next((f / name for f in searched if (f / name).is_file()), None) for name in sonames}
-    if missing := [name for name, path in found.items() if path is None]:
+    libraries = [next((f for folder in searched if (f := Path(folder, name)).is_file()), None) for name in sonames]
+    if missing := [name for name, library in zip(sonames, libraries, strict=True) if library is None]:
         return f"{origin} is release {release} without {', '.join(missing)}"
-    return Toolkit(release, origin, tuple(found.values()), home)
+    return Toolkit(release, origin, tuple(libraries), home)
 
 
-def _release(compiler: Path) -> str | None:
-    """What `nvcc --version` prints, as "11.8"; None if there is none that runs."""
+def _release(home: Path) -> str | None:
+    """What a folder's `nvcc --version` prints, such as "11.8"; None if nothing there runs."""
     try:
-        printed = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+        printed = subprocess.run([home / "bin" / "nvcc", "--version"], capture_output=True, text=True).stdout
     except OSError:
         return None
     release = re.search(r"Cuda compilation tools, release (\d+\.\d+)", printed)
     return release and release[1]
 
 
-def _of_packages() -> Toolkit:
-    remedy = "pip install -e '.[gpu]' brings it"
-    missing = [package for package in dict.fromkeys(PACKAGES.values()) if not any(metadata.distributions(name=package))]
-    if missing:
-        more = f" and {len(missing) - 1} more packages" if missing[1:] else ""
-        raise DeviceError(f"{missing[0]}{more} not installed", remedy)
-    libraries = tuple(_library_of(package, soname) for soname, package in PACKAGES.items())
-    release = ".".join(metadata.version(PACKAGES["libcudart.so.11.0"]).split(".")[:2])
-    return Toolkit(release, "the gpu extra", libraries)
-
-
-def _library_of(package: str, soname: str) -> Path:
-    for file in metadata.files(package) or ():
-        if file.name == soname:
-            path = Path(os.fspath(file.locate()))
-            if path.is_file() and file.size in (None, path.stat().st_size):
-                return path
+def _packaged() -> Toolkit:
+    """The libraries of the gpu extra's packages, or DeviceError if one is missing or another package replaced it."""
+    remedy, libraries = "pip install -e '.[gpu]' brings it", []
+    for soname, package in PACKAGES.items():
+        try:
+            file = next((file for file in metadata.files(package) or () if file.name == soname), None)
+        except metadata.PackageNotFoundError:
+            raise DeviceError(f"{package} is not installed", remedy) from None
+        if file is None:
+            raise DeviceError(f"{package} {metadata.version(package)} has no {soname}", remedy)
+        path = Path(file.locate())
+        if not path.is_file() or path.stat().st_size != file.size:
             # CUDA 12's packages have files of the same name in the same folder.
             raise DeviceError(
                 f"{path} is not the file that {package} installed",
                 "use an environment without packages for another CUDA, and pip install -e '.[gpu]' there",
             )
-    raise DeviceError(f"{package} {metadata.version(package)} has no {soname}", "pip install -e '.[gpu]' brings it")
+        libraries.append(path)
+    release = ".".join(metadata.version(PACKAGES["libcudart.so.11.0"]).split(".")[:2])
+    return Toolkit(release, "the gpu extra", tuple(libraries))

@@ -78,11 +78,11 @@ def load_model(model: ReIDModel, checkpoint: Checkpoint) -> list[str]:
     """Set all of a model's parameters.
 
     Returns:
-        The names of the file's parameters that the model has not because only training needs them
+        The names of the file's parameters that the model lacks because only training needs them
         (`ReIDModel.TRAINING_ONLY`). An optimizer's state, and other devices' memories, are left out without mention.
 
     Raises:
-        InputError: as `load_parameters`; or other parameters that the model has not.
+        InputError: as `load_parameters`, or other parameters that the model does not have.
     """
     targets = {p.name: p for p in model.get_parameters()}
     states = tuple(f"{state}." for state in (*STATES, DEVICES))

@@ -1,4 +1,4 @@
-"""A device that runs out of memory, as one line that says what to try."""
+"""A device that runs out of memory: one line that says what to try."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,7 @@ from ms_vireid.config import Config
 
 @contextmanager
 def explained(doing: str, remedy: str) -> Iterator[None]:
-    """Turn a device's refusal of memory into one line.
-
-    Args:
-        doing: what needed it. remedy: what to try.
-
-    Raises:
-        InputError: there was not enough memory. Any other error passes.
-    """
+    """Raise InputError if the device runs out of memory while `doing` this; any other error passes."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -26,7 +19,7 @@ def explained(doing: str, remedy: str) -> Iterator[None]:
 
 
 def smaller_steps(config: Config) -> str:
-    """What makes a training step need less memory: what changes no result first, then half the identities a batch."""
+    """Settings that make a training step need less memory: first those that change no result, then smaller batches."""
     train = config.train
     settings = []
     if train.program == "graph":

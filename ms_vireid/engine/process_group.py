@@ -1,7 +1,5 @@
-"""The processes of a data-parallel run as the trainer sees them: here the one that is alone; without a framework.
-
-`engine/distributed.py` has the process that is one of several.
-"""
+"""The processes of a data-parallel run as the trainer sees them. Here a single process, without a framework;
+`engine/distributed.py` has one among several."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,12 +13,12 @@ _END = object()
 
 
 class ProcessGroup:
-    """What a process asks of the others; one that is alone gets its own answers back.
+    """What a process asks of the others; a single process gets its own answers back.
 
-    Every method but the properties is called by all processes, in the same order.
+    All processes call the same methods, in the same order.
     """
 
-    rank = 0  # of this process
+    rank = 0
     world_size = 1
 
     @property
@@ -29,8 +27,7 @@ class ProcessGroup:
         return self.rank == 0
 
     def merge_rows(self, rows: np.ndarray | None) -> np.ndarray:
-        """float32 [N, C] in which each process has filled other rows, the rest being zeros, with the rows of all; None
-        from a process that has none."""
+        """The rows of all processes, float32 [N, C]. Each fills in its own, and zeros elsewhere, or gives None."""
         return rows
 
     def all_reduce_mean(self, values: np.ndarray) -> np.ndarray:
@@ -38,20 +35,20 @@ class ProcessGroup:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether it is set in one of them."""
+        """Whether any process sets the flag."""
         return flag
 
     def broadcast(self, value: Any) -> Any:
-        """What the first process has: plain values, as of JSON."""
+        """The first process's value; JSON must be able to hold it."""
         return value
 
     def barrier(self, error: InputError | None = None) -> None:
-        """Return when no process has an error. Where one has, this does not return in processes of several: the first
-        raises the error of the first that has one, and the others end with its exit code and say nothing."""
+        """Wait for all processes. If any has an error, the first process raises it, and the others exit silently with
+        its exit code."""
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """A block that fails in all processes if it fails in one."""
+        """A block that fails in all processes if it fails in any."""
         try:
             yield
         except InputError as error:
@@ -61,7 +58,7 @@ class ProcessGroup:
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """A block whose files the first process makes and the others then find; it fails in all or in none."""
+        """A block whose files the first process makes before the others look; it fails in all or in none."""
         if not self.is_main_process:
             self.barrier()
         with self.together():
@@ -70,7 +67,7 @@ class ProcessGroup:
             self.barrier()
 
     def items(self, items: Iterable) -> Iterator:
-        """The items, as many in every process; an error on the way to one of them is raised in all."""
+        """The items, equally many in every process; an error while making one is raised in all."""
         iterator = iter(items)
         while True:
             with self.together():

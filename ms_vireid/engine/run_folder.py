@@ -157,8 +157,8 @@ class RunFolder:
         return [{"epoch": row["epoch"], **row["evaluation"]} for row in rows if "evaluation" in row]
 
     def _metrics_until(self, step: int) -> str | None:
-        """What is logged without what a killed run logged after the checkpoint that it resumes from, and without a
-        line cut off at the end; None if nothing is logged.
+        """The log without what a killed run wrote after the checkpoint that it resumes from, and without a line cut off
+        at the end; None if nothing is logged.
 
         Raises:
             InputError: another line is not one that `append_metrics` writes.
@@ -177,8 +177,8 @@ class RunFolder:
 
 
 def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataConfig:
-    """With the folder `root`, else the one that the run folder's run.json names, to read from; without it where that is
-    no synthetic set, which is made anew at its usual place.
+    """The configuration with the folder to read from: `root`, else the one in run.json. A synthetic set that is gone is
+    made anew in its usual place.
 
     Raises:
         InputError: neither a root nor a run folder is there.
@@ -186,14 +186,14 @@ def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataCon
     if root is not None:
         return config.model_copy(update={"root": expand_user(root)})
     if not run.begun():
-        raise InputError(f"{run.path}: is no run folder that says where the data set is; give --data-root FOLDER")
+        raise InputError(f"{run.path}: is not a run folder that says where the data set is; give --data-root FOLDER")
     recorded = Path(run.read_record().data.root)
     anew = config.name == "synthetic" and not (recorded / MARKER).exists()
     return config.model_copy(update={"root": None if anew else recorded})
 
 
 def parse_metrics(line: bytes | str) -> dict | None:
-    """A line of metrics.jsonl; None if it is cut off, or none."""
+    """A line of metrics.jsonl; None if it is cut off or not a line of metrics."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):

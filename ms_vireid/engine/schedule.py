@@ -10,14 +10,9 @@ from ms_vireid.config import Config
 def learning_rates(config: Config, groups: Sequence[Any], epoch: int, done: float = 0.0) -> list[float]:
     """The rate of each parameter group in a 1-based epoch: the schedule, from `lr_factor` times `optimizer.lr`.
 
-    Args:
-        groups: with `lr_factor` each; either framework's.
-        done: the share of the epoch's iterations that are done, for the schedules that change with each.
-
-    Raises:
-        ValueError: epoch outside 1..config.epochs.
+    groups: with `lr_factor` each; either framework's. done: share of the epoch's iterations done, for the schedules
+    that change with each. Raises ValueError for an epoch outside the run.
     """
-    _check_epoch(epoch, config.epochs)
     options = config.schedule.model_dump(exclude={"name"})
     schedule = _SCHEDULES[config.schedule.name]
     when = epoch - 1 + done if schedule is iteration_steps else epoch
@@ -31,9 +26,7 @@ def warmup_cosine(
 
     The warm-up covers the epochs before `warmup_epochs`; the cosine counts from epoch 0, so it has already begun to
     fall when it takes over, and reaches `floor_lr` at the last epoch. Both ends are absolute learning rates.
-
-    Raises:
-        ValueError: epoch outside 1..epochs.
+    Raises ValueError for an epoch outside 1..epochs.
     """
     _check_epoch(epoch, epochs)
     if epoch < warmup_epochs:
@@ -48,9 +41,7 @@ def warmup_steps(
 
     The warm-up reaches `base_lr` in epoch `warmup_epochs`. A milestone is a number of epochs done: 20 lowers the rate
     from epoch 21 on, which is epoch 20 of the release, as that counts from 0.
-
-    Raises:
-        ValueError: epoch outside 1..epochs.
+    Raises ValueError for an epoch outside 1..epochs.
     """
     _check_epoch(epoch, epochs)
     if epoch <= warmup_epochs:
@@ -71,10 +62,7 @@ def iteration_steps(
     `start_lr`, an absolute rate, which ends in `base_lr`; then times `factor` for each milestone that is reached.
 
     A milestone is a number of epochs done: 30 lowers the rate from epoch 31 on, as PyTorch's MultiStepLR does. The
-    paper says "at the 30th and 60th epochs".
-
-    Raises:
-        ValueError: a time outside 0..epochs.
+    paper says "at the 30th and 60th epochs". Raises ValueError for a time outside 0..epochs.
     """
     if not 0 <= time < epochs:
         raise ValueError(f"the time must be from 0 to below {epochs} epochs, got {time}")

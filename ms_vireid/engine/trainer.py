@@ -106,7 +106,7 @@ class Trainer:
         self.model.set_train()
         self._looked = self.step, time.perf_counter()  # for the speed since the last line of the log
         batches = iterate(self.batches, self.config.data.workers, self.step, bound=not self.compiled)
-        queued: list[Tensor] = []  # the terms of steps that have not been looked at
+        queued: list[Tensor] = []  # the terms of steps not read yet
         with stop_requests() as stop, closing(batches):
             size = self.batches.sampler.batch_size
             checkpoint_steps = self.config.train.checkpoint_steps

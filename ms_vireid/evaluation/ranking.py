@@ -10,9 +10,9 @@ REPORTED_RANKS = (1, 5, 10, 20)
 # SYSU-MM01: cameras 3 (infrared) and 2 (visible) hang in the same place.
 _QUERY_CAMERA, _IGNORED_CAMERA = 3, 2
 
-_BLOCK = 1 << 17  # distances that are ranked at a time, at most
-_BLOCKS = 32  # in a matrix, at least
-_SORT_ABOVE = 64  # matches a query from which sorting the row costs less than counting once for each of them
+_BLOCK = 1 << 17  # most distances ranked at a time
+_BLOCKS = 32  # fewest blocks of a matrix
+_SORT_ABOVE = 64  # matches a query: above, sorting the row costs less than counting once for each of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +69,10 @@ def evaluate_ranking(
     "Deep learning for person re-identification: a survey and outlook", TPAMI 2021, section 4). A query without a
     match is left out of all means. Beyond the last entry of a short gallery the CMC stays at its last value.
 
-    Works in blocks of rows: memory beyond the matrix stays under one copy of it, and under a few MiB for a large one,
-    besides O(Q + G).
+    Works in blocks of rows: it needs less memory than a copy of the matrix, and a few MiB for a large one.
 
-    Raises ValueError, in one line with the wrong value, for an unknown protocol, a max_rank below 1, a matrix that is
-    not 2-D floating point, ids or cameras of another length, missing cameras, a non-finite distance, and if no query
-    has a match.
+    Raises ValueError, in one line with the wrong value, for wrong arguments, a non-finite distance, and if no query has
+    a match.
     """
     if max_rank < 1:
         raise ValueError(f"max_rank is {max_rank}: it must be at least 1")
@@ -119,12 +117,20 @@ def query_groups(
     gallery_cameras: np.ndarray | None,
     protocol: str,
 ) -> list[QueryGroup]:
-    """The queries that have a match by what they match and ignore under `protocol` (see evaluate_ranking).
+    """The queries that have a match, grouped by what they match and ignore under `protocol` (see evaluate_ranking).
 
-    All queries of a group have the same matches, so that many rows are worked on at once. Raises ValueError for an
-    unknown protocol, for missing or misshapen cameras, and if no query has a match.
+    Raises ValueError for an unknown protocol, for missing or misshapen cameras, and if no query has a match.
     """
-    query_places, gallery_places = _places(len(query_ids), len(gallery_ids), query_cameras, gallery_cameras, protocol)
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
+    if protocol == "regdb":  # no query ignores anything
+        query_places, gallery_places = np.zeros(len(query_ids)), np.ones(len(gallery_ids))
+    else:
+        query_places = _checked_column("query_cameras", query_cameras, len(query_ids))
+        gallery_places = _checked_column("gallery_cameras", gallery_cameras, len(gallery_ids))
+    if protocol == "sysu_mm01":  # place 1 is where cameras 3 and 2 hang; no other query shares one with a gallery image
+        query_places = np.where(query_places == _QUERY_CAMERA, 1, 0)
+        gallery_places = np.where(gallery_places == _IGNORED_CAMERA, 1, -1)
     order = np.lexsort((query_places, query_ids))
     new_group = (np.diff(query_ids[order]) != 0) | (np.diff(query_places[order]) != 0)
     groups = []
@@ -142,29 +148,6 @@ def query_groups(
     return groups
 
 
-def _places(
-    num_queries: int,
-    num_gallery: int,
-    query_cameras: np.ndarray | None,
-    gallery_cameras: np.ndarray | None,
-    protocol: str,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where queries and gallery images were taken, [Q] and [G]: a query may not see images of its own place."""
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
-    if protocol == "regdb":  # each modality in a place of its own
-        return np.zeros(num_queries, int), np.ones(num_gallery, int)
-    for name, cameras in (("query_cameras", query_cameras), ("gallery_cameras", gallery_cameras)):
-        if cameras is None:
-            raise ValueError(f"{name} is None: protocol {protocol} needs the cameras of queries and gallery")
-    query_cameras = _checked_column("query_cameras", query_cameras, num_queries)
-    gallery_cameras = _checked_column("gallery_cameras", gallery_cameras, num_gallery)
-    if protocol == "llcm":
-        return query_cameras, gallery_cameras
-    # One place, numbered 1, that camera 3 shares with camera 2; no other query is where a gallery image is.
-    return np.where(query_cameras == _QUERY_CAMERA, 1, 0), np.where(gallery_cameras == _IGNORED_CAMERA, 1, -1)
-
-
 def _checked_distance(distance: np.ndarray) -> np.ndarray:
     distance = np.asarray(distance)
     if distance.ndim != 2:
@@ -179,7 +162,9 @@ def _checked_distance(distance: np.ndarray) -> np.ndarray:
     return distance
 
 
-def _checked_column(name: str, values: np.ndarray, length: int) -> np.ndarray:
+def _checked_column(name: str, values: np.ndarray | None, length: int) -> np.ndarray:
+    if values is None:
+        raise ValueError(f"{name} is None: this protocol needs the cameras of queries and gallery")
     values = np.asarray(values)
     if values.shape != (length,):
         raise ValueError(f"{name} has shape {values.shape}: the distance matrix asks for ({length},)")
@@ -187,8 +172,8 @@ def _checked_column(name: str, values: np.ndarray, length: int) -> np.ndarray:
 
 
 def _ranks(distance: np.ndarray, matches: np.ndarray) -> np.ndarray:
-    """Places from 1 on of the matches in each row of [R, G], int64 [R, matches]: one more than what comes before, which
-    is counted, as long as there are so few of them that sorting the row takes longer."""
+    """The matches' ranks, from 1, in each row of [R, G], int64 [R, matches]. For few matches it counts what comes
+    before each; for many, sorting the row is faster."""
     if len(matches) > _SORT_ABOVE:
         order = np.argsort(distance, axis=1, kind="stable")
         places = np.empty_like(order)

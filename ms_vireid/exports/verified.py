@@ -25,7 +25,7 @@ from ms_vireid.inference.trained import TrainedModel
 BOTH = "both"  # the modality of a graph that takes either
 INPUT, OUTPUT = "images", "features"
 TOLERANCE = 1e-5  # of the largest entry: float32 in another order of operations, 1e-6 seen
-MARGIN = 4.0  # times what rounding alone does to a checkpoint's features, where that is more (see `reference`)
+MARGIN = 4.0  # times what rounding alone does to a checkpoint's features, if that is more (see `reference`)
 DISTINCT = 100.0  # times the limit, between different pictures: less could hide a graph that ignores them
 HALF_ULP = 2.0**-24  # of float32, relative
 PICTURES = 3
@@ -57,7 +57,7 @@ class Request:
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """Those that the graph is tried with."""
+        """The batch sizes that the graph is tried with."""
         return (1, PICTURES) if self.batch_size is None else (self.batch_size,)
 
     @property

@@ -1,4 +1,4 @@
-"""What is checked of every file before its content is believed."""
+"""The checks of every file before its content is believed."""
 
 import json
 import tokenize
@@ -31,7 +31,7 @@ def require_file(path: Path, what: str) -> None:
     if path.is_dir():
         raise InputError(f"{path}: is a folder, not a {what}")
     if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is no regular file; give a {what}")
+        raise InputError(f"{path}: is not a regular file; give a {what}")
     if not path.is_file():
         raise InputError(f"{path}: no such {what}")
 
@@ -42,7 +42,7 @@ def check_archive(path: Path) -> None:
 
     Raises:
         InputError: there is no such file, or not enough memory.
-        one of DAMAGED: it is no archive, or a member's CRC is another one.
+        one of DAMAGED: it is not an archive, or a member's CRC is wrong.
     """
     require_file(path, "file")
     with zipfile.ZipFile(path) as archive:
@@ -121,7 +121,7 @@ def read_record(path: Path, text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         why = f" ({error.errors()[0]['msg']})" if isinstance(error, ValidationError) else ""
         raise InputError(
-            f"{path}: its metadata '{META_KEY}' is no JSON of this project{why}; use another copy"
+            f"{path}: its metadata '{META_KEY}' is not JSON of this project{why}; use another copy"
         ) from None
     tree = held.model_dump(exclude_none=True)
     return tree | ({"best": None} if "step" in tree and "best" not in tree else {})

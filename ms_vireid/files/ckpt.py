@@ -37,7 +37,7 @@ def read_ckpt(path: Path) -> tuple[dict[str, np.ndarray], str]:
 
     Raises:
         InputError: the file is empty, cut off or damaged, not MindSpore's format, or holds something else than plain
-            arrays: a type that NumPy has not, texts, names that are given twice or cannot be printed.
+            arrays: a type that NumPy does not have, texts, names that are given twice or cannot be printed.
     """
     require_file(path, "checkpoint file")
     require_memory(2 * path.stat().st_size, f"{path}: reading it", "use another copy, or a machine with more memory")
@@ -104,7 +104,7 @@ def _values(body: memoryview) -> dict[str, tuple[list[int], str, list[memoryview
     for key, value in _fields(body):
         held = dict(_fields(value)) if key == _VALUE else {}
         if set(held) != {_TAG, _TENSOR} or len(parts) == _MOST_VALUES:
-            raise ValueError("a value is no plain tensor")
+            raise ValueError("a value is not a plain tensor")
         name = str(held[_TAG], "utf-8")
         dims, kind, content = _tensor(held[_TENSOR])
         if name not in parts:

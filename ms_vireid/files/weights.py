@@ -37,7 +37,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
     """Arrays by name, and the file's string metadata.
 
     Raises:
-        InputError: the file is not whole, or of types that NumPy has not.
+        InputError: the file is not whole, or of types that NumPy does not have.
     """
     with checked_safetensors(path), safe_open(path, framework="np") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

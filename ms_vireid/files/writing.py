@@ -1,4 +1,4 @@
-"""The one way in which a file is written: whole, or not at all."""
+"""The one way to write a file: whole, or not at all."""
 
 import fcntl
 import json
@@ -25,14 +25,14 @@ def check_output(path: Path | None, option: str = "--output", suffixes: tuple[st
         raise InputError(f"{option} {path}: the file's name must end in {' or '.join(suffixes)}")
     folder = require_folder(path, option)
     if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "no regular file"
+        kind = "a folder" if path.is_dir() else "not a regular file"
         raise InputError(f"{option} {path}: is {kind}; choose another name")
     if not os.access(folder, os.W_OK):
         raise InputError(f"{option} {path}: its folder cannot be written; choose another one")
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those that it is in, where it is not there; raises InputError if it cannot be."""
+    """Make a folder and its parents unless they are there; raises InputError if it cannot."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -58,7 +58,7 @@ def whole(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem[:_LONGEST_STEM]}.{os.getpid()}.tmp{path.suffix}")
     try:
         if path.exists() and not path.is_file():
-            raise OSError("something is there that is no file")
+            raise OSError("something other than a file is there")
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
@@ -91,7 +91,7 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Raises InputError if it cannot be written; a line cut off is passed over by who reads the file."""
+    """Raises InputError if it cannot be written; whoever reads the file skips a line cut off."""
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")

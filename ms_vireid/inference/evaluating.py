@@ -6,8 +6,7 @@ from ms_vireid.config import EvaluationConfig
 from ms_vireid.data.corruptions import CorruptedVersion, read_photographs
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
-from ms_vireid.evaluation.protocol import ProtocolResult, Trial, average_trials, evaluate_trials
-from ms_vireid.evaluation.trials import protocol_trials
+from ms_vireid.evaluation.protocol import ProtocolResult, Trial, average_trials, evaluate_trials, protocol_trials
 from ms_vireid.inference.features import FeatureExtractor
 
 CORRUPTED_EVALUATIONS = 10  # as published
@@ -38,15 +37,15 @@ def evaluate_model(
 
 
 def frost_photographs(config: EvaluationConfig) -> tuple[np.ndarray, ...]:
-    """The user's photographs of frost, none without a folder of them; raises InputError as `read_photographs` does."""
+    """The user's photographs of frost, if there is a folder of them; raises InputError as `read_photographs` does."""
     return () if config.frost is None else read_photographs(config.frost)
 
 
 def evaluate_corrupted(extractor: FeatureExtractor, data: ReIDData, config: EvaluationConfig) -> ProtocolResult:
     """The same with corrupted visible pictures (Chen et al., NeurIPS 2021), as the mean of ten evaluations.
 
-    As in the benchmark's release all of them search the protocol's first trial. Evaluation t is of version t of the
-    set: each visible picture's type and severity are drawn for it. Infrared pictures stay as they are.
+    As in the benchmark's release all of them search the protocol's first trial. Evaluation t takes version t of the
+    set, which draws each visible picture's type and severity. Infrared pictures stay as they are.
     """
     trial = protocol_trials(data, config)[0]
     used = np.unique(np.concatenate([trial.query, trial.gallery]))

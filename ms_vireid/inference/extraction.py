@@ -124,7 +124,7 @@ def _rows(partial: Path, count: int, width: int, mode: str) -> np.ndarray:
 
 
 def _checksum(images: ImageSet) -> str:
-    """Over what the features depend on: paths, sizes, times of change and modalities."""
+    """A checksum of what the features depend on: paths, sizes, times of change and modalities."""
     digest = hashlib.sha256()
     for path, infrared in zip(images.paths, images.infrared, strict=True):
         status = path.stat()

@@ -39,7 +39,7 @@ class _Source(BaseModel):
 
 
 class Info(BaseModel):
-    """What `info` has to hold."""
+    """What `info` must hold."""
 
     format: int
     version: str

@@ -17,8 +17,8 @@ from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.programs.prepare import prepare
 
-# A checkpoint may be a stranger's. Its configuration decides the model's shape and, in these sections, what a protocol
-# compares: no place to read from or write to, and not how much is done.
+# A checkpoint may come from a stranger. Its configuration decides the model's shape and, in these sections, what a
+# protocol compares, but no place to read from or write to, and not how much is done.
 BELIEVED = {
     "data": {"name", "trial", "test_fraction", "image_size", "synthetic"},
     "evaluation": {"mode", "shots", "direction", "flip"},

@@ -81,7 +81,7 @@ class MilvusGallery:
         kind: of the index ("exact", "flat", "hnsw"), where there is no collection yet.
 
         Raises:
-            InputError: the collection is of another width, checkpoint or kind of index, or a path is too long.
+            InputError: the collection has another width, checkpoint or kind of index, or a path is too long.
         """
         files = [features.file(path).as_posix() for path in features.paths.tolist()]
         if long := next((file for file in files if len(file.encode()) > _LONGEST_PATH), None):

@@ -4,7 +4,7 @@ from itertools import zip_longest
 
 from ms_vireid.data.layout import MODALITIES
 from ms_vireid.data.records import ImageSet, ReIDData
-from ms_vireid.evaluation.trials import protocol_trials
+from ms_vireid.evaluation.protocol import protocol_trials
 from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.visualization.gradcam import Decoded, gradcam, overlay
 from ms_vireid.visualization.inline import drawing, photograph

@@ -21,7 +21,7 @@ def hooked(cell: nn.Cell, hook: Callable):
 
 
 def output_of(cell: nn.Cell, run: Callable[[], object]) -> Tensor:
-    """What `cell` gives within `run()`."""
+    """The output of `cell` within `run()`."""
     held = []
     with hooked(cell, lambda _cell, _inputs, output: held.append(output)):
         run()

@@ -49,7 +49,7 @@ class RunView:
         return next((path for path in (self.folder.model, self.folder.last) if path.exists()), None)
 
     def unfinished(self) -> str | None:
-        """How far a run without a result has come; None for one that has its result."""
+        """How far a run without a result has come; None if it has one."""
         if self.result is not None:
             return None
         lines = self.folder.metrics.read_bytes().splitlines() if self.folder.metrics.exists() else []

@@ -143,7 +143,7 @@ def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list
     x = values(images, tokens, width)
     # Tokens whose variances go down to LayerNorm's eps: at 1 alone a wrong eps would hide below the tolerance.
     faint = x * np.geomspace(1e-3, 1, tokens, dtype=np.float32)[:, None]
-    off = (None, None)  # noise and multipliers, of dropout that is off
+    off = (None, None)  # noise and multipliers: dropout is off
     small = label == ""
 
     def case(subject: str, *arguments: Any, modes: str = "train", **keywords: Any) -> Case:

@@ -14,7 +14,7 @@ from torch_ref.models import list_models as torch_models
 
 CLASSES = 7
 PACKAGES = ("models", "losses", "engine")
-# What one side has and the other needs not: MindSpore's replacements of PyTorch's own layers, its names of weights in
+# What one side alone needs: MindSpore's replacements of PyTorch's own layers, its names of weights in
 # others' files, and mixed precision.
 ONLY_MINDSPORE = {"models.pretrained": {"timm_name", "torchvision_name"}, "engine.train_step": {"loss_scaler"}}
 FILE_FORMATS = {"models.weight_file", "engine.checkpoint"}  # each framework has its own

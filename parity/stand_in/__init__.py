@@ -1,11 +1,11 @@
-"""Stand-ins for a GPU and an Ascend: MindSpore's own plugins on libraries that take the place of CUDA and CANN, without
-either device.
+"""Stand-ins for a GPU and an Ascend: MindSpore's own plugins on libraries that replace CUDA and CANN, without either
+device.
 
-Device memory is host memory, copies are copies, and what is put on a stream is done at once. What is launched is
-computed by its definition, in double precision. So the plugin is MindSpore's: which kernel it has for which operator,
-type and shape, what it compiles, which arguments it hands over in which order, and how often it launches, copies and
-waits are as on the device. What the device's own arithmetic makes of it, how fast, and in which order what runs side by
-side ends, this cannot show.
+Device memory is host memory, copies are copies, and work put on a stream is done at once. Each launch is computed by
+its definition, in double precision. As the plugin is MindSpore's own, all of this is as on the device: which kernel it
+has for which operator, type and shape, what it compiles, which arguments it hands over in which order, and how often
+it launches, copies and waits. It cannot show what the device's own arithmetic gives, how fast that is, or in which
+order concurrent work ends.
 
 `python -m parity.stand_in gpu|ascend COMMAND ...` runs a command on one.
 """

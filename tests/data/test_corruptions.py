@@ -14,7 +14,6 @@ from ms_vireid.data.corruptions import (
     CorruptedVersion,
     corrupt,
     corruption_sheet,
-    random_corruption,
     read_photographs,
 )
 from ms_vireid.data.loader import iterate
@@ -44,6 +43,10 @@ def constant(*colour: int, size: tuple[int, int] = REFERENCE_SIZE) -> np.ndarray
 
 def corrupted(pixels: np.ndarray, name: str, severity: int, seed: int = 0) -> np.ndarray:
     return corrupt(pixels, name, severity, np.random.default_rng(seed))
+
+
+def randomly_corrupted(pixels: np.ndarray, seed: int, number: int) -> np.ndarray:
+    return CorruptedVersion(seed, np.array([number])).apply(pixels, 0)
 
 
 def assert_cut_off(result: np.ndarray, expected: np.ndarray) -> None:
@@ -119,21 +122,21 @@ def test_wrong_choices_are_errors():
 def test_a_random_corruption_follows_from_seed_and_image():
     pixels = person((48, 24))
     for index in range(20):
-        first = random_corruption(pixels, 5, index)
+        first = randomly_corrupted(pixels, 5, index)
         np.random.default_rng().random(3)
-        np.testing.assert_array_equal(random_corruption(pixels, 5, index), first)
-    first = random_corruption(pixels, 5, 0)
-    assert not np.array_equal(first, random_corruption(pixels, 5, 1))
-    assert not np.array_equal(first, random_corruption(pixels, 6, 0))
+        np.testing.assert_array_equal(randomly_corrupted(pixels, 5, index), first)
+    first = randomly_corrupted(pixels, 5, 0)
+    assert not np.array_equal(first, randomly_corrupted(pixels, 5, 1))
+    assert not np.array_equal(first, randomly_corrupted(pixels, 6, 0))
     # Of a set's pictures by their numbers, not by where they stand.
-    np.testing.assert_array_equal(CorruptedVersion(3, [7, 2, 900]).apply(pixels, 2), random_corruption(pixels, 3, 900))
+    np.testing.assert_array_equal(CorruptedVersion(3, [7, 2, 900]).apply(pixels, 2), randomly_corrupted(pixels, 3, 900))
 
 
 def test_types_and_severities_are_drawn_uniformly(monkeypatch):
     drawn = []
     monkeypatch.setattr(corruptions, "corrupt", lambda _pixels, name, severity, *_: drawn.append((name, severity)))
     for index in range(10_000):
-        random_corruption(constant(0, 0, 0, size=(1, 1)), index % 10, index)
+        randomly_corrupted(constant(0, 0, 0, size=(1, 1)), index % 10, index)
     names, severities = zip(*drawn, strict=True)
     combinations = [drawn.count((name, severity)) for name in TYPES for severity in SEVERITIES]
     # Five standard deviations of binomials with p = 1/20, 1/5 and 1/100.
@@ -372,7 +375,7 @@ def test_photographs_take_the_place_of_the_drawn_ice_in_frost_alone():
         assert np.array_equal(drawn, photographed) == (name != "frost")
     assert not corrupt(black, "frost", 3, np.random.default_rng(0), dark).any()
     version, small = CorruptedVersion(0, np.arange(120), tuple(dark)), person((48, 24))
-    frosted = [i for i in range(120) if not np.array_equal(version.apply(small, i), random_corruption(small, 0, i))]
+    frosted = [i for i in range(120) if not np.array_equal(version.apply(small, i), randomly_corrupted(small, 0, i))]
     assert 0 < len(frosted) < 18  # one of twenty types: 6 expected, standard deviation 2.4
 
 

@@ -100,7 +100,7 @@ def test_blur_keeps_channels_and_constants_and_takes_pictures_smaller_than_its_k
 
 
 def erased(config: AugmentationConfig, seed: int, size=(64, 32)) -> np.ndarray:
-    """bool [H, W]: what is not as it was."""
+    """Which pixels have changed, bool [H, W]."""
     image = np.full((3, *size), 9.0, np.float32)
     return (random_erasing(image, config, np.random.default_rng(seed)) != 9.0).any(axis=0)
 

@@ -522,7 +522,7 @@ def test_softmax_and_its_gradient(cudnn, algorithm, function, mode, shape):
     assert_close(grad_x, exact_x.grad, 1e-6)  # of the rounded y
 
 
-# NCCL, between threads in the place of processes.
+# NCCL, between threads instead of processes.
 
 
 class UniqueId(ctypes.Structure):

@@ -218,13 +218,11 @@ def test_the_distance_is_one_minus_the_inner_product():
     assert set(result.std.values()) == {0.0}
 
 
-@pytest.mark.parametrize("same_queries", [True, False])
-def test_every_trial_is_ranked_as_on_its_own(same_queries):
+def test_every_trial_is_ranked_as_on_its_own():
     test = sysu_like()
     features = random_features(test)
     trials = sysu_mm01_trials(test, shots=10, trials=4)
-    if not same_queries:
-        trials[1] = Trial(trials[1].query[1:], trials[1].gallery)
+    trials[1] = Trial(trials[1].query[1:], trials[1].gallery)
     result = evaluate_trials(features, test, trials, "sysu_mm01")
     for trial, got in zip(trials, result.trials, strict=True):
         expected = evaluate_ranking(
@@ -287,5 +285,5 @@ def test_chance_of_equal_identities_is_one_in_as_many():
 
 def test_chance_without_any_match_is_an_error():
     test = sysu_like(counts={1: {1: 2}, 2: {6: 3}})
-    with pytest.raises(ValueError, match="none of the 3 queries has a match"):
+    with pytest.raises(ValueError, match=r"none of the .* queries has a match"):
         chance(test, cross_modality_trials(test), "regdb")

@@ -269,7 +269,7 @@ def flipped(path, place):
 
 
 def flipped_member(path, number):
-    """A bit in the midst of one of an archive's largest members: what lies between members is nobody's."""
+    """Flips a bit in the middle of one of an archive's largest members, not between members, where nothing is read."""
 
     def change():
         with zipfile.ZipFile(path) as archive:

@@ -103,25 +103,25 @@ FILES = {
         lambda path, weights: path.write_bytes(struct.pack("<Q", 2**62) + b"{}"),
         "not a whole weight file",
     ),
-    "metadata that is no JSON": (
+    "metadata that is not JSON": (
         ".safetensors",
         lambda path, weights: save_file(weights, path, {"ms_vireid": "{"}),
-        "is no JSON",
+        "is not JSON",
     ),
     "parts that are none": (
         ".safetensors",
         lambda path, weights: save_file(weights, path, {"ms_vireid": '{"parts": ["__class__"]}'}),
-        "pmt has not all of them",
+        "pmt does not have all of them",
     ),
     "a configuration that is none": (
         ".safetensors",
         lambda path, weights: save_file(weights, path, {"ms_vireid": '{"config": {"model": 3}}'}),
         "a.safetensors:",
     ),
-    "metadata that is no mapping": (
+    "metadata that is not a mapping": (
         ".safetensors",
         lambda path, weights: save_file(weights, path, {"ms_vireid": "[1]"}),
-        "is no JSON",
+        "is not JSON",
     ),
     "a folder": (".pth", lambda path, weights: path.mkdir(), "is a folder"),
     "nothing": (".pth", lambda path, weights: None, "no such checkpoint file"),

@@ -15,7 +15,7 @@ class ParameterGroup:
     """Parameters that share a learning rate, `lr_factor` times the schedule's base, whether weights decay, and the
     limits, if any, that they are clamped to after each update.
 
-    PyTorch's parameters do not know their names as MindSpore's do: `names` has them, in the same order.
+    Unlike MindSpore's, PyTorch's parameters do not know their names: `names` has them, in the same order.
     """
 
     name: str

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class TrainingOutputs(NamedTuple):
-    """As its twin, but what a model has not is None, and not left out."""
+    """As its twin, but what a model lacks is None instead of left out."""
 
     logits: Tensor  # [2PK, num_classes]
     pooled: Tensor  # features [2PK, embed_dim], before BNNeck

@@ -21,7 +21,7 @@ def create_model(
 
 
 def build_model(config: Config, inference: bool = False) -> ReIDModel:
-    """As its twin, but weights are drawn by PyTorch's generator: another draw than MindSpore's of the same seed."""
+    """As its twin, but PyTorch's generator draws the weights, which differ from MindSpore's of the same seed."""
     if config.num_classes is None:
         raise ValueError(f"model.num_classes is not set, and not known for data.name={config.data.name}")
     torch.manual_seed(config.seed)

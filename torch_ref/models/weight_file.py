@@ -32,12 +32,12 @@ _NUMPY = [
     *((made, f"{core}.multiarray.{name}") for core in _NUMPY_CORES for name, made in _MULTIARRAY.items()),
 ]
 _ZIP = b"PK\x03\x04"
-# torch.load raises any of these for bytes that are no pickle, or a damaged one.
+# torch.load raises any of these for bytes that are not a pickle, or a damaged one.
 _DAMAGED = (*DAMAGED, AssertionError, pickle.UnpicklingError, struct.error)
 
 
 def read_pickled(path: Path) -> Any:
-    """What a .pth, .pt or .t file holds of tensors, numbers, arrays and plain containers; no code in it runs.
+    """The tensors, numbers, arrays and plain containers of a .pth, .pt or .t file; no code in it runs.
 
     Raises:
         InputError: the file is not whole, or refers to anything else.
@@ -75,7 +75,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _empty_array(kind: type, shape: tuple, code: bytes) -> np.ndarray:
-    """In the place of numpy's `_reconstruct`, which makes an array of any size; what pickle writes asks for none."""
+    """Replaces numpy's `_reconstruct`, which makes an array of any size; a pickle of weights asks for none."""
     if shape != (0,):
         raise ValueError(f"an array that is made of shape {shape}")
     return np.core.multiarray._reconstruct(kind, shape, code)
@@ -101,13 +101,13 @@ def state_dict_of(loaded: Any, path: Path) -> dict[str, Tensor]:
     """The state dict that a pickled file holds, plainly or under one of `WRAPPERS`.
 
     Raises:
-        InputError: there is none, or some of its values are no tensors, all named.
+        InputError: there is none, or some of its values are not tensors; it names them all.
     """
     if not isinstance(loaded, dict):
         raise InputError(f"{path}: holds a {type(loaded).__name__}, not a state dict (tensors by name)")
     inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), loaded)
     wrong = [f"{name} is a {type(value).__name__}" for name, value in inner.items() if not isinstance(value, Tensor)]
-    wrong += [f"{name!r} is no name" for name in inner if not isinstance(name, str)]
+    wrong += [f"{name!r} is not a name" for name in inner if not isinstance(name, str)]
     if wrong or not inner:
         found = ", ".join(wrong) or "nothing"
         raise InputError(f"{path}: holds no plain state dict (tensors by name): {found}; save model.state_dict()")

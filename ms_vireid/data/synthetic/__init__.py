@@ -15,16 +15,16 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.config import SyntheticConfig
 from ms_vireid.data.synthetic.cameras import make_camera, render
 from ms_vireid.data.synthetic.people import draw_identity
+from ms_vireid.data.sysu_mm01 import CAMERAS
 
 PICTURE = 3  # the random stream of a seed
-VERSION = 3  # of the pictures: raise it whenever the same parameters no longer give the same files
+VERSION = 3  # raise it whenever the same parameters no longer give the same files
 MARKER = "synthetic.json"
-CAMERAS = (1, 2, 3, 4, 5, 6)
 JPEG_QUALITY = 92
 
 
 def generate_sysu_mm01(root: Path, config: SyntheticConfig) -> None:
-    """Write a synthetic set in SYSU-MM01's layout at `root`, or leave it alone if exactly this set is there.
+    """Write a synthetic set in SYSU-MM01's layout at `root`, unless exactly this set is already there.
 
     Identities are numbered from 1, first those to train on, then to validate, then to test. Each has
     `images_per_camera` pictures of `image_size` (H, W) pixels from each of the six cameras; a picture depends only on
@@ -43,18 +43,18 @@ def generate_sysu_mm01(root: Path, config: SyntheticConfig) -> None:
         return
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        # a sibling, so that the rename stays on one file system; it is removed whatever happens
+        # In a sibling folder, so that the rename stays on one file system.
         with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as staging:
             tree = Path(staging) / root.name
             _write_tree(tree, parameters)
             tree.rename(root)
     except OSError as error:
-        if not _is_there(root, parameters):  # it is, if another process was generating the same set and ended first
+        if not _is_there(root, parameters):  # another process may have generated the same set first
             raise InputError(f"cannot write the synthetic set at {root}: {error}") from error
 
 
 def _is_there(root: Path, parameters: dict) -> bool:
-    """Whether `root` holds this very set; False if it holds nothing, InputError if anything else."""
+    """Whether `root` holds this very set: False if it is empty; InputError if it holds anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
@@ -67,10 +67,9 @@ def _is_there(root: Path, parameters: dict) -> bool:
 
 
 def _write_tree(tree: Path, parameters: dict) -> None:
-    seed, splits = parameters["seed"], parameters["identities"]
-    number = 0
+    seed, number = parameters["seed"], 0
     (tree / "exp").mkdir(parents=True)
-    for split, count in splits.items():
+    for split, count in parameters["identities"].items():
         ids = range(number + 1, number + count + 1)
         (tree / "exp" / f"{split}_id.txt").write_text(",".join(map(str, ids)) + "\n")
         number += count

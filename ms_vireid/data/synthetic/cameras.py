@@ -7,9 +7,9 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ms_vireid.data.synthetic.drawing import draw_person
 from ms_vireid.data.synthetic.people import NOTHING, Identity, Ink, Part, draw_pose, pick
+from ms_vireid.data.sysu_mm01 import INFRARED_CAMERAS
 
 CAMERA, SCENE = 1, 2  # the random streams of a seed
-INFRARED_CAMERAS = (3, 6)
 OUTDOOR_CAMERAS = (4, 5, 6)
 PLACES = {3: 2}  # camera 3 stands in camera 2's room, as in SYSU-MM01; every other camera has a place of its own
 SUPERSAMPLING = 2
@@ -25,7 +25,7 @@ class Camera:
     tone: np.ndarray
     blur: float  # radius in picture heights
     noise: float  # standard deviation in 0..255
-    scene: Image.Image  # larger than a picture: each picture shows another part of it
+    scene: Image.Image  # larger than a picture; each picture shows another part of it
 
     @property
     def infrared(self) -> bool:
@@ -87,16 +87,14 @@ def _draw_clutter(picture: Image.Image, rng: np.random.Generator, outdoor: bool)
 
 
 def _background_ink(rng: np.random.Generator, outdoor: bool) -> Ink:
-    """A dull, dim colour, greener outdoors; far from an infrared camera's lamp, so dark to it."""
+    """A dull, dim colour, greener outdoors, and dark in infrared, far from the camera's lamp."""
     colour = rng.uniform(30, 105) + rng.uniform(-14, 14, size=3) + (np.array((-8, 10, -10)) if outdoor else 0)
     return Ink(tuple(int(c) for c in np.clip(colour, 0, 255)), rng.uniform(0.06, 0.32))
 
 
 def render(identity: Identity, camera: Camera, rng: np.random.Generator) -> Image.Image:
-    """One picture of the identity: RGB from a visible camera, single-channel ("L") from an infrared one.
-
-    Which random numbers are drawn does not depend on the identity's inks.
-    """
+    """One picture of the identity: "RGB" from a visible camera, "L" from an infrared one. Its random draws do not
+    depend on the identity's inks."""
     height, width = camera.light.shape[:2]
     size = (SUPERSAMPLING * height, SUPERSAMPLING * width)
     pose = draw_pose(rng, width / height)
@@ -114,7 +112,7 @@ def render(identity: Identity, camera: Camera, rng: np.random.Generator) -> Imag
 
 
 def _draw_background(camera: Camera, rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    """Some part of the camera's scene, with two things in it that are there only this time."""
+    """A part of the camera's scene, with two things added for this picture alone."""
     height, width = size
     left, top = rng.integers(camera.scene.width - width), rng.integers(camera.scene.height - height)
     background = camera.scene.crop((left, top, left + width, top + height))
@@ -134,7 +132,7 @@ def _paint(ink: np.ndarray, inks: dict[Part, Ink], infrared: bool) -> Image.Imag
 
 
 def _expose(picture: Image.Image, light: np.ndarray, camera: Camera, rng: np.random.Generator) -> Image.Image:
-    """What the camera makes of an evenly lit picture under `light` [H, W], the share of its own light that arrives."""
+    """What the camera makes of an evenly lit picture when `light` [H, W], a share of its own light, arrives."""
     if camera.infrared:
         picture = picture.filter(ImageFilter.GaussianBlur(camera.blur * picture.height))
         picture = Image.blend(picture, picture.filter(ImageFilter.BoxBlur(picture.height / 12)), INFRARED_GLOW)

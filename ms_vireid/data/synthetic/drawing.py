@@ -8,14 +8,12 @@ from PIL import Image, ImageDraw
 
 from ms_vireid.data.synthetic.people import Body, Identity, Part, Pose
 
-OUTLINE = 160  # light of 255 that reaches a shadow
+OUTLINE = 160  # of 255: the light that reaches a shadow
 
 
 class Figure:
-    """Two layers of [H, W] pixels: which ink lies there, and how much of the light reaches it.
-
-    Drawn in figure coordinates: x runs sideways from the body's centre line, y upwards from the ground.
-    """
+    """Two layers of [H, W] pixels: the ink there, and how much light reaches it. Drawn in figure coordinates: x runs
+    sideways from the body's centre line, y upwards from the ground."""
 
     def __init__(self, size: tuple[int, int], pose: Pose, height: float):
         self.pose, self.size = pose, size
@@ -69,7 +67,7 @@ class Figure:
 
 
 def _draw_band(layer: ImageDraw.ImageDraw, pixels: list, width: int, value: int) -> None:
-    """A line with rounded joints; `ImageDraw.line(joint="curve")` would do, at three times the cost."""
+    """A line with rounded joints. `ImageDraw.line(joint="curve")` would do, but costs three times as much."""
     layer.line(pixels, value, width)
     for x, y in pixels[1:-1]:
         layer.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), value)
@@ -96,7 +94,7 @@ def draw_person(identity: Identity, pose: Pose, size: tuple[int, int]) -> tuple[
 
 
 def _narrow(pose: Pose) -> float:
-    """How wide the body is seen, of 1: a person seen from the side is narrower."""
+    """The body's apparent width as a share: a person seen from the side is narrower."""
     return 1 - 0.25 * pose.turn
 
 
@@ -165,7 +163,7 @@ def _draw_head(figure: Figure, identity: Identity) -> None:
 
 
 def _draw_backpack(figure: Figure, body: Body) -> None:
-    """The pack itself: in front of the body where its back is seen, otherwise looking out behind it."""
+    """The pack itself: in front of the body if its back is seen, otherwise peeping out behind it."""
     y = body.shoulder - 0.13
     figure.box(Part.BAG, -0.05 * figure.pose.turn, y, 1.5 * body.shoulders + 0.06, 0.27)
     figure.box(Part.BAG_ACCENT, -0.05 * figure.pose.turn, y - 0.06, body.shoulders + 0.04, 0.09)
@@ -196,7 +194,7 @@ def _draw_bag(figure: Figure, identity: Identity) -> None:
 
 def _first(path: list, share: float) -> list:
     """The first share of a path of two segments, each counted as half of it."""
-    # Whole segments, and the share of the next one.
+    # The number of whole segments, and the share of the next one.
     whole, share = (0, 2 * share) if share <= 0.5 else (1, 2 * share - 1)
     (x, y), (next_x, next_y) = path[whole : whole + 2]
     return [*path[: whole + 1], (x + share * (next_x - x), y + share * (next_y - y))]

@@ -6,7 +6,7 @@ Each source of this folder is a part of CANN, written from its public documentat
     tensors.cc      what operators are handed: aclTensor, aclScalar, arrays and lists
     aclnn.cc        operators that are functions of their own, such as aclnnMul
     by_name.cc      operators that are handed over by their name, such as "Conv2D"
-    ge.cc           the classes of GE that operators by name are put together with
+    ge.cc           the classes of GE that put operators by name together
     hccl.cc         collective communication, between processes of one machine
     operators.cc    what all these operators compute
 

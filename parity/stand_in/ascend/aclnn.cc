@@ -1,8 +1,8 @@
 // What all functions of operators do.
 //
 // aclnnXGetWorkspaceSize ends with two pointers, to where the caller wants the size of the workspace and the executor.
-// How many arguments come before them only the operator's documentation tells. But both point to variables of the
-// caller, which have just been set to 0: so the first two neighbours that point to zeros on the stack are taken. The
+// Only the operator's documentation tells how many arguments come before them. But both point to variables of the caller
+// that have just been set to 0: so it takes the first two neighbours that point to zeros on the stack. The
 // workspace's size stays 0.
 #include "aclnn.h"
 

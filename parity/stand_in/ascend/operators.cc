@@ -231,7 +231,7 @@ void scatter_update(const Call &call) {
   }
 }
 
-// Rows of x are added up by the segment that each belongs to; those of negative ones are left out.
+// Adds up rows of x by the segment that each belongs to, without those of negative segments.
 void segment_sum(const Call &call) {
   View x = call.in(0), out = call.out();
   Integers segments = call.integers_in(1);
@@ -391,7 +391,7 @@ View by_channel(const View &bias, const View &x) {
   return bias.reshaped(shape);
 }
 
-// A transposed one is the gradient of the other, whose x is its result.
+// A transposed convolution is the gradient of an ordinary one; its result is the other's x.
 void convolution(Function call) {
   View given = call.tensor(0), filter = call.tensor(1), result = call.tensor(9);
   Dims stride = call.integers(3), padding = call.integers(4), dilation = call.integers(5);
@@ -480,7 +480,7 @@ Window maximum_window(Function call, size_t first) {
   return window_in(call, first);
 }
 
-// Where the largest of each window is, CANN notes in a mask of a form of its own. Here the gradient looks again.
+// CANN notes where the largest of each window is in a mask of its own form. Here the gradient looks again.
 void largest_with_mask(Function call) {
   Integers places;
   View out = call.tensor(6);

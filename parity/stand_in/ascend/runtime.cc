@@ -1,6 +1,6 @@
-// AscendCL's runtime. The device's memory is the host's, of which pages that nobody writes cost nothing. So that a
-// large model needs few of them where no values are computed, the device then leaves out what fills or copies more than
-// LARGE within its memory. What is put on a stream is done at once. STAND_IN_MEMORY: the device's memory in bytes.
+// AscendCL's runtime. The device's memory is the host's, where pages that nobody writes cost nothing. When no values are
+// computed, the device skips fills and copies of more than LARGE within its memory, so that a large model needs few
+// pages. Work put on a stream is done at once. STAND_IN_MEMORY: the device's memory in bytes.
 #include <sys/mman.h>
 #include <unistd.h>
 

@@ -41,9 +41,9 @@ struct aclTensorList {
   std::vector<aclTensor *> values;
 };
 
-// Whether an object of that kind lives at this address.
+// Whether such an object lives at this address.
 template <typename T>
 bool lives(uint64_t address);
 
-// For a signature: the type of what lives at this address; nothing if it is no address, but a number.
+// For a signature: the type of what lives at this address; nothing if it is a number instead of an address.
 std::string described(uint64_t argument);

@@ -1,5 +1,5 @@
-// CUDA's runtime. The device's memory is the host's, of which pages that nobody writes cost nothing. What is put on a
-// stream is done at once. STAND_IN_MEMORY: the device's memory in bytes.
+// CUDA's runtime. The device's memory is the host's, where pages that nobody writes cost nothing. Work put on a stream is
+// done at once. STAND_IN_MEMORY: the device's memory in bytes.
 #include <sys/mman.h>
 
 #include <algorithm>

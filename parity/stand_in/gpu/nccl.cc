@@ -1,5 +1,5 @@
-// NCCL, between processes of one machine. The host waits for the other processes, as what is put on a stream is done at
-// once.
+// NCCL, between processes of one machine. The host waits for the other processes, because work put on a stream is
+// done at once.
 #include <cstdio>
 #include <optional>
 

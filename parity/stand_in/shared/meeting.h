@@ -24,7 +24,7 @@ class Meeting {
   // All processes call these in the same order. `to` may be `from`.
   void barrier();
   void all_reduce(Type type, int64_t number, const void *from, void *to, Combination combination);
-  // `number` is of what each process gets.
+  // `number` counts what each process gets.
   void reduce_scatter(Type type, int64_t number, const void *from, void *to, Combination combination);
   // What each process has, `bytes` of it, in the order of their ranks.
   void all_gather(size_t bytes, const void *from, void *to);

@@ -1,6 +1,6 @@
 // What both stand-ins compute with: tensors in the host's memory, and the operators that more than one function of a
-// device asks for, by their definitions, in double precision. Slow and simple: a tensor becomes a vector of doubles, and
-// what comes out is rounded once, to the type of the tensor that takes it.
+// device needs, by their definitions, in double precision. Slow and simple: a tensor becomes a vector of doubles, and
+// the result is rounded once, to the type of the tensor that takes it.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -29,7 +29,7 @@ bool computes();
 // stand_in_plant (counts.py).
 bool planted(const char *error);
 
-// Ends the process with a line on stderr: what is asked for is not defined here.
+// Ends the process with a line on stderr that says what is not defined here.
 [[noreturn]] void stop(const std::string &why);
 
 int64_t count(const Dims &shape);

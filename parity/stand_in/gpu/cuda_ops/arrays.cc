@@ -1,4 +1,4 @@
-// What moves elements and computes none: parts of tensors, other orders, several tensors in one, constants and ranges.
+// Operators that only move elements: parts of tensors, other orders, several tensors in one, constants and ranges.
 #include <algorithm>
 #include <memory>
 
