@@ -32,7 +32,9 @@ def main() -> None:
     add_device(parser)
     parser.add_argument("--output", type=Path, metavar="R", help="run folder (default: runs/NAME-OF-CONFIG)")
     parser.add_argument(
-        "--resume", metavar="auto|PATH", help="auto: go on from the run folder's last.ckpt if there is one; or a file"
+        "--resume",
+        metavar="auto|PATH",
+        help="auto: go on from the run folder's last.safetensors if there is one; or a file",
     )
     parser.add_argument("--open", action="store_true", help="show the run's page in a browser at the end (report.py)")
     with runtime.one_voice():
@@ -138,7 +140,7 @@ def train(
             print(f"picture cache: {trainer.batches.pictures}")
     try:
         trainer.fit()
-        load_model(trainer.model, load_checkpoint(output.model))
+        load_model(trainer.model, load_checkpoint(output.checkpoint(output.model)))
         run_by(trainer.program, trainer.model)
         result = evaluate_model(trainer.model, data, config, group)
         rows = {"trained": result.mean}
@@ -190,7 +192,7 @@ def _checkpoint_to_resume(resume: str | None, output: RunFolder) -> Path | None:
     if resume is None:
         return None
     if resume == "auto":
-        return output.last if output.last.exists() else None
+        return output.checkpoint(output.last)
     if not Path(resume).is_file():
         raise InputError(f"--resume {resume}: no such checkpoint file")
     return Path(resume)

@@ -239,7 +239,7 @@ def test_a_stopped_table_goes_on_where_it_was(started, monkeypatch, capfd):
     started.clear()
     command(monkeypatch, *arguments)
     assert rows_of(started, "pmt-table-1") == ["gray"]
-    assert "resuming from out/pmt-table-1/gray/seed0/last.ckpt at step 1 of 2" in capfd.readouterr().out
+    assert "resuming from out/pmt-table-1/gray/seed0/last.safetensors at step 1 of 2" in capfd.readouterr().out
     logged = Path("out/pmt-table-1/gray/seed0/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in logged] == [1, 2]
     assert written("pmt-table-1")["gray"]["status"] == "complete"
@@ -265,7 +265,7 @@ def test_trainings_side_by_side_are_stopped_and_gone_on_with(monkeypatch, tmp_pa
     assert "complete" not in {written("pmt-table-3")[row]["status"] for row in ("dcl-all", "dcl-dyn")}
     assert written("pmt-table-3")[name]["runs"][0]["status"] == "begun"
     command(monkeypatch, *arguments)
-    resumed = f"{name} seed0 | resuming from out/pmt-table-3/{name}/seed0/last.ckpt at step "
+    resumed = f"{name} seed0 | resuming from out/pmt-table-3/{name}/seed0/last.safetensors at step "
     assert resumed in capfd.readouterr().out
     for row in ("dcl-all", "dcl-dyn"):
         logged = (tmp_path / f"out/pmt-table-3/{row}/seed0/metrics.jsonl").read_text().splitlines()

@@ -43,10 +43,10 @@ def write_weights() -> None:
     import mindspore as ms
     from safetensors.numpy import save_file
 
-    from ms_vireid.files.weights import read_weights
+    from ms_vireid.files.weights import read_checkpoint
     from ms_vireid.models.pretrained import timm_name
 
-    weights = read_weights(Path("earlier/model.ckpt"))
+    weights = read_checkpoint(Path("earlier/model.safetensors")).arrays
     save_file({timm_name(n): w for n, w in weights.items() if n.startswith("base.")}, "weights.safetensors")
     ms.save_checkpoint([{"name": "weight", "data": ms.Tensor(np.zeros((2, 2), np.float32))}], "foreign.ckpt")
 
@@ -208,21 +208,21 @@ PICTURES = [
          change=truncate_all_visible_training_pictures, run_may_exist=True),
 ]  # fmt: skip
 CHECKPOINTS = [
-    case("resume-missing", "nowhere.ckpt: no such checkpoint file", "--resume", "nowhere.ckpt"),
+    case("resume-missing", "nowhere.safetensors: no such checkpoint file", "--resume", "nowhere.safetensors"),
     case("resume-a-folder", "earlier: no such checkpoint file", "--resume", "earlier"),
     case("resume-empty", "bad.ckpt: ", "--resume", "bad.ckpt", change=write("bad.ckpt", b"")),
     case("resume-html", "bad.ckpt: ", "--resume", "bad.ckpt", change=write("bad.ckpt", "<html>Not found</html>")),
     case("resume-zeros", "bad.ckpt: ", "--resume", "bad.ckpt", change=write("bad.ckpt", bytes(5000))),
-    case("resume-truncated", "last.ckpt: ", "--resume", "earlier/last.ckpt", change=truncate("earlier/last.ckpt")),
-    case("resume-damaged", "last.ckpt: ", "--resume", "earlier/last.ckpt",
-         change=lambda: flip_a_byte("earlier/last.ckpt")),
-    case("resume-auto-truncated", "last.ckpt: ", "--resume", "auto", "--output", "earlier",
-         change=truncate("earlier/last.ckpt")),
+    case("resume-truncated", "last.safetensors: ", "--resume", "earlier/last.safetensors", change=truncate("earlier/last.safetensors")),
+    case("resume-damaged", "last.safetensors: ", "--resume", "earlier/last.safetensors",
+         change=lambda: flip_a_byte("earlier/last.safetensors")),
+    case("resume-auto-truncated", "last.safetensors: ", "--resume", "auto", "--output", "earlier",
+         change=truncate("earlier/last.safetensors")),
     case("resume-foreign", "foreign.ckpt: holds no training state", "--resume", "foreign.ckpt"),
-    case("resume-only-weights", "model.ckpt: holds no training state", "--resume", "earlier/model.ckpt"),
-    case("resume-another-model", "another model.depth", "--resume", "earlier/last.ckpt", "model.depth=2"),
-    case("resume-another-recipe", "another optimizer.lr", "--resume", "earlier/last.ckpt", "optimizer.lr=1e-5"),
-    case("resume-wrong-suffix", "tiny.yaml: a checkpoint ends in .ckpt", "--resume", "tiny.yaml"),
+    case("resume-only-weights", "model.safetensors: holds no training state", "--resume", "earlier/model.safetensors"),
+    case("resume-another-model", "another model.depth", "--resume", "earlier/last.safetensors", "model.depth=2"),
+    case("resume-another-recipe", "another optimizer.lr", "--resume", "earlier/last.safetensors", "optimizer.lr=1e-5"),
+    case("resume-wrong-suffix", "tiny.yaml: weights are read from .safetensors or .ckpt", "--resume", "tiny.yaml"),
     case("pretrained-missing", "no such file nowhere.safetensors", "model.pretrained=nowhere.safetensors"),
     case("pretrained-of-an-unknown-user", "~nobody-here", "model.pretrained=~nobody-here/x.ckpt"),
     case("pretrained-truncated", "weights.safetensors: ", "model.pretrained=weights.safetensors",
@@ -239,7 +239,7 @@ CHECKPOINTS = [
          "model={name: agw, width: 4, pretrained: weights.safetensors}"),
     case("pretrained-of-another-network-for-mun", "weights.safetensors: does not fit the ResNet",
          "model={name: mun, width: 4, ratios: [1], pretrained: weights.safetensors}"),
-    case("resume-of-another-method", "another model.beta", "--resume", "earlier/last.ckpt",
+    case("resume-of-another-method", "another model.beta", "--resume", "earlier/last.safetensors",
          "model={name: mun, width: 4, ratios: [1]}"),
     case("mun-sizes", "do not divide the feature maps of", "model={name: mun, width: 4, ratios: [5]}"),
     case("mun-terms-without-mun", "the loss terms idc compare an auxiliary modality", "stages.0.losses.idc={}"),

@@ -16,7 +16,7 @@ from .test_train import TINY, command
 @pytest.fixture
 def checkpoint(tmp_path):
     config = load_config(CONFIG_ROOT / "demo.yaml", [*TINY.split(), "model.num_classes=7"])
-    path = tmp_path / "model.ckpt"
+    path = tmp_path / "model.safetensors"
     save_checkpoint(path, build_model(config).get_parameters(), {"config": dump_config(config)})
     return path
 
@@ -45,6 +45,8 @@ def test_the_sheet_is_drawn_of_a_picture_at_the_models_size(checkpoint, monkeypa
 
 def test_a_sheet_in_a_folder_that_is_not_there_is_refused(monkeypatch, tmp_path, capfd):
     with pytest.raises(SystemExit) as stopped:
-        command(monkeypatch, tmp_path, evaluate, "--checkpoint", "model.ckpt", "--corruption-sheet", "nowhere/a.png")
+        command(
+            monkeypatch, tmp_path, evaluate, "--checkpoint", "model.safetensors", "--corruption-sheet", "nowhere/a.png"
+        )
     assert stopped.value.code == 2
     assert capfd.readouterr().err.startswith("error: --corruption-sheet nowhere/a.png: its folder does not exist")

@@ -151,7 +151,7 @@ def test_the_queries_are_those_of_the_evaluation(finished, page):
         f"{result['protocol']['num_queries']} queries have a mean of {result['protocol']['trials'][0]['map']:.2%}"
         in said
     )
-    (trained,) = load_trained([finished / "model.ckpt"])
+    (trained,) = load_trained([finished / "model.safetensors"])
     data = read_data(trained.config.data)
     features, trials = searched_features(trained.model, data, trained.config)
     identities, cameras = data.test.identities, data.test.cameras
@@ -201,7 +201,7 @@ def test_the_same_run_gives_the_same_page(finished, page):
 
 def test_another_model_gives_other_maps(finished, page, tmp_path):
     other = shutil.copytree(finished, tmp_path / "other")
-    shutil.copy(trained_run(tmp_path, "seed=1") / "model.ckpt", other)
+    shutil.copy(trained_run(tmp_path, "seed=1") / "model.safetensors", other)
     maps = [
         [held["src"] for held, _ in held_page.all("img") if held["alt"].startswith("Grad-CAM")]
         for held_page in (page, Page(make_page(other)))
@@ -219,7 +219,7 @@ def test_without_queries_there_are_no_people(copied):
 
 def test_a_run_that_has_not_ended_gives_what_there_is(copied, capfd):
     (copied / "result.json").unlink()
-    (copied / "model.ckpt").unlink()
+    (copied / "model.safetensors").unlink()
     with (copied / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 2, "st')  # as while it is being written
     page = Page(make_page(copied))
@@ -227,13 +227,13 @@ def test_a_run_that_has_not_ended_gives_what_there_is(copied, capfd):
     assert f"note: {copied} has {said}; the page shows what there is" in capfd.readouterr().out
     notes = page.texts("p", class_="note")
     assert any("No result yet (epoch 2 of 2, step 4 so far)" in note for note in notes)
-    assert "Of last.ckpt, a model whose training has not ended." in notes
+    assert "Of last.safetensors, a model whose training has not ended." in notes
     assert page.all("img")
     assert len(page.all("table")) == 1  # what ran
 
 
 def test_a_run_that_has_only_begun_gives_its_configuration(copied, capfd):
-    for name in ("result.json", "model.ckpt", "last.ckpt", "metrics.jsonl"):
+    for name in ("result.json", "model.safetensors", "last.safetensors", "metrics.jsonl"):
         (copied / name).unlink()
     page = Page(make_page(copied))
     notes = page.texts("p", class_="note")

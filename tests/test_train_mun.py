@@ -12,7 +12,8 @@ import pytest
 from ms_vireid import evaluate, train
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT
-from ms_vireid.engine.checkpoint import load_checkpoint, save_arrays
+from ms_vireid.engine.checkpoint import load_checkpoint
+from ms_vireid.files.weights import MINDSPORE, write_checkpoint
 from ms_vireid.models import MUN
 from torch_ref import train as torch_train
 
@@ -70,14 +71,14 @@ def test_every_term_is_logged_by_name_and_the_total_is_equation_17(finished):
 
 
 def test_a_run_keeps_its_prototypes_and_its_scales_in_range(finished):
-    held = load_checkpoint(finished / "last.ckpt").arrays
+    held = load_checkpoint(finished / "last.safetensors").arrays
     assert held["prototypes.seen"].all()
     assert held["prototypes.memory"].shape == (3, 4, 128)
     scale = held["generator.cross_learner.scale"]
     assert ((scale >= 1e-3) & (scale <= 1)).all()
 
 
-@pytest.mark.parametrize("name", ["model.ckpt", "last.ckpt"])
+@pytest.mark.parametrize("name", ["model.safetensors", "last.safetensors"])
 def test_evaluation_needs_no_auxiliary_parts_and_says_so(finished, monkeypatch, tmp_path, capfd, name):
     command(monkeypatch, tmp_path, evaluate, "--checkpoint", finished / name, "--json", "again.json")
     again = json.loads((tmp_path / "again.json").read_text())["mean"]
@@ -87,12 +88,20 @@ def test_evaluation_needs_no_auxiliary_parts_and_says_so(finished, monkeypatch, 
 
 
 def test_a_checkpoint_without_auxiliary_parts_evaluates_the_same(finished, monkeypatch, tmp_path, capfd):
-    checkpoint = load_checkpoint(finished / "model.ckpt")
+    checkpoint = load_checkpoint(finished / "model.safetensors")
     kept = {name: value for name, value in checkpoint.arrays.items() if not name.startswith(MUN.TRAINING_ONLY)}
     root = json.loads((finished / "run.json").read_text())["data"]["root"]
-    save_arrays(tmp_path / "inference.ckpt", kept, {"config": checkpoint.meta["config"]})
+    write_checkpoint(tmp_path / "inference.safetensors", kept, {"config": checkpoint.meta["config"]}, MINDSPORE)
     command(
-        monkeypatch, tmp_path, evaluate, "--checkpoint", "inference.ckpt", "--data-root", root, "--json", "again.json"
+        monkeypatch,
+        tmp_path,
+        evaluate,
+        "--checkpoint",
+        "inference.safetensors",
+        "--data-root",
+        root,
+        "--json",
+        "again.json",
     )
     again = json.loads((tmp_path / "again.json").read_text())["mean"]
     assert again == pytest.approx(json.loads((finished / "result.json").read_text())["trained"], abs=1e-12)
@@ -100,9 +109,9 @@ def test_a_checkpoint_without_auxiliary_parts_evaluates_the_same(finished, monke
 
 
 def test_parameters_that_no_model_has_are_refused(finished, monkeypatch, tmp_path, capfd):
-    checkpoint = load_checkpoint(finished / "model.ckpt")
+    checkpoint = load_checkpoint(finished / "model.safetensors")
     held = checkpoint.arrays | {"adversary.weight": np.ones(1, np.float32)}
-    save_arrays(tmp_path / "foreign.ckpt", held, {"config": checkpoint.meta["config"]})
+    write_checkpoint(tmp_path / "foreign.ckpt", held, {"config": checkpoint.meta["config"]}, MINDSPORE)
     error = refused(capfd, monkeypatch, tmp_path, evaluate, "--checkpoint", "foreign.ckpt")
     assert "foreign.ckpt: does not fit the model: not in the model 1 (adversary.weight)" in error
 
@@ -125,13 +134,13 @@ def test_a_stopped_run_resumes_bitwise_with_its_prototypes(tmp_path, monkeypatch
         patch.setattr(Trainer, "_log", interrupted)
         with pytest.raises(SystemExit):
             train_mun(patch, tmp_path, *options, "--output", "stopped")
-    shutil.copy(tmp_path / "stopped/last.ckpt", tmp_path / "middle.ckpt")
+    shutil.copy(tmp_path / "stopped/last.safetensors", tmp_path / "middle.safetensors")
     train_mun(monkeypatch, tmp_path, *options, "--output", "stopped", "--resume", "auto")
-    whole, stopped = (load_checkpoint(tmp_path / name / "last.ckpt").arrays for name in ("whole", "stopped"))
+    whole, stopped = (load_checkpoint(tmp_path / name / "last.safetensors").arrays for name in ("whole", "stopped"))
     assert whole.keys() == stopped.keys()
     for name in whole:
         assert np.array_equal(whole[name], stopped[name]), name
-    before = load_checkpoint(tmp_path / "middle.ckpt").arrays["prototypes.memory"]
+    before = load_checkpoint(tmp_path / "middle.safetensors").arrays["prototypes.memory"]
     assert not np.array_equal(before, whole["prototypes.memory"])
 
 
@@ -153,7 +162,7 @@ def test_rows_of_the_ablations_train_with_their_terms(tmp_path, monkeypatch, rec
     row = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])
     beside = {"epoch", "step", "loss", "images_per_second"}
     assert {key for key in row if not key.startswith("lr_")} - beside == terms
-    names = load_checkpoint(tmp_path / "run/model.ckpt").arrays.keys()
+    names = load_checkpoint(tmp_path / "run/model.safetensors").arrays.keys()
     assert any(name.startswith("prototypes.") for name in names) == ("ma" in terms and "neither" not in recipe)
     assert ("auxiliary_classifier.weight" in names) == ("id_a" in terms)
 

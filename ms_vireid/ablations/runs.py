@@ -212,7 +212,7 @@ def make(run: Run, plan: Plan, device: str, title: str = "") -> str | None:
         if not path.exists():
             root = plan.options.roots.get(run.data_set)
             options = ["--json", str(path), "--device", device, *(["--data-root", root] if root else [])]
-            checkpoint = ["--checkpoint", str(folder.model)]
+            checkpoint = ["--checkpoint", str(folder.checkpoint(folder.model) or folder.model)]
             if reason := start(evaluate, [*checkpoint, *search.options(), *options], folder.path / "log.txt", title):
                 return reason
     return None

@@ -98,15 +98,15 @@ class Trainer:
             self.scaler.scale_value.set_data(Tensor(scale, ms.float32))
             self.scaler.counter.set_data(Tensor(good_steps, ms.int32))
         self.step = meta["step"]
-        self.best = meta["best"]
+        self.best = meta.get("best")
 
     def fit(self) -> None:
-        """Train to the end, then write model.ckpt.
+        """Train to the end, then write model.safetensors.
 
         Raises:
             InputError: a loss term is not finite, a picture cannot be decoded, a checkpoint cannot be written, or the
                 device's memory is full.
-            KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step in hand, with last.ckpt written.
+            KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step in hand, with last.safetensors written.
         """
         run_by(self.program, self.model, self.optimizer)  # only now that the weights are in place
         self.model.set_train()

@@ -34,7 +34,7 @@ class TrainedModel:
     path: Path
     config: Config
     model: ReIDModel
-    epoch: int | None  # of a model.ckpt
+    epoch: int | None  # of a model.safetensors
     left_out: tuple[str, ...]  # names of the file's parameters that only training needs
 
     def read_data(self, root: str | None) -> ReIDData:

@@ -53,7 +53,7 @@ class Run:
     @property
     def checkpoint(self) -> Path | None:
         """The selected weights, else those of a training that has not ended; None before the first checkpoint."""
-        return next((path for path in (self.folder.model, self.folder.last) if path.exists()), None)
+        return self.folder.checkpoint(self.folder.model, self.folder.last)
 
     def unfinished(self) -> str | None:
         """How far a run without a result has come; None for one that has its result."""

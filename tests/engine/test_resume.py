@@ -10,6 +10,7 @@ import sys
 import mindspore as ms
 import pytest
 
+from ms_vireid.files.weights import read_checkpoint
 from tests.checkpoints import PMT
 
 # Small, with everything that could break exactness: two stages, dropout, drop path, random augmentation, workers.
@@ -40,7 +41,7 @@ import os, resource, signal, sys
 import mindspore
 from ms_vireid import train
 from ms_vireid.command.running import run
-from ms_vireid.engine import checkpoint
+from ms_vireid.files import weights
 moment, number = sys.argv[1], int(sys.argv[2])
 sys.argv[1:] = sys.argv[3:]
 count = 0
@@ -58,7 +59,7 @@ def die_at(target, name, before):
         return result
     setattr(target, name, patched)
 
-def half_written(path, *_):
+def half_written(_, path, *__):
     with open(path, "wb") as file:
         file.write(b"half a checkpoint")
         file.flush()
@@ -72,11 +73,11 @@ if moment == "after a step":
     from ms_vireid.engine.train_step import TrainStep
     die_at(TrainStep, "__call__", None)
 elif moment == "while writing":
-    die_at(checkpoint, "write_ckpt", half_written)
+    die_at(weights, "save_file", half_written)
 elif moment == "before renaming":
     die_at(os, "replace", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 elif moment == "disk full":
-    die_at(checkpoint, "write_ckpt", no_space)
+    die_at(weights, "save_file", no_space)
 elif moment == "interrupt":
     from ms_vireid.engine.train_step import TrainStep
     die_at(TrainStep, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGINT))
@@ -92,8 +93,7 @@ def train(folder, *arguments, moment="never", number=0):
 
 
 def weights(path):
-    loaded = ms.load_checkpoint(str(path))
-    return {name: value.asnumpy().tobytes() for name, value in loaded.items() if not isinstance(value, str)}
+    return {name: array.tobytes() for name, array in read_checkpoint(path).arrays.items()}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def undisturbed(tmp_path_factory):
 def assert_resumes_to(folder, undisturbed):
     done = train(folder, "--resume", "auto")
     assert done.returncode == 0, done.stderr
-    for name in ("model.ckpt", "last.ckpt"):
+    for name in ("model.safetensors", "last.safetensors"):
         assert weights(folder / "run" / name) == weights(undisturbed / name)
     left = [path.name for path in (folder / "run").iterdir() if path.name.startswith(".")]
     assert left == []
@@ -142,8 +142,8 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, undisturbed):
     failed = train(tmp_path, moment="disk full", number=2)
     assert failed.returncode == 2
     assert len(failed.stderr.splitlines()) == 1
-    assert "last.ckpt: cannot be written" in failed.stderr
-    assert "the earlier last.ckpt is intact" in failed.stderr
+    assert "last.safetensors: cannot be written" in failed.stderr
+    assert "the earlier last.safetensors is intact" in failed.stderr
     assert_resumes_to(tmp_path, undisturbed)
 
 
@@ -157,7 +157,7 @@ def test_the_resolved_configuration_of_a_run_repeats_it(tmp_path, undisturbed):
         check=False,
     )
     assert again.returncode == 0, again.stderr
-    assert weights(undisturbed.parent / "again" / "model.ckpt") == weights(undisturbed / "model.ckpt")
+    assert weights(undisturbed.parent / "again" / "model.safetensors") == weights(undisturbed / "model.safetensors")
 
 
 def test_a_run_folder_says_how_to_repeat_the_run(undisturbed):

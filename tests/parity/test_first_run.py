@@ -164,7 +164,7 @@ def test_a_training_that_is_repeated_is_compared_by_its_weights(tmp_path):
     for name, weights in {"first": b"1", "same": b"1", "other": b"2"}.items():
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "model.ckpt").write_bytes(weights)
+        (folder / "model.safetensors").write_bytes(weights)
         (folder / "metrics.jsonl").write_text('{"step": 3, "loss": 1.5, "images_per_second": 20.0}\n')
         (folder / "result.json").write_text('{"trained": {"rank1": 0.5}, "chance": {"rank1": 0.25}}')
     rows = [
