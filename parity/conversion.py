@@ -64,6 +64,24 @@ def shape_in(framework: str, twin: Twin) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
+class Matched:
+    """A source's keys, all of which fit the network, by the network's names in `framework`.
+
+    held: the source's own names. dropped: its names that are left out, with the reason. weights: to be written.
+    resized: what became of those that are not as they were. counts: of batches, by PyTorch's names. states: of the
+    optimizer, KEY.NAME: its key and weight.
+    """
+
+    framework: str
+    held: dict[str, str]
+    dropped: dict[str, str]
+    weights: dict[str, torch.Tensor]
+    resized: dict[str, str]
+    counts: dict[str, torch.Tensor]
+    states: dict[str, tuple[str, Twin]]
+
+
+@dataclass(frozen=True)
 class Conversion:
     """What is to be written: tensors by the names of `framework`, the record, and the table that says so."""
 
@@ -123,7 +141,9 @@ def prepare(
     else:
         config = _foreign_configuration(source, contents, plain, layout, config_file, overrides)
     network = _network(source, config, contents.meta.get("parts", list(layout.parts) if layout else []), plain.values())
-    return _convert(source, suffix, framework, contents, plain, layout, network)
+    matched = _match(source, contents, plain, layout, network)
+    other = TORCH if matched.framework == MINDSPORE else MINDSPORE
+    return _convert(suffix, WRITTEN[suffix] or framework or other, contents, matched, network)
 
 
 def _carried_configuration(source: Path, carried: Any, config_file: Path | None, overrides: list[str]) -> Config:
@@ -207,72 +227,70 @@ def _network(source: Path, config: Config, parts: list[str], names: Collection[s
     return Network(config, pairs, tuple(parts), getattr(embedding, "grid_size", None))
 
 
-def _convert(
-    source: Path,
-    suffix: str,
-    into: str | None,
-    contents: Contents,
-    plain: Mapping[str, str],
-    layout: Layout | None,
-    network: Network,
-) -> Conversion:
-    """Raises InputError unless every key fits, is float32 and is finite."""
+def _match(
+    source: Path, contents: Contents, plain: Mapping[str, str], layout: Layout | None, network: Network
+) -> Matched:
+    """The source's keys by the network's; raises InputError unless every key fits, is float32 and is finite."""
     held, dropped, problems = _renamed(contents.weights, plain, layout)
     fitting = {framework: sum(name in held for name in network.names(framework)) for framework in FRAMEWORKS}
-    out_of = contents.framework or max(fitting, key=fitting.get)
-    into = WRITTEN[suffix] or into or (TORCH if out_of == MINDSPORE else MINDSPORE)
-
-    named, wanted_counters = network.names(out_of), counters(network.pairs)
+    framework = contents.framework or max(fitting, key=fitting.get)
+    named = network.names(framework)
+    shapes = {name: shape_in(framework, twin) for name, twin in named.items()}
     weights = {name: contents.weights[own] for name, own in held.items()}
-    counts = {name: weights.pop(name) for name in wanted_counters if name in weights}
-    fitted = {name: value for name, value in weights.items() if name in named}
-    _require_float32(source, {held[name]: value for name, value in fitted.items()} | contents.states)
+    counts = {name: weights.pop(name) for name in counters(network.pairs) if name in weights}
+    checked = {held[name]: value for name, value in weights.items() if name in named} | contents.states
+    _require_float32(source, checked)
     resized = {}
-    if layout and layout.resized in fitted:
-        shape = shape_in(out_of, named[layout.resized])
-        weights[layout.resized], resized = _resized(layout.resized, weights[layout.resized], shape, network.grid)
+    if layout and layout.resized in weights:
+        weights[layout.resized], resized = _resized(layout.resized, weights[layout.resized], shapes, network.grid)
     keys = STATES[network.config.optimizer.name] if "step" in contents.meta else ()
-    trained = {name: twin for name, twin in named.items() if twin.parameter.requires_grad}
-    states = {f"{key}.{name}": (key, twin) for key in keys for name, twin in trained.items()}
+    states = {
+        f"{key}.{name}": (key, twin) for key in keys for name, twin in named.items() if twin.parameter.requires_grad
+    }
+    wanted_states = {name: shape_in(framework, twin) for name, (_, twin) in states.items()}
     problems += [
         *(f"{held[name]} is {_kind(value)}, not one int64" for name, value in counts.items() if not _is_count(value)),
-        *differences(_shapes(weights), {name: shape_in(out_of, twin) for name, twin in named.items()}, "network"),
-        *differences(
-            _shapes(contents.states), {name: shape_in(out_of, twin) for name, (_, twin) in states.items()}, "optimizer"
-        ),
+        *differences(_shapes(weights), shapes, "network"),
+        *differences(_shapes(contents.states), wanted_states, "optimizer"),
     ]
     if problems:
         raise InputError(
             f"{source}: does not fit {network.title}: {len(problems)} ({', '.join(problems)}); nothing was written"
         )
-    _require_finite(source, {held[name]: value for name, value in fitted.items()} | contents.states)
+    _require_finite(source, checked)
+    return Matched(framework, held, dropped, weights, resized, counts, states)
 
+
+def _convert(suffix: str, into: str, contents: Contents, matched: Matched, network: Network) -> Conversion:
+    """What is to be written to a file of that suffix, by the names of `into`."""
     tensors, rows = {}, []
 
-    def put(own: str, value: torch.Tensor, target: str, twin: Twin, fate: str = "") -> None:
-        fate = fate or ("copied" if own == target else "renamed")
+    def put(own: str, held: torch.Tensor, value: torch.Tensor, target: str, twin: Twin, fate: str = "") -> None:
         tensors[target] = value.reshape(shape_in(into, twin))
-        rows.append(Row(own, tuple(value.shape), target, shape_in(into, twin), fate))
+        fate = fate or ("copied" if own == target else "renamed")
+        rows.append(Row(own, tuple(held.shape), target, shape_in(into, twin), fate))
 
-    for name, twin in named.items():
-        put(held[name], weights[name], name_in(into, twin), twin, resized.get(name, ""))
-    for name in wanted_counters:
-        count = counts.get(name, torch.tensor(0))
-        if into == TORCH or count:  # a 0 is filled on the way back
+    for name, twin in network.names(matched.framework).items():
+        own = matched.held[name]
+        put(own, contents.weights[own], matched.weights[name], name_in(into, twin), twin, matched.resized.get(name, ""))
+    for name in counters(network.pairs):
+        count, own = matched.counts.get(name), matched.held.get(name, "")
+        if count:
             tensors[name] = count
-            fate = "filled: 0" if name not in counts else "copied" if held[name] == name else "renamed"
-            rows.append(Row(held.get(name, ""), (), name, (), fate))
-        elif name in counts:
-            rows.append(_dropped(held[name], count, "0"))
-    rows += [_dropped(name, contents.weights[name], reason) for name, reason in dropped.items()]
+            rows.append(Row(own, (), name, (), "copied" if own == name else "renamed"))
+        elif into == TORCH:
+            tensors[name] = torch.tensor(0)
+            rows.append(Row(own, "", name, (), "filled: 0"))
+    rows += [_dropped(name, contents.weights[name], reason) for name, reason in matched.dropped.items()]
     rows += [Row(name, kind, "", "", "dropped: no weights") for name, kind in contents.beside.items()]
     meta = contents.meta | {"config": dump_config(network.config)} | ({"parts": network.parts} if network.parts else {})
     if suffix in PICKLED:
         rows += [_dropped(name, value, f"a {suffix} holds weights only") for name, value in contents.states.items()]
         meta = {key: value for key, value in meta.items() if key not in TRAINING}
     else:
-        for name, (key, twin) in states.items():
-            put(name, contents.states[name], f"{key}.{name_in(into, twin)}", twin)
+        for name, (key, twin) in matched.states.items():
+            state = contents.states[name]
+            put(name, state, state, f"{key}.{name_in(into, twin)}", twin)
     return Conversion(tensors, meta, into, rows)
 
 
@@ -303,11 +321,11 @@ def _renamed(
 
 
 def _resized(
-    name: str, value: torch.Tensor, shape: tuple[int, ...], grid: tuple[int, int]
+    name: str, value: torch.Tensor, shapes: Mapping[str, tuple[int, ...]], grid: tuple[int, int]
 ) -> tuple[torch.Tensor, dict[str, str]]:
     """A square grid's position embedding resized to the model's grid, with a note; any other tensor unchanged."""
     side = math.isqrt(max(value.shape[1] - 1, 0)) if value.ndim == 3 else 0
-    if tuple(value.shape) == shape or not side or side * side + 1 != value.shape[1]:
+    if tuple(value.shape) == shapes[name] or not side or side * side + 1 != value.shape[1]:
         return value, {}
     new = torch.from_numpy(resize_position_embedding(value.numpy(), grid))
     return new, {name: f"resized {side}x{side} -> {grid[0]}x{grid[1]}"}
