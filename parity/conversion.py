@@ -241,7 +241,7 @@ def _match(
     checked = {held[name]: value for name, value in weights.items() if name in named} | contents.states
     _require_float32(source, checked)
     resized = {}
-    if layout and layout.resized in weights:
+    if layout and layout.resized in weights and layout.resized in shapes:
         weights[layout.resized], resized = _resized(layout.resized, weights[layout.resized], shapes, network.grid)
     keys = STATES[network.config.optimizer.name] if "step" in contents.meta else ()
     states = {

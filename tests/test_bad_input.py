@@ -78,12 +78,6 @@ def truncate_all_visible_training_pictures() -> None:
                     path.unlink()
 
 
-def flip_a_byte(path: str) -> None:
-    content = bytearray(Path(path).read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    Path(path).write_bytes(content)
-
-
 def first_picture(folder: str) -> Path:
     return sorted(p for p in Path(folder).iterdir() if p.suffix != ".db")[0]
 
@@ -210,13 +204,6 @@ PICTURES = [
 CHECKPOINTS = [
     case("resume-missing", "nowhere.safetensors: no such checkpoint file", "--resume", "nowhere.safetensors"),
     case("resume-a-folder", "earlier: no such checkpoint file", "--resume", "earlier"),
-    case("resume-empty", "bad.ckpt: ", "--resume", "bad.ckpt", change=write("bad.ckpt", b"")),
-    case("resume-html", "bad.ckpt: ", "--resume", "bad.ckpt", change=write("bad.ckpt", "<html>Not found</html>")),
-    case("resume-zeros", "bad.ckpt: ", "--resume", "bad.ckpt", change=write("bad.ckpt", bytes(5000))),
-    case("resume-truncated", "last.safetensors: ", "--resume", "earlier/last.safetensors",
-         change=truncate("earlier/last.safetensors")),
-    case("resume-damaged", "last.safetensors: ", "--resume", "earlier/last.safetensors",
-         change=lambda: flip_a_byte("earlier/last.safetensors")),
     case("resume-auto-truncated", "last.safetensors: ", "--resume", "auto", "--output", "earlier",
          change=truncate("earlier/last.safetensors")),
     case("resume-foreign", "foreign.ckpt: holds no training state", "--resume", "foreign.ckpt"),
@@ -226,16 +213,11 @@ CHECKPOINTS = [
     case("resume-wrong-suffix", "tiny.yaml: weights are read from .safetensors or .ckpt", "--resume", "tiny.yaml"),
     case("pretrained-missing", "no such file nowhere.safetensors", "model.pretrained=nowhere.safetensors"),
     case("pretrained-of-an-unknown-user", "~nobody-here", "model.pretrained=~nobody-here/x.ckpt"),
-    case("pretrained-truncated", "weights.safetensors: ", "model.pretrained=weights.safetensors",
-         change=truncate("weights.safetensors")),
-    case("pretrained-empty", "weights.safetensors: ", "model.pretrained=weights.safetensors",
-         change=write("weights.safetensors", b"")),
     case("pretrained-wrong-shapes", "blocks.0.attn.proj.bias is (8,), the model's (16,)",
          "model.pretrained=weights.safetensors", "model.embed_dim=16"),
     case("pretrained-too-shallow", "blocks.1.attn.proj.bias is missing", "model.pretrained=weights.safetensors",
          "model.depth=2"),
     case("pretrained-ckpt-foreign", "foreign.ckpt: does not fit", "model.pretrained=foreign.ckpt"),
-    case("pretrained-ckpt-html", "bad.ckpt: ", "model.pretrained=bad.ckpt", change=write("bad.ckpt", "<html>")),
     case("pretrained-of-another-network", "weights.safetensors: does not fit the ResNet",
          "model={name: agw, width: 4, pretrained: weights.safetensors}"),
     case("pretrained-of-another-network-for-mun", "weights.safetensors: does not fit the ResNet",

@@ -25,7 +25,7 @@ def check_output(path: Path | None, option: str = "--output", suffixes: tuple[st
         raise InputError(f"{option} {path}: the file's name must end in {' or '.join(suffixes)}")
     folder = require_folder(path, option)
     if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "no regular file"
+        kind = "a folder" if path.is_dir() else "not a regular file"
         raise InputError(f"{option} {path}: is {kind}; choose another name")
     if not os.access(folder, os.W_OK):
         raise InputError(f"{option} {path}: its folder cannot be written; choose another one")
@@ -58,11 +58,12 @@ def whole(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem[:_LONGEST_STEM]}.{os.getpid()}.tmp{path.suffix}")
     try:
         if path.exists() and not path.is_file():
-            raise OSError("something is there that is no file")
+            raise OSError("what is there is not a file")
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
+        if os.name != "nt":  # where a folder cannot be opened
+            _sync(path.parent)
     except OSError as error:
         kept = f"the earlier {path.name} is intact" if path.is_file() else "nothing was written"
         reason = error.strerror or error
@@ -72,7 +73,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

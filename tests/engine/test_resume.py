@@ -35,29 +35,17 @@ OVERRIDES = [
     "evaluation.compare_untrained=false",
 ]
 
-# Patches the command in its own process, then runs it; what is patched is named by the first argument.
+# Runs the command; in the TrainStep or file of weights of the number that is given, the moment comes.
 DRIVER = """
 import os, resource, signal, sys
 import mindspore
 from ms_vireid import train
 from ms_vireid.command.running import run
+from ms_vireid.engine.train_step import TrainStep
 from ms_vireid.files import weights
 moment, number = sys.argv[1], int(sys.argv[2])
 sys.argv[1:] = sys.argv[3:]
 count = 0
-
-def die_at(target, name, before):
-    original = getattr(target, name)
-    def patched(*arguments, **options):
-        global count
-        count += 1
-        if before and count == number:
-            before(*arguments)
-        result = original(*arguments, **options)
-        if not before and count == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    setattr(target, name, patched)
 
 def half_written(_, path, *__):
     with open(path, "wb") as file:
@@ -69,18 +57,22 @@ def no_space(*_):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
-if moment == "after a step":
-    from ms_vireid.engine.train_step import TrainStep
-    die_at(TrainStep, "__call__", None)
-elif moment == "while writing":
-    die_at(weights, "save_file", half_written)
-elif moment == "before renaming":
-    die_at(os, "replace", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-elif moment == "disk full":
-    die_at(weights, "save_file", no_space)
-elif moment == "interrupt":
-    from ms_vireid.engine.train_step import TrainStep
-    die_at(TrainStep, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+MOMENTS = {
+    "kill": (TrainStep, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGKILL)),
+    "interrupt": (TrainStep, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGINT)),
+    "kill while writing": (weights, "save_file", half_written),
+    "disk full": (weights, "save_file", no_space),
+}
+if moment in MOMENTS:
+    target, name, act = MOMENTS[moment]
+    original = getattr(target, name)
+    def patched(*arguments):
+        global count
+        count += 1
+        if count == number:
+            act(*arguments)
+        return original(*arguments)
+    setattr(target, name, patched)
 run(train.main)
 """
 
@@ -115,12 +107,7 @@ def assert_resumes_to(folder, undisturbed):
 
 @pytest.mark.parametrize(
     ("moment", "number"),
-    [
-        ("after a step", 2),  # before any checkpoint
-        ("after a step", 5),  # in the middle of an epoch
-        ("while writing", 2),  # the second checkpoint is half there
-        ("before renaming", 5),  # the checkpoint is whole, under its temporary name
-    ],
+    [("kill", 2), ("kill", 6), ("kill while writing", 2)],  # before any checkpoint, in an epoch's midst
 )
 def test_a_killed_run_resumes_bitwise(tmp_path, undisturbed, moment, number):
     killed = train(tmp_path, moment=moment, number=number)

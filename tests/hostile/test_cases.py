@@ -529,10 +529,6 @@ def test_input_that_lies_is_refused_in_one_line(kind, name, good, commands, tmp_
         assert listing(folder) == before
 
 
-def test_there_are_at_least_two_hundred_cases():
-    assert len(CASES) >= 200
-
-
 def listing(folder):
     """Every file with its size and time, so that one that was made, changed or removed is seen."""
     found = {}

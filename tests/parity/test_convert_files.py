@@ -182,22 +182,6 @@ def test_a_target_that_cannot_be_is_refused_before_the_work(monkeypatch, tmp_pat
         convert(monkeypatch, tmp_path / "a.pth", tmp_path / target[0], *target[1:], "--overwrite")
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".ckpt"])
-def test_a_write_that_fails_leaves_what_was_there(monkeypatch, tmp_path, suffix):
-    write_weights(tmp_path / "a.pth", recipe("pmt"))
-    target = tmp_path / f"b{suffix}"
-    target.write_text("earlier")
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.replace", full)
-    with pytest.raises(InputError, match=r"No space left on device.*intact"):
-        convert(monkeypatch, tmp_path / "a.pth", target, "--overwrite")
-    assert target.read_text() == "earlier"
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["a.pth", target.name])
-
-
 def test_the_configuration_of_the_file_wins_and_another_model_is_refused(monkeypatch, tmp_path):
     write_weights(tmp_path / "a.pth", recipe("pmt"))
     convert(monkeypatch, tmp_path / "a.pth", tmp_path / "b.safetensors", "optimizer.lr=0.5")
