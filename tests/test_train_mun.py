@@ -171,8 +171,8 @@ def test_the_pytorch_mirror_trains_and_resumes_the_same_recipe(tmp_path, monkeyp
     recipe = ["--config", CONFIG_ROOT / "mun/sysu.yaml", *OPTIONS]
     command(monkeypatch, tmp_path, torch_train, *recipe, "--steps", "4")
     whole = capfd.readouterr().out.splitlines()[-4:]
-    command(monkeypatch, tmp_path, torch_train, *recipe, "--steps", "2", "--output", "half.pth")
-    command(monkeypatch, tmp_path, torch_train, *recipe, "--steps", "2", "--resume", "half.pth")
+    command(monkeypatch, tmp_path, torch_train, *recipe, "--steps", "2", "--output", "half.safetensors")
+    command(monkeypatch, tmp_path, torch_train, *recipe, "--steps", "2", "--resume", "half.safetensors")
     resumed = [line for line in capfd.readouterr().out.splitlines() if line.startswith("epoch")]
     assert resumed == whole
     assert all(re.search(r"loss \d.* id \d.* triplet \d.* idc \d.* ia \d.* ma \d", line) for line in whole)
