@@ -18,7 +18,9 @@ from ms_vireid.inference import start_inference
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="P", help="model.ckpt or last.ckpt of a run")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="P", help="model.safetensors or last.safetensors of a run"
+    )
     add_inference(parser)
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
     parser.add_argument("--mode", choices=("all", "indoor"), help="SYSU-MM01's search mode (default: the run's)")

@@ -22,7 +22,9 @@ def main() -> None:
     parser.add_argument(
         "--format", choices=MODULES, required=True, help="onnx needs pip install -e '.[export]', mindir nothing more"
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="P", help="model.ckpt or last.ckpt of a run")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="P", help="model.safetensors or last.safetensors of a run"
+    )
     parser.add_argument(
         "--output",
         type=Path,

@@ -24,7 +24,9 @@ __all__ = ["load_features", "main"]
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="P", help="model.ckpt or last.ckpt of a run")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="P", help="model.safetensors or last.safetensors of a run"
+    )
     parser.add_argument("--images", type=Path, required=True, metavar="D", help="folder of pictures, with its folders")
     parser.add_argument("--output", type=Path, required=True, metavar="F", help="the .npz file to write")
     parser.add_argument(

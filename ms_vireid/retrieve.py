@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument(
         "--gallery", required=True, metavar="G", help=f".npz, folder, {INDEX} or {MILVUS}...: see above"
     )
-    parser.add_argument("--checkpoint", type=Path, metavar="P", help="model.ckpt or last.ckpt, to embed pictures")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="P", help="model.safetensors or last.safetensors, to embed pictures"
+    )
     parser.add_argument(
         "--modality",
         nargs=2,

@@ -31,7 +31,9 @@ def main() -> None:
     add_device(parser)
     parser.add_argument("--output", type=Path, metavar="R", help="run folder (default: runs/NAME-OF-CONFIG)")
     parser.add_argument(
-        "--resume", metavar="auto|PATH", help="auto: go on from the run folder's last.ckpt if there is one; or a file"
+        "--resume",
+        metavar="auto|PATH",
+        help="auto: go on from the run folder's last.safetensors if there is one; or a file",
     )
     parser.add_argument("--open", action="store_true", help="show the run's page in a browser at the end (report.py)")
     with runtime.one_voice():
@@ -94,7 +96,8 @@ def _places(arguments: argparse.Namespace) -> tuple[str, str | None]:
     if output.begun() and resume is None:
         raise InputError(f"{output.path}: holds a run; go on with --resume auto, or choose another --output")
     if resume == "auto":
-        resume = str(output.last) if output.last.exists() else None
+        found = output.checkpoint(output.last)
+        resume = found and str(found)
     elif resume is not None and not Path(resume).is_file():
         raise InputError(f"--resume {resume}: no such checkpoint file")
     return str(output.path), resume
@@ -133,7 +136,7 @@ def train(
             print(f"picture cache: {trainer.batches.pictures}")
     try:
         trainer.fit(lambda: evaluate_model(trained, data, config.evaluation, group))
-        load_model(trainer.model, load_checkpoint(output.model))
+        load_model(trainer.model, load_checkpoint(output.checkpoint(output.model)))
         prepare(trainer.program, trainer.model)
         result = evaluate_model(trained, data, config.evaluation, group)
         rows = {"trained": result.mean}

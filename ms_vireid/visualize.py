@@ -187,7 +187,7 @@ def _add_checkpoints(parser: Parser, count: str) -> None:
         nargs="+",
         required=True,
         metavar="P",
-        help=f"{count}: model.ckpt or last.ckpt of runs",
+        help=f"{count}: model.safetensors or last.safetensors of runs",
     )
     _add_labels(parser, "checkpoints")
     add_inference(parser)

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,23 @@ from typing import Any
 import torch
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config import Config, apply_override, check_config, dump_config, load_config, require_fitting
+from ms_vireid.config import (
+    Config,
+    apply_override,
+    check_config,
+    dump_config,
+    load_config,
+    require_fitting,
+    stored_config,
+)
+from ms_vireid.files.weights import FRAMEWORKS, MINDSPORE, STATES, TORCH
 from ms_vireid.files.writing import check_output
 from ms_vireid.models import build_model
 from ms_vireid.models.vit import resize_position_embedding
-from parity.files import WRITTEN, Contents, read, write_ckpt, write_safetensors
+from parity.files import TRAINING, WRITTEN, Contents, read
 from parity.layouts import LAYOUTS, Layout, detect, without_prefix
-from parity.mapping import STATES, STEP, Twin, counters, differences, twins, with_step
-from torch_ref.engine.checkpoint import save_checkpoint
-from torch_ref.engine.optimizer import build_optimizer as build_torch_optimizer
-from torch_ref.models import build_model as build_torch_model
-
-TRAINING = (STEP, "data_checksum", "best")  # what a checkpoint to resume from holds besides
+from parity.mapping import Twin, counters, differences, twins
+from torch_ref.models.weight_file import PICKLED
 
 
 @dataclass(frozen=True)
@@ -52,34 +57,44 @@ class Network:
     def title(self) -> str:
         return f"{self.config.model.name}'s {' and '.join(self.parts) or 'network'}"
 
+    def names(self, framework: str) -> dict[str, Twin]:
+        """The parameters by a framework's names."""
+        return {name_in(framework, twin): twin for twin in self.pairs}
+
+
+def name_in(framework: str, twin: Twin) -> str:
+    return twin.name if framework == MINDSPORE else twin.torch_name
+
+
+def shape_in(framework: str, twin: Twin) -> tuple[int, ...]:
+    return twin.shape if framework == MINDSPORE else twin.torch_shape
+
 
 @dataclass(frozen=True)
 class Matched:
-    """A source's keys by the network's, in the naming of the source, MindSpore's or PyTorch's.
+    """A source's keys, all of which fit the network, by the network's names in `framework`.
 
-    by_name: the network's parameters. held: the source's name of each key. dropped: its names that are left out, with
-    the reason. values: the weights to write. resized: what became of those that changed. counts: of
-    batches, by PyTorch's names.
+    held: the source's own names. dropped: its names that are left out, with the reason. weights: to be written.
+    resized: what became of those that are not as they were. counts: of batches, by PyTorch's names. states: of the
+    optimizer, KEY.NAME: its key and weight.
     """
 
-    by_name: dict[str, Twin]
+    framework: str
     held: dict[str, str]
     dropped: dict[str, str]
-    values: dict[str, torch.Tensor]
+    weights: dict[str, torch.Tensor]
     resized: dict[str, str]
-    counts: dict[str, int]
+    counts: dict[str, torch.Tensor]
+    states: dict[str, tuple[str, Twin]]
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """Everything to write, by PyTorch's names and in its shapes, and the table that says so."""
+    """What is to be written: tensors by the names of `framework`, the record, and the table that says so."""
 
-    network: Network
-    weights: dict[str, torch.Tensor]
-    counts: dict[str, int]
-    states: dict[str, torch.Tensor]
+    tensors: dict[str, torch.Tensor]
     meta: dict
-    learning_rates: list[float] | None
+    framework: str
     rows: list[Row]
 
     def count_line(self) -> str:
@@ -95,10 +110,15 @@ class Conversion:
         )
 
 
-def check_target(target: Path, source: Path, overwrite: bool) -> None:
-    """Raise InputError unless `target` has a known format and can be written."""
+def check_target(target: Path, source: Path, framework: str | None, overwrite: bool) -> None:
+    """Raise InputError unless `target` is of a format that may have the framework's names, and can be written."""
     if target.suffix not in WRITTEN:
         raise InputError(f"{target}: its suffix is none of {', '.join(WRITTEN)}")
+    if framework and WRITTEN[target.suffix] not in (framework, None):
+        own = FRAMEWORKS[WRITTEN[target.suffix]]
+        raise InputError(
+            f"--to {framework}: a {target.suffix} has {own}'s names; write a .safetensors, or leave --to out"
+        )
     check_output(target, "DST")
     if target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"{target}: is the file to convert; choose another name")
@@ -106,8 +126,12 @@ def check_target(target: Path, source: Path, overwrite: bool) -> None:
         raise InputError(f"{target}: is there already; choose another name, or give --overwrite")
 
 
-def prepare(source: Path, target: Path, config_file: Path | None, overrides: list[str]) -> Conversion:
-    """Read `source` and work out everything to write.
+def prepare(
+    source: Path, suffix: str, framework: str | None, config_file: Path | None, overrides: list[str]
+) -> Conversion:
+    """Read `source` and work out everything that is to be written to a file of that suffix.
+
+    framework: whose names a .safetensors gets; None: those of the one that the source's names are not of.
 
     Raises:
         InputError: the file cannot be read; its layout is not known; another model is asked for than it was made
@@ -125,12 +149,13 @@ def prepare(source: Path, target: Path, config_file: Path | None, overrides: lis
         config = _foreign_configuration(source, contents, plain, layout, config_file, overrides)
     network = _network(source, config, contents.meta.get("parts", list(layout.parts) if layout else []), plain.values())
     matched = _match(source, contents, plain, layout, network)
-    return _conversion(target.suffix, contents, matched, network)
+    other = TORCH if matched.framework == MINDSPORE else MINDSPORE
+    return _convert(suffix, WRITTEN[suffix] or framework or other, contents, matched, network)
 
 
 def _carried_configuration(source: Path, carried: Any, config_file: Path | None, overrides: list[str]) -> Config:
     """The source's own, with the command line's values; neither these nor the file may be of another model."""
-    own = check_config(carried, str(source))
+    own = stored_config(carried, str(source))
     tree = dump_config(own)
     for override in overrides:
         apply_override(tree, override)
@@ -212,76 +237,75 @@ def _match(
     source: Path, contents: Contents, plain: Mapping[str, str], layout: Layout | None, network: Network
 ) -> Matched:
     """The source's keys by the network's; raises InputError unless every key fits, is float32 and is finite."""
-    pairs = network.pairs
     held, dropped, problems = _renamed(contents.weights, plain, layout)
-    # A .safetensors may be in either naming: the one that more of its names belong to.
-    ours = sum(twin.name in held for twin in pairs) > sum(twin.torch_name in held for twin in pairs)
-    by_name = {twin.name if ours else twin.torch_name: twin for twin in pairs}
-    shapes = {name: twin.shape if ours else twin.torch_shape for name, twin in by_name.items()}
-    values = {name: contents.weights[held[name]] for name in by_name if name in held}
-    _require_float32(source, {held[name]: value for name, value in values.items()} | contents.states)
+    fitting = {framework: sum(name in held for name in network.names(framework)) for framework in FRAMEWORKS}
+    framework = contents.framework or max(fitting, key=fitting.get)
+    named = network.names(framework)
+    shapes = {name: shape_in(framework, twin) for name, twin in named.items()}
+    weights = {name: contents.weights[own] for name, own in held.items()}
+    counts = {name: weights.pop(name) for name in counters(network.pairs) if name in weights}
+    checked = {held[name]: value for name, value in weights.items() if name in named} | contents.states
+    _require_float32(source, checked)
     resized = {}
-    if layout and layout.resized in values:
-        values[layout.resized], resized = _resized(layout.resized, values[layout.resized], shapes, network.grid)
-    counts, wrong_counts = _counts(held, contents.weights, counters(pairs))
-    unknown = [held[name] for name in held if name not in by_name and name not in counters(pairs)]
-    found = values | {name: contents.weights[name] for name in unknown}
-    keys = STATES[network.config.optimizer.name] if STEP in contents.meta else ()
-    trained = {name: shapes[name] for name, twin in by_name.items() if twin.parameter.requires_grad}
+    if layout and layout.resized in weights and layout.resized in shapes:
+        weights[layout.resized], resized = _resized(layout.resized, weights[layout.resized], shapes, network.grid)
+    keys = STATES[network.config.optimizer.name] if "step" in contents.meta else ()
+    states = {
+        f"{key}.{name}": (key, twin) for key in keys for name, twin in named.items() if twin.parameter.requires_grad
+    }
+    wanted_states = {name: shape_in(framework, twin) for name, (_, twin) in states.items()}
     problems += [
-        *wrong_counts,
-        *differences(_shapes(found), shapes, "network"),
-        *differences(
-            _shapes(contents.states), {f"{key}.{name}": trained[name] for key in keys for name in trained}, "optimizer"
-        ),
+        *(f"{held[name]} is {_kind(value)}, not one int64" for name, value in counts.items() if not _is_count(value)),
+        *differences(_shapes(weights), shapes, "network"),
+        *differences(_shapes(contents.states), wanted_states, "optimizer"),
     ]
     if problems:
         raise InputError(
             f"{source}: does not fit {network.title}: {len(problems)} ({', '.join(problems)}); nothing was written"
         )
-    _require_finite(source, {held[name]: value for name, value in values.items()} | contents.states)
-    return Matched(by_name, held, dropped, values, resized, counts)
+    _require_finite(source, checked)
+    return Matched(framework, held, dropped, weights, resized, counts, states)
+
+
+def _convert(suffix: str, into: str, contents: Contents, matched: Matched, network: Network) -> Conversion:
+    """What is to be written to a file of that suffix, by the names of `into`."""
+    tensors, rows = {}, []
+
+    def put(own: str, held: torch.Tensor, value: torch.Tensor, target: str, twin: Twin, fate: str = "") -> None:
+        tensors[target] = value.reshape(shape_in(into, twin))
+        fate = fate or ("copied" if own == target else "renamed")
+        rows.append(Row(own, tuple(held.shape), target, shape_in(into, twin), fate))
+
+    for name, twin in network.names(matched.framework).items():
+        own = matched.held[name]
+        put(own, contents.weights[own], matched.weights[name], name_in(into, twin), twin, matched.resized.get(name, ""))
+    for name in counters(network.pairs):
+        count, own = matched.counts.get(name), matched.held.get(name, "")
+        if count:
+            tensors[name] = count
+            rows.append(Row(own, (), name, (), "copied" if own == name else "renamed"))
+        elif into == TORCH:
+            tensors[name] = torch.tensor(0)
+            rows.append(Row(own, "", name, (), "filled: 0"))
+    rows += [_dropped(name, contents.weights[name], reason) for name, reason in matched.dropped.items()]
+    rows += [Row(name, kind, "", "", "dropped: no weights") for name, kind in contents.beside.items()]
+    meta = contents.meta | {"config": dump_config(network.config)} | ({"parts": network.parts} if network.parts else {})
+    if suffix in PICKLED:
+        rows += [_dropped(name, value, f"a {suffix} holds weights only") for name, value in contents.states.items()]
+        meta = {key: value for key, value in meta.items() if key not in TRAINING}
+    else:
+        for name, (key, twin) in matched.states.items():
+            state = contents.states[name]
+            put(name, state, state, f"{key}.{name_in(into, twin)}", twin)
+    return Conversion(tensors, meta, into, rows)
+
+
+def _dropped(name: str, value: torch.Tensor, reason: str) -> Row:
+    return Row(name, tuple(value.shape), "", "", f"dropped: {reason}")
 
 
 def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in tensors.items()}
-
-
-def _conversion(suffix: str, contents: Contents, matched: Matched, network: Network) -> Conversion:
-    """What to write for a target with that suffix, and the table."""
-    held, in_torch, weights_only = matched.held, suffix != ".ckpt", suffix == ".safetensors"
-    rows = []
-    for name, twin in matched.by_name.items():
-        target = twin.torch_name if in_torch else twin.name
-        fate = matched.resized.get(name) or ("copied" if held[name] == target else "renamed")
-        shape = tuple(contents.weights[held[name]].shape)
-        rows.append(Row(held[name], shape, target, twin.torch_shape if in_torch else twin.shape, fate))
-    wanted = counters(network.pairs)
-    rows += [_count_row(name, held.get(name), in_torch) for name in wanted if in_torch or name in held]
-    for name, reason in matched.dropped.items():
-        rows.append(Row(name, tuple(contents.weights[name].shape), "", "", f"dropped: {reason}"))
-    rows += [Row(name, kind, "", "", "dropped: no weights") for name, kind in contents.beside.items()]
-    states = {}
-    for name, value in contents.states.items():
-        key, _, weight = name.partition(".")
-        twin = matched.by_name[weight]
-        states[f"{key}.{twin.torch_name}"] = value.reshape(twin.torch_shape)
-        target = f"{key}.{twin.torch_name if in_torch else twin.name}"
-        shape = twin.torch_shape if in_torch else twin.shape
-        fate = "copied" if name == target else "renamed"
-        if weights_only:
-            target, shape, fate = "", "", "dropped: a .safetensors holds weights only"
-        rows.append(Row(name, tuple(value.shape), target, shape, fate))
-    meta = contents.meta | {"config": dump_config(network.config)} | ({"parts": network.parts} if network.parts else {})
-    return Conversion(
-        network,
-        weights={t.torch_name: matched.values[name].reshape(t.torch_shape) for name, t in matched.by_name.items()},
-        counts={name: matched.counts.get(name, 0) for name in wanted},
-        states={} if weights_only else states,
-        meta={key: value for key, value in meta.items() if not weights_only or key not in TRAINING},
-        learning_rates=contents.learning_rates,
-        rows=rows,
-    )
 
 
 def _renamed(
@@ -313,27 +337,8 @@ def _resized(
     return new, {name: f"resized {side}x{side} -> {grid[0]}x{grid[1]}"}
 
 
-def _counts(
-    held: Mapping[str, str], weights: Mapping[str, torch.Tensor], wanted: Sequence[str]
-) -> tuple[dict[str, int], list[str]]:
-    """The source's counters of batches, as PyTorch has them, and those that are not whole numbers, in words."""
-    counts, problems = {}, []
-    for name in wanted:
-        if name in held:
-            value = weights[held[name]]
-            if value.ndim == 0 and value.dtype == torch.int64:
-                counts[name] = int(value)
-            else:
-                problems.append(f"{held[name]} is {_dtype_name(value)} {list(value.shape)}, not one int64")
-    return counts, problems
-
-
-def _count_row(name: str, origin: str | None, in_torch: bool) -> Row:
-    if not in_torch:
-        return Row(origin, (), "", "", "kept: in the file's JSON, as MindSpore has none")
-    if origin is None:
-        return Row("", "", name, (), "filled: 0")
-    return Row(origin, (), name, (), "copied" if origin == name else "renamed")
+def _is_count(value: torch.Tensor) -> bool:
+    return value.ndim == 0 and value.dtype == torch.int64
 
 
 def _require_float32(source: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -357,40 +362,9 @@ def _require_finite(source: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         )
 
 
+def _kind(value: torch.Tensor) -> str:
+    return f"{_dtype_name(value)} {list(value.shape)}"
+
+
 def _dtype_name(value: torch.Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
-
-
-def write(conversion: Conversion, target: Path) -> None:
-    """Write the file, whole or not at all; raises InputError if it cannot be written."""
-    network, meta = conversion.network, conversion.meta
-    if target.suffix == ".ckpt":
-        parameters = {twin.name: conversion.weights[twin.torch_name].reshape(twin.shape) for twin in network.pairs}
-        by_torch_name = {twin.torch_name: twin for twin in network.pairs}
-        for name, value in conversion.states.items():
-            key, _, weight = name.partition(".")
-            twin = by_torch_name[weight]
-            parameters[f"{key}.{twin.name}"] = value.reshape(twin.shape)
-        write_ckpt(target, parameters, meta, conversion.counts, conversion.learning_rates)
-        return
-    weights = conversion.weights | {name: torch.tensor(count) for name, count in conversion.counts.items()}
-    if target.suffix == ".safetensors":
-        write_safetensors(target, weights, meta)
-    else:
-        save_checkpoint(target, weights, meta, _optimizer_state_dict(conversion) if conversion.states else None)
-
-
-def _optimizer_state_dict(conversion: Conversion) -> dict:
-    """The state dict of torch_ref's optimizer; its learning rates are 0 as when it is made, unless they are known."""
-    with torch.device("meta"):
-        model = build_torch_model(from_scratch(conversion.network.config))
-        state_dict = build_torch_optimizer(model, conversion.network.config).state_dict()
-    groups = state_dict["param_groups"]
-    rates = conversion.learning_rates or []
-    for group, rate in zip(groups, rates if len(rates) == len(groups) else [0.0] * len(groups), strict=True):
-        group["lr"] = rate
-        for index, name in zip(group["params"], group["param_names"], strict=True):
-            keys = STATES[conversion.network.config.optimizer.name]
-            state = {key: conversion.states[f"{key}.{name}"] for key in keys}
-            state_dict["state"][index] = with_step(state, conversion.meta[STEP])
-    return state_dict

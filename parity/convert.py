@@ -1,9 +1,9 @@
 """Convert checkpoints between PyTorch and MindSpore, in both directions: weights, and the state of training.
 
-The direction follows from the suffixes: .ckpt holds MindSpore's names and is what ms_vireid/evaluate.py and
-ms_vireid/train.py --resume read; .pth (.pt) holds PyTorch's and is what torch_ref reads; .safetensors holds PyTorch's
-names, and weights only. Files of the authors' PMT, of the AGW baseline, of timm's ViT-B/16 and of torchvision's
-ResNet-50 are recognised by their names; the last two become files for model.pretrained.
+A run's .safetensors, of ms_vireid/train.py or torch_ref/train.py, says whose names it has and becomes one of the other
+framework's. MindSpore's .ckpt has MindSpore's names; PyTorch's .pth (.pt) has PyTorch's, and holds weights only. Files
+of the authors' PMT, of the AGW baseline, of timm's ViT-B/16 and of torchvision's ResNet-50 are recognised by their
+names; the last two become files for model.pretrained.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,9 @@ from mindspore import nn, ops
 
 from ms_vireid.command.running import Parser, run
 from ms_vireid.devices import runtime
-from parity.conversion import check_target, prepare, write
-from parity.files import WRITTEN
+from ms_vireid.files.weights import FRAMEWORKS
+from parity.conversion import check_target, prepare
+from parity.files import WRITTEN, write
 from parity.mapping import COUNTER, STEP, Twin, differences, twins, with_step
 
 
@@ -178,8 +179,13 @@ def _dtype(parameter: ms.Parameter) -> np.dtype:
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("source", type=Path, metavar="SRC", help="file to read: .ckpt, .pth, .pt, .t or .safetensors")
+    parser.add_argument("source", type=Path, metavar="SRC", help="file to read: .safetensors, .ckpt, .pth, .pt or .t")
     parser.add_argument("target", type=Path, metavar="DST", help=f"file to write: {', '.join(WRITTEN)}")
+    parser.add_argument(
+        "--to",
+        choices=FRAMEWORKS,
+        help="whose names a .safetensors gets, MindSpore's or PyTorch's (default: those that SRC does not have)",
+    )
     parser.add_argument(
         "--config", type=Path, metavar="C", help="recipe of a file that carries none; without it, of its layout"
     )
@@ -190,17 +196,16 @@ def main() -> None:
     )
     arguments = parser.parse_intermixed_args()
 
-    check_target(arguments.target, arguments.source, arguments.overwrite)
+    target = arguments.target
+    check_target(target, arguments.source, arguments.to, arguments.overwrite)
     runtime.set_up("CPU")
-    conversion = prepare(arguments.source, arguments.target, arguments.config, arguments.overrides)
+    conversion = prepare(arguments.source, target.suffix, arguments.to, arguments.config, arguments.overrides)
     if arguments.dry_run:
         print(conversion.table())
-        print(conversion.count_line())
-        print(f"dry run: {arguments.target} was not written")
-        return
-    write(conversion, arguments.target)
+    else:
+        write(target, conversion.tensors, conversion.meta, conversion.framework)
     print(conversion.count_line())
-    print(f"wrote {arguments.target}")
+    print(f"dry run: {target} was not written" if arguments.dry_run else f"wrote {target}")
 
 
 if __name__ == "__main__":

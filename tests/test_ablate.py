@@ -229,7 +229,7 @@ def test_a_stopped_table_goes_on_where_it_was(started, monkeypatch, capfd):
     started.clear()
     command(monkeypatch, *arguments)
     assert rows_of(started, "pmt-table-1") == ["gray"]
-    assert "resuming from out/pmt-table-1/gray/seed0/last.ckpt at step 1 of 2" in capfd.readouterr().out
+    assert "resuming from out/pmt-table-1/gray/seed0/last.safetensors at step 1 of 2" in capfd.readouterr().out
     logged = Path("out/pmt-table-1/gray/seed0/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in logged] == [1, 2]
     assert written("pmt-table-1")["gray"]["status"] == "complete"
@@ -243,9 +243,11 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_training(star
 
 
 def test_imagenet_weights_are_given_by_model(started):
-    plan = Plan("pmt-table-4", load_table("pmt-table-4"), Options(Path("out"), demo=True, weights={"agw": "a b.ckpt"}))
+    plan = Plan(
+        "pmt-table-4", load_table("pmt-table-4"), Options(Path("out"), demo=True, weights={"agw": "a b.safetensors"})
+    )
     weights = {one.row.name: one.config.model.pretrained for one in plan.trainings(list(plan.table.rows))}
-    assert weights == {name: "a b.ckpt" for name in weights if name != "ours"} | {"ours": "none"}
+    assert weights == {name: "a b.safetensors" for name in weights if name != "ours"} | {"ours": "none"}
 
 
 def test_splits_are_the_outermost_loop(started, tmp_path):

@@ -43,10 +43,10 @@ def write_weights() -> None:
     import mindspore as ms
     from safetensors.numpy import save_file
 
-    from ms_vireid.files.weights import read_weights
+    from ms_vireid.files.weights import read_checkpoint
     from ms_vireid.models.pretrained import timm_name
 
-    weights = read_weights(Path("earlier/model.ckpt"))
+    weights = read_checkpoint(Path("earlier/model.safetensors")).arrays
     save_file({timm_name(n): w for n, w in weights.items() if n.startswith("base.")}, "weights.safetensors")
     ms.save_checkpoint([{"name": "weight", "data": ms.Tensor(np.zeros((2, 2), np.float32))}], "foreign.ckpt")
 
@@ -76,12 +76,6 @@ def truncate_all_visible_training_pictures() -> None:
                 if path.suffix != ".db":
                     tree.truncate(tree.write_picture(path.with_name("cut.jpg")), keep=0.95)
                     path.unlink()
-
-
-def flip_a_byte(path: str) -> None:
-    content = bytearray(Path(path).read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    Path(path).write_bytes(content)
 
 
 def first_picture(folder: str) -> Path:
@@ -160,38 +154,27 @@ PICTURES = [
          change=truncate_all_visible_training_pictures, run_may_exist=True),
 ]  # fmt: skip
 CHECKPOINTS = [
-    case("resume-missing", "nowhere.ckpt: no such checkpoint file", "--resume", "nowhere.ckpt"),
+    case("resume-missing", "nowhere.safetensors: no such checkpoint file", "--resume", "nowhere.safetensors"),
     case("resume-a-folder", "earlier: no such checkpoint file", "--resume", "earlier"),
-    case("resume-empty", "bad.ckpt: ", "--resume", "bad.ckpt", change=write("bad.ckpt", b"")),
-    case("resume-html", "bad.ckpt: ", "--resume", "bad.ckpt", change=write("bad.ckpt", "<html>Not found</html>")),
-    case("resume-zeros", "bad.ckpt: ", "--resume", "bad.ckpt", change=write("bad.ckpt", bytes(5000))),
-    case("resume-truncated", "last.ckpt: ", "--resume", "earlier/last.ckpt", change=truncate("earlier/last.ckpt")),
-    case("resume-damaged", "last.ckpt: ", "--resume", "earlier/last.ckpt",
-         change=lambda: flip_a_byte("earlier/last.ckpt")),
-    case("resume-auto-truncated", "last.ckpt: ", "--resume", "auto", "--output", "earlier",
-         change=truncate("earlier/last.ckpt")),
+    case("resume-auto-truncated", "last.safetensors: ", "--resume", "auto", "--output", "earlier",
+         change=truncate("earlier/last.safetensors")),
     case("resume-foreign", "foreign.ckpt: holds no training state", "--resume", "foreign.ckpt"),
-    case("resume-only-weights", "model.ckpt: holds no training state", "--resume", "earlier/model.ckpt"),
-    case("resume-another-model", "another model.depth", "--resume", "earlier/last.ckpt", "model.depth=2"),
-    case("resume-another-recipe", "another optimizer.lr", "--resume", "earlier/last.ckpt", "optimizer.lr=1e-5"),
-    case("resume-wrong-suffix", "tiny.yaml: a checkpoint ends in .ckpt", "--resume", "tiny.yaml"),
+    case("resume-only-weights", "model.safetensors: holds no training state", "--resume", "earlier/model.safetensors"),
+    case("resume-another-model", "another model.depth", "--resume", "earlier/last.safetensors", "model.depth=2"),
+    case("resume-another-recipe", "another optimizer.lr", "--resume", "earlier/last.safetensors", "optimizer.lr=1e-5"),
+    case("resume-wrong-suffix", "tiny.yaml: weights are read from .safetensors or .ckpt", "--resume", "tiny.yaml"),
     case("pretrained-missing", "no such file nowhere.safetensors", "model.pretrained=nowhere.safetensors"),
     case("pretrained-of-an-unknown-user", "~nobody-here", "model.pretrained=~nobody-here/x.ckpt"),
-    case("pretrained-truncated", "weights.safetensors: ", "model.pretrained=weights.safetensors",
-         change=truncate("weights.safetensors")),
-    case("pretrained-empty", "weights.safetensors: ", "model.pretrained=weights.safetensors",
-         change=write("weights.safetensors", b"")),
     case("pretrained-wrong-shapes", "blocks.0.attn.proj.bias is (8,), the model's (16,)",
          "model.pretrained=weights.safetensors", "model.embed_dim=16"),
     case("pretrained-too-shallow", "blocks.1.attn.proj.bias is missing", "model.pretrained=weights.safetensors",
          "model.depth=2"),
     case("pretrained-ckpt-foreign", "foreign.ckpt: does not fit", "model.pretrained=foreign.ckpt"),
-    case("pretrained-ckpt-html", "bad.ckpt: ", "model.pretrained=bad.ckpt", change=write("bad.ckpt", "<html>")),
     case("pretrained-of-another-network", "weights.safetensors: does not fit the ResNet",
          "model={name: agw, width: 4, pretrained: weights.safetensors}"),
     case("pretrained-of-another-network-for-mun", "weights.safetensors: does not fit the ResNet",
          "model={name: mun, width: 4, ratios: [1], pretrained: weights.safetensors}"),
-    case("resume-of-another-method", "another model.beta", "--resume", "earlier/last.ckpt",
+    case("resume-of-another-method", "another model.beta", "--resume", "earlier/last.safetensors",
          "model={name: mun, width: 4, ratios: [1]}"),
     case("pretrained-wrong-suffix", "weights.pth: ", "model.pretrained=weights.pth", change=write("weights.pth", b"x")),
 ]  # fmt: skip

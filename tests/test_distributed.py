@@ -93,8 +93,8 @@ def alone(folder, module, *arguments):
 
 
 def state(run_folder):
-    """Weights, running averages and the optimiser's moments of last.ckpt."""
-    held = ms.load_checkpoint(str(run_folder / "last.ckpt"))
+    """Weights, running averages and the optimiser's moments of last.safetensors."""
+    held = ms.load_checkpoint(str(run_folder / "last.safetensors"), format="safetensors")
     return {name: value.asnumpy() for name, value in held.items() if isinstance(value, ms.Parameter)}
 
 
@@ -295,7 +295,7 @@ def test_batch_norms_of_a_resnet_are_synchronised(launched, tmp_path):
 
 def test_the_first_process_alone_writes_and_prints(whole):
     assert sorted(path.name for path in whole.work.iterdir()) == ["run", "runs"]  # runs/data: the procedural set
-    names = ["config.yaml", "last.ckpt", "lock", "metrics.jsonl", "model.ckpt", "result.json", "run.json"]
+    names = ["config.yaml", "last.safetensors", "lock", "metrics.jsonl", "model.safetensors", "result.json", "run.json"]
     assert sorted(path.name for path in whole.run.iterdir()) == names
     steps = [line for line in whole.lines if line.startswith("epoch ")]
     assert len(steps) == 10
@@ -304,7 +304,7 @@ def test_the_first_process_alone_writes_and_prints(whole):
 
 
 def test_the_shared_evaluation_gives_what_one_process_finds(whole, tmp_path):
-    alone(tmp_path, evaluate, "--checkpoint", whole.run / "model.ckpt", "--json", "again.json")
+    alone(tmp_path, evaluate, "--checkpoint", whole.run / "model.safetensors", "--json", "again.json")
     again = json.loads((tmp_path / "again.json").read_text())
     trained = json.loads((whole.run / "result.json").read_text())["trained"]
     assert again["mean"] == pytest.approx(trained, abs=1e-12)
@@ -316,7 +316,7 @@ def test_a_run_whose_processes_are_killed_is_resumed_bitwise(whole, launched):
     last = killed.folder / "work/run"
     assert len((last / "metrics.jsonl").read_text().splitlines()) == 7
     done = together(killed.folder, *PMT, "--resume", "auto")
-    assert "resuming from run/last.ckpt at step 6 of 10" in done.lines
+    assert "resuming from run/last.safetensors at step 6 of 10" in done.lines
     assert_same(state(last), state(whole.run))
 
 
@@ -344,7 +344,7 @@ def test_an_error_of_one_process_ends_all_with_one_line(launched):
     done = launched("PMT, broken")
     assert_one_line(done, r"error: cam1/0001\.jpg: cannot be decoded")
     assert len([line for line in done.lines if line.startswith("epoch ")]) == 4
-    assert (done.folder / "work/run/last.ckpt").exists()
+    assert (done.folder / "work/run/last.safetensors").exists()
 
 
 def test_a_mistake_in_the_configuration_is_told_once(launched):
@@ -354,6 +354,16 @@ def test_a_mistake_in_the_configuration_is_told_once(launched):
 def test_a_run_of_two_processes_is_not_resumed_by_one(whole, tmp_path, capfd):
     [root] = (whole.work / "runs/data").iterdir()
     with pytest.raises(SystemExit) as stopped:
-        alone(tmp_path, train, *TWO, *PMT, f"data.root={root}", "--resume", whole.run / "last.ckpt", "--output", "x")
+        alone(
+            tmp_path,
+            train,
+            *TWO,
+            *PMT,
+            f"data.root={root}",
+            "--resume",
+            whole.run / "last.safetensors",
+            "--output",
+            "x",
+        )
     assert stopped.value.code == 2
     assert "written by 2 processes, and this run has 1; resume with msrun --worker_num=2" in capfd.readouterr().err

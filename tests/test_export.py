@@ -62,7 +62,7 @@ def write_trained(path, family):
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
-    return {family: write_trained(folder / f"{family}.ckpt", family) for family in FAMILIES}
+    return {family: write_trained(folder / f"{family}.safetensors", family) for family in FAMILIES}
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_the_file_says_where_it_comes_from(run_export, checkpoints, trained, tmp
     info = stored_in(tmp_path / f"night.{kind}")
     checkpoint = json.loads(info["checkpoint"])
     assert checkpoint["sha256"] == hashlib.sha256(checkpoints["mun"].read_bytes()).hexdigest()
-    assert (checkpoint["file"], checkpoint["epoch"]) == ("mun.ckpt", 1)
+    assert (checkpoint["file"], checkpoint["epoch"]) == ("mun.safetensors", 1)
     assert (info["model"], info["modality"]) == ("mun", "infrared")
     assert list(json.loads(info["decoding"])) == ["infrared"]
     assert check_config(json.loads(info["config"]), "file") == trained["mun"].config
@@ -230,7 +230,7 @@ def test_the_limit_grows_only_with_the_checkpoints_own_rounding(trained):
 
 
 def test_a_checkpoint_without_features_is_refused(tmp_path):
-    path = write_trained(tmp_path / "model.ckpt", "pmt")
+    path = write_trained(tmp_path / "model.safetensors", "pmt")
     (dead,) = load_trained([path])
     for parameter in dead.model.get_parameters():
         parameter.set_data(ms.Tensor(np.zeros(parameter.shape, np.float32)))
@@ -260,14 +260,17 @@ def test_an_unknown_layer_is_named():
         (("--format", "onnx", "--output", "no/out.onnx"), "--output no/out.onnx: its folder does not exist"),
         (("--format", "mindir", "--batch-size", "0"), "--batch-size 0: must be at least 1"),
         (("--format", "onnx", "--modality", "visible"), "--modality visible: a PMT has one graph for both modalities"),
-        (("--format", "onnx", "--checkpoint", "no.ckpt", "--output", "out.onnx"), "no.ckpt: no such checkpoint file"),
+        (
+            ("--format", "onnx", "--checkpoint", "no.safetensors", "--output", "out.onnx"),
+            "no.safetensors: no such checkpoint file",
+        ),
         (("--format", "onnx", "--checkpoint", "foreign.ckpt"), "foreign.ckpt: holds no configuration"),
-        (("--format", "onnx", "--checkpoint", "cut.ckpt"), "cut.ckpt: not a whole MindSpore checkpoint"),
+        (("--format", "onnx", "--checkpoint", "cut.safetensors"), "cut.safetensors: not a whole weight file"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(run_export, checkpoints, tmp_path, capfd, options, says):
     ms.save_checkpoint([{"name": "weight", "data": ms.Tensor([1.0])}], str(tmp_path / "foreign.ckpt"))
-    (tmp_path / "cut.ckpt").write_bytes(checkpoints["pmt"].read_bytes()[:1000])
+    (tmp_path / "cut.safetensors").write_bytes(checkpoints["pmt"].read_bytes()[:1000])
     before = sorted(tmp_path.iterdir())
     capfd.readouterr()
     with pytest.raises(SystemExit) as stopped:

@@ -56,7 +56,7 @@ def children():
 def test_an_evaluation_that_is_stopped_says_so_in_one_line(finished, stopped_at, tmp_path, capfd, number, batch):
     before = signal.getsignal(number)
     stopped_at(number, batch)
-    interrupted(evaluate, "--checkpoint", finished / "model.ckpt", "--json", tmp_path / "result.json")
+    interrupted(evaluate, "--checkpoint", finished / "model.safetensors", "--json", tmp_path / "result.json")
     assert capfd.readouterr().err == "stopped; nothing was evaluated\n"
     assert not (tmp_path / "result.json").exists()
     assert signal.getsignal(number) is before

@@ -146,7 +146,7 @@ def test_the_queries_are_those_of_the_evaluation(finished, page):
     protocol = json.loads((finished / "result.json").read_text())["protocol"]
     said = f"{protocol['num_queries']} queries have a mean of {protocol['trials'][0]['map']:.2%}"
     assert said in " ".join(page.texts("p"))
-    (trained,) = load_trained([finished / "model.ckpt"])
+    (trained,) = load_trained([finished / "model.safetensors"])
     data = read_data(trained.config.data)
     features, trials = searched_features(trained.extractor, data, trained.config.evaluation)
     ranked = sorted(rank_queries(features, data.test, trials[0], data.protocol), key=lambda one: one.average_precision)
@@ -192,7 +192,7 @@ def test_without_queries_there_are_no_people(copied):
 
 def test_a_run_that_has_not_ended_gives_what_there_is(copied, capfd):
     (copied / "result.json").unlink()
-    (copied / "model.ckpt").unlink()
+    (copied / "model.safetensors").unlink()
     with (copied / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 2, "st')  # as while it is being written
     page = Page(make_page(copied))
@@ -200,13 +200,13 @@ def test_a_run_that_has_not_ended_gives_what_there_is(copied, capfd):
     assert f"note: {copied} has {said}; the page shows what there is" in capfd.readouterr().out
     notes = page.texts("p", class_="note")
     assert any("No result yet (epoch 2 of 2, step 4 so far)" in note for note in notes)
-    assert "From last.ckpt: training has not ended." in notes
+    assert "From last.safetensors: training has not ended." in notes
     assert page.all("img")
     assert len(page.all("table")) == 1  # what ran
 
 
 def test_a_run_that_has_only_begun_gives_its_configuration(copied, capfd):
-    for name in ("result.json", "model.ckpt", "last.ckpt", "metrics.jsonl"):
+    for name in ("result.json", "model.safetensors", "last.safetensors", "metrics.jsonl"):
         (copied / name).unlink()
     page = Page(make_page(copied))
     notes = page.texts("p", class_="note")

@@ -22,8 +22,8 @@ from .test_train import command
 def prepared(tmp_path_factory):
     """A checkpoint and another one, a set of pictures, and their features: all.npz, and night.npz of the infrared."""
     folder = tmp_path_factory.mktemp("retrieve")
-    write_checkpoint(folder / "model.ckpt", "pmt", folder / "data")
-    write_checkpoint(folder / "other.ckpt", "pmt", folder / "data", "seed=9")
+    write_checkpoint(folder / "model.safetensors", "pmt", folder / "data")
+    write_checkpoint(folder / "other.safetensors", "pmt", folder / "data", "seed=9")
     write_sysu_mm01(folder / "sysu")
     with pytest.MonkeyPatch.context() as patch:
         for name, output, images in (
@@ -31,7 +31,7 @@ def prepared(tmp_path_factory):
             ("model", "night", "sysu/cam3"),
             ("other", "other", "sysu/cam3"),
         ):
-            options = ("--checkpoint", f"{name}.ckpt", "--images", images, "--output", f"{output}.npz")
+            options = ("--checkpoint", f"{name}.safetensors", "--images", images, "--output", f"{output}.npz")
             command(patch, folder, extract, *options)
     return folder
 
@@ -87,12 +87,12 @@ def test_features_among_features(search, prepared, capfd):
 def test_pictures_among_features_and_pictures(search, prepared):
     names = ["sysu/cam3/0001", "sysu/cam3/0006"]
     files = [next((prepared / name).iterdir()) for name in names]
-    by_file = search("--query", *files, "--gallery", "all.npz", "--checkpoint", "model.ckpt")
+    by_file = search("--query", *files, "--gallery", "all.npz", "--checkpoint", "model.safetensors")
     night = load_features(prepared / "night.npz").paths.tolist()
     rows = [night.index(f"{file.parent.name}/{file.name}") for file in files]
     assert paths(by_file) == [expected(prepared)[row] for row in rows]
     assert [(query["identity"], query["camera"]) for query in by_file["queries"]] == [(1, 3), (6, 3)]
-    by_folder = search("--query", "sysu/cam3", "--gallery", "sysu", "--checkpoint", "model.ckpt")
+    by_folder = search("--query", "sysu/cam3", "--gallery", "sysu", "--checkpoint", "model.safetensors")
     assert paths(by_folder) == expected(prepared)
 
 
@@ -101,7 +101,7 @@ def test_pictures_in_folders_without_a_meaning_need_their_modality(search, refus
     write_picture(day)
     for i in range(3):
         write_picture(night / f"{i}.jpg", seed=i, gray=True)
-    options = ("--query", day, "--gallery", night, "--checkpoint", "model.ckpt")
+    options = ("--query", day, "--gallery", night, "--checkpoint", "model.safetensors")
     assert "folders say no modality" in refused(*options)
     found = search(*options, "--modality", "visible", "infrared")
     (query,) = found["queries"]
@@ -129,7 +129,7 @@ def test_milvus_is_filled_and_searched(search, prepared, tmp_path, monkeypatch, 
     assert paths(found) == expected(prepared)
     assert found["queries"][0]["hits"][0]["file"].startswith(str(prepared))
     picture = prepared / "sysu" / found["queries"][0]["hits"][3]["path"]
-    again = search("--gallery", gallery, "--query", picture, "--checkpoint", "model.ckpt")
+    again = search("--gallery", gallery, "--query", picture, "--checkpoint", "model.safetensors")
     assert again["queries"][0]["hits"][0]["file"] == str(picture)
 
 
@@ -169,14 +169,18 @@ def test_many_queries_are_cut_in_the_table_and_whole_in_the_json(search, capfd):
     [
         (("--gallery", "all.npz"), "nothing to do: give --query, --add or --save-index"),
         (("--query", "nowhere.jpg", "--gallery", "all.npz"), "--query nowhere.jpg: no such file"),
-        (("--query", "model.ckpt", "--gallery", "all.npz"), "--query model.ckpt: is not a picture"),
+        (("--query", "model.safetensors", "--gallery", "all.npz"), "--query model.safetensors: is not a picture"),
         (("--query", "night.npz", "--gallery", "nowhere.npz"), "nowhere.npz: no such file"),
         (("--query", "night.npz", "--gallery", "nowhere.index"), "nowhere.index: no such file; make it with --save"),
-        (("--query", "night.npz", "--gallery", "model.ckpt"), "model.ckpt: no such folder; --gallery takes a folder"),
+        (("--query", "night.npz", "--gallery", "nowhere"), "nowhere: no such folder; --gallery takes a folder"),
+        (
+            ("--query", "night.npz", "--gallery", "model.safetensors"),
+            "model.safetensors: no such folder; --gallery takes a folder",
+        ),
         (("--query", "night.npz", "--gallery", "other.npz"), "other.npz: features of another checkpoint ("),
         (("--query", "sysu/cam3", "--gallery", "all.npz"), "--checkpoint is needed to embed the pictures of "),
         (
-            ("--query", "sysu/cam3", "--gallery", "all.npz", "--checkpoint", "other.ckpt"),
+            ("--query", "sysu/cam3", "--gallery", "all.npz", "--checkpoint", "other.safetensors"),
             "all.npz: features of another checkpoint (",
         ),
         (("--query", "night.npz", "--gallery", "milvus:no.db"), "milvus:no.db: no such gallery; make it with --add"),
@@ -205,7 +209,7 @@ def test_bad_input_is_refused_in_one_line(refused, arguments, said):
 
 def test_a_broken_picture_is_named(refused, tmp_path):
     broken = truncate(write_picture(tmp_path / "visible" / "a.jpg"))
-    said = refused("--query", broken, "--gallery", "all.npz", "--checkpoint", "model.ckpt")
+    said = refused("--query", broken, "--gallery", "all.npz", "--checkpoint", "model.safetensors")
     assert f"{broken}: cannot be decoded as a picture" in said
 
 

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 
-import mindspore
 import numpy as np
 import pytest
 from PIL import Image
@@ -82,7 +81,7 @@ def finished(tmp_path_factory):
 
 def evaluated(monkeypatch, finished, *arguments):
     """What evaluate.py says of the run, from the folder where it was trained."""
-    given = "--checkpoint", finished / "model.ckpt", "--json", "again.json", *arguments
+    given = "--checkpoint", finished / "model.safetensors", "--json", "again.json", *arguments
     command(monkeypatch, finished.parents[1], evaluate, *given)
     return json.loads((finished.parents[1] / "again.json").read_text())
 
@@ -159,7 +158,7 @@ def test_the_corruption_sheet_is_drawn_of_a_picture_at_the_models_size(finished,
 
 @pytest.mark.parametrize("option", ["--json", "--corruption-sheet"])
 def test_evaluate_refuses_a_file_in_a_folder_that_is_not_there(monkeypatch, tmp_path, capfd, option):
-    given = "--checkpoint", "model.ckpt", option, "nowhere/a.png"
+    given = "--checkpoint", "model.safetensors", option, "nowhere/a.png"
     error = refused(monkeypatch, tmp_path, capfd, evaluate, *given)
     assert error.startswith(f"error: {option} nowhere/a.png: its folder does not exist")
 
@@ -175,8 +174,8 @@ def test_the_best_epoch_and_chosen_ones_are_kept_on_request(tmp_path, monkeypatc
     best = 1 + evaluated.index(max(evaluated))
     assert (result["best"]["epoch"], result["best"]["map"]) == (best, max(evaluated))
     assert (result["last"]["epoch"], result["last"]["map"]) == (3, evaluated[-1])
-    assert sorted(path.name for path in run.glob("epoch-*")) == ["epoch-1.ckpt", "epoch-3.ckpt"]
-    first, third, last = (load_checkpoint(run / f"{name}.ckpt") for name in ("epoch-1", "epoch-3", "last"))
+    assert sorted(path.name for path in run.glob("epoch-*")) == ["epoch-1.safetensors", "epoch-3.safetensors"]
+    first, third, last = (load_checkpoint(run / f"{name}.safetensors") for name in ("epoch-1", "epoch-3", "last"))
     assert first.meta["epoch"] == 1
     assert all(np.array_equal(last.arrays[name], value) for name, value in third.arrays.items())
     assert any(not np.array_equal(first.arrays[name], value) for name, value in third.arrays.items())
@@ -209,7 +208,7 @@ def test_the_papers_recipes_run_on_trees_in_the_real_layouts(tmp_path, monkeypat
     options = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2", "train.num_identities=2"]
     recipe = CONFIG_ROOT / "pmt" / f"{name}.yaml"
     command(monkeypatch, tmp_path, train, "--config", recipe, "--data-root", root, *small, *options)
-    assert (tmp_path / "runs" / name / "model.ckpt").exists()
+    assert (tmp_path / "runs" / name / "model.safetensors").exists()
     printed = capfd.readouterr().out
     assert "trained" in printed
     if name == "sysu":
@@ -230,7 +229,7 @@ def test_agw_trains_with_its_own_schedule_and_is_evaluated_by_modality(tmp_path,
     assert [row["lr_backbone"] for row in rows] == pytest.approx([0.01, 0.01, 0.001, 0.001])
     assert {"loss", "id", "wrt"} <= rows[0].keys()
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    command(monkeypatch, tmp_path, evaluate, "--checkpoint", run_folder / "model.ckpt", "--json", "again.json")
+    command(monkeypatch, tmp_path, evaluate, "--checkpoint", run_folder / "model.safetensors", "--json", "again.json")
     assert "ONEDNN_MAX_CPU_ISA" not in os.environ  # kernels' products take what the processor has
     again = json.loads((tmp_path / "again.json").read_text())
     trained = json.loads((run_folder / "result.json").read_text())["trained"]
@@ -241,11 +240,10 @@ def test_a_stopped_run_of_agw_resumes_bitwise(tmp_path, monkeypatch):
     command(monkeypatch, tmp_path, train, *agw(), "--output", "whole")
     stopped_at(monkeypatch, tmp_path, 3, *agw(), "--output", "stopped")
     command(monkeypatch, tmp_path, train, *agw(), "--output", "stopped", "--resume", "auto")
-    whole, stopped = (mindspore.load_checkpoint(str(tmp_path / name / "last.ckpt")) for name in ("whole", "stopped"))
-    weights = {name: value.asnumpy() for name, value in whole.items() if isinstance(value, mindspore.Parameter)}
-    assert "momentum_buffer.non_local_3.0.g.weight" in weights
-    for name, value in weights.items():
-        assert np.array_equal(value, stopped[name].asnumpy()), name
+    weights = [load_checkpoint(tmp_path / name / "last.safetensors").arrays for name in ("whole", "stopped")]
+    assert "momentum_buffer.non_local_3.0.g.weight" in weights[0]
+    for name, array in weights[0].items():
+        assert np.array_equal(array, weights[1][name]), name
 
 
 @pytest.mark.parametrize("row", ["agw", "agw-msel-pl-dcl"])
@@ -263,7 +261,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_name_and_place(tmp_pat
     options += ["optimizer.lr=1e4", "optimizer.weight_decay=1e4"]  # each step takes 1e8 times a weight from itself
     error = refused(monkeypatch, tmp_path, capfd, train, *TINY.split(), *options)
     assert re.match(r"error: loss=(nan|inf), .* at epoch 1, step \d; no checkpoint yet; lower optimizer.lr", error)
-    assert not (tmp_path / "runs/demo/model.ckpt").exists()
+    assert not (tmp_path / "runs/demo/model.safetensors").exists()
 
 
 def test_a_run_is_not_resumed_on_other_pictures(tmp_path, monkeypatch, capfd):

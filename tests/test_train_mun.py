@@ -9,7 +9,8 @@ import pytest
 from ms_vireid import evaluate, train
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT
-from ms_vireid.engine.checkpoint import load_checkpoint, save_arrays
+from ms_vireid.engine.checkpoint import load_checkpoint
+from ms_vireid.files.weights import MINDSPORE, write_checkpoint
 from ms_vireid.models import MUN
 from tests.test_train import agw, command, logged, refused, stopped_at
 from torch_ref import train as torch_train
@@ -53,35 +54,35 @@ def test_every_term_is_logged_by_name_and_the_total_is_equation_17(finished):
 
 
 def test_a_run_keeps_its_prototypes_and_its_scales_in_range(finished):
-    held = load_checkpoint(finished / "last.ckpt").arrays
+    held = load_checkpoint(finished / "last.safetensors").arrays
     assert held["prototypes.seen"].all()
     assert held["prototypes.memory"].shape == (3, 4, 128)
     scale = held["generator.cross_learner.scale"]
     assert ((scale >= 1e-3) & (scale <= 1)).all()
 
 
-@pytest.mark.parametrize("name", ["model.ckpt", "last.ckpt", "inference.ckpt"])
+@pytest.mark.parametrize("name", ["model.safetensors", "last.safetensors", "inference.safetensors"])
 def test_evaluation_needs_no_auxiliary_parts_and_says_so_where_there_are_some(
     finished, monkeypatch, tmp_path, capfd, name
 ):
     root = json.loads((finished / "run.json").read_text())["data"]["root"]
-    checkpoint = load_checkpoint(finished / "model.ckpt")
+    checkpoint = load_checkpoint(finished / "model.safetensors")
     kept = {key: value for key, value in checkpoint.arrays.items() if not key.startswith(MUN.TRAINING_ONLY)}
-    save_arrays(finished / "inference.ckpt", kept, {"config": checkpoint.meta["config"]})
+    write_checkpoint(finished / "inference.safetensors", kept, {"config": checkpoint.meta["config"]}, MINDSPORE)
     given = "--checkpoint", finished / name, "--data-root", root, "--json", "again.json"
     command(monkeypatch, tmp_path, evaluate, *given)
     again = json.loads((tmp_path / "again.json").read_text())["mean"]
     assert again == pytest.approx(json.loads((finished / "result.json").read_text())["trained"], abs=1e-12)
     note = "parameters that only training needs are left out (generator, prototypes)"
-    assert (note in capfd.readouterr().out) == (name != "inference.ckpt")
+    assert (note in capfd.readouterr().out) == (name != "inference.safetensors")
 
 
 def test_parameters_that_no_model_has_are_refused(finished, monkeypatch, tmp_path, capfd):
-    checkpoint = load_checkpoint(finished / "model.ckpt")
+    checkpoint = load_checkpoint(finished / "model.safetensors")
     held = checkpoint.arrays | {"adversary.weight": np.ones(1, np.float32)}
-    save_arrays(tmp_path / "foreign.ckpt", held, {"config": checkpoint.meta["config"]})
-    error = refused(monkeypatch, tmp_path, capfd, evaluate, "--checkpoint", "foreign.ckpt")
-    assert "foreign.ckpt: does not fit the model: not in the model 1 (adversary.weight)" in error
+    write_checkpoint(tmp_path / "foreign.safetensors", held, {"config": checkpoint.meta["config"]}, MINDSPORE)
+    error = refused(monkeypatch, tmp_path, capfd, evaluate, "--checkpoint", "foreign.safetensors")
+    assert "foreign.safetensors: does not fit the model: not in the model 1 (adversary.weight)" in error
 
 
 @pytest.mark.parametrize("memory", ["slots", "identity"])
@@ -89,13 +90,13 @@ def test_a_stopped_run_resumes_bitwise_with_its_prototypes(tmp_path, monkeypatch
     options = arguments(f"model.memory={memory}")
     command(monkeypatch, tmp_path, train, *options, "--output", "whole")
     stopped_at(monkeypatch, tmp_path, 3, *options, "--output", "stopped")
-    shutil.copy(tmp_path / "stopped/last.ckpt", tmp_path / "middle.ckpt")
+    shutil.copy(tmp_path / "stopped/last.safetensors", tmp_path / "middle.safetensors")
     command(monkeypatch, tmp_path, train, *options, "--output", "stopped", "--resume", "auto")
-    whole, stopped = (load_checkpoint(tmp_path / name / "last.ckpt").arrays for name in ("whole", "stopped"))
+    whole, stopped = (load_checkpoint(tmp_path / name / "last.safetensors").arrays for name in ("whole", "stopped"))
     assert whole.keys() == stopped.keys()
     for name in whole:
         assert np.array_equal(whole[name], stopped[name]), name
-    before = load_checkpoint(tmp_path / "middle.ckpt").arrays["prototypes.memory"]
+    before = load_checkpoint(tmp_path / "middle.safetensors").arrays["prototypes.memory"]
     assert not np.array_equal(before, whole["prototypes.memory"])
 
 
@@ -114,7 +115,7 @@ def test_rows_of_the_ablations_train_with_their_terms(tmp_path, monkeypatch, row
     command(monkeypatch, tmp_path, train, *options)
     beside = {"epoch", "step", "loss", "images_per_second"}
     assert {key for key in logged(tmp_path / "run")[0] if not key.startswith("lr_")} - beside == terms
-    names = load_checkpoint(tmp_path / "run/model.ckpt").arrays.keys()
+    names = load_checkpoint(tmp_path / "run/model.safetensors").arrays.keys()
     assert any(name.startswith("prototypes.") for name in names) == ("ma" in terms and "neither" not in row)
     assert ("auxiliary_classifier.weight" in names) == ("id_a" in terms)
 

@@ -16,7 +16,7 @@ from .test_train import TINY
 ROOT = Path(__file__).parents[1]
 PARTS = ("pyproject.toml", "README.md", "LICENSE", "ms_vireid", "parity", "torch_ref")
 OPTIONS = [*TINY.split(), "train.iterations=2", "stages.0.epochs=1", "stages.1.epochs=1"]
-CHECKPOINT = ("--checkpoint", "run/model.ckpt")
+CHECKPOINT = ("--checkpoint", "run/model.safetensors")
 CALLS = [
     ["train", "--device", "CPU", "--config", "configs/demo.yaml", "--output", "run", "--data-root", "data", *OPTIONS],
     ["evaluate", "--device", "CPU", *CHECKPOINT],

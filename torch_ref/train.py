@@ -23,23 +23,31 @@ from torch_ref.models import build_model
 def main() -> None:
     parser = Parser(__doc__)
     add_recipe(parser)
-    parser.add_argument("--steps", type=int, metavar="N", help="train on this many batches (default: to the end)")
-    parser.add_argument("--resume", type=Path, metavar="F", help="go on from a .pth of --output or parity/convert.py")
-    parser.add_argument("--output", type=Path, metavar="F", help="write a .pth to go on from after the last step")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="batches to train on, from the first or where --resume is (default: all that the recipe has)",
+    )
+    parser.add_argument(
+        "--resume", type=Path, metavar="F", help="go on from this file, of --output or parity/convert.py"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="F", help=".safetensors to write after the last step, to go on from"
+    )
     arguments = parser.parse_intermixed_args()
 
     config = recipe(arguments)
     if config.train.amp:
         raise InputError("train.amp=true: this reference computes in float32 alone; give train.amp=false")
-    if output := arguments.output:
-        check_output(output, suffixes=(".pth",))
+    check_output(arguments.output, suffixes=(".safetensors",))
     checkpoint = load_checkpoint(arguments.resume) if arguments.resume else None
     data = read_data(config.data)
     if warning := validate_for_training(data, config.train.num_instances):
         print(f"note: {warning}")
     config = config.with_num_classes(data.train.num_identities)
     batches = TrainingBatches(data.train, config)
-    train(config, batches, data.checksum(), arguments.steps, checkpoint, output)
+    train(config, batches, data.checksum(), arguments.steps, checkpoint, arguments.output)
 
 
 def train(
@@ -53,12 +61,12 @@ def train(
     """Train a new model, or the one of `checkpoint`, on `steps` batches or to the end, and print each step's terms."""
     model = build_model(config).train()
     optimizer = build_optimizer(model, config)
-    meta = {"config": dump_config(config), "data_checksum": data_checksum, "step": 0, "best": None}
+    meta = {"config": dump_config(config), "data_checksum": data_checksum, "step": 0}
     if checkpoint is not None:
         require_same_run(checkpoint.path, checkpoint.meta, config, config.data.root, data_checksum)
         load_model(model, checkpoint)
         load_optimizer(optimizer, checkpoint)
-        meta |= {"step": checkpoint.meta["step"], "best": checkpoint.meta["best"]}
+        meta |= {key: checkpoint.meta[key] for key in ("step", "best") if key in checkpoint.meta}
     first, left = meta["step"], len(batches) - meta["step"]
     steps = left if steps is None else steps
     if not 1 <= steps <= left:
@@ -80,7 +88,7 @@ def train(
         values = " ".join(f"{name} {value:.6f}" for name, value in terms.items())
         print(f"epoch {epoch}/{config.epochs} step {step + 1}/{len(batches)} | {values}", flush=True)
     if output is not None:
-        save_checkpoint(output, model.state_dict(), meta | {"step": first + steps}, optimizer.state_dict())
+        save_checkpoint(output, model, meta | {"step": first + steps}, optimizer)
         print(f"wrote {output}")
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ms_vireid.ablations.commands import start
 from ms_vireid.ablations.tables import Column, Row, Search, Table, config_of, demo_overrides
 from ms_vireid.command.errors import InputError, summary
-from ms_vireid.config import Config, DataConfig, check_config, differing_keys, dump_config, flat, load_config
+from ms_vireid.config import Config, DataConfig, differing_keys, dump_config, flat, load_config, stored_config
 from ms_vireid.data.read import OBTAIN, read_data
 from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder
 from ms_vireid.files.checks import read_json
@@ -65,7 +65,7 @@ class Training:
             return None
         try:
             record = self.folder.read_record()
-            held = check_config(record.config, str(self.folder.record))  # with the keys that are newer than it
+            held = stored_config(record.config, str(self.folder.record))  # with the keys that are newer than it
         except InputError:
             return "version of the configuration"
         keys = differing_keys(flat(dump_config(held)), flat(dump_config(self.config)), IDLE_KEYS)

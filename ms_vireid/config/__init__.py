@@ -20,6 +20,7 @@ from ms_vireid.config.reading import (
     flat,
     load_config,
     save_config,
+    stored_config,
 )
 from ms_vireid.config.schema import (
     FREE_KEYS,

@@ -1,5 +1,6 @@
 """Configurations read and written: YAML files with `base:` inheritance, and `key.sub=value` overrides."""
 
+import copy
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,8 +88,20 @@ def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -
 
 
 def check_config(tree: dict, source: str) -> Config:
-    """Validate a plain tree, as read from YAML or from a checkpoint; `source` names it in errors."""
+    """Validate a plain tree, as read from YAML; `source` names it in errors."""
     return check_section(Config, tree, source)
+
+
+def stored_config(tree: dict, source: str) -> Config:
+    """As `check_config`, of a configuration that a run of this or an earlier version has stored: keys that are gone are
+    left out, as no weight depends on them."""
+    kept = copy.deepcopy(tree)
+    for section, name in (key.split(".") for key in GONE):
+        if isinstance(kept.get(section), dict):
+            kept[section].pop(name, None)
+    if isinstance(kept.get("data"), dict) and kept["data"].get("cache") == "disk":
+        kept["data"]["cache"] = "auto"
+    return check_config(kept, source)
 
 
 def check_section(schema: type[Schema], tree: Any, source: str) -> Schema:

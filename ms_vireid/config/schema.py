@@ -179,7 +179,7 @@ class TrainConfig(Section):
     select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as PMT's release keeps
     evaluate_every: Count = 0  # epochs between evaluations; 0: only after the last
     checkpoint_steps: Count = 0  # steps between checkpoints; 0: only at the end of each epoch
-    keep_epochs: Milestones = ()  # epochs whose weights are kept as epoch-N.ckpt
+    keep_epochs: Milestones = ()  # epochs whose weights are kept as epoch-N.safetensors
     log_steps: Positive = 10  # steps between lines of metrics.jsonl
 
     @model_validator(mode="after")

@@ -14,12 +14,12 @@ from ms_vireid.config import (
     FREE_KEYS,
     Config,
     DataConfig,
-    check_config,
     differing_keys,
     dump_config,
     expand_user,
     flat,
     save_config,
+    stored_config,
 )
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.synthetic import MARKER
@@ -80,21 +80,26 @@ class Result(BaseModel):
 
 
 class RunFolder:
-    """config.yaml, run.json, metrics.jsonl, last.ckpt (to resume from), model.ckpt, result.json, and kept epochs."""
+    """config.yaml, run.json, metrics.jsonl, last.safetensors (to resume from), model.safetensors, result.json, and kept
+    epochs."""
 
     def __init__(self, path: Path):
         self.path = path
         self.config = path / "config.yaml"
         self.record = path / "run.json"
         self.metrics = path / "metrics.jsonl"
-        self.last = path / "last.ckpt"
-        self.model = path / "model.ckpt"
+        self.last = path / "last.safetensors"
+        self.model = path / "model.safetensors"
         self.result = path / "result.json"
         self._lock = None  # the file that keeps other processes out, once this one trains here
 
     def kept(self, epoch: int) -> Path:
         """The weights after an epoch of `train.keep_epochs`."""
-        return self.path / f"epoch-{epoch}.ckpt"
+        return self.path / f"epoch-{epoch}.safetensors"
+
+    def checkpoint(self, *paths: Path) -> Path | None:
+        """The first of `paths` that is there, as it is or as `.ckpt`, which earlier versions wrote."""
+        return next((one for path in paths for one in (path, path.with_suffix(".ckpt")) if one.exists()), None)
 
     def begun(self) -> bool:
         """Whether a run has written here."""
@@ -206,8 +211,8 @@ def require_same_run(path: Path, meta: dict, config: Config, root: Path, data_ch
     """Raise InputError unless a checkpoint, with `meta` in it, is a training state of this configuration on these
     pictures, which lie under `root`."""
     if "step" not in meta:
-        raise InputError(f"{path}: holds no training state to resume from; resume from last.ckpt")
-    saved = check_config(meta["config"], str(path))  # with the keys that are newer than it
+        raise InputError(f"{path}: holds no training state to resume from; resume from last.safetensors")
+    saved = stored_config(meta["config"], str(path))  # with the keys that are newer than it
     if changed := differing_keys(flat(dump_config(saved)), flat(dump_config(config)), FREE_KEYS):
         raise InputError(f"{path}: was written with another {the_first(changed)}; use the run's config")
     if meta["data_checksum"] != data_checksum:

@@ -91,17 +91,17 @@ class Trainer:
             self.scaler.scale_value.set_data(Tensor(scale, ms.float32))
             self.scaler.counter.set_data(Tensor(good_steps, ms.int32))
         self.step = meta["step"]
-        self.best = meta["best"]
+        self.best = meta.get("best")
 
     def fit(self, evaluate: Callable[[], ProtocolResult] | None = None) -> None:
-        """Train to the end, then write model.ckpt.
+        """Train to the end, then write model.safetensors.
 
         evaluate: gives the metrics of the model as it stands, in every process; for `train.evaluate_every`.
 
         Raises:
             InputError: a loss term is not finite, a picture cannot be decoded, a checkpoint cannot be written, or the
                 device's memory is full.
-            KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step in hand, with last.ckpt written.
+            KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step in hand, with last.safetensors written.
         """
         self.model.set_train()
         self._looked = self.step, time.perf_counter()  # for the speed since the last line of the log

@@ -6,24 +6,21 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.devices.memory import require_memory
 
-META_KEY = "ms_vireid"  # the name of the JSON that is saved with weights
-FORMAT = 1
 LONGEST_NAME = 500  # characters
-_TIGHTEST, _SMALL = 100, 1 << 26  # an archive's members over its own size, and their bytes of which it does not matter
+_TIGHTEST, _SMALL = 100, 1 << 26  # an archive's members over its own size; bytes below which that does not matter
 # What reading a damaged archive or array raises.
 DAMAGED = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError),
     *(TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 Schema = TypeVar("Schema", bound=BaseModel)
-_Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 def require_file(path: Path, what: str) -> None:
@@ -76,52 +73,3 @@ def read_json(path: Path, schema: type[Schema]) -> Schema:
     except (ValueError, RecursionError) as error:
         reason = str(error)
     raise InputError(f"{path}: is not what train.py writes ({reason}); give an intact run folder")
-
-
-class _Best(BaseModel):
-    epoch: _Count
-    map: float
-
-
-class Record(BaseModel):
-    """The JSON that is saved with weights: all of it is data, and nothing in it names a place to write to."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    format: Literal[1] = FORMAT
-    config: dict[str, Any] | None = None
-    epoch: _Count | None = None
-    parts: list[str] | None = None  # of a backbone's file
-    torch: dict[str, Any] | None = None  # what PyTorch keeps and MindSpore does not
-    # Of a state to resume from:
-    step: _Count | None = None
-    data_checksum: str | None = None
-    best: _Best | None = None
-    devices: Annotated[int, Field(ge=1, lt=2**16)] | None = None
-    loss_scale: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
-
-    @model_validator(mode="after")
-    def _state_is_whole(self) -> "Record":
-        if self.step is not None and (self.config is None or self.data_checksum is None):
-            raise ValueError("a state of training without its configuration or its data's checksum")
-        return self
-
-
-def read_record(path: Path, text: str) -> dict[str, Any]:
-    """The JSON that was saved with weights, as a dictionary with the keys that are set; {} of a foreign file.
-
-    Raises:
-        InputError: it is not as this project writes it, or of another version.
-    """
-    try:
-        tree = json.loads(text)
-        if isinstance(tree, dict) and tree.get("format", FORMAT) != FORMAT:
-            raise InputError(f"{path}: a checkpoint format of another version than {FORMAT}; update ms_vireid")
-        held = Record.model_validate(tree)
-    except (ValueError, RecursionError) as error:
-        why = f" ({error.errors()[0]['msg']})" if isinstance(error, ValidationError) else ""
-        raise InputError(
-            f"{path}: its metadata '{META_KEY}' is not JSON of this project{why}; use another copy"
-        ) from None
-    tree = held.model_dump(exclude_none=True)
-    return tree | ({"best": None} if "step" in tree and "best" not in tree else {})

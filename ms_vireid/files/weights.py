@@ -1,101 +1,177 @@
-"""Arrays by name from MindSpore's .ckpt and from .safetensors."""
+"""Files of weights: `.safetensors`, this project's own and others', and MindSpore's `.ckpt`.
+
+The header of this project's `.safetensors` holds the record, as one JSON text: among others which framework's names the
+tensors have, and a checksum. An optimizer's state lies among the weights, as STATE.WEIGHT.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, refuse, refuse_unfit
 from ms_vireid.devices.memory import require_memory
-from ms_vireid.files.checks import META_KEY, check_names, require_file
-from ms_vireid.files.ckpt import read_ckpt
+from ms_vireid.files.checks import check_names, require_file
+from ms_vireid.files.mindspore_checkpoint import RECORD, read_ckpt, write_ckpt
 from ms_vireid.files.writing import whole
 
-_CHECKSUM = "sha256"  # in the metadata of a .safetensors of this project
+FORMAT = 1  # version of the record
+MINDSPORE, TORCH = "mindspore", "pytorch"
+FRAMEWORKS = {MINDSPORE: "MindSpore", TORCH: "PyTorch"}
+READ = (".safetensors", ".ckpt")
+STATES = {"adamw": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}  # as torch.optim calls them
+# PyTorch's count of the batches that a BatchNorm has seen. MindSpore has none: its files may hold it for the way back.
+COUNTER = "num_batches_tracked"
+_Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """Arrays by name from a .safetensors or .ckpt file.
+class _Best(BaseModel):
+    epoch: _Count
+    map: float
+
+
+class Record(BaseModel):
+    """The JSON that is saved with weights: all of it is data, and nothing in it names a place to write to."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    format: Literal[1] = FORMAT
+    framework: Literal["mindspore", "pytorch"] | None = None
+    config: dict[str, Any] | None = None
+    epoch: _Count | None = None
+    parts: list[str] | None = None  # of a backbone's file
+    # Of a state to resume from:
+    step: _Count | None = None
+    data_checksum: str | None = None
+    best: _Best | None = None
+    devices: Annotated[int, Field(ge=1, lt=2**16)] | None = None
+    loss_scale: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _state_is_whole(self) -> "Record":
+        if self.step is not None and (self.config is None or self.data_checksum is None):
+            raise ValueError("a state of training without its configuration or its data's checksum")
+        return self
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file held: arrays by name, the record saved with them ({} in a foreign file), and the framework whose
+    names these are (None: the file does not say)."""
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    meta: dict[str, Any] = field(default_factory=dict)
+    framework: str | None = None
+
+    def require(self, targets: Mapping[str, tuple[tuple[int, ...], np.dtype]], extra: Iterable[str] = ()) -> None:
+        """Check that every target, given with its shape and type, is there.
+
+        Raises:
+            InputError: names missing, shapes or types that differ, values that are not finite, or `extra` names; all
+                counted and the first ten named.
+        """
+        present = [(name, self.arrays[name], *wanted) for name, wanted in targets.items() if name in self.arrays]
+        differing = [
+            f"{name} is {held.shape} {held.dtype}, the model's {shape} {dtype}"
+            for name, held, shape, dtype in present
+            if (held.shape, held.dtype) != (shape, dtype)
+        ]
+        kinds = {"missing": [name for name in targets if name not in self.arrays], "differing": differing}
+        kinds |= {"not finite": [name for name, held, *_ in present if not np.isfinite(held).all()]}
+        refuse_unfit(self.path, kinds | {"not in the model": list(extra)})
+
+
+def read_checkpoint(path: Path, framework: str | None = None) -> Checkpoint:
+    """Read a `.safetensors` or `.ckpt` file. framework: the one whose names are wanted; None takes either's.
 
     Raises:
-        InputError: another format, or a file that is not whole.
-    """
-    if path.suffix == ".ckpt":
-        return read_ckpt(path)[0]
-    if path.suffix != ".safetensors":
-        raise InputError(f"{path}: weights are read from .safetensors or .ckpt; convert others with parity/convert.py")
-    return read_safetensors(path)[0]
-
-
-def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Arrays by name, and the file's string metadata.
-
-    Raises:
-        InputError: the file is not whole, or of types that NumPy does not have.
-    """
-    with checked_safetensors(path), safe_open(path, framework="np") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return arrays, file.metadata() or {}
-
-
-@contextmanager
-def checked_safetensors(path: Path) -> Iterator[None]:
-    """A block that reads a .safetensors file by its library, which checks the header.
-
-    Raises:
-        InputError: there is no such file, it does not fit into the memory, is not whole, or has names that cannot be
-            printed or another checksum than it says.
+        InputError: no such file, another format, not whole, not enough memory, types that NumPy lacks, names that
+            cannot be printed, a record of another kind or version, or the other framework's names.
     """
     require_file(path, "checkpoint file")
-    require_memory(path.stat().st_size, f"{path}: reading it", "use another copy, or a machine with more memory")
-    try:
-        yield
-        header, said, found = _checksums(path)
-    except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        size = path.stat().st_size
+    if path.suffix not in READ:
         raise InputError(
-            f"{path}: not a whole weight file of plain types ({size} bytes, cut off, damaged or foreign: {error}); use "
-            "another copy"
-        ) from None
-    check_names(path, header)
-    if said not in (None, found):
-        raise InputError(f"{path}: not a whole weight file: its checksum is another one; use another copy")
+            f"{path}: weights are read from {' or '.join(READ)}; convert other formats with parity/convert.py"
+        )
+    is_ckpt, size = path.suffix == ".ckpt", path.stat().st_size
+    needed = 3 * size if is_ckpt else size
+    require_memory(needed, f"{path}: reading it", "use another copy, or a machine with more memory")
+    try:
+        arrays, text = read_ckpt(path) if is_ckpt else _read_safetensors(path)
+    except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        kind = "MindSpore checkpoint" if is_ckpt else "weight file"
+        raise InputError(f"{path}: not a whole {kind} ({size} bytes; {error}); use another copy") from None
+    check_names(path, arrays)
+    meta = {} if text is None else read_record(path, text, arrays)
+    found = meta.pop("framework", MINDSPORE if is_ckpt else None)
+    if framework is not None and found not in (framework, None):
+        raise InputError(
+            f"{path}: has {FRAMEWORKS[found]}'s names, not {FRAMEWORKS[framework]}'s; convert it with parity/convert.py"
+        )
+    return Checkpoint(path, arrays, meta, found)
 
 
-def write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], text: str) -> None:
-    """Write arrays with the JSON `text` and a checksum, for PyTorch; raises InputError as `whole` does."""
-    open_place = "0" * hashlib.sha256().digest_size * 2
+def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
+    """Arrays by name, and the record's text where there is one."""
+    with safe_open(path, framework="np") as file:
+        types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+        foreign = [f"{name} is {kind}" for name, kind in types.items() if kind.startswith(("BF16", "F8_", "F6_", "F4"))]
+        refuse(foreign, f"{path}: types that NumPy lacks", "save them as float32")
+        return {name: file.get_tensor(name) for name in types}, (file.metadata() or {}).get(RECORD)
+
+
+def read_record(path: Path, text: str, arrays: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
+    """The record that was saved with `arrays`, as a dictionary with the keys that are set.
+
+    Raises:
+        InputError: it is of another kind or version, or its checksum is not the arrays'.
+    """
+    why = ""
+    try:
+        tree = json.loads(text)
+        if isinstance(tree, dict):
+            if tree.get("format", FORMAT) != FORMAT:
+                raise InputError(f"{path}: a checkpoint format of another version than {FORMAT}; update ms_vireid")
+            if (checksum := tree.pop("checksum", None)) is not None and checksum != _checksum(arrays or {}, tree):
+                raise InputError(f"{path}: not a whole weight file: its checksum differs; use another copy")
+        return Record.model_validate(tree).model_dump(exclude_none=True, exclude={"format"})
+    except ValidationError as error:
+        why = f" ({error.errors()[0]['msg']})"
+    except (ValueError, RecursionError):
+        pass
+    raise InputError(f"{path}: its metadata '{RECORD}' is not JSON of this project{why}; use another copy")
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> str:
+    """SHA-256 of a record, and of the arrays' names, types, shapes and content."""
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    for name in sorted(arrays):
+        digest.update(json.dumps([name, str(arrays[name].dtype), arrays[name].shape]).encode())
+        digest.update(arrays[name])
+    return digest.hexdigest()
+
+
+def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], framework: str) -> None:
+    """Write a `.safetensors`, or by its suffix a `.ckpt`, of a framework's names; raises InputError as `whole` does."""
+    record = {"format": FORMAT, "framework": framework, **meta}
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with whole(path) as temporary:
-        contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        if path.suffix == ".ckpt":
+            write_ckpt(temporary, arrays, json.dumps(record))
+            return
+        header = {RECORD: json.dumps(record | {"checksum": _checksum(arrays, record)})}  # two keys come in any order
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the user's other files; the library keeps a file to its owner
         try:
-            save_file(contiguous, temporary, {"format": "pt", META_KEY: text, _CHECKSUM: open_place})
+            save_file(arrays, temporary, header)
         except SafetensorError as error:  # how it passes on what writing raises
             raise OSError(str(error)) from None
-        _, _, checksum = _checksums(temporary)
-        with temporary.open("r+b") as file:
-            place = 8 + _raw_header(file).index(open_place.encode())
-            file.seek(place)
-            file.write(checksum.encode())
-
-
-def _checksums(path: Path) -> tuple[dict, str | None, str]:
-    """The header of a file that the library has read, without its metadata; the checksum that it says, if any; and the
-    one that it has: over names, types, shapes, bytes and the other metadata."""
-    with path.open("rb") as file:
-        header = json.loads(_raw_header(file))
-        metadata = header.pop("__metadata__", {})
-        said = metadata.pop(_CHECKSUM, None)
-        digest = hashlib.sha256(json.dumps([header, metadata], sort_keys=True).encode())
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return header, said, digest.hexdigest()
-
-
-def _raw_header(file: BinaryIO) -> bytes:
-    return file.read(int.from_bytes(file.read(8), "little"))
+        temporary.chmod(mode)

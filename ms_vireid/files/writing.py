@@ -1,14 +1,14 @@
 """The one way to write a file: whole, or not at all."""
 
-import fcntl
 import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
-from errno import EACCES, EAGAIN, ENOLCK, ENOSYS, EOPNOTSUPP
+from contextlib import contextmanager, suppress
+from errno import ENOLCK, EOPNOTSUPP
 from pathlib import Path
-from typing import TextIO
+
+from filelock import FileLock, SoftFileLock, Timeout
 
 from ms_vireid.command.errors import InputError
 
@@ -62,7 +62,8 @@ def whole(path: Path) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
+        if os.name != "nt":  # where a folder cannot be opened
+            _sync(path.parent)
     except OSError as error:
         kept = f"the earlier {path.name} is intact" if path.is_file() else "nothing was written"
         reason = error.strerror or error
@@ -72,7 +73,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
@@ -101,24 +102,27 @@ def append_line(path: Path, line: str) -> None:
         ) from None
 
 
-def lock(path: Path) -> TextIO:
-    """A lock file that this process alone has until it is closed: the system takes it from a process that ends, however
-    it ends.
+def lock(path: Path) -> FileLock:
+    """A lock file that this process alone has until it ends, however it ends.
 
     Raises:
         InputError: another process has it, or it cannot be made.
     """
+    held = FileLock(path)
     try:
-        file = path.open("a+", encoding="utf-8")
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held.acquire(timeout=0)
+        if not isinstance(
+            held, SoftFileLock
+        ):  # which filelock makes where there are no others, and which says so itself
+            path.write_text(f"process {os.getpid()} of {socket.gethostname()}", encoding="utf-8")
+    except Timeout:
+        holder = ""
+        with suppress(OSError):  # Windows lets nobody read it
+            holder = path.read_text(encoding="utf-8", errors="replace")[:100]
+        holder = holder or "another process"
+        raise InputError(f"{path.parent}: {holder} is at work there; choose another --output") from None
     except OSError as error:
-        if error.errno in (EACCES, EAGAIN) and path.is_file() and os.access(path, os.W_OK):
-            holder = path.read_text(encoding="utf-8", errors="replace")[:100] or "another process"
-            raise InputError(f"{path.parent}: {holder} is at work there; choose another --output") from None
-        if error.errno not in (ENOLCK, ENOSYS, EOPNOTSUPP):
+        if error.errno not in (ENOLCK, EOPNOTSUPP):
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
         print(f"note: {path.parent} is on a file system without locks; run one process there at a time")
-    file.truncate(0)
-    file.write(f"process {os.getpid()} of {socket.gethostname()}")
-    file.flush()
-    return file
+    return held

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config import Config, check_config, require_fitting
+from ms_vireid.config import Config, require_fitting, stored_config
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.validation import check_pictures
@@ -33,7 +33,7 @@ class TrainedModel:
     config: Config
     model: ReIDModel
     extractor: FeatureExtractor  # of the model, in the run's batches
-    epoch: int | None  # of a model.ckpt
+    epoch: int | None  # of a model.safetensors
     left_out: tuple[str, ...]  # names of the file's parameters that only training needs
 
     def read_data(self, root: str | None) -> ReIDData:
@@ -81,9 +81,9 @@ def _config_of(checkpoint: Checkpoint) -> Config:
     checkpoint lies in one, and of its model and data set, or else by default."""
     if "config" not in checkpoint.meta:
         raise InputError(f"{checkpoint.path}: holds no configuration, it is not a checkpoint of this project")
-    carried = check_config(checkpoint.meta["config"], str(checkpoint.path))
+    carried = stored_config(checkpoint.meta["config"], str(checkpoint.path))
     folder = RunFolder(checkpoint.path.parent)
-    own = check_config(folder.read_record().config, str(folder.record)) if folder.begun() else None
+    own = stored_config(folder.read_record().config, str(folder.record)) if folder.begun() else None
     if own and (own.model, own.data.name) != (carried.model, carried.data.name):
         own = None
     model = carried.model.model_copy(update={"pretrained": "none"})  # its weights come from the checkpoint alone

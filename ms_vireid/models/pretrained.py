@@ -8,17 +8,17 @@ import numpy as np
 from mindspore import Parameter
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.files.weights import read_weights
+from ms_vireid.files.weights import read_checkpoint
 from ms_vireid.models.resnet import ResNet
 from ms_vireid.models.vit import VisionTransformer, resize_position_embedding
 
 WHERE_VIT = (
     "timm's vit_base_patch16_224 (the paper's file is jx_vit_base_p16_224-80ecf9dd.pth) is on the timm project's "
-    "release page and on the Hugging Face hub; bring it as .safetensors, or as .ckpt from parity/convert.py"
+    "release page and on the Hugging Face hub; bring it as .safetensors, which parity/convert.py makes of a .pth"
 )
 WHERE_RESNET = (
     "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is on PyTorch's download pages; bring it as "
-    ".safetensors, or as .ckpt from parity/convert.py"
+    ".safetensors, which parity/convert.py makes of a .pth"
 )
 
 
@@ -60,7 +60,7 @@ def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
 def _read(path: Path, where: str) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise InputError(f"model.pretrained: no such file {path}; {where}; or set model.pretrained=none")
-    return read_weights(path)
+    return read_checkpoint(path).arrays
 
 
 def _set(path: Path, network: str, weights: dict[str, np.ndarray], targets: Sequence[tuple[str, Parameter]]) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ms_vireid.ablations import published
 from ms_vireid.command.errors import InputError
-from ms_vireid.config import Config, check_config
+from ms_vireid.config import Config, stored_config
 from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder, parse_metrics
 from ms_vireid.evaluation.table import COLUMNS
 from ms_vireid.files.checks import read_json
@@ -32,7 +32,7 @@ class RunView:
             raise InputError(f"{folder.path}: holds no run (no run.json); give a run folder of train.py")
         self.folder = folder
         self.record = folder.read_record()
-        self.config: Config = check_config(self.record.config, str(folder.record))
+        self.config: Config = stored_config(self.record.config, str(folder.record))
         self.result = read_json(folder.result, Result) if folder.result.exists() else None
 
     @property
@@ -45,8 +45,8 @@ class RunView:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The selected weights, else those of a training that goes on; None before the first checkpoint."""
-        return next((path for path in (self.folder.model, self.folder.last) if path.exists()), None)
+        """The selected weights, else those of a training that has not ended; None before the first checkpoint."""
+        return self.folder.checkpoint(self.folder.model, self.folder.last)
 
     def unfinished(self) -> str | None:
         """How far a run without a result has come; None if it has one."""

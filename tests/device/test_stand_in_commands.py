@@ -17,7 +17,8 @@ from tests.device.worker import ROOT
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
     return {
-        family: str(write_checkpoint(folder / family / "model.ckpt", family, folder / "data")) for family in RECIPES
+        family: str(write_checkpoint(folder / family / "model.safetensors", family, folder / "data"))
+        for family in RECIPES
     }
 
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from ms_vireid.files.ckpt import read_ckpt
+from ms_vireid.files.weights import read_checkpoint
 from ms_vireid.files.writing import write_text
 from tests.engine.test_resume import OVERRIDES, weights
 
@@ -20,7 +20,7 @@ SNAPSHOTS = """
 import os, shutil, sys
 from ms_vireid import train
 from ms_vireid.command.running import run
-from ms_vireid.engine import checkpoint
+from ms_vireid.files import weights
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.train_step import TrainStep
 count = 0
@@ -41,7 +41,7 @@ def around(owner, name):
     setattr(owner, name, patched)
 
 around(os, "replace")
-around(checkpoint, "write_ckpt")
+around(weights, "save_file")
 around(RunFolder, "append_metrics")
 around(TrainStep, "__call__")
 run(train.main)
@@ -70,14 +70,14 @@ def test_a_kill_at_any_moment_loses_no_checkpoint_and_resumes_bitwise(tmp_path, 
     mode = (f"train.program={mode}", "model.depth=1")  # compiling is what takes long
     code, _, error = train(tmp_path, *mode, script=SNAPSHOTS)
     assert code == 0, error
-    whole = {name: weights(tmp_path / "run" / name) for name in ("model.ckpt", "last.ckpt")}
+    whole = {name: weights(tmp_path / "run" / name) for name in ("model.safetensors", "last.safetensors")}
     snapshots = sorted((tmp_path / "snapshots").iterdir())
     assert len(snapshots) >= 20
     states = {}
     for folder in snapshots:
-        last = folder / "last.ckpt"
+        last = folder / "last.safetensors"
         if last.exists():
-            read_ckpt(last)
+            read_checkpoint(last)
             states.setdefault(hashlib.sha256(last.read_bytes()).hexdigest(), folder)
         else:
             assert not states  # once there, it is never gone

@@ -10,6 +10,7 @@ import sys
 import mindspore as ms
 import pytest
 
+from ms_vireid.files.weights import read_checkpoint
 from tests.checkpoints import PMT
 
 # Small, with everything that could break exactness: two stages, dropout, drop path, random augmentation, workers.
@@ -34,31 +35,19 @@ OVERRIDES = [
     "evaluation.compare_untrained=false",
 ]
 
-# Patches the command in its own process, then runs it; what is patched is named by the first argument.
+# Runs the command; in the TrainStep or file of weights of the number that is given, the moment comes.
 DRIVER = """
 import os, resource, signal, sys
 import mindspore
 from ms_vireid import train
 from ms_vireid.command.running import run
-from ms_vireid.engine import checkpoint
+from ms_vireid.engine.train_step import TrainStep
+from ms_vireid.files import weights
 moment, number = sys.argv[1], int(sys.argv[2])
 sys.argv[1:] = sys.argv[3:]
 count = 0
 
-def die_at(target, name, before):
-    original = getattr(target, name)
-    def patched(*arguments, **options):
-        global count
-        count += 1
-        if before and count == number:
-            before(*arguments)
-        result = original(*arguments, **options)
-        if not before and count == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    setattr(target, name, patched)
-
-def half_written(path, *_):
+def half_written(_, path, *__):
     with open(path, "wb") as file:
         file.write(b"half a checkpoint")
         file.flush()
@@ -68,18 +57,22 @@ def no_space(*_):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
-if moment == "after a step":
-    from ms_vireid.engine.train_step import TrainStep
-    die_at(TrainStep, "__call__", None)
-elif moment == "while writing":
-    die_at(checkpoint, "write_ckpt", half_written)
-elif moment == "before renaming":
-    die_at(os, "replace", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-elif moment == "disk full":
-    die_at(checkpoint, "write_ckpt", no_space)
-elif moment == "interrupt":
-    from ms_vireid.engine.train_step import TrainStep
-    die_at(TrainStep, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+MOMENTS = {
+    "kill": (TrainStep, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGKILL)),
+    "interrupt": (TrainStep, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGINT)),
+    "kill while writing": (weights, "save_file", half_written),
+    "disk full": (weights, "save_file", no_space),
+}
+if moment in MOMENTS:
+    target, name, act = MOMENTS[moment]
+    original = getattr(target, name)
+    def patched(*arguments):
+        global count
+        count += 1
+        if count == number:
+            act(*arguments)
+        return original(*arguments)
+    setattr(target, name, patched)
 run(train.main)
 """
 
@@ -92,8 +85,7 @@ def train(folder, *arguments, moment="never", number=0):
 
 
 def weights(path):
-    loaded = ms.load_checkpoint(str(path))
-    return {name: value.asnumpy().tobytes() for name, value in loaded.items() if not isinstance(value, str)}
+    return {name: array.tobytes() for name, array in read_checkpoint(path).arrays.items()}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +99,7 @@ def undisturbed(tmp_path_factory):
 def assert_resumes_to(folder, undisturbed):
     done = train(folder, "--resume", "auto")
     assert done.returncode == 0, done.stderr
-    for name in ("model.ckpt", "last.ckpt"):
+    for name in ("model.safetensors", "last.safetensors"):
         assert weights(folder / "run" / name) == weights(undisturbed / name)
     left = [path.name for path in (folder / "run").iterdir() if path.name.startswith(".")]
     assert left == []
@@ -115,12 +107,7 @@ def assert_resumes_to(folder, undisturbed):
 
 @pytest.mark.parametrize(
     ("moment", "number"),
-    [
-        ("after a step", 2),  # before any checkpoint
-        ("after a step", 5),  # in the middle of an epoch
-        ("while writing", 2),  # the second checkpoint is half there
-        ("before renaming", 5),  # the checkpoint is whole, under its temporary name
-    ],
+    [("kill", 2), ("kill", 6), ("kill while writing", 2)],  # before any checkpoint, in an epoch's midst
 )
 def test_a_killed_run_resumes_bitwise(tmp_path, undisturbed, moment, number):
     killed = train(tmp_path, moment=moment, number=number)
@@ -142,8 +129,8 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, undisturbed):
     failed = train(tmp_path, moment="disk full", number=2)
     assert failed.returncode == 2
     assert len(failed.stderr.splitlines()) == 1
-    assert "last.ckpt: cannot be written" in failed.stderr
-    assert "the earlier last.ckpt is intact" in failed.stderr
+    assert "last.safetensors: cannot be written" in failed.stderr
+    assert "the earlier last.safetensors is intact" in failed.stderr
     assert_resumes_to(tmp_path, undisturbed)
 
 
@@ -157,7 +144,7 @@ def test_the_resolved_configuration_of_a_run_repeats_it(tmp_path, undisturbed):
         check=False,
     )
     assert again.returncode == 0, again.stderr
-    assert weights(undisturbed.parent / "again" / "model.ckpt") == weights(undisturbed / "model.ckpt")
+    assert weights(undisturbed.parent / "again" / "model.safetensors") == weights(undisturbed / "model.safetensors")
 
 
 def test_a_run_folder_says_how_to_repeat_the_run(undisturbed):

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from ms_vireid.files.checks import FORMAT, META_KEY
-from ms_vireid.files.ckpt import read_ckpt, write_ckpt
+from ms_vireid.files.mindspore_checkpoint import RECORD
+from ms_vireid.files.weights import read_checkpoint
 from tests.data.tree import write_folder, write_picture, write_sysu_mm01
 
 CONFIG = """
@@ -32,25 +32,35 @@ def write_good(folder: Path, commands) -> Path:
     write_picture(folder / "visible" / "one.png")
     steps = [
         (*TRAIN, "--output", "run"),
-        ("ms_vireid.extract", "--checkpoint", "run/model.ckpt", "--images", "pictures", "--output", "a.npz", *DEVICE),
+        (
+            "ms_vireid.extract",
+            "--checkpoint",
+            "run/model.safetensors",
+            "--images",
+            "pictures",
+            "--output",
+            "a.npz",
+            *DEVICE,
+        ),
         ("ms_vireid.retrieve", "--gallery", "a.npz", "--index", "flat", "--save-index", "a.index"),
-        ("parity.convert", "run/last.ckpt", "last.pth"),
-        ("parity.convert", "run/model.ckpt", "model.pth"),
-        ("parity.convert", "run/model.ckpt", "model.safetensors"),
+        ("parity.convert", "run/last.safetensors", "torch.safetensors"),
+        ("parity.convert", "run/model.safetensors", "model.pth"),
+        ("parity.convert", "model.pth", "model.ckpt"),
     ]
     for step in steps:
         done = commands.run(folder, *step, patient=True)
         assert done.code == 0, done
-    arrays, _ = read_ckpt(folder / "run/model.ckpt")
-    save_file({name: np.asarray(value) for name, value in arrays.items()}, folder / "foreign.safetensors")
+    save_file(read_checkpoint(folder / "run/model.safetensors").arrays, folder / "foreign.safetensors")
     return folder
 
 
 def rewrite_record(source: Path, target: Path, change) -> None:
     """The checkpoint `source` with another record: `change` gets its JSON's tree, and returns it or a text."""
-    arrays, text = read_ckpt(source)
-    changed = change(json.loads(text))
-    write_ckpt(target, arrays, changed if isinstance(changed, str) else json.dumps(changed))
+    with safe_open(source, framework="np") as file:
+        tree = json.loads(file.metadata()[RECORD])
+    changed = change({key: value for key, value in tree.items() if key != "checksum"})
+    text = changed if isinstance(changed, str) else json.dumps(changed)
+    save_file(read_checkpoint(source).arrays, target, {RECORD: text})
 
 
-__all__ = ["CONFIG", "DEVICE", "FORMAT", "META_KEY", "TRAIN", "rewrite_record", "write_good"]
+__all__ = ["CONFIG", "DEVICE", "TRAIN", "rewrite_record", "write_good"]

@@ -16,13 +16,11 @@ import yaml
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from ms_vireid.files.ckpt import read_ckpt, write_ckpt
-
 from .commands import assert_no_crash
-from .good import DEVICE, TRAIN
+from .good import DEVICE, TRAIN, rewrite_record
 
 SEED = 18
-EVALUATE = ("ms_vireid.evaluate", *DEVICE, "--data-root", "sysu", "--checkpoint", "fuzzed.ckpt")
+EVALUATE = ("ms_vireid.evaluate", *DEVICE, "--data-root", "sysu", "--checkpoint")
 RETRIEVE = ("ms_vireid.retrieve", "--query", "a.npz", "--gallery")
 ODD = st.sampled_from(
     [None, True, -1, 0, 1, 2**31, 2**63, 10**30, 1e308, float("nan"), "", "x", "\x1b[2J", "a" * 5000, [], [[]], {}]
@@ -71,18 +69,18 @@ CHANGES = st.lists(st.tuples(PLACES, ODD), min_size=1, max_size=4)
 
 
 def ckpt(draw):
-    content = Path("run/model.ckpt").read_bytes()[:-17]
+    content = Path("model.ckpt").read_bytes()[:-17]
     content = edited(content, draw(EDITS))
     Path("fuzzed.ckpt").write_bytes(content + b"crc_num" + zlib.crc32(content).to_bytes(10, "big"))
-    return EVALUATE
+    return (*EVALUATE, "fuzzed.ckpt")
 
 
 def record(draw):
-    arrays, text = read_ckpt(Path("run/last.ckpt"))
-    write_ckpt(Path("fuzzed.ckpt"), arrays, json.dumps(changed(json.loads(text), draw(CHANGES))))
+    fuzzed = Path("fuzzed.safetensors")
+    rewrite_record(Path("run/last.safetensors"), fuzzed, lambda tree: changed(tree, draw(CHANGES)))
     if draw(st.booleans()):
-        return EVALUATE
-    return (*TRAIN, "--output", "new", "--resume", "fuzzed.ckpt")
+        return (*EVALUATE, fuzzed)
+    return (*TRAIN, "--output", "new", "--resume", fuzzed)
 
 
 def configuration(draw):
@@ -96,7 +94,7 @@ def configuration(draw):
 
 
 def torch_file(draw):
-    name = draw(st.sampled_from(["last.pth", "model.pth"]))
+    name = "model.pth"
     content = Path(name).read_bytes()
     if draw(st.booleans()):  # the pickle itself, in an archive with right CRCs
         packed = BytesIO()
@@ -108,17 +106,17 @@ def torch_file(draw):
     else:
         content = edited(content, draw(EDITS))
     Path("fuzzed.pth").write_bytes(content)
-    return ("parity.convert", "fuzzed.pth", "new.ckpt", "--config", "tiny.yaml")
+    return ("parity.convert", "fuzzed.pth", "new.safetensors", "--config", "tiny.yaml")
 
 
 def safetensors(draw):
-    name = draw(st.sampled_from(["model.safetensors", "foreign.safetensors"]))
+    name = draw(st.sampled_from(["run/last.safetensors", "torch.safetensors", "foreign.safetensors"]))
     content = Path(name).read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = edited(content[8 : 8 + size], draw(EDITS))
     length = draw(st.sampled_from([len(header), size, 2**40]))
     Path("fuzzed.safetensors").write_bytes(length.to_bytes(8, "little") + header + content[8 + size :])
-    return ("parity.convert", "fuzzed.safetensors", "new.ckpt", "--config", "tiny.yaml")
+    return ("parity.convert", "fuzzed.safetensors", "new.safetensors", "--config", "tiny.yaml")
 
 
 def arrays(draw):
@@ -168,7 +166,7 @@ def data_tree(draw):
         elif path.is_file() and not path.is_symlink():
             path.write_bytes(edited(path.read_bytes(), [(place, kind, new)]))
     return draw(st.sampled_from([(*TRAIN, "--output", "new"), ("ms_vireid.extract", *DEVICE, "--images", "sysu",
-        "--output", "new.npz", "--workers", "0", "--checkpoint", "run/model.ckpt")]))  # fmt: skip
+        "--output", "new.npz", "--workers", "0", "--checkpoint", "run/model.safetensors")]))  # fmt: skip
 
 
 KINDS = (ckpt, record, configuration, torch_file, safetensors, arrays, run_folder, data_tree)

@@ -12,7 +12,7 @@ from .commands import assert_refused
 from .good import DEVICE, TRAIN
 from .test_cases import listing
 
-CHECKPOINT = ("--checkpoint", "run/model.ckpt")
+CHECKPOINT = ("--checkpoint", "run/model.safetensors")
 SHOWN = ("ms_vireid.visualize",)
 # What each command may write.
 COMMANDS = {
@@ -32,9 +32,9 @@ COMMANDS = {
     "onnx": (("ms_vireid.export", *CHECKPOINT, "--format", "onnx", "--output", "new.onnx"), "new.onnx"),
     "mindir": (("ms_vireid.export", *CHECKPOINT, "--format", "mindir", "--output", "new.mindir"), "new.mindir"),
     "report": (("ms_vireid.report", "run", *DEVICE, "--output", "new.html"), "new.html"),
-    "convert-pth": (("parity.convert", "run/last.ckpt", "new.pth"), "new.pth"),
-    "convert-ckpt": (("parity.convert", "last.pth", "new.ckpt"), "new.ckpt"),
-    "convert-safetensors": (("parity.convert", "run/model.ckpt", "new.safetensors"), "new.safetensors"),
+    "convert-pth": (("parity.convert", "run/last.safetensors", "new.pth"), "new.pth"),
+    "convert-ckpt": (("parity.convert", "torch.safetensors", "new.ckpt"), "new.ckpt"),
+    "convert-safetensors": (("parity.convert", "model.pth", "new.safetensors"), "new.safetensors"),
     "ranking": ((*SHOWN, "ranking", *CHECKPOINT, *DEVICE, "--output", "new.png"), "new.png"),
     "similarity": ((*SHOWN, "similarity", *CHECKPOINT, *DEVICE, "--output", "new.svg"), "new.svg"),
     "gradcam": (

@@ -21,7 +21,7 @@ from ..test_train import command
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("extract")
-    return write_checkpoint(folder / "model.ckpt", "pmt", folder / "data")
+    return write_checkpoint(folder / "model.safetensors", "pmt", folder / "data")
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_the_file_holds_what_its_documentation_says(run_extract, pictures, check
     assert found.identities.tolist() == 2 * [1, 1, 2, 2, 3, 3, 7, 7]
     assert found.cameras.tolist() == 16 * [-1]
     info = found.info
-    assert (info["checkpoint"]["file"], len(info["checkpoint"]["sha256"])) == ("model.ckpt", 64)
+    assert (info["checkpoint"]["file"], len(info["checkpoint"]["sha256"])) == ("model.safetensors", 64)
     assert info["config"]["model"]["embed_dim"] == 16
     assert info["images"] == str(pictures)
     assert info["skipped"] == {}
@@ -202,7 +202,7 @@ def test_a_folder_of_something_else_is_left_alone(run_extract, pictures, tmp_pat
         (("--batch-size", "0"), "--batch-size 0: must be at least 1"),
         (("--workers", "-1"), "--workers -1: must be at least 0"),
         (("--images", "nowhere"), "nowhere: no such folder; give the folder of the pictures with --images"),
-        (("--checkpoint", "nowhere.ckpt"), "nowhere.ckpt: no such checkpoint file"),
+        (("--checkpoint", "nowhere.safetensors"), "nowhere.safetensors: no such checkpoint file"),
         (("--list", "nowhere.txt"), "nowhere.txt: cannot be read"),
     ],
 )

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from ms_vireid.config import CONFIG_ROOT, check_config, dump_config, load_config
-from ms_vireid.engine.checkpoint import save_checkpoint
+from ms_vireid.engine.checkpoint import load_checkpoint, load_model, save_checkpoint
 from ms_vireid.engine.optimizer import build_optimizer
+from ms_vireid.files.weights import TORCH
 from ms_vireid.models import build_model
 from parity import convert as command
+from parity.files import read, write
 from torch_ref.engine.checkpoint import save_checkpoint as save_torch_checkpoint
 from torch_ref.engine.optimizer import build_optimizer as build_torch_optimizer
 from torch_ref.models import build_model as build_torch_model
@@ -59,7 +61,7 @@ def random_state_dict(module, seed=0):
     }
 
 
-def write_training_ckpt(path: Path, config):
+def write_mindspore(path: Path, config):
     """A checkpoint as ms_vireid/train.py leaves it."""
     cell = build_model(config)
     optimizer = build_optimizer(cell, config)
@@ -67,9 +69,10 @@ def write_training_ckpt(path: Path, config):
     for parameter in [*cell.get_parameters(), *optimizer.state()]:
         parameter.set_data(ms.Tensor(random.uniform(0.1, 1.0, parameter.shape).astype(np.float32)))
     save_checkpoint(path, [*cell.get_parameters(), *optimizer.state()], {"config": dump_config(config), **TRAINING})
+    return path
 
 
-def write_training_pth(path: Path, config, steps=TRAINING["step"]):
+def write_torch(path: Path, config, steps=TRAINING["step"]):
     """A checkpoint as torch_ref/train.py leaves it, after `steps` steps on random gradients."""
     module = build_torch_model(config)
     module.load_state_dict(random_state_dict(module))
@@ -80,14 +83,20 @@ def write_training_pth(path: Path, config, steps=TRAINING["step"]):
             weight.grad = torch.randn(weight.shape, generator=generator) if weight.requires_grad else None
         optimizer.set_learning_rates([1e-3 * 0.5**group for group in range(len(optimizer.groups))])
         optimizer.step()
-    meta = {"config": dump_config(config), **TRAINING}
-    save_torch_checkpoint(path, module.state_dict(), meta, optimizer.state_dict())
+    save_torch_checkpoint(path, module, {"config": dump_config(config), **TRAINING}, optimizer)
+    return path
+
+
+def write_weights(path: Path, config):
+    """A file of PyTorch's names without a training state, and the module whose weights it has."""
+    module = build_torch_model(config)
+    module.load_state_dict(random_state_dict(module))
+    write(path, module.state_dict(), {"config": dump_config(config), "epoch": 4}, TORCH)
+    return module
 
 
 def ms_features(checkpoint, images, modality):
-    """Of a converted .ckpt, through ms_vireid's own reader."""
-    from ms_vireid.engine.checkpoint import load_checkpoint, load_model
-
+    """Of a converted file, through ms_vireid's own reader."""
     held = load_checkpoint(checkpoint)
     model = build_model(check_config(held.meta["config"], "test"))
     load_model(model, held)
@@ -113,18 +122,16 @@ def worst(ours, theirs):
 
 
 def assert_same(first, second):
-    """Two loaded files hold the same, bit for bit, to every leaf."""
-    assert type(first) is type(second)
-    if isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key, value in first.items():
-            assert_same(value, second[key])
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second)
-        for one, other in zip(first, second, strict=True):
-            assert_same(one, other)
-    elif isinstance(first, torch.Tensor):
-        assert first.dtype == second.dtype
-        assert torch.equal(first, second)
-    else:
-        assert first == second
+    """Two files hold the same tensors, bit for bit, and the same record."""
+    one, other = read(first), read(second)
+    assert one.meta == other.meta
+    for held, found in ((one.weights, other.weights), (one.states, other.states)):
+        assert_equal(held, found)
+
+
+def assert_equal(held, found):
+    """Two state dicts are the same, bit for bit."""
+    assert held.keys() == found.keys()
+    for name, value in held.items():
+        assert value.dtype == found[name].dtype
+        assert torch.equal(value, found[name]), name

@@ -38,7 +38,7 @@ def as_features(features, identities, cameras, checkpoint="c" * 64, root="/nowhe
     info = {
         "format": FORMAT,
         "version": "0",
-        "checkpoint": {"file": "model.ckpt", "sha256": checkpoint, "epoch": 1},
+        "checkpoint": {"file": "model.safetensors", "sha256": checkpoint, "epoch": 1},
         "config": {},
         "images": root,
         "skipped": {},

@@ -16,8 +16,10 @@ def tree(tmp_path_factory):
 def checkpoints(tree):
     """By family, and another PMT as "pmt2"."""
     runs = tree.parent
-    paths = {family: write_checkpoint(runs / family / "model.ckpt", family, tree) for family in ("pmt", "agw", "mun")}
-    return paths | {"pmt2": write_checkpoint(runs / "pmt2" / "model.ckpt", "pmt", tree, "seed=1")}
+    paths = {
+        family: write_checkpoint(runs / family / "model.safetensors", family, tree) for family in ("pmt", "agw", "mun")
+    }
+    return paths | {"pmt2": write_checkpoint(runs / "pmt2" / "model.safetensors", "pmt", tree, "seed=1")}
 
 
 @pytest.fixture(scope="package")

@@ -81,7 +81,7 @@ def test_curves_of_a_run(draw, tmp_path):
         (("gradcam", "--checkpoint", "P", "P", "P", "--images", "V"), "--checkpoint: 3 given, gradcam takes at most 2"),
         (("gradcam", "--checkpoint", "P", "--images", "loose.jpg"), "loose.jpg: its folders say no modality"),
         (("gradcam", "--checkpoint", "P", "--images", "visible/no.jpg"), "no.jpg: cannot be decoded as a picture"),
-        (("ranking", "--checkpoint", "nowhere.ckpt"), "nowhere.ckpt: no such checkpoint file"),
+        (("ranking", "--checkpoint", "nowhere.safetensors"), "nowhere.safetensors: no such checkpoint file"),
         (("ranking", "--checkpoint", "P", "--queries", "0"), "--queries 0: must be at least 1"),
         (("ranking", "--checkpoint", "P", "P"), "--checkpoint: 2 given, ranking takes at most 1"),
         (("similarity", "--checkpoint", "P", "--labels", "a", "b"), "--labels: 2 given for 1; give one each"),

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import DAMAGED, check_names, require_file
-from ms_vireid.files.weights import checked_safetensors
+from ms_vireid.files.weights import read_checkpoint
 
 PICKLED = (".pth", ".pt", ".t")  # .t is what the AGW baseline saves under
 WRAPPERS = ("state_dict", "model", "net", "model_state")  # keys under which files keep their state dict
@@ -91,12 +90,6 @@ def _reason(path: Path, error: str) -> str:
     return f"not a whole weight file ({path.stat().st_size} bytes, cut off, damaged or foreign); use another copy"
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, and the file's string metadata; raises InputError as `checked_safetensors` does."""
-    with checked_safetensors(path), safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-
-
 def state_dict_of(loaded: Any, path: Path) -> dict[str, Tensor]:
     """The state dict that a pickled file holds, plainly or under one of `WRAPPERS`.
 
@@ -130,7 +123,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         InputError: another format, a file that is not whole, or one that holds no state dict.
     """
     if path.suffix == ".safetensors":
-        return read_safetensors(path)[0]
+        return {name: torch.from_numpy(array) for name, array in read_checkpoint(path).arrays.items()}
     if path.suffix not in PICKLED:
         raise InputError(f"{path}: weights are read from .safetensors, {', '.join(PICKLED)}")
     return state_dict_of(read_pickled(path), path)

@@ -1,0 +1,83 @@
+"""MindSpore's `.ckpt`, taken apart by MindSpore's own protobuf message.
+
+`mindspore.load_checkpoint` hands a file's sizes to C++ as they stand and crashes where they do not agree with the
+content. Here NumPy makes the arrays, and refuses such sizes. `mindspore.load_checkpoint` reads what is written here.
+Only the functions import mindspore.
+"""
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+RECORD = "ms_vireid"  # the value that holds this project's record, a text among the arrays
+_TYPES = {
+    "Bool": np.dtype(bool),
+    **{f"{kind}{bits}": np.dtype(f"{kind}{bits}".lower()) for kind in ("Int", "UInt") for bits in (8, 16, 32, 64)},
+    **{f"Float{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
+}
+_NAMES = {dtype: name for name, dtype in _TYPES.items()}
+_MARK, _CRC_BYTES = b"crc_num", 10  # at a file's end, before the CRC-32 of all before it
+
+
+def read_ckpt(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
+    """Arrays by name, and this project's record where the file holds one.
+
+    Raises:
+        ValueError: damaged, another format, a type that NumPy lacks, or a record without a checksum.
+    """
+    from google.protobuf.message import DecodeError
+    from mindspore.train.checkpoint_pb2 import Checkpoint
+
+    content = memoryview(path.read_bytes())
+    end = len(content) - len(_MARK) - _CRC_BYTES
+    if checked := end >= 0 and content[end:-_CRC_BYTES] == _MARK:
+        if int.from_bytes(content[-_CRC_BYTES:], "big") != zlib.crc32(content[:end]):
+            raise ValueError("its checksum differs")
+        content = content[:end]
+    try:
+        values = Checkpoint.FromString(content).value
+    except DecodeError:
+        raise ValueError("cut off or damaged") from None
+    pieces: dict[str, list[bytes]] = {}
+    kinds = {}
+    for value in values:  # one array may lie in several consecutive values
+        kinds[value.tag] = value.tensor.tensor_type, tuple(value.tensor.dims)
+        pieces.setdefault(value.tag, []).append(value.tensor.tensor_content)
+    texts = {name for name, (kind, _) in kinds.items() if kind == "str"}
+    record = b"".join(pieces[RECORD]).decode("utf-32-le").rstrip("\0") if RECORD in texts else None
+    if record is not None and not checked:
+        raise ValueError("its checksum is missing")
+    arrays = {name: _array(name, *kinds[name], b"".join(pieces[name])) for name in kinds if name not in texts}
+    if not arrays:
+        raise ValueError("no arrays")
+    return arrays, record
+
+
+def _array(name: str, kind: str, dims: tuple[int, ...], content: bytes) -> np.ndarray:
+    if kind not in _TYPES or any(size < 0 for size in dims):
+        raise ValueError(f"{name} is {kind} {list(dims)}")
+    flat = np.frombuffer(content, _TYPES[kind])
+    scalar = dims == (0,) and flat.size == 1  # how MindSpore writes one
+    return flat.reshape(() if scalar else dims).copy()
+
+
+def write_ckpt(path: Path, arrays: Mapping[str, np.ndarray], record: str) -> None:
+    """Write arrays and the record with a checksum, as `mindspore.save_checkpoint` does."""
+    from mindspore.train.checkpoint_pb2 import Checkpoint
+
+    crc = 0
+    with path.open("wb") as file:
+        # The record first: it asks for the checksum, which a file that is cut off lacks.
+        for name, held in [(RECORD, record.encode("utf-32-le")), *arrays.items()]:
+            message = Checkpoint()  # one after the other, they are read as one
+            tensor = message.value.add(tag=name).tensor
+            is_text = isinstance(held, bytes)
+            tensor.dims.extend([0] if is_text else held.shape)
+            tensor.tensor_type = "str" if is_text else _NAMES[held.dtype]
+            tensor.tensor_content = held if is_text else held.tobytes()
+            piece = message.SerializeToString()
+            file.write(piece)
+            crc = zlib.crc32(piece, crc)
+        file.write(_MARK + crc.to_bytes(_CRC_BYTES, "big"))
