@@ -11,7 +11,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, mint, nn, ops
 
-from ms_vireid.models import layers, vit
+from ms_vireid.models import auxiliary_generator, layers, vit
+from ms_vireid.models.prototypes import ModalityPrototypes, accumulated
 
 
 class _Gelu(nn.Cell):
@@ -54,12 +55,31 @@ class _Heads(nn.Cell):
 
 
 _OF_QUERY, _OF_KEY = (Tensor(np.arange(3).reshape(3, 1, 1, 1, 1) == i) for i in range(2))
+_IS_FIRST = Tensor(np.arange(2).reshape(1, 2, 1, 1, 1) == 0)
 _gelu, _masked, _heads = _Gelu(), _Masked(), _Heads()
 _product, _product_transposed = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
 
 
 def gelu(self: nn.GELU, x: Tensor) -> Tensor:
     return _gelu(x)
+
+
+def intra_modality_learner(self: auxiliary_generator.IntraModalityLearner, x: Tensor) -> Tensor:
+    first, second = x[:, : self.half], x[:, self.half :]
+    parts = self.first(first).unsqueeze(1), self.second(second).unsqueeze(1)  # [N, 1, C / 2, H, W] each
+    x = self.expand(self.bn1(ops.where(_IS_FIRST, *parts).reshape(x.shape)))
+    x = self.spatial(ops.relu(x)) + x
+    return self.scale * self.reduce(self.bn2(x))
+
+
+def prototypes(self: ModalityPrototypes, features: Tensor, beta: Tensor, labels: Tensor | None = None) -> Tensor:
+    if self.by_identity:
+        return ModalityPrototypes.construct(self, features, beta, labels)
+    distilled = _product_transposed(features.float(), self.projection)
+    made = accumulated(distilled, beta, self.memory, self.seen)
+    for parameter, value in ((self.memory, ops.stop_gradient(made)), (self.seen, 1.0)):
+        ops.assign_sub(parameter, parameter - value)
+    return made
 
 
 def ascend_gelu(self: nn.GELU, x: Tensor) -> Tensor:
@@ -119,7 +139,14 @@ def average_pool(self: nn.AvgPool2d, x: Tensor) -> Tensor:
 
 # By the device: what takes the place of which cells, and what the step asks more without it.
 GRAPH = {
-    "GPU": {nn.GELU: gelu, layers.Dropout: dropout, vit.Attention: attention, nn.CrossEntropyLoss: cross_entropy},
+    "GPU": {
+        nn.GELU: gelu,
+        layers.Dropout: dropout,
+        vit.Attention: attention,
+        nn.CrossEntropyLoss: cross_entropy,
+        auxiliary_generator.IntraModalityLearner: intra_modality_learner,
+        ModalityPrototypes: prototypes,
+    },
     "Ascend": {
         nn.GELU: ascend_gelu,
         layers.Dropout: dropout,
