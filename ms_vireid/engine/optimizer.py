@@ -90,12 +90,10 @@ class AdamW(nn.Cell):
         self.betas = betas
         self.eps = eps
         self.weight_decay = weight_decay
-        self.group_of = tuple(index for index, group in enumerate(groups) for _ in group.parameters)
         self.weights = ParameterTuple([p for group in groups for p in group.parameters])
         self.exp_avg = _state("exp_avg", self.weights)
         self.exp_avg_sq = _state("exp_avg_sq", self.weights)
         self.limits = tuple(group.limits for group in groups)
-        self.replacements = {"kernels": _adamw_by_kernels}  # 0.05 s in place of 0.23 of a ViT-B's step
         self.slices = _slices(groups)
         self.update = ops.AdamWeightDecay()
         self.beta1, self.beta2 = (Tensor(beta, ms.float32) for beta in betas)
@@ -133,17 +131,6 @@ class AdamW(nn.Cell):
         for i in range(start, end):
             self.update(self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], *scalars, gradients[i])
         _clamp(self.weights[start:end], self.limits[group])
-
-
-def _adamw_by_kernels(self: AdamW, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
-    from ms_vireid.programs.kernels.optimizer import adamw
-
-    rows = scalars.asnumpy()
-    for i, gradient in enumerate(gradients):
-        group = self.group_of[i]
-        held = self.weights[i], self.exp_avg[i], self.exp_avg_sq[i]
-        adamw(*held, gradient, *rows[group], *self.betas, limits=self.limits[group])
-    return True
 
 
 class SGD(nn.Cell):

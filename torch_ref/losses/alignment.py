@@ -1,7 +1,7 @@
 """Twin of `ms_vireid.losses.alignment`, whose docstrings hold here."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torch_ref.losses.batch import (
     check_batch,
@@ -15,7 +15,7 @@ from torch_ref.losses.distance import euclidean_distance, masked_max, masked_min
 from torch_ref.losses.mmd import squared_mmd
 
 
-def check_modalities(modalities, multiple=1):
+def check_modalities(modalities: tuple[Tensor, ...], multiple: int = 1) -> None:
     shapes = [tuple(rows.shape) for rows in modalities]
     if len(set(shapes)) > 1:
         raise ValueError(f"visible, infrared and auxiliary rows must have one shape, not {', '.join(map(str, shapes))}")
@@ -28,7 +28,7 @@ class IdentityConsistencyLoss(nn.Module):
         super().__init__()
         self.cross_entropy = nn.CrossEntropyLoss()
 
-    def forward(self, visible_logits, infrared_logits, labels):
+    def forward(self, visible_logits: Tensor, infrared_logits: Tensor, labels: Tensor) -> Tensor:
         check_batch(visible_logits, labels)
         check_batch(infrared_logits, labels)
         labels = labels.long()  # cross entropy takes no int32
@@ -36,7 +36,7 @@ class IdentityConsistencyLoss(nn.Module):
 
 
 class IdentityAlignmentLoss(nn.Module):
-    def __init__(self, num_instances, margin=0.55, reduction="sum"):
+    def __init__(self, num_instances: int, margin: float = 0.55, reduction: str = "sum"):
         super().__init__()
         check_num_instances(num_instances)
         check_margin(margin)
@@ -45,7 +45,7 @@ class IdentityAlignmentLoss(nn.Module):
         self.margin = margin
         self.reduction = reduction
 
-    def forward(self, visible, infrared, auxiliary):
+    def forward(self, visible: Tensor, infrared: Tensor, auxiliary: Tensor) -> Tensor:
         check_modalities((visible, infrared, auxiliary), self.num_instances)
         rows = torch.cat((visible, infrared, auxiliary), dim=0).float()  # [3PK, C]
         centers = group_centers(rows.reshape(-1, self.num_instances, rows.shape[1]))  # [3P, C]
@@ -60,13 +60,13 @@ class IdentityAlignmentLoss(nn.Module):
 
 
 class ModalityAlignmentLoss(nn.Module):
-    def __init__(self, num_instances, bridge=True):
+    def __init__(self, num_instances: int, bridge: bool = True):
         super().__init__()
         check_num_instances(num_instances)
         self.num_instances = num_instances
         self.bridge = bridge
 
-    def forward(self, visible, infrared, auxiliary):
+    def forward(self, visible: Tensor, infrared: Tensor, auxiliary: Tensor) -> Tensor:
         check_modalities((visible, infrared, auxiliary), self.num_instances)
         groups = (-1, self.num_instances, visible.shape[1])  # [P, K, C]
         v, r, a = visible.reshape(groups), infrared.reshape(groups), auxiliary.reshape(groups)

@@ -1,22 +1,24 @@
 """Twin of `ms_vireid.losses.batch`, whose docstrings hold here."""
 
+from torch import Tensor
 
-def check_margin(margin):
+
+def check_margin(margin: float) -> None:
     if not 0 <= margin < float("inf"):
         raise ValueError(f"margin must be a finite number >= 0, not {margin!r}")
 
 
-def check_num_instances(num_instances, minimum=1):
+def check_num_instances(num_instances: int, minimum: int = 1) -> None:
     if not isinstance(num_instances, int) or num_instances < minimum:
         raise ValueError(f"num_instances must be an integer >= {minimum}, not {num_instances!r}")
 
 
-def check_choice(name, value, choices):
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
-def check_batch(features, labels, multiple=1):
+def check_batch(features: Tensor, labels: Tensor, multiple: int = 1) -> None:
     rows, shape = features.shape[0], tuple(labels.shape)
     if shape != (rows,):
         raise ValueError(f"labels must have shape ({rows},) as there are {rows} rows of features, not {shape}")
@@ -24,10 +26,10 @@ def check_batch(features, labels, multiple=1):
         raise ValueError(f"the number of rows must be a positive multiple of {multiple}, not {rows}")
 
 
-def same_labels(labels, others):
+def same_labels(labels: Tensor, others: Tensor) -> Tensor:
     return labels.unsqueeze(1) == others.unsqueeze(0)
 
 
-def group_centers(groups):
+def group_centers(groups: Tensor) -> Tensor:
     first = groups[:, :1].detach()  # [G, 1, C]
     return first.squeeze(1) + (groups - first).mean(1)  # [G, C]

@@ -1,21 +1,21 @@
 """Twin of `ms_vireid.losses.dcl`, whose docstrings hold here."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torch_ref.losses.batch import check_batch, check_choice, check_num_instances, group_centers, same_labels
 from torch_ref.losses.distance import euclidean_distance, masked_mean, masked_min
 
 
 class DiscriminativeCenterLoss(nn.Module):
-    def __init__(self, num_instances, negatives="dynamic"):
+    def __init__(self, num_instances: int, negatives: str = "dynamic"):
         super().__init__()
         check_num_instances(num_instances)
         check_choice("negatives", negatives, ("dynamic", "hard", "all"))
         self.num_instances = num_instances
         self.negatives = negatives
 
-    def forward(self, features, labels):
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels, 2 * self.num_instances)
         instances, width = self.num_instances, features.shape[1]
         halves = features.float().reshape(2, -1, instances, width)  # [2, P, K, C]
@@ -30,7 +30,7 @@ class DiscriminativeCenterLoss(nn.Module):
         defined = denominator > 0
         return torch.where(defined, numerator / torch.where(defined, denominator, 1.0), 0.0)  # Eq. 10
 
-    def negative_distance(self, distance, negative):
+    def negative_distance(self, distance: Tensor, negative: Tensor) -> Tensor:
         if self.negatives == "hard":
             return masked_min(distance, negative)
         if self.negatives == "all":

@@ -1,20 +1,20 @@
 """Twin of `ms_vireid.losses.hetero_center`, whose docstrings hold here."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from torch_ref.losses.batch import check_batch, check_margin, check_num_instances, group_centers
 from torch_ref.losses.triplet import batch_hard
 
 
 class HeteroCenterTripletLoss(nn.Module):
-    def __init__(self, num_instances, margin):
+    def __init__(self, num_instances: int, margin: float):
         super().__init__()
         check_num_instances(num_instances)
         check_margin(margin)
         self.num_instances = num_instances
         self.margin = margin
 
-    def forward(self, features, labels):
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels, 2 * self.num_instances)
         groups = features.float().reshape(-1, self.num_instances, features.shape[1])  # [2P, K, C]
         centers = group_centers(groups)  # [2P, C]

@@ -1,6 +1,6 @@
 """Twin of `ms_vireid.losses.identity`, whose docstrings hold here."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from torch_ref.losses.batch import check_batch
 
@@ -10,7 +10,7 @@ class IdentityLoss(nn.Module):
         super().__init__()
         self.cross_entropy = nn.CrossEntropyLoss()
 
-    def forward(self, logits, labels):
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         check_batch(logits, labels, 2)
         half = labels.shape[0] // 2
         logits, labels = logits.float(), labels.long()  # cross entropy takes no int32
@@ -24,5 +24,5 @@ class AuxiliaryIdentityLoss(nn.Module):
         super().__init__()
         self.cross_entropy = nn.CrossEntropyLoss()
 
-    def forward(self, logits, labels):
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         return self.cross_entropy(logits.float(), labels.long())

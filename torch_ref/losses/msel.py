@@ -1,21 +1,21 @@
 """Twin of `ms_vireid.losses.msel`, whose docstrings hold here."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torch_ref.losses.batch import check_batch, check_choice, check_num_instances, same_labels
 from torch_ref.losses.distance import cosine_distance, euclidean_distance
 
 
 class ModalitySharedEnhancementLoss(nn.Module):
-    def __init__(self, num_instances, distance="euclidean"):
+    def __init__(self, num_instances: int, distance: str = "euclidean"):
         super().__init__()
         check_num_instances(num_instances, 2)
         check_choice("distance", distance, ("euclidean", "cosine"))
         self.num_instances = num_instances
         self.distance = distance
 
-    def forward(self, features, labels):
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels, 2 * self.num_instances)
         pairwise = cosine_distance if self.distance == "cosine" else euclidean_distance
         distance = pairwise(features, features)  # [2PK, 2PK]

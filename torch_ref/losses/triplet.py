@@ -1,7 +1,7 @@
 """Twin of `ms_vireid.losses.triplet`, whose docstrings hold here."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from torch_ref.losses.batch import check_batch, check_choice, check_margin, same_labels
@@ -10,7 +10,7 @@ from torch_ref.losses.distance import euclidean_distance, masked_max, masked_min
 RELEASED_EPS = 1e-6  # that WRT's release adds to the sum of its weights
 
 
-def batch_hard(features, labels, margin):
+def batch_hard(features: Tensor, labels: Tensor, margin: float) -> Tensor:
     distance = euclidean_distance(features, features)  # [n, n]
     positive = same_labels(labels, labels)  # [n, n]
     negative = ~positive
@@ -19,25 +19,25 @@ def batch_hard(features, labels, margin):
 
 
 class HardTripletLoss(nn.Module):
-    def __init__(self, margin):
+    def __init__(self, margin: float):
         super().__init__()
         check_margin(margin)
         self.margin = margin
 
-    def forward(self, features, labels):
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels)
         return batch_hard(features, labels, self.margin).mean()
 
 
 class ProgressiveHardTripletLoss(nn.Module):
-    def __init__(self, margin, reduction="mean"):
+    def __init__(self, margin: float, reduction: str = "mean"):
         super().__init__()
         check_margin(margin)
         check_choice("reduction", reduction, ("mean", "sum"))
         self.margin = margin
         self.reduction = reduction
 
-    def forward(self, features, labels, stage):
+    def forward(self, features: Tensor, labels: Tensor, stage: int) -> Tensor:
         check_batch(features, labels, 2)
         if stage not in (1, 2):
             raise ValueError(f"stage must be 1 or 2, not {stage}")
@@ -48,17 +48,17 @@ class ProgressiveHardTripletLoss(nn.Module):
         infrared = batch_hard(features[half:], labels[half:], self.margin)  # [PK]
         return self.reduce(visible) + self.reduce(infrared)  # Eq. 3
 
-    def reduce(self, brackets):
+    def reduce(self, brackets: Tensor) -> Tensor:
         return brackets.mean() if self.reduction == "mean" else brackets.sum()
 
 
 class WeightedRegularizedTripletLoss(nn.Module):
-    def __init__(self, weights="released"):
+    def __init__(self, weights: str = "released"):
         super().__init__()
         check_choice("weights", weights, ("released", "softmax"))
         self.weights = weights
 
-    def forward(self, features, labels):
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels)
         distance = euclidean_distance(features, features)  # [n, n]
         positive = same_labels(labels, labels)  # [n, n]
@@ -74,5 +74,5 @@ class WeightedRegularizedTripletLoss(nn.Module):
         return (functional.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()
 
 
-def weighted_mean(values, shares):
+def weighted_mean(values: Tensor, shares: Tensor) -> Tensor:
     return (values * shares).sum(-1) / (shares.sum(-1) + RELEASED_EPS)

@@ -1,13 +1,15 @@
 """Twin of `ms_vireid.models.prototypes`, whose docstrings hold here."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torch_ref.losses.batch import check_choice, check_num_instances
 
 
 class ModalityPrototypes(nn.Module):
-    def __init__(self, num_identities, num_instances, width, memory="slots", num_classes=None):
+    def __init__(
+        self, num_identities: int, num_instances: int, width: int, memory: str = "slots", num_classes: int | None = None
+    ):
         super().__init__()
         check_num_instances(num_instances)
         check_choice("memory", memory, ("slots", "identity"))
@@ -21,7 +23,7 @@ class ModalityPrototypes(nn.Module):
         self.register_buffer("memory", torch.zeros(3, rows, width))
         self.register_buffer("seen", torch.zeros(3, rows))  # 1 where a row has been written
 
-    def forward(self, features, beta, labels=None):
+    def forward(self, features: Tensor, beta: Tensor | float, labels: Tensor | None = None) -> Tensor:
         if tuple(features.shape) != self.shape:
             raise ValueError(f"the prototypes are made for features {self.shape}, not {tuple(features.shape)}")
         distilled = torch.bmm(features.float(), self.projection.transpose(1, 2))  # W_p Z
@@ -37,13 +39,13 @@ class ModalityPrototypes(nn.Module):
         self.seen = self.seen.index_copy(1, places, torch.ones_like(seen))
         return prototypes
 
-    def places(self, labels):
+    def places(self, labels: Tensor | None) -> Tensor:
         if labels is None:
             raise ValueError("memory='identity' needs the labels of the features")
         slot = torch.arange(self.shape[1], device=labels.device)
         return labels.long() * self.num_instances + slot % self.num_instances
 
 
-def accumulated(distilled, beta, before, seen):
+def accumulated(distilled: Tensor, beta: Tensor | float, before: Tensor, seen: Tensor) -> Tensor:
     ratio = torch.where(seen > 0, beta, 1.0).unsqueeze(-1)  # [3, PK, 1]
     return ratio * distilled + (1.0 - ratio) * before.detach()

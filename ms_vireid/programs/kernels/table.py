@@ -12,7 +12,7 @@ from ms_vireid.programs.kernels.feature_maps import Fork
 from ms_vireid.programs.kernels.generator import Depthwise, Pyramids
 from ms_vireid.programs.kernels.normalisation import BatchNorm
 from ms_vireid.programs.kernels.pooling import MaxPool, MeanOfCubes
-from ms_vireid.programs.kernels.transformer import GELU, Dense, Dropout, DropPath, LayerNorm
+from ms_vireid.programs.kernels.transformer import GELU, Dense, Dropout, LayerNorm
 from ms_vireid.programs.kernels.transformer import Attention as Heads
 
 WINOGRAD = 64  # channels from which fewer multiplications outweigh the transformations, as measured
@@ -43,12 +43,6 @@ def dropout(self: layers.Dropout, x: Tensor, noise: Tensor | None, multipliers: 
         return x
     own = multipliers.asnumpy()[self.layer : self.layer + self.parts]
     return Dropout.apply(x, noise, own, self.limit, self.scale)
-
-
-def drop_path(self: layers.DropPath, x: Tensor, factors: Tensor | None) -> Tensor:
-    if not self.training or self.rate == 0.0:
-        return x
-    return DropPath.apply(x, factors[self.layer])
 
 
 def gem(self: layers.GeM, x: Tensor) -> Tensor:
@@ -134,7 +128,6 @@ KERNELS = {
     nn.Dense: dense,  # PMT 1.17
     vit.Attention: attention,  # PMT 1.05
     layers.Dropout: dropout,  # PMT 1.17
-    layers.DropPath: drop_path,  # PMT 1.04
     layers.GeM: gem,  # AGW 1.05
     nn.Conv2d: convolution,  # AGW 45
     resnet.ResNet: stages,
