@@ -157,8 +157,8 @@ class SGD(nn.Cell):
         # Not `ops.SGD`, which copies every weight on a GPU, nor the Nesterov step of `ops.ApplyMomentum`, which on a
         # CPU is none: b and the step along it, then the step along the gradient.
         self.slices = _slices(groups)
-        on_ascend = ms.get_context("device_target") == "Ascend"  # which compiles the older operator for each shape
-        self.plus_product = mint.addcmul if on_ascend else ops.addcmul
+        self.on_ascend = ms.get_context("device_target") == "Ascend"  # which compiles the older addcmul for each shape
+        self.one = Tensor(1.0, ms.float32)
         self.along_buffer = ops.ApplyMomentum()
         self.along_gradient = ops.ApplyGradientDescent()
 
@@ -196,7 +196,10 @@ class SGD(nn.Cell):
             return gradients[start:end]
         decayed = ()
         for i in range(start, end):
-            decayed += (self.plus_product(gradients[i], self.weights[i], decay),)
+            if self.on_ascend:
+                decayed += (mint.addcmul(gradients[i], self.weights[i], decay),)
+            else:
+                decayed += (ops.addcmul(gradients[i], self.weights[i], decay, self.one),)
         return decayed
 
     def _step_along_buffer(self, group: int, gradients: tuple[Tensor, ...], lr: Tensor, momentum: Tensor) -> None:

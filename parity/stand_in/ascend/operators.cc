@@ -2,6 +2,7 @@
 // The order of arguments, the names of attributes and what they mean are those of CANN's documentation.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "aclnn.h"
 #include "by_name.h"
@@ -85,10 +86,14 @@ AclnnDefinition of_integers(int64_t (*f)(int64_t, int64_t)) {
   return [=](Function call) { map_integers(f, call.tensor(2), call.tensor(0), call.tensor(1)); };
 }
 
-AclnnDefinition with_scalar(double (*f)(double, double)) {
+// Of whole numbers as integers, which wrap.
+template <typename F>
+AclnnDefinition with_scalar(F f) {
   return [=](Function call) {
+    View x = call.tensor(0), out = call.tensor(2);
     double scalar = call.scalar(1);
-    map([=](double a) { return f(a, scalar); }, call.tensor(2), call.tensor(0));
+    if (is_integral(x.type) && is_integral(out.type)) map_integers([=](int64_t a) { return f(a, int64_t(scalar)); }, out, x);
+    else map([=](double a) -> double { return f(a, scalar); }, out, x);
   };
 }
 
@@ -103,8 +108,33 @@ AclnnDefinition sum_with(int sign) {  // x + sign alpha y
 AclnnDefinition sum_with_scalar(int sign) {
   return [=](Function call) {
     double added = sign * call.scalar(2) * call.scalar(1);
-    map([=](double a) { return a + added; }, call.tensor(3), call.tensor(0));
+    View x = call.tensor(0), out = call.tensor(3);
+    if (is_integral(out.type)) map_integers([=](int64_t a) { return a + int64_t(added); }, out, x);
+    else map([=](double a) { return a + added; }, out, x);
   };
+}
+
+void clamp(Function call) {
+  double least = call.given(1) ? call.scalar(1) : -std::numeric_limits<double>::infinity();
+  double most = call.given(2) ? call.scalar(2) : std::numeric_limits<double>::infinity();
+  map([=](double a) { return a < least ? least : a > most ? most : a; }, call.tensor(3), call.tensor(0));
+}
+
+// x times the normal distribution function; `approximate`, a number here and a name in the derivative, is exact alone.
+double normal_distribution(double x) { return 0.5 * (1 + std::erf(x / std::sqrt(2.0))); }
+
+void gelu(Function call) {
+  if (call.integer(1) != 0) stop(call.operation + " by tanh");
+  map([](double x) { return x * normal_distribution(x); }, call.tensor(2), call.tensor(0));
+}
+
+void gelu_gradient(Function call) {
+  if (std::string(reinterpret_cast<const char *>(call.integer(2))) != "none") stop(call.operation + " by tanh");
+  map(
+      [](double gradient, double x) {
+        return gradient * (normal_distribution(x) + x * std::exp(-0.5 * x * x) / std::sqrt(2 * std::acos(-1.0)));
+      },
+      call.tensor(3), call.tensor(0), call.tensor(1));
 }
 
 template <typename F>
@@ -599,33 +629,45 @@ const std::map<std::string, AclnnDefinition> &aclnn_definitions() {
     {"aclnnAdds", sum_with_scalar(1)},
     {"aclnnAll", reduced(all, 3)},
     {"aclnnAmax", reduced(maximum, 3)},
+    {"aclnnAmin", reduced(minimum, 3)},
     {"aclnnAny", reduced(any, 3)},
     {"aclnnAvgPool2d", average},
     {"aclnnAvgPool2dBackward", average_gradient},
     {"aclnnBatchMatMul", product},
     {"aclnnBatchNorm", batch_norm},
     {"aclnnBatchNormBackward", batch_norm_gradients},
+    {"aclnnBitwiseAndScalar", with_scalar([](auto a, auto b) { return int64_t(a) & int64_t(b); })},
     {"aclnnBitwiseAndTensor", of_integers([](int64_t a, int64_t b) { return a & b; })},
+    {"aclnnBitwiseOrScalar", with_scalar([](auto a, auto b) { return int64_t(a) | int64_t(b); })},
     {"aclnnBitwiseOrTensor", of_integers([](int64_t a, int64_t b) { return a | b; })},
     {"aclnnBitwiseXorTensor", of_integers([](int64_t a, int64_t b) { return a ^ b; })},
     {"aclnnCast", [](Function call) { cast(call.tensor(2), call.tensor(0)); }},
     {"aclnnCat", [](Function call) { concatenate(call.tensors(0), call.integer(1), call.tensor(2)); }},
+    {"aclnnClamp", clamp},
     {"aclnnConvolution", convolution},
     {"aclnnConvolutionBackward", convolution_gradients},
     {"aclnnDiv", binary([](double a, double b) { return a / b; })},
-    {"aclnnDivs", with_scalar([](double a, double b) { return a / b; })},
-    {"aclnnEqScalar", with_scalar([](double a, double b) -> double { return a == b; })},
+    {"aclnnDivs", with_scalar([](auto a, auto b) { return a / b; })},
+    {"aclnnEqScalar", with_scalar([](auto a, auto b) { return a == b; })},
     {"aclnnEqTensor", binary([](double a, double b) -> double { return a == b; })},
     {"aclnnErf", unary([](double a) { return std::erf(a); })},
     {"aclnnExp", unary([](double a) { return std::exp(a); })},
     {"aclnnExpand", [](Function call) { cast(call.tensor(2), call.tensor(0)); }},
     {"aclnnGather", [](Function call) { gather(call.tensor(0), call.tensor(2), call.integer(1), call.tensor(3)); }},
     {"aclnnGeTensor", binary([](double a, double b) -> double { return a >= b; })},
+    {"aclnnGeluBackwardV2", gelu_gradient},
+    {"aclnnGeluV2", gelu},
     {"aclnnGtTensor", binary([](double a, double b) -> double { return a > b; })},
     {"aclnnIndex", indexed},
     {"aclnnIndexAdd", added_at},
     {"aclnnIndexSelect", [](Function call) { take(call.tensor(0), call.tensor(2), call.integer(1), call.tensor(3)); }},
     {"aclnnInplaceCopy", [](Function call) { cast(call.tensor(0), call.tensor(1)); }},
+    {"aclnnInplaceMaskedFillScalar",
+     [](Function call) {
+       View x = call.tensor(0);
+       double value = call.scalar(2);
+       map([=](double a, double masked) { return masked ? value : a; }, x, x, operand(call.tensor(1), x));
+     }},
     {"aclnnInplaceMaskedFillTensor",
      [](Function call) {
        map([](double x, double masked, double value) { return masked ? value : x; }, call.tensor(0), call.tensor(0),
@@ -638,10 +680,14 @@ const std::map<std::string, AclnnDefinition> &aclnn_definitions() {
     {"aclnnLayerNormBackward", layer_norm_gradient_function},
     {"aclnnLeTensor", binary([](double a, double b) -> double { return a <= b; })},
     {"aclnnLog", unary([](double a) { return std::log(a); })},
+    {"aclnnLogSoftmax",
+     [](Function call) { log_softmax(call.tensor(0), chosen(call.integer(1), call.tensor(0)), call.tensor(2)); }},
+    {"aclnnLogSoftmaxBackward",
+     [](Function call) { log_softmax_gradient(call.tensor(0), call.tensor(1), call.integer(2), call.tensor(3)); }},
     {"aclnnLogicalAnd", binary(both)},
     {"aclnnLogicalNot", unary([](double a) -> double { return !a; })},
     {"aclnnLogicalOr", binary(either)},
-    {"aclnnLtScalar", with_scalar([](double a, double b) -> double { return a < b; })},
+    {"aclnnLtScalar", with_scalar([](auto a, auto b) { return a < b; })},
     {"aclnnLtTensor", binary([](double a, double b) -> double { return a < b; })},
     {"aclnnMatmul", product},
     {"aclnnMaxPool2dWithIndices", largest_with_indices},
@@ -656,12 +702,13 @@ const std::map<std::string, AclnnDefinition> &aclnn_definitions() {
      [](Function call) {
        combine([](auto a, auto b) { return a * b; }, call.tensor(2), call.tensor(0), call.tensor(1));
      }},
-    {"aclnnMuls", with_scalar([](double a, double b) { return a * b; })},
+    {"aclnnMuls", with_scalar([](auto a, auto b) { return a * b; })},
     {"aclnnNLLLoss", likelihood},
     {"aclnnNLLLossBackward", likelihood_gradient},
     {"aclnnNeTensor", binary([](double a, double b) -> double { return a != b; })},
     {"aclnnNeg", unary([](double a) { return -a; })},
     {"aclnnPermute", [](Function call) { cast(call.tensor(2), call.tensor(0).permuted(call.integers(1))); }},
+    {"aclnnPowTensorScalar", with_scalar([](auto a, auto b) { return std::pow(a, b); })},
     {"aclnnPowTensorTensor", binary([](double a, double b) { return std::pow(a, b); })},
     {"aclnnReciprocal", unary([](double a) { return 1 / a; })},
     {"aclnnReduceSum", reduced(sum, 4)},

@@ -228,6 +228,10 @@ Values maximum(const View &x, const Dims &axes) {
   return reduce(x, axes, -INFINITY, [](double a, double b) { return std::isnan(b) || b > a ? b : a; });
 }
 
+Values minimum(const View &x, const Dims &axes) {
+  return reduce(x, axes, INFINITY, [](double a, double b) { return std::isnan(b) || b < a ? b : a; });
+}
+
 void multiply(const View &a, const View &b, const View &out, double alpha, double beta) {
   size_t rank = out.rank();
   int64_t m = out.shape[rank - 2], n = out.shape[rank - 1], k = a.shape.back();

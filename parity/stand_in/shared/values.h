@@ -130,6 +130,7 @@ Values reduce(const View &x, const Dims &axes, double start, F f) {
 Values sum(const View &x, const Dims &axes);
 Values mean(const View &x, const Dims &axes);
 Values maximum(const View &x, const Dims &axes);
+Values minimum(const View &x, const Dims &axes);
 
 // out = alpha a b + beta out: [..., m, k] [..., k, n] -> [..., m, n], leading axes broadcast.
 void multiply(const View &a, const View &b, const View &out, double alpha = 1, double beta = 0);
