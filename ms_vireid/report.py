@@ -32,8 +32,7 @@ def main() -> None:
     check_output(arguments.output, suffixes=(".html",))
     check_least(arguments, queries=0)
     output = arguments.output or arguments.run / "report.html"
-    from ms_vireid.visualization.page import render
-    from ms_vireid.visualization.run_view import RunView
+    from ms_vireid.visualization.page import RunView, render
 
     shown = RunView(RunFolder(arguments.run))
     if unfinished := shown.unfinished():

@@ -1,13 +1,13 @@
 """Our numbers beside the printed ones: as plain text, Markdown and JSON."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.ablations.results import RowResult
-from ms_vireid.ablations.tables import Column, Table
+from ms_vireid.ablations.runs import Training, read_metrics
+from ms_vireid.ablations.tables import Column, Row, Table
 from ms_vireid.evaluation.table import COLUMNS, aligned
 from ms_vireid.files.writing import make_folder, write_json, write_text
 
@@ -18,12 +18,56 @@ Heading = tuple[str, str, str]  # group of columns, metric, kind of number
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One number of a table, in percent.
+class RowResult:
+    """One row's trainings: how many are planned, and how many of them have all their evaluations.
 
-    values: of the complete trainings. first: of the table's first row, with the same seeds and splits in the same
-    order.
+    metrics: by group of columns, the metrics (fractions) of every complete training. failure: why one failed, in one
+    line. note: what else a reader should know. runs: one record a training, for JSON.
     """
+
+    row: Row
+    metrics: list[list[dict[str, float]]]
+    planned: int
+    complete: int
+    failure: str | None = None
+    note: str | None = None
+    runs: list[dict] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        if self.row.config is None:
+            return "published only"
+        if self.failure is not None:
+            return "failed"
+        if self.planned and self.complete == self.planned:
+            return "complete"
+        return "partly run" if any(self.metrics) else "not run"
+
+
+def row_result(columns: Sequence[Column], row: Row, trainings: Sequence[Training], failure: str | None) -> RowResult:
+    """Read from the run folders; `failure` is this process's."""
+    metrics: list[list[dict[str, float]]] = [[] for _ in columns]
+    records, notes = [], []
+    for one in trainings:
+        if differs := one.differs():
+            notes.append(f"{one.folder.path} holds a run with another {differs}")
+        found = {search: None if differs else read_metrics(one.folder, search) for search in one.searches}
+        for column, values in zip(columns, metrics, strict=True):
+            if column.data == one.data_set and found[column.search]:
+                values.append(found[column.search])
+        begun = one.folder.begun() and not differs
+        trial = one.config.data.trial if one.config.data.name == "regdb" else None
+        record = {"folder": str(one.folder.path), "data": one.config.data.name, "trial": trial}
+        status = "complete" if all(found.values()) else "begun" if begun else "not run"
+        records.append(record | {"seed": one.config.seed, "status": status})
+    complete = sum(record["status"] == "complete" for record in records)
+    return RowResult(row, metrics, len(records), complete, failure, notes[0] if notes else None, records)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table, in percent: of the complete trainings, and of the first row's with the same seeds and
+    splits in the same order."""
 
     values: tuple[float, ...]
     published: float | None
@@ -44,8 +88,7 @@ class Cell:
 
     @property
     def gain(self) -> tuple[float, float] | None:
-        """Mean over the trainings of what this row is above the first, and its standard error; None for less than
-        two."""
+        """What this row is above the first: mean over the trainings and standard error; None for less than two."""
         if len(self.values) < 2 or len(self.first) != len(self.values):
             return None
         gains = np.subtract(self.values, self.first)
@@ -63,11 +106,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Report:
-    """A table with our numbers.
-
-    columns: the groups of columns that were run: of the table's own or, for a demo, of the synthetic set. results: by
-    row. notes: lines under the title.
-    """
+    """A table with our numbers. columns: those that were run. results: by row. notes: lines under the title."""
 
     name: str
     table: Table
@@ -77,11 +116,7 @@ class Report:
     notes: list[str]
 
     def write(self, folder: Path) -> None:
-        """table.md and table.json, each whole or not at all.
-
-        Raises:
-            InputError: the folder cannot be written.
-        """
+        """table.md and table.json; raises InputError if the folder cannot be written."""
         make_folder(folder)
         write_text(folder / "table.md", self.markdown())
         write_json(folder / "table.json", self.as_dict())
@@ -107,21 +142,15 @@ class Report:
 
     def as_dict(self) -> dict:
         """Percent throughout; `gain`: above the first row, seed by seed, and its standard error."""
-        rows = [
-            {
-                "name": result.row.name,
-                "label": result.row.label,
-                "status": result.status,
-                "failure": result.failure,
-                "published": result.row.published,
-                "numbers": [
-                    {"columns": column.name, "metric": metric} | {name: getattr(cell, name) for name in NUMBERS}
-                    for column, metric, cell in self._numbers(result)
-                ],
-                "runs": result.runs,
-            }
-            for result in self.results
-        ]
+        rows = []
+        for result in self.results:
+            numbers = [
+                {"columns": column.name, "metric": metric} | {name: getattr(cell, name) for name in NUMBERS}
+                for column, metric, cell in self._numbers(result)
+            ]
+            about = {"name": result.row.name, "label": result.row.label, "status": result.status}
+            about |= {"failure": result.failure, "published": result.row.published}
+            rows.append(about | {"numbers": numbers, "runs": result.runs})
         about = {"table": self.name, "source": self.table.source, "title": self.table.title}
         return about | {"demo": self.demo, "notes": self.notes, "rows": rows}
 

@@ -9,7 +9,7 @@ from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.visualization.gradcam import Decoded, gradcam, overlay
 from ms_vireid.visualization.inline import drawing, photograph
 from ms_vireid.visualization.ranked import SHOWN, Ranked, choose_queries, rank_queries
-from ms_vireid.visualization.similarity import Similarities, draw_similarity, overlap, sample_similarities
+from ms_vireid.visualization.similarity import Similarities, draw_similarity, sample_similarities
 
 EXPLAINED = 2  # of the best queries and of the worst
 
@@ -41,10 +41,8 @@ def find(trained: TrainedModel, data: ReIDData, queries: int, name: str) -> dict
 
 
 def _similarity(one: Similarities, name: str) -> dict:
-    shared = f"{overlap(one.positive, one.negative):.1%}"
     counts = f"{len(one.positive):,} pairs of the same identity and {len(one.negative):,} of different ones"
-    means = f"means {one.positive.mean():.2f} and {one.negative.mean():.2f}"
-    description = f"Distributions of the cosine similarity of {counts}: {means}, overlap {shared}"
+    description = f"Distributions of the cosine similarity of {counts}: {one}"
     return {"drawing": drawing(draw_similarity([one], [name]), "similarity", description), "text": description}
 
 

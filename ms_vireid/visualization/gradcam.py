@@ -1,6 +1,7 @@
 """Grad-CAM (Selvaraju et al. 2017) of given pictures for one or two checkpoints (PMT Fig. 7, MUN Fig. 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,12 @@ from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.visualization.figure import HEAT, add_bar, new_figure, show_picture, styled
-from ms_vireid.visualization.maps import at_pixels, hooked, output_of, require_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,40 @@ class Decoded:
         return Tensor(normalise(self.pixels)[None], ms.float32)
 
 
+@contextmanager
+def hooked(cell: nn.Cell, hook: Callable):
+    """With `hook(cell, inputs, output)` after each call of the cell; what it returns, if not None, is the output."""
+    handle = cell.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def output_of(cell: nn.Cell, run: Callable[[], object]) -> Tensor:
+    """The output of `cell` within `run()`."""
+    held = []
+    with hooked(cell, lambda _cell, _inputs, output: held.append(output)):
+        run()
+    return held[-1]
+
+
+def at_pixels(model: ReIDModel, cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map [rows, columns] at every pixel, float [H, W], bilinearly between the cells' centres."""
+    starts, steps = model.cells_in_picture(size, cells.shape)
+    for axis, (start, step) in enumerate(zip(starts, steps, strict=True)):
+        centres = start + step * np.arange(cells.shape[axis])
+        wanted = np.arange(size[axis]) + 0.5
+        cells = np.apply_along_axis(lambda line, c=centres, w=wanted: np.interp(w, c, line), axis, cells)
+    return cells
+
+
+def require_finite(values: np.ndarray, name: str) -> None:
+    """Raise InputError unless the values to draw are finite."""
+    if not np.isfinite(values).all():
+        raise InputError(f"{name}: the values to draw are not finite; check the checkpoint and the picture")
+
+
 def gradcam(model: ReIDModel, picture: Decoded, reference: Decoded | None = None, relative: bool = False) -> np.ndarray:
     """Where in the picture the score comes from, float32 [H, W] in 0..1 (all 0 where nothing speaks for it).
 
@@ -50,24 +85,23 @@ def gradcam(model: ReIDModel, picture: Decoded, reference: Decoded | None = None
         InputError: the map is not finite.
     """
     cell, images = model.last_map(), picture.batch
-    if reference is not None:
-        target = model(reference.batch, reference.modality)  # [1, C]
 
-        def score_of() -> Tensor:
-            return (model(images, picture.modality) * target).sum()
+    def features() -> Tensor:
+        return model(images, picture.modality)
+
+    def logits() -> Tensor:
+        return model.classifier_of(picture.modality)(output_of(model.bottleneck, features))[0]
+
+    maps = output_of(cell, features)
+    if reference is None:
+        identity = int(logits().argmax())
     else:
-        classifier = model.classifier_of(picture.modality)
-        identity = int(classifier(output_of(model.bottleneck, lambda: model(images, picture.modality))).argmax())
-
-        def score_of() -> Tensor:
-            return classifier(output_of(model.bottleneck, lambda: model(images, picture.modality)))[0, identity]
-
-    maps = output_of(cell, lambda: model(images, picture.modality))
+        target = model(reference.batch, reference.modality)  # [1, C]
 
     def score(change: Tensor) -> Tensor:
         """With the maps shifted: its gradient at 0 is that of the maps."""
         with hooked(cell, lambda _cell, _inputs, output: output + change):
-            return score_of()
+            return logits()[identity] if reference is None else (features() * target).sum()
 
     gradient = model.as_maps(ms.grad(score)(ops.zeros_like(maps)).asnumpy())[0]  # [C, rows, columns]
     weights = gradient.mean(axis=(1, 2), keepdims=True)

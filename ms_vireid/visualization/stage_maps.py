@@ -9,8 +9,7 @@ from mindspore import Tensor
 from ms_vireid.data.randomness import step_key
 from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.visualization.figure import HEAT, add_bar, new_figure, show_picture, styled
-from ms_vireid.visualization.gradcam import Decoded
-from ms_vireid.visualization.maps import output_of, require_finite
+from ms_vireid.visualization.gradcam import Decoded, output_of, require_finite
 
 SYMBOLS = {"visible": "$F^v$", "infrared": "$F^r$", "auxiliary": "$F^a$"}
 
