@@ -47,7 +47,7 @@ def _add_gradcam(parser: Parser) -> None:
 
 
 def _gradcam(arguments: Namespace):
-    from ms_vireid.visualization.gradcam import Decoded, draw_gradcam, gradcam
+    from ms_vireid.visualization.maps import Decoded, draw_gradcam, gradcam
 
     chosen = None if arguments.modality == "auto" else arguments.modality
     modalities = [chosen or _modality(path) for path in arguments.images]
@@ -151,8 +151,7 @@ def _add_features(parser: Parser) -> None:
 
 
 def _features(arguments: Namespace):
-    from ms_vireid.visualization.gradcam import Decoded
-    from ms_vireid.visualization.stage_maps import draw_features, feature_maps
+    from ms_vireid.visualization.maps import Decoded, draw_features, feature_maps
 
     if len(arguments.visible) != len(arguments.infrared):
         given = f"{len(arguments.visible)} pictures and --infrared: {len(arguments.infrared)}"

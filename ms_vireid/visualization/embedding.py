@@ -19,7 +19,7 @@ from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ImageSet
 from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.visualization.figure import IDENTITIES, MARKERS, new_figure, styled
-from ms_vireid.visualization.gradcam import require_finite
+from ms_vireid.visualization.maps import require_finite
 
 NUM_IDENTITIES = len(IDENTITIES)
 LETTERS = "ABCDEFGHIJ"

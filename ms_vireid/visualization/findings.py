@@ -6,8 +6,8 @@ from ms_vireid.data.layout import MODALITIES
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.protocol import protocol_trials
 from ms_vireid.inference.trained import TrainedModel
-from ms_vireid.visualization.gradcam import Decoded, gradcam, overlay
 from ms_vireid.visualization.inline import drawing, photograph
+from ms_vireid.visualization.maps import Decoded, gradcam, overlay
 from ms_vireid.visualization.ranked import SHOWN, Ranked, choose_queries, rank_queries
 from ms_vireid.visualization.similarity import Similarities, draw_similarity, sample_similarities
 

@@ -75,14 +75,11 @@ def draw_similarity(similarities: Sequence[Similarities], labels: Sequence[str])
         axes.set_title(f"{label}\n{one}")
         axes.set_xlabel("cosine similarity of visible and infrared")
     grid[0].set_ylabel("pairs [%]")
-    one = similarities[0]
-    same, different = (
-        f"same identity ({len(one.positive):,} pairs)",
-        f"different identities ({len(one.negative):,} pairs)",
-    )
+    kinds = zip(("same identity", "different identities"), similarities[0], strict=True)
+    same, others = (f"{kind} ({len(values):,} pairs)" for kind, values in kinds)
     handles = [
         Patch(facecolor=(RIGHT, 0.4), edgecolor=RIGHT, label=same),
-        Patch(facecolor="none", edgecolor=WRONG, hatch="//////", linestyle="--", label=different),
+        Patch(facecolor="none", edgecolor=WRONG, hatch="//////", linestyle="--", label=others),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(2, len(labels)))  # two are wider than a panel
     return figure
