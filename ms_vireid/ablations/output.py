@@ -124,8 +124,7 @@ class Report:
     def text(self) -> str:
         parts = [f"{self.table.source}: {self.table.title}", *self.notes]
         for caption, headings, rows in self._parts():
-            parts += [caption] if caption else []
-            parts.append(aligned(headings, rows, left=1))
+            parts += filter(None, (caption, aligned(headings, rows, left=1)))
         return "\n".join([*parts, *self.remarks()])
 
     def markdown(self) -> str:
@@ -172,9 +171,8 @@ class Report:
             yield self._part("", self.columns, self.results, ("ours", "published", "difference"))
         if any(cell.gain for result in run for _, _, cell in self._numbers(result)):
             others = [result for result in run if result is not self._first]
-            yield self._part(
-                f"Above {self._first.row.label}, seed by seed, ± standard error:", self.columns, others, ("gain",)
-            )
+            caption = f"Above {self._first.row.label}, seed by seed, ± standard error:"
+            yield self._part(caption, self.columns, others, ("gain",))
         if self.demo:
             caption = "Published, on the real data, not to be compared:"
             yield self._part(caption, list(self.table.columns), self.results, ("published",))
@@ -186,10 +184,11 @@ class Report:
         headings = [(column.name, COLUMNS[m], name) for column in columns for m in column.metrics for name in names]
         rows = []
         for result in results:
-            cells = self._published(result) if kinds == ("published",) else self._numbers(result)
+            cells = [cell for _, _, cell in self._numbers(result)]
+            if kinds == ("published",):
+                cells = [Cell((), number) for number in self.table.published(result.row).values()]
             failed = result.status == "failed"
-            texts = [cell.text(kind, failed) for _, _, cell in cells for kind in kinds]
-            rows.append([result.row.marked_label, *texts])
+            rows.append([result.row.marked_label, *(cell.text(kind, failed) for cell in cells for kind in kinds)])
         return caption, [("", "", ""), *headings], rows
 
     @property
@@ -199,7 +198,7 @@ class Report:
 
     def _numbers(self, result: RowResult) -> Iterator[tuple[Column, str, Cell]]:
         """The numbers of a row, each with the published one; a demonstration has none to compare with."""
-        printed = {(c.name, metric): cell.published for c, metric, cell in self._published(result) if not self.demo}
+        printed = {} if self.demo else self.table.published(result.row)
         compared = result is not self._first and result.status == self._first.status == "complete"
         for column, runs, first in zip(self.columns, result.metrics, self._first.metrics, strict=True):
             for metric in column.metrics:
@@ -207,19 +206,11 @@ class Report:
                 of_first = tuple(100 * run[metric] for run in first) if compared else ()
                 yield column, metric, Cell(values, printed.get((column.name, metric)), of_first)
 
-    def _published(self, result: RowResult) -> Iterator[tuple[Column, str, Cell]]:
-        for column, values in zip(self.table.columns, self.table.published(result.row), strict=True):
-            for metric, value in zip(column.metrics, values, strict=True):
-                yield column, metric, Cell((), value)
-
 
 def format_published(name: str, table: Table) -> str:
     """A table's rows by name with their printed numbers, for `--list`."""
     headings = [(column.name, COLUMNS[metric]) for column in table.columns for metric in column.metrics]
-    rows = [
-        [row.name, row.marked_label, *(_number(value) for group in table.published(row) for value in group)]
-        for row in table.rows
-    ]
+    rows = [[row.name, row.marked_label, *map(_number, table.published(row).values())] for row in table.rows]
     return f"{name}: {table.source}: {table.title}\n" + aligned([("", "row"), ("", ""), *headings], rows, left=2)
 
 

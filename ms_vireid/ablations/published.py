@@ -85,10 +85,11 @@ def published_results(config: Config) -> list[Published]:
 
 def _printed(table: Table, row: Row, recipe: Config) -> Iterator[Published]:
     """The row's numbers on the recipe's data set."""
-    for column, numbers in zip(table.columns, table.published(row), strict=True):
+    numbers = table.published(row)
+    for column in table.columns:
         if column.data == recipe.data.name:
             key = search_key(column.data, recipe.evaluation, column.search)
-            metrics = {name: number for name, number in zip(column.metrics, numbers, strict=True) if number is not None}
+            metrics = {name: n for name in column.metrics if (n := numbers[column.name, name]) is not None}
             yield Published(key, [table.source], row.label.removesuffix(" (Ours)"), metrics)
 
 

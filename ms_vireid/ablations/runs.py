@@ -212,13 +212,11 @@ def _demo_columns(columns: list[Column]) -> list[Column]:
 
 
 def start(command: str, arguments: Sequence[str], log: Path) -> str | None:
-    """Run `python -m ms_vireid.COMMAND`, print what it prints, and append that to `log`.
+    """Run `python -m ms_vireid.COMMAND`, print what it prints and append that to `log`; returns None, or why it failed.
 
     A process of its own gives its memory back, and takes no other with it when it is killed. It is in a session of its
-    own, so that Ctrl-C reaches it once, through this process; if this process is killed outright, it ends with its next
+    own, so that Ctrl-C reaches it once, through this process; if this one is killed outright, it ends with its next
     line of output.
-
-    Returns: None, or the reason of its failure in one line.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the command has ended.
