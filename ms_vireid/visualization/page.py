@@ -60,22 +60,13 @@ class RunView:
 
 
 def render(run: RunView, test: dict | None, notes: list[str]) -> str:
-    """The page; it names no other file and no address.
+    """The page; it names no other file and no address. Raises InputError for a file that train.py does not write so.
 
-    test: what `findings.find` found; None without a checkpoint or a test set. notes: why, and what else a reader has
-    to know of it.
-
-    Raises:
-        InputError: a file of the run folder is not what train.py writes.
+    test: what `findings.find` found; None without a checkpoint or a test set. notes: why, and what else to know of it.
     """
     panels, no_curves = _curves(run)
-    environment = Environment(
-        loader=PackageLoader("ms_vireid.visualization", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader, blocks = PackageLoader("ms_vireid.visualization", "."), {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blocks)
     return environment.get_template("page.html").render(
         run=run,
         tables=_result_tables(run),

@@ -55,7 +55,7 @@ def rank_queries(features: np.ndarray, test: ImageSet, trial: Trial, protocol: s
 
 
 def choose_queries(ranked: Sequence[Ranked], count: int, choice: str) -> list[Ranked]:
-    """`count` queries: "spread" evenly over all, or those of the "best" or "worst" average precision, in that order."""
+    """`count` queries: "spread" evenly over all, or in the order of the "best" or "worst" average precision."""
     if choice == "spread":
         return [ranked[i] for i in np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).astype(int))]
     in_order = sorted(ranked, key=lambda one: one.average_precision, reverse=choice == "best")
