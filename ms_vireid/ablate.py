@@ -11,9 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ms_vireid.ablations.output import Report, format_published
-from ms_vireid.ablations.results import row_result
-from ms_vireid.ablations.runs import Options, Plan, Training
+from ms_vireid.ablations.output import Report, format_published, row_result
+from ms_vireid.ablations.runs import Plan, Training
 from ms_vireid.ablations.tables import Row, Table, config_of, list_tables, load_table
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.progress import progress
@@ -32,7 +31,7 @@ def main() -> None:
     if arguments.table is None:
         raise InputError(f"name a table, or give --list; there are {', '.join(list_tables())}")
     table = load_table(arguments.table)
-    plan = Plan(arguments.table, table, _options(arguments, table))
+    plan = _plan(arguments, table)
     trainings = plan.trainings(_chosen_rows(arguments.rows, table))
     for one in trainings:
         if keys := one.differs():
@@ -42,7 +41,7 @@ def main() -> None:
     if left_out := [name for name in table.sets if name not in plan.sets and not arguments.demo]:
         print(f"note: without {', '.join(left_out)}, whose folder is not given (--data-root {left_out[0]}=FOLDER)")
 
-    folder = plan.options.output / plan.name
+    folder = plan.output / plan.name
     failures: dict[str, str] = {}  # by row
     _report(plan, trainings, failures).write(folder)  # now: a folder that cannot be written is refused before training
     try:
@@ -105,15 +104,17 @@ def _parse() -> argparse.Namespace:
     return arguments
 
 
-def _options(arguments: argparse.Namespace, table: Table) -> Options:
+def _plan(arguments: argparse.Namespace, table: Table) -> Plan:
     if arguments.trials is not None and "regdb" not in table.sets:
         raise InputError(f"--trials: RegDB alone has splits, and {arguments.table} is on {', '.join(table.sets)}")
     files = (config_of(arguments.table, row, name) for row in table.rows if row.config for name in table.sets)
     models = {load_config(file).model.name: None for file in files}
-    return Options(
+    return Plan(
+        arguments.table,
+        table,
         output=arguments.output or (Path(f"{OUTPUT}-demo") if arguments.demo else OUTPUT),
         demo=arguments.demo,
-        overrides=tuple(arguments.overrides),
+        overrides=arguments.overrides,
         roots=_by_name("--data-root", arguments.data_root, list(table.sets)),
         weights=_by_name("--pretrained", arguments.pretrained, list(models)),
         seeds=arguments.seeds,
@@ -151,7 +152,7 @@ def _report(plan: Plan, trainings: list[Training], failures: dict[str, str]) -> 
     for row in plan.table.rows:
         own = [one for one in trainings if one.row is row] if row.name in asked else plan.fitting_trainings(row)
         results.append(row_result(plan.columns, row, own, failures.get(row.name)))
-    return Report(plan.name, plan.table, plan.columns, results, plan.options.demo, plan.notes(trainings))
+    return Report(plan.name, plan.table, plan.columns, results, plan.demo, plan.notes(trainings))
 
 
 def _listing(name: str | None) -> str:

@@ -32,8 +32,7 @@ def main() -> None:
     check_output(arguments.output, suffixes=(".html",))
     check_least(arguments, queries=0)
     output = arguments.output or arguments.run / "report.html"
-    from ms_vireid.visualization.page import render
-    from ms_vireid.visualization.run_view import RunView
+    from ms_vireid.visualization.page import RunView, render
 
     shown = RunView(RunFolder(arguments.run))
     if unfinished := shown.unfinished():
@@ -70,7 +69,7 @@ def _find(shown, arguments) -> tuple:
     (trained,) = load_trained([shown.checkpoint], program)
     notes = []
     if shown.checkpoint.stem == shown.folder.last.stem:
-        notes.append(f"Of {shown.checkpoint.name}, a model whose training has not ended.")
+        notes.append(f"From {shown.checkpoint.name}: training has not ended.")
     if data.checksum() != shown.record.data.checksum:
         notes.append(f"The pictures under {data.root} are not those of the run: their checksum is {data.checksum()}.")
     return find(trained, data, arguments.queries, shown.name), notes

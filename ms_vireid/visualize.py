@@ -47,7 +47,7 @@ def _add_gradcam(parser: Parser) -> None:
 
 
 def _gradcam(arguments: Namespace):
-    from ms_vireid.visualization.gradcam import Decoded, draw_gradcam, gradcam
+    from ms_vireid.visualization.maps import Decoded, draw_gradcam, gradcam
 
     chosen = None if arguments.modality == "auto" else arguments.modality
     modalities = [chosen or _modality(path) for path in arguments.images]
@@ -55,14 +55,11 @@ def _gradcam(arguments: Namespace):
     models, labels = _load(arguments, most=2)
     pictures, heats, references = [], [], []
     for trained in models:
-        size = trained.image_size
+        size, given = trained.image_size, arguments.reference
         own = [Decoded.load(path, m, size) for path, m in zip(arguments.images, modalities, strict=True)]
-        reference = None
-        if arguments.reference:
-            reference = Decoded.load(arguments.reference, _modality(arguments.reference, other), size)
-        references.append(reference)
+        references.append(Decoded.load(given, _modality(given, other), size) if given else None)
         pictures.append(own)
-        heats.append([gradcam(trained.model, picture, reference, arguments.relative) for picture in own])
+        heats.append([gradcam(trained.model, picture, references[-1], arguments.relative) for picture in own])
     if empty := sum(not heat.any() for maps in heats for heat in maps):
         print(
             f"note: {empty} of {len(heats) * len(heats[0])} maps are empty: no place raises the score; try --relative"
@@ -72,8 +69,7 @@ def _gradcam(arguments: Namespace):
 
 def _add_ranking(parser: Parser) -> None:
     """the first ten of some queries' rankings, right ones with a green frame and a tick, others red and crossed"""
-    _add_checkpoints(parser, "1")
-    _add_data_root(parser)
+    _add_checkpoints(parser, "1", data=True)
     parser.add_argument("--queries", type=int, default=6, metavar="N", help="how many queries")
     parser.add_argument(
         "--choose",
@@ -97,8 +93,7 @@ def _ranking(arguments: Namespace):
 
 def _add_similarity(parser: Parser) -> None:
     """cosine similarities of positive and negative pairs across the modalities, with the area of their overlap"""
-    _add_checkpoints(parser, "1 or more")
-    _add_data_root(parser)
+    _add_checkpoints(parser, "1 or more", data=True)
     parser.add_argument("--pairs", type=int, default=10_000, metavar="N", help="at most this many pairs of each kind")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the drawn pairs")
 
@@ -111,14 +106,13 @@ def _similarity(arguments: Namespace):
     similarities = []
     for trained in models:
         test = trained.read_data(arguments.data_root).test
-        similarities.append(sample_similarities(trained.features(test), test, arguments.seed, arguments.pairs))
+        similarities.append(sample_similarities(trained.extractor.extract(test), test, arguments.seed, arguments.pairs))
     return draw_similarity(similarities, labels)
 
 
 def _add_embedding(parser: Parser) -> None:
     """t-SNE of visible, infrared and (where the model makes them) auxiliary features of some identities"""
-    _add_checkpoints(parser, "1 or more, for example of several epochs")
-    _add_data_root(parser)
+    _add_checkpoints(parser, "1 or more, for example of several epochs", data=True)
     parser.add_argument("--split", choices=("train", "test"), default="test", help="whose identities")
     parser.add_argument("--identities", type=int, default=10, metavar="N", help="at most 10")
     parser.add_argument(
@@ -151,8 +145,7 @@ def _add_features(parser: Parser) -> None:
 
 
 def _features(arguments: Namespace):
-    from ms_vireid.visualization.gradcam import Decoded
-    from ms_vireid.visualization.stage_maps import draw_features, feature_maps
+    from ms_vireid.visualization.maps import Decoded, draw_features, feature_maps
 
     if len(arguments.visible) != len(arguments.infrared):
         given = f"{len(arguments.visible)} pictures and --infrared: {len(arguments.infrared)}"
@@ -180,7 +173,7 @@ def _curves(arguments: Namespace):
     return draw_curves(runs, _labels(arguments, names))
 
 
-def _add_checkpoints(parser: Parser, count: str) -> None:
+def _add_checkpoints(parser: Parser, count: str, data: bool = False) -> None:
     parser.add_argument(
         "--checkpoint",
         type=Path,
@@ -191,16 +184,14 @@ def _add_checkpoints(parser: Parser, count: str) -> None:
     )
     _add_labels(parser, "checkpoints")
     add_inference(parser)
+    if data:
+        parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
 
 
 def _add_labels(parser: Parser, what: str) -> None:
     parser.add_argument(
         "--labels", nargs="+", metavar="NAME", help=f"what to call the {what} (default: by their folders)"
     )
-
-
-def _add_data_root(parser: Parser) -> None:
-    parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
 
 
 def _add_pictures(parser: Parser, option: str, what: str) -> None:

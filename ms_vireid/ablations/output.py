@@ -1,13 +1,13 @@
 """Our numbers beside the printed ones: as plain text, Markdown and JSON."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.ablations.results import RowResult
-from ms_vireid.ablations.tables import Column, Table
+from ms_vireid.ablations.runs import Training, read_metrics
+from ms_vireid.ablations.tables import Column, Row, Table
 from ms_vireid.evaluation.table import COLUMNS, aligned
 from ms_vireid.files.writing import make_folder, write_json, write_text
 
@@ -18,12 +18,56 @@ Heading = tuple[str, str, str]  # group of columns, metric, kind of number
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One number of a table, in percent.
+class RowResult:
+    """One row's trainings: how many are planned, and how many of them have all their evaluations.
 
-    values: of the complete trainings. first: of the table's first row, with the same seeds and splits in the same
-    order.
+    metrics: by group of columns, the metrics (fractions) of every complete training. failure: why one failed, in one
+    line. note: what else a reader should know. runs: one record a training, for JSON.
     """
+
+    row: Row
+    metrics: list[list[dict[str, float]]]
+    planned: int
+    complete: int
+    failure: str | None = None
+    note: str | None = None
+    runs: list[dict] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        if self.row.config is None:
+            return "published only"
+        if self.failure is not None:
+            return "failed"
+        if self.planned and self.complete == self.planned:
+            return "complete"
+        return "partly run" if any(self.metrics) else "not run"
+
+
+def row_result(columns: Sequence[Column], row: Row, trainings: Sequence[Training], failure: str | None) -> RowResult:
+    """Read from the run folders; `failure` is this process's."""
+    metrics: list[list[dict[str, float]]] = [[] for _ in columns]
+    records, notes = [], []
+    for one in trainings:
+        if differs := one.differs():
+            notes.append(f"{one.folder.path} holds a run with another {differs}")
+        found = {search: None if differs else read_metrics(one.folder, search) for search in one.searches}
+        for column, values in zip(columns, metrics, strict=True):
+            if column.data == one.data_set and found[column.search]:
+                values.append(found[column.search])
+        begun = one.folder.begun() and not differs
+        trial = one.config.data.trial if one.config.data.name == "regdb" else None
+        record = {"folder": str(one.folder.path), "data": one.config.data.name, "trial": trial}
+        status = "complete" if all(found.values()) else "begun" if begun else "not run"
+        records.append(record | {"seed": one.config.seed, "status": status})
+    complete = sum(record["status"] == "complete" for record in records)
+    return RowResult(row, metrics, len(records), complete, failure, notes[0] if notes else None, records)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table, in percent: of the complete trainings, and of the first row's with the same seeds and
+    splits in the same order."""
 
     values: tuple[float, ...]
     published: float | None
@@ -44,8 +88,7 @@ class Cell:
 
     @property
     def gain(self) -> tuple[float, float] | None:
-        """Mean over the trainings of what this row is above the first, and its standard error; None for less than
-        two."""
+        """What this row is above the first: mean over the trainings and standard error; None for less than two."""
         if len(self.values) < 2 or len(self.first) != len(self.values):
             return None
         gains = np.subtract(self.values, self.first)
@@ -63,11 +106,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Report:
-    """A table with our numbers.
-
-    columns: the groups of columns that were run: of the table's own or, for a demo, of the synthetic set. results: by
-    row. notes: lines under the title.
-    """
+    """A table with our numbers. columns: those that were run. results: by row. notes: lines under the title."""
 
     name: str
     table: Table
@@ -77,11 +116,7 @@ class Report:
     notes: list[str]
 
     def write(self, folder: Path) -> None:
-        """table.md and table.json, each whole or not at all.
-
-        Raises:
-            InputError: the folder cannot be written.
-        """
+        """table.md and table.json; raises InputError if the folder cannot be written."""
         make_folder(folder)
         write_text(folder / "table.md", self.markdown())
         write_json(folder / "table.json", self.as_dict())
@@ -89,8 +124,7 @@ class Report:
     def text(self) -> str:
         parts = [f"{self.table.source}: {self.table.title}", *self.notes]
         for caption, headings, rows in self._parts():
-            parts += [caption] if caption else []
-            parts.append(aligned(headings, rows, left=1))
+            parts += filter(None, (caption, aligned(headings, rows, left=1)))
         return "\n".join([*parts, *self.remarks()])
 
     def markdown(self) -> str:
@@ -107,21 +141,15 @@ class Report:
 
     def as_dict(self) -> dict:
         """Percent throughout; `gain`: above the first row, seed by seed, and its standard error."""
-        rows = [
-            {
-                "name": result.row.name,
-                "label": result.row.label,
-                "status": result.status,
-                "failure": result.failure,
-                "published": result.row.published,
-                "numbers": [
-                    {"columns": column.name, "metric": metric} | {name: getattr(cell, name) for name in NUMBERS}
-                    for column, metric, cell in self._numbers(result)
-                ],
-                "runs": result.runs,
-            }
-            for result in self.results
-        ]
+        rows = []
+        for result in self.results:
+            numbers = [
+                {"columns": column.name, "metric": metric} | {name: getattr(cell, name) for name in NUMBERS}
+                for column, metric, cell in self._numbers(result)
+            ]
+            about = {"name": result.row.name, "label": result.row.label, "status": result.status}
+            about |= {"failure": result.failure, "published": result.row.published}
+            rows.append(about | {"numbers": numbers, "runs": result.runs})
         about = {"table": self.name, "source": self.table.source, "title": self.table.title}
         return about | {"demo": self.demo, "notes": self.notes, "rows": rows}
 
@@ -143,9 +171,8 @@ class Report:
             yield self._part("", self.columns, self.results, ("ours", "published", "difference"))
         if any(cell.gain for result in run for _, _, cell in self._numbers(result)):
             others = [result for result in run if result is not self._first]
-            yield self._part(
-                f"Above {self._first.row.label}, seed by seed, ± standard error:", self.columns, others, ("gain",)
-            )
+            caption = f"Above {self._first.row.label}, seed by seed, ± standard error:"
+            yield self._part(caption, self.columns, others, ("gain",))
         if self.demo:
             caption = "Published, on the real data, not to be compared:"
             yield self._part(caption, list(self.table.columns), self.results, ("published",))
@@ -157,10 +184,11 @@ class Report:
         headings = [(column.name, COLUMNS[m], name) for column in columns for m in column.metrics for name in names]
         rows = []
         for result in results:
-            cells = self._published(result) if kinds == ("published",) else self._numbers(result)
+            cells = [cell for _, _, cell in self._numbers(result)]
+            if kinds == ("published",):
+                cells = [Cell((), number) for number in self.table.published(result.row).values()]
             failed = result.status == "failed"
-            texts = [cell.text(kind, failed) for _, _, cell in cells for kind in kinds]
-            rows.append([result.row.marked_label, *texts])
+            rows.append([result.row.marked_label, *(cell.text(kind, failed) for cell in cells for kind in kinds)])
         return caption, [("", "", ""), *headings], rows
 
     @property
@@ -170,7 +198,7 @@ class Report:
 
     def _numbers(self, result: RowResult) -> Iterator[tuple[Column, str, Cell]]:
         """The numbers of a row, each with the published one; a demonstration has none to compare with."""
-        printed = {(c.name, metric): cell.published for c, metric, cell in self._published(result) if not self.demo}
+        printed = {} if self.demo else self.table.published(result.row)
         compared = result is not self._first and result.status == self._first.status == "complete"
         for column, runs, first in zip(self.columns, result.metrics, self._first.metrics, strict=True):
             for metric in column.metrics:
@@ -178,19 +206,11 @@ class Report:
                 of_first = tuple(100 * run[metric] for run in first) if compared else ()
                 yield column, metric, Cell(values, printed.get((column.name, metric)), of_first)
 
-    def _published(self, result: RowResult) -> Iterator[tuple[Column, str, Cell]]:
-        for column, values in zip(self.table.columns, self.table.published(result.row), strict=True):
-            for metric, value in zip(column.metrics, values, strict=True):
-                yield column, metric, Cell((), value)
-
 
 def format_published(name: str, table: Table) -> str:
     """A table's rows by name with their printed numbers, for `--list`."""
     headings = [(column.name, COLUMNS[metric]) for column in table.columns for metric in column.metrics]
-    rows = [
-        [row.name, row.marked_label, *(_number(value) for group in table.published(row) for value in group)]
-        for row in table.rows
-    ]
+    rows = [[row.name, row.marked_label, *map(_number, table.published(row).values())] for row in table.rows]
     return f"{name}: {table.source}: {table.title}\n" + aligned([("", "row"), ("", ""), *headings], rows, left=2)
 
 

@@ -1,11 +1,10 @@
 """The papers' printed numbers of a run whose recipe is one of their tables' rows."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ms_vireid.ablations.runs import result_file
 from ms_vireid.ablations.tables import Row, Search, Table, config_of, list_tables, load_table
-from ms_vireid.command.errors import summary
 from ms_vireid.config import FREE_KEYS, Config, EvaluationConfig, differing_keys, dump_config, flat, load_config
 from ms_vireid.engine.run_folder import RunFolder
 
@@ -22,17 +21,16 @@ NOT_OF_THE_RECIPE = (
     "train.amp",
     "train.select",
 )
-NEAR = 5  # differing keys, at most, of a recipe that is worth naming
 
 SearchKey = tuple[str, ...]  # what tells one search on a data set from another
 
 
-@dataclass(frozen=True)
+@dataclass
 class Published:
     """Printed numbers, in percent by metric, of one search of a row, and where they are printed."""
 
     search: SearchKey
-    sources: tuple[str, ...]
+    sources: list[str]
     label: str
     metrics: dict[str, float]
 
@@ -67,45 +65,32 @@ def further_results(folder: RunFolder, config: Config) -> Iterator[tuple[SearchK
 
 def published_results(config: Config) -> list[Published]:
     """What the papers print for a run of this configuration; equal numbers of several tables are one item."""
-    found: list[Published] = []
-    for table, row, recipe in _recipes(config):
-        if row.published and not _differences(config, recipe):
-            for column, numbers in zip(table.columns, table.published(row), strict=True):
-                if column.data == config.data.name:
-                    key = search_key(column.data, recipe.evaluation, column.search)
-                    printed = {m: n for m, n in zip(column.metrics, numbers, strict=True) if n is not None}
-                    found.append(Published(key, (table.source,), row.label.removesuffix(" (Ours)"), printed))
-    found.sort(key=lambda one: len(one.metrics), reverse=True)
+    data, found = config.data.name, []
+    for name in list_tables():
+        table = load_table(name)
+        for row in table.rows if data in table.sets else ():
+            if row.published and row.config and not row.stand_in:
+                recipe = load_config(config_of(name, row, data), [*row.overrides, *table.sets[data]])
+                if not _differences(config, recipe):
+                    found += _printed(table, row, recipe)
     merged: list[Published] = []
-    for one in found:
-        for i, held in enumerate(merged):
-            if held.search == one.search and one.metrics.items() <= held.metrics.items():
-                merged[i] = replace(held, sources=tuple(dict.fromkeys((*held.sources, *one.sources))))
-                break
+    for one in sorted(found, key=lambda one: len(one.metrics), reverse=True):
+        holding = (m for m in merged if m.search == one.search and one.metrics.items() <= m.metrics.items())
+        if held := next(holding, None):
+            held.sources += [source for source in one.sources if source not in held.sources]
         else:
             merged.append(one)
     return merged
 
 
-def nearest_recipe(config: Config) -> str | None:
-    """The row whose recipe is nearest, with the keys that differ; None where more than a few do."""
-    differing = [
-        (keys, table, row) for table, row, recipe in _recipes(config) if (keys := _differences(config, recipe))
-    ]
-    if not differing:
-        return None
-    keys, table, row = min(differing, key=lambda one: len(one[0]))
-    return f"{table.source}, “{row.label}”, differs in {summary(keys)}" if len(keys) <= NEAR else None
-
-
-def _recipes(config: Config) -> Iterator[tuple[Table, Row, Config]]:
-    """The rows of all tables that are run on the configuration's data set, with their recipes."""
-    for name in list_tables():
-        table = load_table(name)
-        for row in table.rows:
-            if row.config and not row.stand_in and config.data.name in table.sets:
-                overrides = [*row.overrides, *table.sets[config.data.name]]
-                yield table, row, load_config(config_of(name, row, config.data.name), overrides)
+def _printed(table: Table, row: Row, recipe: Config) -> Iterator[Published]:
+    """The row's numbers on the recipe's data set."""
+    numbers = table.published(row)
+    for column in table.columns:
+        if column.data == recipe.data.name:
+            key = search_key(column.data, recipe.evaluation, column.search)
+            metrics = {name: n for name in column.metrics if (n := numbers[column.name, name]) is not None}
+            yield Published(key, [table.source], row.label.removesuffix(" (Ours)"), metrics)
 
 
 def _differences(config: Config, recipe: Config) -> list[str]:

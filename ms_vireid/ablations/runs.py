@@ -2,22 +2,26 @@
 
 import json
 import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ms_vireid.ablations.commands import start
 from ms_vireid.ablations.tables import Column, Row, Search, Table, config_of, demo_overrides
 from ms_vireid.command.errors import InputError, summary
+from ms_vireid.command.stopping import STOPS
 from ms_vireid.config import Config, DataConfig, differing_keys, dump_config, flat, load_config, stored_config
 from ms_vireid.data.read import OBTAIN, read_data
 from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder
 from ms_vireid.files.checks import read_json
 
-# What keys begin with that no result depends on: a run that differs in nothing else need not be made again. (Pictures
-# are compared by their checksum, wherever they lie.)
+# Beginnings of keys that no result depends on; pictures are compared by their checksum, wherever they lie.
 IDLE_KEYS = (
     "data.root",
     "data.workers",
@@ -27,19 +31,6 @@ IDLE_KEYS = (
     "evaluation.batch_size",
     "evaluation.compare_untrained",
 )
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line asks of a table's trainings."""
-
-    output: Path
-    demo: bool = False
-    overrides: tuple[str, ...] = ()
-    roots: dict[str, str] = field(default_factory=dict)  # data set to its folder
-    weights: dict[str, str] = field(default_factory=dict)  # model's name to its ImageNet weights
-    seeds: int = 1
-    trials: int | None = None  # of RegDB's splits; none: the configuration's one
 
 
 @dataclass(frozen=True)
@@ -54,13 +45,8 @@ class Training:
     folder: RunFolder
     searches: tuple[Search | None, ...]
 
-    @property
-    def trial(self) -> int:
-        """RegDB's split; 0 for a data set without splits."""
-        return self.config.data.trial if self.config.data.name == "regdb" else 0
-
     def differs(self) -> str | None:
-        """The keys in which the run that is in the folder differs from this one; None without such a run."""
+        """In which keys the run in the folder differs from this one; None without such a run."""
         if not self.folder.begun():
             return None
         try:
@@ -97,16 +83,29 @@ class Training:
         return None
 
 
+@dataclass
 class Plan:
-    """A table's trainings in the order in which they are made."""
+    """A table's trainings, and what the command line asks of them.
 
-    def __init__(self, name: str, table: Table, options: Options):
-        self.name = name
-        self.table = table
-        self.options = options
-        self.sets = _sets(table, options)
-        self.columns = [column for column in table.columns if column.data in self.sets]
-        if options.demo:
+    roots: folders by data set. weights: ImageNet weights by model. trials: of RegDB's splits, None: the configured one.
+    """
+
+    name: str
+    table: Table
+    output: Path
+    demo: bool = False
+    overrides: Sequence[str] = ()
+    roots: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
+    seeds: int = 1
+    trials: int | None = None
+
+    def __post_init__(self):
+        self.sets = [name for name in self.table.sets if name in self.roots] or list(self.table.sets)
+        if self.demo:
+            self.sets = list(self.table.sets)[:1]
+        self.columns = [column for column in self.table.columns if column.data in self.sets]
+        if self.demo:
             self.columns = _demo_columns(self.columns)
         self._data = cache(_identities_and_checksum)  # once for all rows that share it: listing SYSU-MM01 takes seconds
 
@@ -118,10 +117,10 @@ class Plan:
         """
         found = [one for row in rows if row.config for data_set in self.sets for one in self._of_row(row, data_set)]
         order = {row.name: i for i, row in enumerate(rows)}
-        return sorted(found, key=lambda one: (one.trial, one.config.seed, order[one.row.name]))
+        return sorted(found, key=lambda one: (one.config.data.trial, one.config.seed, order[one.row.name]))
 
     def fitting_trainings(self, row: Row) -> list[Training]:
-        """As `trainings` for a row that was not asked for; empty if the overrides do not fit it."""
+        """As `trainings` of a row that was not asked for; none if the overrides do not fit it."""
         try:
             return self.trainings([row])
         except InputError:
@@ -129,38 +128,37 @@ class Plan:
 
     def notes(self, trainings: list[Training]) -> list[str]:
         """What a reader of these trainings' numbers should know, one line each."""
-        options = self.options
         best = any(one.config.train.select == "best" for one in trainings)
         epoch = "best epoch's (on the test set)" if best else "last epoch's"
         notes = [f"percent; ours: the {epoch} model, mean over the protocol's galleries"]
-        if options.seeds > 1 or options.trials:
-            seeds = f"{options.seeds} seed{'s' if options.seeds > 1 else ''}"
-            trials = f" and RegDB's splits 1 to {options.trials}" if options.trials else ""
+        if self.seeds > 1 or self.trials:
+            seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
+            trials = f" and RegDB's splits 1 to {self.trials}" if self.trials else ""
             notes.append(f"mean ± standard deviation over {seeds}{trials}")
-        if options.overrides:
-            notes.append(f"with {shlex.join(options.overrides)}")
-        if options.demo:
+        if self.overrides:
+            notes.append(f"with {shlex.join(self.overrides)}")
+        if self.demo:
             notes.insert(0, "DEMO: small models from scratch on the synthetic set")
         return notes
 
     def _of_row(self, row: Row, data_set: str) -> list[Training]:
-        options, path = self.options, config_of(self.name, row, data_set)
+        path = config_of(self.name, row, data_set)
         overrides = [*row.overrides, *self.table.sets[data_set]]
-        if options.demo:
+        if self.demo:
             overrides += demo_overrides(path, overrides)
-        overrides += options.overrides
+        overrides += self.overrides
         config = load_config(path, overrides)
-        if weights := options.weights.get(config.model.name):
+        if weights := self.weights.get(config.model.name):
             overrides.append(f"model.pretrained={json.dumps(weights)}")  # quoted: a path is not YAML
-        if root := options.roots.get(data_set):
+        if root := self.roots.get(data_set):
             overrides.append(f"data.root={json.dumps(root)}")
-        splits = [[]]
-        if options.trials is not None and config.data.name == "regdb":
-            splits = [[f"data.trial={trial}"] for trial in range(1, options.trials + 1)]
-        seeds = range(config.seed, config.seed + options.seeds)
+        trials = [config.data.trial]
+        if self.trials is not None and config.data.name == "regdb":
+            trials = range(1, self.trials + 1)
+        seeds = range(config.seed, config.seed + self.seeds)
         return [
-            self._training(row, data_set, path, [*overrides, *split, f"seed={seed}"])
-            for split in splits
+            self._training(row, data_set, path, [*overrides, f"data.trial={trial}", f"seed={seed}"])
+            for trial in trials
             for seed in seeds
         ]
 
@@ -173,8 +171,8 @@ class Plan:
                 f"({OBTAIN[config.data.name]}); --demo runs without it"
             )
         identities, checksum = self._data(config.data)
-        folder = self.options.output / self.name / row.name
-        if several and not self.options.demo:
+        folder = self.output / self.name / row.name
+        if several and not self.demo:
             folder /= data_set
         if config.data.name == "regdb":
             folder /= f"trial{config.data.trial}"
@@ -201,13 +199,6 @@ def read_metrics(folder: RunFolder, search: Search | None) -> dict[str, float] |
     return read_json(path, Result).trained if search is None else read_json(path, Evaluation).mean
 
 
-def _sets(table: Table, options: Options) -> list[str]:
-    """The data sets to run on: all; of several, those whose folder is given; the first one's rows for a demo."""
-    if options.demo:
-        return list(table.sets)[:1]
-    return [name for name in table.sets if name in options.roots] or list(table.sets)
-
-
 def _identities_and_checksum(config: DataConfig) -> tuple[int, str]:
     data = read_data(config)
     return data.train.num_identities, data.checksum()
@@ -218,3 +209,44 @@ def _demo_columns(columns: list[Column]) -> list[Column]:
     fitting = [column for column in columns if not (column.search and column.search.direction)]
     names = [f"synthetic set, {column.search.name}" if column.search else "synthetic set" for column in fitting]
     return [column.model_copy(update={"name": name}) for column, name in zip(fitting, names, strict=True)]
+
+
+def start(command: str, arguments: Sequence[str], log: Path) -> str | None:
+    """Run `python -m ms_vireid.COMMAND`, print what it prints and append that to `log`; returns None, or why it failed.
+
+    A process of its own gives its memory back, and takes no other with it when it is killed. It is in a session of its
+    own, so that Ctrl-C reaches it once, through this process; if this one is killed outright, it ends with its next
+    line of output.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the command has ended.
+    """
+    children: list[subprocess.Popen] = []
+    stops: list[int] = []
+
+    def hand_on(number: int, _frame) -> None:
+        stops.append(number)
+        for child in children:
+            child.send_signal(number)
+
+    words = [sys.executable, "-u", "-m", f"ms_vireid.{command}", *arguments]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    last = ""
+    with ExitStack() as restored, log.open("a", encoding="utf-8") as file:
+        for number in STOPS:
+            restored.callback(signal.signal, number, signal.signal(number, hand_on))
+        with subprocess.Popen(words, start_new_session=True, **output) as child:
+            children.append(child)
+            if stops:  # while it was being started, with nothing to save yet
+                child.terminate()
+            for line in child.stdout:
+                file.write(line)
+                file.flush()
+                tqdm.write(line.rstrip("\n"))
+                last = line.strip() or last
+    if stops:
+        raise KeyboardInterrupt
+    if child.returncode < 0:
+        return f"killed by {signal.Signals(-child.returncode).name} (out of memory?)"
+    return (last.removeprefix("error: ") or f"exit code {child.returncode}") if child.returncode else None

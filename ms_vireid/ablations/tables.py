@@ -68,10 +68,10 @@ class Table(Section):
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 
-    def published(self, row: Row) -> list[list[float | None]]:
-        """The row's printed numbers, in percent, by group of columns."""
+    def published(self, row: Row) -> dict[tuple[str, Metric], float | None]:
+        """The row's printed numbers, in percent, by a column's name and the metric."""
         numbers = iter(row.published or ())
-        return [[next(numbers, None) for _ in column.metrics] for column in self.columns]
+        return {(column.name, metric): next(numbers, None) for column in self.columns for metric in column.metrics}
 
 
 class Demo(Section):

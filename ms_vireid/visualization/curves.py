@@ -1,7 +1,7 @@
 """A run's loss terms, learning rates and metrics over its steps, from metrics.jsonl."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ms_vireid.visualization.figure import DASHES, SERIES, SERIES_MARKERS, new_f
 
 NOT_TERMS = ("epoch", "step", "images_per_second", "evaluation")
 METRICS = ("rank1", "map", "minp")  # that are drawn
-RATES, TESTED = "learning rate", "metrics on the test set"  # panels of several curves, the last ones
+LAST = RATES, TESTED = "learning rate", "metrics on the test set"  # panels of several curves
 PANELS_IN_ROW = 3
 MARKERS_ON_LINE = 6  # about, where several runs are told apart by them
 
@@ -24,7 +24,7 @@ Panels = dict[str, dict[str, list[tuple[int, float]]]]  # by title, the points (
 
 def read_curves(run: Path) -> Panels:
     """Of a run folder, or of a metrics.jsonl file: a panel for each loss term, with their total first, one for the
-    learning rates of the groups, and one for the metrics in percent, if there are any.
+    groups' learning rates, and one for the metrics in percent.
 
     Raises:
         InputError: no such file, a line of something else, or no loss at all.
@@ -33,39 +33,40 @@ def read_curves(run: Path) -> Panels:
     if not path.is_file():
         raise InputError(f"{path}: cannot be read (no such file); give a run folder of train.py")
     lines = path.read_bytes().splitlines()
-    terms, rates, metrics = {}, {}, {}
+    panels: Panels = {}
     for number, line in enumerate(lines, 1):
         row = parse_metrics(line)
-        if row is None:
-            if number == len(lines):  # cut off by a run that was killed, or is writing
-                break
+        if row is None and number < len(lines):  # the last one is cut off if the run was killed, or is writing
             raise InputError(f"{path}:{number}: is not a line of metrics; give a run folder of train.py")
-        step, evaluation = row["step"], row.get("evaluation")
-        for name in METRICS:
-            if isinstance(evaluation, dict) and _is_number(evaluation.get(name)):
-                metrics.setdefault(COLUMNS[name], []).append((step, 100 * evaluation[name]))
-        for name, value in row.items():
-            if name in NOT_TERMS or not _is_number(value):
-                continue
-            if name.startswith("lr_"):
-                rates.setdefault(name.removeprefix("lr_"), []).append((step, value))
-            else:
-                terms.setdefault(name, {name: []})[name].append((step, value))
-    if not terms:
+        for title, name, value in _values(row or {}):
+            if isinstance(value, int | float) and math.isfinite(value):
+                panels.setdefault(title, {}).setdefault(name, []).append(
+                    (row["step"], 100 * value if title == TESTED else value)
+                )
+    if not panels.keys() - set(LAST):
         raise InputError(f"{path}: holds no loss; give a run that has logged some steps")
-    return terms | ({RATES: rates} if rates else {}) | ({TESTED: metrics} if metrics else {})
+    return {title: panels[title] for title in _in_order(panels)}
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def _values(row: dict) -> Iterator[tuple[str, str, object]]:
+    """What a line of metrics.jsonl holds: the panel's title, the curve's name and the value."""
+    for name, value in row.items():
+        if name == "evaluation" and isinstance(value, dict):
+            yield from ((TESTED, COLUMNS[metric], value[metric]) for metric in METRICS if metric in value)
+        elif name.startswith("lr_"):
+            yield RATES, name.removeprefix("lr_"), value
+        elif name not in NOT_TERMS:
+            yield name, name, value
+
+
+def _in_order(titles: Iterable[str]) -> list[str]:
+    return sorted(titles, key=lambda title: LAST.index(title) if title in LAST else -1)
 
 
 @styled
 def draw_curves(runs: Sequence[Panels], labels: Sequence[str]) -> Figure:
     """Every panel of the runs; the colour and the marker are the run, the dashes the group or the metric."""
-    last = (RATES, TESTED)
-    found = dict.fromkeys(title for run in runs for title in run)
-    titles = sorted(found, key=lambda title: last.index(title) if title in last else -1)
+    titles = _in_order(dict.fromkeys(title for run in runs for title in run))
     rows, columns = math.ceil(len(titles) / PANELS_IN_ROW), min(PANELS_IN_ROW, len(titles))
     figure = new_figure(2.4 * columns + 0.2, 1.75 * rows + 0.3)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
@@ -94,7 +95,7 @@ def _draw_panel(axes, title: str, runs: Sequence[dict], styles: Sequence[dict]) 
             drawn = {"marker": "o"} | style if len(points) == 1 else style  # a line would not show
             every = max(1, len(points) // MARKERS_ON_LINE)
             axes.plot(*zip(*points, strict=True), linestyle=dashes[name], markevery=every, **drawn)
-    if title in (RATES, TESTED):
+    if title in LAST:
         named = [Line2D([], [], color="0.3", linestyle=line, label=name) for name, line in dashes.items()]
         axes.legend(handles=named, handlelength=2.4)
     if title == RATES:

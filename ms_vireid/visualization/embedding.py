@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -26,8 +26,7 @@ LETTERS = "ABCDEFGHIJ"
 PERPLEXITY = 15.0  # at most, and at most a fifth of the points
 
 
-@dataclass(frozen=True, eq=False)
-class Sample:
+class Sample(NamedTuple):
     """Features [N, C] with their identities [N] and modalities [N]: "visible", "infrared" or "auxiliary"."""
 
     features: np.ndarray
@@ -36,13 +35,8 @@ class Sample:
 
 
 def choose_pictures(images: ImageSet, identities: int, pictures: int) -> ImageSet:
-    """The first `pictures` of each modality of `identities` identities, evenly over those that have both.
-
-    Sorted by identity, visible first; an identity has as many of each modality.
-
-    Raises:
-        InputError: no identity has both modalities.
-    """
+    """`pictures` of each modality of `identities` identities, evenly over those that have both: sorted by identity,
+    visible first, as many of each modality. Raises InputError if no identity has both."""
     both = np.intersect1d(images.identities[images.infrared], images.identities[~images.infrared])
     if not len(both):
         raise InputError("no identity has visible and infrared pictures; give another data set with --data-root")
@@ -57,16 +51,14 @@ def choose_pictures(images: ImageSet, identities: int, pictures: int) -> ImageSe
 
 def sample(trained: TrainedModel, images: ImageSet) -> Sample:
     """Features of pictures as `choose_pictures` gives them, with the auxiliary ones where the model makes them."""
-    features = trained.extractor.extract(images)
-    modalities = np.where(images.infrared, "infrared", "visible")
-    if not trained.model.has_auxiliary():
-        return Sample(features, images.identities, modalities)
-    made = _auxiliary_features(trained, images)
-    return Sample(
-        np.concatenate([features, made]),
-        np.concatenate([images.identities, images.identities[~images.infrared]]),
-        np.concatenate([modalities, np.full(len(made), "auxiliary")]),
+    found = Sample(
+        trained.extractor.extract(images), images.identities, np.where(images.infrared, "infrared", "visible")
     )
+    if not trained.model.has_auxiliary():
+        return found
+    made = _auxiliary_features(trained, images)
+    also = made, images.identities[~images.infrared], np.full(len(made), "auxiliary")
+    return Sample(*map(np.concatenate, zip(found, also, strict=True)))
 
 
 def _auxiliary_features(trained: TrainedModel, images: ImageSet) -> np.ndarray:
@@ -83,17 +75,12 @@ def _auxiliary_features(trained: TrainedModel, images: ImageSet) -> np.ndarray:
 
 
 def project(features: np.ndarray, dimensions: int, seed: int = 0) -> np.ndarray:
-    """t-SNE (van der Maaten and Hinton 2008) started from the principal components: float32 [N, dimensions].
-
-    Raises:
-        InputError: fewer than five features.
-    """
+    """t-SNE (van der Maaten and Hinton 2008) started from the principal components: float32 [N, dimensions]. Raises
+    InputError for fewer than five features."""
     if len(features) < 5:
         raise InputError(f"{len(features)} pictures are too few for t-SNE; choose more --identities or --pictures")
     perplexity = min(PERPLEXITY, len(features) / 5)
-    return TSNE(dimensions, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed).fit_transform(
-        features
-    )
+    return TSNE(dimensions, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
 
 
 @styled
@@ -122,9 +109,9 @@ def draw_embedding(samples: Sequence[Sample], labels: Sequence[str], dimensions:
 def _scatter(axes, points: np.ndarray, one: Sample) -> None:
     for colour, letter, identity in zip(IDENTITIES, LETTERS, np.unique(one.identities), strict=False):
         ink = "white" if sum(to_rgb(colour)) < 1.75 else "black"
+        depth = {"depthshade": False} if points.shape[1] == 3 else {}
         for modality, marker in MARKERS.items():
             chosen = points[(one.identities == identity) & (one.modalities == modality)]
-            depth = {"depthshade": False} if points.shape[1] == 3 else {}
             axes.scatter(*chosen.T, s=34, marker=marker, facecolor=colour, edgecolor="white", linewidth=0.4, **depth)
             for point in chosen if points.shape[1] == 2 else ():  # in 3-D those behind would be written over others
                 axes.text(*point, letter, color=ink, fontsize=4, ha="center", va="center_baseline", clip_on=True)

@@ -28,7 +28,6 @@ styled = mpl.rc_context(
     {
         "font.size": 8,
         "axes.titlesize": 8,
-        "axes.labelsize": 8,
         "xtick.labelsize": 7,
         "ytick.labelsize": 7,
         "legend.fontsize": 7,

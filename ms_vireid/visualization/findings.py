@@ -6,10 +6,10 @@ from ms_vireid.data.layout import MODALITIES
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.protocol import protocol_trials
 from ms_vireid.inference.trained import TrainedModel
-from ms_vireid.visualization.gradcam import Decoded, gradcam, overlay
 from ms_vireid.visualization.inline import drawing, photograph
+from ms_vireid.visualization.maps import Decoded, gradcam, overlay
 from ms_vireid.visualization.ranked import SHOWN, Ranked, choose_queries, rank_queries
-from ms_vireid.visualization.similarity import Similarities, draw_similarity, overlap, sample_similarities
+from ms_vireid.visualization.similarity import Similarities, draw_similarity, sample_similarities
 
 EXPLAINED = 2  # of the best queries and of the worst
 
@@ -21,65 +21,53 @@ def find(trained: TrainedModel, data: ReIDData, queries: int, name: str) -> dict
     Raises:
         InputError: a picture cannot be decoded, or the test set has no query with a match or no other picture.
     """
-    test, size = data.test, trained.config.data.image_size
+    test, size = data.test, trained.image_size
     features = trained.extractor.extract(test)
     ranked = rank_queries(features, test, protocol_trials(data, trained.config.evaluation)[0], data.protocol)
     precisions = [one.average_precision for one in ranked]
-    best = choose_queries(ranked, min(queries, -(-len(ranked) // 2)), "best")
-    worst = choose_queries(ranked, min(queries, len(ranked) // 2), "worst")
-    in_turn = [one for pair in zip_longest(best[:EXPLAINED], worst[:EXPLAINED]) for one in pair if one is not None]
+    most = {"best": -(-len(ranked) // 2), "worst": len(ranked) // 2}  # so that no query is both
+    chosen = {which: choose_queries(ranked, min(queries, half), which) for which, half in most.items()}
+    in_turn = [one for pair in zip_longest(*(found[:EXPLAINED] for found in chosen.values())) for one in pair if one]
     return {
         "similarity": _similarity(sample_similarities(features, test), name),
         "queries": len(precisions),
         "mean_precision": f"{sum(precisions) / len(precisions):.2%}",
-        "chosen": {
-            "best": [_ranking(test, one, size) for one in best],
-            "worst": [_ranking(test, one, size) for one in worst],
-        },
+        "chosen": {which: [_ranking(test, one, size) for one in found] for which, found in chosen.items()},
         "explained": [_explained(trained, test, one) for one in in_turn],
     }
 
 
 def _similarity(one: Similarities, name: str) -> dict:
-    shared = f"{overlap(one.positive, one.negative):.1%}"
     counts = f"{len(one.positive):,} pairs of the same identity and {len(one.negative):,} of different ones"
-    means = f"means {one.positive.mean():.2f} and {one.negative.mean():.2f}"
-    description = f"Distributions of the cosine similarity of {counts}: {means}, overlap {shared}"
+    description = f"Distributions of the cosine similarity of {counts}: {one}"
     return {"drawing": drawing(draw_similarity([one], [name]), "similarity", description), "text": description}
 
 
 def _ranking(test: ImageSet, ranked: Ranked, size: tuple[int, int]) -> dict:
     """A query, its first ten with right and wrong, and where the first right one is."""
     found = f"first right picture at rank {int(ranked.matches.argmax()) + 1} of {len(ranked.gallery)}"
-    pictures = [
-        _described(test, index, _decoded(test, index, size)) | {"right": bool(right), "similarity": f"{similarity:.2f}"}
-        for index, right, similarity in zip(ranked.gallery[:SHOWN], ranked.matches, ranked.similarity, strict=False)
-    ]
+    shown = zip(ranked.gallery[:SHOWN], ranked.matches, ranked.similarity, strict=False)
     return {
         "title": f"average precision {ranked.average_precision:.1%}, {found}",
-        "query": _described(test, ranked.query, _decoded(test, ranked.query, size)),
-        "pictures": pictures,
+        "query": _picture(test, ranked.query, size),
+        "pictures": [
+            _picture(test, i, size) | {"right": bool(right), "similarity": f"{s:.2f}"} for i, right, s in shown
+        ],
     }
 
 
 def _explained(trained: TrainedModel, test: ImageSet, ranked: Ranked) -> dict:
     """Where the similarity of a query and its nearest picture comes from, as a map over each."""
-    indices = ranked.query, ranked.gallery[0]
-    query, nearest = (_decoded(test, index, trained.config.data.image_size) for index in indices)
-    shown = []
-    for index, picture, other in zip(indices, (query, nearest), (nearest, query), strict=True):
-        heat = gradcam(trained.model, picture, other, relative=True)
-        shown.append(_described(test, index, picture) | {"map": photograph(overlay(picture, heat))})
+    query, nearest = (_picture(test, i, trained.image_size) for i in (ranked.query, ranked.gallery[0]))
+    for one, other in ((query, nearest), (nearest, query)):
+        heat = gradcam(trained.model, one["decoded"], other["decoded"], relative=True)
+        one["map"] = photograph(overlay(one["decoded"], heat))
     right = "the same identity" if ranked.matches[0] else "another identity"
-    title = f"Query of identity {test.identities[ranked.query]} and its nearest picture, of {right} "
-    return {"title": f"{title}(similarity {ranked.similarity[0]:.2f})", "query": shown[0], "nearest": shown[1]}
+    title = f"Query of identity {query['identity']} and its nearest picture, of {right} "
+    return {"title": f"{title}(similarity {ranked.similarity[0]:.2f})", "query": query, "nearest": nearest}
 
 
-def _decoded(test: ImageSet, index: int, size: tuple[int, int]) -> Decoded:
-    return Decoded.load(test.paths[index], MODALITIES[int(test.infrared[index])], size)
-
-
-def _described(test: ImageSet, index: int, picture: Decoded) -> dict:
-    identity, camera = int(test.identities[index]), int(test.cameras[index])
-    shown = {"source": photograph(picture.pixels), "modality": picture.modality, "name": picture.name}
-    return shown | {"identity": identity, "camera": camera}
+def _picture(test: ImageSet, index: int, size: tuple[int, int]) -> dict:
+    picture = Decoded.load(test.paths[index], MODALITIES[int(test.infrared[index])], size)
+    shown = {"decoded": picture, "source": photograph(picture.pixels), "modality": picture.modality}
+    return shown | {"identity": int(test.identities[index]), "camera": int(test.cameras[index])}

@@ -1,40 +1,76 @@
 """One self-contained HTML page of a run: what came of it, what the model makes of its test set, and what ran."""
 
 import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ms_vireid.ablations import published
 from ms_vireid.command.errors import InputError
-from ms_vireid.config import Config, dump_config
-from ms_vireid.engine.run_folder import RunRecord
+from ms_vireid.config import Config, dump_config, stored_config
+from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder, RunRecord, parse_metrics
+from ms_vireid.evaluation.table import COLUMNS
+from ms_vireid.files.checks import read_json
 from ms_vireid.visualization.curves import draw_curves, read_curves
 from ms_vireid.visualization.inline import drawing
-from ms_vireid.visualization.run_view import RunView, result_notes, result_tables
+
+DATA_SETS = {
+    "sysu_mm01": "SYSU-MM01",
+    "regdb": "RegDB",
+    "llcm": "LLCM",
+    "synthetic": "the synthetic set",
+    "folder": "a folder of pictures",
+}
+
+
+class RunView:
+    """What a run folder holds besides checkpoints: record (run.json), config, result (result.json, None without).
+
+    Raises:
+        InputError: it holds no run, or a file of it is not what train.py writes.
+    """
+
+    def __init__(self, folder: RunFolder):
+        if not folder.begun():
+            raise InputError(f"{folder.path}: holds no run (no run.json); give a run folder of train.py")
+        self.folder = folder
+        self.record = folder.read_record()
+        self.config: Config = stored_config(self.record.config, str(folder.record))
+        self.result = read_json(folder.result, Result) if folder.result.exists() else None
+        self.name = folder.path.resolve().name
+        self.data_set = DATA_SETS[self.config.data.name]
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The selected weights, else those of a training that has not ended; None before the first checkpoint."""
+        return self.folder.checkpoint(self.folder.model, self.folder.last)
+
+    def unfinished(self) -> str | None:
+        """How far a run without a result has come; None if it has one."""
+        if self.result is not None:
+            return None
+        lines = self.folder.metrics.read_bytes().splitlines() if self.folder.metrics.exists() else []
+        logged = next(filter(None, map(parse_metrics, reversed(lines))), None)
+        if logged is None:
+            return "no step has been logged yet"
+        return f"epoch {logged['epoch']} of {self.config.epochs}, step {logged['step']} so far"
 
 
 def render(run: RunView, test: dict | None, notes: list[str]) -> str:
-    """The page; it names no other file and no address.
+    """The page; it names no other file and no address. Raises InputError for a file that train.py does not write so.
 
-    test: what `findings.find` found; None without a checkpoint or a test set. notes: why, and what else a reader has
-    to know of it.
-
-    Raises:
-        InputError: a file of the run folder is not what train.py writes.
+    test: what `findings.find` found; None without a checkpoint or a test set. notes: why, and what else to know of it.
     """
     panels, no_curves = _curves(run)
-    environment = Environment(
-        loader=PackageLoader("ms_vireid.visualization", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader, blocks = PackageLoader("ms_vireid.visualization", "."), {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blocks)
     return environment.get_template("page.html").render(
         run=run,
-        tables=result_tables(run),
-        result_notes=result_notes(run),
+        tables=_result_tables(run),
+        result_notes=_result_notes(run),
         panels=panels,
         no_curves=no_curves,
         notes=notes,
@@ -42,6 +78,71 @@ def render(run: RunView, test: dict | None, notes: list[str]) -> str:
         facts=_facts(run.record),
         sections=_sections(run.config),
     )
+
+
+def _result_tables(run: RunView) -> list[dict]:
+    """Of each search that was evaluated: our metrics, the untrained model's, chance, and the published ones."""
+    config = run.config
+    searches = [
+        (search, read_json(run.folder.path / name, Evaluation), {})
+        for search, name in published.further_results(run.folder, config)
+    ]
+    if run.result is not None:
+        others = {name: held for name in ("untrained", "chance") if (held := getattr(run.result, name))}
+        searches.insert(0, (published.search_key(config.data.name, config.evaluation), run.result.protocol, others))
+    printed = published.published_results(config)
+    return [
+        _result_table(run.data_set, search, result, others, [one for one in printed if one.search == search])
+        for search, result, others in searches
+    ]
+
+
+def _result_table(
+    data_set: str, search: published.SearchKey, result: Evaluation, others: Mapping, printed: Sequence
+) -> dict:
+    """Caption, headings, and lines: each with whose it is, a label, and a text for each metric, in percent."""
+    columns = [name for name in COLUMNS if name in result.mean]
+    mean = {name: 100 * value for name, value in result.mean.items()}
+    galleries = len(result.trials)
+    deviations = {name: f" ± {100 * value:.2f}" if galleries > 1 else "" for name, value in result.std.items()}
+    lines = [("ours", "trained", [f"{mean[name]:.2f}{deviations[name]}" for name in columns])]
+    for name, metrics in others.items():
+        whose, label = ("chance", "random rankings") if name == "chance" else ("ours", name)
+        lines.append((whose, label, [_number(100 * metrics[n]) for n in columns]))
+    for one in printed:
+        gaps = [mean[n] - one.metrics[n] if n in one.metrics else None for n in columns]
+        lines.append(("published", f"{one.label}: {one.where}", [_number(one.metrics.get(n)) for n in columns]))
+        lines.append(("difference", "trained minus published", [_number(gap, "+") for gap in gaps]))
+    averaged = f"; mean ± standard deviation over {galleries} galleries" if galleries > 1 else ""
+    sizes = f"{result.num_queries:,} queries among {result.num_gallery:,} pictures"
+    caption = f"{data_set[0].upper()}{data_set[1:]}, {', '.join(search)}, in percent: {sizes}{averaged}."
+    return {"caption": caption, "headings": [COLUMNS[name] for name in columns], "lines": lines}
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "–" if value is None else f"{value:{sign}.2f}"
+
+
+def _result_notes(run: RunView) -> list[str]:
+    """What a reader of the result should know: whether there is one, and whether there are published numbers."""
+    config, notes = run.config, []
+    if unfinished := run.unfinished():
+        notes.append(f"No result yet ({unfinished}): train.py --resume auto goes on and ends with the evaluation.")
+    if config.data.name == "synthetic":
+        notes.append(
+            "Published: none. The papers evaluate on photographs; the synthetic set is this project's own, and what it "
+            "gives says nothing about theirs."
+        )
+    elif published.published_results(config):
+        notes.append(
+            "“Published” is what the papers print for this recipe, which do not say of which epoch: PMT's and AGW's "
+            f"releases keep the best one on the test set. “Ours” is this run's {config.train.select} epoch."
+        )
+        if config.data.name == "regdb":
+            notes.append(f"The papers average RegDB's ten splits; this run is split {config.data.trial}.")
+    else:
+        notes.append("Published: none. This recipe is not one of the papers' rows in configs/ablations.")
+    return notes
 
 
 def _curves(run: RunView) -> tuple[list[Markup], str | None]:
@@ -91,21 +192,6 @@ def _sections(config: Config) -> dict[str, str]:
     tree = dump_config(config)
     for stage, described in zip(config.stages, tree["stages"], strict=True):
         described["losses"] = {name: described["losses"][name] for name in stage.losses.terms()}
-    single = {key: value for key, value in tree.items() if not isinstance(value, dict | list)}
-    grouped = {key: {key: value} for key, value in tree.items() if key not in single}
-    return {
-        name: yaml.dump(part, Dumper=_Dumper, sort_keys=False)
-        for name, part in {"single values": single, **grouped}.items()
-    }
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes lists of plain values in one line."""
-
-
-_Dumper.add_representer(
-    list,
-    lambda dumper, value: dumper.represent_sequence(
-        "tag:yaml.org,2002:seq", value, flow_style=not any(isinstance(item, dict) for item in value)
-    ),
-)
+    single = {key: tree.pop(key) for key in list(tree) if not isinstance(tree[key], dict | list)}
+    parts = {"single values": single} | {key: {key: value} for key, value in tree.items()}
+    return {name: yaml.safe_dump(part, sort_keys=False) for name, part in parts.items()}

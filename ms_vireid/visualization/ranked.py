@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from ms_vireid.evaluation.ranking import query_groups
 from ms_vireid.visualization.figure import RIGHT, WRONG, new_figure, show_picture, styled
 
 SHOWN = 10
+MARKS = {True: ("✓ ", RIGHT, 2.6), False: ("✗ ", WRONG, 1.4), None: ("", "#444444", 0)}  # and the frame's width
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,39 +55,54 @@ def rank_queries(features: np.ndarray, test: ImageSet, trial: Trial, protocol: s
 
 
 def choose_queries(ranked: Sequence[Ranked], count: int, choice: str) -> list[Ranked]:
-    """`count` queries: "spread" evenly over all, or those of the "best" or "worst" average precision, in that order."""
+    """`count` queries: "spread" evenly over all, or in the order of the "best" or "worst" average precision."""
     if choice == "spread":
         return [ranked[i] for i in np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).astype(int))]
     in_order = sorted(ranked, key=lambda one: one.average_precision, reverse=choice == "best")
     return in_order[:count]
 
 
+class Tile(NamedTuple):
+    """A picture in a row, pixels [H, W, 3]; whether it is right, None: unknown; and one or two lines below it."""
+
+    pixels: np.ndarray
+    right: bool | None
+    text: str
+    further: str = ""
+
+
 @styled
-def draw_ranking(ranked: Sequence[Ranked], test: ImageSet, image_size: tuple[int, int]) -> Figure:
-    """A row for each query: the query, then its first ten with a thick green frame and a tick, or a thin red frame and
-    a cross, beside the similarity."""
-    side = 0.62  # inches, of a column
-    figure = new_figure((SHOWN + 1.4) * side, len(ranked) * (0.9 * side * image_size[0] / image_size[1] + 0.2) + 0.3)
-    widths = [1.0, 0.15, *[1.0] * SHOWN]
-    grid = figure.subplots(len(ranked), len(widths), squeeze=False, width_ratios=widths)
-    for row, one in enumerate(ranked):
-        query, _, *places = grid[row]
-        show_picture(query, load_image(test.paths[one.query], image_size), "query" if row == 0 else "")
-        query.set_xlabel(f"id {test.identities[one.query]}", fontsize=7, labelpad=2)
-        for axes in (grid[row, 1], *places[len(one.gallery) :]):
-            axes.set_axis_off()
-        found = zip(places, one.gallery, one.matches, one.similarity, strict=False)
-        for rank, (axes, index, right, similarity) in enumerate(found, 1):
-            show_picture(axes, load_image(test.paths[index], image_size), f"{rank}" if row == 0 else "")
-            axes.add_patch(frame(image_size, right))
-            symbol, colour = ("✓", RIGHT) if right else ("✗", WRONG)
-            text = f"{symbol} {similarity:.2f}"
-            axes.set_xlabel(text, color=colour, fontsize=7, fontweight="bold", labelpad=2)
+def draw_rows(rows: Sequence[Sequence[Tile]], side: float) -> Figure:
+    """A row for each query: itself, then what was found for it. A right picture has a thick green frame and a tick, a
+    wrong one a thin red frame and a cross. side: inches, of a column."""
+    height, width = rows[0][0].pixels.shape[:2]
+    columns = max(map(len, rows)) - 1
+    below = 0.35 if any(tile.further for tiles in rows for tile in tiles) else 0.2
+    figure = new_figure((columns + 1.4) * side, len(rows) * (0.9 * side * height / width + below) + 0.3)
+    grid = figure.subplots(len(rows), columns + 2, squeeze=False, width_ratios=[1.0, 0.15, *[1.0] * columns])
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for row, tiles in enumerate(rows):
+        for rank, (axes, tile) in enumerate(zip(np.delete(grid[row], 1), tiles, strict=False)):
+            axes.set_axis_on()
+            show_picture(axes, tile.pixels, "" if row else f"{rank or 'query'}")
+            symbol, colour, thickness = MARKS[tile.right]
+            frame = Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=thickness)
+            frame.set_clip_on(False)
+            axes.add_patch(frame)
+            axes.set_xlabel(f"{symbol}{tile.text}", color=colour, fontsize=7, fontweight="bold", labelpad=2)
+            axes.annotate(
+                tile.further, (0.5, 0), (0, -13), "axes fraction", "offset points", fontsize=6, ha="center", va="top"
+            )
     return figure
 
 
-def frame(image_size: tuple[int, int], right: bool) -> Rectangle:
-    """Around a picture of that size: thick and green, or thin and red."""
-    height, width = image_size
-    colour, thickness = (RIGHT, 2.6) if right else (WRONG, 1.4)
-    return Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=colour, linewidth=thickness, clip_on=False)
+def draw_ranking(ranked: Sequence[Ranked], test: ImageSet, image_size: tuple[int, int]) -> Figure:
+    """Of each query the first ten with their similarities."""
+    rows = []
+    for one in ranked:
+        found = zip(one.gallery[:SHOWN], one.matches, one.similarity, strict=False)
+        tiles = [Tile(load_image(test.paths[i], image_size), bool(right), f"{s:.2f}") for i, right, s in found]
+        query = load_image(test.paths[one.query], image_size)
+        rows.append([Tile(query, None, f"id {test.identities[one.query]}"), *tiles])
+    return draw_rows(rows, 0.62)

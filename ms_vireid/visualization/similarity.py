@@ -1,7 +1,7 @@
 """Cosine similarities of positive and negative pairs across the modalities, and how far they overlap (PMT Fig. 8)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,12 +15,15 @@ PAIRS = 10_000  # of each kind, at most, as in the paper
 BINS = 60
 
 
-@dataclass(frozen=True, eq=False)
-class Similarities:
+class Similarities(NamedTuple):
     """Cosines of visible-infrared pairs of the same identity and of different ones, float32 [n] each."""
 
     positive: np.ndarray
     negative: np.ndarray
+
+    def __str__(self) -> str:
+        means = f"means {self.positive.mean():.2f} and {self.negative.mean():.2f}"
+        return f"overlap {overlap(self.positive, self.negative):.1%}, {means}"
 
 
 def sample_similarities(features: np.ndarray, images: ImageSet, seed: int = 0, pairs: int = PAIRS) -> Similarities:
@@ -61,28 +64,22 @@ def draw_similarity(similarities: Sequence[Similarities], labels: Sequence[str])
     """A panel for each checkpoint, with the overlap and both means above it; the similarities' axis is common."""
     figure = new_figure(3.1 * len(labels) + 0.3, 2.5)
     grid = figure.subplots(1, len(labels), squeeze=False, sharex=True)[0]
-    everything = np.concatenate([part for one in similarities for part in (one.positive, one.negative)])
+    everything = np.concatenate([part for one in similarities for part in one])
     bins = np.linspace(everything.min(), everything.max(), BINS + 1)
     for axes, one, label in zip(grid, similarities, labels, strict=True):
-        shares = [100 * np.histogram(values, bins)[0] / len(values) for values in (one.positive, one.negative)]
+        shares = [100 * np.histogram(values, bins)[0] / len(values) for values in one]
         axes.stairs(shares[0], bins, fill=True, color=RIGHT, alpha=0.4)
         axes.stairs(shares[0], bins, color=RIGHT, linewidth=1.2)
         axes.stairs(shares[1], bins, fill=True, facecolor="none", edgecolor=WRONG, hatch="//////", linewidth=0)
         axes.stairs(shares[1], bins, color=WRONG, linestyle="--", linewidth=1.2)
-        means = f"means {one.positive.mean():.2f} and {one.negative.mean():.2f}"
-        axes.set_title(f"{label}\noverlap {overlap(one.positive, one.negative):.1%}, {means}")
+        axes.set_title(f"{label}\n{one}")
         axes.set_xlabel("cosine similarity of visible and infrared")
     grid[0].set_ylabel("pairs [%]")
-    one = similarities[0]
+    kinds = zip(("same identity", "different identities"), similarities[0], strict=True)
+    same, others = (f"{kind} ({len(values):,} pairs)" for kind, values in kinds)
     handles = [
-        Patch(facecolor=(RIGHT, 0.4), edgecolor=RIGHT, label=f"same identity ({len(one.positive):,} pairs)"),
-        Patch(
-            facecolor="none",
-            edgecolor=WRONG,
-            hatch="//////",
-            linestyle="--",
-            label=f"different identities ({len(one.negative):,} pairs)",
-        ),
+        Patch(facecolor=(RIGHT, 0.4), edgecolor=RIGHT, label=same),
+        Patch(facecolor="none", edgecolor=WRONG, hatch="//////", linestyle="--", label=others),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(2, len(labels)))  # two are wider than a panel
     return figure

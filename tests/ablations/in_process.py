@@ -1,4 +1,4 @@
-"""Stands in for `ablations.commands.start`: the same command in this process, where mindspore is imported already."""
+"""Stands in for `ablations.runs.start`: the same command in this process, where mindspore is imported already."""
 
 import contextlib
 import importlib

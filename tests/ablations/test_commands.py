@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from ms_vireid.ablations import commands
-from ms_vireid.ablations.commands import start
+from ms_vireid.ablations import runs
+from ms_vireid.ablations.runs import start
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ sys.exit(130)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_is_handed_on_once_and_waited_for(stand_in, tmp_path, monkeypatch, number):
-    monkeypatch.setattr(commands.tqdm, "write", lambda line: line == "ready" and os.kill(os.getpid(), number))
+    monkeypatch.setattr(runs.tqdm, "write", lambda line: line == "ready" and os.kill(os.getpid(), number))
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
         start(stand_in(SAVING), [], tmp_path / "log.txt")

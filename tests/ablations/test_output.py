@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from ms_vireid.ablations.output import Report
-from ms_vireid.ablations.results import RowResult
+from ms_vireid.ablations.output import Report, RowResult
 from ms_vireid.ablations.tables import Table
 
 TABLE = Table.model_validate(

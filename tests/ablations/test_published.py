@@ -2,7 +2,7 @@
 
 import pytest
 
-from ms_vireid.ablations.published import further_results, nearest_recipe, published_results, search_key
+from ms_vireid.ablations.published import further_results, published_results, search_key
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.engine.run_folder import RunFolder
 
@@ -52,22 +52,18 @@ def test_corrupted_sets_are_a_search_of_their_own():
 
 
 def test_a_stand_in_does_not_have_the_numbers_of_the_method():
-    assert published("ablations/mun-table-5/5-b.yaml")[-1].sources == ("MUN (ICCV 2023), Table 5",)
+    assert published("ablations/mun-table-5/5-b.yaml")[-1].sources == ["MUN (ICCV 2023), Table 5"]
     for name in ("1-x-modality", "2-cil", "3-smcl", "4-agw-j"):
         sources = [source for one in published(f"ablations/mun-table-5/{name}.yaml") for source in one.sources]
         assert not any("MUN" in source for source in sources), name
 
 
-def test_another_recipe_has_none_and_its_nearest_is_named():
-    for options, differing in (
-        (["optimizer.lr=1e-4"], "1 (optimizer.lr)"),
-        (["model.pretrained=none"], "1 (model.pretrained)"),
-        (["optimizer.lr=1e-4", "train.num_identities=4"], "2 (optimizer.lr, train.num_identities)"),
-    ):
-        config = load_config(CONFIG_ROOT / "pmt/sysu.yaml", [WEIGHTS, *options])
-        assert published_results(config) == []
-        assert nearest_recipe(config).endswith(f"differs in {differing}")
-    assert nearest_recipe(load_config(CONFIG_ROOT / "demo.yaml")) is None
+@pytest.mark.parametrize("options", [["optimizer.lr=1e-4"], ["model.pretrained=none"], ["train.num_identities=4"]])
+def test_another_recipe_has_none(options):
+    assert published("pmt/sysu.yaml", *options) == []
+
+
+def test_the_synthetic_set_has_none():
     assert published_results(load_config(CONFIG_ROOT / "demo.yaml")) == []
 
 

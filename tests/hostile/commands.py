@@ -22,7 +22,7 @@ OUTPUTS = "stdout", "stderr"
 PRELOADED = (
     *(f"ms_vireid.{name}" for name in ("train", "evaluate", "extract", "retrieve", "visualize", "report", "export")),
     *("ms_vireid.ablate", "ms_vireid.engine.trainer", "ms_vireid.inference.trained", "ms_vireid.inference.extraction"),
-    *("ms_vireid.visualization.page", "ms_vireid.visualization.run_view", "ms_vireid.visualization.curves"),
+    *("ms_vireid.visualization.page", "ms_vireid.visualization.curves"),
     *("ms_vireid.search.faiss_index", "ms_vireid.exports.mindir", "ms_vireid.exports.onnx_graph", "parity.convert"),
 )
 

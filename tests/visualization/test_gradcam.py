@@ -6,8 +6,7 @@ import pytest
 from mindspore import Tensor
 
 from ms_vireid.models import create_model
-from ms_vireid.visualization.gradcam import Decoded, draw_gradcam, gradcam, overlay
-from ms_vireid.visualization.maps import at_pixels, output_of
+from ms_vireid.visualization.maps import Decoded, at_pixels, draw_gradcam, gradcam, output_of, overlay
 
 SIZE = (96, 48)
 PATCH = (slice(48, 78), slice(16, 30))  # rows and columns of the bright patch

@@ -6,8 +6,7 @@ from mindspore import Tensor
 
 from ms_vireid.data.transforms import load_image
 from ms_vireid.inference.trained import load_trained
-from ms_vireid.visualization.gradcam import Decoded
-from ms_vireid.visualization.stage_maps import draw_features, feature_maps
+from ms_vireid.visualization.maps import Decoded, draw_features, feature_maps
 
 
 def pair(data, size):
