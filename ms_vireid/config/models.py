@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config.base import Blocks, Count, Kernel, Rate, Section, Share, Side, Width, between, one_of
+from ms_vireid.config.base import Count, Rate, Section, Share, Side, between, one_of
 
 MOST_WEIGHTS, MOST_TOKENS = 2_000_000_000, 10_000
+Width = between(1, 10_000)  # channels
+Blocks = between(1, 100)
+Kernel = between(1, 99)
 _MOST_TIMES = 4  # as many weights as a file for inference holds, which lacks those of training
 
 
@@ -55,11 +58,9 @@ class ModelConfig(Section):
         """At least so many it has: those of its largest layers."""
         raise NotImplementedError
 
-    @model_validator(mode="after")
-    def _not_too_many_weights(self) -> "ModelConfig":
+    def check(self) -> None:
         if self.weights > MOST_WEIGHTS:
             raise ValueError(f"{self.weights:,} weights are more than {MOST_WEIGHTS:,}; make the model smaller")
-        return self
 
 
 class PMTConfig(ModelConfig):
@@ -76,11 +77,10 @@ class PMTConfig(ModelConfig):
     dropout: Rate = 0.03
     drop_path: Rate = 0.1
 
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> "PMTConfig":
+    def check(self) -> None:
+        super().check()
         if self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
-        return self
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         return super().arguments(setting) | {"image_size": setting.image_size, "recompute": setting.recompute}
@@ -123,11 +123,10 @@ class AGWConfig(ResNetConfig):
     non_local: tuple[Count, Count, Count, Count] = (0, 2, 3, 0)  # last blocks of each stage that one follows
     non_local_width: Width | None = 1  # inner channels, as first released; null: half of the block's
 
-    @model_validator(mode="after")
-    def _non_local_blocks_follow_blocks(self) -> "AGWConfig":
+    def check(self) -> None:
+        super().check()
         if any(count > blocks for count, blocks in zip(self.non_local, self.layers, strict=True)):
             raise ValueError(f"non_local {list(self.non_local)} exceeds the blocks of layers {list(self.layers)}")
-        return self
 
 
 class MUNConfig(ResNetConfig):
@@ -148,18 +147,12 @@ class MUNConfig(ResNetConfig):
     def has_auxiliary(self) -> bool:
         return self.intermediate != "none"
 
-    @field_validator("kernel_order")
-    @classmethod
-    def _odd(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if any(kernel % 2 == 0 for kernel in value):
-            raise ValueError(f"the kernels' sizes must be odd, not {list(value)}")
-        return value
-
-    @model_validator(mode="after")
-    def _channels_can_be_halved(self) -> "MUNConfig":
+    def check(self) -> None:
+        super().check()
+        if any(kernel % 2 == 0 for kernel in self.kernel_order):
+            raise ValueError(f"kernel_order: the kernels' sizes must be odd, not {list(self.kernel_order)}")
         if self.specific == "stem" and self.width % 2:
             raise ValueError(f"width {self.width} must be even with specific=stem, as each half has its own kernels")
-        return self
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """Prototypes and C_a belong to the loss terms that use them."""
