@@ -17,8 +17,7 @@ from ms_vireid.data.validation import require_directory
 from ms_vireid.files.writing import check_output, write_json
 from ms_vireid.inference import start_inference
 from ms_vireid.inference.feature_files import Features, Pictures
-from ms_vireid.search.found import Found
-from ms_vireid.search.listing import as_json, format_found
+from ms_vireid.search.found import Found, as_json, format_found
 from ms_vireid.search.local_gallery import LocalGallery, entry
 from ms_vireid.search.sources import read_source
 
@@ -189,7 +188,7 @@ def _search(gallery, queries: Features, arguments: Namespace) -> None:
             "top_k": arguments.top_k,
             "cameras": arguments.camera,
         }
-        write_json(arguments.json, as_json(found, about))
+        write_json(arguments.json, about | {"queries": [as_json(one) for one in found]})
     if arguments.sheet:
         _draw(found, arguments.sheet)
 

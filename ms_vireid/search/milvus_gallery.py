@@ -6,6 +6,7 @@ A picture is one entity, its absolute path the primary key, so that adding it ag
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice, repeat
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,6 +31,7 @@ _INDEXES = {  # type, and how it is built
 }
 _BREADTH = 128  # ef of HNSW
 _FIELDS = ("picture", "path", "modality", "camera", "identity")  # that a search gives back
+_COLUMNS = (*_FIELDS, "checkpoint", "feature")
 _STRONG = {"consistency_level": "Strong"}  # what was added is found at once
 _QUIET = {"GRPC_VERBOSITY": "NONE"}  # gRPC reads it at its import; what fails is raised as well
 _LOGGERS = "pymilvus", "milvus_lite"  # the same
@@ -92,25 +94,13 @@ class MilvusGallery:
                 self._check(features.features.shape[1], checkpoint, kind)
             else:
                 self._create(features.features.shape[1], kind or "exact")
+            known = (features.paths, features.modality, features.cameras, features.identities)
+            columns = (files, *(column.tolist() for column in known), repeat(checkpoint), features.features)
+            rows = zip(*columns, strict=False)
             starts = range(0, len(features), ROWS_AT_ONCE)
-            for start in progress(starts, len(starts), "insert", " pictures", ROWS_AT_ONCE):
-                block = features.features[start : start + ROWS_AT_ONCE]
-                rows = range(start, start + len(block))
-                self.client.upsert(
-                    self.collection,
-                    [
-                        {
-                            "picture": files[i],
-                            "path": features.paths[i].item(),
-                            "modality": features.modality[i].item(),
-                            "camera": int(features.cameras[i]),
-                            "identity": int(features.identities[i]),
-                            "checkpoint": checkpoint,
-                            "feature": row,
-                        }
-                        for i, row in zip(rows, block, strict=True)
-                    ],
-                )
+            for _ in progress(starts, len(starts), "insert", " pictures", ROWS_AT_ONCE):
+                block = [dict(zip(_COLUMNS, row, strict=True)) for row in islice(rows, ROWS_AT_ONCE)]
+                self.client.upsert(self.collection, block)
             self.client.flush(self.collection)
 
     def search(
@@ -182,7 +172,7 @@ class MilvusGallery:
     def _check(self, width: int, checkpoint: str, kind: str | None = None) -> None:
         where = f"{self.name}: collection {self.collection}"
         fields = {field["name"]: field for field in self.client.describe_collection(self.collection)["fields"]}
-        if not {*_FIELDS, "checkpoint", "feature"} <= fields.keys():
+        if not fields.keys() >= {*_COLUMNS}:
             raise InputError(f"{where} was not made by this command; choose another --collection")
         held = int(fields["feature"]["params"]["dim"])
         if held != width:
