@@ -78,7 +78,10 @@ def main() -> None:
     queries, added, searched = _embedded(arguments, queries, added, searched)
     with _open(arguments, searched, added is not None) as gallery:
         if added is not None:
-            _add(gallery, _moved(added, arguments.gallery_root), arguments.index)
+            before = len(gallery)
+            gallery.add(_moved(added, arguments.gallery_root), arguments.index)
+            new = len(gallery) - before
+            print(f"{gallery.name}: {new} pictures added, {len(added) - new} replaced; {before + new} in all")
         if queries is not None:
             _search(gallery, queries, arguments)
 
@@ -162,13 +165,6 @@ def _open(arguments: Namespace, content: Features | None, create: bool) -> Abstr
             save_index(arguments.save_index, index, _moved(content, root))
             print(f"{arguments.save_index}: {arguments.index} index of {len(content)} pictures")
     return nullcontext(LocalGallery(name, _moved(content, root), index))
-
-
-def _add(gallery, features: Features, kind: str | None) -> None:
-    before = len(gallery)
-    gallery.add(features, kind)
-    total = len(gallery)
-    print(f"{gallery.name}: {total - before} pictures added, {len(features) - total + before} replaced; {total} in all")
 
 
 def _search(gallery, queries: Features, arguments: Namespace) -> None:
