@@ -228,7 +228,7 @@ class Config(Section):
         return Setting(self.data.image_size, self.train.recompute, batch, self.terms, inference)
 
     def with_num_classes(self, identities: int) -> "Config":
-        """The same with the classifier's size written down; raises InputError if another one was asked for."""
+        """The same with the classifier's size; raises InputError if another one was asked for."""
         asked = self.model.num_classes
         if asked not in (None, identities):
             raise InputError(f"model.num_classes={asked}, the training set has {identities} identities; leave it out")
@@ -239,10 +239,8 @@ class Config(Section):
         terms = {name: term for stage in self.stages for name, term in stage.losses.terms().items()}
         needing = [name for name, term in terms.items() if term.auxiliary]
         if needing and not self.model.has_auxiliary:
-            raise ValueError(
-                f"the loss terms {', '.join(needing)} compare an auxiliary modality: they need model.name=mun with a "
-                "model.intermediate other than none"
-            )
+            problem = f"the loss terms {', '.join(needing)} compare an auxiliary modality"
+            raise ValueError(f"{problem}: they need model.name=mun with a model.intermediate other than none")
         if self.train.recompute and not self.model.can_recompute:
             raise ValueError(f"train.recompute is for model.name=pmt, not {self.model.name}; leave it out")
         if beyond := [epoch for epoch in self.train.keep_epochs if epoch > self.epochs]:
