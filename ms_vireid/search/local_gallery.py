@@ -33,11 +33,9 @@ class LocalGallery:
         self, queries: Features, top_k: int, cameras: Sequence[int] | None = None, breadth: int | None = None
     ) -> list[list[Hit]]:
         """The nearest of each query, among the pictures of some cameras or all; equals come in the gallery's order.
+        Raises InputError for features of another width or checkpoint than the queries', or if no camera is there.
 
         breadth: see FaissIndex.search.
-
-        Raises:
-            InputError: features of another width or checkpoint than the queries', or none of the cameras is there.
         """
         check_same_model(queries, self.content, self.name)
         allowed = None if cameras is None else self._of_cameras(cameras)
@@ -70,10 +68,8 @@ def check_same_model(queries: Features, gallery: Features, name: str) -> None:
         raise InputError(f"{name}: features of {widths[1]} dimensions, the queries' have {widths[0]}; extract again")
     checkpoints = [features.info["checkpoint"]["sha256"] for features in (queries, gallery)]
     if checkpoints[0] != checkpoints[1]:
-        raise InputError(
-            f"{name}: features of another checkpoint ({checkpoints[1][:12]}) than the queries' "
-            f"({checkpoints[0][:12]}); extract one of them again"
-        )
+        ours, theirs = (checkpoint[:12] for checkpoint in checkpoints)
+        raise InputError(f"{name}: features of another checkpoint ({theirs}) than the queries' ({ours}); extract again")
 
 
 def search_exact(
