@@ -29,12 +29,8 @@ SHOWN = 20  # queries of a table or a sheet that can still be looked at
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--query", type=Path, nargs="+", metavar="Q", help="pictures, one folder, or one .npz")
-    parser.add_argument(
-        "--gallery", required=True, metavar="G", help=f".npz, folder, {INDEX} or {MILVUS}...: see above"
-    )
-    parser.add_argument(
-        "--checkpoint", type=Path, metavar="P", help="model.safetensors or last.safetensors, to embed pictures"
-    )
+    parser.add_argument("--gallery", required=True, metavar="G", help=f".npz, folder, {INDEX} or {MILVUS}..., as above")
+    parser.add_argument("--checkpoint", type=Path, metavar="P", help="of a run (.safetensors), to embed pictures")
     parser.add_argument(
         "--modality",
         nargs=2,
@@ -60,13 +56,9 @@ def main() -> None:
     parser.add_argument("--save-index", type=Path, metavar="F", help=f"also write the FAISS index there ({INDEX})")
     parser.add_argument("--add", type=Path, metavar="A", help="first add this .npz or folder to the Milvus gallery")
     parser.add_argument("--collection", default="ms_vireid", metavar="NAME", help="of the Milvus gallery")
-    parser.add_argument(
-        "--gallery-root", type=Path, metavar="D", help="folder of the gallery's pictures (default: as extracted)"
-    )
+    parser.add_argument("--gallery-root", type=Path, metavar="D", help="folder of its pictures (default: as extracted)")
     parser.add_argument("--json", type=Path, metavar="F", help="also write what was found to F")
-    parser.add_argument(
-        "--sheet", type=Path, metavar="F", help="also draw it there (.png or .svg), the first 20 queries and 10 hits"
-    )
+    parser.add_argument("--sheet", type=Path, metavar="F", help="also draw 20 queries, 10 hits each, as .png or .svg")
     add_inference(parser)
     arguments = parser.parse_args()
     _check(arguments)
