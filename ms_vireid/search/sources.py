@@ -28,7 +28,7 @@ def read_source(paths: Sequence[Path], modality: str, option: str) -> Features |
     for path in paths:
         if path.suffix.lower() not in SUFFIXES or not path.is_file():
             state = "is not a picture" if path.exists() else "no such file"
-            raise InputError(f"{option} {path}: {state}; give pictures, one folder, or an .npz of ms_vireid/extract.py")
+            raise InputError(f"{option} {path}: {state}; give pictures, one folder, or one .npz of extract.py")
     files = [path.absolute() for path in paths]
     root = Path(os.path.commonpath([file.parent for file in files]))
     each = [read_layout(file.parent, [Path(file.name)], modality) for file in files]
