@@ -12,7 +12,6 @@ from ms_vireid.command.running import Parser, check_least, require_extra, run
 from ms_vireid.data.layout import MODALITIES
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import check_output
-from ms_vireid.inference.feature_files import file_checksum
 
 MODULES = {"mindir": "mindir", "onnx": "onnx_graph"}  # of ms_vireid.exports
 
@@ -54,13 +53,13 @@ def main() -> None:
     from ms_vireid.inference.trained import load_trained
 
     (trained,) = load_trained([arguments.checkpoint])
-    sha256 = file_checksum(trained.path)
     modalities = modalities_of(trained, arguments.modality)
     requests = {}
     for modality in modalities:
         target = output.with_stem(f"{output.stem}-{modality}") if len(modalities) > 1 else output
-        requests[target] = Request(trained, modality, arguments.batch_size, sha256)
+        requests[target] = Request(trained, modality, arguments.batch_size)
     height, width = trained.image_size
+    features = trained.model.bottleneck.num_features
     written = export_verified(requests, import_module(f"ms_vireid.exports.{MODULES[arguments.format]}"))
     for target, (error, limit) in written.items():
         request = requests[target]
@@ -68,7 +67,7 @@ def main() -> None:
         batch = f"batches of {request.batch_size}" if request.batch_size else "any batch"
         tried = " and ".join(map(str, request.batch_sizes))
         print(
-            f"{target}: {kind} pictures {height}x{width} to {request.info['feature_width']} features, {batch}, "
+            f"{target}: {kind} pictures {height}x{width} to {features} features, {batch}, "
             f"{target.stat().st_size / 2**20:.1f} MiB; largest error {error:.1e} of {limit:.1e} in batches of {tried}"
         )
 

@@ -17,8 +17,7 @@ from ms_vireid.data.validation import require_directory
 from ms_vireid.files.writing import check_output, write_json
 from ms_vireid.inference import start_inference
 from ms_vireid.inference.feature_files import Features, Pictures
-from ms_vireid.search.found import Found
-from ms_vireid.search.listing import as_json, format_found
+from ms_vireid.search.found import Found, as_json, format_found
 from ms_vireid.search.local_gallery import LocalGallery, entry
 from ms_vireid.search.sources import read_source
 
@@ -30,12 +29,8 @@ SHOWN = 20  # queries of a table or a sheet that can still be looked at
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--query", type=Path, nargs="+", metavar="Q", help="pictures, one folder, or one .npz")
-    parser.add_argument(
-        "--gallery", required=True, metavar="G", help=f".npz, folder, {INDEX} or {MILVUS}...: see above"
-    )
-    parser.add_argument(
-        "--checkpoint", type=Path, metavar="P", help="model.safetensors or last.safetensors, to embed pictures"
-    )
+    parser.add_argument("--gallery", required=True, metavar="G", help=f".npz, folder, {INDEX} or {MILVUS}..., as above")
+    parser.add_argument("--checkpoint", type=Path, metavar="P", help="of a run (.safetensors), to embed pictures")
     parser.add_argument(
         "--modality",
         nargs=2,
@@ -61,13 +56,9 @@ def main() -> None:
     parser.add_argument("--save-index", type=Path, metavar="F", help=f"also write the FAISS index there ({INDEX})")
     parser.add_argument("--add", type=Path, metavar="A", help="first add this .npz or folder to the Milvus gallery")
     parser.add_argument("--collection", default="ms_vireid", metavar="NAME", help="of the Milvus gallery")
-    parser.add_argument(
-        "--gallery-root", type=Path, metavar="D", help="folder of the gallery's pictures (default: as extracted)"
-    )
+    parser.add_argument("--gallery-root", type=Path, metavar="D", help="folder of its pictures (default: as extracted)")
     parser.add_argument("--json", type=Path, metavar="F", help="also write what was found to F")
-    parser.add_argument(
-        "--sheet", type=Path, metavar="F", help="also draw it there (.png or .svg), the first 20 queries and 10 hits"
-    )
+    parser.add_argument("--sheet", type=Path, metavar="F", help="also draw 20 queries, 10 hits each, as .png or .svg")
     add_inference(parser)
     arguments = parser.parse_args()
     _check(arguments)
@@ -79,7 +70,10 @@ def main() -> None:
     queries, added, searched = _embedded(arguments, queries, added, searched)
     with _open(arguments, searched, added is not None) as gallery:
         if added is not None:
-            _add(gallery, _moved(added, arguments.gallery_root), arguments.index)
+            before = len(gallery)
+            gallery.add(_moved(added, arguments.gallery_root), arguments.index)
+            new = len(gallery) - before
+            print(f"{gallery.name}: {new} pictures added, {len(added) - new} replaced; {before + new} in all")
         if queries is not None:
             _search(gallery, queries, arguments)
 
@@ -165,13 +159,6 @@ def _open(arguments: Namespace, content: Features | None, create: bool) -> Abstr
     return nullcontext(LocalGallery(name, _moved(content, root), index))
 
 
-def _add(gallery, features: Features, kind: str | None) -> None:
-    before = len(gallery)
-    gallery.add(features, kind)
-    total = len(gallery)
-    print(f"{gallery.name}: {total - before} pictures added, {len(features) - total + before} replaced; {total} in all")
-
-
 def _search(gallery, queries: Features, arguments: Namespace) -> None:
     began = time.perf_counter()
     hits = gallery.search(queries, arguments.top_k, arguments.camera, arguments.breadth)
@@ -189,7 +176,7 @@ def _search(gallery, queries: Features, arguments: Namespace) -> None:
             "top_k": arguments.top_k,
             "cameras": arguments.camera,
         }
-        write_json(arguments.json, as_json(found, about))
+        write_json(arguments.json, about | {"queries": [as_json(one) for one in found]})
     if arguments.sheet:
         _draw(found, arguments.sheet)
 

@@ -84,10 +84,6 @@ def names(family, suffix):
     return ["out" + suffix] if family == "pmt" else [f"out-{m}{suffix}" for m in ("infrared", "visible")]
 
 
-def request_of(trained, modality, batch_size=None):
-    return Request(trained, modality, batch_size, "0" * 64)
-
-
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_files_compute_what_the_checkpoint_does(run_export, trained, tmp_path, family, kind):
@@ -95,7 +91,7 @@ def test_the_files_compute_what_the_checkpoint_does(run_export, trained, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == names(family, f".{kind}")
     for path in tmp_path.iterdir():
         modality = stored_in(path)["modality"]
-        images = reference(request_of(trained[family], modality)).images[[2, 0, 1, 1, 0]]
+        images = reference(Request(trained[family], modality)).images[[2, 0, 1, 1, 0]]
         expected = trained[family].model(ms.Tensor(images), modality).asnumpy()
         found = FORMATS[kind].load(path)(images)  # a batch of five, which the export did not try
         assert found.shape == expected.shape
@@ -197,7 +193,7 @@ def test_a_wrong_graph_does_not_get_its_name(trained, tmp_path, write, load, say
     good, bad = tmp_path / "good.onnx", tmp_path / "bad.onnx"
     bad.write_bytes(b"earlier")
     agw = trained["agw"]
-    requests = {good: request_of(agw, "visible"), bad: request_of(agw, "infrared")}
+    requests = {good: Request(agw, "visible"), bad: Request(agw, "infrared")}
     with pytest.raises(InputError, match=r"\.onnx: not written, as the graph") as error:
         export_verified(requests, SimpleNamespace(write=write, load=load))
     assert says in str(error.value)
@@ -211,15 +207,15 @@ def test_a_wrong_graph_does_not_get_its_name(trained, tmp_path, write, load, say
 def test_the_limit_grows_only_with_the_checkpoints_own_rounding(trained):
     """A BNNeck whose statistics have a small deviation around a large mean amplifies rounding."""
     pmt = trained["pmt"]
-    assert reference(request_of(pmt, BOTH)).limit == TOLERANCE
+    assert reference(Request(pmt, BOTH)).limit == TOLERANCE
     neck = pmt.model.bottleneck
     kept = [p.asnumpy() for p in (neck.moving_mean, neck.moving_variance)]
-    images = ms.Tensor(reference(request_of(pmt, BOTH)).images)
+    images = ms.Tensor(reference(Request(pmt, BOTH)).images)
     raw = pmt.model.base(images).asnumpy()
     try:
         neck.moving_mean.set_data(ms.Tensor(raw.mean(axis=0)))
         neck.moving_variance.set_data(ms.Tensor(np.full(16, 1e-6, np.float32)))
-        expected = reference(request_of(pmt, BOTH))
+        expected = reference(Request(pmt, BOTH))
     finally:
         for parameter, value in zip((neck.moving_mean, neck.moving_variance), kept, strict=True):
             parameter.set_data(ms.Tensor(value))
@@ -235,13 +231,13 @@ def test_a_checkpoint_without_features_is_refused(tmp_path):
     for parameter in dead.model.get_parameters():
         parameter.set_data(ms.Tensor(np.zeros(parameter.shape, np.float32)))
     with pytest.raises(InputError, match=r"features of different pictures are only 0\.0e\+00 apart"):
-        reference(request_of(dead, BOTH))
+        reference(Request(dead, BOTH))
 
 
 def test_exporting_leaves_the_model_as_it_was(trained, tmp_path):
     stage = trained["mun"].model.visible_stage
     pool, parameters = stage.maxpool, [p.name for p in trained["mun"].model.get_parameters()]
-    mindir.write(request_of(trained["mun"], "visible"), tmp_path / "out.mindir")
+    mindir.write(Request(trained["mun"], "visible"), tmp_path / "out.mindir")
     assert stage.maxpool is pool
     assert [p.name for p in trained["mun"].model.get_parameters()] == parameters
 

@@ -7,7 +7,7 @@ import torch
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import Parser, run
 from ms_vireid.config import Config, dump_config
-from ms_vireid.config.arguments import add_recipe, recipe
+from ms_vireid.config.reading import add_recipe, recipe
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.read import read_data, validate_for_training

@@ -8,7 +8,7 @@ from pydantic import Field
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, Positive, Section, load_config
 from ms_vireid.config.losses import LossConfig
-from ms_vireid.config.reading import Schema, check_section, read_yaml
+from ms_vireid.config.reading import Schema, check_config, read_yaml
 
 TABLES = CONFIG_ROOT / "ablations"
 
@@ -125,4 +125,4 @@ def shortened(epochs: list[int], total: int) -> list[int]:
 
 
 def _read(path: Path, schema: type[Schema]) -> Schema:
-    return check_section(schema, read_yaml(path), str(path))
+    return check_config(read_yaml(path), str(path), schema)

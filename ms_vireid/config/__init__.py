@@ -1,7 +1,7 @@
 """Configurations: `schema`, `models` and `losses` list every key, `reading` takes them from YAML and command lines."""
 
 from ms_vireid.config.base import Positive, Section, expand_user
-from ms_vireid.config.losses import Call, LossConfig
+from ms_vireid.config.losses import LossConfig, Term
 from ms_vireid.config.models import (
     AGWConfig,
     ModelConfig,

@@ -1,9 +1,9 @@
 """What the sections of a configuration are made of."""
 
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, Self, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from ms_vireid.command.errors import InputError
 
@@ -16,18 +16,9 @@ def between(least: int, most: int) -> type[int]:
 Positive = between(1, 1_000_000)
 Count = between(0, 1_000_000)
 Side = between(1, 1024)  # pixels
-Width = between(1, 10_000)  # channels
-Blocks = between(1, 100)
-Kernel = between(1, 99)
-Above0 = Annotated[float, Field(ge=1e-12, le=1e4)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=1e4)]
-Sigma = Annotated[float, Field(ge=1e-3, le=100)]
-Pixel = Annotated[float, Field(ge=-100, le=100)]
-Factor = Annotated[float, Field(ge=1e-6, le=1)]
-Size = tuple[Side, Side]
-Milestones = Annotated[tuple[Positive, ...], Field(max_length=1000)]
 
 
 def expand_user(path: str) -> Path:
@@ -36,9 +27,6 @@ def expand_user(path: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise InputError(f"{path}: no home folder is known for this user; give the path without ~") from None
-
-
-Folder = Annotated[Path, BeforeValidator(lambda given: expand_user(given) if isinstance(given, str) else given)]
 
 
 class Section(BaseModel):
@@ -51,6 +39,14 @@ class Section(BaseModel):
     def _yaml_types(cls, value: Any) -> Any:
         """YAML has lists where the schema has tuples."""
         return tuple(value) if isinstance(value, list) else value
+
+    def check(self) -> None:
+        """Raise ValueError for keys that do not fit each other."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        self.check()
+        return self
 
 
 def one_of(*kinds: type[Section]) -> Any:

@@ -1,77 +1,74 @@
 """The loss terms' sections: which loss of which outputs each term is, in either framework."""
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
 from ms_vireid.config.base import Section, Weight
 
 
-class Call(NamedTuple):
-    """How a term is computed: `loss(*arguments)(*outputs, labels, *further)`.
-
-    loss: a class of the package `losses`. outputs: fields of `TrainingOutputs`. labelled: whether it takes labels, as
-    many as the outputs have rows.
-    """
-
-    loss: str
-    arguments: tuple[Any, ...]
-    outputs: tuple[str, ...]
-    labelled: bool = True
-    further: tuple[int, ...] = ()
-
-
 class Term(Section):
+    """A loss and how it is called: `loss(**arguments)(*outputs, labels, *further)`."""
+
+    loss: ClassVar[str]  # a class of the package `losses`
+    outputs: ClassVar[tuple[str, ...]]  # fields of `TrainingOutputs`
+    labelled: ClassVar[bool] = True  # whether it takes labels, as many as the outputs have rows
+    further: ClassVar[tuple[int, ...]] = ()
+    grouped: ClassVar[bool] = False  # whether `loss` is told K, num_instances
     auxiliary: ClassVar[bool] = False  # whether it compares an auxiliary modality
     weight: Weight = 1.0
 
-    def call(self, num_instances: int) -> Call:
-        raise NotImplementedError
+    def arguments(self, num_instances: int) -> dict[str, Any]:
+        """K, and the section's keys but for those that do not concern `loss`."""
+        own = self.model_dump(exclude={"weight", "feature", "stage"})
+        return {"num_instances": num_instances} | own if self.grouped else own
 
 
 class IdentityTerm(Term):
-    def call(self, num_instances: int) -> Call:
-        return Call("IdentityLoss", (), ("logits",))
+    loss = "IdentityLoss"
+    outputs = ("logits",)
 
 
 class FeatureTerm(Term):
     feature: Literal["pooled", "bnneck"] = "pooled"  # before or after BNNeck
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return (self.feature,)
+
 
 class TripletTerm(FeatureTerm):
+    loss = "HardTripletLoss"
     margin: Weight
-
-    def call(self, num_instances: int) -> Call:
-        return Call("HardTripletLoss", (self.margin,), (self.feature,))
 
 
 class ProgressiveTripletTerm(FeatureTerm):
+    loss = "ProgressiveHardTripletLoss"
     margin: Weight = 0.1
     stage: Literal[1, 2]
     reduction: Literal["mean", "sum"] = "mean"
 
-    def call(self, num_instances: int) -> Call:
-        arguments = self.margin, self.reduction
-        return Call("ProgressiveHardTripletLoss", arguments, (self.feature,), further=(self.stage,))
+    @property
+    def further(self) -> tuple[int, ...]:
+        return (self.stage,)
 
 
 class WRTTerm(FeatureTerm):
+    loss = "WeightedRegularizedTripletLoss"
     weights: Literal["released", "softmax"] = "released"  # softmax: the paper's formula, without the release's 1e-6
-
-    def call(self, num_instances: int) -> Call:
-        return Call("WeightedRegularizedTripletLoss", (self.weights,), (self.feature,))
 
 
 class HeteroCenterTerm(FeatureTerm):
+    loss = "HeteroCenterTripletLoss"
+    grouped = True
     margin: Weight
-
-    def call(self, num_instances: int) -> Call:
-        return Call("HeteroCenterTripletLoss", (num_instances, self.margin), (self.feature,))
 
 
 class MSELTerm(FeatureTerm):
     """Without a `feature` it is the release's: after BNNeck for cosine, before it for Euclidean distances."""
 
+    loss = "ModalitySharedEnhancementLoss"
+    grouped = True
     distance: Literal["euclidean", "cosine"] = "euclidean"
 
     @model_validator(mode="before")
@@ -81,46 +78,38 @@ class MSELTerm(FeatureTerm):
             return {"feature": "bnneck"} | value
         return value
 
-    def call(self, num_instances: int) -> Call:
-        return Call("ModalitySharedEnhancementLoss", (num_instances, self.distance), (self.feature,))
-
 
 class DCLTerm(FeatureTerm):
+    loss = "DiscriminativeCenterLoss"
+    grouped = True
     negatives: Literal["dynamic", "hard", "all"] = "dynamic"
 
-    def call(self, num_instances: int) -> Call:
-        return Call("DiscriminativeCenterLoss", (num_instances, self.negatives), (self.feature,))
+
+class IdentityConsistencyTerm(Term):
+    loss = "IdentityConsistencyLoss"
+    outputs = ("visible_logits", "infrared_logits")
+    auxiliary = True
 
 
-class AuxiliaryTerm(Term):
-    auxiliary: ClassVar[bool] = True
-
-
-class IdentityConsistencyTerm(AuxiliaryTerm):
-    def call(self, num_instances: int) -> Call:
-        return Call("IdentityConsistencyLoss", (), ("visible_logits", "infrared_logits"))
-
-
-class IdentityAlignmentTerm(AuxiliaryTerm):
+class IdentityAlignmentTerm(Term):
+    loss = "IdentityAlignmentLoss"
+    outputs = ("visible", "infrared", "auxiliary")
+    labelled, grouped, auxiliary = False, True, True
     margin: Weight = 0.55
     reduction: Literal["sum", "mean"] = "sum"
 
-    def call(self, num_instances: int) -> Call:
-        arguments = num_instances, self.margin, self.reduction
-        return Call("IdentityAlignmentLoss", arguments, ("visible", "infrared", "auxiliary"), labelled=False)
 
-
-class ModalityAlignmentTerm(AuxiliaryTerm):
+class ModalityAlignmentTerm(Term):
+    loss = "ModalityAlignmentLoss"
+    outputs = ("visible_prototypes", "infrared_prototypes", "auxiliary_prototypes")
+    labelled, grouped, auxiliary = False, True, True
     bridge: bool = True  # through the auxiliary modality; false: visible against infrared (Table 3)
 
-    def call(self, num_instances: int) -> Call:
-        outputs = "visible_prototypes", "infrared_prototypes", "auxiliary_prototypes"
-        return Call("ModalityAlignmentLoss", (num_instances, self.bridge), outputs, labelled=False)
 
-
-class AuxiliaryIdentityTerm(AuxiliaryTerm):
-    def call(self, num_instances: int) -> Call:
-        return Call("AuxiliaryIdentityLoss", (), ("auxiliary_logits",))
+class AuxiliaryIdentityTerm(Term):
+    loss = "AuxiliaryIdentityLoss"
+    outputs = ("auxiliary_logits",)
+    auxiliary = True
 
 
 class LossConfig(Section):
@@ -141,8 +130,6 @@ class LossConfig(Section):
     def terms(self) -> dict[str, Term]:
         return {name: term for name in type(self).model_fields if (term := getattr(self, name)) is not None}
 
-    @model_validator(mode="after")
-    def _not_empty(self) -> "LossConfig":
+    def check(self) -> None:
         if not self.terms():
             raise ValueError("no loss term is given")
-        return self

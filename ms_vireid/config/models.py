@@ -5,42 +5,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config.base import Blocks, Count, Kernel, Rate, Section, Share, Side, Width, between, one_of
+from ms_vireid.config.base import Count, Rate, Section, Share, Side, between, one_of
 
-MOST_WEIGHTS, MOST_TOKENS = 2_000_000_000, 10_000
-_MOST_TIMES = 4  # as many weights as a file for inference holds, which lacks those of training
+MOST_WEIGHTS = 2_000_000_000
+Width = between(1, 10_000)  # channels
+Blocks = between(1, 100)
+Kernel = between(1, 99)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a network depends on besides its own section of the configuration.
+    """What a network depends on besides its own section of the configuration."""
 
-    image_size: (H, W). recompute: keep less and compute it again. batch: P and K. terms: names of the loss terms.
-    inference: without the parts that only training needs.
-    """
-
-    image_size: tuple[int, int]
-    recompute: bool = False
-    batch: tuple[int, int] = (8, 4)
-    terms: frozenset[str] = frozenset({"ma"})
-    inference: bool = False
+    image_size: tuple[int, int]  # (H, W)
+    recompute: bool = False  # keep less and compute it again
+    batch: tuple[int, int] = (8, 4)  # P and K
+    terms: frozenset[str] = frozenset({"ma"})  # names of the loss terms
+    inference: bool = False  # without the parts that only training needs
 
 
 class ModelConfig(Section):
     """The keys of every model."""
 
     can_recompute: ClassVar[bool] = False  # for train.recompute
+    has_auxiliary: ClassVar[bool] = False  # whether the network makes a modality between visible and infrared
     name: str
     num_classes: between(1, 100_000) | None = None  # default: the identities of the training set
     pretrained: str = "none"  # ImageNet weights (.safetensors or .ckpt), or none to train from scratch
-
-    @property
-    def has_auxiliary(self) -> bool:
-        """Whether the network makes a modality between visible and infrared."""
-        return False
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """What the network is built with, besides the number of identities, in either framework."""
@@ -55,11 +49,9 @@ class ModelConfig(Section):
         """At least so many it has: those of its largest layers."""
         raise NotImplementedError
 
-    @model_validator(mode="after")
-    def _not_too_many_weights(self) -> "ModelConfig":
+    def check(self) -> None:
         if self.weights > MOST_WEIGHTS:
             raise ValueError(f"{self.weights:,} weights are more than {MOST_WEIGHTS:,}; make the model smaller")
-        return self
 
 
 class PMTConfig(ModelConfig):
@@ -76,11 +68,10 @@ class PMTConfig(ModelConfig):
     dropout: Rate = 0.03
     drop_path: Rate = 0.1
 
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> "PMTConfig":
+    def check(self) -> None:
+        super().check()
         if self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
-        return self
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         return super().arguments(setting) | {"image_size": setting.image_size, "recompute": setting.recompute}
@@ -88,9 +79,9 @@ class PMTConfig(ModelConfig):
     def check_image(self, size: tuple[int, int]) -> None:
         _require_sides(size, self.patch_size, f"model.patch_size {self.patch_size}")
         tokens = math.prod((side - self.patch_size) // self.stride + 1 for side in size)
-        if tokens > MOST_TOKENS:
+        if tokens > 10_000:
             raise ValueError(
-                f"data.image_size {size} gives {tokens:,} tokens, more than {MOST_TOKENS:,}; make model.stride larger"
+                f"data.image_size {size} gives {tokens:,} tokens, more than 10,000; make model.stride larger"
             )
 
     @property
@@ -123,11 +114,10 @@ class AGWConfig(ResNetConfig):
     non_local: tuple[Count, Count, Count, Count] = (0, 2, 3, 0)  # last blocks of each stage that one follows
     non_local_width: Width | None = 1  # inner channels, as first released; null: half of the block's
 
-    @model_validator(mode="after")
-    def _non_local_blocks_follow_blocks(self) -> "AGWConfig":
+    def check(self) -> None:
+        super().check()
         if any(count > blocks for count, blocks in zip(self.non_local, self.layers, strict=True)):
             raise ValueError(f"non_local {list(self.non_local)} exceeds the blocks of layers {list(self.layers)}")
-        return self
 
 
 class MUNConfig(ResNetConfig):
@@ -148,18 +138,12 @@ class MUNConfig(ResNetConfig):
     def has_auxiliary(self) -> bool:
         return self.intermediate != "none"
 
-    @field_validator("kernel_order")
-    @classmethod
-    def _odd(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if any(kernel % 2 == 0 for kernel in value):
-            raise ValueError(f"the kernels' sizes must be odd, not {list(value)}")
-        return value
-
-    @model_validator(mode="after")
-    def _channels_can_be_halved(self) -> "MUNConfig":
+    def check(self) -> None:
+        super().check()
+        if any(kernel % 2 == 0 for kernel in self.kernel_order):
+            raise ValueError(f"kernel_order: the kernels' sizes must be odd, not {list(self.kernel_order)}")
         if self.specific == "stem" and self.width % 2:
             raise ValueError(f"width {self.width} must be even with specific=stem, as each half has its own kernels")
-        return self
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """Prototypes and C_a belong to the loss terms that use them."""
@@ -176,11 +160,10 @@ class MUNConfig(ResNetConfig):
         step = math.lcm(*self.ratios) if self.intermediate == "auxiliary" else 1
         maps = [math.ceil(math.ceil(side / 2) / 2) for side in size]  # after the stem's two strides
         if any(side % step for side in maps):
-            fitting = [f"{4 * max(1, round(side / step)) * step}" for side in maps]
+            fitting = [4 * max(1, round(side / step)) * step for side in maps]
             raise ValueError(
                 f"model.ratios {list(self.ratios)} do not divide the feature maps of {maps[0]}x{maps[1]} that "
-                f"data.image_size {list(size)} gives; sides must be multiples of {4 * step}, as "
-                f"[{', '.join(fitting)}]"
+                f"data.image_size {list(size)} gives; sides must be multiples of {4 * step}, as {fitting}"
             )
 
     @property
@@ -197,11 +180,9 @@ def _require_sides(size: tuple[int, int], least: int, what: str) -> None:
 
 def require_fitting(path: Path, model: ModelConfig, held: int) -> None:
     """Raise InputError if a file of `held` numbers says that its model has far more weights, before these are made."""
-    if model.weights > _MOST_TIMES * held:
-        raise InputError(
-            f"{path}: does not fit the model: its configuration asks for {model.weights:,} weights, it "
-            f"holds {held:,}; use another copy"
-        )
+    if model.weights > 4 * held:  # a file for inference lacks the weights that only training needs
+        problem = f"its configuration asks for {model.weights:,} weights, it holds {held:,}"
+        raise InputError(f"{path}: does not fit the model: {problem}; use another copy")
 
 
 AnyModelConfig = one_of(PMTConfig, AGWConfig, MUNConfig)
@@ -220,11 +201,8 @@ def list_models() -> list[str]:
 
 
 def model_by_name(name: str, **overrides: Any) -> ModelConfig:
-    """The architecture of a name of `list_models`, with some of its fields set otherwise.
-
-    Raises:
-        ValueError: no model of that name, no such field, or a value that does not fit it.
-    """
+    """The architecture of a name of `list_models`, with some of its fields set otherwise; raises ValueError for an
+    unknown name or field, or a value that does not fit it."""
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; there are {', '.join(list_models())}")
     return type(MODELS[name]).model_validate(MODELS[name].model_dump() | overrides)

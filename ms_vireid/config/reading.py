@@ -1,6 +1,8 @@
 """Configurations read and written: YAML files with `base:` inheritance, and `key.sub=value` overrides."""
 
+import argparse
 import copy
+import json
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import Parser
 from ms_vireid.config.base import Section
 from ms_vireid.config.schema import Config
 from ms_vireid.files.checks import require_file
@@ -70,13 +73,10 @@ def _parse(text: str) -> Any:
 
 
 def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Config:
-    """Read a YAML file (with its bases), apply `key.sub=value` overrides in order, and check the result.
+    """Read a YAML file with its bases, apply `key.sub=value` overrides in order, and check the result.
 
-    One of the project's own, as configs/pmt/sysu.yaml, is found from any folder.
-
-    Raises:
-        InputError: the file cannot be read or parsed, a base is missing or circular, an override is malformed, a key
-            is unknown, or a value has the wrong type or range; the message gives the file or the key's path.
+    One of the project's own, as configs/pmt/sysu.yaml, is found from any folder. Raises InputError with the file or
+    the key's path.
     """
     path = Path(path)
     if path.parts[:1] == ("configs",) and not path.exists() and (CONFIG_ROOT.parent / path).is_file():
@@ -87,14 +87,29 @@ def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -
     return check_config(tree, str(path))
 
 
-def check_config(tree: dict, source: str) -> Config:
-    """Validate a plain tree, as read from YAML; `source` names it in errors."""
-    return check_section(Config, tree, source)
+def add_recipe(parser: Parser) -> None:
+    """The arguments that `recipe` reads."""
+    parser.add_argument("--config", type=Path, default=CONFIG_ROOT / "demo.yaml", help="YAML file with the recipe")
+    parser.add_argument("--data-root", metavar="D", help="folder of the data set (data.root)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of all random numbers (seed)")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.sub=value", help="configuration values, for example optimizer.lr=1e-4"
+    )
+
+
+def recipe(arguments: argparse.Namespace) -> Config:
+    """The configuration that the command line asks for."""
+    overrides = list(arguments.overrides)
+    if arguments.data_root is not None:
+        overrides.append(f"data.root={json.dumps(arguments.data_root)}")  # quoted: a path is not YAML
+    if arguments.seed is not None:
+        overrides.append(f"seed={arguments.seed}")
+    return load_config(arguments.config, overrides)
 
 
 def stored_config(tree: dict, source: str) -> Config:
-    """As `check_config`, of a configuration that a run of this or an earlier version has stored: keys that are gone are
-    left out, as no weight depends on them."""
+    """A configuration that a run of this or an earlier version stored: keys that are gone are left out, as no weight
+    depends on them."""
     kept = copy.deepcopy(tree)
     for section, name in (key.split(".") for key in GONE):
         if isinstance(kept.get(section), dict):
@@ -104,8 +119,9 @@ def stored_config(tree: dict, source: str) -> Config:
     return check_config(kept, source)
 
 
-def check_section(schema: type[Schema], tree: Any, source: str) -> Schema:
-    """Raises InputError for the first problem, with its key's path, and how many more there are."""
+def check_config(tree: Any, source: str, schema: type[Schema] = Config) -> Schema:
+    """A plain tree, as read from YAML, checked. Raises InputError for the first problem, with `source`, the key's path
+    and how many more there are."""
     try:
         return schema.model_validate(tree)
     except ValidationError as error:

@@ -1,34 +1,23 @@
 """Every key of a configuration: its meaning, its default and what it may be."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config.base import (
-    Above0,
-    Count,
-    Factor,
-    Folder,
-    Milestones,
-    Pixel,
-    Positive,
-    Rate,
-    Section,
-    Share,
-    Sigma,
-    Size,
-    Weight,
-    between,
-    one_of,
-)
+from ms_vireid.config.base import Count, Positive, Rate, Section, Share, Side, Weight, between, expand_user, one_of
 from ms_vireid.config.losses import LossConfig
 from ms_vireid.config.models import AnyModelConfig, PMTConfig, Setting
 
 PUBLISHED_NUM_CLASSES = {"sysu_mm01": 395, "regdb": 206, "llcm": 713}
-
-
-MOST_SYNTHETIC = 250_000  # pictures of the procedural set
+Above0 = Annotated[float, Field(ge=1e-12, le=1e4)]
+Sigma = Annotated[float, Field(ge=1e-3, le=100)]
+Pixel = Annotated[float, Field(ge=-100, le=100)]
+Factor = Annotated[float, Field(ge=1e-6, le=1)]
+Size = tuple[Side, Side]
+Milestones = Annotated[tuple[Positive, ...], Field(max_length=1000)]
+Folder = Annotated[Path, BeforeValidator(lambda given: expand_user(given) if isinstance(given, str) else given)]
 
 
 class SyntheticConfig(Section):
@@ -41,14 +30,12 @@ class SyntheticConfig(Section):
     images_per_camera: between(1, 9999) = 3
     image_size: tuple[between(16, 1024), between(16, 1024)] = (128, 64)
 
-    @model_validator(mode="after")
-    def _not_too_many(self) -> "SyntheticConfig":
+    def check(self) -> None:
         identities = self.train_identities + self.val_identities + self.test_identities
         if identities > 9999:
             raise ValueError(f"{identities:,} identities are more than 9,999; ask for fewer")
-        if (pictures := 6 * identities * self.images_per_camera) > MOST_SYNTHETIC:
-            raise ValueError(f"{pictures:,} pictures are more than {MOST_SYNTHETIC:,}; ask for fewer identities")
-        return self
+        if (pictures := 6 * identities * self.images_per_camera) > 250_000:
+            raise ValueError(f"{pictures:,} pictures are more than 250,000; ask for fewer identities")
 
 
 class DataConfig(Section):
@@ -80,12 +67,10 @@ class AugmentationConfig(Section):
     visible_channel_exchange: Share = 0.0  # one of a visible picture's channels, at random, in place of all three
     infrared_adaptive_gray: bool = False  # one of the channels, their luma or the infrared picture itself, at random
 
-    @field_validator("erasing_area", "infrared_blur_sigma")
-    @classmethod
-    def _ascending(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError(f"the range {list(value)} is upside down")
-        return value
+    def check(self) -> None:
+        for name in ("erasing_area", "infrared_blur_sigma"):
+            if (limits := getattr(self, name))[0] > limits[1]:
+                raise ValueError(f"{name} {list(limits)} is upside down")
 
 
 class StageConfig(Section):
@@ -94,27 +79,18 @@ class StageConfig(Section):
     losses: LossConfig
 
 
-class OptimizerConfig(Section):
-    """The keys of every optimiser."""
-
-    name: str
-    lr: Above0
-    weight_decay: Weight
-    backbone_factor: Above0  # lr factor of the model's backbone group
-
-
-class AdamWConfig(OptimizerConfig):
+class AdamWConfig(Section):
     """PMT's values."""
 
     name: Literal["adamw"] = "adamw"
     lr: Above0 = 3e-4
     weight_decay: Weight = 1e-4  # taken from the weight itself
-    backbone_factor: Above0 = 0.5
+    backbone_factor: Above0 = 0.5  # lr factor of the model's backbone group
     betas: tuple[Rate, Rate] = (0.9, 0.999)
     eps: Above0 = 1e-8
 
 
-class SGDConfig(OptimizerConfig):
+class SGDConfig(Section):
     """AGW's values."""
 
     name: Literal["sgd"] = "sgd"
@@ -124,14 +100,12 @@ class SGDConfig(OptimizerConfig):
     momentum: Rate = 0.9
     nesterov: bool = True
 
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> "SGDConfig":
+    def check(self) -> None:
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
-        return self
 
 
-AnyOptimizerConfig = one_of(AdamWConfig, SGDConfig)
+OptimizerConfig = one_of(AdamWConfig, SGDConfig)
 
 
 class WarmupCosineConfig(Section):
@@ -162,7 +136,7 @@ class IterationStepsConfig(Section):
     factor: Factor = 0.1
 
 
-AnyScheduleConfig = one_of(WarmupCosineConfig, WarmupStepsConfig, IterationStepsConfig)
+ScheduleConfig = one_of(WarmupCosineConfig, WarmupStepsConfig, IterationStepsConfig)
 
 
 class TrainConfig(Section):
@@ -182,11 +156,9 @@ class TrainConfig(Section):
     keep_epochs: Milestones = ()  # epochs whose weights are kept as epoch-N.safetensors
     log_steps: Positive = 10  # steps between lines of metrics.jsonl
 
-    @model_validator(mode="after")
-    def _best_needs_evaluations(self) -> "TrainConfig":
+    def check(self) -> None:
         if self.select == "best" and not self.evaluate_every:
             raise ValueError("select=best chooses among evaluations during training: set evaluate_every as well")
-        return self
 
 
 class EvaluationConfig(Section):
@@ -220,8 +192,8 @@ class Config(Section):
     augmentation: AugmentationConfig = AugmentationConfig()
     model: AnyModelConfig = PMTConfig()
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1, max_length=100)]
-    optimizer: AnyOptimizerConfig = AdamWConfig()
-    schedule: AnyScheduleConfig = WarmupCosineConfig()
+    optimizer: OptimizerConfig = AdamWConfig()
+    schedule: ScheduleConfig = WarmupCosineConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
@@ -256,36 +228,20 @@ class Config(Section):
         return Setting(self.data.image_size, self.train.recompute, batch, self.terms, inference)
 
     def with_num_classes(self, identities: int) -> "Config":
-        """The same with the classifier's size written down; raises InputError if another one was asked for."""
+        """The same with the classifier's size; raises InputError if another one was asked for."""
         asked = self.model.num_classes
         if asked not in (None, identities):
             raise InputError(f"model.num_classes={asked}, the training set has {identities} identities; leave it out")
         return self.model_copy(update={"model": self.model.model_copy(update={"num_classes": identities})})
 
-    @model_validator(mode="after")
-    def _model_takes_the_images(self) -> "Config":
+    def check(self) -> None:
         self.model.check_image(self.data.image_size)
-        return self
-
-    @model_validator(mode="after")
-    def _terms_have_an_auxiliary_modality(self) -> "Config":
         terms = {name: term for stage in self.stages for name, term in stage.losses.terms().items()}
         needing = [name for name, term in terms.items() if term.auxiliary]
         if needing and not self.model.has_auxiliary:
-            raise ValueError(
-                f"the loss terms {', '.join(needing)} compare an auxiliary modality: they need model.name=mun with a "
-                "model.intermediate other than none"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _model_can_recompute(self) -> "Config":
+            problem = f"the loss terms {', '.join(needing)} compare an auxiliary modality"
+            raise ValueError(f"{problem}: they need model.name=mun with a model.intermediate other than none")
         if self.train.recompute and not self.model.can_recompute:
             raise ValueError(f"train.recompute is for model.name=pmt, not {self.model.name}; leave it out")
-        return self
-
-    @model_validator(mode="after")
-    def _kept_epochs_come(self) -> "Config":
         if beyond := [epoch for epoch in self.train.keep_epochs if epoch > self.epochs]:
             raise ValueError(f"train.keep_epochs {beyond} are beyond the last of the stages' {self.epochs} epochs")
-        return self

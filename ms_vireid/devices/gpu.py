@@ -57,10 +57,8 @@ def find_gpu(environment: Mapping[str, str]) -> str:
     capability = major + minor / 10
     found = f"{name.value.decode()}, compute capability {capability}"
     if not LOWEST <= capability <= HIGHEST:
-        raise DeviceError(
-            f"{found}: MindSpore with CUDA 11 and cuDNN 8 covers {LOWEST} to {HIGHEST}",
-            "choose another GPU by CUDA_VISIBLE_DEVICES",
-        )
+        problem = f"{found}: MindSpore with CUDA 11 and cuDNN 8 covers {LOWEST} to {HIGHEST}"
+        raise DeviceError(problem, "choose another GPU by CUDA_VISIBLE_DEVICES")
     slow = " (at the first start the driver translates MindSpore's kernels for it, which takes a while)"
     return found + slow * (capability > COMPILED)
 
@@ -85,16 +83,12 @@ def _call(driver: ctypes.CDLL, function: str, *arguments) -> int:
 
 @dataclass(frozen=True)
 class Toolkit:
-    """CUDA 11 and cuDNN 8.
+    """CUDA 11 and cuDNN 8."""
 
-    release: such as "11.8". origin: where they are, in words. libraries: files in the order of `PACKAGES`.
-    home: the folder with bin/nvcc; None without a compiler.
-    """
-
-    release: str
-    origin: str
-    libraries: tuple[Path, ...]
-    home: Path | None = None
+    release: str  # such as "11.8"
+    origin: str  # where they are, in words
+    libraries: tuple[Path, ...]  # in the order of `PACKAGES`
+    home: Path | None = None  # the folder with bin/nvcc, if there is a compiler
 
     def __str__(self) -> str:
         return f"CUDA {self.release} from {self.origin}"
@@ -115,11 +109,10 @@ class Toolkit:
         """The environment variables to set while mindspore is imported and given its device.
 
         MindSpore asks `$CUDA_HOME/bin/nvcc` for the release, by which it selects its plugin, and `ldd` for the
-        runtime's place. Without a compiler, a private temporary folder holds an nvcc that only prints the release.
-        Raises DeviceError if no program can be run from that folder.
+        runtime's place. Without a compiler, a temporary nvcc prints the release; a DeviceError says if it cannot run.
         """
-        folders = dict.fromkeys(str(library.parent) for library in self.libraries)
-        paths = [*folders, *filter(None, [environment.get("LD_LIBRARY_PATH")])]
+        folders = [str(library.parent) for library in self.libraries]
+        paths = filter(None, dict.fromkeys([*folders, environment.get("LD_LIBRARY_PATH")]))
         with tempfile.TemporaryDirectory(prefix="ms_vireid-cuda-") as folder:
             home = self.home or _write_compiler(Path(folder), self.release)
             yield {"CUDA_HOME": str(home), "LD_LIBRARY_PATH": ":".join(paths)}
@@ -214,10 +207,8 @@ def _packaged() -> Toolkit:
         path = Path(file.locate())
         if not path.is_file() or path.stat().st_size != file.size:
             # CUDA 12's packages have files of the same name in the same folder.
-            raise DeviceError(
-                f"{path} is not the file that {package} installed",
-                "use an environment without packages for another CUDA, and pip install -e '.[gpu]' there",
-            )
+            elsewhere = "use an environment without packages for another CUDA, and pip install -e '.[gpu]' there"
+            raise DeviceError(f"{path} is not the file that {package} installed", elsewhere)
         libraries.append(path)
     release = ".".join(metadata.version(PACKAGES["libcudart.so.11.0"]).split(".")[:2])
     return Toolkit(release, "the gpu extra", tuple(libraries))

@@ -25,11 +25,8 @@ def available_memory() -> int:
 def require_memory(size: int, doing: str, remedy: str) -> None:
     """Raise InputError if `size` bytes are more than there are."""
     if size > (available := available_memory()):
-        raise InputError(f"{doing} needs {gib(size)} of memory, there are {gib(available)}; {remedy}")
-
-
-def gib(size: float) -> str:
-    return f"{size / 2**30:,.1f} GiB"
+        needed, there = (f"{number / 2**30:,.1f} GiB" for number in (size, available))
+        raise InputError(f"{doing} needs {needed} of memory, there are {there}; {remedy}")
 
 
 def resident_bytes() -> int:

@@ -26,16 +26,11 @@ def cores() -> tuple[int, ...]:
 def set_up(device: str) -> str:
     """Choose the device, set the process up for it and import mindspore.
 
-    Environment variables that the user has set are left as they are.
+    device: "auto", "CPU", "GPU" or "Ascend"; auto takes the first of Ascend, GPU and CPU that works. Environment
+    variables that the user has set stay.
 
-    Args:
-        device: "auto", "CPU", "GPU" or "Ascend"; auto takes the first of Ascend, GPU and CPU that works.
-
-    Returns:
-        The device and what it is or why it was chosen: "CPU (auto: no Ascend NPU ...; no NVIDIA driver ...)".
-
-    Raises:
-        InputError: the device asked for cannot be used; it says what was looked for and what to do.
+    Returns the device and what it is or why it was chosen: "CPU (auto: no Ascend NPU ...; no NVIDIA driver ...)".
+    Raises InputError if the one asked for cannot be used; it says what was looked for and what to do.
     """
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's errors, not its warnings
     # OpenMP threads of other libraries sleep between their loops: MindSpore's threads need the cores then.
@@ -167,11 +162,8 @@ def _start_ascend() -> str:
         raise DeviceError("no Ascend NPU (looked for /dev/davinci*)", "run on a machine with CANN and an Ascend NPU")
     _select("Ascend")
     if (chip := _ascend_chip()) == COMPILES_WHOLE:
-        raise DeviceError(
-            f"MindSpore compiles whole graphs (GE) for {chip}, which nobody has tried with this project; from Ascend "
-            "910B on it runs kernel by kernel",
-            "run on one of these",
-        )
+        problem = f"MindSpore compiles whole graphs (GE) for {chip}, which nobody has tried with this project"
+        raise DeviceError(problem, "run on an Ascend 910B or newer")
     return chip
 
 
@@ -219,10 +211,8 @@ def _select(name: str) -> None:
     import mindspore
 
     if not getattr(mindspore.device_context, name.lower()).device.is_available():
-        raise DeviceError(
-            f"MindSpore {mindspore.__version__} cannot load its {name} plugin though the hardware is there",
-            "see why with GLOG_v=2",
-        )
+        problem = f"MindSpore {mindspore.__version__} cannot load its {name} plugin though the hardware is there"
+        raise DeviceError(problem, "see why with GLOG_v=2")
     mindspore.set_device(name)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Tensor, amp, nn, ops
 
 from ms_vireid import losses
-from ms_vireid.config import Call, LossConfig
+from ms_vireid.config import LossConfig, Term
 from ms_vireid.devices import runtime
 from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.models.base import TrainingOutputs
@@ -25,7 +25,7 @@ class StageLoss(nn.Cell):
         terms = config.terms()
         self.names = tuple(terms)
         self.weights = tuple(term.weight for term in terms.values())
-        self.terms = nn.CellList([OnOutputs(term.call(num_instances)) for term in terms.values()])
+        self.terms = nn.CellList([OnOutputs(term, num_instances) for term in terms.values()])
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
         """Those of a model, in the order of `TrainingOutputs`, and labels [2PK] -> (total, each unweighted term in
@@ -42,12 +42,12 @@ class StageLoss(nn.Cell):
 class OnOutputs(nn.Cell):
     """A term: a loss called with some of `TrainingOutputs`, and the labels of as many rows."""
 
-    def __init__(self, call: Call):
+    def __init__(self, term: Term, num_instances: int):
         super().__init__()
-        self.loss = getattr(losses, call.loss)(*call.arguments)
-        self.places = tuple(TrainingOutputs._fields.index(field) for field in call.outputs)
-        self.labelled = call.labelled
-        self.further = call.further
+        self.loss = getattr(losses, term.loss)(**term.arguments(num_instances))
+        self.places = tuple(TrainingOutputs._fields.index(field) for field in term.outputs)
+        self.labelled = term.labelled
+        self.further = term.further
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         given = ()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
-from mindspore.train.mind_ir_pb2 import ModelProto
 
 from ms_vireid.exports.verified import Compute, InferenceGraph, Request
 from ms_vireid.models import ResNet
@@ -27,11 +26,8 @@ class PaddedMaxPool(nn.Cell):
 
 @contextmanager
 def any_batch(model: nn.Cell) -> Iterator[None]:
-    """For a while, have the model take batches whose size is not known.
-
-    A ResNet's stem pools with another operator: the one that `nn.MaxPool2d` takes (MaxPool3DWithArgmax and Squeeze)
-    loses the number of dimensions.
-    """
+    """Within this block the model takes batches of any size: a ResNet's stem pools by another operator than that of
+    `nn.MaxPool2d` (MaxPool3DWithArgmax and Squeeze), which loses the number of dimensions."""
     stems = [cell for _, cell in model.cells_and_names() if isinstance(cell, ResNet) and cell.has_stem]
     pools = [stem.maxpool for stem in stems]
     try:
@@ -49,8 +45,8 @@ def write(request: Request, path: Path) -> None:
     graph.set_train(False)
     images = Tensor(shape=request.input_shape, dtype=ms.float32)
 
-    def add_info(model: ModelProto) -> None:
-        model.user_info.update(request.info)
+    def add_info(proto) -> None:
+        proto.user_info.update(request.info)
 
     logging.disable(logging.CRITICAL)  # MindSpore logs several lines besides raising: one of ours is enough
     try:

@@ -182,13 +182,8 @@ def _(cell: NonLocal, graph: Graph, x: str) -> str:
 
 
 def write(request: Request, path: Path) -> None:
-    """The graph, checked, with its `info` as metadata_props.
-
-    Raises:
-        InputError: a layer is not known here.
-    """
-    graph = Graph()
-    model = request.trained.model
+    """The graph, checked, with its `info` as metadata_props; raises InputError for a layer that is not known here."""
+    graph, model = Graph(), request.trained.model
     features = chain(graph, INPUT, *model.path(request.modality))  # [N, C]
     length = graph.add("Max", graph.add("ReduceL2", features, axes=[1], keepdims=1), 1e-12)
     normalised = graph.add("Div", features, length)

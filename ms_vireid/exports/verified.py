@@ -36,16 +36,11 @@ Compute = Callable[[np.ndarray], np.ndarray]  # images float32 [N, 3, H, W] -> f
 
 @dataclass(frozen=True)
 class Request:
-    """One graph to write.
-
-    modality: of its pictures, "visible", "infrared" or `BOTH`. batch_size: pictures a call, None: any number. sha256:
-    the checkpoint file's checksum.
-    """
+    """One graph to write."""
 
     trained: TrainedModel
-    modality: str
-    batch_size: int | None
-    sha256: str
+    modality: str  # of its pictures: "visible", "infrared" or `BOTH`
+    batch_size: int | None = None  # pictures a call; None: any number
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -62,7 +57,7 @@ class Request:
 
     @property
     def info(self) -> dict[str, str]:
-        """What a user of the graph needs to know, as texts: plain ones, or JSON where they are numbers or more.
+        """What a user of the graph needs to know, as texts, in JSON where they are not texts already.
 
         A picture is decoded as `decoding` says, resized to `image_size` (H, W) with the filter `resize`, and becomes
         (pixel / 255 - mean) / std in the order `layout` and `channel_order`.
@@ -81,7 +76,7 @@ class Request:
             "std": [round(float(value), 6) for value in IMAGENET_STD],
             "feature_width": trained.model.bottleneck.num_features,
             "similarity": "inner product of the features, whose length is 1",
-            "checkpoint": {"file": trained.path.name, "sha256": self.sha256, "epoch": trained.epoch},
+            "checkpoint": trained.source(),
             "config": dump_config(trained.config),
         }
         return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
@@ -100,11 +95,8 @@ class InferenceGraph(nn.Cell):
 
 
 def modalities_of(trained: TrainedModel, wanted: str | None) -> tuple[str, ...]:
-    """A graph each: PMT has one path, whatever the picture; AGW's and MUN's first layers differ by modality.
-
-    Raises:
-        InputError: one modality of a model that has one path.
-    """
+    """A graph each: PMT has one path, whatever the picture; AGW's and MUN's first layers differ by modality. Raises
+    InputError for one modality of a model that has one path."""
     if trained.model.BY_MODALITY:
         return (wanted,) if wanted else MODALITIES
     if wanted:
@@ -131,13 +123,11 @@ class Reference(NamedTuple):
 
 
 def reference(request: Request) -> Reference:
-    """The checkpoint's own features of the probe images.
+    """The checkpoint's own features of the probe images; raises InputError if those of different pictures are nearly
+    the same, so that they verify nothing.
 
     The limit is `TOLERANCE`, or, if that is more, `MARGIN` times what changes when the images' values are rounded
     otherwise: a BNNeck that takes off a large common mean amplifies rounding, in a small PMT a hundredfold.
-
-    Raises:
-        InputError: the features of different pictures are (nearly) the same, so that nothing can be verified with them.
     """
     trained = request.trained
     images = probe_images(trained.image_size, request.modalities)
@@ -159,8 +149,8 @@ def largest_error(compute: Compute, expected: Reference, batch_sizes: Sequence[i
     """The largest difference between a graph's features and the checkpoint's, over the largest entry of these, in
     batches of all the sizes; pictures are repeated to fill the last batch.
 
-    Raises:
-        ValueError: features of another shape, not finite, the same for each picture, or further off than the limit.
+    Raises ValueError for features of another shape, not finite, the same for each picture, or off by more than the
+    limit.
     """
     worst = 0.0
     width = expected.features.shape[1]
@@ -189,11 +179,8 @@ def export_verified(requests: dict[Path, Request], format: ModuleType) -> dict[P
     format: `mindir` or `onnx_graph`. Its `write(request, path)` exports a request with its `info`; its `load(path)`
     returns a function that runs the file.
 
-    Returns:
-        Of each the largest error and its limit, see `largest_error` and `reference`.
-
-    Raises:
-        InputError: a file cannot be written, or a graph does not compute what the checkpoint does.
+    Returns the largest error and its limit of each. Raises InputError if a file cannot be written, or a graph does not
+    compute what the checkpoint does.
     """
     errors = {}
     with ExitStack() as stack:

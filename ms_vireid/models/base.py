@@ -8,11 +8,10 @@ from mindspore import Parameter, Tensor, nn
 
 
 class TrainingOutputs(NamedTuple):
-    """What a model gives in training for a batch of 2PK rows, visible half first: as a plain tuple in this order,
-    without those at the end that it has not. (MindSpore's compiler hangs on a NamedTuple that is unpacked.)
+    """What a model gives in training for a batch of 2PK rows, visible half first: a plain tuple in this order, up to
+    the last that it has. (MindSpore's compiler hangs on a NamedTuple that is unpacked.)
 
-    The second half is of models with a modality between the two, whose row i is of one identity with visible row i and
-    infrared row i.
+    Those with defaults come from a modality between the two, whose row i shows the identity of row i of both.
     """
 
     logits: Tensor  # [2PK, num_classes]
@@ -30,13 +29,12 @@ class TrainingOutputs(NamedTuple):
 
 
 class ReIDModel(nn.Cell):
-    """A model that the trainer runs: in training mode `model(images, None, key, labels, progress)`, which gives
-    a tuple as `TrainingOutputs`, in evaluation mode `model(images, modality)`, which gives features."""
+    """In training mode `model(images, None, key, labels, progress)` gives a tuple as `TrainingOutputs`, in evaluation
+    mode `model(images, modality)` gives features."""
 
-    # Beginnings of the names of parameters that evaluation needs not; a model built for inference has none of them.
+    # How names of parameters begin that only training needs; a model built for inference does not have them.
     TRAINING_ONLY: tuple[str, ...] = ()
-    # Whether visible and infrared pictures take different ways to their features.
-    BY_MODALITY = True
+    BY_MODALITY = True  # whether visible and infrared pictures take different ways to their features
 
     def place(self, rank: int, devices: int) -> None:
         """Tell the layers that draw random numbers which device's batch this model gets, in data-parallel training."""
@@ -45,7 +43,7 @@ class ReIDModel(nn.Cell):
                 cell.shard = (rank, devices)
 
     def memories(self) -> list[Parameter]:
-        """What training remembers of the batches of its own device, besides the running averages of BatchNorm."""
+        """What training remembers of its own device's batches, besides the running averages of BatchNorm."""
         return []
 
     def path(self, modality: str) -> tuple[nn.Cell, ...]:
@@ -65,22 +63,22 @@ class ReIDModel(nn.Cell):
         raise NotImplementedError
 
     def as_maps(self, output: np.ndarray) -> np.ndarray:
-        """What such a cell gives as [N, C, rows, columns]."""
+        """The output of such a cell as [N, C, rows, columns]."""
         return output
 
     def cells_in_picture(self, size: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
-        """Where rows and columns of a map lie in a picture of `size` (H, W), in pixels: float [2, 2], the centres of
-        the first ones, and how far it is from one to the next."""
+        """Where rows and columns of a map lie in a picture of `size` (H, W): the first centres and the steps between
+        centres, in pixels, float [2, 2]."""
         steps = np.divide(size, cells)
         return np.stack([steps / 2, steps])
 
     def has_auxiliary(self) -> bool:
-        """Whether it makes a modality out of pairs of pictures; the next two are of such a model."""
+        """Whether it makes a modality out of pairs of pictures, as the next two need."""
         return False
 
     def auxiliary_maps(self, pictures: tuple[Tensor, Tensor], maps: tuple[Tensor, Tensor], key: Tensor) -> Tensor:
-        """Of visible and infrared pictures, float32 [N, 3, H, W], rows of one identity, and what their `first_map`s
-        give: feature maps of that kind."""
+        """Feature maps like `maps`, which the `first_map`s give for visible and infrared pictures, float32
+        [N, 3, H, W], row by row of one identity."""
         raise NotImplementedError
 
     def auxiliary_features(self, pictures: tuple[Tensor, Tensor], key: Tensor) -> Tensor:
@@ -92,7 +90,7 @@ class ReIDModel(nn.Cell):
         raise NotImplementedError
 
     def limits_of(self, name: str) -> tuple[float, float] | None:
-        """What the parameter of this name is clamped to after each update. Such a one does not decay."""
+        """What the parameter of this name, which does not decay, is clamped to after each update."""
         return None
 
     def load_pretrained(self, path: Path) -> None:

@@ -9,8 +9,6 @@ from ms_vireid.models.mun import MUN
 from ms_vireid.models.pmt import PMT
 
 __all__ = ["build_model", "create_model", "list_models"]
-
-
 NETWORKS = {"pmt": PMT, "agw": AGW, "mun": MUN}  # by `model.name`
 
 
@@ -19,22 +17,18 @@ def create_model(
 ) -> ReIDModel:
     """A model by name, as in timm and mindcv; `overrides` are fields of its `ms_vireid.config.ModelConfig`.
 
-    `image_size` is (H, W); AGW and MUN take images of any size. `batch` is P and K of MUN's training.
-
-    Raises:
-        ValueError: no model of that name, no such field, or a value that does not fit it.
+    `image_size` is (H, W); AGW and MUN take images of any size. `batch` is P and K of MUN's training. Raises ValueError
+    for an unknown name or field, or a value that does not fit it.
     """
     return _build(model_by_name(name, **overrides), num_classes, Setting(image_size, batch=batch))
 
 
 def build_model(config: Config, inference: bool = False) -> ReIDModel:
-    """The configured model, with its pretrained weights if `model.pretrained` names a file.
+    """The configured model, drawn from `config.seed` or with the weights of `model.pretrained`; for `inference` without
+    what only training needs.
 
-    With `inference` the parts that only training needs are left out. Weights are drawn from `config.seed`.
-
-    Raises:
-        InputError: the weight file is missing or does not fit.
-        ValueError: the number of identities is neither configured nor known for the data set.
+    Raises InputError for a weight file that is missing or does not fit, and ValueError if the number of identities is
+    neither configured nor known for the data set.
     """
     if config.num_classes is None:
         raise ValueError(f"model.num_classes is not set, and not known for data.name={config.data.name}")

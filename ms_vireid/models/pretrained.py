@@ -14,22 +14,16 @@ from ms_vireid.models.vit import VisionTransformer, resize_position_embedding
 
 WHERE_VIT = (
     "timm's vit_base_patch16_224 (the paper's file is jx_vit_base_p16_224-80ecf9dd.pth) is on the timm project's "
-    "release page and on the Hugging Face hub; bring it as .safetensors, which parity/convert.py makes of a .pth"
+    "release page and on the Hugging Face hub"
 )
-WHERE_RESNET = (
-    "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is on PyTorch's download pages; bring it as "
-    ".safetensors, which parity/convert.py makes of a .pth"
-)
+WHERE_RESNET = "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is on PyTorch's download pages"
 
 
 def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
     """Load a timm ViT state dict from .safetensors, or from a .ckpt made of one; nothing is set unless all fits.
 
-    The head is dropped and the square grid of position embeddings is resized to the model's patches.
-
-    Raises:
-        InputError: no such file (the message says where it can be had), not one of the formats, or weights missing,
-            extra or misshapen.
+    The head is dropped and the square grid of position embeddings is resized to the model's patches. Raises InputError
+    for no such file (with where it can be had), another format, or weights missing, extra or misshapen.
     """
     held = {timm_name(name): value for name, value in _read(path, WHERE_VIT).items()}
     weights = {name: value for name, value in held.items() if not name.startswith(("head.", "fc_norm."))}
@@ -43,13 +37,8 @@ def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
 
 
 def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
-    """Load a torchvision ResNet-50 state dict from .safetensors, or from a .ckpt made of one, into the parts that
-    together are the network (two stems get the same weights); nothing is set unless all fits.
-
-    The classifier `fc` and the counters `num_batches_tracked` are dropped.
-
-    Raises:
-        InputError: as `load_pretrained_vit`.
+    """Load a torchvision ResNet-50 state dict, as `load_pretrained_vit`, into the parts that together are the network;
+    two stems get the same weights. The classifier `fc` and the counters `num_batches_tracked` are dropped.
     """
     held = {torchvision_name(name): value for name, value in _read(path, WHERE_RESNET).items()}
     weights = {n: v for n, v in held.items() if not n.startswith("fc.") and not n.endswith("num_batches_tracked")}
@@ -59,7 +48,8 @@ def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
 
 def _read(path: Path, where: str) -> dict[str, np.ndarray]:
     if not path.is_file():
-        raise InputError(f"model.pretrained: no such file {path}; {where}; or set model.pretrained=none")
+        bring = "bring it as .safetensors, which parity/convert.py makes of a .pth, or set model.pretrained=none"
+        raise InputError(f"model.pretrained: no such file {path}; {where}; {bring}")
     return read_checkpoint(path).arrays
 
 

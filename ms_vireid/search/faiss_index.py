@@ -17,9 +17,7 @@ from ms_vireid.inference.feature_files import Features, check_columns, columns_o
 from ms_vireid.search.found import nearest
 
 KINDS = {"flat": faiss.IndexFlat, "hnsw": faiss.IndexHNSWFlat}
-LINKS = 32  # M of HNSW: neighbours of a node on each layer
-BREADTH_OF_BUILDING = 200  # efConstruction of HNSW
-BREADTH = 128  # efSearch of HNSW
+LINKS, BREADTH_OF_BUILDING, BREADTH = 32, 200, 128  # of HNSW: M, efConstruction, efSearch
 _ROWS_AT_ONCE = 1 << 14
 _MEMBER = "index.faiss"
 _MAKE = "make it with --save-index"
@@ -42,16 +40,15 @@ class FaissIndex:
 
         With `allowed`, bool [G], both kinds search exactly: a graph's way to the allowed would lead over the others.
         """
-        index, selector = self.index, None
+        index, selection = self.index, None
         if allowed is not None:
-            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+            selection = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little")))
             index = faiss.downcast_index(index.storage) if self.kind == "hnsw" else index
 
         def search(count: int) -> tuple[np.ndarray, np.ndarray]:
-            if self.kind == "hnsw" and selector is None:
+            parameters = selection
+            if self.kind == "hnsw" and allowed is None:
                 parameters = faiss.SearchParametersHNSW(efSearch=max(breadth or BREADTH, count))
-            else:
-                parameters = faiss.SearchParameters(sel=selector)
             return index.search(np.ascontiguousarray(queries), count, params=parameters)
 
         return nearest(search, top_k, len(self))
@@ -78,11 +75,8 @@ def save_index(path: Path, index: FaissIndex, gallery: Features) -> None:
 
 
 def load_index(path: Path) -> tuple[FaissIndex, Features]:
-    """An index that `save_index` wrote, and its gallery, without features.
-
-    Raises:
-        InputError: no such file, or not one that it wrote, whole.
-    """
+    """An index that `save_index` wrote, and its gallery, without features. Raises InputError for another file, or one
+    that is not whole."""
     held = read_archive(path, "a saved index", _MAKE)  # with its CRCs: FAISS's own reader trusts what it reads
     try:
         index = faiss.deserialize_index(np.frombuffer(held[_MEMBER], np.uint8))

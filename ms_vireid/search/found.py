@@ -1,7 +1,7 @@
-"""What a search finds, and the order in which it is shown."""
+"""What a search finds, in which order, and as a table or JSON."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,8 @@ import numpy as np
 from ms_vireid.data.layout import UNKNOWN
 
 NOTHING = -1  # in place of an index where there are fewer than top_k
+_MATCH = {True: "yes", False: "no", None: "-"}
+_HEADER = f"{'rank':>4}  {'similarity':>10}  {'match':>5}  {'camera':>6}  {'identity':>8}  picture"
 
 
 @dataclass(frozen=True)
@@ -81,3 +83,29 @@ def nearest(
         count = min(2 * count, limit)
     order = np.lexsort((index, distance), axis=1)[:, :top_k]
     return np.take_along_axis(similarity, order, 1), np.take_along_axis(index, order, 1)
+
+
+def format_found(found: Found) -> str:
+    """A query's table: a line for each hit."""
+    query = found.query
+    about = (("camera", query.camera), ("identity", query.identity))
+    known = [f"{what} {number}" for what, number in about if number is not None]
+    lines = [f"query {query.path} ({', '.join([query.modality, *known])})", _HEADER]
+    for rank, hit in enumerate(found.hits, 1):
+        camera, identity = ("-" if number is None else number for number in (hit.entry.camera, hit.entry.identity))
+        values = f"{rank:>4}  {hit.similarity:>10.4f}  {_MATCH[found.match(hit)]:>5}  {camera:>6}  {identity:>8}"
+        lines.append(f"{values}  {hit.entry.path}")
+    return "\n".join(lines if found.hits else [*lines, "nothing found"])
+
+
+def as_json(found: Found) -> dict:
+    """A query and its hits as plain values; what is unknown is null."""
+    hits = [
+        {"rank": rank, "similarity": hit.similarity, "match": found.match(hit)} | _plain(hit.entry)
+        for rank, hit in enumerate(found.hits, 1)
+    ]
+    return _plain(found.query) | {"hits": hits}
+
+
+def _plain(entry: Entry) -> dict:
+    return asdict(entry) | {"file": str(entry.file)}

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.progress import progress
 from ms_vireid.data.layout import UNKNOWN
 from ms_vireid.inference.feature_files import Features
-from ms_vireid.search.exact import search_exact
 from ms_vireid.search.found import NOTHING, Entry, Hit, hits_of
 
 if TYPE_CHECKING:
     from ms_vireid.search.faiss_index import FaissIndex
+
+_SIMILARITIES = 1 << 24  # at a time: 64 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +33,9 @@ class LocalGallery:
         self, queries: Features, top_k: int, cameras: Sequence[int] | None = None, breadth: int | None = None
     ) -> list[list[Hit]]:
         """The nearest of each query, among the pictures of some cameras or all; equals come in the gallery's order.
+        Raises InputError for features of another width or checkpoint than the queries', or if no camera is there.
 
         breadth: see FaissIndex.search.
-
-        Raises:
-            InputError: features of another width or checkpoint than the queries', or none of the cameras is there.
         """
         check_same_model(queries, self.content, self.name)
         allowed = None if cameras is None else self._of_cameras(cameras)
@@ -68,7 +68,32 @@ def check_same_model(queries: Features, gallery: Features, name: str) -> None:
         raise InputError(f"{name}: features of {widths[1]} dimensions, the queries' have {widths[0]}; extract again")
     checkpoints = [features.info["checkpoint"]["sha256"] for features in (queries, gallery)]
     if checkpoints[0] != checkpoints[1]:
-        raise InputError(
-            f"{name}: features of another checkpoint ({checkpoints[1][:12]}) than the queries' "
-            f"({checkpoints[0][:12]}); extract one of them again"
-        )
+        ours, theirs = (checkpoint[:12] for checkpoint in checkpoints)
+        raise InputError(f"{name}: features of another checkpoint ({theirs}) than the queries' ({ours}); extract again")
+
+
+def search_exact(
+    queries: np.ndarray, gallery: np.ndarray, top_k: int, allowed: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `top_k` nearest in the order of `evaluate_ranking`: by distance, 1 - inner product in float32, and equals by
+    their index.
+
+    queries: float32 [Q, C]. gallery: float32 [G, C], L2-normalised as they are. allowed: bool [G], where to search.
+
+    Returns similarities float32 [Q, k] and indices int64 [Q, k], k = min(top_k, G); NOTHING where fewer are allowed.
+    """
+    top_k = min(top_k, len(gallery))
+    similarity = np.full((len(queries), top_k), -np.inf, np.float32)
+    index = np.full((len(queries), top_k), NOTHING)
+    rows = max(1, _SIMILARITIES // len(gallery))
+    starts = range(0, len(queries), rows)
+    for start in progress(starts, len(starts), "search", " queries", rows):
+        distance = 1 - queries[start : start + rows] @ gallery.T
+        if allowed is not None:
+            distance[:, ~allowed] = np.inf
+        last = np.partition(distance, top_k - 1, axis=1)[:, top_k - 1]
+        for query, (own, limit) in enumerate(zip(distance, last, strict=True), start):
+            near = np.flatnonzero((own <= limit) & (own < np.inf))  # in order of index, with all equals of the last one
+            near = near[np.argsort(own[near], kind="stable")][:top_k]
+            similarity[query, : len(near)], index[query, : len(near)] = 1 - own[near], near
+    return similarity, index

@@ -6,6 +6,7 @@ A picture is one entity, its absolute path the primary key, so that adding it ag
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice, repeat
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,9 +31,8 @@ _INDEXES = {  # type, and how it is built
 }
 _BREADTH = 128  # ef of HNSW
 _FIELDS = ("picture", "path", "modality", "camera", "identity")  # that a search gives back
+_COLUMNS = (*_FIELDS, "checkpoint", "feature")
 _STRONG = {"consistency_level": "Strong"}  # what was added is found at once
-_QUIET = {"GRPC_VERBOSITY": "NONE"}  # gRPC reads it at its import; what fails is raised as well
-_LOGGERS = "pymilvus", "milvus_lite"  # the same
 
 
 class MilvusGallery:
@@ -57,9 +57,9 @@ class MilvusGallery:
             hint = "another process may have it open, or it is not milvus-lite's"
         else:
             hint = "check the address, and that the server runs"
-        with runtime.environment(_QUIET):
+        with runtime.environment({"GRPC_VERBOSITY": "NONE"}):  # read at its import; what fails is raised as well
             from pymilvus import MilvusClient
-        for name in _LOGGERS:
+        for name in ("pymilvus", "milvus_lite"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         with self._errors(hint):
             self.client = MilvusClient(address, timeout=_TIMEOUT)
@@ -76,12 +76,10 @@ class MilvusGallery:
             return self.client.query(self.collection, output_fields=["count(*)"], **_STRONG)[0]["count(*)"]
 
     def add(self, features: Features, kind: str | None = None) -> None:
-        """Insert pictures, or replace those of the same path, in batches; what a stopped run added stays.
+        """Insert pictures, or replace those of the same path, in batches; what a stopped run added stays. Raises
+        InputError for a collection of another width, checkpoint or kind of index, or a path that is too long.
 
         kind: of the index ("exact", "flat", "hnsw"), where there is no collection yet.
-
-        Raises:
-            InputError: the collection has another width, checkpoint or kind of index, or a path is too long.
         """
         files = [features.file(path).as_posix() for path in features.paths.tolist()]
         if long := next((file for file in files if len(file.encode()) > _LONGEST_PATH), None):
@@ -92,35 +90,20 @@ class MilvusGallery:
                 self._check(features.features.shape[1], checkpoint, kind)
             else:
                 self._create(features.features.shape[1], kind or "exact")
+            known = (features.paths, features.modality, features.cameras, features.identities)
+            columns = (files, *(column.tolist() for column in known), repeat(checkpoint), features.features)
+            rows = zip(*columns, strict=False)
             starts = range(0, len(features), ROWS_AT_ONCE)
-            for start in progress(starts, len(starts), "insert", " pictures", ROWS_AT_ONCE):
-                block = features.features[start : start + ROWS_AT_ONCE]
-                rows = range(start, start + len(block))
-                self.client.upsert(
-                    self.collection,
-                    [
-                        {
-                            "picture": files[i],
-                            "path": features.paths[i].item(),
-                            "modality": features.modality[i].item(),
-                            "camera": int(features.cameras[i]),
-                            "identity": int(features.identities[i]),
-                            "checkpoint": checkpoint,
-                            "feature": row,
-                        }
-                        for i, row in zip(rows, block, strict=True)
-                    ],
-                )
+            for _ in progress(starts, len(starts), "insert", " pictures", ROWS_AT_ONCE):
+                block = [dict(zip(_COLUMNS, row, strict=True)) for row in islice(rows, ROWS_AT_ONCE)]
+                self.client.upsert(self.collection, block)
             self.client.flush(self.collection)
 
     def search(
         self, queries: Features, top_k: int, cameras: Sequence[int] | None = None, breadth: int | None = None
     ) -> list[list[Hit]]:
         """The nearest entities of each query; ties are ordered by path. Exact if the collection's index is exact.
-
-        Raises:
-            InputError: no such collection, an empty one, or one of another width or checkpoint.
-        """
+        Raises InputError for no such collection, an empty one, or one of another width or checkpoint."""
         size = len(self)
         if not size:
             raise InputError(f"{self.name}: collection {self.collection} holds no picture; fill it with --add")
@@ -167,12 +150,11 @@ class MilvusGallery:
         from pymilvus import DataType
 
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field("picture", DataType.VARCHAR, is_primary=True, max_length=_LONGEST_PATH)
-        schema.add_field("path", DataType.VARCHAR, max_length=_LONGEST_PATH)
-        schema.add_field("modality", DataType.VARCHAR, max_length=16)
+        lengths = {"picture": _LONGEST_PATH, "path": _LONGEST_PATH, "modality": 16, "checkpoint": 64}
+        for name, length in lengths.items():
+            schema.add_field(name, DataType.VARCHAR, is_primary=name == "picture", max_length=length)
         for name in ("camera", "identity"):
             schema.add_field(name, DataType.INT64)
-        schema.add_field("checkpoint", DataType.VARCHAR, max_length=64)
         schema.add_field("feature", DataType.FLOAT_VECTOR, dim=width)
         index = self.client.prepare_index_params()
         index_type, parameters = _INDEXES[kind]
@@ -182,7 +164,7 @@ class MilvusGallery:
     def _check(self, width: int, checkpoint: str, kind: str | None = None) -> None:
         where = f"{self.name}: collection {self.collection}"
         fields = {field["name"]: field for field in self.client.describe_collection(self.collection)["fields"]}
-        if not {*_FIELDS, "checkpoint", "feature"} <= fields.keys():
+        if not fields.keys() >= {*_COLUMNS}:
             raise InputError(f"{where} was not made by this command; choose another --collection")
         held = int(fields["feature"]["params"]["dim"])
         if held != width:

@@ -14,12 +14,10 @@ from ms_vireid.inference.feature_files import Features, Pictures, load_features
 
 
 def read_source(paths: Sequence[Path], modality: str, option: str) -> Features | Pictures:
-    """One feature file, one folder, or one or more pictures.
+    """One feature file, one folder, or one or more pictures; raises InputError for a path that is none of these, or
+    pictures whose folders do not say the modality.
 
     modality: "visible", "infrared" or "auto", of pictures. option: what the paths were given for, for errors.
-
-    Raises:
-        InputError: a path that is none of these, or pictures whose folders do not say the modality.
     """
     if len(paths) == 1 and paths[0].suffix == ".npz":
         return load_features(paths[0])
@@ -30,9 +28,7 @@ def read_source(paths: Sequence[Path], modality: str, option: str) -> Features |
     for path in paths:
         if path.suffix.lower() not in SUFFIXES or not path.is_file():
             state = "is not a picture" if path.exists() else "no such file"
-            raise InputError(
-                f"{option} {path}: {state}; give pictures, one folder, or one .npz of ms_vireid/extract.py"
-            )
+            raise InputError(f"{option} {path}: {state}; give pictures, one folder, or one .npz of extract.py")
     files = [path.absolute() for path in paths]
     root = Path(os.path.commonpath([file.parent for file in files]))
     each = [read_layout(file.parent, [Path(file.name)], modality) for file in files]

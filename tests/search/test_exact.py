@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from ms_vireid.evaluation import evaluate_ranking
-from ms_vireid.search import exact
-from ms_vireid.search.exact import search_exact
+from ms_vireid.search import local_gallery
 from ms_vireid.search.found import NOTHING
+from ms_vireid.search.local_gallery import search_exact
 
 from .galleries import EQUAL, gallery, queries, stable_order
 
@@ -15,7 +15,7 @@ BLOCKS = pytest.mark.parametrize("similarities", [60, 3 * 60, 1 << 24])  # of on
 
 @BLOCKS
 def test_the_order_is_that_of_evaluate_ranking(monkeypatch, similarities):
-    monkeypatch.setattr(exact, "_SIMILARITIES", similarities)
+    monkeypatch.setattr(local_gallery, "_SIMILARITIES", similarities)
     asked, searched = queries().features, gallery().features
     distance = np.float32(1) - asked @ searched.T
     _, index = search_exact(asked, searched, len(searched))
@@ -36,7 +36,7 @@ def test_the_cases_hold_equals_that_a_sort_by_similarity_would_order_otherwise()
 @BLOCKS
 @pytest.mark.parametrize("top_k", [1, 5, 100])
 def test_the_first_are_found_with_their_similarities(monkeypatch, similarities, top_k):
-    monkeypatch.setattr(exact, "_SIMILARITIES", similarities)
+    monkeypatch.setattr(local_gallery, "_SIMILARITIES", similarities)
     asked, searched = queries(), gallery()
     similarity, index = search_exact(asked.features, searched.features, top_k)
     assert index.shape == similarity.shape == (4, min(top_k, 60))
@@ -47,7 +47,7 @@ def test_the_first_are_found_with_their_similarities(monkeypatch, similarities, 
 
 @BLOCKS
 def test_what_is_not_allowed_is_not_found(monkeypatch, similarities):
-    monkeypatch.setattr(exact, "_SIMILARITIES", similarities)
+    monkeypatch.setattr(local_gallery, "_SIMILARITIES", similarities)
     asked, searched = queries(), gallery()
     allowed = np.isin(np.arange(60), [2, 17, 18, 33, 59])
     _, index = search_exact(asked.features, searched.features, 7, allowed)

@@ -7,9 +7,9 @@ import pytest
 from ms_vireid.command.errors import InputError
 from ms_vireid.inference.feature_files import save_features
 from ms_vireid.search import faiss_index
-from ms_vireid.search.exact import search_exact
 from ms_vireid.search.faiss_index import build_index, load_index, save_index
 from ms_vireid.search.found import NOTHING, nearest
+from ms_vireid.search.local_gallery import search_exact
 
 from .galleries import WIDTH, as_features, gallery, queries
 

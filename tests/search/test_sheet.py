@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ms_vireid.search.found import Entry, Found, Hit
-from ms_vireid.search.listing import as_json, format_found
+from ms_vireid.search.found import Entry, Found, Hit, as_json, format_found
 from ms_vireid.search.sheet import draw_sheet
 from ms_vireid.visualization.figure import RIGHT, WRONG, save_figure
 
@@ -79,8 +78,7 @@ def test_the_table_and_the_json_say_what_is_unknown(found):
     ]
     assert format_found(found[1]).splitlines()[0] == "query 9.png (visible)"
     assert format_found(Found(found[0].query, [])).splitlines()[-1] == "nothing found"
-    content = as_json(found, {"top_k": 4})
-    assert content["top_k"] == 4
-    assert [hit["match"] for hit in content["queries"][0]["hits"]] == [True, False, None, True]
-    assert [hit["rank"] for hit in content["queries"][0]["hits"]] == [1, 2, 3, 4]
-    assert (content["queries"][1]["camera"], content["queries"][1]["identity"]) == (None, None)
+    first, second = map(as_json, found)
+    assert [hit["match"] for hit in first["hits"]] == [True, False, None, True]
+    assert [hit["rank"] for hit in first["hits"]] == [1, 2, 3, 4]
+    assert (second["camera"], second["identity"]) == (None, None)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ms_vireid.config import Call, LossConfig
+from ms_vireid.config import LossConfig, Term
 from torch_ref import losses
 from torch_ref.engine.optimizer import SGD, AdamW
 from torch_ref.models.base import TrainingOutputs
@@ -17,7 +17,7 @@ class StageLoss(nn.Module):
         terms = config.terms()
         self.names = tuple(terms)
         self.weights = tuple(term.weight for term in terms.values())
-        self.terms = nn.ModuleList(OnOutputs(term.call(num_instances)) for term in terms.values())
+        self.terms = nn.ModuleList(OnOutputs(term, num_instances) for term in terms.values())
 
     def forward(self, outputs: TrainingOutputs, labels: Tensor) -> tuple[Tensor, ...]:
         """The model's outputs and labels [2PK] -> (total, each unweighted term in order)."""
@@ -29,12 +29,12 @@ class StageLoss(nn.Module):
 
 
 class OnOutputs(nn.Module):
-    def __init__(self, call: Call):
+    def __init__(self, term: Term, num_instances: int):
         super().__init__()
-        self.loss = getattr(losses, call.loss)(*call.arguments)
-        self.fields = call.outputs
-        self.labelled = call.labelled
-        self.further = call.further
+        self.loss = getattr(losses, term.loss)(**term.arguments(num_instances))
+        self.fields = term.outputs
+        self.labelled = term.labelled
+        self.further = term.further
 
     def forward(self, outputs: TrainingOutputs, labels: Tensor) -> Tensor:
         given = [getattr(outputs, field) for field in self.fields]
