@@ -160,7 +160,7 @@ FIRST = "vis/0001/0001_c01_s101_f0_vis.jpg 0\n"
         ("idx/train_vis.txt", FIRST + "vis/0001/photo.jpg 0", r"without a camera.*1 \(line 2 'vis/0001/photo\.jpg'\)"),
         ("idx/test_id.txt", "3,three,351", r"test_id\.txt:1: fields that are not identities: 1 \('three'\)"),
         ("idx/test_id.txt", "\n", r"test_id\.txt:1: lists no identity"),
-        ("idx/test_id.txt", "3,4,5", r"test_id\.txt without a folder under any camera: 2 \(0004, 0005\)"),
+        ("idx/test_id.txt", "3,4,5", r"identities without a picture under any camera: 2 \(0004, 0005\); check"),
     ],
 )
 def test_what_is_wrong_with_llcms_tree_is_said(tmp_path, name, content, says):
