@@ -10,7 +10,8 @@ from ms_vireid.config import Config, dump_config
 from ms_vireid.config.arguments import add_recipe, recipe
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.randomness import step_key
-from ms_vireid.data.read import read_data, validate_for_training
+from ms_vireid.data.read import read_data
+from ms_vireid.data.validation import validate_for_training
 from ms_vireid.engine.run_folder import require_same_run
 from ms_vireid.files.writing import check_output
 from torch_ref.engine.checkpoint import Checkpoint, load_checkpoint, load_model, load_optimizer, save_checkpoint

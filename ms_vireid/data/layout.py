@@ -5,10 +5,9 @@ import re
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError, refuse
-from ms_vireid.data.llcm import CAMERA_IN_NAME
 from ms_vireid.data.pictures import SUFFIXES
+from ms_vireid.data.readers import CAMERA_IN_NAME, SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
 from ms_vireid.data.records import ImageSet, image_set
-from ms_vireid.data.sysu_mm01 import CAMERAS, INFRARED_CAMERAS
 from ms_vireid.data.validation import read_lines, refuse_names, require_directory
 
 UNKNOWN = -1
@@ -79,8 +78,8 @@ def modality_of(folders: list[str]) -> str | None:
             if folder.lower() in names:
                 return modality
     for folder in reversed(folders):
-        if (camera := _camera_number(folder)) in CAMERAS:
-            return "infrared" if camera in INFRARED_CAMERAS else "visible"
+        if (camera := _camera_number(folder)) in SYSU_CAMERAS:
+            return "infrared" if camera in SYSU_INFRARED_CAMERAS else "visible"
     return None
 
 

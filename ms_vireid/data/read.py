@@ -5,13 +5,9 @@ from pathlib import Path
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import DataConfig
-from ms_vireid.data.folder import read_folder
-from ms_vireid.data.llcm import read_llcm
+from ms_vireid.data.readers import read_folder, read_llcm, read_regdb, read_sysu_mm01
 from ms_vireid.data.records import ReIDData
-from ms_vireid.data.regdb import read_regdb
 from ms_vireid.data.synthetic import VERSION, generate_sysu_mm01
-from ms_vireid.data.sysu_mm01 import read_sysu_mm01
-from ms_vireid.data.validation import check_pictures, check_training_identities
 
 OBTAIN = {
     "sysu_mm01": "get SYSU-MM01 from its authors after signing their agreement",
@@ -24,8 +20,7 @@ OBTAIN = {
 def read_data(config: DataConfig) -> ReIDData:
     """Read the configured data set; the synthetic one is first generated if it is not there yet.
 
-    Raises:
-        InputError: no root is given, or the data set's reader finds something wrong.
+    Raises InputError if no root is given, or the data set's reader finds something wrong.
     """
     if config.name == "synthetic":
         digest = hashlib.sha256(repr((VERSION, config.synthetic.model_dump())).encode()).hexdigest()[:8]
@@ -36,20 +31,6 @@ def read_data(config: DataConfig) -> ReIDData:
         raise InputError(f"data.root is not set: give --data-root FOLDER; {OBTAIN[config.name]}")
     if config.name == "regdb":
         return read_regdb(config.root, config.trial)
-    if config.name == "llcm":
-        return read_llcm(config.root)
     if config.name == "folder":
         return read_folder(config.root, config.test_fraction)
-    return read_sysu_mm01(config.root)
-
-
-def validate_for_training(data: ReIDData, num_instances: int) -> str | None:
-    """Check everything that training would stumble over; returns a warning, or None.
-
-    Raises:
-        InputError: pictures missing or unreadable, identities without pictures of one modality.
-    """
-    warning = check_training_identities(data.train, num_instances, data.root)
-    check_pictures(data.train)
-    check_pictures(data.test)
-    return warning
+    return read_llcm(config.root) if config.name == "llcm" else read_sysu_mm01(config.root)

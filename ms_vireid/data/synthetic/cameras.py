@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from ms_vireid.data.readers import SYSU_INFRARED_CAMERAS
 from ms_vireid.data.synthetic.drawing import draw_person
-from ms_vireid.data.synthetic.people import NOTHING, Identity, Ink, Part, draw_pose, pick
-from ms_vireid.data.sysu_mm01 import INFRARED_CAMERAS
+from ms_vireid.data.synthetic.people import Identity, Ink, Part, draw_pose, pick
 
 CAMERA, SCENE = 1, 2  # the random streams of a seed
 OUTDOOR_CAMERAS = (4, 5, 6)
@@ -29,13 +29,13 @@ class Camera:
 
     @property
     def infrared(self) -> bool:
-        return self.number in INFRARED_CAMERAS
+        return self.number in SYSU_INFRARED_CAMERAS
 
 
 def make_camera(seed: int, number: int, image_size: tuple[int, int]) -> Camera:
     """The camera with this number: its light, its tone and the place it looks at. image_size: (H, W) in pixels."""
     rng = np.random.default_rng((seed, CAMERA, number))
-    infrared = number in INFRARED_CAMERAS
+    infrared = number in SYSU_INFRARED_CAMERAS
     y, x = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in image_size), indexing="ij")
     if infrared:  # a lamp beside the lens: bright in the middle, dark in the corners
         centre_x, centre_y = rng.uniform(-0.25, 0.25, size=2)
@@ -54,7 +54,7 @@ def make_camera(seed: int, number: int, image_size: tuple[int, int]) -> Camera:
 def _draw_scene(seed: int, number: int, image_size: tuple[int, int]) -> Image.Image:
     """The empty place a camera looks at, supersampled, a fifth higher and half as wide again as a picture."""
     rng = np.random.default_rng((seed, SCENE, PLACES.get(number, number)))
-    infrared, outdoor = number in INFRARED_CAMERAS, number in OUTDOOR_CAMERAS
+    infrared, outdoor = number in SYSU_INFRARED_CAMERAS, number in OUTDOOR_CAMERAS
     height, width = round(1.2 * SUPERSAMPLING * image_size[0]), round(1.5 * SUPERSAMPLING * image_size[1])
     wall, floor = _background_ink(rng, outdoor), _background_ink(rng, outdoor)
     scene = Image.new("L" if infrared else "RGB", (width, height), wall.value(infrared))
@@ -99,7 +99,11 @@ def render(identity: Identity, camera: Camera, rng: np.random.Generator) -> Imag
     size = (SUPERSAMPLING * height, SUPERSAMPLING * width)
     pose = draw_pose(rng, width / height)
     ink, shade = draw_person(identity, pose, size)
-    picture = _draw_background(camera, rng, size)
+    # A part of the camera's scene, with two things added for this picture alone.
+    left, top = rng.integers(camera.scene.width - size[1]), rng.integers(camera.scene.height - size[0])
+    picture = camera.scene.crop((left, top, left + size[1], top + size[0]))
+    for _ in range(2):
+        _draw_clutter(picture, rng, camera.number in OUTDOOR_CAMERAS)
     mask = Image.fromarray((ink != Part.BACKGROUND) * np.uint8(255))
     picture.paste(_paint(ink, identity.inks, camera.infrared), mask=mask)
 
@@ -111,19 +115,9 @@ def render(identity: Identity, camera: Camera, rng: np.random.Generator) -> Imag
     return _expose(picture.reduce(SUPERSAMPLING), light, camera, rng)
 
 
-def _draw_background(camera: Camera, rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    """A part of the camera's scene, with two things added for this picture alone."""
-    height, width = size
-    left, top = rng.integers(camera.scene.width - width), rng.integers(camera.scene.height - height)
-    background = camera.scene.crop((left, top, left + width, top + height))
-    for _ in range(2):
-        _draw_clutter(background, rng, camera.number in OUTDOOR_CAMERAS)
-    return background
-
-
 def _paint(ink: np.ndarray, inks: dict[Part, Ink], infrared: bool) -> Image.Image:
     """The ink map as a camera sees it in even light: mode "L" if infrared, else "RGB"."""
-    values = [inks.get(part, NOTHING).value(infrared) for part in Part]
+    values = [inks[part].value(infrared) for part in Part]
     painted = Image.fromarray(ink)
     if infrared:
         return painted.point(values + [0] * (256 - len(values)))
