@@ -78,10 +78,7 @@ def train(
         if config.stage_of(epoch) is not stage:
             stage = config.stage_of(epoch)
             train_step = TrainStep(model, StageLoss(stage.losses, config.train.num_instances), optimizer)
-        batch = batches[step]
-        if isinstance(batch, InputError):
-            raise batch
-        images, labels = map(torch.from_numpy, batch)
+        images, labels = map(torch.from_numpy, batches[step])
         key = torch.tensor(step_key(config.seed, step))  # int32 scalar
         done = step % batches.sampler.iterations / batches.sampler.iterations
         progress = step / max(len(batches) - 1, 1)

@@ -31,22 +31,21 @@ def iterate(
     Closing the iterator early lets the workers finish what they have begun, and ends them. So does Ctrl-C, unless the
     caller is within `stop_requests`: an exception in the middle of the workers' queue would leave them hanging.
 
-    Raises:
-        InputError: a picture cannot be decoded.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, when the caller is done with the item in hand.
+    Raises InputError for a picture that cannot be decoded, and KeyboardInterrupt on Ctrl-C or SIGTERM, when the caller
+    is done with the item in hand.
     """
     numbers = range(start, len(batches))
     stopped = False
     workers = min(workers, len(numbers))
-    shared = _SharedMemory(batches, slots=_AHEAD * workers + 1) if workers else None
+    shared = _SharedMemory(batches, slots=_AHEAD * workers + 1)
     with stop_requests() as stop:
         loader = iter(
             DataLoader(
-                shared or batches,
+                shared,
                 batch_size=None,
                 sampler=takewhile(lambda _: not stopped, numbers),
                 num_workers=workers,
-                collate_fn=_unchanged,
+                collate_fn=lambda item: item,
                 worker_init_fn=_begin_worker,
                 prefetch_factor=_AHEAD if workers else None,
             )
@@ -58,7 +57,7 @@ def iterate(
                         threads.enter_context(bound_threads())
                     if isinstance(item, InputError):
                         raise item
-                    yield shared.taken(number, item) if shared else item
+                    yield shared.taken(number, item)
                     if stop:
                         raise KeyboardInterrupt
         except (GeneratorExit, InputError, KeyboardInterrupt):
@@ -71,10 +70,8 @@ def iterate(
 
 
 class _SharedMemory:
-    """Batches for worker processes, which leave the pictures where this process can read them.
-
-    Workers inherit the shared memory when they are forked, and it goes with the last of them; a pipe would copy every
-    batch several times. At most `slots` - 1 batches are under way at a time, so each slot is read before it is reused.
+    """Batches that workers leave where this process can read them: in memory that they inherit when they are forked, as
+    a pipe would copy every batch several times. At most `slots` - 1 batches are under way at a time.
     """
 
     def __init__(self, batches: TrainingBatches | EvaluationBatches, slots: int):
@@ -83,11 +80,11 @@ class _SharedMemory:
         self.memory = mmap.mmap(-1, slots * max(batches.nbytes, 1))
 
     def __getitem__(self, number: int) -> tuple | InputError:
-        """For a worker: an item with its first part in a slot, and that part's shape and type in its place."""
-        item = self.batches[number]
-        if isinstance(item, InputError):
-            return item
-        pixels, *rest = item
+        """An item with its pictures in a slot, and their shape and type in its place; or what is wrong with one."""
+        try:
+            pixels, *rest = self.batches[number]
+        except InputError as error:
+            return error
         self._slot(number, pixels.shape, pixels.dtype)[...] = pixels
         return (pixels.shape, pixels.dtype), *rest
 
@@ -98,10 +95,6 @@ class _SharedMemory:
 
     def _slot(self, number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.ndarray(shape, dtype, self.memory, number % self.slots * self.batches.nbytes)
-
-
-def _unchanged(item):
-    return item
 
 
 def _begin_worker(_worker: int) -> None:
