@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.data.pictures import SUFFIXES
-from ms_vireid.data.readers import CAMERA_IN_NAME, SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
-from ms_vireid.data.records import ImageSet, image_set
+from ms_vireid.data.read import CAMERA_IN_NAME
+from ms_vireid.data.records import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS, ImageSet, image_set
 from ms_vireid.data.validation import read_lines, refuse_names, require_directory
 
 UNKNOWN = -1

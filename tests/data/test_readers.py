@@ -6,8 +6,7 @@ import pytest
 
 from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.config import DataConfig
-from ms_vireid.data.read import read_data
-from ms_vireid.data.readers import read_folder, read_llcm, read_regdb, read_sysu_mm01
+from ms_vireid.data.read import read_data, read_folder, read_llcm, read_regdb, read_sysu_mm01
 from ms_vireid.data.records import image_set
 from ms_vireid.data.validation import check_pictures, check_training_identities, list_pictures, validate_for_training
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import SyntheticConfig
-from ms_vireid.data.readers import SYSU_CAMERAS
+from ms_vireid.data.records import SYSU_CAMERAS
 from ms_vireid.data.synthetic.cameras import make_camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 

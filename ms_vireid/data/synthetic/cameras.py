@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from ms_vireid.data.readers import SYSU_INFRARED_CAMERAS
+from ms_vireid.data.records import SYSU_INFRARED_CAMERAS
 from ms_vireid.data.synthetic.drawing import draw_person
 from ms_vireid.data.synthetic.people import Identity, Ink, Part, draw_pose, pick
 
@@ -93,36 +93,24 @@ def _background_ink(rng: np.random.Generator, outdoor: bool) -> Ink:
 
 
 def render(identity: Identity, camera: Camera, rng: np.random.Generator) -> Image.Image:
-    """One picture of the identity: "RGB" from a visible camera, "L" from an infrared one. Its random draws do not
-    depend on the identity's inks."""
+    """One picture: "RGB" from a visible camera, "L" from an infrared one. What is drawn does not depend on the inks."""
     height, width = camera.light.shape[:2]
     size = (SUPERSAMPLING * height, SUPERSAMPLING * width)
-    pose = draw_pose(rng, width / height)
-    ink, shade = draw_person(identity, pose, size)
+    ink, shade = draw_person(identity, draw_pose(rng, width / height), size)
     # A part of the camera's scene, with two things added for this picture alone.
     left, top = rng.integers(camera.scene.width - size[1]), rng.integers(camera.scene.height - size[0])
     picture = camera.scene.crop((left, top, left + size[1], top + size[0]))
     for _ in range(2):
         _draw_clutter(picture, rng, camera.number in OUTDOOR_CAMERAS)
     mask = Image.fromarray((ink != Part.BACKGROUND) * np.uint8(255))
-    picture.paste(_paint(ink, identity.inks, camera.infrared), mask=mask)
-
+    colours = np.array([identity.inks[part].value(camera.infrared) for part in Part], np.uint8)
+    picture.paste(Image.fromarray(colours[ink]), mask=mask)
     mask, shade = mask.reduce(SUPERSAMPLING), shade.reduce(SUPERSAMPLING)
     inside = np.asarray(mask.filter(ImageFilter.BoxBlur(height / 40)), np.float32) / 255
     roundness = 1 - 0.45 * (1 - inside) * (np.asarray(mask, np.float32) / 255)  # darker towards the figure's edges
     folds = Image.fromarray(rng.uniform(0.88, 1.12, size=(9, 5)).astype(np.float32)).resize((width, height))
     light = roundness * np.asarray(folds) * np.asarray(shade, np.float32) * (rng.uniform(0.85, 1.15) / 255)
     return _expose(picture.reduce(SUPERSAMPLING), light, camera, rng)
-
-
-def _paint(ink: np.ndarray, inks: dict[Part, Ink], infrared: bool) -> Image.Image:
-    """The ink map as a camera sees it in even light: mode "L" if infrared, else "RGB"."""
-    values = [inks[part].value(infrared) for part in Part]
-    painted = Image.fromarray(ink)
-    if infrared:
-        return painted.point(values + [0] * (256 - len(values)))
-    painted.putpalette([channel for value in values for channel in value])
-    return painted.convert("RGB")
 
 
 def _expose(picture: Image.Image, light: np.ndarray, camera: Camera, rng: np.random.Generator) -> Image.Image:

@@ -3,7 +3,7 @@
 Lengths are in figure heights (the figure's, not the picture's) unless a comment says otherwise.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -74,28 +74,8 @@ class Ink:
         return round(255 * self.reflectance) if infrared else self.colour
 
 
-@dataclass(frozen=True)
-class Identity:
-    """A person; `CHOICES` says what the fields mean."""
-
-    height: float
-    shoulders: float
-    hips: float
-    legs: float
-    head: float
-    limbs: float
-    hair: str
-    upper_pattern: str
-    upper_period: float
-    lower_pattern: str
-    lower_period: float
-    upper_length: float
-    sleeves: float
-    lower: tuple[str, float]
-    bag: str
-    hat: str
-    scarf: bool
-    inks: dict[Part, Ink]
+class Identity(make_dataclass("Fields", [*CHOICES, "scarf", "inks"], frozen=True)):
+    """A person: one of each of `CHOICES`, whether they wear a scarf, and the ink of each part."""
 
     @property
     def chin(self) -> float:
