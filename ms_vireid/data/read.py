@@ -15,12 +15,9 @@ from ms_vireid.data.validation import list_pictures, read_lines, require_directo
 LLCM_VISIBLE_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 LLCM_INFRARED_CAMERAS = (1, 2, 4, 5, 6, 7, 8, 9)
 CAMERA_IN_NAME = re.compile(r"_c(\d{1,2})_")  # of LLCM's pictures
-SYSU_REMEDY = "data.root must hold cam1 ... cam6 and exp, as SYSU-MM01 is distributed"
-REGDB_REMEDY = "data.root must hold Visible, Thermal and idx, as RegDB is distributed"
-LLCM_REMEDY = "data.root must hold vis, nir, test_vis, test_nir and idx, as LLCM is distributed"
 FOLDER_REMEDY = "data.root must hold visible/ID/*.jpg and infrared/ID/*.jpg"
+_LIST_REMEDY = "take it from the data set as it is distributed"
 _DIGITS = 10  # identities have fewer, to fit int32
-
 OBTAIN = {
     "sysu_mm01": "get SYSU-MM01 from its authors after signing their agreement",
     "regdb": "get RegDB from its authors after signing their agreement",
@@ -51,8 +48,8 @@ def read_data(config: DataConfig) -> ReIDData:
 def read_sysu_mm01(root: Path) -> ReIDData:
     """SYSU-MM01 (Wu et al. 2017): `cam{1..6}/{id:04d}/*.jpg` and `exp/{train,val,test}_id.txt`; it trains on the
     identities of train and val."""
-    require_directory(root, SYSU_REMEDY, "exp", *(f"cam{camera}" for camera in SYSU_CAMERAS))
-    train, val, test = (_read_identities(root / "exp" / f"{n}_id.txt", SYSU_REMEDY) for n in ("train", "val", "test"))
+    _require_folders(root, *(f"cam{camera}" for camera in SYSU_CAMERAS), "exp")
+    train, val, test = (_read_identities(root / "exp" / f"{split}_id.txt") for split in ("train", "val", "test"))
     shared = sorted({*train, *val} & {*test})
     refuse(map(str, shared), f"{root}/exp: identities listed both for training and for testing", "list each once")
     cameras = [(root / f"cam{camera}", camera, camera in SYSU_INFRARED_CAMERAS) for camera in SYSU_CAMERAS]
@@ -63,13 +60,13 @@ def read_sysu_mm01(root: Path) -> ReIDData:
 def read_regdb(root: Path, trial: int) -> ReIDData:
     """RegDB (Nguyen et al. 2017), split `trial` of 10: `Visible/`, `Thermal/` and
     `idx/{train,test}_{visible,thermal}_{1..10}.txt`, lines `path label`. Visible is camera 1, thermal camera 2."""
-    require_directory(root, REGDB_REMEDY, "Visible", "Thermal", "idx")
+    _require_folders(root, "Visible", "Thermal", "idx")
     train, test = (
         image_set(
             [
                 (root / path, label, 1 + thermal, bool(thermal))
                 for thermal, modality in enumerate(("visible", "thermal"))
-                for _, path, label in _read_list(root / "idx" / f"{split}_{modality}_{trial}.txt", REGDB_REMEDY)
+                for _, path, label in _read_list(root / "idx" / f"{split}_{modality}_{trial}.txt")
             ]
         )
         for split in ("train", "test")
@@ -84,14 +81,14 @@ def read_llcm(root: Path) -> ReIDData:
     whose names give the camera (`c06`). To test on: the identities of `idx/test_id.txt` (one line, commas) in
     `test_{vis,nir}/cam{1..9}/{id:04d}/*.jpg`. Nine cameras take visible and, but for camera 3, infrared pictures.
     """
-    require_directory(root, LLCM_REMEDY, "vis", "nir", "test_vis", "test_nir", "idx")
+    _require_folders(root, "vis", "nir", "test_vis", "test_nir", "idx")
     cameras = [(root / "test_vis" / f"cam{camera}", camera, False) for camera in LLCM_VISIBLE_CAMERAS]
     cameras += [(root / "test_nir" / f"cam{camera}", camera, True) for camera in LLCM_INFRARED_CAMERAS]
-    test = _read_identity_folders(root, cameras, _read_identities(root / "idx" / "test_id.txt", LLCM_REMEDY))
+    test = _read_identity_folders(root, cameras, _read_identities(root / "idx" / "test_id.txt"))
     train = []
     for modality in ("vis", "nir"):
         listing, nameless = root / "idx" / f"train_{modality}.txt", []
-        for number, path, label in _read_list(listing, LLCM_REMEDY):
+        for number, path, label in _read_list(listing):
             if camera := CAMERA_IN_NAME.search(Path(path).name):
                 train.append((root / path, label, int(camera[1]), modality == "nir"))
             else:
@@ -122,13 +119,17 @@ def read_folder(root: Path, test_fraction: float) -> ReIDData:
     return ReIDData("folder", root, "regdb", images.subset(~testing), images.subset(testing))
 
 
-def _read_identities(listing: Path, remedy: str) -> list[int]:
+def _require_folders(root: Path, *names: str) -> None:
+    require_directory(root, f"data.root must hold {', '.join(names)}, as the data set is distributed", *names)
+
+
+def _read_identities(listing: Path) -> list[int]:
     """One line of comma-separated numbers."""
-    fields = [field.strip() for field in ",".join(read_lines(listing, remedy)).split(",") if field.strip()]
+    fields = [field.strip() for field in ",".join(read_lines(listing, _LIST_REMEDY)).split(",") if field.strip()]
     wrong = (f"'{f[:20]}'" for f in fields if not f.isdecimal() or len(f) >= _DIGITS)
     refuse(wrong, f"{listing}:1: fields that are not identities", "use 1,2,3")
     if not fields:
-        raise InputError(f"{listing}:1: lists no identity; {remedy}")
+        raise InputError(f"{listing}:1: lists no identity; {_LIST_REMEDY}")
     return [int(field) for field in fields]
 
 
@@ -146,16 +147,15 @@ def _read_identity_folders(
         if (seen := folder / f"{identity:04d}").is_dir()
         for path in list_pictures(seen)
     ]
-    absent = sorted({*identities} - {identity for _, identity, _, _ in rows})
-    absent = (f"{identity:04d}" for identity in absent)
+    absent = [f"{identity:04d}" for identity in sorted({*identities} - {identity for _, identity, _, _ in rows})]
     refuse(absent, f"{root}: identities without a picture under any camera", "check the lists of identities")
     return image_set(rows)
 
 
-def _read_list(listing: Path, remedy: str) -> list[tuple[int, str, int]]:
+def _read_list(listing: Path) -> list[tuple[int, str, int]]:
     """Line number, path and label of every line `path label`."""
     found, wrong = [], []
-    for number, line in enumerate(read_lines(listing, remedy), 1):
+    for number, line in enumerate(read_lines(listing, _LIST_REMEDY), 1):
         fields = line.rsplit(maxsplit=1)
         path, label = fields if len(fields) == 2 else ("", "")
         if label.isdecimal() and len(label) < _DIGITS and not Path(path).is_absolute():
@@ -164,5 +164,5 @@ def _read_list(listing: Path, remedy: str) -> list[tuple[int, str, int]]:
             wrong.append(f"line {number} '{line.strip()}'")
     refuse(wrong, f"{listing}: lines that are not 'path label', the path relative to data.root", "correct them")
     if not found:
-        raise InputError(f"{listing}:1: lists no picture; {remedy}")
+        raise InputError(f"{listing}:1: lists no picture; {_LIST_REMEDY}")
     return found
