@@ -133,10 +133,7 @@ def _require_pictures(where: str, **found: np.ndarray) -> None:
 
 
 def trials_checksum(test: ImageSet, trials: Sequence[Trial]) -> str:
-    """The first 16 hex digits of a SHA-256 over identity, camera, modality and file name of all that is searched.
-
-    Equal sums mean the same queries and galleries, drawn in the same order, wherever the data lie on disk.
-    """
+    """16 hex digits of a SHA-256 over identity, camera, modality and file name of all that is searched, in order."""
     rows = zip(test.paths, test.identities, test.cameras, test.infrared, strict=True)
     lines = [f"{who}\t{camera}\t{'infrared' if ir else 'visible'}\t{path.name}\n" for path, who, camera, ir in rows]
     digest = hashlib.sha256()
