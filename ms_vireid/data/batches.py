@@ -27,18 +27,10 @@ class TrainingBatches:
     def __init__(self, train: ImageSet, config: Config, rank: int = 0, devices: int = 1):
         self.train = train
         self.config = config
-        parameters = config.train
-        self.sampler = IdentitySampler(
-            train,
-            parameters.num_identities * devices,
-            parameters.num_instances,
-            parameters.iterations,
-            config.seed,
-            parameters.replacement,
-        )
+        self.sampler = IdentitySampler(train, config.train, config.seed, devices)
         halves = np.arange(self.sampler.batch_size).reshape(2, devices, -1)
         self.slots = halves[:, rank].reshape(-1)  # of the step's whole batch
-        self.nbytes = _nbytes(len(self.slots), config.data.image_size)
+        self.nbytes = 12 * len(self.slots) * math.prod(config.data.image_size)  # three float32 a pixel
         self.pictures = PictureCache(train, config.data, devices)
         self.gray_epochs = [stage.visible == "gray" for stage in config.stages for _ in range(stage.epochs)]
         self._planned_epoch, self._plan = 0, None
@@ -83,7 +75,7 @@ class EvaluationBatches:
         groups = [np.flatnonzero(~images.infrared), np.flatnonzero(images.infrared)]
         batches = [g[i : i + batch_size] for g in groups for i in range(0, len(g), batch_size)]
         self.batches = batches[rank::devices]
-        self.nbytes = _nbytes(max(map(len, self.batches), default=0), image_size)
+        self.nbytes = 12 * max(map(len, self.batches), default=0) * math.prod(image_size)  # three float32 a pixel
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -94,10 +86,6 @@ class EvaluationBatches:
         if self.version and not self.images.infrared[index[0]]:
             pixels = [self.version.apply(p, i) for p, i in zip(pixels, index, strict=True)]
         return np.stack([normalise(p) for p in pixels]), index
-
-
-def _nbytes(images: int, size: tuple[int, int]) -> int:
-    return images * 3 * math.prod(size) * np.dtype(np.float32).itemsize
 
 
 class PictureCache:

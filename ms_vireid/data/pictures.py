@@ -13,8 +13,6 @@ from ms_vireid.command.errors import InputError
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # opened whatever the suffix; decoders of others start or parse more
 MOST_PIXELS = 100_000_000
-_MIDDLE = 257  # 16 bits to 8: 65535 / 255
-_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _BROKEN = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, Image.DecompressionBombError)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `MOST_PIXELS` are checked
 
@@ -49,9 +47,8 @@ def read_pixels(path: Path, gray: bool = False) -> np.ndarray:
         InputError: as `open_picture`, or pixels of 32 bits, whose range is unknown.
     """
     with open_picture(path) as image:
-        deep = image.mode in _SIXTEEN_BITS or (image.mode == "I" and image.format == "PNG")
-        if deep:
-            image = Image.fromarray((np.asarray(image).astype(np.uint32) // _MIDDLE).astype(np.uint8))
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+            image = Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8))  # 65535 / 255
         elif image.mode in ("I", "F"):
             raise OSError("its pixels have 32 bits: save it with 8 or 16")
         mode = Image.getmodebase(image.mode) if gray else "RGB"  # "L" or "RGB"

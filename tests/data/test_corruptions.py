@@ -18,7 +18,7 @@ from ms_vireid.data.corruptions import (
 )
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.read import read_sysu_mm01
-from ms_vireid.data.synthetic.cameras import make_camera, render
+from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 
 from . import tree
@@ -28,7 +28,7 @@ REFERENCE_SIZE = (288, 144)
 
 
 def person(size: tuple[int, int] = REFERENCE_SIZE, identity: int = 3, camera: int = 2) -> np.ndarray:
-    picture = render(draw_identity(0, identity), make_camera(0, camera, size), np.random.default_rng(1))
+    picture = render(draw_identity(0, identity), Camera(0, camera, size), np.random.default_rng(1))
     return np.asarray(picture)
 
 

@@ -12,7 +12,7 @@ from ms_vireid.config import SyntheticConfig
 from ms_vireid.data import synthetic
 from ms_vireid.data.records import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
 from ms_vireid.data.synthetic import generate_sysu_mm01, people
-from ms_vireid.data.synthetic.cameras import make_camera, render
+from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 
 SMALL = SyntheticConfig(
@@ -78,7 +78,7 @@ def test_growing_the_set_keeps_the_pictures_that_were_there(tree, tmp_path):
 
 @pytest.mark.parametrize("number", SYSU_CAMERAS)
 def test_infrared_sees_reflectance_only_and_visible_colour_only(number):
-    identity, camera = draw_identity(0, 1), make_camera(0, number, (48, 24))
+    identity, camera = draw_identity(0, 1), Camera(0, number, (48, 24))
     dyed = {part: replace(ink, colour=tuple(255 - c for c in ink.colour)) for part, ink in identity.inks.items()}
     woven = {part: replace(ink, reflectance=1 - ink.reflectance) for part, ink in identity.inks.items()}
     before = _picture(identity, camera)
@@ -89,7 +89,7 @@ def test_infrared_sees_reflectance_only_and_visible_colour_only(number):
 
 @pytest.mark.parametrize("number", [1, 3])
 def test_shape_and_pattern_are_seen_in_both_modalities(number):
-    identity, camera = draw_identity(0, 1), make_camera(0, number, (48, 24))
+    identity, camera = draw_identity(0, 1), Camera(0, number, (48, 24))
     before = _picture(identity, camera)
     for name in {"hoops", "checks"} - {identity.upper_pattern}:
         assert (_picture(replace(identity, upper_pattern=name), camera) != before).any(), name
@@ -113,7 +113,7 @@ def test_colours_find_a_person_within_a_modality_and_not_across():
     """By the mean colour of six bands of the figure, as a model would that learns nothing else."""
 
     def bands(number: int) -> np.ndarray:
-        camera = make_camera(0, number, (128, 64))
+        camera = Camera(0, number, (128, 64))
         figures = [_picture(draw_identity(0, person), camera, person + 1000 * number) for person in range(100)]
         means = np.array([figure[26:116, 24:40].reshape(6, 15 * 16, -1).mean(axis=1) for figure in figures])
         return (means - means.mean(axis=0)) / means.std(axis=0)
@@ -135,7 +135,7 @@ def test_colours_find_a_person_within_a_modality_and_not_across():
 @pytest.mark.parametrize(("field", "values"), [*people.CHOICES.items(), ("scarf", (False, True))])
 def test_every_choice_is_seen(field, values):
     """On a person in hoops, whose patterns' widths show."""
-    camera, identity = make_camera(0, 1, (128, 64)), replace(draw_identity(0, 1), bag="none", hat="none", scarf=False)
+    camera, identity = Camera(0, 1, (128, 64)), replace(draw_identity(0, 1), bag="none", hat="none", scarf=False)
     identity = replace(identity, upper_pattern="hoops", lower_pattern="hoops", lower=("trousers", 0.96))
     drawn = {_picture(replace(identity, **{field: value}), camera).tobytes() for value in values}
     assert len(drawn) == len(set(values))

@@ -14,7 +14,7 @@ import numpy as np
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import SyntheticConfig
 from ms_vireid.data.records import SYSU_CAMERAS
-from ms_vireid.data.synthetic.cameras import make_camera, render
+from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 
 PICTURE = 3  # the random stream of a seed
@@ -73,7 +73,7 @@ def _write_tree(tree: Path, parameters: dict) -> None:
         ids = range(number + 1, number + count + 1)
         (tree / "exp" / f"{split}_id.txt").write_text(",".join(map(str, ids)) + "\n")
         number += count
-    cameras = [make_camera(seed, camera, parameters["image_size"]) for camera in SYSU_CAMERAS]
+    cameras = [Camera(seed, camera, parameters["image_size"]) for camera in SYSU_CAMERAS]
     for person in range(1, number + 1):
         identity = draw_identity(seed, person)
         for camera in cameras:

@@ -87,23 +87,19 @@ class Identity(make_dataclass("Fields", [*CHOICES, "scarf", "inks"], frozen=True
         return self.chin - 0.035
 
 
-@dataclass(frozen=True)
 class Pose:
-    """What changes from picture to picture. x, ground: the figure's foot point in picture heights."""
+    """What changes from picture to picture, drawn at random. aspect: picture width / height."""
 
-    x: float
-    ground: float
-    scale: float
-    lean: float  # sideways shift per height
-    mirror: int  # 1 or -1
-    turn: float  # 0 seen from the front or back, 1 from the side
-    stride: float  # how far the feet are from under the hips, signed
-    back: bool
-
-    @property
-    def narrow(self) -> float:
-        """The body's apparent width as a share: a person seen from the side is narrower."""
-        return 1 - 0.25 * self.turn
+    def __init__(self, rng: np.random.Generator, aspect: float):
+        self.turn = rng.uniform(0, 0.7)  # 0 seen from the front or back, 1 from the side
+        self.narrow = 1 - 0.25 * self.turn  # the body's apparent width as a share
+        self.x = aspect / 2 + rng.uniform(-0.02, 0.02)  # the figure's foot point, in picture heights
+        self.ground = rng.uniform(0.95, 0.975)
+        self.scale = rng.uniform(0.97, 1.02)
+        self.lean = rng.uniform(-0.025, 0.025)  # sideways shift per height
+        self.mirror = pick(rng, (1, -1))
+        self.stride = rng.uniform(-1, 1) * (0.02 + 0.08 * self.turn)  # how far the feet are from under the hips, signed
+        self.back = rng.random() < 0.25
 
 
 def pick(rng: np.random.Generator, options):
@@ -137,18 +133,3 @@ def _draw_inks(rng: np.random.Generator) -> tuple[Ink, Ink]:
 
 def _luma(colour: tuple[int, int, int]) -> float:
     return float(np.dot(colour, (0.299, 0.587, 0.114))) / 255
-
-
-def draw_pose(rng: np.random.Generator, aspect: float) -> Pose:
-    """aspect: picture width / height."""
-    turn = rng.uniform(0, 0.7)
-    return Pose(
-        x=aspect / 2 + rng.uniform(-0.02, 0.02),
-        ground=rng.uniform(0.95, 0.975),
-        scale=rng.uniform(0.97, 1.02),
-        lean=rng.uniform(-0.025, 0.025),
-        mirror=pick(rng, (1, -1)),
-        turn=turn,
-        stride=rng.uniform(-1, 1) * (0.02 + 0.08 * turn),
-        back=rng.random() < 0.25,
-    )
