@@ -133,8 +133,8 @@ def frost(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndar
 def photographed_frost(
     image: np.ndarray, severity: int, rng: np.random.Generator, photographs: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """The picture and a piece of one of the photographs, uint8 [H, W, 3] each. As published the photograph is enlarged
-    by a tenth, after it was enlarged to the picture's size if it is smaller."""
+    """The picture and a piece of a photograph, uint8 [H, W, 3]. As published the photograph is enlarged to the
+    picture's size if it is smaller, and then by a tenth."""
     picture_share, ice_share = FROST_SHARES[severity - 1]
     chosen = photographs[rng.integers(len(photographs))]
     height, width = size = _reference_size(image)
@@ -176,10 +176,7 @@ def rain(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarr
 
 
 def spatter(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """Drops of water (severities 1 to 3) or mud on the lens, where smoothed noise exceeds a threshold.
-
-    A drop of water is as bright as it is thick, and lit from the upper left.
-    """
+    """Drops of water (severities 1 to 3), lit from the upper left, or mud where smoothed noise exceeds a threshold."""
     mean, deviation, sigma, threshold, amount = (
         (0.65, 0.3, 4, 0.69, 0.6),
         (0.65, 0.3, 3, 0.68, 0.6),
@@ -212,10 +209,8 @@ def contrast(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.n
 
 
 def saturate(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """Another S of HSV: less colour at severities 1 and 2, more at 3 to 5.
-
-    An inherited quirk: gray has hue 0, which is red, so the constant added at severities 4 and 5 makes it reddish.
-    """
+    """Another S of HSV: less colour at severities 1 and 2, more at 3 to 5. An inherited quirk: gray has hue 0, red, so
+    the constant added at severities 4 and 5 makes it reddish."""
     factor, offset = ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2))[severity - 1]
     value = image.max(axis=0)
     chroma = value - image.min(axis=0)
@@ -348,10 +343,8 @@ def _fitted(layer: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def _convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Convolution over the last two axes, [..., H, W], the pixels at the border repeated. kernel: [2a + 1, 2b + 1].
-
-    By FFT: a few milliseconds whatever the kernel's size; SciPy's own takes half a second to import.
-    """
+    """Convolution of [..., H, W] with [2a + 1, 2b + 1], the pixels at the border repeated; by FFT, as its time does not
+    depend on the kernel. SciPy's own takes half a second to import."""
     above, left = (n // 2 for n in kernel.shape)
     padded = np.pad(image, [(0, 0)] * (image.ndim - 2) + [(above, above), (left, left)], mode="edge")
     size = [-(-n // 16) * 16 for n in padded.shape[-2:]]  # lengths that an FFT is fast for
@@ -386,8 +379,7 @@ def _swapped_places(size: tuple[int, int], reach: int, scale: float, rng: np.ran
 
 
 def _streak(radius: float, sigma: float, angle: float) -> np.ndarray:
-    """A line of 2 * radius pixels and sum 1 from the kernel's middle, fading out like a Gaussian. angle: degrees,
-    counter-clockwise from the right."""
+    """A line of 2 * radius pixels and sum 1 from the kernel's middle, fading out; degrees are counter-clockwise."""
     length = round(2 * radius)
     steps = np.arange(length + 1)
     weights = np.exp(-0.5 * (steps / sigma) ** 2)
@@ -431,21 +423,9 @@ def _plasma(side: int, decay: float, rng: np.random.Generator) -> np.ndarray:
     return (height / height.max()).astype(np.float32)
 
 
-def _clouds(size: tuple[int, int], decay: float, rng: np.random.Generator) -> np.ndarray:
-    """float32 [H, W]: noise of halving grid widths, each weaker than the last by `decay`; 0..1 over the picture."""
-    side = max(size)
-    total = np.zeros(size, np.float32)
-    for octave in range(1, int(math.log2(side)) + 1):
-        total += decay**-octave * _noise(size, side / 2**octave, rng)
-    return (total - total.min()) / max(np.ptp(total), 1e-6)
-
-
 def _ice(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """float32 [H, W] in 0..1: crystals with needles from their middles to where the next begins, thick in places.
-
-    A crystal is a table of noise by distance and direction; its needles are the ridges where the noise crosses its
-    mean.
-    """
+    """float32 [H, W] in 0..1: crystals with needles from their middles to where the next begins, thick in places. Each
+    is a table of noise by distance and direction; its needles are the ridges where the noise crosses its mean."""
     crystals, rings, spokes = 12, 12, 48
     wavy = [4 * _noise(size, 24, rng) for _ in size]
     rows, columns = (axis + shift for axis, shift in zip(np.indices(size, np.float32), wavy, strict=True))
@@ -458,5 +438,8 @@ def _ice(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     table[:, -1] = table[:, 0]
     values = map_coordinates(table, (nearest * rings + ring, spoke), order=1, mode="nearest")
     ridges = 1 - np.abs(2 * values - 1)
-    ice = 0.15 + _clouds(size, 1.8, rng) * (0.4 + 0.9 * ridges**2) + 0.06 * _noise(size, 1.5, rng)
+    octaves = range(1, int(math.log2(max(size))) + 1)  # noise of halving grid widths, each weaker than the last
+    clouds = sum(1.8**-octave * _noise(size, max(size) / 2**octave, rng) for octave in octaves)
+    clouds = (clouds - clouds.min()) / max(np.ptp(clouds), 1e-6)
+    ice = 0.15 + clouds * (0.4 + 0.9 * ridges**2) + 0.06 * _noise(size, 1.5, rng)
     return ice.clip(0, 1)

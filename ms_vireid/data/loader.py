@@ -31,8 +31,7 @@ def iterate(
     Closing the iterator early lets the workers finish what they have begun, and ends them. So does Ctrl-C, unless the
     caller is within `stop_requests`: an exception in the middle of the workers' queue would leave them hanging.
 
-    Raises InputError for a picture that cannot be decoded, and KeyboardInterrupt on Ctrl-C or SIGTERM, when the caller
-    is done with the item in hand.
+    Raises InputError for a broken picture, and KeyboardInterrupt on Ctrl-C or SIGTERM after the item in hand.
     """
     numbers = range(start, len(batches))
     stopped = False
@@ -70,9 +69,8 @@ def iterate(
 
 
 class _SharedMemory:
-    """Batches that workers leave where this process can read them: in memory that they inherit when they are forked, as
-    a pipe would copy every batch several times. At most `slots` - 1 batches are under way at a time.
-    """
+    """Batches that workers leave in memory which they inherit when they are forked: a pipe would copy each several
+    times. At most `slots` - 1 batches are under way at a time."""
 
     def __init__(self, batches: TrainingBatches | EvaluationBatches, slots: int):
         self.batches = batches
@@ -100,8 +98,8 @@ class _SharedMemory:
 def _begin_worker(_worker: int) -> None:
     """Leave the end of a worker to the main process, and let it run on any core.
 
-    Ctrl-C and a job scheduler's SIGTERM reach the whole process group, and only the main process answers them. If the
-    main process itself is killed, a worker with unread results would wait forever: so Linux kills it with its parent.
+    Ctrl-C and a job scheduler's SIGTERM reach the whole process group. If the main process itself is killed, a worker
+    with unread results would wait forever: so Linux kills it with its parent.
     """
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)

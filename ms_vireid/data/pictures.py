@@ -19,11 +19,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `M
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
-    """The picture in a file, not decoded yet; an error within the block becomes one that names the file.
-
-    Raises:
-        InputError: not a regular file, empty, none of `FORMATS`, cut off or damaged, or more than `MOST_PIXELS`.
-    """
+    """The picture in a file, not decoded yet. An error, in the block too, becomes an InputError with its path."""
     try:
         if not path.is_file():
             raise OSError("it is not a regular file" if path.exists() else "it does not exist")
@@ -40,11 +36,9 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 
 
 def read_pixels(path: Path, gray: bool = False) -> np.ndarray:
-    """A picture as in its file: uint8 [H, W, 3], or with `gray` [H, W] if the file has no colours; 16 bits are scaled
-    to 8.
+    """A picture as in its file: uint8 [H, W, 3], or with `gray` [H, W] if the file has no colours.
 
-    Raises:
-        InputError: as `open_picture`, or pixels of 32 bits, whose range is unknown.
+    16 bits are scaled to 8. Raises InputError as `open_picture`, and for 32 bits, whose range is unknown.
     """
     with open_picture(path) as image:
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):

@@ -42,10 +42,7 @@ def read_lines(listing: Path, remedy: str) -> list[str]:
 
 
 def validate_for_training(data: ReIDData, num_instances: int) -> str | None:
-    """Check everything that training would stumble over. Returns a warning, or None.
-
-    Raises InputError for missing or unreadable pictures, and for identities without pictures of one modality.
-    """
+    """Check the identities and all pictures before training; returns a warning, or None."""
     warning = check_training_identities(data.train, num_instances, data.root)
     check_pictures(data.train)
     check_pictures(data.test)

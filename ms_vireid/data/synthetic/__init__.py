@@ -24,13 +24,10 @@ JPEG_QUALITY = 92
 
 
 def generate_sysu_mm01(root: Path, config: SyntheticConfig) -> None:
-    """Write a synthetic set in SYSU-MM01's layout at `root`, unless exactly this set is already there.
+    """Write a synthetic set in SYSU-MM01's layout at `root`, complete or not at all, unless it is already there.
 
-    Identities are numbered from 1, first those to train on, then to validate, then to test. Each has
-    `images_per_camera` pictures of `image_size` (H, W) pixels from each of the six cameras; a picture depends only on
-    (seed, identity, camera, number, image_size). The tree appears at `root` complete or not at all.
-
-    Raises InputError if `root` holds anything else or cannot be written.
+    Identities are numbered from 1, first those to train on, then to validate, then to test. A picture depends only on
+    (seed, identity, camera, number, image_size). Raises InputError if `root` holds anything else or cannot be written.
     """
     parameters = {
         "version": VERSION,
