@@ -39,7 +39,6 @@ FROST_SHARES = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))  # o
 FROST_COLOUR = np.array([0.80, 0.90, 1.00], np.float32)
 WATER_COLOUR = np.array([175, 238, 238], np.float32) / 255  # pale turquoise, as published
 MUD_COLOUR = np.array([63, 42, 20], np.float32) / 255  # as published
-RAIN_COLOUR = 200 / 255
 
 
 def gaussian_noise(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
@@ -169,7 +168,7 @@ def rain(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarr
     seen = (rows < height) & (columns >= 0) & (columns < width)
     drops = np.zeros(size, np.float32)
     drops[rows[seen], columns[seen]] = 1
-    wet = image + _fitted(drops, image) * (RAIN_COLOUR - image)
+    wet = image + _fitted(drops, image) * (200 / 255 - image)
     box = (2 + severity) * _scale(image)  # pixels
     blurred = _picture(wet).filter(ImageFilter.BoxBlur(max(0, (box - 1) / 2)))
     return _planes(blurred) - (0.05 + 0.05 * severity)
@@ -360,9 +359,8 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
 def _swapped_places(size: tuple[int, int], reach: int, scale: float, rng: np.random.Generator) -> np.ndarray:
     """Which pixel, int [H * W], lies at each place after every pixel was swapped with one near it.
 
-    As published, the other pixel is -reach to reach - 1 rows and columns away, here times `scale`. The published loop
-    visits one pixel after another. Pixels 2 * reach + 1 apart cannot meet the same other, so these are swapped at once
-    here, in (2 * reach + 1)^2 turns from the last pixel to the first.
+    As published, the other is -reach to reach - 1 rows and columns away, here times `scale`. The published loop takes
+    one pixel after another. Pixels 2 * reach + 1 apart cannot meet the same other, so these are swapped at once here.
     """
     height, width = size
     offsets = scale * rng.integers(-reach, reach, (2, *size))

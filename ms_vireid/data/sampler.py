@@ -35,8 +35,8 @@ class IdentitySampler:
         self._infrared = _images_by_label(train, train.infrared)
 
     def plan(self, epoch: int) -> np.ndarray:
-        """Indices into the training set, int64 [iterations, 2PK]; visible half first, both halves identity-major and
-        in the same identity order. `epoch` is 1-based."""
+        """Indices into the training set, int64 [iterations, 2PK], of a 1-based epoch; visible half first, both halves
+        identity-major and in the same identity order."""
         rng = counter_generator("sampler", self.seed, epoch)
         order = rng.random((self.iterations, len(self._visible[1]))).argsort(axis=1)
         labels = order[:, : self.num_identities]  # [iterations, P]

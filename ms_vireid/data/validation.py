@@ -70,9 +70,7 @@ def _picture_problem(path: Path) -> str | None:
 
 def check_training_identities(train: ImageSet, num_instances: int, root: Path) -> str | None:
     """Raise InputError unless every training identity has pictures of both modalities, and there are any at all.
-
-    Returns a warning if some have fewer than `num_instances` of one (a batch repeats them), else None.
-    """
+    Returns a warning if some have fewer than `num_instances` of one (a batch repeats them), else None."""
     if not len(train):
         raise InputError(f"{root}: the training set holds no pictures; check the folder and its lists of identities")
     identities, few = np.unique(train.identities), []
@@ -82,6 +80,5 @@ def check_training_identities(train: ImageSet, num_instances: int, root: Path) -
         refuse(missing, f"{root}: training identities without {name} pictures", "add some or drop them from the list")
         pairs = zip(identities, counts, strict=True)
         few += [f"{identity} has {count} {name}" for identity, count in pairs if count < num_instances]
-    if not few:
-        return None
-    return f"identities with fewer than {num_instances} pictures of a modality repeat them: {summary(few)}"
+    warning = f"identities with fewer than {num_instances} pictures of a modality repeat them: {summary(few)}"
+    return warning if few else None

@@ -10,10 +10,9 @@ import numpy as np
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import EvaluationConfig
-from ms_vireid.data.records import ImageSet, ReIDData
+from ms_vireid.data.records import SYSU_INFRARED_CAMERAS, ImageSet, ReIDData
 from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking, query_groups
 
-SYSU_MM01_QUERY_CAMERAS = (3, 6)
 SYSU_MM01_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 DIRECTIONS = ("infrared-to-visible", "visible-to-infrared")
 RANKINGS = 50_000  # chance averages at least as many, so that a rate of 1 % has a standard error of 0.04 %
@@ -29,15 +28,12 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class ProtocolResult:
-    """The metrics of every trial, and their mean and population standard deviation over trials, fractions in 0..1.
+    """The metrics of every trial, and their mean and population standard deviation over trials, fractions in 0..1."""
 
-    mean, std: by the names of RankingResult.metrics. num_queries, num_gallery: images in the first trial.
-    """
-
-    mean: dict[str, float]
+    mean: dict[str, float]  # by the names of RankingResult.metrics
     std: dict[str, float]
     trials: tuple[RankingResult, ...]
-    num_queries: int
+    num_queries: int  # of the first trial
     num_gallery: int
     checksum: str
 
@@ -74,8 +70,8 @@ def sysu_mm01_trials(test: ImageSet, mode: str = "all", shots: int = 1, trials: 
     Raises ValueError for a test set without a query or gallery picture.
     """
     cameras = SYSU_MM01_GALLERY_CAMERAS[mode]
-    query, whole = (np.flatnonzero(np.isin(test.cameras, c)) for c in (SYSU_MM01_QUERY_CAMERAS, cameras))
-    _require_pictures(f"cameras {SYSU_MM01_QUERY_CAMERAS}", query=query)
+    query, whole = (np.flatnonzero(np.isin(test.cameras, c)) for c in (SYSU_INFRARED_CAMERAS, cameras))
+    _require_pictures(f"cameras {SYSU_INFRARED_CAMERAS}", query=query)
     _require_pictures(f"cameras {cameras}", gallery=whole)
     return [Trial(query, gallery) for gallery in _drawn(test, whole, shots, trials)]
 
@@ -147,9 +143,7 @@ def trials_checksum(test: ImageSet, trials: Sequence[Trial]) -> str:
 def evaluate_trials(features: np.ndarray, test: ImageSet, trials: Sequence[Trial], protocol: str) -> ProtocolResult:
     """Rank every trial by distance = 1 - inner product, and average.
 
-    features: float32 [N, C], one row for each picture of `test`, L2-normalised. protocol: as in evaluate_ranking, which
-    also says what raises ValueError.
-    """
+    features: float32 [N, C], one row for each picture of `test`, L2-normalised. Else as evaluate_ranking."""
     results = [
         evaluate_ranking(1 - features[trial.query] @ features[trial.gallery].T, *_columns(test, trial), protocol)
         for trial in trials
@@ -174,11 +168,9 @@ def chance(test: ImageSet, trials: Sequence[Trial], protocol: str) -> dict[str, 
     """The metrics of evaluate_trials for at least `RANKINGS` rankings drawn at random, from a fixed seed."""
     repeats = -(-RANKINGS // sum(len(trial.query) for trial in trials))
     generator = np.random.default_rng(0)
-    results = []
-    for trial in trials:
-        drawn = Trial(np.tile(trial.query, repeats), trial.gallery)
-        distance = generator.random((len(drawn.query), len(drawn.gallery)), np.float32)
-        results.append(evaluate_ranking(distance, *_columns(test, drawn), protocol=protocol))
+    drawn = [Trial(np.tile(trial.query, repeats), trial.gallery) for trial in trials]
+    distances = (generator.random((len(trial.query), len(trial.gallery)), np.float32) for trial in drawn)
+    results = [evaluate_ranking(d, *_columns(test, t), protocol) for d, t in zip(distances, drawn, strict=True)]
     return average_trials(results, test, trials).mean
 
 

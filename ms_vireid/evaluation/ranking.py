@@ -14,17 +14,12 @@ _SORT_ABOVE = 64  # matches a query: above, sorting the row costs less than coun
 
 @dataclass(frozen=True, eq=False)
 class RankingResult:
-    """Means over the queries that have a match, all fractions in 0..1.
+    """Means over the queries that have a match, all fractions in 0..1."""
 
-    cmc: float64 [max_rank], cmc[k-1] is the fraction of queries found within rank k.
-    mean_ap, mean_inp: mean average precision and mean inverse negative penalty.
-    num_valid_queries: the queries with at least one match in their kept gallery.
-    """
-
-    cmc: np.ndarray
-    mean_ap: float
-    mean_inp: float
-    num_valid_queries: int
+    cmc: np.ndarray  # float64 [max_rank]: cmc[k-1] is the fraction of queries found within rank k
+    mean_ap: float  # mean average precision
+    mean_inp: float  # mean inverse negative penalty
+    num_valid_queries: int  # with at least one match in their kept gallery
 
     def metrics(self) -> dict[str, float]:
         """rank1, rank5, rank10, rank20 (those that `cmc` reaches), map and minp, fractions in 0..1."""
@@ -113,10 +108,7 @@ def query_groups(
     gallery_cameras: np.ndarray | None,
     protocol: str,
 ) -> list[QueryGroup]:
-    """The queries that have a match, grouped by what they match and ignore under `protocol` (see evaluate_ranking).
-
-    Raises ValueError for an unknown protocol, for missing or misshapen cameras, and if no query has a match.
-    """
+    """The queries that have a match, grouped by what they match and ignore; raises ValueError as evaluate_ranking."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
     if protocol == "regdb":  # no query ignores anything
@@ -138,9 +130,8 @@ def query_groups(
         if (own & ~unseen).any():
             groups.append(QueryGroup(queries, np.flatnonzero(own & ~unseen), np.flatnonzero(unseen)))
     if not groups:
-        raise ValueError(
-            f"none of the {len(query_ids)} queries has a match in its gallery of {len(gallery_ids)} images"
-        )
+        size = len(gallery_ids)
+        raise ValueError(f"none of the {len(query_ids)} queries has a match in its gallery of {size} images")
     return groups
 
 

@@ -1,7 +1,4 @@
-"""A person drawn as a map of inks.
-
-Lengths are in figure heights (the figure's, not the picture's) unless a docstring says otherwise.
-"""
+"""A person drawn as a map of inks. Lengths are in figure heights (the figure's, not the picture's)."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -12,8 +9,8 @@ OUTLINE = 160  # of 255: the light that reaches a shadow
 
 
 class Figure:
-    """Two layers of [H, W] pixels: the ink there, and how much light reaches it. Drawn in figure coordinates: x runs
-    sideways from the body's centre line, y upwards from the ground."""
+    """Two layers of [H, W] pixels: the ink there, and how much light reaches it. x runs sideways from the body's centre
+    line, y upwards from the ground."""
 
     def __init__(self, size: tuple[int, int], pose: Pose, height: float):
         self.pose, self.size = pose, size

@@ -1,7 +1,4 @@
-"""What a person is: body, garments and carried things, and the inks that cameras see them in.
-
-Lengths are in figure heights (the figure's, not the picture's) unless a comment says otherwise.
-"""
+"""What a person is, and the inks that cameras see them in. Lengths without a comment are in figure heights."""
 
 from dataclasses import dataclass, make_dataclass
 from enum import IntEnum
