@@ -15,7 +15,8 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import Parser, add_device, require_extra, run
 from ms_vireid.config import Config
 from ms_vireid.config.reading import add_recipe, recipe
-from ms_vireid.data.read import read_data, validate_for_training
+from ms_vireid.data.read import read_data
+from ms_vireid.data.validation import validate_for_training
 from ms_vireid.devices import runtime
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder

@@ -22,7 +22,7 @@ def prepare(event, step, ranks):
     def fetched(self, index):
         if index == int(step) and os.environ["RANK_ID"] in ranks.split(","):
             if event == "broken":
-                return InputError("cam1/0001.jpg: cannot be decoded")
+                raise InputError("cam1/0001.jpg: cannot be decoded")
             os.kill(os.getpid(), SIGNALS[event])
         return fetch(self, index)
 

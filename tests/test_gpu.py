@@ -20,9 +20,8 @@ def with_driver(monkeypatch, driver, environment=()):
 @pytest.mark.parametrize("capability", [(6, 0), (8, 6), (9, 0)])
 def test_a_gpu_that_the_kernels_cover_is_found_with_every_driver_since_cuda_11(monkeypatch, version, capability):
     found = with_driver(monkeypatch, Driver(version, capability=capability, name="NVIDIA X"))
-    assert found == gpu.GPU("NVIDIA X", capability)
-    assert str(found).startswith(f"NVIDIA X, compute capability {capability[0]}.{capability[1]}")
-    assert ("translates MindSpore's kernels" in str(found)) == (capability == (9, 0))  # as slow to start
+    assert found.startswith(f"NVIDIA X, compute capability {capability[0]}.{capability[1]}")
+    assert ("translates MindSpore's kernels" in found) == (capability == (9, 0))  # as slow to start
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from ms_vireid.config import Config, dump_config
 from ms_vireid.config.reading import add_recipe, recipe
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.randomness import step_key
-from ms_vireid.data.read import read_data, validate_for_training
+from ms_vireid.data.read import read_data
+from ms_vireid.data.validation import validate_for_training
 from ms_vireid.engine.run_folder import require_same_run
 from ms_vireid.files.writing import check_output
 from torch_ref.engine.checkpoint import Checkpoint, load_checkpoint, load_model, load_optimizer, save_checkpoint
@@ -77,10 +78,7 @@ def train(
         if config.stage_of(epoch) is not stage:
             stage = config.stage_of(epoch)
             train_step = TrainStep(model, StageLoss(stage.losses, config.train.num_instances), optimizer)
-        batch = batches[step]
-        if isinstance(batch, InputError):
-            raise batch
-        images, labels = map(torch.from_numpy, batch)
+        images, labels = map(torch.from_numpy, batches[step])
         key = torch.tensor(step_key(config.seed, step))  # int32 scalar
         done = step % batches.sampler.iterations / batches.sampler.iterations
         progress = step / max(len(batches) - 1, 1)

@@ -1,18 +1,19 @@
-"""Whole batches by number, from pictures on disk; without a framework.
+"""Whole batches by number, from pictures on disk; without a framework. A broken picture raises InputError."""
 
-A batch with a broken picture is an InputError instead, which a worker process can hand over (see `loader.py`).
-"""
+import math
+import mmap
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError
-from ms_vireid.config import Config
-from ms_vireid.data.cache import PictureCache
+from ms_vireid.config import Config, DataConfig
 from ms_vireid.data.corruptions import CorruptedVersion
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.sampler import IdentitySampler
 from ms_vireid.data.transforms import augment, load_image, normalise
+from ms_vireid.devices.memory import available_memory, require_memory
+
+SHARE = 0.25  # of the free memory that kept pictures take at most, unless the user asks to keep them
 
 
 class TrainingBatches:
@@ -20,23 +21,16 @@ class TrainingBatches:
 
     With several devices each gets a batch of P different identities a step, and this is what device `rank` of `devices`
     gets. Together they are the batch that one device would get with P times `devices` identities, pictures and
-    augmentation alike.
+    augmentation alike. nbytes: the size of one batch's images.
     """
 
     def __init__(self, train: ImageSet, config: Config, rank: int = 0, devices: int = 1):
         self.train = train
         self.config = config
-        parameters = config.train
-        self.sampler = IdentitySampler(
-            train,
-            parameters.num_identities * devices,
-            parameters.num_instances,
-            parameters.iterations,
-            config.seed,
-            parameters.replacement,
-        )
+        self.sampler = IdentitySampler(train, config.train, config.seed, devices)
         halves = np.arange(self.sampler.batch_size).reshape(2, devices, -1)
         self.slots = halves[:, rank].reshape(-1)  # of the step's whole batch
+        self.nbytes = 12 * len(self.slots) * math.prod(config.data.image_size)  # three float32 a pixel
         self.pictures = PictureCache(train, config.data, devices)
         self.gray_epochs = [stage.visible == "gray" for stage in config.stages for _ in range(stage.epochs)]
         self._planned_epoch, self._plan = 0, None
@@ -44,26 +38,17 @@ class TrainingBatches:
     def __len__(self) -> int:
         return len(self.gray_epochs) * self.sampler.iterations
 
-    @property
-    def nbytes(self) -> int:
-        """The size of one batch's images."""
-        return _nbytes(len(self.slots), self.config.data.image_size)
-
-    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray] | InputError:
+    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         epoch, iteration = 1 + step // self.sampler.iterations, step % self.sampler.iterations
         if epoch != self._planned_epoch:
             self._planned_epoch, self._plan = epoch, self.sampler.plan(epoch)
         batch = self._plan[iteration]
-        try:
-            images = [self._image(batch[slot], epoch, iteration * len(batch) + slot) for slot in self.slots]
-        except InputError as error:
-            return error
+        images = [self._image(batch[slot], epoch, iteration * len(batch) + slot) for slot in self.slots]
         return np.stack(images), self.train.labels[batch[self.slots]]
 
     def _image(self, index: int, epoch: int, draw: int) -> np.ndarray:
         """One augmented picture; `draw` counts the epoch's pictures and picks this one's random numbers."""
-        infrared = bool(self.train.infrared[index])
-        pixels = self.pictures[index]
+        pixels, infrared = self.pictures[index], bool(self.train.infrared[index])
         rng = counter_generator("augmentation", self.config.seed, epoch, draw)
         return augment(pixels, infrared, self.gray_epochs[epoch - 1], self.config.augmentation, rng)
 
@@ -71,8 +56,8 @@ class TrainingBatches:
 class EvaluationBatches:
     """The pictures of a set in order, in batches of one modality: images float32 [n, 3, H, W], indices [n].
 
-    version: corrupts the visible pictures, at their size in the batch.
-    rank, devices: several devices take the batches in turn.
+    version: corrupts the visible pictures, at their size in the batch. rank, devices: several devices take the batches
+    in turn. nbytes: the size of the largest batch's images.
     """
 
     def __init__(
@@ -90,26 +75,53 @@ class EvaluationBatches:
         groups = [np.flatnonzero(~images.infrared), np.flatnonzero(images.infrared)]
         batches = [g[i : i + batch_size] for g in groups for i in range(0, len(g), batch_size)]
         self.batches = batches[rank::devices]
+        self.nbytes = 12 * max(map(len, self.batches), default=0) * math.prod(image_size)  # three float32 a pixel
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    @property
-    def nbytes(self) -> int:
-        """The size of the largest batch's images."""
-        return _nbytes(max(map(len, self.batches), default=0), self.image_size)
-
-    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray] | InputError:
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         index = self.batches[number]
-        infrared = bool(self.images.infrared[index[0]])
-        try:
-            pixels = [load_image(self.images.paths[i], self.image_size) for i in index]
-        except InputError as error:
-            return error
-        if self.version and not infrared:
+        pixels = [load_image(self.images.paths[i], self.image_size) for i in index]
+        if self.version and not self.images.infrared[index[0]]:
             pixels = [self.version.apply(p, i) for p, i in zip(pixels, index, strict=True)]
         return np.stack([normalise(p) for p in pixels]), index
 
 
-def _nbytes(images: int, size: tuple[int, int]) -> int:
-    return images * 3 * size[0] * size[1] * np.dtype(np.float32).itemsize
+class PictureCache:
+    """Training pictures by index, uint8 [H, W, 3], each decoded the first time that any process asks for it.
+
+    The pixels lie in one anonymous block that worker processes share, after one byte for each picture that says that
+    it is there. The byte is set after the pixels; two workers that decode the same picture write the same.
+
+    `data.cache`: "none" decodes anew each time; "auto" is "memory" where the pictures of all `processes` take at most
+    `SHARE` of what is free, else "none".
+    Raises InputError if there is not enough memory.
+    """
+
+    def __init__(self, images: ImageSet, config: DataConfig, processes: int = 1):
+        self.images = images
+        self.size = config.image_size
+        self.through = config.resize_through
+        self.bytes = len(images) * (1 + 3 * math.prod(self.size))
+        self.kind = config.cache
+        if self.kind == "auto":
+            self.kind = "memory" if processes * self.bytes <= SHARE * available_memory() else "none"
+        elif self.kind == "memory":
+            require_memory(processes * self.bytes, "data.cache=memory", "use data.cache=none")
+        self._block = np.frombuffer(mmap.mmap(-1, self.bytes), np.uint8) if self.kind == "memory" else None
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        path, count = self.images.paths[index], len(self.images)
+        if self._block is None:
+            return load_image(path, self.size, self.through)
+        pixels = self._block[count:].reshape(count, *self.size, 3)[index]
+        if not self._block[index]:
+            pixels[:] = load_image(path, self.size, self.through)
+            self._block[index] = 1
+        return pixels.copy()
+
+    def __str__(self) -> str:
+        size = f"{self.bytes / 2**30:.2f} GiB for {len(self.images)} pictures of {self.size[0]}x{self.size[1]}"
+        too_large = f"none ({size} do not fit in {SHARE:.0%} of the free memory)"
+        return f"memory: {size}" if self.kind == "memory" else too_large

@@ -2,14 +2,11 @@
 
 Types and severity constants are those of "Benchmarking neural network robustness to common corruptions and
 perturbations" (Hendrycks and Dietterich, ICLR 2019), for `elastic` of its version for pictures of any size, and for
-`rain` of "Benchmarks for corruption invariant person re-identification" (Chen et al., NeurIPS 2021). The latter
-corrupts pictures of 288x144 with constants in pixels made for 224x224. So constants in pixels hold as printed at
-288x144, and scale with the square root of the picture's area.
+`rain` of "Benchmarks for corruption invariant person re-identification" (Chen et al., NeurIPS 2021). Lengths in pixels
+hold as printed at 288x144, the latter's size, and scale with the square root of the picture's area.
 
 Every corruption takes float32 [3, H, W] in 0..1, a severity in 1..5 and a generator, and returns the same shape, not
-yet clipped.
-
-All but the random numbers is as published, except for:
+yet clipped. All but the random numbers is as published, except for:
 
 * frost: ice is drawn (`_ice`) instead of cut out of five photographs; its mean and spread are about the same, its
   shapes are not. With the user's photographs (`evaluation.frost`) it is cut out of these as published.
@@ -38,15 +35,10 @@ from ms_vireid.data.validation import list_pictures, require_directory
 
 SEVERITIES = (1, 2, 3, 4, 5)
 REFERENCE_AREA = 288 * 144  # pixels: the size at which lengths in pixels are as published
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 FROST_SHARES = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))  # of the picture and of the ice
 FROST_COLOUR = np.array([0.80, 0.90, 1.00], np.float32)
 WATER_COLOUR = np.array([175, 238, 238], np.float32) / 255  # pale turquoise, as published
 MUD_COLOUR = np.array([63, 42, 20], np.float32) / 255  # as published
-RAIN_COLOUR = 200 / 255
-
-
-# --- noise ------------------------------------------------------------------------------------------------------------
 
 
 def gaussian_noise(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
@@ -72,12 +64,12 @@ def speckle_noise(image: np.ndarray, severity: int, rng: np.random.Generator) ->
     return image + image * deviation * rng.standard_normal(image.shape, np.float32)
 
 
-# --- blur -------------------------------------------------------------------------------------------------------------
-
-
 def defocus_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """A lens out of focus."""
-    return _convolve(image, _disc((3, 4, 6, 8, 10)[severity - 1] * _scale(image)))
+    """A lens out of focus: a disc, in which a pixel at the rim counts as far as it is covered."""
+    radius = (3, 4, 6, 8, 10)[severity - 1] * _scale(image)
+    steps = np.arange(-math.ceil(radius), math.ceil(radius) + 1)
+    disc = np.clip(radius + 0.5 - np.hypot(steps[:, None], steps), 0, 1)
+    return _convolve(image, disc / disc.sum())
 
 
 def glass_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
@@ -106,15 +98,12 @@ def zoom_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.
         width, height = picture.size
         left, top = (width - width / zoom) / 2, (height - height / zoom) / 2
         view = picture.resize(picture.size, Image.Resampling.BILINEAR, (left, top, width - left, height - top))
-        total += _planes(np.asarray(view))
+        total += _planes(view)
     return total / (len(zooms) + 1)
 
 
 def gaussian_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
     return _blur(image, (1, 2, 3, 4, 6)[severity - 1] * _scale(image))
-
-
-# --- weather ----------------------------------------------------------------------------------------------------------
 
 
 def snow(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
@@ -128,7 +117,7 @@ def snow(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarr
     flakes = mean + deviation * _noise(_reference_size(image), zoom, rng)
     flakes = np.where(flakes < threshold, 0, flakes.clip(0, 1))
     flakes = _fitted(_convolve(flakes, _streak(radius, sigma, rng.uniform(-135, -45))), image)
-    gray = np.tensordot(LUMA, image, 1)
+    gray = np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), image, 1)
     whitened = share * image + (1 - share) * np.maximum(image, 1.5 * gray + 0.5)
     return whitened + flakes + flakes[::-1, ::-1]
 
@@ -143,8 +132,8 @@ def frost(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndar
 def photographed_frost(
     image: np.ndarray, severity: int, rng: np.random.Generator, photographs: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """The picture and a piece of one of the photographs, uint8 [H, W, 3] each. As published the photograph is enlarged
-    by a tenth, after it was enlarged to the picture's size if it is smaller."""
+    """The picture and a piece of a photograph, uint8 [H, W, 3]. As published the photograph is enlarged to the
+    picture's size if it is smaller, and then by a tenth."""
     picture_share, ice_share = FROST_SHARES[severity - 1]
     chosen = photographs[rng.integers(len(photographs))]
     height, width = size = _reference_size(image)
@@ -154,7 +143,7 @@ def photographed_frost(
     across, down = chosen.shape[1] / columns, chosen.shape[0] / rows  # the photograph's pixels for each of the piece's
     window = (left * across, top * down, (left + width) * across, (top + height) * down)
     piece = Image.fromarray(chosen).resize(size[::-1], Image.Resampling.BICUBIC, window)
-    return picture_share * image + ice_share * _planes(np.asarray(piece.resize(image.shape[:0:-1])))
+    return picture_share * image + ice_share * _planes(piece.resize(image.shape[:0:-1]))
 
 
 def fog(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
@@ -179,17 +168,14 @@ def rain(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarr
     seen = (rows < height) & (columns >= 0) & (columns < width)
     drops = np.zeros(size, np.float32)
     drops[rows[seen], columns[seen]] = 1
-    wet = image + _fitted(drops, image) * (RAIN_COLOUR - image)
+    wet = image + _fitted(drops, image) * (200 / 255 - image)
     box = (2 + severity) * _scale(image)  # pixels
     blurred = _picture(wet).filter(ImageFilter.BoxBlur(max(0, (box - 1) / 2)))
-    return _planes(np.asarray(blurred)) - (0.05 + 0.05 * severity)
+    return _planes(blurred) - (0.05 + 0.05 * severity)
 
 
 def spatter(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """Drops of water (severities 1 to 3) or mud on the lens, where smoothed noise exceeds a threshold.
-
-    A drop of water is as bright as it is thick, and lit from the upper left.
-    """
+    """Drops of water (severities 1 to 3), lit from the upper left, or mud where smoothed noise exceeds a threshold."""
     mean, deviation, sigma, threshold, amount = (
         (0.65, 0.3, 4, 0.69, 0.6),
         (0.65, 0.3, 3, 0.68, 0.6),
@@ -199,14 +185,14 @@ def spatter(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.nd
     )[severity - 1]
     liquid = _blur(mean + deviation * rng.standard_normal(_reference_size(image), np.float32), sigma)
     if severity <= 3:
-        water = amount * _lit(np.maximum(liquid - threshold, 0))
+        thickness = np.maximum(liquid - threshold, 0)
+        thickness /= max(thickness.max(), 1e-6)
+        slope = thickness - np.pad(thickness, ((1, 0), (1, 0)), mode="edge")[:-1, :-1]  # rising away from the light
+        water = amount * np.sqrt(thickness) * np.clip(0.6 + 0.4 * slope / max(np.abs(slope).max(), 1e-6), 0, 1)
         return image + WATER_COLOUR[:, None, None] * _fitted(water, image)
     mud = _blur((liquid > threshold).astype(np.float32), amount)
     mud = _fitted(np.where(mud < 0.8, 0, mud), image)
     return image * (1 - mud) + MUD_COLOUR[:, None, None] * mud
-
-
-# --- colour and encoding ----------------------------------------------------------------------------------------------
 
 
 def brightness(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
@@ -222,10 +208,8 @@ def contrast(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.n
 
 
 def saturate(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """Another S of HSV: less colour at severities 1 and 2, more at 3 to 5.
-
-    An inherited quirk: gray has hue 0, which is red, so the constant added at severities 4 and 5 makes it reddish.
-    """
+    """Another S of HSV: less colour at severities 1 and 2, more at 3 to 5. An inherited quirk: gray has hue 0, red, so
+    the constant added at severities 4 and 5 makes it reddish."""
     factor, offset = ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2))[severity - 1]
     value = image.max(axis=0)
     chroma = value - image.min(axis=0)
@@ -250,14 +234,14 @@ def pixelate(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.n
     share = (0.6, 0.5, 0.4, 0.3, 0.25)[severity - 1]
     picture = _picture(image)
     small = picture.resize([max(1, int(share * n)) for n in picture.size], Image.Resampling.BOX)
-    return _planes(np.asarray(small.resize(picture.size, Image.Resampling.NEAREST)))
+    return _planes(small.resize(picture.size, Image.Resampling.NEAREST))
 
 
 def jpeg(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
     file = io.BytesIO()
     _picture(image).save(file, "JPEG", quality=(25, 18, 15, 10, 7)[severity - 1])
     with Image.open(file) as picture:
-        return _planes(np.asarray(picture))
+        return _planes(picture)
 
 
 CORRUPTIONS: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarray]] = {
@@ -272,31 +256,26 @@ CORRUPTIONS: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarr
 }  # fmt: skip
 
 
-# --- use --------------------------------------------------------------------------------------------------------------
-
-
 def corrupt(
     pixels: np.ndarray, name: str, severity: int, rng: np.random.Generator, photographs: Sequence[np.ndarray] = ()
 ) -> np.ndarray:
-    """A picture, uint8 [H, W, 3] of any size, corrupted. Values are cut off to whole ones, as published.
+    """A picture, uint8 [H, W, 3] of any size, corrupted. photographs: of frost, likewise; without any it is drawn.
 
-    photographs: of frost, uint8 [H, W, 3]; without any it is drawn.
+    Values are cut off to whole ones, as published; one that only float32's rounding put below a whole one counts as it.
     """
-    image = _planes(pixels)
     if name == "frost" and photographs:
-        return _cut_off(photographed_frost(image, severity, rng, photographs))
-    return _cut_off(CORRUPTIONS[name](image, severity, rng))
+        image = photographed_frost(_planes(pixels), severity, rng, photographs)
+    else:
+        image = CORRUPTIONS[name](_planes(pixels), severity, rng)
+    return np.ascontiguousarray((image.clip(0, 1) * 255 + 1e-3).astype(np.uint8).transpose(1, 2, 0))
 
 
 @dataclass(frozen=True, eq=False)
 class CorruptedVersion:
-    """A corrupted version of a set of pictures: type and severity are drawn for each, all equally likely.
-
-    numbers: int [N], each picture's own number, whatever the order. photographs: as in `corrupt`.
-    """
+    """A corrupted version of a set of pictures: type and severity follow from each one's number, all equally likely."""
 
     seed: int
-    numbers: np.ndarray
+    numbers: np.ndarray  # int [N], whatever the order
     photographs: tuple[np.ndarray, ...] = ()
 
     def apply(self, pixels: np.ndarray, position: int) -> np.ndarray:
@@ -335,18 +314,9 @@ def corruption_sheet(
     return sheet
 
 
-# --- filters and textures ---------------------------------------------------------------------------------------------
-
-
-def _planes(pixels: np.ndarray) -> np.ndarray:
+def _planes(pixels: np.ndarray | Image.Image) -> np.ndarray:
     """uint8 [H, W, 3] to float32 [3, H, W] in 0..1."""
-    return np.multiply(pixels.transpose(2, 0, 1), np.float32(1 / 255), order="C")
-
-
-def _cut_off(image: np.ndarray) -> np.ndarray:
-    """float [3, H, W] in 0..1 and beyond, clipped and cut off to uint8 [H, W, 3]. A value that only float32's rounding
-    put below a whole one counts as that."""
-    return np.ascontiguousarray((image.clip(0, 1) * 255 + 1e-3).astype(np.uint8).transpose(1, 2, 0))
+    return np.multiply(np.asarray(pixels).transpose(2, 0, 1), np.float32(1 / 255), order="C")
 
 
 def _picture(image: np.ndarray) -> Image.Image:
@@ -372,10 +342,8 @@ def _fitted(layer: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def _convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Convolution over the last two axes, [..., H, W], the pixels at the border repeated. kernel: [2a + 1, 2b + 1].
-
-    By FFT: a few milliseconds whatever the kernel's size; SciPy's own takes half a second to import.
-    """
+    """Convolution of [..., H, W] with [2a + 1, 2b + 1], the pixels at the border repeated; by FFT, as its time does not
+    depend on the kernel. SciPy's own takes half a second to import."""
     above, left = (n // 2 for n in kernel.shape)
     padded = np.pad(image, [(0, 0)] * (image.ndim - 2) + [(above, above), (left, left)], mode="edge")
     size = [-(-n // 16) * 16 for n in padded.shape[-2:]]  # lengths that an FFT is fast for
@@ -391,9 +359,8 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
 def _swapped_places(size: tuple[int, int], reach: int, scale: float, rng: np.random.Generator) -> np.ndarray:
     """Which pixel, int [H * W], lies at each place after every pixel was swapped with one near it.
 
-    As published, the other pixel is -reach to reach - 1 rows and columns away, here times `scale`. The published loop
-    visits one pixel after another. Pixels 2 * reach + 1 apart cannot meet the same other, so these are swapped at once
-    here, in (2 * reach + 1)^2 turns from the last pixel to the first.
+    As published, the other is -reach to reach - 1 rows and columns away, here times `scale`. The published loop takes
+    one pixel after another. Pixels 2 * reach + 1 apart cannot meet the same other, so these are swapped at once here.
     """
     height, width = size
     offsets = scale * rng.integers(-reach, reach, (2, *size))
@@ -409,16 +376,8 @@ def _swapped_places(size: tuple[int, int], reach: int, scale: float, rng: np.ran
     return order
 
 
-def _disc(radius: float) -> np.ndarray:
-    """A disc of sum 1; a pixel at its rim counts as far as it is covered."""
-    steps = np.arange(-math.ceil(radius), math.ceil(radius) + 1)
-    coverage = np.clip(radius + 0.5 - np.hypot(steps[:, None], steps), 0, 1)
-    return coverage / coverage.sum()
-
-
 def _streak(radius: float, sigma: float, angle: float) -> np.ndarray:
-    """A line of 2 * radius pixels and sum 1 from the kernel's middle, fading out like a Gaussian. angle: degrees,
-    counter-clockwise from the right."""
+    """A line of 2 * radius pixels and sum 1 from the kernel's middle, fading out; degrees are counter-clockwise."""
     length = round(2 * radius)
     steps = np.arange(length + 1)
     weights = np.exp(-0.5 * (steps / sigma) ** 2)
@@ -462,28 +421,9 @@ def _plasma(side: int, decay: float, rng: np.random.Generator) -> np.ndarray:
     return (height / height.max()).astype(np.float32)
 
 
-def _clouds(size: tuple[int, int], decay: float, rng: np.random.Generator) -> np.ndarray:
-    """float32 [H, W]: noise of halving grid widths, each weaker than the last by `decay`; 0..1 over the picture."""
-    side = max(size)
-    total = np.zeros(size, np.float32)
-    for octave in range(1, int(math.log2(side)) + 1):
-        total += decay**-octave * _noise(size, side / 2**octave, rng)
-    return (total - total.min()) / max(np.ptp(total), 1e-6)
-
-
-def _lit(thickness: np.ndarray) -> np.ndarray:
-    """How bright drops of this thickness [H, W] are when light comes from the upper left, 0..1."""
-    thickness = thickness / max(thickness.max(), 1e-6)
-    slope = thickness - np.pad(thickness, ((1, 0), (1, 0)), mode="edge")[:-1, :-1]  # rising away from the light
-    return np.sqrt(thickness) * np.clip(0.6 + 0.4 * slope / max(np.abs(slope).max(), 1e-6), 0, 1)
-
-
 def _ice(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """float32 [H, W] in 0..1: crystals with needles from their middles to where the next begins, thick in places.
-
-    A crystal is a table of noise by distance and direction; its needles are the ridges where the noise crosses its
-    mean.
-    """
+    """float32 [H, W] in 0..1: crystals with needles from their middles to where the next begins, thick in places. Each
+    is a table of noise by distance and direction; its needles are the ridges where the noise crosses its mean."""
     crystals, rings, spokes = 12, 12, 48
     wavy = [4 * _noise(size, 24, rng) for _ in size]
     rows, columns = (axis + shift for axis, shift in zip(np.indices(size, np.float32), wavy, strict=True))
@@ -496,5 +436,8 @@ def _ice(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     table[:, -1] = table[:, 0]
     values = map_coordinates(table, (nearest * rings + ring, spoke), order=1, mode="nearest")
     ridges = 1 - np.abs(2 * values - 1)
-    ice = 0.15 + _clouds(size, 1.8, rng) * (0.4 + 0.9 * ridges**2) + 0.06 * _noise(size, 1.5, rng)
+    octaves = range(1, int(math.log2(max(size))) + 1)  # noise of halving grid widths, each weaker than the last
+    clouds = sum(1.8**-octave * _noise(size, max(size) / 2**octave, rng) for octave in octaves)
+    clouds = (clouds - clouds.min()) / max(np.ptp(clouds), 1e-6)
+    ice = 0.15 + clouds * (0.4 + 0.9 * ridges**2) + 0.06 * _noise(size, 1.5, rng)
     return ice.clip(0, 1)

@@ -5,17 +5,16 @@ import re
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError, refuse
-from ms_vireid.data.llcm import CAMERA_IN_NAME
 from ms_vireid.data.pictures import SUFFIXES
-from ms_vireid.data.records import ImageSet, image_set
-from ms_vireid.data.sysu_mm01 import CAMERAS, INFRARED_CAMERAS
+from ms_vireid.data.read import CAMERA_IN_NAME
+from ms_vireid.data.records import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS, ImageSet, image_set
 from ms_vireid.data.validation import read_lines, refuse_names, require_directory
 
 UNKNOWN = -1
 MODALITIES = ("visible", "infrared")
-FOLDER_NAMES = {  # in any case; RegDB's and LLCM's too
-    "visible": {"visible", "vis", "rgb", "test_vis"},
-    "infrared": {"infrared", "ir", "nir", "thermal", "test_nir"},
+_FOLDER_NAMES = {  # in any case; RegDB's and LLCM's too
+    **dict.fromkeys(("visible", "vis", "rgb", "test_vis"), "visible"),
+    **dict.fromkeys(("infrared", "ir", "nir", "thermal", "test_nir"), "infrared"),
 }
 
 
@@ -25,7 +24,15 @@ def find_pictures(root: Path, listing: Path | None = None) -> list[Path]:
     Raises InputError without any picture, and for a list that cannot be read or names no file.
     """
     require_directory(root, "give the folder of the pictures with --images")
-    found = _walk(root) if listing is None else _read_list(root, listing)
+    if listing is None:
+        found = _walk(root)
+    else:
+        remedy = "give one path a line, relative to --images"
+        lines = [line.strip() for line in read_lines(listing, remedy)]
+        absent = (f"line {n} '{line}'" for n, line in enumerate(lines, 1) if line and not (root / line).is_file())
+        refuse(absent, f"{listing}: lines that name no file under {root}", remedy)
+        found = [Path(line) for line in lines if line]
+    refuse_names(map(str, found), root)
     if not found:
         raise InputError(f"{listing or root}: holds no picture ({', '.join(sorted(SUFFIXES))})")
     return found
@@ -41,23 +48,13 @@ def _walk(root: Path) -> list[Path]:
             if os.path.splitext(name)[1].lower() in SUFFIXES:
                 path = Path(folder, name)
                 found.setdefault(os.path.realpath(path), path.relative_to(root))
-    refuse_names(map(str, found.values()), root)
     return sorted(found.values())
-
-
-def _read_list(root: Path, listing: Path) -> list[Path]:
-    remedy = "give one path a line, relative to --images"
-    lines = [line.strip() for line in read_lines(listing, remedy)]
-    absent = (f"line {n} '{line}'" for n, line in enumerate(lines, 1) if line and not (root / line).is_file())
-    refuse(absent, f"{listing}: lines that name no file under {root}", remedy)
-    refuse_names(lines, root)
-    return [Path(line) for line in lines if line]
 
 
 def read_layout(root: Path, pictures: list[Path], modality: str = "auto") -> ImageSet:
     """`pictures`, relative to `root`, with what their folders say; an unknown identity or camera is -1.
 
-    modality: "visible" or "infrared" for all, or "auto" to read it from the folders: one of `FOLDER_NAMES`, the nearest
+    modality: "visible" or "infrared" for all, or "auto" to read it from the folders: the nearest of `_FOLDER_NAMES`
     to the picture, else SYSU-MM01's `cam1` ... `cam6`. An identity is a folder whose name is a number, below one of
     these. A camera is `camN`, or part of the picture's name as in LLCM (`_c06_`). The last two parts of `root` count.
     Raises InputError if "auto" finds no modality.
@@ -74,14 +71,10 @@ def read_layout(root: Path, pictures: list[Path], modality: str = "auto") -> Ima
 
 def modality_of(folders: list[str]) -> str | None:
     """ "visible", "infrared", or None if the names of the folders, outermost first, say neither."""
-    for folder in reversed(folders):
-        for modality, names in FOLDER_NAMES.items():
-            if folder.lower() in names:
-                return modality
-    for folder in reversed(folders):
-        if (camera := _camera_number(folder)) in CAMERAS:
-            return "infrared" if camera in INFRARED_CAMERAS else "visible"
-    return None
+    said = [_FOLDER_NAMES.get(folder.lower()) for folder in reversed(folders)]
+    cameras = [camera for camera in map(_camera_number, reversed(folders)) if camera in SYSU_CAMERAS]
+    said += ["infrared" if camera in SYSU_INFRARED_CAMERAS else "visible" for camera in cameras]
+    return next(filter(None, said), None)
 
 
 def _camera_number(folder: str) -> int | None:
@@ -90,11 +83,9 @@ def _camera_number(folder: str) -> int | None:
 
 
 def _camera(folders: list[str], name: str) -> int:
-    for folder in reversed(folders):
-        if (number := _camera_number(folder)) is not None:
-            return number
     in_name = CAMERA_IN_NAME.search(name)
-    return int(in_name[1]) if in_name else UNKNOWN
+    in_folders = [number for number in map(_camera_number, reversed(folders)) if number is not None]
+    return [*in_folders, int(in_name[1]) if in_name else UNKNOWN][0]
 
 
 def _identity(folders: list[str]) -> int:

@@ -31,22 +31,20 @@ def iterate(
     Closing the iterator early lets the workers finish what they have begun, and ends them. So does Ctrl-C, unless the
     caller is within `stop_requests`: an exception in the middle of the workers' queue would leave them hanging.
 
-    Raises:
-        InputError: a picture cannot be decoded.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, when the caller is done with the item in hand.
+    Raises InputError for a broken picture, and KeyboardInterrupt on Ctrl-C or SIGTERM after the item in hand.
     """
     numbers = range(start, len(batches))
     stopped = False
     workers = min(workers, len(numbers))
-    shared = _SharedMemory(batches, slots=_AHEAD * workers + 1) if workers else None
+    shared = _SharedMemory(batches, slots=_AHEAD * workers + 1)
     with stop_requests() as stop:
         loader = iter(
             DataLoader(
-                shared or batches,
+                shared,
                 batch_size=None,
                 sampler=takewhile(lambda _: not stopped, numbers),
                 num_workers=workers,
-                collate_fn=_unchanged,
+                collate_fn=lambda item: item,
                 worker_init_fn=_begin_worker,
                 prefetch_factor=_AHEAD if workers else None,
             )
@@ -58,7 +56,7 @@ def iterate(
                         threads.enter_context(bound_threads())
                     if isinstance(item, InputError):
                         raise item
-                    yield shared.taken(number, item) if shared else item
+                    yield shared.taken(number, item)
                     if stop:
                         raise KeyboardInterrupt
         except (GeneratorExit, InputError, KeyboardInterrupt):
@@ -71,11 +69,8 @@ def iterate(
 
 
 class _SharedMemory:
-    """Batches for worker processes, which leave the pictures where this process can read them.
-
-    Workers inherit the shared memory when they are forked, and it goes with the last of them; a pipe would copy every
-    batch several times. At most `slots` - 1 batches are under way at a time, so each slot is read before it is reused.
-    """
+    """Batches that workers leave in memory which they inherit when they are forked: a pipe would copy each several
+    times. At most `slots` - 1 batches are under way at a time."""
 
     def __init__(self, batches: TrainingBatches | EvaluationBatches, slots: int):
         self.batches = batches
@@ -83,11 +78,11 @@ class _SharedMemory:
         self.memory = mmap.mmap(-1, slots * max(batches.nbytes, 1))
 
     def __getitem__(self, number: int) -> tuple | InputError:
-        """For a worker: an item with its first part in a slot, and that part's shape and type in its place."""
-        item = self.batches[number]
-        if isinstance(item, InputError):
-            return item
-        pixels, *rest = item
+        """An item with its pictures in a slot, and their shape and type in its place; or what is wrong with one."""
+        try:
+            pixels, *rest = self.batches[number]
+        except InputError as error:
+            return error
         self._slot(number, pixels.shape, pixels.dtype)[...] = pixels
         return (pixels.shape, pixels.dtype), *rest
 
@@ -100,15 +95,11 @@ class _SharedMemory:
         return np.ndarray(shape, dtype, self.memory, number % self.slots * self.batches.nbytes)
 
 
-def _unchanged(item):
-    return item
-
-
 def _begin_worker(_worker: int) -> None:
     """Leave the end of a worker to the main process, and let it run on any core.
 
-    Ctrl-C and a job scheduler's SIGTERM reach the whole process group, and only the main process answers them. If the
-    main process itself is killed, a worker with unread results would wait forever: so Linux kills it with its parent.
+    Ctrl-C and a job scheduler's SIGTERM reach the whole process group. If the main process itself is killed, a worker
+    with unread results would wait forever: so Linux kills it with its parent.
     """
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)

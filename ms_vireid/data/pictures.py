@@ -13,19 +13,13 @@ from ms_vireid.command.errors import InputError
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # opened whatever the suffix; decoders of others start or parse more
 MOST_PIXELS = 100_000_000
-_MIDDLE = 257  # 16 bits to 8: 65535 / 255
-_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _BROKEN = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, Image.DecompressionBombError)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `MOST_PIXELS` are checked
 
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
-    """The picture in a file, not decoded yet; an error within the block becomes one that names the file.
-
-    Raises:
-        InputError: not a regular file, empty, none of `FORMATS`, cut off or damaged, or more than `MOST_PIXELS`.
-    """
+    """The picture in a file, not decoded yet. An error, in the block too, becomes an InputError with its path."""
     try:
         if not path.is_file():
             raise OSError("it is not a regular file" if path.exists() else "it does not exist")
@@ -42,16 +36,13 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 
 
 def read_pixels(path: Path, gray: bool = False) -> np.ndarray:
-    """A picture as in its file: uint8 [H, W, 3], or with `gray` [H, W] if the file has no colours; 16 bits are scaled
-    to 8.
+    """A picture as in its file: uint8 [H, W, 3], or with `gray` [H, W] if the file has no colours.
 
-    Raises:
-        InputError: as `open_picture`, or pixels of 32 bits, whose range is unknown.
+    16 bits are scaled to 8. Raises InputError as `open_picture`, and for 32 bits, whose range is unknown.
     """
     with open_picture(path) as image:
-        deep = image.mode in _SIXTEEN_BITS or (image.mode == "I" and image.format == "PNG")
-        if deep:
-            image = Image.fromarray((np.asarray(image).astype(np.uint32) // _MIDDLE).astype(np.uint8))
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+            image = Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8))  # 65535 / 255
         elif image.mode in ("I", "F"):
             raise OSError("its pixels have 32 bits: save it with 8 or 16")
         mode = Image.getmodebase(image.mode) if gray else "RGB"  # "L" or "RGB"

@@ -1,18 +1,23 @@
-"""From the configuration to a validated data set."""
+"""From the configuration to a data set: readers of the layouts on disk. What is wrong with one is an InputError."""
 
 import hashlib
+import math
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.config import DataConfig
-from ms_vireid.data.folder import read_folder
-from ms_vireid.data.llcm import read_llcm
-from ms_vireid.data.records import ReIDData
-from ms_vireid.data.regdb import read_regdb
+from ms_vireid.data.records import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS, ImageSet, ReIDData, image_set
 from ms_vireid.data.synthetic import VERSION, generate_sysu_mm01
-from ms_vireid.data.sysu_mm01 import read_sysu_mm01
-from ms_vireid.data.validation import check_pictures, check_training_identities
+from ms_vireid.data.validation import list_pictures, read_lines, require_directory
 
+LLCM_VISIBLE_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
+LLCM_INFRARED_CAMERAS = (1, 2, 4, 5, 6, 7, 8, 9)
+CAMERA_IN_NAME = re.compile(r"_c(\d{1,2})_")  # of LLCM's pictures
+FOLDER_REMEDY = "data.root must hold visible/ID/*.jpg and infrared/ID/*.jpg"
+_LIST_REMEDY = "take it from the data set as it is distributed"
+_DIGITS = 10  # identities have fewer, to fit int32
 OBTAIN = {
     "sysu_mm01": "get SYSU-MM01 from its authors after signing their agreement",
     "regdb": "get RegDB from its authors after signing their agreement",
@@ -24,8 +29,7 @@ OBTAIN = {
 def read_data(config: DataConfig) -> ReIDData:
     """Read the configured data set; the synthetic one is first generated if it is not there yet.
 
-    Raises:
-        InputError: no root is given, or the data set's reader finds something wrong.
+    Raises InputError if no root is given, or the data set's reader finds something wrong.
     """
     if config.name == "synthetic":
         digest = hashlib.sha256(repr((VERSION, config.synthetic.model_dump())).encode()).hexdigest()[:8]
@@ -36,20 +40,129 @@ def read_data(config: DataConfig) -> ReIDData:
         raise InputError(f"data.root is not set: give --data-root FOLDER; {OBTAIN[config.name]}")
     if config.name == "regdb":
         return read_regdb(config.root, config.trial)
-    if config.name == "llcm":
-        return read_llcm(config.root)
     if config.name == "folder":
         return read_folder(config.root, config.test_fraction)
-    return read_sysu_mm01(config.root)
+    return read_llcm(config.root) if config.name == "llcm" else read_sysu_mm01(config.root)
 
 
-def validate_for_training(data: ReIDData, num_instances: int) -> str | None:
-    """Check everything that training would stumble over; returns a warning, or None.
+def read_sysu_mm01(root: Path) -> ReIDData:
+    """SYSU-MM01 (Wu et al. 2017): `cam{1..6}/{id:04d}/*.jpg` and `exp/{train,val,test}_id.txt`; it trains on the
+    identities of train and val."""
+    _require_folders(root, *(f"cam{camera}" for camera in SYSU_CAMERAS), "exp")
+    train, val, test = (_read_identities(root / "exp" / f"{split}_id.txt") for split in ("train", "val", "test"))
+    shared = sorted({*train, *val} & {*test})
+    refuse(map(str, shared), f"{root}/exp: identities listed both for training and for testing", "list each once")
+    cameras = [(root / f"cam{camera}", camera, camera in SYSU_INFRARED_CAMERAS) for camera in SYSU_CAMERAS]
+    train, test = (_read_identity_folders(root, cameras, identities) for identities in ([*train, *val], test))
+    return ReIDData("sysu_mm01", root, "sysu_mm01", train, test)
 
-    Raises:
-        InputError: pictures missing or unreadable, identities without pictures of one modality.
+
+def read_regdb(root: Path, trial: int) -> ReIDData:
+    """RegDB (Nguyen et al. 2017), split `trial` of 10: `Visible/`, `Thermal/` and
+    `idx/{train,test}_{visible,thermal}_{1..10}.txt`, lines `path label`. Visible is camera 1, thermal camera 2."""
+    _require_folders(root, "Visible", "Thermal", "idx")
+    train, test = (
+        image_set(
+            [
+                (root / path, label, 1 + thermal, bool(thermal))
+                for thermal, modality in enumerate(("visible", "thermal"))
+                for _, path, label in _read_list(root / "idx" / f"{split}_{modality}_{trial}.txt")
+            ]
+        )
+        for split in ("train", "test")
+    )
+    return ReIDData("regdb", root, "regdb", train, test)
+
+
+def read_llcm(root: Path) -> ReIDData:
+    """LLCM, the low-light cross-modality set (Zhang and Wang, CVPR 2023). Train and test number identities apart.
+
+    To train on: `idx/train_{vis,nir}.txt`, lines `path label`, of pictures `vis/0351/0351_c06_s200656_f4830_vis.jpg`,
+    whose names give the camera (`c06`). To test on: the identities of `idx/test_id.txt` (one line, commas) in
+    `test_{vis,nir}/cam{1..9}/{id:04d}/*.jpg`. Nine cameras take visible and, but for camera 3, infrared pictures.
     """
-    warning = check_training_identities(data.train, num_instances, data.root)
-    check_pictures(data.train)
-    check_pictures(data.test)
-    return warning
+    _require_folders(root, "vis", "nir", "test_vis", "test_nir", "idx")
+    cameras = [(root / "test_vis" / f"cam{camera}", camera, False) for camera in LLCM_VISIBLE_CAMERAS]
+    cameras += [(root / "test_nir" / f"cam{camera}", camera, True) for camera in LLCM_INFRARED_CAMERAS]
+    test = _read_identity_folders(root, cameras, _read_identities(root / "idx" / "test_id.txt"))
+    train = []
+    for modality in ("vis", "nir"):
+        listing, nameless = root / "idx" / f"train_{modality}.txt", []
+        for number, path, label in _read_list(listing):
+            if camera := CAMERA_IN_NAME.search(Path(path).name):
+                train.append((root / path, label, int(camera[1]), modality == "nir"))
+            else:
+                nameless.append(f"line {number} '{path}'")
+        refuse(nameless, f"{listing}: pictures without a camera (as in _c06_) in their names", "correct them")
+    return ReIDData("llcm", root, "llcm", image_set(train), test)
+
+
+def read_folder(root: Path, test_fraction: float) -> ReIDData:
+    """Pictures of your own: `visible/ID/*.jpg` and `infrared/ID/*.jpg`. Identities are the folder names in order; the
+    last `test_fraction` of them are tested on."""
+    require_directory(root, FOLDER_REMEDY, "visible", "infrared")
+    names = {m: {entry.name for entry in (root / m).iterdir() if entry.is_dir()} for m in ("visible", "infrared")}
+    one_sided = sorted(names["visible"] ^ names["infrared"])
+    refuse(one_sided, f"{root}: identities in only one of visible and infrared", "add the other folder")
+    identities = sorted(names["visible"])
+    if len(identities) < 2:
+        raise InputError(f"{root}: {len(identities)} identities, at least 2 are needed; {FOLDER_REMEDY}")
+    rows = [
+        (path, number, camera, modality == "infrared")
+        for number, name in enumerate(identities)
+        for camera, modality in enumerate(("visible", "infrared"), 1)
+        for path in list_pictures(root / modality / name)
+    ]
+    images = image_set(rows)
+    held_out = min(max(math.ceil(len(identities) * test_fraction), 1), len(identities) - 1)
+    testing = images.identities >= len(identities) - held_out
+    return ReIDData("folder", root, "regdb", images.subset(~testing), images.subset(testing))
+
+
+def _require_folders(root: Path, *names: str) -> None:
+    require_directory(root, f"data.root must hold {', '.join(names)}, as the data set is distributed", *names)
+
+
+def _read_identities(listing: Path) -> list[int]:
+    """One line of comma-separated numbers."""
+    fields = [field.strip() for field in ",".join(read_lines(listing, _LIST_REMEDY)).split(",") if field.strip()]
+    wrong = (f"'{f[:20]}'" for f in fields if not f.isdecimal() or len(f) >= _DIGITS)
+    refuse(wrong, f"{listing}:1: fields that are not identities", "use 1,2,3")
+    if not fields:
+        raise InputError(f"{listing}:1: lists no identity; {_LIST_REMEDY}")
+    return [int(field) for field in fields]
+
+
+def _read_identity_folders(
+    root: Path, cameras: Sequence[tuple[Path, int, bool]], identities: Iterable[int]
+) -> ImageSet:
+    """The pictures of `identities`, ascending, in the folders `{identity:04d}` of each camera, where it has seen them.
+
+    cameras: folder, number, and whether it is infrared.
+    """
+    rows = [
+        (path, identity, camera, infrared)
+        for identity in sorted(set(identities))
+        for folder, camera, infrared in cameras
+        if (seen := folder / f"{identity:04d}").is_dir()
+        for path in list_pictures(seen)
+    ]
+    absent = [f"{identity:04d}" for identity in sorted({*identities} - {identity for _, identity, _, _ in rows})]
+    refuse(absent, f"{root}: identities without a picture under any camera", "check the lists of identities")
+    return image_set(rows)
+
+
+def _read_list(listing: Path) -> list[tuple[int, str, int]]:
+    """Line number, path and label of every line `path label`."""
+    found, wrong = [], []
+    for number, line in enumerate(read_lines(listing, _LIST_REMEDY), 1):
+        fields = line.rsplit(maxsplit=1)
+        path, label = fields if len(fields) == 2 else ("", "")
+        if label.isdecimal() and len(label) < _DIGITS and not Path(path).is_absolute():
+            found.append((number, path, int(label)))
+        elif fields:
+            wrong.append(f"line {number} '{line.strip()}'")
+    refuse(wrong, f"{listing}: lines that are not 'path label', the path relative to data.root", "correct them")
+    if not found:
+        raise InputError(f"{listing}:1: lists no picture; {_LIST_REMEDY}")
+    return found

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+SYSU_CAMERAS = (1, 2, 3, 4, 5, 6)
+SYSU_INFRARED_CAMERAS = (3, 6)
+
 
 @dataclass(frozen=True)
 class ImageSet:

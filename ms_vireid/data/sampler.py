@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.config import TrainConfig
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ImageSet
 
@@ -15,38 +16,27 @@ class IdentitySampler:
     Identities are drawn without replacement within a batch. An identity's images are drawn without replacement too (one
     with fewer than K of a modality repeats them in turn), or with `replacement`, each of the K on its own.
 
-    train: the training pictures, both modalities of every identity. num_identities: P. num_instances: K.
-    iterations: batches an epoch; by default one pass over the visible pictures, rounded up (SYSU-MM01: 696).
-    Raises InputError if there are fewer than P identities.
+    Batches an epoch: `iterations`, or one pass over the visible pictures, rounded up (SYSU-MM01: 696).
+    devices: how many share a batch, of P identities each. Raises InputError if the set has too few identities.
     """
 
-    def __init__(
-        self,
-        train: ImageSet,
-        num_identities: int,
-        num_instances: int,
-        iterations: int | None,
-        seed: int,
-        replacement: bool = False,
-    ):
-        if train.num_identities < num_identities:
+    def __init__(self, train: ImageSet, config: TrainConfig, seed: int, devices: int = 1):
+        self.num_identities, self.num_instances = config.num_identities * devices, config.num_instances
+        if train.num_identities < self.num_identities:
             raise InputError(
-                f"train.num_identities={num_identities} identities make a batch, the training set has "
+                f"train.num_identities={self.num_identities} identities make a batch, the training set has "
                 f"{train.num_identities}; lower train.num_identities"
             )
-        self.num_identities = num_identities
-        self.num_instances = num_instances
-        self.seed = seed
-        self.replacement = replacement
-        per_batch = num_identities * num_instances
-        self.iterations = iterations or math.ceil(np.count_nonzero(~train.infrared) / per_batch)
+        self.seed, self.replacement = seed, config.replacement
+        per_batch = self.num_identities * self.num_instances
+        self.iterations = config.iterations or math.ceil(np.count_nonzero(~train.infrared) / per_batch)
         self.batch_size = 2 * per_batch
         self._visible = _images_by_label(train, ~train.infrared)
         self._infrared = _images_by_label(train, train.infrared)
 
     def plan(self, epoch: int) -> np.ndarray:
-        """Indices into the training set, int64 [iterations, 2PK]; visible half first, both halves identity-major and
-        in the same identity order. `epoch` is 1-based."""
+        """Indices into the training set, int64 [iterations, 2PK], of a 1-based epoch; visible half first, both halves
+        identity-major and in the same identity order."""
         rng = counter_generator("sampler", self.seed, epoch)
         order = rng.random((self.iterations, len(self._visible[1]))).argsort(axis=1)
         labels = order[:, : self.num_identities]  # [iterations, P]

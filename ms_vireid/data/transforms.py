@@ -13,6 +13,8 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 BLUR_KERNEL = 21  # pixels
 _LUMA = np.array([0.2989, 0.587, 0.114], np.float32)
 ERASING_ATTEMPTS = 100
+_SCALE = (1.0 / (255.0 * IMAGENET_STD))[:, None, None]
+_OFFSET = (-IMAGENET_MEAN / IMAGENET_STD)[:, None, None]
 
 
 def load_image(path: Path, size: tuple[int, int], through: tuple[int, int] | None = None) -> np.ndarray:
@@ -20,17 +22,11 @@ def load_image(path: Path, size: tuple[int, int], through: tuple[int, int] | Non
 
     A gray file becomes three equal channels; other files keep their colours, infrared ones too, as in the releases.
     With `through`, another (H, W), Lanczos resizes to that, and a bilinear filter from there to `size`.
-
-    Raises:
-        InputError: as `read_pixels`.
+    Raises InputError as `read_pixels` does.
     """
     picture = Image.fromarray(read_pixels(path, gray=True)).resize((through or size)[::-1], Image.Resampling.LANCZOS)
     pixels = np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR) if through else picture)
     return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
-
-
-_SCALE = (1.0 / (255.0 * IMAGENET_STD))[:, None, None]
-_OFFSET = (-IMAGENET_MEAN / IMAGENET_STD)[:, None, None]
 
 
 def normalise(pixels: np.ndarray) -> np.ndarray:
@@ -43,8 +39,7 @@ def normalise(pixels: np.ndarray) -> np.ndarray:
 
 def to_gray(pixels: np.ndarray) -> np.ndarray:
     """Luma (ITU-R 601, Pillow's "L") as three equal channels, uint8 [H, W, 3]."""
-    gray = np.asarray(Image.fromarray(pixels).convert("L"))
-    return np.repeat(gray[:, :, None], 3, axis=2)
+    return np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
 
 
 def jitter(pixels: np.ndarray, brightness: float, contrast: float, contrast_first: bool) -> np.ndarray:
@@ -57,11 +52,7 @@ def jitter(pixels: np.ndarray, brightness: float, contrast: float, contrast_firs
 
 
 def gaussian_blur(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian of `BLUR_KERNEL` taps with reflected borders, uint8 [H, W, 3].
-
-    The separable filter is two products with banded matrices that already hold the reflection. If the three
-    channels are equal it filters one.
-    """
+    """Gaussian of `BLUR_KERNEL` taps with reflected borders, uint8 [H, W, 3]; it filters equal channels once."""
     equal = (pixels == pixels[:, :, :1]).all()
     planes = pixels[:, :, : 1 if equal else 3].transpose(2, 0, 1).astype(np.float32, order="C")  # [1 or 3, H, W]
     rows, columns = (_blur_matrix(size, sigma) for size in planes.shape[1:])
@@ -70,7 +61,7 @@ def gaussian_blur(pixels: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _blur_matrix(size: int, sigma: float) -> np.ndarray:
-    """float32 [size, size]: row i holds the weights of all pixels in blurred pixel i."""
+    """float32 [size, size], banded: row i holds the weights of all pixels in blurred pixel i, reflected ones too."""
     radius = min(BLUR_KERNEL // 2, size - 1)  # a reflection is defined up to size - 1 pixels out
     taps = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (taps / sigma) ** 2)
@@ -100,11 +91,7 @@ def random_erasing(image: np.ndarray, config: AugmentationConfig, rng: np.random
 
 
 def channel_exchange(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One random channel in place of all three, float32 [3, H, W] (CAJ, Ye et al. 2021).
-
-    As in the release it comes last: the normalised channels differ by their means and deviations, and in an erased
-    rectangle by the fill's.
-    """
+    """One random channel in place of all three, float32 [3, H, W] (CAJ, Ye et al. 2021); last, as in the release."""
     return np.repeat(image[rng.integers(3)][None], 3, axis=0)
 
 
@@ -112,7 +99,7 @@ def adaptive_gray(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One of the three channels, or the picture itself or its luma, float32 [3, H, W] (CAJ, Ye et al. 2021).
 
     As in the release: each channel with probability 1/4, luma and the picture itself with 1/8 each, after
-    normalisation. Before it a gray picture's channels are equal, so they differ only in mean and contrast.
+    normalisation, so that a gray picture's channels differ in mean and contrast.
     """
     choice = rng.integers(4)
     if choice < 3:
@@ -132,15 +119,13 @@ def padded_crop(pixels: np.ndarray, padding: int, rng: np.random.Generator) -> n
 def augment(
     pixels: np.ndarray, infrared: bool, gray: bool, config: AugmentationConfig, rng: np.random.Generator
 ) -> np.ndarray:
-    """A training picture: uint8 [H, W, 3] to float32 [3, H, W].
+    """A training picture, uint8 [H, W, 3] to float32 [3, H, W], with random numbers of its own.
 
-    Infrared: colour jitter or Gaussian blur, then like visible. Visible: padding and crop (AGW), flip, grayscale where
-    `gray` (stage 1 of PMT), normalise, random erasing; then MUN's channel augmentation of either modality. All random
-    numbers come from `rng`, this picture's own.
+    gray: visible pictures lose their colours (stage 1 of PMT). Padding and crop are AGW's, the channel augmentations
+    at the end MUN's.
     """
-    if infrared and config.infrared_jitter:
+    if spread := infrared and config.infrared_jitter:
         if rng.random() < 0.5:
-            spread = config.infrared_jitter
             brightness, contrast = rng.uniform(1 - spread, 1 + spread, 2)
             pixels = jitter(pixels, brightness, contrast, contrast_first=rng.random() < 0.5)
         else:

@@ -2,17 +2,17 @@
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import EvaluationConfig
-from ms_vireid.data.records import ImageSet, ReIDData
+from ms_vireid.data.records import SYSU_INFRARED_CAMERAS, ImageSet, ReIDData
 from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking, query_groups
 
-SYSU_MM01_QUERY_CAMERAS = (3, 6)
 SYSU_MM01_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 DIRECTIONS = ("infrared-to-visible", "visible-to-infrared")
 RANKINGS = 50_000  # chance averages at least as many, so that a rate of 1 % has a standard error of 0.04 %
@@ -28,15 +28,12 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class ProtocolResult:
-    """The metrics of every trial, and their mean and population standard deviation over trials, fractions in 0..1.
+    """The metrics of every trial, and their mean and population standard deviation over trials, fractions in 0..1."""
 
-    mean, std: by the names of RankingResult.metrics. num_queries, num_gallery: images in the first trial.
-    """
-
-    mean: dict[str, float]
+    mean: dict[str, float]  # by the names of RankingResult.metrics
     std: dict[str, float]
     trials: tuple[RankingResult, ...]
-    num_queries: int
+    num_queries: int  # of the first trial
     num_gallery: int
     checksum: str
 
@@ -48,9 +45,8 @@ class ProtocolResult:
 def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:
     """The queries and galleries of the data set's protocol.
 
-    Raises:
-        InputError: a direction that the protocol does not have, a test set without queries or without a gallery, or a
-            trial in which no query has a match.
+    Raises InputError for a direction that the protocol does not have, a test set without queries or without a gallery,
+    or a trial in which no query has a match.
     """
     if data.protocol == "sysu_mm01" and config.direction != "infrared-to-visible":
         raise InputError("evaluation.direction: SYSU-MM01's protocol has infrared queries only; leave it out")
@@ -69,21 +65,15 @@ def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:
 
 
 def sysu_mm01_trials(test: ImageSet, mode: str = "all", shots: int = 1, trials: int = 10) -> list[Trial]:
-    """SYSU-MM01's searches: every picture of cameras 3 and 6 among a gallery drawn anew for each trial.
-
-    The published sampling: for trial t = 0, 1, ..., Python's `random` seeded with t goes through the identities in
-    ascending order and the cameras in order (mode "all": 1, 2, 4, 5; "indoor": 1, 2), and draws from the pair's files,
-    sorted by name: one by `choice` (shots=1), or ten by `sample` (shots=10; all of them, without a draw, if there are
-    fewer). A pair without files draws nothing.
+    """SYSU-MM01's searches: every picture of cameras 3 and 6 among a gallery drawn anew for each trial (`_drawn`).
 
     Raises ValueError for a test set without a query or gallery picture.
     """
     cameras = SYSU_MM01_GALLERY_CAMERAS[mode]
-    query = np.flatnonzero(np.isin(test.cameras, SYSU_MM01_QUERY_CAMERAS))
-    pairs = _files_by_pair(test, np.isin(test.cameras, cameras))
-    _require_pictures(len(query), f"cameras {SYSU_MM01_QUERY_CAMERAS}", "query")
-    _require_pictures(len(pairs), f"cameras {cameras}", "gallery")
-    return [Trial(query, _draw_gallery(pairs, shots, random.Random(t))) for t in range(trials)]
+    query, whole = (np.flatnonzero(np.isin(test.cameras, c)) for c in (SYSU_INFRARED_CAMERAS, cameras))
+    _require_pictures(f"cameras {SYSU_INFRARED_CAMERAS}", query=query)
+    _require_pictures(f"cameras {cameras}", gallery=whole)
+    return [Trial(query, gallery) for gallery in _drawn(test, whole, shots, trials)]
 
 
 def cross_modality_trials(test: ImageSet, direction: str = "infrared-to-visible") -> list[Trial]:
@@ -91,32 +81,55 @@ def cross_modality_trials(test: ImageSet, direction: str = "infrared-to-visible"
 
     Raises ValueError for a test set that lacks a modality.
     """
-    return [Trial(*_by_direction(test, direction))]
+    asked = test.infrared if direction == "infrared-to-visible" else ~test.infrared
+    query, gallery = np.flatnonzero(asked), np.flatnonzero(~asked)
+    _require_pictures(direction, query=query, gallery=gallery)
+    return [Trial(query, gallery)]
 
 
 def llcm_trials(test: ImageSet, direction: str = "infrared-to-visible", trials: int = 10) -> list[Trial]:
-    """LLCM's searches by the names that its authors report them under, with pictures drawn anew for each trial.
+    """LLCM's searches by its authors' names, with pictures drawn anew for each trial (`_drawn`).
 
-    The published sampling: for trial t = 0, 1, ..., Python's `random` seeded with t goes through the identities in
-    ascending order and their cameras in order, and draws one of the pair's files, sorted by name, by `choice`.
     "infrared-to-visible" searches every infrared picture among the drawn visible ones. For "visible-to-infrared" the
     authors' test script draws infrared pictures as a gallery and then transposes the matrix: the drawn infrared
     pictures are searched among all visible ones. Their table shows it: rank-1 is above mAP, as many pictures match.
 
     Raises ValueError for a test set that lacks a modality.
     """
-    whole, drawn_from = _by_direction(test, direction)
-    pairs = _files_by_pair(test, np.isin(np.arange(len(test)), drawn_from))
-    drawn = [_draw_gallery(pairs, 1, random.Random(t)) for t in range(trials)]
+    (whole,) = cross_modality_trials(test, direction)
+    drawn = _drawn(test, whole.gallery, 1, trials)
     turned = direction == "visible-to-infrared"
-    return [Trial(one, whole) if turned else Trial(whole, one) for one in drawn]
+    return [Trial(one, whole.query) if turned else Trial(whole.query, one) for one in drawn]
+
+
+def _drawn(test: ImageSet, pictures: np.ndarray, shots: int, trials: int) -> Iterator[np.ndarray]:
+    """The published sampling from `pictures`, indices into the test set; both data sets' releases have it.
+
+    For trial t = 0, 1, ..., Python's `random` seeded with t goes through the identities in ascending order and their
+    cameras in order, and draws from the pair's files, sorted by name: one by `choice` (shots=1), or ten by `sample`
+    (shots=10; all of them, without a draw, if there are fewer). A pair without files draws nothing.
+    """
+    pairs = defaultdict(list)
+    for i in sorted(pictures.tolist(), key=lambda i: test.paths[i].name):
+        pairs[test.identities[i], test.cameras[i]].append(i)
+    for trial in range(trials):
+        generator, gallery = random.Random(trial), []
+        for _, files in sorted(pairs.items()):
+            if shots == 1:
+                gallery.append(generator.choice(files))
+            else:
+                gallery += files if len(files) < shots else generator.sample(files, shots)
+        yield np.array(gallery)
+
+
+def _require_pictures(where: str, **found: np.ndarray) -> None:
+    for role, pictures in found.items():
+        if not len(pictures):
+            raise ValueError(f"the test set has no {role} picture ({where})")
 
 
 def trials_checksum(test: ImageSet, trials: Sequence[Trial]) -> str:
-    """The first 16 hex digits of a SHA-256 over identity, camera, modality and file name of all that is searched.
-
-    Equal sums mean the same queries and galleries, drawn in the same order, wherever the data lie on disk.
-    """
+    """16 hex digits of a SHA-256 over identity, camera, modality and file name of all that is searched, in order."""
     rows = zip(test.paths, test.identities, test.cameras, test.infrared, strict=True)
     lines = [f"{who}\t{camera}\t{'infrared' if ir else 'visible'}\t{path.name}\n" for path, who, camera, ir in rows]
     digest = hashlib.sha256()
@@ -130,13 +143,11 @@ def trials_checksum(test: ImageSet, trials: Sequence[Trial]) -> str:
 def evaluate_trials(features: np.ndarray, test: ImageSet, trials: Sequence[Trial], protocol: str) -> ProtocolResult:
     """Rank every trial by distance = 1 - inner product, and average.
 
-    features: float32 [N, C], one row for each picture of `test`, L2-normalised. protocol: as in evaluate_ranking, which
-    also says what raises ValueError.
-    """
-    results = []
-    for trial in trials:
-        similarity = features[trial.query] @ features[trial.gallery].T
-        results.append(evaluate_ranking(1 - similarity, *_columns(test, trial), protocol=protocol))
+    features: float32 [N, C], one row for each picture of `test`, L2-normalised. Else as evaluate_ranking."""
+    results = [
+        evaluate_ranking(1 - features[trial.query] @ features[trial.gallery].T, *_columns(test, trial), protocol)
+        for trial in trials
+    ]
     return average_trials(results, test, trials)
 
 
@@ -157,46 +168,10 @@ def chance(test: ImageSet, trials: Sequence[Trial], protocol: str) -> dict[str, 
     """The metrics of evaluate_trials for at least `RANKINGS` rankings drawn at random, from a fixed seed."""
     repeats = -(-RANKINGS // sum(len(trial.query) for trial in trials))
     generator = np.random.default_rng(0)
-    results = []
-    for trial in trials:
-        drawn = Trial(np.tile(trial.query, repeats), trial.gallery)
-        distance = generator.random((len(drawn.query), len(drawn.gallery)), np.float32)
-        results.append(evaluate_ranking(distance, *_columns(test, drawn), protocol=protocol))
+    drawn = [Trial(np.tile(trial.query, repeats), trial.gallery) for trial in trials]
+    distances = (generator.random((len(trial.query), len(trial.gallery)), np.float32) for trial in drawn)
+    results = [evaluate_ranking(d, *_columns(test, t), protocol) for d, t in zip(distances, drawn, strict=True)]
     return average_trials(results, test, trials).mean
-
-
-def _by_direction(test: ImageSet, direction: str) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of all pictures of the querying modality, and of all of the other."""
-    infrared, visible = np.flatnonzero(test.infrared), np.flatnonzero(~test.infrared)
-    query, gallery = ((infrared, visible), (visible, infrared))[DIRECTIONS.index(direction)]
-    _require_pictures(len(query), direction, "query")
-    _require_pictures(len(gallery), direction, "gallery")
-    return query, gallery
-
-
-def _files_by_pair(test: ImageSet, chosen: np.ndarray) -> list[list[int]]:
-    """Indices of each (identity, camera) pair's `chosen` files, bool [N]; pairs ascending, files by name."""
-    pairs: dict[tuple[int, int], list[int]] = {}
-    for i in sorted(np.flatnonzero(chosen).tolist(), key=lambda i: test.paths[i].name):
-        pairs.setdefault((int(test.identities[i]), int(test.cameras[i])), []).append(i)
-    return [pairs[pair] for pair in sorted(pairs)]
-
-
-def _draw_gallery(pairs: list[list[int]], shots: int, generator: random.Random) -> np.ndarray:
-    gallery: list[int] = []
-    for files in pairs:
-        if shots == 1:
-            gallery.append(generator.choice(files))
-        elif len(files) < shots:
-            gallery.extend(files)
-        else:
-            gallery.extend(generator.sample(files, shots))
-    return np.array(gallery)
-
-
-def _require_pictures(count: int, where: str, role: str) -> None:
-    if count == 0:
-        raise ValueError(f"the test set has no {role} picture ({where})")
 
 
 def _columns(test: ImageSet, trial: Trial) -> list[np.ndarray]:

@@ -7,9 +7,6 @@ import numpy as np
 PROTOCOLS = ("sysu_mm01", "regdb", "llcm")
 REPORTED_RANKS = (1, 5, 10, 20)
 
-# SYSU-MM01: cameras 3 (infrared) and 2 (visible) hang in the same place.
-_QUERY_CAMERA, _IGNORED_CAMERA = 3, 2
-
 _BLOCK = 1 << 17  # most distances ranked at a time
 _BLOCKS = 32  # fewest blocks of a matrix
 _SORT_ABOVE = 64  # matches a query: above, sorting the row costs less than counting once for each of them
@@ -17,17 +14,12 @@ _SORT_ABOVE = 64  # matches a query: above, sorting the row costs less than coun
 
 @dataclass(frozen=True, eq=False)
 class RankingResult:
-    """Means over the queries that have a match, all fractions in 0..1.
+    """Means over the queries that have a match, all fractions in 0..1."""
 
-    cmc: float64 [max_rank], cmc[k-1] is the fraction of queries found within rank k.
-    mean_ap, mean_inp: mean average precision and mean inverse negative penalty.
-    num_valid_queries: the queries with at least one match in their kept gallery.
-    """
-
-    cmc: np.ndarray
-    mean_ap: float
-    mean_inp: float
-    num_valid_queries: int
+    cmc: np.ndarray  # float64 [max_rank]: cmc[k-1] is the fraction of queries found within rank k
+    mean_ap: float  # mean average precision
+    mean_inp: float  # mean inverse negative penalty
+    num_valid_queries: int  # with at least one match in their kept gallery
 
     def metrics(self) -> dict[str, float]:
         """rank1, rank5, rank10, rank20 (those that `cmc` reaches), map and minp, fractions in 0..1."""
@@ -37,7 +29,7 @@ class RankingResult:
 
 @dataclass(frozen=True, eq=False)
 class QueryGroup:
-    """Queries that share identity and camera rule: indices of the queries and of gallery images, ascending."""
+    """Queries that share identity and camera rule, and what they see: indices, ascending."""
 
     queries: np.ndarray
     matches: np.ndarray  # kept gallery images of the queries' identity
@@ -70,7 +62,6 @@ def evaluate_ranking(
     match is left out of all means. Beyond the last entry of a short gallery the CMC stays at its last value.
 
     Works in blocks of rows: it needs less memory than a copy of the matrix, and a few MiB for a large one.
-
     Raises ValueError, in one line with the wrong value, for wrong arguments, a non-finite distance, and if no query has
     a match.
     """
@@ -117,10 +108,7 @@ def query_groups(
     gallery_cameras: np.ndarray | None,
     protocol: str,
 ) -> list[QueryGroup]:
-    """The queries that have a match, grouped by what they match and ignore under `protocol` (see evaluate_ranking).
-
-    Raises ValueError for an unknown protocol, for missing or misshapen cameras, and if no query has a match.
-    """
+    """The queries that have a match, grouped by what they match and ignore; raises ValueError as evaluate_ranking."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
     if protocol == "regdb":  # no query ignores anything
@@ -128,9 +116,9 @@ def query_groups(
     else:
         query_places = _checked_column("query_cameras", query_cameras, len(query_ids))
         gallery_places = _checked_column("gallery_cameras", gallery_cameras, len(gallery_ids))
-    if protocol == "sysu_mm01":  # place 1 is where cameras 3 and 2 hang; no other query shares one with a gallery image
-        query_places = np.where(query_places == _QUERY_CAMERA, 1, 0)
-        gallery_places = np.where(gallery_places == _IGNORED_CAMERA, 1, -1)
+    if protocol == "sysu_mm01":  # place 1 is where cameras 3 (infrared) and 2 (visible) hang; nobody else shares one
+        query_places = np.where(query_places == 3, 1, 0)
+        gallery_places = np.where(gallery_places == 2, 1, -1)
     order = np.lexsort((query_places, query_ids))
     new_group = (np.diff(query_ids[order]) != 0) | (np.diff(query_places[order]) != 0)
     groups = []
@@ -142,9 +130,8 @@ def query_groups(
         if (own & ~unseen).any():
             groups.append(QueryGroup(queries, np.flatnonzero(own & ~unseen), np.flatnonzero(unseen)))
     if not groups:
-        raise ValueError(
-            f"none of the {len(query_ids)} queries has a match in its gallery of {len(gallery_ids)} images"
-        )
+        size = len(gallery_ids)
+        raise ValueError(f"none of the {len(query_ids)} queries has a match in its gallery of {size} images")
     return groups
 
 
@@ -156,8 +143,7 @@ def _checked_distance(distance: np.ndarray) -> np.ndarray:
         raise ValueError(f"distance is {distance.dtype}: it must be float16, float32 or float64")
     # The extremes are non-finite if anything is, and need no mask of the matrix's size.
     if distance.size and not (np.isfinite(distance.min()) and np.isfinite(distance.max())):
-        query = next(q for q, row in enumerate(distance) if not np.isfinite(row).all())
-        image = int(np.flatnonzero(~np.isfinite(distance[query]))[0])
+        query, image = np.argwhere(~np.isfinite(distance))[0]
         raise ValueError(f"distance[{query}, {image}] is {distance[query, image]}: every distance must be finite")
     return distance
 
@@ -172,13 +158,10 @@ def _checked_column(name: str, values: np.ndarray | None, length: int) -> np.nda
 
 
 def _ranks(distance: np.ndarray, matches: np.ndarray) -> np.ndarray:
-    """The matches' ranks, from 1, in each row of [R, G], int64 [R, matches]. For few matches it counts what comes
-    before each; for many, sorting the row is faster."""
+    """The matches' ranks, from 1, in each row of [R, G], int64 [R, matches], by counting what comes before each."""
     if len(matches) > _SORT_ABOVE:
-        order = np.argsort(distance, axis=1, kind="stable")
-        places = np.empty_like(order)
-        np.put_along_axis(places, order, np.arange(1, distance.shape[1] + 1), axis=1)
-        return np.ascontiguousarray(places[:, matches])
+        places = distance.argsort(axis=1, kind="stable").argsort(axis=1)
+        return 1 + np.ascontiguousarray(places[:, matches])
     ranks = np.empty((len(distance), len(matches)), np.int64)
     for i, column in enumerate(matches):
         own = distance[:, column, None]
@@ -188,8 +171,8 @@ def _ranks(distance: np.ndarray, matches: np.ndarray) -> np.ndarray:
 
 
 def _distinct_identities(distance: np.ndarray, first: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Place of the query's identity among the distinct identities, int64 [R]: one more than the number of identities
-    with an image before the first match. first: its column, [R]. labels: [G], dense."""
+    """Place of the query's identity, int64 [R]: one more than the identities with an image before the first match.
+    first: its column, [R]. labels: [G], dense."""
     own = np.take_along_axis(distance, first[:, None], axis=1)
     row, column = np.divmod(np.flatnonzero(distance <= own), distance.shape[1])
     before = (distance[row, column] < own[row, 0]) | (column < first[row])

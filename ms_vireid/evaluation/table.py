@@ -17,9 +17,7 @@ def format_table(
     """
     deviations = deviations or {}
     headings = [(heading,) for heading in ("[%]", *COLUMNS.values())]
-    lines = [
-        [row, *(_cell(name, metrics, deviations.get(row, {})) for name in COLUMNS)] for row, metrics in rows.items()
-    ]
+    lines = [[row, *(_cell(name, rows[row], deviations.get(row, {})) for name in COLUMNS)] for row in rows]
     return aligned(headings, lines, left=1)
 
 

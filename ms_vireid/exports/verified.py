@@ -16,7 +16,7 @@ from mindspore import Tensor, nn
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import dump_config
 from ms_vireid.data.layout import MODALITIES
-from ms_vireid.data.synthetic.cameras import make_camera, render
+from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
 from ms_vireid.files.writing import whole
@@ -108,7 +108,7 @@ def probe_images(image_size: tuple[int, int], modalities: Sequence[str]) -> np.n
     """Procedural pictures of different people, preprocessed, of the modalities in turn: float32 [PICTURES, 3, H, W]."""
     images = []
     for number in range(PICTURES):
-        camera = make_camera(0, CAMERAS[modalities[number % len(modalities)]], image_size)
+        camera = Camera(0, CAMERAS[modalities[number % len(modalities)]], image_size)
         picture = render(draw_identity(0, 1 + number), camera, np.random.default_rng(number))
         images.append(normalise(np.asarray(picture.convert("RGB"))))  # infrared: three equal channels
     return np.stack(images)

@@ -5,9 +5,8 @@ import pytest
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.data import cache as cache_module
-from ms_vireid.data.batches import TrainingBatches
-from ms_vireid.data.cache import PictureCache
+from ms_vireid.data import batches as batches_module
+from ms_vireid.data.batches import PictureCache, TrainingBatches
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.read import read_data
 from ms_vireid.data.transforms import load_image
@@ -45,7 +44,7 @@ def test_pictures_are_those_that_decoding_gives(train, root, kind, through):
 
 def test_a_picture_is_decoded_once(train, root, monkeypatch):
     decoded = []
-    monkeypatch.setattr(cache_module, "load_image", lambda *a: decoded.append(a[0]) or load_image(*a))
+    monkeypatch.setattr(batches_module, "load_image", lambda *a: decoded.append(a[0]) or load_image(*a))
     cache = PictureCache(train, configuration(root, "memory").data)
     for index in (0, 5, 0, 5, 5):
         cache[index]
@@ -60,7 +59,7 @@ def test_auto_keeps_pictures_where_they_take_a_quarter_of_the_free_memory(
 ):
     config = configuration(root, "auto").data
     size = PictureCache(train, config).bytes
-    monkeypatch.setattr(cache_module, "available_memory", lambda: free * size)
+    monkeypatch.setattr(batches_module, "available_memory", lambda: free * size)
     cache = PictureCache(train, config, processes)
     assert cache.kind == kind
     assert str(cache).startswith(kind)

@@ -6,13 +6,9 @@ import pytest
 
 from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.config import DataConfig
-from ms_vireid.data.folder import read_folder
-from ms_vireid.data.llcm import read_llcm
-from ms_vireid.data.read import read_data, validate_for_training
+from ms_vireid.data.read import read_data, read_folder, read_llcm, read_regdb, read_sysu_mm01
 from ms_vireid.data.records import image_set
-from ms_vireid.data.regdb import read_regdb
-from ms_vireid.data.sysu_mm01 import read_sysu_mm01
-from ms_vireid.data.validation import check_pictures, check_training_identities, list_pictures
+from ms_vireid.data.validation import check_pictures, check_training_identities, list_pictures, validate_for_training
 
 from . import tree
 
@@ -160,7 +156,7 @@ FIRST = "vis/0001/0001_c01_s101_f0_vis.jpg 0\n"
         ("idx/train_vis.txt", FIRST + "vis/0001/photo.jpg 0", r"without a camera.*1 \(line 2 'vis/0001/photo\.jpg'\)"),
         ("idx/test_id.txt", "3,three,351", r"test_id\.txt:1: fields that are not identities: 1 \('three'\)"),
         ("idx/test_id.txt", "\n", r"test_id\.txt:1: lists no identity"),
-        ("idx/test_id.txt", "3,4,5", r"test_id\.txt without a folder under any camera: 2 \(0004, 0005\)"),
+        ("idx/test_id.txt", "3,4,5", r"identities without a picture under any camera: 2 \(0004, 0005\); check"),
     ],
 )
 def test_what_is_wrong_with_llcms_tree_is_said(tmp_path, name, content, says):

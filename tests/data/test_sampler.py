@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.config import TrainConfig
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.sampler import IdentitySampler
 
 P, K = 3, 4
+BATCH = {"num_identities": P, "num_instances": K}
 VISIBLE = (4, 9, 5, 2, 7, 6)  # pictures of each identity: one has fewer than K
 INFRARED = (6, 4, 1, 8, 5, 4)
 
@@ -21,6 +23,10 @@ def images_of(visible, infrared) -> ImageSet:
     return ImageSet((Path("x"),) * len(dark), identities, 1 + dark.astype(np.int32), dark)
 
 
+def sampler(train: ImageSet, iterations: int | None = None, seed: int = 0, **options) -> IdentitySampler:
+    return IdentitySampler(train, TrainConfig(**{**BATCH, "iterations": iterations, **options}), seed)
+
+
 @pytest.fixture(scope="module")
 def train():
     return images_of(VISIBLE, INFRARED)
@@ -28,7 +34,7 @@ def train():
 
 @pytest.fixture(scope="module")
 def plan(train):
-    return IdentitySampler(train, P, K, iterations=50, seed=1).plan(epoch=1)
+    return sampler(train, 50, seed=1).plan(epoch=1)
 
 
 def test_a_batch_is_p_identities_of_k_visible_and_then_k_infrared_pictures(train, plan):
@@ -57,7 +63,7 @@ def test_pictures_repeat_in_turn_where_an_identity_has_too_few_and_else_not(trai
 
 
 def test_with_replacement_every_picture_is_drawn_on_its_own(train):
-    plan = IdentitySampler(train, P, K, iterations=4000, seed=1, replacement=True).plan(1)
+    plan = sampler(train, 4000, seed=1, replacement=True).plan(1)
     labels = train.labels[plan].reshape(-1, K)
     assert (labels == labels[:, :1]).all()
     groups = plan.reshape(-1, K)
@@ -74,31 +80,31 @@ def test_with_replacement_every_picture_is_drawn_on_its_own(train):
 
 
 def test_identities_are_drawn_equally_often(train):
-    plan = IdentitySampler(train, P, K, iterations=2000, seed=1).plan(1)
+    plan = sampler(train, 2000, seed=1).plan(1)
     counts = np.bincount(train.labels[plan][:, : P * K : K].ravel(), minlength=6)
     # Binomial, 2000 draws with probability 1/2: standard deviation 22.4; five of them.
     assert np.abs(counts - 1000).max() < 112
 
 
 def test_the_default_is_one_pass_over_the_visible_pictures_and_696_iterations_of_sysu_mm01(train):
-    assert IdentitySampler(train, P, K, None, seed=0).iterations == -(-sum(VISIBLE) // (P * K))
+    assert sampler(train).iterations == -(-sum(VISIBLE) // (P * K))
     visible = np.full(395, 56)
     visible[: 22258 - visible.sum()] += 1
     train = images_of(visible, np.full(395, 30))
     assert np.count_nonzero(~train.infrared) == 22258
-    assert IdentitySampler(train, 8, 4, None, seed=0).iterations == 696
+    assert sampler(train, num_identities=8).iterations == 696
 
 
 def test_a_plan_follows_from_seed_and_epoch_alone(train):
-    first = IdentitySampler(train, P, K, 5, seed=7)
+    first = sampler(train, 5, seed=7)
     first.plan(1)
-    assert np.array_equal(first.plan(2), IdentitySampler(train, P, K, 5, seed=7).plan(2))
-    for other in (first.plan(1), IdentitySampler(train, P, K, 5, seed=8).plan(2)):
+    assert np.array_equal(first.plan(2), sampler(train, 5, seed=7).plan(2))
+    for other in (first.plan(1), sampler(train, 5, seed=8).plan(2)):
         assert (first.plan(2) != other).any(axis=1).all()
 
 
 def test_as_many_identities_as_a_batch_needs_are_enough_and_fewer_are_refused(train):
     with pytest.raises(InputError, match=r"train\.num_identities=7 .* has 6"):
-        IdentitySampler(train, 7, K, None, seed=0)
-    plan = IdentitySampler(train, 6, K, 3, seed=0).plan(1)
+        sampler(train, num_identities=7)
+    plan = sampler(train, 3, num_identities=6).plan(1)
     assert np.array_equal(np.sort(train.labels[plan][:, : 6 * K : K]), np.tile(np.arange(6), (3, 1)))

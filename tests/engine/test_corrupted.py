@@ -8,8 +8,7 @@ from PIL import Image
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import check_config
 from ms_vireid.data.corruptions import CorruptedVersion
-from ms_vireid.data.folder import read_folder
-from ms_vireid.data.sysu_mm01 import read_sysu_mm01
+from ms_vireid.data.read import read_folder, read_sysu_mm01
 from ms_vireid.evaluation.protocol import evaluate_trials, sysu_mm01_trials, trials_checksum
 from ms_vireid.inference.evaluating import evaluate_corrupted, evaluate_model
 from ms_vireid.inference.features import FeatureExtractor

@@ -45,7 +45,7 @@ MUN = {"epochs": 90, "warmup_epochs": 15, "start_lr": 1e-8, "milestones": (30, 6
         (lambda: warmup_steps(61, 0.1, 60, 10, (20, 50), 0.1), "61"),
         (lambda: iteration_steps(-0.25, 2e-3, **MUN), "-0.25"),
         (lambda: iteration_steps(90.0, 2e-3, **MUN), "90.0"),
-        (lambda: learning_rates(load_config(CONFIG_ROOT / "mun/sysu.yaml"), GROUPS, 91), "91"),
+        (lambda: learning_rates(load_config(CONFIG_ROOT / "mun/sysu.yaml"), GROUPS, 91), "90.0"),
     ],
 )
 def test_times_outside_the_run_are_refused(rate, value):

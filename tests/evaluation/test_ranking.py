@@ -185,7 +185,7 @@ def arguments(**changes):
         ({"gallery_cameras": [[1, 1, 1]]}, r"gallery_cameras has shape \(1, 3\)"),
         ({"query_cameras": None}, r"query_cameras is None"),
         ({"gallery_cameras": None}, r"gallery_cameras is None"),
-        ({"gallery_cameras": None, "protocol": "llcm"}, "gallery_cameras is None: protocol llcm needs the cameras"),
+        ({"gallery_cameras": None, "protocol": "llcm"}, "gallery_cameras is None: this protocol needs the cameras"),
         ({"protocol": "market"}, r"unknown protocol 'market': choose one of sysu_mm01, regdb"),
         ({"max_rank": 0}, r"max_rank is 0"),
         ({"query_ids": [8, 9]}, r"none of the 2 queries has a match"),

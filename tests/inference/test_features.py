@@ -5,7 +5,7 @@ import pytest
 from mindspore import nn
 
 from ms_vireid.data.batches import EvaluationBatches
-from ms_vireid.data.folder import read_folder
+from ms_vireid.data.read import read_folder
 from ms_vireid.inference.features import FeatureExtractor
 
 from ..data.tree import write_folder

@@ -13,9 +13,9 @@ import numpy as np
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import SyntheticConfig
-from ms_vireid.data.synthetic.cameras import make_camera, render
+from ms_vireid.data.records import SYSU_CAMERAS
+from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
-from ms_vireid.data.sysu_mm01 import CAMERAS
 
 PICTURE = 3  # the random stream of a seed
 VERSION = 3  # raise it whenever the same parameters no longer give the same files
@@ -24,13 +24,10 @@ JPEG_QUALITY = 92
 
 
 def generate_sysu_mm01(root: Path, config: SyntheticConfig) -> None:
-    """Write a synthetic set in SYSU-MM01's layout at `root`, unless exactly this set is already there.
+    """Write a synthetic set in SYSU-MM01's layout at `root`, complete or not at all, unless it is already there.
 
-    Identities are numbered from 1, first those to train on, then to validate, then to test. Each has
-    `images_per_camera` pictures of `image_size` (H, W) pixels from each of the six cameras; a picture depends only on
-    (seed, identity, camera, number, image_size). The tree appears at `root` complete or not at all.
-
-    Raises InputError if `root` holds anything else or cannot be written.
+    Identities are numbered from 1, first those to train on, then to validate, then to test. A picture depends only on
+    (seed, identity, camera, number, image_size). Raises InputError if `root` holds anything else or cannot be written.
     """
     parameters = {
         "version": VERSION,
@@ -73,7 +70,7 @@ def _write_tree(tree: Path, parameters: dict) -> None:
         ids = range(number + 1, number + count + 1)
         (tree / "exp" / f"{split}_id.txt").write_text(",".join(map(str, ids)) + "\n")
         number += count
-    cameras = [make_camera(seed, camera, parameters["image_size"]) for camera in CAMERAS]
+    cameras = [Camera(seed, camera, parameters["image_size"]) for camera in SYSU_CAMERAS]
     for person in range(1, number + 1):
         identity = draw_identity(seed, person)
         for camera in cameras:

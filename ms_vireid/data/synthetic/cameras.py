@@ -1,13 +1,11 @@
 """Cameras, the places they look at, and what they make of a person."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from ms_vireid.data.records import SYSU_INFRARED_CAMERAS
 from ms_vireid.data.synthetic.drawing import draw_person
-from ms_vireid.data.synthetic.people import NOTHING, Identity, Ink, Part, draw_pose, pick
-from ms_vireid.data.sysu_mm01 import INFRARED_CAMERAS
+from ms_vireid.data.synthetic.people import Identity, Ink, Part, Pose, pick
 
 CAMERA, SCENE = 1, 2  # the random streams of a seed
 OUTDOOR_CAMERAS = (4, 5, 6)
@@ -16,57 +14,47 @@ SUPERSAMPLING = 2
 INFRARED_GLOW = 0.2  # share of the light that spreads around bright surfaces
 
 
-@dataclass(frozen=True)
 class Camera:
-    """light: float32 [H, W, C], C = 3 for visible and 1 for infrared. tone: uint8 [256], its gamma curve."""
+    """The camera with this number: its light, its tone and the place it looks at. image_size: (H, W) in pixels.
 
-    number: int
-    light: np.ndarray
-    tone: np.ndarray
-    blur: float  # radius in picture heights
-    noise: float  # standard deviation in 0..255
-    scene: Image.Image  # larger than a picture; each picture shows another part of it
+    light: float32 [H, W, C], C = 3 for visible and 1 for infrared. tone: uint8 [256], its gamma curve. blur: radius in
+    picture heights. noise: standard deviation in 0..255. scene: larger than a picture, which shows a part of it.
+    """
 
-    @property
-    def infrared(self) -> bool:
-        return self.number in INFRARED_CAMERAS
+    def __init__(self, seed: int, number: int, image_size: tuple[int, int]):
+        rng = np.random.default_rng((seed, CAMERA, number))
+        self.number, self.infrared, self.outdoor = number, number in SYSU_INFRARED_CAMERAS, number in OUTDOOR_CAMERAS
+        y, x = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in image_size), indexing="ij")
+        if self.infrared:  # a lamp beside the lens: bright in the middle, dark in the corners
+            centre_x, centre_y = rng.uniform(-0.25, 0.25, size=2)
+            light = 1.05 - rng.uniform(0.25, 0.45) * ((x - centre_x) ** 2 + 0.6 * (y - centre_y) ** 2)
+            light = rng.uniform(0.85, 1.05) * light[..., None]
+        else:  # light from one side, of a colour of its own
+            angle = rng.uniform(0, 2 * np.pi)
+            light = 1 + rng.uniform(0.05, 0.2) * (np.cos(angle) * x + np.sin(angle) * y)
+            light = rng.uniform(0.75, 1.1) * light[..., None] * rng.uniform(0.85, 1.12, size=3)
+        self.light = light.astype(np.float32)
+        self.tone = np.round(255 * np.linspace(0, 1, 256) ** rng.uniform(0.85, 1.2)).astype(np.uint8)
+        self.blur = rng.uniform(0.003, 0.005) if self.infrared else 0.0
+        self.noise = rng.uniform(3, 6) if self.infrared else rng.uniform(2, 4)
+        self.scene = self._draw_scene(seed, image_size)
 
-
-def make_camera(seed: int, number: int, image_size: tuple[int, int]) -> Camera:
-    """The camera with this number: its light, its tone and the place it looks at. image_size: (H, W) in pixels."""
-    rng = np.random.default_rng((seed, CAMERA, number))
-    infrared = number in INFRARED_CAMERAS
-    y, x = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in image_size), indexing="ij")
-    if infrared:  # a lamp beside the lens: bright in the middle, dark in the corners
-        centre_x, centre_y = rng.uniform(-0.25, 0.25, size=2)
-        light = 1.05 - rng.uniform(0.25, 0.45) * ((x - centre_x) ** 2 + 0.6 * (y - centre_y) ** 2)
-        light = rng.uniform(0.85, 1.05) * light[..., None]
-    else:  # light from one side, of a colour of its own
-        angle = rng.uniform(0, 2 * np.pi)
-        light = 1 + rng.uniform(0.05, 0.2) * (np.cos(angle) * x + np.sin(angle) * y)
-        light = rng.uniform(0.75, 1.1) * light[..., None] * rng.uniform(0.85, 1.12, size=3)
-    gamma = rng.uniform(0.85, 1.2)
-    tone = np.round(255 * np.linspace(0, 1, 256) ** gamma).astype(np.uint8)
-    blur, noise = (rng.uniform(0.003, 0.005), rng.uniform(3, 6)) if infrared else (0.0, rng.uniform(2, 4))
-    return Camera(number, light.astype(np.float32), tone, blur, noise, _draw_scene(seed, number, image_size))
-
-
-def _draw_scene(seed: int, number: int, image_size: tuple[int, int]) -> Image.Image:
-    """The empty place a camera looks at, supersampled, a fifth higher and half as wide again as a picture."""
-    rng = np.random.default_rng((seed, SCENE, PLACES.get(number, number)))
-    infrared, outdoor = number in INFRARED_CAMERAS, number in OUTDOOR_CAMERAS
-    height, width = round(1.2 * SUPERSAMPLING * image_size[0]), round(1.5 * SUPERSAMPLING * image_size[1])
-    wall, floor = _background_ink(rng, outdoor), _background_ink(rng, outdoor)
-    scene = Image.new("L" if infrared else "RGB", (width, height), wall.value(infrared))
-    draw = ImageDraw.Draw(scene)
-    horizon = height * rng.uniform(0.5, 0.75)
-    draw.rectangle((0, horizon, width, height), floor.value(infrared))
-    seam = _background_ink(rng, outdoor).value(infrared)
-    for x in np.linspace(-0.5, 1.5, rng.integers(6, 10)):  # seams of the floor run towards the vanishing point
-        draw.line([(width * (0.3 + 0.4 * x), horizon), (width * (2 * x - 0.5), height)], seam, SUPERSAMPLING)
-    for _ in range(7):
-        _draw_clutter(scene, rng, outdoor)
-    return scene
+    def _draw_scene(self, seed: int, image_size: tuple[int, int]) -> Image.Image:
+        """The empty place a camera looks at, supersampled, a fifth higher and half as wide again as a picture."""
+        rng = np.random.default_rng((seed, SCENE, PLACES.get(self.number, self.number)))
+        infrared, outdoor = self.infrared, self.outdoor
+        height, width = round(1.2 * SUPERSAMPLING * image_size[0]), round(1.5 * SUPERSAMPLING * image_size[1])
+        wall, floor = _background_ink(rng, outdoor), _background_ink(rng, outdoor)
+        scene = Image.new("L" if infrared else "RGB", (width, height), wall.value(infrared))
+        draw = ImageDraw.Draw(scene)
+        horizon = height * rng.uniform(0.5, 0.75)
+        draw.rectangle((0, horizon, width, height), floor.value(infrared))
+        seam = _background_ink(rng, outdoor).value(infrared)
+        for x in np.linspace(-0.5, 1.5, rng.integers(6, 10)):  # seams of the floor run towards the vanishing point
+            draw.line([(width * (0.3 + 0.4 * x), horizon), (width * (2 * x - 0.5), height)], seam, SUPERSAMPLING)
+        for _ in range(7):
+            _draw_clutter(scene, rng, outdoor)
+        return scene
 
 
 def _draw_clutter(picture: Image.Image, rng: np.random.Generator, outdoor: bool) -> None:
@@ -93,42 +81,24 @@ def _background_ink(rng: np.random.Generator, outdoor: bool) -> Ink:
 
 
 def render(identity: Identity, camera: Camera, rng: np.random.Generator) -> Image.Image:
-    """One picture of the identity: "RGB" from a visible camera, "L" from an infrared one. Its random draws do not
-    depend on the identity's inks."""
+    """One picture: "RGB" from a visible camera, "L" from an infrared one. What is drawn does not depend on the inks."""
     height, width = camera.light.shape[:2]
     size = (SUPERSAMPLING * height, SUPERSAMPLING * width)
-    pose = draw_pose(rng, width / height)
-    ink, shade = draw_person(identity, pose, size)
-    picture = _draw_background(camera, rng, size)
+    ink, shade = draw_person(identity, Pose(rng, width / height), size)
+    # A part of the camera's scene, with two things added for this picture alone.
+    left, top = rng.integers(camera.scene.width - size[1]), rng.integers(camera.scene.height - size[0])
+    picture = camera.scene.crop((left, top, left + size[1], top + size[0]))
+    for _ in range(2):
+        _draw_clutter(picture, rng, camera.outdoor)
     mask = Image.fromarray((ink != Part.BACKGROUND) * np.uint8(255))
-    picture.paste(_paint(ink, identity.inks, camera.infrared), mask=mask)
-
+    colours = np.array([identity.inks[part].value(camera.infrared) for part in Part], np.uint8)
+    picture.paste(Image.fromarray(colours[ink]), mask=mask)
     mask, shade = mask.reduce(SUPERSAMPLING), shade.reduce(SUPERSAMPLING)
     inside = np.asarray(mask.filter(ImageFilter.BoxBlur(height / 40)), np.float32) / 255
     roundness = 1 - 0.45 * (1 - inside) * (np.asarray(mask, np.float32) / 255)  # darker towards the figure's edges
     folds = Image.fromarray(rng.uniform(0.88, 1.12, size=(9, 5)).astype(np.float32)).resize((width, height))
     light = roundness * np.asarray(folds) * np.asarray(shade, np.float32) * (rng.uniform(0.85, 1.15) / 255)
     return _expose(picture.reduce(SUPERSAMPLING), light, camera, rng)
-
-
-def _draw_background(camera: Camera, rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    """A part of the camera's scene, with two things added for this picture alone."""
-    height, width = size
-    left, top = rng.integers(camera.scene.width - width), rng.integers(camera.scene.height - height)
-    background = camera.scene.crop((left, top, left + width, top + height))
-    for _ in range(2):
-        _draw_clutter(background, rng, camera.number in OUTDOOR_CAMERAS)
-    return background
-
-
-def _paint(ink: np.ndarray, inks: dict[Part, Ink], infrared: bool) -> Image.Image:
-    """The ink map as a camera sees it in even light: mode "L" if infrared, else "RGB"."""
-    values = [inks.get(part, NOTHING).value(infrared) for part in Part]
-    painted = Image.fromarray(ink)
-    if infrared:
-        return painted.point(values + [0] * (256 - len(values)))
-    painted.putpalette([channel for value in values for channel in value])
-    return painted.convert("RGB")
 
 
 def _expose(picture: Image.Image, light: np.ndarray, camera: Camera, rng: np.random.Generator) -> Image.Image:

@@ -1,19 +1,16 @@
-"""A person drawn as a map of inks.
-
-Lengths are in figure heights (the figure's, not the picture's) unless a docstring says otherwise.
-"""
+"""A person drawn as a map of inks. Lengths are in figure heights (the figure's, not the picture's)."""
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ms_vireid.data.synthetic.people import Body, Identity, Part, Pose
+from ms_vireid.data.synthetic.people import PATTERNS, Identity, Part, Pose
 
 OUTLINE = 160  # of 255: the light that reaches a shadow
 
 
 class Figure:
-    """Two layers of [H, W] pixels: the ink there, and how much light reaches it. Drawn in figure coordinates: x runs
-    sideways from the body's centre line, y upwards from the ground."""
+    """Two layers of [H, W] pixels: the ink there, and how much light reaches it. x runs sideways from the body's centre
+    line, y upwards from the ground."""
 
     def __init__(self, size: tuple[int, int], pose: Pose, height: float):
         self.pose, self.size = pose, size
@@ -21,6 +18,8 @@ class Figure:
         self.ink = Image.new("L", size[::-1], Part.BACKGROUND)
         self.shade = Image.new("L", size[::-1], 255)
         self._ink, self._shade = ImageDraw.Draw(self.ink), ImageDraw.Draw(self.shade)
+        (x, y), unit = self._pixel(0, 0), self.unit  # the shadow on the ground
+        self._shade.ellipse((x - 0.2 * unit, y - 0.03 * unit, x + 0.2 * unit, y + 0.02 * unit), OUTLINE)
 
     def _pixel(self, x: float, y: float) -> tuple[float, float]:
         pose, height = self.pose, self.size[0]
@@ -61,10 +60,6 @@ class Figure:
         for layer, value in ((self._ink, part), (self._shade, 255)):
             layer.chord((cx - rx, cy - ry, cx + rx, cy + ry), start, 360, value)
 
-    def ground_shadow(self) -> None:
-        (cx, cy), unit = self._pixel(0, 0), self.unit
-        self._shade.ellipse((cx - 0.2 * unit, cy - 0.03 * unit, cx + 0.2 * unit, cy + 0.02 * unit), OUTLINE)
-
 
 def _draw_band(layer: ImageDraw.ImageDraw, pixels: list, width: int, value: int) -> None:
     """A line with rounded joints. `ImageDraw.line(joint="curve")` would do, but costs three times as much."""
@@ -73,115 +68,107 @@ def _draw_band(layer: ImageDraw.ImageDraw, pixels: list, width: int, value: int)
         layer.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), value)
 
 
-def draw_person(identity: Identity, pose: Pose, size: tuple[int, int]) -> tuple[np.ndarray, Image.Image]:
+def draw_person(person: Identity, pose: Pose, size: tuple[int, int]) -> tuple[np.ndarray, Image.Image]:
     """The ink map (values of `Part`), uint8 [H, W] of `size`, and a picture ("L") of how much light reaches where."""
-    body = identity.body
-    figure = Figure(size, pose, body.height)
-    figure.ground_shadow()
-    if identity.bag == "backpack" and not pose.back:
-        _draw_backpack(figure, body)
-    _draw_arm(figure, identity, side=-1)
-    _draw_legs(figure, identity)
-    _draw_top(figure, identity)
-    _draw_head(figure, identity)
-    _draw_bag(figure, identity)
-    _draw_arm(figure, identity, side=1)
+    figure = Figure(size, pose, person.height)
+    if person.bag == "backpack" and not pose.back:
+        _draw_backpack(figure, person)
+    _draw_arm(figure, person, side=-1)
+    _draw_legs(figure, person)
+    _draw_top(figure, person)
+    _draw_head(figure, person)
+    _draw_bag(figure, person)
+    _draw_arm(figure, person, side=1)
     ink = np.array(figure.ink)
     x, y = figure.coordinates()
-    ink += (ink == Part.UPPER) & identity.upper.pattern.covers(x, body.shoulder - y)
-    ink += (ink == Part.LOWER) & identity.lower.pattern.covers(x, body.legs - y)
+    ink += (ink == Part.UPPER) & PATTERNS[person.upper_pattern](x, person.shoulder - y, person.upper_period)
+    ink += (ink == Part.LOWER) & PATTERNS[person.lower_pattern](x, person.legs - y, person.lower_period)
     return ink, figure.shade
 
 
-def _narrow(pose: Pose) -> float:
-    """The body's apparent width as a share: a person seen from the side is narrower."""
-    return 1 - 0.25 * pose.turn
-
-
-def _draw_arm(figure: Figure, identity: Identity, side: int) -> None:
+def _draw_arm(figure: Figure, person: Identity, side: int) -> None:
     """side: 1 is the arm nearer to the camera, -1 the farther one."""
-    body, swing = identity.body, -side * figure.pose.stride
-    x, y = side * (body.shoulders * _narrow(figure.pose) - 0.35 * body.limbs), body.shoulder - 0.3 * body.limbs
+    swing = -side * figure.pose.stride
+    x = side * (person.shoulders * figure.pose.narrow - 0.35 * person.limbs)
+    y = person.shoulder - 0.3 * person.limbs
     path = [(x, y), (x + side * 0.03 + 0.4 * swing, y - 0.17), (x + side * 0.02 + swing, y - 0.34)]
     shade, outline = (255, 0.012) if side > 0 else (200, 0.0)
-    figure.limb(path, 0.7 * body.limbs, Part.SKIN, shade, outline)
-    if identity.upper.sleeves:
-        figure.limb(_first(path, identity.upper.sleeves), body.limbs, Part.UPPER, shade, outline)
+    figure.limb(path, 0.7 * person.limbs, Part.SKIN, shade, outline)
+    if person.sleeves:
+        figure.limb(_first(path, person.sleeves), person.limbs, Part.UPPER, shade, outline)
 
 
-def _draw_legs(figure: Figure, identity: Identity) -> None:
-    body, lower, pose = identity.body, identity.lower, figure.pose
+def _draw_legs(figure: Figure, person: Identity) -> None:
+    pose, waist, (cut, length) = figure.pose, person.legs, person.lower
+    hips = person.hips * pose.narrow
     for side in (-1, 1):
-        x, stride = side * 0.55 * body.hips * _narrow(pose), side * pose.stride
-        path = [(x, body.legs - 0.02), (x + 0.4 * stride + 0.02 * pose.turn, 0.5 * body.legs), (x + stride, 0.03)]
+        x, stride = side * 0.55 * person.hips * pose.narrow, side * pose.stride
+        path = [(x, waist - 0.02), (x + 0.4 * stride + 0.02 * pose.turn, 0.5 * waist), (x + stride, 0.03)]
         shade, outline = (255, 0.008) if side > 0 else (195, 0.0)
-        figure.limb(path, 0.9 * body.limbs, Part.SKIN, shade)
-        if lower.cut == "trousers":
-            figure.limb(_first(path, lower.length), 0.03 + 0.75 * body.hips, Part.LOWER, shade, outline)
+        figure.limb(path, 0.9 * person.limbs, Part.SKIN, shade)
+        if cut == "trousers":
+            figure.limb(_first(path, length), 0.03 + 0.75 * person.hips, Part.LOWER, shade, outline)
         toe = x + stride + 0.02 * side + 0.035 * pose.turn
         figure.limb([(x + stride - 0.01, 0.022), (toe, 0.018)], 0.042, Part.SHOES, shade)
-    hips = body.hips * _narrow(pose)
-    figure.column(Part.LOWER, (body.legs + 0.03, 0.95 * hips), (body.legs - 0.07, 1.1 * hips))
-    if lower.cut == "skirt":
-        hem = body.legs * (1 - lower.length)
-        figure.column(Part.LOWER, (body.legs, hips), (hem, 1.25 * hips + 0.12 * lower.length + 0.3 * abs(pose.stride)))
+    figure.column(Part.LOWER, (waist + 0.03, 0.95 * hips), (waist - 0.07, 1.1 * hips))
+    if cut == "skirt":
+        hem = 1.25 * hips + 0.12 * length + 0.3 * abs(pose.stride)
+        figure.column(Part.LOWER, (waist, hips), (waist * (1 - length), hem))
 
 
-def _draw_top(figure: Figure, identity: Identity) -> None:
-    body, narrow = identity.body, _narrow(figure.pose)
-    shoulders, hips, y = body.shoulders * narrow, body.hips * narrow, body.shoulder
-    figure.limb([(0, body.chin + 0.02), (0, y - 0.01)], 0.9 * body.head, Part.SKIN)
+def _draw_top(figure: Figure, person: Identity) -> None:
+    shoulders, hips = person.shoulders * figure.pose.narrow, person.hips * figure.pose.narrow
+    y = person.shoulder
+    figure.limb([(0, person.chin + 0.02), (0, y - 0.01)], 0.9 * person.head, Part.SKIN)
     figure.column(
         Part.UPPER,
-        (y + 0.015, 0.5 * body.head),
+        (y + 0.015, 0.5 * person.head),
         (y - 0.005, 0.85 * shoulders),
         (y - 0.04, shoulders),
-        (body.legs + 0.08, 0.5 * (shoulders + hips)),
-        (body.legs - identity.upper.length, 1.1 * hips + 0.15 * max(0.0, identity.upper.length)),
+        (person.legs + 0.08, 0.5 * (shoulders + hips)),
+        (person.legs - person.upper_length, 1.1 * hips + 0.15 * max(0.0, person.upper_length)),
     )
 
 
-def _draw_head(figure: Figure, identity: Identity) -> None:
-    body, back = identity.body, figure.pose.back
-    r, chin = body.head, body.chin
+def _draw_head(figure: Figure, person: Identity) -> None:
+    r, chin, hair, hat = person.head, person.chin, person.hair, person.hat
     y = chin + r  # of the head's middle
-    covered = Part.HAIR if back and body.hair != "bald" else Part.SKIN
-    if body.hair == "curly":
+    if hair == "curly":
         figure.disc(Part.HAIR, 0, y + 0.25 * r, 2.8 * r, 2.6 * r)
-    elif body.hair == "long":
-        figure.column(Part.HAIR, (y + 0.6 * r, 0.9 * r), (y, 1.15 * r), (body.shoulder - 0.05, 1.3 * r))
-    figure.disc(covered, 0, y, 1.7 * r, 2.1 * r)
-    if body.hair != "bald":
+    elif hair == "long":
+        figure.column(Part.HAIR, (y + 0.6 * r, 0.9 * r), (y, 1.15 * r), (person.shoulder - 0.05, 1.3 * r))
+    figure.disc(Part.HAIR if figure.pose.back and hair != "bald" else Part.SKIN, 0, y, 1.7 * r, 2.1 * r)
+    if hair != "bald":
         figure.disc(Part.HAIR, 0, y + 0.3 * r, 1.9 * r, 1.7 * r, start=180)
-    if identity.hat != "none":
-        figure.disc(Part.HAT, 0, y + 0.35 * r, 2.1 * r, (2.6 if identity.hat == "beanie" else 1.9) * r, start=180)
-    if identity.hat == "brim":
+    if hat != "none":
+        figure.disc(Part.HAT, 0, y + 0.35 * r, 2.1 * r, (2.6 if hat == "beanie" else 1.9) * r, start=180)
+    if hat == "brim":
         figure.disc(Part.HAT, 0, y + 0.45 * r, 4.0 * r, 0.6 * r)
-    if identity.scarf:
+    if person.scarf:
         figure.limb([(-1.0 * r, chin - 0.015), (1.0 * r, chin - 0.015)], 0.055, Part.SCARF, outline=0.006)
         figure.limb([(0.5 * r, chin - 0.02), (0.6 * r, chin - 0.19)], 0.05, Part.SCARF, outline=0.006)
 
 
-def _draw_backpack(figure: Figure, body: Body) -> None:
+def _draw_backpack(figure: Figure, person: Identity) -> None:
     """The pack itself: in front of the body if its back is seen, otherwise peeping out behind it."""
-    y = body.shoulder - 0.13
-    figure.box(Part.BAG, -0.05 * figure.pose.turn, y, 1.5 * body.shoulders + 0.06, 0.27)
-    figure.box(Part.BAG_ACCENT, -0.05 * figure.pose.turn, y - 0.06, body.shoulders + 0.04, 0.09)
+    x, y = -0.05 * figure.pose.turn, person.shoulder - 0.13
+    figure.box(Part.BAG, x, y, 1.5 * person.shoulders + 0.06, 0.27)
+    figure.box(Part.BAG_ACCENT, x, y - 0.06, person.shoulders + 0.04, 0.09)
 
 
-def _draw_bag(figure: Figure, identity: Identity) -> None:
-    body, bag = identity.body, identity.bag
-    shoulders, top = body.shoulders * _narrow(figure.pose), body.shoulder
-    side = body.shoulders + 0.035
+def _draw_bag(figure: Figure, person: Identity) -> None:
+    bag, waist, top = person.bag, person.legs, person.shoulder
+    shoulders = person.shoulders * figure.pose.narrow
+    side = person.shoulders + 0.035
     if bag == "backpack" and figure.pose.back:
-        _draw_backpack(figure, body)
+        _draw_backpack(figure, person)
     elif bag == "backpack":
         for x in (-0.6 * shoulders, 0.6 * shoulders):
             figure.limb([(x, top), (x, top - 0.2)], 0.032, Part.BAG)
     elif bag == "shoulder bag":
-        figure.limb([(-0.7 * shoulders, top), (side, body.legs + 0.02)], 0.026, Part.BAG, outline=0.006)
-        figure.box(Part.BAG, side, body.legs - 0.03, 0.13, 0.13)
-        figure.box(Part.BAG_ACCENT, side, body.legs, 0.13, 0.04)
+        figure.limb([(-0.7 * shoulders, top), (side, waist + 0.02)], 0.026, Part.BAG, outline=0.006)
+        figure.box(Part.BAG, side, waist - 0.03, 0.13, 0.13)
+        figure.box(Part.BAG_ACCENT, side, waist, 0.13, 0.04)
     elif bag == "handbag":
         figure.limb([(-side - 0.04, 0.46), (-side - 0.01, 0.5), (-side + 0.03, 0.46)], 0.014, Part.BAG)
         figure.box(Part.BAG, -side, 0.39, 0.15, 0.14)
@@ -194,7 +181,6 @@ def _draw_bag(figure: Figure, identity: Identity) -> None:
 
 def _first(path: list, share: float) -> list:
     """The first share of a path of two segments, each counted as half of it."""
-    # The number of whole segments, and the share of the next one.
-    whole, share = (0, 2 * share) if share <= 0.5 else (1, 2 * share - 1)
-    (x, y), (next_x, next_y) = path[whole : whole + 2]
-    return [*path[: whole + 1], (x + share * (next_x - x), y + share * (next_y - y))]
+    whole, share = divmod(2 * share, 1)  # whole segments, and the share of the next one
+    (x, y), (next_x, next_y) = path[int(whole) : int(whole) + 2]
+    return [*path[: int(whole) + 1], (x + share * (next_x - x), y + share * (next_y - y))]

@@ -1,10 +1,6 @@
-"""What a person is: body, garments and carried things, and the inks that cameras see them in.
+"""What a person is, and the inks that cameras see them in. Lengths without a comment are in figure heights."""
 
-Lengths are in figure heights (the figure's, not the picture's) unless a docstring says otherwise.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -15,13 +11,47 @@ COLOURS = (
     (226, 126, 44), (232, 200, 70), (72, 140, 64), (50, 88, 66), (58, 164, 176), (54, 96, 190), (44, 54, 108),
     (122, 70, 156), (226, 138, 168), (128, 92, 64), (158, 196, 226),
 )  # fmt: skip
-MATERIALS = {"leather": 0.24, "nylon": 0.38, "denim": 0.52, "wool": 0.66, "cotton": 0.80, "polyester": 0.94}
+REFLECTANCES = (0.24, 0.38, 0.52, 0.66, 0.80, 0.94)  # leather, nylon, denim, wool, cotton, polyester
 SKIN_COLOURS = ((240, 206, 182), (222, 178, 146), (186, 136, 102), (134, 92, 66), (92, 62, 46))
 HAIR_COLOURS = ((24, 20, 20), (58, 40, 30), (104, 70, 44), (176, 140, 88), (150, 148, 146))
 SKIN_REFLECTANCE = 0.70
 HAIR_REFLECTANCES = (0.28, 0.44)
 VANISHING_PATTERNS = 0.15  # share of patterns printed with a dye that infrared does not see
 MIN_INK_CONTRAST = 0.28  # between a pattern's two inks, in luma (of 1) and in reflectance, unless the pattern vanishes
+
+# Where a pattern's accent lies: u runs across the body from its centre line, v down from the garment's top, p: period.
+PATTERNS = {
+    "plain": lambda u, v, p: np.zeros_like(u, bool),
+    "hoops": lambda u, v, p: v % p < p / 2,
+    "stripes": lambda u, v, p: (u + p / 4) % p < p / 2,
+    "diagonal": lambda u, v, p: (0.7 * (u + v)) % p < p / 2,
+    "checks": lambda u, v, p: ((u + p / 4) % p < p / 2) ^ (v % p < p / 2),
+    "band": lambda u, v, p: abs(v - 0.14) < 0.45 * p,
+    "yoke": lambda u, v, p: v < 1.2 * p,
+    "halves": lambda u, v, p: u > 0,
+    "sash": lambda u, v, p: abs(u + v - 0.14) < 0.4 * p,
+    "side stripe": lambda u, v, p: abs(abs(u) - 0.09) < 0.2 * p,
+}
+PERIODS = (0.09, 0.15)
+CHOICES = {  # an identity's fields in the order in which they are drawn; an entry that comes twice is twice as likely
+    "height": (0.78, 0.84, 0.90),  # in picture heights
+    "shoulders": (0.085, 0.110, 0.135),  # half width
+    "hips": (0.065, 0.090, 0.115),  # half width
+    "legs": (0.44, 0.49, 0.54),  # from the ground to the waist
+    "head": (0.060, 0.068, 0.076),  # radius
+    "limbs": (0.052, 0.066, 0.080),  # thickness of a sleeve
+    "hair": ("bald", "short", "long", "curly"),
+    "upper_pattern": tuple(name for name in PATTERNS if name != "side stripe"),
+    "upper_period": PERIODS,
+    "lower_pattern": ("plain", "plain", "hoops", "stripes", "checks", "side stripe", "halves", "yoke"),
+    "lower_period": PERIODS,
+    "upper_length": (-0.02, 0.04, 0.12, 0.24),  # how far it hangs below the waist
+    "sleeves": (0.0, 0.45, 0.92, 0.92),  # share of the arm that is covered
+    # cut, and the share of the leg that is covered
+    "lower": (*(("trousers", share) for share in (0.96, 0.96, 0.68, 0.42)), ("skirt", 0.5), ("skirt", 0.8)),
+    "bag": ("none", "none", "backpack", "handbag", "shoulder bag", "suitcase"),
+    "hat": ("none", "none", "beanie", "brim"),
+}
 
 
 class Part(IntEnum):
@@ -41,18 +71,8 @@ class Ink:
         return round(255 * self.reflectance) if infrared else self.colour
 
 
-NOTHING = Ink((0, 0, 0), 0.0)
-
-
-@dataclass(frozen=True)
-class Body:
-    height: float  # in picture heights
-    shoulders: float  # half widths
-    hips: float
-    legs: float  # from the ground to the waist
-    head: float  # radius
-    limbs: float  # thickness of a sleeve
-    hair: str
+class Identity(make_dataclass("Fields", [*CHOICES, "scarf", "inks"], frozen=True)):
+    """A person: one of each of `CHOICES`, whether they wear a scarf, and the ink of each part."""
 
     @property
     def chin(self) -> float:
@@ -64,78 +84,19 @@ class Body:
         return self.chin - 0.035
 
 
-@dataclass(frozen=True)
-class Pattern:
-    name: str
-    period: float
-
-    def covers(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Where the accent lies, bool. u runs across the body from its centre line, v down from the garment's top."""
-        return PATTERNS[self.name](u, v, self.period)
-
-
-@dataclass(frozen=True)
-class Upper:
-    length: float  # how far it hangs below the waist
-    sleeves: float  # share of the arm that is covered
-    pattern: Pattern
-
-
-@dataclass(frozen=True)
-class Lower:
-    cut: str  # "trousers" or "skirt"
-    length: float  # share of the leg that is covered
-    pattern: Pattern
-
-
-@dataclass(frozen=True)
-class Identity:
-    body: Body
-    upper: Upper
-    lower: Lower
-    bag: str
-    hat: str
-    scarf: bool
-    inks: dict[Part, Ink]
-
-
-@dataclass(frozen=True)
 class Pose:
-    """What changes from picture to picture. x, ground: the figure's foot point in picture heights."""
+    """What changes from picture to picture, drawn at random. aspect: picture width / height."""
 
-    x: float
-    ground: float
-    scale: float
-    lean: float  # sideways shift per height
-    mirror: int  # 1 or -1
-    turn: float  # 0 seen from the front or back, 1 from the side
-    stride: float  # how far the feet are from under the hips, signed
-    back: bool
-
-
-PATTERNS: dict[str, Callable] = {
-    "plain": lambda u, v, p: np.zeros_like(u, bool),
-    "hoops": lambda u, v, p: v % p < p / 2,
-    "stripes": lambda u, v, p: (u + p / 4) % p < p / 2,
-    "diagonal": lambda u, v, p: (0.7 * (u + v)) % p < p / 2,
-    "checks": lambda u, v, p: ((u + p / 4) % p < p / 2) ^ (v % p < p / 2),
-    "band": lambda u, v, p: abs(v - 0.14) < 0.45 * p,
-    "yoke": lambda u, v, p: v < 1.2 * p,
-    "halves": lambda u, v, p: u > 0,
-    "sash": lambda u, v, p: abs(u + v - 0.14) < 0.4 * p,
-    "side stripe": lambda u, v, p: abs(abs(u) - 0.09) < 0.2 * p,
-}
-# what an identity is drawn from; an entry that comes twice is twice as likely
-UPPER_PATTERNS = tuple(name for name in PATTERNS if name != "side stripe")
-LOWER_PATTERNS = ("plain", "plain", "hoops", "stripes", "checks", "side stripe", "halves", "yoke")
-PERIODS = (0.09, 0.15)
-HAIRS = ("bald", "short", "long", "curly")
-BAGS = ("none", "none", "backpack", "handbag", "shoulder bag", "suitcase")
-HATS = ("none", "none", "beanie", "brim")
-UPPER_LENGTHS = (-0.02, 0.04, 0.12, 0.24)
-SLEEVES = (0.0, 0.45, 0.92, 0.92)
-TROUSERS = (("trousers", 0.96), ("trousers", 0.96), ("trousers", 0.68), ("trousers", 0.42))
-SKIRTS = (("skirt", 0.5), ("skirt", 0.8))
+    def __init__(self, rng: np.random.Generator, aspect: float):
+        self.turn = rng.uniform(0, 0.7)  # 0 seen from the front or back, 1 from the side
+        self.narrow = 1 - 0.25 * self.turn  # the body's apparent width as a share
+        self.x = aspect / 2 + rng.uniform(-0.02, 0.02)  # the figure's foot point, in picture heights
+        self.ground = rng.uniform(0.95, 0.975)
+        self.scale = rng.uniform(0.97, 1.02)
+        self.lean = rng.uniform(-0.025, 0.025)  # sideways shift per height
+        self.mirror = pick(rng, (1, -1))
+        self.stride = rng.uniform(-1, 1) * (0.02 + 0.08 * self.turn)  # how far the feet are from under the hips, signed
+        self.back = rng.random() < 0.25
 
 
 def pick(rng: np.random.Generator, options):
@@ -145,53 +106,27 @@ def pick(rng: np.random.Generator, options):
 def draw_identity(seed: int, number: int) -> Identity:
     """The person with this number, the same for every picture."""
     rng = np.random.default_rng((seed, IDENTITY, number))
-    body = Body(
-        height=pick(rng, (0.78, 0.84, 0.90)),
-        shoulders=pick(rng, (0.085, 0.110, 0.135)),
-        hips=pick(rng, (0.065, 0.090, 0.115)),
-        legs=pick(rng, (0.44, 0.49, 0.54)),
-        head=pick(rng, (0.060, 0.068, 0.076)),
-        limbs=pick(rng, (0.052, 0.066, 0.080)),
-        hair=pick(rng, HAIRS),
-    )
-    upper_pattern = Pattern(pick(rng, UPPER_PATTERNS), pick(rng, PERIODS))
-    lower_pattern = Pattern(pick(rng, LOWER_PATTERNS), pick(rng, PERIODS))
-    upper = Upper(pick(rng, UPPER_LENGTHS), pick(rng, SLEEVES), upper_pattern)
-    lower = Lower(*pick(rng, TROUSERS + SKIRTS), lower_pattern)
-    bag, hat, scarf = pick(rng, BAGS), pick(rng, HATS), rng.random() < 0.2
+    drawn = {field: pick(rng, options) for field, options in CHOICES.items()}
+    scarf = rng.random() < 0.2
     inks = {
+        Part.BACKGROUND: Ink((0, 0, 0), 0.0),
         Part.SKIN: Ink(pick(rng, SKIN_COLOURS), SKIN_REFLECTANCE),
         Part.HAIR: Ink(pick(rng, HAIR_COLOURS), pick(rng, HAIR_REFLECTANCES)),
         **{part: _draw_inks(rng)[0] for part in (Part.SHOES, Part.HAT, Part.SCARF)},
     }
     for base in (Part.UPPER, Part.LOWER, Part.BAG):
         inks[base], inks[Part(base + 1)] = _draw_inks(rng)
-    return Identity(body, upper, lower, bag, hat, scarf, inks)
+    return Identity(**drawn, scarf=scarf, inks=inks)
 
 
 def _draw_inks(rng: np.random.Generator) -> tuple[Ink, Ink]:
     """A garment's base and accent: apart in luma, and apart in reflectance unless the pattern vanishes in infrared."""
-    base = Ink(pick(rng, COLOURS), pick(rng, tuple(MATERIALS.values())))
+    base = Ink(pick(rng, COLOURS), pick(rng, REFLECTANCES))
     colours = [c for c in COLOURS if abs(_luma(c) - _luma(base.colour)) >= MIN_INK_CONTRAST]
-    reflectances = [r for r in MATERIALS.values() if abs(r - base.reflectance) >= MIN_INK_CONTRAST]
+    reflectances = [r for r in REFLECTANCES if abs(r - base.reflectance) >= MIN_INK_CONTRAST]
     vanishes = rng.random() < VANISHING_PATTERNS
     return base, Ink(pick(rng, colours), base.reflectance if vanishes else pick(rng, reflectances))
 
 
 def _luma(colour: tuple[int, int, int]) -> float:
     return float(np.dot(colour, (0.299, 0.587, 0.114))) / 255
-
-
-def draw_pose(rng: np.random.Generator, aspect: float) -> Pose:
-    """aspect: picture width / height."""
-    turn = rng.uniform(0, 0.7)
-    return Pose(
-        x=aspect / 2 + rng.uniform(-0.02, 0.02),
-        ground=rng.uniform(0.95, 0.975),
-        scale=rng.uniform(0.97, 1.02),
-        lean=rng.uniform(-0.025, 0.025),
-        mirror=pick(rng, (1, -1)),
-        turn=turn,
-        stride=rng.uniform(-1, 1) * (0.02 + 0.08 * turn),
-        back=rng.random() < 0.25,
-    )
