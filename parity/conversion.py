@@ -66,10 +66,6 @@ def name_in(framework: str, twin: Twin) -> str:
     return twin.name if framework == MINDSPORE else twin.torch_name
 
 
-def shape_in(framework: str, twin: Twin) -> tuple[int, ...]:
-    return twin.shape if framework == MINDSPORE else twin.torch_shape
-
-
 @dataclass(frozen=True)
 class Matched:
     """A source's keys, all of which fit the network, by the network's names in `framework`.
@@ -241,23 +237,22 @@ def _match(
     fitting = {framework: sum(name in held for name in network.names(framework)) for framework in FRAMEWORKS}
     framework = contents.framework or max(fitting, key=fitting.get)
     named = network.names(framework)
-    shapes = {name: shape_in(framework, twin) for name, twin in named.items()}
+    wanted = {name: twin.parameter for name, twin in named.items()}
     weights = {name: contents.weights[own] for name, own in held.items()}
     counts = {name: weights.pop(name) for name in counters(network.pairs) if name in weights}
     checked = {held[name]: value for name, value in weights.items() if name in named} | contents.states
     _require_float32(source, checked)
     resized = {}
-    if layout and layout.resized in weights and layout.resized in shapes:
-        weights[layout.resized], resized = _resized(layout.resized, weights[layout.resized], shapes, network.grid)
+    if layout and (name := layout.resized) in weights and name in wanted:
+        weights[name], resized = _resized(name, weights[name], wanted[name].shape, network.grid)
     keys = STATES[network.config.optimizer.name] if "step" in contents.meta else ()
     states = {
         f"{key}.{name}": (key, twin) for key in keys for name, twin in named.items() if twin.parameter.requires_grad
     }
-    wanted_states = {name: shape_in(framework, twin) for name, (_, twin) in states.items()}
     problems += [
         *(f"{held[name]} is {_kind(value)}, not one int64" for name, value in counts.items() if not _is_count(value)),
-        *differences(_shapes(weights), shapes, "network"),
-        *differences(_shapes(contents.states), wanted_states, "optimizer"),
+        *differences(weights, wanted, "network"),
+        *differences(contents.states, {name: twin.parameter for name, (_, twin) in states.items()}, "optimizer"),
     ]
     if problems:
         raise InputError(
@@ -271,14 +266,14 @@ def _convert(suffix: str, into: str, contents: Contents, matched: Matched, netwo
     """What is to be written to a file of that suffix, by the names of `into`."""
     tensors, rows = {}, []
 
-    def put(own: str, held: torch.Tensor, value: torch.Tensor, target: str, twin: Twin, fate: str = "") -> None:
-        tensors[target] = value.reshape(shape_in(into, twin))
+    def put(own: str, held: torch.Tensor, value: torch.Tensor, target: str, fate: str = "") -> None:
+        tensors[target] = value
         fate = fate or ("copied" if own == target else "renamed")
-        rows.append(Row(own, tuple(held.shape), target, shape_in(into, twin), fate))
+        rows.append(Row(own, tuple(held.shape), target, tuple(value.shape), fate))
 
     for name, twin in network.names(matched.framework).items():
         own = matched.held[name]
-        put(own, contents.weights[own], matched.weights[name], name_in(into, twin), twin, matched.resized.get(name, ""))
+        put(own, contents.weights[own], matched.weights[name], name_in(into, twin), matched.resized.get(name, ""))
     for name in counters(network.pairs):
         count, own = matched.counts.get(name), matched.held.get(name, "")
         if count:
@@ -296,16 +291,12 @@ def _convert(suffix: str, into: str, contents: Contents, matched: Matched, netwo
     else:
         for name, (key, twin) in matched.states.items():
             state = contents.states[name]
-            put(name, state, state, f"{key}.{name_in(into, twin)}", twin)
+            put(name, state, state, f"{key}.{name_in(into, twin)}")
     return Conversion(tensors, meta, into, rows)
 
 
 def _dropped(name: str, value: torch.Tensor, reason: str) -> Row:
     return Row(name, tuple(value.shape), "", "", f"dropped: {reason}")
-
-
-def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in tensors.items()}
 
 
 def _renamed(
@@ -327,11 +318,11 @@ def _renamed(
 
 
 def _resized(
-    name: str, value: torch.Tensor, shapes: Mapping[str, tuple[int, ...]], grid: tuple[int, int]
+    name: str, value: torch.Tensor, wanted: tuple[int, ...], grid: tuple[int, int]
 ) -> tuple[torch.Tensor, dict[str, str]]:
     """A square grid's position embedding resized to the model's grid, with a note; any other tensor unchanged."""
     side = math.isqrt(max(value.shape[1] - 1, 0)) if value.ndim == 3 else 0
-    if tuple(value.shape) == shapes[name] or not side or side * side + 1 != value.shape[1]:
+    if tuple(value.shape) == wanted or not side or side * side + 1 != value.shape[1]:
         return value, {}
     new = torch.from_numpy(resize_position_embedding(value.numpy(), grid))
     return new, {name: f"resized {side}x{side} -> {grid[0]}x{grid[1]}"}

@@ -18,10 +18,11 @@ from ms_vireid.data.read import read_data
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import train_step as mindspore_step
 from ms_vireid.engine.schedule import learning_rates
+from ms_vireid.files.weights import COUNTER
 from ms_vireid.models import build_model as mindspore_model
 from parity.compare import EXACT, KINKS, REACH, TRAJECTORY, Comparison, compare, compare_all, compare_names
 from parity.convert import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
-from parity.mapping import COUNTER, twins
+from parity.mapping import values
 from torch_ref.engine import optimizer as torch_optimizer
 from torch_ref.engine import train_step as torch_step
 from torch_ref.models import build_model as torch_model
@@ -162,7 +163,7 @@ class MindSporeTraining(Training):
         return self.train_step.named(self.train_step(images, labels, key, progress, scalars).asnumpy())
 
     def weights(self) -> dict[str, np.ndarray]:
-        return {twin.torch_name: twin.to_torch(twin.parameter.asnumpy()).copy() for twin in twins(self.model)}
+        return values(self.model)
 
     def set_weights(self, weights: dict[str, np.ndarray]) -> None:
         to_mindspore({name: torch.from_numpy(value) for name, value in weights.items()}, self.model)
@@ -216,8 +217,7 @@ def _batches(recipe: str) -> TrainingBatches:
 @cache
 def _initial(recipe: str) -> dict[str, torch.Tensor]:
     """Of MindSpore, by PyTorch's names: what every training begins with."""
-    pairs = twins(mindspore_model(configuration(recipe)))
-    return {twin.torch_name: torch.from_numpy(twin.to_torch(twin.parameter.asnumpy()).copy()) for twin in pairs}
+    return {name: torch.from_numpy(value) for name, value in values(mindspore_model(configuration(recipe))).items()}
 
 
 def _begin_torch(recipe: str, weights: dict[str, torch.Tensor]) -> TorchTraining:
