@@ -124,13 +124,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("first_run.md"), metavar="REPORT.md", help="the report")
     parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts, after the versions (default: all)")
     parser.add_argument("--quick", action="store_true", help="the smallest sizes and few cases: minutes, for a check")
-    parser.add_argument("--limit", type=float, metavar="S", help=f"of a step ({LIMIT_S:g} s, quick {QUICK_LIMIT_S:g})")
     arguments = parser.parse_args()
     check_output(arguments.output)
-    if arguments.limit is None:
-        arguments.limit = QUICK_LIMIT_S if arguments.quick else LIMIT_S
-    if not arguments.limit > 0:
-        raise InputError(f"--limit {arguments.limit:g}: it must be above 0")
+    arguments.limit = QUICK_LIMIT_S if arguments.quick else LIMIT_S
     return arguments
 
 
