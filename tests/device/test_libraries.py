@@ -417,7 +417,7 @@ def test_pooling_to_a_size_that_does_not_fit_is_refused(cudnn):
 def test_operations_on_two_tensors_broadcast_the_second(cudnn, number, shape):
     a, b, c = random(2, 3, 4, 5), random(*shape), random(2, 3, 4, 5, seed=1)
     combine = (np.add, np.multiply, np.minimum, np.maximum)[number]
-    expected = combine(2 * np.float64(a), -3 * np.float64(b)) + 0.5 * c
+    expected = combine(2 * a.astype(np.float64), -3 * b.astype(np.float64)) + 0.5 * c
     operation = cudnn.descriptor("OpTensor")
     cudnn("cudnnSetOpTensorDescriptor", operation, number, 0, 0)
     first, second = (np.array(value, np.float32) for value in (2, -3))
