@@ -112,6 +112,19 @@ SECTIONS = {
             ("first s", 8, "{first_s:.0f}".format_map),
         ),
     ),
+    "replacements": Section(  # of cells in a graph, without and with each of them; counted as launches
+        launches.REPLACEMENT_ROWS,
+        launches.replacements,
+        "a step, without / with",
+        (
+            ("images", 7, "{whole[batch]}".format_map),
+            ("launches", 15, "{without[launches]:,.0f} / {whole[launches]:,.0f}".format_map),
+            ("by name", 13, "{without[by_name]:,.0f} / {whole[by_name]:,.0f}".format_map),
+            ("copies", 15, "{without[copies]:.2f} / {whole[copies]:.2f}".format_map),
+            ("waits", 13, "{without[waits]:.2f} / {whole[waits]:.2f}".format_map),
+            ("peak GiB", 13, "{without[peak_gib]:.1f} / {whole[peak_gib]:.1f}".format_map),
+        ),
+    ),
     "memory": Section(  # that many steps of training keep
         steps.MEMORY_ROWS,
         steps.memory,
@@ -163,7 +176,7 @@ def _parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     add_device(parser)
     parser.add_argument(
-        "--only", nargs="+", choices=SECTIONS, help="these sections alone (default: all but the last three)"
+        "--only", nargs="+", choices=SECTIONS, help="these sections alone (default: all but the last four)"
     )
     parser.add_argument("--match", default="", metavar="TEXT", help="only rows whose name holds this")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="of each measurement, after one unmeasured")

@@ -53,21 +53,9 @@ class Network:
     parts: tuple[str, ...]
     grid: tuple[int, int] | None  # of a ViT's patches
 
-    @property
-    def title(self) -> str:
-        return f"{self.config.model.name}'s {' and '.join(self.parts) or 'network'}"
-
-    def names(self, framework: str) -> dict[str, Twin]:
-        """The parameters by a framework's names."""
-        return {name_in(framework, twin): twin for twin in self.pairs}
-
-
-def name_in(framework: str, twin: Twin) -> str:
-    return twin.name if framework == MINDSPORE else twin.torch_name
-
-
-def shape_in(framework: str, twin: Twin) -> tuple[int, ...]:
-    return twin.shape if framework == MINDSPORE else twin.torch_shape
+    def names(self, framework: str) -> list[str]:
+        """The parameters' names in a framework."""
+        return [twin.name if framework == MINDSPORE else twin.torch_name for twin in self.pairs]
 
 
 @dataclass(frozen=True)
@@ -75,8 +63,7 @@ class Matched:
     """A source's keys, all of which fit the network, by the network's names in `framework`.
 
     held: the source's own names. dropped: its names that are left out, with the reason. weights: to be written.
-    resized: what became of those that are not as they were. counts: of batches, by PyTorch's names. states: of the
-    optimizer, KEY.NAME: its key and weight.
+    resized: what became of those that are not as they were. counts: of batches, by PyTorch's names.
     """
 
     framework: str
@@ -85,7 +72,6 @@ class Matched:
     weights: dict[str, torch.Tensor]
     resized: dict[str, str]
     counts: dict[str, torch.Tensor]
-    states: dict[str, tuple[str, Twin]]
 
 
 @dataclass(frozen=True)
@@ -240,45 +226,47 @@ def _match(
     held, dropped, problems = _renamed(contents.weights, plain, layout)
     fitting = {framework: sum(name in held for name in network.names(framework)) for framework in FRAMEWORKS}
     framework = contents.framework or max(fitting, key=fitting.get)
-    named = network.names(framework)
-    shapes = {name: shape_in(framework, twin) for name, twin in named.items()}
+    parameters = [twin.parameter for twin in network.pairs]
+    wanted = dict(zip(network.names(framework), parameters, strict=True))
     weights = {name: contents.weights[own] for name, own in held.items()}
     counts = {name: weights.pop(name) for name in counters(network.pairs) if name in weights}
-    checked = {held[name]: value for name, value in weights.items() if name in named} | contents.states
+    checked = {held[name]: value for name, value in weights.items() if name in wanted} | contents.states
     _require_float32(source, checked)
     resized = {}
-    if layout and layout.resized in weights and layout.resized in shapes:
-        weights[layout.resized], resized = _resized(layout.resized, weights[layout.resized], shapes, network.grid)
+    if layout and (name := layout.resized) in weights and name in wanted:
+        weights[name], resized = _resized(name, weights[name], wanted[name].shape, network.grid)
     keys = STATES[network.config.optimizer.name] if "step" in contents.meta else ()
-    states = {
-        f"{key}.{name}": (key, twin) for key in keys for name, twin in named.items() if twin.parameter.requires_grad
-    }
-    wanted_states = {name: shape_in(framework, twin) for name, (_, twin) in states.items()}
+    states = {f"{key}.{name}": weight for key in keys for name, weight in wanted.items() if weight.requires_grad}
     problems += [
-        *(f"{held[name]} is {_kind(value)}, not one int64" for name, value in counts.items() if not _is_count(value)),
-        *differences(_shapes(weights), shapes, "network"),
-        *differences(_shapes(contents.states), wanted_states, "optimizer"),
+        *(
+            f"{held[name]} is {_dtype_name(value)} {list(value.shape)}, not one int64"
+            for name, value in counts.items()
+            if (value.ndim, value.dtype) != (0, torch.int64)
+        ),
+        *differences(weights, wanted, "network"),
+        *differences(contents.states, states, "optimizer"),
     ]
     if problems:
-        raise InputError(
-            f"{source}: does not fit {network.title}: {len(problems)} ({', '.join(problems)}); nothing was written"
-        )
+        title = f"{network.config.model.name}'s {' and '.join(network.parts) or 'network'}"
+        listed = ", ".join(problems)
+        raise InputError(f"{source}: does not fit {title}: {len(problems)} ({listed}); nothing was written")
     _require_finite(source, checked)
-    return Matched(framework, held, dropped, weights, resized, counts, states)
+    return Matched(framework, held, dropped, weights, resized, counts)
 
 
 def _convert(suffix: str, into: str, contents: Contents, matched: Matched, network: Network) -> Conversion:
     """What is to be written to a file of that suffix, by the names of `into`."""
     tensors, rows = {}, []
 
-    def put(own: str, held: torch.Tensor, value: torch.Tensor, target: str, twin: Twin, fate: str = "") -> None:
-        tensors[target] = value.reshape(shape_in(into, twin))
+    def put(own: str, held: torch.Tensor, value: torch.Tensor, target: str, fate: str = "") -> None:
+        tensors[target] = value
         fate = fate or ("copied" if own == target else "renamed")
-        rows.append(Row(own, tuple(held.shape), target, shape_in(into, twin), fate))
+        rows.append(Row(own, tuple(held.shape), target, tuple(value.shape), fate))
 
-    for name, twin in network.names(matched.framework).items():
+    renamed = dict(zip(network.names(matched.framework), network.names(into), strict=True))
+    for name, target in renamed.items():
         own = matched.held[name]
-        put(own, contents.weights[own], matched.weights[name], name_in(into, twin), twin, matched.resized.get(name, ""))
+        put(own, contents.weights[own], matched.weights[name], target, matched.resized.get(name, ""))
     for name in counters(network.pairs):
         count, own = matched.counts.get(name), matched.held.get(name, "")
         if count:
@@ -287,25 +275,18 @@ def _convert(suffix: str, into: str, contents: Contents, matched: Matched, netwo
         elif into == TORCH:
             tensors[name] = torch.tensor(0)
             rows.append(Row(own, "", name, (), "filled: 0"))
-    rows += [_dropped(name, contents.weights[name], reason) for name, reason in matched.dropped.items()]
-    rows += [Row(name, kind, "", "", "dropped: no weights") for name, kind in contents.beside.items()]
+    dropped = [(name, contents.weights[name].shape, reason) for name, reason in matched.dropped.items()]
+    dropped += [(name, kind, "no weights") for name, kind in contents.beside.items()]
     meta = contents.meta | {"config": dump_config(network.config)} | ({"parts": network.parts} if network.parts else {})
     if suffix in PICKLED:
-        rows += [_dropped(name, value, f"a {suffix} holds weights only") for name, value in contents.states.items()]
+        dropped += [(name, value.shape, f"a {suffix} holds weights only") for name, value in contents.states.items()]
         meta = {key: value for key, value in meta.items() if key not in TRAINING}
     else:
-        for name, (key, twin) in matched.states.items():
-            state = contents.states[name]
-            put(name, state, state, f"{key}.{name_in(into, twin)}", twin)
+        for name, state in contents.states.items():
+            key, _, weight = name.partition(".")
+            put(name, state, state, f"{key}.{renamed[weight]}")
+    rows += [Row(name, kind, "", "", f"dropped: {reason}") for name, kind, reason in dropped]
     return Conversion(tensors, meta, into, rows)
-
-
-def _dropped(name: str, value: torch.Tensor, reason: str) -> Row:
-    return Row(name, tuple(value.shape), "", "", f"dropped: {reason}")
-
-
-def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in tensors.items()}
 
 
 def _renamed(
@@ -327,18 +308,14 @@ def _renamed(
 
 
 def _resized(
-    name: str, value: torch.Tensor, shapes: Mapping[str, tuple[int, ...]], grid: tuple[int, int]
+    name: str, value: torch.Tensor, wanted: tuple[int, ...], grid: tuple[int, int]
 ) -> tuple[torch.Tensor, dict[str, str]]:
     """A square grid's position embedding resized to the model's grid, with a note; any other tensor unchanged."""
     side = math.isqrt(max(value.shape[1] - 1, 0)) if value.ndim == 3 else 0
-    if tuple(value.shape) == shapes[name] or not side or side * side + 1 != value.shape[1]:
+    if tuple(value.shape) == wanted or not side or side * side + 1 != value.shape[1]:
         return value, {}
     new = torch.from_numpy(resize_position_embedding(value.numpy(), grid))
     return new, {name: f"resized {side}x{side} -> {grid[0]}x{grid[1]}"}
-
-
-def _is_count(value: torch.Tensor) -> bool:
-    return value.ndim == 0 and value.dtype == torch.int64
 
 
 def _require_float32(source: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -360,10 +337,6 @@ def _require_finite(source: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         raise InputError(
             f"{source}: {len(wrong)} keys have values that are not finite ({', '.join(wrong)}); use an earlier file"
         )
-
-
-def _kind(value: torch.Tensor) -> str:
-    return f"{_dtype_name(value)} {list(value.shape)}"
 
 
 def _dtype_name(value: torch.Tensor) -> str:

@@ -16,40 +16,33 @@ from mindspore import nn, ops
 
 from ms_vireid.command.running import Parser, run
 from ms_vireid.devices import runtime
-from ms_vireid.files.weights import FRAMEWORKS
+from ms_vireid.files.weights import COUNTER, FRAMEWORKS
 from parity.conversion import check_target, prepare
 from parity.files import WRITTEN, write
-from parity.mapping import COUNTER, STEP, Twin, differences, twins, with_step
+from parity.mapping import differences, twins, values
+
+STEP = "step"  # torch.optim's own count of steps, which Adam's bias correction needs and SGD does not keep
+Tensors = Mapping[str, torch.Tensor]  # by name
 
 
-def to_mindspore(state_dict: Mapping[str, torch.Tensor], cell: nn.Cell) -> None:
+def to_mindspore(state_dict: Tensors, cell: nn.Cell) -> None:
     """Set every parameter and buffer of `cell` from a PyTorch state dict, bit for bit; nothing is set unless all fits.
 
     Args:
         state_dict: tensors by PyTorch's names; `num_batches_tracked` may be there and is left out: MindSpore has none.
 
     Raises:
-        ValueError: keys missing, extra or misshapen, all listed; or values of another type than the parameter's.
+        ValueError: keys missing, extra or misshapen, or values of another type than the parameter's, all listed.
     """
-    held = {name: value for name, value in state_dict.items() if not name.endswith(COUNTER)}
-    pairs = twins(cell)
-    shapes = {name: tuple(value.shape) for name, value in held.items()}
-    problems = differences(shapes, {twin.torch_name: twin.torch_shape for twin in pairs}, "network")
-    arrays = {name: value.detach().cpu().numpy() for name, value in held.items()} if not problems else {}
-    problems += [
-        f"{twin.torch_name} is {arrays[twin.torch_name].dtype}, the network's is {_dtype(twin.parameter)}"
-        for twin in pairs
-        if twin.torch_name in arrays and arrays[twin.torch_name].dtype != _dtype(twin.parameter)
-    ]
-    if problems:
-        raise ValueError(f"the state dict does not fit the network: {', '.join(problems)}")
-    for twin in pairs:
-        _set(twin.parameter, np.ascontiguousarray(twin.to_mindspore(arrays[twin.torch_name])))
+    held = _without_counters(state_dict)
+    _require_fitting(held, _as_tensors(cell), "the state dict", "network")
+    for twin in twins(cell):
+        _set(twin.parameter, held[twin.torch_name])
 
 
-def _set(parameter: ms.Parameter, value: np.ndarray) -> None:
+def _set(parameter: ms.Parameter, value: torch.Tensor) -> None:
     """In place: a graph that has run goes on with the old values after `set_data` (MindSpore 2.10, CPU)."""
-    ops.assign(parameter, ms.Tensor(value))
+    ops.assign(parameter, ms.Tensor(np.ascontiguousarray(value.detach().cpu().numpy())))
 
 
 def to_torch(cell: nn.Cell, module: torch.nn.Module) -> None:
@@ -58,23 +51,31 @@ def to_torch(cell: nn.Cell, module: torch.nn.Module) -> None:
     `num_batches_tracked` is left unchanged: MindSpore does not count batches.
 
     Raises:
-        ValueError: keys missing, extra or misshapen, all listed; or values of another type than the parameter's.
+        ValueError: as of `to_mindspore`.
     """
-    targets = {name: value for name, value in module.state_dict().items() if not name.endswith(COUNTER)}
-    pairs = twins(cell)
-    shapes = {twin.torch_name: twin.torch_shape for twin in pairs}
-    problems = differences(shapes, {name: tuple(value.shape) for name, value in targets.items()}, "module")
-    values = {twin.torch_name: torch.from_numpy(twin.to_torch(twin.parameter.asnumpy()).copy()) for twin in pairs}
-    problems += [
-        f"{name} is {value.dtype}, the module's is {targets[name].dtype}"
-        for name, value in values.items()
-        if name in targets and value.dtype != targets[name].dtype
-    ]
-    if problems:
-        raise ValueError(f"the cell does not fit the module: {', '.join(problems)}")
+    targets, held = _without_counters(module.state_dict()), _as_tensors(cell)
+    _require_fitting(held, targets, "the cell", "module")
     with torch.no_grad():
-        for name, value in values.items():
+        for name, value in held.items():
             targets[name].copy_(value)
+
+
+def _as_tensors(cell: nn.Cell) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(value) for name, value in values(cell).items()}
+
+
+def _without_counters(state_dict: Tensors) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in state_dict.items() if not name.endswith(COUNTER)}
+
+
+def _require_fitting(held: Tensors, wanted: Tensors, what: str, owner: str) -> None:
+    problems = differences(held, wanted, owner)
+    problems += [
+        f"{name} is {value.dtype}, the {owner}'s is {wanted[name].dtype}"
+        for name, value in held.items()
+        if name in wanted and value.dtype != wanted[name].dtype
+    ]
+    _require_none(problems, f"{what} does not fit the {owner}")
 
 
 def optimizer_to_torch(ms_optimizer: nn.Cell, torch_optimizer: torch.optim.Optimizer, cell: nn.Cell, step: int) -> None:
@@ -95,15 +96,12 @@ def optimizer_to_torch(ms_optimizer: nn.Cell, torch_optimizer: torch.optim.Optim
     Raises:
         ValueError: states missing, extra or misshapen, all listed.
     """
-    weights = _named_parameters(torch_optimizer)
-    keys, trained, problems = _trained(ms_optimizer, weights, cell)
-    if problems:
-        raise ValueError(f"the optimizer's state does not fit: {', '.join(problems)}")
-    states = {parameter.name: parameter.asnumpy() for parameter in ms_optimizer.state()}
-    for twin in trained:
-        values = {key: twin.to_torch(states[f"{key}.{twin.parameter.name}"]).copy() for key in keys}
-        state = {key: torch.from_numpy(value) for key, value in values.items()}
-        torch_optimizer.state[weights[twin.torch_name]] = with_step(state, step)
+    targets = _states(ms_optimizer, torch_optimizer, cell)
+    keys = sorted({name.partition(".")[0] for name in targets})
+    for name, weight in _named_parameters(torch_optimizer).items():
+        state = {key: torch.from_numpy(targets[f"{key}.{name}"].asnumpy().copy()) for key in keys}
+        counted = {STEP: torch.tensor(float(step))} if "exp_avg" in keys else {}
+        torch_optimizer.state[weight] = counted | state
 
 
 def optimizer_to_mindspore(torch_optimizer: torch.optim.Optimizer, ms_optimizer: nn.Cell, cell: nn.Cell) -> int | None:
@@ -119,47 +117,35 @@ def optimizer_to_mindspore(torch_optimizer: torch.optim.Optimizer, ms_optimizer:
     Raises:
         ValueError: states missing, extra or misshapen, or weights with different numbers of steps, all listed.
     """
+    targets = _states(ms_optimizer, torch_optimizer, cell)
     weights = _named_parameters(torch_optimizer)
-    targets = {parameter.name: parameter for parameter in ms_optimizer.state()}
     states = {name: dict(torch_optimizer.state.get(weight, {})) for name, weight in weights.items()}
     if not any(states.values()):
         for target in targets.values():
-            _set(target, np.zeros(target.shape, _dtype(target)))
+            _set(target, torch.zeros(target.shape))
         return 0
     steps = {name: int(state.pop(STEP)) for name, state in states.items() if STEP in state}
-    values = {f"{key}.{name}": value for name, state in states.items() for key, value in state.items()}
-    keys, trained, problems = _trained(ms_optimizer, weights, cell)
-    shapes = {name: getattr(value, "shape", ()) for name, value in values.items()}
-    wanted = {f"{key}.{twin.torch_name}": twin.torch_shape for key in keys for twin in trained}
-    problems += differences(shapes, wanted, "optimizer")
+    held = {f"{key}.{name}": value for name, state in states.items() for key, value in state.items()}
+    problems = differences(held, targets, "optimizer")
     if len(set(steps.values())) > 1:
         problems += [f"{name} counts {count} steps" for name, count in steps.items()]
-    if problems:
-        raise ValueError(f"the optimizer's state does not fit: {', '.join(problems)}")
-    for twin in trained:
-        for key in keys:
-            value = values[f"{key}.{twin.torch_name}"].detach().cpu().numpy()
-            _set(targets[f"{key}.{twin.parameter.name}"], np.ascontiguousarray(twin.to_mindspore(value)))
+    _require_none(problems, "the optimizer's state does not fit")
+    for name, target in targets.items():
+        _set(target, held[name])
     return next(iter(steps.values()), None)
 
 
-def _trained(
-    ms_optimizer: nn.Cell, weights: Mapping[str, torch.Tensor], cell: nn.Cell
-) -> tuple[list[str], list[Twin], list[str]]:
-    """The keys of an optimizer's states, the weights that the network trains, and how the optimizers' own differ from
-    these, in words. `weights`: the torch optimizer's, by name."""
-    states = {parameter.name: parameter.shape for parameter in ms_optimizer.state()}
-    keys = sorted({name.partition(".")[0] for name in states})
+def _states(ms_optimizer: nn.Cell, torch_optimizer: torch.optim.Optimizer, cell: nn.Cell) -> dict[str, ms.Parameter]:
+    """MindSpore's states by PyTorch's names, KEY.NAME; both optimizers must train what the network does."""
+    held = {parameter.name: parameter for parameter in ms_optimizer.state()}
+    keys = sorted({name.partition(".")[0] for name in held})
     trained = [twin for twin in twins(cell) if twin.parameter.requires_grad]
-    problems = differences(
-        states, {f"{key}.{twin.parameter.name}": twin.shape for key in keys for twin in trained}, "network"
-    )
-    problems += differences(
-        {name: weight.shape for name, weight in weights.items()},
-        {twin.torch_name: twin.torch_shape for twin in trained},
-        "network",
-    )
-    return keys, trained, problems
+    wanted = {f"{key}.{twin.parameter.name}": (f"{key}.{twin.torch_name}", twin) for key in keys for twin in trained}
+    problems = differences(held, {own: twin.parameter for own, (_, twin) in wanted.items()}, "network")
+    weights = {twin.torch_name: twin.parameter for twin in trained}
+    problems += differences(_named_parameters(torch_optimizer), weights, "network")
+    _require_none(problems, "the optimizer's state does not fit")
+    return {name: held[own] for own, (name, _) in wanted.items()}
 
 
 def _named_parameters(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -173,8 +159,9 @@ def _named_parameters(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
     }
 
 
-def _dtype(parameter: ms.Parameter) -> np.dtype:
-    return np.dtype(ms.dtype_to_nptype(parameter.dtype))
+def _require_none(problems: list[str], refusal: str) -> None:
+    if problems:
+        raise ValueError(f"{refusal}: {', '.join(problems)}")
 
 
 def main() -> None:

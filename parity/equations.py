@@ -87,36 +87,23 @@ def released_weights(values, inside):
     return [share / (sum(shares) + 1e-6) for share in shares]
 
 
-def released_weighted_triplet(features, labels):
-    """AGW's released loss: log(1 + exp(weighted positives - weighted negatives)), mean over the anchors."""
+def softmax_weights(values, inside):
+    """A plain softmax of those inside; it does not change when the largest is taken off, so that exp stays finite."""
+    top = max((v for v, i in zip(values, inside, strict=True) if i), default=0.0)
+    shares = [math.exp(v - top) if i else 0.0 for v, i in zip(values, inside, strict=True)]
+    return [share / (sum(shares) or 1.0) for share in shares]
+
+
+def weighted_triplet(features, labels, weights=released_weights):
+    """log(1 + exp(weighted positives - weighted negatives)), mean over the anchors; AGW's loss, as released."""
     rows, result = features.tolist(), []
     for i, anchor in enumerate(rows):
         distances = [euclidean(anchor, row) for row in rows]
-        positive = [label == labels[i] for label in labels]
         negative = [label != labels[i] for label in labels]
-        positive_weights = released_weights(distances, positive)
-        negative_weights = released_weights([-d for d in distances], negative)
-        furthest = sum(w * d for w, d in zip(positive_weights, distances, strict=True))
-        closest = sum(w * d for w, d in zip(negative_weights, distances, strict=True))
-        result.append(float(np.logaddexp(0, furthest - closest)) if any(negative) else 0.0)
-    return mean(result)
-
-
-def weighted_regularized_triplet(features, labels):
-    """The same with a plain softmax of the positives' and one of the negatives' distances."""
-    rows, result = features.tolist(), []
-    for i, anchor in enumerate(rows):
-        positives = [euclidean(anchor, row) for j, row in enumerate(rows) if labels[j] == labels[i]]
-        negatives = [euclidean(anchor, row) for j, row in enumerate(rows) if labels[j] != labels[i]]
-        if not negatives:
-            result.append(0.0)
-            continue
-        # A softmax does not change when a constant is taken from its arguments: the largest, so that exp stays finite.
-        positive_weights = [math.exp(d - max(positives)) for d in positives]
-        negative_weights = [math.exp(min(negatives) - d) for d in negatives]
-        furthest = sum(w * d for w, d in zip(positive_weights, positives, strict=True)) / sum(positive_weights)
-        closest = sum(w * d for w, d in zip(negative_weights, negatives, strict=True)) / sum(negative_weights)
-        result.append(float(np.logaddexp(0, furthest - closest)))
+        of_positives = weights(distances, [not other for other in negative])
+        of_negatives = weights([-d for d in distances], negative)
+        gap = sum((p - n) * d for p, n, d in zip(of_positives, of_negatives, distances, strict=True))
+        result.append(float(np.logaddexp(0, gap)) if any(negative) else 0.0)
     return mean(result)
 
 
@@ -191,9 +178,11 @@ LOSSES = {
     "global": _progressive(2),
     "intra sum": _progressive(1, "sum"),
     "global sum": _progressive(2, "sum"),
-    "wrt": Loss(lambda losses, k: losses.WeightedRegularizedTripletLoss(), (), released_weighted_triplet),
+    "wrt": Loss(lambda losses, k: losses.WeightedRegularizedTripletLoss(), (), weighted_triplet),
     "wrt softmax": Loss(
-        lambda losses, k: losses.WeightedRegularizedTripletLoss("softmax"), (), weighted_regularized_triplet
+        lambda losses, k: losses.WeightedRegularizedTripletLoss("softmax"),
+        (),
+        partial(weighted_triplet, weights=softmax_weights),
     ),
     "hct": Loss(
         lambda losses, k: losses.HeteroCenterTripletLoss(k, 0.3), (), partial(hetero_center_triplet, margin=0.3)

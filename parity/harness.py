@@ -17,6 +17,7 @@ from mindspore import Parameter, amp, nn, ops
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from ms_vireid.files.weights import COUNTER
 from ms_vireid.programs.prepare import PROGRAMS, prepare
 from parity.compare import (
     FORWARD,
@@ -31,7 +32,7 @@ from parity.compare import (
     compare_names,
 )
 from parity.convert import to_torch
-from parity.mapping import COUNTER, twins
+from parity.mapping import twins, values
 
 # A bias before a BatchNorm, which takes it off again: its gradient is exactly 0, and what the sum of many terms,
 # divided by a small standard deviation, leaves of it is rounding.
@@ -323,9 +324,7 @@ def trace(pair: Pair, inputs: Sequence[Any], training: bool = False) -> By:
         cell.set_train(training)
         actual = _layers_of_graph(cell, inputs) if program == "graph" else _layers(program, cell, inputs)
         return [
-            compare(f"output of {name}", _laid_out_as(expected[name], actual[name]), expected[name], FORWARD)
-            for name in expected
-            if name in actual
+            compare(f"output of {name}", actual[name], expected[name], FORWARD) for name in expected if name in actual
         ]
 
     return by
@@ -379,21 +378,13 @@ def _construct_and_keep(self, *inputs):
     return output
 
 
-def _laid_out_as(expected: np.ndarray, actual: np.ndarray) -> np.ndarray:
-    """MindSpore's patch projection gives [N, L, D] where PyTorch's convolution gives [N, D, rows, columns]."""
-    if actual.ndim == 3 and expected.ndim == 4:
-        return actual.swapaxes(1, 2).reshape(expected.shape)
-    return actual
-
-
 def _train_mindspore(
     cell: nn.Cell, inputs: Sequence[Any], program: str, buffers: Collection[str], half: bool
 ) -> Computed:
     """`buffers`: PyTorch's names of them; in MindSpore they are parameters that are not trained, as frozen weights."""
     prepare(program, cell)
     tensors = [_to_mindspore(value) for value in inputs]
-    pairs = twins(cell)
-    trained = [twin for twin in pairs if twin.parameter.requires_grad]
+    trained = [twin for twin in twins(cell) if twin.parameter.requires_grad]
     weights = ms.ParameterTuple([twin.parameter for twin in trained])
     positions = tuple(i for i, value in enumerate(inputs) if _differentiable(value))
 
@@ -418,12 +409,8 @@ def _train_mindspore(
     return Computed(
         _outputs(outputs),
         {f"input {i}": _array(g) for i, g in zip(positions, of_inputs, strict=True)} if positions else {},
-        {t.torch_name: t.to_torch(_array(g)) for t, g in zip(trained, of_weights, strict=True)} if trained else {},
-        {
-            twin.torch_name: twin.to_torch(twin.parameter.asnumpy()).copy()
-            for twin in pairs
-            if twin.torch_name in buffers
-        },
+        {twin.torch_name: _array(g) for twin, g in zip(trained, of_weights, strict=True)} if trained else {},
+        {name: value for name, value in values(cell).items() if name in buffers},
     )
 
 

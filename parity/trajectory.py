@@ -18,14 +18,16 @@ from ms_vireid.data.read import read_data
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import train_step as mindspore_step
 from ms_vireid.engine.schedule import learning_rates
+from ms_vireid.files.weights import COUNTER
 from ms_vireid.models import build_model as mindspore_model
 from parity.compare import EXACT, KINKS, REACH, TRAJECTORY, Comparison, compare, compare_all, compare_names
 from parity.convert import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
-from parity.mapping import COUNTER, twins
+from parity.mapping import values
 from torch_ref.engine import optimizer as torch_optimizer
 from torch_ref.engine import train_step as torch_step
 from torch_ref.models import build_model as torch_model
 
+STEPS = 20
 # The whole recipes, all losses, dropout and erasing, on small models and pictures.
 _SMALL = [
     "data={name: synthetic, image_size: [64, 32], workers: 0, synthetic: {train_identities: 10, val_identities: 2, "
@@ -39,7 +41,7 @@ _SMALL = [
 
 @dataclass(frozen=True)
 class Recipe:
-    """config: under configs/. overrides: its small model. first: the step at which training begins. steps: how many.
+    """config: under configs/. overrides: its small model. first: the step at which training begins.
 
     chaotic: a few activations pass on another side of ReLU's kink on the way, so that weights may differ by `KINKS`,
         biases that began at 0 of what all steps together reach; the loss terms and features may not.
@@ -48,7 +50,6 @@ class Recipe:
     config: str
     overrides: tuple[str, ...]
     first: int = 0
-    steps: int = 20
     chaotic: bool = False
 
 
@@ -162,7 +163,7 @@ class MindSporeTraining(Training):
         return self.train_step.named(self.train_step(images, labels, key, progress, scalars).asnumpy())
 
     def weights(self) -> dict[str, np.ndarray]:
-        return {twin.torch_name: twin.to_torch(twin.parameter.asnumpy()).copy() for twin in twins(self.model)}
+        return values(self.model)
 
     def set_weights(self, weights: dict[str, np.ndarray]) -> None:
         to_mindspore({name: torch.from_numpy(value) for name, value in weights.items()}, self.model)
@@ -216,8 +217,7 @@ def _batches(recipe: str) -> TrainingBatches:
 @cache
 def _initial(recipe: str) -> dict[str, torch.Tensor]:
     """Of MindSpore, by PyTorch's names: what every training begins with."""
-    pairs = twins(mindspore_model(configuration(recipe)))
-    return {twin.torch_name: torch.from_numpy(twin.to_torch(twin.parameter.asnumpy()).copy()) for twin in pairs}
+    return {name: torch.from_numpy(value) for name, value in values(mindspore_model(configuration(recipe))).items()}
 
 
 def _begin_torch(recipe: str, weights: dict[str, torch.Tensor]) -> TorchTraining:
@@ -236,7 +236,7 @@ def _begin_mindspore(recipe: str, weights: dict[str, torch.Tensor], program: str
 def _half_in_torch(recipe: str) -> TorchTraining:
     """Half-way, to be handed over and not to go on."""
     training = _begin_torch(recipe, _initial(recipe))
-    training.advance(RECIPES[recipe].steps // 2)
+    training.advance(STEPS // 2)
     return training
 
 
@@ -244,7 +244,7 @@ def _half_in_torch(recipe: str) -> TorchTraining:
 def reference(recipe: str) -> Trajectory:
     """The whole training in PyTorch."""
     training = _begin_torch(recipe, _initial(recipe))
-    training.advance(RECIPES[recipe].steps)
+    training.advance(STEPS)
     return training.result(training.weights())
 
 
@@ -252,8 +252,7 @@ def reference(recipe: str) -> Trajectory:
 def trajectories(recipe: str, program: str) -> dict[str, Trajectory]:
     """Three more from the same weights, a program's: in MindSpore, and in each framework handed over half-way, with the
     optimiser's state, to the other."""
-    steps = RECIPES[recipe].steps
-    half = steps // 2
+    half = STEPS // 2
     weights = reference(recipe).weights
     in_mindspore, half_in_torch = _begin_mindspore(recipe, _initial(recipe), program), _half_in_torch(recipe)
     in_mindspore.advance(half)
@@ -262,15 +261,15 @@ def trajectories(recipe: str, program: str) -> dict[str, Trajectory]:
     to_torch(in_mindspore.model, from_mindspore.model)
     optimizer_to_torch(in_mindspore.optimizer, from_mindspore.optimizer, in_mindspore.model, half)
     from_mindspore.go_on_from(in_mindspore)
-    in_mindspore.advance(steps - half)
-    from_mindspore.advance(steps - half)
+    in_mindspore.advance(STEPS - half)
+    from_mindspore.advance(STEPS - half)
     found = {"MindSpore": in_mindspore.result(weights), "MindSpore, then PyTorch": from_mindspore.result(weights)}
     # The same model, as it would take a graph as long again to compile: what is not handed over stays as it ended.
     to_mindspore(half_in_torch.model.state_dict(), in_mindspore.model)
     in_mindspore.model.set_train()
     optimizer_to_mindspore(half_in_torch.optimizer, in_mindspore.optimizer, in_mindspore.model)
     in_mindspore.go_on_from(half_in_torch)
-    in_mindspore.advance(steps - half)
+    in_mindspore.advance(STEPS - half)
     return found | {"PyTorch, then MindSpore": in_mindspore.result(weights)}
 
 

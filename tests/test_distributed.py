@@ -21,7 +21,7 @@ from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
 from ms_vireid.data.read import read_data
 from ms_vireid.models.intermediate import MixedModality
-from ms_vireid.models.layers import _union_rows, path_factors, position_noise
+from ms_vireid.models.layers import path_factors, position_noise
 from tests import distributed_probe as probe
 from tests.checkpoints import RECIPES
 
@@ -195,12 +195,6 @@ def test_each_batch_to_evaluate_is_one_devices(tiny):
     assert sorted(index.tolist() for part in parts for index in part) == sorted(index.tolist() for index in whole)
 
 
-def test_rows_are_numbered_as_in_the_union():
-    assert _union_rows(4, (0, 1)).asnumpy().tolist() == [0, 1, 2, 3]
-    assert _union_rows(4, (0, 3)).asnumpy().tolist() == [0, 1, 6, 7]
-    assert _union_rows(4, (2, 3)).asnumpy().tolist() == [4, 5, 10, 11]
-
-
 def in_halves(parts):
     """The devices' rows in the order of the union: all first halves, then all second ones."""
     halves = [np.split(part, 2) for part in parts]
@@ -353,17 +347,8 @@ def test_a_mistake_in_the_configuration_is_told_once(launched):
 
 def test_a_run_of_two_processes_is_not_resumed_by_one(whole, tmp_path, capfd):
     [root] = (whole.work / "runs/data").iterdir()
+    resumed = "--resume", whole.run / "last.safetensors", "--output", "x"
     with pytest.raises(SystemExit) as stopped:
-        alone(
-            tmp_path,
-            train,
-            *TWO,
-            *PMT,
-            f"data.root={root}",
-            "--resume",
-            whole.run / "last.safetensors",
-            "--output",
-            "x",
-        )
+        alone(tmp_path, train, *TWO, *PMT, f"data.root={root}", *resumed)
     assert stopped.value.code == 2
     assert "written by 2 processes, and this run has 1; resume with msrun --worker_num=2" in capfd.readouterr().err

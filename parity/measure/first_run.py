@@ -50,7 +50,6 @@ RUNGS = {2: "LayerNorm", 3: "dcl all", 4: "PMT small, gradients", 5: "PMT stage 
 # and a sixth of what inputs rounded to TF32's ten bits give (3e-4). float16: its 11 bits round a result by up to 5e-4.
 OPERATOR_LIMITS = {"float32": 5e-5, "float16": 2e-3}
 METHODS = {"PMT": "demo.yaml", "AGW": "agw/sysu.yaml", "MUN": "mun/demo.yaml"}
-FULL_SIZE = {"PMT": "pmt/sysu.yaml", "AGW": "agw/sysu.yaml", "MUN": "mun/sysu.yaml"}
 STAGES = {"PMT": 2, "AGW": 1, "MUN": 1}
 TINY = {
     "PMT": ("model.embed_dim=32", "model.num_heads=2", "model.depth=2"),
@@ -125,13 +124,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("first_run.md"), metavar="REPORT.md", help="the report")
     parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts, after the versions (default: all)")
     parser.add_argument("--quick", action="store_true", help="the smallest sizes and few cases: minutes, for a check")
-    parser.add_argument("--limit", type=float, metavar="S", help=f"of a step ({LIMIT_S:g} s, quick {QUICK_LIMIT_S:g})")
     arguments = parser.parse_args()
     check_output(arguments.output)
-    if arguments.limit is None:
-        arguments.limit = QUICK_LIMIT_S if arguments.quick else LIMIT_S
-    if not arguments.limit > 0:
-        raise InputError(f"--limit {arguments.limit:g}: it must be above 0")
+    arguments.limit = QUICK_LIMIT_S if arguments.quick else LIMIT_S
     return arguments
 
 
@@ -187,13 +182,13 @@ def _benchmark(arguments: argparse.Namespace, folder: Path) -> Iterator[Step]:
     elif arguments.quick:
         recipe = [*FEW_PICTURES, *_one_epoch("PMT", 3), *ONE_STAGE["PMT"], *FEW_IMAGES, "model.pretrained=none"]
         recipe += ["model.depth=2", "train.log_steps=1"]
-        yield _training("benchmark", arguments, folder, "PMT two full-size blocks", FULL_SIZE["PMT"], recipe)
+        yield _training("benchmark", arguments, folder, "PMT two full-size blocks", "pmt/sysu.yaml", recipe)
     else:
-        for method, config in FULL_SIZE.items():
+        for method in METHODS:
             recipe = [*FEW_PICTURES, *_one_epoch(method, 30), "model.pretrained=none"]
             for precision in ("float32", "amp"):
                 name = f"{method} full size {precision}"
-                yield _training("benchmark", arguments, folder, name, config, recipe)
+                yield _training("benchmark", arguments, folder, name, f"{method.lower()}/sysu.yaml", recipe)
 
 
 def _one_epoch(method: str, iterations: int) -> list[str]:

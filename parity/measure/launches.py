@@ -1,5 +1,6 @@
-"""What training steps at full size ask of a GPU and of an Ascend, counted on their stand-ins, each method and mode in a
-process of its own, beside what PyTorch's eager mode asks: `parity/benchmark.py --only launches`."""
+"""What training steps at full size ask of a GPU and of an Ascend, counted on their stand-ins, each in a process of its
+own: beside what PyTorch's eager mode asks (`parity/benchmark.py --only launches`), and with and without each
+replacement of a cell (`--only replacements`)."""
 
 import json
 import sys
@@ -34,6 +35,21 @@ ROWS = {
     for mode, switches in MODES.items()
     if model.startswith("PMT") or "recompute" not in mode
 }
+# Cells that the tables of `programs/graph.py` replace, and the models that have them: PMT, AGW, MUN.
+_ON_BOTH = {"GELU": "PMT", "Dropout": "PMT", "Attention": "PMT", "CrossEntropyLoss": "PMT AGW MUN"}
+_REPLACED = {
+    "GPU": _ON_BOTH,
+    "Ascend": _ON_BOTH
+    | {"LayerNorm": "PMT", "Dense": "PMT AGW MUN", "Conv2d": "PMT AGW MUN", "Conv2dTranspose": "MUN"}
+    | {"BatchNorm1d": "PMT AGW MUN", "BatchNorm2d": "AGW MUN", "MaxPool2d": "AGW MUN", "AvgPool2d": "MUN"},
+}
+REPLACEMENT_ROWS = {
+    f"{device}: {model.split()[0]}, {cell}": (device, model, cell)
+    for device, cells in _REPLACED.items()
+    for model in MODELS
+    for cell, methods in cells.items()
+    if model.split()[0] in methods
+}
 
 
 def rows(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
@@ -46,21 +62,40 @@ def rows(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]
     for name in names:
         device, model, switches = ROWS[name]
         config, others, stage = MODELS[model]
-        given = device, config, str(stage), *others, *CLASSES, *switches, *options.overrides
-        counted = build(device).json_of(name, "parity.measure.launches", *given, limit_s=LIMIT_S, values=False)
-        yield name, counted | torch_step(config, stage, (*others, *CLASSES, *options.overrides))
+        overrides = *others, *CLASSES, *options.overrides
+        yield name, _counted(name, device, model, (*overrides, *switches)) | torch_step(config, stage, overrides)
 
 
-def count_steps(device: str, config: Config, stage: int) -> dict:
-    """In a process on the device's stand-in: the first step, a few more, and then several, queued as in training."""
+def replacements(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
+    """The same of a compiled step without and with what takes the place of a type of cell; raises as `rows`."""
+    for name in names:
+        device, model, cell = REPLACEMENT_ROWS[name]
+        overrides = *MODELS[model][1], *CLASSES, *options.overrides, *MODES["compiled"]
+        whole = _counted(f"{device}: {model.split()[0]} compiled", device, model, overrides)
+        yield name, {"without": _counted(name, device, model, overrides, cell), "whole": whole}
+
+
+@cache
+def _counted(name: str, device: str, model: str, overrides: tuple[str, ...], without: str = "") -> dict:
+    config, _, stage = MODELS[model]
+    given = device, config, str(stage), without, *overrides
+    return build(device).json_of(name, "parity.measure.launches", *given, limit_s=LIMIT_S, values=False)
+
+
+def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
+    """In a process on the device's stand-in: the first step, a few more, and then several, queued as in training.
+    without: the name of a type of cell whose replacement is left out; "" for none."""
     runtime.set_up(device)
     import mindspore as ms
 
     from ms_vireid.engine.optimizer import build_optimizer
     from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
     from ms_vireid.models import build_model
+    from ms_vireid.programs import graph
     from ms_vireid.programs.prepare import training_program
 
+    if without:
+        del graph.GRAPH[device][next(kind for kind in graph.GRAPH[device] if kind.__name__ == without)]
     model = build_model(config).set_train()
     optimizer = build_optimizer(model, config)
     loss = StageLoss(config.stages[stage].losses, config.train.num_instances)
@@ -149,8 +184,8 @@ def torch_step(recipe: str, stage: int, overrides: tuple[str, ...]) -> dict:
 
 
 def main() -> None:
-    device, config, stage, *overrides = sys.argv[1:]
-    print(json.dumps(count_steps(device, load_config(CONFIG_ROOT / config, overrides), int(stage))))
+    device, config, stage, without, *overrides = sys.argv[1:]
+    print(json.dumps(count_steps(device, load_config(CONFIG_ROOT / config, overrides), int(stage), without)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 
 from ms_vireid.command.errors import InputError
 from parity.measure import workers
-from parity.measure.workers import BOUND, CLASSES, FRAMEWORKS, MODELS, Work
+from parity.measure.workers import BOUND, CLASSES, FRAMEWORKS, MODELS, WINOGRAD, Work
 
 Rows = Iterator[tuple[str, dict]]
 
@@ -24,9 +24,9 @@ KERNEL_ROWS = {
     for model, kernels in zip(
         MODELS,
         (
-            (BOUND, "PatchProjection", "GELU", "LayerNorm", "Dense", "HeadsAttention", "Dropout", "DropPath", "AdamW"),
-            (BOUND, "Conv2d", "Bottleneck", "NonLocal", "BatchNormAct2d", "MaxPool2d", "GeM", "SGD"),
-            ("IntraModalityLearner", "CrossModalityLearner", "Joined"),
+            (BOUND, "GELU", "LayerNorm", "Dense", "Attention", "Dropout", "DropPath", "AdamW"),
+            (BOUND, "Conv2d", WINOGRAD, "ResNet", "Bottleneck", "NonLocal", "BatchNorm2d", "MaxPool2d", "GeM", "SGD"),
+            ("IntraModalityLearner", "CrossModalityLearner"),
         ),
         strict=True,
     )

@@ -2,6 +2,7 @@
 took. PyTorch's and MindSpore's oneDNN read the same environment variables, so that they cannot share a process."""
 
 import itertools
+import math
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -29,7 +30,8 @@ MODELS = {
     "MUN ResNet-50 288x144": ("mun/sysu.yaml", (), 0),
 }
 CLASSES = ("model.num_classes=395",)
-BOUND = "bound threads"  # by `runtime.bound_threads`
+# What else a step can go without: threads bound by `runtime.bound_threads`, and convolutions by fewer multiplications.
+BOUND, WINOGRAD = "bound threads", "Winograd"
 _STEPS = 1000  # of the run that a training step is taken to be part of
 
 
@@ -41,7 +43,7 @@ class Work:
         gradient of one) or "weights" (makes those that both begin with).
     config: file under configs/, with its overrides. stage: of the recipe, from 0. images: of an inference's batch.
     loss: of `parity.equations`, by name. folder: where the weights are.
-    without: what MindSpore's side goes without: its `BOUND` threads, or the kernel of a type of cell, by name.
+    without: what MindSpore's side goes without: `BOUND`, `WINOGRAD`, or the kernel of a cell or optimiser, by its type.
     """
 
     kind: str
@@ -169,7 +171,7 @@ def _weights_side(work: Work) -> Callable:
         pairs = twins(build_model(config))
         values = {twin.name: twin.parameter.asnumpy() for twin in pairs}
         np.savez(work.weights("mindspore"), **values)
-        torch_values = {twin.torch_name: twin.to_torch(values[twin.name]) for twin in pairs}
+        torch_values = {twin.torch_name: values[twin.name] for twin in pairs}
         np.savez(work.weights("torch"), **torch_values, **dict.fromkeys(counters(pairs), np.array(0)))
 
     return make
@@ -198,14 +200,15 @@ def _mindspore_side(work: Work) -> Callable:
     from ms_vireid.engine.train_step import StageLoss, TrainStep
     from ms_vireid.inference.features import FeatureExtractor
     from ms_vireid.models import build_model
+    from ms_vireid.programs.kernels import table
     from ms_vireid.programs.prepare import prepare, training_program
 
     model = build_model(config)
     program = training_program(config.train)
-    if work.without and work.without != BOUND:
-        from ms_vireid.programs.kernels.table import KERNELS
-
-        del KERNELS[next(kind for kind in KERNELS if kind.__name__ == work.without)]
+    if work.without == WINOGRAD:
+        table.WINOGRAD = math.inf
+    for kind in [kind for kind in table.KERNELS if kind.__name__ == work.without]:
+        del table.KERNELS[kind]
     weights = np.load(work.weights("mindspore"))
     for parameter in model.get_parameters():
         parameter.set_data(ms.Tensor(weights[parameter.name]))
@@ -218,6 +221,8 @@ def _mindspore_side(work: Work) -> Callable:
 
     model.set_train()
     optimizer = build_optimizer(model, config)
+    if type(optimizer).__name__ == work.without:
+        optimizer.replacements = {}
     stage = StageLoss(config.stages[work.stage].losses, config.train.num_instances)
     train_step = TrainStep(model, stage, optimizer, program)
     rates = [config.optimizer.lr] * len(optimizer.groups)

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from scipy import stats
 
+from ms_vireid.files.weights import COUNTER
 from ms_vireid.models import create_model as mindspore_model
 from parity.compare import EXACT, Comparison, compare, compare_names
 from parity.harness import once
-from parity.mapping import COUNTER, twins
+from parity.mapping import values
 from parity.rungs.models import CLASSES, MODELS, Model
 from torch_ref.models import create_model as torch_model
 
@@ -28,7 +29,7 @@ TAIL = 1e-6  # probability below which two samples are not of one family
 
 def initial_values(model: Model) -> list[Comparison]:
     arguments = (model.name, CLASSES, model.image_size)
-    actual = _draws(ms.set_seed, lambda: _mindspore(mindspore_model(*arguments, **model.settings)))
+    actual = _draws(ms.set_seed, lambda: values(mindspore_model(*arguments, **model.settings)))
     expected = _draws(torch.manual_seed, lambda: _torch(torch_model(*arguments, **model.settings)))
     comparisons = [compare_names("parameters", actual, expected)]
     for name in expected.keys() & actual.keys():
@@ -44,10 +45,6 @@ def _draws(seed: Callable[[int], Any], build: Callable[[], dict[str, np.ndarray]
         for name, value in build().items():
             drawn[name].append(value.ravel())
     return {name: np.stack(values) for name, values in drawn.items()}
-
-
-def _mindspore(cell: ms.nn.Cell) -> dict[str, np.ndarray]:
-    return {twin.torch_name: twin.parameter.asnumpy() for twin in twins(cell)}
 
 
 def _torch(module: torch.nn.Module) -> dict[str, np.ndarray]:

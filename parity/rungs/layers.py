@@ -203,18 +203,16 @@ def patch_embed(size: tuple[int, int], patch: int, stride: int, width: int) -> B
     return agree(lambda models: models.vit.PatchEmbed(size, patch, stride, width), values(2, 3, *size), modes="train")
 
 
-def feature_map(*shape: int) -> np.ndarray:
+def feature_map(*shape: int, seed: int = 0) -> np.ndarray:
     """float32 [N, C, H, W], not negative, as after a ReLU."""
-    return np.maximum(values(*shape), 0.0)
+    return np.maximum(values(*shape, seed=seed), 0.0)
 
 
-def convolutional(subject: str, build: Callable[[ModuleType], Any], *shape: int, small: bool = True) -> Case:
-    return Case(2, subject, lambda: agree(build, feature_map(*shape)), small)
-
-
-def of_both(subject: str, build: Callable[[ModuleType], Any], *shape: int, small: bool = True) -> Case:
-    """A part of MUN that takes visible and infrared feature maps."""
-    return Case(2, subject, lambda: agree(build, feature_map(*shape), np.maximum(values(*shape, seed=1), 0.0)), small)
+def convolutional(
+    subject: str, build: Callable[[ModuleType], Any], *shape: int, small: bool = True, maps: int = 1
+) -> Case:
+    """maps: 2 for a part of MUN that takes visible and infrared ones."""
+    return Case(2, subject, lambda: agree(build, *(feature_map(*shape, seed=i) for i in range(maps))), small)
 
 
 CONVOLUTIONAL = [
@@ -233,13 +231,18 @@ CONVOLUTIONAL = [
         lambda models: models.auxiliary_generator.IntraModalityLearner(8, kernel_order=(7, 5)),
         *(3, 8, 12, 6),
     ),
-    of_both("CrossModalityLearner", lambda m: m.auxiliary_generator.CrossModalityLearner(8, (2, 3)), 3, 8, 12, 6),
-    of_both("AuxiliaryGenerator", lambda m: m.auxiliary_generator.AuxiliaryGenerator(8, ratios=(2, 3)), 3, 8, 12, 6),
-    of_both(
+    convolutional(
+        "CrossModalityLearner", lambda m: m.auxiliary_generator.CrossModalityLearner(8, (2, 3)), 3, 8, 12, 6, maps=2
+    ),
+    convolutional(
+        "AuxiliaryGenerator", lambda m: m.auxiliary_generator.AuxiliaryGenerator(8, ratios=(2, 3)), 3, 8, 12, 6, maps=2
+    ),
+    convolutional(
         "AuxiliaryGenerator ResNet-50",
         lambda models: models.auxiliary_generator.AuxiliaryGenerator(256),
         *(2, 256, 12, 12),
         small=False,
+        maps=2,
     ),
     # Not at 72x36: of millions of activations some are 0 up to rounding, and ReLU's gradient there is anybody's.
     convolutional("Bottleneck ResNet-50", lambda m: m.resnet.Bottleneck(256, 128, 2), 2, 256, 18, 10, small=False),

@@ -1,6 +1,6 @@
 """Rung 3: each loss's value and gradient against PyTorch's, and against the equation as a float64 loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import mindspore as ms
@@ -53,7 +53,7 @@ def loss_case(loss: equations.Loss) -> By:
 
         return called, of_rows
 
-    return all_of(*(_agree(name, make, loss.loop, build) for name, make in BATCHES.items()))
+    return _agree_on(BATCHES, loss.loop, build)
 
 
 def identity_case(name: str, loop: Callable) -> By:
@@ -64,18 +64,15 @@ def identity_case(name: str, loop: Callable) -> By:
         labels = np.tile(np.repeat(np.arange(4), 3), 2).astype(np.int32)
         return (scale * rng.normal(size=(24, 7))).astype(np.float32), labels
 
-    return all_of(
-        *(
-            _agree(
-                f"logits of about {scale}",
-                partial(make, scale),
-                loop,
-                lambda package, _k: [getattr(package, name)()] * 2,
-                differenced=True,
-            )
-            for scale in (0.1, 1.0, 30.0)
-        )
-    )
+    batches = {f"logits of about {scale}": partial(make, scale) for scale in (0.1, 1.0, 30.0)}
+    return _agree_on(batches, loop, lambda package, _k: [getattr(package, name)()] * 2, differenced=True)
+
+
+def scaled_weights_case() -> By:
+    """WRT as released on features of five scales: its weights vanish as the distances grow."""
+    batches = {f"features times {scale}": partial(equations.wrt_batch, scale) for scale in equations.WRT_SCALES}
+    called_twice = lambda package, _k: [package.WeightedRegularizedTripletLoss()] * 2  # noqa: E731
+    return _agree_on(batches, equations.weighted_triplet, called_twice, differenced=True)
 
 
 def consistency_case() -> By:
@@ -235,7 +232,7 @@ def terms_case() -> By:
         equations.identity_loss(exact.logits, labels),
         equations.hard_triplet(before, labels, 0.3),
         equations.progressive_triplet(after, labels, 1, 0.1),
-        equations.released_weighted_triplet(after, labels),
+        equations.weighted_triplet(after, labels),
         equations.hetero_center_triplet(before, labels, 0.3),
         equations.msel(after, labels, equations.cosine),
         equations.dcl(before, labels),
@@ -256,20 +253,8 @@ def terms_case() -> By:
     return by
 
 
-def scaled_weights_case() -> By:
-    """WRT as released on features of five scales: its weights vanish as the distances grow."""
-    return all_of(
-        *(
-            _agree(
-                f"features times {scale}",
-                partial(equations.wrt_batch, scale),
-                equations.released_weighted_triplet,
-                lambda package, _k: [package.WeightedRegularizedTripletLoss()] * 2,
-                differenced=True,
-            )
-            for scale in equations.WRT_SCALES
-        )
-    )
+def _agree_on(batches: Mapping[str, Callable], loop: Callable, build: Callable, differenced: bool | None = None) -> By:
+    return all_of(*(_agree(name, make, loop, build, differenced) for name, make in batches.items()))
 
 
 def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> By:

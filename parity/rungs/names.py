@@ -4,11 +4,12 @@ from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
 
+from ms_vireid.files.weights import COUNTER
 from ms_vireid.models import create_model as mindspore_model
 from ms_vireid.models import list_models as mindspore_models
 from parity.compare import Comparison, compare_names
 from parity.harness import once
-from parity.mapping import COUNTER, twins
+from parity.mapping import twins
 from torch_ref.models import create_model as torch_model
 from torch_ref.models import list_models as torch_models
 
@@ -53,7 +54,7 @@ def bijection(name: str) -> list[Comparison]:
     """Names with shapes both ways, and the frozen ones."""
     pairs = twins(mindspore_model(name, CLASSES))
     module = torch_model(name, CLASSES)
-    mindspore = {f"{t.torch_name} {list(t.torch_shape)}" for t in pairs}
+    mindspore = {f"{twin.torch_name} {list(twin.parameter.shape)}" for twin in pairs}
     torch = {f"{n} {list(value.shape)}" for n, value in module.state_dict().items() if not n.endswith(COUNTER)}
     trainable = {t.torch_name for t in pairs if t.parameter.requires_grad}
     return [

@@ -14,7 +14,7 @@ from ms_vireid.programs.prepare import prepare
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
 from parity.convert import to_mindspore
 from parity.harness import By, Case, by_program, once, same_weights
-from parity.mapping import twins
+from parity.mapping import torch_names
 from parity.trajectory import RECIPES, compare_trajectories, configuration, reference, trajectories
 from torch_ref.engine.optimizer import build_optimizer as torch_optimizer
 from torch_ref.models import build_model as torch_model
@@ -24,7 +24,7 @@ def groups(recipe: str) -> list[Comparison]:
     """Each group's learning rate factor, decay and parameters by name; each trainable parameter in exactly one."""
     config = configuration(recipe)
     cell = mindspore_model(config)
-    names = {twin.parameter.name: twin.torch_name for twin in twins(cell)}
+    names = torch_names(cell)
     actual = {group.name: group for group in mindspore_optimizer(cell, config).groups}
     expected = {group.name: group for group in torch_optimizer(torch_model(config), config).groups}
     comparisons = [compare_names("groups", actual, expected)]
@@ -64,7 +64,7 @@ def updates(recipe: str) -> By:
         cell = mindspore_model(config)
         to_mindspore(begun, cell)
         ours = mindspore_optimizer(cell, config)
-        names = {twin.parameter.name: twin.torch_name for twin in twins(cell)}
+        names = torch_names(cell)
         prepare(program, ours)
 
         def of_each(*given):  # not a tuple of gradients: a graph is compiled anew for each tuple

@@ -57,6 +57,12 @@ def ascend_worker(ascend, tmp_path_factory):
     yield from _worker(ascend, tmp_path_factory)
 
 
+@pytest.fixture(params=["worker", "ascend_worker"])
+def either(request):
+    """A process on each stand-in."""
+    return request.getfixturevalue(request.param)
+
+
 def _worker(stand_in, tmp_path_factory, **options):
     worker = Worker(stand_in, tmp_path_factory.mktemp("worker"), **options)
     yield worker

@@ -25,7 +25,7 @@ from parity.stand_in import DEVICES as STAND_INS
 from parity.stand_in import called, counts, functions, gpu
 from parity.stand_in.counts import plant
 from tests.ablations.in_process import TINY, start
-from tests.device.kernels import kernel_error  # noqa: F401, a function that tests ask for
+from tests.device.test_kernels import kernel_error  # noqa: F401, a function that tests ask for
 
 DEVICES = []  # the one of this process, once it is set up
 

@@ -1,13 +1,10 @@
 """docs/operators.md has all that a method calls of a device."""
 
-import pytest
-
 from parity.stand_in import called
 
 
-@pytest.mark.parametrize("process", ["worker", "ascend_worker"])
-def test_the_page_has_what_a_step_calls(request, process):
-    used = request.getfixturevalue(process).do("called_by", "MUN")
+def test_the_page_has_what_a_step_calls(either):
+    used = either.do("called_by", "MUN")
     assert len(used) > 40
     assert called.unknown(used, called.PAGE.read_text("utf-8")) == []
 

@@ -6,6 +6,8 @@ from argparse import Namespace
 import pytest
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.programs.graph import GRAPH
+from parity import benchmark
 from parity.measure import launches
 
 SMALL = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "train.num_instances=2")
@@ -37,6 +39,19 @@ def test_a_compiled_step_is_counted_at_its_batch(device):
     # Twice the activations; weights and what the batch does not change take their part.
     assert 1.3 < large["peak_gib"] / small["peak_gib"] < 2
     assert small["first_s"] > 1
+
+
+def test_a_step_without_a_replacement_is_counted_beside_the_whole():
+    options = Namespace(overrides=(*SMALL, "train.num_identities=2"))
+    ((name, row),) = launches.replacements(["GPU: PMT, GELU"], options)
+    assert row["whole"]["launches"] == only_row("GPU: PMT compiled", "train.num_identities=2")["launches"]
+    assert row["without"]["launches"] != row["whole"]["launches"]
+    assert benchmark.SECTIONS["replacements"].line(name, row).startswith("GPU: PMT, GELU    ")
+
+
+def test_every_replacement_has_a_row():
+    found = {(device, cell) for device, _, cell in launches.REPLACEMENT_ROWS.values()}
+    assert found == {(device, kind.__name__) for device, table in GRAPH.items() for kind in table}
 
 
 def test_methods_without_recompute_have_no_row_of_it():

@@ -416,36 +416,19 @@ def test_pooling_to_a_size_that_does_not_fit_is_refused(cudnn):
 @pytest.mark.parametrize("number", range(4))
 def test_operations_on_two_tensors_broadcast_the_second(cudnn, number, shape):
     a, b, c = random(2, 3, 4, 5), random(*shape), random(2, 3, 4, 5, seed=1)
-    expected = (np.add, np.multiply, np.minimum, np.maximum)[number](
-        2 * a.astype(float), -3 * b.astype(float)
-    ) + 0.5 * c
+    combine = (np.add, np.multiply, np.minimum, np.maximum)[number]
+    expected = combine(2 * a.astype(np.float64), -3 * b.astype(np.float64)) + 0.5 * c
     operation = cudnn.descriptor("OpTensor")
     cudnn("cudnnSetOpTensorDescriptor", operation, number, 0, 0)
-    second = np.array(-3, np.float32)
-    first = np.array(2, np.float32)
-    cudnn(
-        "cudnnOpTensor",
-        None,
-        operation,
-        first,
-        cudnn.tensor(a),
-        a,
-        second,
-        cudnn.tensor(b),
-        b,
-        HALF,
-        cudnn.tensor(c),
-        c,
-    )
+    first, second = (np.array(value, np.float32) for value in (2, -3))
+    handed_over = first, cudnn.tensor(a), a, second, cudnn.tensor(b), b, HALF, cudnn.tensor(c), c
+    cudnn("cudnnOpTensor", None, operation, *handed_over)
     assert_close(c, expected)
 
 
 def test_operations_read_and_write_at_strides(cudnn):
-    a, b, c = (
-        random(4, 3, 2, 5).transpose(2, 1, 0, 3),
-        random(2, 3, 4, 5),
-        np.zeros((2, 3, 4, 10), np.float32)[..., ::2],
-    )
+    a, b = random(4, 3, 2, 5).transpose(2, 1, 0, 3), random(2, 3, 4, 5)
+    c = np.zeros((2, 3, 4, 10), np.float32)[..., ::2]
     operation = cudnn.descriptor("OpTensor")
     cudnn("cudnnSetOpTensorDescriptor", operation, 0, 0, 0)
     first, second, result = (cudnn.strided(array) for array in (a, b, c))

@@ -27,11 +27,9 @@ def test_there_is_an_error_to_plant_for_each_and_a_case_for_each_error():
 
 
 @pytest.mark.parametrize("error", PLANTED)
-@pytest.mark.parametrize("device", ["worker", "ascend_worker"])
-def test_the_devices_column_notices(request, device, error):
-    process = request.getfixturevalue(device)
-    assert process.do("run_case", PLANTED[error], "graph", error) != []
-    assert process.do("run_case", PLANTED[error], "graph") == []
+def test_the_devices_column_notices(either, error):
+    assert either.do("run_case", PLANTED[error], "graph", error) != []
+    assert either.do("run_case", PLANTED[error], "graph") == []
 
 
 @pytest.mark.parametrize("error", PLANTED)

@@ -36,25 +36,12 @@ def test_a_product_is_a_copy_a_launch_and_a_copy(worker):
     assert counted.waits >= 1  # for the result
 
 
-@pytest.mark.parametrize(
-    ("function", "launches"),
-    [
-        ("Cast<float, bool>", True),
-        ("cublasGemmEx", True),
-        ("cudnnConvolutionForward", True),
-        ("cusolverDnSgetrf", True),
-        ("cudaMemsetAsync", True),
-        ("cuLaunchKernel", True),
-        ("cudaMemcpyAsync", False),
-        ("cudaStreamWaitEvent", False),
-        ("cublasSetStream_v2", False),
-        ("cudnnCreateTensorDescriptor", False),
-        ("cusolverDnSgetrf_bufferSize", False),
-        ("nvrtcVersion", False),
-    ],
-)
-def test_what_puts_work_on_the_device_is_a_launch(function, launches):
-    assert gpu.is_launch(function) is launches
+def test_what_puts_work_on_the_device_is_a_launch():
+    launches = ["Cast<float, bool>", "cublasGemmEx", "cudnnConvolutionForward", "cusolverDnSgetrf"]
+    launches += ["cudaMemsetAsync", "cuLaunchKernel"]
+    others = ["cudaMemcpyAsync", "cudaStreamWaitEvent", "cublasSetStream_v2", "cudnnCreateTensorDescriptor"]
+    others += ["cusolverDnSgetrf_bufferSize", "nvrtcVersion"]
+    assert list(filter(gpu.is_launch, launches + others)) == launches
 
 
 def test_a_process_without_the_stand_in_has_no_counts():
@@ -102,43 +89,7 @@ def test_what_mindspore_cannot_do_on_a_gpu_is_refused(worker, operation, dtype, 
         worker.do(operation, dtype, compiled)
 
 
-@pytest.mark.parametrize(("groups", "height", "status"), [(2, 12, 0), (4, 12, 3), (2, 11, 3)])
-def test_a_convolution_whose_shapes_do_not_fit_is_refused(library, groups, height, status):
-    """Of 8 channels to 6, 5 x 5 in steps of 2 with a padding of 2: [2, 8, 24, 12] to [2, 6, 12, 6]."""
-    cudnn = library("libcudnn.so.8")
-
-    def described(kind):
-        handle = ctypes.c_void_p()
-        assert getattr(cudnn, f"cudnnCreate{kind}Descriptor")(ctypes.byref(handle)) == 0
-        return handle
-
-    def integers(*values):
-        return (ctypes.c_int * len(values))(*values)
-
-    x, y, weight, convolution = map(described, ("Tensor", "Tensor", "Filter", "Convolution"))
-    cudnn.cudnnSetTensor4dDescriptor(x, 0, 0, 2, 8, 24, 12)
-    cudnn.cudnnSetTensor4dDescriptor(y, 0, 0, 2, 6, height, 6)
-    cudnn.cudnnSetFilterNdDescriptor(weight, 0, 0, 4, integers(6, 4, 5, 5))
-    cudnn.cudnnSetConvolutionNdDescriptor(convolution, 2, integers(2, 2), integers(2, 2), integers(1, 1), 1, 0)
-    cudnn.cudnnSetConvolutionGroupCount(convolution, groups)
-    returned, results = ctypes.c_int(), ctypes.create_string_buffer(64)
-    choose = cudnn.cudnnGetConvolutionForwardAlgorithm_v7
-    assert choose(None, x, weight, convolution, y, 1, ctypes.byref(returned), results) == status
-
-
 # --- what hangs -------------------------------------------------------------------------------------------------------
-
-
-def test_the_gradient_of_an_index_before_a_branch_hangs_and_that_of_an_operator_does_not(stand_in):
-    """MindSpore's, and the reason why no loss takes a view by an index. Once it is mended there, losses may."""
-    command = [sys.executable, "-m", "tests.device.branch"]
-    begun = time.monotonic()
-    done = stand_in.run([*command, "operator"], 120, cwd=ROOT)
-    limit_s = max(10.0, 3 * (time.monotonic() - begun))
-    assert done.stdout.splitlines()[-2:] == ["begun", "ended"]
-    with pytest.raises(subprocess.TimeoutExpired) as killed:
-        stand_in.run([*command, "index"], limit_s, cwd=ROOT)
-    assert killed.value.output.splitlines()[-1] == "begun"
 
 
 def test_at_its_limit_a_command_is_killed_with_what_it_has_started(stand_in):

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from ms_vireid.ablations.tables import list_tables, load_table
 from ms_vireid.config import CONFIG_ROOT
 from parity.stand_in import Counts
 from tests.checkpoints import DATA, RECIPES
@@ -125,3 +126,11 @@ def test_the_recipe_of_another_data_set_trains(pynative_worker, tmp_path, family
     options = ["train.program=operators", "train.iterations=2", "data.image_size=[48,24]", "data.workers=0"]
     root = f"data.root={write(tmp_path / 'data')}"
     pynative_worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options, config=config, data=root))
+
+
+@pytest.mark.parametrize("name", list_tables())
+def test_every_row_of_a_table_trains_and_is_evaluated(pynative_worker, name):
+    """In PyNative: compiling all rows takes minutes; `COMPILED` has what their losses and models compile to."""
+    rows = {row["name"]: row["status"] for row in pynative_worker.do("run_table", name, "train.program=operators")}
+    ours = [row.name for row in load_table(name).rows if row.config]
+    assert {row: rows[row] for row in ours} == dict.fromkeys(ours, "complete")

@@ -12,11 +12,12 @@ from safetensors.torch import save_file
 
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.randomness import step_key
+from ms_vireid.files.weights import COUNTER
 from ms_vireid.models import build_model
 from ms_vireid.models.base import TrainingOutputs
 from ms_vireid.models.mun import MUN
 from parity.harness import all_of, compare_evaluation, compare_training, same_weights
-from parity.mapping import COUNTER, twins
+from parity.mapping import twins, values
 from torch_ref.models import build_model as torch_build_model
 from torch_ref.models import mun as torch_mun
 from torch_ref.models.resnet import ResNet as TorchResNet
@@ -220,7 +221,7 @@ def test_imagenet_weights_initialise_every_first_stage(tmp_path, row, stages):
     ]
     config = load_config(CONFIG_ROOT / f"ablations/{row}.yaml", overrides)
     for weights in (
-        {t.torch_name: t.parameter.asnumpy() for t in twins(build_model(config))},
+        values(build_model(config)),
         {name: value.numpy() for name, value in torch_build_model(config).state_dict().items()},
     ):
         for name, value in source.items():

@@ -7,15 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from mindspore.nn import GELU
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import host
-from ms_vireid.models.vit import GELU
+from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.programs.kernels.table import KERNELS
 from parity import benchmark
 from parity.measure import launches, pictures, steps, workers
-from parity.measure.workers import BOUND, Work
+from parity.measure.workers import BOUND, WINOGRAD, Work
 
 SMALL_VIT = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "model.num_classes=7")
 SMALL_MUN = ("model.layers=[1, 1, 1, 1]", "model.width=8", "model.ratios=[2, 3]", "data.image_size=[48, 24]")
@@ -70,7 +71,8 @@ def test_a_kernels_worth_is_the_time_without_it_over_that_with_it(monkeypatch):
 
 
 def test_every_kernel_is_timed():
-    assert {kernel for _, kernel in steps.KERNEL_ROWS.values()} == {BOUND, *(kind.__name__ for kind in KERNELS)}
+    cells = {kind.__name__ for kind in (*KERNELS, AdamW, SGD)}
+    assert {kernel for _, kernel in steps.KERNEL_ROWS.values()} == {BOUND, WINOGRAD, *cells}
 
 
 def test_a_ratio_is_that_of_the_medians_and_its_spread_that_of_neighbours():

@@ -150,31 +150,23 @@ def backbone_features(suffix, path, options, images):
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors", ".pth"])
-def test_timm_s_vit_at_its_own_size(monkeypatch, tmp_path, suffix):
+@pytest.mark.parametrize(("size", "stride", "grid"), [((32, 32), 8, (4, 4)), ((40, 24), 6, (6, 3))])
+def test_timm_s_vit_at_its_own_size_and_with_overlapping_patches(
+    monkeypatch, capsys, tmp_path, suffix, size, stride, grid
+):
     vit = timm_file(tmp_path / "vit.pth")
-    options = [*VIT_OPTIONS, "data.image_size=[32,32]", "model.stride=8"]
-    convert(monkeypatch, tmp_path / "vit.pth", tmp_path / f"base{suffix}", *options)
-    images = np.random.default_rng(5).normal(size=(3, 3, 32, 32)).astype(np.float32)
-    with torch.no_grad():
-        theirs = vit(torch.from_numpy(images)).numpy()
-    assert worst(backbone_features(suffix, tmp_path / f"base{suffix}", options, images), theirs) < FORWARD
-
-
-@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors", ".pth"])
-def test_timm_s_vit_with_overlapping_patches(monkeypatch, capsys, tmp_path, suffix):
-    vit = timm_file(tmp_path / "vit.pth")
-    options = [*VIT_OPTIONS, "data.image_size=[40,24]", "model.stride=6"]
+    options = [*VIT_OPTIONS, f"data.image_size={list(size)}", f"model.stride={stride}"]
     convert(monkeypatch, tmp_path / "vit.pth", tmp_path / f"base{suffix}", "--dry-run", *options)
-    assert "resized 4x4 -> 6x3" in capsys.readouterr().out
+    assert ("resized 4x4 -> 6x3" in capsys.readouterr().out) is (grid != (4, 4))
     convert(monkeypatch, tmp_path / "vit.pth", tmp_path / f"base{suffix}", *options)
 
     weights = vit.state_dict()
-    grid = weights["pos_embed"][:, 1:].reshape(1, 4, 4, 16).permute(0, 3, 1, 2)
-    grid = functional.interpolate(grid, size=(6, 3), mode="bilinear", align_corners=False)
-    positions = [weights["pos_embed"][:, :1], grid.permute(0, 2, 3, 1).reshape(1, 18, 16)]
-    resized = timm_vit((40, 24), stride=6, **VIT).eval()
+    held = weights["pos_embed"][:, 1:].reshape(1, 4, 4, 16).permute(0, 3, 1, 2)
+    held = functional.interpolate(held, size=grid, mode="bilinear", align_corners=False)
+    positions = [weights["pos_embed"][:, :1], held.permute(0, 2, 3, 1).reshape(1, -1, 16)]
+    resized = timm_vit(size, stride=stride, **VIT).eval()
     resized.load_state_dict(weights | {"pos_embed": torch.cat(positions, dim=1)})
-    images = np.random.default_rng(5).normal(size=(3, 3, 40, 24)).astype(np.float32)
+    images = np.random.default_rng(5).normal(size=(3, 3, *size)).astype(np.float32)
     with torch.no_grad():
         theirs = resized(torch.from_numpy(images)).numpy()
     assert worst(backbone_features(suffix, tmp_path / f"base{suffix}", options, images), theirs) < FORWARD
@@ -233,18 +225,13 @@ def test_the_classifier_gives_the_number_of_classes_unless_another_is_asked_for(
     assert not (tmp_path / "a.safetensors").exists()
 
 
-def test_a_file_of_another_model_than_the_recipe_s_is_refused(monkeypatch, tmp_path):
-    _, module = original("pmt")
-    torch.save(module.state_dict(), tmp_path / "a.pth")
-    with pytest.raises(InputError, match=r"layout of PMT.*, the configuration's model is agw"):
-        convert(monkeypatch, tmp_path / "a.pth", tmp_path / "a.safetensors", "--config", CONFIG_ROOT / "agw/sysu.yaml")
-
-
-def test_a_file_whose_sizes_no_other_model_has_is_refused_alike(monkeypatch, tmp_path):
-    config, module = original("agw")
-    torch.save({"net": agw_baseline(module, config)}, tmp_path / "a.pth")
-    with pytest.raises(InputError, match=r"layout of the AGW baseline, the configuration's model is pmt"):
-        convert(monkeypatch, tmp_path / "a.pth", tmp_path / "a.safetensors", "--config", CONFIG_ROOT / "pmt/sysu.yaml")
+@pytest.mark.parametrize(("model", "title", "asked"), [("pmt", "PMT.*", "agw"), ("agw", "the AGW baseline", "pmt")])
+def test_a_file_of_another_model_than_the_recipe_s_is_refused(monkeypatch, tmp_path, model, title, asked):
+    config, module = original(model)
+    torch.save(module.state_dict() if model == "pmt" else agw_baseline(module, config), tmp_path / "a.pth")
+    recipe_of = "--config", CONFIG_ROOT / asked / "sysu.yaml"
+    with pytest.raises(InputError, match=f"layout of {title}, the configuration's model is {asked}"):
+        convert(monkeypatch, tmp_path / "a.pth", tmp_path / "a.safetensors", *recipe_of)
 
 
 def test_names_of_no_known_layout_are_refused(monkeypatch, tmp_path):

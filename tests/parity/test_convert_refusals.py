@@ -65,7 +65,7 @@ FILES = {
     "parts": (
         ".safetensors",
         lambda path, held: save_file(held, path, {"ms_vireid": '{"parts": ["__class__"]}'}),
-        "pmt has not all of them",
+        "pmt does not have all of them",
     ),
     "folder": (".pth", lambda path, _: path.mkdir(), "is a folder"),
     "nothing": (".pth", lambda path, _: None, "no such checkpoint file"),

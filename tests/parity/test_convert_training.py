@@ -73,17 +73,8 @@ def test_training_goes_on_in_the_other_framework_and_back(monkeypatch, tmp_path,
     with pytest.raises(KeyboardInterrupt):
         run(monkeypatch, ms_train, *recipe, "--resume", tmp_path / "ms.safetensors", "--output", tmp_path / "run")
     convert(monkeypatch, tmp_path / "run/last.safetensors", tmp_path / "b.safetensors")
-    run(
-        monkeypatch,
-        torch_train,
-        *recipe,
-        "--steps",
-        2,
-        "--resume",
-        tmp_path / "b.safetensors",
-        "--output",
-        tmp_path / "c.safetensors",
-    )
+    resumed = "--resume", tmp_path / "b.safetensors", "--output", tmp_path / "c.safetensors"
+    run(monkeypatch, torch_train, *recipe, "--steps", 2, *resumed)
 
     run(monkeypatch, torch_train, *recipe, "--output", tmp_path / "straight.safetensors")
     changed, straight = (load_checkpoint(tmp_path / name) for name in ("c.safetensors", "straight.safetensors"))

@@ -13,8 +13,9 @@ from torch import nn
 from ms_vireid.data import transforms
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import schedule as mindspore_schedule
-from parity import mapping
+from parity import convert
 from parity.cases import LADDER, run
+from parity.mapping import values
 from torch_ref.engine import optimizer as torch_optimizer
 from torch_ref.engine import train_step as torch_train_step
 from torch_ref.losses import mmd as torch_mmd
@@ -84,13 +85,11 @@ def biased_running_variance(patch):
 
 
 def transposed_dense_weight(patch):
-    original = mapping.Twin.to_torch
+    def transposed(cell):
+        square = {name for name, value in values(cell).items() if value.ndim == 2 and len(set(value.shape)) == 1}
+        return {name: value.T if name in square else value for name, value in values(cell).items()}
 
-    def transposed(self, value):
-        square = value.ndim == 2 and value.shape[0] == value.shape[1]
-        return original(self, value.T if square else value)
-
-    patch.setattr(mapping.Twin, "to_torch", transposed)
+    patch.setattr(convert, "values", transposed)
 
 
 def dropped_position_embedding(patch):

@@ -2,9 +2,9 @@ import re
 import sys
 
 import pytest
+from mindspore import nn
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.models import vit
 from ms_vireid.programs.kernels.table import KERNELS
 from parity import report
 
@@ -47,8 +47,8 @@ def test_a_loss_is_the_same_by_kernels_and_operators_and_computed_once_for_both(
 
 
 def test_a_difference_stands_in_its_programs_column_and_ends_in_exit_code_1(monkeypatch, capsys):
-    original = KERNELS[vit.GELU]
-    monkeypatch.setitem(KERNELS, vit.GELU, lambda cell, x: 1.001 * original(cell, x))
+    original = KERNELS[nn.GELU]
+    monkeypatch.setitem(KERNELS, nn.GELU, lambda cell, x: 1.001 * original(cell, x))
     with pytest.raises(SystemExit) as stopped:
         run_report(monkeypatch, "--rung", 2, "--match", "GELU", "--small")
     assert stopped.value.code == 1
