@@ -1,5 +1,6 @@
 """Modality-Shared Enhancement Loss of PMT."""
 
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.losses.batch import check_batch, check_choice, check_num_instances, same_labels
@@ -26,13 +27,19 @@ class ModalitySharedEnhancementLoss(nn.Cell):
         pairwise = cosine_distance if self.distance == "cosine" else euclidean_distance
         distance = pairwise(features, features)  # [2PK, 2PK]
 
-        row = ops.arange(labels.shape[0])  # [2PK]
-        infrared = row >= labels.shape[0] // 2  # [2PK]
-        same_modality = same_labels(infrared, infrared)  # [2PK, 2PK]
-        same_identity = ops.logical_and(same_labels(labels, labels), ~same_labels(row, row))  # itself excluded
+        same_identity = same_labels(labels, labels)  # [2PK, 2PK]
+        same_modality, other_modality = modality_pairs(labels.shape[0])
         intra_mask = ops.logical_and(same_identity, same_modality)
-        cross_mask = ops.logical_and(same_identity, ~same_modality)
+        cross_mask = ops.logical_and(same_identity, other_modality)
 
         intra = (distance * intra_mask).sum(-1) / (self.num_instances - 1)  # [2PK], Eq. 5
         cross = (distance * cross_mask).sum(-1) / self.num_instances  # [2PK], Eq. 6
         return ops.square(intra - cross).mean()  # Eq. 7
+
+
+@ops.constexpr
+def modality_pairs(rows: int) -> tuple[Tensor, Tensor]:
+    """Which rows of a batch are another of a row's modality, and which are of the other modality: bool [2PK, 2PK]."""
+    infrared = np.arange(rows) >= rows // 2
+    same = infrared[:, np.newaxis] == infrared
+    return Tensor(same & ~np.eye(rows, dtype=bool)), Tensor(~same)

@@ -3,6 +3,7 @@
 import math
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform
 
@@ -29,11 +30,13 @@ def mix(x: Tensor) -> Tensor:
     return x ^ _shift_right(x, 16)
 
 
+@ops.constexpr
 def _spread(count: int) -> Tensor:
     """int32 [count]: 0, 1, 2 ... spread over 32 bits."""
-    return ops.arange(count).int() * _GOLDEN
+    return Tensor((np.arange(count) * _GOLDEN).astype(np.int32))
 
 
+@ops.constexpr
 def _spread_rows(rows: int, shard: tuple[int, int]) -> Tensor:
     """The same of the numbers that this device's rows have among those of all devices' batches: int32 [rows].
 
@@ -41,11 +44,8 @@ def _spread_rows(rows: int, shard: tuple[int, int]) -> Tensor:
     the devices. shard: this device's number and how many there are; (0, 1) numbers the rows 0 ... rows - 1.
     """
     rank, devices = shard
-    half = rows // 2 if devices > 1 else rows
-    first = _spread(devices * rows)[rank * half : (rank + 1) * half]
-    if devices == 1:
-        return first
-    return ops.cat((first, _spread(devices * rows)[(devices + rank) * half : (devices + rank + 1) * half]))
+    halves = np.arange(devices * rows).reshape(2, devices, -1) if devices > 1 else np.arange(rows).reshape(1, 1, -1)
+    return Tensor((halves[:, rank].ravel() * _GOLDEN).astype(np.int32))
 
 
 def position_noise(key: Tensor, rows: int, columns: int, shard: tuple[int, int] = (0, 1)) -> Tensor:

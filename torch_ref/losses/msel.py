@@ -1,5 +1,6 @@
 """Twin of `ms_vireid.losses.msel`, whose docstrings hold here."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,13 +21,17 @@ class ModalitySharedEnhancementLoss(nn.Module):
         pairwise = cosine_distance if self.distance == "cosine" else euclidean_distance
         distance = pairwise(features, features)  # [2PK, 2PK]
 
-        row = torch.arange(labels.shape[0], device=labels.device)  # [2PK]
-        infrared = row >= labels.shape[0] // 2  # [2PK]
-        same_modality = same_labels(infrared, infrared)  # [2PK, 2PK]
-        same_identity = torch.logical_and(same_labels(labels, labels), ~same_labels(row, row))  # itself excluded
+        same_identity = same_labels(labels, labels)  # [2PK, 2PK]
+        same_modality, other_modality = (pairs.to(labels.device) for pairs in modality_pairs(labels.shape[0]))
         intra_mask = torch.logical_and(same_identity, same_modality)
-        cross_mask = torch.logical_and(same_identity, ~same_modality)
+        cross_mask = torch.logical_and(same_identity, other_modality)
 
         intra = (distance * intra_mask).sum(-1) / (self.num_instances - 1)  # [2PK], Eq. 5
         cross = (distance * cross_mask).sum(-1) / self.num_instances  # [2PK], Eq. 6
         return torch.square(intra - cross).mean()  # Eq. 7
+
+
+def modality_pairs(rows: int) -> tuple[Tensor, Tensor]:
+    infrared = np.arange(rows) >= rows // 2
+    same = infrared[:, np.newaxis] == infrared
+    return torch.from_numpy(same & ~np.eye(rows, dtype=bool)), torch.from_numpy(~same)
