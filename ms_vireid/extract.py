@@ -17,9 +17,7 @@ from ms_vireid.config import dump_config
 from ms_vireid.data.layout import MODALITIES, find_pictures, read_layout
 from ms_vireid.files.writing import check_output
 from ms_vireid.inference import start_inference
-from ms_vireid.inference.feature_files import FORMAT, Pictures, load_features, save_features
-
-__all__ = ["load_features", "main"]
+from ms_vireid.inference.feature_files import FORMAT, Pictures, save_features
 
 
 def main() -> None:

@@ -111,7 +111,7 @@ def _similarity(arguments: Namespace):
     similarities = []
     for trained in models:
         test = trained.read_data(arguments.data_root).test
-        similarities.append(sample_similarities(trained.features(test), test, arguments.seed, arguments.pairs))
+        similarities.append(sample_similarities(trained.extractor.extract(test), test, arguments.seed, arguments.pairs))
     return draw_similarity(similarities, labels)
 
 

@@ -270,7 +270,6 @@ def test_the_processes_tell_each_other_what_they_have(found):
     for part in found:
         assert part["any"].tolist() == [False, True, True]
         assert part["mean"].tolist() == [[0.5, 4.0]]
-        assert part["shared"] == "wörd"
         assert part["filled"].tolist() == [[1, 2], [0, 0]]
 
 

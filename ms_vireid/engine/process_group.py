@@ -1,9 +1,7 @@
-"""The processes of a data-parallel run as the trainer sees them. Here a single process, without a framework;
-`engine/distributed.py` has one among several."""
+"""The processes of a data-parallel run. Here a single one, without a framework; `distributed.py` has one of several."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
@@ -37,10 +35,6 @@ class ProcessGroup:
     def any(self, flag: bool) -> bool:
         """Whether any process sets the flag."""
         return flag
-
-    def broadcast(self, value: Any) -> Any:
-        """The first process's value; JSON must be able to hold it."""
-        return value
 
     def barrier(self, error: InputError | None = None) -> None:
         """Wait for all processes. If any has an error, the first process raises it, and the others exit silently with

@@ -80,8 +80,7 @@ class Result(BaseModel):
 
 
 class RunFolder:
-    """config.yaml, run.json, metrics.jsonl, last.safetensors (to resume from), model.safetensors, result.json, and kept
-    epochs."""
+    """The files of a run, of which last.safetensors is the one to resume from."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -91,7 +90,7 @@ class RunFolder:
         self.last = path / "last.safetensors"
         self.model = path / "model.safetensors"
         self.result = path / "result.json"
-        self._lock = None  # the file that keeps other processes out, once this one trains here
+        self._lock = None  # keeps other processes out, once this one trains here
 
     def kept(self, epoch: int) -> Path:
         """The weights after an epoch of `train.keep_epochs`."""
@@ -106,16 +105,15 @@ class RunFolder:
         return self.record.exists()
 
     def read_record(self) -> RunRecord:
-        """What run.json says; raises InputError if it is not what `create` writes."""
+        """run.json; raises InputError if it is not what `create` writes."""
         return read_json(self.record, RunRecord)
 
     def create(self, config: Config, data: ReIDData, device: str, step: int) -> None:
-        """Take the folder for this process alone, write config.yaml and run.json, everything needed to repeat the run,
-        and forget what was logged after `step`.
+        """Take the folder for this process alone, write all that is needed to repeat the run, and forget what was
+        logged after `step`.
 
         Raises:
-            InputError: another process trains into the folder, what a run wrote there is damaged, or the folder cannot
-                be written.
+            InputError: another process trains into it, what a run wrote there is damaged, or it cannot be written.
         """
         make_folder(self.path)
         self._lock = lock(self.path / "lock")
@@ -125,13 +123,10 @@ class RunFolder:
             left.unlink()
         save_config(config, self.config)
         commands = [*earlier.earlier_commands, earlier.command] if earlier else []
-        write_json(self.record, self._describe(config, data, device) | {"earlier_commands": commands})
-        if metrics is not None:
-            write_text(self.metrics, metrics)
-
-    @staticmethod
-    def _describe(config: Config, data: ReIDData, device: str) -> dict:
-        return {
+        splits = {"train": data.train, "test": data.test}
+        sizes = {name: {"pictures": len(one), "identities": one.num_identities} for name, one in splits.items()}
+        root = str(data.root.resolve())
+        record = {
             "command": [sys.executable, *sys.argv],
             "seed": config.seed,
             "device": device,
@@ -141,15 +136,13 @@ class RunFolder:
             "python": platform.python_version(),
             "versions": {package: version(package) for package in PACKAGES},
             "git_commit": git_commit(),
-            "data": {
-                "name": data.name,
-                "root": str(data.root.resolve()),
-                "train": {"pictures": len(data.train), "identities": data.train.num_identities},
-                "test": {"pictures": len(data.test), "identities": data.test.num_identities},
-                "checksum": data.checksum(),
-            },
+            "data": {"name": data.name, "root": root, **sizes, "checksum": data.checksum()},
             "config": dump_config(config),
+            "earlier_commands": commands,
         }
+        write_json(self.record, record)
+        if metrics is not None:
+            write_text(self.metrics, metrics)
 
     def append_metrics(self, row: dict) -> None:
         append_line(self.metrics, json.dumps(row))
@@ -163,11 +156,7 @@ class RunFolder:
 
     def _metrics_until(self, step: int) -> str | None:
         """The log without what a killed run wrote after the checkpoint that it resumes from, and without a line cut off
-        at the end; None if nothing is logged.
-
-        Raises:
-            InputError: another line is not one that `append_metrics` writes.
-        """
+        at the end; None if nothing is logged. Raises InputError for another line that is not of metrics."""
         if not self.metrics.exists():
             return None
         lines = self.metrics.read_bytes().splitlines()
@@ -182,12 +171,8 @@ class RunFolder:
 
 
 def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataConfig:
-    """The configuration with the folder to read from: `root`, else the one in run.json. A synthetic set that is gone is
-    made anew in its usual place.
-
-    Raises:
-        InputError: neither a root nor a run folder is there.
-    """
+    """The configuration with the folder to read from: `root`, else the one in run.json; raises InputError without
+    either. A synthetic set that is gone is made anew in its usual place."""
     if root is not None:
         return config.model_copy(update={"root": expand_user(root)})
     if not run.begun():
@@ -208,8 +193,7 @@ def parse_metrics(line: bytes | str) -> dict | None:
 
 
 def require_same_run(path: Path, meta: dict, config: Config, root: Path, data_checksum: str) -> None:
-    """Raise InputError unless a checkpoint, with `meta` in it, is a training state of this configuration on these
-    pictures, which lie under `root`."""
+    """Raise InputError unless a checkpoint with `meta` is a training state of this configuration on these pictures."""
     if "step" not in meta:
         raise InputError(f"{path}: holds no training state to resume from; resume from last.safetensors")
     saved = stored_config(meta["config"], str(path))  # with the keys that are newer than it

@@ -10,9 +10,11 @@ from ms_vireid.config import Config
 def learning_rates(config: Config, groups: Sequence[Any], epoch: int, done: float = 0.0) -> list[float]:
     """The rate of each parameter group in a 1-based epoch: the schedule, from `lr_factor` times `optimizer.lr`.
 
-    groups: with `lr_factor` each; either framework's. done: share of the epoch's iterations done, for the schedules
-    that change with each. Raises ValueError for an epoch outside the run.
+    groups: of either framework. done: share of the epoch's iterations done, for `iteration_steps`. Raises ValueError
+    for an epoch outside the run.
     """
+    if not 1 <= epoch <= config.epochs:
+        raise ValueError(f"epoch must be in 1..{config.epochs}, got {epoch}")
     options = config.schedule.model_dump(exclude={"name"})
     schedule = _SCHEDULES[config.schedule.name]
     when = epoch - 1 + done if schedule is iteration_steps else epoch
@@ -26,9 +28,7 @@ def warmup_cosine(
 
     The warm-up covers the epochs before `warmup_epochs`; the cosine counts from epoch 0, so it has already begun to
     fall when it takes over, and reaches `floor_lr` at the last epoch. Both ends are absolute learning rates.
-    Raises ValueError for an epoch outside 1..epochs.
     """
-    _check_epoch(epoch, epochs)
     if epoch < warmup_epochs:
         return start_lr + (base_lr - start_lr) * epoch / warmup_epochs
     return floor_lr + (base_lr - floor_lr) * 0.5 * (1.0 + math.cos(math.pi * epoch / epochs))
@@ -41,9 +41,7 @@ def warmup_steps(
 
     The warm-up reaches `base_lr` in epoch `warmup_epochs`. A milestone is a number of epochs done: 20 lowers the rate
     from epoch 21 on, which is epoch 20 of the release, as that counts from 0.
-    Raises ValueError for an epoch outside 1..epochs.
     """
-    _check_epoch(epoch, epochs)
     if epoch <= warmup_epochs:
         return base_lr * epoch / warmup_epochs
     return base_lr * factor ** sum(epoch > milestone for milestone in milestones)
@@ -62,18 +60,11 @@ def iteration_steps(
     `start_lr`, an absolute rate, which ends in `base_lr`; then times `factor` for each milestone that is reached.
 
     A milestone is a number of epochs done: 30 lowers the rate from epoch 31 on, as PyTorch's MultiStepLR does. The
-    paper says "at the 30th and 60th epochs". Raises ValueError for a time outside 0..epochs.
+    paper says "at the 30th and 60th epochs".
     """
-    if not 0 <= time < epochs:
-        raise ValueError(f"the time must be from 0 to below {epochs} epochs, got {time}")
     if time < warmup_epochs:
         return start_lr + (base_lr - start_lr) * time / warmup_epochs
     return base_lr * factor ** sum(time >= milestone for milestone in milestones)
-
-
-def _check_epoch(epoch: int, epochs: int) -> None:
-    if not 1 <= epoch <= epochs:
-        raise ValueError(f"epoch must be in 1..{epochs}, got {epoch}")
 
 
 _SCHEDULES = {"warmup_cosine": warmup_cosine, "warmup_steps": warmup_steps, "iteration_steps": iteration_steps}

@@ -50,11 +50,8 @@ def require_folder(path: Path, option: str) -> Path:
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, of the same suffix, to write to. At the end of the block what is there is synced
-    and gets its name; if the block fails, it is removed, and what `path` held is untouched.
-
-    Raises:
-        InputError: it cannot be written (a full disk, no permission, something else than a file is there).
-    """
+    and gets its name; if the block fails, it is removed, and what `path` held is untouched. Raises InputError if it
+    cannot be written (a full disk, no permission, something other than a file is there)."""
     temporary = path.with_name(f".{path.stem[:_LONGEST_STEM]}.{os.getpid()}.tmp{path.suffix}")
     try:
         if path.exists() and not path.is_file():
@@ -103,24 +100,18 @@ def append_line(path: Path, line: str) -> None:
 
 
 def lock(path: Path) -> FileLock:
-    """A lock file that this process alone has until it ends, however it ends.
-
-    Raises:
-        InputError: another process has it, or it cannot be made.
-    """
+    """A lock file that this process alone has until it ends, however it ends; raises InputError if another has it."""
     held = FileLock(path)
     try:
         held.acquire(timeout=0)
-        if not isinstance(
-            held, SoftFileLock
-        ):  # which filelock makes where there are no others, and which says so itself
+        if not isinstance(held, SoftFileLock):  # filelock's own way on systems without locks; it says who holds it
             path.write_text(f"process {os.getpid()} of {socket.gethostname()}", encoding="utf-8")
     except Timeout:
         holder = ""
         with suppress(OSError):  # Windows lets nobody read it
             holder = path.read_text(encoding="utf-8", errors="replace")[:100]
-        holder = holder or "another process"
-        raise InputError(f"{path.parent}: {holder} is at work there; choose another --output") from None
+        where = f"{path.parent}: {holder or 'another process'} is at work there"
+        raise InputError(f"{where}; choose another --output") from None
     except OSError as error:
         if error.errno not in (ENOLCK, EOPNOTSUPP):
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
