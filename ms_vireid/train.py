@@ -45,12 +45,13 @@ def main() -> None:
 
     with group.together():  # which waits for all to look, before one writes
         run_folder, checkpoint = _places(arguments)
-    with group.main_process_first():  # it may make the data
-        data = read_data(config.data)
-        warning = validate_for_training(data, config.train.num_instances) if group.is_main_process else None
-        config = config.with_num_classes(data.train.num_identities)
-    if warning and group.is_main_process:
-        print(f"note: {warning}")
+    with group.together():  # the first process may make the data before the others look
+        data = read_data(config.data) if group.is_main_process else None
+        if data and (warning := validate_for_training(data, config.train.num_instances)):
+            print(f"note: {warning}")
+    with group.together():
+        data = data or read_data(config.data)
+    config = config.with_num_classes(data.train.num_identities)
     if device is None:
         device, _ = _start(arguments.device, config)
     if group.is_main_process:

@@ -50,16 +50,6 @@ class ProcessGroup:
             raise
         self.barrier()
 
-    @contextmanager
-    def main_process_first(self) -> Iterator[None]:
-        """A block whose files the first process makes before the others look; it fails in all or in none."""
-        if not self.is_main_process:
-            self.barrier()
-        with self.together():
-            yield
-        if self.is_main_process:
-            self.barrier()
-
     def items(self, items: Iterable) -> Iterator:
         """The items, equally many in every process; an error while making one is raised in all."""
         iterator = iter(items)

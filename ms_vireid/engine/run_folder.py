@@ -118,11 +118,10 @@ class RunFolder:
         make_folder(self.path)
         self._lock = lock(self.path / "lock")
         earlier = self.read_record() if self.begun() else None
-        metrics = self._metrics_until(step)
+        rows = read_metrics(self.metrics)
         for left in self.path.glob(TEMPORARY):  # by a killed process (see `whole`)
             left.unlink()
         save_config(config, self.config)
-        commands = [*earlier.earlier_commands, earlier.command] if earlier else []
         splits = {"train": data.train, "test": data.test}
         sizes = {name: {"pictures": len(one), "identities": one.num_identities} for name, one in splits.items()}
         root = str(data.root.resolve())
@@ -138,36 +137,19 @@ class RunFolder:
             "git_commit": git_commit(),
             "data": {"name": data.name, "root": root, **sizes, "checksum": data.checksum()},
             "config": dump_config(config),
-            "earlier_commands": commands,
+            "earlier_commands": [*earlier.earlier_commands, earlier.command] if earlier else [],
         }
         write_json(self.record, record)
-        if metrics is not None:
-            write_text(self.metrics, metrics)
+        if self.metrics.exists():
+            write_text(self.metrics, "".join(f"{json.dumps(row)}\n" for row in rows if row["step"] <= step))
 
     def append_metrics(self, row: dict) -> None:
         append_line(self.metrics, json.dumps(row))
 
     def evaluations(self) -> list[dict]:
         """Every evaluation during training, with its epoch, in order."""
-        if not self.metrics.exists():
-            return []
-        rows = filter(None, map(parse_metrics, self.metrics.read_bytes().splitlines()))
+        rows = read_metrics(self.metrics)
         return [{"epoch": row["epoch"], **row["evaluation"]} for row in rows if "evaluation" in row]
-
-    def _metrics_until(self, step: int) -> str | None:
-        """The log without what a killed run wrote after the checkpoint that it resumes from, and without a line cut off
-        at the end; None if nothing is logged. Raises InputError for another line that is not of metrics."""
-        if not self.metrics.exists():
-            return None
-        lines = self.metrics.read_bytes().splitlines()
-        kept = []
-        for number, line in enumerate(lines, 1):
-            logged = parse_metrics(line)
-            if logged is not None and logged["step"] <= step:
-                kept.append(f"{line.decode()}\n")
-            elif logged is None and number < len(lines):
-                raise InputError(f"{self.metrics}:{number}: is not a line of metrics; remove it, or the file")
-        return "".join(kept)
 
 
 def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataConfig:
@@ -182,14 +164,21 @@ def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataCon
     return config.model_copy(update={"root": None if anew else recorded})
 
 
-def parse_metrics(line: bytes | str) -> dict | None:
-    """A line of metrics.jsonl; None if it is cut off or not a line of metrics."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    is_row = isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("epoch"), int)
-    return row if is_row else None
+def read_metrics(path: Path) -> list[dict]:
+    """The rows of a metrics.jsonl, without a last line that is cut off; none if there is no file. Raises InputError for
+    another line that is not of metrics."""
+    rows = []
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("epoch"), int):
+            rows.append(row)
+        elif number < len(lines):
+            raise InputError(f"{path}:{number}: is not a line of metrics; remove it, or give another run folder")
+    return rows
 
 
 def require_same_run(path: Path, meta: dict, config: Config, root: Path, data_checksum: str) -> None:

@@ -23,12 +23,18 @@ def check_output(path: Path | None, option: str = "--output", suffixes: tuple[st
         return
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"{option} {path}: the file's name must end in {' or '.join(suffixes)}")
-    folder = require_folder(path, option)
+    require_folder(path, option)
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "not a regular file"
         raise InputError(f"{option} {path}: is {kind}; choose another name")
-    if not os.access(folder, os.W_OK):
+    if not os.access(path.absolute().parent, os.W_OK):
         raise InputError(f"{option} {path}: its folder cannot be written; choose another one")
+
+
+def require_folder(path: Path, option: str) -> None:
+    """Raise InputError unless the folder of `path` is there."""
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{option} {path}: its folder does not exist; make it first")
 
 
 def make_folder(path: Path) -> None:
@@ -37,14 +43,6 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be made ({error.strerror or error}); choose another --output") from None
-
-
-def require_folder(path: Path, option: str) -> Path:
-    """The folder of `path`; raises InputError if it is not there."""
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise InputError(f"{option} {path}: its folder does not exist; make it first")
-    return folder
 
 
 @contextmanager

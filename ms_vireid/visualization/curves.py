@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.engine.run_folder import RunFolder, parse_metrics
+from ms_vireid.engine.run_folder import RunFolder, read_metrics
 from ms_vireid.evaluation.table import COLUMNS
 from ms_vireid.visualization.figure import DASHES, SERIES, SERIES_MARKERS, new_figure, styled
 
@@ -32,14 +32,8 @@ def read_curves(run: Path) -> Panels:
     path = RunFolder(run).metrics if run.is_dir() else run
     if not path.is_file():
         raise InputError(f"{path}: cannot be read (no such file); give a run folder of train.py")
-    lines = path.read_bytes().splitlines()
     terms, rates, metrics = {}, {}, {}
-    for number, line in enumerate(lines, 1):
-        row = parse_metrics(line)
-        if row is None:
-            if number == len(lines):  # cut off by a run that was killed, or is writing
-                break
-            raise InputError(f"{path}:{number}: is not a line of metrics; give a run folder of train.py")
+    for row in read_metrics(path):
         step, evaluation = row["step"], row.get("evaluation")
         for name in METRICS:
             if isinstance(evaluation, dict) and _is_number(evaluation.get(name)):

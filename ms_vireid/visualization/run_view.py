@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ms_vireid.ablations import published
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import Config, stored_config
-from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder, parse_metrics
+from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder, read_metrics
 from ms_vireid.evaluation.table import COLUMNS
 from ms_vireid.files.checks import read_json
 
@@ -52,11 +52,9 @@ class RunView:
         """How far a run without a result has come; None if it has one."""
         if self.result is not None:
             return None
-        lines = self.folder.metrics.read_bytes().splitlines() if self.folder.metrics.exists() else []
-        logged = next(filter(None, map(parse_metrics, reversed(lines))), None)
-        if logged is None:
+        if not (rows := read_metrics(self.folder.metrics)):
             return "no step has been logged yet"
-        return f"epoch {logged['epoch']} of {self.config.epochs}, step {logged['step']} so far"
+        return f"epoch {rows[-1]['epoch']} of {self.config.epochs}, step {rows[-1]['step']} so far"
 
 
 class Line(NamedTuple):
