@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ms_vireid.command.running import Parser, add_inference, check_least, run
 from ms_vireid.config import dump_config
@@ -59,7 +58,7 @@ def main() -> None:
     source = trained.source()
     plan = {"format": FORMAT, "version": version("ms_vireid"), "checkpoint": source["sha256"]}
     try:
-        features, broken = extract_resumably(extractor, images, partial, plan, tqdm.write, arguments.skip_broken)
+        features, broken = extract_resumably(extractor, images, partial, plan, arguments.skip_broken)
     except KeyboardInterrupt:
         print(f"stopped; the same command goes on from {partial}", file=sys.stderr)
         raise

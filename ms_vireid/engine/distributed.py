@@ -26,7 +26,7 @@ def join() -> "MsrunGroup":
 
 
 class MsrunGroup(ProcessGroup):
-    """This process among `world_size`."""
+    """This process among those of msrun."""
 
     def __init__(self, rank: int, world_size: int):
         self.rank = rank
@@ -73,7 +73,7 @@ class MsrunGroup(ProcessGroup):
             parameter.set_data(broadcast((Tensor(parameter.asnumpy()),))[0])
 
     def gradient_mean(self, weights: Sequence[Parameter]) -> nn.Cell:
-        """From this process's gradients, in the order of `weights`, to the mean of all processes'."""
+        """From this process's gradients, in the order of `weights`, to the mean of all."""
         return nn.DistributedGradReducer(weights, mean=True, degree=self.world_size)
 
 
@@ -147,7 +147,7 @@ def batch_norms(model: nn.Cell) -> list[nn.Cell]:
 
 
 def synchronise_batch_norm(model: nn.Cell, group: MsrunGroup) -> None:
-    """Let every BatchNorm normalise by all processes' batches. `nn.SyncBatchNorm` exists on Ascend alone.."""
+    """Let every BatchNorm normalise by all processes' batches. `nn.SyncBatchNorm` exists on Ascend alone."""
     for cell in batch_norms(model):
         cell.bn_train = AllBatchNorm(group, cell.eps, cell.momentum)
 

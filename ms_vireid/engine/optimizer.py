@@ -41,8 +41,7 @@ def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[Paramete
 
 
 def _clamp(weights: tuple[Parameter, ...], limits: tuple[float, float] | None) -> None:
-    """Weights to the limits of their group, by taking off the difference: `ops.assign` is two copies on a GPU. (What an
-    update's operator returns is not the weight on a CPU.)"""
+    """Weights to the limits of their group, by taking off the difference: `ops.assign` is two copies on a GPU."""
     if limits is not None:
         for weight in weights:
             ops.assign_sub(weight, weight - ops.clamp(weight, *limits))

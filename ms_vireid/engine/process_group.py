@@ -11,10 +11,7 @@ _END = object()
 
 
 class ProcessGroup:
-    """What a process asks of the others; a single process gets its own answers back.
-
-    All processes call the same methods, in the same order.
-    """
+    """What a process asks of the others, all in the same order; a single process gets its own answers back."""
 
     rank = 0
     world_size = 1

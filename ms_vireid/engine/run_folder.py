@@ -110,11 +110,8 @@ class RunFolder:
 
     def create(self, config: Config, data: ReIDData, device: str, step: int) -> None:
         """Take the folder for this process alone, write all that is needed to repeat the run, and forget what was
-        logged after `step`.
-
-        Raises:
-            InputError: another process trains into it, what a run wrote there is damaged, or it cannot be written.
-        """
+        logged after `step`. Raises InputError if another process trains into it, what a run wrote there is damaged, or
+        it cannot be written."""
         make_folder(self.path)
         self._lock = lock(self.path / "lock")
         earlier = self.read_record() if self.begun() else None

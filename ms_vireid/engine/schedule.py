@@ -24,11 +24,8 @@ def learning_rates(config: Config, groups: Sequence[Any], epoch: int, done: floa
 def warmup_cosine(
     epoch: int, base_lr: float, epochs: int, warmup_epochs: int, start_lr: float, floor_lr: float
 ) -> float:
-    """Learning rate of a 1-based epoch (PMT): linear warm-up from `start_lr`, then a cosine over the whole run.
-
-    The warm-up covers the epochs before `warmup_epochs`; the cosine counts from epoch 0, so it has already begun to
-    fall when it takes over, and reaches `floor_lr` at the last epoch. Both ends are absolute learning rates.
-    """
+    """Learning rate of a 1-based epoch (PMT): warm-up from `start_lr` before epoch `warmup_epochs`, then a cosine down
+    to `floor_lr` at the last epoch. The cosine counts from epoch 0: it has begun to fall when it takes over."""
     if epoch < warmup_epochs:
         return start_lr + (base_lr - start_lr) * epoch / warmup_epochs
     return floor_lr + (base_lr - floor_lr) * 0.5 * (1.0 + math.cos(math.pi * epoch / epochs))
@@ -37,11 +34,9 @@ def warmup_cosine(
 def warmup_steps(
     epoch: int, base_lr: float, epochs: int, warmup_epochs: int, milestones: Sequence[int], factor: float
 ) -> float:
-    """Learning rate of a 1-based epoch (AGW): linear warm-up, then times `factor` for each milestone that is past.
-
-    The warm-up reaches `base_lr` in epoch `warmup_epochs`. A milestone is a number of epochs done: 20 lowers the rate
-    from epoch 21 on, which is epoch 20 of the release, as that counts from 0.
-    """
+    """Learning rate of a 1-based epoch (AGW): linear warm-up to `base_lr` in epoch `warmup_epochs`, then times `factor`
+    for each milestone that is past. A milestone is a number of epochs done: 20 lowers the rate from epoch 21 on, which
+    is epoch 20 of the release, as that counts from 0."""
     if epoch <= warmup_epochs:
         return base_lr * epoch / warmup_epochs
     return base_lr * factor ** sum(epoch > milestone for milestone in milestones)
@@ -57,11 +52,9 @@ def iteration_steps(
     factor: float,
 ) -> float:
     """Learning rate at a time in epochs, 0 before the first iteration (MUN): linear warm-up with every iteration from
-    `start_lr`, an absolute rate, which ends in `base_lr`; then times `factor` for each milestone that is reached.
-
-    A milestone is a number of epochs done: 30 lowers the rate from epoch 31 on, as PyTorch's MultiStepLR does. The
-    paper says "at the 30th and 60th epochs".
-    """
+    `start_lr` to `base_lr`, then times `factor` for each milestone that is reached. A milestone is a number of epochs
+    done: 30 lowers the rate from epoch 31 on, as PyTorch's MultiStepLR does. The paper says "at the 30th and 60th
+    epochs"."""
     if time < warmup_epochs:
         return start_lr + (base_lr - start_lr) * time / warmup_epochs
     return base_lr * factor ** sum(time >= milestone for milestone in milestones)

@@ -61,9 +61,7 @@ class OnOutputs(nn.Cell):
 
 def loss_scaler() -> amp.DynamicLossScaler:
     """For float16, in which small gradients would be 0: halved after an overflow, doubled after 2000 steps without one.
-
-    It begins at 1024, where no first step overflowed: PyTorch's 65,536 cost a small PMT its first two steps.
-    """
+    PyTorch's start of 65,536 cost a small PMT its first two steps; at 1024 none overflowed."""
     return amp.DynamicLossScaler(scale_value=1024.0, scale_factor=2, scale_window=2000)
 
 
@@ -157,8 +155,7 @@ def _float32_update(model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, ave
 
 
 def _all_finite(gradients: tuple[Tensor, ...]) -> Tensor:
-    """Whether all numbers are finite: a boolean scalar, judged by the sum of each tensor. On a GPU a sum is one launch,
-    and `amp.all_finite` three."""
+    """A boolean scalar, judged by the sum of each tensor: on a GPU a sum is one launch, and `amp.all_finite` three."""
     sums = ()
     for gradient in gradients:
         sums += (gradient.sum().reshape(1),)

@@ -87,22 +87,18 @@ class Trainer:
         self.best = meta.get("best")
 
     def fit(self, evaluate: Callable[[], ProtocolResult] | None = None) -> None:
-        """Train to the end, then write model.safetensors.
+        """Train to the end, then write model.safetensors. evaluate: gives the metrics of the model as it stands, in
+        every process; for `train.evaluate_every`.
 
-        evaluate: gives the metrics of the model as it stands, in every process; for `train.evaluate_every`.
-
-        Raises:
-            InputError: a loss term is not finite, a picture cannot be decoded, a checkpoint cannot be written, or the
-                device's memory is full.
-            KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step in hand, with last.safetensors written.
+        Raises InputError for a loss that is not finite, a picture that cannot be decoded, a checkpoint that cannot be
+        written, and when memory is full; KeyboardInterrupt on Ctrl-C or SIGTERM, with last.safetensors written.
         """
         self.model.set_train()
         self._looked = self.step, time.perf_counter()  # for the speed since the last line of the log
         batches = iterate(self.batches, self.config.data.workers, self.step, bound=not self.compiled)
         queued: list[Tensor] = []  # the terms of steps not read yet
         with stop_requests() as stop, closing(batches):
-            size = self.batches.sampler.batch_size
-            checkpoint_steps = self.config.train.checkpoint_steps
+            size, every = self.batches.sampler.batch_size, self.config.train.checkpoint_steps
             items = self.group.items(batches)
             for images, labels in progress(items, self.total_steps, "training", " images", size, self.step):
                 epoch = 1 + self.step // self.iterations
@@ -119,7 +115,7 @@ class Trainer:
                     self._settle(queued, epoch)
                     self._end_epoch(epoch, evaluate)
                     stopping = self.group.any(bool(stop))
-                elif stopping or (checkpoint_steps and self.step % checkpoint_steps == 0):
+                elif stopping or (every and self.step % every == 0):
                     self._settle(queued, epoch)
                     self._save()
                 if stopping and self.step < self.total_steps:

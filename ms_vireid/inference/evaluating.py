@@ -39,11 +39,9 @@ def frost_photographs(config: EvaluationConfig) -> tuple[np.ndarray, ...]:
 
 
 def evaluate_corrupted(extractor: FeatureExtractor, data: ReIDData, config: EvaluationConfig) -> ProtocolResult:
-    """The same with corrupted visible pictures (Chen et al., NeurIPS 2021), as the mean of ten evaluations.
-
-    As in the benchmark's release all of them search the protocol's first trial. Evaluation t takes version t of the
-    set, which draws each visible picture's type and severity. Infrared pictures stay as they are.
-    """
+    """The same with corrupted visible pictures (Chen et al., NeurIPS 2021), as the mean of ten evaluations, each of a
+    version of the set, which draws each visible picture's type and severity. As in the benchmark's release all of them
+    search the protocol's first trial."""
     trial = protocol_trials(data, config)[0]
     used = np.unique(np.concatenate([trial.query, trial.gallery]))
     infrared, visible = used[data.test.infrared[used]], used[~data.test.infrared[used]]

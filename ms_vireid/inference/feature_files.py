@@ -29,7 +29,6 @@ from ms_vireid.files.writing import whole
 FORMAT = 1
 COLUMNS = {"paths": "U", "modality": "U", "identities": "i", "cameras": "i"}  # kinds of the columns besides features
 _MAKE = "make it with ms_vireid/extract.py"
-_NORM_TOLERANCE = 1e-3  # features rounded to float16 and back are still within it
 
 
 class _Source(BaseModel):
@@ -114,7 +113,7 @@ def load_features(path: Path) -> Features:
         raise InputError(f"{path}: features are {features.dtype} {features.shape}, they must be float32 [N, C]")
     content = Features(features, *check_columns(path, held, len(features)))
     norms = np.sqrt(np.einsum("nc,nc->n", features, features))
-    wrong = np.flatnonzero(~(np.abs(norms - 1) <= _NORM_TOLERANCE))  # also catches what is not finite
+    wrong = np.flatnonzero(~(np.abs(norms - 1) <= 1e-3))  # not finite, or further off than float16's rounding
     if len(wrong):
         row = wrong[0]
         raise InputError(f"{path}: row {row} ({content.paths[row]}) has norm {norms[row]:.4g}, it must be 1")

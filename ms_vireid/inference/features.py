@@ -78,13 +78,11 @@ class FeatureExtractor:
     def extract(
         self, images: ImageSet, version: CorruptedVersion | None = None, group: ProcessGroup = ALONE, flip: bool = False
     ) -> np.ndarray:
-        """Features of all pictures: float32 [N, C] in the order of `images`.
+        """Features of all pictures: float32 [N, C] in the order of `images`. Raises as `by_batch` does.
 
         version: corrupts the visible pictures. group: the processes that share the work; each gets all features.
         flip: each is the mean of the picture's features and those of the picture turned left to right, not normalised
         again: it ranks as the sum of both, which LLCM's authors take.
-
-        Raises InputError and KeyboardInterrupt as `by_batch` does.
         """
         batches = EvaluationBatches(images, self.image_size, self.batch_size, version, group.rank, group.world_size)
         features = None
