@@ -27,8 +27,6 @@ from ms_vireid.devices.host import git_commit, processor_name
 from ms_vireid.files.checks import read_json
 from ms_vireid.files.writing import TEMPORARY, append_line, lock, make_folder, write_json, write_text
 
-PACKAGES = ("ms_vireid", "mindspore", "numpy", "pillow", "pydantic")
-
 
 class _Split(BaseModel):
     pictures: int
@@ -121,7 +119,7 @@ class RunFolder:
         save_config(config, self.config)
         splits = {"train": data.train, "test": data.test}
         sizes = {name: {"pictures": len(one), "identities": one.num_identities} for name, one in splits.items()}
-        root = str(data.root.resolve())
+        root, packages = str(data.root.resolve()), ("ms_vireid", "mindspore", "numpy", "pillow", "pydantic")
         record = {
             "command": [sys.executable, *sys.argv],
             "seed": config.seed,
@@ -130,7 +128,7 @@ class RunFolder:
             "cores": os.cpu_count(),
             "platform": platform.platform(),
             "python": platform.python_version(),
-            "versions": {package: version(package) for package in PACKAGES},
+            "versions": {package: version(package) for package in packages},
             "git_commit": git_commit(),
             "data": {"name": data.name, "root": root, **sizes, "checksum": data.checksum()},
             "config": dump_config(config),
