@@ -65,6 +65,10 @@ def loss_scaler() -> amp.DynamicLossScaler:
     return amp.DynamicLossScaler(scale_value=1024.0, scale_factor=2, scale_window=2000)
 
 
+def _unchanged(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return gradients
+
+
 class _StepNumbers(nn.Cell):
     """What a step needs besides pictures, as one array of float32: a small copy to the device in place of many.
 
@@ -112,7 +116,7 @@ class TrainStep:
         prepare(program, model, loss, optimizer)
         self.names = ("loss", *loss.names)
         numbers = _StepNumbers(optimizer.scalars(1, [0.0] * len(optimizer.groups)).shape)
-        averaged = gradient_mean or (lambda gradients: gradients)
+        averaged = gradient_mean or _unchanged
         make_update = _float32_update if scaler is None else partial(_mixed_update, scaler)
         update = make_update(model, loss, optimizer, averaged)
 
