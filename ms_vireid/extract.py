@@ -10,16 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ms_vireid.command.running import Parser, add_inference, check_least, run
 from ms_vireid.config import dump_config
 from ms_vireid.data.layout import MODALITIES, find_pictures, read_layout
 from ms_vireid.files.writing import check_output
 from ms_vireid.inference import start_inference
-from ms_vireid.inference.feature_files import FORMAT, Pictures, load_features, save_features
-
-__all__ = ["load_features", "main"]
+from ms_vireid.inference.feature_files import FORMAT, Pictures, save_features
 
 
 def main() -> None:
@@ -61,7 +58,7 @@ def main() -> None:
     source = trained.source()
     plan = {"format": FORMAT, "version": version("ms_vireid"), "checkpoint": source["sha256"]}
     try:
-        features, broken = extract_resumably(extractor, images, partial, plan, tqdm.write, arguments.skip_broken)
+        features, broken = extract_resumably(extractor, images, partial, plan, arguments.skip_broken)
     except KeyboardInterrupt:
         print(f"stopped; the same command goes on from {partial}", file=sys.stderr)
         raise

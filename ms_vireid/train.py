@@ -23,8 +23,6 @@ from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.evaluation.table import format_table
 from ms_vireid.files.writing import write_json
 
-RUNS = Path("runs")
-
 
 def main() -> None:
     parser = Parser(__doc__)
@@ -46,26 +44,26 @@ def main() -> None:
         config = recipe(arguments)
         device, group = _start(arguments.device, config) if runtime.launched() else (None, ALONE)
 
+    with group.together():  # which waits for all to look, before one writes
+        run_folder, checkpoint = _places(arguments)
+    with group.together():  # the first process may make the data before the others look
+        data = read_data(config.data) if group.is_main_process else None
+        if data and (warning := validate_for_training(data, config.train.num_instances)):
+            print(f"note: {warning}")
     with group.together():
-        places = _places(arguments) if group.is_main_process else None
-    output, checkpoint = (path and Path(path) for path in group.broadcast(places))
-    with group.main_process_first():  # it may make the data
-        data = read_data(config.data)
-        warning = validate_for_training(data, config.train.num_instances) if group.is_main_process else None
-        config = config.with_num_classes(data.train.num_identities)
-    if warning and group.is_main_process:
-        print(f"note: {warning}")
+        data = data or read_data(config.data)
+    config = config.with_num_classes(data.train.num_identities)
     if device is None:
         device, _ = _start(arguments.device, config)
     if group.is_main_process:
         print(f"device: {device}")
         if config.train.amp and device.startswith("CPU"):
             print("note: train.amp is slower than float32 on a CPU, which computes float16 by way of float32")
-    train(config, data, RunFolder(output), device, checkpoint, group)
+    train(config, data, run_folder, device, checkpoint, group)
     if arguments.open:
-        _show(output, arguments.device)
+        _show(run_folder.path, arguments.device)
     elif group.is_main_process:
-        print(f"its page: {shlex.join(['python', '-m', 'ms_vireid.report', str(output)])}")
+        print(f"its page: {shlex.join(['python', '-m', 'ms_vireid.report', str(run_folder.path)])}")
 
 
 def _show(run_folder: Path, device: str) -> None:
@@ -90,27 +88,35 @@ def _start(device: str, config: Config) -> tuple[str, ProcessGroup]:
     return f"{device}, {group.world_size} processes", group
 
 
-def _places(arguments: argparse.Namespace) -> tuple[str, str | None]:
+def _places(arguments: argparse.Namespace) -> tuple[RunFolder, Path | None]:
     """The run's folder, and the checkpoint to go on from."""
     resume = arguments.resume
-    output = RunFolder(arguments.output or _default_output(arguments.config.stem, resume == "auto"))
-    if output.begun() and resume is None:
-        raise InputError(f"{output.path}: holds a run; go on with --resume auto, or choose another --output")
+    run_folder = RunFolder(arguments.output or _default_output(arguments.config.stem, resume == "auto"))
+    if run_folder.begun() and resume is None:
+        raise InputError(f"{run_folder.path}: holds a run; go on with --resume auto, or choose another --output")
+    if resume is None:
+        return run_folder, None
     if resume == "auto":
-        found = output.checkpoint(output.last)
-        resume = found and str(found)
-    elif resume is not None and not Path(resume).is_file():
+        return run_folder, run_folder.checkpoint(run_folder.last)
+    if not Path(resume).is_file():
         raise InputError(f"--resume {resume}: no such checkpoint file")
-    return str(output.path), resume
+    return run_folder, Path(resume)
+
+
+def _default_output(name: str, resume: bool) -> Path:
+    """runs/NAME, or the first of runs/NAME-2, runs/NAME-3 ... that is new; to resume, the last that is not."""
+    folder = following = Path("runs", name)
+    number = 1
+    while RunFolder(following).begun():
+        number += 1
+        folder, following = following, Path("runs", f"{name}-{number}")
+    return folder if resume else following
 
 
 def train(
     config: Config, data, output: RunFolder, device: str, checkpoint: Path | None, group: ProcessGroup = ALONE
 ) -> None:
-    """Run or resume the training in `output` and evaluate the result; result.json holds the table's fractions.
-
-    Processes of a group train together; the first one writes and prints.
-    """
+    """Run or resume the training in `output` and evaluate the result; result.json holds the table's fractions."""
     # Only now: these import mindspore, and `runtime.set_up` has to run before that.
     from ms_vireid.engine.checkpoint import load_checkpoint, load_model
     from ms_vireid.engine.trainer import Trainer
@@ -124,6 +130,10 @@ def train(
         trials = protocol_trials(data, config.evaluation)
     trainer = Trainer(config, data, output, group)
     trained = FeatureExtractor.configured(trainer.model, trainer.program, config)
+
+    def evaluate(extractor=trained):
+        return evaluate_model(extractor, data, config.evaluation, group)
+
     with group.together():
         if checkpoint is not None:
             trainer.resume(load_checkpoint(checkpoint))
@@ -136,16 +146,15 @@ def train(
         if config.data.cache != "none":
             print(f"picture cache: {trainer.batches.pictures}")
     try:
-        trainer.fit(lambda: evaluate_model(trained, data, config.evaluation, group))
+        trainer.fit(evaluate)
         load_model(trainer.model, load_checkpoint(output.checkpoint(output.model)))
         prepare(trainer.program, trainer.model)
-        result = evaluate_model(trained, data, config.evaluation, group)
+        result = evaluate()
         rows = {"trained": result.mean}
         if config.evaluation.compare_untrained:
             untrained = build_model(config)
             prepare(trainer.program, untrained)
-            extractor = FeatureExtractor.configured(untrained, trainer.program, config)
-            rows["untrained"] = evaluate_model(extractor, data, config.evaluation, group).mean
+            rows["untrained"] = evaluate(FeatureExtractor.configured(untrained, trainer.program, config)).mean
     except KeyboardInterrupt:
         if group.is_main_process:
             print(f"stopped at step {trainer.step}; go on with --resume auto --output {output.path}", file=sys.stderr)
@@ -171,16 +180,6 @@ def _best_and_last(evaluations: list[dict], config: Config, trained: dict) -> di
     if evaluations[-1]["epoch"] == config.epochs:
         found["last"] = evaluations[-1]
     return found
-
-
-def _default_output(name: str, resume: bool) -> Path:
-    """runs/NAME, or the first of runs/NAME-2, runs/NAME-3 ... that is new; to resume, the last that is not."""
-    folder = following = RUNS / name
-    number = 1
-    while RunFolder(following).begun():
-        number += 1
-        folder, following = following, RUNS / f"{name}-{number}"
-    return folder if resume else following
 
 
 if __name__ == "__main__":

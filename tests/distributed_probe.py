@@ -68,7 +68,6 @@ def main(folder):
         found[f"{name}.averaged_variance"] = own.moving_variance.asnumpy()
     found["any"] = [devices.any(False), devices.any(rank == 1), devices.any(True)]
     found["mean"] = devices.all_reduce_mean(np.array([[rank, 4.0]]))
-    found["shared"] = devices.broadcast({"text": "wörd", "number": 1.5} if rank == 0 else None)["text"]
     found["filled"] = devices.merge_rows(np.array([[1, 2], [0, 0]]) if rank == 0 else None)
     np.savez(Path(folder) / f"{rank}.npz", **found)
 

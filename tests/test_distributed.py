@@ -21,7 +21,7 @@ from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
 from ms_vireid.data.read import read_data
 from ms_vireid.models.intermediate import MixedModality
-from ms_vireid.models.layers import path_factors, position_noise
+from ms_vireid.models.layers import _spread, _spread_rows, path_factors, position_noise
 from tests import distributed_probe as probe
 from tests.checkpoints import RECIPES
 
@@ -195,6 +195,12 @@ def test_each_batch_to_evaluate_is_one_devices(tiny):
     assert sorted(index.tolist() for part in parts for index in part) == sorted(index.tolist() for index in whole)
 
 
+def test_rows_are_numbered_as_in_the_union():
+    spread = _spread(12).asnumpy()
+    for shard, rows in (((0, 1), [0, 1, 2, 3]), ((0, 3), [0, 1, 6, 7]), ((2, 3), [4, 5, 10, 11])):
+        assert np.array_equal(_spread_rows(4, shard).asnumpy(), spread[rows])
+
+
 def in_halves(parts):
     """The devices' rows in the order of the union: all first halves, then all second ones."""
     halves = [np.split(part, 2) for part in parts]
@@ -264,7 +270,6 @@ def test_the_processes_tell_each_other_what_they_have(found):
     for part in found:
         assert part["any"].tolist() == [False, True, True]
         assert part["mean"].tolist() == [[0.5, 4.0]]
-        assert part["shared"] == "wörd"
         assert part["filled"].tolist() == [[1, 2], [0, 0]]
 
 

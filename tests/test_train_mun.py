@@ -129,8 +129,8 @@ def test_the_pytorch_mirror_trains_and_resumes_the_same_recipe(tmp_path, monkeyp
         return [line for line in capfd.readouterr().out.splitlines() if line.startswith("epoch")]
 
     whole = lines("--steps", "4")
-    first = lines("--steps", "2", "--output", "half.pth")
-    assert first + lines("--steps", "2", "--resume", "half.pth") == whole
+    first = lines("--steps", "2", "--output", "half.safetensors")
+    assert first + lines("--steps", "2", "--resume", "half.safetensors") == whole
     for line, epoch, step in zip(whole, (1, 1, 2, 2), (1, 2, 3, 4), strict=True):
         assert line.startswith(f"epoch {epoch}/2 step {step}/4 | loss ")
         assert terms <= set(line.split())

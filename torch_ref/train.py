@@ -13,10 +13,10 @@ from ms_vireid.data.randomness import step_key
 from ms_vireid.data.read import read_data
 from ms_vireid.data.validation import validate_for_training
 from ms_vireid.engine.run_folder import require_same_run
+from ms_vireid.engine.schedule import learning_rates
 from ms_vireid.files.writing import check_output
 from torch_ref.engine.checkpoint import Checkpoint, load_checkpoint, load_model, load_optimizer, save_checkpoint
 from torch_ref.engine.optimizer import build_optimizer
-from torch_ref.engine.schedule import learning_rates
 from torch_ref.engine.train_step import StageLoss, TrainStep
 from torch_ref.models import build_model
 

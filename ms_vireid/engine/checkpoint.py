@@ -24,11 +24,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_parameters(targets: Iterable[Parameter], checkpoint: Checkpoint, extra: Iterable[str] = ()) -> None:
-    """Set every target from the checkpoint's parameter of its name; nothing is set unless all fit.
-
-    Raises:
-        InputError: as `Checkpoint.require`.
-    """
+    """Set every target from the checkpoint's parameter of its name; none is set, and InputError raised as by
+    `Checkpoint.require`, unless all fit."""
     targets = list(targets)
     wanted = {p.name: (tuple(p.shape), np.dtype(ms.dtype_to_nptype(p.dtype))) for p in targets}
     checkpoint.require(wanted, extra)
@@ -37,15 +34,11 @@ def load_parameters(targets: Iterable[Parameter], checkpoint: Checkpoint, extra:
 
 
 def load_model(model: ReIDModel, checkpoint: Checkpoint) -> list[str]:
-    """Set all of a model's parameters.
+    """Set all of a model's parameters; raises InputError as `load_parameters`, or for parameters that the model lacks.
 
     Returns:
-        The names of the file's parameters that the model lacks because only training needs them
-        (`ReIDModel.TRAINING_ONLY`). An optimizer's state, other devices' memories and PyTorch's counters are left out
-        without mention.
-
-    Raises:
-        InputError: as `load_parameters`; or other parameters that the model lacks.
+        The names of those that it lacks because only training needs them (`ReIDModel.TRAINING_ONLY`). An optimizer's
+        state, other devices' memories and PyTorch's counters are left out without mention.
     """
     targets = {p.name: p for p in model.get_parameters()}
     silent = tuple(f"{key}." for keys in (*STATES.values(), (DEVICES,)) for key in keys)

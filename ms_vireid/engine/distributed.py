@@ -1,10 +1,8 @@
 """Data-parallel training, one process a device, started by MindSpore's `msrun`: collectives, BatchNorm of all."""
 
-import json
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -16,13 +14,8 @@ from ms_vireid.engine.process_group import ProcessGroup
 
 
 def join() -> "MsrunGroup":
-    """Meet the other processes; `runtime.set_up` comes before. The launcher's scheduler stays in here until they end.
-
-    When the launcher is killed, this process is sent SIGTERM, and stops as it does for any other.
-
-    Raises:
-        InputError: they did not come together.
-    """
+    """Meet the other processes; raises InputError if they did not come together. The launcher's scheduler stays in here
+    until they end. When the launcher is killed, this process is sent SIGTERM, and stops as it does for any other."""
     try:
         communication.init()
     except RuntimeError as error:
@@ -33,7 +26,7 @@ def join() -> "MsrunGroup":
 
 
 class MsrunGroup(ProcessGroup):
-    """This process among `world_size`."""
+    """This process among those of msrun."""
 
     def __init__(self, rank: int, world_size: int):
         self.rank = rank
@@ -41,7 +34,7 @@ class MsrunGroup(ProcessGroup):
         self._sum = ops.AllReduce()
 
     def all_reduce(self, values: np.ndarray) -> np.ndarray:
-        """The sum over all processes: float32, of any shape."""
+        """The sum over all processes, float32."""
         values = np.asarray(values, np.float32)
         return self._sum(Tensor(values.reshape(-1))).asnumpy().reshape(values.shape)
 
@@ -55,14 +48,14 @@ class MsrunGroup(ProcessGroup):
     def any(self, flag: bool) -> bool:
         return bool(self.all_reduce(np.array([flag]))[0])
 
-    def broadcast(self, value: Any) -> Any:
-        return json.loads(self._text_of(0, json.dumps(value) if self.is_main_process else ""))
-
     def barrier(self, error: InputError | None = None) -> None:
         failed = self.all_gather(np.array([error is not None]))[:, 0]
         if not failed.any():
             return
-        text = self._text_of(int(failed.argmax()), str(error))
+        encoded = str(error).encode() if self.rank == failed.argmax() else b""
+        letters = np.zeros(int(self.all_reduce(np.array([len(encoded)]))[0]))
+        letters[: len(encoded)] = list(encoded)
+        text = self.all_reduce(letters).astype(np.uint8).tobytes().decode()
         if self.is_main_process:
             raise InputError(text) from error
         sys.exit(2)
@@ -73,13 +66,6 @@ class MsrunGroup(ProcessGroup):
         rows[self.rank] = values
         return self.all_reduce(rows)
 
-    def _text_of(self, rank: int, text: str) -> str:
-        """What the process of that rank has to say."""
-        encoded = np.frombuffer(text.encode(), np.uint8) if self.rank == rank else np.zeros(0, np.uint8)
-        letters = np.zeros(int(self.all_reduce(np.array([len(encoded)]))[0]))
-        letters[: len(encoded)] = encoded
-        return self.all_reduce(letters).astype(np.uint8).tobytes().decode()
-
     def broadcast_parameters(self, parameters: Sequence[Parameter]) -> None:
         """Give all processes the first one's values."""
         broadcast = ops.Broadcast(0)
@@ -87,16 +73,15 @@ class MsrunGroup(ProcessGroup):
             parameter.set_data(broadcast((Tensor(parameter.asnumpy()),))[0])
 
     def gradient_mean(self, weights: Sequence[Parameter]) -> nn.Cell:
-        """From this process's gradients, in the order of `weights`, to the mean of all processes'."""
+        """From this process's gradients, in the order of `weights`, to the mean of all."""
         return nn.DistributedGradReducer(weights, mean=True, degree=self.world_size)
 
 
 class AllStatistics(nn.Cell):
-    """Mean and variance over the batches of all processes, and x normalised by them.
+    """Mean and variance over the batches of all processes, which have one size, and x normalised by them.
 
-    The means and variances of all batches, which are of one size, give those of their union without the cancellation
-    of E[x^2] - E[x]^2 (Chan et al. 1979). The derivative is written out so that only x and the statistics are kept, and
-    because it needs sums over all processes as well.
+    Those of the union come from each batch's, without the cancellation of E[x^2] - E[x]^2 (Chan et al. 1979). The
+    derivative is written out: it needs sums over all processes as well, and keeps only x and the statistics.
     """
 
     def __init__(self, group: MsrunGroup, eps: float):
@@ -136,10 +121,7 @@ class AllStatistics(nn.Cell):
 
 
 class AllBatchNorm(nn.Cell):
-    """What takes the place of the operator `bn_train` of an `nn.BatchNorm1d` or `nn.BatchNorm2d`.
-
-    momentum: weight of the new statistics, as of the operator.
-    """
+    """In place of a BatchNorm's operator `bn_train`; momentum: weight of the new statistics, as of the operator."""
 
     def __init__(self, group: MsrunGroup, eps: float, momentum: float):
         super().__init__()
@@ -165,20 +147,14 @@ def batch_norms(model: nn.Cell) -> list[nn.Cell]:
 
 
 def synchronise_batch_norm(model: nn.Cell, group: MsrunGroup) -> None:
-    """Let every BatchNorm of a model normalise by all processes' batches; its parameters stay what they are.
-
-    Not `nn.SyncBatchNorm`, whose operator exists on Ascend alone.
-    """
+    """Let every BatchNorm normalise by all processes' batches. `nn.SyncBatchNorm` exists on Ascend alone."""
     for cell in batch_norms(model):
         cell.bn_train = AllBatchNorm(group, cell.eps, cell.momentum)
 
 
 class RunningStatistics:
-    """The running averages of BatchNorms that each normalise by their own process's batch.
-
-    They are averaged after every step, so that all processes hold, evaluate and save the same; training does not read
-    them.
-    """
+    """The running averages of BatchNorms that normalise by their own process's batch; averaged after every step, all
+    processes evaluate and save the same."""
 
     def __init__(self, model: nn.Cell, group: MsrunGroup):
         cells = batch_norms(model)

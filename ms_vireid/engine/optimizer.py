@@ -8,9 +8,9 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, mint, nn, ops
 
 from ms_vireid.config import Config, OptimizerConfig
+from ms_vireid.files.weights import STATES
 from ms_vireid.models.base import ReIDModel
 
-STATES = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of each weight, as torch.optim calls them: STATE.WEIGHT
 TINY = 1e-30  # the least eps: where nothing is updated it would be 0, and 0 / 0 is not a number
 
 
@@ -28,7 +28,7 @@ class ParameterGroup:
 
 def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[ParameterGroup]:
     """Each trainable parameter in one: `full` at the base rate, `backbone` at `backbone_factor` of it, and `scales`,
-    where there are some, which do not decay and keep to a range."""
+    where the model has some, which do not decay and keep to a range."""
     parameters = model.trainable_params()
     backbone = tuple(p for p in parameters if model.in_backbone(p.name))
     limited = tuple(p for p in parameters if model.limits_of(p.name))
@@ -40,24 +40,12 @@ def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[Paramete
     return groups
 
 
-def _slices(groups: Sequence[ParameterGroup]) -> tuple[tuple[int, int], ...]:
-    """Where each group's weights begin and end among all."""
-    ends = np.cumsum([len(group.parameters) for group in groups]).tolist()
-    return tuple(zip([0, *ends], ends, strict=False))
-
-
 def _clamp(weights: tuple[Parameter, ...], limits: tuple[float, float] | None) -> None:
     """Weights to the limits of their group, by taking off the difference: `ops.assign` is two copies on a GPU. (What an
     update's operator returns is not the weight on a CPU.)"""
     if limits is not None:
         for weight in weights:
             ops.assign_sub(weight, weight - ops.clamp(weight, *limits))
-
-
-def _state(prefix: str, weights: ParameterTuple) -> ParameterTuple:
-    return ParameterTuple(
-        [Parameter(ops.zeros_like(p), name=f"{prefix}.{p.name}", requires_grad=False) for p in weights]
-    )
 
 
 # Loops over weights stand in functions of their own, group by group: MindSpore's compiler goes a level deeper with each
@@ -72,35 +60,42 @@ def _where(finite: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return kept
 
 
-class AdamW(nn.Cell):
+class _OnGroups(nn.Cell):
+    """An optimiser of parameter groups, each parameter in exactly one. Its state is NAME.WEIGHT for each weight
+    and each name in `states`."""
+
+    def __init__(self, groups: Sequence[ParameterGroup], states: tuple[str, ...]):
+        super().__init__(auto_prefix=False)
+        self.groups = tuple(groups)
+        self.weights = ParameterTuple([p for group in groups for p in group.parameters])
+        self.limits = tuple(group.limits for group in groups)
+        ends = np.cumsum([len(group.parameters) for group in groups]).tolist()
+        self.slices = tuple(zip([0, *ends], ends, strict=False))  # where each group's weights begin and end among all
+        self.states = states
+        for name in states:
+            zeros = [Parameter(ops.zeros_like(p), name=f"{name}.{p.name}", requires_grad=False) for p in self.weights]
+            setattr(self, name, ParameterTuple(zeros))
+
+    def state(self) -> list[Parameter]:
+        """Everything a checkpoint needs besides the weights and the number of steps."""
+        return [parameter for name in self.states for parameter in getattr(self, name)]
+
+
+class AdamW(_OnGroups):
     """AdamW with bias correction and decoupled decay (Loshchilov & Hutter 2019), the update of `torch.optim.AdamW`.
 
     MindSpore's fused operator has no bias correction:  w -= lr (m / (sqrt(v) + eps) + decay w). With c1 = 1 - beta1^t
     and c2 = 1 - beta2^t it computes the corrected update exactly when it is given
     lr sqrt(c2) / c1,  eps sqrt(c2)  and  decay c1 / sqrt(c2)  in place of lr, eps and decay (see `scalars`).
-
-    Args:
-        groups: each parameter in exactly one.
-        betas, eps, weight_decay: as in the paper of AdamW; the decay applies to every group that `decays`.
     """
 
     def __init__(self, groups: Sequence[ParameterGroup], betas: tuple[float, float], eps: float, weight_decay: float):
-        super().__init__(auto_prefix=False)
-        self.groups = tuple(groups)
+        super().__init__(groups, STATES["adamw"])
         self.betas = betas
         self.eps = eps
         self.weight_decay = weight_decay
-        self.weights = ParameterTuple([p for group in groups for p in group.parameters])
-        self.exp_avg = _state("exp_avg", self.weights)
-        self.exp_avg_sq = _state("exp_avg_sq", self.weights)
-        self.limits = tuple(group.limits for group in groups)
-        self.slices = _slices(groups)
         self.update = ops.AdamWeightDecay()
         self.beta1, self.beta2 = (Tensor(beta, ms.float32) for beta in betas)
-
-    def state(self) -> list[Parameter]:
-        """Everything a checkpoint needs besides the weights and the number of steps."""
-        return [*self.exp_avg, *self.exp_avg_sq]
 
     def scalars(self, step: int, base_lrs: Sequence[float]) -> np.ndarray:
         """What `construct` needs for update number `step` (from 1): float32 [groups, 3] of lr, eps and decay."""
@@ -133,38 +128,24 @@ class AdamW(nn.Cell):
         _clamp(self.weights[start:end], self.limits[group])
 
 
-class SGD(nn.Cell):
+class SGD(_OnGroups):
     """SGD with momentum, the update of `torch.optim.SGD` (dampening 0):  g += decay w,  b = momentum b + g,  and
     w -= lr (g + momentum b) with Nesterov's momentum, w -= lr b without.
-
-    Args:
-        groups: each parameter in exactly one.
-        momentum, nesterov, weight_decay: the decay is added to the gradients of every group that `decays`.
     """
 
     def __init__(self, groups: Sequence[ParameterGroup], momentum: float, nesterov: bool, weight_decay: float):
-        super().__init__(auto_prefix=False)
-        self.groups = tuple(groups)
-        self.group_of = tuple(index for index, group in enumerate(groups) for _ in group.parameters)
-        self.weights = ParameterTuple([p for group in groups for p in group.parameters])
-        self.momentum_buffer = _state("momentum_buffer", self.weights)
-        self.limits = tuple(group.limits for group in groups)
+        super().__init__(groups, STATES["sgd"])
         self.replacements = {"kernels": _sgd_by_kernels}  # AGW's step takes 1.15 times as long without
         self.nesterov = nesterov
         self.momentum = Tensor(momentum, ms.float32)
         self.decaying = tuple(group.decays and weight_decay > 0 for group in groups)
         self.decays = Tensor([weight_decay if group.decays else 0.0 for group in groups], ms.float32)
-        # Not `ops.SGD`, which copies every weight on a GPU, nor the Nesterov step of `ops.ApplyMomentum`, which on a
-        # CPU is none: b and the step along it, then the step along the gradient.
-        self.slices = _slices(groups)
+        # b and the step along it, then the step along the gradient. Not `ops.SGD`, which copies every weight on a GPU,
+        # nor the Nesterov step of `ops.ApplyMomentum`, which is not Nesterov's on a CPU.
         self.on_ascend = ms.get_context("device_target") == "Ascend"  # which compiles the older addcmul for each shape
         self.one = Tensor(1.0, ms.float32)
         self.along_buffer = ops.ApplyMomentum()
         self.along_gradient = ops.ApplyGradientDescent()
-
-    def state(self) -> list[Parameter]:
-        """Everything a checkpoint needs besides the weights and the number of steps."""
-        return list(self.momentum_buffer)
 
     def scalars(self, step: int, base_lrs: Sequence[float]) -> np.ndarray:
         """What `construct` needs: float32 [groups], the learning rates; they do not depend on the step."""
@@ -218,17 +199,15 @@ def _sgd_by_kernels(self: SGD, gradients: tuple[Tensor, ...], scalars: Tensor) -
     from ms_vireid.programs.kernels.optimizer import sgd
 
     rates, decays, momentum = (x.asnumpy() for x in (scalars, self.decays, self.momentum))
-    for i, gradient in enumerate(gradients):
-        group = self.group_of[i]
-        how = self.nesterov, rates[group], decays[group], momentum
-        sgd(self.weights[i], self.momentum_buffer[i], gradient, *how, limits=self.limits[group])
+    for (start, end), lr, decay, limits in zip(self.slices, rates, decays, self.limits, strict=True):
+        for i in range(start, end):
+            held = self.weights[i], self.momentum_buffer[i]
+            sgd(*held, gradients[i], self.nesterov, lr, decay, momentum, limits=limits)
     return True
 
 
 def build_optimizer(model: ReIDModel, config: Config) -> AdamW | SGD:
-    """The configured optimiser of all trainable parameters, on the groups of the configured model."""
+    """The configured optimiser of all trainable parameters."""
     options = config.optimizer.model_dump(exclude={"name", "lr", "backbone_factor"})
-    return _OPTIMIZERS[config.optimizer.name](parameter_groups(model, config.optimizer), **options)
-
-
-_OPTIMIZERS = {"adamw": AdamW, "sgd": SGD}
+    optimizer = {"adamw": AdamW, "sgd": SGD}[config.optimizer.name]
+    return optimizer(parameter_groups(model, config.optimizer), **options)

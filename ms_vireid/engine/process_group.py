@@ -1,9 +1,7 @@
-"""The processes of a data-parallel run as the trainer sees them. Here a single process, without a framework;
-`engine/distributed.py` has one among several."""
+"""The processes of a data-parallel run. Here a single one, without a framework; `distributed.py` has one of several."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
@@ -13,10 +11,7 @@ _END = object()
 
 
 class ProcessGroup:
-    """What a process asks of the others; a single process gets its own answers back.
-
-    All processes call the same methods, in the same order.
-    """
+    """What a process asks of the others, all in the same order; a single process gets its own answers back."""
 
     rank = 0
     world_size = 1
@@ -38,10 +33,6 @@ class ProcessGroup:
         """Whether any process sets the flag."""
         return flag
 
-    def broadcast(self, value: Any) -> Any:
-        """The first process's value; JSON must be able to hold it."""
-        return value
-
     def barrier(self, error: InputError | None = None) -> None:
         """Wait for all processes. If any has an error, the first process raises it, and the others exit silently with
         its exit code."""
@@ -55,16 +46,6 @@ class ProcessGroup:
             self.barrier(error)
             raise
         self.barrier()
-
-    @contextmanager
-    def main_process_first(self) -> Iterator[None]:
-        """A block whose files the first process makes before the others look; it fails in all or in none."""
-        if not self.is_main_process:
-            self.barrier()
-        with self.together():
-            yield
-        if self.is_main_process:
-            self.barrier()
 
     def items(self, items: Iterable) -> Iterator:
         """The items, equally many in every process; an error while making one is raised in all."""

@@ -27,8 +27,6 @@ from ms_vireid.devices.host import git_commit, processor_name
 from ms_vireid.files.checks import read_json
 from ms_vireid.files.writing import TEMPORARY, append_line, lock, make_folder, write_json, write_text
 
-PACKAGES = ("ms_vireid", "mindspore", "numpy", "pillow", "pydantic")
-
 
 class _Split(BaseModel):
     pictures: int
@@ -80,8 +78,7 @@ class Result(BaseModel):
 
 
 class RunFolder:
-    """config.yaml, run.json, metrics.jsonl, last.safetensors (to resume from), model.safetensors, result.json, and kept
-    epochs."""
+    """The files of a run, of which last.safetensors is the one to resume from."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -91,7 +88,7 @@ class RunFolder:
         self.last = path / "last.safetensors"
         self.model = path / "model.safetensors"
         self.result = path / "result.json"
-        self._lock = None  # the file that keeps other processes out, once this one trains here
+        self._lock = None  # keeps other processes out, once this one trains here
 
     def kept(self, epoch: int) -> Path:
         """The weights after an epoch of `train.keep_epochs`."""
@@ -106,32 +103,24 @@ class RunFolder:
         return self.record.exists()
 
     def read_record(self) -> RunRecord:
-        """What run.json says; raises InputError if it is not what `create` writes."""
+        """run.json; raises InputError if it is not what `create` writes."""
         return read_json(self.record, RunRecord)
 
     def create(self, config: Config, data: ReIDData, device: str, step: int) -> None:
-        """Take the folder for this process alone, write config.yaml and run.json, everything needed to repeat the run,
-        and forget what was logged after `step`.
-
-        Raises:
-            InputError: another process trains into the folder, what a run wrote there is damaged, or the folder cannot
-                be written.
-        """
+        """Take the folder for this process alone, write all that is needed to repeat the run, and forget what was
+        logged after `step`. Raises InputError if another process trains into it, what a run wrote there is damaged, or
+        it cannot be written."""
         make_folder(self.path)
         self._lock = lock(self.path / "lock")
         earlier = self.read_record() if self.begun() else None
-        metrics = self._metrics_until(step)
+        rows = read_metrics(self.metrics)
         for left in self.path.glob(TEMPORARY):  # by a killed process (see `whole`)
             left.unlink()
         save_config(config, self.config)
-        commands = [*earlier.earlier_commands, earlier.command] if earlier else []
-        write_json(self.record, self._describe(config, data, device) | {"earlier_commands": commands})
-        if metrics is not None:
-            write_text(self.metrics, metrics)
-
-    @staticmethod
-    def _describe(config: Config, data: ReIDData, device: str) -> dict:
-        return {
+        splits = {"train": data.train, "test": data.test}
+        sizes = {name: {"pictures": len(one), "identities": one.num_identities} for name, one in splits.items()}
+        root, packages = str(data.root.resolve()), ("ms_vireid", "mindspore", "numpy", "pillow", "pydantic")
+        record = {
             "command": [sys.executable, *sys.argv],
             "seed": config.seed,
             "device": device,
@@ -139,55 +128,28 @@ class RunFolder:
             "cores": os.cpu_count(),
             "platform": platform.platform(),
             "python": platform.python_version(),
-            "versions": {package: version(package) for package in PACKAGES},
+            "versions": {package: version(package) for package in packages},
             "git_commit": git_commit(),
-            "data": {
-                "name": data.name,
-                "root": str(data.root.resolve()),
-                "train": {"pictures": len(data.train), "identities": data.train.num_identities},
-                "test": {"pictures": len(data.test), "identities": data.test.num_identities},
-                "checksum": data.checksum(),
-            },
+            "data": {"name": data.name, "root": root, **sizes, "checksum": data.checksum()},
             "config": dump_config(config),
+            "earlier_commands": [*earlier.earlier_commands, earlier.command] if earlier else [],
         }
+        write_json(self.record, record)
+        if self.metrics.exists():
+            write_text(self.metrics, "".join(f"{json.dumps(row)}\n" for row in rows if row["step"] <= step))
 
     def append_metrics(self, row: dict) -> None:
         append_line(self.metrics, json.dumps(row))
 
     def evaluations(self) -> list[dict]:
         """Every evaluation during training, with its epoch, in order."""
-        if not self.metrics.exists():
-            return []
-        rows = filter(None, map(parse_metrics, self.metrics.read_bytes().splitlines()))
+        rows = read_metrics(self.metrics)
         return [{"epoch": row["epoch"], **row["evaluation"]} for row in rows if "evaluation" in row]
-
-    def _metrics_until(self, step: int) -> str | None:
-        """The log without what a killed run wrote after the checkpoint that it resumes from, and without a line cut off
-        at the end; None if nothing is logged.
-
-        Raises:
-            InputError: another line is not one that `append_metrics` writes.
-        """
-        if not self.metrics.exists():
-            return None
-        lines = self.metrics.read_bytes().splitlines()
-        kept = []
-        for number, line in enumerate(lines, 1):
-            logged = parse_metrics(line)
-            if logged is not None and logged["step"] <= step:
-                kept.append(f"{line.decode()}\n")
-            elif logged is None and number < len(lines):
-                raise InputError(f"{self.metrics}:{number}: is not a line of metrics; remove it, or the file")
-        return "".join(kept)
 
 
 def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataConfig:
-    """The configuration with the folder to read from: `root`, else the one in run.json. A synthetic set that is gone is
-    made anew in its usual place.
-
-    Raises:
-        InputError: neither a root nor a run folder is there.
-    """
+    """The configuration with the folder to read from: `root`, else the one in run.json; raises InputError without
+    either. A synthetic set that is gone is made anew in its usual place."""
     if root is not None:
         return config.model_copy(update={"root": expand_user(root)})
     if not run.begun():
@@ -197,19 +159,25 @@ def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataCon
     return config.model_copy(update={"root": None if anew else recorded})
 
 
-def parse_metrics(line: bytes | str) -> dict | None:
-    """A line of metrics.jsonl; None if it is cut off or not a line of metrics."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    is_row = isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("epoch"), int)
-    return row if is_row else None
+def read_metrics(path: Path) -> list[dict]:
+    """The rows of a metrics.jsonl, without a last line that is cut off; none if there is no file. Raises InputError for
+    another line that is not of metrics."""
+    rows = []
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("epoch"), int):
+            rows.append(row)
+        elif number < len(lines):
+            raise InputError(f"{path}:{number}: is not a line of metrics; remove it, or give another run folder")
+    return rows
 
 
 def require_same_run(path: Path, meta: dict, config: Config, root: Path, data_checksum: str) -> None:
-    """Raise InputError unless a checkpoint, with `meta` in it, is a training state of this configuration on these
-    pictures, which lie under `root`."""
+    """Raise InputError unless a checkpoint with `meta` is a training state of this configuration on these pictures."""
     if "step" not in meta:
         raise InputError(f"{path}: holds no training state to resume from; resume from last.safetensors")
     saved = stored_config(meta["config"], str(path))  # with the keys that are newer than it

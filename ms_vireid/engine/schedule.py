@@ -10,9 +10,11 @@ from ms_vireid.config import Config
 def learning_rates(config: Config, groups: Sequence[Any], epoch: int, done: float = 0.0) -> list[float]:
     """The rate of each parameter group in a 1-based epoch: the schedule, from `lr_factor` times `optimizer.lr`.
 
-    groups: with `lr_factor` each; either framework's. done: share of the epoch's iterations done, for the schedules
-    that change with each. Raises ValueError for an epoch outside the run.
+    groups: of either framework. done: share of the epoch's iterations done, for `iteration_steps`. Raises ValueError
+    for an epoch outside the run.
     """
+    if not 1 <= epoch <= config.epochs:
+        raise ValueError(f"epoch must be in 1..{config.epochs}, got {epoch}")
     options = config.schedule.model_dump(exclude={"name"})
     schedule = _SCHEDULES[config.schedule.name]
     when = epoch - 1 + done if schedule is iteration_steps else epoch
@@ -22,13 +24,8 @@ def learning_rates(config: Config, groups: Sequence[Any], epoch: int, done: floa
 def warmup_cosine(
     epoch: int, base_lr: float, epochs: int, warmup_epochs: int, start_lr: float, floor_lr: float
 ) -> float:
-    """Learning rate of a 1-based epoch (PMT): linear warm-up from `start_lr`, then a cosine over the whole run.
-
-    The warm-up covers the epochs before `warmup_epochs`; the cosine counts from epoch 0, so it has already begun to
-    fall when it takes over, and reaches `floor_lr` at the last epoch. Both ends are absolute learning rates.
-    Raises ValueError for an epoch outside 1..epochs.
-    """
-    _check_epoch(epoch, epochs)
+    """Learning rate of a 1-based epoch (PMT): warm-up from `start_lr` before epoch `warmup_epochs`, then a cosine down
+    to `floor_lr` at the last epoch. The cosine counts from epoch 0: it has begun to fall when it takes over."""
     if epoch < warmup_epochs:
         return start_lr + (base_lr - start_lr) * epoch / warmup_epochs
     return floor_lr + (base_lr - floor_lr) * 0.5 * (1.0 + math.cos(math.pi * epoch / epochs))
@@ -37,13 +34,9 @@ def warmup_cosine(
 def warmup_steps(
     epoch: int, base_lr: float, epochs: int, warmup_epochs: int, milestones: Sequence[int], factor: float
 ) -> float:
-    """Learning rate of a 1-based epoch (AGW): linear warm-up, then times `factor` for each milestone that is past.
-
-    The warm-up reaches `base_lr` in epoch `warmup_epochs`. A milestone is a number of epochs done: 20 lowers the rate
-    from epoch 21 on, which is epoch 20 of the release, as that counts from 0.
-    Raises ValueError for an epoch outside 1..epochs.
-    """
-    _check_epoch(epoch, epochs)
+    """Learning rate of a 1-based epoch (AGW): linear warm-up to `base_lr` in epoch `warmup_epochs`, then times `factor`
+    for each milestone that is past. A milestone is a number of epochs done: 20 lowers the rate from epoch 21 on, which
+    is epoch 20 of the release, as that counts from 0."""
     if epoch <= warmup_epochs:
         return base_lr * epoch / warmup_epochs
     return base_lr * factor ** sum(epoch > milestone for milestone in milestones)
@@ -59,21 +52,12 @@ def iteration_steps(
     factor: float,
 ) -> float:
     """Learning rate at a time in epochs, 0 before the first iteration (MUN): linear warm-up with every iteration from
-    `start_lr`, an absolute rate, which ends in `base_lr`; then times `factor` for each milestone that is reached.
-
-    A milestone is a number of epochs done: 30 lowers the rate from epoch 31 on, as PyTorch's MultiStepLR does. The
-    paper says "at the 30th and 60th epochs". Raises ValueError for a time outside 0..epochs.
-    """
-    if not 0 <= time < epochs:
-        raise ValueError(f"the time must be from 0 to below {epochs} epochs, got {time}")
+    `start_lr` to `base_lr`, then times `factor` for each milestone that is reached. A milestone is a number of epochs
+    done: 30 lowers the rate from epoch 31 on, as PyTorch's MultiStepLR does. The paper says "at the 30th and 60th
+    epochs"."""
     if time < warmup_epochs:
         return start_lr + (base_lr - start_lr) * time / warmup_epochs
     return base_lr * factor ** sum(time >= milestone for milestone in milestones)
-
-
-def _check_epoch(epoch: int, epochs: int) -> None:
-    if not 1 <= epoch <= epochs:
-        raise ValueError(f"epoch must be in 1..{epochs}, got {epoch}")
 
 
 _SCHEDULES = {"warmup_cosine": warmup_cosine, "warmup_steps": warmup_steps, "iteration_steps": iteration_steps}

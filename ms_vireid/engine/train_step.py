@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import mindspore as ms
 import numpy as np
@@ -28,11 +29,10 @@ class StageLoss(nn.Cell):
         self.terms = nn.CellList([OnOutputs(term, num_instances) for term in terms.values()])
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
-        """Those of a model, in the order of `TrainingOutputs`, and labels [2PK] -> (total, each unweighted term in
-        order)."""
+        """A model's `TrainingOutputs` and labels [2PK] -> (total, each unweighted term in order)."""
         total = 0.0
         values = ()
-        for term, weight in zip(self.terms, self.weights):  # noqa: B905 (graph mode knows no strict=)
+        for term, weight in zip(self.terms, self.weights):  # noqa: B905 (graph mode does not know strict=)
             value = term(outputs, labels)
             total = total + weight * value
             values += (value,)
@@ -61,9 +61,7 @@ class OnOutputs(nn.Cell):
 
 def loss_scaler() -> amp.DynamicLossScaler:
     """For float16, in which small gradients would be 0: halved after an overflow, doubled after 2000 steps without one.
-
-    It begins at 1024, where no first step overflowed: PyTorch's 65,536 cost a small PMT its first two steps.
-    """
+    PyTorch's start of 65,536 cost a small PMT its first two steps; at 1024 none overflowed."""
     return amp.DynamicLossScaler(scale_value=1024.0, scale_factor=2, scale_window=2000)
 
 
@@ -75,9 +73,7 @@ class _StepNumbers(nn.Cell):
     """What a step needs besides pictures, as one array of float32: a small copy to the device in place of many.
 
     Labels are whole numbers below 2^24, and the key is in two halves of 16 bits: float32 holds all of them exactly.
-
-    Args:
-        scalars: shape of the optimizer's.
+    scalars: shape of the optimizer's.
     """
 
     def __init__(self, scalars: tuple[int, ...]):
@@ -99,15 +95,12 @@ class _StepNumbers(nn.Cell):
 
 
 class TrainStep:
-    """Runs steps of one stage. The weights are in place: a program may lay them out anew.
+    """Runs steps of one stage; the weights are in place before, as a program may lay them out anew.
 
     Args:
-        model: called as `model(images, None, key, labels, progress)` in training mode.
-        loss: the stage's terms. optimizer: holds the trainable weights.
-        program: what computes all three; a "graph" is forward, backward and update in one.
-        scaler: for mixed precision, the model's matrix products and convolutions in float16; normalisations, softmax,
-            pooling powers and all losses stay in float32, as do the weights. A step whose gradients overflow float16
-            updates nothing.
+        program: what computes model, loss and optimizer; a "graph" is forward, backward and update in one.
+        scaler: for mixed precision: the model's matrix products and convolutions in float16, all else and the weights
+            in float32. A step whose gradients overflow float16 updates nothing.
         gradient_mean: of all devices, of gradients in the order of the optimizer's weights; None: there is one.
     """
 
@@ -124,10 +117,8 @@ class TrainStep:
         self.names = ("loss", *loss.names)
         numbers = _StepNumbers(optimizer.scalars(1, [0.0] * len(optimizer.groups)).shape)
         averaged = gradient_mean or _unchanged
-        if scaler is None:
-            update = _float32_update(model, loss, optimizer, averaged)
-        else:
-            update = _mixed_update(model, loss, optimizer, averaged, scaler)
+        make_update = _float32_update if scaler is None else partial(_mixed_update, scaler)
+        update = make_update(model, loss, optimizer, averaged)
 
         def step(images, packed):
             labels, key, progress, scalars = numbers(packed)
@@ -139,16 +130,11 @@ class TrainStep:
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, key: int, progress: float, scalars: np.ndarray
     ) -> Tensor:
-        """Queue a step.
+        """Queue a step on images float32 [2PK, 3, H, W] with labels int32 [2PK] and the step's key of 32 bits; progress
+        is 0 at the run's first step and 1 at its last.
 
-        Args:
-            images: float32 [2PK, 3, H, W]. labels: int32 [2PK]. key: the step's, of 32 bits.
-            progress: how far the run is, 0 at its first step and 1 at its last.
-            scalars: of the optimizer's `scalars`.
-
-        Returns:
-            The terms in the order of `names`, "loss" being their weighted sum: float32 [terms], on the device. Reading
-            it waits for the step.
+        Returns the terms in the order of `names`, "loss" being their weighted sum: float32 [terms], on the device.
+        Reading it waits for the step.
         """
         self._inputs = runtime.to_device(images), runtime.to_device(_StepNumbers.pack(labels, key, progress, scalars))
         return self._step(*self._inputs)
@@ -173,8 +159,7 @@ def _float32_update(model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, ave
 
 
 def _all_finite(gradients: tuple[Tensor, ...]) -> Tensor:
-    """Whether all numbers are finite: a boolean scalar, judged by the sum of each tensor. On a GPU a sum is one launch,
-    and `amp.all_finite` three."""
+    """A boolean scalar, judged by the sum of each tensor: on a GPU a sum is one launch, and `amp.all_finite` three."""
     sums = ()
     for gradient in gradients:
         sums += (gradient.sum().reshape(1),)
@@ -182,7 +167,7 @@ def _all_finite(gradients: tuple[Tensor, ...]) -> Tensor:
 
 
 def _mixed_update(
-    model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, averaged: GradientMean, scaler: amp.DynamicLossScaler
+    scaler: amp.DynamicLossScaler, model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, averaged: GradientMean
 ) -> Callable:
     def outputs_of(images, labels, key, progress):
         return model(images, None, key, labels, progress)

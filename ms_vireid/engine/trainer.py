@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import mindspore as ms
@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, ops
 from tqdm import tqdm
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import FULL, InputError
 from ms_vireid.command.progress import progress
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.config import Config, StageConfig, dump_config
@@ -22,7 +22,6 @@ from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.checkpoint import DEVICES, Checkpoint, load_parameters, save_checkpoint
 from ms_vireid.engine.distributed import MsrunGroup, RunningStatistics, synchronise_batch_norm
 from ms_vireid.engine.optimizer import build_optimizer
-from ms_vireid.engine.out_of_memory import explained, smaller_steps
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder, require_same_run
 from ms_vireid.engine.schedule import learning_rates
@@ -35,11 +34,9 @@ from ms_vireid.programs.prepare import announced, training_program
 class Trainer:
     """Trains the configured model, stage by stage, into a run folder.
 
-    Every random number follows from the seed and the step, so the step, the weights and the optimiser's moments are
-    all there is to resume from.
-
-    In a group of several processes each trains on its own part of every step's batch, with the mean of all gradients,
-    so that all have the same weights; the first one writes and prints. All call the same methods.
+    Every random number follows from the seed and the step: the step, the weights and the optimiser's state are enough
+    to resume from. In a group each process trains on its own part of every batch, with the mean of all gradients, so
+    that all have the same weights; the first one writes and prints. All call the same methods.
     """
 
     def __init__(self, config: Config, data: ReIDData, run: RunFolder, group: ProcessGroup = ALONE):
@@ -58,7 +55,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = loss_scaler() if config.train.amp else None
         self.step = 0  # steps done
-        self._stage: StageConfig | None = None  # that `_stage_step` is of
+        self._stage: StageConfig | None = None  # of `_train_step`
         self.best = None  # the best evaluation so far, with train.select=best: {"epoch", "map"}
         self.gradient_mean = self.statistics = None
         if isinstance(group, MsrunGroup):
@@ -71,11 +68,7 @@ class Trainer:
                 self.statistics = RunningStatistics(self.model, group)
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Continue where `checkpoint` was written.
-
-        Raises:
-            InputError: it holds no training state, or was written with another configuration or other pictures.
-        """
+        """Continue where `checkpoint` was written; raises InputError unless this run wrote it, on as many devices."""
         meta = checkpoint.meta
         require_same_run(checkpoint.path, meta, self.config, self.data.root, self.data_checksum)
         if (devices := meta.get("devices", 1)) != self.group.world_size:
@@ -94,28 +87,24 @@ class Trainer:
         self.best = meta.get("best")
 
     def fit(self, evaluate: Callable[[], ProtocolResult] | None = None) -> None:
-        """Train to the end, then write model.safetensors.
+        """Train to the end, then write model.safetensors. evaluate: gives the metrics of the model as it stands, in
+        every process; for `train.evaluate_every`.
 
-        evaluate: gives the metrics of the model as it stands, in every process; for `train.evaluate_every`.
-
-        Raises:
-            InputError: a loss term is not finite, a picture cannot be decoded, a checkpoint cannot be written, or the
-                device's memory is full.
-            KeyboardInterrupt: on Ctrl-C or SIGTERM, after the step in hand, with last.safetensors written.
+        Raises InputError for a loss that is not finite, a picture that cannot be decoded, a checkpoint that cannot be
+        written, and when memory is full; KeyboardInterrupt on Ctrl-C or SIGTERM, with last.safetensors written.
         """
         self.model.set_train()
         self._looked = self.step, time.perf_counter()  # for the speed since the last line of the log
         batches = iterate(self.batches, self.config.data.workers, self.step, bound=not self.compiled)
         queued: list[Tensor] = []  # the terms of steps not read yet
         with stop_requests() as stop, closing(batches):
-            size = self.batches.sampler.batch_size
-            checkpoint_steps = self.config.train.checkpoint_steps
+            size, every = self.batches.sampler.batch_size, self.config.train.checkpoint_steps
             items = self.group.items(batches)
             for images, labels in progress(items, self.total_steps, "training", " images", size, self.step):
                 epoch = 1 + self.step // self.iterations
-                rates = self._learning_rates(epoch)
+                rates = self.learning_rates(epoch)
                 with explained(f"training step {self.step + 1} of {len(images)} images", smaller_steps(self.config)):
-                    queued.append(self._queue_step(epoch, self._inputs(images, labels, rates)))
+                    queued.append(self.queue_step(epoch, images, labels, rates))
                 if self.statistics:
                     self.statistics.average()
                 self.step += 1
@@ -126,68 +115,52 @@ class Trainer:
                     self._settle(queued, epoch)
                     self._end_epoch(epoch, evaluate)
                     stopping = self.group.any(bool(stop))
-                elif stopping or (checkpoint_steps and self.step % checkpoint_steps == 0):
+                elif stopping or (every and self.step % every == 0):
                     self._settle(queued, epoch)
                     self._save()
                 if stopping and self.step < self.total_steps:
                     raise KeyboardInterrupt
         if self.config.train.select == "last":
-            self._save_model(self.run.model, self.config.epochs)
+            self._save_weights(self.run.model, self.config.epochs)
 
-    def _inputs(self, images: np.ndarray, labels: np.ndarray, rates: list[float]) -> tuple:
-        """Of the step that is next, as `TrainStep` takes them."""
-        progress = self.step / max(self.total_steps - 1, 1)
-        scalars = self.optimizer.scalars(self.step + 1, rates)
-        return images, labels, step_key(self.config.seed, self.step), progress, scalars
-
-    def _learning_rates(self, epoch: int) -> list[float]:
-        """Of the step that is next."""
+    def learning_rates(self, epoch: int) -> list[float]:
+        """Of each parameter group, for the next step."""
         done = self.step % self.iterations / self.iterations
         return learning_rates(self.config, self.optimizer.groups, epoch, done)
 
-    def _queue_step(self, epoch: int, inputs: tuple) -> Tensor:
-        """Its loss terms, not yet read. The first step of a stage announces the compilation."""
-        begins = self._stage is not self.config.stage_of(epoch)
-        step = self._train_step(epoch)
-        if begins and self.compiled and self.group.is_main_process:
-            with announced("the training step"):
-                return step(*inputs)
-        return step(*inputs)
-
-    def _train_step(self, epoch: int) -> TrainStep:
-        """The step of the epoch's stage, made when the stage begins."""
+    def queue_step(self, epoch: int, images: np.ndarray, labels: np.ndarray, rates: list[float]) -> Tensor:
+        """The loss terms of the next step, not yet read. A stage's first step announces that it is compiled."""
         stage = self.config.stage_of(epoch)
-        if self._stage is not stage:
+        begins = self._stage is not stage
+        if begins:
             loss = StageLoss(stage.losses, self.config.train.num_instances)
-            self._stage = stage
-            self._stage_step = TrainStep(
-                self.model, loss, self.optimizer, self.program, self.scaler, self.gradient_mean
-            )
-        return self._stage_step
+            computed = self.program, self.scaler, self.gradient_mean
+            self._stage, self._train_step = stage, TrainStep(self.model, loss, self.optimizer, *computed)
+        progress = self.step / max(self.total_steps - 1, 1)
+        scalars = self.optimizer.scalars(self.step + 1, rates)
+        announce = begins and self.compiled and self.group.is_main_process
+        with announced("the training step") if announce else nullcontext():
+            return self._train_step(images, labels, step_key(self.config.seed, self.step), progress, scalars)
 
     def _settle(self, queued: list[Tensor], epoch: int) -> dict[str, float]:
         """Wait for the queued steps, all of one epoch, and check that their terms are finite; the last step's terms.
 
-        Reading the terms of each step would leave a GPU idle between two steps. Checkpoints are written after this
-        check.
+        Reading the terms of each step would leave a GPU idle between two steps. Every checkpoint is written after this.
         """
         if not queued:
             return {}
         rows = self.group.all_reduce_mean(ops.stack(queued).asnumpy())
         queued.clear()
-        terms = [self._stage_step.named(row) for row in rows]
         with self.group.together():
-            for step, values in enumerate(terms, self.step - len(terms) + 1):
-                self._check_finite(values, epoch, step)
-        return terms[-1]
-
-    def _check_finite(self, terms: dict[str, float], epoch: int, step: int) -> None:
-        wrong = [f"{name}={value}" for name, value in terms.items() if not math.isfinite(value)]
-        if wrong:
-            good = f"the last good checkpoint is {self.run.last}" if self.run.last.exists() else "no checkpoint yet"
-            raise InputError(
-                f"{', '.join(wrong)} at epoch {epoch}, step {step}; {good}; lower optimizer.lr or check the data"
-            )
+            for step, row in enumerate(rows, self.step - len(rows) + 1):
+                terms = self._train_step.named(row)
+                wrong = [f"{name}={value}" for name, value in terms.items() if not math.isfinite(value)]
+                if wrong:
+                    last = self.run.last
+                    good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
+                    where = f"at epoch {epoch}, step {step}; {good}"
+                    raise InputError(f"{', '.join(wrong)} {where}; lower optimizer.lr or check the data")
+        return terms
 
     def _log(self, terms: dict[str, float], rates: list[float], epoch: int) -> None:
         if not self.group.is_main_process:
@@ -197,8 +170,7 @@ class Trainer:
         self._looked = self.step, now
         seconds = (now - then) / (self.step - step)
         speed = self.batches.sampler.batch_size / seconds
-        names = (f"lr_{group.name}" for group in self.optimizer.groups)
-        named = dict(zip(names, rates, strict=True))
+        named = {f"lr_{group.name}": rate for group, rate in zip(self.optimizer.groups, rates, strict=True)}
         self.run.append_metrics(
             {"epoch": epoch, "step": self.step, **terms, **named, "images_per_second": round(speed, 2)}
         )
@@ -218,13 +190,18 @@ class Trainer:
                 tqdm.write(f"epoch {epoch}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")
             if self.config.train.select == "best" and (self.best is None or metrics["map"] > self.best["map"]):
                 self.best = {"epoch": epoch, "map": metrics["map"]}
-                self._save_model(self.run.model, epoch)
+                self._save_weights(self.run.model, epoch)
         if epoch in self.config.train.keep_epochs:
-            self._save_model(self.run.kept(epoch), epoch)
+            self._save_weights(self.run.kept(epoch), epoch)
         self._save()
 
     def _save(self) -> None:
-        state = [*self.model.get_parameters(), *self.optimizer.state(), *self._memories()]
+        """Write the state to resume from, with what the model remembers on each of several devices."""
+        state = [*self.model.get_parameters(), *self.optimizer.state()]
+        if self.group.world_size > 1:
+            for memory in self.model.memories():
+                rows = Tensor(self.group.all_gather(memory.asnumpy()))
+                state.append(Parameter(rows, name=f"{DEVICES}.{memory.name}"))
         meta = {
             "config": dump_config(self.config),
             "data_checksum": self.data_checksum,
@@ -236,20 +213,37 @@ class Trainer:
             meta["loss_scale"] = [float(self.scaler.scale_value.asnumpy()), int(self.scaler.counter.asnumpy())]
         self._write(self.run.last, state, meta)
 
-    def _memories(self) -> list[Parameter]:
-        """What the model remembers on each of several devices."""
-        if not isinstance(self.group, MsrunGroup):
-            return []
-        return [
-            Parameter(Tensor(self.group.all_gather(memory.asnumpy())), name=f"{DEVICES}.{memory.name}")
-            for memory in self.model.memories()
-        ]
-
-    def _save_model(self, path: Path, epoch: int) -> None:
+    def _save_weights(self, path: Path, epoch: int) -> None:
         self._write(path, self.model.get_parameters(), {"config": dump_config(self.config), "epoch": epoch})
 
     def _write(self, path: Path, parameters: Iterable[Parameter], meta: dict) -> None:
-        """One checkpoint for all processes, which go on when it is there."""
+        """One checkpoint for all processes, which wait until it is there."""
         with self.group.together():
             if self.group.is_main_process:
                 save_checkpoint(path, parameters, meta)
+
+
+@contextmanager
+def explained(doing: str, remedy: str) -> Iterator[None]:
+    """Raise InputError if the device runs out of memory while `doing` this; any other error passes."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not FULL.search(str(error)):
+            raise
+        raise InputError(f"out of memory in {doing}; try {remedy}") from error
+
+
+def smaller_steps(config: Config) -> str:
+    """Settings that make a training step need less memory: first those that change no result, then smaller batches."""
+    train = config.train
+    settings = []
+    if train.program == "graph":
+        settings.append("train.program=operators")
+    if config.model.can_recompute and not train.recompute:
+        settings.append("train.recompute=true")
+    for key in ("num_identities", "num_instances"):
+        if (now := getattr(train, key)) > 2:
+            settings.append(f"train.{key}={max(now // 2, 2)} (now {now})")
+            break
+    return " or ".join(settings) or "smaller pictures (data.image_size) or a device with more memory"

@@ -35,11 +35,7 @@ def require_file(path: Path, what: str) -> None:
 
 def check_archive(path: Path) -> None:
     """Check an archive of arrays before one is read: it fits into the memory, is not packed more tightly than arrays
-    are, and its members are whole.
-
-    Raises:
-        InputError: there is no such file, or not enough memory.
-        one of DAMAGED: it is not an archive, or a member's CRC is wrong.
+    are, and its members are whole. Raises InputError, or one of DAMAGED where it is not an archive, or not a whole one.
     """
     require_file(path, "file")
     with zipfile.ZipFile(path) as archive:

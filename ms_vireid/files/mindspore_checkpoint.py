@@ -22,11 +22,8 @@ _MARK, _CRC_BYTES = b"crc_num", 10  # at a file's end, before the CRC-32 of all 
 
 
 def read_ckpt(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
-    """Arrays by name, and this project's record where the file holds one.
-
-    Raises:
-        ValueError: damaged, another format, a type that NumPy lacks, or a record without a checksum.
-    """
+    """Arrays by name, and this project's record if there is one. Raises ValueError if the file is damaged, of another
+    format, or holds a type that NumPy lacks or a record without a checksum."""
     from google.protobuf.message import DecodeError
     from mindspore.train.checkpoint_pb2 import Checkpoint
 

@@ -1,7 +1,7 @@
 """Files of weights: `.safetensors`, this project's own and others', and MindSpore's `.ckpt`.
 
-The header of this project's `.safetensors` holds the record, as one JSON text: among others which framework's names the
-tensors have, and a checksum. An optimizer's state lies among the weights, as STATE.WEIGHT.
+The header of this project's `.safetensors` holds the record, one JSON text: whose framework's names the tensors have, a
+checksum and more. An optimizer's state lies among the weights, as STATE.WEIGHT.
 """
 
 import hashlib
@@ -72,12 +72,8 @@ class Checkpoint:
     framework: str | None = None
 
     def require(self, targets: Mapping[str, tuple[tuple[int, ...], np.dtype]], extra: Iterable[str] = ()) -> None:
-        """Check that every target, given with its shape and type, is there.
-
-        Raises:
-            InputError: names missing, shapes or types that differ, values that are not finite, or `extra` names; all
-                counted and the first ten named.
-        """
+        """Check that every target, given with its shape and type, is there and finite, and that there are no `extra`
+        names; raises one InputError for all that is wrong."""
         present = [(name, self.arrays[name], *wanted) for name, wanted in targets.items() if name in self.arrays]
         differing = [
             f"{name} is {held.shape} {held.dtype}, the model's {shape} {dtype}"
@@ -92,9 +88,8 @@ class Checkpoint:
 def read_checkpoint(path: Path, framework: str | None = None) -> Checkpoint:
     """Read a `.safetensors` or `.ckpt` file. framework: the one whose names are wanted; None takes either's.
 
-    Raises:
-        InputError: no such file, another format, not whole, not enough memory, types that NumPy lacks, names that
-            cannot be printed, a record of another kind or version, or the other framework's names.
+    Raises InputError for no such file, another format, not whole, not enough memory, types that NumPy lacks, names that
+    cannot be printed, a record of another kind or version, or the other framework's names.
     """
     require_file(path, "checkpoint file")
     if path.suffix not in READ:
@@ -120,7 +115,6 @@ def read_checkpoint(path: Path, framework: str | None = None) -> Checkpoint:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
-    """Arrays by name, and the record's text where there is one."""
     with safe_open(path, framework="np") as file:
         types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
         foreign = [f"{name} is {kind}" for name, kind in types.items() if kind.startswith(("BF16", "F8_", "F6_", "F4"))]
@@ -129,12 +123,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
 
 
 def read_record(path: Path, text: str, arrays: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
-    """The record that was saved with `arrays`, as a dictionary with the keys that are set.
-
-    Raises:
-        InputError: it is of another kind or version, or its checksum is not the arrays'.
-    """
-    why = ""
+    """The record saved with `arrays`, as a dictionary with the keys that are set; raises InputError if it is of
+    another kind or version, or its checksum is not the arrays'."""
     try:
         tree = json.loads(text)
         if isinstance(tree, dict):
@@ -146,7 +136,7 @@ def read_record(path: Path, text: str, arrays: Mapping[str, np.ndarray] | None =
     except ValidationError as error:
         why = f" ({error.errors()[0]['msg']})"
     except (ValueError, RecursionError):
-        pass
+        why = ""
     raise InputError(f"{path}: its metadata '{RECORD}' is not JSON of this project{why}; use another copy")
 
 

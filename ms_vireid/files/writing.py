@@ -23,12 +23,18 @@ def check_output(path: Path | None, option: str = "--output", suffixes: tuple[st
         return
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"{option} {path}: the file's name must end in {' or '.join(suffixes)}")
-    folder = require_folder(path, option)
+    require_folder(path, option)
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "not a regular file"
         raise InputError(f"{option} {path}: is {kind}; choose another name")
-    if not os.access(folder, os.W_OK):
+    if not os.access(path.absolute().parent, os.W_OK):
         raise InputError(f"{option} {path}: its folder cannot be written; choose another one")
+
+
+def require_folder(path: Path, option: str) -> None:
+    """Raise InputError unless the folder of `path` is there."""
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{option} {path}: its folder does not exist; make it first")
 
 
 def make_folder(path: Path) -> None:
@@ -39,22 +45,11 @@ def make_folder(path: Path) -> None:
         raise InputError(f"{path}: cannot be made ({error.strerror or error}); choose another --output") from None
 
 
-def require_folder(path: Path, option: str) -> Path:
-    """The folder of `path`; raises InputError if it is not there."""
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise InputError(f"{option} {path}: its folder does not exist; make it first")
-    return folder
-
-
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, of the same suffix, to write to. At the end of the block what is there is synced
-    and gets its name; if the block fails, it is removed, and what `path` held is untouched.
-
-    Raises:
-        InputError: it cannot be written (a full disk, no permission, something else than a file is there).
-    """
+    and gets its name; if the block fails, it is removed, and what `path` held is untouched. Raises InputError if it
+    cannot be written (a full disk, no permission, something other than a file is there)."""
     temporary = path.with_name(f".{path.stem[:_LONGEST_STEM]}.{os.getpid()}.tmp{path.suffix}")
     try:
         if path.exists() and not path.is_file():
@@ -103,24 +98,18 @@ def append_line(path: Path, line: str) -> None:
 
 
 def lock(path: Path) -> FileLock:
-    """A lock file that this process alone has until it ends, however it ends.
-
-    Raises:
-        InputError: another process has it, or it cannot be made.
-    """
+    """A lock file that this process alone has until it ends, however it ends; raises InputError if another has it."""
     held = FileLock(path)
     try:
         held.acquire(timeout=0)
-        if not isinstance(
-            held, SoftFileLock
-        ):  # which filelock makes where there are no others, and which says so itself
+        if not isinstance(held, SoftFileLock):  # filelock's own way on systems without locks; it says who holds it
             path.write_text(f"process {os.getpid()} of {socket.gethostname()}", encoding="utf-8")
     except Timeout:
         holder = ""
         with suppress(OSError):  # Windows lets nobody read it
             holder = path.read_text(encoding="utf-8", errors="replace")[:100]
-        holder = holder or "another process"
-        raise InputError(f"{path.parent}: {holder} is at work there; choose another --output") from None
+        where = f"{path.parent}: {holder or 'another process'} is at work there"
+        raise InputError(f"{where}; choose another --output") from None
     except OSError as error:
         if error.errno not in (ENOLCK, EOPNOTSUPP):
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None

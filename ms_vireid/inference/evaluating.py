@@ -15,11 +15,8 @@ CORRUPTED_EVALUATIONS = 10  # as published
 def searched_features(
     extractor: FeatureExtractor, data: ReIDData, config: EvaluationConfig, group: ProcessGroup = ALONE
 ) -> tuple[np.ndarray, list[Trial]]:
-    """Features of what the protocol's trials search, float32 [N, C] in the order of data.test (zeros elsewhere).
-
-    Raises:
-        InputError: as `FeatureExtractor.extract` and `protocol_trials` do.
-    """
+    """Features of what the protocol's trials search, float32 [N, C] in the order of data.test (zeros elsewhere); raises
+    InputError as `FeatureExtractor.extract` and `protocol_trials` do."""
     trials = protocol_trials(data, config)
     used = np.unique(np.concatenate([part for trial in trials for part in (trial.query, trial.gallery)]))
     rows = extractor.extract(data.test.subset(used), group=group, flip=config.flip)
@@ -37,16 +34,14 @@ def evaluate_model(
 
 
 def frost_photographs(config: EvaluationConfig) -> tuple[np.ndarray, ...]:
-    """The user's photographs of frost, if there is a folder of them; raises InputError as `read_photographs` does."""
+    """The user's photographs of frost, if a folder is given; raises InputError as `read_photographs` does."""
     return () if config.frost is None else read_photographs(config.frost)
 
 
 def evaluate_corrupted(extractor: FeatureExtractor, data: ReIDData, config: EvaluationConfig) -> ProtocolResult:
-    """The same with corrupted visible pictures (Chen et al., NeurIPS 2021), as the mean of ten evaluations.
-
-    As in the benchmark's release all of them search the protocol's first trial. Evaluation t takes version t of the
-    set, which draws each visible picture's type and severity. Infrared pictures stay as they are.
-    """
+    """The same with corrupted visible pictures (Chen et al., NeurIPS 2021), as the mean of ten evaluations, each of a
+    version of the set, which draws each visible picture's type and severity. As in the benchmark's release all of them
+    search the protocol's first trial."""
     trial = protocol_trials(data, config)[0]
     used = np.unique(np.concatenate([trial.query, trial.gallery]))
     infrared, visible = used[data.test.infrared[used]], used[~data.test.infrared[used]]

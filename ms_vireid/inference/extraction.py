@@ -3,12 +3,12 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel
+from tqdm import tqdm
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.stopping import stop_requests
@@ -20,7 +20,6 @@ from ms_vireid.files.writing import write_text
 from ms_vireid.inference.features import FeatureExtractor
 
 STATE, FEATURES = "state.json", "features.bin"  # of a partial result: a `_State`, and float32 [N, width]
-LINES = 10  # of progress
 
 
 class _State(BaseModel):
@@ -34,44 +33,32 @@ class _Batches(EvaluationBatches):
     """As EvaluationBatches without the pictures that cannot be decoded: images, indices, and {index: why} of those."""
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-        loaded = {int(i): self._load(i) for i in self.batches[number]}
-        broken = {i: str(error) for i, error in loaded.items() if isinstance(error, InputError)}
-        images = {i: image for i, image in loaded.items() if i not in broken}
+        images, broken = {}, {}
+        for i in map(int, self.batches[number]):
+            try:
+                images[i] = normalise(load_image(self.images.paths[i], self.image_size))
+            except InputError as error:
+                broken[i] = str(error)
         pixels = np.stack([*images.values()]) if images else np.zeros((0, 3, *self.image_size), np.float32)
         return pixels, np.array([*images], np.int64), broken
 
-    def _load(self, i: int) -> np.ndarray | InputError:
-        try:
-            return normalise(load_image(self.images.paths[i], self.image_size))
-        except InputError as error:
-            return error
-
 
 def extract_resumably(
-    extractor: FeatureExtractor,
-    images: ImageSet,
-    partial: Path,
-    plan: dict,
-    say: Callable[[str], None],
-    skip_broken: bool = False,
+    extractor: FeatureExtractor, images: ImageSet, partial: Path, plan: dict, skip_broken: bool = False
 ) -> tuple[np.ndarray, dict[int, str]]:
     """What `FeatureExtractor.extract` returns, and the pictures that cannot be decoded: their rows mean nothing.
 
     partial: the folder in which the work is kept, and in which the array lies. plan: what the features depend on
-    besides the pictures and their size. say: is given each line of progress.
-
-    Raises:
-        InputError: a picture cannot be decoded and is not to be skipped, none can, a feature is not finite, or
-            `partial` cannot be written.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the batch in hand.
+    besides the pictures and their size. Raises as `FeatureExtractor.by_batch`, and InputError if no picture can be
+    decoded, or one that is not to be skipped, or `partial` cannot be written.
     """
     batches = _Batches(images, extractor.image_size, extractor.batch_size)
     pictures = {"pictures": _checksum(images), "image_size": list(extractor.image_size), "batch": extractor.batch_size}
-    state = _begin(partial, plan | pictures, len(images), say)
+    state = _begin(partial, plan | pictures, len(images))
     features = _rows(partial, len(images), state.width, "r+") if state.width else None
     if state.batches:
-        say(f"going on from {partial}: {state.batches} of {len(batches)} batches are there")
-    every = -(-len(batches) // LINES)
+        tqdm.write(f"going on from {partial}: {state.batches} of {len(batches)} batches are there")
+    every = -(-len(batches) // 10)  # ten lines of progress
     with stop_requests() as stop, closing(extractor.by_batch(batches, state.batches)) as items:
         for index, rows, broken in items:
             if broken and not skip_broken:
@@ -86,7 +73,7 @@ def extract_resumably(
             state.broken |= broken
             write_text(partial / STATE, state.model_dump_json())
             if state.batches % every == 0 and state.batches < len(batches):
-                say(f"{state.batches} of {len(batches)} batches")
+                tqdm.write(f"{state.batches} of {len(batches)} batches")
             if stop:
                 raise KeyboardInterrupt
     if len(state.broken) == len(images):
@@ -94,12 +81,9 @@ def extract_resumably(
     return features, state.broken
 
 
-def _begin(partial: Path, plan: dict, count: int, say: Callable[[str], None]) -> _State:
-    """The state of the partial result if it has the same plan, else of one that is made anew.
-
-    Raises:
-        InputError: the folder holds something else, or cannot be written.
-    """
+def _begin(partial: Path, plan: dict, count: int) -> _State:
+    """The state of the partial result if it has the same plan, else of one that is made anew; raises InputError if the
+    folder holds something else, or cannot be written."""
     with suppress(InputError, OSError):  # a file is missing or damaged: all is made anew below
         state = read_json(partial / STATE, _State)
         whole = not state.width or (partial / FEATURES).stat().st_size == 4 * count * state.width
@@ -109,7 +93,8 @@ def _begin(partial: Path, plan: dict, count: int, say: Callable[[str], None]) ->
         if partial.exists():
             if any(partial.iterdir()) and not (partial / STATE).is_file():
                 raise InputError(f"{partial}: is there, and is not a partial result; choose another --output")
-            say(f"note: {partial} is of other pictures, another checkpoint or batch size, or damaged; begun anew")
+            other = "of other pictures, another checkpoint or batch size"
+            tqdm.write(f"note: {partial} is {other}, or damaged; begun anew")
             shutil.rmtree(partial)
         partial.mkdir()
     except OSError as error:

@@ -13,7 +13,6 @@ An `.npz` file, not compressed, with N rows in the order of the folder or the li
 
 import hashlib
 import json
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +29,6 @@ from ms_vireid.files.writing import whole
 FORMAT = 1
 COLUMNS = {"paths": "U", "modality": "U", "identities": "i", "cameras": "i"}  # kinds of the columns besides features
 _MAKE = "make it with ms_vireid/extract.py"
-_NORM_TOLERANCE = 1e-3  # features rounded to float16 and back are still within it
 
 
 class _Source(BaseModel):
@@ -93,34 +91,20 @@ class Pictures:
 
 def save_features(path: Path, content: Features) -> None:
     """The same content gives the same bytes; raises InputError as `whole` does."""
-    write_archive(path, {"features.npy": content.features} | columns_of(content))
+    write_archive(path, content, features=content.features)
 
 
-def columns_of(content: Features) -> dict[str, np.ndarray]:
-    """All arrays but the features, by their members' names."""
+def write_archive(path: Path, content: Features, **arrays: np.ndarray) -> None:
+    """An archive of these arrays and of all of `content` but the features; raises InputError as `whole` does."""
     columns = {name: getattr(content, name) for name in COLUMNS}
-    columns["info"] = np.array(json.dumps(content.info, sort_keys=True))
-    return {f"{name}.npy": column for name, column in columns.items()}
-
-
-def write_archive(path: Path, members: dict[str, np.ndarray]) -> None:
-    """An archive of arrays (`.npy`) and bytes (uint8); raises InputError as `whole` does."""
-    with whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name, content in members.items():
-            with archive.open(name, "w", force_zip64=True) as member:
-                if name.endswith(".npy"):
-                    np.lib.format.write_array(member, content, allow_pickle=False)
-                else:
-                    member.write(content)
+    info = np.array(json.dumps(content.info, sort_keys=True))
+    with whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays, **columns, info=info)
 
 
 def load_features(path: Path) -> Features:
-    """Read and check a feature file.
-
-    Raises:
-        InputError: no such file, not a feature file, or of another version; an array that is missing, misshapen or of
-            another type; features that are not finite or not L2-normalised; or there is not enough memory.
-    """
+    """Read and check a feature file; raises InputError as `read_archive` and `check_columns`, and for features that are
+    missing, misshapen, not finite or not L2-normalised."""
     held = read_archive(path, "a feature file", _MAKE)
     features = held.get("features")
     if not isinstance(features, np.ndarray):
@@ -129,7 +113,7 @@ def load_features(path: Path) -> Features:
         raise InputError(f"{path}: features are {features.dtype} {features.shape}, they must be float32 [N, C]")
     content = Features(features, *check_columns(path, held, len(features)))
     norms = np.sqrt(np.einsum("nc,nc->n", features, features))
-    wrong = np.flatnonzero(~(np.abs(norms - 1) <= _NORM_TOLERANCE))  # also catches what is not finite
+    wrong = np.flatnonzero(~(np.abs(norms - 1) <= 1e-3))  # not finite, or further off than float16's rounding
     if len(wrong):
         row = wrong[0]
         raise InputError(f"{path}: row {row} ({content.paths[row]}) has norm {norms[row]:.4g}, it must be 1")
@@ -137,11 +121,8 @@ def load_features(path: Path) -> Features:
 
 
 def read_archive(path: Path, what: str, remedy: str) -> dict[str, np.ndarray | bytes]:
-    """The members of an archive by name: arrays, and bytes of what is not an array.
-
-    Raises:
-        InputError: no such file, not `what` it should be, or damaged; or there is not enough memory.
-    """
+    """The members of an archive by name. Raises InputError if there is no such file, it is not `what` it should be or
+    damaged, or there is not enough memory."""
     require_file(path, f"file; {remedy}")
     try:
         check_archive(path)
@@ -154,10 +135,7 @@ def read_archive(path: Path, what: str, remedy: str) -> dict[str, np.ndarray | b
 
 def check_columns(path: Path, held: dict[str, np.ndarray | bytes], count: int) -> tuple[np.ndarray | dict, ...]:
     """The columns besides the features of `count` pictures, in the order of `Features`, with `info` as a dictionary.
-
-    Raises:
-        InputError: one is missing, misshapen or of another type, or of another version.
-    """
+    Raises InputError if one is missing, misshapen or of another type or version."""
     lacks = sorted(name for name in ("info", *COLUMNS) if not isinstance(held.get(name), np.ndarray))
     if lacks:
         raise InputError(f"{path}: is not a feature file: lacks {', '.join(lacks)}; {_MAKE}")

@@ -1,7 +1,7 @@
 """Features of pictures: the forward passes of a trained model."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 
 import mindspore as ms
@@ -46,27 +46,23 @@ class FeatureExtractor:
         """
         if self.program != "graph":
             return self.model(Tensor(pixels, ms.float32), modality).asnumpy()
-        whole = np.zeros((self.batch_size, *pixels.shape[1:]), np.float32)
-        whole[: len(pixels)] = pixels
-        if modality in self._graphs:
-            return self._graphs[modality](runtime.to_device(whole)).asnumpy()[: len(pixels)]
 
         def features(images: Tensor) -> Tensor:
             return self.model(images, modality)
 
-        self._graphs[modality] = ms.jit(features)
-        with announced(f"the features of {modality} pictures"):
-            return self._graphs[modality](runtime.to_device(whole)).asnumpy()[: len(pixels)]
+        whole = np.zeros((self.batch_size, *pixels.shape[1:]), np.float32)
+        whole[: len(pixels)] = pixels
+        begins = modality not in self._graphs
+        graph = self._graphs.setdefault(modality, ms.jit(features))
+        with announced(f"the features of {modality} pictures") if begins else nullcontext():
+            return graph(runtime.to_device(whole)).asnumpy()[: len(pixels)]
 
     def by_batch(self, batches: EvaluationBatches, start: int = 0, flip: bool = False) -> Iterator[tuple]:
         """For each batch from `start` on: indices int [n], features float32 [n, C] (None of an empty batch), and the
-        rest of the batch.
+        rest of the batch. The model keeps its mode (training or evaluation), also when the iterator is closed early.
 
-        flip: see `extract`. The model keeps its mode (training or evaluation), also when the iterator is closed early.
-
-        Raises:
-            InputError: a picture cannot be decoded, or a feature is not finite.
-            KeyboardInterrupt: on Ctrl-C or SIGTERM, after the batch in hand.
+        Raises InputError for a picture that cannot be decoded and a feature that is not finite, and KeyboardInterrupt
+        on Ctrl-C or SIGTERM, after the batch in hand.
         """
         training = self.model.training
         self.model.set_train(False)
@@ -82,13 +78,11 @@ class FeatureExtractor:
     def extract(
         self, images: ImageSet, version: CorruptedVersion | None = None, group: ProcessGroup = ALONE, flip: bool = False
     ) -> np.ndarray:
-        """Features of all pictures: float32 [N, C] in the order of `images`.
+        """Features of all pictures: float32 [N, C] in the order of `images`. Raises as `by_batch` does.
 
         version: corrupts the visible pictures. group: the processes that share the work; each gets all features.
         flip: each is the mean of the picture's features and those of the picture turned left to right, not normalised
         again: it ranks as the sum of both, which LLCM's authors take.
-
-        Raises InputError and KeyboardInterrupt as `by_batch` does.
         """
         batches = EvaluationBatches(images, self.image_size, self.batch_size, version, group.rank, group.world_size)
         features = None

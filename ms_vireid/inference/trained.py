@@ -37,12 +37,8 @@ class TrainedModel:
     left_out: tuple[str, ...]  # names of the file's parameters that only training needs
 
     def read_data(self, root: str | None) -> ReIDData:
-        """The data set that the model is tested on: at `root`, else where the run folder that it lies in says; a
-        synthetic one that is not there is made anew at its usual place.
-
-        Raises:
-            InputError: no root is known, what the data set's reader finds wrong, or a test picture is unreadable.
-        """
+        """The data set that the model is tested on, from where `data_config` says; raises InputError as that and the
+        data set's reader do, and for a test picture that cannot be read."""
         data = read_data(data_config(self.config.data, RunFolder(self.path.parent), root))
         check_pictures(data.test)
         return data
@@ -58,10 +54,7 @@ class TrainedModel:
 
 def load_trained(paths: Sequence[Path], program: str = "operators", inference: bool = True) -> list[TrainedModel]:
     """The models of some checkpoints, computed by a program of `programs.prepare`; with `inference` without the parts
-    that only training needs.
-
-    Raises:
-        InputError: a file that is missing, not a checkpoint of this project, or does not fit its own configuration.
+    that only training needs. Raises InputError for a file that is missing, foreign, or unfit for its own configuration.
     """
     checkpoints = [load_checkpoint(path) for path in paths]
     configs = [_config_of(checkpoint) for checkpoint in checkpoints]
@@ -77,8 +70,8 @@ def load_trained(paths: Sequence[Path], program: str = "operators", inference: b
 
 
 def _config_of(checkpoint: Checkpoint) -> Config:
-    """What a checkpoint's configuration decides (see `BELIEVED`); the rest is as the run folder's run.json says, if the
-    checkpoint lies in one, and of its model and data set, or else by default."""
+    """What a checkpoint's configuration decides (see `BELIEVED`); the rest is as run.json beside it says, if that is of
+    its model and data set, or else by default."""
     if "config" not in checkpoint.meta:
         raise InputError(f"{checkpoint.path}: holds no configuration, it is not a checkpoint of this project")
     carried = stored_config(checkpoint.meta["config"], str(checkpoint.path))

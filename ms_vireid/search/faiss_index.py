@@ -1,6 +1,6 @@
 """FAISS indexes of a gallery (flat, HNSW), in one file with what is known of its pictures.
 
-A `.index` file is an uncompressed zip with FAISS's own `index.faiss`, and the columns of a feature file
+A `.index` file is an uncompressed zip of the bytes of FAISS's own `index.faiss`, and the columns of a feature file
 (ms_vireid/inference/feature_files.py) but for the features, which the index holds.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.progress import progress
 from ms_vireid.files.checks import DAMAGED
-from ms_vireid.inference.feature_files import Features, check_columns, columns_of, read_archive, write_archive
+from ms_vireid.inference.feature_files import Features, check_columns, read_archive, write_archive
 from ms_vireid.search.found import nearest
 
 KINDS = {"flat": faiss.IndexFlat, "hnsw": faiss.IndexHNSWFlat}
@@ -71,7 +71,7 @@ def build_index(kind: str, features: np.ndarray) -> FaissIndex:
 def save_index(path: Path, index: FaissIndex, gallery: Features) -> None:
     """Raises InputError as `whole` does."""
     content = replace(gallery, info=gallery.info | {"index": index.kind})
-    write_archive(path, {_MEMBER: faiss.serialize_index(index.index)} | columns_of(content))
+    write_archive(path, content, **{_MEMBER: faiss.serialize_index(index.index)})
 
 
 def load_index(path: Path) -> tuple[FaissIndex, Features]:

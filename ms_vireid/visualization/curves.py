@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.engine.run_folder import RunFolder, parse_metrics
+from ms_vireid.engine.run_folder import RunFolder, read_metrics
 from ms_vireid.evaluation.table import COLUMNS
 from ms_vireid.visualization.figure import DASHES, SERIES, SERIES_MARKERS, new_figure, styled
 
@@ -32,13 +32,9 @@ def read_curves(run: Path) -> Panels:
     path = RunFolder(run).metrics if run.is_dir() else run
     if not path.is_file():
         raise InputError(f"{path}: cannot be read (no such file); give a run folder of train.py")
-    lines = path.read_bytes().splitlines()
     panels: Panels = {}
-    for number, line in enumerate(lines, 1):
-        row = parse_metrics(line)
-        if row is None and number < len(lines):  # the last one is cut off if the run was killed, or is writing
-            raise InputError(f"{path}:{number}: is not a line of metrics; give a run folder of train.py")
-        for title, name, value in _values(row or {}):
+    for row in read_metrics(path):
+        for title, name, value in _values(row):
             if isinstance(value, int | float) and math.isfinite(value):
                 panels.setdefault(title, {}).setdefault(name, []).append(
                     (row["step"], 100 * value if title == TESTED else value)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from ms_vireid.ablations import published
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import Config, dump_config, stored_config
-from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder, RunRecord, parse_metrics
+from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder, RunRecord, read_metrics
 from ms_vireid.evaluation.table import COLUMNS
 from ms_vireid.files.checks import read_json
 from ms_vireid.visualization.curves import draw_curves, read_curves
@@ -52,11 +52,10 @@ class RunView:
         """How far a run without a result has come; None if it has one."""
         if self.result is not None:
             return None
-        lines = self.folder.metrics.read_bytes().splitlines() if self.folder.metrics.exists() else []
-        logged = next(filter(None, map(parse_metrics, reversed(lines))), None)
-        if logged is None:
+        logged = read_metrics(self.folder.metrics)
+        if not logged:
             return "no step has been logged yet"
-        return f"epoch {logged['epoch']} of {self.config.epochs}, step {logged['step']} so far"
+        return f"epoch {logged[-1]['epoch']} of {self.config.epochs}, step {logged[-1]['step']} so far"
 
 
 def render(run: RunView, test: dict | None, notes: list[str]) -> str:

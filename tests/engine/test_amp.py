@@ -76,11 +76,9 @@ def test_it_works_in_one_graph_as_well(root, tmp_path):
     for mode in ("operators", "graph"):
         one = trainer("pmt", root, tmp_path / mode, "train.amp=true", f"train.program={mode}", "model.depth=1")
         one.model.set_train()
-        step = one._train_step(2)  # Eq. 12, the larger of the two graphs
         losses_seen = []
-        for one.step in range(3, 6):
-            inputs = one._inputs(*one.batches[one.step], one._learning_rates(2))
-            losses_seen.append(step(*inputs).asnumpy()[0])
+        for one.step in range(3, 6):  # of Eq. 12, the larger of the two graphs
+            losses_seen.append(one.queue_step(2, *one.batches[one.step], one.learning_rates(2)).asnumpy()[0])
         curves.append(losses_seen)
     np.testing.assert_allclose(curves[1], curves[0], rtol=TOLERANCE)
 
@@ -91,9 +89,7 @@ def test_an_overflow_halves_the_scale_and_updates_nothing(root, tmp_path, monkey
     before = {p.name: p.asnumpy().copy() for p in one.optimizer.weights}
     scale = float(one.scaler.scale_value.asnumpy())
     one.model.set_train()
-    step = one._train_step(1)
-    images, labels = one.batches[0]
-    step(*one._inputs(images, labels, one._learning_rates(1)))
+    one.queue_step(1, *one.batches[0], one.learning_rates(1))
     assert float(one.scaler.scale_value.asnumpy()) == scale / 2
     for weight in one.optimizer.weights:
         np.testing.assert_array_equal(weight.asnumpy(), before[weight.name])

@@ -13,8 +13,8 @@ from ms_vireid import train
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.engine import out_of_memory
 from ms_vireid.engine.train_step import TrainStep
+from ms_vireid.engine.trainer import explained, smaller_steps
 from tests.checkpoints import DATA, RECIPES
 
 COLUMN = np.ones((1 << 22, 1), np.float32)  # 16 MiB, whose products with each other take 64 TiB
@@ -36,10 +36,7 @@ def in_a_graph():
 
 @pytest.mark.parametrize("fill", [in_pynative, in_a_graph])
 def test_mindspores_refusal_of_memory_is_one_line(fill):
-    with (
-        pytest.raises(InputError, match=r"^out of memory in the test; try less$"),
-        out_of_memory.explained("the test", "less"),
-    ):
+    with pytest.raises(InputError, match=r"^out of memory in the test; try less$"), explained("the test", "less"):
         fill()
 
 
@@ -57,7 +54,7 @@ ON_GPU = [
 
 @pytest.mark.parametrize("text", ON_GPU)
 def test_a_gpus_refusal_of_memory_is_one_line(text):
-    with pytest.raises(InputError, match="out of memory"), out_of_memory.explained("the test", "less"):
+    with pytest.raises(InputError, match="out of memory"), explained("the test", "less"):
         raise RuntimeError(text)
 
 
@@ -82,7 +79,7 @@ def test_the_installed_gpu_plugin_words_it_so():
     ],
 )
 def test_other_errors_pass(error):
-    with pytest.raises(type(error), match=str(error).replace("[", r"\[")), out_of_memory.explained("the test", "less"):
+    with pytest.raises(type(error), match=str(error).replace("[", r"\[")), explained("the test", "less"):
         raise error
 
 
@@ -99,7 +96,7 @@ def test_other_errors_pass(error):
 )
 def test_what_to_try(recipe, settings, remedy):
     config = load_config(CONFIG_ROOT / recipe, ["model.pretrained=none", *settings])
-    assert out_of_memory.smaller_steps(config).startswith(remedy)
+    assert smaller_steps(config).startswith(remedy)
 
 
 def test_the_command_says_which_step_was_too_large_and_what_to_try(tmp_path, monkeypatch, capfd):

@@ -2,7 +2,7 @@ import pytest
 
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.engine.optimizer import ParameterGroup
-from ms_vireid.engine.schedule import iteration_steps, learning_rates, warmup_cosine, warmup_steps
+from ms_vireid.engine.schedule import learning_rates, warmup_cosine, warmup_steps
 
 
 @pytest.mark.parametrize(
@@ -33,24 +33,11 @@ def test_all_60_epochs_of_agw_have_the_releases_learning_rates():
     assert rates == pytest.approx(AGW_RATES, rel=1e-12)
 
 
-MUN = {"epochs": 90, "warmup_epochs": 15, "start_lr": 1e-8, "milestones": (30, 60), "factor": 0.1}
-
-
-@pytest.mark.parametrize(
-    ("rate", "value"),
-    [
-        (lambda: warmup_cosine(0, 3e-4, 24, 3, 3e-6, 3e-6), "0"),
-        (lambda: warmup_cosine(25, 3e-4, 24, 3, 3e-6, 3e-6), "25"),
-        (lambda: warmup_steps(0, 0.1, 60, 10, (20, 50), 0.1), "0"),
-        (lambda: warmup_steps(61, 0.1, 60, 10, (20, 50), 0.1), "61"),
-        (lambda: iteration_steps(-0.25, 2e-3, **MUN), "-0.25"),
-        (lambda: iteration_steps(90.0, 2e-3, **MUN), "90.0"),
-        (lambda: learning_rates(load_config(CONFIG_ROOT / "mun/sysu.yaml"), GROUPS, 91), "90.0"),
-    ],
-)
-def test_times_outside_the_run_are_refused(rate, value):
-    with pytest.raises(ValueError, match=f"got {value}"):
-        rate()
+@pytest.mark.parametrize("epoch", [0, 91])
+@pytest.mark.parametrize("path", ["mun/sysu.yaml", "agw/sysu.yaml"])
+def test_epochs_outside_the_run_are_refused(path, epoch):
+    with pytest.raises(ValueError, match=f"got {epoch}"):
+        learning_rates(load_config(CONFIG_ROOT / path), GROUPS, epoch)
 
 
 GROUPS = [ParameterGroup("full", 1.0, ()), ParameterGroup("backbone", 0.5, ())]

@@ -8,9 +8,9 @@ import pytest
 from ms_vireid import extract
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.layout import read_layout
-from ms_vireid.extract import load_features
 from ms_vireid.files.writing import write_text
 from ms_vireid.inference import extraction
+from ms_vireid.inference.feature_files import load_features
 from ms_vireid.inference.trained import load_trained
 
 from ..checkpoints import write_checkpoint

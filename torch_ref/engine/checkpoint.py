@@ -27,11 +27,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Set all of a model's parameters and buffers; nothing is set unless all fit.
-
-    Raises:
-        InputError: names missing or extra, shapes or types that differ, or values that are not finite.
-    """
+    """Set all of a model's parameters and buffers; none is set, and InputError raised as by `require`, unless
+    all fit."""
     targets = model.state_dict()
     states = tuple(f"{key}." for keys in STATES.values() for key in keys)
     extra = [name for name in checkpoint.arrays if name not in targets and not name.startswith(states)]
@@ -40,11 +37,7 @@ def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 
 def load_optimizer(optimizer: AdamW | SGD, checkpoint: Checkpoint) -> None:
-    """Set the state of an optimizer; nothing is set unless all fits.
-
-    Raises:
-        InputError: there is no state, or it is of other parameters.
-    """
+    """Set the state of an optimizer; nothing is set, and InputError raised, unless there is one and all of it fits."""
     if "step" not in checkpoint.meta:
         raise InputError(f"{checkpoint.path}: holds no training state to resume from")
     keys, trained = _KEYS[type(optimizer)], _trained(optimizer)

@@ -12,11 +12,7 @@ from torch_ref.models.base import ReIDModel
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a learning rate, `lr_factor` times the schedule's base, whether weights decay, and the
-    limits, if any, that they are clamped to after each update.
-
-    Unlike MindSpore's, PyTorch's parameters do not know their names: `names` has them, in the same order.
-    """
+    """As in ms_vireid; PyTorch's parameters do not know their names, which `names` has in the same order."""
 
     name: str
     lr_factor: float
@@ -68,12 +64,7 @@ class _OnGroups:
 
 
 class AdamW(_OnGroups, torch.optim.AdamW):
-    """`torch.optim.AdamW` itself, on the project's groups; its learning rates are set before each step.
-
-    Args:
-        groups: each parameter in exactly one.
-        betas, eps, weight_decay: as in the paper of AdamW; the decay applies to every group that `decays`.
-    """
+    """`torch.optim.AdamW` itself, on the project's groups; its learning rates are set before each step."""
 
     def __init__(self, groups: Sequence[ParameterGroup], betas: tuple[float, float], eps: float, weight_decay: float):
         self.groups = tuple(groups)
@@ -81,12 +72,7 @@ class AdamW(_OnGroups, torch.optim.AdamW):
 
 
 class SGD(_OnGroups, torch.optim.SGD):
-    """`torch.optim.SGD` itself (dampening 0), on the project's groups.
-
-    Args:
-        groups: each parameter in exactly one.
-        momentum, nesterov, weight_decay: the decay is added to the gradients of every group that `decays`.
-    """
+    """`torch.optim.SGD` itself (dampening 0), on the project's groups."""
 
     def __init__(self, groups: Sequence[ParameterGroup], momentum: float, nesterov: bool, weight_decay: float):
         self.groups = tuple(groups)
@@ -96,7 +82,5 @@ class SGD(_OnGroups, torch.optim.SGD):
 
 def build_optimizer(model: ReIDModel, config: Config) -> AdamW | SGD:
     options = config.optimizer.model_dump(exclude={"name", "lr", "backbone_factor"})
-    return _OPTIMIZERS[config.optimizer.name](parameter_groups(model, config.optimizer), **options)
-
-
-_OPTIMIZERS = {"adamw": AdamW, "sgd": SGD}
+    optimizer = {"adamw": AdamW, "sgd": SGD}[config.optimizer.name]
+    return optimizer(parameter_groups(model, config.optimizer), **options)

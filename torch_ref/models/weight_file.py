@@ -36,11 +36,8 @@ _DAMAGED = (*DAMAGED, AssertionError, pickle.UnpicklingError, struct.error)
 
 
 def read_pickled(path: Path) -> Any:
-    """The tensors, numbers, arrays and plain containers of a .pth, .pt or .t file; no code in it runs.
-
-    Raises:
-        InputError: the file is not whole, or refers to anything else.
-    """
+    """The tensors, numbers, arrays and plain containers of a pickled file; no code in it runs. Raises InputError
+    if the file is not whole, or refers to anything else."""
     require_file(path, "checkpoint file")
     require_memory(2 * path.stat().st_size, f"{path}: reading it", "use another copy, or a machine with more memory")
     try:
@@ -55,11 +52,8 @@ def read_pickled(path: Path) -> Any:
 
 
 def _check_archive(path: Path) -> None:
-    """PyTorch stores tensors as they are, each with its CRC: a member that is compressed could become any size.
-
-    Raises:
-        ValueError, zipfile.BadZipFile: one is compressed, damaged, or there twice, or they overlap.
-    """
+    """PyTorch stores tensors as they are, each with its CRC: a member that is compressed could become any size. Raises
+    one of DAMAGED if one is compressed, damaged, or there twice, or they overlap."""
     with path.open("rb") as file:
         if file.read(len(_ZIP)) != _ZIP:  # as PyTorch wrote before 1.6
             return
@@ -91,11 +85,8 @@ def _reason(path: Path, error: str) -> str:
 
 
 def state_dict_of(loaded: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict that a pickled file holds, plainly or under one of `WRAPPERS`.
-
-    Raises:
-        InputError: there is none, or some of its values are not tensors; it names them all.
-    """
+    """The state dict that a pickled file holds, plainly or under one of `WRAPPERS`; raises InputError if there is none,
+    or some of its values are not tensors."""
     if not isinstance(loaded, dict):
         raise InputError(f"{path}: holds a {type(loaded).__name__}, not a state dict (tensors by name)")
     inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), loaded)
@@ -117,11 +108,8 @@ def _is_plain(value: Tensor) -> bool:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors, .pth, .pt or .t file.
-
-    Raises:
-        InputError: another format, a file that is not whole, or one that holds no state dict.
-    """
+    """Tensors by name from a .safetensors, .pth, .pt or .t file; raises InputError for another format, a file that is
+    not whole, or one without a state dict."""
     if path.suffix == ".safetensors":
         return {name: torch.from_numpy(array) for name, array in read_checkpoint(path).arrays.items()}
     if path.suffix not in PICKLED:
