@@ -27,6 +27,14 @@ class StageLoss(nn.Cell):
         self.names = tuple(terms)
         self.weights = tuple(term.weight for term in terms.values())
         self.terms = nn.CellList([OnOutputs(term, num_instances) for term in terms.values()])
+        # On a CPU by a graph as well: a third of the time, and PyNative keeps 512 bytes of each number among operands.
+        plain = self.construct
+
+        def compiled(outputs, labels):
+            return plain(outputs, labels)
+
+        graph = ms.jit(compiled)
+        self.replacements = {"kernels": lambda self, outputs, labels: graph(outputs, labels)}
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
         """A model's `TrainingOutputs` and labels [2PK] -> (total, each unweighted term in order)."""
