@@ -145,7 +145,7 @@ def test_the_sheet_is_drawn_from_the_gallerys_pictures_wherever_they_are(search,
     with Image.open(tmp_path / "sheet.png") as image:
         whole = np.asarray(image)
     count = len(load_features(prepared / "night.npz"))
-    assert whole.shape[:2] == pytest.approx((200 * (count * 1.74 + 0.2), 200 * 4.5 * 0.72), abs=1)
+    assert whole.shape[:2] == pytest.approx((200 * (count * (0.9 * 0.72 * 2 + 0.35) + 0.3), 200 * 4.4 * 0.72), abs=1)
     assert "not there" not in capfd.readouterr().out
     (tmp_path / "empty").mkdir()
     search(*options, "--gallery-root", tmp_path / "empty")

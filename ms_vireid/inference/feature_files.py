@@ -15,6 +15,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
@@ -98,8 +99,10 @@ def write_archive(path: Path, content: Features, **arrays: np.ndarray) -> None:
     """An archive of these arrays and of all of `content` but the features; raises InputError as `whole` does."""
     columns = {name: getattr(content, name) for name in COLUMNS}
     info = np.array(json.dumps(content.info, sort_keys=True))
-    with whole(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays, **columns, info=info)
+    with whole(path) as temporary, ZipFile(temporary, "w") as archive:
+        for name, array in (arrays | columns | {"info": info}).items():
+            with archive.open(ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 def load_features(path: Path) -> Features:

@@ -28,7 +28,7 @@ class ModalitySharedEnhancementLoss(nn.Cell):
         distance = pairwise(features, features)  # [2PK, 2PK]
 
         same_identity = same_labels(labels, labels)  # [2PK, 2PK]
-        same_modality, other_modality = modality_pairs(labels.shape[0])
+        same_modality, other_modality = _modality_pairs(labels.shape[0])
         intra_mask = ops.logical_and(same_identity, same_modality)
         cross_mask = ops.logical_and(same_identity, other_modality)
 
@@ -38,7 +38,7 @@ class ModalitySharedEnhancementLoss(nn.Cell):
 
 
 @ops.constexpr
-def modality_pairs(rows: int) -> tuple[Tensor, Tensor]:
+def _modality_pairs(rows: int) -> tuple[Tensor, Tensor]:
     """Which rows of a batch are another of a row's modality, and which are of the other modality: bool [2PK, 2PK]."""
     infrared = np.arange(rows) >= rows // 2
     same = infrared[:, np.newaxis] == infrared

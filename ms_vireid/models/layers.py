@@ -84,13 +84,13 @@ def _numbered(key: Tensor, count: int) -> Tensor:
 
 
 @ops.constexpr
-def drop_limit(rate: float) -> int:
+def _drop_limit(rate: float) -> int:
     """An int32 that a share `rate` of all int32 values is below."""
     return to_int32(round(rate * 2**32) - 2**31)
 
 
 @ops.constexpr
-def kept_scale(rate: float) -> float:
+def _kept_scale(rate: float) -> float:
     """What the rest is multiplied by where a share `rate` is dropped."""
     return 1.0 / (1.0 - rate)
 
@@ -100,8 +100,8 @@ def path_factors(key: Tensor, rates: tuple[float, ...], samples: int, shard: tup
     1 / (1 - rate), by a hash of (key, layer, sample)."""
     layer = mix(_spread(len(rates)) + _GOLDEN + key)
     noise = mix(_spread_rows(samples, shard).unsqueeze(0) + layer.unsqueeze(1))
-    limits = Tensor([[drop_limit(rate)] for rate in rates], ms.int32)
-    scales = Tensor([[kept_scale(rate)] for rate in rates], ms.float32)
+    limits = Tensor([[_drop_limit(rate)] for rate in rates], ms.int32)
+    scales = Tensor([[_kept_scale(rate)] for rate in rates], ms.float32)
     return (noise >= limits).float() * scales
 
 
@@ -128,8 +128,8 @@ class Dropout(nn.Cell):
         self.rate = rate
         self.layer = layer
         self.parts = parts
-        self.limit = drop_limit(rate)
-        self.scale = kept_scale(rate)
+        self.limit = _drop_limit(rate)
+        self.scale = _kept_scale(rate)
 
     def construct(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
         """x: [..., parts * C]. noise: int32 [..., C]. multipliers: int32 [masks]. The last two only in training."""

@@ -162,8 +162,9 @@ GRAPH = {
         nn.AvgPool2d: average_pool,
     },
 }
-# MindSpore hands the gradient of `nn.LayerNorm` to an Ascend without its epsilon, and CANN takes 1e-12: other numbers.
-OPERATORS = {"Ascend": {nn.LayerNorm: layer_norm}}
+# Of operators one by one what gives other numbers: MindSpore hands the gradient of `nn.LayerNorm` to an Ascend without
+# its epsilon, and CANN takes 1e-12; the older BatchNorm takes a variance for the mean of squares less the squared mean.
+OPERATORS = {"Ascend": {nn.LayerNorm: layer_norm, nn.BatchNorm1d: batch_norm, nn.BatchNorm2d: batch_norm}}
 
 
 def replacements(program: str) -> dict:

@@ -61,7 +61,8 @@ def test_a_step_hardly_waits(by_default):
     assert len(steps) == ITERATIONS - 2
     assert first.launches > 100
     assert sum(step.waits for step in steps) <= 4 * len(steps)
-    assert sum(step.copies for step in steps) <= 12 * len(steps)
+    # In MUN two for each of three Concats, of the addresses of its tensors.
+    assert sum(step.copies for step in steps) <= 17 * len(steps)
     assert sum(step.allocations for step in steps) == 0
 
 

@@ -128,8 +128,10 @@ def self_pair_in_msel(patch):
 def cosine_before_bnneck(patch):
     original = torch_train_step.OnOutputs
 
-    def pooled(call):
-        return original(call._replace(outputs=["pooled" if name == "bnneck" else name for name in call.outputs]))
+    def pooled(term, num_instances):
+        loss = original(term, num_instances)
+        loss.fields = ["pooled" if name == "bnneck" else name for name in term.outputs]
+        return loss
 
     patch.setattr(torch_train_step, "OnOutputs", pooled)
 
@@ -170,7 +172,7 @@ def swapped_kernels(patch):
 
 def gradient_through_all_iterations(patch):
     def undetached(self, features, beta, labels=None):
-        places = self.places(labels)
+        places = self.places(labels) if self.by_identity else torch.arange(self.shape[1])
         distilled = torch.bmm(features, self.projection.transpose(1, 2))
         ratio = torch.where(self.seen[:, places] > 0, beta, 1.0)[..., None]
         prototypes = ratio * distilled + (1.0 - ratio) * self.memory[:, places]

@@ -55,13 +55,6 @@ def unscaled_dropout(patch):
     changed(patch, transformer, "_dropout", unscaled)
 
 
-def path_of_another_sample(patch):
-    def shifted(original, samples, x, factors, y):
-        original(samples, x, np.roll(factors, 1), y)
-
-    changed(patch, transformer, "_times", shifted)
-
-
 def gradient_to_the_upper_left(patch):
     def unsearched(_original, _planes, x, y, gradient, of_x):
         of_x[:] = 0
@@ -83,9 +76,10 @@ def last_tile_not_cut_off(patch):
 
 
 def border_repeated(patch):
-    def repeated(original, channels, x, stride, windows):
-        original(channels, x, stride, windows)
-        windows[:, 0, :, :, 0] = windows[:, 1, :, :, 0]  # the first row of windows sees zeros above the picture
+    def repeated(original, channels, x, stride, border, windows):
+        original(channels, x, stride, border, windows)
+        if border:  # the first row of windows sees zeros above the picture
+            windows[:, 0, :, :, 0] = windows[:, 1, :, :, 0]
 
     changed(patch, convolution, "_unfold", repeated)
 
@@ -126,9 +120,8 @@ PLANTED = [
     (softmax_without_its_maximum, "2 Attention with large scores", "output 0"),
     (tanh_gelu, "2 GELU", "output 0"),
     (unscaled_dropout, "2 Dropout", "output 0"),
-    (path_of_another_sample, "2 DropPath", "output 0"),
     (gradient_to_the_upper_left, "2 ResNet stem", "gradient of input 0"),
-    (gradient_of_too_few_rows, "2 PatchEmbed", "gradient of proj.bias"),
+    (gradient_of_too_few_rows, "2 Linear", "gradient of bias"),
     (last_tile_not_cut_off, "2 3x3 convolution, 64 channels", "output 0"),
     (border_repeated, "2 Bottleneck", "output 0"),
     (fork_forgets_a_branch, "2 Bottleneck", "gradient of input 0"),

@@ -22,7 +22,7 @@ class ModalitySharedEnhancementLoss(nn.Module):
         distance = pairwise(features, features)  # [2PK, 2PK]
 
         same_identity = same_labels(labels, labels)  # [2PK, 2PK]
-        same_modality, other_modality = (pairs.to(labels.device) for pairs in modality_pairs(labels.shape[0]))
+        same_modality, other_modality = (pairs.to(labels.device) for pairs in _modality_pairs(labels.shape[0]))
         intra_mask = torch.logical_and(same_identity, same_modality)
         cross_mask = torch.logical_and(same_identity, other_modality)
 
@@ -31,7 +31,7 @@ class ModalitySharedEnhancementLoss(nn.Module):
         return torch.square(intra - cross).mean()  # Eq. 7
 
 
-def modality_pairs(rows: int) -> tuple[Tensor, Tensor]:
+def _modality_pairs(rows: int) -> tuple[Tensor, Tensor]:
     infrared = np.arange(rows) >= rows // 2
     same = infrared[:, np.newaxis] == infrared
     return torch.from_numpy(same & ~np.eye(rows, dtype=bool)), torch.from_numpy(~same)

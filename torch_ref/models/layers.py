@@ -50,19 +50,19 @@ def _numbered(key: Tensor, count: int) -> Tensor:
     return mix(mix(_spread(count, key) + 2) + key)
 
 
-def drop_limit(rate: float) -> int:
+def _drop_limit(rate: float) -> int:
     return to_int32(round(rate * 2**32) - 2**31)
 
 
-def kept_scale(rate: float) -> float:
+def _kept_scale(rate: float) -> float:
     return 1.0 / (1.0 - rate)
 
 
 def path_factors(key: Tensor, rates: tuple[float, ...], samples: int) -> Tensor:
     layer = mix(_spread(len(rates), key) + _GOLDEN + key)
     noise = mix(_spread(samples, key).unsqueeze(0) + layer.unsqueeze(1))
-    limits = torch.tensor([[drop_limit(rate)] for rate in rates], dtype=torch.int32, device=key.device)
-    scales = torch.tensor([[kept_scale(rate)] for rate in rates], dtype=torch.float32, device=key.device)
+    limits = torch.tensor([[_drop_limit(rate)] for rate in rates], dtype=torch.int32, device=key.device)
+    scales = torch.tensor([[_kept_scale(rate)] for rate in rates], dtype=torch.float32, device=key.device)
     return (noise >= limits).float() * scales
 
 
@@ -78,8 +78,8 @@ class Dropout(nn.Module):
         self.rate = rate
         self.layer = layer
         self.parts = parts
-        self.limit = drop_limit(rate)
-        self.scale = kept_scale(rate)
+        self.limit = _drop_limit(rate)
+        self.scale = _kept_scale(rate)
 
     def forward(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
         if not self.training or self.rate == 0.0:

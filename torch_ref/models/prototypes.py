@@ -26,7 +26,7 @@ class ModalityPrototypes(nn.Module):
     def forward(self, features: Tensor, beta: Tensor | float, labels: Tensor | None = None) -> Tensor:
         if tuple(features.shape) != self.shape:
             raise ValueError(f"the prototypes are made for features {self.shape}, not {tuple(features.shape)}")
-        distilled = torch.bmm(features.float(), self.projection.transpose(1, 2))  # W_p Z
+        distilled = torch.bmm(features.to(self.projection.dtype), self.projection.transpose(1, 2))  # W_p Z
         if not self.by_identity:
             prototypes = accumulated(distilled, beta, self.memory, self.seen)
             self.memory = prototypes.detach()
