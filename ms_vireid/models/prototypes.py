@@ -55,8 +55,8 @@ class ModalityPrototypes(nn.Cell):
         places = self.places(labels)  # [PK]
         before, seen = ops.gather(self.memory, places, 1), ops.gather(self.seen, places, 1)
         prototypes = accumulated(distilled, beta, before, seen)
-        ops.assign(self.memory, written(self.memory, places, ops.stop_gradient(prototypes)))
-        ops.assign(self.seen, written(self.seen, places, ops.ones_like(seen)))
+        ops.assign(self.memory, _written(self.memory, places, ops.stop_gradient(prototypes)))
+        ops.assign(self.seen, _written(self.seen, places, ops.ones_like(seen)))
         return prototypes
 
     def memories(self) -> list[Parameter]:
@@ -77,7 +77,7 @@ def accumulated(distilled: Tensor, beta: Tensor | float, before: Tensor, seen: T
     return ratio * distilled + (1.0 - ratio) * ops.stop_gradient(before)
 
 
-def written(rows: Tensor, places: Tensor, values: Tensor) -> Tensor:
+def _written(rows: Tensor, places: Tensor, values: Tensor) -> Tensor:
     """Rows [3, R, ...] with values [3, n, ...] at n places."""
     indices = places.unsqueeze(1)
     return ops.tensor_scatter_update(rows.swapaxes(0, 1), indices, values.swapaxes(0, 1)).swapaxes(0, 1)

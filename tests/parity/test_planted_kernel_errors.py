@@ -180,4 +180,4 @@ def test_a_models_gradients_name_the_first_weight_whose_gradient_misses_rows(mon
     case = next(case for case in LADDER if str(case) == "4 PMT small, gradients")
     outcome = run(case, ["operators", "kernels"])
     assert outcome.over == ("kernels",)
-    assert outcome.decisive("kernels").tensor == "gradient of base.patch_embed.proj.bias"
+    assert outcome.decisive("kernels").tensor == "gradient of base.blocks.0.attn.qkv.bias"

@@ -19,7 +19,7 @@ WINOGRAD = 64  # channels from which fewer multiplications outweigh the transfor
 
 
 def gelu(self: nn.GELU, x: Tensor) -> Tensor:
-    return nn.GELU.construct(self, x) if self.approximate else GELU.apply(x)
+    return GELU.apply(x) if self.approximate == "none" else nn.GELU.construct(self, x)
 
 
 def layer_norm(self: nn.LayerNorm, x: Tensor) -> Tensor:
