@@ -1,6 +1,7 @@
 """The one way to write a file: whole, or not at all."""
 
 import json
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from filelock import FileLock, SoftFileLock, Timeout
 
 from ms_vireid.command.errors import InputError
 
+_log = logging.getLogger(__name__)
 TEMPORARY = ".*.tmp*"  # what a killed process leaves behind
 _LONGEST_STEM = 40  # of a temporary name, which is longer than the file's own
 
@@ -113,5 +115,5 @@ def lock(path: Path) -> FileLock:
     except OSError as error:
         if error.errno not in (ENOLCK, EOPNOTSUPP):
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
-        print(f"note: {path.parent} is on a file system without locks; run one process there at a time")
+        _log.warning("note: %s is on a file system without locks; run one process there at a time", path.parent)
     return held

@@ -68,10 +68,11 @@ class IdentityAlignmentLoss(nn.Cell):
         self.num_instances = num_instances
         self.margin = margin
         self.reduction = reduction
+        self.concat = ops.Concat(0)
 
     def construct(self, visible: Tensor, infrared: Tensor, auxiliary: Tensor) -> Tensor:
         check_modalities((visible, infrared, auxiliary), self.num_instances)
-        rows = ops.cat((visible, infrared, auxiliary), 0).float()  # [3PK, C]
+        rows = self.concat((visible, infrared, auxiliary)).float()  # [3PK, C]
         centers = group_centers(rows.reshape(-1, self.num_instances, rows.shape[1]))  # [3P, C]
         identities = centers.shape[0] // 3
         distance = euclidean_distance(centers[2 * identities :], centers[: 2 * identities])  # [P, 2P], a to v and r

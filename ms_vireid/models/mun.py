@@ -76,6 +76,7 @@ class MUN(ReIDModel):
         def first_stage() -> ResNet:
             return ResNet(layers, width, last_stride, stages=own)
 
+        self.concat = ops.Concat(0)
         self.visible_stage = first_stage()
         self.infrared_stage = first_stage()
         self.shared = ResNet(layers, width, last_stride, stem=False, stages=STAGES[len(own) :])
@@ -142,21 +143,19 @@ class MUN(ReIDModel):
         maps = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])  # v and r, [PK, 256, 72, 36] each
         if self.generator is not None:
             maps += (self.generator(pictures, maps, key),)  # a = G(v, r): row i of all three is of one identity
-        pooled = self.pool(self.shared(ops.cat(maps, 0)))  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
+        pooled = self.pool(self.shared(self.concat(maps)))  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
         normalised = self.bottleneck(pooled)  # [3PK, embed_dim]
-        visible_logits = self.visible_classifier(normalised[:half])
-        infrared_logits = self.infrared_classifier(normalised[half : 2 * half])
-        logits = ops.cat((visible_logits, infrared_logits), 0)
+        visible_logits, infrared_logits = self.visible_classifier(normalised), self.infrared_classifier(normalised)
+        logits = self.concat((visible_logits[:half], infrared_logits[half : 2 * half]))
         if self.generator is None:
             return logits, pooled, normalised
-        auxiliary = normalised[2 * half :]  # [PK, embed_dim]
         prototypes = self._prototypes(pooled, half, labels, progress)
         outputs = logits, pooled[: 2 * half], normalised[: 2 * half]
         outputs += pooled[:half], pooled[half : 2 * half], pooled[2 * half :]  # v, r and a
-        outputs += self.visible_classifier(auxiliary), self.infrared_classifier(auxiliary)
+        outputs += visible_logits[2 * half :], infrared_logits[2 * half :]  # C_v(a) and C_r(a)
         outputs += prototypes[0], prototypes[1], prototypes[2]
         if self.auxiliary_classifier is not None:
-            outputs += (self.auxiliary_classifier(auxiliary),)
+            outputs += (self.auxiliary_classifier(normalised[2 * half :]),)
         return outputs
 
     def _first_stage(self, images: Tensor, modality: str | None) -> Tensor:

@@ -63,7 +63,7 @@ class Attention(nn.Cell):
         """[N, T, D] -> [N, T, D]."""
         batch, tokens, width = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        query, key, value = qkv[0], qkv[1], qkv[2]  # [N, heads, T, head_dim]
+        query, key, value = qkv.unbind(0)  # [N, heads, T, head_dim]
         scores = (query * self.head_dim**-0.5) @ key.permute(0, 1, 3, 2)  # [N, heads, T, T]
         x = ops.softmax(scores, -1) @ value  # [N, heads, T, head_dim]
         x = x.permute(0, 2, 1, 3).reshape(batch, tokens, width)

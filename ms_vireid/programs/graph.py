@@ -6,12 +6,13 @@ holds more without it, as the comment beside it says: counted on the stand-ins w
 """
 
 import math
+from functools import cache
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, mint, nn, ops
 
-from ms_vireid.models import auxiliary_generator, layers, vit
+from ms_vireid.models import vit
 from ms_vireid.models.prototypes import ModalityPrototypes, accumulated
 
 
@@ -29,16 +30,6 @@ class _Gelu(nn.Cell):
         return (ops.erf(x * math.sqrt(0.5)) + 1.0) * 0.5
 
 
-class _Masked(nn.Cell):
-    """x with zeros where `dropped`, times `scale`. Automatic differentiation sums the gradient of what is filled in."""
-
-    def construct(self, x: Tensor, dropped: Tensor, scale: float) -> Tensor:
-        return x.masked_fill(dropped, 0.0) * scale
-
-    def bprop(self, _x: Tensor, dropped: Tensor, scale: float, _out: Tensor, gradient: Tensor) -> tuple:
-        return gradient.masked_fill(dropped, 0.0) * scale, ops.zeros_like(dropped), 0.0
-
-
 class _Heads(nn.Cell):
     """Queries, keys and values of all heads, [N, T, 3 * D] -> [N, heads, T, head_dim] of each. Automatic
     differentiation pads the gradient of each third to the whole and adds them."""
@@ -54,22 +45,43 @@ class _Heads(nn.Cell):
         return together.permute(1, 3, 0, 2, 4).reshape(qkv.shape), 0
 
 
+class Joined(nn.Cell):
+    """In place of an `ops.Concat` that a cell holds, of tensors of one shape: by selection, as the device is given the
+    addresses of Concat's tensors at every call, and waits for them."""
+
+    def __init__(self, concat: ops.Concat):
+        super().__init__()
+        self.axis = concat.axis
+
+    def construct(self, parts: tuple[Tensor, ...]) -> Tensor:
+        axis, shape, count = self.axis, parts[0].shape, len(parts)
+        joined = parts[count - 1].unsqueeze(axis)
+        for i in range(count - 1):
+            joined = ops.where(_is_place(i, count, axis, len(shape) + 1), parts[i].unsqueeze(axis), joined)
+        return joined.reshape(*shape[:axis], count * shape[axis], *shape[axis + 1 :])
+
+    def bprop(self, parts: tuple[Tensor, ...], _out: Tensor, gradient: Tensor) -> tuple[tuple[Tensor, ...]]:
+        size = parts[0].shape[self.axis]
+        gradients = ()
+        for i in range(len(parts)):
+            gradients += (ops.narrow(gradient, self.axis, i * size, size),)
+        return (gradients,)
+
+
+@ops.constexpr
+@cache
+def _is_place(i: int, count: int, axis: int, ndim: int) -> Tensor:
+    """Which of `count` places along one of `ndim` axes is the i-th: bool [1, ..., count, ..., 1]."""
+    return Tensor((np.arange(count) == i).reshape(-1, *[1] * (ndim - axis - 1)))
+
+
 _OF_QUERY, _OF_KEY = (Tensor(np.arange(3).reshape(3, 1, 1, 1, 1) == i) for i in range(2))
-_IS_FIRST = Tensor(np.arange(2).reshape(1, 2, 1, 1, 1) == 0)
-_gelu, _masked, _heads = _Gelu(), _Masked(), _Heads()
+_gelu, _heads = _Gelu(), _Heads()
 _product, _product_transposed = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
 
 
 def gelu(self: nn.GELU, x: Tensor) -> Tensor:
     return _gelu(x)
-
-
-def intra_modality_learner(self: auxiliary_generator.IntraModalityLearner, x: Tensor) -> Tensor:
-    first, second = x[:, : self.half], x[:, self.half :]
-    parts = self.first(first).unsqueeze(1), self.second(second).unsqueeze(1)  # [N, 1, C / 2, H, W] each
-    x = self.expand(self.bn1(ops.where(_IS_FIRST, *parts).reshape(x.shape)))
-    x = self.spatial(ops.relu(x)) + x
-    return self.scale * self.reduce(self.bn2(x))
 
 
 def prototypes(self: ModalityPrototypes, features: Tensor, beta: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -84,14 +96,6 @@ def prototypes(self: ModalityPrototypes, features: Tensor, beta: Tensor, labels:
 
 def ascend_gelu(self: nn.GELU, x: Tensor) -> Tensor:
     return mint.nn.functional.gelu(x)
-
-
-def dropout(self: layers.Dropout, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
-    if not self.training or self.rate == 0.0:
-        return x
-    own = multipliers[self.layer : self.layer + self.parts].reshape(self.parts, 1)
-    dropped = noise.unsqueeze(-2) * own < self.limit  # [..., parts, C]
-    return _masked(x, dropped.reshape(x.shape), self.scale)
 
 
 def attention(self: vit.Attention, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
@@ -137,29 +141,27 @@ def average_pool(self: nn.AvgPool2d, x: Tensor) -> Tensor:
     return mint.nn.functional.avg_pool2d(x, self.kernel_size, self.stride)
 
 
-# By the device: what takes the place of which cells, and what the step asks more without it.
+# By the device: what takes the place of which cells, and what a step of a method asks without it, for with it.
 GRAPH = {
     "GPU": {
-        nn.GELU: gelu,
-        layers.Dropout: dropout,
-        vit.Attention: attention,
-        nn.CrossEntropyLoss: cross_entropy,
-        auxiliary_generator.IntraModalityLearner: intra_modality_learner,
-        ModalityPrototypes: prototypes,
+        nn.GELU: gelu,  # PMT: 1,588 launches for 1,552; peak 14.6 GiB for 11.0
+        vit.Attention: attention,  # PMT: 1,720 launches for 1,552; peak 12.5 GiB for 11.0
+        nn.CrossEntropyLoss: cross_entropy,  # AGW: 1,479 launches for 1,381; MUN: 1,485 for 1,311
+        ops.Concat: Joined,  # MUN: 21 copies for 11
+        ModalityPrototypes: prototypes,  # MUN: 15 copies for 11
     },
-    "Ascend": {
-        nn.GELU: ascend_gelu,
-        layers.Dropout: dropout,
-        vit.Attention: attention,
-        nn.CrossEntropyLoss: cross_entropy,
-        nn.LayerNorm: layer_norm,
-        nn.Dense: dense,
-        nn.Conv2d: convolution,
-        nn.Conv2dTranspose: transposed_convolution,
-        nn.BatchNorm1d: batch_norm,
-        nn.BatchNorm2d: batch_norm,
-        nn.MaxPool2d: max_pool,
-        nn.AvgPool2d: average_pool,
+    "Ascend": {  # where many launches are by name, which CANN compiles at their first use
+        nn.GELU: ascend_gelu,  # PMT: 1,566 launches for 1,410; peak 14.6 GiB for 10.9
+        vit.Attention: attention,  # PMT: 1,506 launches for 1,410; peak 12.4 GiB for 10.9
+        nn.CrossEntropyLoss: cross_entropy,  # AGW: 1,341 launches for 1,237
+        nn.LayerNorm: layer_norm,  # PMT: 419 by name for 369
+        nn.Dense: dense,  # PMT: 1,456 launches for 1,410, 465 by name for 369
+        nn.Conv2d: convolution,  # AGW: 1,349 launches for 1,237, 738 by name for 478
+        nn.Conv2dTranspose: transposed_convolution,  # MUN: 380 by name for 356
+        nn.BatchNorm1d: batch_norm,  # PMT: 373 by name for 369
+        nn.BatchNorm2d: batch_norm,  # AGW: 1,355 launches for 1,237, 714 by name for 478
+        nn.MaxPool2d: max_pool,  # AGW: 482 by name for 478, some of them by the slow AI CPU
+        nn.AvgPool2d: average_pool,  # MUN: 372 by name for 356
     },
 }
 # Of operators one by one what gives other numbers: MindSpore hands the gradient of `nn.LayerNorm` to an Ascend without

@@ -45,27 +45,33 @@ def inference_program(program: str) -> str:
     return program
 
 
-def prepare(program: str, *cells: nn.Cell) -> None:
-    """Have a model whose weights are in place, and its optimiser, computed by a program; again after other weights.
+def prepare(program: str, model: nn.Cell, *others: nn.Cell) -> None:
+    """Have a model whose weights are in place, its loss and optimiser computed by a program; again after other weights.
 
-    Their own code stays as it is: each cell that the program's table names by its type has its `construct` replaced. A
-    cell that no table knows may say itself what replaces it: `replacements`, functions by program.
+    Their own code stays as it is: each cell that the program's table names by its type has its `construct` replaced,
+    and an operator that a cell holds gives way to the table's cell. A cell that no table knows may say itself what
+    replaces it: `replacements`, functions by program.
     """
-    parts = [part for cell in cells for _, part in cell.cells_and_names()]
+    parts = [part for cell in (model, *others) for _, part in cell.cells_and_names()]
     if program == "kernels":
         from ms_vireid.programs.kernels import base, table  # Numba and its compiler: a second
 
         replacements = table.KERNELS
-        for weight in (weight for part in parts for weight in part._params.values()):
+        for weight in model.get_parameters():  # an optimiser's states gain nothing by it
             base.align(weight)
     else:
         replacements = graph.replacements(program)
         if any(isinstance(part, nn.Conv2d) for part in parts):
             runtime.cap_convolutions()
+    if program == "operators":
+        ms.runtime.launch_blocking()  # an error names its operator; from queued ones MindSpore 2.10 may crash instead
     for part in parts:
         function = replacements.get(type(part)) or getattr(part, "replacements", {}).get(program)
         if function:
             part.construct = MethodType(function, part)
+        for name, operator in dict(part._primitives).items():
+            if type(operator) in replacements:
+                setattr(part, name, replacements[type(operator)](operator))
 
 
 @contextmanager

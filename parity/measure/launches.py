@@ -36,9 +36,9 @@ ROWS = {
     if model.startswith("PMT") or "recompute" not in mode
 }
 # Cells that the tables of `programs/graph.py` replace, and the models that have them: PMT, AGW, MUN.
-_ON_BOTH = {"GELU": "PMT", "Dropout": "PMT", "Attention": "PMT", "CrossEntropyLoss": "PMT AGW MUN"}
+_ON_BOTH = {"GELU": "PMT", "Attention": "PMT", "CrossEntropyLoss": "PMT AGW MUN"}
 _REPLACED = {
-    "GPU": _ON_BOTH | {"IntraModalityLearner": "MUN", "ModalityPrototypes": "MUN"},
+    "GPU": _ON_BOTH | {"Concat": "MUN", "ModalityPrototypes": "MUN"},
     "Ascend": _ON_BOTH
     | {"LayerNorm": "PMT", "Dense": "PMT AGW MUN", "Conv2d": "PMT AGW MUN", "Conv2dTranspose": "MUN"}
     | {"BatchNorm1d": "PMT AGW MUN", "BatchNorm2d": "AGW MUN", "MaxPool2d": "AGW MUN", "AvgPool2d": "MUN"},

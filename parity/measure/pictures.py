@@ -1,7 +1,13 @@
 """The benchmark's sections without a model: pictures read beside torch.utils.data with torchvision, ranking beside
-numpy's argsort, and the corruptions' cost."""
+numpy's argsort, and the corruptions' cost.
+
+Neither framework is imported into this process: MindSpore sets OMP_NUM_THREADS to 1, and processes begun later inherit
+it, PyTorch's among them.
+"""
 
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from argparse import Namespace
@@ -13,10 +19,11 @@ from timeit import repeat
 import numpy as np
 from PIL import Image
 
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, AugmentationConfig, Config, load_config
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from ms_vireid.data.loader import iterate
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import BLUR_KERNEL
@@ -35,32 +42,42 @@ RANKING_ROWS = {"SYSU-MM01 multi-shot, 3803 x 3010": (3803, 3010, 96), "LLCM, 71
 
 
 def data(names: Sequence[str], options: Namespace) -> Rows:
-    """Pictures from disk to training batches by both loaders, on the same files in the same batches with as many
-    worker processes."""
+    """`images_per_second` of each row, in a process of its own.
+
+    Raises:
+        InputError: it has failed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            config, cache = DATA_ROWS[name]
-            overrides = [
-                "data={name: synthetic, synthetic: {train_identities: 24, val_identities: 2, test_identities: 4, "
-                f"images_per_camera: 4, image_size: [384, 192]}}, workers: {WORKERS}}}",
-                f"data.root={json.dumps(f'{folder}/pictures')}",
-                f"data.cache={cache}",
-                f"data.image_size={list(load_config(CONFIG_ROOT / config).data.image_size)}",
-                f"train.iterations={10 if options.quick else 60}",
-                "model.num_classes=26",
-            ]
-            *both, images = loaders(load_config(CONFIG_ROOT / config, overrides))
-            row = _in_turn(*(lambda read=read: len(list(read())) for read in both), options.repeats)
-            yield (
-                name,
-                {
-                    "mindspore_images_per_s": images / row["mindspore_s"],
-                    "torch_images_per_s": images / row["torch_s"],
-                    "speedup": 1 / row["ratio"],
-                    "spread": [1 / quotient for quotient in reversed(row["spread"])],
-                    "workers": WORKERS,
-                },
-            )
+            given = name, folder, str(10 if options.quick else 60), str(options.repeats)
+            done = subprocess.run([sys.executable, "-m", __name__, *given], stdout=subprocess.PIPE, check=False)
+            if done.returncode:
+                raise InputError(f"{name}: its process has ended with {done.returncode}; what it said is above")
+            yield name, json.loads(done.stdout)
+
+
+def images_per_second(name: str, folder: str, iterations: int, repeats: int) -> dict:
+    """Pictures from disk to training batches by both loaders, on the same files in the same batches with as many
+    worker processes."""
+    config, cache = DATA_ROWS[name]
+    overrides = [
+        "data={name: synthetic, synthetic: {train_identities: 24, val_identities: 2, test_identities: 4, "
+        f"images_per_camera: 4, image_size: [384, 192]}}, workers: {WORKERS}}}",
+        f"data.root={json.dumps(f'{folder}/pictures')}",
+        f"data.cache={cache}",
+        f"data.image_size={list(load_config(CONFIG_ROOT / config).data.image_size)}",
+        f"train.iterations={iterations}",
+        "model.num_classes=26",
+    ]
+    *both, images = loaders(load_config(CONFIG_ROOT / config, overrides))
+    row = _in_turn(*(lambda read=read: len(list(read())) for read in both), repeats)
+    return {
+        "mindspore_images_per_s": images / row["mindspore_s"],
+        "torch_images_per_s": images / row["torch_s"],
+        "speedup": 1 / row["ratio"],
+        "spread": [1 / quotient for quotient in reversed(row["spread"])],
+        "workers": WORKERS,
+    }
 
 
 def ranking(names: Sequence[str], options: Namespace) -> Rows:
@@ -107,6 +124,8 @@ def loaders(config: Config) -> tuple[Callable[[], Batches], Callable[[], Batches
     """Two functions that each read the batches of the recipe's last epoch, in worker processes of their own, ours and
     what a PyTorch user would write for the same augmentation; and the number of images in these."""
     import torch
+
+    from ms_vireid.data.loader import iterate
 
     batches = TrainingBatches(read_data(config.data).train, config)
     iterations = batches.sampler.iterations
@@ -159,3 +178,12 @@ def _transform(config: AugmentationConfig, size: tuple[int, int], infrared: bool
         aspect = config.erasing_aspect, 1 / config.erasing_aspect
         steps.append(transforms.RandomErasing(config.erasing, config.erasing_area, aspect, config.erasing_fill))
     return transforms.Compose(steps)
+
+
+def main() -> None:
+    name, folder, iterations, repeats = sys.argv[1:]
+    print(json.dumps(images_per_second(name, folder, int(iterations), int(repeats))))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -24,7 +24,7 @@ KERNEL_ROWS = {
     for model, kernels in zip(
         MODELS,
         (
-            (BOUND, "GELU", "LayerNorm", "Dense", "Attention", "Dropout"),
+            (BOUND, "GELU", "LayerNorm", "Dense", "Attention", "Dropout", "DropPath", "AdamW"),
             (BOUND, "Conv2d", WINOGRAD, "ResNet", "Bottleneck", "NonLocal", "BatchNorm2d", "MaxPool2d", "GeM", "SGD"),
             ("IntraModalityLearner", "CrossModalityLearner"),
         ),

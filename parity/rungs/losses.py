@@ -225,7 +225,9 @@ def terms_case() -> By:
     }
     config = LossConfig.model_validate(terms)
     stage_loss = MindSporeStageLoss(config, 2)
-    theirs = TorchStageLoss(config, 2)(TrainingOutputs(*map(torch.from_numpy, outputs)), torch.from_numpy(labels))
+    watched = TrainingOutputs(*(torch.tensor(output, requires_grad=True) for output in outputs))
+    theirs = TorchStageLoss(config, 2)(watched, torch.from_numpy(labels))
+    slopes = torch.autograd.grad(theirs[0], watched)
     exact = TrainingOutputs(*(output.astype(np.float64) for output in outputs))
     before, after = exact.pooled, exact.bnneck
     expected = [
@@ -242,12 +244,20 @@ def terms_case() -> By:
         equations.auxiliary_identity_loss(exact.auxiliary_logits, own),
     ]
 
+    def of_outputs(labels, *outputs):
+        return stage_loss(outputs, labels)
+
+    value_and_gradients = ms.value_and_grad(of_outputs, tuple(range(1, 1 + len(outputs))), has_aux=True)
+
     def by(program: str) -> list[Comparison]:
-        ours = by_program(program, stage_loss)(tuple(map(ms.Tensor, outputs)), ms.Tensor(labels))
-        comparisons = [compare("total", ours[0].asnumpy(), theirs[0].numpy(), FORWARD)]
+        prepare(program, stage_loss)
+        ours, gradients = by_program(program, value_and_gradients)(ms.Tensor(labels), *map(ms.Tensor, outputs))
+        comparisons = [compare("total", ours[0].asnumpy(), theirs[0].detach().numpy(), FORWARD)]
         for name, value, other, by_equation in zip(terms, ours[1:], theirs[1:], expected, strict=True):
-            comparisons.append(compare(f"term {name}", value.asnumpy(), other.numpy(), FORWARD))
+            comparisons.append(compare(f"term {name}", value.asnumpy(), other.detach().numpy(), FORWARD))
             comparisons.append(compare(f"term {name}, equation", value.asnumpy(), np.asarray(by_equation), FORWARD))
+        for name, gradient, slope in zip(TrainingOutputs._fields, gradients, slopes, strict=True):
+            comparisons.append(compare(f"gradient of {name}", gradient.asnumpy(), slope.numpy(), GRADIENT))
         return comparisons
 
     return by
@@ -311,5 +321,5 @@ CASES = [
     _case("IdentityConsistencyLoss", consistency_case),
     *(_case(name, partial(modality_case, loss)) for name, loss in equations.MODALITY_LOSSES.items()),
     *(_case(f"ModalityPrototypes, {memory}", partial(prototypes_case, memory)) for memory in ("slots", "identity")),
-    _case("terms on their features", terms_case),
+    Case(3, "terms on their features", terms_case),  # a stage's loss, a graph in the program of kernels
 ]

@@ -69,13 +69,13 @@ def _train(config: Config) -> None:
 
 
 def _evaluate(config: Config) -> None:
-    import mindspore as ms
-
-    from ms_vireid.exports.verified import InferenceGraph
+    from ms_vireid.inference.features import FeatureExtractor
     from ms_vireid.models import build_model
+    from ms_vireid.programs.prepare import prepare
 
-    graph = InferenceGraph(build_model(config, inference=True), "visible").set_train(False)
-    ms.jit(graph.construct)(ms.Tensor(_images())).asnumpy()
+    model = build_model(config, inference=True).set_train(False)
+    prepare("graph", model)
+    FeatureExtractor(model, "graph", SIZE, len(LABELS)).features_of(_images(), "visible")
 
 
 def _images() -> np.ndarray:

@@ -53,5 +53,6 @@ def start(command: str, arguments: list[str], log: Path) -> str | None:
             if stopped.code == 130:
                 raise KeyboardInterrupt from None
             log.write_text(errors.getvalue(), encoding="utf-8")
-            return errors.getvalue().splitlines()[-1].removeprefix("error: ")
+            said = errors.getvalue().splitlines() or [f"ended with {stopped.code}"]
+            return said[-1].removeprefix("error: ")
     return None

@@ -81,7 +81,8 @@ def run_table(name: str, *overrides: str) -> list[dict]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "start", start)
         patch.setattr(tables, "load_demo", lambda model: Demo(epochs=2, overrides=tuple(TINY[model])))
-        run_command("ablate", name, "--demo", "--output", "tables", *overrides)
+        with suppress(RuntimeError):  # a row has failed: the table says which and why
+            run_command("ablate", name, "--demo", "--output", "tables", *overrides)
     return json.loads(Path(f"tables/{name}/table.json").read_text())["rows"]
 
 

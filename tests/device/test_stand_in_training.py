@@ -61,8 +61,7 @@ def test_a_step_hardly_waits(by_default):
     assert len(steps) == ITERATIONS - 2
     assert first.launches > 100
     assert sum(step.waits for step in steps) <= 4 * len(steps)
-    # In MUN two for each of three Concats, of the addresses of its tensors.
-    assert sum(step.copies for step in steps) <= 17 * len(steps)
+    assert sum(step.copies for step in steps) <= 12 * len(steps)
     assert sum(step.allocations for step in steps) == 0
 
 
@@ -132,6 +131,7 @@ def test_the_recipe_of_another_data_set_trains(pynative_worker, tmp_path, family
 @pytest.mark.parametrize("name", list_tables())
 def test_every_row_of_a_table_trains_and_is_evaluated(pynative_worker, name):
     """In PyNative: compiling all rows takes minutes; `COMPILED` has what their losses and models compile to."""
-    rows = {row["name"]: row["status"] for row in pynative_worker.do("run_table", name, "train.program=operators")}
+    rows = pynative_worker.do("run_table", name, "train.program=operators")
+    rows = {row["name"]: row["failure"] or row["status"] for row in rows}
     ours = [row.name for row in load_table(name).rows if row.config]
     assert {row: rows[row] for row in ours} == dict.fromkeys(ours, "complete")

@@ -12,7 +12,7 @@ from mindspore.nn import GELU
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import host
-from ms_vireid.engine.optimizer import SGD
+from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.programs.kernels.table import KERNELS
 from parity import benchmark
 from parity.measure import launches, pictures, steps, workers
@@ -71,7 +71,7 @@ def test_a_kernels_worth_is_the_time_without_it_over_that_with_it(monkeypatch):
 
 
 def test_every_kernel_is_timed():
-    cells = {kind.__name__ for kind in (*KERNELS, SGD)}
+    cells = {kind.__name__ for kind in (*KERNELS, AdamW, SGD)}
     assert {kernel for _, kernel in steps.KERNEL_ROWS.values()} == {BOUND, WINOGRAD, *cells}
 
 
@@ -184,10 +184,10 @@ def test_both_loaders_read_the_same_pictures(tmp_path):
     assert read == images
 
 
-def test_pictures_a_second_are_measured_of_both(monkeypatch):
+def test_pictures_a_second_are_measured_of_both(monkeypatch, tmp_path):
     seconds = iter((2.0, 4.0))
     monkeypatch.setattr(pictures, "seconds", lambda work: work() and next(seconds))
-    ((_, row),) = pictures.data(["PMT, 256x128, decoded"], Namespace(quick=True, repeats=1))
+    row = pictures.images_per_second("PMT, 256x128, decoded", str(tmp_path), 10, 1)
     assert row["speedup"] == 2.0
     assert row["mindspore_images_per_s"] == 10 * 64 / 2.0
 

@@ -13,7 +13,7 @@ from ms_vireid.programs.kernels import (
     pooling,
     transformer,
 )
-from ms_vireid.programs.kernels.base import memory
+from ms_vireid.programs.kernels.base import Compiled, memory
 from parity.cases import LADDER, run
 from parity.harness import trace
 from parity.rungs.models import MODELS
@@ -53,6 +53,13 @@ def unscaled_dropout(patch):
         original(rows, x, noise, multipliers, limit, np.float32(1), y)
 
     changed(patch, transformer, "_dropout", unscaled)
+
+
+def path_of_another_sample(patch):
+    def shifted(original, samples, x, factors, y):
+        original(samples, x, np.roll(factors, 1), y)
+
+    changed(patch, transformer, "_times", shifted)
 
 
 def gradient_to_the_upper_left(patch):
@@ -115,11 +122,23 @@ def momentum_not_nesterovs(patch):
     changed(patch, optimizer, "_sgd", lambda original, *given: original(*given[:-1], False))
 
 
+def adamw_without_decay(patch):
+    changed(patch, optimizer, "_adamw", lambda original, *given: original(*given[:-1], np.float32(0)))
+
+
+def half_the_losss_gradient(patch):
+    def half(original, context, gradient, *others):
+        return original(context, 0.5 * gradient, *others)
+
+    changed(patch, Compiled, "backward", half)
+
+
 PLANTED = [
     (layer_norm_eps, "2 LayerNorm", "output 0"),
     (softmax_without_its_maximum, "2 Attention with large scores", "output 0"),
     (tanh_gelu, "2 GELU", "output 0"),
     (unscaled_dropout, "2 Dropout", "output 0"),
+    (path_of_another_sample, "2 DropPath", "output 0"),
     (gradient_to_the_upper_left, "2 ResNet stem", "gradient of input 0"),
     (gradient_of_too_few_rows, "2 Linear", "gradient of bias"),
     (last_tile_not_cut_off, "2 3x3 convolution, 64 channels", "output 0"),
@@ -127,6 +146,8 @@ PLANTED = [
     (fork_forgets_a_branch, "2 Bottleneck", "gradient of input 0"),
     (biased_running_variance, "2 BatchNorm", "buffer running_var"),
     (average_not_divided, "2 CrossModalityLearner", "gradient of input 0"),
+    (adamw_without_decay, "5 PMT stage 1, six updates", "after update 1 base.norm.bias"),
+    (half_the_losss_gradient, "3 terms on their features", "gradient of logits"),
     (momentum_not_nesterovs, "5 AGW, six updates", "after update 1 visible_stem.conv1.weight"),
 ]
 

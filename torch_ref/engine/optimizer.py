@@ -25,15 +25,17 @@ class ParameterGroup:
 def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[ParameterGroup]:
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     backbone = {name: p for name, p in named.items() if model.in_backbone(name)}
-    limited = {name: p for name, p in named.items() if model.limits_of(name)}
-    full = {name: p for name, p in named.items() if name not in backbone and name not in limited}
+    limited = {}
+    for name, parameter in named.items():
+        if limits := model.limits_of(name):
+            limited.setdefault(limits, {})[name] = parameter
+    full = {name: p for name, p in named.items() if name not in backbone and not model.limits_of(name)}
     groups = [
         ParameterGroup("full", 1.0, tuple(full.values()), tuple(full)),
         ParameterGroup("backbone", config.backbone_factor, tuple(backbone.values()), tuple(backbone)),
     ]
-    if limited:
-        [limits] = {model.limits_of(name) for name in limited}
-        held = tuple(limited.values()), tuple(limited)
+    for limits, scales in limited.items():
+        held = tuple(scales.values()), tuple(scales)
         groups.append(ParameterGroup("scales", 1.0, *held, decays=False, limits=limits))
     return groups
 

@@ -97,13 +97,14 @@ class MUN(ReIDModel):
             maps += (self.generator(pictures, maps, key),)  # a = G(v, r): row i of all three is of one identity
         pooled = self.pool(self.shared(torch.cat(maps, dim=0)))  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
         normalised = self.bottleneck(pooled)  # [3PK, embed_dim]
-        visible_logits = self.visible_classifier(normalised[:half])
-        infrared_logits = self.infrared_classifier(normalised[half : 2 * half])
-        logits = torch.cat((visible_logits, infrared_logits), dim=0)
+        visible_logits, infrared_logits = self.visible_classifier(normalised), self.infrared_classifier(normalised)
+        logits = torch.cat((visible_logits[:half], infrared_logits[half : 2 * half]), dim=0)
         if self.generator is None:
             return TrainingOutputs(logits, pooled, normalised)
-        auxiliary = normalised[2 * half :]  # [PK, embed_dim]
         prototypes = self._prototypes(pooled, half, labels, progress)
+        auxiliary_logits = None
+        if self.auxiliary_classifier is not None:
+            auxiliary_logits = self.auxiliary_classifier(normalised[2 * half :])
         return TrainingOutputs(
             logits=logits,
             pooled=pooled[: 2 * half],
@@ -111,12 +112,12 @@ class MUN(ReIDModel):
             visible=pooled[:half],
             infrared=pooled[half : 2 * half],
             auxiliary=pooled[2 * half :],
-            visible_logits=self.visible_classifier(auxiliary),
-            infrared_logits=self.infrared_classifier(auxiliary),
+            visible_logits=visible_logits[2 * half :],
+            infrared_logits=infrared_logits[2 * half :],
             visible_prototypes=prototypes[0],
             infrared_prototypes=prototypes[1],
             auxiliary_prototypes=prototypes[2],
-            auxiliary_logits=None if self.auxiliary_classifier is None else self.auxiliary_classifier(auxiliary),
+            auxiliary_logits=auxiliary_logits,
         )
 
     def _first_stage(self, images: Tensor, modality: str | None) -> Tensor:

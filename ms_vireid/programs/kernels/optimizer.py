@@ -1,9 +1,29 @@
-"""The update of SGD."""
+"""The updates of AdamW and SGD."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from mindspore import Parameter, Tensor
 
 from ms_vireid.programs.kernels.base import STRICT, array, f32, memory, threaded
+
+
+@threaded(**STRICT)
+def _adamw(start, stop, weight, exp_avg, exp_avg_sq, gradient, lr, beta1, beta2, eps, decay):
+    weight, gradient = weight[start:stop], gradient[start:stop]
+    exp_avg, exp_avg_sq = exp_avg[start:stop], exp_avg_sq[start:stop]
+    new1 = f32(1) - beta1
+    new2 = f32(1) - beta2
+    for i in range(weight.size):
+        exp_avg[i] = exp_avg[i] * beta1 + gradient[i] * new1
+        exp_avg_sq[i] = exp_avg_sq[i] * beta2 + gradient[i] * gradient[i] * new2
+        weight[i] -= lr * (exp_avg[i] / (np.sqrt(exp_avg_sq[i]) + eps) + decay * weight[i])
+
+
+def adamw(weight: Parameter, exp_avg: Parameter, exp_avg_sq: Parameter, gradient: Tensor, *scalars: float) -> None:
+    """AdamW's update in place, without bias correction; scalars: lr, beta1, beta2, eps, decay."""
+    held = [memory(tensor).reshape(-1) for tensor in (weight, exp_avg, exp_avg_sq)]
+    _adamw(weight.size, *held, array(gradient).reshape(-1), *map(f32, scalars))
 
 
 @threaded(**STRICT)
@@ -15,16 +35,14 @@ def _sgd(start, stop, weight, buffer, gradient, lr, decay, momentum, nesterov):
         weight[i] -= lr * (g + momentum * buffer[i] if nesterov else buffer[i])
 
 
-def sgd(
-    weight: Parameter,
-    buffer: Parameter,
-    gradient: Tensor,
-    nesterov: bool,
-    *scalars: float,
-    limits: tuple[float, float] | None,
-) -> None:
+def sgd(weight: Parameter, buffer: Parameter, gradient: Tensor, nesterov: bool, *scalars: float) -> None:
     """SGD's update in place, with momentum; scalars: lr, decay, momentum."""
     held = [memory(tensor).reshape(-1) for tensor in (weight, buffer)]
     _sgd(weight.size, *held, array(gradient).reshape(-1), *map(f32, scalars), nesterov)
+
+
+def clamp(weights: Sequence[Parameter], limits: tuple[float, float] | None) -> None:
+    """Weights to the limits of their group, if it has any, in place."""
     if limits is not None:
-        np.clip(memory(weight), *limits, out=memory(weight))
+        for weight in weights:
+            np.clip(memory(weight), *limits, out=memory(weight))

@@ -12,7 +12,7 @@ from ms_vireid.programs.kernels.feature_maps import Fork
 from ms_vireid.programs.kernels.generator import Depthwise, Pyramids
 from ms_vireid.programs.kernels.normalisation import BatchNorm
 from ms_vireid.programs.kernels.pooling import MaxPool, MeanOfCubes
-from ms_vireid.programs.kernels.transformer import GELU, Dense, Dropout, LayerNorm
+from ms_vireid.programs.kernels.transformer import GELU, Dense, Dropout, DropPath, LayerNorm
 from ms_vireid.programs.kernels.transformer import Attention as Heads
 
 WINOGRAD = 64  # channels from which fewer multiplications outweigh the transformations, as measured
@@ -43,6 +43,12 @@ def dropout(self: layers.Dropout, x: Tensor, noise: Tensor | None, multipliers: 
         return x
     own = multipliers.asnumpy()[self.layer : self.layer + self.parts]
     return Dropout.apply(x, noise, own, self.limit, self.scale)
+
+
+def drop_path(self: layers.DropPath, x: Tensor, factors: Tensor | None) -> Tensor:
+    if not self.training or self.rate == 0.0:
+        return x
+    return DropPath.apply(x, factors[self.layer])
 
 
 def gem(self: layers.GeM, x: Tensor) -> Tensor:
@@ -123,18 +129,19 @@ def cross_modality_learner(self: auxiliary_generator.CrossModalityLearner, visib
 # printed on two cores with AVX-512; a spread is given where it hides the worth, and seconds where a cell was timed by
 # itself. Without the kernels of convolutions these are oneDNN's reference (see `runtime.cap_convolutions`).
 KERNELS = {
-    nn.GELU: gelu,  # PMT 1.10
-    nn.LayerNorm: layer_norm,  # PMT 1.16
-    nn.Dense: dense,  # PMT 1.17
+    nn.GELU: gelu,  # PMT 1.27
+    nn.LayerNorm: layer_norm,  # PMT 1.15
+    nn.Dense: dense,  # PMT 1.16
     vit.Attention: attention,  # PMT 1.05
     layers.Dropout: dropout,  # PMT 1.17
-    layers.GeM: gem,  # AGW 1.05
+    layers.DropPath: drop_path,  # PMT 1.09
+    layers.GeM: gem,  # AGW 1.04
     nn.Conv2d: convolution,  # AGW 45
     resnet.ResNet: stages,
     resnet.Bottleneck: bottleneck,  # AGW 1.23
     agw.NonLocal: non_local,  # AGW 1.11
     nn.BatchNorm2d: batch_norm,  # AGW 1.90
-    nn.MaxPool2d: max_pool,  # AGW 1.06
+    nn.MaxPool2d: max_pool,  # AGW 1.13
     auxiliary_generator.IntraModalityLearner: intra_modality_learner,  # MUN 2.95
     auxiliary_generator.CrossModalityLearner: cross_modality_learner,  # MUN 7.85
 }

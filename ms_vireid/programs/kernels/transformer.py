@@ -1,4 +1,4 @@
-"""Of the ViT: GELU, LayerNorm, dense layers, attention and dropout."""
+"""Of the ViT: GELU, LayerNorm, dense layers, attention, dropout and stochastic depth."""
 
 import math
 
@@ -306,3 +306,29 @@ class Dropout(Function):
     def backward(ctx, gradient):
         (noise,) = ctx.saved_tensors
         return _dropped(gradient, noise, *ctx.how), None, None, None, None
+
+
+@threaded()
+def _times(start, stop, x, factors, y):
+    for n in range(start, stop):
+        for i in range(x.shape[1]):
+            y[n, i] = x[n, i] * factors[n]
+
+
+def _scaled(x: Tensor, factors: Tensor) -> Tensor:
+    y = empty(x.shape)
+    _times(len(x), array(x).reshape(len(x), -1), array(factors), memory(y).reshape(len(x), -1))
+    return y
+
+
+class DropPath(Function):
+    """Samples times a factor each: x float32 [N, ...], factors float32 [N] -> [N, ...]."""
+
+    @staticmethod
+    def forward(ctx, x, factors):
+        ctx.save_for_backward(factors)
+        return _scaled(x, factors)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _scaled(gradient, *ctx.saved_tensors), None
