@@ -89,7 +89,7 @@ class AGW(ReIDModel):
         key: Tensor | None = None,
         labels: Tensor | None = None,
         progress: Tensor | float = 0.0,
-    ):
+    ) -> Tensor | tuple[Tensor, ...]:
         """
         Args:
             images: float32 [N, 3, H, W]; in training [2PK, 3, H, W], visible (or gray) half first.

@@ -35,7 +35,7 @@ class PMT(ReIDModel):
         key: Tensor | None = None,
         labels: Tensor | None = None,
         progress: Tensor | float = 0.0,
-    ):
+    ) -> Tensor | tuple[Tensor, ...]:
         """
         Args:
             images: float32 [N, 3, H, W]; in training [2PK, 3, H, W], visible (or gray, stage 1) half first.

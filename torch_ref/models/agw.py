@@ -67,7 +67,7 @@ class AGW(ReIDModel):
         key: Tensor | None = None,
         labels: Tensor | None = None,
         progress: Tensor | float = 0.0,
-    ):
+    ) -> Tensor | TrainingOutputs:
         x = self._stems(images, modality)  # 288x144 pixels: [N, 64, 72, 36]
         for block in self.shared:
             x = block(x)

@@ -83,7 +83,7 @@ class MUN(ReIDModel):
         key: Tensor | None = None,
         labels: Tensor | None = None,
         progress: Tensor | float = 0.0,
-    ):
+    ) -> Tensor | TrainingOutputs:
         if not self.training:
             return l2_normalise(self.bottleneck(self.pool(self.shared(self._first_stage(images, modality)))))
         if self.inference:

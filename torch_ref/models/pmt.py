@@ -24,7 +24,7 @@ class PMT(ReIDModel):
         key: Tensor | None = None,
         labels: Tensor | None = None,
         progress: Tensor | float = 0.0,
-    ):
+    ) -> Tensor | TrainingOutputs:
         features = self.base(images, key)
         normalised = self.bottleneck(features)  # [N, embed_dim]
         if self.training:
