@@ -18,14 +18,6 @@ def small(**changes):
     return create_model("agw_resnet50", 5, **SMALL | changes)
 
 
-def test_attention_follows_the_last_two_blocks_of_layer2_and_the_last_three_of_layer3():
-    shared = AGW(5, width=4).shared
-    places = [i for i, cell in enumerate(shared) if isinstance(cell, NonLocal)]
-    # After 3 blocks of layer1: 2, then block 3, attention, block 4, attention; of layer3 3, then three such pairs.
-    assert places == [3 + 3, 3 + 5, 9 + 4, 9 + 6, 9 + 8]
-    assert len(shared) == 3 + 4 + 6 + 3 + 5
-
-
 def non_local_by_loop(cell, x):
     """z_i = W(sum_j theta(x_i) . phi(x_j) g(x_j) / L) + x_i, position by position, float64."""
 
