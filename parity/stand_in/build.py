@@ -141,7 +141,8 @@ def build(device: str, cache: Path = CACHE) -> StandIn:
 
 def _identity(device: str) -> str:
     """Of all that goes into a device's stand-in."""
-    digest = hashlib.sha256(f"{version('mindspore')} {do('g++', '--version')}".encode())
+    torch = version("torch") if device == "GPU" else ""
+    digest = hashlib.sha256(f"{version('mindspore')} {torch} {do('g++', '--version')}".encode())
     parts = [_SOURCES.glob("toolchain.py"), SHARED.glob("*"), DEVICES[device].SOURCES.rglob("*")]
     for source in sorted(path for part in parts for path in part if path.suffix in (".c", ".cc", ".h", ".py")):
         digest.update(f"{source.relative_to(_SOURCES)}\0".encode() + source.read_bytes())

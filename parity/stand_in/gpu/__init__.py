@@ -1,6 +1,7 @@
 """The stand-in's libraries for MindSpore's GPU plugin: those of CUDA, cuDNN and NCCL, and MindSpore's own kernels."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from ms_vireid.devices.gpu import PACKAGES
@@ -49,6 +50,11 @@ def collective() -> Path:
     return plugin().parent / "gpu11.6" / "libnvidia_collective.so"
 
 
+def torch_library() -> Path:
+    """PyTorch's library for a GPU, where its build has one."""
+    return Path(find_spec("torch").origin).parent / "lib" / "libtorch_cuda.so"
+
+
 def build(folder: Path) -> None:
     """lib/ with the libraries, and cuda/bin/nvcc, which names their release."""
     for part in ("lib", "objects", "cuda/bin"):
@@ -58,7 +64,10 @@ def build(folder: Path) -> None:
     compiler.chmod(0o755)
 
     asked = symbols("--dynamic", "--undefined-only", plugin())
-    of_nccl = [name for name in symbols("--dynamic", "--undefined-only", collective()) if name.startswith("nccl")]
+    # PyTorch's too: what is preloaded takes the place of its own NCCL, all of which it wants at its import.
+    users = [library for library in (collective(), torch_library()) if library.is_file()]
+    wanted = {name for library in users for name in symbols("--dynamic", "--undefined-only", library)}
+    of_nccl = sorted(name for name in wanted if name.startswith("nccl"))
     defined = symbols("--dynamic", "--defined-only", plugin().parent / "gpu" / CUDA_OPS)
     kernels = set(map(plain, defined))
     *common, meeting = compile_all(
