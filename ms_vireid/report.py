@@ -71,8 +71,8 @@ def _find(shown, arguments) -> tuple:
     notes = []
     if shown.checkpoint.stem == shown.folder.last.stem:
         notes.append(f"From {shown.checkpoint.name}: training has not ended.")
-    if data.checksum() != shown.record.data.checksum:
-        notes.append(f"The pictures under {data.root} are not those of the run: their checksum is {data.checksum()}.")
+    if data.checksum != shown.record.data.checksum:
+        notes.append(f"The pictures under {data.root} are not those of the run: their checksum is {data.checksum}.")
     return find(trained, data, arguments.queries, shown.name), notes
 
 

@@ -46,7 +46,7 @@ def main() -> None:
         print(f"note: {warning}")
     config = config.with_num_classes(data.train.num_identities)
     batches = TrainingBatches(data.train, config)
-    train(config, batches, data.checksum(), arguments.steps, checkpoint, arguments.output)
+    train(config, batches, data.checksum, arguments.steps, checkpoint, arguments.output)
 
 
 def train(
