@@ -139,7 +139,7 @@ def frameworks_with(*modules):
 
 
 def test_framework_free_code_imports_neither_framework():
-    """The benchmark's sections for the sake of its processes: MindSpore sets OMP_NUM_THREADS to 1, which they inherit."""
+    """The benchmark's for the sake of its processes: MindSpore sets OMP_NUM_THREADS to 1, which they inherit."""
     assert frameworks_with(*FRAMEWORK_FREE) == ""
 
 

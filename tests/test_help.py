@@ -9,10 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = re.findall(r"^\| `python ([\w/]+)\.py", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-COMMANDS = [(name.replace("/", "."),) for name in COMMANDS]
-COMMANDS += [("ms_vireid.visualize", kind) for kind in ("gradcam", "ranking", "similarity", "embedding", "features")]
-COMMANDS += [("ms_vireid.visualize", "curves"), ("ms_vireid",), ("ms_vireid", "train")]
-SLOW = "mindspore torch numba numpy scipy pydantic yaml PIL matplotlib jinja2 sklearn onnx onnxruntime faiss tqdm".split()
+COMMANDS = [name.replace("/", ".") for name in COMMANDS] + ["ms_vireid", "ms_vireid train"]
+KINDS = ("gradcam", "ranking", "similarity", "embedding", "features", "curves")
+COMMANDS += [f"ms_vireid.visualize {kind}" for kind in KINDS]
+SLOW = ("mindspore", "torch", "numba", "numpy", "scipy", "pydantic", "yaml", "PIL", "matplotlib", "jinja2", "sklearn")
+SLOW += ("onnx", "onnxruntime", "faiss", "pymilvus", "tqdm")
 # Runs commands in turn, with --help or a mistake, and says what the first that is slow has imported.
 SCRIPT = """
 import contextlib, io, runpy, sys
@@ -31,8 +32,7 @@ for command in commands:
 
 @pytest.mark.parametrize("option", ["--help", "--no-such-option"])
 def test_a_command_line_is_answered_before_the_work_is_imported(option):
-    assert ("torch_ref.train",) in COMMANDS
-    commands = [" ".join(command) for command in COMMANDS]
-    given = [sys.executable, "-c", SCRIPT, " ".join(SLOW), option, *commands]
+    assert {"ms_vireid.train", "torch_ref.train"} <= set(COMMANDS)
+    given = [sys.executable, "-c", SCRIPT, " ".join(SLOW), option, *COMMANDS]
     done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
