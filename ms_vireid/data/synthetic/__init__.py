@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.stopping import STOPS, signal_with_parent
+from ms_vireid.command.stopping import signal_with_parent
 from ms_vireid.config import SyntheticConfig
 from ms_vireid.data.records import SYSU_CAMERAS
 from ms_vireid.data.synthetic.cameras import Camera, render
@@ -85,16 +85,15 @@ def _write_tree(tree: Path, parameters: dict) -> None:
         for _ in processes.map(draw, range(1, number + 1), chunksize=_AT_A_TIME):
             pass
     except BrokenProcessPool:
-        raise InputError(f"{tree}: a process that draws it was killed (out of memory?); try again") from None
+        raise InputError(f"{tree.name}: a process that draws it was killed (out of memory?); try again") from None
     finally:
         processes.shutdown(cancel_futures=True)
     (tree / MARKER).write_text(json.dumps(parameters, indent=2) + "\n")
 
 
 def _begin_process() -> None:
-    """Leave the end to the main process, which Ctrl-C reaches as well; Linux kills this one with it."""
-    for number in STOPS:
-        signal.signal(number, signal.SIG_IGN)
+    """Leave Ctrl-C to the main process, which it reaches as well; Linux kills this one with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal_with_parent(signal.SIGKILL)
 
 
