@@ -8,16 +8,15 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from ms_vireid.ablations.output import Report, format_published, row_result
-from ms_vireid.ablations.runs import Plan, Training
-from ms_vireid.ablations.tables import Row, Table, config_of, list_tables, load_table
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.progress import progress
 from ms_vireid.command.running import Parser, add_device, check_least, run
-from ms_vireid.config import load_config
+
+if TYPE_CHECKING:
+    from ms_vireid.ablations.output import Report
+    from ms_vireid.ablations.runs import Plan, Training
+    from ms_vireid.ablations.tables import Row, Table
 
 OUTPUT = Path("runs/ablations")
 REGDB_TRIALS = 10
@@ -25,6 +24,11 @@ REGDB_TRIALS = 10
 
 def main() -> None:
     arguments = _parse()
+    from tqdm import tqdm
+
+    from ms_vireid.ablations.tables import list_tables, load_table
+    from ms_vireid.command.progress import progress
+
     if arguments.list:
         print(_listing(arguments.table))
         return
@@ -104,7 +108,11 @@ def _parse() -> argparse.Namespace:
     return arguments
 
 
-def _plan(arguments: argparse.Namespace, table: Table) -> Plan:
+def _plan(arguments: argparse.Namespace, table: "Table") -> "Plan":
+    from ms_vireid.ablations.runs import Plan
+    from ms_vireid.ablations.tables import config_of
+    from ms_vireid.config import load_config
+
     if arguments.trials is not None and "regdb" not in table.sets:
         raise InputError(f"--trials: RegDB alone has splits, and {arguments.table} is on {', '.join(table.sets)}")
     files = (config_of(arguments.table, row, name) for row in table.rows if row.config for name in table.sets)
@@ -135,7 +143,7 @@ def _by_name(option: str, words: list[str] | None, names: list[str]) -> dict[str
     return values
 
 
-def _chosen_rows(names: list[str] | None, table: Table) -> list[Row]:
+def _chosen_rows(names: list[str] | None, table: "Table") -> "list[Row]":
     if names is None:
         return list(table.rows)
     ours = [row.name for row in table.rows if row.config]
@@ -145,8 +153,10 @@ def _chosen_rows(names: list[str] | None, table: Table) -> list[Row]:
     return [row for row in table.rows if row.name in names]
 
 
-def _report(plan: Plan, trainings: list[Training], failures: dict[str, str]) -> Report:
+def _report(plan: "Plan", trainings: "list[Training]", failures: dict[str, str]) -> "Report":
     """The whole table as it stands on disk: rows that were not asked for show what they have."""
+    from ms_vireid.ablations.output import Report, row_result
+
     asked = {one.row.name for one in trainings}
     results = []
     for row in plan.table.rows:
@@ -157,6 +167,9 @@ def _report(plan: Plan, trainings: list[Training], failures: dict[str, str]) -> 
 
 def _listing(name: str | None) -> str:
     """All tables with their published numbers; of one, the recipes as well."""
+    from ms_vireid.ablations.output import format_published
+    from ms_vireid.ablations.tables import config_of, list_tables, load_table
+
     if name is None:
         return "\n\n".join(format_published(each, load_table(each)) for each in list_tables())
     table = load_table(name)

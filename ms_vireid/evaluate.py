@@ -2,18 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ms_vireid.command.names import DIRECTIONS
 from ms_vireid.command.running import Parser, add_inference, run
-from ms_vireid.config import Config, check_config, dump_config
-from ms_vireid.data.corruptions import corruption_sheet
-from ms_vireid.data.randomness import counter_generator
-from ms_vireid.data.transforms import load_image
-from ms_vireid.evaluation.protocol import DIRECTIONS
-from ms_vireid.evaluation.table import format_table
 from ms_vireid.files.writing import check_output, whole, write_json
-from ms_vireid.inference import start_inference
+
+if TYPE_CHECKING:
+    from ms_vireid.config import Config
 
 
 def main() -> None:
@@ -40,7 +36,10 @@ def main() -> None:
     check_output(arguments.json, "--json")
     check_output(arguments.corruption_sheet, "--corruption-sheet")
 
-    program = start_inference(arguments)
+    from ms_vireid.evaluation.table import format_table
+    from ms_vireid.inference import start_inference
+
+    program = start_inference(arguments, arguments.checkpoint)
     from ms_vireid.inference.evaluating import evaluate_corrupted, evaluate_model, frost_photographs
     from ms_vireid.inference.trained import load_trained
 
@@ -48,7 +47,11 @@ def main() -> None:
     config = _with_options(trained.config, arguments)
     data = trained.read_data(arguments.data_root)
     if arguments.corruption_sheet:
-        shown = load_image(data.test.paths[np.argmin(data.test.infrared)], config.data.image_size)
+        from ms_vireid.data.corruptions import corruption_sheet
+        from ms_vireid.data.randomness import counter_generator
+        from ms_vireid.data.transforms import load_image
+
+        shown = load_image(data.test.paths[data.test.infrared.argmin()], config.data.image_size)
         photographs = frost_photographs(config.evaluation)
         sheet = corruption_sheet(shown, counter_generator("corruption", 0), photographs)
         with whole(arguments.corruption_sheet) as temporary:
@@ -69,8 +72,10 @@ def main() -> None:
         write_json(arguments.json, result.as_dict())
 
 
-def _with_options(config: Config, arguments) -> Config:
+def _with_options(config: "Config", arguments) -> "Config":
     """The run's configuration with what the command line says otherwise."""
+    from ms_vireid.config import check_config, dump_config
+
     tree = dump_config(config)
     chosen = {name: getattr(arguments, name) for name in ("mode", "shots", "direction", "trials", "frost")}
     tree["evaluation"] |= {name: value for name, value in chosen.items() if value is not None}

@@ -8,8 +8,8 @@ and compared with the checkpoint on different pictures. All of this runs on the 
 from importlib import import_module
 from pathlib import Path
 
+from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import Parser, check_least, require_extra, run
-from ms_vireid.data.layout import MODALITIES
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import check_output
 
@@ -48,6 +48,9 @@ def main() -> None:
     check_output(output, suffixes=(suffix,))
     check_least(arguments, batch_size=1)
 
+    from ms_vireid.files.checks import require_file
+
+    require_file(arguments.checkpoint, "checkpoint file")
     runtime.set_up("CPU")
     from ms_vireid.exports.verified import Request, export_verified, modalities_of
     from ms_vireid.inference.trained import load_trained

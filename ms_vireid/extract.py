@@ -9,14 +9,9 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
+from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import Parser, add_inference, check_least, run
-from ms_vireid.config import dump_config
-from ms_vireid.data.layout import MODALITIES, find_pictures, read_layout
 from ms_vireid.files.writing import check_output
-from ms_vireid.inference import start_inference
-from ms_vireid.inference.feature_files import FORMAT, Pictures, save_features
 
 
 def main() -> None:
@@ -43,9 +38,16 @@ def main() -> None:
     check_output(arguments.output, suffixes=(".npz",))
     check_least(arguments, batch_size=1, workers=0)
 
+    import numpy as np
+
+    from ms_vireid.config import dump_config
+    from ms_vireid.data.layout import find_pictures, read_layout
+    from ms_vireid.inference import start_inference
+    from ms_vireid.inference.feature_files import FORMAT, Pictures, save_features
+
     names = find_pictures(arguments.images, arguments.list)
     images = read_layout(arguments.images, names, arguments.modality)
-    program = start_inference(arguments)
+    program = start_inference(arguments, arguments.checkpoint)
     from ms_vireid.inference.extraction import extract_resumably
     from ms_vireid.inference.trained import load_trained
 

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import Parser, add_inference, check_least, require_extra, run
-from ms_vireid.engine.run_folder import RunFolder, data_config
 from ms_vireid.files.writing import check_output, write_text
-from ms_vireid.inference import start_inference
 
 
 def main() -> None:
@@ -32,6 +30,7 @@ def main() -> None:
     check_output(arguments.output, suffixes=(".html",))
     check_least(arguments, queries=0)
     output = arguments.output or arguments.run / "report.html"
+    from ms_vireid.engine.run_folder import RunFolder
     from ms_vireid.visualization.page import RunView, render
 
     shown = RunView(RunFolder(arguments.run))
@@ -51,6 +50,8 @@ def _find(shown, arguments) -> tuple:
     """The model's searches of its test set, or None, and a line for the page that says why."""
     from ms_vireid.data.read import read_data
     from ms_vireid.data.validation import check_pictures
+    from ms_vireid.engine.run_folder import data_config
+    from ms_vireid.inference import start_inference
 
     if shown.checkpoint is None:
         return _nothing(f"{shown.folder.path} holds no checkpoint")
@@ -70,8 +71,8 @@ def _find(shown, arguments) -> tuple:
     notes = []
     if shown.checkpoint.stem == shown.folder.last.stem:
         notes.append(f"From {shown.checkpoint.name}: training has not ended.")
-    if data.checksum() != shown.record.data.checksum:
-        notes.append(f"The pictures under {data.root} are not those of the run: their checksum is {data.checksum()}.")
+    if data.checksum != shown.record.data.checksum:
+        notes.append(f"The pictures under {data.root} are not those of the run: their checksum is {data.checksum}.")
     return find(trained, data, arguments.queries, shown.name), notes
 
 

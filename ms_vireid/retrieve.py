@@ -9,17 +9,16 @@ import time
 from argparse import Namespace
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import Parser, add_inference, check_least, require_extra, run
-from ms_vireid.data.layout import MODALITIES
-from ms_vireid.data.validation import require_directory
 from ms_vireid.files.writing import check_output, write_json
-from ms_vireid.inference import start_inference
-from ms_vireid.inference.feature_files import Features, Pictures
-from ms_vireid.search.found import Found, as_json, format_found
-from ms_vireid.search.local_gallery import LocalGallery, entry
-from ms_vireid.search.sources import read_source
+
+if TYPE_CHECKING:
+    from ms_vireid.inference.feature_files import Features, Pictures
+    from ms_vireid.search.found import Found
 
 MILVUS = "milvus:"
 INDEX = ".index"
@@ -63,6 +62,8 @@ def main() -> None:
     arguments = parser.parse_args()
     _check(arguments)
 
+    from ms_vireid.search.sources import read_source
+
     of_query, of_gallery = arguments.modality
     queries = read_source(arguments.query, of_query, "--query") if arguments.query else None
     added = read_source([arguments.add], of_gallery, "--add") if arguments.add else None
@@ -102,8 +103,11 @@ def _check(arguments: Namespace) -> None:
         require_extra("this search", "viz", "matplotlib")
 
 
-def _read_gallery(gallery: str, modality: str) -> Features | Pictures | None:
+def _read_gallery(gallery: str, modality: str) -> "Features | Pictures | None":
     """None of a gallery that is opened rather than read: an index, Milvus."""
+    from ms_vireid.data.validation import require_directory
+    from ms_vireid.search.sources import read_source
+
     path = Path(gallery)
     if gallery.startswith(MILVUS) or path.suffix == INDEX:
         return None
@@ -112,14 +116,17 @@ def _read_gallery(gallery: str, modality: str) -> Features | Pictures | None:
     return read_source([path], modality, "--gallery")
 
 
-def _embedded(arguments: Namespace, *sources: Features | Pictures | None) -> list[Features | None]:
+def _embedded(arguments: Namespace, *sources: "Features | Pictures | None") -> "list[Features | None]":
     """The sources with features; the checkpoint gives those of pictures."""
+    from ms_vireid.inference import start_inference
+    from ms_vireid.inference.feature_files import Pictures
+
     pictures = [source for source in sources if isinstance(source, Pictures)]
     if not pictures:
         return list(sources)
     if arguments.checkpoint is None:
         raise InputError(f"--checkpoint is needed to embed the pictures of {pictures[0].root}; or give an .npz")
-    program = start_inference(arguments)
+    program = start_inference(arguments, arguments.checkpoint)
     from ms_vireid.inference.trained import load_trained
 
     (trained,) = load_trained([arguments.checkpoint], program)
@@ -130,20 +137,24 @@ def _embedded(arguments: Namespace, *sources: Features | Pictures | None) -> lis
     ]
 
 
-def _moved(features: Features, root: Path | None) -> Features:
+def _moved(features: "Features", root: Path | None) -> "Features":
     if root is None:
         return features
+    from ms_vireid.data.validation import require_directory
+
     require_directory(root, "give the folder of the gallery's pictures with --gallery-root")
     return dataclasses.replace(features, info=features.info | {"images": str(root.absolute())})
 
 
-def _open(arguments: Namespace, content: Features | None, create: bool) -> AbstractContextManager:
+def _open(arguments: Namespace, content: "Features | None", create: bool) -> AbstractContextManager:
     """The gallery, to be searched. content: its features, where they have been read."""
     name, root = arguments.gallery, arguments.gallery_root
     if name.startswith(MILVUS):
         from ms_vireid.search.milvus_gallery import MilvusGallery
 
         return closing(MilvusGallery(name.removeprefix(MILVUS), arguments.collection, create))
+    from ms_vireid.search.local_gallery import LocalGallery
+
     index = None
     if content is None:
         from ms_vireid.search.faiss_index import load_index
@@ -159,7 +170,10 @@ def _open(arguments: Namespace, content: Features | None, create: bool) -> Abstr
     return nullcontext(LocalGallery(name, _moved(content, root), index))
 
 
-def _search(gallery, queries: Features, arguments: Namespace) -> None:
+def _search(gallery, queries: "Features", arguments: Namespace) -> None:
+    from ms_vireid.search.found import Found, as_json, format_found
+    from ms_vireid.search.local_gallery import entry
+
     began = time.perf_counter()
     hits = gallery.search(queries, arguments.top_k, arguments.camera, arguments.breadth)
     took = time.perf_counter() - began
@@ -181,7 +195,7 @@ def _search(gallery, queries: Features, arguments: Namespace) -> None:
         _draw(found, arguments.sheet)
 
 
-def _draw(found: list[Found], path: Path) -> None:
+def _draw(found: "list[Found]", path: Path) -> None:
     from ms_vireid.search.sheet import draw_sheet
     from ms_vireid.visualization.figure import save_figure
 

@@ -10,18 +10,16 @@ import subprocess
 import sys
 import webbrowser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.running import Parser, add_device, require_extra, run
-from ms_vireid.config import Config
-from ms_vireid.config.reading import add_recipe, recipe
-from ms_vireid.data.read import read_data
-from ms_vireid.data.validation import validate_for_training
+from ms_vireid.command.running import Parser, add_device, add_recipe, require_extra, run
 from ms_vireid.devices import runtime
-from ms_vireid.engine.process_group import ALONE, ProcessGroup
-from ms_vireid.engine.run_folder import RunFolder
-from ms_vireid.evaluation.table import format_table
-from ms_vireid.files.writing import write_json
+
+if TYPE_CHECKING:
+    from ms_vireid.config import Config
+    from ms_vireid.engine.process_group import ProcessGroup
+    from ms_vireid.engine.run_folder import RunFolder
 
 
 def main() -> None:
@@ -41,6 +39,11 @@ def main() -> None:
             require_extra("--open", "viz", "jinja2", "matplotlib")
             if runtime.launched():
                 raise InputError("--open: not with msrun; afterwards python -m ms_vireid.report R makes the page")
+        from ms_vireid.config.reading import recipe
+        from ms_vireid.data.read import read_data
+        from ms_vireid.data.validation import validate_for_training
+        from ms_vireid.engine.process_group import ALONE
+
         config = recipe(arguments)
         device, group = _start(arguments.device, config) if runtime.launched() else (None, ALONE)
 
@@ -74,9 +77,10 @@ def _show(run_folder: Path, device: str) -> None:
     webbrowser.open(page.resolve().as_uri())
 
 
-def _start(device: str, config: Config) -> tuple[str, ProcessGroup]:
+def _start(device: str, config: "Config") -> "tuple[str, ProcessGroup]":
     """Set the device up and meet the other processes of msrun, if any: what trains, in words, and the group."""
     device = runtime.set_up(device)
+    from ms_vireid.engine.process_group import ALONE
     from ms_vireid.programs.prepare import training_program  # only now: these import mindspore
 
     device = f"{device}; {training_program(config.train)}"
@@ -88,8 +92,10 @@ def _start(device: str, config: Config) -> tuple[str, ProcessGroup]:
     return f"{device}, {group.world_size} processes", group
 
 
-def _places(arguments: argparse.Namespace) -> tuple[RunFolder, Path | None]:
+def _places(arguments: argparse.Namespace) -> "tuple[RunFolder, Path | None]":
     """The run's folder, and the checkpoint to go on from."""
+    from ms_vireid.engine.run_folder import RunFolder
+
     resume = arguments.resume
     run_folder = RunFolder(arguments.output or _default_output(arguments.config.stem, resume == "auto"))
     if run_folder.begun() and resume is None:
@@ -105,6 +111,8 @@ def _places(arguments: argparse.Namespace) -> tuple[RunFolder, Path | None]:
 
 def _default_output(name: str, resume: bool) -> Path:
     """runs/NAME, or the first of runs/NAME-2, runs/NAME-3 ... that is new; to resume, the last that is not."""
+    from ms_vireid.engine.run_folder import RunFolder
+
     folder = following = Path("runs", name)
     number = 1
     while RunFolder(following).begun():
@@ -114,13 +122,15 @@ def _default_output(name: str, resume: bool) -> Path:
 
 
 def train(
-    config: Config, data, output: RunFolder, device: str, checkpoint: Path | None, group: ProcessGroup = ALONE
+    config: "Config", data, output: "RunFolder", device: str, checkpoint: Path | None, group: "ProcessGroup"
 ) -> None:
     """Run or resume the training in `output` and evaluate the result; result.json holds the table's fractions."""
     # Only now: these import mindspore, and `runtime.set_up` has to run before that.
     from ms_vireid.engine.checkpoint import load_checkpoint, load_model
     from ms_vireid.engine.trainer import Trainer
     from ms_vireid.evaluation.protocol import chance, protocol_trials
+    from ms_vireid.evaluation.table import format_table
+    from ms_vireid.files.writing import write_json
     from ms_vireid.inference.evaluating import evaluate_model
     from ms_vireid.inference.features import FeatureExtractor
     from ms_vireid.models import build_model
@@ -170,7 +180,7 @@ def train(
     print(f"results: {output.result}")
 
 
-def _best_and_last(evaluations: list[dict], config: Config, trained: dict) -> dict[str, dict]:
+def _best_and_last(evaluations: list[dict], config: "Config", trained: dict) -> dict[str, dict]:
     """The test metrics of the best epoch by mAP and of the last one, as far as they were evaluated during training."""
     if not evaluations:
         return {}

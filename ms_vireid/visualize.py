@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import Parser, add_inference, check_least, require_extra, run
-from ms_vireid.data.layout import MODALITIES, modality_of
 from ms_vireid.files.writing import check_output
-from ms_vireid.inference import start_inference
 
 
 def main() -> None:
@@ -21,11 +20,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     require_extra("visualize.py", "viz", "matplotlib", "sklearn")
+    from ms_vireid.inference import start_inference
     from ms_vireid.visualization.figure import SUFFIXES, save_figure
 
     check_output(arguments.output, suffixes=SUFFIXES)
     if arguments.kind != "curves":
-        arguments.program = start_inference(arguments)
+        arguments.program = start_inference(arguments, *arguments.checkpoint)
     figure = _KINDS[arguments.kind][1](arguments)
     save_figure(figure, arguments.output)
     print(f"written: {arguments.output}")
@@ -220,6 +220,8 @@ def _labels(arguments: Namespace, names: Sequence[str]) -> list[str]:
 
 def _modality(path: Path, otherwise: str | None = None) -> str:
     """What a picture's folders say, else `otherwise`."""
+    from ms_vireid.data.layout import modality_of
+
     said = modality_of(list(path.absolute().parts[:-1])) or otherwise
     if said is None:
         raise InputError(f"{path}: its folders say no modality; give --modality visible or infrared")

@@ -9,133 +9,21 @@ import argparse
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import Parser, add_device, check_least, run
-from ms_vireid.data.corruptions import CORRUPTIONS
 from ms_vireid.devices import runtime
 from ms_vireid.devices.host import instruction_sets, processor_name
 from ms_vireid.files.writing import check_output, write_json
-from parity.measure import launches, pictures, steps
-from parity.measure.workers import MODELS
 
+# By their names; parity/measure/sections.py has what they are. The last four only when asked for.
+SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions")
+SECTIONS += ("kernels", "launches", "replacements", "memory")
 # What a row's figure may be at most, by section and row (None: every one); a run with one above ends in exit code 1.
 LIMITS = {("ranking", None): ("ratio", 1.0), ("corruptions", "mean"): ("ms_per_picture", 15.0)}
-WIDTH = 34  # of a row's name
-
-
-class Section(NamedTuple):
-    """names: of its rows. rows: measures some of them, by the command's arguments. corner: what stands above the names.
-    columns: head, width, and a figure of a row in words."""
-
-    names: Collection[str]
-    rows: Callable[[Sequence[str], argparse.Namespace], steps.Rows]
-    corner: str
-    columns: Sequence[tuple[str, int, Callable[[dict], str]]]
-
-    def head(self) -> str:
-        return f"{self.corner:{WIDTH}}" + "".join(f"{head:>{width}}" for head, width, _ in self.columns)
-
-    def line(self, name: str, row: dict) -> str:
-        return f"{name:{WIDTH}}" + "".join(f"{show(row):>{width}}" for _, width, show in self.columns)
-
-
-_SPREAD = "{spread[0]:.2f} to {spread[1]:.2f}".format_map
-_RATIO = (("ratio", 8, "{ratio:.2f}".format_map), ("spread", 15, _SPREAD))
-_OF_MODELS = (
-    ("images", 7, "{batch}".format_map),
-    ("MindSpore s", 13, "{mindspore_s:.3f}".format_map),
-    ("PyTorch s", 11, "{torch_s:.3f}".format_map),
-    *_RATIO,
-    ("first s", 15, "{first_s[mindspore]:.1f} / {first_s[torch]:.1f}".format_map),
-    ("peak GiB", 13, "{peak_gib[mindspore]:.1f} / {peak_gib[torch]:.1f}".format_map),
-)
-SECTIONS = {
-    "train_step": Section(MODELS, steps.train_steps, "", _OF_MODELS),
-    "inference": Section(MODELS, steps.inference, "", _OF_MODELS),
-    "losses": Section(
-        steps.LOSSES,
-        steps.losses,
-        "",
-        (
-            ("MindSpore ms", 20, lambda row: f"{1e3 * row['mindspore_s']:.2f}"),
-            ("PyTorch ms", 11, lambda row: f"{1e3 * row['torch_s']:.2f}"),
-            *_RATIO,
-        ),
-    ),
-    "data": Section(
-        pictures.DATA_ROWS,
-        pictures.data,
-        "images a second",
-        (
-            ("workers", 7, "{workers}".format_map),
-            ("ours", 13, "{mindspore_images_per_s:.0f}".format_map),
-            ("PyTorch", 11, "{torch_images_per_s:.0f}".format_map),
-            ("speed-up", 9, "{speedup:.2f}".format_map),
-            ("spread", 14, _SPREAD),
-        ),
-    ),
-    "ranking": Section(
-        pictures.RANKING_ROWS,
-        pictures.ranking,
-        "",
-        (("ours s", 20, "{ours_s:.3f}".format_map), ("argsort s", 11, "{argsort_s:.3f}".format_map), *_RATIO),
-    ),
-    "corruptions": Section(
-        (*CORRUPTIONS, "mean"), pictures.corruptions, "", (("ms a picture", 20, "{ms_per_picture:.2f}".format_map),)
-    ),
-    "kernels": Section(  # of the CPU, with and without each of them, and bound threads
-        steps.KERNEL_ROWS,
-        steps.kernels,
-        "a training step",
-        (("without s", 20, "{without_s:.3f}".format_map), ("with s", 11, "{with_s:.3f}".format_map), *_RATIO),
-    ),
-    "launches": Section(  # on stand-ins: counts, not times
-        launches.ROWS,
-        launches.rows,
-        "a step, on a stand-in",
-        (
-            ("images", 7, "{batch}".format_map),
-            ("launches", 9, "{launches:,.0f}".format_map),
-            ("by name", 8, "{by_name:,.0f}".format_map),
-            ("PyTorch", 8, "{torch_launches:,}".format_map),
-            ("TFLOP", 7, "{torch_tflop:.2f}".format_map),
-            ("copies", 8, "{copies:.2f}".format_map),
-            ("waits", 8, "{waits:.2f}".format_map),
-            ("allocations", 12, "{allocations:.2f}".format_map),
-            ("peak GiB", 9, "{peak_gib:.1f}".format_map),
-            ("first s", 8, "{first_s:.0f}".format_map),
-        ),
-    ),
-    "replacements": Section(  # of cells in a graph, without and with each of them; counted as launches
-        launches.REPLACEMENT_ROWS,
-        launches.replacements,
-        "a step, without / with",
-        (
-            ("images", 7, "{whole[batch]}".format_map),
-            ("launches", 15, "{without[launches]:,.0f} / {whole[launches]:,.0f}".format_map),
-            ("by name", 13, "{without[by_name]:,.0f} / {whole[by_name]:,.0f}".format_map),
-            ("copies", 15, "{without[copies]:.2f} / {whole[copies]:.2f}".format_map),
-            ("waits", 13, "{without[waits]:.2f} / {whole[waits]:.2f}".format_map),
-            ("peak GiB", 13, "{without[peak_gib]:.1f} / {whole[peak_gib]:.1f}".format_map),
-        ),
-    ),
-    "memory": Section(  # that many steps of training keep
-        steps.MEMORY_ROWS,
-        steps.memory,
-        "a training step",
-        (
-            ("steps", 20, "{steps:,}".format_map),
-            ("kB a step", 11, lambda row: f"{row['bytes_per_step'] / 1000:.1f}"),
-            ("GiB at last", 13, "{last_gib:.2f}".format_map),
-        ),
-    ),
-}
 
 
 def main() -> None:
@@ -147,9 +35,11 @@ def main() -> None:
         "repeats": arguments.repeats,
     }
     print(f"{results['machine']}; {', '.join(f'{name} {found}' for name, found in results['versions'].items())}")
+    from parity.measure import sections
+
     for name in arguments.only:
         results[name] = {}
-        section = SECTIONS[name]
+        section = sections.SECTIONS[name]
         print(f"\n{name}\n{section.head()}", flush=True)
         for row_name, row in section.rows([held for held in section.names if arguments.match in held], arguments):
             results[name][row_name] = row
@@ -197,11 +87,13 @@ def _parse() -> argparse.Namespace:
     arguments = parser.parse_intermixed_args()
     if arguments.quick:
         arguments.repeats, arguments.identities, arguments.instances, arguments.images = 2, 2, 2, 4
-    arguments.only = arguments.only or tuple(SECTIONS)[:6]
+    arguments.only = arguments.only or SECTIONS[:6]
     check_least(arguments, repeats=1, identities=1, instances=1, images=1)
     if arguments.json:
         check_output(arguments.json, "--json")
-    if not any(arguments.match in name for section in arguments.only for name in SECTIONS[section].names):
+    from parity.measure import sections
+
+    if not any(arguments.match in name for section in arguments.only for name in sections.SECTIONS[section].names):
         raise InputError(f"--match {arguments.match}: no row has this in its name")
     found = found_device(arguments.device)
     print(f"device: {found}")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import FRAMEWORKS, MINDSPORE, TORCH, WRITTEN
 from ms_vireid.config import (
     Config,
     apply_override,
@@ -19,11 +20,10 @@ from ms_vireid.config import (
     require_fitting,
     stored_config,
 )
-from ms_vireid.files.weights import FRAMEWORKS, MINDSPORE, STATES, TORCH
-from ms_vireid.files.writing import check_output
+from ms_vireid.files.weights import STATES
 from ms_vireid.models import build_model
 from ms_vireid.models.vit import resize_position_embedding
-from parity.files import TRAINING, WRITTEN, Contents, read
+from parity.files import TRAINING, Contents, read
 from parity.layouts import LAYOUTS, Layout, detect, without_prefix
 from parity.mapping import Twin, counters, differences, twins
 from torch_ref.models.weight_file import PICKLED
@@ -94,22 +94,6 @@ class Conversion:
             "  ".join([*(cell.ljust(width) for cell, width in zip(line[:4], widths, strict=True)), line[4]])
             for line in lines
         )
-
-
-def check_target(target: Path, source: Path, framework: str | None, overwrite: bool) -> None:
-    """Raise InputError unless `target` is of a format that may have the framework's names, and can be written."""
-    if target.suffix not in WRITTEN:
-        raise InputError(f"{target}: its suffix is none of {', '.join(WRITTEN)}")
-    if framework and WRITTEN[target.suffix] not in (framework, None):
-        own = FRAMEWORKS[WRITTEN[target.suffix]]
-        raise InputError(
-            f"--to {framework}: a {target.suffix} has {own}'s names; write a .safetensors, or leave --to out"
-        )
-    check_output(target, "DST")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise InputError(f"{target}: is the file to convert; choose another name")
-    if target.exists() and not overwrite:
-        raise InputError(f"{target}: is there already; choose another name, or give --overwrite")
 
 
 def prepare(

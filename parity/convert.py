@@ -8,24 +8,24 @@ names; the last two become files for model.pretrained.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import mindspore as ms
-import numpy as np
-import torch
-from mindspore import nn, ops
-
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import FRAMEWORKS, WRITTEN
 from ms_vireid.command.running import Parser, run
 from ms_vireid.devices import runtime
-from ms_vireid.files.weights import COUNTER, FRAMEWORKS
-from parity.conversion import check_target, prepare
-from parity.files import WRITTEN, write
-from parity.mapping import differences, twins, values
+from ms_vireid.files.writing import check_output
+
+if TYPE_CHECKING:
+    import mindspore as ms
+    import torch
+    from mindspore import nn
 
 STEP = "step"  # torch.optim's own count of steps, which Adam's bias correction needs and SGD does not keep
-Tensors = Mapping[str, torch.Tensor]  # by name
+Tensors = Mapping[str, "torch.Tensor"]  # by name
 
 
-def to_mindspore(state_dict: Tensors, cell: nn.Cell) -> None:
+def to_mindspore(state_dict: Tensors, cell: "nn.Cell") -> None:
     """Set every parameter and buffer of `cell` from a PyTorch state dict, bit for bit; nothing is set unless all fits.
 
     Args:
@@ -34,18 +34,22 @@ def to_mindspore(state_dict: Tensors, cell: nn.Cell) -> None:
     Raises:
         ValueError: keys missing, extra or misshapen, or values of another type than the parameter's, all listed.
     """
+    from parity.mapping import twins
+
     held = _without_counters(state_dict)
     _require_fitting(held, _as_tensors(cell), "the state dict", "network")
     for twin in twins(cell):
         _set(twin.parameter, held[twin.torch_name])
 
 
-def _set(parameter: ms.Parameter, value: torch.Tensor) -> None:
+def _set(parameter: "ms.Parameter", value: "torch.Tensor") -> None:
     """In place: a graph that has run goes on with the old values after `set_data` (MindSpore 2.10, CPU)."""
-    ops.assign(parameter, ms.Tensor(np.ascontiguousarray(value.detach().cpu().numpy())))
+    import mindspore as ms
+
+    ms.ops.assign(parameter, ms.Tensor(value.detach().cpu().contiguous().numpy()))
 
 
-def to_torch(cell: nn.Cell, module: torch.nn.Module) -> None:
+def to_torch(cell: "nn.Cell", module: "torch.nn.Module") -> None:
     """Set every parameter and buffer of `module` from a cell, bit for bit; nothing is set unless all fits.
 
     `num_batches_tracked` is left unchanged: MindSpore does not count batches.
@@ -53,6 +57,8 @@ def to_torch(cell: nn.Cell, module: torch.nn.Module) -> None:
     Raises:
         ValueError: as of `to_mindspore`.
     """
+    import torch
+
     targets, held = _without_counters(module.state_dict()), _as_tensors(cell)
     _require_fitting(held, targets, "the cell", "module")
     with torch.no_grad():
@@ -60,15 +66,23 @@ def to_torch(cell: nn.Cell, module: torch.nn.Module) -> None:
             targets[name].copy_(value)
 
 
-def _as_tensors(cell: nn.Cell) -> dict[str, torch.Tensor]:
+def _as_tensors(cell: "nn.Cell") -> "dict[str, torch.Tensor]":
+    import torch
+
+    from parity.mapping import values
+
     return {name: torch.from_numpy(value) for name, value in values(cell).items()}
 
 
-def _without_counters(state_dict: Tensors) -> dict[str, torch.Tensor]:
+def _without_counters(state_dict: Tensors) -> "dict[str, torch.Tensor]":
+    from ms_vireid.files.weights import COUNTER
+
     return {name: value for name, value in state_dict.items() if not name.endswith(COUNTER)}
 
 
 def _require_fitting(held: Tensors, wanted: Tensors, what: str, owner: str) -> None:
+    from parity.mapping import differences
+
     problems = differences(held, wanted, owner)
     problems += [
         f"{name} is {value.dtype}, the {owner}'s is {wanted[name].dtype}"
@@ -78,7 +92,9 @@ def _require_fitting(held: Tensors, wanted: Tensors, what: str, owner: str) -> N
     _require_none(problems, f"{what} does not fit the {owner}")
 
 
-def optimizer_to_torch(ms_optimizer: nn.Cell, torch_optimizer: torch.optim.Optimizer, cell: nn.Cell, step: int) -> None:
+def optimizer_to_torch(
+    ms_optimizer: "nn.Cell", torch_optimizer: "torch.optim.Optimizer", cell: "nn.Cell", step: int
+) -> None:
     """Give `torch_optimizer` the state of `ms_optimizer`, bit for bit; nothing is set unless all fits.
 
     MindSpore's fused AdamWeightDecay takes 1 - beta in float32, so its second moment is the constant factor
@@ -96,6 +112,8 @@ def optimizer_to_torch(ms_optimizer: nn.Cell, torch_optimizer: torch.optim.Optim
     Raises:
         ValueError: states missing, extra or misshapen, all listed.
     """
+    import torch
+
     targets = _states(ms_optimizer, torch_optimizer, cell)
     keys = sorted({name.partition(".")[0] for name in targets})
     for name, weight in _named_parameters(torch_optimizer).items():
@@ -104,7 +122,9 @@ def optimizer_to_torch(ms_optimizer: nn.Cell, torch_optimizer: torch.optim.Optim
         torch_optimizer.state[weight] = counted | state
 
 
-def optimizer_to_mindspore(torch_optimizer: torch.optim.Optimizer, ms_optimizer: nn.Cell, cell: nn.Cell) -> int | None:
+def optimizer_to_mindspore(
+    torch_optimizer: "torch.optim.Optimizer", ms_optimizer: "nn.Cell", cell: "nn.Cell"
+) -> int | None:
     """Give `ms_optimizer` the state of `torch_optimizer`, bit for bit; nothing is set unless all fits.
 
     In PyTorch an optimizer has no state before its first step: all of MindSpore's is then 0.
@@ -117,6 +137,10 @@ def optimizer_to_mindspore(torch_optimizer: torch.optim.Optimizer, ms_optimizer:
     Raises:
         ValueError: states missing, extra or misshapen, or weights with different numbers of steps, all listed.
     """
+    import torch
+
+    from parity.mapping import differences
+
     targets = _states(ms_optimizer, torch_optimizer, cell)
     weights = _named_parameters(torch_optimizer)
     states = {name: dict(torch_optimizer.state.get(weight, {})) for name, weight in weights.items()}
@@ -135,8 +159,12 @@ def optimizer_to_mindspore(torch_optimizer: torch.optim.Optimizer, ms_optimizer:
     return next(iter(steps.values()), None)
 
 
-def _states(ms_optimizer: nn.Cell, torch_optimizer: torch.optim.Optimizer, cell: nn.Cell) -> dict[str, ms.Parameter]:
+def _states(
+    ms_optimizer: "nn.Cell", torch_optimizer: "torch.optim.Optimizer", cell: "nn.Cell"
+) -> "dict[str, ms.Parameter]":
     """MindSpore's states by PyTorch's names, KEY.NAME; both optimizers must train what the network does."""
+    from parity.mapping import differences, twins
+
     held = {parameter.name: parameter for parameter in ms_optimizer.state()}
     keys = sorted({name.partition(".")[0] for name in held})
     trained = [twin for twin in twins(cell) if twin.parameter.requires_grad]
@@ -148,7 +176,7 @@ def _states(ms_optimizer: nn.Cell, torch_optimizer: torch.optim.Optimizer, cell:
     return {name: held[own] for own, (name, _) in wanted.items()}
 
 
-def _named_parameters(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def _named_parameters(optimizer: "torch.optim.Optimizer") -> "dict[str, torch.Tensor]":
     """The weights that a torch optimizer trains, by name, in its order."""
     if any("param_names" not in group for group in optimizer.param_groups):
         raise ValueError("the torch optimizer does not know its parameters' names: make it with named_parameters()")
@@ -162,6 +190,22 @@ def _named_parameters(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 def _require_none(problems: list[str], refusal: str) -> None:
     if problems:
         raise ValueError(f"{refusal}: {', '.join(problems)}")
+
+
+def _check_target(target: Path, source: Path, framework: str | None, overwrite: bool) -> None:
+    """Raise InputError unless `target` is of a format that may have the framework's names, and can be written."""
+    if target.suffix not in WRITTEN:
+        raise InputError(f"{target}: its suffix is none of {', '.join(WRITTEN)}")
+    if framework and WRITTEN[target.suffix] not in (framework, None):
+        own = FRAMEWORKS[WRITTEN[target.suffix]]
+        raise InputError(
+            f"--to {framework}: a {target.suffix} has {own}'s names; write a .safetensors, or leave --to out"
+        )
+    check_output(target, "DST")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise InputError(f"{target}: is the file to convert; choose another name")
+    if target.exists() and not overwrite:
+        raise InputError(f"{target}: is there already; choose another name, or give --overwrite")
 
 
 def main() -> None:
@@ -184,8 +228,14 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
 
     target = arguments.target
-    check_target(target, arguments.source, arguments.to, arguments.overwrite)
+    _check_target(target, arguments.source, arguments.to, arguments.overwrite)
+    from ms_vireid.files.checks import require_file
+
+    require_file(arguments.source, "checkpoint file")
     runtime.set_up("CPU")
+    from parity.conversion import prepare
+    from parity.files import write
+
     conversion = prepare(arguments.source, target.suffix, arguments.to, arguments.config, arguments.overrides)
     if arguments.dry_run:
         print(conversion.table())

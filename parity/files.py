@@ -10,23 +10,12 @@ import torch
 from torch import Tensor
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import TORCH
 from ms_vireid.files.checks import require_file
-from ms_vireid.files.weights import (
-    FORMAT,
-    MINDSPORE,
-    READ,
-    STATES,
-    TORCH,
-    Record,
-    read_checkpoint,
-    read_record,
-    write_checkpoint,
-)
+from ms_vireid.files.weights import FORMAT, READ, STATES, Record, read_checkpoint, read_record, write_checkpoint
 from ms_vireid.files.writing import whole
 from torch_ref.models.weight_file import PICKLED, WRAPPERS, read_pickled, state_dict_of
 
-# What each format holds: MindSpore's names or PyTorch's; None: either's.
-WRITTEN = {".safetensors": None, ".ckpt": MINDSPORE, ".pth": TORCH, ".pt": TORCH}
 TRAINING = ("step", "data_checksum", "best", "devices", "loss_scale")  # of the record of a state to resume from
 
 

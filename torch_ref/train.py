@@ -1,24 +1,16 @@
 """Train the configured method in PyTorch, on the batches and with the random numbers of ms_vireid."""
 
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.running import Parser, run
-from ms_vireid.config import Config, dump_config
-from ms_vireid.config.reading import add_recipe, recipe
-from ms_vireid.data.batches import TrainingBatches
-from ms_vireid.data.randomness import step_key
-from ms_vireid.data.read import read_data
-from ms_vireid.data.validation import validate_for_training
-from ms_vireid.engine.run_folder import require_same_run
-from ms_vireid.engine.schedule import learning_rates
+from ms_vireid.command.running import Parser, add_recipe, run
 from ms_vireid.files.writing import check_output
-from torch_ref.engine.checkpoint import Checkpoint, load_checkpoint, load_model, load_optimizer, save_checkpoint
-from torch_ref.engine.optimizer import build_optimizer
-from torch_ref.engine.train_step import StageLoss, TrainStep
-from torch_ref.models import build_model
+
+if TYPE_CHECKING:
+    from ms_vireid.config import Config
+    from ms_vireid.data.batches import TrainingBatches
+    from torch_ref.engine.checkpoint import Checkpoint
 
 
 def main() -> None:
@@ -37,29 +29,46 @@ def main() -> None:
         "--output", type=Path, metavar="F", help=".safetensors to write after the last step, to go on from"
     )
     arguments = parser.parse_intermixed_args()
+    from ms_vireid.config.reading import recipe
 
     config = recipe(arguments)
     if config.train.amp:
         raise InputError("train.amp=true: this reference computes in float32 alone; give train.amp=false")
     check_output(arguments.output, suffixes=(".safetensors",))
+    from ms_vireid.data.batches import TrainingBatches
+    from ms_vireid.data.read import read_data
+    from ms_vireid.data.validation import validate_for_training
+    from torch_ref.engine.checkpoint import load_checkpoint
+
     checkpoint = load_checkpoint(arguments.resume) if arguments.resume else None
     data = read_data(config.data)
     if warning := validate_for_training(data, config.train.num_instances):
         print(f"note: {warning}")
     config = config.with_num_classes(data.train.num_identities)
     batches = TrainingBatches(data.train, config)
-    train(config, batches, data.checksum(), arguments.steps, checkpoint, arguments.output)
+    train(config, batches, data.checksum, arguments.steps, checkpoint, arguments.output)
 
 
 def train(
-    config: Config,
-    batches: TrainingBatches,
+    config: "Config",
+    batches: "TrainingBatches",
     data_checksum: str,
     steps: int | None = None,
-    checkpoint: Checkpoint | None = None,
+    checkpoint: "Checkpoint | None" = None,
     output: Path | None = None,
 ) -> None:
     """Train a new model, or the one of `checkpoint`, on `steps` batches or to the end, and print each step's terms."""
+    import torch
+
+    from ms_vireid.config import dump_config
+    from ms_vireid.data.randomness import step_key
+    from ms_vireid.engine.run_folder import require_same_run
+    from ms_vireid.engine.schedule import learning_rates
+    from torch_ref.engine.checkpoint import load_model, load_optimizer, save_checkpoint
+    from torch_ref.engine.optimizer import build_optimizer
+    from torch_ref.engine.train_step import StageLoss, TrainStep
+    from torch_ref.models import build_model
+
     model = build_model(config).train()
     optimizer = build_optimizer(model, config)
     meta = {"config": dump_config(config), "data_checksum": data_checksum, "step": 0}

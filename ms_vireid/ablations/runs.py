@@ -201,7 +201,7 @@ def read_metrics(folder: RunFolder, search: Search | None) -> dict[str, float] |
 
 def _identities_and_checksum(config: DataConfig) -> tuple[int, str]:
     data = read_data(config)
-    return data.train.num_identities, data.checksum()
+    return data.train.num_identities, data.checksum
 
 
 def _demo_columns(columns: list[Column]) -> list[Column]:

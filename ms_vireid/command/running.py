@@ -10,8 +10,10 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 from ms_vireid.command.errors import FULL, InputError, one_line
+from ms_vireid.command.names import CONFIG_ROOT
 
 DEVICES = ("auto", "CPU", "GPU", "Ascend")
 UNDECODABLE = (UnicodeError, EOFError, zlib.error, zipfile.BadZipFile)
@@ -52,6 +54,16 @@ def check_least(arguments: argparse.Namespace, **least: int) -> None:
 def add_device(parser: Parser) -> None:
     parser.add_argument(
         "--device", choices=DEVICES, default="auto", help="where to run; auto takes Ascend, else GPU, else CPU"
+    )
+
+
+def add_recipe(parser: Parser) -> None:
+    """The arguments that `config.reading.recipe` reads."""
+    parser.add_argument("--config", type=Path, default=CONFIG_ROOT / "demo.yaml", help="YAML file with the recipe")
+    parser.add_argument("--data-root", metavar="D", help="folder of the data set (data.root)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of all random numbers (seed)")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.sub=value", help="configuration values, for example optimizer.lr=1e-4"
     )
 
 

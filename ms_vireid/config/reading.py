@@ -11,14 +11,13 @@ import yaml
 from pydantic import ValidationError
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.running import Parser
+from ms_vireid.command.names import CONFIG_ROOT
 from ms_vireid.config.base import Section
 from ms_vireid.config.schema import Config
 from ms_vireid.files.checks import require_file
 from ms_vireid.files.writing import write_text
 
 MOST_BYTES, MOST_BASES = 1_000_000, 20  # of a YAML file; of its bases
-CONFIG_ROOT = Path(__file__).resolve().parents[1] / "configs"
 CHOSEN_BY_NAME = ("model", "optimizer", "schedule")  # sections whose `name` decides which keys there are
 GONE = {  # keys of earlier versions, and what to do
     "data.cache_folder": "pictures are kept in memory (data.cache=memory); leave it out",
@@ -87,18 +86,8 @@ def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -
     return check_config(tree, str(path))
 
 
-def add_recipe(parser: Parser) -> None:
-    """The arguments that `recipe` reads."""
-    parser.add_argument("--config", type=Path, default=CONFIG_ROOT / "demo.yaml", help="YAML file with the recipe")
-    parser.add_argument("--data-root", metavar="D", help="folder of the data set (data.root)")
-    parser.add_argument("--seed", type=int, metavar="N", help="of all random numbers (seed)")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key.sub=value", help="configuration values, for example optimizer.lr=1e-4"
-    )
-
-
 def recipe(arguments: argparse.Namespace) -> Config:
-    """The configuration that the command line asks for."""
+    """The configuration that the arguments of `add_recipe` ask for."""
     overrides = list(arguments.overrides)
     if arguments.data_root is not None:
         overrides.append(f"data.root={json.dumps(arguments.data_root)}")  # quoted: a path is not YAML

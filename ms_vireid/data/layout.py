@@ -11,7 +11,6 @@ from ms_vireid.data.records import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS, ImageSet
 from ms_vireid.data.validation import read_lines, refuse_names, require_directory
 
 UNKNOWN = -1
-MODALITIES = ("visible", "infrared")
 _FOLDER_NAMES = {  # in any case; RegDB's and LLCM's too
     **dict.fromkeys(("visible", "vis", "rgb", "test_vis"), "visible"),
     **dict.fromkeys(("infrared", "ir", "nir", "thermal", "test_nir"), "infrared"),

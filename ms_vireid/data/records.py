@@ -60,6 +60,7 @@ class ReIDData:
     train: ImageSet
     test: ImageSet
 
+    @cached_property
     def checksum(self) -> str:
         """SHA-256 over the sorted relative paths and sizes of all pictures: the same files give the same sum."""
         digest = hashlib.sha256()

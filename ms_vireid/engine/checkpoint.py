@@ -7,7 +7,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter
 
-from ms_vireid.files.weights import COUNTER, MINDSPORE, STATES, Checkpoint, read_checkpoint, write_checkpoint
+from ms_vireid.command.names import MINDSPORE
+from ms_vireid.files.weights import COUNTER, STATES, Checkpoint, read_checkpoint, write_checkpoint
 from ms_vireid.models.base import ReIDModel
 
 DEVICES = "devices"  # DEVICES.NAME: what each of several devices remembers as NAME, in their order

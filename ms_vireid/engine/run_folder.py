@@ -130,7 +130,7 @@ class RunFolder:
             "python": platform.python_version(),
             "versions": {package: version(package) for package in packages},
             "git_commit": git_commit(),
-            "data": {"name": data.name, "root": root, **sizes, "checksum": data.checksum()},
+            "data": {"name": data.name, "root": root, **sizes, "checksum": data.checksum},
             "config": dump_config(config),
             "earlier_commands": [*earlier.earlier_commands, earlier.command] if earlier else [],
         }

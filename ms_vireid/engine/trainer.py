@@ -42,7 +42,7 @@ class Trainer:
     def __init__(self, config: Config, data: ReIDData, run: RunFolder, group: ProcessGroup = ALONE):
         self.config = config
         self.data = data
-        self.data_checksum = data.checksum()
+        self.data_checksum = data.checksum
         self.run = run
         self.group = group
         with group.together():

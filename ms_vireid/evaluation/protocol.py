@@ -14,7 +14,6 @@ from ms_vireid.data.records import SYSU_INFRARED_CAMERAS, ImageSet, ReIDData
 from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking, query_groups
 
 SYSU_MM01_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
-DIRECTIONS = ("infrared-to-visible", "visible-to-infrared")
 RANKINGS = 50_000  # chance averages at least as many, so that a rate of 1 % has a standard error of 0.04 %
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import MODALITIES
 from ms_vireid.config import dump_config
-from ms_vireid.data.layout import MODALITIES
 from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise

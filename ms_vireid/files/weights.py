@@ -17,14 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ms_vireid.command.errors import InputError, refuse, refuse_unfit
+from ms_vireid.command.names import FRAMEWORKS, MINDSPORE
 from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import check_names, require_file
 from ms_vireid.files.mindspore_checkpoint import RECORD, read_ckpt, write_ckpt
 from ms_vireid.files.writing import whole
 
 FORMAT = 1  # version of the record
-MINDSPORE, TORCH = "mindspore", "pytorch"
-FRAMEWORKS = {MINDSPORE: "MindSpore", TORCH: "PyTorch"}
 READ = (".safetensors", ".ckpt")
 STATES = {"adamw": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}  # as torch.optim calls them
 # PyTorch's count of the batches that a BatchNorm has seen. MindSpore has none: its files may hold it for the way back.

@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.data.layout import MODALITIES
+from ms_vireid.command.names import MODALITIES
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.validation import refuse_names
 from ms_vireid.files.checks import DAMAGED, check_archive, require_file

@@ -2,7 +2,7 @@
 
 from itertools import zip_longest
 
-from ms_vireid.data.layout import MODALITIES
+from ms_vireid.command.names import MODALITIES
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.protocol import protocol_trials
 from ms_vireid.inference.trained import TrainedModel

@@ -15,16 +15,17 @@ from concurrent.futures import as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import CONFIG_ROOT
 from ms_vireid.command.running import Parser, check_least, run
-from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import append_line, check_output
 from parity import processes
 
-if TYPE_CHECKING:  # it imports both frameworks, which a process sets up first
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ms_vireid.config import Config
     from parity.trajectory import Training
 
 SIDES = ("outside", "torch_ref", "kernels", "operators", "graph")
@@ -70,6 +71,8 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     check_least(arguments, seeds=1, noises=2, epochs=1)  # of one noise there is no standard error
     check_output(arguments.output, "--output")
+    import numpy as np
+
     from ms_vireid.data.read import read_data
 
     how = {option: getattr(arguments, option) for option in ("noises", "epochs", "overrides")}
@@ -116,7 +119,9 @@ def read(path: Path, how: Mapping[str, Any]) -> dict[Task, list[list[float]]]:
     return found
 
 
-def configuration(task: Task, arguments: argparse.Namespace) -> Config:
+def configuration(task: Task, arguments: argparse.Namespace) -> "Config":
+    from ms_vireid.config import load_config
+
     own = (
         f"seed={task.seed}",
         f"model.dropout={task.dropout}",
@@ -143,7 +148,7 @@ def _set_up() -> None:
 class Start:
     """Weights and batches from which all sides begin."""
 
-    def __init__(self, config: Config, epochs: int):
+    def __init__(self, config: "Config", epochs: int):
         import torch
 
         from ms_vireid.data.batches import TrainingBatches
@@ -157,6 +162,7 @@ class Start:
 
     def losses(self, side: str, noise: int) -> list[float]:
         """The mean of each epoch's, by one side and noise."""
+        import numpy as np
         import torch
 
         training = _begin(side, self.config, self.batches)
@@ -178,11 +184,11 @@ class Kept:
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, step: int) -> "tuple[np.ndarray, np.ndarray]":
         return self.batches[step]
 
 
-def _begin(side: str, config: Config, batches: Kept) -> "Training":
+def _begin(side: str, config: "Config", batches: Kept) -> "Training":
     from parity.measure.outside import OutsideTraining
     from parity.trajectory import MindSporeTraining, TorchTraining
 
@@ -191,11 +197,13 @@ def _begin(side: str, config: Config, batches: Kept) -> "Training":
     return TorchTraining(config, batches, 0) if side == "torch_ref" else MindSporeTraining(config, batches, 0, side)
 
 
-def lag(ours: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def lag(ours: "np.ndarray", outside: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
     """By how much the mean loss is above outside's, and the standard error of that by the noise.
 
     Both [seeds, noises, epochs], of the same seeds -> [epochs] each.
     """
+    import numpy as np
+
     difference = (ours.mean(axis=1) - outside.mean(axis=1)).mean(axis=0)
     variances = sum(losses.var(axis=1, ddof=1).sum(axis=0) / losses.shape[1] for losses in (ours, outside))
     return difference, np.sqrt(variances) / len(ours)
@@ -203,6 +211,8 @@ def lag(ours: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def table(found: Losses) -> str:
     """Outside's mean loss by epoch; the others' above it, with the standard error."""
+    import numpy as np
+
     lines = []
     for pair in sorted({(task.dropout, task.drop_path) for task in found}, reverse=True):
         held = {side: {task.seed: found[task] for task in found if task[:3] == (side, *pair)} for side in SIDES}

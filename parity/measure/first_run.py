@@ -24,15 +24,11 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-import yaml
-
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import CONFIG_ROOT
 from ms_vireid.command.running import Parser, add_device, run
-from ms_vireid.config import CONFIG_ROOT
 from ms_vireid.devices import runtime
 from ms_vireid.devices.host import git_commit, processor_name
-from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.files.writing import check_output, write_text
 from parity import processes, stand_in
 
@@ -160,6 +156,8 @@ def _trainings(arguments: argparse.Namespace, folder: Path) -> Iterator[Step]:
     for method, config in METHODS.items():
         recipe = []
         if method == "AGW":
+            import yaml
+
             recipe = yaml.safe_load((CONFIG_ROOT / "ablations/demo/agw.yaml").read_text(encoding="utf-8"))["overrides"]
             recipe += ["stages.0.epochs=10"]
         if arguments.quick:
@@ -247,6 +245,7 @@ def check_operators(device: str, quick: bool) -> None:
     runtime.cap_convolutions()
     runtime.use_full_float32()
     import mindspore as ms
+    import numpy as np
     import torch
     from mindspore import ops
 
@@ -378,6 +377,8 @@ def _worst(output: str) -> list[str]:
 
 
 def _training_row(name: str, folder: Path, before: Path | str, output: str) -> list[str]:
+    from ms_vireid.engine.run_folder import RunFolder
+
     run_folder = RunFolder(folder)
     if not run_folder.result.exists():
         return []

@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,6 +178,13 @@ def test_an_interrupted_generation_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(synthetic, "render", render_three)
     with pytest.raises(KeyboardInterrupt):
+        generate_sysu_mm01(tmp_path / "set", SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "render", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(InputError, match="was killed"):
         generate_sysu_mm01(tmp_path / "set", SMALL)
     assert list(tmp_path.iterdir()) == []
 

@@ -7,8 +7,7 @@ import pytest
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.programs.graph import GRAPH
-from parity import benchmark
-from parity.measure import launches
+from parity.measure import launches, sections
 
 SMALL = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "train.num_instances=2")
 
@@ -46,7 +45,7 @@ def test_a_step_without_a_replacement_is_counted_beside_the_whole():
     ((name, row),) = launches.replacements(["GPU: PMT, GELU"], options)
     assert row["whole"]["launches"] == only_row("GPU: PMT compiled", "train.num_identities=2")["launches"]
     assert row["without"]["launches"] != row["whole"]["launches"]
-    assert benchmark.SECTIONS["replacements"].line(name, row).startswith("GPU: PMT, GELU    ")
+    assert sections.SECTIONS["replacements"].line(name, row).startswith("GPU: PMT, GELU    ")
 
 
 def test_every_replacement_has_a_row():

@@ -10,9 +10,10 @@ from mindspore.train.checkpoint_pb2 import Checkpoint as Message
 from safetensors.torch import load_file, save_file
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import MINDSPORE, TORCH
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.files.mindspore_checkpoint import write_ckpt
-from ms_vireid.files.weights import MINDSPORE, TORCH, read_checkpoint, write_checkpoint
+from ms_vireid.files.weights import read_checkpoint, write_checkpoint
 
 ARRAYS = {
     "scalar": np.array(2.5, np.float32),

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
-from ms_vireid.files.weights import MINDSPORE, read_checkpoint, write_checkpoint
+from ms_vireid.command.names import MINDSPORE
+from ms_vireid.files.weights import read_checkpoint, write_checkpoint
 from tests.files.test_weights import LIES
 
 from .commands import assert_refused

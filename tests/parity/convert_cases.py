@@ -7,10 +7,10 @@ import mindspore as ms
 import numpy as np
 import torch
 
+from ms_vireid.command.names import TORCH
 from ms_vireid.config import CONFIG_ROOT, check_config, dump_config, load_config
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model, save_checkpoint
 from ms_vireid.engine.optimizer import build_optimizer
-from ms_vireid.files.weights import TORCH
 from ms_vireid.models import build_model
 from parity import convert as command
 from parity.files import read, write

@@ -15,7 +15,7 @@ from ms_vireid.devices import host
 from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.programs.kernels.table import KERNELS
 from parity import benchmark
-from parity.measure import launches, pictures, steps, workers
+from parity.measure import launches, pictures, sections, steps, workers
 from parity.measure.workers import BOUND, WINOGRAD, Work
 
 SMALL_VIT = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "model.num_classes=7")
@@ -81,7 +81,7 @@ def test_a_ratio_is_that_of_the_medians_and_its_spread_that_of_neighbours():
 
 
 def put_in_place(monkeypatch, section, names, rows):
-    monkeypatch.setitem(benchmark.SECTIONS, section, benchmark.SECTIONS[section]._replace(names=names, rows=rows))
+    monkeypatch.setitem(sections.SECTIONS, section, sections.SECTIONS[section]._replace(names=names, rows=rows))
 
 
 def test_a_figure_above_its_limit_ends_in_exit_code_1(monkeypatch, capsys):
@@ -129,7 +129,7 @@ def test_the_growth_of_memory_is_that_of_the_later_steps(monkeypatch):
     monkeypatch.setattr(workers.Worker, "resident", lambda worker: worker.run() > 0 and next(resident))
     options = Namespace(identities=2, instances=2, device="CPU", overrides=[])
     ((name, row),) = steps.memory(["small"], options)
-    assert benchmark.SECTIONS["memory"].line(name, row).split() == ["small", "8", "2.0", "0.00"]
+    assert sections.SECTIONS["memory"].line(name, row).split() == ["small", "8", "2.0", "0.00"]
 
 
 def test_the_machines_instruction_sets_are_named(monkeypatch):

@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import save_file
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import MINDSPORE, TORCH
 from ms_vireid.config import CONFIG_ROOT, check_config, dump_config
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model, load_parameters
 from ms_vireid.engine.optimizer import build_optimizer
-from ms_vireid.files.weights import MINDSPORE, TORCH, read_checkpoint
+from ms_vireid.files.weights import read_checkpoint
 from ms_vireid.models import MUN, build_model
 from parity.files import read, write
 from tests.parity.convert_cases import (

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.files.weights import TORCH
+from ms_vireid.command.names import TORCH
 from parity.files import read, write
 from tests.parity.convert_cases import SMALL, convert, random_state_dict, recipe, write_torch, write_weights
 from torch_ref.models import build_model as build_torch_model

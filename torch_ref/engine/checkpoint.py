@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.files.weights import STATES, TORCH, Checkpoint, read_checkpoint, write_checkpoint
+from ms_vireid.command.names import TORCH
+from ms_vireid.files.weights import STATES, Checkpoint, read_checkpoint, write_checkpoint
 from torch_ref.engine.optimizer import SGD, AdamW
 
 _KEYS = {AdamW: STATES["adamw"], SGD: STATES["sgd"]}

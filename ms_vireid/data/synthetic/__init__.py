@@ -6,21 +6,29 @@ identity can be found across modalities by body shape, garments, patterns and ca
 """
 
 import json
+import signal
 import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.stopping import signal_with_parent
 from ms_vireid.config import SyntheticConfig
 from ms_vireid.data.records import SYSU_CAMERAS
 from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
+from ms_vireid.devices import runtime
 
 PICTURE = 3  # the random stream of a seed
 VERSION = 3  # raise it whenever the same parameters no longer give the same files
 MARKER = "synthetic.json"
 JPEG_QUALITY = 92
+_AT_A_TIME = 8  # people that a process is given
 
 
 def generate_sysu_mm01(root: Path, config: SyntheticConfig) -> None:
@@ -71,12 +79,30 @@ def _write_tree(tree: Path, parameters: dict) -> None:
         (tree / "exp" / f"{split}_id.txt").write_text(",".join(map(str, ids)) + "\n")
         number += count
     cameras = [Camera(seed, camera, parameters["image_size"]) for camera in SYSU_CAMERAS]
-    for person in range(1, number + 1):
-        identity = draw_identity(seed, person)
-        for camera in cameras:
-            folder = tree / f"cam{camera.number}" / f"{person:04d}"
-            folder.mkdir(parents=True)
-            for n in range(1, parameters["images_per_camera"] + 1):
-                rng = np.random.default_rng((seed, PICTURE, person, camera.number, n))
-                render(identity, camera, rng).save(folder / f"{n:04d}.jpg", quality=JPEG_QUALITY)
+    draw = partial(_write_person, tree, seed, cameras, parameters["images_per_camera"])
+    processes = ProcessPoolExecutor(len(runtime.cores()) or 1, initializer=_begin_process)
+    try:
+        for _ in processes.map(draw, range(1, number + 1), chunksize=_AT_A_TIME):
+            pass
+    except BrokenProcessPool:
+        raise InputError(f"{tree.name}: a process that draws it was killed (out of memory?); try again") from None
+    finally:
+        processes.shutdown(cancel_futures=True)
     (tree / MARKER).write_text(json.dumps(parameters, indent=2) + "\n")
+
+
+def _begin_process() -> None:
+    """Leave Ctrl-C to the main process, which it reaches as well; Linux kills this one with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal_with_parent(signal.SIGKILL)
+
+
+def _write_person(tree: Path, seed: int, cameras: Sequence[Camera], count: int, person: int) -> None:
+    """All pictures of a person, `count` by each camera."""
+    identity = draw_identity(seed, person)
+    for camera in cameras:
+        folder = tree / f"cam{camera.number}" / f"{person:04d}"
+        folder.mkdir(parents=True)
+        for n in range(1, count + 1):
+            rng = np.random.default_rng((seed, PICTURE, person, camera.number, n))
+            render(identity, camera, rng).save(folder / f"{n:04d}.jpg", quality=JPEG_QUALITY)

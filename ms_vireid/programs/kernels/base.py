@@ -148,7 +148,9 @@ def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b:
 
 @njit(**STRICT)
 def padded_plane(plane, border, height, width, relu):
-    """A plane [H, W], or its ReLU, in zeros [height, width], `border` from above and from the left."""
+    """A plane [H, W], or its ReLU, in zeros [height, width], `border` from above and from the left.
+
+    Call it with no literal (np.int64(1) for 1): Numba would compile it once more for each."""
     out = np.zeros((height, width), np.float32)
     for r in range(plane.shape[0]):
         line = out[r + border, border:]

@@ -173,7 +173,7 @@ def _tiles(start, stop, x, out):
     batch, rows, columns = out.shape[2:]
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
-        padded = padded_plane(x[c, n], 1, 2 * rows + 2, 2 * columns + 2, False)
+        padded = padded_plane(x[c, n], np.int64(1), 2 * rows + 2, 2 * columns + 2, np.bool_(False))
         lines = np.empty((4, padded.shape[1]), np.float32)
         for i in range(rows):
             for q in range(lines.shape[1]):
@@ -249,7 +249,7 @@ def _untiled_derivative(start, stop, gradient, out):
     batch, rows, columns = out.shape[2:]
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
-        padded = padded_plane(gradient[c, n], 0, 2 * rows, 2 * columns, False)
+        padded = padded_plane(gradient[c, n], np.int64(0), 2 * rows, 2 * columns, np.bool_(False))
         lines = np.empty((4, padded.shape[1]), np.float32)
         for i in range(rows):
             for q in range(lines.shape[1]):

@@ -56,7 +56,7 @@ def _depthwise_derivative(start, stop, x, gradient, of_x, weight, first, residua
     for c in range(start, stop):
         of_weight[c] = f32(0)
         for n in range(batch):
-            incoming = _surrounded(gradient[first + c, n], kernel // 2, False)
+            incoming = _surrounded(gradient[first + c, n], kernel // 2, np.bool_(False))
             padded = _surrounded(x[first + c, n], kernel // 2, residual)
             row = padded.shape[1]
             line = padded.reshape(-1)

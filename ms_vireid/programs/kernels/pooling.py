@@ -15,7 +15,8 @@ def _max_pool(start, stop, x, y):
     for p in range(start, stop):
         for r in range(y.shape[1]):
             top = max(2 * r - 1, 0)
-            largest[:] = x[p, top]
+            for c in range(width):  # an assignment of the whole row would compile for two seconds
+                largest[c] = x[p, top, c]
             for i in range(top + 1, min(2 * r + 2, height)):
                 line = x[p, i]
                 for c in range(width):

@@ -1,0 +1,12 @@
+"""Names that options take and files hold. Nothing is imported with them, so that a command line is read at once: each
+command imports its work only after that."""
+
+from pathlib import Path
+
+CONFIG_ROOT = Path(__file__).resolve().parents[1] / "configs"
+MODALITIES = ("visible", "infrared")
+DIRECTIONS = ("infrared-to-visible", "visible-to-infrared")
+MINDSPORE, TORCH = "mindspore", "pytorch"
+FRAMEWORKS = {MINDSPORE: "MindSpore", TORCH: "PyTorch"}
+# What each format of weights that is written holds: MindSpore's names or PyTorch's; None: either's.
+WRITTEN = {".safetensors": None, ".ckpt": MINDSPORE, ".pth": TORCH, ".pt": TORCH}
