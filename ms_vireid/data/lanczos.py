@@ -1,4 +1,5 @@
-"""Pillow's Lanczos, bit for bit, in two fifths of its time: 0.45 ms for 0.51 of 1.2 ms beside it (384x192 to 288x144).
+"""Pillow's Lanczos, bit for bit, in a third of its time: 0.40 ms for 1.23 in colour, 0.15 for 0.55 in gray (384x192 to
+288x144, on one core of an AMD EPYC).
 
 Of the libraries with a Lanczos of their own, OpenCV's does not widen with the reduction (up to 21 of 255 off), and
 libvips' is up to 2 off and takes 0.9 ms.
@@ -14,8 +15,8 @@ LOBES = 3
 _BITS = 22  # of a weight behind the point
 _HALF, _SHIFT = np.int32(1 << (_BITS - 1)), np.int32(_BITS)
 _BLOCK = 64  # rows that are filtered along together
-_options = {"nogil": True, "cache": True}
-_Pixels = types.Array(types.uint8, 3, "C", readonly=True)
+OPTIONS = {"nogil": True, "cache": True}
+PIXELS = types.Array(types.uint8, 3, "C", readonly=True)
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -39,12 +40,12 @@ def _weights(size: int, to: int) -> tuple[np.ndarray, np.ndarray]:
     return _fixed_point(size, to)
 
 
-@njit("float64(float64)", **_options)
+@njit("float64(float64)", **OPTIONS)
 def _sinc(x):
     return math.sin(math.pi * x) / (math.pi * x) if x else 1.0
 
 
-@njit("Tuple((int32[:, ::1], int32[:, ::1]))(int64, int64)", **_options)
+@njit("Tuple((int32[:, ::1], int32[:, ::1]))(int64, int64)", **OPTIONS)
 def _fixed_point(size, to):
     scale = size / to
     stretch = max(scale, 1.0)
@@ -68,7 +69,7 @@ def _fixed_point(size, to):
     return spans, weights
 
 
-@njit(types.uint8[:, :, ::1](_Pixels, types.int32[:, ::1], types.int32[:, ::1]), **_options)
+@njit(types.uint8[:, :, ::1](PIXELS, types.int32[:, ::1], types.int32[:, ::1]), **OPTIONS)
 def _down(pixels, spans, weights):
     """[h, w, C] to [H, w, C]."""
     height, width, channels = pixels.shape
@@ -87,7 +88,7 @@ def _down(pixels, spans, weights):
     return out
 
 
-@njit(types.uint8[:, :, ::1](_Pixels, types.int32[:, ::1], types.int32[:, ::1]), **_options)
+@njit(types.uint8[:, :, ::1](PIXELS, types.int32[:, ::1], types.int32[:, ::1]), **OPTIONS)
 def _along(pixels, spans, weights):
     """[h, w, C] to [h, W, C]: `_down` of blocks of rows, each turned so that neighbours in memory get one weight."""
     height, width, channels = pixels.shape
