@@ -17,16 +17,16 @@ SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGTERM}
 
 
 def prepare(event, step, ranks):
-    fetch = TrainingBatches.__getitem__
+    read = TrainingBatches.read
 
-    def fetched(self, index):
+    def watched(self, index, memory):
         if index == int(step) and os.environ["RANK_ID"] in ranks.split(","):
             if event == "broken":
                 raise InputError("cam1/0001.jpg: cannot be decoded")
             os.kill(os.getpid(), SIGNALS[event])
-        return fetch(self, index)
+        return read(self, index, memory)
 
-    TrainingBatches.__getitem__ = fetched
+    TrainingBatches.read = watched
 
 
 if __name__ == "__main__":

@@ -61,8 +61,11 @@ class Batches:
     nbytes = 1024
     def __len__(self):
         return 2
-    def __getitem__(self, index):
-        return np.array(sorted(os.sched_getaffinity(0))), index
+    def read(self, index, memory):
+        allowed = sorted(os.sched_getaffinity(0))
+        pixels = np.ndarray(len(allowed), np.int64, memory)
+        pixels[:] = allowed
+        return pixels, index
 
 def threads():
     return [sorted(os.sched_getaffinity(thread)) for thread in (0, *runtime._pool_threads())]

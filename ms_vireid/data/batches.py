@@ -16,12 +16,28 @@ from ms_vireid.devices.memory import available_memory, require_memory
 SHARE = 0.25  # of the free memory that kept pictures take at most, unless the user asks to keep them
 
 
-class TrainingBatches:
+class Batches:
+    """Batches by number, each with its pictures in memory that the caller may give. nbytes: what one needs at most."""
+
+    nbytes: int
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, number: int) -> tuple:
+        return self.read(number, np.empty(self.nbytes, np.uint8))
+
+    def read(self, number: int, memory: np.ndarray) -> tuple:
+        """The pictures of a batch, at the beginning of `memory` (uint8 [nbytes]), and what else it holds."""
+        raise NotImplementedError
+
+
+class TrainingBatches(Batches):
     """All batches of a run, from step 0: images float32 [2PK, 3, H, W] and labels int32 [2PK].
 
     With several devices each gets a batch of P different identities a step, and this is what device `rank` of `devices`
     gets. Together they are the batch that one device would get with P times `devices` identities, pictures and
-    augmentation alike. nbytes: the size of one batch's images.
+    augmentation alike.
     """
 
     def __init__(self, train: ImageSet, config: Config, rank: int = 0, devices: int = 1):
@@ -38,26 +54,28 @@ class TrainingBatches:
     def __len__(self) -> int:
         return len(self.gray_epochs) * self.sampler.iterations
 
-    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, step: int, memory: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         epoch, iteration = 1 + step // self.sampler.iterations, step % self.sampler.iterations
         if epoch != self._planned_epoch:
             self._planned_epoch, self._plan = epoch, self.sampler.plan(epoch)
         batch = self._plan[iteration]
-        images = [self._image(batch[slot], epoch, iteration * len(batch) + slot) for slot in self.slots]
-        return np.stack(images), self.train.labels[batch[self.slots]]
+        images = np.ndarray((len(self.slots), 3, *self.config.data.image_size), np.float32, memory)
+        for image, slot in zip(images, self.slots, strict=True):
+            self._augment(batch[slot], epoch, iteration * len(batch) + slot, image)
+        return images, self.train.labels[batch[self.slots]]
 
-    def _image(self, index: int, epoch: int, draw: int) -> np.ndarray:
+    def _augment(self, index: int, epoch: int, draw: int, out: np.ndarray) -> None:
         """One augmented picture; `draw` counts the epoch's pictures and picks this one's random numbers."""
         pixels, infrared = self.pictures[index], bool(self.train.infrared[index])
         rng = counter_generator("augmentation", self.config.seed, epoch, draw)
-        return augment(pixels, infrared, self.gray_epochs[epoch - 1], self.config.augmentation, rng)
+        augment(pixels, infrared, self.gray_epochs[epoch - 1], self.config.augmentation, rng, out)
 
 
-class EvaluationBatches:
+class EvaluationBatches(Batches):
     """The pictures of a set in order, in batches of one modality: images float32 [n, 3, H, W], indices [n].
 
     version: corrupts the visible pictures, at their size in the batch. rank, devices: several devices take the batches
-    in turn. nbytes: the size of the largest batch's images.
+    in turn.
     """
 
     def __init__(
@@ -80,12 +98,14 @@ class EvaluationBatches:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, number: int, memory: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         index = self.batches[number]
-        pixels = [load_image(self.images.paths[i], self.image_size) for i in index]
-        if self.version and not self.images.infrared[index[0]]:
-            pixels = [self.version.apply(p, i) for p, i in zip(pixels, index, strict=True)]
-        return np.stack([normalise(p) for p in pixels]), index
+        images = np.ndarray((len(index), 3, *self.image_size), np.float32, memory)
+        corrupted = self.version and not self.images.infrared[index[0]]
+        for image, i in zip(images, index, strict=True):
+            pixels = load_image(self.images.paths[i], self.image_size)
+            normalise(self.version.apply(pixels, i) if corrupted else pixels, out=image)
+        return images, index
 
 
 class PictureCache:

@@ -15,14 +15,14 @@ from mindspore.dataset.dataloader import DataLoader
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.stopping import STOPS, signal_with_parent, stop_requests
-from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
+from ms_vireid.data.batches import Batches
 from ms_vireid.devices.runtime import bound_threads, unbind
 
 _AHEAD = 2  # batches that each worker is asked for ahead
 
 
 def iterate(
-    batches: TrainingBatches | EvaluationBatches, workers: int, start: int = 0, bound: bool = True
+    batches: Batches, workers: int, start: int = 0, bound: bool = True
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The items of `batches` from `start` on, in order, prepared ahead by `workers` processes (0: by this one).
 
@@ -69,30 +69,26 @@ def iterate(
 
 
 class _SharedMemory:
-    """Batches that workers leave in memory which they inherit when they are forked: a pipe would copy each several
-    times. At most `slots` - 1 batches are under way at a time."""
+    """Batches whose pictures workers write into memory which they inherit when they are forked: a pipe would copy each
+    several times. At most `slots` - 1 batches are under way at a time."""
 
-    def __init__(self, batches: TrainingBatches | EvaluationBatches, slots: int):
+    def __init__(self, batches: Batches, slots: int):
         self.batches = batches
-        self.slots = slots
-        self.memory = mmap.mmap(-1, slots * max(batches.nbytes, 1))
+        memory = mmap.mmap(-1, slots * max(batches.nbytes, 1))
+        self.memory = np.frombuffer(memory, np.uint8).reshape(slots, -1)
 
     def __getitem__(self, number: int) -> tuple | InputError:
         """An item with its pictures in a slot, and their shape and type in its place; or what is wrong with one."""
         try:
-            pixels, *rest = self.batches[number]
+            pixels, *rest = self.batches.read(number, self.memory[number % len(self.memory)])
         except InputError as error:
             return error
-        self._slot(number, pixels.shape, pixels.dtype)[...] = pixels
         return (pixels.shape, pixels.dtype), *rest
 
     def taken(self, number: int, item: tuple) -> tuple:
         """The item as it was before a worker passed it on."""
         (shape, dtype), *rest = item
-        return self._slot(number, shape, dtype).copy(), *rest
-
-    def _slot(self, number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        return np.ndarray(shape, dtype, self.memory, number % self.slots * self.batches.nbytes)
+        return np.ndarray(shape, dtype, self.memory[number % len(self.memory)]).copy(), *rest
 
 
 def _begin_worker(_worker: int) -> None:

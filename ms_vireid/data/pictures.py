@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 from ms_vireid.command.errors import InputError
@@ -46,4 +47,19 @@ def read_pixels(path: Path, gray: bool = False) -> np.ndarray:
         elif image.mode in ("I", "F"):
             raise OSError("its pixels have 32 bits: save it with 8 or 16")
         mode = Image.getmodebase(image.mode) if gray else "RGB"  # "L" or "RGB"
+        if image.format == "JPEG" and image.mode in ("L", "RGB") and (pixels := _jpeg(image, mode)) is not None:
+            return pixels
         return np.asarray(image if image.mode == mode else image.convert(mode))
+
+
+def _jpeg(image: Image.Image, mode: str) -> np.ndarray | None:
+    """The pixels that Pillow would decode, in half of its time, or None for what is not a flawless JPEG."""
+    image.fp.seek(0)
+    content = image.fp.read()
+    try:
+        if simplejpeg.decode_jpeg_header(content)[:2] != (image.height, image.width):
+            return None
+        pixels = simplejpeg.decode_jpeg(content, "GRAY" if mode == "L" else mode)
+    except ValueError:
+        return None
+    return pixels[:, :, 0] if mode == "L" else pixels

@@ -1,11 +1,13 @@
-"""Decoding and augmentation of one picture (PMT, section "Experimental Setting"), in numpy and Pillow alone."""
+"""Decoding and augmentation of one picture (PMT, section "Experimental Setting"), without a framework."""
 
 from pathlib import Path
 
 import numpy as np
+from numba import boolean, float32, int64, njit, void
 from PIL import Image, ImageEnhance
 
 from ms_vireid.config import AugmentationConfig
+from ms_vireid.data.lanczos import OPTIONS, PIXELS, resize
 from ms_vireid.data.pictures import read_pixels
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -13,8 +15,8 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 BLUR_KERNEL = 21  # pixels
 _LUMA = np.array([0.2989, 0.587, 0.114], np.float32)
 ERASING_ATTEMPTS = 100
-_SCALE = (1.0 / (255.0 * IMAGENET_STD))[:, None, None]
-_OFFSET = (-IMAGENET_MEAN / IMAGENET_STD)[:, None, None]
+_LEVELS = np.arange(256, dtype=np.float32) * (1.0 / (255.0 * IMAGENET_STD))[:, None]
+_LEVELS += (-IMAGENET_MEAN / IMAGENET_STD)[:, None]  # what each of 256 becomes in each channel, float32 [3, 256]
 
 
 def load_image(path: Path, size: tuple[int, int], through: tuple[int, int] | None = None) -> np.ndarray:
@@ -24,17 +26,49 @@ def load_image(path: Path, size: tuple[int, int], through: tuple[int, int] | Non
     With `through`, another (H, W), Lanczos resizes to that, and a bilinear filter from there to `size`.
     Raises InputError as `read_pixels` does.
     """
-    picture = Image.fromarray(read_pixels(path, gray=True)).resize((through or size)[::-1], Image.Resampling.LANCZOS)
-    pixels = np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR) if through else picture)
-    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+    pixels = read_pixels(path, gray=True)
+    pixels = resize(pixels.reshape(*pixels.shape[:2], -1), through or size)
+    if pixels.shape[2] == 1:
+        pixels = np.repeat(pixels, 3, axis=2)
+    if through:
+        pixels = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
+    return pixels
 
 
-def normalise(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] to float32 [3, H, W], with ImageNet's mean and standard deviation."""
-    image = np.empty((3, *pixels.shape[:2]), np.float32)
-    np.multiply(pixels.transpose(2, 0, 1), _SCALE, out=image)  # in one pass: ten times as fast as a transposed copy
-    image += _OFFSET
-    return image
+def normalise(
+    pixels: np.ndarray, top: int = 0, left: int = 0, flip: bool = False, out: np.ndarray | None = None
+) -> np.ndarray:
+    """uint8 [H, W, 3] to float32 [3, H, W], with ImageNet's mean and standard deviation.
+
+    top, left: where in the picture a window of its own size begins; outside the picture it is black. flip: mirrors the
+    window. out: where to write it. One pass over the pixels, in half of the time of NumPy's product and sum alone.
+    """
+    out = np.empty((3, *pixels.shape[:2]), np.float32) if out is None else out
+    _normalise(np.ascontiguousarray(pixels), _LEVELS, top, left, flip, out)
+    return out
+
+
+@njit(void(PIXELS, float32[:, ::1], int64, int64, boolean, float32[:, :, ::1]), **OPTIONS)
+def _normalise(pixels, levels, top, left, flip, out):
+    height, width, channels = pixels.shape
+    begin, end = min(max(0, -left), width), max(0, min(width, width - left))  # the window's columns in the picture
+    black = (width - end, width - begin) if flip else (begin, end)  # left of the first column, and from the second on
+    for y in range(height):
+        if not 0 <= top + y < height:
+            for c in range(channels):
+                out[c, y] = levels[c, 0]
+            continue
+        source = pixels[top + y, begin + left : end + left]
+        for c in range(channels):
+            level, line = levels[c], out[c, y, black[0] : black[1]]
+            out[c, y, : black[0]] = level[0]
+            out[c, y, black[1] :] = level[0]
+            if flip:
+                for x in range(len(line)):
+                    line[len(line) - 1 - x] = level[source[x, c]]
+            else:
+                for x in range(len(line)):
+                    line[x] = level[source[x, c]]
 
 
 def to_gray(pixels: np.ndarray) -> np.ndarray:
@@ -91,38 +125,37 @@ def random_erasing(image: np.ndarray, config: AugmentationConfig, rng: np.random
 
 
 def channel_exchange(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One random channel in place of all three, float32 [3, H, W] (CAJ, Ye et al. 2021); last, as in the release."""
-    return np.repeat(image[rng.integers(3)][None], 3, axis=0)
+    """One random channel in place of all three, float32 [3, H, W] in place (CAJ, Ye et al. 2021); last, as released."""
+    image[:] = image[rng.integers(3)]
+    return image
 
 
 def adaptive_gray(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One of the three channels, or the picture itself or its luma, float32 [3, H, W] (CAJ, Ye et al. 2021).
+    """One of the three channels, or the picture itself or its luma, float32 [3, H, W] in place (CAJ, Ye et al. 2021).
 
     As in the release: each channel with probability 1/4, luma and the picture itself with 1/8 each, after
     normalisation, so that a gray picture's channels differ in mean and contrast.
     """
     choice = rng.integers(4)
     if choice < 3:
-        return np.repeat(image[choice][None], 3, axis=0)
-    if rng.random() < 0.5:
-        return np.repeat(np.tensordot(_LUMA, image, 1)[None], 3, axis=0)
+        image[:] = image[choice]
+    elif rng.random() < 0.5:
+        image[:] = np.tensordot(_LUMA, image, 1)
     return image
 
 
-def padded_crop(pixels: np.ndarray, padding: int, rng: np.random.Generator) -> np.ndarray:
-    """A random window of the picture's own size after `padding` pixels of black on every side, uint8 [H, W, 3]."""
-    height, width = pixels.shape[:2]
-    top, left = rng.integers(0, 2 * padding + 1, 2)
-    return np.pad(pixels, ((padding, padding), (padding, padding), (0, 0)))[top : top + height, left : left + width]
-
-
 def augment(
-    pixels: np.ndarray, infrared: bool, gray: bool, config: AugmentationConfig, rng: np.random.Generator
+    pixels: np.ndarray,
+    infrared: bool,
+    gray: bool,
+    config: AugmentationConfig,
+    rng: np.random.Generator,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """A training picture, uint8 [H, W, 3] to float32 [3, H, W], with random numbers of its own.
 
     gray: visible pictures lose their colours (stage 1 of PMT). Padding and crop are AGW's, the channel augmentations
-    at the end MUN's.
+    at the end MUN's. out: where to write it.
     """
     if spread := infrared and config.infrared_jitter:
         if rng.random() < 0.5:
@@ -130,15 +163,14 @@ def augment(
             pixels = jitter(pixels, brightness, contrast, contrast_first=rng.random() < 0.5)
         else:
             pixels = gaussian_blur(pixels, rng.uniform(*config.infrared_blur_sigma))
-    if config.crop_padding:
-        pixels = padded_crop(pixels, config.crop_padding, rng)
-    if rng.random() < config.flip:
-        pixels = pixels[:, ::-1]
     if gray and not infrared:
-        pixels = to_gray(np.ascontiguousarray(pixels))
-    image = random_erasing(normalise(pixels), config, rng)
+        pixels = to_gray(pixels)
+    padding = config.crop_padding
+    top, left = rng.integers(0, 2 * padding + 1, 2) - padding if padding else (0, 0)
+    image = normalise(pixels, top, left, rng.random() < config.flip, out)
+    random_erasing(image, config, rng)
     if infrared and config.infrared_adaptive_gray:
-        return adaptive_gray(image, rng)
-    if not infrared and config.visible_channel_exchange and rng.random() < config.visible_channel_exchange:
-        return channel_exchange(image, rng)
+        adaptive_gray(image, rng)
+    elif not infrared and config.visible_channel_exchange and rng.random() < config.visible_channel_exchange:
+        channel_exchange(image, rng)
     return image

@@ -32,15 +32,17 @@ class _State(BaseModel):
 class _Batches(EvaluationBatches):
     """As EvaluationBatches without the pictures that cannot be decoded: images, indices, and {index: why} of those."""
 
-    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-        images, broken = {}, {}
-        for i in map(int, self.batches[number]):
+    def read(self, number: int, memory: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+        index = list(map(int, self.batches[number]))
+        images = np.ndarray((len(index), 3, *self.image_size), np.float32, memory)
+        decoded, broken = [], {}
+        for i in index:
             try:
-                images[i] = normalise(load_image(self.images.paths[i], self.image_size))
+                normalise(load_image(self.images.paths[i], self.image_size), out=images[len(decoded)])
+                decoded.append(i)
             except InputError as error:
                 broken[i] = str(error)
-        pixels = np.stack([*images.values()]) if images else np.zeros((0, 3, *self.image_size), np.float32)
-        return pixels, np.array([*images], np.int64), broken
+        return images[: len(decoded)], np.array(decoded, np.int64), broken
 
 
 def extract_resumably(

@@ -6,7 +6,7 @@ import pytest
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import check_config
-from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
+from ms_vireid.data.batches import Batches, EvaluationBatches, TrainingBatches
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.read import read_sysu_mm01
 from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD
@@ -85,19 +85,31 @@ def test_batches_do_not_depend_on_the_number_of_workers(data):
 
 
 def test_many_batches_of_several_sizes_come_whole_from_slow_and_fast_workers():
-    class Numbers:
+    class Numbers(Batches):
         nbytes = 3 * 8
 
         def __len__(self):
             return 40
 
-        def __getitem__(self, number):
+        def read(self, number, memory):
             time.sleep(0.01 * (number % 5 == 0))
-            return np.full(1 + number % 3, number, np.float64), np.int32(number)
+            pixels = np.ndarray(1 + number % 3, np.float64, memory)
+            pixels[:] = number
+            return pixels, np.int32(number)
 
     found = list(iterate(Numbers(), workers=3, start=2))
     assert [pixels.tolist() for pixels, _ in found] == [[n] * (1 + n % 3) for n in range(2, 40)]
     assert [number for _, number in found] == list(range(2, 40))
+
+
+@pytest.mark.parametrize("kind", ["training", "evaluation"])
+def test_pictures_are_written_into_the_memory_that_is_given(data, kind):
+    training = kind == "training"
+    batches = TrainingBatches(data.train, config_of()) if training else EvaluationBatches(data.test, (16, 16), 3)
+    memory = np.zeros(batches.nbytes, np.uint8)
+    images, _ = batches.read(0, memory)
+    assert np.shares_memory(images, memory)
+    np.testing.assert_array_equal(images, batches[0][0])
 
 
 @pytest.mark.parametrize("start", [1, ITERATIONS, ITERATIONS + 2, 2 * ITERATIONS])
@@ -108,17 +120,16 @@ def test_starting_at_a_step_is_skipping_those_before_it(data, start):
 
 @pytest.mark.parametrize("other", [(0, 2, 0), (1, 1, 0), (0, 1, 1)], ids=["epoch", "seed", "place"])
 def test_epochs_seeds_and_places_are_augmented_differently(data, other):
-    images = [
-        TrainingBatches(data.train, config_of(seed=seed))._image(0, epoch, draw)
-        for seed, epoch, draw in ((0, 1, 0), other)
-    ]
+    images = np.empty((2, 3, 16, 16), np.float32)
+    for image, (seed, epoch, draw) in zip(images, ((0, 1, 0), other), strict=True):
+        TrainingBatches(data.train, config_of(seed=seed))._augment(0, epoch, draw, image)
     assert not np.array_equal(*images)
 
 
 def test_every_picture_of_an_epoch_has_random_numbers_of_its_own(data):
     batches = TrainingBatches(data.train, config_of())
     draws = []
-    batches._image = lambda index, epoch, draw: draws.append((epoch, draw)) or np.zeros(1)
+    batches._augment = lambda index, epoch, draw, out: draws.append((epoch, draw))
     list(iterate(batches, workers=0))
     assert len(draws) == len(set(draws)) == 2 * ITERATIONS * 2 * P * K
 
@@ -157,7 +168,7 @@ def test_the_workers_end_with_the_iterator(data, end):
 def test_closing_early_does_not_read_the_rest(data):
     batches = TrainingBatches(data.train, config_of())
     read = []
-    batches._image = lambda index, epoch, draw: read.append(draw) or np.zeros(1)
+    batches._augment = lambda index, epoch, draw, out: read.append(draw)
     items = iterate(batches, workers=0)
     next(items)
     items.close()

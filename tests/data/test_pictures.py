@@ -1,7 +1,8 @@
-"""How a picture file is opened, and which files of a folder are pictures."""
+"""How a picture file is opened and decoded, and which files of a folder are pictures."""
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from ms_vireid.command.errors import InputError
@@ -27,6 +28,34 @@ def test_pixels_of_32_bits_are_refused(mode, tmp_path):
     path = save(tmp_path / "deep.tif", mode)
     with pytest.raises(InputError, match=r"deep\.tif: .*32 bits: save it with 8 or 16"):
         read_pixels(path)
+
+
+def noise(mode="RGB"):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 9, 3), np.uint8)
+    return Image.fromarray(pixels).resize((45, 37), Image.Resampling.BICUBIC).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    "options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}, {"quality": 30}]
+)
+def test_a_jpeg_has_the_pixels_that_pillow_decodes(tmp_path, mode, options):
+    path = tmp_path / "a.jpg"
+    noise(mode).save(path, **options)
+    with Image.open(path) as image:
+        assert np.array_equal(read_pixels(path), image.convert("RGB"))
+        assert np.array_equal(read_pixels(path, gray=True), image if mode == "L" else image.convert("RGB"))
+
+
+def test_a_jpeg_with_a_fault_that_pillow_overlooks_is_read_as_by_pillow(tmp_path):
+    path = tmp_path / "a.jpg"
+    noise().save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-2] + bytes(5) + content[-2:])  # more than its pixels take
+    with pytest.raises(ValueError, match="extraneous bytes"):
+        simplejpeg.decode_jpeg(path.read_bytes())
+    with Image.open(path) as image:
+        assert np.array_equal(read_pixels(path), image)
 
 
 @pytest.mark.parametrize("kind", ["EPS", "GIF", "PPM"])

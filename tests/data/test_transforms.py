@@ -7,13 +7,14 @@ from PIL import Image
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import AugmentationConfig
 from ms_vireid.data.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     adaptive_gray,
     augment,
     channel_exchange,
     gaussian_blur,
     load_image,
     normalise,
-    padded_crop,
     random_erasing,
     to_gray,
 )
@@ -141,24 +142,32 @@ def test_erasing_reaches_every_corner_and_happens_as_often_as_configured():
 # padding and crop
 
 
-def test_a_padded_crop_is_a_window_of_the_picture_in_a_black_frame():
+def windows(pixels: np.ndarray, padding: int) -> list[np.ndarray]:
+    """All windows of a picture's own size in it and a black frame around it, by rows."""
+    height, width = pixels.shape[:2]
+    frame = np.pad(pixels, ((padding, padding), (padding, padding), (0, 0)))
+    places = range(2 * padding + 1)
+    return [frame[top : top + height, left : left + width] for top in places for left in places]
+
+
+@pytest.mark.parametrize("padding", [3, 18])  # 18: more than the picture's width
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_window_is_black_outside_the_picture_and_flipped_after_it_is_cut_out(padding, flip):
     pixels = pixels_of()
-    frame = np.zeros((24 + 6, 16 + 6, 3), np.uint8)
-    frame[3:-3, 3:-3] = pixels
-    windows = [frame[top : top + 24, left : left + 16] for top in range(7) for left in range(7)]
-    seen = set()
-    for seed in range(1000):
-        cropped = padded_crop(pixels, 3, np.random.default_rng(seed))
-        seen |= {i for i, window in enumerate(windows) if np.array_equal(cropped, window)}
-    assert seen == set(range(49))  # a window is missed by chance once in 1e7 trials of this test
+    for i, window in enumerate(windows(pixels, padding)):
+        top, left = (place - padding for place in divmod(i, 2 * padding + 1))
+        found = normalise(pixels, top, left, flip)
+        np.testing.assert_array_equal(found, normalise(window[:, ::-1] if flip else window))
 
 
-def test_the_crop_comes_before_the_flip_and_both_modalities_have_it():
-    config = NOTHING.model_copy(update={"crop_padding": 2, "flip": 1.0})
-    for infrared in (False, True):
-        pixels = pixels_of(gray=infrared)
-        expected = normalise(padded_crop(pixels, 2, np.random.default_rng(4))[:, ::-1])
-        assert np.array_equal(augment(pixels, infrared, False, config, np.random.default_rng(4)), expected)
+@pytest.mark.parametrize("infrared", [False, True])
+def test_a_crop_is_any_window_of_the_padded_picture(infrared):
+    pixels = pixels_of(gray=infrared)
+    config = NOTHING.model_copy(update={"crop_padding": 3})
+    numbers = {normalise(window).tobytes(): i for i, window in enumerate(windows(pixels, 3))}
+    crops = (augment(pixels, infrared, False, config, np.random.default_rng(seed)) for seed in range(1000))
+    # A window is missed by chance once in 1e7 trials of this test.
+    assert {numbers[crop.tobytes()] for crop in crops} == set(range(49))
 
 
 # the whole
@@ -178,6 +187,12 @@ def share_of(config, draws=400):
 def test_visible_pictures_are_changed_as_often_as_configured(changes, share):
     # Five standard deviations of a binomial; without augmentation a picture is normalised and no more.
     assert abs(share_of(NOTHING.model_copy(update=changes)) - share) <= 5 * (share * (1 - share) / 400) ** 0.5
+
+
+def test_normalising_is_torchvisions_arithmetic_for_every_level():
+    levels = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    expected = (levels.transpose(2, 0, 1) / 255 - IMAGENET_MEAN[:, None, None]) / IMAGENET_STD[:, None, None]
+    np.testing.assert_allclose(normalise(levels), expected, rtol=0, atol=1e-6)  # float32, values up to 2.7
 
 
 def test_flip_mirrors_left_and_right():
