@@ -156,4 +156,3 @@ def _checked_column(name: str, values: np.ndarray | None, length: int) -> np.nda
     if values.shape != (length,):
         raise ValueError(f"{name} has shape {values.shape}: the distance matrix asks for ({length},)")
     return values
-
