@@ -21,7 +21,7 @@ from ms_vireid.data.corruptions import CORRUPTIONS
 from ms_vireid.devices import runtime
 from ms_vireid.devices.host import instruction_sets, processor_name
 from ms_vireid.files.writing import check_output, write_json
-from parity.measure import launches, pictures, steps
+from parity.measure import galleries, launches, pictures, steps
 from parity.measure.workers import MODELS
 
 # What a row's figure may be at most, by section and row (None: every one); a run with one above ends in exit code 1.
@@ -47,6 +47,12 @@ class Section(NamedTuple):
 
 _SPREAD = "{spread[0]:.2f} to {spread[1]:.2f}".format_map
 _RATIO = (("ratio", 8, "{ratio:.2f}".format_map), ("spread", 15, _SPREAD))
+
+
+def _or_dash(show: Callable[[dict], str], figure: str) -> Callable[[dict], str]:
+    return lambda row: "-" if row[figure] is None else show(row)
+
+
 _OF_MODELS = (
     ("images", 7, "{batch}".format_map),
     ("MindSpore s", 13, "{mindspore_s:.3f}".format_map),
@@ -125,6 +131,19 @@ SECTIONS = {
             ("peak GiB", 13, "{without[peak_gib]:.1f} / {whole[peak_gib]:.1f}".format_map),
         ),
     ),
+    "search": Section(
+        galleries.SEARCH_ROWS,
+        galleries.search,
+        f"features of {galleries.WIDTH:,}",
+        (
+            ("ready s", 10, _or_dash("{ready_s:,.2f}".format_map, "ready_s")),
+            ("s / 1,000 queries", 19, _or_dash("{search_s:,.2f}".format_map, "search_s")),
+            ("recall@10", 11, _or_dash("{recall:.3f}".format_map, "recall")),
+            ("GiB on disk", 13, _or_dash(lambda row: f"{row['bytes'] / 2**30:.2f}", "bytes")),
+            ("peak GiB", 10, _or_dash(lambda row: f"{row['peak_bytes'] / 2**30:.2f}", "peak_bytes")),
+            ("", 0, lambda row: f"  {row['stopped']}" if row["stopped"] else ""),
+        ),
+    ),
     "memory": Section(  # that many steps of training keep
         steps.MEMORY_ROWS,
         steps.memory,
@@ -176,7 +195,7 @@ def _parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     add_device(parser)
     parser.add_argument(
-        "--only", nargs="+", choices=SECTIONS, help="these sections alone (default: all but the last four)"
+        "--only", nargs="+", choices=SECTIONS, help="these sections alone (default: all but the last five)"
     )
     parser.add_argument("--match", default="", metavar="TEXT", help="only rows whose name holds this")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="of each measurement, after one unmeasured")
