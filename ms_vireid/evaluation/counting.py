@@ -9,7 +9,7 @@ from numba import njit
 def count_ranks(distance, matches):
     """The matches' ranks, from 1, in each row of [R, G], int64 [R, matches], in their order.
 
-    Above some 700 matches sorting the row would cost less.
+    Above some 2,000 matches sorting the row would cost less.
     """
     ranks = np.empty((len(distance), len(matches)), np.int64)
     for row in range(len(distance)):

@@ -29,7 +29,7 @@ from parity.measure.steps import Rows
 KINDS = ("exact", "flat", "hnsw", "Milvus exact", "Milvus hnsw")
 SEARCH_ROWS = {f"{kind}, {size:,}": (kind, size) for size in (10**4, 10**5, 10**6) for kind in KINDS}
 WIDTH, QUERIES, TOP_K = 2048, 200, 10
-LIMIT = 300  # seconds, of a row
+LIMIT = 600  # seconds, of a row
 _PER_IDENTITY = 50
 _ROWS_AT_ONCE = 10_000
 
