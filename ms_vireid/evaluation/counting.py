@@ -31,13 +31,12 @@ def count_identities(distance, first, labels):
     """Place of the query's identity, int64 [R]: one more than the identities with an image before the first match.
     first: its column, [R]. labels: [G], dense."""
     places = np.ones(len(distance), np.int64)
-    seen = np.empty(labels.max() + 1, np.bool_)
+    seen_by = np.zeros(len(labels), np.int64)  # the last row, from 1, that has counted an identity
     for row in range(len(distance)):
         own = distance[row, first[row]]
-        seen[:] = False
         for column in range(distance.shape[1]):
             before = distance[row, column] < own or (distance[row, column] == own and column < first[row])
-            if before and not seen[labels[column]]:
-                seen[labels[column]] = True
+            if before and seen_by[labels[column]] <= row:
+                seen_by[labels[column]] = row + 1
                 places[row] += 1
     return places
