@@ -140,7 +140,7 @@ SECTIONS = {
             ("s / 1,000 queries", 19, _or_dash("{search_s:,.2f}".format_map, "search_s")),
             ("recall@10", 11, _or_dash("{recall:.3f}".format_map, "recall")),
             ("GiB on disk", 13, _or_dash(lambda row: f"{row['bytes'] / 2**30:.2f}", "bytes")),
-            ("peak GiB", 10, _or_dash(lambda row: f"{row['peak_bytes'] / 2**30:.2f}", "peak_bytes")),
+            ("peak GiB", 10, lambda row: f"{row['peak_bytes'] / 2**30:.2f}"),
             ("", 0, lambda row: f"  {row['stopped']}" if row["stopped"] else ""),
         ),
     ),

@@ -6,15 +6,14 @@ An identity has 50 pictures: its centre with noise around it, so that two of its
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
 
 import numpy as np
 import psutil
@@ -29,14 +28,15 @@ from parity.measure.steps import Rows
 KINDS = ("exact", "flat", "hnsw", "Milvus exact", "Milvus hnsw")
 SEARCH_ROWS = {f"{kind}, {size:,}": (kind, size) for size in (10**4, 10**5, 10**6) for kind in KINDS}
 WIDTH, QUERIES, TOP_K = 2048, 200, 10
-LIMIT = 600  # seconds, of a row
+LIMIT, MEMORY = 600, 12 << 30  # seconds and bytes, of a row
 _PER_IDENTITY = 50
 _ROWS_AT_ONCE = 10_000
 
 
 def search(names: Sequence[str], options: Namespace) -> Rows:
-    """What `measure` says of each row; a quick run has a hundredth of the features. A row that its limit, a signal or
-    its library stops has the figures until then, and in `stopped` why.
+    """What `measure` says of each row, and the peak of its memory, beyond what it had at first and without the mapped
+    file from which an index is built; a quick run has a hundredth of the features. A row that a limit, a signal or its
+    library stops has the figures until then, and in `stopped` why.
 
     Raises:
         InputError: a row's process has a bug.
@@ -52,18 +52,33 @@ def search(names: Sequence[str], options: Namespace) -> Rows:
 
 
 def _measured(kind: str, folder: str) -> dict:
-    given = [sys.executable, "-m", __name__, kind, folder]
-    try:
-        done = subprocess.run(given, stdout=subprocess.PIPE, timeout=LIMIT, check=False)
-        if done.returncode == 1:
+    with tempfile.TemporaryFile() as said:
+        begun, peak, stopped = time.monotonic(), 0, ""
+        with subprocess.Popen([sys.executable, "-m", __name__, kind, folder], stdout=said) as process:
+            while process.poll() is None:
+                peak = max(peak, _own_bytes(process.pid))
+                if time.monotonic() - begun > LIMIT:
+                    stopped = f"stopped after {LIMIT} s"
+                elif peak > MEMORY:
+                    stopped = f"stopped at {MEMORY >> 30} GiB"
+                if stopped:
+                    process.kill()
+                time.sleep(0.05)
+        if process.returncode == 1:
             raise InputError(f"{kind}: its process has ended with 1; what it said is above")
-        said, stopped = done.stdout, f"ended with {done.returncode}" if done.returncode else ""
-    except subprocess.TimeoutExpired as error:
-        said, stopped = error.stdout or b"", f"stopped after {LIMIT} s"
-    row = dict.fromkeys(("ready_s", "bytes", "search_s", "recall", "peak_bytes"))
-    for line in said.splitlines():
-        row |= json.loads(line)
-    return row | {"stopped": stopped}
+        said.seek(0)
+        row = dict.fromkeys(("begin_bytes", "ready_s", "bytes", "search_s", "recall"))
+        for line in said.read().splitlines():
+            row |= json.loads(line)
+    if process.returncode and not stopped:
+        stopped = f"ended with {process.returncode}"
+    return row | {"peak_bytes": max(0, peak - (row.pop("begin_bytes") or 0)), "stopped": stopped}
+
+
+def _own_bytes(pid: int) -> int:
+    """Resident memory of a process without mapped files."""
+    memory = psutil.Process(pid).memory_info()
+    return memory.rss - memory.shared
 
 
 def _write(folder: Path, count: int) -> None:
@@ -89,41 +104,41 @@ def measure(kind: str, folder: Path) -> Iterator[dict]:
     """Figures as they come.
 
     ready_s: to read the features into memory for exact search, else to build an index of them or to add them to Milvus.
-    bytes: on disk. search_s: of a thousand queries. recall: of the ten nearest. peak_bytes: of memory, without the
-    libraries, and without the mapped file from which an index is built."""
+    bytes: on disk. search_s: of a thousand queries. recall: of the ten nearest. begin_bytes: of memory, with the
+    libraries alone.
+    """
     queries = np.load(folder / "queries.npy")
-    with _peak() as peak:
-        begun = time.perf_counter()
-        gallery = np.load(folder / "gallery.npy", mmap_mode=None if kind == "exact" else "r")
-        if kind == "exact":
-            place = folder / "gallery.npy"
-        elif kind.startswith("Milvus"):
-            from ms_vireid.search.milvus_gallery import MilvusGallery
+    yield {"begin_bytes": _own_bytes(os.getpid())}
+    begun = time.perf_counter()
+    gallery = np.load(folder / "gallery.npy", mmap_mode=None if kind == "exact" else "r")
+    if kind == "exact":
+        place = folder / "gallery.npy"
+    elif kind.startswith("Milvus"):
+        from ms_vireid.search.milvus_gallery import MilvusGallery
 
-            place = folder / f"{kind.replace(' ', '_')}.db"
-            milvus = MilvusGallery(str(place), "pictures", create=True)
-            milvus.add(_content(gallery), kind.split()[1])
-        else:
-            from ms_vireid.search.faiss_index import build_index
+        place = folder / f"{kind.replace(' ', '_')}.db"
+        milvus = MilvusGallery(str(place), "pictures", create=True)
+        milvus.add(_content(gallery), kind.split()[1])
+    else:
+        from ms_vireid.search.faiss_index import build_index
 
-            place, index = folder / f"{kind}.faiss", build_index(kind, gallery)
-        yield {"ready_s": time.perf_counter() - begun}
-        if kind in ("flat", "hnsw"):
-            import faiss
+        place, index = folder / f"{kind}.faiss", build_index(kind, gallery)
+    yield {"ready_s": time.perf_counter() - begun}
+    if kind in ("flat", "hnsw"):
+        import faiss
 
-            faiss.write_index(index.index, str(place))
-        files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
-        yield {"bytes": sum(file.stat().st_size for file in files)}
-        begun = time.perf_counter()
-        if kind == "exact":
-            _, found = search_exact(queries, gallery, TOP_K)
-        elif kind.startswith("Milvus"):
-            hits = milvus.search(_content(queries), TOP_K)
-            found = np.array([[int(hit.entry.path) for hit in row] for row in hits])
-        else:
-            _, found = index.search(queries, TOP_K)
-        yield {"search_s": 1000 / len(queries) * (time.perf_counter() - begun)}
-    yield {"peak_bytes": peak[0]}
+        faiss.write_index(index.index, str(place))
+    files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
+    yield {"bytes": sum(file.stat().st_size for file in files)}
+    begun = time.perf_counter()
+    if kind == "exact":
+        _, found = search_exact(queries, gallery, TOP_K)
+    elif kind.startswith("Milvus"):
+        hits = milvus.search(_content(queries), TOP_K)
+        found = np.array([[int(hit.entry.path) for hit in row] for row in hits])
+    else:
+        _, found = index.search(queries, TOP_K)
+    yield {"search_s": 1000 / len(queries) * (time.perf_counter() - begun)}
     if kind == "exact":
         np.save(folder / "found.npy", found)
     expected = np.load(folder / "found.npy")
@@ -138,32 +153,6 @@ def _content(features: np.ndarray) -> Features:
     paths = np.array([f"{i:07}" for i in range(len(features))])
     info = {"checkpoint": {"sha256": "0" * 64}, "images": "/pictures"}
     return Features(features, paths, np.full(len(features), "visible"), unknown, unknown, info)
-
-
-@contextmanager
-def _peak() -> Iterator[list[int]]:
-    """A list that holds by how much the process's own memory, without mapped files, was ever larger than now; looked
-    at twenty times a second."""
-    done = Event()
-
-    def own() -> int:
-        memory = psutil.Process().memory_info()
-        return memory.rss - memory.shared
-
-    before, peak = own(), [0]
-
-    def look() -> None:
-        while not done.wait(0.05):
-            peak[0] = max(peak[0], own() - before)
-
-    thread = Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        peak[0] = max(peak[0], own() - before)
-        done.set()
-        thread.join()
 
 
 def main() -> None:
