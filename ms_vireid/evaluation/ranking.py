@@ -9,7 +9,6 @@ REPORTED_RANKS = (1, 5, 10, 20)
 
 _BLOCK = 1 << 17  # most distances ranked at a time
 _BLOCKS = 32  # fewest blocks of a matrix
-_SORT_ABOVE = 64  # matches a query: above, sorting the row costs less than counting once for each of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +64,8 @@ def evaluate_ranking(
     Raises ValueError, in one line with the wrong value, for wrong arguments, a non-finite distance, and if no query has
     a match.
     """
+    from ms_vireid.evaluation.counting import count_identities, count_ranks  # Numba takes 0.2 s, which --help can spare
+
     if max_rank < 1:
         raise ValueError(f"max_rank is {max_rank}: it must be at least 1")
     distance = _checked_distance(distance)
@@ -81,14 +82,14 @@ def evaluate_ranking(
         num_matches = len(group.matches)
         for start in range(0, len(group.queries), rows):
             queries = group.queries[start : start + rows]
-            block = distance[queries].astype(np.result_type(distance, np.float32), copy=False)
+            block = distance[queries].astype(np.result_type(distance, np.float32), order="C", copy=False)
             block[:, group.ignored] = np.inf
-            ranks = _ranks(block, group.matches)  # [R, matches], in their order
+            ranks = count_ranks(block, group.matches)
             first = group.matches[np.argmin(ranks, axis=1)]
             ranks.sort(axis=1)
             average_precision[queries] = np.mean(np.arange(1, num_matches + 1) / ranks, axis=1)
             inverse_negative_penalty[queries] = num_matches / ranks[:, -1]
-            first_rank[queries] = ranks[:, 0] if protocol == "regdb" else _distinct_identities(block, first, labels)
+            first_rank[queries] = ranks[:, 0] if protocol == "regdb" else count_identities(block, first, labels)
 
     valid = first_rank > 0
     num_valid = int(np.count_nonzero(valid))
@@ -155,27 +156,3 @@ def _checked_column(name: str, values: np.ndarray | None, length: int) -> np.nda
     if values.shape != (length,):
         raise ValueError(f"{name} has shape {values.shape}: the distance matrix asks for ({length},)")
     return values
-
-
-def _ranks(distance: np.ndarray, matches: np.ndarray) -> np.ndarray:
-    """The matches' ranks, from 1, in each row of [R, G], int64 [R, matches], by counting what comes before each."""
-    if len(matches) > _SORT_ABOVE:
-        places = distance.argsort(axis=1, kind="stable").argsort(axis=1)
-        return 1 + np.ascontiguousarray(places[:, matches])
-    ranks = np.empty((len(distance), len(matches)), np.int64)
-    for i, column in enumerate(matches):
-        own = distance[:, column, None]
-        earlier, later = distance[:, :column], distance[:, column:]  # equal ones of a lower index come before
-        ranks[:, i] = 1 + np.count_nonzero(earlier <= own, axis=1) + np.count_nonzero(later < own, axis=1)
-    return ranks
-
-
-def _distinct_identities(distance: np.ndarray, first: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Place of the query's identity, int64 [R]: one more than the identities with an image before the first match.
-    first: its column, [R]. labels: [G], dense."""
-    own = np.take_along_axis(distance, first[:, None], axis=1)
-    row, column = np.divmod(np.flatnonzero(distance <= own), distance.shape[1])
-    before = (distance[row, column] < own[row, 0]) | (column < first[row])
-    seen = np.zeros((len(distance), labels.max() + 1), bool)
-    seen[row[before], labels[column[before]]] = True
-    return 1 + seen.sum(axis=1)

@@ -15,7 +15,8 @@ from ms_vireid.search.found import NOTHING, Entry, Hit, hits_of
 if TYPE_CHECKING:
     from ms_vireid.search.faiss_index import FaissIndex
 
-_SIMILARITIES = 1 << 24  # at a time: 64 MiB
+_QUERIES = 1 << 10  # most at a time: the gallery is read once for as many
+_SIMILARITIES = 1 << 22  # at a time: 16 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,20 +81,37 @@ def search_exact(
 
     queries: float32 [Q, C]. gallery: float32 [G, C], L2-normalised as they are. allowed: bool [G], where to search.
 
+    Works in blocks of queries and gallery: beside its arguments and what it returns it takes some 50 MiB, and 0.3 GiB
+    where each picture is nearer than all before it.
+
     Returns similarities float32 [Q, k] and indices int64 [Q, k], k = min(top_k, G); NOTHING where fewer are allowed.
     """
     top_k = min(top_k, len(gallery))
-    similarity = np.full((len(queries), top_k), -np.inf, np.float32)
+    distance = np.full((len(queries), top_k), np.inf, np.float32)
     index = np.full((len(queries), top_k), NOTHING)
-    rows = max(1, _SIMILARITIES // len(gallery))
-    starts = range(0, len(queries), rows)
-    for start in progress(starts, len(starts), "search", " queries", rows):
-        distance = 1 - queries[start : start + rows] @ gallery.T
+    count = max(1, min(len(queries), _QUERIES, _SIMILARITIES // top_k))
+    rows = max(top_k, _SIMILARITIES // count)
+    blocks = [(q, first) for q in range(0, len(queries), count) for first in range(0, len(gallery), rows)]
+    for q, first in progress(blocks, len(blocks), "search", " blocks"):
+        own = slice(q, q + count)
+        further = 1 - queries[own] @ gallery[first : first + rows].T
         if allowed is not None:
-            distance[:, ~allowed] = np.inf
-        last = np.partition(distance, top_k - 1, axis=1)[:, top_k - 1]
-        for query, (own, limit) in enumerate(zip(distance, last, strict=True), start):
-            near = np.flatnonzero((own <= limit) & (own < np.inf))  # in order of index, with all equals of the last one
-            near = near[np.argsort(own[near], kind="stable")][:top_k]
-            similarity[query, : len(near)], index[query, : len(near)] = 1 - own[near], near
-    return similarity, index
+            further[:, ~allowed[first : first + rows]] = np.inf
+        distance[own], index[own] = _nearer(distance[own], index[own], further, first)
+    return 1 - distance, index
+
+
+def _nearer(distance: np.ndarray, index: np.ndarray, further: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of those found so far, [Q, k] in order, and of the block [Q, B] whose first column is `first`."""
+    count, top_k = distance.shape
+    limit = distance[:, -1:]  # an equal one comes later than what was found
+    if further.shape[1] > top_k and np.isinf(limit).any():
+        last = np.partition(further, top_k - 1, axis=1)[:, top_k - 1 : top_k]
+        limit = np.minimum(limit, np.nextafter(last, np.float32(np.inf)))
+    row, column = np.divmod(np.flatnonzero(further < limit), further.shape[1])
+    rows = np.concatenate([np.repeat(np.arange(count), top_k), row])
+    distances = np.concatenate([distance.ravel(), further[row, column]])
+    indices = np.concatenate([index.ravel(), first + column])
+    order = np.lexsort((distances, rows))  # stable: equals stay in the gallery's order
+    nearest = order[np.searchsorted(rows[order], np.arange(count))[:, None] + np.arange(top_k)]
+    return distances[nearest], indices[nearest]

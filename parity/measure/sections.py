@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from ms_vireid.data.corruptions import CORRUPTIONS
-from parity.measure import launches, pictures, steps
+from parity.measure import galleries, launches, pictures, steps
 from parity.measure.workers import MODELS
 
 WIDTH = 34  # of a row's name
@@ -29,6 +29,12 @@ class Section(NamedTuple):
 
 _SPREAD = "{spread[0]:.2f} to {spread[1]:.2f}".format_map
 _RATIO = (("ratio", 8, "{ratio:.2f}".format_map), ("spread", 15, _SPREAD))
+
+
+def _or_dash(show: Callable[[dict], str], figure: str) -> Callable[[dict], str]:
+    return lambda row: "-" if row[figure] is None else show(row)
+
+
 _OF_MODELS = (
     ("images", 7, "{batch}".format_map),
     ("MindSpore s", 13, "{mindspore_s:.3f}".format_map),
@@ -105,6 +111,19 @@ SECTIONS = {
             ("copies", 15, "{without[copies]:.2f} / {whole[copies]:.2f}".format_map),
             ("waits", 13, "{without[waits]:.2f} / {whole[waits]:.2f}".format_map),
             ("peak GiB", 13, "{without[peak_gib]:.1f} / {whole[peak_gib]:.1f}".format_map),
+        ),
+    ),
+    "search": Section(
+        galleries.SEARCH_ROWS,
+        galleries.search,
+        f"features of {galleries.WIDTH:,}",
+        (
+            ("ready s", 10, _or_dash("{ready_s:,.2f}".format_map, "ready_s")),
+            ("s / 1,000 queries", 19, _or_dash("{search_s:,.2f}".format_map, "search_s")),
+            ("recall@10", 11, _or_dash("{recall:.3f}".format_map, "recall")),
+            ("GiB on disk", 13, _or_dash(lambda row: f"{row['bytes'] / 2**30:.2f}", "bytes")),
+            ("peak GiB", 10, lambda row: f"{row['peak_bytes'] / 2**30:.2f}"),
+            ("", 0, lambda row: f"  {row['stopped']}" if row["stopped"] else ""),
         ),
     ),
     "memory": Section(  # that many steps of training keep

@@ -183,6 +183,7 @@ def test_an_interrupted_generation_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_a_killed_process_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "_FEW", 0)
     monkeypatch.setattr(synthetic, "render", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(InputError, match="was killed"):
         generate_sysu_mm01(tmp_path / "set", SMALL)

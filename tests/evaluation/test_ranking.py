@@ -1,5 +1,7 @@
 """CMC, mAP and mINP: hand-worked examples, the slow definition on random cases, and the cost beside a plain argsort."""
 
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -138,14 +140,6 @@ def test_random_cases_equal_the_definition_exactly(protocol, dtype, ties):
     assert_equals_definition(*random_case(generator, 50, 700, 3, dtype, ties), protocol)  # hundreds of each identity
 
 
-@pytest.mark.parametrize("protocol", ["sysu_mm01", "regdb"])
-@pytest.mark.parametrize("num_gallery", [2039, 2040, 2041, 4090])
-def test_galleries_around_the_counters_capacity_equal_the_definition(protocol, num_gallery):
-    # 8-bit counters over 64-bit words hold 255 x 8 = 2040 images.
-    case = random_case(np.random.default_rng(num_gallery), 30, num_gallery, 40, np.float32, ties=True)
-    assert_equals_definition(*case, protocol)
-
-
 def test_a_matrix_of_many_blocks_equals_the_definition():
     case = random_case(np.random.default_rng(5), 600, 1500, 15, np.float32, ties=True)
     assert_equals_definition(*case, "sysu_mm01")
@@ -199,6 +193,11 @@ def test_wrong_arguments_are_errors_with_the_wrong_value(changes, message):
     assert "\n" not in str(error.value)
 
 
+def test_numba_is_not_imported_before_something_is_ranked():
+    code = "import sys, ms_vireid.evaluation.protocol; assert 'numba' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def realistic_case(num_queries, num_gallery, num_ids):
     """Random distances; each identity has gallery images of cameras 1, 2, 4 and 5 in turn, as in multi-shot."""
     generator = np.random.default_rng(0)
@@ -212,7 +211,7 @@ def realistic_case(num_queries, num_gallery, num_ids):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("num_ids", [40, 4], ids=["counting", "sorting"])
+@pytest.mark.parametrize("num_ids", [40, 4])
 def test_memory_beyond_the_matrix_is_less_than_a_copy(dtype, num_ids):
     distance, *rest = realistic_case(600, 800, num_ids)
     distance = distance.astype(dtype)

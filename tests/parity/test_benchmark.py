@@ -91,7 +91,7 @@ def test_a_figure_above_its_limit_ends_in_exit_code_1(monkeypatch, capsys):
         run_benchmark(monkeypatch, "--only", "corruptions")
     assert stopped.value.code == 1
     assert capsys.readouterr().out.splitlines()[-1] == "corruptions: mean: ms_per_picture is 15.5, its limit 15"
-    assert benchmark.missed({"ranking": {"small": {"ratio": 1.5}}}) == ["ranking: small: ratio is 1.5, its limit 1"]
+    assert benchmark.missed({"ranking": {"small": {"ratio": 1.5}}}) == ["ranking: small: ratio is 1.5, its limit 0.8"]
 
 
 def test_a_worker_says_how_long_its_work_took_and_what_it_keeps(tmp_path):

@@ -1,5 +1,7 @@
 """Exact search: its order is `evaluate_ranking`'s, in whatever blocks it works."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,27 @@ def test_the_first_are_found_with_their_similarities(monkeypatch, similarities, 
     assert np.array_equal(index, stable_order(asked, searched)[:, :top_k])
     expected = np.take_along_axis(asked.features @ searched.features.T, index, 1)
     assert similarity == pytest.approx(expected, abs=3e-7)  # distances are rounded to 6e-8 twice
+
+
+@pytest.mark.parametrize("top_k", [1, 7, 50])
+def test_many_equals_across_blocks_come_in_the_gallerys_order(monkeypatch, top_k):
+    monkeypatch.setattr(local_gallery, "_SIMILARITIES", 200)
+    monkeypatch.setattr(local_gallery, "_QUERIES", 3)
+    rng = np.random.default_rng(3)
+    asked, searched = (np.eye(4, dtype=np.float32)[rng.integers(0, 4, count)] for count in (8, 150))
+    _, index = search_exact(asked, searched, top_k)
+    assert np.array_equal(index, np.argsort(1 - asked @ searched.T, axis=1, kind="stable")[:, :top_k])
+
+
+def test_memory_is_that_of_a_block(monkeypatch):
+    monkeypatch.setattr(local_gallery, "_SIMILARITIES", 1 << 16)
+    rng = np.random.default_rng(4)
+    asked, searched = (rng.standard_normal((count, 16)).astype(np.float32) for count in (256, 20_000))
+    tracemalloc.start()
+    search_exact(asked, searched, 10)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20  # the matrix of all would take 20 MiB
 
 
 @BLOCKS

@@ -8,7 +8,7 @@ identity can be found across modalities by body shape, garments, patterns and ca
 import json
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -29,6 +29,7 @@ VERSION = 3  # raise it whenever the same parameters no longer give the same fil
 MARKER = "synthetic.json"
 JPEG_QUALITY = 92
 _AT_A_TIME = 8  # people that a process is given
+_FEW = 32  # people that are drawn sooner than processes for them begin
 
 
 def generate_sysu_mm01(root: Path, config: SyntheticConfig) -> None:
@@ -80,6 +81,16 @@ def _write_tree(tree: Path, parameters: dict) -> None:
         number += count
     cameras = [Camera(seed, camera, parameters["image_size"]) for camera in SYSU_CAMERAS]
     draw = partial(_write_person, tree, seed, cameras, parameters["images_per_camera"])
+    if number <= _FEW:
+        for person in range(1, number + 1):
+            draw(person)
+    else:
+        _in_processes(tree, draw, number)
+    (tree / MARKER).write_text(json.dumps(parameters, indent=2) + "\n")
+
+
+def _in_processes(tree: Path, draw: Callable[[int], None], number: int) -> None:
+    """People 1 to `number`, by all cores."""
     processes = ProcessPoolExecutor(len(runtime.cores()) or 1, initializer=_begin_process)
     try:
         for _ in processes.map(draw, range(1, number + 1), chunksize=_AT_A_TIME):
@@ -88,7 +99,6 @@ def _write_tree(tree: Path, parameters: dict) -> None:
         raise InputError(f"{tree.name}: a process that draws it was killed (out of memory?); try again") from None
     finally:
         processes.shutdown(cancel_futures=True)
-    (tree / MARKER).write_text(json.dumps(parameters, indent=2) + "\n")
 
 
 def _begin_process() -> None:
