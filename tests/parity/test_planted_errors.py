@@ -13,7 +13,7 @@ from torch import nn
 from ms_vireid.data import transforms
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import schedule as mindspore_schedule
-from parity import convert
+from parity import mapping
 from parity.cases import LADDER, run
 from parity.mapping import values
 from torch_ref.engine import optimizer as torch_optimizer
@@ -89,7 +89,7 @@ def transposed_dense_weight(patch):
         square = {name for name, value in values(cell).items() if value.ndim == 2 and len(set(value.shape)) == 1}
         return {name: value.T if name in square else value for name, value in values(cell).items()}
 
-    patch.setattr(convert, "values", transposed)
+    patch.setattr(mapping, "values", transposed)
 
 
 def dropped_position_embedding(patch):
