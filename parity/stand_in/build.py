@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from subprocess import CompletedProcess, Popen, TimeoutExpired
 from typing import Any
@@ -141,7 +142,7 @@ def build(device: str, cache: Path = CACHE) -> StandIn:
 
 def _identity(device: str) -> str:
     """Of all that goes into a device's stand-in."""
-    torch = version("torch") if device == "GPU" else ""
+    torch = version("torch") if device == "GPU" and find_spec("torch") else ""
     digest = hashlib.sha256(f"{version('mindspore')} {torch} {do('g++', '--version')}".encode())
     parts = [_SOURCES.glob("toolchain.py"), SHARED.glob("*"), DEVICES[device].SOURCES.rglob("*")]
     for source in sorted(path for part in parts for path in part if path.suffix in (".c", ".cc", ".h", ".py")):

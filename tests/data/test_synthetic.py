@@ -182,6 +182,12 @@ def test_an_interrupted_generation_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_processes_draw_the_same_pictures(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "_FEW", 0)
+    generate_sysu_mm01(tmp_path / "set", SMALL)
+    assert _pictures(tmp_path / "set") == _pictures(tree)
+
+
 def test_a_killed_process_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic, "_FEW", 0)
     monkeypatch.setattr(synthetic, "render", lambda *_: os.kill(os.getpid(), signal.SIGKILL))

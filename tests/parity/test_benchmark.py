@@ -27,6 +27,10 @@ def run_benchmark(monkeypatch, *arguments):
     benchmark.main()
 
 
+def test_every_section_has_its_rows():
+    assert tuple(sections.SECTIONS) == benchmark.SECTIONS
+
+
 def work(kind, config, overrides, folder, **options):
     batch = ("train.num_identities=2", "train.num_instances=2", "model.num_classes=7")
     return Work(kind, config, (*overrides, *batch), "CPU", str(folder), **options)

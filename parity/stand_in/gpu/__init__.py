@@ -13,6 +13,7 @@ RELEASE = "11.8"  # of CUDA: one of those for which MindSpore loads that plugin
 CUDA_OPS = "libcuda_ops.so.11"  # MindSpore's own kernels
 DRIVER = "libcuda.so.1"
 NCCL = "libnccl.so.2"
+CURAND = "libcurand.so.10"  # in PACKAGES
 SONAMES = (DRIVER, *PACKAGES, CUDA_OPS, NCCL)
 MEMORY = 80 * 2**30  # bytes
 
@@ -50,9 +51,12 @@ def collective() -> Path:
     return plugin().parent / "gpu11.6" / "libnvidia_collective.so"
 
 
-def torch_library() -> Path:
-    """PyTorch's library for a GPU, where its build has one."""
-    return Path(find_spec("torch").origin).parent / "lib" / "libtorch_cuda.so"
+def users() -> list[Path]:
+    """The libraries that ask the stand-in's for functions: MindSpore's, and PyTorch's where it is built for a GPU. Some
+    libraries of its CUDA have the names of MindSpore's, and it wants all of their functions at its import."""
+    torch = find_spec("torch")
+    of_torch = [Path(torch.origin).parent / "lib" / "libtorch_cuda.so"] if torch else []
+    return [library for library in (plugin(), collective(), *of_torch) if library.is_file()]
 
 
 def build(folder: Path) -> None:
@@ -63,11 +67,7 @@ def build(folder: Path) -> None:
     compiler.write_text(f'#!/bin/sh\necho "Cuda compilation tools, release {RELEASE}, V{RELEASE}"\n')
     compiler.chmod(0o755)
 
-    asked = symbols("--dynamic", "--undefined-only", plugin())
-    # PyTorch's too: what is preloaded takes the place of its own NCCL, all of which it wants at its import.
-    users = [library for library in (collective(), torch_library()) if library.is_file()]
-    wanted = {name for library in users for name in symbols("--dynamic", "--undefined-only", library)}
-    of_nccl = sorted(name for name in wanted if name.startswith("nccl"))
+    asked = sorted({name for library in users() for name in symbols("--dynamic", "--undefined-only", library)})
     defined = symbols("--dynamic", "--defined-only", plugin().parent / "gpu" / CUDA_OPS)
     kernels = set(map(plain, defined))
     *common, meeting = compile_all(
@@ -79,7 +79,7 @@ def build(folder: Path) -> None:
         elif soname == DRIVER:
             names = [name for name in asked if re.fullmatch(r"cu[A-Z]\w+", name)]
         elif soname == NCCL:
-            names = of_nccl
+            names = [name for name in asked if name.startswith("nccl")]
         else:
             names = [name for name in asked if name.endswith(f"@{soname}")]
         _build_library(folder, soname, list(map(plain, names)), [*common, meeting] if soname == NCCL else common)
@@ -89,8 +89,8 @@ def variables(folder: Path) -> dict[str, str]:
     """What has to be set, besides LD_LIBRARY_PATH."""
     return {
         "CUDA_HOME": str(folder / "cuda"),
-        # Else the plugin would find those that MindSpore brings, by its RPATH.
-        "LD_PRELOAD": ":".join(str(folder / "lib" / soname) for soname in (CUDA_OPS, NCCL)),
+        # Else the plugin would find those that MindSpore brings, by its RPATH, or PyTorch has loaded its own.
+        "LD_PRELOAD": ":".join(str(folder / "lib" / soname) for soname in (CUDA_OPS, NCCL, CURAND)),
     }
 
 
