@@ -1,6 +1,7 @@
 """The stand-ins themselves: what they count, what they refuse, and that what hangs there is seen and killed."""
 
 import ctypes
+import json
 import os
 import platform
 import shutil
@@ -62,6 +63,21 @@ def test_memory_is_counted_and_limited(library, monkeypatch):
     assert runtime.cudaFree(first) == 0
     runtime.stand_in_memory(ctypes.byref(now), ctypes.byref(peak))
     assert (now.value, peak.value) == (0, 2**39)
+
+
+@pytest.mark.parametrize(("values", "expected"), [(True, [-1]), (False, [0])])
+def test_what_is_read_back_is_0_where_nothing_is_computed(stand_in, values, expected):
+    script = """
+import ctypes
+runtime, memory, number = ctypes.CDLL("libcudart.so.11.0"), ctypes.c_void_p(), ctypes.c_int32(-1)
+size = ctypes.c_size_t(4)
+runtime.cudaMalloc(ctypes.byref(memory), size)
+for to_host in range(2):
+    runtime.cudaMemcpy(*[memory, ctypes.byref(number)][:: -1 if to_host else 1], size, 1 + to_host)
+print([number.value])
+"""
+    done = stand_in.run([sys.executable, "-c", script], 60.0, stand_in.environment(values=values))
+    assert json.loads(done.stdout) == expected
 
 
 def test_what_does_not_fit_in_the_memory_is_told_in_a_line(stand_in, tmp_path):
