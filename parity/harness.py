@@ -13,11 +13,12 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 import torch
-from mindspore import Parameter, amp, nn, ops
+from mindspore import Parameter, nn, ops
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from ms_vireid.files.weights import COUNTER
+from ms_vireid.programs.half import HalfWeights
 from ms_vireid.programs.prepare import PROGRAMS, prepare
 from parity.compare import (
     FORWARD,
@@ -252,8 +253,8 @@ def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> By:
 
 
 def compare_half(pair: Pair, inputs: Sequence[Any]) -> By:
-    """What `compare_training` compares, with products and convolutions in float16 as `train.amp` has them: MindSpore's
-    distance to PyTorch in float32, beside that of PyTorch with `HalfProducts`.
+    """What `compare_training` compares, in float16 as `train.amp` has it: MindSpore's distance to PyTorch in float32,
+    beside that of PyTorch with `HalfProducts`.
 
     How far float16's rounding (`HALF`) of every operand and result of a product reaches depends on the layers that come
     after it. PyTorch's distance says how far; MindSpore, which also casts what is between products, may be `MARGIN`
@@ -386,24 +387,26 @@ def _train_mindspore(
     tensors = [_to_mindspore(value) for value in inputs]
     trained = [twin for twin in twins(cell) if twin.parameter.requires_grad]
     weights = ms.ParameterTuple([twin.parameter for twin in trained])
+    halved = None
+    if half:
+        halved = HalfWeights(cell, ms.float16)
+        halved.refresh()
+        weights = halved.differentiated(weights)
+        tensors = [t.half() if isinstance(t, ms.Tensor) and t.dtype == ms.float32 else t for t in tensors]
     positions = tuple(i for i, value in enumerate(inputs) if _differentiable(value))
 
-    def plain(*arguments):
-        return cell(*arguments)
-
-    outputs_of = amp.auto_mixed_precision(plain, "auto", ms.float16) if half else plain
-
     def weighed(*arguments):
-        outputs = outputs_of(*arguments)
+        outputs = cell(*arguments)
         if not isinstance(outputs, tuple):
             outputs = (outputs,)
         total = 0.0
         for number, output in enumerate(outputs):
-            total = total + (output * _probe_tensor(output.shape, number)).sum()
+            total = total + (output.astype(ms.float32) * _probe_tensor(output.shape, number)).sum()
         return total, outputs
 
     gradients_of = ms.value_and_grad(weighed, positions or None, weights if len(weights) else None, has_aux=True)
-    (_, outputs), gradients = by_program(program, gradients_of)(*tensors)
+    with halved.in_place() if half else nullcontext():
+        (_, outputs), gradients = by_program(program, gradients_of)(*tensors)
     of_inputs, of_weights = gradients if positions and len(weights) else (gradients, gradients)
     of_inputs = of_inputs if isinstance(of_inputs, tuple) else (of_inputs,)
     return Computed(

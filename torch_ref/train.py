@@ -33,7 +33,8 @@ def main() -> None:
 
     config = recipe(arguments)
     if config.train.amp:
-        raise InputError("train.amp=true: this reference computes in float32 alone; give train.amp=false")
+        problem = f"train.amp={config.train.amp}: this reference computes in float32 alone"
+        raise InputError(f"{problem}; give train.amp=false")
     check_output(arguments.output, suffixes=(".safetensors",))
     from ms_vireid.data.batches import TrainingBatches
     from ms_vireid.data.read import read_data

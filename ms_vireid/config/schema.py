@@ -139,6 +139,10 @@ class IterationStepsConfig(Section):
 ScheduleConfig = one_of(WarmupCosineConfig, WarmupStepsConfig, IterationStepsConfig)
 
 
+def _float16_if_true(given: object) -> object:
+    return "float16" if given is True else given
+
+
 class TrainConfig(Section):
     num_identities: between(1, 1000) = 8  # P, of each device's batch
     num_instances: between(2, 100) = 4  # K, of each modality
@@ -148,7 +152,9 @@ class TrainConfig(Section):
     # one by one, for debugging; auto: graph on a GPU and an Ascend, and on a CPU kernels, or operators with amp
     program: Literal["auto", "kernels", "operators", "graph"] = "auto"
     recompute: bool = False  # keep one activation a block and recompute the rest: less memory
-    amp: bool = False  # matrix products and convolutions in float16, with loss scaling: for GPU and Ascend
+    # activations up to pooling, and copies of the weights, in half: less memory on GPU and Ascend. float16 scales the
+    # loss, bfloat16 needs an Ascend; true is float16
+    amp: Annotated[Literal[False, "float16", "bfloat16"], BeforeValidator(_float16_if_true)] = False
     sync_batch_norm: bool = False  # with several devices: normalise by the statistics of all their batches
     select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as PMT's release keeps
     evaluate_every: Count = 0  # epochs between evaluations; 0: only after the last

@@ -192,6 +192,11 @@ def _start_gpu() -> str:
     toolkit.load()
     with toolkit.announced(os.environ) as variables, environment(variables):
         _select("GPU")
+    import mindspore
+
+    # In float16 MindSpore 2.10 would turn maps channels last, and lose count of who still reads them: it stops with
+    # "Invalid new ref count" at the second residual block.
+    mindspore.set_context(disable_format_transform=True)
     return f"{found}; {toolkit}"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter
+from mindspore import Parameter, ops
 
 from ms_vireid.command.names import MINDSPORE
 from ms_vireid.files.weights import COUNTER, STATES, Checkpoint, read_checkpoint, write_checkpoint
@@ -31,7 +31,8 @@ def load_parameters(targets: Iterable[Parameter], checkpoint: Checkpoint, extra:
     wanted = {p.name: (tuple(p.shape), np.dtype(ms.dtype_to_nptype(p.dtype))) for p in targets}
     checkpoint.require(wanted, extra)
     for parameter in targets:
-        parameter.set_data(ms.Tensor(checkpoint.arrays[parameter.name]))
+        # In place: what has been laid out stays there, and a graph that has run would go on with the old values.
+        ops.assign(parameter, ms.Tensor(checkpoint.arrays[parameter.name]))
 
 
 def load_model(model: ReIDModel, checkpoint: Checkpoint) -> list[str]:

@@ -70,11 +70,26 @@ class MsrunGroup(ProcessGroup):
         """Give all processes the first one's values."""
         broadcast = ops.Broadcast(0)
         for parameter in parameters:
-            parameter.set_data(broadcast((Tensor(parameter.asnumpy()),))[0])
+            ops.assign(parameter, broadcast((Tensor(parameter.asnumpy()),))[0])
 
-    def gradient_mean(self, weights: Sequence[Parameter]) -> nn.Cell:
-        """From this process's gradients, in the order of `weights`, to the mean of all."""
-        return nn.DistributedGradReducer(weights, mean=True, degree=self.world_size)
+    def gradient_mean(self) -> nn.Cell:
+        """From this process's gradients to the mean of all."""
+        return GradientMean(self.world_size)
+
+
+class GradientMean(nn.Cell):
+    """Of all processes, tensor by tensor."""
+
+    def __init__(self, world_size: int):
+        super().__init__()
+        self.share = 1.0 / world_size
+        self.sum = ops.AllReduce()
+
+    def construct(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        means = ()
+        for gradient in gradients:
+            means += (self.sum(gradient) * self.share,)
+        return means
 
 
 class AllStatistics(nn.Cell):
@@ -132,14 +147,14 @@ class AllBatchNorm(nn.Cell):
     def construct(
         self, x: Tensor, gamma: Parameter, beta: Parameter, moving_mean: Parameter, moving_variance: Parameter
     ) -> tuple[Tensor]:
-        """float32 or float16 [N, C] or [N, C, H, W] -> float32 of that shape, in a tuple as the operator's."""
+        """[N, C] or [N, C, H, W] of any float type -> the same, computed in float32, in a tuple as the operator's."""
         shape = self.normalise.layout(x)[1]
         normalised, mean, variance = self.normalise(x.astype(ms.float32))
         count = self.world_size * x.size // x.shape[1]
         unbiased = ops.stop_gradient(variance) * (count / (count - 1.0))
         ops.assign(moving_mean, moving_mean + self.momentum * (ops.stop_gradient(mean) - moving_mean))
         ops.assign(moving_variance, moving_variance + self.momentum * (unbiased - moving_variance))
-        return (normalised * gamma.reshape(shape) + beta.reshape(shape),)
+        return ((normalised * gamma.reshape(shape) + beta.reshape(shape)).astype(x.dtype),)
 
 
 def batch_norms(model: nn.Cell) -> list[nn.Cell]:

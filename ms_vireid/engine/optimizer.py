@@ -1,7 +1,8 @@
 """Parameter groups, and AdamW and SGD as PyTorch defines them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import mindspore as ms
 import numpy as np
@@ -10,6 +11,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, mint, nn, ops
 from ms_vireid.config import Config, OptimizerConfig
 from ms_vireid.files.weights import STATES
 from ms_vireid.models.base import ReIDModel
+from ms_vireid.programs.flat import Flat
 
 TINY = 1e-30  # the least eps: where nothing is updated it would be 0, and 0 / 0 is not a number
 
@@ -42,16 +44,66 @@ def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[Paramete
     return groups
 
 
-def _clamp(weights: tuple[Parameter, ...], limits: tuple[float, float] | None) -> None:
-    """Weights to the limits of their group, by taking off the difference: `ops.assign` is two copies on a GPU. (What an
-    update's operator returns is not the weight on a CPU.)"""
-    if limits is not None:
-        for weight in weights:
-            ops.assign_sub(weight, weight - ops.clamp(weight, *limits))
+class _OnGroups(nn.Cell):
+    """An optimiser of parameter groups, each parameter in exactly one. Its state is NAME.WEIGHT for each weight
+    and each name in `states`.
 
+    Its own code updates what `lay_out` has made of them; the CPU's kernels update weight by weight.
+    """
 
-# Loops over weights stand in functions of their own, group by group: MindSpore's compiler goes a level deeper with each
-# turn and comes back where the function ends, and is too deep after some hundreds.
+    def __init__(self, groups: Sequence[ParameterGroup], states: tuple[str, ...]):
+        super().__init__(auto_prefix=False)
+        self.groups = tuple(groups)
+        self.weights = ParameterTuple([p for group in groups for p in group.parameters])
+        self.limits = tuple(group.limits for group in groups)
+        self.states = states
+        self.flats: tuple[Flat, ...] = ()  # of weights, once they are laid out
+        for name in states:
+            zeros = [Parameter(ops.zeros_like(p), name=f"{name}.{p.name}", requires_grad=False) for p in self.weights]
+            setattr(self, name, ParameterTuple(zeros))
+
+    def lay_out(self, apart: Collection[str] = ()) -> None:
+        """Have a group's weights and their states lie one behind the other, those whose names are in `apart` by
+        themselves, so that one launch updates them all. Only the first call does; it may change the order of `weights`.
+        """
+        if self.flats:
+            return
+        parts = []  # of each group one or two: group and places of its weights
+        places = {p.name: i for i, p in enumerate(self.weights)}
+        for number, group in enumerate(self.groups):
+            for side in (False, True):
+                part = [places[p.name] for p in group.parameters if (p.name in apart) == side]
+                parts += [(number, part)] if part else []
+        self.flat_groups = tuple(number for number, _ in parts)
+        self.ends = tuple(np.cumsum([len(part) for _, part in parts]).tolist())
+        self.starts = (0, *self.ends[:-1])
+        for name in ("weights", *self.states):
+            held = getattr(self, name)
+            flats = [Flat(f"{name}.{i}", [held[place] for place in part]) for i, (_, part) in enumerate(parts)]
+            setattr(self, name, ParameterTuple([held[place] for _, part in parts for place in part]))
+            setattr(self, f"whole_{name}", ParameterTuple([flat.whole for flat in flats]))
+            self.flats = self.flats or tuple(flats)
+
+    def joined(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Gradients in the order of `weights` as what `construct` takes: float32, one of each flat where there are."""
+        if not self.flats:
+            return gradients
+        joined = ()
+        for i in range(len(self.flats)):
+            joined += (self.flats[i].joined(gradients[self.starts[i] : self.ends[i]]).astype(ms.float32),)
+        return joined
+
+    def clamp(self) -> None:
+        """Weights to the limits of their group, by taking off the difference: `ops.assign` is two copies on a GPU.
+        (What an update's operator returns is not the weight on a CPU.)"""
+        for i in range(len(self.flat_groups)):
+            limits, weight = self.limits[self.flat_groups[i]], self.whole_weights[i]
+            if limits is not None:
+                ops.assign_sub(weight, weight - ops.clamp(weight, *limits))
+
+    def state(self) -> list[Parameter]:
+        """Everything a checkpoint needs besides the weights and the number of steps."""
+        return [parameter for name in self.states for parameter in getattr(self, name)]
 
 
 def _where(finite: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -60,27 +112,6 @@ def _where(finite: Tensor, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     for gradient in gradients:
         kept += (ops.where(finite, gradient, 0.0),)
     return kept
-
-
-class _OnGroups(nn.Cell):
-    """An optimiser of parameter groups, each parameter in exactly one. Its state is NAME.WEIGHT for each weight
-    and each name in `states`."""
-
-    def __init__(self, groups: Sequence[ParameterGroup], states: tuple[str, ...]):
-        super().__init__(auto_prefix=False)
-        self.groups = tuple(groups)
-        self.weights = ParameterTuple([p for group in groups for p in group.parameters])
-        self.limits = tuple(group.limits for group in groups)
-        ends = np.cumsum([len(group.parameters) for group in groups]).tolist()
-        self.slices = tuple(zip([0, *ends], ends, strict=False))  # where each group's weights begin and end among all
-        self.states = states
-        for name in states:
-            zeros = [Parameter(ops.zeros_like(p), name=f"{name}.{p.name}", requires_grad=False) for p in self.weights]
-            setattr(self, name, ParameterTuple(zeros))
-
-    def state(self) -> list[Parameter]:
-        """Everything a checkpoint needs besides the weights and the number of steps."""
-        return [parameter for name in self.states for parameter in getattr(self, name)]
 
 
 class AdamW(_OnGroups):
@@ -111,24 +142,23 @@ class AdamW(_OnGroups):
         return np.array(rows, np.float32)
 
     def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
-        """Update all weights in place; gradients in the order of `weights`. `finite`, a boolean scalar, leaves weights
+        """Update all weights in place; gradients as `joined` gives them. `finite`, a boolean scalar, leaves weights
         and moments as they are where it is false: by arithmetic, as a GPU would have to be waited for to branch."""
         beta1, beta2 = self.beta1, self.beta2
         if finite is not None:
             scalars = ops.where(finite, scalars, 0.0)
             beta1, beta2 = ops.where(finite, beta1, 1.0), ops.where(finite, beta2, 1.0)
             gradients = _where(finite, gradients)
-        for group in range(len(self.slices)):
-            row = scalars[group]
-            lr, eps, decay = row[0], ops.clamp(row[1], TINY), row[2]
-            self._update(group, gradients, (lr, beta1, beta2, eps, decay))
+        numbers = scalars.reshape(-1)
+        for i in range(len(self.flat_groups)):
+            row = 3 * self.flat_groups[i]
+            lr, eps, decay = numbers[row], numbers[row + 1], numbers[row + 2]
+            if finite is not None:
+                eps = ops.clamp(eps, TINY)
+            held = self.whole_weights[i], self.whole_exp_avg[i], self.whole_exp_avg_sq[i]
+            self.update(*held, lr, beta1, beta2, eps, decay, gradients[i])
+        self.clamp()
         return True
-
-    def _update(self, group: int, gradients: tuple[Tensor, ...], scalars: tuple[Tensor, ...]) -> None:
-        start, end = self.slices[group]
-        for i in range(start, end):
-            self.update(self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], *scalars, gradients[i])
-        _clamp(self.weights[start:end], self.limits[group])
 
 
 class SGD(_OnGroups):
@@ -142,12 +172,14 @@ class SGD(_OnGroups):
         self.nesterov = nesterov
         self.momentum = Tensor(momentum, ms.float32)
         self.decaying = tuple(group.decays and weight_decay > 0 for group in groups)
-        self.decays = Tensor([weight_decay if group.decays else 0.0 for group in groups], ms.float32)
-        # b and the step along it, then the step along the gradient. Not `ops.SGD`, which copies every weight on a GPU,
-        # nor the Nesterov step of `ops.ApplyMomentum`, which is not Nesterov's on a CPU.
-        self.on_ascend = ms.get_context("device_target") == "Ascend"  # which compiles the older addcmul for each shape
+        self.decays = tuple(Tensor(weight_decay if group.decays else 0.0, ms.float32) for group in groups)
+        # b and the step along it, not by `ops.SGD`, which copies every weight on a GPU. The Nesterov step of
+        # `ops.ApplyMomentum` is not Nesterov's on a CPU, which takes a second one, along the gradient.
+        target = ms.get_context("device_target")
+        self.on_ascend = target == "Ascend"  # which compiles the older addcmul for each shape
+        self.in_two_steps = nesterov and target == "CPU"
         self.one = Tensor(1.0, ms.float32)
-        self.along_buffer = ops.ApplyMomentum()
+        self.along_buffer = ops.ApplyMomentum(use_nesterov=nesterov and not self.in_two_steps)
         self.along_gradient = ops.ApplyGradientDescent()
 
     def scalars(self, step: int, base_lrs: Sequence[float]) -> np.ndarray:
@@ -155,69 +187,56 @@ class SGD(_OnGroups):
         return np.array(base_lrs, np.float32)
 
     def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
-        """Update all weights in place; gradients in the order of `weights`; `finite` as `AdamW` has it."""
-        momentum, decays = self.momentum, self.decays
+        """Update all weights in place; gradients as `joined` gives them; `finite` as `AdamW` has it."""
+        momentum = self.momentum
         if finite is not None:
-            scalars, decays = ops.where(finite, scalars, 0.0), ops.where(finite, decays, 0.0)
+            scalars = ops.where(finite, scalars, 0.0)
             momentum = ops.where(finite, momentum, 1.0)
             gradients = _where(finite, gradients)
         decayed = ()
-        for group in range(len(self.slices)):
-            decayed += self._decayed(group, gradients, decays[group])
-        for group in range(len(self.slices)):
-            self._step_along_buffer(group, decayed, scalars[group], momentum)
-        # In loops of their own: MindSpore makes one operator of all of `ApplyMomentum` on a GPU.
-        for group in range(len(self.slices)):
-            if self.nesterov:
-                self._step_along_gradient(group, decayed, scalars[group])
-            start, end = self.slices[group]
-            _clamp(self.weights[start:end], self.limits[group])
+        for i in range(len(self.flat_groups)):
+            decayed += (self._decayed(self.flat_groups[i], gradients[i], self.whole_weights[i], finite),)
+        for i in range(len(self.flat_groups)):
+            lr = scalars[self.flat_groups[i]]
+            lr = lr * momentum if self.in_two_steps else lr
+            self.along_buffer(self.whole_weights[i], self.whole_momentum_buffer[i], lr, decayed[i], momentum)
+        # In a loop of its own: MindSpore makes one operator of all of `ApplyMomentum` on a GPU.
+        if self.in_two_steps:
+            for i in range(len(self.flat_groups)):
+                self.along_gradient(self.whole_weights[i], scalars[self.flat_groups[i]], decayed[i])
+        self.clamp()
         return True
 
-    def _decayed(self, group: int, gradients: tuple[Tensor, ...], decay: Tensor) -> tuple[Tensor, ...]:
-        start, end = self.slices[group]
+    def _decayed(self, group: int, gradient: Tensor, weight: Parameter, finite: Tensor | None) -> Tensor:
         if not self.decaying[group]:
-            return gradients[start:end]
-        decayed = ()
-        for i in range(start, end):
-            if self.on_ascend:
-                decayed += (mint.addcmul(gradients[i], self.weights[i], decay),)
-            else:
-                decayed += (ops.addcmul(gradients[i], self.weights[i], decay, self.one),)
-        return decayed
-
-    def _step_along_buffer(self, group: int, gradients: tuple[Tensor, ...], lr: Tensor, momentum: Tensor) -> None:
-        start, end = self.slices[group]
-        lr = lr * momentum if self.nesterov else lr
-        for i in range(start, end):
-            self.along_buffer(self.weights[i], self.momentum_buffer[i], lr, gradients[i], momentum)
-
-    def _step_along_gradient(self, group: int, gradients: tuple[Tensor, ...], lr: Tensor) -> None:
-        start, end = self.slices[group]
-        for i in range(start, end):
-            self.along_gradient(self.weights[i], lr, gradients[i])
+            return gradient
+        decay = self.decays[group] if finite is None else ops.where(finite, self.decays[group], 0.0)
+        if self.on_ascend:
+            return mint.addcmul(gradient, weight, decay)
+        return ops.addcmul(gradient, weight, decay, self.one)
 
 
 def _adamw_by_kernels(self: AdamW, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
     from ms_vireid.programs.kernels import optimizer
 
-    for (start, end), (lr, eps, decay), limits in zip(self.slices, scalars.asnumpy(), self.limits, strict=True):
-        row = lr, *self.betas, max(eps, TINY), decay
-        for i in range(start, end):
-            optimizer.adamw(self.weights[i], self.exp_avg[i], self.exp_avg_sq[i], gradients[i], *row)
-        optimizer.clamp(self.weights[start:end], limits)
+    held = zip(self.weights, self.exp_avg, self.exp_avg_sq, gradients, strict=True)
+    for group, (lr, eps, decay) in zip(self.groups, scalars.asnumpy(), strict=True):
+        for own in islice(held, len(group.parameters)):
+            optimizer.adamw(*own, lr, *self.betas, max(eps, TINY), decay)
+        optimizer.clamp(group.parameters, group.limits)
     return True
 
 
 def _sgd_by_kernels(self: SGD, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
     from ms_vireid.programs.kernels import optimizer
 
-    rates, decays, momentum = (x.asnumpy() for x in (scalars, self.decays, self.momentum))
-    for (start, end), lr, decay, limits in zip(self.slices, rates, decays, self.limits, strict=True):
-        for i in range(start, end):
-            held = self.weights[i], self.momentum_buffer[i]
-            optimizer.sgd(*held, gradients[i], self.nesterov, lr, decay, momentum)
-        optimizer.clamp(self.weights[start:end], limits)
+    decays = [decay.asnumpy() for decay in self.decays]
+    rates, momentum = scalars.asnumpy(), self.momentum.asnumpy()
+    held = zip(self.weights, self.momentum_buffer, gradients, strict=True)
+    for group, lr, decay in zip(self.groups, rates, decays, strict=True):
+        for own in islice(held, len(group.parameters)):
+            optimizer.sgd(*own, self.nesterov, lr, decay, momentum)
+        optimizer.clamp(group.parameters, group.limits)
     return True
 
 

@@ -2,20 +2,23 @@
 
 import math
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, amp, nn, ops
+from mindspore import Tensor, nn, ops
+from mindspore.amp import DynamicLossScaler
 
 from ms_vireid import losses
 from ms_vireid.config import LossConfig, Term
 from ms_vireid.devices import runtime
 from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.models.base import TrainingOutputs
+from ms_vireid.programs.half import HalfWeights
 from ms_vireid.programs.prepare import prepare
 
-GradientMean = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
+Gradients = tuple[Tensor, ...]
+Mean = Callable[[Gradients], Gradients]
 
 
 class StageLoss(nn.Cell):
@@ -79,13 +82,13 @@ class OnOutputs(nn.Cell):
         return self.loss(*given, *self.further)
 
 
-def loss_scaler() -> amp.DynamicLossScaler:
-    """For float16, in which small gradients would be 0: halved after an overflow, doubled after 2000 steps without one.
+def loss_scaler(amp: str | bool) -> DynamicLossScaler | None:
+    """For "float16", in which small gradients would be 0: halved after an overflow, doubled after 2000 steps without.
     PyTorch's start of 65,536 cost a small PMT its first two steps; at 1024 none overflowed."""
-    return amp.DynamicLossScaler(scale_value=1024.0, scale_factor=2, scale_window=2000)
+    return DynamicLossScaler(scale_value=1024.0, scale_factor=2, scale_window=2000) if amp == "float16" else None
 
 
-def _unchanged(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _unchanged(gradients: Gradients) -> Gradients:
     return gradients
 
 
@@ -119,9 +122,9 @@ class TrainStep:
 
     Args:
         program: what computes model, loss and optimizer; a "graph" is forward, backward and update in one.
-        scaler: for mixed precision: the model's matrix products and convolutions in float16, all else and the weights
-            in float32. A step whose gradients overflow float16 updates nothing.
-        gradient_mean: of all devices, of gradients in the order of the optimizer's weights; None: there is one.
+        amp: "float16" or "bfloat16" to train with `HalfWeights`.
+        scaler: for float16. A step whose gradients overflow updates nothing.
+        gradient_mean: of all devices, of the optimizer's joined gradients; None: there is one.
     """
 
     def __init__(
@@ -130,15 +133,19 @@ class TrainStep:
         loss: StageLoss,
         optimizer: AdamW | SGD,
         program: str,
-        scaler: amp.DynamicLossScaler | None = None,
-        gradient_mean: GradientMean | None = None,
+        amp: str | bool = False,
+        scaler: DynamicLossScaler | None = None,
+        gradient_mean: Mean | None = None,
     ):
+        self._half, self._first = None, True
+        if amp:
+            self._half = HalfWeights(model, getattr(ms, amp))
+            optimizer.lay_out(apart=self._half.names())
+            self._half.lay_out(optimizer.flats)
         prepare(program, model, loss, optimizer)
         self.names = ("loss", *loss.names)
         numbers = _StepNumbers(optimizer.scalars(1, [0.0] * len(optimizer.groups)).shape)
-        averaged = gradient_mean or _unchanged
-        make_update = _float32_update if scaler is None else partial(_mixed_update, scaler)
-        update = make_update(model, loss, optimizer, averaged)
+        update = _update(model, loss, optimizer, self._half, scaler, gradient_mean or _unchanged)
 
         def step(images, packed):
             labels, key, progress, scalars = numbers(packed)
@@ -157,28 +164,20 @@ class TrainStep:
         Reading it waits for the step.
         """
         self._inputs = runtime.to_device(images), runtime.to_device(_StepNumbers.pack(labels, key, progress, scalars))
-        return self._step(*self._inputs)
+        if self._half is None:
+            return self._step(*self._inputs)
+        if self._first:  # the weights may have been set since
+            self._half.refresh()
+            self._first = False
+        with self._half.in_place():
+            return self._step(*self._inputs)
 
     def named(self, values: np.ndarray) -> dict[str, float]:
         """What a call returned, by name."""
         return dict(zip(self.names, map(float, values), strict=True))
 
 
-def _float32_update(model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, averaged: GradientMean) -> Callable:
-    def forward(images, labels, key, progress):
-        return loss(model(images, None, key, labels, progress), labels)
-
-    value_and_gradients = ms.value_and_grad(forward, None, optimizer.weights, has_aux=True)
-
-    def update(images, labels, key, progress, scalars):
-        values, gradients = value_and_gradients(images, labels, key, progress)
-        optimizer(averaged(gradients), scalars)
-        return values
-
-    return update
-
-
-def _all_finite(gradients: tuple[Tensor, ...]) -> Tensor:
+def _all_finite(gradients: Gradients) -> Tensor:
     """A boolean scalar, judged by the sum of each tensor: on a GPU a sum is one launch, and `amp.all_finite` three."""
     sums = ()
     for gradient in gradients:
@@ -186,29 +185,36 @@ def _all_finite(gradients: tuple[Tensor, ...]) -> Tensor:
     return ops.isfinite(ops.concat(sums)).all()
 
 
-def _mixed_update(
-    scaler: amp.DynamicLossScaler, model: nn.Cell, loss: StageLoss, optimizer: AdamW | SGD, averaged: GradientMean
+def _update(
+    model: nn.Cell,
+    loss: StageLoss,
+    optimizer: AdamW | SGD,
+    half: HalfWeights | None,
+    scaler: DynamicLossScaler | None,
+    averaged: Mean,
 ) -> Callable:
-    def outputs_of(images, labels, key, progress):
-        return model(images, None, key, labels, progress)
-
-    mixed_outputs_of = amp.auto_mixed_precision(outputs_of, "auto", ms.float16)
-
     def forward(images, labels, key, progress):
-        outputs = ()
-        for output in mixed_outputs_of(images, labels, key, progress):
-            outputs += (output.astype(ms.float32),)
-        values = loss(outputs, labels)
-        return (scaler.scale(values[0]), *values)
+        if half is not None:
+            images = images.astype(half.dtype)
+        values = loss(model(images, None, key, labels, progress), labels)
+        return values if scaler is None else (scaler.scale(values[0]), *values)
 
-    value_and_gradients = ms.value_and_grad(forward, None, optimizer.weights, has_aux=True)
+    weights = optimizer.weights if half is None else half.differentiated(optimizer.weights)
+    value_and_gradients = ms.value_and_grad(forward, None, weights, has_aux=True)
 
     def update(images, labels, key, progress, scalars):
         values, gradients = value_and_gradients(images, labels, key, progress)
+        gradients = optimizer.joined(gradients)
+        if scaler is None:
+            optimizer(averaged(gradients), scalars)
+            if half is not None:
+                half.refresh()
+            return values
         gradients = averaged(scaler.unscale(gradients))  # one device's overflow reaches all
         finite = _all_finite(gradients)
         scaler.adjust(finite)
         optimizer(gradients, scalars, finite)
+        half.refresh()
         return values[1:]
 
     return update

@@ -53,7 +53,7 @@ class Trainer:
         self.total_steps = len(self.batches)
         self.model = build_model(config)
         self.optimizer = build_optimizer(self.model, config)
-        self.scaler = loss_scaler() if config.train.amp else None
+        self.scaler = loss_scaler(config.train.amp)
         self.step = 0  # steps done
         self._stage: StageConfig | None = None  # of `_train_step`
         self.best = None  # the best evaluation so far, with train.select=best: {"epoch", "map"}
@@ -61,7 +61,7 @@ class Trainer:
         if isinstance(group, MsrunGroup):
             group.broadcast_parameters(list(self.model.get_parameters()))
             self.model.place(group.rank, group.world_size)
-            self.gradient_mean = group.gradient_mean(self.optimizer.weights)
+            self.gradient_mean = group.gradient_mean()
             if config.train.sync_batch_norm:
                 synchronise_batch_norm(self.model, group)
             else:
@@ -78,11 +78,11 @@ class Trainer:
         load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
         if self.group.world_size > 1:
             for memory in self.model.memories():
-                memory.set_data(Tensor(checkpoint.arrays[f"{DEVICES}.{memory.name}"][self.group.rank]))
+                ops.assign(memory, Tensor(checkpoint.arrays[f"{DEVICES}.{memory.name}"][self.group.rank]))
         if self.scaler:
             scale, good_steps = meta["loss_scale"]
-            self.scaler.scale_value.set_data(Tensor(scale, ms.float32))
-            self.scaler.counter.set_data(Tensor(good_steps, ms.int32))
+            ops.assign(self.scaler.scale_value, Tensor(scale, ms.float32))
+            ops.assign(self.scaler.counter, Tensor(good_steps, ms.int32))
         self.step = meta["step"]
         self.best = meta.get("best")
 
@@ -134,7 +134,7 @@ class Trainer:
         begins = self._stage is not stage
         if begins:
             loss = StageLoss(stage.losses, self.config.train.num_instances)
-            computed = self.program, self.scaler, self.gradient_mean
+            computed = self.program, self.config.train.amp, self.scaler, self.gradient_mean
             self._stage, self._train_step = stage, TrainStep(self.model, loss, self.optimizer, *computed)
         progress = self.step / max(self.total_steps - 1, 1)
         scalars = self.optimizer.scalars(self.step + 1, rates)

@@ -18,7 +18,8 @@ def safe_sqrt(squared: Tensor) -> Tensor:
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """Of all pairs of rows: [..., n, C] and [..., m, C] -> [..., n, m]."""
-    return ops.square(x.unsqueeze(-2) - y.unsqueeze(-3)).sum(-1)
+    difference = x.unsqueeze(-2) - y.unsqueeze(-3)
+    return (difference * difference).sum(-1)  # the derivative of `ops.square` takes a power
 
 
 def euclidean_distance(x: Tensor, y: Tensor) -> Tensor:

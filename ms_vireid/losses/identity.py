@@ -6,7 +6,8 @@ from ms_vireid.losses.batch import check_batch
 
 
 class IdentityLoss(nn.Cell):
-    """L_ID of Eqs. 11 and 12 (PMT), L_id^v + L_id^r (MUN): CE(visible half) + CE(infrared half), each a mean.
+    """L_ID of Eqs. 11 and 12 (PMT), L_id^v + L_id^r (MUN): CE(visible half) + CE(infrared half), each a mean; as both
+    have as many rows, twice the mean of all.
 
     Call: logits [2PK, N], labels int32 [2PK] in 0 ... N - 1, visible half first. Returns a float32 scalar.
     Raises ValueError if the rows cannot be halved or the labels do not match.
@@ -18,11 +19,7 @@ class IdentityLoss(nn.Cell):
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
         check_batch(logits, labels, 2)
-        half = labels.shape[0] // 2
-        logits = logits.float()
-        visible = self.cross_entropy(logits[:half], labels[:half])
-        infrared = self.cross_entropy(logits[half:], labels[half:])
-        return visible + infrared
+        return 2.0 * self.cross_entropy(logits.float(), labels)
 
 
 class AuxiliaryIdentityLoss(nn.Cell):

@@ -34,6 +34,7 @@ class ReIDModel(nn.Cell):
 
     # How names of parameters begin that only training needs; a model built for inference does not have them.
     TRAINING_ONLY: tuple[str, ...] = ()
+    HEAD = ("bottleneck.", "classifier.")  # of what comes after pooling, and computes in float32
     BY_MODALITY = True  # whether visible and infrared pictures take different ways to their features
 
     def place(self, rank: int, devices: int) -> None:

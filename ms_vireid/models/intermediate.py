@@ -86,6 +86,7 @@ class MixedModality(PixelModality):
             share = (noise * 2.0**-32 + 0.5).reshape(count, 1, height, width)
         else:
             share = uniforms(key, devices * count)[own].reshape(count, 1, 1, 1)
+        share = share.astype(visible.dtype)
         return share * visible + (1.0 - share) * infrared
 
 

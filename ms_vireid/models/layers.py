@@ -1,6 +1,7 @@
 """Layers that the models share: dropout and drop path that can be reproduced, GeM pooling, the BNNeck head."""
 
 import math
+from functools import cache
 
 import mindspore as ms
 import numpy as np
@@ -90,18 +91,27 @@ def _drop_limit(rate: float) -> int:
 
 
 @ops.constexpr
+@cache
+def constant(value: float, dtype: ms.Type) -> Tensor:
+    """A scalar for operators that would cast a number at every call."""
+    return Tensor(value, dtype)
+
+
+@ops.constexpr
 def _kept_scale(rate: float) -> float:
     """What the rest is multiplied by where a share `rate` is dropped."""
     return 1.0 / (1.0 - rate)
 
 
-def path_factors(key: Tensor, rates: tuple[float, ...], samples: int, shard: tuple[int, int] = (0, 1)) -> Tensor:
+def path_factors(
+    key: Tensor, rates: tuple[float, ...], samples: int, shard: tuple[int, int] = (0, 1), dropout: float = 0.0
+) -> Tensor:
     """What each residual branch is multiplied by: float32 [layers, samples], 0 with the layer's rate and else
-    1 / (1 - rate), by a hash of (key, layer, sample)."""
+    1 / (1 - rate), by a hash of (key, layer, sample); and by 1 / (1 - dropout), as `Dropout` at its end may not do."""
     layer = mix(_spread(len(rates)) + _GOLDEN + key)
     noise = mix(_spread_rows(samples, shard).unsqueeze(0) + layer.unsqueeze(1))
     limits = Tensor([[_drop_limit(rate)] for rate in rates], ms.int32)
-    scales = Tensor([[_kept_scale(rate)] for rate in rates], ms.float32)
+    scales = Tensor([[_kept_scale(rate) * _kept_scale(dropout)] for rate in rates], ms.float32)
     return (noise >= limits).float() * scales
 
 
@@ -120,24 +130,30 @@ class Dropout(nn.Cell):
         rate: probability that an element is zeroed; the others are scaled by 1 / (1 - rate).
         layer: index of this layer's first mask in the step's `mask_multipliers`.
         parts: width of the activation as a multiple of the noise's.
+        scaled: False leaves the others as they are, where the next layer scales them: a pass over the tensor less.
     """
 
-    def __init__(self, rate: float, layer: int, parts: int = 1):
+    def __init__(self, rate: float, layer: int, parts: int = 1, scaled: bool = True):
         super().__init__()
         check_rate(rate, "dropout")
         self.rate = rate
         self.layer = layer
         self.parts = parts
         self.limit = _drop_limit(rate)
-        self.scale = _kept_scale(rate)
+        self.scale = _kept_scale(rate) if scaled else 1.0
 
     def construct(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
         """x: [..., parts * C]. noise: int32 [..., C]. multipliers: int32 [masks]. The last two only in training."""
+        x = self.masked(x, noise, multipliers)
+        return x * self.scale if self.training and self.scale != 1.0 else x
+
+    def masked(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
+        """The same without the scale."""
         if not self.training or self.rate == 0.0:
             return x
         own = multipliers[self.layer : self.layer + self.parts].reshape(self.parts, 1)
         dropped = noise.unsqueeze(-2) * own < self.limit  # [..., parts, C]
-        return x.masked_fill(dropped.reshape(x.shape), 0.0) * self.scale
+        return x.masked_fill(dropped.reshape(x.shape), constant(0.0, x.dtype))
 
 
 class DropPath(nn.Cell):
@@ -146,19 +162,21 @@ class DropPath(nn.Cell):
     Args:
         rate: probability that a sample's branch is dropped; the others are scaled by 1 / (1 - rate).
         layer: row of this layer in the step's `path_factors`.
+        dropout: rate of the branch's last `Dropout`, which leaves scaling to this layer.
     """
 
-    def __init__(self, rate: float, layer: int):
+    def __init__(self, rate: float, layer: int, dropout: float = 0.0):
         super().__init__()
         check_rate(rate, "drop_path")
+        self.changes = rate > 0.0 or dropout > 0.0
         self.rate = rate
         self.layer = layer
 
     def construct(self, x: Tensor, factors: Tensor | None) -> Tensor:
-        """x: [N, ...]. factors: float32 [layers, N], only in training."""
-        if not self.training or self.rate == 0.0:
+        """x: [N, ...]. factors: [layers, N], only in training."""
+        if not self.training or not self.changes:
             return x
-        return x * factors[self.layer].to(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
+        return x * factors[self.layer].reshape((-1,) + (1,) * (x.ndim - 1))
 
 
 class GeM(nn.Cell):
@@ -173,8 +191,8 @@ class GeM(nn.Cell):
         self.eps = eps
 
     def construct(self, x: Tensor) -> Tensor:
-        """float32 [N, C, H, W], not negative -> [N, C]."""
-        return (x.pow(self.power).mean((2, 3)) + self.eps).pow(1.0 / self.power)
+        """[N, C, H, W], not negative -> float32 [N, C]."""
+        return (x.astype(ms.float32).pow(self.power).mean((2, 3)) + self.eps).pow(1.0 / self.power)
 
 
 def bn_neck(features: int, spread: float = 0.0) -> nn.BatchNorm1d:

@@ -45,6 +45,7 @@ class MUN(ReIDModel):
     """
 
     TRAINING_ONLY = ("generator.", "prototypes.", "auxiliary_classifier.")
+    HEAD = ("bottleneck.", "visible_classifier.", "infrared_classifier.", "auxiliary_classifier.", "prototypes.")
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
@@ -47,7 +48,7 @@ class PMT(ReIDModel):
             In training: `TrainingOutputs`, the first three of them.
             In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
         """
-        features = self.base(images, key)
+        features = self.base(images, key).astype(ms.float32)
         normalised = self.bottleneck(features)  # [N, embed_dim]
         if self.training:
             return self.classifier(normalised), features, normalised

@@ -47,7 +47,8 @@ def layer_norm(width: int) -> nn.LayerNorm:
 
 
 class Attention(nn.Cell):
-    """Multi-head self-attention with a fused projection; no dropout on the attention map."""
+    """Multi-head self-attention with a fused projection; no dropout on the attention map; what dropout keeps at its end
+    is for the caller to scale."""
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float, layer: int):
         super().__init__()
@@ -57,7 +58,7 @@ class Attention(nn.Cell):
         self.head_dim = embed_dim // num_heads
         self.qkv = dense(embed_dim, 3 * embed_dim)
         self.proj = dense(embed_dim, embed_dim)
-        self.proj_drop = Dropout(dropout, layer)
+        self.proj_drop = Dropout(dropout, layer, scaled=False)
 
     def construct(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
         """[N, T, D] -> [N, T, D]."""
@@ -71,13 +72,15 @@ class Attention(nn.Cell):
 
 
 class Mlp(nn.Cell):
+    """Two layers with GELU and dropout; what dropout keeps at its end is for the caller to scale."""
+
     def __init__(self, embed_dim: int, mlp_ratio: int, dropout: float, layer: int):
         super().__init__()
         self.fc1 = dense(embed_dim, mlp_ratio * embed_dim)
         self.act = nn.GELU(approximate=False)
         self.drop1 = Dropout(dropout, layer, parts=mlp_ratio)
         self.fc2 = dense(mlp_ratio * embed_dim, embed_dim)
-        self.drop2 = Dropout(dropout, layer + mlp_ratio)
+        self.drop2 = Dropout(dropout, layer + mlp_ratio, scaled=False)
 
     def construct(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
         """[N, T, D] -> [N, T, D]."""
@@ -87,7 +90,8 @@ class Mlp(nn.Cell):
 
 
 class Block(nn.Cell):
-    """Pre-norm transformer block: x + attention(norm(x)), then x + MLP(norm(x)), each with drop path."""
+    """Pre-norm transformer block: x + attention(norm(x)), then x + MLP(norm(x)), each with drop path, whose factors
+    scale what the branch's dropout has kept."""
 
     def __init__(
         self, embed_dim: int, num_heads: int, mlp_ratio: int, dropout: float, drop_path: float, layer: int, index: int
@@ -97,8 +101,8 @@ class Block(nn.Cell):
         self.attn = Attention(embed_dim, num_heads, dropout, layer)
         self.norm2 = layer_norm(embed_dim)
         self.mlp = Mlp(embed_dim, mlp_ratio, dropout, layer + 1)
-        self.drop_path1 = DropPath(drop_path, 2 * index)
-        self.drop_path2 = DropPath(drop_path, 2 * index + 1)
+        self.drop_path1 = DropPath(drop_path, 2 * index, dropout)
+        self.drop_path2 = DropPath(drop_path, 2 * index + 1, dropout)
 
     def construct(
         self, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None, multipliers: Tensor | None = None
@@ -189,7 +193,7 @@ class VisionTransformer(nn.Cell):
                 raise ValueError("training with dropout or drop path needs the step's key")
             noise = position_noise(key, batch * self.tokens, self.embed_dim, self.shard).reshape(x.shape)
             multipliers = mask_multipliers(key, self.masks)
-            factors = path_factors(key, self.path_rates, batch, self.shard)
+            factors = path_factors(key, self.path_rates, batch, self.shard, self.pos_drop.rate).astype(x.dtype)
         x = self.pos_drop(x, noise, multipliers)
         for block in self.blocks:
             if self.training and self.recompute_blocks:

@@ -25,9 +25,12 @@ def training_program(config: TrainConfig) -> str:
     process begins in 1 s instead of 17, and its loss is not a number (a small PMT, MindSpore 2.10, CPU).
 
     Raises:
-        InputError: kernels are asked for on another device, or with mixed precision.
+        InputError: kernels are asked for on another device, or with mixed precision; bfloat16 but not on an Ascend.
     """
-    on_cpu = ms.get_context("device_target") == "CPU"
+    target = ms.get_context("device_target")
+    on_cpu = target == "CPU"
+    if config.amp == "bfloat16" and target != "Ascend":
+        raise InputError(f"train.amp=bfloat16: MindSpore does not compute it on a {target}; give train.amp=float16")
     if config.program == "auto":
         return ("operators" if config.amp else "kernels") if on_cpu else "graph"
     if config.program == "kernels" and not (on_cpu and not config.amp):
@@ -50,7 +53,7 @@ def prepare(program: str, model: nn.Cell, *others: nn.Cell) -> None:
 
     Their own code stays as it is: each cell that the program's table names by its type has its `construct` replaced,
     and an operator that a cell holds gives way to the table's cell. A cell that no table knows may say itself what
-    replaces it: `replacements`, functions by program.
+    replaces it: `replacements`, functions by program. An optimiser's weights are laid out, but for the kernels.
     """
     parts = [part for cell in (model, *others) for _, part in cell.cells_and_names()]
     if program == "kernels":
@@ -66,6 +69,8 @@ def prepare(program: str, model: nn.Cell, *others: nn.Cell) -> None:
     if program == "operators":
         ms.runtime.launch_blocking()  # an error names its operator; from queued ones MindSpore 2.10 may crash instead
     for part in parts:
+        if program != "kernels" and hasattr(part, "lay_out"):
+            part.lay_out()
         function = replacements.get(type(part)) or getattr(part, "replacements", {}).get(program)
         if function:
             part.construct = MethodType(function, part)

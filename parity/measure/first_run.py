@@ -203,7 +203,7 @@ def _training(
     pictures = folder / (f"pictures-{method}-few" if FEW_PICTURES[0] in recipe else f"pictures-{method}")
     where = ["--config", str(CONFIG_ROOT / config), "--device", arguments.device, "--output", str(output)]
     options = [f"data.root={json.dumps(str(pictures))}", *recipe, "train.program=graph"]
-    command = [*_here("train_and_measure"), *where, *options, f"train.amp={str('amp' in name).lower()}"]
+    command = [*_here("train_and_measure"), *where, *options, f"train.amp={'float16' if 'amp' in name else 'false'}"]
     return Step(part, name, command, partial(_training_row, name, output, first and folder / first.replace(" ", "-")))
 
 

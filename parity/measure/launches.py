@@ -22,9 +22,9 @@ LIMIT_S = 1800.0  # of a row
 SETTLING, COUNTED = 20, 4  # steps; an Ascend takes memory by the page, the last ones within a dozen steps
 MODES = {
     "compiled": ("train.program=graph",),
-    "compiled amp": ("train.program=graph", "train.amp=true"),
+    "compiled amp": ("train.program=graph", "train.amp=float16"),
     "compiled recompute": ("train.program=graph", "train.recompute=true"),
-    "compiled amp recompute": ("train.program=graph", "train.amp=true", "train.recompute=true"),
+    "compiled amp recompute": ("train.program=graph", "train.amp=float16", "train.recompute=true"),
     "PyNative": ("train.program=operators",),
 }
 # A device, a method, which the first word of a benchmark's row is, and a mode: the device, the model and the switches.
@@ -99,8 +99,8 @@ def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
     model = build_model(config).set_train()
     optimizer = build_optimizer(model, config)
     loss = StageLoss(config.stages[stage].losses, config.train.num_instances)
-    scaler = loss_scaler() if config.train.amp else None
-    step = TrainStep(model, loss, optimizer, training_program(config.train), scaler)
+    amp = config.train.amp
+    step = TrainStep(model, loss, optimizer, training_program(config.train), amp, loss_scaler(amp))
     batch = 2 * config.train.num_identities * config.train.num_instances
     images = np.zeros((batch, 3, *config.data.image_size), np.float32)
     labels = np.zeros(batch, np.int32)

@@ -60,9 +60,8 @@ class Work:
         """Raises InputError: a configuration that PyTorch's side does not have."""
         config = load_config(CONFIG_ROOT / self.config, list(self.overrides))
         if config.train.amp:
-            raise InputError(
-                "train.amp=true: PyTorch's side computes in float32 alone; --only launches has rows with it"
-            )
+            problem = f"train.amp={config.train.amp}: PyTorch's side computes in float32 alone"
+            raise InputError(f"{problem}; --only launches has rows with it")
         return config
 
     def weights(self, framework: str) -> Path:

@@ -68,7 +68,7 @@ def updates(recipe: str) -> By:
         prepare(program, ours)
 
         def of_each(*given):  # not a tuple of gradients: a graph is compiled anew for each tuple
-            return ours(given[:-1], given[-1])
+            return ours(ours.joined(given[:-1]), given[-1])
 
         update = by_program(program, of_each)
         comparisons = []

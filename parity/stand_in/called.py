@@ -45,7 +45,7 @@ def computations() -> Iterator[tuple[str, Callable[[], object]]]:
     """With the name of what each belongs to."""
     for method in METHODS:
         yield method, partial(_train, small_config(method))
-        yield method, partial(_train, small_config(method, "train.amp=true"))
+        yield method, partial(_train, small_config(method, "train.amp=float16"))
         yield method, partial(_evaluate, small_config(method))
     from parity.cases import LADDER, run
 
@@ -62,7 +62,7 @@ def _train(config: Config) -> None:
     model = build_model(config).set_train()
     optimizer = build_optimizer(model, config)
     loss = StageLoss(config.stages[-1].losses, config.train.num_instances)
-    step = TrainStep(model, loss, optimizer, "graph", loss_scaler() if config.train.amp else None)
+    step = TrainStep(model, loss, optimizer, "graph", config.train.amp, loss_scaler(config.train.amp))
     rates = [config.optimizer.lr] * len(optimizer.groups)
     for number in (1, 2):
         step(_images(), LABELS, number, 0.0, optimizer.scalars(number, rates)).asnumpy()

@@ -84,7 +84,7 @@ def test_it_works_in_one_graph_as_well(root, tmp_path):
 
 
 def test_an_overflow_halves_the_scale_and_updates_nothing(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_step.amp.DynamicLossScaler, "unscale", lambda self, g: tuple(x * float("inf") for x in g))
+    monkeypatch.setattr(train_step.DynamicLossScaler, "unscale", lambda self, g: tuple(x * float("inf") for x in g))
     one = trainer("pmt", root, tmp_path, "train.amp=true", "stages.0.epochs=1")
     before = {p.name: p.asnumpy().copy() for p in one.optimizer.weights}
     scale = float(one.scaler.scale_value.asnumpy())

@@ -220,7 +220,7 @@ def test_pytorchs_arithmetic_is_that_of_its_products():
         (["model.depth=x", "--only", "inference", "--match", "PMT"], "model.depth"),
         (
             ["train.amp=true", "--only", "inference", "--match", "PMT"],
-            "train.amp=true: PyTorch's side computes in float32",
+            "train.amp=float16: PyTorch's side computes in float32",
         ),
     ],
 )

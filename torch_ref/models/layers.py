@@ -58,11 +58,12 @@ def _kept_scale(rate: float) -> float:
     return 1.0 / (1.0 - rate)
 
 
-def path_factors(key: Tensor, rates: tuple[float, ...], samples: int) -> Tensor:
+def path_factors(key: Tensor, rates: tuple[float, ...], samples: int, dropout: float = 0.0) -> Tensor:
     layer = mix(_spread(len(rates), key) + _GOLDEN + key)
     noise = mix(_spread(samples, key).unsqueeze(0) + layer.unsqueeze(1))
     limits = torch.tensor([[_drop_limit(rate)] for rate in rates], dtype=torch.int32, device=key.device)
-    scales = torch.tensor([[_kept_scale(rate)] for rate in rates], dtype=torch.float32, device=key.device)
+    kept = [[_kept_scale(rate) * _kept_scale(dropout)] for rate in rates]
+    scales = torch.tensor(kept, dtype=torch.float32, device=key.device)
     return (noise >= limits).float() * scales
 
 
@@ -72,14 +73,14 @@ def check_rate(rate: float, name: str) -> None:
 
 
 class Dropout(nn.Module):
-    def __init__(self, rate: float, layer: int, parts: int = 1):
+    def __init__(self, rate: float, layer: int, parts: int = 1, scaled: bool = True):
         super().__init__()
         check_rate(rate, "dropout")
         self.rate = rate
         self.layer = layer
         self.parts = parts
         self.limit = _drop_limit(rate)
-        self.scale = _kept_scale(rate)
+        self.scale = _kept_scale(rate) if scaled else 1.0
 
     def forward(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
         if not self.training or self.rate == 0.0:
@@ -90,14 +91,15 @@ class Dropout(nn.Module):
 
 
 class DropPath(nn.Module):
-    def __init__(self, rate: float, layer: int):
+    def __init__(self, rate: float, layer: int, dropout: float = 0.0):
         super().__init__()
         check_rate(rate, "drop_path")
+        self.changes = rate > 0.0 or dropout > 0.0
         self.rate = rate
         self.layer = layer
 
     def forward(self, x: Tensor, factors: Tensor | None) -> Tensor:
-        if not self.training or self.rate == 0.0:
+        if not self.training or not self.changes:
             return x
         return x * factors[self.layer].to(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
 

@@ -55,7 +55,7 @@ class Attention(nn.Module):
         self.head_dim = embed_dim // num_heads
         self.qkv = dense(embed_dim, 3 * embed_dim)
         self.proj = dense(embed_dim, embed_dim)
-        self.proj_drop = Dropout(dropout, layer)
+        self.proj_drop = Dropout(dropout, layer, scaled=False)
 
     def forward(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
         batch, tokens, width = x.shape
@@ -74,7 +74,7 @@ class Mlp(nn.Module):
         self.act = nn.GELU(approximate="none")
         self.drop1 = Dropout(dropout, layer, parts=mlp_ratio)
         self.fc2 = dense(mlp_ratio * embed_dim, embed_dim)
-        self.drop2 = Dropout(dropout, layer + mlp_ratio)
+        self.drop2 = Dropout(dropout, layer + mlp_ratio, scaled=False)
 
     def forward(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
         x = self.act(self.fc1(x))  # [N, T, mlp_ratio * D]
@@ -91,8 +91,8 @@ class Block(nn.Module):
         self.attn = Attention(embed_dim, num_heads, dropout, layer)
         self.norm2 = layer_norm(embed_dim)
         self.mlp = Mlp(embed_dim, mlp_ratio, dropout, layer + 1)
-        self.drop_path1 = DropPath(drop_path, 2 * index)
-        self.drop_path2 = DropPath(drop_path, 2 * index + 1)
+        self.drop_path1 = DropPath(drop_path, 2 * index, dropout)
+        self.drop_path2 = DropPath(drop_path, 2 * index + 1, dropout)
 
     def forward(
         self, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None, multipliers: Tensor | None = None
@@ -153,7 +153,7 @@ class VisionTransformer(nn.Module):
                 raise ValueError("training with dropout or drop path needs the step's key")
             noise = position_noise(key, batch * self.tokens, self.embed_dim).reshape(x.shape)
             multipliers = mask_multipliers(key, self.masks)
-            factors = path_factors(key, self.path_rates, batch)
+            factors = path_factors(key, self.path_rates, batch, self.pos_drop.rate)
         x = self.pos_drop(x, noise, multipliers)
         for block in self.blocks:
             if self.training and self.recompute_blocks:

@@ -46,7 +46,7 @@ def dropout(self: layers.Dropout, x: Tensor, noise: Tensor | None, multipliers: 
 
 
 def drop_path(self: layers.DropPath, x: Tensor, factors: Tensor | None) -> Tensor:
-    if not self.training or self.rate == 0.0:
+    if not self.training or not self.changes:
         return x
     return DropPath.apply(x, factors[self.layer])
 

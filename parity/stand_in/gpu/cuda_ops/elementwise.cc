@@ -15,6 +15,7 @@ enum class ElwiseOpType {
   kCos = 1,
   kTanh = 5,
   kErf = 13,
+  kErfc = 14,
   kAbs = 15,
   kSqrt = 16,
   kRsqrt = 18,
@@ -78,6 +79,7 @@ Unary unary(ElwiseOpType operation) {
     case kCos: return [](double x) { return std::cos(x); };
     case kTanh: return [](double x) { return std::tanh(x); };
     case kErf: return [](double x) { return std::erf(x); };
+    case kErfc: return [](double x) { return std::erfc(x); };
     case kAbs: return [](double x) { return std::fabs(x); };
     case kSqrt: return [](double x) { return std::sqrt(x); };
     case kRsqrt: return [](double x) { return 1 / std::sqrt(x); };
@@ -363,6 +365,7 @@ UNARY_OF_FLOATS(kSin)
 UNARY_OF_FLOATS(kCos)
 UNARY_OF_FLOATS(kTanh)
 UNARY_OF_FLOATS(kErf)
+UNARY_OF_FLOATS(kErfc)
 UNARY_OF_NUMBERS(kAbs)
 UNARY_OF_FLOATS(kSqrt)
 UNARY_OF_FLOATS(kRsqrt)
@@ -446,9 +449,11 @@ FLOATS(EXTENDED_WITH_FLOAT)
 template cudaError BroadcastRightShift(const Sizes &, const Sizes &,
                                        const Sizes &, const int *, const int *, int *,
                                        const unsigned &, CUstream_st *);
-template cudaError CalAddcmul(const Shape &, const Shape &, const Shape &, const Shape &, const Shape &,
-                              const float *, const float *, const float *, const float *, float *, const unsigned &,
-                              CUstream_st *);
+#define ADDCMUL(T)                                                                                                  \
+  template cudaError CalAddcmul(const Shape &, const Shape &, const Shape &, const Shape &, const Shape &, const T *, \
+                                const T *, const T *, const T *, T *, const unsigned &, CUstream_st *);
+ADDCMUL(float)
+ADDCMUL(__half)
 
 #define ASSIGNMENTS(T)                                                                          \
   template cudaError CalAssignSub(unsigned long, T *, const T *, T *, unsigned, CUstream_st *); \
