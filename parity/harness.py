@@ -272,12 +272,12 @@ def _compare_distances(
 
     def by(program: str) -> list[Comparison]:
         actual = mindspore_side(cell, inputs, True, program, expected.buffers, half)
-        return _distances(actual, expected, exact, forward, backward)
+        return compare_distances(actual, expected, exact, forward, backward)
 
     return by
 
 
-def _distances(
+def compare_distances(
     actual: Computed, expected: Computed, exact: Computed, forward: float, backward: float
 ) -> list[Comparison]:
     """MindSpore's distances to what is exact, in times of PyTorch's own, of `forward` (outputs and buffers) or of

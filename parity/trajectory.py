@@ -20,12 +20,14 @@ from ms_vireid.engine import train_step as mindspore_step
 from ms_vireid.engine.schedule import learning_rates
 from ms_vireid.files.weights import COUNTER
 from ms_vireid.models import build_model as mindspore_model
-from parity.compare import EXACT, KINKS, REACH, TRAJECTORY, Comparison, compare, compare_all, compare_names
+from parity.compare import EXACT, HALF, KINKS, REACH, TRAJECTORY, Comparison, compare, compare_all, compare_names
 from parity.convert import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
+from parity.harness import Computed, compare_distances
 from parity.mapping import values
 from torch_ref.engine import optimizer as torch_optimizer
 from torch_ref.engine import train_step as torch_step
 from torch_ref.models import build_model as torch_model
+from torch_ref.models.base import TrainingOutputs
 
 STEPS = 20
 # The whole recipes, all losses, dropout and erasing, on small models and pictures.
@@ -153,13 +155,14 @@ class Training:
 
 
 class MindSporeTraining(Training):
-    def __init__(self, config: Config, batches: TrainingBatches, first: int, program: str):
+    def __init__(self, config: Config, batches: TrainingBatches, first: int, program: str, amp: str | bool = False):
         super().__init__(config, batches, first)
         self.model = mindspore_model(config).set_train()
         self.optimizer = mindspore_optimizer.build_optimizer(self.model, config)
         self.groups = self.optimizer.groups
         loss = mindspore_step.StageLoss(*self.losses)
-        self.train_step = mindspore_step.TrainStep(self.model, loss, self.optimizer, program)
+        how = program, amp, mindspore_step.loss_scaler(amp)
+        self.train_step = mindspore_step.TrainStep(self.model, loss, self.optimizer, *how)
 
     def step(
         self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
@@ -203,6 +206,29 @@ class TorchTraining(Training):
         return self.model.eval()(torch.from_numpy(images), modality).numpy()
 
 
+class AutocastTraining(TorchTraining):
+    """With PyTorch's own mixed precision, and a loss scale that stays as it is."""
+
+    SCALE = 1024.0
+
+    def step(
+        self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
+    ) -> dict[str, float]:
+        given = torch.from_numpy(images), None, torch.tensor(key), torch.from_numpy(labels), progress
+        with torch.autocast("cpu", torch.float16):
+            outputs = self.model(*given)
+        outputs = TrainingOutputs(*(output if output is None else output.float() for output in outputs))
+        values = self.train_step.loss(outputs, given[3])
+        self.optimizer.zero_grad()
+        (self.SCALE * values[0]).backward()
+        for group in self.groups:
+            for weight in group.parameters:
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad / self.SCALE
+        self.optimizer.set_learning_rates(rates)
+        self.optimizer.step()
+        return {name: value.item() for name, value in zip(self.train_step.names, values, strict=True)}
+
+
 @lru_cache(maxsize=1)
 def _pictures() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="ms_vireid_parity_")
@@ -226,14 +252,19 @@ def _initial(recipe: str) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(value) for name, value in values(mindspore_model(configuration(recipe))).items()}
 
 
-def _begin_torch(recipe: str, weights: dict[str, torch.Tensor]) -> TorchTraining:
-    training = TorchTraining(configuration(recipe, training=True), _batches(recipe), RECIPES[recipe].first)
+def _begin_torch(
+    recipe: str, weights: dict[str, torch.Tensor], kind: type[TorchTraining] = TorchTraining
+) -> TorchTraining:
+    training = kind(configuration(recipe, training=True), _batches(recipe), RECIPES[recipe].first)
     training.set_weights({name: value.numpy() for name, value in weights.items()})
     return training
 
 
-def _begin_mindspore(recipe: str, weights: dict[str, torch.Tensor], program: str) -> MindSporeTraining:
-    training = MindSporeTraining(configuration(recipe, training=True), _batches(recipe), RECIPES[recipe].first, program)
+def _begin_mindspore(
+    recipe: str, weights: dict[str, torch.Tensor], program: str, amp: str | bool = False
+) -> MindSporeTraining:
+    where = configuration(recipe, training=True), _batches(recipe), RECIPES[recipe].first
+    training = MindSporeTraining(*where, program, amp)
     to_mindspore(weights, training.model)
     return training
 
@@ -252,6 +283,25 @@ def reference(recipe: str) -> Trajectory:
     training = _begin_torch(recipe, _initial(recipe))
     training.advance(STEPS)
     return training.result(training.weights())
+
+
+def in_half(recipe: str, program: str) -> list[Comparison]:
+    """A training in float16 by a program, beside PyTorch's autocast: how far each is from PyTorch in float32."""
+    sides = []
+    for training in (_begin_mindspore(recipe, _initial(recipe), program, "float16"), _begin_autocast(recipe)):
+        training.advance(STEPS - training.done)
+        sides.append(training.result(reference(recipe).weights))
+    return compare_distances(*map(_as_computed, (*sides, reference(recipe))), HALF, HALF)
+
+
+@cache
+def _begin_autocast(recipe: str) -> AutocastTraining:
+    return _begin_torch(recipe, _initial(recipe), AutocastTraining)
+
+
+def _as_computed(trajectory: Trajectory) -> Computed:
+    free = {name: value for name, value in _with_parts(trajectory.weights).items() if not FREE.fullmatch(name)}
+    return Computed(trajectory.terms | {"features after training": trajectory.features}, buffers=free)
 
 
 @cache

@@ -13,9 +13,9 @@ from ms_vireid.models import build_model as mindspore_model
 from ms_vireid.programs.prepare import prepare
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
 from parity.convert import to_mindspore
-from parity.harness import By, Case, by_program, once, same_weights
+from parity.harness import OF_FUNCTIONS, By, Case, by_program, once, same_weights
 from parity.mapping import torch_names
-from parity.trajectory import RECIPES, compare_trajectories, configuration, reference, trajectories
+from parity.trajectory import RECIPES, compare_trajectories, configuration, in_half, reference, trajectories
 from torch_ref.engine.optimizer import build_optimizer as torch_optimizer
 from torch_ref.models import build_model as torch_model
 
@@ -138,6 +138,10 @@ CASES = [
     once(5, "schedule of PMT, timm", pmt_schedule),
     once(5, "schedule of MUN, torch.optim", mun_schedule),
     *(case for recipe in RECIPES for case in _of_optimizer(recipe)),
+    *(
+        Case(5, f"{recipe}, float16", partial(partial, in_half, recipe), programs=OF_FUNCTIONS, small=False)
+        for recipe in ("PMT stage 2", "AGW", "MUN")
+    ),
     *(
         Case(5, f"{recipe}, {run}", partial(trained, recipe, run), small=False)
         for recipe in RECIPES
