@@ -20,6 +20,7 @@ from ms_vireid.engine import train_step as mindspore_step
 from ms_vireid.engine.schedule import learning_rates
 from ms_vireid.files.weights import COUNTER
 from ms_vireid.models import build_model as mindspore_model
+from ms_vireid.models.base import visible_rows
 from parity.compare import EXACT, KINKS, REACH, TRAJECTORY, Comparison, compare, compare_all, compare_names
 from parity.convert import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
 from parity.mapping import values
@@ -122,7 +123,7 @@ class Training:
         self.rows: list[dict[str, float]] = []
         self.reach = 0.0
         stage = config.stage_of(self._epoch())
-        self.losses = stage.losses, config.train.num_instances
+        self.losses = stage.losses, config.train.num_instances, config.augmentation.parts
 
     def _epoch(self) -> int:
         return 1 + (self.first + self.done) // self.batches.sampler.iterations
@@ -133,7 +134,7 @@ class Training:
             images, labels = self.batches[step]
             rates = learning_rates(self.config, self.groups, self._epoch(), step % iterations / iterations)
             self.reach += max(rates)
-            progress = step / max(len(self.batches) - 1, 1)
+            progress = self.config.model.progress(step, len(self.batches), iterations)
             self.rows.append(self.step(images, labels, step_key(self.config.seed, step), progress, rates))
             self.done += 1
 
@@ -147,8 +148,8 @@ class Training:
         weights = self.weights()
         self.set_weights(weights | {name: value for name, value in reference.items() if FREE.fullmatch(name)})
         images, _ = self.batches[0]
-        half = len(images) // 2
-        features = self.features(images[:half], "visible"), self.features(images[half:], "infrared")
+        seen = visible_rows(len(images), self.config.augmentation.parts)
+        features = self.features(images[:seen], "visible"), self.features(images[seen:], "infrared")
         return Trajectory(terms, weights, np.concatenate(features), self.reach)
 
 

@@ -2,20 +2,25 @@
 
 from torch import Tensor, nn
 
-from torch_ref.losses.batch import check_batch
+from torch_ref.losses.batch import check_batch, check_choice
 
 
 class IdentityLoss(nn.Module):
-    def __init__(self):
+    def __init__(self, parts: int = 2, over: str = "modalities"):
         super().__init__()
+        check_choice("over", over, ("modalities", "rows"))
+        self.parts = parts
+        self.over = over
         self.cross_entropy = nn.CrossEntropyLoss()
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        check_batch(logits, labels, 2)
-        half = labels.shape[0] // 2
+        check_batch(logits, labels, self.parts)
+        seen = labels.shape[0] - labels.shape[0] // self.parts  # visible rows
         logits, labels = logits.float(), labels.long()  # cross entropy takes no int32
-        visible = self.cross_entropy(logits[:half], labels[:half])
-        infrared = self.cross_entropy(logits[half:], labels[half:])
+        if self.over == "rows":
+            return self.cross_entropy(logits, labels)
+        visible = self.cross_entropy(logits[:seen], labels[:seen])
+        infrared = self.cross_entropy(logits[seen:], labels[seen:])
         return visible + infrared
 
 
