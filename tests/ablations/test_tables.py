@@ -170,7 +170,11 @@ def test_agw_j_is_as_released():
     assert config == recipe("mun-table-4", "agw-j")
     assert (config.epochs, set(config.stages[0].losses.terms())) == (100, {"id", "esd"})
     assert (config.augmentation.visible_twice, config.augmentation.visible_channel_exchange) == (True, 0.0)
-    assert (config.evaluation.flip, config.evaluation.renormalise, config.stages[0].losses.id.over) == (True, True, "rows")
+    assert (config.evaluation.flip, config.evaluation.renormalise, config.stages[0].losses.id.over) == (
+        True,
+        True,
+        "rows",
+    )
 
 
 def test_arguments_of_pmts_losses():
