@@ -252,7 +252,7 @@ PLANTED = {
     "unlimited_square": (lambda patch: patch.setattr(torch_enhanced, "LARGEST", 1e9), "3 esd"),
     "unscaled_rows": (unscaled_rows, "3 terms on their features, normalised"),
     "fixed_power": (
-        after(torch_layers.GeM, lambda layer: setattr(layer, "trained_power", lambda: torch.tensor(3.0))),
+        after(torch_layers.GeM, lambda layer: setattr(layer, "trained_power", lambda: 0.0 * layer.power + 3.0)),
         "2 GeM, learned",
     ),
     "beta_late": (beta_late, "5 beta of MUN, torch.optim"),
