@@ -269,6 +269,7 @@ PLANTED = {
     "wrong_group": (regrouped(lr_factor=1.0), "5 PMT stage 1, groups"),
     "resized_once": (resized_once, "6 preprocessing, torchvision"),
     "wider_initialisation": (made(torch_vit, "dense", lambda layer: layer.weight.data.mul_(1.1)), "7 PMT small"),
+    "constant_patch_bias": (after(torch_vit.PatchEmbed, lambda layer: nn.init.zeros_(layer.proj.bias)), "7 PMT small"),
     "constant_bnneck_scale": (
         after(torch_agw.AGW, lambda model: nn.init.ones_(model.bottleneck.weight)),
         "7 AGW small",
