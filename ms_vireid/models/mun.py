@@ -165,7 +165,9 @@ class MUN(ReIDModel):
                 self.generator(pictures, (maps[0], infrared), key),
             )  # a = G(v, r): row i of all is of one identity
         pooled, normalised = self._features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
-        given = normalised if self.classified == "bnneck" else pooled
+        given = normalised
+        if self.classified == "pooled":  # a graph on an Ascend may else leave out the BNNeck, and its running averages
+            given = pooled = ops.depend(pooled, normalised)
         visible_logits, infrared_logits = self.visible_classifier(given), self.infrared_classifier(given)
         made = seen + rows  # where the rows of a begin
         logits = self.concat((*_in_parts(visible_logits[:seen], rows), infrared_logits[seen:made]))
@@ -189,6 +191,8 @@ class MUN(ReIDModel):
         modalities = (maps[0] if visible == 1 else self.concat(maps[:visible]), *maps[visible:])
         pooled, normalised = (), ()
         for modality in modalities:
+            if normalised:  # a graph on an Ascend may else update the running averages in another order
+                modality = ops.depend(modality, normalised[-1])
             features = self.pool(self.shared(modality))
             pooled += _in_parts(features, maps[0].shape[0])
             normalised += _in_parts(self.bottleneck(features), maps[0].shape[0])
