@@ -28,6 +28,7 @@ def main() -> None:
     )
     parser.add_argument("--frost", metavar="D", help="photographs of frost for corrupted pictures (default: drawn)")
     parser.add_argument("--flip", action="store_true", help="add the features of each picture's mirror image")
+    parser.add_argument("--renormalise", action="store_true", help="scale the sums of --flip to unit length again")
     parser.add_argument(
         "--corruption-sheet", type=Path, metavar="F", help="also draw a visible test picture in every corruption to F"
     )
@@ -79,8 +80,9 @@ def _with_options(config: "Config", arguments) -> "Config":
     tree = dump_config(config)
     chosen = {name: getattr(arguments, name) for name in ("mode", "shots", "direction", "trials", "frost")}
     tree["evaluation"] |= {name: value for name, value in chosen.items() if value is not None}
-    if arguments.flip:
-        tree["evaluation"]["flip"] = True
+    for name in ("flip", "renormalise"):
+        if getattr(arguments, name):
+            tree["evaluation"][name] = True
     return check_config(tree, "command line")
 
 

@@ -50,6 +50,13 @@ def identity_loss(logits, labels):
     return mean(losses[:half]) + mean(losses[half:])
 
 
+def identity_loss_of_parts(logits, labels, parts, over):
+    """The last of `parts` is infrared: the sum of both modalities' means, or one mean over all rows."""
+    losses = cross_entropies(logits, labels)
+    seen = len(labels) - len(labels) // parts
+    return mean(losses) if over == "rows" else mean(losses[:seen]) + mean(losses[seen:])
+
+
 def auxiliary_identity_loss(logits, labels):
     """Cross entropy of all rows, all from the auxiliary modality."""
     return mean(cross_entropies(logits, labels))
@@ -104,6 +111,22 @@ def weighted_triplet(features, labels, weights=released_weights):
         of_negatives = weights([-d for d in distances], negative)
         gap = sum((p - n) * d for p, n, d in zip(of_positives, of_negatives, distances, strict=True))
         result.append(float(np.logaddexp(0, gap)) if any(negative) else 0.0)
+    return mean(result)
+
+
+def enhanced_squared_difference(features, labels):
+    """CAJ's released code: log(1 + exp(y d^2)) of the weighted distances' difference d = p - n, with y = 1 for p > n
+    and -1 else, and d^2 of at most 88; mean over the anchors."""
+    rows, result = features.tolist(), []
+    for i, anchor in enumerate(rows):
+        distances = [euclidean(anchor, row) for row in rows]
+        negative = [label != labels[i] for label in labels]
+        of_positives = released_weights(distances, [not other for other in negative])
+        of_negatives = released_weights([-d for d in distances], negative)
+        furthest = sum(w * d for w, d in zip(of_positives, distances, strict=True))
+        nearest = sum(w * d for w, d in zip(of_negatives, distances, strict=True))
+        square = min((furthest - nearest) ** 2, 88.0)
+        result.append(float(np.logaddexp(0, square if furthest > nearest else -square)) if any(negative) else 0.0)
     return mean(result)
 
 
@@ -184,6 +207,7 @@ LOSSES = {
         (),
         partial(weighted_triplet, weights=softmax_weights),
     ),
+    "esd": Loss(lambda losses, k: losses.EnhancedSquaredDifferenceLoss(), (), enhanced_squared_difference),
     "hct": Loss(
         lambda losses, k: losses.HeteroCenterTripletLoss(k, 0.3), (), partial(hetero_center_triplet, margin=0.3)
     ),

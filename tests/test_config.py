@@ -212,6 +212,13 @@ SGD = ("optimizer.name=sgd",)
         (("stages.0.losses.ia={}",), "the loss terms ia compare an auxiliary modality: they need model.name=mun"),
         ((*AGW, "stages.0.losses={idc: {}, ma: {}}"), "the loss terms idc, ma compare an auxiliary modality"),
         ((*MUN, "model.intermediate=none", "stages.0.losses.id_a={}"), "intermediate other than none$"),
+        ((*MUN, "model.beta_shape=square"), r"model\.beta_shape: .*'square'$"),
+        (("augmentation.visible_twice=true",), "augmentation.visible_twice is for AGW and MUN, not pmt; leave it out$"),
+        (
+            (*AGW, "augmentation.visible_twice=true", "stages.0.losses={dcl: {}, hct: {margin: 0.3}}"),
+            "the loss terms hct, dcl take as many visible as infrared pictures, which augmentation.visible_twice",
+        ),
+        (("evaluation.renormalise=true",), "evaluation: renormalise concerns the features that flip adds"),
         (("stages.0.losses.wrt.weights=paper",), r"wrt\.weights: input should be 'released' or 'softmax', got 'paper'"),
         (("stages.0.losses.msel.feature=raw",), r"msel\.feature: input should be 'pooled' or 'bnneck', got 'raw'"),
         (("optimizer.name=adam",), r"optimizer\.name: input should be 'adamw' or 'sgd', got 'adam'$"),

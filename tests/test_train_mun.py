@@ -54,6 +54,24 @@ def test_every_term_is_logged_by_name_and_the_total_is_equation_17(finished):
     assert {"trained", "untrained", "chance", "protocol"} == result.keys()
 
 
+CHOICES = """
+augmentation.visible_twice=true augmentation.visible_channel_exchange=0.0 model.beta_shape=cosine model.beta_unit=epoch
+model.classified=pooled model.tested=pooled model.batch_norm=each model.pooling_learned=true
+stages.0.losses.triplet.normalised=true stages.0.losses.ia.normalised=true evaluation.flip=true
+evaluation.renormalise=true
+"""
+
+
+def test_the_other_choices_train_together_and_are_evaluated_again_alike(tmp_path, monkeypatch):
+    command(monkeypatch, tmp_path, train, *arguments(*CHOICES.split()))
+    folder = tmp_path / "runs/sysu"
+    held = load_checkpoint(folder / "model.safetensors").arrays
+    assert held["pool.power"] != 3.0
+    trained = json.loads((folder / "result.json").read_text())["trained"]
+    command(monkeypatch, tmp_path, evaluate, "--checkpoint", folder / "model.safetensors", "--json", "again.json")
+    assert json.loads((tmp_path / "again.json").read_text())["mean"] == trained
+
+
 def test_a_run_keeps_its_prototypes_and_its_scales_in_range(finished):
     held = load_checkpoint(finished / "last.safetensors").arrays
     assert held["prototypes.seen"].all()

@@ -87,11 +87,12 @@ def train(
         epoch = 1 + step // batches.sampler.iterations
         if config.stage_of(epoch) is not stage:
             stage = config.stage_of(epoch)
-            train_step = TrainStep(model, StageLoss(stage.losses, config.train.num_instances), optimizer)
+            loss = StageLoss(stage.losses, config.train.num_instances, config.augmentation.parts)
+            train_step = TrainStep(model, loss, optimizer)
         images, labels = map(torch.from_numpy, batches[step])
         key = torch.tensor(step_key(config.seed, step))  # int32 scalar
         done = step % batches.sampler.iterations / batches.sampler.iterations
-        progress = step / max(len(batches) - 1, 1)
+        progress = config.model.progress(step, len(batches), batches.sampler.iterations)
         terms = train_step(images, labels, key, progress, learning_rates(config, optimizer.groups, epoch, done))
         values = " ".join(f"{name} {value:.6f}" for name, value in terms.items())
         print(f"epoch {epoch}/{config.epochs} step {step + 1}/{len(batches)} | {values}", flush=True)

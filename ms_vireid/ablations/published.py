@@ -51,7 +51,8 @@ def search_key(data: str, evaluation: EvaluationConfig, search: Search | None = 
         mode, direction = search.mode or mode, search.direction or direction
     gallery = (f"{mode} search", "single-shot" if evaluation.shots == 1 else "multi-shot")
     corrupted = ("visible pictures corrupted",) if search is not None and search.corrupted else ()
-    turned = ("features of turned pictures added",) if evaluation.flip else ()
+    flip, renormalise = ((search and getattr(search, n)) or getattr(evaluation, n) for n in ("flip", "renormalise"))
+    turned = (f"features of turned pictures added{', normalised again' if renormalise else ''}",) if flip else ()
     return (*(gallery if data in ("sysu_mm01", "synthetic") else ()), direction, *corrupted, *turned)
 
 

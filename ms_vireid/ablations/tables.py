@@ -25,15 +25,20 @@ class Search(Section):
     mode: Literal["all", "indoor"] | None = None
     direction: Literal["infrared-to-visible", "visible-to-infrared"] | None = None
     corrupted: bool = False
+    flip: bool = False
+    renormalise: bool = False
 
     @property
     def name(self) -> str:
-        return "-".join(filter(None, (self.mode, self.direction, "corrupted" if self.corrupted else None)))
+        return "-".join(filter(None, (self.mode, self.direction, *self._switches())))
 
     def options(self) -> list[str]:
         named = (("--mode", self.mode), ("--direction", self.direction))
         options = [word for option, value in named if value is not None for word in (option, value)]
-        return [*options, "--corrupted"] if self.corrupted else options
+        return [*options, *(f"--{switch}" for switch in self._switches())]
+
+    def _switches(self) -> list[str]:
+        return [name for name in ("corrupted", "flip", "renormalise") if getattr(self, name)]
 
 
 class Column(Section):

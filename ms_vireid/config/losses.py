@@ -15,22 +15,33 @@ class Term(Section):
     labelled: ClassVar[bool] = True  # whether it takes labels, as many as the outputs have rows
     further: ClassVar[tuple[int, ...]] = ()
     grouped: ClassVar[bool] = False  # whether `loss` is told K, num_instances
+    parted: ClassVar[bool] = False  # whether `loss` is told of how many parts of PK rows a batch is
+    halved: ClassVar[bool] = False  # whether `loss` takes as many visible as infrared rows
     auxiliary: ClassVar[bool] = False  # whether it compares an auxiliary modality
     weight: Weight = 1.0
 
-    def arguments(self, num_instances: int) -> dict[str, Any]:
-        """K, and the section's keys but for those that do not concern `loss`."""
-        own = self.model_dump(exclude={"weight", "feature", "stage"})
-        return {"num_instances": num_instances} | own if self.grouped else own
+    @property
+    def of_unit_rows(self) -> bool:
+        """Whether the outputs' rows are scaled to unit length before `loss` takes them."""
+        return getattr(self, "normalised", False)
+
+    def arguments(self, num_instances: int, parts: int) -> dict[str, Any]:
+        """What it is told of a batch, and the section's keys but for those that do not concern `loss`."""
+        own = self.model_dump(exclude={"weight", "feature", "normalised", "stage"})
+        told = {"num_instances": num_instances} if self.grouped else {}
+        return told | ({"parts": parts} if self.parted else {}) | own
 
 
 class IdentityTerm(Term):
     loss = "IdentityLoss"
     outputs = ("logits",)
+    parted = True
+    over: Literal["modalities", "rows"] = "modalities"  # the sum of both modalities' means, or the mean over all rows
 
 
 class FeatureTerm(Term):
     feature: Literal["pooled", "bnneck"] = "pooled"  # before or after BNNeck
+    normalised: bool = False
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -44,6 +55,7 @@ class TripletTerm(FeatureTerm):
 
 class ProgressiveTripletTerm(FeatureTerm):
     loss = "ProgressiveHardTripletLoss"
+    halved = True
     margin: Weight = 0.1
     stage: Literal[1, 2]
     reduction: Literal["mean", "sum"] = "mean"
@@ -58,9 +70,13 @@ class WRTTerm(FeatureTerm):
     weights: Literal["released", "softmax"] = "released"  # softmax: the paper's formula, without the release's 1e-6
 
 
+class EnhancedSquaredDifferenceTerm(FeatureTerm):
+    loss = "EnhancedSquaredDifferenceLoss"
+
+
 class HeteroCenterTerm(FeatureTerm):
     loss = "HeteroCenterTripletLoss"
-    grouped = True
+    grouped = halved = True
     margin: Weight
 
 
@@ -68,7 +84,7 @@ class MSELTerm(FeatureTerm):
     """Without a `feature` it is the release's: after BNNeck for cosine, before it for Euclidean distances."""
 
     loss = "ModalitySharedEnhancementLoss"
-    grouped = True
+    grouped = halved = True
     distance: Literal["euclidean", "cosine"] = "euclidean"
 
     @model_validator(mode="before")
@@ -81,7 +97,7 @@ class MSELTerm(FeatureTerm):
 
 class DCLTerm(FeatureTerm):
     loss = "DiscriminativeCenterLoss"
-    grouped = True
+    grouped = halved = True
     negatives: Literal["dynamic", "hard", "all"] = "dynamic"
 
 
@@ -95,6 +111,7 @@ class IdentityAlignmentTerm(Term):
     loss = "IdentityAlignmentLoss"
     outputs = ("visible", "infrared", "auxiliary")
     labelled, grouped, auxiliary = False, True, True
+    normalised: bool = False
     margin: Weight = 0.55
     reduction: Literal["sum", "mean"] = "sum"
 
@@ -119,6 +136,7 @@ class LossConfig(Section):
     triplet: TripletTerm | None = None
     pht: ProgressiveTripletTerm | None = None
     wrt: WRTTerm | None = None
+    esd: EnhancedSquaredDifferenceTerm | None = None
     hct: HeteroCenterTerm | None = None
     msel: MSELTerm | None = None
     dcl: DCLTerm | None = None

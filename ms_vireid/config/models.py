@@ -23,6 +23,7 @@ class Setting:
     image_size: tuple[int, int]  # (H, W)
     recompute: bool = False  # keep less and compute it again
     batch: tuple[int, int] = (8, 4)  # P and K
+    parts: int = 2  # of a batch, PK pictures each: visible ones, their second version if there is one, infrared ones
     terms: frozenset[str] = frozenset({"ma"})  # names of the loss terms
     inference: bool = False  # without the parts that only training needs
 
@@ -32,6 +33,7 @@ class ModelConfig(Section):
 
     can_recompute: ClassVar[bool] = False  # for train.recompute
     has_auxiliary: ClassVar[bool] = False  # whether the network makes a modality between visible and infrared
+    takes_versions: ClassVar[bool] = False  # for augmentation.visible_twice
     name: str
     num_classes: between(1, 100_000) | None = None  # default: the identities of the training set
     pretrained: str = "none"  # ImageNet weights (.safetensors or .ckpt), or none to train from scratch
@@ -43,6 +45,11 @@ class ModelConfig(Section):
     def check_image(self, size: tuple[int, int]) -> None:
         """Raise ValueError for pictures of (H, W) that the network cannot take."""
         raise NotImplementedError
+
+    def progress(self, step: int, steps: int, iterations: int) -> float:
+        """How far training is at a step of `steps`, which has `iterations` an epoch: from 0 at the first to 1 at the
+        last."""
+        return step / max(steps - 1, 1)
 
     @property
     def weights(self) -> int:
@@ -93,10 +100,14 @@ class PMTConfig(ModelConfig):
 class ResNetConfig(ModelConfig):
     """What the models on a ResNet-50 have; `pretrained` is a torchvision ResNet-50 file."""
 
+    takes_versions: ClassVar[bool] = True
     layers: tuple[Blocks, Blocks, Blocks, Blocks] = (3, 4, 6, 3)  # blocks of each stage
     width: between(1, 6400) = 64  # channels of the stem
     last_stride: Literal[1, 2] = 1  # of the last stage
     pooling_power: Annotated[float, Field(ge=0.01, le=300)] = 3.0  # p of GeM
+
+    def arguments(self, setting: Setting) -> dict[str, Any]:
+        return super().arguments(setting) | {"parts": setting.parts}
 
     def check_image(self, size: tuple[int, int]) -> None:
         stride = 16 * self.last_stride
@@ -133,6 +144,16 @@ class MUNConfig(ResNetConfig):
     mixing: Literal["picture", "pixel"] = "picture"  # what has a share of its own in the mixed modality
     memory: Literal["slots", "identity", "none"] = "slots"  # of the prototypes; none: L_ma compares pooled features
     beta: tuple[Share, Share] = (1e-8, 1.0)  # updating ratio of the prototypes, from the first iteration to the last
+    beta_shape: Literal["linear", "constant", "cosine"] = (
+        "linear"  # of its way there; constant: the last from the first
+    )
+    beta_unit: Literal["iteration", "epoch"] = "iteration"  # how often it changes
+    classified: Literal["bnneck", "pooled"] = "bnneck"  # features that the classifiers take: after BNNeck, or Z itself
+    tested: Literal["bnneck", "pooled"] = "bnneck"  # features that retrieval compares
+    batch_norm: Literal["joint", "each"] = (
+        "joint"  # statistics in the shared stages: of all modalities, or each one's own
+    )
+    pooling_learned: bool = False  # whether p of GeM is trained, from pooling_power on
 
     @property
     def has_auxiliary(self) -> bool:
@@ -147,12 +168,21 @@ class MUNConfig(ResNetConfig):
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """Prototypes and C_a belong to the loss terms that use them."""
-        return super().arguments(setting) | {
+        of_progress = ("beta_shape", "beta_unit")
+        taken = {name: value for name, value in super().arguments(setting).items() if name not in of_progress}
+        return taken | {
             "batch": setting.batch,
             "memory": self.memory if "ma" in setting.terms else "none",
             "auxiliary_classifier": "id_a" in setting.terms,
             "inference": setting.inference,
         }
+
+    def progress(self, step: int, steps: int, iterations: int) -> float:
+        """How far beta is from its first value, 0, to its last, 1."""
+        if self.beta_unit == "epoch":
+            step, steps = step // iterations, steps // iterations
+        share = super().progress(step, steps, iterations)
+        return {"linear": share, "constant": 1.0, "cosine": 0.5 - 0.5 * math.cos(math.pi * share)}[self.beta_shape]
 
     def check_image(self, size: tuple[int, int]) -> None:
         """The generator pools the first stage's feature maps, whose sides must be multiples of every ratio."""

@@ -65,12 +65,19 @@ class AugmentationConfig(Section):
     infrared_jitter: Rate = 0.3  # brightness and contrast factors in 1 ± this; 0 leaves jitter and blur out
     infrared_blur_sigma: tuple[Sigma, Sigma] = (0.1, 3.0)  # pixels, of a 21x21 Gaussian kernel
     visible_channel_exchange: Share = 0.0  # one of a visible picture's channels, at random, in place of all three
+    # A batch has each visible picture a second time, augmented anew and with exchanged channels: three parts of PK
+    visible_twice: bool = False
     infrared_adaptive_gray: bool = False  # one of the channels, their luma or the infrared picture itself, at random
 
     def check(self) -> None:
         for name in ("erasing_area", "infrared_blur_sigma"):
             if (limits := getattr(self, name))[0] > limits[1]:
                 raise ValueError(f"{name} {list(limits)} is upside down")
+
+    @property
+    def parts(self) -> int:
+        """Of a batch, PK pictures each."""
+        return 3 if self.visible_twice else 2
 
 
 class StageConfig(Section):
@@ -174,8 +181,13 @@ class EvaluationConfig(Section):
     trials: between(1, 1000) = 10  # SYSU-MM01's and LLCM's galleries
     batch_size: between(1, 10_000) = 64
     flip: bool = False  # add the features of each picture turned left to right, as LLCM's authors do
+    renormalise: bool = False  # and scale their sum to unit length again, as CAJ's release does
     frost: Folder | None = None  # folder of photographs of frost for corrupted pictures; without it frost is drawn
     compare_untrained: bool = False  # also evaluate the model as it was before training, and chance
+
+    def check(self) -> None:
+        if self.renormalise and not self.flip:
+            raise ValueError("renormalise concerns the features that flip adds: set flip as well")
 
 
 # Beginnings of the keys that may differ between the run that wrote a checkpoint and the one that resumes it: no weight
@@ -231,7 +243,8 @@ class Config(Section):
     def setting(self, inference: bool = False) -> Setting:
         """Of the network."""
         batch = self.train.num_identities, self.train.num_instances
-        return Setting(self.data.image_size, self.train.recompute, batch, self.terms, inference)
+        parts = self.augmentation.parts
+        return Setting(self.data.image_size, self.train.recompute, batch, parts, self.terms, inference)
 
     def with_num_classes(self, identities: int) -> "Config":
         """The same with the classifier's size; raises InputError if another one was asked for."""
@@ -247,6 +260,12 @@ class Config(Section):
         if needing and not self.model.has_auxiliary:
             problem = f"the loss terms {', '.join(needing)} compare an auxiliary modality"
             raise ValueError(f"{problem}: they need model.name=mun with a model.intermediate other than none")
+        if self.augmentation.visible_twice:
+            if not self.model.takes_versions:
+                raise ValueError(f"augmentation.visible_twice is for AGW and MUN, not {self.model.name}; leave it out")
+            if halved := [name for name, term in terms.items() if term.halved]:
+                problem = f"the loss terms {', '.join(halved)} take as many visible as infrared pictures"
+                raise ValueError(f"{problem}, which augmentation.visible_twice does not give; leave one of them out")
         if self.train.recompute and not self.model.can_recompute:
             raise ValueError(f"train.recompute is for model.name=pmt, not {self.model.name}; leave it out")
         if beyond := [epoch for epoch in self.train.keep_epochs if epoch > self.epochs]:

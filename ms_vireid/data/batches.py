@@ -33,7 +33,9 @@ class Batches:
 
 
 class TrainingBatches(Batches):
-    """All batches of a run, from step 0: images float32 [2PK, 3, H, W] and labels int32 [2PK].
+    """All batches of a run, from step 0: images float32 [2PK, 3, H, W] and labels int32 [2PK]; with
+    `augmentation.visible_twice` [3PK], the visible ones, their second versions with exchanged channels, the infrared
+    ones.
 
     With several devices each gets a batch of P different identities a step, and this is what device `rank` of `devices`
     gets. Together they are the batch that one device would get with P times `devices` identities, pictures and
@@ -44,8 +46,10 @@ class TrainingBatches(Batches):
         self.train = train
         self.config = config
         self.sampler = IdentitySampler(train, config.train, config.seed, devices)
-        halves = np.arange(self.sampler.batch_size).reshape(2, devices, -1)
-        self.slots = halves[:, rank].reshape(-1)  # of the step's whole batch
+        self.visible = self.sampler.batch_size // 2  # pictures of the step's whole batch, in one version
+        self.batch_size = config.augmentation.parts * self.visible
+        parts = np.arange(self.batch_size).reshape(config.augmentation.parts, devices, -1)
+        self.slots = parts[:, rank].reshape(-1)  # of the step's whole batch
         self.nbytes = 12 * len(self.slots) * math.prod(config.data.image_size)  # three float32 a pixel
         self.pictures = PictureCache(train, config.data, devices)
         self.gray_epochs = [stage.visible == "gray" for stage in config.stages for _ in range(stage.epochs)]
@@ -59,16 +63,20 @@ class TrainingBatches(Batches):
         if epoch != self._planned_epoch:
             self._planned_epoch, self._plan = epoch, self.sampler.plan(epoch)
         batch = self._plan[iteration]
+        if self.config.augmentation.visible_twice:
+            batch = np.concatenate([batch[: self.visible], batch])
         images = np.ndarray((len(self.slots), 3, *self.config.data.image_size), np.float32, memory)
         for image, slot in zip(images, self.slots, strict=True):
-            self._augment(batch[slot], epoch, iteration * len(batch) + slot, image)
+            second = self.config.augmentation.visible_twice and slot // self.visible == 1
+            self._augment(batch[slot], epoch, iteration * len(batch) + slot, image, second)
         return images, self.train.labels[batch[self.slots]]
 
-    def _augment(self, index: int, epoch: int, draw: int, out: np.ndarray) -> None:
-        """One augmented picture; `draw` counts the epoch's pictures and picks this one's random numbers."""
+    def _augment(self, index: int, epoch: int, draw: int, out: np.ndarray, second: bool) -> None:
+        """One augmented picture; `draw` counts the epoch's pictures and picks this one's random numbers. second: in its
+        second version."""
         pixels, infrared = self.pictures[index], bool(self.train.infrared[index])
         rng = counter_generator("augmentation", self.config.seed, epoch, draw)
-        augment(pixels, infrared, self.gray_epochs[epoch - 1], self.config.augmentation, rng, out)
+        augment(pixels, infrared, self.gray_epochs[epoch - 1], self.config.augmentation, rng, out, second)
 
 
 class EvaluationBatches(Batches):

@@ -151,11 +151,12 @@ def augment(
     config: AugmentationConfig,
     rng: np.random.Generator,
     out: np.ndarray | None = None,
+    second: bool = False,
 ) -> np.ndarray:
     """A training picture, uint8 [H, W, 3] to float32 [3, H, W], with random numbers of its own.
 
     gray: visible pictures lose their colours (stage 1 of PMT). Padding and crop are AGW's, the channel augmentations
-    at the end MUN's. out: where to write it.
+    at the end MUN's. out: where to write it. second: its channels are exchanged, whatever is configured.
     """
     if spread := infrared and config.infrared_jitter:
         if rng.random() < 0.5:
@@ -171,6 +172,8 @@ def augment(
     random_erasing(image, config, rng)
     if infrared and config.infrared_adaptive_gray:
         adaptive_gray(image, rng)
-    elif not infrared and config.visible_channel_exchange and rng.random() < config.visible_channel_exchange:
+    elif second or (
+        not infrared and config.visible_channel_exchange and rng.random() < config.visible_channel_exchange
+    ):
         channel_exchange(image, rng)
     return image

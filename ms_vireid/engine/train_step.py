@@ -14,6 +14,7 @@ from ms_vireid.config import LossConfig, Term
 from ms_vireid.devices import runtime
 from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.models.base import TrainingOutputs
+from ms_vireid.models.layers import l2_normalise
 from ms_vireid.programs.half import HalfWeights
 from ms_vireid.programs.prepare import prepare
 
@@ -22,18 +23,21 @@ Mean = Callable[[Gradients], Gradients]
 
 
 class StageLoss(nn.Cell):
-    """The weighted sum of a stage's terms (PMT Eqs. 11 and 12, MUN Eq. 17): losses by name, each with its weight."""
+    """The weighted sum of a stage's terms (PMT Eqs. 11 and 12, MUN Eq. 17): losses by name, each with its weight.
 
-    def __init__(self, config: LossConfig, num_instances: int):
+    num_instances: K. parts: of a batch, PK rows each.
+    """
+
+    def __init__(self, config: LossConfig, num_instances: int, parts: int = 2):
         super().__init__()
         terms = config.terms()
         self.names = tuple(terms)
         self.weights = tuple(term.weight for term in terms.values())
-        self.terms = nn.CellList([OnOutputs(term, num_instances) for term in terms.values()])
+        self.terms = nn.CellList([OnOutputs(term, num_instances, parts) for term in terms.values()])
         self.replacements = {"kernels": _compiled(self.construct)}
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
-        """A model's `TrainingOutputs` and labels [2PK] -> (total, each unweighted term in order)."""
+        """A model's `TrainingOutputs` and labels of all rows -> (total, each unweighted term in order)."""
         total = 0.0
         values = ()
         for term, weight in zip(self.terms, self.weights):  # noqa: B905 (graph mode does not know strict=)
@@ -65,9 +69,10 @@ def _compiled(construct: Callable) -> Callable:
 class OnOutputs(nn.Cell):
     """A term: a loss called with some of `TrainingOutputs`, and the labels of as many rows."""
 
-    def __init__(self, term: Term, num_instances: int):
+    def __init__(self, term: Term, num_instances: int, parts: int):
         super().__init__()
-        self.loss = getattr(losses, term.loss)(**term.arguments(num_instances))
+        self.loss = getattr(losses, term.loss)(**term.arguments(num_instances, parts))
+        self.normalised = term.of_unit_rows
         self.places = tuple(TrainingOutputs._fields.index(field) for field in term.outputs)
         self.labelled = term.labelled
         self.further = term.further
@@ -75,10 +80,11 @@ class OnOutputs(nn.Cell):
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         given = ()
         for place in self.places:
-            given += (outputs[place],)
+            rows = outputs[place]
+            given += (l2_normalise(rows) if self.normalised else rows,)
         if self.labelled:
-            rows = given[0].shape[0]
-            given += (labels if labels.shape[0] == rows else labels[:rows],)
+            count = given[0].shape[0]
+            given += (labels if labels.shape[0] == count else labels[:count],)
         return self.loss(*given, *self.further)
 
 

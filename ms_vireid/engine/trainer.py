@@ -98,7 +98,7 @@ class Trainer:
         batches = iterate(self.batches, self.config.data.workers, self.step, bound=not self.compiled)
         queued: list[Tensor] = []  # the terms of steps not read yet
         with stop_requests() as stop, closing(batches):
-            size, every = self.batches.sampler.batch_size, self.config.train.checkpoint_steps
+            size, every = self.batches.batch_size, self.config.train.checkpoint_steps
             items = self.group.items(batches)
             for images, labels in progress(items, self.total_steps, "training", " images", size, self.step):
                 epoch = 1 + self.step // self.iterations
@@ -133,10 +133,10 @@ class Trainer:
         stage = self.config.stage_of(epoch)
         begins = self._stage is not stage
         if begins:
-            loss = StageLoss(stage.losses, self.config.train.num_instances)
+            loss = StageLoss(stage.losses, self.config.train.num_instances, self.config.augmentation.parts)
             computed = self.program, self.config.train.amp, self.scaler, self.gradient_mean
             self._stage, self._train_step = stage, TrainStep(self.model, loss, self.optimizer, *computed)
-        progress = self.step / max(self.total_steps - 1, 1)
+        progress = self.config.model.progress(self.step, self.total_steps, self.iterations)
         scalars = self.optimizer.scalars(self.step + 1, rates)
         announce = begins and self.compiled and self.group.is_main_process
         with announced("the training step") if announce else nullcontext():
@@ -169,7 +169,7 @@ class Trainer:
         step, then = self._looked
         self._looked = self.step, now
         seconds = (now - then) / (self.step - step)
-        speed = self.batches.sampler.batch_size / seconds
+        speed = self.batches.batch_size / seconds
         named = {f"lr_{group.name}": rate for group, rate in zip(self.optimizer.groups, rates, strict=True)}
         self.run.append_metrics(
             {"epoch": epoch, "step": self.step, **terms, **named, "images_per_second": round(speed, 2)}

@@ -76,13 +76,18 @@ class FeatureExtractor:
             self.model.set_train(training)
 
     def extract(
-        self, images: ImageSet, version: CorruptedVersion | None = None, group: ProcessGroup = ALONE, flip: bool = False
+        self,
+        images: ImageSet,
+        version: CorruptedVersion | None = None,
+        group: ProcessGroup = ALONE,
+        flip: bool = False,
+        renormalise: bool = False,
     ) -> np.ndarray:
         """Features of all pictures: float32 [N, C] in the order of `images`. Raises as `by_batch` does.
 
         version: corrupts the visible pictures. group: the processes that share the work; each gets all features.
         flip: each is the mean of the picture's features and those of the picture turned left to right, not normalised
-        again: it ranks as the sum of both, which LLCM's authors take.
+        again: it ranks as the sum of both, which LLCM's authors take. renormalise: it is, as in CAJ's release.
         """
         batches = EvaluationBatches(images, self.image_size, self.batch_size, version, group.rank, group.world_size)
         features = None
@@ -91,7 +96,10 @@ class FeatureExtractor:
                 if features is None:
                     features = np.zeros((len(images), rows.shape[1]), np.float32)
                 features[index] = rows
-        return group.merge_rows(features)
+        features = group.merge_rows(features)
+        return (
+            features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12) if renormalise else features
+        )
 
     def _checked(self, images: ImageSet, index: np.ndarray, pixels: np.ndarray, flip: bool) -> np.ndarray:
         """Features of the pictures at `index`, all of one modality; raises InputError for one that is not finite."""

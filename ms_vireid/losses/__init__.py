@@ -4,6 +4,7 @@
 from ms_vireid.losses.alignment import IdentityAlignmentLoss, IdentityConsistencyLoss, ModalityAlignmentLoss
 from ms_vireid.losses.dcl import DiscriminativeCenterLoss
 from ms_vireid.losses.distance import cosine_distance, euclidean_distance
+from ms_vireid.losses.enhanced import EnhancedSquaredDifferenceLoss
 from ms_vireid.losses.hetero_center import HeteroCenterTripletLoss
 from ms_vireid.losses.identity import AuxiliaryIdentityLoss, IdentityLoss
 from ms_vireid.losses.mmd import squared_mmd
@@ -13,6 +14,7 @@ from ms_vireid.losses.triplet import HardTripletLoss, ProgressiveHardTripletLoss
 __all__ = [
     "AuxiliaryIdentityLoss",
     "DiscriminativeCenterLoss",
+    "EnhancedSquaredDifferenceLoss",
     "HardTripletLoss",
     "HeteroCenterTripletLoss",
     "IdentityAlignmentLoss",

@@ -2,24 +2,33 @@
 
 from mindspore import Tensor, nn
 
-from ms_vireid.losses.batch import check_batch
+from ms_vireid.losses.batch import check_batch, check_choice
 
 
 class IdentityLoss(nn.Cell):
-    """L_ID of Eqs. 11 and 12 (PMT), L_id^v + L_id^r (MUN): CE(visible half) + CE(infrared half), each a mean; as both
-    have as many rows, twice the mean of all.
+    """L_ID of Eqs. 11 and 12 (PMT), L_id^v + L_id^r (MUN): CE(visible half) + CE(infrared half), each a mean.
 
+    parts: of a batch, of equal size; the last is infrared. over: "modalities", or "rows": one mean over all rows (AGW).
     Call: logits [2PK, N], labels int32 [2PK] in 0 ... N - 1, visible half first. Returns a float32 scalar.
-    Raises ValueError if the rows cannot be halved or the labels do not match.
+    Raises ValueError for another `over`, rows that have no such parts, or labels that do not match.
     """
 
-    def __init__(self):
+    def __init__(self, parts: int = 2, over: str = "modalities"):
         super().__init__()
+        check_choice("over", over, ("modalities", "rows"))
+        self.parts = parts
+        self.over = over
         self.cross_entropy = nn.CrossEntropyLoss()
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        check_batch(logits, labels, 2)
-        return 2.0 * self.cross_entropy(logits.float(), labels)
+        check_batch(logits, labels, self.parts)
+        logits = logits.float()
+        if self.over == "rows":
+            return self.cross_entropy(logits, labels)
+        if self.parts == 2:  # of equal size
+            return 2.0 * self.cross_entropy(logits, labels)
+        seen = labels.shape[0] - labels.shape[0] // self.parts  # visible rows
+        return self.cross_entropy(logits[:seen], labels[:seen]) + self.cross_entropy(logits[seen:], labels[seen:])
 
 
 class AuxiliaryIdentityLoss(nn.Cell):

@@ -98,11 +98,17 @@ class WeightedRegularizedTripletLoss(nn.Cell):
             furthest_positive = (masked_softmax(distance, positive) * distance).sum(-1)  # [n]
             closest_negative = (masked_softmax(-distance, negative) * distance).sum(-1)  # [n]
         else:
-            of_positives = distance * positive  # [n, n]
-            top = of_positives.amax(-1).unsqueeze(-1)  # [n, 1]
-            furthest_positive = weighted_mean(distance, ops.exp(of_positives - top) * positive)  # [n]
-            closest_negative = weighted_mean(distance, ops.exp(-distance) * negative)  # [n]
+            furthest_positive, closest_negative = weighted_pair(distance, positive)  # [n] each
         return (ops.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()
+
+
+def weighted_pair(distance: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    """The distances to the positives and to the negatives, weighed as WRT's release does, from distances [n, n] and
+    which of them are to positives: [n] each."""
+    of_positives = distance * positive  # [n, n]
+    top = of_positives.amax(-1).unsqueeze(-1)  # [n, 1]
+    furthest_positive = weighted_mean(distance, ops.exp(of_positives - top) * positive)  # [n]
+    return furthest_positive, weighted_mean(distance, ops.exp(-distance) * ~positive)
 
 
 def weighted_mean(values: Tensor, shares: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mindspore import Tensor, nn, ops
 
-from ms_vireid.models.base import ReIDModel
+from ms_vireid.models.base import ReIDModel, visible_rows
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
 from ms_vireid.models.pretrained import load_pretrained_resnet
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
@@ -47,6 +47,7 @@ class AGW(ReIDModel):
         non_local: how many blocks, the last ones of each stage, are followed by a `NonLocal`.
         non_local_width: inner channels of these; None: half of the block's.
         pooling_power: p of `GeM`.
+        parts: of a training batch, as `visible_rows` counts them.
 
     Raises:
         ValueError: more non-local blocks than a stage has blocks.
@@ -61,10 +62,12 @@ class AGW(ReIDModel):
         non_local: tuple[int, int, int, int] = (0, 2, 3, 0),
         non_local_width: int | None = 1,
         pooling_power: float = 3.0,
+        parts: int = 2,
     ):
         super().__init__()
         if any(count > blocks for count, blocks in zip(non_local, layers, strict=True)):
             raise ValueError(f"non_local {non_local} exceeds the blocks of layers {layers}")
+        self.parts = parts
         self.embed_dim = EXPANSION * width * 8
         self.visible_stem = ResNet(layers, width, last_stride, stages=())
         self.infrared_stem = ResNet(layers, width, last_stride, stages=())
@@ -92,7 +95,7 @@ class AGW(ReIDModel):
     ) -> Tensor | tuple[Tensor, ...]:
         """
         Args:
-            images: float32 [N, 3, H, W]; in training [2PK, 3, H, W], visible (or gray) half first.
+            images: float32 [N, 3, H, W]; in training [parts PK, 3, H, W], visible (or gray) ones first.
             modality: "visible" or "infrared", of all images, in evaluation; training takes both from the batch.
             key, labels, progress: not used, as nothing is dropped; there so that all models are called alike.
 
@@ -101,7 +104,7 @@ class AGW(ReIDModel):
             In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
 
         Raises:
-            ValueError: no modality, or another one, in evaluation; a training batch that cannot be halved.
+            ValueError: no modality, or another one, in evaluation; a training batch of which no parts can be made.
         """
         x = self._stems(images, modality)  # 288x144 pixels: [N, 64, 72, 36]
         for block in self.shared:
@@ -114,10 +117,8 @@ class AGW(ReIDModel):
 
     def _stems(self, images: Tensor, modality: str | None) -> Tensor:
         if self.training:
-            half = images.shape[0] // 2
-            if images.shape[0] != 2 * half:
-                raise ValueError(f"a training batch has as many visible as infrared images, not {images.shape[0]}")
-            return ops.cat((self.visible_stem(images[:half]), self.infrared_stem(images[half:])), 0)
+            seen = visible_rows(images.shape[0], self.parts)
+            return ops.cat((self.visible_stem(images[:seen]), self.infrared_stem(images[seen:])), 0)
         if modality == "visible":
             return self.visible_stem(images)
         if modality == "infrared":

@@ -1,5 +1,6 @@
 """What every re-identification model has besides its layers."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,8 +9,8 @@ from mindspore import Parameter, Tensor, nn
 
 
 class TrainingOutputs(NamedTuple):
-    """What a model gives in training for a batch of 2PK rows, visible half first: a plain tuple in this order, up to
-    the last that it has. (MindSpore's compiler hangs on a NamedTuple that is unpacked.)
+    """What a model gives in training for a batch of 2PK rows, visible half first, or of 3PK (`visible_rows`): a plain
+    tuple in this order, up to the last that it has. (MindSpore's compiler hangs on a NamedTuple that is unpacked.)
 
     Those with defaults come from a modality between the two, whose row i shows the identity of row i of both.
     """
@@ -17,7 +18,7 @@ class TrainingOutputs(NamedTuple):
     logits: Tensor  # [2PK, num_classes]
     pooled: Tensor  # features [2PK, embed_dim], before BNNeck
     bnneck: Tensor  # the same after it
-    visible: Tensor | None = None  # the halves of `pooled`, [PK, embed_dim]
+    visible: Tensor | None = None  # the first and the last part of `pooled`, [PK, embed_dim]
     infrared: Tensor | None = None
     auxiliary: Tensor | None = None  # the same of the auxiliary modality
     visible_logits: Tensor | None = None  # C_v of the auxiliary features, [PK, num_classes]
@@ -28,13 +29,22 @@ class TrainingOutputs(NamedTuple):
     auxiliary_logits: Tensor | None = None  # C_a of the auxiliary features
 
 
+def visible_rows(images: int, parts: int) -> int:
+    """How many of a training batch's images are visible: all but the last of 2 parts, or of 3 where every visible
+    picture comes in two versions, one part after the other. Raises ValueError for a batch without equal parts."""
+    if images % parts:
+        problem = "as many visible as infrared images" if parts == 2 else "twice as many visible as infrared images"
+        raise ValueError(f"a training batch has {problem}, not {images}")
+    return images - images // parts
+
+
 class ReIDModel(nn.Cell):
     """In training mode `model(images, None, key, labels, progress)` gives a tuple as `TrainingOutputs`, in evaluation
     mode `model(images, modality)` gives features."""
 
     # How names of parameters begin that only training needs; a model built for inference does not have them.
     TRAINING_ONLY: tuple[str, ...] = ()
-    HEAD = ("bottleneck.", "classifier.")  # of what comes after pooling, and computes in float32
+    HEAD = ("pool.", "bottleneck.", "classifier.")  # of what comes after pooling, and computes in float32
     BY_MODALITY = True  # whether visible and infrared pictures take different ways to their features
 
     def place(self, rank: int, devices: int) -> None:
@@ -51,9 +61,10 @@ class ReIDModel(nn.Cell):
         """What the pictures of a modality go through, in order, up to the features before they are normalised."""
         raise NotImplementedError
 
-    def classifier_of(self, modality: str) -> nn.Cell:
-        """Of BNNeck features."""
-        return self.classifier
+    def logits_of(self, modality: str) -> tuple[nn.Cell, Callable[[Tensor], Tensor]]:
+        """The last cell that evaluation goes through on the way to the classifier, and what makes logits of its
+        output."""
+        return self.bottleneck, self.classifier
 
     def first_map(self, modality: str) -> nn.Cell:
         """The cell that gives the feature maps at the end of the first stage."""

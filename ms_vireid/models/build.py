@@ -13,14 +13,19 @@ NETWORKS = {"pmt": PMT, "agw": AGW, "mun": MUN}  # by `model.name`
 
 
 def create_model(
-    name: str, num_classes: int, image_size: tuple[int, int] = (256, 128), batch: tuple[int, int] = (8, 4), **overrides
+    name: str,
+    num_classes: int,
+    image_size: tuple[int, int] = (256, 128),
+    batch: tuple[int, int] = (8, 4),
+    parts: int = 2,
+    **overrides,
 ) -> ReIDModel:
     """A model by name, as in timm and mindcv; `overrides` are fields of its `ms_vireid.config.ModelConfig`.
 
-    `image_size` is (H, W); AGW and MUN take images of any size. `batch` is P and K of MUN's training. Raises ValueError
-    for an unknown name or field, or a value that does not fit it.
+    `image_size` is (H, W); AGW and MUN take images of any size. `batch` is P and K of MUN's training, `parts` as
+    `visible_rows` counts them. Raises ValueError for an unknown name or field, or a value that does not fit it.
     """
-    return _build(model_by_name(name, **overrides), num_classes, Setting(image_size, batch=batch))
+    return _build(model_by_name(name, **overrides), num_classes, Setting(image_size, batch=batch, parts=parts))
 
 
 def build_model(config: Config, inference: bool = False) -> ReIDModel:

@@ -5,7 +5,7 @@ from functools import cache
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform
 
 
@@ -179,20 +179,36 @@ class DropPath(nn.Cell):
         return x * factors[self.layer].reshape((-1,) + (1,) * (x.ndim - 1))
 
 
+LEAST = 1e-6  # of what a learned p is the exponent of, whose derivative by p has the logarithm
+
+
 class GeM(nn.Cell):
     """Generalised-mean pooling over all positions, (mean(x^p) + eps)^(1/p), as in AGW's release: p is fixed, and x is
-    not clamped, as a ReLU has made it >= 0."""
+    not clamped, as a ReLU has made it >= 0.
 
-    def __init__(self, power: float = 3.0, eps: float = 1e-12):
+    power: p, where it starts if it is learned. eps: added to the mean. learned: p is a weight, kept at 0.01 or more,
+    and x is kept at `LEAST` or more, as where GeM comes from (Radenovic et al. 2018).
+    """
+
+    def __init__(self, power: float = 3.0, eps: float = 1e-12, learned: bool = False):
         super().__init__()
         if power <= 0:
             raise ValueError(f"power must be above 0, got {power}")
-        self.power = power
+        self.power = Parameter(Tensor([power], ms.float32)) if learned else power
         self.eps = eps
+        self.learned = learned
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, C, H, W], not negative -> float32 [N, C]."""
-        return (x.astype(ms.float32).pow(self.power).mean((2, 3)) + self.eps).pow(1.0 / self.power)
+        x = x.astype(ms.float32)
+        if not self.learned:
+            return (x.pow(self.power).mean((2, 3)) + self.eps).pow(1.0 / self.power)
+        power = self.trained_power()
+        return ((x.clamp(min=LEAST).log() * power).exp().mean((2, 3)) + self.eps).pow(1.0 / power)
+
+    def trained_power(self) -> Tensor:
+        """float32 [1]."""
+        return self.power.clamp(min=0.01)
 
 
 def bn_neck(features: int, spread: float = 0.0) -> nn.BatchNorm1d:

@@ -1,11 +1,13 @@
 """Modality Unifying Network (MUN, ICCV 2023): a ResNet-50 with an auxiliary modality between visible and infrared."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from mindspore import Parameter, Tensor, nn, ops
 
+from ms_vireid.losses.batch import check_choice
 from ms_vireid.models.auxiliary_generator import SCALE_RANGE
-from ms_vireid.models.base import ReIDModel
+from ms_vireid.models.base import ReIDModel, visible_rows
 from ms_vireid.models.intermediate import AuxiliaryModality, MixedModality, SyncreticModality, XModality
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
 from ms_vireid.models.pretrained import load_pretrained_resnet
@@ -23,7 +25,8 @@ class MUN(ReIDModel):
 
     Where the paper is silent: all three modalities go through the shared stages and the BNNeck as one batch, so that
     BatchNorm normalises them together; classifiers take what the BNNeck gives, as in AGW, and have no bias; gradients
-    pass from the auxiliary modality into both first stages.
+    pass from the auxiliary modality into both first stages. Of visible pictures in two versions, the first is what the
+    auxiliary modality is made of and compared with; both count as visible for L_id and L_tri.
 
     Args:
         num_classes: identities of the training set.
@@ -35,9 +38,13 @@ class MUN(ReIDModel):
         expansion, kernel_order, ratios, layer_scale: of `AuxiliaryGenerator`.
         mixing: of `MixedModality`.
         memory: of `ModalityPrototypes`, "slots" or "identity", or "none": L_ma then compares pooled features (Table 3).
-        beta: first and last updating ratio of the prototypes; it rises linearly with the iterations.
+        beta: first and last updating ratio of the prototypes.
         auxiliary_classifier: C_a for the auxiliary features alone, which only L_id^a needs (Tables 1 and 5).
-        pooling_power: p of `GeM`.
+        classified, tested: what the classifiers take and what retrieval compares, features after "bnneck" or "pooled".
+        batch_norm: "joint", or "each" modality goes through the shared stages and the BNNeck by itself and is
+            normalised by its own statistics; the running averages, by which all are tested, are of v, r and a in turn.
+        pooling_power, pooling_learned: of `GeM`.
+        parts: of a training batch, as `visible_rows` counts them.
         inference: only what retrieval needs.
 
     Raises:
@@ -45,7 +52,14 @@ class MUN(ReIDModel):
     """
 
     TRAINING_ONLY = ("generator.", "prototypes.", "auxiliary_classifier.")
-    HEAD = ("bottleneck.", "visible_classifier.", "infrared_classifier.", "auxiliary_classifier.", "prototypes.")
+    HEAD = (
+        "pool.",
+        "bottleneck.",
+        "visible_classifier.",
+        "infrared_classifier.",
+        "auxiliary_classifier.",
+        "prototypes.",
+    )
 
     def __init__(
         self,
@@ -64,13 +78,25 @@ class MUN(ReIDModel):
         memory: str = "slots",
         beta: tuple[float, float] = (1e-8, 1.0),
         auxiliary_classifier: bool = False,
+        classified: str = "bnneck",
+        tested: str = "bnneck",
+        batch_norm: str = "joint",
         pooling_power: float = 3.0,
+        pooling_learned: bool = False,
+        parts: int = 2,
         inference: bool = False,
     ):
         super().__init__()
         if specific not in SPECIFIC:
             raise ValueError(f"specific must be one of {', '.join(SPECIFIC)}, not {specific!r}")
         own = SPECIFIC[specific]
+        for name, value in (("classified", classified), ("tested", tested)):
+            check_choice(name, value, ("bnneck", "pooled"))
+        check_choice("batch_norm", batch_norm, ("joint", "each"))
+        self.classified = classified
+        self.tested = tested
+        self.separate = batch_norm == "each"
+        self.parts = parts
         self.inference = inference
         self.embed_dim = EXPANSION * width * 8
 
@@ -81,7 +107,7 @@ class MUN(ReIDModel):
         self.visible_stage = first_stage()
         self.infrared_stage = first_stage()
         self.shared = ResNet(layers, width, last_stride, stem=False, stages=STAGES[len(own) :])
-        self.pool = GeM(pooling_power, eps=1e-12)
+        self.pool = GeM(pooling_power, eps=1e-12, learned=pooling_learned)
         self.bottleneck = bn_neck(self.embed_dim)
         self.visible_classifier = identity_classifier(self.embed_dim, num_classes)
         self.infrared_classifier = identity_classifier(self.embed_dim, num_classes)
@@ -117,47 +143,73 @@ class MUN(ReIDModel):
     ) -> Tensor | tuple[Tensor, ...]:
         """
         Args:
-            images: float32 [N, 3, H, W]; in training [2PK, 3, H, W], visible half first.
+            images: float32 [N, 3, H, W]; in training [parts PK, 3, H, W], visible ones first.
             modality: "visible" or "infrared", of all images, in evaluation; training takes both from the batch.
             key: int32 scalar, the step's key, for the mixed modality in training.
-            labels: int32 [2PK], for the identity-indexed prototypes in training.
-            progress: how far training is, 0 at its first step and 1 at its last, for the prototypes' beta.
+            labels: int32, of the images, for the identity-indexed prototypes in training.
+            progress: how far the prototypes' beta is, from 0 to 1.
 
         Returns:
-            In training `TrainingOutputs`: logits are C_v of the visible half and C_r of the infrared one; the baseline
+            In training `TrainingOutputs`: logits are C_v of the visible rows and C_r of the infrared ones; the baseline
                 (intermediate "none") has the first three; C_a is there with `auxiliary_classifier`; without memory the
                 prototypes are the pooled features.
-            In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
+            In evaluation: features [N, embed_dim], after BNNeck unless `tested` says otherwise, L2-normalised.
 
         Raises:
             ValueError: no modality, or another one, in evaluation; training with an inference model, with a batch that
-                cannot be halved, or with images whose feature maps the generator cannot pool.
+                has no equal parts, or with images whose feature maps the generator cannot pool.
         """
         if not self.training:
-            return l2_normalise(self.bottleneck(self.pool(self.shared(self._first_stage(images, modality)))))
+            return self._tested(self._first_stage(images, modality))
         if self.inference:
             raise ValueError("an inference model has no auxiliary modality to be trained with")
-        half = images.shape[0] // 2
-        if images.shape[0] != 2 * half:
-            raise ValueError(f"a training batch has as many visible as infrared images, not {images.shape[0]}")
-        pictures = images[:half], images[half:]  # [PK, 3, 288, 144] each
-        maps = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])  # v and r, [PK, 256, 72, 36] each
+        seen = visible_rows(images.shape[0], self.parts)
+        rows = images.shape[0] - seen  # PK
+        visible, infrared = self.visible_stage(images[:seen]), self.infrared_stage(images[seen:])
+        maps = (*_in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
         if self.generator is not None:
-            maps += (self.generator(pictures, maps, key),)  # a = G(v, r): row i of all three is of one identity
-        pooled = self.pool(self.shared(self.concat(maps)))  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
-        normalised = self.bottleneck(pooled)  # [3PK, embed_dim]
-        visible_logits, infrared_logits = self.visible_classifier(normalised), self.infrared_classifier(normalised)
-        logits = self.concat((visible_logits[:half], infrared_logits[half : 2 * half]))
+            pictures = images[:rows], images[seen:]  # [PK, 3, 288, 144] each
+            maps += (
+                self.generator(pictures, (maps[0], infrared), key),
+            )  # a = G(v, r): row i of all is of one identity
+        pooled, normalised = self._features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
+        given = normalised
+        if self.classified == "pooled":  # a graph on an Ascend may else leave out the BNNeck, and its running averages
+            given = pooled = ops.depend(pooled, normalised)
+        visible_logits, infrared_logits = self.visible_classifier(given), self.infrared_classifier(given)
+        made = seen + rows  # where the rows of a begin
+        logits = self.concat((*_in_parts(visible_logits[:seen], rows), infrared_logits[seen:made]))
         if self.generator is None:
             return logits, pooled, normalised
-        prototypes = self._prototypes(pooled, half, labels, progress)
-        outputs = logits, pooled[: 2 * half], normalised[: 2 * half]
-        outputs += pooled[:half], pooled[half : 2 * half], pooled[2 * half :]  # v, r and a
-        outputs += visible_logits[2 * half :], infrared_logits[2 * half :]  # C_v(a) and C_r(a)
+        prototypes = self._prototypes(pooled, rows, labels, progress)
+        outputs = logits, pooled[:made], normalised[:made]
+        outputs += pooled[:rows], pooled[seen:made], pooled[made:]  # v, r and a
+        outputs += visible_logits[made:], infrared_logits[made:]  # C_v(a) and C_r(a)
         outputs += prototypes[0], prototypes[1], prototypes[2]
         if self.auxiliary_classifier is not None:
-            outputs += (self.auxiliary_classifier(normalised[2 * half :]),)
+            outputs += (self.auxiliary_classifier(given[made:]),)
         return outputs
+
+    def _features(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Pooled features before and after BNNeck, [n PK, embed_dim] each, of n maps [PK, C, H, W]."""
+        if not self.separate:
+            pooled = self.pool(self.shared(self.concat(maps)))
+            return pooled, self.bottleneck(pooled)
+        visible = self.parts - 1  # versions, which are one modality
+        modalities = (maps[0] if visible == 1 else self.concat(maps[:visible]), *maps[visible:])
+        pooled, normalised = (), ()
+        for modality in modalities:
+            if normalised:  # a graph on an Ascend may else update the running averages in another order
+                modality = ops.depend(modality, normalised[-1])
+            features = self.pool(self.shared(modality))
+            pooled += _in_parts(features, maps[0].shape[0])
+            normalised += _in_parts(self.bottleneck(features), maps[0].shape[0])
+        return self.concat(pooled), self.concat(normalised)
+
+    def _tested(self, maps: Tensor) -> Tensor:
+        """What retrieval compares, [N, embed_dim], of first-stage maps [N, C, H, W]."""
+        pooled = self.pool(self.shared(maps))
+        return l2_normalise(self.bottleneck(pooled) if self.tested == "bnneck" else pooled)
 
     def _first_stage(self, images: Tensor, modality: str | None) -> Tensor:
         if modality == "visible":
@@ -166,23 +218,31 @@ class MUN(ReIDModel):
             return self.infrared_stage(images)
         raise ValueError(f"modality must be visible or infrared, not {modality!r}")
 
-    def _prototypes(self, pooled: Tensor, half: int, labels: Tensor | None, progress: Tensor | float) -> Tensor:
-        """What L_ma compares, [3, PK, embed_dim], from the pooled features [3PK, embed_dim]."""
-        pooled = pooled.reshape(3, half, self.embed_dim)
+    def _prototypes(self, pooled: Tensor, rows: int, labels: Tensor | None, progress: Tensor | float) -> Tensor:
+        """What L_ma compares, [3, PK, embed_dim], from the pooled features [(parts + 1) PK, embed_dim]."""
+        if self.parts == 3:
+            pooled = self.concat((pooled[:rows], pooled[2 * rows : 3 * rows], pooled[3 * rows :]))
+        pooled = pooled.reshape(3, rows, self.embed_dim)
         if self.prototypes is None:
             return pooled
         first, last = self.beta_range
         beta = first + (last - first) * progress
-        return self.prototypes(pooled, beta, None if labels is None else labels[:half])
+        return self.prototypes(pooled, beta, None if labels is None else labels[:rows])
 
     def memories(self) -> list[Parameter]:
         return [] if self.prototypes is None else self.prototypes.memories()
 
     def path(self, modality: str) -> tuple[nn.Cell, ...]:
-        return self.first_map(modality), self.shared, self.pool, self.bottleneck
+        cells = self.first_map(modality), self.shared, self.pool
+        return (*cells, self.bottleneck) if self.tested == "bnneck" else cells
 
-    def classifier_of(self, modality: str) -> nn.Cell:
-        return self.visible_classifier if modality == "visible" else self.infrared_classifier
+    def logits_of(self, modality: str) -> tuple[nn.Cell, Callable[[Tensor], Tensor]]:
+        classifier = self.visible_classifier if modality == "visible" else self.infrared_classifier
+        if self.classified == "pooled":
+            return self.pool, classifier
+        if self.tested == "bnneck":
+            return self.bottleneck, classifier
+        return self.pool, lambda pooled: classifier(self.bottleneck(pooled))
 
     def first_map(self, modality: str) -> nn.Cell:
         """The modality's own stage."""
@@ -199,8 +259,7 @@ class MUN(ReIDModel):
 
     def auxiliary_features(self, pictures: tuple[Tensor, Tensor], key: Tensor) -> Tensor:
         maps = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])
-        made = self.generator(pictures, maps, key)
-        return l2_normalise(self.bottleneck(self.pool(self.shared(made))))
+        return self._tested(self.generator(pictures, maps, key))
 
     def in_backbone(self, name: str) -> bool:
         """What ImageNet weights can initialise."""
@@ -214,3 +273,8 @@ class MUN(ReIDModel):
         own = getattr(self.generator, "stage", None)
         parts = self.visible_stage, self.infrared_stage, self.shared
         load_pretrained_resnet(parts if own is None else (*parts, own), path)
+
+
+def _in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Rows [n, ...] as parts of `count` rows, one or two; one as it is, as MindSpore keeps a slice of the whole."""
+    return (rows,) if rows.shape[0] == count else (rows[:count], rows[count:])

@@ -5,7 +5,7 @@ import math
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.common.initializer import Normal, initializer
+from mindspore.common.initializer import Normal, Uniform, initializer
 
 from ms_vireid.models.layers import Dropout, DropPath, mask_multipliers, path_factors, position_noise
 
@@ -14,13 +14,16 @@ MASKS_PER_BLOCK = 2  # dropout masks of a block besides the MLP's hidden layer: 
 
 
 class PatchEmbed(nn.Cell):
+    """Patches by a convolution, whose bias starts as PyTorch draws it by default, as released."""
+
     def __init__(self, image_size: tuple[int, int], patch_size: int, stride: int, embed_dim: int):
         super().__init__()
         self.image_size = image_size
         self.grid_size = patch_grid(image_size, patch_size, stride)
         spread = Normal(math.sqrt(2.0 / (patch_size * patch_size * embed_dim)))
+        bias = Uniform(1.0 / math.sqrt(3 * patch_size * patch_size))
         self.proj = nn.Conv2d(
-            3, embed_dim, patch_size, stride, pad_mode="valid", has_bias=True, weight_init=spread, bias_init="zeros"
+            3, embed_dim, patch_size, stride, pad_mode="valid", has_bias=True, weight_init=spread, bias_init=bias
         )
 
     def construct(self, images: Tensor) -> Tensor:

@@ -101,6 +101,8 @@ def mlp(self: vit.Mlp, x: Tensor, noise: Tensor | None, multipliers: Tensor | No
 
 
 def gem(self: GeM, x: Tensor) -> Tensor:
+    if self.learned:
+        return GeM.construct(self, x)
     return _gem(x.astype(ms.float32), self.power, self.eps)
 
 

@@ -94,7 +94,8 @@ def gradcam(model: ReIDModel, picture: Decoded, reference: Decoded | None = None
         return model(images, picture.modality)
 
     def logits() -> Tensor:
-        return model.classifier_of(picture.modality)(output_of(model.bottleneck, features))[0]
+        cell, classifier = model.logits_of(picture.modality)
+        return classifier(output_of(cell, features))[0]
 
     maps = output_of(cell, features)
     if reference is None:

@@ -223,6 +223,7 @@ CONVOLUTIONAL = [
     convolutional("Bottleneck", lambda models: models.resnet.Bottleneck(32, 8, 1), 4, 32, 9, 5),
     convolutional("Bottleneck, projected", lambda models: models.resnet.Bottleneck(16, 8, 2), 4, 16, 9, 6),
     convolutional("GeM", lambda models: models.layers.GeM(3.0, eps=1e-12), 4, 16, 9, 5),
+    convolutional("GeM, learned", lambda models: models.layers.GeM(2.5, eps=1e-12, learned=True), 4, 16, 9, 5),
     convolutional("NonLocal, width 1", lambda models: models.agw.NonLocal(24, 1), 3, 24, 6, 4),
     convolutional("NonLocal, width 12", lambda models: models.agw.NonLocal(24, 12), 3, 24, 6, 4),
     convolutional("IntraModalityLearner", lambda m: m.auxiliary_generator.IntraModalityLearner(8), 3, 8, 12, 6),

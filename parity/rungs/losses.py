@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -40,6 +41,9 @@ COMPILED = (
 )
 
 
+OF_FEATURES = ("triplet", "pht", "wrt", "esd", "hct", "msel", "dcl", "ia")  # terms that can take rows of unit length
+
+
 def exported() -> list[Comparison]:
     return [compare_names("public names", mindspore_losses.__all__, torch_losses.__all__)]
 
@@ -56,16 +60,22 @@ def loss_case(loss: equations.Loss) -> By:
     return _agree_on(BATCHES, loss.loop, build)
 
 
-def identity_case(name: str, loop: Callable) -> By:
+def identity_case(name: str, loop: Callable, **arguments: Any) -> By:
     """Rows are logits, not features."""
+    parts = arguments.get("parts", 2)
 
     def make(scale: float):
         rng = np.random.default_rng(4)
-        labels = np.tile(np.repeat(np.arange(4), 3), 2).astype(np.int32)
-        return (scale * rng.normal(size=(24, 7))).astype(np.float32), labels
+        labels = np.tile(np.repeat(np.arange(4), 3), parts).astype(np.int32)
+        return (scale * rng.normal(size=(12 * parts, 7))).astype(np.float32), labels
 
     batches = {f"logits of about {scale}": partial(make, scale) for scale in (0.1, 1.0, 30.0)}
-    return _agree_on(batches, loop, lambda package, _k: [getattr(package, name)()] * 2, differenced=True)
+    return _agree_on(batches, loop, lambda package, _k: [getattr(package, name)(**arguments)] * 2, differenced=True)
+
+
+def identity_of_parts(parts: int, over: str) -> By:
+    loop = partial(equations.identity_loss_of_parts, parts=parts, over=over)
+    return identity_case("IdentityLoss", loop, parts=parts, over=over)
 
 
 def scaled_weights_case() -> By:
@@ -190,9 +200,9 @@ def prototypes_case(memory: str) -> By:
     return from_here(cell, by)
 
 
-def terms_case() -> By:
+def terms_case(normalised: bool) -> By:
     """Each term takes the outputs that its section names, for both frameworks alike: the release's for MSEL, which are
-    after BNNeck for cosine distances."""
+    after BNNeck for cosine distances. normalised: those of features scale their rows to unit length first."""
     rows, labels = equations.random_batch(3, 2, 5, seed=12)
     own = labels[: len(labels) // 2]  # of one modality
     rng = np.random.default_rng(12)
@@ -215,6 +225,7 @@ def terms_case() -> By:
         "triplet": {"margin": 0.3},
         "pht": {"margin": 0.1, "stage": 1, "feature": "bnneck"},
         "wrt": {"feature": "bnneck"},
+        "esd": {},
         "hct": {"margin": 0.3},
         "msel": {"distance": "cosine"},
         "dcl": {},
@@ -223,26 +234,33 @@ def terms_case() -> By:
         "ma": {},
         "id_a": {},
     }
+    if normalised:
+        terms = {name: keys | {"normalised": True} for name, keys in terms.items() if name in OF_FEATURES}
     config = LossConfig.model_validate(terms)
     stage_loss = MindSporeStageLoss(config, 2)
     watched = TrainingOutputs(*(torch.tensor(output, requires_grad=True) for output in outputs))
     theirs = TorchStageLoss(config, 2)(watched, torch.from_numpy(labels))
     slopes = torch.autograd.grad(theirs[0], watched, materialize_grads=True)  # 0 of what no term takes
     exact = TrainingOutputs(*(output.astype(np.float64) for output in outputs))
-    before, after = exact.pooled, exact.bnneck
-    expected = [
-        equations.identity_loss(exact.logits, labels),
-        equations.hard_triplet(before, labels, 0.3),
-        equations.progressive_triplet(after, labels, 1, 0.1),
-        equations.weighted_triplet(after, labels),
-        equations.hetero_center_triplet(before, labels, 0.3),
-        equations.msel(after, labels, equations.cosine),
-        equations.dcl(before, labels),
-        equations.identity_consistency(exact.visible_logits, exact.infrared_logits, own),
-        equations.identity_alignment(modalities.astype(np.float64), 2, 0.55),
-        equations.modality_alignment(prototypes.astype(np.float64), 2),
-        equations.auxiliary_identity_loss(exact.auxiliary_logits, own),
-    ]
+    before, after, of_modalities = exact.pooled, exact.bnneck, modalities.astype(np.float64)
+    if normalised:
+        before, after, of_modalities = (
+            rows / np.linalg.norm(rows, axis=-1, keepdims=True) for rows in (before, after, of_modalities)
+        )
+    expected = {
+        "id": equations.identity_loss(exact.logits, labels),
+        "triplet": equations.hard_triplet(before, labels, 0.3),
+        "pht": equations.progressive_triplet(after, labels, 1, 0.1),
+        "wrt": equations.weighted_triplet(after, labels),
+        "esd": equations.enhanced_squared_difference(before, labels),
+        "hct": equations.hetero_center_triplet(before, labels, 0.3),
+        "msel": equations.msel(after, labels, equations.cosine),
+        "dcl": equations.dcl(before, labels),
+        "idc": equations.identity_consistency(exact.visible_logits, exact.infrared_logits, own),
+        "ia": equations.identity_alignment(of_modalities, 2, 0.55),
+        "ma": equations.modality_alignment(prototypes.astype(np.float64), 2),
+        "id_a": equations.auxiliary_identity_loss(exact.auxiliary_logits, own),
+    }
 
     def of_outputs(labels, *outputs):
         return stage_loss(outputs, labels)
@@ -253,9 +271,9 @@ def terms_case() -> By:
         prepare(program, stage_loss)
         ours, gradients = by_program(program, value_and_gradients)(ms.Tensor(labels), *map(ms.Tensor, outputs))
         comparisons = [compare("total", ours[0].asnumpy(), theirs[0].detach().numpy(), FORWARD)]
-        for name, value, other, by_equation in zip(terms, ours[1:], theirs[1:], expected, strict=True):
+        for name, value, other in zip(terms, ours[1:], theirs[1:], strict=True):
             comparisons.append(compare(f"term {name}", value.asnumpy(), other.detach().numpy(), FORWARD))
-            comparisons.append(compare(f"term {name}, equation", value.asnumpy(), np.asarray(by_equation), FORWARD))
+            comparisons.append(compare(f"term {name}, equation", value.asnumpy(), np.asarray(expected[name]), FORWARD))
         for name, gradient, slope in zip(TrainingOutputs._fields, gradients, slopes, strict=True):
             comparisons.append(compare(f"gradient of {name}", gradient.asnumpy(), slope.numpy(), GRADIENT))
         return comparisons
@@ -316,10 +334,16 @@ CASES = [
     once(3, "losses", exported),
     _case("IdentityLoss", partial(identity_case, "IdentityLoss", equations.identity_loss)),
     _case("AuxiliaryIdentityLoss", partial(identity_case, "AuxiliaryIdentityLoss", equations.auxiliary_identity_loss)),
+    *(
+        _case(f"IdentityLoss, {parts} parts, over {over}", partial(identity_of_parts, parts, over))
+        for parts, over in ((2, "rows"), (3, "modalities"), (3, "rows"))
+    ),
     *(_case(name, partial(loss_case, loss)) for name, loss in equations.LOSSES.items()),
     _case("wrt, features of five scales", scaled_weights_case),
     _case("IdentityConsistencyLoss", consistency_case),
     *(_case(name, partial(modality_case, loss)) for name, loss in equations.MODALITY_LOSSES.items()),
     *(_case(f"ModalityPrototypes, {memory}", partial(prototypes_case, memory)) for memory in ("slots", "identity")),
-    Case(3, "terms on their features", terms_case),  # a stage's loss, a graph in the program of kernels
+    # A stage's loss is a graph in the program of kernels.
+    Case(3, "terms on their features", partial(terms_case, False)),
+    Case(3, "terms on their features, normalised", partial(terms_case, True)),
 ]

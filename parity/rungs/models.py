@@ -36,7 +36,7 @@ CLASSES = 7
 
 @dataclass(frozen=True)
 class Model:
-    """A model of `create_model`, at one size. off: the settings that switch stochastic layers off.
+    """A model of `create_model`, at one size. off: the settings that switch stochastic layers off. parts: of a batch.
 
     chaotic: deep enough with BatchNorm and ReLU that gradients in float32 are compared with float64's.
     """
@@ -48,10 +48,12 @@ class Model:
     off: dict[str, Any] = field(default_factory=dict)
     small: bool = True
     chaotic: bool = False
+    parts: int = 2
 
     def pair(self, stochastic: bool = False) -> Pair:
         settings = self.settings if stochastic else self.settings | self.off
         arguments = (self.name, CLASSES, self.image_size)
+        settings |= {} if self.parts == 2 else {"parts": self.parts}
         pair = mindspore_model(*arguments, **settings), torch_model(*arguments, **settings)
         same_weights(*pair, residual=0.1 if self.chaotic else 1.0)
         return pair
@@ -65,8 +67,8 @@ class Model:
         return (2.0 * smooth + 0.1 * rng.normal(size=smooth.shape)).astype(np.float32)
 
     def training_inputs(self) -> tuple[Any, ...]:
-        """Images, no modality, the step's key and labels, two of them in each half."""
-        labels = np.repeat(np.tile(np.int32([4, 2]), 2), self.batch // 4)
+        """Images, no modality, the step's key and labels, two of them in each part."""
+        labels = np.repeat(np.tile(np.int32([4, 2]), self.parts), self.batch // (2 * self.parts))
         return self.images(), None, step_key(0, 5), labels
 
 
@@ -86,6 +88,25 @@ MODELS = {
     "MUN small, mixed": Model("mun_resnet50", (48, 24), 8, _MUN | {"intermediate": "mixed"}, small=False),
     "MUN small, syncretic": Model("mun_resnet50", (48, 24), 8, _MUN | {"intermediate": "syncretic"}, small=False),
     "MUN small, B": Model("mun_resnet50", (48, 24), 8, _MUN | {"intermediate": "none"}, small=False),
+    "MUN small, open choices": Model(
+        "mun_resnet50",
+        (96, 48),
+        16,
+        _MUN
+        | {"batch": (2, 4), "classified": "pooled", "batch_norm": "each", "pooling_learned": True, "last_stride": 2},
+        small=False,
+    ),
+    "MUN small, three parts": Model(
+        "mun_resnet50", (48, 24), 12, _MUN | {"tested": "pooled", "batch_norm": "each"}, small=False, parts=3
+    ),
+    "AGW small, three parts": Model(
+        "agw_resnet50",
+        (48, 24),
+        12,
+        {"layers": (1, 2, 3, 1), "width": 8, "non_local_width": None},
+        small=False,
+        parts=3,
+    ),
     "MUN small, identity memory": Model("mun_resnet50", (48, 24), 8, _MUN | {"memory": "identity"}, small=False),
     "pmt_vit_base": Model("pmt_vit_base", (256, 128), 4, {}, _NO_DROPOUT, small=False),
     "agw_resnet50": Model("agw_resnet50", (288, 144), 4, small=False, chaotic=True),

@@ -11,6 +11,7 @@ from ms_vireid.data import transforms
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.read import read_data
 from ms_vireid.evaluation import evaluate_ranking
+from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.models import build_model as mindspore_model
 from parity.compare import EXACT, FORWARD, Comparison, compare
 from parity.harness import once, same_weights
@@ -91,6 +92,27 @@ def ranking() -> list[Comparison]:
     ]
 
 
+def turned() -> list[Comparison]:
+    """Features of pictures and of the same turned left to right, added, and scaled to unit length again."""
+    config = configuration(RECIPE)
+    test = read_data(config.data).test
+    cell, module = mindspore_model(config).set_train(False), torch_model(config).eval()
+    same_weights(cell, module)
+    extractor = FeatureExtractor(cell, "operators", config.data.image_size, 16)
+    plain = np.empty((len(test), config.model.embed_dim), np.float32)
+    batches = EvaluationBatches(test, config.data.image_size, 16)
+    with torch.no_grad():
+        for number in range(len(batches)):
+            images, index = batches[number]
+            pixels = torch.from_numpy(images)
+            plain[index] = (module(pixels, "visible") + module(pixels.flip(3), "visible")).numpy() / 2
+    again = torch.nn.functional.normalize(torch.from_numpy(plain)).numpy()
+    return [
+        compare("added", extractor.extract(test, flip=True), plain, FORWARD),
+        compare("added, normalised", extractor.extract(test, flip=True, renormalise=True), again, FORWARD),
+    ]
+
+
 def by_sorting(
     distance: torch.Tensor, query_ids: torch.Tensor, gallery_ids: torch.Tensor
 ) -> tuple[np.ndarray, float, float]:
@@ -108,5 +130,7 @@ def by_sorting(
 CASES = [
     once(6, "preprocessing, torchvision", preprocessing),
     once(6, "batches", same_batches, RECIPE),
+    once(6, "batches, three parts", same_batches, "MUN choices"),
+    once(6, "turned pictures", turned),
     once(6, "ranking", ranking),
 ]

@@ -7,6 +7,7 @@ import mindspore as ms
 import numpy as np
 import torch
 
+from ms_vireid.config.models import MUNConfig
 from ms_vireid.engine import schedule as mindspore_schedule
 from ms_vireid.engine.optimizer import build_optimizer as mindspore_optimizer
 from ms_vireid.models import build_model as mindspore_model
@@ -116,6 +117,33 @@ def mun_schedule() -> list[Comparison]:
     return [compare("learning rates", np.array(actual), np.array(expected), UPDATE)]
 
 
+def mun_beta() -> list[Comparison]:
+    """The prototypes' updating ratio by PyTorch's schedulers as a learning rate, stepped by iteration and by epoch."""
+    first, iterations, epochs, comparisons = 1e-8, 4, 9, []
+    schedulers = torch.optim.lr_scheduler
+    oracles = {
+        "linear": lambda optimizer, count: schedulers.LinearLR(optimizer, first, 1.0, count),
+        "constant": lambda optimizer, count: schedulers.ConstantLR(optimizer, 1.0, count),
+        "cosine": lambda optimizer, count: schedulers.LambdaLR(
+            optimizer, lambda i: first + (1 - first) * (1 - np.cos(np.pi * i / count)) / 2
+        ),
+    }
+    for shape, oracle_of in oracles.items():
+        for unit, repeated in (("iteration", 1), ("epoch", iterations)):
+            optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+            count = epochs * iterations // repeated
+            oracle, expected = oracle_of(optimizer, count - 1), []
+            for _ in range(count):
+                expected += repeated * [optimizer.param_groups[0]["lr"]]
+                optimizer.step()
+                oracle.step()
+            config = MUNConfig(beta_shape=shape, beta_unit=unit)
+            steps = len(expected)
+            actual = [first + (1 - first) * config.progress(step, steps, iterations) for step in range(steps)]
+            comparisons.append(compare(f"{shape} by {unit}", np.array(actual), np.array(expected), UPDATE))
+    return comparisons
+
+
 def trained(recipe: str, run: str) -> By:
     def by(program: str) -> list[Comparison]:
         return compare_trajectories(trajectories(recipe, program)[run], reference(recipe), RECIPES[recipe].chaotic)
@@ -137,9 +165,10 @@ def _of_optimizer(recipe: str) -> list[Case]:
 CASES = [
     once(5, "schedule of PMT, timm", pmt_schedule),
     once(5, "schedule of MUN, torch.optim", mun_schedule),
+    once(5, "beta of MUN, torch.optim", mun_beta),
     *(case for recipe in RECIPES for case in _of_optimizer(recipe)),
     *(
-        Case(5, f"{recipe}, float16", partial(partial, in_half, recipe), programs=OF_FUNCTIONS, small=False)
+        Case(5, f"{recipe} in float16", partial(partial, in_half, recipe), programs=OF_FUNCTIONS, small=False)
         for recipe in ("PMT stage 2", "AGW", "MUN")
     ),
     *(

@@ -31,7 +31,7 @@ TINY = {
         EVALUATION,
     ],
     "mun": [
-        DATA % "[24, 24]",
+        DATA % "[48, 48]",
         "model.layers=[1, 1, 1, 1]",
         "model.width=4",
         "model.ratios=[2, 3]",

@@ -6,7 +6,8 @@ from pydantic import ValidationError
 from ms_vireid.ablations import tables
 from ms_vireid.ablations.tables import Demo, config_of, list_tables, load_demo, load_table, shortened
 from ms_vireid.command.errors import InputError
-from ms_vireid.config import CONFIG_ROOT, load_config
+from ms_vireid.config import CONFIG_ROOT, dump_config, load_config
+from ms_vireid.config.reading import differing_keys, flat
 
 TABLES = [
     *(f"mun-table-{number}" for number in (1, 2, 3, 4, 5)),
@@ -14,6 +15,7 @@ TABLES = [
     *(f"pmt-table-{number}" for number in (1, 2, 3, 4, 5, 6)),
 ]
 
+OWN = ["mun-choices"]  # not of a paper
 WHOLE = "aux-idc-ia-ma"  # MUN with all its losses
 
 # Typed from the papers' pages, a row or more of each table, as printed.
@@ -85,7 +87,26 @@ def recipe(name, row_name, data_set=None):
 
 
 def test_the_papers_tables_are_there():
-    assert list_tables() == TABLES
+    assert list_tables() == sorted(OWN + TABLES)
+
+
+def test_each_row_of_muns_open_choices_changes_what_its_name_says_and_has_a_demo():
+    base, *rows = load_table("mun-choices").rows
+    whole = flat(dump_config(recipe("mun-choices", base.name)))
+    assert whole == flat(dump_config(load_config(CONFIG_ROOT / "mun/sysu.yaml")))
+    for row in rows:
+        changed = flat(dump_config(recipe("mun-choices", row.name)))
+        assert differing_keys(whole, changed) == sorted(text.partition("=")[0] for text in row.overrides)
+        path = config_of("mun-choices", row)
+        small = load_config(path, [*row.overrides, *tables.demo_overrides(path, list(row.overrides))])
+        assert small.data.name == "synthetic"
+        for key, value in flat(dump_config(small)).items():
+            assert key not in differing_keys(whole, changed) or value == changed[key]
+
+
+def test_a_search_with_turned_pictures_is_an_option_of_evaluate():
+    search = load_table("mun-choices").columns[2].search
+    assert (search.name, search.options()) == ("flip-renormalise", ["--flip", "--renormalise"])
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -112,7 +133,7 @@ def test_every_row_has_a_number_for_each_column(name):
 def test_rows_of_methods_that_are_here_are_run_and_those_of_others_are_marked():
     run = {name: [row.name for row in load_table(name).rows if row.config and not row.stand_in] for name in TABLES}
     assert run["pmt-table-5"] == run["pmt-table-6"] == ["agw", "pmt"]
-    assert run["mun-table-4"] == ["agw", "pmt", "mun"]
+    assert run["mun-table-4"] == ["agw", "pmt", "agw-j", "mun"]
     assert all(row.config for row in load_table("mun-table-5").rows)
     labels = {row.name: row.marked_label for row in load_table("mun-table-4").rows}
     assert (labels["pmt"], labels["smcl"], labels["cmt"]) == ("PMT", "SMCL (stand-in)", "CMT (published only)")
@@ -142,6 +163,18 @@ def test_every_recipe_is_for_its_data_set_and_for_the_columns_search(name):
 def test_stages_of_pmts_rows(name, row):
     stages = recipe(name, row).stages
     assert [(stage.epochs, stage.visible, set(stage.losses.terms())) for stage in stages] == STAGES[name, row]
+
+
+def test_agw_j_is_as_released():
+    config = recipe("mun-table-5", "4-agw-j")
+    assert config == recipe("mun-table-4", "agw-j")
+    assert (config.epochs, set(config.stages[0].losses.terms())) == (100, {"id", "esd"})
+    assert (config.augmentation.visible_twice, config.augmentation.visible_channel_exchange) == (True, 0.0)
+    assert (config.evaluation.flip, config.evaluation.renormalise, config.stages[0].losses.id.over) == (
+        True,
+        True,
+        "rows",
+    )
 
 
 def test_arguments_of_pmts_losses():

@@ -14,17 +14,20 @@ from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from . import tree
 
 P, K, ITERATIONS = 2, 2, 3
+SMALL = {"patch_size": 8, "stride": 8}
 
 
-def config_of(visible: tuple[str, ...] = ("rgb", "rgb"), seed: int = 0, **augmentation):
+def config_of(
+    visible: tuple[str, ...] = ("rgb", "rgb"), seed: int = 0, model: dict = SMALL, identities: int = P, **augmentation
+):
     return check_config(
         {
             "seed": seed,
             "data": {"name": "sysu_mm01", "image_size": [16, 16]},
-            "model": {"patch_size": 8, "stride": 8},
+            "model": model,
             "augmentation": augmentation,
             "stages": [{"epochs": 1, "visible": v, "losses": {"id": {}}} for v in visible],
-            "train": {"num_identities": P, "num_instances": K, "iterations": ITERATIONS},
+            "train": {"num_identities": identities, "num_instances": K, "iterations": ITERATIONS},
         },
         "test",
     )
@@ -46,6 +49,33 @@ def broken(tmp_path):
 
 # Child processes that live as long as their parent.
 LASTING = ("resource_tracker", "tests.device.probe", "tests.hostile.commands")
+
+
+def test_a_visible_picture_can_come_twice_the_second_time_with_exchanged_channels(data):
+    plain = {"flip": 0.0, "erasing": 0.0, "infrared_jitter": 0.0}
+    once, twice = (
+        TrainingBatches(data.train, config_of(model={"name": "agw"}, visible_twice=twice, **plain))
+        for twice in (False, True)
+    )
+    images, labels = once[1]
+    both, all_labels = twice[1]
+    count = P * K
+    np.testing.assert_array_equal(all_labels, np.concatenate([labels[:count], labels]))
+    np.testing.assert_array_equal(both[:count], images[:count])
+    np.testing.assert_array_equal(both[2 * count :], images[count:])
+    second = both[count : 2 * count]
+    assert (second == second[:, :1]).all()
+    assert all(any(np.array_equal(a[0], c) for c in b) for a, b in zip(second, images[:count], strict=True))
+    assert (once.batch_size, twice.batch_size) == (2 * count, 3 * count)
+
+
+def test_two_devices_share_the_three_parts_of_a_batch(data):
+    config = config_of(model={"name": "agw"}, visible_twice=True, identities=1)
+    whole = TrainingBatches(data.train, config_of(model={"name": "agw"}, visible_twice=True, identities=2))[0]
+    shares = [TrainingBatches(data.train, config, rank, 2)[0] for rank in range(2)]
+    for part, together in enumerate(np.split(whole[0], 3)):
+        pieces = [np.split(images, 3)[part] for images, _ in shares]
+        np.testing.assert_array_equal(np.concatenate(pieces), together)
 
 
 def workers_alive() -> list[psutil.Process]:
@@ -122,14 +152,14 @@ def test_starting_at_a_step_is_skipping_those_before_it(data, start):
 def test_epochs_seeds_and_places_are_augmented_differently(data, other):
     images = np.empty((2, 3, 16, 16), np.float32)
     for image, (seed, epoch, draw) in zip(images, ((0, 1, 0), other), strict=True):
-        TrainingBatches(data.train, config_of(seed=seed))._augment(0, epoch, draw, image)
+        TrainingBatches(data.train, config_of(seed=seed))._augment(0, epoch, draw, image, second=False)
     assert not np.array_equal(*images)
 
 
 def test_every_picture_of_an_epoch_has_random_numbers_of_its_own(data):
     batches = TrainingBatches(data.train, config_of())
     draws = []
-    batches._augment = lambda index, epoch, draw, out: draws.append((epoch, draw))
+    batches._augment = lambda index, epoch, draw, out, second: draws.append((epoch, draw))
     list(iterate(batches, workers=0))
     assert len(draws) == len(set(draws)) == 2 * ITERATIONS * 2 * P * K
 
@@ -168,7 +198,7 @@ def test_the_workers_end_with_the_iterator(data, end):
 def test_closing_early_does_not_read_the_rest(data):
     batches = TrainingBatches(data.train, config_of())
     read = []
-    batches._augment = lambda index, epoch, draw, out: read.append(draw)
+    batches._augment = lambda index, epoch, draw, out, second: read.append(draw)
     items = iterate(batches, workers=0)
     next(items)
     items.close()

@@ -65,6 +65,11 @@ def test_flipped_pictures_add_their_features(extractor, sysu):
     found = evaluate_model(extractor, sysu, configuration(flip=True))
     assert found.mean == pytest.approx(sums.mean)
     assert found.mean != evaluate_model(extractor, sysu, configuration()).mean
+    again = evaluate_model(extractor, sysu, configuration(flip=True, renormalise=True))
+    unit = both / np.linalg.norm(both, axis=1, keepdims=True)
+    expected = evaluate_trials(unit, sysu.test, sysu_mm01_trials(sysu.test), "sysu_mm01")
+    assert again.mean == pytest.approx(expected.mean)
+    assert again.mean != found.mean
 
 
 def test_frost_can_be_a_users_photographs(extractor, sysu, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from ms_vireid import losses
 from ms_vireid.losses import (
     DiscriminativeCenterLoss,
+    EnhancedSquaredDifferenceLoss,
     HardTripletLoss,
     HeteroCenterTripletLoss,
     IdentityAlignmentLoss,
@@ -127,6 +128,12 @@ BY_HAND = {
     # Centres: visible 1 and 10, infrared 4 and 13. The positive is always 3 away; nearest negatives 9, 6, 6, 9;
     # brackets with m = 7: 1, 4, 4, 1. Slopes of their sum for the centres 1: own positive, other's positive, own
     # negative -1 - 1 + 1; 10: -5; 4: 5; 13: +1 + 1 - 1. Over 4 centres and 2 rows each.
+    # The weighted distances of "wrt, softmax", a little smaller for the 1e-6: differences -2.5072905, -0.5073366,
+    # -1.5073332, -2.5071784, all right; softplus of minus their squares 6.2865057, 0.2573904, 2.2720535, 6.2859437:
+    # 0.0018595, 0.5727105, 0.0981246, 0.0018606; mean.
+    "esd": (EnhancedSquaredDifferenceLoss(), SPREAD, PAIRS, (), 0.1686388, None),
+    # The anchors' only positive is 10 away, their negatives about 0: the square 100 counts as 88, and has no slope.
+    "esd, largest": (EnhancedSquaredDifferenceLoss(), column(0, 0, 10, 10), PAIRS, (), 88, [0, 0, 0, 0]),
     "hct": (
         HeteroCenterTripletLoss(2, 7.0), column(0, 2, 9, 11, 3, 5, 12, 14), TWO, (),
         2.5, np.repeat([-1, -5, 5, 1], 2) / 8,

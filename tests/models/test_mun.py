@@ -171,7 +171,71 @@ def test_a_modalitys_path_and_classifier_are_its_own(modality):
     model = build()
     stage, classifier = (getattr(model, f"{modality}_{part}") for part in ("stage", "classifier"))
     assert model.path(modality) == (stage, model.shared, model.pool, model.bottleneck)
-    assert model.classifier_of(modality) is classifier
+    assert model.logits_of(modality) == (model.bottleneck, classifier)
+
+
+@pytest.mark.parametrize("classified", ["bnneck", "pooled"])
+@pytest.mark.parametrize("tested", ["bnneck", "pooled"])
+def test_classifiers_and_retrieval_take_the_features_that_are_named(classified, tested):
+    model, seen = build(classified=classified, tested=tested), {}
+    for name in ("pool", "bottleneck"):
+        hook = lambda _cell, _inputs, output, name=name: seen.__setitem__(name, output.asnumpy())  # noqa: E731
+        getattr(model, name).register_forward_hook(hook)
+    outputs = outputs_of(model)
+    given = seen["bottleneck" if classified == "bnneck" else "pool"]
+    weight = model.visible_classifier.weight.asnumpy()
+    np.testing.assert_allclose(outputs.visible_logits, given[2 * P * K :] @ weight.T, rtol=0, atol=1e-6)
+    model.set_train(False)
+    features = model(ms.Tensor(batch()[:2]), "visible").asnumpy()
+    expected = seen["bottleneck" if tested == "bnneck" else "pool"]
+    np.testing.assert_allclose(features, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
+    *_, last = model.path("visible")
+    assert last is (model.bottleneck if tested == "bnneck" else model.pool)
+    # Grad-CAM's logits, of what evaluation has gone through.
+    cell, to_logits = model.logits_of("visible")
+    assert cell in model.path("visible")
+    pooled = ms.Tensor(seen["pool"])
+    logits = to_logits(pooled if cell is model.pool else model.bottleneck(pooled)).asnumpy()
+    taken = pooled if classified == "pooled" else model.bottleneck(pooled)
+    np.testing.assert_allclose(logits, taken.asnumpy() @ weight.T, rtol=0, atol=1e-6)
+
+
+def test_of_three_parts_the_second_is_visible_for_logits_and_triplets_alone():
+    model = build(parts=3)
+    images = batch()
+    half = P * K
+    images = np.concatenate([images[:half], images[:half][::-1], images[half:]])
+    labels = ms.Tensor(np.tile(LABELS[:half], 3))
+    values = model.set_train()(ms.Tensor(images), None, ms.Tensor(KEY), labels, 0.0)
+    outputs = TrainingOutputs(*(value.asnumpy() for value in values))
+    assert outputs.logits.shape == (3 * half, CLASSES)
+    assert outputs.pooled.shape == outputs.bnneck.shape == (3 * half, EMBED)
+    np.testing.assert_array_equal(outputs.visible, outputs.pooled[:half])
+    np.testing.assert_array_equal(outputs.infrared, outputs.pooled[2 * half :])
+    # The second part has the first one's pictures backwards.
+    np.testing.assert_allclose(outputs.pooled[half : 2 * half], outputs.pooled[:half][::-1], rtol=0, atol=1e-5)
+    for modality in ("visible", "infrared", "auxiliary"):
+        np.testing.assert_array_equal(getattr(outputs, f"{modality}_prototypes"), getattr(outputs, modality))
+
+
+def test_each_modality_can_have_statistics_of_its_own():
+    images = batch()
+    brighter = images.copy()
+    brighter[P * K :] += 3.0  # infrared
+    joint, each = (
+        [outputs_of(build(batch_norm=kind, intermediate="none"), images=given) for given in (images, brighter)]
+        for kind in ("joint", "each")
+    )
+    half = P * K
+    np.testing.assert_array_equal(each[0].bnneck[:half], each[1].bnneck[:half])
+    assert not np.array_equal(joint[0].bnneck[:half], joint[1].bnneck[:half])
+    assert not np.array_equal(each[0].bnneck[half:], each[1].bnneck[half:])
+
+
+@pytest.mark.parametrize("options", [{"classified": "both"}, {"tested": "Z"}, {"batch_norm": "none"}])
+def test_an_unknown_choice_is_refused(options):
+    with pytest.raises(ValueError, match="must be one of"):
+        build(**options)
 
 
 def test_what_does_not_fit_is_refused():

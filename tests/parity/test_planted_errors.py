@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from ms_vireid.config.models import MUNConfig
 from ms_vireid.data import transforms
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import schedule as mindspore_schedule
@@ -18,6 +19,7 @@ from parity.cases import LADDER, run
 from parity.mapping import values
 from torch_ref.engine import optimizer as torch_optimizer
 from torch_ref.engine import train_step as torch_train_step
+from torch_ref.losses import enhanced as torch_enhanced
 from torch_ref.losses import mmd as torch_mmd
 from torch_ref.losses import msel as torch_msel
 from torch_ref.losses import triplet as torch_triplet
@@ -128,8 +130,8 @@ def self_pair_in_msel(patch):
 def cosine_before_bnneck(patch):
     original = torch_train_step.OnOutputs
 
-    def pooled(term, num_instances):
-        loss = original(term, num_instances)
+    def pooled(term, num_instances, parts):
+        loss = original(term, num_instances, parts)
         loss.fields = ["pooled" if name == "bnneck" else name for name in term.outputs]
         return loss
 
@@ -210,6 +212,15 @@ def wrong_pairs(patch):
     after(torch_mun.MUN, shift)(patch)
 
 
+def unscaled_rows(patch):
+    patch.setattr(torch_train_step, "l2_normalise", lambda rows: rows)
+
+
+def beta_late(patch):
+    original = MUNConfig.progress
+    patch.setattr(MUNConfig, "progress", lambda self, step, *rest: original(self, max(step - 1, 0), *rest))
+
+
 def resized_once(patch):
     original = transforms.load_image
     patch.setattr(transforms, "load_image", lambda path, size, through=None: original(path, size))
@@ -238,6 +249,13 @@ PLANTED = {
     ),
     "self_pair_in_msel": (self_pair_in_msel, "3 msel"),
     "weights_without_epsilon": (lambda patch: patch.setattr(torch_triplet, "RELEASED_EPS", 0.0), "3 wrt"),
+    "unlimited_square": (lambda patch: patch.setattr(torch_enhanced, "LARGEST", 1e9), "3 esd"),
+    "unscaled_rows": (unscaled_rows, "3 terms on their features, normalised"),
+    "fixed_power": (
+        after(torch_layers.GeM, lambda layer: setattr(layer, "trained_power", lambda: 0.0 * layer.power + 3.0)),
+        "2 GeM, learned",
+    ),
+    "beta_late": (beta_late, "5 beta of MUN, torch.optim"),
     "cosine_before_bnneck": (cosine_before_bnneck, "3 terms on their features"),
     "gradient_through_all_iterations": (gradient_through_all_iterations, "3 ModalityPrototypes, slots"),
     "gradient_through_the_bandwidth": (gradient_through_the_bandwidth, "3 ma"),
@@ -251,6 +269,7 @@ PLANTED = {
     "wrong_group": (regrouped(lr_factor=1.0), "5 PMT stage 1, groups"),
     "resized_once": (resized_once, "6 preprocessing, torchvision"),
     "wider_initialisation": (made(torch_vit, "dense", lambda layer: layer.weight.data.mul_(1.1)), "7 PMT small"),
+    "constant_patch_bias": (after(torch_vit.PatchEmbed, lambda layer: nn.init.zeros_(layer.proj.bias)), "7 PMT small"),
     "constant_bnneck_scale": (
         after(torch_agw.AGW, lambda model: nn.init.ones_(model.bottleneck.weight)),
         "7 AGW small",

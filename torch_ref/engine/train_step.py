@@ -9,18 +9,19 @@ from ms_vireid.config import LossConfig, Term
 from torch_ref import losses
 from torch_ref.engine.optimizer import SGD, AdamW
 from torch_ref.models.base import TrainingOutputs
+from torch_ref.models.layers import l2_normalise
 
 
 class StageLoss(nn.Module):
-    def __init__(self, config: LossConfig, num_instances: int):
+    def __init__(self, config: LossConfig, num_instances: int, parts: int = 2):
         super().__init__()
         terms = config.terms()
         self.names = tuple(terms)
         self.weights = tuple(term.weight for term in terms.values())
-        self.terms = nn.ModuleList(OnOutputs(term, num_instances) for term in terms.values())
+        self.terms = nn.ModuleList(OnOutputs(term, num_instances, parts) for term in terms.values())
 
     def forward(self, outputs: TrainingOutputs, labels: Tensor) -> tuple[Tensor, ...]:
-        """The model's outputs and labels [2PK] -> (total, each unweighted term in order)."""
+        """The model's outputs and labels of all rows -> (total, each unweighted term in order)."""
         values = tuple(term(outputs, labels) for term in self.terms)
         total = 0.0
         for weight, value in zip(self.weights, values, strict=True):
@@ -29,15 +30,18 @@ class StageLoss(nn.Module):
 
 
 class OnOutputs(nn.Module):
-    def __init__(self, term: Term, num_instances: int):
+    def __init__(self, term: Term, num_instances: int, parts: int):
         super().__init__()
-        self.loss = getattr(losses, term.loss)(**term.arguments(num_instances))
+        self.loss = getattr(losses, term.loss)(**term.arguments(num_instances, parts))
+        self.normalised = term.of_unit_rows
         self.fields = term.outputs
         self.labelled = term.labelled
         self.further = term.further
 
     def forward(self, outputs: TrainingOutputs, labels: Tensor) -> Tensor:
         given = [getattr(outputs, field) for field in self.fields]
+        if self.normalised:
+            given = list(map(l2_normalise, given))
         if self.labelled:
             given.append(labels[: len(given[0])])
         return self.loss(*given, *self.further)

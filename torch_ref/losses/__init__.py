@@ -4,6 +4,7 @@
 from torch_ref.losses.alignment import IdentityAlignmentLoss, IdentityConsistencyLoss, ModalityAlignmentLoss
 from torch_ref.losses.dcl import DiscriminativeCenterLoss
 from torch_ref.losses.distance import cosine_distance, euclidean_distance
+from torch_ref.losses.enhanced import EnhancedSquaredDifferenceLoss
 from torch_ref.losses.hetero_center import HeteroCenterTripletLoss
 from torch_ref.losses.identity import AuxiliaryIdentityLoss, IdentityLoss
 from torch_ref.losses.mmd import squared_mmd
@@ -13,6 +14,7 @@ from torch_ref.losses.triplet import HardTripletLoss, ProgressiveHardTripletLoss
 __all__ = [
     "AuxiliaryIdentityLoss",
     "DiscriminativeCenterLoss",
+    "EnhancedSquaredDifferenceLoss",
     "HardTripletLoss",
     "HeteroCenterTripletLoss",
     "IdentityAlignmentLoss",

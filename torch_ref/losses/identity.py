@@ -2,17 +2,26 @@
 
 from torch import Tensor, nn
 
-from torch_ref.losses.batch import check_batch
+from torch_ref.losses.batch import check_batch, check_choice
 
 
 class IdentityLoss(nn.Module):
-    def __init__(self):
+    def __init__(self, parts: int = 2, over: str = "modalities"):
         super().__init__()
+        check_choice("over", over, ("modalities", "rows"))
+        self.parts = parts
+        self.over = over
         self.cross_entropy = nn.CrossEntropyLoss()
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        check_batch(logits, labels, 2)
-        return 2.0 * self.cross_entropy(logits.float(), labels.long())  # cross entropy takes no int32
+        check_batch(logits, labels, self.parts)
+        logits, labels = logits.float(), labels.long()  # cross entropy takes no int32
+        if self.over == "rows":
+            return self.cross_entropy(logits, labels)
+        if self.parts == 2:
+            return 2.0 * self.cross_entropy(logits, labels)
+        seen = labels.shape[0] - labels.shape[0] // self.parts
+        return self.cross_entropy(logits[:seen], labels[:seen]) + self.cross_entropy(logits[seen:], labels[seen:])
 
 
 class AuxiliaryIdentityLoss(nn.Module):

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from torch_ref.models.base import ReIDModel, TrainingOutputs
+from torch_ref.models.base import ReIDModel, TrainingOutputs, visible_rows
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
 from torch_ref.models.pretrained import load_pretrained_resnet
 from torch_ref.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
@@ -39,10 +39,12 @@ class AGW(ReIDModel):
         non_local: tuple[int, int, int, int] = (0, 2, 3, 0),
         non_local_width: int | None = 1,
         pooling_power: float = 3.0,
+        parts: int = 2,
     ):
         super().__init__()
         if any(count > blocks for count, blocks in zip(non_local, layers, strict=True)):
             raise ValueError(f"non_local {non_local} exceeds the blocks of layers {layers}")
+        self.parts = parts
         self.embed_dim = EXPANSION * width * 8
         self.visible_stem = ResNet(layers, width, last_stride, stages=())
         self.infrared_stem = ResNet(layers, width, last_stride, stages=())
@@ -79,10 +81,8 @@ class AGW(ReIDModel):
 
     def _stems(self, images: Tensor, modality: str | None) -> Tensor:
         if self.training:
-            half = images.shape[0] // 2
-            if images.shape[0] != 2 * half:
-                raise ValueError(f"a training batch has as many visible as infrared images, not {images.shape[0]}")
-            return torch.cat((self.visible_stem(images[:half]), self.infrared_stem(images[half:])), dim=0)
+            seen = visible_rows(images.shape[0], self.parts)
+            return torch.cat((self.visible_stem(images[:seen]), self.infrared_stem(images[seen:])), dim=0)
         if modality == "visible":
             return self.visible_stem(images)
         if modality == "infrared":

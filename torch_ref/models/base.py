@@ -12,7 +12,7 @@ class TrainingOutputs(NamedTuple):
     logits: Tensor  # [2PK, num_classes]
     pooled: Tensor  # features [2PK, embed_dim], before BNNeck
     bnneck: Tensor  # the same after it
-    visible: Tensor | None = None  # the halves of `pooled`, [PK, embed_dim]
+    visible: Tensor | None = None  # the first and the last part of `pooled`, [PK, embed_dim]
     infrared: Tensor | None = None
     auxiliary: Tensor | None = None  # the same of the auxiliary modality
     visible_logits: Tensor | None = None  # C_v of the auxiliary features, [PK, num_classes]
@@ -21,6 +21,13 @@ class TrainingOutputs(NamedTuple):
     infrared_prototypes: Tensor | None = None
     auxiliary_prototypes: Tensor | None = None
     auxiliary_logits: Tensor | None = None  # C_a of the auxiliary features
+
+
+def visible_rows(images: int, parts: int) -> int:
+    if images % parts:
+        problem = "as many visible as infrared images" if parts == 2 else "twice as many visible as infrared images"
+        raise ValueError(f"a training batch has {problem}, not {images}")
+    return images - images // parts
 
 
 class ReIDModel(nn.Module):

@@ -15,9 +15,14 @@ NETWORKS = {"pmt": PMT, "agw": AGW, "mun": MUN}  # by `model.name`
 
 
 def create_model(
-    name: str, num_classes: int, image_size: tuple[int, int] = (256, 128), batch: tuple[int, int] = (8, 4), **overrides
+    name: str,
+    num_classes: int,
+    image_size: tuple[int, int] = (256, 128),
+    batch: tuple[int, int] = (8, 4),
+    parts: int = 2,
+    **overrides,
 ) -> ReIDModel:
-    return _build(model_by_name(name, **overrides), num_classes, Setting(image_size, batch=batch))
+    return _build(model_by_name(name, **overrides), num_classes, Setting(image_size, batch=batch, parts=parts))
 
 
 def build_model(config: Config, inference: bool = False) -> ReIDModel:

@@ -104,16 +104,26 @@ class DropPath(nn.Module):
         return x * factors[self.layer].to(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
 
 
+LEAST = 1e-6  # of what a learned p is the exponent of, whose derivative by p has the logarithm
+
+
 class GeM(nn.Module):
-    def __init__(self, power: float = 3.0, eps: float = 1e-12):
+    def __init__(self, power: float = 3.0, eps: float = 1e-12, learned: bool = False):
         super().__init__()
         if power <= 0:
             raise ValueError(f"power must be above 0, got {power}")
-        self.power = power
+        self.power = nn.Parameter(torch.tensor([power])) if learned else power
         self.eps = eps
+        self.learned = learned
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x.pow(self.power).mean((2, 3)) + self.eps).pow(1.0 / self.power)
+        if not self.learned:
+            return (x.pow(self.power).mean((2, 3)) + self.eps).pow(1.0 / self.power)
+        power = self.trained_power()
+        return (x.clamp(min=LEAST).pow(power).mean((2, 3)) + self.eps).pow(1.0 / power)
+
+    def trained_power(self) -> Tensor:
+        return self.power.clamp(min=0.01)
 
 
 def bn_neck(features: int, spread: float = 0.0) -> nn.BatchNorm1d:

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from torch_ref.losses.batch import check_choice
 from torch_ref.models.auxiliary_generator import SCALE_RANGE
-from torch_ref.models.base import ReIDModel, TrainingOutputs
+from torch_ref.models.base import ReIDModel, TrainingOutputs, visible_rows
 from torch_ref.models.intermediate import AuxiliaryModality, MixedModality, SyncreticModality, XModality
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
 from torch_ref.models.pretrained import load_pretrained_resnet
@@ -34,13 +35,25 @@ class MUN(ReIDModel):
         memory: str = "slots",
         beta: tuple[float, float] = (1e-8, 1.0),
         auxiliary_classifier: bool = False,
+        classified: str = "bnneck",
+        tested: str = "bnneck",
+        batch_norm: str = "joint",
         pooling_power: float = 3.0,
+        pooling_learned: bool = False,
+        parts: int = 2,
         inference: bool = False,
     ):
         super().__init__()
         if specific not in SPECIFIC:
             raise ValueError(f"specific must be one of {', '.join(SPECIFIC)}, not {specific!r}")
         own = SPECIFIC[specific]
+        for name, value in (("classified", classified), ("tested", tested)):
+            check_choice(name, value, ("bnneck", "pooled"))
+        check_choice("batch_norm", batch_norm, ("joint", "each"))
+        self.classified = classified
+        self.tested = tested
+        self.separate = batch_norm == "each"
+        self.parts = parts
         self.inference = inference
         self.embed_dim = EXPANSION * width * 8
 
@@ -50,7 +63,7 @@ class MUN(ReIDModel):
         self.visible_stage = first_stage()
         self.infrared_stage = first_stage()
         self.shared = ResNet(layers, width, last_stride, stem=False, stages=STAGES[len(own) :])
-        self.pool = GeM(pooling_power, eps=1e-12)
+        self.pool = GeM(pooling_power, eps=1e-12, learned=pooling_learned)
         self.bottleneck = bn_neck(self.embed_dim)
         self.visible_classifier = identity_classifier(self.embed_dim, num_classes)
         self.infrared_classifier = identity_classifier(self.embed_dim, num_classes)
@@ -85,40 +98,60 @@ class MUN(ReIDModel):
         progress: Tensor | float = 0.0,
     ) -> Tensor | TrainingOutputs:
         if not self.training:
-            return l2_normalise(self.bottleneck(self.pool(self.shared(self._first_stage(images, modality)))))
+            return self._tested(self._first_stage(images, modality))
         if self.inference:
             raise ValueError("an inference model has no auxiliary modality to be trained with")
-        half = images.shape[0] // 2
-        if images.shape[0] != 2 * half:
-            raise ValueError(f"a training batch has as many visible as infrared images, not {images.shape[0]}")
-        pictures = images[:half], images[half:]  # [PK, 3, 288, 144] each
-        maps = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])  # v and r, [PK, 256, 72, 36] each
+        seen = visible_rows(images.shape[0], self.parts)
+        rows = images.shape[0] - seen  # PK
+        visible, infrared = self.visible_stage(images[:seen]), self.infrared_stage(images[seen:])
+        maps = (*_in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
         if self.generator is not None:
-            maps += (self.generator(pictures, maps, key),)  # a = G(v, r): row i of all three is of one identity
-        pooled = self.pool(self.shared(torch.cat(maps, dim=0)))  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
-        normalised = self.bottleneck(pooled)  # [3PK, embed_dim]
-        visible_logits, infrared_logits = self.visible_classifier(normalised), self.infrared_classifier(normalised)
-        logits = torch.cat((visible_logits[:half], infrared_logits[half : 2 * half]), dim=0)
+            pictures = images[:rows], images[seen:]  # [PK, 3, 288, 144] each
+            maps += (
+                self.generator(pictures, (maps[0], infrared), key),
+            )  # a = G(v, r): row i of all is of one identity
+        pooled, normalised = self._features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
+        given = normalised if self.classified == "bnneck" else pooled
+        visible_logits, infrared_logits = self.visible_classifier(given), self.infrared_classifier(given)
+        made = seen + rows  # where the rows of a begin
+        logits = torch.cat((*_in_parts(visible_logits[:seen], rows), infrared_logits[seen:made]), dim=0)
         if self.generator is None:
             return TrainingOutputs(logits, pooled, normalised)
-        prototypes = self._prototypes(pooled, half, labels, progress)
+        prototypes = self._prototypes(pooled, rows, labels, progress)
         auxiliary_logits = None
         if self.auxiliary_classifier is not None:
-            auxiliary_logits = self.auxiliary_classifier(normalised[2 * half :])
+            auxiliary_logits = self.auxiliary_classifier(given[made:])
         return TrainingOutputs(
             logits=logits,
-            pooled=pooled[: 2 * half],
-            bnneck=normalised[: 2 * half],
-            visible=pooled[:half],
-            infrared=pooled[half : 2 * half],
-            auxiliary=pooled[2 * half :],
-            visible_logits=visible_logits[2 * half :],
-            infrared_logits=infrared_logits[2 * half :],
+            pooled=pooled[:made],
+            bnneck=normalised[:made],
+            visible=pooled[:rows],
+            infrared=pooled[seen:made],
+            auxiliary=pooled[made:],
+            visible_logits=visible_logits[made:],
+            infrared_logits=infrared_logits[made:],
             visible_prototypes=prototypes[0],
             infrared_prototypes=prototypes[1],
             auxiliary_prototypes=prototypes[2],
             auxiliary_logits=auxiliary_logits,
         )
+
+    def _features(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        if not self.separate:
+            pooled = self.pool(self.shared(torch.cat(maps, dim=0)))
+            return pooled, self.bottleneck(pooled)
+        visible = self.parts - 1  # versions, which are one modality
+        modalities = (maps[0] if visible == 1 else torch.cat(maps[:visible], dim=0), *maps[visible:])
+        pooled, normalised = (), ()
+        for modality in modalities:
+            features = self.pool(self.shared(modality))
+            pooled += _in_parts(features, maps[0].shape[0])
+            normalised += _in_parts(self.bottleneck(features), maps[0].shape[0])
+        return torch.cat(pooled, dim=0), torch.cat(normalised, dim=0)
+
+    def _tested(self, maps: Tensor) -> Tensor:
+        pooled = self.pool(self.shared(maps))
+        return l2_normalise(self.bottleneck(pooled) if self.tested == "bnneck" else pooled)
 
     def _first_stage(self, images: Tensor, modality: str | None) -> Tensor:
         if modality == "visible":
@@ -127,13 +160,15 @@ class MUN(ReIDModel):
             return self.infrared_stage(images)
         raise ValueError(f"modality must be visible or infrared, not {modality!r}")
 
-    def _prototypes(self, pooled: Tensor, half: int, labels: Tensor | None, progress: Tensor | float) -> Tensor:
-        pooled = pooled.reshape(3, half, self.embed_dim)
+    def _prototypes(self, pooled: Tensor, rows: int, labels: Tensor | None, progress: Tensor | float) -> Tensor:
+        if self.parts == 3:
+            pooled = torch.cat((pooled[:rows], pooled[2 * rows : 3 * rows], pooled[3 * rows :]), dim=0)
+        pooled = pooled.reshape(3, rows, self.embed_dim)
         if self.prototypes is None:
             return pooled
         first, last = self.beta_range
         beta = first + (last - first) * progress
-        return self.prototypes(pooled, beta, None if labels is None else labels[:half])
+        return self.prototypes(pooled, beta, None if labels is None else labels[:rows])
 
     def in_backbone(self, name: str) -> bool:
         return name.startswith(("visible_stage.", "infrared_stage.", "shared.", "generator.stage."))
@@ -145,3 +180,7 @@ class MUN(ReIDModel):
         own = getattr(self.generator, "stage", None)
         parts = self.visible_stage, self.infrared_stage, self.shared
         load_pretrained_resnet(parts if own is None else (*parts, own), path)
+
+
+def _in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
+    return (rows,) if rows.shape[0] == count else (rows[:count], rows[count:])

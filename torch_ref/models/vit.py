@@ -20,7 +20,6 @@ class PatchEmbed(nn.Module):
         self.grid_size = patch_grid(image_size, patch_size, stride)
         self.proj = nn.Conv2d(3, embed_dim, patch_size, stride)
         nn.init.normal_(self.proj.weight, std=math.sqrt(2.0 / (patch_size * patch_size * embed_dim)))
-        nn.init.zeros_(self.proj.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         if tuple(images.shape[2:]) != self.image_size:

@@ -52,7 +52,7 @@ def drop_path(self: layers.DropPath, x: Tensor, factors: Tensor | None) -> Tenso
 
 
 def gem(self: layers.GeM, x: Tensor) -> Tensor:
-    if self.power != 3.0:
+    if self.learned or self.power != 3.0:
         return layers.GeM.construct(self, x)
     return ops.pow(MeanOfCubes.apply(x) + self.eps, 1.0 / self.power)
 
