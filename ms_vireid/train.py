@@ -55,13 +55,17 @@ def main() -> None:
             print(f"note: {warning}")
     with group.together():
         data = data or read_data(config.data)
-    config = config.with_num_classes(data.train.num_identities)
+    recipe_batch, config = config.train.num_identities, config.with_num_classes(data.train.num_identities)
+    with group.together():
+        config = config.with_fitting_batch(data.train.num_identities, group.world_size)
     if device is None:
         device, _ = _start(arguments.device, config)
     if group.is_main_process:
         print(f"device: {device}")
         if config.train.amp and device.startswith("CPU"):
             print("note: train.amp is slower than float32 on a CPU, which computes float16 by way of float32")
+        if (batch := config.train.num_identities) < recipe_batch:
+            print(f"note: {data.train.num_identities} identities to train on: a batch has {batch}, not {recipe_batch}")
     train(config, data, run_folder, device, checkpoint, group)
     if arguments.open:
         _show(run_folder.path, arguments.device)

@@ -234,6 +234,17 @@ class Config(Section):
             raise InputError(f"model.num_classes={asked}, the training set has {identities} identities; leave it out")
         return self.model_copy(update={"model": self.model.model_copy(update={"num_classes": identities})})
 
+    def with_fitting_batch(self, identities: int, devices: int = 1) -> "Config":
+        """The same with a smaller P where a folder of one's own has fewer identities than a step of all devices takes;
+        raises InputError if a device would get less than two of them."""
+        fitting = identities // devices
+        if self.data.name != "folder" or self.train.num_identities <= fitting:
+            return self
+        if fitting < 2:
+            problem = f"{identities} identities to train on, each device needs at least 2"
+            raise InputError(f"{self.data.root}: {problem}; add people, or lower data.test_fraction")
+        return self.model_copy(update={"train": self.train.model_copy(update={"num_identities": fitting})})
+
     def check(self) -> None:
         self.model.check_image(self.data.image_size)
         terms = {name: term for stage in self.stages for name, term in stage.losses.terms().items()}

@@ -1,0 +1,62 @@
+"""The README's lines for two folders of one's own, as they stand there, on fewer steps."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ms_vireid.command.running import run
+from tests.data.tree import write_folder
+
+ROOT = Path(__file__).parents[1]
+SECTION = re.search(r"^## Your own two folders\n.*?^```\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)[1]
+LINES = {words[1]: words[2:] for words in (shlex.split(line, comments=True) for line in SECTION.splitlines())}
+FEWER_STEPS = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2", "data.workers=0", "train.log_steps=1"]
+
+
+def people(count):
+    return tuple(f"{number:04d}" for number in range(1, count + 1))
+
+
+def command(script, *further, without=()):
+    """A line of the README, begun with `script`, in this process and folder."""
+    module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
+    words = [word for word in LINES[script] if word not in without]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", [script, "--device", "CPU", *words, *further])
+        run(module.main)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_twelve_people_are_trained_on_and_searched(folder, capsys):
+    write_folder(folder / "people", people(12))
+    command("ms_vireid/train.py", *FEWER_STEPS)
+    assert "note: 6 identities to train on: a batch has 6, not 32" in capsys.readouterr().out
+    for script in ("ms_vireid/report.py", "ms_vireid/extract.py", "ms_vireid/retrieve.py"):
+        command(script)
+    assert "rank  similarity" in capsys.readouterr().out
+    assert {"day.npz", "found.png"} <= {path.name for path in folder.iterdir()}
+    assert (folder / "runs/own/report.html").is_file()
+
+
+@pytest.mark.parametrize(("count", "batch"), [(4, 2), (40, 20), (70, 32)])
+def test_the_batch_holds_as_many_people_as_there_are(count, batch, folder, capsys):
+    write_folder(folder / "people", people(count))
+    command("ms_vireid/train.py", *FEWER_STEPS, "train.iterations=1")
+    printed = capsys.readouterr().out
+    assert (f"a batch has {batch}, not 32" in printed) == (count < 64)
+    assert f"num_identities: {batch}\n" in (folder / "runs/own/config.yaml").read_text()
+
+
+def test_three_people_are_too_few(folder, capsys):
+    write_folder(folder / "people", people(3))
+    with pytest.raises(SystemExit):
+        command("ms_vireid/train.py", *FEWER_STEPS)
+    assert "1 identities to train on, each device needs at least 2; add people" in capsys.readouterr().err
