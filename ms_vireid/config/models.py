@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config.base import Count, Rate, Section, Share, Side, between, one_of
@@ -34,7 +34,8 @@ class ModelConfig(Section):
     has_auxiliary: ClassVar[bool] = False  # whether the network makes a modality between visible and infrared
     name: str
     num_classes: between(1, 100_000) | None = None  # default: the identities of the training set
-    pretrained: str = "none"  # ImageNet weights (.safetensors or .ckpt), or none to train from scratch
+    # ImageNet weights (.safetensors or .ckpt), or none to train from scratch
+    pretrained: Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given)] = "none"
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """What the network is built with, besides the number of identities, in either framework."""
