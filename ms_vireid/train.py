@@ -12,7 +12,7 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, the_first
 from ms_vireid.command.running import Parser, add_device, add_recipe, require_extra, run
 from ms_vireid.devices import runtime
 
@@ -62,6 +62,9 @@ def main() -> None:
         device, _ = _start(arguments.device, config)
     if group.is_main_process:
         print(f"device: {device}")
+        if data.name == "folder":
+            people = list(data.test.names.values())
+            print(f"tested on {len(people)} of {data.train.num_identities + len(people)} people: {the_first(people)}")
         if config.train.amp and device.startswith("CPU"):
             print("note: train.amp is slower than float32 on a CPU, which computes float16 by way of float32")
         if (batch := config.train.num_identities) < recipe_batch:

@@ -220,7 +220,7 @@ def _labels(arguments: Namespace, names: Sequence[str]) -> list[str]:
 
 def _modality(path: Path, otherwise: str | None = None) -> str:
     """What a picture's folders say, else `otherwise`."""
-    from ms_vireid.data.layout import modality_of
+    from ms_vireid.data.folders import modality_of
 
     said = modality_of(list(path.absolute().parts[:-1])) or otherwise
     if said is None:

@@ -1,6 +1,7 @@
 """The README's lines for two folders of one's own, as they stand there, on fewer steps."""
 
 import importlib
+import json
 import re
 import shlex
 from pathlib import Path
@@ -44,6 +45,28 @@ def test_twelve_people_are_trained_on_and_searched(folder, capsys):
     assert "rank  similarity" in capsys.readouterr().out
     assert {"day.npz", "found.png"} <= {path.name for path in folder.iterdir()}
     assert (folder / "runs/own/report.html").is_file()
+
+
+def test_a_person_has_one_name_everywhere(folder, capsys):
+    """Folders that neither begin at 0 nor have a name alone in numbers: the user's name for each, wherever it is."""
+    names = ("0011", "0012", "0021", "0022", "anna", "ben with a long name")
+    write_folder(folder / "people", names)
+    command("ms_vireid/train.py", *FEWER_STEPS)
+    assert "tested on 3 of 6 people: 0022, anna, ben with a long name" in capsys.readouterr().out
+    command("ms_vireid/report.py")
+    page = (folder / "runs/own/report.html").read_text(encoding="utf-8")
+    assert set(re.findall(r'alt="query: infrared picture of identity ([^"]+)"', page)) == set(names[3:])
+    command("ms_vireid/extract.py")
+    command("ms_vireid/retrieve.py", "--query", "people/infrared/anna", "--json", "found.json", "--top-k", "12")
+    found = json.loads(Path("found.json").read_text())["queries"][0]
+    assert found["identity"] == "anna"
+    assert {(hit["identity"], hit["match"]) for hit in found["hits"]} == {(name, name == "anna") for name in names}
+    assert re.search("yes +- +anna  anna/0.jpg", capsys.readouterr().out)
+    Path("people/visible/0012/0.jpg").unlink()
+    Path("people/visible/0012/1.jpg").unlink()
+    with pytest.raises(SystemExit):
+        command("ms_vireid/train.py", *FEWER_STEPS, "--output", "again")
+    assert "training identities without visible pictures: 1 (0012)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("count", "batch"), [(4, 2), (40, 20), (70, 32)])

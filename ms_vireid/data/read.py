@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.config import DataConfig
-from ms_vireid.data.records import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS, ImageSet, ReIDData, image_set
+from ms_vireid.data.folders import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
+from ms_vireid.data.records import ImageSet, ReIDData, image_set
 from ms_vireid.data.synthetic import VERSION, generate_sysu_mm01
-from ms_vireid.data.validation import list_pictures, read_lines, require_directory
+from ms_vireid.data.validation import list_pictures, read_lines, refuse_names, require_directory
 
 LLCM_VISIBLE_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 LLCM_INFRARED_CAMERAS = (1, 2, 4, 5, 6, 7, 8, 9)
@@ -105,6 +106,7 @@ def read_folder(root: Path, test_fraction: float) -> ReIDData:
     one_sided = sorted(names["visible"] ^ names["infrared"])
     refuse(one_sided, f"{root}: identities in only one of visible and infrared", "add the other folder")
     identities = sorted(names["visible"])
+    refuse_names(identities, root)
     if len(identities) < 2:
         raise InputError(f"{root}: {len(identities)} identities, at least 2 are needed; {FOLDER_REMEDY}")
     rows = [

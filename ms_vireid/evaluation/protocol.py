@@ -10,7 +10,8 @@ import numpy as np
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import EvaluationConfig
-from ms_vireid.data.records import SYSU_INFRARED_CAMERAS, ImageSet, ReIDData
+from ms_vireid.data.folders import SYSU_INFRARED_CAMERAS
+from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking, query_groups
 
 SYSU_MM01_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}

@@ -58,8 +58,10 @@ class LocalGallery:
 
 def entry(features: Features, row: int) -> Entry:
     path = features.paths[row].item()
-    camera, identity = int(features.cameras[row]), int(features.identities[row])
-    return Entry.of(path, features.file(path), features.modality[row].item(), camera, identity)
+    modality, camera, identity = (
+        column[row].item() for column in (features.modality, features.cameras, features.identities)
+    )
+    return Entry.of(path, features.file(path), modality, camera, identity)
 
 
 def check_same_model(queries: Features, gallery: Features, name: str) -> None:

@@ -12,7 +12,7 @@ from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image
 from ms_vireid.evaluation.protocol import Trial
 from ms_vireid.evaluation.ranking import query_groups
-from ms_vireid.visualization.figure import RIGHT, WRONG, new_figure, show_picture, styled
+from ms_vireid.visualization.figure import RIGHT, WRONG, new_figure, shortened, show_picture, styled
 
 SHOWN = 10
 MARKS = {True: ("✓ ", RIGHT, 2.6), False: ("✗ ", WRONG, 1.4), None: ("", "#444444", 0)}  # and the frame's width
@@ -104,5 +104,5 @@ def draw_ranking(ranked: Sequence[Ranked], test: ImageSet, image_size: tuple[int
         found = zip(one.gallery[:SHOWN], one.matches, one.similarity, strict=False)
         tiles = [Tile(load_image(test.paths[i], image_size), bool(right), f"{s:.2f}") for i, right, s in found]
         query = load_image(test.paths[one.query], image_size)
-        rows.append([Tile(query, None, f"id {test.identities[one.query]}"), *tiles])
+        rows.append([Tile(query, None, f"id {shortened(test.name(one.query))}"), *tiles])
     return draw_rows(rows, 0.62)
