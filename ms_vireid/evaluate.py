@@ -4,12 +4,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import DIRECTIONS
 from ms_vireid.command.running import Parser, add_inference, run
 from ms_vireid.files.writing import check_output, whole, write_json
 
 if TYPE_CHECKING:
     from ms_vireid.config import Config
+    from ms_vireid.data.records import ReIDData
 
 
 def main() -> None:
@@ -36,6 +38,9 @@ def main() -> None:
     check_output(arguments.json, "--json")
     check_output(arguments.corruption_sheet, "--corruption-sheet")
 
+    if arguments.frost and not (arguments.corrupted or arguments.corruption_sheet):
+        raise InputError("--frost: only with --corrupted or --corruption-sheet")
+    from ms_vireid.evaluation.protocol import evaluated
     from ms_vireid.evaluation.table import format_table
     from ms_vireid.inference import start_inference
 
@@ -46,6 +51,7 @@ def main() -> None:
     (trained,) = load_trained([arguments.checkpoint], program)
     config = _with_options(trained.config, arguments)
     data = trained.read_data(arguments.data_root)
+    _refuse_idle(arguments, data)
     if arguments.corruption_sheet:
         from ms_vireid.data.corruptions import corruption_sheet
         from ms_vireid.data.randomness import counter_generator
@@ -65,11 +71,29 @@ def main() -> None:
     except KeyboardInterrupt:
         print("stopped; nothing was evaluated", file=sys.stderr)
         raise
-    name = f"{data.name}, visible pictures corrupted" if arguments.corrupted else data.name
-    print(f"{name}, {len(result.trials)} trials, checksum of their sampling {result.checksum}")
-    print(format_table({arguments.checkpoint.stem: result.mean}, {arguments.checkpoint.stem: result.std}))
+    done, name = evaluated(config, data.protocol, arguments.corrupted), arguments.checkpoint.stem
+    sizes = f"{result.num_queries:,} queries among {result.num_gallery:,} pictures"
+    print(f"evaluated: {', '.join(f'{key} {_word(value)}' for key, value in done.items())}")
+    trials = f"{len(result.trials)} trial{'s' if len(result.trials) > 1 else ''}"
+    print(f"{sizes} in {trials}; checksum of what was drawn {result.checksum}")
+    print(format_table({name: result.mean}, {name: result.std} if len(result.trials) > 1 else {}))
     if arguments.json:
-        write_json(arguments.json, result.as_dict())
+        write_json(arguments.json, result.as_dict() | {"evaluated": done})
+
+
+def _word(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _refuse_idle(arguments, data: "ReIDData") -> None:
+    """Raise InputError for an option that the data set's protocol leaves nothing to choose for."""
+    from ms_vireid.evaluation.protocol import CHOICES
+
+    if arguments.corrupted and arguments.trials is not None:
+        raise InputError("--trials: corrupted pictures are searched in the protocol's first trial alone; leave it out")
+    for name in ("mode", "shots", "trials"):
+        if getattr(arguments, name) is not None and name not in CHOICES[data.protocol]:
+            raise InputError(f"--{name}: {data.name} is evaluated without it; leave it out")
 
 
 def _with_options(config: "Config", arguments) -> "Config":

@@ -135,7 +135,7 @@ def train(
     # Only now: these import mindspore, and `runtime.set_up` has to run before that.
     from ms_vireid.engine.checkpoint import load_checkpoint, load_model
     from ms_vireid.engine.trainer import Trainer
-    from ms_vireid.evaluation.protocol import chance, protocol_trials
+    from ms_vireid.evaluation.protocol import chance, evaluated, protocol_trials
     from ms_vireid.evaluation.table import format_table
     from ms_vireid.files.writing import write_json
     from ms_vireid.inference.evaluating import evaluate_model
@@ -180,7 +180,10 @@ def train(
         return
     rows["chance"] = chance(data.test, trials, data.protocol)
     selected = _best_and_last(output.evaluations(), config, result.mean)
-    write_json(output.result, rows | selected | {"protocol": result.as_dict()})
+    write_json(
+        output.result,
+        rows | selected | {"protocol": result.as_dict() | {"evaluated": evaluated(config, data.protocol)}},
+    )
     print(format_table(rows))
     for name, metrics in selected.items():
         print(f"{name} epoch, {metrics['epoch']}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")

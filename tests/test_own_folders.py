@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ms_vireid import evaluate
 from ms_vireid.command.running import run
 from tests.data.tree import write_folder
 
@@ -21,12 +22,14 @@ def people(count):
     return tuple(f"{number:04d}" for number in range(1, count + 1))
 
 
-def command(script, *further, without=()):
+def command(script, *further):
     """A line of the README, begun with `script`, in this process and folder."""
-    module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
-    words = [word for word in LINES[script] if word not in without]
+    run_script(importlib.import_module(script.removesuffix(".py").replace("/", ".")), *LINES[script], *further)
+
+
+def run_script(module, *words):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", [script, "--device", "CPU", *words, *further])
+        patch.setattr("sys.argv", [module.__name__, "--device", "CPU", *words])
         run(module.main)
 
 
@@ -67,6 +70,24 @@ def test_a_person_has_one_name_everywhere(folder, capsys):
     with pytest.raises(SystemExit):
         command("ms_vireid/train.py", *FEWER_STEPS, "--output", "again")
     assert "training identities without visible pictures: 1 (0012)" in capsys.readouterr().err
+
+
+def test_an_evaluation_says_what_it_is_and_refuses_what_does_not_apply(folder, capsys):
+    write_folder(folder / "people", people(4))
+    command("ms_vireid/train.py", *FEWER_STEPS)
+    checkpoint = ["--checkpoint", "runs/own/model.safetensors"]
+    for options in (["--mode", "indoor"], ["--shots", "10"], ["--trials", "5"]):
+        with pytest.raises(SystemExit) as ended:
+            run_script(evaluate, *checkpoint, *options)
+        assert ended.value.code == 2
+        assert f"{options[0]}: folder is evaluated without it; leave it out" in capsys.readouterr().err
+    run_script(evaluate, *checkpoint, "--direction", "visible-to-infrared", "--flip", "--json", "result.json")
+    printed = capsys.readouterr().out
+    assert "evaluated: data folder, direction visible-to-infrared, flip yes, corrupted no\n" in printed
+    assert "4 queries among 4 pictures in 1 trial; checksum" in printed
+    assert "±" not in printed
+    done = {"data": "folder", "direction": "visible-to-infrared", "flip": True, "corrupted": False}
+    assert json.loads(Path("result.json").read_text())["evaluated"] == done
 
 
 @pytest.mark.parametrize(("count", "batch"), [(4, 2), (40, 20), (70, 32)])

@@ -135,7 +135,13 @@ def test_evaluate_takes_another_mode_and_number_of_shots(finished, monkeypatch, 
     indoor = evaluated(monkeypatch, finished, "--mode", "indoor", "--shots", "10", "--trials", "3")
     assert len(indoor["trials"]) == 3
     assert indoor["num_gallery"] == 4 * 2  # cameras 1 and 2, one picture each
-    assert indoor["checksum"] in capfd.readouterr().out
+    chosen = {"mode": "indoor", "shots": 10, "trials": 3}
+    done = {"data": "synthetic", "direction": "infrared-to-visible", **chosen, "flip": False, "corrupted": False}
+    assert indoor["evaluated"] == done
+    printed = capfd.readouterr().out
+    assert "mode indoor, shots 10, trials 3, flip no, corrupted no\n" in printed
+    assert f"8 pictures in 3 trials; checksum of what was drawn {indoor['checksum']}" in printed
+    assert "±" in printed
 
 
 def test_the_corrupted_set_is_evaluated_ten_times(finished, monkeypatch, capfd):
@@ -146,7 +152,7 @@ def test_the_corrupted_set_is_evaluated_ten_times(finished, monkeypatch, capfd):
     assert corrupted == again
     assert corrupted["trials"] != 5 * clean["trials"]
     printed = capfd.readouterr().out
-    assert "sysu_mm01, visible pictures corrupted, 10 trials" in printed
+    assert "shots 1, flip no, corrupted yes\n" in printed
     assert again["checksum"] in printed
 
 
@@ -154,6 +160,18 @@ def test_the_corruption_sheet_is_drawn_of_a_picture_at_the_models_size(finished,
     evaluated(monkeypatch, finished, "--corruption-sheet", "sheet.png")
     with Image.open(finished.parents[1] / "sheet.png") as sheet:
         assert (sheet.format, sheet.height) == ("PNG", 12 + 5 * (32 + 4))
+
+
+def test_frost_and_trials_belong_to_some_evaluations(finished, monkeypatch, capfd):
+    for options, said in (
+        (("--frost", "ice"), "--frost: only with --corrupted or --corruption-sheet"),
+        (
+            ("--corrupted", "--trials", 3),
+            "--trials: corrupted pictures are searched in the protocol's first trial alone",
+        ),
+    ):
+        given = "--checkpoint", finished / "model.safetensors", *options
+        assert said in refused(monkeypatch, finished.parents[1], capfd, evaluate, *given)
 
 
 @pytest.mark.parametrize("option", ["--json", "--corruption-sheet"])

@@ -9,12 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config import EvaluationConfig
+from ms_vireid.config import Config, EvaluationConfig
 from ms_vireid.data.folders import SYSU_INFRARED_CAMERAS
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking, query_groups
 
 SYSU_MM01_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
+CHOICES = {  # of `EvaluationConfig`, that a protocol leaves open; infrared queries are all that SYSU-MM01's has
+    "sysu_mm01": ("mode", "shots", "trials"),
+    "llcm": ("direction", "trials"),
+    "regdb": ("direction",),
+}
 RANKINGS = 50_000  # chance averages at least as many, so that a rate of 1 % has a standard error of 0.04 %
 
 
@@ -62,6 +67,18 @@ def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:
     except ValueError as error:
         raise InputError(f"{data.root}: {error}; check the test set's pictures and lists") from None
     return trials
+
+
+def evaluated(config: Config, protocol: str, corrupted: bool = False) -> dict:
+    """What an evaluation is of, as plain values: the data set, what was chosen of its protocol, and how features are
+    made. A corrupted set is evaluated on the first trial alone."""
+    chosen = {name: getattr(config.evaluation, name) for name in CHOICES[protocol]}
+    if corrupted:
+        chosen.pop("trials", None)
+    split = {"split": config.data.trial} if config.data.name == "regdb" else {}
+    direction = {"direction": config.evaluation.direction}
+    features = {"flip": config.evaluation.flip, "corrupted": corrupted}
+    return {"data": config.data.name} | split | direction | chosen | features
 
 
 def sysu_mm01_trials(test: ImageSet, mode: str = "all", shots: int = 1, trials: int = 10) -> list[Trial]:
