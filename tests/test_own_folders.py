@@ -10,7 +10,8 @@ import pytest
 
 from ms_vireid import evaluate
 from ms_vireid.command.running import run
-from tests.data.tree import write_folder
+from ms_vireid.data.read import read_folder
+from tests.data.tree import write_folder, write_picture
 
 ROOT = Path(__file__).parents[1]
 SECTION = re.search(r"^## Your own two folders\n.*?^```\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)[1]
@@ -70,6 +71,23 @@ def test_a_person_has_one_name_everywhere(folder, capsys):
     with pytest.raises(SystemExit):
         command("ms_vireid/train.py", *FEWER_STEPS, "--output", "again")
     assert "training identities without visible pictures: 1 (0012)" in capsys.readouterr().err
+
+
+def test_pictures_of_every_suffix_are_read_and_other_files_named(folder, caplog, capsys):
+    write_folder(folder / "people", people(4))
+    for number, suffix in enumerate((".webp", ".tif", ".tiff", ".TIFF")):
+        write_picture(folder / "people/visible/0001" / f"x{suffix}", seed=number)
+    for name in ("x.gif", "notes.txt", "Thumbs.db", ".DS_Store"):
+        (folder / "people/visible/0001" / name).write_text("")
+    data = read_folder(folder / "people", 0.5)
+    assert {path.suffix for path in data.train.paths} == {".jpg", ".webp", ".tif", ".tiff", ".TIFF"}
+    command("ms_vireid/train.py", *FEWER_STEPS)
+    command("ms_vireid/extract.py")
+    assert "12 pictures: 12 visible" in capsys.readouterr().out
+    skipped = "are not .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp: 2 (%s/0001/notes.txt, %s/0001/x.gif)"
+    said = [record.getMessage() for record in caplog.records]
+    assert any(line.endswith(skipped % ("visible", "visible")) for line in said)
+    assert any(line.endswith(skipped.replace("%s/", "")) for line in said)
 
 
 def test_an_evaluation_says_what_it_is_and_refuses_what_does_not_apply(folder, capsys):

@@ -7,7 +7,7 @@ import numpy as np
 
 from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.data.folders import camera_of, identity_of, modality_of
-from ms_vireid.data.pictures import SUFFIXES
+from ms_vireid.data.pictures import SUFFIXES, is_picture, note_skipped
 from ms_vireid.data.read import CAMERA_IN_NAME
 from ms_vireid.data.records import ImageSet, image_set
 from ms_vireid.data.validation import read_lines, refuse_names, require_directory
@@ -37,14 +37,15 @@ def find_pictures(root: Path, listing: Path | None = None) -> list[Path]:
 
 def _walk(root: Path) -> list[Path]:
     """Follows links to folders, but enters no folder twice and takes no picture twice."""
-    found, folders = {}, {os.path.realpath(root)}
+    found, folders, skipped = {}, {os.path.realpath(root)}, []
     for folder, below, names in os.walk(root, followlinks=True):
         real = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(below)}
         below[:] = [name for name, path in real.items() if path not in folders and not folders.add(path)]
         for name in sorted(names):
-            if os.path.splitext(name)[1].lower() in SUFFIXES:
+            if is_picture(name, skipped, Path(folder)):
                 path = Path(folder, name)
                 found.setdefault(os.path.realpath(path), path.relative_to(root))
+    note_skipped(skipped, root)
     return sorted(found.values())
 
 

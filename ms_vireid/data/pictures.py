@@ -1,5 +1,7 @@
 """Opening picture files: regular files of a known format and a sensible size."""
 
+import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +11,32 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, one_line, summary
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
+_log = logging.getLogger(__name__)
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+_LEFT_BEHIND = {"thumbs.db", "desktop.ini"}  # by systems, as are names that begin with a dot: not worth a word
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # opened whatever the suffix; decoders of others start or parse more
 MOST_PIXELS = 100_000_000
 _BROKEN = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, Image.DecompressionBombError)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `MOST_PIXELS` are checked
+
+
+def is_picture(name: str, skipped: list[Path], folder: Path) -> bool:
+    """Whether a file is one by its suffix; what is not, and might be missed, is added to `skipped`."""
+    if os.path.splitext(name)[1].lower() in SUFFIXES:
+        return True
+    if not name.startswith(".") and name.lower() not in _LEFT_BEHIND:
+        skipped.append(folder / name)
+    return False
+
+
+def note_skipped(skipped: list[Path], root: Path) -> None:
+    """One line for the files below `root` that `is_picture` has skipped, if any."""
+    if skipped:
+        names = summary([str(path.relative_to(root)) for path in sorted(skipped)])
+        line = f"note: {root}: files skipped, as they are not {', '.join(sorted(SUFFIXES))}: {names}"
+        _log.warning("%s", one_line(line))
 
 
 @contextmanager

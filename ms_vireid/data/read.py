@@ -9,6 +9,7 @@ from pathlib import Path
 from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.config import DataConfig
 from ms_vireid.data.folders import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
+from ms_vireid.data.pictures import note_skipped
 from ms_vireid.data.records import ImageSet, ReIDData, image_set
 from ms_vireid.data.synthetic import VERSION, generate_sysu_mm01
 from ms_vireid.data.validation import list_pictures, read_lines, refuse_names, require_directory
@@ -109,12 +110,14 @@ def read_folder(root: Path, test_fraction: float) -> ReIDData:
     refuse_names(identities, root)
     if len(identities) < 2:
         raise InputError(f"{root}: {len(identities)} identities, at least 2 are needed; {FOLDER_REMEDY}")
+    skipped: list[Path] = []
     rows = [
         (path, number, camera, modality == "infrared")
         for number, name in enumerate(identities)
         for camera, modality in enumerate(("visible", "infrared"), 1)
-        for path in list_pictures(root / modality / name)
+        for path in list_pictures(root / modality / name, skipped)
     ]
+    note_skipped(skipped, root)
     images = image_set(rows)
     held_out = min(max(math.ceil(len(identities) * test_fraction), 1), len(identities) - 1)
     testing = images.identities >= len(identities) - held_out
@@ -142,13 +145,15 @@ def _read_identity_folders(
 
     cameras: folder, number, and whether it is infrared.
     """
+    skipped: list[Path] = []
     rows = [
         (path, identity, camera, infrared)
         for identity in sorted(set(identities))
         for folder, camera, infrared in cameras
         if (seen := folder / f"{identity:04d}").is_dir()
-        for path in list_pictures(seen)
+        for path in list_pictures(seen, skipped)
     ]
+    note_skipped(skipped, root)
     absent = [f"{identity:04d}" for identity in sorted({*identities} - {identity for _, identity, _, _ in rows})]
     refuse(absent, f"{root}: identities without a picture under any camera", "check the lists of identities")
     return image_set(rows)

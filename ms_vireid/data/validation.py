@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ms_vireid.command.errors import InputError, refuse, summary
-from ms_vireid.data.pictures import SUFFIXES, open_picture
+from ms_vireid.data.pictures import is_picture, open_picture
 from ms_vireid.data.records import ImageSet, ReIDData
 
 
@@ -19,10 +19,10 @@ def require_directory(path: Path, remedy: str, *below: str) -> None:
             raise InputError(f"{folder}: no such folder; {remedy}")
 
 
-def list_pictures(directory: Path) -> list[Path]:
-    """The pictures directly in a folder, sorted by name; it skips other files (Thumbs.db and the like)."""
+def list_pictures(directory: Path, skipped: list[Path]) -> list[Path]:
+    """The pictures directly in a folder, sorted by name; other files are added to `skipped`."""
     with os.scandir(directory) as entries:
-        names = sorted(e.name for e in entries if os.path.splitext(e.name)[1].lower() in SUFFIXES and not e.is_dir())
+        names = sorted(e.name for e in entries if not e.is_dir() and is_picture(e.name, skipped, directory))
     refuse_names(names, directory)
     return [directory / name for name in names]
 
