@@ -26,7 +26,9 @@ def main() -> None:
     parser = Parser(__doc__)
     add_recipe(parser)
     add_device(parser)
-    parser.add_argument("--output", type=Path, metavar="R", help="run folder (default: runs/NAME-OF-CONFIG)")
+    parser.add_argument(
+        "--output", type=Path, metavar="R", help="run folder (default: runs/METHOD-CONFIG, such as runs/pmt-sysu)"
+    )
     parser.add_argument(
         "--resume",
         metavar="auto|PATH",
@@ -48,7 +50,7 @@ def main() -> None:
         device, group = _start(arguments.device, config) if runtime.launched() else (None, ALONE)
 
     with group.together():  # which waits for all to look, before one writes
-        run_folder, checkpoint = _places(arguments)
+        run_folder, checkpoint = _places(arguments, config.model.name)
     with group.together():  # the first process may make the data before the others look
         data = read_data(config.data) if group.is_main_process else None
         if data and (warning := validate_for_training(data, config.train.num_instances)):
@@ -99,12 +101,14 @@ def _start(device: str, config: "Config") -> "tuple[str, ProcessGroup]":
     return f"{device}, {group.world_size} processes", group
 
 
-def _places(arguments: argparse.Namespace) -> "tuple[RunFolder, Path | None]":
+def _places(arguments: argparse.Namespace, method: str) -> "tuple[RunFolder, Path | None]":
     """The run's folder, and the checkpoint to go on from."""
     from ms_vireid.engine.run_folder import RunFolder
 
     resume = arguments.resume
-    run_folder = RunFolder(arguments.output or _default_output(arguments.config.stem, resume == "auto"))
+    name = arguments.config.stem
+    name = name if name.split("-")[0] == method else f"{method}-{name}"
+    run_folder = RunFolder(arguments.output or _default_output(name, resume == "auto"))
     if run_folder.begun() and resume is None:
         raise InputError(f"{run_folder.path}: holds a run; go on with --resume auto, or choose another --output")
     if resume is None:

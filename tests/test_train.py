@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shlex
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from ms_vireid.engine.train_step import TrainStep
 from ms_vireid.engine.trainer import Trainer
 from tests.data.tree import write_llcm, write_regdb, write_sysu_mm01
 
+README = Path(__file__).parents[1] / "README.md"
 TINY = """
 data.image_size=[32,16] data.workers=0 data.synthetic.train_identities=6 data.synthetic.val_identities=1
 data.synthetic.test_identities=4 data.synthetic.images_per_camera=1 data.synthetic.image_size=[64,32]
@@ -29,7 +32,7 @@ train.num_identities=3 train.num_instances=2 train.log_steps=1 evaluation.trials
 AGW = """
 data={name: synthetic, image_size: [32, 16], workers: 0, synthetic: {train_identities: 6, val_identities: 1,
 test_identities: 4, images_per_camera: 1, image_size: [64, 32]}}
-model.layers=[1,1,1,1] model.width=4 model.non_local=[0,1,1,0] augmentation.crop_padding=2
+model.pretrained=none model.layers=[1,1,1,1] model.width=4 model.non_local=[0,1,1,0] augmentation.crop_padding=2
 stages.0.epochs=2 schedule.warmup_epochs=1 schedule.milestones=[1]
 train.num_identities=3 train.num_instances=2 train.iterations=2 train.log_steps=1 evaluation.trials=2
 """
@@ -76,7 +79,7 @@ def finished(tmp_path_factory):
     short = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2"]
     with pytest.MonkeyPatch.context() as patch:
         command(patch, folder, train, *TINY.split(), *short)
-    return folder / "runs" / "demo"
+    return folder / "runs" / "pmt-demo"
 
 
 def evaluated(monkeypatch, finished, *arguments):
@@ -99,10 +102,10 @@ def test_the_page_of_a_run_is_opened_or_named(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("webbrowser.open", opened.append)
     short = [*TINY.split(), "stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=1"]
     command(monkeypatch, tmp_path, train, *short)
-    assert capfd.readouterr().out.endswith("its page: python -m ms_vireid.report runs/demo\n")
+    assert capfd.readouterr().out.endswith("its page: python -m ms_vireid.report runs/pmt-demo\n")
     assert not opened
     command(monkeypatch, tmp_path, train, *short, "--open")
-    page = tmp_path / "runs/demo-2/report.html"
+    page = tmp_path / "runs/pmt-demo-2/report.html"
     assert page.stat().st_size > 10_000
     assert opened == [page.as_uri()]
 
@@ -184,7 +187,7 @@ def test_evaluate_refuses_a_file_in_a_folder_that_is_not_there(monkeypatch, tmp_
 def test_the_best_epoch_and_chosen_ones_are_kept_on_request(tmp_path, monkeypatch):
     options = ["stages.0.epochs=1", "stages.1.epochs=2", "train.iterations=1", "train.keep_epochs=[1,3]"]
     command(monkeypatch, tmp_path, train, *TINY.split(), *options, "train.select=best", "train.evaluate_every=1")
-    run = tmp_path / "runs/demo"
+    run = tmp_path / "runs/pmt-demo"
     evaluated = [row["evaluation"]["map"] for row in logged(run) if "evaluation" in row]
     assert len(evaluated) == 3
     result = json.loads((run / "result.json").read_text())
@@ -223,10 +226,16 @@ def test_the_best_and_the_last_epoch_are_told_where_they_were_evaluated(select, 
 def test_the_papers_recipes_run_on_trees_in_the_real_layouts(tmp_path, monkeypatch, capfd, name, write):
     root = write(tmp_path / "tree")
     small = [option for option in TINY.split() if not option.startswith("data.synthetic")]
-    options = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2", "train.num_identities=2"]
+    options = [
+        "stages.0.epochs=1",
+        "stages.1.epochs=1",
+        "train.iterations=2",
+        "train.num_identities=2",
+        "model.pretrained=none",
+    ]
     recipe = CONFIG_ROOT / "pmt" / f"{name}.yaml"
     command(monkeypatch, tmp_path, train, "--config", recipe, "--data-root", root, *small, *options)
-    assert (tmp_path / "runs" / name / "model.safetensors").exists()
+    assert (tmp_path / f"runs/pmt-{name}/model.safetensors").exists()
     printed = capfd.readouterr().out
     assert "trained" in printed
     if name == "sysu":
@@ -241,7 +250,7 @@ def agw(*options):
 
 def test_agw_trains_with_its_own_schedule_and_is_evaluated_by_modality(tmp_path, monkeypatch):
     command(monkeypatch, tmp_path, train, *agw())
-    run_folder = tmp_path / "runs/sysu"
+    run_folder = tmp_path / "runs/agw-sysu"
     rows = logged(run_folder)
     assert [row["lr_full"] for row in rows] == pytest.approx([0.1, 0.1, 0.01, 0.01])
     assert [row["lr_backbone"] for row in rows] == pytest.approx([0.01, 0.01, 0.001, 0.001])
@@ -279,13 +288,19 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_name_and_place(tmp_pat
     options += ["optimizer.lr=1e4", "optimizer.weight_decay=1e4"]  # each step takes 1e8 times a weight from itself
     error = refused(monkeypatch, tmp_path, capfd, train, *TINY.split(), *options)
     assert re.match(r"error: loss=(nan|inf), .* at epoch 1, step \d; no checkpoint yet; lower optimizer.lr", error)
-    assert not (tmp_path / "runs/demo/model.safetensors").exists()
+    assert not (tmp_path / "runs/pmt-demo/model.safetensors").exists()
 
 
 def test_a_run_is_not_resumed_on_other_pictures(tmp_path, monkeypatch, capfd):
     root = write_sysu_mm01(tmp_path / "tree")
     small = [option for option in TINY.split() if not option.startswith("data.synthetic")]
-    options = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=1", "train.num_identities=2"]
+    options = [
+        "stages.0.epochs=1",
+        "stages.1.epochs=1",
+        "train.iterations=1",
+        "train.num_identities=2",
+        "model.pretrained=none",
+    ]
     recipe = ["--config", CONFIG_ROOT / "pmt/sysu.yaml", "--data-root", root, *small, *options]
     command(monkeypatch, tmp_path, train, *recipe)
     picture = min(path for path in root.glob("cam*/*/*") if path.suffix.lower() == ".jpg")
@@ -309,3 +324,16 @@ def test_memory_hardly_grows_with_the_steps(tmp_path, monkeypatch):
     late = np.array(resident[100:], np.float64)  # of the second stage, after its first steps
     assert len(late) == 60
     assert np.polyfit(np.arange(len(late)), late, 1)[0] < 40e3  # 15 to 25 kB a step, over 1,000 of them
+
+
+def test_the_methods_have_folders_of_their_own_for_the_same_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(
+        r"^python ms_vireid/train.py (.*sysu.yaml .*)$", README.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    begun = []
+    monkeypatch.setattr(train, "train", lambda config, data, output, *rest: begun.append(output.path.as_posix()))
+    write_sysu_mm01(tmp_path / "SYSU-MM01")
+    for line in lines:
+        command(monkeypatch, tmp_path, train, *shlex.split(line), "train.num_identities=2", "train.num_instances=2")
+    assert begun == ["runs/pmt-sysu", "runs/mun-sysu", "runs/agw-sysu"]

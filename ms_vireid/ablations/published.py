@@ -96,5 +96,5 @@ def _printed(table: Table, row: Row, recipe: Config) -> Iterator[Published]:
 def _differences(config: Config, recipe: Config) -> list[str]:
     """Keys in which a run differs from a row's recipe, which starts from ImageNet weights."""
     ours, printed = (flat(dump_config(one)) for one in (config, recipe))
-    ours["model.pretrained"], printed["model.pretrained"] = ours["model.pretrained"] != "none", True
+    ours["model.pretrained"], printed["model.pretrained"] = not config.model.from_scratch, True
     return differing_keys(ours, printed, NOT_OF_THE_RECIPE)

@@ -11,6 +11,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.config.base import Count, Rate, Section, Share, Side, between, one_of
 
 MOST_WEIGHTS = 2_000_000_000
+WeightFile = Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given)]
 Width = between(1, 10_000)  # channels
 Blocks = between(1, 100)
 Kernel = between(1, 99)
@@ -34,8 +35,12 @@ class ModelConfig(Section):
     has_auxiliary: ClassVar[bool] = False  # whether the network makes a modality between visible and infrared
     name: str
     num_classes: between(1, 100_000) | None = None  # default: the identities of the training set
-    # ImageNet weights (.safetensors or .ckpt), or none to train from scratch
-    pretrained: Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given)] = "none"
+    # ImageNet weights (.safetensors or .ckpt), or none to train from scratch; null: training asks for either
+    pretrained: WeightFile | None = "none"
+
+    @property
+    def from_scratch(self) -> bool:
+        return self.pretrained in (None, "none")
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """What the network is built with, besides the number of identities, in either framework."""
