@@ -75,6 +75,13 @@ def test_every_command_runs(site, tmp_path):
     assert "pmt-table-3" in done.stdout
 
 
+def test_a_missing_extra_is_named_by_its_packages(site, tmp_path):
+    script = "import sys; sys.modules['sklearn'] = None; import ms_vireid.__main__ as program; program.main()"
+    refused = run_from(site, tmp_path, "-c", script, "visualize", "curves", "run", "--output", "curves.png")
+    command = "pip install 'jinja2>=3.1' 'matplotlib>=3.7' 'scikit-learn>=1.2'"
+    assert (refused.returncode, refused.stderr) == (2, f"error: visualize.py needs sklearn: {command}\n")
+
+
 def test_the_script_has_help_and_tells_a_mistake_in_one_line(site, tmp_path):
     script = site / "bin/ms-vireid"
     helped = run_from(site, tmp_path, script, "train", "--help")

@@ -47,9 +47,10 @@ def read_data(config: DataConfig) -> ReIDData:
     return read_llcm(config.root) if config.name == "llcm" else read_sysu_mm01(config.root)
 
 
-def read_sysu_mm01(root: Path) -> ReIDData:
+def read_sysu_mm01(root: Path | str) -> ReIDData:
     """SYSU-MM01 (Wu et al. 2017): `cam{1..6}/{id:04d}/*.jpg` and `exp/{train,val,test}_id.txt`; it trains on the
     identities of train and val."""
+    root = Path(root)
     _require_folders(root, *(f"cam{camera}" for camera in SYSU_CAMERAS), "exp")
     train, val, test = (_read_identities(root / "exp" / f"{split}_id.txt") for split in ("train", "val", "test"))
     shared = sorted({*train, *val} & {*test})
@@ -59,9 +60,10 @@ def read_sysu_mm01(root: Path) -> ReIDData:
     return ReIDData("sysu_mm01", root, "sysu_mm01", train, test)
 
 
-def read_regdb(root: Path, trial: int) -> ReIDData:
+def read_regdb(root: Path | str, trial: int) -> ReIDData:
     """RegDB (Nguyen et al. 2017), split `trial` of 10: `Visible/`, `Thermal/` and
     `idx/{train,test}_{visible,thermal}_{1..10}.txt`, lines `path label`. Visible is camera 1, thermal camera 2."""
+    root = Path(root)
     _require_folders(root, "Visible", "Thermal", "idx")
     train, test = (
         image_set(
@@ -76,13 +78,14 @@ def read_regdb(root: Path, trial: int) -> ReIDData:
     return ReIDData("regdb", root, "regdb", train, test)
 
 
-def read_llcm(root: Path) -> ReIDData:
+def read_llcm(root: Path | str) -> ReIDData:
     """LLCM, the low-light cross-modality set (Zhang and Wang, CVPR 2023). Train and test number identities apart.
 
     To train on: `idx/train_{vis,nir}.txt`, lines `path label`, of pictures `vis/0351/0351_c06_s200656_f4830_vis.jpg`,
     whose names give the camera (`c06`). To test on: the identities of `idx/test_id.txt` (one line, commas) in
     `test_{vis,nir}/cam{1..9}/{id:04d}/*.jpg`. Nine cameras take visible and, but for camera 3, infrared pictures.
     """
+    root = Path(root)
     _require_folders(root, "vis", "nir", "test_vis", "test_nir", "idx")
     cameras = [(root / "test_vis" / f"cam{camera}", camera, False) for camera in LLCM_VISIBLE_CAMERAS]
     cameras += [(root / "test_nir" / f"cam{camera}", camera, True) for camera in LLCM_INFRARED_CAMERAS]
@@ -99,9 +102,10 @@ def read_llcm(root: Path) -> ReIDData:
     return ReIDData("llcm", root, "llcm", image_set(train), test)
 
 
-def read_folder(root: Path, test_fraction: float) -> ReIDData:
+def read_folder(root: Path | str, test_fraction: float) -> ReIDData:
     """Pictures of your own: `visible/ID/*.jpg` and `infrared/ID/*.jpg`. Identities are the folder names in order; the
     last `test_fraction` of them are tested on."""
+    root = Path(root)
     require_directory(root, FOLDER_REMEDY, "visible", "infrared")
     names = {m: {entry.name for entry in (root / m).iterdir() if entry.is_dir()} for m in ("visible", "infrared")}
     one_sided = sorted(names["visible"] ^ names["infrared"])

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.devices import gpu
 
@@ -32,6 +34,12 @@ def set_up(device: str) -> str:
     Returns the device and what it is or why it was chosen: "CPU (auto: no Ascend NPU ...; no NVIDIA driver ...)".
     Raises InputError if the one asked for cannot be used; it says what was looked for and what to do.
     """
+    if sys.platform == "win32":
+        raise InputError("Windows lacks the forked processes that read pictures; use WSL 2, a Linux within Windows")
+    if int(np.__version__.split(".")[0]) >= 2:
+        raise InputError(
+            f"NumPy {np.__version__} is installed, and MindSpore's operators need NumPy 1: pip install 'numpy<2'"
+        )
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's errors, not its warnings
     # OpenMP threads of other libraries sleep between their loops: MindSpore's threads need the cores then.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

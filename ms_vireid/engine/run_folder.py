@@ -80,8 +80,8 @@ class Result(BaseModel):
 class RunFolder:
     """The files of a run, of which last.safetensors is the one to resume from."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path | str):
+        self.path = path = Path(path)
         self.config = path / "config.yaml"
         self.record = path / "run.json"
         self.metrics = path / "metrics.jsonl"

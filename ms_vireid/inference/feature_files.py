@@ -106,9 +106,10 @@ def write_archive(path: Path, content: Features, **arrays: np.ndarray) -> None:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
-def load_features(path: Path) -> Features:
+def load_features(path: Path | str) -> Features:
     """Read and check a feature file; raises InputError as `read_archive` and `check_columns`, and for features that are
     missing, misshapen, not finite or not L2-normalised."""
+    path = Path(path)
     held = read_archive(path, "a feature file", _MAKE)
     features = held.get("features")
     if not isinstance(features, np.ndarray):

@@ -46,7 +46,8 @@ def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
     _set(path, "ResNet", weights, [(torchvision_name(name), parameter) for name, parameter in named])
 
 
-def _read(path: Path, where: str) -> dict[str, np.ndarray]:
+def _read(path: Path | str, where: str) -> dict[str, np.ndarray]:
+    path = Path(path)
     if not path.is_file():
         bring = "bring it as .safetensors, which parity/convert.py makes of a .pth, or set model.pretrained=none"
         raise InputError(f"model.pretrained: no such file {path}; {where}; {bring}")

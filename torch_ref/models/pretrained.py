@@ -35,7 +35,8 @@ def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
     _set(path, "ResNet", weights, named)
 
 
-def _read(path: Path, where: str) -> dict[str, Tensor]:
+def _read(path: Path | str, where: str) -> dict[str, Tensor]:
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"model.pretrained: no such file {path}; {where}; or set model.pretrained=none")
     return read_weights(path)
