@@ -43,7 +43,11 @@ def folder(tmp_path, monkeypatch):
 def test_twelve_people_are_trained_on_and_searched(folder, capsys):
     write_folder(folder / "people", people(12))
     command("ms_vireid/train.py", *FEWER_STEPS)
-    assert "note: 6 identities to train on: a batch has 6, not 32" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "note: 6 identities to train on: a batch has 6, not 32" in printed
+    assert (
+        Path(LINES["ms_vireid/retrieve.py"][1]).name in re.search("^tested on 6 of 12 people: (.*)$", printed, re.M)[1]
+    )
     for script in ("ms_vireid/report.py", "ms_vireid/extract.py", "ms_vireid/retrieve.py"):
         command(script)
     assert "rank  similarity" in capsys.readouterr().out

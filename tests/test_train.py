@@ -18,6 +18,7 @@ from ms_vireid.devices.memory import resident_bytes
 from ms_vireid.engine.checkpoint import load_checkpoint
 from ms_vireid.engine.train_step import TrainStep
 from ms_vireid.engine.trainer import Trainer
+from ms_vireid.models import build_model
 from tests.data.tree import write_llcm, write_regdb, write_sysu_mm01
 
 README = Path(__file__).parents[1] / "README.md"
@@ -185,7 +186,7 @@ def test_evaluate_refuses_a_file_in_a_folder_that_is_not_there(monkeypatch, tmp_
 
 
 def test_the_best_epoch_and_chosen_ones_are_kept_on_request(tmp_path, monkeypatch):
-    options = ["stages.0.epochs=1", "stages.1.epochs=2", "train.iterations=1", "train.keep_epochs=[1,3]"]
+    options = ["stages.0.epochs=1", "stages.1.epochs=2", "train.iterations=1", "train.keep_epochs=[0,1,3]"]
     command(monkeypatch, tmp_path, train, *TINY.split(), *options, "train.select=best", "train.evaluate_every=1")
     run = tmp_path / "runs/pmt-demo"
     evaluated = [row["evaluation"]["map"] for row in logged(run) if "evaluation" in row]
@@ -195,9 +196,15 @@ def test_the_best_epoch_and_chosen_ones_are_kept_on_request(tmp_path, monkeypatc
     best = 1 + evaluated.index(max(evaluated))
     assert (result["best"]["epoch"], result["best"]["map"]) == (best, max(evaluated))
     assert (result["last"]["epoch"], result["last"]["map"]) == (3, evaluated[-1])
-    assert sorted(path.name for path in run.glob("epoch-*")) == ["epoch-1.safetensors", "epoch-3.safetensors"]
-    first, third, last = (load_checkpoint(run / f"{name}.safetensors") for name in ("epoch-1", "epoch-3", "last"))
-    assert first.meta["epoch"] == 1
+    names = "epoch-0", "epoch-1", "epoch-3", "last"
+    before, first, third, last = (load_checkpoint(run / f"{name}.safetensors") for name in names)
+    assert len(list(run.glob("epoch-*"))) == 3
+    assert [before.meta["epoch"], first.meta["epoch"]] == [0, 1]
+    untrained = {
+        parameter.name: parameter.asnumpy()
+        for parameter in build_model(load_config(run / "config.yaml")).get_parameters()
+    }
+    assert all(np.array_equal(array, untrained[name]) for name, array in before.arrays.items())
     assert all(np.array_equal(last.arrays[name], value) for name, value in third.arrays.items())
     assert any(not np.array_equal(first.arrays[name], value) for name, value in third.arrays.items())
 

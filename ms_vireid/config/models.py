@@ -1,6 +1,7 @@
 """The models' sections: what each network is made of."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -189,6 +190,14 @@ def require_fitting(path: Path, model: ModelConfig, held: int) -> None:
     if model.weights > 4 * held:  # a file for inference lacks the weights that only training needs
         problem = f"its configuration asks for {model.weights:,} weights, it holds {held:,}"
         raise InputError(f"{path}: does not fit the model: {problem}; use another copy")
+
+
+def other_width(weights: Mapping[str, Any], width: int) -> str:
+    """What to configure where the weights of a file, arrays or tensors by name, are of a ViT that is not `width` wide;
+    else "". Shapes do not tell the number of heads: timm's are 64 wide."""
+    held = next((value.shape[-1] for name, value in weights.items() if name.endswith("cls_token")), width)
+    sizes = f"model.embed_dim={held} model.num_heads={max(held // 64, 1)}"
+    return "" if held == width else f"; the file's ViT is {held} wide, the model's {width}: give {sizes}"
 
 
 AnyModelConfig = one_of(PMTConfig, AGWConfig, MUNConfig)

@@ -16,6 +16,7 @@ Sigma = Annotated[float, Field(ge=1e-3, le=100)]
 Pixel = Annotated[float, Field(ge=-100, le=100)]
 Factor = Annotated[float, Field(ge=1e-6, le=1)]
 Size = tuple[Side, Side]
+Kept = Annotated[tuple[Count, ...], Field(max_length=1000)]
 Milestones = Annotated[tuple[Positive, ...], Field(max_length=1000)]
 Folder = Annotated[Path, BeforeValidator(lambda given: expand_user(given) if isinstance(given, str) else given)]
 
@@ -153,7 +154,7 @@ class TrainConfig(Section):
     select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as PMT's release keeps
     evaluate_every: Count = 0  # epochs between evaluations; 0: only after the last
     checkpoint_steps: Count = 0  # steps between checkpoints; 0: only at the end of each epoch
-    keep_epochs: Milestones = ()  # epochs whose weights are kept as epoch-N.safetensors
+    keep_epochs: Kept = ()  # epochs whose weights are kept as epoch-N.safetensors; 0: before the first
     log_steps: Positive = 10  # steps between lines of metrics.jsonl
 
     def check(self) -> None:

@@ -91,7 +91,7 @@ class RunFolder:
         self._lock = None  # keeps other processes out, once this one trains here
 
     def kept(self, epoch: int) -> Path:
-        """The weights after an epoch of `train.keep_epochs`."""
+        """The weights after an epoch of `train.keep_epochs`, 0 being before the first."""
         return self.path / f"epoch-{epoch}.safetensors"
 
     def checkpoint(self, *paths: Path) -> Path | None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ms_vireid.command.errors import refuse
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image
 from ms_vireid.evaluation.protocol import Trial
@@ -60,6 +62,17 @@ def choose_queries(ranked: Sequence[Ranked], count: int, choice: str) -> list[Ra
         return [ranked[i] for i in np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).astype(int))]
     in_order = sorted(ranked, key=lambda one: one.average_precision, reverse=choice == "best")
     return in_order[:count]
+
+
+def find_queries(ranked: Sequence[Ranked], test: ImageSet, pictures: Sequence[Path]) -> list[Ranked]:
+    """The queries that some pictures are, in their order; raises InputError for a picture that is none with a match."""
+    by_path = {test.paths[one.query].resolve(): one for one in ranked}
+    if unknown := [str(path) for path in pictures if path.resolve() not in by_path]:
+        remedy = (
+            f"a query is, for example, {test.paths[ranked[0].query]}; retrieve.py --sheet searches with any picture"
+        )
+        refuse(unknown, "--query: pictures that are not queries of the test set", remedy)
+    return [by_path[path.resolve()] for path in pictures]
 
 
 class Tile(NamedTuple):

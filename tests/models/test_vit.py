@@ -87,6 +87,15 @@ def test_weights_that_do_not_fit_are_all_named_and_nothing_is_set(tmp_path):
     assert np.array_equal(vit.norm.beta.asnumpy(), before)
 
 
+def test_a_file_of_another_width_says_what_to_configure(tmp_path):
+    save_file(timm_weights(), tmp_path / "vit.safetensors")
+    wider = VisionTransformer(**SMALL | {"embed_dim": 32})
+    with pytest.raises(
+        InputError, match=r"ViT is 16 wide, the model's 32: give model\.embed_dim=16 model\.num_heads=1$"
+    ):
+        load_pretrained_vit(wider, tmp_path / "vit.safetensors")
+
+
 def test_create_model_loads_the_file_that_it_is_given(tmp_path):
     held = timm_weights()
     save_file(held, tmp_path / "vit.safetensors")
