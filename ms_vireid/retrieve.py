@@ -171,13 +171,12 @@ def _open(arguments: Namespace, content: "Features | None", create: bool) -> Abs
 
 
 def _search(gallery, queries: "Features", arguments: Namespace) -> None:
-    from ms_vireid.search.found import Found, as_json, format_found
-    from ms_vireid.search.local_gallery import entry
+    from ms_vireid.search.found import as_json, format_found
+    from ms_vireid.search.local_gallery import find
 
     began = time.perf_counter()
-    hits = gallery.search(queries, arguments.top_k, arguments.camera, arguments.breadth)
+    found = find(gallery, queries, arguments.top_k, arguments.camera, arguments.breadth)
     took = time.perf_counter() - began
-    found = [Found(entry(queries, row), row_hits) for row, row_hits in enumerate(hits)]
     for one in found[:SHOWN]:
         print(f"{format_found(one)}\n")
     hidden = f" (the first {SHOWN} are shown; --json has all)" if len(found) > SHOWN else ""

@@ -5,7 +5,7 @@ import numpy as np
 from ms_vireid.data import read
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.files.weights import read_checkpoint
-from ms_vireid.inference.feature_files import load_features
+from ms_vireid.inference.feature_files import load_features, save_features
 from ms_vireid.inference.trained import load_trained
 from tests.checkpoints import write_checkpoint
 from tests.data import tree
@@ -21,9 +21,7 @@ def test_checkpoints_and_run_folders(tmp_path):
 
 
 def test_feature_files(tmp_path):
-    from ms_vireid.inference.feature_files import save_features
-
-    save_features(tmp_path / "a.npz", gallery())
+    save_features(str(tmp_path / "a.npz"), gallery())
     assert np.array_equal(load_features(str(tmp_path / "a.npz")).features, gallery().features)
 
 

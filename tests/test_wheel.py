@@ -75,6 +75,12 @@ def test_every_command_runs(site, tmp_path):
     assert "pmt-table-3" in done.stdout
 
 
+def test_from_python_the_version_is_the_packages_and_types_are_there(site, tmp_path):
+    done = run_from(site, tmp_path, "-c", "import ms_vireid as package; print(package.__version__, package.__file__)")
+    assert done.stdout.split() == ["0.1.0", str(site / "ms_vireid/__init__.py")]
+    assert (site / "ms_vireid/py.typed").is_file()
+
+
 def test_a_missing_extra_is_named_by_its_packages(site, tmp_path):
     script = "import sys; sys.modules['sklearn'] = None; import ms_vireid.__main__ as program; program.main()"
     refused = run_from(site, tmp_path, "-c", script, "visualize", "curves", "run", "--output", "curves.png")

@@ -63,14 +63,21 @@ def read_pixels(path: Path, gray: bool = False) -> np.ndarray:
     16 bits are scaled to 8. Raises InputError as `open_picture`, and for 32 bits, whose range is unknown.
     """
     with open_picture(path) as image:
-        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-            image = Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8))  # 65535 / 255
-        elif image.mode in ("I", "F"):
-            raise OSError("its pixels have 32 bits: save it with 8 or 16")
-        mode = Image.getmodebase(image.mode) if gray else "RGB"  # "L" or "RGB"
-        if image.format == "JPEG" and image.mode in ("L", "RGB") and (pixels := _jpeg(image, mode)) is not None:
-            return pixels
-        return np.asarray(image if image.mode == mode else image.convert(mode))
+        if image.format == "JPEG" and image.mode in ("L", "RGB"):
+            pixels = _jpeg(image, image.mode if gray else "RGB")
+            if pixels is not None:
+                return pixels
+        return pixels_of(image, gray)
+
+
+def pixels_of(image: Image.Image, gray: bool = False) -> np.ndarray:
+    """The same of a picture in memory; raises OSError for 32 bits."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        image = Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8))  # 65535 / 255
+    elif image.mode in ("I", "F"):
+        raise OSError("its pixels have 32 bits: save it with 8 or 16")
+    mode = Image.getmodebase(image.mode) if gray else "RGB"  # "L" or "RGB"
+    return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
 def _jpeg(image: Image.Image, mode: str) -> np.ndarray | None:

@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,7 +33,10 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class ProtocolResult:
-    """The metrics of every trial, and their mean and population standard deviation over trials, fractions in 0..1."""
+    """The metrics of every trial, and their mean and population standard deviation over trials, fractions in 0..1.
+
+    evaluated: what `evaluated` says of it, where that has been added.
+    """
 
     mean: dict[str, float]  # by the names of RankingResult.metrics
     std: dict[str, float]
@@ -41,6 +44,7 @@ class ProtocolResult:
     num_queries: int  # of the first trial
     num_gallery: int
     checksum: str
+    evaluated: dict = field(default_factory=dict)
 
     def as_dict(self) -> dict:
         """The same as plain numbers, strings, lists and dicts, for JSON."""

@@ -91,7 +91,7 @@ class Pictures:
         )
 
 
-def save_features(path: Path, content: Features) -> None:
+def save_features(path: Path | str, content: Features) -> None:
     """The same content gives the same bytes; raises InputError as `whole` does."""
     write_archive(path, content, features=content.features)
 

@@ -10,7 +10,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.progress import progress
 from ms_vireid.data.layout import UNKNOWN
 from ms_vireid.inference.feature_files import Features
-from ms_vireid.search.found import NOTHING, Entry, Hit, hits_of
+from ms_vireid.search.found import NOTHING, Entry, Found, Hit, hits_of
 
 if TYPE_CHECKING:
     from ms_vireid.search.faiss_index import FaissIndex
@@ -62,6 +62,14 @@ def entry(features: Features, row: int) -> Entry:
         column[row].item() for column in (features.modality, features.cameras, features.identities)
     )
     return Entry.of(path, features.file(path), modality, camera, identity)
+
+
+def find(
+    gallery, queries: Features, top_k: int, cameras: Sequence[int] | None = None, breadth: int | None = None
+) -> list[Found]:
+    """Each query with what a gallery's `search` gives for it."""
+    hits = gallery.search(queries, top_k, cameras, breadth)
+    return [Found(entry(queries, row), row_hits) for row, row_hits in enumerate(hits)]
 
 
 def check_same_model(queries: Features, gallery: Features, name: str) -> None:
