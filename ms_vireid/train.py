@@ -47,6 +47,8 @@ def main() -> None:
         from ms_vireid.engine.process_group import ALONE
 
         config = recipe(arguments)
+        if config.train.tensorboard:
+            require_extra("train.tensorboard", "tensorboard", "tensorboard")
         device, group = _start(arguments.device, config) if runtime.launched() else (None, ALONE)
 
     with group.together():  # which waits for all to look, before one writes

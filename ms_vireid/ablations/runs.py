@@ -27,6 +27,7 @@ IDLE_KEYS = (
     "data.workers",
     "data.cache",
     "train.log_steps",
+    "train.tensorboard",
     "train.checkpoint_steps",
     "evaluation.batch_size",
     "evaluation.compare_untrained",

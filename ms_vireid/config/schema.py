@@ -156,6 +156,7 @@ class TrainConfig(Section):
     checkpoint_steps: Count = 0  # steps between checkpoints; 0: only at the end of each epoch
     keep_epochs: Kept = ()  # epochs whose weights are kept as epoch-N.safetensors; 0: before the first
     log_steps: Positive = 10  # steps between lines of metrics.jsonl
+    tensorboard: bool = False  # also write what metrics.jsonl holds to tensorboard/, for TensorBoard
 
     def check(self) -> None:
         if self.select == "best" and not self.evaluate_every:
@@ -183,6 +184,7 @@ FREE_KEYS = (
     "train.checkpoint_steps",
     "train.keep_epochs",
     "train.log_steps",
+    "train.tensorboard",
     "evaluation.",
 )
 
