@@ -10,8 +10,6 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
 from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.devices import gpu
 
@@ -36,6 +34,8 @@ def set_up(device: str) -> str:
     """
     if sys.platform == "win32":
         raise InputError("Windows lacks the forked processes that read pictures; use WSL 2, a Linux within Windows")
+    import numpy as np
+
     if int(np.__version__.split(".")[0]) >= 2:
         raise InputError(
             f"NumPy {np.__version__} is installed, and MindSpore's operators need NumPy 1: pip install 'numpy<2'"
