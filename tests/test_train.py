@@ -140,12 +140,26 @@ def test_evaluate_takes_another_mode_and_number_of_shots(finished, monkeypatch, 
     assert len(indoor["trials"]) == 3
     assert indoor["num_gallery"] == 4 * 2  # cameras 1 and 2, one picture each
     chosen = {"mode": "indoor", "shots": 10, "trials": 3}
-    done = {"data": "synthetic", "direction": "infrared-to-visible", **chosen, "flip": False, "corrupted": False}
+    done = {
+        "data": "synthetic",
+        "direction": "infrared-to-visible",
+        **chosen,
+        "flip": False,
+        "rerank": False,
+        "corrupted": False,
+    }
     assert indoor["evaluated"] == done
     printed = capfd.readouterr().out
-    assert "mode indoor, shots 10, trials 3, flip no, corrupted no\n" in printed
+    assert "mode indoor, shots 10, trials 3, flip no, rerank no, corrupted no\n" in printed
     assert f"8 pictures in 3 trials; checksum of what was drawn {indoor['checksum']}" in printed
     assert "±" in printed
+
+
+def test_reranking_is_asked_for_and_named(finished, monkeypatch, capfd):
+    plain, again = (evaluated(monkeypatch, finished, *options) for options in ((), ("--rerank",)))
+    assert (plain["evaluated"]["rerank"], again["evaluated"]["rerank"]) == (False, True)
+    assert plain["mean"] != again["mean"]
+    assert capfd.readouterr().out.count("note: re-ranked: not to be compared with the papers' tables\n") == 1
 
 
 def test_the_corrupted_set_is_evaluated_ten_times(finished, monkeypatch, capfd):
@@ -156,7 +170,7 @@ def test_the_corrupted_set_is_evaluated_ten_times(finished, monkeypatch, capfd):
     assert corrupted == again
     assert corrupted["trials"] != 5 * clean["trials"]
     printed = capfd.readouterr().out
-    assert "shots 1, flip no, corrupted yes\n" in printed
+    assert "shots 1, flip no, rerank no, corrupted yes\n" in printed
     assert again["checksum"] in printed
 
 

@@ -52,7 +52,8 @@ def search_key(data: str, evaluation: EvaluationConfig, search: Search | None = 
     gallery = (f"{mode} search", "single-shot" if evaluation.shots == 1 else "multi-shot")
     corrupted = ("visible pictures corrupted",) if search is not None and search.corrupted else ()
     turned = ("features of turned pictures added",) if evaluation.flip else ()
-    return (*(gallery if data in ("sysu_mm01", "synthetic") else ()), direction, *corrupted, *turned)
+    reranked = ("re-ranked",) if evaluation.rerank else ()
+    return (*(gallery if data in ("sysu_mm01", "synthetic") else ()), direction, *corrupted, *turned, *reranked)
 
 
 def further_results(folder: RunFolder, config: Config) -> Iterator[tuple[SearchKey, str]]:

@@ -170,6 +170,7 @@ class EvaluationConfig(Section):
     trials: between(1, 1000) = 10  # SYSU-MM01's and LLCM's galleries
     batch_size: between(1, 10_000) = 64
     flip: bool = False  # add the features of each picture turned left to right, as LLCM's authors do
+    rerank: bool = False  # re-rank by k-reciprocal encoding, which is not in the papers' tables
     frost: Folder | None = None  # folder of photographs of frost for corrupted pictures; without it frost is drawn
     compare_untrained: bool = False  # also evaluate the model as it was before training, and chance
 

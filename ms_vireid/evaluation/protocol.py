@@ -13,6 +13,7 @@ from ms_vireid.config import Config, EvaluationConfig
 from ms_vireid.data.folders import SYSU_INFRARED_CAMERAS
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking, query_groups
+from ms_vireid.evaluation.reranking import rerank
 
 SYSU_MM01_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 CHOICES = {  # of `EvaluationConfig`, that a protocol leaves open; infrared queries are all that SYSU-MM01's has
@@ -75,13 +76,13 @@ def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:
 
 def evaluated(config: Config, protocol: str, corrupted: bool = False) -> dict:
     """What an evaluation is of, as plain values: the data set, what was chosen of its protocol, and how features are
-    made. A corrupted set is evaluated on the first trial alone."""
+    made and ranked. A corrupted set is evaluated on the first trial alone."""
     chosen = {name: getattr(config.evaluation, name) for name in CHOICES[protocol]}
     if corrupted:
         chosen.pop("trials", None)
     split = {"split": config.data.trial} if config.data.name == "regdb" else {}
     direction = {"direction": config.evaluation.direction}
-    features = {"flip": config.evaluation.flip, "corrupted": corrupted}
+    features = {"flip": config.evaluation.flip, "rerank": config.evaluation.rerank, "corrupted": corrupted}
     return {"data": config.data.name} | split | direction | chosen | features
 
 
@@ -161,14 +162,17 @@ def trials_checksum(test: ImageSet, trials: Sequence[Trial]) -> str:
     return digest.hexdigest()[:16]
 
 
-def evaluate_trials(features: np.ndarray, test: ImageSet, trials: Sequence[Trial], protocol: str) -> ProtocolResult:
-    """Rank every trial by distance = 1 - inner product, and average.
+def evaluate_trials(
+    features: np.ndarray, test: ImageSet, trials: Sequence[Trial], protocol: str, reranked: bool = False
+) -> ProtocolResult:
+    """Rank every trial by distance = 1 - inner product, or as `rerank` has it, and average.
 
     features: float32 [N, C], one row for each picture of `test`, L2-normalised. Else as evaluate_ranking."""
-    results = [
-        evaluate_ranking(1 - features[trial.query] @ features[trial.gallery].T, *_columns(test, trial), protocol)
-        for trial in trials
-    ]
+    results = []
+    for trial in trials:
+        pair = features[trial.query], features[trial.gallery]
+        distance = rerank(*pair) if reranked else 1 - pair[0] @ pair[1].T
+        results.append(evaluate_ranking(distance, *_columns(test, trial), protocol))
     return average_trials(results, test, trials)
 
 

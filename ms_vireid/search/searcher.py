@@ -17,7 +17,7 @@ from ms_vireid.data.transforms import fitted, normalise
 from ms_vireid.inference import begin
 from ms_vireid.inference.feature_files import FORMAT, Features, Pictures
 from ms_vireid.search.found import Found
-from ms_vireid.search.local_gallery import LocalGallery, find
+from ms_vireid.search.local_gallery import LocalGallery, found_by
 from ms_vireid.search.sources import read_source
 
 InMemory = Image.Image | np.ndarray
@@ -70,15 +70,20 @@ class Searcher:
             raise InputError("images and arrays do not say their modality: give modality='visible' or 'infrared'")
         return self._features_in_memory([_pixels(number, one) for number, one in enumerate(given)], modality)
 
-    def rank(self, query: Source | Features, gallery: Source | Features, top_k: int = 10) -> list[Found]:
+    def rank(
+        self, query: Source | Features, gallery: Source | Features, top_k: int = 10, rerank: bool = False
+    ) -> list[Found]:
         """The `top_k` nearest pictures of the gallery to each query, nearest first.
 
-        query, gallery: what `features` returns, or takes where folders say the modality.
+        query, gallery: what `features` returns, or takes where folders say the modality. rerank: by k-reciprocal
+        encoding among all queries and the whole gallery.
         """
         if top_k < 1:
             raise InputError(f"top_k {top_k}: must be at least 1")
         queries, searched = (one if isinstance(one, Features) else self.features(one) for one in (query, gallery))
-        return find(LocalGallery("gallery", searched), queries, top_k)
+        among = LocalGallery("gallery", searched)
+        hits = among.search_reranked(queries, top_k) if rerank else among.search(queries, top_k)
+        return found_by(queries, hits)
 
     def _features_in_memory(self, pictures: list[np.ndarray], modality: str) -> Features:
         rows, size = [], self._extractor.batch_size

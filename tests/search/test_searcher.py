@@ -10,10 +10,11 @@ from PIL import Image
 import ms_vireid
 from ms_vireid import evaluate as module
 from ms_vireid import extract, retrieve
+from ms_vireid.evaluation.reranking import rerank
 from ms_vireid.inference.feature_files import load_features
 from tests.checkpoints import write_checkpoint
 from tests.data.tree import write_folder
-from tests.test_train import command
+from tests.test_train import command, refused
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,31 @@ def test_what_is_wrong_with_a_search_is_one_error(searcher, folder):
         ms_vireid.Searcher("nowhere")
     with pytest.raises(ms_vireid.InputError, match="device cuda: there are auto, Ascend, GPU, CPU"):
         ms_vireid.Searcher(folder / "run/model.safetensors", device="cuda")
+
+
+def test_reranked_searches_are_the_commands_and_by_the_distances(searcher, folder, monkeypatch, capfd):
+    given = (
+        "--checkpoint",
+        folder / "run/model.safetensors",
+        "--query",
+        "people/infrared",
+        "--gallery",
+        "people/visible",
+    )
+    command(monkeypatch, folder, retrieve, *given, "--rerank", "--top-k", 4, "--json", "a.json")
+    written = json.loads((folder / "a.json").read_text())
+    assert written["reranked"]
+    night, day = searcher.features("people/infrared"), searcher.features("people/visible")
+    found = searcher.rank(night, day, top_k=4, rerank=True)
+    order = np.argsort(rerank(night.features, day.features), axis=1, kind="stable")[:, :4]
+    for query, one, row in zip(written["queries"], found, order, strict=True):
+        assert [hit["path"] for hit in query["hits"]] == [hit.entry.path for hit in one.hits] == day.paths[row].tolist()
+    similarity = night.features @ day.features.T
+    shown = [[hit.similarity for hit in one.hits] for one in found]
+    assert np.array(shown) == pytest.approx(np.take_along_axis(similarity, order, 1), abs=1e-6)
+    for options in (["--index", "flat"], ["--camera", "1"]):
+        error = refused(monkeypatch, folder, capfd, retrieve, *given, "--rerank", *options)
+        assert error == "error: --rerank: takes features or pictures, without an index and without --camera"
 
 
 def test_another_thread_may_search(searcher, folder):
