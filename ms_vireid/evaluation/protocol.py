@@ -13,7 +13,6 @@ from ms_vireid.config import Config, EvaluationConfig
 from ms_vireid.data.folders import SYSU_INFRARED_CAMERAS
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking, query_groups
-from ms_vireid.evaluation.reranking import rerank
 
 SYSU_MM01_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 CHOICES = {  # of `EvaluationConfig`, that a protocol leaves open; infrared queries are all that SYSU-MM01's has
@@ -168,6 +167,8 @@ def evaluate_trials(
     """Rank every trial by distance = 1 - inner product, or as `rerank` has it, and average.
 
     features: float32 [N, C], one row for each picture of `test`, L2-normalised. Else as evaluate_ranking."""
+    if reranked:
+        from ms_vireid.evaluation.reranking import rerank  # only now: it brings Numba
     results = []
     for trial in trials:
         pair = features[trial.query], features[trial.gallery]
