@@ -1,0 +1,26 @@
+"""Visible-infrared person re-identification on MindSpore. From Python: docs/python.md."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ms_vireid import evaluate
+    from ms_vireid.command.errors import InputError
+    from ms_vireid.search.searcher import Searcher
+
+    __version__: str
+
+__all__ = ["InputError", "Searcher", "__version__", "evaluate"]
+_HOME = {"InputError": "ms_vireid.command.errors", "Searcher": "ms_vireid.search.searcher"}
+
+
+def __getattr__(name: str):
+    """Imported when first asked for: the device has to be set up before mindspore is imported."""
+    if name == "__version__":
+        return version("ms_vireid")
+    if name == "evaluate":  # the command's module, which can be called
+        return import_module("ms_vireid.evaluate")
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'ms_vireid' has no attribute {name!r}")

@@ -1,15 +1,24 @@
 """Evaluate a checkpoint under its data set's protocol: every metric as mean and deviation over the trials."""
 
+import dataclasses
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import DIRECTIONS
 from ms_vireid.command.running import Parser, add_inference, run
 from ms_vireid.files.writing import check_output, whole, write_json
 
 if TYPE_CHECKING:
     from ms_vireid.config import Config
+    from ms_vireid.data.records import ReIDData
+    from ms_vireid.evaluation.protocol import ProtocolResult
+    from ms_vireid.inference.trained import TrainedModel
+
+SWITCHES = ("flip", "renormalise", "rerank")
+OPTIONS = ("mode", "shots", "direction", "trials", "frost")  # of the protocol and the corruptions
 
 
 def main() -> None:
@@ -30,6 +39,9 @@ def main() -> None:
     parser.add_argument("--flip", action="store_true", help="add the features of each picture's mirror image")
     parser.add_argument("--renormalise", action="store_true", help="scale the sums of --flip to unit length again")
     parser.add_argument(
+        "--rerank", action="store_true", help="re-rank by k-reciprocal encoding, which is not in the papers' tables"
+    )
+    parser.add_argument(
         "--corruption-sheet", type=Path, metavar="F", help="also draw a visible test picture in every corruption to F"
     )
     parser.add_argument("--json", type=Path, metavar="F", help="also write the result to F")
@@ -37,54 +49,115 @@ def main() -> None:
     check_output(arguments.json, "--json")
     check_output(arguments.corruption_sheet, "--corruption-sheet")
 
+    if arguments.frost and not (arguments.corrupted or arguments.corruption_sheet):
+        raise InputError("--frost: only with --corrupted or --corruption-sheet")
     from ms_vireid.evaluation.table import format_table
     from ms_vireid.inference import start_inference
 
     program = start_inference(arguments, arguments.checkpoint)
-    from ms_vireid.inference.evaluating import evaluate_corrupted, evaluate_model, frost_photographs
-    from ms_vireid.inference.trained import load_trained
-
-    (trained,) = load_trained([arguments.checkpoint], program)
-    config = _with_options(trained.config, arguments)
-    data = trained.read_data(arguments.data_root)
+    options = {name: getattr(arguments, name) for name in OPTIONS}
+    options |= {name: True for name in SWITCHES if getattr(arguments, name)}
+    trained, config, data = _prepared(arguments.checkpoint, program, arguments.data_root, options, arguments.corrupted)
     if arguments.corruption_sheet:
-        from ms_vireid.data.corruptions import corruption_sheet
-        from ms_vireid.data.randomness import counter_generator
-        from ms_vireid.data.transforms import load_image
-
-        shown = load_image(data.test.paths[data.test.infrared.argmin()], config.data.image_size)
-        photographs = frost_photographs(config.evaluation)
-        sheet = corruption_sheet(shown, counter_generator("corruption", 0), photographs)
-        with whole(arguments.corruption_sheet) as temporary:
-            sheet.save(temporary, "PNG")
+        _draw_corruptions(config, data, arguments.corruption_sheet)
     if trained.left_out:
         parts = ", ".join(sorted({name.partition(".")[0] for name in trained.left_out}))
         print(f"note: {len(trained.left_out)} parameters that only training needs are left out ({parts})")
     try:
-        evaluate = evaluate_corrupted if arguments.corrupted else evaluate_model
-        result = evaluate(trained.extractor, data, config.evaluation)
+        result = _result(trained, config, data, arguments.corrupted)
     except KeyboardInterrupt:
         print("stopped; nothing was evaluated", file=sys.stderr)
         raise
-    name = f"{data.name}, visible pictures corrupted" if arguments.corrupted else data.name
-    print(f"{name}, {len(result.trials)} trials, checksum of their sampling {result.checksum}")
-    print(format_table({arguments.checkpoint.stem: result.mean}, {arguments.checkpoint.stem: result.std}))
+    name, several = arguments.checkpoint.stem, len(result.trials) > 1
+    print(f"evaluated: {', '.join(f'{key} {_word(value)}' for key, value in result.evaluated.items())}")
+    sizes = f"{result.num_queries:,} queries among {result.num_gallery:,} pictures"
+    trials = f"{len(result.trials)} trial{'s' if several else ''}"
+    print(f"{sizes} in {trials}; checksum of what was drawn {result.checksum}")
+    if result.evaluated["rerank"]:
+        print("note: re-ranked: not to be compared with the papers' tables")
+    print(format_table({name: result.mean}, {name: result.std} if several else {}))
     if arguments.json:
         write_json(arguments.json, result.as_dict())
 
 
-def _with_options(config: "Config", arguments) -> "Config":
-    """The run's configuration with what the command line says otherwise."""
+def evaluate(
+    checkpoint: str | Path,
+    data_root: str | Path | None = None,
+    *,
+    device: str = "auto",
+    program: str = "auto",
+    corrupted: bool = False,
+    **options: str | int | bool,
+) -> "ProtocolResult":
+    """What the command of this name computes, `ms_vireid.evaluate(...)` from Python.
+
+    options: mode, shots, direction, trials, flip, renormalise, rerank, frost, as on the command line; others are as in the run.
+    Returns `mean` and `std` by metric ("rank1" ... "rank20", "map", "minp"), fractions, the `trials`, and what was
+    `evaluated`. Raises InputError for what the command refuses, and TypeError for another option.
+    """
+    if unknown := sorted(options.keys() - {*OPTIONS, *SWITCHES}):
+        raise TypeError(f"evaluate() has no option {', '.join(unknown)}; there are {', '.join(OPTIONS + SWITCHES)}")
+    from ms_vireid.inference import begin
+
+    _, program = begin(device, program, Path(checkpoint))
+    root = None if data_root is None else str(data_root)
+    return _result(*_prepared(Path(checkpoint), program, root, options, corrupted), corrupted)
+
+
+def _prepared(
+    checkpoint: Path, program: str, data_root: str | None, options: dict, corrupted: bool
+) -> "tuple[TrainedModel, Config, ReIDData]":
+    """The model, its configuration with the options that are not None, and the data set; refuses idle options."""
     from ms_vireid.config import check_config, dump_config
+    from ms_vireid.evaluation.protocol import CHOICES
+    from ms_vireid.inference.trained import load_trained
 
-    tree = dump_config(config)
-    chosen = {name: getattr(arguments, name) for name in ("mode", "shots", "direction", "trials", "frost")}
-    tree["evaluation"] |= {name: value for name, value in chosen.items() if value is not None}
-    for name in ("flip", "renormalise"):
-        if getattr(arguments, name):
-            tree["evaluation"][name] = True
-    return check_config(tree, "command line")
+    (trained,) = load_trained([checkpoint], program)
+    given = {name: value for name, value in options.items() if value is not None}
+    tree = dump_config(trained.config)
+    tree["evaluation"] |= given | ({"frost": str(given["frost"])} if "frost" in given else {})
+    config = check_config(tree, "options")
+    data = trained.read_data(data_root)
+    if corrupted and "trials" in given:
+        raise InputError("--trials: corrupted pictures are searched in the protocol's first trial alone; leave it out")
+    for name in given.keys() & {"mode", "shots", "trials"}:
+        if name not in CHOICES[data.protocol]:
+            raise InputError(f"--{name}: {data.name} is evaluated without it; leave it out")
+    return trained, config, data
 
+
+def _result(trained: "TrainedModel", config: "Config", data: "ReIDData", corrupted: bool) -> "ProtocolResult":
+    from ms_vireid.evaluation.protocol import evaluated
+    from ms_vireid.inference.evaluating import evaluate_corrupted, evaluate_model
+
+    result = (evaluate_corrupted if corrupted else evaluate_model)(trained.extractor, data, config.evaluation)
+    return dataclasses.replace(result, evaluated=evaluated(config, data.protocol, corrupted))
+
+
+def _draw_corruptions(config: "Config", data: "ReIDData", path: Path) -> None:
+    from ms_vireid.data.corruptions import corruption_sheet
+    from ms_vireid.data.randomness import counter_generator
+    from ms_vireid.data.transforms import load_image
+    from ms_vireid.inference.evaluating import frost_photographs
+
+    shown = load_image(data.test.paths[data.test.infrared.argmin()], config.data.image_size)
+    sheet = corruption_sheet(shown, counter_generator("corruption", 0), frost_photographs(config.evaluation))
+    with whole(path) as temporary:
+        sheet.save(temporary, "PNG")
+
+
+def _word(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+class _Callable(ModuleType):
+    """This module, so that `ms_vireid.evaluate` is the command's module and the function, in whichever order both are
+    asked for."""
+
+    __call__ = staticmethod(evaluate)
+
+
+sys.modules[__name__].__class__ = _Callable
 
 if __name__ == "__main__":
     run(main)

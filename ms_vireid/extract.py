@@ -46,7 +46,7 @@ def main() -> None:
     from ms_vireid.inference.feature_files import FORMAT, Pictures, save_features
 
     names = find_pictures(arguments.images, arguments.list)
-    images = read_layout(arguments.images, names, arguments.modality)
+    images, people = read_layout(arguments.images, names, arguments.modality)
     program = start_inference(arguments, arguments.checkpoint)
     from ms_vireid.inference.extraction import extract_resumably
     from ms_vireid.inference.trained import load_trained
@@ -67,7 +67,7 @@ def main() -> None:
 
     skipped = {names[i].as_posix(): broken[i] for i in sorted(broken)}
     info = plan | {"checkpoint": source, "config": dump_config(trained.config), "skipped": skipped}
-    content = Pictures(arguments.images.resolve(), tuple(names), images).with_features(features, info)
+    content = Pictures(arguments.images.resolve(), tuple(names), images, people).with_features(features, info)
     if broken:
         content = content.rows(np.setdiff1d(np.arange(len(images)), list(broken)))
     save_features(arguments.output, content)

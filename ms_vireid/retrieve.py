@@ -52,6 +52,9 @@ def main() -> None:
         metavar="N",
         help="candidates that hnsw keeps (efSearch, default 128): the more, the nearer to exact and the slower",
     )
+    parser.add_argument(
+        "--rerank", action="store_true", help="re-rank by k-reciprocal encoding: an exact search that all queries share"
+    )
     parser.add_argument("--save-index", type=Path, metavar="F", help=f"also write the FAISS index there ({INDEX})")
     parser.add_argument("--add", type=Path, metavar="A", help="first add this .npz or folder to the Milvus gallery")
     parser.add_argument("--collection", default="ms_vireid", metavar="NAME", help="of the Milvus gallery")
@@ -85,6 +88,8 @@ def _check(arguments: Namespace) -> None:
     if not (arguments.query or arguments.add or arguments.save_index):
         raise InputError("nothing to do: give --query, --add or --save-index; see --help")
     check_least(arguments, top_k=1, breadth=1)
+    if arguments.rerank and (in_milvus or saved or arguments.index in ("flat", "hnsw") or arguments.camera):
+        raise InputError("--rerank: takes features or pictures, without an index and without --camera")
     if arguments.add and not in_milvus:
         raise InputError(f"--add {arguments.add}: only for a gallery in Milvus ({MILVUS}PATH.db or {MILVUS}http://...)")
     if arguments.save_index and (in_milvus or saved or arguments.index in (None, "exact")):
@@ -171,13 +176,16 @@ def _open(arguments: Namespace, content: "Features | None", create: bool) -> Abs
 
 
 def _search(gallery, queries: "Features", arguments: Namespace) -> None:
-    from ms_vireid.search.found import Found, as_json, format_found
-    from ms_vireid.search.local_gallery import entry
+    from ms_vireid.search.found import as_json, format_found
+    from ms_vireid.search.local_gallery import found_by
 
     began = time.perf_counter()
-    hits = gallery.search(queries, arguments.top_k, arguments.camera, arguments.breadth)
+    if arguments.rerank:
+        hits = gallery.search_reranked(queries, arguments.top_k)
+    else:
+        hits = gallery.search(queries, arguments.top_k, arguments.camera, arguments.breadth)
     took = time.perf_counter() - began
-    found = [Found(entry(queries, row), row_hits) for row, row_hits in enumerate(hits)]
+    found = found_by(queries, hits)
     for one in found[:SHOWN]:
         print(f"{format_found(one)}\n")
     hidden = f" (the first {SHOWN} are shown; --json has all)" if len(found) > SHOWN else ""
@@ -189,6 +197,7 @@ def _search(gallery, queries: "Features", arguments: Namespace) -> None:
             "checkpoint": queries.info["checkpoint"]["sha256"],
             "top_k": arguments.top_k,
             "cameras": arguments.camera,
+            "reranked": arguments.rerank,
         }
         write_json(arguments.json, about | {"queries": [as_json(one) for one in found]})
     if arguments.sheet:

@@ -12,7 +12,7 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, the_first
 from ms_vireid.command.running import Parser, add_device, add_recipe, require_extra, run
 from ms_vireid.devices import runtime
 
@@ -26,7 +26,9 @@ def main() -> None:
     parser = Parser(__doc__)
     add_recipe(parser)
     add_device(parser)
-    parser.add_argument("--output", type=Path, metavar="R", help="run folder (default: runs/NAME-OF-CONFIG)")
+    parser.add_argument(
+        "--output", type=Path, metavar="R", help="run folder (default: runs/METHOD-CONFIG, such as runs/pmt-sysu)"
+    )
     parser.add_argument(
         "--resume",
         metavar="auto|PATH",
@@ -45,23 +47,32 @@ def main() -> None:
         from ms_vireid.engine.process_group import ALONE
 
         config = recipe(arguments)
+        if config.train.tensorboard:
+            require_extra("train.tensorboard", "tensorboard", "tensorboard")
         device, group = _start(arguments.device, config) if runtime.launched() else (None, ALONE)
 
     with group.together():  # which waits for all to look, before one writes
-        run_folder, checkpoint = _places(arguments)
+        run_folder, checkpoint = _places(arguments, config.model.name)
     with group.together():  # the first process may make the data before the others look
         data = read_data(config.data) if group.is_main_process else None
         if data and (warning := validate_for_training(data, config.train.num_instances)):
             print(f"note: {warning}")
     with group.together():
         data = data or read_data(config.data)
-    config = config.with_num_classes(data.train.num_identities)
+    recipe_batch, config = config.train.num_identities, config.with_num_classes(data.train.num_identities)
+    with group.together():
+        config = config.with_fitting_batch(data.train.num_identities, group.world_size)
     if device is None:
         device, _ = _start(arguments.device, config)
     if group.is_main_process:
         print(f"device: {device}")
+        if data.name == "folder":
+            people = list(data.test.names.values())
+            print(f"tested on {len(people)} of {data.train.num_identities + len(people)} people: {the_first(people)}")
         if config.train.amp and device.startswith("CPU"):
             print("note: train.amp is slower than float32 on a CPU, which computes float16 by way of float32")
+        if (batch := config.train.num_identities) < recipe_batch:
+            print(f"note: {data.train.num_identities} identities to train on: a batch has {batch}, not {recipe_batch}")
     train(config, data, run_folder, device, checkpoint, group)
     if arguments.open:
         _show(run_folder.path, arguments.device)
@@ -92,12 +103,14 @@ def _start(device: str, config: "Config") -> "tuple[str, ProcessGroup]":
     return f"{device}, {group.world_size} processes", group
 
 
-def _places(arguments: argparse.Namespace) -> "tuple[RunFolder, Path | None]":
+def _places(arguments: argparse.Namespace, method: str) -> "tuple[RunFolder, Path | None]":
     """The run's folder, and the checkpoint to go on from."""
     from ms_vireid.engine.run_folder import RunFolder
 
     resume = arguments.resume
-    run_folder = RunFolder(arguments.output or _default_output(arguments.config.stem, resume == "auto"))
+    name = arguments.config.stem
+    name = name if name.split("-")[0] == method else f"{method}-{name}"
+    run_folder = RunFolder(arguments.output or _default_output(name, resume == "auto"))
     if run_folder.begun() and resume is None:
         raise InputError(f"{run_folder.path}: holds a run; go on with --resume auto, or choose another --output")
     if resume is None:
@@ -128,7 +141,7 @@ def train(
     # Only now: these import mindspore, and `runtime.set_up` has to run before that.
     from ms_vireid.engine.checkpoint import load_checkpoint, load_model
     from ms_vireid.engine.trainer import Trainer
-    from ms_vireid.evaluation.protocol import chance, protocol_trials
+    from ms_vireid.evaluation.protocol import chance, evaluated, protocol_trials
     from ms_vireid.evaluation.table import format_table
     from ms_vireid.files.writing import write_json
     from ms_vireid.inference.evaluating import evaluate_model
@@ -173,7 +186,10 @@ def train(
         return
     rows["chance"] = chance(data.test, trials, data.protocol)
     selected = _best_and_last(output.evaluations(), config, result.mean)
-    write_json(output.result, rows | selected | {"protocol": result.as_dict()})
+    write_json(
+        output.result,
+        rows | selected | {"protocol": result.as_dict() | {"evaluated": evaluated(config, data.protocol)}},
+    )
     print(format_table(rows))
     for name, metrics in selected.items():
         print(f"{name} epoch, {metrics['epoch']}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")

@@ -71,6 +71,7 @@ def _add_ranking(parser: Parser) -> None:
     """the first ten of some queries' rankings, right ones with a green frame and a tick, others red and crossed"""
     _add_checkpoints(parser, "1", data=True)
     parser.add_argument("--queries", type=int, default=6, metavar="N", help="how many queries")
+    parser.add_argument("--query", type=Path, nargs="+", metavar="FILE", help="these test pictures are the queries")
     parser.add_argument(
         "--choose",
         choices=("spread", "best", "worst"),
@@ -81,14 +82,18 @@ def _add_ranking(parser: Parser) -> None:
 
 def _ranking(arguments: Namespace):
     from ms_vireid.inference.evaluating import searched_features
-    from ms_vireid.visualization.ranked import choose_queries, draw_ranking, rank_queries
+    from ms_vireid.visualization.ranked import choose_queries, draw_ranking, find_queries, rank_queries
 
     check_least(arguments, queries=1)
     ((trained,), _) = _load(arguments, most=1)
     data = trained.read_data(arguments.data_root)
     features, trials = searched_features(trained.extractor, data, trained.config.evaluation)
     ranked = rank_queries(features, data.test, trials[0], data.protocol)
-    return draw_ranking(choose_queries(ranked, arguments.queries, arguments.choose), data.test, trained.image_size)
+    if arguments.query:
+        chosen = find_queries(ranked, data.test, arguments.query)
+    else:
+        chosen = choose_queries(ranked, arguments.queries, arguments.choose)
+    return draw_ranking(chosen, data.test, trained.image_size)
 
 
 def _add_similarity(parser: Parser) -> None:
@@ -220,7 +225,7 @@ def _labels(arguments: Namespace, names: Sequence[str]) -> list[str]:
 
 def _modality(path: Path, otherwise: str | None = None) -> str:
     """What a picture's folders say, else `otherwise`."""
-    from ms_vireid.data.layout import modality_of
+    from ms_vireid.data.folders import modality_of
 
     said = modality_of(list(path.absolute().parts[:-1])) or otherwise
     if said is None:

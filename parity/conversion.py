@@ -17,6 +17,7 @@ from ms_vireid.config import (
     check_config,
     dump_config,
     load_config,
+    other_width,
     require_fitting,
     stored_config,
 )
@@ -232,8 +233,9 @@ def _match(
     ]
     if problems:
         title = f"{network.config.model.name}'s {' and '.join(network.parts) or 'network'}"
-        listed = ", ".join(problems)
-        raise InputError(f"{source}: does not fit {title}: {len(problems)} ({listed}); nothing was written")
+        listed, model = ", ".join(problems), network.config.model
+        advice = other_width(weights, model.embed_dim) if model.name == "pmt" else ""
+        raise InputError(f"{source}: does not fit {title}: {len(problems)} ({listed}){advice}; nothing was written")
     _require_finite(source, checked)
     return Matched(framework, held, dropped, weights, resized, counts)
 

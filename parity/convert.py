@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import FRAMEWORKS, WRITTEN
-from ms_vireid.command.running import Parser, run
+from ms_vireid.command.running import Parser, require_extra, run
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import check_output
 
@@ -227,6 +227,7 @@ def main() -> None:
     )
     arguments = parser.parse_intermixed_args()
 
+    require_extra("convert.py", "convert", "torch")
     target = arguments.target
     _check_target(target, arguments.source, arguments.to, arguments.overwrite)
     from ms_vireid.files.checks import require_file

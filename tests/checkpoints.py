@@ -14,7 +14,7 @@ DATA = (
     "val_identities: 1, test_identities: 4, images_per_camera: 2, image_size: [64, 32]}}"
 )
 PMT = ["model.patch_size=8", "model.stride=6", "model.embed_dim=16", "model.num_heads=2", "model.depth=2"]
-RESNET = ["model.layers=[1,1,1,1]", "model.width=4", "augmentation.crop_padding=2"]
+RESNET = ["model.pretrained=none", "model.layers=[1,1,1,1]", "model.width=4", "augmentation.crop_padding=2"]
 RECIPES = {
     "pmt": ("demo.yaml", PMT),
     "agw": ("agw/sysu.yaml", [*RESNET, "model.non_local=[0,1,1,0]"]),

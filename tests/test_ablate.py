@@ -11,6 +11,7 @@ import pytest
 
 from ms_vireid import ablate
 from ms_vireid.ablations import runs, tables
+from ms_vireid.ablations.output import row_result
 from ms_vireid.ablations.runs import Plan
 from ms_vireid.ablations.tables import Demo, load_table
 from ms_vireid.command.running import run
@@ -258,3 +259,23 @@ def test_splits_are_the_outermost_loop(started, tmp_path):
     plan = Plan("pmt-table-6", table, tmp_path / "out", roots=roots, seeds=2, trials=2)
     made = [(one.config.data.trial, one.config.seed, one.row.name) for one in plan.trainings(table.rows)]
     assert made == [(trial, seed, row) for trial in (1, 2) for seed in (0, 1) for row in ("agw", "pmt")]
+
+
+@pytest.mark.parametrize(
+    ("options", "marks"),
+    [
+        ({}, ("from scratch", "one split of RegDB")),
+        ({"trials": 2}, ("from scratch",)),
+        ({"weights": {"agw": "a.safetensors"}}, ("one split of RegDB",)),
+        ({"weights": {"agw": "a.safetensors"}, "trials": 2}, ()),
+    ],
+)
+def test_what_is_less_than_the_papers_is_marked(started, tmp_path, options, marks):
+    for trial in (1, 2):
+        write_regdb(tmp_path / "regdb", trial)
+    table = load_table("pmt-table-6")
+    plan = Plan("pmt-table-6", table, tmp_path / "out", roots={"regdb": str(tmp_path / "regdb")}, **options)
+    row = next(row for row in table.rows if row.name == "agw")
+    trainings = plan.trainings([row])
+    assert row_result(plan.columns, row, trainings, None).marks == marks
+    assert ("model.pretrained=none" in trainings[0].arguments) == ("from scratch" in marks)

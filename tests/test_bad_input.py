@@ -163,6 +163,11 @@ CHECKPOINTS = [
     case("resume-another-model", "another model.depth", "--resume", "earlier/last.safetensors", "model.depth=2"),
     case("resume-another-recipe", "another optimizer.lr", "--resume", "earlier/last.safetensors", "optimizer.lr=1e-5"),
     case("resume-wrong-suffix", "tiny.yaml: weights are read from .safetensors or .ckpt", "--resume", "tiny.yaml"),
+    *(
+        case(f"pretrained-not-said-{name.replace('/', '-')}", "give model.pretrained=PATH (which file: ",
+             "--config", f"configs/{name}.yaml", "--data-root", "sysu")
+        for name in ("pmt/sysu", "pmt/regdb", "pmt/llcm", "agw/sysu", "mun/sysu")
+    ),
     case("pretrained-missing", "no such file nowhere.safetensors", "model.pretrained=nowhere.safetensors"),
     case("pretrained-of-an-unknown-user", "~nobody-here", "model.pretrained=~nobody-here/x.ckpt"),
     case("pretrained-wrong-shapes", "blocks.0.attn.proj.bias is (8,), the model's (16,)",

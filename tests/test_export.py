@@ -111,7 +111,7 @@ def test_a_picture_prepared_as_the_file_says_has_the_features_of_extract(run_exp
             chosen = sorted((pictures / modality).rglob("*.jpg"))
             images = np.stack([prepare(picture, info, decoding) for picture in chosen])
             found = FORMATS[kind].load(path)(images)
-            rows = read_layout(pictures, [picture.relative_to(pictures) for picture in chosen])
+            rows, _ = read_layout(pictures, [picture.relative_to(pictures) for picture in chosen])
             expected = trained[family].extractor.extract(rows)
             assert found == pytest.approx(expected, abs=1e-5)
             assert found.shape[1] == int(info["feature_width"])

@@ -155,10 +155,10 @@ def test_the_queries_are_those_of_the_evaluation(finished, page):
     for number, one in enumerate([*ranked[:-4:-1], *ranked[:3]]):
         assert titles[number] == f"Query {1 + number % 3}: average precision {one.average_precision:.1%}"
         alts = shown[11 * number : 11 * (number + 1)]
-        assert alts[0] == f"query: infrared picture of identity {data.test.identities[one.query]}"
+        assert alts[0] == f"query: infrared picture of identity {data.test.name(one.query)}"
         for rank, (index, right) in enumerate(zip(one.gallery[:10], one.matches, strict=False), 1):
             verdict = "right" if right else "wrong"
-            assert alts[rank] == f"rank {rank}: visible picture of identity {data.test.identities[index]}, {verdict}"
+            assert alts[rank] == f"rank {rank}: visible picture of identity {data.test.name(index)}, {verdict}"
 
 
 def test_what_ran_and_the_whole_configuration_are_there(finished, page):

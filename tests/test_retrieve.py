@@ -91,7 +91,7 @@ def test_pictures_among_features_and_pictures(search, prepared):
     night = load_features(prepared / "night.npz").paths.tolist()
     rows = [night.index(f"{file.parent.name}/{file.name}") for file in files]
     assert paths(by_file) == [expected(prepared)[row] for row in rows]
-    assert [(query["identity"], query["camera"]) for query in by_file["queries"]] == [(1, 3), (6, 3)]
+    assert [(query["identity"], query["camera"]) for query in by_file["queries"]] == [("0001", 3), ("0006", 3)]
     by_folder = search("--query", "sysu/cam3", "--gallery", "sysu", "--checkpoint", "model.safetensors")
     assert paths(by_folder) == expected(prepared)
 
@@ -242,6 +242,6 @@ def test_pictures_of_several_folders_are_named_from_the_folder_they_share(tmp_pa
     assert source.root == root
     assert [name.as_posix() for name in source.names] == ["visible/0001/0.jpg", "infrared/0002/1.jpg"]
     assert source.images.infrared.tolist() == [False, True]
-    assert source.images.identities.tolist() == [1, 2]
+    assert source.identities.tolist() == ["0001", "0002"]
     with pytest.raises(InputError, match=r"give pictures, one folder, or one \.npz"):
         read_source([root, root], "auto", "--query")

@@ -161,6 +161,19 @@ def test_an_npu_of_whole_graphs_is_refused_with_what_runs(ascend_machine):
         runtime.set_up("Ascend")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("numpy.__version__", "2.2.6", r"NumPy 2\.2\.6 is installed.*'numpy<2'"),
+        ("sys.platform", "win32", r"Windows lacks the forked processes.*use WSL 2"),
+    ],
+)
+def test_what_mindspore_cannot_run_on_is_one_line(monkeypatch, name, value, said):
+    monkeypatch.setattr(name, value)
+    with pytest.raises(InputError, match=said):
+        runtime.set_up("CPU")
+
+
 def test_auto_takes_the_cpu_where_nothing_else_can_be_used_and_says_why(monkeypatch):
     monkeypatch.setitem(runtime._START, "Ascend", unusable("no Ascend NPU"))
     monkeypatch.setitem(runtime._START, "GPU", unusable("no NVIDIA driver"))

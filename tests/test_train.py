@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shlex
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +18,10 @@ from ms_vireid.devices.memory import resident_bytes
 from ms_vireid.engine.checkpoint import load_checkpoint
 from ms_vireid.engine.train_step import TrainStep
 from ms_vireid.engine.trainer import Trainer
+from ms_vireid.models import build_model
 from tests.data.tree import write_llcm, write_regdb, write_sysu_mm01
 
+README = Path(__file__).parents[1] / "README.md"
 TINY = """
 data.image_size=[32,16] data.workers=0 data.synthetic.train_identities=6 data.synthetic.val_identities=1
 data.synthetic.test_identities=4 data.synthetic.images_per_camera=1 data.synthetic.image_size=[64,32]
@@ -29,7 +33,7 @@ train.num_identities=3 train.num_instances=2 train.log_steps=1 evaluation.trials
 AGW = """
 data={name: synthetic, image_size: [32, 16], workers: 0, synthetic: {train_identities: 6, val_identities: 1,
 test_identities: 4, images_per_camera: 1, image_size: [64, 32]}}
-model.layers=[1,1,1,1] model.width=4 model.non_local=[0,1,1,0] augmentation.crop_padding=2
+model.pretrained=none model.layers=[1,1,1,1] model.width=4 model.non_local=[0,1,1,0] augmentation.crop_padding=2
 stages.0.epochs=2 schedule.warmup_epochs=1 schedule.milestones=[1]
 train.num_identities=3 train.num_instances=2 train.iterations=2 train.log_steps=1 evaluation.trials=2
 """
@@ -76,7 +80,7 @@ def finished(tmp_path_factory):
     short = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2"]
     with pytest.MonkeyPatch.context() as patch:
         command(patch, folder, train, *TINY.split(), *short)
-    return folder / "runs" / "demo"
+    return folder / "runs" / "pmt-demo"
 
 
 def evaluated(monkeypatch, finished, *arguments):
@@ -99,10 +103,10 @@ def test_the_page_of_a_run_is_opened_or_named(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("webbrowser.open", opened.append)
     short = [*TINY.split(), "stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=1"]
     command(monkeypatch, tmp_path, train, *short)
-    assert capfd.readouterr().out.endswith("its page: python -m ms_vireid.report runs/demo\n")
+    assert capfd.readouterr().out.endswith("its page: python -m ms_vireid.report runs/pmt-demo\n")
     assert not opened
     command(monkeypatch, tmp_path, train, *short, "--open")
-    page = tmp_path / "runs/demo-2/report.html"
+    page = tmp_path / "runs/pmt-demo-2/report.html"
     assert page.stat().st_size > 10_000
     assert opened == [page.as_uri()]
 
@@ -135,7 +139,27 @@ def test_evaluate_takes_another_mode_and_number_of_shots(finished, monkeypatch, 
     indoor = evaluated(monkeypatch, finished, "--mode", "indoor", "--shots", "10", "--trials", "3")
     assert len(indoor["trials"]) == 3
     assert indoor["num_gallery"] == 4 * 2  # cameras 1 and 2, one picture each
-    assert indoor["checksum"] in capfd.readouterr().out
+    chosen = {"mode": "indoor", "shots": 10, "trials": 3}
+    done = {
+        "data": "synthetic",
+        "direction": "infrared-to-visible",
+        **chosen,
+        "flip": False,
+        "rerank": False,
+        "corrupted": False,
+    }
+    assert indoor["evaluated"] == done
+    printed = capfd.readouterr().out
+    assert "mode indoor, shots 10, trials 3, flip no, rerank no, corrupted no\n" in printed
+    assert f"8 pictures in 3 trials; checksum of what was drawn {indoor['checksum']}" in printed
+    assert "±" in printed
+
+
+def test_reranking_is_asked_for_and_named(finished, monkeypatch, capfd):
+    plain, again = (evaluated(monkeypatch, finished, *options) for options in ((), ("--rerank",)))
+    assert (plain["evaluated"]["rerank"], again["evaluated"]["rerank"]) == (False, True)
+    assert plain["mean"] != again["mean"]
+    assert capfd.readouterr().out.count("note: re-ranked: not to be compared with the papers' tables\n") == 1
 
 
 def test_the_corrupted_set_is_evaluated_ten_times(finished, monkeypatch, capfd):
@@ -146,7 +170,7 @@ def test_the_corrupted_set_is_evaluated_ten_times(finished, monkeypatch, capfd):
     assert corrupted == again
     assert corrupted["trials"] != 5 * clean["trials"]
     printed = capfd.readouterr().out
-    assert "sysu_mm01, visible pictures corrupted, 10 trials" in printed
+    assert "shots 1, flip no, rerank no, corrupted yes\n" in printed
     assert again["checksum"] in printed
 
 
@@ -154,6 +178,18 @@ def test_the_corruption_sheet_is_drawn_of_a_picture_at_the_models_size(finished,
     evaluated(monkeypatch, finished, "--corruption-sheet", "sheet.png")
     with Image.open(finished.parents[1] / "sheet.png") as sheet:
         assert (sheet.format, sheet.height) == ("PNG", 12 + 5 * (32 + 4))
+
+
+def test_frost_and_trials_belong_to_some_evaluations(finished, monkeypatch, capfd):
+    for options, said in (
+        (("--frost", "ice"), "--frost: only with --corrupted or --corruption-sheet"),
+        (
+            ("--corrupted", "--trials", 3),
+            "--trials: corrupted pictures are searched in the protocol's first trial alone",
+        ),
+    ):
+        given = "--checkpoint", finished / "model.safetensors", *options
+        assert said in refused(monkeypatch, finished.parents[1], capfd, evaluate, *given)
 
 
 @pytest.mark.parametrize("option", ["--json", "--corruption-sheet"])
@@ -164,9 +200,9 @@ def test_evaluate_refuses_a_file_in_a_folder_that_is_not_there(monkeypatch, tmp_
 
 
 def test_the_best_epoch_and_chosen_ones_are_kept_on_request(tmp_path, monkeypatch):
-    options = ["stages.0.epochs=1", "stages.1.epochs=2", "train.iterations=1", "train.keep_epochs=[1,3]"]
+    options = ["stages.0.epochs=1", "stages.1.epochs=2", "train.iterations=1", "train.keep_epochs=[0,1,3]"]
     command(monkeypatch, tmp_path, train, *TINY.split(), *options, "train.select=best", "train.evaluate_every=1")
-    run = tmp_path / "runs/demo"
+    run = tmp_path / "runs/pmt-demo"
     evaluated = [row["evaluation"]["map"] for row in logged(run) if "evaluation" in row]
     assert len(evaluated) == 3
     result = json.loads((run / "result.json").read_text())
@@ -174,9 +210,15 @@ def test_the_best_epoch_and_chosen_ones_are_kept_on_request(tmp_path, monkeypatc
     best = 1 + evaluated.index(max(evaluated))
     assert (result["best"]["epoch"], result["best"]["map"]) == (best, max(evaluated))
     assert (result["last"]["epoch"], result["last"]["map"]) == (3, evaluated[-1])
-    assert sorted(path.name for path in run.glob("epoch-*")) == ["epoch-1.safetensors", "epoch-3.safetensors"]
-    first, third, last = (load_checkpoint(run / f"{name}.safetensors") for name in ("epoch-1", "epoch-3", "last"))
-    assert first.meta["epoch"] == 1
+    names = "epoch-0", "epoch-1", "epoch-3", "last"
+    before, first, third, last = (load_checkpoint(run / f"{name}.safetensors") for name in names)
+    assert len(list(run.glob("epoch-*"))) == 3
+    assert [before.meta["epoch"], first.meta["epoch"]] == [0, 1]
+    untrained = {
+        parameter.name: parameter.asnumpy()
+        for parameter in build_model(load_config(run / "config.yaml")).get_parameters()
+    }
+    assert all(np.array_equal(array, untrained[name]) for name, array in before.arrays.items())
     assert all(np.array_equal(last.arrays[name], value) for name, value in third.arrays.items())
     assert any(not np.array_equal(first.arrays[name], value) for name, value in third.arrays.items())
 
@@ -205,10 +247,16 @@ def test_the_best_and_the_last_epoch_are_told_where_they_were_evaluated(select, 
 def test_the_papers_recipes_run_on_trees_in_the_real_layouts(tmp_path, monkeypatch, capfd, name, write):
     root = write(tmp_path / "tree")
     small = [option for option in TINY.split() if not option.startswith("data.synthetic")]
-    options = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2", "train.num_identities=2"]
+    options = [
+        "stages.0.epochs=1",
+        "stages.1.epochs=1",
+        "train.iterations=2",
+        "train.num_identities=2",
+        "model.pretrained=none",
+    ]
     recipe = CONFIG_ROOT / "pmt" / f"{name}.yaml"
     command(monkeypatch, tmp_path, train, "--config", recipe, "--data-root", root, *small, *options)
-    assert (tmp_path / "runs" / name / "model.safetensors").exists()
+    assert (tmp_path / f"runs/pmt-{name}/model.safetensors").exists()
     printed = capfd.readouterr().out
     assert "trained" in printed
     if name == "sysu":
@@ -223,7 +271,7 @@ def agw(*options):
 
 def test_agw_trains_with_its_own_schedule_and_is_evaluated_by_modality(tmp_path, monkeypatch):
     command(monkeypatch, tmp_path, train, *agw())
-    run_folder = tmp_path / "runs/sysu"
+    run_folder = tmp_path / "runs/agw-sysu"
     rows = logged(run_folder)
     assert [row["lr_full"] for row in rows] == pytest.approx([0.1, 0.1, 0.01, 0.01])
     assert [row["lr_backbone"] for row in rows] == pytest.approx([0.01, 0.01, 0.001, 0.001])
@@ -261,13 +309,19 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_name_and_place(tmp_pat
     options += ["optimizer.lr=1e4", "optimizer.weight_decay=1e4"]  # each step takes 1e8 times a weight from itself
     error = refused(monkeypatch, tmp_path, capfd, train, *TINY.split(), *options)
     assert re.match(r"error: loss=(nan|inf), .* at epoch 1, step \d; no checkpoint yet; lower optimizer.lr", error)
-    assert not (tmp_path / "runs/demo/model.safetensors").exists()
+    assert not (tmp_path / "runs/pmt-demo/model.safetensors").exists()
 
 
 def test_a_run_is_not_resumed_on_other_pictures(tmp_path, monkeypatch, capfd):
     root = write_sysu_mm01(tmp_path / "tree")
     small = [option for option in TINY.split() if not option.startswith("data.synthetic")]
-    options = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=1", "train.num_identities=2"]
+    options = [
+        "stages.0.epochs=1",
+        "stages.1.epochs=1",
+        "train.iterations=1",
+        "train.num_identities=2",
+        "model.pretrained=none",
+    ]
     recipe = ["--config", CONFIG_ROOT / "pmt/sysu.yaml", "--data-root", root, *small, *options]
     command(monkeypatch, tmp_path, train, *recipe)
     picture = min(path for path in root.glob("cam*/*/*") if path.suffix.lower() == ".jpg")
@@ -291,3 +345,16 @@ def test_memory_hardly_grows_with_the_steps(tmp_path, monkeypatch):
     late = np.array(resident[100:], np.float64)  # of the second stage, after its first steps
     assert len(late) == 60
     assert np.polyfit(np.arange(len(late)), late, 1)[0] < 40e3  # 15 to 25 kB a step, over 1,000 of them
+
+
+def test_the_methods_have_folders_of_their_own_for_the_same_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(
+        r"^python ms_vireid/train.py (.*sysu.yaml .*)$", README.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    begun = []
+    monkeypatch.setattr(train, "train", lambda config, data, output, *rest: begun.append(output.path.as_posix()))
+    write_sysu_mm01(tmp_path / "SYSU-MM01")
+    for line in lines:
+        command(monkeypatch, tmp_path, train, *shlex.split(line), "train.num_identities=2", "train.num_instances=2")
+    assert begun == ["runs/pmt-sysu", "runs/mun-sysu", "runs/agw-sysu"]

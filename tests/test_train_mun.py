@@ -17,7 +17,8 @@ from tests.test_train import agw, command, logged, refused, stopped_at
 from torch_ref import train as torch_train
 
 TINY = """
-model.layers=[1,1,1,1] model.width=4 model.ratios=[2,3] augmentation.crop_padding=2 data.name=synthetic
+model.pretrained=none model.layers=[1,1,1,1] model.width=4 model.ratios=[2,3] augmentation.crop_padding=2
+data.name=synthetic
 data.image_size=[24,24] data.workers=0 data.synthetic.train_identities=5 data.synthetic.val_identities=1
 data.synthetic.test_identities=4 data.synthetic.images_per_camera=1 data.synthetic.image_size=[64,32]
 stages.0.epochs=2 schedule.warmup_epochs=1 schedule.milestones=[1] evaluation.trials=1
@@ -36,7 +37,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mun")
     with pytest.MonkeyPatch.context() as patch:
         command(patch, folder, train, *arguments("evaluation.compare_untrained=true"))
-    return folder / "runs/sysu"
+    return folder / "runs/mun-sysu"
 
 
 def test_every_term_is_logged_by_name_and_the_total_is_equation_17(finished):

@@ -26,6 +26,7 @@ CALLS = [
     ["export", *CHECKPOINT, "--format", "mindir", "--output", "model.mindir"],
     ["report", "run", "--device", "CPU", "--queries", "0"],
     ["ablate", "--list"],
+    ["convert", "run/model.safetensors", "model.pth"],
 ]
 # One process for all, as each would take seconds to import MindSpore.
 DRIVER = """
@@ -70,9 +71,31 @@ def test_every_command_runs(site, tmp_path):
     assert done.stdout.splitlines()[0] == str(site / "ms_vireid/__main__.py")
     assert {name for name, *_ in CALLS} == set(COMMANDS)
     made = {path.name for path in tmp_path.iterdir()}
-    assert {"run", "data", "day.npz", "found.json", "curves.png", "model.mindir"} <= made
+    assert {"run", "data", "day.npz", "found.json", "curves.png", "model.mindir", "model.pth"} <= made
     assert (tmp_path / "run/report.html").exists()
     assert "pmt-table-3" in done.stdout
+
+
+def test_from_python_the_version_is_the_packages_and_types_are_there(site, tmp_path):
+    done = run_from(site, tmp_path, "-c", "import ms_vireid as package; print(package.__version__, package.__file__)")
+    assert done.stdout.split() == ["0.1.0", str(site / "ms_vireid/__init__.py")]
+    assert (site / "ms_vireid/py.typed").is_file()
+
+
+def test_a_missing_extra_is_named_by_its_packages(site, tmp_path):
+    script = "import sys; sys.modules['sklearn'] = None; import ms_vireid.__main__ as program; program.main()"
+    refused = run_from(site, tmp_path, "-c", script, "visualize", "curves", "run", "--output", "curves.png")
+    command = "pip install 'jinja2>=3.1' 'matplotlib>=3.7' 'scikit-learn>=1.2'"
+    assert (refused.returncode, refused.stderr) == (2, f"error: visualize.py needs sklearn: {command}\n")
+
+
+def test_the_conversion_needs_neither_torchvision_nor_timm(site, tmp_path):
+    script = "import sys; sys.modules |= dict.fromkeys({absent}); import ms_vireid.__main__ as program; program.main()"
+    words = "convert", "nowhere.pth", "a.safetensors"
+    refused = run_from(site, tmp_path, "-c", script.format(absent=["torchvision", "timm", "jinja2"]), *words)
+    assert refused.stderr == "error: nowhere.pth: no such checkpoint file\n"
+    refused = run_from(site, tmp_path, "-c", script.format(absent=["torch"]), *words)
+    assert refused.stderr == "error: convert.py needs torch: pip install torch==2.13.0\n"
 
 
 def test_the_script_has_help_and_tells_a_mistake_in_one_line(site, tmp_path):

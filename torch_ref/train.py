@@ -45,7 +45,7 @@ def main() -> None:
     data = read_data(config.data)
     if warning := validate_for_training(data, config.train.num_instances):
         print(f"note: {warning}")
-    config = config.with_num_classes(data.train.num_identities)
+    config = config.with_num_classes(data.train.num_identities).with_fitting_batch(data.train.num_identities)
     batches = TrainingBatches(data.train, config)
     train(config, batches, data.checksum, arguments.steps, checkpoint, arguments.output)
 

@@ -22,7 +22,8 @@ class RowResult:
     """One row's trainings: how many are planned, and how many of them have all their evaluations.
 
     metrics: by group of columns, the metrics (fractions) of every complete training. failure: why one failed, in one
-    line. note: what else a reader should know. runs: one record a training, for JSON.
+    line. note: what else a reader should know. marks: in which ways less than the paper's. runs: one record a training,
+    for JSON.
     """
 
     row: Row
@@ -31,7 +32,13 @@ class RowResult:
     complete: int
     failure: str | None = None
     note: str | None = None
+    marks: tuple[str, ...] = ()
     runs: list[dict] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """The row's, with the marks: for where our number stands beside the published one."""
+        return f"{self.row.marked_label} ({', '.join(self.marks)})" if self.marks else self.row.marked_label
 
     @property
     def status(self) -> str:
@@ -61,7 +68,15 @@ def row_result(columns: Sequence[Column], row: Row, trainings: Sequence[Training
         status = "complete" if all(found.values()) else "begun" if begun else "not run"
         records.append(record | {"seed": one.config.seed, "status": status})
     complete = sum(record["status"] == "complete" for record in records)
-    return RowResult(row, metrics, len(records), complete, failure, notes[0] if notes else None, records)
+    note = notes[0] if notes else None
+    return RowResult(row, metrics, len(records), complete, failure, note, _marks(trainings), records)
+
+
+def _marks(trainings: Sequence[Training]) -> tuple[str, ...]:
+    """Where trainings are less than the papers', which start from ImageNet weights and average RegDB's ten splits."""
+    splits = {one.config.data.trial for one in trainings if one.config.data.name == "regdb"}
+    marks = ["from scratch"] if any(one.config.model.from_scratch for one in trainings) else []
+    return (*marks, "one split of RegDB") if len(splits) == 1 else tuple(marks)
 
 
 @dataclass(frozen=True)
@@ -148,7 +163,7 @@ class Report:
                 for column, metric, cell in self._numbers(result)
             ]
             about = {"name": result.row.name, "label": result.row.label, "status": result.status}
-            about |= {"failure": result.failure, "published": result.row.published}
+            about |= {"failure": result.failure, "published": result.row.published, "marks": result.marks}
             rows.append(about | {"numbers": numbers, "runs": result.runs})
         about = {"table": self.name, "source": self.table.source, "title": self.table.title}
         return about | {"demo": self.demo, "notes": self.notes, "rows": rows}
@@ -188,7 +203,8 @@ class Report:
             if kinds == ("published",):
                 cells = [Cell((), number) for number in self.table.published(result.row).values()]
             failed = result.status == "failed"
-            rows.append([result.row.marked_label, *(cell.text(kind, failed) for cell in cells for kind in kinds)])
+            label = result.label if "published" in kinds and "ours" in kinds else result.row.marked_label
+            rows.append([label, *(cell.text(kind, failed) for cell in cells for kind in kinds)])
         return caption, [("", "", ""), *headings], rows
 
     @property

@@ -53,7 +53,8 @@ def search_key(data: str, evaluation: EvaluationConfig, search: Search | None = 
     corrupted = ("visible pictures corrupted",) if search is not None and search.corrupted else ()
     flip, renormalise = ((search and getattr(search, n)) or getattr(evaluation, n) for n in ("flip", "renormalise"))
     turned = (f"features of turned pictures added{', normalised again' if renormalise else ''}",) if flip else ()
-    return (*(gallery if data in ("sysu_mm01", "synthetic") else ()), direction, *corrupted, *turned)
+    reranked = ("re-ranked",) if evaluation.rerank else ()
+    return (*(gallery if data in ("sysu_mm01", "synthetic") else ()), direction, *corrupted, *turned, *reranked)
 
 
 def further_results(folder: RunFolder, config: Config) -> Iterator[tuple[SearchKey, str]]:
@@ -97,5 +98,5 @@ def _printed(table: Table, row: Row, recipe: Config) -> Iterator[Published]:
 def _differences(config: Config, recipe: Config) -> list[str]:
     """Keys in which a run differs from a row's recipe, which starts from ImageNet weights."""
     ours, printed = (flat(dump_config(one)) for one in (config, recipe))
-    ours["model.pretrained"], printed["model.pretrained"] = ours["model.pretrained"] != "none", True
+    ours["model.pretrained"], printed["model.pretrained"] = not config.model.from_scratch, True
     return differing_keys(ours, printed, NOT_OF_THE_RECIPE)

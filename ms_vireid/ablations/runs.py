@@ -27,6 +27,7 @@ IDLE_KEYS = (
     "data.workers",
     "data.cache",
     "train.log_steps",
+    "train.tensorboard",
     "train.checkpoint_steps",
     "evaluation.batch_size",
     "evaluation.compare_untrained",
@@ -150,6 +151,8 @@ class Plan:
         config = load_config(path, overrides)
         if weights := self.weights.get(config.model.name):
             overrides.append(f"model.pretrained={json.dumps(weights)}")  # quoted: a path is not YAML
+        elif config.model.pretrained is None:
+            overrides.append("model.pretrained=none")
         if root := self.roots.get(data_set):
             overrides.append(f"data.root={json.dumps(root)}")
         trials = [config.data.trial]

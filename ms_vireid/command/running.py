@@ -4,17 +4,20 @@ import argparse
 import io
 import os
 import re
+import shlex
 import sys
 import traceback
 import zipfile
 import zlib
 from collections.abc import Callable
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from ms_vireid.command.errors import FULL, InputError, one_line
 from ms_vireid.command.names import CONFIG_ROOT
 
+CHECKOUT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 DEVICES = ("auto", "CPU", "GPU", "Ascend")
 UNDECODABLE = (UnicodeError, EOFError, zlib.error, zipfile.BadZipFile)
 
@@ -40,7 +43,16 @@ class Parser(argparse.ArgumentParser):
 def require_extra(what: str, extra: str, *packages: str) -> None:
     """Raise InputError unless these packages, part of an extra of this project, are installed."""
     if missing := [package for package in packages if find_spec(package) is None]:
-        raise InputError(f"{what} needs {' and '.join(missing)}: pip install -e '.[{extra}]'")
+        raise InputError(f"{what} needs {' and '.join(missing)}: {install_command(extra)}")
+
+
+def install_command(extra: str) -> str:
+    """What installs an extra of this project: of a checkout as the README has it, of a wheel by its packages' names."""
+    if CHECKOUT.is_file():
+        return f"pip install -e '.[{extra}]'"
+    mark = re.compile(rf"""extra == ["']{extra}["']""")
+    wanted = [line.partition(";")[0].strip() for line in metadata.requires("ms_vireid") or () if mark.search(line)]
+    return f"pip install {shlex.join(wanted)}"
 
 
 def check_least(arguments: argparse.Namespace, **least: int) -> None:

@@ -3,6 +3,7 @@
 import ctypes
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,10 +16,12 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def stop_requests() -> Iterator[list[int]]:
     """A list that SIGINT and SIGTERM fill, so that the current step is finished; a second signal stops at once.
 
-    Within another one the list stays empty: the outer one decides when to stop.
+    Within another one the list stays empty: the outer one decides when to stop. So it does outside the main thread, to
+    which Python gives all signals.
     """
     requests: list[int] = []
-    if getattr(signal.getsignal(signal.SIGINT), "func", None) is _request:
+    answered = getattr(signal.getsignal(signal.SIGINT), "func", None) is _request
+    if answered or threading.current_thread() is not threading.main_thread():
         yield requests
         return
     previous = {number: signal.signal(number, partial(_request, requests)) for number in STOPS}

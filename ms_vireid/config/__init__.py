@@ -9,6 +9,7 @@ from ms_vireid.config.models import (
     Setting,
     list_models,
     model_by_name,
+    other_width,
     require_fitting,
 )
 from ms_vireid.config.reading import (

@@ -1,16 +1,18 @@
 """The models' sections: what each network is made of."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config.base import Count, Rate, Section, Share, Side, between, one_of
 
 MOST_WEIGHTS = 2_000_000_000
+WeightFile = Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given)]
 Width = between(1, 10_000)  # channels
 Blocks = between(1, 100)
 Kernel = between(1, 99)
@@ -36,7 +38,12 @@ class ModelConfig(Section):
     takes_versions: ClassVar[bool] = False  # for augmentation.visible_twice
     name: str
     num_classes: between(1, 100_000) | None = None  # default: the identities of the training set
-    pretrained: str = "none"  # ImageNet weights (.safetensors or .ckpt), or none to train from scratch
+    # ImageNet weights (.safetensors or .ckpt), or none to train from scratch; null: training asks for either
+    pretrained: WeightFile | None = "none"
+
+    @property
+    def from_scratch(self) -> bool:
+        return self.pretrained in (None, "none")
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """What the network is built with, besides the number of identities, in either framework."""
@@ -213,6 +220,14 @@ def require_fitting(path: Path, model: ModelConfig, held: int) -> None:
     if model.weights > 4 * held:  # a file for inference lacks the weights that only training needs
         problem = f"its configuration asks for {model.weights:,} weights, it holds {held:,}"
         raise InputError(f"{path}: does not fit the model: {problem}; use another copy")
+
+
+def other_width(weights: Mapping[str, Any], width: int) -> str:
+    """What to configure where the weights of a file, arrays or tensors by name, are of a ViT that is not `width` wide;
+    else "". Shapes do not tell the number of heads: timm's are 64 wide."""
+    held = next((value.shape[-1] for name, value in weights.items() if name.endswith("cls_token")), width)
+    sizes = f"model.embed_dim={held} model.num_heads={max(held // 64, 1)}"
+    return "" if held == width else f"; the file's ViT is {held} wide, the model's {width}: give {sizes}"
 
 
 AnyModelConfig = one_of(PMTConfig, AGWConfig, MUNConfig)

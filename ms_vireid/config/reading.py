@@ -87,13 +87,20 @@ def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -
 
 
 def recipe(arguments: argparse.Namespace) -> Config:
-    """The configuration that the arguments of `add_recipe` ask for."""
+    """The configuration that the arguments of `add_recipe` ask for. Raises InputError if it leaves open whether it
+    starts from ImageNet weights, as the papers' recipes do."""
     overrides = list(arguments.overrides)
     if arguments.data_root is not None:
         overrides.append(f"data.root={json.dumps(arguments.data_root)}")  # quoted: a path is not YAML
     if arguments.seed is not None:
         overrides.append(f"seed={arguments.seed}")
-    return load_config(arguments.config, overrides)
+    config = load_config(arguments.config, overrides)
+    if config.model.pretrained is None:
+        choice = (
+            "give model.pretrained=PATH (which file: docs/training.md), or model.pretrained=none to train from scratch"
+        )
+        raise InputError(f"{arguments.config}: starts from ImageNet weights; {choice}")
+    return config
 
 
 def stored_config(tree: dict, source: str) -> Config:

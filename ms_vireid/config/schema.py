@@ -16,6 +16,7 @@ Sigma = Annotated[float, Field(ge=1e-3, le=100)]
 Pixel = Annotated[float, Field(ge=-100, le=100)]
 Factor = Annotated[float, Field(ge=1e-6, le=1)]
 Size = tuple[Side, Side]
+Kept = Annotated[tuple[Count, ...], Field(max_length=1000)]
 Milestones = Annotated[tuple[Positive, ...], Field(max_length=1000)]
 Folder = Annotated[Path, BeforeValidator(lambda given: expand_user(given) if isinstance(given, str) else given)]
 
@@ -166,8 +167,9 @@ class TrainConfig(Section):
     select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as PMT's release keeps
     evaluate_every: Count = 0  # epochs between evaluations; 0: only after the last
     checkpoint_steps: Count = 0  # steps between checkpoints; 0: only at the end of each epoch
-    keep_epochs: Milestones = ()  # epochs whose weights are kept as epoch-N.safetensors
+    keep_epochs: Kept = ()  # epochs whose weights are kept as epoch-N.safetensors; 0: before the first
     log_steps: Positive = 10  # steps between lines of metrics.jsonl
+    tensorboard: bool = False  # also write what metrics.jsonl holds to tensorboard/, for TensorBoard
 
     def check(self) -> None:
         if self.select == "best" and not self.evaluate_every:
@@ -182,6 +184,7 @@ class EvaluationConfig(Section):
     batch_size: between(1, 10_000) = 64
     flip: bool = False  # add the features of each picture turned left to right, as LLCM's authors do
     renormalise: bool = False  # and scale their sum to unit length again, as CAJ's release does
+    rerank: bool = False  # re-rank by k-reciprocal encoding, which is not in the papers' tables
     frost: Folder | None = None  # folder of photographs of frost for corrupted pictures; without it frost is drawn
     compare_untrained: bool = False  # also evaluate the model as it was before training, and chance
 
@@ -200,6 +203,7 @@ FREE_KEYS = (
     "train.checkpoint_steps",
     "train.keep_epochs",
     "train.log_steps",
+    "train.tensorboard",
     "evaluation.",
 )
 
@@ -252,6 +256,17 @@ class Config(Section):
         if asked not in (None, identities):
             raise InputError(f"model.num_classes={asked}, the training set has {identities} identities; leave it out")
         return self.model_copy(update={"model": self.model.model_copy(update={"num_classes": identities})})
+
+    def with_fitting_batch(self, identities: int, devices: int = 1) -> "Config":
+        """The same with a smaller P where a folder of one's own has fewer identities than a step of all devices takes;
+        raises InputError if a device would get less than two of them."""
+        fitting = identities // devices
+        if self.data.name != "folder" or self.train.num_identities <= fitting:
+            return self
+        if fitting < 2:
+            problem = f"{identities} identities to train on, each device needs at least 2"
+            raise InputError(f"{self.data.root}: {problem}; add people, or lower data.test_fraction")
+        return self.model_copy(update={"train": self.train.model_copy(update={"num_identities": fitting})})
 
     def check(self) -> None:
         self.model.check_image(self.data.image_size)

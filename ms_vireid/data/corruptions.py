@@ -29,7 +29,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.data.pictures import read_pixels
+from ms_vireid.data.pictures import note_skipped, read_pixels
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.validation import list_pictures, require_directory
 
@@ -289,7 +289,9 @@ def read_photographs(folder: Path) -> tuple[np.ndarray, ...]:
     """The pictures directly in a folder, uint8 [H, W, 3] each; raises InputError without any, or if one is broken."""
     remedy = "evaluation.frost is a folder of photographs of frost; leave it out to have frost drawn"
     require_directory(folder, remedy)
-    paths = list_pictures(folder)
+    skipped: list[Path] = []
+    paths = list_pictures(folder, skipped)
+    note_skipped(skipped, folder)
     if not paths:
         raise InputError(f"{folder}: holds no picture; {remedy}")
     return tuple(map(read_pixels, paths))

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.config import DataConfig
-from ms_vireid.data.records import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS, ImageSet, ReIDData, image_set
+from ms_vireid.data.folders import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
+from ms_vireid.data.pictures import note_skipped
+from ms_vireid.data.records import ImageSet, ReIDData, image_set
 from ms_vireid.data.synthetic import VERSION, generate_sysu_mm01
-from ms_vireid.data.validation import list_pictures, read_lines, require_directory
+from ms_vireid.data.validation import list_pictures, read_lines, refuse_names, require_directory
 
 LLCM_VISIBLE_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 LLCM_INFRARED_CAMERAS = (1, 2, 4, 5, 6, 7, 8, 9)
@@ -45,9 +47,10 @@ def read_data(config: DataConfig) -> ReIDData:
     return read_llcm(config.root) if config.name == "llcm" else read_sysu_mm01(config.root)
 
 
-def read_sysu_mm01(root: Path) -> ReIDData:
+def read_sysu_mm01(root: Path | str) -> ReIDData:
     """SYSU-MM01 (Wu et al. 2017): `cam{1..6}/{id:04d}/*.jpg` and `exp/{train,val,test}_id.txt`; it trains on the
     identities of train and val."""
+    root = Path(root)
     _require_folders(root, *(f"cam{camera}" for camera in SYSU_CAMERAS), "exp")
     train, val, test = (_read_identities(root / "exp" / f"{split}_id.txt") for split in ("train", "val", "test"))
     shared = sorted({*train, *val} & {*test})
@@ -57,9 +60,10 @@ def read_sysu_mm01(root: Path) -> ReIDData:
     return ReIDData("sysu_mm01", root, "sysu_mm01", train, test)
 
 
-def read_regdb(root: Path, trial: int) -> ReIDData:
+def read_regdb(root: Path | str, trial: int) -> ReIDData:
     """RegDB (Nguyen et al. 2017), split `trial` of 10: `Visible/`, `Thermal/` and
     `idx/{train,test}_{visible,thermal}_{1..10}.txt`, lines `path label`. Visible is camera 1, thermal camera 2."""
+    root = Path(root)
     _require_folders(root, "Visible", "Thermal", "idx")
     train, test = (
         image_set(
@@ -74,13 +78,14 @@ def read_regdb(root: Path, trial: int) -> ReIDData:
     return ReIDData("regdb", root, "regdb", train, test)
 
 
-def read_llcm(root: Path) -> ReIDData:
+def read_llcm(root: Path | str) -> ReIDData:
     """LLCM, the low-light cross-modality set (Zhang and Wang, CVPR 2023). Train and test number identities apart.
 
     To train on: `idx/train_{vis,nir}.txt`, lines `path label`, of pictures `vis/0351/0351_c06_s200656_f4830_vis.jpg`,
     whose names give the camera (`c06`). To test on: the identities of `idx/test_id.txt` (one line, commas) in
     `test_{vis,nir}/cam{1..9}/{id:04d}/*.jpg`. Nine cameras take visible and, but for camera 3, infrared pictures.
     """
+    root = Path(root)
     _require_folders(root, "vis", "nir", "test_vis", "test_nir", "idx")
     cameras = [(root / "test_vis" / f"cam{camera}", camera, False) for camera in LLCM_VISIBLE_CAMERAS]
     cameras += [(root / "test_nir" / f"cam{camera}", camera, True) for camera in LLCM_INFRARED_CAMERAS]
@@ -97,22 +102,26 @@ def read_llcm(root: Path) -> ReIDData:
     return ReIDData("llcm", root, "llcm", image_set(train), test)
 
 
-def read_folder(root: Path, test_fraction: float) -> ReIDData:
+def read_folder(root: Path | str, test_fraction: float) -> ReIDData:
     """Pictures of your own: `visible/ID/*.jpg` and `infrared/ID/*.jpg`. Identities are the folder names in order; the
     last `test_fraction` of them are tested on."""
+    root = Path(root)
     require_directory(root, FOLDER_REMEDY, "visible", "infrared")
     names = {m: {entry.name for entry in (root / m).iterdir() if entry.is_dir()} for m in ("visible", "infrared")}
     one_sided = sorted(names["visible"] ^ names["infrared"])
     refuse(one_sided, f"{root}: identities in only one of visible and infrared", "add the other folder")
     identities = sorted(names["visible"])
+    refuse_names(identities, root)
     if len(identities) < 2:
         raise InputError(f"{root}: {len(identities)} identities, at least 2 are needed; {FOLDER_REMEDY}")
+    skipped: list[Path] = []
     rows = [
         (path, number, camera, modality == "infrared")
         for number, name in enumerate(identities)
         for camera, modality in enumerate(("visible", "infrared"), 1)
-        for path in list_pictures(root / modality / name)
+        for path in list_pictures(root / modality / name, skipped)
     ]
+    note_skipped(skipped, root)
     images = image_set(rows)
     held_out = min(max(math.ceil(len(identities) * test_fraction), 1), len(identities) - 1)
     testing = images.identities >= len(identities) - held_out
@@ -140,13 +149,15 @@ def _read_identity_folders(
 
     cameras: folder, number, and whether it is infrared.
     """
+    skipped: list[Path] = []
     rows = [
         (path, identity, camera, infrared)
         for identity in sorted(set(identities))
         for folder, camera, infrared in cameras
         if (seen := folder / f"{identity:04d}").is_dir()
-        for path in list_pictures(seen)
+        for path in list_pictures(seen, skipped)
     ]
+    note_skipped(skipped, root)
     absent = [f"{identity:04d}" for identity in sorted({*identities} - {identity for _, identity, _, _ in rows})]
     refuse(absent, f"{root}: identities without a picture under any camera", "check the lists of identities")
     return image_set(rows)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-SYSU_CAMERAS = (1, 2, 3, 4, 5, 6)
-SYSU_INFRARED_CAMERAS = (3, 6)
+from ms_vireid.data.folders import identity_of
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,16 @@ class ImageSet:
     @property
     def num_identities(self) -> int:
         return len(np.unique(self.identities))
+
+    def name(self, index: int) -> str:
+        """What the user calls the person on a picture: the name of the folder, else the identity's number."""
+        return identity_of(self.paths[index].absolute().parent.parts[-3:]) or str(self.identities[index])
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Each identity's name, in the order of the identities."""
+        identities, first = np.unique(self.identities, return_index=True)
+        return {int(identity): self.name(index) for identity, index in zip(identities, first, strict=True)}
 
     def subset(self, index: np.ndarray) -> "ImageSet":
         """The pictures at `index` (integers or a boolean mask over N)."""

@@ -26,7 +26,11 @@ def load_image(path: Path, size: tuple[int, int], through: tuple[int, int] | Non
     With `through`, another (H, W), Lanczos resizes to that, and a bilinear filter from there to `size`.
     Raises InputError as `read_pixels` does.
     """
-    pixels = read_pixels(path, gray=True)
+    return fitted(read_pixels(path, gray=True), size, through)
+
+
+def fitted(pixels: np.ndarray, size: tuple[int, int], through: tuple[int, int] | None = None) -> np.ndarray:
+    """The same of decoded pixels, uint8 [H', W'] or [H', W', 3]."""
     pixels = resize(pixels.reshape(*pixels.shape[:2], -1), through or size)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)

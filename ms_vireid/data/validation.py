@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ms_vireid.command.errors import InputError, refuse, summary
-from ms_vireid.data.pictures import SUFFIXES, open_picture
+from ms_vireid.data.pictures import is_picture, open_picture
 from ms_vireid.data.records import ImageSet, ReIDData
 
 
@@ -19,10 +19,10 @@ def require_directory(path: Path, remedy: str, *below: str) -> None:
             raise InputError(f"{folder}: no such folder; {remedy}")
 
 
-def list_pictures(directory: Path) -> list[Path]:
-    """The pictures directly in a folder, sorted by name; it skips other files (Thumbs.db and the like)."""
+def list_pictures(directory: Path, skipped: list[Path]) -> list[Path]:
+    """The pictures directly in a folder, sorted by name; other files are added to `skipped`."""
     with os.scandir(directory) as entries:
-        names = sorted(e.name for e in entries if os.path.splitext(e.name)[1].lower() in SUFFIXES and not e.is_dir())
+        names = sorted(e.name for e in entries if not e.is_dir() and is_picture(e.name, skipped, directory))
     refuse_names(names, directory)
     return [directory / name for name in names]
 
@@ -73,12 +73,12 @@ def check_training_identities(train: ImageSet, num_instances: int, root: Path) -
     Returns a warning if some have fewer than `num_instances` of one (a batch repeats them), else None."""
     if not len(train):
         raise InputError(f"{root}: the training set holds no pictures; check the folder and its lists of identities")
-    identities, few = np.unique(train.identities), []
+    people, few = list(train.names.values()), []
     for name, mask in (("visible", ~train.infrared), ("infrared", train.infrared)):
-        counts = np.bincount(train.labels[mask], minlength=len(identities))
-        missing = map(str, identities[counts == 0])
+        counts = np.bincount(train.labels[mask], minlength=len(people))
+        missing = [person for person, count in zip(people, counts, strict=True) if not count]
         refuse(missing, f"{root}: training identities without {name} pictures", "add some or drop them from the list")
-        pairs = zip(identities, counts, strict=True)
-        few += [f"{identity} has {count} {name}" for identity, count in pairs if count < num_instances]
+        pairs = zip(people, counts, strict=True)
+        few += [f"{person} has {count} {name}" for person, count in pairs if count < num_instances]
     warning = f"identities with fewer than {num_instances} pictures of a modality repeat them: {summary(few)}"
     return warning if few else None

@@ -12,6 +12,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from ms_vireid.command.errors import DeviceError
+from ms_vireid.command.running import install_command
 
 # Drivers: CUDA 11's libraries of any minor release run from 11.0 on, that is from 450.80.02.
 OLDEST_DRIVER, OLDEST_DRIVER_NAME = 11000, "450.80.02"
@@ -196,7 +197,7 @@ def _release(home: Path) -> str | None:
 
 def _packaged() -> Toolkit:
     """The libraries of the gpu extra's packages, or DeviceError if one is missing or another package replaced it."""
-    remedy, libraries = "pip install -e '.[gpu]' brings it", []
+    remedy, libraries = f"{install_command('gpu')} brings it", []
     for soname, package in PACKAGES.items():
         try:
             file = next((file for file in metadata.files(package) or () if file.name == soname), None)
@@ -207,7 +208,7 @@ def _packaged() -> Toolkit:
         path = Path(file.locate())
         if not path.is_file() or path.stat().st_size != file.size:
             # CUDA 12's packages have files of the same name in the same folder.
-            elsewhere = "use an environment without packages for another CUDA, and pip install -e '.[gpu]' there"
+            elsewhere = f"use an environment without packages for another CUDA, and {install_command('gpu')} there"
             raise DeviceError(f"{path} is not the file that {package} installed", elsewhere)
         libraries.append(path)
     release = ".".join(metadata.version(PACKAGES["libcudart.so.11.0"]).split(".")[:2])

@@ -32,6 +32,14 @@ def set_up(device: str) -> str:
     Returns the device and what it is or why it was chosen: "CPU (auto: no Ascend NPU ...; no NVIDIA driver ...)".
     Raises InputError if the one asked for cannot be used; it says what was looked for and what to do.
     """
+    if sys.platform == "win32":
+        raise InputError("Windows lacks the forked processes that read pictures; use WSL 2, a Linux within Windows")
+    import numpy as np
+
+    if int(np.__version__.split(".")[0]) >= 2:
+        raise InputError(
+            f"NumPy {np.__version__} is installed, and MindSpore's operators need NumPy 1: pip install 'numpy<2'"
+        )
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's errors, not its warnings
     # OpenMP threads of other libraries sleep between their loops: MindSpore's threads need the cores then.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -41,6 +49,8 @@ def set_up(device: str) -> str:
         # Seconds between attempts to reach the scheduler: with MindSpore's 3 to 5 a start takes half a minute.
         os.environ.setdefault("MS_RETRY_INTERVAL_LOWER", "1")
         os.environ.setdefault("MS_RETRY_INTERVAL_UPPER", "1")
+    if device != "auto" and device not in _START:
+        raise InputError(f"device {device}: there are auto, {', '.join(_START)}")
     passed_over: list[DeviceError] = []
     for name in _START if device == "auto" else (device,):
         try:

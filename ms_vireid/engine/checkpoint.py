@@ -19,7 +19,7 @@ def save_checkpoint(path: Path, parameters: Iterable[Parameter], meta: dict) -> 
     write_checkpoint(path, {parameter.name: parameter.asnumpy() for parameter in parameters}, meta, MINDSPORE)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path | str) -> Checkpoint:
     """Read a file of MindSpore's names; raises InputError as `read_checkpoint` does."""
     return read_checkpoint(path, MINDSPORE)
 

@@ -80,18 +80,20 @@ class Result(BaseModel):
 class RunFolder:
     """The files of a run, of which last.safetensors is the one to resume from."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path | str):
+        self.path = path = Path(path)
         self.config = path / "config.yaml"
         self.record = path / "run.json"
         self.metrics = path / "metrics.jsonl"
         self.last = path / "last.safetensors"
         self.model = path / "model.safetensors"
         self.result = path / "result.json"
+        self.events = path / "tensorboard"
         self._lock = None  # keeps other processes out, once this one trains here
+        self._events = None  # for TensorBoard, if that is asked for
 
     def kept(self, epoch: int) -> Path:
-        """The weights after an epoch of `train.keep_epochs`."""
+        """The weights after an epoch of `train.keep_epochs`, 0 being before the first."""
         return self.path / f"epoch-{epoch}.safetensors"
 
     def checkpoint(self, *paths: Path) -> Path | None:
@@ -135,11 +137,18 @@ class RunFolder:
             "earlier_commands": [*earlier.earlier_commands, earlier.command] if earlier else [],
         }
         write_json(self.record, record)
+        rows = [row for row in rows if row["step"] <= step]
         if self.metrics.exists():
-            write_text(self.metrics, "".join(f"{json.dumps(row)}\n" for row in rows if row["step"] <= step))
+            write_text(self.metrics, "".join(f"{json.dumps(row)}\n" for row in rows))
+        if config.train.tensorboard:
+            from ms_vireid.engine.events import Events  # only now: the package is an extra
+
+            self._events = Events(self.events, rows)
 
     def append_metrics(self, row: dict) -> None:
         append_line(self.metrics, json.dumps(row))
+        if self._events:
+            self._events.append(row)
 
     def evaluations(self) -> list[dict]:
         """Every evaluation during training, with its epoch, in order."""

@@ -93,6 +93,8 @@ class Trainer:
         Raises InputError for a loss that is not finite, a picture that cannot be decoded, a checkpoint that cannot be
         written, and when memory is full; KeyboardInterrupt on Ctrl-C or SIGTERM, with last.safetensors written.
         """
+        if self.step == 0 and 0 in self.config.train.keep_epochs:
+            self._save_weights(self.run.kept(0), 0)
         self.model.set_train()
         self._looked = self.step, time.perf_counter()  # for the speed since the last line of the log
         batches = iterate(self.batches, self.config.data.workers, self.step, bound=not self.compiled)

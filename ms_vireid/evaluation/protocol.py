@@ -4,16 +4,22 @@ import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config import EvaluationConfig
-from ms_vireid.data.records import SYSU_INFRARED_CAMERAS, ImageSet, ReIDData
+from ms_vireid.config import Config, EvaluationConfig
+from ms_vireid.data.folders import SYSU_INFRARED_CAMERAS
+from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking, query_groups
 
 SYSU_MM01_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
+CHOICES = {  # of `EvaluationConfig`, that a protocol leaves open; infrared queries are all that SYSU-MM01's has
+    "sysu_mm01": ("mode", "shots", "trials"),
+    "llcm": ("direction", "trials"),
+    "regdb": ("direction",),
+}
 RANKINGS = 50_000  # chance averages at least as many, so that a rate of 1 % has a standard error of 0.04 %
 
 
@@ -27,7 +33,10 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class ProtocolResult:
-    """The metrics of every trial, and their mean and population standard deviation over trials, fractions in 0..1."""
+    """The metrics of every trial, and their mean and population standard deviation over trials, fractions in 0..1.
+
+    evaluated: what `evaluated` says of it, where that has been added.
+    """
 
     mean: dict[str, float]  # by the names of RankingResult.metrics
     std: dict[str, float]
@@ -35,6 +44,7 @@ class ProtocolResult:
     num_queries: int  # of the first trial
     num_gallery: int
     checksum: str
+    evaluated: dict = field(default_factory=dict)
 
     def as_dict(self) -> dict:
         """The same as plain numbers, strings, lists and dicts, for JSON."""
@@ -61,6 +71,19 @@ def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:
     except ValueError as error:
         raise InputError(f"{data.root}: {error}; check the test set's pictures and lists") from None
     return trials
+
+
+def evaluated(config: Config, protocol: str, corrupted: bool = False) -> dict:
+    """What an evaluation is of, as plain values: the data set, what was chosen of its protocol, and how features are
+    made and ranked. A corrupted set is evaluated on the first trial alone."""
+    chosen = {name: getattr(config.evaluation, name) for name in CHOICES[protocol]}
+    if corrupted:
+        chosen.pop("trials", None)
+    split = {"split": config.data.trial} if config.data.name == "regdb" else {}
+    direction = {"direction": config.evaluation.direction}
+    features = {name: getattr(config.evaluation, name) for name in ("flip", "renormalise", "rerank")}
+    features["corrupted"] = corrupted
+    return {"data": config.data.name} | split | direction | chosen | features
 
 
 def sysu_mm01_trials(test: ImageSet, mode: str = "all", shots: int = 1, trials: int = 10) -> list[Trial]:
@@ -139,14 +162,19 @@ def trials_checksum(test: ImageSet, trials: Sequence[Trial]) -> str:
     return digest.hexdigest()[:16]
 
 
-def evaluate_trials(features: np.ndarray, test: ImageSet, trials: Sequence[Trial], protocol: str) -> ProtocolResult:
-    """Rank every trial by distance = 1 - inner product, and average.
+def evaluate_trials(
+    features: np.ndarray, test: ImageSet, trials: Sequence[Trial], protocol: str, reranked: bool = False
+) -> ProtocolResult:
+    """Rank every trial by distance = 1 - inner product, or as `rerank` has it, and average.
 
     features: float32 [N, C], one row for each picture of `test`, L2-normalised. Else as evaluate_ranking."""
-    results = [
-        evaluate_ranking(1 - features[trial.query] @ features[trial.gallery].T, *_columns(test, trial), protocol)
-        for trial in trials
-    ]
+    if reranked:
+        from ms_vireid.evaluation.reranking import rerank  # only now: it brings Numba
+    results = []
+    for trial in trials:
+        pair = features[trial.query], features[trial.gallery]
+        distance = rerank(*pair) if reranked else 1 - pair[0] @ pair[1].T
+        results.append(evaluate_ranking(distance, *_columns(test, trial), protocol))
     return average_trials(results, test, trials)
 
 

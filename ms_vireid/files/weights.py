@@ -84,12 +84,13 @@ class Checkpoint:
         refuse_unfit(self.path, kinds | {"not in the model": list(extra)})
 
 
-def read_checkpoint(path: Path, framework: str | None = None) -> Checkpoint:
+def read_checkpoint(path: Path | str, framework: str | None = None) -> Checkpoint:
     """Read a `.safetensors` or `.ckpt` file. framework: the one whose names are wanted; None takes either's.
 
     Raises InputError for no such file, another format, not whole, not enough memory, types that NumPy lacks, names that
     cannot be printed, a record of another kind or version, or the other framework's names.
     """
+    path = Path(path)
     require_file(path, "checkpoint file")
     if path.suffix not in READ:
         raise InputError(

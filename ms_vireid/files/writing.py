@@ -48,10 +48,11 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path | str) -> Iterator[Path]:
     """A temporary path beside `path`, of the same suffix, to write to. At the end of the block what is there is synced
     and gets its name; if the block fails, it is removed, and what `path` held is untouched. Raises InputError if it
     cannot be written (a full disk, no permission, something other than a file is there)."""
+    path = Path(path)
     temporary = path.with_name(f".{path.stem[:_LONGEST_STEM]}.{os.getpid()}.tmp{path.suffix}")
     try:
         if path.exists() and not path.is_file():

@@ -7,14 +7,19 @@ from ms_vireid.devices import runtime
 from ms_vireid.files.checks import require_file
 
 
-def start_inference(arguments: argparse.Namespace, *checkpoints: Path) -> str:
-    """Set the device up for trained models and print what computes; returns the program of `inference_program`. Raises
+def begin(device: str, program: str, *checkpoints: Path) -> tuple[str, str]:
+    """Set the device up for trained models: what it is, in words, and the program of `inference_program`. Raises
     InputError, before that, for a checkpoint that is not there."""
     for path in checkpoints:
         require_file(path, "checkpoint file")
-    device = runtime.set_up(arguments.device)
+    device = runtime.set_up(device)
     from ms_vireid.programs.prepare import inference_program  # imports mindspore, which the device has to come before
 
-    program = inference_program(arguments.program)
+    return device, inference_program(program)
+
+
+def start_inference(arguments: argparse.Namespace, *checkpoints: Path) -> str:
+    """`begin` as the arguments of `add_inference` ask for; prints what computes, and returns the program."""
+    device, program = begin(arguments.device, arguments.program, *checkpoints)
     print(f"device: {device}; {program}")
     return program

@@ -34,7 +34,7 @@ def evaluate_model(
 ) -> ProtocolResult:
     """Extract what the protocol's trials need, once, and rank every trial; processes of a group share the first."""
     features, trials = searched_features(extractor, data, config, group)
-    return evaluate_trials(features, data.test, trials, data.protocol)
+    return evaluate_trials(features, data.test, trials, data.protocol, config.rerank)
 
 
 def frost_photographs(config: EvaluationConfig) -> tuple[np.ndarray, ...]:
@@ -57,5 +57,5 @@ def evaluate_corrupted(extractor: FeatureExtractor, data: ReIDData, config: Eval
     for seed in range(CORRUPTED_EVALUATIONS):
         version = CorruptedVersion(seed, visible, photographs)
         features[visible] = extractor.extract(data.test.subset(visible), version, **_turned(config))
-        results += evaluate_trials(features, data.test, [trial], data.protocol).trials
+        results += evaluate_trials(features, data.test, [trial], data.protocol, config.rerank).trials
     return average_trials(results, data.test, [trial] * CORRUPTED_EVALUATIONS)

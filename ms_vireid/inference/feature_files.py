@@ -5,8 +5,8 @@ An `.npz` file, not compressed, with N rows in the order of the folder or the li
     features    float32 [N, C]   after BNNeck, L2-normalised: similarity is the inner product
     paths       str [N]          relative to the folder of the pictures, with forward slashes
     modality    str [N]          "visible" or "infrared"
-    identities  int32 [N]        as the folders say, -1 where they do not
-    cameras     int32 [N]        the same
+    identities  str [N]          as the folders are called, "" where they do not say
+    cameras     int32 [N]        as the folders say, -1 where they do not
     info        str []           JSON: format, version (of ms_vireid), checkpoint (file, sha256, epoch), config (the
                                  run's), images (absolute path of the folder), skipped (picture: why)
 """
@@ -27,8 +27,8 @@ from ms_vireid.data.validation import refuse_names
 from ms_vireid.files.checks import DAMAGED, check_archive, require_file
 from ms_vireid.files.writing import whole
 
-FORMAT = 1
-COLUMNS = {"paths": "U", "modality": "U", "identities": "i", "cameras": "i"}  # kinds of the columns besides features
+FORMAT = 2
+COLUMNS = {"paths": "U", "modality": "U", "identities": "U", "cameras": "i"}  # kinds of the columns besides features
 _MAKE = "make it with ms_vireid/extract.py"
 
 
@@ -72,11 +72,12 @@ class Features:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures without features yet. names: N paths relative to `root`."""
+    """Pictures without features yet. names: N paths relative to `root`. identities: str [N], "" where unknown."""
 
     root: Path
     names: tuple[Path, ...]
     images: ImageSet
+    identities: np.ndarray
 
     def with_features(self, features: np.ndarray, info: dict) -> Features:
         """features: float32 [N, C]. info: what a feature file has besides `images`, or at least `checkpoint`."""
@@ -84,13 +85,13 @@ class Pictures:
             features,
             np.array([name.as_posix() for name in self.names]),
             np.array(MODALITIES)[self.images.infrared.astype(int)],
-            self.images.identities,
+            self.identities,
             self.images.cameras,
             info | {"images": str(self.root)},
         )
 
 
-def save_features(path: Path, content: Features) -> None:
+def save_features(path: Path | str, content: Features) -> None:
     """The same content gives the same bytes; raises InputError as `whole` does."""
     write_archive(path, content, features=content.features)
 
@@ -105,9 +106,10 @@ def write_archive(path: Path, content: Features, **arrays: np.ndarray) -> None:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
-def load_features(path: Path) -> Features:
+def load_features(path: Path | str) -> Features:
     """Read and check a feature file; raises InputError as `read_archive` and `check_columns`, and for features that are
     missing, misshapen, not finite or not L2-normalised."""
+    path = Path(path)
     held = read_archive(path, "a feature file", _MAKE)
     features = held.get("features")
     if not isinstance(features, np.ndarray):
@@ -146,7 +148,7 @@ def check_columns(path: Path, held: dict[str, np.ndarray | bytes], count: int) -
     for name, kind in COLUMNS.items():
         if held[name].shape != (count,) or held[name].dtype.kind != kind:
             raise InputError(f"{path}: {name} is {held[name].dtype} {held[name].shape}, it must be [{count}]")
-    refuse_names(held["paths"].tolist(), path)
+    refuse_names([*held["paths"].tolist(), *held["identities"].tolist()], path)
     if strange := sorted(set(held["modality"].tolist()) - set(MODALITIES)):
         raise InputError(f"{path}: modality {strange[0]!r} is not one of {', '.join(MODALITIES)}")
     return *(held[name] for name in COLUMNS), info

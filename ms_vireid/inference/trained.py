@@ -52,7 +52,7 @@ class TrainedModel:
         return self.config.data.image_size
 
 
-def load_trained(paths: Sequence[Path], program: str = "operators", inference: bool = True) -> list[TrainedModel]:
+def load_trained(paths: Sequence[Path | str], program: str = "operators", inference: bool = True) -> list[TrainedModel]:
     """The models of some checkpoints, computed by a program of `programs.prepare`; with `inference` without the parts
     that only training needs. Raises InputError for a file that is missing, foreign, or unfit for its own configuration.
     """

@@ -23,7 +23,8 @@ def create_model(
     """A model by name, as in timm and mindcv; `overrides` are fields of its `ms_vireid.config.ModelConfig`.
 
     `image_size` is (H, W); AGW and MUN take images of any size. `batch` is P and K of MUN's training, `parts` as
-    `visible_rows` counts them. Raises ValueError for an unknown name or field, or a value that does not fit it.
+    `visible_rows` counts them. Raises ValueError for an unknown name or field, or a value that does not fit it, and
+    InputError for a file of `pretrained` weights that is missing or does not fit.
     """
     return _build(model_by_name(name, **overrides), num_classes, Setting(image_size, batch=batch, parts=parts))
 
@@ -38,11 +39,11 @@ def build_model(config: Config, inference: bool = False) -> ReIDModel:
     if config.num_classes is None:
         raise ValueError(f"model.num_classes is not set, and not known for data.name={config.data.name}")
     ms.set_seed(config.seed)
-    model = _build(config.model, config.num_classes, config.setting(inference))
-    if config.model.pretrained != "none":
-        model.load_pretrained(expand_user(config.model.pretrained))
+    return _build(config.model, config.num_classes, config.setting(inference))
+
+
+def _build(config: ModelConfig, num_classes: int, setting: Setting) -> ReIDModel:
+    model = NETWORKS[config.name](num_classes, **config.arguments(setting))
+    if not config.from_scratch:
+        model.load_pretrained(expand_user(config.pretrained))
     return model
-
-
-def _build(model: ModelConfig, num_classes: int, setting: Setting) -> ReIDModel:
-    return NETWORKS[model.name](num_classes, **model.arguments(setting))

@@ -8,6 +8,7 @@ import numpy as np
 from mindspore import Parameter
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.config import other_width
 from ms_vireid.files.weights import read_checkpoint
 from ms_vireid.models.resnet import ResNet
 from ms_vireid.models.vit import VisionTransformer, resize_position_embedding
@@ -33,7 +34,14 @@ def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
             weights["pos_embed"] = resize_position_embedding(weights["pos_embed"], (rows, columns))
         except ValueError as error:
             raise InputError(f"{path}: {error}") from None
-    _set(path, "ViT", weights, [(timm_name(name), parameter) for name, parameter in vit.parameters_dict().items()])
+    advice = other_width(weights, vit.embed_dim)
+    _set(
+        path,
+        "ViT",
+        weights,
+        [(timm_name(name), parameter) for name, parameter in vit.parameters_dict().items()],
+        advice,
+    )
 
 
 def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
@@ -46,15 +54,19 @@ def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
     _set(path, "ResNet", weights, [(torchvision_name(name), parameter) for name, parameter in named])
 
 
-def _read(path: Path, where: str) -> dict[str, np.ndarray]:
+def _read(path: Path | str, where: str) -> dict[str, np.ndarray]:
+    path = Path(path)
     if not path.is_file():
         bring = "bring it as .safetensors, which parity/convert.py makes of a .pth, or set model.pretrained=none"
         raise InputError(f"model.pretrained: no such file {path}; {where}; {bring}")
     return read_checkpoint(path).arrays
 
 
-def _set(path: Path, network: str, weights: dict[str, np.ndarray], targets: Sequence[tuple[str, Parameter]]) -> None:
-    """Set each target from the weight of its name; all must fit, and no weight may be left over."""
+def _set(
+    path: Path, network: str, weights: dict[str, np.ndarray], targets: Sequence[tuple[str, Parameter]], advice: str = ""
+) -> None:
+    """Set each target from the weight of its name; all must fit, and no weight may be left over.
+    advice: what to do, at the end of the error."""
     names = {name for name, _ in targets}
     problems = {f"{name} is missing" for name in names - weights.keys()}
     problems |= {f"{name} is not in the model" for name in weights.keys() - names}
@@ -64,7 +76,8 @@ def _set(path: Path, network: str, weights: dict[str, np.ndarray], targets: Sequ
         if name in weights and weights[name].shape != tuple(target.shape)
     }
     if problems:
-        raise InputError(f"{path}: does not fit the {network}: {len(problems)} ({', '.join(sorted(problems)[:10])})")
+        listed = ", ".join(sorted(problems)[:10])
+        raise InputError(f"{path}: does not fit the {network}: {len(problems)} ({listed}){advice}")
     for name, target in targets:
         target.set_data(ms.Tensor(weights[name].astype(np.float32)))
 

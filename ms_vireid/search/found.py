@@ -10,7 +10,6 @@ from ms_vireid.data.layout import UNKNOWN
 
 NOTHING = -1  # in place of an index where there are fewer than top_k
 _MATCH = {True: "yes", False: "no", None: "-"}
-_HEADER = f"{'rank':>4}  {'similarity':>10}  {'match':>5}  {'camera':>6}  {'identity':>8}  picture"
 
 
 @dataclass(frozen=True)
@@ -21,12 +20,12 @@ class Entry:
     file: Path
     modality: str
     camera: int | None  # None: unknown
-    identity: int | None
+    identity: str | None
 
     @classmethod
-    def of(cls, path: str, file: Path, modality: str, *numbers: int) -> "Entry":
-        """numbers: camera and identity, as a feature file has them."""
-        return cls(path, file, modality, *(None if number == UNKNOWN else number for number in numbers))
+    def of(cls, path: str, file: Path, modality: str, camera: int, identity: str) -> "Entry":
+        """camera, identity: as a feature file has them."""
+        return cls(path, file, modality, None if camera == UNKNOWN else camera, identity or None)
 
 
 @dataclass(frozen=True)
@@ -89,11 +88,13 @@ def format_found(found: Found) -> str:
     """A query's table: a line for each hit."""
     query = found.query
     about = (("camera", query.camera), ("identity", query.identity))
-    known = [f"{what} {number}" for what, number in about if number is not None]
-    lines = [f"query {query.path} ({', '.join([query.modality, *known])})", _HEADER]
+    known = [f"{what} {name}" for what, name in about if name is not None]
+    width = max(map(len, ("identity", *(hit.entry.identity or "-" for hit in found.hits))))
+    header = f"{'rank':>4}  {'similarity':>10}  {'match':>5}  {'camera':>6}  {'identity':>{width}}  picture"
+    lines = [f"query {query.path} ({', '.join([query.modality, *known])})", header]
     for rank, hit in enumerate(found.hits, 1):
-        camera, identity = ("-" if number is None else number for number in (hit.entry.camera, hit.entry.identity))
-        values = f"{rank:>4}  {hit.similarity:>10.4f}  {_MATCH[found.match(hit)]:>5}  {camera:>6}  {identity:>8}"
+        camera, identity = ("-" if name is None else name for name in (hit.entry.camera, hit.entry.identity))
+        values = f"{rank:>4}  {hit.similarity:>10.4f}  {_MATCH[found.match(hit)]:>5}  {camera:>6}  {identity:>{width}}"
         lines.append(f"{values}  {hit.entry.path}")
     return "\n".join(lines if found.hits else [*lines, "nothing found"])
 

@@ -9,8 +9,9 @@ import numpy as np
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.progress import progress
 from ms_vireid.data.layout import UNKNOWN
+from ms_vireid.evaluation.reranking import rerank
 from ms_vireid.inference.feature_files import Features
-from ms_vireid.search.found import NOTHING, Entry, Hit, hits_of
+from ms_vireid.search.found import NOTHING, Entry, Found, Hit, hits_of
 
 if TYPE_CHECKING:
     from ms_vireid.search.faiss_index import FaissIndex
@@ -47,6 +48,16 @@ class LocalGallery:
         entries = {i: entry(self.content, i) for i in np.unique(index[index != NOTHING]).tolist()}
         return hits_of(entries, similarity, index)
 
+    def search_reranked(self, queries: Features, top_k: int) -> list[list[Hit]]:
+        """The nearest of each query after re-ranking (`evaluation.reranking`) with all queries and the whole gallery;
+        similarities are as without it. Raises InputError for features of another width or checkpoint than the queries',
+        and if the memory does not suffice."""
+        check_same_model(queries, self.content, self.name)
+        order = np.argsort(rerank(queries.features, self.content.features), axis=1, kind="stable")[:, :top_k]
+        pairs = zip(queries.features, order, strict=True)
+        similarity = np.stack([self.content.features[row] @ query for query, row in pairs])
+        return hits_of([entry(self.content, i) for i in range(len(self))], similarity, order)
+
     def _of_cameras(self, cameras: Sequence[int]) -> np.ndarray:
         """bool [N]"""
         known = set(self.content.cameras.tolist()) - {UNKNOWN}
@@ -58,8 +69,15 @@ class LocalGallery:
 
 def entry(features: Features, row: int) -> Entry:
     path = features.paths[row].item()
-    camera, identity = int(features.cameras[row]), int(features.identities[row])
-    return Entry.of(path, features.file(path), features.modality[row].item(), camera, identity)
+    modality, camera, identity = (
+        column[row].item() for column in (features.modality, features.cameras, features.identities)
+    )
+    return Entry.of(path, features.file(path), modality, camera, identity)
+
+
+def found_by(queries: Features, hits: list[list[Hit]]) -> list[Found]:
+    """Each query with its hits."""
+    return [Found(entry(queries, row), row_hits) for row, row_hits in enumerate(hits)]
 
 
 def check_same_model(queries: Features, gallery: Features, name: str) -> None:

@@ -22,6 +22,7 @@ from ms_vireid.search.found import NOTHING, Entry, Hit, hits_of, nearest
 ROWS_AT_ONCE = 1000  # inserted in one message: 3 MiB of 768 dimensions, where servers take 64
 QUERIES_AT_ONCE = 100
 _LONGEST_PATH = 4096  # bytes
+_LONGEST_NAME = 255  # of a folder
 _MOST_RESULTS = 16384  # of a search, by Milvus's own limit
 _TIMEOUT = 10  # seconds, to connect
 _INDEXES = {  # type, and how it is built
@@ -151,10 +152,10 @@ class MilvusGallery:
 
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
         lengths = {"picture": _LONGEST_PATH, "path": _LONGEST_PATH, "modality": 16, "checkpoint": 64}
+        lengths["identity"] = _LONGEST_NAME
         for name, length in lengths.items():
             schema.add_field(name, DataType.VARCHAR, is_primary=name == "picture", max_length=length)
-        for name in ("camera", "identity"):
-            schema.add_field(name, DataType.INT64)
+        schema.add_field("camera", DataType.INT64)
         schema.add_field("feature", DataType.FLOAT_VECTOR, dim=width)
         index = self.client.prepare_index_params()
         index_type, parameters = _INDEXES[kind]
@@ -166,6 +167,8 @@ class MilvusGallery:
         fields = {field["name"]: field for field in self.client.describe_collection(self.collection)["fields"]}
         if not fields.keys() >= {*_COLUMNS}:
             raise InputError(f"{where} was not made by this command; choose another --collection")
+        if "max_length" not in fields["identity"]["params"]:
+            raise InputError(f"{where} was made by an earlier version; choose another --collection and --add again")
         held = int(fields["feature"]["params"]["dim"])
         if held != width:
             raise InputError(f"{where} holds features of {held} dimensions, not {width}; choose another --collection")

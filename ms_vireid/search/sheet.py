@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.transforms import load_image
 from ms_vireid.search.found import Entry, Found
+from ms_vireid.visualization.figure import shortened
 from ms_vireid.visualization.ranked import SHOWN, Tile, draw_rows
 
 _SIZE = (192, 96)  # pixels, height and width, of each picture
@@ -35,5 +36,5 @@ def _tile(entry: Entry, right: bool | None, text: str, absent: set) -> Tile:
         middle = _SIZE[1] // 2, _SIZE[0] // 2
         ImageDraw.Draw(field).text(middle, "picture\nnot there", "black", anchor="mm", align="center", font_size=16)
         pixels = np.asarray(field)
-    about = (("cam", entry.camera), ("id", entry.identity))
-    return Tile(pixels, right, text, " ".join(f"{name} {number}" for name, number in about if number is not None))
+    about = (("cam", entry.camera), ("id", entry.identity and shortened(entry.identity)))
+    return Tile(pixels, right, text, " ".join(f"{what} {name}" for what, name in about if name is not None))

@@ -24,13 +24,14 @@ def read_source(paths: Sequence[Path], modality: str, option: str) -> Features |
     if len(paths) == 1 and paths[0].is_dir():
         root = paths[0].absolute()
         names = find_pictures(root)
-        return Pictures(root, tuple(names), read_layout(root, names, modality))
+        return Pictures(root, tuple(names), *read_layout(root, names, modality))
     for path in paths:
         if path.suffix.lower() not in SUFFIXES or not path.is_file():
             state = "is not a picture" if path.exists() else "no such file"
             raise InputError(f"{option} {path}: {state}; give pictures, one folder, or one .npz of extract.py")
     files = [path.absolute() for path in paths]
     root = Path(os.path.commonpath([file.parent for file in files]))
-    each = [read_layout(file.parent, [Path(file.name)], modality) for file in files]
+    each, people = zip(*(read_layout(file.parent, [Path(file.name)], modality) for file in files), strict=True)
     columns = [np.concatenate([getattr(one, name) for one in each]) for name in ("identities", "cameras", "infrared")]
-    return Pictures(root, tuple(file.relative_to(root) for file in files), ImageSet(tuple(files), *columns))
+    names = tuple(file.relative_to(root) for file in files)
+    return Pictures(root, names, ImageSet(tuple(files), *columns), np.concatenate(people))

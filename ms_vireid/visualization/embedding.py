@@ -18,7 +18,7 @@ from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ImageSet
 from ms_vireid.inference.trained import TrainedModel
-from ms_vireid.visualization.figure import IDENTITIES, MARKERS, new_figure, styled
+from ms_vireid.visualization.figure import IDENTITIES, MARKERS, new_figure, shortened, styled
 from ms_vireid.visualization.maps import require_finite
 
 NUM_IDENTITIES = len(IDENTITIES)
@@ -27,7 +27,7 @@ PERPLEXITY = 15.0  # at most, and at most a fifth of the points
 
 
 class Sample(NamedTuple):
-    """Features [N, C] with their identities [N] and modalities [N]: "visible", "infrared" or "auxiliary"."""
+    """Features [N, C] with people's names [N] and modalities [N]: "visible", "infrared" or "auxiliary"."""
 
     features: np.ndarray
     identities: np.ndarray
@@ -51,13 +51,12 @@ def choose_pictures(images: ImageSet, identities: int, pictures: int) -> ImageSe
 
 def sample(trained: TrainedModel, images: ImageSet) -> Sample:
     """Features of pictures as `choose_pictures` gives them, with the auxiliary ones where the model makes them."""
-    found = Sample(
-        trained.extractor.extract(images), images.identities, np.where(images.infrared, "infrared", "visible")
-    )
+    people = np.array([images.name(i) for i in range(len(images))])
+    found = Sample(trained.extractor.extract(images), people, np.where(images.infrared, "infrared", "visible"))
     if not trained.model.has_auxiliary():
         return found
     made = _auxiliary_features(trained, images)
-    also = made, images.identities[~images.infrared], np.full(len(made), "auxiliary")
+    also = made, people[~images.infrared], np.full(len(made), "auxiliary")
     return Sample(*map(np.concatenate, zip(found, also, strict=True)))
 
 
@@ -101,7 +100,9 @@ def draw_embedding(samples: Sequence[Sample], labels: Sequence[str], dimensions:
     identities = list(dict.fromkeys(identity for one in samples for identity in np.unique(one.identities).tolist()))
     if all(len(np.unique(one.identities)) == len(identities) for one in samples):  # the same in every panel
         colours = zip(IDENTITIES, LETTERS, identities, strict=False)
-        shapes += [Patch(color=colour, label=f"{letter}: {identity}") for colour, letter, identity in colours]
+        shapes += [
+            Patch(color=colour, label=f"{letter}: {shortened(identity)}") for colour, letter, identity in colours
+        ]
     figure.legend(handles=shapes, loc="outside lower center", ncols=entries_a_line)
     return figure
 

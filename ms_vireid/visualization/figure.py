@@ -14,6 +14,7 @@ from ms_vireid.files.writing import whole
 
 SUFFIXES = (".png", ".svg")
 DPI = 200
+LONGEST_NAME = 10  # characters
 MARKERS = {"visible": "o", "infrared": "^", "auxiliary": "s"}
 RIGHT, WRONG = "#009E73", "#D55E00"
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -54,6 +55,11 @@ def save_figure(figure: Figure, path: Path) -> None:
     kind = path.suffix[1:].lower()
     with whole(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
+
+
+def shortened(name: str) -> str:
+    """A person's name that fits below a small picture."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def show_picture(axes, pixels, title: str = "", **options) -> AxesImage:

@@ -70,4 +70,4 @@ def _explained(trained: TrainedModel, test: ImageSet, ranked: Ranked) -> dict:
 def _picture(test: ImageSet, index: int, size: tuple[int, int]) -> dict:
     picture = Decoded.load(test.paths[index], MODALITIES[int(test.infrared[index])], size)
     shown = {"decoded": picture, "source": photograph(picture.pixels), "modality": picture.modality}
-    return shown | {"identity": int(test.identities[index]), "camera": int(test.cameras[index])}
+    return shown | {"identity": test.name(index), "camera": int(test.cameras[index])}

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ms_vireid.command.errors import refuse
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image
 from ms_vireid.evaluation.protocol import Trial
 from ms_vireid.evaluation.ranking import query_groups
-from ms_vireid.visualization.figure import RIGHT, WRONG, new_figure, show_picture, styled
+from ms_vireid.visualization.figure import RIGHT, WRONG, new_figure, shortened, show_picture, styled
 
 SHOWN = 10
 MARKS = {True: ("✓ ", RIGHT, 2.6), False: ("✗ ", WRONG, 1.4), None: ("", "#444444", 0)}  # and the frame's width
@@ -62,6 +64,17 @@ def choose_queries(ranked: Sequence[Ranked], count: int, choice: str) -> list[Ra
     return in_order[:count]
 
 
+def find_queries(ranked: Sequence[Ranked], test: ImageSet, pictures: Sequence[Path]) -> list[Ranked]:
+    """The queries that some pictures are, in their order; raises InputError for a picture that is none with a match."""
+    by_path = {test.paths[one.query].resolve(): one for one in ranked}
+    if unknown := [str(path) for path in pictures if path.resolve() not in by_path]:
+        remedy = (
+            f"a query is, for example, {test.paths[ranked[0].query]}; retrieve.py --sheet searches with any picture"
+        )
+        refuse(unknown, "--query: pictures that are not queries of the test set", remedy)
+    return [by_path[path.resolve()] for path in pictures]
+
+
 class Tile(NamedTuple):
     """A picture in a row, pixels [H, W, 3]; whether it is right, None: unknown; and one or two lines below it."""
 
@@ -104,5 +117,5 @@ def draw_ranking(ranked: Sequence[Ranked], test: ImageSet, image_size: tuple[int
         found = zip(one.gallery[:SHOWN], one.matches, one.similarity, strict=False)
         tiles = [Tile(load_image(test.paths[i], image_size), bool(right), f"{s:.2f}") for i, right, s in found]
         query = load_image(test.paths[one.query], image_size)
-        rows.append([Tile(query, None, f"id {test.identities[one.query]}"), *tiles])
+        rows.append([Tile(query, None, f"id {shortened(test.name(one.query))}"), *tiles])
     return draw_rows(rows, 0.62)

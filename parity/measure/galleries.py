@@ -149,10 +149,10 @@ def measure(kind: str, folder: Path) -> Iterator[dict]:
 
 def _content(features: np.ndarray) -> Features:
     """Pictures whose paths are their numbers."""
-    unknown = np.full(len(features), UNKNOWN, np.int32)
+    people, cameras = np.full(len(features), ""), np.full(len(features), UNKNOWN, np.int32)
     paths = np.array([f"{i:07}" for i in range(len(features))])
     info = {"checkpoint": {"sha256": "0" * 64}, "images": "/pictures"}
-    return Features(features, paths, np.full(len(features), "visible"), unknown, unknown, info)
+    return Features(features, paths, np.full(len(features), "visible"), people, cameras, info)
 
 
 def main() -> None:

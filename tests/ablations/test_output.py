@@ -41,6 +41,14 @@ def report(demo=False, columns=TABLE.columns, **failed):
     return Report("mine", TABLE, list(columns), results, demo, ["a note"])
 
 
+def test_what_is_less_than_the_papers_is_said_beside_its_number():
+    results = [RowResult(TABLE.rows[0], BASE, 4, 4, marks=("from scratch", "one split of RegDB"))]
+    shown = Report("mine", TABLE, list(TABLE.columns), results, False, [])
+    assert "\nBase (from scratch, one split of RegDB)  63.00 ± 1.00  60.00" in shown.text()
+    assert "| Base (from scratch, one split of RegDB) | 63.00 ± 1.00 | 60.00" in shown.markdown()
+    assert shown.as_dict()["rows"][0]["marks"] == ("from scratch", "one split of RegDB")
+
+
 def test_ours_is_beside_the_published_number_and_the_difference():
     assert report().text() == "\n".join(
         [

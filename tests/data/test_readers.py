@@ -203,7 +203,7 @@ def test_a_subset_keeps_rows_together(index):
 def test_the_checksum_changes_with_a_file_or_its_name_and_not_with_the_root(sysu, tmp_path):
     tree.write_sysu_mm01(tmp_path)
     assert read_sysu_mm01(tmp_path).checksum == sysu.checksum
-    path = list_pictures(tmp_path / "cam1" / "0001")[0]
+    path = list_pictures(tmp_path / "cam1" / "0001", [])[0]
     renamed = path.rename(path.with_stem("renamed"))
     assert read_sysu_mm01(tmp_path).checksum != sysu.checksum
     tree.truncate(renamed.rename(path))
@@ -281,7 +281,9 @@ def test_only_pictures_are_listed_sorted_by_name(tmp_path):
     for name in ("b.jpg", "a.PNG", "Thumbs.db", "c.txt"):
         (tmp_path / name).touch()
     (tmp_path / "folder.jpg").mkdir()
-    assert [p.name for p in list_pictures(tmp_path)] == ["a.PNG", "b.jpg"]
+    skipped = []
+    assert [p.name for p in list_pictures(tmp_path, skipped)] == ["a.PNG", "b.jpg"]
+    assert skipped == [tmp_path / "c.txt"]
 
 
 def test_test_pictures_are_checked_before_training(tmp_path):

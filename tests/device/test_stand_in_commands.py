@@ -36,7 +36,7 @@ def test_a_checkpoint_is_evaluated(worker, checkpoints, tmp_path, family):
 
 def test_a_checkpoint_is_evaluated_on_corrupted_pictures(worker, checkpoints, tmp_path):
     result = tmp_path / "result.json"
-    options = ["--corrupted", "--trials", "1", "--json", str(result)]
+    options = ["--corrupted", "--json", str(result)]
     worker.do("run_command", "evaluate", "--checkpoint", checkpoints["pmt"], *options)
     assert len(json.loads(result.read_text())["trials"]) == 10
 

@@ -28,7 +28,7 @@ def arguments(family, output, *options, config=None, data=DATA % "data"):
     recipe, sizes = RECIPES[family]
     epochs = [f"stages.{stage}.epochs=1" for stage in range(STAGES[family])]
     where = ["--config", str(CONFIG_ROOT / (config or recipe)), "--output", str(output)]
-    return [*where, data, *sizes, *SMALL, *epochs, *options]
+    return [*where, data, "model.pretrained=none", *sizes, *SMALL, *epochs, *options]
 
 
 def one_stage(losses):

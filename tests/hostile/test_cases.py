@@ -397,8 +397,9 @@ FEATURES = {
     "info-not-json": features(info=np.array("{")),
     "info-deep": features(info=np.array("[" * 100_000)),
     "info-checkpoint-a-number": features(info=np.array(json.dumps(
-        {"format": 1, "version": "", "checkpoint": 3, "config": {}, "images": ".", "skipped": {}}))),
+        {"format": 2, "version": "", "checkpoint": 3, "config": {}, "images": ".", "skipped": {}}))),
     "names-of-escapes": features(paths=np.array(["\x1b[2J"] * 8)),
+    "identities-of-escapes": features(identities=np.array(["\x1b[2J"] * 8)),
     "identities-float": features(identities=np.zeros(8)),
     "pipe": lambda: os.mkfifo("bad.npz"),
 }  # fmt: skip

@@ -53,7 +53,7 @@ def refused(capfd, run_extract, *arguments, **options):
 def test_the_features_are_those_of_evaluation(run_extract, pictures, checkpoint, workers):
     found = run_extract(pictures, "--workers", workers)
     (trained,) = load_trained([checkpoint], "kernels")
-    images = read_layout(pictures, [pictures / path for path in found.paths])
+    images, _ = read_layout(pictures, [pictures / path for path in found.paths])
     assert np.array_equal(found.features, trained.extractor.extract(images))
 
 
@@ -64,7 +64,7 @@ def test_the_file_holds_what_its_documentation_says(run_extract, pictures, check
     assert found.paths.tolist() == sorted(found.paths)
     assert found.paths[0] == "infrared/0001/0.jpg"
     assert found.modality.tolist() == 8 * ["infrared"] + 8 * ["visible"]
-    assert found.identities.tolist() == 2 * [1, 1, 2, 2, 3, 3, 7, 7]
+    assert found.identities.tolist() == [f"{i:04d}" for i in 2 * [1, 1, 2, 2, 3, 3, 7, 7]]
     assert found.cameras.tolist() == 16 * [-1]
     info = found.info
     assert (info["checkpoint"]["file"], len(info["checkpoint"]["sha256"])) == ("model.safetensors", 64)
@@ -75,19 +75,20 @@ def test_the_file_holds_what_its_documentation_says(run_extract, pictures, check
 
 def layout(root):
     pictures = [path.relative_to(root) for path in sorted(root.rglob("*")) if path.suffix.lower() in (".jpg", ".bmp")]
-    images = read_layout(root, pictures)
-    rows = zip(pictures, images.infrared.tolist(), images.identities.tolist(), images.cameras.tolist(), strict=True)
+    images, people = read_layout(root, pictures)
+    rows = zip(pictures, images.infrared.tolist(), people.tolist(), images.cameras.tolist(), strict=True)
     return {path.as_posix(): row for path, *row in rows}
 
 
 LAYOUTS = {
-    "cam4/0001": (write_sysu_mm01, [False, 1, 4]),
-    "cam3/0001": (write_sysu_mm01, [True, 1, 3]),
-    "Thermal": (write_regdb, [True, -1, -1]),
-    "Visible": (write_regdb, [False, -1, -1]),
-    "test_nir/cam2": (write_llcm, [True, 351, 2]),  # whose cameras take both modalities
-    "test_vis/cam3": (write_llcm, [False, 3, 3]),
-    "nir/0002": (write_llcm, [True, 2, 2]),  # the camera is in the name
+    "cam4/0001": (write_sysu_mm01, [False, "0001", 4]),
+    "cam3/0001": (write_sysu_mm01, [True, "0001", 3]),
+    "Thermal/train1": (write_regdb, [True, "train1", -1]),
+    "Visible/test0": (write_regdb, [False, "test0", -1]),
+    "visible/anna": (write_folder, [False, "anna", -1]),
+    "test_nir/cam2": (write_llcm, [True, "0351", 2]),  # whose cameras take both modalities
+    "test_vis/cam3": (write_llcm, [False, "0003", 3]),
+    "nir/0002": (write_llcm, [True, "0002", 2]),  # the camera is in the name
 }
 
 
@@ -101,7 +102,7 @@ def test_the_layouts_of_the_data_sets_are_read(tmp_path, folder, said):
 
 def test_a_folder_within_a_layout_is_read_by_its_own_name(tmp_path):
     root = write_sysu_mm01(tmp_path) / "cam3" / "0001"
-    assert set(map(tuple, layout(root).values())) == {(True, 1, 3)}
+    assert set(map(tuple, layout(root).values())) == {(True, "0001", 3)}
 
 
 def test_folders_that_say_nothing_need_the_modality(run_extract, tmp_path, capfd):
@@ -132,7 +133,7 @@ def test_a_broken_picture_is_named_or_skipped_and_counted(run_extract, pictures,
     assert len(found) == 14
     assert list(found.info["skipped"]) == ["infrared/0007/0.jpg", "visible/0002/1.jpg"]
     assert not {"infrared/0007/0.jpg", "visible/0002/1.jpg"} & set(found.paths.tolist())
-    assert found.identities.tolist() == [1, 1, 2, 2, 3, 3, 7, 1, 1, 2, 3, 3, 7, 7]
+    assert found.identities.tolist() == [f"{i:04d}" for i in [1, 1, 2, 2, 3, 3, 7, 1, 1, 2, 3, 3, 7, 7]]
     printed = capfd.readouterr().out
     assert f"skipped {broken}: cannot be decoded" in printed
     assert "14 features of 16 dimensions, 2 broken pictures skipped" in printed
@@ -225,7 +226,7 @@ def test_load_features_says_what_is_wrong(run_extract, pictures, tmp_path):
     assert "lacks features" in said_of(features=None)
     assert "features are float64" in said_of(features=held["features"].astype(np.float64))
     assert "features are float32 (0, 16)" in said_of(features=held["features"][:0])
-    assert "identities is int32 (15,), it must be [16]" in said_of(identities=held["identities"][1:])
+    assert "identities is <U4 (15,), it must be [16]" in said_of(identities=held["identities"][1:])
     assert "modality 'night' is not one of" in said_of(modality=np.array(16 * ["night"]))
     doubled = held["features"] * (1 + (np.arange(16) == 3))[:, None].astype(np.float32)
     assert "row 3 (infrared/0002/1.jpg) has norm 2" in said_of(features=doubled)

@@ -85,3 +85,22 @@ def test_weights_that_do_not_fit_are_all_named_and_nothing_is_set(tmp_path):
     with pytest.raises(InputError, match=r"cls_token is \(1, 1, 8\).*extra is not.*norm\.weight is missing"):
         load_pretrained_vit(vit, tmp_path / "vit.safetensors")
     assert np.array_equal(vit.norm.beta.asnumpy(), before)
+
+
+def test_a_file_of_another_width_says_what_to_configure(tmp_path):
+    save_file(timm_weights(), tmp_path / "vit.safetensors")
+    wider = VisionTransformer(**SMALL | {"embed_dim": 32})
+    with pytest.raises(
+        InputError, match=r"ViT is 16 wide, the model's 32: give model\.embed_dim=16 model\.num_heads=1$"
+    ):
+        load_pretrained_vit(wider, tmp_path / "vit.safetensors")
+
+
+def test_create_model_loads_the_file_that_it_is_given(tmp_path):
+    held = timm_weights()
+    save_file(held, tmp_path / "vit.safetensors")
+    for given in (tmp_path / "vit.safetensors", str(tmp_path / "vit.safetensors")):
+        model = create_model("pmt_vit_tiny", 3, **SMALL, pretrained=given)
+        assert np.array_equal(model.base.norm.gamma.asnumpy(), held["norm.weight"])
+    with pytest.raises(InputError, match=r"model\.pretrained: no such file .*nowhere\.safetensors"):
+        create_model("pmt_vit_tiny", 3, **SMALL, pretrained=tmp_path / "nowhere.safetensors")

@@ -149,6 +149,13 @@ def backbone_features(suffix, path, options, images):
     return base(ms.Tensor(images)).asnumpy()
 
 
+def test_a_vit_of_another_width_says_what_to_configure(monkeypatch, tmp_path):
+    timm_file(tmp_path / "vit.pth")
+    options = [*VIT_OPTIONS, "data.image_size=[32,32]", "model.stride=8", "model.embed_dim=32"]
+    with pytest.raises(InputError, match=r"give model\.embed_dim=16 model\.num_heads=1; nothing was written"):
+        convert(monkeypatch, tmp_path / "vit.pth", tmp_path / "base.safetensors", *options)
+
+
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors", ".pth"])
 @pytest.mark.parametrize(("size", "stride", "grid"), [((32, 32), 8, (4, 4)), ((40, 24), 6, (6, 3))])
 def test_timm_s_vit_at_its_own_size_and_with_overlapping_patches(

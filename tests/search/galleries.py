@@ -44,7 +44,9 @@ def as_features(features, identities, cameras, checkpoint="c" * 64, root="/nowhe
         "skipped": {},
     }
     paths = np.array([f"cam1/{i:04d}.jpg" for i in range(len(features))], str)
-    return Features(features, paths, np.full(len(features), modality), identities, cameras, info)
+    return Features(
+        features, paths, np.full(len(features), modality), np.asarray(identities).astype(str), cameras, info
+    )
 
 
 def stable_order(asked: Features, searched: Features, allowed: np.ndarray | None = None) -> np.ndarray:

@@ -21,8 +21,8 @@ def found(tmp_path):
             write_picture(path, seed=number)
         return Entry(f"{number}.png", path, "visible", camera, identity)
 
-    hits = [Hit(entry(n, identity), 1 - n / 10) for n, identity in ((1, 7), (2, 8), (3, None), (4, 7))]
-    return [Found(entry(0, 7, 3), hits), Found(entry(9, None, None), hits[:2])]
+    hits = [Hit(entry(n, identity), 1 - n / 10) for n, identity in ((1, "7"), (2, "8"), (3, None), (4, "7"))]
+    return [Found(entry(0, "7", 3), hits), Found(entry(9, None, None), hits[:2])]
 
 
 def below(axes):

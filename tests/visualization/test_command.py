@@ -55,9 +55,14 @@ def test_gradcam_and_features_of_the_convolutional_models(draw, checkpoints, dat
     assert pixels(path).std() > 10
 
 
-def test_ranking_similarity_and_embedding_of_a_data_set(draw, checkpoints, capfd):
+def test_ranking_similarity_and_embedding_of_a_data_set(draw, checkpoints, data, capfd):
     ranking = pixels(draw("ranking", "--checkpoint", checkpoints["pmt"], "--queries", "2", "--choose", "worst"))
     assert ranking.shape[1] == pytest.approx(11.4 * 0.62 * DPI, abs=1)
+    first, second = pictures(data, infrared=True)
+    options = "--checkpoint", checkpoints["pmt"], "--query"
+    chosen, turned = (pixels(draw("ranking", *options, *pair)) for pair in ((first, second), (second, first)))
+    assert chosen.shape == turned.shape == ranking.shape
+    assert (chosen[60:300, :100] != turned[60:300, :100]).any()
     similarity = draw("similarity", "--checkpoint", checkpoints["pmt"], checkpoints["pmt2"], "--labels", "a", "b")
     assert pixels(similarity).shape[:2] == (2.5 * DPI, 6.5 * DPI)
     options = ("--identities", "3", "--pictures", "2")

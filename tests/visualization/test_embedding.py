@@ -60,7 +60,7 @@ def test_tsne_keeps_clusters_together_and_is_repeated_exactly():
 def test_a_column_for_each_checkpoint_and_a_row_for_each_number_of_dimensions():
     rng = np.random.default_rng(0)
     modalities = np.array(["visible", "infrared", "auxiliary"] * 4)
-    one = Sample(rng.standard_normal((12, 8)).astype(np.float32), np.repeat([3, 8], 6), modalities)
+    one = Sample(rng.standard_normal((12, 8)).astype(np.float32), np.repeat(["3", "8"], 6), modalities)
     figure = draw_embedding([one, one], ["epoch 1", "epoch 9"], (2, 3))
     assert [axes.name for axes in figure.axes] == ["rectilinear", "rectilinear", "3d", "3d"]
     assert [axes.get_title() for axes in figure.axes] == ["epoch 1", "epoch 9", "", ""]
@@ -73,7 +73,7 @@ def test_a_column_for_each_checkpoint_and_a_row_for_each_number_of_dimensions():
 def test_the_legend_is_whole(checkpoints_drawn):
     rng = np.random.default_rng(0)
     names = np.repeat(["visible", "infrared", "auxiliary"], 10)
-    one = Sample(rng.standard_normal((30, 4), np.float32), np.tile(np.arange(10), 3), names)
+    one = Sample(rng.standard_normal((30, 4), np.float32), np.tile(np.arange(10), 3).astype(str), names)
     figure = draw_embedding([one] * checkpoints_drawn, ["run"] * checkpoints_drawn, (2, 3))
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.data.records import ImageSet
 from ms_vireid.evaluation import evaluate_ranking
 from ms_vireid.evaluation.protocol import Trial, evaluate_trials
 from ms_vireid.inference.evaluating import searched_features
 from ms_vireid.inference.trained import load_trained
 from ms_vireid.visualization.figure import RIGHT, WRONG
-from ms_vireid.visualization.ranked import choose_queries, draw_ranking, rank_queries
+from ms_vireid.visualization.ranked import choose_queries, draw_ranking, find_queries, rank_queries
 
 
 def random_set(count=60, width=6):
@@ -87,3 +88,13 @@ def test_the_strip_marks_right_and_wrong_by_frame_and_symbol(checkpoints, data):
             assert len(axes.patches) == 1
     shown = np.asarray(grid[1, 4].images[0].get_array())
     assert shown.shape == (*trained.image_size, 3)
+
+
+def test_pictures_are_found_as_queries_in_their_order_and_others_refused(tmp_path):
+    features, images = random_set()
+    trial = Trial(np.flatnonzero(images.infrared), np.flatnonzero(~images.infrared))
+    ranked = rank_queries(features, images, trial, "regdb")
+    pictures = [images.paths[ranked[4].query], images.paths[ranked[1].query].resolve()]
+    assert find_queries(ranked, images, pictures) == [ranked[4], ranked[1]]
+    with pytest.raises(InputError, match=r"not queries of the test set: 1 \(0\.jpg\); .*for example, \d+\.jpg"):
+        find_queries(ranked, images, [*pictures, images.paths[0]])

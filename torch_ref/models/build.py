@@ -30,11 +30,11 @@ def build_model(config: Config, inference: bool = False) -> ReIDModel:
     if config.num_classes is None:
         raise ValueError(f"model.num_classes is not set, and not known for data.name={config.data.name}")
     torch.manual_seed(config.seed)
-    model = _build(config.model, config.num_classes, config.setting(inference))
-    if config.model.pretrained != "none":
-        model.load_pretrained(expand_user(config.model.pretrained))
+    return _build(config.model, config.num_classes, config.setting(inference))
+
+
+def _build(config: ModelConfig, num_classes: int, setting: Setting) -> ReIDModel:
+    model = NETWORKS[config.name](num_classes, **config.arguments(setting))
+    if not config.from_scratch:
+        model.load_pretrained(expand_user(config.pretrained))
     return model
-
-
-def _build(model: ModelConfig, num_classes: int, setting: Setting) -> ReIDModel:
-    return NETWORKS[model.name](num_classes, **model.arguments(setting))

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.config import other_width
 from torch_ref.models.resnet import ResNet
 from torch_ref.models.vit import VisionTransformer, resize_position_embedding
 from torch_ref.models.weight_file import read_weights
@@ -24,7 +25,8 @@ def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
             weights["pos_embed"] = resize_position_embedding(weights["pos_embed"], vit.patch_embed.grid_size)
         except ValueError as error:
             raise InputError(f"{path}: {error}") from None
-    _set(path, "ViT", weights, list(vit.state_dict().items()))
+    advice = other_width(weights, vit.embed_dim)
+    _set(path, "ViT", weights, list(vit.state_dict().items()), advice)
 
 
 def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
@@ -35,13 +37,16 @@ def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
     _set(path, "ResNet", weights, named)
 
 
-def _read(path: Path, where: str) -> dict[str, Tensor]:
+def _read(path: Path | str, where: str) -> dict[str, Tensor]:
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"model.pretrained: no such file {path}; {where}; or set model.pretrained=none")
     return read_weights(path)
 
 
-def _set(path: Path, network: str, weights: dict[str, Tensor], targets: Sequence[tuple[str, Tensor]]) -> None:
+def _set(
+    path: Path, network: str, weights: dict[str, Tensor], targets: Sequence[tuple[str, Tensor]], advice: str = ""
+) -> None:
     names = {name for name, _ in targets}
     problems = {f"{name} is missing" for name in names - weights.keys()}
     problems |= {f"{name} is not in the model" for name in weights.keys() - names}
@@ -51,6 +56,7 @@ def _set(path: Path, network: str, weights: dict[str, Tensor], targets: Sequence
         if name in weights and weights[name].shape != target.shape
     }
     if problems:
-        raise InputError(f"{path}: does not fit the {network}: {len(problems)} ({', '.join(sorted(problems)[:10])})")
+        listed = ", ".join(sorted(problems)[:10])
+        raise InputError(f"{path}: does not fit the {network}: {len(problems)} ({listed}){advice}")
     for name, target in targets:
         target.copy_(weights[name])  # a state dict's tensors are detached from the graph

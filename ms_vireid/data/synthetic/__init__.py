@@ -19,7 +19,7 @@ import numpy as np
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.stopping import signal_with_parent
 from ms_vireid.config import SyntheticConfig
-from ms_vireid.data.records import SYSU_CAMERAS
+from ms_vireid.data.folders import SYSU_CAMERAS
 from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 from ms_vireid.devices import runtime

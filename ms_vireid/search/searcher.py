@@ -1,0 +1,117 @@
+"""A trained model as an object: features of pictures, and a search with them."""
+
+import dataclasses
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import MODALITIES
+from ms_vireid.config import dump_config
+from ms_vireid.data.layout import UNKNOWN
+from ms_vireid.data.pictures import pixels_of
+from ms_vireid.data.transforms import fitted, normalise
+from ms_vireid.inference import begin
+from ms_vireid.inference.feature_files import FORMAT, Features, Pictures
+from ms_vireid.search.found import Found
+from ms_vireid.search.local_gallery import LocalGallery, found_by
+from ms_vireid.search.sources import read_source
+
+InMemory = Image.Image | np.ndarray
+Source = str | Path | InMemory | Sequence[str | Path] | Sequence[InMemory]
+
+
+class Searcher:
+    """A checkpoint's model on a device.
+
+    checkpoint: model.safetensors or last.safetensors of a run. device: "auto", "CPU", "GPU" or "Ascend". program: as
+    `--program`. Make it before anything else imports mindspore. Raises InputError (`ms_vireid.InputError`), as all
+    methods do, with one line for what is wrong, where, and what to do.
+    """
+
+    def __init__(self, checkpoint: str | Path, device: str = "auto", program: str = "auto"):
+        self.device, self.program = begin(device, program, Path(checkpoint))
+        from ms_vireid.inference.trained import load_trained
+
+        (self.trained,) = load_trained([checkpoint], self.program)
+        self._extractor = dataclasses.replace(self.trained.extractor, workers=0)
+        self._info = {
+            "format": FORMAT,
+            "version": version("ms_vireid"),
+            "checkpoint": self.trained.source(),
+            "config": dump_config(self.trained.config),
+            "images": "",
+            "skipped": {},
+        }
+
+    def features(self, pictures: Source, modality: str = "auto") -> Features:
+        """Of one picture or several: paths, one folder with all below it, one `.npz` of extract.py, PIL images, or
+        arrays, uint8 [H, W, 3] (RGB) or [H, W].
+
+        modality: "visible" or "infrared"; "auto" takes what the pictures' folders say, and so is not for images and
+        arrays. Returns the columns of a feature file: `features`, float32 [N, C], L2-normalised, `paths`, `identities`
+        and so on; images and arrays are called "0", "1", ... `ms_vireid.inference.feature_files.save_features` writes
+        them for retrieve.py.
+        """
+        given = [pictures] if isinstance(pictures, str | Path | Image.Image | np.ndarray) else list(pictures)
+        if not given:
+            raise InputError("no pictures are given")
+        if modality not in (*MODALITIES, "auto"):
+            raise InputError(f"modality {modality!r}: there are {', '.join(MODALITIES)} and auto")
+        if all(isinstance(one, str | Path) for one in given):
+            source = read_source([Path(one) for one in given], modality, "pictures")
+            if isinstance(source, Pictures):
+                source = source.with_features(self._extractor.extract(source.images), self._info)
+            return source
+        if modality == "auto":
+            raise InputError("images and arrays do not say their modality: give modality='visible' or 'infrared'")
+        return self._features_in_memory([_pixels(number, one) for number, one in enumerate(given)], modality)
+
+    def rank(
+        self, query: Source | Features, gallery: Source | Features, top_k: int = 10, rerank: bool = False
+    ) -> list[Found]:
+        """The `top_k` nearest pictures of the gallery to each query, nearest first.
+
+        query, gallery: what `features` returns, or takes where folders say the modality. rerank: by k-reciprocal
+        encoding among all queries and the whole gallery.
+        """
+        if top_k < 1:
+            raise InputError(f"top_k {top_k}: must be at least 1")
+        queries, searched = (one if isinstance(one, Features) else self.features(one) for one in (query, gallery))
+        among = LocalGallery("gallery", searched)
+        hits = among.search_reranked(queries, top_k) if rerank else among.search(queries, top_k)
+        return found_by(queries, hits)
+
+    def _features_in_memory(self, pictures: list[np.ndarray], modality: str) -> Features:
+        rows, size = [], self._extractor.batch_size
+        for start in range(0, len(pictures), size):
+            batch = [normalise(fitted(one, self.trained.image_size)) for one in pictures[start : start + size]]
+            rows.append(self._extractor.features_of(np.stack(batch), modality))
+        count = len(pictures)
+        return Features(
+            np.concatenate(rows),
+            np.array([str(number) for number in range(count)]),
+            np.full(count, modality),
+            np.full(count, ""),
+            np.full(count, UNKNOWN, np.int32),
+            self._info,
+        )
+
+
+def _pixels(number: int, picture: object) -> np.ndarray:
+    """uint8 [H, W] or [H, W, 3]; number: of the picture, for errors."""
+    if isinstance(picture, Image.Image):
+        try:
+            return pixels_of(picture, gray=True)
+        except OSError as error:
+            raise InputError(f"picture {number}: {error}") from None
+    if not isinstance(picture, np.ndarray):
+        raise InputError(f"picture {number}: is a {type(picture).__name__}; give paths alone, or PIL images and arrays")
+    if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)):
+        raise InputError(f"picture {number}: is {picture.dtype} {picture.shape}; give uint8 [H, W, 3] or [H, W]")
+    if not picture.size:
+        raise InputError(f"picture {number}: is empty {picture.shape}")
+    return np.ascontiguousarray(picture)

@@ -1,0 +1,128 @@
+"""The README's lines for two folders of one's own, as they stand there, on fewer steps."""
+
+import importlib
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ms_vireid import evaluate
+from ms_vireid.command.running import run
+from ms_vireid.data.read import read_folder
+from tests.data.tree import write_folder, write_picture
+
+ROOT = Path(__file__).parents[1]
+SECTION = re.search(r"^## Your own two folders\n.*?^```\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)[1]
+LINES = {words[1]: words[2:] for words in (shlex.split(line, comments=True) for line in SECTION.splitlines())}
+FEWER_STEPS = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2", "data.workers=0", "train.log_steps=1"]
+
+
+def people(count):
+    return tuple(f"{number:04d}" for number in range(1, count + 1))
+
+
+def command(script, *further):
+    """A line of the README, begun with `script`, in this process and folder."""
+    run_script(importlib.import_module(script.removesuffix(".py").replace("/", ".")), *LINES[script], *further)
+
+
+def run_script(module, *words):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", [module.__name__, "--device", "CPU", *words])
+        run(module.main)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_twelve_people_are_trained_on_and_searched(folder, capsys):
+    write_folder(folder / "people", people(12))
+    command("ms_vireid/train.py", *FEWER_STEPS)
+    printed = capsys.readouterr().out
+    assert "note: 6 identities to train on: a batch has 6, not 32" in printed
+    assert (
+        Path(LINES["ms_vireid/retrieve.py"][1]).name in re.search("^tested on 6 of 12 people: (.*)$", printed, re.M)[1]
+    )
+    for script in ("ms_vireid/report.py", "ms_vireid/extract.py", "ms_vireid/retrieve.py"):
+        command(script)
+    assert "rank  similarity" in capsys.readouterr().out
+    assert {"day.npz", "found.png"} <= {path.name for path in folder.iterdir()}
+    assert (folder / "runs/own/report.html").is_file()
+
+
+def test_a_person_has_one_name_everywhere(folder, capsys):
+    """Folders that neither begin at 0 nor have a name alone in numbers: the user's name for each, wherever it is."""
+    names = ("0011", "0012", "0021", "0022", "anna", "ben with a long name")
+    write_folder(folder / "people", names)
+    command("ms_vireid/train.py", *FEWER_STEPS)
+    assert "tested on 3 of 6 people: 0022, anna, ben with a long name" in capsys.readouterr().out
+    command("ms_vireid/report.py")
+    page = (folder / "runs/own/report.html").read_text(encoding="utf-8")
+    assert set(re.findall(r'alt="query: infrared picture of identity ([^"]+)"', page)) == set(names[3:])
+    command("ms_vireid/extract.py")
+    command("ms_vireid/retrieve.py", "--query", "people/infrared/anna", "--json", "found.json", "--top-k", "12")
+    found = json.loads(Path("found.json").read_text())["queries"][0]
+    assert found["identity"] == "anna"
+    assert {(hit["identity"], hit["match"]) for hit in found["hits"]} == {(name, name == "anna") for name in names}
+    assert re.search("yes +- +anna  anna/0.jpg", capsys.readouterr().out)
+    Path("people/visible/0012/0.jpg").unlink()
+    Path("people/visible/0012/1.jpg").unlink()
+    with pytest.raises(SystemExit):
+        command("ms_vireid/train.py", *FEWER_STEPS, "--output", "again")
+    assert "training identities without visible pictures: 1 (0012)" in capsys.readouterr().err
+
+
+def test_pictures_of_every_suffix_are_read_and_other_files_named(folder, caplog, capsys):
+    write_folder(folder / "people", people(4))
+    for number, suffix in enumerate((".webp", ".tif", ".tiff", ".TIFF")):
+        write_picture(folder / "people/visible/0001" / f"x{suffix}", seed=number)
+    for name in ("x.gif", "notes.txt", "Thumbs.db", ".DS_Store"):
+        (folder / "people/visible/0001" / name).write_text("")
+    data = read_folder(folder / "people", 0.5)
+    assert {path.suffix for path in data.train.paths} == {".jpg", ".webp", ".tif", ".tiff", ".TIFF"}
+    command("ms_vireid/train.py", *FEWER_STEPS)
+    command("ms_vireid/extract.py")
+    assert "12 pictures: 12 visible" in capsys.readouterr().out
+    skipped = "are not .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp: 2 (%s/0001/notes.txt, %s/0001/x.gif)"
+    said = [record.getMessage() for record in caplog.records]
+    assert any(line.endswith(skipped % ("visible", "visible")) for line in said)
+    assert any(line.endswith(skipped.replace("%s/", "")) for line in said)
+
+
+def test_an_evaluation_says_what_it_is_and_refuses_what_does_not_apply(folder, capsys):
+    write_folder(folder / "people", people(4))
+    command("ms_vireid/train.py", *FEWER_STEPS)
+    checkpoint = ["--checkpoint", "runs/own/model.safetensors"]
+    for options in (["--mode", "indoor"], ["--shots", "10"], ["--trials", "5"]):
+        with pytest.raises(SystemExit) as ended:
+            run_script(evaluate, *checkpoint, *options)
+        assert ended.value.code == 2
+        assert f"{options[0]}: folder is evaluated without it; leave it out" in capsys.readouterr().err
+    run_script(evaluate, *checkpoint, "--direction", "visible-to-infrared", "--flip", "--json", "result.json")
+    printed = capsys.readouterr().out
+    assert "evaluated: data folder, direction visible-to-infrared, flip yes, rerank no, corrupted no\n" in printed
+    assert "4 queries among 4 pictures in 1 trial; checksum" in printed
+    assert "±" not in printed
+    done = {"data": "folder", "direction": "visible-to-infrared", "flip": True, "rerank": False, "corrupted": False}
+    assert json.loads(Path("result.json").read_text())["evaluated"] == done
+
+
+@pytest.mark.parametrize(("count", "batch"), [(4, 2), (40, 20), (70, 32)])
+def test_the_batch_holds_as_many_people_as_there_are(count, batch, folder, capsys):
+    write_folder(folder / "people", people(count))
+    command("ms_vireid/train.py", *FEWER_STEPS, "train.iterations=1")
+    printed = capsys.readouterr().out
+    assert (f"a batch has {batch}, not 32" in printed) == (count < 64)
+    assert f"num_identities: {batch}\n" in (folder / "runs/own/config.yaml").read_text()
+
+
+def test_three_people_are_too_few(folder, capsys):
+    write_folder(folder / "people", people(3))
+    with pytest.raises(SystemExit):
+        command("ms_vireid/train.py", *FEWER_STEPS)
+    assert "1 identities to train on, each device needs at least 2; add people" in capsys.readouterr().err

@@ -1,0 +1,37 @@
+"""A text where a path is meant: what Python users hand over."""
+
+import numpy as np
+
+from ms_vireid.data import read
+from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.files.weights import read_checkpoint
+from ms_vireid.inference.feature_files import load_features, save_features
+from ms_vireid.inference.trained import load_trained
+from tests.checkpoints import write_checkpoint
+from tests.data import tree
+from tests.search.galleries import gallery
+
+
+def test_checkpoints_and_run_folders(tmp_path):
+    path = write_checkpoint(tmp_path / "run/model.safetensors", "pmt", tmp_path / "data")
+    assert read_checkpoint(str(path)).arrays.keys() == read_checkpoint(path).arrays.keys()
+    (trained,) = load_trained([str(path)])
+    assert trained.path == path
+    assert RunFolder(str(path.parent)).read_record().data.root == str(tmp_path / "data")
+
+
+def test_feature_files(tmp_path):
+    save_features(str(tmp_path / "a.npz"), gallery())
+    assert np.array_equal(load_features(str(tmp_path / "a.npz")).features, gallery().features)
+
+
+def test_data_sets(tmp_path):
+    for name, write, options in (
+        ("sysu_mm01", tree.write_sysu_mm01, ()),
+        ("regdb", tree.write_regdb, (1,)),
+        ("llcm", tree.write_llcm, ()),
+        ("folder", tree.write_folder, (0.5,)),
+    ):
+        root = write(tmp_path / name)
+        reader = getattr(read, f"read_{name}")
+        assert reader(str(root), *options).checksum == reader(root, *options).checksum
