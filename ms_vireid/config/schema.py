@@ -147,7 +147,9 @@ class TrainConfig(Section):
     # kernels: this project's own, on a CPU in float32; graph: MindSpore's operators compiled into one graph; operators:
     # one by one, for debugging; auto: graph on a GPU and an Ascend, and on a CPU kernels, or operators with amp
     program: Literal["auto", "kernels", "operators", "graph"] = "auto"
-    recompute: bool = False  # keep one activation a block and recompute the rest: less memory
+    # less memory: keep a ViT's activations only between blocks, and no feature map that goes into a BatchNorm, and
+    # compute the rest again
+    recompute: bool = False
     amp: bool = False  # matrix products and convolutions in float16, with loss scaling: for GPU and Ascend
     sync_batch_norm: bool = False  # with several devices: normalise by the statistics of all their batches
     select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as PMT's release keeps
@@ -225,7 +227,7 @@ class Config(Section):
     def setting(self, inference: bool = False) -> Setting:
         """Of the network."""
         batch = self.train.num_identities, self.train.num_instances
-        return Setting(self.data.image_size, self.train.recompute, batch, self.terms, inference)
+        return Setting(self.data.image_size, self.train.recompute and not inference, batch, self.terms, inference)
 
     def with_num_classes(self, identities: int) -> "Config":
         """The same with the classifier's size; raises InputError if another one was asked for."""
@@ -241,7 +243,5 @@ class Config(Section):
         if needing and not self.model.has_auxiliary:
             problem = f"the loss terms {', '.join(needing)} compare an auxiliary modality"
             raise ValueError(f"{problem}: they need model.name=mun with a model.intermediate other than none")
-        if self.train.recompute and not self.model.can_recompute:
-            raise ValueError(f"train.recompute is for model.name=pmt, not {self.model.name}; leave it out")
         if beyond := [epoch for epoch in self.train.keep_epochs if epoch > self.epochs]:
             raise ValueError(f"train.keep_epochs {beyond} are beyond the last of the stages' {self.epochs} epochs")

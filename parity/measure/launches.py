@@ -33,14 +33,19 @@ ROWS = {
     for device in DEVICES
     for model in MODELS
     for mode, switches in MODES.items()
-    if model.startswith("PMT") or "recompute" not in mode
 }
 # Cells that the tables of `programs/graph.py` replace, and the models that have them: PMT, AGW, MUN.
 _ON_BOTH = {"GELU": "PMT", "Attention": "PMT", "CrossEntropyLoss": "PMT AGW MUN"}
 _REPLACED = {
     "GPU": _ON_BOTH | {"Concat": "MUN", "ModalityPrototypes": "MUN"},
     "Ascend": _ON_BOTH
-    | {"LayerNorm": "PMT", "Dense": "PMT AGW MUN", "Conv2d": "PMT AGW MUN", "Conv2dTranspose": "MUN"}
+    | {
+        "LayerNorm": "PMT",
+        "Dense": "PMT AGW MUN",
+        "Conv2d": "PMT AGW MUN",
+        "Conv2dTranspose": "MUN",
+        "ResidualDepthwise": "MUN",
+    }
     | {"BatchNorm1d": "PMT AGW MUN", "BatchNorm2d": "AGW MUN", "MaxPool2d": "AGW MUN", "AvgPool2d": "MUN"},
 }
 REPLACEMENT_ROWS = {

@@ -36,6 +36,7 @@ class MUN(ReIDModel):
         auxiliary_classifier: bool = False,
         pooling_power: float = 3.0,
         inference: bool = False,
+        recompute: bool = False,  # as its twin is called; nothing is recomputed here
     ):
         super().__init__()
         if specific not in SPECIFIC:
