@@ -91,7 +91,8 @@ def evaluate(
 ) -> "ProtocolResult":
     """What the command of this name computes, `ms_vireid.evaluate(...)` from Python.
 
-    options: mode, shots, direction, trials, flip, renormalise, rerank, frost, as on the command line; others are as in the run.
+    options: mode, shots, direction, trials, flip, renormalise, rerank, frost, as on the command line; others are as in
+    the run.
     Returns `mean` and `std` by metric ("rank1" ... "rank20", "map", "minp"), fractions, the `trials`, and what was
     `evaluated`. Raises InputError for what the command refuses, and TypeError for another option.
     """

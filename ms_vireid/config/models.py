@@ -33,7 +33,6 @@ class Setting:
 class ModelConfig(Section):
     """The keys of every model."""
 
-    can_recompute: ClassVar[bool] = False  # for train.recompute
     has_auxiliary: ClassVar[bool] = False  # whether the network makes a modality between visible and infrared
     takes_versions: ClassVar[bool] = False  # for augmentation.visible_twice
     name: str
@@ -47,7 +46,7 @@ class ModelConfig(Section):
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
         """What the network is built with, besides the number of identities, in either framework."""
-        return self.model_dump(exclude={"name", "num_classes", "pretrained"})
+        return self.model_dump(exclude={"name", "num_classes", "pretrained"}) | {"recompute": setting.recompute}
 
     def check_image(self, size: tuple[int, int]) -> None:
         """Raise ValueError for pictures of (H, W) that the network cannot take."""
@@ -71,7 +70,6 @@ class ModelConfig(Section):
 class PMTConfig(ModelConfig):
     """The ViT of PMT; `pretrained` is a timm ViT-B/16 224 file."""
 
-    can_recompute: ClassVar[bool] = True
     name: Literal["pmt"] = "pmt"
     patch_size: Side = 16
     stride: Side = 12
@@ -88,7 +86,7 @@ class PMTConfig(ModelConfig):
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
 
     def arguments(self, setting: Setting) -> dict[str, Any]:
-        return super().arguments(setting) | {"image_size": setting.image_size, "recompute": setting.recompute}
+        return super().arguments(setting) | {"image_size": setting.image_size}
 
     def check_image(self, size: tuple[int, int]) -> None:
         _require_sides(size, self.patch_size, f"model.patch_size {self.patch_size}")

@@ -159,7 +159,9 @@ class TrainConfig(Section):
     # kernels: this project's own, on a CPU in float32; graph: MindSpore's operators compiled into one graph; operators:
     # one by one, for debugging; auto: graph on a GPU and an Ascend, and on a CPU kernels, or operators with amp
     program: Literal["auto", "kernels", "operators", "graph"] = "auto"
-    recompute: bool = False  # keep one activation a block and recompute the rest: less memory
+    # less memory: keep a ViT's activations only between blocks, and no feature map that goes into a BatchNorm, and
+    # compute the rest again
+    recompute: bool = False
     # activations up to pooling, and copies of the weights, in half: less memory on GPU and Ascend. float16 scales the
     # loss, bfloat16 needs an Ascend; true is float16
     amp: Annotated[Literal[False, "float16", "bfloat16"], BeforeValidator(_float16_if_true)] = False
@@ -248,7 +250,9 @@ class Config(Section):
         """Of the network."""
         batch = self.train.num_identities, self.train.num_instances
         parts = self.augmentation.parts
-        return Setting(self.data.image_size, self.train.recompute, batch, parts, self.terms, inference)
+        return Setting(
+            self.data.image_size, self.train.recompute and not inference, batch, parts, self.terms, inference
+        )
 
     def with_num_classes(self, identities: int) -> "Config":
         """The same with the classifier's size; raises InputError if another one was asked for."""
@@ -281,7 +285,5 @@ class Config(Section):
             if halved := [name for name, term in terms.items() if term.halved]:
                 problem = f"the loss terms {', '.join(halved)} take as many visible as infrared pictures"
                 raise ValueError(f"{problem}, which augmentation.visible_twice does not give; leave one of them out")
-        if self.train.recompute and not self.model.can_recompute:
-            raise ValueError(f"train.recompute is for model.name=pmt, not {self.model.name}; leave it out")
         if beyond := [epoch for epoch in self.train.keep_epochs if epoch > self.epochs]:
             raise ValueError(f"train.keep_epochs {beyond} are beyond the last of the stages' {self.epochs} epochs")

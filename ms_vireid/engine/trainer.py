@@ -242,7 +242,7 @@ def smaller_steps(config: Config) -> str:
     settings = []
     if train.program == "graph":
         settings.append("train.program=operators")
-    if config.model.can_recompute and not train.recompute:
+    if not train.recompute:
         settings.append("train.recompute=true")
     for key in ("num_identities", "num_instances"):
         if (now := getattr(train, key)) > 2:

@@ -7,7 +7,7 @@ from mindspore import Tensor, nn, ops
 from ms_vireid.models.base import ReIDModel, visible_rows
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
 from ms_vireid.models.pretrained import load_pretrained_resnet
-from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
+from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm, convolutions
 
 
 class NonLocal(nn.Cell):
@@ -48,6 +48,7 @@ class AGW(ReIDModel):
         non_local_width: inner channels of these; None: half of the block's.
         pooling_power: p of `GeM`.
         parts: of a training batch, as `visible_rows` counts them.
+        recompute: keep no output of a convolution before a BatchNorm in training, and compute it again.
 
     Raises:
         ValueError: more non-local blocks than a stage has blocks.
@@ -63,6 +64,7 @@ class AGW(ReIDModel):
         non_local_width: int | None = 1,
         pooling_power: float = 3.0,
         parts: int = 2,
+        recompute: bool = False,
     ):
         super().__init__()
         if any(count > blocks for count, blocks in zip(non_local, layers, strict=True)):
@@ -84,6 +86,9 @@ class AGW(ReIDModel):
         self.pool = GeM(pooling_power, eps=1e-12)
         self.bottleneck = bn_neck(self.embed_dim, spread=0.01)  # as released
         self.classifier = identity_classifier(self.embed_dim, num_classes)
+        if recompute:
+            attentions = [block for block in shared if isinstance(block, NonLocal)]
+            self.recomputed = convolutions(self.visible_stem, self.infrared_stem, self.base, *(a.W for a in attentions))
 
     def construct(
         self,

@@ -12,9 +12,9 @@ from ms_vireid.models.resnet import batch_norm
 SCALE_RANGE = (1e-3, 1.0)  # of the layer scales: the paper's (0, 1] with an end that a weight can be clamped to
 
 
-def depthwise(channels: int, kernel: int) -> nn.Conv2d:
+def depthwise(channels: int, kernel: int, kind: type[nn.Conv2d] = nn.Conv2d) -> nn.Conv2d:
     """One kernel a channel, "same" padding with zeros, no bias; initialised as PyTorch does by default."""
-    return nn.Conv2d(
+    return kind(
         channels,
         channels,
         kernel,
@@ -23,6 +23,20 @@ def depthwise(channels: int, kernel: int) -> nn.Conv2d:
         group=channels,
         weight_init=Uniform(1.0 / kernel),
     )
+
+
+class ResidualDepthwise(nn.Conv2d):
+    """A depth-wise convolution of ReLU(x), plus x, Eq. 4; x float32 [N, C, H, W]."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        return super().construct(ops.relu(x)) + x
+
+
+class Concatenation(nn.Cell):
+    """Feature maps [N, C, H, W] -> [N, sum of C, H, W]; a cell, so that training can compute it again."""
+
+    def construct(self, *maps: Tensor) -> Tensor:
+        return ops.cat(maps, 1)
 
 
 def transposed(channels: int, ratio: int) -> nn.Conv2dTranspose:
@@ -76,7 +90,7 @@ class IntraModalityLearner(nn.Cell):
         self.concat = ops.Concat(1)
         self.bn1 = batch_norm(channels)
         self.expand = pointwise(channels, expansion * channels, bias=False)
-        self.spatial = depthwise(expansion * channels, 3)
+        self.spatial = depthwise(expansion * channels, 3, ResidualDepthwise)
         self.bn2 = batch_norm(expansion * channels)
         self.reduce = pointwise(expansion * channels, channels, bias=False)
         self.scale = _layer_scale(channels, layer_scale)
@@ -86,7 +100,7 @@ class IntraModalityLearner(nn.Cell):
         first, second = x[:, : self.half], x[:, self.half :]  # [N, C / 2, H, W] each, Eq. 1
         x = self.concat((self.first(first), self.second(second)))  # [N, C, H, W], Eq. 2
         x = self.expand(self.bn1(x))  # [N, 4C, H, W], Eq. 3
-        x = self.spatial(ops.relu(x)) + x  # [N, 4C, H, W], Eq. 4
+        x = self.spatial(x)  # [N, 4C, H, W], Eq. 4
         return self.scale * self.reduce(self.bn2(x))  # [N, C, H, W], Eq. 5
 
 
@@ -106,6 +120,7 @@ class CrossModalityLearner(nn.Cell):
         self.ratios = tuple(ratios)
         self.pools = nn.CellList([nn.AvgPool2d(ratio, stride=ratio, pad_mode="valid") for ratio in ratios])
         self.transposed = nn.CellList([transposed(channels, ratio) for ratio in ratios])
+        self.concat = Concatenation()
         self.bn = batch_norm(2 * len(ratios) * channels)
         self.fuse = pointwise(2 * len(ratios) * channels, channels, bias=False)
         self.scale = _layer_scale(channels, layer_scale)
@@ -122,7 +137,7 @@ class CrossModalityLearner(nn.Cell):
             for pool, rebuild in zip(self.pools, self.transposed):  # noqa: B905 (graph mode knows no strict=)
                 pyramid = pool(features)  # [N, C, H / ratio, W / ratio], Eq. 6
                 scales += (rebuild(pyramid),)  # [N, C, H, W], Eq. 7
-        x = ops.cat(scales, 1)  # [N, 8C, H, W], Eq. 8
+        x = self.concat(*scales)  # [N, 8C, H, W], Eq. 8
         return self.scale * self.fuse(self.bn(x))  # [N, C, H, W], Eq. 9
 
 
@@ -147,6 +162,9 @@ class AuxiliaryGenerator(nn.Cell):
         self.visible_learner = IntraModalityLearner(channels, expansion, kernel_order, layer_scale)
         self.infrared_learner = IntraModalityLearner(channels, expansion, kernel_order, layer_scale)
         self.cross_learner = CrossModalityLearner(channels, ratios, layer_scale)
+        learners, cross = (self.visible_learner, self.infrared_learner), self.cross_learner
+        self.recomputed = tuple(cell for learner in learners for cell in (learner.expand, learner.spatial))
+        self.recomputed += (*cross.transposed, cross.concat)
 
     def construct(self, visible: Tensor, infrared: Tensor) -> Tensor:
         """First-stage features, float32 [N, C, H, W] each, row i of both of one identity -> a [N, C, H, W].

@@ -45,6 +45,8 @@ class ReIDModel(nn.Cell):
     # How names of parameters begin that only training needs; a model built for inference does not have them.
     TRAINING_ONLY: tuple[str, ...] = ()
     HEAD = ("pool.", "bottleneck.", "classifier.")  # of what comes after pooling, and computes in float32
+    # Cells whose outputs training computes again in place of keeping them, for `programs.prepare`.
+    recomputed: tuple[nn.Cell, ...] = ()
     BY_MODALITY = True  # whether visible and infrared pictures take different ways to their features
 
     def place(self, rank: int, devices: int) -> None:

@@ -12,7 +12,7 @@ from ms_vireid.models.intermediate import AuxiliaryModality, MixedModality, Sync
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
 from ms_vireid.models.pretrained import load_pretrained_resnet
 from ms_vireid.models.prototypes import ModalityPrototypes
-from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet
+from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, convolutions
 
 SPECIFIC = {"layer1": (1,), "stem": ()}  # stages of each modality's own beginning, which always has the stem
 
@@ -46,6 +46,7 @@ class MUN(ReIDModel):
         pooling_power, pooling_learned: of `GeM`.
         parts: of a training batch, as `visible_rows` counts them.
         inference: only what retrieval needs.
+        recompute: keep nothing that a BatchNorm of feature maps takes in training, and compute it again.
 
     Raises:
         ValueError: an unknown choice.
@@ -85,6 +86,7 @@ class MUN(ReIDModel):
         pooling_learned: bool = False,
         parts: int = 2,
         inference: bool = False,
+        recompute: bool = False,
     ):
         super().__init__()
         if specific not in SPECIFIC:
@@ -124,6 +126,10 @@ class MUN(ReIDModel):
         if intermediate not in makers:
             raise ValueError(f"intermediate must be one of {', '.join(makers)}, not {intermediate!r}")
         self.generator = None if inference else makers[intermediate]()
+        if recompute:
+            self.recomputed = convolutions(self.visible_stage, self.infrared_stage, self.shared)
+            if self.generator is not None:
+                self.recomputed += self.generator.recomputed
         self.prototypes = self.auxiliary_classifier = None
         if self.generator is None:
             return

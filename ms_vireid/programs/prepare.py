@@ -77,6 +77,8 @@ def prepare(program: str, model: nn.Cell, *others: nn.Cell) -> None:
         for name, operator in dict(part._primitives).items():
             if type(operator) in replacements:
                 setattr(part, name, replacements[type(operator)](operator))
+    for part in getattr(model, "recomputed", ()):
+        part.recompute(output_recompute=True)
 
 
 @contextmanager

@@ -20,11 +20,12 @@ from parity.stand_in import DEVICES, build, counts, functions
 
 LIMIT_S = 1800.0  # of a row
 SETTLING, COUNTED = 20, 4  # steps; an Ascend takes memory by the page, the last ones within a dozen steps
+AMP = "train.amp=float16"
 MODES = {
     "compiled": ("train.program=graph",),
-    "compiled amp": ("train.program=graph", "train.amp=float16"),
+    "compiled amp": ("train.program=graph", AMP),
     "compiled recompute": ("train.program=graph", "train.recompute=true"),
-    "compiled amp recompute": ("train.program=graph", "train.amp=float16", "train.recompute=true"),
+    "compiled amp recompute": ("train.program=graph", AMP, "train.recompute=true"),
     "PyNative": ("train.program=operators",),
 }
 # A device, a method, which the first word of a benchmark's row is, and a mode: the device, the model and the switches.
@@ -33,14 +34,19 @@ ROWS = {
     for device in DEVICES
     for model in MODELS
     for mode, switches in MODES.items()
-    if model.startswith("PMT") or "recompute" not in mode
 }
 # Cells that the tables of `programs/graph.py` replace, and the models that have them: PMT, AGW, MUN.
 _ON_BOTH = {"GELU": "PMT", "Attention": "PMT", "CrossEntropyLoss": "PMT AGW MUN"}
 _REPLACED = {
     "GPU": _ON_BOTH | {"Concat": "MUN", "ModalityPrototypes": "MUN"},
     "Ascend": _ON_BOTH
-    | {"LayerNorm": "PMT", "Dense": "PMT AGW MUN", "Conv2d": "PMT AGW MUN", "Conv2dTranspose": "MUN"}
+    | {
+        "LayerNorm": "PMT",
+        "Dense": "PMT AGW MUN",
+        "Conv2d": "PMT AGW MUN",
+        "Conv2dTranspose": "MUN",
+        "ResidualDepthwise": "MUN",
+    }
     | {"BatchNorm1d": "PMT AGW MUN", "BatchNorm2d": "AGW MUN", "MaxPool2d": "AGW MUN", "AvgPool2d": "MUN"},
 }
 REPLACEMENT_ROWS = {
@@ -54,16 +60,21 @@ REPLACEMENT_ROWS = {
 
 def rows(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
     """What a step launches, copies, waits for and allocates once all is warm, the peak of device memory, and how long
-    the first step took, which compiles; beside PyTorch's operators and their arithmetic.
+    the first step took, which compiles; beside PyTorch's operators and arithmetic, in float32, and its peak, with amp
+    under autocast.
 
     Raises:
         InputError: the stand-in cannot be built here, or a row has failed.
     """
+    from parity.measure.torch_step import torch_step  # here, as a process on a stand-in has no use for PyTorch
+
     for name in names:
         device, model, switches = ROWS[name]
         config, others, stage = MODELS[model]
         overrides = *others, *CLASSES, *options.overrides
-        yield name, _counted(name, device, model, (*overrides, *switches)) | torch_step(config, stage, overrides)
+        row = _counted(name, device, model, (*overrides, *switches)) | torch_step(config, stage, overrides)
+        own = tuple(switch for switch in switches if switch == AMP)
+        yield name, row | {"torch_peak_gib": torch_step(config, stage, (*overrides, *own))["torch_peak_gib"]}
 
 
 def replacements(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
@@ -124,63 +135,6 @@ def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
     values = (asked(1 + COUNTED) - asked(1)) / COUNTED
     named = dict(zip(("launches", "copies", "waits", "allocations", "by_name"), values.tolist(), strict=True))
     return named | {"batch": batch, "peak_gib": ms.runtime.max_memory_allocated() / 2**30, "first_s": first}
-
-
-@cache
-def torch_step(recipe: str, stage: int, overrides: tuple[str, ...]) -> dict:
-    """Of PyTorch's eager step, on tensors without values, after a first in which the optimiser makes its state.
-
-    torch_launches: operators that are dispatched, without views and allocations, with all weights updated at once, as
-        on a GPU. torch_tflop: 1e12 operations of all matrix products and convolutions, forward and backward; a
-        multiplication and an addition are two.
-    """
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-    from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
-
-    from torch_ref.engine.optimizer import build_optimizer
-    from torch_ref.engine.train_step import StageLoss, TrainStep
-    from torch_ref.models import build_model
-
-    aten = torch.ops.aten
-    # Besides the views that PyTorch itself calls so.
-    no_kernel = {aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided}
-    no_kernel.add(aten._unsafe_view)
-
-    class Launches(TorchDispatchMode):
-        count = 0
-
-        def __torch_dispatch__(self, operator, types, arguments=(), options=None):
-            if operator is aten._local_scalar_dense.default and arguments[0].is_meta:
-                return 0.0  # item() of what has no value
-            result = operator(*arguments, **(options or {}))
-            leaves = tree_leaves((arguments, options, result))
-            on_device = any(isinstance(leaf, torch.Tensor) and leaf.is_meta for leaf in leaves)
-            self.count += on_device and not operator.is_view and operator.overloadpacket not in no_kernel
-            return result
-
-    def of_backward(gradient, images, weight, _bias, _stride, _padding, _dilation, transposed, *others, **_):
-        """PyTorch's own formula forgets the groups in the weight's gradient."""
-        wanted = others[2]
-        return sum(wanted[:2]) * conv_flop_count(images, weight, gradient, transposed)
-
-    config = load_config(CONFIG_ROOT / recipe, list(overrides))
-    with torch.device("meta"):
-        model = build_model(config).train()
-        images = torch.empty(2 * config.train.num_identities * config.train.num_instances, 3, *config.data.image_size)
-        labels, key = torch.empty(len(images), dtype=torch.int32), torch.empty((), dtype=torch.int32)
-    optimizer = build_optimizer(model, config)
-    for group in optimizer.param_groups:
-        group["foreach"] = True
-    step = TrainStep(model, StageLoss(config.stages[stage].losses, config.train.num_instances), optimizer)
-    for weight in model.parameters():
-        weight.grad = torch.empty_like(weight)
-    optimizer.step()
-    flops = FlopCounterMode(display=False, custom_mapping={aten.convolution_backward: of_backward})
-    with flops, Launches() as launches:
-        step(images, labels, key, 0.0, [config.optimizer.lr] * len(optimizer.groups))
-    return {"torch_launches": launches.count, "torch_tflop": flops.get_total_flops() / 1e12}
 
 
 def main() -> None:

@@ -97,6 +97,7 @@ SECTIONS = {
             ("waits", 8, "{waits:.2f}".format_map),
             ("allocations", 12, "{allocations:.2f}".format_map),
             ("peak GiB", 9, "{peak_gib:.1f}".format_map),
+            ("PyTorch", 8, "{torch_peak_gib:.1f}".format_map),
             ("first s", 8, "{first_s:.0f}".format_map),
         ),
     ),

@@ -10,6 +10,7 @@ from ms_vireid.programs.graph import GRAPH
 from parity.measure import launches, sections
 
 SMALL = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "train.num_instances=2")
+NARROW = ("model.layers=[2,2,2,2]", "model.width=8", "train.num_instances=2")  # of a ResNet
 
 
 COPIES = {"GPU": 12, "Ascend": 4}  # at most, of a step
@@ -20,8 +21,8 @@ def built(stand_in, ascend):
     """Or skipped."""
 
 
-def only_row(name, *overrides):
-    ((found, row),) = launches.rows([name], Namespace(overrides=(*SMALL, *overrides)))
+def only_row(name, *overrides, sizes=SMALL):
+    ((found, row),) = launches.rows([name], Namespace(overrides=(*sizes, *overrides)))
     assert found == name
     return row
 
@@ -53,13 +54,13 @@ def test_every_replacement_has_a_row():
     assert found == {(device, kind.__name__) for device, table in GRAPH.items() for kind in table}
 
 
-def test_methods_without_recompute_have_no_row_of_it():
-    assert "GPU: PMT compiled recompute" in launches.ROWS
-    assert sorted(name for name in launches.ROWS if name.startswith("Ascend: AGW")) == [
-        "Ascend: AGW PyNative",
-        "Ascend: AGW compiled",
-        "Ascend: AGW compiled amp",
-    ]
+@pytest.mark.parametrize("device", COPIES)
+@pytest.mark.parametrize("method", ["AGW", "MUN"])
+def test_a_resnets_step_with_recompute_keeps_less(device, method):
+    sizes = (*NARROW, *(["model.non_local=[0,1,1,0]"] if method == "AGW" else []), "train.num_identities=4")
+    without, recomputed = (only_row(f"{device}: {method} compiled{how}", sizes=sizes) for how in ("", " recompute"))
+    assert recomputed["peak_gib"] < 0.7 * without["peak_gib"]
+    assert without["launches"] < recomputed["launches"] < 1.5 * without["launches"]
 
 
 def test_a_row_that_fails_is_told_in_a_line():

@@ -78,8 +78,11 @@ COMPILED = {
         "train.recompute=true",
         one_stage("id: {}, pht: {stage: 2, reduction: sum}, msel: {}, dcl: {negatives: hard}"),
     ),
-    "agw amp": ("agw", "train.amp=true"),
-    "mun amp": ("mun", "train.amp=true"),
+    **{
+        f"{family} {' '.join(switches)}": (family, *(f"train.{switch}=true" for switch in switches))
+        for family in ("agw", "mun")
+        for switches in (("amp",), ("recompute",), ("amp", "recompute"))
+    },
     "mun X, other losses": (
         "mun",
         "model.specific=stem",
@@ -103,8 +106,7 @@ def test_what_else_can_be_compiled_takes_steps(counting_worker, tmp_path, name):
 
 @pytest.mark.parametrize(
     ("family", "switches"),
-    [(family, switches) for family in STAGES for switches in ((), ("amp",))]
-    + [("pmt", ("recompute",)), ("pmt", ("amp", "recompute"))],
+    [(family, switches) for family in STAGES for switches in ((), ("amp",), ("recompute",), ("amp", "recompute"))],
     ids=lambda part: part if isinstance(part, str) else " ".join(part) or "float32",
 )
 def test_a_method_trains_in_pynative(pynative_worker, tmp_path, family, switches):

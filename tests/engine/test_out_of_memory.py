@@ -83,15 +83,18 @@ def test_other_errors_pass(error):
         raise error
 
 
+RECOMPUTE = ["train.recompute=true"]
+
+
 @pytest.mark.parametrize(
     ("recipe", "settings", "remedy"),
     [
         ("pmt/sysu.yaml", [], "train.recompute=true or train.num_identities=4 (now 8)"),
-        ("pmt/sysu.yaml", ["train.recompute=true"], "train.num_identities=4 (now 8)"),
-        ("mun/sysu.yaml", ["train.num_identities=3"], "train.num_identities=2 (now 3)"),
-        ("mun/sysu.yaml", ["train.num_identities=2"], "train.num_instances=2 (now 4)"),
-        ("mun/sysu.yaml", ["train.num_identities=2", "train.num_instances=2"], "smaller pictures"),
-        ("agw/sysu.yaml", ["train.program=graph"], "train.program=operators or train.num_identities=4 (now 8)"),
+        ("pmt/sysu.yaml", RECOMPUTE, "train.num_identities=4 (now 8)"),
+        ("mun/sysu.yaml", ["train.num_identities=3"], "train.recompute=true or train.num_identities=2 (now 3)"),
+        ("mun/sysu.yaml", [*RECOMPUTE, "train.num_identities=2"], "train.num_instances=2 (now 4)"),
+        ("mun/sysu.yaml", [*RECOMPUTE, "train.num_identities=2", "train.num_instances=2"], "smaller pictures"),
+        ("agw/sysu.yaml", ["train.program=graph"], "train.program=operators or train.recompute=true or train.num_ide"),
     ],
 )
 def test_what_to_try(recipe, settings, remedy):
@@ -109,4 +112,5 @@ def test_the_command_says_which_step_was_too_large_and_what_to_try(tmp_path, mon
         run(train.main)
     assert ended.value.code == 2
     printed = capfd.readouterr().err.splitlines()[-1]
-    assert printed == "error: out of memory in training step 1 of 12 images; try train.num_identities=2 (now 3)"
+    remedy = "train.recompute=true or train.num_identities=2 (now 3)"
+    assert printed == f"error: out of memory in training step 1 of 12 images; try {remedy}"

@@ -40,6 +40,7 @@ class AGW(ReIDModel):
         non_local_width: int | None = 1,
         pooling_power: float = 3.0,
         parts: int = 2,
+        recompute: bool = False,  # as its twin is called; nothing is recomputed here
     ):
         super().__init__()
         if any(count > blocks for count, blocks in zip(non_local, layers, strict=True)):

@@ -12,10 +12,20 @@ from torch_ref.models.resnet import batch_norm
 SCALE_RANGE = (1e-3, 1.0)  # of the layer scales: the paper's (0, 1] with an end that a weight can be clamped to
 
 
-def depthwise(channels: int, kernel: int) -> nn.Conv2d:
-    layer = nn.Conv2d(channels, channels, kernel, stride=1, padding=kernel // 2, groups=channels, bias=False)
+def depthwise(channels: int, kernel: int, kind: type[nn.Conv2d] = nn.Conv2d) -> nn.Conv2d:
+    layer = kind(channels, channels, kernel, stride=1, padding=kernel // 2, groups=channels, bias=False)
     nn.init.uniform_(layer.weight, -1.0 / kernel, 1.0 / kernel)
     return layer
+
+
+class ResidualDepthwise(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(functional.relu(x)) + x
+
+
+class Concatenation(nn.Module):
+    def forward(self, *maps: Tensor) -> Tensor:
+        return torch.cat(maps, dim=1)
 
 
 def transposed(channels: int, ratio: int) -> nn.ConvTranspose2d:
@@ -46,7 +56,7 @@ class IntraModalityLearner(nn.Module):
         self.second = depthwise(self.half, second)
         self.bn1 = batch_norm(channels)
         self.expand = pointwise(channels, expansion * channels, bias=False)
-        self.spatial = depthwise(expansion * channels, 3)
+        self.spatial = depthwise(expansion * channels, 3, ResidualDepthwise)
         self.bn2 = batch_norm(expansion * channels)
         self.reduce = pointwise(expansion * channels, channels, bias=False)
         self.scale = _layer_scale(channels, layer_scale)
@@ -55,7 +65,7 @@ class IntraModalityLearner(nn.Module):
         first, second = x[:, : self.half], x[:, self.half :]  # [N, C / 2, H, W] each, Eq. 1
         x = torch.cat((self.first(first), self.second(second)), dim=1)  # [N, C, H, W], Eq. 2
         x = self.expand(self.bn1(x))  # [N, 4C, H, W], Eq. 3
-        x = self.spatial(functional.relu(x)) + x  # [N, 4C, H, W], Eq. 4
+        x = self.spatial(x)  # [N, 4C, H, W], Eq. 4
         return self.scale * self.reduce(self.bn2(x))  # [N, C, H, W], Eq. 5
 
 
@@ -65,6 +75,7 @@ class CrossModalityLearner(nn.Module):
         self.ratios = tuple(ratios)
         self.pools = nn.ModuleList(nn.AvgPool2d(ratio, stride=ratio, padding=0) for ratio in ratios)
         self.transposed = nn.ModuleList(transposed(channels, ratio) for ratio in ratios)
+        self.concat = Concatenation()
         self.bn = batch_norm(2 * len(ratios) * channels)
         self.fuse = pointwise(2 * len(ratios) * channels, channels, bias=False)
         self.scale = _layer_scale(channels, layer_scale)
@@ -76,7 +87,7 @@ class CrossModalityLearner(nn.Module):
             for pool, rebuild in zip(self.pools, self.transposed, strict=True):
                 pyramid = pool(features)  # [N, C, H / ratio, W / ratio], Eq. 6
                 scales.append(rebuild(pyramid))  # [N, C, H, W], Eq. 7
-        x = torch.cat(scales, dim=1)  # [N, 8C, H, W], Eq. 8
+        x = self.concat(*scales)  # [N, 8C, H, W], Eq. 8
         return self.scale * self.fuse(self.bn(x))  # [N, C, H, W], Eq. 9
 
 

@@ -42,6 +42,7 @@ class MUN(ReIDModel):
         pooling_learned: bool = False,
         parts: int = 2,
         inference: bool = False,
+        recompute: bool = False,  # as its twin is called; nothing is recomputed here
     ):
         super().__init__()
         if specific not in SPECIFIC:

@@ -1,0 +1,93 @@
+"""Training with `train.recompute`: less is kept, and nothing else differs, not by a bit."""
+
+from functools import cache
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from ms_vireid.models import AGW, MUN
+from ms_vireid.models.resnet import Bottleneck
+from ms_vireid.programs.prepare import PROGRAMS, prepare
+from torch_ref import models as torch_models
+
+SMALL = {"layers": (2, 2, 2, 2), "width": 8}
+MODELS = {
+    "agw": lambda recompute: AGW(5, **SMALL, non_local=(0, 1, 1, 0), recompute=recompute),
+    "mun": lambda recompute: MUN(5, (2, 2), **SMALL, recompute=recompute),
+    "mun X": lambda recompute: MUN(5, (2, 2), **SMALL, intermediate="X", recompute=recompute),
+}
+
+
+def two_steps(model, program):
+    """The last value, all gradients, and what BatchNorms and prototypes remember."""
+    prepare(program, model.set_train())
+
+    def value_of(images):
+        total = 0.0
+        for output in model(images):
+            total = total + (output * output).sum()
+        return total
+
+    differentiated = ms.value_and_grad(value_of, None, model.trainable_params())
+
+    def step(images):
+        return differentiated(images)
+
+    step = ms.jit(step) if program == "graph" else step
+    images = np.random.default_rng(0).standard_normal((8, 3, 96, 48)).astype(np.float32)
+    for _ in range(2):
+        value, gradients = step(Tensor(images))
+    untrained = [p for p in model.get_parameters() if not p.requires_grad]
+    return [x.asnumpy().copy() for x in (value, *gradients, *untrained)]
+
+
+def drawn(name, recompute):
+    ms.set_seed(0)
+    return MODELS[name](recompute)
+
+
+@cache
+def without(name, program):
+    return two_steps(drawn(name, False), program)
+
+
+def same(one, other):
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("name", MODELS)
+def test_values_gradients_and_running_averages_are_those_without_it(name, program):
+    assert same(two_steps(drawn(name, True), program), without(name, program))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_batch_norm_that_runs_twice_is_seen(program):
+    model = drawn("agw", False)
+    model.recomputed = tuple(block for block in model.shared if isinstance(block, Bottleneck))
+    assert not same(two_steps(model, program), without("agw", program))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_recomputed_is_computed_twice(name):
+    model = drawn(name, True)
+    calls = dict.fromkeys(map(id, model.recomputed), 0)
+    prepare("operators", model)
+    for cell in model.recomputed:
+        construct = cell.construct
+
+        def counted(*inputs, construct=construct, cell=cell):
+            calls[id(cell)] += 1
+            return construct(*inputs)
+
+        cell.construct = counted
+    two_steps(model, "operators")
+    uses = {id(cell): 2 for cell in model.generator.cross_learner.transposed} if name == "mun" else {}
+    assert {number / uses.get(cell, 1) for cell, number in calls.items()} == {4}
+
+
+def test_the_twins_take_the_switch_too():
+    torch_models.AGW(5, **SMALL, non_local=(0, 1, 1, 0), recompute=True)
+    torch_models.MUN(5, (2, 2), **SMALL, recompute=True)
