@@ -295,18 +295,26 @@ def reference(recipe: str) -> Trajectory:
     return training.result(training.weights())
 
 
-def in_half(recipe: str, program: str) -> list[Comparison]:
-    """A training in float16 by a program, beside PyTorch's autocast: how far each is from PyTorch in float32."""
-    sides = []
-    for training in (_begin_mindspore(recipe, _initial(recipe), program, "float16"), _begin_autocast(recipe)):
-        training.advance(STEPS - training.done)
-        sides.append(training.result(reference(recipe).weights))
-    return compare_distances(*map(_as_computed, (*sides, reference(recipe))), HALF, HALF)
+@cache
+def in_float16(recipe: str, program: str) -> Trajectory:
+    """A whole training by a program as `train.amp` has it."""
+    training = _begin_mindspore(recipe, _initial(recipe), program, "float16")
+    training.advance(STEPS)
+    return training.result(reference(recipe).weights)
 
 
 @cache
-def _begin_autocast(recipe: str) -> AutocastTraining:
-    return _begin_torch(recipe, _initial(recipe), AutocastTraining)
+def by_autocast(recipe: str) -> Trajectory:
+    """The same in PyTorch."""
+    training = _begin_torch(recipe, _initial(recipe), AutocastTraining)
+    training.advance(STEPS)
+    return training.result(reference(recipe).weights)
+
+
+def compare_in_float16(recipe: str, program: str) -> list[Comparison]:
+    """MindSpore's distance to PyTorch in float32, beside that of PyTorch's autocast."""
+    sides = in_float16(recipe, program), by_autocast(recipe), reference(recipe)
+    return compare_distances(*map(_as_computed, sides), HALF, HALF)
 
 
 def _as_computed(trajectory: Trajectory) -> Computed:

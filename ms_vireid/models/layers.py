@@ -31,33 +31,81 @@ def mix(x: Tensor) -> Tensor:
     return x ^ _shift_right(x, 16)
 
 
-@ops.constexpr
-def _spread(count: int) -> Tensor:
-    """int32 [count]: 0, 1, 2 ... spread over 32 bits."""
-    return Tensor((np.arange(count) * _GOLDEN).astype(np.int32))
+def _spread(numbers: np.ndarray) -> np.ndarray:
+    """Whole numbers spread over 32 bits: int32 of their shape."""
+    return (numbers * _GOLDEN).astype(np.int32)
 
 
-@ops.constexpr
-def _spread_rows(rows: int, shard: tuple[int, int]) -> Tensor:
-    """The same of the numbers that this device's rows have among those of all devices' batches: int32 [rows].
+@cache
+def _mixed(count: int, start: int) -> np.ndarray:
+    """`mix` of 0, 1, 2 ... spread over 32 bits, plus a start: int32 [count]."""
+    x = (_spread(np.arange(count)) + start).astype(np.uint32)
+    x = (x ^ x >> 16) * np.uint32(_FIRST & 0xFFFFFFFF)
+    x = (x ^ x >> 13) * np.uint32(_SECOND & 0xFFFFFFFF)
+    return (x ^ x >> 16).astype(np.int32)
+
+
+@cache
+def _rows(rows: int, shard: tuple[int, int]) -> np.ndarray:
+    """The numbers that this device's rows have among those of all devices' batches, spread: int32 [rows].
 
     A batch has two halves of as many rows, and the union all first halves before all second ones, each in the order of
     the devices. shard: this device's number and how many there are; (0, 1) numbers the rows 0 ... rows - 1.
     """
     rank, devices = shard
     halves = np.arange(devices * rows).reshape(2, devices, -1) if devices > 1 else np.arange(rows).reshape(1, 1, -1)
-    return Tensor((halves[:, rank].ravel() * _GOLDEN).astype(np.int32))
+    return _spread(halves[:, rank].ravel())
+
+
+# What a key is added to before it is mixed: all of a step's in one tensor, as `mix` is eleven operators.
+
+
+def _layers(count: int) -> np.ndarray:
+    return _spread(np.arange(count)) + np.int32(_GOLDEN)
+
+
+@ops.constexpr
+@cache
+def _of_rows(rows: int, shard: tuple[int, int]) -> Tensor:
+    return Tensor(_rows(rows, shard))
+
+
+@ops.constexpr
+@cache
+def _of_numbers(count: int) -> Tensor:
+    return Tensor(_mixed(count, 2))
+
+
+@ops.constexpr
+@cache
+def _of_layers(count: int) -> Tensor:
+    return Tensor(_layers(count))
+
+
+@ops.constexpr
+@cache
+def _of_all(rows: int, shard: tuple[int, int], layers: int, masks: int) -> Tensor:
+    return Tensor(np.concatenate([_rows(rows, shard), _layers(layers), _mixed(masks, 2)]))
+
+
+@ops.constexpr
+@cache
+def _of_columns(columns: int) -> Tensor:
+    return Tensor(_mixed(columns, 1))
 
 
 def position_noise(key: Tensor, rows: int, columns: int, shard: tuple[int, int] = (0, 1)) -> Tensor:
     """Pseudo-random int32 [rows, columns], a hash of (key, row, column); key is an int32 scalar for one step, and a row
-    is numbered as `_spread_rows` says.
+    is numbered as `_rows` says.
 
     Made once per forward pass and shared by all dropout layers: integer products and sums take ten times a
     comparison on CPU, so each layer only compares (see `Dropout`).
     """
-    row = mix(_spread_rows(rows, shard) + key)
-    column = mix(_spread(columns) + 1)
+    return _noise(mix(_of_rows(rows, shard) + key), columns)
+
+
+def _noise(row: Tensor, columns: int) -> Tensor:
+    rows, column = row.shape[0], _of_columns(columns)
     noise = (row.reshape(rows, 1) + column.reshape(1, columns)) * _FIRST
     noise = (noise ^ _shift_right(noise, 15)) * _SECOND
     return noise ^ _shift_right(noise, 16)
@@ -81,7 +129,7 @@ def uniforms(key: Tensor, count: int) -> Tensor:
 
 def _numbered(key: Tensor, count: int) -> Tensor:
     """A hash of (key, number): int32 [count]."""
-    return mix(mix(_spread(count) + 2) + key)
+    return mix(_of_numbers(count) + key)
 
 
 @ops.constexpr
@@ -108,11 +156,30 @@ def path_factors(
 ) -> Tensor:
     """What each residual branch is multiplied by: float32 [layers, samples], 0 with the layer's rate and else
     1 / (1 - rate), by a hash of (key, layer, sample); and by 1 / (1 - dropout), as `Dropout` at its end may not do."""
-    layer = mix(_spread(len(rates)) + _GOLDEN + key)
-    noise = mix(_spread_rows(samples, shard).unsqueeze(0) + layer.unsqueeze(1))
+    return _factors(mix(_of_layers(len(rates)) + key), rates, samples, shard, dropout)
+
+
+def _factors(layer: Tensor, rates: tuple[float, ...], samples: int, shard: tuple[int, int], dropout: float) -> Tensor:
+    noise = mix(_of_rows(samples, shard).unsqueeze(0) + layer.unsqueeze(1))
     limits = Tensor([[_drop_limit(rate)] for rate in rates], ms.int32)
     scales = Tensor([[_kept_scale(rate) * _kept_scale(dropout)] for rate in rates], ms.float32)
-    return (noise >= limits).float() * scales
+    return ops.where(noise >= limits, scales, 0.0)
+
+
+def step_noise(
+    key: Tensor,
+    positions: tuple[int, int],
+    masks: int,
+    rates: tuple[float, ...],
+    samples: int,
+    shard: tuple[int, int],
+    dropout: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`position_noise` of rows and columns, as many `mask_multipliers`, and `path_factors`, by one hash of the key."""
+    rows, layers = positions[0], len(rates)
+    hashes = mix(_of_all(rows, shard, layers, masks) + key)
+    factors = _factors(hashes[rows : rows + layers], rates, samples, shard, dropout)
+    return _noise(hashes[:rows], positions[1]), hashes[rows + layers :] | 1, factors
 
 
 def check_rate(rate: float, name: str) -> None:

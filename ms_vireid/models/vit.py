@@ -7,7 +7,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform, initializer
 
-from ms_vireid.models.layers import Dropout, DropPath, mask_multipliers, path_factors, position_noise
+from ms_vireid.models.layers import Dropout, DropPath, step_noise
 
 LAYER_NORM_EPS = 1e-5
 MASKS_PER_BLOCK = 2  # dropout masks of a block besides the MLP's hidden layer: attention projection, MLP output
@@ -194,9 +194,10 @@ class VisionTransformer(nn.Cell):
         if self.training and self.stochastic:
             if key is None:
                 raise ValueError("training with dropout or drop path needs the step's key")
-            noise = position_noise(key, batch * self.tokens, self.embed_dim, self.shard).reshape(x.shape)
-            multipliers = mask_multipliers(key, self.masks)
-            factors = path_factors(key, self.path_rates, batch, self.shard, self.pos_drop.rate).astype(x.dtype)
+            positions = batch * self.tokens, self.embed_dim
+            how = self.masks, self.path_rates, batch, self.shard, self.pos_drop.rate
+            noise, multipliers, factors = step_noise(key, positions, *how)
+            noise, factors = noise.reshape(x.shape), factors.astype(x.dtype)
         x = self.pos_drop(x, noise, multipliers)
         for block in self.blocks:
             if self.training and self.recompute_blocks:

@@ -183,6 +183,7 @@ GRAPH = {
         ModalityPrototypes: prototypes,  # MUN: 15 copies for 11
     },
     "Ascend": {  # where many launches are by name, which CANN compiles at their first use
+        GeM: gem,
         nn.GELU: ascend_gelu,  # PMT: 1,566 launches for 1,410; peak 14.6 GiB for 10.9
         vit.Attention: attention,  # PMT: 1,506 launches for 1,410; peak 12.4 GiB for 10.9
         nn.CrossEntropyLoss: cross_entropy,  # AGW: 1,341 launches for 1,237

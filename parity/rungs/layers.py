@@ -53,7 +53,7 @@ def agree_pair(pair: tuple[nn.Cell, torch.nn.Module], *inputs: Any, modes: str =
     compared = {
         "train": (compare_training,),
         "both": (compare_training, compare_evaluation),
-        "float16 products": (compare_half,),
+        "float16": (compare_half,),
     }
     return from_here(pair[0], *(of(pair, inputs) for of in compared[modes]))
 
@@ -255,8 +255,8 @@ _SEQUENCE, _MAP = (_IMAGES, _TOKENS, _WIDTH), (4, 32, 9, 5)
 HALF = [
     Case(
         2,
-        f"{subject}, float16 products",
-        lambda build=build, inputs=inputs: agree(build, *inputs, modes="float16 products"),
+        f"{subject}, float16",
+        lambda build=build, inputs=inputs: agree(build, *inputs, modes="float16"),
         programs=OF_FUNCTIONS,
     )
     for subject, build, *inputs in (

@@ -16,9 +16,20 @@ from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, comp
 from parity.convert import to_mindspore
 from parity.harness import OF_FUNCTIONS, By, Case, by_program, once, same_weights
 from parity.mapping import torch_names
-from parity.trajectory import RECIPES, compare_trajectories, configuration, in_half, reference, trajectories
+from parity.trajectory import (
+    RECIPES,
+    by_autocast,
+    compare_in_float16,
+    compare_trajectories,
+    configuration,
+    in_float16,
+    reference,
+    trajectories,
+)
 from torch_ref.engine.optimizer import build_optimizer as torch_optimizer
 from torch_ref.models import build_model as torch_model
+
+FLOAT16 = "float16"  # the trainings in it
 
 
 def groups(recipe: str) -> list[Comparison]:
@@ -154,7 +165,10 @@ def trained(recipe: str, run: str) -> By:
 def terms(subject: str, programs: Iterable[str]) -> dict[str, dict[str, np.ndarray]]:
     """A training's loss terms [steps] by name, by each program and by PyTorch."""
     recipe, _, run = subject.partition(", ")
-    by = {program: trajectories(recipe, program)[run] for program in programs} | {"PyTorch": reference(recipe)}
+    if run == FLOAT16:
+        by = {program: in_float16(recipe, program) for program in programs} | {"PyTorch": by_autocast(recipe)}
+    else:
+        by = {program: trajectories(recipe, program)[run] for program in programs} | {"PyTorch": reference(recipe)}
     return {name: trajectory.terms for name, trajectory in by.items()}
 
 
@@ -168,7 +182,7 @@ CASES = [
     once(5, "beta of MUN, torch.optim", mun_beta),
     *(case for recipe in RECIPES for case in _of_optimizer(recipe)),
     *(
-        Case(5, f"{recipe} in float16", partial(partial, in_half, recipe), programs=OF_FUNCTIONS, small=False)
+        Case(5, f"{recipe}, {FLOAT16}", partial(partial, compare_in_float16, recipe), False, OF_FUNCTIONS)
         for recipe in ("PMT stage 2", "AGW", "MUN")
     ),
     *(
