@@ -249,7 +249,7 @@ def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> By:
     """
     exact_inputs = [value.astype(np.float64) if _differentiable(value) else value for value in inputs]
     exact = torch_side(copy.deepcopy(pair[1]).double(), exact_inputs, training=True)
-    return _compare_distances(pair, inputs, exact, FORWARD, KINKS)
+    return __distances(pair, inputs, exact, FORWARD, KINKS)
 
 
 def compare_half(pair: Pair, inputs: Sequence[Any]) -> By:
@@ -261,10 +261,10 @@ def compare_half(pair: Pair, inputs: Sequence[Any]) -> By:
     times as far.
     """
     exact = torch_side(copy.deepcopy(pair[1]), inputs, training=True)
-    return _compare_distances(pair, inputs, exact, HALF, HALF, half=True)
+    return __distances(pair, inputs, exact, HALF, HALF, half=True)
 
 
-def _compare_distances(
+def __distances(
     pair: Pair, inputs: Sequence[Any], exact: Computed, forward: float, backward: float, half: bool = False
 ) -> By:
     cell, module = pair
@@ -272,12 +272,12 @@ def _compare_distances(
 
     def by(program: str) -> list[Comparison]:
         actual = mindspore_side(cell, inputs, True, program, expected.buffers, half)
-        return compare_distances(actual, expected, exact, forward, backward)
+        return _distances(actual, expected, exact, forward, backward)
 
     return by
 
 
-def compare_distances(
+def _distances(
     actual: Computed, expected: Computed, exact: Computed, forward: float, backward: float
 ) -> list[Comparison]:
     """MindSpore's distances to what is exact, in times of PyTorch's own, of `forward` (outputs and buffers) or of

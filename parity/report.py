@@ -243,9 +243,12 @@ def _side_by_side(outcome) -> str:
     lines += [f"    {name:{width}}" + "".join(f"{loss[step]:12.6f}" for step in steps) for name, loss in losses.items()]
     for kind in ("loss term", "weight"):
         errors = {
-            program: max(c.error for c in made if c.tensor.startswith(f"{kind} "))
+            program: max(found)
             for program, made in outcome.results.items()
+            if (found := [c.error for c in made if c.tensor.startswith(f"{kind} ")])
         }
+        if not errors:
+            continue
         lines.append(f"    worst {kind}: {', '.join(f'{program} {error:.1e}' for program, error in errors.items())}")
     return "\n".join(lines)
 

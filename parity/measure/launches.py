@@ -36,11 +36,12 @@ ROWS = {
     for mode, switches in MODES.items()
 }
 # Cells that the tables of `programs/graph.py` replace, and the models that have them: PMT, AGW, MUN.
-_ON_BOTH = {"GELU": "PMT", "Attention": "PMT", "CrossEntropyLoss": "PMT AGW MUN"}
+_ON_BOTH = {"Attention": "PMT", "CrossEntropyLoss": "PMT AGW MUN", "GeM": "AGW MUN"}
 _REPLACED = {
-    "GPU": _ON_BOTH | {"Concat": "MUN", "ModalityPrototypes": "MUN"},
+    "GPU": _ON_BOTH | {"Mlp": "PMT", "Concat": "MUN", "ModalityPrototypes": "MUN"},
     "Ascend": _ON_BOTH
     | {
+        "GELU": "PMT",
         "LayerNorm": "PMT",
         "Dense": "PMT AGW MUN",
         "Conv2d": "PMT AGW MUN",

@@ -43,10 +43,10 @@ def test_a_compiled_step_is_counted_at_its_batch(device):
 
 def test_a_step_without_a_replacement_is_counted_beside_the_whole():
     options = Namespace(overrides=(*SMALL, "train.num_identities=2"))
-    ((name, row),) = launches.replacements(["GPU: PMT, GELU"], options)
+    ((name, row),) = launches.replacements(["GPU: PMT, Mlp"], options)
     assert row["whole"]["launches"] == only_row("GPU: PMT compiled", "train.num_identities=2")["launches"]
     assert row["without"]["launches"] != row["whole"]["launches"]
-    assert sections.SECTIONS["replacements"].line(name, row).startswith("GPU: PMT, GELU    ")
+    assert sections.SECTIONS["replacements"].line(name, row).startswith("GPU: PMT, Mlp     ")
 
 
 def test_every_replacement_has_a_row():
