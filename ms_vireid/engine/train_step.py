@@ -38,12 +38,15 @@ class StageLoss(nn.Cell):
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
         """A model's `TrainingOutputs` and labels of all rows -> (total, each unweighted term in order)."""
-        total = 0.0
+        parts = ()
         values = ()
         for term, weight in zip(self.terms, self.weights):  # noqa: B905 (graph mode does not know strict=)
             value = term(outputs, labels)
-            total = total + weight * value
+            parts += (value if weight == 1.0 else weight * value,)  # a product and its gradient are two launches
             values += (value,)
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
         return (total, *values)
 
 

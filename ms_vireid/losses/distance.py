@@ -13,7 +13,7 @@ _TINY = 2.0**-126  # the smallest normal float32: to a processor's threads that 
 def safe_sqrt(squared: Tensor) -> Tensor:
     """Square root of values >= 0; values below float32's normal range count as 0, with derivative 0 (not infinity)."""
     positive = squared >= _TINY
-    return ops.where(positive, ops.sqrt(ops.where(positive, squared, 1.0)), 0.0)
+    return ops.sqrt(squared + ~positive) * positive  # a choice has a longer derivative than a product
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
