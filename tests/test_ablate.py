@@ -93,7 +93,7 @@ def test_the_list_of_one_table_gives_recipes_that_load(monkeypatch, capfd):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["pmt-table-9"], "error: there is no table 'pmt-table-9'; there are mun-table-1, "),
+        (["pmt-table-9"], "error: there is no table 'pmt-table-9'; there are mun-choices, mun-table-1, "),
         ([], "error: name a table, or give --list"),
         (
             ["pmt-table-1", "--rows", "rgb", "red"],

@@ -147,7 +147,7 @@ def test_what_the_page_says_of_recipes_is_in_the_configurations():
     assert (pmt.data.resize_through, regdb.data.resize_through) == (None, (288, 144))
     assert pmt.stages[1].losses.msel.feature == "pooled"
     assert (agw.epochs, agw.train.replacement, agw.model.non_local_width) == (81, True, 1)
-    assert (agw.stages[0].losses.wrt.weights, agw.stages[0].losses.id.weight) == ("released", 0.5)
+    assert (agw.stages[0].losses.wrt.weights, agw.stages[0].losses.id.over) == ("released", "rows")
     assert (mun.optimizer.backbone_factor, mun.optimizer.lr, mun.train.replacement) == (1.0, 0.002, False)
     assert (mun.augmentation.visible_channel_exchange, mun.model.kernel_order) == (0.5, (5, 7))
     assert (mun.model.classified, mun.model.tested, mun.model.batch_norm) == ("bnneck", "bnneck", "joint")

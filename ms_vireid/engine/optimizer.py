@@ -174,8 +174,8 @@ class SGD(_OnGroups):
         self.decaying = tuple(group.decays and weight_decay > 0 for group in groups)
         self.decays = tuple(Tensor(weight_decay if group.decays else 0.0, ms.float32) for group in groups)
         # b and the step along it, not by `ops.SGD`, which copies every weight on a GPU. The Nesterov step of
-        # `ops.ApplyMomentum` is not Nesterov's on a CPU, nor on a GPU, where MindSpore makes one operator of several: they
-        # take a second one, along the gradient.
+        # `ops.ApplyMomentum` is not Nesterov's on a CPU, nor on a GPU, where MindSpore makes one operator of several:
+        # they take a second one, along the gradient.
         target = ms.get_context("device_target")
         self.on_ascend = target == "Ascend"  # which compiles the older addcmul for each shape
         self.in_two_steps = nesterov and not self.on_ascend

@@ -54,7 +54,7 @@ def test_no_step_branches_on_data(family, stage, operators_of, tmp_path):
     model = build_model(config).set_train()
     optimizer = build_optimizer(model, config)
     loss = StageLoss(config.stages[stage].losses, config.train.num_instances)
-    step = TrainStep(model, loss, optimizer, "graph", scaler=loss_scaler())
+    step = TrainStep(model, loss, optimizer, "graph", "float16", loss_scaler("float16"))
     images = np.zeros((8, 3, 48, 24), np.float32)
     labels = np.array([0, 0, 1, 1] * 2, np.int32)
     scalars = optimizer.scalars(1, [1e-3] * len(optimizer.groups))

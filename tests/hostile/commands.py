@@ -73,7 +73,7 @@ class Commands:
 
 def assert_refused(outcome: Outcome) -> str:
     """Exit code 2 and one line of at most 300 characters that can be printed; returns it."""
-    lines = outcome.stderr.splitlines()
+    lines = [line for line in outcome.stderr.splitlines() if not line.startswith("note: ")]
     assert outcome.code == 2, (outcome.code, outcome.stderr[-2000:])
     assert len(lines) == 1, outcome.stderr[-2000:]
     assert lines[0].startswith("error: ")
