@@ -179,7 +179,7 @@ CHECKPOINTS = [
          "model={name: agw, width: 4, pretrained: weights.safetensors}"),
     case("pretrained-of-another-network-for-mun", "weights.safetensors: does not fit the ResNet",
          "model={name: mun, width: 4, ratios: [1], pretrained: weights.safetensors}"),
-    case("resume-of-another-method", "another model.beta", "--resume", "earlier/last.safetensors",
+    case("resume-of-another-method", "another model.batch_norm", "--resume", "earlier/last.safetensors",
          "model={name: mun, width: 4, ratios: [1]}"),
     case("pretrained-wrong-suffix", "weights.pth: ", "model.pretrained=weights.pth", change=write("weights.pth", b"x")),
 ]  # fmt: skip

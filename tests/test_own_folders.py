@@ -105,10 +105,14 @@ def test_an_evaluation_says_what_it_is_and_refuses_what_does_not_apply(folder, c
         assert f"{options[0]}: folder is evaluated without it; leave it out" in capsys.readouterr().err
     run_script(evaluate, *checkpoint, "--direction", "visible-to-infrared", "--flip", "--json", "result.json")
     printed = capsys.readouterr().out
-    assert "evaluated: data folder, direction visible-to-infrared, flip yes, rerank no, corrupted no\n" in printed
+    assert (
+        "evaluated: data folder, direction visible-to-infrared, flip yes, renormalise no, rerank no, corrupted no\n"
+        in printed
+    )
     assert "4 queries among 4 pictures in 1 trial; checksum" in printed
     assert "±" not in printed
-    done = {"data": "folder", "direction": "visible-to-infrared", "flip": True, "rerank": False, "corrupted": False}
+    features = {"flip": True, "renormalise": False, "rerank": False}
+    done = {"data": "folder", "direction": "visible-to-infrared", **features, "corrupted": False}
     assert json.loads(Path("result.json").read_text())["evaluated"] == done
 
 

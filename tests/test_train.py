@@ -145,12 +145,13 @@ def test_evaluate_takes_another_mode_and_number_of_shots(finished, monkeypatch, 
         "direction": "infrared-to-visible",
         **chosen,
         "flip": False,
+        "renormalise": False,
         "rerank": False,
         "corrupted": False,
     }
     assert indoor["evaluated"] == done
     printed = capfd.readouterr().out
-    assert "mode indoor, shots 10, trials 3, flip no, rerank no, corrupted no\n" in printed
+    assert "mode indoor, shots 10, trials 3, flip no, renormalise no, rerank no, corrupted no\n" in printed
     assert f"8 pictures in 3 trials; checksum of what was drawn {indoor['checksum']}" in printed
     assert "±" in printed
 
@@ -170,7 +171,7 @@ def test_the_corrupted_set_is_evaluated_ten_times(finished, monkeypatch, capfd):
     assert corrupted == again
     assert corrupted["trials"] != 5 * clean["trials"]
     printed = capfd.readouterr().out
-    assert "shots 1, flip no, rerank no, corrupted yes\n" in printed
+    assert "shots 1, flip no, renormalise no, rerank no, corrupted yes\n" in printed
     assert again["checksum"] in printed
 
 

@@ -65,7 +65,7 @@ evaluation.renormalise=true
 
 def test_the_other_choices_train_together_and_are_evaluated_again_alike(tmp_path, monkeypatch):
     command(monkeypatch, tmp_path, train, *arguments(*CHOICES.split()))
-    folder = tmp_path / "runs/sysu"
+    folder = tmp_path / "runs/mun-sysu"
     held = load_checkpoint(folder / "model.safetensors").arrays
     assert held["pool.power"] != 3.0
     trained = json.loads((folder / "result.json").read_text())["trained"]

@@ -146,7 +146,7 @@ PLANTED = [
     (fork_forgets_a_branch, "2 Bottleneck", "gradient of input 0"),
     (biased_running_variance, "2 BatchNorm", "buffer running_var"),
     (average_not_divided, "2 CrossModalityLearner", "gradient of input 0"),
-    (adamw_without_decay, "5 PMT stage 1, six updates", "after update 1 base.norm.bias"),
+    (adamw_without_decay, "5 PMT stage 1, six updates", "after update 1 base.cls_token"),
     (half_the_losss_gradient, "3 terms on their features", "gradient of logits"),
     (momentum_not_nesterovs, "5 AGW, six updates", "after update 1 visible_stem.conv1.weight"),
 ]

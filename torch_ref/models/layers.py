@@ -67,6 +67,13 @@ def path_factors(key: Tensor, rates: tuple[float, ...], samples: int, dropout: f
     return (noise >= limits).float() * scales
 
 
+def step_noise(
+    key: Tensor, positions: tuple[int, int], masks: int, rates: tuple[float, ...], samples: int, dropout: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    factors = path_factors(key, rates, samples, dropout)
+    return position_noise(key, *positions), mask_multipliers(key, masks), factors
+
+
 def check_rate(rate: float, name: str) -> None:
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"{name} must be in [0, 1), got {rate}")

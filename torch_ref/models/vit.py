@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from torch_ref.models.layers import Dropout, DropPath, mask_multipliers, path_factors, position_noise
+from torch_ref.models.layers import Dropout, DropPath, step_noise
 
 LAYER_NORM_EPS = 1e-5
 MASKS_PER_BLOCK = 2  # dropout masks of a block besides the MLP's hidden layer: attention projection, MLP output
@@ -150,9 +150,10 @@ class VisionTransformer(nn.Module):
         if self.training and self.stochastic:
             if key is None:
                 raise ValueError("training with dropout or drop path needs the step's key")
-            noise = position_noise(key, batch * self.tokens, self.embed_dim).reshape(x.shape)
-            multipliers = mask_multipliers(key, self.masks)
-            factors = path_factors(key, self.path_rates, batch, self.pos_drop.rate)
+            positions = batch * self.tokens, self.embed_dim
+            how = self.masks, self.path_rates, batch, self.pos_drop.rate
+            noise, multipliers, factors = step_noise(key, positions, *how)
+            noise = noise.reshape(x.shape)
         x = self.pos_drop(x, noise, multipliers)
         for block in self.blocks:
             if self.training and self.recompute_blocks:
