@@ -17,12 +17,13 @@ MARGIN = 4.0  # times PyTorch's own distance from float64, where float32 cannot 
 KINKS = 3e-2  # of a gradient's norm: a few of millions of activations are on another side of ReLU's kink, 1e-2 seen
 ROUNDING = 1e-2  # of gradients that are exactly 0, relative to those beside them
 HALF = 2.0**-11  # float16 rounds to 11 bits: each operand and each result of a product by up to this share
+HALF_MARGIN = 2 * MARGIN  # the same from float32, beside PyTorch that rounds products alone: 4.0 seen
 IN_FLOAT16 = 32 * HALF  # of loss terms and features through 20 steps beside PyTorch's autocast: 1.1e-2 seen
 REACH = 1.0  # of the distance that all steps together can cover: a bound, where values are free (`trajectory.FREE`)
 # On a GPU or an NPU, TF32 and HF32 off: the same float32, but the libraries choose among algorithms, Winograd's
 # convolutions with their ten times larger rounding among them, and add up in any order.
 DEVICE_FACTOR = 10.0  # of the limits above that stand for rounding: chosen, not yet measured
-ROUNDED = (FORWARD, NORMALISED, GRADIENT, UPDATE, TRAJECTORY, MARGIN, KINKS, ROUNDING)
+ROUNDED = (FORWARD, NORMALISED, GRADIENT, UPDATE, TRAJECTORY, MARGIN, HALF_MARGIN, KINKS, ROUNDING)
 
 
 @dataclass(frozen=True)

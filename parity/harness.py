@@ -24,6 +24,7 @@ from parity.compare import (
     FORWARD,
     GRADIENT,
     HALF,
+    HALF_MARGIN,
     KINKS,
     MARGIN,
     ROUNDING,
@@ -249,7 +250,7 @@ def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> By:
     """
     exact_inputs = [value.astype(np.float64) if _differentiable(value) else value for value in inputs]
     exact = torch_side(copy.deepcopy(pair[1]).double(), exact_inputs, training=True)
-    return __distances(pair, inputs, exact, FORWARD, KINKS)
+    return _compare_distances(pair, inputs, exact, FORWARD, KINKS)
 
 
 def compare_half(pair: Pair, inputs: Sequence[Any]) -> By:
@@ -257,14 +258,14 @@ def compare_half(pair: Pair, inputs: Sequence[Any]) -> By:
     beside that of PyTorch with `HalfProducts`.
 
     How far float16's rounding (`HALF`) of every operand and result of a product reaches depends on the layers that come
-    after it. PyTorch's distance says how far; MindSpore, which also casts what is between products, may be `MARGIN`
-    times as far.
+    after it. PyTorch's distance says how far; MindSpore, which also casts what is between products, may be
+    `HALF_MARGIN` times as far.
     """
     exact = torch_side(copy.deepcopy(pair[1]), inputs, training=True)
-    return __distances(pair, inputs, exact, HALF, HALF, half=True)
+    return _compare_distances(pair, inputs, exact, HALF, HALF, half=True)
 
 
-def __distances(
+def _compare_distances(
     pair: Pair, inputs: Sequence[Any], exact: Computed, forward: float, backward: float, half: bool = False
 ) -> By:
     cell, module = pair
@@ -272,16 +273,16 @@ def __distances(
 
     def by(program: str) -> list[Comparison]:
         actual = mindspore_side(cell, inputs, True, program, expected.buffers, half)
-        return _distances(actual, expected, exact, forward, backward)
+        return _distances(actual, expected, exact, forward, backward, HALF_MARGIN if half else MARGIN)
 
     return by
 
 
 def _distances(
-    actual: Computed, expected: Computed, exact: Computed, forward: float, backward: float
+    actual: Computed, expected: Computed, exact: Computed, forward: float, backward: float, margin: float
 ) -> list[Comparison]:
     """MindSpore's distances to what is exact, in times of PyTorch's own, of `forward` (outputs and buffers) or of
-    `backward` (gradients): the largest of these. `MARGIN` of them, or once one of the latter two, are the limit."""
+    `backward` (gradients): the largest of these. `margin` of them, or once one of the latter two, are the limit."""
     comparisons = []
     for prefix, tolerance, kind in (
         ("output", forward, "outputs"),
@@ -300,9 +301,9 @@ def _distances(
         for name in kept:
             error = _norm(ours[name] - truth[name]) / scales[name]
             reference = max(usual, *(distances.get(member, 0.0) for member in groups[name]))
-            times = error / max(reference, tolerance / MARGIN)
+            times = error / max(reference, tolerance / margin)
             detail = f"to the exact one, in the Euclidean norm: MindSpore {error:.1e}, PyTorch {reference:.1e}"
-            comparisons.append(Comparison(f"{prefix} {name}", times, MARGIN, detail))
+            comparisons.append(Comparison(f"{prefix} {name}", times, margin, detail))
     return comparisons
 
 

@@ -7,7 +7,7 @@ from mindspore import Tensor, nn, ops
 from ms_vireid.models.base import ReIDModel, visible_rows
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
 from ms_vireid.models.pretrained import load_pretrained_resnet
-from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm, convolutions
+from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
 
 
 class NonLocal(nn.Cell):
@@ -88,7 +88,8 @@ class AGW(ReIDModel):
         self.classifier = identity_classifier(self.embed_dim, num_classes)
         if recompute:
             attentions = [block for block in shared if isinstance(block, NonLocal)]
-            self.recomputed = convolutions(self.visible_stem, self.infrared_stem, self.base, *(a.W for a in attentions))
+            parts = self.visible_stem, self.infrared_stem, self.base
+            self.recomputed = ResNet.convolutions(*parts, *(a.W for a in attentions))
 
     def construct(
         self,

@@ -8,7 +8,7 @@ from mindspore import Tensor, nn, ops
 
 from ms_vireid.models.auxiliary_generator import AuxiliaryGenerator
 from ms_vireid.models.layers import pointwise, position_noise, uniforms
-from ms_vireid.models.resnet import ResNet, convolutions
+from ms_vireid.models.resnet import ResNet
 
 
 class AuxiliaryModality(AuxiliaryGenerator):
@@ -25,7 +25,7 @@ class PixelModality(nn.Cell):
     def __init__(self, stage: ResNet):
         super().__init__()
         self.stage = stage
-        self.recomputed = convolutions(stage)
+        self.recomputed = ResNet.convolutions(stage)
 
     def construct(self, pictures: tuple[Tensor, Tensor], features: tuple[Tensor, Tensor], key: Tensor | None) -> Tensor:
         """Pictures float32 [PK, 3, H, W] of each modality -> [PK, C, h, w]; features are not used."""

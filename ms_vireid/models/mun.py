@@ -12,7 +12,7 @@ from ms_vireid.models.intermediate import AuxiliaryModality, MixedModality, Sync
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
 from ms_vireid.models.pretrained import load_pretrained_resnet
 from ms_vireid.models.prototypes import ModalityPrototypes
-from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, convolutions
+from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet
 
 SPECIFIC = {"layer1": (1,), "stem": ()}  # stages of each modality's own beginning, which always has the stem
 
@@ -127,7 +127,7 @@ class MUN(ReIDModel):
             raise ValueError(f"intermediate must be one of {', '.join(makers)}, not {intermediate!r}")
         self.generator = None if inference else makers[intermediate]()
         if recompute:
-            self.recomputed = convolutions(self.visible_stage, self.infrared_stage, self.shared)
+            self.recomputed = ResNet.convolutions(self.visible_stage, self.infrared_stage, self.shared)
             if self.generator is not None:
                 self.recomputed += self.generator.recomputed
         self.prototypes = self.auxiliary_classifier = None

@@ -18,12 +18,6 @@ def batch_norm(channels: int, gamma: str = "ones") -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9, gamma_init=gamma, beta_init="zeros")
 
 
-def convolutions(*parts: nn.Cell) -> tuple[nn.Conv2d, ...]:
-    """All that some cells have. What a BatchNorm takes can be computed again in the backward pass; a BatchNorm itself
-    runs once in a step, as it changes its averages."""
-    return tuple(cell for part in parts for _, cell in part.cells_and_names() if isinstance(cell, nn.Conv2d))
-
-
 class Bottleneck(nn.Cell):
     """1x1, 3x3 (which has the stride: v1.5), 1x1; the shortcut is projected where the shape changes."""
 
@@ -98,3 +92,9 @@ class ResNet(nn.Cell):
         for block in self.blocks:
             x = block(x)
         return x
+
+    @staticmethod
+    def convolutions(*parts: nn.Cell) -> tuple[nn.Conv2d, ...]:
+        """All that some cells have. What a BatchNorm takes can be computed again in the backward pass; a BatchNorm
+        itself runs once in a step, as it changes its averages."""
+        return tuple(cell for part in parts for _, cell in part.cells_and_names() if isinstance(cell, nn.Conv2d))
