@@ -149,15 +149,13 @@ class MUNConfig(ResNetConfig):
     mixing: Literal["picture", "pixel"] = "picture"  # what has a share of its own in the mixed modality
     memory: Literal["slots", "identity", "none"] = "slots"  # of the prototypes; none: L_ma compares pooled features
     beta: tuple[Share, Share] = (1e-8, 1.0)  # updating ratio of the prototypes, from the first iteration to the last
-    beta_shape: Literal["linear", "constant", "cosine"] = (
-        "linear"  # of its way there; constant: the last from the first
-    )
+    # of its way there; constant: the last from the first
+    beta_shape: Literal["linear", "constant", "cosine"] = "linear"
     beta_unit: Literal["iteration", "epoch"] = "iteration"  # how often it changes
     classified: Literal["bnneck", "pooled"] = "bnneck"  # features that the classifiers take: after BNNeck, or Z itself
     tested: Literal["bnneck", "pooled"] = "bnneck"  # features that retrieval compares
-    batch_norm: Literal["joint", "each"] = (
-        "joint"  # statistics in the shared stages: of all modalities, or each one's own
-    )
+    # statistics in the shared stages: of all modalities, or each one's own
+    batch_norm: Literal["joint", "each"] = "joint"
     pooling_learned: bool = False  # whether p of GeM is trained, from pooling_power on
 
     @property

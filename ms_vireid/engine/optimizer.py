@@ -217,7 +217,7 @@ class SGD(_OnGroups):
         return ops.addcmul(gradient, weight, decay, self.one)
 
 
-def _adamw_by_kernels(self: AdamW, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
+def _adamw_by_kernels(self: AdamW, gradients: tuple[Tensor, ...], scalars: Tensor, _finite: None = None) -> bool:
     from ms_vireid.programs.kernels import optimizer
 
     held = zip(self.weights, self.exp_avg, self.exp_avg_sq, gradients, strict=True)
@@ -228,7 +228,7 @@ def _adamw_by_kernels(self: AdamW, gradients: tuple[Tensor, ...], scalars: Tenso
     return True
 
 
-def _sgd_by_kernels(self: SGD, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
+def _sgd_by_kernels(self: SGD, gradients: tuple[Tensor, ...], scalars: Tensor, _finite: None = None) -> bool:
     from ms_vireid.programs.kernels import optimizer
 
     decays = [decay.asnumpy() for decay in self.decays]

@@ -213,17 +213,17 @@ def _update(
 
     def update(images, labels, key, progress, scalars):
         values, gradients = value_and_gradients(images, labels, key, progress)
-        gradients = optimizer.joined(gradients)
+        gradients, finite = optimizer.joined(gradients), None
         if scaler is None:
-            optimizer(averaged(gradients), scalars)
-            if half is not None:
-                half.refresh()
-            return values
-        gradients = averaged(scaler.unscale(gradients))  # one device's overflow reaches all
-        finite = _all_finite(gradients)
-        scaler.adjust(finite)
+            gradients = averaged(gradients)
+        else:
+            gradients = averaged(scaler.unscale(gradients))  # one device's overflow reaches all
+            finite = _all_finite(gradients)
+            scaler.adjust(finite)
+            values = values[1:]
         optimizer(gradients, scalars, finite)
-        half.refresh()
-        return values[1:]
+        if half is not None:
+            half.refresh()
+        return values
 
     return update

@@ -57,40 +57,21 @@ def _rows(rows: int, shard: tuple[int, int]) -> np.ndarray:
     return _spread(halves[:, rank].ravel())
 
 
-# What a key is added to before it is mixed: all of a step's in one tensor, as `mix` is eleven operators.
+@ops.constexpr
+@cache
+def _starts(rows: int, shard: tuple[int, int], layers: int, numbers: int) -> Tensor:
+    """What a key is added to before it is mixed, for `_rows`, for layers and for numbers, one behind the other: int32
+    [rows + layers + numbers]."""
+    of_layers = _spread(np.arange(layers)) + np.int32(_GOLDEN)
+    return Tensor(np.concatenate([_rows(rows, shard), of_layers, _mixed(numbers, 2)]))
 
 
-def _layers(count: int) -> np.ndarray:
-    return _spread(np.arange(count)) + np.int32(_GOLDEN)
+_ALONE = (0, 1)  # the shard of the only device
 
 
 @ops.constexpr
 @cache
-def _of_rows(rows: int, shard: tuple[int, int]) -> Tensor:
-    return Tensor(_rows(rows, shard))
-
-
-@ops.constexpr
-@cache
-def _of_numbers(count: int) -> Tensor:
-    return Tensor(_mixed(count, 2))
-
-
-@ops.constexpr
-@cache
-def _of_layers(count: int) -> Tensor:
-    return Tensor(_layers(count))
-
-
-@ops.constexpr
-@cache
-def _of_all(rows: int, shard: tuple[int, int], layers: int, masks: int) -> Tensor:
-    return Tensor(np.concatenate([_rows(rows, shard), _layers(layers), _mixed(masks, 2)]))
-
-
-@ops.constexpr
-@cache
-def _of_columns(columns: int) -> Tensor:
+def _columns(columns: int) -> Tensor:
     return Tensor(_mixed(columns, 1))
 
 
@@ -101,11 +82,11 @@ def position_noise(key: Tensor, rows: int, columns: int, shard: tuple[int, int] 
     Made once per forward pass and shared by all dropout layers: integer products and sums take ten times a
     comparison on CPU, so each layer only compares (see `Dropout`).
     """
-    return _noise(mix(_of_rows(rows, shard) + key), columns)
+    return _noise(mix(_starts(rows, shard, 0, 0) + key), columns)
 
 
 def _noise(row: Tensor, columns: int) -> Tensor:
-    rows, column = row.shape[0], _of_columns(columns)
+    rows, column = row.shape[0], _columns(columns)
     noise = (row.reshape(rows, 1) + column.reshape(1, columns)) * _FIRST
     noise = (noise ^ _shift_right(noise, 15)) * _SECOND
     return noise ^ _shift_right(noise, 16)
@@ -129,7 +110,7 @@ def uniforms(key: Tensor, count: int) -> Tensor:
 
 def _numbered(key: Tensor, count: int) -> Tensor:
     """A hash of (key, number): int32 [count]."""
-    return mix(_of_numbers(count) + key)
+    return mix(_starts(0, _ALONE, 0, count) + key)
 
 
 @ops.constexpr
@@ -156,11 +137,11 @@ def path_factors(
 ) -> Tensor:
     """What each residual branch is multiplied by: float32 [layers, samples], 0 with the layer's rate and else
     1 / (1 - rate), by a hash of (key, layer, sample); and by 1 / (1 - dropout), as `Dropout` at its end may not do."""
-    return _factors(mix(_of_layers(len(rates)) + key), rates, samples, shard, dropout)
+    return _factors(mix(_starts(0, _ALONE, len(rates), 0) + key), rates, samples, shard, dropout)
 
 
 def _factors(layer: Tensor, rates: tuple[float, ...], samples: int, shard: tuple[int, int], dropout: float) -> Tensor:
-    noise = mix(_of_rows(samples, shard).unsqueeze(0) + layer.unsqueeze(1))
+    noise = mix(_starts(samples, shard, 0, 0).unsqueeze(0) + layer.unsqueeze(1))
     limits = Tensor([[_drop_limit(rate)] for rate in rates], ms.int32)
     scales = Tensor([[_kept_scale(rate) * _kept_scale(dropout)] for rate in rates], ms.float32)
     return ops.where(noise >= limits, scales, 0.0)
@@ -177,7 +158,7 @@ def step_noise(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`position_noise` of rows and columns, as many `mask_multipliers`, and `path_factors`, by one hash of the key."""
     rows, layers = positions[0], len(rates)
-    hashes = mix(_of_all(rows, shard, layers, masks) + key)
+    hashes = mix(_starts(rows, shard, layers, masks) + key)
     factors = _factors(hashes[rows : rows + layers], rates, samples, shard, dropout)
     return _noise(hashes[:rows], positions[1]), hashes[rows + layers :] | 1, factors
 

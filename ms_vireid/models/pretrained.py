@@ -34,14 +34,8 @@ def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
             weights["pos_embed"] = resize_position_embedding(weights["pos_embed"], (rows, columns))
         except ValueError as error:
             raise InputError(f"{path}: {error}") from None
-    advice = other_width(weights, vit.embed_dim)
-    _set(
-        path,
-        "ViT",
-        weights,
-        [(timm_name(name), parameter) for name, parameter in vit.parameters_dict().items()],
-        advice,
-    )
+    targets = [(timm_name(name), parameter) for name, parameter in vit.parameters_dict().items()]
+    _set(path, "ViT", weights, targets, other_width(weights, vit.embed_dim))
 
 
 def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:

@@ -83,6 +83,22 @@ def test_it_works_in_one_graph_as_well(root, tmp_path):
     np.testing.assert_allclose(curves[1], curves[0], rtol=TOLERANCE)
 
 
+@pytest.mark.parametrize("mode", ["operators", "graph"])
+def test_the_copies_in_half_are_the_weights_after_a_step(root, tmp_path, mode):
+    one = trainer("pmt", root, tmp_path, "train.amp=float16", f"train.program={mode}", "model.depth=1")
+    one.model.set_train()
+    before = {p.name: p.asnumpy().copy() for p in one.optimizer.weights}
+    one.queue_step(1, *one.batches[0], [1e-2, 1e-2])
+    copies = one._train_step._half._copies
+    assert "base.blocks.0.attn.qkv.weight" in copies
+    assert not any(name.startswith(("bottleneck.", "classifier.")) for name in copies)
+    for weight in one.optimizer.weights:
+        now = weight.asnumpy()
+        assert not np.array_equal(now, before[weight.name]), weight.name
+        if weight.name in copies:
+            np.testing.assert_array_equal(copies[weight.name].asnumpy(), now.astype(np.float16), err_msg=weight.name)
+
+
 def test_an_overflow_halves_the_scale_and_updates_nothing(root, tmp_path, monkeypatch):
     monkeypatch.setattr(train_step.DynamicLossScaler, "unscale", lambda self, g: tuple(x * float("inf") for x in g))
     one = trainer("pmt", root, tmp_path, "train.amp=true", "stages.0.epochs=1")

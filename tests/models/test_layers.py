@@ -12,6 +12,7 @@ from ms_vireid.models.layers import (
     mix,
     path_factors,
     position_noise,
+    step_noise,
     to_int32,
 )
 from torch_ref.models.layers import GeM as TorchGeM
@@ -41,6 +42,15 @@ def mask(step, layer=0, rate=0.1, parts=1, shape=(64, 128)):
     dropout = Dropout(rate, layer, parts).set_train()
     ones = Tensor(np.ones((rows, parts * columns), np.float32))
     return dropout(ones, position_noise(key(step), rows, columns), mask_multipliers(key(step), 12)).asnumpy()
+
+
+@pytest.mark.parametrize("shard", [(0, 1), (1, 2)])
+def test_one_hash_of_a_step_gives_what_three_would(shard):
+    rates = (0.0, 0.1, 0.4)
+    noise, multipliers, factors = step_noise(key(7), (12, 6), 9, rates, 4, shard, 0.03)
+    assert np.array_equal(noise.asnumpy(), position_noise(key(7), 12, 6, shard).asnumpy())
+    assert np.array_equal(multipliers.asnumpy(), mask_multipliers(key(7), 9).asnumpy())
+    assert np.array_equal(factors.asnumpy(), path_factors(key(7), rates, 4, shard, 0.03).asnumpy())
 
 
 def test_dropout_zeroes_its_rate_and_scales_the_rest():
