@@ -54,8 +54,7 @@ class LocalGallery:
         and if the memory does not suffice."""
         check_same_model(queries, self.content, self.name)
         order = np.argsort(rerank(queries.features, self.content.features), axis=1, kind="stable")[:, :top_k]
-        pairs = zip(queries.features, order, strict=True)
-        similarity = np.stack([self.content.features[row] @ query for query, row in pairs])
+        similarity = np.take_along_axis(queries.features @ self.content.features.T, order, axis=1)
         return hits_of([entry(self.content, i) for i in range(len(self))], similarity, order)
 
     def _of_cameras(self, cameras: Sequence[int]) -> np.ndarray:
