@@ -124,7 +124,7 @@ class GeM(nn.Module):
         self.learned = learned
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.float()
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
         if not self.learned:
             return (x.pow(self.power).mean((2, 3)) + self.eps).pow(1.0 / self.power)
         power = self.trained_power()
