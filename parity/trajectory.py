@@ -311,16 +311,14 @@ def by_autocast(recipe: str) -> Trajectory:
 
 
 def compare_in_float16(recipe: str, program: str) -> list[Comparison]:
-    """Loss terms of every step and the features after them, beside those of PyTorch's autocast, which may be twice as
-    far away as float16's rounding takes a training: as far as autocast is from float32, at least `IN_FLOAT16`. Weights
-    are not compared: a step of AdamW goes by the sign of a gradient, which is anybody's where it is as small as
-    rounding."""
-    actual, expected, exact = in_float16(recipe, program), by_autocast(recipe), reference(recipe)
-    comparisons = []
-    for name, of in (("loss term", lambda made: made.terms), ("features after", lambda made: {"training": made.features})):
-        rounding = max(c.error for c in compare_all(name, of(expected), of(exact), IN_FLOAT16))
-        comparisons += compare_all(name, of(actual), of(expected), 2 * max(rounding, IN_FLOAT16))
-    return comparisons
+    """Loss terms of every step and the features after them, beside those of PyTorch's autocast: the latter in the
+    Euclidean norm, as one activation on another side of ReLU's kink moves an entry by more than rounding does (up to
+    1.7e-2 between autocast and float32). Weights are not compared: a step of AdamW goes by the sign of a gradient,
+    which is anybody's where it is as small as rounding."""
+    actual, expected = in_float16(recipe, program), by_autocast(recipe)
+    comparisons = compare_all("loss term", actual.terms, expected.terms, IN_FLOAT16)
+    features = compare("features after training", actual.features, expected.features, IN_FLOAT16, norm=True)
+    return [*comparisons, features]
 
 
 @cache
