@@ -1,7 +1,9 @@
 """The training loop, its log, and the checkpoints it can be resumed from."""
 
 import math
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
@@ -31,6 +33,25 @@ from ms_vireid.models import build_model
 from ms_vireid.programs.prepare import announced, training_program
 
 
+class Jumps:
+    """Finds the steps whose loss is several times the last ones'."""
+
+    FACTOR, FEWEST, MOST = 3.0, 5, 20  # times the median of so many steps
+
+    def __init__(self):
+        self._last: deque[float] = deque(maxlen=self.MOST)
+
+    def times(self, loss: float) -> float | None:
+        """How many times the median of the last steps this step's loss is, if that is several times. What follows is
+        compared with what comes after the jump."""
+        usual = statistics.median(self._last) if len(self._last) >= self.FEWEST else math.inf
+        jumped = loss > self.FACTOR * usual > 0
+        if jumped:
+            self._last.clear()
+        self._last.append(loss)
+        return loss / usual if jumped else None
+
+
 class Trainer:
     """Trains the configured model, stage by stage, into a run folder.
 
@@ -56,6 +77,7 @@ class Trainer:
         self.scaler = loss_scaler(config.train.amp)
         self.step = 0  # steps done
         self._stage: StageConfig | None = None  # of `_train_step`
+        self._jumps = Jumps()
         self.best = None  # the best evaluation so far, with train.select=best: {"epoch", "map"}
         self.gradient_mean = self.statistics = None
         if isinstance(group, MsrunGroup):
@@ -145,7 +167,8 @@ class Trainer:
             return self._train_step(images, labels, step_key(self.config.seed, self.step), progress, scalars)
 
     def _settle(self, queued: list[Tensor], epoch: int) -> dict[str, float]:
-        """Wait for the queued steps, all of one epoch, and check that their terms are finite; the last step's terms.
+        """Wait for the queued steps, all of one epoch, check that their terms are finite, and say where the loss has
+        jumped; the last step's terms.
 
         Reading the terms of each step would leave a GPU idle between two steps. Every checkpoint is written after this.
         """
@@ -162,6 +185,10 @@ class Trainer:
                     good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
                     where = f"at epoch {epoch}, step {step}; {good}"
                     raise InputError(f"{', '.join(wrong)} {where}; lower optimizer.lr or check the data")
+                if (times := self._jumps.times(terms["loss"])) and self.group.is_main_process:
+                    what = f"the loss {terms['loss']:.4f} is {times:.1f} times the median of the last steps"
+                    remedy = "if it does not come back, lower optimizer.lr or set optimizer.clip_norm"
+                    tqdm.write(f"note: epoch {epoch}, step {step}: {what}; {remedy}")
         return terms
 
     def _log(self, terms: dict[str, float], rates: list[float], epoch: int) -> None:
