@@ -125,6 +125,8 @@ class Trajectory:
 
 
 class Training:
+    """Steps from `first` on, of one stage after the other: `enter` begins one, with what `StageLoss` takes."""
+
     def __init__(self, config: Config, batches: TrainingBatches, first: int):
         self.config = config
         self.batches = batches
@@ -132,14 +134,16 @@ class Training:
         self.done = 0
         self.rows: list[dict[str, float]] = []
         self.reach = 0.0
-        stage = config.stage_of(self._epoch())
-        self.losses = stage.losses, config.train.num_instances, config.augmentation.parts
+        self._stage = None  # that the last step was of
 
     def _epoch(self) -> int:
         return 1 + (self.first + self.done) // self.batches.sampler.iterations
 
     def advance(self, steps: int) -> None:
         for _ in range(steps):
+            if (stage := self.config.stage_of(self._epoch())) is not self._stage:
+                self._stage = stage
+                self.enter(stage.losses, self.config.train.num_instances, self.config.augmentation.parts)
             step, iterations = self.first + self.done, self.batches.sampler.iterations
             images, labels = self.batches[step]
             rates = learning_rates(self.config, self.groups, self._epoch(), step % iterations / iterations)
@@ -169,9 +173,11 @@ class MindSporeTraining(Training):
         self.model = mindspore_model(config).set_train()
         self.optimizer = mindspore_optimizer.build_optimizer(self.model, config)
         self.groups = self.optimizer.groups
-        loss = mindspore_step.StageLoss(*self.losses)
-        how = program, amp, mindspore_step.loss_scaler(amp)
-        self.train_step = mindspore_step.TrainStep(self.model, loss, self.optimizer, *how)
+        self.how = program, amp, mindspore_step.loss_scaler(amp)
+
+    def enter(self, *losses) -> None:
+        loss = mindspore_step.StageLoss(*losses)
+        self.train_step = mindspore_step.TrainStep(self.model, loss, self.optimizer, *self.how)
 
     def step(
         self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
@@ -195,7 +201,9 @@ class TorchTraining(Training):
         self.model = torch_model(config).train()
         self.optimizer = torch_optimizer.build_optimizer(self.model, config)
         self.groups = self.optimizer.groups
-        self.train_step = torch_step.TrainStep(self.model, torch_step.StageLoss(*self.losses), self.optimizer)
+
+    def enter(self, *losses) -> None:
+        self.train_step = torch_step.TrainStep(self.model, torch_step.StageLoss(*losses), self.optimizer)
 
     def step(
         self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]

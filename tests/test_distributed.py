@@ -37,7 +37,8 @@ train.num_instances=2 train.log_steps=1 train.checkpoint_steps=3 train.iteration
 # The one loss that is a mean over the devices' losses.
 IDENTITY = ["data.image_size=[32,16]", "train.sync_batch_norm=true", "stages=[{epochs: 2, losses: {id: {}}}]"]
 # Plain SGD: AdamW makes steps of full length out of gradients that are zero but for rounding.
-PMT = [*SMALL.split(), *IDENTITY, *RECIPES["pmt"][1], "optimizer={name: sgd, lr: 0.05, backbone_factor: 0.5}"]
+PMT = [*SMALL.split(), *IDENTITY, *RECIPES["pmt"][1]]
+PMT += ["optimizer={name: sgd, lr: 0.05, backbone_factor: 0.5, clip_norm: 1.0}"]
 PMT += ["model.dropout=0.1", "model.drop_path=0.3", "schedule.warmup_epochs=1"]
 STEPS = ["data.name=synthetic", "schedule.warmup_epochs=1", "schedule.milestones=[1]"]
 AGW = ["--config", str(CONFIG_ROOT / "agw/sysu.yaml"), *STEPS, *SMALL.split(), *IDENTITY, *RECIPES["agw"][1]]

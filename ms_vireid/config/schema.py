@@ -18,6 +18,8 @@ Factor = Annotated[float, Field(ge=1e-6, le=1)]
 Size = tuple[Side, Side]
 Kept = Annotated[tuple[Count, ...], Field(max_length=1000)]
 Milestones = Annotated[tuple[Positive, ...], Field(max_length=1000)]
+# Gradients whose norm, of all together, is above this are scaled down to it; null: none are
+ClipNorm = Annotated[float, Field(ge=1e-3, le=1e4)] | None
 Folder = Annotated[Path, BeforeValidator(lambda given: expand_user(given) if isinstance(given, str) else given)]
 
 
@@ -96,6 +98,7 @@ class AdamWConfig(Section):
     backbone_factor: Above0 = 0.5  # lr factor of the model's backbone group
     betas: tuple[Rate, Rate] = (0.9, 0.999)
     eps: Above0 = 1e-8
+    clip_norm: ClipNorm = None
 
 
 class SGDConfig(Section):
@@ -107,6 +110,7 @@ class SGDConfig(Section):
     backbone_factor: Above0 = 0.1
     momentum: Rate = 0.9
     nesterov: bool = True
+    clip_norm: ClipNorm = None
 
     def check(self) -> None:
         if self.nesterov and not self.momentum:

@@ -13,6 +13,7 @@ from ms_vireid.files.weights import STATES
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.programs.flat import Flat
 
+BESIDE_NORM = 1e-6  # that PyTorch adds to the norm of the gradients, which may be 0
 TINY = 1e-30  # the least eps: where nothing is updated it would be 0, and 0 / 0 is not a number
 
 
@@ -48,12 +49,15 @@ class _OnGroups(nn.Cell):
     """An optimiser of parameter groups, each parameter in exactly one. Its state is NAME.WEIGHT for each weight
     and each name in `states`.
 
-    Its own code updates what `lay_out` has made of them; the CPU's kernels update weight by weight.
+    Its own code updates what `lay_out` has made of them; the CPU's kernels update weight by weight. clip_norm: the
+    largest norm of all gradients together; None: there is no limit.
     """
 
-    def __init__(self, groups: Sequence[ParameterGroup], states: tuple[str, ...]):
+    def __init__(self, groups: Sequence[ParameterGroup], states: tuple[str, ...], clip_norm: float | None):
         super().__init__(auto_prefix=False)
         self.groups = tuple(groups)
+        self.clip_norm = clip_norm
+        self.limit, self.beside_norm, self.one = (Tensor(x, ms.float32) for x in (clip_norm or 0.0, BESIDE_NORM, 1.0))
         self.weights = ParameterTuple([p for group in groups for p in group.parameters])
         self.limits = tuple(group.limits for group in groups)
         self.states = states
@@ -93,6 +97,29 @@ class _OnGroups(nn.Cell):
             joined += (self.flats[i].joined(gradients[self.starts[i] : self.ends[i]]).astype(ms.float32),)
         return joined
 
+    def clipped(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Gradients, as `joined` gives them, scaled down to `clip_norm` as `torch.nn.utils.clip_grad_norm_` does:
+        g min(1, clip_norm / (|all g| + 1e-6)). Where the norm is below the limit the factor is 1: nothing has to be
+        known on the host."""
+        if self.clip_norm is None:
+            return gradients
+        squares = ops.square(gradients[0]).sum()
+        for gradient in gradients[1:]:
+            squares = squares + ops.square(gradient).sum()
+        share = ops.minimum(self.limit / (ops.sqrt(squares) + self.beside_norm), self.one)
+        kept = ()
+        for gradient in gradients:
+            kept += (gradient * share,)
+        return kept
+
+    def share_by_kernels(self, gradients: Sequence[Tensor]) -> float:
+        """The factor of `clipped` for the CPU's kernels."""
+        if self.clip_norm is None:
+            return 1.0
+        from ms_vireid.programs.kernels import optimizer
+
+        return min(1.0, self.clip_norm / (optimizer.norm(gradients) + BESIDE_NORM))
+
     def clamp(self) -> None:
         """Weights to the limits of their group, by taking off the difference: `ops.assign` is two copies on a GPU.
         (What an update's operator returns is not the weight on a CPU.)"""
@@ -122,8 +149,15 @@ class AdamW(_OnGroups):
     lr sqrt(c2) / c1,  eps sqrt(c2)  and  decay c1 / sqrt(c2)  in place of lr, eps and decay (see `scalars`).
     """
 
-    def __init__(self, groups: Sequence[ParameterGroup], betas: tuple[float, float], eps: float, weight_decay: float):
-        super().__init__(groups, STATES["adamw"])
+    def __init__(
+        self,
+        groups: Sequence[ParameterGroup],
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        clip_norm: float | None = None,
+    ):
+        super().__init__(groups, STATES["adamw"], clip_norm)
         self.replacements = {"kernels": _adamw_by_kernels}  # PMT's step takes 1.04 times as long without
         self.betas = betas
         self.eps = eps
@@ -144,6 +178,7 @@ class AdamW(_OnGroups):
     def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
         """Update all weights in place; gradients as `joined` gives them. `finite`, a boolean scalar, leaves weights
         and moments as they are where it is false: by arithmetic, as a GPU would have to be waited for to branch."""
+        gradients = self.clipped(gradients)
         beta1, beta2 = self.beta1, self.beta2
         if finite is not None:
             scalars = ops.where(finite, scalars, 0.0)
@@ -166,8 +201,15 @@ class SGD(_OnGroups):
     w -= lr (g + momentum b) with Nesterov's momentum, w -= lr b without.
     """
 
-    def __init__(self, groups: Sequence[ParameterGroup], momentum: float, nesterov: bool, weight_decay: float):
-        super().__init__(groups, STATES["sgd"])
+    def __init__(
+        self,
+        groups: Sequence[ParameterGroup],
+        momentum: float,
+        nesterov: bool,
+        weight_decay: float,
+        clip_norm: float | None = None,
+    ):
+        super().__init__(groups, STATES["sgd"], clip_norm)
         self.replacements = {"kernels": _sgd_by_kernels}  # AGW's step takes 1.15 times as long without
         self.nesterov = nesterov
         self.momentum = Tensor(momentum, ms.float32)
@@ -179,7 +221,6 @@ class SGD(_OnGroups):
         target = ms.get_context("device_target")
         self.on_ascend = target == "Ascend"  # which compiles the older addcmul for each shape
         self.in_two_steps = nesterov and not self.on_ascend
-        self.one = Tensor(1.0, ms.float32)
         self.along_buffer = ops.ApplyMomentum(use_nesterov=nesterov and not self.in_two_steps)
         self.along_gradient = ops.ApplyGradientDescent()
 
@@ -189,6 +230,7 @@ class SGD(_OnGroups):
 
     def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor, finite: Tensor | None = None) -> bool:
         """Update all weights in place; gradients as `joined` gives them; `finite` as `AdamW` has it."""
+        gradients = self.clipped(gradients)
         momentum = self.momentum
         if finite is not None:
             scalars = ops.where(finite, scalars, 0.0)
@@ -220,10 +262,11 @@ class SGD(_OnGroups):
 def _adamw_by_kernels(self: AdamW, gradients: tuple[Tensor, ...], scalars: Tensor, _finite: None = None) -> bool:
     from ms_vireid.programs.kernels import optimizer
 
+    share = self.share_by_kernels(gradients)
     held = zip(self.weights, self.exp_avg, self.exp_avg_sq, gradients, strict=True)
     for group, (lr, eps, decay) in zip(self.groups, scalars.asnumpy(), strict=True):
         for own in islice(held, len(group.parameters)):
-            optimizer.adamw(*own, lr, *self.betas, max(eps, TINY), decay)
+            optimizer.adamw(*own, share, lr, *self.betas, max(eps, TINY), decay)
         optimizer.clamp(group.parameters, group.limits)
     return True
 
@@ -231,12 +274,13 @@ def _adamw_by_kernels(self: AdamW, gradients: tuple[Tensor, ...], scalars: Tenso
 def _sgd_by_kernels(self: SGD, gradients: tuple[Tensor, ...], scalars: Tensor, _finite: None = None) -> bool:
     from ms_vireid.programs.kernels import optimizer
 
+    share = self.share_by_kernels(gradients)
     decays = [decay.asnumpy() for decay in self.decays]
     rates, momentum = scalars.asnumpy(), self.momentum.asnumpy()
     held = zip(self.weights, self.momentum_buffer, gradients, strict=True)
     for group, lr, decay in zip(self.groups, rates, decays, strict=True):
         for own in islice(held, len(group.parameters)):
-            optimizer.sgd(*own, self.nesterov, lr, decay, momentum)
+            optimizer.sgd(*own, self.nesterov, share, lr, decay, momentum)
         optimizer.clamp(group.parameters, group.limits)
     return True
 

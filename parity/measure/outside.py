@@ -42,16 +42,18 @@ class OutsidePMT(ReIDModel):
 
 
 class OutsideTraining(TorchTraining):
-    """The first stage, by a plain step."""
+    """By a plain step."""
 
     def __init__(self, config: Config, batches: TrainingBatches):
         super().__init__(config, batches, first=0)
         self.model = OutsidePMT(config).train()
-        self.loss = StageLoss(*self.losses)
         self.groups = parameter_groups(self.model, config.optimizer)
         betas, eps, weight_decay = config.optimizer.betas, config.optimizer.eps, config.optimizer.weight_decay
         groups = [{"params": group.parameters} for group in self.groups]
         self.optimizer = torch.optim.AdamW(groups, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def enter(self, *losses) -> None:
+        self.loss = StageLoss(*losses)
 
     def step(
         self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
@@ -61,5 +63,7 @@ class OutsideTraining(TorchTraining):
         total, *terms = self.loss(self.model(torch.from_numpy(images)), torch.from_numpy(labels))
         self.optimizer.zero_grad()
         total.backward()
+        if self.config.optimizer.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
         self.optimizer.step()
         return {name: term.item() for name, term in zip(("loss", *self.loss.names), (total, *terms), strict=True)}

@@ -51,9 +51,11 @@ def groups(recipe: str) -> list[Comparison]:
     return comparisons
 
 
-def updates(recipe: str) -> By:
-    """Six updates with the same gradients, against torch.optim: bias correction, decay, momentum, both groups."""
+def updates(recipe: str, clip_norm: float | None = None) -> By:
+    """Six updates with the same gradients, against torch.optim: bias correction, decay, momentum, both groups. With
+    `clip_norm` the norm of all gradients together is twice that at every other update, and half of it at the others."""
     config = configuration(recipe)
+    config = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"clip_norm": clip_norm})})
     cell, module = mindspore_model(config), torch_model(config)
     same_weights(cell, module)
     begun = {name: value.clone() for name, value in module.state_dict().items()}
@@ -66,8 +68,12 @@ def updates(recipe: str) -> By:
         gradients = {
             n: (rng.normal(size=p.shape) * 10.0 ** rng.integers(-4, 1)).astype(np.float32) for n, p in weights.items()
         }
+        if clip_norm:
+            norm = np.linalg.norm([np.linalg.norm(gradient) for gradient in gradients.values()])
+            wanted = clip_norm * (2.0 if step % 2 else 0.5)
+            gradients = {name: gradient * np.float32(wanted / norm) for name, gradient in gradients.items()}
         for name, gradient in gradients.items():
-            weights[name].grad = torch.from_numpy(gradient)
+            weights[name].grad = torch.from_numpy(gradient.copy())  # which clipping changes
         oracle.set_learning_rates(rates)
         oracle.step()
         steps.append((rates, gradients, {name: weight.detach().numpy().copy() for name, weight in weights.items()}))
@@ -173,7 +179,10 @@ def terms(subject: str, programs: Iterable[str]) -> dict[str, dict[str, np.ndarr
 
 
 def _of_optimizer(recipe: str) -> list[Case]:
-    return [once(5, f"{recipe}, groups", groups, recipe), Case(5, f"{recipe}, six updates", partial(updates, recipe))]
+    cases = [once(5, f"{recipe}, groups", groups, recipe), Case(5, f"{recipe}, six updates", partial(updates, recipe))]
+    if recipe in ("PMT stage 1", "AGW"):  # one with each optimiser
+        cases.append(Case(5, f"{recipe}, six clipped updates", partial(updates, recipe, clip_norm=1.0)))
+    return cases
 
 
 CASES = [

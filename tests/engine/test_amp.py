@@ -99,6 +99,14 @@ def test_the_copies_in_half_are_the_weights_after_a_step(root, tmp_path, mode):
             np.testing.assert_array_equal(copies[weight.name].asnumpy(), now.astype(np.float16), err_msg=weight.name)
 
 
+def test_the_norm_is_limited_of_gradients_without_the_scale(root, tmp_path):
+    one = trainer("pmt", root, tmp_path, "train.amp=float16", "optimizer.clip_norm=0.25", "model.depth=1")
+    one.model.set_train()
+    one.queue_step(1, *one.batches[0], one.learning_rates(1))
+    moments = [moment.asnumpy() for moment in one.optimizer.exp_avg]  # a tenth of the gradients
+    assert np.linalg.norm([np.linalg.norm(moment) for moment in moments]) == pytest.approx(0.025, rel=1e-5)
+
+
 def test_an_overflow_halves_the_scale_and_updates_nothing(root, tmp_path, monkeypatch):
     monkeypatch.setattr(train_step.DynamicLossScaler, "unscale", lambda self, g: tuple(x * float("inf") for x in g))
     one = trainer("pmt", root, tmp_path, "train.amp=true", "stages.0.epochs=1")

@@ -154,6 +154,12 @@ def coupled_decay(patch):
     after(torch_optimizer.AdamW, couple)(patch)
 
 
+def norm_of_each_group(patch):
+    groups = mindspore_optimizer.AdamW.__mro__[1]
+    original = groups.clipped
+    patch.setattr(groups, "clipped", lambda self, given: tuple(original(self, (one,))[0] for one in given))
+
+
 def schedule_one_epoch_late(patch):
     original = mindspore_schedule.warmup_cosine
     patch.setattr(
@@ -265,6 +271,7 @@ PLANTED = {
     "unnormalised_features": (lambda patch: patch.setattr(torch_pmt, "l2_normalise", lambda x: x), "4 PMT small"),
     "no_bias_correction": (no_bias_correction, "5 PMT stage 1, six updates"),
     "coupled_decay": (coupled_decay, "5 PMT stage 1, six updates"),
+    "norm_of_each_group": (norm_of_each_group, "5 PMT stage 1, six clipped updates"),
     "schedule_one_epoch_late": (schedule_one_epoch_late, "5 schedule of PMT, timm"),
     "wrong_group": (regrouped(lr_factor=1.0), "5 PMT stage 1, groups"),
     "resized_once": (resized_once, "6 preprocessing, torchvision"),

@@ -56,6 +56,9 @@ class _OnGroups:
             group["lr"] = lr
 
     def step(self, closure: Callable | None = None):
+        if self.clip_norm is not None:
+            weights = [weight for group in self.groups for weight in group.parameters]
+            torch.nn.utils.clip_grad_norm_(weights, self.clip_norm)
         loss = super().step(closure)
         with torch.no_grad():
             for group in self.groups:
@@ -68,16 +71,32 @@ class _OnGroups:
 class AdamW(_OnGroups, torch.optim.AdamW):
     """`torch.optim.AdamW` itself, on the project's groups; its learning rates are set before each step."""
 
-    def __init__(self, groups: Sequence[ParameterGroup], betas: tuple[float, float], eps: float, weight_decay: float):
+    def __init__(
+        self,
+        groups: Sequence[ParameterGroup],
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        clip_norm: float | None = None,
+    ):
         self.groups = tuple(groups)
+        self.clip_norm = clip_norm
         super().__init__(_named(groups), lr=0.0, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=False)
 
 
 class SGD(_OnGroups, torch.optim.SGD):
     """`torch.optim.SGD` itself (dampening 0), on the project's groups."""
 
-    def __init__(self, groups: Sequence[ParameterGroup], momentum: float, nesterov: bool, weight_decay: float):
+    def __init__(
+        self,
+        groups: Sequence[ParameterGroup],
+        momentum: float,
+        nesterov: bool,
+        weight_decay: float,
+        clip_norm: float | None = None,
+    ):
         self.groups = tuple(groups)
+        self.clip_norm = clip_norm
         options = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "dampening": 0.0}
         super().__init__(_named(groups), lr=0.0, **options)
 
