@@ -6,6 +6,9 @@ rates) runs once; losses and other functions have no kernels, so that for them "
 
 With --stand-in, MindSpore's plugins for GPU and Ascend compute the small cases of rungs 2 to 5 without their devices
 (parity/stand_in): by the compiled program, or with --program operators operator by operator.
+
+With --long, PMT, MUN and AGW train for 450 and 200 steps instead, in both frameworks from one start and with dropout
+on: how far their losses part, beside how far PyTorch's part from its own where the start is rounded once more.
 """
 
 import sys
@@ -67,6 +70,9 @@ def main() -> None:
     parser.add_argument("--rung", type=int, nargs="+", choices=range(1, 8), help="only these (default: all seven)")
     parser.add_argument("--match", metavar="TEXT", help="only cases whose name holds this")
     parser.add_argument("--small", action="store_true", help="leave out real widths and 20-step trainings")
+    parser.add_argument(
+        "--long", action="store_true", help="instead of the ladder, whole trainings of up to 450 steps: minutes"
+    )
     parser.add_argument("--html", type=Path, metavar="F", help="also write a page that needs no other file")
     parser.add_argument(
         "--processes",
@@ -79,6 +85,9 @@ def main() -> None:
     if arguments.html:
         check_output(arguments.html, "--html")
         require_extra("--html", "parity", "jinja2")
+    if arguments.long:
+        _train_long(arguments)
+        return
 
     described, sides = _sides(arguments)
     from parity.cases import LADDER, Outcome, is_for_stand_ins
@@ -116,6 +125,33 @@ def main() -> None:
         write_text(arguments.html, render(outcomes, columns, shown, closing))
         print(f"page: {arguments.html}")
     if not all(outcome.passed for outcome in outcomes):
+        sys.exit(1)
+
+
+def _train_long(arguments) -> None:
+    """Print how far the losses of each training part by each program, by default the one that a training takes."""
+    for option in ("stand_in", "rung", "small", "html", "processes"):
+        if getattr(arguments, option):
+            name = f"--{option.replace('_', '-')}"
+            raise InputError(f"{name} is for the ladder, and --long trains instead; leave one of them out")
+    described = _begin(arguments.device)
+    from ms_vireid.config import TrainConfig
+    from ms_vireid.programs.prepare import training_program
+    from parity import long
+    from parity.cases import programs_of_device
+
+    programs = _programs(arguments.program or [training_program(TrainConfig())], programs_of_device(), described)
+    names = [name for name in long.TRAININGS if not arguments.match or arguments.match in name]
+    if not names:
+        raise InputError(f"--match {arguments.match}: --long has {', '.join(long.TRAININGS)}; leave it out to see all")
+    print(f"device: {described}\n{long.HEAD}")
+    passed = True
+    for name in names:
+        for program in programs:
+            parting = long.part(name, program)
+            passed &= parting.passed
+            print(long.row(name, program, parting), flush=True)
+    if not passed:
         sys.exit(1)
 
 

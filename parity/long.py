@@ -1,0 +1,96 @@
+"""Trainings of hundreds of steps with dropout on, from one start in both frameworks: how far their losses part.
+
+Rounding alone parts two trainings in time, the sooner the more activations meet ReLU's kink: so PyTorch's distance from
+itself, with one rounding more in each initial weight, stands beside MindSpore's from PyTorch.
+"""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ms_vireid.config import CONFIG_ROOT, load_config
+from ms_vireid.data.batches import TrainingBatches
+from ms_vireid.data.read import read_data
+from parity.compare import MARGIN
+from parity.mapping import values
+from parity.trajectory import MindSporeTraining, TorchTraining
+
+_PEOPLE = (
+    "data={name: synthetic, image_size: [64, 32], workers: 0, synthetic: {train_identities: 96, val_identities: 4, "
+    "test_identities: 4, images_per_camera: 3, image_size: [64, 32]}}",
+    "model.num_classes=100",
+)
+TRAININGS = {  # the recipes with small models, as many steps as they have
+    "PMT": (
+        "pmt/sysu.yaml",
+        ("model.depth=3", "model.embed_dim=96", "model.num_heads=4"),
+        ("stages.0.epochs=5", "stages.1.epochs=10", "train.iterations=30"),
+    ),
+    "MUN": (
+        "mun/sysu.yaml",
+        ("model.layers=[1, 2, 1, 1]", "model.width=8", "model.ratios=[2, 3]", "data.image_size=[48, 24]"),
+        ("stages.0.epochs=8", "schedule.warmup_epochs=2", "schedule.milestones=[5, 7]", "train.iterations=25"),
+    ),
+    "AGW": (
+        "agw/sysu.yaml",
+        ("model.layers=[1, 2, 3, 1]", "model.width=8"),
+        ("stages.0.epochs=8", "schedule.warmup_epochs=2", "schedule.milestones=[5, 7]", "train.iterations=25"),
+    ),
+}
+ROUNDING = 2.0**-24  # of float32, relative
+
+
+@dataclass(frozen=True)
+class Parting:
+    """Loss [steps] of a training in PyTorch, and how far MindSpore's, and PyTorch's from the rounded start, are."""
+
+    loss: np.ndarray
+    ours: np.ndarray
+    theirs: np.ndarray
+
+    @property
+    def passed(self) -> bool:
+        """Whether MindSpore is as near as PyTorch is to itself, but for `MARGIN`."""
+        return bool(self.ours.max() <= MARGIN * self.theirs.max())
+
+
+def part(name: str, program: str) -> Parting:
+    config, *overrides = TRAININGS[name]
+    with tempfile.TemporaryDirectory(prefix="ms_vireid_long_") as folder:
+        root = f"data.root={json.dumps(str(Path(folder) / 'people'))}"
+        config = load_config(CONFIG_ROOT / config, [*_PEOPLE, root, *overrides[0], *overrides[1]])
+        batches = TrainingBatches(read_data(config.data).train, config)
+        ours = MindSporeTraining(config, batches, 0, program)
+        theirs, again = TorchTraining(config, batches, 0), TorchTraining(config, batches, 0)
+        start = values(ours.model)
+        theirs.set_weights(start)
+        again.set_weights({name: _rounded(value) for name, value in start.items()})
+        for training in (ours, theirs, again):
+            training.advance(len(batches))
+    ours, theirs, again = (np.array([row["loss"] for row in training.rows]) for training in (ours, theirs, again))
+    return Parting(theirs, np.abs(ours - theirs), np.abs(again - theirs))
+
+
+def _rounded(value: np.ndarray) -> np.ndarray:
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], value.shape)
+    return (value * (1.0 + 2 * ROUNDING * signs)).astype(value.dtype)
+
+
+def row(name: str, program: str, parting: Parting) -> str:
+    """Under `HEAD`: the loss at the first step and on average at the last 20, and both partings, in the training's
+    first half and in all of it, with the step where they are largest."""
+    steps = len(parting.loss)
+    begin = f"{name:5}{program:10}{steps:>6}{parting.loss[0]:>8.2f}{parting.loss[-20:].mean():>9.2f}"
+    cells = [
+        f"{d[: steps // 2].max():>14.1e}{d.max():>9.1e}{d.argmax() + 1:>6}" for d in (parting.ours, parting.theirs)
+    ]
+    return f"{begin}{''.join(cells)}  {'ok' if parting.passed else 'OVER'}"
+
+
+HEAD = (
+    f"{'':38}{'MindSpore from PyTorch':>29}{'PyTorch from itself':>29}\n"
+    f"{'training':15}{'steps':>6}{'first':>8}{'last 20':>9}" + f"{'first half':>14}{'all':>9}{'step':>6}" * 2
+)
