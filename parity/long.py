@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 
 from ms_vireid.config import CONFIG_ROOT, load_config
@@ -62,6 +63,7 @@ def part(name: str, program: str) -> Parting:
     with tempfile.TemporaryDirectory(prefix="ms_vireid_long_") as folder:
         root = f"data.root={json.dumps(str(Path(folder) / 'people'))}"
         config = load_config(CONFIG_ROOT / config, [*_PEOPLE, root, *overrides[0], *overrides[1]])
+        ms.set_seed(config.seed)  # of the weights
         batches = TrainingBatches(read_data(config.data).train, config)
         ours = MindSporeTraining(config, batches, 0, program)
         theirs, again = TorchTraining(config, batches, 0), TorchTraining(config, batches, 0)

@@ -3,8 +3,8 @@
 import pytest
 
 from parity import long, report
-from torch_ref.models import vit as torch_vit
 from tests.test_train import refused
+from torch_ref.models import vit as torch_vit
 
 FEW = (
     "model.depth=1 model.embed_dim=32 model.num_heads=2 data.synthetic.train_identities=8 model.num_classes=12 "
