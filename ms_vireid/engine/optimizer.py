@@ -118,7 +118,8 @@ class _OnGroups(nn.Cell):
             return 1.0
         from ms_vireid.programs.kernels import optimizer
 
-        return min(1.0, self.clip_norm / (optimizer.norm(gradients) + BESIDE_NORM))
+        share = self.clip_norm / (optimizer.norm(gradients) + BESIDE_NORM)
+        return 1.0 if share > 1.0 else share  # which may not be a number, and then no weight is, as in PyTorch
 
     def clamp(self) -> None:
         """Weights to the limits of their group, by taking off the difference: `ops.assign` is two copies on a GPU.

@@ -107,9 +107,10 @@ def test_the_norm_is_limited_of_gradients_without_the_scale(root, tmp_path):
     assert np.linalg.norm([np.linalg.norm(moment) for moment in moments]) == pytest.approx(0.025, rel=1e-5)
 
 
-def test_an_overflow_halves_the_scale_and_updates_nothing(root, tmp_path, monkeypatch):
+@pytest.mark.parametrize("clip_norm", ["null", "0.25"])
+def test_an_overflow_halves_the_scale_and_updates_nothing(root, tmp_path, monkeypatch, clip_norm):
     monkeypatch.setattr(train_step.DynamicLossScaler, "unscale", lambda self, g: tuple(x * float("inf") for x in g))
-    one = trainer("pmt", root, tmp_path, "train.amp=true", "stages.0.epochs=1")
+    one = trainer("pmt", root, tmp_path, "train.amp=true", "stages.0.epochs=1", f"optimizer.clip_norm={clip_norm}")
     before = {p.name: p.asnumpy().copy() for p in one.optimizer.weights}
     scale = float(one.scaler.scale_value.asnumpy())
     one.model.set_train()

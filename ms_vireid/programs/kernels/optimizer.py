@@ -25,7 +25,8 @@ def _adamw(start, stop, weight, exp_avg, exp_avg_sq, gradient, share, lr, beta1,
 
 
 def adamw(weight: Parameter, exp_avg: Parameter, exp_avg_sq: Parameter, gradient: Tensor, *scalars: float) -> None:
-    """AdamW's update in place, without bias correction; scalars: of the gradient, lr, beta1, beta2, eps, decay."""
+    """AdamW's update in place, without bias correction; scalars: the gradient's factor, lr, beta1, beta2, eps,
+    decay."""
     held = [memory(tensor).reshape(-1) for tensor in (weight, exp_avg, exp_avg_sq)]
     _adamw(weight.size, *held, array(gradient).reshape(-1), *map(f32, scalars))
 
@@ -40,7 +41,7 @@ def _sgd(start, stop, weight, buffer, gradient, share, lr, decay, momentum, nest
 
 
 def sgd(weight: Parameter, buffer: Parameter, gradient: Tensor, nesterov: bool, *scalars: float) -> None:
-    """SGD's update in place, with momentum; scalars: of the gradient, lr, decay, momentum."""
+    """SGD's update in place, with momentum; scalars: the gradient's factor, lr, decay, momentum."""
     held = [memory(tensor).reshape(-1) for tensor in (weight, buffer)]
     _sgd(weight.size, *held, array(gradient).reshape(-1), *map(f32, scalars), nesterov)
 
@@ -55,7 +56,7 @@ def _squares(start, stop, x, sums):
 
 
 def norm(gradients: Sequence[Tensor]) -> float:
-    """Of all together."""
+    """Of all gradients together."""
     total = 0.0
     for gradient in gradients:
         sums = np.empty(-(-gradient.size // _BLOCK))
