@@ -7,7 +7,8 @@ from tests.test_train import refused
 from torch_ref.models import vit as torch_vit
 
 FEW = (
-    "model.depth=1 model.embed_dim=32 model.num_heads=2 data.synthetic.train_identities=8 model.num_classes=12 "
+    "model.depth=1 model.embed_dim=32 model.num_heads=2 data.synthetic.train_identities=8 "
+    "data.synthetic.images_per_camera=2 model.num_classes=12 train.num_identities=4 "
     "stages.0.epochs=1 stages.1.epochs=1 train.iterations=2"
 )
 
