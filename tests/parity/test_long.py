@@ -21,7 +21,6 @@ def few(monkeypatch):
 def test_both_stages_are_trained_alike(few):
     parting = long.part("PMT", "kernels")
     assert len(parting.loss) == 4
-    assert parting.theirs.max() > 0
     assert long.row("PMT", "kernels", parting).split()[-1] == "ok"
 
 
