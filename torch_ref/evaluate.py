@@ -71,7 +71,8 @@ def main() -> None:
     result = evaluate(model, data, config, device)
     print(f"evaluated: {_words(result.evaluated)}")
     print(f"{result.num_queries:,} queries among {result.num_gallery:,} pictures; checksum {result.checksum}")
-    print(format_table({arguments.checkpoint.stem: result.mean}, {arguments.checkpoint.stem: result.std}))
+    name = arguments.checkpoint.stem
+    print(format_table({name: result.mean}, {name: result.std} if len(result.trials) > 1 else {}))
     if arguments.json:
         write_json(arguments.json, result.as_dict())
     if arguments.report:
