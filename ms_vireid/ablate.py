@@ -1,4 +1,4 @@
-"""Run the rows of one of the papers' tables and print our numbers beside the published ones.
+"""Run the rows of one of the papers' tables, or of your own, and print our numbers beside the published ones.
 
 A row is trained and evaluated by train.py, in R/TABLE/ROW/seedK. Complete rows are not run again, and after Ctrl-C or a
 failure the same command goes on. R/TABLE/table.md and .json are written after every run.
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ms_vireid.ablations.tables import Row, Table
 
 OUTPUT = Path("runs/ablations")
-REGDB_TRIALS = 10
 
 
 def main() -> None:
@@ -45,7 +44,7 @@ def main() -> None:
     if left_out := [name for name in table.sets if name not in plan.sets and not arguments.demo]:
         print(f"note: without {', '.join(left_out)}, whose folder is not given (--data-root {left_out[0]}=FOLDER)")
 
-    folder = plan.output / plan.name
+    folder = plan.folder
     failures: dict[str, str] = {}  # by row
     _report(plan, trainings, failures).write(folder)  # now: a folder that cannot be written is refused before training
     try:
@@ -67,16 +66,16 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("table", nargs="?", metavar="TABLE", help="a table that --list shows, such as pmt-table-3")
+    parser.add_argument("table", nargs="?", metavar="TABLE", help="one that --list shows, or your own .yaml file")
     parser.add_argument(
         "--list", action="store_true", help="show all tables with their rows and published numbers, or TABLE's recipes"
     )
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="run only these rows")
     parser.add_argument(
-        "--seeds", type=int, default=1, metavar="N", help="train every row N times, with consecutive seeds"
+        "--seeds", type=int, metavar="N", help="train every row N times, with consecutive seeds (default: the table's)"
     )
     parser.add_argument(
-        "--trials", type=int, metavar="N", help="run RegDB's splits 1 to N, a training each (default: data.trial)"
+        "--trials", type=int, metavar="N", help="run RegDB's splits 1 to N, a training each (default: the table's)"
     )
     parser.add_argument(
         "--demo", action="store_true", help="small models on the synthetic set, in minutes; no data is needed"
@@ -103,16 +102,16 @@ def _parse() -> argparse.Namespace:
         arguments.overrides += [word for word in arguments.rows if "=" in word]
         arguments.rows = [word for word in arguments.rows if "=" not in word]
     check_least(arguments, seeds=1, trials=1)
-    if arguments.trials is not None and arguments.trials > REGDB_TRIALS:
-        raise InputError(f"--trials {arguments.trials}: must be at most {REGDB_TRIALS}")
     return arguments
 
 
 def _plan(arguments: argparse.Namespace, table: "Table") -> "Plan":
     from ms_vireid.ablations.runs import Plan
-    from ms_vireid.ablations.tables import config_of
+    from ms_vireid.ablations.tables import REGDB_SPLITS, config_of
     from ms_vireid.config import load_config
 
+    if arguments.trials is not None and arguments.trials > REGDB_SPLITS:
+        raise InputError(f"--trials {arguments.trials}: must be at most {REGDB_SPLITS}")
     if arguments.trials is not None and "regdb" not in table.sets:
         raise InputError(f"--trials: RegDB alone has splits, and {arguments.table} is on {', '.join(table.sets)}")
     files = (config_of(arguments.table, row, name) for row in table.rows if row.config for name in table.sets)

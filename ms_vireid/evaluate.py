@@ -1,7 +1,9 @@
-"""Evaluate a checkpoint under its data set's protocol: every metric as mean and deviation over the trials."""
+"""Evaluate checkpoints under their data set's protocol: every metric as mean and deviation over the trials, and over
+several checkpoints, of other seeds or of RegDB's splits, as mean and deviation over them."""
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -18,13 +20,19 @@ if TYPE_CHECKING:
     from ms_vireid.inference.trained import TrainedModel
 
 SWITCHES = ("flip", "renormalise", "rerank")
+MEAN = "mean"
 OPTIONS = ("mode", "shots", "direction", "trials", "frost")  # of the protocol and the corruptions
 
 
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="P", help="model.safetensors or last.safetensors of a run"
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="P",
+        help="model.safetensors or last.safetensors of a run, or its folder; several: also their mean and deviation",
     )
     add_inference(parser)
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
@@ -51,33 +59,51 @@ def main() -> None:
 
     if arguments.frost and not (arguments.corrupted or arguments.corruption_sheet):
         raise InputError("--frost: only with --corrupted or --corruption-sheet")
+    from ms_vireid.evaluation.protocol import mean_and_deviation
     from ms_vireid.evaluation.table import format_table
     from ms_vireid.inference import start_inference
 
-    program = start_inference(arguments, arguments.checkpoint)
+    given = arguments.checkpoint
+    if twice := next((path for path in given if given.count(path) > 1), None):
+        raise InputError(f"--checkpoint {twice}: is given twice; give each once")
+    checkpoints = list(map(_file_of, given))
+    program = start_inference(arguments, *checkpoints)
     options = {name: getattr(arguments, name) for name in OPTIONS}
     options |= {name: True for name in SWITCHES if getattr(arguments, name)}
-    trained, config, data = _prepared(arguments.checkpoint, program, arguments.data_root, options, arguments.corrupted)
+    prepared = [_prepared(path, program, arguments.data_root, options, arguments.corrupted) for path in checkpoints]
+    _require_alike(given, prepared, arguments.corrupted)
     if arguments.corruption_sheet:
-        _draw_corruptions(config, data, arguments.corruption_sheet)
-    if trained.left_out:
-        parts = ", ".join(sorted({name.partition(".")[0] for name in trained.left_out}))
-        print(f"note: {len(trained.left_out)} parameters that only training needs are left out ({parts})")
-    try:
-        result = _result(trained, config, data, arguments.corrupted)
-    except KeyboardInterrupt:
-        print("stopped; nothing was evaluated", file=sys.stderr)
-        raise
-    name, several = arguments.checkpoint.stem, len(result.trials) > 1
-    print(f"evaluated: {', '.join(f'{key} {_word(value)}' for key, value in result.evaluated.items())}")
-    sizes = f"{result.num_queries:,} queries among {result.num_gallery:,} pictures"
-    trials = f"{len(result.trials)} trial{'s' if several else ''}"
-    print(f"{sizes} in {trials}; checksum of what was drawn {result.checksum}")
+        _draw_corruptions(*prepared[0][1:], arguments.corruption_sheet)
+    names = [given[0].stem] if len(given) == 1 else list(map(str, given))
+    results = {}
+    for name, (trained, config, data) in zip(names, prepared, strict=True):
+        if trained.left_out:
+            parts = ", ".join(sorted({left.partition(".")[0] for left in trained.left_out}))
+            print(f"note: {len(trained.left_out)} parameters that only training needs are left out ({parts})")
+        try:
+            results[name] = result = _result(trained, config, data, arguments.corrupted)
+        except KeyboardInterrupt:
+            done = f"{len(results)} of {len(names)} were evaluated" if results else "nothing was evaluated"
+            print(f"stopped; {done}", file=sys.stderr)
+            raise
+        print(f"evaluated: {', '.join(f'{key} {_word(value)}' for key, value in result.evaluated.items())}")
+        sizes = f"{result.num_queries:,} queries among {result.num_gallery:,} pictures"
+        trials = f"{len(result.trials)} trial{'s' if len(result.trials) > 1 else ''}"
+        print(f"{sizes} in {trials}; checksum of what was drawn {result.checksum}")
     if result.evaluated["rerank"]:
         print("note: re-ranked: not to be compared with the papers' tables")
-    print(format_table({name: result.mean}, {name: result.std} if several else {}))
+    rows = {name: result.mean for name, result in results.items()}
+    deviations = {name: result.std for name, result in results.items() if len(result.trials) > 1}
+    written = result.as_dict()
+    if len(results) > 1:
+        mean, std = mean_and_deviation(list(rows.values()))
+        rows[MEAN], deviations[MEAN] = mean, std
+        runs = [{"checkpoint": name} | result.as_dict() for name, result in results.items()]
+        written = {"mean": mean, "std": std, "runs": runs}
+        print(f"mean: over the {len(results)} checkpoints, ± standard deviation")
+    print(format_table(rows, deviations))
     if arguments.json:
-        write_json(arguments.json, result.as_dict())
+        write_json(arguments.json, written)
 
 
 def evaluate(
@@ -105,12 +131,37 @@ def evaluate(
     return _result(*_prepared(Path(checkpoint), program, root, options, corrupted), corrupted)
 
 
+def _file_of(given: Path) -> Path:
+    """The checkpoint: a file as it is, and of a run's folder its model."""
+    from ms_vireid.engine.run_folder import RunFolder
+
+    run = RunFolder(given)
+    return (run.checkpoint(run.model) or run.model) if given.is_dir() else given
+
+
+def _require_alike(given: Sequence[Path], prepared: "Sequence[tuple]", corrupted: bool) -> None:
+    """Raise InputError unless all are evaluated in one way, RegDB's split aside: they have no mean otherwise."""
+    from ms_vireid.evaluation.protocol import evaluated
+
+    first, *others = (evaluated(config, data.protocol, corrupted) for _, config, data in prepared)
+    for path, other in zip(given[1:], others, strict=True):
+        if differing := [
+            key for key in first.keys() | other.keys() if key != "split" and first.get(key) != other.get(key)
+        ]:
+            shown = ", ".join(
+                f"{key} {first.get(key, 'none')} and {other.get(key, 'none')}" for key in sorted(differing)
+            )
+            raise InputError(
+                f"{given[0]} and {path}: are evaluated in two ways ({shown}); give the option, or one alone"
+            )
+
+
 def _prepared(
     checkpoint: Path, program: str, data_root: str | None, options: dict, corrupted: bool
 ) -> "tuple[TrainedModel, Config, ReIDData]":
     """The model, its configuration with the options that are not None, and the data set; refuses idle options."""
     from ms_vireid.config import check_config, dump_config
-    from ms_vireid.evaluation.protocol import CHOICES
+    from ms_vireid.evaluation.protocol import require_choices
     from ms_vireid.inference.trained import load_trained
 
     (trained,) = load_trained([checkpoint], program)
@@ -121,9 +172,7 @@ def _prepared(
     data = trained.read_data(data_root)
     if corrupted and "trials" in given:
         raise InputError("--trials: corrupted pictures are searched in the protocol's first trial alone; leave it out")
-    for name in given.keys() & {"mode", "shots", "trials"}:
-        if name not in CHOICES[data.protocol]:
-            raise InputError(f"--{name}: {data.name} is evaluated without it; leave it out")
+    require_choices(given, data, "--")
     return trained, config, data
 
 

@@ -45,6 +45,7 @@ def main() -> None:
         from ms_vireid.data.read import read_data
         from ms_vireid.data.validation import validate_for_training
         from ms_vireid.engine.process_group import ALONE
+        from ms_vireid.evaluation.protocol import require_choices
 
         config = recipe(arguments)
         if config.train.tensorboard:
@@ -59,6 +60,7 @@ def main() -> None:
             print(f"note: {warning}")
     with group.together():
         data = data or read_data(config.data)
+        require_choices(arguments.overrides, data)
     recipe_batch, config = config.train.num_identities, config.with_num_classes(data.train.num_identities)
     with group.together():
         config = config.with_fitting_batch(data.train.num_identities, group.world_size)

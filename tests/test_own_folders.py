@@ -94,6 +94,17 @@ def test_pictures_of_every_suffix_are_read_and_other_files_named(folder, caplog,
     assert any(line.endswith(skipped.replace("%s/", "")) for line in said)
 
 
+@pytest.mark.parametrize("override", ["evaluation.mode=indoor", "evaluation.shots=10", "evaluation.trials=5"])
+def test_a_training_refuses_what_its_evaluation_has_no_use_for(folder, capsys, override):
+    write_folder(folder / "people", people(4))
+    with pytest.raises(SystemExit) as ended:
+        command("ms_vireid/train.py", *FEWER_STEPS, override)
+    assert ended.value.code == 2
+    name = override.partition("=")[0]
+    assert f"{name}: folder is evaluated without it; leave it out" in capsys.readouterr().err
+    assert not (folder / "runs").exists()
+
+
 def test_an_evaluation_says_what_it_is_and_refuses_what_does_not_apply(folder, capsys):
     write_folder(folder / "people", people(4))
     command("ms_vireid/train.py", *FEWER_STEPS)

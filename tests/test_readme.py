@@ -127,7 +127,13 @@ def wrong_commands(text):
     return wrong
 
 
-SOURCES = [*ROOT.glob("ms_vireid/**/*.py"), *ROOT.glob("parity/**/*.py"), "torch_ref/train.py", "tests/conftest.py"]
+SOURCES = [
+    *ROOT.glob("ms_vireid/**/*.py"),
+    *ROOT.glob("parity/**/*.py"),
+    "torch_ref/train.py",
+    "torch_ref/evaluate.py",
+    "tests/conftest.py",
+]
 EVERY = set().union(*map(options_of, map(read, SOURCES)))
 
 

@@ -379,3 +379,16 @@ def test_the_methods_have_folders_of_their_own_for_the_same_data_set(tmp_path, m
     for line in lines:
         command(monkeypatch, tmp_path, train, *shlex.split(line), "train.num_identities=2", "train.num_instances=2")
     assert begun == ["runs/pmt-sysu", "runs/mun-sysu", "runs/agw-sysu"]
+
+
+def test_several_checkpoints_have_a_mean_and_a_deviation(finished, monkeypatch, tmp_path, capfd):
+    root = finished.parents[1]
+    files = finished, finished / "last.safetensors"
+    command(monkeypatch, root, evaluate, "--checkpoint", *files, "--json", "several.json")
+    several = json.loads((root / "several.json").read_text())
+    assert [run["checkpoint"] for run in several["runs"]] == list(map(str, files))
+    maps = [run["mean"]["map"] for run in several["runs"]]
+    assert several["mean"]["map"] == pytest.approx(sum(maps) / 2)
+    assert several["std"]["map"] == pytest.approx(abs(maps[0] - maps[1]) / 2)
+    assert "mean: over the 2 checkpoints, ± standard deviation" in capfd.readouterr().out
+    assert "is given twice" in refused(monkeypatch, root, capfd, evaluate, "--checkpoint", finished, finished)

@@ -8,6 +8,8 @@ from ms_vireid.command.running import Parser, add_recipe, run
 from ms_vireid.files.writing import check_output
 
 if TYPE_CHECKING:
+    import torch
+
     from ms_vireid.config import Config
     from ms_vireid.data.batches import TrainingBatches
     from torch_ref.engine.checkpoint import Checkpoint
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 def main() -> None:
     parser = Parser(__doc__)
     add_recipe(parser)
+    parser.add_argument(
+        "--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to train; auto takes cuda, else cpu"
+    )
     parser.add_argument(
         "--steps",
         type=int,
@@ -32,22 +37,22 @@ def main() -> None:
     from ms_vireid.config.reading import recipe
 
     config = recipe(arguments)
-    if config.train.amp:
-        problem = f"train.amp={config.train.amp}: this reference computes in float32 alone"
-        raise InputError(f"{problem}; give train.amp=false")
     check_output(arguments.output, suffixes=(".safetensors",))
     from ms_vireid.data.batches import TrainingBatches
     from ms_vireid.data.read import read_data
     from ms_vireid.data.validation import validate_for_training
     from torch_ref.engine.checkpoint import load_checkpoint
+    from torch_ref.engine.device import choose, in_words
 
+    device = choose(arguments.device)
     checkpoint = load_checkpoint(arguments.resume) if arguments.resume else None
     data = read_data(config.data)
     if warning := validate_for_training(data, config.train.num_instances):
         print(f"note: {warning}")
     config = config.with_num_classes(data.train.num_identities).with_fitting_batch(data.train.num_identities)
     batches = TrainingBatches(data.train, config)
-    train(config, batches, data.checksum, arguments.steps, checkpoint, arguments.output)
+    print(f"device: {in_words(device)}")
+    train(config, batches, data.checksum, arguments.steps, checkpoint, arguments.output, device)
 
 
 def train(
@@ -57,6 +62,7 @@ def train(
     steps: int | None = None,
     checkpoint: "Checkpoint | None" = None,
     output: Path | None = None,
+    device: "torch.device | str" = "cpu",
 ) -> None:
     """Train a new model, or the one of `checkpoint`, on `steps` batches or to the end, and print each step's terms."""
     import torch
@@ -65,37 +71,45 @@ def train(
     from ms_vireid.data.randomness import step_key
     from ms_vireid.engine.run_folder import require_same_run
     from ms_vireid.engine.schedule import learning_rates
+    from torch_ref.engine.batches import iterate
     from torch_ref.engine.checkpoint import load_model, load_optimizer, save_checkpoint
     from torch_ref.engine.optimizer import build_optimizer
-    from torch_ref.engine.train_step import StageLoss, TrainStep
+    from torch_ref.engine.train_step import StageLoss, TrainStep, loss_scaler
     from torch_ref.models import build_model
 
-    model = build_model(config).train()
+    model = build_model(config).to(device).train()
     optimizer = build_optimizer(model, config)
+    scaler = loss_scaler(config.train.amp, device)
     meta = {"config": dump_config(config), "data_checksum": data_checksum, "step": 0}
     if checkpoint is not None:
         require_same_run(checkpoint.path, checkpoint.meta, config, config.data.root, data_checksum)
         load_model(model, checkpoint)
         load_optimizer(optimizer, checkpoint)
+        if scaler.is_enabled() and "loss_scale" in checkpoint.meta:
+            scale, good_steps = checkpoint.meta["loss_scale"]
+            scaler.load_state_dict(scaler.state_dict() | {"scale": scale, "_growth_tracker": int(good_steps)})
         meta |= {key: checkpoint.meta[key] for key in ("step", "best") if key in checkpoint.meta}
     first, left = meta["step"], len(batches) - meta["step"]
     steps = left if steps is None else steps
     if not 1 <= steps <= left:
         raise InputError(f"--steps {steps}: the recipe has {left} steps to go from {first}; ask for 1 to {left}")
     stage = train_step = None
-    for step in range(first, first + steps):
+    items = iterate(batches, config.data.workers, first, first + steps)
+    for step, (images, labels) in enumerate(items, first):
         epoch = 1 + step // batches.sampler.iterations
         if config.stage_of(epoch) is not stage:
             stage = config.stage_of(epoch)
             loss = StageLoss(stage.losses, config.train.num_instances, config.augmentation.parts)
-            train_step = TrainStep(model, loss, optimizer)
-        images, labels = map(torch.from_numpy, batches[step])
-        key = torch.tensor(step_key(config.seed, step))  # int32 scalar
+            train_step = TrainStep(model, loss, optimizer, config.train.amp, scaler)
+        images, labels = (torch.from_numpy(part).to(device) for part in (images, labels))
+        key = torch.tensor(step_key(config.seed, step), device=device)  # int32 scalar
         done = step % batches.sampler.iterations / batches.sampler.iterations
         progress = config.model.progress(step, len(batches), batches.sampler.iterations)
         terms = train_step(images, labels, key, progress, learning_rates(config, optimizer.groups, epoch, done))
         values = " ".join(f"{name} {value:.6f}" for name, value in terms.items())
         print(f"epoch {epoch}/{config.epochs} step {step + 1}/{len(batches)} | {values}", flush=True)
+    if scaler.is_enabled():
+        meta["loss_scale"] = [scaler.get_scale(), scaler.state_dict()["_growth_tracker"]]
     if output is not None:
         save_checkpoint(output, model, meta | {"step": first + steps}, optimizer)
         print(f"wrote {output}")

@@ -137,13 +137,13 @@ class Report:
         write_json(folder / "table.json", self.as_dict())
 
     def text(self) -> str:
-        parts = [f"{self.table.source}: {self.table.title}", *self.notes]
+        parts = [self.table.heading, *self.notes]
         for caption, headings, rows in self._parts():
             parts += filter(None, (caption, aligned(headings, rows, left=1)))
         return "\n".join([*parts, *self.remarks()])
 
     def markdown(self) -> str:
-        lines = [f"# {self.table.source}: {self.table.title}", *(f"\n{note}" for note in self.notes)]
+        lines = [f"# {self.table.heading}", *(f"\n{note}" for note in self.notes)]
         for caption, headings, rows in self._parts():
             lines += ["", *([caption, ""] if caption else [])]
             if len({group for group, *_ in headings[1:]}) == 1:  # its name once, over the labels
@@ -183,12 +183,14 @@ class Report:
         if self.demo:
             yield self._part("Ours, on the synthetic set:", self.columns, run, ("ours",))
         else:
-            yield self._part("", self.columns, self.results, ("ours", "published", "difference"))
+            printed = any(row.published for row in self.table.rows)
+            kinds = ("ours", "published", "difference") if printed else ("ours",)
+            yield self._part("", self.columns, self.results, kinds)
         if any(cell.gain for result in run for _, _, cell in self._numbers(result)):
             others = [result for result in run if result is not self._first]
             caption = f"Above {self._first.row.label}, seed by seed, ± standard error:"
             yield self._part(caption, self.columns, others, ("gain",))
-        if self.demo:
+        if self.demo and any(row.published for row in self.table.rows):
             caption = "Published, on the real data, not to be compared:"
             yield self._part(caption, list(self.table.columns), self.results, ("published",))
 
@@ -227,7 +229,7 @@ def format_published(name: str, table: Table) -> str:
     """A table's rows by name with their printed numbers, for `--list`."""
     headings = [(column.name, COLUMNS[metric]) for column in table.columns for metric in column.metrics]
     rows = [[row.name, row.marked_label, *map(_number, table.published(row).values())] for row in table.rows]
-    return f"{name}: {table.source}: {table.title}\n" + aligned([("", "row"), ("", ""), *headings], rows, left=2)
+    return f"{name}: {table.heading}\n" + aligned([("", "row"), ("", ""), *headings], rows, left=2)
 
 
 def _markdown_row(cells: Iterable[str]) -> str:

@@ -46,14 +46,14 @@ class Published:
 
 def search_key(data: str, evaluation: EvaluationConfig, search: Search | None = None) -> SearchKey:
     """Of a configured evaluation, or of another `search` on the same data set."""
-    mode, direction = evaluation.mode, evaluation.direction
+    mode, shots, direction = evaluation.mode, evaluation.shots, evaluation.direction
     if search is not None:
-        mode, direction = search.mode or mode, search.direction or direction
-    gallery = (f"{mode} search", "single-shot" if evaluation.shots == 1 else "multi-shot")
+        mode, shots, direction = search.mode or mode, search.shots or shots, search.direction or direction
+    gallery = (f"{mode} search", "single-shot" if shots == 1 else "multi-shot")
     corrupted = ("visible pictures corrupted",) if search is not None and search.corrupted else ()
     flip, renormalise = ((search and getattr(search, n)) or getattr(evaluation, n) for n in ("flip", "renormalise"))
     turned = (f"features of turned pictures added{', normalised again' if renormalise else ''}",) if flip else ()
-    reranked = ("re-ranked",) if evaluation.rerank else ()
+    reranked = ("re-ranked",) if evaluation.rerank or (search is not None and search.rerank) else ()
     return (*(gallery if data in ("sysu_mm01", "synthetic") else ()), direction, *corrupted, *turned, *reranked)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ms_vireid.ablations.tables import Column, Row, Search, Table, config_of, demo_overrides
+from ms_vireid.ablations.tables import Column, Row, Search, Table, config_of, demo_overrides, folder_name
 from ms_vireid.command.errors import InputError, summary
 from ms_vireid.command.stopping import STOPS
 from ms_vireid.config import Config, DataConfig, differing_keys, dump_config, flat, load_config, stored_config
@@ -88,7 +88,8 @@ class Training:
 class Plan:
     """A table's trainings, and what the command line asks of them.
 
-    roots: folders by data set. weights: ImageNet weights by model. trials: of RegDB's splits, None: the configured one.
+    name: as `load_table` takes it. roots: folders by data set. weights: ImageNet weights by model. seeds, trials: as
+    many of each row, and of RegDB's splits; None: the table's.
     """
 
     name: str
@@ -98,10 +99,13 @@ class Plan:
     overrides: Sequence[str] = ()
     roots: dict[str, str] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
-    seeds: int = 1
+    seeds: int | None = None
     trials: int | None = None
 
     def __post_init__(self):
+        self.folder = self.output / folder_name(self.name)
+        self.seeds = self.seeds or self.table.seeds
+        self.trials = self.trials or self.table.splits
         self.sets = [name for name in self.table.sets if name in self.roots] or list(self.table.sets)
         if self.demo:
             self.sets = list(self.table.sets)[:1]
@@ -149,6 +153,11 @@ class Plan:
             overrides += demo_overrides(path, overrides)
         overrides += self.overrides
         config = load_config(path, overrides)
+        if config.data.name != data_set and not self.demo:
+            problem = f"row {row.name} is on {config.data.name}, not on {data_set} as its column"
+            raise InputError(
+                f"{path}: {problem}; name another file in its configs, or set data.name={data_set} in sets"
+            )
         if weights := self.weights.get(config.model.name):
             overrides.append(f"model.pretrained={json.dumps(weights)}")  # quoted: a path is not YAML
         elif config.model.pretrained is None:
@@ -174,7 +183,7 @@ class Plan:
                 f"({OBTAIN[config.data.name]}); --demo runs without it"
             )
         identities, checksum = self._data(config.data)
-        folder = self.output / self.name / row.name
+        folder = self.folder / row.name
         if several and not self.demo:
             folder /= data_set
         if config.data.name == "regdb":

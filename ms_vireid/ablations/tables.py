@@ -1,21 +1,24 @@
-"""The papers' tables as data: `configs/ablations/TABLE/table.yaml`, each row a recipe with its printed numbers."""
+"""Tables as data, each row a recipe: the papers' with their printed numbers, `configs/ablations/TABLE/table.yaml`, and
+one's own, any file of the same form."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, Positive, Section, load_config
+from ms_vireid.config.base import between
 from ms_vireid.config.losses import LossConfig
 from ms_vireid.config.reading import Schema, check_config, read_yaml
 
 TABLES = CONFIG_ROOT / "ablations"
+REGDB_SPLITS = 10
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]  # also a folder's name
 Percent = Annotated[float, Field(ge=0, le=100)]
 Metric = Literal["rank1", "rank5", "rank10", "rank20", "map", "minp"]
-DataSet = Literal["sysu_mm01", "regdb", "llcm"]
+DataSet = Literal["sysu_mm01", "regdb", "llcm", "synthetic", "folder"]
 LossName = Literal[tuple(LossConfig.model_fields)]
 
 
@@ -23,22 +26,25 @@ class Search(Section):
     """A search other than the one that training ends with: options of `evaluate.py`."""
 
     mode: Literal["all", "indoor"] | None = None
+    shots: Literal[1, 10] | None = None
     direction: Literal["infrared-to-visible", "visible-to-infrared"] | None = None
     corrupted: bool = False
     flip: bool = False
     renormalise: bool = False
+    rerank: bool = False
 
     @property
     def name(self) -> str:
-        return "-".join(filter(None, (self.mode, self.direction, *self._switches())))
+        shots = None if self.shots is None else f"shots{self.shots}"
+        return "-".join(filter(None, (self.mode, shots, self.direction, *self._switches())))
 
     def options(self) -> list[str]:
-        named = (("--mode", self.mode), ("--direction", self.direction))
-        options = [word for option, value in named if value is not None for word in (option, value)]
+        named = (("--mode", self.mode), ("--shots", self.shots), ("--direction", self.direction))
+        options = [word for option, value in named if value is not None for word in (option, str(value))]
         return [*options, *(f"--{switch}" for switch in self._switches())]
 
     def _switches(self) -> list[str]:
-        return [name for name in ("corrupted", "flip", "renormalise") if getattr(self, name)]
+        return [name for name in ("corrupted", "flip", "renormalise", "rerank") if getattr(self, name)]
 
 
 class Column(Section):
@@ -52,12 +58,19 @@ class Column(Section):
 
 class Row(Section):
     name: Name
-    label: str  # as printed
-    config: str | None = None  # file, relative to the table's; none for another paper's method, which is not run
+    label: str  # as printed; the name, if it is left out
+    # File, relative to the table's, or one of the project's own as configs/pmt/sysu.yaml; none for another paper's
+    # method, which is not run.
+    config: str | None = None
     configs: dict[DataSet, str] = Field(default_factory=dict)  # for data sets with their own file
     stand_in: str | None = None  # what is run in the place of another paper's method, and how it differs
     overrides: tuple[str, ...] = ()  # of the file, as on the command line
     published: tuple[Percent | None, ...] | None = None  # one a column, as printed; none where nothing is
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labelled(cls, given: Any) -> Any:
+        return {"label": given["name"]} | given if isinstance(given, dict) and "name" in given else given
 
     @property
     def marked_label(self) -> str:
@@ -67,11 +80,34 @@ class Row(Section):
 
 
 class Table(Section):
-    source: str  # where it is printed
+    source: str | None = None  # where it is printed
     title: str
+    seeds: between(1, 1000) = 1  # trainings of every row, with consecutive seeds
+    splits: between(1, REGDB_SPLITS) | None = None  # of RegDB, from 1 on, a training each; none: data.trial
     sets: Annotated[dict[DataSet, list[str]], Field(min_length=1)]  # each data set with its overrides for every row
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+
+    @property
+    def heading(self) -> str:
+        return f"{self.source}: {self.title}" if self.source else self.title
+
+    def check(self) -> None:
+        for kind, names in (("rows", self.rows), ("columns", self.columns)):
+            names = [one.name for one in names]
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{kind} of the same name ({', '.join(twice)}); give each its own")
+        if idle := self.sets.keys() ^ {column.data for column in self.columns}:
+            raise ValueError(f"sets and the columns' data name different data sets ({', '.join(sorted(idle))})")
+        if self.splits and "regdb" not in self.sets:
+            raise ValueError("splits are RegDB's, which is not among the sets; leave it out")
+        numbers = sum(len(column.metrics) for column in self.columns)
+        for row in self.rows:
+            if row.published and len(row.published) != numbers:
+                problem = f"row {row.name} has {len(row.published)} published numbers for {numbers} metrics"
+                raise ValueError(f"{problem}; give one for each, null where none is printed")
+            if row.config is None and (row.published is None or row.configs or row.overrides):
+                raise ValueError(f"row {row.name} has no config; name its file")
 
     def published(self, row: Row) -> dict[tuple[str, Metric], float | None]:
         """The row's printed numbers, in percent, by a column's name and the metric."""
@@ -92,10 +128,27 @@ def list_tables() -> list[str]:
 
 
 def load_table(name: str) -> Table:
-    """Raises InputError: no such table, or its file does not fit the schema."""
-    if name not in list_tables():
-        raise InputError(f"there is no table '{name}'; there are {', '.join(list_tables())}")
-    return _read(TABLES / name / "table.yaml", Table)
+    """A table of the project by its name, or one's own by its file; raises InputError if it is not there, or its file
+    does not fit the schema."""
+    if not _is_file(name) and name not in list_tables():
+        raise InputError(
+            f"there is no table '{name}'; there are {', '.join(list_tables())}, or give your own .yaml file"
+        )
+    return _read(table_file(name), Table)
+
+
+def table_file(name: str) -> Path:
+    return Path(name) if _is_file(name) else TABLES / name / "table.yaml"
+
+
+def folder_name(name: str) -> str:
+    """What a table's folder of runs is called: the name of its file, or of the folder of a table.yaml."""
+    path = table_file(name).resolve()
+    return path.parent.name if path.stem == "table" else path.stem
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
 
 
 def load_demo(model: str) -> Demo:
@@ -108,7 +161,10 @@ def load_demo(model: str) -> Demo:
 
 def config_of(name: str, row: Row, data_set: str | None = None) -> Path:
     """The row's file for this data set, else the one for all; `name` is the table's."""
-    return (TABLES / name / row.configs.get(data_set, row.config)).resolve()
+    given = Path(row.configs.get(data_set, row.config))
+    path = table_file(name).parent / given
+    ours = given.parts[:1] == ("configs",) and not path.exists()
+    return (CONFIG_ROOT.parent / given if ours else path).resolve()
 
 
 def demo_overrides(path: Path, overrides: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,6 +71,16 @@ def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:
     except ValueError as error:
         raise InputError(f"{data.root}: {error}; check the test set's pictures and lists") from None
     return trials
+
+
+def require_choices(given: Iterable[str], data: ReIDData, sign: str = "evaluation.") -> None:
+    """Raise InputError for one of the keys `mode`, `shots` and `trials` that the data set's protocol has no use for.
+
+    given: names, or overrides of a configuration.
+    """
+    for name in (word.partition("=")[0].removeprefix("evaluation.") for word in given):
+        if name in ("mode", "shots", "trials") and name not in CHOICES[data.protocol]:
+            raise InputError(f"{sign}{name}: {data.name} is evaluated without it; leave it out")
 
 
 def evaluated(config: Config, protocol: str, corrupted: bool = False) -> dict:
@@ -180,15 +190,21 @@ def evaluate_trials(
 
 def average_trials(results: Sequence[RankingResult], test: ImageSet, trials: Sequence[Trial]) -> ProtocolResult:
     """The result of all trials from the result of each."""
-    metrics = [result.metrics() for result in results]
+    mean, std = mean_and_deviation([result.metrics() for result in results])
     return ProtocolResult(
-        mean={name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]},
-        std={name: float(np.std([m[name] for m in metrics])) for name in metrics[0]},
+        mean=mean,
+        std=std,
         trials=tuple(results),
         num_queries=len(trials[0].query),
         num_gallery=len(trials[0].gallery),
         checksum=trials_checksum(test, trials),
     )
+
+
+def mean_and_deviation(metrics: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Of each metric over trials or runs: the mean, and the population standard deviation."""
+    columns = {name: [m[name] for m in metrics] for name in metrics[0]}
+    return tuple({name: float(f(values)) for name, values in columns.items()} for f in (np.mean, np.std))
 
 
 def chance(test: ImageSet, trials: Sequence[Trial], protocol: str) -> dict[str, float]:

@@ -19,7 +19,7 @@ def save_checkpoint(path: Path, model: nn.Module, meta: dict, optimizer: AdamW |
     for name, weight in _trained(optimizer).items() if optimizer else ():
         state = optimizer.state[weight]
         tensors |= {f"{key}.{name}": state.get(key, torch.zeros_like(weight)) for key in _KEYS[type(optimizer)]}
-    write_checkpoint(path, {name: value.numpy() for name, value in tensors.items()}, meta, TORCH)
+    write_checkpoint(path, {name: value.cpu().numpy() for name, value in tensors.items()}, meta, TORCH)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -45,7 +45,7 @@ def load_optimizer(optimizer: AdamW | SGD, checkpoint: Checkpoint) -> None:
     wanted = {f"{key}.{name}": _kind(weight.detach()) for name, weight in trained.items() for key in keys}
     checkpoint.require(wanted)
     for name, weight in trained.items():
-        state = {key: torch.from_numpy(checkpoint.arrays[f"{key}.{name}"]) for key in keys}
+        state = {key: torch.from_numpy(checkpoint.arrays[f"{key}.{name}"]).to(weight.device) for key in keys}
         counted = {"step": torch.tensor(float(checkpoint.meta["step"]))} if isinstance(optimizer, AdamW) else {}
         optimizer.state[weight] = counted | state
 
@@ -56,4 +56,4 @@ def _trained(optimizer: AdamW | SGD) -> dict[str, nn.Parameter]:
 
 def _kind(value: Tensor) -> tuple:
     """Shape, and type as NumPy calls it."""
-    return tuple(value.shape), value.numpy().dtype
+    return tuple(value.shape), value.cpu().numpy().dtype

@@ -1,6 +1,7 @@
 """One training step: forward, loss terms, gradients, update."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -47,32 +48,58 @@ class OnOutputs(nn.Module):
         return self.loss(*given, *self.further)
 
 
+def loss_scaler(amp: str | bool, device: torch.device | str) -> torch.amp.GradScaler:
+    """As its twin; for anything but float16 it changes nothing."""
+    options = {"init_scale": 1024.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000}
+    return torch.amp.GradScaler(torch.device(device).type, enabled=amp == "float16", **options)
+
+
 class TrainStep:
     """Runs steps of one stage.
 
     Args:
         model: called as `model(images, None, key, labels, progress)` in training mode.
         loss: the stage's terms. optimizer: holds the trainable weights.
+        amp: False, or "float16" or "bfloat16", the model's type under PyTorch's autocast; losses are in float32.
+        scaler: for float16, of `loss_scaler`. A step whose gradients overflow updates nothing.
     """
 
-    def __init__(self, model: nn.Module, loss: StageLoss, optimizer: AdamW | SGD):
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: StageLoss,
+        optimizer: AdamW | SGD,
+        amp: str | bool = False,
+        scaler: torch.amp.GradScaler | None = None,
+    ):
         self.names = ("loss", *loss.names)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
+        self.half = getattr(torch, amp) if amp else None
+        self.scaler = scaler
 
     def __call__(
         self, images: Tensor, labels: Tensor, key: Tensor, progress: float, learning_rates: Sequence[float]
     ) -> dict[str, float]:
         """images [2PK, 3, H, W], labels [2PK], key int32 scalar, progress 0 at the run's first step and 1 at its last,
         learning rates of the optimizer's groups; the terms by name, `loss` being their weighted sum."""
-        values = self.loss(self.model(images, None, key, labels, progress), labels)
+        with torch.autocast(images.device.type, self.half) if self.half else nullcontext():
+            outputs = self.model(images, None, key, labels, progress)
+        if self.half:
+            outputs = type(outputs)(*(None if output is None else output.float() for output in outputs))
+        values = self.loss(outputs, labels)
         self.optimizer.zero_grad()
-        values[0].backward()
+        (self.scaler.scale(values[0]) if self.scaler else values[0]).backward()
         for group in self.optimizer.groups:
             for weight in group.parameters:
                 if weight.grad is None:  # of a weight that no term uses; MindSpore's gradient is 0, and its update made
                     weight.grad = torch.zeros_like(weight)
         self.optimizer.set_learning_rates(learning_rates)
-        self.optimizer.step()
+        if self.scaler:
+            self.scaler.unscale_(self.optimizer)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
         return {name: value.item() for name, value in zip(self.names, values, strict=True)}

@@ -1,0 +1,95 @@
+"""One's own table: the worked example runs, and what does not fit is one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ms_vireid.ablations import runs
+from ms_vireid.ablations.output import Report, row_result
+from ms_vireid.ablations.runs import Plan
+from ms_vireid.ablations.tables import TABLES, load_table
+from ms_vireid.command.errors import InputError
+from ms_vireid.config import CONFIG_ROOT, load_config
+from tests.ablations import in_process
+from tests.ablations.in_process import TINY
+from tests.data.tree import write_regdb
+
+EXAMPLE = str(TABLES / "demonstrations.yaml")
+OWN = """
+title: Mine
+sets: {regdb: [model.pretrained=none]}
+columns: [{name: RegDB, data: regdb, metrics: [rank1, map]}]
+rows: [{name: agw, config: configs/agw/regdb.yaml}]
+"""
+
+
+def test_the_example_is_the_readmes_demonstrations_over_five_seeds():
+    plan = Plan(EXAMPLE, load_table(EXAMPLE), Path("out"))
+    plan._data = lambda config: (740, "")
+    trainings = plan.trainings(list(plan.table.rows))
+    assert [(one.row.name, one.config.seed) for one in trainings] == [
+        (row, seed) for seed in range(1, 6) for row in ("pmt", "mun")
+    ]
+    for one, file in zip(trainings, ("demo.yaml", "mun/demo.yaml"), strict=False):
+        assert one.config == load_config(CONFIG_ROOT / file, ["seed=1"]).with_num_classes(740)
+    assert str(trainings[0].folder.path) == "out/demonstrations/pmt/seed1"
+
+
+def test_the_example_runs_and_is_printed_with_mean_and_deviation(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs, "start", in_process.start)
+    short = ["stages.0.epochs=1", "stages.1.epochs=1"]
+    plan = Plan(EXAMPLE, load_table(EXAMPLE), Path("out"), overrides=[*TINY["pmt"], *short], seeds=2)
+    row = plan.table.rows[0]
+    trainings = plan.trainings([row])
+    assert [one.make("CPU") for one in trainings] == [None, None]
+    ours = [json.loads((one.folder.path / "result.json").read_text())["trained"]["map"] for one in trainings]
+    result = row_result(plan.columns, row, trainings, None)
+    text = Report(plan.name, plan.table, plan.columns, [result], False, plan.notes(trainings)).text().splitlines()
+    assert text[0] == "The README's demonstrations, seeds 1 to 5"
+    mean, deviation = 50 * sum(ours), 50 * abs(ours[0] - ours[1])
+    assert f"{mean:.2f} ± {deviation:.2f}" in text[-1]
+    assert not any("paper" in line for line in text)
+
+
+def test_splits_and_seeds_are_the_tables(tmp_path):
+    for trial in (1, 2):
+        write_regdb(tmp_path / "regdb", trial)
+    file = tmp_path / "mine.yaml"
+    file.write_text(OWN + "seeds: 2\nsplits: 2\n")
+    table = load_table(str(file))
+    plan = Plan(str(file), table, tmp_path, roots={"regdb": str(tmp_path / "regdb")})
+    made = [str(one.folder.path.relative_to(tmp_path)) for one in plan.trainings(list(table.rows))]
+    assert made == [f"mine/agw/trial{trial}/seed{seed}" for trial in (1, 2) for seed in (0, 1)]
+    assert table.rows[0].label == "agw"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("data: regdb", "data: llcm", "sets and the columns' data name different data sets (llcm, regdb)"),
+        (", config: configs/agw/regdb.yaml", "", "row agw has no config; name its file"),
+        ("agw/regdb.yaml}", "agw/regdb.yaml, published: [1.0]}", "row agw has 1 published numbers for 2 metrics"),
+        ("rows: [", "rows: [{name: agw, config: configs/agw/regdb.yaml}, ", "rows of the same name (agw)"),
+        ("title: Mine", "title: Mine\nsplits: 11", "splits: input should be less than or equal to 10, got 11"),
+        ("title: Mine", "titel: Mine", "title: field required"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_one_line(tmp_path, old, new, says):
+    file = tmp_path / "mine.yaml"
+    file.write_text(OWN.replace(old, new, 1))
+    with pytest.raises(InputError) as refused:
+        load_table(str(file))
+    assert str(refused.value).startswith(f"{file}: ")
+    assert says in str(refused.value)
+
+
+def test_a_row_of_another_data_set_and_a_file_that_is_not_there_are_refused(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(OWN.replace("agw/regdb", "agw/sysu"))
+    table = load_table(str(file))
+    with pytest.raises(InputError, match=r"row agw is on sysu_mm01, not on regdb as its column; name another file"):
+        Plan(str(file), table, tmp_path).trainings(list(table.rows))
+    with pytest.raises(InputError, match=r"nowhere\.yaml"):
+        load_table("nowhere.yaml")

@@ -1,0 +1,71 @@
+"""torch_ref's commands: what a trained checkpoint is evaluated to, in both frameworks, and in half precision."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from ms_vireid import evaluate as ms_evaluate
+from ms_vireid.command.errors import InputError
+from parity import convert
+from tests.parity.test_convert_training import RECIPE
+from torch_ref import evaluate, train
+from torch_ref.engine.checkpoint import load_checkpoint
+
+
+def run(monkeypatch, command, *arguments):
+    monkeypatch.setattr(sys, "argv", ["x.py", *map(str, arguments)])
+    command.main()
+
+
+@pytest.fixture
+def trained(monkeypatch, tmp_path):
+    path = tmp_path / "a.safetensors"
+    run(monkeypatch, train, "--device", "cpu", "--data-root", tmp_path / "data", "--output", path, *RECIPE)
+    return path
+
+
+def test_both_frameworks_evaluate_a_checkpoint_alike(monkeypatch, tmp_path, trained, capsys):
+    given = ["--data-root", tmp_path / "data", "--json"]
+    ours, theirs, report = tmp_path / "ms.json", tmp_path / "torch.json", tmp_path / "r.md"
+    run(monkeypatch, evaluate, "--device", "cpu", "--checkpoint", trained, *given, theirs, "--report", report)
+    run(monkeypatch, convert, trained, tmp_path / "b.safetensors")
+    run(
+        monkeypatch,
+        ms_evaluate,
+        "--device",
+        "CPU",
+        "--checkpoint",
+        tmp_path / "b.safetensors",
+        "--trials",
+        1,
+        *given,
+        ours,
+    )
+    theirs, ours = (json.loads(path.read_text()) for path in (theirs, ours))
+    assert theirs["mean"] == pytest.approx(ours["mean"], abs=1e-6)
+    assert {k: theirs[k] for k in ("evaluated", "checksum")} == {k: ours[k] for k in ("evaluated", "checksum")}
+    head, rule, row, _, command = report.read_text().splitlines()
+    assert {line.count("|") for line in (head, rule, row)} == {9}
+    assert f" {100 * theirs['mean']['rank1']:.2f} " in row
+    assert command.startswith("`python torch_ref/evaluate.py --device cpu --checkpoint ")
+
+
+def test_a_key_that_is_not_of_the_protocol_and_a_gpu_that_is_not_there_are_refused(monkeypatch, trained):
+    with pytest.raises(InputError, match=r"model.depth=3: a trained model's protocol alone"):
+        run(monkeypatch, evaluate, "--checkpoint", trained, "model.depth=3")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match="--device cuda: PyTorch sees no GPU"):
+        run(monkeypatch, evaluate, "--checkpoint", trained, "--device", "cuda")
+
+
+@pytest.mark.parametrize(("amp", "scaled"), [("float16", True), ("bfloat16", False)])
+def test_training_in_half_is_near_and_not_the_same(monkeypatch, tmp_path, trained, amp, scaled):
+    path = tmp_path / "half.safetensors"
+    given = ["--device", "cpu", "--data-root", tmp_path / "data", "--output", path, *RECIPE, f"train.amp={amp}"]
+    run(monkeypatch, train, *given)
+    whole, half = (load_checkpoint(one) for one in (trained, path))
+    name = "base.blocks.0.mlp.fc1.weight"
+    assert 0 < np.abs(whole.arrays[name] - half.arrays[name]).max() < 0.01
+    assert half.meta.get("loss_scale") == ([1024.0, 6] if scaled else None)

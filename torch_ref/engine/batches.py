@@ -1,0 +1,37 @@
+"""Batches prepared ahead by worker processes, as `ms_vireid.data.loader` does for MindSpore."""
+
+from collections.abc import Iterator
+
+from torch.utils.data import DataLoader
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.data.batches import Batches
+
+
+class _Read:
+    """A batch, or what is wrong with one of its pictures: PyTorch would wrap an error in a worker's traceback."""
+
+    def __init__(self, batches: Batches):
+        self.batches = batches
+
+    def __getitem__(self, number: int) -> tuple | InputError:
+        try:
+            return self.batches[number]
+        except InputError as error:
+            return error
+
+
+def iterate(batches: Batches, workers: int, start: int, stop: int) -> Iterator[tuple]:
+    """Items `start` to `stop` - 1 in order; raises InputError for a broken picture."""
+    numbers = range(start, stop)
+    loader = DataLoader(
+        _Read(batches),
+        batch_size=None,
+        sampler=numbers,
+        num_workers=min(workers, len(numbers)),
+        collate_fn=lambda item: item,
+    )
+    for item in loader:
+        if isinstance(item, InputError):
+            raise item
+        yield item

@@ -1,0 +1,21 @@
+"""Where PyTorch computes."""
+
+import platform
+
+import torch
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.devices.host import processor_name
+
+
+def choose(name: str) -> torch.device:
+    """ "auto", "cuda" or "cpu"; raises InputError for a GPU that PyTorch does not see."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: PyTorch sees no GPU; install its build for CUDA and a driver, or give cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def in_words(device: torch.device) -> str:
+    if device.type == "cpu":
+        return f"CPU ({processor_name() or platform.machine()})"
+    return f"{torch.cuda.get_device_name(device)} (CUDA {torch.version.cuda})"

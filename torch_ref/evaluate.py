@@ -1,0 +1,162 @@
+"""Evaluate a checkpoint of PyTorch's names under its data set's protocol, the one of ms_vireid.evaluate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import Parser, run
+from ms_vireid.files.writing import check_output, write_json, write_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from ms_vireid.config import Config
+    from ms_vireid.data.records import ReIDData
+    from ms_vireid.evaluation.protocol import ProtocolResult
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="F", help=".safetensors of torch_ref/train.py or convert.py"
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to compute; auto takes cuda, else cpu"
+    )
+    parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the checkpoint's)")
+    parser.add_argument("--json", type=Path, metavar="F", help="also write the result to F")
+    parser.add_argument("--report", type=Path, metavar="F.md", help="also write a dated table of one row to F.md")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="evaluation.key=value",
+        help="of the protocol, for example evaluation.mode=indoor",
+    )
+    arguments = parser.parse_intermixed_args()
+    check_output(arguments.json, "--json")
+    check_output(arguments.report, "--report")
+    if foreign := next((word for word in arguments.overrides if not word.startswith("evaluation.")), None):
+        raise InputError(
+            f"{foreign}: a trained model's protocol alone can be chosen, evaluation.KEY=VALUE; leave it out"
+        )
+    from ms_vireid.config import apply_override, dump_config, expand_user, stored_config
+    from ms_vireid.config.reading import check_config
+    from ms_vireid.data.read import read_data
+    from ms_vireid.data.validation import check_pictures
+    from ms_vireid.evaluation.protocol import require_choices
+    from ms_vireid.evaluation.table import format_table
+    from torch_ref.engine.checkpoint import load_checkpoint, load_model
+    from torch_ref.engine.device import choose, in_words
+    from torch_ref.models import build_model
+
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    if "config" not in checkpoint.meta:
+        raise InputError(f"{checkpoint.path}: holds no configuration, it is not a checkpoint of this project")
+    tree = dump_config(stored_config(checkpoint.meta["config"], str(checkpoint.path)))
+    tree["model"]["pretrained"] = "none"  # its weights come from the checkpoint alone
+    if arguments.data_root is not None:
+        tree["data"]["root"] = str(expand_user(arguments.data_root))
+    for override in arguments.overrides:
+        apply_override(tree, override)
+    config = check_config(tree, "options")
+    device = choose(arguments.device)
+    data = read_data(config.data)
+    require_choices(arguments.overrides, data)
+    check_pictures(data.test)
+    model = build_model(config).to(device).eval()
+    load_model(model, checkpoint)
+    print(f"device: {in_words(device)}")
+    result = evaluate(model, data, config, device)
+    print(f"evaluated: {_words(result.evaluated)}")
+    print(f"{result.num_queries:,} queries among {result.num_gallery:,} pictures; checksum {result.checksum}")
+    name = arguments.checkpoint.stem
+    print(format_table({name: result.mean}, {name: result.std} if len(result.trials) > 1 else {}))
+    if arguments.json:
+        write_json(arguments.json, result.as_dict())
+    if arguments.report:
+        write_text(arguments.report, report(result, config, device))
+
+
+def evaluate(model: "nn.Module", data: "ReIDData", config: "Config", device: "torch.device") -> "ProtocolResult":
+    """The protocol's result of a model in evaluation mode; raises InputError as `protocol_trials` does, for a picture
+    that cannot be decoded, and for a feature that is not finite."""
+    import dataclasses
+
+    import numpy as np
+
+    from ms_vireid.evaluation.protocol import evaluate_trials, evaluated, protocol_trials
+
+    trials = protocol_trials(data, config.evaluation)
+    used = np.unique(np.concatenate([part for trial in trials for part in (trial.query, trial.gallery)]))
+    rows = extract(model, data.test.subset(used), config, device)
+    features = np.zeros((len(data.test), rows.shape[1]), np.float32)
+    features[used] = rows
+    result = evaluate_trials(features, data.test, trials, data.protocol, config.evaluation.rerank)
+    return dataclasses.replace(result, evaluated=evaluated(config, data.protocol))
+
+
+def extract(model: "nn.Module", images, config: "Config", device: "torch.device") -> "np.ndarray":
+    """Features of all pictures of an ImageSet, float32 [N, C], as `ms_vireid.inference.features` makes them."""
+    import numpy as np
+    import torch
+
+    from ms_vireid.command.progress import progress
+    from ms_vireid.data.batches import EvaluationBatches
+    from torch_ref.engine.batches import iterate
+
+    batches = EvaluationBatches(images, config.data.image_size, config.evaluation.batch_size)
+    features = None
+    items = iterate(batches, config.data.workers, 0, len(batches))
+    with torch.inference_mode():
+        for pixels, index in progress(items, len(batches), "features", " batches"):
+            modality = "infrared" if images.infrared[index[0]] else "visible"
+            pixels = torch.from_numpy(pixels).to(device)
+            rows = model(pixels, modality)
+            if config.evaluation.flip:
+                rows = (rows + model(pixels.flip(3), modality)) / 2
+            rows = rows.cpu().numpy()
+            if not np.isfinite(rows).all():
+                wrong = index[~np.isfinite(rows).all(axis=1)][0]
+                raise InputError(f"{images.paths[wrong]}: its feature is not finite; check the checkpoint")
+            if features is None:
+                features = np.zeros((len(images), rows.shape[1]), np.float32)
+            features[index] = rows
+    if config.evaluation.renormalise:
+        features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return features
+
+
+def report(result: "ProtocolResult", config: "Config", device: "torch.device") -> str:
+    """A Markdown table of one row, as a README can print it: when, on what, by which command, and what came out."""
+    import shlex
+    import sys
+    from datetime import datetime, timezone
+
+    import torch
+
+    from torch_ref.engine.device import in_words
+
+    numbers = {"rank-1": "rank1", "mAP": "map", "mINP": "minp"}
+    several = len(result.trials) > 1
+    cells = {
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "device": in_words(device),
+        "PyTorch": torch.__version__,
+        "method": config.model.name,
+        "evaluated": _words(result.evaluated),
+    }
+    for name, key in numbers.items():
+        cells[name] = f"{100 * result.mean[key]:.2f}" + (f" ± {100 * result.std[key]:.2f}" if several else "")
+    command = shlex.join(["python", "torch_ref/evaluate.py", *sys.argv[1:]])
+    lines = [cells, ["---"] * len(cells), cells.values()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n`{command}`\n"
+
+
+def _words(evaluated: dict) -> str:
+    return ", ".join(f"{key} {value}" for key, value in evaluated.items())
+
+
+if __name__ == "__main__":
+    run(main)
