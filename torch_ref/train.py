@@ -72,12 +72,12 @@ def train(
 
     model = build_model(config).train()
     optimizer = build_optimizer(model, config)
-    meta = {"config": dump_config(config), "data_checksum": data_checksum, "step": 0}
+    meta = {"config": dump_config(config), "data_checksum": data_checksum, "step": 0, "best": None, "devices": 1}
     if checkpoint is not None:
-        require_same_run(checkpoint.path, checkpoint.meta, config, config.data.root, data_checksum)
+        require_same_run(checkpoint, config, config.data.root, data_checksum, len(batches))
         load_model(model, checkpoint)
         load_optimizer(optimizer, checkpoint)
-        meta |= {key: checkpoint.meta[key] for key in ("step", "best") if key in checkpoint.meta}
+        meta |= {key: checkpoint.meta[key] for key in ("step", "best")}
     first, left = meta["step"], len(batches) - meta["step"]
     steps = left if steps is None else steps
     if not 1 <= steps <= left:
