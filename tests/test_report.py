@@ -15,9 +15,11 @@ from PIL import Image
 from ms_vireid import report
 from ms_vireid.config import CONFIG_ROOT, dump_config, load_config
 from ms_vireid.data.read import read_data
+from ms_vireid.files.checks import sealed, unsealed
 from ms_vireid.inference.evaluating import searched_features
 from ms_vireid.inference.trained import load_trained
 from ms_vireid.visualization.ranked import rank_queries
+from tests.data.tree import forget_content
 from tests.report_run import command, make_page, trained_run
 
 VOID = {"meta", "img", "br"}
@@ -75,7 +77,7 @@ def copied(finished, tmp_path):
 
 
 def change(path, **values):
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    path.write_text(json.dumps(sealed(unsealed(json.loads(path.read_text())) | values)))
 
 
 def test_the_page_needs_no_other_file_and_no_network(finished, page):
@@ -247,9 +249,8 @@ def test_the_papers_numbers_stand_beside_those_of_their_recipe(tmp_path, capfd):
 
 def test_a_data_set_that_has_moved_is_said_and_can_be_given(finished, copied, tmp_path, capfd):
     change(copied / "run.json", data=json.loads((copied / "run.json").read_text())["data"] | {"root": "gone"})
-    record = json.loads((copied / "run.json").read_text())
-    record["config"]["data"]["name"] = "sysu_mm01"
-    (copied / "run.json").write_text(json.dumps(record))
+    config = json.loads((copied / "run.json").read_text())["config"]
+    change(copied / "run.json", config=config | {"data": config["data"] | {"name": "sysu_mm01"}})
     notes = Page(make_page(copied)).texts("p", class_="note")
     assert any("gone: no such folder" in note and "--data-root D says where it is now" in note for note in notes)
     assert "note: no pictures: gone: no such folder" in capfd.readouterr().out
@@ -261,6 +262,7 @@ def test_pictures_that_have_changed_are_said(finished, copied, tmp_path):
     root = shutil.copytree(finished.parent / "data", tmp_path / "data")
     picture = next(root.glob("cam1/*/*.jpg"))
     picture.write_bytes(picture.read_bytes() + b" ")
+    forget_content(root)
     notes = Page(make_page(copied, "--data-root", root)).texts("p", class_="note")
     assert any("are not those of the run: their checksum is" in note for note in notes)
 

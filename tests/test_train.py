@@ -18,6 +18,7 @@ from ms_vireid.devices.memory import resident_bytes
 from ms_vireid.engine.checkpoint import load_checkpoint
 from ms_vireid.engine.train_step import TrainStep
 from ms_vireid.engine.trainer import Trainer
+from ms_vireid.files.checks import unsealed
 from ms_vireid.models import build_model
 from tests.data.tree import write_llcm, write_regdb, write_sysu_mm01
 
@@ -71,7 +72,7 @@ def stopped_at(monkeypatch, folder, step, *arguments):
 
 
 def logged(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [unsealed(json.loads(line)) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")

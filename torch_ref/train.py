@@ -80,15 +80,15 @@ def train(
     model = build_model(config).to(device).train()
     optimizer = build_optimizer(model, config)
     scaler = loss_scaler(config.train.amp, device)
-    meta = {"config": dump_config(config), "data_checksum": data_checksum, "step": 0}
+    meta = {"config": dump_config(config), "data_checksum": data_checksum, "step": 0, "best": None, "devices": 1}
     if checkpoint is not None:
-        require_same_run(checkpoint.path, checkpoint.meta, config, config.data.root, data_checksum)
+        require_same_run(checkpoint, config, config.data.root, data_checksum, len(batches))
         load_model(model, checkpoint)
         load_optimizer(optimizer, checkpoint)
         if scaler.is_enabled() and "loss_scale" in checkpoint.meta:
             scale, good_steps = checkpoint.meta["loss_scale"]
             scaler.load_state_dict(scaler.state_dict() | {"scale": scale, "_growth_tracker": int(good_steps)})
-        meta |= {key: checkpoint.meta[key] for key in ("step", "best") if key in checkpoint.meta}
+        meta |= {key: checkpoint.meta[key] for key in ("step", "best")}
     first, left = meta["step"], len(batches) - meta["step"]
     steps = left if steps is None else steps
     if not 1 <= steps <= left:

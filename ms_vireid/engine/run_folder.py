@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +25,11 @@ from ms_vireid.config import (
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.synthetic import MARKER
 from ms_vireid.devices.host import git_commit, processor_name
-from ms_vireid.files.checks import read_json
+from ms_vireid.files.checks import read_json, sealed, unsealed
+from ms_vireid.files.weights import Checkpoint
 from ms_vireid.files.writing import TEMPORARY, append_line, lock, make_folder, write_json, write_text
+
+_CUT = re.compile(rb"\{[ -~]*")  # a line of JSON that a killed process has not ended
 
 
 class _Split(BaseModel):
@@ -139,14 +143,14 @@ class RunFolder:
         write_json(self.record, record)
         rows = [row for row in rows if row["step"] <= step]
         if self.metrics.exists():
-            write_text(self.metrics, "".join(f"{json.dumps(row)}\n" for row in rows))
+            write_text(self.metrics, "".join(f"{json.dumps(sealed(row))}\n" for row in rows))
         if config.train.tensorboard:
             from ms_vireid.engine.events import Events  # only now: the package is an extra
 
             self._events = Events(self.events, rows)
 
     def append_metrics(self, row: dict) -> None:
-        append_line(self.metrics, json.dumps(row))
+        append_line(self.metrics, json.dumps(sealed(row)))
         if self._events:
             self._events.append(row)
 
@@ -170,23 +174,28 @@ def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataCon
 
 def read_metrics(path: Path) -> list[dict]:
     """The rows of a metrics.jsonl, without a last line that is cut off; none if there is no file. Raises InputError for
-    another line that is not of metrics."""
+    another line that is not of metrics, or damaged."""
     rows = []
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    for number, line in enumerate(lines, 1):
+    content = path.read_bytes() if path.exists() else b""
+    *lines, cut = content.split(b"\n")
+    for number, line in enumerate([*lines, cut] if cut else lines, 1):
         try:
-            row = json.loads(line)
+            row = unsealed(json.loads(line))
         except (ValueError, RecursionError):
             row = None
         if isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("epoch"), int):
             rows.append(row)
-        elif number < len(lines):
+        elif number <= len(lines) or not _CUT.fullmatch(line):
             raise InputError(f"{path}:{number}: is not a line of metrics; remove it, or give another run folder")
     return rows
 
 
-def require_same_run(path: Path, meta: dict, config: Config, root: Path, data_checksum: str) -> None:
-    """Raise InputError unless a checkpoint with `meta` is a training state of this configuration on these pictures."""
+def require_same_run(
+    checkpoint: Checkpoint, config: Config, root: Path, data_checksum: str, steps: int, devices: int = 1
+) -> None:
+    """Raise InputError unless a checkpoint is a whole training state of this configuration, of `steps` steps in all, on
+    these pictures and as many devices."""
+    path, meta = checkpoint.path, checkpoint.meta
     if "step" not in meta:
         raise InputError(f"{path}: holds no training state to resume from; resume from last.safetensors")
     saved = stored_config(meta["config"], str(path))  # with the keys that are newer than it
@@ -194,3 +203,11 @@ def require_same_run(path: Path, meta: dict, config: Config, root: Path, data_ch
         raise InputError(f"{path}: was written with another {the_first(changed)}; use the run's config")
     if meta["data_checksum"] != data_checksum:
         raise InputError(f"{path}: the files under {root} have changed since; start a new run")
+    needed = ("best", "devices", "loss_scale") if config.train.amp == "float16" else ("best", "devices")
+    if lacking := [key for key in needed if key not in meta]:
+        raise InputError(f"{path}: its training state lacks {', '.join(lacking)}; resume from another copy")
+    if meta["step"] > steps:
+        raise InputError(f"{path}: is at step {meta['step']} of a run of {steps}; resume from another copy")
+    if meta["devices"] != devices:
+        how = f"with msrun --worker_num={meta['devices']}" if meta["devices"] > 1 else "without msrun"
+        raise InputError(f"{path}: written by {meta['devices']} processes, and this run has {devices}; resume {how}")

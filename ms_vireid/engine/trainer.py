@@ -92,21 +92,19 @@ class Trainer:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue where `checkpoint` was written; raises InputError unless this run wrote it, on as many devices."""
         meta = checkpoint.meta
-        require_same_run(checkpoint.path, meta, self.config, self.data.root, self.data_checksum)
-        if (devices := meta.get("devices", 1)) != self.group.world_size:
-            how = f"with msrun --worker_num={devices}" if devices > 1 else "without msrun"
-            own = self.group.world_size
-            raise InputError(f"{checkpoint.path}: written by {devices} processes, and this run has {own}; resume {how}")
+        devices = self.group.world_size
+        require_same_run(checkpoint, self.config, self.data.root, self.data_checksum, self.total_steps, devices)
+        memories = self.model.memories() if devices > 1 else []
+        checkpoint.require({f"{DEVICES}.{m.name}": ((devices, *m.shape), np.dtype(np.float32)) for m in memories})
         load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
-        if self.group.world_size > 1:
-            for memory in self.model.memories():
-                ops.assign(memory, Tensor(checkpoint.arrays[f"{DEVICES}.{memory.name}"][self.group.rank]))
+        for memory in memories:
+            ops.assign(memory, Tensor(checkpoint.arrays[f"{DEVICES}.{memory.name}"][self.group.rank]))
         if self.scaler:
             scale, good_steps = meta["loss_scale"]
             ops.assign(self.scaler.scale_value, Tensor(scale, ms.float32))
             ops.assign(self.scaler.counter, Tensor(good_steps, ms.int32))
         self.step = meta["step"]
-        self.best = meta.get("best")
+        self.best = meta["best"]
 
     def fit(self, evaluate: Callable[[], ProtocolResult] | None = None) -> None:
         """Train to the end, then write model.safetensors. evaluate: gives the metrics of the model as it stands, in

@@ -1,12 +1,13 @@
 """The checks of every file before its content is believed."""
 
+import hashlib
 import json
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,6 +22,7 @@ DAMAGED = (
     *(TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 Schema = TypeVar("Schema", bound=BaseModel)
+_SEAL = "content_checksum"
 
 
 def require_file(path: Path, what: str) -> None:
@@ -57,11 +59,32 @@ def check_names(path: Path, names: Iterable[str]) -> None:
             raise InputError(f"{path}: a name in it is {name[:40]!r} ({len(name)} characters); use another copy")
 
 
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """Plain values with their checksum, for `unsealed` to find damage when they are read back as JSON."""
+    as_read = json.loads(json.dumps(content))  # where keys are texts
+    return as_read | {_SEAL: _checksum(as_read)}
+
+
+def unsealed(tree: Any) -> Any:
+    """What `sealed` was given, or a tree without a checksum as it is; raises ValueError if the checksum differs."""
+    if not isinstance(tree, dict) or _SEAL not in tree:
+        return tree
+    content = {key: value for key, value in tree.items() if key != _SEAL}
+    if tree[_SEAL] != _checksum(content):
+        raise ValueError("its checksum differs: it was damaged or changed")
+    return content
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def read_json(path: Path, schema: type[Schema]) -> Schema:
-    """A JSON file that this project wrote; raises InputError if it is not there, or does not fit the schema."""
+    """A JSON file that this project wrote; raises InputError if it is not there, is not as it was written, or does not
+    fit the schema."""
     require_file(path, "file")
     try:
-        return schema.model_validate(json.loads(path.read_bytes()))
+        return schema.model_validate(unsealed(json.loads(path.read_bytes())))
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))

@@ -31,6 +31,9 @@ COUNTER = "num_batches_tracked"
 _Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
+_Scale = Annotated[float, Field(ge=0, le=2.0**127)]
+
+
 class _Best(BaseModel):
     epoch: _Count
     map: float
@@ -51,12 +54,14 @@ class Record(BaseModel):
     data_checksum: str | None = None
     best: _Best | None = None
     devices: Annotated[int, Field(ge=1, lt=2**16)] | None = None
-    loss_scale: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    loss_scale: Annotated[list[_Scale], Field(min_length=2, max_length=2)] | None = None  # and good steps since
 
     @model_validator(mode="after")
     def _state_is_whole(self) -> "Record":
         if self.step is not None and (self.config is None or self.data_checksum is None):
             raise ValueError("a state of training without its configuration or its data's checksum")
+        if self.loss_scale is not None and not self.loss_scale[0]:
+            raise ValueError("a loss scale of 0")
         return self
 
 
@@ -71,8 +76,8 @@ class Checkpoint:
     framework: str | None = None
 
     def require(self, targets: Mapping[str, tuple[tuple[int, ...], np.dtype]], extra: Iterable[str] = ()) -> None:
-        """Check that every target, given with its shape and type, is there and finite, and that there are no `extra`
-        names; raises one InputError for all that is wrong."""
+        """Check that every target, given with its shape and type, is there and finite, a variance or a second moment
+        not negative, and that there are no `extra` names; raises one InputError for all that is wrong."""
         present = [(name, self.arrays[name], *wanted) for name, wanted in targets.items() if name in self.arrays]
         differing = [
             f"{name} is {held.shape} {held.dtype}, the model's {shape} {dtype}"
@@ -81,7 +86,12 @@ class Checkpoint:
         ]
         kinds = {"missing": [name for name in targets if name not in self.arrays], "differing": differing}
         kinds |= {"not finite": [name for name, held, *_ in present if not np.isfinite(held).all()]}
+        kinds |= {"negative": [name for name, held, *_ in present if _is_square(name) and (held < 0).any()]}
         refuse_unfit(self.path, kinds | {"not in the model": list(extra)})
+
+
+def _is_square(name: str) -> bool:
+    return name.startswith(f"{STATES['adamw'][1]}.") or name.endswith(("moving_variance", "running_var"))
 
 
 def read_checkpoint(path: Path | str, framework: str | None = None) -> Checkpoint:
@@ -132,7 +142,9 @@ def read_record(path: Path, text: str, arrays: Mapping[str, np.ndarray] | None =
                 raise InputError(f"{path}: a checkpoint format of another version than {FORMAT}; update ms_vireid")
             if (checksum := tree.pop("checksum", None)) is not None and checksum != _checksum(arrays or {}, tree):
                 raise InputError(f"{path}: not a whole weight file: its checksum differs; use another copy")
-        return Record.model_validate(tree).model_dump(exclude_none=True, exclude={"format"})
+        record = Record.model_validate(tree)
+        best = {"best": None} if "best" in record.model_fields_set else {}  # said to be none, as a state must
+        return best | record.model_dump(exclude_none=True, exclude={"format"})
     except ValidationError as error:
         why = f" ({error.errors()[0]['msg']})"
     except (ValueError, RecursionError):

@@ -12,9 +12,11 @@ from pathlib import Path
 from filelock import FileLock, SoftFileLock, Timeout
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.files.checks import sealed
 
 _log = logging.getLogger(__name__)
 TEMPORARY = ".*.tmp*"  # what a killed process leaves behind
+_ZEROS = bytes(1 << 20)
 _LONGEST_STEM = 40  # of a temporary name, which is longer than the file's own
 
 
@@ -85,8 +87,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Raises InputError as `whole` does."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """With a checksum, for `checks.read_json`; raises InputError as `whole` does."""
+    write_text(path, json.dumps(sealed(content), indent=2) + "\n")
+
+
+def reserve(path: Path, size: int) -> None:
+    """A file of `size` zero bytes to be mapped: a process that writes to mapped memory for which the disk has no place
+    is killed. Raises InputError if it cannot be written."""
+    try:
+        with path.open("wb") as file:
+            for start in range(0, size, len(_ZEROS)):
+                file.write(_ZEROS[: size - start])
+    except OSError as error:
+        raise InputError(_cannot(path, error, "the same command goes on")) from None
 
 
 def append_line(path: Path, line: str) -> None:
@@ -95,9 +108,11 @@ def append_line(path: Path, line: str) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); free space, then the same command goes on"
-        ) from None
+        raise InputError(_cannot(path, error, "the same command goes on")) from None
+
+
+def _cannot(path: Path, error: OSError, then: str) -> str:
+    return f"{path}: cannot be written ({error.strerror or error}); free space, then {then}"
 
 
 def lock(path: Path) -> FileLock:

@@ -16,7 +16,7 @@ from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.files.checks import read_json
-from ms_vireid.files.writing import write_text
+from ms_vireid.files.writing import reserve, write_json
 from ms_vireid.inference.features import FeatureExtractor
 
 STATE, FEATURES = "state.json", "features.bin"  # of a partial result: a `_State`, and float32 [N, width]
@@ -25,6 +25,7 @@ STATE, FEATURES = "state.json", "features.bin"  # of a partial result: a `_State
 class _State(BaseModel):
     plan: dict  # the checkpoint and the pictures that the features belong to
     batches: int = 0  # that are whole in features.bin
+    checksum: str = ""  # of their features
     width: int = 0  # of a feature; 0 before the first
     broken: dict[int, str] = {}  # pictures of these batches that cannot be decoded, and why
 
@@ -56,7 +57,7 @@ def extract_resumably(
     """
     batches = _Batches(images, extractor.image_size, extractor.batch_size)
     pictures = {"pictures": _checksum(images), "image_size": list(extractor.image_size), "batch": extractor.batch_size}
-    state = _begin(partial, plan | pictures, len(images))
+    state = _begin(partial, plan | pictures, batches)
     features = _rows(partial, len(images), state.width, "r+") if state.width else None
     if state.batches:
         tqdm.write(f"going on from {partial}: {state.batches} of {len(batches)} batches are there")
@@ -67,13 +68,15 @@ def extract_resumably(
                 raise InputError(next(iter(broken.values())))
             if features is None and len(index):
                 state.width = rows.shape[1]
-                features = _rows(partial, len(images), state.width, "w+")
+                reserve(partial / FEATURES, 4 * len(images) * state.width)
+                features = _rows(partial, len(images), state.width, "r+")
             if len(index):
                 features[index] = rows
                 features.flush()
+                state.checksum = _continued(state.checksum, rows)
             state.batches += 1
             state.broken |= broken
-            write_text(partial / STATE, state.model_dump_json())
+            write_json(partial / STATE, state.model_dump())
             if state.batches % every == 0 and state.batches < len(batches):
                 tqdm.write(f"{state.batches} of {len(batches)} batches")
             if stop:
@@ -83,13 +86,12 @@ def extract_resumably(
     return features, state.broken
 
 
-def _begin(partial: Path, plan: dict, count: int) -> _State:
+def _begin(partial: Path, plan: dict, batches: EvaluationBatches) -> _State:
     """The state of the partial result if it has the same plan, else of one that is made anew; raises InputError if the
     folder holds something else, or cannot be written."""
-    with suppress(InputError, OSError):  # a file is missing or damaged: all is made anew below
+    with suppress(InputError, OSError, ValueError):  # a file is missing or damaged: all is made anew below
         state = read_json(partial / STATE, _State)
-        whole = not state.width or (partial / FEATURES).stat().st_size == 4 * count * state.width
-        if whole and state.plan == plan:
+        if state.plan == plan and state.checksum == _held(partial, state, batches):
             return state
     try:
         if partial.exists():
@@ -102,8 +104,28 @@ def _begin(partial: Path, plan: dict, count: int) -> _State:
     except OSError as error:
         raise InputError(f"{partial}: cannot be written ({error}); choose another --output") from None
     state = _State(plan=plan)
-    write_text(partial / STATE, state.model_dump_json())
+    write_json(partial / STATE, state.model_dump())
     return state
+
+
+def _held(partial: Path, state: _State, batches: EvaluationBatches) -> str:
+    """The checksum of the features that are on disk. Raises OSError or ValueError where the file is missing or of
+    another size."""
+    if not state.width:
+        return ""
+    count, checksum = len(batches.images), ""
+    if (partial / FEATURES).stat().st_size != 4 * count * state.width:
+        raise ValueError("another size")
+    features = _rows(partial, count, state.width, "r")
+    for given in batches.batches[: state.batches]:
+        if len(index := [i for i in given.tolist() if i not in state.broken]):
+            checksum = _continued(checksum, features[index])
+    return checksum
+
+
+def _continued(checksum: str, rows: np.ndarray) -> str:
+    """A checksum of float32 [n, C] and of all rows before them."""
+    return hashlib.sha256(checksum.encode() + np.ascontiguousarray(rows, np.float32).tobytes()).hexdigest()
 
 
 def _rows(partial: Path, count: int, width: int, mode: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Small data trees on disk in the real layouts, for tests of readers, loader and commands."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,11 @@ def truncate(path: Path, keep: float = 0.5) -> Path:
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
     return path
+
+
+def forget_content(root: Path) -> None:
+    """A synthetic set as earlier versions wrote it, whose pictures may be changed."""
+    marker = root / "synthetic.json"
+    marker.write_text(
+        json.dumps({key: value for key, value in json.loads(marker.read_text()).items() if key != "content"})
+    )

@@ -122,7 +122,7 @@ def test_two_runs_into_one_folder_and_pictures_that_vanish(tmp_path):
     assert "cam2" in error
     assert "does not exist" in error
     again = train(tmp_path, "--data-root", str(tmp_path / "data"), "--resume", "auto", "train.iterations=2000")
-    assert "cam2: no such folder" in assert_refused(again)  # the lock went with the process
+    assert "its pictures are damaged or changed" in assert_refused(again)  # the lock went with the process
 
 
 def test_a_worker_that_is_killed_ends_the_run(tmp_path):

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from ms_vireid.command.names import MINDSPORE
+from ms_vireid.files.checks import sealed, unsealed
 from ms_vireid.files.weights import read_checkpoint, write_checkpoint
 from tests.files.test_weights import LIES
 
@@ -131,12 +132,70 @@ RECORDS = {
     "another-format": recorded(lambda tree: tree | {"format": 99}),
     "devices-zero": recorded(lambda tree: tree | {"devices": 0}),
     "loss-scale-a-text": recorded(lambda tree: tree | {"loss_scale": "x"}),
+    "loss-scale-nothing": recorded(lambda tree: tree | {"loss_scale": [0.0, 0.0]}),
 }
 for name, change in RECORDS.items():
     case("record", f"{name}-evaluate", (*EVALUATE, "bad.safetensors"), change, "bad.safetensors: ")
     case("record", f"{name}-convert", (*CONVERT, "bad.safetensors", "out.safetensors"), change, "bad.safetensors: ")
     resumed = (*TRAIN, "--output", "new", "--resume", "bad.safetensors")
     case("record", f"{name}-resume", resumed, change, "bad.safetensors: ")
+
+
+# A state that is none of this run's, or not whole: for both frameworks.
+def state(change, path="run/last.safetensors"):
+    """`change` gets the record and the arrays, and spoils them in place."""
+
+    def changed():
+        held = read_checkpoint(Path(path))
+        record, arrays = held.meta, dict(held.arrays)
+        change(record, arrays)
+        write_checkpoint(Path("bad.safetensors"), arrays, record, held.framework)
+
+    return changed
+
+
+def without(*prefixes):
+    def change(_, arrays):
+        for name in [name for name in arrays if name.startswith(prefixes)]:
+            del arrays[name]
+
+    return change
+
+
+def filled(prefix, value):
+    def change(_, arrays):
+        name = next(name for name in arrays if name.startswith(prefix))
+        arrays[name] = np.full_like(arrays[name], value)
+
+    return change
+
+
+def negated(*suffixes):
+    def change(_, arrays):
+        arrays.update({name: -array for name, array in arrays.items() if name.endswith(suffixes)})
+
+    return change
+
+
+STATES = {
+    "step-beyond-the-end": lambda record, _: record.update(step=3),
+    "step-far-beyond": lambda record, _: record.update(step=2**31 - 1),
+    "without-best": lambda record, _: record.pop("best"),
+    "without-devices": lambda record, _: record.pop("devices"),
+    "two-devices": lambda record, _: record.update(devices=2),
+    "other-pictures": lambda record, _: record.update(data_checksum="0" * 64),
+    "without-moments": without("exp_avg"),
+    "without-second-moments": without("exp_avg_sq"),
+    "second-moments-negative": filled("exp_avg_sq", -1e-9),
+    "moments-nan": filled("exp_avg.", np.nan),
+    "variances-negative": negated("moving_variance", "running_var"),
+}
+TORCH = ("torch_ref.train", "--config", "tiny.yaml", "--output", "new.safetensors", "--resume", "bad.safetensors")
+for name, change in STATES.items():
+    case("state", f"{name}-resume", (*TRAIN, "--output", "new", "--resume", "bad.safetensors"), state(change),
+         "bad.safetensors: ")  # fmt: skip
+for name in ("step-beyond-the-end", "without-moments", "second-moments-negative", "variances-negative"):
+    case("state", f"{name}-torch", TORCH, state(STATES[name], "torch.safetensors"), "bad.safetensors: ")
 
 # What a run folder holds, on --resume and on a page.
 FOLDERS = {
@@ -152,7 +211,7 @@ METRICS = {
 
 
 def spoil_json(path, **values):
-    Path(path).write_text(json.dumps(json.loads(Path(path).read_text()) | values))
+    Path(path).write_text(json.dumps(sealed(unsealed(json.loads(Path(path).read_text())) | values)))
 
 
 for name, change in FOLDERS.items():

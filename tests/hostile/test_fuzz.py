@@ -16,6 +16,8 @@ import yaml
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
+from ms_vireid.files.checks import sealed, unsealed
+
 from .commands import assert_no_crash
 from .good import DEVICE, TRAIN, rewrite_record
 
@@ -139,7 +141,7 @@ def run_folder(draw):
     if name == "metrics.jsonl" or draw(st.booleans()):
         path.write_bytes(edited(path.read_bytes(), draw(EDITS)))
     else:
-        path.write_text(json.dumps(changed(json.loads(path.read_text()), draw(CHANGES))))
+        path.write_text(json.dumps(sealed(changed(unsealed(json.loads(path.read_text())), draw(CHANGES)))))
     return draw(
         st.sampled_from(
             [

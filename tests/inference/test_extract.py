@@ -8,13 +8,15 @@ import pytest
 from ms_vireid import extract
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.layout import read_layout
-from ms_vireid.files.writing import write_text
+from ms_vireid.files.checks import unsealed
+from ms_vireid.files.writing import write_json
 from ms_vireid.inference import extraction
 from ms_vireid.inference.feature_files import load_features
 from ms_vireid.inference.trained import load_trained
 
 from ..checkpoints import write_checkpoint
 from ..data.tree import truncate, write_folder, write_llcm, write_picture, write_regdb, write_sysu_mm01
+from ..files.test_damage import DAMAGES
 from ..test_train import command
 
 
@@ -150,13 +152,13 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_file(run_extract, picture
     run_extract(pictures, "--skip-broken", output="whole.npz")
     steps = []
 
-    def interrupted(path, text):
-        write_text(path, text)
-        steps.append(json.loads(text)["batches"])
+    def interrupted(path, content):
+        write_json(path, content)
+        steps.append(content["batches"])
         if steps == [0, 1, 2]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(extraction, "write_text", interrupted)
+    monkeypatch.setattr(extraction, "write_json", interrupted)
     with pytest.raises(SystemExit) as stopped:
         run_extract(pictures, "--skip-broken")
     assert stopped.value.code == 130
@@ -168,12 +170,33 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_file(run_extract, picture
     assert not (tmp_path / "features.npz.partial").exists()
 
 
+def claiming(partial, change):
+    """Has the journal say something else, with a checksum that fits."""
+    state = unsealed(json.loads((partial / "state.json").read_text()))
+    change(state)
+    write_json(partial / "state.json", state)
+
+
+def flipped(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
 SPOILED = {
     "other pictures": lambda partial, images: (images / "visible/0001/0.jpg").touch(),
-    "cut state": lambda partial, images: truncate(partial / "state.json"),
-    "cut features": lambda partial, images: truncate(partial / "features.bin"),
     "no features": lambda partial, images: (partial / "features.bin").unlink(),
+    "no journal": lambda partial, images: (partial / "state.json").write_text(""),
+    "a journal that says more": lambda partial, images: claiming(partial, lambda state: state.update(batches=4)),
+    "a journal that says less": lambda partial, images: claiming(partial, lambda state: state.update(batches=1)),
+    "another width": lambda partial, images: claiming(partial, lambda state: state.update(width=8)),
+    "another version": lambda partial, images: claiming(partial, lambda state: state["plan"].update(version="0")),
+    "another run": lambda partial, images: claiming(partial, lambda state: state["plan"].update(checkpoint="0")),
 }
+for damage, change in {"a bit flipped": flipped, **DAMAGES}.items():
+    for name in ("state.json", "features.bin"):
+        SPOILED[f"{name} {damage}"] = lambda partial, images, name=name, change=change: (partial / name).write_bytes(
+            change((partial / name).read_bytes())
+        )
 
 
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
@@ -184,6 +207,7 @@ def test_a_partial_result_that_does_not_fit_is_begun_anew(run_extract, pictures,
     assert json.loads((partial / "state.json").read_text())["batches"] == 3
     spoil(partial, pictures)
     found = run_extract(pictures, "--skip-broken")
+    assert np.linalg.norm(found.features, axis=1) == pytest.approx(np.ones(15), abs=1e-6)
     assert "is of other pictures, another checkpoint or batch size, or damaged; begun anew" in capfd.readouterr().out
     assert len(found) == 15
 

@@ -11,6 +11,7 @@ import ms_vireid
 from ms_vireid import evaluate as module
 from ms_vireid import extract, retrieve
 from ms_vireid.evaluation.reranking import rerank
+from ms_vireid.files.checks import unsealed
 from ms_vireid.inference.feature_files import load_features
 from tests.checkpoints import write_checkpoint
 from tests.data.tree import write_folder
@@ -141,7 +142,7 @@ def test_evaluate_is_the_commands_module_and_its_function(folder, monkeypatch):
     words = [f"--{name}" for name in ("mode", "shots", "trials")]
     given = [word for pair in zip(words, ("indoor", "10", "3"), strict=True) for word in pair]
     command(monkeypatch, folder, module, "--checkpoint", checkpoint, *given, "--flip", "--json", "result.json")
-    assert json.loads((folder / "result.json").read_text()) == json.loads(json.dumps(result.as_dict()))
+    assert unsealed(json.loads((folder / "result.json").read_text())) == json.loads(json.dumps(result.as_dict()))
     with pytest.raises(TypeError, match="evaluate\\(\\) has no option shot; there are mode, shots"):
         ms_vireid.evaluate(checkpoint, shot=1)
     with pytest.raises(ms_vireid.InputError, match=r"evaluation\.mode: input should be 'all' or 'indoor'"):

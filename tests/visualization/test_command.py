@@ -9,6 +9,7 @@ from PIL import Image
 
 from ms_vireid import visualize
 from ms_vireid.command.running import run
+from tests.data.tree import forget_content
 
 DPI = 200
 
@@ -112,6 +113,7 @@ def test_a_test_set_without_a_match_is_refused(draw, checkpoints, data, capfd, t
     first, *others = sorted({*data.test.identities})
     for lost in [*root.glob(f"cam[1245]/{first:04d}"), *(one for n in others for one in root.glob(f"cam[36]/{n:04d}"))]:
         shutil.rmtree(lost)
+    forget_content(root)
     with pytest.raises(SystemExit) as stopped:
         draw("ranking", "--checkpoint", checkpoints["pmt"], "--data-root", root)
     assert stopped.value.code == 2

@@ -5,6 +5,7 @@ its colour, the infrared one by its material's reflectance, and the two are draw
 identity can be found across modalities by body shape, garments, patterns and carried things, and not by brightness.
 """
 
+import hashlib
 import json
 import signal
 import tempfile
@@ -65,11 +66,22 @@ def _is_there(root: Path, parameters: dict) -> bool:
         return False
     try:
         found = json.loads((root / MARKER).read_text())
-    except (OSError, ValueError):
+        content = found.pop("content", None)  # which earlier versions did not write
+    except (OSError, ValueError, TypeError, AttributeError):
         raise InputError(f"{root} is not a synthetic set (no readable {MARKER}): give another folder") from None
     if found != parameters:
         raise InputError(f"{root} holds {found}, not {parameters}: remove it or give another folder")
+    if content not in (None, _content(root)):
+        raise InputError(f"{root}: its pictures are damaged or changed; remove the folder, and it is drawn anew")
     return True
+
+
+def _content(root: Path) -> str:
+    """A checksum of all pictures and lists."""
+    digest = hashlib.sha256()
+    for path in sorted(path for kind in ("cam*/*/*.jpg", "exp/*.txt") for path in root.glob(kind)):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _write_tree(tree: Path, parameters: dict) -> None:
@@ -86,7 +98,7 @@ def _write_tree(tree: Path, parameters: dict) -> None:
             draw(person)
     else:
         _in_processes(tree, draw, number)
-    (tree / MARKER).write_text(json.dumps(parameters, indent=2) + "\n")
+    (tree / MARKER).write_text(json.dumps(parameters | {"content": _content(tree)}, indent=2) + "\n")
 
 
 def _in_processes(tree: Path, draw: Callable[[int], None], number: int) -> None:
