@@ -1,10 +1,13 @@
 """docs/operators.md has all that a method calls of a device."""
 
+import pytest
+
 from parity.stand_in import called
 
 
-def test_the_page_has_what_a_step_calls(either):
-    used = either.do("called_by", "MUN")
+@pytest.mark.parametrize(("process", "method"), [("worker", "MUN"), ("ascend_worker", "AGW")])
+def test_the_page_has_what_a_step_calls(request, process, method):
+    used = request.getfixturevalue(process).do("called_by", method)
     assert len(used) > 40
     assert called.unknown(used, called.PAGE.read_text("utf-8")) == []
 

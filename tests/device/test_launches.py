@@ -54,8 +54,7 @@ def test_every_replacement_has_a_row():
     assert found == {(device, kind.__name__) for device, table in GRAPH.items() for kind in table}
 
 
-@pytest.mark.parametrize("device", COPIES)
-@pytest.mark.parametrize("method", ["AGW", "MUN"])
+@pytest.mark.parametrize(("device", "method"), [("GPU", "AGW"), ("Ascend", "MUN")])
 def test_a_resnets_step_with_recompute_keeps_less(device, method):
     sizes = (*NARROW, *(["model.non_local=[0,1,1,0]"] if method == "AGW" else []), "train.num_identities=4")
     without, recomputed = (only_row(f"{device}: {method} compiled{how}", sizes=sizes) for how in ("", " recompute"))
