@@ -58,10 +58,11 @@ PUBLISHED: dict[str, dict[Part, Count]] = {
     },
 }
 LISTS = {  # what other identities than those most likely mean
-    "sysu_mm01": "exp/ holds others than the authors' train_id.txt (296), val_id.txt (99, trained on too) and "
-    "test_id.txt (96), or people's folders are missing",
-    "regdb": "idx/ holds others than the published splits, 206 people each to train and to test on",
-    "llcm": "idx/ holds others than the authors' train_vis.txt, train_nir.txt, test_id.txt, or folders are missing",
+    "sysu_mm01": "exp/ holds other lists than the authors' train_id.txt (296), val_id.txt (99, trained on too) and "
+    "test_id.txt (96), or folders are missing",
+    "regdb": "idx/ holds other lists than the published splits, 206 people each to train and to test on",
+    "llcm": "idx/ holds other lists than the authors' train_vis.txt, train_nir.txt and test_id.txt, or "
+    "folders are missing",
     "synthetic": "remove the folder, and it is drawn anew",
 }
 FEWER = "files are missing: unpack the archive again, and look for a copy that was cut off"
