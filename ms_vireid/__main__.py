@@ -5,7 +5,8 @@ import sys
 
 from ms_vireid.command.running import Parser, run
 
-COMMANDS = ("train", "evaluate", "ablate", "extract", "retrieve", "visualize", "export", "report", "convert")
+COMMANDS = ("train", "evaluate", "ablate", "extract", "retrieve", "visualize", "export", "report")
+COMMANDS += ("check-data", "convert")
 ELSEWHERE = {"convert": "parity.convert"}  # imports both frameworks
 
 
@@ -17,7 +18,7 @@ def _main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("command", choices=COMMANDS, help="each has its own --help")
     name = parser.parse_args(sys.argv[1:2]).command
-    module = importlib.import_module(ELSEWHERE.get(name, f"ms_vireid.{name}"))
+    module = importlib.import_module(ELSEWHERE.get(name, f"ms_vireid.{name.replace('-', '_')}"))
     sys.argv = [f"{sys.argv[0]} {name}", *sys.argv[2:]]
     module.main()
 

@@ -117,6 +117,10 @@ def _places(arguments: argparse.Namespace, method: str) -> "tuple[RunFolder, Pat
         raise InputError(f"{run_folder.path}: holds a run; go on with --resume auto, or choose another --output")
     if resume is None:
         return run_folder, None
+    former = RunFolder(Path("runs", arguments.config.stem))  # its name in earlier versions
+    if resume == "auto" and arguments.output is None and former.begun() and not run_folder.begun():
+        which = f"{run_folder.path} holds no run, and {former.path}, as earlier versions called it, does"
+        raise InputError(f"--resume auto: {which}; give --output with one of the two")
     if resume == "auto":
         return run_folder, run_folder.checkpoint(run_folder.last)
     if not Path(resume).is_file():

@@ -14,7 +14,8 @@ PACKAGES = ("ms_vireid", "torch_ref", "parity")
 NODE = re.compile(r'^ *(\w+)\["', re.MULTILINE)
 ARROW = re.compile(r"^ *(\w+) -->(?:\|[^|]*\|)? (\w+(?: & \w+)*)$", re.MULTILINE)
 FRAMEWORK_FREE = (
-    *(f"ms_vireid.{command}" for command in ("ablate", "evaluate", "export", "extract", "report", "retrieve", "train")),
+    *(f"ms_vireid.{command}" for command in ("ablate", "check_data", "evaluate", "export", "extract", "report")),
+    *("ms_vireid.retrieve", "ms_vireid.train"),
     *("ms_vireid.command.running", "ms_vireid.config", "ms_vireid.data.batches"),
     *("ms_vireid.data.read", "ms_vireid.devices.runtime", "ms_vireid.engine.process_group"),
     *("ms_vireid.engine.run_folder", "ms_vireid.engine.schedule", "ms_vireid.evaluation", "ms_vireid.files.weights"),

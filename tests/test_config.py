@@ -21,7 +21,7 @@ from ms_vireid.config import (
     save_config,
 )
 
-ABLATIONS = ("table.yaml", "demo")  # not recipes: the papers' tables, and what a demo changes in their rows
+ABLATIONS = ("table.yaml", "demonstrations.yaml", "demo")  # not recipes: tables, and what a demo changes in their rows
 RECIPES = sorted(path for path in CONFIG_ROOT.rglob("*.yaml") if not {path.name, path.parent.name} & {*ABLATIONS})
 
 MINIMAL = """

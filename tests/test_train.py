@@ -382,6 +382,18 @@ def test_the_methods_have_folders_of_their_own_for_the_same_data_set(tmp_path, m
     assert begun == ["runs/pmt-sysu", "runs/mun-sysu", "runs/agw-sysu"]
 
 
+def test_a_run_under_an_earlier_versions_default_name_is_named(monkeypatch, tmp_path, capfd):
+    record = tmp_path / "runs/sysu/run.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    words = "--config", "configs/pmt/sysu.yaml", "--resume", "auto", "model.pretrained=none"
+    error = refused(monkeypatch, tmp_path, capfd, train, *words)
+    assert "runs/pmt-sysu holds no run, and runs/sysu, as earlier versions called it, does; give --output" in error
+    assert "no such folder" in refused(monkeypatch, tmp_path, capfd, train, *words, "--data-root", "x", "--output", "a")
+    record.unlink()
+    assert "data.root is not set" in refused(monkeypatch, tmp_path, capfd, train, *words)
+
+
 def test_several_checkpoints_have_a_mean_and_a_deviation(finished, monkeypatch, tmp_path, capfd):
     root = finished.parents[1]
     files = finished, finished / "last.safetensors"

@@ -26,6 +26,7 @@ CALLS = [
     ["export", *CHECKPOINT, "--format", "mindir", "--output", "model.mindir"],
     ["report", "run", "--device", "CPU", "--queries", "0"],
     ["ablate", "--list"],
+    ["check-data", "--config", "run/config.yaml", "--json", "counts.json"],
     ["convert", "run/model.safetensors", "model.pth"],
 ]
 # One process for all, as each would take seconds to import MindSpore.
@@ -71,7 +72,7 @@ def test_every_command_runs(site, tmp_path):
     assert done.stdout.splitlines()[0] == str(site / "ms_vireid/__main__.py")
     assert {name for name, *_ in CALLS} == set(COMMANDS)
     made = {path.name for path in tmp_path.iterdir()}
-    assert {"run", "data", "day.npz", "found.json", "curves.png", "model.mindir", "model.pth"} <= made
+    assert {"run", "data", "day.npz", "found.json", "counts.json", "curves.png", "model.mindir", "model.pth"} <= made
     assert (tmp_path / "run/report.html").exists()
     assert "pmt-table-3" in done.stdout
 

@@ -69,14 +69,19 @@ def add_device(parser: Parser) -> None:
     )
 
 
-def add_recipe(parser: Parser) -> None:
-    """The arguments that `config.reading.recipe` reads."""
+def add_config(parser: Parser) -> None:
+    """The arguments that `config.reading.given_config` reads."""
     parser.add_argument("--config", type=Path, default=CONFIG_ROOT / "demo.yaml", help="YAML file with the recipe")
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (data.root)")
-    parser.add_argument("--seed", type=int, metavar="N", help="of all random numbers (seed)")
     parser.add_argument(
         "overrides", nargs="*", metavar="key.sub=value", help="configuration values, for example optimizer.lr=1e-4"
     )
+
+
+def add_recipe(parser: Parser) -> None:
+    """The arguments that `config.reading.recipe` reads."""
+    add_config(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="of all random numbers (seed)")
 
 
 def add_inference(parser: Parser) -> None:

@@ -4,6 +4,7 @@ import argparse
 import copy
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,15 +87,19 @@ def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -
     return check_config(tree, str(path))
 
 
+def given_config(arguments: argparse.Namespace, further: Sequence[str] = ()) -> Config:
+    """The configuration that the arguments of `add_config` and `further` overrides ask for."""
+    overrides = [*arguments.overrides, *further]
+    if arguments.data_root is not None:
+        overrides.append(f"data.root={json.dumps(arguments.data_root)}")  # quoted: a path is not YAML
+    return load_config(arguments.config, overrides)
+
+
 def recipe(arguments: argparse.Namespace) -> Config:
     """The configuration that the arguments of `add_recipe` ask for. Raises InputError if it leaves open whether it
     starts from ImageNet weights, as the papers' recipes do."""
-    overrides = list(arguments.overrides)
-    if arguments.data_root is not None:
-        overrides.append(f"data.root={json.dumps(arguments.data_root)}")  # quoted: a path is not YAML
-    if arguments.seed is not None:
-        overrides.append(f"seed={arguments.seed}")
-    config = load_config(arguments.config, overrides)
+    seed = [] if arguments.seed is None else [f"seed={arguments.seed}"]
+    config = given_config(arguments, seed)
     if config.model.pretrained is None:
         choice = (
             "give model.pretrained=PATH (which file: docs/training.md), or model.pretrained=none to train from scratch"

@@ -21,9 +21,9 @@ FOLDER_REMEDY = "data.root must hold visible/ID/*.jpg and infrared/ID/*.jpg"
 _LIST_REMEDY = "take it from the data set as it is distributed"
 _DIGITS = 10  # identities have fewer, to fit int32
 OBTAIN = {
-    "sysu_mm01": "get SYSU-MM01 from its authors after signing their agreement",
-    "regdb": "get RegDB from its authors after signing their agreement",
-    "llcm": "get LLCM from its authors after signing their agreement",
+    "sysu_mm01": "get SYSU-MM01 from its authors after signing their agreement (docs/data.md)",
+    "regdb": "get RegDB from its authors after signing their agreement (docs/data.md)",
+    "llcm": "get LLCM from its authors after signing their agreement (docs/data.md)",
     "folder": "it must hold visible/ID/*.jpg and infrared/ID/*.jpg",
 }
 

@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ms_vireid.command.errors import InputError, refuse, summary
-from ms_vireid.data.pictures import is_picture, open_picture
+from ms_vireid.command.progress import progress
+from ms_vireid.data.pictures import is_picture, open_picture, read_pixels
+from ms_vireid.data.processes import in_processes
 from ms_vireid.data.records import ImageSet, ReIDData
+
+_AT_A_TIME = 64  # pictures that a process is given to decode
 
 
 def require_directory(path: Path, remedy: str, *below: str) -> None:
@@ -56,6 +60,22 @@ def check_pictures(images: ImageSet) -> None:
     refuse(problems, "unreadable pictures", "replace or remove them")
 
 
+def undecodable(paths: Iterable[Path], root: Path) -> dict[Path, str]:
+    """The pictures, each once, that cannot be decoded from their first to their last pixel, and why; by all cores."""
+    paths = list(dict.fromkeys(paths))
+    problems = in_processes(_decoding_problem, paths, _AT_A_TIME, str(root))
+    shown = progress(problems, len(paths), "decoding", "picture")
+    return {path: problem for path, problem in zip(paths, shown, strict=True) if problem}
+
+
+def _decoding_problem(path: Path) -> str | None:
+    try:
+        read_pixels(path)
+    except InputError as error:
+        return str(error)
+    return None
+
+
 def _picture_problem(path: Path) -> str | None:
     if not path.exists():
         return f"{path} does not exist"
@@ -73,12 +93,19 @@ def check_training_identities(train: ImageSet, num_instances: int, root: Path) -
     Returns a warning if some have fewer than `num_instances` of one (a batch repeats them), else None."""
     if not len(train):
         raise InputError(f"{root}: the training set holds no pictures; check the folder and its lists of identities")
-    people, few = list(train.names.values()), []
-    for name, mask in (("visible", ~train.infrared), ("infrared", train.infrared)):
-        counts = np.bincount(train.labels[mask], minlength=len(people))
-        missing = [person for person, count in zip(people, counts, strict=True) if not count]
-        refuse(missing, f"{root}: training identities without {name} pictures", "add some or drop them from the list")
-        pairs = zip(people, counts, strict=True)
-        few += [f"{person} has {count} {name}" for person, count in pairs if count < num_instances]
+    few = []
+    for modality, people in pictures_of_each(train).items():
+        missing = (name for name, count in people if not count)
+        refuse(
+            missing, f"{root}: training identities without {modality} pictures", "add some or drop them from the list"
+        )
+        few += [f"{name} has {count} {modality}" for name, count in people if count < num_instances]
     warning = f"identities with fewer than {num_instances} pictures of a modality repeat them: {summary(few)}"
     return warning if few else None
+
+
+def pictures_of_each(images: ImageSet) -> dict[str, list[tuple[str, int]]]:
+    """By modality, each identity's name and the number of its pictures."""
+    names, masks = images.names.values(), {"visible": ~images.infrared, "infrared": images.infrared}
+    counts = {name: np.bincount(images.labels[mask], minlength=len(names)) for name, mask in masks.items()}
+    return {name: list(zip(names, found.tolist(), strict=True)) for name, found in counts.items()}

@@ -7,12 +7,13 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.devices.memory import require_memory
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 LONGEST_NAME = 500  # characters
 _TIGHTEST, _SMALL = 100, 1 << 26  # an archive's members over its own size; bytes below which that does not matter
@@ -21,7 +22,7 @@ DAMAGED = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError),
     *(TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
-Schema = TypeVar("Schema", bound=BaseModel)
+Schema = TypeVar("Schema", bound="BaseModel")
 _SEAL = "content_checksum"
 
 
@@ -82,6 +83,8 @@ def _checksum(content: dict[str, Any]) -> str:
 def read_json(path: Path, schema: type[Schema]) -> Schema:
     """A JSON file that this project wrote; raises InputError if it is not there, is not as it was written, or does not
     fit the schema."""
+    from pydantic import ValidationError  # only now: commands whose line is read import this module
+
     require_file(path, "file")
     try:
         return schema.model_validate(unsealed(json.loads(path.read_bytes())))

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import SyntheticConfig
-from ms_vireid.data import synthetic
+from ms_vireid.data import processes, synthetic
 from ms_vireid.data.folders import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
 from ms_vireid.data.synthetic import generate_sysu_mm01, people
 from ms_vireid.data.synthetic.cameras import Camera, render
@@ -183,13 +183,13 @@ def test_an_interrupted_generation_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_processes_draw_the_same_pictures(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic, "_FEW", 0)
+    monkeypatch.setattr(processes, "FEW", 0)
     generate_sysu_mm01(tmp_path / "set", SMALL)
     assert _pictures(tmp_path / "set") == _pictures(tree)
 
 
 def test_a_killed_process_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic, "_FEW", 0)
+    monkeypatch.setattr(processes, "FEW", 0)
     monkeypatch.setattr(synthetic, "render", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(InputError, match="was killed"):
         generate_sysu_mm01(tmp_path / "set", SMALL)

@@ -7,30 +7,25 @@ identity can be found across modalities by body shape, garments, patterns and ca
 
 import hashlib
 import json
-import signal
 import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.stopping import signal_with_parent
 from ms_vireid.config import SyntheticConfig
 from ms_vireid.data.folders import SYSU_CAMERAS
+from ms_vireid.data.processes import in_processes
 from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
-from ms_vireid.devices import runtime
 
 PICTURE = 3  # the random stream of a seed
 VERSION = 3  # raise it whenever the same parameters no longer give the same files
 MARKER = "synthetic.json"
 JPEG_QUALITY = 92
 _AT_A_TIME = 8  # people that a process is given
-_FEW = 32  # people that are drawn sooner than processes for them begin
 
 
 def generate_sysu_mm01(root: Path, config: SyntheticConfig) -> None:
@@ -93,30 +88,9 @@ def _write_tree(tree: Path, parameters: dict) -> None:
         number += count
     cameras = [Camera(seed, camera, parameters["image_size"]) for camera in SYSU_CAMERAS]
     draw = partial(_write_person, tree, seed, cameras, parameters["images_per_camera"])
-    if number <= _FEW:
-        for person in range(1, number + 1):
-            draw(person)
-    else:
-        _in_processes(tree, draw, number)
+    for _ in in_processes(draw, range(1, number + 1), _AT_A_TIME, tree.name):
+        pass
     (tree / MARKER).write_text(json.dumps(parameters | {"content": _content(tree)}, indent=2) + "\n")
-
-
-def _in_processes(tree: Path, draw: Callable[[int], None], number: int) -> None:
-    """People 1 to `number`, by all cores."""
-    processes = ProcessPoolExecutor(len(runtime.cores()) or 1, initializer=_begin_process)
-    try:
-        for _ in processes.map(draw, range(1, number + 1), chunksize=_AT_A_TIME):
-            pass
-    except BrokenProcessPool:
-        raise InputError(f"{tree.name}: a process that draws it was killed (out of memory?); try again") from None
-    finally:
-        processes.shutdown(cancel_futures=True)
-
-
-def _begin_process() -> None:
-    """Leave Ctrl-C to the main process, which it reaches as well; Linux kills this one with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal_with_parent(signal.SIGKILL)
 
 
 def _write_person(tree: Path, seed: int, cameras: Sequence[Camera], count: int, person: int) -> None:

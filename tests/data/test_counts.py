@@ -1,0 +1,202 @@
+"""Counts against the published ones, on sets in memory of just as many pictures, and the command on small trees."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ms_vireid import check_data
+from ms_vireid.command.running import run
+from ms_vireid.config import DataConfig, SyntheticConfig
+from ms_vireid.data import processes, validation
+from ms_vireid.data.counts import PUBLISHED, counts, expected, findings
+from ms_vireid.data.read import read_llcm, read_regdb, read_sysu_mm01
+from ms_vireid.data.records import ReIDData, image_set
+from tests.data import tree
+
+SETS = ("sysu_mm01", "regdb", "llcm")
+
+
+def published(name: str) -> ReIDData:
+    """A set of as many identities, cameras and pictures as published; people take a camera's pictures in turn."""
+    sets = {}
+    for first, split in ((1, "train"), (1001, "test")):
+        rows = []
+        for modality in ("visible", "infrared"):
+            count = PUBLISHED[name][split, modality]
+            for camera, pictures in (count.by_camera or {1: count.pictures}).items():
+                people = [first + number % count.identities for number in range(pictures)]
+                rows += [
+                    (Path(f"{modality}/{person:04d}"), person, camera, modality == "infrared") for person in people
+                ]
+        sets[split] = image_set([(folder / f"{i}.jpg", *rest) for i, (folder, *rest) in enumerate(rows)])
+    return ReIDData(name, Path("root"), name, **sets)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return {name: published(name) for name in SETS}
+
+
+def found(data: ReIDData) -> list[str]:
+    return findings(data, data.name, expected(DataConfig(name=data.name)))
+
+
+def total(name: str, *parts: tuple[str, str]) -> int:
+    return sum(PUBLISHED[name][part].pictures for part in parts or PUBLISHED[name])
+
+
+def test_the_published_counts_add_up_to_what_papers_and_logs_print():
+    assert total("sysu_mm01", ("train", "visible")) == 22258
+    assert total("sysu_mm01", ("train", "infrared")) == 11909
+    assert total("sysu_mm01", ("test", "visible")) == 6775
+    assert total("sysu_mm01", ("test", "infrared")) == 3803
+    assert total("regdb") == 412 * 20
+    assert total("llcm") == 46767
+    assert sum(PUBLISHED["llcm"][split, "visible"].identities for split in ("train", "test")) == 1064
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_as_published_has_nothing_wrong(whole, name):
+    assert found(whole[name]) == []
+
+
+def test_missing_pictures_are_counted_by_camera(whole):
+    data = whole["sysu_mm01"]
+    dropped = np.zeros(len(data.train), bool)
+    dropped[np.flatnonzero(data.train.cameras == 4)[:8]] = True
+    (line,) = found(replace(data, train=data.train.subset(~dropped)))
+    assert line.startswith("train visible: 22,250 pictures, not 22,258 (camera 4 5,803, not 5,811); files are missing")
+
+
+def test_added_and_moved_pictures_are_told_from_missing_ones(whole):
+    data = whole["sysu_mm01"]
+    queries = np.flatnonzero(data.test.infrared)
+    (line,) = found(replace(data, test=data.test.subset(np.append(np.arange(len(data.test)), queries[:1]))))
+    assert line.startswith("test infrared: 3,804 pictures, not 3,803 (camera 3 1,884, not 1,883); files were added")
+    cameras = data.test.cameras.copy()
+    cameras[np.flatnonzero(cameras == 6)[0]] = 3
+    (line,) = found(replace(data, test=replace(data.test, cameras=cameras)))
+    assert line.startswith("test infrared: pictures of camera 3 1,884, not 1,883, camera 6 1,919, not 1,920; files lie")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (
+            "sysu_mm01",
+            "identities: train visible 296, not 395, train infrared 296, not 395; exp/ holds other lists than",
+        ),
+        ("llcm", "identities: train visible 296, not 713, train infrared 296, not 713; idx/ holds other lists than"),
+    ],
+)
+def test_other_lists_are_one_line_and_not_missing_files_too(whole, name, says):
+    train = whole[name].train
+    (line,) = found(replace(whole[name], train=train.subset(train.identities <= 296)))
+    assert line.startswith(says)
+
+
+def test_an_identity_of_one_modality_is_named(whole):
+    train = whole["llcm"].train
+    lines = found(replace(whole["llcm"], train=train.subset(~train.infrared | (train.identities != 7))))
+    assert lines[0].startswith("identities: train infrared 712, not 713; ")
+    assert lines[1] == "train infrared: identities without a picture: 1 (0007); add some, or drop them"
+
+
+def test_regdbs_people_have_ten_pictures_each_and_are_in_one_split(whole):
+    data = whole["regdb"]
+    identities = data.train.identities.copy()
+    identities[np.flatnonzero(identities == 6)[9]] = 5  # the last visible one of ten: the sums stay
+    assert found(replace(data, train=replace(data.train, identities=identities))) == [
+        "train visible: identities without 10 pictures: 2 (0005, 0006); check idx/ and the files"
+    ]
+    (line,) = found(replace(data, test=data.train))
+    assert line.startswith("identities both trained and tested on: 206 (0001, 0002, ")
+
+
+def test_the_synthetic_set_is_expected_as_configured(tmp_path):
+    asked = SyntheticConfig(train_identities=2, val_identities=1, test_identities=2, images_per_camera=1)
+    wanted = expected(DataConfig(name="synthetic", synthetic=asked))
+    assert wanted["train", "visible"].by_camera == {1: 3, 2: 3, 4: 3, 5: 3}
+    assert wanted["test", "infrared"].by_camera == {3: 2, 6: 2}
+    assert expected(DataConfig(name="folder")) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "people", "pictures"),
+    [
+        ("sysu_mm01", read_sysu_mm01, [3, 3, 2, 2], [12, 8, 8, 4]),
+        ("regdb", lambda root: read_regdb(root, 1), [3, 3, 2, 2], [6, 6, 4, 4]),
+        ("llcm", read_llcm, [2, 2, 3, 3], [5, 5, 9, 11]),
+    ],
+)
+def test_what_lies_on_disk_is_counted(tmp_path, name, read, people, pictures):
+    getattr(tree, f"write_{name}")(tmp_path)
+    there = list(counts(read(tmp_path)).values())
+    assert [count.identities for count in there] == people
+    assert [count.pictures for count in there] == pictures
+
+
+# the command
+
+
+def check(*words: object) -> int:
+    """Its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["check_data.py", *map(str, words)])
+        try:
+            run(check_data.main)
+        except SystemExit as ended:
+            return ended.code
+    return 0
+
+
+def test_own_folders_that_fit_together_end_with_0(tmp_path, capsys):
+    root = tree.write_folder(tmp_path / "people")
+    assert check("data.name=folder", "--data-root", root, "--json", tmp_path / "found.json") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"folder: {root}",
+        "split  modality  identities  cameras  pictures",
+        "train  visible            2        1         4",
+        "train  infrared           2        1         4",
+        "test   visible            2        1         4",
+        "test   infrared           2        1         4",
+        "16 pictures decoded; no problems",
+    ]
+    written = json.loads((tmp_path / "found.json").read_text())
+    assert (written["problems"], written["unreadable"]) == ([], {})
+    assert written["counts"][3]["found"] == {"identities": 2, "pictures": 4, "by_camera": {"2": 4}}
+
+
+@pytest.mark.parametrize("few", [processes.FEW, 0], ids=["alone", "processes"])
+def test_every_picture_is_decoded_and_the_broken_ones_named(tmp_path, capsys, monkeypatch, few):
+    monkeypatch.setattr(processes, "FEW", few)
+    monkeypatch.setattr(validation, "_AT_A_TIME", 4)
+    root = tree.write_folder(tmp_path / "people")
+    broken = [root / "visible/anna/0.jpg", root / "infrared/dora/1.jpg"]
+    tree.truncate(broken[0], 0.7)
+    broken[1].write_bytes(b"")
+    assert check("data.name=folder", "--data-root", root, "--json", tmp_path / "found.json") == 1
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "unreadable pictures: 2 (infrared/dora/1.jpg, visible/anna/0.jpg); replace or remove them",
+        "16 pictures decoded; 1 problem",
+    ]
+    unreadable = json.loads((tmp_path / "found.json").read_text())["unreadable"]
+    assert sorted(unreadable) == ["infrared/dora/1.jpg", "visible/anna/0.jpg"]
+    assert "it is empty" in unreadable["infrared/dora/1.jpg"]
+
+
+def test_a_tree_that_is_not_as_published_ends_with_1_and_the_counts_beside_each_other(tmp_path, capsys):
+    assert check("--config", "configs/pmt/regdb.yaml", "--data-root", tree.write_regdb(tmp_path)) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"regdb, split 1: {tmp_path}"
+    assert printed[3] == "train  visible       3        206      1          1      6      2,060"
+    assert printed[-1] == "20 pictures decoded; 5 problems"
+
+
+def test_a_tree_that_cannot_be_read_ends_with_2_and_one_line(tmp_path, capsys):
+    assert check("--config", "configs/pmt/llcm.yaml", "--data-root", tmp_path / "nowhere") == 2
+    assert capsys.readouterr().err.count("\n") == 1
