@@ -143,8 +143,9 @@ def read_record(path: Path, text: str, arrays: Mapping[str, np.ndarray] | None =
             if (checksum := tree.pop("checksum", None)) is not None and checksum != _checksum(arrays or {}, tree):
                 raise InputError(f"{path}: not a whole weight file: its checksum differs; use another copy")
         record = Record.model_validate(tree)
-        best = {"best": None} if "best" in record.model_fields_set else {}  # said to be none, as a state must
-        return best | record.model_dump(exclude_none=True, exclude={"format"})
+        held = record.model_dump(exclude={"format"})
+        said = {"best"} & record.model_fields_set  # also to be none, as a state must
+        return {key: value for key, value in held.items() if value is not None or key in said}
     except ValidationError as error:
         why = f" ({error.errors()[0]['msg']})"
     except (ValueError, RecursionError):
