@@ -15,7 +15,8 @@ from torch_ref.models import list_models as torch_models
 
 CLASSES = 7
 PACKAGES = ("models", "losses", "engine")
-# What one side alone needs: MindSpore's replacements of PyTorch's own layers, and its names of weights in others' files.
+# What one side alone needs: MindSpore's replacements of PyTorch's own layers, its names of weights in others'
+# files.
 ONLY_MINDSPORE = {"models.pretrained": {"timm_name", "torchvision_name"}}
 ONLY_PYTORCH = {"engine.batches", "engine.device"}  # what data loaders and devices are to MindSpore
 FILE_FORMATS = {"models.weight_file", "engine.checkpoint"}  # each framework has its own
