@@ -21,7 +21,7 @@ WHERE_RESNET = "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is
 
 
 def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
-    """Load a timm ViT state dict from .safetensors, or from a .ckpt made of one; nothing is set unless all fits.
+    """Load a timm ViT state dict from .pth or .safetensors, or a .ckpt made of one; nothing is set unless all fits.
 
     The head is dropped and the square grid of position embeddings is resized to the model's patches. Raises InputError
     for no such file (with where it can be had), another format, or weights missing, extra or misshapen.
@@ -51,8 +51,7 @@ def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
 def _read(path: Path | str, where: str) -> dict[str, np.ndarray]:
     path = Path(path)
     if not path.is_file():
-        bring = "bring it as .safetensors, which parity/convert.py makes of a .pth, or set model.pretrained=none"
-        raise InputError(f"model.pretrained: no such file {path}; {where}; {bring}")
+        raise InputError(f"model.pretrained: no such file {path}; {where}; or set model.pretrained=none")
     return read_checkpoint(path).arrays
 
 
