@@ -111,10 +111,11 @@ def torchvision_file(path, **changes):
 PARTS = [{"stages": ()}, {"stages": ()}, {"stem": False}]
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
+@pytest.mark.parametrize("suffix", ["safetensors", "ckpt", "pth"])
 def test_a_torchvision_file_fills_both_stems_and_what_they_share(tmp_path, suffix):
     held = torchvision_file(tmp_path / "resnet.safetensors")
     ms.save_checkpoint([{"name": n, "data": Tensor(v)} for n, v in held.items()], str(tmp_path / "resnet.ckpt"))
+    torch.save({n: torch.from_numpy(v) for n, v in held.items()}, tmp_path / "resnet.pth")
     parts = [ResNet(SHALLOW, **part) for part in PARTS]
     load_pretrained_resnet(parts, tmp_path / f"resnet.{suffix}")
     for part in parts:
