@@ -151,6 +151,23 @@ def test_agw_is_built_with_the_configured_file(tmp_path, build, array):
 @pytest.mark.parametrize(
     ("network", "load"), [(ResNet, load_pretrained_resnet), (TorchResNet, torch_load_pretrained_resnet)]
 )
+def test_what_is_loaded_is_noted_and_numbers_that_are_none_are_refused(tmp_path, caplog, network, load):
+    path = tmp_path / "resnet50-0676ba61.safetensors"
+    held = torchvision_file(path)
+    parts = [network(SHALLOW, **part) for part in PARTS]
+    load(parts, path)
+    promised, uncorrelated = caplog.messages  # drawn, not trained; its scales are not 1
+    assert promised.startswith(f"note: {path}"[:100])
+    assert promised.endswith("the recipe's file is resnet50-0676ba61.pth (timm's resnet50.tv_in1k)")
+    assert uncorrelated.endswith("neighbouring weights of its first layer are not correlated, as before training")
+    torchvision_file(path, **{"conv1.weight": np.full_like(held["conv1.weight"], np.nan)})
+    with pytest.raises(InputError, match=r"1 \(conv1\.weight is not finite\)"):
+        load(parts, path)
+
+
+@pytest.mark.parametrize(
+    ("network", "load"), [(ResNet, load_pretrained_resnet), (TorchResNet, torch_load_pretrained_resnet)]
+)
 def test_weights_that_do_not_fit_are_all_named_and_nothing_is_set_and_a_missing_file_says_where_to_find_it(
     tmp_path, network, load
 ):
