@@ -37,7 +37,7 @@ class ModelConfig(Section):
     takes_versions: ClassVar[bool] = False  # for augmentation.visible_twice
     name: str
     num_classes: between(1, 100_000) | None = None  # default: the identities of the training set
-    # ImageNet weights (.safetensors or .ckpt), or none to train from scratch; null: training asks for either
+    # ImageNet weights (.pth, .safetensors or .ckpt), or none to train from scratch; null: training asks for either
     pretrained: WeightFile | None = "none"
 
     @property
