@@ -84,6 +84,13 @@ def first_picture(folder: str) -> Path:
 
 CONFIGURATIONS = [
     case("config-missing", "nowhere.yaml: no such configuration file", "--config", "nowhere.yaml"),
+    case(
+        "config-links-in-a-circle",
+        "Symlink loop from",
+        "--config",
+        "a.yaml",
+        change=lambda: (Path("a.yaml").symlink_to("b.yaml"), Path("b.yaml").symlink_to("a.yaml")),
+    ),
     case("config-is-a-folder", "sysu: is a folder, not a configuration file", "--config", "sysu"),
     case("unknown-key", "unknown key 'model.widht'", "model.widht=8"),
     case("override-without-value", "override 'seed'", "seed"),
@@ -92,7 +99,7 @@ CONFIGURATIONS = [
     case("unknown-option", "--epochs", "--epochs", "3"),
     case("option-without-value", "--seed", "--seed"),
     case("seed-not-a-number", "'abc'", "--seed", "abc"),
-    case("seed-negative", "seed: ", "--seed", "-1"),
+    case("seed-negative", "--seed -1: must be at least 0", "--seed", "-1"),
     case("device-unknown", "'TPU'", "--device", "TPU"),
     case("device-not-there", "device GPU: ", "--device", "GPU"),
     case("output-holds-a-run", "earlier: holds a run", "--output", "earlier"),

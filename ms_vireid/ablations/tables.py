@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, Positive, Section, load_config
-from ms_vireid.config.base import between
+from ms_vireid.config.base import between, choice
 from ms_vireid.config.losses import LossConfig
 from ms_vireid.config.reading import Schema, check_config, read_yaml
 
@@ -26,7 +26,7 @@ class Search(Section):
     """A search other than the one that training ends with: options of `evaluate.py`."""
 
     mode: Literal["all", "indoor"] | None = None
-    shots: Literal[1, 10] | None = None
+    shots: choice(1, 10) | None = None
     direction: Literal["infrared-to-visible", "visible-to-infrared"] | None = None
     corrupted: bool = False
     flip: bool = False

@@ -91,7 +91,10 @@ def test_curves_of_a_run(draw, tmp_path):
         (("ranking", "--checkpoint", "P", "--queries", "0"), "--queries 0: must be at least 1"),
         (("ranking", "--checkpoint", "P", "P"), "--checkpoint: 2 given, ranking takes at most 1"),
         (("similarity", "--checkpoint", "P", "--labels", "a", "b"), "--labels: 2 given for 1; give one each"),
-        (("embedding", "--checkpoint", "P", "--identities", "11"), "--identities 11: must be 2 to 10"),
+        (
+            ("embedding", "--checkpoint", "P", "--identities", "11"),
+            "--identities 11: must be at most 10 (there are as many colours",
+        ),
         (("features", "--checkpoint", "P", "--visible", "V", "V", "--infrared", "V"), "give as many of each"),
         (("curves", "nowhere"), "nowhere: cannot be read"),
         (("pie",), "invalid choice: 'pie'"),
