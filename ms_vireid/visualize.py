@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
+from ms_vireid.command.numbers import NUMBERS
 from ms_vireid.command.running import Parser, add_inference, require_extra, run
 from ms_vireid.files.writing import check_output
 
@@ -18,6 +19,9 @@ def main() -> None:
         add(kind)
         kind.add_argument("--output", type=Path, required=True, metavar="F", help="the .png or .svg file to write")
     arguments = parser.parse_args()
+    for name in ("images", "visible", "infrared", "query"):
+        if pictures := getattr(arguments, name, None):
+            NUMBERS["visualize --queries"].check(f"--{name}, pictures:", len(pictures))
 
     require_extra("visualize.py", "viz", "matplotlib", "sklearn")
     from ms_vireid.inference import start_inference
@@ -213,7 +217,9 @@ def _load(arguments: Namespace, most: int | None = None, inference: bool = True)
 def _labels(arguments: Namespace, names: Sequence[str]) -> list[str]:
     if arguments.labels and len(arguments.labels) != len(names):
         raise InputError(f"--labels: {len(arguments.labels)} given for {len(names)}; give one each")
-    return list(arguments.labels or names)
+    from ms_vireid.visualization.figure import LONGEST_LABEL, shortened
+
+    return [shortened(name, LONGEST_LABEL) for name in arguments.labels or names]
 
 
 def _modality(path: Path, otherwise: str | None = None) -> str:

@@ -64,6 +64,6 @@ NUMBERS = {  # by command and option
     "visualize --identities": Bounds(2, 10, "there are as many colours that can be told apart"),
     "visualize --pairs": Bounds(1, 1_000_000, "a histogram does not change with more"),
     "visualize --pictures": Bounds(1, 100, "more points than can be seen, and t-SNE takes minutes"),
-    "visualize --queries": Bounds(1, 50, "a figure of more cannot be looked at; choose pages of them with --query"),
+    "visualize --queries": Bounds(1, 50, "of more, nothing can be seen in a figure: draw several"),
     "visualize --seed": _SEED,
 }

@@ -89,6 +89,12 @@ def test_curves_of_a_run(draw, tmp_path):
         (("gradcam", "--checkpoint", "P", "--images", "visible/no.jpg"), "no.jpg: cannot be decoded as a picture"),
         (("ranking", "--checkpoint", "nowhere.safetensors"), "nowhere.safetensors: no such checkpoint file"),
         (("ranking", "--checkpoint", "P", "--queries", "0"), "--queries 0: must be at least 1"),
+        (("ranking", "--checkpoint", "P", "--queries", "51"), "--queries 51: must be at most 50 (of more, nothing can"),
+        (
+            ("ranking", "--checkpoint", "P", "--query", *51 * ["a"]),
+            "--query, pictures: 51: must be at most 50 (of more",
+        ),
+        (("gradcam", "--checkpoint", "P", "--images", *51 * ["a"]), "--images, pictures: 51: must be at most 50 (of"),
         (("ranking", "--checkpoint", "P", "P"), "--checkpoint: 2 given, ranking takes at most 1"),
         (("similarity", "--checkpoint", "P", "--labels", "a", "b"), "--labels: 2 given for 1; give one each"),
         (
