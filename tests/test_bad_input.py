@@ -149,8 +149,8 @@ TREES = [
          change=lambda: [path.unlink() for path in Path("folder/visible/ben").iterdir()]),
     case("folder-one-identity", "1 identities, at least 2 are needed", "data.name=folder", "--data-root", "folder",
          change=remove(*(f"folder/{m}/{n}" for m in ("visible", "infrared") for n in ("ben", "cleo", "dora")))),
-    case("folder-test-identities-without-infrared", "2 (infrared/cleo, infrared/dora)", "data.name=folder", "--data-root", "folder",
-         "evaluation.direction=visible-to-infrared",
+    case("folder-test-identities-without-infrared", "2 (infrared/cleo, infrared/dora)",
+         "data.name=folder", "--data-root", "folder", "evaluation.direction=visible-to-infrared",
          change=remove(*(f"folder/infrared/{n}/{i}.jpg" for n in ("cleo", "dora") for i in (0, 1)))),
     case("synthetic-root-holds-something-else", "sysu is not a synthetic set", "data.name=synthetic"),
 ]  # fmt: skip

@@ -5,12 +5,11 @@ import json
 
 import numpy as np
 import pytest
-import timm
 import torch
-import torchvision
 
 from ms_vireid.files import origin
 from ms_vireid.files.origin import identity, names_of, signs
+from parity.oracles import timm, torchvision
 
 
 def smooth(shape):
