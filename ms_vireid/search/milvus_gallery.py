@@ -226,7 +226,7 @@ class MilvusGallery:
         return self._ask("describe_index", self.collection, "feature")["index_type"]
 
     @contextmanager
-    def _errors(self, hint: str = "check the server, or choose another --collection") -> Iterator[None]:
+    def _errors(self, hint: str = "") -> Iterator[None]:
         from grpc import RpcError
         from pymilvus import MilvusException
 
@@ -234,7 +234,8 @@ class MilvusGallery:
             yield
         except (MilvusException, RpcError) as error:
             said = error.details() if isinstance(error, RpcError) else error.message
-            raise InputError(f"{self.name}: {said}; {hint}") from None
+            check = "check the server" if self._limit else "free space, or check the folder"
+            raise InputError(f"{self.name}: {said}; {hint or f'{check}, or choose another --collection'}") from None
 
 
 def _entry(hit: Mapping) -> Entry:
