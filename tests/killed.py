@@ -37,7 +37,7 @@ from tests.test_distributed import BIN, free_port
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LIMIT_S = 300.0
 ALONE_S = 30.0  # that anything may go on after the signal
-TIMED = ("images_per_second", "checksum")  # of a line of metrics.jsonl
+TIMED = ("images_per_second", "content_checksum")  # of a line of metrics.jsonl
 PORT = "PORT"  # stands for a free one
 OWN = """
 title: Killed
@@ -131,16 +131,7 @@ COMMANDS = {
     "ablate": Command(("-m", "ms_vireid.ablate", "own.yaml", *DEVICE, "--output", "out"), of_table),
     "report": Command(("-m", "ms_vireid.report", "base", *DEVICE, "--output", "page.html"), of_file("page.html")),
     "export": Command(
-        (
-            "-m",
-            "ms_vireid.export",
-            "--checkpoint",
-            "base/model.safetensors",
-            "--format",
-            "onnx",
-            "--output",
-            "m.onnx",
-        ),
+        ("-m", "ms_vireid.export", "--checkpoint", "base/model.safetensors", "--format", "onnx", "--output", "m.onnx"),
         of_file("m.onnx"),
     ),
     "convert": Command(("-m", "parity.convert", "base/model.safetensors", "m.pth", "--overwrite"), of_file("m.pth")),
@@ -215,7 +206,8 @@ def undisturbed(pristine: Path, command: Command) -> tuple[Content, float]:
         before, content = content, command.content(folder)
         shutil.rmtree(folder)
         if turn and before != content:
-            raise SystemExit(f"{' '.join(command.argv)}: two runs differ, so that nothing can be compared")
+            differing = next(key for key in content if before.get(key) != content[key])
+            raise SystemExit(f"{' '.join(command.argv)}: two runs differ in {differing}, so nothing can be compared")
     return content, seconds
 
 

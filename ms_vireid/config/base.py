@@ -1,7 +1,7 @@
 """What the sections of a configuration are made of."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, Union
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -49,7 +49,7 @@ class Section(BaseModel):
         """Raise ValueError for keys that do not fit each other."""
 
     @model_validator(mode="after")
-    def _checked(self) -> Self:
+    def _checked(self) -> "Section":
         self.check()
         return self
 
