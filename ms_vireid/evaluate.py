@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--mode", choices=("all", "indoor"), help="SYSU-MM01's search mode (default: the run's)")
     parser.add_argument("--shots", type=int, choices=(1, 10), help="SYSU-MM01's gallery images per identity and camera")
     parser.add_argument("--direction", choices=DIRECTIONS, help="which modality queries (default: the run's)")
-    parser.add_argument("--trials", type=int, metavar="N", help="SYSU-MM01's and LLCM's galleries (default: the run's)")
+    parser.add_number("evaluate --trials", help="SYSU-MM01's and LLCM's galleries (default: the run's)")
     parser.add_argument(
         "--corrupted", action="store_true", help="corrupt the visible pictures (SYSU-MM01-C, RegDB-C): ten evaluations"
     )

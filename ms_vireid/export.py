@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ms_vireid.command.names import MODALITIES
-from ms_vireid.command.running import Parser, check_least, require_extra, run
+from ms_vireid.command.running import Parser, require_extra, run
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import check_output
 
@@ -34,11 +34,8 @@ def main() -> None:
     parser.add_argument(
         "--modality", choices=MODALITIES, help="of AGW's and MUN's two files write only this one, named F"
     )
-    parser.add_argument(
-        "--batch-size",
-        type=int,
-        metavar="N",
-        help="fixed number of pictures a call, which some devices need (default: any)",
+    parser.add_number(
+        "export --batch-size", help="fixed number of pictures a call, which some devices need (default: any)"
     )
     arguments = parser.parse_args()
     if arguments.format == "onnx":
@@ -46,7 +43,6 @@ def main() -> None:
     suffix = f".{arguments.format}"
     output = arguments.output or arguments.checkpoint.with_suffix(suffix)
     check_output(output, suffixes=(suffix,))
-    check_least(arguments, batch_size=1)
 
     from ms_vireid.files.checks import require_file
 

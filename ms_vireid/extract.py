@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ms_vireid.command.names import MODALITIES
-from ms_vireid.command.running import Parser, add_inference, check_least, run
+from ms_vireid.command.running import Parser, add_inference, run
 from ms_vireid.files.writing import check_output
 
 
@@ -28,15 +28,14 @@ def main() -> None:
         help="modality of all pictures; auto: as the folders say (cam1 ... cam6, visible, infrared, Thermal, nir ...)",
     )
     parser.add_argument("--list", type=Path, metavar="FILE", help="only these pictures: one path a line, relative to D")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="pictures at a time (default: the run's)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that decode pictures (default: the run's)")
+    parser.add_number("extract --batch-size", help="pictures at a time (default: the run's)")
+    parser.add_number("extract --workers", help="processes that decode pictures (default: the run's)")
     parser.add_argument(
         "--skip-broken", action="store_true", help="leave out pictures that cannot be decoded, and list them"
     )
     add_inference(parser)
     arguments = parser.parse_args()
     check_output(arguments.output, suffixes=(".npz",))
-    check_least(arguments, batch_size=1, workers=0)
 
     import numpy as np
 

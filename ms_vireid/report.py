@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.running import Parser, add_inference, check_least, require_extra, run
+from ms_vireid.command.running import Parser, add_inference, require_extra, run
 from ms_vireid.files.writing import check_output, write_text
 
 
@@ -16,11 +16,9 @@ def main() -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder of train.py")
     parser.add_argument("--output", type=Path, metavar="F", help="the .html file to write (default: RUN/report.html)")
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: where the run had it)")
-    parser.add_argument(
-        "--queries",
-        type=int,
+    parser.add_number(
+        "report --queries",
         default=3,
-        metavar="N",
         help="how many of the best and of the worst queries, with Grad-CAM of two each; 0: no pictures of people",
     )
     add_inference(parser)
@@ -28,7 +26,6 @@ def main() -> None:
 
     require_extra("report.py", "viz", "jinja2", "matplotlib")
     check_output(arguments.output, suffixes=(".html",))
-    check_least(arguments, queries=0)
     output = arguments.output or arguments.run / "report.html"
     from ms_vireid.engine.run_folder import RunFolder
     from ms_vireid.visualization.page import RunView, render

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
-from ms_vireid.command.running import Parser, add_inference, check_least, require_extra, run
+from ms_vireid.command.running import Parser, add_inference, require_extra, run
 from ms_vireid.files.writing import check_output, write_json
 
 if TYPE_CHECKING:
@@ -38,18 +38,16 @@ def main() -> None:
         metavar=("OF_QUERY", "OF_GALLERY"),
         help="modality of the pictures; auto reads it from their folders",
     )
-    parser.add_argument("--top-k", type=int, default=10, metavar="N", help="how many to find for each query")
-    parser.add_argument("--camera", type=int, nargs="+", metavar="N", help="search pictures of these cameras only")
+    parser.add_number("retrieve --top-k", default=10, help="how many to find for each query")
+    parser.add_number("retrieve --camera", nargs="+", help="search pictures of these cameras only")
     parser.add_argument(
         "--index",
         choices=("exact", "flat", "hnsw"),
         help="how to search: exact, or by FAISS: flat (exact) or hnsw (approximate, faster); of a Milvus gallery, the "
         "index it is made with (default: exact, or what the gallery has)",
     )
-    parser.add_argument(
-        "--breadth",
-        type=int,
-        metavar="N",
+    parser.add_number(
+        "retrieve --breadth",
         help="candidates that hnsw keeps (efSearch, default 128): the more, the nearer to exact and the slower",
     )
     parser.add_argument(
@@ -87,7 +85,6 @@ def _check(arguments: Namespace) -> None:
     in_milvus, saved = arguments.gallery.startswith(MILVUS), Path(arguments.gallery).suffix == INDEX
     if not (arguments.query or arguments.add or arguments.save_index):
         raise InputError("nothing to do: give --query, --add or --save-index; see --help")
-    check_least(arguments, top_k=1, breadth=1)
     if arguments.rerank and (in_milvus or saved or arguments.index in ("flat", "hnsw") or arguments.camera):
         raise InputError("--rerank: takes features or pictures, without an index and without --camera")
     if arguments.add and not in_milvus:
@@ -104,6 +101,9 @@ def _check(arguments: Namespace) -> None:
     if in_milvus:
         embedded = [] if "://" in arguments.gallery else ["milvus_lite"]
         require_extra("this search", "search", "pymilvus", *embedded)
+        from ms_vireid.search.milvus_gallery import check_gallery
+
+        check_gallery(arguments.gallery.removeprefix(MILVUS), arguments.collection, arguments.add is not None)
     if arguments.sheet:
         require_extra("this search", "viz", "matplotlib")
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
-from ms_vireid.command.running import Parser, add_inference, check_least, require_extra, run
+from ms_vireid.command.numbers import NUMBERS
+from ms_vireid.command.running import Parser, add_inference, require_extra, run
 from ms_vireid.files.writing import check_output
 
 
@@ -18,6 +19,9 @@ def main() -> None:
         add(kind)
         kind.add_argument("--output", type=Path, required=True, metavar="F", help="the .png or .svg file to write")
     arguments = parser.parse_args()
+    for name in ("images", "visible", "infrared", "query"):
+        if pictures := getattr(arguments, name, None):
+            NUMBERS["visualize --queries"].check(f"--{name}, pictures:", len(pictures))
 
     require_extra("visualize.py", "viz", "matplotlib", "sklearn")
     from ms_vireid.inference import start_inference
@@ -70,7 +74,7 @@ def _gradcam(arguments: Namespace):
 def _add_ranking(parser: Parser) -> None:
     """the first ten of some queries' rankings, right ones with a green frame and a tick, others red and crossed"""
     _add_checkpoints(parser, "1", data=True)
-    parser.add_argument("--queries", type=int, default=6, metavar="N", help="how many queries")
+    parser.add_number("visualize --queries", default=6, help="how many queries")
     parser.add_argument("--query", type=Path, nargs="+", metavar="FILE", help="these test pictures are the queries")
     parser.add_argument(
         "--choose",
@@ -84,7 +88,6 @@ def _ranking(arguments: Namespace):
     from ms_vireid.inference.evaluating import searched_features
     from ms_vireid.visualization.ranked import choose_queries, draw_ranking, find_queries, rank_queries
 
-    check_least(arguments, queries=1)
     ((trained,), _) = _load(arguments, most=1)
     data = trained.read_data(arguments.data_root)
     features, trials = searched_features(trained.extractor, data, trained.config.evaluation)
@@ -99,14 +102,13 @@ def _ranking(arguments: Namespace):
 def _add_similarity(parser: Parser) -> None:
     """cosine similarities of positive and negative pairs across the modalities, with the area of their overlap"""
     _add_checkpoints(parser, "1 or more", data=True)
-    parser.add_argument("--pairs", type=int, default=10_000, metavar="N", help="at most this many pairs of each kind")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the drawn pairs")
+    parser.add_number("visualize --pairs", default=10_000, help="at most this many pairs of each kind")
+    parser.add_number("visualize --seed", default=0, help="seed of the drawn pairs")
 
 
 def _similarity(arguments: Namespace):
     from ms_vireid.visualization.similarity import draw_similarity, sample_similarities
 
-    check_least(arguments, pairs=1, seed=0)
     models, labels = _load(arguments)
     similarities = []
     for trained in models:
@@ -119,21 +121,16 @@ def _add_embedding(parser: Parser) -> None:
     """t-SNE of visible, infrared and (where the model makes them) auxiliary features of some identities"""
     _add_checkpoints(parser, "1 or more, for example of several epochs", data=True)
     parser.add_argument("--split", choices=("train", "test"), default="test", help="whose identities")
-    parser.add_argument("--identities", type=int, default=10, metavar="N", help="at most 10")
-    parser.add_argument(
-        "--pictures", type=int, default=8, metavar="N", help="at most this many of each modality and identity"
-    )
+    parser.add_number("visualize --identities", default=10, help="at most 10")
+    parser.add_number("visualize --pictures", default=8, help="at most this many of each modality and identity")
     parser.add_argument(
         "--dimensions", type=int, nargs="+", choices=(2, 3), default=(2, 3), help="a row of panels each"
     )
 
 
 def _embedding(arguments: Namespace):
-    from ms_vireid.visualization.embedding import NUM_IDENTITIES, choose_pictures, draw_embedding, sample
+    from ms_vireid.visualization.embedding import choose_pictures, draw_embedding, sample
 
-    check_least(arguments, pictures=1)
-    if not 2 <= arguments.identities <= NUM_IDENTITIES:
-        raise InputError(f"--identities {arguments.identities}: must be 2 to {NUM_IDENTITIES}")
     models, labels = _load(arguments, inference=False)
     samples = []
     for trained in models:
@@ -220,7 +217,9 @@ def _load(arguments: Namespace, most: int | None = None, inference: bool = True)
 def _labels(arguments: Namespace, names: Sequence[str]) -> list[str]:
     if arguments.labels and len(arguments.labels) != len(names):
         raise InputError(f"--labels: {len(arguments.labels)} given for {len(names)}; give one each")
-    return list(arguments.labels or names)
+    from ms_vireid.visualization.figure import LONGEST_LABEL, shortened
+
+    return [shortened(name, LONGEST_LABEL) for name in arguments.labels or names]
 
 
 def _modality(path: Path, otherwise: str | None = None) -> str:

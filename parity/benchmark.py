@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.running import Parser, add_device, check_least, run
+from ms_vireid.command.running import Parser, add_device, run
 from ms_vireid.devices import runtime
 from ms_vireid.devices.host import instruction_sets, processor_name
 from ms_vireid.files.writing import check_output, write_json
@@ -69,14 +69,14 @@ def _parse() -> argparse.Namespace:
         "--only", nargs="+", choices=SECTIONS, help="these sections alone (default: all but the last five)"
     )
     parser.add_argument("--match", default="", metavar="TEXT", help="only rows whose name holds this")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="of each measurement, after one unmeasured")
-    parser.add_argument(
-        "--identities", type=int, default=2, metavar="P", help="of a training batch, which has 2 P K images (paper: 8)"
+    parser.add_number("benchmark --repeats", default=5, help="of each measurement, after one unmeasured")
+    parser.add_number(
+        "benchmark --identities", default=2, metavar="P", help="of a training batch, which has 2 P K images (paper: 8)"
     )
-    parser.add_argument(
-        "--instances", type=int, default=2, metavar="K", help="pictures of each and of either modality (paper: 4)"
+    parser.add_number(
+        "benchmark --instances", default=2, metavar="K", help="pictures of each and of either modality (paper: 4)"
     )
-    parser.add_argument("--images", type=int, default=8, metavar="N", help="of a batch for inference")
+    parser.add_number("benchmark --images", default=8, help="of a batch for inference")
     parser.add_argument(
         "--quick", action="store_true", help="two repeats on the smallest batches: minutes, for a first look"
     )
@@ -88,7 +88,6 @@ def _parse() -> argparse.Namespace:
     if arguments.quick:
         arguments.repeats, arguments.identities, arguments.instances, arguments.images = 2, 2, 2, 4
     arguments.only = arguments.only or SECTIONS[:6]
-    check_least(arguments, repeats=1, identities=1, instances=1, images=1)
     if arguments.json:
         check_output(arguments.json, "--json")
     from parity.measure import sections

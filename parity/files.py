@@ -45,7 +45,7 @@ def read(path: Path) -> Contents:
     if path.suffix in PICKLED:
         return _read_pickled(path)
     if path.suffix not in READ:
-        raise InputError(f"{path}: its suffix is none of {', '.join((*READ, *PICKLED))}")
+        raise InputError(f"{path}: its suffix is none of {', '.join(READ)}")
     held = read_checkpoint(path)
     if not held.arrays:
         raise InputError(f"{path}: holds no weights")

@@ -13,12 +13,13 @@ except RuntimeError:  # torchvision's CUDA build beside a CPU build of PyTorch: 
         _operators.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import torchvision
 
+import timm
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from timm.scheduler import CosineLRScheduler
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as torchvision_transforms
 
-__all__ = ["CosineLRScheduler", "InterpolationMode", "timm_vit", "torchvision", "torchvision_transforms"]
+__all__ = ["CosineLRScheduler", "InterpolationMode", "timm", "timm_vit", "torchvision", "torchvision_transforms"]
 
 
 def timm_vit(

@@ -23,7 +23,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.running import Parser, add_device, check_least, require_extra, run
+from ms_vireid.command.running import Parser, add_device, require_extra, run
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import check_output, write_text
 from parity.processes import executor
@@ -74,14 +74,10 @@ def main() -> None:
         "--long", action="store_true", help="instead of the ladder, whole trainings of up to 450 steps: minutes"
     )
     parser.add_argument("--html", type=Path, metavar="F", help="also write a page that needs no other file")
-    parser.add_argument(
-        "--processes",
-        type=int,
-        metavar="N",
-        help="that share the cases and the cores (default: 2 on two CPU cores or more)",
+    parser.add_number(
+        "parity --processes", help="that share the cases and the cores (default: 2 on two CPU cores or more)"
     )
     arguments = parser.parse_args()
-    check_least(arguments, processes=1)
     if arguments.html:
         check_output(arguments.html, "--html")
         require_extra("--html", "parity", "jinja2")

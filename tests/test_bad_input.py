@@ -84,6 +84,13 @@ def first_picture(folder: str) -> Path:
 
 CONFIGURATIONS = [
     case("config-missing", "nowhere.yaml: no such configuration file", "--config", "nowhere.yaml"),
+    case(
+        "config-links-in-a-circle",
+        "Symlink loop from",
+        "--config",
+        "a.yaml",
+        change=lambda: (Path("a.yaml").symlink_to("b.yaml"), Path("b.yaml").symlink_to("a.yaml")),
+    ),
     case("config-is-a-folder", "sysu: is a folder, not a configuration file", "--config", "sysu"),
     case("unknown-key", "unknown key 'model.widht'", "model.widht=8"),
     case("override-without-value", "override 'seed'", "seed"),
@@ -92,7 +99,7 @@ CONFIGURATIONS = [
     case("unknown-option", "--epochs", "--epochs", "3"),
     case("option-without-value", "--seed", "--seed"),
     case("seed-not-a-number", "'abc'", "--seed", "abc"),
-    case("seed-negative", "seed: ", "--seed", "-1"),
+    case("seed-negative", "--seed -1: must be at least 0", "--seed", "-1"),
     case("device-unknown", "'TPU'", "--device", "TPU"),
     case("device-not-there", "device GPU: ", "--device", "GPU"),
     case("output-holds-a-run", "earlier: holds a run", "--output", "earlier"),
@@ -137,10 +144,13 @@ TREES = [
          change=remove("regdb/Visible/train1/visible_1.bmp")),
     case("folder-one-sided", "1 (ben)", "data.name=folder", "--data-root", "folder",
          change=remove("folder/infrared/ben")),
+    case("folder-without-a-picture", "folders of identities without a picture: 1 (visible/ben); add pictures",
+         "data.name=folder", "--data-root", "folder",
+         change=lambda: [path.unlink() for path in Path("folder/visible/ben").iterdir()]),
     case("folder-one-identity", "1 identities, at least 2 are needed", "data.name=folder", "--data-root", "folder",
          change=remove(*(f"folder/{m}/{n}" for m in ("visible", "infrared") for n in ("ben", "cleo", "dora")))),
-    case("folder-test-identities-without-infrared", "gallery", "data.name=folder", "--data-root", "folder",
-         "evaluation.direction=visible-to-infrared",
+    case("folder-test-identities-without-infrared", "2 (infrared/cleo, infrared/dora)",
+         "data.name=folder", "--data-root", "folder", "evaluation.direction=visible-to-infrared",
          change=remove(*(f"folder/infrared/{n}/{i}.jpg" for n in ("cleo", "dora") for i in (0, 1)))),
     case("synthetic-root-holds-something-else", "sysu is not a synthetic set", "data.name=synthetic"),
 ]  # fmt: skip
@@ -162,7 +172,7 @@ CHECKPOINTS = [
     case("resume-only-weights", "model.safetensors: holds no training state", "--resume", "earlier/model.safetensors"),
     case("resume-another-model", "another model.depth", "--resume", "earlier/last.safetensors", "model.depth=2"),
     case("resume-another-recipe", "another optimizer.lr", "--resume", "earlier/last.safetensors", "optimizer.lr=1e-5"),
-    case("resume-wrong-suffix", "tiny.yaml: weights are read from .safetensors or .ckpt", "--resume", "tiny.yaml"),
+    case("resume-wrong-suffix", "tiny.yaml: weights are read from .safetensors, .ckpt, .pth", "--resume", "tiny.yaml"),
     *(
         case(f"pretrained-not-said-{name.replace('/', '-')}", "give model.pretrained=PATH (which file: ",
              "--config", f"configs/{name}.yaml", "--data-root", "sysu")

@@ -85,6 +85,17 @@ def test_a_missing_base_is_refused_by_its_name(tmp_path):
         ("seed: 1", ": data: field required"),
         ("base: [a, b]", ": 'base:' names one file, not a list"),
         ("a: &a 1\nb: *a", ":1: not valid YAML: the anchor or alias 'a' is not taken"),
+        *(
+            (f"seed: 1\na: {tagged}", f":2: not valid YAML: the tag '{re.escape(tag)}' is not taken")
+            for tagged, tag in (
+                ('!!int ""', "tag:yaml.org,2002:int"),
+                ("!!bool maybe", "tag:yaml.org,2002:bool"),
+                ("!!timestamp abc", "tag:yaml.org,2002:timestamp"),
+                ("!!map [1]", "tag:yaml.org,2002:map"),
+                ("!!python/name:os.system ''", "tag:yaml.org,2002:python/name:os.system"),
+                ("! x", "!"),
+            )
+        ),
         ("seed: 1\ndata: {name: folder}\nseed: 2", ":3: not valid YAML: 'seed' is given twice"),
         ("seed: 2020-13-45", ": not valid YAML: month must be in"),
         ("a: " + 20_000 * "[" + 20_000 * "]", ": not valid YAML: nested too deeply"),
@@ -149,6 +160,8 @@ def test_a_malformed_override_is_refused(minimal, override, says):
         ("sed=1", "unknown key 'sed'"),
         ("data.nam=folder", r"unknown key 'data\.nam'"),
         ("stages.0.losses.idd={}", r"unknown key 'stages\.0\.losses\.idd'"),
+        ("evaluation.shots=true", "evaluation.shots: input should be 1 or 10, got 'True'"),
+        ("evaluation.shots=1.0", "evaluation.shots: input should be 1 or 10, got '1.0'"),
         ("seed=one", r"^\S*minimal\.yaml: seed: .*'one'"),
         ("seed=1.5", r"seed: .*1\.5"),
         ("seed=true", "seed: .*True"),

@@ -10,6 +10,7 @@ import pytest
 
 from ms_vireid import evaluate, report, train
 from ms_vireid.command.stopping import stop_requests
+from ms_vireid.files.checks import unsealed
 from ms_vireid.inference import features
 from tests.checkpoints import DATA
 from tests.report_run import OPTIONS, command, trained_run
@@ -81,7 +82,9 @@ def test_a_training_stopped_in_its_last_evaluation_is_resumed(finished, stopped_
     assert not (tmp_path / "run/result.json").exists()
     monkeypatch.undo()
     command(train, "--output", tmp_path / "run", "--resume", "auto", *recipe)
-    ended, whole = (json.loads((folder / "result.json").read_text()) for folder in (tmp_path / "run", finished))
+    ended, whole = (
+        unsealed(json.loads((folder / "result.json").read_text())) for folder in (tmp_path / "run", finished)
+    )
     assert whole.keys() - ended.keys() == {"best", "last"}  # it evaluated each epoch
     assert ended == {name: whole[name] for name in ended}
 

@@ -267,6 +267,16 @@ def test_pictures_that_have_changed_are_said(finished, copied, tmp_path):
     assert any("are not those of the run: their checksum is" in note for note in notes)
 
 
+@pytest.mark.parametrize("name", ["untrained", "chance"])
+@pytest.mark.parametrize("held", [None, {}])
+def test_a_comparison_that_is_missing_is_said(copied, capfd, name, held):
+    change(copied / "result.json", **{name: held})
+    with pytest.raises(SystemExit) as stopped:
+        command(report, copied)
+    assert stopped.value.code == 2
+    assert f"result.json: lacks '{name}', which evaluation.compare_untrained asked for; use" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -248,7 +248,7 @@ def test_the_best_and_the_last_epoch_are_told_where_they_were_evaluated(select, 
 @pytest.mark.parametrize(("name", "write"), [("sysu", write_sysu_mm01), ("regdb", write_regdb), ("llcm", write_llcm)])
 def test_the_papers_recipes_run_on_trees_in_the_real_layouts(tmp_path, monkeypatch, capfd, name, write):
     root = write(tmp_path / "tree")
-    small = [option for option in TINY.split() if not option.startswith("data.synthetic")]
+    small = [option for option in TINY.split() if not option.startswith(("data.synthetic", "evaluation.trials"))]
     options = [
         "stages.0.epochs=1",
         "stages.1.epochs=1",
@@ -336,7 +336,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_name_and_place(tmp_pat
 
 def test_a_run_is_not_resumed_on_other_pictures(tmp_path, monkeypatch, capfd):
     root = write_sysu_mm01(tmp_path / "tree")
-    small = [option for option in TINY.split() if not option.startswith("data.synthetic")]
+    small = [option for option in TINY.split() if not option.startswith(("data.synthetic", "evaluation.trials"))]
     options = [
         "stages.0.epochs=1",
         "stages.1.epochs=1",

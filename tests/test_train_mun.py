@@ -11,6 +11,7 @@ from ms_vireid.command.names import MINDSPORE
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT
 from ms_vireid.engine.checkpoint import load_checkpoint
+from ms_vireid.files.checks import unsealed
 from ms_vireid.files.weights import write_checkpoint
 from ms_vireid.models import MUN
 from tests.test_train import agw, command, logged, refused, stopped_at
@@ -51,7 +52,7 @@ def test_every_term_is_logged_by_name_and_the_total_is_equation_17(finished):
     assert [row["lr_full"] for row in rows] == pytest.approx([1e-8, 1e-3 + 5e-9, 2e-4, 2e-4])
     assert [row["lr_backbone"] for row in rows] == pytest.approx([1e-8, 1e-4 + 5e-9, 2e-5, 2e-5])
     assert rows[3]["lr_scales"] == rows[3]["lr_full"]
-    result = json.loads((finished / "result.json").read_text())
+    result = unsealed(json.loads((finished / "result.json").read_text()))
     assert {"trained", "untrained", "chance", "protocol"} == result.keys()
 
 

@@ -21,10 +21,8 @@ def main() -> None:
     parser.add_argument(
         "--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to train; auto takes cuda, else cpu"
     )
-    parser.add_argument(
-        "--steps",
-        type=int,
-        metavar="N",
+    parser.add_number(
+        "torch_ref --steps",
         help="batches to train on, from the first or where --resume is (default: all that the recipe has)",
     )
     parser.add_argument(

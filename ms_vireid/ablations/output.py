@@ -233,7 +233,7 @@ def format_published(name: str, table: Table) -> str:
 
 
 def _markdown_row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _number(value: float | None, sign: str = "") -> str:

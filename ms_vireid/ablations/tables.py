@@ -4,18 +4,26 @@ one's own, any file of the same form."""
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, printable
 from ms_vireid.config import CONFIG_ROOT, Positive, Section, load_config
-from ms_vireid.config.base import between
+from ms_vireid.config.base import between, choice
 from ms_vireid.config.losses import LossConfig
 from ms_vireid.config.reading import Schema, check_config, read_yaml
 
 TABLES = CONFIG_ROOT / "ablations"
 REGDB_SPLITS = 10
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]  # also a folder's name
+
+def _one_line(text: str) -> str:
+    if printable(text) != text:
+        raise ValueError("a text of one line that can be printed is wanted")
+    return text
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=100)]  # also a folder's name
+Line = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_one_line)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Metric = Literal["rank1", "rank5", "rank10", "rank20", "map", "minp"]
 DataSet = Literal["sysu_mm01", "regdb", "llcm", "synthetic", "folder"]
@@ -26,7 +34,7 @@ class Search(Section):
     """A search other than the one that training ends with: options of `evaluate.py`."""
 
     mode: Literal["all", "indoor"] | None = None
-    shots: Literal[1, 10] | None = None
+    shots: choice(1, 10) | None = None
     direction: Literal["infrared-to-visible", "visible-to-infrared"] | None = None
     corrupted: bool = False
     flip: bool = False
@@ -50,7 +58,7 @@ class Search(Section):
 class Column(Section):
     """A group of a table's columns: the metrics of one search on one data set, in the paper's order."""
 
-    name: str
+    name: Line
     data: DataSet
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
     search: Search | None = None  # default: the evaluation that training ends with
@@ -58,12 +66,12 @@ class Column(Section):
 
 class Row(Section):
     name: Name
-    label: str  # as printed; the name, if it is left out
+    label: Line  # as printed; the name, if it is left out
     # File, relative to the table's, or one of the project's own as configs/pmt/sysu.yaml; none for another paper's
     # method, which is not run.
     config: str | None = None
     configs: dict[DataSet, str] = Field(default_factory=dict)  # for data sets with their own file
-    stand_in: str | None = None  # what is run in the place of another paper's method, and how it differs
+    stand_in: Line | None = None  # what is run in the place of another paper's method, and how it differs
     overrides: tuple[str, ...] = ()  # of the file, as on the command line
     published: tuple[Percent | None, ...] | None = None  # one a column, as printed; none where nothing is
 
@@ -80,9 +88,9 @@ class Row(Section):
 
 
 class Table(Section):
-    source: str | None = None  # where it is printed
-    title: str
-    seeds: between(1, 1000) = 1  # trainings of every row, with consecutive seeds
+    source: Line | None = None  # where it is printed
+    title: Line
+    seeds: between(1, 100) = 1  # trainings of every row, with consecutive seeds
     splits: between(1, REGDB_SPLITS) | None = None  # of RegDB, from 1 on, a training each; none: data.trial
     sets: Annotated[dict[DataSet, list[str]], Field(min_length=1)]  # each data set with its overrides for every row
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]

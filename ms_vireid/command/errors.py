@@ -6,6 +6,7 @@ from pathlib import Path
 
 SHOWN = 10  # problems named
 LONGEST = 300  # characters of a line
+_JOINERS = "\u200c\u200d"  # within words of some scripts, and emoji
 _END = 100  # of a longer one, which tell what to do
 # How MindSpore and the libraries below it say that memory is used up, on CPU, GPU and Ascend.
 FULL = re.compile(
@@ -22,9 +23,15 @@ class InputError(Exception):
         super().__init__(" ".join(str(message).split()))
 
 
+def printable(text: str) -> str:
+    """A text, a name on disk for example, as one line that shows what it holds: what breaks lines, commands terminals
+    or turns the direction of writing is escaped."""
+    return "".join(one if one.isprintable() or one in _JOINERS else repr(one)[1:-1] for one in text)
+
+
 def one_line(text: str) -> str:
-    """A text made safe for a terminal: control characters escaped, the middle cut out if it is too long."""
-    text = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    """A printable text, the middle cut out if it is too long."""
+    text = printable(text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - _END - 5]} ... {text[-_END:]}"
 
 

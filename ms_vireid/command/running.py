@@ -10,17 +10,19 @@ import traceback
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from ms_vireid.command.errors import FULL, InputError, one_line
 from ms_vireid.command.names import CONFIG_ROOT
+from ms_vireid.command.numbers import NUMBERS
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 DEVICES = ("auto", "CPU", "GPU", "Ascend")
 UNDECODABLE = (UnicodeError, EOFError, zlib.error, zipfile.BadZipFile)
-
+_LINKS = "Symlink loop"  # as pathlib has it, until Python 3.13
 # MindSpore raises this anywhere in the main process as soon as a process that reads pictures is killed.
 _WORKER = re.compile(r"DataLoader worker .*(killed|exited)")
 
@@ -35,6 +37,11 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, description: str, **options):
         super().__init__(description=description, formatter_class=_Help, **options)
+
+    def add_number(self, name: str, **options) -> None:
+        """An option that takes a number within its bounds; `name`: command and option, as `NUMBERS` has it."""
+        option = name.split()[-1]
+        self.add_argument(option, type=partial(NUMBERS[name].read, option), **{"metavar": "N"} | options)
 
     def error(self, message: str):
         raise InputError(f"{message}; see --help")
@@ -55,14 +62,6 @@ def install_command(extra: str) -> str:
     return f"pip install {shlex.join(wanted)}"
 
 
-def check_least(arguments: argparse.Namespace, **least: int) -> None:
-    """Raise InputError for a number that is given and too small."""
-    for name, smallest in least.items():
-        value = getattr(arguments, name)
-        if value is not None and value < smallest:
-            raise InputError(f"--{name.replace('_', '-')} {value}: must be at least {smallest}")
-
-
 def add_device(parser: Parser) -> None:
     parser.add_argument(
         "--device", choices=DEVICES, default="auto", help="where to run; auto takes Ascend, else GPU, else CPU"
@@ -81,7 +80,7 @@ def add_config(parser: Parser) -> None:
 def add_recipe(parser: Parser) -> None:
     """The arguments that `config.reading.recipe` reads."""
     add_config(parser)
-    parser.add_argument("--seed", type=int, metavar="N", help="of all random numbers (seed)")
+    parser.add_number("recipe --seed", help="of all random numbers (seed)")
 
 
 def add_inference(parser: Parser) -> None:
@@ -123,6 +122,8 @@ def _outside(error: Exception) -> str | None:
     if isinstance(error, OSError):
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         return f"{where}{error.strerror or error}; check the path, its permissions and the space there"
+    if isinstance(error, RuntimeError) and str(error).startswith(_LINKS):
+        return f"{error}: links that lead to each other; give the path of a file or folder"
     if isinstance(error, RecursionError):
         return "what was read is nested too deeply; use another copy"
     if isinstance(error, RuntimeError) and _WORKER.search(str(error)):

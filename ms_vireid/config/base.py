@@ -1,9 +1,9 @@
 """What the sections of a configuration are made of."""
 
 from pathlib import Path
-from typing import Annotated, Any, Self, Union
+from typing import Annotated, Any, Literal, Self, Union
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from ms_vireid.command.errors import InputError
 
@@ -11,6 +11,11 @@ from ms_vireid.command.errors import InputError
 def between(least: int, most: int) -> type[int]:
     """A whole number. The largest is several times what anybody trains with: beyond it is a mistake."""
     return Annotated[int, Field(ge=least, le=most)]
+
+
+def choice(*numbers: int) -> Any:
+    """One of some whole numbers; `true` and `1.0`, which Python takes for 1, are none."""
+    return Annotated[Literal[numbers], BeforeValidator(lambda given: given if type(given) is int else str(given))]
 
 
 Positive = between(1, 1_000_000)

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from ms_vireid.config.base import Section, Weight
+from ms_vireid.config.base import Section, Weight, choice
 
 
 class Term(Section):
@@ -57,7 +57,7 @@ class ProgressiveTripletTerm(FeatureTerm):
     loss = "ProgressiveHardTripletLoss"
     halved = True
     margin: Weight = 0.1
-    stage: Literal[1, 2]
+    stage: choice(1, 2)
     reduction: Literal["mean", "sum"] = "mean"
 
     @property

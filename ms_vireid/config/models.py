@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config.base import Count, Rate, Section, Share, Side, between, one_of
+from ms_vireid.config.base import Count, Rate, Section, Share, Side, between, choice, one_of
 
 MOST_WEIGHTS = 2_000_000_000
 WeightFile = Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given)]
@@ -37,7 +37,7 @@ class ModelConfig(Section):
     takes_versions: ClassVar[bool] = False  # for augmentation.visible_twice
     name: str
     num_classes: between(1, 100_000) | None = None  # default: the identities of the training set
-    # ImageNet weights (.safetensors or .ckpt), or none to train from scratch; null: training asks for either
+    # ImageNet weights (.pth, .safetensors or .ckpt), or none to train from scratch; null: training asks for either
     pretrained: WeightFile | None = "none"
 
     @property
@@ -108,7 +108,7 @@ class ResNetConfig(ModelConfig):
     takes_versions: ClassVar[bool] = True
     layers: tuple[Blocks, Blocks, Blocks, Blocks] = (3, 4, 6, 3)  # blocks of each stage
     width: between(1, 6400) = 64  # channels of the stem
-    last_stride: Literal[1, 2] = 1  # of the last stage
+    last_stride: choice(1, 2) = 1  # of the last stage
     pooling_power: Annotated[float, Field(ge=0.01, le=300)] = 3.0  # p of GeM
 
     def arguments(self, setting: Setting) -> dict[str, Any]:

@@ -30,13 +30,15 @@ Schema = TypeVar("Schema", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without anchors, whose numbers are those of YAML 1.2 (`1e-3` is one, `0x10`, `010` and `1:30` are texts),
-    and whose keys are texts that may not be given twice."""
+    """YAML without anchors and tags, whose numbers are those of YAML 1.2 (`1e-3` is one, `0x10`, `010` and `1:30` are
+    texts), and whose keys are texts that may not be given twice."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         event = self.peek_event()
         if anchor := getattr(event, "anchor", None):
             raise _refused(f"the anchor or alias '{anchor}' is not taken; write it out or use 'base:'", event)
+        if tag := getattr(event, "tag", None):
+            raise _refused(f"the tag '{tag}' is not taken; write the value alone, a text in quotes", event)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -205,8 +207,9 @@ def apply_override(tree: dict, override: str) -> None:
         raise InputError(f"override '{override}' is not of the form key.sub=value")
     try:
         value = _parse(text)
-    except yaml.YAMLError:
-        raise InputError(f"override '{override}': the value is not valid YAML") from None
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or error
+        raise InputError(f"override '{override}': the value is not valid YAML: {problem}") from None
     *parents, last = key.split(".")
     node: Any = tree
     for depth, name in enumerate([*parents, last]):

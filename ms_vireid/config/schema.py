@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config.base import Count, Positive, Rate, Section, Share, Side, Weight, between, expand_user, one_of
+from ms_vireid.config.base import (
+    Count,
+    Positive,
+    Rate,
+    Section,
+    Share,
+    Side,
+    Weight,
+    between,
+    choice,
+    expand_user,
+    one_of,
+)
 from ms_vireid.config.losses import LossConfig
 from ms_vireid.config.models import AnyModelConfig, PMTConfig, Setting
 
@@ -184,7 +196,7 @@ class TrainConfig(Section):
 
 class EvaluationConfig(Section):
     mode: Literal["all", "indoor"] = "all"  # SYSU-MM01's search mode
-    shots: Literal[1, 10] = 1  # SYSU-MM01's gallery images per identity and camera
+    shots: choice(1, 10) = 1  # SYSU-MM01's gallery images per identity and camera
     direction: Literal["infrared-to-visible", "visible-to-infrared"] = "infrared-to-visible"
     trials: between(1, 1000) = 10  # SYSU-MM01's and LLCM's galleries
     batch_size: between(1, 10_000) = 64

@@ -122,6 +122,14 @@ def read_folder(root: Path | str, test_fraction: float) -> ReIDData:
         for path in list_pictures(root / modality / name, skipped)
     ]
     note_skipped(skipped, root)
+    seen = {(number, infrared) for _, number, _, infrared in rows}
+    empty = [
+        f"{modality}/{name}"
+        for number, name in enumerate(identities)
+        for modality in ("visible", "infrared")
+        if (number, modality == "infrared") not in seen
+    ]
+    refuse(empty, f"{root}: folders of identities without a picture", "add pictures, or remove both folders")
     images = image_set(rows)
     held_out = min(max(math.ceil(len(identities) * test_fraction), 1), len(identities) - 1)
     testing = images.identities >= len(identities) - held_out

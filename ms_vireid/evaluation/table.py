@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
+from ms_vireid.command.errors import printable
+
 COLUMNS = {"rank1": "rank-1", "rank5": "rank-5", "rank10": "rank-10", "rank20": "rank-20", "map": "mAP", "minp": "mINP"}
 GAP = "  "
 
@@ -17,7 +19,7 @@ def format_table(
     """
     deviations = deviations or {}
     headings = [(heading,) for heading in ("[%]", *COLUMNS.values())]
-    lines = [[row, *(_cell(name, rows[row], deviations.get(row, {})) for name in COLUMNS)] for row in rows]
+    lines = [[printable(row), *(_cell(name, rows[row], deviations.get(row, {})) for name in COLUMNS)] for row in rows]
     return aligned(headings, lines, left=1)
 
 

@@ -1,4 +1,4 @@
-"""Files of weights: `.safetensors`, this project's own and others', and MindSpore's `.ckpt`.
+"""Files of weights: `.safetensors`, this project's own and others', MindSpore's `.ckpt` and PyTorch's `.pth`.
 
 The header of this project's `.safetensors` holds the record, one JSON text: whose framework's names the tensors have, a
 checksum and more. An optimizer's state lies among the weights, as STATE.WEIGHT.
@@ -17,14 +17,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ms_vireid.command.errors import InputError, refuse, refuse_unfit
-from ms_vireid.command.names import FRAMEWORKS, MINDSPORE
+from ms_vireid.command.names import FRAMEWORKS, MINDSPORE, TORCH
 from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import check_names, require_file
 from ms_vireid.files.mindspore_checkpoint import RECORD, read_ckpt, write_ckpt
+from ms_vireid.files.pytorch_checkpoint import PICKLED, read_pth
 from ms_vireid.files.writing import whole
 
 FORMAT = 1  # version of the record
-READ = (".safetensors", ".ckpt")
+READ = (".safetensors", ".ckpt", *PICKLED)
 STATES = {"adamw": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}  # as torch.optim calls them
 # PyTorch's count of the batches that a BatchNorm has seen. MindSpore has none: its files may hold it for the way back.
 COUNTER = "num_batches_tracked"
@@ -95,7 +96,7 @@ def _is_square(name: str) -> bool:
 
 
 def read_checkpoint(path: Path | str, framework: str | None = None) -> Checkpoint:
-    """Read a `.safetensors` or `.ckpt` file. framework: the one whose names are wanted; None takes either's.
+    """Read a file of one of `READ`. framework: the one whose names are wanted; None takes either's.
 
     Raises InputError for no such file, another format, not whole, not enough memory, types that NumPy lacks, names that
     cannot be printed, a record of another kind or version, or the other framework's names.
@@ -103,20 +104,21 @@ def read_checkpoint(path: Path | str, framework: str | None = None) -> Checkpoin
     path = Path(path)
     require_file(path, "checkpoint file")
     if path.suffix not in READ:
-        raise InputError(
-            f"{path}: weights are read from {' or '.join(READ)}; convert other formats with parity/convert.py"
-        )
-    is_ckpt, size = path.suffix == ".ckpt", path.stat().st_size
+        raise InputError(f"{path}: weights are read from {', '.join(READ)}")
+    is_ckpt, is_pickled, size = path.suffix == ".ckpt", path.suffix in PICKLED, path.stat().st_size
     needed = 3 * size if is_ckpt else size
     require_memory(needed, f"{path}: reading it", "use another copy, or a machine with more memory")
     try:
-        arrays, text = read_ckpt(path) if is_ckpt else _read_safetensors(path)
+        if is_pickled:
+            arrays, text = read_pth(path), None
+        else:
+            arrays, text = read_ckpt(path) if is_ckpt else _read_safetensors(path)
     except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         kind = "MindSpore checkpoint" if is_ckpt else "weight file"
         raise InputError(f"{path}: not a whole {kind} ({size} bytes; {error}); use another copy") from None
     check_names(path, arrays)
     meta = {} if text is None else read_record(path, text, arrays)
-    found = meta.pop("framework", MINDSPORE if is_ckpt else None)
+    found = meta.pop("framework", MINDSPORE if is_ckpt else TORCH if is_pickled else None)
     if framework is not None and found not in (framework, None):
         raise InputError(
             f"{path}: has {FRAMEWORKS[found]}'s names, not {FRAMEWORKS[framework]}'s; convert it with parity/convert.py"
@@ -143,8 +145,9 @@ def read_record(path: Path, text: str, arrays: Mapping[str, np.ndarray] | None =
             if (checksum := tree.pop("checksum", None)) is not None and checksum != _checksum(arrays or {}, tree):
                 raise InputError(f"{path}: not a whole weight file: its checksum differs; use another copy")
         record = Record.model_validate(tree)
-        best = {"best": None} if "best" in record.model_fields_set else {}  # said to be none, as a state must
-        return best | record.model_dump(exclude_none=True, exclude={"format"})
+        held = record.model_dump(exclude={"format"})
+        said = {"best"} & record.model_fields_set  # also to be none, as a state must
+        return {key: value for key, value in held.items() if value is not None or key in said}
     except ValidationError as error:
         why = f" ({error.errors()[0]['msg']})"
     except (ValueError, RecursionError):

@@ -9,6 +9,7 @@ from mindspore import Parameter
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import other_width
+from ms_vireid.files.origin import names_of, note_origin
 from ms_vireid.files.weights import read_checkpoint
 from ms_vireid.models.resnet import ResNet
 from ms_vireid.models.vit import VisionTransformer, resize_position_embedding
@@ -21,10 +22,11 @@ WHERE_RESNET = "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is
 
 
 def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
-    """Load a timm ViT state dict from .safetensors, or from a .ckpt made of one; nothing is set unless all fits.
+    """Load a timm ViT state dict from .pth or .safetensors, or a .ckpt made of one; nothing is set unless all fits.
 
-    The head is dropped and the square grid of position embeddings is resized to the model's patches. Raises InputError
-    for no such file (with where it can be had), another format, or weights missing, extra or misshapen.
+    The head is dropped and the square grid of position embeddings is resized to the model's patches. The log says which
+    public file it is. Raises InputError for no such file (with where it can be had), another format, or weights
+    missing, extra, misshapen or not finite.
     """
     held = {timm_name(name): value for name, value in _read(path, WHERE_VIT).items()}
     weights = {name: value for name, value in held.items() if not name.startswith(("head.", "fc_norm."))}
@@ -36,6 +38,7 @@ def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
             raise InputError(f"{path}: {error}") from None
     targets = [(timm_name(name), parameter) for name, parameter in vit.parameters_dict().items()]
     _set(path, "ViT", weights, targets, other_width(weights, vit.embed_dim))
+    note_origin(Path(path), held, "ViT")
 
 
 def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
@@ -46,13 +49,13 @@ def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
     weights = {n: v for n, v in held.items() if not n.startswith("fc.") and not n.endswith("num_batches_tracked")}
     named = [pair for part in parts for pair in part.parameters_and_names()]
     _set(path, "ResNet", weights, [(torchvision_name(name), parameter) for name, parameter in named])
+    note_origin(Path(path), held, "ResNet")
 
 
 def _read(path: Path | str, where: str) -> dict[str, np.ndarray]:
     path = Path(path)
     if not path.is_file():
-        bring = "bring it as .safetensors, which parity/convert.py makes of a .pth, or set model.pretrained=none"
-        raise InputError(f"model.pretrained: no such file {path}; {where}; {bring}")
+        raise InputError(f"model.pretrained: no such file {path}; {where}; or set model.pretrained=none")
     return read_checkpoint(path).arrays
 
 
@@ -69,9 +72,12 @@ def _set(
         for name, target in targets
         if name in weights and weights[name].shape != tuple(target.shape)
     }
+    problems |= {f"{name} is not finite" for name in names & weights.keys() if not np.isfinite(weights[name]).all()}
     if problems:
         listed = ", ".join(sorted(problems)[:10])
-        raise InputError(f"{path}: does not fit the {network}: {len(problems)} ({listed}){advice}")
+        raise InputError(
+            f"{path}: does not fit the {network}: {len(problems)} ({listed}){advice or names_of(weights, network)}"
+        )
     for name, target in targets:
         target.set_data(ms.Tensor(weights[name].astype(np.float32)))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ms_vireid.command.errors import printable
 from ms_vireid.data.layout import UNKNOWN
 
 NOTHING = -1  # in place of an index where there are fewer than top_k
@@ -89,13 +90,14 @@ def format_found(found: Found) -> str:
     query = found.query
     about = (("camera", query.camera), ("identity", query.identity))
     known = [f"{what} {name}" for what, name in about if name is not None]
-    width = max(map(len, ("identity", *(hit.entry.identity or "-" for hit in found.hits))))
+    people = ["-" if hit.entry.identity is None else printable(hit.entry.identity) for hit in found.hits]
+    width = max(map(len, ("identity", *people)))
     header = f"{'rank':>4}  {'similarity':>10}  {'match':>5}  {'camera':>6}  {'identity':>{width}}  picture"
-    lines = [f"query {query.path} ({', '.join([query.modality, *known])})", header]
-    for rank, hit in enumerate(found.hits, 1):
-        camera, identity = ("-" if name is None else name for name in (hit.entry.camera, hit.entry.identity))
+    lines = [printable(f"query {query.path} ({', '.join([query.modality, *known])})"), header]
+    for rank, (hit, identity) in enumerate(zip(found.hits, people, strict=True), 1):
+        camera = "-" if hit.entry.camera is None else hit.entry.camera
         values = f"{rank:>4}  {hit.similarity:>10.4f}  {_MATCH[found.match(hit)]:>5}  {camera:>6}  {identity:>{width}}"
-        lines.append(f"{values}  {hit.entry.path}")
+        lines.append(f"{values}  {printable(hit.entry.path)}")
     return "\n".join(lines if found.hits else [*lines, "nothing found"])
 
 

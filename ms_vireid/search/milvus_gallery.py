@@ -4,6 +4,7 @@ A picture is one entity, its absolute path the primary key, so that adding it ag
 """
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice, repeat
@@ -24,7 +25,9 @@ QUERIES_AT_ONCE = 100
 _LONGEST_PATH = 4096  # bytes
 _LONGEST_NAME = 255  # of a folder
 _MOST_RESULTS = 16384  # of a search, by Milvus's own limit
-_TIMEOUT = 10  # seconds, to connect
+_CONNECTION, _REPLY = 10, 60  # seconds, to connect, and that a server may take for an answer
+_COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")  # a name, by Milvus's own rules
+_EMBEDDED = {"LOCK", "collections"}  # what milvus-lite makes in a folder first
 _INDEXES = {  # type, and how it is built
     "exact": ("FLAT", {}),
     "flat": ("FLAT", {}),
@@ -34,6 +37,46 @@ _BREADTH = 128  # ef of HNSW
 _FIELDS = ("picture", "path", "modality", "camera", "identity")  # that a search gives back
 _COLUMNS = (*_FIELDS, "checkpoint", "feature")
 _STRONG = {"consistency_level": "Strong"}  # what was added is found at once
+
+
+def check_gallery(address: str, collection: str, create: bool) -> None:
+    """Raise InputError for an address or a name that cannot be right, before anybody is asked or anything is written.
+
+    create: whether an embedded gallery may be made where there is none.
+    """
+    name = f"milvus:{_without_password(address)}"
+    if not _COLLECTION.fullmatch(collection):
+        rule = "a letter or _ of ASCII, then up to 254 of them and digits"
+        raise InputError(f"--collection {collection[:80]!r}: is no name in Milvus; it takes {rule}")
+    if "://" in address:
+        _check_server(name, address)
+    elif not address.endswith(".db"):
+        raise InputError(f"{name}: the embedded gallery's name must end in .db; a server's is http://...")
+    else:
+        _check_folder(name, Path(address), create)
+
+
+def _check_server(name: str, address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise InputError(f"{name}: {error}; a server's address is http://HOST:PORT") from None
+    if parts.scheme not in ("http", "https") or not host or not host.isprintable() or " " in host:
+        raise InputError(f"{name}: is no address of a server; give http://HOST:PORT or https://HOST:PORT")
+    if ":" in host:
+        raise InputError(f"{name}: pymilvus takes no IPv6 address; give a name that stands for it")
+
+
+def _check_folder(name: str, path: Path, create: bool) -> None:
+    require_folder(path, "--gallery")
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{name}: is a file; a gallery of milvus-lite 3 is a folder: choose another name")
+    held = {one.name for one in path.iterdir()} if path.exists() else set()
+    if held and not held & _EMBEDDED:
+        raise InputError(f"{name}: is a folder of other things, not a gallery; choose another name")
+    if not (held or create):
+        raise InputError(f"{name}: no such gallery; make it with --add")
 
 
 class MilvusGallery:
@@ -47,23 +90,18 @@ class MilvusGallery:
 
     def __init__(self, address: str, collection: str, create: bool = False):
         """create: whether an embedded gallery may be made where there is none."""
+        check_gallery(address, collection, create)
         self.name = f"milvus:{_without_password(address)}"
         self.collection = collection
-        if "://" not in address:
-            if not address.endswith(".db"):
-                raise InputError(f"{self.name}: the embedded gallery's name must end in .db; a server's is http://...")
-            require_folder(Path(address), "--gallery")
-            if not (create or Path(address).is_dir()):
-                raise InputError(f"{self.name}: no such gallery; make it with --add")
-            hint = "another process may have it open, or it is not milvus-lite's"
-        else:
-            hint = "check the address, and that the server runs"
         with runtime.environment({"GRPC_VERBOSITY": "NONE"}):  # read at its import; what fails is raised as well
             from pymilvus import MilvusClient
         for name in ("pymilvus", "milvus_lite"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        with self._errors(hint):
-            self.client = MilvusClient(address, timeout=_TIMEOUT)
+        served = "://" in address
+        self._limit = {"timeout": _REPLY} if served else {}
+        here = "check the address, and that the server runs"
+        with self._errors(here if served else "another process may have it open, or it is not milvus-lite's"):
+            self.client = MilvusClient(address, timeout=_CONNECTION)
 
     def close(self) -> None:
         self.client.close()
@@ -71,10 +109,10 @@ class MilvusGallery:
     def __len__(self) -> int:
         """How many pictures it holds; 0 where there is no collection yet."""
         with self._errors():
-            if not self.client.has_collection(self.collection):
+            if not self._ask("has_collection", self.collection):
                 return 0
-            self.client.load_collection(self.collection)
-            return self.client.query(self.collection, output_fields=["count(*)"], **_STRONG)[0]["count(*)"]
+            self._ask("load_collection", self.collection)
+            return self._ask("query", self.collection, output_fields=["count(*)"], **_STRONG)[0]["count(*)"]
 
     def add(self, features: Features, kind: str | None = None) -> None:
         """Insert pictures, or replace those of the same path, in batches; what a stopped run added stays. Raises
@@ -87,7 +125,7 @@ class MilvusGallery:
             raise InputError(f"{long}: the path is longer than {_LONGEST_PATH} bytes; shorten it")
         checkpoint = features.info["checkpoint"]["sha256"]
         with self._errors():
-            if self.client.has_collection(self.collection):
+            if self._ask("has_collection", self.collection):
                 self._check(features.features.shape[1], checkpoint, kind)
             else:
                 self._create(features.features.shape[1], kind or "exact")
@@ -97,8 +135,8 @@ class MilvusGallery:
             starts = range(0, len(features), ROWS_AT_ONCE)
             for _ in progress(starts, len(starts), "insert", " pictures", ROWS_AT_ONCE):
                 block = [dict(zip(_COLUMNS, row, strict=True)) for row in islice(rows, ROWS_AT_ONCE)]
-                self.client.upsert(self.collection, block)
-            self.client.flush(self.collection)
+                self._ask("upsert", self.collection, block)
+            self._ask("flush", self.collection)
 
     def search(
         self, queries: Features, top_k: int, cameras: Sequence[int] | None = None, breadth: int | None = None
@@ -125,7 +163,8 @@ class MilvusGallery:
         def search(count: int) -> tuple[np.ndarray, np.ndarray]:
             parameters = {} if ef is None else {"ef": max(ef, count)}
             with self._errors():
-                answer = self.client.search(
+                answer = self._ask(
+                    "search",
                     self.collection,
                     data=list(queries),
                     anns_field="feature",
@@ -160,11 +199,11 @@ class MilvusGallery:
         index = self.client.prepare_index_params()
         index_type, parameters = _INDEXES[kind]
         index.add_index("feature", index_name="feature", index_type=index_type, metric_type="IP", params=parameters)
-        self.client.create_collection(self.collection, schema=schema, index_params=index, **_STRONG)
+        self._ask("create_collection", self.collection, schema=schema, index_params=index, **_STRONG)
 
     def _check(self, width: int, checkpoint: str, kind: str | None = None) -> None:
         where = f"{self.name}: collection {self.collection}"
-        fields = {field["name"]: field for field in self.client.describe_collection(self.collection)["fields"]}
+        fields = {field["name"]: field for field in self._ask("describe_collection", self.collection)["fields"]}
         if not fields.keys() >= {*_COLUMNS}:
             raise InputError(f"{where} was not made by this command; choose another --collection")
         if "max_length" not in fields["identity"]["params"]:
@@ -174,22 +213,29 @@ class MilvusGallery:
             raise InputError(f"{where} holds features of {held} dimensions, not {width}; choose another --collection")
         if kind is not None and _INDEXES[kind][0] != self._index_type():
             raise InputError(f"{where} has an index {self._index_type()}; leave out --index {kind}")
-        self.client.load_collection(self.collection)
-        one = self.client.query(self.collection, filter="", limit=1, output_fields=["checkpoint"], **_STRONG)
+        self._ask("load_collection", self.collection)
+        one = self._ask("query", self.collection, filter="", limit=1, output_fields=["checkpoint"], **_STRONG)
         if one and one[0]["checkpoint"] != checkpoint:
             raise InputError(f"{where} holds features of another checkpoint; choose another --collection")
 
+    def _ask(self, what: str, *arguments, **options):
+        """One of the client's calls; a server that does not answer in time is an error."""
+        return getattr(self.client, what)(*arguments, **options, **self._limit)
+
     def _index_type(self) -> str:
-        return self.client.describe_index(self.collection, "feature")["index_type"]
+        return self._ask("describe_index", self.collection, "feature")["index_type"]
 
     @contextmanager
-    def _errors(self, hint: str = "check the server, or choose another --collection") -> Iterator[None]:
+    def _errors(self, hint: str = "") -> Iterator[None]:
+        from grpc import RpcError
         from pymilvus import MilvusException
 
         try:
             yield
-        except MilvusException as error:
-            raise InputError(f"{self.name}: {error.message}; {hint}") from None
+        except (MilvusException, RpcError) as error:
+            said = error.details() if isinstance(error, RpcError) else error.message
+            check = "check the server" if self._limit else "free space, or check the folder"
+            raise InputError(f"{self.name}: {said}; {hint or f'{check}, or choose another --collection'}") from None
 
 
 def _entry(hit: Mapping) -> Entry:
@@ -197,5 +243,5 @@ def _entry(hit: Mapping) -> Entry:
 
 
 def _without_password(address: str) -> str:
-    user = urlsplit(address).netloc.rpartition("@")[0] if "://" in address else ""
+    user = re.split("[/?#]", address.partition("://")[2])[0].rpartition("@")[0]
     return address.replace(f"{user}@", "", 1) if user else address

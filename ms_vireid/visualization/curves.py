@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from ms_vireid.command.errors import InputError
 from ms_vireid.engine.run_folder import RunFolder, read_metrics
 from ms_vireid.evaluation.table import COLUMNS
-from ms_vireid.visualization.figure import DASHES, SERIES, SERIES_MARKERS, new_figure, styled
+from ms_vireid.visualization.figure import DASHES, LONGEST_LABEL, SERIES, SERIES_MARKERS, new_figure, shortened, styled
 
 NOT_TERMS = ("epoch", "step", "images_per_second", "evaluation")
 METRICS = ("rank1", "map", "minp")  # that are drawn
@@ -82,7 +82,7 @@ def draw_curves(runs: Sequence[Panels], labels: Sequence[str]) -> Figure:
 
 
 def _draw_panel(axes, title: str, runs: Sequence[dict], styles: Sequence[dict]) -> None:
-    axes.set_title(title, loc="left")
+    axes.set_title(shortened(title, LONGEST_LABEL), loc="left")
     axes.grid(axis="y", color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
     dashes = dict(zip(dict.fromkeys(name for curves in runs for name in curves), cycle(DASHES), strict=False))
@@ -92,7 +92,10 @@ def _draw_panel(axes, title: str, runs: Sequence[dict], styles: Sequence[dict]) 
             every = max(1, len(points) // MARKERS_ON_LINE)
             axes.plot(*zip(*points, strict=True), linestyle=dashes[name], markevery=every, **drawn)
     if title in LAST:
-        named = [Line2D([], [], color="0.3", linestyle=line, label=name) for name, line in dashes.items()]
+        named = [
+            Line2D([], [], color="0.3", linestyle=line, label=shortened(name, LONGEST_LABEL))
+            for name, line in dashes.items()
+        ]
         axes.legend(handles=named, handlelength=2.4)
     if title == RATES:
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))

@@ -4,17 +4,20 @@ The colours are Okabe and Ito's and, where ten are needed, Paul Tol's muted ones
 different in lightness. Colour is never alone: shapes, letters, dashes, hatches or symbols say the same.
 """
 
+from functools import cache
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib import font_manager as fonts
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from ms_vireid.command.errors import printable
 from ms_vireid.files.writing import whole
 
 SUFFIXES = (".png", ".svg")
 DPI = 200
-LONGEST_NAME = 10  # characters
+LONGEST_NAME, LONGEST_LABEL = 10, 40  # characters, below a small picture and of a panel or a legend
 MARKERS = {"visible": "o", "infrared": "^", "auxiliary": "s"}
 RIGHT, WRONG = "#009E73", "#D55E00"
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -25,8 +28,13 @@ IDENTITIES = (
     *("#882255", "#44AA99", "#999933", "#AA4499", "#777777"),
 )
 HEAT = "inferno"  # its lightness rises evenly, so that it prints in gray
+_FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Microsoft YaHei")
+_FONTS += ("SimHei", "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS")  # with Chinese, where one is installed
+FAMILY = ["DejaVu Sans", *[name for name in _FONTS if name in fonts.fontManager.get_font_names()]]
 styled = mpl.rc_context(
     {
+        "font.family": FAMILY,
+        "text.parse_math": False,  # a $ in a name is a $
         "font.size": 8,
         "axes.titlesize": 8,
         "xtick.labelsize": 7,
@@ -57,9 +65,16 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
 
 
-def shortened(name: str) -> str:
-    """A person's name that fits below a small picture."""
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+def shortened(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name to be drawn: one line of at most so many characters, its middle cut out, and escaped what has no glyph."""
+    text = "".join(one if ord(one) in _glyphs() else ascii(one)[1:-1] for one in printable(name))
+    end = (longest - 1) // 2
+    return text if len(text) <= longest else f"{text[: longest - 1 - end]}…{text[-end:]}"
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    return frozenset().union(*(fonts.get_font(fonts.findfont(name)).get_charmap() for name in FAMILY))
 
 
 def show_picture(axes, pixels, title: str = "", **options) -> AxesImage:

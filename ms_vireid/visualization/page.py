@@ -40,6 +40,11 @@ class RunView:
         self.record = folder.read_record()
         self.config: Config = stored_config(self.record.config, str(folder.record))
         self.result = read_json(folder.result, Result) if folder.result.exists() else None
+        if self.result is not None and self.config.evaluation.compare_untrained:
+            for name in ("untrained", "chance"):
+                if not getattr(self.result, name):
+                    problem = f"lacks '{name}', which evaluation.compare_untrained asked for"
+                    raise InputError(f"{folder.result}: {problem}; use another copy")
         self.name = folder.path.resolve().name
         self.data_set = DATA_SETS[self.config.data.name]
 

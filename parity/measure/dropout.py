@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import CONFIG_ROOT
-from ms_vireid.command.running import Parser, check_least, run
+from ms_vireid.command.running import Parser, run
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import append_line, check_output
 from parity import processes
@@ -62,14 +62,13 @@ def main() -> None:
     parser.add_argument(
         "--rates", nargs="+", type=_pair, default=RATES, metavar="DROPOUT,PATH", help="pairs as 0.03,0.1; default: five"
     )
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="of each side and pair of rates")
-    parser.add_argument("--noises", type=int, default=5, metavar="N", help="of each seed")
-    parser.add_argument("--epochs", type=int, default=4, metavar="N", help=f"of {STEPS} steps, all in grey")
+    parser.add_number("dropout --seeds", default=5, help="of each side and pair of rates")
+    parser.add_number("dropout --noises", default=5, help="of each seed")
+    parser.add_number("dropout --epochs", default=4, help=f"of {STEPS} steps, all in grey")
     parser.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="where the synthetic set is made")
     parser.add_argument("--output", type=Path, required=True, metavar="F", help="JSON lines, one a process")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="configuration values, of all sides")
     arguments = parser.parse_intermixed_args()
-    check_least(arguments, seeds=1, noises=2, epochs=1)  # of one noise there is no standard error
     check_output(arguments.output, "--output")
     import numpy as np
 

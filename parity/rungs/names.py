@@ -15,9 +15,10 @@ from torch_ref.models import list_models as torch_models
 
 CLASSES = 7
 PACKAGES = ("models", "losses", "engine")
-# What one side alone needs: MindSpore's replacements of PyTorch's own layers, its names of weights in
-# others' files, and mixed precision.
-ONLY_MINDSPORE = {"models.pretrained": {"timm_name", "torchvision_name"}, "engine.train_step": {"loss_scaler"}}
+# What one side alone needs: MindSpore's replacements of PyTorch's own layers, its names of weights in others'
+# files.
+ONLY_MINDSPORE = {"models.pretrained": {"timm_name", "torchvision_name"}}
+ONLY_PYTORCH = {"engine.batches", "engine.device"}  # what data loaders and devices are to MindSpore
 FILE_FORMATS = {"models.weight_file", "engine.checkpoint"}  # each framework has its own
 
 
@@ -32,7 +33,7 @@ def public_names() -> list[Comparison]:
         root = import_module(f"torch_ref.{package}")
         for module in sorted(info.name for info in iter_modules(root.__path__)):
             path = f"{package}.{module}"
-            if path in FILE_FORMATS:
+            if path in FILE_FORMATS | ONLY_PYTORCH:
                 continue
             theirs = _defined(import_module(f"torch_ref.{path}"))
             if not theirs:

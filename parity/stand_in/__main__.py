@@ -17,7 +17,7 @@ from parity.stand_in.counts import read_log
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--memory", type=float, metavar="GIB", help="of the device (default: a large one's)")
+    parser.add_number("stand-in --memory", metavar="GIB", help="of the device (default: a large one's)")
     parser.add_argument("--no-values", action="store_true", help="compute nothing, for counts at full size")
     parser.add_argument("--planted", default="", metavar="ERROR", help="an error on the way to the device, by its name")
     parser.add_argument("--calls", action="store_true", help="then print how often each function was called")

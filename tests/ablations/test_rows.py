@@ -27,13 +27,15 @@ def test_every_row_trains_and_is_evaluated(name, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "load_demo", lambda model: Demo(epochs=2, overrides=tuple(TINY[model])))
     table = load_table(name)
     rows = ends(table.rows) if "figure" in name else table.rows
-    only = ["--rows", *(row.name for row in rows)]
+    only = ["--rows", *(row.name for row in rows)] if len(rows) < len(table.rows) else []
     monkeypatch.setattr("sys.argv", ["ablate.py", name, "--demo", "--device", "CPU", "--output", "out", *only])
     run(ablate.main)
 
     written = json.loads((tmp_path / f"out/{name}/table.json").read_text())
-    assert [row["name"] for row in written["rows"]] == [row.name for row in rows]
-    for row, described in zip(rows, written["rows"], strict=True):
+    assert [row["name"] for row in written["rows"]] == [row.name for row in table.rows]
+    for row, described in zip(table.rows, written["rows"], strict=True):
+        if row not in rows:
+            continue
         assert described["status"] == ("complete" if row.config else "published only"), row.name
         for number in described["numbers"] if row.config else []:
             assert 0 <= number["mean"] <= 100

@@ -12,7 +12,7 @@ from parity.stand_in import Counts
 from tests.checkpoints import DATA, RECIPES
 from tests.data.tree import write_llcm, write_regdb
 
-SMALL = ["train.num_identities=2", "train.num_instances=2", "evaluation.trials=1", "evaluation.compare_untrained=false"]
+SMALL = ["train.num_identities=2", "train.num_instances=2", "evaluation.compare_untrained=false"]
 STAGES = {"pmt": 2, "agw": 1, "mun": 1}
 ITERATIONS = 12  # of an epoch; the tenth step is logged
 # As published, where every layer counts: what MindSpore compiles may be too deep for it.

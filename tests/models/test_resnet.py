@@ -111,10 +111,11 @@ def torchvision_file(path, **changes):
 PARTS = [{"stages": ()}, {"stages": ()}, {"stem": False}]
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
+@pytest.mark.parametrize("suffix", ["safetensors", "ckpt", "pth"])
 def test_a_torchvision_file_fills_both_stems_and_what_they_share(tmp_path, suffix):
     held = torchvision_file(tmp_path / "resnet.safetensors")
     ms.save_checkpoint([{"name": n, "data": Tensor(v)} for n, v in held.items()], str(tmp_path / "resnet.ckpt"))
+    torch.save({n: torch.from_numpy(v) for n, v in held.items()}, tmp_path / "resnet.pth")
     parts = [ResNet(SHALLOW, **part) for part in PARTS]
     load_pretrained_resnet(parts, tmp_path / f"resnet.{suffix}")
     for part in parts:
@@ -145,6 +146,23 @@ def test_agw_is_built_with_the_configured_file(tmp_path, build, array):
     for stem in (model.visible_stem, model.infrared_stem):
         assert np.array_equal(array(stem.conv1.weight), held["conv1.weight"])
     assert np.array_equal(array(model.base.layer3[0].conv2.weight), held["layer3.0.conv2.weight"])
+
+
+@pytest.mark.parametrize(
+    ("network", "load"), [(ResNet, load_pretrained_resnet), (TorchResNet, torch_load_pretrained_resnet)]
+)
+def test_what_is_loaded_is_noted_and_numbers_that_are_none_are_refused(tmp_path, caplog, network, load):
+    path = tmp_path / "resnet50-0676ba61.safetensors"
+    held = torchvision_file(path)
+    parts = [network(SHALLOW, **part) for part in PARTS]
+    load(parts, path)
+    promised, uncorrelated = caplog.messages  # drawn, not trained; its scales are not 1
+    assert promised.startswith(f"note: {path}"[:100])
+    assert promised.endswith("the recipe's file is resnet50-0676ba61.pth (timm's resnet50.tv_in1k)")
+    assert uncorrelated.endswith("neighbouring weights of its first layer are not correlated, as before training")
+    torchvision_file(path, **{"conv1.weight": np.full_like(held["conv1.weight"], np.nan)})
+    with pytest.raises(InputError, match=r"1 \(conv1\.weight is not finite\)"):
+        load(parts, path)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import mindspore as ms
 import numpy as np
 import pytest
+import torch
 from mindspore import Tensor
 from safetensors.numpy import save_file
 
@@ -63,11 +64,12 @@ def timm_weights(square=4):
     return held | {"head.weight": np.zeros((10, 16), np.float32), "head.bias": np.zeros(10, np.float32)}
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
+@pytest.mark.parametrize("suffix", ["safetensors", "ckpt", "pth"])
 def test_a_timm_file_loads_with_its_positions_resized_and_its_head_dropped(tmp_path, suffix):
     held = timm_weights()
     save_file(held, tmp_path / "vit.safetensors")
     ms.save_checkpoint([{"name": n, "data": Tensor(v)} for n, v in held.items()], str(tmp_path / "vit.ckpt"))
+    torch.save({"model": {name: torch.from_numpy(value) for name, value in held.items()}}, tmp_path / "vit.pth")
     vit = VisionTransformer(**SMALL)
     load_pretrained_vit(vit, tmp_path / f"vit.{suffix}")
     loaded = {timm_name(name): p.asnumpy() for name, p in vit.parameters_dict().items()}

@@ -1,11 +1,16 @@
 """Milvus, embedded and as a server: the same pictures in the same order as exact search."""
 
+import errno
 import fcntl
 import socket
+import threading
+import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from milvus_lite.adapter.grpc.server import start_server_in_thread
+from milvus_lite.engine.collection import Collection
 from pymilvus import MilvusClient
 
 from ms_vireid.command.errors import InputError
@@ -123,7 +128,7 @@ def test_a_collection_of_an_earlier_version_is_refused(opened):
 
 
 def test_a_server_that_is_not_there_is_named_without_its_password(monkeypatch):
-    monkeypatch.setattr(milvus_gallery, "_TIMEOUT", 1)
+    monkeypatch.setattr(milvus_gallery, "_CONNECTION", 1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -133,6 +138,123 @@ def test_a_server_that_is_not_there_is_named_without_its_password(monkeypatch):
     assert said.startswith(f"milvus:http://127.0.0.1:{port}: ")
     assert said.endswith("check the address, and that the server runs")
     assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://localhost:abc", "Port could not be cast to integer value as 'abc'; a server's address is http://HOST"),
+        ("http://localhost:99999", "Port out of range 0-65535; a server's address is http://HOST:PORT"),
+        ("http://[::1", "Invalid IPv6 URL; a server's address is http://HOST:PORT"),
+        ("http://[::1]:19530", "pymilvus takes no IPv6 address; give a name that stands for it"),
+        ("http://", "is no address of a server"),
+        ("http://a b:1", "is no address of a server"),
+        ("http://a\x00:1", "is no address of a server"),
+        ("ftp://localhost:1", "is no address of a server"),
+    ],
+)
+def test_an_address_that_cannot_be_right_is_refused_before_anybody_is_asked(monkeypatch, address, said):
+    monkeypatch.setattr(milvus_gallery.MilvusGallery, "_ask", lambda *_: pytest.fail("asked"))
+    with pytest.raises(InputError) as error:
+        MilvusGallery(address, "pictures", create=True)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", "1a", "a-b", "a b", "é", "$x", "a" * 256])
+def test_a_collections_name_is_checked_before_anything_is_made(tmp_path, name):
+    with pytest.raises(InputError, match=r"--collection .*: is no name in Milvus; it takes a letter or _"):
+        MilvusGallery(str(tmp_path / "gallery.db"), name, create=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_other_things_stays_as_it_is(tmp_path):
+    (tmp_path / "album.db").mkdir()
+    (tmp_path / "album.db/photo.jpg").touch()
+    (tmp_path / "file.db").touch()
+    for name, said in (("album.db", "a folder of other things, not a gallery"), ("file.db", "is a file; a gallery of")):
+        for create in (False, True):
+            with pytest.raises(InputError, match=said):
+                MilvusGallery(str(tmp_path / name), "pictures", create)
+    assert {one.name for one in tmp_path.rglob("*")} == {"album.db", "photo.jpg", "file.db"}
+
+
+@pytest.fixture
+def proxied(tmp_path):
+    """A server behind a proxy, with the proxy, which goes on passing bytes until it is stopped."""
+    server, database, port = start_server_in_thread(str(tmp_path / "served"))
+    proxy = Proxy(port)
+    yield f"http://127.0.0.1:{proxy.port}", proxy
+    proxy.close()
+    server.stop(grace=0)
+    database.close()
+
+
+class Proxy:
+    def __init__(self, port):
+        self._target, self._sockets = port, [socket.create_server(("127.0.0.1", 0))]
+        self.port = self._sockets[0].getsockname()[1]
+        self.delay, self.silent = 0.0, threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self):
+        for one in self._sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                pair = self._sockets[0].accept()[0], socket.create_connection(("127.0.0.1", self._target))
+                self._sockets += pair
+                for source, target in (pair, pair[::-1]):
+                    threading.Thread(target=self._pass, args=(source, target), daemon=True).start()
+
+    def _pass(self, source, target):
+        with suppress(OSError):
+            while piece := source.recv(1 << 16):
+                time.sleep(self.delay)
+                if not self.silent.is_set():
+                    target.sendall(piece)
+
+
+def test_a_server_that_is_slow_is_waited_for(proxied):
+    address, proxy = proxied
+    held = MilvusGallery(address, "pictures")
+    proxy.delay = 0.01
+    held.add(gallery())
+    assert found(held, queries(), 3) == found(LocalGallery("gallery", gallery()), queries(), 3)
+    held.close()
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_server_that_falls_silent_or_goes_away_is_one_line(proxied, monkeypatch, gone):
+    monkeypatch.setattr(milvus_gallery, "_REPLY", 1)
+    address, proxy = proxied
+    held = MilvusGallery(address, "pictures")
+    held.add(gallery())
+    proxy.silent.set()
+    if gone:
+        proxy.close()
+    for use in (lambda: held.search(queries(), 1), lambda: held.add(gallery())):
+        began = time.monotonic()
+        with pytest.raises(InputError, match=r"milvus:http://127.0.0.1:\d+: .*; check the server, or choose another"):
+            use()
+        assert time.monotonic() - began < 5
+    held.close()
+
+
+def test_a_server_whose_disk_is_full_is_one_line(opened, monkeypatch):
+    opened.add(gallery())
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("insert", "upsert"):
+        monkeypatch.setattr(Collection, name, full, raising=False)
+    with pytest.raises(InputError, match=r"milvus:.*No space left on device.*; (check the server|free space), or"):
+        opened.add(gallery(seed=9))
+    assert found(opened, queries(), 5) == found(LocalGallery("gallery", gallery()), queries(), 5)
 
 
 def test_a_folder_that_cannot_be_opened_is_refused(tmp_path, monkeypatch):

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import other_width
+from ms_vireid.files.origin import names_of, note_origin
 from torch_ref.models.resnet import ResNet
 from torch_ref.models.vit import VisionTransformer, resize_position_embedding
 from torch_ref.models.weight_file import read_weights
@@ -19,7 +21,8 @@ WHERE_RESNET = "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is
 
 
 def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
-    weights = {k: v for k, v in _read(path, WHERE_VIT).items() if not k.startswith(("head.", "fc_norm."))}
+    held = _read(path, WHERE_VIT)
+    weights = {k: v for k, v in held.items() if not k.startswith(("head.", "fc_norm."))}
     if "pos_embed" in weights and weights["pos_embed"].ndim == 3 and weights["pos_embed"].shape[1] != vit.tokens:
         try:
             weights["pos_embed"] = resize_position_embedding(weights["pos_embed"], vit.patch_embed.grid_size)
@@ -27,6 +30,7 @@ def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
             raise InputError(f"{path}: {error}") from None
     advice = other_width(weights, vit.embed_dim)
     _set(path, "ViT", weights, list(vit.state_dict().items()), advice)
+    note_origin(Path(path), _arrays(held), "ViT")
 
 
 def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
@@ -35,6 +39,7 @@ def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
     weights = {n: v for n, v in held.items() if not n.startswith("fc.") and not n.endswith(counters)}
     named = [pair for part in parts for pair in part.state_dict().items() if not pair[0].endswith(counters)]
     _set(path, "ResNet", weights, named)
+    note_origin(Path(path), _arrays(held), "ResNet")
 
 
 def _read(path: Path | str, where: str) -> dict[str, Tensor]:
@@ -42,6 +47,10 @@ def _read(path: Path | str, where: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"model.pretrained: no such file {path}; {where}; or set model.pretrained=none")
     return read_weights(path)
+
+
+def _arrays(weights: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.detach().float().numpy() for name, value in weights.items()}
 
 
 def _set(
@@ -55,8 +64,11 @@ def _set(
         for name, target in targets
         if name in weights and weights[name].shape != target.shape
     }
+    problems |= {f"{name} is not finite" for name in names & weights.keys() if not weights[name].isfinite().all()}
     if problems:
         listed = ", ".join(sorted(problems)[:10])
-        raise InputError(f"{path}: does not fit the {network}: {len(problems)} ({listed}){advice}")
+        raise InputError(
+            f"{path}: does not fit the {network}: {len(problems)} ({listed}){advice or names_of(weights, network)}"
+        )
     for name, target in targets:
         target.copy_(weights[name])  # a state dict's tensors are detached from the graph

@@ -15,10 +15,8 @@ from torch import Tensor
 from ms_vireid.command.errors import InputError
 from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import DAMAGED, check_names, require_file
+from ms_vireid.files.pytorch_checkpoint import PICKLED, WRAPPERS, ZIP, check_stored
 from ms_vireid.files.weights import read_checkpoint
-
-PICKLED = (".pth", ".pt", ".t")  # .t is what the AGW baseline saves under
-WRAPPERS = ("state_dict", "model", "net", "model_state")  # keys under which files keep their state dict
 
 # What files of releases hold beside tensors (an accuracy, a curve): numbers and arrays of numbers, under both names of
 # numpy's module. None of these runs anything that the file says.
@@ -30,7 +28,6 @@ _NUMPY = [
     *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"},
     *((made, f"{core}.multiarray.{name}") for core in _NUMPY_CORES for name, made in _MULTIARRAY.items()),
 ]
-_ZIP = b"PK\x03\x04"
 # torch.load raises any of these for bytes that are not a pickle, or a damaged one.
 _DAMAGED = (*DAMAGED, AssertionError, pickle.UnpicklingError, struct.error)
 
@@ -52,18 +49,13 @@ def read_pickled(path: Path) -> Any:
 
 
 def _check_archive(path: Path) -> None:
-    """PyTorch stores tensors as they are, each with its CRC: a member that is compressed could become any size. Raises
-    one of DAMAGED if one is compressed, damaged, or there twice, or they overlap."""
+    """Raises one of DAMAGED unless an archive's members are stored as PyTorch does, and each has its CRC."""
     with path.open("rb") as file:
-        if file.read(len(_ZIP)) != _ZIP:  # as PyTorch wrote before 1.6
+        if file.read(len(ZIP)) != ZIP:  # as PyTorch wrote before 1.6
             return
     with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise ValueError("compressed")
-        if sum(member.file_size for member in members) > path.stat().st_size:
-            raise ValueError("members that overlap")
-        if len(set(archive.namelist())) < len(members) or archive.testzip() is not None:
+        check_stored(archive, path.stat().st_size)
+        if archive.testzip() is not None:
             raise ValueError("damaged")
 
 

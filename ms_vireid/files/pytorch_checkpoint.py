@@ -1,0 +1,333 @@
+"""PyTorch's `.pth`, taken apart without PyTorch and without Python's own unpickler.
+
+Both containers are read: the archive of PyTorch 1.6 and later, and the earlier sequence of pickles and storages. The
+pickle's instructions are followed here, on a closed list of names that stand for data: nothing that a file names is
+imported or called.
+"""
+
+import io
+import math
+import pickletools
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ms_vireid.command.errors import InputError, the_first
+from ms_vireid.devices.memory import require_memory
+
+PICKLED = (".pth", ".pt", ".t")  # .t is what the AGW baseline saves under
+WRAPPERS = ("state_dict", "model", "net", "model_state")  # keys under which files keep their state dict
+ZIP = b"PK\x03\x04"
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the earlier container
+_LONGEST_PICKLE = 1 << 22  # bytes; a ViT-B's has 20 thousand
+_MOST_DIMENSIONS = 32
+_BFLOAT16 = "bfloat16"  # NumPy lacks it: read as integers and widened to float32, which holds it exactly
+_TYPES = {
+    "Double": "f8",
+    "Float": "f4",
+    "Half": "f2",
+    "BFloat16": _BFLOAT16,
+    "Long": "i8",
+    "Int": "i4",
+    "Short": "i2",
+    "Char": "i1",
+    "Byte": "u1",
+    "Bool": "?",
+}
+_STORAGES = {f"torch.{device}{kind}Storage": code for device in ("", "cuda.") for kind, code in _TYPES.items()}
+_CALLED = {  # by each name: how many arguments it takes at least
+    "collections.OrderedDict": 0,
+    "torch.Size": 1,
+    "torch._utils._rebuild_tensor": 4,
+    "torch._utils._rebuild_tensor_v2": 4,
+    "torch._utils._rebuild_parameter": 1,
+    "torch.nn.parameter.Parameter": 1,  # what PyTorch's earliest files call
+}
+_KNOWN = {*_STORAGES, *_CALLED, *(f"torch.{name}" for name in ("float64", "float32", "float16", "bfloat16", "int64"))}
+_MARK = object()
+_SAVE = "save a plain state dict: torch.save(model.state_dict(), path)"
+
+
+class DamagedError(ValueError):
+    """A file that is cut off, damaged or of another kind."""
+
+
+@dataclass(frozen=True)
+class _Name:
+    """A class or function that a pickle names; it stands for itself alone."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class _Storage:
+    key: str
+    code: str
+    size: int  # elements
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype("u2" if self.code == _BFLOAT16 else self.code)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tensor:
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]  # elements
+
+
+def read_pth(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a state dict, plain or under one of `WRAPPERS`, by name; bfloat16 becomes float32.
+
+    The arrays may share memory and be read-only. Raises DamagedError for a file that is not whole, and InputError for
+    one that names anything outside the closed list, holds no state dict, or needs more memory than there is.
+    """
+    with path.open("rb") as file:
+        start = file.read(256)
+        is_archive = start.startswith(ZIP)
+        if start.lstrip().startswith(b"<"):
+            raise InputError(f"{path}: is a page of HTML or XML, not a weight file; download the file itself")
+        file.seek(0)
+        try:
+            return _read_archive(path) if is_archive else _read_sequence(path, io.BytesIO(file.read()))
+        except (ArithmeticError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
+            raise DamagedError(str(error)) from None
+
+
+def check_stored(archive: zipfile.ZipFile, size: int) -> None:
+    """PyTorch stores tensors as they are: a member that is compressed could become any size. Raises DamagedError if one
+    is compressed or there twice, or they overlap in the file's `size` bytes."""
+    members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise DamagedError("compressed")
+    if sum(member.file_size for member in members) > size:
+        raise DamagedError("members that overlap")
+    if len(set(archive.namelist())) < len(members):
+        raise DamagedError("a member is there twice")
+
+
+def _read_archive(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if any(name.endswith("/constants.pkl") for name in names):
+            raise InputError(f"{path}: is TorchScript, a program; save its state_dict() by torch.save")
+        check_stored(archive, path.stat().st_size)
+        pickles = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise DamagedError("an archive without PyTorch's data.pkl")
+        folder = pickles[0].removesuffix("data.pkl")
+        if archive.getinfo(pickles[0]).file_size > _LONGEST_PICKLE:
+            raise DamagedError("a pickle longer than weights need")
+        order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in names else b"little"
+        if order not in (b"little", b"big"):
+            raise DamagedError(f"byte order {order[:20]!r}")
+        tensors = _state_dict(path, _Pickle(path).read(io.BytesIO(archive.read(pickles[0]))))
+        contents = {key: archive.read(f"{folder}data/{key}") for key in {t.storage.key for t in tensors.values()}}
+    return {name: _array(name, tensor, contents, order == b"big") for name, tensor in tensors.items()}
+
+
+def _read_sequence(path: Path, file: io.BytesIO) -> dict[str, np.ndarray]:
+    machine = _Pickle(path)
+    if machine.read(file) != _MAGIC or machine.read(file) != _PROTOCOL:
+        raise DamagedError("not PyTorch's")
+    system = machine.read(file)
+    is_big = system["little_endian"] is False
+    tensors = _state_dict(path, machine.read(file))
+    keys = machine.read(file)
+    held = file.getbuffer()
+    contents, at = {}, file.tell()
+    for key in keys:
+        storage = machine.storages[key]
+        size = int.from_bytes(held[at : at + 8], "big" if is_big else "little", signed=True)
+        end = at + 8 + storage.size * storage.dtype.itemsize
+        if size != storage.size or end > len(held):
+            raise DamagedError(f"storage {key} is cut off")
+        contents[key] = held[at + 8 : end]
+        at = end
+    return {name: _array(name, tensor, contents, is_big) for name, tensor in tensors.items()}
+
+
+def _state_dict(path: Path, loaded: Any) -> dict[str, _Tensor]:
+    if not isinstance(loaded, dict):
+        raise InputError(f"{path}: holds a {_kind(loaded)}, not a state dict (tensors by name); {_SAVE}")
+    inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), loaded)
+    wrong = [f"{name} is a {_kind(value)}" for name, value in inner.items() if not isinstance(value, _Tensor)]
+    wrong += [f"{name!r} is not a name" for name in inner if not isinstance(name, str)]
+    if wrong or not inner:
+        found = the_first(wrong) or "nothing"
+        raise InputError(f"{path}: holds no plain state dict (tensors by name): {found}; {_SAVE}")
+    # A tensor may repeat what is in the file.
+    size = sum(math.prod(tensor.shape) * max(tensor.storage.dtype.itemsize, 4) for tensor in inner.values())
+    require_memory(size, f"{path}: making its tensors", "use another copy, or a machine with more memory")
+    return inner
+
+
+def _array(name: str, tensor: _Tensor, contents: dict[str, Any], is_big: bool) -> np.ndarray:
+    storage = tensor.storage
+    dtype = storage.dtype.newbyteorder(">" if is_big else "<")
+    content = contents[storage.key]
+    if len(content) != storage.size * dtype.itemsize:
+        raise DamagedError(f"{name}: its storage has {len(content)} bytes, not {storage.size} of {dtype}")
+    flat = np.frombuffer(content, "u1" if storage.code == "?" else dtype)[tensor.offset :]
+    strides = [stride * flat.itemsize for stride in tensor.strides]
+    array = np.lib.stride_tricks.as_strided(flat, tensor.shape, strides, writeable=False)
+    if storage.code == "?":
+        return array != 0
+    if storage.code == _BFLOAT16:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return np.ascontiguousarray(array, storage.dtype).reshape(tensor.shape)
+
+
+class _Pickle:
+    """Follows pickles; `storages`: those that they refer to, by key."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.storages: dict[str, _Storage] = {}
+
+    def read(self, file: io.BytesIO) -> Any:
+        """The data of the pickle that begins where `file` stands, which then stands behind it."""
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+        start = file.tell()
+        for opcode, argument, place in pickletools.genops(file):
+            if place - start > _LONGEST_PICKLE:
+                raise DamagedError("a pickle longer than weights need")
+            if opcode.name == "STOP":
+                break
+            self._follow(opcode.name, argument)
+        (result,) = self.stack
+        return result
+
+    def _follow(self, name: str, argument: Any) -> None:
+        stack = self.stack
+        if name in _CONSTANTS:
+            stack.append(_CONSTANTS[name]())
+        elif name in _ARGUMENTS:
+            stack.append(argument)
+        elif name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
+            self.memo[len(self.memo) if name == "MEMOIZE" else argument] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET", "GET"):
+            stack.append(self.memo[argument])
+        elif name == "MARK":
+            stack.append(_MARK)
+        elif name == "TUPLE":
+            stack.append(tuple(self._marked()))
+        elif name in _TUPLES:
+            stack[-_TUPLES[name] :] = [tuple(stack[-_TUPLES[name] :])]
+        elif name in ("APPEND", "APPENDS"):
+            values = self._marked() if name == "APPENDS" else [stack.pop()]
+            self._last(list).extend(values)
+        elif name in ("SETITEM", "SETITEMS"):
+            values = self._marked() if name == "SETITEMS" else [stack.pop(-2), stack.pop()]
+            self._set(self._last(dict), values)
+        elif name in ("GLOBAL", "STACK_GLOBAL"):
+            text = ".".join((stack.pop(-2), stack.pop()) if name == "STACK_GLOBAL" else argument.split(" "))
+            stack.append(self._known(text))
+        elif name in ("REDUCE", "NEWOBJ"):
+            arguments, called = stack.pop(), stack.pop()
+            stack.append(self._call(called, arguments))
+        elif name == "BUILD":
+            stack.pop()  # a parameter's flags, or a state dict's _metadata: neither is weights
+            self._last((_Tensor, dict))
+        elif name == "BINPERSID":
+            stack.append(self._storage(stack.pop()))
+        elif name not in ("PROTO", "FRAME"):
+            raise InputError(f"{self.path}: its pickle has {name}, which no weights need; {_SAVE}")
+
+    def _last(self, kind: type | tuple[type, ...]) -> Any:
+        if not isinstance(self.stack[-1], kind):
+            raise DamagedError(f"a {_kind(self.stack[-1])} is changed")
+        return self.stack[-1]
+
+    def _marked(self) -> list[Any]:
+        """What lies above the last mark, which goes too."""
+        values = []
+        while (value := self.stack.pop()) is not _MARK:
+            values.append(value)
+        return values[::-1]
+
+    def _set(self, held: dict, values: list[Any]) -> None:
+        if any(not isinstance(key, str | int) for key in values[::2]):
+            raise DamagedError("a key that is neither text nor number")
+        held.update(zip(values[::2], values[1::2], strict=True))
+
+    def _known(self, text: str) -> _Name:
+        if text not in _KNOWN:
+            raise InputError(f"{self.path}: refers to {text[:100]!r}, which no weights need; it was not run; {_SAVE}")
+        return _Name(text)
+
+    def _storage(self, saved: Any) -> _Storage:
+        kind, named, key, _, size, *view = saved
+        if kind != "storage" or not isinstance(named, _Name) or named.text not in _STORAGES:
+            raise DamagedError("a reference to something other than a storage")
+        if view not in ([], [None]):
+            raise InputError(f"{self.path}: storage {key} is a view of another; save clones of its tensors")
+        storage = _Storage(str(key), _STORAGES[named.text], _count(size))
+        if self.storages.setdefault(storage.key, storage) != storage:
+            raise DamagedError(f"storage {key} has two types or sizes")
+        return storage
+
+    def _call(self, called: Any, arguments: Any) -> Any:
+        if not isinstance(called, _Name) or called.text not in _CALLED or not isinstance(arguments, tuple):
+            raise DamagedError("a call of something that is no function")
+        if len(arguments) < _CALLED[called.text]:
+            raise DamagedError(f"{called.text} with {len(arguments)} arguments")
+        if called.text == "torch.Size":
+            return tuple(arguments[0])
+        if called.text == "collections.OrderedDict":
+            made: dict = {}
+            for pair in arguments[0] if arguments else ():  # as Python 2 wrote it
+                self._set(made, list(pair))
+            return made
+        if called.text in ("torch._utils._rebuild_parameter", "torch.nn.parameter.Parameter"):
+            if not isinstance(arguments[0], _Tensor):
+                raise DamagedError("a parameter that is no tensor")
+            return arguments[0]
+        return self._tensor(*arguments[:4])
+
+    def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any) -> _Tensor:
+        """Checked against its storage: no element lies outside it."""
+        if not isinstance(storage, _Storage):
+            raise DamagedError("a tensor without a storage")
+        offset, shape, strides = _count(offset), tuple(map(_count, shape)), tuple(map(_count, strides))
+        if len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS:
+            raise DamagedError(f"a tensor of {len(shape)} dimensions with {len(strides)} strides")
+        last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+        if offset > storage.size or (0 not in shape and last >= storage.size):
+            raise DamagedError(f"a tensor that ends at {last} of a storage of {storage.size}")
+        if math.prod(shape) > storage.size:
+            raise InputError(f"{self.path}: a tensor of shape {shape} repeats {storage.size} numbers; save its clone()")
+        return _Tensor(storage, offset, shape, strides)
+
+
+_CONSTANTS: dict[str, Callable[[], Any]] = {
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+}
+_ARGUMENTS = {
+    *("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "BINFLOAT"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "UNICODE", "SHORT_BINSTRING", "BINSTRING"),
+}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__.strip("_").lower()
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**62:
+        raise DamagedError(f"{str(value)[:30]} where a size belongs")
+    return value

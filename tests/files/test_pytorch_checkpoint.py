@@ -1,0 +1,306 @@
+"""PyTorch's files without PyTorch: every bit as torch.load has it, and nothing that a file names is called."""
+
+import argparse
+import io
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import MINDSPORE, TORCH
+from ms_vireid.files.weights import read_checkpoint
+
+CONTAINERS = {"archive": True, "sequence": False}
+FLAT = torch.arange(24, dtype=torch.float32)
+TENSORS = {
+    "weight": FLAT.reshape(2, 3, 4).clone(),
+    "transposed": torch.arange(6.0).reshape(2, 3).t(),
+    "slice": FLAT[5:17].reshape(3, 4)[:, 1:],
+    "shares with slice": FLAT[3:],
+    "one number": torch.tensor(2.5),
+    "empty": torch.zeros(0, 3),
+    "half": torch.tensor([0.1, -65504, float("inf")], dtype=torch.float16),
+    "double": torch.tensor([0.1, 1e300], dtype=torch.float64),
+    "count": torch.tensor(-(2**62)),
+    **{str(kind): torch.tensor([3, 0, 1]).to(kind) for kind in (torch.int32, torch.int16, torch.int8, torch.uint8)},
+    "flags": torch.tensor([True, False]),
+    "parameter": torch.nn.Parameter(torch.tensor([-0.0, float("nan")])),
+    "brain": torch.tensor([0.1, float("nan"), -0.0, 3e38], dtype=torch.bfloat16),
+}
+
+
+class Calls:
+    """Pickled as a call of something."""
+
+    def __init__(self, called, *arguments):
+        self.called = called, arguments
+
+    def __reduce__(self):
+        return self.called
+
+
+class Early:
+    """A parameter as PyTorch 0.2 and before wrote it."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def __reduce__(self):
+        return torch.nn.parameter.Parameter, (self.tensor,), (True, False, OrderedDict())
+
+
+def refusal(path) -> str:
+    with pytest.raises(InputError) as caught:
+        read_checkpoint(path)
+    return str(caught.value)
+
+
+def assert_same(held, tensors):
+    assert list(held) == list(tensors)
+    for name, tensor in tensors.items():
+        wanted = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
+        assert (held[name].dtype, held[name].shape) == (wanted.dtype, wanted.shape), name
+        assert held[name].tobytes() == wanted.tobytes(), name
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".t"])
+def test_every_bit_is_as_pytorch_reads_it(tmp_path, container, protocol, suffix):
+    path = tmp_path / f"a{suffix}"
+    torch.save(TENSORS, path, pickle_protocol=protocol, _use_new_zipfile_serialization=CONTAINERS[container])
+    read = read_checkpoint(path)
+    assert_same(read.arrays, torch.load(path, weights_only=True) if protocol == 2 else TENSORS)
+    assert (read.meta, read.framework) == ({}, TORCH)
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", "net"])
+def test_a_state_dict_is_found_beside_other_values(tmp_path, container, wrapper):
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.BatchNorm2d(2))
+    optimizer = torch.optim.AdamW(module.parameters())
+    module(torch.ones(1, 3, 5, 5)).sum().backward()
+    optimizer.step()
+    content = {"epoch": 3, "best": 0.5, "type": torch.float32, "optimizer": optimizer.state_dict()}
+    content[wrapper] = module.state_dict()  # an OrderedDict with _metadata
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=CONTAINERS[container])
+    assert_same(read_checkpoint(tmp_path / "a.pth").arrays, module.state_dict())
+
+
+def test_parameters_of_the_earliest_files_are_read(tmp_path):
+    held = OrderedDict((name, Early(FLAT[first:])) for first, name in enumerate("ab"))
+    torch.save(held, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    assert_same(read_checkpoint(tmp_path / "a.pth").arrays, torch.load(tmp_path / "a.pth", weights_only=True))
+
+
+def test_an_ordered_dictionary_of_python_2_is_read(tmp_path):
+    torch.save(Calls(OrderedDict, [["a", FLAT]]), tmp_path / "a.pth")
+    assert_same(read_checkpoint(tmp_path / "a.pth").arrays, {"a": FLAT})
+
+
+def test_the_other_byte_order_is_read(tmp_path):
+    torch.save({"a": FLAT, "b": TENSORS["brain"]}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as source, zipfile.ZipFile(tmp_path / "b.pth", "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("byteorder"):
+                content = b"big"
+            elif "/data/" in name:
+                content = np.frombuffer(content, "u4" if len(content) == 96 else "u2").byteswap().tobytes()
+            target.writestr(name, content)
+    assert_same(read_checkpoint(tmp_path / "b.pth").arrays, {"a": FLAT, "b": TENSORS["brain"]})
+
+
+FOREIGN = {
+    "system": (Calls(os.system, "touch ran"), "posix.system"),
+    "eval": (Calls(eval, "open('ran', 'w')"), "__builtin__.eval"),
+    "module": (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
+    "load": (Calls(torch.load, "other.pth"), "torch.serialization.load"),
+    "arguments": (argparse.Namespace(lr=1), "argparse.Namespace"),
+    "numpy": (np.float64(3), "numpy.core.multiarray.scalar"),
+    "class": (InputError, "ms_vireid.command.errors.InputError"),
+    "sparse": (torch.ones(2).to_sparse(), "torch._utils._rebuild_sparse_tensor"),
+    "complex": (torch.ones(2, dtype=torch.complex64), "torch.ComplexFloatStorage"),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_what_is_no_weight_is_named_and_not_run(tmp_path, monkeypatch, container, foreign):
+    monkeypatch.chdir(tmp_path)
+    value, named = FOREIGN[foreign]
+    for content in ({"a": FLAT, "b": value}, {"model": {"a": FLAT}, "beside": [value]}, value):
+        torch.save(content, "a.pth", _use_new_zipfile_serialization=CONTAINERS[container])
+        line = refusal(Path("a.pth"))
+        assert line.startswith(f"a.pth: refers to '{named}', which no weights need; it was not run; save a plain state")
+    assert os.listdir() == ["a.pth"]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ({}, "holds no plain state dict (tensors by name): nothing"),
+        ([1, 2], "holds a list, not a state dict"),
+        ({"a": 1}, "a is a int"),
+        ({"model": {"a": FLAT, "b": None}}, "b is a nonetype"),
+        ({1: FLAT}, "1 is not a name"),
+        ({"a": torch.ones(1).expand(10**6)}, "a tensor of shape (1000000,) repeats 1 numbers; save its clone()"),
+        ({"a\n": FLAT}, "a name in it is"),
+    ],
+)
+def test_what_is_no_state_dict_is_refused(tmp_path, content, line):
+    for container in CONTAINERS.values():
+        torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=container)
+        assert line in refusal(tmp_path / "a.pth")
+
+
+class Saved:
+    """Pickled as a reference to a storage."""
+
+    def __init__(self, *about):
+        self.about = about
+
+
+def write_archive(path, held, storage=b"\0" * 96):
+    """An archive as PyTorch's, of any values; `held` may be a pickle's bytes."""
+    file = io.BytesIO()
+    pickler = pickle._Pickler(file, 2)
+    pickler.persistent_id = lambda value: getattr(value, "about", None)
+    if not isinstance(held, bytes):
+        pickler.dump(held)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", held if isinstance(held, bytes) else file.getvalue())
+        archive.writestr("a/data/0", storage)
+
+
+def tensor(offset=0, shape=(24,), strides=(1,), storage=None):
+    saved = storage or Saved("storage", torch.FloatStorage, "0", "cpu", 24)
+    return {"a": Calls(torch._utils._rebuild_tensor_v2, saved, offset, shape, strides, False, OrderedDict())}
+
+
+def test_an_archive_by_hand_is_read(tmp_path):
+    write_archive(tmp_path / "a.pth", tensor(3, (2, 3), (4, 2)), FLAT.numpy().tobytes())
+    assert_same(read_checkpoint(tmp_path / "a.pth").arrays, {"a": FLAT.as_strided((2, 3), (4, 2), 3)})
+
+
+LIES = {
+    "beyond": tensor(offset=1),
+    "far beyond": tensor(offset=2**61),
+    "before": tensor(offset=-1, shape=(3,)),
+    "long": tensor(shape=(25,)),
+    "long stride": tensor(shape=(3, 2), strides=(12, 1)),
+    "negative": tensor(shape=(-1,)),
+    "negative stride": tensor(23, (3,), (-1,)),
+    "huge": tensor(shape=(2**40, 2**40), strides=(0, 0)),
+    "huge in no memory": tensor(shape=(0, 2**61), strides=(2**61, 1)),
+    "a truth": tensor(shape=(True,)),
+    "a half": tensor(shape=(0.5,)),
+    "texts": tensor(shape="24"),
+    "no strides": tensor(strides=()),
+    "many dimensions": tensor(shape=(1,) * 40, strides=(1,) * 40),
+    "no storage": tensor(storage=[1]),
+    "another reference": tensor(storage=Saved("module", torch.FloatStorage, "0", "cpu", 24)),
+    "a storage of no type": tensor(storage=Saved("storage", "FloatStorage", "0", "cpu", 24)),
+    "a longer storage": tensor(storage=Saved("storage", torch.FloatStorage, "0", "cpu", 25)),
+    "a shorter storage": tensor(shape=(1,), storage=Saved("storage", torch.FloatStorage, "0", "cpu", 23)),
+    "another type": tensor(storage=Saved("storage", torch.DoubleStorage, "0", "cpu", 24)),
+    "no such storage": tensor(storage=Saved("storage", torch.FloatStorage, "1", "cpu", 24)),
+    "a folder above": tensor(storage=Saved("storage", torch.FloatStorage, "../data.pkl", "cpu", 24)),
+    "a view": tensor(storage=Saved("storage", torch.FloatStorage, "0", "cpu", 24, ("1", 0, 24))),
+    "two sizes": {**tensor(), "b": tensor(storage=Saved("storage", torch.FloatStorage, "0", "cpu", 12))["a"]},
+    "too few arguments": {"a": Calls(torch._utils._rebuild_tensor_v2, 1)},
+    "a parameter of text": {"a": Calls(torch._utils._rebuild_parameter, "text", True, OrderedDict())},
+    "a call of a storage": {"a": Calls(torch.FloatStorage, 2**40)},
+    "a size of a number": {"a": Calls(torch.Size, 3)},
+    "a dictionary of numbers": Calls(OrderedDict, [1, 2]),
+    "keys of pairs": {(1, 2): 3},
+    "nothing": b"",
+    "no end": b"\x80\x02}",
+    "nothing to end with": b"\x80\x02.",
+    "two values": b"\x80\x02}}.",
+    "no mark": b"\x80\x02}(u.",
+    "marks": b"\x80\x02((((t.",
+    "a memo of nothing": b"\x80\x02h\x07.",
+    "a number without end": b"\x80\x02\x8b\xff\xff\xff\x7f.",
+    "a text without end": b"\x80\x04\x8d" + b"\xff" * 7 + b"\x7f.",
+    "an extension": b"\x80\x02\x82\x01.",
+    "a class of the start": b"(ios\nsystem\n.",
+    "a changed function": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}U\x08__code__K\x01sb.",
+    "a changed list": b"\x80\x02]}b.",
+    "a name from the stack": b"\x80\x04\x8c\x02os\x8c\x06system\x93.",
+    "numbers as a name": b"\x80\x04K\x01K\x02\x93.",
+    "a list as its own item": b"\x80\x02]q\x00h\x00a.",
+    "a long pickle": b"\x80\x02" + b"N" * 2**22 + b".",
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_does_not_agree_is_refused_in_one_line(tmp_path, lie):
+    write_archive(tmp_path / "a.pth", LIES[lie])
+    line = refusal(tmp_path / "a.pth")
+    assert line.startswith(f"{tmp_path}/a.pth: ")
+    assert len(line) < len(str(tmp_path)) + 300
+
+
+def test_an_archive_of_another_kind_is_refused(tmp_path):
+    path = tmp_path / "a.pth"
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
+    assert "is TorchScript, a program" in refusal(path)
+    torch.save({"a": torch.zeros(10**6)}, tmp_path / "b.pth")
+    with zipfile.ZipFile(tmp_path / "b.pth") as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    assert "compressed" in refusal(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme", "")
+    assert "without PyTorch's data.pkl" in refusal(path)
+    for content, words in ((b"", "not a whole weight file (0 bytes"), (b"\n<html>", "a page of HTML")):
+        path.write_bytes(content)
+        assert words in refusal(path)
+
+
+def small(container) -> bytes:
+    file = io.BytesIO()
+    torch.save({"a": FLAT[:4].clone(), "b": FLAT.half()}, file, _use_new_zipfile_serialization=CONTAINERS[container])
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_file_cut_off_anywhere_is_refused(tmp_path, container):
+    path, whole = tmp_path / "a.pth", small(container)
+    for size in range(0, len(whole), 5):
+        path.write_bytes(whole[:size])
+        assert "not a whole weight file" in refusal(path), size
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_changed_byte_is_refused_or_does_no_harm(tmp_path, container):
+    path, whole = tmp_path / "a.pth", small(container)
+    drawn = np.random.default_rng(0)
+    for place in range(0, len(whole), 3):
+        changed = bytearray(whole)
+        changed[place] ^= int(drawn.integers(1, 256))
+        path.write_bytes(changed)
+        with suppress(InputError):  # and nothing else
+            read_checkpoint(path)
+
+
+def test_torch_is_not_needed_and_mindspore_names_are_asked_for(tmp_path):
+    torch.save(TENSORS, tmp_path / "a.pth")
+    code = (
+        "import sys; sys.modules['torch'] = None; from ms_vireid.files.weights import read_checkpoint;"
+        "print(len(read_checkpoint(sys.argv[1]).arrays))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.pth"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{len(TENSORS)}\n"
+    with pytest.raises(InputError, match="has PyTorch's names, not MindSpore's; convert it"):
+        read_checkpoint(tmp_path / "a.pth", MINDSPORE)

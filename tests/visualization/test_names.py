@@ -1,0 +1,72 @@
+"""Names of people, runs and labels that mean something to what draws, lays out or prints them: shown as they are."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from ms_vireid.command.errors import printable
+from ms_vireid.evaluation.table import format_table
+from ms_vireid.search.found import Entry, Found, Hit, as_json, format_found
+from ms_vireid.visualization.curves import draw_curves
+from ms_vireid.visualization.figure import LONGEST_LABEL, save_figure, shortened
+from ms_vireid.visualization.ranked import Tile, draw_rows
+from ms_vireid.visualization.similarity import Similarities, draw_similarity
+
+NAMES = {  # and how they are shown
+    "$x$": "$x$",
+    "a$b": "a$b",
+    "x^2_{": "x^2_{",
+    r"\alpha\frac": r"\alpha\frac",
+    "<b>&amp;": "<b>&amp;",
+    "100%s {0}": "100%s {0}",
+    "_hidden": "_hidden",
+    "two\nlines": r"two\nlines",
+    "\u202eabc": r"\u202eabc",
+    "\x1b[31mred": r"\x1b[31mred",
+    "\U0001f9d1": r"\U0001f9d1",  # DejaVu has no glyph for it
+    "": "",
+}
+
+
+@pytest.mark.parametrize(("name", "said"), NAMES.items(), ids=map(ascii, NAMES))
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_figures_show_names_as_they_are(name, said, suffix, tmp_path):
+    label = shortened(name, LONGEST_LABEL)
+    assert label == said
+    points = {"total": {"total": [(1, 1.0), (2, 0.5)]}, name or "x": {name: [(1, 1.0)]}}
+    pixels = np.zeros((8, 4, 3), np.uint8)
+    cosines = np.linspace(0, 1, 20, dtype=np.float32)
+    for figure in (
+        draw_curves([points, points], [label, "other"]),
+        draw_similarity([Similarities(cosines, cosines)], [label]),
+        draw_rows([[Tile(pixels, None, label, label), Tile(pixels, True, label)]], 0.62),
+    ):
+        assert any(said in text for text in texts_of(figure))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            save_figure(figure, tmp_path / f"a{suffix}")
+
+
+def texts_of(figure: Figure):
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+
+
+def test_a_long_name_keeps_both_its_ends():
+    assert shortened("a" * 5000 + "7", LONGEST_LABEL) == "a" * 20 + "…" + "a" * 18 + "7"
+    assert shortened("person_0012") == "perso…0012"
+    assert shortened("person_012") == "person_012"
+
+
+@pytest.mark.parametrize(("name", "said"), NAMES.items(), ids=map(ascii, NAMES))
+def test_tables_are_a_line_a_row_and_json_is_as_it_was(name, said, tmp_path):
+    said = printable(name)
+    entry = Entry.of(f"cam1/{name}.jpg", tmp_path / name, "infrared", 1, name)
+    found = Found(entry, [Hit(entry, 0.5)])
+    lines = format_found(found).splitlines()
+    assert len(lines) == 3
+    assert said in lines[2]
+    assert json.loads(json.dumps(as_json(found)))["identity"] == entry.identity
+    assert len(format_table({name: {"map": 0.5}}).splitlines()) == 2
