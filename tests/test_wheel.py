@@ -86,7 +86,7 @@ def test_from_python_the_version_is_the_packages_and_types_are_there(site, tmp_p
 def test_a_missing_extra_is_named_by_its_packages(site, tmp_path):
     script = "import sys; sys.modules['sklearn'] = None; import ms_vireid.__main__ as program; program.main()"
     refused = run_from(site, tmp_path, "-c", script, "visualize", "curves", "run", "--output", "curves.png")
-    command = "pip install 'jinja2>=3.1' 'matplotlib>=3.7' 'scikit-learn>=1.2'"
+    command = "pip install 'jinja2>=3.1' 'matplotlib>=3.7.3' 'scikit-learn>=1.3.1'"
     assert (refused.returncode, refused.stderr) == (2, f"error: visualize.py needs sklearn: {command}\n")
 
 
