@@ -116,12 +116,8 @@ def main() -> None:
     parser.add_argument("--extras", nargs="*", choices=COMMANDS, metavar="NAME")
     parser.add_argument("--constraints", action="store_true")
     arguments = parser.parse_args()
-    optional = (
-        (ROOT / "pyproject.toml")
-        .read_text()
-        .partition("[project.optional-dependencies]")[2]
-        .partition("[project.scripts]")[0]
-    )
+    declared = (ROOT / "pyproject.toml").read_text()
+    optional = declared[declared.index("[project.optional-dependencies]") : declared.index("[project.scripts]")]
     extras = re.findall(r"^(\w+) = \[", optional, re.MULTILINE)
     assert COMMANDS.keys() == {NONE, *extras} - {"test"}
     if arguments.constraints:
