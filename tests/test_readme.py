@@ -102,7 +102,7 @@ def options_of(source):
     names = re.findall(r"^ +(add_\w+)\(parser\)", source, re.MULTILINE)
     shared = read("ms_vireid/command/running.py") + read("ms_vireid/config/reading.py")
     functions = (re.search(rf"def {name}\(.*?\n\n\n", shared, re.DOTALL)[0] for name in names)
-    own = re.findall(r'\(\s*(?:parser, )?"(--[a-z][a-z0-9-]*)"', source)  # as what a call begins with
+    own = re.findall(r'\(\s*(?:parser, )?"(?:[a-z_-]+ )?(--[a-z][a-z0-9-]*)"', source)  # as what a call begins with
     return {"--help", *own}.union(*map(options_of, functions))
 
 
