@@ -197,6 +197,10 @@ for name, change in STATES.items():
 for name in ("step-beyond-the-end", "without-moments", "second-moments-negative", "variances-negative"):
     case("state", f"{name}-torch", TORCH, state(STATES[name], "torch.safetensors"), "bad.safetensors: ")
 
+for name, held in (("empty", {}), ("list", []), ("text", "x"), ("of-lists", {"state": [], "param_groups": 3})):
+    case("state", f"optimiser-{name}-torch", (*TORCH[:-1], "bad.pth"),
+         lambda held=held: torch.save({"model": {}, "optimizer": held, "step": 1}, "bad.pth"), "bad.pth: ")  # fmt: skip
+
 # What a run folder holds, on --resume and on a page.
 FOLDERS = {
     "run-json-a-list": write("run/run.json", "[1]"),
