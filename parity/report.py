@@ -24,7 +24,7 @@ from pathlib import Path
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import Parser, add_device, require_extra, run
-from ms_vireid.devices import runtime
+from ms_vireid.devices import memory, runtime
 from ms_vireid.files.writing import check_output, write_text
 from parity.processes import executor
 
@@ -254,6 +254,7 @@ def _run_task(side: Side, numbers: Sequence[int]) -> list[tuple]:
             for found in (outcome.results, outcome.terms)
         )
         made.append((time.perf_counter() - begun, results, terms))
+    memory.give_back()
     return made
 
 

@@ -1,16 +1,13 @@
 """The device that MindSpore's tests run on: set up as the commands set it up, before any test imports mindspore."""
 
-import ctypes
-import gc
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import DEVICES
-from ms_vireid.devices import runtime
+from ms_vireid.devices import memory, runtime
 
 # As `set_up` does, but earlier: the conftest.py of a folder named on the command line imports mindspore before
 # `pytest_configure`.
@@ -50,9 +47,7 @@ def memory_given_back():
     """Give the memory of a module's models back to the system: the loader forks its workers, and a process of gigabytes
     takes long to fork."""
     yield
-    gc.collect()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
+    memory.give_back()
 
 
 def pytest_collection_modifyitems(items):
