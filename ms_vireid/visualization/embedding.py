@@ -88,7 +88,9 @@ def draw_embedding(samples: Sequence[Sample], labels: Sequence[str], dimensions:
     is the modality, the colour and, in 2-D, the letter the identity."""
     rows, columns = (len(dimensions), len(labels)) if len(labels) > 1 else (1, len(dimensions))
     width = 2.7 * columns + 0.2
-    entries_a_line = min(int(width / 0.8), 7)
+    identities = list(dict.fromkeys(identity for one in samples for identity in np.unique(one.identities).tolist()))
+    names = [f"{letter}: {shortened(identity)}" for letter, identity in zip(LETTERS, identities, strict=False)]
+    entries_a_line = min(int(width / (0.3 + 0.07 * max(map(len, names)))), 7)  # inches
     figure = new_figure(width, 2.7 * rows + 0.2 + 0.2 * math.ceil((len(MARKERS) + len(IDENTITIES)) / entries_a_line))
     panels = itertools.product(dimensions, zip(samples, labels, strict=True))
     for place, (number, (one, label)) in enumerate(panels, 1):
@@ -97,12 +99,8 @@ def draw_embedding(samples: Sequence[Sample], labels: Sequence[str], dimensions:
         axes.set_title(label if number == dimensions[0] else "")
     found = [name for name in MARKERS if any((one.modalities == name).any() for one in samples)]
     shapes = [Line2D([], [], marker=MARKERS[n], color="0.35", linestyle="", markersize=5, label=n) for n in found]
-    identities = list(dict.fromkeys(identity for one in samples for identity in np.unique(one.identities).tolist()))
     if all(len(np.unique(one.identities)) == len(identities) for one in samples):  # the same in every panel
-        colours = zip(IDENTITIES, LETTERS, identities, strict=False)
-        shapes += [
-            Patch(color=colour, label=f"{letter}: {shortened(identity)}") for colour, letter, identity in colours
-        ]
+        shapes += [Patch(color=colour, label=name) for colour, name in zip(IDENTITIES, names, strict=False)]
     figure.legend(handles=shapes, loc="outside lower center", ncols=entries_a_line)
     return figure
 

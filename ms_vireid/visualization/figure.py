@@ -65,9 +65,12 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
 
 
-def shortened(name: str, longest: int = LONGEST_NAME) -> str:
-    """A name to be drawn: one line of at most so many characters, its middle cut out, and escaped what has no glyph."""
-    text = "".join(one if ord(one) in _glyphs() else ascii(one)[1:-1] for one in printable(name))
+def shortened(name: str, longest: int = LONGEST_NAME, is_text: bool = False) -> str:
+    """A name to be drawn: one line of at most so many characters, its middle cut out, and escaped what has no glyph,
+    unless it is_text, which a browser draws by fonts of its own."""
+    text = printable(name)
+    if not is_text:
+        text = "".join(one if ord(one) in _glyphs() else ascii(one)[1:-1] for one in text)
     end = (longest - 1) // 2
     return text if len(text) <= longest else f"{text[: longest - 1 - end]}…{text[-end:]}"
 

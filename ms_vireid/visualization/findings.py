@@ -6,6 +6,7 @@ from ms_vireid.command.names import MODALITIES
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.protocol import protocol_trials
 from ms_vireid.inference.trained import TrainedModel
+from ms_vireid.visualization.figure import LONGEST_LABEL, shortened
 from ms_vireid.visualization.inline import drawing, photograph
 from ms_vireid.visualization.maps import Decoded, gradcam, overlay
 from ms_vireid.visualization.ranked import SHOWN, Ranked, choose_queries, rank_queries
@@ -40,7 +41,12 @@ def find(trained: TrainedModel, data: ReIDData, queries: int, name: str) -> dict
 def _similarity(one: Similarities, name: str) -> dict:
     counts = f"{len(one.positive):,} pairs of the same identity and {len(one.negative):,} of different ones"
     description = f"Distributions of the cosine similarity of {counts}: {one}"
-    return {"drawing": drawing(draw_similarity([one], [name]), "similarity", description), "text": description}
+    return {
+        "drawing": drawing(
+            draw_similarity([one], [shortened(name, LONGEST_LABEL, is_text=True)]), "similarity", description
+        ),
+        "text": description,
+    }
 
 
 def _ranking(test: ImageSet, ranked: Ranked, size: tuple[int, int]) -> dict:

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import warnings
 
 import matplotlib as mpl
 import numpy as np
@@ -34,7 +35,8 @@ def drawing(figure: Figure, name: str, description: str) -> Markup:
     """An `<svg>` element as wide as its place, its text as text. name: keeps its ids apart from other drawings'."""
     content = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with mpl.rc_context({"svg.fonttype": "none"}):
+    with mpl.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the browser's fonts draw it
         figure.savefig(content, format="svg", transparent=True, metadata=nothing)
     text = content.getvalue()
     box = re.search(r'viewBox="([^"]+)"', text)[1]

@@ -117,5 +117,6 @@ def draw_ranking(ranked: Sequence[Ranked], test: ImageSet, image_size: tuple[int
         found = zip(one.gallery[:SHOWN], one.matches, one.similarity, strict=False)
         tiles = [Tile(load_image(test.paths[i], image_size), bool(right), f"{s:.2f}") for i, right, s in found]
         query = load_image(test.paths[one.query], image_size)
-        rows.append([Tile(query, None, f"id {shortened(test.name(one.query))}"), *tiles])
+        name = shortened(test.name(one.query), 9)
+        rows.append([Tile(query, None, f"id {name}" if len(name) <= 6 else name), *tiles])
     return draw_rows(rows, 0.62)
