@@ -55,7 +55,9 @@ def whole(path: Path | str) -> Iterator[Path]:
     and gets its name; if the block fails, it is removed, and what `path` held is untouched. Raises InputError if it
     cannot be written (a full disk, no permission, something other than a file is there)."""
     path = Path(path)
-    temporary = path.with_name(f".{path.stem[:_LONGEST_STEM]}.{os.getpid()}.tmp{path.suffix}")
+    name = f".{path.stem[:_LONGEST_STEM]}.{socket.gethostname()[:_LONGEST_STEM]}-"
+    temporary = path.with_name(f"{name}{os.getpid()}.tmp{path.suffix}")
+    _remove_left(path.parent, name, f".tmp{path.suffix}")
     try:
         if path.exists() and not path.is_file():
             raise OSError("something other than a file is there")
@@ -70,6 +72,17 @@ def whole(path: Path | str) -> Iterator[Path]:
         raise InputError(f"{path}: cannot be written ({reason}); {kept}; free space or choose another place") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_left(folder: Path, name: str, end: str) -> None:
+    """Remove what processes of this machine that were killed have left of the same file."""
+    from psutil import pid_exists
+
+    with suppress(OSError):  # of a folder that is not there, `whole` says more
+        for left in [one for one in os.listdir(folder) if one.startswith(name) and one.endswith(end)]:
+            number = left[len(name) : -len(end)]
+            if number.isdecimal() and not pid_exists(int(number)):
+                (folder / left).unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
