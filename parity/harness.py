@@ -63,6 +63,7 @@ class Case:
         kernels are installed they stay: theirs is the last.
     small: takes a second or two at most.
     programs: of `PROGRAMS`, those that differ here; none where MindSpore computes nothing but once.
+    device: the only one that computes it; "": all do.
     """
 
     rung: int
@@ -70,6 +71,10 @@ class Case:
     prepare: Callable[[], By]
     small: bool = True
     programs: tuple[str, ...] = PROGRAMS
+    device: str = ""
+
+    def is_for(self, device: str) -> bool:
+        return self.device in ("", device)
 
     def __str__(self) -> str:
         return f"{self.rung} {self.subject}"

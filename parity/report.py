@@ -98,7 +98,7 @@ def main() -> None:
     begun = time.perf_counter()
     found: dict = {}  # by the case: results and loss terms of all sides
     for side in sides:
-        cases = list(filter(is_for_stand_ins, chosen)) if side.stand_in else chosen
+        cases = [case for case in chosen if case.is_for(side.device) and (not side.stand_in or is_for_stand_ins(case))]
         if not cases:
             continue
         print(f"device: {side if side.stand_in else described}")

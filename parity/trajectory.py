@@ -21,7 +21,7 @@ from ms_vireid.engine.schedule import learning_rates
 from ms_vireid.files.weights import COUNTER
 from ms_vireid.models import build_model as mindspore_model
 from ms_vireid.models.base import visible_rows
-from parity.compare import EXACT, IN_FLOAT16, KINKS, REACH, TRAJECTORY, Comparison, compare, compare_all, compare_names
+from parity.compare import EXACT, IN_HALF, KINKS, REACH, TRAJECTORY, Comparison, compare, compare_all, compare_names
 from parity.convert import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
 from parity.mapping import values
 from torch_ref.engine import optimizer as torch_optimizer
@@ -224,15 +224,16 @@ class TorchTraining(Training):
 
 
 class AutocastTraining(TorchTraining):
-    """With PyTorch's own mixed precision, and a loss scale that stays as it is."""
+    """With PyTorch's own mixed precision, of float16 with a loss scale that stays as it is."""
 
     SCALE = 1024.0
+    dtype = torch.float16
 
     def step(
         self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
     ) -> dict[str, float]:
         given = torch.from_numpy(images), None, torch.tensor(key), torch.from_numpy(labels), progress
-        with torch.autocast("cpu", torch.float16):
+        with torch.autocast("cpu", self.dtype):
             outputs = self.model(*given)
         outputs = TrainingOutputs(*(output if output is None else output.float() for output in outputs))
         values = self.train_step.loss(outputs, given[3])
@@ -244,6 +245,14 @@ class AutocastTraining(TorchTraining):
         self.optimizer.set_learning_rates(rates)
         self.optimizer.step()
         return {name: value.item() for name, value in zip(self.train_step.names, values, strict=True)}
+
+
+class AutocastBfloat16(AutocastTraining):
+    SCALE = 1.0
+    dtype = torch.bfloat16
+
+
+AUTOCAST = {"float16": AutocastTraining, "bfloat16": AutocastBfloat16}  # by `train.amp`
 
 
 @lru_cache(maxsize=1)
@@ -303,29 +312,29 @@ def reference(recipe: str) -> Trajectory:
 
 
 @cache
-def in_float16(recipe: str, program: str) -> Trajectory:
-    """A whole training by a program as `train.amp` has it."""
-    training = _begin_mindspore(recipe, _initial(recipe), program, "float16")
+def in_half(recipe: str, amp: str, program: str) -> Trajectory:
+    """A whole training by a program with `train.amp`."""
+    training = _begin_mindspore(recipe, _initial(recipe), program, amp)
     training.advance(STEPS)
     return training.result(reference(recipe).weights)
 
 
 @cache
-def by_autocast(recipe: str) -> Trajectory:
+def by_autocast(recipe: str, amp: str) -> Trajectory:
     """The same in PyTorch."""
-    training = _begin_torch(recipe, _initial(recipe), AutocastTraining)
+    training = _begin_torch(recipe, _initial(recipe), AUTOCAST[amp])
     training.advance(STEPS)
     return training.result(reference(recipe).weights)
 
 
-def compare_in_float16(recipe: str, program: str) -> list[Comparison]:
+def compare_in_half(recipe: str, amp: str, program: str) -> list[Comparison]:
     """Loss terms of every step and the features after them, beside those of PyTorch's autocast: the latter in the
     Euclidean norm, as one activation on another side of ReLU's kink moves an entry by more than rounding does (up to
     1.7e-2 between autocast and float32). Weights are not compared: a step of AdamW goes by the sign of a gradient,
     which is anybody's where it is as small as rounding."""
-    actual, expected = in_float16(recipe, program), by_autocast(recipe)
-    comparisons = compare_all("loss term", actual.terms, expected.terms, IN_FLOAT16)
-    features = compare("features after training", actual.features, expected.features, IN_FLOAT16, norm=True)
+    actual, expected = in_half(recipe, amp, program), by_autocast(recipe, amp)
+    comparisons = compare_all("loss term", actual.terms, expected.terms, IN_HALF[amp])
+    features = compare("features after training", actual.features, expected.features, IN_HALF[amp], norm=True)
     return [*comparisons, features]
 
 

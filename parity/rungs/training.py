@@ -17,19 +17,18 @@ from parity.convert import to_mindspore
 from parity.harness import OF_FUNCTIONS, By, Case, by_program, once, same_weights
 from parity.mapping import torch_names
 from parity.trajectory import (
+    AUTOCAST,
     RECIPES,
     by_autocast,
-    compare_in_float16,
+    compare_in_half,
     compare_trajectories,
     configuration,
-    in_float16,
+    in_half,
     reference,
     trajectories,
 )
 from torch_ref.engine.optimizer import build_optimizer as torch_optimizer
 from torch_ref.models import build_model as torch_model
-
-FLOAT16 = "float16"  # the trainings in it
 
 
 def groups(recipe: str) -> list[Comparison]:
@@ -171,8 +170,8 @@ def trained(recipe: str, run: str) -> By:
 def terms(subject: str, programs: Iterable[str]) -> dict[str, dict[str, np.ndarray]]:
     """A training's loss terms [steps] by name, by each program and by PyTorch."""
     recipe, _, run = subject.partition(", ")
-    if run == FLOAT16:
-        by = {program: in_float16(recipe, program) for program in programs} | {"PyTorch": by_autocast(recipe)}
+    if run in AUTOCAST:
+        by = {program: in_half(recipe, run, program) for program in programs} | {"PyTorch": by_autocast(recipe, run)}
     else:
         by = {program: trajectories(recipe, program)[run] for program in programs} | {"PyTorch": reference(recipe)}
     return {name: trajectory.terms for name, trajectory in by.items()}
@@ -191,8 +190,9 @@ CASES = [
     once(5, "beta of MUN, torch.optim", mun_beta),
     *(case for recipe in RECIPES for case in _of_optimizer(recipe)),
     *(
-        Case(5, f"{recipe}, {FLOAT16}", partial(partial, compare_in_float16, recipe), False, OF_FUNCTIONS)
+        Case(5, f"{recipe}, {amp}", partial(partial, compare_in_half, recipe, amp), False, OF_FUNCTIONS, device)
         for recipe in ("PMT stage 2", "AGW", "MUN")
+        for amp, device in (("float16", ""), ("bfloat16", "Ascend"))
     ),
     *(
         Case(5, f"{recipe}, {run}", partial(trained, recipe, run), small=False)

@@ -21,7 +21,8 @@ SAMPLE = [{str(case): case for case in CASES}[name] for name in SAMPLE_NAMES]
 def pytest_generate_tests(metafunc):
     if "case" in metafunc.fixturenames:
         on_cpu = metafunc.config.getoption("--device") == "CPU"
-        metafunc.parametrize("case", SAMPLE if on_cpu else CASES, ids=str)
+        on_device = [case for case in CASES if case.is_for(metafunc.config.getoption("--device"))]
+        metafunc.parametrize("case", SAMPLE if on_cpu else on_device, ids=str)
 
 
 def test_the_device_computes_what_pytorch_computes_on_the_cpu(case):
