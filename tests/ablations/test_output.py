@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ms_vireid.ablations.output import Report, RowResult
+from ms_vireid.ablations.output import Report, RowResult, _markdown_row
 from ms_vireid.ablations.tables import Table
 from ms_vireid.files.checks import unsealed
 
@@ -131,6 +131,10 @@ def test_markdown_has_one_line_of_headings():
     assert table[2] == "| Base | 63.00 ± 1.00 | 60.00 | +3.00 | 50.00 ± 0.00 | 50.00 | +0.00 | 39.50 | 40.00 | -0.50 |"
     assert {line.count("|") for line in table} == {11}
     assert lines[-2:] == ["* Base: 3 of 4 runs", "* + More: something like it"]
+
+
+def test_a_bar_in_a_name_is_no_column_of_markdown():
+    assert _markdown_row(["a|b", "1.00"]) == r"| a\|b | 1.00 |"
 
 
 def test_markdown_names_a_single_group_of_columns_once():

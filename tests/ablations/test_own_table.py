@@ -74,6 +74,9 @@ def test_splits_and_seeds_are_the_tables(tmp_path):
         ("rows: [", "rows: [{name: agw, config: configs/agw/regdb.yaml}, ", "rows of the same name (agw)"),
         ("title: Mine", "title: Mine\nsplits: 11", "splits: input should be less than or equal to 10, got 11"),
         ("title: Mine", "titel: Mine", "title: field required"),
+        ("title: Mine", 'title: "two\\nlines"', "title: a text of one line that can be printed is wanted"),
+        ("title: Mine", "title: " + "x" * 501, "title: string should have at most 500 characters"),
+        ("title: Mine", "title: Mine\nseeds: 101", "seeds: input should be less than or equal to 100, got 101"),
     ],
 )
 def test_a_file_that_does_not_fit_is_one_line(tmp_path, old, new, says):
