@@ -9,7 +9,9 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from numba import njit, types
+from numba import types
+
+from ms_vireid.devices.compiling import njit
 
 LOBES = 3
 _BITS = 22  # of a weight behind the point

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-from numba import boolean, float32, int64, njit, void
+from numba import boolean, float32, int64, void
 from PIL import Image, ImageEnhance
 
 from ms_vireid.config import AugmentationConfig
 from ms_vireid.data.lanczos import OPTIONS, PIXELS, resize
 from ms_vireid.data.pictures import read_pixels
+from ms_vireid.devices.compiling import njit
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)

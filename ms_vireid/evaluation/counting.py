@@ -2,7 +2,8 @@
 parity/benchmark.py --only ranking` times them beside NumPy's argsort."""
 
 import numpy as np
-from numba import njit
+
+from ms_vireid.devices.compiling import njit
 
 
 @njit(nogil=True, cache=True)

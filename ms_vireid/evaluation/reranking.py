@@ -1,9 +1,9 @@
 """Re-ranking by k-reciprocal encoding (Zhong, Zheng, Cao, Li; CVPR 2017). Not in the tables of PMT or MUN."""
 
 import numpy as np
-from numba import njit
 from scipy.sparse import csr_array
 
+from ms_vireid.devices.compiling import njit
 from ms_vireid.devices.memory import require_memory
 
 K1, K2, WEIGHT = 20, 6, 0.3  # as published: neighbours, of the query expansion, of the original distance

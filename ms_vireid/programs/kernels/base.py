@@ -12,9 +12,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, mint, ops
 from mindspore.common import _Function
-from numba import njit
 
 from ms_vireid.devices import runtime
+from ms_vireid.devices.compiling import njit
 
 __all__ = ["Function", "array", "empty", "f32", "matmul", "memory", "threaded"]
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 from mindspore import Tensor
-from numba import njit
 
+from ms_vireid.devices.compiling import njit
 from ms_vireid.programs.kernels.base import STRICT, Function, array, empty, f32, matmul, memory, padded_plane, threaded
 from ms_vireid.programs.kernels.feature_maps import by_channel, swapped
 

@@ -1,8 +1,8 @@
 """Of MUN's auxiliary generator: depth-wise convolutions, and pyramids of pooled maps."""
 
 import numpy as np
-from numba import njit
 
+from ms_vireid.devices.compiling import njit
 from ms_vireid.programs.kernels.base import (
     STRICT,
     SUMS,

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 from mindspore import Tensor
-from numba import njit
 
+from ms_vireid.devices.compiling import njit
 from ms_vireid.programs.kernels.base import (
     ROWS,
     STRICT,
