@@ -36,7 +36,6 @@ class Bounds(NamedTuple):
 
 
 _SEED = Bounds(0, 2**31 - 1, "random numbers are drawn from 32 bits with a sign")
-_BATCH = Bounds(1, 10_000, "as evaluation.batch_size: more pictures at a time only take memory")
 _TRAINED_BATCH = Bounds(1, 64, "a batch has twice their product of pictures, several times the papers' 8 x 4")
 _REPEATS = Bounds(1, 1000, "each is measured anew, and beyond hundreds no median moves")
 NUMBERS = {  # by command and option
@@ -50,8 +49,10 @@ NUMBERS = {  # by command and option
     "dropout --noises": Bounds(2, 1000, "each is a training; of one alone there is no standard error"),
     "dropout --seeds": _REPEATS,
     "evaluate --trials": Bounds(1, 1000, "as evaluation.trials; SYSU-MM01's protocol has 10"),
-    "export --batch-size": _BATCH,
-    "extract --batch-size": _BATCH,
+    "export --batch-size": Bounds(
+        1, 256, "the file is tried on a batch of that size, in memory"
+    ),
+    "extract --batch-size": Bounds(1, 10_000, "as evaluation.batch_size: more pictures at a time only take memory"),
     "extract --workers": Bounds(0, 256, "as data.workers: each is a process"),
     "parity --processes": Bounds(1, 256, "each holds both frameworks, a gigabyte and more"),
     "recipe --seed": _SEED,
