@@ -49,9 +49,7 @@ NUMBERS = {  # by command and option
     "dropout --noises": Bounds(2, 1000, "each is a training; of one alone there is no standard error"),
     "dropout --seeds": _REPEATS,
     "evaluate --trials": Bounds(1, 1000, "as evaluation.trials; SYSU-MM01's protocol has 10"),
-    "export --batch-size": Bounds(
-        1, 256, "the file is tried on a batch of that size, in memory"
-    ),
+    "export --batch-size": Bounds(1, 256, "the file is tried on a batch of that size, in memory"),
     "extract --batch-size": Bounds(1, 10_000, "as evaluation.batch_size: more pictures at a time only take memory"),
     "extract --workers": Bounds(0, 256, "as data.workers: each is a process"),
     "parity --processes": Bounds(1, 256, "each holds both frameworks, a gigabyte and more"),

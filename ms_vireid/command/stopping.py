@@ -1,12 +1,15 @@
-"""Signals: a request to stop, answered when the step in hand is done, and the end of a parent process."""
+"""Signals: a request to stop, answered when the step in hand is done, and the end of other processes."""
 
 import ctypes
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -42,3 +45,32 @@ def signal_with_parent(number: int) -> None:
     """Have Linux send this process a signal when its parent ends; does nothing elsewhere."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def end_with_workers(seconds: int = 10) -> None:
+    """Have a process of its own end this one, msrun's scheduler, once all workers beside it have been gone for some
+    seconds. MindSpore's would wait ten minutes for workers that were killed before they met, and msrun for it; no
+    thread of this process could run meanwhile. Does nothing where no msrun has started it."""
+    import psutil
+
+    scheduler, launcher = os.getpid(), psutil.Process(os.getppid())
+    if not any(Path(word).name == "msrun" for word in launcher.cmdline()) or os.fork():
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the others answer it
+    missing = 0
+    while missing < seconds and os.getppid() == scheduler:
+        time.sleep(1)
+        missing = 0 if any(_is_worker(one, scheduler) for one in launcher.children()) else missing + 1
+    if os.getppid() == scheduler:
+        os.kill(scheduler, signal.SIGTERM)
+    os._exit(0)
+
+
+def _is_worker(process, scheduler: int) -> bool:
+    """Whether one of msrun's processes is a worker that lives; it also starts a `tail` for each one's log."""
+    import psutil
+
+    try:
+        return process.pid != scheduler and process.status() != psutil.STATUS_ZOMBIE and process.name() != "tail"
+    except psutil.NoSuchProcess:
+        return False

@@ -68,6 +68,11 @@ def launched() -> bool:
     return "MS_ROLE" in os.environ
 
 
+def is_scheduler() -> bool:
+    """Whether this process is the one that msrun starts besides the workers."""
+    return os.environ.get("MS_ROLE") == "MS_SCHED"
+
+
 @contextmanager
 def one_voice() -> Iterator[None]:
     """A block that fails alike in all processes of `msrun`: only the first on each machine prints the error."""

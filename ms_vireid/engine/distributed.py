@@ -9,13 +9,16 @@ import numpy as np
 from mindspore import Parameter, Tensor, communication, nn, ops
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.stopping import signal_with_parent
+from ms_vireid.command.stopping import end_with_workers, signal_with_parent
+from ms_vireid.devices import runtime
 from ms_vireid.engine.process_group import ProcessGroup
 
 
 def join() -> "MsrunGroup":
     """Meet the other processes; raises InputError if they did not come together. The launcher's scheduler stays in here
     until they end. When the launcher is killed, this process is sent SIGTERM, and stops as it does for any other."""
+    if runtime.is_scheduler():
+        end_with_workers()
     try:
         communication.init()
     except RuntimeError as error:
