@@ -32,7 +32,7 @@ def test_a_scheduler_ends_after_its_workers(tmp_path):
 
 def test_a_scheduler_stays_while_a_worker_lives_and_where_no_launcher_is_known(tmp_path):
     processes = [launched(tmp_path, name, seconds) for name, seconds in (("msrun", 60), ("another", 0))]
-    time.sleep(5)
+    time.sleep(3)
     assert [process.poll() for process in processes] == [None, None]
     for process in processes:
         os.killpg(process.pid, signal.SIGKILL)
