@@ -2,8 +2,9 @@
 
     python -m tests.endurance [--steps N] [--searches N] [--only NAME ...]
 
-A training is the demonstration's model on batches of eight pictures, with its two loader processes, whose memory and
-files are counted in. Of each there are the figures of the first tenth that is all at work, and of the last.
+A training is the demonstration's model on batches of eight pictures, with its two loader processes, which are counted
+in. Of each there are the figures of the first tenth that is all at work, and of the last: memory, open files, and
+milliseconds of a core for a step or a search.
 """
 
 import argparse
@@ -28,31 +29,32 @@ EVERY_S = 1.0  # of the samples
 
 
 def train(folder: Path, program: str, steps: int) -> list[dict]:
-    """Samples of a training: its step, MiB and open files of all its processes, and seconds since it began."""
+    """Samples of a training: its step, and what `held` says of all its processes."""
     iterations = max(1, steps // 20)
     epochs = [f"stages.{stage}.epochs=10" for stage in (0, 1)]
     options = (*SMALL, *epochs, f"train.iterations={iterations}", f"train.program={program}")
     output = folder / program
     argv = ("-m", "ms_vireid.train", "--device", "CPU", "--output", output, "--data-root", folder / "data", *options)
-    samples, begun = [], time.monotonic()
+    samples = []
     with (folder / f"{program}.txt").open("w") as log:
         process = subprocess.Popen([sys.executable, *map(str, argv)], cwd=ROOT, stdout=log, stderr=log)
     while process.poll() is None:
         time.sleep(EVERY_S)
         step = sum(1 for _ in (output / "metrics.jsonl").open()) * 100 if (output / "metrics.jsonl").exists() else 0
         with suppress(psutil.Error):
-            samples.append({"step": step, "seconds": time.monotonic() - begun} | held(psutil.Process(process.pid)))
+            samples.append({"step": step} | held(psutil.Process(process.pid)))
     if process.returncode:
         sys.exit((folder / f"{program}.txt").read_text())
     return samples
 
 
 def held(process: psutil.Process) -> dict:
-    """MiB of memory of its own, shared parts by their share, and open files, with its children's."""
+    """MiB of memory of its own, shared parts by their share, open files, and seconds of a core, with its children's."""
     everyone = [process, *process.children(recursive=True)]
     return {
         "mib": sum(one.memory_full_info().pss for one in everyone) / 2**20,
         "files": sum(one.num_fds() for one in everyone),
+        "seconds": sum(sum(one.cpu_times()[:2]) for one in everyone),
     }
 
 
@@ -96,11 +98,11 @@ def search_here(folder: Path, kind: str, count: int) -> list[dict]:
         with closing(MilvusGallery(database, "people")) as opened:
             return opened.search(query, 10)
 
-    samples, begun = [], time.monotonic()
+    samples = []
     for number in range(1, count + 1):
         assert once()
         if number % max(1, count // 100) == 0:
-            samples.append({"step": number, "seconds": time.monotonic() - begun} | held(psutil.Process()))
+            samples.append({"step": number} | held(psutil.Process()))
     return samples
 
 
@@ -130,7 +132,7 @@ def main() -> None:
     if arguments.here:
         print(json.dumps(search_here(arguments.here, arguments.only[0], arguments.searches)))
         return
-    print("".join(f"{word:>10}" for word in (f"{'':<10}{'steps':>8}", *("MiB", "", "files", "", "ms", ""))))
+    print("".join(f"{word:>10}" for word in (f"{'':<10}{'steps':>8}", *("MiB", "", "files", "", "core ms", ""))))
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for program in PROGRAMS:
