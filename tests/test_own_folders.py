@@ -74,7 +74,7 @@ def test_a_person_has_one_name_everywhere(folder, capsys):
     Path("people/visible/0012/1.jpg").unlink()
     with pytest.raises(SystemExit):
         command("ms_vireid/train.py", *FEWER_STEPS, "--output", "again")
-    assert "training identities without visible pictures: 1 (0012)" in capsys.readouterr().err
+    assert "people: folders of identities without a picture: 1 (visible/0012)" in capsys.readouterr().err
 
 
 def test_pictures_of_every_suffix_are_read_and_other_files_named(folder, caplog, capsys):

@@ -57,6 +57,7 @@ def end_with_workers(seconds: int = 10) -> None:
     if not any(Path(word).name == "msrun" for word in launcher.cmdline()) or os.fork():
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the others answer it
+    signal_with_parent(signal.SIGKILL)
     missing = 0
     while missing < seconds and os.getppid() == scheduler:
         time.sleep(1)
