@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import TrainConfig
 from ms_vireid.devices import runtime
-from ms_vireid.programs import graph
+from ms_vireid.programs import graph, same_bits
 
 PROGRAMS = ("kernels", "operators", "graph")
 
@@ -66,6 +66,8 @@ def prepare(program: str, model: nn.Cell, *others: nn.Cell) -> None:
         replacements = graph.replacements(program)
         if any(isinstance(part, nn.Conv2d) for part in parts):
             runtime.cap_convolutions()
+    if ms.get_context("device_target") == "CPU":
+        replacements = replacements | same_bits.CELLS
     if program == "operators":
         ms.runtime.launch_blocking()  # an error names its operator; from queued ones MindSpore 2.10 may crash instead
     for part in parts:

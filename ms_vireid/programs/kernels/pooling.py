@@ -1,4 +1,4 @@
-"""Max pooling, and the mean of GeM."""
+"""Max pooling and GeM."""
 
 import numpy as np
 from mindspore import Tensor
@@ -73,39 +73,41 @@ def _planes(x: Tensor) -> np.ndarray:
 
 
 @threaded(**SUMS)
-def _mean_of_cubes(start, stop, x, means):
-    """[C, N, L] -> [N, C]."""
+def _cubic_gem(start, stop, x, eps, means, roots):
+    """[C, N, L] -> [N, C] each. The root is here too, as MindSpore's is not the same bit by bit at each call."""
     for c in range(start, stop):
         for n in range(x.shape[1]):
             total = f32(0)
             for i in range(x.shape[2]):
                 total += x[c, n, i] * x[c, n, i] * x[c, n, i]
-            means[n, c] = total / f32(x.shape[2])
+            means[n, c] = total / f32(x.shape[2]) + eps
+            roots[n, c] = means[n, c] ** f32(1 / 3)
 
 
 @threaded(**STRICT)
-def _mean_of_cubes_derivative(start, stop, x, gradient, of_x):
+def _cubic_gem_derivative(start, stop, x, means, roots, gradient, of_x):
     for c in range(start, stop):
         for n in range(x.shape[1]):
-            factor = gradient[n, c] * f32(3) / f32(x.shape[2])
+            factor = gradient[n, c] * roots[n, c] / (means[n, c] * f32(x.shape[2]))
             for i in range(x.shape[2]):
                 of_x[c, n, i] = factor * x[c, n, i] * x[c, n, i]
 
 
-class MeanOfCubes(Function):
-    """Over H and W: float32 [N, C, H, W] -> [N, C]."""
+class CubicGeM(Function):
+    """(mean(x^3) + eps)^(1/3) over H and W: float32 [N, C, H, W] -> [N, C]."""
 
     @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        means = empty(x.shape[:2])
+    def forward(ctx, x, eps):
+        means, roots = empty(x.shape[:2]), empty(x.shape[:2])
         rows = rows_by_channel(x)
-        _mean_of_cubes(len(rows), rows, memory(means))
-        return means
+        _cubic_gem(len(rows), rows, f32(eps), memory(means), memory(roots))
+        ctx.save_for_backward(x, means, roots)
+        return roots
 
     @staticmethod
     def backward(ctx, gradient):
-        (x,) = ctx.saved_tensors
+        x, means, roots = ctx.saved_tensors
         of_x, of_rows = new_map(x.shape)
-        _mean_of_cubes_derivative(len(of_rows), rows_by_channel(x), array(gradient), of_rows)
-        return of_x
+        given = array(means), array(roots), array(gradient)
+        _cubic_gem_derivative(len(of_rows), rows_by_channel(x), *given, of_rows)
+        return of_x, None

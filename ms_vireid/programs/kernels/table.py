@@ -11,7 +11,7 @@ from ms_vireid.programs.kernels.convolution import Convolution, Winograd
 from ms_vireid.programs.kernels.feature_maps import Fork
 from ms_vireid.programs.kernels.generator import Depthwise, Pyramids
 from ms_vireid.programs.kernels.normalisation import BatchNorm
-from ms_vireid.programs.kernels.pooling import MaxPool, MeanOfCubes
+from ms_vireid.programs.kernels.pooling import CubicGeM, MaxPool
 from ms_vireid.programs.kernels.transformer import GELU, Dense, Dropout, DropPath, LayerNorm
 from ms_vireid.programs.kernels.transformer import Attention as Heads
 
@@ -54,7 +54,7 @@ def drop_path(self: layers.DropPath, x: Tensor, factors: Tensor | None) -> Tenso
 def gem(self: layers.GeM, x: Tensor) -> Tensor:
     if self.learned or self.power != 3.0:
         return layers.GeM.construct(self, x)
-    return ops.pow(MeanOfCubes.apply(x) + self.eps, 1.0 / self.power)
+    return CubicGeM.apply(x, self.eps)
 
 
 def convolution(self: nn.Conv2d, x: Tensor) -> Tensor:

@@ -1,0 +1,64 @@
+"""Losses on a CPU: the same bit by bit at each call, however many threads MindSpore shares an operator's numbers among.
+It tries that out in the first 20 calls."""
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ms_vireid.losses.triplet import Softplus
+from ms_vireid.programs.prepare import prepare
+
+BATCHES, ROWS, CLASSES = 40, 4, 3  # a batch's mean shows the last bit of a row in few of them
+CALLS = 20
+
+
+class Losses(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.cross_entropy = nn.CrossEntropyLoss()
+        self.softplus = Softplus()
+
+    def construct(self, logits, labels, differences):
+        """Of each batch the cross entropy, and softplus of each number."""
+        values = ()
+        for batch in range(BATCHES):
+            values += (self.cross_entropy(logits[batch], labels),)
+        return ops.stack(values), self.softplus(differences)
+
+
+def outcomes(cell):
+    """What a compiled cell gives at each call, as bytes: of cross entropy, of softplus."""
+    draw = np.random.default_rng(0)
+    logits = Tensor(draw.normal(0, 0.03, (BATCHES, ROWS, CLASSES)).astype(np.float32))
+    differences = Tensor(draw.normal(0, 3, 441).astype(np.float32))
+    labels = Tensor(np.arange(ROWS) % CLASSES, ms.int32)
+
+    @ms.jit
+    def of_inputs(logits, labels, differences):
+        return cell(logits, labels, differences)
+
+    calls = [[value.asnumpy().tobytes() for value in of_inputs(logits, labels, differences)] for _ in range(CALLS)]
+    return zip(*calls, strict=True)
+
+
+def test_losses_are_the_same_at_each_call():
+    cell = Losses()
+    prepare("kernels", cell)
+    assert [len(set(seen)) for seen in outcomes(cell)] == [1, 1]
+
+
+def test_losses_are_numpys_at_small_and_large_numbers():
+    cell = Losses()
+    prepare("kernels", cell)
+    given = np.array([-100, -30, -12, -1, 0, 1e-6, 3, 19.9, 20.1, 100], np.float32)
+    value, gradient = ms.value_and_grad(lambda x: cell.softplus(x).sum())(Tensor(given))
+    exact = np.logaddexp(0, given.astype(np.float64))
+    assert np.allclose(cell.softplus(Tensor(given)).asnumpy(), exact, rtol=1e-6, atol=1e-6)
+    assert np.allclose(gradient.asnumpy(), 1 - np.exp(-exact), rtol=1e-6, atol=1e-6)
+    logits = np.float32([[0, 0, 0], [1e4, 0, -1e4], [0, 90, 1], [-200, -199, -200]])
+    labels = np.arange(4) % 3
+    exact = np.logaddexp.reduce(logits.astype(np.float64), 1) - logits[range(4), labels]
+    value, gradient = ms.value_and_grad(cell.cross_entropy)(Tensor(logits), Tensor(labels, ms.int32))
+    assert np.allclose(value.asnumpy(), exact.mean(), rtol=1e-6)
+    shares = np.exp(logits - np.logaddexp.reduce(logits.astype(np.float64), 1)[:, None])
+    assert np.allclose(gradient.asnumpy(), (shares - np.eye(3)[labels]) / 4, atol=1e-6)
