@@ -21,7 +21,7 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
 DEVICE_TESTS = Path(__file__).parent / "device"
 # Whatever forks MindSpore's processes comes first: a fork takes ten times as long from one that has compiled graphs or
 # held full-size models, whose memory is cleared in each child.
-LAST = ("engine", "losses", "models", "parity", "test_ladder_models.py", "test_ladder_trainings.py", "test_ladder.py")
+LAST = ("engine", "losses", "models", "parity", "test_ladder_trainings.py", "test_ladder_models.py", "test_ladder.py")
 
 
 def pytest_addoption(parser):

@@ -1,5 +1,5 @@
-"""Trainings on the parity ladder, by every program; by the kernels alone where layers, losses and another training are
-operators and graphs here already. `parity/report.py` has them all."""
+"""Trainings on the parity ladder: PMT's by every program, the others by kernels and operators. Of those a graph is
+compiled on the stand-in devices (tests/device); `parity/report.py` has all by all."""
 
 import pytest
 
@@ -11,8 +11,13 @@ ELSEWHERE = "5 AGW, float16"  # whose parts MUN has, too
 
 @pytest.mark.parametrize("case", [case for case in of_rungs(5) if str(case) != ELSEWHERE], ids=str)
 def test_a_training_goes_as_in_pytorch(case):
-    is_of_choices = case.training and case.subject.startswith("MUN choices")
-    check(case, ("kernels",) if is_of_choices else PROGRAMS)
+    if case.training and case.subject.startswith("MUN choices"):
+        programs = ("kernels",)  # its layers and losses are operators in the other rungs' tests
+    elif case.training and not case.subject.startswith("PMT"):
+        programs = ("kernels", "operators")
+    else:
+        programs = PROGRAMS
+    check(case, programs)
 
 
 def test_what_is_left_out_is_a_case():
