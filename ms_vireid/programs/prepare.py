@@ -67,7 +67,7 @@ def prepare(program: str, model: nn.Cell, *others: nn.Cell) -> None:
         if any(isinstance(part, nn.Conv2d) for part in parts):
             runtime.cap_convolutions()
     if ms.get_context("device_target") == "CPU":
-        replacements = replacements | same_bits.CELLS
+        replacements = same_bits.CELLS | replacements
     if program == "operators":
         ms.runtime.launch_blocking()  # an error names its operator; from queued ones MindSpore 2.10 may crash instead
     for part in parts:

@@ -1,15 +1,16 @@
 """What takes the place of cells on a CPU in every program, so that a number is the same bit by bit at each call.
 
-MindSpore cuts an operator's numbers into as many parts as were fastest in its first calls, and its logarithm computes
-those that do not fill a vector, at the end of each part, otherwise than the others. So the last bit of a loss depended
-on how long a process had been at work, and a training that went on could differ from one that was never stopped.
-`log1p` and the binary cross entropy compute all alike.
+MindSpore cuts an operator's numbers into as many parts as were fastest in its first calls, and computes the logarithms
+and powers of those that do not fill a vector, at the end of each part, otherwise than the others. So the last bit of a
+loss depended on how long a process had been at work, and a training that went on could differ from one that was never
+stopped. `log1p`, the binary cross entropy, and logarithms in float64 compute all alike.
 """
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.losses.triplet import Softplus
+from ms_vireid.models.layers import LEAST, GeM
 
 
 def cross_entropy(self: nn.CrossEntropyLoss, logits: Tensor, labels: Tensor) -> Tensor:
@@ -24,4 +25,22 @@ def softplus(self: Softplus, x: Tensor) -> Tensor:
     return ops.binary_cross_entropy_with_logits(x, none, one, one, reduction="none")
 
 
-CELLS = {nn.CrossEntropyLoss: cross_entropy, Softplus: softplus}
+def gem(self: GeM, x: Tensor) -> Tensor:
+    x = x.astype(ms.float32)
+    power = self.trained_power() if self.learned else Tensor([self.power], ms.float32)
+    if self.learned:
+        x = _power(x.clamp(min=LEAST), power)
+    elif self.power == 3.0:
+        x = x * x * x
+    else:
+        positive = x > 0
+        x = _power(ops.where(positive, x, 1.0), power) * positive
+    return _power(x.mean((2, 3)) + self.eps, 1.0 / power)
+
+
+def _power(x: Tensor, power: Tensor) -> Tensor:
+    """x float32, above 0; power float32 [1]."""
+    return ops.exp(ops.log(x.astype(ms.float64)) * power.astype(ms.float64)).astype(ms.float32)
+
+
+CELLS = {nn.CrossEntropyLoss: cross_entropy, Softplus: softplus, GeM: gem}

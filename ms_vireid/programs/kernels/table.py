@@ -7,6 +7,7 @@ others. Hooks are called as before, except those of cells that their parent's ke
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.models import agw, auxiliary_generator, layers, resnet, vit
+from ms_vireid.programs import same_bits
 from ms_vireid.programs.kernels.convolution import Convolution, Winograd
 from ms_vireid.programs.kernels.feature_maps import Fork
 from ms_vireid.programs.kernels.generator import Depthwise, Pyramids
@@ -53,7 +54,7 @@ def drop_path(self: layers.DropPath, x: Tensor, factors: Tensor | None) -> Tenso
 
 def gem(self: layers.GeM, x: Tensor) -> Tensor:
     if self.learned or self.power != 3.0:
-        return layers.GeM.construct(self, x)
+        return same_bits.gem(self, x)
     return CubicGeM.apply(x, self.eps)
 
 
