@@ -100,6 +100,17 @@ def test_the_files_compute_what_the_checkpoint_does(run_export, trained, tmp_pat
         assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
 
 
+def test_a_mindir_pools_in_float32(run_export, tmp_path):
+    """Not as a CPU does, by logarithms in float64 (`programs/same_bits.py`)."""
+    run_export("agw", "--format", "mindir", "--output", "out.mindir")
+    model = ModelProto()
+    model.ParseFromString((tmp_path / "out-visible.mindir").read_bytes())
+    graphs = [model.graph, *model.functions]
+    operators = {node.op_type.split("::")[-1].split(":")[0] for graph in graphs for node in graph.node}
+    assert "Pow" in operators
+    assert not operators & {"Log", "Exp", "Cast"}
+
+
 @pytest.mark.parametrize(("family", "kind"), [("pmt", "onnx"), ("agw", "onnx"), ("pmt", "mindir")])
 def test_a_picture_prepared_as_the_file_says_has_the_features_of_extract(run_export, trained, tmp_path, family, kind):
     """A picture prepared with Pillow and what the file says, nothing else."""

@@ -10,6 +10,7 @@ from mindspore import Tensor, nn, ops
 
 from ms_vireid.exports.verified import Compute, InferenceGraph, Request
 from ms_vireid.models import ResNet
+from ms_vireid.programs.prepare import as_written
 
 
 class PaddedMaxPool(nn.Cell):
@@ -50,7 +51,7 @@ def write(request: Request, path: Path) -> None:
 
     logging.disable(logging.CRITICAL)  # MindSpore logs several lines besides raising: one of ours is enough
     try:
-        with any_batch(request.trained.model):
+        with as_written(request.trained.model), any_batch(request.trained.model):
             ms.export(graph, images, file_name=str(path), file_format="MINDIR", custom_func=add_info)
     finally:
         logging.disable(logging.NOTSET)

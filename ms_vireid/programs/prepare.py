@@ -84,6 +84,19 @@ def prepare(program: str, model: nn.Cell, *others: nn.Cell) -> None:
 
 
 @contextmanager
+def as_written(model: nn.Cell) -> Iterator[None]:
+    """Within this block the model's cells compute by their own code, as before `prepare`."""
+    replaced = [
+        (part, part.__dict__.pop("construct")) for _, part in model.cells_and_names() if "construct" in part.__dict__
+    ]
+    try:
+        yield
+    finally:
+        for part, function in replaced:
+            part.construct = function
+
+
+@contextmanager
 def announced(what: str) -> Iterator[None]:
     """A block that compiles `what` and runs it for the first time."""
     tqdm.write(f"compiling {what} ...")
