@@ -21,7 +21,18 @@ from ms_vireid.engine.schedule import learning_rates
 from ms_vireid.files.weights import COUNTER
 from ms_vireid.models import build_model as mindspore_model
 from ms_vireid.models.base import visible_rows
-from parity.compare import EXACT, IN_HALF, KINKS, REACH, TRAJECTORY, Comparison, compare, compare_all, compare_names
+from parity.compare import (
+    AFTER_IN_HALF,
+    EXACT,
+    IN_HALF,
+    KINKS,
+    REACH,
+    TRAJECTORY,
+    Comparison,
+    compare,
+    compare_all,
+    compare_names,
+)
 from parity.convert import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
 from parity.mapping import values
 from torch_ref.engine import optimizer as torch_optimizer
@@ -334,7 +345,8 @@ def compare_in_half(recipe: str, amp: str, program: str) -> list[Comparison]:
     which is anybody's where it is as small as rounding."""
     actual, expected = in_half(recipe, amp, program), by_autocast(recipe, amp)
     comparisons = compare_all("loss term", actual.terms, expected.terms, IN_HALF[amp])
-    features = compare("features after training", actual.features, expected.features, IN_HALF[amp], norm=True)
+    limit = AFTER_IN_HALF * IN_HALF[amp]
+    features = compare("features after training", actual.features, expected.features, limit, norm=True)
     return [*comparisons, features]
 
 

@@ -49,10 +49,12 @@ def train(folder: Path, program: str, steps: int) -> list[dict]:
 
 
 def held(process: psutil.Process) -> dict:
-    """MiB of memory of its own, shared parts by their share, open files, and seconds of a core, with its children's."""
+    """MiB of memory, open files, and seconds of a core, with its children's; of a child's memory what it does not
+    share. What other processes share of it changes nothing."""
     everyone = [process, *process.children(recursive=True)]
+    own = process.memory_info().rss + sum(one.memory_full_info().uss for one in everyone[1:])
     return {
-        "mib": sum(one.memory_full_info().pss for one in everyone) / 2**20,
+        "mib": own / 2**20,
         "files": sum(one.num_fds() for one in everyone),
         "seconds": sum(sum(one.cpu_times()[:2]) for one in everyone),
     }

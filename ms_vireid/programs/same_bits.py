@@ -3,7 +3,7 @@
 MindSpore cuts an operator's numbers into as many parts as were fastest in its first calls, and computes the logarithms
 and powers of those that do not fill a vector, at the end of each part, otherwise than the others. So the last bit of a
 loss depended on how long a process had been at work, and a training that went on could differ from one that was never
-stopped. `log1p`, the binary cross entropy, and logarithms in float64 compute all alike.
+stopped. `log1p`, and logarithms in float64, compute all alike.
 """
 
 import mindspore as ms
@@ -11,6 +11,8 @@ from mindspore import Tensor, nn, ops
 
 from ms_vireid.losses.triplet import Softplus
 from ms_vireid.models.layers import LEAST, GeM
+
+LINEAR = 20.0  # from which softplus(x) is x in float32
 
 
 def cross_entropy(self: nn.CrossEntropyLoss, logits: Tensor, labels: Tensor) -> Tensor:
@@ -20,9 +22,10 @@ def cross_entropy(self: nn.CrossEntropyLoss, logits: Tensor, labels: Tensor) -> 
 
 
 def softplus(self: Softplus, x: Tensor) -> Tensor:
-    """The binary cross entropy of 0."""
-    none, one = ops.zeros_like(x), ops.ones_like(x)
-    return ops.binary_cross_entropy_with_logits(x, none, one, one, reduction="none")
+    """In float64, as is GeM's: n numbers alone."""
+    large = x > LINEAR
+    given = ops.where(large, 0.0, x).astype(ms.float64)
+    return ops.where(large, x, ops.log(1.0 + ops.exp(given)).astype(ms.float32))
 
 
 def gem(self: GeM, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Trainings on the parity ladder: PMT's by every program, the others by kernels and operators. Of those a graph is
+"""Trainings on the parity ladder: PMT's second stage by every program, the others by kernels and operators. Of those a graph is
 compiled on the stand-in devices (tests/device); `parity/report.py` has all by all."""
 
 import pytest
@@ -13,7 +13,7 @@ ELSEWHERE = "5 AGW, float16"  # whose parts MUN has, too
 def test_a_training_goes_as_in_pytorch(case):
     if case.training and case.subject.startswith("MUN choices"):
         programs = ("kernels",)  # its layers and losses are operators in the other rungs' tests
-    elif case.training and not case.subject.startswith("PMT"):
+    elif case.training and not case.subject.startswith("PMT stage 2"):
         programs = ("kernels", "operators")
     else:
         programs = PROGRAMS

@@ -2,16 +2,19 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from torch_ref.losses.batch import check_batch, same_labels
 from torch_ref.losses.distance import euclidean_distance
-from torch_ref.losses.triplet import weighted_pair
+from torch_ref.losses.triplet import Softplus, weighted_pair
 
 LARGEST = 88.0  # that the release lets a square be: exp(88) is still a float32
 
 
 class EnhancedSquaredDifferenceLoss(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.softplus = Softplus()
+
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels)
         positive = same_labels(labels, labels)  # [n, n]
@@ -19,4 +22,4 @@ class EnhancedSquaredDifferenceLoss(nn.Module):
         difference = furthest_positive - closest_negative
         square = torch.square(difference).clamp(max=LARGEST)
         signed = torch.where(difference > 0, square, -square)
-        return (functional.softplus(signed) * (~positive).any(-1)).mean()
+        return (self.softplus(signed) * (~positive).any(-1)).mean()
