@@ -1,5 +1,5 @@
-"""Trainings on the parity ladder: PMT's second stage by every program, the others by kernels and operators. Of those a graph is
-compiled on the stand-in devices (tests/device); `parity/report.py` has all by all."""
+"""Trainings on the parity ladder: PMT's second stage by every program, the others by kernels and operators. Of those a
+graph is compiled on the stand-in devices (tests/device); `parity/report.py` has all by all."""
 
 import pytest
 
