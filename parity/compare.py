@@ -18,13 +18,10 @@ KINKS = 3e-2  # of a gradient's norm: a few of millions of activations are on an
 ROUNDING = 1e-2  # of gradients that are exactly 0, relative to those beside them
 HALF = 2.0**-11  # float16 rounds to 11 bits: each operand and each result of a product by up to this share
 HALF_MARGIN = 2 * MARGIN  # the same from float32, beside PyTorch that rounds products alone: 4.0 seen
-IN_HALF = {  # of loss terms through 20 steps beside PyTorch's autocast, which rounds to 11 bits or 8
+IN_HALF = {  # of loss terms and features through 20 steps beside PyTorch's autocast, which rounds to 11 bits or 8
     "float16": 32 * HALF,  # 6.3e-3 seen
     "bfloat16": 32 * 2.0**-8,  # 3.9e-2 seen, on the stand-in for an Ascend
 }
-# Of the features after them, of what the loss terms may be: a triplet that is mined otherwise in one step shows in all
-# of them. 4.5e-2 seen in float16, and 3.9e-2 in one of six trainings whose loss was moved by 1e-6 or less.
-AFTER_IN_HALF = 4.0
 REACH = 1.0  # of the distance that all steps together can cover: a bound, where values are free (`trajectory.FREE`)
 # On a GPU or an NPU, TF32 and HF32 off: the same float32, but the libraries choose among algorithms, Winograd's
 # convolutions with their ten times larger rounding among them, and add up in any order.

@@ -3,7 +3,7 @@
 MindSpore cuts an operator's numbers into as many parts as were fastest in its first calls, and computes the logarithms
 and powers of those that do not fill a vector, at the end of each part, otherwise than the others. So the last bit of a
 loss depended on how long a process had been at work, and a training that went on could differ from one that was never
-stopped. `log1p`, and logarithms in float64, compute all alike.
+stopped. Logarithms in float64 compute all alike.
 """
 
 import mindspore as ms
@@ -17,12 +17,12 @@ LINEAR = 20.0  # from which softplus(x) is x in float32
 
 def cross_entropy(self: nn.CrossEntropyLoss, logits: Tensor, labels: Tensor) -> Tensor:
     below = logits - ops.stop_gradient(logits.max(-1, keepdims=True))  # [n, N], at most 0
-    own = ops.gather_elements(below, 1, labels.astype(ms.int32).unsqueeze(1))  # [n, 1]
-    return (ops.log1p(ops.exp(below).sum(-1, keepdims=True) - 1.0) - own).mean()
+    sums = ops.exp(below).sum(-1, keepdims=True)  # [n, 1]
+    logarithms = below - ops.log(sums.astype(ms.float64)).astype(ms.float32)  # of the softmax
+    return -ops.gather_elements(logarithms, 1, labels.astype(ms.int32).unsqueeze(1)).mean()
 
 
 def softplus(self: Softplus, x: Tensor) -> Tensor:
-    """In float64, as is GeM's: n numbers alone."""
     large = x > LINEAR
     given = ops.where(large, 0.0, x).astype(ms.float64)
     return ops.where(large, x, ops.log(1.0 + ops.exp(given)).astype(ms.float32))
@@ -30,7 +30,7 @@ def softplus(self: Softplus, x: Tensor) -> Tensor:
 
 def gem(self: GeM, x: Tensor) -> Tensor:
     x = x.astype(ms.float32)
-    power = self.trained_power() if self.learned else Tensor([self.power], ms.float32)
+    power = self.trained_power().astype(ms.float64) if self.learned else self.power
     if self.learned:
         x = _power(x.clamp(min=LEAST), power)
     elif self.power == 3.0:
@@ -41,9 +41,9 @@ def gem(self: GeM, x: Tensor) -> Tensor:
     return _power(x.mean((2, 3)) + self.eps, 1.0 / power)
 
 
-def _power(x: Tensor, power: Tensor) -> Tensor:
-    """x float32, above 0; power float32 [1]."""
-    return ops.exp(ops.log(x.astype(ms.float64)) * power.astype(ms.float64)).astype(ms.float32)
+def _power(x: Tensor, power: Tensor | float) -> Tensor:
+    """x float32, above 0; power float64 [1] or a number."""
+    return ops.exp(ops.log(x.astype(ms.float64)) * power).astype(ms.float32)
 
 
 CELLS = {nn.CrossEntropyLoss: cross_entropy, Softplus: softplus, GeM: gem}
