@@ -12,7 +12,6 @@ one core and is a line of --output, and what has its line is not trained again.
 import argparse
 import itertools
 import json
-import statistics
 from concurrent.futures import as_completed
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import append_line
 from parity import processes
+from parity.measure.dropout import begin, set_up
 
 MEAN, STD = (pixel[:, None, None] for pixel in (IMAGENET_MEAN, IMAGENET_STD))
 SIDES = ("outside", "torch_ref", "kernels")
@@ -75,31 +75,23 @@ def train(side, clip, seed, arguments):
 
     from ms_vireid.data.batches import TrainingBatches
     from ms_vireid.data.read import read_data
-    from parity.measure.dropout import _begin
 
     config = configuration(clip, seed, arguments)
     torch.manual_seed(seed)
-    training = _begin(side, config, PartlyFlat(TrainingBatches(read_data(config.data).train, config), config))
+    training = begin(side, config, PartlyFlat(TrainingBatches(read_data(config.data).train, config), config))
     training.advance(arguments.steps)
     return (side, clip, seed), [row["loss"] for row in training.rows]
 
 
-def _set_up():
-    runtime.set_up("CPU")
-    import torch
-
-    torch.set_num_threads(1)
-
-
 def falls(losses):
     """The steps, from 1, at which a run has fallen; the median begins anew after each."""
-    found, begin = [], 0
-    for step in range(BEFORE, len(losses)):
-        before = losses[max(begin, step - BEFORE) : step]
-        if len(before) == BEFORE and losses[step] > FALL * statistics.median(before):
-            found.append(step + 1)
-            begin = step
-    return found
+    from ms_vireid.engine.trainer import Jumps
+
+    class Falls(Jumps):
+        FACTOR, FEWEST, MOST = FALL, BEFORE, BEFORE
+
+    found = Falls()
+    return [step for step, loss in enumerate(losses, 1) if found.times(loss)]
 
 
 def table(rows):
@@ -136,7 +128,7 @@ def main():
     wanted = [
         (*kind, seed) for seed in range(arguments.seeds) for kind in itertools.product(arguments.sides, arguments.clips)
     ]
-    with processes.executor(len(runtime.cores()) or 1, _set_up) as others:
+    with processes.executor(len(runtime.cores()) or 1, set_up) as others:
         for made in as_completed(others.submit(train, *one, arguments) for one in wanted if one not in done):
             (side, clip, seed), losses = made.result()
             append_line(arguments.output, json.dumps({"side": side, "clip": clip, "seed": seed, "losses": losses}))

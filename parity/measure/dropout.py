@@ -79,7 +79,7 @@ def main() -> None:
     read_data(configuration(Task("outside", 0.0, 0.0, 0), arguments).data)  # made before many would make it
     wanted = itertools.product(range(arguments.seeds), arguments.sides, arguments.rates)
     missing = [task for seed, side, pair in wanted if (task := Task(side, *pair, seed)) not in done]
-    with processes.executor(len(runtime.cores()) or 1, _set_up) as others:
+    with processes.executor(len(runtime.cores()) or 1, set_up) as others:
         for made in as_completed(others.submit(train, task, arguments) for task in missing):
             task, losses = made.result()
             append_line(arguments.output, json.dumps(task._asdict() | how | {"losses": losses}))
@@ -132,12 +132,12 @@ def configuration(task: Task, arguments: argparse.Namespace) -> "Config":
 
 
 def train(task: Task, arguments: argparse.Namespace) -> tuple[Task, list[list[float]]]:
-    """Of each noise, in a process that `_set_up` has begun."""
+    """Of each noise, in a process that `set_up` has begun."""
     start = Start(configuration(task, arguments), arguments.epochs)
     return task, [start.losses(task.side, noise) for noise in range(arguments.noises)]
 
 
-def _set_up() -> None:
+def set_up() -> None:
     runtime.set_up("CPU")
     import torch
 
@@ -164,7 +164,7 @@ class Start:
         import numpy as np
         import torch
 
-        training = _begin(side, self.config, self.batches)
+        training = begin(side, self.config, self.batches)
         training.set_weights(self.weights)
         seed = 1000 * (1 + noise) + self.config.seed
         torch.manual_seed(seed)
@@ -187,7 +187,7 @@ class Kept:
         return self.batches[step]
 
 
-def _begin(side: str, config: "Config", batches: Kept) -> "Training":
+def begin(side: str, config: "Config", batches: Kept) -> "Training":
     from parity.measure.outside import OutsideTraining
     from parity.trajectory import MindSporeTraining, TorchTraining
 
