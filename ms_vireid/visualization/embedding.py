@@ -23,6 +23,7 @@ from ms_vireid.visualization.maps import require_finite
 
 NUM_IDENTITIES = len(IDENTITIES)
 LETTERS = "ABCDEFGHIJ"
+MOST_A_LINE = 7  # entries of the legend
 PERPLEXITY = 15.0  # at most, and at most a fifth of the points
 
 
@@ -90,8 +91,7 @@ def draw_embedding(samples: Sequence[Sample], labels: Sequence[str], dimensions:
     width = 2.7 * columns + 0.2
     identities = list(dict.fromkeys(identity for one in samples for identity in np.unique(one.identities).tolist()))
     names = [f"{letter}: {shortened(identity)}" for letter, identity in zip(LETTERS, identities, strict=False)]
-    entries_a_line = min(int(width / (0.3 + 0.07 * max(map(len, names)))), 7)  # inches
-    figure = new_figure(width, 2.7 * rows + 0.2 + 0.2 * math.ceil((len(MARKERS) + len(IDENTITIES)) / entries_a_line))
+    figure = new_figure(width, 2.7 * rows + 0.2)
     panels = itertools.product(dimensions, zip(samples, labels, strict=True))
     for place, (number, (one, label)) in enumerate(panels, 1):
         axes = figure.add_subplot(rows, columns, place, projection="3d" if number == 3 else None)
@@ -101,7 +101,12 @@ def draw_embedding(samples: Sequence[Sample], labels: Sequence[str], dimensions:
     shapes = [Line2D([], [], marker=MARKERS[n], color="0.35", linestyle="", markersize=5, label=n) for n in found]
     if all(len(np.unique(one.identities)) == len(identities) for one in samples):  # the same in every panel
         shapes += [Patch(color=colour, label=name) for colour, name in zip(IDENTITIES, names, strict=False)]
-    figure.legend(handles=shapes, loc="outside lower center", ncols=entries_a_line)
+    for entries_a_line in range(MOST_A_LINE, 0, -1):
+        legend = figure.legend(handles=shapes, loc="outside lower center", ncols=entries_a_line)
+        if legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(shapes) / entries_a_line))
     return figure
 
 

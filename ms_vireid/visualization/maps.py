@@ -191,6 +191,7 @@ def draw_features(pairs: Sequence[tuple[Decoded, Decoded]], maps: Sequence[dict[
             if picture := next((one for one in pair if one.modality == name), None):
                 show_picture(next(places), picture.pixels, name if titled else "")
             image = show_picture(next(places), mean, SYMBOLS[name] if titled else "", **frame)
+            image.axes.title.set_parse_math(True)
     ends = "least", "most"
     add_bar(figure, image, "mean over the channels", ends, shrink=min(1.0, 1.6 / len(pairs)), aspect=20)
     return figure

@@ -69,11 +69,12 @@ def test_a_column_for_each_checkpoint_and_a_row_for_each_number_of_dimensions():
     assert [text.get_text() for text in legend.get_texts()] == ["visible", "infrared", "auxiliary", "A: 3", "B: 8"]
 
 
+@pytest.mark.parametrize("name", ["{}", "040{}", "WWWWWWWWWWWW{}"])
 @pytest.mark.parametrize("checkpoints_drawn", [1, 2])
-def test_the_legend_is_whole(checkpoints_drawn):
+def test_the_legend_is_whole(checkpoints_drawn, name):
     rng = np.random.default_rng(0)
     names = np.repeat(["visible", "infrared", "auxiliary"], 10)
-    one = Sample(rng.standard_normal((30, 4), np.float32), np.tile(np.arange(10), 3).astype(str), names)
+    one = Sample(rng.standard_normal((30, 4), np.float32), np.array([name.format(i) for i in range(10)] * 3), names)
     figure = draw_embedding([one] * checkpoints_drawn, ["run"] * checkpoints_drawn, (2, 3))
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
