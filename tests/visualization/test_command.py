@@ -70,7 +70,7 @@ def test_ranking_similarity_and_embedding_of_a_data_set(draw, checkpoints, data,
     embedding = draw("embedding", "--checkpoint", checkpoints["mun"], *options, output="figure.svg")
     text = embedding.read_text()
     assert text.startswith("<?xml")
-    assert re.search(r'width="403\.2pt" height="237\.6pt"', text)  # 5.6 x 3.3 inches
+    assert re.search(r'width="403\.2pt" height="223\.2pt"', text)  # 5.6 x 3.1 inches
     again = draw("embedding", "--checkpoint", checkpoints["mun"], *options, output="again.svg")
     assert again.read_text() == text
     assert "written: again.svg" in capfd.readouterr().out
