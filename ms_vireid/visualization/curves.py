@@ -11,7 +11,16 @@ from matplotlib.lines import Line2D
 from ms_vireid.command.errors import InputError
 from ms_vireid.engine.run_folder import RunFolder, read_metrics
 from ms_vireid.evaluation.table import COLUMNS
-from ms_vireid.visualization.figure import DASHES, LONGEST_LABEL, SERIES, SERIES_MARKERS, new_figure, shortened, styled
+from ms_vireid.visualization.figure import (
+    DASHES,
+    LONGEST_LABEL,
+    SERIES,
+    SERIES_MARKERS,
+    add_legend,
+    new_figure,
+    shortened,
+    styled,
+)
 
 NOT_TERMS = ("epoch", "step", "images_per_second", "evaluation")
 METRICS = ("rank1", "map", "minp")  # that are drawn
@@ -70,7 +79,7 @@ def draw_curves(runs: Sequence[Panels], labels: Sequence[str]) -> Figure:
     if len(runs) > 1:
         styles = [style | {"marker": m} for style, m in zip(styles, cycle(SERIES_MARKERS), strict=False)]
         handles = [Line2D([], [], label=label, **style) for label, style in zip(labels, styles, strict=True)]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(runs))
+        add_legend(figure, handles, len(runs))
     for number, (axes, title) in enumerate(zip(panels, titles, strict=False)):
         _draw_panel(axes, title, [run.get(title, {}) for run in runs], styles)
         if number + columns >= len(titles):  # nothing below it

@@ -1,7 +1,6 @@
 """t-SNE of the features of ten identities in two and three dimensions, for several checkpoints (MUN Fig. 4)."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ImageSet
 from ms_vireid.inference.trained import TrainedModel
-from ms_vireid.visualization.figure import IDENTITIES, MARKERS, new_figure, shortened, styled
+from ms_vireid.visualization.figure import IDENTITIES, MARKERS, add_legend, new_figure, shortened, styled
 from ms_vireid.visualization.maps import require_finite
 
 NUM_IDENTITIES = len(IDENTITIES)
@@ -101,12 +100,7 @@ def draw_embedding(samples: Sequence[Sample], labels: Sequence[str], dimensions:
     shapes = [Line2D([], [], marker=MARKERS[n], color="0.35", linestyle="", markersize=5, label=n) for n in found]
     if all(len(np.unique(one.identities)) == len(identities) for one in samples):  # the same in every panel
         shapes += [Patch(color=colour, label=name) for colour, name in zip(IDENTITIES, names, strict=False)]
-    for entries_a_line in range(MOST_A_LINE, 0, -1):
-        legend = figure.legend(handles=shapes, loc="outside lower center", ncols=entries_a_line)
-        if legend.get_window_extent().width <= figure.bbox.width:
-            break
-        legend.remove()
-    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(shapes) / entries_a_line))
+    add_legend(figure, shapes, MOST_A_LINE)
     return figure
 
 

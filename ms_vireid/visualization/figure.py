@@ -4,6 +4,8 @@ The colours are Okabe and Ito's and, where ten are needed, Paul Tol's muted ones
 different in lightness. Colour is never alone: shapes, letters, dashes, hatches or symbols say the same.
 """
 
+import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -87,6 +89,16 @@ def show_picture(axes, pixels, title: str = "", **options) -> AxesImage:
     for spine in axes.spines.values():
         spine.set_visible(False)
     return image
+
+
+def add_legend(figure: Figure, handles: Sequence, most_a_line: int) -> None:
+    """Below all panels, in as few lines as fit the figure's width; the figure becomes higher by them."""
+    for entries in range(most_a_line, 0, -1):
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=entries)
+        if entries == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(handles) / entries))
 
 
 def add_bar(figure: Figure, image, label: str, ends: tuple[str, str], **options) -> None:

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.records import ImageSet
-from ms_vireid.visualization.figure import RIGHT, WRONG, new_figure, styled
+from ms_vireid.visualization.figure import RIGHT, WRONG, add_legend, new_figure, styled
 
 PAIRS = 10_000  # of each kind, at most, as in the paper
 BINS = 60
@@ -62,7 +62,7 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
 @styled
 def draw_similarity(similarities: Sequence[Similarities], labels: Sequence[str]) -> Figure:
     """A panel for each checkpoint, with the overlap and both means above it; the similarities' axis is common."""
-    figure = new_figure(3.1 * len(labels) + 0.3, 2.5)
+    figure = new_figure(3.1 * len(labels) + 0.3, 2.3)
     grid = figure.subplots(1, len(labels), squeeze=False, sharex=True)[0]
     everything = np.concatenate([part for one in similarities for part in one])
     bins = np.linspace(everything.min(), everything.max(), BINS + 1)
@@ -81,5 +81,5 @@ def draw_similarity(similarities: Sequence[Similarities], labels: Sequence[str])
         Patch(facecolor=(RIGHT, 0.4), edgecolor=RIGHT, label=same),
         Patch(facecolor="none", edgecolor=WRONG, hatch="//////", linestyle="--", label=others),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(2, len(labels)))  # two are wider than a panel
+    add_legend(figure, handles, len(handles))
     return figure

@@ -72,3 +72,11 @@ def test_two_runs_share_the_panels_and_are_named(run):
     assert len({line.get_marker() for line in figure.axes[0].lines}) == 2
     shown = [axes.get_title(loc="left") for axes in figure.axes if axes.axison]
     assert shown == ["loss", "id", "msel", "dcl", "learning rate", "metrics on the test set"]
+
+
+def test_the_names_of_six_runs_are_whole(run):
+    figure = draw_curves([read_curves(run)] * 6, [f"{number}: {'a name of a run ' * 2}" for number in range(6)])
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert all(axes.get_window_extent().y0 > box.y1 for axes in figure.axes if axes.axison)
