@@ -69,7 +69,7 @@ def identity_case(name: str, loop: Callable, **arguments: Any) -> By:
         labels = np.tile(np.repeat(np.arange(4), 3), parts).astype(np.int32)
         return (scale * rng.normal(size=(12 * parts, 7))).astype(np.float32), labels
 
-    batches = {f"logits of about {scale}": partial(make, scale) for scale in (0.1, 1.0, 30.0)}
+    batches = {f"logits of about {scale}": partial(make, scale) for scale in (0.1, 1.0, 30.0, 1000.0)}
     return _agree_on(batches, loop, lambda package, _k: [getattr(package, name)(**arguments)] * 2, differenced=True)
 
 

@@ -5,15 +5,20 @@ For each, all small cases of the rung are run from the bottom up, and the first 
 
 import dataclasses
 
+import mindspore as ms
 import numpy as np
 import pytest
 import torch
+from mindspore import nn as mindspore_nn
+from mindspore import ops
 from torch import nn
 
 from ms_vireid.config.models import MUNConfig
 from ms_vireid.data import transforms
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import schedule as mindspore_schedule
+from ms_vireid.models.layers import GeM
+from ms_vireid.programs import same_bits
 from parity import mapping
 from parity.cases import LADDER, run
 from parity.mapping import values
@@ -232,6 +237,21 @@ def resized_once(patch):
     patch.setattr(transforms, "load_image", lambda path, size, through=None: original(path, size))
 
 
+def overflowing_logits(patch):
+    def unshifted(_self, logits, labels):
+        logarithms = logits - ops.log(ops.exp(logits).sum(-1, keepdims=True))
+        return -ops.gather_elements(logarithms, 1, labels.astype(ms.int32).unsqueeze(1)).mean()
+
+    patch.setitem(same_bits.CELLS, mindspore_nn.CrossEntropyLoss, unshifted)
+
+
+def cubic_gem(patch):
+    def cubic(self, x):
+        return (x.astype(ms.float32).clamp(min=1e-6) ** 3).mean((2, 3)) ** (1 / 3)
+
+    patch.setitem(same_bits.CELLS, GeM, cubic)
+
+
 PLANTED = {
     "trainable_bnneck_bias": (
         after(torch_pmt.PMT, lambda model: model.bottleneck.bias.requires_grad_(True)),
@@ -260,6 +280,12 @@ PLANTED = {
     "fixed_power": (
         after(torch_layers.GeM, lambda layer: setattr(layer, "trained_power", lambda: 0.0 * layer.power + 3.0)),
         "2 GeM, learned",
+    ),
+    "cubic_gem_on_a_cpu": (cubic_gem, "2 GeM, learned"),
+    "overflowing_logits_on_a_cpu": (overflowing_logits, "3 IdentityLoss"),
+    "straight_softplus_on_a_cpu": (
+        lambda patch: patch.setattr(same_bits, "LINEAR", 5.0),
+        "3 wrt, features of five scales",
     ),
     "beta_late": (beta_late, "5 beta of MUN, torch.optim"),
     "cosine_before_bnneck": (cosine_before_bnneck, "3 terms on their features"),
