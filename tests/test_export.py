@@ -141,6 +141,8 @@ def prepare(path, info, decoding):
 def test_the_file_says_where_it_comes_from(run_export, checkpoints, trained, tmp_path, kind):
     run_export("mun", "--format", kind, "--modality", "infrared", "--output", f"night.{kind}")
     assert [path.name for path in tmp_path.iterdir()] == [f"night.{kind}"]
+    (tmp_path / "any").touch()
+    assert (tmp_path / f"night.{kind}").stat().st_mode == (tmp_path / "any").stat().st_mode
     info = stored_in(tmp_path / f"night.{kind}")
     checkpoint = json.loads(info["checkpoint"])
     assert checkpoint["sha256"] == hashlib.sha256(checkpoints["mun"].read_bytes()).hexdigest()

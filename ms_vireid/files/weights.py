@@ -173,10 +173,7 @@ def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping
             write_ckpt(temporary, arrays, json.dumps(record))
             return
         header = {RECORD: json.dumps(record | {"checksum": _checksum(arrays, record)})}  # two keys come in any order
-        temporary.touch()
-        mode = temporary.stat().st_mode  # as the user's other files; the library keeps a file to its owner
         try:
             save_file(arrays, temporary, header)
         except SafetensorError as error:  # how it passes on what writing raises
             raise OSError(str(error)) from None
-        temporary.chmod(mode)

@@ -61,7 +61,10 @@ def whole(path: Path | str) -> Iterator[Path]:
     try:
         if path.exists() and not path.is_file():
             raise OSError("something other than a file is there")
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the user's other files; some libraries keep a file to its owner
         yield temporary
+        temporary.chmod(mode)
         _sync(temporary)
         os.replace(temporary, path)
         if os.name != "nt":  # where a folder cannot be opened
