@@ -175,27 +175,27 @@ def average_pool(self: nn.AvgPool2d, x: Tensor) -> Tensor:
 # By the device: what takes the place of which cells, and what a step of a method asks without it, for with it.
 GRAPH = {
     "GPU": {
-        vit.Mlp: mlp,  # PMT: 1,588 launches for 1,552; peak 14.6 GiB for 11.0
-        vit.Attention: attention,  # PMT: 1,720 launches for 1,552; peak 12.5 GiB for 11.0
-        GeM: gem,
-        nn.CrossEntropyLoss: cross_entropy,  # AGW: 1,479 launches for 1,381; MUN: 1,485 for 1,311
-        ops.Concat: Joined,  # MUN: 21 copies for 11
-        ModalityPrototypes: prototypes,  # MUN: 15 copies for 11
+        vit.Mlp: mlp,  # PMT: 1,313 launches for 1,217; peak 14.6 GiB for 11.0
+        vit.Attention: attention,  # PMT: 1,253 launches for 1,217, 35 copies for 11; peak 12.5 GiB for 11.0
+        GeM: gem,  # AGW: 727 launches for 720; MUN: 1,057 for 1,050
+        nn.CrossEntropyLoss: cross_entropy,  # AGW: 769 launches for 720; MUN: 1,184 for 1,050
+        ops.Concat: Joined,  # MUN: 21 copies for 11, for 2 launches more
+        ModalityPrototypes: prototypes,  # MUN: 15 copies for 11, for 2 launches more
     },
     "Ascend": {  # where many launches are by name, which CANN compiles at their first use
-        GeM: gem,
-        nn.GELU: ascend_gelu,  # PMT: 1,566 launches for 1,410; peak 14.6 GiB for 10.9
-        vit.Attention: attention,  # PMT: 1,506 launches for 1,410; peak 12.4 GiB for 10.9
-        nn.CrossEntropyLoss: cross_entropy,  # AGW: 1,341 launches for 1,237
-        nn.LayerNorm: layer_norm,  # PMT: 419 by name for 369
-        nn.Dense: dense,  # PMT: 1,456 launches for 1,410, 465 by name for 369
-        nn.Conv2d: convolution,  # AGW: 1,349 launches for 1,237, 738 by name for 478
-        ResidualDepthwise: residual_depthwise,  # MUN: 1,167 launches for 1,165, 362 by name for 356
-        nn.Conv2dTranspose: transposed_convolution,  # MUN: 380 by name for 356
-        nn.BatchNorm1d: batch_norm,  # PMT: 373 by name for 369
-        nn.BatchNorm2d: batch_norm,  # AGW: 1,355 launches for 1,237, 714 by name for 478
-        nn.MaxPool2d: max_pool,  # AGW: 482 by name for 478, some of them by the slow AI CPU
-        nn.AvgPool2d: average_pool,  # MUN: 372 by name for 356
+        GeM: gem,  # AGW: 581 launches for 576
+        nn.GELU: ascend_gelu,  # PMT: 1,293 launches for 1,137; peak 14.6 GiB for 10.9
+        vit.Attention: attention,  # PMT: 1,173 launches for 1,137; peak 12.4 GiB for 10.9
+        nn.CrossEntropyLoss: cross_entropy,  # AGW: 628 launches for 576; MUN: 1,043 for 904
+        nn.LayerNorm: layer_norm,  # PMT: 232 by name for 182
+        nn.Dense: dense,  # PMT: 1,183 launches for 1,137, 278 by name for 182
+        nn.Conv2d: convolution,  # AGW: 688 launches for 576, 303 by name for 43
+        ResidualDepthwise: residual_depthwise,  # MUN: 131 by name for 125
+        nn.Conv2dTranspose: transposed_convolution,  # MUN: 149 by name for 125
+        nn.BatchNorm1d: batch_norm,  # PMT: 186 by name for 182
+        nn.BatchNorm2d: batch_norm,  # AGW: 694 launches for 576, 279 by name for 43
+        nn.MaxPool2d: max_pool,  # AGW: 47 by name for 43, some of them by the slow AI CPU
+        nn.AvgPool2d: average_pool,  # MUN: 141 by name for 125
     },
 }
 # Of operators one by one what gives other numbers: MindSpore hands the gradient of `nn.LayerNorm` to an Ascend without
