@@ -158,6 +158,7 @@ class Trainer:
             loss = StageLoss(stage.losses, self.config.train.num_instances, self.config.augmentation.parts)
             computed = self.program, self.config.train.amp, self.scaler, self.gradient_mean
             self._stage, self._train_step = stage, TrainStep(self.model, loss, self.optimizer, *computed)
+            self._jumps = Jumps()  # other terms of other pictures
         progress = self.config.model.progress(self.step, self.total_steps, self.iterations)
         scalars = self.optimizer.scalars(self.step + 1, rates)
         announce = begins and self.compiled and self.group.is_main_process
