@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 def blocks(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    return "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def in_python(folder, code):
 
 
 def test_the_blocks_run_without_a_warning(trained):
-    done = in_python(trained, blocks("docs/python.md"))
+    done = in_python(trained, "\n".join(blocks("docs/python.md")))
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0] == "(24, 64) 0001 0001/0.jpg"
@@ -51,7 +51,7 @@ def test_the_blocks_run_without_a_warning(trained):
 
 
 def test_the_readmes_blocks_run_without_a_warning(trained):
-    done = in_python(trained, blocks("README.md"))
+    done = in_python(trained, "\n".join(blocks("README.md")))
     assert (done.returncode, done.stderr) == (0, "")
     first, second, metrics = done.stdout.splitlines()
     assert first.startswith("0.jpg [('0")

@@ -76,8 +76,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = loss_scaler(config.train.amp)
         self.step = 0  # steps done
-        self._stage: StageConfig | None = None  # of `_train_step`
-        self._jumps = Jumps()
+        self._stage: StageConfig | None = None  # of `_train_step` and `_jumps`
         self.best = None  # the best evaluation so far, with train.select=best: {"epoch", "map"}
         self.gradient_mean = self.statistics = None
         if isinstance(group, MsrunGroup):

@@ -3,9 +3,7 @@
 The ladder compares each loss with the float64 loop of its equation and with the mirror (`parity/rungs/losses.py`).
 """
 
-import re
 from functools import partial
-from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -27,8 +25,8 @@ from ms_vireid.losses import (
 )
 from ms_vireid.losses.mmd import mean_bandwidth, squared_distances, squared_mmd
 from parity import equations
+from tests.test_python_pages import blocks
 
-EXTENDING = Path(__file__).parents[2] / "docs/extending.md"
 TOLERANCE = 3e-6  # of the value: distances up to 20 times the result are subtracted in float32
 PAIRS = np.int32([0, 1, 0, 1])  # K = 1
 TWO = np.int32([0, 0, 1, 1, 0, 0, 1, 1])  # K = 2
@@ -85,10 +83,9 @@ def every_loss():
 
 def documented():
     """The loss that docs/extending.md adds, and its equation."""
-    blocks = re.findall(r"^```python\n(.*?)^```", EXTENDING.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     made = dict(vars(equations))
     for start in ('"""The distance between the modalities\' centres."""\n\nfrom mindspore', "def center_distance"):
-        (block,) = [block for block in blocks if block.startswith(start)]
+        (block,) = [block for block in blocks("docs/extending.md") if block.startswith(start)]
         exec(block, made)
     return made["CenterDistanceLoss"], made["center_distance"]
 
