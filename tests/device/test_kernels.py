@@ -107,6 +107,7 @@ BINARY = {
 REDUCTIONS = {"ReduceSum": np.sum, "ReduceMean": np.mean, "ReduceMax": np.max, "ReduceMin": np.min}
 MATRIX, CUBE = _random(4, 4), _random(3, 4, 5)
 PLACES = np.array([[0, 1], [2, 3], [0, 1]], np.int32)
+PLACES_IN_CUBE = np.random.default_rng(0).integers(0, 4, (3, 6, 5), np.int32)
 SEGMENTS = np.array([0, 2, 0, 1], np.int32)
 
 KERNELS = {
@@ -165,6 +166,14 @@ KERNELS = {
         (CUBE,),
     ),
     "gather": Kernel(lambda x, k: ops.gather(x, k, 1), lambda x, k: np.take(x, k, 1), (CUBE, PLACES)),
+    "gather by element": Kernel(
+        lambda x, k: ops.gather_elements(x, 1, k), lambda x, k: np.take_along_axis(x, k, 1), (CUBE, PLACES_IN_CUBE)
+    ),
+    "its gradient": Kernel(
+        ops.grad(lambda x, k: ops.square(ops.gather_elements(x, 1, k)).sum()),
+        lambda x, k: 2 * x * (k[:, :, None] == np.arange(4)[:, None]).sum(1),
+        (CUBE, PLACES_IN_CUBE),
+    ),
     "scattered sum": Kernel(ops.tensor_scatter_add, _added, (MATRIX, PLACES, MATRIX[0, :3])),
     "segments": Kernel(lambda x, k: ops.unsorted_segment_sum(x, k, 3), _sums, (MATRIX, SEGMENTS)),
     "Adam": Kernel(_updated_by_adam, _adam, (MATRIX, MATRIX.T.copy(), _positive(4, 4), MATRIX * MATRIX.T)),

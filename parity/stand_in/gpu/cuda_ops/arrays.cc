@@ -186,6 +186,30 @@ cudaError Gather(T *x, Index *indices, T *out, unsigned long batch, unsigned lon
   });
 }
 
+struct ShapeHelper {
+  unsigned long shape[8];
+
+  Dims of(unsigned long rank) const { return Dims(shape, shape + rank); }
+};
+
+template <typename T, typename Index>
+cudaError GatherD(const T *x, const Index *indices, T *out, unsigned long axis, unsigned long, unsigned long rank,
+                  const ShapeHelper &from, const ShapeHelper &to, CUstream_st *, unsigned) {
+  return launch([&] {
+    gather(tensor(x, from.of(rank)), tensor(indices, to.of(rank)), axis, tensor(out, to.of(rank)));
+  });
+}
+
+// Into zeros, which the plugin has filled in.
+template <typename Index, typename T>
+cudaError GatherGrad(const Index *indices, const T *grad_y, T *grad_x, unsigned long axis, unsigned long,
+                     unsigned long rank, const ShapeHelper &to, const ShapeHelper &from, CUstream_st *) {
+  return launch([&] {
+    View out = tensor(grad_x, to.of(rank));
+    scatter_add(out, tensor(indices, from.of(rank)), tensor(grad_y, from.of(rank)), axis, out);
+  });
+}
+
 enum TensorScatterArithmeticFunctionType { UPDATE, MINIMUM, MAXIMUM, ADD, SUBTRACT, MULTIPLY, DIVIDE };
 
 template <typename Index>
@@ -286,6 +310,15 @@ TYPES(MOVES)
                                    EACH3(unsigned long), EACH3(unsigned long), const T *, T *, const unsigned &,     \
                                    CUstream_st *);
 TYPES(SLICES)
+
+#define EACH2(type) type, type
+#define ALONG_AXIS(T, Index)                                                                                          \
+  template cudaError GatherD(const T *, const Index *, T *, EACH3(unsigned long), EACH2(const ShapeHelper &),         \
+                             CUstream_st *, unsigned);                                                                \
+  template cudaError GatherGrad(const Index *, const T *, T *, EACH3(unsigned long), EACH2(const ShapeHelper &),      \
+                                CUstream_st *);
+#define ALONG_AXES(T) ALONG_AXIS(T, int) ALONG_AXIS(T, long)
+TYPES(ALONG_AXES)
 
 #define SCATTERS(T)                                                                                                \
   template cudaError TensorScatterArithmetic(const TensorScatterArithmeticFunctionType &, const T *, const int *,  \
