@@ -10,13 +10,14 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from ms_vireid.command.stopping import signal_with_parent
 from ms_vireid.devices import runtime
 
 
 @contextmanager
 def executor(count: int, begin: Callable, *arguments: Any) -> Iterator[ProcessPoolExecutor]:
     """`count` processes that share the cores; if one dies, tasks raise BrokenProcessPool. The end of the block drops
-    those that have not begun.
+    those that have not begun. Linux kills the processes with this one.
 
     begin: called in each, with the arguments. They begin with the first tasks, in the environment of that moment.
     """
@@ -32,6 +33,7 @@ def executor(count: int, begin: Callable, *arguments: Any) -> Iterator[ProcessPo
 
 
 def _begin(free: multiprocessing.Queue, begin: Callable, arguments: tuple) -> None:
+    signal_with_parent(signal.SIGKILL)
     if share := free.get():
         os.sched_setaffinity(0, share)
     begin(*arguments)
