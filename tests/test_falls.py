@@ -7,10 +7,10 @@ import numpy as np
 from tests.falls import MEAN, STD, PartlyFlat, falls, table
 
 
-def test_a_fall_is_a_step_of_twice_the_median_before_and_the_median_begins_anew():
+def test_a_fall_is_a_step_of_twice_the_largest_before_and_they_begin_anew():
     losses = [12.0] * 30 + [11.0] * 30 + [23.5, 24.0, 26.0] + [25.0] * 20 + [60.0]
     assert falls(losses) == [61, 84]
-    assert falls([12.0] * 15 + [90.0] + [12.0] * 60) == []  # too early for a median of twenty
+    assert falls([12.0] * 4 + [90.0] + [12.0] * 60) == []  # too early
     lines = table([{"side": "outside", "clip": clip, "losses": losses} for clip in (0.0, 0.0, 5.0)]).splitlines()
     assert lines[1].split()[:5] == ["outside", "0", "2", "2", "60.0"]
     assert lines[1].endswith("61 61")

@@ -1,7 +1,6 @@
 """The training loop, its log, and the checkpoints it can be resumed from."""
 
 import math
-import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -34,22 +33,22 @@ from ms_vireid.programs.prepare import announced, training_program
 
 
 class Jumps:
-    """Finds the steps whose loss is several times the last ones'."""
+    """Finds the steps whose loss is far above all of the last ones: small batches alone triple a small loss."""
 
-    FACTOR, FEWEST, MOST = 3.0, 5, 20  # times the median of so many steps
+    FACTOR, FEWEST, MOST = 2.0, 5, 20  # times the largest of so many steps
 
     def __init__(self):
         self._last: deque[float] = deque(maxlen=self.MOST)
 
     def times(self, loss: float) -> float | None:
-        """How many times the median of the last steps this step's loss is, if that is several times. What follows is
+        """How many times the largest of the last steps this step's loss is, if that is twice or more. What follows is
         compared with what comes after the jump."""
-        usual = statistics.median(self._last) if len(self._last) >= self.FEWEST else math.inf
-        jumped = loss > self.FACTOR * usual > 0
+        largest = max(self._last) if len(self._last) >= self.FEWEST else math.inf
+        jumped = loss >= self.FACTOR * largest > 0
         if jumped:
             self._last.clear()
         self._last.append(loss)
-        return loss / usual if jumped else None
+        return loss / largest if jumped else None
 
 
 class Trainer:
@@ -184,7 +183,7 @@ class Trainer:
                     where = f"at epoch {epoch}, step {step}; {good}"
                     raise InputError(f"{', '.join(wrong)} {where}; lower optimizer.lr or check the data")
                 if (times := self._jumps.times(terms["loss"])) and self.group.is_main_process:
-                    what = f"the loss {terms['loss']:.4f} is {times:.1f} times the median of the last steps"
+                    what = f"the loss {terms['loss']:.4f} is {times:.1f} times the largest of the last steps"
                     remedy = "if it does not come back, lower optimizer.lr or set optimizer.clip_norm"
                     tqdm.write(f"note: epoch {epoch}, step {step}: {what}; {remedy}")
         return terms
