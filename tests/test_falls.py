@@ -11,6 +11,8 @@ def test_a_fall_is_a_step_of_twice_the_largest_before_and_they_begin_anew():
     losses = [12.0] * 30 + [11.0] * 30 + [23.5, 24.0, 26.0] + [25.0] * 20 + [60.0]
     assert falls(losses) == [61, 84]
     assert falls([12.0] * 4 + [90.0] + [12.0] * 60) == []  # too early
+    assert falls([11.0] * 30 + [14.0, 18.0, 21.0, 22.5, 30.0]) == [34]  # a rise over several steps
+    assert falls([0.4, 0.4, 0.9, 0.4] * 20 + [1.5] + [0.4, 0.4, 0.9, 0.4] * 5) == []  # almost four times the median
     lines = table([{"side": "outside", "clip": clip, "losses": losses} for clip in (0.0, 0.0, 5.0)]).splitlines()
     assert lines[1].split()[:5] == ["outside", "0", "2", "2", "60.0"]
     assert lines[1].endswith("61 61")

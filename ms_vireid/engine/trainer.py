@@ -33,17 +33,20 @@ from ms_vireid.programs.prepare import announced, training_program
 
 
 class Jumps:
-    """Finds the steps whose loss is far above all of the last ones: small batches alone triple a small loss."""
+    """Finds the steps whose loss is far above all of those a moment before. Above their median is not enough: a small
+    batch triples a small loss."""
 
     FACTOR, FEWEST, MOST = 2.0, 5, 20  # times the largest of so many steps
+    RISE = 5  # steps just before, which do not count: the loss may be on its way up
 
     def __init__(self):
-        self._last: deque[float] = deque(maxlen=self.MOST)
+        self._last: deque[float] = deque(maxlen=self.MOST + self.RISE)
 
     def times(self, loss: float) -> float | None:
-        """How many times the largest of the last steps this step's loss is, if that is twice or more. What follows is
+        """How many times the largest of the steps before this step's loss is, if that is twice or more. What follows is
         compared with what comes after the jump."""
-        largest = max(self._last) if len(self._last) >= self.FEWEST else math.inf
+        before = list(self._last)[: max(self.FEWEST, len(self._last) - self.RISE)]
+        largest = max(before) if len(before) >= self.FEWEST else math.inf
         jumped = loss >= self.FACTOR * largest > 0
         if jumped:
             self._last.clear()

@@ -311,12 +311,11 @@ TYPES(MOVES)
                                    CUstream_st *);
 TYPES(SLICES)
 
-#define EACH2(type) type, type
-#define ALONG_AXIS(T, Index)                                                                                          \
-  template cudaError GatherD(const T *, const Index *, T *, EACH3(unsigned long), EACH2(const ShapeHelper &),         \
-                             CUstream_st *, unsigned);                                                                \
-  template cudaError GatherGrad(const Index *, const T *, T *, EACH3(unsigned long), EACH2(const ShapeHelper &),      \
-                                CUstream_st *);
+#define ALONG_AXIS(T, Index)                                                                                \
+  template cudaError GatherD(const T *, const Index *, T *, EACH3(unsigned long), const ShapeHelper &,      \
+                             const ShapeHelper &, CUstream_st *, unsigned);                                 \
+  template cudaError GatherGrad(const Index *, const T *, T *, EACH3(unsigned long), const ShapeHelper &,   \
+                                const ShapeHelper &, CUstream_st *);
 #define ALONG_AXES(T) ALONG_AXIS(T, int) ALONG_AXIS(T, long)
 TYPES(ALONG_AXES)
 
