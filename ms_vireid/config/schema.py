@@ -303,3 +303,6 @@ class Config(Section):
                 raise ValueError(f"{problem}, which augmentation.visible_twice does not give; leave one of them out")
         if beyond := [epoch for epoch in self.train.keep_epochs if epoch > self.epochs]:
             raise ValueError(f"train.keep_epochs {beyond} are beyond the last of the stages' {self.epochs} epochs")
+        if self.train.select == "best" and self.train.evaluate_every > self.epochs:
+            problem = f"train.evaluate_every {self.train.evaluate_every} is beyond the stages' {self.epochs} epochs"
+            raise ValueError(f"{problem}: train.select=best has nothing to choose from; set it lower")
