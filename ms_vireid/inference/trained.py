@@ -21,7 +21,7 @@ from ms_vireid.programs.prepare import prepare
 # protocol compares, but no place to read from or write to, and not how much is done.
 BELIEVED = {
     "data": {"name", "trial", "test_fraction", "image_size", "synthetic"},
-    "evaluation": {"mode", "shots", "direction", "flip"},
+    "evaluation": {"mode", "shots", "direction", "flip", "renormalise"},
 }
 
 
