@@ -212,7 +212,7 @@ SGD = ("optimizer.name=sgd",)
         ((*AGW, "model.non_local_width=0"), r"model\.non_local_width: .*0$"),
         ((*AGW, "data.image_size=[288,15]"), r"data\.image_size \(288, 15\) is smaller than the network's stride 16$"),
         (("train.keep_epochs=[1,99]",), r"train\.keep_epochs \[99\] are beyond the last of the stages' \d+ epochs$"),
-        (("train={select: best, evaluate_every: 2}",), r"evaluate_every 2 is beyond the stages' 1 epochs.* set it lower$"),
+        (("train={select: best, evaluate_every: 2}",), r"evaluate_every 2 is beyond the stages' 1 epochs.* it lower$"),
         ((*MUN, "model.kernel_order=[5,6]"), r"model: kernel_order: the kernels' sizes must be odd, not \[5, 6\]$"),
         ((*MUN, "model.ratios=[]"), r"model\.ratios: .*at least 1 item"),
         ((*MUN, "model.intermediate=gray"), r"model\.intermediate: .*'gray'$"),
