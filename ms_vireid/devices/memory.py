@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -10,19 +11,29 @@ import psutil
 
 from ms_vireid.command.errors import InputError
 
-_GROUPS = (  # of a container, which psutil does not know: its limit, and what it uses
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+_GROUPS = (  # of a container, which psutil does not know: folder, limit, use, and of this what `_reclaimable` takes
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 
 
 def available_memory() -> int:
     """Bytes that this process could still get."""
     free = [psutil.virtual_memory().available + psutil.swap_memory().free]
-    for limit, used in _GROUPS:
+    for folder, limit, used, inactive in _GROUPS:
         with suppress(OSError, ValueError):  # no such group, or no limit ("max")
-            free.append(int(limit.read_text(encoding="ascii")) - int(used.read_text(encoding="ascii")))
+            most, now = (int((folder / name).read_text(encoding="ascii")) for name in (limit, used))
+            free.append(most - now + _reclaimable(folder / "memory.stat", inactive))
     return max(min(free), 0)
+
+
+def _reclaimable(statistics: Path, name: str) -> int:
+    """Bytes of files read that a container counts as used and the system drops as soon as it needs them; 0 where it
+    does not say."""
+    with suppress(OSError):
+        if found := re.search(rf"^{name} (\d+)$", statistics.read_text(encoding="ascii"), re.MULTILINE):
+            return int(found[1])
+    return 0
 
 
 def give_back() -> None:
