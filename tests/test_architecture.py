@@ -17,8 +17,9 @@ FRAMEWORK_FREE = (
     *(f"ms_vireid.{command}" for command in ("ablate", "check_data", "evaluate", "export", "extract", "report")),
     *("ms_vireid.retrieve", "ms_vireid.train"),
     *("ms_vireid.command.running", "ms_vireid.config", "ms_vireid.data.batches"),
-    *("ms_vireid.data.read", "ms_vireid.devices.runtime", "ms_vireid.engine.process_group"),
-    *("ms_vireid.engine.run_folder", "ms_vireid.engine.schedule", "ms_vireid.evaluation", "ms_vireid.files.weights"),
+    *("ms_vireid.data.read", "ms_vireid.devices.runtime", "ms_vireid.engine.believed"),
+    *("ms_vireid.engine.process_group", "ms_vireid.engine.run_folder", "ms_vireid.engine.schedule"),
+    *("ms_vireid.evaluation", "ms_vireid.files.weights"),
     "parity.measure.sections",
 )
 

@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument(
         "--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to compute; auto takes cuda, else cpu"
     )
-    parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the checkpoint's)")
+    parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
     parser.add_argument("--json", type=Path, metavar="F", help="also write the result to F")
     parser.add_argument("--report", type=Path, metavar="F.md", help="also write a dated table of one row to F.md")
     parser.add_argument(
@@ -41,10 +41,11 @@ def main() -> None:
         raise InputError(
             f"{foreign}: a trained model's protocol alone can be chosen, evaluation.KEY=VALUE; leave it out"
         )
-    from ms_vireid.config import apply_override, dump_config, expand_user, stored_config
-    from ms_vireid.config.reading import check_config
+    from ms_vireid.config import apply_override, check_config, dump_config
     from ms_vireid.data.read import read_data
     from ms_vireid.data.validation import check_pictures
+    from ms_vireid.engine.believed import believed_config
+    from ms_vireid.engine.run_folder import RunFolder, data_config
     from ms_vireid.evaluation.protocol import require_choices
     from ms_vireid.evaluation.table import format_table
     from torch_ref.engine.checkpoint import load_checkpoint, load_model
@@ -52,17 +53,12 @@ def main() -> None:
     from torch_ref.models import build_model
 
     checkpoint = load_checkpoint(arguments.checkpoint)
-    if "config" not in checkpoint.meta:
-        raise InputError(f"{checkpoint.path}: holds no configuration, it is not a checkpoint of this project")
-    tree = dump_config(stored_config(checkpoint.meta["config"], str(checkpoint.path)))
-    tree["model"]["pretrained"] = "none"  # its weights come from the checkpoint alone
-    if arguments.data_root is not None:
-        tree["data"]["root"] = str(expand_user(arguments.data_root))
+    tree = dump_config(believed_config(checkpoint))
     for override in arguments.overrides:
         apply_override(tree, override)
     config = check_config(tree, "options")
     device = choose(arguments.device)
-    data = read_data(config.data)
+    data = read_data(data_config(config.data, RunFolder(checkpoint.path.parent), arguments.data_root))
     require_choices(arguments.overrides, data)
     check_pictures(data.test)
     model = build_model(config).to(device).eval()

@@ -29,7 +29,8 @@ def trained(monkeypatch, tmp_path):
 def test_both_frameworks_evaluate_a_checkpoint_alike(monkeypatch, tmp_path, trained, capsys):
     given = ["--data-root", tmp_path / "data", "--json"]
     ours, theirs, report = tmp_path / "ms.json", tmp_path / "torch.json", tmp_path / "r.md"
-    run(monkeypatch, evaluate, "--device", "cpu", "--checkpoint", trained, *given, theirs, "--report", report)
+    options = ["--report", report, "evaluation.trials=1"]
+    run(monkeypatch, evaluate, "--device", "cpu", "--checkpoint", trained, *given, theirs, *options)
     run(monkeypatch, convert, trained, tmp_path / "b.safetensors")
     run(
         monkeypatch,
@@ -58,6 +59,11 @@ def test_a_key_that_is_not_of_the_protocol_and_a_gpu_that_is_not_there_are_refus
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match="--device cuda: PyTorch sees no GPU"):
         run(monkeypatch, evaluate, "--checkpoint", trained, "--device", "cuda")
+
+
+def test_a_checkpoint_does_not_say_where_pictures_are_read_from(monkeypatch, trained):
+    with pytest.raises(InputError, match="give --data-root FOLDER"):
+        run(monkeypatch, evaluate, "--checkpoint", trained)
 
 
 @pytest.mark.parametrize(("amp", "scaled"), [("float16", True), ("bfloat16", False)])
