@@ -6,7 +6,6 @@ An interrupted run leaves F.npz.partial beside the output; the same command goes
 import dataclasses
 import shutil
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 from ms_vireid.command.names import MODALITIES
@@ -39,10 +38,9 @@ def main() -> None:
 
     import numpy as np
 
-    from ms_vireid.config import dump_config
     from ms_vireid.data.layout import find_pictures, read_layout
     from ms_vireid.inference import start_inference
-    from ms_vireid.inference.feature_files import FORMAT, Pictures, save_features
+    from ms_vireid.inference.feature_files import Pictures, save_features
 
     names = find_pictures(arguments.images, arguments.list)
     images, people = read_layout(arguments.images, names, arguments.modality)
@@ -56,8 +54,8 @@ def main() -> None:
     extractor = dataclasses.replace(trained.extractor, **given)
     print(f"{len(images)} pictures: {np.sum(~images.infrared)} visible, {np.sum(images.infrared)} infrared")
     partial = arguments.output.with_name(f"{arguments.output.name}.partial")
-    source = trained.source()
-    plan = {"format": FORMAT, "version": version("ms_vireid"), "checkpoint": source["sha256"]}
+    info = trained.feature_info()
+    plan = {"format": info["format"], "version": info["version"], "checkpoint": info["checkpoint"]["sha256"]}
     try:
         features, broken = extract_resumably(extractor, images, partial, plan, arguments.skip_broken)
     except KeyboardInterrupt:
@@ -65,8 +63,8 @@ def main() -> None:
         raise
 
     skipped = {names[i].as_posix(): broken[i] for i in sorted(broken)}
-    info = plan | {"checkpoint": source, "config": dump_config(trained.config), "skipped": skipped}
-    content = Pictures(arguments.images.resolve(), tuple(names), images, people).with_features(features, info)
+    pictures = Pictures(arguments.images.resolve(), tuple(names), images, people)
+    content = pictures.with_features(features, info | {"skipped": skipped})
     if broken:
         content = content.rows(np.setdiff1d(np.arange(len(images)), list(broken)))
     save_features(arguments.output, content)

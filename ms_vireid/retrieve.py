@@ -135,7 +135,7 @@ def _embedded(arguments: Namespace, *sources: "Features | Pictures | None") -> "
     from ms_vireid.inference.trained import load_trained
 
     (trained,) = load_trained([arguments.checkpoint], program)
-    extractor, info = dataclasses.replace(trained.extractor, workers=0), {"checkpoint": trained.source()}
+    extractor, info = dataclasses.replace(trained.extractor, workers=0), trained.feature_info()
     return [
         source.with_features(extractor.extract(source.images), info) if isinstance(source, Pictures) else source
         for source in sources

@@ -110,10 +110,14 @@ def test_pictures_in_folders_without_a_meaning_need_their_modality(search, refus
     assert [hit["match"] for hit in query["hits"]] == [None] * 3
 
 
-@pytest.mark.parametrize("kind", ["flat", "hnsw"])
-def test_an_index_is_saved_and_searched_without_the_features(search, prepared, tmp_path, kind, capfd):
+@pytest.mark.parametrize(("kind", "gallery"), [("flat", "all.npz"), ("hnsw", "all.npz"), ("flat", "sysu")])
+def test_an_index_is_saved_and_searched_without_the_features(search, prepared, tmp_path, kind, gallery, capfd):
     options = ("--query", "night.npz", "--breadth", 64)
-    made = search(*options, "--gallery", "all.npz", "--index", kind, "--save-index", tmp_path / "all.index")
+    made = search(
+        *options,
+        *("--gallery", gallery, "--checkpoint", "model.safetensors"),
+        *("--index", kind, "--save-index", tmp_path / "all.index"),
+    )
     loaded = search(*options, "--gallery", tmp_path / "all.index")
     assert paths(made) == paths(loaded) == expected(prepared)
     assert f"all.index: {kind} index of " in capfd.readouterr().out

@@ -80,7 +80,7 @@ class Pictures:
     identities: np.ndarray
 
     def with_features(self, features: np.ndarray, info: dict) -> Features:
-        """features: float32 [N, C]. info: what a feature file has besides `images`, or at least `checkpoint`."""
+        """features: float32 [N, C]. info: of a feature file but for `images`."""
         return Features(
             features,
             np.array([name.as_posix() for name in self.names]),

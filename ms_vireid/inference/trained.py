@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-from ms_vireid.config import Config
+from ms_vireid.config import Config, dump_config
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.validation import check_pictures
 from ms_vireid.engine.believed import believed_config
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
 from ms_vireid.engine.run_folder import RunFolder, data_config
-from ms_vireid.inference.feature_files import file_checksum
+from ms_vireid.inference.feature_files import FORMAT, file_checksum
 from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
@@ -39,6 +40,11 @@ class TrainedModel:
     def source(self) -> dict:
         """What a feature file says of it."""
         return {"file": self.path.name, "sha256": file_checksum(self.path), "epoch": self.epoch}
+
+    def feature_info(self) -> dict:
+        """The `info` of features that it makes, before any folder of pictures is known."""
+        about = {"format": FORMAT, "version": version("ms_vireid"), "checkpoint": self.source()}
+        return about | {"config": dump_config(self.config), "images": "", "skipped": {}}
 
     @property
     def image_size(self) -> tuple[int, int]:

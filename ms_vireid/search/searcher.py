@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,11 @@ from PIL import Image
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
-from ms_vireid.config import dump_config
 from ms_vireid.data.layout import UNKNOWN
 from ms_vireid.data.pictures import pixels_of
 from ms_vireid.data.transforms import fitted, normalise
 from ms_vireid.inference import begin
-from ms_vireid.inference.feature_files import FORMAT, Features, Pictures
+from ms_vireid.inference.feature_files import Features, Pictures
 from ms_vireid.search.found import Found
 from ms_vireid.search.local_gallery import LocalGallery, found_by
 from ms_vireid.search.sources import read_source
@@ -38,14 +36,7 @@ class Searcher:
 
         (self.trained,) = load_trained([checkpoint], self.program)
         self._extractor = dataclasses.replace(self.trained.extractor, workers=0)
-        self._info = {
-            "format": FORMAT,
-            "version": version("ms_vireid"),
-            "checkpoint": self.trained.source(),
-            "config": dump_config(self.trained.config),
-            "images": "",
-            "skipped": {},
-        }
+        self._info = self.trained.feature_info()
 
     def features(self, pictures: Source, modality: str = "auto") -> Features:
         """Of one picture or several: paths, one folder with all below it, one `.npz` of extract.py, PIL images, or
