@@ -52,9 +52,9 @@ def search_key(data: str, evaluation: EvaluationConfig, search: Search | None = 
     gallery = (f"{mode} search", "single-shot" if shots == 1 else "multi-shot")
     corrupted = ("visible pictures corrupted",) if search is not None and search.corrupted else ()
     flip, renormalise = ((search and getattr(search, n)) or getattr(evaluation, n) for n in ("flip", "renormalise"))
-    turned = (f"features of turned pictures added{', normalised again' if renormalise else ''}",) if flip else ()
+    mirrored = (f"features of mirrored pictures added{', normalised again' if renormalise else ''}",) if flip else ()
     reranked = ("re-ranked",) if evaluation.rerank or (search is not None and search.rerank) else ()
-    return (*(gallery if data in ("sysu_mm01", "synthetic") else ()), direction, *corrupted, *turned, *reranked)
+    return (*(gallery if data in ("sysu_mm01", "synthetic") else ()), direction, *corrupted, *mirrored, *reranked)
 
 
 def further_results(folder: RunFolder, config: Config) -> Iterator[tuple[SearchKey, str]]:

@@ -19,13 +19,13 @@ def searched_features(
     InputError as `FeatureExtractor.extract` and `protocol_trials` do."""
     trials = protocol_trials(data, config)
     used = np.unique(np.concatenate([part for trial in trials for part in (trial.query, trial.gallery)]))
-    rows = extractor.extract(data.test.subset(used), group=group, **_turned(config))
+    rows = extractor.extract(data.test.subset(used), group=group, **_mirrored(config))
     features = np.zeros((len(data.test), rows.shape[1]), np.float32)
     features[used] = rows
     return features, trials
 
 
-def _turned(config: EvaluationConfig) -> dict[str, bool]:
+def _mirrored(config: EvaluationConfig) -> dict[str, bool]:
     return {"flip": config.flip, "renormalise": config.renormalise}
 
 
@@ -50,12 +50,12 @@ def evaluate_corrupted(extractor: FeatureExtractor, data: ReIDData, config: Eval
     used = np.unique(np.concatenate([trial.query, trial.gallery]))
     infrared, visible = used[data.test.infrared[used]], used[~data.test.infrared[used]]
     photographs = frost_photographs(config)
-    clean = extractor.extract(data.test.subset(infrared), **_turned(config))
+    clean = extractor.extract(data.test.subset(infrared), **_mirrored(config))
     features = np.zeros((len(data.test), clean.shape[1]), np.float32)
     features[infrared] = clean
     results = []
     for seed in range(CORRUPTED_EVALUATIONS):
         version = CorruptedVersion(seed, visible, photographs)
-        features[visible] = extractor.extract(data.test.subset(visible), version, **_turned(config))
+        features[visible] = extractor.extract(data.test.subset(visible), version, **_mirrored(config))
         results += evaluate_trials(features, data.test, [trial], data.protocol, config.rerank).trials
     return average_trials(results, data.test, [trial] * CORRUPTED_EVALUATIONS)

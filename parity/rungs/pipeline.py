@@ -16,6 +16,7 @@ from ms_vireid.models import build_model as mindspore_model
 from parity.compare import EXACT, FORWARD, Comparison, compare
 from parity.harness import once, same_weights
 from parity.trajectory import configuration, same_batches
+from torch_ref.evaluate import extract
 from torch_ref.models import build_model as torch_model
 
 RECIPE = "PMT stage 2"
@@ -92,25 +93,29 @@ def ranking() -> list[Comparison]:
     ]
 
 
-def turned() -> list[Comparison]:
-    """Features of pictures and of the same turned left to right, added, and scaled to unit length again."""
+def mirrored() -> list[Comparison]:
+    """Features of pictures and of their mirror images, added, and scaled to unit length again, by both frameworks."""
     config = configuration(RECIPE)
     test = read_data(config.data).test
     cell, module = mindspore_model(config).set_train(False), torch_model(config).eval()
     same_weights(cell, module)
     extractor = FeatureExtractor(cell, "operators", config.data.image_size, 16)
-    plain = np.empty((len(test), config.model.embed_dim), np.float32)
+    added = np.empty((len(test), config.model.embed_dim), np.float32)
     batches = EvaluationBatches(test, config.data.image_size, 16)
     with torch.no_grad():
         for number in range(len(batches)):
             images, index = batches[number]
             pixels = torch.from_numpy(images)
-            plain[index] = (module(pixels, "visible") + module(pixels.flip(3), "visible")).numpy() / 2
-    again = torch.nn.functional.normalize(torch.from_numpy(plain)).numpy()
-    return [
-        compare("added", extractor.extract(test, flip=True), plain, FORWARD),
-        compare("added, normalised", extractor.extract(test, flip=True, renormalise=True), again, FORWARD),
-    ]
+            added[index] = (module(pixels, "visible") + module(pixels.flip(3), "visible")).numpy() / 2
+    again = torch.nn.functional.normalize(torch.from_numpy(added)).numpy()
+    comparisons = []
+    for case, renormalise, expected in (("added", False, added), ("added, normalised", True, again)):
+        evaluation = config.evaluation.model_copy(update={"flip": True, "renormalise": renormalise})
+        theirs = extract(module, test, config.model_copy(update={"evaluation": evaluation}), torch.device("cpu"))
+        ours = extractor.extract(test, flip=True, renormalise=renormalise)
+        comparisons.append(compare(case, ours, expected, FORWARD))
+        comparisons.append(compare(f"{case}, the mirror", theirs, expected, FORWARD))
+    return comparisons
 
 
 def by_sorting(
@@ -131,6 +136,6 @@ CASES = [
     once(6, "preprocessing, torchvision", preprocessing),
     once(6, "batches", same_batches, RECIPE),
     once(6, "batches, three parts", same_batches, "MUN choices"),
-    once(6, "turned pictures", turned),
+    once(6, "mirrored pictures", mirrored),
     once(6, "ranking", ranking),
 ]

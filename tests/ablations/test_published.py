@@ -54,7 +54,7 @@ def test_corrupted_sets_are_a_search_of_their_own():
 def test_turned_pictures_are_a_search_of_their_own():
     found = published("ablations/mun-table-5/4-agw-j.yaml")
     assert {one.metrics["rank1"] for one in found} == {69.88, 76.26, 40.09}
-    assert all(one.search[-1] == "features of turned pictures added, normalised again" for one in found)
+    assert all(one.search[-1] == "features of mirrored pictures added, normalised again" for one in found)
     assert published("ablations/mun-table-5/4-agw-j.yaml", "evaluation.renormalise=false") == found
 
 

@@ -1,21 +1,34 @@
 """Trainings of `parity/report.py --long`, with few steps and people."""
 
+import numpy as np
 import pytest
+import torch
 
 from parity import long, report
 from tests.test_train import refused
-from torch_ref.models import vit as torch_vit
+from torch_ref.losses import alignment, triplet
+from torch_ref.models import vit
 
-FEW = (
-    "model.depth=1 model.embed_dim=32 model.num_heads=2 data.synthetic.train_identities=8 "
-    "data.synthetic.images_per_camera=2 model.num_classes=12 train.num_identities=4 "
-    "stages.0.epochs=1 stages.1.epochs=1 train.iterations=2"
+PEOPLE = (
+    "data.synthetic.train_identities=8",
+    "data.synthetic.images_per_camera=2",
+    "model.num_classes=12",
+    "train.num_identities=4",
 )
+STAGES = "stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2"
+SMALL = "model.depth=1", "model.embed_dim=32", "model.num_heads=2"
+ONE_EPOCH = "stages.0.epochs=1", "schedule.warmup_epochs=0", "schedule.milestones=[]", "train.iterations=2"
 
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setitem(long.TRAININGS, "PMT", ("pmt/sysu.yaml", FEW.split(), ()))
+    for name, (recipe, model, _) in long.TRAININGS.items():
+        own = (*(SMALL if name == "PMT" else model), *PEOPLE)
+        monkeypatch.setitem(long.TRAININGS, name, (recipe, own, STAGES if name == "PMT" else ONE_EPOCH))
+
+
+def verdict(name):
+    return long.row(name, "kernels", long.part(name, "kernels")).split()[-1]
 
 
 def test_both_stages_are_trained_alike(few):
@@ -24,10 +37,29 @@ def test_both_stages_are_trained_alike(few):
     assert long.row("PMT", "kernels", parting).split()[-1] == "ok"
 
 
-def test_another_epsilon_is_over(few, monkeypatch):
-    monkeypatch.setattr(torch_vit, "LAYER_NORM_EPS", 1e-2)
-    parting = long.part("PMT", "kernels")
-    assert long.row("PMT", "kernels", parting).split()[-1] == "OVER"
+@pytest.mark.parametrize(
+    ("name", "module", "planted", "wrong"),
+    [
+        ("PMT", vit, "LAYER_NORM_EPS", lambda eps: 1e-2),
+        ("MUN", alignment, "squared_mmd", lambda mmd: lambda *rows: 1.01 * mmd(*rows)),
+        ("AGW", triplet, "Softplus", lambda softplus: torch.nn.ReLU),
+    ],
+)
+def test_a_planted_error_is_over(few, monkeypatch, name, module, planted, wrong):
+    monkeypatch.setattr(module, planted, wrong(getattr(module, planted)))
+    assert verdict(name) == "OVER"
+
+
+def parting(ours, theirs):
+    return long.Parting(np.full(len(ours), 10.0), np.array(ours), np.array(theirs))
+
+
+def test_a_training_may_part_as_far_as_pytorch_from_itself_and_a_few_steps_sooner():
+    late = [0.0] * 8 + [0.5, 1.0]
+    assert parting([0.0] * 3 + [1.9] * 7, late).passed
+    assert not parting([0.0] * 2 + [1.9] * 8, late).passed  # six steps sooner
+    assert not parting([0.0] * 9 + [4.1], late).passed  # further
+    assert not parting([1e-3] + [0.0] * 9, [1.0] * 10).passed  # before anything was updated
 
 
 def test_what_only_the_ladder_has_is_refused(tmp_path, monkeypatch, capfd):
