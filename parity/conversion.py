@@ -262,7 +262,7 @@ def _convert(suffix: str, into: str, contents: Contents, matched: Matched, netwo
             tensors[name] = torch.tensor(0)
             rows.append(Row(own, "", name, (), "filled: 0"))
     dropped = [(name, contents.weights[name].shape, reason) for name, reason in matched.dropped.items()]
-    dropped += [(name, kind, "no weights") for name, kind in contents.beside.items()]
+    dropped += [(name, *what) for name, what in contents.beside.items()]
     meta = contents.meta | {"config": dump_config(network.config)} | ({"parts": network.parts} if network.parts else {})
     if suffix in PICKLED:
         dropped += [(name, value.shape, f"a {suffix} holds weights only") for name, value in contents.states.items()]

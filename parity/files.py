@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import TORCH
+from ms_vireid.engine.checkpoint import DEVICES
 from ms_vireid.files.checks import require_file
 from ms_vireid.files.weights import FORMAT, READ, STATES, Record, read_checkpoint, read_record, write_checkpoint
 from ms_vireid.files.writing import whole
@@ -25,14 +26,14 @@ class Contents:
 
     weights: by the file's names. states: the optimizer's, as KEY.NAME with the weight's name. meta: the record saved
     with them, {} for a foreign file. framework: whose names these are; None: the file does not say. beside: what else
-    is there and is not converted, with its type.
+    is there and is not converted, with its type or shape, and why.
     """
 
     weights: dict[str, Tensor]
     states: dict[str, Tensor] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     framework: str | None = None
-    beside: dict[str, str] = field(default_factory=dict)
+    beside: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def read(path: Path) -> Contents:
@@ -52,8 +53,10 @@ def read(path: Path) -> Contents:
     tensors = {name: torch.from_numpy(array) for name, array in held.arrays.items()}
     keys = tuple(f"{key}." for keys in STATES.values() for key in keys)
     states = {name: value for name, value in tensors.items() if name.startswith(keys)}
-    weights = {name: value for name, value in tensors.items() if name not in states}
-    return Contents(weights, states, held.meta, held.framework)
+    rows = {name: value for name, value in tensors.items() if name.startswith(f"{DEVICES}.")}
+    weights = {name: value for name, value in tensors.items() if name not in states | rows}
+    beside = {name: (str(list(value.shape)), "of several processes") for name, value in rows.items()}
+    return Contents(weights, states, held.meta, held.framework, beside)
 
 
 def _read_pickled(path: Path) -> Contents:
@@ -69,7 +72,8 @@ def _read_pickled(path: Path) -> Contents:
         except (TypeError, ValueError, RecursionError):
             text = ""
         meta = read_record(path, text)
-    return Contents(weights, {}, meta, TORCH, {key: type(value).__name__ for key, value in others.items()})
+    beside = {key: (type(value).__name__, "no weights") for key, value in others.items()}
+    return Contents(weights, {}, meta, TORCH, beside)
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], meta: dict, framework: str) -> None:

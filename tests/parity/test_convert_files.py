@@ -14,7 +14,7 @@ from ms_vireid.command.names import MINDSPORE, TORCH
 from ms_vireid.config import CONFIG_ROOT, check_config, dump_config
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model, load_parameters
 from ms_vireid.engine.optimizer import build_optimizer
-from ms_vireid.files.weights import read_checkpoint
+from ms_vireid.files.weights import read_checkpoint, write_checkpoint
 from ms_vireid.models import MUN, build_model
 from parity.files import read, write
 from tests.parity.convert_cases import (
@@ -152,6 +152,17 @@ def test_a_dry_run_says_what_becomes_of_every_key_and_writes_nothing(monkeypatch
     assert "exp_avg.base.norm.gamma [16] exp_avg.base.norm.weight [16] renamed" in lines
     assert lines[-2] == "100 keys: 63 copied, 36 renamed, 1 filled"
     assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_what_each_of_several_processes_remembers_is_left_out(monkeypatch, capsys, tmp_path):
+    held = read_checkpoint(write_mindspore(tmp_path / "a.safetensors", recipe("mun")))
+    memories = {"devices.prototypes.memory": np.zeros((2, 3), np.float32)}
+    write_checkpoint(tmp_path / "b.safetensors", held.arrays | memories, held.meta | {"devices": 2}, MINDSPORE)
+    convert(monkeypatch, tmp_path / "b.safetensors", tmp_path / "c.pth")
+    convert(monkeypatch, tmp_path / "b.safetensors", tmp_path / "d.safetensors", "--dry-run")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "devices.prototypes.memory [2, 3] dropped: of several processes" in lines
+    assert "prototypes.memory" in read(tmp_path / "c.pth").weights
 
 
 def test_an_existing_target_is_kept_unless_asked(monkeypatch, tmp_path):
