@@ -35,8 +35,11 @@ Batches = Iterator[tuple]  # images [2PK, 3, H, W] and labels [2PK], as arrays o
 WORKERS = 2
 DATA_ROWS = {  # PyTorch's side decodes every picture anew
     "PMT, 256x128, decoded": ("pmt/sysu.yaml", "none"),
+    "PMT, 256x128, kept in memory": ("pmt/sysu.yaml", "memory"),
     "AGW, 288x144, decoded": ("agw/sysu.yaml", "none"),
     "AGW, 288x144, kept in memory": ("agw/sysu.yaml", "memory"),
+    "MUN, 288x144, decoded": ("mun/sysu.yaml", "none"),
+    "MUN, 288x144, kept in memory": ("mun/sysu.yaml", "memory"),
 }
 RANKING_ROWS = {"SYSU-MM01 multi-shot, 3803 x 3010": (3803, 3010, 96), "LLCM, 7166 x 8680": (7166, 8680, 351)}
 
