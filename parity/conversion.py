@@ -255,12 +255,15 @@ def _convert(suffix: str, into: str, contents: Contents, matched: Matched, netwo
         put(own, contents.weights[own], matched.weights[name], target, matched.resized.get(name, ""))
     for name in counters(network.pairs):
         count, own = matched.counts.get(name), matched.held.get(name, "")
-        if count:
+        if count is None:
+            if into == TORCH:
+                tensors[name] = torch.tensor(0)
+                rows.append(Row(own, "", name, (), "filled: 0"))
+        elif count or into == TORCH:
             tensors[name] = count
             rows.append(Row(own, (), name, (), "copied" if own == name else "renamed"))
-        elif into == TORCH:
-            tensors[name] = torch.tensor(0)
-            rows.append(Row(own, "", name, (), "filled: 0"))
+        else:
+            rows.append(Row(own, (), "", "", "dropped: 0, which the way back fills in"))
     dropped = [(name, contents.weights[name].shape, reason) for name, reason in matched.dropped.items()]
     dropped += [(name, *what) for name, what in contents.beside.items()]
     meta = contents.meta | {"config": dump_config(network.config)} | ({"parts": network.parts} if network.parts else {})

@@ -165,6 +165,18 @@ def test_what_each_of_several_processes_remembers_is_left_out(monkeypatch, capsy
     assert "prototypes.memory" in read(tmp_path / "c.pth").weights
 
 
+@pytest.mark.parametrize(
+    ("to", "fate"), [("pytorch", "NAME [] copied"), ("mindspore", "dropped: 0, which the way back fills in")]
+)
+def test_a_counter_of_no_batches_is_in_the_table(monkeypatch, capsys, tmp_path, to, fate):
+    config = recipe("pmt")
+    write(tmp_path / "a.pth", build_torch_model(config).state_dict(), {"config": dump_config(config)}, TORCH)
+    convert(monkeypatch, tmp_path / "a.pth", tmp_path / "b.safetensors", "--to", to, "--dry-run")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    name = "bottleneck.num_batches_tracked"
+    assert f"{name} [] {fate.replace('NAME', name)}" in lines
+
+
 def test_an_existing_target_is_kept_unless_asked(monkeypatch, tmp_path):
     write_weights(tmp_path / "a.pth", recipe("pmt"))
     target = tmp_path / "a.ckpt"
