@@ -92,7 +92,7 @@ def names_of(names: Iterable[str], network: str) -> str:
 def _head_signs(arrays: Mapping[str, np.ndarray], network: str) -> list[str]:
     found = []
     classifier = arrays.get(_CLASSIFIER[network])
-    if classifier is None:
+    if classifier is None or not classifier.ndim:
         found.append("has no classifier: self-supervised (DINO, MAE), or a body alone")
     elif len(classifier) != 1000:
         found.append(f"has {len(classifier):,} classes, ImageNet-1k 1,000")

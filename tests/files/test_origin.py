@@ -101,7 +101,8 @@ def test_another_head_and_another_grid_are_told(trained_vit):
     head = {"head.weight": np.zeros((21_843, 768))}
     assert signs(trained_vit | head, "ViT") == ["has 21,843 classes, ImageNet-1k 1,000"]
     bare = {name: value for name, value in trained_vit.items() if not name.startswith("head.")}
-    assert signs(bare, "ViT") == ["has no classifier: self-supervised (DINO, MAE), or a body alone"]
+    for body in (bare, bare | {"head.weight": np.array(1.0)}):
+        assert signs(body, "ViT") == ["has no classifier: self-supervised (DINO, MAE), or a body alone"]
     (line,) = signs(trained_vit | {"pos_embed": np.zeros((1, 577, 768))}, "ViT")
     assert line.startswith("has 577 position embeddings")
 
