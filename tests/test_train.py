@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 from pathlib import Path
 
@@ -29,6 +30,7 @@ data.synthetic.test_identities=4 data.synthetic.images_per_camera=1 data.synthet
 model.patch_size=8 model.stride=6 model.embed_dim=16 model.num_heads=2 model.depth=1
 train.num_identities=3 train.num_instances=2 train.log_steps=1 evaluation.trials=2
 """
+SHORT = "stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2"
 
 
 AGW = """
@@ -78,9 +80,8 @@ def logged(run):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("train")
-    short = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2"]
     with pytest.MonkeyPatch.context() as patch:
-        command(patch, folder, train, *TINY.split(), *short)
+        command(patch, folder, train, *TINY.split(), *SHORT)
     return folder / "runs" / "pmt-demo"
 
 
@@ -294,6 +295,28 @@ def test_a_stopped_run_of_agw_resumes_bitwise(tmp_path, monkeypatch):
     assert "momentum_buffer.non_local_3.0.g.weight" in weights[0]
     for name, array in weights[0].items():
         assert np.array_equal(array, weights[1][name]), name
+
+
+def test_a_folder_that_holds_a_run_is_that_runs_alone(finished, tmp_path, monkeypatch, capfd):
+    """Whatever file another run goes on from, or from none: the folder's may have been killed before it wrote one."""
+    folder = shutil.copytree(finished, tmp_path / "run")
+    (folder / "last.safetensors").unlink()
+    before = [(folder / name).read_bytes() for name in ("run.json", "metrics.jsonl")]
+    other = *TINY.split(), *SHORT, "seed=1"
+    stopped_at(monkeypatch, finished.parents[1], 1, *other, "--output", tmp_path / "other")
+    for resume in ("auto", tmp_path / "other/last.safetensors"):
+        given = *other, "--output", folder, "--resume", resume
+        error = refused(monkeypatch, finished.parents[1], capfd, train, *given)
+        assert error == f"error: {folder}: holds a run with another seed; choose another --output"
+    assert [(folder / name).read_bytes() for name in ("run.json", "metrics.jsonl")] == before
+
+
+def test_a_run_goes_on_in_its_folder_from_a_file_elsewhere(finished, tmp_path, monkeypatch):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    file = (folder / "last.safetensors").rename(tmp_path / "back.safetensors")
+    given = *TINY.split(), *SHORT, "--output", folder, "--resume", file
+    command(monkeypatch, finished.parents[1], train, *given)
+    assert logged(folder) == logged(finished)
 
 
 @pytest.mark.parametrize("row", ["agw", "agw-msel-pl-dcl"])

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ms_vireid.ablations.tables import Column, Row, Search, Table, config_of, demo_overrides, folder_name
 from ms_vireid.command.errors import InputError, summary
 from ms_vireid.command.stopping import STOPS
-from ms_vireid.config import Config, DataConfig, differing_keys, dump_config, flat, load_config, stored_config
+from ms_vireid.config import Config, DataConfig, load_config
 from ms_vireid.data.read import OBTAIN, read_data
 from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder
 from ms_vireid.files.checks import read_json
@@ -51,13 +51,9 @@ class Training:
         if not self.folder.begun():
             return None
         try:
-            record = self.folder.read_record()
-            held = stored_config(record.config, str(self.folder.record))  # with the keys that are newer than it
+            keys = self.folder.differing(self.config, self.data_checksum, IDLE_KEYS)
         except InputError:
             return "version of the configuration"
-        keys = differing_keys(flat(dump_config(held)), flat(dump_config(self.config)), IDLE_KEYS)
-        if record.data.checksum != self.data_checksum:
-            keys.append("data's pictures")
         return summary(keys) if keys else None
 
     def make(self, device: str) -> str | None:

@@ -112,13 +112,23 @@ class RunFolder:
         """run.json; raises InputError if it is not what `create` writes."""
         return read_json(self.record, RunRecord)
 
+    def differing(self, config: Config, data_checksum: str, free: tuple[str, ...] = FREE_KEYS) -> list[str]:
+        """In what the run in this folder differs from one of a configuration on these pictures: keys, without those
+        that begin with one of `free`. Raises InputError if its record is damaged."""
+        record = self.read_record()
+        held = stored_config(record.config, str(self.record))  # with the keys that are newer than it
+        keys = differing_keys(flat(dump_config(held)), flat(dump_config(config)), free)
+        return keys if record.data.checksum in (None, data_checksum) else [*keys, "data's pictures"]
+
     def create(self, config: Config, data: ReIDData, device: str, step: int) -> None:
         """Take the folder for this process alone, write all that is needed to repeat the run, and forget what was
-        logged after `step`. Raises InputError if another process trains into it, what a run wrote there is damaged, or
-        it cannot be written."""
+        logged after `step`. Raises InputError if another process trains into it, it holds another run, what a run wrote
+        there is damaged, or it cannot be written."""
         make_folder(self.path)
         self._lock = lock(self.path / "lock")
         earlier = self.read_record() if self.begun() else None
+        if earlier and (keys := self.differing(config, data.checksum)):
+            raise InputError(f"{self.path}: holds a run with another {the_first(keys)}; choose another --output")
         rows = read_metrics(self.metrics)
         for left in self.path.glob(TEMPORARY):  # by a killed process (see `whole`)
             left.unlink()
