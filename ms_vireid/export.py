@@ -11,6 +11,7 @@ from pathlib import Path
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import Parser, require_extra, run
 from ms_vireid.devices import runtime
+from ms_vireid.files.checks import require_file
 from ms_vireid.files.writing import check_output
 
 MODULES = {"mindir": "mindir", "onnx": "onnx_graph"}  # of ms_vireid.exports
@@ -40,13 +41,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.format == "onnx":
         require_extra("ms_vireid/export.py --format onnx", "export", "onnx", "onnxruntime")
+    require_file(arguments.checkpoint, "checkpoint file")
     suffix = f".{arguments.format}"
     output = arguments.output or arguments.checkpoint.with_suffix(suffix)
     check_output(output, suffixes=(suffix,))
 
-    from ms_vireid.files.checks import require_file
-
-    require_file(arguments.checkpoint, "checkpoint file")
     runtime.set_up("CPU")
     from ms_vireid.exports.verified import Request, export_verified, modalities_of
     from ms_vireid.inference.trained import load_trained

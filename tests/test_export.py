@@ -273,6 +273,8 @@ def test_an_unknown_layer_is_named():
             ("--format", "onnx", "--checkpoint", "no.safetensors", "--output", "out.onnx"),
             "no.safetensors: no such checkpoint file",
         ),
+        (("--format", "mindir", "--checkpoint", ""), ".: is a folder, not a checkpoint file"),
+        (("--format", "mindir", "--checkpoint", "no/m.safetensors"), "no/m.safetensors: no such checkpoint file"),
         (("--format", "onnx", "--checkpoint", "foreign.ckpt"), "foreign.ckpt: holds no configuration"),
         (("--format", "onnx", "--checkpoint", "cut.safetensors"), "cut.safetensors: not a whole weight file"),
     ],
