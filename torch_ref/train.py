@@ -1,5 +1,6 @@
 """Train the configured method in PyTorch, on the batches and with the random numbers of ms_vireid."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def main() -> None:
         "--resume", type=Path, metavar="F", help="go on from this file, of --output or parity/convert.py"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="F", help=".safetensors to write after the last step, to go on from"
+        "--output", type=Path, metavar="F", help=".safetensors to write after the last step or on Ctrl-C, to go on from"
     )
     arguments = parser.parse_intermixed_args()
     from ms_vireid.config.reading import recipe
@@ -62,9 +63,12 @@ def train(
     output: Path | None = None,
     device: "torch.device | str" = "cpu",
 ) -> None:
-    """Train a new model, or the one of `checkpoint`, on `steps` batches or to the end, and print each step's terms."""
+    """Train a new model, or the one of `checkpoint`, on `steps` batches or to the end, and print each step's terms.
+
+    Raises KeyboardInterrupt on Ctrl-C or SIGTERM, when the step in hand is done and its state written to `output`."""
     import torch
 
+    from ms_vireid.command.stopping import stop_requests
     from ms_vireid.config import dump_config
     from ms_vireid.data.randomness import step_key
     from ms_vireid.engine.run_folder import require_same_run
@@ -88,29 +92,37 @@ def train(
             scaler.load_state_dict(scaler.state_dict() | {"scale": scale, "_growth_tracker": int(good_steps)})
         meta |= {key: checkpoint.meta[key] for key in ("step", "best")}
     first, left = meta["step"], len(batches) - meta["step"]
+    if not left:
+        raise InputError(f"{checkpoint.path}: is at the last step, {first}; there is nothing left to train")
     steps = left if steps is None else steps
     if not 1 <= steps <= left:
         raise InputError(f"--steps {steps}: the recipe has {left} steps to go from {first}; ask for 1 to {left}")
     stage = train_step = None
-    items = iterate(batches, config.data.workers, first, first + steps)
-    for step, (images, labels) in enumerate(items, first):
-        epoch = 1 + step // batches.sampler.iterations
-        if config.stage_of(epoch) is not stage:
-            stage = config.stage_of(epoch)
-            loss = StageLoss(stage.losses, config.train.num_instances, config.augmentation.parts)
-            train_step = TrainStep(model, loss, optimizer, config.train.amp, scaler)
-        images, labels = (torch.from_numpy(part).to(device) for part in (images, labels))
-        key = torch.tensor(step_key(config.seed, step), device=device)  # int32 scalar
-        done = step % batches.sampler.iterations / batches.sampler.iterations
-        progress = config.model.progress(step, len(batches), batches.sampler.iterations)
-        terms = train_step(images, labels, key, progress, learning_rates(config, optimizer.groups, epoch, done))
-        values = " ".join(f"{name} {value:.6f}" for name, value in terms.items())
-        print(f"epoch {epoch}/{config.epochs} step {step + 1}/{len(batches)} | {values}", flush=True)
-    if scaler.is_enabled():
-        meta["loss_scale"] = [scaler.get_scale(), scaler.state_dict()["_growth_tracker"]]
-    if output is not None:
-        save_checkpoint(output, model, meta | {"step": first + steps}, optimizer)
-        print(f"wrote {output}")
+    with stop_requests() as stop:
+        for step, (images, labels) in enumerate(iterate(batches, config.data.workers, first, first + steps), first):
+            epoch = 1 + step // batches.sampler.iterations
+            if config.stage_of(epoch) is not stage:
+                stage = config.stage_of(epoch)
+                loss = StageLoss(stage.losses, config.train.num_instances, config.augmentation.parts)
+                train_step = TrainStep(model, loss, optimizer, config.train.amp, scaler)
+            images, labels = (torch.from_numpy(part).to(device) for part in (images, labels))
+            key = torch.tensor(step_key(config.seed, step), device=device)  # int32 scalar
+            done = step % batches.sampler.iterations / batches.sampler.iterations
+            progress = config.model.progress(step, len(batches), batches.sampler.iterations)
+            terms = train_step(images, labels, key, progress, learning_rates(config, optimizer.groups, epoch, done))
+            values = " ".join(f"{name} {value:.6f}" for name, value in terms.items())
+            print(f"epoch {epoch}/{config.epochs} step {step + 1}/{len(batches)} | {values}", flush=True)
+            if stop:
+                break
+        if scaler.is_enabled():
+            meta["loss_scale"] = [scaler.get_scale(), scaler.state_dict()["_growth_tracker"]]
+        if output is not None:
+            save_checkpoint(output, model, meta | {"step": step + 1}, optimizer)
+            print(f"wrote {output}")
+    if step + 1 < first + steps:
+        then = f"go on with --resume {output}" if output else "nothing is kept without --output"
+        print(f"stopped at step {step + 1}; {then}", file=sys.stderr)
+        raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

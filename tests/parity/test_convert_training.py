@@ -15,6 +15,7 @@ from tests.checkpoints import PMT
 from tests.parity.convert_cases import convert
 from torch_ref import train as torch_train
 from torch_ref.engine.checkpoint import load_checkpoint
+from torch_ref.engine.train_step import TrainStep as TorchTrainStep
 
 # Two stages, dropout, drop path, random augmentation: 6 steps in all, the stage changes after the third.
 RECIPE = [
@@ -53,9 +54,9 @@ def recipe(tmp_path):
     return ["--data-root", tmp_path / "data"]
 
 
-def stop_after(monkeypatch, steps):
-    """SIGINT in the step of that number: the trainer finishes it and writes last.safetensors."""
-    original, count = TrainStep.__call__, [0]
+def stop_after(monkeypatch, steps, train_step=TrainStep):
+    """SIGINT in the step of that number: the trainer finishes it and writes its state."""
+    original, count = train_step.__call__, [0]
 
     def call(self, *arguments):
         count[0] += 1
@@ -63,7 +64,7 @@ def stop_after(monkeypatch, steps):
             os.kill(os.getpid(), signal.SIGINT)
         return original(self, *arguments)
 
-    monkeypatch.setattr(TrainStep, "__call__", call)
+    monkeypatch.setattr(train_step, "__call__", call)
 
 
 def test_training_goes_on_in_the_other_framework_and_back(monkeypatch, tmp_path, recipe):
@@ -94,6 +95,18 @@ def test_training_goes_on_in_the_other_framework_and_back(monkeypatch, tmp_path,
         assert error.max() <= 1e-3 * max(np.abs(expected).max(), 1e-3), name
 
 
+def test_a_training_that_is_stopped_ends_its_step_and_is_resumed(monkeypatch, tmp_path, recipe, capfd):
+    straight, stopped, resumed = (tmp_path / f"{name}.safetensors" for name in ("straight", "stopped", "resumed"))
+    run(monkeypatch, torch_train, *recipe, "--steps", 2, "--output", straight)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1, TorchTrainStep)
+        with pytest.raises(KeyboardInterrupt):
+            run(patch, torch_train, *recipe, "--output", stopped)
+    assert capfd.readouterr().err.endswith(f"stopped at step 1; go on with --resume {stopped}\n")
+    run(monkeypatch, torch_train, *recipe, "--steps", 1, "--resume", stopped, "--output", resumed)
+    assert resumed.read_bytes() == straight.read_bytes()
+
+
 def test_a_training_state_goes_on_with_its_data_elsewhere(monkeypatch, tmp_path, recipe):
     run(monkeypatch, torch_train, *recipe, "--steps", 1, "--output", tmp_path / "a.safetensors")
     (tmp_path / "data").rename(tmp_path / "moved")
@@ -107,6 +120,9 @@ def test_a_training_state_of_another_recipe_or_of_none_is_refused(monkeypatch, t
     resume = [*recipe, "--resume", tmp_path / "a.safetensors", "--steps"]
     with pytest.raises(InputError, match="the recipe has 5 steps to go from 1"):
         run(monkeypatch, torch_train, *resume, 6)
+    run(monkeypatch, torch_train, *resume, 5, "--output", tmp_path / "b.safetensors")
+    with pytest.raises(InputError, match=r"b.safetensors: is at the last step, 6; there is nothing left to train"):
+        run(monkeypatch, torch_train, *recipe, "--resume", tmp_path / "b.safetensors")
     with pytest.raises(InputError, match="was written with another optimizer"):
         run(monkeypatch, torch_train, *resume, 1, "optimizer.lr=0.5")
     save_file(load_checkpoint(tmp_path / "a.safetensors").arrays, tmp_path / "a.safetensors")
