@@ -19,7 +19,9 @@ OPTIONS = [
 
 def command(module, *arguments) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", [module.__name__, "--device", "CPU", *map(str, arguments)])
+        words = [module.__name__, "--device", "CPU", *map(str, arguments)]
+        patch.setattr("sys.argv", words)
+        patch.setattr("sys.orig_argv", ["python", *words])
         run(module.main)
 
 

@@ -137,7 +137,7 @@ class RunFolder:
         sizes = {name: {"pictures": len(one), "identities": one.num_identities} for name, one in splits.items()}
         root, packages = str(data.root.resolve()), ("ms_vireid", "mindspore", "numpy", "pillow", "pydantic")
         record = {
-            "command": [sys.executable, *sys.argv],
+            "command": [sys.executable, *sys.orig_argv[1:]],  # `ms-vireid train` changes sys.argv
             "seed": config.seed,
             "device": device,
             "processor": processor_name(),

@@ -134,17 +134,15 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, undisturbed):
     assert_resumes_to(tmp_path, undisturbed)
 
 
-def test_the_resolved_configuration_of_a_run_repeats_it(tmp_path, undisturbed):
+def test_the_resolved_configuration_of_a_run_repeats_it_and_the_command_is_kept(undisturbed):
+    words = "-m", "ms_vireid", "train", "--config", str(undisturbed / "config.yaml"), "--output", "again"
+    command = [sys.executable, *words]
     again = subprocess.run(
-        [sys.executable, "-m", "ms_vireid.train", "--config", undisturbed / "config.yaml", "--output", "again"],
-        cwd=undisturbed.parent,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"GLOG_v": "3"},
-        check=False,
+        command, cwd=undisturbed.parent, capture_output=True, text=True, env=os.environ | {"GLOG_v": "3"}, check=False
     )
     assert again.returncode == 0, again.stderr
     assert weights(undisturbed.parent / "again" / "model.safetensors") == weights(undisturbed / "model.safetensors")
+    assert json.loads((undisturbed.parent / "again" / "run.json").read_text())["command"] == command
 
 
 def test_a_run_folder_says_how_to_repeat_the_run(undisturbed):
