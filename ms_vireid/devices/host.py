@@ -5,6 +5,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+from ms_vireid.command.running import CHECKOUT
+
 # Limits on the instructions of oneDNN (MindSpore's, PyTorch's), MKL, PyTorch and Numba.
 CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY", "NUMBA_CPU_NAME")
 
@@ -32,8 +34,12 @@ def _of_processor(name: str) -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of this checkout, with "-dirty" if files differ from it; None where it is not a git checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """The commit of this checkout, with "-dirty" if files differ from it; None where it is not a git checkout, whatever
+    repository it is installed in."""
+    folder = CHECKOUT.parent
+    if not CHECKOUT.is_file() or not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
