@@ -27,7 +27,10 @@ Weight = Annotated[float, Field(ge=0, le=1e4)]
 
 
 def expand_user(path: str) -> Path:
-    """The path with its `~` or `~user` expanded; raises InputError for a user who is not known."""
+    """The path with its `~` or `~user` expanded; raises InputError for a user who is not known, or a path that cannot
+    be printed."""
+    if not path.isprintable():
+        raise InputError(f"{path!r}: is no path that can be printed; give another")
     try:
         return Path(path).expanduser()
     except RuntimeError:
