@@ -70,11 +70,13 @@ def whole(path: Path | str) -> Iterator[Path]:
         if os.name != "nt":  # where a folder cannot be opened
             _sync(path.parent)
     except OSError as error:
-        kept = f"the earlier {path.name} is intact" if path.is_file() else "nothing was written"
+        held = os.path.isfile(path)  # False where `path.is_file` would raise: a name that is too long
+        kept = f"the earlier {path.name} is intact" if held else "nothing was written"
         reason = error.strerror or error
         raise InputError(f"{path}: cannot be written ({reason}); {kept}; free space or choose another place") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what cannot be written may not be removed either
+            temporary.unlink(missing_ok=True)
 
 
 def _remove_left(folder: Path, name: str, end: str) -> None:
