@@ -50,12 +50,15 @@ def main() -> None:
         "--rerank", action="store_true", help="re-rank by k-reciprocal encoding, which is not in the papers' tables"
     )
     parser.add_argument(
-        "--corruption-sheet", type=Path, metavar="F", help="also draw a visible test picture in every corruption to F"
+        "--corruption-sheet",
+        type=Path,
+        metavar="F",
+        help="also draw a visible test picture in every corruption, as .png",
     )
     parser.add_argument("--json", type=Path, metavar="F", help="also write the result to F")
     arguments = parser.parse_args()
     check_output(arguments.json, "--json")
-    check_output(arguments.corruption_sheet, "--corruption-sheet")
+    check_output(arguments.corruption_sheet, "--corruption-sheet", (".png",))
 
     if arguments.frost and not (arguments.corrupted or arguments.corruption_sheet):
         raise InputError("--frost: only with --corrupted or --corruption-sheet")
@@ -64,9 +67,10 @@ def main() -> None:
     from ms_vireid.inference import start_inference
 
     given = arguments.checkpoint
-    if twice := next((path for path in given if given.count(path) > 1), None):
-        raise InputError(f"--checkpoint {twice}: is given twice; give each once")
     checkpoints = list(map(_file_of, given))
+    files = [path.resolve() for path in checkpoints]
+    if twice := next((path for path, file in zip(given, files, strict=True) if files.count(file) > 1), None):
+        raise InputError(f"--checkpoint {twice}: is given twice; give each once")
     program = start_inference(arguments, *checkpoints)
     options = {name: getattr(arguments, name) for name in OPTIONS}
     options |= {name: True for name in SWITCHES if getattr(arguments, name)}

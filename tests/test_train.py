@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ from ms_vireid import evaluate, train
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices.memory import resident_bytes
+from ms_vireid.engine import trainer
 from ms_vireid.engine.checkpoint import load_checkpoint
 from ms_vireid.engine.train_step import TrainStep
 from ms_vireid.engine.trainer import Trainer
 from ms_vireid.files.checks import unsealed
+from ms_vireid.inference import evaluating
 from ms_vireid.models import build_model
 from tests.data.tree import write_llcm, write_regdb, write_sysu_mm01
 
@@ -195,11 +198,17 @@ def test_frost_and_trials_belong_to_some_evaluations(finished, monkeypatch, capf
         assert said in refused(monkeypatch, finished.parents[1], capfd, evaluate, *given)
 
 
-@pytest.mark.parametrize("option", ["--json", "--corruption-sheet"])
-def test_evaluate_refuses_a_file_in_a_folder_that_is_not_there(monkeypatch, tmp_path, capfd, option):
-    given = "--checkpoint", "model.safetensors", option, "nowhere/a.png"
-    error = refused(monkeypatch, tmp_path, capfd, evaluate, *given)
-    assert error.startswith(f"error: {option} nowhere/a.png: its folder does not exist")
+@pytest.mark.parametrize(
+    ("option", "file", "said"),
+    [
+        ("--json", "nowhere/a.json", "its folder does not exist"),
+        ("--corruption-sheet", "nowhere/a.png", "its folder does not exist"),
+        ("--corruption-sheet", "a.jpg", "the file's name must end in .png"),
+    ],
+)
+def test_evaluate_refuses_a_file_that_it_cannot_write(monkeypatch, tmp_path, capfd, option, file, said):
+    error = refused(monkeypatch, tmp_path, capfd, evaluate, "--checkpoint", "model.safetensors", option, file)
+    assert error.startswith(f"error: {option} {file}: {said}")
 
 
 def test_the_best_epoch_and_chosen_ones_are_kept_on_request(tmp_path, monkeypatch):
@@ -224,6 +233,27 @@ def test_the_best_epoch_and_chosen_ones_are_kept_on_request(tmp_path, monkeypatc
     assert all(np.array_equal(array, untrained[name]) for name, array in before.arrays.items())
     assert all(np.array_equal(last.arrays[name], value) for name, value in third.arrays.items())
     assert any(not np.array_equal(first.arrays[name], value) for name, value in third.arrays.items())
+
+
+def test_an_evaluation_does_not_count_in_the_speed_of_training(finished, tmp_path, monkeypatch, capfd):
+    clock = 0.0
+
+    def lasting(seconds, function):
+        def timed(*arguments):
+            nonlocal clock
+            clock += seconds
+            return function(*arguments)
+
+        return timed
+
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: clock))
+    monkeypatch.setattr(Trainer, "queue_step", lasting(1, Trainer.queue_step))
+    monkeypatch.setattr(evaluating, "evaluate_model", lasting(100, evaluating.evaluate_model))
+    options = "train.iterations=3", "train.log_steps=2", "train.evaluate_every=1", "--output", tmp_path / "run"
+    command(monkeypatch, finished.parents[1], train, *TINY.split(), *SHORT, *options)
+    speeds = {row["step"]: row["images_per_second"] for row in logged(tmp_path / "run") if "evaluation" not in row}
+    assert speeds == {2: 12, 4: 12, 6: 12}  # pictures in a step
+    assert "| 12.0 images/s | 00:02 left" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -427,4 +457,5 @@ def test_several_checkpoints_have_a_mean_and_a_deviation(finished, monkeypatch, 
     assert several["mean"]["map"] == pytest.approx(sum(maps) / 2)
     assert several["std"]["map"] == pytest.approx(abs(maps[0] - maps[1]) / 2)
     assert "mean: over the 2 checkpoints, ± standard deviation" in capfd.readouterr().out
-    assert "is given twice" in refused(monkeypatch, root, capfd, evaluate, "--checkpoint", finished, finished)
+    same = finished, finished / "model.safetensors"
+    assert "is given twice" in refused(monkeypatch, root, capfd, evaluate, "--checkpoint", *same)
