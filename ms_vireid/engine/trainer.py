@@ -213,7 +213,10 @@ class Trainer:
     def _end_epoch(self, epoch: int, evaluate: Callable[[], ProtocolResult] | None) -> None:
         every = self.config.train.evaluate_every
         if every and epoch % every == 0:
+            began = time.perf_counter()
             metrics = evaluate().mean
+            step, then = self._looked
+            self._looked = step, then + time.perf_counter() - began  # an evaluation is no training
             if self.group.is_main_process:
                 self.run.append_metrics({"epoch": epoch, "step": self.step, "evaluation": metrics})
                 tqdm.write(f"epoch {epoch}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")
