@@ -85,6 +85,9 @@ def _check(arguments: Namespace) -> None:
     in_milvus, saved = arguments.gallery.startswith(MILVUS), Path(arguments.gallery).suffix == INDEX
     if not (arguments.query or arguments.add or arguments.save_index):
         raise InputError("nothing to do: give --query, --add or --save-index; see --help")
+    for name in ("sheet", "json"):
+        if getattr(arguments, name) and not arguments.query:
+            raise InputError(f"--{name} {getattr(arguments, name)}: needs --query; give one, or leave it out")
     if arguments.rerank and (in_milvus or saved or arguments.index in ("flat", "hnsw") or arguments.camera):
         raise InputError("--rerank: takes features or pictures, without an index and without --camera")
     if arguments.add and not in_milvus:

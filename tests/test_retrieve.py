@@ -172,6 +172,11 @@ def test_many_queries_are_cut_in_the_table_and_whole_in_the_json(search, capfd):
     ("arguments", "said"),
     [
         (("--gallery", "all.npz"), "nothing to do: give --query, --add or --save-index"),
+        (("--gallery", "all.npz", "--index", "flat", "--save-index", "a.index"), "found.json: needs --query"),
+        (
+            ("--gallery", "all.npz", "--index", "flat", "--save-index", "a.index", "--sheet", "a.png"),
+            "--sheet a.png: needs --query",
+        ),
         (("--query", "nowhere.jpg", "--gallery", "all.npz"), "--query nowhere.jpg: no such file"),
         (("--query", "model.safetensors", "--gallery", "all.npz"), "--query model.safetensors: is not a picture"),
         (("--query", "night.npz", "--gallery", "nowhere.npz"), "nowhere.npz: no such file"),
@@ -199,7 +204,7 @@ def test_many_queries_are_cut_in_the_table_and_whole_in_the_json(search, capfd):
         ),
         (("--query", "night.npz", "--gallery", "a.index", "--index", "hnsw"), "a.index is an index already"),
         (
-            ("--gallery", "all.npz", "--index", "hnsw", "--save-index", "a.faiss"),
+            ("--query", "night.npz", "--gallery", "all.npz", "--index", "hnsw", "--save-index", "a.faiss"),
             "--save-index a.faiss: the file's name must end in .index",
         ),
         (("--query", "night.npz", "--gallery", "all.npz", "--sheet", "a.pdf"), "--sheet a.pdf: the file's name must"),
