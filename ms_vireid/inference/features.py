@@ -33,7 +33,7 @@ class FeatureExtractor:
     image_size: tuple[int, int]
     batch_size: int
     workers: int = 0
-    _graphs: dict[str, Callable] = field(default_factory=dict, init=False)  # by modality
+    _graphs: dict[str, Callable] = field(default_factory=dict, init=False)  # by modality, where the model's way differs
 
     @classmethod
     def configured(cls, model: ReIDModel, program: str, config: Config) -> "FeatureExtractor":
@@ -42,7 +42,8 @@ class FeatureExtractor:
     def features_of(self, pixels: np.ndarray, modality: str) -> np.ndarray:
         """Of at most `batch_size` pictures of one modality: float32 [n, 3, H, W] -> [n, C].
 
-        A graph is compiled once for each modality: smaller batches are filled up to `batch_size`.
+        A graph is compiled once for each modality that goes a way of its own: smaller batches are filled up to
+        `batch_size`.
         """
         if self.program != "graph":
             return self.model(Tensor(pixels, ms.float32), modality).asnumpy()
@@ -52,9 +53,10 @@ class FeatureExtractor:
 
         whole = np.zeros((self.batch_size, *pixels.shape[1:]), np.float32)
         whole[: len(pixels)] = pixels
-        begins = modality not in self._graphs
-        graph = self._graphs.setdefault(modality, ms.jit(features))
-        with announced(f"the features of {modality} pictures") if begins else nullcontext():
+        kind = modality if self.model.BY_MODALITY else "all"
+        begins = kind not in self._graphs
+        graph = self._graphs.setdefault(kind, ms.jit(features))
+        with announced(f"the features of {kind} pictures") if begins else nullcontext():
             return graph(runtime.to_device(whole)).asnumpy()[: len(pixels)]
 
     def by_batch(self, batches: EvaluationBatches, start: int = 0, flip: bool = False) -> Iterator[tuple]:
@@ -67,7 +69,7 @@ class FeatureExtractor:
         training = self.model.training
         self.model.set_train(False)
         try:
-            with closing(iterate(batches, self.workers, start)) as items:
+            with closing(iterate(batches, self.workers, start, bound=self.program != "graph")) as items:
                 shown = progress(items, len(batches), "features", " images", self.batch_size, start)
                 for pixels, index, *rest in shown:
                     rows = self._checked(batches.images, index, pixels, flip) if len(index) else None

@@ -6,6 +6,7 @@ from mindspore import nn
 
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.read import read_folder
+from ms_vireid.inference import features
 from ms_vireid.inference.features import FeatureExtractor
 
 from ..data.tree import write_folder
@@ -36,12 +37,27 @@ def test_the_model_keeps_its_mode(test_set, training, end):
     assert model.training == training
 
 
-def test_a_graph_is_compiled_once_for_each_modality_and_fills_up_small_batches():
+@pytest.mark.parametrize(("program", "bound"), [("kernels", True), ("operators", True), ("graph", False)])
+def test_threads_keep_to_their_cores_unless_a_graph_computes(test_set, monkeypatch, program, bound):
+    asked = []
+
+    def iterate(batches, workers, start, bound):
+        asked.append(bound)
+        yield from ()
+
+    monkeypatch.setattr(features, "iterate", iterate)
+    list(FeatureExtractor(Pixels(), program, SIZE, 2).by_batch(EvaluationBatches(test_set, SIZE, 2)))
+    assert asked == [bound]
+
+
+@pytest.mark.parametrize(("by_modality", "graphs"), [(True, ["infrared", "visible"]), (False, ["all"])])
+def test_a_graph_is_compiled_once_for_each_way_through_the_model_and_fills_up_small_batches(by_modality, graphs):
     model = Pixels()
+    model.BY_MODALITY = by_modality
     extractor = FeatureExtractor(model, "graph", SIZE, 4)
     rng = np.random.default_rng(0)
     for count in (4, 1, 3):
         pixels = rng.standard_normal((count, 3, *SIZE)).astype(np.float32)
         for modality in ("visible", "infrared"):
             np.testing.assert_array_equal(extractor.features_of(pixels, modality), pixels[:, :, 0, 0])
-    assert sorted(extractor._graphs) == ["infrared", "visible"]
+    assert sorted(extractor._graphs) == graphs
