@@ -142,10 +142,14 @@ class MilvusGallery:
         self, queries: Features, top_k: int, cameras: Sequence[int] | None = None, breadth: int | None = None
     ) -> list[list[Hit]]:
         """The nearest entities of each query; ties are ordered by path. Exact if the collection's index is exact.
-        Raises InputError for no such collection, an empty one, or one of another width or checkpoint."""
+        Raises InputError for no such collection, an empty one, one of another width or checkpoint, and for more
+        results than Milvus gives."""
         size = len(self)
         if not size:
             raise InputError(f"{self.name}: collection {self.collection} holds no picture; fill it with --add")
+        if min(top_k, size) > _MOST_RESULTS:
+            most = f"{_MOST_RESULTS:,} pictures of its {size:,}"
+            raise InputError(f"{self.name}: Milvus finds at most {most} for a query; give --top-k {_MOST_RESULTS}")
         with self._errors():
             self._check(queries.features.shape[1], queries.info["checkpoint"]["sha256"])
             ef = breadth or _BREADTH if self._index_type() == "HNSW" else None

@@ -55,6 +55,14 @@ def test_the_results_are_those_of_exact_search(opened, monkeypatch, top_k):
     assert found(opened, queries(), top_k) == found(exact, queries(), top_k)
 
 
+def test_more_results_than_milvus_gives_are_refused(opened, monkeypatch):
+    monkeypatch.setattr(milvus_gallery, "_MOST_RESULTS", 59)
+    opened.add(gallery())
+    with pytest.raises(InputError, match="Milvus finds at most 59 pictures of its 60 for a query; give --top-k 59"):
+        opened.search(queries(), 100)
+    assert len(opened.search(queries(), 59)[0]) == 59
+
+
 def test_cameras_filter(opened):
     opened.add(gallery())
     exact = LocalGallery("gallery", gallery())
