@@ -82,7 +82,7 @@ def main() -> None:
 
 def _check(arguments: Namespace) -> None:
     """Refuse what is wrong with the options before the work."""
-    in_milvus, saved = arguments.gallery.startswith(MILVUS), Path(arguments.gallery).suffix == INDEX
+    in_milvus, saved = arguments.gallery.startswith(MILVUS), Path(arguments.gallery).suffix.lower() == INDEX
     if not (arguments.query or arguments.add or arguments.save_index):
         raise InputError("nothing to do: give --query, --add or --save-index; see --help")
     for name in ("sheet", "json"):
@@ -117,9 +117,9 @@ def _read_gallery(gallery: str, modality: str) -> "Features | Pictures | None":
     from ms_vireid.search.sources import read_source
 
     path = Path(gallery)
-    if gallery.startswith(MILVUS) or path.suffix == INDEX:
+    if gallery.startswith(MILVUS) or path.suffix.lower() == INDEX:
         return None
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         require_directory(path, f"--gallery takes a folder of pictures, .npz, {INDEX} or {MILVUS}...")
     return read_source([path], modality, "--gallery")
 

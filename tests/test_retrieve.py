@@ -1,6 +1,7 @@
 """`retrieve.py`: every kind of query and gallery, what it prints and writes, and what it refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -135,6 +136,22 @@ def test_milvus_is_filled_and_searched(search, prepared, tmp_path, monkeypatch, 
     picture = prepared / "sysu" / found["queries"][0]["hits"][3]["path"]
     again = search("--gallery", gallery, "--query", picture, "--checkpoint", "model.safetensors")
     assert again["queries"][0]["hits"][0]["file"] == str(picture)
+
+
+def test_suffixes_are_read_as_they_are_written_whatever_their_case(search, prepared, tmp_path):
+    shutil.copy(prepared / "all.npz", tmp_path / "ALL.NPZ")
+    made = search(
+        "--query",
+        "night.npz",
+        "--gallery",
+        tmp_path / "ALL.NPZ",
+        "--index",
+        "flat",
+        "--save-index",
+        tmp_path / "ALL.INDEX",
+    )
+    loaded = search("--query", tmp_path / "ALL.NPZ", "--gallery", tmp_path / "ALL.INDEX")
+    assert (made["pictures"], len(loaded["queries"])) == (loaded["pictures"], made["pictures"])
 
 
 def test_cameras_choose_what_is_searched(search, prepared):

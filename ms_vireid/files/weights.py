@@ -102,10 +102,11 @@ def read_checkpoint(path: Path | str, framework: str | None = None) -> Checkpoin
     cannot be printed, a record of another kind or version, or the other framework's names.
     """
     path = Path(path)
+    suffix = path.suffix.lower()
     require_file(path, "checkpoint file")
-    if path.suffix not in READ:
+    if suffix not in READ:
         raise InputError(f"{path}: weights are read from {', '.join(READ)}")
-    is_ckpt, is_pickled, size = path.suffix == ".ckpt", path.suffix in PICKLED, path.stat().st_size
+    is_ckpt, is_pickled, size = suffix == ".ckpt", suffix in PICKLED, path.stat().st_size
     needed = 3 * size if is_ckpt else size
     require_memory(needed, f"{path}: reading it", "use another copy, or a machine with more memory")
     try:

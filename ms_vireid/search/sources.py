@@ -19,7 +19,7 @@ def read_source(paths: Sequence[Path], modality: str, option: str) -> Features |
 
     modality: "visible", "infrared" or "auto", of pictures. option: what the paths were given for, for errors.
     """
-    if len(paths) == 1 and paths[0].suffix == ".npz":
+    if len(paths) == 1 and paths[0].suffix.lower() == ".npz":
         return load_features(paths[0])
     if len(paths) == 1 and paths[0].is_dir():
         root = paths[0].absolute()

@@ -34,7 +34,7 @@ def assert_same(held, arrays=ARRAYS):
         assert np.array_equal(held[name], array)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".SAFETENSORS"])
 def test_what_is_written_is_read_bit_for_bit_and_written_alike(tmp_path, suffix):
     for name in ("a", "b"):
         write_checkpoint(tmp_path / f"{name}{suffix}", ARRAYS, RECORD, MINDSPORE)
