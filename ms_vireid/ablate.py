@@ -95,8 +95,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="configuration values for every row")
     arguments = parser.parse_intermixed_args()
     if arguments.rows:  # takes the overrides that follow it
-        arguments.overrides += [word for word in arguments.rows if "=" in word]
+        overrides = [word for word in arguments.rows if "=" in word]
         arguments.rows = [word for word in arguments.rows if "=" not in word]
+        if not arguments.rows:
+            raise InputError(f"--rows {' '.join(overrides)}: names no row; name some, or leave --rows out")
+        arguments.overrides += overrides
     return arguments
 
 

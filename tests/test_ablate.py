@@ -99,6 +99,7 @@ def test_the_list_of_one_table_gives_recipes_that_load(monkeypatch, capfd):
             ["pmt-table-1", "--rows", "rgb", "red"],
             "error: --rows red: the table has no row of that name to run; it has rgb",
         ),
+        (["pmt-table-1", "--rows", "model.width=8"], "error: --rows model.width=8: names no row; name some, or leave"),
         (["mun-table-4", "--rows", "cmt"], "error: --rows cmt: the table has no row of that name to run; it has agw"),
         (["pmt-table-1"], "error: no folder is given for sysu_mm01: --data-root FOLDER (get SYSU-MM01"),
         (["mun-table-1"], "error: no folder is given for sysu_mm01: --data-root sysu_mm01=FOLDER ("),
