@@ -182,6 +182,12 @@ def test_folder_tests_on_the_last_identities_and_leaves_one_on_either_side(tmp_p
         assert path.parts[-3] == ("infrared" if infrared else "visible")
 
 
+def test_a_share_of_whole_identities_is_not_rounded_up(tmp_path):
+    people = tuple(f"{i:02d}" for i in range(25))
+    data = read_folder(tree.write_folder(tmp_path, people, pictures=1), 0.28)
+    assert data.test.num_identities == 7  # 25 x 0.28 is 7.000000000000001
+
+
 # what all readers return
 
 
