@@ -132,6 +132,16 @@ def test_parity_alone_imports_both_frameworks():
     assert wrong == []
 
 
+def test_one_module_reads_and_sets_the_environment():
+    """And how a command shows its errors, which lies below all others."""
+    found = {
+        path.relative_to(ROOT / "ms_vireid").as_posix()
+        for path in (ROOT / "ms_vireid").rglob("*.py")
+        if re.search(r"\bos\.(environ|getenv|putenv)\b", path.read_text(encoding="utf-8"))
+    }
+    assert found == {"devices/runtime.py", "command/running.py"}
+
+
 def frameworks_with(*modules):
     """Which framework the first of these modules that needs one brings into a fresh process."""
     script = "import sys\nfor name in sys.argv[1:]:\n    __import__(name)\n"

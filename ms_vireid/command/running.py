@@ -109,7 +109,7 @@ def run(main: Callable[[], None]) -> None:
             traceback.print_exc()
             print("this is a bug of ms_vireid; please report it with the lines above", file=sys.stderr)
             sys.exit(1)
-        if os.environ.get("MS_VIREID_TRACEBACK", "") not in ("", "0"):
+        if os.environ.get("MS_VIREID_TRACEBACK", "") not in ("", "0"):  # here, as `runtime` imports this module
             traceback.print_exc()
         print(one_line(f"error: {problem}"), file=sys.stderr)
         sys.exit(2)

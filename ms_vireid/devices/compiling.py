@@ -3,12 +3,13 @@ be written (a read-only image without a home), a folder of this process and its 
 
 import atexit
 import logging
-import os
 import shutil
 import tempfile
 
 import numba
 from numba import njit
+
+from ms_vireid.devices.runtime import set_for_children
 
 __all__ = ["njit"]
 
@@ -21,7 +22,8 @@ try:
     njit(cache=True)(_probe)
 except RuntimeError:
     # Not a folder that others could fill: what lies in it is run.
-    numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="ms_vireid-kernels-")
+    numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="ms_vireid-kernels-")
+    set_for_children({"NUMBA_CACHE_DIR": numba.config.CACHE_DIR})
     atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)
     logging.getLogger(__name__).warning(
         "note: no folder can be written to keep compiled kernels in, so that each run compiles them: "

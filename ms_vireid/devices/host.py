@@ -1,11 +1,11 @@
 """Facts about this machine and this checkout, for records and reports."""
 
-import os
 import platform
 import subprocess
 from pathlib import Path
 
 from ms_vireid.command.running import CHECKOUT
+from ms_vireid.devices import runtime
 
 # Limits on the instructions of oneDNN (MindSpore's, PyTorch's), MKL, PyTorch and Numba.
 CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY", "NUMBA_CPU_NAME")
@@ -20,7 +20,7 @@ def instruction_sets() -> str:
     """Which vector instructions the processor has, as far as /proc/cpuinfo says, and what holds libraries to fewer."""
     flags = _of_processor("flags").split()
     known = " and ".join(name for flag, name in (("avx2", "AVX2"), ("avx512f", "AVX-512")) if flag in flags)
-    caps = [f"{name}={os.environ[name]}" for name in CAPS if name in os.environ]
+    caps = [f"{name}={value}" for name, value in runtime.given(CAPS).items()]
     return ", ".join([known or "vector instructions not known", *caps])
 
 

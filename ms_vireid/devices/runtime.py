@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -236,10 +236,20 @@ def _select(name: str) -> None:
     mindspore.set_device(name)
 
 
+def given(names: Iterable[str]) -> dict[str, str]:
+    """Those of these environment variables that are set."""
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def set_for_children(variables: dict[str, str]) -> None:
+    """Set these environment variables, here and in every process started from now on."""
+    os.environ.update(variables)
+
+
 @contextmanager
 def environment(variables: dict[str, str]) -> Iterator[None]:
     """Set these environment variables within the block."""
-    before = {name: os.environ[name] for name in variables if name in os.environ}
+    before = given(variables)
     os.environ.update(variables)
     try:
         yield
