@@ -125,7 +125,8 @@ def test_overrides_set_values_in_order(minimal, overrides, value_of, value):
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("1e-3", 1e-3), ("1E-3", 1e-3), ("3.e-4", 3e-4), (".5e-3", 5e-4), ("1e+0", 1.0), ("0.01", 0.01)]
+    ("text", "value"),
+    [("1e-3", 1e-3), ("1E-3", 1e-3), ("3.e-4", 3e-4), (".5e-3", 5e-4), ("1e+0", 1.0), ("0.01", 0.01), ("1.", 1.0)],
 )
 def test_floats_are_those_of_yaml_1_2(minimal, text, value):
     assert load_config(minimal, [f"optimizer.lr={text}"]).optimizer.lr == value
@@ -164,6 +165,8 @@ def test_a_malformed_override_is_refused(minimal, override, says):
         ("evaluation.shots=1.0", "evaluation.shots: input should be 1 or 10, got '1.0'"),
         ("seed=one", r"^\S*minimal\.yaml: seed: .*'one'"),
         ("seed=1.5", r"seed: .*1\.5"),
+        ("optimizer.lr=1:30.5", r"optimizer\.lr: .*'1:30\.5'"),
+        ("optimizer.lr=1_0.5", r"optimizer\.lr: .*'1_0\.5'"),
         ("seed=true", "seed: .*True"),
         ("model.depth='12'", r"model\.depth: .*'12'"),
         ("model.depth=0", r"model\.depth: .*0"),

@@ -30,8 +30,8 @@ Schema = TypeVar("Schema", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without anchors and tags, whose numbers are those of YAML 1.2 (`1e-3` is one, `0x10`, `010` and `1:30` are
-    texts), and whose keys are texts that may not be given twice."""
+    """YAML without anchors and tags, whose numbers are those of YAML 1.2 (`1e-3` is one, `0x10`, `010`, `1:30` and
+    `1_0.5` are texts), and whose keys are texts that may not be given twice."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         event = self.peek_event()
@@ -58,11 +58,13 @@ def _refused(problem: str, where: yaml.Event | yaml.Node) -> yaml.MarkedYAMLErro
 
 _INTEGER, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _INTEGER]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INTEGER, _FLOAT)]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(_INTEGER, re.compile(r"[-+]?(0|[1-9]\d{0,30})$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(_FLOAT, re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+_DECIMAL = r"(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?"
+_NOT_FINITE = r"\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+_Loader.add_implicit_resolver(_FLOAT, re.compile(rf"[-+]?({_DECIMAL}|{_NOT_FINITE})$"), list("-+.0123456789"))
 
 
 def _parse(text: str) -> Any:
