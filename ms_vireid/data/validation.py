@@ -56,7 +56,7 @@ def validate_for_training(data: ReIDData, num_instances: int) -> str | None:
 def check_pictures(images: ImageSet) -> None:
     """Raise InputError unless every picture is there, not empty, and begins like a picture."""
     with ThreadPoolExecutor() as pool:
-        problems = [p for p in pool.map(_picture_problem, dict.fromkeys(images.paths), chunksize=256) if p]
+        problems = [p for p in pool.map(_picture_problem, dict.fromkeys(images.paths)) if p]
     refuse(problems, "unreadable pictures", "replace or remove them")
 
 

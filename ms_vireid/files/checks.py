@@ -36,6 +36,15 @@ def require_file(path: Path, what: str) -> None:
         raise InputError(f"{path}: no such {what}")
 
 
+def file_checksum(path: Path) -> str:
+    """The SHA-256 of its content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 def check_archive(path: Path) -> None:
     """Check an archive of arrays before one is read: it fits into the memory, is not packed more tightly than arrays
     are, and its members are whole. Raises InputError, or one of DAMAGED where it is not an archive, or not a whole one.

@@ -1,6 +1,5 @@
 """Where a file of ImageNet weights comes from, as far as it tells: shapes are the same for many recipes."""
 
-import hashlib
 import json
 import logging
 import re
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ms_vireid.command.errors import one_line
+from ms_vireid.files.checks import file_checksum
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def note_origin(path: Path, arrays: Mapping[str, np.ndarray], network: str) -> N
 
 def identity(path: Path, network: str) -> str:
     """Which public file this is by its SHA-256, by its name or by the config.json beside it, and the recipe's."""
-    digest = _sha256(path)
+    digest = file_checksum(path)
     name, tag = _FILES[_RECIPES[network][0]]
     recipe = f"the recipe's file is {name} (timm's {tag})"
     if digest[:8] in _RECIPES[network]:
@@ -130,11 +130,3 @@ def _architecture(path: Path) -> str | None:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None  # another program's
     return f"{name}.{tag}"[:100] if tag else str(name)[:100]
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

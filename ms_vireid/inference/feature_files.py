@@ -11,7 +11,6 @@ An `.npz` file, not compressed, with N rows in the order of the folder or the li
                                  run's), images (absolute path of the folder), skipped (picture: why)
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,15 +151,6 @@ def check_columns(path: Path, held: dict[str, np.ndarray | bytes], count: int) -
     if strange := sorted(set(held["modality"].tolist()) - set(MODALITIES)):
         raise InputError(f"{path}: modality {strange[0]!r} is not one of {', '.join(MODALITIES)}")
     return *(held[name] for name in COLUMNS), info
-
-
-def file_checksum(path: Path) -> str:
-    """SHA-256, as `info` has it of the checkpoint."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _info(path: Path, text: np.ndarray) -> dict:

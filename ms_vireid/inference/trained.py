@@ -12,7 +12,8 @@ from ms_vireid.data.validation import check_pictures
 from ms_vireid.engine.believed import believed_config
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
 from ms_vireid.engine.run_folder import RunFolder, data_config
-from ms_vireid.inference.feature_files import FORMAT, file_checksum
+from ms_vireid.files.checks import file_checksum
+from ms_vireid.inference.feature_files import FORMAT
 from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel

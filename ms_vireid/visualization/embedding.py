@@ -20,7 +20,6 @@ from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.visualization.figure import IDENTITIES, MARKERS, add_legend, new_figure, shortened, styled
 from ms_vireid.visualization.maps import require_finite
 
-NUM_IDENTITIES = len(IDENTITIES)
 LETTERS = "ABCDEFGHIJ"
 MOST_A_LINE = 7  # entries of the legend
 PERPLEXITY = 15.0  # at most, and at most a fifth of the points
