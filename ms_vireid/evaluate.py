@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import DIRECTIONS
-from ms_vireid.command.running import Parser, add_inference, run
+from ms_vireid.command.running import Parser, add_checkpoint, add_inference, run
 from ms_vireid.files.writing import check_output, whole, write_json
 
 if TYPE_CHECKING:
@@ -26,14 +26,7 @@ OPTIONS = ("mode", "shots", "direction", "trials", "frost")  # of the protocol a
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="P",
-        help="model.safetensors or last.safetensors of a run, or its folder; several: also their mean and deviation",
-    )
+    add_checkpoint(parser, "; several: also their mean and deviation", nargs="+")
     add_inference(parser)
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
     parser.add_argument("--mode", choices=("all", "indoor"), help="SYSU-MM01's search mode (default: the run's)")
@@ -64,17 +57,16 @@ def main() -> None:
         raise InputError("--frost: only with --corrupted or --corruption-sheet")
     from ms_vireid.evaluation.protocol import mean_and_deviation
     from ms_vireid.evaluation.table import format_table
-    from ms_vireid.inference import start_inference
+    from ms_vireid.inference import checkpoint_file, start_inference
 
     given = arguments.checkpoint
-    checkpoints = list(map(_file_of, given))
-    files = [path.resolve() for path in checkpoints]
+    files = [checkpoint_file(path).resolve() for path in given]
     if twice := next((path for path, file in zip(given, files, strict=True) if files.count(file) > 1), None):
         raise InputError(f"--checkpoint {twice}: is given twice; give each once")
-    program = start_inference(arguments, *checkpoints)
+    program = start_inference(arguments, *given)
     options = {name: getattr(arguments, name) for name in OPTIONS}
     options |= {name: True for name in SWITCHES if getattr(arguments, name)}
-    prepared = [_prepared(path, program, arguments.data_root, options, arguments.corrupted) for path in checkpoints]
+    prepared = [_prepared(path, program, arguments.data_root, options, arguments.corrupted) for path in given]
     _require_alike(given, prepared, arguments.corrupted)
     if arguments.corruption_sheet:
         _draw_corruptions(*prepared[0][1:], arguments.corruption_sheet)
@@ -133,14 +125,6 @@ def evaluate(
     _, program = begin(device, program, Path(checkpoint))
     root = None if data_root is None else str(data_root)
     return _result(*_prepared(Path(checkpoint), program, root, options, corrupted), corrupted)
-
-
-def _file_of(given: Path) -> Path:
-    """The checkpoint: a file as it is, and of a run's folder its model."""
-    from ms_vireid.engine.run_folder import RunFolder
-
-    run = RunFolder(given)
-    return (run.checkpoint(run.model) or run.model) if given.is_dir() else given
 
 
 def _require_alike(given: Sequence[Path], prepared: "Sequence[tuple]", corrupted: bool) -> None:

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ms_vireid.command.names import MODALITIES
-from ms_vireid.command.running import Parser, require_extra, run
+from ms_vireid.command.running import Parser, add_checkpoint, require_extra, run
 from ms_vireid.devices import runtime
 from ms_vireid.files.checks import require_file
 from ms_vireid.files.writing import check_output
@@ -22,9 +22,7 @@ def main() -> None:
     parser.add_argument(
         "--format", choices=MODULES, required=True, help="onnx needs pip install -e '.[export]', mindir nothing more"
     )
-    parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="P", help="model.safetensors or last.safetensors of a run"
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--output",
         type=Path,
@@ -41,16 +39,19 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.format == "onnx":
         require_extra("ms_vireid/export.py --format onnx", "export", "onnx", "onnxruntime")
-    require_file(arguments.checkpoint, "checkpoint file")
+    from ms_vireid.inference import checkpoint_file
+
+    checkpoint = checkpoint_file(arguments.checkpoint)
+    require_file(checkpoint, "checkpoint file")
     suffix = f".{arguments.format}"
-    output = arguments.output or arguments.checkpoint.with_suffix(suffix)
+    output = arguments.output or checkpoint.with_suffix(suffix)
     check_output(output, suffixes=(suffix,))
 
     runtime.set_up("CPU")
     from ms_vireid.exports.verified import Request, export_verified, modalities_of
     from ms_vireid.inference.trained import load_trained
 
-    (trained,) = load_trained([arguments.checkpoint])
+    (trained,) = load_trained([checkpoint])
     modalities = modalities_of(trained, arguments.modality)
     requests = {}
     for modality in modalities:

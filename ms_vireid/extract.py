@@ -9,15 +9,13 @@ import sys
 from pathlib import Path
 
 from ms_vireid.command.names import MODALITIES
-from ms_vireid.command.running import Parser, add_inference, run
+from ms_vireid.command.running import Parser, add_checkpoint, add_inference, run
 from ms_vireid.files.writing import check_output
 
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="P", help="model.safetensors or last.safetensors of a run"
-    )
+    add_checkpoint(parser)
     parser.add_argument("--images", type=Path, required=True, metavar="D", help="folder of pictures, with its folders")
     parser.add_argument("--output", type=Path, required=True, metavar="F", help="the .npz file to write")
     parser.add_argument(

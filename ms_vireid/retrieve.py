@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
-from ms_vireid.command.running import Parser, add_inference, require_extra, run
+from ms_vireid.command.running import Parser, add_checkpoint, add_inference, require_extra, run
 from ms_vireid.files.writing import check_output, write_json
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--query", type=Path, nargs="+", metavar="Q", help="pictures, one folder, or one .npz")
     parser.add_argument("--gallery", required=True, metavar="G", help=f".npz, folder, {INDEX} or {MILVUS}..., as above")
-    parser.add_argument("--checkpoint", type=Path, metavar="P", help="of a run (.safetensors), to embed pictures")
+    add_checkpoint(parser, ", to embed pictures", required=False)
     parser.add_argument(
         "--modality",
         nargs=2,

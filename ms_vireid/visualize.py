@@ -7,7 +7,7 @@ from pathlib import Path
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.numbers import NUMBERS
-from ms_vireid.command.running import Parser, add_inference, require_extra, run
+from ms_vireid.command.running import Parser, add_checkpoint, add_inference, require_extra, run
 from ms_vireid.files.writing import check_output
 
 
@@ -176,14 +176,7 @@ def _curves(arguments: Namespace):
 
 
 def _add_checkpoints(parser: Parser, count: str, data: bool = False) -> None:
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="P",
-        help=f"{count}: model.safetensors or last.safetensors of runs",
-    )
+    add_checkpoint(parser, f" ({count})", nargs="+")
     _add_labels(parser, "checkpoints")
     add_inference(parser)
     if data:
@@ -202,16 +195,18 @@ def _add_pictures(parser: Parser, option: str, what: str) -> None:
 
 def _load(arguments: Namespace, most: int | None = None, inference: bool = True) -> tuple[list, list[str]]:
     """The models of --checkpoint, at most so many, and what to call them."""
+    from ms_vireid.inference import checkpoint_file
     from ms_vireid.inference.trained import load_trained
 
     count = len(arguments.checkpoint)
     if most is not None and count > most:
         raise InputError(f"--checkpoint: {count} given, {arguments.kind} takes at most {most}")
-    names = [path.absolute().parent.name for path in arguments.checkpoint]
+    files = list(map(checkpoint_file, arguments.checkpoint))
+    names = [path.absolute().parent.name for path in files]
     if len(set(names)) < len(names):
-        names = [f"{name}/{path.stem}" for name, path in zip(names, arguments.checkpoint, strict=True)]
+        names = [f"{name}/{path.stem}" for name, path in zip(names, files, strict=True)]
     labels = _labels(arguments, names)
-    return load_trained(arguments.checkpoint, arguments.program, inference), labels
+    return load_trained(files, arguments.program, inference), labels
 
 
 def _labels(arguments: Namespace, names: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -162,9 +163,13 @@ def test_a_fixed_batch_is_fixed(run_export, trained, tmp_path):
     assert graph(probe_images((48, 24), ["visible"])[:2]).shape == (2, 128)
 
 
-def test_the_name_is_the_checkpoints_by_default(run_export, checkpoints):
+def test_the_name_is_the_checkpoints_by_default(run_export, checkpoints, tmp_path):
     run_export("pmt", "--format", "onnx")
     assert checkpoints["pmt"].with_suffix(".onnx").exists()
+    (tmp_path / "run").mkdir()
+    shutil.copy(checkpoints["pmt"], tmp_path / "run/model.safetensors")
+    run_export("pmt", "--checkpoint", "run", "--format", "onnx")
+    assert (tmp_path / "run/model.onnx").exists()
 
 
 def wrong_modality(request, path):
@@ -273,7 +278,7 @@ def test_an_unknown_layer_is_named():
             ("--format", "onnx", "--checkpoint", "no.safetensors", "--output", "out.onnx"),
             "no.safetensors: no such checkpoint file",
         ),
-        (("--format", "mindir", "--checkpoint", ""), ".: is a folder, not a checkpoint file"),
+        (("--format", "mindir", "--checkpoint", ""), "model.safetensors: no such checkpoint file"),
         (("--format", "mindir", "--checkpoint", "no/m.safetensors"), "no/m.safetensors: no such checkpoint file"),
         (("--format", "onnx", "--checkpoint", "foreign.ckpt"), "foreign.ckpt: holds no configuration"),
         (("--format", "onnx", "--checkpoint", "cut.safetensors"), "cut.safetensors: not a whole weight file"),

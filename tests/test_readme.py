@@ -99,7 +99,7 @@ def test_a_planted_difference_is_named(old, new, difference):
 @cache
 def options_of(source):
     """The long options in a script's source, and in the shared functions that it hands its parser to."""
-    names = re.findall(r"^ +(add_\w+)\(parser\)", source, re.MULTILINE)
+    names = re.findall(r"^ +(add_\w+)\(parser\b", source, re.MULTILINE)
     shared = read("ms_vireid/command/running.py") + read("ms_vireid/config/reading.py")
     functions = (re.search(rf"def {name}\(.*?\n\n\n", shared, re.DOTALL)[0] for name in names)
     own = re.findall(r'\(\s*(?:parser, )?"(?:[a-z_-]+ )?(--[a-z][a-z0-9-]*)"', source)  # as what a call begins with

@@ -93,7 +93,7 @@ def test_pictures_among_features_and_pictures(search, prepared):
     rows = [night.index(f"{file.parent.name}/{file.name}") for file in files]
     assert paths(by_file) == [expected(prepared)[row] for row in rows]
     assert [(query["identity"], query["camera"]) for query in by_file["queries"]] == [("0001", 3), ("0006", 3)]
-    by_folder = search("--query", "sysu/cam3", "--gallery", "sysu", "--checkpoint", "model.safetensors")
+    by_folder = search("--query", "sysu/cam3", "--gallery", "sysu", "--checkpoint", ".")
     assert paths(by_folder) == expected(prepared)
 
 

@@ -15,8 +15,7 @@ from tests.search.galleries import gallery
 def test_checkpoints_and_run_folders(tmp_path):
     path = write_checkpoint(tmp_path / "run/model.safetensors", "pmt", tmp_path / "data")
     assert read_checkpoint(str(path)).arrays.keys() == read_checkpoint(path).arrays.keys()
-    (trained,) = load_trained([str(path)])
-    assert trained.path == path
+    assert [trained.path for trained in load_trained([str(path), str(path.parent)])] == [path, path]
     assert RunFolder(str(path.parent)).read_record().data.root == str(tmp_path / "data")
 
 

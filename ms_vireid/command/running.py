@@ -83,6 +83,12 @@ def add_recipe(parser: Parser) -> None:
     parser.add_number("recipe --seed", help="of all random numbers (seed)")
 
 
+def add_checkpoint(parser: Parser, more: str = "", required: bool = True, **options) -> None:
+    """What `inference.checkpoint_file` takes. more: of the help."""
+    what = f"run folder, or its model.safetensors or last.safetensors{more}"
+    parser.add_argument("--checkpoint", type=Path, required=required, metavar="P", help=what, **options)
+
+
 def add_inference(parser: Parser) -> None:
     """The arguments that `start_inference` reads."""
     add_device(parser)

@@ -4,14 +4,21 @@ import argparse
 from pathlib import Path
 
 from ms_vireid.devices import runtime
+from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.files.checks import require_file
+
+
+def checkpoint_file(given: Path | str) -> Path:
+    """A checkpoint as it is, and of a run's folder its model."""
+    run = RunFolder(given)
+    return (run.checkpoint(run.model) or run.model) if run.path.is_dir() else run.path
 
 
 def begin(device: str, program: str, *checkpoints: Path) -> tuple[str, str]:
     """Set the device up for trained models: what it is, in words, and the program of `inference_program`. Raises
     InputError, before that, for a checkpoint that is not there."""
     for path in checkpoints:
-        require_file(path, "checkpoint file")
+        require_file(checkpoint_file(path), "checkpoint file")
     device = runtime.set_up(device)
     from ms_vireid.programs.prepare import inference_program  # imports mindspore, which the device has to come before
 

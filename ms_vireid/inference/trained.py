@@ -13,6 +13,7 @@ from ms_vireid.engine.believed import believed_config
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
 from ms_vireid.engine.run_folder import RunFolder, data_config
 from ms_vireid.files.checks import file_checksum
+from ms_vireid.inference import checkpoint_file
 from ms_vireid.inference.feature_files import FORMAT
 from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.models import build_model
@@ -53,10 +54,11 @@ class TrainedModel:
 
 
 def load_trained(paths: Sequence[Path | str], program: str = "operators", inference: bool = True) -> list[TrainedModel]:
-    """The models of some checkpoints, computed by a program of `programs.prepare`; with `inference` without the parts
-    that only training needs. Raises InputError for a file that is missing, foreign, or unfit for its own configuration.
+    """The models of some checkpoints or run folders, computed by a program of `programs.prepare`; with `inference`
+    without the parts that only training needs. Raises InputError for a file that is missing, foreign, or unfit for its
+    own configuration.
     """
-    checkpoints = [load_checkpoint(path) for path in paths]
+    checkpoints = [load_checkpoint(checkpoint_file(path)) for path in paths]
     configs = [believed_config(checkpoint) for checkpoint in checkpoints]
     trained = []
     for checkpoint, config in zip(checkpoints, configs, strict=True):

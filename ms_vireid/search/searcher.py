@@ -25,9 +25,9 @@ Source = str | Path | InMemory | Sequence[str | Path] | Sequence[InMemory]
 class Searcher:
     """A checkpoint's model on a device.
 
-    checkpoint: model.safetensors or last.safetensors of a run. device: "auto", "CPU", "GPU" or "Ascend". program: as
-    `--program`. Make it before anything else imports mindspore. Raises InputError (`ms_vireid.InputError`), as all
-    methods do, with one line for what is wrong, where, and what to do.
+    checkpoint: a run folder, or its model.safetensors or last.safetensors. device: "auto", "CPU", "GPU" or "Ascend".
+    program: as `--program`. Make it before anything else imports mindspore. Raises InputError (`ms_vireid.InputError`),
+    as all methods do, with one line for what is wrong, where, and what to do.
     """
 
     def __init__(self, checkpoint: str | Path, device: str = "auto", program: str = "auto"):

@@ -53,7 +53,7 @@ def refused(capfd, run_extract, *arguments, **options):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_features_are_those_of_evaluation(run_extract, pictures, checkpoint, workers):
-    found = run_extract(pictures, "--workers", workers)
+    found = run_extract(pictures, "--workers", workers, "--checkpoint", checkpoint.parent)
     (trained,) = load_trained([checkpoint], "kernels")
     images, _ = read_layout(pictures, [pictures / path for path in found.paths])
     assert np.array_equal(found.features, trained.extractor.extract(images))

@@ -64,7 +64,8 @@ def test_ranking_similarity_and_embedding_of_a_data_set(draw, checkpoints, data,
     chosen, turned = (pixels(draw("ranking", *options, *pair)) for pair in ((first, second), (second, first)))
     assert chosen.shape == turned.shape == ranking.shape
     assert (chosen[60:300, :100] != turned[60:300, :100]).any()
-    similarity = draw("similarity", "--checkpoint", checkpoints["pmt"], checkpoints["pmt2"], "--labels", "a", "b")
+    runs = checkpoints["pmt"].parent, checkpoints["pmt2"].parent
+    similarity = draw("similarity", "--checkpoint", *runs, "--labels", "a", "b")
     assert pixels(similarity).shape[:2] == (2.5 * DPI, 6.5 * DPI)
     options = ("--identities", "3", "--pictures", "2")
     embedding = draw("embedding", "--checkpoint", checkpoints["mun"], *options, output="figure.svg")
