@@ -41,14 +41,27 @@ class XModality(PixelModality):
         stage: the modality's own first stage.
     """
 
+    INPUTS = 3  # channels
+
     def __init__(self, stage: ResNet):
         super().__init__(stage)
-        self.reduce = pointwise(3, 1)
+        self.reduce = pointwise(self.INPUTS, 1)
         self.expand = pointwise(1, 3)
 
     def picture(self, visible: Tensor, infrared: Tensor, key: Tensor | None) -> Tensor:
         """[PK, 3, H, W]; infrared and key are not used."""
         return self.expand(ops.relu(self.reduce(visible)))
+
+
+class SyncreticModality(XModality):
+    """ "Syncretic" (Wei et al. 2021): the same network on both pictures, 1x1 convolutions 6 -> 1 and 1 -> 3."""
+
+    INPUTS = 6
+
+    def picture(self, visible: Tensor, infrared: Tensor, key: Tensor | None) -> Tensor:
+        """[PK, 3, H, W]; key is not used."""
+        both = ops.cat((visible, infrared), 1)  # [PK, 6, H, W]
+        return super().picture(both, infrared, key)
 
 
 class MixedModality(PixelModality):
@@ -89,22 +102,3 @@ class MixedModality(PixelModality):
             share = uniforms(key, devices * count)[own].reshape(count, 1, 1, 1)
         share = share.astype(visible.dtype)
         return share * visible + (1.0 - share) * infrared
-
-
-class SyncreticModality(PixelModality):
-    """ "Syncretic" (Wei et al. 2021): a light network on both pictures, 1x1 convolutions 6 -> 1 and 1 -> 3 with biases,
-    and a ReLU between them.
-
-    Args:
-        stage: the modality's own first stage.
-    """
-
-    def __init__(self, stage: ResNet):
-        super().__init__(stage)
-        self.reduce = pointwise(6, 1)
-        self.expand = pointwise(1, 3)
-
-    def picture(self, visible: Tensor, infrared: Tensor, key: Tensor | None) -> Tensor:
-        """[PK, 3, H, W]; key is not used."""
-        both = ops.cat((visible, infrared), 1)  # [PK, 6, H, W]
-        return self.expand(ops.relu(self.reduce(both)))

@@ -25,13 +25,23 @@ class PixelModality(nn.Module):
 
 
 class XModality(PixelModality):
+    INPUTS = 3
+
     def __init__(self, stage: ResNet):
         super().__init__(stage)
-        self.reduce = pointwise(3, 1)
+        self.reduce = pointwise(self.INPUTS, 1)
         self.expand = pointwise(1, 3)
 
     def picture(self, visible: Tensor, infrared: Tensor, key: Tensor | None) -> Tensor:
         return self.expand(functional.relu(self.reduce(visible)))
+
+
+class SyncreticModality(XModality):
+    INPUTS = 6
+
+    def picture(self, visible: Tensor, infrared: Tensor, key: Tensor | None) -> Tensor:
+        both = torch.cat((visible, infrared), dim=1)  # [PK, 6, H, W]
+        return super().picture(both, infrared, key)
 
 
 class MixedModality(PixelModality):
@@ -51,14 +61,3 @@ class MixedModality(PixelModality):
         else:
             share = uniforms(key, count).reshape(count, 1, 1, 1)
         return share * visible + (1.0 - share) * infrared
-
-
-class SyncreticModality(PixelModality):
-    def __init__(self, stage: ResNet):
-        super().__init__(stage)
-        self.reduce = pointwise(6, 1)
-        self.expand = pointwise(1, 3)
-
-    def picture(self, visible: Tensor, infrared: Tensor, key: Tensor | None) -> Tensor:
-        both = torch.cat((visible, infrared), dim=1)  # [PK, 6, H, W]
-        return self.expand(functional.relu(self.reduce(both)))
