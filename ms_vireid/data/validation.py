@@ -64,7 +64,7 @@ def undecodable(paths: Iterable[Path], root: Path) -> dict[Path, str]:
     """The pictures, each once, that cannot be decoded from their first to their last pixel, and why; by all cores."""
     paths = list(dict.fromkeys(paths))
     problems = in_processes(_decoding_problem, paths, _AT_A_TIME, str(root))
-    shown = progress(problems, len(paths), "decoding", "picture")
+    shown = progress(problems, len(paths), "decoding", " pictures")
     return {path: problem for path, problem in zip(paths, shown, strict=True) if problem}
 
 

@@ -29,20 +29,18 @@ class ModalitySharedEnhancementLoss(nn.Cell):
         pairwise = cosine_distance if self.distance == "cosine" else euclidean_distance
         distance = pairwise(features, features)  # [2PK, 2PK]
 
-        same_identity = same_labels(labels, labels)  # [2PK, 2PK]
-        same_modality, other_modality = _modality_pairs(labels.shape[0])
-        intra_mask = ops.logical_and(same_identity, same_modality)
-        cross_mask = ops.logical_and(same_identity, other_modality)
-
-        intra = (distance * intra_mask).sum(-1) / (self.num_instances - 1)  # [2PK], Eq. 5
-        cross = (distance * cross_mask).sum(-1) / self.num_instances  # [2PK], Eq. 6
-        return ops.square(intra - cross).mean()  # Eq. 7
+        # One sum for both equations: two are 13 launches more of PMT's step, which has 1,217 on a GPU.
+        shares = _shares(labels.shape[0], self.num_instances) * same_labels(labels, labels)  # [2PK, 2PK]
+        difference = (distance * shares).sum(-1)  # [2PK], the mean of Eq. 5 less that of Eq. 6
+        return (difference * difference).mean()  # Eq. 7
 
 
 @ops.constexpr
 @cache
-def _modality_pairs(rows: int) -> tuple[Tensor, Tensor]:
-    """Which rows of a batch are another of a row's modality, and which are of the other modality: bool [2PK, 2PK]."""
+def _shares(rows: int, num_instances: int) -> Tensor:
+    """What a distance between two rows of one identity counts: 1 / (K - 1) within a modality, -1 / K across, and 0 of a
+    row to itself: float32 [2PK, 2PK]."""
     infrared = np.arange(rows) >= rows // 2
-    same = infrared[:, np.newaxis] == infrared
-    return Tensor(same & ~np.eye(rows, dtype=bool)), Tensor(~same)
+    shares = np.where(infrared[:, np.newaxis] == infrared, 1 / (num_instances - 1), -1 / num_instances)
+    np.fill_diagonal(shares, 0.0)
+    return Tensor(shares.astype(np.float32))

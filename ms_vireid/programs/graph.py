@@ -175,8 +175,8 @@ def average_pool(self: nn.AvgPool2d, x: Tensor) -> Tensor:
 # By the device: what takes the place of which cells, and what a step of a method asks without it, for with it.
 GRAPH = {
     "GPU": {
-        vit.Mlp: mlp,  # PMT: 1,326 launches for 1,230; peak 14.6 GiB for 11.0
-        vit.Attention: attention,  # PMT: 1,266 launches for 1,230, 35 copies for 11; peak 12.5 GiB for 11.0
+        vit.Mlp: mlp,  # PMT: 1,313 launches for 1,217; peak 14.6 GiB for 11.0
+        vit.Attention: attention,  # PMT: 1,253 launches for 1,217, 35 copies for 11; peak 12.5 GiB for 11.0
         GeM: gem,  # AGW: 727 launches for 720; MUN: 1,057 for 1,050
         nn.CrossEntropyLoss: cross_entropy,  # AGW: 769 launches for 720; MUN: 1,184 for 1,050
         ops.Concat: Joined,  # MUN: 21 copies for 11, for 2 launches more
@@ -184,11 +184,11 @@ GRAPH = {
     },
     "Ascend": {  # where many launches are by name, which CANN compiles at their first use
         GeM: gem,  # AGW: 581 launches for 576
-        nn.GELU: ascend_gelu,  # PMT: 1,306 launches for 1,150; peak 14.6 GiB for 10.9
-        vit.Attention: attention,  # PMT: 1,186 launches for 1,150; peak 12.4 GiB for 10.9
+        nn.GELU: ascend_gelu,  # PMT: 1,293 launches for 1,137; peak 14.6 GiB for 10.9
+        vit.Attention: attention,  # PMT: 1,173 launches for 1,137; peak 12.4 GiB for 10.9
         nn.CrossEntropyLoss: cross_entropy,  # AGW: 628 launches for 576; MUN: 1,043 for 904
         nn.LayerNorm: layer_norm,  # PMT: 232 by name for 182
-        nn.Dense: dense,  # PMT: 1,196 launches for 1,150, 278 by name for 182
+        nn.Dense: dense,  # PMT: 1,183 launches for 1,137, 278 by name for 182
         nn.Conv2d: convolution,  # AGW: 688 launches for 576, 303 by name for 43
         ResidualDepthwise: residual_depthwise,  # MUN: 131 by name for 125
         nn.Conv2dTranspose: transposed_convolution,  # MUN: 149 by name for 125
