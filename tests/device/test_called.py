@@ -5,7 +5,7 @@ import pytest
 from parity.stand_in import called
 
 
-@pytest.mark.parametrize(("process", "method"), [("worker", "MUN"), ("ascend_worker", "AGW")])
+@pytest.mark.parametrize(("process", "method"), [("worker", "MUN"), ("worker", "AGW"), ("ascend_worker", "AGW")])
 def test_the_page_has_what_a_step_calls(request, process, method):
     used = request.getfixturevalue(process).do("called_by", method)
     assert len(used) > 40
