@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -225,3 +226,20 @@ def test_bad_input_ends_in_one_line_and_exit_code_2(
     assert printed.startswith("error: ")
     assert says in printed
     assert run_may_exist or sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [("unread", 141, ""), ("/dev/full", 2, "error: No space left on device; check the path, its permissions and the")],
+)
+def test_output_that_goes_nowhere(name, code, said):
+    if name == "unread":  # as after `| head`
+        unread, output = os.pipe()
+        os.close(unread)
+    else:
+        output = os.open(name, os.O_WRONLY)
+    command = [sys.executable, "-m", "ms_vireid.ablate", "--list"]
+    done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(output)
+    assert done.returncode == code
+    assert done.stderr.startswith(said) and done.stderr.count("\n") == bool(said)

@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import re
+import select
 import shlex
 import sys
 import traceback
@@ -102,15 +103,20 @@ def add_inference(parser: Parser) -> None:
 
 def run(main: Callable[[], None]) -> None:
     """Run a command. Exit code 0; 2 and one line if something outside is wrong (a user's mistake, a file, the system);
-    130 if interrupted; 1 and the traceback for a bug of ours."""
+    130 if interrupted; 141 where nothing reads what it prints any more, as after `| head`; 1 and the traceback for a
+    bug of ours."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name on disk may hold any bytes
     try:
         main()
+        if sys.stdout is not None:  # closed by the shell's >&-
+            sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _unread():
+            sys.exit(141)  # as the shell has it for a command that SIGPIPE ends
         if (problem := _outside(error)) is None:
             traceback.print_exc()
             print("this is a bug of ms_vireid; please report it with the lines above", file=sys.stderr)
@@ -119,6 +125,15 @@ def run(main: Callable[[], None]) -> None:
             traceback.print_exc()
         print(one_line(f"error: {problem}"), file=sys.stderr)
         sys.exit(2)
+
+
+def _unread() -> bool:
+    """Whether standard output is a pipe without a reader; what is left for it then goes nowhere."""
+    watched = select.poll()
+    watched.register(sys.stdout.fileno(), 0)
+    if unread := any(event & select.POLLERR for _, event in watched.poll(0)):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return unread
 
 
 def _outside(error: Exception) -> str | None:
