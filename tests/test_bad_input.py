@@ -242,4 +242,5 @@ def test_output_that_goes_nowhere(name, code, said):
     done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
     os.close(output)
     assert done.returncode == code
-    assert done.stderr.startswith(said) and done.stderr.count("\n") == bool(said)
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == bool(said)
