@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.running import Parser, add_device, run
+from ms_vireid.command.running import Parser, add_device, require_extra, run
 from ms_vireid.devices import runtime
 from ms_vireid.devices.host import instruction_sets, processor_name
 from ms_vireid.files.writing import check_output, write_json
@@ -85,6 +85,7 @@ def _parse() -> argparse.Namespace:
         "overrides", nargs="*", metavar="key.sub=value", help="configuration values, as train.program=graph"
     )
     arguments = parser.parse_intermixed_args()
+    require_extra("parity/benchmark.py", "parity", "torch", "torchvision")
     if arguments.quick:
         arguments.repeats, arguments.identities, arguments.instances, arguments.images = 2, 2, 2, 4
     arguments.only = arguments.only or SECTIONS[:6]

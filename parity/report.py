@@ -78,6 +78,7 @@ def main() -> None:
         "parity --processes", help="that share the cases and the cores (default: 2 on two CPU cores or more)"
     )
     arguments = parser.parse_args()
+    require_extra("parity/report.py", "parity", "torch", "torchvision", "timm")
     if arguments.html:
         check_output(arguments.html, "--html")
         require_extra("--html", "parity", "jinja2")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.running import Parser, run
+from ms_vireid.command.running import Parser, require_extra, run
 from ms_vireid.files.writing import check_output, write_json, write_text
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def main() -> None:
         help="of the protocol, for example evaluation.mode=indoor",
     )
     arguments = parser.parse_intermixed_args()
+    require_extra("torch_ref/evaluate.py", "parity", "torch")
     check_output(arguments.json, "--json")
     check_output(arguments.report, "--report")
     if foreign := next((word for word in arguments.overrides if not word.startswith("evaluation.")), None):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.running import Parser, add_recipe, run
+from ms_vireid.command.running import Parser, add_recipe, require_extra, run
 from ms_vireid.files.writing import check_output
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def main() -> None:
         "--output", type=Path, metavar="F", help=".safetensors to write after the last step or on Ctrl-C, to go on from"
     )
     arguments = parser.parse_intermixed_args()
+    require_extra("torch_ref/train.py", "parity", "torch")
     from ms_vireid.config.reading import recipe
 
     config = recipe(arguments)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import CONFIG_ROOT
-from ms_vireid.command.running import Parser, run
+from ms_vireid.command.running import Parser, require_extra, run
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import append_line, check_output
 from parity import processes
@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="F", help="JSON lines, one a process")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="configuration values, of all sides")
     arguments = parser.parse_intermixed_args()
+    require_extra("dropout.py", "parity", "torch", "timm")
     check_output(arguments.output, "--output")
     import numpy as np
 

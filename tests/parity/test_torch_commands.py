@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from ms_vireid import evaluate as ms_evaluate
+from ms_vireid.command import running
 from ms_vireid.command.errors import InputError
-from parity import convert
+from parity import benchmark, convert, report
+from parity.measure import dropout
 from tests.parity.test_convert_training import RECIPE
 from torch_ref import evaluate, train
 from torch_ref.engine.checkpoint import load_checkpoint
@@ -75,3 +77,20 @@ def test_training_in_half_is_near_and_not_the_same(monkeypatch, tmp_path, traine
     name = "base.blocks.0.mlp.fc1.weight"
     assert 0 < np.abs(whole.arrays[name] - half.arrays[name]).max() < 0.01
     assert half.meta.get("loss_scale") == ([1024.0, 6] if scaled else None)
+
+
+@pytest.mark.parametrize(
+    ("command", "given"),
+    [
+        (report, ()),
+        (benchmark, ("--quick",)),
+        (dropout, ("--data-root", "people", "--output", "losses")),
+        (train, ()),
+        (evaluate, ("--checkpoint", "a.safetensors")),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_needs_pytorch_says_how_to_install_it(monkeypatch, command, given):
+    monkeypatch.setattr(running, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"needs torch\b.*: pip install -e '\.\[parity\]'"):
+        run(monkeypatch, command, *given)
