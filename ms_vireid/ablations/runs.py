@@ -51,7 +51,7 @@ class Training:
         if not self.folder.begun():
             return None
         try:
-            keys = self.folder.differing(self.config, self.data_checksum, IDLE_KEYS)
+            keys = self.folder.differing(self.folder.read_record(), self.config, self.data_checksum, IDLE_KEYS)
         except InputError:
             return "version of the configuration"
         return summary(keys) if keys else None

@@ -112,13 +112,13 @@ class RunFolder:
         """run.json; raises InputError if it is not what `create` writes."""
         return read_json(self.record, RunRecord)
 
-    def differing(self, config: Config, data_checksum: str, free: tuple[str, ...] = FREE_KEYS) -> list[str]:
-        """In what the run in this folder differs from one of a configuration on these pictures: keys, without those
-        that begin with one of `free`. Raises InputError if its record is damaged."""
-        record = self.read_record()
-        held = stored_config(record.config, str(self.record))  # with the keys that are newer than it
-        keys = differing_keys(flat(dump_config(held)), flat(dump_config(config)), free)
-        return keys if record.data.checksum in (None, data_checksum) else [*keys, "data's pictures"]
+    def differing(
+        self, record: RunRecord, config: Config, data_checksum: str | None, free: tuple[str, ...]
+    ) -> list[str]:
+        """In what the run in this folder, with that record, differs from one of a configuration on these pictures:
+        keys, without those that begin with one of `free`. Raises InputError if its record is damaged."""
+        keys = _changed(record.config, self.record, config, free)
+        return keys if record.data.checksum == data_checksum else [*keys, "data's pictures"]
 
     def create(self, config: Config, data: ReIDData, device: str, step: int) -> None:
         """Take the folder for this process alone, write all that is needed to repeat the run, and forget what was
@@ -127,8 +127,11 @@ class RunFolder:
         make_folder(self.path)
         self._lock = lock(self.path / "lock")
         earlier = self.read_record() if self.begun() else None
-        if earlier and (keys := self.differing(config, data.checksum)):
-            raise InputError(f"{self.path}: holds a run with another {the_first(keys)}; choose another --output")
+        if earlier:
+            checksum = earlier.data.checksum and data.checksum  # an earlier version kept none
+            if keys := self.differing(earlier, config, checksum, FREE_KEYS):
+                self._lock.release()  # that run may go on, in this process too
+                raise InputError(f"{self.path}: holds a run with another {the_first(keys)}; choose another --output")
         rows = read_metrics(self.metrics)
         for left in self.path.glob(TEMPORARY):  # by a killed process (see `whole`)
             left.unlink()
@@ -200,6 +203,13 @@ def read_metrics(path: Path) -> list[dict]:
     return rows
 
 
+def _changed(tree: dict, where: Path, config: Config, free: tuple[str, ...]) -> list[str]:
+    """In which keys a stored configuration is not this one, without those that begin with one of `free`; raises
+    InputError, which names `where` it was stored, if it is none."""
+    stored = stored_config(tree, str(where))  # with the keys that are newer than it
+    return differing_keys(flat(dump_config(stored)), flat(dump_config(config)), free)
+
+
 def require_same_run(
     checkpoint: Checkpoint, config: Config, root: Path, data_checksum: str, steps: int, devices: int = 1
 ) -> None:
@@ -208,8 +218,7 @@ def require_same_run(
     path, meta = checkpoint.path, checkpoint.meta
     if "step" not in meta:
         raise InputError(f"{path}: holds no training state to resume from; resume from last.safetensors")
-    saved = stored_config(meta["config"], str(path))  # with the keys that are newer than it
-    if changed := differing_keys(flat(dump_config(saved)), flat(dump_config(config)), FREE_KEYS):
+    if changed := _changed(meta["config"], path, config, FREE_KEYS):
         raise InputError(f"{path}: was written with another {the_first(changed)}; use the run's config")
     if meta["data_checksum"] != data_checksum:
         raise InputError(f"{path}: the files under {root} have changed since; start a new run")
