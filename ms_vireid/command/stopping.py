@@ -47,6 +47,14 @@ def signal_with_parent(number: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
+def leave_to_parent() -> None:
+    """Leave the end of a worker to its parent. Ctrl-C and a job scheduler's SIGTERM reach the whole process group. If
+    the parent itself is killed, a worker with unread results would wait forever: so Linux kills it with its parent."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+    signal_with_parent(signal.SIGKILL)
+
+
 def end_with_workers(seconds: int = 10) -> None:
     """Have a process of its own end this one, msrun's scheduler, once all workers beside it have been gone for some
     seconds. MindSpore's would wait ten minutes for workers that were killed before they met, and msrun for it; no

@@ -5,7 +5,6 @@ about the picture, not the worker's traceback.
 """
 
 import mmap
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import takewhile
@@ -14,7 +13,7 @@ import numpy as np
 from mindspore.dataset.dataloader import DataLoader
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.stopping import STOPS, signal_with_parent, stop_requests
+from ms_vireid.command.stopping import leave_to_parent, stop_requests
 from ms_vireid.data.batches import Batches
 from ms_vireid.devices.runtime import bound_threads, unbind
 
@@ -92,12 +91,6 @@ class _SharedMemory:
 
 
 def _begin_worker(_worker: int) -> None:
-    """Leave the end of a worker to the main process, and let it run on any core.
-
-    Ctrl-C and a job scheduler's SIGTERM reach the whole process group. If the main process itself is killed, a worker
-    with unread results would wait forever: so Linux kills it with its parent.
-    """
-    for number in STOPS:
-        signal.signal(number, signal.SIG_IGN)
+    """Leave the end of a worker to the main process, and let it run on any core."""
+    leave_to_parent()
     unbind()
-    signal_with_parent(signal.SIGKILL)

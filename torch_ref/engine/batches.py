@@ -1,12 +1,11 @@
 """Batches prepared ahead by worker processes, as `ms_vireid.data.loader` does for MindSpore."""
 
-import signal
 from collections.abc import Iterator
 
 from torch.utils.data import DataLoader
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.stopping import STOPS
+from ms_vireid.command.stopping import leave_to_parent
 from ms_vireid.data.batches import Batches
 
 
@@ -32,15 +31,9 @@ def iterate(batches: Batches, workers: int, start: int, stop: int) -> Iterator[t
         sampler=numbers,
         num_workers=min(workers, len(numbers)),
         collate_fn=lambda item: item,
-        worker_init_fn=_begin_worker,
+        worker_init_fn=lambda _: leave_to_parent(),
     )
     for item in loader:
         if isinstance(item, InputError):
             raise item
         yield item
-
-
-def _begin_worker(_worker: int) -> None:
-    """Leave the end of a worker to the main process: Ctrl-C and SIGTERM may reach the whole process group."""
-    for number in STOPS:
-        signal.signal(number, signal.SIG_IGN)
