@@ -1,35 +1,52 @@
 """What metrics.jsonl holds, as TensorBoard reads it. Needs `pip install -e '.[tensorboard]'`."""
 
+import io
+import os
 import shutil
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
+from ms_vireid.files.writing import append, make_folder
+
+_VERSION = "brain.Event:2"  # of the format; an event file begins with it
 _OF_SPEED = "images_per_second"
 
 
 class Events:
-    """An event file in a folder of its own, begun anew with the rows there are: a resumed run has no step twice."""
+    """An event file in a folder of its own, begun anew with the rows there are: a resumed run has no step twice.
+
+    TensorBoard's own writer writes in a thread, where what fails is nobody's error. Both methods raise InputError as
+    `append` does.
+    """
 
     def __init__(self, folder: Path, rows: Iterable[dict]):
         shutil.rmtree(folder, ignore_errors=True)
-        self._writer = EventFileWriter(str(folder))
-        for row in rows:
-            self._add(row)
-        self._writer.flush()
+        make_folder(folder)
+        self._path = folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        append(self._path, _records([Event(wall_time=time.time(), file_version=_VERSION), *map(_event, rows)]))
 
     def append(self, row: dict) -> None:
         """One row of metrics.jsonl."""
-        self._add(row)
-        self._writer.flush()
+        append(self._path, _records([_event(row)]))
 
-    def _add(self, row: dict) -> None:
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(row)]
-        self._writer.add_event(Event(wall_time=time.time(), step=row["step"], summary=Summary(value=values)))
+
+def _event(row: dict) -> Event:
+    values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(row)]
+    return Event(wall_time=time.time(), step=row["step"], summary=Summary(value=values))
+
+
+def _records(events: Iterable[Event]) -> bytes:
+    file = io.BytesIO()
+    writer = RecordWriter(file)
+    for event in events:
+        writer.write(event.SerializeToString())
+    return file.getvalue()
 
 
 def scalars(row: dict) -> Iterator[tuple[str, float]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from errno import ENOLCK, EOPNOTSUPP
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, SoftFileLock, Timeout
 
@@ -120,13 +121,26 @@ def reserve(path: Path, size: int) -> None:
         raise InputError(_cannot(path, error, "the same command goes on")) from None
 
 
-def append_line(path: Path, line: str) -> None:
-    """Raises InputError if it cannot be written; whoever reads the file skips a line cut off."""
+def append(path: Path, content: bytes) -> None:
+    """Raises InputError if it cannot be written, and if something other than a file is there. Whoever reads the file
+    skips an end that is cut off."""
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with open_to_append(path) as file:
+            file.write(content)
     except OSError as error:
         raise InputError(_cannot(path, error, "the same command goes on")) from None
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Raises OSError if something other than a file is there: a pipe would wait for a reader."""
+    if path.exists() and not path.is_file():
+        raise OSError("something other than a file is there")
+    return path.open("ab")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Raises InputError as `append` does."""
+    append(path, f"{line}\n".encode())
 
 
 def _cannot(path: Path, error: OSError, then: str) -> str:

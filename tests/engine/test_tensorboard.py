@@ -1,12 +1,14 @@
 """TensorBoard's event file holds what metrics.jsonl holds, also of a run that was stopped and resumed."""
 
+import os
 import sys
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ms_vireid import train
-from ms_vireid.engine.events import scalars
+from ms_vireid.command.errors import InputError
+from ms_vireid.engine.events import Events, scalars
 from tests.test_train import TINY, command, logged, refused, stopped_at
 
 OPTIONS = [*TINY.split(), "stages.0.epochs=2", "stages.1.epochs=2", "train.iterations=2", "train.evaluate_every=1"]
@@ -42,3 +44,19 @@ def test_without_it_no_event_is_written_and_without_the_package_it_is_refused(tm
     error = refused(monkeypatch, tmp_path, capfd, train, *OPTIONS, "--output", "new", "train.tensorboard=true")
     assert error == "error: train.tensorboard needs tensorboard: pip install -e '.[tensorboard]'"
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    row = {"epoch": 1, "step": 1, "loss": 1.0}
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"pipe: cannot be made \(File exists\)"):
+        Events(tmp_path / "pipe", [row])
+
+    def full(*_arguments, **_options):
+        raise OSError(28, "No space left on device")
+
+    events = Events(tmp_path / "events", [row])
+    monkeypatch.setattr("pathlib.Path.open", full)
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\); free space, then the same"):
+        events.append(row)
+    assert len(shown(tmp_path / "events")["train/loss"]) == 1
