@@ -26,6 +26,7 @@ class Events:
     """
 
     def __init__(self, folder: Path, rows: Iterable[dict]):
+        make_folder(folder)
         shutil.rmtree(folder, ignore_errors=True)
         make_folder(folder)
         self._path = folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
