@@ -1,7 +1,6 @@
 """Visible-infrared person re-identification on MindSpore. From Python: docs/python.md."""
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ _HOME = {"InputError": "ms_vireid.command.errors", "Searcher": "ms_vireid.search
 def __getattr__(name: str):
     """Imported when first asked for: the device has to be set up before mindspore is imported."""
     if name == "__version__":
-        return version("ms_vireid")
+        return import_module("ms_vireid.command.running").own_version()
     if name == "evaluate":  # the command's module, which can be called
         return import_module("ms_vireid.evaluate")
     if name in _HOME:

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import signal
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ms_vireid import evaluate, train
+import ms_vireid
+from ms_vireid import evaluate, extract, train
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices.memory import resident_bytes
@@ -23,8 +25,9 @@ from ms_vireid.engine.train_step import TrainStep
 from ms_vireid.engine.trainer import Trainer
 from ms_vireid.files.checks import unsealed
 from ms_vireid.inference import evaluating
+from ms_vireid.inference.feature_files import load_features
 from ms_vireid.models import build_model
-from tests.data.tree import write_llcm, write_regdb, write_sysu_mm01
+from tests.data.tree import write_folder, write_llcm, write_regdb, write_sysu_mm01
 
 README = Path(__file__).parents[1] / "README.md"
 TINY = """
@@ -114,6 +117,23 @@ def test_the_page_of_a_run_is_opened_or_named(tmp_path, monkeypatch, capfd):
     page = tmp_path / "runs/pmt-demo-2/report.html"
     assert page.stat().st_size > 10_000
     assert opened == [page.as_uri()]
+
+
+def test_a_checkout_that_was_never_installed_trains_and_extracts(tmp_path, monkeypatch):
+    found, here = metadata.distribution, metadata.version("ms_vireid")
+
+    def none_of_its_own(name):
+        if name == "ms_vireid":
+            raise metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(metadata, "distribution", none_of_its_own)
+    command(monkeypatch, tmp_path, train, *TINY.split(), "stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=1")
+    run = tmp_path / "runs/pmt-demo"
+    assert json.loads((run / "run.json").read_text())["versions"]["ms_vireid"] == here
+    images = "--images", write_folder(tmp_path / "pictures"), "--output", "f.npz"
+    command(monkeypatch, tmp_path, extract, "--checkpoint", run, *images)
+    assert load_features(tmp_path / "f.npz").info["version"] == ms_vireid.__version__ == here
 
 
 def test_a_page_that_could_not_be_made_is_refused_before_training(tmp_path, monkeypatch, capfd):

@@ -63,6 +63,16 @@ def install_command(extra: str) -> str:
     return f"pip install {shlex.join(wanted)}"
 
 
+def own_version() -> str:
+    """This project's: as it is installed, or, in a checkout that never was, as its pyproject.toml has it."""
+    try:
+        return metadata.version("ms_vireid")
+    except metadata.PackageNotFoundError:
+        if not CHECKOUT.is_file():
+            raise
+        return re.search(r'^version = "(.+)"$', CHECKOUT.read_text(encoding="utf-8"), re.MULTILINE)[1]
+
+
 def add_device(parser: Parser) -> None:
     parser.add_argument(
         "--device", choices=DEVICES, default="auto", help="where to run; auto takes Ascend, else GPU, else CPU"

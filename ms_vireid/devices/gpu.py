@@ -16,8 +16,8 @@ from ms_vireid.command.running import install_command
 
 # Drivers: CUDA 11's libraries of any minor release run from 11.0 on, that is from 450.80.02.
 OLDEST_DRIVER, OLDEST_DRIVER_NAME = 11000, "450.80.02"
-# Compute capabilities: MindSpore's kernels are machine code for 6.0, 6.1, 7.0, 7.5 and 8.0, and code for 8.6 that the
-# driver translates for anything newer. CUDA 11 and cuDNN 8 end with 9.0.
+# Compute capabilities: MindSpore's kernels are machine code for 6.0, 6.1, 7.0, 7.5 and 8.0, which 8.6 and 8.9 run too,
+# and code for 8.6 that the driver translates for anything newer. CUDA 11 and cuDNN 8 end with 9.0.
 LOWEST, COMPILED, HIGHEST = 6.0, 8.9, 9.0
 # The libraries that the plugin is linked with, each after those it needs, and the Python package that holds it.
 PACKAGES = {
@@ -37,8 +37,24 @@ SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/local/lib")
 _NO_DEVICE, _MAJOR, _MINOR = 100, 75, 76  # cuda.h's CUDA_ERROR_NO_DEVICE and CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
 
-def find_gpu(environment: Mapping[str, str]) -> str:
-    """Name and compute capability of the driver's first GPU. Raises DeviceError without one that MindSpore can use."""
+@dataclass(frozen=True)
+class Gpu:
+    """The driver's first."""
+
+    name: str
+    capability: float
+
+    def __str__(self) -> str:
+        return f"{self.name}, compute capability {self.capability}"
+
+    @property
+    def translated(self) -> bool:
+        """Whether the driver translates MindSpore's kernels for it."""
+        return self.capability > COMPILED
+
+
+def find_gpu(environment: Mapping[str, str]) -> Gpu:
+    """The driver's first GPU. Raises DeviceError without one that MindSpore can use."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -55,13 +71,11 @@ def find_gpu(environment: Mapping[str, str]) -> str:
     name = ctypes.create_string_buffer(256)
     _call(driver, "cuDeviceGetName", name, len(name), device)
     major, minor = (_number(driver, "cuDeviceGetAttribute", attribute, device) for attribute in (_MAJOR, _MINOR))
-    capability = major + minor / 10
-    found = f"{name.value.decode()}, compute capability {capability}"
-    if not LOWEST <= capability <= HIGHEST:
+    found = Gpu(name.value.decode(), major + minor / 10)
+    if not LOWEST <= found.capability <= HIGHEST:
         problem = f"{found}: MindSpore with CUDA 11 and cuDNN 8 covers {LOWEST} to {HIGHEST}"
         raise DeviceError(problem, "choose another GPU by CUDA_VISIBLE_DEVICES")
-    slow = " (at the first start the driver translates MindSpore's kernels for it, which takes a while)"
-    return found + slow * (capability > COMPILED)
+    return found
 
 
 def _number(driver: ctypes.CDLL, function: str, *arguments: int) -> int:

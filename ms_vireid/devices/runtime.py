@@ -6,12 +6,12 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 
 from ms_vireid.command.errors import DeviceError, InputError
-from ms_vireid.devices import gpu
+from ms_vireid.devices import gpu, translation
 
 COMPILES_WHOLE = "ascend910"  # the 910A, the only chip for which MindSpore's default is GE
 MOST_BOUND = 4  # cores: with more, the waiting thread costs little, and one core busy with other work delays all
@@ -79,9 +79,24 @@ def one_voice() -> Iterator[None]:
     try:
         yield
     except InputError:
-        if launched() and (os.environ["MS_ROLE"] != "MS_WORKER" or os.environ.get("DEVICE_ID", "0") != "0"):
+        if not _speaks():
             sys.exit(2)
         raise
+
+
+def _speaks() -> bool:
+    """Whether this process is alone, or the first of msrun's workers on this machine."""
+    return not launched() or (os.environ["MS_ROLE"] == "MS_WORKER" and os.environ.get("DEVICE_ID", "0") == "0")
+
+
+@contextmanager
+def device_starting() -> Iterator[None]:
+    """A block in which a process of msrun starts its device: the first on each machine says if that takes minutes."""
+    import mindspore
+
+    slow = mindspore.get_context("device_target") == "GPU" and gpu.find_gpu(os.environ).translated
+    with translation.announced(os.environ) if slow and _speaks() else nullcontext():
+        yield
 
 
 def cap_convolutions() -> None:
@@ -212,6 +227,9 @@ def _start_gpu() -> str:
     # In float16 MindSpore 2.10 would turn maps channels last, and lose count of who still reads them: it stops with
     # "Invalid new ref count" at the second residual block.
     mindspore.set_context(disable_format_transform=True)
+    if found.translated and not launched():  # a process of msrun learns later which GPU is its own
+        with translation.announced(os.environ):
+            mindspore.ops.relu(mindspore.Tensor([0.0])).asnumpy()
     return f"{found}; {toolkit}"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ms_vireid.command.errors import InputError, the_first
+from ms_vireid.command.running import own_version
 from ms_vireid.config import (
     FREE_KEYS,
     Config,
@@ -138,7 +139,7 @@ class RunFolder:
         save_config(config, self.config)
         splits = {"train": data.train, "test": data.test}
         sizes = {name: {"pictures": len(one), "identities": one.num_identities} for name, one in splits.items()}
-        root, packages = str(data.root.resolve()), ("ms_vireid", "mindspore", "numpy", "pillow", "pydantic")
+        root, packages = str(data.root.resolve()), ("mindspore", "numpy", "pillow", "pydantic")
         record = {
             "command": [sys.executable, *sys.orig_argv[1:]],  # `ms-vireid train` changes sys.argv
             "seed": config.seed,
@@ -147,7 +148,7 @@ class RunFolder:
             "cores": os.cpu_count(),
             "platform": platform.platform(),
             "python": platform.python_version(),
-            "versions": {package: version(package) for package in packages},
+            "versions": {"ms_vireid": own_version()} | {package: version(package) for package in packages},
             "git_commit": git_commit(),
             "data": {"name": data.name, "root": root, **sizes, "checksum": data.checksum},
             "config": dump_config(config),

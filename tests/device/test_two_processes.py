@@ -13,14 +13,16 @@ SUM_OF_ALL = {"GPU": "ncclAllReduce", "Ascend": "HcclAllReduce"}
 
 @pytest.fixture(scope="module", params=["stand_in", "ascend"])
 def two(request, tmp_path_factory):
-    """The device, and a folder with what came of two processes on it: work/run, and the functions called, in calls."""
+    """The device, a folder with what came of two processes on it (work/run; the functions called, in calls), and what
+    they printed. The GPU is one whose driver translates."""
     stand_in = request.getfixturevalue(request.param)
     folder = tmp_path_factory.mktemp("two")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in stand_in.environment(folder / "calls").items():
+        newer = {"STAND_IN_CAPABILITY": "9", "CUDA_CACHE_PATH": str(folder / "cache")}
+        for name, value in {**stand_in.environment(folder / "calls"), **newer}.items():
             patch.setenv(name, value)
-        together(folder, *SHORT, device=stand_in.device)
-    return stand_in.device, folder
+        printed = together(folder, *SHORT, device=stand_in.device).lines
+    return stand_in.device, folder, printed
 
 
 @pytest.fixture(scope="module")
@@ -37,5 +39,11 @@ def test_two_processes_train_as_one_of_the_cpu_on_the_union_batch(two, on_cpu):
 
 
 def test_each_process_asks_for_sums_of_all(two):
-    device, folder = two
+    device, folder, _ = two
     assert read_log(folder / "calls")[SUM_OF_ALL[device]] >= 2 * STEPS
+
+
+def test_one_of_them_says_that_the_driver_translates(two):
+    device, folder, printed = two
+    said = [line for line in printed if str(folder / "cache") in line]
+    assert len(said) == (device == "GPU"), printed

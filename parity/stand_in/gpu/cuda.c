@@ -28,7 +28,7 @@ int cuDeviceGetName(char *name, int size, int device) {
 
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
   enum { COMPUTE_CAPABILITY_MAJOR = 75 };
-  *value = attribute == COMPUTE_CAPABILITY_MAJOR ? CAPABILITY : 0;
+  *value = attribute == COMPUTE_CAPABILITY_MAJOR ? capability() : 0;
   return 0;
 }
 
