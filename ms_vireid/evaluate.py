@@ -8,9 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from ms_vireid.command.arguments import as_path, require, require_switch
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import DIRECTIONS
-from ms_vireid.command.running import Parser, add_checkpoint, add_inference, run
+from ms_vireid.command.running import Parser, add_checkpoint, add_inference, in_one_line, run
 from ms_vireid.files.writing import check_output, whole, write_json
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def main() -> None:
         write_json(arguments.json, written)
 
 
+@in_one_line()
 def evaluate(
     checkpoint: str | Path,
     data_root: str | Path | None = None,
@@ -122,9 +124,14 @@ def evaluate(
         raise TypeError(f"evaluate() has no option {', '.join(unknown)}; there are {', '.join(OPTIONS + SWITCHES)}")
     from ms_vireid.inference import begin
 
-    _, program = begin(device, program, Path(checkpoint))
-    root = None if data_root is None else str(data_root)
-    return _result(*_prepared(Path(checkpoint), program, root, options, corrupted), corrupted)
+    checkpoint = as_path("checkpoint", checkpoint)
+    root = None if data_root is None else str(as_path("data_root", data_root))
+    require_switch("corrupted", corrupted)
+    if options.get("frost") is not None:
+        options["frost"] = str(as_path("frost", options["frost"]))
+        require(corrupted, "corrupted", corrupted, "True where frost is given")
+    _, program = begin(device, program, checkpoint)
+    return _result(*_prepared(checkpoint, program, root, options, corrupted), corrupted)
 
 
 def _require_alike(given: Sequence[Path], prepared: "Sequence[tuple]", corrupted: bool) -> None:
@@ -155,7 +162,7 @@ def _prepared(
     (trained,) = load_trained([checkpoint], program)
     given = {name: value for name, value in options.items() if value is not None}
     tree = dump_config(trained.config)
-    tree["evaluation"] |= given | ({"frost": str(given["frost"])} if "frost" in given else {})
+    tree["evaluation"] |= given
     config = check_config(tree, "options")
     data = trained.read_data(data_root)
     if corrupted and "trials" in given:

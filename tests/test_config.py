@@ -17,7 +17,7 @@ from ms_vireid.config import (
     dump_config,
     list_models,
     load_config,
-    model_by_name,
+    named_model,
     save_config,
 )
 
@@ -297,13 +297,34 @@ def test_epochs_belong_to_the_stages_in_order(minimal):
 
 def test_models_are_known_by_name():
     assert {"agw_resnet50", "pmt_vit_base"} <= set(list_models())
-    assert model_by_name("agw_resnet50", width=8) == AGWConfig(width=8)
+    config, _ = named_model("agw_resnet50", 5, (64, 32), (8, 4), 2, {"width": 8})
+    assert config == AGWConfig(width=8, num_classes=5)
 
 
-@pytest.mark.parametrize(("name", "overrides"), [("agw_resnet101", {}), ("agw_resnet50", {"depth": 3})])
-def test_an_unknown_model_or_field_is_a_value_error(name, overrides):
-    with pytest.raises(ValueError, match=r"agw_resnet101|depth"):
-        model_by_name(name, **overrides)
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"name": "agw_resnet101"}, "name 'agw_resnet101': must be one of agw_resnet50, mun_resnet50, pmt_vit_base"),
+        ({"name": ["agw_resnet50"]}, r"name \['agw_resnet50'\]: must be one of"),
+        ({"num_classes": None}, "num_classes None: must be a whole number"),
+        ({"num_classes": 0}, "pmt_vit_tiny: num_classes: input should be greater than or equal to 1, got 0"),
+        ({"num_classes": True}, "pmt_vit_tiny: num_classes: input should be a valid integer, got True"),
+        ({"image_size": 256}, "pmt_vit_tiny: image_size: input should be a valid tuple, got 256"),
+        ({"image_size": (256,)}, r"pmt_vit_tiny: image_size.1: field required"),
+        ({"image_size": (8, 8)}, r"pmt_vit_tiny: data.image_size \(8, 8\) is smaller than model.patch_size 16"),
+        ({"batch": (8, 0)}, "pmt_vit_tiny: batch.1: input should be greater than or equal to 1, got 0"),
+        ({"parts": 4}, "pmt_vit_tiny: parts: input should be 2 or 3, got 4"),
+        ({"overrides": {"width": 3}}, "pmt_vit_tiny: unknown key 'width'"),
+        (
+            {"overrides": {"num_heads": 5}},
+            "pmt_vit_tiny: configuration: embed_dim 192 is not a multiple of num_heads 5",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_is_one_error(wrong, says):
+    right = {"name": "pmt_vit_tiny", "num_classes": 5, "image_size": (64, 32), "batch": (8, 4), "parts": 2}
+    with pytest.raises(InputError, match=f"^{says}"):
+        named_model(**right | {"overrides": {}} | wrong)
 
 
 def test_several_problems_are_counted(minimal):

@@ -78,7 +78,7 @@ def main() -> None:
 
 def evaluate(model: "nn.Module", data: "ReIDData", config: "Config", device: "torch.device") -> "ProtocolResult":
     """The protocol's result of a model in evaluation mode; raises InputError as `protocol_trials` does, for a picture
-    that cannot be decoded, and for a feature that is not finite."""
+    that cannot be decoded, and for a feature that is not finite or could not be normalised."""
     import dataclasses
 
     import numpy as np
@@ -101,6 +101,7 @@ def extract(model: "nn.Module", images, config: "Config", device: "torch.device"
 
     from ms_vireid.command.progress import progress
     from ms_vireid.data.batches import EvaluationBatches
+    from ms_vireid.evaluation.features import first_fault
     from torch_ref.engine.batches import iterate
 
     batches = EvaluationBatches(images, config.data.image_size, config.evaluation.batch_size)
@@ -110,13 +111,11 @@ def extract(model: "nn.Module", images, config: "Config", device: "torch.device"
         for pixels, index in progress(items, len(batches), "features", " batches"):
             modality = "infrared" if images.infrared[index[0]] else "visible"
             pixels = torch.from_numpy(pixels).to(device)
-            rows = model(pixels, modality)
-            if config.evaluation.flip:
-                rows = (rows + model(pixels.flip(3), modality)) / 2
-            rows = rows.cpu().numpy()
-            if not np.isfinite(rows).all():
-                wrong = index[~np.isfinite(rows).all(axis=1)][0]
-                raise InputError(f"{images.paths[wrong]}: its feature is not finite; check the checkpoint")
+            versions = (pixels, pixels.flip(3)) if config.evaluation.flip else (pixels,)
+            each = [model(version, modality).cpu().numpy() for version in versions]
+            for row, problem in filter(None, map(first_fault, each)):
+                raise InputError(f"{images.paths[index[row]]}: its feature {problem}; check the checkpoint")
+            rows = sum(each) / len(each)
             if features is None:
                 features = np.zeros((len(images), rows.shape[1]), np.float32)
             features[index] = rows

@@ -6,6 +6,7 @@ from pathlib import Path
 
 SHOWN = 10  # problems named
 LONGEST = 300  # characters of a line
+_LONGEST_SHOWN = 80  # characters of a value
 _JOINERS = "\u200c\u200d"  # within words of some scripts, and emoji
 _END = 100  # of a longer one, which tell what to do
 # How MindSpore and the libraries below it say that memory is used up, on CPU, GPU and Ascend.
@@ -33,6 +34,15 @@ def one_line(text: str) -> str:
     """A printable text, the middle cut out if it is too long."""
     text = printable(text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - _END - 5]} ... {text[-_END:]}"
+
+
+def shown(value: object) -> str:
+    """A wrong value, for an error; long ones are cut."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or endless depth
+        return "what is too large to be shown"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]} ..."
 
 
 class DeviceError(Exception):

@@ -10,14 +10,15 @@ import sys
 import traceback
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from ms_vireid.command.errors import FULL, InputError, one_line
-from ms_vireid.command.names import CONFIG_ROOT
+from ms_vireid.command.names import CONFIG_ROOT, PROGRAMS
 from ms_vireid.command.numbers import NUMBERS
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "pyproject.toml"
@@ -105,7 +106,7 @@ def add_inference(parser: Parser) -> None:
     add_device(parser)
     parser.add_argument(
         "--program",
-        choices=("auto", "kernels", "operators", "graph"),
+        choices=("auto", *PROGRAMS),
         default="auto",
         help="what computes, as train.program; auto: kernels on a CPU, a graph elsewhere",
     )
@@ -135,6 +136,18 @@ def run(main: Callable[[], None]) -> None:
             traceback.print_exc()
         print(one_line(f"error: {problem}"), file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """A block, or as a decorator a function to be called from Python, in which what is wrong outside is an InputError
+    with the line that `run` prints."""
+    try:
+        yield
+    except Exception as error:
+        if (problem := _outside(error)) is None:
+            raise
+        raise InputError(one_line(problem)) from (None if isinstance(error, InputError) else error)
 
 
 def _unread() -> bool:

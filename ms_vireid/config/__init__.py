@@ -8,7 +8,6 @@ from ms_vireid.config.models import (
     PMTConfig,
     Setting,
     list_models,
-    model_by_name,
     other_width,
     require_fitting,
 )
@@ -20,6 +19,7 @@ from ms_vireid.config.reading import (
     dump_config,
     flat,
     load_config,
+    named_model,
     save_config,
     stored_config,
 )

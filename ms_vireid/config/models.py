@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config.base import Count, Rate, Section, Share, Side, between, choice, one_of
+from ms_vireid.config.base import Count, Positive, Rate, Section, Share, Side, between, choice, one_of
 
 MOST_WEIGHTS = 2_000_000_000
 WeightFile = Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, Path) else given)]
@@ -18,14 +17,15 @@ Blocks = between(1, 100)
 Kernel = between(1, 99)
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(Section):
     """What a network depends on besides its own section of the configuration."""
 
-    image_size: tuple[int, int]  # (H, W)
+    image_size: tuple[Side, Side]  # (H, W)
     recompute: bool = False  # keep less and compute it again
-    batch: tuple[int, int] = (8, 4)  # P and K
-    parts: int = 2  # of a batch, PK pictures each: visible ones, their second version if there is one, infrared ones
+    batch: tuple[Positive, Positive] = (8, 4)  # P and K
+    parts: choice(2, 3) = (
+        2  # of a batch, PK pictures each: visible ones, their second version if there is one, infrared ones
+    )
     terms: frozenset[str] = frozenset({"ma"})  # names of the loss terms
     inference: bool = False  # without the parts that only training needs
 
@@ -239,11 +239,3 @@ MODELS: dict[str, ModelConfig] = {
 def list_models() -> list[str]:
     """Names that `create_model` knows, in either framework."""
     return sorted(MODELS)
-
-
-def model_by_name(name: str, **overrides: Any) -> ModelConfig:
-    """The architecture of a name of `list_models`, with some of its fields set otherwise; raises ValueError for an
-    unknown name or field, or a value that does not fit it."""
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; there are {', '.join(list_models())}")
-    return type(MODELS[name]).model_validate(MODELS[name].model_dump() | overrides)

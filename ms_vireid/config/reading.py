@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.arguments import require, require_choice
+from ms_vireid.command.errors import InputError, shown
 from ms_vireid.command.names import CONFIG_ROOT
 from ms_vireid.config.base import Section
+from ms_vireid.config.models import MODELS, ModelConfig, Setting, list_models
 from ms_vireid.config.schema import Config
 from ms_vireid.files.checks import require_file
 from ms_vireid.files.writing import write_text
@@ -25,7 +27,6 @@ GONE = {  # keys of earlier versions, and what to do
     "train.mode": "set train.program=graph for jit and train.program=operators for pynative",
     "train.kernels": "set train.program=operators for off; auto is the default",
 }
-_LONGEST_SHOWN = 80  # characters of a value in an error
 Schema = TypeVar("Schema", bound=Section)
 
 
@@ -135,6 +136,24 @@ def check_config(tree: Any, source: str, schema: type[Schema] = Config) -> Schem
         raise InputError(f"{source}: nested too deeply; use another copy") from None
 
 
+def named_model(
+    name: str, num_classes: int, image_size: Sequence[int], batch: Sequence[int], parts: int, overrides: dict[str, Any]
+) -> tuple[ModelConfig, Setting]:
+    """The architecture of a name of `list_models` with some of its fields set otherwise, and its setting. Raises
+    InputError for an unknown name or field, or a value that does not fit."""
+    require_choice("name", name, list_models())
+    require(num_classes is not None, "num_classes", None, "a whole number")
+    model = MODELS[name]
+    config = check_config(model.model_dump() | overrides | {"num_classes": num_classes}, name, type(model))
+    setting = check_config({"image_size": image_size, "batch": batch, "parts": parts}, name, Setting)
+    if "image_size" in config.arguments(setting):  # others take pictures of any size
+        try:
+            config.check_image(setting.image_size)
+        except ValueError as error:
+            raise InputError(f"{name}: {error}") from None
+    return config, setting
+
+
 def dump_config(config: Config) -> dict:
     """The resolved configuration as plain values that `check_config` takes back."""
     return config.model_dump(mode="json")
@@ -192,7 +211,7 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
     if not isinstance(base, str):
         raise InputError(f"{path}: 'base:' names one file, not {_kind(base)}")
     if not base.isprintable():
-        raise InputError(f"{path}: 'base:' names a file that cannot be, {_shown(base)}")
+        raise InputError(f"{path}: 'base:' names a file that cannot be, {shown(base)}")
     return _merge(_read_with_bases(path.parent / base, (*seen, where)), tree)
 
 
@@ -242,18 +261,10 @@ def _first_problem(error: ValidationError) -> str:
         return f"unknown key '{path}'; see ms_vireid/config/ for the keys there are{more}"
     if problem["type"] == "union_tag_invalid":
         names = problem["ctx"]["expected_tags"].replace(", ", " or ")
-        return f"{path}.name: input should be {names}, got {_shown(problem['input']['name'])}{more}"
+        return f"{path}.name: input should be {names}, got {shown(problem['input']['name'])}{more}"
     message = problem["msg"].removeprefix("Value error, ")
-    given = "" if problem["type"] in ("missing", "value_error") else f", got {_shown(problem['input'])}"
+    given = "" if problem["type"] in ("missing", "value_error") else f", got {shown(problem['input'])}"
     return f"{path}: {message[0].lower() + message[1:]}{given}{more}"
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, or endless depth
-        return "what is too large to be shown"
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]} ..."
 
 
 def _kind(value: Any) -> str:

@@ -267,7 +267,12 @@ class Config(Section):
         batch = self.train.num_identities, self.train.num_instances
         parts = self.augmentation.parts
         return Setting(
-            self.data.image_size, self.train.recompute and not inference, batch, parts, self.terms, inference
+            image_size=self.data.image_size,
+            recompute=self.train.recompute and not inference,
+            batch=batch,
+            parts=parts,
+            terms=self.terms,
+            inference=inference,
         )
 
     def with_num_classes(self, identities: int) -> "Config":

@@ -40,9 +40,20 @@ def note_skipped(skipped: list[Path], root: Path) -> None:
 
 
 @contextmanager
-def open_picture(path: Path) -> Iterator[Image.Image]:
-    """The picture in a file, not decoded yet. An error, in the block too, becomes an InputError with its path."""
+def decoding(name: Path | str) -> Iterator[None]:
+    """A block that decodes the picture of that name: an error becomes an InputError."""
     try:
+        yield
+    except _BROKEN as error:
+        if isinstance(error, Image.UnidentifiedImageError):
+            error = f"it is none of {', '.join(FORMATS)}"
+        raise InputError(f"{name}: cannot be decoded as a picture ({error}); replace or remove it") from None
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """The picture in a file, not decoded yet. An error, in the block too, is as of `decoding`."""
+    with decoding(path):
         if not path.is_file():
             raise OSError("it is not a regular file" if path.exists() else "it does not exist")
         if path.stat().st_size == 0:
@@ -51,10 +62,6 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
             if image.width * image.height > MOST_PIXELS:
                 raise OSError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}")
             yield image
-    except _BROKEN as error:
-        if isinstance(error, Image.UnidentifiedImageError):
-            error = f"it is none of {', '.join(FORMATS)}"
-        raise InputError(f"{path}: cannot be decoded as a picture ({error}); replace or remove it") from None
 
 
 def read_pixels(path: Path, gray: bool = False) -> np.ndarray:

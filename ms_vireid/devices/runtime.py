@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 
+from ms_vireid.command.arguments import require_choice
 from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.devices import gpu, translation
 
@@ -49,8 +50,7 @@ def set_up(device: str) -> str:
         # Seconds between attempts to reach the scheduler: with MindSpore's 3 to 5 a start takes half a minute.
         os.environ.setdefault("MS_RETRY_INTERVAL_LOWER", "1")
         os.environ.setdefault("MS_RETRY_INTERVAL_UPPER", "1")
-    if device != "auto" and device not in _START:
-        raise InputError(f"device {device}: there are auto, {', '.join(_START)}")
+    require_choice("device", device, ("auto", *_START))
     passed_over: list[DeviceError] = []
     for name in _START if device == "auto" else (device,):
         try:

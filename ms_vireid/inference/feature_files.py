@@ -12,6 +12,7 @@ An `.npz` file, not compressed, with N rows in the order of the folder or the li
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
@@ -19,10 +20,13 @@ from zipfile import ZipFile, ZipInfo
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from ms_vireid.command.arguments import as_path, require
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
+from ms_vireid.command.running import in_one_line
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.validation import refuse_names
+from ms_vireid.evaluation.features import first_fault
 from ms_vireid.files.checks import DAMAGED, check_archive, require_file
 from ms_vireid.files.writing import whole
 
@@ -90,8 +94,13 @@ class Pictures:
         )
 
 
+@in_one_line()
 def save_features(path: Path | str, content: Features) -> None:
-    """The same content gives the same bytes; raises InputError as `whole` does."""
+    """The same content gives the same bytes; raises InputError as `check_features`, `check_names` and `whole` do."""
+    path = as_path("path", path)
+    require(path.suffix.lower() == ".npz", "path", str(path), "of a file whose name ends in .npz")
+    check_features("content", content)
+    check_names("content", content)
     write_archive(path, content, features=content.features)
 
 
@@ -106,22 +115,62 @@ def write_archive(path: Path, content: Features, **arrays: np.ndarray) -> None:
 
 
 def load_features(path: Path | str) -> Features:
-    """Read and check a feature file; raises InputError as `read_archive` and `check_columns`, and for features that are
-    missing, misshapen, not finite or not L2-normalised."""
+    """Read and check a feature file; raises InputError as all that it calls does."""
     path = Path(path)
     held = read_archive(path, "a feature file", _MAKE)
-    features = held.get("features")
-    if not isinstance(features, np.ndarray):
-        raise InputError(f"{path}: is not a feature file: lacks features; {_MAKE}")
-    if features.ndim != 2 or features.dtype != np.float32 or not len(features):
-        raise InputError(f"{path}: features are {features.dtype} {features.shape}, they must be float32 [N, C]")
-    content = Features(features, *check_columns(path, held, len(features)))
-    norms = np.sqrt(np.einsum("nc,nc->n", features, features))
-    wrong = np.flatnonzero(~(np.abs(norms - 1) <= 1e-3))  # not finite, or further off than float16's rounding
-    if len(wrong):
-        row = wrong[0]
-        raise InputError(f"{path}: row {row} ({content.paths[row]}) has norm {norms[row]:.4g}, it must be 1")
+    content = from_archive(path, held, held.get("features"))
+    check_features(path, content)
+    check_names(path, content)
     return content
+
+
+def check_features(name: Path | str, content: Features) -> None:
+    """Raise InputError, which calls them by `name`, unless these are features that can be compared: there is one, they
+    are finite and L2-normalised, and `check_columns` finds nothing. (`check_names`, twice as slow, is for files.)"""
+    require(isinstance(content, Features), str(name), content, "features")
+    features = content.features
+    if not _is_array(features) or features.ndim != 2 or features.dtype != np.float32 or not features.size:
+        raise InputError(f"{name}: features are {_kind(features)}, they must be float32 [N, C]")
+    check_columns(name, content, len(features))
+    if fault := first_fault(features):
+        row, problem = fault
+        raise InputError(f"{name}: row {row} ({content.paths[row]}) {problem}")
+
+
+def check_columns(name: Path | str, content: Features, count: int) -> None:
+    """Raise InputError unless the columns besides the features of `count` pictures, and the `info`, are of the types
+    and the version that they must be."""
+    try:
+        info = Info.model_validate(content.info)
+        json.dumps(content.info, sort_keys=True)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "info"
+        raise InputError(f"{name}: its info lacks {where}, or it is not as it should be; extract again") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{name}: its info is not JSON ({error}); {_MAKE}") from None
+    if info.format != FORMAT:
+        raise InputError(f"{name}: feature format {info.format}, this version reads {FORMAT}; extract again")
+    for column, kind in COLUMNS.items():
+        held = getattr(content, column)
+        if not _is_array(held) or held.shape != (count,) or held.dtype.kind != kind:
+            raise InputError(f"{name}: {column} is {_kind(held)}, it must be [{count}]")
+
+
+def check_names(name: Path | str, content: Features) -> None:
+    """Raise InputError for pictures' and people's names that cannot be printed, and modalities that there are not."""
+    refuse_names([*content.paths.tolist(), *content.identities.tolist()], name)
+    strange = content.modality[~np.isin(content.modality, MODALITIES)]
+    if len(strange):
+        raise InputError(f"{name}: modality {strange[0].item()!r} is not one of {', '.join(MODALITIES)}")
+
+
+def _is_array(value: object) -> bool:
+    """Other subclasses of NumPy's, as masked arrays, compute otherwise."""
+    return type(value) in (np.ndarray, np.memmap)
+
+
+def _kind(value: object) -> str:
+    return f"{value.dtype} {value.shape}" if _is_array(value) else f"a {type(value).__name__}"
 
 
 def read_archive(path: Path, what: str, remedy: str) -> dict[str, np.ndarray | bytes]:
@@ -137,31 +186,14 @@ def read_archive(path: Path, what: str, remedy: str) -> dict[str, np.ndarray | b
         raise InputError(f"{path}: is not {what} ({why}); {remedy}") from None
 
 
-def check_columns(path: Path, held: dict[str, np.ndarray | bytes], count: int) -> tuple[np.ndarray | dict, ...]:
-    """The columns besides the features of `count` pictures, in the order of `Features`, with `info` as a dictionary.
-    Raises InputError if one is missing, misshapen or of another type or version."""
-    lacks = sorted(name for name in ("info", *COLUMNS) if not isinstance(held.get(name), np.ndarray))
-    if lacks:
+def from_archive(path: Path, held: Mapping[str, np.ndarray | bytes], features: np.ndarray | None) -> Features:
+    """These features with the columns that an archive holds, for `check_columns`. Raises InputError if one of them, or
+    of the features, is missing, or `info` is not JSON."""
+    arrays = {name: held.get(name) for name in (*COLUMNS, "info")} | {"features": features}
+    if lacks := sorted(name for name, array in arrays.items() if not isinstance(array, np.ndarray)):
         raise InputError(f"{path}: is not a feature file: lacks {', '.join(lacks)}; {_MAKE}")
-    info = _info(path, held["info"])
-    for name, kind in COLUMNS.items():
-        if held[name].shape != (count,) or held[name].dtype.kind != kind:
-            raise InputError(f"{path}: {name} is {held[name].dtype} {held[name].shape}, it must be [{count}]")
-    refuse_names([*held["paths"].tolist(), *held["identities"].tolist()], path)
-    if strange := sorted(set(held["modality"].tolist()) - set(MODALITIES)):
-        raise InputError(f"{path}: modality {strange[0]!r} is not one of {', '.join(MODALITIES)}")
-    return *(held[name] for name in COLUMNS), info
-
-
-def _info(path: Path, text: np.ndarray) -> dict:
     try:
-        tree = json.loads(str(text))
-        info = Info.model_validate(tree)
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"])) or "info"
-        raise InputError(f"{path}: its info lacks {where}, or it is not as it should be; extract again") from None
+        arrays["info"] = json.loads(str(held["info"]))
     except (ValueError, RecursionError):
         raise InputError(f"{path}: its info is not JSON; {_MAKE}") from None
-    if info.format != FORMAT:
-        raise InputError(f"{path}: feature format {info.format}, this version reads {FORMAT}; extract again")
-    return tree
+    return Features(**arrays)

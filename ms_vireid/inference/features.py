@@ -1,6 +1,6 @@
 """Features of pictures: the forward passes of a trained model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 
@@ -17,6 +17,7 @@ from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ImageSet
 from ms_vireid.devices import runtime
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
+from ms_vireid.evaluation.features import first_fault
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.programs.prepare import announced
 
@@ -59,12 +60,21 @@ class FeatureExtractor:
         with announced(f"the features of {kind} pictures") if begins else nullcontext():
             return graph(runtime.to_device(whole)).asnumpy()[: len(pixels)]
 
+    def checked(self, pixels: np.ndarray, modality: str, names: Sequence[object]) -> np.ndarray:
+        """As `features_of`; raises InputError, with the picture's name, for a feature that is not finite or could not
+        be normalised."""
+        rows = self.features_of(pixels, modality)
+        if fault := first_fault(rows):
+            row, problem = fault
+            raise InputError(f"{names[row]}: its feature {problem}; check the checkpoint and the picture")
+        return rows
+
     def by_batch(self, batches: EvaluationBatches, start: int = 0, flip: bool = False) -> Iterator[tuple]:
         """For each batch from `start` on: indices int [n], features float32 [n, C] (None of an empty batch), and the
         rest of the batch. The model keeps its mode (training or evaluation), also when the iterator is closed early.
 
-        Raises InputError for a picture that cannot be decoded and a feature that is not finite, and KeyboardInterrupt
-        on Ctrl-C or SIGTERM, after the batch in hand.
+        Raises InputError for a picture that cannot be decoded and as `checked`, and KeyboardInterrupt on Ctrl-C or
+        SIGTERM, after the batch in hand.
         """
         training = self.model.training
         self.model.set_train(False)
@@ -72,7 +82,7 @@ class FeatureExtractor:
             with closing(iterate(batches, self.workers, start, bound=self.program != "graph")) as items:
                 shown = progress(items, len(batches), "features", " images", self.batch_size, start)
                 for pixels, index, *rest in shown:
-                    rows = self._checked(batches.images, index, pixels, flip) if len(index) else None
+                    rows = self._features(batches.images, index, pixels, flip) if len(index) else None
                     yield index, rows, *rest
         finally:
             self.model.set_train(training)
@@ -103,15 +113,11 @@ class FeatureExtractor:
             features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12) if renormalise else features
         )
 
-    def _checked(self, images: ImageSet, index: np.ndarray, pixels: np.ndarray, flip: bool) -> np.ndarray:
-        """Features of the pictures at `index`, all of one modality; raises InputError for one that is not finite."""
+    def _features(self, images: ImageSet, index: np.ndarray, pixels: np.ndarray, flip: bool) -> np.ndarray:
+        """Of the pictures at `index`, all of one modality."""
         modality = "infrared" if images.infrared[index[0]] else "visible"
-        rows = self.features_of(pixels, modality)
+        names = [images.paths[i] for i in index]
+        rows = self.checked(pixels, modality, names)
         if flip:
-            rows = (rows + self.features_of(np.ascontiguousarray(pixels[:, :, :, ::-1]), modality)) / 2
-        wrong = index[~np.isfinite(rows).all(axis=1)]
-        if len(wrong):
-            raise InputError(
-                f"{images.paths[wrong[0]]}: its feature is not finite; check the checkpoint and the picture"
-            )
+            rows = (rows + self.checked(np.ascontiguousarray(pixels[:, :, :, ::-1]), modality, names)) / 2
         return rows

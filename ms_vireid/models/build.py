@@ -2,7 +2,8 @@
 
 import mindspore as ms
 
-from ms_vireid.config import Config, ModelConfig, Setting, expand_user, list_models, model_by_name
+from ms_vireid.command.running import in_one_line
+from ms_vireid.config import Config, ModelConfig, Setting, expand_user, list_models, named_model
 from ms_vireid.models.agw import AGW
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.mun import MUN
@@ -12,6 +13,7 @@ __all__ = ["build_model", "create_model", "list_models"]
 NETWORKS = {"pmt": PMT, "agw": AGW, "mun": MUN}  # by `model.name`
 
 
+@in_one_line()
 def create_model(
     name: str,
     num_classes: int,
@@ -23,10 +25,11 @@ def create_model(
     """A model by name, as in timm and mindcv; `overrides` are fields of its `ms_vireid.config.ModelConfig`.
 
     `image_size` is (H, W); AGW and MUN take images of any size. `batch` is P and K of MUN's training, `parts` as
-    `visible_rows` counts them. Raises ValueError for an unknown name or field, or a value that does not fit it, and
-    InputError for a file of `pretrained` weights that is missing or does not fit.
+    `visible_rows` counts them. Raises InputError for an unknown name or field, a value that does not fit, or a file of
+    `pretrained` weights that is missing or does not fit.
     """
-    return _build(model_by_name(name, **overrides), num_classes, Setting(image_size, batch=batch, parts=parts))
+    config, setting = named_model(name, num_classes, image_size, batch, parts, overrides)
+    return _build(config, num_classes, setting)
 
 
 def build_model(config: Config, inference: bool = False) -> ReIDModel:

@@ -9,12 +9,12 @@ import mindspore as ms
 from mindspore import nn
 from tqdm import tqdm
 
+from ms_vireid.command.arguments import require_choice
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import PROGRAMS
 from ms_vireid.config import TrainConfig
 from ms_vireid.devices import runtime
 from ms_vireid.programs import graph, same_bits
-
-PROGRAMS = ("kernels", "operators", "graph")
 
 
 def training_program(config: TrainConfig) -> str:
@@ -39,7 +39,8 @@ def training_program(config: TrainConfig) -> str:
 
 
 def inference_program(program: str) -> str:
-    """The same for a trained model. program: "auto", or one of `PROGRAMS`."""
+    """The same for a trained model. program: "auto", or one of `PROGRAMS`; raises InputError for another."""
+    require_choice("program", program, ("auto", *PROGRAMS))
     on_cpu = ms.get_context("device_target") == "CPU"
     if program == "auto":
         return "kernels" if on_cpu else "graph"

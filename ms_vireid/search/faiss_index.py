@@ -12,8 +12,16 @@ import numpy as np
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.progress import progress
+from ms_vireid.evaluation.features import first_fault
 from ms_vireid.files.checks import DAMAGED
-from ms_vireid.inference.feature_files import Features, check_columns, read_archive, write_archive
+from ms_vireid.inference.feature_files import (
+    Features,
+    check_columns,
+    check_names,
+    from_archive,
+    read_archive,
+    write_archive,
+)
 from ms_vireid.search.found import nearest
 
 KINDS = {"flat": faiss.IndexFlat, "hnsw": faiss.IndexHNSWFlat}
@@ -82,8 +90,19 @@ def load_index(path: Path) -> tuple[FaissIndex, Features]:
         index = faiss.deserialize_index(np.frombuffer(held[_MEMBER], np.uint8))
     except DAMAGED as error:
         raise InputError(f"{path}: is not a saved index ({error}); {_MAKE}") from None
-    *columns, info = check_columns(path, held, index.ntotal)
-    kind = info.get("index")
+    content = from_archive(path, held, np.zeros((0, index.d), np.float32))
+    check_columns(path, content, index.ntotal)
+    check_names(path, content)
+    kind = content.info.get("index")
     if kind not in KINDS or not isinstance(index, KINDS[kind]):
         raise InputError(f"{path}: holds a {type(index).__name__}, not an index of {', '.join(KINDS)}")
-    return FaissIndex(index, kind), Features(np.zeros((0, index.d), np.float32), *columns, info)
+    if fault := first_fault(_vectors(index)):
+        row, problem = fault
+        raise InputError(f"{path}: row {row} ({content.paths[row]}) {problem}; {_MAKE}")
+    return FaissIndex(index, kind), content
+
+
+def _vectors(index: faiss.Index) -> np.ndarray:
+    """What an index holds, float32 [G, C], not copied."""
+    flat = faiss.downcast_index(getattr(index, "storage", index))
+    return faiss.rev_swig_ptr(flat.get_xb(), index.ntotal * index.d).reshape(index.ntotal, index.d)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ms_vireid.command.arguments import require
 from ms_vireid.command.errors import printable
 from ms_vireid.data.layout import UNKNOWN
 
@@ -46,6 +47,7 @@ class Found:
 
     def match(self, hit: Hit) -> bool | None:
         """Whether a hit shows the query's identity; None where one of them is unknown."""
+        require(isinstance(hit, Hit), "hit", hit, "one of `hits`")
         identities = self.query.identity, hit.entry.identity
         return None if None in identities else identities[0] == identities[1]
 
@@ -87,6 +89,7 @@ def nearest(
 
 def format_found(found: Found) -> str:
     """A query's table: a line for each hit."""
+    require(isinstance(found, Found), "found", found, "one of what `Searcher.rank` returns")
     query = found.query
     about = (("camera", query.camera), ("identity", query.identity))
     known = [f"{what} {name}" for what, name in about if name is not None]

@@ -1,19 +1,22 @@
 """A trained model as an object: features of pictures, and a search with them."""
 
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ms_vireid.command.arguments import as_path, require, require_choice, require_switch
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
+from ms_vireid.command.running import in_one_line
 from ms_vireid.data.layout import UNKNOWN
-from ms_vireid.data.pictures import pixels_of
+from ms_vireid.data.pictures import decoding, pixels_of
 from ms_vireid.data.transforms import fitted, normalise
 from ms_vireid.inference import begin
-from ms_vireid.inference.feature_files import Features, Pictures
+from ms_vireid.inference.feature_files import Features, Pictures, check_features
 from ms_vireid.search.found import Found
 from ms_vireid.search.local_gallery import LocalGallery, found_by
 from ms_vireid.search.sources import read_source
@@ -30,14 +33,17 @@ class Searcher:
     as all methods do, with one line for what is wrong, where, and what to do.
     """
 
+    @in_one_line()
     def __init__(self, checkpoint: str | Path, device: str = "auto", program: str = "auto"):
-        self.device, self.program = begin(device, program, Path(checkpoint))
+        checkpoint = as_path("checkpoint", checkpoint)
+        self.device, self.program = begin(device, program, checkpoint)
         from ms_vireid.inference.trained import load_trained
 
         (self.trained,) = load_trained([checkpoint], self.program)
         self._extractor = dataclasses.replace(self.trained.extractor, workers=0)
         self._info = self.trained.feature_info()
 
+    @in_one_line()
     def features(self, pictures: Source, modality: str = "auto") -> Features:
         """Of one picture or several: paths, one folder with all below it, one `.npz` of extract.py, PIL images, or
         arrays, uint8 [H, W, 3] (RGB) or [H, W].
@@ -47,13 +53,14 @@ class Searcher:
         and so on; images and arrays are called "0", "1", ... `ms_vireid.inference.feature_files.save_features` writes
         them for retrieve.py.
         """
-        given = [pictures] if isinstance(pictures, str | Path | Image.Image | np.ndarray) else list(pictures)
+        alone = isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray)
+        require(alone or isinstance(pictures, Iterable), "pictures", pictures, "paths, PIL images or arrays")
+        given = [pictures] if alone else list(pictures)
         if not given:
             raise InputError("no pictures are given")
-        if modality not in (*MODALITIES, "auto"):
-            raise InputError(f"modality {modality!r}: there are {', '.join(MODALITIES)} and auto")
-        if all(isinstance(one, str | Path) for one in given):
-            source = read_source([Path(one) for one in given], modality, "pictures")
+        require_choice("modality", modality, (*MODALITIES, "auto"))
+        if all(isinstance(one, str | os.PathLike) for one in given):
+            source = read_source([as_path("pictures", one) for one in given], modality, "pictures")
             if isinstance(source, Pictures):
                 source = source.with_features(self._extractor.extract(source.images), self._info)
             return source
@@ -61,6 +68,7 @@ class Searcher:
             raise InputError("images and arrays do not say their modality: give modality='visible' or 'infrared'")
         return self._features_in_memory([_pixels(number, one) for number, one in enumerate(given)], modality)
 
+    @in_one_line()
     def rank(
         self, query: Source | Features, gallery: Source | Features, top_k: int = 10, rerank: bool = False
     ) -> list[Found]:
@@ -69,9 +77,12 @@ class Searcher:
         query, gallery: what `features` returns, or takes where folders say the modality. rerank: by k-reciprocal
         encoding among all queries and the whole gallery.
         """
-        if top_k < 1:
-            raise InputError(f"top_k {top_k}: must be at least 1")
+        whole = isinstance(top_k, int | np.integer) and not isinstance(top_k, bool)
+        require(whole and top_k >= 1, "top_k", top_k, "a whole number, at least 1")
+        require_switch("rerank", rerank)
         queries, searched = (one if isinstance(one, Features) else self.features(one) for one in (query, gallery))
+        check_features("query", queries)
+        check_features("gallery", searched)
         among = LocalGallery("gallery", searched)
         hits = among.search_reranked(queries, top_k) if rerank else among.search(queries, top_k)
         return found_by(queries, hits)
@@ -80,7 +91,8 @@ class Searcher:
         rows, size = [], self._extractor.batch_size
         for start in range(0, len(pictures), size):
             batch = [normalise(fitted(one, self.trained.image_size)) for one in pictures[start : start + size]]
-            rows.append(self._extractor.features_of(np.stack(batch), modality))
+            names = [f"picture {number}" for number in range(start, start + len(batch))]
+            rows.append(self._extractor.checked(np.stack(batch), modality, names))
         count = len(pictures)
         return Features(
             np.concatenate(rows),
@@ -95,10 +107,8 @@ class Searcher:
 def _pixels(number: int, picture: object) -> np.ndarray:
     """uint8 [H, W] or [H, W, 3]; number: of the picture, for errors."""
     if isinstance(picture, Image.Image):
-        try:
-            return pixels_of(picture, gray=True)
-        except OSError as error:
-            raise InputError(f"picture {number}: {error}") from None
+        with decoding(f"picture {number}"):
+            picture = pixels_of(picture, gray=True)
     if not isinstance(picture, np.ndarray):
         raise InputError(f"picture {number}: is a {type(picture).__name__}; give paths alone, or PIL images and arrays")
     if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)):

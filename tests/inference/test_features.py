@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mindspore import nn
+from mindspore import nn, ops
 
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.read import read_folder
@@ -21,6 +21,12 @@ class Pixels(nn.Cell):
         return images[:, :, 0, 0]
 
 
+class UnitPixels(Pixels):
+    def construct(self, images, modality):
+        pixel = super().construct(images, modality)
+        return pixel / ops.sqrt((pixel * pixel).sum(axis=1, keepdims=True))
+
+
 @pytest.fixture
 def test_set(tmp_path):
     return read_folder(write_folder(tmp_path, ("0001", "0002", "0003", "0004")), 0.5).test
@@ -29,7 +35,7 @@ def test_set(tmp_path):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("end", ["read to the end", "closed early"])
 def test_the_model_keeps_its_mode(test_set, training, end):
-    model = Pixels().set_train(training)
+    model = UnitPixels().set_train(training)
     items = FeatureExtractor(model, "operators", SIZE, 2).by_batch(EvaluationBatches(test_set, SIZE, 2))
     next(items)
     assert not model.training

@@ -102,8 +102,19 @@ def test_a_saved_index_searches_as_before_and_knows_its_pictures(kind, tmp_path)
 
 
 def test_a_feature_file_is_not_an_index(tmp_path):
-    save_features(tmp_path / "a.index", gallery())
+    save_features(tmp_path / "a.npz", gallery())
+    (tmp_path / "a.npz").rename(tmp_path / "a.index")
     with pytest.raises(InputError, match="is not a saved index"):
+        load_index(tmp_path / "a.index")
+
+
+@KINDS
+def test_an_index_of_what_no_features_are_is_refused(tmp_path, kind):
+    content = gallery()
+    features = content.features.copy()
+    features[7] = np.nan
+    save_index(tmp_path / "a.index", build_index(kind, features), content)
+    with pytest.raises(InputError, match=rf"a\.index: row 7 \({content.paths[7]}\) has norm nan, it must be 1"):
         load_index(tmp_path / "a.index")
 
 

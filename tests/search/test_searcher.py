@@ -1,7 +1,10 @@
 """`ms_vireid.Searcher` and `ms_vireid.evaluate`: what the commands compute, from Python."""
 
+import dataclasses
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +13,13 @@ from PIL import Image
 import ms_vireid
 from ms_vireid import evaluate as module
 from ms_vireid import extract, retrieve
+from ms_vireid.command.names import MINDSPORE
 from ms_vireid.evaluation.reranking import rerank
 from ms_vireid.files.checks import unsealed
-from ms_vireid.inference.feature_files import load_features
+from ms_vireid.files.weights import read_checkpoint
+from ms_vireid.files.weights import write_checkpoint as save_weights
+from ms_vireid.inference.feature_files import load_features, save_features
+from ms_vireid.search.found import format_found
 from tests.checkpoints import write_checkpoint
 from tests.data.tree import write_folder
 from tests.test_train import command, refused
@@ -81,12 +88,14 @@ def test_pictures_in_memory_are_as_their_files(searcher, folder):
         ([], "auto", "no pictures are given"),
         ("nowhere.jpg", "auto", r"pictures nowhere\.jpg: no such file"),
         (np.zeros((8, 8, 3), np.uint8), "auto", "do not say their modality"),
-        (np.zeros((8, 8, 3), np.uint8), "thermal", "modality 'thermal': there are visible, infrared and auto"),
+        (np.zeros((8, 8, 3), np.uint8), "thermal", "modality 'thermal': must be one of visible, infrared, auto"),
         (np.zeros((8, 8, 3), np.float32), "visible", r"picture 0: is float32 \(8, 8, 3\); give uint8"),
         (np.zeros((8, 8, 4), np.uint8), "visible", r"picture 0: is uint8 \(8, 8, 4\)"),
         (np.zeros((0, 8), np.uint8), "visible", r"picture 0: is empty \(0, 8\)"),
         ([np.zeros((8, 8), np.uint8), "a.jpg"], "visible", "picture 1: is a str; give paths alone"),
-        (Image.new("F", (8, 8)), "visible", "picture 0: its pixels have 32 bits"),
+        (Image.new("F", (8, 8)), "visible", r"picture 0: cannot be decoded as a picture \(its pixels have 32 bits"),
+        (Image.new("La", (8, 8)), "visible", r"picture 0: cannot be decoded as a picture \(conversion from La"),
+        (Image.new("RGB", (0, 8)), "visible", r"picture 0: is empty \(8, 0, 3\)"),
     ],
 )
 def test_what_is_wrong_with_pictures_is_one_error(searcher, pictures, modality, said):
@@ -95,12 +104,121 @@ def test_what_is_wrong_with_pictures_is_one_error(searcher, pictures, modality, 
 
 
 def test_what_is_wrong_with_a_search_is_one_error(searcher, folder):
-    with pytest.raises(ms_vireid.InputError, match="top_k 0: must be at least 1"):
+    with pytest.raises(ms_vireid.InputError, match="top_k 0: must be a whole number, at least 1"):
         searcher.rank(folder / "people/visible", folder / "people/visible", top_k=0)
     with pytest.raises(ms_vireid.InputError, match="nowhere: no such checkpoint file"):
         ms_vireid.Searcher("nowhere")
-    with pytest.raises(ms_vireid.InputError, match="device cuda: there are auto, Ascend, GPU, CPU"):
+    with pytest.raises(ms_vireid.InputError, match="device 'cuda': must be one of auto, Ascend, GPU, CPU"):
         ms_vireid.Searcher(folder / "run/model.safetensors", device="cuda")
+
+
+def closed():
+    picture = Image.new("RGB", (8, 8))
+    picture.close()
+    return picture
+
+
+# By name, what is wrong for all but the arguments that RIGHT names.
+VALUES = (
+    {"none": None, "5": 5, "-1": -1, "true": True, "2.5": 2.5, "inf": math.inf, "huge": 10**5000}
+    | {"empty": "", "five": "5", "a name": "x", "nul": "a\0b", "long": "x" * 5000, "surrogate": "\ud800"}
+    | {"escapes": "\x1b[2J", "bytes": b"x", "list": [], "mapping": {}, "of nothing": [None], "mixed": ["x", 5]}
+    | {"an object": object(), "a type": int, "floats": np.zeros((2, 2)), "names": np.array(["auto", "CPU"])}
+    | {"no axes": np.array(5), "four axes": np.zeros((4, 8, 8, 3), np.uint8), "closed": closed()}
+    | {"no pixels": Image.new("RGB", (0, 0)), "32 bits": Image.new("I", (8, 8)), "alpha": Image.new("La", (8, 8))}
+)
+CALLS = {
+    "checkpoint": lambda s, day, value: ms_vireid.Searcher(value),
+    "device": lambda s, day, value: ms_vireid.Searcher("run", value),
+    "program": lambda s, day, value: ms_vireid.Searcher("run", "CPU", value),
+    "pictures": lambda s, day, value: s.features(value, "visible"),
+    "pictures of folders": lambda s, day, value: s.features(value),
+    "one of the pictures": lambda s, day, value: s.features(["people/visible", value], "visible"),
+    "modality": lambda s, day, value: s.features("people", value),
+    "query": lambda s, day, value: s.rank(value, day),
+    "gallery": lambda s, day, value: s.rank(day, value),
+    "top_k": lambda s, day, value: s.rank(day, day, value),
+    "rerank": lambda s, day, value: s.rank(day, day, rerank=value),
+    "evaluated checkpoint": lambda s, day, value: ms_vireid.evaluate(value),
+    "data_root": lambda s, day, value: ms_vireid.evaluate("run", value),
+    "evaluated device": lambda s, day, value: ms_vireid.evaluate("run", device=value),
+    "evaluated program": lambda s, day, value: ms_vireid.evaluate("run", program=value),
+    "corrupted": lambda s, day, value: ms_vireid.evaluate("run", corrupted=value),
+    "frost": lambda s, day, value: ms_vireid.evaluate("run", frost=value),
+    "path": lambda s, day, value: save_features(value, day),
+    "content": lambda s, day, value: save_features("a.npz", value),
+    "found": lambda s, day, value: format_found(value),
+    "hit": lambda s, day, value: s.rank(day, day)[0].match(value),
+}
+RIGHT = {
+    "top_k": {"5", "huge"},
+    "rerank": {"true"},
+    "corrupted": {"true"},
+    "data_root": {"none", "five", "a name", "escapes"},  # where a synthetic set is made anew
+    "frost": {"none"},
+}
+
+
+@pytest.mark.parametrize("argument", CALLS)
+def test_what_no_argument_can_be_is_one_line(searcher, folder, monkeypatch, argument):
+    monkeypatch.chdir(folder)
+    day = searcher.features("people/visible")
+    for name in VALUES.keys() - RIGHT.get(argument, set()):
+        with pytest.raises(ms_vireid.InputError) as refused:
+            CALLS[argument](searcher, day, VALUES[name])
+        assert str(refused.value).isprintable(), name
+        assert len(str(refused.value)) <= 300, name
+
+
+@pytest.mark.parametrize("option", ["mode", "shots", "direction", "trials", "flip", "renormalise", "rerank"])
+def test_what_no_option_of_evaluate_can_be_is_one_line(folder, monkeypatch, option):
+    monkeypatch.chdir(folder)
+    for name in ("2.5", "long", "names"):
+        with pytest.raises(ms_vireid.InputError, match=rf"^options: evaluation\.{option}: "):
+            ms_vireid.evaluate("run", **{option: VALUES[name]})
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (lambda day: {"features": day.features * np.nan}, r"row 0 \(.*\) has norm nan, it must be 1"),
+        (lambda day: {"features": day.features * 0}, r"row 0 \(.*\) has norm 0, it must be 1"),
+        (lambda day: {"features": day.features[:0]}, r"features are float32 \(0, \d+\), they must be float32 \[N, C\]"),
+        (lambda day: {"features": np.ma.masked_array(day.features)}, "features are a MaskedArray, they must be"),
+        (lambda day: {"features": day.features.tolist()}, "features are a list, they must be float32"),
+        (lambda day: {"paths": day.paths[1:]}, r"paths is <U\d+ \(5,\), it must be \[6\]"),
+        (lambda day: {"cameras": None}, r"cameras is a NoneType, it must be \[6\]"),
+        (lambda day: {"info": {}}, "its info lacks format"),
+        (lambda day: {"info": day.info | {"more": object()}}, "its info is not JSON"),
+    ],
+)
+def test_features_that_cannot_be_compared_are_refused(searcher, folder, monkeypatch, changed, says):
+    monkeypatch.chdir(folder)
+    day = searcher.features("people/visible")
+    wrong = dataclasses.replace(day, **changed(day))
+    for call in (
+        lambda: searcher.rank(wrong, day),
+        lambda: searcher.rank(day, wrong),
+        lambda: searcher.rank(day, wrong, rerank=True),
+        lambda: save_features("wrong.npz", wrong),
+    ):
+        with pytest.raises(ms_vireid.InputError, match=f"^(query|gallery|content): {says}"):
+            call()
+    assert not Path("wrong.npz").exists()
+
+
+@pytest.mark.parametrize(("value", "norm"), [(0.0, "0"), (3e38, "nan")])
+def test_a_model_that_gives_no_features_is_refused(folder, tmp_path, monkeypatch, value, norm):
+    monkeypatch.chdir(folder)
+    held = read_checkpoint(folder / "run/model.safetensors")
+    arrays = {name: np.full_like(array, value) for name, array in held.arrays.items()}
+    save_weights(tmp_path / "wrong.safetensors", arrays, held.meta, MINDSPORE)
+    wrong = ms_vireid.Searcher(tmp_path / "wrong.safetensors")
+    for pictures, name in (("people/visible", r".*\.jpg"), (np.zeros((8, 8), np.uint8), "picture 0")):
+        with pytest.raises(ms_vireid.InputError, match=f"{name}: its feature has norm {norm}, it must be 1; check"):
+            wrong.features(pictures, "visible")
+    with pytest.raises(ms_vireid.InputError, match=f"its feature has norm {norm}, it must be 1"):
+        ms_vireid.evaluate(tmp_path / "wrong.safetensors", "data")
 
 
 def test_reranked_searches_are_the_commands_and_by_the_distances(searcher, folder, monkeypatch, capfd):

@@ -2,7 +2,8 @@
 
 import torch
 
-from ms_vireid.config import Config, ModelConfig, Setting, expand_user, list_models, model_by_name
+from ms_vireid.command.running import in_one_line
+from ms_vireid.config import Config, ModelConfig, Setting, expand_user, list_models, named_model
 from torch_ref.models.agw import AGW
 from torch_ref.models.base import ReIDModel
 from torch_ref.models.mun import MUN
@@ -14,6 +15,7 @@ __all__ = ["build_model", "create_model", "list_models"]
 NETWORKS = {"pmt": PMT, "agw": AGW, "mun": MUN}  # by `model.name`
 
 
+@in_one_line()
 def create_model(
     name: str,
     num_classes: int,
@@ -22,7 +24,8 @@ def create_model(
     parts: int = 2,
     **overrides,
 ) -> ReIDModel:
-    return _build(model_by_name(name, **overrides), num_classes, Setting(image_size, batch=batch, parts=parts))
+    config, setting = named_model(name, num_classes, image_size, batch, parts, overrides)
+    return _build(config, num_classes, setting)
 
 
 def build_model(config: Config, inference: bool = False) -> ReIDModel:
