@@ -19,9 +19,9 @@ from ms_vireid.devices import runtime
 from ms_vireid.devices.host import instruction_sets, processor_name
 from ms_vireid.files.writing import check_output, write_json
 
-# By their names; parity/measure/sections.py has what they are. The last five only when asked for.
+# By their names; parity/measure/sections.py has what they are. The last six only when asked for.
 SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions")
-SECTIONS += ("kernels", "launches", "replacements", "search", "memory")
+SECTIONS += ("kernels", "launches", "costs", "replacements", "search", "memory")
 # What a row's figure may be at most, by section and row (None: every one); a run with one above ends in exit code 1.
 LIMITS = {("ranking", None): ("ratio", 0.8), ("corruptions", "mean"): ("ms_per_picture", 15.0)}
 
@@ -66,7 +66,7 @@ def _parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     add_device(parser)
     parser.add_argument(
-        "--only", nargs="+", choices=SECTIONS, help="these sections alone (default: all but the last five)"
+        "--only", nargs="+", choices=SECTIONS, help="these sections alone (default: all but the last six)"
     )
     parser.add_argument("--match", default="", metavar="TEXT", help="only rows whose name holds this")
     parser.add_number("benchmark --repeats", default=5, help="of each measurement, after one unmeasured")

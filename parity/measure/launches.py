@@ -1,22 +1,26 @@
 """What training steps at full size ask of a GPU and of an Ascend, counted on their stand-ins, each in a process of its
-own: beside what PyTorch's eager mode asks (`parity/benchmark.py --only launches`), and with and without each
-replacement of a cell (`--only replacements`)."""
+own: beside what PyTorch's eager mode asks (`parity/benchmark.py --only launches`), by what it costs on an H100 (`--only
+costs`), and with and without each replacement of a cell (`--only replacements`)."""
 
 import json
 import sys
 import time
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from dataclasses import asdict
 from functools import cache
+from itertools import zip_longest
 
 import numpy as np
 
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.devices import runtime
+from parity.measure import prices
 from parity.measure.workers import CLASSES, MODELS
-from parity.stand_in import DEVICES, build, counts, functions
+from parity.stand_in import DEVICES, build
+from parity.stand_in.counts import calls, count
 
 LIMIT_S = 1800.0  # of a row
 SETTLING, COUNTED = 20, 4  # steps; an Ascend takes memory by the page, the last ones within a dozen steps
@@ -34,6 +38,12 @@ ROWS = {
     for device in DEVICES
     for model in MODELS
     for mode, switches in MODES.items()
+}
+# Steps by what they cost: a method and a precision.
+COST_ROWS = {
+    f"{model.split()[0]} {precision}": (model, mode)
+    for model in MODELS
+    for precision, mode in (("float32", "compiled"), ("float16", "compiled amp"))
 }
 # Cells that the tables of `programs/graph.py` replace, and the models that have them: PMT, AGW, MUN.
 _ON_BOTH = {"Attention": "PMT", "CrossEntropyLoss": "PMT AGW MUN", "GeM": "AGW MUN"}
@@ -60,9 +70,9 @@ REPLACEMENT_ROWS = {
 
 
 def rows(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
-    """What a step launches, copies, waits for and allocates once all is warm, the peak of device memory, and how long
-    the first step took, which compiles; beside PyTorch's operators and arithmetic, in float32, and its peak, with amp
-    under autocast.
+    """What a step launches, copies, waits for and allocates once all is warm, of a GPU also the ms that it takes
+    by `prices`, the peak of device memory, and how long the first step took, which compiles; beside PyTorch's operators
+    and arithmetic, in float32, and its peak, with amp under autocast.
 
     Raises:
         InputError: the stand-in cannot be built here, or a row has failed.
@@ -73,9 +83,28 @@ def rows(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]
         device, model, switches = ROWS[name]
         config, others, stage = MODELS[model]
         overrides = *others, *CLASSES, *options.overrides
-        row = _counted(name, device, model, (*overrides, *switches)) | torch_step(config, stage, overrides)
+        row = _row(name, device, model, (*overrides, *switches)) | torch_step(config, stage, overrides)
         own = tuple(switch for switch in switches if switch == AMP)
         yield name, row | {"torch_peak_gib": torch_step(config, stage, (*overrides, *own))["torch_peak_gib"]}
+
+
+def costs(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
+    """What the device does in a step, then each kind of call in order of its ms on an H100, as `prices` predicts them.
+    Beside them PyTorch's kinds of kernels as they were measured, in the same order: a line's two have nothing else in
+    common. Raises as `rows`."""
+    for name in names:
+        model, mode = COST_ROWS[name]
+        overrides = *MODELS[model][1], *CLASSES, *options.overrides, *MODES[mode]
+        calls = _counted(f"GPU: {model.split()[0]} {mode}", "GPU", model, overrides)["calls"]
+        kinds = prices.kinds(calls)
+        ours = [("all", sum(cost.calls for cost in kinds.values()), prices.busy_ms(calls))]
+        ours += [(kind, *cost) for kind, cost in kinds.items()]
+        torch = prices.measured()["steps"][name]["torch"]
+        theirs = [("all", torch["busy_ms"]), *torch["kinds"].items()]
+        for place, (our, their) in enumerate(zip_longest(ours, theirs, fillvalue=(None, None, None))):
+            (kind, made, ms), (torch_kind, torch_ms, *_) = our, their
+            row = {"kind": kind, "calls": made, "ms": ms, "torch_kind": torch_kind, "torch_ms": torch_ms}
+            yield f"{name}, {place}" if place else name, row
 
 
 def replacements(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
@@ -83,8 +112,15 @@ def replacements(names: Sequence[str], options: Namespace) -> Iterator[tuple[str
     for name in names:
         device, model, cell = REPLACEMENT_ROWS[name]
         overrides = *MODELS[model][1], *CLASSES, *options.overrides, *MODES["compiled"]
-        whole = _counted(f"{device}: {model.split()[0]} compiled", device, model, overrides)
-        yield name, {"without": _counted(name, device, model, overrides, cell), "whole": whole}
+        whole = _row(f"{device}: {model.split()[0]} compiled", device, model, overrides)
+        yield name, {"without": _row(name, device, model, overrides, cell), "whole": whole}
+
+
+def _row(name: str, device: str, model: str, overrides: tuple[str, ...], without: str = "") -> dict:
+    """Of a GPU with the ms of the calls, which themselves are left out."""
+    row = dict(_counted(name, device, model, overrides, without))
+    calls = row.pop("calls")
+    return row | {"h100_ms": prices.step_ms(calls) if device == "GPU" else None}
 
 
 @cache
@@ -118,24 +154,28 @@ def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
     labels = np.zeros(batch, np.int32)
     rates = [config.optimizer.lr] * len(optimizer.groups)
 
-    def by_name() -> int:
-        return sum(calls for name, calls in functions().items() if name.startswith("by name: "))
-
-    def asked(steps: int) -> np.ndarray:
-        """Counts of so many steps and of the waiting for the last one; then operators handed over by name."""
-        before, named = counts(), by_name()
+    def asked(steps: int) -> Counter[str]:
+        """The calls of so many steps and of the waiting for the last one."""
+        before = calls()
         for _ in range(steps):
             step(images, labels, 0, 0.0, optimizer.scalars(1, rates))
         ms.runtime.synchronize()
-        return np.array([*astuple(counts() - before), by_name() - named])
+        return calls() - before
 
     begun = time.perf_counter()
     asked(1)
     first = time.perf_counter() - begun
     asked(SETTLING)
-    values = (asked(1 + COUNTED) - asked(1)) / COUNTED
-    named = dict(zip(("launches", "copies", "waits", "allocations", "by_name"), values.tolist(), strict=True))
-    return named | {"batch": batch, "peak_gib": ms.runtime.max_memory_allocated() / 2**30, "first_s": first}
+    of_steps, of_one = asked(1 + COUNTED), asked(1)
+    of_steps.subtract(of_one)
+    a_step = {call: made / COUNTED for call, made in of_steps.items() if made}
+    return asdict(count(DEVICES[device], a_step)) | {
+        "by_name": sum(made for call, made in a_step.items() if call.startswith("by name: ")),
+        "calls": a_step,
+        "batch": batch,
+        "peak_gib": ms.runtime.max_memory_allocated() / 2**30,
+        "first_s": first,
+    }
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from ms_vireid.data.corruptions import CORRUPTIONS
-from parity.measure import galleries, launches, pictures, steps
+from parity.measure import galleries, launches, pictures, prices, steps
 from parity.measure.workers import MODELS
 
 WIDTH = 34  # of a row's name
@@ -33,6 +33,10 @@ _RATIO = (("ratio", 8, "{ratio:.2f}".format_map), ("spread", 15, _SPREAD))
 
 def _or_dash(show: Callable[[dict], str], figure: str) -> Callable[[dict], str]:
     return lambda row: "-" if row[figure] is None else show(row)
+
+
+def _of_gpu(show: Callable[[dict], str]) -> Callable[[dict], str]:
+    return lambda row: "-" if row["whole"]["h100_ms"] is None else show(row)
 
 
 _OF_MODELS = (
@@ -96,9 +100,22 @@ SECTIONS = {
             ("copies", 8, "{copies:.2f}".format_map),
             ("waits", 8, "{waits:.2f}".format_map),
             ("allocations", 12, "{allocations:.2f}".format_map),
+            ("ms on an H100, predicted", 26, _or_dash("{h100_ms:.0f}".format_map, "h100_ms")),
             ("peak GiB", 9, "{peak_gib:.1f}".format_map),
             ("PyTorch", 8, "{torch_peak_gib:.1f}".format_map),
             ("first s", 8, "{first_s:.0f}".format_map),
+        ),
+    ),
+    "costs": Section(  # on an H100: predicted from what is counted, PyTorch's measured
+        launches.COST_ROWS,
+        launches.costs,
+        "a step on an H100",
+        (
+            ("MindSpore, predicted", 46, _or_dash("{kind}".format_map, "kind")),
+            ("calls", 7, _or_dash("{calls:,.0f}".format_map, "calls")),
+            ("ms", 8, _or_dash("{ms:.2f}".format_map, "ms")),
+            (f"PyTorch, measured {prices.measured()['date']}", 32, _or_dash("{torch_kind}".format_map, "torch_kind")),
+            ("ms", 8, _or_dash("{torch_ms:.2f}".format_map, "torch_ms")),
         ),
     ),
     "replacements": Section(  # of cells in a graph, without and with each of them; counted as launches
@@ -111,6 +128,7 @@ SECTIONS = {
             ("by name", 13, "{without[by_name]:,.0f} / {whole[by_name]:,.0f}".format_map),
             ("copies", 15, "{without[copies]:.2f} / {whole[copies]:.2f}".format_map),
             ("waits", 13, "{without[waits]:.2f} / {whole[waits]:.2f}".format_map),
+            ("ms on an H100, predicted", 26, _of_gpu("{without[h100_ms]:.1f} / {whole[h100_ms]:.1f}".format_map)),
             ("peak GiB", 13, "{without[peak_gib]:.1f} / {whole[peak_gib]:.1f}".format_map),
         ),
     ),

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -33,13 +34,20 @@ class Counts:
 
 def counts() -> Counts:
     """Raises RuntimeError: this process does not run on a stand-in."""
-    calls = functions()
-    device, _ = _here()
+    return count(_here()[0], calls())
+
+
+def count(device: ModuleType, made: Mapping[str, float]) -> Counts:
+    """Of calls as `calls` gives them."""
+
+    def number(chosen: Callable[[str], bool]) -> float:
+        return sum(times for call, times in made.items() if chosen(name_of(call)))
+
     return Counts(
-        launches=sum(number for name, number in calls.items() if device.is_launch(name)),
-        copies=sum(calls[name] for name in device.COPIES),
-        waits=sum(calls[name] for name in device.WAITS),
-        allocations=sum(calls[name] for name in device.ALLOCATIONS),
+        launches=number(device.is_launch),
+        copies=number(device.COPIES.__contains__),
+        waits=number(device.WAITS.__contains__),
+        allocations=number(device.ALLOCATIONS.__contains__),
     )
 
 
@@ -51,11 +59,22 @@ def functions() -> Counter[str]:
     Raises:
         RuntimeError: this process does not run on a stand-in.
     """
-    calls: Counter[str] = Counter()
+    return _by_name(calls())
+
+
+def calls() -> Counter[str]:
+    """The same, those of a GPU that put work on the device by their tensors too: "Cast<float, bool>", a tab, and
+    "bool[4,8] float32[4,8]"; of other functions the name alone."""
+    made: Counter[str] = Counter()
     for library in _here()[1]:
         library.stand_in_calls.restype = ctypes.c_char_p
-        calls += read_calls(library.stand_in_calls().decode())
-    return calls
+        made += read_calls(library.stand_in_calls().decode())
+    return made
+
+
+def name_of(call: str) -> str:
+    """Without the tensors."""
+    return call.partition("\t")[0]
 
 
 def here() -> bool:
@@ -74,7 +93,7 @@ def plant(error: str) -> None:
 
 def read_log(path: Path) -> Counter[str]:
     """The same of all processes that have ended, from the log that `StandIn.environment` sets."""
-    return read_calls(path.read_text())
+    return _by_name(read_calls(path.read_text()))
 
 
 def read_calls(text: str) -> Counter[str]:
@@ -83,6 +102,13 @@ def read_calls(text: str) -> Counter[str]:
         made, _, name = line.partition(" ")
         calls[name] += int(made)
     return calls
+
+
+def _by_name(made: Counter[str]) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for call, times in made.items():
+        sums[name_of(call)] += times
+    return sums
 
 
 def _here() -> tuple[ModuleType, list[ctypes.CDLL]]:

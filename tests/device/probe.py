@@ -23,7 +23,7 @@ from ms_vireid.ablations.tables import Demo
 from ms_vireid.devices import runtime
 from parity.stand_in import DEVICES as STAND_INS
 from parity.stand_in import called, counts, functions, gpu
-from parity.stand_in.counts import plant
+from parity.stand_in.counts import calls, plant
 from tests.ablations.in_process import TINY, start
 from tests.device.test_kernels import kernel_error  # noqa: F401, a function that tests ask for
 
@@ -117,6 +117,22 @@ def count_product() -> dict:
         x = mindspore.Tensor(np.ones(3, np.float32))
         (x * x).asnumpy()
     return {"counts": astuple(counts() - before), "launched": list(filter(gpu.is_launch, functions() - called))}
+
+
+def calls_of_operators() -> list[str]:
+    """What some operators put on the device, with the tensors that they work on."""
+    from mindspore import Tensor, mint, ops
+
+    def some(*shape: int) -> Tensor:
+        return Tensor(np.ones(shape, np.float32))
+
+    before = calls()
+    mint.matmul(some(4, 6), some(6, 8)).asnumpy()
+    (some(4, 6) * some(4, 1)).asnumpy()
+    mint.permute(some(4, 6, 8), (2, 0, 1)).asnumpy()
+    ops.conv2d(some(2, 3, 6, 6), some(8, 3, 3, 3)).asnumpy()
+    mint.sum(some(4, 6), 0).asnumpy()
+    return sorted(call for call in calls() - before if "\t" in call)
 
 
 def end(code: int) -> None:

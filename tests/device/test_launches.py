@@ -39,6 +39,24 @@ def test_a_compiled_step_is_counted_at_its_batch(device):
     # Twice the activations; weights and what the batch does not change take their part.
     assert 1.3 < large["peak_gib"] / small["peak_gib"] < 2
     assert small["first_s"] > 1
+    assert "calls" not in small
+    if device == "GPU":
+        assert 0 < small["h100_ms"] < large["h100_ms"]
+    else:
+        assert small["h100_ms"] is None
+
+
+def test_a_step_is_priced_by_its_kinds_beside_pytorchs():
+    options = Namespace(overrides=(*SMALL, "train.num_identities=2"))
+    rows = dict(launches.costs(["PMT float32"], options))
+    whole, *kinds = rows.values()
+    found = [row for row in kinds if row["kind"]]
+    assert list(rows)[:2] == ["PMT float32", "PMT float32, 1"]
+    assert whole["ms"] == pytest.approx(sum(row["ms"] for row in found))
+    assert [row["ms"] for row in found] == sorted((row["ms"] for row in found), reverse=True)
+    assert {row["kind"]: row["calls"] for row in found}["LayerNorm, float32"] == 5
+    assert kinds[0]["torch_kind"] == "product"
+    assert sections.SECTIONS["costs"].line("PMT float32, 1", kinds[-1]).split()
 
 
 def test_a_step_without_a_replacement_is_counted_beside_the_whole():

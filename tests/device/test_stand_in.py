@@ -37,6 +37,19 @@ def test_a_product_is_a_copy_a_launch_and_a_copy(worker):
     assert counted.waits >= 1  # for the result
 
 
+def test_launches_are_counted_with_their_tensors(worker):
+    asked = worker.do("calls_of_operators")
+    assert [call for call in asked if not call.startswith("cudaMemcpy")] == [
+        "ArrayReduce<float>\tfloat32[6] float32[4,6]",
+        "BinaryOpWithBroadcastCudaFunc<BinaryOpType::kMul, float, float, float>"
+        "\tfloat32[4,6] float32[4,6] float32[4,1]",
+        "CalAsStrided<float>\tfloat32[8,4,6]",
+        "cublasGemmEx\tfloat32[1,8,4] float32[1,8,6] float32[1,6,4]",
+        "cudnnConvolutionForward\tfloat32[2,3,6,6] float32[8,3,3,3] float32[2,8,4,4]",
+    ]
+    assert {"cudaMemcpyAsync\tuint8[96] to the device", "cudaMemcpyAsync\tuint8[128] to the host"} < set(asked)
+
+
 def test_what_puts_work_on_the_device_is_a_launch():
     launches = ["Cast<float, bool>", "cublasGemmEx", "cudnnConvolutionForward", "cusolverDnSgetrf"]
     launches += ["cudaMemsetAsync", "cuLaunchKernel"]

@@ -9,8 +9,13 @@ using stand_in::Dims, stand_in::Type, stand_in::View;
 namespace {
 
 enum Status { SUCCESS, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
+enum MathMode { WITH_TF32 = 3 };  // of cublasMath_t
 enum DataType { FLOAT32 = 0, FLOAT64 = 1, FLOAT16 = 2, BFLOAT16 = 14 };           // cudaDataType_t
-enum ComputeType { IN_FLOAT16 = 64, IN_FLOAT64 = 70, IN_FLOAT64_PEDANTIC = 71 };  // some of cublasComputeType_t
+enum ComputeType { IN_FLOAT16 = 64, IN_FLOAT64 = 70, IN_FLOAT64_PEDANTIC = 71, IN_TF32 = 77 };  // some of cublasComputeType_t
+
+struct Handle {  // in the memory that CREATES of stand_in.h gives it
+  int math;
+};
 
 struct Sizes {  // of A [m, k], B [k, n] and C [m, n]
   int m, n, k, batch;
@@ -64,15 +69,18 @@ double scalar(const void *given, int compute) {
 }
 
 // C = alpha A B + beta C
-int product(const Sizes &sizes, const void *alpha, const Matrices &a, const Matrices &b, const void *beta,
+int product(const char *name, const Handle *handle, const Sizes &sizes, const void *alpha, const Matrices &a, const Matrices &b, const void *beta,
             const Matrices &c, int compute) {
   auto [m, n, k, batch] = sizes;
   if (m < 0 || n < 0 || k < 0 || batch < 0) return INVALID_VALUE;
   if (!fits(a, m, k) || !fits(b, k, n) || !fits(c, m, n)) return INVALID_VALUE;
   if (!supported(a.type, b.type, c.type, compute)) return NOT_SUPPORTED;
+  View first = view(a, batch, m, k), second = view(b, batch, k, n), result = view(c, batch, m, n);
+  std::string work = described(result) + ' ' + described(first) + ' ' + described(second);
+  bool in_tf32 = a.type == FLOAT32 && (compute == IN_TF32 || handle->math == WITH_TF32);
+  stand_in::count_launch(name, work + (in_tf32 ? " TF32" : ""));
   if (stand_in::computes())
-    stand_in::multiply(view(a, batch, m, k), view(b, batch, k, n), view(c, batch, m, n), scalar(alpha, compute),
-                       scalar(beta, compute));
+    stand_in::multiply(first, second, result, scalar(alpha, compute), scalar(beta, compute));
   return SUCCESS;
 }
 
@@ -80,20 +88,29 @@ int product(const Sizes &sizes, const void *alpha, const Matrices &a, const Matr
 
 extern "C" {
 
-int cublasGemmEx(void *handle, int transposed_a, int transposed_b, int m, int n, int k, const void *alpha,
+int cublasSetMathMode(Handle *handle, int mode) {
+  COUNT("cublasSetMathMode");
+  handle->math = mode;
+  return SUCCESS;
+}
+
+int cublasGetMathMode(const Handle *handle, int *mode) {
+  *mode = handle->math;
+  return SUCCESS;
+}
+
+int cublasGemmEx(const Handle *handle, int transposed_a, int transposed_b, int m, int n, int k, const void *alpha,
                  const void *a, int type_a, int lead_a, const void *b, int type_b, int lead_b, const void *beta,
                  void *c, int type_c, int lead_c, int compute_type, int algorithm) {
-  COUNT("cublasGemmEx");
-  return product({m, n, k, 1}, alpha, {a, type_a, lead_a, 0, transposed_a != 0},
+  return product("cublasGemmEx", handle, {m, n, k, 1}, alpha, {a, type_a, lead_a, 0, transposed_a != 0},
                  {b, type_b, lead_b, 0, transposed_b != 0}, beta, {c, type_c, lead_c, 0, false}, compute_type);
 }
 
-int cublasGemmStridedBatchedEx(void *handle, int transposed_a, int transposed_b, int m, int n, int k, const void *alpha,
+int cublasGemmStridedBatchedEx(const Handle *handle, int transposed_a, int transposed_b, int m, int n, int k, const void *alpha,
                                const void *a, int type_a, int lead_a, long long distance_a, const void *b, int type_b,
                                int lead_b, long long distance_b, const void *beta, void *c, int type_c, int lead_c,
                                long long distance_c, int batch, int compute_type, int algorithm) {
-  COUNT("cublasGemmStridedBatchedEx");
-  return product({m, n, k, batch}, alpha, {a, type_a, lead_a, distance_a, transposed_a != 0},
+  return product("cublasGemmStridedBatchedEx", handle, {m, n, k, batch}, alpha, {a, type_a, lead_a, distance_a, transposed_a != 0},
                  {b, type_b, lead_b, distance_b, transposed_b != 0}, beta, {c, type_c, lead_c, distance_c, false},
                  compute_type);
 }

@@ -46,8 +46,12 @@ void give_back(size_t size) {
 // then needs few pages.
 bool written(size_t size) { return size <= LARGE || stand_in::computes(); }
 
-int copy(void *target, const void *source, size_t size, int direction) {
+std::string bytes(size_t size) { return "uint8[" + std::to_string(size) + ']'; }
+
+int copy(const char *name, void *target, const void *source, size_t size, int direction) {
   if (size && !(target && source)) return INVALID_VALUE;
+  static const char *directions[] = {"host to host", "to the device", "to the host", "on the device", "anywhere"};
+  stand_in::count_launch(name, bytes(size) + ' ' + directions[direction]);
   if (direction == TO_HOST && !stand_in::computes()) {
     memset(target, 0, size);  // of what has not been computed; the memory holds other bytes, which may be no numbers
   } else if (direction != WITHIN_DEVICE || written(size)) {
@@ -56,8 +60,9 @@ int copy(void *target, const void *source, size_t size, int direction) {
   return SUCCESS;
 }
 
-int fill(void *memory, int value, size_t size) {
+int fill(const char *name, void *memory, int value, size_t size) {
   if (size && !memory) return INVALID_VALUE;
+  stand_in::count_launch(name, bytes(size));
   if (written(size)) memset(memory, value, size);
   return SUCCESS;
 }
@@ -162,23 +167,19 @@ int cudaFreeHost(void *memory) {
 }
 
 int cudaMemcpy(void *target, const void *source, size_t size, int direction) {
-  COUNT("cudaMemcpy");
-  return copy(target, source, size, direction);
+  return copy("cudaMemcpy", target, source, size, direction);
 }
 
 int cudaMemcpyAsync(void *target, const void *source, size_t size, int direction, void *stream) {
-  COUNT("cudaMemcpyAsync");
-  return copy(target, source, size, direction);
+  return copy("cudaMemcpyAsync", target, source, size, direction);
 }
 
 int cudaMemset(void *memory, int value, size_t size) {
-  COUNT("cudaMemset");
-  return fill(memory, value, size);
+  return fill("cudaMemset", memory, value, size);
 }
 
 int cudaMemsetAsync(void *memory, int value, size_t size, void *stream) {
-  COUNT("cudaMemsetAsync");
-  return fill(memory, value, size);
+  return fill("cudaMemsetAsync", memory, value, size);
 }
 
 int cudaEventElapsedTime(float *milliseconds, void *from, void *to) {

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "stand_in.h"
+
 namespace stand_in {
 
 namespace {
@@ -77,6 +79,15 @@ bool computes() {
 }
 
 bool planted(const char *error) { return error_here() == error; }
+
+std::string described(const View &tensor) {
+  std::string text = name(tensor.type);
+  text += '[';
+  for (size_t k = 0; k < tensor.rank(); k++) text += (k ? "," : "") + std::to_string(tensor.strides[k] ? tensor.shape[k] : 1);
+  return text + ']';
+}
+
+void count_launch(const std::string &name, const std::string &work) { stand_in_count((name + '\t' + work).c_str()); }
 
 void stop(const std::string &why) {
   fprintf(stderr, "stand-in: %s\n", why.c_str());

@@ -78,6 +78,18 @@ struct View {
   void fill(double value) const;
 };
 
+std::string described(const View &tensor);  // "float32[2,3]"; an axis along which it is broadcast has length 1
+
+// Counts a launch: its name, a tab, and what it works on, mostly results first, by which parity/measure/prices.py knows
+// what it costs.
+void count_launch(const std::string &name, const std::string &work);
+template <typename... Views>
+void count_launch(const std::string &name, const Views &...tensors) {
+  std::string work;
+  ((work += (work.empty() ? "" : " ") + described(tensors)), ...);
+  count_launch(name, work);
+}
+
 // out = f(in ...), element by element, inputs broadcast.
 template <typename F, typename... In>
 void map(F f, const View &out, const In &...in) {

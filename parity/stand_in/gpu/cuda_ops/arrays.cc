@@ -23,20 +23,22 @@ struct TensorStorageInfo {
 
 template <typename T>
 cudaError BroadcastTo(const Shape &from, const Shape &to, T *x, T *out, unsigned long, CUstream_st *) {
-  return launch([&] { cast(tensor(out, to), tensor(x, from)); });
+  return launch(on(tensor(out, to), tensor(x, from)),
+                [](const View &result, const View &given) { cast(result, given); });
 }
 
 template <typename T>
 cudaError CalTile(Sizes from, Sizes to, const T *x, T *out, CUstream_st *) {
-  return launch([&] { repeat(tensor(x, dims(from)), tensor(out, dims(to))); });
+  return launch(on(tensor(out, dims(to)), tensor(x, dims(from))),
+                [](const View &result, const View &given) { repeat(given, result); });
 }
 
 template <typename T, bool NeedsSimplifying>
 cudaError CalTranspose(unsigned long, const T *x, const TransposeInfo &info, T *out, CUstream_st *) {
-  return launch([&] {
-    View view = tensor(x, info.shape).permuted(Dims(info.order.begin(), info.order.end()));
-    cast(tensor(out, view.shape), view);
-  });
+  View view = tensor(x, info.shape);
+  View moved = view.permuted(Dims(info.order.begin(), info.order.end()));
+  return launch(on(tensor(out, moved.shape), view),
+                [&](const View &result, const View &) { cast(result, moved); });
 }
 
 // A copy without gaps. Shape and strides are on the device, the last axis first.
@@ -44,12 +46,12 @@ template <typename T>
 cudaError CalAsStrided(const unsigned long &, const T *x, T *out,
                        const std::shared_ptr<mindspore::TensorStorageInfo> &info, const long *shape,
                        const long *strides, CUstream_st *) {
-  return launch([&] {
+  return launch(on(tensor(out, info->shape)), [&](const View &result) {
     size_t rank = info->shape.size();
     Dims to(rank), steps(rank);
     std::reverse_copy(shape, shape + rank, to.begin());
     std::reverse_copy(strides, strides + rank, steps.begin());
-    cast(tensor(out, to), View(TYPE<T>, x + info->offset, to, steps));
+    cast(result.reshaped(to), View(TYPE<T>, x + info->offset, to, steps));
   });
 }
 
@@ -59,21 +61,22 @@ cudaError CalAsStrided(const unsigned long &, const T *x, T *out,
 template <typename T>
 cudaError ConcatKernel(unsigned long size, int number, int block, int inner, int *lengths, T **inputs, T *out,
                        CUstream_st *) {
-  return launch([&] {
-    int64_t outer = size / block;
+  int64_t outer = size / block;
+  auto tensors = on(tensor(out, Dims{outer, block / inner, inner}), tensor(lengths, number));
+  return launch(tensors, [&](const View &result, const View &) {
     std::vector<View> parts;
     for (int k = 0; k < number; k++) parts.push_back(tensor(inputs[k], Dims{outer, lengths[k], inner}));
-    concatenate(parts, 1, tensor(out, Dims{outer, block / inner, inner}));
+    concatenate(parts, 1, result);
   });
 }
 
 template <typename T>
 cudaError SplitKernel(unsigned long size, int length, int block, int inner, const T *x, T **outputs, CUstream_st *) {
-  return launch([&] {
-    int64_t outer = size / block;
+  int64_t outer = size / block;
+  return launch(on(tensor(x, Dims{outer, block / inner, inner})), [&](const View &given) {
     std::vector<View> parts;
     for (int k = 0; k < block / inner / length; k++) parts.push_back(tensor(outputs[k], Dims{outer, length, inner}));
-    split(tensor(x, Dims{outer, block / inner, inner}), 1, parts);
+    split(given, 1, parts);
   });
 }
 
@@ -98,13 +101,15 @@ View whole(unsigned long size, unsigned long number, unsigned long inner, const 
 // Along a new axis, with `inner` elements behind it; `size` elements in all.
 template <typename T>
 cudaError PackKernel(unsigned long size, unsigned long number, unsigned long inner, T **inputs, T *out, CUstream_st *) {
-  return launch([&] { concatenate(slices(size, number, inner, inputs), 1, whole(size, number, inner, out)); });
+  return launch(on(whole(size, number, inner, out)),
+                [&](const View &result) { concatenate(slices(size, number, inner, inputs), 1, result); });
 }
 
 template <typename T>
 cudaError UnpackKernel(unsigned long size, unsigned long number, unsigned long inner, T **outputs, const T *x,
                        CUstream_st *) {
-  return launch([&] { split(whole(size, number, inner, x), 1, slices(size, number, inner, outputs)); });
+  return launch(on(whole(size, number, inner, x)),
+                [&](const View &given) { split(given, 1, slices(size, number, inner, outputs)); });
 }
 
 // --- parts -----------------------------------------------------------------------------------------------------------
@@ -117,8 +122,12 @@ View part(View view, const Shape &begin, const Shape &steps, const Dims &lengths
 }
 
 template <typename T>
-void slice(const Sizes &begin, const Sizes &lengths, const Sizes &shape, const T *x, T *out) {
-  cast(tensor(out, dims(lengths)), part(tensor(x, dims(shape)), dims(begin), Shape(begin.size(), 1), dims(lengths)));
+cudaError slice(const Sizes &begin, const Sizes &lengths, const Sizes &shape, const T *x, T *out,
+                std::source_location kernel = std::source_location::current()) {
+  View chosen = part(tensor(x, dims(shape)), dims(begin), Shape(begin.size(), 1), dims(lengths));
+  return launch(
+      on(tensor(out, dims(lengths)), chosen), [](const View &result, const View &given) { cast(result, given); },
+      kernel);
 }
 
 }  // namespace
@@ -127,27 +136,27 @@ void slice(const Sizes &begin, const Sizes &lengths, const Sizes &shape, const T
 template <typename T>
 cudaError Slice1DKernel(unsigned long s1, unsigned long l1, unsigned long d1, const T *x, T *out, const unsigned &,
                         CUstream_st *) {
-  return launch([&] { slice({s1}, {l1}, {d1}, x, out); });
+  return slice({s1}, {l1}, {d1}, x, out);
 }
 
 template <typename T>
 cudaError Slice2DKernel(unsigned long s1, unsigned long s2, unsigned long l1, unsigned long l2, unsigned long d1,
                         unsigned long d2, const T *x, T *out, const unsigned &, CUstream_st *) {
-  return launch([&] { slice({s1, s2}, {l1, l2}, {d1, d2}, x, out); });
+  return slice({s1, s2}, {l1, l2}, {d1, d2}, x, out);
 }
 
 template <typename T>
 cudaError Slice3DKernel(unsigned long s1, unsigned long s2, unsigned long s3, unsigned long l1, unsigned long l2,
                         unsigned long l3, unsigned long d1, unsigned long d2, unsigned long d3, const T *x, T *out,
                         const unsigned &, CUstream_st *) {
-  return launch([&] { slice({s1, s2, s3}, {l1, l2, l3}, {d1, d2, d3}, x, out); });
+  return slice({s1, s2, s3}, {l1, l2, l3}, {d1, d2, d3}, x, out);
 }
 
 template <typename T>
 cudaError Slice4DKernel(unsigned long s1, unsigned long s2, unsigned long s3, unsigned long s4, unsigned long l1,
                         unsigned long l2, unsigned long l3, unsigned long l4, unsigned long d1, unsigned long d2,
                         unsigned long d3, unsigned long d4, const T *x, T *out, const unsigned &, CUstream_st *) {
-  return launch([&] { slice({s1, s2, s3, s4}, {l1, l2, l3, l4}, {d1, d2, d3, d4}, x, out); });
+  return slice({s1, s2, s3, s4}, {l1, l2, l3, l4}, {d1, d2, d3, d4}, x, out);
 }
 
 template <typename T>
@@ -155,33 +164,31 @@ cudaError Slice5DKernel(unsigned long s1, unsigned long s2, unsigned long s3, un
                         unsigned long l1, unsigned long l2, unsigned long l3, unsigned long l4, unsigned long l5,
                         unsigned long d1, unsigned long d2, unsigned long d3, unsigned long d4, unsigned long d5,
                         const T *x, T *out, const unsigned &, CUstream_st *) {
-  return launch([&] { slice({s1, s2, s3, s4, s5}, {l1, l2, l3, l4, l5}, {d1, d2, d3, d4, d5}, x, out); });
+  return slice({s1, s2, s3, s4, s5}, {l1, l2, l3, l4, l5}, {d1, d2, d3, d4, d5}, x, out);
 }
 
 template <typename T>
 cudaError StridedSlice(const Sizes &shape, const Shape &begin, const Shape &steps, const Sizes &lengths, const T *x,
                        T *out, CUstream_st *) {
-  return launch([&] {
-    cast(tensor(out, dims(lengths)), part(tensor(x, dims(shape)), begin, steps, dims(lengths)));
-  });
+  return launch(on(tensor(out, dims(lengths)), part(tensor(x, dims(shape)), begin, steps, dims(lengths))),
+                [](const View &result, const View &given) { cast(result, given); });
 }
 
 // Into zeros, which the plugin has filled in.
 template <typename T>
 cudaError StridedSliceGrad(const Sizes &lengths, const Shape &begin, const Shape &steps, const Sizes &shape,
                            const T *grad_y, T *grad_x, CUstream_st *) {
-  return launch([&] {
-    cast(part(tensor(grad_x, dims(shape)), begin, steps, dims(lengths)), tensor(grad_y, dims(lengths)));
-  });
+  return launch(on(part(tensor(grad_x, dims(shape)), begin, steps, dims(lengths)), tensor(grad_y, dims(lengths))),
+                [](const View &result, const View &given) { cast(result, given); });
 }
 
 // Of each of `batch` tensors [outer, length, inner] the places along the middle axis that its `number` indices name.
 template <typename T, typename Index>
 cudaError Gather(T *x, Index *indices, T *out, unsigned long batch, unsigned long outer, unsigned long number,
                  unsigned long inner, unsigned long length, CUstream_st *) {
-  return launch([&] {
-    View from = tensor(x, dims({batch, outer, length, inner})), to = tensor(out, dims({batch, outer, number, inner}));
-    View chosen = tensor(indices, dims({batch, number}));
+  auto tensors = on(tensor(out, dims({batch, outer, number, inner})), tensor(x, dims({batch, outer, length, inner})),
+                    tensor(indices, dims({batch, number})));
+  return launch(tensors, [&](const View &to, const View &from, const View &chosen) {
     for (unsigned long k = 0; k < batch; k++) take(from.at(0, k), chosen.at(0, k), 1, to.at(0, k));
   });
 }
@@ -195,8 +202,9 @@ struct ShapeHelper {
 template <typename T, typename Index>
 cudaError GatherD(const T *x, const Index *indices, T *out, unsigned long axis, unsigned long, unsigned long rank,
                   const ShapeHelper &from, const ShapeHelper &to, CUstream_st *, unsigned) {
-  return launch([&] {
-    gather(tensor(x, from.of(rank)), tensor(indices, to.of(rank)), axis, tensor(out, to.of(rank)));
+  auto tensors = on(tensor(out, to.of(rank)), tensor(x, from.of(rank)), tensor(indices, to.of(rank)));
+  return launch(tensors, [&](const View &result, const View &given, const View &places) {
+    gather(given, places, axis, result);
   });
 }
 
@@ -204,9 +212,9 @@ cudaError GatherD(const T *x, const Index *indices, T *out, unsigned long axis, 
 template <typename Index, typename T>
 cudaError GatherGrad(const Index *indices, const T *grad_y, T *grad_x, unsigned long axis, unsigned long,
                      unsigned long rank, const ShapeHelper &to, const ShapeHelper &from, CUstream_st *) {
-  return launch([&] {
-    View out = tensor(grad_x, to.of(rank));
-    scatter_add(out, tensor(indices, from.of(rank)), tensor(grad_y, from.of(rank)), axis, out);
+  auto tensors = on(tensor(grad_x, to.of(rank)), tensor(grad_y, from.of(rank)), tensor(indices, from.of(rank)));
+  return launch(tensors, [&](const View &result, const View &gradient, const View &places) {
+    scatter_add(result, places, gradient, axis, result);
   });
 }
 
@@ -224,9 +232,10 @@ cudaError TensorScatterArithmetic(const TensorScatterArithmeticFunctionType &typ
                                   const T *updates, T *out, const unsigned long &block, const unsigned long &,
                                   const unsigned long &size, const unsigned long &number, const unsigned long &depth,
                                   const TensorScatterInfo<Index> &info, unsigned, CUstream_st *) {
-  return launch([&] {
+  auto tensors = on(tensor(out, size), tensor(updates, number * block), tensor(indices, number * depth));
+  return launch(tensors, [&](const View &result, const View &update, const View &) {
     if (type != UPDATE && type != ADD) stop("a scattered update of a kind without a definition");
-    Values values = tensor(out, size).read(), given = tensor(updates, number * block).read();
+    Values values = result.read(), given = update.read();
     for (unsigned long i = 0; i < number; i++) {
       int64_t place = 0;
       for (unsigned long k = 0; k < depth; k++) place += int64_t(indices[i * depth + k]) * info.strides[k];
@@ -235,7 +244,7 @@ cudaError TensorScatterArithmetic(const TensorScatterArithmeticFunctionType &typ
         value = (type == ADD ? value : 0) + given[i * block + j];
       }
     }
-    tensor(out, size).write(values);
+    result.write(values);
   });
 }
 
@@ -243,12 +252,12 @@ cudaError TensorScatterArithmetic(const TensorScatterArithmeticFunctionType &typ
 
 template <typename T>
 cudaError FillDeviceArray(unsigned long size, T *out, float value, CUstream_st *) {
-  return launch([&] { tensor(out, size).fill(value); });
+  return launch(on(tensor(out, size)), [&](const View &result) { result.fill(value); });
 }
 
 template <typename T>
 cudaError FillV2(long size, const T *value, T *out, unsigned, CUstream_st *) {
-  return launch([&] { tensor(out, size).fill(scalar(value)); });
+  return launch(on(tensor(out, size)), [&](const View &result) { result.fill(scalar(value)); });
 }
 
 enum DynamicRangeErrorCode { IN_RANGE };
@@ -260,7 +269,7 @@ cudaError CudaValidateInputAndInferShape(const T *start, const T *end, const T *
   *length = static_cast<long>((*end - *start) / *step);
   if (*length * *step < *end - *start) ++*length;
   *error = IN_RANGE;
-  return launch([] {});
+  return launch(on(), [] {});
 }
 
 template <typename T>
@@ -268,7 +277,7 @@ cudaError CalRange(const T *start, const T *, const T *step, T *range, long *len
                    CUstream_st *) {
   for (long i = 0; i < *length; i++) range[i] = *start + static_cast<T>(i) * *step;
   *error = IN_RANGE;
-  return launch([] {});
+  return launch(on(tensor(range, *length)), [](const View &) {});
 }
 
 // --- for which types -------------------------------------------------------------------------------------------------

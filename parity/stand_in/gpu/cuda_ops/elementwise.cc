@@ -189,12 +189,14 @@ void compute(BinaryOpType operation, const View &x, const View &y, const View &o
 
 template <ElwiseOpType Operation, typename In, typename Out>
 cudaError UnaryOpsCudaFunc(unsigned long size, const In *x, Out *out, CUstream_st *) {
-  return launch([&] { map(unary(Operation), tensor(out, size), tensor(x, size)); });
+  return launch(on(tensor(out, size), tensor(x, size)),
+                [](const View &result, const View &given) { map(unary(Operation), result, given); });
 }
 
 template <ElwiseOpType Operation, typename In0, typename In1, typename Out>
 cudaError BinaryOpsCudaFunc(unsigned long size, const In0 *y, const In1 *grad_y, Out *grad_x, CUstream_st *) {
-  return launch([&] { map(gradient(Operation), tensor(grad_x, size), tensor(y, size), tensor(grad_y, size)); });
+  return launch(on(tensor(grad_x, size), tensor(y, size), tensor(grad_y, size)),
+                [](const View &result, const View &a, const View &g) { map(gradient(Operation), result, a, g); });
 }
 
 // With values left out a comparison is true: a compiled `if` takes only 0 and 1.
@@ -203,17 +205,19 @@ cudaError BinaryOpWithBroadcastCudaFunc(bool, const Shape &x_shape, const Shape 
                                         In1 *y, Out *out, unsigned long, CUstream_st *) {
   if constexpr (std::is_same_v<Out, bool>)
     if (!computes()) *out = true;
-  return launch([&] { compute(Operation, tensor(x, x_shape), tensor(y, y_shape), tensor(out, shape)); });
+  return launch(on(tensor(out, shape), tensor(x, x_shape), tensor(y, y_shape)),
+                [](const View &result, const View &a, const View &b) { compute(Operation, a, b, result); });
 }
 
 // x plus or minus alpha y.
 template <BinaryOpType Operation, typename In0, typename In1, typename Alpha, typename Out>
 cudaError BinaryExtOpWithBroadcastCudaFunc(bool, const Shape &x_shape, const Shape &y_shape, const Shape &shape,
                                            In0 *x, In1 *y, Alpha *alpha, Out *out, unsigned long, CUstream_st *) {
-  return launch([&] {
+  auto tensors = on(tensor(out, shape), tensor(x, x_shape), tensor(y, y_shape));
+  return launch(tensors, [&](const View &result, const View &first, const View &second) {
     double sign = Operation == BinaryOpType::kSubExt ? -1 : 1, factor = sign * scalar(alpha);
-    arithmetic([factor](auto a, auto b) { return a + static_cast<decltype(b)>(factor) * b; }, tensor(out, shape),
-               operand(tensor(x, x_shape), shape), operand(tensor(y, y_shape), shape));
+    arithmetic([factor](auto a, auto b) { return a + static_cast<decltype(b)>(factor) * b; }, result,
+               operand(first, shape), operand(second, shape));
   });
 }
 
@@ -221,9 +225,9 @@ template <typename T>
 cudaError BroadcastRightShift(const Sizes &x_shape, const Sizes &y_shape,
                               const Sizes &shape, const T *x, const T *y, T *out,
                               const unsigned &, CUstream_st *) {
-  return launch([&] {
-    map_integers([](int64_t a, int64_t b) { return a >> b; }, tensor(out, dims(shape)), tensor(x, dims(x_shape)),
-                 tensor(y, dims(y_shape)));
+  auto tensors = on(tensor(out, dims(shape)), tensor(x, dims(x_shape)), tensor(y, dims(y_shape)));
+  return launch(tensors, [](const View &result, const View &given, const View &places) {
+    map_integers([](int64_t a, int64_t b) { return a >> b; }, result, given, places);
   });
 }
 
@@ -232,57 +236,64 @@ template <typename T, typename Value>
 cudaError CalAddcmul(const Shape &input_shape, const Shape &x1_shape, const Shape &x2_shape, const Shape &value_shape,
                      const Shape &shape, const T *input, const T *x1, const T *x2, const Value *value, T *out,
                      const unsigned &, CUstream_st *) {
-  return launch([&] {
-    map([](double a, double b, double c, double d) { return a + d * b * c; }, tensor(out, shape),
-        operand(tensor(input, input_shape), shape), operand(tensor(x1, x1_shape), shape),
-        operand(tensor(x2, x2_shape), shape), operand(tensor(value, value_shape), shape));
+  auto tensors = on(tensor(out, shape), tensor(input, input_shape), tensor(x1, x1_shape), tensor(x2, x2_shape),
+                    tensor(value, value_shape));
+  return launch(tensors, [&](const View &result, const auto &...given) {
+    map([](double a, double b, double c, double d) { return a + d * b * c; }, result, operand(given, shape)...);
   });
 }
 
 template <typename T>
 cudaError CalAssignSub(unsigned long size, T *variable, const T *value, T *out, unsigned, CUstream_st *) {
-  return launch([&] {
-    compute(BinaryOpType::kSub, tensor(variable, size), tensor(value, size), tensor(variable, size));
-    cast(tensor(out, size), tensor(variable, size));
+  auto tensors = on(tensor(out, size), tensor(variable, size), tensor(value, size));
+  return launch(tensors, [](const View &copy, const View &changed, const View &given) {
+    compute(BinaryOpType::kSub, changed, given, changed);
+    cast(copy, changed);
   });
 }
 
 template <typename T>
 cudaError CalAssignAdd(unsigned long size, T *variable, const T *value, T *out, const unsigned &, CUstream_st *) {
-  return launch([&] {
-    compute(BinaryOpType::kAdd, tensor(variable, size), tensor(value, size), tensor(variable, size));
-    cast(tensor(out, size), tensor(variable, size));
+  auto tensors = on(tensor(out, size), tensor(variable, size), tensor(value, size));
+  return launch(tensors, [](const View &copy, const View &changed, const View &given) {
+    compute(BinaryOpType::kAdd, changed, given, changed);
+    cast(copy, changed);
   });
 }
 
 template <typename T>
 cudaError CalReLUGrad(int size, T *grad_y, T *y, T *grad_x, CUstream_st *) {
-  return launch([&] {
-    map([](double g, double a) { return a > 0 ? g : 0; }, tensor(grad_x, size), tensor(grad_y, size), tensor(y, size));
+  auto tensors = on(tensor(grad_x, size), tensor(grad_y, size), tensor(y, size));
+  return launch(tensors, [](const View &result, const View &gradient, const View &output) {
+    map([](double g, double a) { return a > 0 ? g : 0; }, result, gradient, output);
   });
 }
 
 template <typename T>
 cudaError Softplus(unsigned long size, const T *x, T *y, CUstream_st *) {
-  return launch([&] { map(softplus, tensor(y, size), tensor(x, size)); });
+  return launch(on(tensor(y, size), tensor(x, size)),
+                [](const View &result, const View &given) { map(softplus, result, given); });
 }
 
 template <typename T>
 cudaError SoftplusGrad(unsigned long size, const T *grad_y, const T *x, T *grad_x, CUstream_st *) {
-  return launch([&] {
-    map([](double g, double a) { return g / (1 + std::exp(-a)); }, tensor(grad_x, size), tensor(grad_y, size),
-        tensor(x, size));
+  auto tensors = on(tensor(grad_x, size), tensor(grad_y, size), tensor(x, size));
+  return launch(tensors, [](const View &result, const View &gradient, const View &given) {
+    map([](double g, double a) { return g / (1 + std::exp(-a)); }, result, gradient, given);
   });
 }
 
 template <typename T>
 cudaError CalIsFinite(unsigned long size, const T *x, bool *out, CUstream_st *) {
-  return launch([&] { map([](double a) { return std::isfinite(a); }, tensor(out, size), tensor(x, size)); });
+  return launch(on(tensor(out, size), tensor(x, size)), [](const View &result, const View &given) {
+    map([](double a) { return std::isfinite(a); }, result, given);
+  });
 }
 
 template <typename From, typename To>
 cudaError Cast(int size, const From *x, To *out, CUstream_st *) {
-  return launch([&] { cast(tensor(out, size), tensor(x, size)); });
+  return launch(on(tensor(out, size), tensor(x, size)),
+                [](const View &result, const View &given) { cast(result, given); });
 }
 
 namespace {
@@ -291,9 +302,8 @@ double chosen(double condition, double a, double b) { return condition ? a : b; 
 
 template <typename T>
 cudaError CalSelect(const bool *condition, const T *x, const T *y, T *out, unsigned long size, CUstream_st *) {
-  return launch([&] {
-    map(chosen, tensor(out, size), tensor(condition, size), tensor(x, size), tensor(y, size));
-  });
+  auto tensors = on(tensor(out, size), tensor(condition, size), tensor(x, size), tensor(y, size));
+  return launch(tensors, [](const View &result, const auto &...given) { map(chosen, result, given...); });
 }
 
 // The plugin keeps what TrinaryBroadcastCalStride returns and hands it over; nobody else reads it.
@@ -319,38 +329,36 @@ TrinaryBroadcastStrideInfo TrinaryBroadcastCalStride(unsigned long rank, const S
 template <typename T>
 cudaError CalSelectBroadcast(const bool *condition, const T *x, const T *y, T *out, unsigned long rank, unsigned long,
                              const TrinaryBroadcastStrideInfo &info, unsigned, CUstream_st *) {
-  return launch([&] {
-    Dims shape(info.shape, info.shape + rank);
-    auto operand = [&](const auto *data, const long *strides) {
-      View view = tensor(data, shape);
-      view.strides.assign(strides, strides + rank);
-      return view;
-    };
-    map(chosen, tensor(out, shape), operand(condition, info.condition), operand(x, info.x), operand(y, info.y));
-  });
+  Dims shape(info.shape, info.shape + rank);
+  auto operand = [&](const auto *data, const long *strides) {
+    View view = tensor(data, shape);
+    view.strides.assign(strides, strides + rank);
+    return view;
+  };
+  auto tensors =
+      on(tensor(out, shape), operand(condition, info.condition), operand(x, info.x), operand(y, info.y));
+  return launch(tensors, [](const View &result, const auto &...given) { map(chosen, result, given...); });
 }
 
 // One value for each `inner` elements, where the mask is true.
 template <typename T>
 cudaError ElewiseMaskedFill(unsigned long inner, unsigned long size, const T *x, const bool *mask, T *value, T *out,
                             unsigned, CUstream_st *) {
-  return launch([&] {
-    int64_t outer = size / inner;
-    Dims shape{outer, static_cast<int64_t>(inner)};
-    map(chosen, tensor(out, shape), tensor(mask, shape), tensor(value, Dims{outer, 1}), tensor(x, shape));
-  });
+  int64_t outer = size / inner;
+  Dims shape{outer, static_cast<int64_t>(inner)};
+  auto tensors = on(tensor(out, shape), tensor(mask, shape), tensor(value, Dims{outer, 1}), tensor(x, shape));
+  return launch(tensors, [](const View &result, const auto &...given) { map(chosen, result, given...); });
 }
 
 template <typename T>
 cudaError BroadcastMaskedFill(unsigned long inner, const Sizes &x_shape, const Sizes &mask_shape, const Sizes &shape,
                               const T *x, const bool *mask, T *value, T *out, unsigned, CUstream_st *) {
-  return launch([&] {
-    Dims outer = dims(shape);
-    for (int64_t left = inner; left > 1; outer.pop_back()) left /= outer.back();
-    View values = tensor(value, outer);
-    for (size_t k = outer.size(); k < shape.size(); k++) values.shape.push_back(1), values.strides.push_back(0);
-    map(chosen, tensor(out, dims(shape)), tensor(mask, dims(mask_shape)), values, tensor(x, dims(x_shape)));
-  });
+  Dims outer = dims(shape);
+  for (int64_t left = inner; left > 1; outer.pop_back()) left /= outer.back();
+  View values = tensor(value, outer);
+  for (size_t k = outer.size(); k < shape.size(); k++) values.shape.push_back(1), values.strides.push_back(0);
+  auto tensors = on(tensor(out, dims(shape)), tensor(mask, dims(mask_shape)), values, tensor(x, dims(x_shape)));
+  return launch(tensors, [](const View &result, const auto &...given) { map(chosen, result, given...); });
 }
 
 // --- for which types -------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 // end the process with their name.
 #pragma once
 #include <source_location>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -51,14 +52,21 @@ double scalar(const T *data) {
 
 inline Dims dims(const std::vector<unsigned long> &shape) { return Dims(shape.begin(), shape.end()); }
 
-// Counts a call by the name and types in what __PRETTY_FUNCTION__ says of the function, as "Cast<float, bool>".
-void count_kernel(const char *signature);
+// The name and types in what __PRETTY_FUNCTION__ says of a function, as "Cast<float, bool>".
+const std::string &kernel_name(const char *signature);
 
-// What every kernel does: it is counted, and computed unless values are left out.
-template <typename Compute>
-cudaError launch(Compute compute, std::source_location kernel = std::source_location::current()) {
-  count_kernel(kernel.function_name());
-  if (computes()) compute();
+// The tensors that a kernel works on, results first.
+template <typename... Views>
+std::tuple<Views...> on(Views... tensors) {
+  return {std::move(tensors)...};
+}
+
+// What every kernel does: it is counted with its tensors, and computes with them unless values are left out.
+template <typename... Views, typename Compute>
+cudaError launch(const std::tuple<Views...> &tensors, Compute compute,
+                 std::source_location kernel = std::source_location::current()) {
+  std::apply([&](const Views &...each) { count_launch(kernel_name(kernel.function_name()), each...); }, tensors);
+  if (computes()) std::apply(compute, tensors);
   return SUCCESS;
 }
 

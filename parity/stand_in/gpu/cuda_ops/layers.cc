@@ -10,11 +10,11 @@ using namespace stand_in;
 template <typename T>
 cudaError LayerNorm(int rows, int columns, int number, float epsilon, const T *x, const T *gamma, const T *beta, T *y,
                     float *mean, float *variance, CUstream_st *) {
-  return launch([&] {
+  Dims shape{rows, columns};
+  return launch(on(tensor(y, shape), tensor(x, shape)), [&](const View &result, const View &given) {
     if (planted("epsilon")) epsilon *= 1000;
-    Dims shape{rows, columns};
-    layer_norm(tensor(x, shape), tensor(gamma, number), tensor(beta, number), epsilon, tensor(y, shape),
-               tensor(mean, rows), tensor(variance, rows));
+    layer_norm(given, tensor(gamma, number), tensor(beta, number), epsilon, result, tensor(mean, rows),
+               tensor(variance, rows));
   });
 }
 
@@ -22,11 +22,11 @@ template <typename T>
 cudaError LayerNormGrad(int rows, int columns, int number, float epsilon, const T *grad_y, const T *x,
                         const float *mean, const float *variance, const T *gamma, T *grad_x, T *grad_gamma,
                         T *grad_beta, CUstream_st *) {
-  return launch([&] {
-    Dims shape{rows, columns};
-    layer_norm_gradient(tensor(grad_y, shape), tensor(x, shape), tensor(mean, rows), tensor(variance, rows), false,
-                        tensor(gamma, number), epsilon, tensor(grad_x, shape), tensor(grad_gamma, number),
-                        tensor(grad_beta, number));
+  Dims shape{rows, columns};
+  auto tensors = on(tensor(grad_x, shape), tensor(grad_y, shape), tensor(x, shape));
+  return launch(tensors, [&](const View &result, const View &gradient, const View &given) {
+    layer_norm_gradient(gradient, given, tensor(mean, rows), tensor(variance, rows), false, tensor(gamma, number),
+                        epsilon, result, tensor(grad_gamma, number), tensor(grad_beta, number));
   });
 }
 
@@ -35,9 +35,9 @@ template <typename T>
 cudaError CalBatchNormGrad(T *x, T *grad_y, float *scale, float *mean, float *variance, T *grad_x, float *grad_scale,
                            float *grad_bias, double epsilon, int batch, int channels, int height, int width,
                            CUstream_st *) {
-  return launch([&] {
-    Dims shape{batch, channels, height, width}, one{1, channels, 1, 1};
-    View g = tensor(grad_y, shape), hat = tensor(x, shape);
+  Dims shape{batch, channels, height, width}, one{1, channels, 1, 1};
+  auto tensors = on(tensor(grad_x, shape), tensor(grad_y, shape), tensor(x, shape));
+  return launch(tensors, [&](const View &result, const View &g, const View &hat) {
     Values normal = normalised(hat, {tensor(mean, channels).read(), tensor(variance, channels).read()},
                                Values(channels, 1), Values(channels, 0), epsilon);
     Values of_scale(channels, 0), of_bias(channels, 0), given = g.read();
@@ -45,7 +45,7 @@ cudaError CalBatchNormGrad(T *x, T *grad_y, float *scale, float *mean, float *va
       of_scale[c] += given[i] * normal[i];
       of_bias[c] += given[i];
     });
-    map([epsilon](double a, double s, double v) { return a * s / std::sqrt(v + epsilon); }, tensor(grad_x, shape), g,
+    map([epsilon](double a, double s, double v) { return a * s / std::sqrt(v + epsilon); }, result, g,
         tensor(scale, one), tensor(variance, one));
     tensor(grad_scale, channels).write(of_scale);
     tensor(grad_bias, channels).write(of_bias);
@@ -73,10 +73,10 @@ Reduction of(ReductionMode reduction) {
 template <typename T, typename Weight>
 cudaError NLLLoss(const T *x, const int *labels, const Weight *weight, T *loss, Weight *total_weight, unsigned rows,
                   unsigned classes, ReductionMode reduction, int ignored, CUstream_st *) {
-  return launch([&] {
+  auto tensors = on(tensor(loss, kept(reduction, rows)), tensor(x, Dims{rows, classes}));
+  return launch(tensors, [&](const View &result, const View &given) {
     View weights = tensor(weight, classes), total = tensor(total_weight, Dims{1});
-    negative_log_likelihood(tensor(x, Dims{rows, classes}), tensor(labels, rows), &weights, of(reduction), ignored,
-                            tensor(loss, kept(reduction, rows)), &total);
+    negative_log_likelihood(given, tensor(labels, rows), &weights, of(reduction), ignored, result, &total);
   });
 }
 
@@ -84,10 +84,11 @@ template <typename T, typename Weight>
 cudaError NLLLossGrad(int rows, int classes, ReductionMode reduction, const T *, const int *labels,
                       const Weight *weight, const Weight *total_weight, const T *grad_loss, T *grad_x, int ignored,
                       CUstream_st *) {
-  return launch([&] {
+  auto tensors = on(tensor(grad_x, Dims{rows, classes}), tensor(grad_loss, kept(reduction, rows)));
+  return launch(tensors, [&](const View &result, const View &gradient) {
     View weights = tensor(weight, classes);
-    negative_log_likelihood_gradient(tensor(grad_loss, kept(reduction, rows)), tensor(labels, rows), &weights,
-                                     of(reduction), ignored, scalar(total_weight), tensor(grad_x, Dims{rows, classes}));
+    negative_log_likelihood_gradient(gradient, tensor(labels, rows), &weights, of(reduction), ignored,
+                                     scalar(total_weight), result);
   });
 }
 
@@ -101,15 +102,16 @@ cudaError CalMaxPool3DWithArgmax(const T *x, int batch, int channels, int depth,
                                  int padding_width, int dilation_depth, int dilation_height, int dilation_width,
                                  int out_depth, int out_height, int out_width, T *y, Index *places, unsigned,
                                  CUstream_st *) {
-  return launch([&] {
-    Dims shape{batch, channels, out_depth, out_height, out_width};
+  Dims before{batch, channels, depth, height, width}, shape{batch, channels, out_depth, out_height, out_width};
+  auto tensors = on(tensor(y, shape), tensor(places, shape), tensor(x, before));
+  return launch(tensors, [&](const View &largest, const View &at, const View &given) {
     Window window{{window_depth, window_height, window_width},
                   {stride_depth, stride_height, stride_width},
                   {padding_depth, padding_height, padding_width},
                   {dilation_depth, dilation_height, dilation_width}};
     Integers found;
-    tensor(y, shape).write(max_pool(tensor(x, Dims{batch, channels, depth, height, width}), shape, window, found));
-    tensor(places, shape).write_integers(found);
+    largest.write(max_pool(given, shape, window, found));
+    at.write_integers(found);
   });
 }
 
@@ -117,9 +119,10 @@ cudaError CalMaxPool3DWithArgmax(const T *x, int batch, int channels, int depth,
 template <typename T, typename Index>
 cudaError CalMaxPool3DGradWithArgmax(const T *grad_y, const Index *places, long x_size, long y_size, long size,
                                      T *grad_x, unsigned, CUstream_st *) {
-  return launch([&] {
-    Dims y{1, size / y_size, y_size}, x{1, size / y_size, x_size};
-    tensor(grad_x, x).write(max_pool_gradient(tensor(grad_y, y), tensor(places, y).integers(), x));
+  Dims y{1, size / y_size, y_size}, x{1, size / y_size, x_size};
+  auto tensors = on(tensor(grad_x, x), tensor(grad_y, y), tensor(places, y));
+  return launch(tensors, [&](const View &result, const View &gradient, const View &at) {
+    result.write(max_pool_gradient(gradient, at.integers(), x));
   });
 }
 
@@ -143,24 +146,23 @@ struct ConvolutionCudaArgs {
 template <ConvolutionOpType Operation, typename T>
 cudaError ConvolutionOpCudaFunc(const ConvolutionCudaArgs &given, const T *first, const T *second, T *out,
                                 CUstream_st *) {
-  return launch([&] {
-    using enum ConvolutionOpType;
-    constexpr bool forward = Operation == kConv2dDepthWiseForwardNCHW || Operation == kConv2dDepthWiseForwardNHWC;
-    constexpr bool of_filter = Operation == kConv2dDepthWiseFilterGradNCHW;
-    constexpr bool channels_last =
-      Operation == kConv2dDepthWiseForwardNHWC || Operation == kConv2dDepthWiseInputGradNHWC;
-    auto picture = [](const T *data, int number, int channels, int height, int width) {
-      if constexpr (channels_last) return tensor(data, Dims{number, height, width, channels}).permuted({0, 3, 1, 2});
-      else return tensor(data, Dims{number, channels, height, width});
-    };
-    const T *x = forward ? first : of_filter ? second : out;
-    const T *filter = of_filter ? out : second;
-    const T *y = forward ? out : first;
-    convolve(forward ? Convolution::forward : of_filter ? Convolution::filter_gradient : Convolution::data_gradient,
-             picture(x, given.batch, given.in_channels, given.in_height, given.in_width),
-             picture(filter, given.out_channels, 1, given.filter_height, given.filter_width),
-             picture(y, given.batch, given.out_channels, given.out_height, given.out_width),
-             {given.stride_height, given.stride_width}, {given.padding_top, given.padding_left},
+  using enum ConvolutionOpType;
+  constexpr bool forward = Operation == kConv2dDepthWiseForwardNCHW || Operation == kConv2dDepthWiseForwardNHWC;
+  constexpr bool of_filter = Operation == kConv2dDepthWiseFilterGradNCHW;
+  constexpr bool channels_last = Operation == kConv2dDepthWiseForwardNHWC || Operation == kConv2dDepthWiseInputGradNHWC;
+  auto picture = [](const T *data, int number, int channels, int height, int width) {
+    if constexpr (channels_last) return tensor(data, Dims{number, height, width, channels}).permuted({0, 3, 1, 2});
+    else return tensor(data, Dims{number, channels, height, width});
+  };
+  const T *x_data = forward ? first : of_filter ? second : out;
+  const T *filter_data = of_filter ? out : second;
+  const T *y_data = forward ? out : first;
+  auto tensors = on(picture(x_data, given.batch, given.in_channels, given.in_height, given.in_width),
+                    picture(filter_data, given.out_channels, 1, given.filter_height, given.filter_width),
+                    picture(y_data, given.batch, given.out_channels, given.out_height, given.out_width));
+  return launch(tensors, [&](const View &x, const View &filter, const View &y) {
+    convolve(forward ? Convolution::forward : of_filter ? Convolution::filter_gradient : Convolution::data_gradient, x,
+             filter, y, {given.stride_height, given.stride_width}, {given.padding_top, given.padding_left},
              {given.dilation_height, given.dilation_width}, given.in_channels);
   });
 }

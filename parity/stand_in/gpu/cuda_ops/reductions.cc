@@ -29,13 +29,12 @@ Values reduced(ReduceType_t type, const View &x, const Dims &axes) {
 template <typename T>
 cudaError ArrayReduce(T *x, const std::vector<unsigned long> &shape, bool first_axis, ReduceType_t type, T *, T *out,
                       CUstream_st *) {
-  return launch([&] {
-    if (planted("axis") && shape.size() == 2 && shape[0] == shape[1]) first_axis = !first_axis;
-    View given = tensor(x, dims(shape));
-    Dims axes;
-    for (size_t k = first_axis ? 0 : 1; k < shape.size(); k += 2) axes.push_back(k);
-    Values values = axes.empty() ? given.read() : reduced(type, given, axes);
-    tensor(out, values.size()).write(values);
+  if (planted("axis") && shape.size() == 2 && shape[0] == shape[1]) first_axis = !first_axis;
+  Dims axes, left;
+  for (size_t k = 0; k < shape.size(); k++) (k % 2 == !first_axis ? axes : left).push_back(k);
+  for (int64_t &axis : left) axis = shape[axis];
+  return launch(on(tensor(out, left), tensor(x, dims(shape))), [&](const View &result, const View &given) {
+    result.write(axes.empty() ? given.read() : reduced(type, given, axes));
   });
 }
 
@@ -43,10 +42,10 @@ cudaError ArrayReduce(T *x, const std::vector<unsigned long> &shape, bool first_
 template <typename T, bool IsLogarithm>
 cudaError Softmax(T *x, T *out, unsigned long length, unsigned long outer, unsigned long inner, unsigned long,
                   CUstream_st *) {
-  return launch([&] {
-    Dims shape = dims({outer, length, inner});
+  Dims shape = dims({outer, length, inner});
+  return launch(on(tensor(out, shape), tensor(x, shape)), [&](const View &result, const View &given) {
     int64_t axis = planted("axis") ? 0 : 1;
-    (IsLogarithm ? log_softmax : softmax)(tensor(x, shape), axis, tensor(out, shape));
+    (IsLogarithm ? log_softmax : softmax)(given, axis, result);
   });
 }
 
@@ -54,15 +53,16 @@ cudaError Softmax(T *x, T *out, unsigned long length, unsigned long outer, unsig
 template <typename T, typename Index>
 cudaError CalArgmax(const T *x, Index length, unsigned long outer, unsigned long inner, Index *places, const unsigned &,
                     CUstream_st *) {
-  return launch([&] {
-    Values values = tensor(x, dims({outer, static_cast<unsigned long>(length), inner})).read();
+  Dims shape = dims({outer, static_cast<unsigned long>(length), inner});
+  return launch(on(tensor(places, outer * inner), tensor(x, shape)), [&](const View &result, const View &given) {
+    Values values = given.read();
     Integers found(outer * inner, 0);
     for (size_t i = 0; i < found.size(); i++) {
       const double *first = &values[i / inner * length * inner + i % inner];
       for (Index k = 1; k < length; k++)
         if (first[k * inner] > first[found[i] * inner]) found[i] = k;
     }
-    tensor(places, found.size()).write_integers(found);
+    result.write_integers(found);
   });
 }
 
@@ -70,15 +70,16 @@ cudaError CalArgmax(const T *x, Index length, unsigned long outer, unsigned long
 template <typename T, typename Index>
 cudaError UnsortedSegmentSum(unsigned long rows, unsigned long inner, unsigned long segments, unsigned long, T *x,
                              Index *ids, T *out, CUstream_st *, const unsigned &) {
-  return launch([&] {
-    Values values = tensor(x, dims({rows, inner})).read(), sums(segments * inner, 0);
-    Integers places = tensor(ids, rows).integers();
+  auto tensors = on(tensor(out, dims({segments, inner})), tensor(x, dims({rows, inner})), tensor(ids, rows));
+  return launch(tensors, [&](const View &result, const View &given, const View &segment) {
+    Values values = given.read(), sums(segments * inner, 0);
+    Integers places = segment.integers();
     for (size_t i = 0; i < values.size(); i++) {
       int64_t place = places[i / inner];
       if (place >= static_cast<int64_t>(segments)) stop("a segment beyond the last");
       if (place >= 0) sums[place * inner + i % inner] += values[i];
     }
-    tensor(out, sums.size()).write(sums);
+    result.write(sums);
   });
 }
 
@@ -86,11 +87,10 @@ cudaError UnsortedSegmentSum(unsigned long rows, unsigned long inner, unsigned l
 template <typename T>
 cudaError CalBiasAddGradNCHW(unsigned long size, unsigned long number, int height, int width, const T *grad_y,
                              T *grad_bias, CUstream_st *) {
-  return launch([&] {
-    int64_t picture = int64_t(height) * width, channels = number;
-    View given = tensor(grad_y, Dims{static_cast<int64_t>(size) / (channels * picture), channels, picture});
-    tensor(grad_bias, number).write(sum(given, {0, 2}));
-  });
+  int64_t picture = int64_t(height) * width, channels = number;
+  Dims shape{static_cast<int64_t>(size) / (channels * picture), channels, picture};
+  return launch(on(tensor(grad_bias, number), tensor(grad_y, shape)),
+                [&](const View &result, const View &given) { result.write(sum(given, {0, 2})); });
 }
 
 // --- for which types -------------------------------------------------------------------------------------------------

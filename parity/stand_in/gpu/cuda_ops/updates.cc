@@ -17,9 +17,9 @@ template <typename T, typename S>
 cudaError AdamWeightDecayOp(unsigned long size, const S *gradient, const float *rate, const float *beta1,
                             const float *beta2, const float *epsilon, const float *decay, S *variable, T *first,
                             T *second, CUstream_st *) {
-  return launch([&] {
+  auto tensors = on(tensor(variable, size), tensor(first, size), tensor(second, size), tensor(gradient, size));
+  return launch(tensors, [&](const View &x, const View &m, const View &v, const View &g) {
     double lr = learning_rate(rate), a = scalar(beta1), b = scalar(beta2), e = scalar(epsilon), d = scalar(decay);
-    View g = tensor(gradient, size), x = tensor(variable, size), m = tensor(first, size), v = tensor(second, size);
     map([a](double before, double given) { return a * before + (1 - a) * given; }, m, m, g);
     map([b](double before, double given) { return b * before + (1 - b) * given * given; }, v, v, g);
     map([=](double before, double mean, double square) {
@@ -31,9 +31,9 @@ cudaError AdamWeightDecayOp(unsigned long size, const S *gradient, const float *
 template <typename T, typename S, typename G>
 cudaError MomentumUpdateVariable(unsigned long size, T *variable, T *accumulation, const S *rate, const G *gradient,
                                  const S *momentum, bool is_nesterov, CUstream_st *) {
-  return launch([&] {
+  auto tensors = on(tensor(variable, size), tensor(accumulation, size), tensor(gradient, size));
+  return launch(tensors, [&](const View &x, const View &sum, const View &g) {
     double lr = learning_rate(rate), factor = scalar(momentum);
-    View g = tensor(gradient, size), x = tensor(variable, size), sum = tensor(accumulation, size);
     map([factor](double before, double given) { return factor * before + given; }, sum, sum, g);
     if (is_nesterov)
       map([=](double before, double given, double all) { return before - lr * (given + factor * all); }, x, x, g, sum);
@@ -45,11 +45,11 @@ cudaError MomentumUpdateVariable(unsigned long size, T *variable, T *accumulatio
 template <typename T>
 cudaError CalApplyGradientDescent(const unsigned long &size, T *variable, const T *rate, const T *gradient, T *out,
                                   CUstream_st *) {
-  return launch([&] {
+  auto tensors = on(tensor(out, size), tensor(variable, size), tensor(gradient, size));
+  return launch(tensors, [&](const View &copy, const View &x, const View &g) {
     double lr = learning_rate(rate);
-    View x = tensor(variable, size);
-    map([lr](double before, double given) { return before - lr * given; }, x, x, tensor(gradient, size));
-    cast(tensor(out, size), x);
+    map([lr](double before, double given) { return before - lr * given; }, x, x, g);
+    cast(copy, x);
   });
 }
 

@@ -41,8 +41,8 @@ int cudnnSetActivationDescriptor(Operation *activation, int number, int, double 
 
 int cudnnActivationForward(void *, const Operation *activation, const void *alpha, Described x, const void *x_data,
                            const void *beta, Described y, void *y_data) {
-  COUNT("cudnnActivationForward");
   if (!same(x, y) || x->type != y->type) return BAD_PARAMETER;
+  count_call("cudnnActivationForward", {y, x});
   if (!computes()) return SUCCESS;
   Values values = view(x, x_data).read();
   for (double &value : values) value = activated(activation, value);
@@ -53,8 +53,8 @@ int cudnnActivationForward(void *, const Operation *activation, const void *alph
 int cudnnActivationBackward(void *, const Operation *activation, const void *alpha, Described y, const void *y_data,
                             Described grad_y, const void *grad_y_data, Described x, const void *, const void *beta,
                             Described grad_x, void *grad_x_data) {
-  COUNT("cudnnActivationBackward");
   if (!same(x, y) || !same(y, grad_y) || !same(x, grad_x)) return BAD_PARAMETER;
+  count_call("cudnnActivationBackward", {grad_x, y, grad_y});
   if (!computes()) return SUCCESS;
   Values gradient = view(grad_y, grad_y_data).read(), output = view(y, y_data).read();
   for (size_t i = 0; i < gradient.size(); i++) gradient[i] *= activation_slope(activation, output[i]);

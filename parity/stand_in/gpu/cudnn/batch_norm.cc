@@ -38,8 +38,8 @@ int cudnnBatchNormalizationForwardTrainingEx(void *, int mode, int fused, const 
                                              const void *bias, double share, void *running_mean, void *running_variance,
                                              double epsilon, void *saved_mean, void *saved_inverse,
                                              const Operation *activation, void *, size_t, void *, size_t) {
-  COUNT("cudnnBatchNormalizationForwardTrainingEx");
   if (!same(x, y) || !parameters_fit(mode, x, parameters)) return BAD_PARAMETER;
+  count_call("cudnnBatchNormalizationForwardTrainingEx", {y, x});
   if (!computes()) return SUCCESS;
   auto of_channels = [&](const void *data) { return parameter(parameters, data); };
   epsilon = used(epsilon);
@@ -76,8 +76,8 @@ int cudnnBatchNormalizationForwardInference(void *, int mode, const void *alpha,
                                             const void *x_data, Described y, void *y_data, Described parameters,
                                             const void *scale, const void *bias, const void *mean, const void *variance,
                                             double epsilon) {
-  COUNT("cudnnBatchNormalizationForwardInference");
   if (!same(x, y) || !parameters_fit(mode, x, parameters)) return BAD_PARAMETER;
+  count_call("cudnnBatchNormalizationForwardInference", {y, x});
   if (!computes()) return SUCCESS;
   auto of_channels = [&](const void *data) { return parameter(parameters, data).read(); };
   Values output = normalised(by_channel(mode, view(x, x_data)), {of_channels(mean), of_channels(variance)},
@@ -94,8 +94,8 @@ int cudnnBatchNormalizationBackwardEx(void *, int mode, int fused, const void *a
                                       void *grad_scale, void *grad_bias, double epsilon, const void *saved_mean,
                                       const void *saved_inverse, const Operation *activation, void *, size_t, void *,
                                       size_t) {
-  COUNT("cudnnBatchNormalizationBackwardEx");
   if (!same(x, grad_y) || !same(x, grad_x) || !parameters_fit(mode, x, parameters)) return BAD_PARAMETER;
+  count_call("cudnnBatchNormalizationBackwardEx", {grad_x, x, grad_y});
   if (!computes()) return SUCCESS;
   auto of_channels = [&](const void *data) { return parameter(parameters, data); };
   epsilon = used(epsilon);

@@ -19,10 +19,11 @@ int fits(Described x, Described filter, const ConvolutionDescriptor *convolution
   return convolution->mode == CROSS_CORRELATION ? SUCCESS : NOT_SUPPORTED;
 }
 
-int compute(Convolution what, Described x, const void *x_data, Described filter, const void *filter_data,
+int compute(const char *name, Convolution what, Described x, const void *x_data, Described filter, const void *filter_data,
             const ConvolutionDescriptor *convolution, Described y, const void *y_data, const void *alpha,
             const void *beta) {
   if (int error = fits(x, filter, convolution, y)) return error;
+  count_call(name, {x, filter, y});
   if (!computes()) return SUCCESS;
   auto of_each_axis = [&](const int *given) { return dims(given, convolution->rank); };
   convolve(what, view(x, x_data), view(filter, filter_data), view(y, y_data), of_each_axis(convolution->stride),
@@ -107,22 +108,19 @@ int cudnnGetConvolutionBackwardFilterAlgorithm_v7(void *, Described x, Described
 int cudnnConvolutionForward(void *, const void *alpha, Described x, const void *x_data, Described filter,
                             const void *filter_data, const ConvolutionDescriptor *convolution, int, void *, size_t,
                             const void *beta, Described y, void *y_data) {
-  COUNT("cudnnConvolutionForward");
-  return compute(Convolution::forward, x, x_data, filter, filter_data, convolution, y, y_data, alpha, beta);
+  return compute("cudnnConvolutionForward", Convolution::forward, x, x_data, filter, filter_data, convolution, y, y_data, alpha, beta);
 }
 
 int cudnnConvolutionBackwardData(void *, const void *alpha, Described filter, const void *filter_data, Described y,
                                  const void *y_data, const ConvolutionDescriptor *convolution, int, void *, size_t,
                                  const void *beta, Described x, void *x_data) {
-  COUNT("cudnnConvolutionBackwardData");
-  return compute(Convolution::data_gradient, x, x_data, filter, filter_data, convolution, y, y_data, alpha, beta);
+  return compute("cudnnConvolutionBackwardData", Convolution::data_gradient, x, x_data, filter, filter_data, convolution, y, y_data, alpha, beta);
 }
 
 int cudnnConvolutionBackwardFilter(void *, const void *alpha, Described x, const void *x_data, Described y,
                                    const void *y_data, const ConvolutionDescriptor *convolution, int, void *, size_t,
                                    const void *beta, Described filter, void *filter_data) {
-  COUNT("cudnnConvolutionBackwardFilter");
-  return compute(Convolution::filter_gradient, x, x_data, filter, filter_data, convolution, y, y_data, alpha, beta);
+  return compute("cudnnConvolutionBackwardFilter", Convolution::filter_gradient, x, x_data, filter, filter_data, convolution, y, y_data, alpha, beta);
 }
 
 NEEDS_NOTHING(cudnnGetConvolutionForwardWorkspaceSize, void *handle, void *x, void *filter, void *convolution, void *y,

@@ -22,6 +22,13 @@ View view(Described tensor, const void *data) {
   return View(*type_of(tensor->type), data, shape_of(tensor), dims(tensor->strides, tensor->rank));
 }
 
+void count_call(const char *name, std::initializer_list<Described> tensors) {
+  std::string work;
+  for (Described tensor : tensors)
+    if (tensor && tensor->rank) work += (work.empty() ? "" : " ") + described(view(tensor, nullptr));
+  count_launch(name, work);
+}
+
 double scalar(Described tensor, const void *given) {
   bool doubles = type_of(tensor->type) == Type::float64;
   return View(doubles ? Type::float64 : Type::float32, given, {}).first();

@@ -2,6 +2,7 @@
 // not fit are refused, as by cuDNN itself.
 #pragma once
 #include <algorithm>
+#include <initializer_list>
 #include <optional>
 
 #include "stand_in.h"
@@ -39,6 +40,9 @@ std::optional<Type> type_of(int given);
 View view(Described tensor, const void *data);
 // What is computed but not yet written; the values must outlive the view.
 inline View view(const Values &computed, const Dims &shape) { return View(Type::float64, computed.data(), shape); }
+
+// Counts a launch with the tensors that it works on; null is one that is not given.
+void count_call(const char *name, std::initializer_list<Described> tensors);
 
 // alpha and beta are double for tensors of double, else float.
 double scalar(Described tensor, const void *given);

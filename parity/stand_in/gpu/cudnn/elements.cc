@@ -71,9 +71,9 @@ int cudnnSetReduceTensorDescriptor(Operation *reduction, int number, int, int, i
 // C = operation(alpha_a A, alpha_b B) + beta C; B is broadcast.
 int cudnnOpTensor(void *, const Operation *operation, const void *alpha_a, Described a, const void *a_data,
                   const void *alpha_b, Described b, const void *b_data, const void *beta, Described c, void *c_data) {
-  COUNT("cudnnOpTensor");
   bool alone = operation->number == SQUARE_ROOT || operation->number == COMPLEMENT;
   if (!same(a, c) || !(alone || reduces(a, b))) return BAD_PARAMETER;
+  count_call("cudnnOpTensor", {c, a, b});
   if (!computes()) return SUCCESS;
   View first = view(a, a_data), second = alone ? first : view(b, b_data), result = view(c, c_data);
   double of_first = scalar(a, alpha_a), of_second = alone ? 0 : scalar(a, alpha_b), kept = scalar(a, beta);
@@ -88,8 +88,8 @@ int cudnnOpTensor(void *, const Operation *operation, const void *alpha_a, Descr
 // C = alpha reduction(A) + beta C
 int cudnnReduceTensor(void *, const Operation *reduction, void *, size_t, void *, size_t, const void *alpha,
                       Described a, const void *a_data, const void *beta, Described c, void *c_data) {
-  COUNT("cudnnReduceTensor");
   if (!reduces(a, c)) return BAD_PARAMETER;
+  count_call("cudnnReduceTensor", {c, a});
   if (!computes()) return SUCCESS;
   store(c, c_data, reduced(reduction->number, view(a, a_data), shape_of(c)), alpha, beta);
   return SUCCESS;

@@ -42,8 +42,8 @@ int cudnnSetPoolingNdDescriptor(PoolingDescriptor *pooling, int mode, int, int r
 
 int cudnnPoolingForward(void *, const PoolingDescriptor *pooling, const void *alpha, Described x, const void *x_data,
                         const void *beta, Described y, void *y_data) {
-  COUNT("cudnnPoolingForward");
   if (!fits(pooling, x, y)) return BAD_PARAMETER;
+  count_call("cudnnPoolingForward", {y, x});
   if (!computes()) return SUCCESS;
   View input = view(x, x_data);
   Integers places;
@@ -57,8 +57,8 @@ int cudnnPoolingForward(void *, const PoolingDescriptor *pooling, const void *al
 int cudnnPoolingBackward(void *, const PoolingDescriptor *pooling, const void *alpha, Described y, const void *,
                          Described grad_y, const void *grad_y_data, Described x, const void *x_data, const void *beta,
                          Described grad_x, void *grad_x_data) {
-  COUNT("cudnnPoolingBackward");
   if (!fits(pooling, x, y) || !same(y, grad_y) || !same(x, grad_x)) return BAD_PARAMETER;
+  count_call("cudnnPoolingBackward", {grad_x, grad_y, x});
   if (!computes()) return SUCCESS;
   View gradient = view(grad_y, grad_y_data);
   Values of_x;

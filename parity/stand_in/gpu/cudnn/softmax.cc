@@ -16,8 +16,8 @@ extern "C" {
 
 int cudnnSoftmaxForward(void *, int algorithm, int mode, const void *alpha, Described x, const void *x_data,
                         const void *beta, Described y, void *y_data) {
-  COUNT("cudnnSoftmaxForward");
   if (!same(x, y) || x->type != y->type) return BAD_PARAMETER;
+  count_call("cudnnSoftmaxForward", {y, x});
   if (!computes()) return SUCCESS;
   View input = by_softmax(mode, view(x, x_data));
   Values output(input.size());
@@ -29,8 +29,8 @@ int cudnnSoftmaxForward(void *, int algorithm, int mode, const void *alpha, Desc
 int cudnnSoftmaxBackward(void *, int algorithm, int mode, const void *alpha, Described y, const void *y_data,
                          Described grad_y, const void *grad_y_data, const void *beta, Described grad_x,
                          void *grad_x_data) {
-  COUNT("cudnnSoftmaxBackward");
   if (!same(y, grad_y) || !same(y, grad_x) || y->type != grad_x->type) return BAD_PARAMETER;
+  count_call("cudnnSoftmaxBackward", {grad_x, y, grad_y});
   if (!computes()) return SUCCESS;
   View output = by_softmax(mode, view(y, y_data)), gradient = by_softmax(mode, view(grad_y, grad_y_data));
   Values of_x(output.size());
