@@ -12,6 +12,7 @@ from ms_vireid.command.arguments import as_path, require, require_switch
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import DIRECTIONS
 from ms_vireid.command.running import Parser, add_checkpoint, add_inference, in_one_line, run
+from ms_vireid.files.checks import file_checksum
 from ms_vireid.files.writing import check_output, whole, write_json
 
 if TYPE_CHECKING:
@@ -91,16 +92,19 @@ def main() -> None:
         print("note: re-ranked: not to be compared with the papers' tables")
     rows = {name: result.mean for name, result in results.items()}
     deviations = {name: result.std for name, result in results.items() if len(result.trials) > 1}
-    written = result.as_dict()
     if len(results) > 1:
         mean, std = mean_and_deviation(list(rows.values()))
         rows[MEAN], deviations[MEAN] = mean, std
-        runs = [{"checkpoint": name} | result.as_dict() for name, result in results.items()]
-        written = {"mean": mean, "std": std, "runs": runs}
         print(f"mean: over the {len(results)} checkpoints, ± standard deviation")
     print(format_table(rows, deviations))
     if arguments.json:
-        write_json(arguments.json, written)
+        sums = [file_checksum(trained.path) for trained, *_ in prepared]
+        runs = [
+            {"checkpoint": name, "sha256": digest} | result.as_dict()
+            for (name, result), digest in zip(results.items(), sums, strict=True)
+        ]
+        several = {"mean": rows[MEAN], "std": deviations[MEAN], "runs": runs} if len(runs) > 1 else None
+        write_json(arguments.json, several or runs[0])
 
 
 @in_one_line()

@@ -65,6 +65,7 @@ def _find(shown, arguments) -> tuple:
     from ms_vireid.visualization.findings import find
 
     (trained,) = load_trained([shown.checkpoint], program)
+    shown.require_own(trained.record)
     notes = []
     if shown.checkpoint.stem == shown.folder.last.stem:
         notes.append(f"From {shown.checkpoint.name}: training has not ended.")

@@ -123,7 +123,7 @@ def _places(arguments: argparse.Namespace, method: str) -> "tuple[RunFolder, Pat
         raise InputError(f"--resume auto: {which}; give --output with one of the two")
     if resume == "auto":
         return run_folder, run_folder.checkpoint(run_folder.last)
-    if not Path(resume).is_file():
+    if not Path(resume).exists():
         raise InputError(f"--resume {resume}: no such checkpoint file")
     return run_folder, Path(resume)
 
@@ -149,6 +149,7 @@ def train(
     from ms_vireid.engine.trainer import Trainer
     from ms_vireid.evaluation.protocol import chance, evaluated, protocol_trials
     from ms_vireid.evaluation.table import format_table
+    from ms_vireid.files.checks import file_checksum
     from ms_vireid.files.writing import write_json
     from ms_vireid.inference.evaluating import evaluate_model
     from ms_vireid.inference.features import FeatureExtractor
@@ -176,7 +177,8 @@ def train(
             print(f"picture cache: {trainer.batches.pictures}")
     try:
         trainer.fit(evaluate)
-        load_model(trainer.model, load_checkpoint(output.checkpoint(output.model)))
+        model = output.checkpoint(output.model)
+        load_model(trainer.model, load_checkpoint(model))
         prepare(trainer.program, trainer.model)
         result = evaluate()
         rows = {"trained": result.mean}
@@ -192,10 +194,8 @@ def train(
         return
     rows["chance"] = chance(data.test, trials, data.protocol)
     selected = _best_and_last(output.evaluations(), config, result.mean)
-    write_json(
-        output.result,
-        rows | selected | {"protocol": result.as_dict() | {"evaluated": evaluated(config, data.protocol)}},
-    )
+    of = {"evaluated": evaluated(config, data.protocol), "sha256": file_checksum(model)}
+    write_json(output.result, rows | selected | {"protocol": result.as_dict() | of})
     print(format_table(rows))
     for name, metrics in selected.items():
         print(f"{name} epoch, {metrics['epoch']}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")

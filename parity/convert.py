@@ -234,10 +234,12 @@ def main() -> None:
 
     require_file(arguments.source, "checkpoint file")
     runtime.set_up("CPU")
+    from ms_vireid.files.origin import note_unproven
     from parity.conversion import prepare
     from parity.files import write
 
     conversion = prepare(arguments.source, target.suffix, arguments.to, arguments.config, arguments.overrides)
+    note_unproven(arguments.source)
     if arguments.dry_run:
         print(conversion.table())
     else:

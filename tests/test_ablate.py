@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import shlex
+import shutil
 import signal
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from ms_vireid.ablations.runs import Plan
 from ms_vireid.ablations.tables import Demo, load_table
 from ms_vireid.command.running import run
 from ms_vireid.config import load_config
+from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder
+from ms_vireid.files.checks import file_checksum, read_json
+from ms_vireid.files.writing import write_json
 from tests.ablations import in_process
 from tests.ablations.in_process import TINY
 from tests.data.tree import write_regdb, write_sysu_mm01
@@ -153,11 +157,23 @@ def test_a_set_without_a_folder_is_left_out(started, monkeypatch, tmp_path, capf
     assert [number["columns"] for number in written("mun-table-2")["x"]["numbers"]] == ["RegDB, V to I"] * 2
 
 
-def test_a_model_is_searched_in_both_modes_after_one_training(started, monkeypatch):
+def test_a_model_is_searched_in_both_modes_after_one_training(started, monkeypatch, capfd):
     row = demo(monkeypatch, "pmt-table-5", "--rows", "pmt")["pmt"]
     assert [(made, "--mode" in arguments) for made, arguments in started] == [("train", False), ("evaluate", True)]
     assert [number["columns"] for number in row["numbers"]] == ["synthetic set"] * 5 + ["synthetic set, indoor"] * 5
     assert (row["status"], all(number["published"] is None for number in row["numbers"])) == ("complete", True)
+    run = RunFolder(row["runs"][0]["folder"])
+    (further,) = run.path.glob("result-*.json")
+    found = read_json(further, Evaluation)
+    assert found.sha256 == read_json(run.result, Result).protocol.sha256 == file_checksum(run.model)
+    write_json(further, found.model_dump() | {"sha256": "0" * 64})
+    error = refused(monkeypatch, capfd, "pmt-table-5", "--demo", "--rows", "pmt", "--device", "CPU", "--output", "out")
+    assert error.startswith(f"error: {further}: is of another model than result.json; remove it, and it is made anew")
+    further.unlink()
+    shutil.copy(run.last, run.model)
+    with pytest.raises(SystemExit):
+        demo(monkeypatch, "pmt-table-5", "--rows", "pmt")
+    assert f"failed: {run.model}: is not the model that result.json is of" in capfd.readouterr().out
 
 
 def test_a_complete_row_is_not_run_again_and_its_numbers_stay(started, monkeypatch):
@@ -178,6 +194,12 @@ def test_a_folder_with_another_recipe_is_refused_in_one_line(started, monkeypatc
     command(monkeypatch, *arguments, "--rows", "gray")
     assert "Baseline (RGB): out/pmt-table-1/rgb/seed0 holds a run with another 1 (opt" in capfd.readouterr().out
     assert written("pmt-table-1")["rgb"]["status"] == "not run"
+    record = Path("out/pmt-table-1/rgb/seed0/run.json")
+    record.write_text(record.read_text().replace("command", "commands", 1))
+    error = refused(monkeypatch, capfd, *arguments, "--rows", "rgb")
+    assert error.startswith("error: out/pmt-table-1/rgb/seed0/run.json: is not what train.py writes (its checksum")
+    command(monkeypatch, *arguments, "--rows", "gray")
+    assert "Baseline (RGB): out/pmt-table-1/rgb/seed0/run.json: is not what train.py writes" in capfd.readouterr().out
 
 
 def test_seeds_give_a_mean_and_a_deviation(started, monkeypatch, capfd):

@@ -13,9 +13,11 @@ import yaml
 from PIL import Image
 
 from ms_vireid import report
+from ms_vireid.command.names import MINDSPORE
 from ms_vireid.config import CONFIG_ROOT, dump_config, load_config
 from ms_vireid.data.read import read_data
-from ms_vireid.files.checks import sealed, unsealed
+from ms_vireid.files.checks import file_checksum, sealed, unsealed
+from ms_vireid.files.weights import read_checkpoint, write_checkpoint
 from ms_vireid.inference.evaluating import searched_features
 from ms_vireid.inference.trained import load_trained
 from ms_vireid.visualization.ranked import rank_queries
@@ -250,7 +252,12 @@ def test_the_papers_numbers_stand_beside_those_of_their_recipe(tmp_path, capfd):
 def test_a_data_set_that_has_moved_is_said_and_can_be_given(finished, copied, tmp_path, capfd):
     change(copied / "run.json", data=json.loads((copied / "run.json").read_text())["data"] | {"root": "gone"})
     config = json.loads((copied / "run.json").read_text())["config"]
-    change(copied / "run.json", config=config | {"data": config["data"] | {"name": "sysu_mm01"}})
+    config["data"]["name"] = "sysu_mm01"
+    change(copied / "run.json", config=config)
+    model, result = copied / "model.safetensors", json.loads((copied / "result.json").read_text())
+    held = read_checkpoint(model)
+    write_checkpoint(model, held.arrays, held.meta | {"config": config}, MINDSPORE)
+    change(copied / "result.json", protocol=result["protocol"] | {"sha256": file_checksum(model)})
     notes = Page(make_page(copied)).texts("p", class_="note")
     assert any("gone: no such folder" in note and "--data-root D says where it is now" in note for note in notes)
     assert "note: no pictures: gone: no such folder" in capfd.readouterr().out

@@ -8,6 +8,7 @@ import numpy as np
 
 from ms_vireid.ablations.runs import Training, read_metrics
 from ms_vireid.ablations.tables import Column, Row, Table
+from ms_vireid.command.errors import InputError
 from ms_vireid.evaluation.table import COLUMNS, aligned
 from ms_vireid.files.writing import make_folder, write_json, write_text
 
@@ -56,13 +57,13 @@ def row_result(columns: Sequence[Column], row: Row, trainings: Sequence[Training
     metrics: list[list[dict[str, float]]] = [[] for _ in columns]
     records, notes = [], []
     for one in trainings:
-        if differs := one.differs():
-            notes.append(f"{one.folder.path} holds a run with another {differs}")
-        found = {search: None if differs else read_metrics(one.folder, search) for search in one.searches}
+        if problem := _problem(one):
+            notes.append(problem)
+        found = {search: None if problem else read_metrics(one.folder, search) for search in one.searches}
         for column, values in zip(columns, metrics, strict=True):
             if column.data == one.data_set and found[column.search]:
                 values.append(found[column.search])
-        begun = one.folder.begun() and not differs
+        begun = one.folder.begun() and not problem
         trial = one.config.data.trial if one.config.data.name == "regdb" else None
         record = {"folder": str(one.folder.path), "data": one.config.data.name, "trial": trial}
         status = "complete" if all(found.values()) else "begun" if begun else "not run"
@@ -70,6 +71,15 @@ def row_result(columns: Sequence[Column], row: Row, trainings: Sequence[Training
     complete = sum(record["status"] == "complete" for record in records)
     note = notes[0] if notes else None
     return RowResult(row, metrics, len(records), complete, failure, note, _marks(trainings), records)
+
+
+def _problem(one: Training) -> str | None:
+    """Why a training's folder has no numbers for a table, though a run is there."""
+    try:
+        differs = one.differs()
+    except InputError as error:
+        return str(error)
+    return f"{one.folder.path} holds a run with another {differs}" if differs else None
 
 
 def _marks(trainings: Sequence[Training]) -> tuple[str, ...]:

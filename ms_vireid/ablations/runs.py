@@ -47,13 +47,15 @@ class Training:
     searches: tuple[Search | None, ...]
 
     def differs(self) -> str | None:
-        """In which keys the run in the folder differs from this one; None without such a run."""
+        """In which keys the run in the folder differs from this one; None without such a run. Raises InputError if its
+        record is damaged."""
         if not self.folder.begun():
             return None
+        record = self.folder.read_record()
         try:
-            keys = self.folder.differing(self.folder.read_record(), self.config, self.data_checksum, IDLE_KEYS)
-        except InputError:
-            return "version of the configuration"
+            keys = self.folder.differing(record, self.config, self.data_checksum, IDLE_KEYS)
+        except InputError as error:
+            return f"version of the configuration ({error})"
         return summary(keys) if keys else None
 
     def make(self, device: str) -> str | None:
@@ -72,6 +74,10 @@ class Training:
         for search in self.searches:
             path = result_file(self.folder, search)
             if not path.exists():
+                try:
+                    self.folder.require_evaluated(self.folder.result, read_json(self.folder.result, Result).protocol)
+                except InputError as error:
+                    return str(error)
                 options = ["--checkpoint", str(self.folder.model), "--json", str(path), "--device", device]
                 if root := self.config.data.root:  # the pictures may have moved since the training
                     options += ["--data-root", str(root)]
@@ -200,11 +206,18 @@ def result_file(folder: RunFolder, search: Search | None) -> Path:
 
 
 def read_metrics(folder: RunFolder, search: Search | None) -> dict[str, float] | None:
-    """The mean metrics of an evaluation, as fractions; None before it was made."""
+    """The mean metrics of an evaluation, as fractions; None before it was made. Raises InputError if it is damaged, or
+    of another model than the run's result."""
     path = result_file(folder, search)
     if not path.exists():
         return None
-    return read_json(path, Result).trained if search is None else read_json(path, Evaluation).mean
+    if search is None:
+        return read_json(path, Result).trained
+    evaluation = read_json(path, Evaluation)
+    trained = read_json(folder.result, Result).protocol.sha256 if folder.result.exists() else None
+    if None not in (trained, evaluation.sha256) and trained != evaluation.sha256:
+        raise InputError(f"{path}: is of another model than {folder.result.name}; remove it, and it is made anew")
+    return evaluation.mean
 
 
 def _identities_and_checksum(config: DataConfig) -> tuple[int, str]:

@@ -17,7 +17,7 @@ from ms_vireid.command.names import CONFIG_ROOT
 from ms_vireid.config.base import Section
 from ms_vireid.config.models import MODELS, ModelConfig, Setting, list_models
 from ms_vireid.config.schema import Config
-from ms_vireid.files.checks import require_file
+from ms_vireid.files.checks import read_bytes
 from ms_vireid.files.writing import write_text
 
 MOST_BYTES, MOST_BASES = 1_000_000, 20  # of a YAML file; of its bases
@@ -182,11 +182,9 @@ def save_config(config: Config, path: Path) -> None:
 
 def read_yaml(path: Path) -> Any:
     """Raises InputError with the file, and the line where it can be."""
-    require_file(path, f"configuration file (the project's own are under {CONFIG_ROOT})")
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise OSError(f"it is larger than {MOST_BYTES:,} bytes")
-        return _parse(path.read_text(encoding="utf-8"))
+        content = read_bytes(path, f"configuration file (the project's own are under {CONFIG_ROOT})", MOST_BYTES)
+        return _parse(content.decode())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a configuration: {error}") from None
     except yaml.YAMLError as error:

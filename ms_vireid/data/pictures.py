@@ -18,6 +18,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _LEFT_BEHIND = {"thumbs.db", "desktop.ini"}  # by systems, as are names that begin with a dot: not worth a word
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # opened whatever the suffix; decoders of others start or parse more
 MOST_PIXELS = 100_000_000
+_MOST_BYTES = 10 * MOST_PIXELS  # of a file; a pixel has eight at most
 _BROKEN = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, Image.DecompressionBombError)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `MOST_PIXELS` are checked
 
@@ -56,8 +57,10 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
     with decoding(path):
         if not path.is_file():
             raise OSError("it is not a regular file" if path.exists() else "it does not exist")
-        if path.stat().st_size == 0:
+        if (size := path.stat().st_size) == 0:
             raise OSError("it is empty")
+        if size > _MOST_BYTES:
+            raise OSError(f"its {size:,} bytes are more than {_MOST_BYTES:,}")
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise OSError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}")

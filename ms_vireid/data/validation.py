@@ -12,7 +12,9 @@ from ms_vireid.command.progress import progress
 from ms_vireid.data.pictures import is_picture, open_picture, read_pixels
 from ms_vireid.data.processes import in_processes
 from ms_vireid.data.records import ImageSet, ReIDData
+from ms_vireid.files.checks import read_bytes
 
+_MOST_BYTES = 1 << 28  # of a list
 _AT_A_TIME = 64  # pictures that a process is given to decode
 
 
@@ -38,9 +40,7 @@ def refuse_names(names: Iterable[str], root: Path) -> None:
 
 def read_lines(listing: Path, remedy: str) -> list[str]:
     try:
-        if listing.exists() and not listing.is_file():
-            raise OSError("it is not a regular file")
-        return listing.read_text(encoding="utf-8").splitlines()
+        return read_bytes(listing, f"list; {remedy}", _MOST_BYTES).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{listing}: cannot be read ({error}); {remedy}") from None
 

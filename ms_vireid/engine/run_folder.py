@@ -5,10 +5,12 @@ import os
 import platform
 import re
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ms_vireid.command.errors import InputError, the_first
 from ms_vireid.command.running import own_version
@@ -26,16 +28,26 @@ from ms_vireid.config import (
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.synthetic import MARKER
 from ms_vireid.devices.host import git_commit, processor_name
-from ms_vireid.files.checks import read_json, sealed, unsealed
+from ms_vireid.devices.memory import require_memory
+from ms_vireid.files.checks import file_checksum, open_file, read_json, sealed, unsealed
 from ms_vireid.files.weights import Checkpoint
 from ms_vireid.files.writing import TEMPORARY, append_line, lock, make_folder, write_json, write_text
 
 _CUT = re.compile(rb"\{[ -~]*")  # a line of JSON that a killed process has not ended
+METRICS = "metrics.jsonl of a run"
+# Of it: bytes, bytes of a line, names in all, and what is above float32's largest number.
+_MOST_BYTES, _LONGEST_LINE, _MOST_NAMES, _TOO_LARGE = 1 << 28, 1 << 14, 50, 2.0**128
+_BYTES_IN_MEMORY = 16  # of a byte of it, at most
+
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Fraction = Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]  # a mean is rounded
+_Sum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_Metrics = Annotated[dict[str, _Fraction], Field(max_length=_MOST_NAMES)]
 
 
 class _Split(BaseModel):
-    pictures: int
-    identities: int
+    pictures: _Count
+    identities: _Count
 
 
 class _DataSet(BaseModel):
@@ -51,10 +63,10 @@ class RunRecord(BaseModel):
 
     command: list[str]
     earlier_commands: list[list[str]] = []
-    seed: int | None = None
+    seed: _Count | None = None
     device: str | None = None
     processor: str | None = None
-    cores: int | None = None
+    cores: _Count | None = None
     platform: str | None = None
     python: str | None = None
     versions: dict[str, str] = {}
@@ -66,19 +78,20 @@ class RunRecord(BaseModel):
 class Evaluation(BaseModel):
     """One evaluation, as in JSON: metrics as fractions."""
 
-    mean: dict[str, float]
-    std: dict[str, float]
-    trials: list[dict[str, float]]
-    num_queries: int
-    num_gallery: int
+    mean: _Metrics
+    std: _Metrics
+    trials: list[_Metrics]
+    num_queries: _Count
+    num_gallery: _Count
+    sha256: _Sum | None = None  # of the model's file; what older versions wrote lacks it
 
 
 class Result(BaseModel):
     """result.json"""
 
-    trained: dict[str, float]
-    untrained: dict[str, float] | None = None
-    chance: dict[str, float] | None = None
+    trained: _Metrics
+    untrained: _Metrics | None = None
+    chance: _Metrics | None = None
     protocol: Evaluation
 
 
@@ -120,6 +133,12 @@ class RunFolder:
         keys, without those that begin with one of `free`. Raises InputError if its record is damaged."""
         keys = _changed(record.config, self.record, config, free)
         return keys if record.data.checksum == data_checksum else [*keys, "data's pictures"]
+
+    def require_evaluated(self, path: Path, evaluation: Evaluation) -> None:
+        """Raise InputError if the run's model is not the one that the evaluation in `path` is of."""
+        model = self.checkpoint(self.model)
+        if model and evaluation.sha256 not in (None, file_checksum(model)):
+            raise InputError(f"{model}: is not the model that {path.name} is of, by its SHA-256; use the run's own")
 
     def create(self, config: Config, data: ReIDData, device: str, step: int) -> None:
         """Take the folder for this process alone, write all that is needed to repeat the run, and forget what was
@@ -188,20 +207,36 @@ def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataCon
 
 def read_metrics(path: Path) -> list[dict]:
     """The rows of a metrics.jsonl, without a last line that is cut off; none if there is no file. Raises InputError for
-    another line that is not of metrics, or damaged."""
-    rows = []
-    content = path.read_bytes() if path.exists() else b""
-    *lines, cut = content.split(b"\n")
-    for number, line in enumerate([*lines, cut] if cut else lines, 1):
-        try:
-            row = unsealed(json.loads(line))
-        except (ValueError, RecursionError):
-            row = None
-        if isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("epoch"), int):
-            rows.append(row)
-        elif number <= len(lines) or not _CUT.fullmatch(line):
-            raise InputError(f"{path}:{number}: is not a line of metrics; remove it, or give another run folder")
+    another line that is not of metrics, or damaged, and for something other than a file."""
+    rows: list[dict] = []
+    names: set[str] = set()
+    if not path.exists():
+        return rows
+    with open_file(path, METRICS, _MOST_BYTES) as file:
+        size = path.stat().st_size
+        require_memory(_BYTES_IN_MEMORY * size, f"{path}: reading it", "use a machine with more memory")
+        for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE), b""), 1):
+            if row := _row(line):
+                rows.append(row)
+                names |= row.keys() | row.get("evaluation", {}).keys()
+            elif line.endswith(b"\n") or not _CUT.fullmatch(line):
+                raise InputError(f"{path}:{number}: is not a line of metrics; remove it, or give another run folder")
+            if len(names) > _MOST_NAMES:
+                raise InputError(f"{path}:{number}: has more than {_MOST_NAMES} names so far; give another run folder")
     return rows
+
+
+def _row(line: bytes) -> dict | None:
+    """A line of metrics.jsonl: numbers by name, and perhaps an evaluation's; None if it is something else."""
+    try:
+        row = unsealed(json.loads(line))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or not isinstance(evaluation := row.get("evaluation", {}), dict):
+        return None
+    counted = all(type(n := row.get(name)) is int and 0 <= n < 2**31 for name in ("step", "epoch"))
+    numbers = [*(value for name, value in row.items() if name != "evaluation"), *evaluation.values()]
+    return row if counted and all(type(n) in (int, float) and abs(n) < _TOO_LARGE for n in numbers) else None
 
 
 def _changed(tree: dict, where: Path, config: Config, free: tuple[str, ...]) -> list[str]:

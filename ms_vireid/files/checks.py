@@ -1,13 +1,14 @@
 """The checks of every file before its content is believed."""
 
 import hashlib
+import io
 import json
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.devices.memory import require_memory
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 LONGEST_NAME = 500  # characters
+MOST_JSON = 1 << 26  # bytes; a state of a million pictures has less
+MOST_MEMBERS = 10_000  # of an archive; PyTorch's has one for each tensor
+_LONGEST_DIRECTORY = 1 << 22  # bytes of an archive's list of members
 _TIGHTEST, _SMALL = 100, 1 << 26  # an archive's members over its own size; bytes below which that does not matter
 # What reading a damaged archive or array raises.
 DAMAGED = (
@@ -26,18 +30,34 @@ Schema = TypeVar("Schema", bound="BaseModel")
 _SEAL = "content_checksum"
 
 
-def require_file(path: Path, what: str) -> None:
-    """Raise InputError unless `path` is a regular file: reading a pipe would block."""
+def require_file(path: Path, what: str, most: int | None = None) -> None:
+    """Raise InputError unless `path` is a regular file, of at most so many bytes: reading a pipe would block, and some
+    devices have no end."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder, not a {what}")
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is not a regular file; give a {what}")
     if not path.is_file():
         raise InputError(f"{path}: no such {what}")
+    if most is not None and (size := path.stat().st_size) > most:
+        raise InputError(f"{path}: is too large ({size:,} bytes of at most {most:,}); give another {what}")
+
+
+def open_file(path: Path, what: str, most: int) -> BinaryIO:
+    """The one way to open what this project reads by itself; raises InputError as `require_file` does."""
+    require_file(path, what, most)
+    return path.open("rb")
+
+
+def read_bytes(path: Path, what: str, most: int) -> bytes:
+    """Raises InputError as `require_file` does."""
+    with open_file(path, what, most) as file:
+        return file.read(most + 1)
 
 
 def file_checksum(path: Path) -> str:
-    """The SHA-256 of its content."""
+    """The SHA-256 of a regular file's content."""
+    require_file(path, "file")
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
@@ -45,12 +65,31 @@ def file_checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check_archive(path: Path) -> None:
-    """Check an archive of arrays before one is read: it fits into the memory, is not packed more tightly than arrays
-    are, and its members are whole. Raises InputError, or one of DAMAGED where it is not an archive, or not a whole one.
-    """
+class _Directory(io.FileIO):
+    """An archive's file while its list of members is read, which zipfile takes in one piece, however long."""
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _LONGEST_DIRECTORY:
+            raise zipfile.BadZipFile("it has too many members")
+        return super().read(size)
+
+
+def open_archive(path: Path, most: int = MOST_MEMBERS) -> zipfile.ZipFile:
+    """Raises InputError as `require_file` does, and BadZipFile for what is no archive or has more members than
+    `most`: zipfile needs minutes for some hundred thousand."""
     require_file(path, "file")
-    with zipfile.ZipFile(path) as archive:
+    with _Directory(path) as file, zipfile.ZipFile(file) as archive:
+        if len(archive.infolist()) > most:
+            raise zipfile.BadZipFile(f"it has {len(archive.infolist()):,} members")
+    return zipfile.ZipFile(path)
+
+
+def check_archive(path: Path, most: int) -> None:
+    """Check an archive of arrays before one is read: it has at most so many members, fits into the memory, is not
+    packed more tightly than arrays are, and its members are whole. Raises InputError, or one of DAMAGED where it is not
+    an archive, or not a whole one.
+    """
+    with open_archive(path, most) as archive:
         members = archive.infolist()
         sizes = {member.filename: member.file_size for member in members}
         if len(sizes) < len(members):
@@ -94,9 +133,8 @@ def read_json(path: Path, schema: type[Schema]) -> Schema:
     fit the schema."""
     from pydantic import ValidationError  # only now: commands whose line is read import this module
 
-    require_file(path, "file")
     try:
-        return schema.model_validate(unsealed(json.loads(path.read_bytes())))
+        return schema.model_validate(unsealed(json.loads(read_bytes(path, "file", MOST_JSON))))
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))

@@ -18,7 +18,8 @@ _TYPES = {
     **{f"Float{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
 }
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
-_MARK, _CRC_BYTES = b"crc_num", 10  # at a file's end, before the CRC-32 of all before it
+MARK, _CRC_BYTES = b"crc_num", 10  # at a file's end, before the CRC-32 of all before it
+CHECKSUM_BYTES = len(MARK) + _CRC_BYTES
 
 
 def read_ckpt(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
@@ -28,8 +29,8 @@ def read_ckpt(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     from mindspore.train.checkpoint_pb2 import Checkpoint
 
     content = memoryview(path.read_bytes())
-    end = len(content) - len(_MARK) - _CRC_BYTES
-    if checked := end >= 0 and content[end:-_CRC_BYTES] == _MARK:
+    end = len(content) - CHECKSUM_BYTES
+    if checked := end >= 0 and content[end:-_CRC_BYTES] == MARK:
         if int.from_bytes(content[-_CRC_BYTES:], "big") != zlib.crc32(content[:end]):
             raise ValueError("its checksum differs")
         content = content[:end]
@@ -77,4 +78,4 @@ def write_ckpt(path: Path, arrays: Mapping[str, np.ndarray], record: str) -> Non
             piece = message.SerializeToString()
             file.write(piece)
             crc = zlib.crc32(piece, crc)
-        file.write(_MARK + crc.to_bytes(_CRC_BYTES, "big"))
+        file.write(MARK + crc.to_bytes(_CRC_BYTES, "big"))

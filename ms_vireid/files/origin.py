@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.command.errors import one_line
-from ms_vireid.files.checks import file_checksum
+from ms_vireid.command.errors import InputError, one_line
+from ms_vireid.files.checks import file_checksum, read_bytes
+from ms_vireid.files.weights import has_checksum
 
 _log = logging.getLogger(__name__)
 
@@ -50,13 +51,28 @@ _FOREIGN = {  # names that other projects' files have, from the most telling on
 _OWN = {"ViT": "patch_embed.proj.weight", "ResNet": "layer1.0.conv1.weight"}
 _LARGEST = 2.7**2  # of a normalised pixel, squared: (1 - 0.406) / 0.225 is 2.64
 _CONFIG_BYTES = 1_000_000
+_PROMISED = re.compile(r"-([0-9a-f]{8,64})(?=\.)")  # digits of a SHA-256, in a file's name
 
 
 def note_origin(path: Path, arrays: Mapping[str, np.ndarray], network: str) -> None:
     """One line in the log for what a file of a "ViT" or a "ResNet" is, and one for each sign that it is another
-    recipe's. arrays: all that it holds, by timm's or torchvision's names."""
+    recipe's, or may be damaged. arrays: all that it holds, by timm's or torchvision's names."""
     for line in (identity(path, network), *signs(arrays, network)):
-        _log.warning("%s", one_line(f"note: {path}: {line}"))
+        _note(path, line)
+    note_unproven(path)
+
+
+def note_unproven(path: Path) -> None:
+    """One line in the log for a file of weights, which has been read, if nothing tells whether it is whole: no checksum
+    of its own, no digits in its name, and none of the files known here."""
+    if has_checksum(path) or _PROMISED.search(path.name):
+        return
+    if (digest := file_checksum(path))[:8] not in _FILES:
+        _note(path, f"has no checksum: damage shows only if its SHA-256 is not its publisher's; it is {digest}")
+
+
+def _note(path: Path, line: str) -> None:
+    _log.warning("%s", one_line(f"note: {path}: {line}"))
 
 
 def identity(path: Path, network: str) -> str:
@@ -68,7 +84,7 @@ def identity(path: Path, network: str) -> str:
         return f"the recipe's file, {_FILES[digest[:8]][0]}, by its SHA-256"
     if digest[:8] in _FILES:
         return f"is {_FILES[digest[:8]][0]} by its SHA-256; {recipe}"
-    if promised := re.search(r"-([0-9a-f]{8,64})(?=\.)", path.name):
+    if promised := _PROMISED.search(path.name):
         if not digest.startswith(promised[1]):
             return f"its name promises the SHA-256 {promised[1]}, it has {digest[:8]}: damaged or changed; {recipe}"
         return f"whole by its SHA-256; {recipe}"
@@ -123,10 +139,8 @@ def _architecture(path: Path) -> str | None:
     """The model that timm's config.json, beside a file from the Hugging Face hub, says it is."""
     beside = path.with_name("config.json")
     try:
-        if not beside.is_file() or beside.stat().st_size > _CONFIG_BYTES:
-            return None
-        tree = json.loads(beside.read_bytes())
+        tree = json.loads(read_bytes(beside, "file", _CONFIG_BYTES))
         name, tag = tree["architecture"], tree["pretrained_cfg"].get("tag")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None  # another program's
+    except (InputError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None  # none, or another program's
     return f"{name}.{tag}"[:100] if tag else str(name)[:100]

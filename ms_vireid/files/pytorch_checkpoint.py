@@ -19,6 +19,7 @@ import numpy as np
 
 from ms_vireid.command.errors import InputError, the_first
 from ms_vireid.devices.memory import require_memory
+from ms_vireid.files.checks import open_archive
 
 PICKLED = (".pth", ".pt", ".t")  # .t is what the AGW baseline saves under
 WRAPPERS = ("state_dict", "model", "net", "model_state")  # keys under which files keep their state dict
@@ -114,7 +115,7 @@ def check_stored(archive: zipfile.ZipFile, size: int) -> None:
 
 
 def _read_archive(path: Path) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(path) as archive:
+    with open_archive(path) as archive:
         names = archive.namelist()
         if any(name.endswith("/constants.pkl") for name in names):
             raise InputError(f"{path}: is TorchScript, a program; save its state_dict() by torch.save")

@@ -6,6 +6,7 @@ checksum and more. An optimizer's state lies among the weights, as STATE.WEIGHT.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,8 @@ from ms_vireid.command.errors import InputError, refuse, refuse_unfit
 from ms_vireid.command.names import FRAMEWORKS, MINDSPORE, TORCH
 from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import check_names, require_file
-from ms_vireid.files.mindspore_checkpoint import RECORD, read_ckpt, write_ckpt
-from ms_vireid.files.pytorch_checkpoint import PICKLED, read_pth
+from ms_vireid.files.mindspore_checkpoint import CHECKSUM_BYTES, MARK, RECORD, read_ckpt, write_ckpt
+from ms_vireid.files.pytorch_checkpoint import PICKLED, ZIP, read_pth
 from ms_vireid.files.writing import whole
 
 FORMAT = 1  # version of the record
@@ -37,7 +38,7 @@ _Scale = Annotated[float, Field(ge=0, le=2.0**127)]
 
 class _Best(BaseModel):
     epoch: _Count
-    map: float
+    map: Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]  # a mean is rounded
 
 
 class Record(BaseModel):
@@ -125,6 +126,19 @@ def read_checkpoint(path: Path | str, framework: str | None = None) -> Checkpoin
             f"{path}: has {FRAMEWORKS[found]}'s names, not {FRAMEWORKS[framework]}'s; convert it with parity/convert.py"
         )
     return Checkpoint(path, arrays, meta, found)
+
+
+def has_checksum(path: Path) -> bool:
+    """Whether a file of weights, which has been read, carries a checksum of its content: PyTorch's from before 1.6 and
+    other projects' `.safetensors` have none."""
+    if path.suffix.lower() == ".safetensors":
+        with safe_open(path, framework="np") as file:
+            return '"checksum": ' in (file.metadata() or {}).get(RECORD, "")
+    with path.open("rb") as file:
+        if path.suffix.lower() != ".ckpt":
+            return file.read(len(ZIP)) == ZIP
+        file.seek(-CHECKSUM_BYTES, os.SEEK_END)
+        return file.read(len(MARK)) == MARK
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:

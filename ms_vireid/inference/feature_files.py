@@ -32,6 +32,7 @@ from ms_vireid.files.writing import whole
 
 FORMAT = 2
 COLUMNS = {"paths": "U", "modality": "U", "identities": "U", "cameras": "i"}  # kinds of the columns besides features
+_MOST_MEMBERS = 100  # of an archive: those above, or an index, and what later versions may add
 _MAKE = "make it with ms_vireid/extract.py"
 
 
@@ -178,7 +179,7 @@ def read_archive(path: Path, what: str, remedy: str) -> dict[str, np.ndarray | b
     damaged, or there is not enough memory."""
     require_file(path, f"file; {remedy}")
     try:
-        check_archive(path)
+        check_archive(path, _MOST_MEMBERS)
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
     except DAMAGED as error:

@@ -29,7 +29,7 @@ class TrainedModel:
     config: Config
     model: ReIDModel
     extractor: FeatureExtractor  # of the model, in the run's batches
-    epoch: int | None  # of a model.safetensors
+    record: dict  # saved with the weights
     left_out: tuple[str, ...]  # names of the file's parameters that only training needs
 
     def read_data(self, root: str | None) -> ReIDData:
@@ -41,7 +41,7 @@ class TrainedModel:
 
     def source(self) -> dict:
         """What a feature file says of it."""
-        return {"file": self.path.name, "sha256": file_checksum(self.path), "epoch": self.epoch}
+        return {"file": self.path.name, "sha256": file_checksum(self.path), "epoch": self.record.get("epoch")}
 
     def feature_info(self) -> dict:
         """The `info` of features that it makes, before any folder of pictures is known."""
@@ -67,5 +67,5 @@ def load_trained(paths: Sequence[Path | str], program: str = "operators", infere
         model.set_train(False)
         prepare(program, model)
         extractor = FeatureExtractor.configured(model, program, config)
-        trained.append(TrainedModel(checkpoint.path, config, model, extractor, checkpoint.meta.get("epoch"), left_out))
+        trained.append(TrainedModel(checkpoint.path, config, model, extractor, checkpoint.meta, left_out))
     return trained

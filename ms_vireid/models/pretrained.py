@@ -54,7 +54,7 @@ def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
 
 def _read(path: Path | str, where: str) -> dict[str, np.ndarray]:
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"model.pretrained: no such file {path}; {where}; or set model.pretrained=none")
     return read_checkpoint(path).arrays
 

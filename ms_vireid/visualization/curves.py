@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.engine.run_folder import RunFolder, read_metrics
+from ms_vireid.engine.run_folder import METRICS, RunFolder, read_metrics
 from ms_vireid.evaluation.table import COLUMNS
+from ms_vireid.files.checks import require_file
 from ms_vireid.visualization.figure import (
     DASHES,
     LONGEST_LABEL,
@@ -23,7 +24,7 @@ from ms_vireid.visualization.figure import (
 )
 
 NOT_TERMS = ("epoch", "step", "images_per_second", "evaluation")
-METRICS = ("rank1", "map", "minp")  # that are drawn
+DRAWN = ("rank1", "map", "minp")  # metrics
 LAST = RATES, TESTED = "learning rate", "metrics on the test set"  # panels of several curves
 PANELS_IN_ROW = 3
 MARKERS_ON_LINE = 6  # about, where several runs are told apart by them
@@ -39,25 +40,22 @@ def read_curves(run: Path) -> Panels:
         InputError: no such file, a line of something else, or no loss at all.
     """
     path = RunFolder(run).metrics if run.is_dir() else run
-    if not path.is_file():
-        raise InputError(f"{path}: cannot be read (no such file); give a run folder of train.py")
+    require_file(path, METRICS)
     panels: Panels = {}
     for row in read_metrics(path):
         for title, name, value in _values(row):
-            if isinstance(value, int | float) and math.isfinite(value):
-                panels.setdefault(title, {}).setdefault(name, []).append(
-                    (row["step"], 100 * value if title == TESTED else value)
-                )
+            points = panels.setdefault(title, {}).setdefault(name, [])
+            points.append((row["step"], 100 * value if title == TESTED else value))
     if not panels.keys() - set(LAST):
         raise InputError(f"{path}: holds no loss; give a run that has logged some steps")
     return {title: panels[title] for title in _in_order(panels)}
 
 
-def _values(row: dict) -> Iterator[tuple[str, str, object]]:
+def _values(row: dict) -> Iterator[tuple[str, str, float]]:
     """What a line of metrics.jsonl holds: the panel's title, the curve's name and the value."""
     for name, value in row.items():
-        if name == "evaluation" and isinstance(value, dict):
-            yield from ((TESTED, COLUMNS[metric], value[metric]) for metric in METRICS if metric in value)
+        if name == "evaluation":
+            yield from ((TESTED, COLUMNS[metric], value[metric]) for metric in DRAWN if metric in value)
         elif name.startswith("lr_"):
             yield RATES, name.removeprefix("lr_"), value
         elif name not in NOT_TERMS:

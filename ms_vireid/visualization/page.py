@@ -9,8 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ms_vireid.ablations import published
-from ms_vireid.command.errors import InputError
-from ms_vireid.config import Config, dump_config, stored_config
+from ms_vireid.command.errors import InputError, the_first
+from ms_vireid.config import FREE_KEYS, Config, dump_config, stored_config
 from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder, RunRecord, read_metrics
 from ms_vireid.evaluation.table import COLUMNS
 from ms_vireid.files.checks import read_json
@@ -27,10 +27,11 @@ DATA_SETS = {
 
 
 class RunView:
-    """What a run folder holds besides checkpoints: record (run.json), config, result (result.json, None without).
+    """What a run folder holds besides checkpoints: record (run.json), config, result (result.json, None without),
+    further (of searches that `ablate.py` evaluated).
 
     Raises:
-        InputError: it holds no run, or a file of it is not what train.py writes.
+        InputError: it holds no run, or a file of it is not what train.py writes, or a result is another model's.
     """
 
     def __init__(self, folder: RunFolder):
@@ -45,6 +46,12 @@ class RunView:
                 if not getattr(self.result, name):
                     problem = f"lacks '{name}', which evaluation.compare_untrained asked for"
                     raise InputError(f"{folder.result}: {problem}; use another copy")
+        names = published.further_results(folder, self.config)
+        self.further = [(search, name, read_json(folder.path / name, Evaluation)) for search, name in names]
+        if self.result is not None:
+            folder.require_evaluated(folder.result, self.result.protocol)
+        for _, name, evaluation in self.further:
+            folder.require_evaluated(folder.path / name, evaluation)
         self.name = folder.path.resolve().name
         self.data_set = DATA_SETS[self.config.data.name]
 
@@ -52,6 +59,14 @@ class RunView:
     def checkpoint(self) -> Path | None:
         """The selected weights, else those of a training that has not ended; None before the first checkpoint."""
         return self.folder.checkpoint(self.folder.model, self.folder.last)
+
+    def require_own(self, record: dict) -> None:
+        """Raise InputError unless the checkpoint, with that record, was written by this run."""
+        path = self.checkpoint
+        config = stored_config(record["config"], str(path))
+        pictures = record.get("data_checksum", self.record.data.checksum)
+        if keys := self.folder.differing(self.record, config, pictures, FREE_KEYS):
+            raise InputError(f"{path}: is of a run with another {the_first(keys)}; use the run's own")
 
     def unfinished(self) -> str | None:
         """How far a run without a result has come; None if it has one."""
@@ -87,10 +102,7 @@ def render(run: RunView, test: dict | None, notes: list[str]) -> str:
 def _result_tables(run: RunView) -> list[dict]:
     """Of each search that was evaluated: our metrics, the untrained model's, chance, and the published ones."""
     config = run.config
-    searches = [
-        (search, read_json(run.folder.path / name, Evaluation), {})
-        for search, name in published.further_results(run.folder, config)
-    ]
+    searches = [(search, evaluation, {}) for search, _, evaluation in run.further]
     if run.result is not None:
         others = {name: held for name in ("untrained", "chance") if (held := getattr(run.result, name))}
         searches.insert(0, (published.search_key(config.data.name, config.evaluation), run.result.protocol, others))

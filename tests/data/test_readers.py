@@ -145,8 +145,8 @@ FIRST = "vis/0001/0001_c01_s101_f0_vis.jpg 0\n"
         ("vis", None, r"vis: no such folder; data\.root must hold vis, nir, test_vis"),
         ("test_nir", None, r"test_nir: no such folder; data\.root must hold vis, nir, test_vis"),
         ("idx", None, r"idx: no such folder; data\.root must hold vis, nir, test_vis"),
-        ("idx/train_nir.txt", None, r"train_nir\.txt: cannot be read"),
-        ("idx/test_id.txt", None, r"test_id\.txt: cannot be read"),
+        ("idx/train_nir.txt", None, r"train_nir\.txt: no such list"),
+        ("idx/test_id.txt", None, r"test_id\.txt: no such list"),
         (
             "idx/train_vis.txt",
             FIRST + "vis/0001/0001_c01_s1_f1_vis.jpg",

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,24 @@ def test_a_flipped_bit_anywhere_changes_nothing_or_is_one_line(name, tmp_path):
         except InputError:
             found += 1
     assert found > 40
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.index", "a.pth"])
+def test_the_members_of_an_archive_are_counted_before_one_is_read(name, tmp_path):
+    read = {"a.npz": load_features, "a.index": load_index, "a.pth": read_checkpoint}[name]
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        for number in range(80):
+            entry = zipfile.ZipInfo(f"a/{number}")
+            entry.comment = bytes(60_000)  # a list of members as long as that of many
+            archive.writestr(entry, b"")
+    with pytest.raises(InputError, match=rf"{name}: .*it has too many members"):
+        read(tmp_path / name)
+    if name != "a.pth":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for number in range(101):
+                archive.writestr(f"{number}.npy", b"")
+        with pytest.raises(InputError, match=rf"{name}: .*it has 101 members"):
+            read(tmp_path / name)
 
 
 @pytest.mark.parametrize("spoilt", [MARKER, "exp/train_id.txt", "cam3/0001/0001.jpg"])

@@ -128,6 +128,8 @@ RECORDS = {
     "step-negative": recorded(lambda tree: tree | {"step": -1}),
     "step-without-configuration": recorded(lambda tree: {"step": 1}),
     "best-a-number": recorded(lambda tree: tree | {"best": 3}),
+    "best-not-a-number": recorded(lambda tree: tree | {"best": {"epoch": 1, "map": float("nan")}}),
+    "best-beyond-all": recorded(lambda tree: tree | {"best": {"epoch": 1, "map": 10**400}}),
     "parts-a-number": recorded(lambda tree: tree | {"parts": 3}),
     "another-format": recorded(lambda tree: tree | {"format": 99}),
     "devices-zero": recorded(lambda tree: tree | {"devices": 0}),
@@ -201,16 +203,63 @@ for name, held in (("empty", {}), ("list", []), ("text", "x"), ("of-lists", {"st
     case("state", f"optimiser-{name}-torch", (*TORCH[:-1], "bad.pth"),
          lambda held=held: torch.save({"model": {}, "optimizer": held, "step": 1}, "bad.pth"), "bad.pth: ")  # fmt: skip
 
+
 # What a run folder holds, on --resume and on a page.
+def in_the_place_of(path, make):
+    os.remove(path)
+    make(path)
+
+
+def to_a_device(path):
+    os.symlink("/dev/zero", path)
+
+
+def logged(**values):
+    """A line more in the log."""
+
+    def change():
+        with Path("run/metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"epoch": 1, "step": 1} | values) + "\n")
+
+    return change
+
+
+def of_another_run():
+    """The model of a run of another seed, and no result yet."""
+    os.remove("run/result.json")
+    held = read_checkpoint(Path("run/model.safetensors"))
+    held.meta["config"]["seed"] = 7
+    write_checkpoint(Path("run/model.safetensors"), held.arrays, held.meta, MINDSPORE)
+
+
 FOLDERS = {
     "run-json-a-list": write("run/run.json", "[1]"),
     "run-json-lacks-all": write("run/run.json", "{}"),
     "run-json-command-a-number": lambda: spoil_json("run/run.json", command=3),
     "run-json-deep": write("run/run.json", '{"a":' * 100_000),
+    "run-json-cores": lambda: spoil_json("run/run.json", cores=10**4000),
+    "run-json-a-pipe": lambda: in_the_place_of("run/run.json", os.mkfifo),
+    "run-json-a-device": lambda: in_the_place_of("run/run.json", to_a_device),
+    "run-json-large": lambda: os.truncate("run/run.json", 1 << 40),
 }
 METRICS = {
     "metrics-without-step": write("run/metrics.jsonl", '{"loss": 1}\n{"epoch": 1, "step": 1}\n'),
     "metrics-lists": write("run/metrics.jsonl", "[1]\n[2]\n[3]\n"),
+    "metrics-step-of-4000-digits": logged(step=10**4000),
+    "metrics-step-negative": logged(step=-1),
+    "metrics-of-4000-digits": logged(loss=10**4000),
+    "metrics-huge": logged(loss=1e308),
+    "metrics-nan": logged(loss=float("nan")),
+    "metrics-a-text": logged(loss="1"),
+    "metrics-evaluation-huge": logged(evaluation={"map": 1e308}),
+    "metrics-evaluation-a-list": logged(evaluation=[1]),
+    "metrics-of-3000-terms": logged(**{f"term{number}": 1.0 for number in range(3000)}),
+    "metrics-of-60-terms": lambda: [logged(**{f"term{number}": 1.0})() for number in range(60)],
+    "metrics-long": lambda: os.truncate("run/metrics.jsonl", 1 << 24),
+    "metrics-large": lambda: os.truncate("run/metrics.jsonl", 1 << 40),
+    "metrics-a-pipe": lambda: in_the_place_of("run/metrics.jsonl", os.mkfifo),
+    "metrics-a-device": lambda: in_the_place_of("run/metrics.jsonl", to_a_device),
+    "metrics-a-folder": lambda: in_the_place_of("run/metrics.jsonl", os.mkdir),
 }
 
 
@@ -225,6 +274,15 @@ for name, change in METRICS.items():
     case("folder", f"{name}-resume", RESUME, change, "run/metrics.jsonl")
     case("folder", f"{name}-curves", ("ms_vireid.visualize", "curves", "run", "--output", "a.png"), change, "metrics")
 case("folder", "result-a-list", ("ms_vireid.report", "run", *DEVICE), write("run/result.json", "[]"), "result.json")
+for name, value in (("nan", float("nan")), ("huge", 1e308), ("4000-digits", 10**4000), ("negative", -1.0)):
+    case("folder", f"result-{name}", ("ms_vireid.report", "run", *DEVICE),
+         lambda value=value: spoil_json("run/result.json", trained={"map": value}), "result.json")  # fmt: skip
+case("folder", "curves-of-a-pipe", ("ms_vireid.visualize", "curves", "pipe", "--output", "a.png"),
+     lambda: os.mkfifo("pipe"), "pipe: is not a regular file; give a metrics.jsonl")  # fmt: skip
+REPORT = ("ms_vireid.report", "run", *DEVICE, "--queries", "0")
+case("folder", "model-of-another-run", REPORT,
+     lambda: shutil.copy("run/last.safetensors", "run/model.safetensors"), "not the model that result")  # fmt: skip
+case("folder", "model-of-another-run-by-its-record", REPORT, of_another_run, "is of a run with another seed")
 case("folder", "result-of-texts", ("ms_vireid.report", "run", *DEVICE),
      lambda: spoil_json("run/result.json", trained={"map": "x"}), "result.json")  # fmt: skip
 
@@ -272,6 +330,8 @@ def chain():
 
 
 case("yaml", "chain-of-bases", (TRAIN[0], "--config", "b0.yaml", *DEVICE), chain, "more than 20 files")
+case("yaml", "a-device", (TRAIN[0], "--config", "zero.yaml", *DEVICE),
+     lambda: to_a_device("zero.yaml"), "zero.yaml: is not a regular file")  # fmt: skip
 case("yaml", "pipe", (TRAIN[0], "--config", "pipe", *DEVICE), lambda: os.mkfifo("pipe"), "pipe: ")
 case("yaml", "override-deep", (*TRAIN, ".".join("a" * 3000) + "=1"))
 case("yaml", "override-brackets", (*TRAIN, "seed=" + "[" * 3000))
@@ -515,6 +575,7 @@ PICTURES = {
     "psd": raw_picture(b"8BPS\x00\x01" + bytes(200)),
     "pdf": raw_picture(b"%PDF-1.4\n"),
     "empty": raw_picture(b""),
+    "large": lambda: os.truncate("pictures/visible/0001/0.jpg", 1 << 40),
     "cut": lambda: raw_picture(Path("pictures/visible/0001/0.jpg").read_bytes()[:200])(),
     "pipe": lambda: (os.remove("pictures/visible/0001/0.jpg"), os.mkfifo("pictures/visible/0001/0.jpg")),
     "dangling-link": lambda: Path("pictures/visible/0001/z.jpg").symlink_to("gone.jpg"),
@@ -533,6 +594,8 @@ case("pictures", "identity-beyond-int32", (*TRAIN, "--output", "new"),
      write("sysu/exp/train_id.txt", "1,5,99999999999"), "train_id.txt")  # fmt: skip
 case("pictures", "identity-of-5000-digits", (*TRAIN, "--output", "new"),
      write("sysu/exp/train_id.txt", "9" * 5000), "train_id.txt")  # fmt: skip
+case("pictures", "list-large", (*TRAIN, "--output", "new"),
+     lambda: os.truncate("sysu/exp/train_id.txt", 1 << 40), "train_id.txt: is too large")  # fmt: skip
 case("pictures", "list-a-pipe", (*TRAIN, "--output", "new"),
      lambda: (os.remove("sysu/exp/train_id.txt"), os.mkfifo("sysu/exp/train_id.txt")), "train_id.txt")  # fmt: skip
 MAY_BEGIN = {"cut-train", "floats-train"}  # what only decoding finds is found in training

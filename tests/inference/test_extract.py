@@ -228,7 +228,7 @@ def test_a_folder_of_something_else_is_left_alone(run_extract, pictures, tmp_pat
         (("--workers", "-1"), "--workers -1: must be at least 0"),
         (("--images", "nowhere"), "nowhere: no such folder; give the folder of the pictures with --images"),
         (("--checkpoint", "nowhere.safetensors"), "nowhere.safetensors: no such checkpoint file"),
-        (("--list", "nowhere.txt"), "nowhere.txt: cannot be read"),
+        (("--list", "nowhere.txt"), "nowhere.txt: no such list; give one path a line"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(run_extract, pictures, capfd, options, said):

@@ -1,6 +1,8 @@
 """Corrupted, hostile and foreign files: one line each, no code of theirs runs, nothing is written."""
 
+import hashlib
 import os
+import shutil
 import zipfile
 
 import numpy as np
@@ -107,10 +109,24 @@ def test_arrays_of_objects_are_refused(monkeypatch, tmp_path, weights):
     assert "not a whole weight file" in refused(monkeypatch, tmp_path / "a.pth")
 
 
-def test_a_legacy_file_of_tensors_is_read(monkeypatch, tmp_path, weights):
+def test_a_legacy_file_of_tensors_is_read_with_a_note_that_nothing_shows_damage_to_it(
+    monkeypatch, tmp_path, weights, caplog
+):
+    def noted(path):
+        caplog.clear()
+        convert(monkeypatch, path, path.with_name("b.safetensors"), "--overwrite", *SMALL["pmt"])
+        return [line for line in caplog.messages if line.startswith(f"note: {path}: has no checksum")]
+
+    torch.save(weights, tmp_path / "a.pth")
+    assert noted(tmp_path / "a.pth") == []
     torch.save(weights, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
-    convert(monkeypatch, tmp_path / "a.pth", tmp_path / "b.safetensors", *SMALL["pmt"])
-    assert (tmp_path / "b.safetensors").exists()
+    digest = hashlib.sha256((tmp_path / "a.pth").read_bytes()).hexdigest()
+    assert noted(tmp_path / "a.pth")[0].endswith(f"its SHA-256 is not its publisher's; it is {digest}")
+    assert noted((tmp_path / "a.pth").rename(tmp_path / f"a-{digest[:8]}.pth")) == []
+    save_file(weights, tmp_path / "c.safetensors")
+    assert noted(tmp_path / "c.safetensors")
+    shutil.copy(tmp_path / "b.safetensors", tmp_path / "d.safetensors")
+    assert noted(tmp_path / "d.safetensors") == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.complex64])

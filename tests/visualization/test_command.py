@@ -103,7 +103,7 @@ def test_curves_of_a_run(draw, tmp_path):
             "--identities 11: must be at most 10 (there are as many colours",
         ),
         (("features", "--checkpoint", "P", "--visible", "V", "V", "--infrared", "V"), "give as many of each"),
-        (("curves", "nowhere"), "nowhere: cannot be read"),
+        (("curves", "nowhere"), "nowhere: no such metrics.jsonl of a run"),
         (("pie",), "invalid choice: 'pie'"),
     ],
 )

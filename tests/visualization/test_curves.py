@@ -45,7 +45,7 @@ def test_other_files_are_refused_with_the_line(run, line):
 
 
 def test_a_run_without_losses_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"metrics\.jsonl: no such metrics\.jsonl of a run"):
         read_curves(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("")
     with pytest.raises(InputError, match="holds no loss"):

@@ -4,7 +4,6 @@ import pickle
 import re
 import struct
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.devices.memory import require_memory
-from ms_vireid.files.checks import DAMAGED, check_names, require_file
+from ms_vireid.files.checks import DAMAGED, check_names, open_archive, require_file
 from ms_vireid.files.pytorch_checkpoint import PICKLED, WRAPPERS, ZIP, check_stored
 from ms_vireid.files.weights import read_checkpoint
 
@@ -53,7 +52,7 @@ def _check_archive(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(len(ZIP)) != ZIP:  # as PyTorch wrote before 1.6
             return
-    with zipfile.ZipFile(path) as archive:
+    with open_archive(path) as archive:
         check_stored(archive, path.stat().st_size)
         if archive.testzip() is not None:
             raise ValueError("damaged")

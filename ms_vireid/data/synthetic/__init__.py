@@ -20,11 +20,13 @@ from ms_vireid.data.folders import SYSU_CAMERAS
 from ms_vireid.data.processes import in_processes
 from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
+from ms_vireid.files.checks import file_checksum, read_bytes
 
 PICTURE = 3  # the random stream of a seed
 VERSION = 3  # raise it whenever the same parameters no longer give the same files
 MARKER = "synthetic.json"
 JPEG_QUALITY = 92
+_MOST_BYTES = 100_000  # of the marker
 _AT_A_TIME = 8  # people that a process is given
 
 
@@ -60,9 +62,9 @@ def _is_there(root: Path, parameters: dict) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = json.loads((root / MARKER).read_text())
+        found = json.loads(read_bytes(root / MARKER, "file", _MOST_BYTES))
         content = found.pop("content", None)  # which earlier versions did not write
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (InputError, OSError, ValueError, RecursionError, TypeError, AttributeError):
         raise InputError(f"{root} is not a synthetic set (no readable {MARKER}): give another folder") from None
     if found != parameters:
         raise InputError(f"{root} holds {found}, not {parameters}: remove it or give another folder")
@@ -75,7 +77,7 @@ def _content(root: Path) -> str:
     """A checksum of all pictures and lists."""
     digest = hashlib.sha256()
     for path in sorted(path for kind in ("cam*/*/*.jpg", "exp/*.txt") for path in root.glob(kind)):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + bytes.fromhex(file_checksum(path)))
     return digest.hexdigest()
 
 
