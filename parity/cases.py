@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ms_vireid.programs.prepare import PROGRAMS
-from parity.compare import REACH, Comparison, on_device
+from parity.compare import REACH, Comparison
 from parity.harness import OF_FUNCTIONS, Case
 from parity.rungs import initialisation, layers, losses, models, names, pipeline, training
 
@@ -75,9 +75,8 @@ def programs_of_device() -> tuple[str, ...]:
     return PROGRAMS if ms.get_context("device_target") == "CPU" else OF_FUNCTIONS
 
 
-def run(case: Case, programs: Sequence[str] | None = None, stand_in: bool = False) -> Outcome:
-    """Run one case by some of the device's programs, by default all, with the device's tolerances; on a stand-in, which
-    rounds no more than a CPU does, with the CPU's.
+def run(case: Case, programs: Sequence[str] | None = None) -> Outcome:
+    """Run one case by some of the device's programs, by default all.
 
     Raises:
         ValueError: the case compared nothing.
@@ -91,8 +90,6 @@ def run(case: Case, programs: Sequence[str] | None = None, stand_in: bool = Fals
         made[program] = tuple(by(program))
         if not made[program]:
             raise ValueError(f"case '{case}' compares nothing")
-        if ms.get_context("device_target") != "CPU" and not stand_in and case.rung in COMPUTING:
-            made[program] = tuple(map(on_device, made[program]))
     if not case.programs:
         return Outcome(case, made)
     terms = training.terms(case.subject, made) if case.training else {}

@@ -249,7 +249,7 @@ def _run_task(side: Side, numbers: Sequence[int]) -> list[tuple]:
     made = []
     for number in numbers:
         begun = time.perf_counter()
-        outcome = run_case(LADDER[number], side.programs, side.stand_in)
+        outcome = run_case(LADDER[number], side.programs)
         results, terms = (
             {side.column(by) if by != "PyTorch" else by: value for by, value in found.items()}
             for found in (outcome.results, outcome.terms)
