@@ -24,6 +24,7 @@ from parity.stand_in.counts import calls, count
 
 LIMIT_S = 1800.0  # of a row
 SETTLING, COUNTED = 20, 4  # steps; an Ascend takes memory by the page, the last ones within a dozen steps
+LEAST_MS = 0.1  # of a kind of call that has a line of its own
 AMP = "train.amp=float16"
 MODES = {
     "compiled": ("train.program=graph",),
@@ -89,22 +90,28 @@ def rows(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]
 
 
 def costs(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
-    """What the device does in a step, then each kind of call in order of its ms on an H100, as `prices` predicts them.
-    Beside them PyTorch's kinds of kernels as they were measured, in the same order: a line's two have nothing else in
-    common. Raises as `rows`."""
+    """What the device does in a step, then each kind of call in order of its ms on an H100, as `prices` predicts them,
+    those that are shortest together. Beside them PyTorch's kinds of kernels as they were measured, in the same order: a
+    line's two have nothing else in common. Raises as `rows`."""
     for name in names:
         model, mode = COST_ROWS[name]
         overrides = *MODELS[model][1], *CLASSES, *options.overrides, *MODES[mode]
         calls = _counted(f"GPU: {model.split()[0]} {mode}", "GPU", model, overrides)["calls"]
-        kinds = prices.kinds(calls)
-        ours = [("all", sum(cost.calls for cost in kinds.values()), prices.busy_ms(calls))]
-        ours += [(kind, *cost) for kind, cost in kinds.items()]
+        kinds = [(kind, *cost) for kind, cost in prices.kinds(calls).items()]
+        long = [kind for kind in kinds if kind[2] >= LEAST_MS]
+        whole = _sum(f"all, of a step of {prices.step_ms(calls):.1f} ms", kinds)
+        ours = [whole, *long, _sum("the rest", kinds[len(long) :])]
         torch = prices.measured()["steps"][name]["torch"]
-        theirs = [("all", torch["busy_ms"]), *torch["kinds"].items()]
+        theirs = [(f"all, of a step of {torch['step_ms']:.1f} ms", torch["busy_ms"]), *torch["kinds"].items()]
         for place, (our, their) in enumerate(zip_longest(ours, theirs, fillvalue=(None, None, None))):
             (kind, made, ms), (torch_kind, torch_ms, *_) = our, their
             row = {"kind": kind, "calls": made, "ms": ms, "torch_kind": torch_kind, "torch_ms": torch_ms}
             yield f"{name}, {place}" if place else name, row
+
+
+def _sum(name: str, kinds: Sequence[tuple[str, float, float]]) -> tuple[str, float, float]:
+    """Of calls and ms."""
+    return name, sum(calls for _, calls, _ in kinds), sum(ms for _, _, ms in kinds)
 
 
 def replacements(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:

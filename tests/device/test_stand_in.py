@@ -78,6 +78,27 @@ def test_memory_is_counted_and_limited(library, monkeypatch):
     assert (now.value, peak.value) == (0, 2**39)
 
 
+def test_a_copy_from_pinned_memory_is_told_from_others(library):
+    runtime = library("libcudart.so.11.0")
+    runtime.stand_in_calls.restype = ctypes.c_char_p
+    device, pinned = ctypes.c_void_p(), ctypes.c_void_p()
+    pageable, registered = (ctypes.create_string_buffer(64) for _ in range(2))
+    runtime.cudaMalloc(ctypes.byref(device), ctypes.c_size_t(64))
+    runtime.cudaHostAlloc(ctypes.byref(pinned), ctypes.c_size_t(64), 0)
+    runtime.cudaHostRegister(registered, ctypes.c_size_t(64), 0)
+
+    def copied(source, size):
+        runtime.cudaMemcpyAsync(device, source, ctypes.c_size_t(size), 1, None)
+        (line,) = (line for line in runtime.stand_in_calls().decode().splitlines() if f"uint8[{size}]" in line)
+        return line.partition("] ")[2]
+
+    assert copied(pageable, 11) == "to the device"
+    assert copied(ctypes.c_void_p(pinned.value + 40), 12) == "to the device from pinned memory"
+    assert copied(registered, 13) == "to the device from pinned memory"
+    runtime.cudaHostUnregister(registered)
+    assert copied(registered, 14) == "to the device"
+
+
 @pytest.mark.parametrize(("values", "expected"), [(True, [-1]), (False, [0])])
 def test_what_is_read_back_is_0_where_nothing_is_computed(stand_in, values, expected):
     script = """

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from ms_vireid.command.errors import InputError
 from parity.measure import prices
 from parity.measure.launches import COST_ROWS
 
@@ -48,7 +49,7 @@ def test_profiles_are_summed_by_kind(tmp_path):
         "cudnnReduceTensor\tfloat16[1,768] float16[13504,768]": 48,
         "CalAddcmul<float, float>\tfloat32[8] float32[8] float32[8] float32[1] float32[1]": 2,
     }
-    kernels = [["void reduce_tensor_kernel<float, 2>", 96, 4000.0], ["Addcmul_value1<float>", 4, 10.0]]
+    kernels = [["void reduce_tensor_kernel<float, 2>", 96, 4000.0], ["Addcmul_value1<float>", 4, 10.0], ["new", 2, 2.0]]
     torch = [["Optimizer.step#AdamW.step", 2, 9e9], ["nvjet_sm90_hsh_64x8", 2, 1000.0], ["nchwToNhwcKernel", 2, 500.0]]
     profile = {"steps": 2, "busy_ms": 4.4}
     profiles = {"PMT float16 mindspore": {**profile, "kernels_calls_us": kernels}}
@@ -62,11 +63,28 @@ def test_profiles_are_summed_by_kind(tmp_path):
             "mindspore": {
                 "step_ms": 2.5,
                 "busy_ms": 2.2,
-                "kinds": {"cuDNN's reduction, float16": 2.0, "addcmul, float32": 0.005},
+                "kinds": {"cuDNN's reduction, float16": 2.0, "addcmul, float32": 0.005, "others, float32": 0.001},
             },
             "torch": {"step_ms": 1.0, "busy_ms": 2.2, "kinds": {"product": 0.5, "convolution": 0.25}},
         }
     }
+
+
+@pytest.mark.parametrize(
+    ("profiles", "message"),
+    [
+        (None, "profiles.json: .*No such file"),
+        ("[", "profiles.json: "),
+        ("{}", "has no PMT float16 of both frameworks"),
+    ],
+)
+def test_profiles_that_cannot_be_read_are_refused_in_a_line(profiles, message, tmp_path):
+    (tmp_path / "steps.json").write_text("{}")
+    if profiles:
+        (tmp_path / "profiles.json").write_text(profiles)
+    with pytest.raises(InputError, match=message) as error:
+        prices.read_profiles(tmp_path, {"PMT float16": {}})
+    assert "\n" not in str(error.value)
 
 
 # --- a call's price --------------------------------------------------------------------------------------------------
@@ -84,9 +102,15 @@ def ms(call):
         ("cublasGemmEx\tfloat32[1,8,8] float32[1,8,8] float32[1,8,8] TF32", "product in TF32, float32"),
         ("cublasGemmStridedBatchedEx\tfloat16[9,8,7] float16[9,8,8] float16[9,8,7]", "product of odd rows, float16"),
         ("cublasGemmStridedBatchedEx\tfloat16[9,8,8] float16[9,8,8] float16[9,8,8]", "product in batches, float16"),
-        ("BinaryOpWithBroadcastCudaFunc<T::kMul, int>\tint32[9] int32[9] int32[1]", "with a number, int32"),
-        ("BinaryOpWithBroadcastCudaFunc<T::kMul, int>\tint32[9,8] int32[9,8] int32[9,1]", "with a broadcast, int32"),
-        ("BinaryOpWithBroadcastCudaFunc<T::kLess, int>\tbool[9] int32[9] int32[9]", "equal shapes, int32"),
+        (
+            "BinaryOpWithBroadcastCudaFunc<T::kMul, int>\tint32[9] int32[9] int32[1]",
+            "elementwise, with a number, int32",
+        ),
+        (
+            "BinaryOpWithBroadcastCudaFunc<T::kMul, int>\tint32[9,8] int32[9,8] int32[9,1]",
+            "elementwise, with a broadcast, int32",
+        ),
+        ("BinaryOpWithBroadcastCudaFunc<T::kLess, int>\tbool[9] int32[9] int32[9]", "elementwise, equal shapes, int32"),
         ("BinaryOpWithBroadcastCudaFunc<T::kPow, float>\tfloat32[9] float32[9] float32[1]", "power, float32"),
         ("cudnnConvolutionForward\tfloat16[9,8,6,6] float16[4,8,1,1] float16[9,4,6,6]", "convolution, float16"),
         (
@@ -95,7 +119,10 @@ def ms(call):
         ),
         ("Cast<int, float>\tfloat32[9] int32[9]", "cast, float32"),
         ("cudaMemcpyAsync\tuint8[9] to the device", "copy to the device, uint8"),
+        ("cudaMemcpyAsync\tuint8[9] to the device from pinned memory", "copy of pinned memory, uint8"),
         ("cudaMemcpyAsync\tuint8[9] on the device", "copy on the device, uint8"),
+        ("NLLLoss<float>\tfloat32[] float32[9]", "others: NLLLoss<float>"),
+        ("cudnnUnheardOf", "others: cudnnUnheardOf"),
     ],
 )
 def test_a_call_has_its_kind(call, kind):
@@ -115,5 +142,7 @@ def test_no_kernel_is_faster_than_memory():
 
 
 def test_a_step_waits_for_its_batch():
-    calls = {"cudaMemcpyAsync\tuint8[35000000] to the device": 1, "Cast<int, float>\tfloat32[9] int32[9]": 1}
-    assert prices.step_ms(calls) - prices.busy_ms(calls) == pytest.approx(10)
+    copy, cast = "cudaMemcpyAsync\tuint8[35000000] to the device", "Cast<int, float>\tfloat32[9] int32[9]"
+    for call, waits in ((copy, 10), (f"{copy} from pinned memory", 0)):
+        calls = {call: 1, cast: 1}
+        assert prices.step_ms(calls) - prices.busy_ms(calls) == pytest.approx(waits)

@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <map>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
@@ -16,12 +18,13 @@
 namespace {
 
 enum Error { SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, INVALID_DEVICE = 101 };
-enum { TO_HOST = 2, WITHIN_DEVICE }; // cudaMemcpyKind
+enum { TO_DEVICE = 1, TO_HOST, WITHIN_DEVICE };  // cudaMemcpyKind
 constexpr size_t LARGE = 1 << 20;  // bytes
 constexpr size_t PAGE = 4096;      // bytes in front of each allocation, which hold its size
 
 std::mutex lock;
-size_t allocated, peak;  // bytes
+size_t allocated, peak;                 // bytes
+std::map<uintptr_t, size_t> of_host;  // memory that is pinned: address and bytes
 
 size_t device_memory() {
   const char *given = getenv("STAND_IN_MEMORY");
@@ -46,12 +49,32 @@ void give_back(size_t size) {
 // then needs few pages.
 bool written(size_t size) { return size <= LARGE || stand_in::computes(); }
 
+int pin(const void *memory, size_t size) {
+  std::lock_guard<std::mutex> guard(lock);
+  of_host[reinterpret_cast<uintptr_t>(memory)] = size;
+  return SUCCESS;
+}
+
+int unpin(const void *memory) {
+  std::lock_guard<std::mutex> guard(lock);
+  of_host.erase(reinterpret_cast<uintptr_t>(memory));
+  return SUCCESS;
+}
+
+bool pinned(const void *memory) {
+  std::lock_guard<std::mutex> guard(lock);
+  auto address = reinterpret_cast<uintptr_t>(memory);
+  auto after = of_host.upper_bound(address);
+  return after != of_host.begin() && address < std::prev(after)->first + std::prev(after)->second;
+}
+
 std::string bytes(size_t size) { return "uint8[" + std::to_string(size) + ']'; }
 
 int copy(const char *name, void *target, const void *source, size_t size, int direction) {
   if (size && !(target && source)) return INVALID_VALUE;
   static const char *directions[] = {"host to host", "to the device", "to the host", "on the device", "anywhere"};
-  stand_in::count_launch(name, bytes(size) + ' ' + directions[direction]);
+  const char *from = direction == TO_DEVICE && pinned(source) ? " from pinned memory" : "";
+  stand_in::count_launch(name, bytes(size) + ' ' + directions[direction] + from);
   if (direction == TO_HOST && !stand_in::computes()) {
     memset(target, 0, size);  // of what has not been computed; the memory holds other bytes, which may be no numbers
   } else if (direction != WITHIN_DEVICE || written(size)) {
@@ -157,13 +180,24 @@ int cudaMemGetInfo(size_t *available, size_t *total) {
 int cudaHostAlloc(void **memory, size_t size, unsigned flags) {
   COUNT("cudaHostAlloc");
   *memory = malloc(size);
-  return *memory ? SUCCESS : OUT_OF_MEMORY;
+  return *memory ? pin(*memory, size) : OUT_OF_MEMORY;
 }
 
 int cudaFreeHost(void *memory) {
   COUNT("cudaFreeHost");
+  unpin(memory);
   free(memory);
   return SUCCESS;
+}
+
+int cudaHostRegister(void *memory, size_t size, unsigned flags) {
+  COUNT("cudaHostRegister");
+  return pin(memory, size);
+}
+
+int cudaHostUnregister(void *memory) {
+  COUNT("cudaHostUnregister");
+  return unpin(memory);
 }
 
 int cudaMemcpy(void *target, const void *source, size_t size, int direction) {
