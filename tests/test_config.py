@@ -45,6 +45,13 @@ def write(folder: Path, name: str, text: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize("method", ["pmt", "agw", "mun"])
+def test_the_defaults_of_a_method_s_sections_are_its_recipe_s(method):
+    config = load_config(CONFIG_ROOT / method / "sysu.yaml", ["data.root=here", "model.pretrained=none"])
+    for section in (config.model, config.schedule, config.evaluation):
+        assert section == type(section)()
+
+
 # base:
 
 

@@ -108,6 +108,39 @@ def test_the_mean_error_grows_with_the_severity(name):
 # drawn at random
 
 
+# Of the same picture: the mean error at each severity, and the deviation of what there is then.
+STRENGTHS = {
+    "gaussian_noise": (15.95, 23.25, 33.22, 44.96, 59.65, 44.87, 48.84, 55.71, 65.45, 78.78),
+    "shot_noise": (13.06, 20.06, 28.65, 44.08, 55.86, 44.00, 47.78, 54.42, 67.40, 78.11),
+    "impulse_noise": (3.96, 8.07, 12.01, 22.04, 34.45, 47.09, 52.60, 57.52, 68.60, 79.37),
+    "speckle_noise": (8.10, 10.76, 18.64, 23.68, 30.69, 42.11, 43.17, 47.64, 51.29, 56.99),
+    "defocus_blur": (4.68, 6.00, 8.13, 10.16, 11.99, 38.21, 37.04, 35.33, 33.61, 32.05),
+    "glass_blur": (7.55, 7.09, 10.26, 10.52, 12.11, 39.95, 38.26, 36.25, 35.29, 32.71),
+    "motion_blur": (5.82, 9.33, 13.14, 16.36, 18.19, 38.32, 36.51, 34.28, 32.15, 30.73),
+    "zoom_blur": (8.84, 11.06, 12.76, 14.42, 16.06, 38.70, 38.30, 37.51, 37.10, 36.23),
+    "gaussian_blur": (1.93, 5.19, 7.33, 9.22, 12.33, 39.53, 37.43, 35.61, 33.93, 31.09),
+    "snow": (39.49, 62.43, 66.75, 84.24, 97.80, 43.27, 45.25, 49.87, 52.35, 44.77),
+    "frost": (51.83, 64.62, 71.57, 68.99, 72.70, 42.41, 42.59, 44.58, 43.82, 45.37),
+    "fog": (30.31, 33.41, 33.77, 32.70, 33.28, 23.72, 23.93, 28.06, 31.47, 31.69),
+    "rain": (24.68, 31.67, 40.23, 42.92, 51.35, 38.67, 36.11, 32.97, 30.22, 25.60),
+    "spatter": (0.97, 3.32, 4.91, 4.65, 7.52, 40.63, 40.93, 41.17, 37.96, 36.47),
+    "brightness": (19.40, 39.19, 58.13, 77.04, 94.80, 43.85, 46.99, 49.41, 52.28, 54.69),
+    "contrast": (18.88, 22.06, 25.21, 28.37, 29.94, 16.98, 13.23, 9.69, 6.74, 5.78),
+    "saturate": (13.74, 17.75, 14.33, 23.12, 29.63, 41.08, 42.92, 48.03, 47.76, 47.21),
+    "elastic": (5.50, 6.71, 8.18, 9.20, 10.47, 39.39, 39.29, 39.14, 39.04, 38.97),
+    "pixelate": (4.53, 4.77, 7.22, 8.35, 8.46, 39.43, 39.53, 38.04, 37.45, 37.33),
+    "jpeg": (7.74, 8.65, 9.06, 10.76, 12.42, 39.68, 39.76, 39.35, 39.59, 39.45),
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_severities_are_as_strong_as_they_were(name):
+    picture = person((144, 72))
+    results = [corrupted(picture, name, severity).astype(np.float64) for severity in SEVERITIES]
+    strengths = [abs(result - picture).mean() for result in results] + [result.std() for result in results]
+    assert strengths == pytest.approx(STRENGTHS[name], abs=0.05)
+
+
 def test_a_random_corruption_follows_from_seed_and_image():
     pixels = person((48, 24))
     for index in range(20):
@@ -368,11 +401,12 @@ def test_photographs_take_the_place_of_the_drawn_ice_in_frost_alone():
     assert 0 < len(frosted) < 18  # one of twenty types: 6 expected, standard deviation 2.4
 
 
-def test_every_photograph_is_taken(tmp_path):
+def test_every_photograph_is_taken_and_what_is_none_is_noted(tmp_path, caplog):
     for level in (50, 100, 150):
         Image.fromarray(constant(level, level, level)).save(tmp_path / f"{level}.png")
     (tmp_path / "notes.txt").write_text("not a picture")
     photographs = read_photographs(tmp_path)
+    assert "notes.txt" in caplog.text
     seen = {int(corrupt(constant(0, 0, 0), "frost", 3, np.random.default_rng(i), photographs).max()) for i in range(40)}
     assert seen == {35, 70, 105}  # 0.7 of each
 

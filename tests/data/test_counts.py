@@ -13,6 +13,7 @@ from ms_vireid.command.running import run
 from ms_vireid.config import DataConfig, SyntheticConfig
 from ms_vireid.data import processes, validation
 from ms_vireid.data.counts import PUBLISHED, counts, expected, findings
+from ms_vireid.data.folders import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
 from ms_vireid.data.read import read_llcm, read_regdb, read_sysu_mm01
 from ms_vireid.data.records import ReIDData, image_set
 from tests.data import tree
@@ -57,6 +58,14 @@ def test_the_published_counts_add_up_to_what_papers_and_logs_print():
     assert total("regdb") == 412 * 20
     assert total("llcm") == 46767
     assert sum(PUBLISHED["llcm"][split, "visible"].identities for split in ("train", "test")) == 1064
+
+
+def test_the_published_counts_are_of_the_cameras_of_their_modality():
+    for (_, modality), count in PUBLISHED["sysu_mm01"].items():
+        others = set(SYSU_CAMERAS) - set(SYSU_INFRARED_CAMERAS)
+        assert set(count.by_camera) == (set(SYSU_INFRARED_CAMERAS) if modality == "infrared" else others)
+    for (_, modality), count in PUBLISHED["regdb"].items():
+        assert count.by_camera == {2 if modality == "infrared" else 1: 2060}
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -17,6 +17,7 @@ from ms_vireid.files.weights import read_checkpoint, write_checkpoint
 
 ARRAYS = {
     "scalar": np.array(2.5, np.float32),
+    "one": np.array([0.25], np.float32),
     "weight": np.arange(6, dtype=np.float32).reshape(2, 3),
     "transposed": np.arange(6, dtype=np.float64).reshape(2, 3).T,
     "count": np.array([-3, 2**40]),
