@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_device, run
 
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ OUTPUT = Path("runs/ablations")
 
 def main() -> None:
     arguments = _parse()
-    from tqdm import tqdm
 
+    from ms_vireid.ablations.output import require_own
     from ms_vireid.ablations.tables import list_tables, load_table
     from ms_vireid.command.progress import progress
 
     if arguments.list:
-        print(_listing(arguments.table))
+        say(*_listing(arguments.table).split("\n"))
         return
     if arguments.table is None:
         raise InputError(f"name a table, or give --list; there are {', '.join(list_tables())}")
@@ -42,24 +43,25 @@ def main() -> None:
                 f"{one.folder.path}: holds a run with another {keys}; repeat its options, or choose another --output"
             )
     if left_out := [name for name in table.sets if name not in plan.sets and not arguments.demo]:
-        print(f"note: without {', '.join(left_out)}, whose folder is not given (--data-root {left_out[0]}=FOLDER)")
+        say(f"note: without {', '.join(left_out)}, whose folder is not given (--data-root {left_out[0]}=FOLDER)")
 
     folder = plan.folder
+    require_own(folder, trainings)
     failures: dict[str, str] = {}  # by row
     _report(plan, trainings, failures).write(folder)  # now: a folder that cannot be written is refused before training
     try:
         for number, one in enumerate(progress(trainings, len(trainings), plan.name, " runs"), 1):
-            tqdm.write(f"[{number}/{len(trainings)}] {one.row.label}: {one.folder.path}")
+            say(f"[{number}/{len(trainings)}] {one.row.label}: {one.folder.path}")
             if reason := one.make(arguments.device):
-                tqdm.write(f"{one.row.label}: failed: {reason}; log: {one.folder.path / 'log.txt'}")
+                say(f"{one.row.label}: failed: {reason}; log: {one.log}")
                 failures[one.row.name] = reason
             _report(plan, trainings, failures).write(folder)
     except KeyboardInterrupt:
         _report(plan, trainings, failures).write(folder)
-        print(f"stopped; the same command goes on; the table so far is {folder}/table.md", file=sys.stderr)
+        say(f"stopped; the same command goes on; the table so far is {folder}/table.md", error=True)
         raise
-    print(_report(plan, trainings, failures).text())
-    print(f"results: {folder}/table.md, table.json")
+    say(*_report(plan, trainings, failures).text().split("\n"))
+    say(f"results: {folder}/table.md, table.json")
     if failures:
         sys.exit(1)
 

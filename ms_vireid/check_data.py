@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import one_line, summary
+from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_config, run
 from ms_vireid.files.writing import check_output, write_json
 
@@ -27,30 +28,31 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     check_output(arguments.json, "--json")
 
-    from ms_vireid.config.reading import given_config
+    from ms_vireid.config.reading import config_files, given_config
     from ms_vireid.data.counts import counts, expected, findings
     from ms_vireid.data.read import read_data
     from ms_vireid.data.validation import undecodable
 
     config = given_config(arguments).data
     data = read_data(config)
+    check_output(arguments.json, "--json", reads=[*config_files(arguments.config), data.root, *data.pictures])
     found, wanted = counts(data), expected(config)
     split = f", split {config.trial}" if config.name == "regdb" else ""
-    print(f"{config.name}{split}: {data.root}")
-    print(_table(found, wanted, "as configured" if config.name == "synthetic" else "published"))
+    say(f"{config.name}{split}: {data.root}")
+    say(*_table(found, wanted, "as configured" if config.name == "synthetic" else "published").split("\n"))
     problems = findings(data, config.name, wanted)
     paths = {*data.train.paths, *data.test.paths}
     try:
         broken = undecodable(sorted(paths), data.root)
     except KeyboardInterrupt:
-        print("stopped; not all pictures were decoded", file=sys.stderr)
+        say("stopped; not all pictures were decoded", error=True)
         raise
     names = {str(path.relative_to(data.root)): problem for path, problem in broken.items()}
     if names:
         problems.append(f"unreadable pictures: {summary(list(names))}; replace or remove them")
     for problem in problems:
-        print(one_line(problem))
-    print(f"{len(paths):,} pictures decoded; {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")
+        say(one_line(problem))
+    say(f"{len(paths):,} pictures decoded; {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")
     if arguments.json:
         rows = [
             {"split": split, "modality": modality, "found": vars(count), "expected": vars(wanted[split, modality])}

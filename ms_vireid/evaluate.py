@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ms_vireid.command.arguments import as_path, require, require_switch
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import DIRECTIONS
+from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_checkpoint, add_inference, in_one_line, run
 from ms_vireid.files.checks import file_checksum
 from ms_vireid.files.writing import check_output, whole, write_json
@@ -57,9 +58,10 @@ def main() -> None:
 
     if arguments.frost and not (arguments.corrupted or arguments.corruption_sheet):
         raise InputError("--frost: only with --corrupted or --corruption-sheet")
+    from ms_vireid.engine.run_folder import RunFolder, check_apart_from_data
     from ms_vireid.evaluation.protocol import mean_and_deviation
     from ms_vireid.evaluation.table import format_table
-    from ms_vireid.inference import checkpoint_file, start_inference
+    from ms_vireid.inference import checkpoint_file, files_read, start_inference
 
     given = arguments.checkpoint
     files = [checkpoint_file(path).resolve() for path in given]
@@ -70,6 +72,12 @@ def main() -> None:
     options |= {name: True for name in SWITCHES if getattr(arguments, name)}
     prepared = [_prepared(path, program, arguments.data_root, options, arguments.corrupted) for path in given]
     _require_alike(given, prepared, arguments.corrupted)
+    reads = [*files_read(*given), *(config.evaluation.frost for _, config, _ in prepared)]
+    for option, output in (("--json", arguments.json), ("--corruption-sheet", arguments.corruption_sheet)):
+        check_output(output, option, reads=reads)
+        for _, _, data in prepared:
+            check_apart_from_data(output, option, data, *(RunFolder(file.parent) for file in files))
+        reads.append(output)
     if arguments.corruption_sheet:
         _draw_corruptions(*prepared[0][1:], arguments.corruption_sheet)
     names = [given[0].stem] if len(given) == 1 else list(map(str, given))
@@ -77,26 +85,26 @@ def main() -> None:
     for name, (trained, config, data) in zip(names, prepared, strict=True):
         if trained.left_out:
             parts = ", ".join(sorted({left.partition(".")[0] for left in trained.left_out}))
-            print(f"note: {len(trained.left_out)} parameters that only training needs are left out ({parts})")
+            say(f"note: {len(trained.left_out)} parameters that only training needs are left out ({parts})")
         try:
             results[name] = result = _result(trained, config, data, arguments.corrupted)
         except KeyboardInterrupt:
             done = f"{len(results)} of {len(names)} were evaluated" if results else "nothing was evaluated"
-            print(f"stopped; {done}", file=sys.stderr)
+            say(f"stopped; {done}", error=True)
             raise
-        print(f"evaluated: {', '.join(f'{key} {_word(value)}' for key, value in result.evaluated.items())}")
+        say(f"evaluated: {', '.join(f'{key} {_word(value)}' for key, value in result.evaluated.items())}")
         sizes = f"{result.num_queries:,} queries among {result.num_gallery:,} pictures"
         trials = f"{len(result.trials)} trial{'s' if len(result.trials) > 1 else ''}"
-        print(f"{sizes} in {trials}; checksum of what was drawn {result.checksum}")
+        say(f"{sizes} in {trials}; checksum of what was drawn {result.checksum}")
     if result.evaluated["rerank"]:
-        print("note: re-ranked: not to be compared with the papers' tables")
+        say("note: re-ranked: not to be compared with the papers' tables")
     rows = {name: result.mean for name, result in results.items()}
     deviations = {name: result.std for name, result in results.items() if len(result.trials) > 1}
     if len(results) > 1:
         mean, std = mean_and_deviation(list(rows.values()))
         rows[MEAN], deviations[MEAN] = mean, std
-        print(f"mean: over the {len(results)} checkpoints, ± standard deviation")
-    print(format_table(rows, deviations))
+        say(f"mean: over the {len(results)} checkpoints, ± standard deviation")
+    say(*format_table(rows, deviations).split("\n"))
     if arguments.json:
         sums = [file_checksum(trained.path) for trained, *_ in prepared]
         runs = [

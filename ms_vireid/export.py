@@ -9,10 +9,11 @@ from importlib import import_module
 from pathlib import Path
 
 from ms_vireid.command.names import MODALITIES
+from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_checkpoint, require_extra, run
 from ms_vireid.devices import runtime
 from ms_vireid.files.checks import require_file
-from ms_vireid.files.writing import check_output
+from ms_vireid.files.writing import check_derived, check_output
 
 MODULES = {"mindir": "mindir", "onnx": "onnx_graph"}  # of ms_vireid.exports
 
@@ -39,13 +40,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.format == "onnx":
         require_extra("ms_vireid/export.py --format onnx", "export", "onnx", "onnxruntime")
-    from ms_vireid.inference import checkpoint_file
+    from ms_vireid.inference import checkpoint_file, files_read
 
     checkpoint = checkpoint_file(arguments.checkpoint)
     require_file(checkpoint, "checkpoint file")
     suffix = f".{arguments.format}"
     output = arguments.output or checkpoint.with_suffix(suffix)
-    check_output(output, suffixes=(suffix,))
+    check_output(output, suffixes=(suffix,), reads=files_read(checkpoint))
 
     runtime.set_up("CPU")
     from ms_vireid.exports.verified import Request, export_verified, modalities_of
@@ -56,6 +57,9 @@ def main() -> None:
     requests = {}
     for modality in modalities:
         target = output.with_stem(f"{output.stem}-{modality}") if len(modalities) > 1 else output
+        check_output(target, suffixes=(suffix,), reads=files_read(checkpoint))
+        if target != arguments.output:
+            check_derived(target, b"ms_vireid", "remove it, or choose another --output")
         requests[target] = Request(trained, modality, arguments.batch_size)
     height, width = trained.image_size
     features = trained.model.bottleneck.num_features
@@ -65,7 +69,7 @@ def main() -> None:
         kind = " and ".join(request.modalities)
         batch = f"batches of {request.batch_size}" if request.batch_size else "any batch"
         tried = " and ".join(map(str, request.batch_sizes))
-        print(
+        say(
             f"{target}: {kind} pictures {height}x{width} to {features} features, {batch}, "
             f"{target.stat().st_size / 2**20:.1f} MiB; largest error {error:.1e} of {limit:.1e} in batches of {tried}"
         )

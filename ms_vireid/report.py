@@ -3,12 +3,13 @@
 It opens without a network. Needs `pip install -e '.[viz]'`.
 """
 
-import sys
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import PAGE
+from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_inference, require_extra, run
-from ms_vireid.files.writing import check_output, write_text
+from ms_vireid.files.writing import check_derived, check_output, write_text
 
 
 def main() -> None:
@@ -26,28 +27,31 @@ def main() -> None:
 
     require_extra("report.py", "viz", "jinja2", "matplotlib")
     check_output(arguments.output, suffixes=(".html",))
-    output = arguments.output or arguments.run / "report.html"
     from ms_vireid.engine.run_folder import RunFolder
-    from ms_vireid.visualization.page import RunView, render
+    from ms_vireid.visualization.page import MARK, RunView, render
 
     shown = RunView(RunFolder(arguments.run))
+    output = arguments.output or arguments.run / PAGE
+    check_output(output, suffixes=(".html",), reads=shown.folder.files)
+    if not arguments.output:
+        check_derived(output, MARK, "remove it, or choose an --output")
     if unfinished := shown.unfinished():
-        print(f"note: {arguments.run} has no result yet ({unfinished}); the page shows what there is")
+        say(f"note: {arguments.run} has no result yet ({unfinished}); the page shows what there is")
     try:
-        findings, notes = _find(shown, arguments)
+        findings, notes = _find(shown, arguments, output)
         text = render(shown, findings, notes)
     except KeyboardInterrupt:
-        print("stopped; no page was written", file=sys.stderr)
+        say("stopped; no page was written", error=True)
         raise
     write_text(output, text)
-    print(f"written: {output} ({len(text.encode()) / 1e6:.2f} MB)")
+    say(f"written: {output} ({len(text.encode()) / 1e6:.2f} MB)")
 
 
-def _find(shown, arguments) -> tuple:
+def _find(shown, arguments, output: Path) -> tuple:
     """The model's searches of its test set, or None, and a line for the page that says why."""
     from ms_vireid.data.read import read_data
     from ms_vireid.data.validation import check_pictures
-    from ms_vireid.engine.run_folder import data_config
+    from ms_vireid.engine.run_folder import check_apart_from_data, data_config
     from ms_vireid.inference import start_inference
 
     if shown.checkpoint is None:
@@ -59,6 +63,7 @@ def _find(shown, arguments) -> tuple:
         if arguments.data_root is not None:
             raise
         return _nothing(f"{error}; --data-root D says where it is now")
+    check_apart_from_data(output, "--output", data, shown.folder)
 
     program = start_inference(arguments)
     from ms_vireid.inference.trained import load_trained
@@ -75,7 +80,7 @@ def _find(shown, arguments) -> tuple:
 
 
 def _nothing(why: str) -> tuple[None, list[str]]:
-    print(f"note: no pictures: {why}")
+    say(f"note: no pictures: {why}")
     return None, [f"Left out: {why}."]
 
 

@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
+from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_checkpoint, add_inference, require_extra, run
-from ms_vireid.files.writing import check_output, write_json
+from ms_vireid.files.writing import check_apart, check_output, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ms_vireid.inference.feature_files import Features, Pictures
     from ms_vireid.search.found import Found
 
 MILVUS = "milvus:"
 INDEX = ".index"
+OUTPUTS = {"json": (), "save_index": (INDEX,), "sheet": (".png", ".svg")}  # options and their suffixes
 SHOWN = 20  # queries of a table or a sheet that can still be looked at
 
 
@@ -69,13 +73,14 @@ def main() -> None:
     queries = read_source(arguments.query, of_query, "--query") if arguments.query else None
     added = read_source([arguments.add], of_gallery, "--add") if arguments.add else None
     searched = _read_gallery(arguments.gallery, of_gallery)
+    _require_apart(arguments, (queries, added, searched))
     queries, added, searched = _embedded(arguments, queries, added, searched)
     with _open(arguments, searched, added is not None) as gallery:
         if added is not None:
             before = len(gallery)
             gallery.add(_moved(added, arguments.gallery_root), arguments.index)
             new = len(gallery) - before
-            print(f"{gallery.name}: {new} pictures added, {len(added) - new} replaced; {before + new} in all")
+            say(f"{gallery.name}: {new} pictures added, {len(added) - new} replaced; {before + new} in all")
         if queries is not None:
             _search(gallery, queries, arguments)
 
@@ -96,9 +101,7 @@ def _check(arguments: Namespace) -> None:
         raise InputError(f"--save-index {arguments.save_index}: needs features and --index flat or hnsw")
     if arguments.index and saved:
         raise InputError(f"--index {arguments.index}: {arguments.gallery} is an index already; leave it out")
-    check_output(arguments.save_index, "--save-index", (INDEX,))
-    check_output(arguments.sheet, "--sheet", (".png", ".svg"))
-    check_output(arguments.json, "--json")
+    _check_outputs(arguments)
     if saved or (not in_milvus and arguments.index in ("flat", "hnsw")):
         require_extra("this search", "search", "faiss")
     if in_milvus:
@@ -109,6 +112,28 @@ def _check(arguments: Namespace) -> None:
         check_gallery(arguments.gallery.removeprefix(MILVUS), arguments.collection, arguments.add is not None)
     if arguments.sheet:
         require_extra("this search", "viz", "matplotlib")
+
+
+def _check_outputs(arguments: Namespace, reads: "Iterable[Path]" = ()) -> None:
+    """Refuse outputs that cannot be written, or are among the files and folders that are read."""
+    reads = list(reads)
+    for name, suffixes in OUTPUTS.items():
+        output = getattr(arguments, name)
+        check_output(output, f"--{name.replace('_', '-')}", suffixes, reads)
+        reads.append(output)
+
+
+def _require_apart(arguments: Namespace, sources: "Iterable[Features | Pictures | None]") -> None:
+    """Refuse to write where the options' files and folders, and the pictures of the `sources`, are read from."""
+    from ms_vireid.inference import files_read
+    from ms_vireid.inference.feature_files import Pictures
+
+    pictures = [path for source in sources if isinstance(source, Pictures) for path in source.images.paths]
+    given = [*(arguments.query or ()), *filter(None, [arguments.add])]
+    gallery = Path(arguments.gallery.removeprefix(MILVUS))
+    _check_outputs(arguments, [*pictures, *given, gallery, *files_read(*filter(None, [arguments.checkpoint]))])
+    if arguments.gallery.startswith(MILVUS):
+        check_apart(gallery, "--gallery", given)
 
 
 def _read_gallery(gallery: str, modality: str) -> "Features | Pictures | None":
@@ -174,7 +199,7 @@ def _open(arguments: Namespace, content: "Features | None", create: bool) -> Abs
         index = build_index(arguments.index, content.features)
         if arguments.save_index:
             save_index(arguments.save_index, index, _moved(content, root))
-            print(f"{arguments.save_index}: {arguments.index} index of {len(content)} pictures")
+            say(f"{arguments.save_index}: {arguments.index} index of {len(content)} pictures")
     return nullcontext(LocalGallery(name, _moved(content, root), index))
 
 
@@ -189,10 +214,12 @@ def _search(gallery, queries: "Features", arguments: Namespace) -> None:
         hits = gallery.search(queries, arguments.top_k, arguments.camera, arguments.breadth)
     took = time.perf_counter() - began
     found = found_by(queries, hits)
+    if arguments.sheet:
+        _check_outputs(arguments, (one.file for each in found[:SHOWN] for one in each.entries))
     for one in found[:SHOWN]:
-        print(f"{format_found(one)}\n")
+        say(*format_found(one).split("\n"), "")
     hidden = f" (the first {SHOWN} are shown; --json has all)" if len(found) > SHOWN else ""
-    print(f"queries: {len(found)}{hidden}, pictures: {len(gallery)}, search: {took:.2f} s")
+    say(f"queries: {len(found)}{hidden}, pictures: {len(gallery)}, search: {took:.2f} s")
     if arguments.json:
         about = {
             "gallery": gallery.name,
@@ -215,7 +242,7 @@ def _draw(found: "list[Found]", path: Path) -> None:
     save_figure(figure, path)
     shown = f", the first {SHOWN} of {len(found)} queries" if len(found) > SHOWN else ""
     missing = f", {absent} pictures are not there (--gallery-root?)" if absent else ""
-    print(f"written: {path}{shown}{missing}")
+    say(f"written: {path}{shown}{missing}")
 
 
 if __name__ == "__main__":

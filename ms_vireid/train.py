@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError, the_first
+from ms_vireid.command.names import PAGE
+from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_device, add_recipe, require_extra, run
 from ms_vireid.devices import runtime
 
@@ -54,10 +56,11 @@ def main() -> None:
 
     with group.together():  # which waits for all to look, before one writes
         run_folder, checkpoint = _places(arguments, config.model.name)
+        run_folder.require_own(config, checkpoint)
     with group.together():  # the first process may make the data before the others look
         data = read_data(config.data) if group.is_main_process else None
         if data and (warning := validate_for_training(data, config.train.num_instances)):
-            print(f"note: {warning}")
+            say(f"note: {warning}")
     with group.together():
         data = data or read_data(config.data)
         require_choices(arguments.overrides, data)
@@ -67,24 +70,24 @@ def main() -> None:
     if device is None:
         device, _ = _start(arguments.device, config)
     if group.is_main_process:
-        print(f"device: {device}")
+        say(f"device: {device}")
         if data.name == "folder":
             people = list(data.test.names.values())
-            print(f"tested on {len(people)} of {data.train.num_identities + len(people)} people: {the_first(people)}")
+            say(f"tested on {len(people)} of {data.train.num_identities + len(people)} people: {the_first(people)}")
         if config.train.amp and device.startswith("CPU"):
-            print("note: train.amp is slower than float32 on a CPU, which computes float16 by way of float32")
+            say("note: train.amp is slower than float32 on a CPU, which computes float16 by way of float32")
         if (batch := config.train.num_identities) < recipe_batch:
-            print(f"note: {data.train.num_identities} identities to train on: a batch has {batch}, not {recipe_batch}")
+            say(f"note: {data.train.num_identities} identities to train on: a batch has {batch}, not {recipe_batch}")
     train(config, data, run_folder, device, checkpoint, group)
     if arguments.open:
         _show(run_folder.path, arguments.device)
     elif group.is_main_process:
-        print(f"its page: {shlex.join(['python', '-m', 'ms_vireid.report', str(run_folder.path)])}")
+        say(f"its page: {shlex.join(['python', '-m', 'ms_vireid.report', str(run_folder.path)])}")
 
 
 def _show(run_folder: Path, device: str) -> None:
-    page = run_folder / "report.html"
-    made = subprocess.run([sys.executable, "-m", "ms_vireid.report", run_folder, "--output", page, "--device", device])
+    page = run_folder / PAGE
+    made = subprocess.run([sys.executable, "-m", "ms_vireid.report", run_folder, "--device", device])
     if made.returncode:
         sys.exit(made.returncode)
     webbrowser.open(page.resolve().as_uri())
@@ -108,10 +111,13 @@ def _start(device: str, config: "Config") -> "tuple[str, ProcessGroup]":
 def _places(arguments: argparse.Namespace, method: str) -> "tuple[RunFolder, Path | None]":
     """The run's folder, and the checkpoint to go on from."""
     from ms_vireid.engine.run_folder import RunFolder
+    from ms_vireid.files.checks import require_folder_name
 
     resume = arguments.resume
     name = arguments.config.stem
     name = name if name.split("-")[0] == method else f"{method}-{name}"
+    if arguments.output is None:
+        require_folder_name(arguments.config.stem, f"--config {arguments.config}")
     run_folder = RunFolder(arguments.output or _default_output(name, resume == "auto"))
     if run_folder.begun() and resume is None:
         raise InputError(f"{run_folder.path}: holds a run; go on with --resume auto, or choose another --output")
@@ -171,10 +177,10 @@ def train(
             output.create(config, data, device, trainer.step)
     if group.is_main_process:
         if checkpoint is not None:
-            print(f"resuming from {checkpoint} at step {trainer.step} of {trainer.total_steps}")
-        print(f"run folder: {output.path}", flush=True)
+            say(f"resuming from {checkpoint} at step {trainer.step} of {trainer.total_steps}")
+        say(f"run folder: {output.path}")
         if config.data.cache != "none":
-            print(f"picture cache: {trainer.batches.pictures}")
+            say(f"picture cache: {trainer.batches.pictures}")
     try:
         trainer.fit(evaluate)
         model = output.checkpoint(output.model)
@@ -188,7 +194,7 @@ def train(
             rows["untrained"] = evaluate(FeatureExtractor.configured(untrained, trainer.program, config)).mean
     except KeyboardInterrupt:
         if group.is_main_process:
-            print(f"stopped at step {trainer.step}; go on with --resume auto --output {output.path}", file=sys.stderr)
+            say(f"stopped at step {trainer.step}; go on with --resume auto --output {output.path}", error=True)
         raise
     if not group.is_main_process:
         return
@@ -196,10 +202,10 @@ def train(
     selected = _best_and_last(output.evaluations(), config, result.mean)
     of = {"evaluated": evaluated(config, data.protocol), "sha256": file_checksum(model)}
     write_json(output.result, rows | selected | {"protocol": result.as_dict() | of})
-    print(format_table(rows))
+    say(*format_table(rows).split("\n"))
     for name, metrics in selected.items():
-        print(f"{name} epoch, {metrics['epoch']}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")
-    print(f"results: {output.result}")
+        say(f"{name} epoch, {metrics['epoch']}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")
+    say(f"results: {output.result}")
 
 
 def _best_and_last(evaluations: list[dict], config: "Config", trained: dict) -> dict[str, dict]:

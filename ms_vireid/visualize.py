@@ -7,6 +7,7 @@ from pathlib import Path
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.numbers import NUMBERS
+from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_checkpoint, add_inference, require_extra, run
 from ms_vireid.files.writing import check_output
 
@@ -27,12 +28,33 @@ def main() -> None:
     from ms_vireid.inference import start_inference
     from ms_vireid.visualization.figure import SUFFIXES, save_figure
 
-    check_output(arguments.output, suffixes=SUFFIXES)
+    check_output(arguments.output, suffixes=SUFFIXES, reads=_files_read(arguments))
     if arguments.kind != "curves":
         arguments.program = start_inference(arguments, *arguments.checkpoint)
     figure = _KINDS[arguments.kind][1](arguments)
     save_figure(figure, arguments.output)
-    print(f"written: {arguments.output}")
+    say(f"written: {arguments.output}")
+
+
+def _files_read(arguments: Namespace) -> list[Path]:
+    """Those that options name, and the runs' own."""
+    from ms_vireid.engine.run_folder import RunFolder
+    from ms_vireid.inference import files_read
+
+    given = vars(arguments)
+    named = [path for name in ("images", "visible", "infrared", "query", "run") for path in given.get(name) or ()]
+    named += filter(None, [given.get("reference")])
+    runs = [RunFolder(path) for path in given.get("run") or ()]
+    named = [path for path in named if not path.is_dir()]
+    return [*named, *files_read(*given.get("checkpoint") or ()), *(path for run in runs for path in run.files)]
+
+
+def _read_data(arguments: Namespace, trained):
+    from ms_vireid.engine.run_folder import RunFolder, check_apart_from_data
+
+    data = trained.read_data(arguments.data_root)
+    check_apart_from_data(arguments.output, "--output", data, RunFolder(trained.path.parent))
+    return data
 
 
 def _add_gradcam(parser: Parser) -> None:
@@ -65,9 +87,7 @@ def _gradcam(arguments: Namespace):
         pictures.append(own)
         heats.append([gradcam(trained.model, picture, references[-1], arguments.relative) for picture in own])
     if empty := sum(not heat.any() for maps in heats for heat in maps):
-        print(
-            f"note: {empty} of {len(heats) * len(heats[0])} maps are empty: no place raises the score; try --relative"
-        )
+        say(f"note: {empty} of {len(heats) * len(heats[0])} maps are empty: no place raises the score; try --relative")
     return draw_gradcam(pictures, heats, labels, references[0])
 
 
@@ -89,7 +109,7 @@ def _ranking(arguments: Namespace):
     from ms_vireid.visualization.ranked import choose_queries, draw_ranking, find_queries, rank_queries
 
     ((trained,), _) = _load(arguments, most=1)
-    data = trained.read_data(arguments.data_root)
+    data = _read_data(arguments, trained)
     features, trials = searched_features(trained.extractor, data, trained.config.evaluation)
     ranked = rank_queries(features, data.test, trials[0], data.protocol)
     if arguments.query:
@@ -112,7 +132,7 @@ def _similarity(arguments: Namespace):
     models, labels = _load(arguments)
     similarities = []
     for trained in models:
-        test = trained.read_data(arguments.data_root).test
+        test = _read_data(arguments, trained).test
         similarities.append(sample_similarities(trained.extractor.extract(test), test, arguments.seed, arguments.pairs))
     return draw_similarity(similarities, labels)
 
@@ -134,7 +154,7 @@ def _embedding(arguments: Namespace):
     models, labels = _load(arguments, inference=False)
     samples = []
     for trained in models:
-        images = getattr(trained.read_data(arguments.data_root), arguments.split)
+        images = getattr(_read_data(arguments, trained), arguments.split)
         samples.append(sample(trained, choose_pictures(images, arguments.identities, arguments.pictures)))
     return draw_embedding(samples, labels, arguments.dimensions)
 

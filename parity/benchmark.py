@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_device, require_extra, run
 from ms_vireid.devices import runtime
 from ms_vireid.devices.host import instruction_sets, processor_name
@@ -34,21 +35,21 @@ def main() -> None:
         "versions": {name: version(name) for name in ("mindspore", "torch", "torchvision", "numpy")},
         "repeats": arguments.repeats,
     }
-    print(f"{results['machine']}; {', '.join(f'{name} {found}' for name, found in results['versions'].items())}")
+    say(f"{results['machine']}; {', '.join(f'{name} {found}' for name, found in results['versions'].items())}")
     from parity.measure import sections
 
     for name in arguments.only:
         results[name] = {}
         section = sections.SECTIONS[name]
-        print(f"\n{name}\n{section.head()}", flush=True)
+        say("", name, *section.head().split("\n"))
         for row_name, row in section.rows([held for held in section.names if arguments.match in held], arguments):
             results[name][row_name] = row
-            print(section.line(row_name, row), flush=True)
+            say(*section.line(row_name, row).split("\n"))
     if arguments.json:
         write_json(arguments.json, results)
-        print(f"\nwrote {arguments.json}")
+        say("", f"wrote {arguments.json}")
     if above := missed(results):
-        print("\n" + "\n".join(above))
+        say("", *above)
         sys.exit(1)
 
 
@@ -96,7 +97,7 @@ def _parse() -> argparse.Namespace:
     if not any(arguments.match in name for section in arguments.only for name in sections.SECTIONS[section].names):
         raise InputError(f"--match {arguments.match}: no row has this in its name")
     found = found_device(arguments.device)
-    print(f"device: {found}")
+    say(f"device: {found}")
     arguments.device = found.split()[0]
     return arguments
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import FRAMEWORKS, WRITTEN
+from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, require_extra, run
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import check_output
@@ -192,7 +193,7 @@ def _require_none(problems: list[str], refusal: str) -> None:
         raise ValueError(f"{refusal}: {', '.join(problems)}")
 
 
-def _check_target(target: Path, source: Path, framework: str | None, overwrite: bool) -> None:
+def _check_target(target: Path, source: Path, config: Path | None, framework: str | None, overwrite: bool) -> None:
     """Raise InputError unless `target` is of a format that may have the framework's names, and can be written."""
     if target.suffix not in WRITTEN:
         raise InputError(f"{target}: its suffix is none of {', '.join(WRITTEN)}")
@@ -201,7 +202,7 @@ def _check_target(target: Path, source: Path, framework: str | None, overwrite: 
         raise InputError(
             f"--to {framework}: a {target.suffix} has {own}'s names; write a .safetensors, or leave --to out"
         )
-    check_output(target, "DST")
+    check_output(target, "DST", reads=[config])
     if target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"{target}: is the file to convert; choose another name")
     if target.exists() and not overwrite:
@@ -229,7 +230,7 @@ def main() -> None:
 
     require_extra("convert.py", "convert", "torch")
     target = arguments.target
-    _check_target(target, arguments.source, arguments.to, arguments.overwrite)
+    _check_target(target, arguments.source, arguments.config, arguments.to, arguments.overwrite)
     from ms_vireid.files.checks import require_file
 
     require_file(arguments.source, "checkpoint file")
@@ -241,11 +242,11 @@ def main() -> None:
     conversion = prepare(arguments.source, target.suffix, arguments.to, arguments.config, arguments.overrides)
     note_unproven(arguments.source)
     if arguments.dry_run:
-        print(conversion.table())
+        say(*conversion.table().split("\n"))
     else:
         write(target, conversion.tensors, conversion.meta, conversion.framework)
-    print(conversion.count_line())
-    print(f"dry run: {target} was not written" if arguments.dry_run else f"wrote {target}")
+    say(conversion.count_line())
+    say(f"dry run: {target} was not written" if arguments.dry_run else f"wrote {target}")
 
 
 if __name__ == "__main__":

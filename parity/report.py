@@ -23,6 +23,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_device, require_extra, run
 from ms_vireid.devices import memory, runtime
 from ms_vireid.files.writing import check_output, write_text
@@ -102,25 +103,25 @@ def main() -> None:
         cases = [case for case in chosen if case.is_for(side.device) and (not side.stand_in or is_for_stand_ins(case))]
         if not cases:
             continue
-        print(f"device: {side if side.stand_in else described}")
+        say(f"device: {side if side.stand_in else described}")
         for outcome in _run_all(cases, side, arguments.processes):
             results, terms = found.setdefault(outcome.case, ({}, {}))
             results.update(outcome.results)
             terms.update(outcome.terms)
-        print()
+        say("")
     if not found:
         which = f"--match {arguments.match}" if arguments.match else "--rung on a stand-in, which has 2 to 5"
         raise InputError(f"no case matches {which}; leave it out to see them all")
     outcomes = [Outcome(case, *found[case]) for case in chosen if case in found]
     columns = [column for side in sides for column in side.columns]
     closing = summary(outcomes, time.perf_counter() - begun)
-    print(f"{worst_by_rung(outcomes, columns)}\n\n{closing}")
+    say(*worst_by_rung(outcomes, columns).split("\n"), "", *closing.split("\n"))
     if arguments.html:
         shown = ", ".join(str(side) if side.stand_in else described for side in sides)
         from parity.page import render
 
         write_text(arguments.html, render(outcomes, columns, shown, closing))
-        print(f"page: {arguments.html}")
+        say(f"page: {arguments.html}")
     if not all(outcome.passed for outcome in outcomes):
         sys.exit(1)
 
@@ -141,13 +142,13 @@ def _train_long(arguments) -> None:
     names = [name for name in long.TRAININGS if not arguments.match or arguments.match in name]
     if not names:
         raise InputError(f"--match {arguments.match}: --long has {', '.join(long.TRAININGS)}; leave it out to see all")
-    print(f"device: {described}\n{long.HEAD}")
+    say(f"device: {described}", *long.HEAD.split("\n"))
     passed = True
     for name in names:
         for program in programs:
             parting = long.part(name, program)
             passed &= parting.passed
-            print(long.row(name, program, parting), flush=True)
+            say(*long.row(name, program, parting).split("\n"))
     if not passed:
         sys.exit(1)
 
@@ -205,16 +206,16 @@ def _run_all(cases: Sequence, side: Side, processes: int | None) -> Iterable:
     from parity.compare import where
 
     width = max(len(str(case)) for case in cases)
-    print(f"{'case':{width}}{''.join(f'{column:>{CELL}}' for column in side.columns)}  verdict  {'time':>7}  where")
+    say(f"{'case':{width}}{''.join(f'{column:>{CELL}}' for column in side.columns)}  verdict  {'time':>7}  where")
     for seconds, outcome in _shared_out(cases, side, processes):
-        print(
+        say(
             f"{outcome.case!s:{width}}"
             f"{_columns({p: outcome.decisive(p).of_limit for p in outcome.results}, side.columns)}  "
             f"{'ok' if outcome.passed else 'OVER':7}  {seconds:5.1f} s  {where(*outcome.worst)}",
             flush=True,
         )
         if outcome.terms:
-            print(_side_by_side(outcome), flush=True)
+            say(*_side_by_side(outcome).split("\n"))
         yield outcome
 
 

@@ -228,7 +228,7 @@ def tally(pristine: Path, name: str, moments: int, seed: int) -> Tally:
             found.lost.append(f"{what}: {problem}")
         elif differing := [key for key, value in command.content(folder).items() if whole.get(key) != value]:
             found.wrong.append(f"{what}: {differing[0]}")
-        if left := [path.name for path in folder.rglob(TEMPORARY)]:
+        if left := [path.name for path in folder.rglob(".*") if TEMPORARY.fullmatch(path.name)]:
             found.left.append(f"{what}: {left[0]}")
         shutil.rmtree(folder)
     return found

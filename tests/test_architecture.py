@@ -132,6 +132,17 @@ def test_parity_alone_imports_both_frameworks():
     assert wrong == []
 
 
+def test_one_function_prints():
+    """But for how a command ends, which needs no more imports; what it prints is escaped as well."""
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("ms_vireid", "torch_ref")
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(r"(?<![\w.])print\(|\.write\(.*std(out|err)|std(out|err)\.write\(|tqdm\.write", path.read_text())
+    }
+    assert found == {"ms_vireid/command/printing.py", "ms_vireid/command/running.py"}
+
+
 def test_one_module_reads_and_sets_the_environment():
     """And how a command shows its errors, which lies below all others."""
     found = {

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, require_extra, run
 from ms_vireid.files.writing import check_output, write_json, write_text
 
@@ -46,7 +47,7 @@ def main() -> None:
     from ms_vireid.data.read import read_data
     from ms_vireid.data.validation import check_pictures
     from ms_vireid.engine.believed import believed_config
-    from ms_vireid.engine.run_folder import RunFolder, data_config
+    from ms_vireid.engine.run_folder import RunFolder, check_apart_from_data, data_config
     from ms_vireid.evaluation.protocol import require_choices
     from ms_vireid.evaluation.table import format_table
     from torch_ref.engine.checkpoint import load_checkpoint, load_model
@@ -62,14 +63,21 @@ def main() -> None:
     data = read_data(data_config(config.data, RunFolder(checkpoint.path.parent), arguments.data_root))
     require_choices(arguments.overrides, data)
     check_pictures(data.test)
+    run_folder = RunFolder(checkpoint.path.parent)
+    reads = [checkpoint.path, *run_folder.files]
+    for option, output in (("--json", arguments.json), ("--report", arguments.report)):
+        check_output(output, option, reads=reads)
+        check_apart_from_data(output, option, data, run_folder)
+        reads.append(output)
     model = build_model(config).to(device).eval()
     load_model(model, checkpoint)
-    print(f"device: {in_words(device)}")
+    say(f"device: {in_words(device)}")
     result = evaluate(model, data, config, device)
-    print(f"evaluated: {_words(result.evaluated)}")
-    print(f"{result.num_queries:,} queries among {result.num_gallery:,} pictures; checksum {result.checksum}")
+    say(f"evaluated: {_words(result.evaluated)}")
+    say(f"{result.num_queries:,} queries among {result.num_gallery:,} pictures; checksum {result.checksum}")
     name = arguments.checkpoint.stem
-    print(format_table({name: result.mean}, {name: result.std} if len(result.trials) > 1 else {}))
+    table = format_table({name: result.mean}, {name: result.std} if len(result.trials) > 1 else {})
+    say(*table.split("\n"))
     if arguments.json:
         write_json(arguments.json, result.as_dict())
     if arguments.report:

@@ -1,10 +1,10 @@
 """Train the configured method in PyTorch, on the batches and with the random numbers of ms_vireid."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_recipe, require_extra, run
 from ms_vireid.files.writing import check_output
 
@@ -34,7 +34,7 @@ def main() -> None:
     )
     arguments = parser.parse_intermixed_args()
     require_extra("torch_ref/train.py", "parity", "torch")
-    from ms_vireid.config.reading import recipe
+    from ms_vireid.config.reading import config_files, recipe
 
     config = recipe(arguments)
     check_output(arguments.output, suffixes=(".safetensors",))
@@ -47,11 +47,13 @@ def main() -> None:
     device = choose(arguments.device)
     checkpoint = load_checkpoint(arguments.resume) if arguments.resume else None
     data = read_data(config.data)
+    reads = [config.model.pretrained, *config_files(arguments.config), data.root, *data.pictures]
+    check_output(arguments.output, reads=reads)  # of --resume it may be the next
     if warning := validate_for_training(data, config.train.num_instances):
-        print(f"note: {warning}")
+        say(f"note: {warning}")
     config = config.with_num_classes(data.train.num_identities).with_fitting_batch(data.train.num_identities)
     batches = TrainingBatches(data.train, config)
-    print(f"device: {in_words(device)}")
+    say(f"device: {in_words(device)}")
     train(config, batches, data.checksum, arguments.steps, checkpoint, arguments.output, device)
 
 
@@ -112,17 +114,17 @@ def train(
             progress = config.model.progress(step, len(batches), batches.sampler.iterations)
             terms = train_step(images, labels, key, progress, learning_rates(config, optimizer.groups, epoch, done))
             values = " ".join(f"{name} {value:.6f}" for name, value in terms.items())
-            print(f"epoch {epoch}/{config.epochs} step {step + 1}/{len(batches)} | {values}", flush=True)
+            say(f"epoch {epoch}/{config.epochs} step {step + 1}/{len(batches)} | {values}")
             if stop:
                 break
         if scaler.is_enabled():
             meta["loss_scale"] = [scaler.get_scale(), scaler.state_dict()["_growth_tracker"]]
         if output is not None:
             save_checkpoint(output, model, meta | {"step": step + 1}, optimizer)
-            print(f"wrote {output}")
+            say(f"wrote {output}")
     if step + 1 < first + steps:
         then = f"go on with --resume {output}" if output else "nothing is kept without --output"
-        print(f"stopped at step {step + 1}; {then}", file=sys.stderr)
+        say(f"stopped at step {step + 1}; {then}", error=True)
         raise KeyboardInterrupt
 
 

@@ -1,5 +1,6 @@
 """Our numbers beside the printed ones: as plain text, Markdown and JSON."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,10 +9,12 @@ import numpy as np
 
 from ms_vireid.ablations.runs import Training, read_metrics
 from ms_vireid.ablations.tables import Column, Row, Table
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, printable
 from ms_vireid.evaluation.table import COLUMNS, aligned
-from ms_vireid.files.writing import make_folder, write_json, write_text
+from ms_vireid.files.checks import SEAL
+from ms_vireid.files.writing import check_derived, make_folder, obstacle, write_json, write_text
 
+JSON, MARKDOWN = "table.json", "table.md"
 KINDS = {"ours": "ours", "published": "paper", "difference": "diff", "gain": "gain"}
 NUMBERS = ("mean", "std", "published", "difference", "gain")  # of a cell, in JSON
 
@@ -129,6 +132,19 @@ class Cell:
         return _number(self.published) if kind == "published" else _number(self.difference, "+")
 
 
+def require_own(folder: Path, trainings: Sequence[Training]) -> None:
+    """Raise InputError if a file that the table would write, or a log that it would add to, is somebody else's: its
+    folder has neither our table.json nor a run."""
+    derived = [folder / JSON] if os.path.lexists(folder / JSON) else [folder / MARKDOWN]
+    if not (folder / JSON).exists():
+        derived += [one.log for one in trainings if not one.folder.begun()]
+    for path in derived:
+        check_derived(path, SEAL.encode(), "choose another --output")
+    for one in trainings:
+        if problem := obstacle(one.log):
+            raise InputError(f"{one.log}: {problem}; choose another --output")
+
+
 @dataclass(frozen=True)
 class Report:
     """A table with our numbers. columns: those that were run. results: by row. notes: lines under the title."""
@@ -141,19 +157,19 @@ class Report:
     notes: list[str]
 
     def write(self, folder: Path) -> None:
-        """table.md and table.json; raises InputError if the folder cannot be written."""
+        """table.json and table.md; raises InputError if the folder cannot be written."""
         make_folder(folder)
-        write_text(folder / "table.md", self.markdown())
-        write_json(folder / "table.json", self.as_dict())
+        write_json(folder / JSON, self.as_dict())  # first: see `require_own`
+        write_text(folder / MARKDOWN, self.markdown())
 
     def text(self) -> str:
-        parts = [self.table.heading, *self.notes]
+        parts = [self.table.heading, *map(printable, self.notes)]
         for caption, headings, rows in self._parts():
             parts += filter(None, (caption, aligned(headings, rows, left=1)))
         return "\n".join([*parts, *self.remarks()])
 
     def markdown(self) -> str:
-        lines = [f"# {self.table.heading}", *(f"\n{note}" for note in self.notes)]
+        lines = [f"# {self.table.heading}", *(f"\n{printable(note)}" for note in self.notes)]
         for caption, headings, rows in self._parts():
             lines += ["", *([caption, ""] if caption else [])]
             if len({group for group, *_ in headings[1:]}) == 1:  # its name once, over the labels
@@ -184,7 +200,7 @@ class Report:
         for result in self.results:
             said = {"failed": f"failed: {result.failure}", "partly run": f"{result.complete} of {result.planned} runs"}
             texts = filter(None, (said.get(result.status), result.note, result.row.stand_in))
-            remarks += [f"{result.row.label}: {text}" for text in texts]
+            remarks += [printable(f"{result.row.label}: {text}") for text in texts]
         return remarks
 
     def _parts(self) -> Iterator[tuple[str, list[Heading], list[list[str]]]]:

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ms_vireid.ablations.tables import Column, Row, Search, Table, config_of, demo_overrides, folder_name
 from ms_vireid.command.errors import InputError, summary
+from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import STOPS
 from ms_vireid.config import Config, DataConfig, load_config
 from ms_vireid.data.read import OBTAIN, read_data
@@ -46,6 +45,10 @@ class Training:
     folder: RunFolder
     searches: tuple[Search | None, ...]
 
+    @property
+    def log(self) -> Path:
+        return self.folder.path / "log.txt"
+
     def differs(self) -> str | None:
         """In which keys the run in the folder differs from this one; None without such a run. Raises InputError if its
         record is damaged."""
@@ -64,9 +67,9 @@ class Training:
         Raises:
             KeyboardInterrupt: on Ctrl-C or SIGTERM, with the run left resumable.
         """
-        log = self.folder.path / "log.txt"
+        log = self.log
         if self.folder.result.exists():
-            tqdm.write("trained already")
+            say("trained already")
         else:
             options = ["--output", str(self.folder.path), "--resume", "auto", "--device", device]
             if reason := start("train", [*self.arguments, *options], log):
@@ -264,7 +267,7 @@ def start(command: str, arguments: Sequence[str], log: Path) -> str | None:
             for line in child.stdout:
                 file.write(line)
                 file.flush()
-                tqdm.write(line.rstrip("\n"))
+                say(line.rstrip("\n"))
                 last = line.strip() or last
     if stops:
         raise KeyboardInterrupt

@@ -11,6 +11,7 @@ from ms_vireid.config import CONFIG_ROOT, Positive, Section, load_config
 from ms_vireid.config.base import between, choice
 from ms_vireid.config.losses import LossConfig
 from ms_vireid.config.reading import Schema, check_config, read_yaml
+from ms_vireid.files.checks import require_folder_name
 
 TABLES = CONFIG_ROOT / "ablations"
 REGDB_SPLITS = 10
@@ -150,9 +151,10 @@ def table_file(name: str) -> Path:
 
 
 def folder_name(name: str) -> str:
-    """What a table's folder of runs is called: the name of its file, or of the folder of a table.yaml."""
+    """What a table's folder of runs is called: the name of its file, or of the folder of a table.yaml. Raises
+    InputError for a name that is no folder's."""
     path = table_file(name).resolve()
-    return path.parent.name if path.stem == "table" else path.stem
+    return require_folder_name(path.parent.name if path.stem == "table" else path.stem, name)
 
 
 def _is_file(name: str) -> bool:

@@ -5,10 +5,19 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
+from ms_vireid.command.errors import printable
+
 
 def progress(items: Iterable, total: int, what: str, unit: str, per_item: int = 1, initial: int = 0) -> Iterable:
     """`items` with a bar that counts in `unit`s, `per_item` of them an item, with their rate and the time left."""
     shown = sys.stderr.isatty()
     return tqdm(
-        items, total=total, initial=initial, desc=what, unit=unit, unit_scale=per_item, leave=False, disable=not shown
+        items,
+        total=total,
+        initial=initial,
+        desc=printable(what),
+        unit=unit,
+        unit_scale=per_item,
+        leave=False,
+        disable=not shown,
     )

@@ -17,7 +17,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from ms_vireid.command.errors import FULL, InputError, one_line
+from ms_vireid.command.errors import FULL, InputError, one_line, printable
 from ms_vireid.command.names import CONFIG_ROOT, PROGRAMS
 from ms_vireid.command.numbers import NUMBERS
 
@@ -129,11 +129,11 @@ def run(main: Callable[[], None]) -> None:
         if isinstance(error, BrokenPipeError) and _unread():
             sys.exit(141)  # as the shell has it for a command that SIGPIPE ends
         if (problem := _outside(error)) is None:
-            traceback.print_exc()
+            _print_traceback()
             print("this is a bug of ms_vireid; please report it with the lines above", file=sys.stderr)
             sys.exit(1)
         if os.environ.get("MS_VIREID_TRACEBACK", "") not in ("", "0"):  # here, as `runtime` imports this module
-            traceback.print_exc()
+            _print_traceback()
         print(one_line(f"error: {problem}"), file=sys.stderr)
         sys.exit(2)
 
@@ -148,6 +148,11 @@ def in_one_line() -> Iterator[None]:
         if (problem := _outside(error)) is None:
             raise
         raise InputError(one_line(problem)) from (None if isinstance(error, InputError) else error)
+
+
+def _print_traceback() -> None:
+    """Of the error in hand, whose texts may hold names."""
+    print(*map(printable, traceback.format_exc().splitlines()), sep="\n", file=sys.stderr)
 
 
 def _unread() -> bool:

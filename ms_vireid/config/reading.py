@@ -83,13 +83,23 @@ def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -
     One of the project's own, as configs/pmt/sysu.yaml, is found from any folder. Raises InputError with the file or
     the key's path.
     """
-    path = Path(path)
-    if path.parts[:1] == ("configs",) and not path.exists() and (CONFIG_ROOT.parent / path).is_file():
-        path = CONFIG_ROOT.parent / path
+    path = _found(Path(path))
     tree = _read_with_bases(path, ())
     for override in overrides:
         apply_override(tree, override)
     return check_config(tree, str(path))
+
+
+def _found(path: Path) -> Path:
+    ours = path.parts[:1] == ("configs",) and not path.exists() and (CONFIG_ROOT.parent / path).is_file()
+    return CONFIG_ROOT.parent / path if ours else path
+
+
+def config_files(path: Path) -> list[Path]:
+    """A file that `load_config` takes, and those that its `base:` leads to."""
+    path = _found(path)
+    base = read_yaml(path).get("base")
+    return [path, *(config_files(path.parent / base) if base else ())]
 
 
 def given_config(arguments: argparse.Namespace, further: Sequence[str] = ()) -> Config:

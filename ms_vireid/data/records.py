@@ -69,6 +69,11 @@ class ReIDData:
     train: ImageSet
     test: ImageSet
 
+    @property
+    def pictures(self) -> tuple[Path, ...]:
+        """To train and to test on."""
+        return *self.train.paths, *self.test.paths
+
     @cached_property
     def checksum(self) -> str:
         """SHA-256 over the sorted relative paths and sizes of all pictures: the same files give the same sum."""

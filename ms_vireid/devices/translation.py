@@ -2,7 +2,6 @@
 them runs, without a word, and keeps them in a cache of its own."""
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ms_vireid.command.errors import printable
+from ms_vireid.command.printing import say
 
 MODULES = 407  # of MindSpore 2.10's libcuda_ops; each becomes a file of the cache
 SIZE = 361_000_000  # bytes of all of them, on an H100 with driver 580.159
@@ -78,7 +78,7 @@ class _Cache:
         else:
             where = f"{printable(str(self.folder))}, {SIZE // 10**6} MB"
             kept = f"it keeps them in {where}: this happens once for this MindSpore, GPU and driver"
-        print(f"note: {what}; {kept}", file=sys.stderr, flush=True)
+        say(f"note: {what}; {kept}", error=True)
 
     def hindrance(self) -> str | None:
         """Why the driver cannot keep what it translates."""

@@ -1,9 +1,6 @@
 """What metrics.jsonl holds, as TensorBoard reads it. Needs `pip install -e '.[tensorboard]'`."""
 
 import io
-import os
-import shutil
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,18 +16,16 @@ _OF_SPEED = "images_per_second"
 
 
 class Events:
-    """An event file in a folder of its own, begun anew with the rows there are: a resumed run has no step twice.
+    """An event file, begun anew with the rows there are: a resumed run has no step twice.
 
     TensorBoard's own writer writes in a thread, where what fails is nobody's error. Both methods raise InputError as
     `append` does.
     """
 
-    def __init__(self, folder: Path, rows: Iterable[dict]):
-        make_folder(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        make_folder(folder)
-        self._path = folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
-        append(self._path, _records([Event(wall_time=time.time(), file_version=_VERSION), *map(_event, rows)]))
+    def __init__(self, path: Path, rows: Iterable[dict]):
+        make_folder(path.parent)
+        self._path = path
+        append(path, _records([Event(wall_time=time.time(), file_version=_VERSION), *map(_event, rows)]))
 
     def append(self, row: dict) -> None:
         """One row of metrics.jsonl."""

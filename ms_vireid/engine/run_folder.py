@@ -4,7 +4,9 @@ import json
 import os
 import platform
 import re
+import socket
 import sys
+import time
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -31,8 +33,19 @@ from ms_vireid.devices.host import git_commit, processor_name
 from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import file_checksum, open_file, read_json, sealed, unsealed
 from ms_vireid.files.weights import Checkpoint
-from ms_vireid.files.writing import TEMPORARY, append_line, lock, make_folder, write_json, write_text
+from ms_vireid.files.writing import (
+    FOLDER,
+    append_line,
+    check_apart,
+    lock,
+    make_folder,
+    obstacle,
+    remove_left,
+    write_json,
+    write_text,
+)
 
+_EVENTS = r"^tensorboard(-[0-9]+)?/events\.out\.tfevents\.[0-9A-Za-z._-]+$"  # a run's event file, in its folder
 _CUT = re.compile(rb"\{[ -~]*")  # a line of JSON that a killed process has not ended
 METRICS = "metrics.jsonl of a run"
 # Of it: bytes, bytes of a line, names in all, and what is above float32's largest number.
@@ -73,6 +86,7 @@ class RunRecord(BaseModel):
     git_commit: str | None = None
     data: _DataSet
     config: dict
+    events: Annotated[str, Field(pattern=_EVENTS)] | None = None
 
 
 class Evaluation(BaseModel):
@@ -106,13 +120,17 @@ class RunFolder:
         self.last = path / "last.safetensors"
         self.model = path / "model.safetensors"
         self.result = path / "result.json"
-        self.events = path / "tensorboard"
         self._lock = None  # keeps other processes out, once this one trains here
         self._events = None  # for TensorBoard, if that is asked for
 
     def kept(self, epoch: int) -> Path:
         """The weights after an epoch of `train.keep_epochs`, 0 being before the first."""
         return self.path / f"epoch-{epoch}.safetensors"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What a run writes here, besides what `kept` names."""
+        return self.record, self.config, self.metrics, self.last, self.model, self.result
 
     def checkpoint(self, *paths: Path) -> Path | None:
         """The first of `paths` that is there, as it is or as `.ckpt`, which earlier versions wrote."""
@@ -140,6 +158,16 @@ class RunFolder:
         if model and evaluation.sha256 not in (None, file_checksum(model)):
             raise InputError(f"{model}: is not the model that {path.name} is of, by its SHA-256; use the run's own")
 
+    def require_own(self, config: Config, checkpoint: Path | None = None) -> None:
+        """Raise InputError if something is in the place of a file that the run would write, unless a run has begun
+        here, or the checkpoint to go on from lies here, and it is a file that may be written."""
+        own = self.begun() or (checkpoint is not None and checkpoint.resolve().parent == self.path.resolve())
+        for path in (*self.files, *map(self.kept, config.train.keep_epochs)):
+            if problem := obstacle(path):
+                raise InputError(f"{path}: {problem}; choose another --output")
+            if path.exists() and not own:
+                raise InputError(f"{path}: is there, and no run that wrote it; choose another --output")
+
     def create(self, config: Config, data: ReIDData, device: str, step: int) -> None:
         """Take the folder for this process alone, write all that is needed to repeat the run, and forget what was
         logged after `step`. Raises InputError if another process trains into it, it holds another run, what a run wrote
@@ -153,9 +181,7 @@ class RunFolder:
                 self._lock.release()  # that run may go on, in this process too
                 raise InputError(f"{self.path}: holds a run with another {the_first(keys)}; choose another --output")
         rows = read_metrics(self.metrics)
-        for left in self.path.glob(TEMPORARY):  # by a killed process (see `whole`)
-            left.unlink()
-        save_config(config, self.config)
+        remove_left(self.path)
         splits = {"train": data.train, "test": data.test}
         sizes = {name: {"pictures": len(one), "identities": one.num_identities} for name, one in splits.items()}
         root, packages = str(data.root.resolve()), ("mindspore", "numpy", "pillow", "pydantic")
@@ -172,15 +198,36 @@ class RunFolder:
             "data": {"name": data.name, "root": root, **sizes, "checksum": data.checksum},
             "config": dump_config(config),
             "earlier_commands": [*earlier.earlier_commands, earlier.command] if earlier else [],
+            "events": earlier and earlier.events,
         }
-        write_json(self.record, record)
+        if config.train.tensorboard:
+            self._forget_events(earlier)
+            record["events"] = self._new_events()
+        write_json(self.record, record)  # first: it says that the other files are a run's
+        save_config(config, self.config)
         rows = [row for row in rows if row["step"] <= step]
         if self.metrics.exists():
             write_text(self.metrics, "".join(f"{json.dumps(sealed(row))}\n" for row in rows))
         if config.train.tensorboard:
             from ms_vireid.engine.events import Events  # only now: the package is an extra
 
-            self._events = Events(self.events, rows)
+            self._events = Events(self.path / record["events"], rows)
+
+    def _forget_events(self, earlier: RunRecord | None) -> None:
+        """Remove the event file that the run's record names: its rows are written anew."""
+        if earlier and earlier.events:
+            path = self.path / earlier.events
+            if not obstacle(path) and obstacle(path.parent) == FOLDER:
+                path.unlink(missing_ok=True)
+
+    def _new_events(self) -> str:
+        """Where the next event file goes: into tensorboard/, or the first of tensorboard-2/, ... that holds nothing."""
+        folder, number = self.path / "tensorboard", 1
+        while os.path.lexists(folder) and (obstacle(folder) != FOLDER or any(folder.iterdir())):
+            number += 1
+            folder = self.path / f"tensorboard-{number}"
+        host = re.sub(r"[^0-9A-Za-z.-]", "_", socket.gethostname())
+        return f"{folder.name}/events.out.tfevents.{int(time.time())}.{host}.{os.getpid()}.ms_vireid"
 
     def append_metrics(self, row: dict) -> None:
         append_line(self.metrics, json.dumps(sealed(row)))
@@ -203,6 +250,14 @@ def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataCon
     recorded = Path(run.read_record().data.root)
     anew = config.name == "synthetic" and not (recorded / MARKER).exists()
     return config.model_copy(update={"root": None if anew else recorded})
+
+
+def check_apart_from_data(output: Path | None, option: str, data: ReIDData, *runs: RunFolder) -> None:
+    """Raise InputError if `output` is a picture of the data set, or lies in its folder, unless that is in one of the
+    runs' own folders."""
+    if output is not None:
+        own = any(output.resolve().parent == run.path.resolve() for run in runs)
+        check_apart(output, option, data.pictures if own else [data.root, *data.pictures])
 
 
 def read_metrics(path: Path) -> list[dict]:

@@ -13,6 +13,7 @@ from mindspore import Parameter, Tensor, ops
 from tqdm import tqdm
 
 from ms_vireid.command.errors import FULL, InputError
+from ms_vireid.command.printing import say
 from ms_vireid.command.progress import progress
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.config import Config, StageConfig, dump_config
@@ -188,7 +189,7 @@ class Trainer:
                 if (times := self._jumps.times(terms["loss"])) and self.group.is_main_process:
                     what = f"the loss {terms['loss']:.4f} is {times:.1f} times the largest of the last steps"
                     remedy = "if it does not come back, lower optimizer.lr or set optimizer.clip_norm"
-                    tqdm.write(f"note: epoch {epoch}, step {step}: {what}; {remedy}")
+                    say(f"note: epoch {epoch}, step {step}: {what}; {remedy}")
         return terms
 
     def _log(self, terms: dict[str, float], rates: list[float], epoch: int) -> None:
@@ -205,7 +206,7 @@ class Trainer:
         )
         left = tqdm.format_interval((self.total_steps - self.step) * seconds)
         values = " ".join(f"{name} {value:.4f}" for name, value in terms.items())
-        tqdm.write(
+        say(
             f"epoch {epoch}/{self.config.epochs} step {self.step}/{self.total_steps} | {values} | "
             f"lr {named['lr_full']:.2e} | {speed:.1f} images/s | {left} left"
         )
@@ -219,7 +220,7 @@ class Trainer:
             self._looked = step, then + time.perf_counter() - began  # an evaluation is no training
             if self.group.is_main_process:
                 self.run.append_metrics({"epoch": epoch, "step": self.step, "evaluation": metrics})
-                tqdm.write(f"epoch {epoch}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")
+                say(f"epoch {epoch}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")
             if self.config.train.select == "best" and (self.best is None or metrics["map"] > self.best["map"]):
                 self.best = {"epoch": epoch, "map": metrics["map"]}
                 self._save_weights(self.run.model, epoch)

@@ -19,7 +19,7 @@ def format_table(
     """
     deviations = deviations or {}
     headings = [(heading,) for heading in ("[%]", *COLUMNS.values())]
-    lines = [[printable(row), *(_cell(name, rows[row], deviations.get(row, {})) for name in COLUMNS)] for row in rows]
+    lines = [[row, *(_cell(name, rows[row], deviations.get(row, {})) for name in COLUMNS)] for row in rows]
     return aligned(headings, lines, left=1)
 
 
@@ -27,7 +27,9 @@ def aligned(headings: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], le
     """Text columns, the first `left` of them to the left and the others to the right.
 
     headings: of each column, from the outermost down; one that neighbours share is printed once, over all of them.
+    What a cell or a heading holds is shown in one line.
     """
+    headings, rows = ([list(map(printable, cells)) for cells in part] for part in (headings, rows))
     levels = [level for level in range(len(headings[0])) if any(heading[level] for heading in headings)]
     body = [[heading[levels[-1]] for heading in headings], *rows]
     widths = [max(map(len, column)) for column in zip(*body, strict=True)]

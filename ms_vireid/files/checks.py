@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, printable
 from ms_vireid.devices.memory import require_memory
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ DAMAGED = (
     *(TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 Schema = TypeVar("Schema", bound="BaseModel")
-_SEAL = "content_checksum"
+SEAL = "content_checksum"
 
 
 def require_file(path: Path, what: str, most: int | None = None) -> None:
@@ -108,18 +108,26 @@ def check_names(path: Path, names: Iterable[str]) -> None:
             raise InputError(f"{path}: a name in it is {name[:40]!r} ({len(name)} characters); use another copy")
 
 
+def require_folder_name(name: str, source: Path | str) -> str:
+    """A user's text, of `source`, as the name of a folder; raises InputError if it leads elsewhere, or cannot be
+    printed."""
+    if not name.strip(".") or set(name) & {"/", "\\"} or printable(name) != name:
+        raise InputError(f"{source}: makes no name of a folder ({name!r}); give it another name")
+    return name
+
+
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
     """Plain values with their checksum, for `unsealed` to find damage when they are read back as JSON."""
     as_read = json.loads(json.dumps(content))  # where keys are texts
-    return as_read | {_SEAL: _checksum(as_read)}
+    return as_read | {SEAL: _checksum(as_read)}
 
 
 def unsealed(tree: Any) -> Any:
     """What `sealed` was given, or a tree without a checksum as it is; raises ValueError if the checksum differs."""
-    if not isinstance(tree, dict) or _SEAL not in tree:
+    if not isinstance(tree, dict) or SEAL not in tree:
         return tree
-    content = {key: value for key, value in tree.items() if key != _SEAL}
-    if tree[_SEAL] != _checksum(content):
+    content = {key: value for key, value in tree.items() if key != SEAL}
+    if tree[SEAL] != _checksum(content):
         raise ValueError("its checksum differs: it was damaged or changed")
     return content
 

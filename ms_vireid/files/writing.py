@@ -1,39 +1,98 @@
-"""The one way to write a file: whole, or not at all."""
+"""The one way to write a file: whole, or not at all, and in the place of nothing but a plain file."""
 
 import json
 import logging
 import os
+import re
 import socket
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import ENOLCK, EOPNOTSUPP
 from pathlib import Path
-from typing import BinaryIO
+from zlib import crc32
 
 from filelock import FileLock, SoftFileLock, Timeout
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, one_line
 from ms_vireid.files.checks import sealed
 
 _log = logging.getLogger(__name__)
-TEMPORARY = ".*.tmp*"  # what a killed process leaves behind
+# What a killed process leaves behind: of which file, host and process.
+TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.ms_vireid-(?P<host>.*)-(?P<process>\d{1,9})\.tmp(\..*)?", re.DOTALL)
+_HOLDER = re.compile(rb"process \d+ of .*|\d+\n.*", re.DOTALL)  # in a lock: by `lock`, or filelock itself
+FOLDER = "is a folder"
 _ZEROS = bytes(1 << 20)
 _LONGEST_STEM = 40  # of a temporary name, which is longer than the file's own
 
 
-def check_output(path: Path | None, option: str = "--output", suffixes: tuple[str, ...] = ()) -> None:
+def check_output(
+    path: Path | None, option: str = "--output", suffixes: tuple[str, ...] = (), reads: Iterable[Path | str | None] = ()
+) -> None:
     """Raise InputError, before the work, unless a file of one of `suffixes` (none: any) can be written at `path`, or
-    none is asked for."""
+    none is asked for. reads: the files and folders that the command reads, as in `check_apart`."""
     if path is None:
         return
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"{option} {path}: the file's name must end in {' or '.join(suffixes)}")
     require_folder(path, option)
-    if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "not a regular file"
-        raise InputError(f"{option} {path}: is {kind}; choose another name")
+    if problem := obstacle(path):
+        raise InputError(f"{option} {path}: {problem}; choose another name")
     if not os.access(path.absolute().parent, os.W_OK):
         raise InputError(f"{option} {path}: its folder cannot be written; choose another one")
+    check_apart(path, option, reads)
+
+
+def check_apart(path: Path, option: str, reads: Iterable[Path | str | None]) -> None:
+    """Raise InputError if `path`, which is to be written, is one of the files that the command reads, or is or lies in
+    one of the folders. None is passed over."""
+    place = Path(os.path.realpath(path))
+    above = {_identity(one) or str(one) for one in (place, *place.parents)}
+    for read in reads:
+        if read is not None and (_identity(read) or os.path.realpath(read)) in above:
+            where = "is or lies in" if os.path.isdir(read) else "is"
+            raise InputError(f"{option} {path}: {where} {read}, which is read; choose another place")
+
+
+def _identity(path: Path | str) -> tuple[int, int] | None:
+    """What tells a file or folder from all others, whatever its name; None if there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def check_derived(path: Path, mark: bytes, remedy: str) -> None:
+    """Raise InputError for something at `path`, a name that no option gave, unless it is a file with the mark that this
+    command's have."""
+    if os.path.lexists(path) and (obstacle(path) or not _holds(path, mark)):
+        raise InputError(f"{path}: is there, and was not written by this command; {remedy}")
+
+
+def _holds(path: Path, mark: bytes) -> bool:
+    before = b""
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            if mark in before + piece:
+                return True
+            before = piece[-len(mark) :]
+    return False
+
+
+def obstacle(path: Path) -> str | None:
+    """What is at `path` that a file of ours must not replace; None for nothing, or a file that may be written."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:  # nothing, or a name that cannot be, of which writing says more
+        return None
+    if stat.S_ISLNK(mode):
+        return "is a link"
+    if stat.S_ISDIR(mode):
+        return FOLDER
+    if not stat.S_ISREG(mode):
+        return "is not a regular file"
+    return None if mode & 0o222 else "is read-only"
 
 
 def require_folder(path: Path, option: str) -> None:
@@ -54,15 +113,15 @@ def make_folder(path: Path) -> None:
 def whole(path: Path | str) -> Iterator[Path]:
     """A temporary path beside `path`, of the same suffix, to write to. At the end of the block what is there is synced
     and gets its name; if the block fails, it is removed, and what `path` held is untouched. Raises InputError if it
-    cannot be written (a full disk, no permission, something other than a file is there)."""
+    cannot be written (a full disk, no permission, a link, a folder or a read-only file is there)."""
     path = Path(path)
-    name = f".{path.stem[:_LONGEST_STEM]}.{socket.gethostname()[:_LONGEST_STEM]}-"
-    temporary = path.with_name(f"{name}{os.getpid()}.tmp{path.suffix}")
-    _remove_left(path.parent, name, f".tmp{path.suffix}")
+    temporary = path.with_name(_temporary_name(path))
+    remove_left(path.parent)
     try:
-        if path.exists() and not path.is_file():
-            raise OSError("something other than a file is there")
-        temporary.touch()
+        if problem := obstacle(path):
+            raise OSError(f"it {problem}")
+        temporary.unlink(missing_ok=True)  # of an earlier process of this number, in a container for example
+        temporary.touch(exist_ok=False)
         mode = temporary.stat().st_mode  # as the user's other files; some libraries keep a file to its owner
         yield temporary
         temporary.chmod(mode)
@@ -80,15 +139,26 @@ def whole(path: Path | str) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _remove_left(folder: Path, name: str, end: str) -> None:
-    """Remove what processes of this machine that were killed have left of the same file."""
+def _temporary_name(path: Path) -> str:
+    """A name of this process's alone, another for each file."""
+    which = f"{path.stem[:_LONGEST_STEM]}.{crc32(os.fsencode(path.name)):08x}"
+    return f".{which}.ms_vireid-{_host()}-{os.getpid()}.tmp{path.suffix}"
+
+
+def _host() -> str:
+    return socket.gethostname()[:_LONGEST_STEM]
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what `whole` left in a folder in processes of this machine that were killed."""
     from psutil import pid_exists
 
     with suppress(OSError):  # of a folder that is not there, `whole` says more
-        for left in [one for one in os.listdir(folder) if one.startswith(name) and one.endswith(end)]:
-            number = left[len(name) : -len(end)]
-            if number.isdecimal() and not pid_exists(int(number)):
-                (folder / left).unlink(missing_ok=True)
+        for name in os.listdir(folder):
+            found = TEMPORARY.fullmatch(name)
+            ended = found and found["host"] == _host() and not pid_exists(int(found["process"]))
+            if ended and stat.S_ISREG(os.lstat(folder / name).st_mode):
+                (folder / name).unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
@@ -125,17 +195,12 @@ def append(path: Path, content: bytes) -> None:
     """Raises InputError if it cannot be written, and if something other than a file is there. Whoever reads the file
     skips an end that is cut off."""
     try:
-        with open_to_append(path) as file:
+        if problem := obstacle(path):  # a pipe would wait for a reader
+            raise OSError(f"it {problem}")
+        with path.open("ab") as file:
             file.write(content)
     except OSError as error:
         raise InputError(_cannot(path, error, "the same command goes on")) from None
-
-
-def open_to_append(path: Path) -> BinaryIO:
-    """Raises OSError if something other than a file is there: a pipe would wait for a reader."""
-    if path.exists() and not path.is_file():
-        raise OSError("something other than a file is there")
-    return path.open("ab")
 
 
 def append_line(path: Path, line: str) -> None:
@@ -148,9 +213,15 @@ def _cannot(path: Path, error: OSError, then: str) -> str:
 
 
 def lock(path: Path) -> FileLock:
-    """A lock file that this process alone has until it ends, however it ends; raises InputError if another has it."""
+    """A lock file that this process alone has until it ends, however it ends; raises InputError if another has it, or
+    something else has its name."""
     held = FileLock(path)
     try:
+        if problem := obstacle(path):
+            raise InputError(f"{path}: {problem}; choose another --output")
+        with suppress(FileNotFoundError, PermissionError), path.open("rb") as file:  # Windows: another has it
+            if (content := file.read(200)) and not _HOLDER.fullmatch(content):
+                raise InputError(f"{path}: is there, and is no lock of a run; choose another --output")
         held.acquire(timeout=0)
         if not isinstance(held, SoftFileLock):  # filelock's own way on systems without locks; it says who holds it
             path.write_text(f"process {os.getpid()} of {socket.gethostname()}", encoding="utf-8")
@@ -163,5 +234,7 @@ def lock(path: Path) -> FileLock:
     except OSError as error:
         if error.errno not in (ENOLCK, EOPNOTSUPP):
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
-        _log.warning("note: %s is on a file system without locks; run one process there at a time", path.parent)
+        _log.warning(
+            "%s", one_line(f"note: {path.parent} is on a file system without locks; run one process there at a time")
+        )
     return held

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ms_vireid.command.printing import say
 from ms_vireid.devices import runtime
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.files.checks import require_file
@@ -12,6 +13,12 @@ def checkpoint_file(given: Path | str) -> Path:
     """A checkpoint as it is, and of a run's folder its model."""
     run = RunFolder(given)
     return (run.checkpoint(run.model) or run.model) if run.path.is_dir() else run.path
+
+
+def files_read(*checkpoints: Path) -> list[Path]:
+    """What a command with these checkpoints may read of theirs: they, and their runs' own files beside them."""
+    files = map(checkpoint_file, checkpoints)
+    return [path for file in files for path in (file, *RunFolder(file.parent).files)]
 
 
 def begin(device: str, program: str, *checkpoints: Path) -> tuple[str, str]:
@@ -28,5 +35,5 @@ def begin(device: str, program: str, *checkpoints: Path) -> tuple[str, str]:
 def start_inference(arguments: argparse.Namespace, *checkpoints: Path) -> str:
     """`begin` as the arguments of `add_inference` ask for; prints what computes, and returns the program."""
     device, program = begin(arguments.device, arguments.program, *checkpoints)
-    print(f"device: {device}; {program}")
+    say(f"device: {device}; {program}")
     return program

@@ -1,22 +1,22 @@
 """Features of many pictures, kept beside the output batch by batch, so that an interrupted run can go on."""
 
 import hashlib
+import json
 import os
-import shutil
 from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel
-from tqdm import tqdm
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.files.checks import read_json
-from ms_vireid.files.writing import reserve, write_json
+from ms_vireid.files.writing import FOLDER, obstacle, remove_left, reserve, write_json
 from ms_vireid.inference.features import FeatureExtractor
 
 STATE, FEATURES = "state.json", "features.bin"  # of a partial result: a `_State`, and float32 [N, width]
@@ -60,7 +60,7 @@ def extract_resumably(
     state = _begin(partial, plan | pictures, batches)
     features = _rows(partial, len(images), state.width, "r+") if state.width else None
     if state.batches:
-        tqdm.write(f"going on from {partial}: {state.batches} of {len(batches)} batches are there")
+        say(f"going on from {partial}: {state.batches} of {len(batches)} batches are there")
     every = -(-len(batches) // 10)  # ten lines of progress
     with stop_requests() as stop, closing(extractor.by_batch(batches, state.batches)) as items:
         for index, rows, broken in items:
@@ -78,7 +78,7 @@ def extract_resumably(
             state.broken |= broken
             write_json(partial / STATE, state.model_dump())
             if state.batches % every == 0 and state.batches < len(batches):
-                tqdm.write(f"{state.batches} of {len(batches)} batches")
+                say(f"{state.batches} of {len(batches)} batches")
             if stop:
                 raise KeyboardInterrupt
     if len(state.broken) == len(images):
@@ -86,26 +86,56 @@ def extract_resumably(
     return features, state.broken
 
 
+def discard(partial: Path) -> None:
+    """Remove a partial result, of which nothing else may be there. Raises OSError if it cannot."""
+    for name in (FEATURES, STATE):
+        (partial / name).unlink(missing_ok=True)
+    partial.rmdir()
+
+
 def _begin(partial: Path, plan: dict, batches: EvaluationBatches) -> _State:
     """The state of the partial result if it has the same plan, else of one that is made anew; raises InputError if the
     folder holds something else, or cannot be written."""
-    with suppress(InputError, OSError, ValueError):  # a file is missing or damaged: all is made anew below
-        state = read_json(partial / STATE, _State)
-        if state.plan == plan and state.checksum == _held(partial, state, batches):
-            return state
     try:
-        if partial.exists():
-            if any(partial.iterdir()) and not (partial / STATE).is_file():
-                raise InputError(f"{partial}: is there, and is not a partial result; choose another --output")
+        if there := os.path.lexists(partial):
+            _require_partial(partial)
+        with suppress(InputError, OSError, ValueError):  # a file is missing or damaged: all is made anew below
+            state = read_json(partial / STATE, _State)
+            if state.plan == plan and state.checksum == _held(partial, state, batches):
+                return state
+        if there:
             other = "of other pictures, another checkpoint or batch size"
-            tqdm.write(f"note: {partial} is {other}, or damaged; begun anew")
-            shutil.rmtree(partial)
+            say(f"note: {partial} is {other}, or damaged; begun anew")
+            discard(partial)
         partial.mkdir()
     except OSError as error:
         raise InputError(f"{partial}: cannot be written ({error}); choose another --output") from None
     state = _State(plan=plan)
     write_json(partial / STATE, state.model_dump())
     return state
+
+
+def _require_partial(partial: Path) -> None:
+    """Raise InputError for anything but a folder with a partial result, damaged or not."""
+    if obstacle(partial) == FOLDER:
+        remove_left(partial)
+        names = {path.name for path in partial.iterdir()}
+        if not names or (STATE in names <= {STATE, FEATURES} and not _is_foreign(partial)):
+            return
+    raise InputError(f"{partial}: is there, and is not a partial result; choose another --output")
+
+
+def _is_foreign(partial: Path) -> bool:
+    """Whether one of the two files is no file of ours: a link for example, or a state of another program alone."""
+    if any(map(obstacle, (partial / STATE, partial / FEATURES))):
+        return True
+    if (partial / FEATURES).exists():
+        return False
+    try:
+        tree = json.loads((partial / STATE).read_bytes())
+    except (ValueError, RecursionError):  # damaged
+        return False
+    return not isinstance(tree, dict) or "plan" not in tree
 
 
 def _held(partial: Path, state: _State, batches: EvaluationBatches) -> str:

@@ -7,11 +7,11 @@ from types import MethodType
 
 import mindspore as ms
 from mindspore import nn
-from tqdm import tqdm
 
 from ms_vireid.command.arguments import require_choice
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import PROGRAMS
+from ms_vireid.command.printing import say
 from ms_vireid.config import TrainConfig
 from ms_vireid.devices import runtime
 from ms_vireid.programs import graph, same_bits
@@ -100,7 +100,7 @@ def as_written(model: nn.Cell) -> Iterator[None]:
 @contextmanager
 def announced(what: str) -> Iterator[None]:
     """A block that compiles `what` and runs it for the first time."""
-    tqdm.write(f"compiling {what} ...")
+    say(f"compiling {what} ...")
     begun = time.perf_counter()
     yield
-    tqdm.write(f"compiled {what} in {time.perf_counter() - begun:.0f} s")
+    say(f"compiled {what} in {time.perf_counter() - begun:.0f} s")

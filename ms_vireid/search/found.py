@@ -45,6 +45,11 @@ class Found:
     query: Entry
     hits: list[Hit]
 
+    @property
+    def entries(self) -> list[Entry]:
+        """The query's and the hits'."""
+        return [self.query, *(hit.entry for hit in self.hits)]
+
     def match(self, hit: Hit) -> bool | None:
         """Whether a hit shows the query's identity; None where one of them is unknown."""
         require(isinstance(hit, Hit), "hit", hit, "one of `hits`")

@@ -28,6 +28,7 @@ _MOST_RESULTS = 16384  # of a search, by Milvus's own limit
 _CONNECTION, _REPLY = 10, 60  # seconds, to connect, and that a server may take for an answer
 _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")  # a name, by Milvus's own rules
 _EMBEDDED = {"LOCK", "collections"}  # what milvus-lite makes in a folder first
+_LATER = {"databases", ".database-staging"}
 _INDEXES = {  # type, and how it is built
     "exact": ("FLAT", {}),
     "flat": ("FLAT", {}),
@@ -73,7 +74,7 @@ def _check_folder(name: str, path: Path, create: bool) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"{name}: is a file; a gallery of milvus-lite 3 is a folder: choose another name")
     held = {one.name for one in path.iterdir()} if path.exists() else set()
-    if held and not held & _EMBEDDED:
+    if held and not (held >= _EMBEDDED or held <= _EMBEDDED | _LATER):  # as it is, or as a killed process left it
         raise InputError(f"{name}: is a folder of other things, not a gallery; choose another name")
     if not (held or create):
         raise InputError(f"{name}: no such gallery; make it with --add")

@@ -17,6 +17,7 @@ from ms_vireid.files.checks import read_json
 from ms_vireid.visualization.curves import draw_curves, read_curves
 from ms_vireid.visualization.inline import drawing
 
+MARK = b"<caption>run.json of the run folder</caption>"  # of page.html: by which a page of ours is known
 DATA_SETS = {
     "sysu_mm01": "SYSU-MM01",
     "regdb": "RegDB",

@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="configuration values, of all sides")
     arguments = parser.parse_intermixed_args()
     require_extra("dropout.py", "parity", "torch", "timm")
-    check_output(arguments.output, "--output")
+    check_output(arguments.output, reads=[arguments.data_root])
     import numpy as np
 
     from ms_vireid.data.read import read_data

@@ -26,10 +26,11 @@ from pathlib import Path
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import CONFIG_ROOT
+from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_device, run
 from ms_vireid.devices import runtime
 from ms_vireid.devices.host import git_commit, processor_name
-from ms_vireid.files.writing import check_output, write_text
+from ms_vireid.files.writing import check_derived, check_output, write_text
 from parity import processes, stand_in
 
 _TRAINING_HEAD = "| training | steps | images/s | last loss | rank-1 % | chance % | peak MiB | weights as before |"
@@ -60,6 +61,7 @@ FEW_PICTURES = (
     "evaluation.compare_untrained=false",
     "evaluation.trials=2",
 )
+OUTPUT, HEADING = Path("first_run.md"), "# First run on "
 FEW_IMAGES = ("train.num_identities=2", "train.num_instances=2")  # of a batch
 DRIVER_FILES = (
     "/proc/driver/nvidia/version",
@@ -109,7 +111,7 @@ def main() -> None:
             if part in (arguments.only or PARTS):
                 outcomes += [perform(step, arguments.limit) for step in steps(arguments, Path(folder))]
     write_text(arguments.output, report(outcomes, device, time.perf_counter() - begun))
-    print(f"report: {arguments.output}")
+    say(f"report: {arguments.output}")
     if any(outcome.failed for outcome in outcomes):
         sys.exit(1)
 
@@ -117,11 +119,13 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     add_device(parser)
-    parser.add_argument("--output", type=Path, default=Path("first_run.md"), metavar="REPORT.md", help="the report")
+    parser.add_argument("--output", type=Path, default=OUTPUT, metavar="REPORT.md", help="the report")
     parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts, after the versions (default: all)")
     parser.add_argument("--quick", action="store_true", help="the smallest sizes and few cases: minutes, for a check")
     arguments = parser.parse_args()
     check_output(arguments.output)
+    if arguments.output == OUTPUT:
+        check_derived(OUTPUT, HEADING.encode(), "remove it, or choose another --output")
     arguments.limit = QUICK_LIMIT_S if arguments.quick else LIMIT_S
     return arguments
 
@@ -398,7 +402,7 @@ def report(outcomes: list[Outcome], device: str, seconds: float) -> str:
     when = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     failed = sum(outcome.failed for outcome in outcomes)
     command = shlex.join(["python", "parity/measure/first_run.py", *sys.argv[1:]])
-    lines = [f"# First run on {device}", "", f"`{command}`, {when}", ""]
+    lines = [f"{HEADING}{device}", "", f"`{command}`, {when}", ""]
     lines += [f"{len(outcomes)} steps, {failed} failed, in {seconds:.0f} s.", ""]
     if device.endswith("stand-in"):
         lines += ["This is not a real device: no time on this page means anything.", ""]

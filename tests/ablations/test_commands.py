@@ -59,7 +59,7 @@ sys.exit(130)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_is_handed_on_once_and_waited_for(stand_in, tmp_path, monkeypatch, number):
-    monkeypatch.setattr(runs.tqdm, "write", lambda line: line == "ready" and os.kill(os.getpid(), number))
+    monkeypatch.setattr(runs, "say", lambda line: line == "ready" and os.kill(os.getpid(), number))
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
         start(stand_in(SAVING), [], tmp_path / "log.txt")

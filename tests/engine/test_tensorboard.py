@@ -37,6 +37,21 @@ def test_a_resumed_runs_events_are_its_metrics(tmp_path, monkeypatch):
     assert {"train/id", "learning_rate/full", "speed/images_per_second", "epoch"} <= found.keys()
 
 
+def test_what_the_run_did_not_write_stays_and_its_events_go_elsewhere(tmp_path, monkeypatch):
+    options = [*OPTIONS, "--output", "run", "train.tensorboard=true"]
+    mine = tmp_path / "run/tensorboard/thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    stopped_at(monkeypatch, tmp_path, 3, *options)
+    theirs = tmp_path / "run/tensorboard-2/events.out.tfevents.1.theirs"
+    theirs.write_text("mine")
+    command(monkeypatch, tmp_path, train, *options, "--resume", "auto")
+    assert mine.read_text() == theirs.read_text() == "mine"
+    assert list(mine.parent.iterdir()) == [mine]
+    assert list(theirs.parent.iterdir()) == [theirs]
+    assert [step for step, _ in shown(tmp_path / "run/tensorboard-3")["train/loss"]] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
 def test_without_it_no_event_is_written_and_without_the_package_it_is_refused(tmp_path, monkeypatch, capfd):
     command(monkeypatch, tmp_path, train, *OPTIONS, "--output", "run")
     assert not (tmp_path / "run/tensorboard").exists()
@@ -50,12 +65,12 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     row = {"epoch": 1, "step": 1, "loss": 1.0}
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match=r"pipe: cannot be made \(File exists\)"):
-        Events(tmp_path / "pipe", [row])
+        Events(tmp_path / "pipe/events", [row])
 
     def full(*_arguments, **_options):
         raise OSError(28, "No space left on device")
 
-    events = Events(tmp_path / "events", [row])
+    events = Events(tmp_path / "events/tfevents", [row])
     monkeypatch.setattr("pathlib.Path.open", full)
     with pytest.raises(InputError, match=r"cannot be written \(No space left on device\); free space, then the same"):
         events.append(row)

@@ -4,25 +4,86 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.files.writing import write_text
+from ms_vireid.files.writing import check_output, whole, write_text
 
 
-def name_of(number):
-    return f".a.{socket.gethostname()[:40]}-{number}.tmp.json"
+def name_of(number, host=None):
+    return f".b.0123abcd.ms_vireid-{host or socket.gethostname()[:40]}-{number}.tmp.json"
 
 
 def test_what_a_killed_process_left_is_removed_and_no_other_file(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    kept = [".a.elsewhere-1.tmp.json", name_of(os.getppid()), name_of("x"), ".b.json", name_of(ended.pid)[:-5]]
+    kept = [name_of(1, "elsewhere"), name_of(os.getppid()), name_of("x"), ".b.json", ".b.tmp.json", ".notes.tmp.txt"]
     for name in (*kept, name_of(ended.pid)):
         (tmp_path / name).touch()
+    (tmp_path / f"{name_of(ended.pid)}.folder").mkdir()
     write_text(tmp_path / "a.json", "{}")
-    assert {path.name for path in tmp_path.iterdir()} == {"a.json", *kept}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", *kept, f"{name_of(ended.pid)}.folder"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "dangling link", "read-only", "pipe"])
+def test_what_is_no_plain_file_of_the_users_is_not_replaced(tmp_path, kind):
+    path, other = tmp_path / "a.json", tmp_path / "other"
+    other.write_text("mine")
+    make = {
+        "folder": path.mkdir,
+        "link": lambda: path.symlink_to(other),
+        "dangling link": lambda: path.symlink_to(tmp_path / "gone"),
+        "read-only": lambda: (path.write_text("mine"), path.chmod(0o444)),
+        "pipe": lambda: os.mkfifo(path),
+    }
+    make[kind]()
+    before = os.lstat(path)
+    for write in (lambda: write_text(path, "{}"), lambda: check_output(path)):
+        with pytest.raises(InputError, match=f"{path}"):
+            write()
+    assert os.lstat(path) == before
+    assert other.read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_two_files_whose_names_begin_alike_have_two_temporary_ones(tmp_path):
+    first, second = tmp_path / f"{'a' * 50}-visible.json", tmp_path / f"{'a' * 50}-infrared.json"
+    with whole(first) as one, whole(second) as other:
+        one.write_text("visible")
+        other.write_text("infrared")
+    assert (first.read_text(), second.read_text()) == ("visible", "infrared")
+
+
+@pytest.fixture
+def data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set/cam1").mkdir(parents=True)
+    (tmp_path / "set/1.jpg").touch()
+    (tmp_path / "alias").symlink_to("set")
+
+
+@pytest.mark.parametrize(
+    ("path", "read"),
+    [
+        ("set/a.json", "set"),
+        ("set/cam1/a.json", "set"),
+        ("set/../set/1.jpg", "set/1.jpg"),
+        ("alias/a.json", "set"),
+        ("set/a.json", "alias"),
+    ],
+)
+def test_an_output_that_is_read_or_lies_where_is_read_is_refused(data_set, path, read):
+    with pytest.raises(InputError, match="which is read; choose another place"):
+        check_output(Path(path), reads=[read])
+
+
+@pytest.mark.parametrize(
+    ("path", "read"), [("set/a.json", "set/1.jpg"), ("settings.json", "set"), ("set/a.json", "gone"), ("a.json", None)]
+)
+def test_an_output_beside_what_is_read_is_taken(data_set, path, read):
+    check_output(Path(path), reads=[read])
 
 
 @pytest.mark.parametrize("name", ["file/a.json", "nowhere/a.json", "a" * 300 + ".json"])

@@ -212,11 +212,27 @@ def test_a_partial_result_that_does_not_fit_is_begun_anew(run_extract, pictures,
     assert len(found) == 15
 
 
-def test_a_folder_of_something_else_is_left_alone(run_extract, pictures, tmp_path, capfd):
-    (tmp_path / "features.npz.partial").mkdir()
-    (tmp_path / "features.npz.partial/mine.txt").touch()
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"mine.txt": "mine"},
+        {"mine.txt": "mine", "state.json": ""},
+        {"features.bin": "mine"},
+        {"state.json": '{"mine": 1}'},
+        {"state.json": "../mine.txt"},
+        {"state.json": "", "features.bin": "../mine.txt"},
+    ],
+)
+def test_a_folder_of_something_else_is_left_alone(run_extract, pictures, tmp_path, capfd, files):
+    (tmp_path / "mine.txt").write_text("mine")
+    partial = tmp_path / "features.npz.partial"
+    partial.mkdir()
+    for name, content in files.items():
+        path = partial / name
+        path.symlink_to(content) if content.startswith("..") else path.write_text(content)
     assert "is there, and is not a partial result; choose" in refused(capfd, run_extract, pictures)
-    assert (tmp_path / "features.npz.partial/mine.txt").exists()
+    assert {path.name for path in partial.iterdir()} == files.keys()
+    assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
