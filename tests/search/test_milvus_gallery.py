@@ -178,12 +178,13 @@ def test_a_collections_name_is_checked_before_anything_is_made(tmp_path, name):
 def test_a_folder_of_other_things_stays_as_it_is(tmp_path):
     (tmp_path / "album.db").mkdir()
     (tmp_path / "album.db/photo.jpg").touch()
+    (tmp_path / "album.db/collections").mkdir()  # a name that a gallery has, too
     (tmp_path / "file.db").touch()
     for name, said in (("album.db", "a folder of other things, not a gallery"), ("file.db", "is a file; a gallery of")):
         for create in (False, True):
             with pytest.raises(InputError, match=said):
                 MilvusGallery(str(tmp_path / name), "pictures", create)
-    assert {one.name for one in tmp_path.rglob("*")} == {"album.db", "photo.jpg", "file.db"}
+    assert {one.name for one in tmp_path.rglob("*")} == {"album.db", "photo.jpg", "collections", "file.db"}
 
 
 @pytest.fixture
