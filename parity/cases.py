@@ -7,9 +7,9 @@ import mindspore as ms
 import numpy as np
 import torch
 
-from ms_vireid.programs.prepare import PROGRAMS
+from ms_vireid.programs.prepare import OF_DEVICE
 from parity.compare import REACH, Comparison
-from parity.harness import OF_FUNCTIONS, Case
+from parity.harness import Case
 from parity.rungs import initialisation, layers, losses, models, names, pipeline, training
 
 RUNGS = {1: "names", 2: "layers", 3: "losses", 4: "models", 5: "training", 6: "pipeline", 7: "initialisation"}
@@ -26,7 +26,7 @@ LADDER: tuple[Case, ...] = (
 
 
 ONCE = ""  # instead of a program: no program takes part in the case
-_ORDER = ("operators", "graph", "kernels")  # kernels, once installed, stay
+_ORDER = ("operators", "graph", "cuda", "kernels")  # kernels, once installed, stay
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Outcome:
 
 def programs_of_device() -> tuple[str, ...]:
     """All that the device has."""
-    return PROGRAMS if ms.get_context("device_target") == "CPU" else OF_FUNCTIONS
+    return OF_DEVICE[ms.get_context("device_target")]
 
 
 def run(case: Case, programs: Sequence[str] | None = None) -> Outcome:

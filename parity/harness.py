@@ -17,9 +17,10 @@ from mindspore import Parameter, nn, ops
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from ms_vireid.command.names import PROGRAMS
 from ms_vireid.files.weights import COUNTER
 from ms_vireid.programs.half import HalfWeights
-from ms_vireid.programs.prepare import PROGRAMS, prepare
+from ms_vireid.programs.prepare import COMPILED, prepare
 from parity.compare import (
     FORWARD,
     GRADIENT,
@@ -51,7 +52,8 @@ class Constant:
 
 
 By = Callable[[str], list[Comparison]]  # what a program computes, beside a reference that is already there
-OF_FUNCTIONS = tuple(program for program in PROGRAMS if program != "kernels")  # kernels take the place of cells alone
+OF_FUNCTIONS = ("operators", "graph")  # kernels, of both kinds, take the place of cells alone
+OF_HALF = (*OF_FUNCTIONS, "cuda")
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def by_program(program: str, function: Callable) -> Callable:
     """The function as a program computes it, with kernels if it is a cell."""
     if isinstance(function, nn.Cell):
         prepare(program, function)
-    if program == "graph":
+    if program in COMPILED:
 
         def compiled(*inputs):
             return function(*inputs)

@@ -23,6 +23,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import PROGRAMS
 from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_device, require_extra, run
 from ms_vireid.devices import memory, runtime
@@ -65,7 +66,7 @@ def main() -> None:
     parser.add_argument(
         "--program",
         nargs="+",
-        choices=("kernels", "operators", "graph"),
+        choices=PROGRAMS,
         help="how MindSpore computes (default: all that the device has, on a stand-in graph; kernels are a CPU's)",
     )
     parser.add_argument("--rung", type=int, nargs="+", choices=range(1, 8), help="only these (default: all seven)")

@@ -174,7 +174,7 @@ class TrainConfig(Section):
     iterations: between(1, 100_000) | None = None  # updates per epoch; default: one pass over the visible images
     # kernels: this project's own, on a CPU in float32; graph: MindSpore's operators compiled into one graph; operators:
     # one by one, for debugging; auto: graph on a GPU and an Ascend, and on a CPU kernels, or operators with amp
-    program: Literal["auto", "kernels", "operators", "graph"] = "auto"
+    program: Literal["auto", "kernels", "operators", "graph", "cuda"] = "auto"
     # less memory: keep a ViT's activations only between blocks, and no feature map that goes into a BatchNorm, and
     # compute the rest again
     recompute: bool = False

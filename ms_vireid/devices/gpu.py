@@ -78,6 +78,12 @@ def find_gpu(environment: Mapping[str, str]) -> Gpu:
     return found
 
 
+def loaded(name: str) -> Path | None:
+    """The file of a library that this process has loaded, by the beginning of its name."""
+    files = (line.split(maxsplit=5)[-1].strip() for line in Path("/proc/self/maps").read_text().splitlines())
+    return next((Path(file) for file in files if Path(file).name.startswith(name)), None)
+
+
 def _number(driver: ctypes.CDLL, function: str, *arguments: int) -> int:
     """What a driver function writes into its first argument."""
     value = ctypes.c_int()

@@ -63,6 +63,16 @@ def set_up(device: str) -> str:
     raise InputError(f"device {device}: {passed_over[0]}; {passed_over[0].remedy}, or use --device CPU")
 
 
+def cache_folder() -> Path:
+    """This project's folder in the user's cache; it need not be there."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ms_vireid"
+
+
+def gpu_capability() -> float:
+    """The compute capability of the GPU that is set, such as 9.0."""
+    return gpu.find_gpu(os.environ).capability
+
+
 def launched() -> bool:
     """Whether MindSpore's `msrun` started this process, as one of several or as their scheduler."""
     return "MS_ROLE" in os.environ

@@ -16,7 +16,7 @@ from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.models.base import TrainingOutputs
 from ms_vireid.models.layers import l2_normalise
 from ms_vireid.programs.half import HalfWeights
-from ms_vireid.programs.prepare import prepare
+from ms_vireid.programs.prepare import COMPILED, prepare
 
 Gradients = tuple[Tensor, ...]
 Mean = Callable[[Gradients], Gradients]
@@ -160,7 +160,7 @@ class TrainStep:
             labels, key, progress, scalars = numbers(packed)
             return ops.stack(update(images, labels, key, progress, scalars))
 
-        self._step = ms.jit(step) if program == "graph" else step
+        self._step = ms.jit(step) if program in COMPILED else step
         self._inputs = ()  # of the last step: their copies to the device may still be under way
 
     def __call__(

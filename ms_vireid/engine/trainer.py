@@ -30,7 +30,7 @@ from ms_vireid.engine.schedule import learning_rates
 from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
 from ms_vireid.evaluation.protocol import ProtocolResult
 from ms_vireid.models import build_model
-from ms_vireid.programs.prepare import announced, training_program
+from ms_vireid.programs.prepare import COMPILED, announced, training_program
 
 
 class Jumps:
@@ -72,7 +72,7 @@ class Trainer:
         with group.together():
             self.batches = TrainingBatches(data.train, config, group.rank, group.world_size)
         self.program = training_program(config.train)
-        self.compiled = self.program == "graph"
+        self.compiled = self.program in COMPILED
         self.iterations = self.batches.sampler.iterations
         self.total_steps = len(self.batches)
         self.model = build_model(config)
@@ -271,7 +271,7 @@ def smaller_steps(config: Config) -> str:
     """Settings that make a training step need less memory: first those that change no result, then smaller batches."""
     train = config.train
     settings = []
-    if train.program == "graph":
+    if train.program in COMPILED:
         settings.append("train.program=operators")
     if not train.recompute:
         settings.append("train.recompute=true")

@@ -19,7 +19,7 @@ from ms_vireid.devices import runtime
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.evaluation.features import first_fault
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.programs.prepare import announced
+from ms_vireid.programs.prepare import COMPILED, announced
 
 
 @dataclass(eq=False)
@@ -46,7 +46,7 @@ class FeatureExtractor:
         A graph is compiled once for each modality that goes a way of its own: smaller batches are filled up to
         `batch_size`.
         """
-        if self.program != "graph":
+        if self.program not in COMPILED:
             return self.model(Tensor(pixels, ms.float32), modality).asnumpy()
 
         def features(images: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class FeatureExtractor:
         training = self.model.training
         self.model.set_train(False)
         try:
-            with closing(iterate(batches, self.workers, start, bound=self.program != "graph")) as items:
+            with closing(iterate(batches, self.workers, start, bound=self.program not in COMPILED)) as items:
                 shown = progress(items, len(batches), "features", " images", self.batch_size, start)
                 for pixels, index, *rest in shown:
                     rows = self._features(batches.images, index, pixels, flip) if len(index) else None

@@ -204,5 +204,10 @@ OPERATORS = {"Ascend": {nn.LayerNorm: layer_norm, nn.BatchNorm1d: batch_norm, nn
 
 
 def replacements(program: str) -> dict:
-    """The table of a program, "graph" or "operators", on the device that is set."""
-    return (GRAPH if program == "graph" else OPERATORS).get(ms.get_context("device_target"), {})
+    """The table of a program, "graph", "cuda" or "operators", on the device that is set."""
+    table = (OPERATORS if program == "operators" else GRAPH).get(ms.get_context("device_target"), {})
+    if program == "cuda":
+        from ms_vireid.programs.cuda import operators  # which compiles them
+
+        return table | operators.CELLS
+    return table

@@ -9,7 +9,7 @@ import mindspore as ms
 from mindspore import nn
 
 from ms_vireid.command.arguments import require_choice
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.command.names import PROGRAMS
 from ms_vireid.command.printing import say
 from ms_vireid.config import TrainConfig
@@ -35,7 +35,21 @@ def training_program(config: TrainConfig) -> str:
         return ("operators" if config.amp else "kernels") if on_cpu else "graph"
     if config.program == "kernels" and not (on_cpu and not config.amp):
         raise InputError("train.program=kernels: they compute on a CPU and without train.amp; leave it at auto")
+    if config.program == "cuda":
+        require_cuda("train.program=cuda")
     return config.program
+
+
+def require_cuda(option: str) -> None:
+    """Raise InputError unless the CUDA kernels can be compiled here for the device that is set."""
+    if ms.get_context("device_target") != "GPU":
+        raise InputError(f"{option}: this project's CUDA kernels compute on a GPU; leave it at auto")
+    from ms_vireid.programs.cuda import build
+
+    try:
+        build.launcher()
+    except DeviceError as problem:
+        raise InputError(f"{option}: {problem}; {problem.remedy}, or use program graph") from None
 
 
 def inference_program(program: str) -> str:
@@ -46,6 +60,8 @@ def inference_program(program: str) -> str:
         return "kernels" if on_cpu else "graph"
     if program == "kernels" and not on_cpu:
         raise InputError("--program kernels: they compute on a CPU; leave it at auto")
+    if program == "cuda":
+        require_cuda("--program cuda")
     return program
 
 

@@ -16,7 +16,7 @@ from ms_vireid.models.vit import resize_position_embedding
 from parity.compare import FORWARD, NORMALISED, Comparison, compare
 from parity.convert import to_mindspore
 from parity.harness import (
-    OF_FUNCTIONS,
+    OF_HALF,
     By,
     Case,
     Pair,
@@ -212,7 +212,7 @@ CASES = [
     *(case for name, model in MODELS.items() for case in _cases(name, model)),
     # The kernels compute in float32 alone: with train.amp their program is the operators'.
     *(
-        Case(4, f"{name}, float16", partial(half, MODELS[name]), programs=OF_FUNCTIONS)
+        Case(4, f"{name}, float16", partial(half, MODELS[name]), programs=OF_HALF)
         for name in ("PMT small", "AGW small", "MUN small")
     ),
     Case(4, "torchvision ResNet-50", torchvision_resnet, small=False),

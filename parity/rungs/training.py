@@ -14,7 +14,7 @@ from ms_vireid.models import build_model as mindspore_model
 from ms_vireid.programs.prepare import prepare
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
 from parity.convert import to_mindspore
-from parity.harness import OF_FUNCTIONS, By, Case, by_program, once, same_weights
+from parity.harness import OF_HALF, By, Case, by_program, once, same_weights
 from parity.mapping import torch_names
 from parity.trajectory import (
     AUTOCAST,
@@ -190,7 +190,7 @@ CASES = [
     once(5, "beta of MUN, torch.optim", mun_beta),
     *(case for recipe in RECIPES for case in _of_optimizer(recipe)),
     *(
-        Case(5, f"{recipe}, {amp}", partial(partial, compare_in_half, recipe, amp), False, OF_FUNCTIONS, device)
+        Case(5, f"{recipe}, {amp}", partial(partial, compare_in_half, recipe, amp), False, OF_HALF, device)
         for recipe in ("PMT stage 2", "AGW", "MUN")
         for amp, device in (("float16", ""), ("bfloat16", "Ascend"))
     ),

@@ -1,6 +1,7 @@
 """The stand-in's libraries for MindSpore's GPU plugin: those of CUDA, cuDNN and NCCL, and MindSpore's own kernels."""
 
 import re
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +23,7 @@ WAITS = {"cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy", "cudaStr
 ALLOCATIONS = {"cudaHostAlloc", "cudaMalloc"}
 # Functions that put no work on the device.
 BOOKKEEPING = re.compile(
-    r"cuda(?!Memset)|cu(Device|Module|Stream)|cu[a-z]\w+(Create|Destroy|Get|Set|Restore|Plan|_bufferSize)|nvrtc"
+    r"cuda(?!Memset)|cu(Ctx|Device|Module|Stream)|cu[a-z]\w+(Create|Destroy|Get|Set|Restore|Plan|_bufferSize)|nvrtc"
     r"|nccl(Get|Comm|Group)"
     r"|\w*RoundUpPower2"
 )
@@ -60,12 +61,13 @@ def users() -> list[Path]:
 
 
 def build(folder: Path) -> None:
-    """lib/ with the libraries, and cuda/bin/nvcc, which names their release."""
+    """lib/ with the libraries and the header for kernels on the host, and cuda/bin/nvcc, which names the release."""
     for part in ("lib", "objects", "cuda/bin"):
         (folder / part).mkdir(parents=True)
     compiler = folder / "cuda" / "bin" / "nvcc"
     compiler.write_text(f'#!/bin/sh\necho "Cuda compilation tools, release {RELEASE}, V{RELEASE}"\n')
     compiler.chmod(0o755)
+    shutil.copy(SOURCES / "host.h", folder / "lib")
 
     asked = sorted({name for library in users() for name in symbols("--dynamic", "--undefined-only", library)})
     defined = symbols("--dynamic", "--defined-only", plugin().parent / "gpu" / CUDA_OPS)

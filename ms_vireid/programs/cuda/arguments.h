@@ -1,0 +1,56 @@
+/* What each kernel is given: shared by the kernels and by the functions that launch them. Data is float or half. */
+#pragma once
+
+/* Dropout's masks: noise int32 [rows, width], multipliers int32 [masks], and of the layer {its first mask, the limit
+   below which an element is dropped, the bits of the float that the others are multiplied by}. Without dropout, noise
+   is 0. */
+typedef struct {
+  const int *noise, *multipliers, *layer;
+  int width;
+} Masks;
+
+typedef struct {
+  void *out;                       /* [rows, columns] */
+  float *parts;                    /* [PARTS, columns], sums of out's columns; backward only */
+  const void *gradient, *x, *bias; /* [rows, columns] twice, [columns] */
+  Masks masks;
+  int rows, columns;
+} Gelu;
+
+typedef struct {
+  void *out;                    /* [rows, columns] */
+  float *parts;                 /* [PARTS, columns]; backward only */
+  const void *rest, *x, *bias;  /* [rows, columns] twice, [columns]; x is the gradient in the backward pass */
+  const void *factors;          /* [rows / tokens] or 0 */
+  Masks masks;
+  int rows, columns, tokens;
+} Residual;
+
+typedef struct {
+  void *query, *key, *value;    /* [N, heads, tokens, width]; gradients in the backward pass */
+  void *joined;                 /* [N * tokens, 3 * heads * width] */
+  float *parts;                 /* [PARTS, 3 * heads * width]; backward only */
+  const void *bias;             /* [3 * heads * width] */
+  float scale;                  /* of the queries */
+  int rows, tokens, heads, width;
+} Heads;
+
+typedef struct {
+  void *apart;    /* [N, heads, tokens, width] */
+  void *joined;   /* [N, tokens, heads * width] */
+  int rows, tokens, heads, width, joins;
+} Merge;
+
+typedef struct {
+  void *out;                    /* [rows, columns] */
+  const void *gradient, *y;
+  int rows, columns;
+} Softmax;
+
+typedef struct {
+  void *out;                    /* [columns] */
+  const float *parts;           /* [count, columns] */
+  int count, columns;
+} Sum;
+
+enum { LANES = 32, ROWS = 8, PARTS = 64 };  /* a block: 32 columns or packs of them by 8 rows; parts of a column's sum */

@@ -1,0 +1,103 @@
+"""Compiles the kernels by NVRTC and what launches them by gcc, once, and keeps both in the user's cache."""
+
+import ctypes
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from ms_vireid.command.errors import DeviceError, InputError
+from ms_vireid.devices import gpu, runtime
+from ms_vireid.files.writing import whole
+
+_SOURCES = Path(__file__).parent
+_KERNELS = ("sums", "gelu", "residual", "attention")
+_ARGUMENTS, _COMMON, _LAUNCHER = (_SOURCES / name for name in ("arguments.h", "common.cuh", "launcher.c"))
+_OPTIONS = ("--std=c++17", "-default-device")
+_FLAGS = ("-O2", "-shared", "-fPIC", "-ldl", "-lm", "-lpthread")
+
+
+@cache
+def launcher() -> Path:
+    """The library that launches the kernels, which are compiled for the GPU that is set.
+
+    Raises:
+        DeviceError: there is no NVRTC or no C compiler, or one of them fails.
+    """
+    nvrtc = gpu.loaded("libnvrtc.so")
+    if nvrtc is None:
+        raise DeviceError("CUDA's NVRTC is not loaded", "run on a GPU")
+    architecture = f"sm_{runtime.gpu_capability() * 10:.0f}"
+    source = kernel_source()
+    state = nvrtc.stat()
+    made_by = f"{nvrtc} {state.st_size} {state.st_mtime_ns} {architecture} {_OPTIONS}"
+    folder = _folder()
+    code = folder / f"kernels-{_digest(source, made_by)}.cubin"
+    if not code.is_file():
+        with whole(code) as temporary:
+            temporary.write_bytes(compiled(nvrtc, source, architecture))
+    library = folder / f"launcher-{_digest(_LAUNCHER.read_text(), _ARGUMENTS.read_text(), str(_FLAGS))}.so"
+    if not library.is_file():
+        with whole(library) as temporary:
+            _compile_launcher(temporary)
+    use_code = ctypes.CDLL(str(library)).use_code
+    use_code.restype = None
+    use_code(str(code).encode())
+    return library
+
+
+def kernel_source() -> str:
+    """All kernels, as one text."""
+    files = _ARGUMENTS, _COMMON, *(_SOURCES / f"{name}.cu" for name in _KERNELS)
+    return "\n".join(file.read_text().replace("#pragma once", "") for file in files)
+
+
+def compiled(nvrtc: Path, source: str, architecture: str) -> bytes:
+    """Machine code for an architecture such as "sm_90"; raises DeviceError if NVRTC cannot make it."""
+    library, program = ctypes.CDLL(str(nvrtc)), ctypes.c_void_p()
+
+    def text(kind: str) -> bytes:
+        size = ctypes.c_size_t()
+        getattr(library, f"nvrtcGet{kind}Size")(program, ctypes.byref(size))
+        content = ctypes.create_string_buffer(size.value)
+        getattr(library, f"nvrtcGet{kind}")(program, content)
+        return content.raw
+
+    library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
+    options = [option.encode() for option in (*_OPTIONS, f"--gpu-architecture={architecture}")]
+    try:
+        if library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options)):
+            first = text("ProgramLog").decode(errors="replace").rstrip("\0\n").partition("\n")[0]
+            raise DeviceError(f"NVRTC does not compile the CUDA kernels ({first})", "report it")
+        return text("CUBIN")
+    finally:
+        library.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def _compile_launcher(library: Path) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise DeviceError("there is no C compiler", "install gcc")
+    command = [compiler, *_FLAGS[:3], f"-I{_SOURCES}", "-x", "c", str(_LAUNCHER), "-o", str(library), *_FLAGS[3:]]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        first = done.stderr.strip().partition("\n")[0]
+        raise DeviceError(f"{compiler} does not compile the launcher of the CUDA kernels ({first})", "report it")
+
+
+@cache
+def _folder() -> Path:
+    """Where compiled code is kept: in the user's cache, or where that cannot be written for this process alone."""
+    folder = runtime.cache_folder() / "cuda"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, InputError):
+        return Path(tempfile.mkdtemp(prefix="ms_vireid-cuda-"))
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]

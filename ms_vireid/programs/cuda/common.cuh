@@ -1,0 +1,111 @@
+// What the kernels share: float and half in packs of 16 bytes, float arithmetic, masks, sums of columns.
+#ifdef __CUDACC_RTC__
+struct Half {
+  unsigned short bits;
+};
+__device__ inline float number(Half x) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(x.bits));
+  return value;
+}
+__device__ inline Half half_of(float x) {
+  Half value;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(value.bits) : "f"(x));
+  return value;
+}
+#endif
+
+__device__ inline float number(float x) { return x; }
+template <class T>
+__device__ inline T rounded(float x);
+template <>
+__device__ inline float rounded<float>(float x) { return x; }
+template <>
+__device__ inline Half rounded<Half>(float x) { return half_of(x); }
+
+template <class T, int W>
+struct alignas(W * sizeof(T)) Pack {
+  T v[W];
+};
+template <class T, int W>
+__device__ inline Pack<T, W> load(const void *data, long long element) {
+  return *reinterpret_cast<const Pack<T, W> *>(static_cast<const T *>(data) + element);
+}
+template <class T, int W>
+__device__ inline void store(void *data, long long element, const Pack<T, W> &pack) {
+  *reinterpret_cast<Pack<T, W> *>(static_cast<T *>(data) + element) = pack;
+}
+template <class T>
+__device__ inline float at(const void *data, long long element) { return number(static_cast<const T *>(data)[element]); }
+
+// The mask of W neighbouring columns, for a block's rows: which of them a layer keeps.
+template <int W>
+struct Kept {
+  const int *noise = nullptr;
+  int width, column, limit;
+  unsigned multiplier;
+  float scale = 1;
+
+  __device__ Kept(const Masks &masks, int first) {
+    if (!masks.noise) return;
+    noise = masks.noise, width = masks.width, column = first % width, limit = masks.layer[1];
+    multiplier = masks.multipliers[masks.layer[0] + first / width];
+    scale = __int_as_float(masks.layer[2]);
+  }
+  // For each column scale, or 0 where it is dropped.
+  __device__ void row(int number, float *factors) const {
+    if (!noise) {
+#pragma unroll
+      for (int j = 0; j < W; j++) factors[j] = 1;
+      return;
+    }
+    constexpr int P = W < 4 ? W : 4;  // 16 bytes of noise at a time
+#pragma unroll
+    for (int k = 0; k < W / P; k++) {
+      Pack<int, P> pack = load<int, P>(noise, static_cast<long long>(number) * width + column + k * P);
+#pragma unroll
+      for (int j = 0; j < P; j++)
+        factors[k * P + j] = static_cast<int>(static_cast<unsigned>(pack.v[j]) * multiplier) < limit ? 0 : scale;
+    }
+  }
+};
+
+// Each thread's first column of W, and its rows.
+template <int W>
+__device__ inline int first_column() { return (blockIdx.x * LANES + threadIdx.x) * W; }
+#define EACH_ROW(row, rows) for (int row = blockIdx.y * ROWS + threadIdx.y; row < rows; row += gridDim.y * ROWS)
+
+// Sums of W columns over the rows of a block, always in the same order, into one row of `parts`.
+template <int W>
+__device__ void sum_of_block(const float *sums, float *parts, int first, int columns) {
+  __shared__ float shared[ROWS][LANES][W + (W > 1)];
+#pragma unroll
+  for (int j = 0; j < W; j++) shared[threadIdx.y][threadIdx.x][j] = sums[j];
+  __syncthreads();
+  if (threadIdx.y || first >= columns) return;
+#pragma unroll
+  for (int j = 0; j < W; j++) {
+    float total = 0;
+    for (int y = 0; y < ROWS; y++) total += shared[y][threadIdx.x][j];
+    parts[static_cast<long long>(blockIdx.y) * columns + first + j] = total;
+  }
+}
+
+__device__ inline float sum_of_warp(float x) {
+  for (int lanes = 16; lanes; lanes /= 2) x += __shfl_xor_sync(0xffffffffu, x, lanes);
+  return x;
+}
+
+// A kernel's entries: for float and half, in packs of 16 bytes and, for other widths and addresses, one by one.
+#ifdef __CUDACC_RTC__
+#define ENTRY(name, T, W, Arguments, function) \
+  extern "C" __global__ void name(const Arguments a) { function<T, W>(a); }
+#else
+#define ENTRY(name, T, W, Arguments, function) \
+  extern "C" void name(const Arguments *a) { function<T, W>(*a); }
+#endif
+#define ENTRIES(kernel, Arguments)                          \
+  ENTRY(kernel##_float_4, float, 4, Arguments, kernel)      \
+  ENTRY(kernel##_float_1, float, 1, Arguments, kernel)      \
+  ENTRY(kernel##_half_8, Half, 8, Arguments, kernel)        \
+  ENTRY(kernel##_half_1, Half, 1, Arguments, kernel)

@@ -1,0 +1,53 @@
+// dropout(GELU(x + bias)), GELU(x) = x Phi(x) with the normal distribution's Phi, and its gradient.
+__device__ inline float normal_distribution(float x) { return 0.5f * (1 + erff(x * 0.70710678118654752f)); }
+__device__ inline float normal_density(float x) { return 0.39894228040143268f * expf(-0.5f * x * x); }
+
+template <class T, int W>
+__device__ void gelu(const Gelu &a) {
+  int first = first_column<W>();
+  if (first >= a.columns) return;
+  Kept<W> kept(a.masks, first);
+  float bias[W], factors[W];
+#pragma unroll
+  for (int j = 0; j < W; j++) bias[j] = at<T>(a.bias, first + j);
+  EACH_ROW(row, a.rows) {
+    long long place = static_cast<long long>(row) * a.columns + first;
+    Pack<T, W> pack = load<T, W>(a.x, place);
+    kept.row(row, factors);
+#pragma unroll
+    for (int j = 0; j < W; j++) {
+      float x = number(pack.v[j]) + bias[j];
+      float y = x * normal_distribution(x) * factors[j];
+      pack.v[j] = rounded<T>(factors[j] == 0 ? 0 : y);
+    }
+    store(a.out, place, pack);
+  }
+}
+ENTRIES(gelu, Gelu)
+
+template <class T, int W>
+__device__ void gelu_gradient(const Gelu &a) {
+  int first = first_column<W>();
+  float sums[W] = {};
+  if (first < a.columns) {
+    Kept<W> kept(a.masks, first);
+    float bias[W], factors[W];
+#pragma unroll
+    for (int j = 0; j < W; j++) bias[j] = at<T>(a.bias, first + j);
+    EACH_ROW(row, a.rows) {
+      long long place = static_cast<long long>(row) * a.columns + first;
+      Pack<T, W> pack = load<T, W>(a.x, place), gradient = load<T, W>(a.gradient, place);
+      kept.row(row, factors);
+#pragma unroll
+      for (int j = 0; j < W; j++) {
+        float x = number(pack.v[j]) + bias[j];
+        float slope = normal_distribution(x) + x * normal_density(x);
+        pack.v[j] = rounded<T>(factors[j] == 0 ? 0 : number(gradient.v[j]) * factors[j] * slope);
+        sums[j] += number(pack.v[j]);
+      }
+      store(a.out, place, pack);
+    }
+  }
+  sum_of_block<W>(sums, a.parts, first, a.columns);
+}
+ENTRIES(gelu_gradient, Gelu)

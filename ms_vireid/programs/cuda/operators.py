@@ -1,0 +1,248 @@
+"""The kernels as MindSpore's operators with gradients, and the cells that they compute; compiled at the import."""
+
+import struct
+from collections.abc import Callable
+from functools import cache
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ms_vireid.models import vit
+from ms_vireid.models.layers import Dropout, DropPath
+from ms_vireid.programs.cuda import build
+
+_PARTS, _ROWS = 64, 8  # as in arguments.h
+_LAUNCHER = build.launcher()
+
+
+def _operator(name: str, shapes: Callable, types: Callable) -> ops.Custom:
+    """shapes, types: of its outputs, from those of its inputs."""
+    return ops.Custom(f"{_LAUNCHER}:{name}", out_shape=shapes, out_dtype=types, func_type="aot")
+
+
+def _parts(rows: int, columns: int) -> tuple[int, int]:
+    """The shape of what sums of columns are made of."""
+    return min(_PARTS, -(-rows // _ROWS)), columns
+
+
+def _rows(shape) -> int:
+    count = 1
+    for size in shape[:-1]:
+        count *= size
+    return count
+
+
+def _same(x, *_):
+    return x
+
+
+def _gelu_gradient_shapes(_gradient, x, bias, *_):
+    return x, _parts(_rows(x), x[-1]), bias
+
+
+def _gelu_gradient_types(_gradient, x, bias, *_):
+    return x, ms.float32, bias
+
+
+def _residual_gradient_shapes(x, *_):
+    return x, _parts(_rows(x), x[-1]), (x[-1],)
+
+
+def _with_parts(x, *_):
+    return x, ms.float32, x
+
+
+def _joined_shapes(query, _key, _value):
+    batch, heads, tokens, width = query
+    columns = 3 * heads * width
+    return (batch, tokens, columns), _parts(batch * tokens, columns), (columns,)
+
+
+def _merged_shape(apart):
+    batch, heads, tokens, width = apart
+    return batch, tokens, heads * width
+
+
+def _unmerged_shape(joined, heads):
+    batch, tokens, columns = joined
+    return batch, heads[0], tokens, columns // heads[0]
+
+
+def _apart_shapes(joined, _bias, heads):
+    batch, tokens, columns = joined
+    return ((batch, heads[0], tokens, columns // (3 * heads[0])),) * 3
+
+
+def _three(x, *_):
+    return x, x, x
+
+
+class Gelu(nn.Cell):
+    """dropout(GELU(x + bias)) of x [..., C], bias [C]."""
+
+    def __init__(self):
+        super().__init__()
+        self.forward = _operator("gelu", _same, _same)
+        self.backward = _operator("gelu_gradient", _gelu_gradient_shapes, _gelu_gradient_types)
+
+    def construct(self, x: Tensor, bias: Tensor, noise: Tensor, multipliers: Tensor, layer: Tensor) -> Tensor:
+        return self.forward(x, bias, noise, multipliers, layer)
+
+    def bprop(self, x, bias, noise, multipliers, layer, _out, gradient):
+        grad_x, _, grad_bias = self.backward(gradient, x, bias, noise, multipliers, layer)
+        return grad_x, grad_bias, ops.zeros_like(noise), ops.zeros_like(multipliers), ops.zeros_like(layer)
+
+
+class Residual(nn.Cell):
+    """rest + factors dropout(x + bias) of rest and x [N, T, C], bias [C], factors [N]."""
+
+    def __init__(self):
+        super().__init__()
+        self.forward = _operator("residual", _same, _same)
+        self.backward = _operator("residual_gradient", _residual_gradient_shapes, _with_parts)
+
+    def construct(
+        self, rest: Tensor, x: Tensor, bias: Tensor, factors: Tensor, noise: Tensor, multipliers: Tensor, layer: Tensor
+    ) -> Tensor:
+        return self.forward(rest, x, bias, factors, noise, multipliers, layer)
+
+    def bprop(self, rest, x, bias, factors, noise, multipliers, layer, _out, gradient):
+        grad_x, _, grad_bias = self.backward(gradient, factors, noise, multipliers, layer)
+        rest_of_them = (ops.zeros_like(factors), ops.zeros_like(noise), ops.zeros_like(multipliers))
+        return gradient, grad_x, grad_bias, *rest_of_them, ops.zeros_like(layer)
+
+
+class SplitHeads(nn.Cell):
+    """Queries, scaled by 1 / sqrt(head_dim), keys and values [N, heads, T, head_dim] from [N, T, 3 * D] + bias.
+
+    heads: any int32 [heads].
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.forward = _operator("split_heads", _apart_shapes, _three)
+        self.backward = _operator("split_heads_gradient", _joined_shapes, _with_parts)
+
+    def construct(self, joined: Tensor, bias: Tensor, heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.forward(joined, bias, heads)
+
+    def bprop(self, joined, bias, heads, _out, gradients):
+        grad_joined, _, grad_bias = self.backward(gradients[0], gradients[1], gradients[2])
+        return grad_joined, grad_bias, ops.zeros_like(heads)
+
+
+class MergeHeads(nn.Cell):
+    """[N, heads, T, head_dim] -> [N, T, D]. heads: any int32 [heads]."""
+
+    def __init__(self):
+        super().__init__()
+        self.forward = _operator("merge_heads", _merged_shape, _same)
+        self.backward = _operator("merge_heads_gradient", _unmerged_shape, _same)
+
+    def construct(self, x: Tensor, heads: Tensor) -> Tensor:
+        return self.forward(x)
+
+    def bprop(self, x, heads, _out, gradient):
+        return self.backward(gradient, heads), ops.zeros_like(heads)
+
+
+class Softmax(nn.Cell):
+    """Over the last axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.backward = _operator("softmax_gradient", _same, _same)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return ops.softmax(x, -1)
+
+    def bprop(self, x, out, gradient):
+        return (self.backward(gradient, out),)
+
+
+_gelu, _residual, _split_heads, _merge_heads, _softmax = Gelu(), Residual(), SplitHeads(), MergeHeads(), Softmax()
+_linear = ops.MatMul(transpose_b=True)
+_scores, _mixed = ops.BatchMatMul(transpose_b=True), ops.BatchMatMul()
+
+
+@ops.constexpr
+@cache
+def _layer(first: int, limit: int, scale: float) -> Tensor:
+    """What the kernels' `Masks` calls a layer: int32 [3]."""
+    return Tensor(np.array([first, limit, *struct.unpack("i", struct.pack("f", scale))], np.int32))
+
+
+@ops.constexpr
+@cache
+def _no_noise() -> Tensor:
+    return Tensor(np.zeros(1, np.int32))
+
+
+@ops.constexpr
+@cache
+def _no_factors(dtype: ms.Type) -> Tensor:
+    return Tensor(np.ones(1), dtype)
+
+
+@ops.constexpr
+@cache
+def _heads(count: int) -> Tensor:
+    return Tensor(np.zeros(count, np.int32))
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """x W^T of x [N, T, C], weight [D, C]."""
+    batch, tokens, width = x.shape
+    return _linear(x.reshape(batch * tokens, width), weight).reshape(batch, tokens, weight.shape[0])
+
+
+def _attended(self: vit.Attention, x: Tensor) -> Tensor:
+    """The projection's product, without its bias."""
+    query, key, value = _split_heads(_product(x, self.qkv.weight), self.qkv.bias, _heads(self.num_heads))
+    mixed = _mixed(_softmax(_scores(query, key)), value)  # [N, heads, T, head_dim]
+    return _product(_merge_heads(mixed, _heads(self.num_heads)), self.proj.weight)
+
+
+def _hidden(self: vit.Mlp, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
+    """The second layer's product, without its bias."""
+    x, bias = _product(x, self.fc1.weight), self.fc1.bias
+    if noise is None:
+        x = _gelu(x, bias, _no_noise(), _no_noise(), _no_noise())
+    else:
+        x = _gelu(x, bias, noise, multipliers, _layer(self.drop1.layer, self.drop1.limit, self.drop1.scale))
+    return _product(x, self.fc2.weight)
+
+
+def _added(
+    rest: Tensor,
+    x: Tensor,
+    bias: Tensor,
+    dropout: Dropout,
+    drop_path: DropPath,
+    factors: Tensor | None,
+    noise: Tensor | None,
+    multipliers: Tensor | None,
+) -> Tensor:
+    """rest + drop_path(dropout(x + bias))."""
+    if noise is None:
+        return _residual(rest, x, bias, _no_factors(x.dtype), _no_noise(), _no_noise(), _no_noise())
+    of_samples = factors[drop_path.layer] if drop_path.changes else _no_factors(x.dtype)
+    return _residual(rest, x, bias, of_samples, noise, multipliers, _layer(dropout.layer, dropout.limit, 1.0))
+
+
+def block(
+    self: vit.Block,
+    x: Tensor,
+    factors: Tensor | None = None,
+    noise: Tensor | None = None,
+    multipliers: Tensor | None = None,
+) -> Tensor:
+    attention, mlp = self.attn, self.mlp
+    branch = _attended(attention, self.norm1(x))
+    x = _added(x, branch, attention.proj.bias, attention.proj_drop, self.drop_path1, factors, noise, multipliers)
+    branch = _hidden(mlp, self.norm2(x), noise, multipliers)
+    return _added(x, branch, mlp.fc2.bias, mlp.drop2, self.drop_path2, factors, noise, multipliers)
+
+
+CELLS = {vit.Block: block}
