@@ -53,4 +53,9 @@ typedef struct {
   int count, columns;
 } Sum;
 
-enum { LANES = 32, ROWS = 8, PARTS = 64 };  /* a block: 32 columns or packs of them by 8 rows; parts of a column's sum */
+enum {
+  LANES = 32, /* of columns, or packs of them, in a block */
+  ROWS = 8,   /* of a block */
+  PARTS = 64, /* of a column's sum */
+  LAYER = 3   /* numbers of `Masks.layer` */
+};

@@ -126,18 +126,17 @@ static int launch_sum(const char *type, const float *of, void *out, int rows, in
                 stream);
 }
 
-/* The masks at three inputs from `first` on; none where the noise is not that of all rows. */
-static Masks masks_of(void **data, int *ranks, int64_t **shapes, int first, int rows) {
-  int width = shapes[first][ranks[first] - 1];
-  if (elements(ranks[first], shapes[first]) != (int64_t)rows * width) return (Masks){0};
-  return (Masks){data[first], data[first + 1], data[first + 2], width};
+/* The masks at three inputs from `first` on; none where the layer is no layer. */
+static Masks masks_of(void **data, int *ranks, int64_t **shapes, int first) {
+  if (elements(ranks[first + 2], shapes[first + 2]) != LAYER) return (Masks){0};
+  return (Masks){data[first], data[first + 1], data[first + 2], shapes[first][ranks[first] - 1]};
 }
 
 /* x [..., C], bias [C], noise [..., D], multipliers, layer -> [..., C] */
 int gelu(ARGUMENTS) {
   int columns = shapes[1][0], rows = elements(ranks[0], shapes[0]) / columns;
   Gelu a = {.out = data[5], .x = data[0], .bias = data[1], .rows = rows, .columns = columns};
-  a.masks = masks_of(data, ranks, shapes, 2, rows);
+  a.masks = masks_of(data, ranks, shapes, 2);
   const void *used[] = {a.out, a.x, a.masks.noise};
   return launch_columns("gelu", types[0], rows, columns, a.masks.noise ? a.masks.width : columns, used, 3, &a, stream);
 }
@@ -145,7 +144,7 @@ int gelu(ARGUMENTS) {
 /* gradient [..., C], x [..., C], bias [C], noise, multipliers, layer -> of x, its parts [P, C], of bias [C] */
 int gelu_gradient(ARGUMENTS) {
   int columns = shapes[2][0], rows = elements(ranks[1], shapes[1]) / columns;
-  Gelu a = {data[6], data[7], data[0], data[1], data[2], masks_of(data, ranks, shapes, 3, rows), rows, columns};
+  Gelu a = {data[6], data[7], data[0], data[1], data[2], masks_of(data, ranks, shapes, 3), rows, columns};
   const void *used[] = {a.out, a.gradient, a.x, a.masks.noise};
   int unit = a.masks.noise ? a.masks.width : columns;
   int status = launch_columns("gelu_gradient", types[1], rows, columns, unit, used, 4, &a, stream);
@@ -163,7 +162,7 @@ int residual(ARGUMENTS) {
   Residual a = {.out = data[7], .rest = data[0], .x = data[1], .bias = data[2], .rows = rows, .columns = columns};
   a.tokens = tokens;
   a.factors = factors_of(data, ranks, shapes, 3, shapes[0][0]);
-  a.masks = masks_of(data, ranks, shapes, 4, rows);
+  a.masks = masks_of(data, ranks, shapes, 4);
   const void *used[] = {a.out, a.rest, a.x, a.masks.noise};
   return launch_columns("residual", types[0], rows, columns, columns, used, 4, &a, stream);
 }
@@ -173,7 +172,7 @@ int residual_gradient(ARGUMENTS) {
   int tokens = shapes[0][1], columns = shapes[0][2], rows = shapes[0][0] * tokens;
   Residual a = {.out = data[5], .parts = data[6], .x = data[0], .rows = rows, .columns = columns, .tokens = tokens};
   a.factors = factors_of(data, ranks, shapes, 1, shapes[0][0]);
-  a.masks = masks_of(data, ranks, shapes, 2, rows);
+  a.masks = masks_of(data, ranks, shapes, 2);
   const void *used[] = {a.out, a.x, a.masks.noise};
   int status = launch_columns("residual_gradient", types[0], rows, columns, columns, used, 3, &a, stream);
   return status ? status : launch_sum(types[0], a.parts, data[7], rows, columns, stream);

@@ -1,0 +1,217 @@
+"""The CUDA kernels, compiled for the host by the stand-in's NVRTC, launched as MindSpore launches them, against slow float64."""
+
+import ctypes
+import math
+
+import numpy as np
+import pytest
+from scipy.special import erf
+
+from ms_vireid.programs.cuda import build
+
+LIMIT = {"float32": 2e-6, "float16": 2e-3}  # float32 arithmetic; a result is rounded once
+SHAPES = [(1, 1), (1, 8), (7, 3), (9, 40), (3, 264), (211, 32), (600, 16)]  # rows, columns: packs, tails, several parts
+PARTS, ROWS = 64, 8
+
+
+class Kernels:
+    """The launcher's functions, called as MindSpore calls them: with arrays in the place of the device's memory."""
+
+    def __init__(self, stand_in, folder):
+        libraries = stand_in.folder / "lib"
+        ctypes.CDLL(str(libraries / "libcuda.so.1"), mode=ctypes.RTLD_GLOBAL)
+        code = folder / "kernels.cubin"
+        code.write_bytes(build.compiled(libraries / "libnvrtc.so.11.2", build.kernel_source(), "sm_80"))
+        self.path = folder / "launcher.so"
+        build._compile_launcher(self.path)
+        self.library = ctypes.CDLL(str(self.path))
+        self.library.use_code(str(code).encode())
+
+    def status(self, name, *arrays):
+        addresses = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+        ranks = (ctypes.c_int * len(arrays))(*(array.ndim for array in arrays))
+        shapes = [(ctypes.c_int64 * array.ndim)(*array.shape) for array in arrays]
+        of_shapes = (ctypes.POINTER(ctypes.c_int64) * len(arrays))(
+            *(ctypes.cast(shape, ctypes.POINTER(ctypes.c_int64)) for shape in shapes)
+        )
+        types = (ctypes.c_char_p * len(arrays))(*(array.dtype.name.encode() for array in arrays))
+        return getattr(self.library, name)(len(arrays), addresses, ranks, of_shapes, types, None, None)
+
+    def __call__(self, name, *arrays):
+        """The last arrays are the outputs, which are filled with what is no number before."""
+        assert self.status(name, *arrays) == 0
+
+
+@pytest.fixture(scope="module")
+def kernels(stand_in, tmp_path_factory):
+    return Kernels(stand_in, tmp_path_factory.mktemp("kernels"))
+
+
+def aligned(array):
+    """The same in memory that begins at a multiple of 64 bytes, as on a device."""
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def random(*shape, dtype="float32", seed=0):
+    return aligned(np.random.default_rng([seed, *shape]).normal(size=shape).astype(dtype))
+
+
+def empty(*shape, dtype="float32"):
+    return aligned(np.full(shape, np.nan, dtype))
+
+
+def parts(rows, columns):
+    return empty(min(PARTS, -(-rows // ROWS)), columns)
+
+
+def integers(*shape, seed=1):
+    return aligned(np.random.default_rng([seed, *shape]).integers(-(2**31), 2**31, shape).astype(np.int32))
+
+
+def masks(rows, columns, rate, scale, width=None):
+    """noise, multipliers and layer as the kernels take them, and what they multiply by: float64 [rows, columns]."""
+    width = width or columns
+    noise, multipliers = integers(rows, width), integers(2 + columns // width, seed=2) | 1
+    limit = round(rate * 2**32) - 2**31
+    layer = aligned(np.array([1, limit, np.float32(scale).view(np.int32)], np.int32))
+    with np.errstate(over="ignore"):
+        made = [noise * multiplier >= limit for multiplier in multipliers[1 : 1 + columns // width]]
+    return (noise, aligned(multipliers), layer), np.concatenate(made, 1) * float(np.float32(scale))
+
+
+NONE = aligned(np.zeros(1, np.int32))
+
+
+def assert_close(found, expected):
+    error = np.abs(found.astype(np.float64) - expected).max() / max(np.abs(expected).max(), 1e-30)
+    assert error <= LIMIT[found.dtype.name]
+
+
+def gelu(x):
+    return 0.5 * x * (1 + erf(x / math.sqrt(2)))
+
+
+def gelu_slope(x):
+    return 0.5 * (1 + erf(x / math.sqrt(2))) + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+
+
+each_type = pytest.mark.parametrize("dtype", ["float32", "float16"])
+each_shape = pytest.mark.parametrize(("rows", "columns"), SHAPES)
+
+
+@each_type
+@each_shape
+def test_bias_gelu_and_dropout(kernels, rows, columns, dtype):
+    x, bias = random(rows, columns, dtype=dtype), random(columns, dtype=dtype, seed=1)
+    width = columns // 2 if columns % 2 == 0 else columns
+    given, factors = masks(rows, columns, 0.3, 1 / 0.7, width)
+    added = x.astype(np.float64) + bias
+    out = empty(rows, columns, dtype=dtype)
+    kernels("gelu", x, bias, *given, out)
+    assert_close(out, gelu(added) * factors)
+    kernels("gelu", x, bias, NONE, NONE, NONE, out)
+    assert_close(out, gelu(added))
+
+    gradient, grad_x, grad_bias = (
+        random(rows, columns, dtype=dtype, seed=2),
+        empty(rows, columns, dtype=dtype),
+        empty(columns, dtype=dtype),
+    )
+    kernels("gelu_gradient", gradient, x, bias, *given, grad_x, parts(rows, columns), grad_bias)
+    expected = gradient.astype(np.float64) * factors * gelu_slope(added)
+    assert_close(grad_x, expected)
+    assert_close(grad_bias, grad_x.astype(np.float64).sum(0))
+
+
+@each_type
+@pytest.mark.parametrize(("samples", "tokens", "columns"), [(1, 1, 1), (1, 7, 8), (3, 5, 3), (2, 211, 24), (70, 9, 16)])
+def test_bias_dropout_drop_path_and_residual(kernels, samples, tokens, columns, dtype):
+    rest, x = (random(samples, tokens, columns, dtype=dtype, seed=seed) for seed in (0, 1))
+    bias, factors = random(columns, dtype=dtype, seed=2), aligned(np.arange(samples).astype(dtype))
+    (noise, multipliers, layer), kept = masks(samples * tokens, columns, 0.4, 1.0)
+    kept = kept.reshape(x.shape)
+    out, grad_x, grad_bias = (empty(*shape, dtype=dtype) for shape in (x.shape, x.shape, (columns,)))
+    kernels("residual", rest, x, bias, factors, noise, multipliers, layer, out)
+    of_samples = factors.astype(np.float64)[:, None, None]
+    assert_close(out, rest + (x.astype(np.float64) + bias) * kept * of_samples)
+    ones = aligned(np.ones(1, dtype))
+    kernels("residual", rest, x, bias, ones, NONE, NONE, NONE, out)
+    assert_close(out, rest.astype(np.float64) + x + bias)
+
+    made = parts(samples * tokens, columns)
+    kernels("residual_gradient", x, factors, noise, multipliers, layer, grad_x, made, grad_bias)
+    assert_close(grad_x, x.astype(np.float64) * kept * of_samples)
+    assert_close(grad_bias, grad_x.astype(np.float64).sum((0, 1)))
+
+
+@each_type
+@pytest.mark.parametrize(("batch", "heads", "tokens", "width"), [(1, 1, 1, 1), (2, 3, 5, 8), (3, 2, 7, 6), (2, 2, 211, 64)])
+def test_heads(kernels, batch, heads, tokens, width, dtype):
+    columns, apart = heads * width, (batch, heads, tokens, width)
+    joined, bias = random(batch, tokens, 3 * columns, dtype=dtype), random(3 * columns, dtype=dtype, seed=1)
+    each = [empty(*apart, dtype=dtype) for _ in range(3)]
+    marker = np.zeros(heads, np.int32)
+    kernels("split_heads", joined, bias, marker, *each)
+    added = (joined.astype(np.float64) + bias).reshape(batch, tokens, 3, heads, width).transpose(2, 0, 3, 1, 4)
+    for found, expected, scale in zip(each, added, (width**-0.5, 1, 1), strict=True):
+        assert_close(found, expected * scale)
+
+    gradients = [random(*apart, dtype=dtype, seed=seed) for seed in (2, 3, 4)]
+    grad_joined, grad_bias = empty(*joined.shape, dtype=dtype), empty(3 * columns, dtype=dtype)
+    kernels("split_heads_gradient", *gradients, grad_joined, parts(batch * tokens, 3 * columns), grad_bias)
+    expected = np.stack([gradients[0] * float(width**-0.5), *gradients[1:]]).astype(np.float64)
+    assert_close(grad_joined, expected.transpose(1, 3, 0, 2, 4).reshape(joined.shape))
+    assert_close(grad_bias, grad_joined.astype(np.float64).sum((0, 1)))
+
+    merged, again = empty(batch, tokens, columns, dtype=dtype), empty(*apart, dtype=dtype)
+    kernels("merge_heads", gradients[0], merged)
+    np.testing.assert_array_equal(merged, gradients[0].transpose(0, 2, 1, 3).reshape(merged.shape))
+    kernels("merge_heads_gradient", merged, marker, again)
+    np.testing.assert_array_equal(again, gradients[0])
+
+
+@each_type
+@pytest.mark.parametrize("columns", [1, 7, 32, 211, 256, 300])
+def test_gradient_of_softmax(kernels, columns, dtype):
+    gradient, y = random(2, 3, columns, dtype=dtype), random(2, 3, columns, dtype=dtype, seed=1)
+    out = empty(2, 3, columns, dtype=dtype)
+    kernels("softmax_gradient", gradient, y, out)
+    g, p = gradient.astype(np.float64), y.astype(np.float64)
+    assert_close(out, (g - (g * p).sum(-1, keepdims=True)) * p)
+
+
+def test_addresses_between_packs(kernels):
+    """A tensor that does not begin at a multiple of 16 bytes is read one element at a time."""
+    x, bias = random(9 * 16 + 1)[1:].reshape(9, 16), random(17, seed=1)[1:]
+    out = empty(9, 16)
+    kernels("gelu", x, bias, NONE, NONE, NONE, out)
+    assert_close(out, gelu(x.astype(np.float64) + bias))
+
+
+def test_what_is_no_number_stays_where_it_is(kernels):
+    x = random(9, 8)
+    x[2, 3], x[4, 5], x[6, 7], x[0, 0] = np.nan, np.inf, -np.inf, 1e-40
+    out = empty(9, 8)
+    kernels("gelu", x, aligned(np.zeros(8, np.float32)), NONE, NONE, NONE, out)
+    assert np.isnan(out[2, 3])
+    assert out[4, 5] == np.inf
+    np.testing.assert_allclose(out[0, 0], 0.5e-40, rtol=1e-4)
+    finite = np.isfinite(x)
+    np.testing.assert_allclose(out[finite], gelu(x[finite].astype(np.float64)), atol=1e-6)
+
+
+def test_the_same_bits_whatever_the_order_of_threads(kernels, monkeypatch):
+    """Sums do not depend on which thread comes first: a missing barrier shows as another number."""
+    gradient, x, bias = random(600, 40), random(600, 40, seed=1), random(40, seed=2)
+    results = []
+    for order in ("forward", "backward"):
+        monkeypatch.setenv("STAND_IN_ORDER", order)
+        made = empty(600, 40), parts(600, 40), empty(40)
+        kernels("gelu_gradient", gradient, x, bias, NONE, NONE, NONE, *made)
+        results.append(made)
+    for first, second in zip(*results, strict=True):
+        np.testing.assert_array_equal(first, second)
