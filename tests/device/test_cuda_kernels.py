@@ -1,4 +1,4 @@
-"""The CUDA kernels, compiled for the host by the stand-in's NVRTC, launched as MindSpore launches them, against slow float64."""
+"""The CUDA kernels, compiled for the host by the stand-in's NVRTC and launched as by MindSpore, against slow float64."""
 
 import ctypes
 import math
@@ -149,7 +149,9 @@ def test_bias_dropout_drop_path_and_residual(kernels, samples, tokens, columns, 
 
 
 @each_type
-@pytest.mark.parametrize(("batch", "heads", "tokens", "width"), [(1, 1, 1, 1), (2, 3, 5, 8), (3, 2, 7, 6), (2, 2, 211, 64)])
+@pytest.mark.parametrize(
+    ("batch", "heads", "tokens", "width"), [(1, 1, 1, 1), (2, 3, 5, 8), (3, 2, 7, 6), (2, 2, 211, 64)]
+)
 def test_heads(kernels, batch, heads, tokens, width, dtype):
     columns, apart = heads * width, (batch, heads, tokens, width)
     joined, bias = random(batch, tokens, 3 * columns, dtype=dtype), random(3 * columns, dtype=dtype, seed=1)
@@ -182,6 +184,29 @@ def test_gradient_of_softmax(kernels, columns, dtype):
     kernels("softmax_gradient", gradient, y, out)
     g, p = gradient.astype(np.float64), y.astype(np.float64)
     assert_close(out, (g - (g * p).sum(-1, keepdims=True)) * p)
+
+
+@each_type
+@pytest.mark.parametrize(("batch", "channels", "height", "width"), [(1, 1, 1, 1), (2, 3, 5, 4), (1, 2, 40, 70)])
+@pytest.mark.parametrize("size", [3, 5, 7])
+def test_depthwise_convolution(kernels, batch, channels, height, width, size, dtype):
+    x, weight = random(batch, channels, height, width, dtype=dtype), random(channels, 1, size, size, dtype=dtype)
+    gradient, out = random(*x.shape, dtype=dtype, seed=2), empty(*x.shape, dtype=dtype)
+
+    def convolved(of, by):
+        padded = np.pad(of.astype(np.float64), ((0, 0), (0, 0), *((size // 2, size // 2),) * 2))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (2, 3))
+        return np.einsum("nchwij,cij->nchw", windows, by[:, 0].astype(np.float64))
+
+    kernels("depthwise", x, weight, out)
+    assert_close(out, convolved(x, weight))
+    kernels("residual_depthwise", x, weight, out)
+    assert_close(out, convolved(np.maximum(x, 0), weight) + x)
+    flipped = weight[:, :, ::-1, ::-1]
+    kernels("depthwise_gradient", gradient, weight, out)
+    assert_close(out, convolved(gradient, flipped))
+    kernels("residual_depthwise_gradient", gradient, weight, x, out)
+    assert_close(out, convolved(gradient, flipped) * (x > 0) + gradient)
 
 
 def test_addresses_between_packs(kernels):

@@ -53,9 +53,19 @@ typedef struct {
   int count, columns;
 } Sum;
 
+typedef struct {
+  void *out;                /* [N, channels, height, width] */
+  const void *x, *weight;   /* the same; [channels, 1, K, K] */
+  const void *input;        /* of the convolution, for the gradient of a residual one */
+  int planes, channels, height, width, tile_rows;
+  int flipped, residual;
+} Depthwise;
+
 enum {
   LANES = 32, /* of columns, or packs of them, in a block */
   ROWS = 8,   /* of a block */
   PARTS = 64, /* of a column's sum */
-  LAYER = 3   /* numbers of `Masks.layer` */
+  LAYER = 3,  /* numbers of `Masks.layer` */
+  TILE_ROWS = 32, TILE_COLUMNS = 64, /* at most, of a map in a block */
+  PLANES = 65535                     /* of blocks side by side */
 };

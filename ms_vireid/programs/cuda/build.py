@@ -13,7 +13,7 @@ from ms_vireid.devices import gpu, runtime
 from ms_vireid.files.writing import whole
 
 _SOURCES = Path(__file__).parent
-_KERNELS = ("sums", "gelu", "residual", "attention")
+_KERNELS = ("sums", "gelu", "residual", "attention", "depthwise")
 _ARGUMENTS, _COMMON, _LAUNCHER = (_SOURCES / name for name in ("arguments.h", "common.cuh", "launcher.c"))
 _OPTIONS = ("--std=c++17", "-default-device")
 _FLAGS = ("-O2", "-shared", "-fPIC", "-ldl", "-lm", "-lpthread")

@@ -7,8 +7,10 @@ from functools import cache
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
+from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
 
 from ms_vireid.models import vit
+from ms_vireid.models.auxiliary_generator import ResidualDepthwise
 from ms_vireid.models.layers import Dropout, DropPath
 from ms_vireid.programs.cuda import build
 
@@ -161,7 +163,34 @@ class Softmax(nn.Cell):
         return (self.backward(gradient, out),)
 
 
+class Depthwise(nn.Cell):
+    """A depth-wise convolution of x [N, C, H, W] by weight [C, 1, K, K], stride 1, zeros at the borders; `residual`:
+    of ReLU(x), plus x."""
+
+    def __init__(self, residual: bool = False):
+        super().__init__()
+        self.residual = residual
+        name = "residual_depthwise" if residual else "depthwise"
+        self.forward = _operator(name, _same, _same)
+        self.backward = _operator(f"{name}_gradient", _same, _same)
+
+    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self.forward(x, weight)
+
+    def bprop(self, x, weight, _out, gradient):
+        if self.residual:
+            grad_x, given = self.backward(gradient, weight, x), ops.relu(x)
+        else:
+            grad_x, given = self.backward(gradient, weight), x
+        channels, _, size, _ = weight.shape
+        border = (size // 2,) * 4
+        of_weight = Conv2DBackpropFilter(channels, (size, size), "pad", border, border, group=channels)
+        return grad_x, of_weight(gradient, given, weight.shape)
+
+
 _gelu, _residual, _split_heads, _merge_heads, _softmax = Gelu(), Residual(), SplitHeads(), MergeHeads(), Softmax()
+_depthwise, _residual_depthwise = Depthwise(), Depthwise(residual=True)
+_SIZES = (3, 5, 7)  # of depth-wise kernels
 _linear = ops.MatMul(transpose_b=True)
 _scores, _mixed = ops.BatchMatMul(transpose_b=True), ops.BatchMatMul()
 
@@ -245,4 +274,19 @@ def block(
     return _added(x, branch, mlp.fc2.bias, mlp.drop2, self.drop_path2, factors, noise, multipliers)
 
 
-CELLS = {vit.Block: block}
+def _by_channel(self: nn.Conv2d) -> bool:
+    """Whether it is a depth-wise convolution that the kernels compute."""
+    size, channels = self.kernel_size[0], self.in_channels
+    plain = self.stride == (1, 1) and self.dilation == (1, 1) and not self.has_bias
+    return plain and self.group == self.out_channels == channels and self.kernel_size == (size, size) and size in _SIZES
+
+
+def convolution(self: nn.Conv2d, x: Tensor) -> Tensor:
+    return _depthwise(x, self.weight) if _by_channel(self) else nn.Conv2d.construct(self, x)
+
+
+def residual_depthwise(self: ResidualDepthwise, x: Tensor) -> Tensor:
+    return _residual_depthwise(x, self.weight) if _by_channel(self) else ResidualDepthwise.construct(self, x)
+
+
+CELLS = {vit.Block: block, nn.Conv2d: convolution, ResidualDepthwise: residual_depthwise}

@@ -17,6 +17,7 @@ struct Half {
 };
 inline float number(Half x) { return static_cast<float>(x.value); }
 inline Half half_of(float x) { return {static_cast<_Float16>(x)}; }
+inline int min(int a, int b) { return a < b ? a : b; }
 inline float __int_as_float(int bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
