@@ -17,6 +17,14 @@ from ms_vireid.devices import runtime
 from ms_vireid.programs import graph, same_bits
 
 
+COMPILED = ("graph", "cuda")  # the latter with this project's CUDA kernels in it
+OF_DEVICE = {
+    "CPU": ("kernels", "operators", "graph"),
+    "GPU": ("operators", "graph", "cuda"),
+    "Ascend": ("operators", "graph"),
+}
+
+
 def training_program(config: TrainConfig) -> str:
     """What `train.program` asks for on this device.
 

@@ -1,4 +1,4 @@
-"""The CUDA kernels, compiled for the host by the stand-in's NVRTC and launched as by MindSpore, against slow float64."""
+"""The CUDA kernels, compiled for the host by the stand-in's NVRTC, launched as by MindSpore, against slow float64."""
 
 import ctypes
 import math
