@@ -16,7 +16,6 @@ from ms_vireid.config import TrainConfig
 from ms_vireid.devices import runtime
 from ms_vireid.programs import graph, same_bits
 
-
 COMPILED = ("graph", "cuda")  # the latter with this project's CUDA kernels in it
 OF_DEVICE = {
     "CPU": ("kernels", "operators", "graph"),
