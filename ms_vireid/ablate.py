@@ -38,6 +38,7 @@ def main() -> None:
     plan = _plan(arguments, table)
     trainings = plan.trainings(_chosen_rows(arguments.rows, table))
     for one in trainings:
+        one.check_weights()
         if keys := one.differs():
             raise InputError(
                 f"{one.folder.path}: holds a run with another {keys}; repeat its options, or choose another --output"

@@ -117,6 +117,7 @@ def test_the_list_of_one_table_gives_recipes_that_load(monkeypatch, capfd):
         (["pmt-table-6", "--trials", "11"], "error: --trials 11: must be at most 10"),
         (["pmt-table-1", "--seeds", "0"], "error: --seeds 0: must be at least 1"),
         (["pmt-table-1", "--demo", "sed=1"], "gray-rgb.yaml: unknown key 'sed'"),
+        (["pmt-table-1", "--demo", "--pretrained", "gone.pth", *TINY["pmt"]], "gone.pth: no such weight file"),
     ],
 )
 def test_a_mistake_is_one_line(monkeypatch, capfd, tmp_path, arguments, says):

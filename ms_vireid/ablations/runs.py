@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from ms_vireid.ablations.tables import Column, Row, Search, Table, config_of, demo_overrides, folder_name
+from ms_vireid.ablations.tables import Column, Row, Search, Table, config_of, demo_overrides, folder_name, table_file
 from ms_vireid.command.errors import InputError, summary
 from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import STOPS
-from ms_vireid.config import Config, DataConfig, load_config
+from ms_vireid.config import Config, DataConfig, EvaluationConfig, check_config, expand_user, load_config
+from ms_vireid.data.corruptions import read_photographs
 from ms_vireid.data.read import OBTAIN, read_data
 from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder
-from ms_vireid.files.checks import read_json
+from ms_vireid.evaluation.protocol import protocol_trials, require_choices
+from ms_vireid.files.checks import read_json, require_file
 
 # Beginnings of keys that no result depends on; pictures are compared by their checksum, wherever they lie.
 IDLE_KEYS = (
@@ -60,6 +62,11 @@ class Training:
         except InputError as error:
             return f"version of the configuration ({error})"
         return summary(keys) if keys else None
+
+    def check_weights(self) -> None:
+        """Raise InputError for ImageNet weights that are not there, unless the training has ended."""
+        if not self.config.model.from_scratch and not self.folder.result.exists():
+            require_file(expand_user(self.config.model.pretrained), "weight file")
 
     def make(self, device: str) -> str | None:
         """Train (or go on with) and evaluate what is not there yet; returns why it failed, or None.
@@ -117,7 +124,8 @@ class Plan:
         self.columns = [column for column in self.table.columns if column.data in self.sets]
         if self.demo:
             self.columns = _demo_columns(self.columns)
-        self._data = cache(_identities_and_checksum)  # once for all rows that share it: listing SYSU-MM01 takes seconds
+        self._read = cache(read_data)  # once for all rows that share it: listing SYSU-MM01 takes seconds
+        self._check_evaluation = cache(self._check_evaluation)
 
     def trainings(self, rows: list[Row]) -> list[Training]:
         """Of `rows`: splits outermost, then seeds, rows and data sets.
@@ -188,6 +196,9 @@ class Plan:
                 f"({OBTAIN[config.data.name]}); --demo runs without it"
             )
         identities, checksum = self._data(config.data)
+        for column in self.columns:
+            if column.data == data_set:
+                self._check_search(column, config)
         folder = self.folder / row.name
         if several and not self.demo:
             folder /= data_set
@@ -202,6 +213,24 @@ class Plan:
             RunFolder(folder / f"seed{config.seed}"),
             tuple(dict.fromkeys(column.search for column in self.columns if column.data == data_set)),
         )
+
+    def _data(self, config: DataConfig) -> tuple[int, str]:
+        """How many identities there are to train on, and the pictures' checksum."""
+        data = self._read(config)
+        return data.train.num_identities, data.checksum
+
+    def _check_search(self, column: Column, config: Config) -> None:
+        """Raise InputError, now and not after the training, unless `evaluate.py` can do a column's search."""
+        where = f"{table_file(self.name)}: column {column.name}"
+        given = column.search.given if column.search else {}
+        evaluation = check_config(config.evaluation.model_dump() | given, where, EvaluationConfig)
+        require_choices(given, self._read(config.data), f"{where}: search.")
+        self._check_evaluation(config.data, evaluation, bool(column.search and column.search.corrupted))
+
+    def _check_evaluation(self, data: DataConfig, evaluation: EvaluationConfig, corrupted: bool) -> None:
+        protocol_trials(self._read(data), evaluation)
+        if corrupted and evaluation.frost is not None:
+            read_photographs(evaluation.frost)
 
 
 def result_file(folder: RunFolder, search: Search | None) -> Path:
@@ -221,11 +250,6 @@ def read_metrics(folder: RunFolder, search: Search | None) -> dict[str, float] |
     if None not in (trained, evaluation.sha256) and trained != evaluation.sha256:
         raise InputError(f"{path}: is of another model than {folder.result.name}; remove it, and it is made anew")
     return evaluation.mean
-
-
-def _identities_and_checksum(config: DataConfig) -> tuple[int, str]:
-    data = read_data(config)
-    return data.train.num_identities, data.checksum
 
 
 def _demo_columns(columns: list[Column]) -> list[Column]:

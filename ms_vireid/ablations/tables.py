@@ -25,6 +25,7 @@ def _one_line(text: str) -> str:
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=100)]  # also a folder's name
 Line = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_one_line)]
+Word = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_one_line)]  # of a command line: a file
 Percent = Annotated[float, Field(ge=0, le=100)]
 Metric = Literal["rank1", "rank5", "rank10", "rank20", "map", "minp"]
 DataSet = Literal["sysu_mm01", "regdb", "llcm", "synthetic", "folder"]
@@ -41,6 +42,11 @@ class Search(Section):
     flip: bool = False
     renormalise: bool = False
     rerank: bool = False
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The keys of `evaluation` that it sets."""
+        return self.model_dump(exclude={"corrupted"}, exclude_defaults=True)
 
     @property
     def name(self) -> str:
@@ -70,10 +76,10 @@ class Row(Section):
     label: Line  # as printed; the name, if it is left out
     # File, relative to the table's, or one of the project's own as configs/pmt/sysu.yaml; none for another paper's
     # method, which is not run.
-    config: str | None = None
-    configs: dict[DataSet, str] = Field(default_factory=dict)  # for data sets with their own file
+    config: Word | None = None
+    configs: dict[DataSet, Word] = Field(default_factory=dict)  # for data sets with their own file
     stand_in: Line | None = None  # what is run in the place of another paper's method, and how it differs
-    overrides: tuple[str, ...] = ()  # of the file, as on the command line
+    overrides: tuple[Word, ...] = ()  # of the file, as on the command line
     published: tuple[Percent | None, ...] | None = None  # one a column, as printed; none where nothing is
 
     @model_validator(mode="before")
@@ -93,7 +99,7 @@ class Table(Section):
     title: Line
     seeds: between(1, 100) = 1  # trainings of every row, with consecutive seeds
     splits: between(1, REGDB_SPLITS) | None = None  # of RegDB, from 1 on, a training each; none: data.trial
-    sets: Annotated[dict[DataSet, list[str]], Field(min_length=1)]  # each data set with its overrides for every row
+    sets: Annotated[dict[DataSet, list[Word]], Field(min_length=1)]  # each data set with its overrides for every row
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 
@@ -110,6 +116,8 @@ class Table(Section):
             raise ValueError(f"sets and the columns' data name different data sets ({', '.join(sorted(idle))})")
         if self.splits and "regdb" not in self.sets:
             raise ValueError("splits are RegDB's, which is not among the sets; leave it out")
+        if taken := sorted({row.name for row in self.rows} & {"table.md", "table.json"}):
+            raise ValueError(f"row {taken[0]} has the name of a file of the table's folder; give it another")
         numbers = sum(len(column.metrics) for column in self.columns)
         for row in self.rows:
             if row.published and len(row.published) != numbers:

@@ -27,6 +27,7 @@ rows: [{name: agw, config: configs/agw/regdb.yaml}]
 def test_the_example_is_the_readmes_demonstrations_over_five_seeds():
     plan = Plan(EXAMPLE, load_table(EXAMPLE), Path("out"))
     plan._data = lambda config: (740, "")
+    plan._check_search = lambda column, config: None
     trainings = plan.trainings(list(plan.table.rows))
     assert [(one.row.name, one.config.seed) for one in trainings] == [
         (row, seed) for seed in range(1, 6) for row in ("pmt", "mun")
@@ -76,6 +77,13 @@ def test_splits_and_seeds_are_the_tables(tmp_path):
         ("title: Mine", "titel: Mine", "title: field required"),
         ("title: Mine", 'title: "two\\nlines"', "title: a text of one line that can be printed is wanted"),
         ("title: Mine", "title: " + "x" * 501, "title: string should have at most 500 characters"),
+        ("configs/agw/regdb.yaml", '"a\\0b"', "config: a text of one line that can be printed is wanted"),
+        ("configs/agw/regdb.yaml", '""', "config: string should have at least 1 character"),
+        ("configs/agw/regdb.yaml", "x" * 4097, "config: string should have at most 4096 characters"),
+        ("agw/regdb.yaml}", 'agw/regdb.yaml, configs: {regdb: ""}}', "configs.regdb: string should have at least 1"),
+        ("agw/regdb.yaml}", 'agw/regdb.yaml, overrides: ["\\e[2J=1"]}', "overrides.0: a text of one line that can be"),
+        ("model.pretrained=none", '"a\\0b"', "sets.regdb.0: a text of one line that can be printed is wanted"),
+        ("name: agw,", "name: table.md,", "row table.md has the name of a file of the table's folder; give it another"),
         ("title: Mine", "title: Mine\nseeds: 101", "seeds: input should be less than or equal to 100, got 101"),
     ],
 )
@@ -96,3 +104,47 @@ def test_a_row_of_another_data_set_and_a_file_that_is_not_there_are_refused(tmp_
         Plan(str(file), table, tmp_path).trainings(list(table.rows))
     with pytest.raises(InputError, match=r"nowhere\.yaml"):
         load_table("nowhere.yaml")
+
+
+SEARCHES = {  # of RegDB: what is wrong with each, and the overrides that make it right
+    "renormalise: true": (
+        "column RegDB: configuration: renormalise concerns the features that",
+        "evaluation.flip=true",
+    ),
+    "mode: indoor": ("column RegDB: search.mode: regdb is evaluated without it; leave it out", None),
+    "shots: 10": ("column RegDB: search.shots: regdb is evaluated without it; leave it out", None),
+}
+
+
+def searched(folder, search, *overrides):
+    """The trainings of OWN with that search."""
+    write_regdb(folder / "regdb")
+    file = folder / "mine.yaml"
+    file.write_text(OWN.replace("map]", f"map], search: {{{search}}}"))
+    plan = Plan(str(file), load_table(str(file)), folder, overrides=overrides, roots={"regdb": str(folder / "regdb")})
+    return plan.trainings(list(plan.table.rows))
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_search_that_cannot_be_is_refused_before_training(tmp_path, search):
+    says, right = SEARCHES[search]
+    with pytest.raises(InputError) as refused:
+        searched(tmp_path, search)
+    assert says in str(refused.value)
+    if right:
+        assert len(searched(tmp_path, search, right)) == 1
+
+
+def test_photographs_that_are_not_there_are_refused_where_they_are_needed(tmp_path):
+    assert len(searched(tmp_path, "flip: true", "evaluation.frost=nowhere")) == 1
+    with pytest.raises(InputError, match=r"nowhere: no such folder; evaluation\.frost is a folder of"):
+        searched(tmp_path, "corrupted: true", "evaluation.frost=nowhere")
+
+
+def test_a_direction_that_the_set_does_not_have_is_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file, table = tmp_path / "mine.yaml", OWN.replace("regdb", "synthetic").replace("agw/synthetic", "agw/sysu")
+    file.write_text(table.replace("map]", "map], search: {direction: visible-to-infrared}"))
+    plan = Plan(str(file), load_table(str(file)), tmp_path, overrides=TINY["agw"])
+    with pytest.raises(InputError, match=r"evaluation\.direction: SYSU-MM01's protocol has infrared queries only"):
+        plan.trainings(list(plan.table.rows))
