@@ -15,10 +15,11 @@ from ms_vireid.data.validation import read_lines, refuse_names, require_director
 UNKNOWN = -1
 
 
-def find_pictures(root: Path, listing: Path | None = None) -> list[Path]:
+def find_pictures(root: Path, listing: Path | None = None, also_gone: bool = False) -> list[Path]:
     """Paths relative to `root`: every picture below it, sorted, or the lines of `listing`, in its order.
 
-    Raises InputError without any picture, and for a list that cannot be read or names no file.
+    also_gone: lines may name pictures that are not there. Raises InputError without any picture, and for a list that
+    cannot be read or names no file.
     """
     require_directory(root, "give the folder of the pictures with --images")
     if listing is None:
@@ -27,7 +28,7 @@ def find_pictures(root: Path, listing: Path | None = None) -> list[Path]:
         remedy = "give one path a line, relative to --images"
         lines = [line.strip() for line in read_lines(listing, remedy)]
         absent = (f"line {n} '{line}'" for n, line in enumerate(lines, 1) if line and not (root / line).is_file())
-        refuse(absent, f"{listing}: lines that name no file under {root}", remedy)
+        refuse(() if also_gone else absent, f"{listing}: lines that name no file under {root}", remedy)
         found = [Path(line) for line in lines if line]
     refuse_names(map(str, found), root)
     if not found:

@@ -96,12 +96,14 @@ class MilvusGallery:
         self.collection = collection
         with runtime.environment({"GRPC_VERBOSITY": "NONE"}):  # read at its import; what fails is raised as well
             from pymilvus import MilvusClient
-        for name in ("pymilvus", "milvus_lite"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         served = "://" in address
         self._limit = {"timeout": _REPLY} if served else {}
         here = "check the address, and that the server runs"
-        with self._errors(here if served else "another process may have it open, or it is not milvus-lite's"):
+        with (
+            _reason(self.name),
+            self._errors(here if served else "another process may have it open, or it is not milvus-lite's"),
+        ):
             self.client = MilvusClient(address, timeout=_CONNECTION)
 
     def close(self) -> None:
@@ -241,6 +243,27 @@ class MilvusGallery:
             said = error.details() if isinstance(error, RpcError) else error.message
             check = "check the server" if self._limit else "free space, or check the folder"
             raise InputError(f"{self.name}: {said}; {hint or f'{check}, or choose another --collection'}") from None
+
+
+@contextmanager
+def _reason(name: str) -> Iterator[None]:
+    """An InputError of the block says why where milvus-lite could not read or write: it tells that its log alone."""
+    failures: list[BaseException] = []
+    log, heard = logging.getLogger("milvus_lite"), logging.Handler()
+    heard.emit = lambda record: failures.append(record.exc_info[1]) if record.exc_info else None
+    log.setLevel(logging.ERROR)
+    log.propagate = False
+    log.addHandler(heard)
+    try:
+        yield
+    except InputError:
+        if why := next((error.strerror for error in failures if isinstance(error, OSError)), None):
+            remedy = "milvus-lite writes there even to search: free space, or choose another place"
+            raise InputError(f"{name}: cannot be opened ({why}); {remedy}") from None
+        raise
+    finally:
+        log.removeHandler(heard)
+        log.setLevel(logging.CRITICAL)
 
 
 def _entry(hit: Mapping) -> Entry:

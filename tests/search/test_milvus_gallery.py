@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import os
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from milvus_lite.adapter.grpc.server import start_server_in_thread
+from milvus_lite.db import MilvusLite
 from milvus_lite.engine.collection import Collection
 from pymilvus import MilvusClient
 
@@ -281,6 +283,18 @@ def test_a_folder_that_cannot_be_opened_is_refused(tmp_path, monkeypatch):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another process may have it open"):
             MilvusGallery("held.db", "pictures")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES])
+def test_a_folder_that_cannot_be_written_is_told_from_one_that_is_open(tmp_path, monkeypatch, capfd, number):
+    def refused(self):
+        raise OSError(number, os.strerror(number), "LOCK")
+
+    monkeypatch.setattr(MilvusLite, "_acquire_lock", refused)
+    for _ in range(2):
+        with pytest.raises(InputError, match=rf"cannot be opened \({os.strerror(number)}\); milvus-lite writes there"):
+            MilvusGallery(str(tmp_path / "gallery.db"), "pictures", create=True)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_paths_that_are_too_long_are_refused_before_anything_is_added(opened):
