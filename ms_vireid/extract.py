@@ -27,7 +27,9 @@ def main() -> None:
     parser.add_number("extract --batch-size", help="pictures at a time (default: the run's)")
     parser.add_number("extract --workers", help="processes that decode pictures (default: the run's)")
     parser.add_argument(
-        "--skip-broken", action="store_true", help="leave out pictures that cannot be decoded, and list them"
+        "--skip-broken",
+        action="store_true",
+        help="leave out pictures that cannot be decoded or are gone, and list them",
     )
     add_inference(parser)
     arguments = parser.parse_args()
@@ -39,11 +41,11 @@ def main() -> None:
     from ms_vireid.inference import files_read, start_inference
     from ms_vireid.inference.feature_files import Pictures, save_features
 
-    names = find_pictures(arguments.images, arguments.list)
+    names = find_pictures(arguments.images, arguments.list, also_gone=arguments.skip_broken)
     images, people = read_layout(arguments.images, names, arguments.modality)
     check_output(arguments.output, reads=[*images.paths, *files_read(arguments.checkpoint)])
     program = start_inference(arguments, arguments.checkpoint)
-    from ms_vireid.inference.extraction import discard, extract_resumably
+    from ms_vireid.inference.extraction import extract_resumably, partial_result
     from ms_vireid.inference.trained import load_trained
 
     (trained,) = load_trained([arguments.checkpoint], program)
@@ -51,22 +53,20 @@ def main() -> None:
     given = {name: value for name, value in chosen.items() if value is not None}
     extractor = dataclasses.replace(trained.extractor, **given)
     say(f"{len(images)} pictures: {np.sum(~images.infrared)} visible, {np.sum(images.infrared)} infrared")
-    partial = arguments.output.with_name(f"{arguments.output.name}.partial")
     info = trained.feature_info()
     plan = {"format": info["format"], "version": info["version"], "checkpoint": info["checkpoint"]["sha256"]}
-    try:
-        features, broken = extract_resumably(extractor, images, partial, plan, arguments.skip_broken)
-    except KeyboardInterrupt:
-        say(f"stopped; the same command goes on from {partial}", error=True)
-        raise
-
-    skipped = {names[i].as_posix(): broken[i] for i in sorted(broken)}
-    pictures = Pictures(arguments.images.resolve(), tuple(names), images, people)
-    content = pictures.with_features(features, info | {"skipped": skipped})
-    if broken:
-        content = content.rows(np.setdiff1d(np.arange(len(images)), list(broken)))
-    save_features(arguments.output, content)
-    discard(partial)
+    with partial_result(arguments.output) as partial:
+        try:
+            features, broken = extract_resumably(extractor, images, partial, plan, arguments.skip_broken)
+        except KeyboardInterrupt:
+            say(f"stopped; the same command goes on from {partial}", error=True)
+            raise
+        skipped = {names[i].as_posix(): broken[i] for i in sorted(broken)}
+        pictures = Pictures(arguments.images.resolve(), tuple(names), images, people)
+        content = pictures.with_features(features, info | {"skipped": skipped})
+        if broken:
+            content = content.rows(np.setdiff1d(np.arange(len(images)), list(broken)))
+        save_features(arguments.output, content)
     for why in skipped.values():
         say(f"skipped {why}")
     counted = f", {len(skipped)} broken pictures skipped" if arguments.skip_broken else ""

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import os
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
@@ -15,18 +16,19 @@ from ms_vireid.command.stopping import stop_requests
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
-from ms_vireid.files.checks import read_json
-from ms_vireid.files.writing import FOLDER, obstacle, remove_left, reserve, write_json
+from ms_vireid.files.checks import MOST_JSON, read_bytes, read_json
+from ms_vireid.files.writing import FOLDER, TEMPORARY, lock, obstacle, remove_left, reserve, write_json
 from ms_vireid.inference.features import FeatureExtractor
 
 STATE, FEATURES = "state.json", "features.bin"  # of a partial result: a `_State`, and float32 [N, width]
+LOCK = "lock"  # keeps other processes out of it
 
 
 class _State(BaseModel):
     plan: dict  # the checkpoint and the pictures that the features belong to
-    batches: int = 0  # that are whole in features.bin
+    batches: int = Field(0, ge=0)  # that are whole in features.bin
     checksum: str = ""  # of their features
-    width: int = 0  # of a feature; 0 before the first
+    width: int = Field(0, ge=0, lt=2**31)  # of a feature; 0 before the first
     broken: dict[int, str] = {}  # pictures of these batches that cannot be decoded, and why
 
 
@@ -46,12 +48,35 @@ class _Batches(EvaluationBatches):
         return images[: len(decoded)], np.array(decoded, np.int64), broken
 
 
+@contextmanager
+def partial_result(output: Path) -> Iterator[Path]:
+    """The folder beside the output in which the work is kept, this process's alone in the block, at whose end it is
+    removed; if the block fails, it stays. Raises InputError if another process works there, it holds something else, or
+    it cannot be written."""
+    partial = output.with_name(f"{output.name}.partial")
+    try:
+        if os.path.lexists(partial):
+            _require_partial(partial)
+        partial.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{partial}: cannot be written ({error}); choose another --output") from None
+    held = lock(partial / LOCK)
+    try:
+        yield partial
+        _forget(partial)
+        (partial / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # another process that waited for it has begun there
+            partial.rmdir()
+    finally:
+        held.release()
+
+
 def extract_resumably(
     extractor: FeatureExtractor, images: ImageSet, partial: Path, plan: dict, skip_broken: bool = False
 ) -> tuple[np.ndarray, dict[int, str]]:
     """What `FeatureExtractor.extract` returns, and the pictures that cannot be decoded: their rows mean nothing.
 
-    partial: the folder in which the work is kept, and in which the array lies. plan: what the features depend on
+    partial: a `partial_result`, in which the array lies. plan: what the features depend on
     besides the pictures and their size. Raises as `FeatureExtractor.by_batch`, and InputError if no picture can be
     decoded, or one that is not to be skipped, or `partial` cannot be written.
     """
@@ -71,6 +96,9 @@ def extract_resumably(
                 reserve(partial / FEATURES, 4 * len(images) * state.width)
                 features = _rows(partial, len(images), state.width, "r+")
             if len(index):
+                if rows.shape[1] != state.width:
+                    held = f"holds features of {state.width} dimensions, the model's have {rows.shape[1]}"
+                    raise InputError(f"{partial}: {held}; remove it")
                 features[index] = rows
                 features.flush()
                 state.checksum = _continued(state.checksum, rows)
@@ -86,28 +114,23 @@ def extract_resumably(
     return features, state.broken
 
 
-def discard(partial: Path) -> None:
-    """Remove a partial result, of which nothing else may be there. Raises OSError if it cannot."""
+def _forget(partial: Path) -> None:
     for name in (FEATURES, STATE):
         (partial / name).unlink(missing_ok=True)
-    partial.rmdir()
 
 
 def _begin(partial: Path, plan: dict, batches: EvaluationBatches) -> _State:
-    """The state of the partial result if it has the same plan, else of one that is made anew; raises InputError if the
-    folder holds something else, or cannot be written."""
+    """The state of the partial result if it has the same plan, else of one that is made anew; raises InputError if it
+    cannot be written."""
+    with suppress(InputError, OSError, ValueError):  # a file is missing or damaged: all is made anew below
+        state = read_json(partial / STATE, _State)
+        if state.plan == plan and _can_be(state, batches) and state.checksum == _held(partial, state, batches):
+            return state
+    if (partial / STATE).exists() or (partial / FEATURES).exists():
+        other = "of other pictures, another checkpoint or batch size"
+        say(f"note: {partial} is {other}, or damaged; begun anew")
     try:
-        if there := os.path.lexists(partial):
-            _require_partial(partial)
-        with suppress(InputError, OSError, ValueError):  # a file is missing or damaged: all is made anew below
-            state = read_json(partial / STATE, _State)
-            if state.plan == plan and state.checksum == _held(partial, state, batches):
-                return state
-        if there:
-            other = "of other pictures, another checkpoint or batch size"
-            say(f"note: {partial} is {other}, or damaged; begun anew")
-            discard(partial)
-        partial.mkdir()
+        _forget(partial)
     except OSError as error:
         raise InputError(f"{partial}: cannot be written ({error}); choose another --output") from None
     state = _State(plan=plan)
@@ -119,8 +142,8 @@ def _require_partial(partial: Path) -> None:
     """Raise InputError for anything but a folder with a partial result, damaged or not."""
     if obstacle(partial) == FOLDER:
         remove_left(partial)
-        names = {path.name for path in partial.iterdir()}
-        if not names or (STATE in names <= {STATE, FEATURES} and not _is_foreign(partial)):
+        names = {path.name for path in partial.iterdir() if not TEMPORARY.fullmatch(path.name)}
+        if names <= {LOCK} or (STATE in names <= {STATE, FEATURES, LOCK} and not _is_foreign(partial)):
             return
     raise InputError(f"{partial}: is there, and is not a partial result; choose another --output")
 
@@ -132,10 +155,20 @@ def _is_foreign(partial: Path) -> bool:
     if (partial / FEATURES).exists():
         return False
     try:
-        tree = json.loads((partial / STATE).read_bytes())
-    except (ValueError, RecursionError):  # damaged
+        tree = json.loads(read_bytes(partial / STATE, "file", MOST_JSON))
+    except (InputError, ValueError, RecursionError):  # damaged
         return False
     return not isinstance(tree, dict) or "plan" not in tree
+
+
+def _can_be(state: _State, batches: EvaluationBatches) -> bool:
+    """Whether there are as many batches and such pictures in them, and a width if any of these is decoded."""
+    done = {index for given in batches.batches[: state.batches] for index in given.tolist()}
+    return (
+        state.batches <= len(batches)
+        and state.broken.keys() <= done
+        and (state.width > 0) == (state.broken.keys() < done)
+    )
 
 
 def _held(partial: Path, state: _State, batches: EvaluationBatches) -> str:
@@ -166,6 +199,10 @@ def _checksum(images: ImageSet) -> str:
     """A checksum of what the features depend on: paths, sizes, times of change and modalities."""
     digest = hashlib.sha256()
     for path, infrared in zip(images.paths, images.infrared, strict=True):
-        status = path.stat()
-        digest.update(os.fsencode(f"{path}\t{status.st_size}\t{status.st_mtime_ns}\t{bool(infrared)}\n"))
+        try:
+            status = path.stat()
+            about = f"{status.st_size}\t{status.st_mtime_ns}"
+        except OSError:
+            about = "gone"
+        digest.update(os.fsencode(f"{path}\t{about}\t{bool(infrared)}\n"))
     return digest.hexdigest()

@@ -1,6 +1,7 @@
 """`extract.py`: features of any folder or list, what is refused, what is skipped, and going on where it stopped."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -141,6 +142,30 @@ def test_a_broken_picture_is_named_or_skipped_and_counted(run_extract, pictures,
     assert "14 features of 16 dimensions, 2 broken pictures skipped" in printed
 
 
+def test_a_picture_that_has_gone_is_skipped_too(run_extract, pictures, tmp_path, capfd):
+    link = pictures / "visible/0002/z.jpg"
+    link.symlink_to("gone.jpg")
+    assert f"{link}: cannot be decoded as a picture (it does not exist)" in refused(capfd, run_extract, pictures)
+    found = run_extract(pictures, "--skip-broken")
+    assert len(found) == 16
+    assert list(found.info["skipped"]) == ["visible/0002/z.jpg"]
+    (tmp_path / "list.txt").write_text("visible/0003/1.jpg\nvisible/0003/nowhere.jpg\n")
+    found = run_extract(pictures, "--skip-broken", "--list", "list.txt")
+    assert found.paths.tolist() == ["visible/0003/1.jpg"]
+    assert list(found.info["skipped"]) == ["visible/0003/nowhere.jpg"]
+
+
+def test_another_process_at_work_on_the_same_output_is_left_alone(run_extract, pictures, tmp_path, capfd):
+    with extraction.partial_result(tmp_path / "features.npz") as partial:
+        error = refused(capfd, run_extract, pictures)
+        assert f"features.npz.partial: process {os.getpid()} of" in error
+        assert error.endswith("is at work there; choose another --output")
+        assert [path.name for path in partial.iterdir()] == ["lock"]
+    assert not partial.exists()
+    assert len(run_extract(pictures)) == 16
+    assert not partial.exists()
+
+
 def test_nothing_but_broken_pictures_is_refused(run_extract, tmp_path, capfd):
     truncate(write_picture(tmp_path / "visible" / "one.jpg"))
     error = refused(capfd, run_extract, tmp_path / "visible", "--skip-broken")
@@ -177,6 +202,11 @@ def claiming(partial, change):
     write_json(partial / "state.json", state)
 
 
+def of_width_8(partial):
+    claiming(partial, lambda state: state.update(batches=0, checksum="", width=8))
+    os.truncate(partial / "features.bin", 4 * 16 * 8)
+
+
 def flipped(content):
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
@@ -188,6 +218,14 @@ SPOILED = {
     "no journal": lambda partial, images: (partial / "state.json").write_text(""),
     "a journal that says more": lambda partial, images: claiming(partial, lambda state: state.update(batches=4)),
     "a journal that says less": lambda partial, images: claiming(partial, lambda state: state.update(batches=1)),
+    "broken beyond its length": lambda partial, images: claiming(
+        partial, lambda state: state.update(broken={"999": "gone"})
+    ),
+    "broken in a batch to come": lambda partial, images: claiming(
+        partial, lambda state: state.update(broken={"15": "gone"})
+    ),
+    "fewer batches than none": lambda partial, images: claiming(partial, lambda state: state.update(batches=-1)),
+    "a width before the first batch": lambda partial, images: of_width_8(partial),
     "another width": lambda partial, images: claiming(partial, lambda state: state.update(width=8)),
     "another version": lambda partial, images: claiming(partial, lambda state: state["plan"].update(version="0")),
     "another run": lambda partial, images: claiming(partial, lambda state: state["plan"].update(checkpoint="0")),
