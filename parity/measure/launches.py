@@ -71,7 +71,7 @@ REPLACEMENT_ROWS = {
 
 
 def rows(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
-    """What a step launches, copies, waits for and allocates once all is warm, of a GPU also the ms that it takes
+    """What a step launches, copies, waits for and allocates once all is warm, the ms that it takes on an H100
     by `prices`, the peak of device memory, and how long the first step took, which compiles; beside PyTorch's operators
     and arithmetic, in float32, and its peak, with amp under autocast.
 
@@ -124,10 +124,11 @@ def replacements(names: Sequence[str], options: Namespace) -> Iterator[tuple[str
 
 
 def _row(name: str, device: str, model: str, overrides: tuple[str, ...], without: str = "") -> dict:
-    """Of a GPU with the ms of the calls, which themselves are left out."""
+    """Without the calls, but of a compiled step on a GPU with their ms: in PyNative a device waits for the host."""
     row = dict(_counted(name, device, model, overrides, without))
     calls = row.pop("calls")
-    return row | {"h100_ms": prices.step_ms(calls) if device == "GPU" else None}
+    priced = device == "GPU" and MODES["PyNative"][0] not in overrides
+    return row | {"h100_ms": prices.step_ms(calls) if priced else None}
 
 
 @cache

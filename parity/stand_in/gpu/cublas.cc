@@ -11,7 +11,8 @@ namespace {
 enum Status { SUCCESS, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
 enum MathMode { WITH_TF32 = 3 };  // of cublasMath_t
 enum DataType { FLOAT32 = 0, FLOAT64 = 1, FLOAT16 = 2, BFLOAT16 = 14 };           // cudaDataType_t
-enum ComputeType { IN_FLOAT16 = 64, IN_FLOAT64 = 70, IN_FLOAT64_PEDANTIC = 71, IN_TF32 = 77 };  // some of cublasComputeType_t
+// Some of cublasComputeType_t.
+enum ComputeType { IN_FLOAT16 = 64, IN_FLOAT64 = 70, IN_FLOAT64_PEDANTIC = 71, IN_TF32 = 77 };
 
 struct Handle {  // in the memory that CREATES of stand_in.h gives it
   int math;
@@ -69,8 +70,8 @@ double scalar(const void *given, int compute) {
 }
 
 // C = alpha A B + beta C
-int product(const char *name, const Handle *handle, const Sizes &sizes, const void *alpha, const Matrices &a, const Matrices &b, const void *beta,
-            const Matrices &c, int compute) {
+int product(const char *name, const Handle *handle, const Sizes &sizes, const void *alpha, const Matrices &a,
+            const Matrices &b, const void *beta, const Matrices &c, int compute) {
   auto [m, n, k, batch] = sizes;
   if (m < 0 || n < 0 || k < 0 || batch < 0) return INVALID_VALUE;
   if (!fits(a, m, k) || !fits(b, k, n) || !fits(c, m, n)) return INVALID_VALUE;
@@ -79,8 +80,7 @@ int product(const char *name, const Handle *handle, const Sizes &sizes, const vo
   std::string work = described(result) + ' ' + described(first) + ' ' + described(second);
   bool in_tf32 = a.type == FLOAT32 && (compute == IN_TF32 || handle->math == WITH_TF32);
   stand_in::count_launch(name, work + (in_tf32 ? " TF32" : ""));
-  if (stand_in::computes())
-    stand_in::multiply(first, second, result, scalar(alpha, compute), scalar(beta, compute));
+  if (stand_in::computes()) stand_in::multiply(first, second, result, scalar(alpha, compute), scalar(beta, compute));
   return SUCCESS;
 }
 
@@ -106,13 +106,14 @@ int cublasGemmEx(const Handle *handle, int transposed_a, int transposed_b, int m
                  {b, type_b, lead_b, 0, transposed_b != 0}, beta, {c, type_c, lead_c, 0, false}, compute_type);
 }
 
-int cublasGemmStridedBatchedEx(const Handle *handle, int transposed_a, int transposed_b, int m, int n, int k, const void *alpha,
-                               const void *a, int type_a, int lead_a, long long distance_a, const void *b, int type_b,
-                               int lead_b, long long distance_b, const void *beta, void *c, int type_c, int lead_c,
-                               long long distance_c, int batch, int compute_type, int algorithm) {
-  return product("cublasGemmStridedBatchedEx", handle, {m, n, k, batch}, alpha, {a, type_a, lead_a, distance_a, transposed_a != 0},
-                 {b, type_b, lead_b, distance_b, transposed_b != 0}, beta, {c, type_c, lead_c, distance_c, false},
-                 compute_type);
+int cublasGemmStridedBatchedEx(const Handle *handle, int transposed_a, int transposed_b, int m, int n, int k,
+                               const void *alpha, const void *a, int type_a, int lead_a, long long distance_a,
+                               const void *b, int type_b, int lead_b, long long distance_b, const void *beta, void *c,
+                               int type_c, int lead_c, long long distance_c, int batch, int compute_type,
+                               int algorithm) {
+  return product("cublasGemmStridedBatchedEx", handle, {m, n, k, batch}, alpha,
+                 {a, type_a, lead_a, distance_a, transposed_a != 0}, {b, type_b, lead_b, distance_b, transposed_b != 0},
+                 beta, {c, type_c, lead_c, distance_c, false}, compute_type);
 }
 
 }  // extern "C"

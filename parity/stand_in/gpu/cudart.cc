@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <filesystem>
 #include <fstream>
@@ -23,7 +24,7 @@ constexpr size_t LARGE = 1 << 20;  // bytes
 constexpr size_t PAGE = 4096;      // bytes in front of each allocation, which hold its size
 
 std::mutex lock;
-size_t allocated, peak;                 // bytes
+size_t allocated, peak;               // bytes
 std::map<uintptr_t, size_t> of_host;  // memory that is pinned: address and bytes
 
 size_t device_memory() {

@@ -81,10 +81,10 @@ bool computes() {
 bool planted(const char *error) { return error_here() == error; }
 
 std::string described(const View &tensor) {
-  std::string text = name(tensor.type);
-  text += '[';
-  for (size_t k = 0; k < tensor.rank(); k++) text += (k ? "," : "") + std::to_string(tensor.strides[k] ? tensor.shape[k] : 1);
-  return text + ']';
+  std::string text;
+  for (size_t k = 0; k < tensor.rank(); k++)
+    text += (k ? "," : "") + std::to_string(tensor.strides[k] ? tensor.shape[k] : 1);
+  return std::string(name(tensor.type)) + '[' + text + ']';
 }
 
 void count_launch(const std::string &name, const std::string &work) { stand_in_count((name + '\t' + work).c_str()); }

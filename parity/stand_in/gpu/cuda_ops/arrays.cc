@@ -37,8 +37,7 @@ template <typename T, bool NeedsSimplifying>
 cudaError CalTranspose(unsigned long, const T *x, const TransposeInfo &info, T *out, CUstream_st *) {
   View view = tensor(x, info.shape);
   View moved = view.permuted(Dims(info.order.begin(), info.order.end()));
-  return launch(on(tensor(out, moved.shape), view),
-                [&](const View &result, const View &) { cast(result, moved); });
+  return launch(on(tensor(out, moved.shape), view), [&](const View &result, const View &) { cast(result, moved); });
 }
 
 // A copy without gaps. Shape and strides are on the device, the last axis first.

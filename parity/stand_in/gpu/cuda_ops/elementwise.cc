@@ -335,8 +335,7 @@ cudaError CalSelectBroadcast(const bool *condition, const T *x, const T *y, T *o
     view.strides.assign(strides, strides + rank);
     return view;
   };
-  auto tensors =
-      on(tensor(out, shape), operand(condition, info.condition), operand(x, info.x), operand(y, info.y));
+  auto tensors = on(tensor(out, shape), operand(condition, info.condition), operand(x, info.x), operand(y, info.y));
   return launch(tensors, [](const View &result, const auto &...given) { map(chosen, result, given...); });
 }
 

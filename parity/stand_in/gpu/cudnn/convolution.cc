@@ -19,11 +19,12 @@ int fits(Described x, Described filter, const ConvolutionDescriptor *convolution
   return convolution->mode == CROSS_CORRELATION ? SUCCESS : NOT_SUPPORTED;
 }
 
-int compute(const char *name, Convolution what, Described x, const void *x_data, Described filter, const void *filter_data,
+int compute(Convolution what, Described x, const void *x_data, Described filter, const void *filter_data,
             const ConvolutionDescriptor *convolution, Described y, const void *y_data, const void *alpha,
             const void *beta) {
   if (int error = fits(x, filter, convolution, y)) return error;
-  count_call(name, {x, filter, y});
+  static const char *names[] = {"Forward", "BackwardData", "BackwardFilter"};  // in the order of Convolution
+  count_call("cudnnConvolution" + std::string(names[static_cast<int>(what)]), {x, filter, y});
   if (!computes()) return SUCCESS;
   auto of_each_axis = [&](const int *given) { return dims(given, convolution->rank); };
   convolve(what, view(x, x_data), view(filter, filter_data), view(y, y_data), of_each_axis(convolution->stride),
@@ -108,19 +109,19 @@ int cudnnGetConvolutionBackwardFilterAlgorithm_v7(void *, Described x, Described
 int cudnnConvolutionForward(void *, const void *alpha, Described x, const void *x_data, Described filter,
                             const void *filter_data, const ConvolutionDescriptor *convolution, int, void *, size_t,
                             const void *beta, Described y, void *y_data) {
-  return compute("cudnnConvolutionForward", Convolution::forward, x, x_data, filter, filter_data, convolution, y, y_data, alpha, beta);
+  return compute(Convolution::forward, x, x_data, filter, filter_data, convolution, y, y_data, alpha, beta);
 }
 
 int cudnnConvolutionBackwardData(void *, const void *alpha, Described filter, const void *filter_data, Described y,
                                  const void *y_data, const ConvolutionDescriptor *convolution, int, void *, size_t,
                                  const void *beta, Described x, void *x_data) {
-  return compute("cudnnConvolutionBackwardData", Convolution::data_gradient, x, x_data, filter, filter_data, convolution, y, y_data, alpha, beta);
+  return compute(Convolution::data_gradient, x, x_data, filter, filter_data, convolution, y, y_data, alpha, beta);
 }
 
 int cudnnConvolutionBackwardFilter(void *, const void *alpha, Described x, const void *x_data, Described y,
                                    const void *y_data, const ConvolutionDescriptor *convolution, int, void *, size_t,
                                    const void *beta, Described filter, void *filter_data) {
-  return compute("cudnnConvolutionBackwardFilter", Convolution::filter_gradient, x, x_data, filter, filter_data, convolution, y, y_data, alpha, beta);
+  return compute(Convolution::filter_gradient, x, x_data, filter, filter_data, convolution, y, y_data, alpha, beta);
 }
 
 NEEDS_NOTHING(cudnnGetConvolutionForwardWorkspaceSize, void *handle, void *x, void *filter, void *convolution, void *y,

@@ -22,7 +22,7 @@ View view(Described tensor, const void *data) {
   return View(*type_of(tensor->type), data, shape_of(tensor), dims(tensor->strides, tensor->rank));
 }
 
-void count_call(const char *name, std::initializer_list<Described> tensors) {
+void count_call(const std::string &name, std::initializer_list<Described> tensors) {
   std::string work;
   for (Described tensor : tensors)
     if (tensor && tensor->rank) work += (work.empty() ? "" : " ") + described(view(tensor, nullptr));

@@ -42,7 +42,7 @@ View view(Described tensor, const void *data);
 inline View view(const Values &computed, const Dims &shape) { return View(Type::float64, computed.data(), shape); }
 
 // Counts a launch with the tensors that it works on; null is one that is not given.
-void count_call(const char *name, std::initializer_list<Described> tensors);
+void count_call(const std::string &name, std::initializer_list<Described> tensors);
 
 // alpha and beta are double for tensors of double, else float.
 double scalar(Described tensor, const void *given);
