@@ -15,10 +15,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 from zipfile import ZipFile, ZipInfo
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from ms_vireid.command.arguments import as_path, require
 from ms_vireid.command.errors import InputError
@@ -48,7 +49,7 @@ class Info(BaseModel):
     version: str
     checkpoint: _Source
     config: dict
-    images: str
+    images: Annotated[str, Field(pattern=r"^[^\x00]*$")]  # as a path may be
     skipped: dict[str, str]
 
 

@@ -51,7 +51,7 @@ class FaissIndex:
         index, selection = self.index, None
         if allowed is not None:
             selection = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little")))
-            index = faiss.downcast_index(index.storage) if self.kind == "hnsw" else index
+            index = _storage(index)
 
         def search(count: int) -> tuple[np.ndarray, np.ndarray]:
             parameters = selection
@@ -94,15 +94,20 @@ def load_index(path: Path) -> tuple[FaissIndex, Features]:
     check_columns(path, content, index.ntotal)
     check_names(path, content)
     kind = content.info.get("index")
-    if kind not in KINDS or not isinstance(index, KINDS[kind]):
-        raise InputError(f"{path}: holds a {type(index).__name__}, not an index of {', '.join(KINDS)}")
+    known = kind in KINDS and isinstance(index, KINDS[kind]) and isinstance(_storage(index), faiss.IndexFlat)
+    if not known or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise InputError(f"{path}: holds a {type(index).__name__}, not an index of {', '.join(KINDS)} by inner product")
     if fault := first_fault(_vectors(index)):
         row, problem = fault
         raise InputError(f"{path}: row {row} ({content.paths[row]}) {problem}; {_MAKE}")
     return FaissIndex(index, kind), content
 
 
+def _storage(index: faiss.Index) -> faiss.Index:
+    """What holds an index's features: of a graph another one."""
+    return faiss.downcast_index(getattr(index, "storage", index))
+
+
 def _vectors(index: faiss.Index) -> np.ndarray:
     """What an index holds, float32 [G, C], not copied."""
-    flat = faiss.downcast_index(getattr(index, "storage", index))
-    return faiss.rev_swig_ptr(flat.get_xb(), index.ntotal * index.d).reshape(index.ntotal, index.d)
+    return faiss.rev_swig_ptr(_storage(index).get_xb(), index.ntotal * index.d).reshape(index.ntotal, index.d)

@@ -487,6 +487,7 @@ def not_numbers(value):
 
 
 SEARCH = ("ms_vireid.retrieve", *DEVICE, "--query", "visible/one.png", "--gallery", "pictures", "--checkpoint")
+case("weights", "zeros-extract", (*EXTRACT, "bad.safetensors"), not_numbers(0), "its feature has norm 0, it must be 1")
 for name, value in (("nan", np.nan), ("infinite", np.inf), ("huge", 3e38)):
     change = not_numbers(value)
     case("weights", f"{name}-evaluate", (*EVALUATE, "bad.safetensors"), change)
@@ -521,6 +522,9 @@ FEATURES = {
     "info-deep": features(info=np.array("[" * 100_000)),
     "info-checkpoint-a-number": features(info=np.array(json.dumps(
         {"format": 2, "version": "", "checkpoint": 3, "config": {}, "images": ".", "skipped": {}}))),
+    "info-images-nul": features(info=np.array(json.dumps(
+        {"format": 2, "version": "", "checkpoint": {"file": "", "sha256": ""}, "config": {}, "images": "a\0b",
+         "skipped": {}}))),
     "names-of-escapes": features(paths=np.array(["\x1b[2J"] * 8)),
     "identities-of-escapes": features(identities=np.array(["\x1b[2J"] * 8)),
     "identities-float": features(identities=np.zeros(8)),

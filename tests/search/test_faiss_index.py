@@ -128,3 +128,14 @@ def test_an_index_of_another_kind_or_size_is_refused(tmp_path):
     save_index(tmp_path / "a.index", other, as_features(*(np.zeros((0, 12), np.float32), *2 * [np.zeros(0, np.int32)])))
     with pytest.raises(InputError, match="holds a IndexLSH"):
         load_index(tmp_path / "a.index")
+
+
+@pytest.mark.parametrize("kind", [faiss.IndexFlatL2, lambda width: faiss.IndexHNSWFlat(width, 32, faiss.METRIC_L2)])
+def test_an_index_by_another_metric_is_refused(tmp_path, kind):
+    content = gallery()
+    index = kind(WIDTH)
+    index.add(content.features)
+    name = "hnsw" if isinstance(index, faiss.IndexHNSWFlat) else "flat"
+    save_index(tmp_path / "a.index", faiss_index.FaissIndex(index, name), content)
+    with pytest.raises(InputError, match="not an index of flat, hnsw by inner product"):
+        load_index(tmp_path / "a.index")
