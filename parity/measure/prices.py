@@ -332,6 +332,8 @@ KINDS = (
     Kind("copy of pinned memory", "cudaMemcpy", "", in_bytes, {"": 2.5e7}, _note("to the device from pinned memory")),
     Kind("copy on the device", "cudaMemcpy", "Memcpy DtoD", in_bytes, {"uint8": 1.49e9}, _note("on the device")),
     Kind("copy to the host", "cudaMemcpy", "", in_bytes, {"": 1e7}, _note("to the host")),
+    # Kernels of this project, where their tensors are counted: each is read or written once.
+    Kind("own", "own ", "", in_bytes, {"": MEMORY_RATE}, lambda call: bool(call.tensors)),
     Kind(OTHERS, "", "", in_bytes, {"": 5e8}),  # a guess; of functions without tensors the launch alone
 )
 
