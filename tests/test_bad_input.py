@@ -167,7 +167,7 @@ PICTURES = [
 ]  # fmt: skip
 CHECKPOINTS = [
     case("resume-missing", "nowhere.safetensors: no such checkpoint file", "--resume", "nowhere.safetensors"),
-    case("resume-a-folder", "earlier: no such checkpoint file", "--resume", "earlier"),
+    case("resume-a-folder", "earlier: is a folder, not a checkpoint file", "--resume", "earlier"),
     case("resume-auto-truncated", "last.safetensors: ", "--resume", "auto", "--output", "earlier",
          change=truncate("earlier/last.safetensors")),
     case("resume-foreign", "foreign.ckpt: holds no training state", "--resume", "foreign.ckpt"),
