@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
@@ -66,6 +67,15 @@ def test_a_models_weights_are_a_lower_bound_and_not_far_below(family, tmp_path):
 def test_a_model_that_is_far_too_large_is_refused(options):
     with pytest.raises(InputError, match=r"model: [0-9,]+ weights are more than 2,000,000,000; make the model smaller"):
         load_config(CONFIG_ROOT / "pmt/sysu.yaml", options)
+
+
+def test_a_model_of_the_most_weights_is_taken_and_of_one_more_is_not(monkeypatch):
+    most = PMTConfig().weights
+    monkeypatch.setattr("ms_vireid.config.models.MOST_WEIGHTS", most)
+    assert PMTConfig().weights == most
+    monkeypatch.setattr("ms_vireid.config.models.MOST_WEIGHTS", most - 1)
+    with pytest.raises(ValidationError, match="make the model smaller"):
+        PMTConfig()
 
 
 def test_too_many_tokens_are_refused():

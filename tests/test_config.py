@@ -52,6 +52,18 @@ def test_the_defaults_of_a_method_s_sections_are_its_recipe_s(method):
         assert section == type(section)()
 
 
+def test_the_classifier_s_size_is_the_training_set_s():
+    config = load_config(CONFIG_ROOT / "pmt/sysu.yaml", ["data.root=here"])
+    assert config.with_num_classes(7).with_num_classes(7).model.num_classes == 7
+    with pytest.raises(InputError, match=r"model\.num_classes=7, the training set has 8 identities; leave it out"):
+        config.with_num_classes(7).with_num_classes(8)
+
+
+def test_only_terms_that_ask_for_it_take_rows_of_unit_length():
+    config = load_config(CONFIG_ROOT / "pmt/sysu.yaml", ["data.root=here", "stages.0.losses.msel={normalised: true}"])
+    assert [name for name, term in config.stages[0].losses.terms().items() if term.of_unit_rows] == ["msel"]
+
+
 # base:
 
 

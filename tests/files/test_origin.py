@@ -97,6 +97,16 @@ def test_weights_before_training_are_told(request, network):
     assert neighbours.startswith("neighbouring weights of its first layer are not correlated")
 
 
+@pytest.mark.parametrize(("errors", "told"), [(3.9, True), (4.1, False)])
+def test_neighbours_are_correlated_from_four_standard_errors_on(trained_resnet, errors, told):
+    pairs = 64 * 150
+    left, apart = np.ones(pairs), np.tile([1.0, -1.0], pairs // 2)  # not correlated
+    correlation = errors / np.sqrt(pairs)
+    right = correlation * left + np.sqrt(1 - correlation**2) * apart
+    held = trained_resnet | {"conv1.weight": np.stack([left, right], -1).reshape(64, 150, 1, 2)}
+    assert any("are not correlated" in line for line in signs(held, "ResNet")) == told
+
+
 def test_another_head_and_another_grid_are_told(trained_vit):
     head = {"head.weight": np.zeros((21_843, 768))}
     assert signs(trained_vit | head, "ViT") == ["has 21,843 classes, ImageNet-1k 1,000"]

@@ -190,6 +190,8 @@ def tensor(offset=0, shape=(24,), strides=(1,), storage=None):
 def test_an_archive_by_hand_is_read(tmp_path):
     write_archive(tmp_path / "a.pth", tensor(3, (2, 3), (4, 2)), FLAT.numpy().tobytes())
     assert_same(read_checkpoint(tmp_path / "a.pth").arrays, {"a": FLAT.as_strided((2, 3), (4, 2), 3)})
+    write_archive(tmp_path / "most.pth", tensor(3, (1,) * 32, (1,) * 32), FLAT.numpy().tobytes())
+    assert read_checkpoint(tmp_path / "most.pth").arrays["a"].shape == (1,) * 32
 
 
 LIES = {

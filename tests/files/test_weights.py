@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mindspore.train.checkpoint_pb2 import Checkpoint as Message
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ms_vireid.command.errors import InputError
@@ -43,6 +44,18 @@ def test_what_is_written_is_read_bit_for_bit_and_written_alike(tmp_path, suffix)
     assert_same(held.arrays)
     assert (held.meta, held.framework) == (RECORD, MINDSPORE)
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+
+
+def test_what_cannot_be_written_leaves_the_earlier_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise SafetensorError("No space left on device")
+
+    path = tmp_path / "a.safetensors"
+    write_checkpoint(path, ARRAYS, RECORD, MINDSPORE)
+    monkeypatch.setattr("ms_vireid.files.weights.save_file", full)
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\); the earlier .* is intact"):
+        write_checkpoint(path, {}, RECORD, MINDSPORE)
+    assert_same(read_checkpoint(path).arrays)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
