@@ -116,9 +116,10 @@ def write_archive(path: Path, content: Features, **arrays: np.ndarray) -> None:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
+@in_one_line()
 def load_features(path: Path | str) -> Features:
     """Read and check a feature file; raises InputError as all that it calls does."""
-    path = Path(path)
+    path = as_path("path", path)
     held = read_archive(path, "a feature file", _MAKE)
     content = from_archive(path, held, held.get("features"))
     check_features(path, content)

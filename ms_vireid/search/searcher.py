@@ -109,7 +109,7 @@ def _pixels(number: int, picture: object) -> np.ndarray:
     if isinstance(picture, Image.Image):
         with decoding(f"picture {number}"):
             picture = pixels_of(picture, gray=True)
-    if not isinstance(picture, np.ndarray):
+    if not isinstance(picture, np.ndarray) or isinstance(picture, np.ma.MaskedArray):
         raise InputError(f"picture {number}: is a {type(picture).__name__}; give paths alone, or PIL images and arrays")
     if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)):
         raise InputError(f"picture {number}: is {picture.dtype} {picture.shape}; give uint8 [H, W, 3] or [H, W]")

@@ -15,7 +15,7 @@ from ms_vireid import evaluate as module
 from ms_vireid import extract, retrieve
 from ms_vireid.command.names import MINDSPORE
 from ms_vireid.evaluation.reranking import rerank
-from ms_vireid.files.checks import unsealed
+from ms_vireid.files.checks import file_checksum, unsealed
 from ms_vireid.files.weights import read_checkpoint
 from ms_vireid.files.weights import write_checkpoint as save_weights
 from ms_vireid.inference.feature_files import load_features, save_features
@@ -92,6 +92,7 @@ def test_pictures_in_memory_are_as_their_files(searcher, folder):
         (np.zeros((8, 8, 3), np.float32), "visible", r"picture 0: is float32 \(8, 8, 3\); give uint8"),
         (np.zeros((8, 8, 4), np.uint8), "visible", r"picture 0: is uint8 \(8, 8, 4\)"),
         (np.zeros((0, 8), np.uint8), "visible", r"picture 0: is empty \(0, 8\)"),
+        (np.ma.masked_array(np.zeros((8, 8), np.uint8), True), "visible", "picture 0: is a MaskedArray; give paths"),
         ([np.zeros((8, 8), np.uint8), "a.jpg"], "visible", "picture 1: is a str; give paths alone"),
         (Image.new("F", (8, 8)), "visible", r"picture 0: cannot be decoded as a picture \(its pixels have 32 bits"),
         (Image.new("La", (8, 8)), "visible", r"picture 0: cannot be decoded as a picture \(conversion from La"),
@@ -146,6 +147,7 @@ CALLS = {
     "corrupted": lambda s, day, value: ms_vireid.evaluate("run", corrupted=value),
     "frost": lambda s, day, value: ms_vireid.evaluate("run", frost=value),
     "path": lambda s, day, value: save_features(value, day),
+    "path to read": lambda s, day, value: load_features(value),
     "content": lambda s, day, value: save_features("a.npz", value),
     "found": lambda s, day, value: format_found(value),
     "hit": lambda s, day, value: s.rank(day, day)[0].match(value),
@@ -260,7 +262,8 @@ def test_evaluate_is_the_commands_module_and_its_function(folder, monkeypatch):
     words = [f"--{name}" for name in ("mode", "shots", "trials")]
     given = [word for pair in zip(words, ("indoor", "10", "3"), strict=True) for word in pair]
     command(monkeypatch, folder, module, "--checkpoint", checkpoint, *given, "--flip", "--json", "result.json")
-    assert unsealed(json.loads((folder / "result.json").read_text())) == json.loads(json.dumps(result.as_dict()))
+    of = {"checkpoint": "model", "sha256": file_checksum(checkpoint)}
+    assert unsealed(json.loads((folder / "result.json").read_text())) == of | json.loads(json.dumps(result.as_dict()))
     with pytest.raises(TypeError, match="evaluate\\(\\) has no option shot; there are mode, shots"):
         ms_vireid.evaluate(checkpoint, shot=1)
     with pytest.raises(ms_vireid.InputError, match=r"evaluation\.mode: input should be 'all' or 'indoor'"):
