@@ -122,6 +122,7 @@ def evaluate(
     *,
     device: str = "auto",
     program: str = "auto",
+    tf32: bool = False,
     corrupted: bool = False,
     **options: str | int | bool,
 ) -> "ProtocolResult":
@@ -139,10 +140,11 @@ def evaluate(
     checkpoint = as_path("checkpoint", checkpoint)
     root = None if data_root is None else str(as_path("data_root", data_root))
     require_switch("corrupted", corrupted)
+    require_switch("tf32", tf32)
     if options.get("frost") is not None:
         options["frost"] = str(as_path("frost", options["frost"]))
         require(corrupted, "corrupted", corrupted, "True where frost is given")
-    _, program = begin(device, program, checkpoint)
+    _, program = begin(device, program, checkpoint, tf32=tf32)
     return _result(*_prepared(checkpoint, program, root, options, corrupted), corrupted)
 
 

@@ -99,7 +99,9 @@ def _start(device: str, config: "Config") -> "tuple[str, ProcessGroup]":
     from ms_vireid.engine.process_group import ALONE
     from ms_vireid.programs.prepare import training_program  # only now: these import mindspore
 
-    device = f"{device}; {training_program(config.train)}"
+    device = "; ".join(
+        filter(None, [device, runtime.round_products(config.train.tf32), training_program(config.train)])
+    )
     if not runtime.launched():
         return device, ALONE
     from ms_vireid.engine.distributed import join

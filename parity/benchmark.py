@@ -2,27 +2,34 @@
 
 Each framework works in a process of its own, both from the same weights on the same batches, in turn, so that whatever
 else runs on the machine slows both alike. A ratio is MindSpore's time over PyTorch's: below 1, MindSpore is faster. It
-is the ratio of the medians; the spread is that of the repeats, each beside its neighbour.
+is the ratio of the medians; the spread is that of the repeats, each beside its neighbour. Peaks are those of the memory
+that a framework has given out and that it holds: of a GPU or an Ascend its own; of a CPU the process's, once.
 """
 
 import argparse
+import fcntl
 import multiprocessing
 import os
 import sys
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_device, require_extra, run
 from ms_vireid.devices import runtime
 from ms_vireid.devices.host import instruction_sets, processor_name
-from ms_vireid.files.writing import check_output, write_json
+from ms_vireid.files.writing import check_output, write_json, write_text
 
 # By their names; parity/measure/sections.py has what they are. The last six only when asked for.
 SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions")
 SECTIONS += ("kernels", "launches", "costs", "replacements", "search", "memory")
+SIDE_BY_SIDE = ("train_step", "inference", "losses")  # both frameworks, by `steps.measure`
 # What a row's figure may be at most, by section and row (None: every one); a run with one above ends in exit code 1.
 LIMITS = {("ranking", None): ("ratio", 0.8), ("corruptions", "mean"): ("ms_per_picture", 15.0)}
 
@@ -38,19 +45,53 @@ def main() -> None:
     say(f"{results['machine']}; {', '.join(f'{name} {found}' for name, found in results['versions'].items())}")
     from parity.measure import sections
 
-    for name in arguments.only:
-        results[name] = {}
-        section = sections.SECTIONS[name]
-        say("", name, *section.head().split("\n"))
-        for row_name, row in section.rows([held for held in section.names if arguments.match in held], arguments):
-            results[name][row_name] = row
-            say(*section.line(row_name, row).split("\n"))
-    if arguments.json:
-        write_json(arguments.json, results)
-        say("", f"wrote {arguments.json}")
+    chosen = {name: [row for row in sections.SECTIONS[name].names if arguments.match in row] for name in arguments.only}
+    if arguments.ready:
+        arguments.ready.unlink(missing_ok=True)
+    rows = {name: sections.SECTIONS[name].rows(names, arguments) for name, names in chosen.items()}
+    kernels: dict[str, dict] = {}
+    outputs = {path: given for path, given in ((arguments.json, results), (arguments.kernels, kernels)) if path}
+    with _alone(arguments.ready, arguments.gate):
+        for name in arguments.only:
+            results[name] = {}
+            section = sections.SECTIONS[name]
+            say("", name, *section.head().split("\n"))
+            for row_name, row in rows[name]:
+                if "kernels" in row:
+                    kernels.setdefault(name, {})[row_name] = row.pop("kernels")
+                results[name][row_name] = row
+                say(*section.line(row_name, row).split("\n"))
+                if row_name in kernels.get(name, {}):
+                    say(on_device(kernels[name][row_name]))
+                for path, figures in outputs.items():  # now: a later row may fail
+                    write_json(path, figures)
+    if outputs:
+        say("", f"wrote {' and '.join(map(str, outputs))}")
     if above := missed(results):
         say("", *above)
         sys.exit(1)
+
+
+@contextmanager
+def _alone(ready: Path | None, gate: Path | None) -> Iterator[None]:
+    """A block that measures, of one process at a time among those that are given the same gate: once that is there."""
+    if gate is None:
+        yield
+        return
+    if ready:
+        write_text(ready, "")
+    say(f"ready to measure, once {gate} is there")
+    while not gate.exists():
+        time.sleep(0.2)
+    with gate.open(encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def on_device(kernels: dict[str, dict]) -> str:
+    """How long a step kept the device busy, by side."""
+    busy = {framework: found["busy_ms"] / found["steps"] for framework, found in kernels.items()}
+    return f"    on the device: MindSpore {busy['mindspore']:.1f} ms a step, PyTorch {busy['torch']:.1f}"
 
 
 def missed(results: dict) -> list[str]:
@@ -81,7 +122,18 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="two repeats on the smallest batches: minutes, for a first look"
     )
+    parser.add_number("benchmark --steps", default=None, help="of a measurement (default: 1 on a CPU, else 5)")
     parser.add_argument("--json", type=Path, metavar="F", help="also write the figures, in seconds and GiB")
+    parser.add_argument(
+        "--kernels", type=Path, metavar="F", help="also write what each side has a GPU do, kernel by kernel"
+    )
+    parser.add_argument(
+        "--gate",
+        type=Path,
+        metavar="F",
+        help="start all, wait until F is there, then measure while no other process does",
+    )
+    parser.add_argument("--ready", type=Path, metavar="F", help="make F when all that --gate holds back is compiled")
     parser.add_argument(
         "overrides", nargs="*", metavar="key.sub=value", help="configuration values, as train.program=graph"
     )
@@ -90,8 +142,14 @@ def _parse() -> argparse.Namespace:
     if arguments.quick:
         arguments.repeats, arguments.identities, arguments.instances, arguments.images = 2, 2, 2, 4
     arguments.only = arguments.only or SECTIONS[:6]
-    if arguments.json:
-        check_output(arguments.json, "--json")
+    for option in ("json", "kernels", "ready", "gate"):
+        check_output(getattr(arguments, option), f"--{option}")
+    if arguments.ready and not arguments.gate:
+        raise InputError("--ready: says when --gate can be made; give both")
+    side_by_side = arguments.gate or arguments.kernels
+    if side_by_side and (others := [name for name in arguments.only if name not in SIDE_BY_SIDE]):
+        problem = f"--gate and --kernels: concern {', '.join(SIDE_BY_SIDE)}, not {', '.join(others)}"
+        raise InputError(f"{problem}; name sections by --only")
     from parity.measure import sections
 
     if not any(arguments.match in name for section in arguments.only for name in sections.SECTIONS[section].names):
@@ -99,6 +157,10 @@ def _parse() -> argparse.Namespace:
     found = found_device(arguments.device)
     say(f"device: {found}")
     arguments.device = found.split()[0]
+    arguments.steps = arguments.steps or (1 if arguments.device == "CPU" else 5)
+    if arguments.kernels and not (arguments.device == "GPU" and _elsewhere(_torch_sees_a_gpu)):
+        say("--kernels: there is no device to profile")
+        arguments.kernels = None
     return arguments
 
 
@@ -108,8 +170,19 @@ def found_device(wanted: str) -> str:
     Raises:
         InputError: it cannot be used.
     """
+    return _elsewhere(runtime.set_up, wanted)
+
+
+def _torch_sees_a_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _elsewhere(function: Callable, *arguments) -> Any:
+    """What a function returns in a process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(runtime.set_up, wanted).result()
+        return process.submit(function, *arguments).result()
 
 
 if __name__ == "__main__":

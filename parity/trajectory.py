@@ -210,7 +210,8 @@ class TorchTraining(Training):
     def step(
         self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
     ) -> dict[str, float]:
-        return self.train_step(torch.from_numpy(images), torch.from_numpy(labels), torch.tensor(key), progress, rates)
+        inputs = torch.from_numpy(images), torch.from_numpy(labels), torch.tensor(key)
+        return self.train_step.named(self.train_step(*inputs, progress, rates))
 
     def weights(self) -> dict[str, np.ndarray]:
         return {n: v.numpy().copy() for n, v in self.model.state_dict().items() if not n.endswith(COUNTER)}

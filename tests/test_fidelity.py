@@ -42,7 +42,7 @@ def keys_of(section: type[Section], prefix: str = "") -> Iterator[str]:
 
 
 KEYS = frozenset(keys_of(Config))
-KEY = re.compile(rf"(?:losses|{'|'.join(sorted(Config.model_fields))})(?:\.[a-z_]+)+")
+KEY = re.compile(rf"(?:losses|{'|'.join(sorted(Config.model_fields))})(?:\.[a-z0-9_]+)+")
 
 
 def names_of(cells: str) -> tuple[list[str], list[str]]:

@@ -5,13 +5,19 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
+import mindspore
 import pytest
 from mindspore import nn
 
+from ms_vireid import train as training
 from ms_vireid.command.errors import DeviceError, InputError
+from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import gpu, runtime
+from ms_vireid.inference import start_inference
 from ms_vireid.programs.prepare import PROGRAMS, prepare
 from tests.driver import Driver, Loader
 
@@ -256,3 +262,42 @@ def test_the_command_refuses_a_gpu_that_is_hidden_and_auto_runs_on_the_cpu(tmp_p
     ran = train(tmp_path, "--device", "auto", CUDA_VISIBLE_DEVICES="")
     assert ran.returncode == 0, ran.stderr
     assert "device: CPU (auto: " in ran.stdout
+
+
+@pytest.fixture(params=["GPU", "Ascend"])
+def precisions(request, monkeypatch):
+    """A device, to what it rounds float32, and whether its products and convolutions were told to or not to."""
+    device, kind, told = request.param, {"GPU": "TF32", "Ascend": "HF32"}[request.param], {}
+    monkeypatch.setattr(mindspore, "get_context", {"device_target": device}.__getitem__)
+    settings = getattr(mindspore.device_context, device.lower()).op_precision
+    for operator in ("matmul", "conv"):
+        name = f"{operator}_allow_{kind.lower()}"
+        monkeypatch.setattr(settings, name, partial(told.__setitem__, operator))
+    monkeypatch.setattr(runtime, "set_up", lambda _device: device)
+    return device, kind, told
+
+
+def test_products_round_as_they_are_told(precisions):
+    _, kind, told = precisions
+    assert runtime.round_products() == f"products in {kind}"
+    assert told == {"matmul": True}
+    assert runtime.round_products(False) == ""
+    assert told == {"matmul": False}
+    runtime.use_full_float32()
+    assert told == {"matmul": False, "conv": False}
+
+
+def test_a_cpu_rounds_nothing():
+    assert runtime.round_products() == ""
+
+
+@pytest.mark.parametrize("rounded", [True, False])
+def test_a_training_and_a_trained_model_let_products_round_if_asked_to(precisions, capsys, rounded):
+    device, kind, told = precisions
+    words = f"{device}; products in {kind}; operators" if rounded else f"{device}; operators"
+    config = load_config(CONFIG_ROOT / "demo.yaml", [f"train.tf32={rounded}", "train.program=operators"])
+    assert training._start(device, config)[0] == words
+    assert told.pop("matmul") is rounded
+    start_inference(Namespace(device=device, program="operators", tf32=rounded))
+    assert capsys.readouterr().out == f"device: {words}\n"
+    assert told == {"matmul": rounded}

@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument(
         "--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to compute; auto takes cuda, else cpu"
     )
+    parser.add_argument("--tf32", action="store_true", help="let products round to TF32, on a GPU")
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
     parser.add_argument("--json", type=Path, metavar="F", help="also write the result to F")
     parser.add_argument("--report", type=Path, metavar="F.md", help="also write a dated table of one row to F.md")
@@ -51,7 +52,7 @@ def main() -> None:
     from ms_vireid.evaluation.protocol import require_choices
     from ms_vireid.evaluation.table import format_table
     from torch_ref.engine.checkpoint import load_checkpoint, load_model
-    from torch_ref.engine.device import choose, in_words
+    from torch_ref.engine.device import choose, in_words, round_products
     from torch_ref.models import build_model
 
     checkpoint = load_checkpoint(arguments.checkpoint)
@@ -60,6 +61,7 @@ def main() -> None:
         apply_override(tree, override)
     config = check_config(tree, "options")
     device = choose(arguments.device)
+    round_products(arguments.tf32)
     data = read_data(data_config(config.data, RunFolder(checkpoint.path.parent), arguments.data_root))
     require_choices(arguments.overrides, data)
     check_pictures(data.test)

@@ -42,9 +42,10 @@ def main() -> None:
     from ms_vireid.data.read import read_data
     from ms_vireid.data.validation import validate_for_training
     from torch_ref.engine.checkpoint import load_checkpoint
-    from torch_ref.engine.device import choose, in_words
+    from torch_ref.engine.device import choose, in_words, round_products
 
     device = choose(arguments.device)
+    round_products(config.train.tf32)
     checkpoint = load_checkpoint(arguments.resume) if arguments.resume else None
     data = read_data(config.data)
     reads = [config.model.pretrained, *config_files(arguments.config), data.root, *data.pictures]
@@ -113,7 +114,7 @@ def train(
             done = step % batches.sampler.iterations / batches.sampler.iterations
             progress = config.model.progress(step, len(batches), batches.sampler.iterations)
             terms = train_step(images, labels, key, progress, learning_rates(config, optimizer.groups, epoch, done))
-            values = " ".join(f"{name} {value:.6f}" for name, value in terms.items())
+            values = " ".join(f"{name} {value:.6f}" for name, value in train_step.named(terms).items())
             say(f"epoch {epoch}/{config.epochs} step {step + 1}/{len(batches)} | {values}")
             if stop:
                 break

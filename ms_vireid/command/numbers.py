@@ -45,6 +45,7 @@ NUMBERS = {  # by command and option
     "benchmark --images": Bounds(1, 1024, "several times the largest batch of the papers"),
     "benchmark --instances": _TRAINED_BATCH,
     "benchmark --repeats": _REPEATS,
+    "benchmark --steps": _REPEATS,
     "dropout --epochs": _REPEATS,
     "dropout --noises": Bounds(2, 1000, "each is a training; of one alone there is no standard error"),
     "dropout --seeds": _REPEATS,

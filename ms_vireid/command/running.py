@@ -110,6 +110,7 @@ def add_inference(parser: Parser) -> None:
         default="auto",
         help="what computes, as train.program; auto: kernels on a CPU, a graph elsewhere",
     )
+    parser.add_argument("--tf32", action="store_true", help="round products, as train.tf32: on a GPU and an Ascend")
 
 
 def run(main: Callable[[], None]) -> None:

@@ -181,6 +181,9 @@ class TrainConfig(Section):
     # activations up to pooling, and copies of the weights, in half: less memory on GPU and Ascend. float16 scales the
     # loss, bfloat16 needs an Ascend; true is float16
     amp: Annotated[Literal[False, "float16", "bfloat16"], BeforeValidator(_float16_if_true)] = False
+    # products may round their float32 inputs to ten bits, as convolutions do by default: TF32 on a GPU, HF32 on an
+    # Ascend; a CPU has neither
+    tf32: bool = False
     sync_batch_norm: bool = False  # with several devices: normalise by the statistics of all their batches
     select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as PMT's release keeps
     evaluate_every: Count = 0  # epochs between evaluations; 0: only after the last

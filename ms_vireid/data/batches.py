@@ -2,6 +2,8 @@
 
 import math
 import mmap
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -77,6 +79,16 @@ class TrainingBatches(Batches):
         pixels, infrared = self.pictures[index], bool(self.train.infrared[index])
         rng = counter_generator("augmentation", self.config.seed, epoch, draw)
         augment(pixels, infrared, self.gray_epochs[epoch - 1], self.config.augmentation, rng, out, second)
+
+
+def behind(items: Iterable, count: int) -> Iterator:
+    """Each item when `count` more have been asked for, or all: what is queued while it is made is then under way."""
+    made = deque()
+    for item in items:
+        made.append(item)
+        if len(made) > count:
+            yield made.popleft()
+    yield from made
 
 
 class EvaluationBatches(Batches):

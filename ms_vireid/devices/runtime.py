@@ -174,27 +174,43 @@ def unbind() -> None:
 
 
 def to_device(array):
-    """A NumPy array as a tensor on the device. A GPU or NPU gets the copy queued now; an ordinary tensor would be
-    copied when first needed, with two waits for everything queued before."""
+    """A NumPy array in C's order as a tensor on the device. A GPU or NPU gets the copy queued now, from the array
+    itself: keep it as it is until what is computed from the tensor has been read. An ordinary tensor would be copied on
+    the host as well, and to the device when first needed, with two waits for everything queued before."""
     import mindspore
 
-    tensor = mindspore.Tensor(array)
     target = mindspore.get_context("device_target")
-    return tensor if target == "CPU" else tensor.move_to(target, blocking=False)
+    if target == "CPU":
+        return mindspore.Tensor(array)
+    return mindspore.Tensor.from_numpy(array).move_to(target, blocking=False)
+
+
+def round_products(allowed: bool = True) -> str:
+    """Let products round their float32 inputs to ten of 23 bits, as convolutions do by default: to TF32 on a GPU and to
+    HF32 on an Ascend. A CPU computes in full, as does a GPU older than 8.0. A kernel that is made keeps its precision:
+    call it after `set_up`, before anything is computed.
+
+    Returns what products then compute in, in words; "" for what they do by default.
+    """
+    kind = _round(matmul=allowed)
+    return f"products in {kind}" if allowed and kind else ""
 
 
 def use_full_float32() -> None:
-    """Rule out TF32 (GPU) and HF32 (Ascend) in convolutions and products, for comparisons: these keep ten of float32's
-    23 bits, and MindSpore's convolutions use them by default. Call it after `set_up`."""
+    """Rule out TF32 and HF32 (`round_products`) in convolutions too, for comparisons."""
+    _round(matmul=False, conv=False)
+
+
+def _round(**operators: bool) -> str:
+    """Whether each of these operators may round; the name of what it rounds to on this device, "" on a CPU."""
     import mindspore
 
     target = mindspore.get_context("device_target")
-    if target == "GPU":
-        mindspore.device_context.gpu.op_precision.conv_allow_tf32(False)
-        mindspore.device_context.gpu.op_precision.matmul_allow_tf32(False)
-    elif target == "Ascend":
-        mindspore.device_context.ascend.op_precision.conv_allow_hf32(False)
-        mindspore.device_context.ascend.op_precision.matmul_allow_hf32(False)
+    kind = {"GPU": "TF32", "Ascend": "HF32"}.get(target, "")
+    for operator, allowed in operators.items() if kind else ():
+        precision = getattr(mindspore.device_context, target.lower()).op_precision
+        getattr(precision, f"{operator}_allow_{kind.lower()}")(allowed)
+    return kind
 
 
 def _start_ascend() -> str:

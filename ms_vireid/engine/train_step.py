@@ -161,7 +161,7 @@ class TrainStep:
             return ops.stack(update(images, labels, key, progress, scalars))
 
         self._step = ms.jit(step) if program in COMPILED else step
-        self._inputs = ()  # of the last step: their copies to the device may still be under way
+        self._sent = ()  # of the last step: their copies to the device may still be under way
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, key: int, progress: float, scalars: np.ndarray
@@ -172,14 +172,16 @@ class TrainStep:
         Returns the terms in the order of `names`, "loss" being their weighted sum: float32 [terms], on the device.
         Reading it waits for the step.
         """
-        self._inputs = runtime.to_device(images), runtime.to_device(_StepNumbers.pack(labels, key, progress, scalars))
+        arrays = images, _StepNumbers.pack(labels, key, progress, scalars)
+        inputs = tuple(map(runtime.to_device, arrays))
+        self._sent = arrays, inputs
         if self._half is None:
-            return self._step(*self._inputs)
+            return self._step(*inputs)
         if self._first:  # the weights may have been set since
             self._half.refresh()
             self._first = False
         with self._half.in_place():
-            return self._step(*self._inputs)
+            return self._step(*inputs)
 
     def named(self, values: np.ndarray) -> dict[str, float]:
         """What a call returned, by name."""

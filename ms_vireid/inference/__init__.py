@@ -21,19 +21,20 @@ def files_read(*checkpoints: Path) -> list[Path]:
     return [path for file in files for path in (file, *RunFolder(file.parent).files)]
 
 
-def begin(device: str, program: str, *checkpoints: Path) -> tuple[str, str]:
+def begin(device: str, program: str, *checkpoints: Path, tf32: bool = False) -> tuple[str, str]:
     """Set the device up for trained models: what it is, in words, and the program of `inference_program`. Raises
-    InputError, before that, for a checkpoint that is not there."""
+    InputError, before that, for a checkpoint that is not there. tf32: as `runtime.round_products`."""
     for path in checkpoints:
         require_file(checkpoint_file(path), "checkpoint file")
     device = runtime.set_up(device)
     from ms_vireid.programs.prepare import inference_program  # imports mindspore, which the device has to come before
 
+    device = "; ".join(filter(None, [device, runtime.round_products(tf32)]))
     return device, inference_program(program)
 
 
 def start_inference(arguments: argparse.Namespace, *checkpoints: Path) -> str:
     """`begin` as the arguments of `add_inference` ask for; prints what computes, and returns the program."""
-    device, program = begin(arguments.device, arguments.program, *checkpoints)
+    device, program = begin(arguments.device, arguments.program, *checkpoints, tf32=arguments.tf32)
     say(f"device: {device}; {program}")
     return program

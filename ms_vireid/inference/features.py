@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -11,7 +12,7 @@ from mindspore import Tensor
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.progress import progress
 from ms_vireid.config import Config
-from ms_vireid.data.batches import EvaluationBatches
+from ms_vireid.data.batches import EvaluationBatches, behind
 from ms_vireid.data.corruptions import CorruptedVersion
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ImageSet
@@ -20,6 +21,26 @@ from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.evaluation.features import first_fault
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.programs.prepare import COMPILED, announced
+
+
+class Queued(NamedTuple):
+    """Features under way, [at least count, C], and the pictures, which may still be on their way to the device."""
+
+    rows: Tensor
+    count: int
+    pictures: np.ndarray | None = None
+
+    def read(self) -> np.ndarray:
+        return self.rows.asnumpy()[: self.count]
+
+    def checked(self, names: Sequence[object]) -> np.ndarray:
+        """As `read`; raises InputError, with the picture's name, for a feature that is not finite or could not be
+        normalised."""
+        rows = self.read()
+        if fault := first_fault(rows):
+            row, problem = fault
+            raise InputError(f"{names[row]}: its feature {problem}; check the checkpoint and the picture")
+        return rows
 
 
 @dataclass(eq=False)
@@ -40,34 +61,40 @@ class FeatureExtractor:
     def configured(cls, model: ReIDModel, program: str, config: Config) -> "FeatureExtractor":
         return cls(model, program, config.data.image_size, config.evaluation.batch_size, config.data.workers)
 
-    def features_of(self, pixels: np.ndarray, modality: str) -> np.ndarray:
-        """Of at most `batch_size` pictures of one modality: float32 [n, 3, H, W] -> [n, C].
+    @property
+    def ahead(self) -> int:
+        """Batches to queue before one's features are read, so that a device does not wait for the next."""
+        return 1 if self.program in COMPILED else 0
+
+    def queue(self, pixels: np.ndarray, modality: str) -> "Queued":
+        """Have the features of at most `batch_size` pictures of one modality computed, float32 [n, 3, H, W].
 
         A graph is compiled once for each modality that goes a way of its own: smaller batches are filled up to
         `batch_size`.
         """
         if self.program not in COMPILED:
-            return self.model(Tensor(pixels, ms.float32), modality).asnumpy()
+            return Queued(self.model(Tensor(pixels, ms.float32), modality), len(pixels))
 
         def features(images: Tensor) -> Tensor:
             return self.model(images, modality)
 
-        whole = np.zeros((self.batch_size, *pixels.shape[1:]), np.float32)
-        whole[: len(pixels)] = pixels
+        whole = np.ascontiguousarray(pixels, np.float32)
+        if len(pixels) < self.batch_size:
+            whole = np.zeros((self.batch_size, *pixels.shape[1:]), np.float32)
+            whole[: len(pixels)] = pixels
         kind = modality if self.model.BY_MODALITY else "all"
         begins = kind not in self._graphs
         graph = self._graphs.setdefault(kind, ms.jit(features))
         with announced(f"the features of {kind} pictures") if begins else nullcontext():
-            return graph(runtime.to_device(whole)).asnumpy()[: len(pixels)]
+            return Queued(graph(runtime.to_device(whole)), len(pixels), whole)
+
+    def features_of(self, pixels: np.ndarray, modality: str) -> np.ndarray:
+        """The features of `queue`: float32 [n, C]."""
+        return self.queue(pixels, modality).read()
 
     def checked(self, pixels: np.ndarray, modality: str, names: Sequence[object]) -> np.ndarray:
-        """As `features_of`; raises InputError, with the picture's name, for a feature that is not finite or could not
-        be normalised."""
-        rows = self.features_of(pixels, modality)
-        if fault := first_fault(rows):
-            row, problem = fault
-            raise InputError(f"{names[row]}: its feature {problem}; check the checkpoint and the picture")
-        return rows
+        """As `features_of`; raises InputError as `Queued.checked` does."""
+        return self.queue(pixels, modality).checked(names)
 
     def by_batch(self, batches: EvaluationBatches, start: int = 0, flip: bool = False) -> Iterator[tuple]:
         """For each batch from `start` on: indices int [n], features float32 [n, C] (None of an empty batch), and the
@@ -81,9 +108,11 @@ class FeatureExtractor:
         try:
             with closing(iterate(batches, self.workers, start, bound=self.program not in COMPILED)) as items:
                 shown = progress(items, len(batches), "features", " images", self.batch_size, start)
-                for pixels, index, *rest in shown:
-                    rows = self._features(batches.images, index, pixels, flip) if len(index) else None
-                    yield index, rows, *rest
+                queued = ((self._queued(batches.images, *item[:2], flip), *item[1:]) for item in shown)
+                for ways, index, *rest in behind(queued, self.ahead):
+                    names = [batches.images.paths[i] for i in index]
+                    rows = [way.checked(names) for way in ways]
+                    yield index, np.mean(rows, axis=0) if rows else None, *rest
         finally:
             self.model.set_train(training)
 
@@ -113,11 +142,10 @@ class FeatureExtractor:
             features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12) if renormalise else features
         )
 
-    def _features(self, images: ImageSet, index: np.ndarray, pixels: np.ndarray, flip: bool) -> np.ndarray:
-        """Of the pictures at `index`, all of one modality."""
+    def _queued(self, images: ImageSet, pixels: np.ndarray, index: np.ndarray, flip: bool) -> list[Queued]:
+        """Of the pictures at `index`, all of one modality, and with `flip` of them turned left to right; or []."""
+        if not len(index):
+            return []
         modality = "infrared" if images.infrared[index[0]] else "visible"
-        names = [images.paths[i] for i in index]
-        rows = self.checked(pixels, modality, names)
-        if flip:
-            rows = (rows + self.checked(np.ascontiguousarray(pixels[:, :, :, ::-1]), modality, names)) / 2
-        return rows
+        ways = [pixels, np.ascontiguousarray(pixels[:, :, :, ::-1])] if flip else [pixels]
+        return [self.queue(way, modality) for way in ways]

@@ -29,14 +29,15 @@ class Searcher:
     """A checkpoint's model on a device.
 
     checkpoint: a run folder, or its model.safetensors or last.safetensors. device: "auto", "CPU", "GPU" or "Ascend".
-    program: as `--program`. Make it before anything else imports mindspore. Raises InputError (`ms_vireid.InputError`),
-    as all methods do, with one line for what is wrong, where, and what to do.
+    program, tf32: as `--program` and `--tf32`. Make it before anything else imports mindspore. Raises InputError
+    (`ms_vireid.InputError`), as all methods do, with one line for what is wrong, where, and what to do.
     """
 
     @in_one_line()
-    def __init__(self, checkpoint: str | Path, device: str = "auto", program: str = "auto"):
+    def __init__(self, checkpoint: str | Path, device: str = "auto", program: str = "auto", tf32: bool = False):
         checkpoint = as_path("checkpoint", checkpoint)
-        self.device, self.program = begin(device, program, checkpoint)
+        require_switch("tf32", tf32)
+        self.device, self.program = begin(device, program, checkpoint, tf32=tf32)
         from ms_vireid.inference.trained import load_trained
 
         (self.trained,) = load_trained([checkpoint], self.program)

@@ -292,13 +292,8 @@ def time_tensor_cores(device: str, quick: bool) -> None:
     that is made keeps its precision."""
     runtime.set_up(device)
     runtime.cap_convolutions()
-    import mindspore as ms
-
-    name = _rounded_float32(device)
-    precisions = getattr(ms.device_context, device.lower()).op_precision
-    for operator in ("matmul", "conv"):
-        getattr(precisions, f"{operator}_allow_{name.lower()}")(True)
-    _print_speeds(name, "float32", quick)
+    runtime.round_products()  # convolutions do by default
+    _print_speeds(_rounded_float32(device), "float32", quick)
 
 
 def _rounded_float32(device: str) -> str:

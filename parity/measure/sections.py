@@ -41,11 +41,12 @@ def _of_gpu(show: Callable[[dict], str]) -> Callable[[dict], str]:
 
 _OF_MODELS = (
     ("images", 7, "{batch}".format_map),
-    ("MindSpore s", 13, "{mindspore_s:.3f}".format_map),
-    ("PyTorch s", 11, "{torch_s:.3f}".format_map),
+    ("MindSpore s", 13, "{mindspore_s:.4g}".format_map),
+    ("PyTorch s", 11, "{torch_s:.4g}".format_map),
     *_RATIO,
     ("first s", 15, "{first_s[mindspore]:.1f} / {first_s[torch]:.1f}".format_map),
     ("peak GiB", 13, "{peak_gib[mindspore]:.1f} / {peak_gib[torch]:.1f}".format_map),
+    ("held GiB", 13, lambda row: " / ".join("-" if gib is None else f"{gib:.1f}" for gib in row["held_gib"].values())),
 )
 SECTIONS = {
     "train_step": Section(MODELS, steps.train_steps, "", _OF_MODELS),

@@ -5,16 +5,18 @@ Each side works in a process of its own, both from the same weights on the same 
 
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 
 from ms_vireid.command.errors import InputError
 from parity.measure import workers
-from parity.measure.workers import BOUND, CLASSES, FRAMEWORKS, MODELS, WINOGRAD, Work
+from parity.measure.workers import BOUND, CLASSES, FRAMEWORKS, MODELS, WINOGRAD, Work, Worker
 
 Rows = Iterator[tuple[str, dict]]
+Sides = Sequence[tuple[str, Work]]  # a framework with its work each
 
 AGREEMENT = 1e-2  # of the first results, relative: less would not be the same work
 LOSSES = ("hard triplet", "intra", "global", "wrt", "hct", "msel", "msel cosine", "dcl dynamic", "ia", "ma")
@@ -40,33 +42,34 @@ MEMORY_ROWS = {  # with their steps
 
 
 def train_steps(names: Sequence[str], options: Namespace) -> Rows:
-    for name in names:
-        work = _train_step(MODELS[name], options)
-        yield name, {"batch": 2 * options.identities * options.instances} | _from_same_weights(work, options.repeats)
+    batch = {"batch": 2 * options.identities * options.instances}
+    rows = _compared({name: workers.sides(_train_step(MODELS[name], options)) for name in names}, options)
+    return ((name, batch | row) for name, row in rows)
 
 
 def inference(names: Sequence[str], options: Namespace) -> Rows:
+    works = {}
     for name in names:
         config, overrides, _ = MODELS[name]
-        overrides = (*overrides, *CLASSES, *options.overrides)
-        work = Work("inference", config, overrides, options.device, images=options.images)
-        yield name, {"batch": options.images} | _from_same_weights(work, options.repeats)
+        given = (*overrides, *CLASSES, *options.overrides), options.device
+        works[name] = workers.sides(Work("inference", config, *given, images=options.images, steps=options.steps))
+    return ((name, {"batch": options.images} | row) for name, row in _compared(works, options))
 
 
 def losses(names: Sequence[str], options: Namespace) -> Rows:
-    for name in names:
-        work = Work("loss", "pmt/sysu.yaml", tuple(options.overrides), options.device, loss=name)
-        yield name, side_by_side(workers.sides(work), 4 * options.repeats)
+    given = "loss", "pmt/sysu.yaml", tuple(options.overrides), options.device
+    works = {name: workers.sides(Work(*given, loss=name, steps=options.steps)) for name in names}
+    return _compared(works, options, 4 * options.repeats)
 
 
 def kernels(names: Sequence[str], options: Namespace) -> Rows:
     """A training step without the kernel of one type of cell, or without bound threads, beside that with all."""
+    works = {}
     for name in names:
         model, kernel = KERNEL_ROWS[name]
         work = _train_step(MODELS[model], options)
-        row = _from_same_weights(
-            work, options.repeats, [("mindspore", replace(work, without=kernel)), ("mindspore", work)]
-        )
+        works[name] = [("mindspore", replace(work, without=kernel)), ("mindspore", work)]
+    for name, row in _compared(works, options):
         yield name, {"without_s": row.pop("mindspore_s"), "with_s": row.pop("torch_s"), **row}
 
 
@@ -91,22 +94,39 @@ def memory(names: Sequence[str], options: Namespace) -> Rows:
 def _train_step(recipe: tuple[str, tuple[str, ...], int], options: Namespace) -> Work:
     config, overrides, stage = recipe
     batch = f"train.num_identities={options.identities}", f"train.num_instances={options.instances}"
-    return Work("train_step", config, (*overrides, *batch, *CLASSES, *options.overrides), options.device, stage=stage)
+    overrides = (*overrides, *batch, *CLASSES, *options.overrides)
+    return Work("train_step", config, overrides, options.device, stage=stage, steps=options.steps)
 
 
-def _from_same_weights(work: Work, repeats: int, sides: Sequence[tuple[str, Work]] = ()) -> dict:
-    """`sides`: default: both frameworks with the same work."""
+def _compared(works: Mapping[str, Sides], options: Namespace, repeats: int | None = None) -> Rows:
+    """Rows of both sides each. With `options.gate` all of them start here, side by side, to be measured one by one;
+    without, each starts when the one before it has ended."""
+    if options.gate:
+        with ThreadPoolExecutor(max(len(works), 1)) as threads:
+            started = iter(list(threads.map(lambda sides: start(sides, together=True), works.values())))
+    else:
+        started = map(start, works.values())
+    return (
+        (name, measure(works[name][0][1], both, repeats or options.repeats, bool(options.kernels)))
+        for name, both in zip(works, started, strict=True)
+    )
+
+
+def start(sides: Sides, together: bool = False) -> list[Worker]:
+    """The workers of both sides, one after the other or `together`, from the same weights, their work done once."""
     with tempfile.TemporaryDirectory() as folder:
-        workers.make_weights(replace(work, folder=folder))
-        return side_by_side(
-            [(framework, replace(own, folder=folder)) for framework, own in sides or workers.sides(work)], repeats
-        )
+        sides = [(framework, replace(work, folder=folder)) for framework, work in sides]
+        if sides[0][1].kind != "loss":
+            workers.make_weights(sides[0][1])
+        with ThreadPoolExecutor(len(sides) if together else 1) as threads:
+            return list(threads.map(lambda side: Worker(*side), sides))
 
 
-def side_by_side(sides: Sequence[tuple[str, Work]], repeats: int) -> dict:
-    """Start both, a framework with its work each, see that they compute the same, and have them work in turn."""
-    both = [workers.Worker(*side) for side in sides]
-    work = sides[0][1]
+def measure(work: Work, both: Sequence[Worker], repeats: int, kernels: bool = False) -> dict:
+    """See that two workers, the first of which does `work`, have computed the same, and have them work in turn.
+
+    kernels: the row also has what each has the device do.
+    """
     ours, theirs = (np.asarray(worker.value, np.float64) for worker in both)
     error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
     if not error <= AGREEMENT:
@@ -117,10 +137,19 @@ def side_by_side(sides: Sequence[tuple[str, Work]], repeats: int) -> dict:
     for worker in both:  # caches, compiled kernels
         worker.run()
     seconds = np.array([[worker.run() for worker in both] for _ in range(repeats)])
-    return ratio(*seconds.T) | {
+    peaks = {framework: worker.memory() for framework, worker in zip(FRAMEWORKS, both, strict=True)}
+    row = ratio(*seconds.T) | {
+        "steps": work.steps,
+        "difference": error,
         "first_s": {framework: worker.first for framework, worker in zip(FRAMEWORKS, both, strict=True)},
-        "peak_gib": {framework: worker.close() for framework, worker in zip(FRAMEWORKS, both, strict=True)},
+        "peak_gib": {framework: given[0] for framework, given in peaks.items()},
+        "held_gib": {framework: given[1] if len(given) > 1 else None for framework, given in peaks.items()},
     }
+    if kernels:
+        row["kernels"] = {framework: worker.kernels() for framework, worker in zip(FRAMEWORKS, both, strict=True)}
+    for worker in both:
+        worker.close()
+    return row
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict:

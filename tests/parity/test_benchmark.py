@@ -1,7 +1,11 @@
 """The benchmark: what it measures and writes, that it refuses to time different work, and its one-line errors."""
 
+import fcntl
 import json
+import select
+import subprocess
 import sys
+import time
 from argparse import Namespace
 from dataclasses import replace
 
@@ -14,7 +18,7 @@ from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import host
 from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.programs.kernels.table import KERNELS
-from parity import benchmark
+from parity import benchmark, processes
 from parity.measure import pictures, sections, steps, workers
 from parity.measure.workers import BOUND, WINOGRAD, Work
 
@@ -31,6 +35,11 @@ def test_every_section_has_its_rows():
     assert tuple(sections.SECTIONS) == benchmark.SECTIONS
 
 
+# As the command line gives them.
+OPTIONS = {"identities": 2, "instances": 2, "images": 2, "repeats": 2, "steps": 1, "device": "CPU", "overrides": []}
+OPTIONS |= {"gate": None, "kernels": None}
+
+
 def work(kind, config, overrides, folder, **options):
     batch = ("train.num_identities=2", "train.num_instances=2", "model.num_classes=7")
     return Work(kind, config, (*overrides, *batch), "CPU", str(folder), **options)
@@ -38,16 +47,20 @@ def work(kind, config, overrides, folder, **options):
 
 @pytest.mark.parametrize(
     ("config", "overrides", "stage"),
-    [("pmt/sysu.yaml", SMALL_VIT, 1), ("mun/sysu.yaml", SMALL_MUN, 0)],
-    ids=["PMT", "MUN"],
+    [
+        ("pmt/sysu.yaml", SMALL_VIT, 1),
+        ("mun/sysu.yaml", SMALL_MUN, 0),
+        ("pmt/sysu.yaml", (*SMALL_VIT, "data.image_size=[64, 32]", "train.amp=float16"), 1),
+    ],
+    ids=["PMT", "MUN", "PMT float16"],
 )
 def test_both_begin_with_the_same_weights_and_go_on_alike(config, overrides, stage, tmp_path):
     step = work("train_step", config, overrides, tmp_path, stage=stage)
-    workers.make_weights(step)
-    row = steps.side_by_side(workers.sides(step), repeats=2)
+    row = steps.measure(step, steps.start(workers.sides(step)), repeats=2)
     for framework in workers.FRAMEWORKS:
         assert row["first_s"][framework] > row[f"{framework}_s"]  # imports included
         assert 0.1 < row["peak_gib"][framework] < 8
+        assert row["held_gib"][framework] is None  # on a CPU
 
 
 def test_a_step_without_a_kernel_goes_without_it(monkeypatch, tmp_path):
@@ -56,20 +69,17 @@ def test_a_step_without_a_kernel_goes_without_it(monkeypatch, tmp_path):
     monkeypatch.setitem(KERNELS, GELU, lambda cell, x: calls.append(cell) or original(cell, x))
     step = work("train_step", "pmt/sysu.yaml", (*SMALL_VIT, "data.image_size=[64, 32]"), tmp_path)
     workers.make_weights(step)
-    expected = workers._mindspore_side(step)()
+    expected = workers._mindspore_side(step)(1)
     assert len(calls) == 2  # blocks
-    assert workers._mindspore_side(replace(step, without="GELU"))() == pytest.approx(expected, rel=1e-5)
+    assert workers._mindspore_side(replace(step, without="GELU"))(1) == pytest.approx(expected, rel=1e-5)
     assert len(calls) == 2
 
 
 def test_a_kernels_worth_is_the_time_without_it_over_that_with_it(monkeypatch):
     sides = []
-    monkeypatch.setattr(workers, "make_weights", lambda work: None)
-    monkeypatch.setattr(
-        steps, "side_by_side", lambda both, repeats: sides.extend(both) or steps.ratio([3.0] * repeats, [2.0] * repeats)
-    )
-    options = Namespace(identities=2, instances=2, repeats=2, device="CPU", overrides=[])
-    rows = dict(steps.kernels(["PMT, GELU"], options))
+    monkeypatch.setattr(steps, "start", sides.extend)
+    monkeypatch.setattr(steps, "measure", lambda *_: steps.ratio([3.0, 3.0], [2.0, 2.0]))
+    rows = dict(steps.kernels(["PMT, GELU"], Namespace(**OPTIONS)))
     assert rows == {"PMT, GELU": {"without_s": 3.0, "with_s": 2.0, "ratio": 1.5, "spread": [1.5, 1.5]}}
     assert [(side, work.without) for side, work in sides] == [("mindspore", "GELU"), ("mindspore", "")]
 
@@ -104,17 +114,23 @@ def test_a_worker_says_how_long_its_work_took_and_what_it_keeps(tmp_path):
     worker = workers.Worker("torch", features)
     assert worker.value.shape == (4, 32)
     assert 0 < worker.run() < worker.first
-    assert 10**8 < worker.resident() <= worker.close() * 2**30
+    assert 10**8 < worker.resident() <= worker.memory()[0] * 2**30
+    worker.close()
 
 
-def test_different_work_is_not_timed(tmp_path):
+def test_different_work_is_not_timed(monkeypatch, tmp_path):
     features = work("inference", "pmt/sysu.yaml", SMALL_VIT, tmp_path, images=2)
-    workers.make_weights(features)
-    weights = dict(np.load(tmp_path / "torch.npz"))
-    weights["base.pos_embed"] = weights["base.pos_embed"][:, ::-1]
-    np.savez(tmp_path / "torch.npz", **weights)
+    original = workers.make_weights
+
+    def planted(given):
+        original(given)
+        weights = dict(np.load(given.weights("torch")))
+        weights["base.pos_embed"] = weights["base.pos_embed"][:, ::-1]
+        np.savez(given.weights("torch"), **weights)
+
+    monkeypatch.setattr(workers, "make_weights", planted)
     with pytest.raises(InputError, match=r"first results differ by .*parity/report\.py shows where"):
-        steps.side_by_side(workers.sides(features), repeats=1)
+        steps.measure(features, steps.start(workers.sides(features)), repeats=1)
 
 
 def test_a_process_that_dies_is_one_line(tmp_path):
@@ -127,12 +143,76 @@ def test_a_process_that_dies_is_one_line(tmp_path):
         worker.run()
 
 
+def test_a_measurement_of_several_steps_gives_the_seconds_of_one(monkeypatch):
+    asked = []
+    monkeypatch.setattr(workers, "_do", lambda times: asked.append(times) or time.sleep(0.3))
+    monkeypatch.setattr(workers, "_steps", 6)
+    assert 0.05 <= workers._run() < 0.2
+    assert asked == [6]
+
+
+def test_with_a_gate_all_rows_start_before_one_is_measured(monkeypatch):
+    done = []
+    monkeypatch.setattr(steps, "start", lambda sides, together=False: done.append(("start", together)) or sides)
+    monkeypatch.setattr(steps, "measure", lambda *_: done.append("measure") or {})
+    for gate in ("gate", None):
+        list(steps.losses(["ma", "ia"], Namespace(**OPTIONS | {"gate": gate})))
+    assert done[:4] == [("start", True), ("start", True), "measure", "measure"]
+    assert done[4:] == [("start", False), "measure", ("start", False), "measure"]
+
+
+def test_what_a_gate_holds_back_is_measured_by_one_process_at_a_time(tmp_path):
+    gate, ready = tmp_path / "gate", tmp_path / "ready"
+    script = f"""
+from pathlib import Path
+from parity import benchmark
+with benchmark._alone(Path({str(ready)!r}), Path({str(gate)!r})):
+    print("measures", flush=True)
+"""
+    with processes.session([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == f"ready to measure, once {gate} is there\n"
+        assert ready.exists()
+        with (tmp_path / "held").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (tmp_path / "held").rename(gate)
+            assert not select.select([other.stdout], [], [], 0.5)[0]
+        assert other.stdout.readline() == "measures\n"
+
+
+class Event:
+    """As of PyTorch's profiler."""
+
+    def __init__(self, name, device, start, duration, annotation=False):
+        self.name, self.device_type = lambda: name, lambda: f"DeviceType.{device}"
+        self.start_ns, self.duration_ns = lambda: start, lambda: duration
+        self.is_user_annotation = lambda: annotation
+
+
+def test_a_profile_is_of_the_devices_kernels_and_each_moment_counts_once():
+    events = [
+        Event("product", "CUDA", 5_000_000, 2_000_000),
+        Event("copy", "CUDA", 6_000_000, 3_000_000),  # beside it
+        Event("product", "CUDA", 1_000_000, 2_000_000),
+        Event("aten::mm", "CPU", 0, 9_000_000),
+        Event("Optimizer.step#AdamW.step", "CUDA", 0, 9_000_000, annotation=True),
+    ]
+    found = workers.device_kernels(events, 2)
+    assert found == {
+        "steps": 2,
+        "events": 3,
+        "busy_ms": 6.0,
+        "span_ms": 8.0,
+        "kernels_calls_us": [["product", 2, 4000.0], ["copy", 1, 3000.0]],
+    }
+    said = benchmark.on_device({"mindspore": found, "torch": workers.device_kernels([], 2)})
+    assert said.strip() == "on the device: MindSpore 3.0 ms a step, PyTorch 0.0"
+
+
 def test_the_growth_of_memory_is_that_of_the_later_steps(monkeypatch):
     monkeypatch.setattr(steps, "MEMORY_ROWS", {"small": (("pmt/sysu.yaml", SMALL_VIT, 0), 8)})
     resident = iter((500, 900, 1000, 1000, 1000, 3000, 5000, 7000))
     monkeypatch.setattr(workers.Worker, "resident", lambda worker: worker.run() > 0 and next(resident))
-    options = Namespace(identities=2, instances=2, device="CPU", overrides=[])
-    ((name, row),) = steps.memory(["small"], options)
+    ((name, row),) = steps.memory(["small"], Namespace(**OPTIONS))
     assert sections.SECTIONS["memory"].line(name, row).split() == ["small", "8", "2.0", "0.00"]
 
 
@@ -158,6 +238,16 @@ def test_figures_are_printed_and_written(monkeypatch, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert f"{figures['losses']['ma']['ratio']:.2f}" in printed
     assert printed.rstrip().endswith(f"wrote {path}")
+
+
+def test_on_a_cpu_kernels_are_told_to_be_no_devices(monkeypatch, capsys, tmp_path):
+    gate = tmp_path / "gate"
+    gate.touch()
+    put_in_place(monkeypatch, "losses", ("ma",), lambda names, options: iter([("ma", steps.ratio([1.0], [2.0]))]))
+    files = ["--kernels", tmp_path / "kernels.json", "--json", tmp_path / "figures.json", "--ready", tmp_path / "ready"]
+    run_benchmark(monkeypatch, "--only", "losses", "--gate", gate, *files)
+    assert "--kernels: there is no device to profile\n" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"gate", "ready", "figures.json"}
 
 
 def test_quick_takes_batches_that_every_recipe_accepts(monkeypatch):
@@ -206,10 +296,10 @@ def test_pictures_a_second_are_measured_of_both(monkeypatch, tmp_path):
         (["--device", "Ascend"], "device Ascend: no Ascend NPU"),
         (["--only", "speed"], "argument --only: invalid choice: 'speed'"),
         (["model.depth=x", "--only", "inference", "--match", "PMT"], "model.depth"),
-        (
-            ["train.amp=true", "--only", "inference", "--match", "PMT"],
-            "train.amp=float16: PyTorch's side computes in float32",
-        ),
+        (["--ready", "f"], "--ready: says when --gate can be made; give both"),
+        (["--gate", "f"], "--gate and --kernels: concern train_step, inference, losses, not data, ranking"),
+        (["--gate", "nowhere/f"], "--gate nowhere/f: its folder does not exist; make it first"),
+        (["--steps", "0"], "--steps 0: must be at least 1"),
     ],
 )
 def test_bad_input_is_told(monkeypatch, arguments, message):

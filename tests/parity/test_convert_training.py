@@ -123,8 +123,9 @@ def test_a_training_state_of_another_recipe_or_of_none_is_refused(monkeypatch, t
     run(monkeypatch, torch_train, *resume, 5, "--output", tmp_path / "b.safetensors")
     with pytest.raises(InputError, match=r"b.safetensors: is at the last step, 6; there is nothing left to train"):
         run(monkeypatch, torch_train, *recipe, "--resume", tmp_path / "b.safetensors")
-    with pytest.raises(InputError, match="was written with another optimizer"):
-        run(monkeypatch, torch_train, *resume, 1, "optimizer.lr=0.5")
+    for key, value in (("optimizer.lr", 0.5), ("train.tf32", True)):
+        with pytest.raises(InputError, match=f"was written with another {key};"):
+            run(monkeypatch, torch_train, *resume, 1, f"{key}={value}")
     save_file(load_checkpoint(tmp_path / "a.safetensors").arrays, tmp_path / "a.safetensors")
     with pytest.raises(InputError, match="holds no training state"):
         run(monkeypatch, torch_train, *resume, 1)

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from ms_vireid import evaluate as ms_evaluate
 from ms_vireid.command import running
@@ -30,9 +31,11 @@ def trained(monkeypatch, tmp_path):
 
 def test_both_frameworks_evaluate_a_checkpoint_alike(monkeypatch, tmp_path, trained, capsys):
     given = ["--data-root", tmp_path / "data", "--json"]
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     ours, theirs, report = tmp_path / "ms.json", tmp_path / "torch.json", tmp_path / "r.md"
     options = ["--report", report, "evaluation.trials=1"]
-    run(monkeypatch, evaluate, "--device", "cpu", "--checkpoint", trained, *given, theirs, *options)
+    run(monkeypatch, evaluate, "--device", "cpu", "--tf32", "--checkpoint", trained, *given, theirs, *options)
+    assert torch.backends.cuda.matmul.allow_tf32  # which changes nothing on a CPU
     run(monkeypatch, convert, trained, tmp_path / "b.safetensors")
     run(
         monkeypatch,

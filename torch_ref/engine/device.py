@@ -15,6 +15,11 @@ def choose(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def round_products(allowed: bool = True) -> None:
+    """Let products round their float32 inputs to TF32, as convolutions do by default; on a GPU of 8.0 or newer."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
 def in_words(device: torch.device) -> str:
     if device.type == "cpu":
         return f"CPU ({processor_name() or platform.machine()})"

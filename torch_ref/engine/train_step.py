@@ -81,9 +81,12 @@ class TrainStep:
 
     def __call__(
         self, images: Tensor, labels: Tensor, key: Tensor, progress: float, learning_rates: Sequence[float]
-    ) -> dict[str, float]:
+    ) -> tuple[Tensor, ...]:
         """images [2PK, 3, H, W], labels [2PK], key int32 scalar, progress 0 at the run's first step and 1 at its last,
-        learning rates of the optimizer's groups; the terms by name, `loss` being their weighted sum."""
+        learning rates of the optimizer's groups.
+
+        Returns the terms in the order of `names`, "loss" being their weighted sum, on the device. Reading them waits.
+        """
         with torch.autocast(images.device.type, self.half) if self.half else nullcontext():
             outputs = self.model(images, None, key, labels, progress)
         if self.half:
@@ -102,4 +105,8 @@ class TrainStep:
             self.scaler.update()
         else:
             self.optimizer.step()
-        return {name: value.item() for name, value in zip(self.names, values, strict=True)}
+        return tuple(value.detach() for value in values)
+
+    def named(self, values: tuple[Tensor, ...]) -> dict[str, float]:
+        """What a call returned, by name."""
+        return dict(zip(self.names, map(float, values), strict=True))
