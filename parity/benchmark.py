@@ -108,7 +108,11 @@ def _parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     add_device(parser)
     parser.add_argument(
-        "--only", nargs="+", choices=SECTIONS, help="these sections alone (default: all but the last six)"
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="SECTION",
+        help=f"these sections alone: {', '.join(SECTIONS)} (default: all but the last six)",
     )
     parser.add_argument("--match", default="", metavar="TEXT", help="only rows whose name holds this")
     parser.add_number("benchmark --repeats", default=5, help="of each measurement, after one unmeasured")
@@ -141,7 +145,11 @@ def _parse() -> argparse.Namespace:
     require_extra("parity/benchmark.py", "parity", "torch", "torchvision")
     if arguments.quick:
         arguments.repeats, arguments.identities, arguments.instances, arguments.images = 2, 2, 2, 4
-    arguments.only = arguments.only or SECTIONS[:6]
+    given = [word for word in arguments.only if "=" not in word]
+    if unknown := [name for name in given if name not in SECTIONS]:
+        raise InputError(f"--only {unknown[0]}: there are {', '.join(SECTIONS)}; see --help")
+    arguments.overrides += [word for word in arguments.only if "=" in word]  # which may come right after
+    arguments.only = given or SECTIONS[:6]
     for option in ("json", "kernels", "ready", "gate"):
         check_output(getattr(arguments, option), f"--{option}")
     if arguments.ready and not arguments.gate:
