@@ -177,10 +177,14 @@ def _benchmark(arguments: argparse.Namespace, folder: Path) -> Iterator[Step]:
     """MindSpore beside PyTorch; where PyTorch does not see the device, full-size trainings of MindSpore alone, whose
     images/s include the loading of pictures."""
     if _torch_sees(arguments.device):
-        command = [sys.executable, "-m", "parity.benchmark", "--device", arguments.device]
-        command += ["--only", "train_step", "inference"]
-        small = ["--match", "PMT", "--quick", *TINY["PMT"]] if arguments.quick else []
-        yield Step("benchmark", "MindSpore beside PyTorch", command + small, _code)
+        size = ["--identities", "8", "--instances", "4", "--images", "64"]
+        size = ["--match", "PMT", "--quick", *TINY["PMT"]] if arguments.quick else size
+        for precision, *sections in (("float32", "train_step", "inference"), ("float16", "train_step")):
+            command = [sys.executable, "-m", "parity.benchmark", "--device", arguments.device, *size]
+            command += ["--only", *sections, *(["train.amp=float16"] if precision == "float16" else [])]
+            kernels = arguments.output.with_suffix(f".kernels-{precision}.json")
+            name = f"MindSpore beside PyTorch, {precision}"
+            yield Step("benchmark", name, [*command, "--kernels", str(kernels)], _code)
     elif arguments.quick:
         recipe = [*FEW_PICTURES, *_one_epoch("PMT", 3), *ONE_STAGE["PMT"], *FEW_IMAGES, "model.pretrained=none"]
         recipe += ["model.depth=2", "train.log_steps=1"]

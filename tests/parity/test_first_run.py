@@ -10,6 +10,7 @@ import pytest
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import load_config
 from ms_vireid.engine.run_folder import RunFolder
+from parity import benchmark
 from parity.measure import first_run
 from parity.stand_in import build, missing
 
@@ -134,6 +135,25 @@ def test_every_recipe_is_a_configuration(quick, monkeypatch, tmp_path):
             assert config.model.name == step.name[:3].lower()
             assert (config.data.name, config.train.program) == ("synthetic", "graph")
             assert bool(config.train.amp) is ("amp" in step.name)
+
+
+@pytest.mark.parametrize(("quick", "batch"), [(True, (2, 2, 4)), (False, (8, 4, 64))], ids=["quick", "full"])
+def test_both_frameworks_are_measured_in_both_precisions_with_their_kernels(quick, batch, monkeypatch, tmp_path):
+    monkeypatch.setattr(first_run, "_torch_sees", lambda device: True)
+    monkeypatch.setattr(benchmark, "found_device", lambda device: device)
+    monkeypatch.setattr(benchmark, "_elsewhere", lambda function: True)
+    options = argparse.Namespace(device="GPU", quick=quick, output=tmp_path / "report.md")
+    asked = []
+    for step in first_run.STEPS["benchmark"](options, tmp_path):
+        monkeypatch.setattr(sys, "argv", step.command[2:])
+        given = benchmark._parse()
+        assert (given.identities, given.instances, given.images, given.steps) == (*batch, 5)
+        asked.append((given.only, given.overrides[-1:], given.kernels.name))
+    small = list(first_run.TINY["PMT"][-1:]) if quick else []
+    assert asked == [
+        (["train_step", "inference"], small, "report.kernels-float32.json"),
+        (["train_step"], ["train.amp=float16"], "report.kernels-float16.json"),
+    ]
 
 
 def test_a_training_that_is_repeated_is_compared_by_its_weights(tmp_path):
