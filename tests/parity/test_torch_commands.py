@@ -15,6 +15,7 @@ from parity.measure import dropout
 from tests.parity.test_convert_training import RECIPE
 from torch_ref import evaluate, train
 from torch_ref.engine.checkpoint import load_checkpoint
+from torch_ref.engine.device import round_products
 
 
 def run(monkeypatch, command, *arguments):
@@ -31,11 +32,11 @@ def trained(monkeypatch, tmp_path):
 
 def test_both_frameworks_evaluate_a_checkpoint_alike(monkeypatch, tmp_path, trained, capsys):
     given = ["--data-root", tmp_path / "data", "--json"]
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     ours, theirs, report = tmp_path / "ms.json", tmp_path / "torch.json", tmp_path / "r.md"
     options = ["--report", report, "evaluation.trials=1"]
-    run(monkeypatch, evaluate, "--device", "cpu", "--tf32", "--checkpoint", trained, *given, theirs, *options)
+    run(monkeypatch, evaluate, "--device", "cpu", "--checkpoint", trained, "--tf32", *given, theirs, *options)
     assert torch.backends.cuda.matmul.allow_tf32  # which changes nothing on a CPU
+    round_products(False)
     run(monkeypatch, convert, trained, tmp_path / "b.safetensors")
     run(
         monkeypatch,
