@@ -82,6 +82,15 @@ def test_what_mindspore_writes_is_read(tmp_path, monkeypatch, suffix):
     assert held.meta == {}
 
 
+def test_a_number_with_the_size_0_is_one_as_mindspore_says(tmp_path):
+    message = Message()
+    tensor = message.value.add(tag="scalar").tensor
+    tensor.dims.append(0)
+    tensor.tensor_type, tensor.tensor_content = "Float32", ARRAYS["scalar"].tobytes()
+    (tmp_path / "a.ckpt").write_bytes(message.SerializeToString())
+    assert_same(read_checkpoint(tmp_path / "a.ckpt").arrays, {"scalar": ARRAYS["scalar"]})
+
+
 def test_a_ckpt_of_an_earlier_version_is_read_with_its_record(tmp_path):
     text = json.dumps({"format": 1, **RECORD, "torch": {"learning_rates": [0.1]}})
     entries = [{"name": "weight", "data": ms.Tensor(ARRAYS["weight"])}]
@@ -186,3 +195,15 @@ def test_the_other_framework_s_names_and_types_that_numpy_lacks_are_refused(tmp_
     save_file({"w": torch.zeros(1, dtype=torch.bfloat16)}, tmp_path / "b.safetensors")
     with pytest.raises(InputError, match=r"b.safetensors: types that NumPy lacks: 1 \(w is BF16\)"):
         read_checkpoint(tmp_path / "b.safetensors")
+
+
+def test_all_that_does_not_fit_a_model_is_one_line(tmp_path):
+    held = {"lost": 1.0, "bias": np.nan, "bn.moving_variance": -1.0, "bn.gamma": -1.0, "long": [1.0, 2.0]}
+    arrays = {name: np.array(value, np.float32, ndmin=1) for name, value in held.items()}
+    write_checkpoint(tmp_path / "a.safetensors", arrays, RECORD, MINDSPORE)
+    wanted = dict.fromkeys(("weight", "bias", "bn.moving_variance", "bn.gamma", "long"), ((1,), np.dtype(np.float32)))
+    said = (
+        r"missing 1 \(weight\); differing 1 \(long is .*\); not finite 1 \(bias\); negative 1 \(bn.moving_variance\); "
+    )
+    with pytest.raises(InputError, match=f"{said}not in the model 1 .lost.; check model"):
+        read_checkpoint(tmp_path / "a.safetensors").require(wanted, ["lost"])
