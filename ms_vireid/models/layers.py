@@ -17,6 +17,24 @@ def to_int32(value: int) -> int:
 
 _GOLDEN = to_int32(0x9E3779B9)  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
 _FIRST, _SECOND = to_int32(0x85EBCA6B), to_int32(0xC2B2AE35)  # MurmurHash3's
+_MULTIPLIER = 0xADB4A92D  # of a generator modulo 2**32 with a good spectrum (Steele & Vigna 2021)
+_PART = 101  # how far apart the powers for an activation's parts are: more than a model has masks of the noise's width
+
+
+def mask_number(layer: int, part: int = 0) -> int:
+    """What a dropout mask multiplies the noise by, an odd int32: a power of one number.
+
+    The noise times an odd number, which wraps, is the same noise in another order; so each mask has its rate, and two
+    of them are as good as independent. (An interval of the noise for each mask, somewhere between -2^31 and 2^31, is
+    not: it lies in the middle more often than at the ends, and at a rate of 0.2 two masks share 0.046 of the elements
+    in place of 0.04. Training lags by that: `parity/measure/dropout.py`.)
+    """
+    return to_int32(pow(_MULTIPLIER, layer + part * _PART, 1 << 32))
+
+
+def mask_numbers(layer: int, parts: int) -> list[int]:
+    """Of the masks of an activation `parts` times as wide as the noise."""
+    return [mask_number(layer, part) for part in (range(1, parts + 1) if parts > 1 else [0])]
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
@@ -92,17 +110,6 @@ def _noise(row: Tensor, columns: int) -> Tensor:
     return noise ^ _shift_right(noise, 16)
 
 
-def mask_multipliers(key: Tensor, count: int) -> Tensor:
-    """An odd number for each dropout mask of a step: int32 [count].
-
-    The noise times an odd number, which wraps, is the same noise in another order; so each mask has its rate, and two
-    of them are as good as independent. (An interval of the noise for each mask, somewhere between -2^31 and 2^31, is
-    not: it lies in the middle more often than at the ends, and at a rate of 0.2 two masks share 0.046 of the elements
-    in place of 0.04. Training lags by that: `parity/measure/dropout.py`.)
-    """
-    return _numbered(key, count) | 1
-
-
 def uniforms(key: Tensor, count: int) -> Tensor:
     """float32 [count] in [0, 1)."""
     return _shift_right(_numbered(key, count), 8).float() * (1.0 / (1 << 24))
@@ -117,6 +124,18 @@ def _numbered(key: Tensor, count: int) -> Tensor:
 def _drop_limit(rate: float) -> int:
     """An int32 that a share `rate` of all int32 values is below."""
     return to_int32(round(rate * 2**32) - 2**31)
+
+
+@ops.constexpr
+def _layer_number(layer: int) -> int:
+    return mask_number(layer)
+
+
+@ops.constexpr
+@cache
+def _part_numbers(parts: int) -> Tensor:
+    """int32 [parts, 1]."""
+    return Tensor(mask_numbers(0, parts), ms.int32).reshape(parts, 1)
 
 
 @ops.constexpr
@@ -150,18 +169,17 @@ def _factors(layer: Tensor, rates: tuple[float, ...], samples: int, shard: tuple
 def step_noise(
     key: Tensor,
     positions: tuple[int, int],
-    masks: int,
     rates: tuple[float, ...],
     samples: int,
     shard: tuple[int, int],
     dropout: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`position_noise` of rows and columns, as many `mask_multipliers`, and `path_factors`, by one hash of the key: the
-    same numbers as by one each, with 21 launches fewer in a step of PMT on a GPU, of 1,217."""
+) -> tuple[Tensor, Tensor]:
+    """`position_noise` of rows and columns, and `path_factors`, by one hash of the key: the same numbers as by one
+    each, with fewer launches on a GPU."""
     rows, layers = positions[0], len(rates)
-    hashes = mix(_starts(rows, shard, layers, masks) + key)
-    factors = _factors(hashes[rows : rows + layers], rates, samples, shard, dropout)
-    return _noise(hashes[:rows], positions[1]), hashes[rows + layers :] | 1, factors
+    hashes = mix(_starts(rows, shard, layers, 0) + key)
+    factors = _factors(hashes[rows:], rates, samples, shard, dropout)
+    return _noise(hashes[:rows], positions[1]), factors
 
 
 def check_rate(rate: float, name: str) -> None:
@@ -172,12 +190,13 @@ def check_rate(rate: float, name: str) -> None:
 class Dropout(nn.Cell):
     """Dropout whose mask is a hash of (seed, step, layer, position): resumable, and the same in both frameworks.
 
-    An element is dropped when its noise times the mask's number of this step is below a limit that a share `rate` of
-    all int32 values is below. An activation `parts` times as wide as the noise takes that many masks.
+    An element is dropped when its noise times the mask's number is below a limit that a share `rate` of all int32
+    values is below. An activation `parts` times as wide as the noise takes that many masks: the noise times a number
+    for each part, which is the same in all layers, so that a graph computes it once, times the layer's.
 
     Args:
         rate: probability that an element is zeroed; the others are scaled by 1 / (1 - rate).
-        layer: index of this layer's first mask in the step's `mask_multipliers`.
+        layer: number of this layer among those of as many parts.
         parts: width of the activation as a multiple of the noise's.
         scaled: False leaves the others as they are, where the next layer scales them: a pass over the tensor less.
     """
@@ -191,18 +210,19 @@ class Dropout(nn.Cell):
         self.limit = _drop_limit(rate)
         self.scale = _kept_scale(rate) if scaled else 1.0
 
-    def construct(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
-        """x: [..., parts * C]. noise: int32 [..., C]. multipliers: int32 [masks]. The last two only in training."""
-        x = self.masked(x, noise, multipliers)
-        return x * self.scale if self.training and self.scale != 1.0 else x
-
-    def masked(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
-        """The same without the scale."""
+    def construct(self, x: Tensor, noise: Tensor | None) -> Tensor:
+        """x: [..., parts * C]. noise: int32 [..., C], only in training."""
         if not self.training or self.rate == 0.0:
             return x
-        own = multipliers[self.layer : self.layer + self.parts].reshape(self.parts, 1)
-        dropped = noise.unsqueeze(-2) * own < self.limit  # [..., parts, C]
-        return x.masked_fill(dropped.reshape(x.shape), constant(0.0, x.dtype))
+        dropped = self.numbers(noise) < self.limit
+        x = x.masked_fill(dropped.reshape(x.shape), constant(0.0, x.dtype))
+        return x * self.scale if self.scale != 1.0 else x
+
+    def numbers(self, noise: Tensor) -> Tensor:
+        """What decides: int32 [..., C], or [..., parts, C]."""
+        if self.parts > 1:
+            noise = noise.unsqueeze(-2) * _part_numbers(self.parts)
+        return noise * _layer_number(self.layer)
 
 
 class DropPath(nn.Cell):

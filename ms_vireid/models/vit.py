@@ -10,7 +10,6 @@ from mindspore.common.initializer import Normal, Uniform, initializer
 from ms_vireid.models.layers import Dropout, DropPath, step_noise
 
 LAYER_NORM_EPS = 1e-5
-MASKS_PER_BLOCK = 2  # dropout masks of a block besides the MLP's hidden layer: attention projection, MLP output
 
 
 class PatchEmbed(nn.Cell):
@@ -53,7 +52,7 @@ class Attention(nn.Cell):
     """Multi-head self-attention with a fused projection; no dropout on the attention map; what dropout keeps at its end
     is for the caller to scale."""
 
-    def __init__(self, embed_dim: int, num_heads: int, dropout: float, layer: int):
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float, index: int):
         super().__init__()
         if embed_dim % num_heads:
             raise ValueError(f"embed_dim {embed_dim} is not a multiple of num_heads {num_heads}")
@@ -61,9 +60,9 @@ class Attention(nn.Cell):
         self.head_dim = embed_dim // num_heads
         self.qkv = dense(embed_dim, 3 * embed_dim)
         self.proj = dense(embed_dim, embed_dim)
-        self.proj_drop = Dropout(dropout, layer, scaled=False)
+        self.proj_drop = Dropout(dropout, 1 + 2 * index, scaled=False)
 
-    def construct(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
+    def construct(self, x: Tensor, noise: Tensor | None) -> Tensor:
         """[N, T, D] -> [N, T, D]."""
         batch, tokens, width = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
@@ -71,48 +70,44 @@ class Attention(nn.Cell):
         scores = (query * self.head_dim**-0.5) @ key.permute(0, 1, 3, 2)  # [N, heads, T, T]
         x = ops.softmax(scores, -1) @ value  # [N, heads, T, head_dim]
         x = x.permute(0, 2, 1, 3).reshape(batch, tokens, width)
-        return self.proj_drop(self.proj(x), noise, multipliers)
+        return self.proj_drop(self.proj(x), noise)
 
 
 class Mlp(nn.Cell):
     """Two layers with GELU and dropout; what dropout keeps at its end is for the caller to scale."""
 
-    def __init__(self, embed_dim: int, mlp_ratio: int, dropout: float, layer: int):
+    def __init__(self, embed_dim: int, mlp_ratio: int, dropout: float, index: int):
         super().__init__()
         self.fc1 = dense(embed_dim, mlp_ratio * embed_dim)
         self.act = nn.GELU(approximate=False)
-        self.drop1 = Dropout(dropout, layer, parts=mlp_ratio)
+        self.drop1 = Dropout(dropout, index, parts=mlp_ratio)
         self.fc2 = dense(mlp_ratio * embed_dim, embed_dim)
-        self.drop2 = Dropout(dropout, layer + mlp_ratio, scaled=False)
+        self.drop2 = Dropout(dropout, 2 + 2 * index, scaled=False)
 
-    def construct(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
+    def construct(self, x: Tensor, noise: Tensor | None) -> Tensor:
         """[N, T, D] -> [N, T, D]."""
         x = self.act(self.fc1(x))  # [N, T, mlp_ratio * D]
-        x = self.drop1(x, noise, multipliers)
-        return self.drop2(self.fc2(x), noise, multipliers)
+        x = self.drop1(x, noise)
+        return self.drop2(self.fc2(x), noise)
 
 
 class Block(nn.Cell):
     """Pre-norm transformer block: x + attention(norm(x)), then x + MLP(norm(x)), each with drop path, whose factors
     scale what the branch's dropout has kept."""
 
-    def __init__(
-        self, embed_dim: int, num_heads: int, mlp_ratio: int, dropout: float, drop_path: float, layer: int, index: int
-    ):
+    def __init__(self, embed_dim: int, num_heads: int, mlp_ratio: int, dropout: float, drop_path: float, index: int):
         super().__init__()
         self.norm1 = layer_norm(embed_dim)
-        self.attn = Attention(embed_dim, num_heads, dropout, layer)
+        self.attn = Attention(embed_dim, num_heads, dropout, index)
         self.norm2 = layer_norm(embed_dim)
-        self.mlp = Mlp(embed_dim, mlp_ratio, dropout, layer + 1)
+        self.mlp = Mlp(embed_dim, mlp_ratio, dropout, index)
         self.drop_path1 = DropPath(drop_path, 2 * index, dropout)
         self.drop_path2 = DropPath(drop_path, 2 * index + 1, dropout)
 
-    def construct(
-        self, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None, multipliers: Tensor | None = None
-    ) -> Tensor:
-        """[N, T, D] -> [N, T, D]; factors, noise and multipliers as `DropPath` and `Dropout` take them."""
-        x = x + self.drop_path1(self.attn(self.norm1(x), noise, multipliers), factors)
-        return x + self.drop_path2(self.mlp(self.norm2(x), noise, multipliers), factors)
+    def construct(self, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+        """[N, T, D] -> [N, T, D]; factors and noise as `DropPath` and `Dropout` take them."""
+        x = x + self.drop_path1(self.attn(self.norm1(x), noise), factors)
+        return x + self.drop_path2(self.mlp(self.norm2(x), noise), factors)
 
 
 class VisionTransformer(nn.Cell):
@@ -148,7 +143,6 @@ class VisionTransformer(nn.Cell):
         self.recompute_blocks = recompute
         self.stochastic = dropout > 0.0 or drop_path > 0.0
         self.shard = (0, 1)  # this device's number, and how many there are
-        self.masks = 1 + depth * (mlp_ratio + MASKS_PER_BLOCK)
         self.path_rates = tuple(drop_path * (i // 2) / max(depth - 1, 1) for i in range(2 * depth))
         self.patch_embed = PatchEmbed(self.image_size, patch_size, stride, embed_dim)
         rows, columns = self.patch_embed.grid_size
@@ -158,15 +152,7 @@ class VisionTransformer(nn.Cell):
         self.pos_drop = Dropout(dropout, layer=0)
         self.blocks = nn.CellList(
             [
-                Block(
-                    embed_dim,
-                    num_heads,
-                    mlp_ratio,
-                    dropout,
-                    self.path_rates[2 * index],
-                    layer=1 + index * (mlp_ratio + MASKS_PER_BLOCK),
-                    index=index,
-                )
+                Block(embed_dim, num_heads, mlp_ratio, dropout, self.path_rates[2 * index], index=index)
                 for index in range(depth)
             ]
         )
@@ -190,20 +176,20 @@ class VisionTransformer(nn.Cell):
         batch = x.shape[0]
         x = ops.cat((self.cls_token.broadcast_to((batch, -1, -1)), x), 1)  # [N, T = 1 + L, D]
         x = x + self.pos_embed
-        factors = noise = multipliers = None
+        factors = noise = None
         if self.training and self.stochastic:
             if key is None:
                 raise ValueError("training with dropout or drop path needs the step's key")
             positions = batch * self.tokens, self.embed_dim
-            how = self.masks, self.path_rates, batch, self.shard, self.pos_drop.rate
-            noise, multipliers, factors = step_noise(key, positions, *how)
-            noise, factors = noise.reshape(x.shape), factors.astype(x.dtype)
-        x = self.pos_drop(x, noise, multipliers)
+            how = self.path_rates, batch, self.shard, self.pos_drop.rate
+            noise, factors = step_noise(key, positions, *how)
+            noise, factors = noise.reshape(x.shape), ops.unstack(factors.astype(x.dtype))
+        x = self.pos_drop(x, noise)
         for block in self.blocks:
             if self.training and self.recompute_blocks:
-                x = ms.recompute(block, x, factors, noise, multipliers)
+                x = ms.recompute(block, x, factors, noise)
             else:
-                x = block(x, factors, noise, multipliers)
+                x = block(x, factors, noise)
         return self.norm(x)[:, 0]  # [N, D]
 
 

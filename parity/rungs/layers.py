@@ -35,7 +35,7 @@ from torch_ref.models import vit as torch_vit
 KEY = step_key(0, 3)
 RATES = tuple(0.1 * (i // 2) / 11 for i in range(24))  # of drop path in a ViT-B
 BATCH, TOKENS = 4, 211  # at the real widths: 21 x 10 patches and CLS
-HASHES = {"position_noise": (422, 768), "path_factors": (RATES, 64), "mask_multipliers": (73,), "uniforms": (73,)}
+HASHES = {"position_noise": (422, 768), "path_factors": (RATES, 64), "uniforms": (73,)}
 SIZES = {"": (3, 10, 48, 4), "ViT-B": (BATCH, TOKENS, 768, 12)}  # images, tokens, width, heads
 
 
@@ -63,10 +63,6 @@ def noise(images: int, tokens: int, width: int) -> np.ndarray:
     return mindspore_layers.position_noise(key, images * tokens, width).reshape(images, tokens, width).asnumpy()
 
 
-def multipliers(count: int) -> np.ndarray:
-    return mindspore_layers.mask_multipliers(ms.Tensor(KEY), count).asnumpy()
-
-
 def factors(rates: tuple[float, ...], samples: int) -> Constant:
     return Constant(mindspore_layers.path_factors(ms.Tensor(KEY), rates, samples).asnumpy())
 
@@ -92,7 +88,6 @@ def dropout() -> By:
         lambda models: models.layers.Dropout(0.3, layer=2, parts=4),
         values(images, tokens, 4 * width) + 2.0,  # away from 0, so that a mask can be told from a value
         noise(images, tokens, width),
-        multipliers(6),
     )
 
 
@@ -115,9 +110,9 @@ def position_resize() -> list[Comparison]:
 
 def multihead_attention(images: int, tokens: int, width: int, heads: int) -> By:
     """Against torch.nn.MultiheadAttention, whose packed projection has the same order of query, key and value."""
-    cell = mindspore_vit.Attention(width, heads, dropout=0.0, layer=0)
+    cell = mindspore_vit.Attention(width, heads, dropout=0.0, index=0)
     oracle = torch.nn.MultiheadAttention(width, heads, batch_first=True)
-    same_weights(cell, twin := torch_vit.Attention(width, heads, dropout=0.0, layer=0))
+    same_weights(cell, twin := torch_vit.Attention(width, heads, dropout=0.0, index=0))
     state = twin.state_dict()
     oracle.load_state_dict(
         {
@@ -132,7 +127,7 @@ def multihead_attention(images: int, tokens: int, width: int, heads: int) -> By:
         expected, _ = oracle.eval()(*[torch.from_numpy(x)] * 3, need_weights=False)
 
     def by(program: str) -> list[Comparison]:
-        actual = mindspore_side(cell, (x, None, None), False, program)
+        actual = mindspore_side(cell, (x, None), False, program)
         return [compare("output", actual.outputs["0"], expected.numpy(), FORWARD)]
 
     return by
@@ -143,7 +138,6 @@ def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list
     x = values(images, tokens, width)
     # Tokens whose variances go down to LayerNorm's eps: at 1 alone a wrong eps would hide below the tolerance.
     faint = x * np.geomspace(1e-3, 1, tokens, dtype=np.float32)[:, None]
-    off = (None, None)  # noise and multipliers: dropout is off
     small = label == ""
 
     def case(subject: str, *arguments: Any, modes: str = "train", **keywords: Any) -> Case:
@@ -153,16 +147,15 @@ def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list
         case("LayerNorm", lambda models: models.vit.layer_norm(width), faint),
         Case(2, f"GELU {label}".rstrip(), lambda: gelu(3.0 * x), small),
         case("Linear", lambda models: models.vit.dense(width, 3 * width), x),
-        case("Attention", lambda models: models.vit.Attention(width, heads, 0.0, 0), x, *off),
-        case("Mlp", lambda models: models.vit.Mlp(width, 4, 0.0, 0), x, *off),
-        case("Block", lambda models: models.vit.Block(width, heads, 4, 0.0, 0.0, 0, 0), x),
+        case("Attention", lambda models: models.vit.Attention(width, heads, 0.0, 0), x, None),
+        case("Mlp", lambda models: models.vit.Mlp(width, 4, 0.0, 0), x, None),
+        case("Block", lambda models: models.vit.Block(width, heads, 4, 0.0, 0.0, 0), x),
         case(
             "Block with dropout and drop path",
-            lambda models: models.vit.Block(width, heads, 4, 0.1, 0.2, 1, 0),
+            lambda models: models.vit.Block(width, heads, 4, 0.1, 0.2, 0),
             x,
             factors((0.2, 0.2), images),
             noise(images, tokens, width),
-            multipliers(8),
         ),
         case("BNNeck", lambda models: models.layers.bn_neck(width), x[:, 0] + 0.5, modes="both"),
         case("classifier", lambda models: models.layers.identity_classifier(width, 395), x[:, 0]),
@@ -184,7 +177,7 @@ def large_scores() -> By:
     """Attention whose scores reach 100, whose exponentials float32 does not hold: the largest is taken off first."""
     images, tokens, width, heads = SIZES[""]
     x = 40.0 * values(images, tokens, width)
-    return agree(lambda models: models.vit.Attention(width, heads, 0.0, 0), x, None, None, modes="train")
+    return agree(lambda models: models.vit.Attention(width, heads, 0.0, 0), x, None, modes="train")
 
 
 def l2_normalise() -> By:
@@ -261,8 +254,8 @@ HALF = [
     )
     for subject, build, *inputs in (
         ("Linear", lambda models: models.vit.dense(_WIDTH, 3 * _WIDTH), values(*_SEQUENCE)),
-        ("Attention", lambda models: models.vit.Attention(_WIDTH, _HEADS, 0.0, 0), values(*_SEQUENCE), None, None),
-        ("Block", lambda models: models.vit.Block(_WIDTH, _HEADS, 4, 0.0, 0.0, 0, 0), values(*_SEQUENCE)),
+        ("Attention", lambda models: models.vit.Attention(_WIDTH, _HEADS, 0.0, 0), values(*_SEQUENCE), None),
+        ("Block", lambda models: models.vit.Block(_WIDTH, _HEADS, 4, 0.0, 0.0, 0), values(*_SEQUENCE)),
         ("Bottleneck", lambda models: models.resnet.Bottleneck(32, 8, 1), feature_map(*_MAP)),
         ("NonLocal", lambda models: models.agw.NonLocal(32, 1), feature_map(*_MAP)),
         ("IntraModalityLearner", lambda m: m.auxiliary_generator.IntraModalityLearner(32), feature_map(*_MAP)),

@@ -49,27 +49,28 @@ def test_training_by_kernels_goes_as_outside(starts, outside):
     assert abs(difference) < 3 * error
 
 
-def intervals_that_do_not_wrap(original, layer, x, noise, multipliers):
+def intervals_that_do_not_wrap(original, layer, x, noise):
     """As this project's masks once were: an interval of the noise for each, between the ends of int32."""
     if noise is None:
-        return original(layer, x, noise, multipliers)
-    shares = multipliers[layer.layer : layer.layer + layer.parts].double() / 2**32 + 0.5
-    first = (shares * (1 - layer.rate)).reshape(layer.parts, 1)
+        return original(layer, x, noise)
+    numbers = torch.tensor(layer.numbers, dtype=torch.int32).reshape(-1, 1) * noise.flatten()[0]
+    shares = numbers.double() / 2**32 + 0.5
+    first = shares * (1 - layer.rate)
     place = noise.unsqueeze(-2).double() / 2**32 + 0.5
     dropped = (place >= first) & (place < first + layer.rate)
     return x.masked_fill(dropped.reshape(x.shape), 0.0) * layer.scale
 
 
-def twice(original, layer, x, noise, multipliers):
-    once = original(layer, x, noise, multipliers)
-    return once if noise is None else original(layer, once, noise.flip(0), multipliers)
+def twice(original, layer, x, noise):
+    once = original(layer, x, noise)
+    return once if noise is None else original(layer, once, noise.flip(0))
 
 
-def backward_by_another_mask(original, layer, x, noise, multipliers):
-    dropped = original(layer, x, noise, multipliers)
+def backward_by_another_mask(original, layer, x, noise):
+    dropped = original(layer, x, noise)
     if noise is None:
         return dropped
-    other = original(layer, x, noise.flip(0), multipliers)
+    other = original(layer, x, noise.flip(0))
     return dropped.detach() + other - other.detach()
 
 

@@ -263,10 +263,7 @@ PLANTED = {
     "bn_momentum": (made(torch_layers, "bn_neck", lambda layer: setattr(layer, "momentum", 0.9)), "2 BNNeck"),
     "biased_running_variance": (biased_running_variance, "2 BNNeck"),
     "transposed_dense_weight": (transposed_dense_weight, "2 Attention"),
-    "shifted_dropout_window": (
-        after(torch_layers.Dropout, lambda layer: setattr(layer, "layer", max(layer.layer - 1, 0))),
-        "2 Dropout",
-    ),
+    "reversed_dropout_parts": (after(torch_layers.Dropout, lambda layer: layer.numbers.reverse()), "2 Dropout"),
     "unscaled_drop_path": (unscaled_drop_path, "2 hashes of dropout"),
     "aligned_corners": (aligned_corners, "2 position embedding resized"),
     "sum_instead_of_mean": (

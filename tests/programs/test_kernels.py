@@ -10,7 +10,7 @@ from mindspore import Tensor, nn, ops
 from ms_vireid.devices.memory import resident_bytes
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner
-from ms_vireid.models.layers import Dropout, DropPath, GeM, mask_multipliers, path_factors, pointwise, position_noise
+from ms_vireid.models.layers import Dropout, DropPath, GeM, path_factors, pointwise, position_noise
 from ms_vireid.models.resnet import Bottleneck, ResNet, batch_norm, convolution
 from ms_vireid.models.vit import Attention, PatchEmbed, dense, layer_norm
 from ms_vireid.programs.kernels import base
@@ -28,7 +28,7 @@ def values(*shape, seed=0):
 
 def dropout():
     noise = position_noise(KEY, 10, 6).reshape(2, 5, 6)
-    return Dropout(0.3, 1, parts=4), values(2, 5, 24), noise, mask_multipliers(KEY, 5)
+    return Dropout(0.3, 1, parts=4), values(2, 5, 24), noise
 
 
 class Dropped(nn.Cell):
@@ -47,7 +47,7 @@ CASES = {
     "patches": lambda: (PatchEmbed((10, 8), 4, 3, 5), values(2, 3, 10, 8)),
     "LayerNorm": lambda: (layer_norm(19), values(3, 70, 19)),
     "Dense": lambda: (dense(19, 6), values(3, 70, 19)),
-    "Attention": lambda: (Attention(12, 3, 0.0, 0), values(2, 5, 12), None, None),
+    "Attention": lambda: (Attention(12, 3, 0.0, 0), values(2, 5, 12), None),
     "Dropout": dropout,
     "DropPath": lambda: (Dropped(), values(6, 5, 24)),
     "GeM": lambda: (GeM(3.0), ops.abs(values(2, 5, 4, 3))),

@@ -13,6 +13,16 @@ def to_int32(value: int) -> int:
 
 _GOLDEN = to_int32(0x9E3779B9)  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
 _FIRST, _SECOND = to_int32(0x85EBCA6B), to_int32(0xC2B2AE35)  # MurmurHash3's
+_MULTIPLIER = 0xADB4A92D  # of a generator modulo 2**32 with a good spectrum (Steele & Vigna 2021)
+_PART = 101  # how far apart the powers for an activation's parts are: more than a model has masks of the noise's width
+
+
+def mask_number(layer: int, part: int = 0) -> int:
+    return to_int32(pow(_MULTIPLIER, layer + part * _PART, 1 << 32))
+
+
+def mask_numbers(layer: int, parts: int) -> list[int]:
+    return [mask_number(layer, part) for part in (range(1, parts + 1) if parts > 1 else [0])]
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
@@ -36,10 +46,6 @@ def position_noise(key: Tensor, rows: int, columns: int) -> Tensor:
     noise = (row.reshape(rows, 1) + column.reshape(1, columns)) * _FIRST
     noise = (noise ^ _shift_right(noise, 15)) * _SECOND
     return noise ^ _shift_right(noise, 16)
-
-
-def mask_multipliers(key: Tensor, count: int) -> Tensor:
-    return _numbered(key, count) | 1
 
 
 def uniforms(key: Tensor, count: int) -> Tensor:
@@ -68,10 +74,9 @@ def path_factors(key: Tensor, rates: tuple[float, ...], samples: int, dropout: f
 
 
 def step_noise(
-    key: Tensor, positions: tuple[int, int], masks: int, rates: tuple[float, ...], samples: int, dropout: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    factors = path_factors(key, rates, samples, dropout)
-    return position_noise(key, *positions), mask_multipliers(key, masks), factors
+    key: Tensor, positions: tuple[int, int], rates: tuple[float, ...], samples: int, dropout: float
+) -> tuple[Tensor, Tensor]:
+    return position_noise(key, *positions), path_factors(key, rates, samples, dropout)
 
 
 def check_rate(rate: float, name: str) -> None:
@@ -84,16 +89,14 @@ class Dropout(nn.Module):
         super().__init__()
         check_rate(rate, "dropout")
         self.rate = rate
-        self.layer = layer
-        self.parts = parts
         self.limit = _drop_limit(rate)
+        self.numbers = mask_numbers(layer, parts)
         self.scale = _kept_scale(rate) if scaled else 1.0
 
-    def forward(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
         if not self.training or self.rate == 0.0:
             return x
-        own = multipliers[self.layer : self.layer + self.parts].reshape(self.parts, 1)
-        dropped = noise.unsqueeze(-2) * own < self.limit  # [..., parts, C]
+        dropped = torch.stack([noise * number < self.limit for number in self.numbers], -2)  # [..., parts, C]
         return x.masked_fill(dropped.reshape(x.shape), 0.0) * self.scale
 
 

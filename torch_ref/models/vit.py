@@ -10,7 +10,6 @@ from torch.utils.checkpoint import checkpoint
 from torch_ref.models.layers import Dropout, DropPath, step_noise
 
 LAYER_NORM_EPS = 1e-5
-MASKS_PER_BLOCK = 2  # dropout masks of a block besides the MLP's hidden layer: attention projection, MLP output
 
 
 class PatchEmbed(nn.Module):
@@ -46,7 +45,7 @@ def layer_norm(width: int) -> nn.LayerNorm:
 
 
 class Attention(nn.Module):
-    def __init__(self, embed_dim: int, num_heads: int, dropout: float, layer: int):
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float, index: int):
         super().__init__()
         if embed_dim % num_heads:
             raise ValueError(f"embed_dim {embed_dim} is not a multiple of num_heads {num_heads}")
@@ -54,50 +53,46 @@ class Attention(nn.Module):
         self.head_dim = embed_dim // num_heads
         self.qkv = dense(embed_dim, 3 * embed_dim)
         self.proj = dense(embed_dim, embed_dim)
-        self.proj_drop = Dropout(dropout, layer, scaled=False)
+        self.proj_drop = Dropout(dropout, 1 + 2 * index, scaled=False)
 
-    def forward(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
         batch, tokens, width = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         query, key, value = qkv.unbind(0)  # [N, heads, T, head_dim]
         scores = (query * self.head_dim**-0.5) @ key.permute(0, 1, 3, 2)  # [N, heads, T, T]
         x = scores.softmax(dim=-1) @ value  # [N, heads, T, head_dim]
         x = x.permute(0, 2, 1, 3).reshape(batch, tokens, width)
-        return self.proj_drop(self.proj(x), noise, multipliers)
+        return self.proj_drop(self.proj(x), noise)
 
 
 class Mlp(nn.Module):
-    def __init__(self, embed_dim: int, mlp_ratio: int, dropout: float, layer: int):
+    def __init__(self, embed_dim: int, mlp_ratio: int, dropout: float, index: int):
         super().__init__()
         self.fc1 = dense(embed_dim, mlp_ratio * embed_dim)
         self.act = nn.GELU(approximate="none")
-        self.drop1 = Dropout(dropout, layer, parts=mlp_ratio)
+        self.drop1 = Dropout(dropout, index, parts=mlp_ratio)
         self.fc2 = dense(mlp_ratio * embed_dim, embed_dim)
-        self.drop2 = Dropout(dropout, layer + mlp_ratio, scaled=False)
+        self.drop2 = Dropout(dropout, 2 + 2 * index, scaled=False)
 
-    def forward(self, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
         x = self.act(self.fc1(x))  # [N, T, mlp_ratio * D]
-        x = self.drop1(x, noise, multipliers)
-        return self.drop2(self.fc2(x), noise, multipliers)
+        x = self.drop1(x, noise)
+        return self.drop2(self.fc2(x), noise)
 
 
 class Block(nn.Module):
-    def __init__(
-        self, embed_dim: int, num_heads: int, mlp_ratio: int, dropout: float, drop_path: float, layer: int, index: int
-    ):
+    def __init__(self, embed_dim: int, num_heads: int, mlp_ratio: int, dropout: float, drop_path: float, index: int):
         super().__init__()
         self.norm1 = layer_norm(embed_dim)
-        self.attn = Attention(embed_dim, num_heads, dropout, layer)
+        self.attn = Attention(embed_dim, num_heads, dropout, index)
         self.norm2 = layer_norm(embed_dim)
-        self.mlp = Mlp(embed_dim, mlp_ratio, dropout, layer + 1)
+        self.mlp = Mlp(embed_dim, mlp_ratio, dropout, index)
         self.drop_path1 = DropPath(drop_path, 2 * index, dropout)
         self.drop_path2 = DropPath(drop_path, 2 * index + 1, dropout)
 
-    def forward(
-        self, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None, multipliers: Tensor | None = None
-    ) -> Tensor:
-        x = x + self.drop_path1(self.attn(self.norm1(x), noise, multipliers), factors)
-        return x + self.drop_path2(self.mlp(self.norm2(x), noise, multipliers), factors)
+    def forward(self, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+        x = x + self.drop_path1(self.attn(self.norm1(x), noise), factors)
+        return x + self.drop_path2(self.mlp(self.norm2(x), noise), factors)
 
 
 class VisionTransformer(nn.Module):
@@ -119,7 +114,6 @@ class VisionTransformer(nn.Module):
         self.embed_dim = embed_dim
         self.recompute_blocks = recompute
         self.stochastic = dropout > 0.0 or drop_path > 0.0
-        self.masks = 1 + depth * (mlp_ratio + MASKS_PER_BLOCK)
         self.path_rates = tuple(drop_path * (i // 2) / max(depth - 1, 1) for i in range(2 * depth))
         self.patch_embed = PatchEmbed(self.image_size, patch_size, stride, embed_dim)
         rows, columns = self.patch_embed.grid_size
@@ -128,15 +122,7 @@ class VisionTransformer(nn.Module):
         self.pos_embed = nn.Parameter(nn.init.normal_(torch.empty(1, self.tokens, embed_dim), std=0.02))
         self.pos_drop = Dropout(dropout, layer=0)
         self.blocks = nn.ModuleList(
-            Block(
-                embed_dim,
-                num_heads,
-                mlp_ratio,
-                dropout,
-                self.path_rates[2 * index],
-                layer=1 + index * (mlp_ratio + MASKS_PER_BLOCK),
-                index=index,
-            )
+            Block(embed_dim, num_heads, mlp_ratio, dropout, self.path_rates[2 * index], index=index)
             for index in range(depth)
         )
         self.norm = layer_norm(embed_dim)
@@ -146,20 +132,20 @@ class VisionTransformer(nn.Module):
         batch = x.shape[0]
         x = torch.cat((self.cls_token.expand(batch, -1, -1), x), dim=1)  # [N, T = 1 + L, D]
         x = x + self.pos_embed
-        factors = noise = multipliers = None
+        factors = noise = None
         if self.training and self.stochastic:
             if key is None:
                 raise ValueError("training with dropout or drop path needs the step's key")
             positions = batch * self.tokens, self.embed_dim
-            how = self.masks, self.path_rates, batch, self.pos_drop.rate
-            noise, multipliers, factors = step_noise(key, positions, *how)
+            how = self.path_rates, batch, self.pos_drop.rate
+            noise, factors = step_noise(key, positions, *how)
             noise = noise.reshape(x.shape)
-        x = self.pos_drop(x, noise, multipliers)
+        x = self.pos_drop(x, noise)
         for block in self.blocks:
             if self.training and self.recompute_blocks:
-                x = checkpoint(block, x, factors, noise, multipliers, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(block, x, factors, noise, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = block(x, factors, noise, multipliers)
+                x = block(x, factors, noise)
         return self.norm(x)[:, 0]  # [N, D]
 
 

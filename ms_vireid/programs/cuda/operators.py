@@ -11,7 +11,7 @@ from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
 
 from ms_vireid.models import vit
 from ms_vireid.models.auxiliary_generator import ResidualDepthwise
-from ms_vireid.models.layers import Dropout, DropPath
+from ms_vireid.models.layers import Dropout, DropPath, mask_numbers
 from ms_vireid.programs.cuda import build
 
 _PARTS, _ROWS = 64, 8  # as in arguments.h
@@ -197,9 +197,15 @@ _scores, _mixed = ops.BatchMatMul(transpose_b=True), ops.BatchMatMul()
 
 @ops.constexpr
 @cache
-def _layer(first: int, limit: int, scale: float) -> Tensor:
-    """What the kernels' `Masks` calls a layer: int32 [3]."""
-    return Tensor(np.array([first, limit, *struct.unpack("i", struct.pack("f", scale))], np.int32))
+def _layer(limit: int, scale: float) -> Tensor:
+    """What the kernels' `Masks` calls a layer: int32 [3]; the first of its numbers, and of `_numbers`, is at 0."""
+    return Tensor(np.array([0, limit, *struct.unpack("i", struct.pack("f", scale))], np.int32))
+
+
+@ops.constexpr
+@cache
+def _numbers(layer: int, parts: int) -> Tensor:
+    return Tensor(mask_numbers(layer, parts), ms.int32)
 
 
 @ops.constexpr
@@ -233,13 +239,15 @@ def _attended(self: vit.Attention, x: Tensor) -> Tensor:
     return _product(_merge_heads(mixed, _heads(self.num_heads)), self.proj.weight)
 
 
-def _hidden(self: vit.Mlp, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
+def _hidden(self: vit.Mlp, x: Tensor, noise: Tensor | None) -> Tensor:
     """The second layer's product, without its bias."""
     x, bias = _product(x, self.fc1.weight), self.fc1.bias
     if noise is None:
         x = _gelu(x, bias, _no_noise(), _no_noise(), _no_noise())
     else:
-        x = _gelu(x, bias, noise, multipliers, _layer(self.drop1.layer, self.drop1.limit, self.drop1.scale))
+        dropout = self.drop1
+        numbers = _numbers(dropout.layer, dropout.parts)
+        x = _gelu(x, bias, noise, numbers, _layer(dropout.limit, dropout.scale))
     return _product(x, self.fc2.weight)
 
 
@@ -251,27 +259,20 @@ def _added(
     drop_path: DropPath,
     factors: Tensor | None,
     noise: Tensor | None,
-    multipliers: Tensor | None,
 ) -> Tensor:
     """rest + drop_path(dropout(x + bias))."""
     if noise is None:
         return _residual(rest, x, bias, _no_factors(x.dtype), _no_noise(), _no_noise(), _no_noise())
     of_samples = factors[drop_path.layer] if drop_path.changes else _no_factors(x.dtype)
-    return _residual(rest, x, bias, of_samples, noise, multipliers, _layer(dropout.layer, dropout.limit, 1.0))
+    return _residual(rest, x, bias, of_samples, noise, _numbers(dropout.layer, 1), _layer(dropout.limit, 1.0))
 
 
-def block(
-    self: vit.Block,
-    x: Tensor,
-    factors: Tensor | None = None,
-    noise: Tensor | None = None,
-    multipliers: Tensor | None = None,
-) -> Tensor:
+def block(self: vit.Block, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
     attention, mlp = self.attn, self.mlp
     branch = _attended(attention, self.norm1(x))
-    x = _added(x, branch, attention.proj.bias, attention.proj_drop, self.drop_path1, factors, noise, multipliers)
-    branch = _hidden(mlp, self.norm2(x), noise, multipliers)
-    return _added(x, branch, mlp.fc2.bias, mlp.drop2, self.drop_path2, factors, noise, multipliers)
+    x = _added(x, branch, attention.proj.bias, attention.proj_drop, self.drop_path1, factors, noise)
+    branch = _hidden(mlp, self.norm2(x), noise)
+    return _added(x, branch, mlp.fc2.bias, mlp.drop2, self.drop_path2, factors, noise)
 
 
 def _by_channel(self: nn.Conv2d) -> bool:

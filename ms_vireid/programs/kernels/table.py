@@ -4,6 +4,7 @@ A kernel computes the kind of MindSpore's own cells that this project's models a
 others. Hooks are called as before, except those of cells that their parent's kernel computes as well.
 """
 
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.models import agw, auxiliary_generator, layers, resnet, vit
@@ -35,15 +36,15 @@ def dense(self: nn.Dense, x: Tensor) -> Tensor:
     return Dense.apply(x, self.weight, self.bias)
 
 
-def attention(self: vit.Attention, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
-    return self.proj_drop(self.proj(Heads.apply(self.qkv(x), self.num_heads)), noise, multipliers)
+def attention(self: vit.Attention, x: Tensor, noise: Tensor | None) -> Tensor:
+    return self.proj_drop(self.proj(Heads.apply(self.qkv(x), self.num_heads)), noise)
 
 
-def dropout(self: layers.Dropout, x: Tensor, noise: Tensor | None, multipliers: Tensor | None) -> Tensor:
+def dropout(self: layers.Dropout, x: Tensor, noise: Tensor | None) -> Tensor:
     if not self.training or self.rate == 0.0:
         return x
-    own = multipliers.asnumpy()[self.layer : self.layer + self.parts]
-    return Dropout.apply(x, noise, own, self.limit, self.scale)
+    numbers = np.array(layers.mask_numbers(self.layer, self.parts), np.int32)
+    return Dropout.apply(x, noise, numbers, self.limit, self.scale)
 
 
 def drop_path(self: layers.DropPath, x: Tensor, factors: Tensor | None) -> Tensor:

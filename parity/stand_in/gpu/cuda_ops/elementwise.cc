@@ -243,6 +243,18 @@ cudaError CalAddcmul(const Shape &input_shape, const Shape &x1_shape, const Shap
   });
 }
 
+// input + value x1 / x2
+template <typename T, typename Value>
+cudaError CalAddcdiv(const Shape &input_shape, const Shape &x1_shape, const Shape &x2_shape, const Shape &value_shape,
+                     const Shape &shape, const T *input, const T *x1, const T *x2, const Value *value, T *out,
+                     const unsigned &, CUstream_st *) {
+  auto tensors = on(tensor(out, shape), tensor(input, input_shape), tensor(x1, x1_shape), tensor(x2, x2_shape),
+                    tensor(value, value_shape));
+  return launch(tensors, [&](const View &result, const auto &...given) {
+    map([](double a, double b, double c, double d) { return a + d * b / c; }, result, operand(given, shape)...);
+  });
+}
+
 template <typename T>
 cudaError CalAssignSub(unsigned long size, T *variable, const T *value, T *out, unsigned, CUstream_st *) {
   auto tensors = on(tensor(out, size), tensor(variable, size), tensor(value, size));
@@ -456,11 +468,12 @@ FLOATS(EXTENDED_WITH_FLOAT)
 template cudaError BroadcastRightShift(const Sizes &, const Sizes &,
                                        const Sizes &, const int *, const int *, int *,
                                        const unsigned &, CUstream_st *);
-#define ADDCMUL(T)                                                                                                  \
-  template cudaError CalAddcmul(const Shape &, const Shape &, const Shape &, const Shape &, const Shape &, const T *, \
-                                const T *, const T *, const T *, T *, const unsigned &, CUstream_st *);
-ADDCMUL(float)
-ADDCMUL(__half)
+#define ADDITION(Function, T)                                                                                     \
+  template cudaError Function(const Shape &, const Shape &, const Shape &, const Shape &, const Shape &, const T *, \
+                              const T *, const T *, const T *, T *, const unsigned &, CUstream_st *);
+#define ADDITIONS(T) ADDITION(CalAddcmul, T) ADDITION(CalAddcdiv, T)
+ADDITIONS(float)
+ADDITIONS(__half)
 
 #define ASSIGNMENTS(T)                                                                          \
   template cudaError CalAssignSub(unsigned long, T *, const T *, T *, unsigned, CUstream_st *); \
