@@ -12,6 +12,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, mint, nn, ops
 from mindspore.ops import auto_generate
+from mindspore.ops.operations import _grad_ops as gradients
+from mindspore.ops.operations import nn_ops
 
 from ms_vireid.models import vit
 from ms_vireid.models.auxiliary_generator import ResidualDepthwise
@@ -96,16 +98,37 @@ class _Heads(nn.Cell):
         return together.permute(1, 3, 0, 2, 4).reshape(qkv.shape), 0
 
 
+class _HalfDepthwise(nn.Cell):
+    """A depth-wise convolution of float16 whose output and input gradient are computed in float32: by cuDNN, where
+    MindSpore has kernels of its own for float16."""
+
+    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
+        channels, _, kernel, _ = weight.shape
+        convolution = ops.Conv2D(channels, kernel, pad_mode="pad", pad=kernel // 2, group=channels)
+        return convolution(x.astype(ms.float32), weight.astype(ms.float32)).astype(x.dtype)
+
+    def bprop(self, x: Tensor, weight: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        channels, _, kernel, _ = weight.shape
+        how = {"pad_mode": "pad", "pad": kernel // 2, "pad_list": (kernel // 2,) * 4, "group": channels}
+        of_x = nn_ops.Conv2DBackpropInput(channels, kernel, **how)(
+            gradient.astype(ms.float32), weight.astype(ms.float32), x.shape
+        )
+        of_weight = gradients.Conv2DBackpropFilter(channels, kernel, **how)(gradient, x, weight.shape)
+        return of_x.astype(x.dtype), of_weight
+
+
 class _GeM(nn.Cell):
     """As `GeM`. Automatic differentiation makes three more maps."""
 
     def construct(self, x: Tensor, power: float, eps: float) -> Tensor:
-        return (x.pow(power).mean((2, 3)) + eps).pow(1.0 / power)
+        cubed = x * ops.square(x) if power == 3.0 else x.pow(power)
+        return (cubed.mean((2, 3)) + eps).pow(1.0 / power)
 
     def bprop(self, x: Tensor, power: float, _eps: float, out: Tensor, gradient: Tensor) -> tuple:
         rows, columns = x.shape[2:]
         of_mean = gradient * out.pow(1.0 - power) * (1.0 / (rows * columns))
-        return x.pow(power - 1.0) * of_mean.unsqueeze(-1).unsqueeze(-1), 0, 0
+        squared = ops.square(x) if power == 3.0 else x.pow(power - 1.0)
+        return squared * of_mean.unsqueeze(-1).unsqueeze(-1), 0, 0
 
 
 class Joined(nn.Cell):
@@ -141,7 +164,7 @@ def _is_place(i: int, count: int, axis: int, ndim: int) -> Tensor:
 _OF_QUERY, _OF_KEY = (Tensor(np.arange(3).reshape(3, 1, 1, 1, 1) == i) for i in range(2))
 DEAD = 30.0  # of which erfc, and u over the exponential of its square, are 0 in float16 and float32
 _dense, _gelu, _dead, _kept, _softmax = _Dense(), _Gelu(), _Dead(), _Kept(), _Softmax()
-_heads, _gem = _Heads(), _GeM()
+_heads, _half_depthwise, _gem = _Heads(), _HalfDepthwise(), _GeM()
 _convolution = auto_generate.Conv2DExt()
 _product, _product_transposed = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
 _matmul, _matmul_transposed, _transposed_matmul = ops.MatMul(), ops.MatMul(False, True), ops.MatMul(True)
@@ -194,6 +217,16 @@ def block(self: vit.Block, x: Tensor, factors: Tensor | None = None, noise: Tens
     x = x + _after(self.attn.proj_drop, self.drop_path1, _attended(self.attn, self.norm1(x)), factors, noise)
     hidden = _hidden(self.mlp, self.norm2(x), noise)
     return x + _after(self.mlp.drop2, self.drop_path2, hidden, factors, noise)
+
+
+def gpu_convolution(self: nn.Conv2d, x: Tensor) -> Tensor:
+    if self.group == 1 or x.dtype != ms.float16:
+        return nn.Conv2d.construct(self, x)
+    return _half_depthwise(x, self.weight)
+
+
+def gpu_residual_depthwise(self: ResidualDepthwise, x: Tensor) -> Tensor:
+    return gpu_convolution(self, ops.relu(x)) + x
 
 
 def gpu_dense(self: nn.Dense, x: Tensor) -> Tensor:
@@ -284,6 +317,8 @@ GRAPH = {
         vit.Attention: gpu_attention,  # PMT: 1,253 launches for 1,217, 35 copies for 11; peak 12.5 GiB for 11.0
         vit.Block: block,
         nn.Dense: gpu_dense,
+        nn.Conv2d: gpu_convolution,
+        ResidualDepthwise: gpu_residual_depthwise,
         GeM: gem,  # AGW: 727 launches for 720; MUN: 1,057 for 1,050
         nn.CrossEntropyLoss: cross_entropy,  # AGW: 769 launches for 720; MUN: 1,184 for 1,050
         ops.Concat: Joined,  # MUN: 21 copies for 11, for 2 launches more
