@@ -212,8 +212,7 @@ def _run_all(cases: Sequence, side: Side, processes: int | None) -> Iterable:
         say(
             f"{outcome.case!s:{width}}"
             f"{_columns({p: outcome.decisive(p).of_limit for p in outcome.results}, side.columns)}  "
-            f"{'ok' if outcome.passed else 'OVER':7}  {seconds:5.1f} s  {where(*outcome.worst)}",
-            flush=True,
+            f"{'ok' if outcome.passed else 'OVER':7}  {seconds:5.1f} s  {where(*outcome.worst)}"
         )
         if outcome.terms:
             say(*_side_by_side(outcome).split("\n"))
