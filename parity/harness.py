@@ -331,7 +331,7 @@ def trace(pair: Pair, inputs: Sequence[Any], training: bool = False) -> By:
 
     def by(program: str) -> list[Comparison]:
         cell.set_train(training)
-        actual = _layers_of_graph(cell, inputs) if program == "graph" else _layers(program, cell, inputs)
+        actual = _layers_of_graph(program, cell, inputs) if program in COMPILED else _layers(program, cell, inputs)
         return [
             compare(f"output of {name}", actual[name], expected[name], FORWARD) for name in expected if name in actual
         ]
@@ -363,18 +363,22 @@ def _keep(store: dict[str, np.ndarray], name: str, _layer: Any, _inputs: Any, ou
         store.setdefault(name, _array(output))
 
 
-def _layers_of_graph(cell: nn.Cell, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
+def _layers_of_graph(program: str, cell: nn.Cell, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
     """Every layer's output by name, kept by the compiled graph itself, in which no hook is called: each layer also
-    assigns what it gives to a parameter. Types and shapes are those of the operators."""
+    assigns what it gives to a parameter. Types and shapes are those of the operators. Layers within a cell that the
+    program computes as a whole are not called, and are left out."""
     outputs = _layers("operators", cell, inputs)
     layers = {name: layer for name, layer in cell.cells_and_names() if name in outputs}
-    computing = by_program("graph", cell)  # which may replace a `construct`: before they are wrapped
+    computing = by_program(program, cell)  # which may replace a `construct`: before they are wrapped
     for name, layer in layers.items():
-        layer.kept_output = Parameter(ms.Tensor(np.zeros_like(outputs[name])), f"kept.{name}", requires_grad=False)
+        layer.kept_output = Parameter(
+            ms.Tensor(np.full_like(outputs[name], np.nan)), f"kept.{name}", requires_grad=False
+        )
         vars(layer).update(plain_construct=layer.construct, construct=MethodType(_construct_and_keep, layer))
     try:
         computing(*map(_to_mindspore, inputs))
-        return {name: layer.kept_output.asnumpy() for name, layer in layers.items()}
+        kept = {name: layer.kept_output.asnumpy() for name, layer in layers.items()}
+        return {name: value for name, value in kept.items() if not np.isnan(value).all()}
     finally:
         for layer in layers.values():
             del layer.kept_output
