@@ -16,6 +16,7 @@ from ms_vireid.models import vit as mindspore_vit
 from parity.compare import EXACT, FORWARD, Comparison, compare
 from parity.harness import (
     OF_FUNCTIONS,
+    OF_HALF,
     By,
     Case,
     Constant,
@@ -250,7 +251,7 @@ HALF = [
         2,
         f"{subject}, float16",
         lambda build=build, inputs=inputs: agree(build, *inputs, modes="float16"),
-        programs=OF_FUNCTIONS,
+        programs=OF_HALF,
     )
     for subject, build, *inputs in (
         ("Linear", lambda models: models.vit.dense(_WIDTH, 3 * _WIDTH), values(*_SEQUENCE)),

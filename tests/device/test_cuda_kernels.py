@@ -2,11 +2,14 @@
 
 import ctypes
 import math
+from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.special import erf
 
+from ms_vireid.command.errors import DeviceError
 from ms_vireid.programs.cuda import build
 
 LIMIT = {"float32": 2e-6, "float16": 2e-3}  # float32 arithmetic; a result is rounded once
@@ -240,3 +243,25 @@ def test_the_same_bits_whatever_the_order_of_threads(kernels, monkeypatch):
         results.append(made)
     for first, second in zip(*results, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+NVRTC = "nvidia-cuda-nvrtc-cu11"
+
+
+@pytest.fixture(scope="module")
+def nvrtc():
+    """NVIDIA's own compiler, which needs no GPU."""
+    found = next(file for file in metadata.files(NVRTC) if file.name == "libnvrtc.so.11.2")
+    return Path(found.locate())
+
+
+@pytest.mark.parametrize("architecture", ["sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90"])
+def test_nvidias_compiler_takes_the_kernels_for_every_gpu_that_mindspore_covers(nvrtc, architecture):
+    code = build.compiled(nvrtc, build.kernel_source(), architecture)
+    assert code.startswith(b"\x7fELF")
+    assert b"gelu_gradient_half_8" in code
+
+
+def test_what_does_not_compile_is_one_line(nvrtc):
+    with pytest.raises(DeviceError, match=r"^NVRTC does not compile the CUDA kernels \(.*\"x\" is undefined\)$"):
+        build.compiled(nvrtc, "__global__ void kernel() { x; }", "sm_80")

@@ -17,3 +17,17 @@ def test_a_compiled_program_computes_what_pytorch_computes(either, case):
 @pytest.mark.parametrize("case", [*(str(case) for case in CASES if case.rung == 2), IDENTITY])
 def test_operators_one_by_one_compute_what_pytorch_computes(either, case):
     assert either.do("run_case", case, "operators") == []
+
+
+# What this project's CUDA kernels take part in.
+OF_CUDA = [
+    *(f"2 {layer}" for layer in ("Block", "Block with dropout and drop path", "Block, float16")),
+    *(f"2 {layer}" for layer in ("IntraModalityLearner, 7x7 first", "IntraModalityLearner, float16")),
+    *("4 PMT small", "4 PMT small, gradients with dropout", "4 PMT small, float16", "4 MUN small, gradients"),
+    "5 PMT stage 1, six updates",
+]
+
+
+@pytest.mark.parametrize("case", OF_CUDA)
+def test_a_program_with_cuda_kernels_computes_what_pytorch_computes(worker, case):
+    assert worker.do("run_case", case, "cuda") == []
