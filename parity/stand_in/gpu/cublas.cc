@@ -78,7 +78,7 @@ int product(const char *name, const Handle *handle, const Sizes &sizes, const vo
   if (!supported(a.type, b.type, c.type, compute)) return NOT_SUPPORTED;
   View first = view(a, batch, m, k), second = view(b, batch, k, n), result = view(c, batch, m, n);
   std::string work = described(result) + ' ' + described(first) + ' ' + described(second);
-  bool in_tf32 = a.type == FLOAT32 && (compute == IN_TF32 || handle->math == WITH_TF32);
+  bool in_tf32 = a.type == FLOAT32 && (compute == IN_TF32 || handle && handle->math == WITH_TF32);
   stand_in::count_launch(name, work + (in_tf32 ? " TF32" : ""));
   if (stand_in::computes()) stand_in::multiply(first, second, result, scalar(alpha, compute), scalar(beta, compute));
   return SUCCESS;
