@@ -229,18 +229,6 @@ def gpu_residual_depthwise(self: ResidualDepthwise, x: Tensor) -> Tensor:
     return gpu_convolution(self, ops.relu(x)) + x
 
 
-def gpu_dense(self: nn.Dense, x: Tensor) -> Tensor:
-    return _dense(x, self.weight, self.bias) if self.has_bias else nn.Dense.construct(self, x)
-
-
-def mlp(self: vit.Mlp, x: Tensor, noise: Tensor | None) -> Tensor:
-    return self.drop2(_hidden(self, x, noise), noise)
-
-
-def gpu_attention(self: vit.Attention, x: Tensor, noise: Tensor | None) -> Tensor:
-    return self.proj_drop(_attended(self, x), noise)
-
-
 def gem(self: GeM, x: Tensor) -> Tensor:
     if self.learned:
         return GeM.construct(self, x)
@@ -313,13 +301,14 @@ def average_pool(self: nn.AvgPool2d, x: Tensor) -> Tensor:
 # By the device: what takes the place of which cells, and what a step of a method asks without it, for with it.
 GRAPH = {
     "GPU": {
-        vit.Mlp: mlp,  # PMT: 1,313 launches for 1,217; peak 14.6 GiB for 11.0
-        vit.Attention: gpu_attention,  # PMT: 1,253 launches for 1,217, 35 copies for 11; peak 12.5 GiB for 11.0
+        # PMT: 1,286 launches for 1,219, 36 copies for 13; peak 16.1 GiB for 10.8. On an H100 (`--only costs`)
+        # 442 ms for 282; with replacements that only saved memory 385 were measured, in float16 235 for 117. In float32
+        # and float16, gradients of biases 64 for 2 and 59 for 2, GELU and numbers 49 for 20 and 39 for 13, dropout and
+        # drop path 49 for 29 and 45 for 23, softmax's gradient 15 for 7 and 11 for 5.
         vit.Block: block,
-        nn.Dense: gpu_dense,
-        nn.Conv2d: gpu_convolution,
+        nn.Conv2d: gpu_convolution,  # MUN in float16, with the next: 95 ms for 89
         ResidualDepthwise: gpu_residual_depthwise,
-        GeM: gem,  # AGW: 727 launches for 720; MUN: 1,057 for 1,050
+        GeM: gem,  # AGW: 727 launches for 720, 0.7 ms of cubes and squares less; MUN: 1,057 for 1,050
         nn.CrossEntropyLoss: cross_entropy,  # AGW: 769 launches for 720; MUN: 1,184 for 1,050
         ops.Concat: Joined,  # MUN: 21 copies for 11, for 2 launches more
         ModalityPrototypes: prototypes,  # MUN: 15 copies for 11, for 2 launches more

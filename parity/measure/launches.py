@@ -47,12 +47,14 @@ COST_ROWS = {
     for precision, mode in (("float32", "compiled"), ("float16", "compiled amp"))
 }
 # Cells that the tables of `programs/graph.py` replace, and the models that have them: PMT, AGW, MUN.
-_ON_BOTH = {"Attention": "PMT", "CrossEntropyLoss": "PMT AGW MUN", "GeM": "AGW MUN"}
+_ON_BOTH = {"CrossEntropyLoss": "PMT AGW MUN", "GeM": "AGW MUN"}
 _REPLACED = {
-    "GPU": _ON_BOTH | {"Mlp": "PMT", "Concat": "MUN", "ModalityPrototypes": "MUN"},
+    "GPU": _ON_BOTH
+    | {"Block": "PMT", "Conv2d": "MUN", "ResidualDepthwise": "MUN", "Concat": "MUN", "ModalityPrototypes": "MUN"},
     "Ascend": _ON_BOTH
     | {
         "GELU": "PMT",
+        "Attention": "PMT",
         "LayerNorm": "PMT",
         "Dense": "PMT AGW MUN",
         "Conv2d": "PMT AGW MUN",

@@ -260,13 +260,13 @@ KINDS = (
     Kind("selection", "CalSelectBroadcast", "SelectBroadcast", results, {"float32": 7.27e7, "float16": 7.76e7}),
     Kind(
         "addcmul of equal shapes",
-        "CalAddcmul",
-        "Addcmul_all_same",
+        "CalAddc(mul|div)",
+        "Addc(mul|div)_all_same",
         results,
         {"float32": 1.45e8, "float16": 2.2e8},
         _equal,
     ),
-    Kind("addcmul", "CalAddcmul", "Addcmul", results, {"float32": 4.84e7, "float16": 5.14e7}),
+    Kind("addcmul", "CalAddc(mul|div)", "Addc(mul|div)", results, {"float32": 4.84e7, "float16": 5.14e7}),
     Kind(
         "transposition",
         "CalTranspose|CalAsStrided",
