@@ -1,10 +1,8 @@
 """Which program computes a model: the CPU's kernels, MindSpore's operators one by one, or a compiled graph of them."""
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from types import MethodType
 
 import mindspore as ms
@@ -18,7 +16,6 @@ from ms_vireid.config import TrainConfig
 from ms_vireid.devices import runtime
 from ms_vireid.programs import graph, same_bits
 
-_log = logging.getLogger(__name__)
 COMPILED = ("graph", "cuda")  # the latter with this project's CUDA kernels in it
 OF_DEVICE = {
     "CPU": ("kernels", "operators", "graph"),
@@ -30,11 +27,12 @@ OF_DEVICE = {
 def training_program(config: TrainConfig) -> str:
     """What `train.program` asks for on this device.
 
-    auto compiles where work is queued to a device: operator by operator a GPU waits for Python. On a GPU the graph has
-    this project's CUDA kernels, where they can be compiled (PMT on an H100: 192 ms for 269 in float32, 53 for 121 in
-    float16). On a CPU the kernels, which compute in float32 alone, are faster. MindSpore's cache of compiled graphs is
-    left off: from it a second process begins in 1 s instead of 17, and its loss is not a number (a small PMT,
-    MindSpore 2.10, CPU).
+    auto compiles where work is queued to a device: operator by operator a GPU waits for Python. On a CPU the kernels,
+    which compute in float32 alone, are faster. MindSpore's cache of compiled graphs is left off: from it a second
+    process begins in 1 s instead of 17, and its loss is not a number (a small PMT, MindSpore 2.10, CPU).
+
+    cuda, a graph with this project's CUDA kernels, is the fastest on a GPU (PMT on an H100: 192 ms a step for 269 in
+    float32, 53 for 121 in float16), and has to be asked for: what is recomputed is not computed by them yet.
 
     Raises:
         InputError: kernels are asked for on another device, or with mixed precision; bfloat16 but not on an Ascend.
@@ -44,27 +42,14 @@ def training_program(config: TrainConfig) -> str:
     if config.amp == "bfloat16" and target != "Ascend":
         raise InputError(f"train.amp=bfloat16: MindSpore does not compute it on a {target}; give train.amp=float16")
     if config.program == "auto":
-        return ("operators" if config.amp else "kernels") if on_cpu else _compiled_program()
+        return ("operators" if config.amp else "kernels") if on_cpu else "graph"
     if config.program == "kernels" and not (on_cpu and not config.amp):
         raise InputError("train.program=kernels: they compute on a CPU and without train.amp; leave it at auto")
     if config.program == "cuda":
+        if config.recompute:
+            raise InputError("train.program=cuda: cannot recompute yet; give train.recompute=false, or program graph")
         require_cuda("train.program=cuda")
     return config.program
-
-
-@cache
-def _compiled_program() -> str:
-    """What auto compiles by on this device; a note says why a GPU goes without the CUDA kernels."""
-    if ms.get_context("device_target") != "GPU":
-        return "graph"
-    from ms_vireid.programs.cuda import build
-
-    try:
-        build.launcher()
-    except DeviceError as problem:
-        _log.warning("note: without this project's CUDA kernels: %s; %s", problem, problem.remedy)
-        return "graph"
-    return "cuda"
 
 
 def require_cuda(option: str) -> None:
@@ -84,7 +69,7 @@ def inference_program(program: str) -> str:
     require_choice("program", program, ("auto", *PROGRAMS))
     on_cpu = ms.get_context("device_target") == "CPU"
     if program == "auto":
-        return "kernels" if on_cpu else _compiled_program()
+        return "kernels" if on_cpu else "graph"
     if program == "kernels" and not on_cpu:
         raise InputError("--program kernels: they compute on a CPU; leave it at auto")
     if program == "cuda":
