@@ -103,10 +103,10 @@ def is_for_stand_ins(case: Case) -> bool:
 
 def _as(program: str, case: Case) -> str:
     """The program that stands for this one in a case: no kernel replaces a plain function, so there "operators" stands
-    for "kernels"."""
+    for "kernels", and "graph" for "cuda"."""
     if not case.programs:
         return ONCE
-    return program if program in case.programs else "operators"
+    return program if program in case.programs else {"cuda": "graph"}.get(program, "operators")
 
 
 def _set_seeds() -> None:

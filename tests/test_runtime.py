@@ -18,8 +18,10 @@ from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import gpu, runtime
 from ms_vireid.inference import start_inference
-from ms_vireid.programs.prepare import PROGRAMS, prepare
+from ms_vireid.programs.prepare import OF_DEVICE, prepare
 from tests.driver import Driver, Loader
+
+PROGRAMS = OF_DEVICE["CPU"]
 
 
 def environment_after(call, **variables):

@@ -7,7 +7,9 @@ from mindspore import Parameter, Tensor
 from ms_vireid.config import CONFIG_ROOT, AdamWConfig, SGDConfig, load_config
 from ms_vireid.engine.optimizer import SGD, AdamW, ParameterGroup, build_optimizer, parameter_groups
 from ms_vireid.models import create_model
-from ms_vireid.programs.prepare import PROGRAMS, prepare
+from ms_vireid.programs.prepare import OF_DEVICE, prepare
+
+PROGRAMS = OF_DEVICE["CPU"]
 
 BETAS, EPS, DECAY = (0.9, 0.999), 1e-8, 0.1
 

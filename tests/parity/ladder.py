@@ -1,7 +1,9 @@
 """A case of the ladder as a test."""
 
-from ms_vireid.programs.prepare import PROGRAMS
+from ms_vireid.programs.prepare import OF_DEVICE
 from parity.cases import LADDER, ONCE, run
+
+PROGRAMS = OF_DEVICE["CPU"]
 
 
 def of_rungs(*rungs):

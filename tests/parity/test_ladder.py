@@ -2,11 +2,13 @@
 
 import pytest
 
-from ms_vireid.programs.prepare import PROGRAMS
+from ms_vireid.programs.prepare import OF_DEVICE
 from parity.cases import LADDER, RUNGS
 from parity.rungs.names import _defined
 from tests.parity.ladder import check, of_rungs
 from torch_ref import losses
+
+PROGRAMS = OF_DEVICE["CPU"]
 
 
 @pytest.mark.parametrize("case", of_rungs(*set(RUNGS) - {4, 5}), ids=str)

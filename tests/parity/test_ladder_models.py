@@ -4,8 +4,10 @@ layers, small models and whole trainings are operators and graphs here too."""
 
 import pytest
 
-from ms_vireid.programs.prepare import PROGRAMS
+from ms_vireid.programs.prepare import OF_DEVICE
 from tests.parity.ladder import check, of_rungs
+
+PROGRAMS = OF_DEVICE["CPU"]
 
 # With dropout it is here as well, and takes half a minute each time.
 CASES = [case for case in of_rungs(4) if str(case) != "4 pmt_vit_base, gradients"]

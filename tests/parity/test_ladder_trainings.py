@@ -3,8 +3,10 @@ graph is compiled on the stand-in devices (tests/device); `parity/report.py` has
 
 import pytest
 
-from ms_vireid.programs.prepare import PROGRAMS
+from ms_vireid.programs.prepare import OF_DEVICE
 from tests.parity.ladder import check, of_rungs
+
+PROGRAMS = OF_DEVICE["CPU"]
 
 ELSEWHERE = "5 AGW, float16"  # whose parts MUN has, too
 
