@@ -10,7 +10,7 @@ import pytest
 
 from ms_vireid import evaluate, report, train
 from ms_vireid.command.stopping import stop_requests
-from ms_vireid.files.checks import unsealed
+from ms_vireid.files.checks import file_checksum, unsealed
 from ms_vireid.inference import features
 from tests.checkpoints import DATA
 from tests.report_run import OPTIONS, command, trained_run
@@ -86,6 +86,8 @@ def test_a_training_stopped_in_its_last_evaluation_is_resumed(finished, stopped_
         unsealed(json.loads((folder / "result.json").read_text())) for folder in (tmp_path / "run", finished)
     )
     assert whole.keys() - ended.keys() == {"best", "last"}  # it evaluated each epoch
+    assert ended["protocol"].pop("sha256") == file_checksum(tmp_path / "run/model.safetensors")
+    del whole["protocol"]["sha256"]  # the file also holds the configuration
     assert ended == {name: whole[name] for name in ended}
 
 

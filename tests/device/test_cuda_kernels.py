@@ -1,6 +1,7 @@
 """The CUDA kernels, compiled for the host by the stand-in's NVRTC, launched as by MindSpore, against slow float64."""
 
 import ctypes
+import locale
 import math
 from importlib import metadata
 from pathlib import Path
@@ -246,6 +247,7 @@ def test_the_same_bits_whatever_the_order_of_threads(kernels, monkeypatch):
 
 
 NVRTC = "nvidia-cuda-nvrtc-cu11"
+ENCODING = locale.getpreferredencoding()
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +262,7 @@ def test_nvidias_compiler_takes_the_kernels_for_every_gpu_that_mindspore_covers(
     code = build.compiled(nvrtc, build.kernel_source(), architecture)
     assert code.startswith(b"\x7fELF")
     assert b"gelu_gradient_half_8" in code
+    assert locale.getpreferredencoding() == ENCODING
 
 
 def test_what_does_not_compile_is_one_line(nvrtc):

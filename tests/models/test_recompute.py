@@ -9,8 +9,10 @@ from mindspore import Tensor
 
 from ms_vireid.models import AGW, MUN
 from ms_vireid.models.resnet import Bottleneck
-from ms_vireid.programs.prepare import PROGRAMS, prepare
+from ms_vireid.programs.prepare import OF_DEVICE, prepare
 from torch_ref import models as torch_models
+
+PROGRAMS = OF_DEVICE["CPU"]
 
 SMALL = {"layers": (2, 2, 2, 2), "width": 8}
 MODELS = {

@@ -1,5 +1,6 @@
 """Batches prepared ahead by worker processes, as `ms_vireid.data.loader` does for MindSpore."""
 
+import warnings
 from collections.abc import Iterator
 
 from torch.utils.data import DataLoader
@@ -25,6 +26,7 @@ class _Read:
 def iterate(batches: Batches, workers: int, start: int, stop: int) -> Iterator[tuple]:
     """Items `start` to `stop` - 1 in order; raises InputError for a broken picture."""
     numbers = range(start, stop)
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores: as data.workers has it
     loader = DataLoader(
         _Read(batches),
         batch_size=None,

@@ -57,6 +57,9 @@ def kernel_source() -> str:
 def compiled(nvrtc: Path, source: str, architecture: str) -> bytes:
     """Machine code for an architecture such as "sm_90"; raises DeviceError if NVRTC cannot make it."""
     library, program = ctypes.CDLL(str(nvrtc)), ctypes.c_void_p()
+    use_locale = ctypes.CDLL(None).uselocale
+    use_locale.argtypes, use_locale.restype = [ctypes.c_void_p], ctypes.c_void_p
+    before = use_locale(None)  # NVRTC leaves the thread with another, by which texts would be read as ASCII
 
     def text(kind: str) -> bytes:
         size = ctypes.c_size_t()
@@ -74,6 +77,7 @@ def compiled(nvrtc: Path, source: str, architecture: str) -> bytes:
         return text("CUBIN")
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
+        use_locale(before)
 
 
 def _compile_launcher(library: Path) -> None:
