@@ -183,7 +183,7 @@ class VisionTransformer(nn.Cell):
             positions = batch * self.tokens, self.embed_dim
             how = self.path_rates, batch, self.shard, self.pos_drop.rate
             noise, factors = step_noise(key, positions, *how)
-            noise, factors = noise.reshape(x.shape), ops.unstack(factors.astype(x.dtype))
+            noise, factors = noise.reshape(x.shape), factors.astype(x.dtype)
         x = self.pos_drop(x, noise)
         for block in self.blocks:
             if self.training and self.recompute_blocks:

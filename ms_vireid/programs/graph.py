@@ -188,7 +188,7 @@ def _dropped(self: Dropout, noise: Tensor) -> Tensor:
     return numbers < _fill(numbers.shape, limit.reshape(()))
 
 
-def _after(drop: Dropout, path: DropPath, branch: Tensor, factors: tuple[Tensor, ...], noise: Tensor) -> Tensor:
+def _after(drop: Dropout, path: DropPath, branch: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
     if not drop.training or drop.rate == 0.0:
         return path(branch, factors)
     return _kept(branch, _dropped(drop, noise), factors[path.layer].reshape(-1, 1, 1))
@@ -297,6 +297,8 @@ def max_pool(self: nn.MaxPool2d, x: Tensor) -> Tensor:
 def average_pool(self: nn.AvgPool2d, x: Tensor) -> Tensor:
     return mint.nn.functional.avg_pool2d(x, self.kernel_size, self.stride)
 
+
+NOT_RECOMPUTED = (vit.Block,)  # MindSpore makes a circle of the graph of one whose gradients are its own
 
 # By the device: what takes the place of which cells, and what a step of a method asks without it, for with it.
 GRAPH = {

@@ -99,6 +99,8 @@ def prepare(program: str, model: nn.Cell, *others: nn.Cell) -> None:
         replacements = same_bits.CELLS | replacements
     if program == "operators":
         ms.runtime.launch_blocking()  # an error names its operator; from queued ones MindSpore 2.10 may crash instead
+    if any(getattr(part, "recompute_blocks", False) for part in parts):
+        replacements = {kind: made for kind, made in replacements.items() if kind not in graph.NOT_RECOMPUTED}
     for part in parts:
         if program != "kernels" and hasattr(part, "lay_out"):
             part.lay_out()
