@@ -85,9 +85,9 @@ _CHOICES = (  # the other values of what the paper leaves open
 )
 RECIPES = {
     "PMT stage 1": Recipe("pmt/sysu.yaml", _PMT, _AS_SMOOTH),
-    # Its trainings draw dropout by another seed: by the default one a triplet is mined otherwise in the fifth step in
-    # float16, in one of six trainings whose loss was moved by 1e-6 or less, and the features are then 4e-2 apart.
-    "PMT stage 2": Recipe("pmt/sysu.yaml", _PMT, (*_AS_SMOOTH, "seed=3"), first=20),
+    # Its trainings draw dropout by another seed: in float16 a triplet is mined otherwise in a step of most others, and
+    # the features are then 2e-2 to 4e-2 apart (seeds 1, 3, 4 and 5 of five).
+    "PMT stage 2": Recipe("pmt/sysu.yaml", _PMT, (*_AS_SMOOTH, "seed=2"), first=20),
     # A ten-thousandth of the rate: training AGW from scratch is chaotic. At a hundredth of it two runs in PyTorch, from
     # weights 1e-7 apart, differ by 1 in their loss after 20 steps: an activation that is 0 up to rounding passes its
     # gradient in one run and not in the other, and what follows grows with the rate.
