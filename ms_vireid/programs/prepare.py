@@ -35,7 +35,8 @@ def training_program(config: TrainConfig) -> str:
     float32, 53 for 121 in float16), and has to be asked for: what is recomputed is not computed by them yet.
 
     Raises:
-        InputError: kernels are asked for on another device, or with mixed precision; bfloat16 but not on an Ascend.
+        InputError: kernels are asked for on another device, or with mixed precision; bfloat16 but not on an Ascend;
+            cuda but not on a GPU, without a compiler for it, or with recomputation.
     """
     target = ms.get_context("device_target")
     on_cpu = target == "CPU"
