@@ -81,10 +81,10 @@ struct View {
 std::string described(const View &tensor);  // "float32[2,3]"; an axis along which it is broadcast has length 1
 
 // Counts a launch: its name, a tab, and what it works on, mostly results first, by which parity/measure/prices.py knows
-// what it costs.
-void count_launch(const std::string &name, const std::string &work);
+// what it costs. In the counters of the library that calls it, whichever was loaded first for all to see.
+__attribute__((visibility("hidden"))) void count_launch(const std::string &name, const std::string &work);
 template <typename... Views>
-void count_launch(const std::string &name, const Views &...tensors) {
+__attribute__((visibility("hidden"))) void count_launch(const std::string &name, const Views &...tensors) {
   std::string work;
   ((work += (work.empty() ? "" : " ") + described(tensors)), ...);
   count_launch(name, work);
