@@ -131,14 +131,18 @@ class CrossModalityLearner(nn.Cell):
         Raises:
             ValueError: H or W that a ratio does not divide.
         """
+        x = self.pyramids(visible, infrared)  # [N, 8C, H, W], Eq. 8
+        return self.scale * self.fuse(self.bn(x))  # [N, C, H, W], Eq. 9
+
+    def pyramids(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        """Both in every scale, [N, 8C, H, W]."""
         check_size(visible.shape[2], visible.shape[3], self.ratios)
         scales = ()
         for features in (visible, infrared):
             for pool, rebuild in zip(self.pools, self.transposed):  # noqa: B905 (graph mode knows no strict=)
                 pyramid = pool(features)  # [N, C, H / ratio, W / ratio], Eq. 6
                 scales += (rebuild(pyramid),)  # [N, C, H, W], Eq. 7
-        x = self.concat(*scales)  # [N, 8C, H, W], Eq. 8
-        return self.scale * self.fuse(self.bn(x))  # [N, C, H, W], Eq. 9
+        return self.concat(*scales)
 
 
 class AuxiliaryGenerator(nn.Cell):

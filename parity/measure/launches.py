@@ -50,7 +50,15 @@ COST_ROWS = {
 _ON_BOTH = {"CrossEntropyLoss": "PMT AGW MUN", "GeM": "AGW MUN"}
 _REPLACED = {
     "GPU": _ON_BOTH
-    | {"Block": "PMT", "Conv2d": "MUN", "ResidualDepthwise": "MUN", "Concat": "MUN", "ModalityPrototypes": "MUN"},
+    | {
+        "Block": "PMT",
+        "Conv2d": "MUN",
+        "ResidualDepthwise": "MUN",
+        "IntraModalityLearner": "MUN",
+        "CrossModalityLearner": "MUN",
+        "Concat": "MUN",
+        "ModalityPrototypes": "MUN",
+    },
     "Ascend": _ON_BOTH
     | {
         "GELU": "PMT",
@@ -96,9 +104,7 @@ def costs(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]
     those that are shortest together. Beside them PyTorch's kinds of kernels as they were measured, in the same order: a
     line's two have nothing else in common. Raises as `rows`."""
     for name in names:
-        model, mode = COST_ROWS[name]
-        overrides = *MODELS[model][1], *CLASSES, *options.overrides, *MODES[mode]
-        calls = _counted(f"GPU: {model.split()[0]} {mode}", "GPU", model, overrides)["calls"]
+        calls = calls_of(name, options.overrides)
         kinds = [(kind, *cost) for kind, cost in prices.kinds(calls).items()]
         long = [kind for kind in kinds if kind[2] >= LEAST_MS]
         whole = _sum(f"all, of a step of {prices.step_ms(calls):.1f} ms", kinds)
@@ -109,6 +115,13 @@ def costs(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]
             (kind, made, ms), (torch_kind, torch_ms, *_) = our, their
             row = {"kind": kind, "calls": made, "ms": ms, "torch_kind": torch_kind, "torch_ms": torch_ms}
             yield f"{name}, {place}" if place else name, row
+
+
+def calls_of(name: str, overrides: Sequence[str] = ()) -> dict[str, float]:
+    """What one of `COST_ROWS` asks of the stand-in GPU in a step: how often, by `counts.calls`' names."""
+    model, mode = COST_ROWS[name]
+    overrides = *MODELS[model][1], *CLASSES, *overrides, *MODES[mode]
+    return _counted(f"GPU: {model.split()[0]} {mode}", "GPU", model, overrides)["calls"]
 
 
 def _sum(name: str, kinds: Sequence[tuple[str, float, float]]) -> tuple[str, float, float]:

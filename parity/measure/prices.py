@@ -8,9 +8,10 @@ or operations at a rate, and a launch.
 `parity/benchmark.py --only launches costs` prints them; a change is judged by the difference. `own_ms(bytes)` is what a
 kernel of our own will cost that is not written yet, by the bytes that it must move.
 
-KINDS has the rates, fitted to the kernels of six steps as they were profiled on the card and day that h100.json names.
-That file also has their ms by kind, and the calls of the same steps on the stand-in. With a folder of other profiles
-(profiles.json, steps.json) of these calls, this writes the ms anew and prints the rates:
+KINDS has the rates, fitted to the kernels of six steps of two commits ("steps" and "earlier" in h100.json) as they were
+profiled on the card and day that the file names. Of each step it has the calls on the stand-in and the ms by kind. With
+a folder of newer profiles, as `benchmark.py --only train_step --json pmt-float32.json --kernels
+pmt-float32.kernels.json` writes them of each step, this counts the calls, replaces "steps" and prints their rates:
 
     python -m parity.measure.prices FOLDER
 """
@@ -23,7 +24,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 from math import prod
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
 from ms_vireid.command.errors import InputError
@@ -34,8 +34,8 @@ from parity.stand_in import DEVICES
 H100 = Path(__file__).with_name("h100.json")
 LAUNCH_MS = 0.0013  # the shortest kernel
 MEMORY_RATE = 2.4e9  # bytes a ms: of a kernel that moves each once and does nothing else, and of none more
-# While the batch is copied into a tensor and from pageable memory, the device has nothing to do: 9 ms for 32 MB.
-HOST_RATE = 3.5e6  # bytes a ms
+# While a batch is copied from pageable memory and the host prepares it, the device has nothing to do: bytes a ms.
+HOST_RATE = 5.6e6  # 2 to 8 ms for 32 MB
 TO_DEVICE, OTHERS = "copy to the device", "others"
 _WIDTHS = {"bool": 1, "int8": 1, "uint8": 1, "float16": 2, "bfloat16": 2, "int16": 2, "int64": 8, "float64": 8}
 _TENSOR = re.compile(r"(\w+)\[([\d,]*)\]")
@@ -54,6 +54,8 @@ class Call:
     def type(self) -> str:
         """The floating-point type that it has to do with, or else that of what it reads."""
         types = [kind for kind, _ in reversed(self.tensors)]
+        if self.function.startswith("Cast<") and "float16" in types:
+            return "float16"
         return next((kind for kind in types if "float" in kind), types[0] if types else "")
 
     @property
@@ -125,6 +127,12 @@ def _one_condition(call: Call) -> bool:
     return call.sizes[1] == 1
 
 
+def _columns(call: Call) -> bool:
+    """Of many rows."""
+    (_, result), (_, x), *_ = call.tensors
+    return len(x) == 2 and x[1:] == result and x[0] > 4 * x[1]
+
+
 def _note(note: str) -> Callable[[Call], bool]:
     return lambda call: call.note == note
 
@@ -159,14 +167,14 @@ KINDS = (
         _GEMM + "StridedBatched",
         "PMT float32.*tilesize64x32x8",
         product,
-        {"float32": 2.35e10, "float16": 2e11},  # of float16 a guess
+        {"float32": 2.41e10, "float16": 2e11},  # of float16 a guess
     ),
     Kind(
         "product",
         _GEMM,
         r"(PMT|MUN).*f32f32_f32f32|sgemm|splitK|PMT.*xmma_gemm|dot_kernel|gemmk1|reduce_1Block",
         product,
-        {"float32": 4.43e10, "float16": 6.09e11},
+        {"float32": 4.55e10, "float16": 6.14e11},
     ),
     Kind(
         "depthwise convolution",
@@ -181,7 +189,7 @@ KINDS = (
         _CONVOLUTION,
         "MUN.*(grouped_direct|c1_k1|depthwise|wgrad2d_shmem)",
         convolution,
-        {"float32": 2.68e9, "float16": 7.06e9},
+        {"float32": 2.38e9, "float16": 6.77e9},
         _by_channel,
     ),
     Kind(
@@ -189,7 +197,7 @@ KINDS = (
         _CONVOLUTION,
         "AGW.*(grouped_direct|gemv|f32f32_f32f32)",
         in_bytes,
-        {"float32": 1.28e9, "float16": 9.19e8},
+        {"float32": 1.28e9, "float16": 9.11e8},
         _one_channel,
     ),
     Kind(
@@ -197,7 +205,7 @@ KINDS = (
         _CONVOLUTION,
         "To(Folded)?N|[dw]grad|fprop|mplicit|SplitK|workspace|s1688|f16_s|s16816|f16f16|f16f32|tf32f32",
         convolution,
-        {"float32": 9.17e10, "float16": 1.63e11},
+        {"float32": 9.16e10, "float16": 1.62e11},
     ),
     Kind(
         "cuDNN's reduction",
@@ -206,8 +214,8 @@ KINDS = (
         in_bytes,
         {"float32": 7.03e7, "float16": 3.54e7},
     ),
-    Kind("cuDNN's OpTensor", "cudnnOpTensor", "op_generic_tensor", results, {"float32": 2.7e8, "float16": 2.82e8}),
-    Kind("BatchNorm", "cudnnBatchNormalizationForward", "bn_fw", in_bytes, {"float32": 1.56e9, "float16": 1.95e9}),
+    Kind("cuDNN's OpTensor", "cudnnOpTensor", "op_generic_tensor", results, {"float32": 2.82e8, "float16": 2.83e8}),
+    Kind("BatchNorm", "cudnnBatchNormalizationForward", "bn_fw", in_bytes, {"float32": 1.56e9, "float16": 1.94e9}),
     Kind(
         "BatchNorm's gradient",
         "cudnnBatchNormalizationBackward",
@@ -215,14 +223,14 @@ KINDS = (
         in_bytes,
         {"float32": 1.42e9, "float16": 2e9},
     ),
-    Kind("ReLU's gradient", "CalReLUGrad", "CalReLUGrad", in_bytes, {"float32": 1.61e9, "float16": 9.44e8}),
+    Kind("ReLU's gradient", "CalReLUGrad", "CalReLUGrad", in_bytes, {"float32": 1.61e9, "float16": 9.4e8}),
     Kind("power", _BINARY + r"<\w+::kPow", r"In1Scalar<\(BinaryOpType\)14", results, {"float32": 3.83e7}, _number),
     Kind(
         "elementwise, equal shapes",
         _BINARY + "|CalSelect<|BinaryOps|CalAssign",
         "TransitFactory<(BinaryFunc|Select)|NoScalar|BinaryNoVec",
         in_bytes,
-        {"float32": 2.07e9, "float16": 2.01e9, "int32": 2.21e9},
+        {"float32": 2.09e9, "float16": 2e9, "int32": 1.8e9},
         _equal,
     ),
     Kind(
@@ -230,7 +238,7 @@ KINDS = (
         _BINARY,
         "In1Scalar|In0Scalar",
         results,
-        {"float32": 7.49e7, "float16": 8.4e7, "int32": 7.89e7},
+        {"float32": 7.59e7, "float16": 8.51e7, "int32": 7.83e7},
         _number,
     ),
     Kind(
@@ -238,17 +246,17 @@ KINDS = (
         _BINARY + "|BroadcastRightShift",
         "BinaryWithBroadcast|BroadcastRightShift",
         results,
-        {"float32": 4.66e7, "float16": 4.93e7, "int32": 4.12e7},
+        {"float32": 4.66e7, "float16": 4.85e7, "int32": 4.18e7},
     ),
     Kind(
         "elementwise, one operand",
         "UnaryOps|Softplus|CalIsFinite",
         "TransitFactory<UnaryFunc|UnaryNoVec",
         in_bytes,
-        {"float32": 1.65e9, "float16": 1.38e9},
+        {"float32": 1.67e9, "float16": 1.39e9},
     ),
-    Kind("cast", "Cast<", "CastFunctor", in_bytes, {"float16": 6.67e8}),
-    Kind("masked fill", r"\w+MaskedFill", "MaskedFill", results, {"float32": 1.3e8, "float16": 1.51e8}),
+    Kind("cast", "Cast<", "CastFunctor", in_bytes, {"float16": 1.43e9}),
+    Kind("masked fill", r"\w+MaskedFill", "MaskedFill", results, {"float32": 1.32e8, "float16": 1.5e8}),
     Kind(
         "selection by one condition",
         "CalSelectBroadcast",
@@ -257,57 +265,65 @@ KINDS = (
         {"float32": 1.78e8},
         _one_condition,
     ),
-    Kind("selection", "CalSelectBroadcast", "SelectBroadcast", results, {"float32": 7.27e7, "float16": 7.76e7}),
+    Kind("selection", "CalSelectBroadcast", "SelectBroadcast", results, {"float32": 8.08e7, "float16": 8.09e7}),
     Kind(
         "addcmul of equal shapes",
         "CalAddc(mul|div)",
         "Addc(mul|div)_all_same",
         results,
-        {"float32": 1.45e8, "float16": 2.2e8},
+        {"float32": 1.29e8, "float16": 2.15e8},
         _equal,
     ),
-    Kind("addcmul", "CalAddc(mul|div)", "Addc(mul|div)", results, {"float32": 4.84e7, "float16": 5.14e7}),
+    Kind("addcmul", "CalAddc(mul|div)", "Addc(mul|div)", results, {"float32": 4.86e7, "float16": 5.14e7}),
     Kind(
         "transposition",
         "CalTranspose|CalAsStrided",
         "TransposeKernel|Swap3D",
         results,
-        {"float32": 1.21e8, "float16": 1.29e8},
+        {"float32": 1.23e8, "float16": 1.28e8},
     ),
     Kind(
         "strided slice",
         "StridedSlice(Grad)?<",
         "StridedSlice",
         results,
-        {"float32": 5.42e7, "float16": 5.81e7, "int32": 3e5},
+        {"float32": 5.55e7, "float16": 5.82e7, "int32": 3e5},
     ),
-    Kind("slice", r"Slice\dDKernel", r"Slice\dD<", results, {"float32": 1.03e8, "float16": 1.09e8}),
-    Kind("joining", "ConcatKernel", "Concat<", searched, {"float32": 1.18e8, "float16": 1.39e8}),
+    Kind("slice", r"Slice\dDKernel", r"Slice\dD<", results, {"float32": 1.05e8, "float16": 1.09e8}),
+    Kind("joining", "ConcatKernel", "Concat<", searched, {"float32": 1.19e8, "float16": 1.39e8}),
     Kind("splitting", "SplitKernel|PackKernel|UnpackKernel|Gather|TensorScatter", "", results, {"": 60e6}),
-    Kind("repetition", "CalTile|BroadcastTo", "Tile<|BroadcastTo", results, {"float32": 5.09e7}),
+    Kind("repetition", "CalTile|BroadcastTo", "Tile<|BroadcastTo", results, {"float32": 5.07e7}),
+    Kind(
+        "sums of columns",
+        "ArrayReduce",
+        "ColumnReduceKernel",
+        largest,
+        {"float32": 1.35e8, "float16": 1.52e8},
+        _columns,
+    ),
     Kind(
         "reduction",
         "ArrayReduce|CalArgmax|UnsortedSegmentSum",
         "RowReduce|ColumnReduce|BlockReduce|cub::Device",
         largest,
-        {"float32": 6.57e8, "float16": 7.05e8},
+        {"float32": 6.17e8, "float16": 6.77e8},
     ),
     Kind(
         "convolution's bias gradient",
         "CalBiasAddGrad",
         "BiasAddGradNCHW",
         largest,
-        {"float32": 3.46e8, "float16": 1.49e8},
+        {"float32": 3.45e8, "float16": 1.49e8},
     ),
-    Kind("LayerNorm", "LayerNorm<", "TiledLayerNorm", results, {"float32": 1.24e8, "float16": 1.58e8}),
+    Kind("LayerNorm", "LayerNorm<", "TiledLayerNorm", results, {"float32": 1.26e8, "float16": 1.58e8}),
     Kind(
         "LayerNorm's gradient",
         "LayerNormGrad<",
         "TiledGamma|TiledInputProp",
         results,
-        {"float32": 7.66e7, "float16": 9.2e7},
+        {"float32": 7.81e7, "float16": 9.14e7},
     ),
-    Kind("softmax", "Softmax<|cudnnSoftmax", "SoftMax", results, {"float32": 3.44e8, "float16": 5.44e8}),
+    Kind("softmax", "Softmax<|cudnnSoftmax", "SoftMax", results, {"float32": 3.56e8, "float16": 5.43e8}),
     Kind(
         "max pooling", "CalMaxPool3DWithArgmax", "MaxPool3DWithArgmax", largest, {"float32": 1.56e8, "float16": 1.57e8}
     ),
@@ -318,19 +334,21 @@ KINDS = (
         "cudnnPoolingBackward",
         "pooling_bw",
         largest,
-        {"float32": 2.35e8, "float16": 2.28e8},
+        {"float32": 2.35e8, "float16": 2.27e8},
     ),
     Kind(
         "update of weights",
         "AdamWeightDecay|Momentum|CalApplyGradientDescent",
         "AdamWeight|Momentum|ApplyGradientDescent",
         in_bytes,
-        {"float32": 1.22e9},
+        {"float32": 1.24e9},
     ),
-    Kind("filling", "Fill|cudaMemset", "Fill|Memset", in_bytes, {"float32": 5.55e8, "float16": 3.52e9}),
-    Kind(TO_DEVICE, "cudaMemcpy", "Memcpy HtoD", in_bytes, {"uint8": 7.98e6}, _note("to the device")),
+    Kind(
+        "filling", "Fill|cudaMemset", "Fill|Memset", in_bytes, {"float32": 5.48e8, "float16": 3.26e9, "int32": 3.17e9}
+    ),
+    Kind(TO_DEVICE, "cudaMemcpy", "Memcpy HtoD", in_bytes, {"uint8": 7.3e6}, _note("to the device")),
     Kind("copy of pinned memory", "cudaMemcpy", "", in_bytes, {"": 2.5e7}, _note("to the device from pinned memory")),
-    Kind("copy on the device", "cudaMemcpy", "Memcpy DtoD", in_bytes, {"uint8": 1.49e9}, _note("on the device")),
+    Kind("copy on the device", "cudaMemcpy", "Memcpy DtoD", in_bytes, {"uint8": 1.48e9}, _note("on the device")),
     Kind("copy to the host", "cudaMemcpy", "", in_bytes, {"": 1e7}, _note("to the host")),
     # Kernels of this project, where their tensors are counted: each is read or written once.
     Kind("own", "own ", "", in_bytes, {"": MEMORY_RATE}, lambda call: bool(call.tensors)),
@@ -345,7 +363,8 @@ class Cost(NamedTuple):
 
 @cache
 def measured() -> dict:
-    """h100.json: date, card, commit, and of each of "steps" its calls, and by framework step_ms, busy_ms and kinds."""
+    """h100.json: date, card, commit, and of each of "steps" its calls, and by framework step_ms, busy_ms and kinds;
+    "earlier": the same of an earlier commit."""
     return json.loads(H100.read_text())
 
 
@@ -384,7 +403,7 @@ def busy_ms(calls: Mapping[str, float]) -> float:
 
 
 def step_ms(calls: Mapping[str, float]) -> float:
-    """The same and how long it waits for what is copied from pageable memory, the batch."""
+    """`busy_ms` and how long the device waits for the batch, which is copied from pageable memory."""
     waited = sum(times * in_bytes(call) for call, times in priced(calls) if kind_of(call).name == TO_DEVICE)
     return busy_ms(calls) + waited / HOST_RATE
 
@@ -447,11 +466,11 @@ def _torch_kind(step: str, kernel: str) -> str:
     return next(kind for kind, pattern in TORCH_KINDS.items() if re.search(pattern, f"{step}: {kernel}"))
 
 
-def fitted(steps: Mapping[str, dict]) -> dict[str, float]:
+def fitted(steps: Iterable[dict]) -> dict[str, float]:
     """The rates of each kind and type: the work of all steps, as h100.json has them, by their ms without launches."""
     work: dict[str, float] = defaultdict(float)
     ms: dict[str, float] = defaultdict(float)
-    for step in steps.values():
+    for step in steps:
         found = {label: spent for label, spent in step["mindspore"]["kinds"].items() if spent > LEAST_MS}
         for call, times in priced(step["calls"]):
             kind = kind_of(call)
@@ -463,48 +482,50 @@ def fitted(steps: Mapping[str, dict]) -> dict[str, float]:
     return {label: work[label] / ms[label] for label in work}
 
 
-def _read(path: Path) -> dict:
+def _row(path: Path) -> dict:
+    """The only row of a file of figures that has only steps."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from None
+        (row,) = json.loads(path.read_text())["train_step"].values()
+        return row
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: {error}; it is a step's, by benchmark.py --only train_step") from None
 
 
 def read_profiles(folder: Path, calls: Mapping[str, Mapping[str, float]]) -> dict[str, dict]:
-    """The steps of h100.json, from profiles.json and steps.json and the calls of each.
+    """The steps of h100.json, from what `benchmark.py --json F --kernels K` wrote of each, and the calls of each.
 
     Raises:
         InputError: a file cannot be read, or does not have a step.
     """
-    profiles, times = (_read(folder / name) for name in ("profiles.json", "steps.json"))
-    for step in calls:
-        if step not in times or not {f"{step} mindspore", f"{step} torch"} <= set(profiles):
-            raise InputError(f"{folder}: has no {step} of both frameworks")
     steps: dict[str, dict] = {}
     for step, own in calls.items():
+        name = step.lower().replace(" ", "-")
+        figures, kernels = _row(folder / f"{name}.json"), _row(folder / f"{name}.kernels.json")
         steps[step] = {"calls": own}
         for framework, kind in (("mindspore", _kernel_kinds(step, own)), ("torch", partial(_torch_kind, step))):
-            profile = profiles[f"{step} {framework}"]
-            kernels = [
+            profile = kernels[framework]
+            spent = [
                 (name, microseconds / profile["steps"] / 1e3)
                 for name, _, microseconds in profile["kernels_calls_us"]
                 if not name.startswith("Optimizer.step")  # a range, no kernel
             ]
             steps[step][framework] = {
-                "step_ms": median(times[step][f"{framework}_ms"]),
+                "step_ms": round(1e3 * figures[f"{framework}_s"], 2),
                 "busy_ms": round(profile["busy_ms"] / profile["steps"], 1),
-                "kinds": _sums(kernels, kind),
+                "kinds": _sums(spent, kind),
             }
     return steps
 
 
 def main() -> None:
+    from parity.measure.launches import COST_ROWS, calls_of  # which prints what this prices
+
     parser = Parser(__doc__)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="with profiles.json and steps.json")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="with two files of each step")
     folder = parser.parse_args().folder
-    steps = read_profiles(folder, {step: found["calls"] for step, found in measured()["steps"].items()})
+    steps = read_profiles(folder, {step: calls_of(step) for step in COST_ROWS})
     write_text(H100, json.dumps(measured() | {"steps": steps}, indent=1) + "\n")
-    for label, rate in fitted(steps).items():
+    for label, rate in fitted(steps.values()).items():
         print(f"{label:46}{rate:10.3g}")
 
 

@@ -56,6 +56,22 @@ def test_threads_keep_to_their_cores_unless_a_graph_computes(test_set, monkeypat
     assert asked == [bound]
 
 
+@pytest.mark.parametrize(
+    ("program", "order"),
+    [("graph", "queue queue read queue read queue read read"), ("operators", "queue read " * 3 + "queue read")],
+)
+def test_a_graphs_next_batch_is_queued_before_the_last_one_is_read(test_set, monkeypatch, program, order):
+    """So that a device does not wait for the host between two batches; PyNative computes as it is called."""
+    done = []
+    monkeypatch.setattr(features.Queued, "read", lambda self: done.append("read") or np.ones((self.count, 1)))
+    extractor = FeatureExtractor(Pixels(), program, SIZE, 2)
+    monkeypatch.setattr(
+        extractor, "queue", lambda pixels, modality: done.append("queue") or features.Queued(None, len(pixels))
+    )
+    list(extractor.by_batch(EvaluationBatches(test_set, SIZE, 2)))
+    assert done == order.split()
+
+
 @pytest.mark.parametrize(("by_modality", "graphs"), [(True, ["infrared", "visible"]), (False, ["all"])])
 def test_a_graph_is_compiled_once_for_each_way_through_the_model_and_fills_up_small_batches(by_modality, graphs):
     model = Pixels()

@@ -8,17 +8,25 @@ from ms_vireid.command.errors import InputError
 from parity.measure import prices
 from parity.measure.launches import COST_ROWS
 
-STEPS = prices.measured()["steps"]
+STEPS, EARLIER = (found["steps"] for found in (prices.measured(), prices.measured()["earlier"]))
+STEPS_OF = {"earlier": EARLIER, "since": STEPS}
 
 
-def test_the_steps_that_were_measured_are_the_benchmarks():
-    assert list(STEPS) == list(COST_ROWS)
+@pytest.mark.parametrize("steps", STEPS_OF)
+def test_the_steps_that_were_measured_are_the_benchmarks(steps):
+    assert list(STEPS_OF[steps]) == list(COST_ROWS)
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_measured_step_is_predicted(step):
-    found, calls = STEPS[step]["mindspore"], STEPS[step]["calls"]
-    assert prices.step_ms(calls) == pytest.approx(found["step_ms"], rel=0.1)
+    """Of the earlier ones the host copied the batch as well."""
+    assert prices.step_ms(STEPS[step]["calls"]) == pytest.approx(STEPS[step]["mindspore"]["step_ms"], rel=0.1)
+
+
+@pytest.mark.parametrize("steps", STEPS_OF)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_measured_steps_kernels_are_predicted(steps, step):
+    found, calls = STEPS_OF[steps][step]["mindspore"], STEPS_OF[steps][step]["calls"]
     assert prices.busy_ms(calls) == pytest.approx(found["busy_ms"], rel=0.1)
     predicted = {kind: cost.ms for kind, cost in prices.kinds(calls).items()}
     for kind in {*list(found["kinds"])[:10], *list(predicted)[:10]}:
@@ -28,7 +36,7 @@ def test_a_measured_step_is_predicted(step):
 def test_every_call_of_the_steps_has_a_price():
     functions = {
         call.function
-        for step in STEPS.values()
+        for step in (*STEPS.values(), *EARLIER.values())
         for call, _ in prices.priced(step["calls"])
         if prices.kind_of(call).name == "others"
     }
@@ -37,7 +45,7 @@ def test_every_call_of_the_steps_has_a_price():
 
 def test_the_rates_are_those_of_the_profiles():
     """A kind's rates are fitted where a step spent a measurable time in it; the others are nobody's."""
-    fitted = prices.fitted(STEPS)
+    fitted = prices.fitted([*EARLIER.values(), *STEPS.values()])
     rates = {prices.label_of(kind.name, of): rate for kind in prices.KINDS for of, rate in kind.rates.items()}
     assert len(fitted) > 60
     assert {label: rates[label] for label in fitted} == pytest.approx(fitted, rel=0.01)
@@ -51,12 +59,12 @@ def test_profiles_are_summed_by_kind(tmp_path):
     }
     kernels = [["void reduce_tensor_kernel<float, 2>", 96, 4000.0], ["Addcmul_value1<float>", 4, 10.0], ["new", 2, 2.0]]
     torch = [["Optimizer.step#AdamW.step", 2, 9e9], ["nvjet_sm90_hsh_64x8", 2, 1000.0], ["nchwToNhwcKernel", 2, 500.0]]
-    profile = {"steps": 2, "busy_ms": 4.4}
-    profiles = {"PMT float16 mindspore": {**profile, "kernels_calls_us": kernels}}
-    profiles |= {"PMT float16 torch": {**profile, "kernels_calls_us": torch}}
-    (tmp_path / "profiles.json").write_text(json.dumps(profiles))
-    times = {"PMT float16": {"mindspore_ms": [1.0, 3.0, 2.5], "torch_ms": [1.0, 1.0, 1.0]}}
-    (tmp_path / "steps.json").write_text(json.dumps(times))
+    profiles = {
+        framework: {"steps": 2, "busy_ms": 4.4, "kernels_calls_us": spent}
+        for framework, spent in (("mindspore", kernels), ("torch", torch))
+    }
+    write_row(tmp_path / "pmt-float16.kernels.json", profiles)
+    write_row(tmp_path / "pmt-float16.json", {"mindspore_s": 0.0025, "torch_s": 0.001})
     assert prices.read_profiles(tmp_path, {"PMT float16": calls}) == {
         "PMT float16": {
             "calls": calls,
@@ -70,18 +78,22 @@ def test_profiles_are_summed_by_kind(tmp_path):
     }
 
 
+def write_row(path, row):
+    path.write_text(json.dumps({"train_step": {"PMT ViT-B/16 256x128": row}}))
+
+
 @pytest.mark.parametrize(
-    ("profiles", "message"),
+    ("text", "message"),
     [
-        (None, "profiles.json: .*No such file"),
-        ("[", "profiles.json: "),
-        ("{}", "has no PMT float16 of both frameworks"),
+        (None, "pmt-float16.json: .*No such file"),
+        ("[", "pmt-float16.json: "),
+        ("{}", "pmt-float16.json: 'train_step'; it is a step's, by benchmark.py --only train_step"),
+        ('{"train_step": {}}', "pmt-float16.json: not enough values"),
     ],
 )
-def test_profiles_that_cannot_be_read_are_refused_in_a_line(profiles, message, tmp_path):
-    (tmp_path / "steps.json").write_text("{}")
-    if profiles:
-        (tmp_path / "profiles.json").write_text(profiles)
+def test_profiles_that_cannot_be_read_are_refused_in_a_line(text, message, tmp_path):
+    if text:
+        (tmp_path / "pmt-float16.json").write_text(text)
     with pytest.raises(InputError, match=message) as error:
         prices.read_profiles(tmp_path, {"PMT float16": {}})
     assert "\n" not in str(error.value)
@@ -146,6 +158,6 @@ def test_no_kernel_is_faster_than_memory():
 
 def test_a_step_waits_for_its_batch():
     copy, cast = "cudaMemcpyAsync\tuint8[35000000] to the device", "Cast<int, float>\tfloat32[9] int32[9]"
-    for call, waits in ((copy, 10), (f"{copy} from pinned memory", 0)):
+    for call, waits in ((copy, 35e6 / prices.HOST_RATE), (f"{copy} from pinned memory", 0)):
         calls = {call: 1, cast: 1}
         assert prices.step_ms(calls) - prices.busy_ms(calls) == pytest.approx(waits)
