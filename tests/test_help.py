@@ -1,5 +1,6 @@
 """`--help` and a mistake on the command line are answered before anything that takes time is imported."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ms_vireid.command.numbers import NUMBERS
+from ms_vireid.command.running import run
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = re.findall(r"^\| `python ([\w/]+)\.py", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
@@ -65,6 +67,27 @@ def test_a_command_line_is_answered_before_the_work_is_imported(option):
     given = [sys.executable, "-c", SCRIPT, " ".join(SLOW), option, *COMMANDS]
     done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
+
+
+NEEDED = {
+    "extract": "--checkpoint, --images, --output",
+    "retrieve": "--gallery",
+    "export": "--format, --checkpoint",
+    "evaluate": "--checkpoint",
+    "report": "RUN",
+    "visualize": "KIND",
+    "visualize gradcam": "--checkpoint, --images, --output",
+}
+
+
+@pytest.mark.parametrize(("words", "needed"), NEEDED.items())
+def test_what_a_command_cannot_do_without_is_named(monkeypatch, capsys, words, needed):
+    module, *rest = words.split()
+    monkeypatch.setattr("sys.argv", [module, *rest])
+    with pytest.raises(SystemExit) as stopped:
+        run(importlib.import_module(f"ms_vireid.{module}").main)
+    said = f"error: the following arguments are required: {needed}; see --help"
+    assert (stopped.value.code, capsys.readouterr().err.strip()) == (2, said)
 
 
 def test_every_number_is_refused_beyond_its_bounds_before_the_work_is_imported():

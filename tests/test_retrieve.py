@@ -1,6 +1,7 @@
 """`retrieve.py`: every kind of query and gallery, what it prints and writes, and what it refuses."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -183,6 +184,7 @@ def test_many_queries_are_cut_in_the_table_and_whole_in_the_json(search, capfd):
     printed = capfd.readouterr().out
     assert printed.count("query ") == 20
     assert f"queries: {len(found['queries'])} (the first 20 are shown; --json has all)" in printed
+    assert 0 <= float(re.search(r"search: ([\d.]+) s$", printed, re.MULTILINE)[1]) < 60
 
 
 @pytest.mark.parametrize(

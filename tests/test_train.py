@@ -22,7 +22,7 @@ from ms_vireid.devices.memory import resident_bytes
 from ms_vireid.engine import trainer
 from ms_vireid.engine.checkpoint import load_checkpoint
 from ms_vireid.engine.train_step import TrainStep
-from ms_vireid.engine.trainer import Trainer
+from ms_vireid.engine.trainer import Jumps, Trainer
 from ms_vireid.files.checks import unsealed
 from ms_vireid.inference import evaluating
 from ms_vireid.inference.feature_files import load_features
@@ -347,6 +347,20 @@ def test_a_stopped_run_of_agw_resumes_bitwise(tmp_path, monkeypatch):
         assert np.array_equal(array, weights[1][name]), name
 
 
+def test_a_stop_in_the_last_step_comes_too_late_for_the_training(tmp_path, monkeypatch, capfd):
+    log = Trainer._log
+
+    def interrupted(self, *given):
+        log(self, *given)
+        if self.step == self.total_steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "_log", interrupted)
+    command(monkeypatch, tmp_path, train, *agw(), "--output", "run")
+    assert {"model.safetensors", "result.json"} <= {path.name for path in (tmp_path / "run").iterdir()}
+    assert "resuming" not in capfd.readouterr().out
+
+
 def test_a_folder_that_holds_a_run_is_that_runs_alone(finished, tmp_path, monkeypatch, capfd):
     """Whatever file another run goes on from, or from none: the folder's may have been killed before it wrote one."""
     folder = shutil.copytree(finished, tmp_path / "run")
@@ -397,6 +411,14 @@ def test_a_step_whose_loss_is_far_above_the_last_ones_of_its_stage_is_noted_once
     notes = [line for line in capfd.readouterr().out.splitlines() if "times the largest" in line]
     assert len(notes) == 1
     assert notes[0].startswith("note: epoch 2, step 15: the loss 16.0000 is 4.0 times the largest of the last steps; ")
+
+
+@pytest.mark.parametrize(("since", "times"), [(19, None), (24, None), (25, 4.0)])
+def test_a_large_loss_counts_for_25_steps(since, times):
+    """A loss that is compared with the 20 before the last five: one of four after one of three, and smaller ones."""
+    jumps = Jumps()
+    assert [jumps.times(loss) for loss in [3.0, *[1.0] * (since - 1), 1.0]] == [None] * (since + 1)
+    assert jumps.times(4.0) == times
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_its_name_and_place(tmp_path, monkeypatch, capfd):

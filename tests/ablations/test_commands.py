@@ -25,7 +25,7 @@ def stand_in(tmp_path, monkeypatch):
 
 def test_output_is_printed_and_appended_to_the_log(stand_in, tmp_path, capfd):
     command = stand_in("print('one', *sys.argv[1:])\nprint('two', file=sys.stderr)")
-    log = tmp_path / "run" / "log.txt"
+    log = tmp_path / "row" / "run" / "log.txt"  # neither folder is there yet
     assert start(command, ["a b"], log) is None
     assert start(command, ["c"], log) is None
     assert log.read_text() == "one a b\ntwo\none c\ntwo\n"

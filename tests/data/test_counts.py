@@ -202,6 +202,7 @@ def test_a_tree_that_is_not_as_published_ends_with_1_and_the_counts_beside_each_
     assert check("--config", "configs/pmt/regdb.yaml", "--data-root", tree.write_regdb(tmp_path)) == 1
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f"regdb, split 1: {tmp_path}"
+    assert printed[2].split() == ["split", "modality", *["found", "published"] * 3]
     assert printed[3] == "train  visible       3        206      1          1      6      2,060"
     assert printed[-1] == "20 pictures decoded; 5 problems"
 

@@ -94,7 +94,13 @@ def test_blur_keeps_channels_and_constants_and_takes_pictures_smaller_than_its_k
     blurred = gaussian_blur(pixels_of(gray=True), 1.0)
     assert (blurred == blurred[:, :, :1]).all()
     assert (gaussian_blur(np.full((24, 16, 3), 77, np.uint8), 2.0) == 77).all()
-    assert gaussian_blur(pixels_of(size=(5, 3), gray=True), 2.0).shape == (5, 3, 3)
+    pixels = pixels_of(size=(5, 3), gray=True)
+    expected = pixels[:, :, 0].astype(np.float64)
+    for axis, reach in enumerate((4, 2)):  # as far as a reflection goes: the edge is not repeated
+        weights = np.exp(-np.square(np.arange(-reach, reach + 1)) / 8.0)
+        padded = np.pad(expected, [(reach, reach) if axis == i else (0, 0) for i in (0, 1)], mode="reflect")
+        expected = np.apply_along_axis(np.convolve, axis, padded, weights / weights.sum(), "valid")
+    assert np.abs(gaussian_blur(pixels, 2.0) - expected[:, :, None]).max() <= 0.501
 
 
 # erasing
@@ -224,6 +230,16 @@ def test_infrared_is_either_jittered_or_blurred():
     # One grey level is 0.0175; the sigmas drawn differ too little for more than that.
     count = sum(np.abs(result - blurred).max() < 0.04 for result in results)
     assert abs(count - 100) < 36  # five standard deviations of a binomial
+
+
+def test_jittered_infrared_is_as_often_brighter_as_darker():
+    grey = np.full((24, 16, 3), 100, np.uint8)  # of one value, which neither a blur nor the contrast changes
+    config = NOTHING.model_copy(update={"infrared_jitter": 0.3})
+    results = [augment(grey, True, False, config, np.random.default_rng(seed)) for seed in range(200)]
+    level = normalise(np.array([[[70] * 3, [100] * 3, [130] * 3]], np.uint8))[0, 0]
+    means = np.array([result[0].mean() for result in results])
+    assert means.min() == pytest.approx(level[0], abs=0.02 * (level[2] - level[0]))
+    assert means.max() == pytest.approx(level[2], abs=0.02 * (level[2] - level[0]))
 
 
 # channel augmentation

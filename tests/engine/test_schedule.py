@@ -2,7 +2,7 @@ import pytest
 
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.engine.optimizer import ParameterGroup
-from ms_vireid.engine.schedule import learning_rates, warmup_cosine, warmup_steps
+from ms_vireid.engine.schedule import iteration_steps, learning_rates, warmup_cosine, warmup_steps
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,10 @@ GROUPS = [ParameterGroup("full", 1.0, ()), ParameterGroup("backbone", 0.5, ())]
 def test_mun_changes_within_an_epoch(epoch, done, expected):
     config = load_config(CONFIG_ROOT / "mun/sysu.yaml")
     assert learning_rates(config, GROUPS, epoch, done) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_milestone_where_the_warm_up_ends_counts_at_once():
+    assert [iteration_steps(time, 1.0, 4, 2, 0.0, (2,), 0.1) for time in (1.5, 2, 2.5)] == [0.75, 0.1, 0.1]
 
 
 @pytest.mark.parametrize("path", ["pmt/sysu.yaml", "agw/sysu.yaml"])

@@ -513,6 +513,7 @@ FEATURES = {
     "no-archive": write("bad.npz", b"PK\x03\x04garbage"),
     "an-array": lambda: np.save(open("bad.npz", "wb"), np.zeros(3)),  # noqa: SIM115
     "objects": features(features=np.array([{}], object)),
+    "program": features(features=np.array([Program()], object)),
     "nan": features(features=np.full((8, 8), np.nan, np.float32)),
     "not-normalised": features(features=np.ones((8, 8), np.float32)),
     "float64": features(features=np.zeros((8, 8))),

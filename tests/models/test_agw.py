@@ -1,8 +1,11 @@
+import inspect
+
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
 
+from ms_vireid.config.models import AGWConfig, Setting
 from ms_vireid.models import AGW, create_model
 from ms_vireid.models.agw import NonLocal
 
@@ -71,6 +74,12 @@ def test_the_convolutions_of_attention_start_uniform_within_the_root_of_their_in
 @pytest.mark.parametrize(("width", "inner"), [(1, 1), (None, 32)])
 def test_the_inner_width_is_as_asked_or_half_of_the_channels(width, inner):
     assert small(non_local_width=width).non_local_2[0].g.weight.shape == (inner, 64, 1, 1)
+
+
+def test_without_options_it_is_the_configured_default():
+    held = inspect.signature(AGW).parameters
+    arguments = AGWConfig().arguments(Setting(image_size=(256, 128), batch=(8, 4), parts=2))
+    assert {name: held[name].default for name in arguments} == arguments
 
 
 @pytest.mark.parametrize("modality", ["visible", "infrared"])

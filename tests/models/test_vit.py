@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.randomness import step_key
 from ms_vireid.models import VisionTransformer, create_model
+from ms_vireid.models.layers import DropPath
 from ms_vireid.models.pretrained import load_pretrained_vit, timm_name
 from ms_vireid.models.vit import patch_grid, resize_position_embedding
 
@@ -38,6 +39,11 @@ def test_training_repeats_with_the_key_and_recomputation_changes_nothing(recompu
     assert all(np.array_equal(a.asnumpy(), b.asnumpy()) for a, b in zip(first, other, strict=True))
 
 
+def test_each_branch_has_a_row_of_its_own_in_the_steps_factors():
+    cells = VisionTransformer(**SMALL | {"depth": 3}, drop_path=0.2).cells_and_names()
+    assert sorted(cell.layer for _, cell in cells if isinstance(cell, DropPath)) == list(range(6))
+
+
 def test_evaluation_gives_unit_features_and_training_logits_and_raw_features():
     model = create_model("pmt_vit_tiny", 5, dropout=0.0, drop_path=0.0, **SMALL)
     assert np.linalg.norm(model(Tensor(images(3))).asnumpy(), axis=1) == pytest.approx(np.ones(3), abs=1e-6)
@@ -63,6 +69,16 @@ def timm_weights(square=4):
     held = {timm_name(n): rng.standard_normal(p.shape).astype(np.float32) for n, p in vit.parameters_dict().items()}
     held["pos_embed"] = rng.standard_normal((1, 1 + square * square, 16)).astype(np.float32)
     return held | {"head.weight": np.zeros((10, 16), np.float32), "head.bias": np.zeros(10, np.float32)}
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (7, 3), (5, 11), (1, 2)])
+def test_positions_are_resized_as_pytorch_does(grid):
+    held = np.random.default_rng(0).standard_normal((1, 17, 6)).astype(np.float32)
+    square = torch.from_numpy(held[:, 1:].reshape(1, 4, 4, 6)).permute(0, 3, 1, 2)
+    expected = torch.nn.functional.interpolate(square, grid, mode="bilinear", align_corners=False)
+    resized = resize_position_embedding(held, grid)
+    assert np.array_equal(resized[:, 0], held[:, 0])
+    assert resized[0, 1:] == pytest.approx(expected[0].flatten(1).T.numpy(), abs=1e-6)
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "ckpt", "pth"])

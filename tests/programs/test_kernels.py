@@ -134,6 +134,7 @@ OTHERS = {  # kinds of MindSpore's own cells that no kernel has
     "1x1 as MindSpore pads it": lambda: nn.Conv2d(4, 6, 1, stride=2),
     "2x2 windows": lambda: nn.MaxPool2d(2, 2),
     "not padded windows": lambda: nn.MaxPool2d(3, 2),
+    "windows of another stride": lambda: nn.MaxPool2d(3, 1, pad_mode="pad", padding=1),
     "over two axes": lambda: nn.LayerNorm([6, 5], 2, 2),
 }
 

@@ -86,10 +86,20 @@ def test_adding_again_replaces_by_path(opened, monkeypatch):
     assert len(opened) == 120
 
 
-def test_hnsw_finds_as_much_of_a_small_gallery(opened):
+def test_hnsw_finds_as_much_of_a_small_gallery(opened, monkeypatch):
     opened.add(gallery(), "hnsw")
     exact = LocalGallery("gallery", gallery())
-    assert found(opened, queries(), 5, None, 2000) == found(exact, queries(), 5)
+    asked = []
+    search = MilvusClient.search
+
+    def noted(*arguments, **options):
+        asked.append(options["search_params"]["params"])
+        return search(*arguments, **options)
+
+    monkeypatch.setattr(MilvusClient, "search", noted)
+    for breadth in (2000, None):
+        assert found(opened, queries(), 5, None, breadth) == found(exact, queries(), 5)
+    assert [asked[0], asked[-1]] == [{"ef": 2000}, {"ef": milvus_gallery._BREADTH}]
     with pytest.raises(InputError, match="leave out --index flat"):
         opened.add(gallery(), "flat")
 

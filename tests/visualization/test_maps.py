@@ -48,6 +48,7 @@ def test_a_row_for_each_pair_with_five_panels_where_there_is_an_auxiliary_map():
     maps = {name: np.arange(72.0).reshape(12, 6) for name in ("visible", "infrared", "auxiliary")}
     figure = draw_features([pictures, pictures], [maps, maps])
     assert sum(bool(axes.images) for axes in figure.axes) == 2 * 5
+    assert figure.get_size_inches() == pytest.approx([5.65, 4.15])  # panels 0.95 wide, twice as high
     assert [axes.get_title() for axes in figure.axes if axes.title.get_parse_math()][:3] == ["$F^v$", "$F^r$", "$F^a$"]
     without = {name: maps[name] for name in ("visible", "infrared")}
     assert sum(bool(axes.images) for axes in draw_features([pictures], [without]).axes) == 4
