@@ -22,6 +22,15 @@ def launched(tmp_path, name, seconds):
     )
 
 
+def test_a_worker_leaves_ctrl_c_and_sigterm_to_its_parent():
+    script = (
+        "import os; from ms_vireid.command.stopping import *\nleave_to_parent()\n"
+        "for number in STOPS: os.kill(os.getpid(), number)\nprint(len(STOPS))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "2\n")
+
+
 def test_a_scheduler_ends_after_its_workers(tmp_path):
     begun = time.monotonic()
     with launched(tmp_path, "msrun", 2) as process:

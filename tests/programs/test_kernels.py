@@ -1,5 +1,6 @@
 """The CPU kernels against MindSpore's own operators."""
 
+import tracemalloc
 from collections import defaultdict
 
 import mindspore as ms
@@ -13,7 +14,7 @@ from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModa
 from ms_vireid.models.layers import Dropout, DropPath, GeM, path_factors, pointwise, position_noise
 from ms_vireid.models.resnet import Bottleneck, ResNet, batch_norm, convolution
 from ms_vireid.models.vit import Attention, PatchEmbed, dense, layer_norm
-from ms_vireid.programs.kernels import base
+from ms_vireid.programs.kernels import base, optimizer
 from ms_vireid.programs.kernels.base import array, memory
 from ms_vireid.programs.kernels.table import KERNELS
 from ms_vireid.programs.kernels.transformer import Attention as AttentionKernel
@@ -296,6 +297,17 @@ def test_weights_and_products_begin_at_a_cache_line():
             assert weight.data_ptr() % 64 == 0, weight.name
             assert np.array_equal(weight.asnumpy(), values_before)
     assert {base.empty((count, 3)).data_ptr() % 64 for count in range(1, 40)} == {0}
+
+
+def test_the_norm_of_gradients_keeps_a_number_for_some_thousands():
+    gradients = [values(20_001), values(3, 5, seed=1)]
+    optimizer.norm(gradients)  # compiled
+    tracemalloc.start()
+    found = optimizer.norm(gradients)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == pytest.approx(np.linalg.norm(np.concatenate([one.asnumpy().ravel() for one in gradients])))
+    assert peak < 20_000
 
 
 def test_a_product_keeps_no_memory():
