@@ -415,9 +415,9 @@ def test_a_step_whose_loss_is_far_above_the_last_ones_of_its_stage_is_noted_once
 
 @pytest.mark.parametrize(("since", "times"), [(19, None), (24, None), (25, 4.0)])
 def test_a_large_loss_counts_for_25_steps(since, times):
-    """A loss that is compared with the 20 before the last five: one of four after one of three, and smaller ones."""
+    """With 20 before the last five a loss is compared: here 4 after 3 and ones."""
     jumps = Jumps()
-    assert [jumps.times(loss) for loss in [3.0, *[1.0] * (since - 1), 1.0]] == [None] * (since + 1)
+    assert [jumps.times(loss) for loss in [3.0, *[1.0] * since]] == [None] * (since + 1)
     assert jumps.times(4.0) == times
 
 
