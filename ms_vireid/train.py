@@ -97,11 +97,10 @@ def _start(device: str, config: "Config") -> "tuple[str, ProcessGroup]":
     """Set the device up and meet the other processes of msrun, if any: what trains, in words, and the group."""
     device = runtime.set_up(device)
     from ms_vireid.engine.process_group import ALONE
-    from ms_vireid.programs.prepare import training_program  # only now: these import mindspore
+    from ms_vireid.programs.program import choose  # only now: these import mindspore
 
-    device = "; ".join(
-        filter(None, [device, runtime.round_products(config.train.tf32), training_program(config.train)])
-    )
+    program = choose(config.train.program, config.train.amp, config.train.recompute)
+    device = "; ".join(filter(None, [device, runtime.round_products(config.train.tf32), str(program)]))
     if not runtime.launched():
         return device, ALONE
     from ms_vireid.engine.distributed import join
@@ -162,7 +161,6 @@ def train(
     from ms_vireid.inference.evaluating import evaluate_model
     from ms_vireid.inference.features import FeatureExtractor
     from ms_vireid.models import build_model
-    from ms_vireid.programs.prepare import prepare
 
     with group.together():  # now, so that an impossible evaluation is refused before training
         trials = protocol_trials(data, config.evaluation)
@@ -179,7 +177,7 @@ def train(
             output.create(config, data, device, trainer.step)
     if group.is_main_process:
         if checkpoint is not None:
-            say(f"resuming from {checkpoint} at step {trainer.step} of {trainer.total_steps}")
+            say(f"resuming from {checkpoint} at step {trainer.step} of {trainer.plan.steps}")
         say(f"run folder: {output.path}")
         if config.data.cache != "none":
             say(f"picture cache: {trainer.batches.pictures}")
@@ -187,12 +185,12 @@ def train(
         trainer.fit(evaluate)
         model = output.checkpoint(output.model)
         load_model(trainer.model, load_checkpoint(model))
-        prepare(trainer.program, trainer.model)
+        trainer.program.prepare(trainer.model)
         result = evaluate()
         rows = {"trained": result.mean}
         if config.evaluation.compare_untrained:
             untrained = build_model(config)
-            prepare(trainer.program, untrained)
+            trainer.program.prepare(untrained)
             rows["untrained"] = evaluate(FeatureExtractor.configured(untrained, trainer.program, config)).mean
     except KeyboardInterrupt:
         if group.is_main_process:

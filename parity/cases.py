@@ -7,7 +7,7 @@ import mindspore as ms
 import numpy as np
 import torch
 
-from ms_vireid.programs.prepare import OF_DEVICE
+from ms_vireid.programs.program import OF_DEVICE
 from parity.compare import REACH, Comparison
 from parity.harness import Case
 from parity.rungs import initialisation, layers, losses, models, names, pipeline, training

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 from ms_vireid.command.names import PROGRAMS
 from ms_vireid.files.weights import COUNTER
 from ms_vireid.programs.half import HalfWeights
-from ms_vireid.programs.prepare import COMPILED, prepare
+from ms_vireid.programs.program import program as program_named
 from parity.compare import (
     FORWARD,
     GRADIENT,
@@ -112,16 +112,11 @@ def from_here(cell: nn.Cell, *parts: By) -> By:
 
 
 def by_program(program: str, function: Callable) -> Callable:
-    """The function as a program computes it, with kernels if it is a cell."""
+    """The function as a program computes it, which is prepared if it is a cell."""
+    computing = program_named(program)
     if isinstance(function, nn.Cell):
-        prepare(program, function)
-    if program in COMPILED:
-
-        def compiled(*inputs):
-            return function(*inputs)
-
-        return ms.jit(compiled)
-    return function
+        computing.prepare(function)
+    return computing.computed(function)
 
 
 @dataclass
@@ -331,7 +326,8 @@ def trace(pair: Pair, inputs: Sequence[Any], training: bool = False) -> By:
 
     def by(program: str) -> list[Comparison]:
         cell.set_train(training)
-        actual = _layers_of_graph(program, cell, inputs) if program in COMPILED else _layers(program, cell, inputs)
+        layers = _layers_of_graph if program_named(program).compiled else _layers
+        actual = layers(program, cell, inputs)
         return [
             compare(f"output of {name}", actual[name], expected[name], FORWARD) for name in expected if name in actual
         ]
@@ -395,7 +391,7 @@ def _train_mindspore(
     cell: nn.Cell, inputs: Sequence[Any], program: str, buffers: Collection[str], half: bool
 ) -> Computed:
     """`buffers`: PyTorch's names of them; in MindSpore they are parameters that are not trained, as frozen weights."""
-    prepare(program, cell)
+    program_named(program).prepare(cell)
     tensors = [_to_mindspore(value) for value in inputs]
     trained = [twin for twin in twins(cell) if twin.parameter.requires_grad]
     weights = ms.ParameterTuple([twin.parameter for twin in trained])

@@ -134,12 +134,11 @@ def _train_long(arguments) -> None:
             name = f"--{option.replace('_', '-')}"
             raise InputError(f"{name} is for the ladder, and --long trains instead; leave one of them out")
     described = _begin(arguments.device)
-    from ms_vireid.config import TrainConfig
-    from ms_vireid.programs.prepare import training_program
+    from ms_vireid.programs.program import choose
     from parity import long
     from parity.cases import programs_of_device
 
-    programs = _programs(arguments.program or [training_program(TrainConfig())], programs_of_device(), described)
+    programs = _programs(arguments.program or [str(choose("auto"))], programs_of_device(), described)
     names = [name for name in long.TRAININGS if not arguments.match or arguments.match in name]
     if not names:
         raise InputError(f"--match {arguments.match}: --long has {', '.join(long.TRAININGS)}; leave it out to see all")

@@ -13,14 +13,14 @@ import torch
 
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.data.batches import TrainingBatches
-from ms_vireid.data.randomness import step_key
 from ms_vireid.data.read import read_data
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import train_step as mindspore_step
-from ms_vireid.engine.schedule import learning_rates
+from ms_vireid.engine.plan import Plan
 from ms_vireid.files.weights import COUNTER
 from ms_vireid.models import build_model as mindspore_model
 from ms_vireid.models.base import visible_rows
+from ms_vireid.programs.program import program as program_named
 from parity.compare import EXACT, IN_HALF, KINKS, REACH, TRAJECTORY, Comparison, compare, compare_all, compare_names
 from parity.convert import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
 from parity.mapping import values
@@ -138,20 +138,16 @@ class Training:
         self.reach = 0.0
         self._stage = None  # that the last step was of
 
-    def _epoch(self) -> int:
-        return 1 + (self.first + self.done) // self.batches.sampler.iterations
-
     def advance(self, steps: int) -> None:
+        plan = Plan(self.config, self.groups, self.batches.sampler.iterations)
         for _ in range(steps):
-            if (stage := self.config.stage_of(self._epoch())) is not self._stage:
-                self._stage = stage
-                self.enter(stage.losses, self.config.train.num_instances, self.config.augmentation.parts)
-            step, iterations = self.first + self.done, self.batches.sampler.iterations
-            images, labels = self.batches[step]
-            rates = learning_rates(self.config, self.groups, self._epoch(), step % iterations / iterations)
-            self.reach += max(rates)
-            progress = self.config.model.progress(step, len(self.batches), iterations)
-            self.rows.append(self.step(images, labels, step_key(self.config.seed, step), progress, rates))
+            step = self.first + self.done
+            planned = plan(step)
+            if planned.stage is not self._stage:
+                self._stage = planned.stage
+                self.enter(planned.stage.losses, self.config.train.num_instances, self.config.augmentation.parts)
+            self.reach += max(planned.rates)
+            self.rows.append(self.step(*self.batches[step], planned.key, planned.progress, planned.rates))
             self.done += 1
 
     def go_on_from(self, other: "Training") -> None:
@@ -175,17 +171,21 @@ class MindSporeTraining(Training):
         self.model = mindspore_model(config).set_train()
         self.optimizer = mindspore_optimizer.build_optimizer(self.model, config)
         self.groups = self.optimizer.groups
-        self.how = program, amp, mindspore_step.loss_scaler(amp)
+        self.program = program_named(program, amp)
+        self.scaler = mindspore_step.loss_scaler(amp)
 
     def enter(self, *losses) -> None:
-        loss = mindspore_step.StageLoss(*losses)
-        self.train_step = mindspore_step.TrainStep(self.model, loss, self.optimizer, *self.how)
+        self.loss = mindspore_step.StageLoss(*losses)
+        clip_norm = self.config.optimizer.clip_norm
+        self.train_step = mindspore_step.build_step(
+            self.model, self.loss, self.optimizer, self.program, clip_norm, self.scaler
+        )
 
     def step(
         self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
     ) -> dict[str, float]:
         scalars = self.optimizer.scalars(self.done + 1, rates)
-        return self.train_step.named(self.train_step(images, labels, key, progress, scalars).asnumpy())
+        return self.loss.named(self.train_step(images, labels, key, progress, scalars).asnumpy())
 
     def weights(self) -> dict[str, np.ndarray]:
         return values(self.model)
@@ -205,13 +205,15 @@ class TorchTraining(Training):
         self.groups = self.optimizer.groups
 
     def enter(self, *losses) -> None:
-        self.train_step = torch_step.TrainStep(self.model, torch_step.StageLoss(*losses), self.optimizer)
+        self.loss = torch_step.StageLoss(*losses)
+        clip_norm = self.config.optimizer.clip_norm
+        self.train_step = torch_step.build_step(self.model, self.loss, self.optimizer, clip_norm=clip_norm)
 
     def step(
         self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
     ) -> dict[str, float]:
         inputs = torch.from_numpy(images), torch.from_numpy(labels), torch.tensor(key)
-        return self.train_step.named(self.train_step(*inputs, progress, rates))
+        return self.loss.named(self.train_step(*inputs, progress, rates))
 
     def weights(self) -> dict[str, np.ndarray]:
         return {n: v.numpy().copy() for n, v in self.model.state_dict().items() if not n.endswith(COUNTER)}
@@ -239,7 +241,7 @@ class AutocastTraining(TorchTraining):
         with torch.autocast("cpu", self.dtype):
             outputs = self.model(*given)
         outputs = TrainingOutputs(*(output if output is None else output.float() for output in outputs))
-        values = self.train_step.loss(outputs, given[3])
+        values = self.loss(outputs, given[3])
         self.optimizer.zero_grad()
         (self.SCALE * values[0]).backward()
         for group in self.groups:
@@ -247,7 +249,7 @@ class AutocastTraining(TorchTraining):
                 weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad / self.SCALE
         self.optimizer.set_learning_rates(rates)
         self.optimizer.step()
-        return {name: value.item() for name, value in zip(self.train_step.names, values, strict=True)}
+        return self.loss.named(values)
 
 
 class AutocastBfloat16(AutocastTraining):
@@ -334,7 +336,7 @@ def compare_in_half(recipe: str, amp: str, program: str) -> list[Comparison]:
     """Loss terms of every step and the features after them, beside those of PyTorch's autocast: the latter in the
     Euclidean norm, as one activation on another side of ReLU's kink moves an entry by more than rounding does (up to
     1.7e-2 between autocast and float32). Weights are not compared: a step of AdamW goes by the sign of a gradient,
-    which is anybody's where it is as small as rounding."""
+    which is arbitrary where it is as small as rounding."""
     actual, expected = in_half(recipe, amp, program), by_autocast(recipe, amp)
     comparisons = compare_all("loss term", actual.terms, expected.terms, IN_HALF[amp])
     features = compare("features after training", actual.features, expected.features, IN_HALF[amp], norm=True)

@@ -85,7 +85,7 @@ def train(side, clip, seed, arguments):
 
 def falls(losses):
     """The steps, from 1, at which a run has fallen."""
-    from ms_vireid.engine.trainer import Jumps
+    from ms_vireid.engine.log import Jumps
 
     jumps = Jumps()
     return [step for step, loss in enumerate(losses, 1) if jumps.times(loss)]

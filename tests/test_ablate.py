@@ -234,18 +234,18 @@ def test_a_failing_row_does_not_lose_the_others(started, monkeypatch, capfd):
 
 
 def test_a_stopped_table_goes_on_where_it_was(started, monkeypatch, capfd):
-    from ms_vireid.engine.trainer import Trainer
+    from ms_vireid.engine.log import TrainingLog
 
-    log = Trainer._log
+    log = TrainingLog.write
 
-    def interrupted(self, *arguments):
-        log(self, *arguments)
-        if "gray" in str(self.run.path) and self.step == 1:
+    def interrupted(self, step, planned):
+        log(self, step, planned)
+        if "gray" in str(self.run.path) and step == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
     arguments = ["pmt-table-1", "--rows", "rgb", "gray", "--demo", "--device", "CPU", "--output", "out"]
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_log", interrupted)
+        patch.setattr(TrainingLog, "write", interrupted)
         error = refused(patch, capfd, *arguments, code=130)
     assert error == "stopped; the same command goes on; the table so far is out/pmt-table-1/table.md"
     rows = written("pmt-table-1")

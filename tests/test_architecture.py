@@ -18,7 +18,8 @@ FRAMEWORK_FREE = (
     *("ms_vireid.retrieve", "ms_vireid.train"),
     *("ms_vireid.command.running", "ms_vireid.config", "ms_vireid.data.batches"),
     *("ms_vireid.data.read", "ms_vireid.devices.runtime", "ms_vireid.engine.believed"),
-    *("ms_vireid.engine.process_group", "ms_vireid.engine.run_folder", "ms_vireid.engine.schedule"),
+    *("ms_vireid.engine.plan", "ms_vireid.engine.process_group"),
+    *("ms_vireid.engine.run_folder", "ms_vireid.engine.schedule"),
     *("ms_vireid.evaluation", "ms_vireid.files.weights"),
     "parity.measure.sections",
 )

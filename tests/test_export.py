@@ -102,7 +102,7 @@ def test_the_files_compute_what_the_checkpoint_does(run_export, trained, tmp_pat
 
 
 def test_a_mindir_pools_in_float32(run_export, tmp_path):
-    """Not as a CPU does, by logarithms in float64 (`programs/same_bits.py`)."""
+    """Not as a CPU does, by logarithms in float64 (`programs/reproducible.py`)."""
     run_export("agw", "--format", "mindir", "--output", "out.mindir")
     model = ModelProto()
     model.ParseFromString((tmp_path / "out-visible.mindir").read_bytes())

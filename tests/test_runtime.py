@@ -18,7 +18,8 @@ from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import gpu, runtime
 from ms_vireid.inference import start_inference
-from ms_vireid.programs.prepare import OF_DEVICE, prepare
+from ms_vireid.programs.program import OF_DEVICE
+from ms_vireid.programs.program import program as program_named
 from tests.driver import Driver, Loader
 
 PROGRAMS = OF_DEVICE["CPU"]
@@ -42,7 +43,7 @@ def environment_after(call, **variables):
 def test_operators_and_graphs_with_convolutions_are_capped(program, convolves, monkeypatch):
     """A ViT's products keep AVX-512, and so do the kernels'."""
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    prepare(program, nn.SequentialCell(nn.Conv2d(3, 4, 3) if convolves else nn.Dense(3, 4)))
+    program_named(program).prepare(nn.SequentialCell(nn.Conv2d(3, 4, 3) if convolves else nn.Dense(3, 4)))
     expected = "AVX2" if convolves and program != "kernels" else None
     assert os.environ.get("ONEDNN_MAX_CPU_ISA") == expected
 

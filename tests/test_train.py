@@ -19,14 +19,15 @@ from ms_vireid import evaluate, extract, train
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices.memory import resident_bytes
-from ms_vireid.engine import trainer
+from ms_vireid.engine import log, trainer
 from ms_vireid.engine.checkpoint import load_checkpoint
-from ms_vireid.engine.train_step import TrainStep
-from ms_vireid.engine.trainer import Jumps, Trainer
+from ms_vireid.engine.log import Jumps, TrainingLog
+from ms_vireid.engine.trainer import Trainer
 from ms_vireid.files.checks import unsealed
 from ms_vireid.inference import evaluating
 from ms_vireid.inference.feature_files import load_features
 from ms_vireid.models import build_model
+from ms_vireid.programs.program import Step
 from tests.data.tree import write_folder, write_llcm, write_regdb, write_sysu_mm01
 
 README = Path(__file__).parents[1] / "README.md"
@@ -66,15 +67,15 @@ def refused(monkeypatch, folder, capfd, module, *arguments):
 
 def stopped_at(monkeypatch, folder, step, *arguments):
     """Train, and press Ctrl-C after that step."""
-    log = Trainer._log
+    log = TrainingLog.write
 
-    def interrupted(self, *given):
-        log(self, *given)
-        if self.step == step:
+    def interrupted(self, done, planned):
+        log(self, done, planned)
+        if done == step:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_log", interrupted)
+        patch.setattr(TrainingLog, "write", interrupted)
         with pytest.raises(SystemExit):
             command(patch, folder, train, *arguments)
 
@@ -266,7 +267,8 @@ def test_an_evaluation_does_not_count_in_the_speed_of_training(finished, tmp_pat
 
         return timed
 
-    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: clock))
+    for module in (trainer, log):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock))
     monkeypatch.setattr(Trainer, "queue_step", lasting(1, Trainer.queue_step))
     monkeypatch.setattr(evaluating, "evaluate_model", lasting(100, evaluating.evaluate_model))
     options = "train.iterations=3", "train.log_steps=2", "train.evaluate_every=1", "--output", tmp_path / "run"
@@ -348,14 +350,14 @@ def test_a_stopped_run_of_agw_resumes_bitwise(tmp_path, monkeypatch):
 
 
 def test_a_stop_in_the_last_step_comes_too_late_for_the_training(tmp_path, monkeypatch, capfd):
-    log = Trainer._log
+    log = TrainingLog.write
 
-    def interrupted(self, *given):
-        log(self, *given)
-        if self.step == self.total_steps:
+    def interrupted(self, done, planned):
+        log(self, done, planned)
+        if done == self.plan.steps:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "_log", interrupted)
+    monkeypatch.setattr(TrainingLog, "write", interrupted)
     command(monkeypatch, tmp_path, train, *agw(), "--output", "run")
     assert {"model.safetensors", "result.json"} <= {path.name for path in (tmp_path / "run").iterdir()}
     assert "resuming" not in capfd.readouterr().out
@@ -449,14 +451,14 @@ def test_a_run_is_not_resumed_on_other_pictures(tmp_path, monkeypatch, capfd):
 
 def test_memory_hardly_grows_with_the_steps(tmp_path, monkeypatch):
     resident = []
-    step = TrainStep.__call__
+    step = Step.__call__
 
     def watched(self, *arguments):
         terms = step(self, *arguments)
         resident.append(resident_bytes())
         return terms
 
-    monkeypatch.setattr(TrainStep, "__call__", watched)
+    monkeypatch.setattr(Step, "__call__", watched)
     short = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=80", "train.log_steps=20"]
     command(monkeypatch, tmp_path, train, *TINY.split(), *short)
     late = np.array(resident[100:], np.float64)  # of the second stage, after its first steps

@@ -74,13 +74,12 @@ def train(
 
     from ms_vireid.command.stopping import stop_requests
     from ms_vireid.config import dump_config
-    from ms_vireid.data.randomness import step_key
+    from ms_vireid.engine.plan import Plan
     from ms_vireid.engine.run_folder import require_same_run
-    from ms_vireid.engine.schedule import learning_rates
     from torch_ref.engine.batches import iterate
     from torch_ref.engine.checkpoint import load_model, load_optimizer, save_checkpoint
     from torch_ref.engine.optimizer import build_optimizer
-    from torch_ref.engine.train_step import StageLoss, TrainStep, loss_scaler
+    from torch_ref.engine.train_step import StageLoss, build_step, loss_scaler
     from torch_ref.models import build_model
 
     model = build_model(config).to(device).train()
@@ -101,21 +100,21 @@ def train(
     steps = left if steps is None else steps
     if not 1 <= steps <= left:
         raise InputError(f"--steps {steps}: the recipe has {left} steps to go from {first}; ask for 1 to {left}")
+    plan = Plan(config, optimizer.groups, batches.sampler.iterations)
     stage = train_step = None
     with stop_requests() as stop:
         for step, (images, labels) in enumerate(iterate(batches, config.data.workers, first, first + steps), first):
-            epoch = 1 + step // batches.sampler.iterations
-            if config.stage_of(epoch) is not stage:
-                stage = config.stage_of(epoch)
+            planned = plan(step)
+            if planned.stage is not stage:
+                stage = planned.stage
                 loss = StageLoss(stage.losses, config.train.num_instances, config.augmentation.parts)
-                train_step = TrainStep(model, loss, optimizer, config.train.amp, scaler)
+                clip_norm = config.optimizer.clip_norm
+                train_step = build_step(model, loss, optimizer, config.train.amp, clip_norm, scaler)
             images, labels = (torch.from_numpy(part).to(device) for part in (images, labels))
-            key = torch.tensor(step_key(config.seed, step), device=device)  # int32 scalar
-            done = step % batches.sampler.iterations / batches.sampler.iterations
-            progress = config.model.progress(step, len(batches), batches.sampler.iterations)
-            terms = train_step(images, labels, key, progress, learning_rates(config, optimizer.groups, epoch, done))
-            values = " ".join(f"{name} {value:.6f}" for name, value in train_step.named(terms).items())
-            say(f"epoch {epoch}/{config.epochs} step {step + 1}/{len(batches)} | {values}")
+            key = torch.tensor(planned.key, device=device)  # int32 scalar
+            terms = train_step(images, labels, key, planned.progress, planned.rates)
+            values = " ".join(f"{name} {value:.6f}" for name, value in loss.named(terms).items())
+            say(f"epoch {planned.epoch}/{config.epochs} step {step + 1}/{len(batches)} | {values}")
             if stop:
                 break
         if scaler.is_enabled():

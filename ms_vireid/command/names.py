@@ -6,7 +6,7 @@ from pathlib import Path
 CONFIG_ROOT = Path(__file__).resolve().parents[1] / "configs"
 MODALITIES = ("visible", "infrared")
 DIRECTIONS = ("infrared-to-visible", "visible-to-infrared")
-PROGRAMS = ("kernels", "operators", "graph", "cuda")  # of `programs.prepare`
+PROGRAMS = ("kernels", "operators", "graph", "cuda")  # of `ms_vireid.programs`
 PAGE = "report.html"  # of a run, in its folder
 MINDSPORE, TORCH = "mindspore", "pytorch"
 FRAMEWORKS = {MINDSPORE: "MindSpore", TORCH: "PyTorch"}

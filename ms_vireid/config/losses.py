@@ -15,7 +15,7 @@ class Term(Section):
     labelled: ClassVar[bool] = True  # whether it takes labels, as many as the outputs have rows
     further: ClassVar[tuple[int, ...]] = ()
     grouped: ClassVar[bool] = False  # whether `loss` is told K, num_instances
-    parted: ClassVar[bool] = False  # whether `loss` is told of how many parts of PK rows a batch is
+    parted: ClassVar[bool] = False  # the loss takes `parts`, how many of PK rows a batch has
     halved: ClassVar[bool] = False  # whether `loss` takes as many visible as infrared rows
     auxiliary: ClassVar[bool] = False  # whether it compares an auxiliary modality
     weight: Weight = 1.0

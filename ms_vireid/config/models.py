@@ -59,7 +59,7 @@ class ModelConfig(Section):
 
     @property
     def weights(self) -> int:
-        """At least so many it has: those of its largest layers."""
+        """A lower bound on the number of parameters: those of the largest layers."""
         raise NotImplementedError
 
     def check(self) -> None:

@@ -11,7 +11,7 @@ from ms_vireid.command.names import MINDSPORE
 from ms_vireid.files.weights import COUNTER, STATES, Checkpoint, read_checkpoint, write_checkpoint
 from ms_vireid.models.base import ReIDModel
 
-DEVICES = "devices"  # DEVICES.NAME: what each of several devices remembers as NAME, in their order
+DEVICES = "devices"  # prefix of per-device buffers, stacked by rank
 
 
 def save_checkpoint(path: Path, parameters: Iterable[Parameter], meta: dict) -> None:

@@ -12,6 +12,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.stopping import end_with_workers, signal_with_parent
 from ms_vireid.devices import runtime
 from ms_vireid.engine.process_group import ProcessGroup
+from ms_vireid.models.base import ReIDModel
 
 
 def join() -> "MsrunGroup":
@@ -36,6 +37,19 @@ class MsrunGroup(ProcessGroup):
         self.rank = rank
         self.world_size = world_size
         self._sum = ops.AllReduce()
+        self._statistics: RunningStatistics | None = None
+
+    def train_together(self, model: ReIDModel, sync_batch_norm: bool) -> None:
+        self.broadcast_parameters(list(model.get_parameters()))
+        model.place(self.rank, self.world_size)
+        if sync_batch_norm:
+            synchronise_batch_norm(model, self)
+        else:
+            self._statistics = RunningStatistics(model, self)
+
+    def average_statistics(self) -> None:
+        if self._statistics:
+            self._statistics.average()
 
     def all_reduce(self, values: np.ndarray) -> np.ndarray:
         """The sum over all processes, float32."""

@@ -29,6 +29,17 @@ class ProcessGroup:
         """Each value's mean over all processes."""
         return values
 
+    def train_together(self, model, sync_batch_norm: bool) -> None:
+        """Give all processes the first one's weights, and each a share of the random numbers; with `sync_batch_norm`
+        let BatchNorm normalise by all processes' batches."""
+
+    def gradient_mean(self):
+        """A function from this process's gradients to the mean of all; None: they are that."""
+        return
+
+    def average_statistics(self) -> None:
+        """After every step: the running averages of BatchNorms that normalise by their own process's batch."""
+
     def any(self, flag: bool) -> bool:
         """Whether any process sets the flag."""
         return flag

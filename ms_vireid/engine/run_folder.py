@@ -147,8 +147,8 @@ class RunFolder:
     def differing(
         self, record: RunRecord, config: Config, data_checksum: str | None, free: tuple[str, ...]
     ) -> list[str]:
-        """In what the run in this folder, with that record, differs from one of a configuration on these pictures:
-        keys, without those that begin with one of `free`. Raises InputError if its record is damaged."""
+        """Keys in which the recorded run differs from `config` on these pictures, without those that begin with one of
+        `free`. Raises InputError if its record is damaged."""
         keys = _changed(record.config, self.record, config, free)
         return keys if record.data.checksum == data_checksum else [*keys, "data's pictures"]
 

@@ -10,7 +10,7 @@ from mindspore import Tensor, nn, ops
 
 from ms_vireid.exports.verified import Compute, InferenceGraph, Request
 from ms_vireid.models import ResNet
-from ms_vireid.programs.prepare import as_written
+from ms_vireid.programs.replacing import as_written
 
 
 class PaddedMaxPool(nn.Cell):

@@ -18,7 +18,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.exports.verified import INPUT, OUTPUT, Compute, Request
 from ms_vireid.models import ResNet, VisionTransformer
 from ms_vireid.models.agw import NonLocal
-from ms_vireid.models.layers import LEAST, GeM
+from ms_vireid.models.layers import GEM_MIN, GeM
 from ms_vireid.models.resnet import Bottleneck
 from ms_vireid.models.vit import Attention, Block, Mlp, PatchEmbed
 
@@ -114,7 +114,7 @@ def _(cell: nn.GELU, graph: Graph, x: str) -> str:
 def _(cell: GeM, graph: Graph, x: str) -> str:
     power = cell.power
     if cell.learned:
-        x, power = graph.add("Max", x, LEAST), float(cell.trained_power().asnumpy()[0])
+        x, power = graph.add("Max", x, GEM_MIN), float(cell.trained_power().asnumpy()[0])
     mean = graph.add("ReduceMean", graph.add("Pow", x, power), axes=[2, 3], keepdims=0)
     return graph.add("Pow", graph.add("Add", mean, cell.eps), 1.0 / power)
 

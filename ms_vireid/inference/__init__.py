@@ -2,11 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ms_vireid.command.printing import say
 from ms_vireid.devices import runtime
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.files.checks import require_file
+
+if TYPE_CHECKING:
+    from ms_vireid.programs.program import Program
 
 
 def checkpoint_file(given: Path | str) -> Path:
@@ -21,19 +25,19 @@ def files_read(*checkpoints: Path) -> list[Path]:
     return [path for file in files for path in (file, *RunFolder(file.parent).files)]
 
 
-def begin(device: str, program: str, *checkpoints: Path, tf32: bool = False) -> tuple[str, str]:
-    """Set the device up for trained models: what it is, in words, and the program of `inference_program`. Raises
+def begin(device: str, program: str, *checkpoints: Path, tf32: bool = False) -> "tuple[str, Program]":
+    """Set the device up for trained models: what it is, in words, and the program that `choose` takes. Raises
     InputError, before that, for a checkpoint that is not there. tf32: as `runtime.round_products`."""
     for path in checkpoints:
         require_file(checkpoint_file(path), "checkpoint file")
     device = runtime.set_up(device)
-    from ms_vireid.programs.prepare import inference_program  # imports mindspore, which the device has to come before
+    from ms_vireid.programs.program import choose  # imports mindspore, which the device has to come before
 
     device = "; ".join(filter(None, [device, runtime.round_products(tf32)]))
-    return device, inference_program(program)
+    return device, choose(program, option="--program ")
 
 
-def start_inference(arguments: argparse.Namespace, *checkpoints: Path) -> str:
+def start_inference(arguments: argparse.Namespace, *checkpoints: Path) -> "Program":
     """`begin` as the arguments of `add_inference` ask for; prints what computes, and returns the program."""
     device, program = begin(arguments.device, arguments.program, *checkpoints, tf32=arguments.tf32)
     say(f"device: {device}; {program}")

@@ -1,13 +1,10 @@
 """Features of pictures: the forward passes of a trained model."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-import mindspore as ms
 import numpy as np
-from mindspore import Tensor
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.progress import progress
@@ -16,85 +13,61 @@ from ms_vireid.data.batches import EvaluationBatches, behind
 from ms_vireid.data.corruptions import CorruptedVersion
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ImageSet
-from ms_vireid.devices import runtime
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.evaluation.features import first_fault
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.programs.prepare import COMPILED, announced
+from ms_vireid.programs.program import Program, Queued
 
 
-class Queued(NamedTuple):
-    """Features under way, [at least count, C], and the pictures, which may still be on their way to the device."""
-
-    rows: Tensor
-    count: int
-    pictures: np.ndarray | None = None
-
-    def read(self) -> np.ndarray:
-        return self.rows.asnumpy()[: self.count]
-
-    def checked(self, names: Sequence[object]) -> np.ndarray:
-        """As `read`; raises InputError, with the picture's name, for a feature that is not finite or could not be
-        normalised."""
-        rows = self.read()
-        if fault := first_fault(rows):
-            row, problem = fault
-            raise InputError(f"{names[row]}: its feature {problem}; check the checkpoint and the picture")
-        return rows
+def checked(queued: Queued, names: Sequence[object]) -> np.ndarray:
+    """The rows, float32 [n, C]; raises InputError, with the picture's name, for a feature that is not finite or could
+    not be normalised."""
+    rows = queued.read()
+    if fault := first_fault(rows):
+        row, problem = fault
+        raise InputError(f"{names[row]}: its feature {problem}; check the checkpoint and the picture")
+    return rows
 
 
 @dataclass(eq=False)
 class FeatureExtractor:
-    """A model, and the program (`programs.prepare`) that computes its BNNeck features, L2-normalised.
+    """A model, and the program that computes its BNNeck features, L2-normalised.
 
     image_size: (H, W). batch_size: pictures at a time. workers: processes that decode them; 0: this one does.
     """
 
     model: ReIDModel
-    program: str
+    program: Program
     image_size: tuple[int, int]
     batch_size: int
     workers: int = 0
-    _graphs: dict[str, Callable] = field(default_factory=dict, init=False)  # by modality, where the model's way differs
+    _computed: dict[str, Callable] = field(
+        default_factory=dict, init=False
+    )  # by modality, where the model's way differs
 
     @classmethod
-    def configured(cls, model: ReIDModel, program: str, config: Config) -> "FeatureExtractor":
+    def configured(cls, model: ReIDModel, program: Program, config: Config) -> "FeatureExtractor":
         return cls(model, program, config.data.image_size, config.evaluation.batch_size, config.data.workers)
 
     @property
     def ahead(self) -> int:
         """Batches to queue before one's features are read, so that a device does not wait for the next."""
-        return 1 if self.program in COMPILED else 0
+        return 1 if self.program.compiled else 0
 
-    def queue(self, pixels: np.ndarray, modality: str) -> "Queued":
-        """Have the features of at most `batch_size` pictures of one modality computed, float32 [n, 3, H, W].
-
-        A graph is compiled once for each modality that goes a way of its own: smaller batches are filled up to
-        `batch_size`.
-        """
-        if self.program not in COMPILED:
-            return Queued(self.model(Tensor(pixels, ms.float32), modality), len(pixels))
-
-        def features(images: Tensor) -> Tensor:
-            return self.model(images, modality)
-
-        whole = np.ascontiguousarray(pixels, np.float32)
-        if len(pixels) < self.batch_size:
-            whole = np.zeros((self.batch_size, *pixels.shape[1:]), np.float32)
-            whole[: len(pixels)] = pixels
+    def queue(self, pixels: np.ndarray, modality: str) -> Queued:
+        """Have the features of at most `batch_size` pictures of one modality computed, float32 [n, 3, H, W]."""
         kind = modality if self.model.BY_MODALITY else "all"
-        begins = kind not in self._graphs
-        graph = self._graphs.setdefault(kind, ms.jit(features))
-        with announced(f"the features of {kind} pictures") if begins else nullcontext():
-            return Queued(graph(runtime.to_device(whole)), len(pixels), whole)
+        if kind not in self._computed:
+            self._computed[kind] = self.program.features(self.model, modality, self.batch_size)
+        return self._computed[kind](pixels)
 
     def features_of(self, pixels: np.ndarray, modality: str) -> np.ndarray:
         """The features of `queue`: float32 [n, C]."""
         return self.queue(pixels, modality).read()
 
     def checked(self, pixels: np.ndarray, modality: str, names: Sequence[object]) -> np.ndarray:
-        """As `features_of`; raises InputError as `Queued.checked` does."""
-        return self.queue(pixels, modality).checked(names)
+        """As `features_of`; raises InputError as `checked` does."""
+        return checked(self.queue(pixels, modality), names)
 
     def by_batch(self, batches: EvaluationBatches, start: int = 0, flip: bool = False) -> Iterator[tuple]:
         """For each batch from `start` on: indices int [n], features float32 [n, C] (None of an empty batch), and the
@@ -106,12 +79,12 @@ class FeatureExtractor:
         training = self.model.training
         self.model.set_train(False)
         try:
-            with closing(iterate(batches, self.workers, start, bound=self.program not in COMPILED)) as items:
+            with closing(iterate(batches, self.workers, start, bound=not self.program.compiled)) as items:
                 shown = progress(items, len(batches), "features", " images", self.batch_size, start)
                 queued = ((self._queued(batches.images, *item[:2], flip), *item[1:]) for item in shown)
                 for ways, index, *rest in behind(queued, self.ahead):
                     names = [batches.images.paths[i] for i in index]
-                    rows = [way.checked(names) for way in ways]
+                    rows = [checked(way, names) for way in ways]
                     yield index, np.mean(rows, axis=0) if rows else None, *rest
         finally:
             self.model.set_train(training)

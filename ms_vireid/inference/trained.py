@@ -18,7 +18,7 @@ from ms_vireid.inference.feature_files import FORMAT
 from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.programs.prepare import prepare
+from ms_vireid.programs.program import Program, choose
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,21 @@ class TrainedModel:
         return self.config.data.image_size
 
 
-def load_trained(paths: Sequence[Path | str], program: str = "operators", inference: bool = True) -> list[TrainedModel]:
-    """The models of some checkpoints or run folders, computed by a program of `programs.prepare`; with `inference`
+def load_trained(
+    paths: Sequence[Path | str], program: Program | None = None, inference: bool = True
+) -> list[TrainedModel]:
+    """The models of some checkpoints or run folders, computed by a program, or MindSpore's operators; with `inference`
     without the parts that only training needs. Raises InputError for a file that is missing, foreign, or unfit for its
     own configuration.
     """
     checkpoints = [load_checkpoint(checkpoint_file(path)) for path in paths]
     configs = [believed_config(checkpoint) for checkpoint in checkpoints]
-    trained = []
+    program, trained = program or choose("operators"), []
     for checkpoint, config in zip(checkpoints, configs, strict=True):
         model = build_model(config, inference=inference)
         left_out = tuple(load_model(model, checkpoint))
         model.set_train(False)
-        prepare(program, model)
+        program.prepare(model)
         extractor = FeatureExtractor.configured(model, program, config)
         trained.append(TrainedModel(checkpoint.path, config, model, extractor, checkpoint.meta, left_out))
     return trained

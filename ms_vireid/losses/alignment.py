@@ -51,8 +51,8 @@ class IdentityAlignmentLoss(nn.Cell):
     other identity's.
 
     An identity's bracket is alpha plus the further of its two positives minus the nearest of all negatives, Euclidean,
-    between means of pooled features. It is clipped at 0: the print has no plus, but calls it "a triplet-metric manner".
-    Equally far positives or negatives share the gradient. An identity without another contributes 0.
+    between means of pooled features. It is clipped at 0: the paper prints no clipping, but calls it "a triplet-metric
+    manner". Equally far positives or negatives share the gradient. An identity without another contributes 0.
 
     num_instances: K >= 1. margin: alpha >= 0, in the features' unit. reduction: over the identities, "sum" as printed
     or "mean".
@@ -68,11 +68,10 @@ class IdentityAlignmentLoss(nn.Cell):
         self.num_instances = num_instances
         self.margin = margin
         self.reduction = reduction
-        self.concat = ops.Concat(0)
 
     def construct(self, visible: Tensor, infrared: Tensor, auxiliary: Tensor) -> Tensor:
         check_modalities((visible, infrared, auxiliary), self.num_instances)
-        rows = self.concat((visible, infrared, auxiliary)).float()  # [3PK, C]
+        rows = ops.cat((visible, infrared, auxiliary)).float()  # [3PK, C]
         centers = group_centers(rows.reshape(-1, self.num_instances, rows.shape[1]))  # [3P, C]
         identities = centers.shape[0] // 3
         distance = euclidean_distance(centers[2 * identities :], centers[: 2 * identities])  # [P, 2P], a to v and r

@@ -7,20 +7,19 @@ derivative does not exist it is defined, and the definition is in the docstring.
 from mindspore import Tensor, ops
 
 LARGE = 1e30  # takes an entry out of a maximum, minimum or softmax; finite, so that LARGE * 0 is 0 and not nan
-_TINY = 2.0**-126  # the smallest normal float32: to a processor's threads that flush smaller ones they are 0
+TINY = 2.0**-126  # the smallest normal float32: to a processor's threads that flush smaller ones they are 0
 
 
 def safe_sqrt(squared: Tensor) -> Tensor:
     """Square root of values >= 0; values below float32's normal range count as 0, with derivative 0 (not infinity)."""
-    positive = squared >= _TINY
-    # A product: two `where` and their gradients are 5 launches more in a step of PMT on a GPU, of 1,217
-    return ops.sqrt(squared + ~positive) * positive
+    positive = squared >= TINY
+    return ops.where(positive, ops.sqrt(ops.where(positive, squared, 1.0)), 0.0)
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """Of all pairs of rows: [..., n, C] and [..., m, C] -> [..., n, m]."""
     difference = x.unsqueeze(-2) - y.unsqueeze(-3)
-    return (difference * difference).sum(-1)  # `ops.square`: 6 launches more in a step of MUN on a GPU, of 1,050
+    return (difference * difference).sum(-1)
 
 
 def euclidean_distance(x: Tensor, y: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """Modality-Shared Enhancement Loss of PMT."""
 
-from functools import cache
-
 import numpy as np
 from mindspore import Tensor, nn, ops
 
@@ -26,21 +24,26 @@ class ModalitySharedEnhancementLoss(nn.Cell):
 
     def construct(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels, 2 * self.num_instances)
-        pairwise = cosine_distance if self.distance == "cosine" else euclidean_distance
-        distance = pairwise(features, features)  # [2PK, 2PK]
+        distance = self.pairwise(features)  # [2PK, 2PK]
 
-        # One sum for both equations: two are 13 launches more of PMT's step, which has 1,217 on a GPU.
-        shares = _shares(labels.shape[0], self.num_instances) * same_labels(labels, labels)  # [2PK, 2PK]
-        difference = (distance * shares).sum(-1)  # [2PK], the mean of Eq. 5 less that of Eq. 6
-        return (difference * difference).mean()  # Eq. 7
+        same_identity = same_labels(labels, labels)  # [2PK, 2PK]
+        same_modality, other_modality = _modality_pairs(labels.shape[0])
+        intra_mask = ops.logical_and(same_identity, same_modality)
+        cross_mask = ops.logical_and(same_identity, other_modality)
+
+        intra = (distance * intra_mask).sum(-1) / (self.num_instances - 1)  # [2PK], Eq. 5
+        cross = (distance * cross_mask).sum(-1) / self.num_instances  # [2PK], Eq. 6
+        return ops.square(intra - cross).mean()  # Eq. 7
+
+    def pairwise(self, features: Tensor) -> Tensor:
+        if self.distance == "cosine":
+            return cosine_distance(features, features)
+        return euclidean_distance(features, features)
 
 
 @ops.constexpr
-@cache
-def _shares(rows: int, num_instances: int) -> Tensor:
-    """What a distance between two rows of one identity counts: 1 / (K - 1) within a modality, -1 / K across, and 0 of a
-    row to itself: float32 [2PK, 2PK]."""
+def _modality_pairs(rows: int) -> tuple[Tensor, Tensor]:
+    """Which of 2PK rows are of one modality, a row and itself left out, and which are not: bool [2PK, 2PK] each."""
     infrared = np.arange(rows) >= rows // 2
-    shares = np.where(infrared[:, np.newaxis] == infrared, 1 / (num_instances - 1), -1 / num_instances)
-    np.fill_diagonal(shares, 0.0)
-    return Tensor(shares.astype(np.float32))
+    same = infrared[:, np.newaxis] == infrared
+    return Tensor(same & ~np.eye(rows, dtype=bool)), Tensor(~same)

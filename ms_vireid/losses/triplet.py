@@ -72,13 +72,6 @@ class ProgressiveHardTripletLoss(nn.Cell):
         return brackets.mean() if self.reduction == "mean" else brackets.sum()
 
 
-class Softplus(nn.Cell):
-    """log(1 + exp(x)). A cell, so that a program can compute it otherwise."""
-
-    def construct(self, x: Tensor) -> Tensor:
-        return ops.softplus(x)
-
-
 class WeightedRegularizedTripletLoss(nn.Cell):
     """WRT of AGW: softplus(sum_p w_p d_p - sum_n w_n d_n), Euclidean, mean over the anchors.
 
@@ -95,7 +88,6 @@ class WeightedRegularizedTripletLoss(nn.Cell):
         super().__init__()
         check_choice("weights", weights, ("released", "softmax"))
         self.weights = weights
-        self.softplus = Softplus()
 
     def construct(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels)
@@ -107,7 +99,7 @@ class WeightedRegularizedTripletLoss(nn.Cell):
             closest_negative = (masked_softmax(-distance, negative) * distance).sum(-1)  # [n]
         else:
             furthest_positive, closest_negative = weighted_pair(distance, positive)  # [n] each
-        return (self.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()
+        return (ops.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()
 
 
 def weighted_pair(distance: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:

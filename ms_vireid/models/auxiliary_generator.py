@@ -87,7 +87,6 @@ class IntraModalityLearner(nn.Cell):
         self.half = channels // 2
         self.first = depthwise(self.half, first)
         self.second = depthwise(self.half, second)
-        self.concat = ops.Concat(1)
         self.bn1 = batch_norm(channels)
         self.expand = pointwise(channels, expansion * channels, bias=False)
         self.spatial = depthwise(expansion * channels, 3, ResidualDepthwise)
@@ -98,7 +97,7 @@ class IntraModalityLearner(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         """First-stage features of one modality, float32 [N, C, H, W] -> [N, C, H, W]."""
         first, second = x[:, : self.half], x[:, self.half :]  # [N, C / 2, H, W] each, Eq. 1
-        x = self.concat((self.first(first), self.second(second)))  # [N, C, H, W], Eq. 2
+        x = ops.cat((self.first(first), self.second(second)), 1)  # [N, C, H, W], Eq. 2
         x = self.expand(self.bn1(x))  # [N, 4C, H, W], Eq. 3
         x = self.spatial(x)  # [N, 4C, H, W], Eq. 4
         return self.scale * self.reduce(self.bn2(x))  # [N, C, H, W], Eq. 5

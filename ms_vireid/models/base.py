@@ -42,10 +42,10 @@ class ReIDModel(nn.Cell):
     """In training mode `model(images, None, key, labels, progress)` gives a tuple as `TrainingOutputs`, in evaluation
     mode `model(images, modality)` gives features."""
 
-    # How names of parameters begin that only training needs; a model built for inference does not have them.
+    # Prefixes of the parameters that only training needs; a model built for inference does not have them.
     TRAINING_ONLY: tuple[str, ...] = ()
-    HEAD = ("pool.", "bottleneck.", "classifier.")  # of what comes after pooling, and computes in float32
-    # Cells whose outputs training computes again in place of keeping them, for `programs.prepare`.
+    HEAD = ("pool.", "bottleneck.", "classifier.")  # prefixes of the parameters that stay in float32
+    # Cells whose outputs are recomputed in the backward pass instead of kept.
     recomputed: tuple[nn.Cell, ...] = ()
     BY_MODALITY = True  # whether visible and infrared pictures take different ways to their features
 

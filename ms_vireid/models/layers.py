@@ -78,8 +78,7 @@ def _rows(rows: int, shard: tuple[int, int]) -> np.ndarray:
 @ops.constexpr
 @cache
 def _starts(rows: int, shard: tuple[int, int], layers: int, numbers: int) -> Tensor:
-    """What a key is added to before it is mixed, for `_rows`, for layers and for numbers, one behind the other: int32
-    [rows + layers + numbers]."""
+    """Hash offsets of rows, layers and numbers, concatenated: int32 [rows + layers + numbers]."""
     of_layers = _spread(np.arange(layers)) + np.int32(_GOLDEN)
     return Tensor(np.concatenate([_rows(rows, shard), of_layers, _mixed(numbers, 2)]))
 
@@ -155,7 +154,8 @@ def path_factors(
     key: Tensor, rates: tuple[float, ...], samples: int, shard: tuple[int, int] = (0, 1), dropout: float = 0.0
 ) -> Tensor:
     """What each residual branch is multiplied by: float32 [layers, samples], 0 with the layer's rate and else
-    1 / (1 - rate), by a hash of (key, layer, sample); and by 1 / (1 - dropout), as `Dropout` at its end may not do."""
+    1 / (1 - rate), by a hash of (key, layer, sample). Each includes the 1 / (1 - dropout) that the branch's last
+    `Dropout` leaves out."""
     return _factors(mix(_starts(0, _ALONE, len(rates), 0) + key), rates, samples, shard, dropout)
 
 
@@ -174,8 +174,7 @@ def step_noise(
     shard: tuple[int, int],
     dropout: float,
 ) -> tuple[Tensor, Tensor]:
-    """`position_noise` of rows and columns, and `path_factors`, by one hash of the key: the same numbers as by one
-    each, with fewer launches on a GPU."""
+    """Equivalent to `position_noise` and `path_factors`; hashes the key once."""
     rows, layers = positions[0], len(rates)
     hashes = mix(_starts(rows, shard, layers, 0) + key)
     factors = _factors(hashes[rows:], rates, samples, shard, dropout)
@@ -198,7 +197,7 @@ class Dropout(nn.Cell):
         rate: probability that an element is zeroed; the others are scaled by 1 / (1 - rate).
         layer: number of this layer among those of as many parts.
         parts: width of the activation as a multiple of the noise's.
-        scaled: False leaves the others as they are, where the next layer scales them: a pass over the tensor less.
+        scaled: False leaves the others as they are, where the next layer scales them; saves one pass over the tensor.
     """
 
     def __init__(self, rate: float, layer: int, parts: int = 1, scaled: bool = True):
@@ -248,7 +247,7 @@ class DropPath(nn.Cell):
         return x * factors[self.layer].reshape((-1,) + (1,) * (x.ndim - 1))
 
 
-LEAST = 1e-6  # of what a learned p is the exponent of, whose derivative by p has the logarithm
+GEM_MIN = 1e-6  # inputs are clamped: d/dp contains log x
 
 
 class GeM(nn.Cell):
@@ -256,7 +255,7 @@ class GeM(nn.Cell):
     not clamped, as a ReLU has made it >= 0.
 
     power: p, where it starts if it is learned. eps: added to the mean. learned: p is a weight, kept at 0.01 or more,
-    and x is kept at `LEAST` or more, as where GeM comes from (Radenovic et al. 2018).
+    and x is kept at `GEM_MIN` or more, as where GeM comes from (Radenovic et al. 2018).
     """
 
     def __init__(self, power: float = 3.0, eps: float = 1e-12, learned: bool = False):
@@ -273,7 +272,7 @@ class GeM(nn.Cell):
         if not self.learned:
             return (x.pow(self.power).mean((2, 3)) + self.eps).pow(1.0 / self.power)
         power = self.trained_power()
-        return ((x.clamp(min=LEAST).log() * power).exp().mean((2, 3)) + self.eps).pow(1.0 / power)
+        return ((x.clamp(min=GEM_MIN).log() * power).exp().mean((2, 3)) + self.eps).pow(1.0 / power)
 
     def trained_power(self) -> Tensor:
         """float32 [1]."""

@@ -105,7 +105,6 @@ class MUN(ReIDModel):
         def first_stage() -> ResNet:
             return ResNet(layers, width, last_stride, stages=own)
 
-        self.concat = ops.Concat(0)
         self.visible_stage = first_stage()
         self.infrared_stage = first_stage()
         self.shared = ResNet(layers, width, last_stride, stem=False, stages=STAGES[len(own) :])
@@ -172,19 +171,17 @@ class MUN(ReIDModel):
         seen = visible_rows(images.shape[0], self.parts)
         rows = images.shape[0] - seen  # PK
         visible, infrared = self.visible_stage(images[:seen]), self.infrared_stage(images[seen:])
-        maps = (*_in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
+        maps = (*in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
         if self.generator is not None:
             pictures = images[:rows], images[seen:]  # [PK, 3, 288, 144] each
             maps += (
                 self.generator(pictures, (maps[0], infrared), key),
             )  # a = G(v, r): row i of all is of one identity
-        pooled, normalised = self._features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
-        given = normalised
-        if self.classified == "pooled":  # a graph on an Ascend may else leave out the BNNeck, and its running averages
-            given = pooled = ops.depend(pooled, normalised)
+        pooled, normalised = self.features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
+        given = normalised if self.classified == "bnneck" else pooled
         visible_logits, infrared_logits = self.visible_classifier(given), self.infrared_classifier(given)
         made = seen + rows  # where the rows of a begin
-        logits = self.concat((*_in_parts(visible_logits[:seen], rows), infrared_logits[seen:made]))
+        logits = ops.cat((*in_parts(visible_logits[:seen], rows), infrared_logits[seen:made]))
         if self.generator is None:
             return logits, pooled, normalised
         prototypes = self._prototypes(pooled, rows, labels, progress)
@@ -196,21 +193,19 @@ class MUN(ReIDModel):
             outputs += (self.auxiliary_classifier(given[made:]),)
         return outputs
 
-    def _features(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def features(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Pooled features before and after BNNeck, [n PK, embed_dim] each, of n maps [PK, C, H, W]."""
         if not self.separate:
-            pooled = self.pool(self.shared(self.concat(maps)))
+            pooled = self.pool(self.shared(ops.cat(maps)))
             return pooled, self.bottleneck(pooled)
         visible = self.parts - 1  # versions, which are one modality
-        modalities = (maps[0] if visible == 1 else self.concat(maps[:visible]), *maps[visible:])
+        modalities = (maps[0] if visible == 1 else ops.cat(maps[:visible]), *maps[visible:])
         pooled, normalised = (), ()
         for modality in modalities:
-            if normalised:  # a graph on an Ascend may else update the running averages in another order
-                modality = ops.depend(modality, normalised[-1])
             features = self.pool(self.shared(modality))
-            pooled += _in_parts(features, maps[0].shape[0])
-            normalised += _in_parts(self.bottleneck(features), maps[0].shape[0])
-        return self.concat(pooled), self.concat(normalised)
+            pooled += in_parts(features, maps[0].shape[0])
+            normalised += in_parts(self.bottleneck(features), maps[0].shape[0])
+        return ops.cat(pooled), ops.cat(normalised)
 
     def _tested(self, maps: Tensor) -> Tensor:
         """What retrieval compares, [N, embed_dim], of first-stage maps [N, C, H, W]."""
@@ -227,7 +222,7 @@ class MUN(ReIDModel):
     def _prototypes(self, pooled: Tensor, rows: int, labels: Tensor | None, progress: Tensor | float) -> Tensor:
         """What L_ma compares, [3, PK, embed_dim], from the pooled features [(parts + 1) PK, embed_dim]."""
         if self.parts == 3:
-            pooled = self.concat((pooled[:rows], pooled[2 * rows : 3 * rows], pooled[3 * rows :]))
+            pooled = ops.cat((pooled[:rows], pooled[2 * rows : 3 * rows], pooled[3 * rows :]))
         pooled = pooled.reshape(3, rows, self.embed_dim)
         if self.prototypes is None:
             return pooled
@@ -281,6 +276,6 @@ class MUN(ReIDModel):
         load_pretrained_resnet(parts if own is None else (*parts, own), path)
 
 
-def _in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
+def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
     """Rows [n, ...] as parts of `count` rows, one or two; one as it is, as MindSpore keeps a slice of the whole."""
     return (rows,) if rows.shape[0] == count else (rows[:count], rows[count:])

@@ -18,7 +18,7 @@ class ModalityPrototypes(nn.Cell):
             other identities each time, so that a slot mixes the identities of all batches, weighted by beta.
         "identity": its own identity's row, K rows an identity, the j-th image of an identity with its j-th row.
     A memory row that has not been written yet is treated as in the 0-th iteration, Eq. 13, whatever beta is. The rows
-    are buffers, not trained, and belong into a checkpoint. With several devices each has rows of its own.
+    are buffers that must be checkpointed. With several devices each has rows of its own.
 
     num_identities: P. num_instances: K. width: C. num_classes: identities of the training set, for "identity".
     Call: pooled features [3, PK, C] of visible, infrared and auxiliary, each identity-major; beta, Eq. 14's of this

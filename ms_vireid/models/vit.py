@@ -49,8 +49,8 @@ def layer_norm(width: int) -> nn.LayerNorm:
 
 
 class Attention(nn.Cell):
-    """Multi-head self-attention with a fused projection; no dropout on the attention map; what dropout keeps at its end
-    is for the caller to scale."""
+    """Multi-head self-attention with a fused projection, without dropout on the attention map. The last dropout does
+    not rescale: DropPath applies the factor."""
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float, index: int):
         super().__init__()
@@ -74,7 +74,7 @@ class Attention(nn.Cell):
 
 
 class Mlp(nn.Cell):
-    """Two layers with GELU and dropout; what dropout keeps at its end is for the caller to scale."""
+    """Two layers with GELU and dropout. The last dropout does not rescale: DropPath applies the factor."""
 
     def __init__(self, embed_dim: int, mlp_ratio: int, dropout: float, index: int):
         super().__init__()

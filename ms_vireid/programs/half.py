@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, nn, ops
 
-from ms_vireid.programs.flat import Flat
+from ms_vireid.programs.contiguous import Contiguous
 
 
 class HalfWeights:
@@ -33,13 +33,13 @@ class HalfWeights:
         """Of the weights that have copies."""
         return set(self._copies)
 
-    def lay_out(self, weights: tuple[Flat, ...]) -> None:
-        """Have one launch copy all weights of each of these, which are laid out."""
+    def lay_out(self, weights: tuple[Contiguous, ...]) -> None:
+        """Copy each of these buffers, if its weights have copies, by one launch."""
         self._pairs = []
-        for flat in weights:
-            if flat.names[0] in self._copies:
-                copies = Flat(f"half.{flat.whole.name}", [self._copies[name] for name in flat.names])
-                self._pairs.append((flat.whole, copies.whole))
+        for part in weights:
+            if part.parameters[0].name in self._copies:
+                copies = [self._copies[weight.name] for weight in part.parameters]
+                self._pairs.append((part.buffer, Contiguous(f"half.{part.buffer.name}", copies).buffer))
 
     def differentiated(self, weights: tuple[Parameter, ...]) -> ParameterTuple:
         """What the model computes with in place of these."""

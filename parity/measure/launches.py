@@ -46,19 +46,14 @@ COST_ROWS = {
     for model in MODELS
     for precision, mode in (("float32", "compiled"), ("float16", "compiled amp"))
 }
-# Cells that the tables of `programs/graph.py` replace, and the models that have them: PMT, AGW, MUN.
-_ON_BOTH = {"CrossEntropyLoss": "PMT AGW MUN", "GeM": "AGW MUN"}
+# What the tables of `programs/graph` replace, and the models that have it: PMT, AGW, MUN.
+_ON_BOTH = {"CrossEntropyLoss": "PMT AGW MUN", "GeM": "AGW MUN", "AdamW": "PMT", "SGD": "AGW", "StageLoss": "PMT MUN"}
+_ON_BOTH |= {"safe_sqrt": "PMT", "ModalitySharedEnhancementLoss": "PMT"}
 _REPLACED = {
     "GPU": _ON_BOTH
-    | {
-        "Block": "PMT",
-        "Conv2d": "MUN",
-        "ResidualDepthwise": "MUN",
-        "IntraModalityLearner": "MUN",
-        "CrossModalityLearner": "MUN",
-        "Concat": "MUN",
-        "ModalityPrototypes": "MUN",
-    },
+    | {"Block": "PMT", "Conv2d": "MUN", "ResidualDepthwise": "MUN", "ModalityPrototypes": "MUN"}
+    | {"IntraModalityLearner": "MUN", "CrossModalityLearner": "MUN"}
+    | {"cat": "MUN", "safe_sqrt": "PMT", "ModalitySharedEnhancementLoss": "PMT"},
     "Ascend": _ON_BOTH
     | {
         "GELU": "PMT",
@@ -69,7 +64,7 @@ _REPLACED = {
         "Conv2dTranspose": "MUN",
         "ResidualDepthwise": "MUN",
     }
-    | {"BatchNorm1d": "PMT AGW MUN", "BatchNorm2d": "AGW MUN", "MaxPool2d": "AGW MUN", "AvgPool2d": "MUN"},
+    | {"BatchNorm": "PMT AGW MUN", "MaxPool2d": "AGW MUN", "AvgPool2d": "MUN", "MUN": "MUN"},
 }
 REPLACEMENT_ROWS = {
     f"{device}: {model.split()[0]}, {cell}": (device, model, cell)
@@ -160,18 +155,22 @@ def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
     import mindspore as ms
 
     from ms_vireid.engine.optimizer import build_optimizer
-    from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
+    from ms_vireid.engine.train_step import StageLoss, build_step, loss_scaler
     from ms_vireid.models import build_model
     from ms_vireid.programs import graph
-    from ms_vireid.programs.prepare import training_program
+    from ms_vireid.programs.program import choose
+    from ms_vireid.programs.replacing import name_of
 
     if without:
-        del graph.GRAPH[device][next(kind for kind in graph.GRAPH[device] if kind.__name__ == without)]
+        table = graph.TABLES[device]
+        for key in [key for key in table if name_of(key) == without]:
+            del table[key]
     model = build_model(config).set_train()
     optimizer = build_optimizer(model, config)
     loss = StageLoss(config.stages[stage].losses, config.train.num_instances)
     amp = config.train.amp
-    step = TrainStep(model, loss, optimizer, training_program(config.train), amp, loss_scaler(amp))
+    program = choose(config.train.program, amp, config.train.recompute)
+    step = build_step(model, loss, optimizer, program, config.optimizer.clip_norm, loss_scaler(amp))
     batch = 2 * config.train.num_identities * config.train.num_instances
     images = np.zeros((batch, 3, *config.data.image_size), np.float32)
     labels = np.zeros(batch, np.int32)

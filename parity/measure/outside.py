@@ -66,4 +66,4 @@ class OutsideTraining(TorchTraining):
         if self.config.optimizer.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
         self.optimizer.step()
-        return {name: term.item() for name, term in zip(("loss", *self.loss.names), (total, *terms), strict=True)}
+        return self.loss.named((total, *terms))

@@ -27,7 +27,7 @@ KERNEL_ROWS = {
         MODELS,
         (
             (BOUND, "GELU", "LayerNorm", "Dense", "Attention", "Dropout", "DropPath", "AdamW"),
-            (BOUND, "Conv2d", WINOGRAD, "ResNet", "Bottleneck", "NonLocal", "BatchNorm2d", "MaxPool2d", "GeM", "SGD"),
+            (BOUND, "Conv2d", WINOGRAD, "ResNet", "Bottleneck", "NonLocal", "BatchNorm", "MaxPool2d", "GeM", "SGD"),
             ("IntraModalityLearner", "CrossModalityLearner"),
         ),
         strict=True,

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from ms_vireid.config import CONFIG_ROOT, load_config
 from torch_ref.engine.optimizer import build_optimizer
-from torch_ref.engine.train_step import StageLoss, TrainStep
+from torch_ref.engine.train_step import StageLoss, build_step
 from torch_ref.models import build_model
 
 aten = torch.ops.aten
@@ -121,7 +121,7 @@ def torch_step(recipe: str, stage: int, overrides: tuple[str, ...], device: str 
     for group in optimizer.param_groups:
         group["foreach"] = True
     loss = StageLoss(config.stages[stage].losses, config.train.num_instances)
-    step = TrainStep(Mixed(model) if config.train.amp else model, loss, optimizer)
+    step = build_step(Mixed(model) if config.train.amp else model, loss, optimizer)
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
     optimizer.step()

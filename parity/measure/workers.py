@@ -264,25 +264,26 @@ def _mindspore_side(work: Work) -> Callable:
         return losses
 
     from ms_vireid.engine.optimizer import build_optimizer
-    from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
+    from ms_vireid.engine.train_step import StageLoss, build_step, loss_scaler
     from ms_vireid.inference.features import FeatureExtractor
     from ms_vireid.models import build_model
     from ms_vireid.programs.kernels import table
-    from ms_vireid.programs.prepare import prepare, training_program
+    from ms_vireid.programs.program import choose
+    from ms_vireid.programs.replacing import name_of
 
     model = build_model(config)
-    program = training_program(config.train)
+    program = choose(config.train.program, config.train.amp, config.train.recompute)
     if work.without == WINOGRAD:
         table.WINOGRAD = math.inf
-    for kind in [kind for kind in table.KERNELS if kind.__name__ == work.without]:
-        del table.KERNELS[kind]
+    for key in [key for key in table.KERNELS if name_of(key) == work.without]:
+        del table.KERNELS[key]
     weights = np.load(work.weights("mindspore"))
     for parameter in model.get_parameters():
         parameter.set_data(ms.Tensor(weights[parameter.name]))
     images, labels = work.batch(config)
     if work.kind == "inference":
         model.set_train(False)
-        prepare(program, model)
+        program.prepare(model)
         extractor = FeatureExtractor(model, program, config.data.image_size, len(images))
 
         def features(times: int) -> np.ndarray:
@@ -294,11 +295,9 @@ def _mindspore_side(work: Work) -> Callable:
 
     model.set_train()
     optimizer = build_optimizer(model, config)
-    if type(optimizer).__name__ == work.without:
-        optimizer.replacements = {}
     stage = StageLoss(config.stages[work.stage].losses, config.train.num_instances)
     amp = config.train.amp
-    train_step = TrainStep(model, stage, optimizer, program, amp, loss_scaler(amp))
+    train_step = build_step(model, stage, optimizer, program, config.optimizer.clip_norm, loss_scaler(amp))
     rates = [_WARM_UP * config.optimizer.lr] * len(optimizer.groups)
     numbers = itertools.count(1)
 
@@ -339,7 +338,7 @@ def _torch_side(work: Work) -> Callable:
         return losses
 
     from torch_ref.engine.optimizer import build_optimizer
-    from torch_ref.engine.train_step import StageLoss, TrainStep, loss_scaler
+    from torch_ref.engine.train_step import StageLoss, build_step, loss_scaler
     from torch_ref.models import build_model
 
     model = build_model(config).to(device)
@@ -361,7 +360,8 @@ def _torch_side(work: Work) -> Callable:
     optimizer = build_optimizer(model, config)
     stage = StageLoss(config.stages[work.stage].losses, config.train.num_instances)
     amp = config.train.amp
-    train_step = TrainStep(model, stage, optimizer, amp, loss_scaler(amp, device) if amp else None)
+    clip_norm, scaler = config.optimizer.clip_norm, loss_scaler(amp, device) if amp else None
+    train_step = build_step(model, stage, optimizer, amp, clip_norm, scaler)
     numbers = on_device(labels), on_device(step_key(0, 0))
     rates = [_WARM_UP * config.optimizer.lr] * len(optimizer.groups)
     done = itertools.count()

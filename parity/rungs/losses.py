@@ -12,7 +12,7 @@ from ms_vireid import losses as mindspore_losses
 from ms_vireid.config import LossConfig
 from ms_vireid.engine.train_step import StageLoss as MindSporeStageLoss
 from ms_vireid.models.prototypes import ModalityPrototypes
-from ms_vireid.programs.prepare import prepare
+from ms_vireid.programs.program import program as program_named
 from parity import equations
 from parity.compare import FORWARD, GRADIENT, Comparison, compare, compare_names
 from parity.convert import to_torch
@@ -268,7 +268,7 @@ def terms_case(normalised: bool) -> By:
     value_and_gradients = ms.value_and_grad(of_outputs, tuple(range(1, 1 + len(outputs))), has_aux=True)
 
     def by(program: str) -> list[Comparison]:
-        prepare(program, stage_loss)
+        program_named(program).prepare(stage_loss)
         ours, gradients = by_program(program, value_and_gradients)(ms.Tensor(labels), *map(ms.Tensor, outputs))
         comparisons = [compare("total", ours[0].asnumpy(), theirs[0].detach().numpy(), FORWARD)]
         for name, value, other in zip(terms, ours[1:], theirs[1:], strict=True):
@@ -306,7 +306,7 @@ def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> By
     def by(program: str) -> list[Comparison]:
         if program == "graph" and batch not in COMPILED:
             return []
-        prepare(program, cell)
+        program_named(program).prepare(cell)
         value, gradient = by_program(program, gradient_of)(ms.Tensor(rows), ms.Tensor(labels))
         value, gradient = value.asnumpy(), gradient.asnumpy()
         comparisons = [

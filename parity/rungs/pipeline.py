@@ -13,6 +13,7 @@ from ms_vireid.data.read import read_data
 from ms_vireid.evaluation import evaluate_ranking
 from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.models import build_model as mindspore_model
+from ms_vireid.programs.program import program
 from parity.compare import EXACT, FORWARD, Comparison, compare
 from parity.harness import once, same_weights
 from parity.trajectory import configuration, same_batches
@@ -99,7 +100,7 @@ def mirrored() -> list[Comparison]:
     test = read_data(config.data).test
     cell, module = mindspore_model(config).set_train(False), torch_model(config).eval()
     same_weights(cell, module)
-    extractor = FeatureExtractor(cell, "operators", config.data.image_size, 16)
+    extractor = FeatureExtractor(cell, program("operators"), config.data.image_size, 16)
     added = np.empty((len(test), config.model.embed_dim), np.float32)
     batches = EvaluationBatches(test, config.data.image_size, 16)
     with torch.no_grad():

@@ -10,11 +10,12 @@ import torch
 from ms_vireid.config.models import MUNConfig
 from ms_vireid.engine import schedule as mindspore_schedule
 from ms_vireid.engine.optimizer import build_optimizer as mindspore_optimizer
+from ms_vireid.engine.optimizer import clip_by_norm
 from ms_vireid.models import build_model as mindspore_model
-from ms_vireid.programs.prepare import prepare
+from ms_vireid.programs.program import program as program_named
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
 from parity.convert import to_mindspore
-from parity.harness import OF_HALF, By, Case, by_program, once, same_weights
+from parity.harness import OF_HALF, By, Case, once, same_weights
 from parity.mapping import torch_names
 from parity.trajectory import (
     AUTOCAST,
@@ -28,6 +29,7 @@ from parity.trajectory import (
     trajectories,
 )
 from torch_ref.engine.optimizer import build_optimizer as torch_optimizer
+from torch_ref.engine.optimizer import clip_by_norm as torch_clip_by_norm
 from torch_ref.models import build_model as torch_model
 
 
@@ -74,6 +76,8 @@ def updates(recipe: str, clip_norm: float | None = None) -> By:
         for name, gradient in gradients.items():
             weights[name].grad = torch.from_numpy(gradient.copy())  # which clipping changes
         oracle.set_learning_rates(rates)
+        if clip_norm:
+            torch_clip_by_norm(list(weights.values()), clip_norm)
         oracle.step()
         steps.append((rates, gradients, {name: weight.detach().numpy().copy() for name, weight in weights.items()}))
 
@@ -82,17 +86,20 @@ def updates(recipe: str, clip_norm: float | None = None) -> By:
         to_mindspore(begun, cell)
         ours = mindspore_optimizer(cell, config)
         names = torch_names(cell)
-        prepare(program, ours)
+        computing = program_named(program)
+        computing.prepare(cell, None, ours)
+        layout = computing.layout(ours)
 
         def of_each(*given):  # not a tuple of gradients: a graph is compiled anew for each tuple
-            return ours(ours.joined(given[:-1]), given[-1])
+            gradients = layout.joined(given[:-1])
+            return ours(clip_by_norm(gradients, clip_norm) if clip_norm else gradients, given[-1])
 
-        update = by_program(program, of_each)
+        update = computing.computed(of_each)
         comparisons = []
         for step, (rates, gradients, expected) in enumerate(steps, 1):
-            given = [ms.Tensor(gradients[names[weight.name]]) for weight in ours.weights]
+            given = [ms.Tensor(gradients[names[weight.name]]) for weight in layout.weights]
             update(*given, ms.Tensor(ours.scalars(step, rates)))
-            actual = {names[weight.name]: weight.asnumpy() for weight in ours.weights}
+            actual = {names[weight.name]: weight.asnumpy() for weight in layout.weights}
             comparisons += compare_all(f"after update {step}", actual, expected, UPDATE)
         return comparisons
 

@@ -56,13 +56,15 @@ def computations() -> Iterator[tuple[str, Callable[[], object]]]:
 
 def _train(config: Config) -> None:
     from ms_vireid.engine.optimizer import build_optimizer
-    from ms_vireid.engine.train_step import StageLoss, TrainStep, loss_scaler
+    from ms_vireid.engine.train_step import StageLoss, build_step, loss_scaler
     from ms_vireid.models import build_model
+    from ms_vireid.programs.program import program
 
     model = build_model(config).set_train()
     optimizer = build_optimizer(model, config)
     loss = StageLoss(config.stages[-1].losses, config.train.num_instances)
-    step = TrainStep(model, loss, optimizer, "graph", config.train.amp, loss_scaler(config.train.amp))
+    amp = config.train.amp
+    step = build_step(model, loss, optimizer, program("graph", amp), scaler=loss_scaler(amp))
     rates = [config.optimizer.lr] * len(optimizer.groups)
     for number in (1, 2):
         step(_images(), LABELS, number, 0.0, optimizer.scalars(number, rates)).asnumpy()
@@ -71,11 +73,12 @@ def _train(config: Config) -> None:
 def _evaluate(config: Config) -> None:
     from ms_vireid.inference.features import FeatureExtractor
     from ms_vireid.models import build_model
-    from ms_vireid.programs.prepare import prepare
+    from ms_vireid.programs.program import program
 
     model = build_model(config, inference=True).set_train(False)
-    prepare("graph", model)
-    FeatureExtractor(model, "graph", SIZE, len(LABELS)).features_of(_images(), "visible")
+    graph = program("graph")
+    graph.prepare(model)
+    FeatureExtractor(model, graph, SIZE, len(LABELS)).features_of(_images(), "visible")
 
 
 def _images() -> np.ndarray:

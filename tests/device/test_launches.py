@@ -6,7 +6,8 @@ from argparse import Namespace
 import pytest
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.programs.graph import GRAPH
+from ms_vireid.programs.graph import TABLES
+from ms_vireid.programs.replacing import name_of
 from parity.measure import launches, sections
 
 SMALL = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "train.num_instances=2")
@@ -70,7 +71,7 @@ def test_a_step_without_a_replacement_is_counted_beside_the_whole():
 
 def test_every_replacement_has_a_row():
     found = {(device, cell) for device, _, cell in launches.REPLACEMENT_ROWS.values()}
-    assert found == {(device, kind.__name__) for device, table in GRAPH.items() for kind in table}
+    assert found == {(device, name_of(key)) for device in COPIES for key in TABLES[device]}
 
 
 @pytest.mark.parametrize(("device", "method"), [("GPU", "AGW"), ("Ascend", "MUN")])

@@ -77,8 +77,9 @@ def test_it_works_in_one_graph_as_well(root, tmp_path):
         one = trainer("pmt", root, tmp_path / mode, "train.amp=true", f"train.program={mode}", "model.depth=1")
         one.model.set_train()
         losses_seen = []
-        for one.step in range(3, 6):  # of Eq. 12, the larger of the two graphs
-            losses_seen.append(one.queue_step(2, *one.batches[one.step], one.learning_rates(2)).asnumpy()[0])
+        for step in range(3, 6):  # of Eq. 12, the larger of the two graphs
+            one.state.step = step
+            losses_seen.append(one.queue_step(one.plan(step), *one.batches[step]).asnumpy()[0])
         curves.append(losses_seen)
     np.testing.assert_allclose(curves[1], curves[0], rtol=TOLERANCE)
 
@@ -87,12 +88,12 @@ def test_it_works_in_one_graph_as_well(root, tmp_path):
 def test_the_copies_in_half_are_the_weights_after_a_step(root, tmp_path, mode):
     one = trainer("pmt", root, tmp_path, "train.amp=float16", f"train.program={mode}", "model.depth=1")
     one.model.set_train()
-    before = {p.name: p.asnumpy().copy() for p in one.optimizer.weights}
-    one.queue_step(1, *one.batches[0], [1e-2, 1e-2])
+    before = {p.name: p.asnumpy().copy() for p in one.model.trainable_params()}
+    one.queue_step(one.plan(0)._replace(rates=[1e-2, 1e-2]), *one.batches[0])
     copies = one._train_step._half._copies
     assert "base.blocks.0.attn.qkv.weight" in copies
     assert not any(name.startswith(("bottleneck.", "classifier.")) for name in copies)
-    for weight in one.optimizer.weights:
+    for weight in one.model.trainable_params():
         now = weight.asnumpy()
         assert not np.array_equal(now, before[weight.name]), weight.name
         if weight.name in copies:
@@ -102,7 +103,7 @@ def test_the_copies_in_half_are_the_weights_after_a_step(root, tmp_path, mode):
 def test_the_norm_is_limited_of_gradients_without_the_scale(root, tmp_path):
     one = trainer("pmt", root, tmp_path, "train.amp=float16", "optimizer.clip_norm=0.25", "model.depth=1")
     one.model.set_train()
-    one.queue_step(1, *one.batches[0], one.learning_rates(1))
+    one.queue_step(one.plan(0), *one.batches[0])
     moments = [moment.asnumpy() for moment in one.optimizer.exp_avg]  # a tenth of the gradients
     assert np.linalg.norm([np.linalg.norm(moment) for moment in moments]) == pytest.approx(0.025, rel=1e-5)
 
@@ -111,11 +112,11 @@ def test_the_norm_is_limited_of_gradients_without_the_scale(root, tmp_path):
 def test_an_overflow_halves_the_scale_and_updates_nothing(root, tmp_path, monkeypatch, clip_norm):
     monkeypatch.setattr(train_step.DynamicLossScaler, "unscale", lambda self, g: tuple(x * float("inf") for x in g))
     one = trainer("pmt", root, tmp_path, "train.amp=true", "stages.0.epochs=1", f"optimizer.clip_norm={clip_norm}")
-    before = {p.name: p.asnumpy().copy() for p in one.optimizer.weights}
+    before = {p.name: p.asnumpy().copy() for p in one.model.trainable_params()}
     scale = float(one.scaler.scale_value.asnumpy())
     one.model.set_train()
-    one.queue_step(1, *one.batches[0], one.learning_rates(1))
+    one.queue_step(one.plan(0), *one.batches[0])
     assert float(one.scaler.scale_value.asnumpy()) == scale / 2
-    for weight in one.optimizer.weights:
+    for weight in one.model.trainable_params():
         np.testing.assert_array_equal(weight.asnumpy(), before[weight.name])
     assert all(not state.asnumpy().any() for state in one.optimizer.state())

@@ -12,12 +12,15 @@ from ms_vireid.data.read import read_folder, read_sysu_mm01
 from ms_vireid.evaluation.protocol import evaluate_trials, sysu_mm01_trials, trials_checksum
 from ms_vireid.inference.evaluating import evaluate_corrupted, evaluate_model
 from ms_vireid.inference.features import FeatureExtractor
+from ms_vireid.programs.program import program
 
 from ..data import tree
 
 
 class Pixels(nn.Cell):
     """Features are what can be seen: the means of an image's quarters, normalised."""
+
+    BY_MODALITY = True
 
     def construct(self, images, modality):
         means = images.reshape(len(images), 3, 4, 4, 2, 4).mean(axis=(3, 5)).reshape(len(images), -1)
@@ -26,7 +29,7 @@ class Pixels(nn.Cell):
 
 @pytest.fixture
 def extractor():
-    return FeatureExtractor(Pixels(), "operators", (16, 8), 4)
+    return FeatureExtractor(Pixels(), program("operators"), (16, 8), 4)
 
 
 def configuration(**evaluation):

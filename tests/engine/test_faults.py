@@ -22,7 +22,7 @@ from ms_vireid import train
 from ms_vireid.command.running import run
 from ms_vireid.files import weights
 from ms_vireid.engine.run_folder import RunFolder
-from ms_vireid.engine.train_step import TrainStep
+from ms_vireid.programs.program import Step
 count = 0
 
 def snap():
@@ -43,7 +43,7 @@ def around(owner, name):
 around(os, "replace")
 around(weights, "save_file")
 around(RunFolder, "append_metrics")
-around(TrainStep, "__call__")
+around(Step, "__call__")
 run(train.main)
 """
 

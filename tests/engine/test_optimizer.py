@@ -1,13 +1,12 @@
-import mindspore as ms
 import numpy as np
 import pytest
 import torch
-from mindspore import Parameter, Tensor
+from mindspore import Parameter, Tensor, nn
 
 from ms_vireid.config import CONFIG_ROOT, AdamWConfig, SGDConfig, load_config
 from ms_vireid.engine.optimizer import SGD, AdamW, ParameterGroup, build_optimizer, parameter_groups
 from ms_vireid.models import create_model
-from ms_vireid.programs.prepare import OF_DEVICE, prepare
+from ms_vireid.programs.program import OF_DEVICE, program
 
 PROGRAMS = OF_DEVICE["CPU"]
 
@@ -67,23 +66,25 @@ def test_a_first_stage_of_pixels_is_as_slow_as_the_others_and_there_are_no_scale
     assert "generator.reduce.weight" in {p.name for p in full.parameters}
 
 
-def updates(optimizer, program):
+def updates(optimizer, name):
     """The optimiser as it is called when a program computes."""
-    prepare(program, optimizer)
+    computing = program(name)
+    computing.prepare(nn.Cell(), None, optimizer)
+    layout = computing.layout(optimizer)
 
     def update(gradients, scalars):
-        return optimizer(optimizer.joined(gradients), scalars)
+        return optimizer(layout.joined(gradients), scalars)
 
-    return ms.jit(update) if program == "graph" else update
+    return computing.computed(update)
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_sgd_keeps_weights_to_the_limits_of_their_group(program):
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_sgd_keeps_weights_to_the_limits_of_their_group(name):
     """AdamW's are on the ladder."""
     free, limited = (Parameter(Tensor(np.full((2, 3), 0.5, np.float32)), name=name) for name in ("free", "limited"))
     groups = [ParameterGroup("f", 1.0, (free,)), ParameterGroup("l", 1.0, (limited,), limits=(0.45, 0.55))]
     ours = SGD(groups, 0.9, True, 0.0)
-    update = updates(ours, program)
+    update = updates(ours, name)
     gradient = np.array([[1.0, -1.0, 0.01], [2.0, -2.0, 0.0]], np.float32)
     for step in range(1, 4):
         before = limited.asnumpy().copy(), free.asnumpy().copy()
@@ -111,9 +112,9 @@ def sgd_by_torch(start, gradients, lrs, momentum, nesterov, decay):
     return course, [optimizer.state[w].get("momentum_buffer") for w in weights]
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize(("momentum", "nesterov", "decay"), SGD_CASES.values(), ids=SGD_CASES)
-def test_a_sequence_of_sgd_updates_is_that_of_torch(momentum, nesterov, decay, program):
+def test_a_sequence_of_sgd_updates_is_that_of_torch(momentum, nesterov, decay, name):
     rng = np.random.default_rng(0)
     start = [rng.standard_normal((7, 5)).astype(np.float32) for _ in range(3)]  # of one shape: they share flags
     gradients = rng.standard_normal((8, 3, 7, 5)).astype(np.float32)
@@ -123,7 +124,7 @@ def test_a_sequence_of_sgd_updates_is_that_of_torch(momentum, nesterov, decay, p
     parameters = [Parameter(Tensor(value), name=f"w{i}") for i, value in enumerate(start)]
     groups = [ParameterGroup("a", 1.0, (parameters[0],)), ParameterGroup("b", 0.1, tuple(parameters[1:]))]
     optimizer = SGD(groups, momentum, nesterov, decay)
-    update = updates(optimizer, program)
+    update = updates(optimizer, name)
     for step, (gradient, rates) in enumerate(zip(gradients, lrs, strict=True), 1):
         update(tuple(map(Tensor, gradient)), Tensor(optimizer.scalars(step, rates[:2])))
         for ours, theirs in zip(parameters, expected[step - 1], strict=True):

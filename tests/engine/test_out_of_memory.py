@@ -13,8 +13,8 @@ from ms_vireid import train
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.engine.train_step import TrainStep
-from ms_vireid.engine.trainer import explained, smaller_steps
+from ms_vireid.engine.out_of_memory import explained, smaller_steps
+from ms_vireid.programs.program import Step, program
 from tests.checkpoints import DATA, RECIPES
 
 COLUMN = np.ones((1 << 22, 1), np.float32)  # 16 MiB, whose products with each other take 64 TiB
@@ -99,11 +99,11 @@ RECOMPUTE = ["train.recompute=true"]
 )
 def test_what_to_try(recipe, settings, remedy):
     config = load_config(CONFIG_ROOT / recipe, ["model.pretrained=none", *settings])
-    assert smaller_steps(config).startswith(remedy)
+    assert smaller_steps(config, program("graph" if config.train.program == "graph" else "kernels")).startswith(remedy)
 
 
 def test_the_command_says_which_step_was_too_large_and_what_to_try(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(TrainStep, "__call__", lambda *arguments: in_pynative())
+    monkeypatch.setattr(Step, "__call__", lambda *arguments: in_pynative())
     recipe, sizes = RECIPES["mun"]
     where = ["--config", str(CONFIG_ROOT / recipe), "--device", "CPU", "--output", str(tmp_path / "run")]
     settings = [DATA % (tmp_path / "data"), *sizes, "train.num_identities=3", "train.num_instances=2"]

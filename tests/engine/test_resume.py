@@ -35,13 +35,13 @@ OVERRIDES = [
     "evaluation.compare_untrained=false",
 ]
 
-# Runs the command; in the TrainStep or file of weights of the number that is given, the moment comes.
+# Runs the command; in the Step or file of weights of the number that is given, the moment comes.
 DRIVER = """
 import os, resource, signal, sys
 import mindspore
 from ms_vireid import train
 from ms_vireid.command.running import run
-from ms_vireid.engine.train_step import TrainStep
+from ms_vireid.programs.program import Step
 from ms_vireid.files import weights
 moment, number = sys.argv[1], int(sys.argv[2])
 sys.argv[1:] = sys.argv[3:]
@@ -58,8 +58,8 @@ def no_space(*_):
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
 MOMENTS = {
-    "kill": (TrainStep, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGKILL)),
-    "interrupt": (TrainStep, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGINT)),
+    "kill": (Step, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGKILL)),
+    "interrupt": (Step, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGINT)),
     "kill while writing": (weights, "save_file", half_written),
     "disk full": (weights, "save_file", no_space),
 }

@@ -14,6 +14,7 @@ from ms_vireid.files.writing import write_json
 from ms_vireid.inference import extraction
 from ms_vireid.inference.feature_files import load_features
 from ms_vireid.inference.trained import load_trained
+from ms_vireid.programs.program import program
 
 from ..checkpoints import write_checkpoint
 from ..data.tree import truncate, write_folder, write_llcm, write_picture, write_regdb, write_sysu_mm01
@@ -55,7 +56,7 @@ def refused(capfd, run_extract, *arguments, **options):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_features_are_those_of_evaluation(run_extract, pictures, checkpoint, workers):
     found = run_extract(pictures, "--workers", workers, "--checkpoint", checkpoint.parent)
-    (trained,) = load_trained([checkpoint], "kernels")
+    (trained,) = load_trained([checkpoint], program("kernels"))
     images, _ = read_layout(pictures, [pictures / path for path in found.paths])
     assert np.array_equal(found.features, trained.extractor.extract(images))
 

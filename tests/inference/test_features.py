@@ -8,6 +8,7 @@ from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.read import read_folder
 from ms_vireid.inference import features
 from ms_vireid.inference.features import FeatureExtractor
+from ms_vireid.programs.program import program
 
 from ..data.tree import write_folder
 
@@ -16,6 +17,8 @@ SIZE = (16, 8)
 
 class Pixels(nn.Cell):
     """Features are a picture's first pixel."""
+
+    BY_MODALITY = True
 
     def construct(self, images, modality):
         return images[:, :, 0, 0]
@@ -36,15 +39,15 @@ def test_set(tmp_path):
 @pytest.mark.parametrize("end", ["read to the end", "closed early"])
 def test_the_model_keeps_its_mode(test_set, training, end):
     model = UnitPixels().set_train(training)
-    items = FeatureExtractor(model, "operators", SIZE, 2).by_batch(EvaluationBatches(test_set, SIZE, 2))
+    items = FeatureExtractor(model, program("operators"), SIZE, 2).by_batch(EvaluationBatches(test_set, SIZE, 2))
     next(items)
     assert not model.training
     items.close() if end == "closed early" else list(items)
     assert model.training == training
 
 
-@pytest.mark.parametrize(("program", "bound"), [("kernels", True), ("operators", True), ("graph", False)])
-def test_threads_keep_to_their_cores_unless_a_graph_computes(test_set, monkeypatch, program, bound):
+@pytest.mark.parametrize(("name", "bound"), [("kernels", True), ("operators", True), ("graph", False)])
+def test_threads_keep_to_their_cores_unless_a_graph_computes(test_set, monkeypatch, name, bound):
     asked = []
 
     def iterate(batches, workers, start, bound):
@@ -52,19 +55,19 @@ def test_threads_keep_to_their_cores_unless_a_graph_computes(test_set, monkeypat
         yield from ()
 
     monkeypatch.setattr(features, "iterate", iterate)
-    list(FeatureExtractor(Pixels(), program, SIZE, 2).by_batch(EvaluationBatches(test_set, SIZE, 2)))
+    list(FeatureExtractor(Pixels(), program(name), SIZE, 2).by_batch(EvaluationBatches(test_set, SIZE, 2)))
     assert asked == [bound]
 
 
 @pytest.mark.parametrize(
-    ("program", "order"),
+    ("name", "order"),
     [("graph", "queue queue read queue read queue read read"), ("operators", "queue read " * 3 + "queue read")],
 )
-def test_a_graphs_next_batch_is_queued_before_the_last_one_is_read(test_set, monkeypatch, program, order):
+def test_a_graphs_next_batch_is_queued_before_the_last_one_is_read(test_set, monkeypatch, name, order):
     """So that a device does not wait for the host between two batches; PyNative computes as it is called."""
     done = []
     monkeypatch.setattr(features.Queued, "read", lambda self: done.append("read") or np.ones((self.count, 1)))
-    extractor = FeatureExtractor(Pixels(), program, SIZE, 2)
+    extractor = FeatureExtractor(Pixels(), program(name), SIZE, 2)
     monkeypatch.setattr(
         extractor, "queue", lambda pixels, modality: done.append("queue") or features.Queued(None, len(pixels))
     )
@@ -76,10 +79,10 @@ def test_a_graphs_next_batch_is_queued_before_the_last_one_is_read(test_set, mon
 def test_a_graph_is_compiled_once_for_each_way_through_the_model_and_fills_up_small_batches(by_modality, graphs):
     model = Pixels()
     model.BY_MODALITY = by_modality
-    extractor = FeatureExtractor(model, "graph", SIZE, 4)
+    extractor = FeatureExtractor(model, program("graph"), SIZE, 4)
     rng = np.random.default_rng(0)
     for count in (4, 1, 3):
         pixels = rng.standard_normal((count, 3, *SIZE)).astype(np.float32)
         for modality in ("visible", "infrared"):
             np.testing.assert_array_equal(extractor.features_of(pixels, modality), pixels[:, :, 0, 0])
-    assert sorted(extractor._graphs) == graphs
+    assert sorted(extractor._computed) == graphs

@@ -9,7 +9,8 @@ from mindspore import Tensor
 
 from ms_vireid.models import AGW, MUN
 from ms_vireid.models.resnet import Bottleneck
-from ms_vireid.programs.prepare import OF_DEVICE, prepare
+from ms_vireid.programs.program import OF_DEVICE
+from ms_vireid.programs.program import program as program_named
 from torch_ref import models as torch_models
 
 PROGRAMS = OF_DEVICE["CPU"]
@@ -24,7 +25,7 @@ MODELS = {
 
 def two_steps(model, program):
     """The last value, all gradients, and what BatchNorms and prototypes remember."""
-    prepare(program, model.set_train())
+    program_named(program).prepare(model.set_train())
 
     def value_of(images):
         total = 0.0
@@ -79,7 +80,7 @@ def test_a_batch_norm_that_runs_twice_is_seen(program):
 def test_what_is_recomputed_is_computed_twice(name):
     model = drawn(name, True)
     calls = dict.fromkeys(map(id, model.recomputed), 0)
-    prepare("operators", model)
+    program_named("operators").prepare(model)
     for cell in model.recomputed:
         construct = cell.construct
 

@@ -1,6 +1,6 @@
 """A case of the ladder as a test."""
 
-from ms_vireid.programs.prepare import OF_DEVICE
+from ms_vireid.programs.program import OF_DEVICE
 from parity.cases import LADDER, ONCE, run
 
 PROGRAMS = OF_DEVICE["CPU"]

@@ -10,12 +10,12 @@ from safetensors.numpy import save_file
 
 from ms_vireid import train as ms_train
 from ms_vireid.command.errors import InputError
-from ms_vireid.engine.train_step import TrainStep
+from ms_vireid.programs.program import Step
 from tests.checkpoints import PMT
 from tests.parity.convert_cases import convert
 from torch_ref import train as torch_train
 from torch_ref.engine.checkpoint import load_checkpoint
-from torch_ref.engine.train_step import TrainStep as TorchTrainStep
+from torch_ref.engine.train_step import StageLoss
 
 # Two stages, dropout, drop path, random augmentation: 6 steps in all, the stage changes after the third.
 RECIPE = [
@@ -54,17 +54,17 @@ def recipe(tmp_path):
     return ["--data-root", tmp_path / "data"]
 
 
-def stop_after(monkeypatch, steps, train_step=TrainStep):
+def stop_after(monkeypatch, steps, owner=Step, name="__call__"):
     """SIGINT in the step of that number: the trainer finishes it and writes its state."""
-    original, count = train_step.__call__, [0]
+    original, count = getattr(owner, name), [0]
 
-    def call(self, *arguments):
+    def call(*arguments, **options):
         count[0] += 1
         if count[0] == steps:
             os.kill(os.getpid(), signal.SIGINT)
-        return original(self, *arguments)
+        return original(*arguments, **options)
 
-    monkeypatch.setattr(train_step, "__call__", call)
+    monkeypatch.setattr(owner, name, call)
 
 
 def test_training_goes_on_in_the_other_framework_and_back(monkeypatch, tmp_path, recipe):
@@ -99,7 +99,7 @@ def test_a_training_that_is_stopped_ends_its_step_and_is_resumed(monkeypatch, tm
     straight, stopped, resumed = (tmp_path / f"{name}.safetensors" for name in ("straight", "stopped", "resumed"))
     run(monkeypatch, torch_train, *recipe, "--steps", 2, "--output", straight)
     with monkeypatch.context() as patch:
-        stop_after(patch, 1, TorchTrainStep)
+        stop_after(patch, 1, StageLoss, "forward")
         with pytest.raises(KeyboardInterrupt):
             run(patch, torch_train, *recipe, "--output", stopped)
     assert capfd.readouterr().err.endswith(f"stopped at step 1; go on with --resume {stopped}\n")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ms_vireid.programs.prepare import OF_DEVICE
+from ms_vireid.programs.program import OF_DEVICE
 from parity.cases import LADDER, RUNGS
 from parity.rungs.names import _defined
 from tests.parity.ladder import check, of_rungs

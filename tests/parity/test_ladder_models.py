@@ -4,7 +4,7 @@ layers, small models and whole trainings are operators and graphs here too."""
 
 import pytest
 
-from ms_vireid.programs.prepare import OF_DEVICE
+from ms_vireid.programs.program import OF_DEVICE
 from tests.parity.ladder import check, of_rungs
 
 PROGRAMS = OF_DEVICE["CPU"]

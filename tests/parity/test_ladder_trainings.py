@@ -3,7 +3,7 @@ graph is compiled on the stand-in devices (tests/device); `parity/report.py` has
 
 import pytest
 
-from ms_vireid.programs.prepare import OF_DEVICE
+from ms_vireid.programs.program import OF_DEVICE
 from tests.parity.ladder import check, of_rungs
 
 PROGRAMS = OF_DEVICE["CPU"]

@@ -18,10 +18,12 @@ from ms_vireid.data import transforms
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import schedule as mindspore_schedule
 from ms_vireid.models.layers import GeM
-from ms_vireid.programs import same_bits
+from ms_vireid.programs import graph, operators, reproducible
+from ms_vireid.programs.kernels import table as kernels
 from parity import mapping
 from parity.cases import LADDER, run
 from parity.mapping import values
+from parity.rungs import training
 from torch_ref.engine import optimizer as torch_optimizer
 from torch_ref.engine import train_step as torch_train_step
 from torch_ref.losses import enhanced as torch_enhanced
@@ -143,12 +145,20 @@ def cosine_before_bnneck(patch):
     patch.setattr(torch_train_step, "OnOutputs", pooled)
 
 
+def on_a_cpu(patch, key, function):
+    for table in (operators.TABLES["CPU"], graph.TABLES["CPU"], kernels.KERNELS):
+        if key in table:
+            patch.setitem(table, key, function)
+
+
 def no_bias_correction(patch):
     def plain(self, _step, base_lrs):
-        rows = [(lr, self.eps, self.weight_decay) for lr in base_lrs]
+        others = self.eps, *self.betas, *(1.0 - beta for beta in self.betas), 1.0, 1.0
+        rows = [(lr, decay, *others) for lr, decay in zip(base_lrs, self.decays, strict=True)]
         return np.array(rows, np.float32)
 
     patch.setattr(mindspore_optimizer.AdamW, "scalars", plain)
+    on_a_cpu(patch, "AdamW.scalars", plain)
 
 
 def coupled_decay(patch):
@@ -160,9 +170,10 @@ def coupled_decay(patch):
 
 
 def norm_of_each_group(patch):
-    groups = mindspore_optimizer.AdamW.__mro__[1]
-    original = groups.clipped
-    patch.setattr(groups, "clipped", lambda self, given: tuple(original(self, (one,))[0] for one in given))
+    original = training.clip_by_norm
+    patch.setattr(
+        training, "clip_by_norm", lambda gradients, limit: tuple(original((one,), limit)[0] for one in gradients)
+    )
 
 
 def schedule_one_epoch_late(patch):
@@ -242,14 +253,14 @@ def overflowing_logits(patch):
         logarithms = logits - ops.log(ops.exp(logits).sum(-1, keepdims=True))
         return -ops.gather_elements(logarithms, 1, labels.astype(ms.int32).unsqueeze(1)).mean()
 
-    patch.setitem(same_bits.CELLS, mindspore_nn.CrossEntropyLoss, unshifted)
+    on_a_cpu(patch, mindspore_nn.CrossEntropyLoss.construct, unshifted)
 
 
 def cubic_gem(patch):
     def cubic(self, x):
         return (x.astype(ms.float32).clamp(min=1e-6) ** 3).mean((2, 3)) ** (1 / 3)
 
-    patch.setitem(same_bits.CELLS, GeM, cubic)
+    on_a_cpu(patch, GeM.construct, cubic)
 
 
 PLANTED = {
@@ -281,7 +292,7 @@ PLANTED = {
     "cubic_gem_on_a_cpu": (cubic_gem, "2 GeM, learned"),
     "overflowing_logits_on_a_cpu": (overflowing_logits, "3 IdentityLoss"),
     "straight_softplus_on_a_cpu": (
-        lambda patch: patch.setattr(same_bits, "LINEAR", 5.0),
+        lambda patch: patch.setattr(reproducible, "LINEAR", 5.0),
         "3 wrt, features of five scales",
     ),
     "beta_late": (beta_late, "5 beta of MUN, torch.optim"),

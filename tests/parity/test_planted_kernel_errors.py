@@ -126,10 +126,6 @@ def adamw_without_decay(patch):
     changed(patch, optimizer, "_adamw", lambda original, *given: original(*given[:-1], np.float32(0)))
 
 
-def norm_of_every_other_gradient(patch):
-    changed(patch, optimizer, "norm", lambda original, gradients: original(gradients[::2]))
-
-
 def half_the_losss_gradient(patch):
     def half(original, context, gradient, *others):
         return original(context, 0.5 * gradient, *others)
@@ -151,7 +147,6 @@ PLANTED = [
     (biased_running_variance, "2 BatchNorm", "buffer running_var"),
     (average_not_divided, "2 CrossModalityLearner", "gradient of input 0"),
     (adamw_without_decay, "5 PMT stage 1, six updates", "after update 1 base.cls_token"),
-    (norm_of_every_other_gradient, "5 PMT stage 1, six clipped updates", "after update 1 base.cls_token"),
     (half_the_losss_gradient, "3 terms on their features", "gradient of logits"),
     (momentum_not_nesterovs, "5 AGW, six updates", "after update 1 visible_stem.conv1.weight"),
 ]

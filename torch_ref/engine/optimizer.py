@@ -49,59 +49,45 @@ def _named(groups: Sequence[ParameterGroup]) -> list[dict]:
     return named
 
 
-class _OnGroups:
+def clip_by_norm(weights: Sequence[nn.Parameter], max_norm: float) -> None:
+    """Scale the gradients of all weights, in place."""
+    torch.nn.utils.clip_grad_norm_(weights, max_norm)
+
+
+class GroupOptimizer:
     def set_learning_rates(self, base_lrs: Sequence[float]) -> None:
         """The learning rate of each group, in their order, for the steps that follow."""
         for group, lr in zip(self.param_groups, base_lrs, strict=True):
             group["lr"] = lr
 
+    @torch.no_grad()
     def step(self, closure: Callable | None = None):
-        if self.clip_norm is not None:
-            weights = [weight for group in self.groups for weight in group.parameters]
-            torch.nn.utils.clip_grad_norm_(weights, self.clip_norm)
         loss = super().step(closure)
-        with torch.no_grad():
-            for group in self.groups:
-                if group.limits is not None:
-                    for parameter in group.parameters:
-                        parameter.clamp_(*group.limits)
+        for group in self.groups:
+            if group.limits is not None:
+                for parameter in group.parameters:
+                    parameter.clamp_(*group.limits)
         return loss
 
 
-class AdamW(_OnGroups, torch.optim.AdamW):
+class AdamW(GroupOptimizer, torch.optim.AdamW):
     """`torch.optim.AdamW` itself, on the project's groups; its learning rates are set before each step."""
 
-    def __init__(
-        self,
-        groups: Sequence[ParameterGroup],
-        betas: tuple[float, float],
-        eps: float,
-        weight_decay: float,
-        clip_norm: float | None = None,
-    ):
+    def __init__(self, groups: Sequence[ParameterGroup], betas: tuple[float, float], eps: float, weight_decay: float):
         self.groups = tuple(groups)
-        self.clip_norm = clip_norm
         super().__init__(_named(groups), lr=0.0, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=False)
 
 
-class SGD(_OnGroups, torch.optim.SGD):
+class SGD(GroupOptimizer, torch.optim.SGD):
     """`torch.optim.SGD` itself (dampening 0), on the project's groups."""
 
-    def __init__(
-        self,
-        groups: Sequence[ParameterGroup],
-        momentum: float,
-        nesterov: bool,
-        weight_decay: float,
-        clip_norm: float | None = None,
-    ):
+    def __init__(self, groups: Sequence[ParameterGroup], momentum: float, nesterov: bool, weight_decay: float):
         self.groups = tuple(groups)
-        self.clip_norm = clip_norm
         options = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "dampening": 0.0}
         super().__init__(_named(groups), lr=0.0, **options)
 
 
 def build_optimizer(model: ReIDModel, config: Config) -> AdamW | SGD:
-    options = config.optimizer.model_dump(exclude={"name", "lr", "backbone_factor"})
+    options = config.optimizer.model_dump(exclude={"name", "lr", "backbone_factor", "clip_norm"})
     optimizer = {"adamw": AdamW, "sgd": SGD}[config.optimizer.name]
     return optimizer(parameter_groups(model, config.optimizer), **options)

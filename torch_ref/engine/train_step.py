@@ -1,6 +1,6 @@
 """One training step: forward, loss terms, gradients, update."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ms_vireid.config import LossConfig, Term
 from torch_ref import losses
-from torch_ref.engine.optimizer import SGD, AdamW
+from torch_ref.engine.optimizer import SGD, AdamW, clip_by_norm
 from torch_ref.models.base import TrainingOutputs
 from torch_ref.models.layers import l2_normalise
 
@@ -17,17 +17,27 @@ class StageLoss(nn.Module):
     def __init__(self, config: LossConfig, num_instances: int, parts: int = 2):
         super().__init__()
         terms = config.terms()
-        self.names = tuple(terms)
+        self.names = ("loss", *terms)
         self.weights = tuple(term.weight for term in terms.values())
         self.terms = nn.ModuleList(OnOutputs(term, num_instances, parts) for term in terms.values())
 
     def forward(self, outputs: TrainingOutputs, labels: Tensor) -> tuple[Tensor, ...]:
         """The model's outputs and labels of all rows -> (total, each unweighted term in order)."""
-        values = tuple(term(outputs, labels) for term in self.terms)
+        values = self.values(outputs, labels)
+        return self.total(values), *values
+
+    def values(self, outputs: TrainingOutputs, labels: Tensor) -> tuple[Tensor, ...]:
+        return tuple(term(outputs, labels) for term in self.terms)
+
+    def total(self, values: tuple[Tensor, ...]) -> Tensor:
         total = 0.0
         for weight, value in zip(self.weights, values, strict=True):
             total = total + weight * value
-        return (total, *values)
+        return total
+
+    def named(self, values: Sequence[Tensor]) -> dict[str, float]:
+        """What `forward` returned, by name."""
+        return dict(zip(self.names, map(float, values), strict=True))
 
 
 class OnOutputs(nn.Module):
@@ -54,59 +64,50 @@ def loss_scaler(amp: str | bool, device: torch.device | str) -> torch.amp.GradSc
     return torch.amp.GradScaler(torch.device(device).type, enabled=amp == "float16", **options)
 
 
-class TrainStep:
-    """Runs steps of one stage.
+def build_step(
+    model: nn.Module,
+    loss: StageLoss,
+    optimizer: AdamW | SGD,
+    amp: str | bool = False,
+    clip_norm: float | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+) -> Callable[..., tuple[Tensor, ...]]:
+    """A stage's step.
 
     Args:
         model: called as `model(images, None, key, labels, progress)` in training mode.
-        loss: the stage's terms. optimizer: holds the trainable weights.
         amp: False, or "float16" or "bfloat16", the model's type under PyTorch's autocast; losses are in float32.
+        clip_norm: the largest norm of all gradients together.
         scaler: for float16, of `loss_scaler`. A step whose gradients overflow updates nothing.
     """
+    half = getattr(torch, amp) if amp else None
+    scaler = scaler or torch.amp.GradScaler(enabled=False)
+    weights = [weight for group in optimizer.groups for weight in group.parameters]
 
-    def __init__(
-        self,
-        model: nn.Module,
-        loss: StageLoss,
-        optimizer: AdamW | SGD,
-        amp: str | bool = False,
-        scaler: torch.amp.GradScaler | None = None,
-    ):
-        self.names = ("loss", *loss.names)
-        self.model = model
-        self.loss = loss
-        self.optimizer = optimizer
-        self.half = getattr(torch, amp) if amp else None
-        self.scaler = scaler
-
-    def __call__(
-        self, images: Tensor, labels: Tensor, key: Tensor, progress: float, learning_rates: Sequence[float]
+    def step(
+        images: Tensor, labels: Tensor, key: Tensor, progress: float, learning_rates: Sequence[float]
     ) -> tuple[Tensor, ...]:
         """images [2PK, 3, H, W], labels [2PK], key int32 scalar, progress 0 at the run's first step and 1 at its last,
         learning rates of the optimizer's groups.
 
-        Returns the terms in the order of `names`, "loss" being their weighted sum, on the device. Reading them waits.
+        Returns the terms in the order of the loss's `names`, on the device. Reading them waits.
         """
-        with torch.autocast(images.device.type, self.half) if self.half else nullcontext():
-            outputs = self.model(images, None, key, labels, progress)
-        if self.half:
+        with torch.autocast(images.device.type, half) if half else nullcontext():
+            outputs = model(images, None, key, labels, progress)
+        if half:
             outputs = type(outputs)(*(None if output is None else output.float() for output in outputs))
-        values = self.loss(outputs, labels)
-        self.optimizer.zero_grad()
-        (self.scaler.scale(values[0]) if self.scaler else values[0]).backward()
-        for group in self.optimizer.groups:
-            for weight in group.parameters:
-                if weight.grad is None:  # of a weight that no term uses; MindSpore's gradient is 0, and its update made
-                    weight.grad = torch.zeros_like(weight)
-        self.optimizer.set_learning_rates(learning_rates)
-        if self.scaler:
-            self.scaler.unscale_(self.optimizer)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        else:
-            self.optimizer.step()
-        return tuple(value.detach() for value in values)
+        terms = loss(outputs, labels)
+        optimizer.zero_grad()
+        scaler.scale(terms[0]).backward()
+        for weight in weights:
+            if weight.grad is None:  # of a weight that no term uses; MindSpore's gradient is 0, and its update made
+                weight.grad = torch.zeros_like(weight)
+        optimizer.set_learning_rates(learning_rates)
+        scaler.unscale_(optimizer)
+        if clip_norm is not None:
+            clip_by_norm(weights, clip_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        return tuple(term.detach() for term in terms)
 
-    def named(self, values: tuple[Tensor, ...]) -> dict[str, float]:
-        """What a call returned, by name."""
-        return dict(zip(self.names, map(float, values), strict=True))
+    return step

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 LARGE = 1e30  # takes an entry out of a maximum, minimum or softmax; finite, so that LARGE * 0 is 0 and not nan
-_TINY = 2.0**-126  # the smallest normal float32: to a processor's threads that flush smaller ones they are 0
+TINY = 2.0**-126  # the smallest normal float32: to a processor's threads that flush smaller ones they are 0
 
 
 def safe_sqrt(squared: Tensor) -> Tensor:
-    positive = squared >= _TINY
+    positive = squared >= TINY
     return torch.where(positive, torch.sqrt(torch.where(positive, squared, 1.0)), 0.0)
 
 

@@ -18,8 +18,7 @@ class ModalitySharedEnhancementLoss(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels, 2 * self.num_instances)
-        pairwise = cosine_distance if self.distance == "cosine" else euclidean_distance
-        distance = pairwise(features, features)  # [2PK, 2PK]
+        distance = self.pairwise(features)  # [2PK, 2PK]
 
         same_identity = same_labels(labels, labels)  # [2PK, 2PK]
         same_modality, other_modality = (pairs.to(labels.device) for pairs in _modality_pairs(labels.shape[0]))
@@ -29,6 +28,11 @@ class ModalitySharedEnhancementLoss(nn.Module):
         intra = (distance * intra_mask).sum(-1) / (self.num_instances - 1)  # [2PK], Eq. 5
         cross = (distance * cross_mask).sum(-1) / self.num_instances  # [2PK], Eq. 6
         return torch.square(intra - cross).mean()  # Eq. 7
+
+    def pairwise(self, features: Tensor) -> Tensor:
+        if self.distance == "cosine":
+            return cosine_distance(features, features)
+        return euclidean_distance(features, features)
 
 
 def _modality_pairs(rows: int) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Twin of `ms_vireid.losses.triplet`, whose docstrings hold here."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_ref.losses.batch import check_batch, check_choice, check_margin, same_labels
@@ -51,16 +52,11 @@ class ProgressiveHardTripletLoss(nn.Module):
         return brackets.mean() if self.reduction == "mean" else brackets.sum()
 
 
-class Softplus(nn.Softplus):
-    pass
-
-
 class WeightedRegularizedTripletLoss(nn.Module):
     def __init__(self, weights: str = "released"):
         super().__init__()
         check_choice("weights", weights, ("released", "softmax"))
         self.weights = weights
-        self.softplus = Softplus()
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels)
@@ -72,7 +68,7 @@ class WeightedRegularizedTripletLoss(nn.Module):
             closest_negative = (masked_softmax(-distance, negative) * distance).sum(-1)  # [n]
         else:
             furthest_positive, closest_negative = weighted_pair(distance, positive)  # [n] each
-        return (self.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()
+        return (F.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()
 
 
 def weighted_pair(distance: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:

@@ -114,7 +114,7 @@ class DropPath(nn.Module):
         return x * factors[self.layer].to(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
 
 
-LEAST = 1e-6  # of what a learned p is the exponent of, whose derivative by p has the logarithm
+GEM_MIN = 1e-6  # inputs are clamped: d/dp contains log x
 
 
 class GeM(nn.Module):
@@ -131,7 +131,7 @@ class GeM(nn.Module):
         if not self.learned:
             return (x.pow(self.power).mean((2, 3)) + self.eps).pow(1.0 / self.power)
         power = self.trained_power()
-        return (x.clamp(min=LEAST).pow(power).mean((2, 3)) + self.eps).pow(1.0 / power)
+        return (x.clamp(min=GEM_MIN).pow(power).mean((2, 3)) + self.eps).pow(1.0 / power)
 
     def trained_power(self) -> Tensor:
         return self.power.clamp(min=0.01)

@@ -105,17 +105,17 @@ class MUN(ReIDModel):
         seen = visible_rows(images.shape[0], self.parts)
         rows = images.shape[0] - seen  # PK
         visible, infrared = self.visible_stage(images[:seen]), self.infrared_stage(images[seen:])
-        maps = (*_in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
+        maps = (*in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
         if self.generator is not None:
             pictures = images[:rows], images[seen:]  # [PK, 3, 288, 144] each
             maps += (
                 self.generator(pictures, (maps[0], infrared), key),
             )  # a = G(v, r): row i of all is of one identity
-        pooled, normalised = self._features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
+        pooled, normalised = self.features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
         given = normalised if self.classified == "bnneck" else pooled
         visible_logits, infrared_logits = self.visible_classifier(given), self.infrared_classifier(given)
         made = seen + rows  # where the rows of a begin
-        logits = torch.cat((*_in_parts(visible_logits[:seen], rows), infrared_logits[seen:made]), dim=0)
+        logits = torch.cat((*in_parts(visible_logits[:seen], rows), infrared_logits[seen:made]), dim=0)
         if self.generator is None:
             return TrainingOutputs(logits, pooled, normalised)
         prototypes = self._prototypes(pooled, rows, labels, progress)
@@ -137,7 +137,7 @@ class MUN(ReIDModel):
             auxiliary_logits=auxiliary_logits,
         )
 
-    def _features(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def features(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         if not self.separate:
             pooled = self.pool(self.shared(torch.cat(maps, dim=0)))
             return pooled, self.bottleneck(pooled)
@@ -146,8 +146,8 @@ class MUN(ReIDModel):
         pooled, normalised = (), ()
         for modality in modalities:
             features = self.pool(self.shared(modality))
-            pooled += _in_parts(features, maps[0].shape[0])
-            normalised += _in_parts(self.bottleneck(features), maps[0].shape[0])
+            pooled += in_parts(features, maps[0].shape[0])
+            normalised += in_parts(self.bottleneck(features), maps[0].shape[0])
         return torch.cat(pooled, dim=0), torch.cat(normalised, dim=0)
 
     def _tested(self, maps: Tensor) -> Tensor:
@@ -183,5 +183,5 @@ class MUN(ReIDModel):
         load_pretrained_resnet(parts if own is None else (*parts, own), path)
 
 
-def _in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
+def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
     return (rows,) if rows.shape[0] == count else (rows[:count], rows[count:])

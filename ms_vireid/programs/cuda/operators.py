@@ -290,4 +290,4 @@ def residual_depthwise(self: ResidualDepthwise, x: Tensor) -> Tensor:
     return _residual_depthwise(x, self.weight) if _by_channel(self) else ResidualDepthwise.construct(self, x)
 
 
-CELLS = {vit.Block: block, nn.Conv2d: convolution, ResidualDepthwise: residual_depthwise}
+TABLE = {vit.Block.construct: block, nn.Conv2d.construct: convolution, ResidualDepthwise.construct: residual_depthwise}

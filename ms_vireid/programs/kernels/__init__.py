@@ -1,6 +1,23 @@
-"""Layers' functions on the CPU, with their derivatives, in one pass over memory each.
+"""The program `kernels`: layers' functions on the CPU, with their derivatives, in one pass over memory each.
 
 MindSpore's CPU operators take a pass for each step of a function, and some are scalar or run in one thread. These are
 compiled by Numba when they are first called, and the machine code is kept on disk. They serve PyNative in float32;
 graphs, mixed precision and other devices have MindSpore's operators.
 """
+
+from mindspore import nn
+
+from ms_vireid.programs.contiguous import Layout
+from ms_vireid.programs.kernels import base, table
+from ms_vireid.programs.program import Program
+
+
+class Kernels(Program):
+    table = table.KERNELS
+
+    def settle(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
+        for weight in model.get_parameters():  # aligning an optimiser's states gives no speed-up
+            base.align(weight)
+
+    def layout(self, optimizer: nn.Cell) -> Layout:
+        return Layout(optimizer)

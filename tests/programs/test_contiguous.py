@@ -1,7 +1,7 @@
 import numpy as np
 from mindspore import Parameter, Tensor, ops
 
-from ms_vireid.programs.flat import Flat
+from ms_vireid.programs.contiguous import Contiguous
 
 
 def parameters():
@@ -13,7 +13,7 @@ def parameters():
 def test_parameters_lie_one_behind_the_other_with_zeros_between():
     held = parameters()
     given = [p.asnumpy().copy() for p in held]
-    whole = Flat("whole", held).whole.asnumpy()
+    whole = Contiguous("whole", held).buffer.asnumpy()
     assert whole.shape == (128 + 128 + 256,)
     for start, p, value in zip((0, 128, 256), held, given, strict=True):
         assert np.array_equal(p.asnumpy(), value)
@@ -24,17 +24,17 @@ def test_parameters_lie_one_behind_the_other_with_zeros_between():
 
 def test_what_is_written_to_one_is_seen_in_the_other():
     held = parameters()
-    flat = Flat("whole", held)
-    ops.assign(flat.whole, Tensor(np.ones(512, np.float32)))
+    flat = Contiguous("whole", held)
+    ops.assign(flat.buffer, Tensor(np.ones(512, np.float32)))
     assert all((p.asnumpy() == 1.0).all() for p in held)
     ops.assign(held[1], Tensor(np.full(128, 2.0, np.float32)))
-    assert (flat.whole.asnumpy()[128:256] == 2.0).all()
-    assert (flat.whole.asnumpy()[:128] == 1.0).all()
+    assert (flat.buffer.asnumpy()[128:256] == 2.0).all()
+    assert (flat.buffer.asnumpy()[:128] == 1.0).all()
 
 
 def test_gradients_are_joined_as_the_parameters_lie():
     held = parameters()
     gradients = tuple(Tensor(np.full(p.shape, i + 1, np.float16)) for i, p in enumerate(held))
-    joined = Flat("whole", held).joined(gradients).asnumpy()
+    joined = Contiguous("whole", held).joined(gradients).asnumpy()
     assert joined.dtype == np.float16
     assert [int(joined[i]) for i in (0, 14, 15, 128, 255, 256, 395, 396)] == [1, 1, 0, 2, 2, 3, 3, 0]

@@ -1,4 +1,4 @@
-"""What takes the place of cells on a CPU in every program, so that a number is the same bit by bit at each call.
+"""CPU replacements that are bitwise reproducible, in every program.
 
 MindSpore cuts an operator's numbers into as many parts as were fastest in its first calls, and computes the logarithms
 and powers of those that do not fill a vector, at the end of each part, otherwise than the others. So the last bit of a
@@ -9,8 +9,7 @@ stopped. Logarithms in float64 compute all alike.
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from ms_vireid.losses.triplet import Softplus
-from ms_vireid.models.layers import LEAST, GeM
+from ms_vireid.models.layers import GEM_MIN, GeM
 
 LINEAR = 20.0  # from which softplus(x) is x in float32
 
@@ -22,17 +21,17 @@ def cross_entropy(self: nn.CrossEntropyLoss, logits: Tensor, labels: Tensor) -> 
     return -ops.gather_elements(logarithms, 1, labels.astype(ms.int32).unsqueeze(1)).mean()
 
 
-def softplus(self: Softplus, x: Tensor) -> Tensor:
+def softplus(x: Tensor) -> Tensor:
     large = x > LINEAR
-    given = ops.where(large, 0.0, x).astype(ms.float64)
-    return ops.where(large, x, ops.log(1.0 + ops.exp(given)).astype(ms.float32))
+    small = ops.where(large, 0.0, x).astype(ms.float64)
+    return ops.where(large, x, ops.log(1.0 + ops.exp(small)).astype(ms.float32))
 
 
 def gem(self: GeM, x: Tensor) -> Tensor:
     x = x.astype(ms.float32)
     power = self.trained_power().astype(ms.float64) if self.learned else self.power
     if self.learned:
-        x = _power(x.clamp(min=LEAST), power)
+        x = _power(x.clamp(min=GEM_MIN), power)
     elif self.power == 3.0:
         x = x * x * x
     else:
@@ -46,4 +45,4 @@ def _power(x: Tensor, power: Tensor | float) -> Tensor:
     return ops.exp(ops.log(x.astype(ms.float64)) * power).astype(ms.float32)
 
 
-CELLS = {nn.CrossEntropyLoss: cross_entropy, Softplus: softplus, GeM: gem}
+TABLE = {nn.CrossEntropyLoss.construct: cross_entropy, GeM.construct: gem, (ops, "softplus"): softplus}

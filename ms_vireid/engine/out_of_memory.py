@@ -1,0 +1,34 @@
+"""What to try where a device's memory does not suffice."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ms_vireid.command.errors import FULL, InputError
+from ms_vireid.config import Config
+from ms_vireid.programs.program import Program
+
+
+@contextmanager
+def explained(doing: str, remedy: str) -> Iterator[None]:
+    """Raise InputError if the device runs out of memory while `doing` this; any other error passes."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not FULL.search(str(error)):
+            raise
+        raise InputError(f"out of memory in {doing}; try {remedy}") from error
+
+
+def smaller_steps(config: Config, program: Program) -> str:
+    """Settings that make a training step need less memory: first those that change no result, then smaller batches."""
+    train = config.train
+    settings = []
+    if program.compiled:
+        settings.append("train.program=operators")
+    if not train.recompute:
+        settings.append("train.recompute=true")
+    for key in ("num_identities", "num_instances"):
+        if (now := getattr(train, key)) > 2:
+            settings.append(f"train.{key}={max(now // 2, 2)} (now {now})")
+            break
+    return " or ".join(settings) or "smaller pictures (data.image_size) or a device with more memory"

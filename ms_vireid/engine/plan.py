@@ -1,0 +1,45 @@
+"""What a training does at each of its steps, as numbers; without a framework."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ms_vireid.config import Config, StageConfig
+from ms_vireid.data.randomness import step_key
+from ms_vireid.engine.schedule import learning_rates
+
+
+class Planned(NamedTuple):
+    """Of one step. epoch: from 1. rates: the learning rate of each parameter group. progress: from 0 at the run's first
+    step to 1 at its last. key: of the step's random numbers, 32 bits."""
+
+    epoch: int
+    stage: StageConfig
+    rates: list[float]
+    progress: float
+    key: np.int32
+
+
+class Plan:
+    """Of a whole run, which follows from its configuration alone.
+
+    groups: parameter groups, of either framework. iterations: steps an epoch.
+    """
+
+    def __init__(self, config: Config, groups: Sequence[Any], iterations: int):
+        self.config = config
+        self.groups = groups
+        self.iterations = iterations
+        self.steps = config.epochs * iterations
+
+    def __call__(self, step: int) -> Planned:
+        """step: from 0."""
+        epoch, done = 1 + step // self.iterations, step % self.iterations / self.iterations
+        return Planned(
+            epoch,
+            self.config.stage_of(epoch),
+            learning_rates(self.config, self.groups, epoch, done),
+            self.config.model.progress(step, self.steps, self.iterations),
+            step_key(self.config.seed, step),
+        )

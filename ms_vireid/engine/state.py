@@ -1,0 +1,86 @@
+"""What a training writes to be resumed from, and the weights that it keeps."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, ops
+from mindspore.amp import DynamicLossScaler
+
+from ms_vireid.config import Config, dump_config
+from ms_vireid.data.records import ReIDData
+from ms_vireid.engine.checkpoint import DEVICES, Checkpoint, load_parameters, save_checkpoint
+from ms_vireid.engine.optimizer import SGD, AdamW
+from ms_vireid.engine.process_group import ProcessGroup
+from ms_vireid.engine.run_folder import RunFolder, require_same_run
+from ms_vireid.models.base import ReIDModel
+
+
+class TrainingState:
+    """A model, its optimiser and loss scale, and how far they are, in a run's folder. Of a group the first process
+    writes, and all wait until it is there.
+
+    step: steps done. best: the best evaluation so far, with train.select=best: {"epoch", "map"}.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        data: ReIDData,
+        run: RunFolder,
+        group: ProcessGroup,
+        model: ReIDModel,
+        optimizer: AdamW | SGD,
+        scaler: DynamicLossScaler | None,
+    ):
+        self.config = config
+        self.root, self.data_checksum = data.root, data.checksum
+        self.run = run
+        self.group = group
+        self.model = model
+        self.optimizer = optimizer
+        self.scaler = scaler
+        self.step = 0
+        self.best: dict | None = None
+
+    def load(self, checkpoint: Checkpoint, total_steps: int) -> None:
+        """Raises InputError unless this run wrote it, on as many devices."""
+        meta, devices = checkpoint.meta, self.group.world_size
+        require_same_run(checkpoint, self.config, self.root, self.data_checksum, total_steps, devices)
+        memories = self.model.memories() if devices > 1 else []
+        checkpoint.require({f"{DEVICES}.{m.name}": ((devices, *m.shape), np.dtype(np.float32)) for m in memories})
+        load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
+        for memory in memories:
+            ops.assign(memory, Tensor(checkpoint.arrays[f"{DEVICES}.{memory.name}"][self.group.rank]))
+        if self.scaler:
+            scale, good_steps = meta["loss_scale"]
+            ops.assign(self.scaler.scale_value, Tensor(scale, ms.float32))
+            ops.assign(self.scaler.counter, Tensor(good_steps, ms.int32))
+        self.step, self.best = meta["step"], meta["best"]
+
+    def save(self) -> None:
+        """Write the state to resume from, with what the model remembers on each of several devices."""
+        state = [*self.model.get_parameters(), *self.optimizer.state()]
+        if self.group.world_size > 1:
+            for memory in self.model.memories():
+                rows = Tensor(self.group.all_gather(memory.asnumpy()))
+                state.append(Parameter(rows, name=f"{DEVICES}.{memory.name}"))
+        meta = {
+            "config": dump_config(self.config),
+            "data_checksum": self.data_checksum,
+            "step": self.step,
+            "best": self.best,
+            "devices": self.group.world_size,
+        }
+        if self.scaler:
+            meta["loss_scale"] = [float(self.scaler.scale_value.asnumpy()), int(self.scaler.counter.asnumpy())]
+        self._write(self.run.last, state, meta)
+
+    def save_weights(self, path: Path, epoch: int) -> None:
+        self._write(path, self.model.get_parameters(), {"config": dump_config(self.config), "epoch": epoch})
+
+    def _write(self, path: Path, parameters: Iterable[Parameter], meta: dict) -> None:
+        with self.group.together():
+            if self.group.is_main_process:
+                save_checkpoint(path, parameters, meta)

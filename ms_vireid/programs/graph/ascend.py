@@ -1,0 +1,122 @@
+"""What takes the place of methods and functions in a graph on an Ascend.
+
+Launches "by name" are compiled by CANN at their first use.
+"""
+
+import mindspore as ms
+from mindspore import Tensor, mint, nn, ops
+from mindspore.ops import auto_generate
+
+from ms_vireid.losses import distance
+from ms_vireid.losses.msel import ModalitySharedEnhancementLoss
+from ms_vireid.models import vit
+from ms_vireid.models.auxiliary_generator import ResidualDepthwise
+from ms_vireid.models.layers import GeM
+from ms_vireid.models.mun import MUN, in_parts
+from ms_vireid.programs import optimizers
+from ms_vireid.programs.graph.common import (
+    cross_entropy,
+    gem,
+    heads,
+    msel,
+    product,
+    product_transposed,
+    safe_sqrt,
+    total,
+)
+
+_convolution = auto_generate.Conv2DExt()
+
+
+def gelu(self: nn.GELU, x: Tensor) -> Tensor:
+    return mint.nn.functional.gelu(x)
+
+
+def attention(self: vit.Attention, x: Tensor, noise: Tensor | None) -> Tensor:
+    query, key, value = heads(self.qkv(x), self.num_heads)  # [N, heads, T, head_dim]
+    scores = product_transposed(query * self.head_dim**-0.5, key)  # [N, heads, T, T]
+    out = product(ops.softmax(scores, -1), value).swapaxes(1, 2).reshape(x.shape)
+    return self.proj_drop(self.proj(out), noise)
+
+
+def layer_norm(self: nn.LayerNorm, x: Tensor) -> Tensor:
+    return mint.nn.functional.layer_norm(x, self.normalized_shape, self.gamma, self.beta, self.epsilon)
+
+
+def dense(self: nn.Dense, x: Tensor) -> Tensor:
+    return mint.nn.functional.linear(x, self.weight, self.bias)
+
+
+def convolution(self: nn.Conv2d, x: Tensor) -> Tensor:
+    """By the operator itself: `mint.nn.functional.conv2d` is not computed again by `Cell.recompute`."""
+    padding = (0, 0) if self.pad_mode == "valid" else (self.padding, self.padding)
+    return _convolution(x, self.weight, self.bias, self.stride, padding, self.dilation, self.group)
+
+
+def residual_depthwise(self: ResidualDepthwise, x: Tensor) -> Tensor:
+    return convolution(self, ops.relu(x)) + x
+
+
+def transposed_convolution(self: nn.Conv2dTranspose, x: Tensor) -> Tensor:
+    return mint.nn.functional.conv_transpose2d(x, self.weight, self.bias, self.stride)
+
+
+def batch_norm(self: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor:
+    if not isinstance(self.bn_train, ops.BatchNorm):  # by the statistics of several processes
+        return nn.BatchNorm2d.construct(self, x)
+    held = self.moving_mean, self.moving_variance, self.gamma, self.beta
+    return mint.nn.functional.batch_norm(x, *held, self.training, self.momentum, self.eps)
+
+
+def max_pool(self: nn.MaxPool2d, x: Tensor) -> Tensor:
+    given = x.astype(ms.float32) if x.dtype == ms.bfloat16 else x  # which MindSpore refuses there
+    return mint.nn.functional.max_pool2d(given, self.kernel_size, self.stride, self.padding[1:]).astype(x.dtype)
+
+
+def average_pool(self: nn.AvgPool2d, x: Tensor) -> Tensor:
+    return mint.nn.functional.avg_pool2d(x, self.kernel_size, self.stride)
+
+
+def features(self: MUN, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """Of each modality in turn: a graph may else update the running averages in another order."""
+    if not self.separate:
+        return MUN.features(self, maps)
+    visible = self.parts - 1
+    modalities = (maps[0] if visible == 1 else ops.cat(maps[:visible]), *maps[visible:])
+    pooled, normalised = (), ()
+    for modality in modalities:
+        if normalised:
+            modality = ops.depend(modality, normalised[-1])
+        features = self.pool(self.shared(modality))
+        pooled += in_parts(features, maps[0].shape[0])
+        normalised += in_parts(self.bottleneck(features), maps[0].shape[0])
+    return ops.cat(pooled), ops.cat(normalised)
+
+
+def stage_loss(self: nn.Cell, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
+    """Of all outputs: a graph may else leave out a BNNeck that no term needs, and its running averages."""
+    values = self.values(outputs, labels)
+    return (ops.depend(self.total(values), outputs), *values)
+
+
+# Cost of a step without / with each row.
+TABLE = optimizers.ASCEND | {
+    GeM.construct: gem,  # AGW: 581 launches for 576
+    nn.GELU.construct: gelu,  # PMT: 1,293 launches for 1,137; peak 14.6 GiB for 10.9
+    vit.Attention.construct: attention,  # PMT: 1,173 launches for 1,137; peak 12.4 GiB for 10.9
+    nn.CrossEntropyLoss.construct: cross_entropy,  # AGW: 628 launches for 576; MUN: 1,043 for 904
+    nn.LayerNorm.construct: layer_norm,  # PMT: 232 by name for 182
+    nn.Dense.construct: dense,  # PMT: 1,183 launches for 1,137, 278 by name for 182
+    nn.Conv2d.construct: convolution,  # AGW: 688 launches for 576, 303 by name for 43
+    ResidualDepthwise.construct: residual_depthwise,  # MUN: 131 by name for 125
+    nn.Conv2dTranspose.construct: transposed_convolution,  # MUN: 149 by name for 125
+    nn.BatchNorm1d.construct: batch_norm,  # PMT: 186 by name for 182
+    nn.BatchNorm2d.construct: batch_norm,  # AGW: 694 launches for 576, 279 by name for 43
+    nn.MaxPool2d.construct: max_pool,  # AGW: 47 by name for 43, some of them by the slow AI CPU
+    nn.AvgPool2d.construct: average_pool,  # MUN: 141 by name for 125
+    MUN.features: features,
+    "StageLoss.construct": stage_loss,
+    (distance, "safe_sqrt"): safe_sqrt,
+    ModalitySharedEnhancementLoss.construct: msel,  # with the line above, PMT: 1,118 launches for 1,100
+    "StageLoss.total": total,
+}

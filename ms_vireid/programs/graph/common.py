@@ -1,0 +1,92 @@
+"""What both devices' tables have in common."""
+
+from functools import cache
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, mint, nn, ops
+
+from ms_vireid.losses import distance
+from ms_vireid.losses.batch import check_batch, same_labels
+from ms_vireid.losses.msel import ModalitySharedEnhancementLoss
+from ms_vireid.models.layers import GeM
+
+product, product_transposed = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
+
+
+class _Heads(nn.Cell):
+    """Queries, keys and values of all heads, [N, T, 3 * D] -> [N, heads, T, head_dim] of each. Automatic
+    differentiation pads the gradient of each third to the whole and adds them."""
+
+    def construct(self, qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+        batch, tokens, width = qkv.shape
+        qkv = qkv.reshape(batch, tokens, 3, num_heads, width // (3 * num_heads)).permute(2, 0, 3, 1, 4)
+        return qkv[0], qkv[1], qkv[2]
+
+    def bprop(self, qkv: Tensor, _num_heads: int, _out: tuple, gradients: tuple[Tensor, Tensor, Tensor]) -> tuple:
+        # By selection: MindSpore's Stack copies the addresses of its tensors to the device.
+        together = ops.where(_OF_QUERY, gradients[0], ops.where(_OF_KEY, gradients[1], gradients[2]))
+        return together.permute(1, 3, 0, 2, 4).reshape(qkv.shape), 0
+
+
+class _GeM(nn.Cell):
+    """As `GeM`. Automatic differentiation makes three more maps."""
+
+    def construct(self, x: Tensor, power: float, eps: float) -> Tensor:
+        cubed = x * ops.square(x) if power == 3.0 else x.pow(power)
+        return (cubed.mean((2, 3)) + eps).pow(1.0 / power)
+
+    def bprop(self, x: Tensor, power: float, _eps: float, out: Tensor, gradient: Tensor) -> tuple:
+        rows, columns = x.shape[2:]
+        of_mean = gradient * out.pow(1.0 - power) * (1.0 / (rows * columns))
+        squared = ops.square(x) if power == 3.0 else x.pow(power - 1.0)
+        return squared * of_mean.unsqueeze(-1).unsqueeze(-1), 0, 0
+
+
+_OF_QUERY, _OF_KEY = (Tensor(np.arange(3).reshape(3, 1, 1, 1, 1) == i) for i in range(2))
+heads, _gem = _Heads(), _GeM()
+
+
+def gem(self: GeM, x: Tensor) -> Tensor:
+    if self.learned:
+        return GeM.construct(self, x)
+    return _gem(x.astype(ms.float32), self.power, self.eps)
+
+
+def cross_entropy(self: nn.CrossEntropyLoss, logits: Tensor, labels: Tensor) -> Tensor:
+    return mint.nn.functional.cross_entropy(logits, labels)
+
+
+def total(self: nn.Cell, values: tuple[Tensor, ...]) -> Tensor:
+    """Without products by 1, each two launches."""
+    parts = ()
+    for weight, value in zip(self.weights, values):  # noqa: B905 (graph mode does not know strict=)
+        parts += (value if weight == 1.0 else weight * value,)
+    sum_of_parts = parts[0]
+    for part in parts[1:]:
+        sum_of_parts = sum_of_parts + part
+    return sum_of_parts
+
+
+def safe_sqrt(squared: Tensor) -> Tensor:
+    positive = squared >= distance.TINY
+    return ops.sqrt(squared + ~positive) * positive
+
+
+def msel(self: ModalitySharedEnhancementLoss, features: Tensor, labels: Tensor) -> Tensor:
+    """By one sum for both equations."""
+    check_batch(features, labels, 2 * self.num_instances)
+    shares = _shares(labels.shape[0], self.num_instances) * same_labels(labels, labels)  # [2PK, 2PK]
+    difference = (self.pairwise(features) * shares).sum(-1)  # [2PK], the mean of Eq. 5 less that of Eq. 6
+    return (difference * difference).mean()  # Eq. 7
+
+
+@ops.constexpr
+@cache
+def _shares(rows: int, num_instances: int) -> Tensor:
+    """What a distance between two rows of one identity counts: 1 / (K - 1) within a modality, -1 / K across, and 0 of a
+    row to itself: float32 [2PK, 2PK]."""
+    infrared = np.arange(rows) >= rows // 2
+    shares = np.where(infrared[:, np.newaxis] == infrared, 1 / (num_instances - 1), -1 / num_instances)
+    np.fill_diagonal(shares, 0.0)
+    return Tensor(shares.astype(np.float32))

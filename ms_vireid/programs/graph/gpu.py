@@ -1,0 +1,276 @@
+"""What takes the place of methods and functions in a graph on a GPU.
+
+A row stays because the compiled step launches, copies, waits or holds more without it, as the comment beside it says:
+counted on the stand-in with the papers' batch of 64 (`python parity/benchmark.py --only replacements`).
+"""
+
+import math
+from functools import cache
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+from mindspore.ops.operations import _grad_ops as gradients
+from mindspore.ops.operations import nn_ops
+
+from ms_vireid.losses import distance
+from ms_vireid.losses.msel import ModalitySharedEnhancementLoss
+from ms_vireid.models import vit
+from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner, ResidualDepthwise
+from ms_vireid.models.layers import Dropout, DropPath, GeM, constant
+from ms_vireid.models.prototypes import ModalityPrototypes, accumulated
+from ms_vireid.programs import optimizers
+from ms_vireid.programs.graph.common import (
+    cross_entropy,
+    gem,
+    heads,
+    msel,
+    product,
+    product_transposed,
+    safe_sqrt,
+    total,
+)
+
+
+class _Dense(nn.Cell):
+    """x w^T + b. Automatic differentiation lets cuDNN sum the bias's gradient, 20 times as long as memory takes."""
+
+    def construct(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        rows = _matmul_transposed(x.reshape(-1, x.shape[-1]), weight)
+        return _add_bias(rows, bias).reshape(*x.shape[:-1], -1)
+
+    def bprop(self, x: Tensor, weight: Tensor, _bias: Tensor, _out: Tensor, gradient: Tensor) -> tuple:
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        of_weight = _transposed_matmul(rows, x.reshape(-1, x.shape[-1]))
+        return _matmul(rows, weight).reshape(x.shape), of_weight, rows.sum(0)
+
+
+class _Gelu(nn.Cell):
+    """u erfc(u), which is -sqrt(2) times the GELU of x = -sqrt(2) u. Automatic differentiation keeps three more tensors
+    of the MLP's hidden size."""
+
+    def construct(self, u: Tensor) -> Tensor:
+        return u * ops.erfc(u)
+
+    def bprop(self, u: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor]:
+        # By operators without a number and without broadcasting, but for that of `addcdiv`, which has a kernel for it.
+        growth = ops.exp(ops.square(u))  # infinite for a large u, where the quotient is 0
+        return (gradient * ops.addcdiv(ops.erfc(u), u, growth, constant(-2.0 / math.sqrt(math.pi), u.dtype)),)
+
+
+class _Dead(nn.Cell):
+    """What `_Gelu` takes, with `DEAD` in the place of what is dropped: there its value and its gradient are 0, so that
+    the gradient needs no mask."""
+
+    def construct(self, u: Tensor, dropped: Tensor) -> Tensor:
+        return u.masked_fill(dropped, constant(DEAD, u.dtype))
+
+    def bprop(self, _u: Tensor, dropped: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        return gradient, dropped
+
+
+class _Kept(nn.Cell):
+    """A branch after its last dropout and its drop path. By a tensor of factors, 0 for what is dropped: a tensor is
+    multiplied by a tensor in a third of the time that it takes by broadcasting."""
+
+    def construct(self, branch: Tensor, dropped: Tensor, factors: Tensor) -> Tensor:
+        return branch * ops.where(dropped, constant(0.0, branch.dtype), factors)
+
+    def bprop(self, _branch: Tensor, dropped: Tensor, factors: Tensor, _out: Tensor, gradient: Tensor) -> tuple:
+        if gradient.dtype == ms.float32:  # made again: PMT's step would hold 0.7 GiB more, for 3 ms less
+            dropped = ops.depend(dropped, gradient)
+        return gradient * ops.where(dropped, constant(0.0, gradient.dtype), factors), dropped, factors
+
+
+class _Softmax(nn.Cell):
+    """Over the last axis. Automatic differentiation subtracts a sum of each row by broadcasting."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        return ops.softmax(x, -1)
+
+    def bprop(self, _x: Tensor, out: Tensor, gradient: Tensor) -> tuple[Tensor]:
+        sums = (gradient * out).sum(-1)
+        less = _add_to_channels(gradient.reshape(1, -1, gradient.shape[-1]), -sums.reshape(-1))
+        return (less.reshape(out.shape) * out,)
+
+
+class _HalfDepthwise(nn.Cell):
+    """A depth-wise convolution of float16 whose output and input gradient are computed in float32: by cuDNN, where
+    MindSpore has kernels of its own for float16."""
+
+    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
+        channels, _, kernel, _ = weight.shape
+        convolution = ops.Conv2D(channels, kernel, pad_mode="pad", pad=kernel // 2, group=channels)
+        return convolution(x.astype(ms.float32), weight.astype(ms.float32)).astype(x.dtype)
+
+    def bprop(self, x: Tensor, weight: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        channels, _, kernel, _ = weight.shape
+        how = {"pad_mode": "pad", "pad": kernel // 2, "pad_list": (kernel // 2,) * 4, "group": channels}
+        of_x = nn_ops.Conv2DBackpropInput(channels, kernel, **how)(
+            gradient.astype(ms.float32), weight.astype(ms.float32), x.shape
+        )
+        of_weight = gradients.Conv2DBackpropFilter(channels, kernel, **how)(gradient, x, weight.shape)
+        return of_x.astype(x.dtype), of_weight
+
+
+class _Joined(nn.Cell):
+    """Tensors of one shape along an axis, by selection: the device is given the addresses of Concat's tensors at every
+    call, and waits for them."""
+
+    def construct(self, parts: tuple[Tensor, ...], axis: int) -> Tensor:
+        shape, count = parts[0].shape, len(parts)
+        joined = parts[count - 1].unsqueeze(axis)
+        for i in range(count - 1):
+            joined = ops.where(_is_place(i, count, axis, len(shape) + 1), parts[i].unsqueeze(axis), joined)
+        return joined.reshape(*shape[:axis], count * shape[axis], *shape[axis + 1 :])
+
+    def bprop(self, parts: tuple[Tensor, ...], axis: int, _out: Tensor, gradient: Tensor) -> tuple:
+        size = parts[0].shape[axis]
+        of_parts = ()
+        for i in range(len(parts)):
+            of_parts += (ops.narrow(gradient, axis, i * size, size),)
+        return of_parts, 0
+
+
+class _Halves(nn.Cell):
+    """Feature maps [N, C, H, W] as two of [N, C / 2, H, W]. Automatic differentiation pads the gradient of each to the
+    whole and adds them."""
+
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        half = x.shape[1] // 2
+        return x[:, :half], x[:, half:]
+
+    def bprop(self, _x: Tensor, _out: tuple[Tensor, Tensor], gradients: tuple[Tensor, Tensor]) -> tuple[Tensor]:
+        return (_joined(gradients, 1),)
+
+
+@ops.constexpr
+@cache
+def _is_place(i: int, count: int, axis: int, ndim: int) -> Tensor:
+    """Which of `count` places along one of `ndim` axes is the i-th: bool [1, ..., count, ..., 1]."""
+    return Tensor((np.arange(count) == i).reshape(-1, *[1] * (ndim - axis - 1)))
+
+
+DEAD = 30.0  # of which erfc, and u over the exponential of its square, are 0 in float16 and float32
+_dense, _gelu, _dead, _kept, _softmax = _Dense(), _Gelu(), _Dead(), _Kept(), _Softmax()
+_half_depthwise, _joined, _halves = _HalfDepthwise(), _Joined(), _Halves()
+_concat = ops.concat
+_matmul, _matmul_transposed, _transposed_matmul = ops.MatMul(), ops.MatMul(False, True), ops.MatMul(True)
+_add_bias, _add_to_channels = ops.BiasAdd(), ops.BiasAdd("NCHW")  # cuDNN's, which is fast
+_fill = ops.FillV2()
+_MOST_JOINED = 3  # parts: each but the last is a pass over the whole
+
+
+@ops.constexpr
+@cache
+def _query_scales(width: int, head_dim: int, dtype: ms.Type) -> Tensor:
+    """What rows of the weights of queries, keys and values are multiplied by: [3 * width]."""
+    scales = np.ones(3 * width)
+    scales[:width] = head_dim**-0.5
+    return Tensor(scales, dtype)
+
+
+def _dropped(self: Dropout, noise: Tensor) -> Tensor:
+    """Two tensors are compared in a third of the time that a tensor and a number take."""
+    numbers = self.numbers(noise)
+    limit = noise.reshape(-1)[:1] & 0 | self.limit  # of a number alone the compiler makes a tensor that stays
+    return numbers < _fill(numbers.shape, limit.reshape(()))
+
+
+def _after(drop: Dropout, path: DropPath, branch: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
+    if not drop.training or drop.rate == 0.0:
+        return path(branch, factors)
+    return _kept(branch, _dropped(drop, noise), factors[path.layer].reshape(-1, 1, 1))
+
+
+def _hidden(self: vit.Mlp, x: Tensor, noise: Tensor | None) -> Tensor:
+    """An MLP before its last dropout, with numbers multiplied into weights."""
+    root = -math.sqrt(0.5)
+    u = _dense(x, self.fc1.weight * root, self.fc1.bias * root)
+    if self.training and self.drop1.rate > 0.0:
+        u = _dead(u, _dropped(self.drop1, noise).reshape(u.shape))
+        root = root * self.drop1.scale
+    return _dense(_gelu(u), self.fc2.weight * root, self.fc2.bias)
+
+
+def _attended(self: vit.Attention, x: Tensor) -> Tensor:
+    """Attention before its dropout, with the queries' factor multiplied into weights."""
+    scales = _query_scales(x.shape[-1], self.head_dim, x.dtype)
+    qkv = _dense(x, self.qkv.weight * scales.unsqueeze(1), self.qkv.bias * scales)
+    query, key, value = heads(qkv, self.num_heads)  # [N, heads, T, head_dim]
+    attention = _softmax(product_transposed(query, key))  # [N, heads, T, T]
+    return _dense(product(attention, value).swapaxes(1, 2).reshape(x.shape), self.proj.weight, self.proj.bias)
+
+
+def block(self: vit.Block, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+    x = x + _after(self.attn.proj_drop, self.drop_path1, _attended(self.attn, self.norm1(x)), factors, noise)
+    hidden = _hidden(self.mlp, self.norm2(x), noise)
+    return x + _after(self.mlp.drop2, self.drop_path2, hidden, factors, noise)
+
+
+def convolution(self: nn.Conv2d, x: Tensor) -> Tensor:
+    if self.group == 1 or x.dtype != ms.float16:
+        return nn.Conv2d.construct(self, x)
+    return _half_depthwise(x, self.weight)
+
+
+def residual_depthwise(self: ResidualDepthwise, x: Tensor) -> Tensor:
+    return convolution(self, ops.relu(x)) + x
+
+
+def _scaled(scale: Tensor, layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution whose result is multiplied by a factor for each channel, by a weight that is."""
+    weight = layer.weight * scale.reshape(-1, 1, 1, 1).astype(layer.weight.dtype)
+    return ops.Conv2D(weight.shape[0], 1)(x, weight)
+
+
+def intra_modality_learner(self: IntraModalityLearner, x: Tensor) -> Tensor:
+    first, second = _halves(x)
+    x = ops.cat((self.first(first), self.second(second)), 1)
+    x = self.spatial(self.expand(self.bn1(x)))
+    return _scaled(self.scale, self.reduce, self.bn2(x))
+
+
+def cross_modality_learner(self: CrossModalityLearner, visible: Tensor, infrared: Tensor) -> Tensor:
+    return _scaled(self.scale, self.fuse, self.bn(self.pyramids(visible, infrared)))
+
+
+def prototypes(self: ModalityPrototypes, features: Tensor, beta: Tensor, labels: Tensor | None = None) -> Tensor:
+    if self.by_identity:
+        return ModalityPrototypes.construct(self, features, beta, labels)
+    distilled = product_transposed(features.float(), self.projection)
+    made = accumulated(distilled, beta, self.memory, self.seen)
+    for parameter, value in ((self.memory, ops.stop_gradient(made)), (self.seen, 1.0)):
+        ops.assign_sub(parameter, parameter - value)
+    return made
+
+
+def cat(tensors: tuple[Tensor, ...], axis: int = 0) -> Tensor:
+    for other in tensors[1:]:
+        if other.shape != tensors[0].shape:
+            return _concat(tensors, axis)
+    if len(tensors) > _MOST_JOINED:
+        return _concat(tensors, axis)
+    return _joined(tensors, axis)
+
+
+NOT_RECOMPUTED = (vit.Block.construct,)  # MindSpore makes a circle of the graph of one whose gradients are its own
+# Cost of a step without / with each row.
+TABLE = optimizers.TABLE | {
+    # PMT: 1,286 launches for 1,219, 36 copies for 13; peak 16.1 GiB for 10.8. On an H100 (`--only costs`)
+    # 442 ms for 282; with replacements that only saved memory 385 were measured, in float16 235 for 117. In float32
+    # and float16, gradients of biases 64 for 2 and 59 for 2, GELU and numbers 49 for 20 and 39 for 13, dropout and
+    # drop path 49 for 29 and 45 for 23, softmax's gradient 15 for 7 and 11 for 5.
+    vit.Block.construct: block,
+    nn.Conv2d.construct: convolution,  # MUN in float16, with the next: 95 ms for 89
+    ResidualDepthwise.construct: residual_depthwise,
+    IntraModalityLearner.construct: intra_modality_learner,  # MUN: 1,050 launches for 1,038, 117 ms for 113
+    CrossModalityLearner.construct: cross_modality_learner,  # MUN: 1 ms
+    GeM.construct: gem,  # AGW: 727 launches for 720, 0.7 ms of cubes and squares less; MUN: 1,057 for 1,050
+    nn.CrossEntropyLoss.construct: cross_entropy,  # AGW: 769 launches for 720; MUN: 1,184 for 1,050
+    ModalityPrototypes.construct: prototypes,  # MUN: 15 copies for 11, for 2 launches more
+    (ops, "cat"): cat,  # MUN: 21 copies for 11, for 2 launches more
+    (distance, "safe_sqrt"): safe_sqrt,  # PMT: 5 launches
+    ModalitySharedEnhancementLoss.construct: msel,  # PMT: 13 launches
+    "StageLoss.total": total,
+}

@@ -1,0 +1,252 @@
+"""How a model is computed: `Program`, and the choice of one.
+
+Models, losses, optimisers and the training step are plain MindSpore and know nothing of this.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
+from typing import NamedTuple
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ms_vireid.command.arguments import require_choice
+from ms_vireid.command.errors import DeviceError, InputError
+from ms_vireid.command.names import PROGRAMS
+from ms_vireid.command.printing import say
+from ms_vireid.devices import runtime
+from ms_vireid.programs.contiguous import ContiguousWeights, Layout
+from ms_vireid.programs.half import HalfWeights
+from ms_vireid.programs.replacing import Table, functions_in_place, replace_methods
+
+
+class Program:
+    """Prepares a model, its loss and its optimiser, and computes training steps and features by them.
+
+    Args:
+        amp: "float16" or "bfloat16", to train with `HalfWeights`.
+    """
+
+    compiled = False  # into one graph, which is queued as a whole
+    table: Table
+
+    def __init__(self, amp: str | bool = False):
+        self.half_dtype = getattr(ms, amp) if amp else None
+        self._half: HalfWeights | None = None
+        self._layout: Layout | None = None
+
+    def __str__(self) -> str:
+        return type(self).__name__.lower()
+
+    def prepare(self, model: nn.Cell, loss: nn.Cell | None = None, optimizer: nn.Cell | None = None) -> None:
+        """Replace the methods that the table names. Load the weights first, and call it again after other ones."""
+        cells = [cell for part in (model, loss, optimizer) if part is not None for _, cell in part.cells_and_names()]
+        replace_methods(cells, self.table)
+        for cell in getattr(model, "recomputed", ()):
+            cell.recompute(output_recompute=True)
+        self.settle(model, cells)
+        if self.half_dtype is not None and self._half is None:
+            self._half = HalfWeights(model, self.half_dtype)
+
+    def settle(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
+        """What else a program does to a model."""
+        if any(isinstance(cell, nn.Conv2d) for cell in cells):
+            runtime.cap_convolutions()
+
+    def computed(self, function: Callable) -> Callable:
+        """The function as this program computes it; the cells that it calls are prepared."""
+        if self.compiled:
+
+            def whole(*inputs):
+                return function(*inputs)
+
+            computing = ms.jit(whole)
+        else:
+            computing = function
+
+        def compute(*inputs):
+            with functions_in_place(self.table):
+                return computing(*inputs)
+
+        return compute
+
+    def layout(self, optimizer: nn.Cell) -> Layout:
+        """Where the optimiser's weights are. They move into contiguous buffers, once, and after they were loaded."""
+        if self._layout is None:
+            half = self._half
+            self._layout = ContiguousWeights(optimizer, half.names() if half else ())
+            if half:
+                half.lay_out(self._layout.buffers)
+        return self._layout
+
+    def gradients(self, function: Callable, optimizer: nn.Cell) -> Callable:
+        """From function(images, *inputs) -> (loss, ...) to one that also returns the gradients of the loss, as the
+        optimiser takes them."""
+        half, layout = self._half, self.layout(optimizer)
+        weights = half.differentiated(layout.weights) if half else layout.weights
+        value_and_gradients = ms.value_and_grad(function, None, weights, has_aux=True)
+
+        def gradients_of(images, *inputs):
+            if half is not None:
+                images = images.astype(half.dtype)
+            values, gradients = value_and_gradients(images, *inputs)
+            return values, layout.joined(gradients)
+
+        return gradients_of
+
+    def step(self, update: Callable, announce: bool = False) -> "Step":
+        """A training step of update(images, labels, key, progress, scalars) -> terms, which uses `gradients`.
+
+        announce: say when it is compiled.
+        """
+        return Step(self, update, self._half, announce and self.compiled)
+
+    def features(self, model: nn.Cell, modality: str, batch_size: int) -> Callable[[np.ndarray], "Queued"]:
+        """What computes the features of at most `batch_size` pictures of a modality, float32 [n, 3, H, W]."""
+        if not self.compiled:
+            compute = self.computed(model)
+            return lambda pictures: Queued(compute(Tensor(pictures, ms.float32), modality), len(pictures))
+
+        def features(images: Tensor) -> Tensor:
+            return model(images, modality)
+
+        compute, begun = self.computed(features), False
+
+        def queue(pictures: np.ndarray) -> Queued:
+            nonlocal begun
+            whole = np.ascontiguousarray(pictures, np.float32)
+            if len(pictures) < batch_size:  # the graph is of one size
+                whole = np.zeros((batch_size, *pictures.shape[1:]), np.float32)
+                whole[: len(pictures)] = pictures
+            first, begun = not begun, True
+            kind = modality if model.BY_MODALITY else "all"
+            with announced(f"the features of {kind} pictures") if first else nullcontext():
+                return Queued(compute(runtime.to_device(whole)), len(pictures), whole)
+
+        return queue
+
+
+class Step:
+    """Queues training steps."""
+
+    def __init__(self, program: Program, update: Callable, half: HalfWeights | None, announce: bool):
+        def step(images, packed, shape):
+            terms = update(images, *_unpacked(packed, shape))
+            if half is not None:
+                half.refresh()
+            return ops.stack(terms)
+
+        self._step = program.computed(step)
+        self._half = half
+        self._announce = announce
+        self._begun = False
+        self._sent = ()  # of the last step: their copies to the device may still be under way
+
+    def __call__(
+        self, images: np.ndarray, labels: np.ndarray, key: int, progress: float, scalars: np.ndarray
+    ) -> Tensor:
+        """Queue a step on images float32 [2PK, 3, H, W] with labels int32 [2PK], the step's key of 32 bits and the
+        optimiser's scalars; progress is 0 at the run's first step and 1 at its last.
+
+        Returns the terms that `update` gives: float32 [terms], on the device. Reading them waits for the step.
+        """
+        arrays = images, _packed(labels, key, progress, scalars)
+        inputs = tuple(map(runtime.to_device, arrays))
+        self._sent = arrays, inputs
+        begins, self._begun = not self._begun, True
+        if self._half is not None and begins:  # the weights may have been set since
+            self._half.refresh()
+        with (
+            self._half.in_place() if self._half is not None else nullcontext(),
+            announced("the training step") if begins and self._announce else nullcontext(),
+        ):
+            return self._step(*inputs, scalars.shape)
+
+
+class Queued(NamedTuple):
+    """Features under way, [at least count, C], and the pictures, which may still be on their way to the device."""
+
+    rows: Tensor
+    count: int
+    pictures: np.ndarray | None = None
+
+    def read(self) -> np.ndarray:
+        return self.rows.asnumpy()[: self.count]
+
+
+def _packed(labels: np.ndarray, key: int, progress: float, scalars: np.ndarray) -> np.ndarray:
+    """What a step needs besides pictures, float32 [n]: one small copy to the device in place of many.
+
+    Labels are whole numbers below 2^24, and the key is in two halves of 16 bits: float32 holds all of them exactly.
+    """
+    high, low = divmod(int(key), 1 << 16)
+    return np.concatenate([[high, low, progress], scalars.ravel(), labels], dtype=np.float32)
+
+
+def _unpacked(packed: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """float32 [n] -> labels int32 [2PK], key int32, progress float32, scalars float32 of this shape."""
+    size = 1
+    for side in shape:
+        size *= side
+    whole = packed.astype(ms.int32)
+    key = whole[0] * (1 << 16) + whole[1]
+    return whole[3 + size :], key, packed[2], packed[3 : 3 + size].reshape(shape)
+
+
+@contextmanager
+def announced(what: str) -> Iterator[None]:
+    """A block that compiles `what` and runs it for the first time."""
+    say(f"compiling {what} ...")
+    started_at = time.perf_counter()
+    yield
+    say(f"compiled {what} in {time.perf_counter() - started_at:.0f} s")
+
+
+# The programs of each device.
+OF_DEVICE = {
+    "CPU": ("kernels", "operators", "graph"),
+    "GPU": ("operators", "graph", "cuda"),
+    "Ascend": ("operators", "graph"),
+}
+
+
+def program(name: str, amp: str | bool = False) -> Program:
+    """One of `OF_DEVICE`, for the device that is set. It is imported now: `kernels` and `cuda` want a compiler."""
+    return getattr(import_module(f"ms_vireid.programs.{name}"), name.capitalize())(amp)
+
+
+def choose(name: str, amp: str | bool = False, recompute: bool = False, option: str = "train.program=") -> Program:
+    """What `train.program`, or another option for a trained model, asks for on the device that is set.
+
+    auto compiles where work is queued to a device: operator by operator a GPU waits for Python. On a CPU the kernels,
+    which compute in float32 alone, are faster. MindSpore's cache of compiled graphs is left off: from it a second
+    process begins in 1 s instead of 17, and its loss is not a number (a small PMT, MindSpore 2.10, CPU).
+
+    cuda, a graph with this project's CUDA kernels, is the fastest on a GPU (PMT on an H100: 192 ms a step for 269 in
+    float32, 53 for 121 in float16), and has to be asked for: what is recomputed is not computed by them yet.
+
+    Raises:
+        InputError: no such program; kernels on another device, or with mixed precision; bfloat16 but not on an Ascend;
+            cuda but not on a GPU, without a compiler for it, or with recomputation.
+    """
+    require_choice("program", name, ("auto", *PROGRAMS))
+    device = ms.get_context("device_target")
+    kernels = device == "CPU" and not amp
+    if amp == "bfloat16" and device != "Ascend":
+        raise InputError(f"train.amp=bfloat16: MindSpore does not compute it on a {device}; give train.amp=float16")
+    if name == "auto":
+        name = "kernels" if kernels else "operators" if device == "CPU" else "graph"
+    if name == "kernels" and not kernels:
+        where = "on a CPU" if option != "train.program=" else "on a CPU and without train.amp"
+        raise InputError(f"{option}kernels: they compute {where}; leave it at auto")
+    if name == "cuda" and recompute:
+        raise InputError(f"{option}cuda: cannot recompute yet; give train.recompute=false, or program graph")
+    if name == "cuda" and device != "GPU":
+        raise InputError(f"{option}cuda: this project's CUDA kernels compute on a GPU; leave it at auto")
+    try:
+        return program(name, amp)
+    except DeviceError as problem:
+        raise InputError(f"{option}{name}: {problem}; {problem.remedy}, or use program graph") from None
