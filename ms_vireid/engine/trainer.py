@@ -110,18 +110,16 @@ class Trainer:
     def _begin(self, stage: StageConfig) -> None:
         loss = StageLoss(stage.losses, self.config.train.num_instances, self.config.augmentation.parts)
         self.log.begin_stage(loss)
-        self._stage, self._train_step = (
-            stage,
-            build_step(
-                self.model,
-                loss,
-                self.optimizer,
-                self.program,
-                self.config.optimizer.clip_norm,
-                self.scaler,
-                self.group.gradient_mean(),
-                announce=self.group.is_main_process,
-            ),
+        self._stage = stage
+        self._train_step = build_step(
+            self.model,
+            loss,
+            self.optimizer,
+            self.program,
+            self.config.optimizer.clip_norm,
+            self.scaler,
+            self.group.gradient_mean(),
+            announce=self.group.is_main_process,
         )
 
     def _end_epoch(self, epoch: int, evaluate: Callable[[], ProtocolResult] | None) -> None:

@@ -41,9 +41,8 @@ class FeatureExtractor:
     image_size: tuple[int, int]
     batch_size: int
     workers: int = 0
-    _computed: dict[str, Callable] = field(
-        default_factory=dict, init=False
-    )  # by modality, where the model's way differs
+    # By modality, where the model's way differs.
+    _computed: dict[str, Callable] = field(default_factory=dict, init=False)
 
     @classmethod
     def configured(cls, model: ReIDModel, program: Program, config: Config) -> "FeatureExtractor":

@@ -1,5 +1,7 @@
 """Modality-Shared Enhancement Loss of PMT."""
 
+from functools import cache
+
 import numpy as np
 from mindspore import Tensor, nn, ops
 
@@ -42,6 +44,7 @@ class ModalitySharedEnhancementLoss(nn.Cell):
 
 
 @ops.constexpr
+@cache
 def _modality_pairs(rows: int) -> tuple[Tensor, Tensor]:
     """Which of 2PK rows are of one modality, a row and itself left out, and which are not: bool [2PK, 2PK] each."""
     infrared = np.arange(rows) >= rows // 2

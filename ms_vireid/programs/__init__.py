@@ -1,1 +1,1 @@
-"""What computes a model: kernels, operators or a graph, and what each puts in the place of cells."""
+"""How a device computes models, losses, updates and steps: `Program`, its subclasses and their tables."""
