@@ -7,7 +7,7 @@ import numpy as np
 
 # Float32 rounds to 6e-8. A difference is relative to the tensor's scale, its largest absolute entry, because sums of
 # many products round in proportion to the largest of them, not to a result that happens to be small. A GPU and an NPU,
-# TF32 and HF32 off, have the same limits: an H100 kept them (docs/parity.md).
+# TF32 and HF32 off, have the same limits: an H100 kept them (docs/evidence/ladder.md).
 EXACT = 0.0  # integers, names, masks: no rounding is involved
 FORWARD = 1e-5  # twelve blocks of sums over up to 3072 products, taken in another order: 1e-6 seen
 NORMALISED = 5e-5  # BatchNorm over a few pictures: pooled features are rounded as above, and spread less: 1.3e-5 seen

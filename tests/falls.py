@@ -6,7 +6,7 @@ dark, by whose code, and whether clipped gradients help.
 Each side begins with its own initial values: "outside" is timm's ViT with its own dropout and a plain step of PyTorch's
 AdamW. Pictures of 128x64, width 192, 6 blocks, P = 8, K = 4, a rate of 1e-3, and PMT's two stages in 16 epochs. A run
 has fallen where a training would note that its loss jumped. Every side, norm (0: none) and seed takes one core and is a
-line of --output, and what has its line is not trained again. docs/training.md has the tables.
+line of --output, and what has its line is not trained again. docs/evidence/trainings.md has the tables.
 """
 
 import argparse

@@ -8,7 +8,7 @@ line, the fastest first, for 30 s. First each file runs once as it is, which not
 processes that it starts too. Of an error at module level those tests count that run a line with the name that gets
 the value; in a kernel, whose lines no trace sees, those that run anything of its file. "dead": a test failed, or they
 took five times as long; "alive": none did; "unreached": there are none. What has its line in --output is not tried
-again. docs/reliability.md has the table.
+again. docs/evidence/reliability.md has the table.
 """
 
 import argparse

@@ -13,7 +13,8 @@ from ms_vireid.command.numbers import NUMBERS
 from ms_vireid.command.running import run
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = re.findall(r"^\| `python ([\w/]+)\.py", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+PAGE = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^\| `python ([\w/]+)\.py", PAGE, re.MULTILINE)
 COMMANDS = [name.replace("/", ".") for name in COMMANDS] + ["ms_vireid", "ms_vireid train"]
 KINDS = ("gradcam", "ranking", "similarity", "embedding", "features", "curves")
 COMMANDS += [f"ms_vireid.visualize {kind}" for kind in KINDS]

@@ -14,7 +14,8 @@ from ms_vireid.data.read import read_folder
 from tests.data.tree import write_folder, write_picture
 
 ROOT = Path(__file__).parents[1]
-SECTION = re.search(r"^## Your own two folders\n.*?^```\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SECTION = re.search(r"^## Search your own two folders\n.*?^```\n(.*?)^```", README, re.M | re.S)[1]
 LINES = {words[1]: words[2:] for words in (shlex.split(line, comments=True) for line in SECTION.splitlines())}
 FEWER_STEPS = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2", "data.workers=0", "train.log_steps=1"]
 

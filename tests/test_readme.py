@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAIRS = [("README.md", "README.zh-CN.md")]
-PAIRS += [(f"docs/{path.name}", f"docs/zh-CN/{path.name}") for path in sorted((ROOT / "docs/zh-CN").glob("*.md"))]
+CHINESE_PAGES = [path.relative_to(ROOT / "docs/zh-CN") for path in sorted(ROOT.glob("docs/zh-CN/**/*.md"))]
+PAIRS += [(f"docs/{path}", f"docs/zh-CN/{path}") for path in CHINESE_PAGES]
 PAGES = [page for pair in PAIRS for page in pair]
 WORDS = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 SPELLED = {word: str(value) for value, word in enumerate(WORDS, 2)} | {"twenty": "20"}
@@ -23,6 +24,10 @@ MARK = r"[*+-] |\d+\. |#+ |\|"  # of a list item, a heading or a table's row
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"(python +)?(?:-m ((?:ms_vireid|parity|torch_ref)\b[\w.]*)|\b([\w./-]+\.py)\b)(.*)", re.ASCII)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+
+
+def under_docs(suffix):
+    return sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(f"docs/**/*.{suffix}"))
 
 
 def read(page):
@@ -142,6 +147,16 @@ def test_commands_and_options_exist(page):
     assert wrong_commands(read(page)) == []
 
 
+@pytest.mark.parametrize("page", under_docs("txt"))
+def test_what_was_printed_says_by_which_command(page):
+    """And a page in each language leads to it."""
+    commands = re.findall(r"^\$ (.*)$", read(page), re.MULTILINE)
+    assert commands
+    assert wrong_commands("".join(f"```\n{command}\n```\n" for command in commands)) == []
+    for pages in zip(*PAIRS, strict=True):
+        assert any(f"{Path(page).name})" in read(other) for other in pages)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -155,7 +170,7 @@ def test_a_planted_command_is_named(text, message):
     assert wrong_commands(text) == [message]
 
 
-@pytest.mark.parametrize("page", sorted({*PAGES, "SECURITY.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))}))
+@pytest.mark.parametrize("page", [*PAIRS[0], "SECURITY.md", *under_docs("md")])
 def test_linked_files_exist(page):
     links = LINK.findall(read(page))
     lost = [link for link in links if not link.startswith("http") and not (ROOT / page).parent.joinpath(link).exists()]

@@ -30,7 +30,7 @@ from ms_vireid.models import build_model
 from ms_vireid.programs.program import Step
 from tests.data.tree import write_folder, write_llcm, write_regdb, write_sysu_mm01
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs/training.md"
 TINY = """
 data.image_size=[32,16] data.workers=0 data.synthetic.train_identities=6 data.synthetic.val_identities=1
 data.synthetic.test_identities=4 data.synthetic.images_per_camera=1 data.synthetic.image_size=[64,32]
@@ -468,9 +468,7 @@ def test_memory_hardly_grows_with_the_steps(tmp_path, monkeypatch):
 
 def test_the_methods_have_folders_of_their_own_for_the_same_data_set(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    lines = re.findall(
-        r"^python ms_vireid/train.py (.*sysu.yaml .*)$", README.read_text(encoding="utf-8"), re.MULTILINE
-    )
+    lines = re.findall(r"^python ms_vireid/train.py (.*sysu.yaml .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     begun = []
     monkeypatch.setattr(train, "train", lambda config, data, output, *rest: begun.append(output.path.as_posix()))
     write_sysu_mm01(tmp_path / "SYSU-MM01")

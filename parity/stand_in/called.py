@@ -1,4 +1,4 @@
-"""What the three methods call of a GPU and of an Ascend, with which types: docs/operators.md, written with --write.
+"""What the three methods call of a GPU and of an Ascend, with types; --write writes docs/evidence/operators.md.
 
 A compiled training step of each, in float32 and in mixed precision, its evaluation, and the ladder's losses, small, on
 the stand-ins. Without --write the exit code is 1 if something is called that the page does not have.
@@ -20,7 +20,7 @@ from ms_vireid.devices import runtime
 from ms_vireid.files.writing import write_text
 from parity.stand_in import DEVICES, build, functions
 
-PAGE = Path(__file__).parents[2] / "docs" / "operators.md"
+PAGE = Path(__file__).parents[2] / "docs" / "evidence" / "operators.md"
 LIMIT_S = 1800.0  # of a device
 
 SIZE = (48, 24)  # of the pictures, (H, W) in pixels
@@ -100,7 +100,7 @@ def collect_here(device: str) -> dict[str, list[str]]:
 
 
 def page(used: Mapping[str, Mapping[str, Iterable[str]]]) -> str:
-    """docs/operators.md. used: for each device, by whom each function is called."""
+    """docs/evidence/operators.md. used: for each device, by whom each function is called."""
     parts = [INTRODUCTION]
     for device, functions_of in used.items():
         for heading, chosen in DEVICES[device].KINDS.items():
@@ -142,8 +142,8 @@ INTRODUCTION = """# Operators
 What the three methods call of a GPU and of an Ascend: a compiled training step of each, in float32 and in mixed
 precision, its evaluation, and the losses of the ladder, with the types that each function was called with. `python -m
 parity.stand_in.called --write` takes them through MindSpore 2.10's own plugins on the stand-ins of both devices
-([devices.md](devices.md)) and writes this page. All of them are computed there by their definitions, and the results
-are those of PyTorch ([parity.md](parity.md)).
+([parity.md](../parity.md)) and writes this page. All of them are computed there by their definitions, and the results
+are those of PyTorch ([ladder.md](ladder.md)).
 
 On an Ascend an operator is either a function of aclnn, which CANN has ready, or handed to CANN by its name, which
 compiles it at its first use."""
@@ -151,7 +151,7 @@ compiles it at its first use."""
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(PAGE.parents[1])}")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(PAGE.parents[2])}")
     parser.add_argument(
         "--here", choices=tuple(DEVICES), help="print what this process calls, on the device's stand-in"
     )

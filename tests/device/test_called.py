@@ -1,4 +1,4 @@
-"""docs/operators.md has all that a method calls of a device."""
+"""docs/evidence/operators.md has all that a method calls of a device."""
 
 import pytest
 
