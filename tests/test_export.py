@@ -24,7 +24,7 @@ from ms_vireid.engine.checkpoint import save_checkpoint
 from ms_vireid.exports import mindir, onnx_graph
 from ms_vireid.exports.onnx_graph import Graph, emit
 from ms_vireid.exports.verified import BOTH, TOLERANCE, Request, export_verified, largest_error, probe_images, reference
-from ms_vireid.inference.trained import load_trained
+from ms_vireid.inference import load_trained
 from ms_vireid.models import build_model
 
 from .checkpoints import tiny_config

@@ -18,8 +18,8 @@ from ms_vireid.config import CONFIG_ROOT, dump_config, load_config
 from ms_vireid.data.read import read_data
 from ms_vireid.files.checks import file_checksum, sealed, unsealed
 from ms_vireid.files.weights import read_checkpoint, write_checkpoint
+from ms_vireid.inference import load_trained
 from ms_vireid.inference.evaluating import searched_features
-from ms_vireid.inference.trained import load_trained
 from ms_vireid.visualization.ranked import rank_queries
 from tests.data.tree import forget_content
 from tests.report_run import command, make_page, trained_run

@@ -5,8 +5,8 @@ import numpy as np
 from ms_vireid.data import read
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.files.weights import read_checkpoint
+from ms_vireid.inference import load_trained
 from ms_vireid.inference.feature_files import load_features, save_features
-from ms_vireid.inference.trained import load_trained
 from tests.checkpoints import write_checkpoint
 from tests.data import tree
 from tests.search.galleries import gallery

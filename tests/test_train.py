@@ -28,6 +28,7 @@ from ms_vireid.inference import evaluating
 from ms_vireid.inference.feature_files import load_features
 from ms_vireid.models import build_model
 from ms_vireid.programs.program import Step
+from ms_vireid.tasks import training
 from tests.data.tree import write_folder, write_llcm, write_regdb, write_sysu_mm01
 
 PAGE = Path(__file__).parents[1] / "docs/training.md"
@@ -294,7 +295,7 @@ def test_the_best_and_the_last_epoch_are_told_where_they_were_evaluated(select, 
     options = ["stages.0.epochs=2", "stages.1.epochs=2", "train.evaluate_every=1", f"train.select={select}"]
     config = load_config(CONFIG_ROOT / "demo.yaml", options)
     evaluations = [{"epoch": epoch, "map": maps[epoch]} for epoch in epochs]
-    found = train._best_and_last(evaluations, config, {"map": maps[4] if select == "last" else maps[2]})
+    found = training._best_and_last(evaluations, config, {"map": maps[4] if select == "last" else maps[2]})
     assert {name: (metrics["epoch"], metrics["map"]) for name, metrics in found.items()} == expected
 
 
@@ -470,23 +471,11 @@ def test_the_methods_have_folders_of_their_own_for_the_same_data_set(tmp_path, m
     monkeypatch.chdir(tmp_path)
     lines = re.findall(r"^python ms_vireid/train.py (.*sysu.yaml .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     begun = []
-    monkeypatch.setattr(train, "train", lambda config, data, output, *rest: begun.append(output.path.as_posix()))
+    monkeypatch.setattr(training, "train", lambda config, data, output, *rest: begun.append(output.path.as_posix()))
     write_sysu_mm01(tmp_path / "SYSU-MM01")
     for line in lines:
         command(monkeypatch, tmp_path, train, *shlex.split(line), "train.num_identities=2", "train.num_instances=2")
     assert begun == ["runs/pmt-sysu", "runs/mun-sysu", "runs/agw-sysu"]
-
-
-def test_a_run_under_an_earlier_versions_default_name_is_named(monkeypatch, tmp_path, capfd):
-    record = tmp_path / "runs/sysu/run.json"
-    record.parent.mkdir(parents=True)
-    record.write_text("{}")
-    words = "--config", "configs/pmt/sysu.yaml", "--resume", "auto", "model.pretrained=none"
-    error = refused(monkeypatch, tmp_path, capfd, train, *words)
-    assert "runs/pmt-sysu holds no run, and runs/sysu, as earlier versions called it, does; give --output" in error
-    assert "no such folder" in refused(monkeypatch, tmp_path, capfd, train, *words, "--data-root", "x", "--output", "a")
-    record.unlink()
-    assert "data.root is not set" in refused(monkeypatch, tmp_path, capfd, train, *words)
 
 
 def test_several_checkpoints_have_a_mean_and_a_deviation(finished, monkeypatch, tmp_path, capfd):

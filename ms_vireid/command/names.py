@@ -8,6 +8,8 @@ MODALITIES = ("visible", "infrared")
 DIRECTIONS = ("infrared-to-visible", "visible-to-infrared")
 PROGRAMS = ("kernels", "operators", "graph", "cuda")  # of `ms_vireid.programs`
 PAGE = "report.html"  # of a run, in its folder
+ABLATIONS = Path("runs/ablations")  # where ablate.py trains
+MILVUS, INDEX = "milvus:", ".index"  # how the names of galleries in Milvus begin, and those of FAISS indexes end
 MINDSPORE, TORCH = "mindspore", "pytorch"
 FRAMEWORKS = {MINDSPORE: "MindSpore", TORCH: "PyTorch"}
 # What each format of weights that is written holds: MindSpore's names or PyTorch's; None: either's.

@@ -13,9 +13,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 from ms_vireid.command.errors import FULL, InputError, one_line, printable
 from ms_vireid.command.names import CONFIG_ROOT, PROGRAMS
@@ -111,6 +112,12 @@ def add_inference(parser: Parser) -> None:
         help="what computes, as train.program; auto: kernels on a CPU, a graph elsewhere",
     )
     parser.add_argument("--tf32", action="store_true", help="round products, as train.tf32: on a GPU and an Ascend")
+
+
+def work(module: str) -> ModuleType:
+    """Import the module with a command's work. Call it once the arguments are read: the work imports NumPy, the schema
+    and more, which `--help` and a mistake in the arguments do not wait for."""
+    return import_module(module)
 
 
 def run(main: Callable[[], None]) -> None:

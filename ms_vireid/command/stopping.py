@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import psutil
+
 STOPS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -59,8 +61,6 @@ def end_with_workers(seconds: int = 10) -> None:
     """Have a process of its own end this one, msrun's scheduler, once all workers beside it have been gone for some
     seconds. MindSpore's would wait ten minutes for workers that were killed before they met, and msrun for it; no
     thread of this process could run meanwhile. Does nothing where no msrun has started it."""
-    import psutil
-
     scheduler, launcher = os.getpid(), psutil.Process(os.getppid())
     if not any(Path(word).name == "msrun" for word in launcher.cmdline()) or os.fork():
         return
@@ -77,8 +77,6 @@ def end_with_workers(seconds: int = 10) -> None:
 
 def _is_worker(process, scheduler: int) -> bool:
     """Whether one of msrun's processes is a worker that lives; it also starts a `tail` for each one's log."""
-    import psutil
-
     try:
         return process.pid != scheduler and process.status() != psutil.STATUS_ZOMBIE and process.name() != "tail"
     except psutil.NoSuchProcess:

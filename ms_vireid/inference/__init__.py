@@ -1,6 +1,7 @@
 """Trained models at work: their features, of pictures on disk or of a data set's test pictures, and the evaluation."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.files.checks import require_file
 
 if TYPE_CHECKING:
+    from ms_vireid.inference.trained import TrainedModel
     from ms_vireid.programs.program import Program
 
 
@@ -31,7 +33,7 @@ def begin(device: str, program: str, *checkpoints: Path, tf32: bool = False) -> 
     for path in checkpoints:
         require_file(checkpoint_file(path), "checkpoint file")
     device = runtime.set_up(device)
-    from ms_vireid.programs.program import choose  # imports mindspore, which the device has to come before
+    from ms_vireid.programs.program import choose  # imports mindspore: after the device is set up
 
     device = "; ".join(filter(None, [device, runtime.round_products(tf32)]))
     return device, choose(program, option="--program ")
@@ -42,3 +44,12 @@ def start_inference(arguments: argparse.Namespace, *checkpoints: Path) -> "Progr
     device, program = begin(arguments.device, arguments.program, *checkpoints, tf32=arguments.tf32)
     say(f"device: {device}; {program}")
     return program
+
+
+def load_trained(
+    paths: Sequence[Path | str], program: "Program | None" = None, inference: bool = True
+) -> "list[TrainedModel]":
+    """Load the models of checkpoints or run folders, once `begin` has set the device up; as `trained.load`."""
+    from ms_vireid.inference import trained  # imports mindspore: after the device is set up
+
+    return trained.load(paths, program, inference)

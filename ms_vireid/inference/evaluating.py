@@ -1,5 +1,7 @@
 """The evaluation of a model under its data set's protocol."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ms_vireid.config import EvaluationConfig
@@ -7,13 +9,15 @@ from ms_vireid.data.corruptions import CorruptedVersion, read_photographs
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.evaluation.protocol import ProtocolResult, Trial, average_trials, evaluate_trials, protocol_trials
-from ms_vireid.inference.features import FeatureExtractor
+
+if TYPE_CHECKING:
+    from ms_vireid.inference.features import FeatureExtractor
 
 CORRUPTED_EVALUATIONS = 10  # as published
 
 
 def searched_features(
-    extractor: FeatureExtractor, data: ReIDData, config: EvaluationConfig, group: ProcessGroup = ALONE
+    extractor: "FeatureExtractor", data: ReIDData, config: EvaluationConfig, group: ProcessGroup = ALONE
 ) -> tuple[np.ndarray, list[Trial]]:
     """Features of what the protocol's trials search, float32 [N, C] in the order of data.test (zeros elsewhere); raises
     InputError as `FeatureExtractor.extract` and `protocol_trials` do."""
@@ -30,7 +34,7 @@ def _mirrored(config: EvaluationConfig) -> dict[str, bool]:
 
 
 def evaluate_model(
-    extractor: FeatureExtractor, data: ReIDData, config: EvaluationConfig, group: ProcessGroup = ALONE
+    extractor: "FeatureExtractor", data: ReIDData, config: EvaluationConfig, group: ProcessGroup = ALONE
 ) -> ProtocolResult:
     """Extract what the protocol's trials need, once, and rank every trial; processes of a group share the first."""
     features, trials = searched_features(extractor, data, config, group)
@@ -42,7 +46,7 @@ def frost_photographs(config: EvaluationConfig) -> tuple[np.ndarray, ...]:
     return () if config.frost is None else read_photographs(config.frost)
 
 
-def evaluate_corrupted(extractor: FeatureExtractor, data: ReIDData, config: EvaluationConfig) -> ProtocolResult:
+def evaluate_corrupted(extractor: "FeatureExtractor", data: ReIDData, config: EvaluationConfig) -> ProtocolResult:
     """The same with corrupted visible pictures (Chen et al., NeurIPS 2021), as the mean of ten evaluations, each of a
     version of the set, which draws each visible picture's type and severity. As in the benchmark's release all of them
     search the protocol's first trial."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -18,7 +19,9 @@ from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.files.checks import MOST_JSON, read_bytes, read_json
 from ms_vireid.files.writing import FOLDER, TEMPORARY, lock, obstacle, remove_left, reserve, write_json
-from ms_vireid.inference.features import FeatureExtractor
+
+if TYPE_CHECKING:
+    from ms_vireid.inference.features import FeatureExtractor
 
 STATE, FEATURES = "state.json", "features.bin"  # of a partial result: a `_State`, and float32 [N, width]
 LOCK = "lock"  # keeps other processes out of it
@@ -72,7 +75,7 @@ def partial_result(output: Path) -> Iterator[Path]:
 
 
 def extract_resumably(
-    extractor: FeatureExtractor, images: ImageSet, partial: Path, plan: dict, skip_broken: bool = False
+    extractor: "FeatureExtractor", images: ImageSet, partial: Path, plan: dict, skip_broken: bool = False
 ) -> tuple[np.ndarray, dict[int, str]]:
     """What `FeatureExtractor.extract` returns, and the pictures that cannot be decoded: their rows mean nothing.
 

@@ -53,9 +53,7 @@ class TrainedModel:
         return self.config.data.image_size
 
 
-def load_trained(
-    paths: Sequence[Path | str], program: Program | None = None, inference: bool = True
-) -> list[TrainedModel]:
+def load(paths: Sequence[Path | str], program: Program | None = None, inference: bool = True) -> list[TrainedModel]:
     """The models of some checkpoints or run folders, computed by a program, or MindSpore's operators; with `inference`
     without the parts that only training needs. Raises InputError for a file that is missing, foreign, or unfit for its
     own configuration.

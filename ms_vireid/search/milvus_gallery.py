@@ -20,6 +20,10 @@ from ms_vireid.files.writing import require_folder
 from ms_vireid.inference.feature_files import Features
 from ms_vireid.search.found import NOTHING, Entry, Hit, hits_of, nearest
 
+with runtime.environment({"GRPC_VERBOSITY": "NONE"}):  # read at its import; what fails is raised as well
+    from grpc import RpcError
+    from pymilvus import DataType, MilvusClient, MilvusException
+
 ROWS_AT_ONCE = 1000  # inserted in one message: 3 MiB of 768 dimensions, where servers take 64
 QUERIES_AT_ONCE = 100
 _LONGEST_PATH = 4096  # bytes
@@ -94,8 +98,6 @@ class MilvusGallery:
         check_gallery(address, collection, create)
         self.name = f"milvus:{_without_password(address)}"
         self.collection = collection
-        with runtime.environment({"GRPC_VERBOSITY": "NONE"}):  # read at its import; what fails is raised as well
-            from pymilvus import MilvusClient
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         served = "://" in address
         self._limit = {"timeout": _REPLY} if served else {}
@@ -194,8 +196,6 @@ class MilvusGallery:
         return hits_of(entries, similarity, index)
 
     def _create(self, width: int, kind: str) -> None:
-        from pymilvus import DataType
-
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
         lengths = {"picture": _LONGEST_PATH, "path": _LONGEST_PATH, "modality": 16, "checkpoint": 64}
         lengths["identity"] = _LONGEST_NAME
@@ -234,9 +234,6 @@ class MilvusGallery:
 
     @contextmanager
     def _errors(self, hint: str = "") -> Iterator[None]:
-        from grpc import RpcError
-        from pymilvus import MilvusException
-
         try:
             yield
         except (MilvusException, RpcError) as error:

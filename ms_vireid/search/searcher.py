@@ -15,7 +15,7 @@ from ms_vireid.command.running import in_one_line
 from ms_vireid.data.layout import UNKNOWN
 from ms_vireid.data.pictures import decoding, pixels_of
 from ms_vireid.data.transforms import fitted, normalise
-from ms_vireid.inference import begin
+from ms_vireid.inference import begin, load_trained
 from ms_vireid.inference.feature_files import Features, Pictures, check_features
 from ms_vireid.search.found import Found
 from ms_vireid.search.local_gallery import LocalGallery, found_by
@@ -38,8 +38,6 @@ class Searcher:
         checkpoint = as_path("checkpoint", checkpoint)
         require_switch("tf32", tf32)
         self.device, self.program = begin(device, program, checkpoint, tf32=tf32)
-        from ms_vireid.inference.trained import load_trained
-
         (self.trained,) = load_trained([checkpoint], self.program)
         self._extractor = dataclasses.replace(self.trained.extractor, workers=0)
         self._info = self.trained.feature_info()

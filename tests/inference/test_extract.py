@@ -11,9 +11,8 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.data.layout import read_layout
 from ms_vireid.files.checks import unsealed
 from ms_vireid.files.writing import write_json
-from ms_vireid.inference import extraction
+from ms_vireid.inference import extraction, load_trained
 from ms_vireid.inference.feature_files import load_features
-from ms_vireid.inference.trained import load_trained
 from ms_vireid.programs.program import program
 
 from ..checkpoints import write_checkpoint

@@ -1,0 +1,65 @@
+"""The check of a data set."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+
+from ms_vireid.command.errors import one_line, summary
+from ms_vireid.command.printing import say
+from ms_vireid.config.reading import config_files, given_config
+from ms_vireid.data.counts import Count, Part, counts, expected, findings
+from ms_vireid.data.read import read_data
+from ms_vireid.data.validation import undecodable
+from ms_vireid.evaluation.table import aligned
+from ms_vireid.files.writing import check_output, write_json
+
+COLUMNS = ("identities", "cameras", "pictures")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    config = given_config(arguments).data
+    data = read_data(config)
+    check_output(arguments.json, "--json", reads=[*config_files(arguments.config), data.root, *data.pictures])
+    found, wanted = counts(data), expected(config)
+    split = f", split {config.trial}" if config.name == "regdb" else ""
+    say(f"{config.name}{split}: {data.root}")
+    say(*_table(found, wanted, "as configured" if config.name == "synthetic" else "published").split("\n"))
+    problems = findings(data, config.name, wanted)
+    paths = {*data.train.paths, *data.test.paths}
+    try:
+        broken = undecodable(sorted(paths), data.root)
+    except KeyboardInterrupt:
+        say("stopped; not all pictures were decoded", error=True)
+        raise
+    names = {str(path.relative_to(data.root)): problem for path, problem in broken.items()}
+    if names:
+        problems.append(f"unreadable pictures: {summary(list(names))}; replace or remove them")
+    for problem in problems:
+        say(one_line(problem))
+    say(f"{len(paths):,} pictures decoded; {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")
+    if arguments.json:
+        rows = [
+            {"split": split, "modality": modality, "found": vars(count)}
+            | ({"expected": vars(wanted[split, modality])} if wanted else {})
+            for (split, modality), count in found.items()
+        ]
+        about = {"data": config.name, "root": str(data.root), "counts": rows}
+        write_json(arguments.json, about | {"problems": problems, "unreadable": names})
+    if problems:
+        sys.exit(1)
+
+
+def _table(found: Mapping[Part, Count], wanted: Mapping[Part, Count], beside: str) -> str:
+    """The counts that were found, beside those that are wanted, if these are known."""
+    headings = [("", "split"), ("", "modality")]
+    for column in COLUMNS:
+        headings += [(column, "found"), (column, beside)] if wanted else [("", column)]
+    rows = []
+    for part, count in found.items():
+        sides = (count, wanted[part]) if wanted else (count,)
+        rows.append([*part, *(_cell(getattr(side, column)) for column in COLUMNS for side in sides)])
+    return aligned(headings, rows, left=2)
+
+
+def _cell(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"

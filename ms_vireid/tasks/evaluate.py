@@ -1,0 +1,178 @@
+"""The evaluation of checkpoints, from the command line and as `ms_vireid.evaluate(...)` from Python."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ms_vireid.command.arguments import as_path, require, require_switch
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.printing import say
+from ms_vireid.command.running import in_one_line
+from ms_vireid.config import Config, check_config, dump_config
+from ms_vireid.data.corruptions import corruption_sheet
+from ms_vireid.data.randomness import counter_generator
+from ms_vireid.data.records import ReIDData
+from ms_vireid.data.transforms import load_image
+from ms_vireid.engine.run_folder import RunFolder, check_apart_from_data
+from ms_vireid.evaluation.protocol import ProtocolResult, evaluated, mean_and_deviation, require_choices
+from ms_vireid.evaluation.table import format_table
+from ms_vireid.files.checks import file_checksum
+from ms_vireid.files.writing import check_output, whole, write_json
+from ms_vireid.inference import begin, checkpoint_file, files_read, load_trained, start_inference
+from ms_vireid.inference.evaluating import evaluate_corrupted, evaluate_model, frost_photographs
+
+if TYPE_CHECKING:
+    from ms_vireid.inference.trained import TrainedModel
+    from ms_vireid.programs.program import Program
+
+MEAN = "mean"
+OPTIONS = ("mode", "shots", "direction", "trials", "frost")  # of the protocol and the corruptions
+SWITCHES = ("flip", "renormalise", "rerank")
+
+
+class Evaluation(NamedTuple):
+    """A model, and how and on what it is evaluated."""
+
+    trained: "TrainedModel"
+    config: Config
+    data: ReIDData
+    corrupted: bool
+
+    def protocol(self) -> dict:
+        """What is evaluated, in the words of a result."""
+        return evaluated(self.config, self.data.protocol, self.corrupted)
+
+    def result(self) -> ProtocolResult:
+        evaluate = evaluate_corrupted if self.corrupted else evaluate_model
+        result = evaluate(self.trained.extractor, self.data, self.config.evaluation)
+        return dataclasses.replace(result, evaluated=self.protocol())
+
+
+def main(arguments: argparse.Namespace) -> None:
+    checkpoints = arguments.checkpoint
+    files = [checkpoint_file(path).resolve() for path in checkpoints]
+    if twice := next((path for path, file in zip(checkpoints, files, strict=True) if files.count(file) > 1), None):
+        raise InputError(f"--checkpoint {twice}: is given twice; give each once")
+    program = start_inference(arguments, *checkpoints)
+    options = {name: getattr(arguments, name) for name in OPTIONS}
+    options |= {name: True for name in SWITCHES if getattr(arguments, name)}
+    evaluations = [_prepare(path, program, arguments.data_root, options, arguments.corrupted) for path in checkpoints]
+    _require_alike(checkpoints, evaluations)
+    reads = [*files_read(*checkpoints), *(one.config.evaluation.frost for one in evaluations)]
+    for option, output in (("--json", arguments.json), ("--corruption-sheet", arguments.corruption_sheet)):
+        check_output(output, option, reads=reads)
+        for one in evaluations:
+            check_apart_from_data(output, option, one.data, *(RunFolder(file.parent) for file in files))
+        reads.append(output)
+    if arguments.corruption_sheet:
+        _draw_corruptions(evaluations[0].config, evaluations[0].data, arguments.corruption_sheet)
+    names = [checkpoints[0].stem] if len(checkpoints) == 1 else list(map(str, checkpoints))
+    results = {}
+    for name, one in zip(names, evaluations, strict=True):
+        try:
+            results[name] = _announced_result(one)
+        except KeyboardInterrupt:
+            done = f"{len(results)} of {len(names)} were evaluated" if results else "nothing was evaluated"
+            say(f"stopped; {done}", error=True)
+            raise
+    if any(result.evaluated["rerank"] for result in results.values()):
+        say("note: re-ranked: not to be compared with the papers' tables")
+    rows = {name: result.mean for name, result in results.items()}
+    deviations = {name: result.std for name, result in results.items() if len(result.trials) > 1}
+    if len(results) > 1:
+        rows[MEAN], deviations[MEAN] = mean_and_deviation(list(rows.values()))
+        say(f"mean: over the {len(results)} checkpoints, ± standard deviation")
+    say(*format_table(rows, deviations).split("\n"))
+    if arguments.json:
+        runs = [
+            {"checkpoint": name, "sha256": file_checksum(one.trained.path)} | result.as_dict()
+            for (name, result), one in zip(results.items(), evaluations, strict=True)
+        ]
+        several = {"mean": rows[MEAN], "std": deviations[MEAN], "runs": runs} if len(runs) > 1 else None
+        write_json(arguments.json, several or runs[0])
+
+
+@in_one_line()
+def evaluate(
+    checkpoint: str | Path,
+    data_root: str | Path | None = None,
+    *,
+    device: str = "auto",
+    program: str = "auto",
+    tf32: bool = False,
+    corrupted: bool = False,
+    **options: str | int | bool,
+) -> ProtocolResult:
+    """Evaluate a checkpoint as the command does; called as `ms_vireid.evaluate(...)`.
+
+    options: mode, shots, direction, trials, flip, renormalise, rerank, frost, as on the command line (default: the
+    run's).
+    Returns `mean` and `std` by metric ("rank1" ... "rank20", "map", "minp"), fractions, the `trials`, and what was
+    `evaluated`. Raises InputError for what the command refuses, and TypeError for another option.
+    """
+    if unknown := sorted(options.keys() - {*OPTIONS, *SWITCHES}):
+        raise TypeError(f"evaluate() has no option {', '.join(unknown)}; there are {', '.join(OPTIONS + SWITCHES)}")
+    checkpoint = as_path("checkpoint", checkpoint)
+    root = None if data_root is None else str(as_path("data_root", data_root))
+    require_switch("corrupted", corrupted)
+    require_switch("tf32", tf32)
+    if options.get("frost") is not None:
+        options["frost"] = str(as_path("frost", options["frost"]))
+        require(corrupted, "corrupted", corrupted, "True where frost is given")
+    _, program = begin(device, program, checkpoint, tf32=tf32)
+    return _prepare(checkpoint, program, root, options, corrupted).result()
+
+
+def _prepare(checkpoint: Path, program: "Program", data_root: str | None, options: dict, corrupted: bool) -> Evaluation:
+    """Load the model, apply the options that are not None to its configuration, and read its data set. Raises
+    InputError for an option that would change nothing."""
+    (trained,) = load_trained([checkpoint], program)
+    options = {name: value for name, value in options.items() if value is not None}
+    tree = dump_config(trained.config)
+    tree["evaluation"] |= options
+    config = check_config(tree, "options")
+    data = trained.read_data(data_root)
+    if corrupted and "trials" in options:
+        raise InputError("--trials: corrupted pictures are searched in the protocol's first trial alone; leave it out")
+    require_choices(options, data, "--")
+    return Evaluation(trained, config, data, corrupted)
+
+
+def _require_alike(checkpoints: Sequence[Path], evaluations: Sequence[Evaluation]) -> None:
+    """Raise InputError unless all are evaluated in the same way, except for RegDB's split: otherwise they have no
+    mean."""
+    first, *others = (one.protocol() for one in evaluations)
+    for path, other in zip(checkpoints[1:], others, strict=True):
+        keys = sorted((first.keys() | other.keys()) - {"split"})
+        if differing := [key for key in keys if first.get(key) != other.get(key)]:
+            shown = ", ".join(f"{key} {first.get(key, 'none')} and {other.get(key, 'none')}" for key in differing)
+            raise InputError(
+                f"{checkpoints[0]} and {path}: are evaluated in two ways ({shown}); give the option, or one alone"
+            )
+
+
+def _announced_result(evaluation: Evaluation) -> ProtocolResult:
+    """Evaluate, and print what was left out of the checkpoint, what was evaluated, and on how much."""
+    if left_out := evaluation.trained.left_out:
+        parts = ", ".join(sorted({name.partition(".")[0] for name in left_out}))
+        say(f"note: {len(left_out)} parameters that only training needs are left out ({parts})")
+    result = evaluation.result()
+    say(f"evaluated: {', '.join(f'{key} {_word(value)}' for key, value in result.evaluated.items())}")
+    sizes = f"{result.num_queries:,} queries among {result.num_gallery:,} pictures"
+    trials = f"{len(result.trials)} trial{'s' if len(result.trials) > 1 else ''}"
+    say(f"{sizes} in {trials}; checksum of what was drawn {result.checksum}")
+    return result
+
+
+def _draw_corruptions(config: Config, data: ReIDData, path: Path) -> None:
+    """Draw the first visible test picture in every corruption."""
+    shown = load_image(data.test.paths[data.test.infrared.argmin()], config.data.image_size)
+    sheet = corruption_sheet(shown, counter_generator("corruption", 0), frost_photographs(config.evaluation))
+    with whole(path) as temporary:
+        sheet.save(temporary, "PNG")
+
+
+def _word(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -1,0 +1,46 @@
+"""The export of a checkpoint's inference graph: what is refused before the device is set up. `exports/` makes it."""
+
+import argparse
+from importlib import import_module
+
+from ms_vireid.command.printing import say
+from ms_vireid.devices import runtime
+from ms_vireid.files.checks import require_file
+from ms_vireid.files.writing import check_derived, check_output
+from ms_vireid.inference import checkpoint_file, files_read, load_trained
+
+MODULES = {"mindir": "mindir", "onnx": "onnx_graph"}  # of ms_vireid.exports
+
+
+def main(arguments: argparse.Namespace) -> None:
+    checkpoint = checkpoint_file(arguments.checkpoint)
+    require_file(checkpoint, "checkpoint file")
+    suffix = f".{arguments.format}"
+    output = arguments.output or checkpoint.with_suffix(suffix)
+    check_output(output, suffixes=(suffix,), reads=files_read(checkpoint))
+
+    runtime.set_up("CPU")
+    (trained,) = load_trained([checkpoint])
+    # Imports mindspore: after the device is set up.
+    from ms_vireid.exports.verified import Request, export_verified, modalities_of
+
+    modalities = modalities_of(trained, arguments.modality)
+    requests = {}
+    for modality in modalities:
+        target = output.with_stem(f"{output.stem}-{modality}") if len(modalities) > 1 else output
+        check_output(target, suffixes=(suffix,), reads=files_read(checkpoint))
+        if target != arguments.output:
+            check_derived(target, b"ms_vireid", "remove it, or choose another --output")
+        requests[target] = Request(trained, modality, arguments.batch_size)
+    height, width = trained.image_size
+    features = trained.model.bottleneck.num_features
+    written = export_verified(requests, import_module(f"ms_vireid.exports.{MODULES[arguments.format]}"))
+    for target, (error, limit) in written.items():
+        request = requests[target]
+        kind = " and ".join(request.modalities)
+        batch = f"batches of {request.batch_size}" if request.batch_size else "any batch"
+        tried = " and ".join(map(str, request.batch_sizes))
+        say(
+            f"{target}: {kind} pictures {height}x{width} to {features} features, {batch}, "
+            f"{target.stat().st_size / 2**20:.1f} MiB; largest error {error:.1e} of {limit:.1e} in batches of {tried}"
+        )

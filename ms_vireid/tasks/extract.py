@@ -1,0 +1,43 @@
+"""Features of any pictures in one file."""
+
+import argparse
+import dataclasses
+
+import numpy as np
+
+from ms_vireid.command.printing import say
+from ms_vireid.data.layout import find_pictures, read_layout
+from ms_vireid.files.writing import check_output
+from ms_vireid.inference import files_read, load_trained, start_inference
+from ms_vireid.inference.extraction import extract_resumably, partial_result
+from ms_vireid.inference.feature_files import Pictures, save_features
+
+
+def main(arguments: argparse.Namespace) -> None:
+    names = find_pictures(arguments.images, arguments.list, also_gone=arguments.skip_broken)
+    images, people = read_layout(arguments.images, names, arguments.modality)
+    check_output(arguments.output, reads=[*images.paths, *files_read(arguments.checkpoint)])
+    program = start_inference(arguments, arguments.checkpoint)
+    (trained,) = load_trained([arguments.checkpoint], program)
+    options = {"batch_size": arguments.batch_size, "workers": arguments.workers}
+    changes = {name: value for name, value in options.items() if value is not None}
+    extractor = dataclasses.replace(trained.extractor, **changes)
+    say(f"{len(images)} pictures: {np.sum(~images.infrared)} visible, {np.sum(images.infrared)} infrared")
+    info = trained.feature_info()
+    plan = {"format": info["format"], "version": info["version"], "checkpoint": info["checkpoint"]["sha256"]}
+    with partial_result(arguments.output) as partial:
+        try:
+            features, broken = extract_resumably(extractor, images, partial, plan, arguments.skip_broken)
+        except KeyboardInterrupt:
+            say(f"stopped; the same command goes on from {partial}", error=True)
+            raise
+        skipped = {names[i].as_posix(): broken[i] for i in sorted(broken)}
+        pictures = Pictures(arguments.images.resolve(), tuple(names), images, people)
+        content = pictures.with_features(features, info | {"skipped": skipped})
+        if broken:
+            content = content.rows(np.setdiff1d(np.arange(len(images)), list(broken)))
+        save_features(arguments.output, content)
+    for problem in skipped.values():
+        say(f"skipped {problem}")
+    counted = f", {len(skipped)} broken pictures skipped" if arguments.skip_broken else ""
+    say(f"{arguments.output}: {len(images) - len(skipped)} features of {features.shape[1]} dimensions{counted}")

@@ -1,0 +1,155 @@
+"""A search: the pictures or features of queries and gallery are read, the gallery is searched, and hits are shown."""
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, closing, nullcontext
+from pathlib import Path
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import INDEX, MILVUS
+from ms_vireid.command.printing import say
+from ms_vireid.data.validation import require_directory
+from ms_vireid.files.writing import check_apart, check_output, write_json
+from ms_vireid.inference import files_read, load_trained, start_inference
+from ms_vireid.inference.feature_files import Features, Pictures
+from ms_vireid.search.found import Found, as_json, format_found
+from ms_vireid.search.local_gallery import LocalGallery, found_by
+from ms_vireid.search.sources import read_source
+
+SHOWN = 20  # queries of a table or a sheet that can still be looked at
+
+
+def main(arguments: argparse.Namespace) -> None:
+    of_query, of_gallery = arguments.modality
+    if arguments.gallery.startswith(MILVUS):
+        from ms_vireid.search.milvus_gallery import check_gallery  # needs pymilvus, which is optional
+
+        check_gallery(arguments.gallery.removeprefix(MILVUS), arguments.collection, arguments.add is not None)
+    queries = read_source(arguments.query, of_query, "--query") if arguments.query else None
+    added = read_source([arguments.add], of_gallery, "--add") if arguments.add else None
+    searched = _read_gallery(arguments.gallery, of_gallery)
+    _require_apart(arguments, (queries, added, searched))
+    queries, added, searched = _embedded(arguments, queries, added, searched)
+    with _open(arguments, searched, added is not None) as gallery:
+        if added is not None:
+            before = len(gallery)
+            gallery.add(_moved(added, arguments.gallery_root), arguments.index)
+            new = len(gallery) - before
+            say(f"{gallery.name}: {new} pictures added, {len(added) - new} replaced; {before + new} in all")
+        if queries is not None:
+            _search(gallery, queries, arguments)
+
+
+def _check_outputs(arguments: argparse.Namespace, reads: Iterable[Path]) -> None:
+    """Raise InputError for an output that is read too, or is given twice."""
+    reads = list(reads)
+    outputs = {"--json": arguments.json, "--save-index": arguments.save_index, "--sheet": arguments.sheet}
+    for option, output in outputs.items():
+        check_output(output, option, reads=reads)
+        reads.append(output)
+
+
+def _require_apart(arguments: argparse.Namespace, sources: Iterable[Features | Pictures | None]) -> None:
+    """Raise InputError for an output that is among the files of the options or the pictures of the sources."""
+    pictures = [path for source in sources if isinstance(source, Pictures) for path in source.images.paths]
+    named = [*(arguments.query or ()), *filter(None, [arguments.add])]
+    gallery = Path(arguments.gallery.removeprefix(MILVUS))
+    _check_outputs(arguments, [*pictures, *named, gallery, *files_read(*filter(None, [arguments.checkpoint]))])
+    if arguments.gallery.startswith(MILVUS):
+        check_apart(gallery, "--gallery", named)
+
+
+def _read_gallery(gallery: str, modality: str) -> Features | Pictures | None:
+    """Read a gallery; None for an index and for Milvus, which `_open` opens."""
+    path = Path(gallery)
+    if gallery.startswith(MILVUS) or path.suffix.lower() == INDEX:
+        return None
+    if path.suffix.lower() != ".npz":
+        require_directory(path, f"--gallery takes a folder of pictures, .npz, {INDEX} or {MILVUS}...")
+    return read_source([path], modality, "--gallery")
+
+
+def _embedded(arguments: argparse.Namespace, *sources: Features | Pictures | None) -> list[Features | None]:
+    """The sources, with the checkpoint's features for those that are pictures."""
+    pictures = [source for source in sources if isinstance(source, Pictures)]
+    if not pictures:
+        return list(sources)
+    if arguments.checkpoint is None:
+        raise InputError(f"--checkpoint is needed to embed the pictures of {pictures[0].root}; or give an .npz")
+    program = start_inference(arguments, arguments.checkpoint)
+    (trained,) = load_trained([arguments.checkpoint], program)
+    extractor, info = dataclasses.replace(trained.extractor, workers=0), trained.feature_info()
+    return [
+        source.with_features(extractor.extract(source.images), info) if isinstance(source, Pictures) else source
+        for source in sources
+    ]
+
+
+def _moved(features: Features, root: Path | None) -> Features:
+    if root is None:
+        return features
+    require_directory(root, "give the folder of the gallery's pictures with --gallery-root")
+    return dataclasses.replace(features, info=features.info | {"images": str(root.absolute())})
+
+
+def _open(arguments: argparse.Namespace, content: Features | None, create: bool) -> AbstractContextManager:
+    """Open the gallery for a search. content: its features, if they have been read."""
+    name, root = arguments.gallery, arguments.gallery_root
+    if name.startswith(MILVUS):
+        from ms_vireid.search.milvus_gallery import MilvusGallery  # needs pymilvus, which is optional
+
+        return closing(MilvusGallery(name.removeprefix(MILVUS), arguments.collection, create))
+    if content is not None and arguments.index in (None, "exact"):
+        return nullcontext(LocalGallery(name, _moved(content, root), None))
+    from ms_vireid.search.faiss_index import build_index, load_index, save_index  # needs FAISS, which is optional
+
+    if content is None:
+        index, content = load_index(Path(name))
+    else:
+        index = build_index(arguments.index, content.features)
+        if arguments.save_index:
+            save_index(arguments.save_index, index, _moved(content, root))
+            say(f"{arguments.save_index}: {arguments.index} index of {len(content)} pictures")
+    return nullcontext(LocalGallery(name, _moved(content, root), index))
+
+
+def _search(gallery, queries: Features, arguments: argparse.Namespace) -> None:
+    began = time.perf_counter()
+    if arguments.rerank:
+        hits = gallery.search_reranked(queries, arguments.top_k)
+    else:
+        hits = gallery.search(queries, arguments.top_k, arguments.camera, arguments.breadth)
+    took = time.perf_counter() - began
+    found = found_by(queries, hits)
+    if arguments.sheet:
+        _check_outputs(arguments, (one.file for each in found[:SHOWN] for one in each.entries))
+    for one in found[:SHOWN]:
+        say(*format_found(one).split("\n"), "")
+    hidden = f" (the first {SHOWN} are shown; --json has all)" if len(found) > SHOWN else ""
+    say(f"queries: {len(found)}{hidden}, pictures: {len(gallery)}, search: {took:.2f} s")
+    if arguments.json:
+        about = {
+            "gallery": gallery.name,
+            "pictures": len(gallery),
+            "checkpoint": queries.info["checkpoint"]["sha256"],
+            "top_k": arguments.top_k,
+            "cameras": arguments.camera,
+            "reranked": arguments.rerank,
+        }
+        write_json(arguments.json, about | {"queries": [as_json(one) for one in found]})
+    if arguments.sheet:
+        _draw(found, arguments.sheet)
+
+
+def _draw(found: list[Found], path: Path) -> None:
+    # These need Matplotlib, which is optional.
+    from ms_vireid.search.sheet import draw_sheet
+    from ms_vireid.visualization.figure import save_figure
+
+    figure, absent = draw_sheet(found[:SHOWN])
+    save_figure(figure, path)
+    shown = f", the first {SHOWN} of {len(found)} queries" if len(found) > SHOWN else ""
+    missing = f", {absent} pictures are not there (--gallery-root?)" if absent else ""
+    say(f"written: {path}{shown}{missing}")

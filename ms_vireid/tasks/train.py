@@ -1,0 +1,107 @@
+"""What comes before a training: the recipe, the run's folder and the data. `training.py` trains and evaluates."""
+
+import argparse
+import shlex
+import subprocess
+import sys
+import webbrowser
+from pathlib import Path
+
+from ms_vireid.command.errors import InputError, the_first
+from ms_vireid.command.names import PAGE
+from ms_vireid.command.printing import say
+from ms_vireid.command.running import require_extra
+from ms_vireid.config import Config
+from ms_vireid.config.reading import recipe
+from ms_vireid.data.read import read_data
+from ms_vireid.data.validation import validate_for_training
+from ms_vireid.devices import runtime
+from ms_vireid.engine.process_group import ALONE, ProcessGroup
+from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.evaluation.protocol import require_choices
+from ms_vireid.files.checks import require_folder_name
+
+
+def main(arguments: argparse.Namespace) -> None:
+    with runtime.one_voice():
+        config = recipe(arguments)
+        if config.train.tensorboard:
+            require_extra("train.tensorboard", "tensorboard", "tensorboard")
+        device, group = _start(arguments.device, config) if runtime.launched() else (None, ALONE)
+
+    with group.together():  # all processes look before one of them writes
+        run_folder, checkpoint = _places(arguments, config.model.name)
+        run_folder.require_own(config, checkpoint)
+    with group.together():  # the first process may draw the data before the others look
+        data = read_data(config.data) if group.is_main_process else None
+        if data and (warning := validate_for_training(data, config.train.num_instances)):
+            say(f"note: {warning}")
+    with group.together():
+        data = data or read_data(config.data)
+        require_choices(arguments.overrides, data)
+    recipe_batch, config = config.train.num_identities, config.with_num_classes(data.train.num_identities)
+    with group.together():
+        config = config.with_fitting_batch(data.train.num_identities, group.world_size)
+    if device is None:
+        device, _ = _start(arguments.device, config)
+    if group.is_main_process:
+        say(f"device: {device}")
+        if data.name == "folder":
+            people = list(data.test.names.values())
+            say(f"tested on {len(people)} of {data.train.num_identities + len(people)} people: {the_first(people)}")
+        if config.train.amp and device.startswith("CPU"):
+            say("note: train.amp is slower than float32 on a CPU, which computes float16 by way of float32")
+        if (batch := config.train.num_identities) < recipe_batch:
+            say(f"note: {data.train.num_identities} identities to train on: a batch has {batch}, not {recipe_batch}")
+    from ms_vireid.tasks import training  # imports mindspore: after the device is set up
+
+    training.train(config, data, run_folder, device, checkpoint, group)
+    if arguments.open:
+        _show(run_folder.path, arguments.device)
+    elif group.is_main_process:
+        say(f"its page: {shlex.join(['python', '-m', 'ms_vireid.report', str(run_folder.path)])}")
+
+
+def _start(device: str, config: Config) -> tuple[str, ProcessGroup]:
+    """Set the device up and join msrun's other processes, if any. Return what trains, in words, and the group."""
+    device = runtime.set_up(device)
+    from ms_vireid.tasks import training  # imports mindspore: after the device is set up
+
+    return training.start(device, config)
+
+
+def _places(arguments: argparse.Namespace, method: str) -> tuple[RunFolder, Path | None]:
+    """The run's folder, and the checkpoint to resume from."""
+    resume = arguments.resume
+    name = arguments.config.stem
+    name = name if name.split("-")[0] == method else f"{method}-{name}"
+    if arguments.output is None:
+        require_folder_name(arguments.config.stem, f"--config {arguments.config}")
+    run_folder = RunFolder(arguments.output or _default_output(name, resume == "auto"))
+    if resume is None:
+        if run_folder.begun():
+            raise InputError(f"{run_folder.path}: holds a run; go on with --resume auto, or choose another --output")
+        return run_folder, None
+    if resume == "auto":
+        return run_folder, run_folder.checkpoint(run_folder.last)
+    if not Path(resume).exists():
+        raise InputError(f"--resume {resume}: no such checkpoint file")
+    return run_folder, Path(resume)
+
+
+def _default_output(name: str, resume: bool) -> Path:
+    """runs/NAME, or the first of runs/NAME-2, runs/NAME-3 ... that is new; to resume, the last that is not."""
+    folder = following = Path("runs", name)
+    number = 1
+    while RunFolder(following).begun():
+        number += 1
+        folder, following = following, Path("runs", f"{name}-{number}")
+    return folder if resume else following
+
+
+def _show(run_folder: Path, device: str) -> None:
+    """Make the run's page and open it; exit as report.py does if it fails."""
+    made = subprocess.run([sys.executable, "-m", "ms_vireid.report", run_folder, "--device", device])
+    if made.returncode:
+        sys.exit(made.returncode)
+    webbrowser.open((run_folder / PAGE).resolve().as_uri())
