@@ -7,6 +7,7 @@ import mindspore as ms
 import numpy as np
 import torch
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.programs.program import OF_DEVICE
 from parity.compare import REACH, Comparison
 from parity.harness import Case
@@ -73,6 +74,20 @@ class Outcome:
 def programs_of_device() -> tuple[str, ...]:
     """All that the device has."""
     return OF_DEVICE[ms.get_context("device_target")]
+
+
+def programs_of(device: str, wanted: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The device's programs that are wanted, by default all, in the usual order. device: in words; its name is first.
+
+    Raises:
+        InputError: one that the device does not have.
+    """
+    name = device.split()[0]
+    for program in wanted or ():
+        if program not in OF_DEVICE[name]:
+            known = " and ".join(OF_DEVICE[name])
+            raise InputError(f"--program {program}: {name} has {known}; kernels are a CPU's")
+    return tuple(program for program in OF_DEVICE[name] if program in (wanted or OF_DEVICE[name]))
 
 
 def run(case: Case, programs: Sequence[str] | None = None) -> Outcome:

@@ -1,5 +1,6 @@
 """From one checkpoint file to another: what becomes of every key, and the reasons to refuse a file."""
 
+import argparse
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -11,6 +12,7 @@ import torch
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import FRAMEWORKS, MINDSPORE, TORCH, WRITTEN
+from ms_vireid.command.printing import say
 from ms_vireid.config import (
     Config,
     apply_override,
@@ -21,10 +23,11 @@ from ms_vireid.config import (
     require_fitting,
     stored_config,
 )
+from ms_vireid.files.origin import note_unproven
 from ms_vireid.files.weights import STATES
 from ms_vireid.models import build_model
 from ms_vireid.models.vit import resize_position_embedding
-from parity.files import TRAINING, Contents, read
+from parity.files import TRAINING, Contents, read, write
 from parity.layouts import LAYOUTS, Layout, detect, without_prefix
 from parity.mapping import Twin, counters, differences, twins
 from torch_ref.models.weight_file import PICKLED
@@ -95,6 +98,18 @@ class Conversion:
             "  ".join([*(cell.ljust(width) for cell, width in zip(line[:4], widths, strict=True)), line[4]])
             for line in lines
         )
+
+
+def main(arguments: argparse.Namespace) -> None:
+    target = arguments.target
+    conversion = prepare(arguments.source, target.suffix, arguments.to, arguments.config, arguments.overrides)
+    note_unproven(arguments.source)
+    if arguments.dry_run:
+        say(*conversion.table().split("\n"))
+    else:
+        write(target, conversion.tensors, conversion.meta, conversion.framework)
+    say(conversion.count_line())
+    say(f"dry run: {target} was not written" if arguments.dry_run else f"wrote {target}")
 
 
 def prepare(

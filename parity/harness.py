@@ -34,8 +34,8 @@ from parity.compare import (
     compare_all,
     compare_names,
 )
-from parity.convert import to_torch
 from parity.mapping import twins, values
+from parity.states import to_torch
 
 # A bias before a BatchNorm, which takes it off again: its gradient is exactly 0, and what the sum of many terms,
 # divided by a small standard deviation, leaves of it is rounding.

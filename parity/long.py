@@ -4,7 +4,9 @@ Rounding alone parts two trainings in time, the sooner the more activations meet
 itself, with one rounding more in each initial weight, stands beside MindSpore's from PyTorch.
 """
 
+import argparse
 import json
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +14,13 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.printing import say
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.read import read_data
+from ms_vireid.programs.program import choose
+from parity.cases import programs_of
 from parity.compare import FORWARD, MARGIN
 from parity.mapping import values
 from parity.trajectory import MindSporeTraining, TorchTraining
@@ -60,6 +66,25 @@ class Parting:
         rounded = FORWARD * self.loss.max()
         so_far = np.maximum.accumulate(self.theirs)[np.minimum(np.arange(len(self.loss)) + LAG, len(self.loss) - 1)]
         return bool((self.ours <= np.maximum(MARGIN * so_far, rounded)).all() and self.ours[0] <= rounded)
+
+
+def main(arguments: argparse.Namespace, described: str) -> None:
+    """Print how far the losses of each training part by each program, by default the one that a training takes.
+
+    described: this process's device, in words."""
+    programs = programs_of(described, arguments.program or [str(choose("auto"))])
+    names = [name for name in TRAININGS if not arguments.match or arguments.match in name]
+    if not names:
+        raise InputError(f"--match {arguments.match}: --long has {', '.join(TRAININGS)}; leave it out to see all")
+    say(f"device: {described}", *HEAD.split("\n"))
+    passed = True
+    for name in names:
+        for program in programs:
+            parting = part(name, program)
+            passed &= parting.passed
+            say(*row(name, program, parting).split("\n"))
+    if not passed:
+        sys.exit(1)
 
 
 def part(name: str, program: str) -> Parting:

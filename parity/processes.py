@@ -39,6 +39,14 @@ def _begin(free: multiprocessing.Queue, begin: Callable, arguments: tuple) -> No
     begin(*arguments)
 
 
+def set_up_for_comparisons(device: str) -> str:
+    """Set this process up to compute in full float32, and return what the device is, in words."""
+    words = runtime.set_up(device)
+    runtime.cap_convolutions()
+    runtime.use_full_float32()
+    return words
+
+
 @contextmanager
 def session(command: Sequence[str], **options) -> Iterator[subprocess.Popen]:
     """A command in a session of its own, whose processes are killed at the end of the block, by SIGKILL: a graph that

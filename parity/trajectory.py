@@ -22,8 +22,8 @@ from ms_vireid.models import build_model as mindspore_model
 from ms_vireid.models.base import visible_rows
 from ms_vireid.programs.program import program as program_named
 from parity.compare import EXACT, IN_HALF, KINKS, REACH, TRAJECTORY, Comparison, compare, compare_all, compare_names
-from parity.convert import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
 from parity.mapping import values
+from parity.states import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
 from torch_ref.engine import optimizer as torch_optimizer
 from torch_ref.engine import train_step as torch_step
 from torch_ref.models import build_model as torch_model

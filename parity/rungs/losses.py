@@ -15,8 +15,8 @@ from ms_vireid.models.prototypes import ModalityPrototypes
 from ms_vireid.programs.program import program as program_named
 from parity import equations
 from parity.compare import FORWARD, GRADIENT, Comparison, compare, compare_names
-from parity.convert import to_torch
 from parity.harness import OF_FUNCTIONS, By, Case, all_of, by_program, from_here, once
+from parity.states import to_torch
 from torch_ref import losses as torch_losses
 from torch_ref.engine.train_step import StageLoss as TorchStageLoss
 from torch_ref.models.base import TrainingOutputs

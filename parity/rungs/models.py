@@ -15,7 +15,6 @@ from ms_vireid.models.resnet import ResNet
 from ms_vireid.models.vit import resize_position_embedding
 from ms_vireid.programs.program import program as program_named
 from parity.compare import FORWARD, NORMALISED, Comparison, compare
-from parity.convert import to_mindspore
 from parity.harness import (
     OF_HALF,
     By,
@@ -30,6 +29,7 @@ from parity.harness import (
     same_weights,
     trace,
 )
+from parity.states import to_mindspore
 from torch_ref.models import create_model as torch_model
 
 CLASSES = 7

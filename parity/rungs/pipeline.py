@@ -17,8 +17,8 @@ from ms_vireid.programs.program import program
 from parity.compare import EXACT, FORWARD, Comparison, compare
 from parity.harness import once, same_weights
 from parity.trajectory import configuration, same_batches
-from torch_ref.evaluate import extract
 from torch_ref.models import build_model as torch_model
+from torch_ref.tasks.evaluate import extract
 
 RECIPE = "PMT stage 2"
 ONE_LEVEL = 1.0 / 255  # two ways to round a pixel to 8 bits

@@ -14,9 +14,9 @@ from ms_vireid.engine.optimizer import clip_by_norm
 from ms_vireid.models import build_model as mindspore_model
 from ms_vireid.programs.program import program as program_named
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
-from parity.convert import to_mindspore
 from parity.harness import OF_HALF, By, Case, once, same_weights
 from parity.mapping import torch_names
+from parity.states import to_mindspore
 from parity.trajectory import (
     AUTOCAST,
     RECIPES,

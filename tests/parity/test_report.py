@@ -6,7 +6,7 @@ from mindspore import nn
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.programs.kernels.table import KERNELS
-from parity import report
+from parity import cases, report
 
 PROGRAMS = ("kernels", "operators", "graph")
 
@@ -107,6 +107,6 @@ def test_bad_arguments_end_in_one_line(monkeypatch, arguments, message):
 
 
 def test_a_program_that_the_device_does_not_have_is_refused():
-    message = "--program kernels: GPU has operators and graph; kernels are a CPU's"
+    message = "--program kernels: GPU has operators and graph and cuda; kernels are a CPU's"
     with pytest.raises(InputError, match=message):
-        report._programs(["graph", "kernels"], ["operators", "graph"], "GPU (NVIDIA H200)")
+        cases.programs_of("GPU (NVIDIA H200)", ["graph", "kernels"])

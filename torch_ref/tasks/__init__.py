@@ -1,0 +1,1 @@
+"""What each command does once its arguments are read, as in `ms_vireid/tasks`."""

@@ -1,0 +1,98 @@
+"""A training in PyTorch."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.printing import say
+from ms_vireid.command.stopping import stop_requests
+from ms_vireid.config import Config, dump_config
+from ms_vireid.config.reading import config_files, recipe
+from ms_vireid.data.batches import TrainingBatches
+from ms_vireid.data.read import read_data
+from ms_vireid.data.validation import validate_for_training
+from ms_vireid.engine.plan import Plan
+from ms_vireid.engine.run_folder import require_same_run
+from ms_vireid.files.writing import check_output
+from torch_ref.engine.batches import iterate
+from torch_ref.engine.checkpoint import Checkpoint, load_checkpoint, load_model, load_optimizer, save_checkpoint
+from torch_ref.engine.device import choose, in_words, round_products
+from torch_ref.engine.optimizer import build_optimizer
+from torch_ref.engine.train_step import StageLoss, build_step, loss_scaler
+from torch_ref.models import build_model
+
+
+def main(arguments: argparse.Namespace) -> None:
+    config = recipe(arguments)
+    device = choose(arguments.device)
+    round_products(config.train.tf32)
+    checkpoint = load_checkpoint(arguments.resume) if arguments.resume else None
+    data = read_data(config.data)
+    reads = [config.model.pretrained, *config_files(arguments.config), data.root, *data.pictures]
+    check_output(arguments.output, reads=reads)  # of --resume it may be the next
+    if warning := validate_for_training(data, config.train.num_instances):
+        say(f"note: {warning}")
+    config = config.with_num_classes(data.train.num_identities).with_fitting_batch(data.train.num_identities)
+    batches = TrainingBatches(data.train, config)
+    say(f"device: {in_words(device)}")
+    train(config, batches, data.checksum, arguments.steps, checkpoint, arguments.output, device)
+
+
+def train(
+    config: Config,
+    batches: TrainingBatches,
+    data_checksum: str,
+    steps: int | None = None,
+    checkpoint: Checkpoint | None = None,
+    output: Path | None = None,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Train a new model, or the one of `checkpoint`, on `steps` batches or to the end, and print each step's terms.
+
+    Raises KeyboardInterrupt on Ctrl-C or SIGTERM, after the current step, once the state is written to `output`."""
+    model = build_model(config).to(device).train()
+    optimizer = build_optimizer(model, config)
+    scaler = loss_scaler(config.train.amp, device)
+    meta = {"config": dump_config(config), "data_checksum": data_checksum, "step": 0, "best": None, "devices": 1}
+    if checkpoint is not None:
+        require_same_run(checkpoint, config, config.data.root, data_checksum, len(batches))
+        load_model(model, checkpoint)
+        load_optimizer(optimizer, checkpoint)
+        if scaler.is_enabled() and "loss_scale" in checkpoint.meta:
+            scale, good_steps = checkpoint.meta["loss_scale"]
+            scaler.load_state_dict(scaler.state_dict() | {"scale": scale, "_growth_tracker": int(good_steps)})
+        meta |= {key: checkpoint.meta[key] for key in ("step", "best")}
+    first, left = meta["step"], len(batches) - meta["step"]
+    if not left:
+        raise InputError(f"{checkpoint.path}: is at the last step, {first}; there is nothing left to train")
+    steps = left if steps is None else steps
+    if not 1 <= steps <= left:
+        raise InputError(f"--steps {steps}: the recipe has {left} steps to go from {first}; ask for 1 to {left}")
+    plan = Plan(config, optimizer.groups, batches.sampler.iterations)
+    stage = train_step = None
+    with stop_requests() as stop:
+        for step, (images, labels) in enumerate(iterate(batches, config.data.workers, first, first + steps), first):
+            planned = plan(step)
+            if planned.stage is not stage:
+                stage = planned.stage
+                loss = StageLoss(stage.losses, config.train.num_instances, config.augmentation.parts)
+                clip_norm = config.optimizer.clip_norm
+                train_step = build_step(model, loss, optimizer, config.train.amp, clip_norm, scaler)
+            images, labels = (torch.from_numpy(part).to(device) for part in (images, labels))
+            key = torch.tensor(planned.key, device=device)  # int32 scalar
+            terms = train_step(images, labels, key, planned.progress, planned.rates)
+            values = " ".join(f"{name} {value:.6f}" for name, value in loss.named(terms).items())
+            say(f"epoch {planned.epoch}/{config.epochs} step {step + 1}/{len(batches)} | {values}")
+            if stop:
+                break
+        if scaler.is_enabled():
+            meta["loss_scale"] = [scaler.get_scale(), scaler.state_dict()["_growth_tracker"]]
+        if output is not None:
+            save_checkpoint(output, model, meta | {"step": step + 1}, optimizer)
+            say(f"wrote {output}")
+    if step + 1 < first + steps:
+        then = f"go on with --resume {output}" if output else "nothing is kept without --output"
+        say(f"stopped at step {step + 1}; {then}", error=True)
+        raise KeyboardInterrupt
