@@ -21,7 +21,7 @@ from typing import Any
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
-from ms_vireid.command.running import Parser, add_device, require_extra, run
+from ms_vireid.command.running import Parser, add_device, require_extra, run, work
 from ms_vireid.devices import runtime
 from ms_vireid.devices.host import instruction_sets, processor_name
 from ms_vireid.files.writing import check_output, write_json, write_text
@@ -43,8 +43,7 @@ def main() -> None:
         "repeats": arguments.repeats,
     }
     say(f"{results['machine']}; {', '.join(f'{name} {found}' for name, found in results['versions'].items())}")
-    from parity.measure import sections
-
+    sections = work("parity.measure.sections")
     chosen = {name: [row for row in sections.SECTIONS[name].names if arguments.match in row] for name in arguments.only}
     if arguments.ready:
         arguments.ready.unlink(missing_ok=True)
@@ -158,8 +157,7 @@ def _parse() -> argparse.Namespace:
     if side_by_side and (others := [name for name in arguments.only if name not in SIDE_BY_SIDE]):
         problem = f"--gate and --kernels: concern {', '.join(SIDE_BY_SIDE)}, not {', '.join(others)}"
         raise InputError(f"{problem}; name sections by --only")
-    from parity.measure import sections
-
+    sections = work("parity.measure.sections")
     if not any(arguments.match in name for section in arguments.only for name in sections.SECTIONS[section].names):
         raise InputError(f"--match {arguments.match}: no row has this in its name")
     found = found_device(arguments.device)
@@ -182,7 +180,7 @@ def found_device(wanted: str) -> str:
 
 
 def _torch_sees_a_gpu() -> bool:
-    import torch
+    import torch  # in a process of its own
 
     return torch.cuda.is_available()
 

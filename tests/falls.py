@@ -22,7 +22,7 @@ from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import append_line
 from parity import processes
-from parity.measure.dropout import begin, set_up
+from parity.measure.dropout_runs import set_up
 
 MEAN, STD = (pixel[:, None, None] for pixel in (IMAGENET_MEAN, IMAGENET_STD))
 SIDES = ("outside", "torch_ref", "kernels")
@@ -75,6 +75,7 @@ def train(side, clip, seed, arguments):
 
     from ms_vireid.data.batches import TrainingBatches
     from ms_vireid.data.read import read_data
+    from parity.measure.dropout_trainings import begin
 
     config = configuration(clip, seed, arguments)
     torch.manual_seed(seed)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 from ms_vireid.command.arguments import require_choice
 from ms_vireid.command.errors import DeviceError, InputError
@@ -35,7 +36,7 @@ def set_up(device: str) -> str:
     """
     if sys.platform == "win32":
         raise InputError("Windows lacks the forked processes that read pictures; use WSL 2, a Linux within Windows")
-    import numpy as np
+    import numpy as np  # not at the top: --help does without it
 
     if int(np.__version__.split(".")[0]) >= 2:
         raise InputError(
@@ -102,9 +103,7 @@ def _speaks() -> bool:
 @contextmanager
 def device_starting() -> Iterator[None]:
     """A block in which a process of msrun starts its device: the first on each machine says if that takes minutes."""
-    import mindspore
-
-    slow = mindspore.get_context("device_target") == "GPU" and gpu.find_gpu(os.environ).translated
+    slow = _mindspore().get_context("device_target") == "GPU" and gpu.find_gpu(os.environ).translated
     with translation.announced(os.environ) if slow and _speaks() else nullcontext():
         yield
 
@@ -145,9 +144,7 @@ def bound_threads() -> Iterator[None]:
 
 def _pool_threads() -> list[int]:
     """Native ids of the threads that run MindSpore's CPU kernels; none before the first kernel."""
-    import mindspore
-
-    if mindspore.get_context("device_target") != "CPU":
+    if _mindspore().get_context("device_target") != "CPU":
         return []
     found = []
     for task in Path("/proc/self/task").iterdir():
@@ -177,8 +174,7 @@ def to_device(array):
     """A NumPy array in C's order as a tensor on the device. A GPU or NPU gets the copy queued now, from the array
     itself: keep it as it is until what is computed from the tensor has been read. An ordinary tensor would be copied on
     the host as well, and to the device when first needed, with two waits for everything queued before."""
-    import mindspore
-
+    mindspore = _mindspore()
     target = mindspore.get_context("device_target")
     if target == "CPU":
         return mindspore.Tensor(array)
@@ -203,8 +199,7 @@ def use_full_float32() -> None:
 
 def _round(**operators: bool) -> str:
     """Whether each of these operators may round; the name of what it rounds to on this device, "" on a CPU."""
-    import mindspore
-
+    mindspore = _mindspore()
     target = mindspore.get_context("device_target")
     kind = {"GPU": "TF32", "Ascend": "HF32"}.get(target, "")
     for operator, allowed in operators.items() if kind else ():
@@ -225,9 +220,7 @@ def _start_ascend() -> str:
 
 def _ascend_chip() -> str:
     """MindSpore's name for it: ascend910, ascend910b, ascend910_93 ..."""
-    from mindspore._c_expression import MSContext
-
-    return MSContext.get_instance().get_ascend_soc_version()
+    return _mindspore()._c_expression.MSContext.get_instance().get_ascend_soc_version()
 
 
 def _counted_by_cann() -> int:
@@ -248,8 +241,7 @@ def _start_gpu() -> str:
     toolkit.load()
     with toolkit.announced(os.environ) as variables, environment(variables):
         _select("GPU")
-    import mindspore
-
+    mindspore = _mindspore()
     # In float16 MindSpore 2.10 would turn maps channels last, and lose count of who still reads them: it stops with
     # "Invalid new ref count" at the second residual block.
     mindspore.set_context(disable_format_transform=True)
@@ -260,11 +252,15 @@ def _start_gpu() -> str:
 
 
 def _start_cpu() -> str:
-    import mindspore
-
     _select("CPU")
-    mindspore.runtime.launch_blocking()  # PyNative's dispatch thread would spin on a core of its own
+    _mindspore().runtime.launch_blocking()  # PyNative's dispatch thread would spin on a core of its own
     return ""
+
+
+def _mindspore() -> ModuleType:
+    import mindspore  # not at the top: it reads the environment that `set_up` prepares
+
+    return mindspore
 
 
 _START = {"Ascend": _start_ascend, "GPU": _start_gpu, "CPU": _start_cpu}
@@ -272,8 +268,7 @@ _START = {"Ascend": _start_ascend, "GPU": _start_gpu, "CPU": _start_cpu}
 
 def _select(name: str) -> None:
     """Import mindspore, which loads each plugin whose libraries it finds, and give it its device."""
-    import mindspore
-
+    mindspore = _mindspore()
     if not getattr(mindspore.device_context, name.lower()).device.is_available():
         problem = f"MindSpore {mindspore.__version__} cannot load its {name} plugin though the hardware is there"
         raise DeviceError(problem, "see why with GLOG_v=2")

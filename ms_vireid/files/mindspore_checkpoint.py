@@ -2,7 +2,6 @@
 
 `mindspore.load_checkpoint` hands a file's sizes to C++ as they stand and crashes where they do not agree with the
 content. Here NumPy makes the arrays, and refuses such sizes. `mindspore.load_checkpoint` reads what is written here.
-Only the functions import mindspore.
 """
 
 import zlib
@@ -10,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 RECORD = "ms_vireid"  # the value that holds this project's record, a text among the arrays
 _TYPES = {
@@ -25,9 +25,6 @@ CHECKSUM_BYTES = len(MARK) + _CRC_BYTES
 def read_ckpt(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     """Arrays by name, and this project's record if there is one. Raises ValueError if the file is damaged, of another
     format, or holds a type that NumPy lacks or a record without a checksum."""
-    from google.protobuf.message import DecodeError
-    from mindspore.train.checkpoint_pb2 import Checkpoint
-
     content = memoryview(path.read_bytes())
     end = len(content) - CHECKSUM_BYTES
     if checked := end >= 0 and content[end:-_CRC_BYTES] == MARK:
@@ -35,7 +32,7 @@ def read_ckpt(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
             raise ValueError("its checksum differs")
         content = content[:end]
     try:
-        values = Checkpoint.FromString(content).value
+        values = _message().FromString(content).value
     except DecodeError:
         raise ValueError("cut off or damaged") from None
     pieces: dict[str, list[bytes]] = {}
@@ -53,6 +50,13 @@ def read_ckpt(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     return arrays, record
 
 
+def _message() -> type:
+    """The class of MindSpore's protobuf message."""
+    from mindspore.train.checkpoint_pb2 import Checkpoint  # not at the top: PyTorch's side reads other formats here
+
+    return Checkpoint
+
+
 def _array(name: str, kind: str, dims: tuple[int, ...], content: bytes) -> np.ndarray:
     if kind not in _TYPES or any(size < 0 for size in dims):
         raise ValueError(f"{name} is {kind} {list(dims)}")
@@ -63,13 +67,11 @@ def _array(name: str, kind: str, dims: tuple[int, ...], content: bytes) -> np.nd
 
 def write_ckpt(path: Path, arrays: Mapping[str, np.ndarray], record: str) -> None:
     """Write arrays and the record with a checksum, as `mindspore.save_checkpoint` does."""
-    from mindspore.train.checkpoint_pb2 import Checkpoint
-
-    crc = 0
+    message_of, crc = _message(), 0
     with path.open("wb") as file:
         # The record first: it asks for the checksum, which a file that is cut off lacks.
         for name, held in [(RECORD, record.encode("utf-32-le")), *arrays.items()]:
-            message = Checkpoint()  # one after the other, they are read as one
+            message = message_of()  # one after the other, they are read as one
             tensor = message.value.add(tag=name).tensor
             is_text = isinstance(held, bytes)
             tensor.dims.extend([0] if is_text else held.shape)

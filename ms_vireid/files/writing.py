@@ -13,6 +13,7 @@ from pathlib import Path
 from zlib import crc32
 
 from filelock import FileLock, SoftFileLock, Timeout
+from psutil import pid_exists
 
 from ms_vireid.command.errors import InputError, one_line
 from ms_vireid.files.checks import sealed
@@ -151,8 +152,6 @@ def _host() -> str:
 
 def remove_left(folder: Path) -> None:
     """Remove what `whole` left in a folder in processes of this machine that were killed."""
-    from psutil import pid_exists
-
     with suppress(OSError):  # of a folder that is not there, `whole` says more
         for name in os.listdir(folder):
             found = TEMPORARY.fullmatch(name)

@@ -24,14 +24,16 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+from ms_vireid import train
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import CONFIG_ROOT
 from ms_vireid.command.printing import say
-from ms_vireid.command.running import Parser, add_device, run
+from ms_vireid.command.running import Parser, add_device, run, work
 from ms_vireid.devices import runtime
 from ms_vireid.devices.host import git_commit, processor_name
 from ms_vireid.files.writing import check_derived, check_output, write_text
 from parity import processes, stand_in
+from parity.measure import print_row
 
 _TRAINING_HEAD = "| training | steps | images/s | last loss | rank-1 % | chance % | peak MiB | weights as before |"
 PARTS = {  # with the head of each one's table
@@ -43,9 +45,6 @@ PARTS = {  # with the head of each one's table
 }
 LIMIT_S, QUICK_LIMIT_S = 1800.0, 180.0  # of a step
 RUNGS = {2: "LayerNorm", 3: "dcl all", 4: "PMT small, gradients", 5: "PMT stage 1, six updates"}  # with --quick's case
-# Of an operator's result, relative to its largest entry. float32: 4e-7 seen on a CPU; room for Winograd's convolutions,
-# and a sixth of what inputs rounded to TF32's ten bits give (3e-4). float16: its 11 bits round a result by up to 5e-4.
-OPERATOR_LIMITS = {"float32": 5e-5, "float16": 2e-3}
 METHODS = {"PMT": "demo.yaml", "AGW": "agw/sysu.yaml", "MUN": "mun/demo.yaml"}
 STAGES = {"PMT": 2, "AGW": 1, "MUN": 1}
 TINY = {
@@ -160,7 +159,7 @@ def _trainings(arguments: argparse.Namespace, folder: Path) -> Iterator[Step]:
     for method, config in METHODS.items():
         recipe = []
         if method == "AGW":
-            import yaml
+            import yaml  # not at the top: --help does without it
 
             recipe = yaml.safe_load((CONFIG_ROOT / "ablations/demo/agw.yaml").read_text(encoding="utf-8"))["overrides"]
             recipe += ["stages.0.epochs=10"]
@@ -219,7 +218,7 @@ STEPS = {"operators": _operators, "ladder": _ladder, "training": _trainings, "be
 
 
 def _torch_sees(device: str) -> bool:
-    import torch
+    import torch  # not at the top: --help does without it
 
     return device == "CPU" or (device == "GPU" and torch.cuda.is_available())
 
@@ -228,7 +227,7 @@ def _torch_sees(device: str) -> bool:
 
 
 def print_versions(device: str) -> None:
-    import torch
+    import torch  # not at the top: --help does without it
 
     found = runtime.set_up(device)
     rows = {"device": f"{found}, a stand-in" if stand_in.here() else found}
@@ -244,51 +243,13 @@ def print_versions(device: str) -> None:
     rows |= {str(file): " ".join(file.read_text(errors="replace").split()) for file in files}
     rows |= {"processor": f"{processor_name()}, {os.cpu_count()} cores", "commit": git_commit() or "no checkout"}
     for row in rows.items():
-        _print_row(*row)
+        print_row(*row)
 
 
 def check_operators(device: str, quick: bool) -> None:
     """Errors of product and convolution against PyTorch's float64 on the CPU, then their speed."""
-    runtime.set_up(device)
-    runtime.cap_convolutions()
-    runtime.use_full_float32()
-    import mindspore as ms
-    import numpy as np
-    import torch
-    from mindspore import ops
-
-    kernels = {
-        "product": (ops.matmul, torch.matmul, (256, 768), (768, 512)),
-        "convolution": (
-            partial(ops.conv2d, pad_mode="pad", padding=1),
-            partial(torch.conv2d, padding=1),
-            (4, 64, 36, 18),
-            (64, 64, 3, 3),
-        ),
-    }
-    random = np.random.default_rng(0)
-    wrong = False
-    for name, (ours, theirs, *shapes) in kernels.items():
-        for precision, limit in OPERATOR_LIMITS.items():
-            arrays = [random.standard_normal(shape).astype(precision) for shape in shapes]
-            doubles = [torch.tensor(array, dtype=torch.float64, requires_grad=True) for array in arrays]
-            expected = theirs(*doubles)
-            upstream = random.standard_normal(expected.shape).astype(precision)
-            gradients = torch.autograd.grad((expected * torch.tensor(upstream)).sum(), doubles)
-            tensors, weight = list(map(ms.Tensor, arrays)), ms.Tensor(upstream.astype(np.float32))
-            weighted = ms.grad(lambda a, b, f=ours, w=weight: (f(a, b).astype(ms.float32) * w).sum(), (0, 1))
-            results = ours(*tensors), *weighted(*tensors)
-            for what, result, exact in zip(
-                ("forward", "gradient of 1st", "gradient of 2nd"), results, (expected, *gradients), strict=True
-            ):
-                exact = exact.detach().numpy()
-                error = float(np.abs(result.asnumpy().astype(np.float64) - exact).max() / np.abs(exact).max())
-                wrong |= not error <= limit
-                over = "" if error <= limit else " OVER"
-                _print_row(name, precision, what, f"error {error:.1e}", f"{limit:.0e}{over}")
-    for precision in OPERATOR_LIMITS:
-        _print_speeds(precision, precision, quick)
-    sys.exit(wrong)
+    processes.set_up_for_comparisons(device)
+    sys.exit(work("parity.measure.operators").check(quick))
 
 
 def time_tensor_cores(device: str, quick: bool) -> None:
@@ -297,53 +258,18 @@ def time_tensor_cores(device: str, quick: bool) -> None:
     runtime.set_up(device)
     runtime.cap_convolutions()
     runtime.round_products()  # convolutions do by default
-    _print_speeds(_rounded_float32(device), "float32", quick)
+    work("parity.measure.operators").print_speeds(_rounded_float32(device), "float32", quick)
 
 
 def _rounded_float32(device: str) -> str:
     return "TF32" if device == "GPU" else "HF32"
 
 
-def _print_speeds(precision: str, dtype: str, quick: bool) -> None:
-    import mindspore as ms
-    from mindspore import ops
-
-    side, images, channels, repeats = (128, 1, 32, 2) if quick else (4096, 32, 256, 20)
-    conv = partial(ops.conv2d, pad_mode="pad", padding=1)
-    works = {
-        f"product {side}^3": (ops.matmul, (side, side), (side, side), 2 * side**3),
-        f"convolution 3x3, {images}x{channels}x64x32": (
-            conv,
-            (images, channels, 64, 32),
-            (channels, channels, 3, 3),
-            2 * 9 * images * channels**2 * 64 * 32,
-        ),
-    }
-    for name, (function, first, second, operations) in works.items():
-        inputs = ops.ones(first, getattr(ms, dtype)), ops.ones(second, getattr(ms, dtype))
-        for count in (2, repeats):  # the first is not measured
-            ms.runtime.synchronize()
-            begun = time.perf_counter()
-            for _ in range(count):
-                function(*inputs)
-            ms.runtime.synchronize()
-        seconds = (time.perf_counter() - begun) / repeats
-        _print_row(name, precision, "speed", f"{operations / seconds / 1e12:.3g} TFLOP/s", "-")
-
-
 def train_and_measure() -> None:
     """ms_vireid/train.py with this process's arguments, then the peak of the memory that it had of the device."""
-    from ms_vireid import train
-
     train.main()
-    import mindspore
-
-    if mindspore.get_context("device_target") != "CPU":
-        print(f"peak MiB: {mindspore.runtime.max_memory_allocated() / 2**20:.0f}")
-
-
-def _print_row(*cells: str) -> None:
-    print(f"| {' | '.join(cells)} |", flush=True)
+    if peaks := work("parity.measure.mindspore_side").device_peaks():
+        print(f"peak MiB: {peaks[0] / 2**20:.0f}")
 
 
 # --- running and reporting --------------------------------------------------------------------------------------------
@@ -380,7 +306,7 @@ def _worst(output: str) -> list[str]:
 
 
 def _training_row(name: str, folder: Path, before: Path | str, output: str) -> list[str]:
-    from ms_vireid.engine.run_folder import RunFolder
+    from ms_vireid.engine.run_folder import RunFolder  # not at the top: it brings pydantic, which --help does without
 
     run_folder = RunFolder(folder)
     if not run_folder.result.exists():

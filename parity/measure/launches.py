@@ -4,26 +4,19 @@ costs`), and with and without each replacement of a cell (`--only replacements`)
 
 import json
 import sys
-import time
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from functools import cache
 from itertools import zip_longest
 
-import numpy as np
-
-from ms_vireid.command.running import run
-from ms_vireid.config import CONFIG_ROOT, Config, load_config
+from ms_vireid.command.running import run, work
+from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import runtime
 from parity.measure import prices
 from parity.measure.workers import CLASSES, MODELS
 from parity.stand_in import DEVICES, build
-from parity.stand_in.counts import calls, count
 
 LIMIT_S = 1800.0  # of a row
-SETTLING, COUNTED = 20, 4  # steps; an Ascend takes memory by the page, the last ones within a dozen steps
 LEAST_MS = 0.1  # of a kind of call that has a line of its own
 AMP = "train.amp=float16"
 MODES = {
@@ -83,7 +76,7 @@ def rows(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]
     Raises:
         InputError: the stand-in cannot be built here, or a row has failed.
     """
-    from parity.measure.torch_step import torch_step  # here, as a process on a stand-in has no use for PyTorch
+    from parity.measure.torch_step import torch_step  # imports PyTorch, which a process on a stand-in has no use for
 
     for name in names:
         device, model, switches = ROWS[name]
@@ -148,61 +141,11 @@ def _counted(name: str, device: str, model: str, overrides: tuple[str, ...], wit
     return build(device).json_of(name, "parity.measure.launches", *given, limit_s=LIMIT_S, values=False)
 
 
-def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
-    """In a process on the device's stand-in: the first step, a few more, and then several, queued as in training.
-    without: the name of a type of cell whose replacement is left out; "" for none."""
-    runtime.set_up(device)
-    import mindspore as ms
-
-    from ms_vireid.engine.optimizer import build_optimizer
-    from ms_vireid.engine.train_step import StageLoss, build_step, loss_scaler
-    from ms_vireid.models import build_model
-    from ms_vireid.programs import graph
-    from ms_vireid.programs.program import choose
-    from ms_vireid.programs.replacing import name_of
-
-    if without:
-        table = graph.TABLES[device]
-        for key in [key for key in table if name_of(key) == without]:
-            del table[key]
-    model = build_model(config).set_train()
-    optimizer = build_optimizer(model, config)
-    loss = StageLoss(config.stages[stage].losses, config.train.num_instances)
-    amp = config.train.amp
-    program = choose(config.train.program, amp, config.train.recompute)
-    step = build_step(model, loss, optimizer, program, config.optimizer.clip_norm, loss_scaler(amp))
-    batch = 2 * config.train.num_identities * config.train.num_instances
-    images = np.zeros((batch, 3, *config.data.image_size), np.float32)
-    labels = np.zeros(batch, np.int32)
-    rates = [config.optimizer.lr] * len(optimizer.groups)
-
-    def asked(steps: int) -> Counter[str]:
-        """The calls of so many steps and of the waiting for the last one."""
-        before = calls()
-        for _ in range(steps):
-            step(images, labels, 0, 0.0, optimizer.scalars(1, rates))
-        ms.runtime.synchronize()
-        return calls() - before
-
-    begun = time.perf_counter()
-    asked(1)
-    first = time.perf_counter() - begun
-    asked(SETTLING)
-    of_steps, of_one = asked(1 + COUNTED), asked(1)
-    of_steps.subtract(of_one)
-    a_step = {call: made / COUNTED for call, made in of_steps.items() if made}
-    return asdict(count(DEVICES[device], a_step)) | {
-        "by_name": sum(made for call, made in a_step.items() if call.startswith("by name: ")),
-        "calls": a_step,
-        "batch": batch,
-        "peak_gib": ms.runtime.max_memory_allocated() / 2**30,
-        "first_s": first,
-    }
-
-
 def main() -> None:
     device, config, stage, without, *overrides = sys.argv[1:]
-    print(json.dumps(count_steps(device, load_config(CONFIG_ROOT / config, overrides), int(stage), without)))
+    config = load_config(CONFIG_ROOT / config, overrides)
+    runtime.set_up(device)
+    print(json.dumps(work("parity.measure.counted_steps").count_steps(device, config, int(stage), without)))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from parity.harness import (
     same_weights,
     trace,
 )
+from parity.oracles import timm_vit, torchvision
 from parity.states import to_mindspore
 from torch_ref.models import create_model as torch_model
 
@@ -157,8 +158,6 @@ def half(model: Model) -> By:
 
 def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth: int, heads: int) -> By:
     """The ViT against timm's with timm's own weights, its positions resized where patches overlap."""
-    from parity.oracles import timm_vit  # here: timm takes seconds to import
-
     torch.manual_seed(0)
     # A square picture for the weights, as ImageNet's: 14 x 14 positions at 224 pixels.
     source = timm_vit((14 * patch, 14 * patch), patch, patch, width, depth, heads).state_dict()
@@ -176,8 +175,6 @@ def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth
 
 def torchvision_resnet() -> By:
     """The shared ResNet against torchvision's, stride 2 in the last stage as published, with torchvision's weights."""
-    from parity.oracles import torchvision
-
     torch.manual_seed(0)
     oracle = torchvision.models.resnet50()
     for layer in oracle.modules():

@@ -16,6 +16,8 @@ from ms_vireid.models import build_model as mindspore_model
 from ms_vireid.programs.program import program
 from parity.compare import EXACT, FORWARD, Comparison, compare
 from parity.harness import once, same_weights
+from parity.oracles import InterpolationMode
+from parity.oracles import torchvision_transforms as functional
 from parity.trajectory import configuration, same_batches
 from torch_ref.models import build_model as torch_model
 from torch_ref.tasks.evaluate import extract
@@ -26,9 +28,6 @@ ONE_LEVEL = 1.0 / 255  # two ways to round a pixel to 8 bits
 
 def preprocessing() -> list[Comparison]:
     """The deterministic parts of loading and augmentation against torchvision's transforms of Pillow images."""
-    from parity.oracles import InterpolationMode
-    from parity.oracles import torchvision_transforms as functional
-
     config = configuration(RECIPE)
     path = Path(read_data(config.data).train.paths[0])
     size = (96, 40)  # height, width: up in one direction, down in the other

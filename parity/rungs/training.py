@@ -16,6 +16,7 @@ from ms_vireid.programs.program import program as program_named
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
 from parity.harness import OF_HALF, By, Case, once, same_weights
 from parity.mapping import torch_names
+from parity.oracles import CosineLRScheduler
 from parity.states import to_mindspore
 from parity.trajectory import (
     AUTOCAST,
@@ -108,8 +109,6 @@ def updates(recipe: str, clip_norm: float | None = None) -> By:
 
 def pmt_schedule() -> list[Comparison]:
     """All 24 epochs against timm's cosine schedule with warm-up, which the authors use, stepped by epoch."""
-    from parity.oracles import CosineLRScheduler
-
     comparisons = []
     for base in (3e-4, 1.5e-4):
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=base)

@@ -7,15 +7,11 @@ the stand-ins. Without --write the exit code is 1 if something is called that th
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.running import Parser, run
-from ms_vireid.config import CONFIG_ROOT, Config, load_config
+from ms_vireid.command.running import Parser, run, work
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import write_text
 from parity.stand_in import DEVICES, build, functions
@@ -23,74 +19,13 @@ from parity.stand_in import DEVICES, build, functions
 PAGE = Path(__file__).parents[2] / "docs" / "evidence" / "operators.md"
 LIMIT_S = 1800.0  # of a device
 
-SIZE = (48, 24)  # of the pictures, (H, W) in pixels
-LABELS = np.array([0, 0, 1, 1] * 2, np.int32)
-_RESNET = ["model.layers=[1,1,1,1]", "model.width=4"]
-_VIT = ["model.patch_size=8", "model.stride=6", "model.embed_dim=16", "model.num_heads=2", "model.depth=2"]
-METHODS = {
-    "PMT": ("pmt/sysu.yaml", _VIT),
-    "AGW": ("agw/sysu.yaml", [*_RESNET, "model.non_local=[0,1,0,0]"]),
-    "MUN": ("mun/sysu.yaml", [*_RESNET, "model.ratios=[2]"]),
-}
-LOSSES = "losses"
-
-
-def small_config(method: str, *options: str) -> Config:
-    recipe, model = METHODS[method]
-    common = ["model.num_classes=3", "train.num_identities=2", "train.num_instances=2", "augmentation.crop_padding=0"]
-    return load_config(CONFIG_ROOT / recipe, [f"data.image_size={list(SIZE)}", *model, *common, *options])
-
-
-def computations() -> Iterator[tuple[str, Callable[[], object]]]:
-    """With the name of what each belongs to."""
-    for method in METHODS:
-        yield method, partial(_train, small_config(method))
-        yield method, partial(_train, small_config(method, "train.amp=float16"))
-        yield method, partial(_evaluate, small_config(method))
-    from parity.cases import LADDER, run
-
-    for case in LADDER:
-        if case.rung == 3:
-            yield LOSSES, partial(run, case, ["graph"])
-
-
-def _train(config: Config) -> None:
-    from ms_vireid.engine.optimizer import build_optimizer
-    from ms_vireid.engine.train_step import StageLoss, build_step, loss_scaler
-    from ms_vireid.models import build_model
-    from ms_vireid.programs.program import program
-
-    model = build_model(config).set_train()
-    optimizer = build_optimizer(model, config)
-    loss = StageLoss(config.stages[-1].losses, config.train.num_instances)
-    amp = config.train.amp
-    step = build_step(model, loss, optimizer, program("graph", amp), scaler=loss_scaler(amp))
-    rates = [config.optimizer.lr] * len(optimizer.groups)
-    for number in (1, 2):
-        step(_images(), LABELS, number, 0.0, optimizer.scalars(number, rates)).asnumpy()
-
-
-def _evaluate(config: Config) -> None:
-    from ms_vireid.inference.features import FeatureExtractor
-    from ms_vireid.models import build_model
-    from ms_vireid.programs.program import program
-
-    model = build_model(config, inference=True).set_train(False)
-    graph = program("graph")
-    graph.prepare(model)
-    FeatureExtractor(model, graph, SIZE, len(LABELS)).features_of(_images(), "visible")
-
-
-def _images() -> np.ndarray:
-    return np.random.default_rng(0).random((len(LABELS), 3, *SIZE)).astype(np.float32)
-
 
 def collect_here(device: str) -> dict[str, list[str]]:
     """On the device's stand-in: by whom each launched function is called."""
     runtime.set_up(device)
     used = defaultdict(set)
     before = functions()
-    for owner, compute in computations():
+    for owner, compute in work("parity.stand_in.computations").computations():
         compute()
         now = functions()
         for name in filter(DEVICES[device].is_launch, now - before):

@@ -22,7 +22,7 @@ from ms_vireid.ablations import runs, tables
 from ms_vireid.ablations.tables import Demo
 from ms_vireid.devices import runtime
 from parity.stand_in import DEVICES as STAND_INS
-from parity.stand_in import called, counts, functions, gpu
+from parity.stand_in import counts, functions, gpu
 from parity.stand_in.counts import calls, plant
 from tests.ablations.in_process import TINY, start
 from tests.device.test_kernels import kernel_error  # noqa: F401, a function that tests ask for
@@ -101,8 +101,10 @@ def run_case(name: str, program: str, error: str = "") -> list[str]:
 
 def called_by(method: str) -> list[str]:
     """What a small training step of a method, and its evaluation, put on the device."""
+    from parity.stand_in import computations
+
     before = functions()
-    for owner, compute in called.computations():
+    for owner, compute in computations.computations():
         if owner == method:
             compute()
     return list(filter(STAND_INS[DEVICES[0]].is_launch, functions() - before))

@@ -19,7 +19,7 @@ from ms_vireid.devices import host
 from ms_vireid.programs.kernels.table import CELLS, KERNELS, OTHERS
 from ms_vireid.programs.replacing import name_of
 from parity import benchmark, processes
-from parity.measure import pictures, sections, steps, workers
+from parity.measure import loaders, mindspore_side, pictures, sections, steps, workers
 from parity.measure.workers import BOUND, WINOGRAD, Work
 
 SMALL_VIT = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "model.num_classes=7")
@@ -69,9 +69,9 @@ def test_a_step_without_a_kernel_goes_without_it(monkeypatch, tmp_path):
     monkeypatch.setitem(KERNELS, GELU.construct, lambda cell, x: calls.append(cell) or original(cell, x))
     step = work("train_step", "pmt/sysu.yaml", (*SMALL_VIT, "data.image_size=[64, 32]"), tmp_path)
     workers.make_weights(step)
-    expected = workers._mindspore_side(step)(1)
+    expected = mindspore_side.prepare(step)(1)
     assert len(calls) == 2  # blocks
-    assert workers._mindspore_side(replace(step, without="GELU"))(1) == pytest.approx(expected, rel=1e-5)
+    assert mindspore_side.prepare(replace(step, without="GELU"))(1) == pytest.approx(expected, rel=1e-5)
     assert len(calls) == 2
 
 
@@ -268,7 +268,7 @@ def test_both_loaders_read_the_same_pictures(tmp_path):
     )
     data = f"data={{name: synthetic, root: {tmp_path / 'pictures'}, workers: 0, synthetic: {synthetic}}}"
     overrides = [data, "data.image_size=[96, 48]", "train.iterations=3", "model.num_classes=10", PLAIN]
-    ours, theirs, images = pictures.loaders(load_config(CONFIG_ROOT / "pmt/sysu.yaml", overrides))
+    ours, theirs, images = loaders.loaders(load_config(CONFIG_ROOT / "pmt/sysu.yaml", overrides))
     read = 0
     for (images_read, labels), (expected, expected_labels) in zip(ours(), theirs(), strict=True):
         assert np.array_equal(labels, expected_labels.numpy())

@@ -13,7 +13,8 @@ import torch
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from parity.measure import dropout
-from parity.measure.dropout import Start, Task, configuration, lag, read, table
+from parity.measure.dropout_runs import Task, configuration, lag, read, table
+from parity.measure.dropout_trainings import Start
 from torch_ref.models import layers
 
 SEEDS, NOISES, EPOCHS = 2, 4, 2

@@ -1,0 +1,62 @@
+"""A step's calls of a device, counted on its stand-in. Import it after `runtime.set_up`."""
+
+import time
+from collections import Counter
+from dataclasses import asdict
+
+import mindspore as ms
+import numpy as np
+
+from ms_vireid.config import Config
+from ms_vireid.engine.optimizer import build_optimizer
+from ms_vireid.engine.train_step import StageLoss, build_step, loss_scaler
+from ms_vireid.models import build_model
+from ms_vireid.programs import graph
+from ms_vireid.programs.program import choose
+from ms_vireid.programs.replacing import name_of
+from parity.stand_in import DEVICES
+from parity.stand_in.counts import calls, count
+
+SETTLING, COUNTED = 20, 4  # steps; an Ascend takes memory by the page, the last ones within a dozen steps
+
+
+def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
+    """In a process on the device's stand-in: the first step, a few more, and then several, queued as in training.
+    without: the name of a type of cell whose replacement is left out; "" for none."""
+    if without:
+        table = graph.TABLES[device]
+        for key in [key for key in table if name_of(key) == without]:
+            del table[key]
+    model = build_model(config).set_train()
+    optimizer = build_optimizer(model, config)
+    loss = StageLoss(config.stages[stage].losses, config.train.num_instances)
+    amp = config.train.amp
+    program = choose(config.train.program, amp, config.train.recompute)
+    step = build_step(model, loss, optimizer, program, config.optimizer.clip_norm, loss_scaler(amp))
+    batch = 2 * config.train.num_identities * config.train.num_instances
+    images = np.zeros((batch, 3, *config.data.image_size), np.float32)
+    labels = np.zeros(batch, np.int32)
+    rates = [config.optimizer.lr] * len(optimizer.groups)
+
+    def asked(steps: int) -> Counter[str]:
+        """The calls of so many steps and of the waiting for the last one."""
+        before = calls()
+        for _ in range(steps):
+            step(images, labels, 0, 0.0, optimizer.scalars(1, rates))
+        ms.runtime.synchronize()
+        return calls() - before
+
+    begun = time.perf_counter()
+    asked(1)
+    first = time.perf_counter() - begun
+    asked(SETTLING)
+    of_steps, of_one = asked(1 + COUNTED), asked(1)
+    of_steps.subtract(of_one)
+    a_step = {call: made / COUNTED for call, made in of_steps.items() if made}
+    return asdict(count(DEVICES[device], a_step)) | {
+        "by_name": sum(made for call, made in a_step.items() if call.startswith("by name: ")),
+        "calls": a_step,
+        "batch": batch,
+        "peak_gib": ms.runtime.max_memory_allocated() / 2**30,
+        "first_s": first,
+    }

@@ -1,0 +1,94 @@
+"""MindSpore's side of the benchmark. Import it after `runtime.set_up`."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import mindspore as ms
+import numpy as np
+
+from ms_vireid import losses
+from ms_vireid.config import Config
+from ms_vireid.data.batches import behind
+from ms_vireid.data.randomness import step_key
+from ms_vireid.devices import runtime
+from ms_vireid.engine.optimizer import build_optimizer
+from ms_vireid.engine.train_step import StageLoss, build_step, loss_scaler
+from ms_vireid.inference.features import FeatureExtractor
+from ms_vireid.models import build_model
+from ms_vireid.programs.kernels import table
+from ms_vireid.programs.program import choose
+from ms_vireid.programs.replacing import name_of
+from parity.measure.workers import RUN_STEPS, WARM_UP, WINOGRAD, Work
+
+
+def device_peaks() -> list[int]:
+    """Bytes of the device's memory that were given out and reserved at most; none of a CPU's."""
+    if ms.get_context("device_target") == "CPU":
+        return []
+    return [ms.runtime.max_memory_allocated(), ms.runtime.max_memory_reserved()]
+
+
+def synchronize() -> None:
+    ms.runtime.synchronize()
+
+
+def prepare(work: Work) -> Callable[[int], np.ndarray]:
+    """The work as a function that does it so many times and returns the last result."""
+    config = work.load()
+    runtime.round_products(config.train.tf32)
+    return _loss(work) if work.kind == "loss" else _model(work, config)
+
+
+def _loss(work: Work) -> Callable[[int], np.ndarray]:
+    function, rows, labels = work.loss_of(losses)
+    value_and_gradient = ms.value_and_grad(function, 0)
+    inputs = ms.Tensor(rows), ms.Tensor(labels)
+
+    def values(times: int) -> np.ndarray:
+        for _ in range(times):
+            value, gradient = value_and_gradient(*inputs)
+        gradient.asnumpy()
+        return value.asnumpy()
+
+    return values
+
+
+def _model(work: Work, config: Config) -> Callable[[int], np.ndarray]:
+    model = build_model(config)
+    program = choose(config.train.program, config.train.amp, config.train.recompute)
+    if work.without == WINOGRAD:
+        table.WINOGRAD = math.inf
+    for key in [key for key in table.KERNELS if name_of(key) == work.without]:
+        del table.KERNELS[key]
+    weights = np.load(work.weights("mindspore"))
+    for parameter in model.get_parameters():
+        parameter.set_data(ms.Tensor(weights[parameter.name]))
+    images, labels = work.batch(config)
+    if work.kind == "inference":
+        model.set_train(False)
+        program.prepare(model)
+        extractor = FeatureExtractor(model, program, config.data.image_size, len(images))
+
+        def features(times: int) -> np.ndarray:
+            for queued in behind((extractor.queue(images, "visible") for _ in range(times)), extractor.ahead):
+                rows = queued.read()
+            return rows
+
+        return features
+
+    model.set_train()
+    optimizer = build_optimizer(model, config)
+    stage = StageLoss(config.stages[work.stage].losses, config.train.num_instances)
+    amp = config.train.amp
+    train_step = build_step(model, stage, optimizer, program, config.optimizer.clip_norm, loss_scaler(amp))
+    rates = [WARM_UP * config.optimizer.lr] * len(optimizer.groups)
+    numbers = itertools.count(1)
+
+    def steps(times: int) -> np.ndarray:
+        for number in itertools.islice(numbers, times):
+            scalars = optimizer.scalars(number, rates)
+            terms = train_step(images, labels, step_key(0, 0), (number - 1) / RUN_STEPS, scalars)
+        return terms.asnumpy()
+
+    return steps

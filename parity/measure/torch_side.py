@@ -1,0 +1,103 @@
+"""PyTorch's side of the benchmark."""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.config import Config
+from ms_vireid.data.batches import behind
+from ms_vireid.data.randomness import step_key
+from parity import stand_in
+from parity.measure.workers import RUN_STEPS, WARM_UP, Work
+from torch_ref import losses
+from torch_ref.engine.device import round_products
+from torch_ref.engine.optimizer import build_optimizer
+from torch_ref.engine.train_step import StageLoss, build_step, loss_scaler
+from torch_ref.models import build_model
+
+
+def device_peaks() -> list[int]:
+    """Bytes of the device's memory that were given out and reserved at most; none of a CPU's."""
+    if not torch.cuda.is_initialized():
+        return []
+    return [torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()]
+
+
+def synchronize() -> None:
+    torch.cuda.synchronize()
+
+
+def prepare(work: Work) -> Callable[[int], np.ndarray]:
+    """The work as a function that does it so many times and returns the last result."""
+    device = _device(work.device)
+    config = work.load()
+    round_products(config.train.tf32)
+
+    def on_device(value: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(value)).to(device)
+
+    return _loss(work, on_device) if work.kind == "loss" else _model(work, config, device, on_device)
+
+
+def _loss(work: Work, on_device: Callable[[np.ndarray], torch.Tensor]) -> Callable[[int], np.ndarray]:
+    function, rows, labels = work.loss_of(losses)
+    features, labels = on_device(rows).requires_grad_(), on_device(labels)
+
+    def values(times: int) -> np.ndarray:
+        for _ in range(times):
+            value = function(features, labels)
+            (gradient,) = torch.autograd.grad(value, features)
+        gradient.cpu()
+        return value.detach().cpu().numpy()
+
+    return values
+
+
+def _model(
+    work: Work, config: Config, device: torch.device, on_device: Callable[[np.ndarray], torch.Tensor]
+) -> Callable[[int], np.ndarray]:
+    model = build_model(config).to(device)
+    weights = np.load(work.weights("torch"))
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    images, labels = work.batch(config)
+    if work.kind == "inference":
+        model.eval()
+
+        @torch.inference_mode()
+        def features(times: int) -> np.ndarray:
+            for queued in behind((model(on_device(images), "visible") for _ in range(times)), 1):
+                rows = queued.cpu().numpy()
+            return rows
+
+        return features
+
+    model.train()
+    optimizer = build_optimizer(model, config)
+    stage = StageLoss(config.stages[work.stage].losses, config.train.num_instances)
+    amp = config.train.amp
+    clip_norm, scaler = config.optimizer.clip_norm, loss_scaler(amp, device) if amp else None
+    train_step = build_step(model, stage, optimizer, amp, clip_norm, scaler)
+    numbers = on_device(labels), on_device(step_key(0, 0))
+    rates = [WARM_UP * config.optimizer.lr] * len(optimizer.groups)
+    done = itertools.count()
+
+    def steps(times: int) -> np.ndarray:
+        for number in itertools.islice(done, times):
+            terms = train_step(on_device(images), *numbers, number / RUN_STEPS, rates)
+        return torch.stack(terms).cpu().numpy()
+
+    return steps
+
+
+def _device(device: str) -> torch.device:
+    """Where PyTorch does the same work: beside a stand-in, and beside an Ascend, on the CPU.
+
+    Raises:
+        InputError: on a real GPU that PyTorch does not see.
+    """
+    if device == "GPU" and not torch.cuda.is_available() and not stand_in.here():
+        raise InputError("PyTorch sees no GPU: install its build for CUDA, or compare with --device CPU")
+    return torch.device("cuda" if device == "GPU" and torch.cuda.is_available() else "cpu")
