@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ms_vireid import evaluate
     from ms_vireid.command.errors import InputError
     from ms_vireid.search.searcher import Searcher
+    from ms_vireid.tasks.evaluate import evaluate
 
     __version__: str
 
@@ -15,10 +15,10 @@ _HOME = {"InputError": "ms_vireid.command.errors", "Searcher": "ms_vireid.search
 
 
 def __getattr__(name: str):
-    """Imported when first asked for: the device has to be set up before mindspore is imported."""
+    """Import a name when it is first used: mindspore may be imported only after the device is set up."""
     if name == "__version__":
-        return import_module("ms_vireid.command.running").own_version()
-    if name == "evaluate":  # the command's module, which can be called
+        return import_module("ms_vireid.command.running").project_version()
+    if name == "evaluate":  # the command's module, which is callable
         return import_module("ms_vireid.evaluate")
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)

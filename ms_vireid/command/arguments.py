@@ -1,4 +1,4 @@
-"""Arguments of a call from Python: a wrong one is one InputError, as a wrong option of a command is."""
+"""Checks of arguments of a call from Python. A wrong one raises InputError, as a wrong option of a command does."""
 
 import os
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from ms_vireid.command.errors import InputError, shown
 
 
 def require(fits: bool, name: str, value: object, wanted: str) -> None:
-    """Raise InputError for an argument that does not fit. wanted: what it must be."""
+    """Raise InputError unless an argument `fits`. wanted: what it must be."""
     if not fits:
         raise InputError(f"{name} {shown(value)}: must be {wanted}")
 
@@ -22,7 +22,7 @@ def require_switch(name: str, value: object) -> None:
 
 
 def as_path(name: str, value: object) -> Path:
-    """The path that an argument is; raises InputError for what can be none."""
+    """Return an argument as a path; raise InputError if it cannot be one."""
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     require(isinstance(text, str) and text != "" and "\0" not in text, name, value, "a path")
     return Path(text)

@@ -1,4 +1,4 @@
-"""A user's mistake as one line: what is wrong, where, and what to do. It counts the problems and names ten."""
+"""A user's mistake as one line: what is wrong, where, and what to do. Of many problems it names ten."""
 
 import re
 from collections.abc import Iterable
@@ -8,8 +8,8 @@ SHOWN = 10  # problems named
 LONGEST = 300  # characters of a line
 _LONGEST_SHOWN = 80  # characters of a value
 _JOINERS = "\u200c\u200d"  # within words of some scripts, and emoji
-_END = 100  # of a longer one, which tell what to do
-# How MindSpore and the libraries below it say that memory is used up, on CPU, GPU and Ascend.
+_END = 100  # characters kept at the end of a longer line, which say what to do
+# How MindSpore and the libraries below it report that memory is used up, on CPU, GPU and Ascend.
 FULL = re.compile(
     r"memory (is not|isn't|not) enough|out of memory|alloc\w*( \w+)* (memory|mem)\b.*fail|fail\w* to alloc\w*"
     r"|malloc\w*( \w+)* fail|STATUS_ALLOC_FAILED|bad_alloc",
@@ -18,26 +18,26 @@ FULL = re.compile(
 
 
 class InputError(Exception):
-    """Raised for bad configurations, data, checkpoints and devices; commands print it and exit with 2."""
+    """A bad configuration, data set, checkpoint or device. Commands print it and exit with 2."""
 
     def __init__(self, message: str):
         super().__init__(" ".join(str(message).split()))
 
 
 def printable(text: str) -> str:
-    """A text, a name on disk for example, as one line that shows what it holds: what breaks lines, commands terminals
-    or turns the direction of writing is escaped."""
+    """Escape what breaks lines, controls terminals or changes the direction of writing in a text, such as a file's
+    name."""
     return "".join(one if one.isprintable() or one in _JOINERS else repr(one)[1:-1] for one in text)
 
 
 def one_line(text: str) -> str:
-    """A printable text, the middle cut out if it is too long."""
+    """Make a text printable, and cut out its middle if it is too long."""
     text = printable(text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - _END - 5]} ... {text[-_END:]}"
 
 
 def shown(value: object) -> str:
-    """A wrong value, for an error; long ones are cut."""
+    """Show a wrong value in an error, cut if it is long."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, or endless depth
@@ -46,7 +46,7 @@ def shown(value: object) -> str:
 
 
 class DeviceError(Exception):
-    """A device that cannot be used. str() says why; `remedy` what to do."""
+    """A device cannot be used. str() says why, `remedy` what to do."""
 
     def __init__(self, problem: str, remedy: str):
         super().__init__(problem)

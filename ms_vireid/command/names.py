@@ -1,5 +1,5 @@
-"""Names that options take and files hold. Nothing is imported with them, so that a command line is read at once: each
-command imports its work only after that."""
+"""Names that options take and files hold. This module imports almost nothing, so that a command reads its arguments at
+once."""
 
 from pathlib import Path
 

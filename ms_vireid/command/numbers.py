@@ -1,5 +1,5 @@
-"""The numbers that options take. Each has a smallest and a largest value, checked while the command line is read,
-before anything is imported, opened or allocated. Those of a configuration are in its schema (config/schema.py)."""
+"""The numbers that options take, each with its smallest and largest value. They are checked as the arguments are read,
+before anything is imported, opened or allocated. config/schema.py has the numbers of a configuration."""
 
 import re
 from typing import NamedTuple
@@ -11,14 +11,14 @@ _REAL = re.compile(r"[-+]?([0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})([eE][-+]?[0-
 
 
 class Bounds(NamedTuple):
-    """From `least` to `most`; `why` the largest is what it is. Floats where fractions are taken."""
+    """The smallest and the largest value, and `why` that is the largest. They are floats if fractions are allowed."""
 
     least: float
     most: float
     why: str
 
     def read(self, option: str, text: str) -> float:
-        """The number that a text is. Raises InputError, which names the option."""
+        """Read a number from a text; raise InputError, which names the option, unless it is one within the bounds."""
         fractions = isinstance(self.least, float)
         if not (_REAL if fractions else _WHOLE).fullmatch(text):
             kind = "number" if fractions else "whole number"

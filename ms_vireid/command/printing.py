@@ -1,4 +1,4 @@
-"""The one way to print: lines that show what they hold, whatever that would do to a terminal."""
+"""The one way to print: lines that are escaped where they would control a terminal."""
 
 import sys
 
@@ -6,8 +6,8 @@ from ms_vireid.command.errors import printable
 
 
 def say(*lines: str, error: bool = False) -> None:
-    """Print each text as one line, above a progress bar where there is one; error: to standard error."""
-    from tqdm import tqdm  # only now: a command line is read without it
+    """Print each text as one line, above the progress bar if there is one. error: print to standard error."""
+    from tqdm import tqdm  # not at the top: --help does without it
 
     stream = sys.stderr if error else sys.stdout
     if stream is not None:  # closed by the shell's >&-

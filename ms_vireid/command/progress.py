@@ -1,4 +1,4 @@
-"""Progress bars on a terminal; nothing in a log, where the caller prints plain lines."""
+"""Progress bars on a terminal. In a log there are none: the caller prints plain lines."""
 
 import sys
 from collections.abc import Iterable
@@ -9,8 +9,7 @@ from ms_vireid.command.errors import printable
 
 
 def progress(items: Iterable, total: int, what: str, unit: str, per_item: int = 1, initial: int = 0) -> Iterable:
-    """`items` with a bar that counts in `unit`s, `per_item` of them an item, with their rate and the time left."""
-    shown = sys.stderr.isatty()
+    """Iterate with a bar that counts in `unit`s, `per_item` of them an item, and shows their rate and the time left."""
     return tqdm(
         items,
         total=total,
@@ -19,5 +18,5 @@ def progress(items: Iterable, total: int, what: str, unit: str, per_item: int = 
         unit=unit,
         unit_scale=per_item,
         leave=False,
-        disable=not shown,
+        disable=not sys.stderr.isatty(),
     )

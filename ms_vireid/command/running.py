@@ -1,4 +1,7 @@
-"""What all commands share: one-line errors, exit codes, and the arguments that several take."""
+"""How all commands run: their parsers, one-line errors, exit codes, and the arguments that several share.
+
+A command's file has its parser. `work` imports what it does, which has a module of its own.
+"""
 
 import argparse
 import io
@@ -25,7 +28,7 @@ from ms_vireid.command.numbers import NUMBERS
 CHECKOUT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 DEVICES = ("auto", "CPU", "GPU", "Ascend")
 UNDECODABLE = (UnicodeError, EOFError, zlib.error, zipfile.BadZipFile)
-_LINKS = "Symlink loop"  # as pathlib has it, until Python 3.13
+_LINKS = "Symlink loop"  # what pathlib raises, until Python 3.13
 # MindSpore raises this anywhere in the main process as soon as a process that reads pictures is killed.
 _WORKER = re.compile(r"DataLoader worker .*(killed|exited)")
 
@@ -42,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, formatter_class=_Help, **options)
 
     def add_number(self, name: str, **options) -> None:
-        """An option that takes a number within its bounds; `name`: command and option, as `NUMBERS` has it."""
+        """Add an option that takes a number within its bounds. name: its key in `NUMBERS`, command and option."""
         option = name.split()[-1]
         self.add_argument(option, type=partial(NUMBERS[name].read, option), **{"metavar": "N"} | options)
 
@@ -51,13 +54,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def require_extra(what: str, extra: str, *packages: str) -> None:
-    """Raise InputError unless these packages, part of an extra of this project, are installed."""
+    """Raise InputError unless these packages, which an extra of this project installs, are there."""
     if missing := [package for package in packages if find_spec(package) is None]:
         raise InputError(f"{what} needs {' and '.join(missing)}: {install_command(extra)}")
 
 
 def install_command(extra: str) -> str:
-    """What installs an extra of this project: of a checkout as the README has it, of a wheel by its packages' names."""
+    """The command that installs an extra: in a checkout as in the README, else by the names of its packages."""
     if CHECKOUT.is_file():
         return f"pip install -e '.[{extra}]'"
     mark = re.compile(rf"""extra == ["']{extra}["']""")
@@ -65,8 +68,8 @@ def install_command(extra: str) -> str:
     return f"pip install {shlex.join(wanted)}"
 
 
-def own_version() -> str:
-    """This project's: as it is installed, or, in a checkout that never was, as its pyproject.toml has it."""
+def project_version() -> str:
+    """This project's version: the installed one, or pyproject.toml's in a checkout that was never installed."""
     try:
         return metadata.version("ms_vireid")
     except metadata.PackageNotFoundError:
@@ -82,7 +85,7 @@ def add_device(parser: Parser) -> None:
 
 
 def add_config(parser: Parser) -> None:
-    """The arguments that `config.reading.given_config` reads."""
+    """Add the arguments that `config.reading.given_config` reads."""
     parser.add_argument("--config", type=Path, default=CONFIG_ROOT / "demo.yaml", help="YAML file with the recipe")
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (data.root)")
     parser.add_argument(
@@ -91,19 +94,19 @@ def add_config(parser: Parser) -> None:
 
 
 def add_recipe(parser: Parser) -> None:
-    """The arguments that `config.reading.recipe` reads."""
+    """Add the arguments that `config.reading.recipe` reads."""
     add_config(parser)
     parser.add_number("recipe --seed", help="of all random numbers (seed)")
 
 
 def add_checkpoint(parser: Parser, more: str = "", required: bool = True, **options) -> None:
-    """What `inference.checkpoint_file` takes. more: of the help."""
+    """Add --checkpoint, a path for `inference.checkpoint_file`. more: the end of its help."""
     what = f"run folder, or its model.safetensors or last.safetensors{more}"
     parser.add_argument("--checkpoint", type=Path, required=required, metavar="P", help=what, **options)
 
 
 def add_inference(parser: Parser) -> None:
-    """The arguments that `start_inference` reads."""
+    """Add the arguments that `inference.start_inference` reads."""
     add_device(parser)
     parser.add_argument(
         "--program",
@@ -121,12 +124,12 @@ def work(module: str) -> ModuleType:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command. Exit code 0; 2 and one line if something outside is wrong (a user's mistake, a file, the system);
-    130 if interrupted; 141 where nothing reads what it prints any more, as after `| head`; 1 and the traceback for a
-    bug of ours."""
+    """Run a command. Its exit code is 0; 2, with one line, if something outside is wrong (a user's mistake, a file, the
+    system); 130 if it was interrupted; 141 if nothing reads its output any more, as after `| head`; and 1, with the
+    traceback, for a bug of ours."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name on disk may hold any bytes
+            stream.reconfigure(errors="backslashreplace")  # a file's name may hold any bytes
     try:
         main()
         if sys.stdout is not None:  # closed by the shell's >&-
@@ -135,7 +138,7 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _unread():
-            sys.exit(141)  # as the shell has it for a command that SIGPIPE ends
+            sys.exit(141)  # the shell's code for a command that SIGPIPE ended
         if (problem := _outside(error)) is None:
             _print_traceback()
             print("this is a bug of ms_vireid; please report it with the lines above", file=sys.stderr)
@@ -148,8 +151,8 @@ def run(main: Callable[[], None]) -> None:
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """A block, or as a decorator a function to be called from Python, in which what is wrong outside is an InputError
-    with the line that `run` prints."""
+    """Turn whatever is wrong outside into an InputError with the line that `run` prints: in a block, or as a decorator
+    in a function that is called from Python."""
     try:
         yield
     except Exception as error:
@@ -159,12 +162,12 @@ def in_one_line() -> Iterator[None]:
 
 
 def _print_traceback() -> None:
-    """Of the error in hand, whose texts may hold names."""
+    """Print the traceback of the current error, escaped: its texts may hold names of files."""
     print(*map(printable, traceback.format_exc().splitlines()), sep="\n", file=sys.stderr)
 
 
 def _unread() -> bool:
-    """Whether standard output is a pipe without a reader; what is left for it then goes nowhere."""
+    """Whether standard output is a pipe without a reader. If so, discard the rest of the output."""
     watched = select.poll()
     watched.register(sys.stdout.fileno(), 0)
     if unread := any(event & select.POLLERR for _, event in watched.poll(0)):
@@ -173,7 +176,7 @@ def _unread() -> bool:
 
 
 def _outside(error: Exception) -> str | None:
-    """What is wrong outside, in words; None for a bug of ours."""
+    """Say in words what is wrong outside; None for a bug of ours."""
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""Signals: a request to stop, answered when the step in hand is done, and the end of other processes."""
+"""Signals: requests to stop after the current step, and processes that end with others."""
 
 import ctypes
 import os
@@ -19,14 +19,14 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM fill, so that the current step is finished; a second signal stops at once.
+    """Collect SIGINT and SIGTERM in a list, so that the current step can be finished; a second signal stops at once.
 
-    Within another one the list stays empty: the outer one decides when to stop. So it does outside the main thread, to
-    which Python gives all signals.
+    Within another such block the list stays empty: the outer block decides when to stop. The list also stays empty
+    outside the main thread, since Python delivers signals to the main thread.
     """
     requests: list[int] = []
-    answered = getattr(signal.getsignal(signal.SIGINT), "func", None) is _request
-    if answered or threading.current_thread() is not threading.main_thread():
+    within_another = getattr(signal.getsignal(signal.SIGINT), "func", None) is _request
+    if within_another or threading.current_thread() is not threading.main_thread():
         yield requests
         return
     previous = {number: signal.signal(number, partial(_request, requests)) for number in STOPS}
@@ -44,27 +44,29 @@ def _request(requests: list[int], number: int, _frame) -> None:
 
 
 def signal_with_parent(number: int) -> None:
-    """Have Linux send this process a signal when its parent ends; does nothing elsewhere."""
+    """Let Linux send this process a signal when its parent ends. Elsewhere, do nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def leave_to_parent() -> None:
-    """Leave the end of a worker to its parent. Ctrl-C and a job scheduler's SIGTERM reach the whole process group. If
-    the parent itself is killed, a worker with unread results would wait forever: so Linux kills it with its parent."""
+    """Let its parent end this worker: ignore Ctrl-C and a job scheduler's SIGTERM, which reach the whole process group.
+    Linux kills the worker with its parent, since with unread results it would wait forever."""
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
     signal_with_parent(signal.SIGKILL)
 
 
 def end_with_workers(seconds: int = 10) -> None:
-    """Have a process of its own end this one, msrun's scheduler, once all workers beside it have been gone for some
-    seconds. MindSpore's would wait ten minutes for workers that were killed before they met, and msrun for it; no
-    thread of this process could run meanwhile. Does nothing where no msrun has started it."""
+    """End this process, msrun's scheduler, once all workers have been gone for some seconds.
+
+    MindSpore's scheduler waits ten minutes for workers that were killed before they met, and msrun waits for it. No
+    thread of this process runs meanwhile, so a forked process watches. Does nothing without msrun.
+    """
     scheduler, launcher = os.getpid(), psutil.Process(os.getppid())
     if not any(Path(word).name == "msrun" for word in launcher.cmdline()) or os.fork():
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the others answer it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other processes answer Ctrl-C
     signal_with_parent(signal.SIGKILL)
     missing = 0
     while missing < seconds and os.getppid() == scheduler:
@@ -76,7 +78,7 @@ def end_with_workers(seconds: int = 10) -> None:
 
 
 def _is_worker(process, scheduler: int) -> bool:
-    """Whether one of msrun's processes is a worker that lives; it also starts a `tail` for each one's log."""
+    """Whether a process of msrun is a living worker. msrun also starts a `tail` for each log."""
     try:
         return process.pid != scheduler and process.status() != psutil.STATUS_ZOMBIE and process.name() != "tail"
     except psutil.NoSuchProcess:

@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from ms_vireid.command.errors import InputError, the_first
-from ms_vireid.command.running import own_version
+from ms_vireid.command.running import project_version
 from ms_vireid.config import (
     FREE_KEYS,
     Config,
@@ -193,7 +193,7 @@ class RunFolder:
             "cores": os.cpu_count(),
             "platform": platform.platform(),
             "python": platform.python_version(),
-            "versions": {"ms_vireid": own_version()} | {package: version(package) for package in packages},
+            "versions": {"ms_vireid": project_version()} | {package: version(package) for package in packages},
             "git_commit": git_commit(),
             "data": {"name": data.name, "root": root, **sizes, "checksum": data.checksum},
             "config": dump_config(config),

@@ -14,7 +14,7 @@ from mindspore import Tensor, nn
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
-from ms_vireid.command.running import own_version
+from ms_vireid.command.running import project_version
 from ms_vireid.config import dump_config
 from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
@@ -64,7 +64,7 @@ class Request:
         """
         trained = self.trained
         values = {
-            "producer": f"ms_vireid {own_version()}",
+            "producer": f"ms_vireid {project_version()}",
             "model": trained.config.model.name,
             "modality": self.modality,
             "decoding": dict.fromkeys(self.modalities, "RGB"),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ms_vireid.command.running import own_version
+from ms_vireid.command.running import project_version
 from ms_vireid.config import Config, dump_config
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ReIDData
@@ -45,7 +45,7 @@ class TrainedModel:
 
     def feature_info(self) -> dict:
         """The `info` of features that it makes, before any folder of pictures is known."""
-        about = {"format": FORMAT, "version": own_version(), "checkpoint": self.source()}
+        about = {"format": FORMAT, "version": project_version(), "checkpoint": self.source()}
         return about | {"config": dump_config(self.config), "images": "", "skipped": {}}
 
     @property
