@@ -76,8 +76,8 @@ def train(
         return
     rows["chance"] = chance(data.test, trials, data.protocol)
     selected = _best_and_last(output.evaluations(), config, result.mean)
-    of = {"evaluated": evaluated(config, data.protocol), "sha256": file_checksum(model)}
-    write_json(output.result, rows | selected | {"protocol": result.as_dict() | of})
+    source = {"evaluated": evaluated(config, data.protocol), "sha256": file_checksum(model)}
+    write_json(output.result, rows | selected | {"protocol": result.as_dict() | source})
     say(*format_table(rows).split("\n"))
     for name, metrics in selected.items():
         say(f"{name} epoch, {metrics['epoch']}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")
@@ -85,12 +85,12 @@ def train(
 
 
 def _best_and_last(evaluations: list[dict], config: Config, trained: dict) -> dict[str, dict]:
-    """The test metrics of the best epoch by mAP and of the last one, as far as they were evaluated during training."""
+    """The test metrics of the best epoch by mAP and of the last one, if they were evaluated during training."""
     if not evaluations:
         return {}
     if config.train.select == "last" and evaluations[-1]["epoch"] < config.epochs:
         evaluations = [*evaluations, {"epoch": config.epochs, **trained}]
-    found = {"best": max(evaluations, key=lambda one: one["map"])}
+    selected = {"best": max(evaluations, key=lambda one: one["map"])}
     if evaluations[-1]["epoch"] == config.epochs:
-        found["last"] = evaluations[-1]
-    return found
+        selected["last"] = evaluations[-1]
+    return selected
