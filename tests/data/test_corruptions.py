@@ -86,25 +86,6 @@ def test_black_and_white_pictures_stay_within_the_range(name, value):
         assert lost.max() <= 1
 
 
-@pytest.mark.parametrize("severity", SEVERITIES)
-def test_all_twenty_differ_from_the_picture_and_from_each_other(severity):
-    pictures = [person(), *(corrupted(person(), name, severity) for name in TYPES)]
-    assert len({picture.tobytes() for picture in pictures}) == 21  # the benchmark's twenty types
-    assert min(np.abs(picture.astype(int) - pictures[0]).mean() for picture in pictures[1:]) > 0.5
-
-
-# Not of frost (its ice brightens what it covers), fog (darkened again to the picture's maximum), spatter (water, from
-# severity 4 on mud) and saturate (less colour at 1 and 2, more from 3 on).
-@pytest.mark.parametrize("name", [name for name in TYPES if name not in ("frost", "fog", "spatter", "saturate")])
-def test_the_mean_error_grows_with_the_severity(name):
-    pictures = [person(), person(identity=7, camera=1), person(identity=12, camera=4)]
-    errors = [
-        np.mean([np.abs(corrupted(p, name, severity, seed).astype(int) - p) for p in pictures for seed in range(4)])
-        for severity in SEVERITIES
-    ]
-    assert np.all(np.diff(errors) > 0), f"{name}: mean errors {errors}"
-
-
 # drawn at random
 
 
@@ -330,33 +311,10 @@ def test_contrast_by_hand():
         assert (corrupted(pixels, "contrast", 3) == pixels).all()
 
 
-def test_pixelate_makes_blocks():
-    result = corrupted(noise_picture((32, 16)), "pixelate", 5)  # a quarter of the size
-    blocks = result.reshape(8, 4, 4, 4, 3)
-    assert (blocks == blocks[:, :1, :, :1]).all()
-
-
 def test_jpeg_is_pillows_of_the_published_quality(tmp_path):
     Image.fromarray(person()).save(tmp_path / "a.jpg", quality=10)
     with Image.open(tmp_path / "a.jpg") as picture:
         np.testing.assert_array_equal(corrupted(person(), "jpeg", 4), np.asarray(picture))
-
-
-def test_snow_whitens_rain_darkens_and_fog_takes_contrast():
-    assert corrupted(constant(90, 90, 90), "snow", 1).mean() > 100
-    assert corrupted(constant(90, 90, 90), "rain", 1).mean() < 70
-    pixels = person()
-    foggy = corrupted(pixels, "fog", 3)
-    assert foggy.max() <= pixels.max()
-    detail = [np.abs(np.diff(p.astype(int), axis=1)).mean() for p in (pixels, foggy)]
-    assert detail[1] < detail[0]
-
-
-def test_rain_falls_in_streaks_of_the_published_number():
-    # On black at severity 1: 41,472 // 770 = 53 drops of 11 pixels, of which some lie on others or beyond the sides.
-    wet = CORRUPTIONS["rain"](np.zeros((3, *REFERENCE_SIZE), np.float32), 1, np.random.default_rng(0))
-    light = (wet[0] + 0.1).sum() / (200 / 255)
-    assert 0.8 * 53 * 11 < light <= 53 * 11 * 1.02  # the blur's rounding
 
 
 def test_spatter_is_turquoise_water_or_brown_mud():
@@ -364,14 +322,6 @@ def test_spatter_is_turquoise_water_or_brown_mud():
     assert water[0] < water[1] == water[2]
     mud = corrupted(constant(255, 255, 255), "spatter", 5).reshape(-1, 3)
     np.testing.assert_array_equal(mud.min(axis=0), [63, 42, 20])
-
-
-@pytest.mark.parametrize("severity", SEVERITIES)
-def test_the_ice_of_frost_covers_and_varies_like_a_photograph(severity):
-    _, ice = {1: (1, 0.4), 2: (0.8, 0.6), 3: (0.7, 0.7), 4: (0.65, 0.7), 5: (0.6, 0.75)}[severity]
-    pictures = [corrupted(constant(0, 0, 0), "frost", severity, seed)[:, :, 2] / (255 * ice) for seed in range(8)]
-    assert 0.3 < np.mean(pictures) < 0.6
-    assert np.mean([picture.std() for picture in pictures]) > 0.15
 
 
 def photograph(height: int, width: int) -> np.ndarray:

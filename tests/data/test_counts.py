@@ -205,8 +205,3 @@ def test_a_tree_that_is_not_as_published_ends_with_1_and_the_counts_beside_each_
     assert printed[2].split() == ["split", "modality", *["found", "published"] * 3]
     assert printed[3] == "train  visible       3        206      1          1      6      2,060"
     assert printed[-1] == "20 pictures decoded; 5 problems"
-
-
-def test_a_tree_that_cannot_be_read_ends_with_2_and_one_line(tmp_path, capsys):
-    assert check("--config", "configs/pmt/llcm.yaml", "--data-root", tmp_path / "nowhere") == 2
-    assert capsys.readouterr().err.count("\n") == 1

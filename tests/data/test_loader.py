@@ -212,18 +212,3 @@ def test_evaluation_batches_hold_every_picture_once_and_one_modality_each(data):
     index = [index for _, index in iterate(EvaluationBatches(data.test, (16, 16), batch_size=3), workers=0)]
     assert sorted(np.concatenate(index)) == list(range(len(data.test)))
     assert all(len(set(data.test.infrared[one])) == 1 for one in index)
-
-
-def test_evaluation_does_not_augment(data):
-    batches = EvaluationBatches(data.test, (16, 16), batch_size=3)
-    assert_equal(
-        ((index, images) for images, index in iterate(batches, workers=2)),
-        [(index, images) for images, index in iterate(batches, workers=0)],
-    )
-
-
-def test_a_truncated_test_picture_is_an_input_error_that_names_it(data, tmp_path):
-    test = read_sysu_mm01(tree.write_sysu_mm01(tmp_path)).test
-    tree.truncate(test.paths[0])
-    with pytest.raises(InputError, match="cannot be decoded as a picture"):
-        list(iterate(EvaluationBatches(test, (16, 16), batch_size=3), workers=0))

@@ -290,10 +290,3 @@ def test_only_pictures_are_listed_sorted_by_name(tmp_path):
     skipped = []
     assert [p.name for p in list_pictures(tmp_path, skipped)] == ["a.PNG", "b.jpg"]
     assert skipped == [tmp_path / "c.txt"]
-
-
-def test_test_pictures_are_checked_before_training(tmp_path):
-    data = read_sysu_mm01(tree.write_sysu_mm01(tmp_path))
-    data.test.paths[0].write_bytes(b"")
-    with pytest.raises(InputError, match="is empty"):
-        validate_for_training(data, num_instances=2)

@@ -7,8 +7,6 @@ from PIL import Image
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import AugmentationConfig
 from ms_vireid.data.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     adaptive_gray,
     augment,
     channel_exchange,
@@ -193,12 +191,6 @@ def share_of(config, draws=400):
 def test_visible_pictures_are_changed_as_often_as_configured(changes, share):
     # Five standard deviations of a binomial; without augmentation a picture is normalised and no more.
     assert abs(share_of(NOTHING.model_copy(update=changes)) - share) <= 5 * (share * (1 - share) / 400) ** 0.5
-
-
-def test_normalising_is_torchvisions_arithmetic_for_every_level():
-    levels = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
-    expected = (levels.transpose(2, 0, 1) / 255 - IMAGENET_MEAN[:, None, None]) / IMAGENET_STD[:, None, None]
-    np.testing.assert_allclose(normalise(levels), expected, rtol=0, atol=1e-6)  # float32, values up to 2.7
 
 
 def test_flip_mirrors_left_and_right():

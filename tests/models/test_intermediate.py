@@ -41,13 +41,6 @@ def test_the_light_networks_are_two_pointwise_convolutions(cell):
     assert len(np.unique(actual)) > 100  # the one hidden unit is alive in this draw
 
 
-def test_x_does_not_see_the_infrared_picture():
-    modality = XModality(ResNet(**STAGE))
-    visible, infrared = ms.Tensor(pictures())
-    same = modality.picture(visible, infrared, None) == modality.picture(visible, 0 * infrared, None)
-    assert same.all()
-
-
 @pytest.mark.parametrize(("mixing", "drawn"), [("picture", (64, 1, 1, 1)), ("pixel", (64, 1, 16, 8))])
 def test_the_mixed_picture_is_a_convex_combination(mixing, drawn):
     modality = MixedModality(ResNet(**STAGE), mixing)

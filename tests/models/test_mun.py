@@ -54,19 +54,6 @@ def outputs_of(model, progress=0.0, images=None):
     return TrainingOutputs(*(output.asnumpy() for output in outputs))
 
 
-@EVERY
-def test_training_returns_the_documented_outputs(options):
-    shapes = {"logits": (2 * P * K, CLASSES), "pooled": (2 * P * K, EMBED), "bnneck": (2 * P * K, EMBED)}
-    if options.get("intermediate") != "none":
-        shapes |= dict.fromkeys(("visible", "infrared", "auxiliary"), (P * K, EMBED))
-        shapes |= dict.fromkeys(("visible_logits", "infrared_logits"), (P * K, CLASSES))
-        shapes |= {f"{modality}_prototypes": (P * K, EMBED) for modality in ("visible", "infrared", "auxiliary")}
-    if options.get("auxiliary_classifier"):
-        shapes["auxiliary_logits"] = P * K, CLASSES
-    outputs = outputs_of(build(**options))._asdict()
-    assert {name: output.shape for name, output in outputs.items() if output is not None} == shapes
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -160,12 +147,6 @@ def test_an_inference_model_is_the_same_without_the_training_only_parts(options)
         inference.set_train()(images)
 
 
-def test_the_modalities_have_their_own_first_stages():
-    model = build().set_train(False)
-    same = model(ms.Tensor(batch()), "visible").asnumpy() - model(ms.Tensor(batch()), "infrared").asnumpy()
-    assert np.abs(same).max() > 1e-3
-
-
 @pytest.mark.parametrize("modality", ["visible", "infrared"])
 def test_a_modalitys_path_and_classifier_are_its_own(modality):
     model = build()
@@ -198,38 +179,6 @@ def test_classifiers_and_retrieval_take_the_features_that_are_named(classified, 
     logits = to_logits(pooled if cell is model.pool else model.bottleneck(pooled)).asnumpy()
     taken = pooled if classified == "pooled" else model.bottleneck(pooled)
     np.testing.assert_allclose(logits, taken.asnumpy() @ weight.T, rtol=0, atol=1e-6)
-
-
-def test_of_three_parts_the_second_is_visible_for_logits_and_triplets_alone():
-    model = build(parts=3)
-    images = batch()
-    half = P * K
-    images = np.concatenate([images[:half], images[:half][::-1], images[half:]])
-    labels = ms.Tensor(np.tile(LABELS[:half], 3))
-    values = model.set_train()(ms.Tensor(images), None, ms.Tensor(KEY), labels, 0.0)
-    outputs = TrainingOutputs(*(value.asnumpy() for value in values))
-    assert outputs.logits.shape == (3 * half, CLASSES)
-    assert outputs.pooled.shape == outputs.bnneck.shape == (3 * half, EMBED)
-    np.testing.assert_array_equal(outputs.visible, outputs.pooled[:half])
-    np.testing.assert_array_equal(outputs.infrared, outputs.pooled[2 * half :])
-    # The second part has the first one's pictures backwards.
-    np.testing.assert_allclose(outputs.pooled[half : 2 * half], outputs.pooled[:half][::-1], rtol=0, atol=1e-5)
-    for modality in ("visible", "infrared", "auxiliary"):
-        np.testing.assert_array_equal(getattr(outputs, f"{modality}_prototypes"), getattr(outputs, modality))
-
-
-def test_each_modality_can_have_statistics_of_its_own():
-    images = batch()
-    brighter = images.copy()
-    brighter[P * K :] += 3.0  # infrared
-    joint, each = (
-        [outputs_of(build(batch_norm=kind, intermediate="none"), images=given) for given in (images, brighter)]
-        for kind in ("joint", "each")
-    )
-    half = P * K
-    np.testing.assert_array_equal(each[0].bnneck[:half], each[1].bnneck[:half])
-    assert not np.array_equal(joint[0].bnneck[:half], joint[1].bnneck[:half])
-    assert not np.array_equal(each[0].bnneck[half:], each[1].bnneck[half:])
 
 
 @pytest.mark.parametrize("options", [{"classified": "both"}, {"tested": "Z"}, {"batch_norm": "none"}])

@@ -76,12 +76,6 @@ def test_a_copy_of_the_buffers_goes_on_in_the_same_way(memory):
     np.testing.assert_array_equal(module(*arguments).asnumpy(), restored(*arguments).asnumpy())
 
 
-@MEMORY
-def test_only_the_projections_are_trained_and_they_start_as_the_identity(memory):
-    np.testing.assert_array_equal(build(memory).projection.asnumpy(), [np.eye(WIDTH)] * 3)
-    assert [p.name for p in build(memory).trainable_params()] == ["projection"]
-
-
 def test_wrong_arguments_features_and_labels_raise():
     rows = ms.ops.zeros((3, 6, WIDTH))
     for message, wrong in (

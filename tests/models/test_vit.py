@@ -44,13 +44,6 @@ def test_each_branch_has_a_row_of_its_own_in_the_steps_factors():
     assert sorted(cell.layer for _, cell in cells if isinstance(cell, DropPath)) == list(range(6))
 
 
-def test_evaluation_gives_unit_features_and_training_logits_and_raw_features():
-    model = create_model("pmt_vit_tiny", 5, dropout=0.0, drop_path=0.0, **SMALL)
-    assert np.linalg.norm(model(Tensor(images(3))).asnumpy(), axis=1) == pytest.approx(np.ones(3), abs=1e-6)
-    logits, features, _ = model.set_train()(Tensor(images(3)))
-    assert (logits.shape, features.shape) == ((3, 5), (3, 16))
-
-
 def test_what_does_not_fit_is_refused():
     for message, wrong in (
         (r"\(32, 16\).*\(16, 32\)", lambda: VisionTransformer(**SMALL)(Tensor(images(1, (16, 32))))),
