@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import replace
+from functools import cache
 from types import SimpleNamespace
 
 import mindspore as ms
@@ -71,26 +72,38 @@ def trained(checkpoints):
     return dict(zip(FAMILIES, load_trained(list(checkpoints.values())), strict=True))
 
 
-@pytest.fixture
-def run_export(checkpoints, monkeypatch, tmp_path):
-    def exported(family, *options):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("sys.argv", ["export.py", "--checkpoint", str(checkpoints[family]), *options])
+def export_into(folder, *options):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", ["export.py", *map(str, options)])
         run(export.main)
 
-    return exported
+
+@pytest.fixture
+def run_export(checkpoints, tmp_path):
+    return lambda family, *options: export_into(tmp_path, "--checkpoint", checkpoints[family], *options)
 
 
-def names(family, suffix):
-    return ["out" + suffix] if family == "pmt" else [f"out-{m}{suffix}" for m in ("infrared", "visible")]
+@pytest.fixture(scope="module")
+def exported(checkpoints, tmp_path_factory):
+    """A function of family and format: the folder with its files, made once."""
+
+    @cache
+    def folder_of(family, kind):
+        folder = tmp_path_factory.mktemp("files")
+        export_into(folder, "--checkpoint", checkpoints[family], "--format", kind, "--output", f"out.{kind}")
+        return folder
+
+    return folder_of
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_files_compute_what_the_checkpoint_does(run_export, trained, tmp_path, family, kind):
-    run_export(family, "--format", kind, "--output", f"out.{kind}")
-    assert sorted(path.name for path in tmp_path.iterdir()) == names(family, f".{kind}")
-    for path in tmp_path.iterdir():
+def test_the_files_compute_what_the_checkpoint_does(exported, trained, family, kind):
+    paths = sorted(exported(family, kind).iterdir())
+    ends = [""] if family == "pmt" else ["-infrared", "-visible"]
+    assert [path.name for path in paths] == [f"out{end}.{kind}" for end in ends]
+    for path in paths:
         modality = stored_in(path)["modality"]
         images = reference(Request(trained[family], modality)).images[[2, 0, 1, 1, 0]]
         expected = trained[family].model(ms.Tensor(images), modality).asnumpy()
@@ -101,11 +114,10 @@ def test_the_files_compute_what_the_checkpoint_does(run_export, trained, tmp_pat
         assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
 
 
-def test_a_mindir_pools_in_float32(run_export, tmp_path):
+def test_a_mindir_pools_in_float32(exported):
     """Not as a CPU does, by logarithms in float64 (`programs/reproducible.py`)."""
-    run_export("agw", "--format", "mindir", "--output", "out.mindir")
     model = ModelProto()
-    model.ParseFromString((tmp_path / "out-visible.mindir").read_bytes())
+    model.ParseFromString((exported("agw", "mindir") / "out-visible.mindir").read_bytes())
     graphs = [model.graph, *model.functions]
     operators = {node.op_type.split("::")[-1].split(":")[0] for graph in graphs for node in graph.node}
     assert "Pow" in operators
@@ -113,11 +125,10 @@ def test_a_mindir_pools_in_float32(run_export, tmp_path):
 
 
 @pytest.mark.parametrize(("family", "kind"), [("pmt", "onnx"), ("agw", "onnx"), ("pmt", "mindir")])
-def test_a_picture_prepared_as_the_file_says_has_the_features_of_extract(run_export, trained, tmp_path, family, kind):
+def test_a_picture_prepared_as_the_file_says_has_the_features_of_extract(exported, trained, tmp_path, family, kind):
     """A picture prepared with Pillow and what the file says, nothing else."""
-    run_export(family, "--format", kind, "--output", f"out.{kind}")
     pictures = write_folder(tmp_path / "pictures", ("0001", "0002"))
-    for path in tmp_path.glob(f"*.{kind}"):
+    for path in exported(family, kind).iterdir():
         info = stored_in(path)
         for modality, decoding in json.loads(info["decoding"]).items():
             chosen = sorted((pictures / modality).rglob("*.jpg"))
@@ -269,10 +280,8 @@ def test_an_unknown_layer_is_named():
     ("options", "says"),
     [
         (("--format", "tensorrt"), "argument --format: invalid choice: 'tensorrt'"),
-        ((), "the following arguments are required: --format"),
         (("--format", "onnx", "--output", "out.mindir"), "--output out.mindir: the file's name must end in .onnx"),
         (("--format", "onnx", "--output", "no/out.onnx"), "--output no/out.onnx: its folder does not exist"),
-        (("--format", "mindir", "--batch-size", "0"), "--batch-size 0: must be at least 1"),
         (("--format", "onnx", "--modality", "visible"), "--modality visible: a PMT has one graph for both modalities"),
         (
             ("--format", "onnx", "--checkpoint", "no.safetensors", "--output", "out.onnx"),

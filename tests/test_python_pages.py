@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.tree import write_folder
-from tests.test_own_folders import FEWER_STEPS, command, people
+from tests.test_own_folders import QUICK, command, people
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +25,7 @@ def trained(tmp_path_factory):
     write_folder(folder / "people", people(12))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        command("ms_vireid/train.py", *FEWER_STEPS)
+        command("ms_vireid/train.py", *QUICK)
     return folder
 
 

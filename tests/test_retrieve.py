@@ -212,7 +212,6 @@ def test_many_queries_are_cut_in_the_table_and_whole_in_the_json(search, capfd):
             "all.npz: features of another checkpoint (",
         ),
         (("--query", "night.npz", "--gallery", "milvus:no.db"), "milvus:no.db: no such gallery; make it with --add"),
-        (("--query", "night.npz", "--gallery", "all.npz", "--top-k", "0"), "--top-k 0: must be at least 1"),
         (
             ("--query", "night.npz", "--gallery", "all.npz", "--add", "all.npz"),
             "--add all.npz: only for a gallery in M",

@@ -1,5 +1,7 @@
 """The main job on a tiny model, in this process: what is printed, what is left, what evaluate.py makes of it."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -39,8 +41,8 @@ model.patch_size=8 model.stride=6 model.embed_dim=16 model.num_heads=2 model.dep
 train.num_identities=3 train.num_instances=2 train.log_steps=1 evaluation.trials=2
 """
 SHORT = "stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2"
-
-
+# By operators, which compile nothing.
+QUICK = *TINY.split(), *SHORT, "train.program=operators", "evaluation.compare_untrained=false"
 AGW = """
 data={name: synthetic, image_size: [32, 16], workers: 0, synthetic: {train_identities: 6, val_identities: 1,
 test_identities: 4, images_per_camera: 1, image_size: [64, 32]}}
@@ -88,9 +90,11 @@ def logged(run):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("train")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
         command(patch, folder, train, *TINY.split(), *SHORT)
-    return folder / "runs" / "pmt-demo"
+    run = folder / "runs" / "pmt-demo"
+    (run / "printed.txt").write_text(printed.getvalue())
+    return run
 
 
 def evaluated(monkeypatch, finished, *arguments):
@@ -108,15 +112,12 @@ def test_the_result_holds_trained_untrained_and_chance(finished):
     assert result["chance"]["rank1"] == pytest.approx(1 / 4, abs=0.008)  # four identities, alike in the gallery
 
 
-def test_the_page_of_a_run_is_opened_or_named(tmp_path, monkeypatch, capfd):
+def test_the_page_of_a_run_is_named_or_opened(finished, tmp_path, monkeypatch):
+    assert (finished / "printed.txt").read_text().endswith("its page: python -m ms_vireid.report runs/pmt-demo\n")
     opened = []
     monkeypatch.setattr("webbrowser.open", opened.append)
-    short = [*TINY.split(), "stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=1"]
-    command(monkeypatch, tmp_path, train, *short)
-    assert capfd.readouterr().out.endswith("its page: python -m ms_vireid.report runs/pmt-demo\n")
-    assert not opened
-    command(monkeypatch, tmp_path, train, *short, "--open")
-    page = tmp_path / "runs/pmt-demo-2/report.html"
+    command(monkeypatch, tmp_path, train, *QUICK, "--open")
+    page = tmp_path / "runs/pmt-demo/report.html"
     assert page.stat().st_size > 10_000
     assert opened == [page.as_uri()]
 
@@ -130,7 +131,7 @@ def test_a_checkout_that_was_never_installed_trains_and_extracts(tmp_path, monke
         return found(name)
 
     monkeypatch.setattr(metadata, "distribution", none_of_its_own)
-    command(monkeypatch, tmp_path, train, *TINY.split(), "stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=1")
+    command(monkeypatch, tmp_path, train, *QUICK)
     run = tmp_path / "runs/pmt-demo"
     assert json.loads((run / "run.json").read_text())["versions"]["ms_vireid"] == here
     images = "--images", write_folder(tmp_path / "pictures"), "--output", "f.npz"
@@ -234,8 +235,8 @@ def test_evaluate_refuses_a_file_that_it_cannot_write(monkeypatch, tmp_path, cap
 
 
 def test_the_best_epoch_and_chosen_ones_are_kept_on_request(tmp_path, monkeypatch):
-    options = ["stages.0.epochs=1", "stages.1.epochs=2", "train.iterations=1", "train.keep_epochs=[0,1,3]"]
-    command(monkeypatch, tmp_path, train, *TINY.split(), *options, "train.select=best", "train.evaluate_every=1")
+    options = "stages.1.epochs=2", "train.iterations=1", "train.keep_epochs=[0,1,3]", "train.select=best"
+    command(monkeypatch, tmp_path, train, *QUICK, *options, "train.evaluate_every=1")
     run = tmp_path / "runs/pmt-demo"
     evaluated = [row["evaluation"]["map"] for row in logged(run) if "evaluation" in row]
     assert len(evaluated) == 3
@@ -273,7 +274,7 @@ def test_an_evaluation_does_not_count_in_the_speed_of_training(finished, tmp_pat
     monkeypatch.setattr(Trainer, "queue_step", lasting(1, Trainer.queue_step))
     monkeypatch.setattr(evaluating, "evaluate_model", lasting(100, evaluating.evaluate_model))
     options = "train.iterations=3", "train.log_steps=2", "train.evaluate_every=1", "--output", tmp_path / "run"
-    command(monkeypatch, finished.parents[1], train, *TINY.split(), *SHORT, *options)
+    command(monkeypatch, finished.parents[1], train, *QUICK, *options)
     speeds = {row["step"]: row["images_per_second"] for row in logged(tmp_path / "run") if "evaluation" not in row}
     assert speeds == {2: 12, 4: 12, 6: 12}  # pictures in a step
     assert "| 12.0 images/s | 00:02 left" in capfd.readouterr().out
@@ -299,19 +300,14 @@ def test_the_best_and_the_last_epoch_are_told_where_they_were_evaluated(select, 
     assert {name: (metrics["epoch"], metrics["map"]) for name, metrics in found.items()} == expected
 
 
+ON_A_TREE = [option for option in QUICK if not option.startswith(("data.synthetic", "evaluation.trials"))]
+ON_A_TREE += ["train.num_identities=2", "model.pretrained=none"]
+
+
 @pytest.mark.parametrize(("name", "write"), [("sysu", write_sysu_mm01), ("regdb", write_regdb), ("llcm", write_llcm)])
 def test_the_papers_recipes_run_on_trees_in_the_real_layouts(tmp_path, monkeypatch, capfd, name, write):
     root = write(tmp_path / "tree")
-    small = [option for option in TINY.split() if not option.startswith(("data.synthetic", "evaluation.trials"))]
-    options = [
-        "stages.0.epochs=1",
-        "stages.1.epochs=1",
-        "train.iterations=2",
-        "train.num_identities=2",
-        "model.pretrained=none",
-    ]
-    recipe = CONFIG_ROOT / "pmt" / f"{name}.yaml"
-    command(monkeypatch, tmp_path, train, "--config", recipe, "--data-root", root, *small, *options)
+    command(monkeypatch, tmp_path, train, "--config", CONFIG_ROOT / f"pmt/{name}.yaml", "--data-root", root, *ON_A_TREE)
     assert (tmp_path / f"runs/pmt-{name}/model.safetensors").exists()
     printed = capfd.readouterr().out
     assert "trained" in printed
@@ -325,26 +321,30 @@ def agw(*options):
     return ["--config", CONFIG_ROOT / "agw/sysu.yaml", head.replace("\n", " ") + "}}", *tail.split(), *options]
 
 
-def test_agw_trains_with_its_own_schedule_and_is_evaluated_by_modality(tmp_path, monkeypatch):
-    command(monkeypatch, tmp_path, train, *agw())
-    run_folder = tmp_path / "runs/agw-sysu"
-    rows = logged(run_folder)
+@pytest.fixture(scope="module")
+def finished_agw(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("agw")
+    with pytest.MonkeyPatch.context() as patch:
+        command(patch, folder, train, *agw())
+    return folder / "runs/agw-sysu"
+
+
+def test_agw_trains_with_its_own_schedule_and_is_evaluated_by_modality(finished_agw, monkeypatch):
+    rows = logged(finished_agw)
     assert [row["lr_full"] for row in rows] == pytest.approx([0.1, 0.1, 0.01, 0.01])
     assert [row["lr_backbone"] for row in rows] == pytest.approx([0.01, 0.01, 0.001, 0.001])
     assert {"loss", "id", "wrt"} <= rows[0].keys()
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    command(monkeypatch, tmp_path, evaluate, "--checkpoint", run_folder / "model.safetensors", "--json", "again.json")
+    again = evaluated(monkeypatch, finished_agw)
     assert "ONEDNN_MAX_CPU_ISA" not in os.environ  # kernels' products take what the processor has
-    again = json.loads((tmp_path / "again.json").read_text())
-    trained = json.loads((run_folder / "result.json").read_text())["trained"]
+    trained = json.loads((finished_agw / "result.json").read_text())["trained"]
     assert again["mean"] == pytest.approx(trained, abs=1e-12)
 
 
-def test_a_stopped_run_of_agw_resumes_bitwise(tmp_path, monkeypatch):
-    command(monkeypatch, tmp_path, train, *agw(), "--output", "whole")
+def test_a_stopped_run_of_agw_resumes_bitwise(finished_agw, tmp_path, monkeypatch):
     stopped_at(monkeypatch, tmp_path, 3, *agw(), "--output", "stopped")
     command(monkeypatch, tmp_path, train, *agw(), "--output", "stopped", "--resume", "auto")
-    weights = [load_checkpoint(tmp_path / name / "last.safetensors").arrays for name in ("whole", "stopped")]
+    weights = [load_checkpoint(run / "last.safetensors").arrays for run in (finished_agw, tmp_path / "stopped")]
     assert "momentum_buffer.non_local_3.0.g.weight" in weights[0]
     for name, array in weights[0].items():
         assert np.array_equal(array, weights[1][name]), name
@@ -386,16 +386,6 @@ def test_a_run_goes_on_in_its_folder_from_a_file_elsewhere(finished, tmp_path, m
     assert logged(folder) == logged(finished)
 
 
-@pytest.mark.parametrize("row", ["agw", "agw-msel-pl-dcl"])
-def test_rows_of_pmts_table_4_train(tmp_path, monkeypatch, row):
-    monkeypatch.setattr(Trainer, "_end_epoch", lambda *_: None)
-    path = CONFIG_ROOT / f"ablations/pmt-table-4/{row}.yaml"
-    stages = [f"stages.{i}.epochs=1" for i in range(len(load_config(path).stages))]
-    options = ["--config", path, *agw("train.iterations=1")[2:], *stages]
-    command(monkeypatch, tmp_path, train, *options)
-    assert (tmp_path / f"runs/{row}/result.json").exists()
-
-
 def test_a_step_whose_loss_is_far_above_the_last_ones_of_its_stage_is_noted_once(tmp_path, monkeypatch, capfd):
     queue_step = Trainer.queue_step
 
@@ -404,13 +394,8 @@ def test_a_step_whose_loss_is_far_above_the_last_ones_of_its_stage_is_noted_once
         return terms / terms[0] * (1.0 if self.step < 8 else 4.0 if self.step < 14 else 16.0)
 
     monkeypatch.setattr(Trainer, "queue_step", scaled)
-    short = [
-        "stages.0.epochs=1",
-        "stages.1.epochs=1",
-        "train.iterations=8",
-        "train.log_steps=3",
-    ]  # three steps are read at once
-    command(monkeypatch, tmp_path, train, *TINY.split(), *short)
+    # Three steps are read at once.
+    command(monkeypatch, tmp_path, train, *QUICK, "train.iterations=8", "train.log_steps=3")
     notes = [line for line in capfd.readouterr().out.splitlines() if "times the largest" in line]
     assert len(notes) == 1
     assert notes[0].startswith("note: epoch 2, step 15: the loss 16.0000 is 4.0 times the largest of the last steps; ")
@@ -425,24 +410,16 @@ def test_a_large_loss_counts_for_25_steps(since, times):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_its_name_and_place(tmp_path, monkeypatch, capfd):
-    options = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=8"]
-    options += ["optimizer.lr=1e4", "optimizer.weight_decay=1e4"]  # each step takes 1e8 times a weight from itself
-    error = refused(monkeypatch, tmp_path, capfd, train, *TINY.split(), *options)
+    # Each step takes 1e8 times a weight from itself.
+    options = "train.iterations=8", "optimizer.lr=1e4", "optimizer.weight_decay=1e4"
+    error = refused(monkeypatch, tmp_path, capfd, train, *QUICK, *options)
     assert re.match(r"error: loss=(nan|inf), .* at epoch 1, step \d; no checkpoint yet; lower optimizer.lr", error)
     assert not (tmp_path / "runs/pmt-demo/model.safetensors").exists()
 
 
 def test_a_run_is_not_resumed_on_other_pictures(tmp_path, monkeypatch, capfd):
     root = write_sysu_mm01(tmp_path / "tree")
-    small = [option for option in TINY.split() if not option.startswith(("data.synthetic", "evaluation.trials"))]
-    options = [
-        "stages.0.epochs=1",
-        "stages.1.epochs=1",
-        "train.iterations=1",
-        "train.num_identities=2",
-        "model.pretrained=none",
-    ]
-    recipe = ["--config", CONFIG_ROOT / "pmt/sysu.yaml", "--data-root", root, *small, *options]
+    recipe = ["--config", CONFIG_ROOT / "pmt/sysu.yaml", "--data-root", root, *ON_A_TREE]
     command(monkeypatch, tmp_path, train, *recipe)
     picture = min(path for path in root.glob("cam*/*/*") if path.suffix.lower() == ".jpg")
     picture.write_bytes(picture.read_bytes() + b"more")
@@ -460,9 +437,9 @@ def test_memory_hardly_grows_with_the_steps(tmp_path, monkeypatch):
         return terms
 
     monkeypatch.setattr(Step, "__call__", watched)
-    short = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=80", "train.log_steps=20"]
-    command(monkeypatch, tmp_path, train, *TINY.split(), *short)
-    late = np.array(resident[100:], np.float64)  # of the second stage, after its first steps
+    stages = "stages=[{epochs: 1, losses: {id: {}, pht: {stage: 2}, msel: {weight: 0.5}, dcl: {weight: 0.5}}}]"
+    command(monkeypatch, tmp_path, train, *TINY.split(), stages, "train.iterations=100", "train.log_steps=20")
+    late = np.array(resident[40:], np.float64)
     assert len(late) == 60
     assert np.polyfit(np.arange(len(late)), late, 1)[0] < 40e3  # 15 to 25 kB a step, over 1,000 of them
 

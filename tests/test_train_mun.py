@@ -24,13 +24,13 @@ data.image_size=[24,24] data.workers=0 data.synthetic.train_identities=5 data.sy
 data.synthetic.test_identities=4 data.synthetic.images_per_camera=1 data.synthetic.image_size=[64,32]
 stages.0.epochs=2 schedule.warmup_epochs=1 schedule.milestones=[1] evaluation.trials=1
 train.num_identities=2 train.num_instances=2 train.iterations=2 train.log_steps=1 optimizer.backbone_factor=0.1
+train.program=operators
 """
-OPTIONS = TINY.split()
 TERMS = {"id", "triplet", "idc", "ia", "ma"}
 
 
-def arguments(*options, recipe="mun/sysu.yaml"):
-    return ["--config", CONFIG_ROOT / recipe, *OPTIONS, *options]
+def arguments(*options):
+    return ["--config", CONFIG_ROOT / "mun/sysu.yaml", *TINY.split(), *options]
 
 
 @pytest.fixture(scope="module")
@@ -106,39 +106,17 @@ def test_parameters_that_no_model_has_are_refused(finished, monkeypatch, tmp_pat
     assert "foreign.safetensors: does not fit the model: not in the model 1 (adversary.weight)" in error
 
 
-@pytest.mark.parametrize("memory", ["slots", "identity"])
-def test_a_stopped_run_resumes_bitwise_with_its_prototypes(tmp_path, monkeypatch, memory):
-    options = arguments(f"model.memory={memory}")
-    command(monkeypatch, tmp_path, train, *options, "--output", "whole")
-    stopped_at(monkeypatch, tmp_path, 3, *options, "--output", "stopped")
+def test_a_stopped_run_resumes_bitwise_with_its_prototypes(finished, tmp_path, monkeypatch):
+    options = *arguments("evaluation.compare_untrained=true"), "--output", "stopped"
+    stopped_at(monkeypatch, tmp_path, 3, *options)
     shutil.copy(tmp_path / "stopped/last.safetensors", tmp_path / "middle.safetensors")
-    command(monkeypatch, tmp_path, train, *options, "--output", "stopped", "--resume", "auto")
-    whole, stopped = (load_checkpoint(tmp_path / name / "last.safetensors").arrays for name in ("whole", "stopped"))
+    command(monkeypatch, tmp_path, train, *options, "--resume", "auto")
+    whole, stopped = (load_checkpoint(run / "last.safetensors").arrays for run in (finished, tmp_path / "stopped"))
     assert whole.keys() == stopped.keys()
     for name in whole:
         assert np.array_equal(whole[name], stopped[name]), name
     before = load_checkpoint(tmp_path / "middle.safetensors").arrays["prototypes.memory"]
     assert not np.array_equal(before, whole["prototypes.memory"])
-
-
-@pytest.mark.parametrize(
-    ("row", "terms"),
-    [
-        ("mun-table-1/b", {"id", "triplet"}),
-        ("mun-table-1/aux", {"id", "triplet", "id_a"}),
-        ("mun-table-1/aux-idc-ia", {"id", "triplet", "idc", "ia"}),
-        ("mun-table-2/syncretic", TERMS),
-        ("mun-table-3/neither", TERMS),
-    ],
-)
-def test_rows_of_the_ablations_train_with_their_terms(tmp_path, monkeypatch, row, terms):
-    options = arguments("stages.0.epochs=1", "train.iterations=1", "--output", "run", recipe=f"ablations/{row}.yaml")
-    command(monkeypatch, tmp_path, train, *options)
-    beside = {"epoch", "step", "loss", "images_per_second"}
-    assert {key for key in logged(tmp_path / "run")[0] if not key.startswith("lr_")} - beside == terms
-    names = load_checkpoint(tmp_path / "run/model.safetensors").arrays.keys()
-    assert any(name.startswith("prototypes.") for name in names) == ("ma" in terms and "neither" not in row)
-    assert ("auxiliary_classifier.weight" in names) == ("id_a" in terms)
 
 
 @pytest.mark.parametrize(("recipe", "terms"), [(arguments(), TERMS), (agw(), {"id", "wrt"})], ids=["mun", "agw"])

@@ -12,7 +12,7 @@ from ms_vireid.ablations.tables import TABLES, load_table
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from tests.ablations import in_process
-from tests.ablations.in_process import TINY
+from tests.ablations.in_process import OPERATORS, TINY
 from tests.data.tree import write_regdb
 
 EXAMPLE = str(TABLES / "demonstrations.yaml")
@@ -40,8 +40,8 @@ def test_the_example_is_the_readmes_demonstrations_over_five_seeds():
 def test_the_example_runs_and_is_printed_with_mean_and_deviation(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "start", in_process.start)
-    short = ["stages.0.epochs=1", "stages.1.epochs=1"]
-    plan = Plan(EXAMPLE, load_table(EXAMPLE), Path("out"), overrides=[*TINY["pmt"], *short], seeds=2)
+    short = [*TINY["pmt"], OPERATORS, "stages.0.epochs=1", "stages.1.epochs=1"]
+    plan = Plan(EXAMPLE, load_table(EXAMPLE), Path("out"), overrides=short, seeds=2)
     row = plan.table.rows[0]
     trainings = plan.trainings([row])
     assert [one.make("CPU") for one in trainings] == [None, None]

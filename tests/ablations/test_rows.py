@@ -1,5 +1,5 @@
-"""Every row of every table takes a training step in each of its stages, two at least, and is evaluated. Of a figure's
-curve, whose rows differ in one number, the two ends do."""
+"""Every row of every table takes a training step in each of its stages, two at least, logs its terms, and is evaluated.
+Of a figure's curve, whose rows differ in one number, the two ends do."""
 
 import json
 
@@ -9,7 +9,9 @@ from ms_vireid import ablate
 from ms_vireid.ablations import runs, tables
 from ms_vireid.ablations.tables import Demo, list_tables, load_table
 from ms_vireid.command.running import run
-from tests.ablations.in_process import TINY, start
+from ms_vireid.config import load_config
+from ms_vireid.files.checks import unsealed
+from tests.ablations.in_process import OPERATORS, TINY, start
 
 
 def ends(rows):
@@ -24,7 +26,8 @@ def ends(rows):
 def test_every_row_trains_and_is_evaluated(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "start", start)
-    monkeypatch.setattr(tables, "load_demo", lambda model: Demo(epochs=2, overrides=tuple(TINY[model])))
+    # The ladder has the losses and models by every program.
+    monkeypatch.setattr(tables, "load_demo", lambda model: Demo(epochs=2, overrides=(*TINY[model], OPERATORS)))
     table = load_table(name)
     rows = ends(table.rows) if "figure" in name else table.rows
     only = ["--rows", *(row.name for row in rows)] if len(rows) < len(table.rows) else []
@@ -40,5 +43,9 @@ def test_every_row_trains_and_is_evaluated(name, tmp_path, monkeypatch):
         for number in described["numbers"] if row.config else []:
             assert 0 <= number["mean"] <= 100
         for made in described["runs"]:
-            logged = (tmp_path / made["folder"] / "metrics.jsonl").read_text().splitlines()
-            assert json.loads(logged[-1])["step"] == 2
+            folder = tmp_path / made["folder"]
+            logged = unsealed(json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1]))
+            assert logged["step"] == 2
+            beside = {"epoch", "step", "loss", "images_per_second"}
+            terms = {key for key in logged if not key.startswith("lr_")} - beside
+            assert terms == load_config(folder / "config.yaml").stages[-1].losses.terms().keys()

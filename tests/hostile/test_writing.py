@@ -19,7 +19,7 @@ CHECKPOINT = ("--checkpoint", "run/model.safetensors")
 SHOWN = ("ms_vireid.visualize",)
 # What each command may write.
 COMMANDS = {
-    "train": ((*TRAIN, "--output", "new"), "new/"),
+    "train": ((*TRAIN, "--output", "new", "train.program=kernels"), "new/"),
     "train-events": ((*TRAIN, "--output", "new", "train.tensorboard=true"), "new/"),
     "resume": ((*TRAIN, "--output", "run", "--resume", "auto"), "run/"),
     "evaluate": (("ms_vireid.evaluate", *CHECKPOINT, *DEVICE, "--json", "new.json"), "new.json"),

@@ -278,8 +278,6 @@ def test_a_folder_of_something_else_is_left_alone(run_extract, pictures, tmp_pat
     [
         (("--output", "features.txt"), "--output features.txt: the file's name must end in .npz"),
         (("--output", "nowhere/f.npz"), "--output nowhere/f.npz: its folder does not exist"),
-        (("--batch-size", "0"), "--batch-size 0: must be at least 1"),
-        (("--workers", "-1"), "--workers -1: must be at least 0"),
         (("--images", "nowhere"), "nowhere: no such folder; give the folder of the pictures with --images"),
         (("--checkpoint", "nowhere.safetensors"), "nowhere.safetensors: no such checkpoint file"),
         (("--list", "nowhere.txt"), "nowhere.txt: no such list; give one path a line"),

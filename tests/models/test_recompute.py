@@ -15,7 +15,7 @@ from torch_ref import models as torch_models
 
 PROGRAMS = OF_DEVICE["CPU"]
 
-SMALL = {"layers": (2, 2, 2, 2), "width": 8}
+SMALL = {"layers": (1, 1, 1, 1), "width": 8}
 MODELS = {
     "agw": lambda recompute: AGW(5, **SMALL, non_local=(0, 1, 1, 0), recompute=recompute),
     "mun": lambda recompute: MUN(5, (2, 2), **SMALL, recompute=recompute),
