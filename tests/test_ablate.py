@@ -23,6 +23,7 @@ from ms_vireid.files.writing import write_json
 from tests.ablations import in_process
 from tests.ablations.in_process import OPERATORS, TINY
 from tests.data.tree import write_regdb, write_sysu_mm01
+from tests.test_train import refusal
 
 TINY_MUN = [*TINY["mun"][1:], OPERATORS, "data.image_size=[24, 24]", "data.workers=0", "stages.0.epochs=1"]
 
@@ -57,16 +58,6 @@ def written(table):
     return {row["name"]: row for row in rows}
 
 
-def refused(monkeypatch, capfd, *arguments, code=2):
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        command(monkeypatch, *arguments)
-    error = capfd.readouterr().err.splitlines()
-    assert stopped.value.code == code, error
-    assert len(error) == 1, error
-    return error[0]
-
-
 def rows_of(calls, table):
     """The rows whose training was started."""
     folders = [arguments[arguments.index("--output") + 1] for started, arguments in calls if started == "train"]
@@ -99,18 +90,12 @@ def test_the_list_of_one_table_gives_recipes_that_load(monkeypatch, capfd):
     [
         (["pmt-table-9"], "error: there is no table 'pmt-table-9'; there are mun-choices, mun-table-1, "),
         ([], "error: name a table, or give --list"),
-        (
-            ["pmt-table-1", "--rows", "rgb", "red"],
-            "error: --rows red: the table has no row of that name to run; it has rgb",
-        ),
+        (["pmt-table-1", "--rows", "rgb", "red"], "--rows red: the table has no row of that name to run; it has rgb"),
         (["pmt-table-1", "--rows", "model.width=8"], "error: --rows model.width=8: names no row; name some, or leave"),
         (["mun-table-4", "--rows", "cmt"], "error: --rows cmt: the table has no row of that name to run; it has agw"),
         (["pmt-table-1"], "error: no folder is given for sysu_mm01: --data-root FOLDER (get SYSU-MM01"),
         (["mun-table-1"], "error: no folder is given for sysu_mm01: --data-root sysu_mm01=FOLDER ("),
-        (
-            ["mun-table-1", "--data-root", "x"],
-            "error: --data-root x: say for which of sysu_mm01, regdb: --data-root sys",
-        ),
+        (["mun-table-1", "--data-root", "x"], "--data-root x: say for which of sysu_mm01, regdb: --data-root sys"),
         (["pmt-table-4", "--pretrained", "x"], "error: --pretrained x: say for which of agw, pmt: --pretrained agw=x"),
         (["pmt-table-1", "--data-root", "nowhere"], "error: nowhere: no such folder"),
         (["pmt-table-1", "--trials", "3"], "error: --trials: RegDB alone has splits, and pmt-table-1 is on sysu_mm01"),
@@ -120,7 +105,7 @@ def test_the_list_of_one_table_gives_recipes_that_load(monkeypatch, capfd):
 )
 def test_a_mistake_is_one_line(monkeypatch, capfd, tmp_path, arguments, says):
     monkeypatch.chdir(tmp_path)
-    assert says in refused(monkeypatch, capfd, *arguments)
+    assert says in refusal(capfd, command, monkeypatch, *arguments)
 
 
 def test_a_table_on_two_data_sets_is_run_on_both_and_on_every_split(started, monkeypatch, tmp_path, capfd):
@@ -166,7 +151,9 @@ def test_a_model_is_searched_in_both_modes_after_one_training(started, monkeypat
     found = read_json(further, Evaluation)
     assert found.sha256 == read_json(run.result, Result).protocol.sha256 == file_checksum(run.model)
     write_json(further, found.model_dump() | {"sha256": "0" * 64})
-    error = refused(monkeypatch, capfd, "pmt-table-5", "--demo", "--rows", "pmt", "--device", "CPU", "--output", "out")
+    error = refusal(
+        capfd, command, monkeypatch, "pmt-table-5", "--demo", "--rows", "pmt", "--device", "CPU", "--output", "out"
+    )
     assert error.startswith(f"error: {further}: is of another model than result.json; remove it, and it is made anew")
     further.unlink()
     shutil.copy(run.last, run.model)
@@ -188,14 +175,14 @@ def test_a_complete_row_is_not_run_again_and_its_numbers_stay(started, monkeypat
 def test_a_folder_with_another_recipe_is_refused_in_one_line(started, monkeypatch, capfd):
     demo(monkeypatch, "pmt-table-1", "--rows", "rgb")
     arguments = ["pmt-table-1", "--demo", "--device", "CPU", "--output", "out", "optimizer.lr=0.01"]
-    error = refused(monkeypatch, capfd, *arguments, "--rows", "rgb")
+    error = refusal(capfd, command, monkeypatch, *arguments, "--rows", "rgb")
     assert error.startswith("error: out/pmt-table-1/rgb/seed0: holds a run with another 1 (optimizer.lr); repeat its")
     command(monkeypatch, *arguments, "--rows", "gray")
     assert "Baseline (RGB): out/pmt-table-1/rgb/seed0 holds a run with another 1 (opt" in capfd.readouterr().out
     assert written("pmt-table-1")["rgb"]["status"] == "not run"
     record = Path("out/pmt-table-1/rgb/seed0/run.json")
     record.write_text(record.read_text().replace("command", "commands", 1))
-    error = refused(monkeypatch, capfd, *arguments, "--rows", "rgb")
+    error = refusal(capfd, command, monkeypatch, *arguments, "--rows", "rgb")
     assert error.startswith("error: out/pmt-table-1/rgb/seed0/run.json: is not what train.py writes (its checksum")
     command(monkeypatch, *arguments, "--rows", "gray")
     assert "Baseline (RGB): out/pmt-table-1/rgb/seed0/run.json: is not what train.py writes" in capfd.readouterr().out
@@ -244,7 +231,7 @@ def test_a_stopped_table_goes_on_where_it_was(started, monkeypatch, capfd):
     arguments = ["pmt-table-1", "--rows", "rgb", "gray", "--demo", "--device", "CPU", "--output", "out"]
     with monkeypatch.context() as patch:
         patch.setattr(TrainingLog, "write", interrupted)
-        error = refused(patch, capfd, *arguments, code=130)
+        error = refusal(capfd, command, patch, *arguments, code=130)
     assert error == "stopped; the same command goes on; the table so far is out/pmt-table-1/table.md"
     rows = written("pmt-table-1")
     assert [rows[name]["status"] for name in ("rgb", "gray")] == ["complete", "not run"]
@@ -262,7 +249,7 @@ def test_a_stopped_table_goes_on_where_it_was(started, monkeypatch, capfd):
 
 def test_an_output_folder_that_cannot_be_written_is_refused_before_training(started, monkeypatch, capfd):
     Path("out").write_text("a file")
-    error = refused(monkeypatch, capfd, "pmt-table-1", "--demo", "--output", "out")
+    error = refusal(capfd, command, monkeypatch, "pmt-table-1", "--demo", "--output", "out")
     assert error.startswith("error: out/pmt-table-1: cannot be made (Not a directory")
     assert started == []
 

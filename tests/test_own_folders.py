@@ -12,6 +12,7 @@ from ms_vireid import evaluate, train
 from ms_vireid.command.running import run
 from ms_vireid.data.read import read_folder
 from tests.data.tree import write_folder, write_picture
+from tests.test_train import refusal
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,9 +49,8 @@ def test_twelve_people_are_trained_on_and_searched(folder, capsys):
     command("ms_vireid/train.py", *FEWER_STEPS)
     printed = capsys.readouterr().out
     assert "note: 6 identities to train on: a batch has 6, not 32" in printed
-    assert (
-        Path(LINES["ms_vireid/retrieve.py"][1]).name in re.search("^tested on 6 of 12 people: (.*)$", printed, re.M)[1]
-    )
+    tested = re.search("^tested on 6 of 12 people: (.*)$", printed, re.M)[1]
+    assert Path(LINES["ms_vireid/retrieve.py"][1]).name in tested
     for script in ("ms_vireid/report.py", "ms_vireid/extract.py", "ms_vireid/retrieve.py"):
         command(script)
     assert "rank  similarity" in capsys.readouterr().out
@@ -75,9 +75,8 @@ def test_a_person_has_one_name_everywhere(folder, capsys):
     assert re.search("yes +- +anna  anna/0.jpg", capsys.readouterr().out)
     Path("people/visible/0012/0.jpg").unlink()
     Path("people/visible/0012/1.jpg").unlink()
-    with pytest.raises(SystemExit):
-        command("ms_vireid/train.py", *QUICK, "--output", "again")
-    assert "people: folders of identities without a picture: 1 (visible/0012)" in capsys.readouterr().err
+    said = refusal(capsys, command, "ms_vireid/train.py", *QUICK, "--output", "again")
+    assert "people: folders of identities without a picture: 1 (visible/0012)" in said
 
 
 def test_pictures_of_every_suffix_are_read_and_other_files_named(folder, caplog, capsys):
@@ -100,11 +99,8 @@ def test_pictures_of_every_suffix_are_read_and_other_files_named(folder, caplog,
 @pytest.mark.parametrize("override", ["evaluation.mode=indoor", "evaluation.shots=10", "evaluation.trials=5"])
 def test_a_training_refuses_what_its_evaluation_has_no_use_for(folder, capsys, override):
     write_folder(folder / "people", people(4))
-    with pytest.raises(SystemExit) as ended:
-        command("ms_vireid/train.py", *QUICK, override)
-    assert ended.value.code == 2
-    name = override.partition("=")[0]
-    assert f"{name}: folder is evaluated without it; leave it out" in capsys.readouterr().err
+    said = refusal(capsys, command, "ms_vireid/train.py", *QUICK, override)
+    assert f"{override.partition('=')[0]}: folder is evaluated without it; leave it out" in said
     assert not (folder / "runs").exists()
 
 
@@ -113,16 +109,12 @@ def test_an_evaluation_says_what_it_is_and_refuses_what_does_not_apply(folder, c
     command("ms_vireid/train.py", *QUICK)
     checkpoint = ["--checkpoint", "runs/own/model.safetensors"]
     for options in (["--mode", "indoor"], ["--shots", "10"], ["--trials", "5"]):
-        with pytest.raises(SystemExit) as ended:
-            run_script(evaluate, *checkpoint, *options)
-        assert ended.value.code == 2
-        assert f"{options[0]}: folder is evaluated without it; leave it out" in capsys.readouterr().err
+        said = refusal(capsys, run_script, evaluate, *checkpoint, *options)
+        assert f"{options[0]}: folder is evaluated without it; leave it out" in said
     run_script(evaluate, *checkpoint, "--direction", "visible-to-infrared", "--flip", "--json", "result.json")
     printed = capsys.readouterr().out
-    assert (
-        "evaluated: data folder, direction visible-to-infrared, flip yes, renormalise no, rerank no, corrupted no\n"
-        in printed
-    )
+    said = "evaluated: data folder, direction visible-to-infrared, flip yes, renormalise no, rerank no, corrupted no\n"
+    assert said in printed
     assert "4 queries among 4 pictures in 1 trial; checksum" in printed
     assert "±" not in printed
     features = {"flip": True, "renormalise": False, "rerank": False}
@@ -142,6 +134,5 @@ def test_the_batch_holds_as_many_people_as_there_are(count, batch, folder, capsy
 
 def test_three_people_are_too_few(folder, capsys):
     write_folder(folder / "people", people(3))
-    with pytest.raises(SystemExit):
-        command("ms_vireid/train.py", *QUICK)
-    assert "1 identities to train on, each device needs at least 2; add people" in capsys.readouterr().err
+    said = refusal(capsys, command, "ms_vireid/train.py", *QUICK)
+    assert "1 identities to train on, each device needs at least 2; add people" in said

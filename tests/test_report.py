@@ -23,6 +23,7 @@ from ms_vireid.inference.evaluating import searched_features
 from ms_vireid.visualization.ranked import rank_queries
 from tests.data.tree import forget_content
 from tests.report_run import command, make_page, trained_run
+from tests.test_train import refusal
 
 VOID = {"meta", "img", "br"}
 
@@ -278,10 +279,8 @@ def test_pictures_that_have_changed_are_said(finished, copied, tmp_path):
 @pytest.mark.parametrize("held", [None, {}])
 def test_a_comparison_that_is_missing_is_said(copied, capfd, name, held):
     change(copied / "result.json", **{name: held})
-    with pytest.raises(SystemExit) as stopped:
-        command(report, copied)
-    assert stopped.value.code == 2
-    assert f"result.json: lacks '{name}', which evaluation.compare_untrained asked for; use" in capfd.readouterr().err
+    said = refusal(capfd, command, report, copied)
+    assert f"result.json: lacks '{name}', which evaluation.compare_untrained asked for; use" in said
 
 
 @pytest.mark.parametrize(
@@ -300,8 +299,4 @@ def test_bad_input_is_refused_in_one_line(finished, tmp_path, monkeypatch, capfd
     (tmp_path / "broken/run.json").write_text("{")
     (tmp_path / "file").write_text("")
     known = {"RUN": finished, "BROKEN": "broken"}
-    with pytest.raises(SystemExit) as stopped:
-        command(report, *(known.get(argument, argument) for argument in arguments))
-    error = capfd.readouterr().err.splitlines()
-    assert (stopped.value.code, len(error)) == (2, 1)
-    assert said in error[0]
+    assert said in refusal(capfd, command, report, *(known.get(argument, argument) for argument in arguments))

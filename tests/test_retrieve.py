@@ -17,7 +17,7 @@ from ms_vireid.search.sources import read_source
 
 from .checkpoints import write_checkpoint
 from .data.tree import truncate, write_folder, write_picture, write_sysu_mm01
-from .test_train import command
+from .test_train import command, refusal
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +28,8 @@ def prepared(tmp_path_factory):
     write_checkpoint(folder / "other.safetensors", "pmt", folder / "data", "seed=9")
     write_sysu_mm01(folder / "sysu")
     with pytest.MonkeyPatch.context() as patch:
-        for name, output, images in (
-            ("model", "all", "sysu"),
-            ("model", "night", "sysu/cam3"),
-            ("other", "other", "sysu/cam3"),
-        ):
-            options = ("--checkpoint", f"{name}.safetensors", "--images", images, "--output", f"{output}.npz")
+        for name, model, images in (("all", "model", ""), ("night", "model", "cam3"), ("other", "other", "cam3")):
+            options = "--checkpoint", f"{model}.safetensors", "--images", f"sysu/{images}", "--output", f"{name}.npz"
             command(patch, folder, extract, *options)
     return folder
 
@@ -50,15 +46,7 @@ def search(prepared, monkeypatch, tmp_path):
 
 @pytest.fixture
 def refused(search, capfd):
-    def said(*arguments):
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            search(*arguments)
-        error = capfd.readouterr().err.splitlines()
-        assert (stopped.value.code, len(error)) == (2, 1)
-        return error[0]
-
-    return said
+    return lambda *arguments: refusal(capfd, search, *arguments)
 
 
 def paths(found):
@@ -115,11 +103,8 @@ def test_pictures_in_folders_without_a_meaning_need_their_modality(search, refus
 @pytest.mark.parametrize(("kind", "gallery"), [("flat", "all.npz"), ("hnsw", "all.npz"), ("flat", "sysu")])
 def test_an_index_is_saved_and_searched_without_the_features(search, prepared, tmp_path, kind, gallery, capfd):
     options = ("--query", "night.npz", "--breadth", 64)
-    made = search(
-        *options,
-        *("--gallery", gallery, "--checkpoint", "model.safetensors"),
-        *("--index", kind, "--save-index", tmp_path / "all.index"),
-    )
+    saved = "--index", kind, "--save-index", tmp_path / "all.index"
+    made = search(*options, "--gallery", gallery, "--checkpoint", "model.safetensors", *saved)
     loaded = search(*options, "--gallery", tmp_path / "all.index")
     assert paths(made) == paths(loaded) == expected(prepared)
     assert f"all.index: {kind} index of " in capfd.readouterr().out
@@ -140,18 +125,10 @@ def test_milvus_is_filled_and_searched(search, prepared, tmp_path, monkeypatch, 
 
 
 def test_suffixes_are_read_as_they_are_written_whatever_their_case(search, prepared, tmp_path):
-    shutil.copy(prepared / "all.npz", tmp_path / "ALL.NPZ")
-    made = search(
-        "--query",
-        "night.npz",
-        "--gallery",
-        tmp_path / "ALL.NPZ",
-        "--index",
-        "flat",
-        "--save-index",
-        tmp_path / "ALL.INDEX",
-    )
-    loaded = search("--query", tmp_path / "ALL.NPZ", "--gallery", tmp_path / "ALL.INDEX")
+    gallery, index = tmp_path / "ALL.NPZ", tmp_path / "ALL.INDEX"
+    shutil.copy(prepared / "all.npz", gallery)
+    made = search("--query", "night.npz", "--gallery", gallery, "--index", "flat", "--save-index", index)
+    loaded = search("--query", gallery, "--gallery", index)
     assert (made["pictures"], len(loaded["queries"])) == (loaded["pictures"], made["pictures"])
 
 
@@ -187,47 +164,36 @@ def test_many_queries_are_cut_in_the_table_and_whole_in_the_json(search, capfd):
     assert 0 <= float(re.search(r"search: ([\d.]+) s$", printed, re.MULTILINE)[1]) < 60
 
 
+ALL = ("--gallery", "all.npz")
+NIGHT = ("--query", "night.npz", "--gallery")
+NIGHT_IN_ALL = (*NIGHT, "all.npz")
+CAMERA_3 = ("--query", "sysu/cam3", *ALL)
+SAVED = ("--index", "flat", "--save-index", "a.index")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--gallery", "all.npz"), "nothing to do: give --query, --add or --save-index"),
-        (("--gallery", "all.npz", "--index", "flat", "--save-index", "a.index"), "found.json: needs --query"),
-        (
-            ("--gallery", "all.npz", "--index", "flat", "--save-index", "a.index", "--sheet", "a.png"),
-            "--sheet a.png: needs --query",
-        ),
-        (("--query", "nowhere.jpg", "--gallery", "all.npz"), "--query nowhere.jpg: no such file"),
-        (("--query", "model.safetensors", "--gallery", "all.npz"), "--query model.safetensors: is not a picture"),
-        (("--query", "night.npz", "--gallery", "nowhere.npz"), "nowhere.npz: no such file"),
-        (("--query", "night.npz", "--gallery", "nowhere.index"), "nowhere.index: no such file; make it with --save"),
-        (("--query", "night.npz", "--gallery", "nowhere"), "nowhere: no such folder; --gallery takes a folder"),
-        (
-            ("--query", "night.npz", "--gallery", "model.safetensors"),
-            "model.safetensors: no such folder; --gallery takes a folder",
-        ),
-        (("--query", "night.npz", "--gallery", "other.npz"), "other.npz: features of another checkpoint ("),
-        (("--query", "sysu/cam3", "--gallery", "all.npz"), "--checkpoint is needed to embed the pictures of "),
-        (
-            ("--query", "sysu/cam3", "--gallery", "all.npz", "--checkpoint", "other.safetensors"),
-            "all.npz: features of another checkpoint (",
-        ),
-        (("--query", "night.npz", "--gallery", "milvus:no.db"), "milvus:no.db: no such gallery; make it with --add"),
-        (
-            ("--query", "night.npz", "--gallery", "all.npz", "--add", "all.npz"),
-            "--add all.npz: only for a gallery in M",
-        ),
-        (
-            ("--query", "night.npz", "--gallery", "all.npz", "--save-index", "a.index"),
-            "--save-index a.index: needs features and --index flat or hnsw",
-        ),
-        (("--query", "night.npz", "--gallery", "a.index", "--index", "hnsw"), "a.index is an index already"),
-        (
-            ("--query", "night.npz", "--gallery", "all.npz", "--index", "hnsw", "--save-index", "a.faiss"),
-            "--save-index a.faiss: the file's name must end in .index",
-        ),
-        (("--query", "night.npz", "--gallery", "all.npz", "--sheet", "a.pdf"), "--sheet a.pdf: the file's name must"),
-        (("--query", "night.npz", "--gallery", "all.npz", "--camera", "9"), "--camera 9: all.npz has cameras 1, 2, 3,"),
-        (("--query", "night.npz", "--gallery", "all.npz", "--gallery-root", "no"), "no: no such folder; give the fold"),
+        (ALL, "nothing to do: give --query, --add or --save-index"),
+        ((*ALL, *SAVED), "found.json: needs --query"),
+        ((*ALL, *SAVED, "--sheet", "a.png"), "--sheet a.png: needs --query"),
+        (("--query", "nowhere.jpg", *ALL), "--query nowhere.jpg: no such file"),
+        (("--query", "model.safetensors", *ALL), "--query model.safetensors: is not a picture"),
+        ((*NIGHT, "nowhere.npz"), "nowhere.npz: no such file"),
+        ((*NIGHT, "nowhere.index"), "nowhere.index: no such file; make it with --save"),
+        ((*NIGHT, "nowhere"), "nowhere: no such folder; --gallery takes a folder"),
+        ((*NIGHT, "model.safetensors"), "model.safetensors: no such folder; --gallery takes a folder"),
+        ((*NIGHT, "other.npz"), "other.npz: features of another checkpoint ("),
+        (CAMERA_3, "--checkpoint is needed to embed the pictures of "),
+        ((*CAMERA_3, "--checkpoint", "other.safetensors"), "all.npz: features of another checkpoint ("),
+        ((*NIGHT, "milvus:no.db"), "milvus:no.db: no such gallery; make it with --add"),
+        ((*NIGHT_IN_ALL, "--add", "all.npz"), "--add all.npz: only for a gallery in M"),
+        ((*NIGHT_IN_ALL, "--save-index", "a.index"), "--save-index a.index: needs features and --index flat or hnsw"),
+        ((*NIGHT, "a.index", "--index", "hnsw"), "a.index is an index already"),
+        ((*NIGHT_IN_ALL, "--index", "hnsw", "--save-index", "a.faiss"), "a.faiss: the file's name must end in .index"),
+        ((*NIGHT_IN_ALL, "--sheet", "a.pdf"), "--sheet a.pdf: the file's name must"),
+        ((*NIGHT_IN_ALL, "--camera", "9"), "--camera 9: all.npz has cameras 1, 2, 3,"),
+        ((*NIGHT_IN_ALL, "--gallery-root", "no"), "no: no such folder; give the fold"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(refused, arguments, said):

@@ -58,14 +58,18 @@ def command(monkeypatch, folder, module, *arguments):
     run(module.main)
 
 
-def refused(monkeypatch, folder, capfd, module, *arguments):
-    """The one line of a command that refuses its input."""
+def refusal(capfd, call, *arguments, code=2, **options):
+    """The one line of what is called, which refuses its input."""
     capfd.readouterr()
     with pytest.raises(SystemExit) as stopped:
-        command(monkeypatch, folder, module, *arguments)
+        call(*arguments, **options)
     error = capfd.readouterr().err.splitlines()
-    assert (stopped.value.code, len(error)) == (2, 1)
+    assert (stopped.value.code, len(error)) == (code, 1), error
     return error[0]
+
+
+def refused(monkeypatch, folder, capfd, module, *arguments):
+    return refusal(capfd, command, monkeypatch, folder, module, *arguments)
 
 
 def stopped_at(monkeypatch, folder, step, *arguments):
@@ -168,16 +172,8 @@ def test_evaluate_takes_another_mode_and_number_of_shots(finished, monkeypatch, 
     assert len(indoor["trials"]) == 3
     assert indoor["num_gallery"] == 4 * 2  # cameras 1 and 2, one picture each
     chosen = {"mode": "indoor", "shots": 10, "trials": 3}
-    done = {
-        "data": "synthetic",
-        "direction": "infrared-to-visible",
-        **chosen,
-        "flip": False,
-        "renormalise": False,
-        "rerank": False,
-        "corrupted": False,
-    }
-    assert indoor["evaluated"] == done
+    plain = dict.fromkeys(("flip", "renormalise", "rerank", "corrupted"), False)
+    assert indoor["evaluated"] == {"data": "synthetic", "direction": "infrared-to-visible", **chosen, **plain}
     printed = capfd.readouterr().out
     assert "mode indoor, shots 10, trials 3, flip no, renormalise no, rerank no, corrupted no\n" in printed
     assert f"8 pictures in 3 trials; checksum of what was drawn {indoor['checksum']}" in printed
@@ -212,10 +208,7 @@ def test_the_corruption_sheet_is_drawn_of_a_picture_at_the_models_size(finished,
 def test_frost_and_trials_belong_to_some_evaluations(finished, monkeypatch, capfd):
     for options, said in (
         (("--frost", "ice"), "--frost: only with --corrupted or --corruption-sheet"),
-        (
-            ("--corrupted", "--trials", 3),
-            "--trials: corrupted pictures are searched in the protocol's first trial alone",
-        ),
+        (("--corrupted", "--trials", 3), "--trials: corrupted pictures are searched in the protocol's first trial alo"),
     ):
         given = "--checkpoint", finished / "model.safetensors", *options
         assert said in refused(monkeypatch, finished.parents[1], capfd, evaluate, *given)

@@ -116,26 +116,23 @@ def recorded(change):
     return lambda: rewrite_record(Path("run/last.safetensors"), Path("bad.safetensors"), change)
 
 
-RECORDS = {
-    "not-json": recorded(lambda tree: "{"),
-    "null": recorded(lambda tree: "null"),
-    "a-number": recorded(lambda tree: "3"),
-    "a-list": recorded(lambda tree: "[1]"),
-    "empty": recorded(lambda tree: ""),
-    "a-large-number": recorded(lambda tree: '{"step": ' + "9" * 5000 + "}"),
-    "deep": recorded(lambda tree: "[" * 100_000),
-    "step-a-text": recorded(lambda tree: tree | {"step": "x"}),
-    "step-negative": recorded(lambda tree: tree | {"step": -1}),
-    "step-without-configuration": recorded(lambda tree: {"step": 1}),
-    "best-a-number": recorded(lambda tree: tree | {"best": 3}),
-    "best-not-a-number": recorded(lambda tree: tree | {"best": {"epoch": 1, "map": float("nan")}}),
-    "best-beyond-all": recorded(lambda tree: tree | {"best": {"epoch": 1, "map": 10**400}}),
-    "parts-a-number": recorded(lambda tree: tree | {"parts": 3}),
-    "another-format": recorded(lambda tree: tree | {"format": 99}),
-    "devices-zero": recorded(lambda tree: tree | {"devices": 0}),
-    "loss-scale-a-text": recorded(lambda tree: tree | {"loss_scale": "x"}),
-    "loss-scale-nothing": recorded(lambda tree: tree | {"loss_scale": [0.0, 0.0]}),
+RECORD_TEXTS = {"not-json": "{", "null": "null", "a-number": "3", "a-list": "[1]", "empty": "", "deep": "[" * 100_000}
+RECORD_TEXTS |= {"a-large-number": '{"step": ' + "9" * 5000 + "}"}
+RECORD_VALUES = {
+    "step-a-text": {"step": "x"},
+    "step-negative": {"step": -1},
+    "best-a-number": {"best": 3},
+    "best-not-a-number": {"best": {"epoch": 1, "map": float("nan")}},
+    "best-beyond-all": {"best": {"epoch": 1, "map": 10**400}},
+    "parts-a-number": {"parts": 3},
+    "another-format": {"format": 99},
+    "devices-zero": {"devices": 0},
+    "loss-scale-a-text": {"loss_scale": "x"},
+    "loss-scale-nothing": {"loss_scale": [0.0, 0.0]},
 }
+RECORDS = {name: recorded(lambda _, text=text: text) for name, text in RECORD_TEXTS.items()}
+RECORDS |= {name: recorded(lambda tree, values=values: tree | values) for name, values in RECORD_VALUES.items()}
+RECORDS["step-without-configuration"] = recorded(lambda tree: {"step": 1})
 for name, change in RECORDS.items():
     case("record", f"{name}-evaluate", (*EVALUATE, "bad.safetensors"), change, "bad.safetensors: ")
     case("record", f"{name}-convert", (*CONVERT, "bad.safetensors", "out.safetensors"), change, "bad.safetensors: ")
@@ -354,38 +351,26 @@ for override in (
 
 # Names of files.
 LONG = "x" * 5000
-case("names", "long-config", (TRAIN[0], "--config", LONG, *DEVICE))
-case("names", "long-checkpoint", (*EVALUATE, f"{LONG}.safetensors"))
-case("names", "long-output", (*EXTRACT[:-1], "--checkpoint", "run/model.safetensors", "--output", f"{LONG}.npz"))
-case("names", "long-run", (*TRAIN, "--output", LONG))
-case("names", "long-root", (*TRAIN, "--output", "new", "--data-root", LONG))
-case("names", "long-weights", (*TRAIN, "--output", "new", f"model.pretrained={LONG}.safetensors"))
-case("names", "escapes", (*EVALUATE, "\x1b[2J.safetensors"))
-case("names", "bytes", (TRAIN[0], "--config", os.fsdecode(b"\xff\xfe.yaml"), *DEVICE))
-case("names", "bytes-checkpoint", (*EVALUATE, os.fsdecode(b"\xff.safetensors")))
-case(
-    "names",
-    "output-a-folder",
-    (*EXTRACT, "run/model.safetensors", "--output", "folder.npz"),
-    lambda: Path("folder.npz").mkdir(),
-)
-case(
-    "names", "output-a-pipe", (*EXTRACT, "run/model.safetensors", "--output", "pipe.npz"), lambda: os.mkfifo("pipe.npz")
-)
-case("names", "output-the-null-device", (*EVALUATE, "run/model.safetensors", "--json", "/dev/null"))
-case("names", "checkpoint-a-pipe", (*EVALUATE, "pipe.safetensors"), lambda: os.mkfifo("pipe.safetensors"))
-case(
-    "names",
-    "checkpoint-a-device",
-    (*CONVERT, "zero.pth", "out.safetensors"),
-    lambda: Path("zero.pth").symlink_to("/dev/zero"),
-)
-case(
-    "names",
-    "link-to-itself",
-    (*EVALUATE, "loop.safetensors"),
-    lambda: Path("loop.safetensors").symlink_to("loop.safetensors"),
-)
+MODEL = (*EXTRACT, "run/model.safetensors", "--output")
+NAMES = {
+    "long-config": ((TRAIN[0], "--config", LONG, *DEVICE), None),
+    "long-checkpoint": ((*EVALUATE, f"{LONG}.safetensors"), None),
+    "long-output": ((*MODEL, f"{LONG}.npz"), None),
+    "long-run": ((*TRAIN, "--output", LONG), None),
+    "long-root": ((*TRAIN, "--output", "new", "--data-root", LONG), None),
+    "long-weights": ((*TRAIN, "--output", "new", f"model.pretrained={LONG}.safetensors"), None),
+    "escapes": ((*EVALUATE, "\x1b[2J.safetensors"), None),
+    "bytes": ((TRAIN[0], "--config", os.fsdecode(b"\xff\xfe.yaml"), *DEVICE), None),
+    "bytes-checkpoint": ((*EVALUATE, os.fsdecode(b"\xff.safetensors")), None),
+    "output-a-folder": ((*MODEL, "folder.npz"), lambda: os.mkdir("folder.npz")),
+    "output-a-pipe": ((*MODEL, "pipe.npz"), lambda: os.mkfifo("pipe.npz")),
+    "output-the-null-device": ((*EVALUATE, "run/model.safetensors", "--json", "/dev/null"), None),
+    "checkpoint-a-pipe": ((*EVALUATE, "pipe.safetensors"), lambda: os.mkfifo("pipe.safetensors")),
+    "checkpoint-a-device": ((*CONVERT, "zero.pth", "out.safetensors"), lambda: to_a_device("zero.pth")),
+    "link-to-itself": ((*EVALUATE, "loop.safetensors"), lambda: os.symlink("loop.safetensors", "loop.safetensors")),
+}
+for name, (command, change) in NAMES.items():
+    case("names", name, command, change)
 
 
 # PyTorch's files, .safetensors, and weights that are not numbers.

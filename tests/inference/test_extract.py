@@ -18,7 +18,7 @@ from ms_vireid.programs.program import program
 from ..checkpoints import write_checkpoint
 from ..data.tree import truncate, write_folder, write_llcm, write_picture, write_regdb, write_sysu_mm01
 from ..files.test_damage import DAMAGES
-from ..test_train import command
+from ..test_train import command, refusal
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +41,6 @@ def run_extract(checkpoint, monkeypatch, tmp_path):
         return load_features(tmp_path / output)
 
     return extracted
-
-
-def refused(capfd, run_extract, *arguments, **options):
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        run_extract(*arguments, **options)
-    error = capfd.readouterr().err.splitlines()
-    assert (stopped.value.code, len(error)) == (2, 1)
-    return error[0]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -110,7 +101,7 @@ def test_a_folder_within_a_layout_is_read_by_its_own_name(tmp_path):
 
 def test_folders_that_say_nothing_need_the_modality(run_extract, tmp_path, capfd):
     write_picture(tmp_path / "night" / "one.jpg")
-    error = refused(capfd, run_extract, tmp_path / "night")
+    error = refusal(capfd, run_extract, tmp_path / "night")
     assert "pictures whose folders say no modality: 1 (one.jpg); give --modality visible or infrared" in error
     assert run_extract(tmp_path / "night", "--modality", "infrared").modality.tolist() == ["infrared"]
 
@@ -121,7 +112,7 @@ def test_a_list_chooses_and_orders_the_pictures(run_extract, pictures, tmp_path,
     found = run_extract(pictures, "--list", "list.txt")
     assert found.paths.tolist() == chosen
     (tmp_path / "list.txt").write_text("visible/0003/1.jpg\nnowhere.jpg\n")
-    error = refused(capfd, run_extract, pictures, "--list", "list.txt")
+    error = refusal(capfd, run_extract, pictures, "--list", "list.txt")
     assert "lines that name no file" in error
     assert "line 2 'nowhere.jpg'" in error
 
@@ -129,7 +120,7 @@ def test_a_list_chooses_and_orders_the_pictures(run_extract, pictures, tmp_path,
 def test_a_broken_picture_is_named_or_skipped_and_counted(run_extract, pictures, capfd, tmp_path):
     broken = truncate(pictures / "visible/0002/1.jpg")
     (pictures / "infrared/0007/0.jpg").write_bytes(b"")
-    error = refused(capfd, run_extract, pictures, "--workers", 1)
+    error = refusal(capfd, run_extract, pictures, "--workers", 1)
     assert f"{broken}: cannot be decoded as a picture" in error
     assert not (tmp_path / "features.npz").exists()
     found = run_extract(pictures, "--skip-broken")  # goes on after the batches that were whole
@@ -145,7 +136,7 @@ def test_a_broken_picture_is_named_or_skipped_and_counted(run_extract, pictures,
 def test_a_picture_that_has_gone_is_skipped_too(run_extract, pictures, tmp_path, capfd):
     link = pictures / "visible/0002/z.jpg"
     link.symlink_to("gone.jpg")
-    assert f"{link}: cannot be decoded as a picture (it does not exist)" in refused(capfd, run_extract, pictures)
+    assert f"{link}: cannot be decoded as a picture (it does not exist)" in refusal(capfd, run_extract, pictures)
     found = run_extract(pictures, "--skip-broken")
     assert len(found) == 16
     assert list(found.info["skipped"]) == ["visible/0002/z.jpg"]
@@ -157,7 +148,7 @@ def test_a_picture_that_has_gone_is_skipped_too(run_extract, pictures, tmp_path,
 
 def test_another_process_at_work_on_the_same_output_is_left_alone(run_extract, pictures, tmp_path, capfd):
     with extraction.partial_result(tmp_path / "features.npz") as partial:
-        error = refused(capfd, run_extract, pictures)
+        error = refusal(capfd, run_extract, pictures)
         assert f"features.npz.partial: process {os.getpid()} of" in error
         assert error.endswith("is at work there; choose another --output")
         assert [path.name for path in partial.iterdir()] == ["lock"]
@@ -168,7 +159,7 @@ def test_another_process_at_work_on_the_same_output_is_left_alone(run_extract, p
 
 def test_nothing_but_broken_pictures_is_refused(run_extract, tmp_path, capfd):
     truncate(write_picture(tmp_path / "visible" / "one.jpg"))
-    error = refused(capfd, run_extract, tmp_path / "visible", "--skip-broken")
+    error = refusal(capfd, run_extract, tmp_path / "visible", "--skip-broken")
     assert "none of the 1 pictures can be decoded" in error
 
 
@@ -240,7 +231,7 @@ for damage, change in {"a bit flipped": flipped, **DAMAGES}.items():
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
 def test_a_partial_result_that_does_not_fit_is_begun_anew(run_extract, pictures, tmp_path, capfd, spoil):
     truncate(pictures / "infrared/0007/1.jpg")
-    refused(capfd, run_extract, pictures)
+    refusal(capfd, run_extract, pictures)
     partial = tmp_path / "features.npz.partial"
     assert json.loads((partial / "state.json").read_text())["batches"] == 3
     spoil(partial, pictures)
@@ -268,7 +259,7 @@ def test_a_folder_of_something_else_is_left_alone(run_extract, pictures, tmp_pat
     for name, content in files.items():
         path = partial / name
         path.symlink_to(content) if content.startswith("..") else path.write_text(content)
-    assert "is there, and is not a partial result; choose" in refused(capfd, run_extract, pictures)
+    assert "is there, and is not a partial result; choose" in refusal(capfd, run_extract, pictures)
     assert {path.name for path in partial.iterdir()} == files.keys()
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
@@ -284,7 +275,7 @@ def test_a_folder_of_something_else_is_left_alone(run_extract, pictures, tmp_pat
     ],
 )
 def test_bad_options_are_refused_in_one_line(run_extract, pictures, capfd, options, said):
-    assert said in refused(capfd, run_extract, pictures, *options)
+    assert said in refusal(capfd, run_extract, pictures, *options)
 
 
 def test_load_features_says_what_is_wrong(run_extract, pictures, tmp_path):
