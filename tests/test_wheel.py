@@ -15,16 +15,17 @@ from .test_train import TINY
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("pyproject.toml", "README.md", "LICENSE", "ms_vireid", "parity", "torch_ref")
-OPTIONS = [*TINY.split(), "train.iterations=2", "stages.0.epochs=1", "stages.1.epochs=1"]
+OPTIONS = [*TINY.split(), "train.iterations=2", "stages.0.epochs=1", "stages.1.epochs=1", "train.program=operators"]
 CHECKPOINT = ("--checkpoint", "run/model.safetensors")
+INFERENCE = ("--device", "CPU", "--program", "operators")
 CALLS = [
     ["train", "--device", "CPU", "--config", "configs/demo.yaml", "--output", "run", "--data-root", "data", *OPTIONS],
-    ["evaluate", "--device", "CPU", *CHECKPOINT],
-    ["extract", "--device", "CPU", *CHECKPOINT, "--images", "data/cam1", "--workers", "0", "--output", "day.npz"],
-    ["retrieve", "--device", "CPU", "--query", "day.npz", "--gallery", "day.npz", "--json", "found.json"],
+    ["evaluate", *INFERENCE, *CHECKPOINT],
+    ["extract", *INFERENCE, *CHECKPOINT, "--images", "data/cam1", "--workers", "0", "--output", "day.npz"],
+    ["retrieve", *INFERENCE, "--query", "day.npz", "--gallery", "day.npz", "--json", "found.json"],
     ["visualize", "curves", "run", "--output", "curves.png"],
     ["export", *CHECKPOINT, "--format", "mindir", "--output", "model.mindir"],
-    ["report", "run", "--device", "CPU", "--queries", "0"],
+    ["report", "run", *INFERENCE, "--queries", "0"],
     ["ablate", "--list"],
     ["check-data", "--config", "run/config.yaml", "--json", "counts.json"],
     ["convert", "run/model.safetensors", "model.pth"],
@@ -60,7 +61,8 @@ def site(tmp_path_factory):
 
 
 def run_from(site, folder, *arguments):
-    environment = os.environ | {"PYTHONPATH": str(site)}
+    # Numba would compile everything again for files in another place.
+    environment = os.environ | {"PYTHONPATH": str(site), "NUMBA_DISABLE_JIT": "1"}
     return subprocess.run(
         [sys.executable, *map(str, arguments)], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

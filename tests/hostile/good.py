@@ -30,18 +30,10 @@ def write_good(folder: Path, commands) -> Path:
     write_sysu_mm01(folder / "sysu")
     write_folder(folder / "pictures", ("0001", "0002"))
     write_picture(folder / "visible" / "one.png")
+    images = ("--images", "pictures", "--output", "a.npz", *DEVICE)
     steps = [
         (*TRAIN, "--output", "run"),
-        (
-            "ms_vireid.extract",
-            "--checkpoint",
-            "run/model.safetensors",
-            "--images",
-            "pictures",
-            "--output",
-            "a.npz",
-            *DEVICE,
-        ),
+        ("ms_vireid.extract", "--checkpoint", "run/model.safetensors", *images),
         ("ms_vireid.retrieve", "--gallery", "a.npz", "--index", "flat", "--save-index", "a.index"),
         ("parity.convert", "run/last.safetensors", "torch.safetensors"),
         ("parity.convert", "run/model.safetensors", "model.pth"),
@@ -61,6 +53,3 @@ def rewrite_record(source: Path, target: Path, change) -> None:
     changed = change({key: value for key, value in tree.items() if key != "checksum"})
     text = changed if isinstance(changed, str) else json.dumps(changed)
     save_file(read_checkpoint(source).arrays, target, {RECORD: text})
-
-
-__all__ = ["CONFIG", "DEVICE", "TRAIN", "rewrite_record", "write_good"]
