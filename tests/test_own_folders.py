@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ms_vireid import evaluate, train
+from ms_vireid import evaluate
 from ms_vireid.command.running import run
 from ms_vireid.data.read import read_folder
+from ms_vireid.tasks import training
 from tests.data.tree import write_folder, write_picture
 from tests.test_train import refusal
 
@@ -125,7 +126,7 @@ def test_an_evaluation_says_what_it_is_and_refuses_what_does_not_apply(folder, c
 @pytest.mark.parametrize(("count", "batch"), [(4, 2), (40, 20), (70, 32)])
 def test_the_batch_holds_as_many_people_as_there_are(count, batch, folder, capsys, monkeypatch):
     asked = []
-    monkeypatch.setattr(train, "train", lambda config, *_: asked.append(config.train.num_identities))
+    monkeypatch.setattr(training, "train", lambda config, *_: asked.append(config.train.num_identities))
     write_folder(folder / "people", people(count))
     command("ms_vireid/train.py")
     assert asked == [batch]
