@@ -96,7 +96,7 @@ def test_a_file_that_does_not_fit_is_one_line(tmp_path, old, new, says):
     file.write_text(OWN.replace(old, new, 1))
     with pytest.raises(InputError) as refused:
         load_table(str(file))
-    assert str(refused.value).startswith(f"{file}: ")
+    assert str(refused.value).startswith(f"{file}:")
     assert says in str(refused.value)
 
 
