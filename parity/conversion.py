@@ -21,7 +21,6 @@ from ms_vireid.config import (
     load_config,
     other_width,
     require_fitting,
-    stored_config,
 )
 from ms_vireid.files.origin import note_unproven
 from ms_vireid.files.weights import STATES
@@ -141,7 +140,7 @@ def prepare(
 
 def _carried_configuration(source: Path, carried: Any, config_file: Path | None, overrides: list[str]) -> Config:
     """The source's own, with the command line's values; neither these nor the file may be of another model."""
-    own = stored_config(carried, str(source))
+    own = check_config(carried, str(source))
     tree = dump_config(own)
     for override in overrides:
         apply_override(tree, override)

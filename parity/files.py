@@ -14,7 +14,7 @@ from ms_vireid.command.names import TORCH
 from ms_vireid.engine.checkpoint import DEVICES
 from ms_vireid.files.checks import require_file
 from ms_vireid.files.weights import FORMAT, READ, STATES, Record, read_checkpoint, read_record, write_checkpoint
-from ms_vireid.files.writing import whole
+from ms_vireid.files.writing import atomic_write
 from torch_ref.models.weight_file import PICKLED, WRAPPERS, read_pickled, state_dict_of
 
 TRAINING = ("step", "data_checksum", "best", "devices", "loss_scale")  # of the record of a state to resume from
@@ -77,11 +77,11 @@ def _read_pickled(path: Path) -> Contents:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], meta: dict, framework: str) -> None:
-    """Write tensors of a framework's names with a record; raises InputError as `whole` does."""
+    """Write tensors of a framework's names with a record; raises InputError as `atomic_write` does."""
     if path.suffix not in PICKLED:
         write_checkpoint(path, {name: value.numpy() for name, value in tensors.items()}, meta, framework)
         return
-    with whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         try:
             torch.save({"format": FORMAT, **meta, "model": dict(tensors)}, file)
         except RuntimeError as error:  # how PyTorch passes on what writing raises

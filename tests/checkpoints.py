@@ -35,6 +35,14 @@ def write_checkpoint(path: Path, family: str, root: Path, *options: str) -> Path
     read_data(config.data)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(path, build_model(config).get_parameters(), {"config": dump_config(config), "epoch": 1})
-    record = {"command": ["train.py"], "data": {"root": str(root)}, "config": dump_config(config)}
-    write_json(RunFolder(path.parent).record, record)
+    write_json(RunFolder(path.parent).record, run_record(config, root))
     return path
+
+
+def run_record(config: Config, root: Path) -> dict:
+    """The content of run.json for a run on a data set at `root`."""
+    split = {"pictures": 1, "identities": 1}
+    data = {"name": config.data.name, "root": str(root), "train": split, "test": split, "checksum": "0" * 64}
+    texts = {"device": "CPU", "processor": "", "platform": "", "python": ""}
+    empty = {"earlier_commands": [], "cores": None, "versions": {}, "git_commit": None, "events": None}
+    return {"command": ["train.py"], "seed": 0, "data": data, "config": dump_config(config), **texts, **empty}

@@ -336,15 +336,3 @@ def test_a_saved_configuration_is_plain_yaml(minimal, tmp_path):
     config = load_config(minimal, ["optimizer.eps=1e-8", "data.root=a"])
     save_config(config, tmp_path / "config.yaml")
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["data"]["root"] == "a"
-
-
-@pytest.mark.parametrize(
-    ("given", "remedy"),
-    [
-        ("train.mode=jit", "train.mode is gone: set train.program=graph for jit"),
-        ("train.kernels=off", "train.kernels is gone: set train.program=operators for off"),
-    ],
-)
-def test_a_key_of_an_earlier_version_names_the_new_one(given, remedy):
-    with pytest.raises(InputError, match=re.escape(remedy)):
-        load_config(CONFIG_ROOT / "demo.yaml", [given])

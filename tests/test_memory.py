@@ -21,7 +21,7 @@ def test_pictures_that_a_container_has_read_are_not_memory_that_is_lost(limit, s
     (tmp_path / "used").write_text("900\n")
     if statistics:
         (tmp_path / "memory.stat").write_text(statistics)
-    monkeypatch.setattr(memory, "_GROUPS", [(tmp_path, "limit", "used", "inactive_file")])
+    monkeypatch.setattr(memory, "_CGROUPS", [(tmp_path, "limit", "used", "inactive_file")])
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=5000))
     monkeypatch.setattr(memory.psutil, "swap_memory", lambda: SimpleNamespace(free=0))
     assert memory.available_memory() == free

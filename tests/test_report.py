@@ -14,14 +14,15 @@ from PIL import Image
 
 from ms_vireid import report
 from ms_vireid.command.names import MINDSPORE
-from ms_vireid.config import CONFIG_ROOT, dump_config, load_config
+from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.read import read_data
 from ms_vireid.files.checks import file_checksum, sealed, unsealed
 from ms_vireid.files.weights import read_checkpoint, write_checkpoint
 from ms_vireid.inference import load_trained
 from ms_vireid.inference.evaluating import searched_features
 from ms_vireid.visualization.ranked import rank_queries
-from tests.data.tree import forget_content
+from tests.checkpoints import run_record
+from tests.data.tree import accept_changes
 from tests.report_run import command, make_page, trained_run
 from tests.test_train import refusal
 
@@ -226,11 +227,10 @@ def real_run(folder, recipe):
     """A run folder as train.py leaves it, of a recipe on a data set that is not here."""
     config = load_config(CONFIG_ROOT / recipe, ["model.pretrained=weights.safetensors", "model.num_classes=395"])
     folder.mkdir()
-    data = {"name": config.data.name, "root": str(folder / "gone"), "checksum": "0" * 64}
-    record = {"command": ["train.py"], "seed": 0, "data": data, "config": dump_config(config)}
-    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "run.json").write_text(json.dumps(run_record(config, folder / "gone")))
     metrics = {"rank1": 0.6, "rank5": 0.8, "rank10": 0.9, "rank20": 0.95, "map": 0.6, "minp": 0.5}
     protocol = {"mean": metrics, "std": metrics, "trials": 10 * [metrics], "num_queries": 3803, "num_gallery": 301}
+    protocol["sha256"] = "0" * 64
     (folder / "result.json").write_text(json.dumps({"trained": metrics, "protocol": protocol}))
     return folder
 
@@ -270,7 +270,7 @@ def test_pictures_that_have_changed_are_said(finished, copied, tmp_path):
     root = shutil.copytree(finished.parent / "data", tmp_path / "data")
     picture = next(root.glob("cam1/*/*.jpg"))
     picture.write_bytes(picture.read_bytes() + b" ")
-    forget_content(root)
+    accept_changes(root)
     notes = Page(make_page(copied, "--data-root", root)).texts("p", class_="note")
     assert any("are not those of the run: their checksum is" in note for note in notes)
 

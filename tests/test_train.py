@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -20,7 +21,6 @@ import ms_vireid
 from ms_vireid import evaluate, extract, train
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.devices.memory import resident_bytes
 from ms_vireid.engine import log, trainer
 from ms_vireid.engine.checkpoint import load_checkpoint
 from ms_vireid.engine.log import Jumps, TrainingLog
@@ -426,7 +426,7 @@ def test_memory_hardly_grows_with_the_steps(tmp_path, monkeypatch):
 
     def watched(self, *arguments):
         terms = step(self, *arguments)
-        resident.append(resident_bytes())
+        resident.append(psutil.Process().memory_info().rss)
         return terms
 
     monkeypatch.setattr(Step, "__call__", watched)

@@ -66,7 +66,7 @@ def row_result(columns: Sequence[Column], row: Row, trainings: Sequence[Training
         for column, values in zip(columns, metrics, strict=True):
             if column.data == one.data_set and found[column.search]:
                 values.append(found[column.search])
-        begun = one.folder.begun() and not problem
+        begun = one.folder.has_run() and not problem
         trial = one.config.data.trial if one.config.data.name == "regdb" else None
         record = {"folder": str(one.folder.path), "data": one.config.data.name, "trial": trial}
         status = "complete" if all(found.values()) else "begun" if begun else "not run"
@@ -137,7 +137,7 @@ def require_own(folder: Path, trainings: Sequence[Training]) -> None:
     folder has neither our table.json nor a run."""
     derived = [folder / JSON] if os.path.lexists(folder / JSON) else [folder / MARKDOWN]
     if not (folder / JSON).exists():
-        derived += [one.log for one in trainings if not one.folder.begun()]
+        derived += [one.log for one in trainings if not one.folder.has_run()]
     for path in derived:
         check_derived(path, SEAL.encode(), "choose another --output")
     for one in trainings:

@@ -54,7 +54,7 @@ class Training:
     def differs(self) -> str | None:
         """In which keys the run in the folder differs from this one; None without such a run. Raises InputError if its
         record is damaged."""
-        if not self.folder.begun():
+        if not self.folder.has_run():
             return None
         record = self.folder.read_record()
         try:

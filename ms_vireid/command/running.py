@@ -85,7 +85,7 @@ def add_device(parser: Parser) -> None:
 
 
 def add_config(parser: Parser) -> None:
-    """Add the arguments that `config.reading.given_config` reads."""
+    """Add the arguments that `config.reading.config_from_arguments` reads."""
     parser.add_argument("--config", type=Path, default=CONFIG_ROOT / "demo.yaml", help="YAML file with the recipe")
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (data.root)")
     parser.add_argument(

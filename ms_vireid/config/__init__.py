@@ -21,7 +21,6 @@ from ms_vireid.config.reading import (
     load_config,
     named_model,
     save_config,
-    stored_config,
 )
 from ms_vireid.config.schema import (
     FREE_KEYS,

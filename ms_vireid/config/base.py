@@ -1,4 +1,4 @@
-"""What the sections of a configuration are made of."""
+"""The base class and the types of a configuration's sections."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
@@ -8,14 +8,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from ms_vireid.command.errors import InputError
 
 
-def between(least: int, most: int) -> type[int]:
-    """A whole number. The largest is several times what anybody trains with: beyond it is a mistake."""
-    return Annotated[int, Field(ge=least, le=most)]
+def between(low: int, high: int) -> type[int]:
+    """An integer type with limits. Upper limits are several times what anybody trains with, to catch mistakes."""
+    return Annotated[int, Field(ge=low, le=high)]
 
 
 def choice(*numbers: int) -> Any:
-    """One of some whole numbers; `true` and `1.0`, which Python takes for 1, are none."""
-    return Annotated[Literal[numbers], BeforeValidator(lambda given: given if type(given) is int else str(given))]
+    """A type for one of some integers. `true` and `1.0`, which equal 1 in Python, are refused."""
+    return Annotated[Literal[numbers], BeforeValidator(lambda value: value if type(value) is int else str(value))]
 
 
 Positive = between(1, 1_000_000)
@@ -27,8 +27,7 @@ Weight = Annotated[float, Field(ge=0, le=1e4)]
 
 
 def expand_user(path: str) -> Path:
-    """The path with its `~` or `~user` expanded; raises InputError for a user who is not known, or a path that cannot
-    be printed."""
+    """Expand `~` or `~user` in a path; raises InputError for an unknown user, or a path that cannot be printed."""
     if not path.isprintable():
         raise InputError(f"{path!r}: is no path that can be printed; give another")
     try:
@@ -38,18 +37,18 @@ def expand_user(path: str) -> Path:
 
 
 class Section(BaseModel):
-    """Strict and frozen: an unknown key, a string for a number or a fraction for a count is an error."""
+    """A strict, frozen section: an unknown key, a string for a number or a fraction for a count is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _yaml_types(cls, value: Any) -> Any:
-        """YAML has lists where the schema has tuples."""
+        """Convert YAML's lists to the schema's tuples."""
         return tuple(value) if isinstance(value, list) else value
 
     def check(self) -> None:
-        """Raise ValueError for keys that do not fit each other."""
+        """Raise ValueError for keys that contradict each other."""
 
     @model_validator(mode="after")
     def _checked(self) -> "Section":
@@ -58,7 +57,7 @@ class Section(BaseModel):
 
 
 def one_of(*kinds: type[Section]) -> Any:
-    """A section of one of several kinds, by its `name`; the first without one."""
+    """A type for a section of one of several kinds, selected by its `name`; by default the first."""
     names = {kind: kind.model_fields["name"].default for kind in kinds}
 
     def name_of(value: Any) -> str:

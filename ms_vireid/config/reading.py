@@ -1,7 +1,6 @@
-"""Configurations read and written: YAML files with `base:` inheritance, and `key.sub=value` overrides."""
+"""Reading and writing configurations: YAML files with `base:` inheritance, and `key.sub=value` overrides."""
 
 import argparse
-import copy
 import json
 import re
 from collections.abc import Sequence
@@ -20,19 +19,14 @@ from ms_vireid.config.schema import Config
 from ms_vireid.files.checks import read_bytes
 from ms_vireid.files.writing import write_text
 
-MOST_BYTES, MOST_BASES = 1_000_000, 20  # of a YAML file; of its bases
-CHOSEN_BY_NAME = ("model", "optimizer", "schedule")  # sections whose `name` decides which keys there are
-GONE = {  # keys of earlier versions, and what to do
-    "data.cache_folder": "pictures are kept in memory (data.cache=memory); leave it out",
-    "train.mode": "set train.program=graph for jit and train.program=operators for pynative",
-    "train.kernels": "set train.program=operators for off; auto is the default",
-}
+MAX_BYTES, MAX_BASES = 1_000_000, 20  # of a YAML file; files in a chain of `base:`
+CHOSEN_BY_NAME = ("model", "optimizer", "schedule")  # sections whose `name` decides their keys
 Schema = TypeVar("Schema", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without anchors and tags, whose numbers are those of YAML 1.2 (`1e-3` is one, `0x10`, `010`, `1:30` and
-    `1_0.5` are texts), and whose keys are texts that may not be given twice."""
+    """YAML without anchors and tags. Numbers are as in YAML 1.2: `1e-3` is one; `0x10`, `010`, `1:30` and `1_0.5` are
+    strings. Keys are strings, and repeating one is an error."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         event = self.peek_event()
@@ -43,13 +37,13 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
+        keys = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise _refused("a key is not a text", key)
-            if key.value in seen:
+            if key.value in keys:
                 raise _refused(f"'{key.value}' is given twice", key)
-            seen.add(key.value)
+            keys.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -71,7 +65,7 @@ _Loader.add_implicit_resolver(_FLOAT, re.compile(rf"[-+]?({_DECIMAL}|{_NOT_FINIT
 def _parse(text: str) -> Any:
     try:
         return yaml.load(text, _Loader)
-    except ValueError as error:  # a scalar that looks like a date or a number but is neither, as 2020-13-45
+    except ValueError as error:  # a scalar that looks like a date but is none, such as 2020-13-45
         raise yaml.YAMLError(str(error)) from None
     except RecursionError:
         raise yaml.YAMLError("nested too deeply") from None
@@ -80,30 +74,30 @@ def _parse(text: str) -> Any:
 def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """Read a YAML file with its bases, apply `key.sub=value` overrides in order, and check the result.
 
-    One of the project's own, as configs/pmt/sysu.yaml, is found from any folder. Raises InputError with the file or
-    the key's path.
+    The project's own files, such as configs/pmt/sysu.yaml, are found from any folder. Raises InputError, which names
+    the file or the key.
     """
-    path = _found(Path(path))
+    path = _located(Path(path))
     tree = _read_with_bases(path, ())
     for override in overrides:
         apply_override(tree, override)
     return check_config(tree, str(path))
 
 
-def _found(path: Path) -> Path:
+def _located(path: Path) -> Path:
     ours = path.parts[:1] == ("configs",) and not path.exists() and (CONFIG_ROOT.parent / path).is_file()
     return CONFIG_ROOT.parent / path if ours else path
 
 
 def config_files(path: Path) -> list[Path]:
-    """A file that `load_config` takes, and those that its `base:` leads to."""
-    path = _found(path)
+    """List a file that `load_config` takes and those in its chain of `base:`."""
+    path = _located(path)
     base = read_yaml(path).get("base")
     return [path, *(config_files(path.parent / base) if base else ())]
 
 
-def given_config(arguments: argparse.Namespace, further: Sequence[str] = ()) -> Config:
-    """The configuration that the arguments of `add_config` and `further` overrides ask for."""
+def config_from_arguments(arguments: argparse.Namespace, further: Sequence[str] = ()) -> Config:
+    """Load the configuration that the arguments of `add_config` ask for, with `further` overrides."""
     overrides = [*arguments.overrides, *further]
     if arguments.data_root is not None:
         overrides.append(f"data.root={json.dumps(arguments.data_root)}")  # quoted: a path is not YAML
@@ -111,10 +105,10 @@ def given_config(arguments: argparse.Namespace, further: Sequence[str] = ()) -> 
 
 
 def recipe(arguments: argparse.Namespace) -> Config:
-    """The configuration that the arguments of `add_recipe` ask for. Raises InputError if it leaves open whether it
-    starts from ImageNet weights, as the papers' recipes do."""
+    """Load the configuration that the arguments of `add_recipe` ask for. Raises InputError if it does not say whether
+    to start from ImageNet weights; the papers' recipes leave that to the user."""
     seed = [] if arguments.seed is None else [f"seed={arguments.seed}"]
-    config = given_config(arguments, seed)
+    config = config_from_arguments(arguments, seed)
     if config.model.pretrained is None:
         choice = (
             "give model.pretrained=PATH (which file: docs/training.md), or model.pretrained=none to train from scratch"
@@ -123,21 +117,9 @@ def recipe(arguments: argparse.Namespace) -> Config:
     return config
 
 
-def stored_config(tree: dict, source: str) -> Config:
-    """A configuration that a run of this or an earlier version stored: keys that are gone are left out, as no weight
-    depends on them."""
-    kept = copy.deepcopy(tree)
-    for section, name in (key.split(".") for key in GONE):
-        if isinstance(kept.get(section), dict):
-            kept[section].pop(name, None)
-    if isinstance(kept.get("data"), dict) and kept["data"].get("cache") == "disk":
-        kept["data"]["cache"] = "auto"
-    return check_config(kept, source)
-
-
 def check_config(tree: Any, source: str, schema: type[Schema] = Config) -> Schema:
-    """A plain tree, as read from YAML, checked. Raises InputError for the first problem, with `source`, the key's path
-    and how many more there are."""
+    """Check a plain tree, as read from YAML. Raises InputError for the first problem, which names `source`, the key and
+    the number of other problems."""
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
@@ -149,14 +131,14 @@ def check_config(tree: Any, source: str, schema: type[Schema] = Config) -> Schem
 def named_model(
     name: str, num_classes: int, image_size: Sequence[int], batch: Sequence[int], parts: int, overrides: dict[str, Any]
 ) -> tuple[ModelConfig, Setting]:
-    """The architecture of a name of `list_models` with some of its fields set otherwise, and its setting. Raises
+    """Return the configuration of a model in `list_models`, with some fields overridden, and its setting. Raises
     InputError for an unknown name or field, or a value that does not fit."""
     require_choice("name", name, list_models())
     require(num_classes is not None, "num_classes", None, "a whole number")
     model = MODELS[name]
     config = check_config(model.model_dump() | overrides | {"num_classes": num_classes}, name, type(model))
     setting = check_config({"image_size": image_size, "batch": batch, "parts": parts}, name, Setting)
-    if "image_size" in config.arguments(setting):  # others take pictures of any size
+    if "image_size" in config.arguments(setting):  # other models take pictures of any size
         try:
             config.check_image(setting.image_size)
         except ValueError as error:
@@ -165,23 +147,23 @@ def named_model(
 
 
 def dump_config(config: Config) -> dict:
-    """The resolved configuration as plain values that `check_config` takes back."""
+    """Return the resolved configuration as plain values, which `check_config` accepts."""
     return config.model_dump(mode="json")
 
 
 def flat(tree: object, prefix: str = "") -> dict[str, object]:
-    """A tree of plain values, such as a dumped configuration, by dotted keys."""
+    """Flatten a tree of plain values, such as a dumped configuration, to dotted keys."""
     if not isinstance(tree, dict | list):
         return {prefix: tree}
     parts = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    found: dict[str, object] = {}
+    leaves: dict[str, object] = {}
     for key, value in parts:
-        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return found
+        leaves |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return leaves
 
 
 def differing_keys(ours: dict[str, object], theirs: dict[str, object], free: tuple[str, ...] = ()) -> list[str]:
-    """Keys in which two flat trees differ, sorted, without those that begin with one of `free`."""
+    """List the keys in which two flat trees differ, sorted, except those that begin with one of `free`."""
     keys = sorted(ours.keys() | theirs.keys())
     return [key for key in keys if ours.get(key) != theirs.get(key) and not key.startswith(free)]
 
@@ -191,9 +173,9 @@ def save_config(config: Config, path: Path) -> None:
 
 
 def read_yaml(path: Path) -> Any:
-    """Raises InputError with the file, and the line where it can be."""
+    """Parse a YAML file; raises InputError, which names the file and, where known, the line."""
     try:
-        content = read_bytes(path, f"configuration file (the project's own are under {CONFIG_ROOT})", MOST_BYTES)
+        content = read_bytes(path, f"configuration file (the project's own are under {CONFIG_ROOT})", MAX_BYTES)
         return _parse(content.decode())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a configuration: {error}") from None
@@ -203,13 +185,14 @@ def read_yaml(path: Path) -> Any:
         raise InputError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
 
 
-def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
-    """One YAML file merged over the file its `base:` names (relative to it); null removes an optional section."""
-    where = path.resolve()
-    if where in seen:
-        raise InputError(f"{path}: 'base:' goes in a circle through {seen[-1]}")
-    if len(seen) == MOST_BASES:
-        raise InputError(f"{path}: 'base:' goes through more than {MOST_BASES} files; write them into fewer")
+def _read_with_bases(path: Path, children: tuple[Path, ...]) -> dict:
+    """Read a YAML file, merged over the file that its `base:` names, relative to it; null removes an optional section.
+    children: files that led here."""
+    resolved = path.resolve()
+    if resolved in children:
+        raise InputError(f"{path}: 'base:' goes in a circle through {children[-1]}")
+    if len(children) == MAX_BASES:
+        raise InputError(f"{path}: 'base:' goes through more than {MAX_BASES} files; write them into fewer")
     tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path}: a configuration is a mapping of keys to values, this file holds {_kind(tree)}")
@@ -220,7 +203,7 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
         raise InputError(f"{path}: 'base:' names one file, not {_kind(base)}")
     if not base.isprintable():
         raise InputError(f"{path}: 'base:' names a file that cannot be, {shown(base)}")
-    return _merge(_read_with_bases(path.parent / base, (*seen, where)), tree)
+    return _merge(_read_with_bases(path.parent / base, (*children, resolved)), tree)
 
 
 def _merge(base: Any, over: Any) -> Any:
@@ -230,7 +213,7 @@ def _merge(base: Any, over: Any) -> Any:
 
 
 def apply_override(tree: dict, override: str) -> None:
-    """Set one value in place: `a.b=1`, `stages.0.epochs=2`; the value is YAML."""
+    """Set one value in place, such as `a.b=1` or `stages.0.epochs=2`; the value is YAML."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"override '{override}' is not of the form key.sub=value")
@@ -263,16 +246,14 @@ def _first_problem(error: ValidationError) -> str:
         del parts[1:2]  # pydantic puts the section's name there
     path = ".".join(parts) or "configuration"
     more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
-    if path in GONE:
-        return f"{path} is gone: {GONE[path]}{more}"
     if problem["type"] == "extra_forbidden":
         return f"unknown key '{path}'; see ms_vireid/config/ for the keys there are{more}"
     if problem["type"] == "union_tag_invalid":
         names = problem["ctx"]["expected_tags"].replace(", ", " or ")
         return f"{path}.name: input should be {names}, got {shown(problem['input']['name'])}{more}"
     message = problem["msg"].removeprefix("Value error, ")
-    given = "" if problem["type"] in ("missing", "value_error") else f", got {shown(problem['input'])}"
-    return f"{path}: {message[0].lower() + message[1:]}{given}{more}"
+    got = "" if problem["type"] in ("missing", "value_error") else f", got {shown(problem['input'])}"
+    return f"{path}: {message[0].lower() + message[1:]}{got}{more}"
 
 
 def _kind(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Every key of a configuration: its meaning, its default and what it may be."""
+"""Every key of a configuration: its meaning, default and allowed values."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -30,13 +30,13 @@ Factor = Annotated[float, Field(ge=1e-6, le=1)]
 Size = tuple[Side, Side]
 Kept = Annotated[tuple[Count, ...], Field(max_length=1000)]
 Milestones = Annotated[tuple[Positive, ...], Field(max_length=1000)]
-# Gradients whose norm, of all together, is above this are scaled down to it; null: none are
+# Limit for the joint norm of all gradients, which are scaled down to it; null: no limit
 ClipNorm = Annotated[float, Field(ge=1e-3, le=1e4)] | None
-Folder = Annotated[Path, BeforeValidator(lambda given: expand_user(given) if isinstance(given, str) else given)]
+Folder = Annotated[Path, BeforeValidator(lambda value: expand_user(value) if isinstance(value, str) else value)]
 
 
 class SyntheticConfig(Section):
-    """The procedural set (`ms_vireid.data.synthetic`): identities by split, pictures of each in each camera."""
+    """The procedural set (`ms_vireid.data.synthetic`): identities by split, and pictures of each by each camera."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     train_identities: between(1, 9999) = 96
@@ -62,8 +62,8 @@ class DataConfig(Section):
     # Training pictures: Lanczos to this size, then bilinear to image_size, as PMT does on RegDB; null: Lanczos at once
     resize_through: Size | None = None
     workers: between(0, 256) = 2  # processes that decode and augment; 0 does it in the main process
-    # Whether decoded and resized training pictures are kept from one epoch to the next; auto: where they take at most a
-    # quarter of the free memory.
+    # Keep decoded and resized training pictures from one epoch to the next; auto: if they take at most a quarter of the
+    # free memory
     cache: Literal["auto", "none", "memory"] = "auto"
     synthetic: SyntheticConfig = SyntheticConfig()
 
@@ -79,10 +79,10 @@ class AugmentationConfig(Section):
     erasing_fill: tuple[Pixel, Pixel, Pixel] = (0.485, 0.456, 0.406)  # written after normalisation
     infrared_jitter: Rate = 0.3  # brightness and contrast factors in 1 ± this; 0 leaves jitter and blur out
     infrared_blur_sigma: tuple[Sigma, Sigma] = (0.1, 3.0)  # pixels, of a 21x21 Gaussian kernel
-    visible_channel_exchange: Share = 0.0  # one of a visible picture's channels, at random, in place of all three
-    # A batch has each visible picture a second time, augmented anew and with exchanged channels: three parts of PK
+    visible_channel_exchange: Share = 0.0  # a random channel of a visible picture replaces all three
+    # Add each visible picture a second time, augmented independently and with exchanged channels: three parts of PK
     visible_twice: bool = False
-    infrared_adaptive_gray: bool = False  # one of the channels, their luma or the infrared picture itself, at random
+    infrared_adaptive_gray: bool = False  # use a random channel, the luma or the infrared picture itself
 
     def check(self) -> None:
         for name in ("erasing_area", "infrared_blur_sigma"):
@@ -91,7 +91,7 @@ class AugmentationConfig(Section):
 
     @property
     def parts(self) -> int:
-        """Of a batch, PK pictures each."""
+        """How many parts of PK pictures a batch has."""
         return 3 if self.visible_twice else 2
 
 
@@ -163,28 +163,25 @@ class IterationStepsConfig(Section):
 ScheduleConfig = one_of(WarmupCosineConfig, WarmupStepsConfig, IterationStepsConfig)
 
 
-def _float16_if_true(given: object) -> object:
-    return "float16" if given is True else given
-
-
 class TrainConfig(Section):
     num_identities: between(1, 1000) = 8  # P, of each device's batch
     num_instances: between(2, 100) = 4  # K, of each modality
     replacement: bool = False  # draw an identity's pictures of a batch with replacement, as AGW's release does
     iterations: between(1, 100_000) | None = None  # updates per epoch; default: one pass over the visible images
-    # kernels: this project's own, on a CPU in float32; graph: MindSpore's operators compiled into one graph; operators:
-    # one by one, for debugging; auto: graph on a GPU and an Ascend, and on a CPU kernels, or operators with amp
+    # kernels: this project's own, on a CPU in float32; graph: MindSpore's operators, compiled into one graph; cuda: a
+    # graph with this project's CUDA kernels; operators: one by one, for debugging; auto: graph on a GPU or an Ascend,
+    # and on a CPU kernels, or operators with amp
     program: Literal["auto", "kernels", "operators", "graph", "cuda"] = "auto"
-    # less memory: keep a ViT's activations only between blocks, and no feature map that goes into a BatchNorm, and
-    # compute the rest again
+    # save memory by recomputing activations in the backward pass: a ViT's within its blocks, and the inputs of
+    # BatchNorms
     recompute: bool = False
-    # activations up to pooling, and copies of the weights, in half: less memory on GPU and Ascend. float16 scales the
-    # loss, bfloat16 needs an Ascend; true is float16
-    amp: Annotated[Literal[False, "float16", "bfloat16"], BeforeValidator(_float16_if_true)] = False
-    # products may round their float32 inputs to ten bits, as convolutions do by default: TF32 on a GPU, HF32 on an
+    # activations up to pooling, and copies of the weights, in half precision: saves memory on GPU and Ascend. float16
+    # scales the loss, bfloat16 needs an Ascend
+    amp: Literal[False, "float16", "bfloat16"] = False
+    # let products round their float32 inputs to ten bits, as convolutions do by default: TF32 on a GPU, HF32 on an
     # Ascend; a CPU has neither
     tf32: bool = False
-    sync_batch_norm: bool = False  # with several devices: normalise by the statistics of all their batches
+    sync_batch_norm: bool = False  # with several devices: normalise by the batches of all
     select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as PMT's release keeps
     evaluate_every: Count = 0  # epochs between evaluations; 0: only after the last
     checkpoint_steps: Count = 0  # steps between checkpoints; 0: only at the end of each epoch
@@ -203,19 +200,18 @@ class EvaluationConfig(Section):
     direction: Literal["infrared-to-visible", "visible-to-infrared"] = "infrared-to-visible"
     trials: between(1, 1000) = 10  # SYSU-MM01's and LLCM's galleries
     batch_size: between(1, 10_000) = 64
-    flip: bool = False  # add the features of each picture turned left to right, as LLCM's authors do
-    renormalise: bool = False  # and scale their sum to unit length again, as CAJ's release does
-    rerank: bool = False  # re-rank by k-reciprocal encoding, which is not in the papers' tables
-    frost: Folder | None = None  # folder of photographs of frost for corrupted pictures; without it frost is drawn
-    compare_untrained: bool = False  # also evaluate the model as it was before training, and chance
+    flip: bool = False  # add the features of the mirrored picture, as LLCM's authors do
+    renormalise: bool = False  # scale that sum to unit length again, as CAJ's release does
+    rerank: bool = False  # re-rank by k-reciprocal encoding; not in the papers' tables
+    frost: Folder | None = None  # folder of photographs of frost for corrupted pictures; null: frost is drawn
+    compare_untrained: bool = False  # also evaluate the model before training, and chance
 
     def check(self) -> None:
         if self.renormalise and not self.flip:
             raise ValueError("renormalise concerns the features that flip adds: set flip as well")
 
 
-# Beginnings of the keys that may differ between the run that wrote a checkpoint and the one that resumes it: no weight
-# depends on them.
+# Prefixes of the keys that may change when a run is resumed: no weight depends on them.
 FREE_KEYS = (
     "data.root",
     "data.workers",
@@ -245,7 +241,7 @@ class Config(Section):
         return sum(stage.epochs for stage in self.stages)
 
     def stage_of(self, epoch: int) -> StageConfig:
-        """The stage that a 1-based epoch belongs to; raises ValueError outside 1..epochs."""
+        """Return the stage of a 1-based epoch; raises ValueError outside 1..epochs."""
         stages = [stage for stage in self.stages for _ in range(stage.epochs)]
         if not 1 <= epoch <= len(stages):
             raise ValueError(f"epoch must be in 1..{len(stages)}, got {epoch}")
@@ -258,7 +254,7 @@ class Config(Section):
 
     @property
     def num_classes(self) -> int | None:
-        """How many identities the classifier tells apart: as configured, else as published for the data set."""
+        """The classifier's number of identities: as configured, else as published for the data set."""
         if self.model.num_classes is not None:
             return self.model.num_classes
         if self.data.name == "synthetic":
@@ -266,28 +262,27 @@ class Config(Section):
         return PUBLISHED_NUM_CLASSES.get(self.data.name)
 
     def setting(self, inference: bool = False) -> Setting:
-        """Of the network."""
-        batch = self.train.num_identities, self.train.num_instances
-        parts = self.augmentation.parts
+        """Return what a network needs to know besides its own section."""
         return Setting(
             image_size=self.data.image_size,
             recompute=self.train.recompute and not inference,
-            batch=batch,
-            parts=parts,
+            batch=(self.train.num_identities, self.train.num_instances),
+            parts=self.augmentation.parts,
             terms=self.terms,
             inference=inference,
         )
 
     def with_num_classes(self, identities: int) -> "Config":
-        """The same with the classifier's size; raises InputError if another one was asked for."""
-        asked = self.model.num_classes
-        if asked not in (None, identities):
-            raise InputError(f"model.num_classes={asked}, the training set has {identities} identities; leave it out")
+        """Return a copy with the classifier's size; raises InputError if another size is configured."""
+        configured = self.model.num_classes
+        if configured not in (None, identities):
+            problem = f"model.num_classes={configured}, the training set has {identities} identities"
+            raise InputError(f"{problem}; leave it out")
         return self.model_copy(update={"model": self.model.model_copy(update={"num_classes": identities})})
 
     def with_fitting_batch(self, identities: int, devices: int = 1) -> "Config":
-        """The same with a smaller P where a folder of one's own has fewer identities than a step of all devices takes;
-        raises InputError if a device would get less than two of them."""
+        """Return a copy with a smaller P if a folder of the user's own has too few identities for a step of all
+        devices. Raises InputError if a device would get fewer than two."""
         fitting = identities // devices
         if self.data.name != "folder" or self.train.num_identities <= fitting:
             return self

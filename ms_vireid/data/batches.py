@@ -1,4 +1,4 @@
-"""Whole batches by number, from pictures on disk; without a framework. A broken picture raises InputError."""
+"""Batches by number, from pictures on disk. Imports no framework. A broken picture raises InputError."""
 
 import math
 import mmap
@@ -15,11 +15,11 @@ from ms_vireid.data.sampler import IdentitySampler
 from ms_vireid.data.transforms import augment, load_image, normalise
 from ms_vireid.devices.memory import available_memory, require_memory
 
-SHARE = 0.25  # of the free memory that kept pictures take at most, unless the user asks to keep them
+MAX_SHARE = 0.25  # of the free memory, for cached pictures with data.cache=auto
 
 
 class Batches:
-    """Batches by number, each with its pictures in memory that the caller may give. nbytes: what one needs at most."""
+    """Batches by number, whose pictures are written to the caller's memory. nbytes: the size of the largest batch."""
 
     nbytes: int
 
@@ -30,29 +30,28 @@ class Batches:
         return self.read(number, np.empty(self.nbytes, np.uint8))
 
     def read(self, number: int, memory: np.ndarray) -> tuple:
-        """The pictures of a batch, at the beginning of `memory` (uint8 [nbytes]), and what else it holds."""
+        """Read a batch: its pictures, at the start of `memory` (uint8 [nbytes]), and its other arrays."""
         raise NotImplementedError
 
 
 class TrainingBatches(Batches):
-    """All batches of a run, from step 0: images float32 [2PK, 3, H, W] and labels int32 [2PK]; with
-    `augmentation.visible_twice` [3PK], the visible ones, their second versions with exchanged channels, the infrared
-    ones.
+    """All batches of a run, from step 0: images float32 [2PK, 3, H, W] and labels int32 [2PK]. With
+    `augmentation.visible_twice` there are 3PK rows: visible, visible with exchanged channels, infrared.
 
-    With several devices each gets a batch of P different identities a step, and this is what device `rank` of `devices`
-    gets. Together they are the batch that one device would get with P times `devices` identities, pictures and
-    augmentation alike.
+    With several devices, these are the batches of device `rank` of `devices`; in each step, all devices get different
+    identities. Together they get the batch, down to the augmentation, that one device would get with P times `devices`
+    identities.
     """
 
     def __init__(self, train: ImageSet, config: Config, rank: int = 0, devices: int = 1):
         self.train = train
         self.config = config
         self.sampler = IdentitySampler(train, config.train, config.seed, devices)
-        self.visible = self.sampler.batch_size // 2  # pictures of the step's whole batch, in one version
+        self.visible = self.sampler.batch_size // 2  # visible pictures of all devices, in one version
         self.batch_size = config.augmentation.parts * self.visible
         parts = np.arange(self.batch_size).reshape(config.augmentation.parts, devices, -1)
-        self.slots = parts[:, rank].reshape(-1)  # of the step's whole batch
-        self.nbytes = 12 * len(self.slots) * math.prod(config.data.image_size)  # three float32 a pixel
+        self.slots = parts[:, rank].reshape(-1)  # this device's rows of the batch of all devices
+        self.nbytes = 12 * len(self.slots) * math.prod(config.data.image_size)  # three float32 per pixel
         self.pictures = PictureCache(train, config.data, devices)
         self.gray_epochs = [stage.visible == "gray" for stage in config.stages for _ in range(stage.epochs)]
         self._planned_epoch, self._plan = 0, None
@@ -74,28 +73,27 @@ class TrainingBatches(Batches):
         return images, self.train.labels[batch[self.slots]]
 
     def _augment(self, index: int, epoch: int, draw: int, out: np.ndarray, second: bool) -> None:
-        """One augmented picture; `draw` counts the epoch's pictures and picks this one's random numbers. second: in its
-        second version."""
+        """Write an augmented picture to `out`. draw: its number in the epoch, which selects its random numbers. second:
+        make the second version."""
         pixels, infrared = self.pictures[index], bool(self.train.infrared[index])
         rng = counter_generator("augmentation", self.config.seed, epoch, draw)
         augment(pixels, infrared, self.gray_epochs[epoch - 1], self.config.augmentation, rng, out, second)
 
 
 def behind(items: Iterable, count: int) -> Iterator:
-    """Each item when `count` more have been asked for, or all: what is queued while it is made is then under way."""
-    made = deque()
+    """Yield each item only after `count` more have been made, so that work that they queued on a device can proceed."""
+    pending = deque()
     for item in items:
-        made.append(item)
-        if len(made) > count:
-            yield made.popleft()
-    yield from made
+        pending.append(item)
+        if len(pending) > count:
+            yield pending.popleft()
+    yield from pending
 
 
 class EvaluationBatches(Batches):
     """The pictures of a set in order, in batches of one modality: images float32 [n, 3, H, W], indices [n].
 
-    version: corrupts the visible pictures, at their size in the batch. rank, devices: several devices take the batches
-    in turn.
+    version: corrupts the visible pictures after resizing. rank, devices: several devices take the batches in turn.
     """
 
     def __init__(
@@ -113,7 +111,7 @@ class EvaluationBatches(Batches):
         groups = [np.flatnonzero(~images.infrared), np.flatnonzero(images.infrared)]
         batches = [g[i : i + batch_size] for g in groups for i in range(0, len(g), batch_size)]
         self.batches = batches[rank::devices]
-        self.nbytes = 12 * max(map(len, self.batches), default=0) * math.prod(image_size)  # three float32 a pixel
+        self.nbytes = 12 * max(map(len, self.batches), default=0) * math.prod(image_size)  # three float32 per pixel
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -129,14 +127,13 @@ class EvaluationBatches(Batches):
 
 
 class PictureCache:
-    """Training pictures by index, uint8 [H, W, 3], each decoded the first time that any process asks for it.
+    """Training pictures by index, uint8 [H, W, 3], each decoded when a process first asks for it.
 
-    The pixels lie in one anonymous block that worker processes share, after one byte for each picture that says that
-    it is there. The byte is set after the pixels; two workers that decode the same picture write the same.
+    The pixels are stored in an anonymous mapping that worker processes share, after one byte per picture that marks it
+    as present. The byte is set after the pixels; two workers that decode the same picture write the same bytes.
 
-    `data.cache`: "none" decodes anew each time; "auto" is "memory" where the pictures of all `processes` take at most
-    `SHARE` of what is free, else "none".
-    Raises InputError if there is not enough memory.
+    `data.cache`: "none" decodes every time; "auto" is "memory" if the pictures of all `processes` take at most
+    `MAX_SHARE` of the free memory, else "none". Raises InputError if "memory" does not fit.
     """
 
     def __init__(self, images: ImageSet, config: DataConfig, processes: int = 1):
@@ -146,7 +143,7 @@ class PictureCache:
         self.bytes = len(images) * (1 + 3 * math.prod(self.size))
         self.kind = config.cache
         if self.kind == "auto":
-            self.kind = "memory" if processes * self.bytes <= SHARE * available_memory() else "none"
+            self.kind = "memory" if processes * self.bytes <= MAX_SHARE * available_memory() else "none"
         elif self.kind == "memory":
             require_memory(processes * self.bytes, "data.cache=memory", "use data.cache=none")
         self._block = np.frombuffer(mmap.mmap(-1, self.bytes), np.uint8) if self.kind == "memory" else None
@@ -163,5 +160,5 @@ class PictureCache:
 
     def __str__(self) -> str:
         size = f"{self.bytes / 2**30:.2f} GiB for {len(self.images)} pictures of {self.size[0]}x{self.size[1]}"
-        too_large = f"none ({size} do not fit in {SHARE:.0%} of the free memory)"
+        too_large = f"none ({size} do not fit in {MAX_SHARE:.0%} of the free memory)"
         return f"memory: {size}" if self.kind == "memory" else too_large

@@ -1,21 +1,21 @@
-"""The twenty corruptions of the ReID corruption benchmark, at five severities, by NumPy, SciPy and Pillow.
+"""The twenty corruptions of the ReID corruption benchmark, at five severities, in NumPy, SciPy and Pillow.
 
-Types and severity constants are those of "Benchmarking neural network robustness to common corruptions and
-perturbations" (Hendrycks and Dietterich, ICLR 2019), for `elastic` of its version for pictures of any size, and for
-`rain` of "Benchmarks for corruption invariant person re-identification" (Chen et al., NeurIPS 2021). Lengths in pixels
-hold as printed at 288x144, the latter's size, and scale with the square root of the picture's area.
+Types and severity constants are from "Benchmarking neural network robustness to common corruptions and
+perturbations" (Hendrycks and Dietterich, ICLR 2019), `elastic` from its version for pictures of any size, and `rain`
+from "Benchmarks for corruption invariant person re-identification" (Chen et al., NeurIPS 2021). Lengths in pixels are
+as printed at 288x144, the size of the latter, and scale with the square root of the picture's area.
 
 Every corruption takes float32 [3, H, W] in 0..1, a severity in 1..5 and a generator, and returns the same shape, not
-yet clipped. All but the random numbers is as published, except for:
+yet clipped. Everything but the random numbers is as published, except for:
 
-* frost: ice is drawn (`_ice`) instead of cut out of five photographs; its mean and spread are about the same, its
-  shapes are not. With the user's photographs (`evaluation.frost`) it is cut out of these as published.
+* frost: ice is drawn (`_ice`) instead of cropped from five photographs; it has about the same mean and spread, but
+  other shapes. With the user's photographs (`evaluation.frost`) it is cropped from these, as published.
 * spatter, severities 1 to 3: drops are lit from the upper left instead of by edge detection, distance and embossing;
-  they cover as much, and look simpler.
-* rain: drawn here by the rules of the library that the benchmark calls; the blur is a box of the same width.
-* snow: Pillow's linear filter enlarges the flakes; defocus: a pixel at the disc's rim counts as far as it is covered,
-  without a Gaussian of half a pixel; zoom blur: views are rounded to 8 bits; glass blur: pixels are swapped in another
-  order. None of these changes a picture's mean error by more than random draws do.
+  they cover as much and look simpler.
+* rain: drawn by the rules of the library that the benchmark calls; the blur is a box of the same width.
+* snow: Pillow's linear filter enlarges the flakes; defocus: a pixel at the disc's rim is weighted by the part that the
+  disc covers, without a Gaussian of half a pixel; zoom blur: views are rounded to 8 bits; glass blur: pixels are
+  swapped in another order. None of these changes a picture's mean error by more than random draws do.
 """
 
 import io
@@ -47,7 +47,7 @@ def gaussian_noise(image: np.ndarray, severity: int, rng: np.random.Generator) -
 
 
 def shot_noise(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """The photons that arrive at a sensor for which `photons` of them are white."""
+    """Poisson noise of a sensor that counts `photons` photons for white."""
     photons = (60, 25, 12, 5, 3)[severity - 1]
     return rng.poisson(image * photons).astype(np.float32) / photons
 
@@ -65,7 +65,7 @@ def speckle_noise(image: np.ndarray, severity: int, rng: np.random.Generator) ->
 
 
 def defocus_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """A lens out of focus: a disc, in which a pixel at the rim counts as far as it is covered."""
+    """A lens out of focus: convolution with a disc, whose rim pixels are weighted by the part that it covers."""
     radius = (3, 4, 6, 8, 10)[severity - 1] * _scale(image)
     steps = np.arange(-math.ceil(radius), math.ceil(radius) + 1)
     disc = np.clip(radius + 0.5 - np.hypot(steps[:, None], steps), 0, 1)
@@ -73,7 +73,7 @@ def defocus_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> 
 
 
 def glass_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """Frosted glass: pixels change places with near ones (`_swapped_places`), between two Gaussian blurs."""
+    """Frosted glass: pixels swap places with neighbours (`_swapped_places`), between two Gaussian blurs."""
     sigma, reach, rounds = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[severity - 1]
     scale, size = _scale(image), image.shape[1:]
     places = np.arange(size[0] * size[1])
@@ -90,7 +90,7 @@ def motion_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> n
 
 
 def zoom_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """The mean of the picture and of ever closer views of its middle."""
+    """The mean of the picture and of increasingly close views of its centre."""
     closest, step = ((1.11, 0.01), (1.15, 0.01), (1.2, 0.02), (1.24, 0.02), (1.3, 0.03))[severity - 1]
     picture, total = _picture(image), image.copy()
     zooms = np.arange(1, closest + step / 2, step)
@@ -132,22 +132,22 @@ def frost(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndar
 def photographed_frost(
     image: np.ndarray, severity: int, rng: np.random.Generator, photographs: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """The picture and a piece of a photograph, uint8 [H, W, 3]. As published the photograph is enlarged to the
-    picture's size if it is smaller, and then by a tenth."""
+    """Add a crop of a photograph, uint8 [H, W, 3]. As published, the photograph is enlarged to the picture's size if it
+    is smaller, and then by a tenth."""
     picture_share, ice_share = FROST_SHARES[severity - 1]
     chosen = photographs[rng.integers(len(photographs))]
     height, width = size = _reference_size(image)
     factor = 1.1 * max(1.0, height / chosen.shape[0], width / chosen.shape[1])
     rows, columns = (math.ceil(factor * n) for n in chosen.shape[:2])
     top, left = rng.integers(0, rows - height + 1), rng.integers(0, columns - width + 1)
-    across, down = chosen.shape[1] / columns, chosen.shape[0] / rows  # the photograph's pixels for each of the piece's
+    across, down = chosen.shape[1] / columns, chosen.shape[0] / rows  # pixels of the photograph per pixel of the crop
     window = (left * across, top * down, (left + width) * across, (top + height) * down)
-    piece = Image.fromarray(chosen).resize(size[::-1], Image.Resampling.BICUBIC, window)
-    return picture_share * image + ice_share * _planes(piece.resize(image.shape[:0:-1]))
+    crop = Image.fromarray(chosen).resize(size[::-1], Image.Resampling.BICUBIC, window)
+    return picture_share * image + ice_share * _planes(crop.resize(image.shape[:0:-1]))
 
 
 def fog(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """Fractal noise added, and the whole darkened again to the picture's own maximum."""
+    """Add fractal noise, then darken the result to the picture's original maximum."""
     density, decay = ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4))[severity - 1]
     size = _reference_size(image)
     mist = _fitted(_plasma(2 ** (max(size) - 1).bit_length(), decay, rng)[: size[0], : size[1]], image)
@@ -159,15 +159,15 @@ def rain(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarr
     """Drizzle, heavy rain (severities 2 and 3) or a torrent (4 and 5): slanted lines, then a blur and less light."""
     area_of_drop, length = ((770, 10), (600, 30), (600, 30), (500, 60), (500, 60))[severity - 1]
     height, width = size = _reference_size(image)
-    slant = round(rng.uniform(-10, 10))  # pixels aside over a drop's length
+    slant = round(rng.uniform(-10, 10))  # horizontal pixels over a drop's length
     count = height * width // area_of_drop
-    along = np.arange(length + 1)
-    aside = np.rint(slant * along / length).astype(int)
-    rows = rng.integers(0, max(1, height - length), (count, 1)) + along
-    columns = rng.integers(min(-slant, 0), width - min(slant, 0), (count, 1)) + aside
-    seen = (rows < height) & (columns >= 0) & (columns < width)
+    down = np.arange(length + 1)
+    right = np.rint(slant * down / length).astype(int)
+    rows = rng.integers(0, max(1, height - length), (count, 1)) + down
+    columns = rng.integers(min(-slant, 0), width - min(slant, 0), (count, 1)) + right
+    inside = (rows < height) & (columns >= 0) & (columns < width)
     drops = np.zeros(size, np.float32)
-    drops[rows[seen], columns[seen]] = 1
+    drops[rows[inside], columns[inside]] = 1
     wet = image + _fitted(drops, image) * (200 / 255 - image)
     box = (2 + severity) * _scale(image)  # pixels
     blurred = _picture(wet).filter(ImageFilter.BoxBlur(max(0, (box - 1) / 2)))
@@ -196,7 +196,7 @@ def spatter(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.nd
 
 
 def brightness(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """A higher V of HSV: all channels times the same factor; black becomes gray."""
+    """Raise V of HSV: multiply all channels by the same factor; black becomes gray."""
     value = image.max(axis=0)
     raised = np.minimum(value + (0.1, 0.2, 0.3, 0.4, 0.5)[severity - 1], 1)
     return np.where(value > 0, image * (raised / np.maximum(value, 1e-6)), raised)
@@ -208,8 +208,8 @@ def contrast(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.n
 
 
 def saturate(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """Another S of HSV: less colour at severities 1 and 2, more at 3 to 5. An inherited quirk: gray has hue 0, red, so
-    the constant added at severities 4 and 5 makes it reddish."""
+    """Change S of HSV: less colour at severities 1 and 2, more at 3 to 5. An inherited quirk: gray has hue 0, which is
+    red, so the constant added at severities 4 and 5 makes it reddish."""
     factor, offset = ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2))[severity - 1]
     value = image.max(axis=0)
     chroma = value - image.min(axis=0)
@@ -220,7 +220,7 @@ def saturate(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.n
 
 
 def elastic(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """Takes every pixel from some hundredths of the height away; beyond its border the picture is mirrored."""
+    """Move every pixel by a few hundredths of the height; the picture is mirrored at its borders."""
     strength = (12.5, 16.25, 21.25, 25, 30)[severity - 1]
     height, width = size = _reference_size(image)
     drawn = rng.uniform(-0.005 * height, 0.005 * height, (2, *size))
@@ -259,9 +259,9 @@ CORRUPTIONS: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarr
 def corrupt(
     pixels: np.ndarray, name: str, severity: int, rng: np.random.Generator, photographs: Sequence[np.ndarray] = ()
 ) -> np.ndarray:
-    """A picture, uint8 [H, W, 3] of any size, corrupted. photographs: of frost, likewise; without any it is drawn.
+    """Corrupt a picture, uint8 [H, W, 3] of any size. photographs: of frost, in the same form; without any it is drawn.
 
-    Values are cut off to whole ones, as published; one that only float32's rounding put below a whole one counts as it.
+    Values are truncated to integers, as published, after adding 0.001 against float32's rounding errors.
     """
     if name == "frost" and photographs:
         image = photographed_frost(_planes(pixels), severity, rng, photographs)
@@ -272,21 +272,21 @@ def corrupt(
 
 @dataclass(frozen=True, eq=False)
 class CorruptedVersion:
-    """A corrupted version of a set of pictures: type and severity follow from each one's number, all equally likely."""
+    """A corrupted version of a set of pictures. A picture's number decides type and severity, all equally likely."""
 
     seed: int
-    numbers: np.ndarray  # int [N], whatever the order
+    numbers: np.ndarray  # int [N], in any order
     photographs: tuple[np.ndarray, ...] = ()
 
     def apply(self, pixels: np.ndarray, position: int) -> np.ndarray:
-        """The picture at this position of the set, uint8 [H, W, 3], corrupted."""
+        """Corrupt the picture at this position of the set, uint8 [H, W, 3]."""
         rng = counter_generator("corruption", self.seed, 0, int(self.numbers[position]))
         name = list(CORRUPTIONS)[rng.integers(len(CORRUPTIONS))]
         return corrupt(pixels, name, int(rng.integers(1, len(SEVERITIES) + 1)), rng, self.photographs)
 
 
 def read_photographs(folder: Path) -> tuple[np.ndarray, ...]:
-    """The pictures directly in a folder, uint8 [H, W, 3] each; raises InputError without any, or if one is broken."""
+    """Read the pictures directly in a folder, uint8 [H, W, 3]; raises InputError for none, or if one is broken."""
     remedy = "evaluation.frost is a folder of photographs of frost; leave it out to have frost drawn"
     require_directory(folder, remedy)
     skipped: list[Path] = []
@@ -300,7 +300,7 @@ def read_photographs(folder: Path) -> tuple[np.ndarray, ...]:
 def corruption_sheet(
     pixels: np.ndarray, rng: np.random.Generator, photographs: Sequence[np.ndarray] = ()
 ) -> Image.Image:
-    """Every corruption of a picture, uint8 [H, W, 3]: a column for each type, a row for each severity."""
+    """Draw every corruption of a picture, uint8 [H, W, 3]: a column for each type, a row for each severity."""
     margin, line = 4, 12  # pixels
     label = ImageDraw.Draw(Image.new("L", (1, 1))).textlength
     height, width = pixels.shape[0] + margin, max(pixels.shape[1], *map(math.ceil, map(label, CORRUPTIONS))) + margin
@@ -317,38 +317,38 @@ def corruption_sheet(
 
 
 def _planes(pixels: np.ndarray | Image.Image) -> np.ndarray:
-    """uint8 [H, W, 3] to float32 [3, H, W] in 0..1."""
+    """Convert uint8 [H, W, 3] to float32 [3, H, W] in 0..1."""
     return np.multiply(np.asarray(pixels).transpose(2, 0, 1), np.float32(1 / 255), order="C")
 
 
 def _picture(image: np.ndarray) -> Image.Image:
-    """float [3, H, W] in 0..1 and beyond, clipped and rounded."""
+    """Clip float [3, H, W] to 0..1 and round it to a picture of 8 bits."""
     return Image.fromarray(np.ascontiguousarray(np.rint(image.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)))
 
 
 def _scale(image: np.ndarray) -> float:
-    """The length in this picture of one pixel at the reference size."""
+    """Return the length in this picture of one pixel at the reference size."""
     return math.sqrt(image[0].size / REFERENCE_AREA)
 
 
 def _reference_size(image: np.ndarray) -> tuple[int, int]:
-    """The picture's shape at the reference area, at which ice, drops and the like are drawn."""
+    """Return the picture's shape scaled to the reference area, at which ice, drops and the like are drawn."""
     scale = _scale(image)
     return max(2, round(image.shape[1] / scale)), max(2, round(image.shape[2] / scale))
 
 
 def _fitted(layer: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """float [H', W'] resized to the picture's size."""
+    """Resize float [H', W'] to the picture's size."""
     layer = Image.fromarray(layer.astype(np.float32, copy=False))
     return np.asarray(layer.resize(image.shape[:0:-1], Image.Resampling.BILINEAR))
 
 
 def _convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Convolution of [..., H, W] with [2a + 1, 2b + 1], the pixels at the border repeated; by FFT, as its time does not
-    depend on the kernel. SciPy's own takes half a second to import."""
+    """Convolve [..., H, W] with [2a + 1, 2b + 1], repeating border pixels. An FFT's time does not depend on the kernel,
+    and SciPy's own convolution takes half a second to import."""
     above, left = (n // 2 for n in kernel.shape)
     padded = np.pad(image, [(0, 0)] * (image.ndim - 2) + [(above, above), (left, left)], mode="edge")
-    size = [-(-n // 16) * 16 for n in padded.shape[-2:]]  # lengths that an FFT is fast for
+    size = [-(-n // 16) * 16 for n in padded.shape[-2:]]  # lengths for which an FFT is fast
     result = np.fft.irfft2(np.fft.rfft2(padded, size) * np.fft.rfft2(kernel, size), size)
     rows, columns = (slice(2 * n, length) for n, length in zip((above, left), padded.shape[-2:], strict=True))
     return result[..., rows, columns].astype(np.float32)
@@ -359,10 +359,11 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _swapped_places(size: tuple[int, int], reach: int, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """Which pixel, int [H * W], lies at each place after every pixel was swapped with one near it.
+    """Swap every pixel with a neighbour; returns the index of the pixel at each place, int [H * W].
 
-    As published, the other is -reach to reach - 1 rows and columns away, here times `scale`. The published loop takes
-    one pixel after another. Pixels 2 * reach + 1 apart cannot meet the same other, so these are swapped at once here.
+    As published, the neighbour is -reach to reach - 1 rows and columns away, here times `scale`. The published loop
+    swaps one pixel at a time. Pixels that are 2 * reach + 1 apart cannot share a neighbour, so here they are swapped
+    together.
     """
     height, width = size
     offsets = scale * rng.integers(-reach, reach, (2, *size))
@@ -370,16 +371,16 @@ def _swapped_places(size: tuple[int, int], reach: int, scale: float, rng: np.ran
     rows = (offsets[0] + np.arange(height)[:, None]).clip(0, height - 1)
     columns = (offsets[1] + np.arange(width)).clip(0, width - 1)
     places, others = np.arange(height * width).reshape(size), rows * width + columns
-    order, apart = np.arange(height * width), 2 * math.ceil(reach * scale) + 1
-    for turn in reversed(range(apart**2)):
-        lattice = np.s_[turn // apart :: apart, turn % apart :: apart]
-        here, there = places[lattice], others[lattice]
-        order[here], order[there] = order[there], order[here]
+    order, spacing = np.arange(height * width), 2 * math.ceil(reach * scale) + 1
+    for turn in reversed(range(spacing**2)):
+        lattice = np.s_[turn // spacing :: spacing, turn % spacing :: spacing]
+        first, second = places[lattice], others[lattice]
+        order[first], order[second] = order[second], order[first]
     return order
 
 
 def _streak(radius: float, sigma: float, angle: float) -> np.ndarray:
-    """A line of 2 * radius pixels and sum 1 from the kernel's middle, fading out; degrees are counter-clockwise."""
+    """Make a kernel of sum 1: a fading line of 2 * radius pixels from its centre. angle: degrees, counter-clockwise."""
     length = round(2 * radius)
     steps = np.arange(length + 1)
     weights = np.exp(-0.5 * (steps / sigma) ** 2)
@@ -391,17 +392,18 @@ def _streak(radius: float, sigma: float, angle: float) -> np.ndarray:
 
 
 def _noise(size: tuple[int, int], cell: float, rng: np.random.Generator) -> np.ndarray:
-    """float32 [H, W]: normal noise with a value each `cell` pixels, linear in between."""
+    """Draw float32 [H, W]: normal noise with a value every `cell` pixels, interpolated linearly."""
     height, width = (n / cell for n in size)
     grid = Image.fromarray(rng.standard_normal((math.ceil(height), math.ceil(width)), np.float32))
     return np.asarray(grid.resize(size[::-1], Image.Resampling.BILINEAR, (0, 0, width, height)))
 
 
 def _plasma(side: int, decay: float, rng: np.random.Generator) -> np.ndarray:
-    """float32 [side, side], a power of two: the published fractal in 0..1, a midpoint displacement that wraps around.
+    """Draw float32 [side, side] in 0..1, the published fractal: midpoint displacement that wraps around. side: a power
+    of two.
 
-    From four corners on, each point between four known ones is their mean plus a uniform number. Each time the grid is
-    halved, the number's range shrinks by the square of `decay`.
+    Starting from four corners, each point between four known ones is their mean plus a uniform random number, whose
+    range shrinks by the square of `decay` each time the grid is halved.
     """
     height = np.zeros((side, side))
     step, spread = side, 1.0
@@ -413,7 +415,7 @@ def _plasma(side: int, decay: float, rng: np.random.Generator) -> np.ndarray:
         middles = (across + np.roll(across, -1, axis=0)) / 4
         middles += rng.uniform(-spread, spread, corners.shape)
         height[half::step, half::step] = middles
-        # The points on the grid's lines: each lies between two corners and the middles of the squares beside it.
+        # Points on the grid's lines lie between two corners and the centres of two adjacent squares.
         height[::step, half::step] = (across + middles + np.roll(middles, 1, axis=0)) / 4
         height[half::step, ::step] = (down + middles + np.roll(middles, 1, axis=1)) / 4
         height[::step, half::step] += rng.uniform(-spread, spread, corners.shape)
@@ -424,8 +426,9 @@ def _plasma(side: int, decay: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _ice(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """float32 [H, W] in 0..1: crystals with needles from their middles to where the next begins, thick in places. Each
-    is a table of noise by distance and direction; its needles are the ridges where the noise crosses its mean."""
+    """Draw float32 [H, W] in 0..1: ice crystals, whose needles reach from their centres to the next crystal. Each
+    crystal is a table of noise by distance and direction; the needles are the ridges where the noise crosses its mean.
+    """
     crystals, rings, spokes = 12, 12, 48
     wavy = [4 * _noise(size, 24, rng) for _ in size]
     rows, columns = (axis + shift for axis, shift in zip(np.indices(size, np.float32), wavy, strict=True))

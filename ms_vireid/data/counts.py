@@ -1,4 +1,4 @@
-"""What a data set holds, by split and modality, beside what its authors have published, and what else is wrong."""
+"""Compares what a data set contains, by split and modality, with its authors' published counts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ from ms_vireid.data.validation import pictures_of_each
 
 SPLITS = ("train", "test")
 Part = tuple[str, str]  # a split and a modality
-REGDB_EACH = 10  # pictures of an identity and modality
+REGDB_EACH = 10  # pictures of each identity and modality
 
 
 @dataclass(frozen=True)
 class Count:
-    """Of one split and modality. by_camera: pictures; empty where a set's authors do not say."""
+    """Counts of one split and modality. by_camera: pictures; empty if a set's authors do not say."""
 
     identities: int
     pictures: int
@@ -34,10 +34,10 @@ def _cameras(identities: int, by_camera: Mapping[int, int]) -> Count:
     return Count(identities, sum(by_camera.values()), by_camera)
 
 
-# SYSU-MM01's are its authors' evaluation/data_split: rand_perm_cam.mat numbers the pictures of every person and camera,
-# and the people of neither train_id.mat nor test_id.mat who have both modalities are the 99 to validate on. The sums
-# are those of published training logs. LLCM's are its paper's, section 4.2, which prints 13,909 test pictures in all,
-# while those of its two modalities are 15,846, as are the set's 46,767 without those to train on.
+# SYSU-MM01's come from its authors' evaluation/data_split: rand_perm_cam.mat numbers the pictures of every person and
+# camera, and the people with both modalities in neither train_id.mat nor test_id.mat are the 99 for validation. The
+# sums agree with published training logs. LLCM's come from section 4.2 of its paper, which prints 13,909 test pictures
+# in all, but 15,846 for its two modalities together; the set's 46,767 less the training pictures are 15,846 too.
 PUBLISHED: dict[str, dict[Part, Count]] = {
     "sysu_mm01": {
         ("train", "visible"): _cameras(395, {1: 4721, 2: 5753, 4: 5811, 5: 5973}),
@@ -57,7 +57,7 @@ PUBLISHED: dict[str, dict[Part, Count]] = {
         ("test", "infrared"): Count(351, 7166),
     },
 }
-LISTS = {  # what other identities than those most likely mean
+LISTS = {  # the likely reason for other numbers of identities
     "sysu_mm01": "exp/ holds other lists than the authors' train_id.txt (296), val_id.txt (99, trained on too) and "
     "test_id.txt (96), or folders are missing",
     "regdb": "idx/ holds other lists than the published splits, 206 people each to train and to test on",
@@ -71,21 +71,23 @@ MOVED = "files lie under another camera: unpack the archive again"
 
 
 def expected(config: DataConfig) -> dict[Part, Count]:
-    """Of the configured data set: as published, or of the synthetic one as configured. Empty for one's own folders."""
+    """Return the counts that the configured data set should have: as published, or as configured for the synthetic one.
+    Empty for the user's own folders."""
     if config.name != "synthetic":
         return PUBLISHED.get(config.name, {})
-    asked = config.synthetic
-    identities = {"train": asked.train_identities + asked.val_identities, "test": asked.test_identities}
+    synthetic = config.synthetic
+    training = synthetic.train_identities + synthetic.val_identities
+    identities = {"train": training, "test": synthetic.test_identities}
     visible = [camera for camera in SYSU_CAMERAS if camera not in SYSU_INFRARED_CAMERAS]
     return {
-        (split, modality): _cameras(count, dict.fromkeys(cameras, count * asked.images_per_camera))
+        (split, modality): _cameras(count, dict.fromkeys(cameras, count * synthetic.images_per_camera))
         for split, count in identities.items()
         for modality, cameras in zip(MODALITIES, (visible, SYSU_INFRARED_CAMERAS), strict=True)
     }
 
 
 def counts(data: ReIDData) -> dict[Part, Count]:
-    """What is there."""
+    """Count what a data set contains."""
     return {
         (split, modality): _count(images.subset(images.infrared == (modality == "infrared")))
         for split, images in zip(SPLITS, (data.train, data.test), strict=True)
@@ -99,20 +101,20 @@ def _count(images: ImageSet) -> Count:
 
 
 def findings(data: ReIDData, name: str, wanted: Mapping[Part, Count]) -> list[str]:
-    """A line for each thing that is not as `expected` or does not fit together, with what it most likely means.
+    """List everything that differs from `wanted` or is inconsistent, one line each, with its likely reason.
 
-    name: of the configured data set. wanted: what `expected` says of it.
+    name: of the configured data set. wanted: its `expected` counts.
     """
-    found, lines = counts(data), []
-    others = [
-        f"{' '.join(part)} {found[part].identities:,}, not {count.identities:,}"
+    actual, lines = counts(data), []
+    differing = [
+        f"{' '.join(part)} {actual[part].identities:,}, not {count.identities:,}"
         for part, count in wanted.items()
-        if found[part].identities != count.identities
+        if actual[part].identities != count.identities
     ]
-    if others:
-        lines.append(f"identities: {', '.join(others)}; {LISTS[name]}")
+    if differing:
+        lines.append(f"identities: {', '.join(differing)}; {LISTS[name]}")
     for part, count in wanted.items():
-        if found[part].identities == count.identities and (line := _difference(found[part], count)):
+        if actual[part].identities == count.identities and (line := _difference(actual[part], count)):
             lines.append(f"{' '.join(part)}: {line}")
     for split, images in zip(SPLITS, (data.train, data.test), strict=True):
         for modality, people in pictures_of_each(images).items():
@@ -129,21 +131,21 @@ def findings(data: ReIDData, name: str, wanted: Mapping[Part, Count]) -> list[st
     return lines
 
 
-def _difference(found: Count, wanted: Count) -> str | None:
-    """Of the pictures, by camera where that is known."""
-    cameras = sorted({*found.by_camera, *wanted.by_camera}) if wanted.by_camera else ()
-    pairs = {camera: (found.by_camera.get(camera, 0), wanted.by_camera.get(camera, 0)) for camera in cameras}
+def _difference(actual: Count, wanted: Count) -> str | None:
+    """Describe how the numbers of pictures differ, by camera where that is known; None if they agree."""
+    cameras = sorted({*actual.by_camera, *wanted.by_camera}) if wanted.by_camera else ()
+    pairs = {camera: (actual.by_camera.get(camera, 0), wanted.by_camera.get(camera, 0)) for camera in cameras}
     differing = [
         f"camera {camera} {ours:,}, not {theirs:,}" for camera, (ours, theirs) in pairs.items() if ours != theirs
     ]
-    if found.pictures == wanted.pictures:
+    if actual.pictures == wanted.pictures:
         return f"pictures of {', '.join(differing)}; {MOVED}" if differing else None
-    means = FEWER if found.pictures < wanted.pictures else MORE
+    reason = FEWER if actual.pictures < wanted.pictures else MORE
     by_camera = f" ({', '.join(differing)})" if len(pairs) > 1 else ""
-    return f"{found.pictures:,} pictures, not {wanted.pictures:,}{by_camera}; {means}"
+    return f"{actual.pictures:,} pictures, not {wanted.pictures:,}{by_camera}; {reason}"
 
 
 def _people(images: ImageSet) -> set[str]:
-    """The names of folders that name a person."""
+    """Return the names of the folders that name a person."""
     folders = {path.parent for path in images.paths}
     return {name for folder in folders if (name := identity_of(folder.absolute().parts[-3:]))}

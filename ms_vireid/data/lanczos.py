@@ -1,8 +1,7 @@
-"""Pillow's Lanczos, bit for bit, in a third of its time: 0.40 ms for 1.23 in colour, 0.15 for 0.55 in gray (384x192 to
-288x144, on one core of an AMD EPYC).
+"""Lanczos resizing, bitwise equal to Pillow's in a third of its time: 0.40 instead of 1.23 ms in colour, 0.15 instead
+of 0.55 ms in gray (384x192 to 288x144, on one core of an AMD EPYC).
 
-Of the libraries with a Lanczos of their own, OpenCV's does not widen with the reduction (up to 21 of 255 off), and
-libvips' is up to 2 off and takes 0.9 ms.
+OpenCV's Lanczos does not widen when it reduces (errors up to 21 of 255); libvips' has errors up to 2 and takes 0.9 ms.
 """
 
 import math
@@ -14,16 +13,16 @@ from numba import types
 from ms_vireid.devices.compiling import njit
 
 LOBES = 3
-_BITS = 22  # of a weight behind the point
+_BITS = 22  # fractional bits of a weight
 _HALF, _SHIFT = np.int32(1 << (_BITS - 1)), np.int32(_BITS)
-_BLOCK = 64  # rows that are filtered along together
+_BLOCK = 64  # rows that are filtered together
 OPTIONS = {"nogil": True, "cache": True}
 PIXELS = types.Array(types.uint8, 3, "C", readonly=True)
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [h, w, C] to [H, W, C] of size (H, W); `Image.resize(..., LANCZOS)` of Pillow 13, which changes the height
-    first where it shrinks by more than twice what the width does."""
+    """Resize uint8 [h, w, C] to [H, W, C]; size is (H, W). Equals `Image.resize(..., LANCZOS)` of Pillow 13, which
+    resizes the height first if it shrinks by more than twice as many pixels as the width."""
     (height, width), (rows, columns) = pixels.shape[:2], size
     pixels = np.ascontiguousarray(pixels)
     height_first = height - rows > max(0, 2 * (width - columns))
@@ -37,8 +36,8 @@ def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @lru_cache(2048)
 def _weights(size: int, to: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each of `to` pixels: the first of the `size` that it is made of and their number, int32 [to, 2], and their
-    weights in fixed point, int32 [to, taps]."""
+    """Return, for each of `to` pixels, the first of the `size` input pixels and their number, int32 [to, 2], and their
+    fixed-point weights, int32 [to, taps]."""
     return _fixed_point(size, to)
 
 
@@ -73,7 +72,7 @@ def _fixed_point(size, to):
 
 @njit(types.uint8[:, :, ::1](PIXELS, types.int32[:, ::1], types.int32[:, ::1]), **OPTIONS)
 def _down(pixels, spans, weights):
-    """[h, w, C] to [H, w, C]."""
+    """Resize the height: [h, w, C] to [H, w, C]."""
     height, width, channels = pixels.shape
     rows = pixels.reshape(height, width * channels)
     out = np.empty((len(spans), width, channels), np.uint8)
@@ -92,17 +91,18 @@ def _down(pixels, spans, weights):
 
 @njit(types.uint8[:, :, ::1](PIXELS, types.int32[:, ::1], types.int32[:, ::1]), **OPTIONS)
 def _along(pixels, spans, weights):
-    """[h, w, C] to [h, W, C]: `_down` of blocks of rows, each turned so that neighbours in memory get one weight."""
+    """Resize the width: [h, w, C] to [h, W, C]. Blocks of rows are transposed for `_down`, so that neighbours in memory
+    share a weight."""
     height, width, channels = pixels.shape
     out = np.empty((height, len(spans), channels), np.uint8)
-    turned = np.zeros((width, channels, _BLOCK), np.uint8)
+    transposed = np.zeros((width, channels, _BLOCK), np.uint8)
     for top in range(0, height, _BLOCK):
         count = min(_BLOCK, height - top)
         for x in range(width):
             for c in range(channels):
                 for y in range(count):
-                    turned[x, c, y] = pixels[top + y, x, c]
-        block = _down(turned, spans, weights)
+                    transposed[x, c, y] = pixels[top + y, x, c]
+        block = _down(transposed, spans, weights)
         for i in range(len(spans)):
             for c in range(channels):
                 for y in range(count):

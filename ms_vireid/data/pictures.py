@@ -1,4 +1,4 @@
-"""Opening picture files: regular files of a known format and a sensible size."""
+"""Opening and decoding pictures: regular files of a known format and a sensible size."""
 
 import logging
 import os
@@ -15,25 +15,31 @@ from ms_vireid.command.errors import InputError, one_line, summary
 
 _log = logging.getLogger(__name__)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-_LEFT_BEHIND = {"thumbs.db", "desktop.ini"}  # by systems, as are names that begin with a dot: not worth a word
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # opened whatever the suffix; decoders of others start or parse more
-MOST_PIXELS = 100_000_000
-_MOST_BYTES = 10 * MOST_PIXELS  # of a file; a pixel has eight at most
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # skipped silently, like names that begin with a dot
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "BMP",
+    "WEBP",
+    "TIFF",
+)  # whatever the suffix; decoders of other formats run programs or parse more
+MAX_PIXELS = 100_000_000
+_MAX_BYTES = 10 * MAX_PIXELS  # of a file; a pixel has at most eight
 _BROKEN = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, Image.DecompressionBombError)
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `MOST_PIXELS` are checked
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `MAX_PIXELS` is checked here
 
 
 def is_picture(name: str, skipped: list[Path], folder: Path) -> bool:
-    """Whether a file is one by its suffix; what is not, and might be missed, is added to `skipped`."""
+    """Return whether a file is a picture by its suffix. Others are added to `skipped`, except the system's own."""
     if os.path.splitext(name)[1].lower() in SUFFIXES:
         return True
-    if not name.startswith(".") and name.lower() not in _LEFT_BEHIND:
+    if not name.startswith(".") and name.lower() not in _SYSTEM_FILES:
         skipped.append(folder / name)
     return False
 
 
 def note_skipped(skipped: list[Path], root: Path) -> None:
-    """One line for the files below `root` that `is_picture` has skipped, if any."""
+    """Log one line for the files below `root` that `is_picture` skipped, if any."""
     if skipped:
         names = summary([str(path.relative_to(root)) for path in sorted(skipped)])
         line = f"note: {root}: files skipped, as they are not {', '.join(sorted(SUFFIXES))}: {names}"
@@ -42,7 +48,7 @@ def note_skipped(skipped: list[Path], root: Path) -> None:
 
 @contextmanager
 def decoding(name: Path | str) -> Iterator[None]:
-    """A block that decodes the picture of that name: an error becomes an InputError."""
+    """Turn errors in a block that decodes a picture into InputErrors."""
     try:
         yield
     except _BROKEN as error:
@@ -53,22 +59,22 @@ def decoding(name: Path | str) -> Iterator[None]:
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
-    """The picture in a file, not decoded yet. An error, in the block too, is as of `decoding`."""
+    """Open a picture without decoding it yet. Errors, also in the block, become InputErrors as in `decoding`."""
     with decoding(path):
         if not path.is_file():
             raise OSError("it is not a regular file" if path.exists() else "it does not exist")
         if (size := path.stat().st_size) == 0:
             raise OSError("it is empty")
-        if size > _MOST_BYTES:
-            raise OSError(f"its {size:,} bytes are more than {_MOST_BYTES:,}")
+        if size > _MAX_BYTES:
+            raise OSError(f"its {size:,} bytes are more than {_MAX_BYTES:,}")
         with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise OSError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}")
+            if image.width * image.height > MAX_PIXELS:
+                raise OSError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS:,}")
             yield image
 
 
 def read_pixels(path: Path, gray: bool = False) -> np.ndarray:
-    """A picture as in its file: uint8 [H, W, 3], or with `gray` [H, W] if the file has no colours.
+    """Decode a picture: uint8 [H, W, 3], or with `gray` [H, W] if the file has no colours.
 
     16 bits are scaled to 8. Raises InputError as `open_picture`, and for 32 bits, whose range is unknown.
     """
@@ -81,7 +87,7 @@ def read_pixels(path: Path, gray: bool = False) -> np.ndarray:
 
 
 def pixels_of(image: Image.Image, gray: bool = False) -> np.ndarray:
-    """The same of a picture in memory; raises OSError for 32 bits."""
+    """Do the same for a picture in memory; raises OSError for 32 bits."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         image = Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8))  # 65535 / 255
     elif image.mode in ("I", "F"):
@@ -91,7 +97,7 @@ def pixels_of(image: Image.Image, gray: bool = False) -> np.ndarray:
 
 
 def _jpeg(image: Image.Image, mode: str) -> np.ndarray | None:
-    """The pixels that Pillow would decode, in half of its time, or None for what is not a flawless JPEG."""
+    """Decode a JPEG to the same pixels as Pillow, in half the time; None if it has any flaw."""
     image.fp.seek(0)
     content = image.fp.read()
     try:

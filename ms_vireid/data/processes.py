@@ -1,4 +1,4 @@
-"""Work on many pictures, shared out among all cores."""
+"""Work on many pictures in parallel, on all cores."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -10,19 +10,19 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.stopping import signal_with_parent
 from ms_vireid.devices import runtime
 
-FEW = 4  # times what a process is given: so many are done sooner than processes for them begin
+FEW = 4  # chunks: so many are done before processes have started
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
-def in_processes(work: Callable[[Item], Result], items: Sequence[Item], at_a_time: int, what: str) -> Iterator[Result]:
-    """`work` of each item, in order, by as many processes as there are cores; each is given `at_a_time` items. A few
-    items are done in this process. Raises InputError, which names `what`, if a process is killed."""
-    if len(items) <= FEW * at_a_time:
+def in_processes(work: Callable[[Item], Result], items: Sequence[Item], chunk: int, what: str) -> Iterator[Result]:
+    """Map `work` over items, in order, with one process per core, `chunk` items at a time. Few items are done in this
+    process. Raises InputError, which names `what`, if a process is killed."""
+    if len(items) <= FEW * chunk:
         yield from map(work, items)
         return
     processes = ProcessPoolExecutor(len(runtime.cores()) or 1, initializer=_begin_process)
     try:
-        yield from processes.map(work, items, chunksize=at_a_time)
+        yield from processes.map(work, items, chunksize=chunk)
     except BrokenProcessPool:
         raise InputError(f"{what}: a process at work on it was killed (out of memory?); try again") from None
     finally:
@@ -30,6 +30,6 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], at_a_tim
 
 
 def _begin_process() -> None:
-    """Leave Ctrl-C to the main process, which it reaches as well; Linux kills this one with it."""
+    """Ignore Ctrl-C, which the main process handles; Linux kills this process with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal_with_parent(signal.SIGKILL)

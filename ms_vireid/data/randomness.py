@@ -1,4 +1,4 @@
-"""Counter-based random numbers: a draw depends on (seed, epoch, index) alone, not on who makes it or when."""
+"""Counter-based random numbers: a draw depends on (seed, epoch, index) alone, not on the process or the order."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ _STREAMS = {"sampler": 1, "augmentation": 2, "step": 3, "corruption": 4}
 
 
 def counter_generator(stream: str, seed: int, epoch: int = 0, index: int = 0) -> np.random.Generator:
-    """The Philox generator of one (stream, seed, epoch, index), each an integer in [0, 2**32)."""
+    """Return the Philox generator of one (stream, seed, epoch, index); the last three are integers in [0, 2**32)."""
     key = np.array([(_STREAMS[stream] << 32) | seed, (epoch << 32) | index], np.uint64)
     return np.random.Generator(np.random.Philox(key=key))
 
 
 def step_key(seed: int, step: int) -> np.int32:
-    """The key of one training step (counted from 0 over the whole run), from which all its dropout masks follow."""
+    """Return the key of a training step, counted from 0 over the run, from which all its dropout masks follow."""
     return counter_generator("step", seed, 0, step).integers(-(2**31), 2**31, dtype=np.int32)

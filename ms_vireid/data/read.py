@@ -1,4 +1,4 @@
-"""From the configuration to a data set: readers of the layouts on disk. What is wrong with one is an InputError."""
+"""Readers of the data sets' layouts on disk. All problems with a data set are InputErrors."""
 
 import hashlib
 import math
@@ -16,10 +16,10 @@ from ms_vireid.data.validation import list_pictures, read_lines, refuse_names, r
 
 LLCM_VISIBLE_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 LLCM_INFRARED_CAMERAS = (1, 2, 4, 5, 6, 7, 8, 9)
-CAMERA_IN_NAME = re.compile(r"_c(\d{1,2})_")  # of LLCM's pictures
+CAMERA_IN_NAME = re.compile(r"_c(\d{1,2})_")  # LLCM's
 FOLDER_REMEDY = "data.root must hold visible/ID/*.jpg and infrared/ID/*.jpg"
 _LIST_REMEDY = "take it from the data set as it is distributed"
-_DIGITS = 10  # identities have fewer, to fit int32
+_MAX_DIGITS = 9  # of an identity, to fit int32
 OBTAIN = {
     "sysu_mm01": "get SYSU-MM01 from its authors after signing their agreement (docs/data.md)",
     "regdb": "get RegDB from its authors after signing their agreement (docs/data.md)",
@@ -29,9 +29,9 @@ OBTAIN = {
 
 
 def read_data(config: DataConfig) -> ReIDData:
-    """Read the configured data set; the synthetic one is first generated if it is not there yet.
+    """Read the configured data set; the synthetic one is generated first unless it exists.
 
-    Raises InputError if no root is given, or the data set's reader finds something wrong.
+    Raises InputError if no root is configured, or if the reader finds a problem.
     """
     if config.name == "synthetic":
         digest = hashlib.sha256(repr((VERSION, config.synthetic.model_dump())).encode()).hexdigest()[:8]
@@ -48,8 +48,8 @@ def read_data(config: DataConfig) -> ReIDData:
 
 
 def read_sysu_mm01(root: Path | str) -> ReIDData:
-    """SYSU-MM01 (Wu et al. 2017): `cam{1..6}/{id:04d}/*.jpg` and `exp/{train,val,test}_id.txt`; it trains on the
-    identities of train and val."""
+    """Read SYSU-MM01 (Wu et al. 2017): `cam{1..6}/{id:04d}/*.jpg` and `exp/{train,val,test}_id.txt`. The identities of
+    train and val are trained on."""
     root = Path(root)
     _require_folders(root, *(f"cam{camera}" for camera in SYSU_CAMERAS), "exp")
     train, val, test = (_read_identities(root / "exp" / f"{split}_id.txt") for split in ("train", "val", "test"))
@@ -61,7 +61,7 @@ def read_sysu_mm01(root: Path | str) -> ReIDData:
 
 
 def read_regdb(root: Path | str, trial: int) -> ReIDData:
-    """RegDB (Nguyen et al. 2017), split `trial` of 10: `Visible/`, `Thermal/` and
+    """Read RegDB (Nguyen et al. 2017), split `trial` of 10: `Visible/`, `Thermal/` and
     `idx/{train,test}_{visible,thermal}_{1..10}.txt`, lines `path label`. Visible is camera 1, thermal camera 2."""
     root = Path(root)
     _require_folders(root, "Visible", "Thermal", "idx")
@@ -79,11 +79,13 @@ def read_regdb(root: Path | str, trial: int) -> ReIDData:
 
 
 def read_llcm(root: Path | str) -> ReIDData:
-    """LLCM, the low-light cross-modality set (Zhang and Wang, CVPR 2023). Train and test number identities apart.
+    """Read LLCM, the low-light cross-modality set (Zhang and Wang, CVPR 2023), which numbers training and test
+    identities independently.
 
-    To train on: `idx/train_{vis,nir}.txt`, lines `path label`, of pictures `vis/0351/0351_c06_s200656_f4830_vis.jpg`,
-    whose names give the camera (`c06`). To test on: the identities of `idx/test_id.txt` (one line, commas) in
-    `test_{vis,nir}/cam{1..9}/{id:04d}/*.jpg`. Nine cameras take visible and, but for camera 3, infrared pictures.
+    Training: `idx/train_{vis,nir}.txt`, lines `path label`, of pictures such as
+    `vis/0351/0351_c06_s200656_f4830_vis.jpg`, whose names contain the camera (`c06`). Test: the identities of
+    `idx/test_id.txt` (one line, commas) in `test_{vis,nir}/cam{1..9}/{id:04d}/*.jpg`. Nine cameras take visible
+    pictures, all but camera 3 infrared ones too.
     """
     root = Path(root)
     _require_folders(root, "vis", "nir", "test_vis", "test_nir", "idx")
@@ -103,8 +105,8 @@ def read_llcm(root: Path | str) -> ReIDData:
 
 
 def read_folder(root: Path | str, test_fraction: float) -> ReIDData:
-    """Pictures of your own: `visible/ID/*.jpg` and `infrared/ID/*.jpg`. Identities are the folder names in order; the
-    last `test_fraction` of them are tested on."""
+    """Read the user's own pictures: `visible/ID/*.jpg` and `infrared/ID/*.jpg`. Identities are the sorted folder names;
+    the last `test_fraction` of them are tested on."""
     root = Path(root)
     require_directory(root, FOLDER_REMEDY, "visible", "infrared")
     names = {m: {entry.name for entry in (root / m).iterdir() if entry.is_dir()} for m in ("visible", "infrared")}
@@ -122,12 +124,12 @@ def read_folder(root: Path | str, test_fraction: float) -> ReIDData:
         for path in list_pictures(root / modality / name, skipped)
     ]
     note_skipped(skipped, root)
-    seen = {(number, infrared) for _, number, _, infrared in rows}
+    with_pictures = {(number, infrared) for _, number, _, infrared in rows}
     empty = [
         f"{modality}/{name}"
         for number, name in enumerate(identities)
         for modality in ("visible", "infrared")
-        if (number, modality == "infrared") not in seen
+        if (number, modality == "infrared") not in with_pictures
     ]
     refuse(empty, f"{root}: folders of identities without a picture", "add pictures, or remove both folders")
     images = image_set(rows)
@@ -142,9 +144,9 @@ def _require_folders(root: Path, *names: str) -> None:
 
 
 def _read_identities(listing: Path) -> list[int]:
-    """One line of comma-separated numbers."""
+    """Read a line of comma-separated numbers."""
     fields = [field.strip() for field in ",".join(read_lines(listing, _LIST_REMEDY)).split(",") if field.strip()]
-    wrong = (f"'{f[:20]}'" for f in fields if not f.isdecimal() or len(f) >= _DIGITS)
+    wrong = (f"'{f[:20]}'" for f in fields if not f.isdecimal() or len(f) > _MAX_DIGITS)
     refuse(wrong, f"{listing}:1: fields that are not identities", "use 1,2,3")
     if not fields:
         raise InputError(f"{listing}:1: lists no identity; {_LIST_REMEDY}")
@@ -154,7 +156,7 @@ def _read_identities(listing: Path) -> list[int]:
 def _read_identity_folders(
     root: Path, cameras: Sequence[tuple[Path, int, bool]], identities: Iterable[int]
 ) -> ImageSet:
-    """The pictures of `identities`, ascending, in the folders `{identity:04d}` of each camera, where it has seen them.
+    """Read the pictures of `identities`, ascending, from the folder `{identity:04d}` of each camera, if it exists.
 
     cameras: folder, number, and whether it is infrared.
     """
@@ -163,26 +165,26 @@ def _read_identity_folders(
         (path, identity, camera, infrared)
         for identity in sorted(set(identities))
         for folder, camera, infrared in cameras
-        if (seen := folder / f"{identity:04d}").is_dir()
-        for path in list_pictures(seen, skipped)
+        if (person := folder / f"{identity:04d}").is_dir()
+        for path in list_pictures(person, skipped)
     ]
     note_skipped(skipped, root)
-    absent = [f"{identity:04d}" for identity in sorted({*identities} - {identity for _, identity, _, _ in rows})]
-    refuse(absent, f"{root}: identities without a picture under any camera", "check the lists of identities")
+    missing = [f"{identity:04d}" for identity in sorted({*identities} - {identity for _, identity, _, _ in rows})]
+    refuse(missing, f"{root}: identities without a picture under any camera", "check the lists of identities")
     return image_set(rows)
 
 
 def _read_list(listing: Path) -> list[tuple[int, str, int]]:
-    """Line number, path and label of every line `path label`."""
-    found, wrong = [], []
+    """Read the line number, path and label of every line `path label`."""
+    rows, wrong = [], []
     for number, line in enumerate(read_lines(listing, _LIST_REMEDY), 1):
         fields = line.rsplit(maxsplit=1)
         path, label = fields if len(fields) == 2 else ("", "")
-        if label.isdecimal() and len(label) < _DIGITS and not Path(path).is_absolute():
-            found.append((number, path, int(label)))
+        if label.isdecimal() and len(label) <= _MAX_DIGITS and not Path(path).is_absolute():
+            rows.append((number, path, int(label)))
         elif fields:
             wrong.append(f"line {number} '{line.strip()}'")
     refuse(wrong, f"{listing}: lines that are not 'path label', the path relative to data.root", "correct them")
-    if not found:
+    if not rows:
         raise InputError(f"{listing}:1: lists no picture; {_LIST_REMEDY}")
-    return found
+    return rows

@@ -1,4 +1,4 @@
-"""What every reader returns: pictures with identity, camera and modality."""
+"""What every reader returns: pictures with their identities, cameras and modalities."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ms_vireid.data.folders import identity_of
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Pictures and what is known of each.
+    """Pictures and their annotations.
 
     paths: N paths. identities, cameras: int32 [N], the data set's own numbers (cameras 1-based).
     infrared: bool [N], False for a visible picture.
@@ -36,17 +36,17 @@ class ImageSet:
         return len(np.unique(self.identities))
 
     def name(self, index: int) -> str:
-        """What the user calls the person on a picture: the name of the folder, else the identity's number."""
+        """Return the user's name for the person on a picture: the folder's name, else the identity's number."""
         return identity_of(self.paths[index].absolute().parent.parts[-3:]) or str(self.identities[index])
 
     @property
     def names(self) -> dict[int, str]:
-        """Each identity's name, in the order of the identities."""
+        """The name of each identity, in ascending order of identities."""
         identities, first = np.unique(self.identities, return_index=True)
         return {int(identity): self.name(index) for identity, index in zip(identities, first, strict=True)}
 
     def subset(self, index: np.ndarray) -> "ImageSet":
-        """The pictures at `index` (integers or a boolean mask over N)."""
+        """Return the pictures at `index` (integers or a boolean mask over N)."""
         index = np.arange(len(self))[index]
         return ImageSet(
             tuple(self.paths[i] for i in index), self.identities[index], self.cameras[index], self.infrared[index]
@@ -61,7 +61,7 @@ def image_set(rows: list[tuple[Path, int, int, bool]]) -> ImageSet:
 
 @dataclass(frozen=True)
 class ReIDData:
-    """A data set as read and validated: pictures to train on, pictures to test on, and the protocol's name."""
+    """A data set: training pictures, test pictures, and the name of the protocol."""
 
     name: str
     root: Path
@@ -71,12 +71,12 @@ class ReIDData:
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        """To train and to test on."""
+        """Training and test pictures."""
         return *self.train.paths, *self.test.paths
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 over the sorted relative paths and sizes of all pictures: the same files give the same sum."""
+        """SHA-256 over the sorted relative paths and sizes of all pictures."""
         digest = hashlib.sha256()
         for path in sorted({*self.train.paths, *self.test.paths}):
             digest.update(f"{path.relative_to(self.root).as_posix()}\t{path.stat().st_size}\n".encode())

@@ -1,4 +1,4 @@
-"""Which pictures make up each batch: P identities x K visible + K infrared, planned an epoch at a time."""
+"""Chooses the pictures of each batch: P identities x (K visible + K infrared), planned an epoch at a time."""
 
 import math
 
@@ -13,11 +13,11 @@ from ms_vireid.data.records import ImageSet
 class IdentitySampler:
     """Draws the batches of an epoch from (seed, epoch) alone.
 
-    Identities are drawn without replacement within a batch. An identity's images are drawn without replacement too (one
-    with fewer than K of a modality repeats them in turn), or with `replacement`, each of the K on its own.
+    A batch has P different identities. An identity's K images of a modality are different too (one with fewer repeats
+    them in turn), or independent draws with `replacement`.
 
-    Batches an epoch: `iterations`, or one pass over the visible pictures, rounded up (SYSU-MM01: 696).
-    devices: how many share a batch, of P identities each. Raises InputError if the set has too few identities.
+    Batches per epoch: `iterations`, or one pass over the visible pictures, rounded up (SYSU-MM01: 696).
+    devices: how many share a batch, P identities each. Raises InputError if the set has too few identities.
     """
 
     def __init__(self, train: ImageSet, config: TrainConfig, seed: int, devices: int = 1):
@@ -35,8 +35,8 @@ class IdentitySampler:
         self._infrared = _images_by_label(train, train.infrared)
 
     def plan(self, epoch: int) -> np.ndarray:
-        """Indices into the training set, int64 [iterations, 2PK], of a 1-based epoch; visible half first, both halves
-        identity-major and in the same identity order."""
+        """Return indices into the training set for a 1-based epoch, int64 [iterations, 2PK]: visible half first, both
+        halves identity-major and in the same identity order."""
         rng = counter_generator("sampler", self.seed, epoch)
         order = rng.random((self.iterations, len(self._visible[1]))).argsort(axis=1)
         labels = order[:, : self.num_identities]  # [iterations, P]
@@ -44,7 +44,7 @@ class IdentitySampler:
         return np.concatenate(halves, axis=1)
 
     def _draw(self, rng: np.random.Generator, images: np.ndarray, counts: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """K images of each drawn label: images [identities, most], counts [identities] -> [iterations, P * K]."""
+        """Draw K images of each label: images [identities, most], counts [identities] -> [iterations, P * K]."""
         labels = labels.reshape(-1, 1)  # [iterations * P, 1]
         available = counts[labels]
         if self.replacement:
@@ -52,13 +52,13 @@ class IdentitySampler:
         else:
             keys = rng.random((len(labels), images.shape[1]))
             keys[np.arange(images.shape[1]) >= available] = np.inf
-            order = keys.argsort(axis=1)  # each row's own images first, shuffled
+            order = keys.argsort(axis=1)  # each row's images first, shuffled; padding last
             drawn = np.take_along_axis(order, np.arange(self.num_instances) % available, axis=1)
         return images[labels, drawn].reshape(self.iterations, -1)
 
 
 def _images_by_label(train: ImageSet, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of each label's chosen pictures, padded with -1: int64 [identities, most], and their counts."""
+    """Return indices of each label's chosen pictures, int64 [identities, most], padded with -1, and their counts."""
     counts = np.bincount(train.labels[chosen], minlength=train.num_identities)
     table = np.full((len(counts), counts.max()), -1)
     for label, count in enumerate(counts):

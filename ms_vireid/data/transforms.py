@@ -1,4 +1,4 @@
-"""Decoding and augmentation of one picture (PMT, section "Experimental Setting"), without a framework."""
+"""Decoding and augmentation of a picture (PMT, section "Experimental Setting"). Imports no framework."""
 
 from pathlib import Path
 
@@ -17,21 +17,23 @@ BLUR_KERNEL = 21  # pixels
 _LUMA = np.array([0.2989, 0.587, 0.114], np.float32)
 ERASING_ATTEMPTS = 100
 _LEVELS = np.arange(256, dtype=np.float32) * (1.0 / (255.0 * IMAGENET_STD))[:, None]
-_LEVELS += (-IMAGENET_MEAN / IMAGENET_STD)[:, None]  # what each of 256 becomes in each channel, float32 [3, 256]
+_LEVELS += (-IMAGENET_MEAN / IMAGENET_STD)[
+    :, None
+]  # normalised value of each of 256 levels in each channel, float32 [3, 256]
 
 
 def load_image(path: Path, size: tuple[int, int], through: tuple[int, int] | None = None) -> np.ndarray:
     """Decode and resize with Lanczos: uint8 [H, W, 3]. `size` is (H, W).
 
-    A gray file becomes three equal channels; other files keep their colours, infrared ones too, as in the releases.
-    With `through`, another (H, W), Lanczos resizes to that, and a bilinear filter from there to `size`.
-    Raises InputError as `read_pixels` does.
+    A gray file gets three equal channels; other files keep their colours, even infrared ones, as in the releases. With
+    `through`, another (H, W), Lanczos resizes to that, and a bilinear filter from there to `size`. Raises InputError as
+    `read_pixels` does.
     """
     return fitted(read_pixels(path, gray=True), size, through)
 
 
 def fitted(pixels: np.ndarray, size: tuple[int, int], through: tuple[int, int] | None = None) -> np.ndarray:
-    """The same of decoded pixels, uint8 [H', W'] or [H', W', 3]."""
+    """Resize decoded pixels, uint8 [H', W'] or [H', W', 3], as `load_image` does."""
     pixels = resize(pixels.reshape(*pixels.shape[:2], -1), through or size)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
@@ -43,10 +45,10 @@ def fitted(pixels: np.ndarray, size: tuple[int, int], through: tuple[int, int] |
 def normalise(
     pixels: np.ndarray, top: int = 0, left: int = 0, flip: bool = False, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """uint8 [H, W, 3] to float32 [3, H, W], with ImageNet's mean and standard deviation.
+    """Normalise uint8 [H, W, 3] to float32 [3, H, W] by ImageNet's mean and standard deviation.
 
-    top, left: where in the picture a window of its own size begins; outside the picture it is black. flip: mirrors the
-    window. out: where to write it. One pass over the pixels, in half of the time of NumPy's product and sum alone.
+    top, left: offset of a window of the picture's size; outside the picture it is black. flip: mirror the window. out:
+    where to write it. One pass over the pixels takes half the time of NumPy's product and sum alone.
     """
     out = np.empty((3, *pixels.shape[:2]), np.float32) if out is None else out
     _normalise(np.ascontiguousarray(pixels), _LEVELS, top, left, flip, out)
@@ -56,8 +58,8 @@ def normalise(
 @njit(void(PIXELS, float32[:, ::1], int64, int64, boolean, float32[:, :, ::1]), **OPTIONS)
 def _normalise(pixels, levels, top, left, flip, out):
     height, width, channels = pixels.shape
-    begin, end = min(max(0, -left), width), max(0, min(width, width - left))  # the window's columns in the picture
-    black = (width - end, width - begin) if flip else (begin, end)  # left of the first column, and from the second on
+    begin, end = min(max(0, -left), width), max(0, min(width, width - left))  # the window's columns inside the picture
+    inside = (width - end, width - begin) if flip else (begin, end)  # of the output; the columns beside it are black
     for y in range(height):
         if not 0 <= top + y < height:
             for c in range(channels):
@@ -65,9 +67,9 @@ def _normalise(pixels, levels, top, left, flip, out):
             continue
         source = pixels[top + y, begin + left : end + left]
         for c in range(channels):
-            level, line = levels[c], out[c, y, black[0] : black[1]]
-            out[c, y, : black[0]] = level[0]
-            out[c, y, black[1] :] = level[0]
+            level, line = levels[c], out[c, y, inside[0] : inside[1]]
+            out[c, y, : inside[0]] = level[0]
+            out[c, y, inside[1] :] = level[0]
             if flip:
                 for x in range(len(line)):
                     line[len(line) - 1 - x] = level[source[x, c]]
@@ -77,12 +79,12 @@ def _normalise(pixels, levels, top, left, flip, out):
 
 
 def to_gray(pixels: np.ndarray) -> np.ndarray:
-    """Luma (ITU-R 601, Pillow's "L") as three equal channels, uint8 [H, W, 3]."""
+    """Convert to luma (ITU-R 601, Pillow's "L") as three equal channels, uint8 [H, W, 3]."""
     return np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
 
 
 def jitter(pixels: np.ndarray, brightness: float, contrast: float, contrast_first: bool) -> np.ndarray:
-    """Brightness and contrast scaled by the given factors in the given order, uint8 [H, W, 3]."""
+    """Scale brightness and contrast by these factors, uint8 [H, W, 3]."""
     image = Image.fromarray(pixels)
     steps = [(ImageEnhance.Brightness, brightness), (ImageEnhance.Contrast, contrast)]
     for enhance, factor in reversed(steps) if contrast_first else steps:
@@ -91,7 +93,7 @@ def jitter(pixels: np.ndarray, brightness: float, contrast: float, contrast_firs
 
 
 def gaussian_blur(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian of `BLUR_KERNEL` taps with reflected borders, uint8 [H, W, 3]; it filters equal channels once."""
+    """Blur with a Gaussian of `BLUR_KERNEL` taps and reflected borders, uint8 [H, W, 3]; equal channels only once."""
     equal = (pixels == pixels[:, :, :1]).all()
     planes = pixels[:, :, : 1 if equal else 3].transpose(2, 0, 1).astype(np.float32, order="C")  # [1 or 3, H, W]
     rows, columns = (_blur_matrix(size, sigma) for size in planes.shape[1:])
@@ -100,7 +102,8 @@ def gaussian_blur(pixels: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _blur_matrix(size: int, sigma: float) -> np.ndarray:
-    """float32 [size, size], banded: row i holds the weights of all pixels in blurred pixel i, reflected ones too."""
+    """Make a banded float32 [size, size]: row i contains the weight of each pixel, reflected ones included, in blurred
+    pixel i."""
     radius = min(BLUR_KERNEL // 2, size - 1)  # a reflection is defined up to size - 1 pixels out
     taps = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (taps / sigma) ** 2)
@@ -113,7 +116,7 @@ def _blur_matrix(size: int, sigma: float) -> np.ndarray:
 
 
 def random_erasing(image: np.ndarray, config: AugmentationConfig, rng: np.random.Generator) -> np.ndarray:
-    """With the configured probability, fill one random rectangle of float32 [3, H, W] in place; returns it."""
+    """Fill a random rectangle of float32 [3, H, W] in place, with the configured probability; returns the image."""
     if rng.random() >= config.erasing:
         return image
     height, width = image.shape[1:]
@@ -130,16 +133,17 @@ def random_erasing(image: np.ndarray, config: AugmentationConfig, rng: np.random
 
 
 def channel_exchange(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One random channel in place of all three, float32 [3, H, W] in place (CAJ, Ye et al. 2021); last, as released."""
+    """Replace all channels by a random one, float32 [3, H, W] in place (CAJ, Ye et al. 2021); last, as released."""
     image[:] = image[rng.integers(3)]
     return image
 
 
 def adaptive_gray(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One of the three channels, or the picture itself or its luma, float32 [3, H, W] in place (CAJ, Ye et al. 2021).
+    """Replace all channels by a random one or by the luma, or change nothing, float32 [3, H, W] in place (CAJ, Ye et
+    al. 2021).
 
-    As in the release: each channel with probability 1/4, luma and the picture itself with 1/8 each, after
-    normalisation, so that a gray picture's channels differ in mean and contrast.
+    As in the release, the probabilities are 1/4 for each channel, 1/8 for the luma and 1/8 for no change. It works on
+    normalised pixels, so a gray picture's channels differ in mean and contrast.
     """
     choice = rng.integers(4)
     if choice < 3:
@@ -158,10 +162,10 @@ def augment(
     out: np.ndarray | None = None,
     second: bool = False,
 ) -> np.ndarray:
-    """A training picture, uint8 [H, W, 3] to float32 [3, H, W], with random numbers of its own.
+    """Augment a training picture: uint8 [H, W, 3] to float32 [3, H, W].
 
-    gray: visible pictures lose their colours (stage 1 of PMT). Padding and crop are AGW's, the channel augmentations
-    at the end MUN's. out: where to write it. second: its channels are exchanged, whatever is configured.
+    gray: remove the colours of a visible picture (stage 1 of PMT). Padding and crop are AGW's, the channel
+    augmentations at the end MUN's. out: where to write it. second: exchange channels, whatever is configured.
     """
     if spread := infrared and config.infrared_jitter:
         if rng.random() < 0.5:

@@ -1,4 +1,4 @@
-"""Checks of folders, lists and pictures. An error counts all problems and names the first ten, in one line."""
+"""Checks of folders, lists and pictures. An error is one line with the number of problems and the first ten."""
 
 import os
 from collections.abc import Iterable
@@ -14,19 +14,19 @@ from ms_vireid.data.processes import in_processes
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.files.checks import read_bytes
 
-_MOST_BYTES = 1 << 28  # of a list
-_AT_A_TIME = 64  # pictures that a process is given to decode
+_MAX_BYTES = 1 << 28  # of a list
+_CHUNK = 64  # pictures that a process decodes at a time
 
 
 def require_directory(path: Path, remedy: str, *below: str) -> None:
-    """Raise InputError unless the folder is there, and those `below` it."""
+    """Raise InputError unless the folder exists, and those `below` it."""
     for folder in (path, *(path / name for name in below)):
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; {remedy}")
 
 
 def list_pictures(directory: Path, skipped: list[Path]) -> list[Path]:
-    """The pictures directly in a folder, sorted by name; other files are added to `skipped`."""
+    """List the pictures directly in a folder, sorted by name; other files are added to `skipped`."""
     with os.scandir(directory) as entries:
         names = sorted(e.name for e in entries if not e.is_dir() and is_picture(e.name, skipped, directory))
     refuse_names(names, directory)
@@ -34,13 +34,14 @@ def list_pictures(directory: Path, skipped: list[Path]) -> list[Path]:
 
 
 def refuse_names(names: Iterable[str], root: Path) -> None:
-    """Raise InputError for names of pictures that cannot be printed: control characters, or not UTF-8."""
+    """Raise InputError for names that cannot be printed: control characters, or not UTF-8."""
     refuse((repr(name) for name in names if not name.isprintable()), f"{root}: names that cannot be printed", "rename")
 
 
 def read_lines(listing: Path, remedy: str) -> list[str]:
+    """Read the lines of a UTF-8 text file; raises InputError if it cannot be read."""
     try:
-        return read_bytes(listing, f"list; {remedy}", _MOST_BYTES).decode().splitlines()
+        return read_bytes(listing, f"list; {remedy}", _MAX_BYTES).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{listing}: cannot be read ({error}); {remedy}") from None
 
@@ -54,16 +55,16 @@ def validate_for_training(data: ReIDData, num_instances: int) -> str | None:
 
 
 def check_pictures(images: ImageSet) -> None:
-    """Raise InputError unless every picture is there, not empty, and begins like a picture."""
+    """Raise InputError unless every picture exists, is not empty and has a valid header."""
     with ThreadPoolExecutor() as pool:
         problems = [p for p in pool.map(_picture_problem, dict.fromkeys(images.paths)) if p]
     refuse(problems, "unreadable pictures", "replace or remove them")
 
 
 def undecodable(paths: Iterable[Path], root: Path) -> dict[Path, str]:
-    """The pictures, each once, that cannot be decoded from their first to their last pixel, and why; by all cores."""
+    """Decode each picture completely, on all cores; returns those that fail, with the reasons."""
     paths = list(dict.fromkeys(paths))
-    problems = in_processes(_decoding_problem, paths, _AT_A_TIME, str(root))
+    problems = in_processes(_decoding_problem, paths, _CHUNK, str(root))
     shown = progress(problems, len(paths), "decoding", " pictures")
     return {path: problem for path, problem in zip(paths, shown, strict=True) if problem}
 
@@ -89,8 +90,8 @@ def _picture_problem(path: Path) -> str | None:
 
 
 def check_training_identities(train: ImageSet, num_instances: int, root: Path) -> str | None:
-    """Raise InputError unless every training identity has pictures of both modalities, and there are any at all.
-    Returns a warning if some have fewer than `num_instances` of one (a batch repeats them), else None."""
+    """Raise InputError unless there are training identities and each has pictures of both modalities. Returns a warning
+    if some have fewer than `num_instances` of one (a batch repeats them), else None."""
     if not len(train):
         raise InputError(f"{root}: the training set holds no pictures; check the folder and its lists of identities")
     few = []
@@ -105,7 +106,7 @@ def check_training_identities(train: ImageSet, num_instances: int, root: Path) -
 
 
 def pictures_of_each(images: ImageSet) -> dict[str, list[tuple[str, int]]]:
-    """By modality, each identity's name and the number of its pictures."""
+    """Return, by modality, the name of each identity and the number of its pictures."""
     names, masks = images.names.values(), {"visible": ~images.infrared, "infrared": images.infrared}
     counts = {name: np.bincount(images.labels[mask], minlength=len(names)) for name, mask in masks.items()}
-    return {name: list(zip(names, found.tolist(), strict=True)) for name, found in counts.items()}
+    return {name: list(zip(names, each.tolist(), strict=True)) for name, each in counts.items()}

@@ -14,12 +14,12 @@ from pathlib import Path
 from ms_vireid.command.errors import DeviceError
 from ms_vireid.command.running import install_command
 
-# Drivers: CUDA 11's libraries of any minor release run from 11.0 on, that is from 450.80.02.
+# CUDA 11's libraries of any minor release need a driver for 11.0, that is 450.80.02 or newer.
 OLDEST_DRIVER, OLDEST_DRIVER_NAME = 11000, "450.80.02"
-# Compute capabilities: MindSpore's kernels are machine code for 6.0, 6.1, 7.0, 7.5 and 8.0, which 8.6 and 8.9 run too,
-# and code for 8.6 that the driver translates for anything newer. CUDA 11 and cuDNN 8 end with 9.0.
+# Compute capabilities. MindSpore ships machine code for 6.0, 6.1, 7.0, 7.5 and 8.0, which also runs on 8.6 and 8.9, and
+# PTX for 8.6, which the driver compiles for newer GPUs. CUDA 11 and cuDNN 8 support up to 9.0.
 LOWEST, COMPILED, HIGHEST = 6.0, 8.9, 9.0
-# The libraries that the plugin is linked with, each after those it needs, and the Python package that holds it.
+# The libraries that the plugin links to, each after those that it depends on, with their Python packages.
 PACKAGES = {
     "libcudart.so.11.0": "nvidia-cuda-runtime-cu11",
     "libnvrtc.so.11.2": "nvidia-cuda-nvrtc-cu11",
@@ -39,7 +39,7 @@ _NO_DEVICE, _MAJOR, _MINOR = 100, 75, 76  # cuda.h's CUDA_ERROR_NO_DEVICE and CU
 
 @dataclass(frozen=True)
 class Gpu:
-    """The driver's first."""
+    """An NVIDIA GPU."""
 
     name: str
     capability: float
@@ -49,12 +49,12 @@ class Gpu:
 
     @property
     def translated(self) -> bool:
-        """Whether the driver translates MindSpore's kernels for it."""
+        """Whether the driver has to compile MindSpore's kernels for it."""
         return self.capability > COMPILED
 
 
 def find_gpu(environment: Mapping[str, str]) -> Gpu:
-    """The driver's first GPU. Raises DeviceError without one that MindSpore can use."""
+    """Return the driver's first GPU. Raises DeviceError if MindSpore cannot use it, or if there is none."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -71,34 +71,34 @@ def find_gpu(environment: Mapping[str, str]) -> Gpu:
     name = ctypes.create_string_buffer(256)
     _call(driver, "cuDeviceGetName", name, len(name), device)
     major, minor = (_number(driver, "cuDeviceGetAttribute", attribute, device) for attribute in (_MAJOR, _MINOR))
-    found = Gpu(name.value.decode(), major + minor / 10)
-    if not LOWEST <= found.capability <= HIGHEST:
-        problem = f"{found}: MindSpore with CUDA 11 and cuDNN 8 covers {LOWEST} to {HIGHEST}"
+    gpu = Gpu(name.value.decode(), major + minor / 10)
+    if not LOWEST <= gpu.capability <= HIGHEST:
+        problem = f"{gpu}: MindSpore with CUDA 11 and cuDNN 8 covers {LOWEST} to {HIGHEST}"
         raise DeviceError(problem, "choose another GPU by CUDA_VISIBLE_DEVICES")
-    return found
+    return gpu
 
 
 def loaded(name: str) -> Path | None:
-    """The file of a library that this process has loaded, by the beginning of its name."""
+    """Return the path of a library that this process has loaded, by a prefix of its name."""
     files = (line.split(maxsplit=5)[-1].strip() for line in Path("/proc/self/maps").read_text().splitlines())
     return next((Path(file) for file in files if Path(file).name.startswith(name)), None)
 
 
 def _number(driver: ctypes.CDLL, function: str, *arguments: int) -> int:
-    """What a driver function writes into its first argument."""
+    """Call a driver function and return the integer that it writes to its first argument."""
     value = ctypes.c_int()
     _call(driver, function, ctypes.byref(value), *arguments)
     return value.value
 
 
 def _call(driver: ctypes.CDLL, function: str, *arguments) -> int:
-    """The status that the driver returns: 0, or `_NO_DEVICE`."""
+    """Call a driver function and return its status: 0 or `_NO_DEVICE`. Raises DeviceError for any other."""
     status = getattr(driver, function)(*arguments)
     if status not in (0, _NO_DEVICE):
         name = ctypes.c_char_p()
         driver.cuGetErrorName(status, ctypes.byref(name))
-        said = name.value.decode() if name.value else f"error {status}"
-        raise DeviceError(f"the NVIDIA driver fails ({function}: {said})", "see whether nvidia-smi works")
+        reason = name.value.decode() if name.value else f"error {status}"
+        raise DeviceError(f"the NVIDIA driver fails ({function}: {reason})", "see whether nvidia-smi works")
     return status
 
 
@@ -107,7 +107,7 @@ class Toolkit:
     """CUDA 11 and cuDNN 8."""
 
     release: str  # such as "11.8"
-    origin: str  # where they are, in words
+    origin: str  # where it was found, in words
     libraries: tuple[Path, ...]  # in the order of `PACKAGES`
     home: Path | None = None  # the folder with bin/nvcc, if there is a compiler
 
@@ -115,22 +115,23 @@ class Toolkit:
         return f"CUDA {self.release} from {self.origin}"
 
     def load(self) -> None:
-        """Load the libraries for the plugin to find by their sonames; raises DeviceError unless CUDA runs here."""
+        """Load the libraries, so that the plugin finds them by soname; raises DeviceError if CUDA does not run."""
         try:
             runtime, *_ = [ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL) for library in self.libraries]
         except OSError as error:
             raise DeviceError(f"{self} does not load ({error})", "install it anew") from None
         if status := runtime.cudaGetDeviceCount(ctypes.byref(ctypes.c_int())):
             runtime.cudaGetErrorString.restype = ctypes.c_char_p
-            said = runtime.cudaGetErrorString(status).decode()
-            raise DeviceError(f"{self} does not run with the NVIDIA driver ({said})", "update the driver")
+            reason = runtime.cudaGetErrorString(status).decode()
+            raise DeviceError(f"{self} does not run with the NVIDIA driver ({reason})", "update the driver")
 
     @contextmanager
     def announced(self, environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
-        """The environment variables to set while mindspore is imported and given its device.
+        """Yield the environment variables to set while mindspore is imported and its device is selected.
 
-        MindSpore asks `$CUDA_HOME/bin/nvcc` for the release, by which it selects its plugin, and `ldd` for the
-        runtime's place. Without a compiler, a temporary nvcc prints the release; a DeviceError says if it cannot run.
+        MindSpore runs `$CUDA_HOME/bin/nvcc` to learn the release, which selects its plugin, and `ldd` to locate the
+        runtime. If there is no compiler, a temporary script named nvcc prints the release. Raises DeviceError if that
+        script cannot run.
         """
         folders = [str(library.parent) for library in self.libraries]
         paths = filter(None, dict.fromkeys([*folders, environment.get("LD_LIBRARY_PATH")]))
@@ -150,7 +151,7 @@ def _write_compiler(home: Path, release: str) -> Path:
 
 
 def find_toolkit(environment: Mapping[str, str]) -> Toolkit:
-    """The system's CUDA 11 if it is complete, else that of the `gpu` extra; a DeviceError says where it looked."""
+    """Find the system's CUDA 11 if it is complete, else that of the `gpu` extra. Raises DeviceError without either."""
     if not list(_plugin_folder().glob("libmindspore_gpu.so.*")):
         raise DeviceError("this MindSpore has no GPU plugin", "run on Linux on x86-64")
     passed_over = []
@@ -164,7 +165,7 @@ def find_toolkit(environment: Mapping[str, str]) -> Toolkit:
     except DeviceError as problem:
         looked_for = "; ".join([*passed_over, str(problem)])
         raise DeviceError(f"no CUDA 11.1 or 11.6 to 11.8 ({looked_for})", problem.remedy) from None
-    if environment.get("CUDA_HOME"):  # say why the user's choice is not followed
+    if environment.get("CUDA_HOME"):  # explain why the user's choice was not taken
         return replace(toolkit, origin=f"{toolkit.origin}, as {passed_over[0]}")
     return toolkit
 
@@ -174,39 +175,39 @@ def _plugin_folder() -> Path:
 
 
 def _homes(environment: Mapping[str, str]) -> dict[Path, str]:
-    """Folders that may hold a CUDA toolkit, with how to name each: the user's choice first."""
-    named = []
+    """List folders that may contain a CUDA toolkit, with a description of each; the user's choice comes first."""
+    candidates = []
     if chosen := environment.get("CUDA_HOME"):
-        named.append((Path(chosen), f"CUDA_HOME={chosen}"))
+        candidates.append((Path(chosen), f"CUDA_HOME={chosen}"))
     if compiler := shutil.which("nvcc", path=environment.get("PATH", "")):
-        named.append((Path(compiler).resolve().parent.parent, compiler))
+        candidates.append((Path(compiler).resolve().parent.parent, compiler))
     standard = [SYSTEM / "cuda", *sorted(SYSTEM.glob("cuda-11.*"), reverse=True)]
-    named += [(home, str(home)) for home in standard if home.is_dir()]
+    candidates += [(home, str(home)) for home in standard if home.is_dir()]
     homes = {}
-    for home, origin in named:
+    for home, origin in candidates:
         homes.setdefault(home.resolve(), origin)
     return homes
 
 
 def _installed(home: Path, origin: str, environment: Mapping[str, str]) -> Toolkit | str:
-    """The toolkit in a folder, or why MindSpore cannot use it."""
+    """Return the toolkit in a folder, or the reason why MindSpore cannot use it."""
     release = _release(home)
     if release is None:
         return f"{origin} has no bin/nvcc that names its release"
     major, minor = map(int, release.split("."))
     if major != 11 or not (minor == 1 or minor >= 6):  # MindSpore's plugins are for 11.1 and from 11.6
         return f"{origin} is release {release}"
-    own = [home / "lib64", home / "lib", home / "targets" / "x86_64-linux" / "lib"]
-    searched = [*own, *filter(None, environment.get("LD_LIBRARY_PATH", "").split(":")), *SYSTEM_LIBRARIES]
+    folders = [home / "lib64", home / "lib", home / "targets" / "x86_64-linux" / "lib"]
+    folders += [*filter(None, environment.get("LD_LIBRARY_PATH", "").split(":")), *SYSTEM_LIBRARIES]
     sonames = [name.replace("nvrtc.so.11.2", "nvrtc.so.11.1") if minor == 1 else name for name in PACKAGES]
-    libraries = [next((f for folder in searched if (f := Path(folder, name)).is_file()), None) for name in sonames]
+    libraries = [next((f for folder in folders if (f := Path(folder, name)).is_file()), None) for name in sonames]
     if missing := [name for name, library in zip(sonames, libraries, strict=True) if library is None]:
         return f"{origin} is release {release} without {', '.join(missing)}"
     return Toolkit(release, origin, tuple(libraries), home)
 
 
 def _release(home: Path) -> str | None:
-    """What a folder's `nvcc --version` prints, such as "11.8"; None if nothing there runs."""
+    """Read the release, such as "11.8", from a folder's `nvcc --version`; None if that does not run."""
     try:
         printed = subprocess.run([home / "bin" / "nvcc", "--version"], capture_output=True, text=True).stdout
     except OSError:
@@ -216,7 +217,7 @@ def _release(home: Path) -> str | None:
 
 
 def _packaged() -> Toolkit:
-    """The libraries of the gpu extra's packages, or DeviceError if one is missing or another package replaced it."""
+    """Find the libraries of the gpu extra's packages; raises DeviceError if one is missing or was overwritten."""
     remedy, libraries = f"{install_command('gpu')} brings it", []
     for soname, package in PACKAGES.items():
         try:
@@ -227,7 +228,7 @@ def _packaged() -> Toolkit:
             raise DeviceError(f"{package} {metadata.version(package)} has no {soname}", remedy)
         path = Path(file.locate())
         if not path.is_file() or path.stat().st_size != file.size:
-            # CUDA 12's packages have files of the same name in the same folder.
+            # CUDA 12's packages install files with the same names in the same folder.
             elsewhere = f"use an environment without packages for another CUDA, and {install_command('gpu')} there"
             raise DeviceError(f"{path} is not the file that {package} installed", elsewhere)
         libraries.append(path)

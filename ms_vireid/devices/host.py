@@ -7,25 +7,25 @@ from pathlib import Path
 from ms_vireid.command.running import CHECKOUT
 from ms_vireid.devices import runtime
 
-# Limits on the instructions of oneDNN (MindSpore's, PyTorch's), MKL, PyTorch and Numba.
+# Variables that limit the instructions of oneDNN (MindSpore's, PyTorch's), MKL, PyTorch and Numba.
 CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY", "NUMBA_CPU_NAME")
 
 
 def processor_name() -> str:
-    """The processor's model name, as /proc/cpuinfo gives it where there is one."""
-    return _of_processor("model name") or platform.processor()
+    """Return the processor's model name, from /proc/cpuinfo if there is one."""
+    return _cpuinfo("model name") or platform.processor()
 
 
 def instruction_sets() -> str:
-    """Which vector instructions the processor has, as far as /proc/cpuinfo says, and what holds libraries to fewer."""
-    flags = _of_processor("flags").split()
+    """Describe the vector instructions that /proc/cpuinfo lists, and the variables that limit libraries to fewer."""
+    flags = _cpuinfo("flags").split()
     known = " and ".join(name for flag, name in (("avx2", "AVX2"), ("avx512f", "AVX-512")) if flag in flags)
-    caps = [f"{name}={value}" for name, value in runtime.given(CAPS).items()]
+    caps = [f"{name}={value}" for name, value in runtime.variables_set(CAPS).items()]
     return ", ".join([known or "vector instructions not known", *caps])
 
 
-def _of_processor(name: str) -> str:
-    """Of the first processor in /proc/cpuinfo; "" where it says nothing."""
+def _cpuinfo(name: str) -> str:
+    """Return a field of the first processor in /proc/cpuinfo; "" if it is not there."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -34,8 +34,8 @@ def _of_processor(name: str) -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of this checkout, with "-dirty" if files differ from it; None where it is not a git checkout, whatever
-    repository it is installed in."""
+    """Return the commit of this checkout, with "-dirty" if files differ from it; None if this is not a git checkout,
+    even if it is installed inside another repository."""
     folder = CHECKOUT.parent
     if not CHECKOUT.is_file() or not (folder / ".git").exists():
         return None

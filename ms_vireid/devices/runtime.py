@@ -15,13 +15,13 @@ from ms_vireid.command.arguments import require_choice
 from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.devices import gpu, translation
 
-COMPILES_WHOLE = "ascend910"  # the 910A, the only chip for which MindSpore's default is GE
-MOST_BOUND = 4  # cores: with more, the waiting thread costs little, and one core busy with other work delays all
+COMPILES_WHOLE = "ascend910"  # the 910A, the only chip for which MindSpore defaults to GE
+MAX_BOUND_CORES = 4  # with more, the waiting thread costs little, and one core busy with other work delays all
 
 
 @cache
 def cores() -> tuple[int, ...]:
-    """The cores that this process may use, as of the first call; empty if the system cannot tell."""
+    """Return the cores that this process may use, as of the first call; empty if the system cannot tell."""
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
@@ -29,10 +29,10 @@ def set_up(device: str) -> str:
     """Choose the device, set the process up for it and import mindspore.
 
     device: "auto", "CPU", "GPU" or "Ascend"; auto takes the first of Ascend, GPU and CPU that works. Environment
-    variables that the user has set stay.
+    variables that the user has set are kept.
 
-    Returns the device and what it is or why it was chosen: "CPU (auto: no Ascend NPU ...; no NVIDIA driver ...)".
-    Raises InputError if the one asked for cannot be used; it says what was looked for and what to do.
+    Returns the device with its name or the reason for choosing it: "CPU (auto: no Ascend NPU ...; no NVIDIA driver
+    ...)". Raises InputError if the requested device cannot be used.
     """
     if sys.platform == "win32":
         raise InputError("Windows lacks the forked processes that read pictures; use WSL 2, a Linux within Windows")
@@ -43,12 +43,12 @@ def set_up(device: str) -> str:
             f"NumPy {np.__version__} is installed, and MindSpore's operators need NumPy 1: pip install 'numpy<2'"
         )
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's errors, not its warnings
-    # OpenMP threads of other libraries sleep between their loops: MindSpore's threads need the cores then.
+    # OpenMP threads of other libraries sleep between their loops, so that MindSpore's threads have the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Where MindSpore puts rank_0/om/analyze_fail.ir if it cannot compile a function; by default the working directory.
+    # Where MindSpore writes rank_0/om/analyze_fail.ir if it cannot compile a function; by default the working folder.
     os.environ.setdefault("MS_OM_PATH", tempfile.gettempdir())
     if launched():
-        # Seconds between attempts to reach the scheduler: with MindSpore's 3 to 5 a start takes half a minute.
+        # Seconds between attempts to reach the scheduler: with MindSpore's 3 to 5, starting takes half a minute.
         os.environ.setdefault("MS_RETRY_INTERVAL_LOWER", "1")
         os.environ.setdefault("MS_RETRY_INTERVAL_UPPER", "1")
     require_choice("device", device, ("auto", *_START))
@@ -65,28 +65,28 @@ def set_up(device: str) -> str:
 
 
 def cache_folder() -> Path:
-    """This project's folder in the user's cache; it need not be there."""
+    """Return this project's folder in the user's cache, which may not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ms_vireid"
 
 
 def gpu_capability() -> float:
-    """The compute capability of the GPU that is set, such as 9.0."""
+    """Return the compute capability of the GPU in use, such as 9.0."""
     return gpu.find_gpu(os.environ).capability
 
 
 def launched() -> bool:
-    """Whether MindSpore's `msrun` started this process, as one of several or as their scheduler."""
+    """Return whether MindSpore's `msrun` started this process, as a worker or as the scheduler."""
     return "MS_ROLE" in os.environ
 
 
 def is_scheduler() -> bool:
-    """Whether this process is the one that msrun starts besides the workers."""
+    """Return whether this is the process that msrun starts besides the workers."""
     return os.environ.get("MS_ROLE") == "MS_SCHED"
 
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """A block that fails alike in all processes of `msrun`: only the first on each machine prints the error."""
+    """Print an error that all processes of `msrun` raise in this block only once on each machine."""
     try:
         yield
     except InputError:
@@ -96,21 +96,23 @@ def one_voice() -> Iterator[None]:
 
 
 def _speaks() -> bool:
-    """Whether this process is alone, or the first of msrun's workers on this machine."""
+    """Return whether this process is alone, or the first of msrun's workers on this machine."""
     return not launched() or (os.environ["MS_ROLE"] == "MS_WORKER" and os.environ.get("DEVICE_ID", "0") == "0")
 
 
 @contextmanager
 def device_starting() -> Iterator[None]:
-    """A block in which a process of msrun starts its device: the first on each machine says if that takes minutes."""
+    """Wrap the block in which a process of msrun starts its device. The first on each machine announces it if the start
+    takes minutes."""
     slow = _mindspore().get_context("device_target") == "GPU" and gpu.find_gpu(os.environ).translated
     with translation.announced(os.environ) if slow and _speaks() else nullcontext():
         yield
 
 
 def cap_convolutions() -> None:
-    """Keep oneDNN to AVX2, unless the user has set its limit: MindSpore's own convolutions on a CPU with AVX-512 run by
-    oneDNN's reference otherwise, 100 times slower. The kernels' convolutions are products, which AVX-512 speeds up.
+    """Limit oneDNN to AVX2, unless the user has set its limit. On a CPU with AVX-512, MindSpore's own convolutions
+    would otherwise run oneDNN's reference code, 100 times slower. The kernels' convolutions are products, which AVX-512
+    speeds up.
 
     Call it before the process creates its first primitive (a convolution or a product), which reads the limit.
     """
@@ -119,12 +121,12 @@ def cap_convolutions() -> None:
 
 @contextmanager
 def bound_threads() -> Iterator[None]:
-    """Within this block each of MindSpore's CPU threads keeps to a core of its own, and this thread to the first one's.
+    """Bind each of MindSpore's CPU threads to a core, and this thread to the first one's, within the block.
 
-    This thread waits for each kernel by yielding its core again and again. On a free core that takes a quarter of two
-    cores' time from the threads that compute; on the core of one of them it makes way. Does nothing before the first
-    kernel, on other devices, with one core or more than `MOST_BOUND`, or in one of several processes. Not for compiled
-    graphs, which use more threads. Threads started within the block inherit its one core.
+    This thread waits for each kernel by yielding its core again and again. On a core of its own that takes a quarter of
+    two cores' time from the threads that compute; on the core of one of them it gives way. Does nothing before the
+    first kernel, on other devices, with one core or more than `MAX_BOUND_CORES`, or in one of several processes. Do not
+    use it for compiled graphs, which have more threads. Threads started within the block inherit its one core.
     """
     threads = _pool_threads() if _may_bind() else []
     if len(threads) != len(cores()):
@@ -138,42 +140,42 @@ def bound_threads() -> Iterator[None]:
         yield
     finally:
         for thread, allowed in before.items():
-            with suppress(ProcessLookupError):  # MindSpore's threads have ended
+            with suppress(ProcessLookupError):  # the thread has ended
                 os.sched_setaffinity(thread, allowed)
 
 
 def _pool_threads() -> list[int]:
-    """Native ids of the threads that run MindSpore's CPU kernels; none before the first kernel."""
+    """Return the native ids of the threads that run MindSpore's CPU kernels; none before the first kernel."""
     if _mindspore().get_context("device_target") != "CPU":
         return []
-    found = []
+    threads = []
     for task in Path("/proc/self/task").iterdir():
-        with suppress(OSError):  # it has just ended
+        with suppress(OSError):  # the thread has just ended
             if (task / "comm").read_text().startswith(("ActorThread_", "KernelThread_")):
-                found.append(int(task.name))
-    return sorted(found)
+                threads.append(int(task.name))
+    return sorted(threads)
 
 
 def _may_bind() -> bool:
-    return 2 <= len(cores()) <= MOST_BOUND and not launched()
+    return 2 <= len(cores()) <= MAX_BOUND_CORES and not launched()
 
 
 def place(number: int) -> None:
-    """Keep the calling thread to one core if `bound_threads` would bind MindSpore's threads, else let it use any."""
+    """Bind the calling thread to one core if `bound_threads` would bind MindSpore's threads, else let it use any."""
     if cores():
         os.sched_setaffinity(0, {cores()[number % len(cores())]} if _may_bind() else cores())
 
 
 def unbind() -> None:
-    """Let the calling thread of a process forked within `bound_threads` use any core again."""
+    """Let the calling thread, in a process forked within `bound_threads`, use any core again."""
     if cores():
         os.sched_setaffinity(0, cores())
 
 
 def to_device(array):
-    """A NumPy array in C's order as a tensor on the device. A GPU or NPU gets the copy queued now, from the array
-    itself: keep it as it is until what is computed from the tensor has been read. An ordinary tensor would be copied on
-    the host as well, and to the device when first needed, with two waits for everything queued before."""
+    """Copy a C-contiguous NumPy array to the device. On a GPU or NPU the copy is queued and reads the array itself:
+    leave it unchanged until results computed from the tensor have been read. An ordinary tensor would be copied on the
+    host as well, and to the device when first needed, with two waits for everything queued before."""
     mindspore = _mindspore()
     target = mindspore.get_context("device_target")
     if target == "CPU":
@@ -183,22 +185,22 @@ def to_device(array):
 
 def round_products(allowed: bool = True) -> str:
     """Let products round their float32 inputs to ten of 23 bits, as convolutions do by default: to TF32 on a GPU and to
-    HF32 on an Ascend. A CPU computes in full, as does a GPU older than 8.0. A kernel that is made keeps its precision:
-    call it after `set_up`, before anything is computed.
+    HF32 on an Ascend. A CPU computes in full precision, as does a GPU older than 8.0. Call it after `set_up` and before
+    any computation: existing kernels keep their precision.
 
-    Returns what products then compute in, in words; "" for what they do by default.
+    Returns what products then compute in, in words; "" for the default.
     """
     kind = _round(matmul=allowed)
     return f"products in {kind}" if allowed and kind else ""
 
 
 def use_full_float32() -> None:
-    """Rule out TF32 and HF32 (`round_products`) in convolutions too, for comparisons."""
+    """Disable TF32 and HF32 (`round_products`) in convolutions too, for comparisons."""
     _round(matmul=False, conv=False)
 
 
 def _round(**operators: bool) -> str:
-    """Whether each of these operators may round; the name of what it rounds to on this device, "" on a CPU."""
+    """Set which operators may round. Returns the name of the rounded type on this device, "" on a CPU."""
     mindspore = _mindspore()
     target = mindspore.get_context("device_target")
     kind = {"GPU": "TF32", "Ascend": "HF32"}.get(target, "")
@@ -219,12 +221,12 @@ def _start_ascend() -> str:
 
 
 def _ascend_chip() -> str:
-    """MindSpore's name for it: ascend910, ascend910b, ascend910_93 ..."""
+    """Return MindSpore's name of the chip: ascend910, ascend910b, ascend910_93 ..."""
     return _mindspore()._c_expression.MSContext.get_instance().get_ascend_soc_version()
 
 
 def _counted_by_cann() -> int:
-    """How many NPUs CANN counts. They need not be files in /dev: a stand-in's are not."""
+    """Return how many NPUs CANN counts. They may have no files in /dev, as on a stand-in."""
     try:
         cann = ctypes.CDLL("libascendcl.so")
     except OSError:
@@ -234,26 +236,26 @@ def _counted_by_cann() -> int:
 
 
 def _start_gpu() -> str:
-    # Room for the kernels that the driver translates. MindSpore sets the same value, but after the driver has read it.
+    # Room for the kernels that the driver compiles. MindSpore sets the same value, but after the driver has read it.
     os.environ.setdefault("CUDA_CACHE_MAXSIZE", "4000000000")
-    found = gpu.find_gpu(os.environ)
+    device = gpu.find_gpu(os.environ)
     toolkit = gpu.find_toolkit(os.environ)
     toolkit.load()
     with toolkit.announced(os.environ) as variables, environment(variables):
         _select("GPU")
     mindspore = _mindspore()
-    # In float16 MindSpore 2.10 would turn maps channels last, and lose count of who still reads them: it stops with
+    # In float16, MindSpore 2.10 would convert feature maps to channels last, and miscount their readers: it stops with
     # "Invalid new ref count" at the second residual block.
     mindspore.set_context(disable_format_transform=True)
-    if found.translated and not launched():  # a process of msrun learns later which GPU is its own
+    if device.translated and not launched():  # a process of msrun learns later which GPU it has
         with translation.announced(os.environ):
             mindspore.ops.relu(mindspore.Tensor([0.0])).asnumpy()
-    return f"{found}; {toolkit}"
+    return f"{device}; {toolkit}"
 
 
 def _start_cpu() -> str:
     _select("CPU")
-    _mindspore().runtime.launch_blocking()  # PyNative's dispatch thread would spin on a core of its own
+    _mindspore().runtime.launch_blocking()  # PyNative's dispatch thread would spin on a separate core
     return ""
 
 
@@ -267,7 +269,7 @@ _START = {"Ascend": _start_ascend, "GPU": _start_gpu, "CPU": _start_cpu}
 
 
 def _select(name: str) -> None:
-    """Import mindspore, which loads each plugin whose libraries it finds, and give it its device."""
+    """Import mindspore, which loads each plugin whose libraries it finds, and select its device."""
     mindspore = _mindspore()
     if not getattr(mindspore.device_context, name.lower()).device.is_available():
         problem = f"MindSpore {mindspore.__version__} cannot load its {name} plugin though the hardware is there"
@@ -275,20 +277,20 @@ def _select(name: str) -> None:
     mindspore.set_device(name)
 
 
-def given(names: Iterable[str]) -> dict[str, str]:
-    """Those of these environment variables that are set."""
+def variables_set(names: Iterable[str]) -> dict[str, str]:
+    """Return those of these environment variables that are set."""
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def set_for_children(variables: dict[str, str]) -> None:
-    """Set these environment variables, here and in every process started from now on."""
+    """Set environment variables in this process and in those that it starts from now on."""
     os.environ.update(variables)
 
 
 @contextmanager
 def environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set these environment variables within the block."""
-    before = given(variables)
+    """Set environment variables within the block."""
+    before = variables_set(variables)
     os.environ.update(variables)
     try:
         yield

@@ -1,8 +1,7 @@
-"""Data-parallel training, one process a device, started by MindSpore's `msrun`: collectives, BatchNorm of all."""
+"""Data-parallel training with one process per device, started by MindSpore's `msrun`: collectives and BatchNorm."""
 
 import signal
 import sys
-from collections.abc import Sequence
 
 import mindspore as ms
 import numpy as np
@@ -16,8 +15,8 @@ from ms_vireid.models.base import ReIDModel
 
 
 def join() -> "MsrunGroup":
-    """Meet the other processes; raises InputError if they did not come together. The launcher's scheduler stays in here
-    until they end. When the launcher is killed, this process is sent SIGTERM, and stops as it does for any other."""
+    """Join the group of processes; raises InputError if that fails. The launcher's scheduler does not return from here.
+    If the launcher is killed, this process receives SIGTERM and stops as for any other."""
     if runtime.is_scheduler():
         end_with_workers()
     try:
@@ -31,7 +30,7 @@ def join() -> "MsrunGroup":
 
 
 class MsrunGroup(ProcessGroup):
-    """This process among those of msrun."""
+    """One process of a group that msrun started."""
 
     def __init__(self, rank: int, world_size: int):
         self.rank = rank
@@ -40,7 +39,9 @@ class MsrunGroup(ProcessGroup):
         self._statistics: RunningStatistics | None = None
 
     def train_together(self, model: ReIDModel, sync_batch_norm: bool) -> None:
-        self.broadcast_parameters(list(model.get_parameters()))
+        broadcast = ops.Broadcast(0)
+        for parameter in model.get_parameters():
+            ops.assign(parameter, broadcast((Tensor(parameter.asnumpy()),))[0])
         model.place(self.rank, self.world_size)
         if sync_batch_norm:
             synchronise_batch_norm(model, self)
@@ -52,7 +53,7 @@ class MsrunGroup(ProcessGroup):
             self._statistics.average()
 
     def all_reduce(self, values: np.ndarray) -> np.ndarray:
-        """The sum over all processes, float32."""
+        """Return the sum over all processes, float32."""
         values = np.asarray(values, np.float32)
         return self._sum(Tensor(values.reshape(-1))).asnumpy().reshape(values.shape)
 
@@ -79,24 +80,18 @@ class MsrunGroup(ProcessGroup):
         sys.exit(2)
 
     def all_gather(self, values: np.ndarray) -> np.ndarray:
-        """Each process's values in order: float32 [world_size, ...]."""
+        """Return the values of all processes by rank: float32 [world_size, ...]."""
         rows = np.zeros((self.world_size, *values.shape), np.float32)
         rows[self.rank] = values
         return self.all_reduce(rows)
 
-    def broadcast_parameters(self, parameters: Sequence[Parameter]) -> None:
-        """Give all processes the first one's values."""
-        broadcast = ops.Broadcast(0)
-        for parameter in parameters:
-            ops.assign(parameter, broadcast((Tensor(parameter.asnumpy()),))[0])
-
     def gradient_mean(self) -> nn.Cell:
-        """From this process's gradients to the mean of all."""
+        """Return a cell from this process's gradients to the mean over all processes."""
         return GradientMean(self.world_size)
 
 
 class GradientMean(nn.Cell):
-    """Of all processes, tensor by tensor."""
+    """The mean over all processes, tensor by tensor."""
 
     def __init__(self, world_size: int):
         super().__init__()
@@ -111,17 +106,17 @@ class GradientMean(nn.Cell):
 
 
 class AllStatistics(nn.Cell):
-    """Mean and variance over the batches of all processes, which have one size, and x normalised by them.
+    """Normalise x by the mean and variance over the batches of all processes, which have the same size.
 
-    Those of the union come from each batch's, without the cancellation of E[x^2] - E[x]^2 (Chan et al. 1979). The
-    derivative is written out: it needs sums over all processes as well, and keeps only x and the statistics.
+    They follow from each batch's statistics without the cancellation of E[x^2] - E[x]^2 (Chan et al. 1979). `bprop` is
+    written out because the gradient needs sums over all processes too; it keeps only x and the statistics.
     """
 
     def __init__(self, group: MsrunGroup, eps: float):
         super().__init__()
         self.eps = eps
         self.world_size = group.world_size
-        self.mine = Tensor(np.eye(group.world_size, dtype=np.float32)[:, [group.rank]])  # [world_size, 1]
+        self.own_row = Tensor(np.eye(group.world_size, dtype=np.float32)[:, [group.rank]])  # [world_size, 1]
         self.sum = ops.AllReduce()
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,14 +125,14 @@ class AllStatistics(nn.Cell):
         axes, shape = self.layout(x)
         mean = x.mean(axes)
         variance = ops.square(x - mean.reshape(shape)).mean(axes)
-        rows = self.sum(self.mine * ops.concat((mean, variance)).reshape(1, 2 * channels))  # [world_size, 2C]
+        rows = self.sum(self.own_row * ops.concat((mean, variance)).reshape(1, 2 * channels))  # [world_size, 2C]
         means, variances = rows[:, :channels], rows[:, channels:]
         mean = means.mean(0)
         variance = variances.mean(0) + ops.square(means - mean).mean(0)
         return (x - mean.reshape(shape)) * ops.rsqrt(variance + self.eps).reshape(shape), mean, variance
 
     def bprop(self, x: Tensor, out: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> tuple[Tensor]:
-        """Of x normalised alone: the statistics go into the running averages, through which no gradient passes."""
+        """Gradient through x normalised alone: the statistics only feed the running averages."""
         channels = x.shape[1]
         axes, shape = self.layout(x)
         gradient, normalised = gradients[0], out[0]
@@ -147,14 +142,14 @@ class AllStatistics(nn.Cell):
         return ((gradient - along) * ops.rsqrt(out[2] + self.eps).reshape(shape),)
 
     def layout(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The axes that statistics are taken over, and their shape beside x."""
+        """Return the axes that statistics are taken over, and the shape that broadcasts them to x."""
         if x.ndim == 2:
             return (0,), (1, x.shape[1])
         return (0, 2, 3), (1, x.shape[1], 1, 1)
 
 
 class AllBatchNorm(nn.Cell):
-    """In place of a BatchNorm's operator `bn_train`; momentum: weight of the new statistics, as of the operator."""
+    """Replaces a BatchNorm's operator `bn_train`. momentum: weight of the new statistics, as in the operator."""
 
     def __init__(self, group: MsrunGroup, eps: float, momentum: float):
         super().__init__()
@@ -165,7 +160,7 @@ class AllBatchNorm(nn.Cell):
     def construct(
         self, x: Tensor, gamma: Parameter, beta: Parameter, moving_mean: Parameter, moving_variance: Parameter
     ) -> tuple[Tensor]:
-        """[N, C] or [N, C, H, W] of any float type -> the same, computed in float32, in a tuple as the operator's."""
+        """[N, C] or [N, C, H, W] of any float type -> the same, computed in float32, in a tuple like the operator's."""
         shape = self.normalise.layout(x)[1]
         normalised, mean, variance = self.normalise(x.astype(ms.float32))
         count = self.world_size * x.size // x.shape[1]
@@ -180,14 +175,14 @@ def batch_norms(model: nn.Cell) -> list[nn.Cell]:
 
 
 def synchronise_batch_norm(model: nn.Cell, group: MsrunGroup) -> None:
-    """Let every BatchNorm normalise by all processes' batches. `nn.SyncBatchNorm` exists on Ascend alone."""
+    """Make every BatchNorm normalise by the batches of all processes. `nn.SyncBatchNorm` supports Ascend only."""
     for cell in batch_norms(model):
         cell.bn_train = AllBatchNorm(group, cell.eps, cell.momentum)
 
 
 class RunningStatistics:
-    """The running averages of BatchNorms that normalise by their own process's batch; averaged after every step, all
-    processes evaluate and save the same."""
+    """The running averages of BatchNorms that normalise by their own process's batch. They are averaged after every
+    step, so that all processes evaluate and save the same model."""
 
     def __init__(self, model: nn.Cell, group: MsrunGroup):
         cells = batch_norms(model)

@@ -1,4 +1,4 @@
-"""What metrics.jsonl holds, as TensorBoard reads it. Needs `pip install -e '.[tensorboard]'`."""
+"""The rows of metrics.jsonl as a TensorBoard event file. Needs `pip install -e '.[tensorboard]'`."""
 
 import io
 import time
@@ -11,15 +11,13 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from ms_vireid.files.writing import append, make_folder
 
-_VERSION = "brain.Event:2"  # of the format; an event file begins with it
-_OF_SPEED = "images_per_second"
+_VERSION = "brain.Event:2"  # of the format, in the first event
 
 
 class Events:
-    """An event file, begun anew with the rows there are: a resumed run has no step twice.
+    """A new event file that begins with the existing rows, so that a resumed run has no step twice.
 
-    TensorBoard's own writer writes in a thread, where what fails is nobody's error. Both methods raise InputError as
-    `append` does.
+    TensorBoard's own writer uses a thread, whose errors are lost. Both methods raise InputError as `append` does.
     """
 
     def __init__(self, path: Path, rows: Iterable[dict]):
@@ -28,7 +26,7 @@ class Events:
         append(path, _records([Event(wall_time=time.time(), file_version=_VERSION), *map(_event, rows)]))
 
     def append(self, row: dict) -> None:
-        """One row of metrics.jsonl."""
+        """Write one row of metrics.jsonl."""
         append(self._path, _records([_event(row)]))
 
 
@@ -46,14 +44,14 @@ def _records(events: Iterable[Event]) -> bytes:
 
 
 def scalars(row: dict) -> Iterator[tuple[str, float]]:
-    """Tags and values of a row of metrics.jsonl: train/TERM, learning_rate/GROUP, speed/images_per_second,
+    """Yield tags and values of a row of metrics.jsonl: train/TERM, learning_rate/GROUP, speed/images_per_second,
     evaluation/METRIC, and epoch."""
     for name, value in row.items():
         if name == "evaluation":
             yield from ((f"evaluation/{metric}", number) for metric, number in value.items())
         elif name == "epoch":
             yield name, value
-        elif name == _OF_SPEED:
+        elif name == "images_per_second":
             yield f"speed/{name}", value
         elif name.startswith("lr_"):
             yield f"learning_rate/{name.removeprefix('lr_')}", value

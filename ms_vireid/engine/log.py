@@ -1,4 +1,4 @@
-"""What a training prints and writes to metrics.jsonl."""
+"""The training log: lines on the terminal and rows of metrics.jsonl."""
 
 import math
 import time
@@ -16,31 +16,32 @@ from ms_vireid.engine.train_step import StageLoss
 
 
 class Jumps:
-    """Finds the steps whose loss is far above all of those a moment before. Above their median is not enough: a small
-    batch triples a small loss."""
+    """Detects steps whose loss is far above all recent ones. A threshold on their median would not do: a small batch
+    triples a small loss."""
 
-    FACTOR, FEWEST, MOST = 2.0, 5, 20  # times the largest of so many steps
-    RISE = 5  # steps just before, which do not count: the loss may be on its way up
+    FACTOR = 2.0  # over the largest of the recent losses
+    MIN_STEPS, MAX_STEPS = 5, 20  # to compare with
+    RISE = 5  # steps just before, which are left out: the loss may already be rising
 
     def __init__(self):
-        self._last: deque[float] = deque(maxlen=self.MOST + self.RISE)
+        self._losses: deque[float] = deque(maxlen=self.MAX_STEPS + self.RISE)
 
     def times(self, loss: float) -> float | None:
-        """How many times the largest of the steps before this step's loss is, if that is twice or more. What follows is
-        compared with what comes after the jump."""
-        before = list(self._last)[: max(self.FEWEST, len(self._last) - self.RISE)]
-        largest = max(before) if len(before) >= self.FEWEST else math.inf
+        """Return the ratio of this step's loss to the largest recent one if it is at least `FACTOR`, else None. After a
+        jump the comparison starts again."""
+        recent = list(self._losses)[: max(self.MIN_STEPS, len(self._losses) - self.RISE)]
+        largest = max(recent) if len(recent) >= self.MIN_STEPS else math.inf
         jumped = loss >= self.FACTOR * largest > 0
         if jumped:
-            self._last.clear()
-        self._last.append(loss)
+            self._losses.clear()
+        self._losses.append(loss)
         return loss / largest if jumped else None
 
 
 class TrainingLog:
-    """Reads the loss terms of queued steps, checks them, and logs some; of a group the first process prints and writes.
+    """Reads the loss terms of queued steps, checks them and logs some. In a group, the first process prints and writes.
 
-    Reading the terms of each step would leave a GPU idle between two steps.
+    Terms are read several steps late: reading those of each step would leave a GPU idle between steps.
     """
 
     def __init__(self, plan: Plan, run: RunFolder, group: ProcessGroup, batch_size: int):
@@ -52,22 +53,22 @@ class TrainingLog:
         self._loss: StageLoss | None = None
         self._jumps = Jumps()
         self._terms: dict[str, float] = {}  # of the last step that was read
-        self._last = 0, 0.0  # step and time of the last line
+        self._last_line = 0, 0.0  # step and time
 
     def start(self, step: int) -> None:
-        """The training goes on after so many steps, now."""
-        self._last = step, time.perf_counter()
+        """Start the clock, after `step` steps."""
+        self._last_line = step, time.perf_counter()
 
     def begin_stage(self, loss: StageLoss) -> None:
-        """With other terms of other pictures."""
+        """Log the terms of another stage's loss from now on."""
         self._loss, self._jumps = loss, Jumps()
 
     def queue(self, terms: Tensor) -> None:
         self._queued.append(terms)
 
     def settle(self, step: int, epoch: int) -> None:
-        """Wait for the queued steps, all of one epoch and `step` the last, before every checkpoint: check that their
-        terms are finite, and say where the loss has jumped."""
+        """Wait for the queued steps, check that their terms are finite, and report jumps of the loss. Call it before
+        every checkpoint. step: the last one queued. epoch: of all of them."""
         if not self._queued:
             return
         rows = self.group.all_reduce_mean(ops.stack(self._queued).asnumpy())
@@ -83,18 +84,18 @@ class TrainingLog:
 
     def _check(self, epoch: int, step: int) -> None:
         if wrong := [f"{name}={value}" for name, value in self._terms.items() if not math.isfinite(value)]:
-            last = self.run.last
-            good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
+            checkpoint = self.run.last
+            good = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "no checkpoint yet"
             where = f"at epoch {epoch}, step {step}; {good}"
             raise InputError(f"{', '.join(wrong)} {where}; lower optimizer.lr or check the data")
 
     def write(self, step: int, planned: Planned) -> None:
-        """A line about the step that was settled last."""
+        """Log the step that was settled last."""
         if not self.group.is_main_process:
             return
-        (last_step, then), now = self._last, time.perf_counter()
-        self._last = step, now
-        seconds = (now - then) / (step - last_step)
+        (last_step, last_time), now = self._last_line, time.perf_counter()
+        self._last_line = step, now
+        seconds = (now - last_time) / (step - last_step)
         speed = self.batch_size / seconds
         rates = {f"lr_{group.name}": rate for group, rate in zip(self.plan.groups, planned.rates, strict=True)}
         metrics = {"epoch": planned.epoch, "step": step, **self._terms, **rates}
@@ -107,9 +108,9 @@ class TrainingLog:
         )
 
     def write_evaluation(self, step: int, epoch: int, metrics: dict[str, float], seconds: float) -> None:
-        """seconds: that it took, which are no training."""
-        last_step, then = self._last
-        self._last = last_step, then + seconds
+        """Log an evaluation. seconds: its duration, which does not count as training."""
+        last_step, last_time = self._last_line
+        self._last_line = last_step, last_time + seconds
         if self.group.is_main_process:
             self.run.append_metrics({"epoch": epoch, "step": step, "evaluation": metrics})
             say(f"epoch {epoch}: rank-1 {metrics['rank1']:.2%}, mAP {metrics['map']:.2%}")

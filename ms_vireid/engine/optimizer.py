@@ -63,7 +63,7 @@ class GroupOptimizer(nn.Cell):
     """
 
     STATES: tuple[str, ...]  # the state of a weight is STATE.WEIGHT
-    UNCHANGED: tuple[float, ...]  # the scalars by which a gradient of 0 changes neither weight nor state
+    UNCHANGED: tuple[float, ...]  # scalars with which a gradient of 0 changes neither weight nor state
 
     def __init__(self, groups: Sequence[ParameterGroup], weight_decay: float):
         super().__init__(auto_prefix=False)
@@ -91,15 +91,15 @@ class GroupOptimizer(nn.Cell):
         ops.assign(weight, weight.clamp(*limits))
 
     def only_if(self, finite: Tensor, gradients: tuple[Tensor, ...], scalars: Tensor) -> tuple:
-        """Gradients and scalars, such that nothing changes where `finite`, a boolean scalar, is false: by arithmetic,
-        as a branch would wait for the device."""
-        kept = ()
+        """Replace gradients and scalars by ones that change nothing if `finite`, a boolean scalar, is false. A branch
+        would wait for the device."""
+        masked = ()
         for gradient in gradients:
-            kept += (ops.where(finite, gradient, 0.0),)
-        return kept, ops.where(finite, scalars, self.unchanged)
+            masked += (ops.where(finite, gradient, 0.0),)
+        return masked, ops.where(finite, scalars, self.unchanged)
 
     def state(self) -> list[Parameter]:
-        """Everything that a checkpoint needs besides the weights and the number of steps."""
+        """Return what a checkpoint needs besides the weights and the number of steps."""
         return self._state
 
 
@@ -115,7 +115,7 @@ class AdamW(GroupOptimizer):
         self.eps = eps
 
     def scalars(self, step: int, learning_rates: Sequence[float]) -> np.ndarray:
-        """For update number `step`, from 1: float32 [groups, 9]."""
+        """Compute the scalars of update number `step`, from 1: float32 [groups, 9]."""
         shared = self.eps, *self.betas, *(1.0 - beta for beta in self.betas), *(1.0 - beta**step for beta in self.betas)
         rows = [(lr, decay, *shared) for lr, decay in zip(learning_rates, self.decays, strict=True)]
         return np.array(rows, np.float32)
@@ -143,7 +143,7 @@ class SGD(GroupOptimizer):
         self.nesterov = nesterov
 
     def scalars(self, step: int, learning_rates: Sequence[float]) -> np.ndarray:
-        """For any update: float32 [groups, 3]."""
+        """Compute the scalars of an update, the same for all steps: float32 [groups, 3]."""
         rows = [(lr, decay, self.momentum) for lr, decay in zip(learning_rates, self.decays, strict=True)]
         return np.array(rows, np.float32)
 
@@ -157,7 +157,7 @@ class SGD(GroupOptimizer):
 
 
 def build_optimizer(model: ReIDModel, config: Config) -> AdamW | SGD:
-    """The configured optimiser of all trainable parameters."""
+    """Build the configured optimiser of all trainable parameters."""
     options = config.optimizer.model_dump(exclude={"name", "lr", "backbone_factor", "clip_norm"})
     optimizer = {"adamw": AdamW, "sgd": SGD}[config.optimizer.name]
     return optimizer(parameter_groups(model, config.optimizer), **options)

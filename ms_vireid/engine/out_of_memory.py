@@ -1,4 +1,4 @@
-"""What to try where a device's memory does not suffice."""
+"""Advice when a device runs out of memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from ms_vireid.programs.program import Program
 
 @contextmanager
 def explained(doing: str, remedy: str) -> Iterator[None]:
-    """Raise InputError if the device runs out of memory while `doing` this; any other error passes."""
+    """Raise InputError if the device runs out of memory in the block, which is `doing` this; other errors pass."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -20,7 +20,7 @@ def explained(doing: str, remedy: str) -> Iterator[None]:
 
 
 def smaller_steps(config: Config, program: Program) -> str:
-    """Settings that make a training step need less memory: first those that change no result, then smaller batches."""
+    """Suggest settings for a step that needs less memory: first those that change no result, then smaller batches."""
     train = config.train
     settings = []
     if program.compiled:
@@ -28,7 +28,7 @@ def smaller_steps(config: Config, program: Program) -> str:
     if not train.recompute:
         settings.append("train.recompute=true")
     for key in ("num_identities", "num_instances"):
-        if (now := getattr(train, key)) > 2:
-            settings.append(f"train.{key}={max(now // 2, 2)} (now {now})")
+        if (current := getattr(train, key)) > 2:
+            settings.append(f"train.{key}={max(current // 2, 2)} (now {current})")
             break
     return " or ".join(settings) or "smaller pictures (data.image_size) or a device with more memory"

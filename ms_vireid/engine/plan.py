@@ -1,4 +1,4 @@
-"""What a training does at each of its steps, as numbers; without a framework."""
+"""What each training step is given: its stage, learning rates and random key. Imports no framework."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,8 +11,8 @@ from ms_vireid.engine.schedule import learning_rates
 
 
 class Planned(NamedTuple):
-    """Of one step. epoch: from 1. rates: the learning rate of each parameter group. progress: from 0 at the run's first
-    step to 1 at its last. key: of the step's random numbers, 32 bits."""
+    """One step. epoch: from 1. rates: the learning rate of each parameter group. progress: from 0 at the run's first
+    step to 1 at its last. key: for the step's random numbers, 32 bits."""
 
     epoch: int
     stage: StageConfig
@@ -22,9 +22,9 @@ class Planned(NamedTuple):
 
 
 class Plan:
-    """Of a whole run, which follows from its configuration alone.
+    """All steps of a run, which follow from its configuration alone.
 
-    groups: parameter groups, of either framework. iterations: steps an epoch.
+    groups: parameter groups of either framework. iterations: steps per epoch.
     """
 
     def __init__(self, config: Config, groups: Sequence[Any], iterations: int):
@@ -34,7 +34,7 @@ class Plan:
         self.steps = config.epochs * iterations
 
     def __call__(self, step: int) -> Planned:
-        """step: from 0."""
+        """Plan a step, counted from 0."""
         epoch, done = 1 + step // self.iterations, step % self.iterations / self.iterations
         return Planned(
             epoch,

@@ -1,4 +1,4 @@
-"""The processes of a data-parallel run. Here a single one, without a framework; `distributed.py` has one of several."""
+"""The processes of a data-parallel run: here a single one, without a framework; `distributed.py` has several."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,37 +11,40 @@ _END = object()
 
 
 class ProcessGroup:
-    """What a process asks of the others, all in the same order; a single process gets its own answers back."""
+    """Communication between processes, which all make the same calls in the same order. A single process gets its own
+    values back."""
 
     rank = 0
     world_size = 1
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this process writes and prints."""
+        """Return whether this process writes and prints."""
         return self.rank == 0
 
     def merge_rows(self, rows: np.ndarray | None) -> np.ndarray:
-        """The rows of all processes, float32 [N, C]. Each fills in its own, and zeros elsewhere, or gives None."""
+        """Combine rows, float32 [N, C], of which each process fills in some and leaves zeros elsewhere, or passes
+        None."""
         return rows
 
     def all_reduce_mean(self, values: np.ndarray) -> np.ndarray:
-        """Each value's mean over all processes."""
+        """Return each value's mean over all processes."""
         return values
 
     def train_together(self, model, sync_batch_norm: bool) -> None:
-        """Give all processes the first one's weights, and each a share of the random numbers; with `sync_batch_norm`
-        let BatchNorm normalise by all processes' batches."""
+        """Copy the first process's weights to all, and give each its share of the random numbers. With
+        `sync_batch_norm`, make BatchNorm normalise by the batches of all processes."""
 
     def gradient_mean(self):
-        """A function from this process's gradients to the mean of all; None: they are that."""
+        """Return a function from this process's gradients to the mean over all; None if there is nothing to average."""
         return
 
     def average_statistics(self) -> None:
-        """After every step: the running averages of BatchNorms that normalise by their own process's batch."""
+        """Average the running statistics of BatchNorms that normalise by their own process's batch. Call it after every
+        step."""
 
     def any(self, flag: bool) -> bool:
-        """Whether any process sets the flag."""
+        """Return whether any process sets the flag."""
         return flag
 
     def barrier(self, error: InputError | None = None) -> None:
@@ -59,7 +62,7 @@ class ProcessGroup:
         self.barrier()
 
     def items(self, items: Iterable) -> Iterator:
-        """The items, equally many in every process; an error while making one is raised in all."""
+        """Iterate over items, equally many in every process; an error in one process is raised in all."""
         iterator = iter(items)
         while True:
             with self.together():

@@ -20,12 +20,12 @@ from ms_vireid.config import (
     FREE_KEYS,
     Config,
     DataConfig,
+    check_config,
     differing_keys,
     dump_config,
     expand_user,
     flat,
     save_config,
-    stored_config,
 )
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.synthetic import MARKER
@@ -36,26 +36,25 @@ from ms_vireid.files.weights import Checkpoint
 from ms_vireid.files.writing import (
     FOLDER,
     append_line,
-    check_apart,
+    check_outside,
     lock,
     make_folder,
     obstacle,
-    remove_left,
+    remove_leftovers,
     write_json,
     write_text,
 )
 
 _EVENTS = r"^tensorboard(-[0-9]+)?/events\.out\.tfevents\.[0-9A-Za-z._-]+$"  # a run's event file, in its folder
-_CUT = re.compile(rb"\{[ -~]*")  # a line of JSON that a killed process has not ended
+_UNFINISHED = re.compile(rb"\{[ -~]*")  # the last line of a process that was killed while it wrote
 METRICS = "metrics.jsonl of a run"
-# Of it: bytes, bytes of a line, names in all, and what is above float32's largest number.
-_MOST_BYTES, _LONGEST_LINE, _MOST_NAMES, _TOO_LARGE = 1 << 28, 1 << 14, 50, 2.0**128
-_BYTES_IN_MEMORY = 16  # of a byte of it, at most
+_MAX_BYTES, _MAX_LINE_BYTES, _MAX_NAMES = 1 << 28, 1 << 14, 50  # of metrics.jsonl
+_BEYOND_FLOAT32 = 2.0**128
+_MEMORY_FACTOR = 16  # bytes in memory for each byte of metrics.jsonl, at most
 
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
-_Fraction = Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]  # a mean is rounded
-_Sum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-_Metrics = Annotated[dict[str, _Fraction], Field(max_length=_MOST_NAMES)]
+_Fraction = Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]  # the mean may round up
+_Metrics = Annotated[dict[str, _Fraction], Field(max_length=_MAX_NAMES)]
 
 
 class _Split(BaseModel):
@@ -64,44 +63,44 @@ class _Split(BaseModel):
 
 
 class _DataSet(BaseModel):
-    name: str | None = None
+    name: str
     root: str
-    train: _Split | None = None
-    test: _Split | None = None
-    checksum: str | None = None
+    train: _Split
+    test: _Split
+    checksum: str
 
 
 class RunRecord(BaseModel):
-    """run.json; what older runs lack is None."""
+    """The content of run.json: what is needed to repeat the run."""
 
     command: list[str]
-    earlier_commands: list[list[str]] = []
-    seed: _Count | None = None
-    device: str | None = None
-    processor: str | None = None
-    cores: _Count | None = None
-    platform: str | None = None
-    python: str | None = None
-    versions: dict[str, str] = {}
-    git_commit: str | None = None
+    earlier_commands: list[list[str]]  # of a run that was resumed
+    seed: _Count
+    device: str
+    processor: str
+    cores: _Count | None
+    platform: str
+    python: str
+    versions: dict[str, str]
+    git_commit: str | None
     data: _DataSet
     config: dict
-    events: Annotated[str, Field(pattern=_EVENTS)] | None = None
+    events: Annotated[str, Field(pattern=_EVENTS)] | None
 
 
 class Evaluation(BaseModel):
-    """One evaluation, as in JSON: metrics as fractions."""
+    """An evaluation as stored in JSON: metrics as fractions."""
 
     mean: _Metrics
     std: _Metrics
     trials: list[_Metrics]
     num_queries: _Count
     num_gallery: _Count
-    sha256: _Sum | None = None  # of the model's file; what older versions wrote lacks it
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # of the model's file
 
 
 class Result(BaseModel):
-    """result.json"""
+    """The content of result.json."""
 
     trained: _Metrics
     untrained: _Metrics | None = None
@@ -110,7 +109,7 @@ class Result(BaseModel):
 
 
 class RunFolder:
-    """The files of a run, of which last.safetensors is the one to resume from."""
+    """The files of a run, which is resumed from last.safetensors."""
 
     def __init__(self, path: Path | str):
         self.path = path = Path(path)
@@ -120,73 +119,67 @@ class RunFolder:
         self.last = path / "last.safetensors"
         self.model = path / "model.safetensors"
         self.result = path / "result.json"
-        self._lock = None  # keeps other processes out, once this one trains here
-        self._events = None  # for TensorBoard, if that is asked for
+        self._lock = None  # keeps other processes out while this one trains
+        self._events = None  # for TensorBoard
 
     def kept(self, epoch: int) -> Path:
-        """The weights after an epoch of `train.keep_epochs`, 0 being before the first."""
+        """Path of the weights after an epoch of `train.keep_epochs`; 0 is before the first."""
         return self.path / f"epoch-{epoch}.safetensors"
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What a run writes here, besides what `kept` names."""
+        """The files that a run writes, besides those of `kept`."""
         return self.record, self.config, self.metrics, self.last, self.model, self.result
 
-    def checkpoint(self, *paths: Path) -> Path | None:
-        """The first of `paths` that is there, as it is or as `.ckpt`, which earlier versions wrote."""
-        return next((one for path in paths for one in (path, path.with_suffix(".ckpt")) if one.exists()), None)
-
-    def begun(self) -> bool:
-        """Whether a run has written here."""
+    def has_run(self) -> bool:
+        """Return whether a run has begun in this folder."""
         return self.record.exists()
 
     def read_record(self) -> RunRecord:
-        """run.json; raises InputError if it is not what `create` writes."""
+        """Read run.json; raises InputError if it is not what `create` writes."""
         return read_json(self.record, RunRecord)
 
-    def differing(
-        self, record: RunRecord, config: Config, data_checksum: str | None, free: tuple[str, ...]
-    ) -> list[str]:
-        """Keys in which the recorded run differs from `config` on these pictures, without those that begin with one of
-        `free`. Raises InputError if its record is damaged."""
+    def differing(self, record: RunRecord, config: Config, data_checksum: str, free: tuple[str, ...]) -> list[str]:
+        """List the keys in which the recorded run differs from `config` on these pictures, except those that begin with
+        one of `free`. Raises InputError if the record is damaged."""
         keys = _changed(record.config, self.record, config, free)
         return keys if record.data.checksum == data_checksum else [*keys, "data's pictures"]
 
     def require_evaluated(self, path: Path, evaluation: Evaluation) -> None:
-        """Raise InputError if the run's model is not the one that the evaluation in `path` is of."""
-        model = self.checkpoint(self.model)
-        if model and evaluation.sha256 not in (None, file_checksum(model)):
-            raise InputError(f"{model}: is not the model that {path.name} is of, by its SHA-256; use the run's own")
+        """Raise InputError if the evaluation in `path` is of another model than the run's."""
+        if self.model.exists() and evaluation.sha256 != file_checksum(self.model):
+            problem = f"is not the model that {path.name} is of, by its SHA-256"
+            raise InputError(f"{self.model}: {problem}; use the run's own")
 
-    def require_own(self, config: Config, checkpoint: Path | None = None) -> None:
-        """Raise InputError if something is in the place of a file that the run would write, unless a run has begun
-        here, or the checkpoint to go on from lies here, and it is a file that may be written."""
-        own = self.begun() or (checkpoint is not None and checkpoint.resolve().parent == self.path.resolve())
+    def require_writable(self, config: Config, checkpoint: Path | None = None) -> None:
+        """Raise InputError if something stands where the run would write. Files may be replaced if a run has begun in
+        this folder, or if the checkpoint to resume from lies in it."""
+        replaceable = self.has_run() or (checkpoint is not None and checkpoint.resolve().parent == self.path.resolve())
         for path in (*self.files, *map(self.kept, config.train.keep_epochs)):
             if problem := obstacle(path):
                 raise InputError(f"{path}: {problem}; choose another --output")
-            if path.exists() and not own:
+            if path.exists() and not replaceable:
                 raise InputError(f"{path}: is there, and no run that wrote it; choose another --output")
 
     def create(self, config: Config, data: ReIDData, device: str, step: int) -> None:
-        """Take the folder for this process alone, write all that is needed to repeat the run, and forget what was
-        logged after `step`. Raises InputError if another process trains into it, it holds another run, what a run wrote
-        there is damaged, or it cannot be written."""
+        """Lock the folder, write the record and the configuration, and drop log lines after `step`.
+
+        Raises InputError if another process trains in the folder, if it contains another run or damaged files, or if it
+        cannot be written.
+        """
         make_folder(self.path)
         self._lock = lock(self.path / "lock")
-        earlier = self.read_record() if self.begun() else None
-        if earlier:
-            checksum = earlier.data.checksum and data.checksum  # an earlier version kept none
-            if keys := self.differing(earlier, config, checksum, FREE_KEYS):
-                self._lock.release()  # that run may go on, in this process too
-                raise InputError(f"{self.path}: holds a run with another {the_first(keys)}; choose another --output")
+        earlier = self.read_record() if self.has_run() else None
+        if earlier and (keys := self.differing(earlier, config, data.checksum, FREE_KEYS)):
+            self._lock.release()  # so that this process can resume that run
+            raise InputError(f"{self.path}: holds a run with another {the_first(keys)}; choose another --output")
         rows = read_metrics(self.metrics)
-        remove_left(self.path)
+        remove_leftovers(self.path)
         splits = {"train": data.train, "test": data.test}
-        sizes = {name: {"pictures": len(one), "identities": one.num_identities} for name, one in splits.items()}
+        sizes = {name: {"pictures": len(s), "identities": s.num_identities} for name, s in splits.items()}
         root, packages = str(data.root.resolve()), ("mindspore", "numpy", "pillow", "pydantic")
         record = {
-            "command": [sys.executable, *sys.orig_argv[1:]],  # `ms-vireid train` changes sys.argv
+            "command": [sys.executable, *sys.orig_argv[1:]],  # not sys.argv, which `ms-vireid train` changes
             "seed": config.seed,
             "device": device,
             "processor": processor_name(),
@@ -201,27 +194,27 @@ class RunFolder:
             "events": earlier and earlier.events,
         }
         if config.train.tensorboard:
-            self._forget_events(earlier)
+            self._remove_events(earlier)
             record["events"] = self._new_events()
-        write_json(self.record, record)  # first: it says that the other files are a run's
+        write_json(self.record, record)  # first: it marks the other files as a run's
         save_config(config, self.config)
         rows = [row for row in rows if row["step"] <= step]
         if self.metrics.exists():
             write_text(self.metrics, "".join(f"{json.dumps(sealed(row))}\n" for row in rows))
         if config.train.tensorboard:
-            from ms_vireid.engine.events import Events  # only now: the package is an extra
+            from ms_vireid.engine.events import Events  # needs the optional package tensorboard
 
             self._events = Events(self.path / record["events"], rows)
 
-    def _forget_events(self, earlier: RunRecord | None) -> None:
-        """Remove the event file that the run's record names: its rows are written anew."""
+    def _remove_events(self, earlier: RunRecord | None) -> None:
+        """Remove the event file that the record names: its rows are written to a new one."""
         if earlier and earlier.events:
             path = self.path / earlier.events
             if not obstacle(path) and obstacle(path.parent) == FOLDER:
                 path.unlink(missing_ok=True)
 
     def _new_events(self) -> str:
-        """Where the next event file goes: into tensorboard/, or the first of tensorboard-2/, ... that holds nothing."""
+        """Name the next event file, in tensorboard/ or the first of tensorboard-2/, ... that is empty."""
         folder, number = self.path / "tensorboard", 1
         while os.path.lexists(folder) and (obstacle(folder) != FOLDER or any(folder.iterdir())):
             number += 1
@@ -235,77 +228,78 @@ class RunFolder:
             self._events.append(row)
 
     def evaluations(self) -> list[dict]:
-        """Every evaluation during training, with its epoch, in order."""
+        """Return every evaluation during training, with its epoch, in order."""
         rows = read_metrics(self.metrics)
         return [{"epoch": row["epoch"], **row["evaluation"]} for row in rows if "evaluation" in row]
 
 
 def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataConfig:
-    """The configuration with the folder to read from: `root`, else the one in run.json; raises InputError without
-    either. A synthetic set that is gone is made anew in its usual place."""
+    """Return the configuration with the folder to read from: `root`, else the one in run.json. Raises InputError
+    without either. A synthetic set that was removed is generated again in its default folder."""
     if root is not None:
         return config.model_copy(update={"root": expand_user(root)})
-    if not run.begun():
+    if not run.has_run():
         raise InputError(f"{run.path}: is not a run folder that says where the data set is; give --data-root FOLDER")
     recorded = Path(run.read_record().data.root)
-    anew = config.name == "synthetic" and not (recorded / MARKER).exists()
-    return config.model_copy(update={"root": None if anew else recorded})
+    generate = config.name == "synthetic" and not (recorded / MARKER).exists()
+    return config.model_copy(update={"root": None if generate else recorded})
 
 
-def check_apart_from_data(output: Path | None, option: str, data: ReIDData, *runs: RunFolder) -> None:
-    """Raise InputError if `output` is a picture of the data set, or lies in its folder, unless that is in one of the
-    runs' own folders."""
+def check_outside_data(output: Path | None, option: str, data: ReIDData, *runs: RunFolder) -> None:
+    """Raise InputError if `output` is a picture of the data set or lies in its folder. It may lie in a folder of
+    `runs`, even if that is in the data set's."""
     if output is not None:
-        own = any(output.resolve().parent == run.path.resolve() for run in runs)
-        check_apart(output, option, data.pictures if own else [data.root, *data.pictures])
+        in_run = any(output.resolve().parent == run.path.resolve() for run in runs)
+        check_outside(output, option, data.pictures if in_run else [data.root, *data.pictures])
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """The rows of a metrics.jsonl, without a last line that is cut off; none if there is no file. Raises InputError for
-    another line that is not of metrics, or damaged, and for something other than a file."""
+    """Read the rows of a metrics.jsonl, except a last line that is incomplete; no file has no rows. Raises InputError
+    for any other line that is damaged or not of metrics, and for something other than a file."""
     rows: list[dict] = []
     names: set[str] = set()
     if not path.exists():
         return rows
-    with open_file(path, METRICS, _MOST_BYTES) as file:
+    with open_file(path, METRICS, _MAX_BYTES) as file:
         size = path.stat().st_size
-        require_memory(_BYTES_IN_MEMORY * size, f"{path}: reading it", "use a machine with more memory")
-        for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE), b""), 1):
+        require_memory(_MEMORY_FACTOR * size, f"{path}: reading it", "use a machine with more memory")
+        for number, line in enumerate(iter(partial(file.readline, _MAX_LINE_BYTES), b""), 1):
             if row := _row(line):
                 rows.append(row)
                 names |= row.keys() | row.get("evaluation", {}).keys()
-            elif line.endswith(b"\n") or not _CUT.fullmatch(line):
+            elif line.endswith(b"\n") or not _UNFINISHED.fullmatch(line):
                 raise InputError(f"{path}:{number}: is not a line of metrics; remove it, or give another run folder")
-            if len(names) > _MOST_NAMES:
-                raise InputError(f"{path}:{number}: has more than {_MOST_NAMES} names so far; give another run folder")
+            if len(names) > _MAX_NAMES:
+                raise InputError(f"{path}:{number}: has more than {_MAX_NAMES} names so far; give another run folder")
     return rows
 
 
 def _row(line: bytes) -> dict | None:
-    """A line of metrics.jsonl: numbers by name, and perhaps an evaluation's; None if it is something else."""
+    """Parse a line of metrics.jsonl: numbers by name, and perhaps an evaluation. None for anything else."""
     try:
         row = unsealed(json.loads(line))
     except (ValueError, RecursionError):
         return None
     if not isinstance(row, dict) or not isinstance(evaluation := row.get("evaluation", {}), dict):
         return None
-    counted = all(type(n := row.get(name)) is int and 0 <= n < 2**31 for name in ("step", "epoch"))
+    has_place = all(type(n := row.get(name)) is int and 0 <= n < 2**31 for name in ("step", "epoch"))
     numbers = [*(value for name, value in row.items() if name != "evaluation"), *evaluation.values()]
-    return row if counted and all(type(n) in (int, float) and abs(n) < _TOO_LARGE for n in numbers) else None
+    has_numbers = all(type(n) in (int, float) and abs(n) < _BEYOND_FLOAT32 for n in numbers)
+    return row if has_place and has_numbers else None
 
 
 def _changed(tree: dict, where: Path, config: Config, free: tuple[str, ...]) -> list[str]:
-    """In which keys a stored configuration is not this one, without those that begin with one of `free`; raises
-    InputError, which names `where` it was stored, if it is none."""
-    stored = stored_config(tree, str(where))  # with the keys that are newer than it
+    """List the keys in which a stored configuration differs from this one, except those that begin with one of `free`.
+    Raises InputError, which names the file `where`, if it is not a configuration."""
+    stored = check_config(tree, str(where))
     return differing_keys(flat(dump_config(stored)), flat(dump_config(config)), free)
 
 
 def require_same_run(
     checkpoint: Checkpoint, config: Config, root: Path, data_checksum: str, steps: int, devices: int = 1
 ) -> None:
-    """Raise InputError unless a checkpoint is a whole training state of this configuration, of `steps` steps in all, on
-    these pictures and as many devices."""
+    """Raise InputError unless a checkpoint is a complete training state of this run: the same configuration, pictures
+    and number of devices, at most at its last step. steps: of the whole run."""
     path, meta = checkpoint.path, checkpoint.meta
     if "step" not in meta:
         raise InputError(f"{path}: holds no training state to resume from; resume from last.safetensors")
@@ -314,8 +308,8 @@ def require_same_run(
     if meta["data_checksum"] != data_checksum:
         raise InputError(f"{path}: the files under {root} have changed since; start a new run")
     needed = ("best", "devices", "loss_scale") if config.train.amp == "float16" else ("best", "devices")
-    if lacking := [key for key in needed if key not in meta]:
-        raise InputError(f"{path}: its training state lacks {', '.join(lacking)}; resume from another copy")
+    if missing := [key for key in needed if key not in meta]:
+        raise InputError(f"{path}: its training state lacks {', '.join(missing)}; resume from another copy")
     if meta["step"] > steps:
         raise InputError(f"{path}: is at step {meta['step']} of a run of {steps}; resume from another copy")
     if meta["devices"] != devices:

@@ -1,4 +1,4 @@
-"""What a training writes to be resumed from, and the weights that it keeps."""
+"""The training state, from which a run is resumed, and the weights that are kept."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,10 +18,10 @@ from ms_vireid.models.base import ReIDModel
 
 
 class TrainingState:
-    """A model, its optimiser and loss scale, and how far they are, in a run's folder. Of a group the first process
-    writes, and all wait until it is there.
+    """A model, its optimiser, its loss scale and its progress, saved in a run's folder. In a group, the first process
+    writes while the others wait.
 
-    step: steps done. best: the best evaluation so far, with train.select=best: {"epoch", "map"}.
+    step: completed steps. best: the best evaluation so far, with train.select=best: {"epoch", "map"}.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class TrainingState:
         self.best: dict | None = None
 
     def load(self, checkpoint: Checkpoint, total_steps: int) -> None:
-        """Raises InputError unless this run wrote it, on as many devices."""
+        """Restore a saved state; raises InputError unless this run wrote it, on as many devices."""
         meta, devices = checkpoint.meta, self.group.world_size
         require_same_run(checkpoint, self.config, self.root, self.data_checksum, total_steps, devices)
-        memories = self.model.memories() if devices > 1 else []
+        memories = self.model.memories() if devices > 1 else []  # per-device buffers
         checkpoint.require({f"{DEVICES}.{m.name}": ((devices, *m.shape), np.dtype(np.float32)) for m in memories})
         load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
         for memory in memories:
@@ -60,7 +60,7 @@ class TrainingState:
         self.step, self.best = meta["step"], meta["best"]
 
     def save(self) -> None:
-        """Write the state to resume from, with what the model remembers on each of several devices."""
+        """Write the state to resume from, with the model's per-device buffers if there are several devices."""
         state = [*self.model.get_parameters(), *self.optimizer.state()]
         if self.group.world_size > 1:
             for memory in self.model.memories():
@@ -78,6 +78,7 @@ class TrainingState:
         self._write(self.run.last, state, meta)
 
     def save_weights(self, path: Path, epoch: int) -> None:
+        """Write the weights alone."""
         self._write(path, self.model.get_parameters(), {"config": dump_config(self.config), "epoch": epoch})
 
     def _write(self, path: Path, parameters: Iterable[Parameter], meta: dict) -> None:

@@ -17,7 +17,7 @@ Gradients = tuple[Tensor, ...]
 
 
 class StageLoss(nn.Cell):
-    """The weighted sum of a stage's terms (PMT Eqs. 11 and 12, MUN Eq. 17): losses by name, each with its weight.
+    """The weighted sum of a stage's loss terms (PMT Eqs. 11 and 12, MUN Eq. 17).
 
     num_instances: K. parts: of a batch, PK rows each.
     """
@@ -30,7 +30,7 @@ class StageLoss(nn.Cell):
         self.terms = nn.CellList([OnOutputs(term, num_instances, parts) for term in terms.values()])
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
-        """A model's `TrainingOutputs` and labels of all rows -> (total, each unweighted term in order)."""
+        """A model's `TrainingOutputs` and the labels of all rows -> (total, each unweighted term in order)."""
         values = self.values(outputs, labels)
         return self.total(values), *values
 
@@ -47,12 +47,12 @@ class StageLoss(nn.Cell):
         return total
 
     def named(self, values: np.ndarray) -> dict[str, float]:
-        """What `construct` returned, by name."""
+        """Name the values that `construct` returned."""
         return dict(zip(self.names, map(float, values), strict=True))
 
 
 class OnOutputs(nn.Cell):
-    """A term: a loss called with some of `TrainingOutputs`, and the labels of as many rows."""
+    """A loss term: calls a loss with some of `TrainingOutputs` and the labels of as many rows."""
 
     def __init__(self, term: Term, num_instances: int, parts: int):
         super().__init__()
@@ -73,8 +73,9 @@ class OnOutputs(nn.Cell):
 
 
 def loss_scaler(amp: str | bool) -> DynamicLossScaler | None:
-    """For "float16", in which small gradients would be 0: halved after an overflow, doubled after 2000 steps without.
-    PyTorch's start of 65,536 cost a small PMT its first two steps; at 1024 none overflowed."""
+    """Make a loss scaler for "float16", in which small gradients would become 0. The scale is halved after an overflow
+    and doubled after 2000 steps without one. PyTorch's initial 65,536 cost a small PMT its first two steps; at 1024
+    none overflowed."""
     return DynamicLossScaler(scale_value=1024.0, scale_factor=2, scale_window=2000) if amp == "float16" else None
 
 
@@ -88,13 +89,13 @@ def build_step(
     gradient_mean: Callable[[Gradients], Gradients] | None = None,
     announce: bool = False,
 ) -> Step:
-    """A stage's step, as `Program.step` returns it; weights are loaded before, as the program may move them.
+    """Build a stage's step, as `Program.step` returns it. Load weights first: the program may move them.
 
     Args:
         program: computes model, loss and update.
-        clip_norm: the largest norm of all gradients together.
+        clip_norm: limit for the joint norm of all gradients.
         scaler: for float16. A step whose gradients overflow updates nothing.
-        gradient_mean: over all devices.
+        gradient_mean: averages gradients over all devices.
     """
     program.prepare(model, loss, optimizer)
 
@@ -123,7 +124,7 @@ def build_step(
 
 
 def all_finite(gradients: Gradients) -> Tensor:
-    """A boolean scalar, judged by the sum of each tensor."""
+    """Return a boolean scalar: whether the sum of each tensor is finite."""
     sums = ()
     for gradient in gradients:
         sums += (gradient.sum().reshape(1),)

@@ -30,9 +30,9 @@ from ms_vireid.programs.program import Step, choose
 class Trainer:
     """Trains the configured model, stage by stage, into a run folder.
 
-    Every random number follows from the seed and the step: the step, the weights and the optimiser's state are enough
-    to resume from. In a group each process trains on its own part of every batch, with the mean of all gradients, so
-    that all have the same weights; the first one writes and prints. All call the same methods.
+    Every random number follows from the seed and the step, so the step, the weights and the optimiser's state suffice
+    to resume. In a group, each process trains on its part of every batch and updates by the mean of all gradients, so
+    all have the same weights; the first process writes and prints. All processes call the same methods.
     """
 
     def __init__(self, config: Config, data: ReIDData, run: RunFolder, group: ProcessGroup = ALONE):
@@ -48,25 +48,25 @@ class Trainer:
         self.plan = Plan(config, self.optimizer.groups, self.batches.sampler.iterations)
         self.state = TrainingState(config, data, run, group, self.model, self.optimizer, self.scaler)
         self.log = TrainingLog(self.plan, run, group, self.batches.batch_size)
-        self._stage: StageConfig | None = None  # of `_train_step`
+        self._stage: StageConfig | None = None  # that `_train_step` was built for
         self._train_step: Step | None = None
         group.train_together(self.model, config.train.sync_batch_norm)
 
     @property
     def step(self) -> int:
-        """Steps done."""
+        """The number of completed steps."""
         return self.state.step
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Continue where `checkpoint` was written; raises InputError unless this run wrote it, on as many devices."""
+        """Continue from `checkpoint`; raises InputError unless this run wrote it, on as many devices."""
         self.state.load(checkpoint, self.plan.steps)
 
     def fit(self, evaluate: Callable[[], ProtocolResult] | None = None) -> None:
-        """Train to the end, then write model.safetensors. evaluate: gives the metrics of the model as it stands, in
-        every process; for `train.evaluate_every`.
+        """Train to the end, then write model.safetensors. evaluate: returns the metrics of the current model, in every
+        process; needed for `train.evaluate_every`.
 
         Raises InputError for a loss that is not finite, a picture that cannot be decoded, a checkpoint that cannot be
-        written, and when memory is full; KeyboardInterrupt on Ctrl-C or SIGTERM, with last.safetensors written.
+        written, and if memory runs out; KeyboardInterrupt on Ctrl-C or SIGTERM, after writing last.safetensors.
         """
         train, state, size, steps = self.config.train, self.state, self.batches.batch_size, self.plan.steps
         if state.step == 0 and 0 in train.keep_epochs:
@@ -101,7 +101,7 @@ class Trainer:
             state.save_weights(self.run.model, self.config.epochs)
 
     def queue_step(self, planned: Planned, images: np.ndarray, labels: np.ndarray) -> Tensor:
-        """The loss terms of the next step, not yet read."""
+        """Queue the next step and return its loss terms, which have not been computed yet."""
         if self._stage is not planned.stage:
             self._begin(planned.stage)
         scalars = self.optimizer.scalars(self.step + 1, planned.rates)

@@ -1,3 +1,3 @@
-"""Ranking metrics and the data sets' protocols; numpy only, so that both frameworks evaluate with the same code."""
+"""Ranking metrics and the data sets' protocols, in NumPy, so that both frameworks evaluate with the same code."""
 
 from ms_vireid.evaluation.ranking import evaluate_ranking

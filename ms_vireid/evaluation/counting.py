@@ -1,5 +1,5 @@
-"""Ranks by counting what comes before, compiled by Numba at the first call and kept on disk: `python
-parity/benchmark.py --only ranking` times them beside NumPy's argsort."""
+"""Ranks found by counting smaller distances. Numba compiles at the first call and caches on disk; `python
+parity/benchmark.py --only ranking` compares the speed with NumPy's argsort."""
 
 import numpy as np
 
@@ -8,36 +8,36 @@ from ms_vireid.devices.compiling import njit
 
 @njit(nogil=True, cache=True)
 def count_ranks(distance, matches):
-    """The matches' ranks, from 1, in each row of [R, G], int64 [R, matches], in their order.
+    """Return the rank, from 1, of each match in each row of [R, G], int64 [R, matches].
 
-    Above some 2,000 matches sorting the row would cost less.
+    With more than about 2,000 matches, sorting the row would be faster.
     """
     ranks = np.empty((len(distance), len(matches)), np.int64)
     for row in range(len(distance)):
         for i in range(len(matches)):
             column = matches[i]
-            own = distance[row, column]
+            match = distance[row, column]
             rank = 1
             earlier, later = distance[row, :column], distance[row, column:]  # vectorised: a fifth of one loop's time
             for j in range(len(earlier)):
-                rank += earlier[j] <= own  # equal ones of a lower index come before
+                rank += earlier[j] <= match  # ties are broken by the lower index
             for j in range(len(later)):
-                rank += later[j] < own
+                rank += later[j] < match
             ranks[row, i] = rank
     return ranks
 
 
 @njit(nogil=True, cache=True)
 def count_identities(distance, first, labels):
-    """Place of the query's identity, int64 [R]: one more than the identities with an image before the first match.
-    first: its column, [R]. labels: [G], dense."""
-    places = np.ones(len(distance), np.int64)
-    seen_by = np.zeros(len(labels), np.int64)  # the last row, from 1, that has counted an identity
+    """Rank the query's identity among identities, from 1, int64 [R]: count those with an image before the first match.
+    first: column of the first match, [R]. labels: [G], dense."""
+    ranks = np.ones(len(distance), np.int64)
+    counted_in = np.zeros(len(labels), np.int64)  # by identity: the last row, from 1, where it was counted
     for row in range(len(distance)):
-        own = distance[row, first[row]]
+        match = distance[row, first[row]]
         for column in range(distance.shape[1]):
-            before = distance[row, column] < own or (distance[row, column] == own and column < first[row])
-            if before and seen_by[labels[column]] <= row:
-                seen_by[labels[column]] = row + 1
-                places[row] += 1
-    return places
+            before = distance[row, column] < match or (distance[row, column] == match and column < first[row])
+            if before and counted_in[labels[column]] <= row:
+                counted_in[labels[column]] = row + 1
+                ranks[row] += 1
+    return ranks

@@ -1,4 +1,4 @@
-"""The data sets' evaluation protocols: who is searched among whom, how often, and what comes out on average."""
+"""The data sets' evaluation protocols: the queries and galleries of each trial, and the average over trials."""
 
 import hashlib
 import random
@@ -15,17 +15,17 @@ from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking, query_groups
 
 SYSU_MM01_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
-CHOICES = {  # of `EvaluationConfig`, that a protocol leaves open; infrared queries are all that SYSU-MM01's has
+CHOICES = {  # keys of `EvaluationConfig` that a protocol leaves open; SYSU-MM01's has infrared queries only
     "sysu_mm01": ("mode", "shots", "trials"),
     "llcm": ("direction", "trials"),
     "regdb": ("direction",),
 }
-RANKINGS = 50_000  # chance averages at least as many, so that a rate of 1 % has a standard error of 0.04 %
+RANKINGS = 50_000  # averaged for chance, at least: a rate of 1 % then has a standard error of 0.04 %
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One search: integer indices into a test ImageSet, in the order in which they are ranked."""
+    """One search: integer indices into a test ImageSet, in ranking order."""
 
     query: np.ndarray
     gallery: np.ndarray
@@ -33,9 +33,9 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class ProtocolResult:
-    """The metrics of every trial, and their mean and population standard deviation over trials, fractions in 0..1.
+    """The metrics of every trial, and their mean and population standard deviation over trials, as fractions in 0..1.
 
-    evaluated: what `evaluated` says of it, where that has been added.
+    evaluated: the description by `evaluated`, if it has been added.
     """
 
     mean: dict[str, float]  # by the names of RankingResult.metrics
@@ -47,12 +47,12 @@ class ProtocolResult:
     evaluated: dict = field(default_factory=dict)
 
     def as_dict(self) -> dict:
-        """The same as plain numbers, strings, lists and dicts, for JSON."""
+        """Convert to plain numbers, strings, lists and dicts, for JSON."""
         return vars(self) | {"trials": [trial.metrics() for trial in self.trials]}
 
 
 def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:
-    """The queries and galleries of the data set's protocol.
+    """Make the queries and galleries of the data set's protocol.
 
     Raises InputError for a direction that the protocol does not have, a test set without queries or without a gallery,
     or a trial in which no query has a match.
@@ -73,19 +73,19 @@ def protocol_trials(data: ReIDData, config: EvaluationConfig) -> list[Trial]:
     return trials
 
 
-def require_choices(given: Iterable[str], data: ReIDData, sign: str = "evaluation.") -> None:
-    """Raise InputError for one of the keys `mode`, `shots` and `trials` that the data set's protocol has no use for.
+def require_choices(keys: Iterable[str], data: ReIDData, prefix: str = "evaluation.") -> None:
+    """Raise InputError if one of `mode`, `shots` and `trials` is set although the data set's protocol does not use it.
 
-    given: names, or overrides of a configuration.
+    keys: names, or overrides of a configuration. prefix: of a name in the error.
     """
-    for name in (word.partition("=")[0].removeprefix("evaluation.") for word in given):
+    for name in (key.partition("=")[0].removeprefix("evaluation.") for key in keys):
         if name in ("mode", "shots", "trials") and name not in CHOICES[data.protocol]:
-            raise InputError(f"{sign}{name}: {data.name} is evaluated without it; leave it out")
+            raise InputError(f"{prefix}{name}: {data.name} is evaluated without it; leave it out")
 
 
 def evaluated(config: Config, protocol: str, corrupted: bool = False) -> dict:
-    """What an evaluation is of, as plain values: the data set, what was chosen of its protocol, and how features are
-    made and ranked. A corrupted set is evaluated on the first trial alone."""
+    """Describe an evaluation in plain values: the data set, the choices in its protocol, and how features are computed
+    and ranked. A corrupted set is evaluated on the first trial only."""
     chosen = {name: getattr(config.evaluation, name) for name in CHOICES[protocol]}
     if corrupted:
         chosen.pop("trials", None)
@@ -97,7 +97,8 @@ def evaluated(config: Config, protocol: str, corrupted: bool = False) -> dict:
 
 
 def sysu_mm01_trials(test: ImageSet, mode: str = "all", shots: int = 1, trials: int = 10) -> list[Trial]:
-    """SYSU-MM01's searches: every picture of cameras 3 and 6 among a gallery drawn anew for each trial (`_drawn`).
+    """Make SYSU-MM01's trials: every picture of cameras 3 and 6 is searched in a gallery that is drawn for each trial
+    (`_drawn`).
 
     Raises ValueError for a test set without a query or gallery picture.
     """
@@ -109,37 +110,37 @@ def sysu_mm01_trials(test: ImageSet, mode: str = "all", shots: int = 1, trials: 
 
 
 def cross_modality_trials(test: ImageSet, direction: str = "infrared-to-visible") -> list[Trial]:
-    """The one search of every picture of one modality among every picture of the other (RegDB, folders).
+    """Make a single trial: every picture of one modality is searched among all of the other (RegDB, folders).
 
     Raises ValueError for a test set that lacks a modality.
     """
-    asked = test.infrared if direction == "infrared-to-visible" else ~test.infrared
-    query, gallery = np.flatnonzero(asked), np.flatnonzero(~asked)
+    is_query = test.infrared if direction == "infrared-to-visible" else ~test.infrared
+    query, gallery = np.flatnonzero(is_query), np.flatnonzero(~is_query)
     _require_pictures(direction, query=query, gallery=gallery)
     return [Trial(query, gallery)]
 
 
 def llcm_trials(test: ImageSet, direction: str = "infrared-to-visible", trials: int = 10) -> list[Trial]:
-    """LLCM's searches by its authors' names, with pictures drawn anew for each trial (`_drawn`).
+    """Make LLCM's trials, with its authors' names of directions and pictures drawn for each trial (`_drawn`).
 
-    "infrared-to-visible" searches every infrared picture among the drawn visible ones. For "visible-to-infrared" the
-    authors' test script draws infrared pictures as a gallery and then transposes the matrix: the drawn infrared
-    pictures are searched among all visible ones. Their table shows it: rank-1 is above mAP, as many pictures match.
+    "infrared-to-visible" searches every infrared picture among drawn visible ones. For "visible-to-infrared" the
+    authors' test script draws infrared pictures as a gallery and then transposes the distances: the drawn infrared
+    pictures are searched among all visible ones. Their table shows this: rank-1 exceeds mAP, as many pictures match.
 
     Raises ValueError for a test set that lacks a modality.
     """
     (whole,) = cross_modality_trials(test, direction)
     drawn = _drawn(test, whole.gallery, 1, trials)
-    turned = direction == "visible-to-infrared"
-    return [Trial(one, whole.query) if turned else Trial(whole.query, one) for one in drawn]
+    transposed = direction == "visible-to-infrared"
+    return [Trial(chosen, whole.query) if transposed else Trial(whole.query, chosen) for chosen in drawn]
 
 
 def _drawn(test: ImageSet, pictures: np.ndarray, shots: int, trials: int) -> Iterator[np.ndarray]:
-    """The published sampling from `pictures`, indices into the test set; both data sets' releases have it.
+    """Sample galleries from `pictures`, indices into the test set, as in both data sets' releases.
 
-    For trial t = 0, 1, ..., Python's `random` seeded with t goes through the identities in ascending order and their
-    cameras in order, and draws from the pair's files, sorted by name: one by `choice` (shots=1), or ten by `sample`
-    (shots=10; all of them, without a draw, if there are fewer). A pair without files draws nothing.
+    For trial t = 0, 1, ..., Python's `random` is seeded with t. For each identity in ascending order and each of its
+    cameras in order, it draws from their files, sorted by name: one by `choice` (shots=1), or ten by `sample`
+    (shots=10; if there are fewer, all are taken without a draw). A pair without files draws nothing.
     """
     pairs = defaultdict(list)
     for i in sorted(pictures.tolist(), key=lambda i: test.paths[i].name):
@@ -154,16 +155,18 @@ def _drawn(test: ImageSet, pictures: np.ndarray, shots: int, trials: int) -> Ite
         yield np.array(gallery)
 
 
-def _require_pictures(where: str, **found: np.ndarray) -> None:
-    for role, pictures in found.items():
+def _require_pictures(where: str, **roles: np.ndarray) -> None:
+    for role, pictures in roles.items():
         if not len(pictures):
             raise ValueError(f"the test set has no {role} picture ({where})")
 
 
 def trials_checksum(test: ImageSet, trials: Sequence[Trial]) -> str:
-    """16 hex digits of a SHA-256 over identity, camera, modality and file name of all that is searched, in order."""
+    """Return 16 hex digits of a SHA-256 over identity, camera, modality and file name of all pictures, in order."""
     rows = zip(test.paths, test.identities, test.cameras, test.infrared, strict=True)
-    lines = [f"{who}\t{camera}\t{'infrared' if ir else 'visible'}\t{path.name}\n" for path, who, camera, ir in rows]
+    lines = [
+        f"{person}\t{camera}\t{'infrared' if ir else 'visible'}\t{path.name}\n" for path, person, camera, ir in rows
+    ]
     digest = hashlib.sha256()
     for trial in trials:
         for role, index in (("query", trial.query), ("gallery", trial.gallery)):
@@ -175,11 +178,11 @@ def trials_checksum(test: ImageSet, trials: Sequence[Trial]) -> str:
 def evaluate_trials(
     features: np.ndarray, test: ImageSet, trials: Sequence[Trial], protocol: str, reranked: bool = False
 ) -> ProtocolResult:
-    """Rank every trial by distance = 1 - inner product, or as `rerank` has it, and average.
+    """Rank every trial by distance = 1 - inner product, or by `rerank`, and average.
 
-    features: float32 [N, C], one row for each picture of `test`, L2-normalised. Else as evaluate_ranking."""
+    features: float32 [N, C], L2-normalised, one row for each picture of `test`. Raises as evaluate_ranking does."""
     if reranked:
-        from ms_vireid.evaluation.reranking import rerank  # only now: it brings Numba
+        from ms_vireid.evaluation.reranking import rerank  # here, as it imports Numba and SciPy, which --help can spare
     results = []
     for trial in trials:
         pair = features[trial.query], features[trial.gallery]
@@ -189,7 +192,7 @@ def evaluate_trials(
 
 
 def average_trials(results: Sequence[RankingResult], test: ImageSet, trials: Sequence[Trial]) -> ProtocolResult:
-    """The result of all trials from the result of each."""
+    """Combine the results of all trials."""
     mean, std = mean_and_deviation([result.metrics() for result in results])
     return ProtocolResult(
         mean=mean,
@@ -202,13 +205,13 @@ def average_trials(results: Sequence[RankingResult], test: ImageSet, trials: Seq
 
 
 def mean_and_deviation(metrics: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Of each metric over trials or runs: the mean, and the population standard deviation."""
+    """Return each metric's mean and population standard deviation over trials or runs."""
     columns = {name: [m[name] for m in metrics] for name in metrics[0]}
     return tuple({name: float(f(values)) for name, values in columns.items()} for f in (np.mean, np.std))
 
 
 def chance(test: ImageSet, trials: Sequence[Trial], protocol: str) -> dict[str, float]:
-    """The metrics of evaluate_trials for at least `RANKINGS` rankings drawn at random, from a fixed seed."""
+    """Return the metrics of at least `RANKINGS` random rankings, from a fixed seed."""
     repeats = -(-RANKINGS // sum(len(trial.query) for trial in trials))
     generator = np.random.default_rng(0)
     drawn = [Trial(np.tile(trial.query, repeats), trial.gallery) for trial in trials]
@@ -218,5 +221,5 @@ def chance(test: ImageSet, trials: Sequence[Trial], protocol: str) -> dict[str, 
 
 
 def _columns(test: ImageSet, trial: Trial) -> list[np.ndarray]:
-    """query_ids, gallery_ids, query_cameras, gallery_cameras of a trial."""
+    """Return query_ids, gallery_ids, query_cameras and gallery_cameras of a trial."""
     return [column[index] for column in (test.identities, test.cameras) for index in (trial.query, trial.gallery)]

@@ -7,32 +7,32 @@ import numpy as np
 PROTOCOLS = ("sysu_mm01", "regdb", "llcm")
 REPORTED_RANKS = (1, 5, 10, 20)
 
-_BLOCK = 1 << 17  # most distances ranked at a time
-_BLOCKS = 32  # fewest blocks of a matrix
+_BLOCK = 1 << 17  # distances ranked at a time, at most
+_MIN_BLOCKS = 32  # that a matrix is divided into
 
 
 @dataclass(frozen=True, eq=False)
 class RankingResult:
-    """Means over the queries that have a match, all fractions in 0..1."""
+    """Means over the queries that have a match, as fractions in 0..1."""
 
     cmc: np.ndarray  # float64 [max_rank]: cmc[k-1] is the fraction of queries found within rank k
     mean_ap: float  # mean average precision
     mean_inp: float  # mean inverse negative penalty
-    num_valid_queries: int  # with at least one match in their kept gallery
+    num_valid_queries: int  # with at least one match that is not ignored
 
     def metrics(self) -> dict[str, float]:
-        """rank1, rank5, rank10, rank20 (those that `cmc` reaches), map and minp, fractions in 0..1."""
+        """Return rank1, rank5, rank10, rank20 (as far as `cmc` goes), map and minp, as fractions in 0..1."""
         ranks = {f"rank{k}": float(self.cmc[k - 1]) for k in REPORTED_RANKS if k <= len(self.cmc)}
         return {**ranks, "map": self.mean_ap, "minp": self.mean_inp}
 
 
 @dataclass(frozen=True, eq=False)
 class QueryGroup:
-    """Queries that share identity and camera rule, and what they see: indices, ascending."""
+    """Queries with the same matches and the same ignored gallery images; all are ascending indices."""
 
     queries: np.ndarray
-    matches: np.ndarray  # kept gallery images of the queries' identity
-    ignored: np.ndarray  # gallery images that these queries do not see
+    matches: np.ndarray  # gallery images of the queries' identity that are not ignored
+    ignored: np.ndarray  # gallery images that the camera rule excludes
 
 
 def evaluate_ranking(
@@ -46,19 +46,19 @@ def evaluate_ranking(
 ) -> RankingResult:
     """Rank the gallery for every query and average CMC, AP and INP.
 
-    distance: float16, float32 or float64 [Q, G], smaller is closer; not modified. Equal distances rank in gallery
-    order, the lower index first, as a stable sort has it.
-    query_ids, query_cameras: [Q]; gallery_ids, gallery_cameras: [G]. "regdb" does not look at cameras.
+    distance: float16, float32 or float64 [Q, G], smaller is closer; not modified. Ties rank in gallery order, as in a
+    stable sort.
+    query_ids, query_cameras: [Q]; gallery_ids, gallery_cameras: [G]. "regdb" ignores cameras.
 
     protocol "sysu_mm01": a query of camera 3 ignores every gallery image of camera 2, whatever its identity. The CMC
     counts distinct identities in ranking order: a query is found within rank k if its identity is among the first k
-    identities to appear. AP and INP use the full kept list.
-    protocol "regdb": the whole gallery, and the CMC counts images: the position of the first match.
-    protocol "llcm": a query ignores the gallery images of its own identity and camera; else as "sysu_mm01".
+    identities to appear. AP and INP use all images that are not ignored.
+    protocol "regdb": uses the whole gallery, and the CMC counts images: the position of the first match.
+    protocol "llcm": a query ignores the gallery images of its own identity and camera; otherwise as "sysu_mm01".
 
     With the ranks r_1 < ... < r_P of a query's P matches, AP = mean over i of i / r_i, and INP = P / r_P (Ye et al.,
     "Deep learning for person re-identification: a survey and outlook", TPAMI 2021, section 4). A query without a
-    match is left out of all means. Beyond the last entry of a short gallery the CMC stays at its last value.
+    match is left out of all means. Beyond the end of a short gallery the CMC stays at its last value.
 
     Works in blocks of rows: it needs less memory than a copy of the matrix, and a few MiB for a large one.
     Raises ValueError, in one line with the wrong value, for wrong arguments, a non-finite distance, and if no query has
@@ -77,7 +77,7 @@ def evaluate_ranking(
     first_rank = np.zeros(num_queries, np.int64)  # what the CMC counts; 0 where there is no match
     average_precision = np.zeros(num_queries)
     inverse_negative_penalty = np.zeros(num_queries)
-    rows = max(1, min(_BLOCK, distance.size // _BLOCKS) // max(num_gallery, 1))
+    rows = max(1, min(_BLOCK, distance.size // _MIN_BLOCKS) // max(num_gallery, 1))
     for group in query_groups(query_ids, gallery_ids, query_cameras, gallery_cameras, protocol):
         num_matches = len(group.matches)
         for start in range(0, len(group.queries), rows):
@@ -109,7 +109,7 @@ def query_groups(
     gallery_cameras: np.ndarray | None,
     protocol: str,
 ) -> list[QueryGroup]:
-    """The queries that have a match, grouped by what they match and ignore; raises ValueError as evaluate_ranking."""
+    """Group the queries that have a match by what they match and ignore; raises ValueError as evaluate_ranking."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
     if protocol == "regdb":  # no query ignores anything
@@ -117,19 +117,19 @@ def query_groups(
     else:
         query_places = _checked_column("query_cameras", query_cameras, len(query_ids))
         gallery_places = _checked_column("gallery_cameras", gallery_cameras, len(gallery_ids))
-    if protocol == "sysu_mm01":  # place 1 is where cameras 3 (infrared) and 2 (visible) hang; nobody else shares one
+    if protocol == "sysu_mm01":  # place 1 has cameras 3 (infrared) and 2 (visible); no others share a place
         query_places = np.where(query_places == 3, 1, 0)
         gallery_places = np.where(gallery_places == 2, 1, -1)
     order = np.lexsort((query_places, query_ids))
     new_group = (np.diff(query_ids[order]) != 0) | (np.diff(query_places[order]) != 0)
     groups = []
     for queries in np.split(order, np.flatnonzero(new_group) + 1) if len(order) else []:
-        own = gallery_ids == query_ids[queries[0]]
-        unseen = gallery_places == query_places[queries[0]]
+        same_identity = gallery_ids == query_ids[queries[0]]
+        ignored = gallery_places == query_places[queries[0]]
         if protocol == "llcm":
-            unseen &= own
-        if (own & ~unseen).any():
-            groups.append(QueryGroup(queries, np.flatnonzero(own & ~unseen), np.flatnonzero(unseen)))
+            ignored &= same_identity
+        if (same_identity & ~ignored).any():
+            groups.append(QueryGroup(queries, np.flatnonzero(same_identity & ~ignored), np.flatnonzero(ignored)))
     if not groups:
         size = len(gallery_ids)
         raise ValueError(f"none of the {len(query_ids)} queries has a match in its gallery of {size} images")
@@ -142,7 +142,7 @@ def _checked_distance(distance: np.ndarray) -> np.ndarray:
         raise ValueError(f"distance has shape {distance.shape}: it must be [queries, gallery]")
     if distance.dtype not in (np.float16, np.float32, np.float64):
         raise ValueError(f"distance is {distance.dtype}: it must be float16, float32 or float64")
-    # The extremes are non-finite if anything is, and need no mask of the matrix's size.
+    # Minimum and maximum are non-finite if anything is, and need no mask of the matrix's size.
     if distance.size and not (np.isfinite(distance.min()) and np.isfinite(distance.max())):
         query, image = np.argwhere(~np.isfinite(distance))[0]
         raise ValueError(f"distance[{query}, {image}] is {distance[query, image]}: every distance must be finite")

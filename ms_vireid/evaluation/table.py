@@ -12,10 +12,10 @@ GAP = "  "
 def format_table(
     rows: Mapping[str, Mapping[str, float]], deviations: Mapping[str, Mapping[str, float]] | None = None
 ) -> str:
-    """One line of metrics for each row name, under a heading, in percent with two decimals.
+    """Format a line of metrics for each row, under a heading, in percent with two decimals.
 
     rows: row name to metrics (fractions in 0..1, by the keys of COLUMNS); a metric that a row lacks shows as "-".
-    deviations: the same for the rows, all or some, that show "± standard deviation" in each cell.
+    deviations: the same for rows that show "± standard deviation" in each cell.
     """
     deviations = deviations or {}
     headings = [(heading,) for heading in ("[%]", *COLUMNS.values())]
@@ -24,10 +24,10 @@ def format_table(
 
 
 def aligned(headings: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], left: int) -> str:
-    """Text columns, the first `left` of them to the left and the others to the right.
+    """Align text in columns, the first `left` of them to the left and the others to the right.
 
-    headings: of each column, from the outermost down; one that neighbours share is printed once, over all of them.
-    What a cell or a heading holds is shown in one line.
+    headings: of each column, outermost first; one that neighbours share is printed once, above all of them. Cells and
+    headings are printed on one line each.
     """
     headings, rows = ([list(map(printable, cells)) for cells in part] for part in (headings, rows))
     levels = [level for level in range(len(headings[0])) if any(heading[level] for heading in headings)]
@@ -48,10 +48,10 @@ def aligned(headings: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], le
 
 
 def _spans(headings: Sequence[Sequence[str]], level: int) -> Iterator[tuple[str, int, int]]:
-    """The text of a level with the first and the last column that it is over."""
-    for above, columns in groupby(range(len(headings)), key=lambda i: tuple(headings[i][: level + 1])):
+    """Yield each heading of a level with the first and last column that it spans."""
+    for texts, columns in groupby(range(len(headings)), key=lambda i: tuple(headings[i][: level + 1])):
         columns = list(columns)
-        yield above[level], columns[0], columns[-1]
+        yield texts[level], columns[0], columns[-1]
 
 
 def _cell(name: str, metrics: Mapping[str, float], deviations: Mapping[str, float]) -> str:

@@ -19,7 +19,7 @@ from ms_vireid.config import dump_config
 from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
-from ms_vireid.files.writing import whole
+from ms_vireid.files.writing import atomic_write
 from ms_vireid.inference.trained import TrainedModel
 
 BOTH = "both"  # the modality of a graph that takes either
@@ -185,7 +185,7 @@ def export_verified(requests: dict[Path, Request], format: ModuleType) -> dict[P
     errors = {}
     with ExitStack() as stack:
         for target, request in requests.items():
-            temporary = stack.enter_context(whole(target))
+            temporary = stack.enter_context(atomic_write(target))
             format.write(request, temporary)
             expected = reference(request)
             try:

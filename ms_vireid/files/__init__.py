@@ -1,2 +1,1 @@
-"""Files as this project reads and writes them: taken apart without trust, written whole or not at all. Importing them
-imports no framework."""
+"""Reading files without trusting them, and writing files atomically. Imports no framework."""

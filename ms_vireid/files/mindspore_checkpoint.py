@@ -1,7 +1,7 @@
-"""MindSpore's `.ckpt`, taken apart by MindSpore's own protobuf message.
+"""MindSpore's `.ckpt`, parsed with MindSpore's own protobuf message.
 
-`mindspore.load_checkpoint` hands a file's sizes to C++ as they stand and crashes where they do not agree with the
-content. Here NumPy makes the arrays, and refuses such sizes. `mindspore.load_checkpoint` reads what is written here.
+`mindspore.load_checkpoint` passes a file's sizes to C++ unchecked and crashes where they disagree with the content.
+Here NumPy makes the arrays and refuses such sizes. `mindspore.load_checkpoint` reads the files written here.
 """
 
 import zlib
@@ -11,20 +11,20 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import DecodeError
 
-RECORD = "ms_vireid"  # the value that holds this project's record, a text among the arrays
+RECORD = "ms_vireid"  # name of this project's record, a string among the arrays
 _TYPES = {
     "Bool": np.dtype(bool),
     **{f"{kind}{bits}": np.dtype(f"{kind}{bits}".lower()) for kind in ("Int", "UInt") for bits in (8, 16, 32, 64)},
     **{f"Float{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
 }
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
-MARK, _CRC_BYTES = b"crc_num", 10  # at a file's end, before the CRC-32 of all before it
+MARK, _CRC_BYTES = b"crc_num", 10  # a file ends with this mark and the CRC-32 of what precedes it
 CHECKSUM_BYTES = len(MARK) + _CRC_BYTES
 
 
 def read_ckpt(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
-    """Arrays by name, and this project's record if there is one. Raises ValueError if the file is damaged, of another
-    format, or holds a type that NumPy lacks or a record without a checksum."""
+    """Return the arrays by name, and this project's record if there is one. Raises ValueError if the file is damaged,
+    has another format, contains a type that NumPy lacks, or has a record without a checksum."""
     content = memoryview(path.read_bytes())
     end = len(content) - CHECKSUM_BYTES
     if checked := end >= 0 and content[end:-_CRC_BYTES] == MARK:
@@ -37,7 +37,7 @@ def read_ckpt(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
         raise ValueError("cut off or damaged") from None
     pieces: dict[str, list[bytes]] = {}
     kinds = {}
-    for value in values:  # one array may lie in several consecutive values
+    for value in values:  # a large array is split into several consecutive values
         kinds[value.tag] = value.tensor.tensor_type, tuple(value.tensor.dims)
         pieces.setdefault(value.tag, []).append(value.tensor.tensor_content)
     texts = {name for name, (kind, _) in kinds.items() if kind == "str"}
@@ -61,22 +61,22 @@ def _array(name: str, kind: str, dims: tuple[int, ...], content: bytes) -> np.nd
     if kind not in _TYPES or any(size < 0 for size in dims):
         raise ValueError(f"{name} is {kind} {list(dims)}")
     flat = np.frombuffer(content, _TYPES[kind])
-    scalar = dims == (0,) and flat.size == 1  # how MindSpore writes one
+    scalar = dims == (0,) and flat.size == 1  # MindSpore writes a scalar this way
     return flat.reshape(() if scalar else dims).copy()
 
 
 def write_ckpt(path: Path, arrays: Mapping[str, np.ndarray], record: str) -> None:
-    """Write arrays and the record with a checksum, as `mindspore.save_checkpoint` does."""
+    """Write the arrays, the record and a checksum, in the format of `mindspore.save_checkpoint`."""
     message_of, crc = _message(), 0
     with path.open("wb") as file:
-        # The record first: it asks for the checksum, which a file that is cut off lacks.
-        for name, held in [(RECORD, record.encode("utf-32-le")), *arrays.items()]:
-            message = message_of()  # one after the other, they are read as one
+        # The record comes first: it requires the checksum, so that a truncated file is detected.
+        for name, value in [(RECORD, record.encode("utf-32-le")), *arrays.items()]:
+            message = message_of()  # concatenated messages are parsed as one
             tensor = message.value.add(tag=name).tensor
-            is_text = isinstance(held, bytes)
-            tensor.dims.extend([0] if is_text else held.shape)
-            tensor.tensor_type = "str" if is_text else _NAMES[held.dtype]
-            tensor.tensor_content = held if is_text else held.tobytes()
+            is_text = isinstance(value, bytes)
+            tensor.dims.extend([0] if is_text else value.shape)
+            tensor.tensor_type = "str" if is_text else _NAMES[value.dtype]
+            tensor.tensor_content = value if is_text else value.tobytes()
             piece = message.SerializeToString()
             file.write(piece)
             crc = zlib.crc32(piece, crc)

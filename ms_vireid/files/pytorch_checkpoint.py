@@ -1,7 +1,7 @@
-"""PyTorch's `.pth`, taken apart without PyTorch and without Python's own unpickler.
+"""PyTorch's `.pth`, parsed without PyTorch and without Python's unpickler.
 
-Both containers are read: the archive of PyTorch 1.6 and later, and the earlier sequence of pickles and storages. The
-pickle's instructions are followed here, on a closed list of names that stand for data: nothing that a file names is
+Two containers exist: the zip archive of PyTorch 1.6 and later, and the earlier sequence of pickles and storages. The
+pickle's opcodes are interpreted here, with a closed list of names that stand for data: nothing that a file names is
 imported or called.
 """
 
@@ -21,13 +21,13 @@ from ms_vireid.command.errors import InputError, the_first
 from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import open_archive
 
-PICKLED = (".pth", ".pt", ".t")  # .t is what the AGW baseline saves under
-WRAPPERS = ("state_dict", "model", "net", "model_state")  # keys under which files keep their state dict
+PICKLED = (".pth", ".pt", ".t")  # the AGW baseline saves .t
+WRAPPERS = ("state_dict", "model", "net", "model_state")  # keys of a dict that contains the state dict
 ZIP = b"PK\x03\x04"
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the earlier container
-_LONGEST_PICKLE = 1 << 22  # bytes; a ViT-B's has 20 thousand
-_MOST_DIMENSIONS = 32
-_BFLOAT16 = "bfloat16"  # NumPy lacks it: read as integers and widened to float32, which holds it exactly
+_MAX_PICKLE_BYTES = 1 << 22  # a ViT-B's has 20 thousand
+_MAX_DIMENSIONS = 32
+_BFLOAT16 = "bfloat16"  # NumPy lacks it: read as integers and widened to float32, which is exact
 _TYPES = {
     "Double": "f8",
     "Float": "f4",
@@ -41,13 +41,13 @@ _TYPES = {
     "Bool": "?",
 }
 _STORAGES = {f"torch.{device}{kind}Storage": code for device in ("", "cuda.") for kind, code in _TYPES.items()}
-_CALLED = {  # by each name: how many arguments it takes at least
+_CALLED = {  # functions, with the lowest number of arguments
     "collections.OrderedDict": 0,
     "torch.Size": 1,
     "torch._utils._rebuild_tensor": 4,
     "torch._utils._rebuild_tensor_v2": 4,
     "torch._utils._rebuild_parameter": 1,
-    "torch.nn.parameter.Parameter": 1,  # what PyTorch's earliest files call
+    "torch.nn.parameter.Parameter": 1,  # in PyTorch's earliest files
 }
 _KNOWN = {*_STORAGES, *_CALLED, *(f"torch.{name}" for name in ("float64", "float32", "float16", "bfloat16", "int64"))}
 _MARK = object()
@@ -55,12 +55,12 @@ _SAVE = "save a plain state dict: torch.save(model.state_dict(), path)"
 
 
 class DamagedError(ValueError):
-    """A file that is cut off, damaged or of another kind."""
+    """A file is truncated, damaged or of another kind."""
 
 
 @dataclass(frozen=True)
 class _Name:
-    """A class or function that a pickle names; it stands for itself alone."""
+    """A class or function that a pickle names. It is never looked up."""
 
     text: str
 
@@ -85,10 +85,10 @@ class _Tensor:
 
 
 def read_pth(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a state dict, plain or under one of `WRAPPERS`, by name; bfloat16 becomes float32.
+    """Read the tensors of a state dict, plain or under one of `WRAPPERS`, by name; bfloat16 becomes float32.
 
-    The arrays may share memory and be read-only. Raises DamagedError for a file that is not whole, and InputError for
-    one that names anything outside the closed list, holds no state dict, or needs more memory than there is.
+    The arrays may share memory and be read-only. Raises DamagedError for a damaged file, and InputError for one that
+    names anything outside the closed list, contains no state dict, or needs more memory than there is.
     """
     with path.open("rb") as file:
         start = file.read(256)
@@ -103,8 +103,8 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
 
 
 def check_stored(archive: zipfile.ZipFile, size: int) -> None:
-    """PyTorch stores tensors as they are: a member that is compressed could become any size. Raises DamagedError if one
-    is compressed or there twice, or they overlap in the file's `size` bytes."""
+    """Raise DamagedError if a member of the archive is compressed, repeated or overlaps another. PyTorch compresses
+    nothing, and a compressed member could expand to any size. size: of the file, in bytes."""
     members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise DamagedError("compressed")
@@ -124,7 +124,7 @@ def _read_archive(path: Path) -> dict[str, np.ndarray]:
         if len(pickles) != 1:
             raise DamagedError("an archive without PyTorch's data.pkl")
         folder = pickles[0].removesuffix("data.pkl")
-        if archive.getinfo(pickles[0]).file_size > _LONGEST_PICKLE:
+        if archive.getinfo(pickles[0]).file_size > _MAX_PICKLE_BYTES:
             raise DamagedError("a pickle longer than weights need")
         order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in names else b"little"
         if order not in (b"little", b"big"):
@@ -142,16 +142,16 @@ def _read_sequence(path: Path, file: io.BytesIO) -> dict[str, np.ndarray]:
     is_big = system["little_endian"] is False
     tensors = _state_dict(path, machine.read(file))
     keys = machine.read(file)
-    held = file.getbuffer()
-    contents, at = {}, file.tell()
+    buffer = file.getbuffer()
+    contents, start = {}, file.tell()
     for key in keys:
         storage = machine.storages[key]
-        size = int.from_bytes(held[at : at + 8], "big" if is_big else "little", signed=True)
-        end = at + 8 + storage.size * storage.dtype.itemsize
-        if size != storage.size or end > len(held):
+        size = int.from_bytes(buffer[start : start + 8], "big" if is_big else "little", signed=True)
+        end = start + 8 + storage.size * storage.dtype.itemsize
+        if size != storage.size or end > len(buffer):
             raise DamagedError(f"storage {key} is cut off")
-        contents[key] = held[at + 8 : end]
-        at = end
+        contents[key] = buffer[start + 8 : end]
+        start = end
     return {name: _array(name, tensor, contents, is_big) for name, tensor in tensors.items()}
 
 
@@ -162,9 +162,9 @@ def _state_dict(path: Path, loaded: Any) -> dict[str, _Tensor]:
     wrong = [f"{name} is a {_kind(value)}" for name, value in inner.items() if not isinstance(value, _Tensor)]
     wrong += [f"{name!r} is not a name" for name in inner if not isinstance(name, str)]
     if wrong or not inner:
-        found = the_first(wrong) or "nothing"
-        raise InputError(f"{path}: holds no plain state dict (tensors by name): {found}; {_SAVE}")
-    # A tensor may repeat what is in the file.
+        problems = the_first(wrong) or "nothing"
+        raise InputError(f"{path}: holds no plain state dict (tensors by name): {problems}; {_SAVE}")
+    # Tensors that share a storage need more memory than the file.
     size = sum(math.prod(tensor.shape) * max(tensor.storage.dtype.itemsize, 4) for tensor in inner.values())
     require_memory(size, f"{path}: making its tensors", "use another copy, or a machine with more memory")
     return inner
@@ -187,19 +187,19 @@ def _array(name: str, tensor: _Tensor, contents: dict[str, Any], is_big: bool) -
 
 
 class _Pickle:
-    """Follows pickles; `storages`: those that they refer to, by key."""
+    """Interprets pickles. storages: those that they refer to, by key."""
 
     def __init__(self, path: Path):
         self.path = path
         self.storages: dict[str, _Storage] = {}
 
     def read(self, file: io.BytesIO) -> Any:
-        """The data of the pickle that begins where `file` stands, which then stands behind it."""
+        """Read the pickle at the position of `file`, which is advanced past it."""
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         start = file.tell()
         for opcode, argument, place in pickletools.genops(file):
-            if place - start > _LONGEST_PICKLE:
+            if place - start > _MAX_PICKLE_BYTES:
                 raise DamagedError("a pickle longer than weights need")
             if opcode.name == "STOP":
                 break
@@ -249,16 +249,16 @@ class _Pickle:
         return self.stack[-1]
 
     def _marked(self) -> list[Any]:
-        """What lies above the last mark, which goes too."""
+        """Pop everything down to the last mark, and the mark."""
         values = []
         while (value := self.stack.pop()) is not _MARK:
             values.append(value)
         return values[::-1]
 
-    def _set(self, held: dict, values: list[Any]) -> None:
+    def _set(self, target: dict, values: list[Any]) -> None:
         if any(not isinstance(key, str | int) for key in values[::2]):
             raise DamagedError("a key that is neither text nor number")
-        held.update(zip(values[::2], values[1::2], strict=True))
+        target.update(zip(values[::2], values[1::2], strict=True))
 
     def _known(self, text: str) -> _Name:
         if text not in _KNOWN:
@@ -284,10 +284,10 @@ class _Pickle:
         if called.text == "torch.Size":
             return tuple(arguments[0])
         if called.text == "collections.OrderedDict":
-            made: dict = {}
-            for pair in arguments[0] if arguments else ():  # as Python 2 wrote it
-                self._set(made, list(pair))
-            return made
+            result: dict = {}
+            for pair in arguments[0] if arguments else ():  # from Python 2
+                self._set(result, list(pair))
+            return result
         if called.text in ("torch._utils._rebuild_parameter", "torch.nn.parameter.Parameter"):
             if not isinstance(arguments[0], _Tensor):
                 raise DamagedError("a parameter that is no tensor")
@@ -295,11 +295,11 @@ class _Pickle:
         return self._tensor(*arguments[:4])
 
     def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any) -> _Tensor:
-        """Checked against its storage: no element lies outside it."""
+        """Make a tensor, after checking that no element lies outside its storage."""
         if not isinstance(storage, _Storage):
             raise DamagedError("a tensor without a storage")
         offset, shape, strides = _count(offset), tuple(map(_count, shape)), tuple(map(_count, strides))
-        if len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS:
+        if len(shape) != len(strides) or len(shape) > _MAX_DIMENSIONS:
             raise DamagedError(f"a tensor of {len(shape)} dimensions with {len(strides)} strides")
         last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
         if offset > storage.size or (0 not in shape and last >= storage.size):

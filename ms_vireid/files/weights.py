@@ -1,7 +1,7 @@
-"""Files of weights: `.safetensors`, this project's own and others', MindSpore's `.ckpt` and PyTorch's `.pth`.
+"""Weight files: `.safetensors` (this project's and others'), MindSpore's `.ckpt` and PyTorch's `.pth`.
 
-The header of this project's `.safetensors` holds the record, one JSON text: whose framework's names the tensors have, a
-checksum and more. An optimizer's state lies among the weights, as STATE.WEIGHT.
+The header of this project's `.safetensors` contains the record, a JSON string: the framework that the tensors' names
+follow, a checksum and more. The optimizer's state is stored among the weights, as STATE.WEIGHT.
 """
 
 import hashlib
@@ -23,26 +23,24 @@ from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import check_names, require_file
 from ms_vireid.files.mindspore_checkpoint import CHECKSUM_BYTES, MARK, RECORD, read_ckpt, write_ckpt
 from ms_vireid.files.pytorch_checkpoint import PICKLED, ZIP, read_pth
-from ms_vireid.files.writing import whole
+from ms_vireid.files.writing import atomic_write
 
 FORMAT = 1  # version of the record
 READ = (".safetensors", ".ckpt", *PICKLED)
-STATES = {"adamw": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}  # as torch.optim calls them
-# PyTorch's count of the batches that a BatchNorm has seen. MindSpore has none: its files may hold it for the way back.
+STATES = {"adamw": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}  # torch.optim's names
+# PyTorch's count of the batches that a BatchNorm has processed. MindSpore has none, but a converted file may keep it.
 COUNTER = "num_batches_tracked"
 _Count = Annotated[int, Field(ge=0, lt=2**31)]
-
-
 _Scale = Annotated[float, Field(ge=0, le=2.0**127)]
 
 
 class _Best(BaseModel):
     epoch: _Count
-    map: Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]  # a mean is rounded
+    map: Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]  # the mean may round up
 
 
 class Record(BaseModel):
-    """The JSON that is saved with weights: all of it is data, and nothing in it names a place to write to."""
+    """The JSON saved with weights. It is data alone: nothing in it names a place to write to."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -51,7 +49,7 @@ class Record(BaseModel):
     config: dict[str, Any] | None = None
     epoch: _Count | None = None
     parts: list[str] | None = None  # of a backbone's file
-    # Of a state to resume from:
+    # Only in a state to resume from:
     step: _Count | None = None
     data_checksum: str | None = None
     best: _Best | None = None
@@ -69,8 +67,8 @@ class Record(BaseModel):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file held: arrays by name, the record saved with them ({} in a foreign file), and the framework whose
-    names these are (None: the file does not say)."""
+    """A file's arrays by name, the record saved with them ({} in a foreign file), and the framework that the names
+    follow (None if the file does not say)."""
 
     path: Path
     arrays: dict[str, np.ndarray]
@@ -78,17 +76,17 @@ class Checkpoint:
     framework: str | None = None
 
     def require(self, targets: Mapping[str, tuple[tuple[int, ...], np.dtype]], extra: Iterable[str] = ()) -> None:
-        """Check that every target, given with its shape and type, is there and finite, a variance or a second moment
-        not negative, and that there are no `extra` names; raises one InputError for all that is wrong."""
-        present = [(name, self.arrays[name], *wanted) for name, wanted in targets.items() if name in self.arrays]
+        """Check that every target is present with its shape and type and is finite, that no variance or second moment
+        is negative, and that there are no `extra` names. Raises one InputError for all problems."""
+        present = [(name, self.arrays[name], *target) for name, target in targets.items() if name in self.arrays]
         differing = [
-            f"{name} is {held.shape} {held.dtype}, the model's {shape} {dtype}"
-            for name, held, shape, dtype in present
-            if (held.shape, held.dtype) != (shape, dtype)
+            f"{name} is {array.shape} {array.dtype}, the model's {shape} {dtype}"
+            for name, array, shape, dtype in present
+            if (array.shape, array.dtype) != (shape, dtype)
         ]
         kinds = {"missing": [name for name in targets if name not in self.arrays], "differing": differing}
-        kinds |= {"not finite": [name for name, held, *_ in present if not np.isfinite(held).all()]}
-        kinds |= {"negative": [name for name, held, *_ in present if _is_square(name) and (held < 0).any()]}
+        kinds |= {"not finite": [name for name, array, *_ in present if not np.isfinite(array).all()]}
+        kinds |= {"negative": [name for name, array, *_ in present if _is_square(name) and (array < 0).any()]}
         refuse_unfit(self.path, kinds | {"not in the model": list(extra)})
 
 
@@ -97,10 +95,10 @@ def _is_square(name: str) -> bool:
 
 
 def read_checkpoint(path: Path | str, framework: str | None = None) -> Checkpoint:
-    """Read a file of one of `READ`. framework: the one whose names are wanted; None takes either's.
+    """Read a file with one of the suffixes in `READ`. framework: whose names it must have; None accepts either's.
 
-    Raises InputError for no such file, another format, not whole, not enough memory, types that NumPy lacks, names that
-    cannot be printed, a record of another kind or version, or the other framework's names.
+    Raises InputError if the file is missing, damaged or has another format; if memory does not suffice; for types that
+    NumPy lacks, names that cannot be printed, a record of another version, or the other framework's names.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -120,16 +118,15 @@ def read_checkpoint(path: Path | str, framework: str | None = None) -> Checkpoin
         raise InputError(f"{path}: not a whole {kind} ({size} bytes; {error}); use another copy") from None
     check_names(path, arrays)
     meta = {} if text is None else read_record(path, text, arrays)
-    found = meta.pop("framework", MINDSPORE if is_ckpt else TORCH if is_pickled else None)
-    if framework is not None and found not in (framework, None):
-        raise InputError(
-            f"{path}: has {FRAMEWORKS[found]}'s names, not {FRAMEWORKS[framework]}'s; convert it with parity/convert.py"
-        )
-    return Checkpoint(path, arrays, meta, found)
+    names_of = meta.pop("framework", MINDSPORE if is_ckpt else TORCH if is_pickled else None)
+    if framework is not None and names_of not in (framework, None):
+        problem = f"has {FRAMEWORKS[names_of]}'s names, not {FRAMEWORKS[framework]}'s"
+        raise InputError(f"{path}: {problem}; convert it with parity/convert.py")
+    return Checkpoint(path, arrays, meta, names_of)
 
 
 def has_checksum(path: Path) -> bool:
-    """Whether a file of weights, which has been read, carries a checksum of its content: PyTorch's from before 1.6 and
+    """Return whether a weight file that has been read has a checksum of its content. Those of PyTorch before 1.6 and
     other projects' `.safetensors` have none."""
     if path.suffix.lower() == ".safetensors":
         with safe_open(path, framework="np") as file:
@@ -150,8 +147,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
 
 
 def read_record(path: Path, text: str, arrays: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
-    """The record saved with `arrays`, as a dictionary with the keys that are set; raises InputError if it is of
-    another kind or version, or its checksum is not the arrays'."""
+    """Parse the record saved with `arrays` into a dictionary of the keys that are set. Raises InputError if it is not
+    this project's or of another version, or if its checksum does not match the arrays."""
     try:
         tree = json.loads(text)
         if isinstance(tree, dict):
@@ -160,9 +157,9 @@ def read_record(path: Path, text: str, arrays: Mapping[str, np.ndarray] | None =
             if (checksum := tree.pop("checksum", None)) is not None and checksum != _checksum(arrays or {}, tree):
                 raise InputError(f"{path}: not a whole weight file: its checksum differs; use another copy")
         record = Record.model_validate(tree)
-        held = record.model_dump(exclude={"format"})
-        said = {"best"} & record.model_fields_set  # also to be none, as a state must
-        return {key: value for key, value in held.items() if value is not None or key in said}
+        values = record.model_dump(exclude={"format"})
+        explicit = {"best"} & record.model_fields_set  # which a state sets even to None
+        return {key: value for key, value in values.items() if value is not None or key in explicit}
     except ValidationError as error:
         why = f" ({error.errors()[0]['msg']})"
     except (ValueError, RecursionError):
@@ -171,7 +168,7 @@ def read_record(path: Path, text: str, arrays: Mapping[str, np.ndarray] | None =
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> str:
-    """SHA-256 of a record, and of the arrays' names, types, shapes and content."""
+    """Return the SHA-256 of a record and of the arrays' names, types, shapes and content."""
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
     for name in sorted(arrays):
         digest.update(json.dumps([name, str(arrays[name].dtype), arrays[name].shape]).encode())
@@ -180,15 +177,16 @@ def _checksum(arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> st
 
 
 def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], framework: str) -> None:
-    """Write a `.safetensors`, or by its suffix a `.ckpt`, of a framework's names; raises InputError as `whole` does."""
+    """Write a `.safetensors` or `.ckpt`, by the suffix; raises InputError as `atomic_write` does."""
     record = {"format": FORMAT, "framework": framework, **meta}
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         if path.suffix == ".ckpt":
             write_ckpt(temporary, arrays, json.dumps(record))
             return
-        header = {RECORD: json.dumps(record | {"checksum": _checksum(arrays, record)})}  # two keys come in any order
+        # One key: safetensors writes several in any order.
+        header = {RECORD: json.dumps(record | {"checksum": _checksum(arrays, record)})}
         try:
             save_file(arrays, temporary, header)
-        except SafetensorError as error:  # how it passes on what writing raises
+        except SafetensorError as error:  # safetensors wraps the OSErrors of writing
             raise OSError(str(error)) from None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def checkpoint_file(given: Path | str) -> Path:
     """A checkpoint as it is, and of a run's folder its model."""
     run = RunFolder(given)
-    return (run.checkpoint(run.model) or run.model) if run.path.is_dir() else run.path
+    return run.model if run.path.is_dir() else run.path
 
 
 def files_read(*checkpoints: Path) -> list[Path]:

@@ -17,8 +17,8 @@ from ms_vireid.command.stopping import stop_requests
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import load_image, normalise
-from ms_vireid.files.checks import MOST_JSON, read_bytes, read_json
-from ms_vireid.files.writing import FOLDER, TEMPORARY, lock, obstacle, remove_left, reserve, write_json
+from ms_vireid.files.checks import MAX_JSON_BYTES, read_bytes, read_json
+from ms_vireid.files.writing import FOLDER, TEMPORARY, lock, obstacle, remove_leftovers, reserve, write_json
 
 if TYPE_CHECKING:
     from ms_vireid.inference.features import FeatureExtractor
@@ -144,7 +144,7 @@ def _begin(partial: Path, plan: dict, batches: EvaluationBatches) -> _State:
 def _require_partial(partial: Path) -> None:
     """Raise InputError for anything but a folder with a partial result, damaged or not."""
     if obstacle(partial) == FOLDER:
-        remove_left(partial)
+        remove_leftovers(partial)
         names = {path.name for path in partial.iterdir() if not TEMPORARY.fullmatch(path.name)}
         if names <= {LOCK} or (STATE in names <= {STATE, FEATURES, LOCK} and not _is_foreign(partial)):
             return
@@ -158,7 +158,7 @@ def _is_foreign(partial: Path) -> bool:
     if (partial / FEATURES).exists():
         return False
     try:
-        tree = json.loads(read_bytes(partial / STATE, "file", MOST_JSON))
+        tree = json.loads(read_bytes(partial / STATE, "file", MAX_JSON_BYTES))
     except (InputError, ValueError, RecursionError):  # damaged
         return False
     return not isinstance(tree, dict) or "plan" not in tree

@@ -29,7 +29,7 @@ from ms_vireid.data.records import ImageSet
 from ms_vireid.data.validation import refuse_names
 from ms_vireid.evaluation.features import first_fault
 from ms_vireid.files.checks import DAMAGED, check_archive, require_file
-from ms_vireid.files.writing import whole
+from ms_vireid.files.writing import atomic_write
 
 FORMAT = 2
 COLUMNS = {"paths": "U", "modality": "U", "identities": "U", "cameras": "i"}  # kinds of the columns besides features
@@ -98,7 +98,8 @@ class Pictures:
 
 @in_one_line()
 def save_features(path: Path | str, content: Features) -> None:
-    """The same content gives the same bytes; raises InputError as `check_features`, `check_names` and `whole` do."""
+    """Write features; the same content gives the same bytes. Raises InputError as `check_features`, `check_names` and
+    `atomic_write` do."""
     path = as_path("path", path)
     require(path.suffix.lower() == ".npz", "path", str(path), "of a file whose name ends in .npz")
     check_features("content", content)
@@ -107,10 +108,10 @@ def save_features(path: Path | str, content: Features) -> None:
 
 
 def write_archive(path: Path, content: Features, **arrays: np.ndarray) -> None:
-    """An archive of these arrays and of all of `content` but the features; raises InputError as `whole` does."""
+    """An archive of these arrays and of all of `content` but the features; raises InputError as `atomic_write` does."""
     columns = {name: getattr(content, name) for name in COLUMNS}
     info = np.array(json.dumps(content.info, sort_keys=True))
-    with whole(path) as temporary, ZipFile(temporary, "w") as archive:
+    with atomic_write(path) as temporary, ZipFile(temporary, "w") as archive:
         for name, array in (arrays | columns | {"info": info}).items():
             with archive.open(ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)

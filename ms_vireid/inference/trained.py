@@ -9,9 +9,9 @@ from ms_vireid.config import Config, dump_config
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.validation import check_pictures
-from ms_vireid.engine.believed import believed_config
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
 from ms_vireid.engine.run_folder import RunFolder, data_config
+from ms_vireid.engine.trusted import trusted_config
 from ms_vireid.files.checks import file_checksum
 from ms_vireid.inference import checkpoint_file
 from ms_vireid.inference.feature_files import FORMAT
@@ -59,7 +59,7 @@ def load(paths: Sequence[Path | str], program: Program | None = None, inference:
     own configuration.
     """
     checkpoints = [load_checkpoint(checkpoint_file(path)) for path in paths]
-    configs = [believed_config(checkpoint) for checkpoint in checkpoints]
+    configs = [trusted_config(checkpoint) for checkpoint in checkpoints]
     program, trained = program or choose("operators"), []
     for checkpoint, config in zip(checkpoints, configs, strict=True):
         model = build_model(config, inference=inference)

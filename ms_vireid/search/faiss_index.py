@@ -77,7 +77,7 @@ def build_index(kind: str, features: np.ndarray) -> FaissIndex:
 
 
 def save_index(path: Path, index: FaissIndex, gallery: Features) -> None:
-    """Raises InputError as `whole` does."""
+    """Raises InputError as `atomic_write` does."""
     content = replace(gallery, info=gallery.info | {"index": index.kind})
     write_archive(path, content, **{_MEMBER: faiss.serialize_index(index.index)})
 

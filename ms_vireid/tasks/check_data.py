@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ms_vireid.command.errors import one_line, summary
 from ms_vireid.command.printing import say
-from ms_vireid.config.reading import config_files, given_config
+from ms_vireid.config.reading import config_files, config_from_arguments
 from ms_vireid.data.counts import Count, Part, counts, expected, findings
 from ms_vireid.data.read import read_data
 from ms_vireid.data.validation import undecodable
@@ -17,7 +17,7 @@ COLUMNS = ("identities", "cameras", "pictures")
 
 
 def main(arguments: argparse.Namespace) -> None:
-    config = given_config(arguments).data
+    config = config_from_arguments(arguments).data
     data = read_data(config)
     check_output(arguments.json, "--json", reads=[*config_files(arguments.config), data.root, *data.pictures])
     found, wanted = counts(data), expected(config)

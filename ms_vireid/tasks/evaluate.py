@@ -15,11 +15,11 @@ from ms_vireid.data.corruptions import corruption_sheet
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.transforms import load_image
-from ms_vireid.engine.run_folder import RunFolder, check_apart_from_data
+from ms_vireid.engine.run_folder import RunFolder, check_outside_data
 from ms_vireid.evaluation.protocol import ProtocolResult, evaluated, mean_and_deviation, require_choices
 from ms_vireid.evaluation.table import format_table
 from ms_vireid.files.checks import file_checksum
-from ms_vireid.files.writing import check_output, whole, write_json
+from ms_vireid.files.writing import atomic_write, check_output, write_json
 from ms_vireid.inference import begin, checkpoint_file, files_read, load_trained, start_inference
 from ms_vireid.inference.evaluating import evaluate_corrupted, evaluate_model, frost_photographs
 
@@ -64,7 +64,7 @@ def main(arguments: argparse.Namespace) -> None:
     for option, output in (("--json", arguments.json), ("--corruption-sheet", arguments.corruption_sheet)):
         check_output(output, option, reads=reads)
         for one in evaluations:
-            check_apart_from_data(output, option, one.data, *(RunFolder(file.parent) for file in files))
+            check_outside_data(output, option, one.data, *(RunFolder(file.parent) for file in files))
         reads.append(output)
     if arguments.corruption_sheet:
         _draw_corruptions(evaluations[0].config, evaluations[0].data, arguments.corruption_sheet)
@@ -170,7 +170,7 @@ def _draw_corruptions(config: Config, data: ReIDData, path: Path) -> None:
     """Draw the first visible test picture in every corruption."""
     shown = load_image(data.test.paths[data.test.infrared.argmin()], config.data.image_size)
     sheet = corruption_sheet(shown, counter_generator("corruption", 0), frost_photographs(config.evaluation))
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         sheet.save(temporary, "PNG")
 
 

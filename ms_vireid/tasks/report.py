@@ -8,7 +8,7 @@ from ms_vireid.command.names import PAGE
 from ms_vireid.command.printing import say
 from ms_vireid.data.read import read_data
 from ms_vireid.data.validation import check_pictures
-from ms_vireid.engine.run_folder import RunFolder, check_apart_from_data, data_config
+from ms_vireid.engine.run_folder import RunFolder, check_outside_data, data_config
 from ms_vireid.files.writing import check_derived, check_output, write_text
 from ms_vireid.inference import load_trained, start_inference
 from ms_vireid.visualization.page import MARK, RunView, render
@@ -43,7 +43,7 @@ def _find(shown: RunView, arguments: argparse.Namespace, output: Path) -> tuple[
         if arguments.data_root is not None:
             raise
         return _nothing(f"{error}; --data-root D says where it is now")
-    check_apart_from_data(output, "--output", data, shown.folder)
+    check_outside_data(output, "--output", data, shown.folder)
 
     program = start_inference(arguments)
     (trained,) = load_trained([shown.checkpoint], program)

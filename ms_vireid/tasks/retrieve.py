@@ -11,7 +11,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import INDEX, MILVUS
 from ms_vireid.command.printing import say
 from ms_vireid.data.validation import require_directory
-from ms_vireid.files.writing import check_apart, check_output, write_json
+from ms_vireid.files.writing import check_output, check_outside, write_json
 from ms_vireid.inference import files_read, load_trained, start_inference
 from ms_vireid.inference.feature_files import Features, Pictures
 from ms_vireid.search.found import Found, as_json, format_found
@@ -58,7 +58,7 @@ def _require_apart(arguments: argparse.Namespace, sources: Iterable[Features | P
     gallery = Path(arguments.gallery.removeprefix(MILVUS))
     _check_outputs(arguments, [*pictures, *named, gallery, *files_read(*filter(None, [arguments.checkpoint]))])
     if arguments.gallery.startswith(MILVUS):
-        check_apart(gallery, "--gallery", named)
+        check_outside(gallery, "--gallery", named)
 
 
 def _read_gallery(gallery: str, modality: str) -> Features | Pictures | None:

@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> None:
 
     with group.together():  # all processes look before one of them writes
         run_folder, checkpoint = _places(arguments, config.model.name)
-        run_folder.require_own(config, checkpoint)
+        run_folder.require_writable(config, checkpoint)
     with group.together():  # the first process may draw the data before the others look
         data = read_data(config.data) if group.is_main_process else None
         if data and (warning := validate_for_training(data, config.train.num_instances)):
@@ -79,11 +79,11 @@ def _places(arguments: argparse.Namespace, method: str) -> tuple[RunFolder, Path
         require_folder_name(arguments.config.stem, f"--config {arguments.config}")
     run_folder = RunFolder(arguments.output or _default_output(name, resume == "auto"))
     if resume is None:
-        if run_folder.begun():
+        if run_folder.has_run():
             raise InputError(f"{run_folder.path}: holds a run; go on with --resume auto, or choose another --output")
         return run_folder, None
     if resume == "auto":
-        return run_folder, run_folder.checkpoint(run_folder.last)
+        return run_folder, run_folder.last if run_folder.last.exists() else None
     if not Path(resume).exists():
         raise InputError(f"--resume {resume}: no such checkpoint file")
     return run_folder, Path(resume)
@@ -93,7 +93,7 @@ def _default_output(name: str, resume: bool) -> Path:
     """runs/NAME, or the first of runs/NAME-2, runs/NAME-3 ... that is new; to resume, the last that is not."""
     folder = following = Path("runs", name)
     number = 1
-    while RunFolder(following).begun():
+    while RunFolder(following).has_run():
         number += 1
         folder, following = following, Path("runs", f"{name}-{number}")
     return folder if resume else following

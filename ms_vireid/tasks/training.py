@@ -59,8 +59,7 @@ def train(
             say(f"picture cache: {trainer.batches.pictures}")
     try:
         trainer.fit(evaluate)
-        model = output.checkpoint(output.model)
-        load_model(trainer.model, load_checkpoint(model))
+        load_model(trainer.model, load_checkpoint(output.model))
         trainer.program.prepare(trainer.model)
         result = evaluate()
         rows = {"trained": result.mean}
@@ -76,7 +75,7 @@ def train(
         return
     rows["chance"] = chance(data.test, trials, data.protocol)
     selected = _best_and_last(output.evaluations(), config, result.mean)
-    source = {"evaluated": evaluated(config, data.protocol), "sha256": file_checksum(model)}
+    source = {"evaluated": evaluated(config, data.protocol), "sha256": file_checksum(output.model)}
     write_json(output.result, rows | selected | {"protocol": result.as_dict() | source})
     say(*format_table(rows).split("\n"))
     for name, metrics in selected.items():

@@ -12,7 +12,7 @@ from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.printing import say
 from ms_vireid.data.folders import modality_of
 from ms_vireid.data.records import ReIDData
-from ms_vireid.engine.run_folder import RunFolder, check_apart_from_data
+from ms_vireid.engine.run_folder import RunFolder, check_outside_data
 from ms_vireid.files.writing import check_output
 from ms_vireid.inference import checkpoint_file, files_read, load_trained, start_inference
 from ms_vireid.inference.evaluating import searched_features
@@ -47,7 +47,7 @@ def _files_read(arguments: argparse.Namespace) -> list[Path]:
 def _read_data(arguments: argparse.Namespace, trained: "TrainedModel") -> ReIDData:
     """Read the model's data set; raises InputError if --output lies in it."""
     data = trained.read_data(arguments.data_root)
-    check_apart_from_data(arguments.output, "--output", data, RunFolder(trained.path.parent))
+    check_outside_data(arguments.output, "--output", data, RunFolder(trained.path.parent))
     return data
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from ms_vireid.command.errors import printable
-from ms_vireid.files.writing import whole
+from ms_vireid.files.writing import atomic_write
 
 SUFFIXES = (".png", ".svg")
 DPI = 200
@@ -61,9 +61,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 @styled
 def save_figure(figure: Figure, path: Path) -> None:
-    """PNG at 200 dots an inch or SVG, by the suffix; raises InputError as `whole` does."""
+    """PNG at 200 dots an inch or SVG, by the suffix; raises InputError as `atomic_write` does."""
     kind = path.suffix[1:].lower()
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from ms_vireid.ablations import published
 from ms_vireid.command.errors import InputError, the_first
-from ms_vireid.config import FREE_KEYS, Config, dump_config, stored_config
+from ms_vireid.config import FREE_KEYS, Config, check_config, dump_config
 from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder, RunRecord, read_metrics
 from ms_vireid.evaluation.table import COLUMNS
 from ms_vireid.files.checks import read_json
@@ -36,11 +36,11 @@ class RunView:
     """
 
     def __init__(self, folder: RunFolder):
-        if not folder.begun():
+        if not folder.has_run():
             raise InputError(f"{folder.path}: holds no run (no run.json); give a run folder of train.py")
         self.folder = folder
         self.record = folder.read_record()
-        self.config: Config = stored_config(self.record.config, str(folder.record))
+        self.config: Config = check_config(self.record.config, str(folder.record))
         self.result = read_json(folder.result, Result) if folder.result.exists() else None
         if self.result is not None and self.config.evaluation.compare_untrained:
             for name in ("untrained", "chance"):
@@ -59,12 +59,12 @@ class RunView:
     @property
     def checkpoint(self) -> Path | None:
         """The selected weights, else those of a training that has not ended; None before the first checkpoint."""
-        return self.folder.checkpoint(self.folder.model, self.folder.last)
+        return next((path for path in (self.folder.model, self.folder.last) if path.exists()), None)
 
     def require_own(self, record: dict) -> None:
         """Raise InputError unless the checkpoint, with that record, was written by this run."""
         path = self.checkpoint
-        config = stored_config(record["config"], str(path))
+        config = check_config(record["config"], str(path))
         pictures = record.get("data_checksum", self.record.data.checksum)
         if keys := self.folder.differing(self.record, config, pictures, FREE_KEYS):
             raise InputError(f"{path}: is of a run with another {the_first(keys)}; use the run's own")
@@ -181,12 +181,11 @@ def _curves(run: RunView) -> tuple[list[Markup], str | None]:
 
 
 def _facts(record: RunRecord) -> dict[str, str]:
-    """run.json, without the configuration, in words; what an older run lacks is left out."""
+    """run.json, without the configuration, in words."""
     data = record.data
     sets = [
         f"{name}: {split.pictures:,} pictures of {split.identities:,} identities"
         for name, split in (("train", data.train), ("test", data.test))
-        if split
     ]
     versions = {"python": record.python, **record.versions}
     facts = {
@@ -196,7 +195,7 @@ def _facts(record: RunRecord) -> dict[str, str]:
         "device": record.device,
         "processor": ", ".join(filter(None, (record.processor, f"{record.cores} cores" if record.cores else None))),
         "platform": record.platform,
-        "versions": ", ".join(f"{name} {number}" for name, number in versions.items() if number),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
         "git commit": record.git_commit,
         "data": "; ".join([data.root, *sets]),
         "data checksum": data.checksum,

@@ -14,11 +14,11 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import psutil
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.devices import runtime
-from ms_vireid.devices.memory import peak_bytes, resident_bytes
 from parity import equations
 
 FRAMEWORKS = ("mindspore", "torch")
@@ -110,7 +110,7 @@ class Worker:
 
     def resident(self) -> int:
         """Bytes of resident memory."""
-        return self._ask(resident_bytes)
+        return self._ask(_resident_bytes)
 
     def memory(self) -> list[float]:
         """Peaks in GiB: of the device's memory that the framework has given out and that it holds; on a CPU the
@@ -167,9 +167,19 @@ def _run() -> float:
     return (time.perf_counter() - begun) / _steps
 
 
+def _resident_bytes() -> int:
+    return psutil.Process().memory_info().rss
+
+
+def _peak_bytes() -> int:
+    """Of this program, on Linux; getrusage would include the program that started it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
 def _peaks(framework: str) -> list[int]:
     """Bytes, as `Worker.memory` has them."""
-    return import_module(_SIDES[framework]).device_peaks() or [peak_bytes()]
+    return import_module(_SIDES[framework]).device_peaks() or [_peak_bytes()]
 
 
 def _profiled(framework: str) -> dict:

@@ -104,8 +104,6 @@ def test_a_broken_picture_is_not_kept(train, root, tmp_path):
             cache[0]
 
 
-def test_keys_of_the_cache_on_disk_say_what_to_write_instead(root):
-    with pytest.raises(InputError, match=r"data\.cache_folder is gone: .*data\.cache=memory"):
-        configuration(root, "auto", "data.cache_folder=runs/cache")
+def test_an_unknown_kind_of_cache_is_refused(root):
     with pytest.raises(InputError, match="input should be 'auto', 'none' or 'memory', got 'disk'"):
         configuration(root, "disk")

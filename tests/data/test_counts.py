@@ -180,7 +180,7 @@ def test_own_folders_that_fit_together_end_with_0(tmp_path, capsys):
 @pytest.mark.parametrize("few", [processes.FEW, 0], ids=["alone", "processes"])
 def test_every_picture_is_decoded_and_the_broken_ones_named(tmp_path, capsys, monkeypatch, few):
     monkeypatch.setattr(processes, "FEW", few)
-    monkeypatch.setattr(validation, "_AT_A_TIME", 4)
+    monkeypatch.setattr(validation, "_CHUNK", 4)
     root = tree.write_folder(tmp_path / "people")
     broken = [root / "visible/anna/0.jpg", root / "infrared/dora/1.jpg"]
     tree.truncate(broken[0], 0.7)

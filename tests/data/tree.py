@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ms_vireid.data.synthetic import MARKER, content_checksum
+
 SIZE = (24, 16)  # height, width in pixels
 INFRARED_CAMERAS = (3, 6)
 
@@ -110,9 +112,7 @@ def truncate(path: Path, keep: float = 0.5) -> Path:
     return path
 
 
-def forget_content(root: Path) -> None:
-    """A synthetic set as earlier versions wrote it, whose pictures may be changed."""
-    marker = root / "synthetic.json"
-    marker.write_text(
-        json.dumps({key: value for key, value in json.loads(marker.read_text()).items() if key != "content"})
-    )
+def accept_changes(root: Path) -> None:
+    """Store the checksum of a synthetic set's changed pictures."""
+    marker = root / MARKER
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"content": content_checksum(root)}))

@@ -71,10 +71,10 @@ COMPILED = {
         "train.recompute=true",
         one_stage("id: {}, pht: {stage: 1}, msel: {distance: cosine}, dcl: {negatives: all}"),
     ),
-    "pmt amp": ("pmt", "train.amp=true", one_stage("id: {}, triplet: {margin: 0.1}, wrt: {}, hct: {margin: 0.3}")),
+    "pmt amp": ("pmt", "train.amp=float16", one_stage("id: {}, triplet: {margin: 0.1}, wrt: {}, hct: {margin: 0.3}")),
     "pmt amp recompute": (
         "pmt",
-        "train.amp=true",
+        "train.amp=float16",
         "train.recompute=true",
         one_stage("id: {}, pht: {stage: 2, reduction: sum}, msel: {}, dcl: {negatives: hard}"),
     ),

@@ -65,7 +65,7 @@ def test_the_loss_curve_is_float32s_weights_stay_float32_and_the_scale_is_resume
     assert not np.array_equal(*curves)  # float16 it is
     np.testing.assert_allclose(curves[1], curves[0], rtol=TOLERANCE)
     assert ms.float16 not in {p.dtype for p in [*one.model.get_parameters(), *one.optimizer.state()]}
-    other = trainer(name, root, tmp_path / "other", "train.amp=true")
+    other = trainer(name, root, tmp_path / "other", "train.amp=float16")
     other.resume(load_checkpoint(one.run.last))
     assert float(other.scaler.scale_value.asnumpy()) == 512.0
     assert int(other.scaler.counter.asnumpy()) == 6
@@ -74,7 +74,7 @@ def test_the_loss_curve_is_float32s_weights_stay_float32_and_the_scale_is_resume
 def test_it_works_in_one_graph_as_well(root, tmp_path):
     curves = []
     for mode in ("operators", "graph"):
-        one = trainer("pmt", root, tmp_path / mode, "train.amp=true", f"train.program={mode}", "model.depth=1")
+        one = trainer("pmt", root, tmp_path / mode, "train.amp=float16", f"train.program={mode}", "model.depth=1")
         one.model.set_train()
         losses_seen = []
         for step in range(3, 6):  # of Eq. 12, the larger of the two graphs
@@ -111,7 +111,7 @@ def test_the_norm_is_limited_of_gradients_without_the_scale(root, tmp_path):
 @pytest.mark.parametrize("clip_norm", ["null", "0.25"])
 def test_an_overflow_halves_the_scale_and_updates_nothing(root, tmp_path, monkeypatch, clip_norm):
     monkeypatch.setattr(train_step.DynamicLossScaler, "unscale", lambda self, g: tuple(x * float("inf") for x in g))
-    one = trainer("pmt", root, tmp_path, "train.amp=true", "stages.0.epochs=1", f"optimizer.clip_norm={clip_norm}")
+    one = trainer("pmt", root, tmp_path, "train.amp=float16", "stages.0.epochs=1", f"optimizer.clip_norm={clip_norm}")
     before = {p.name: p.asnumpy().copy() for p in one.model.trainable_params()}
     scale = float(one.scaler.scale_value.asnumpy())
     one.model.set_train()

@@ -22,7 +22,7 @@ from tests.search.galleries import gallery
 
 METRICS = {"rank1": 0.1 + 0.2, "map": 1 / 3}
 RESULT = {"trained": METRICS, "protocol": {"mean": METRICS, "std": METRICS, "trials": [METRICS],
-    "num_queries": 3, "num_gallery": 4}}  # fmt: skip
+    "num_queries": 3, "num_gallery": 4, "sha256": "0" * 64}}  # fmt: skip
 ROWS = [{"epoch": 1, "step": step, "loss": 1 / step} for step in range(1, 6)]
 ARRAYS = {"a": np.arange(60, dtype=np.float32), "exp_avg.a": np.ones(60, np.float32)}
 META = {"config": {}, "epoch": 1}

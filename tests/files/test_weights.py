@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MINDSPORE, TORCH
-from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.files.mindspore_checkpoint import write_ckpt
 from ms_vireid.files.weights import read_checkpoint, write_checkpoint
 
@@ -97,15 +96,6 @@ def test_a_ckpt_of_an_earlier_version_is_read_with_its_record(tmp_path):
     ms.save_checkpoint(entries, str(tmp_path / "a.ckpt"), append_dict={"ms_vireid": text}, crc_check=True)
     held = read_checkpoint(tmp_path / "a.ckpt", MINDSPORE)
     assert (held.meta, held.framework) == (RECORD, MINDSPORE)
-
-
-def test_a_run_folder_finds_the_checkpoint_of_an_earlier_version(tmp_path):
-    run = RunFolder(tmp_path)
-    assert run.checkpoint(run.model, run.last) is None
-    run.last.with_suffix(".ckpt").touch()
-    assert run.checkpoint(run.model, run.last) == tmp_path / "last.ckpt"
-    run.last.touch()
-    assert run.checkpoint(run.model, run.last) == run.last
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.files.writing import check_output, whole, write_text
+from ms_vireid.files.writing import atomic_write, check_output, write_text
 
 
 def name_of(number, host=None):
@@ -50,7 +50,7 @@ def test_what_is_no_plain_file_of_the_users_is_not_replaced(tmp_path, kind):
 
 def test_two_files_whose_names_begin_alike_have_two_temporary_ones(tmp_path):
     first, second = tmp_path / f"{'a' * 50}-visible.json", tmp_path / f"{'a' * 50}-infrared.json"
-    with whole(first) as one, whole(second) as other:
+    with atomic_write(first) as one, atomic_write(second) as other:
         one.write_text("visible")
         other.write_text("infrared")
     assert (first.read_text(), second.read_text()) == ("visible", "infrared")

@@ -217,7 +217,7 @@ def test_the_growth_of_memory_is_that_of_the_later_steps(monkeypatch):
 
 
 def test_the_machines_instruction_sets_are_named(monkeypatch):
-    monkeypatch.setattr(host, "_of_processor", lambda name: "fpu avx2 avx512f")
+    monkeypatch.setattr(host, "_cpuinfo", lambda name: "fpu avx2 avx512f")
     monkeypatch.setattr(host, "CAPS", ("ONEDNN_MAX_CPU_ISA",))
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     assert host.instruction_sets() == "AVX2 and AVX-512, ONEDNN_MAX_CPU_ISA=AVX2"

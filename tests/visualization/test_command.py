@@ -9,7 +9,7 @@ from PIL import Image
 
 from ms_vireid import visualize
 from ms_vireid.command.running import run
-from tests.data.tree import forget_content
+from tests.data.tree import accept_changes
 from tests.test_train import refusal
 
 DPI = 200
@@ -109,7 +109,7 @@ def test_a_test_set_without_a_match_is_refused(draw, checkpoints, data, capfd, t
     first, *others = sorted({*data.test.identities})
     for lost in [*root.glob(f"cam[1245]/{first:04d}"), *(one for n in others for one in root.glob(f"cam[36]/{n:04d}"))]:
         shutil.rmtree(lost)
-    forget_content(root)
+    accept_changes(root)
     said = refusal(capfd, draw, "ranking", "--checkpoint", checkpoints["pmt"], "--data-root", root)
     assert said.startswith(f"error: {root}: none of the 4 queries has a match in its gallery of 12 images")
 

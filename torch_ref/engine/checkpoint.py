@@ -14,7 +14,7 @@ _KEYS = {AdamW: STATES["adamw"], SGD: STATES["sgd"]}
 
 
 def save_checkpoint(path: Path, model: nn.Module, meta: dict, optimizer: AdamW | SGD | None = None) -> None:
-    """Write a model's weights and buffers, an optimizer's state and a record; raises InputError as `whole` does."""
+    """Write a model's weights and buffers, an optimizer's state and a record; raises InputError as `atomic_write`."""
     tensors = model.state_dict()
     for name, weight in _trained(optimizer).items() if optimizer else ():
         state = optimizer.state[weight]

@@ -18,8 +18,8 @@ from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.data.validation import check_pictures
-from ms_vireid.engine.believed import believed_config
-from ms_vireid.engine.run_folder import RunFolder, check_apart_from_data, data_config
+from ms_vireid.engine.run_folder import RunFolder, check_outside_data, data_config
+from ms_vireid.engine.trusted import trusted_config
 from ms_vireid.evaluation.features import first_fault
 from ms_vireid.evaluation.protocol import ProtocolResult, evaluate_trials, evaluated, protocol_trials, require_choices
 from ms_vireid.evaluation.table import format_table
@@ -32,7 +32,7 @@ from torch_ref.models import build_model
 
 def main(arguments: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(arguments.checkpoint)
-    tree = dump_config(believed_config(checkpoint))
+    tree = dump_config(trusted_config(checkpoint))
     for override in arguments.overrides:
         apply_override(tree, override)
     config = check_config(tree, "options")
@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> None:
     reads = [checkpoint.path, *run_folder.files]
     for option, output in (("--json", arguments.json), ("--report", arguments.report)):
         check_output(output, option, reads=reads)
-        check_apart_from_data(output, option, data, run_folder)
+        check_outside_data(output, option, data, run_folder)
         reads.append(output)
     model = build_model(config).to(device).eval()
     load_model(model, checkpoint)

@@ -1,8 +1,8 @@
 """Procedural people in SYSU-MM01's layout on disk, for demonstrations and tests without a licensed data set.
 
-A figure is drawn once, as a map of *inks* (which material lies at each pixel). The visible picture looks an ink up by
-its colour, the infrared one by its material's reflectance, and the two are drawn independently of each other. So an
-identity can be found across modalities by body shape, garments, patterns and carried things, and not by brightness.
+A figure is drawn once, as a map of *inks*: the material at each pixel. A visible picture shows an ink's colour, an
+infrared one its reflectance, and the two are drawn independently of each other. So an identity can be recognised across
+modalities by body shape, garments, patterns and carried things, but not by brightness.
 """
 
 import hashlib
@@ -26,15 +26,15 @@ PICTURE = 3  # the random stream of a seed
 VERSION = 3  # raise it whenever the same parameters no longer give the same files
 MARKER = "synthetic.json"
 JPEG_QUALITY = 92
-_MOST_BYTES = 100_000  # of the marker
-_AT_A_TIME = 8  # people that a process is given
+_MAX_BYTES = 100_000  # of the marker
+_CHUNK = 8  # people that a process draws at a time
 
 
 def generate_sysu_mm01(root: Path, config: SyntheticConfig) -> None:
-    """Write a synthetic set in SYSU-MM01's layout at `root`, complete or not at all, unless it is already there.
+    """Write a synthetic set in SYSU-MM01's layout at `root`, atomically, unless it is already there.
 
-    Identities are numbered from 1, first those to train on, then to validate, then to test. A picture depends only on
-    (seed, identity, camera, number, image_size). Raises InputError if `root` holds anything else or cannot be written.
+    Identities are numbered from 1: training, then validation, then test. A picture depends only on (seed, identity,
+    camera, number, image_size). Raises InputError if `root` contains anything else or cannot be written.
     """
     parameters = {
         "version": VERSION,
@@ -43,7 +43,7 @@ def generate_sysu_mm01(root: Path, config: SyntheticConfig) -> None:
         "images_per_camera": config.images_per_camera,
         "image_size": list(config.image_size),
     }
-    if _is_there(root, parameters):
+    if _exists(root, parameters):
         return
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
@@ -53,28 +53,28 @@ def generate_sysu_mm01(root: Path, config: SyntheticConfig) -> None:
             _write_tree(tree, parameters)
             tree.rename(root)
     except OSError as error:
-        if not _is_there(root, parameters):  # another process may have generated the same set first
+        if not _exists(root, parameters):  # another process may have generated the same set first
             raise InputError(f"cannot write the synthetic set at {root}: {error}") from error
 
 
-def _is_there(root: Path, parameters: dict) -> bool:
-    """Whether `root` holds this very set: False if it is empty; InputError if it holds anything else."""
+def _exists(root: Path, parameters: dict) -> bool:
+    """Return whether `root` contains this set; False if it is empty. Raises InputError if it contains anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = json.loads(read_bytes(root / MARKER, "file", _MOST_BYTES))
-        content = found.pop("content", None)  # which earlier versions did not write
-    except (InputError, OSError, ValueError, RecursionError, TypeError, AttributeError):
+        marker = json.loads(read_bytes(root / MARKER, "file", _MAX_BYTES))
+        content = marker.pop("content")
+    except (InputError, OSError, LookupError, ValueError, RecursionError, TypeError, AttributeError):
         raise InputError(f"{root} is not a synthetic set (no readable {MARKER}): give another folder") from None
-    if found != parameters:
-        raise InputError(f"{root} holds {found}, not {parameters}: remove it or give another folder")
-    if content not in (None, _content(root)):
+    if marker != parameters:
+        raise InputError(f"{root} holds {marker}, not {parameters}: remove it or give another folder")
+    if content != content_checksum(root):
         raise InputError(f"{root}: its pictures are damaged or changed; remove the folder, and it is drawn anew")
     return True
 
 
-def _content(root: Path) -> str:
-    """A checksum of all pictures and lists."""
+def content_checksum(root: Path) -> str:
+    """Compute a checksum of all pictures and lists."""
     digest = hashlib.sha256()
     for path in sorted(path for kind in ("cam*/*/*.jpg", "exp/*.txt") for path in root.glob(kind)):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + bytes.fromhex(file_checksum(path)))
@@ -90,13 +90,13 @@ def _write_tree(tree: Path, parameters: dict) -> None:
         number += count
     cameras = [Camera(seed, camera, parameters["image_size"]) for camera in SYSU_CAMERAS]
     draw = partial(_write_person, tree, seed, cameras, parameters["images_per_camera"])
-    for _ in in_processes(draw, range(1, number + 1), _AT_A_TIME, tree.name):
+    for _ in in_processes(draw, range(1, number + 1), _CHUNK, tree.name):
         pass
-    (tree / MARKER).write_text(json.dumps(parameters | {"content": _content(tree)}, indent=2) + "\n")
+    (tree / MARKER).write_text(json.dumps(parameters | {"content": content_checksum(tree)}, indent=2) + "\n")
 
 
 def _write_person(tree: Path, seed: int, cameras: Sequence[Camera], count: int, person: int) -> None:
-    """All pictures of a person, `count` by each camera."""
+    """Write all pictures of a person, `count` by each camera."""
     identity = draw_identity(seed, person)
     for camera in cameras:
         folder = tree / f"cam{camera.number}" / f"{person:04d}"

@@ -1,4 +1,4 @@
-"""Cameras, the places they look at, and what they make of a person."""
+"""Cameras, their scenes, and how they render a person."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -7,17 +7,17 @@ from ms_vireid.data.folders import SYSU_INFRARED_CAMERAS
 from ms_vireid.data.synthetic.drawing import draw_person
 from ms_vireid.data.synthetic.people import Identity, Ink, Part, Pose, pick
 
-CAMERA, SCENE = 1, 2  # the random streams of a seed
+CAMERA, SCENE = 1, 2  # random streams of a seed
 OUTDOOR_CAMERAS = (4, 5, 6)
-PLACES = {3: 2}  # camera 3 stands in camera 2's room, as in SYSU-MM01; every other camera has a place of its own
+PLACES = {3: 2}  # cameras 2 and 3 share a room, as in SYSU-MM01; every other camera has its own place
 SUPERSAMPLING = 2
 INFRARED_GLOW = 0.2  # share of the light that spreads around bright surfaces
 
 
 class Camera:
-    """The camera with this number: its light, its tone and the place it looks at. image_size: (H, W) in pixels.
+    """The camera with this number: its light, tone and scene. image_size: (H, W) in pixels.
 
-    light: float32 [H, W, C], C = 3 for visible and 1 for infrared. tone: uint8 [256], its gamma curve. blur: radius in
+    light: float32 [H, W, C], C = 3 for visible and 1 for infrared. tone: uint8 [256], the gamma curve. blur: radius in
     picture heights. noise: standard deviation in 0..255. scene: larger than a picture, which shows a part of it.
     """
 
@@ -25,11 +25,11 @@ class Camera:
         rng = np.random.default_rng((seed, CAMERA, number))
         self.number, self.infrared, self.outdoor = number, number in SYSU_INFRARED_CAMERAS, number in OUTDOOR_CAMERAS
         y, x = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in image_size), indexing="ij")
-        if self.infrared:  # a lamp beside the lens: bright in the middle, dark in the corners
+        if self.infrared:  # a lamp beside the lens: bright centre, dark corners
             centre_x, centre_y = rng.uniform(-0.25, 0.25, size=2)
             light = 1.05 - rng.uniform(0.25, 0.45) * ((x - centre_x) ** 2 + 0.6 * (y - centre_y) ** 2)
             light = rng.uniform(0.85, 1.05) * light[..., None]
-        else:  # light from one side, of a colour of its own
+        else:  # coloured light from one side
             angle = rng.uniform(0, 2 * np.pi)
             light = 1 + rng.uniform(0.05, 0.2) * (np.cos(angle) * x + np.sin(angle) * y)
             light = rng.uniform(0.75, 1.1) * light[..., None] * rng.uniform(0.85, 1.12, size=3)
@@ -40,7 +40,7 @@ class Camera:
         self.scene = self._draw_scene(seed, image_size)
 
     def _draw_scene(self, seed: int, image_size: tuple[int, int]) -> Image.Image:
-        """The empty place a camera looks at, supersampled, a fifth higher and half as wide again as a picture."""
+        """Draw the empty scene, supersampled, 1.2 times as high and 1.5 times as wide as a picture."""
         rng = np.random.default_rng((seed, SCENE, PLACES.get(self.number, self.number)))
         infrared, outdoor = self.infrared, self.outdoor
         height, width = round(1.2 * SUPERSAMPLING * image_size[0]), round(1.5 * SUPERSAMPLING * image_size[1])
@@ -50,7 +50,7 @@ class Camera:
         horizon = height * rng.uniform(0.5, 0.75)
         draw.rectangle((0, horizon, width, height), floor.value(infrared))
         seam = _background_ink(rng, outdoor).value(infrared)
-        for x in np.linspace(-0.5, 1.5, rng.integers(6, 10)):  # seams of the floor run towards the vanishing point
+        for x in np.linspace(-0.5, 1.5, rng.integers(6, 10)):  # the floor's seams converge at the vanishing point
             draw.line([(width * (0.3 + 0.4 * x), horizon), (width * (2 * x - 0.5), height)], seam, SUPERSAMPLING)
         for _ in range(7):
             _draw_clutter(scene, rng, outdoor)
@@ -58,7 +58,7 @@ class Camera:
 
 
 def _draw_clutter(picture: Image.Image, rng: np.random.Generator, outdoor: bool) -> None:
-    """One thing of the background: a post, a tree, a box or something on the wall."""
+    """Draw an object in the background: a post, a tree, a box or a panel on the wall."""
     draw, (width, height) = ImageDraw.Draw(picture), picture.size
     kind = pick(rng, ("post", "tree", "box") if outdoor else ("post", "panel", "box"))
     x, w, foot = width * rng.random(), width * rng.uniform(0.08, 0.25), height * rng.uniform(0.7, 0.9)
@@ -75,17 +75,17 @@ def _draw_clutter(picture: Image.Image, rng: np.random.Generator, outdoor: bool)
 
 
 def _background_ink(rng: np.random.Generator, outdoor: bool) -> Ink:
-    """A dull, dim colour, greener outdoors, and dark in infrared, far from the camera's lamp."""
+    """Draw a dull, dim colour, greener outdoors, and dark in infrared, as it is far from the camera's lamp."""
     colour = rng.uniform(30, 105) + rng.uniform(-14, 14, size=3) + (np.array((-8, 10, -10)) if outdoor else 0)
     return Ink(tuple(int(c) for c in np.clip(colour, 0, 255)), rng.uniform(0.06, 0.32))
 
 
 def render(identity: Identity, camera: Camera, rng: np.random.Generator) -> Image.Image:
-    """One picture: "RGB" from a visible camera, "L" from an infrared one. What is drawn does not depend on the inks."""
+    """Render a picture, "RGB" for a visible camera and "L" for infrared. The drawing does not depend on the inks."""
     height, width = camera.light.shape[:2]
     size = (SUPERSAMPLING * height, SUPERSAMPLING * width)
     ink, shade = draw_person(identity, Pose(rng, width / height), size)
-    # A part of the camera's scene, with two things added for this picture alone.
+    # Crop the camera's scene and add two objects for this picture.
     left, top = rng.integers(camera.scene.width - size[1]), rng.integers(camera.scene.height - size[0])
     picture = camera.scene.crop((left, top, left + size[1], top + size[0]))
     for _ in range(2):
@@ -102,7 +102,7 @@ def render(identity: Identity, camera: Camera, rng: np.random.Generator) -> Imag
 
 
 def _expose(picture: Image.Image, light: np.ndarray, camera: Camera, rng: np.random.Generator) -> Image.Image:
-    """What the camera makes of an evenly lit picture when `light` [H, W], a share of its own light, arrives."""
+    """Apply the camera's light, scaled by `light` [H, W], its blur, noise and tone to an evenly lit picture."""
     if camera.infrared:
         picture = picture.filter(ImageFilter.GaussianBlur(camera.blur * picture.height))
         picture = Image.blend(picture, picture.filter(ImageFilter.BoxBlur(picture.height / 12)), INFRARED_GLOW)

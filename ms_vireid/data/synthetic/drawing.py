@@ -1,16 +1,16 @@
-"""A person drawn as a map of inks. Lengths are in figure heights (the figure's, not the picture's)."""
+"""Draws a person as a map of inks. Lengths are in figure heights (the figure's, not the picture's)."""
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from ms_vireid.data.synthetic.people import PATTERNS, Identity, Part, Pose
 
-OUTLINE = 160  # of 255: the light that reaches a shadow
+OUTLINE = 160  # of 255: light in a shadow
 
 
 class Figure:
-    """Two layers of [H, W] pixels: the ink there, and how much light reaches it. x runs sideways from the body's centre
-    line, y upwards from the ground."""
+    """Two layers of [H, W] pixels: the ink, and the light that reaches it. x runs sideways from the body's centre line,
+    y upwards from the ground."""
 
     def __init__(self, size: tuple[int, int], pose: Pose, height: float):
         self.pose, self.size = pose, size
@@ -26,14 +26,14 @@ class Figure:
         return pose.x * height + (pose.mirror * x + pose.lean * y) * self.unit, pose.ground * height - y * self.unit
 
     def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
-        """x float32 [H, W] and y float32 [H, 1] of every pixel."""
+        """Return x, float32 [H, W], and y, float32 [H, 1], of every pixel."""
         rows, columns = (np.arange(n, dtype=np.float32) for n in self.size)
         y = (self.pose.ground * self.size[0] - rows[:, None]) / self.unit
         x = (columns - self.pose.x * self.size[0]) / self.unit - self.pose.lean * y
         return self.pose.mirror * x, y
 
     def limb(self, path: list, width: float, part: Part, shade: int = 255, outline: float = 0.0) -> None:
-        """A band along a path; an outline of shadow sets it off from what lies behind."""
+        """Draw a band along a path; an outline of shadow separates it from what is behind."""
         pixels, width = [self._pixel(*point) for point in path], max(1, round(width * self.unit))
         if outline:
             _draw_band(self._shade, pixels, width + 2 * max(1, round(outline * self.unit)), OUTLINE)
@@ -46,30 +46,30 @@ class Figure:
         self._shade.polygon(pixels, 255)
 
     def column(self, part: Part, *levels: tuple[float, float]) -> None:
-        """A shape symmetric about the centre line, through (y, half width) levels."""
+        """Draw a shape that is symmetric about the centre line, through (y, half width) levels."""
         self.polygon([(-w, y) for y, w in levels] + [(w, y) for y, w in reversed(levels)], part)
 
     def box(self, part: Part, x: float, y: float, width: float, height: float) -> None:
-        """A rectangle centred on (x, y)."""
+        """Draw a rectangle centred on (x, y)."""
         left, right, low, high = x - width / 2, x + width / 2, y - height / 2, y + height / 2
         self.polygon([(left, low), (left, high), (right, high), (right, low)], part)
 
     def disc(self, part: Part, x: float, y: float, width: float, height: float, start: int = 0) -> None:
-        """An ellipse centred on (x, y); start = 180 draws its upper half only."""
+        """Draw an ellipse centred on (x, y), or with start = 180 its upper half."""
         (cx, cy), rx, ry = self._pixel(x, y), width * self.unit / 2, height * self.unit / 2
         for layer, value in ((self._ink, part), (self._shade, 255)):
             layer.chord((cx - rx, cy - ry, cx + rx, cy + ry), start, 360, value)
 
 
 def _draw_band(layer: ImageDraw.ImageDraw, pixels: list, width: int, value: int) -> None:
-    """A line with rounded joints. `ImageDraw.line(joint="curve")` would do, but costs three times as much."""
+    """Draw a line with rounded joints. `ImageDraw.line(joint="curve")` takes three times as long."""
     layer.line(pixels, value, width)
     for x, y in pixels[1:-1]:
         layer.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), value)
 
 
 def draw_person(person: Identity, pose: Pose, size: tuple[int, int]) -> tuple[np.ndarray, Image.Image]:
-    """The ink map (values of `Part`), uint8 [H, W] of `size`, and a picture ("L") of how much light reaches where."""
+    """Draw the ink map (values of `Part`), uint8 [H, W] of `size`, and the light at each pixel, a picture ("L")."""
     figure = Figure(size, pose, person.height)
     if person.bag == "backpack" and not pose.back:
         _draw_backpack(figure, person)
@@ -87,7 +87,7 @@ def draw_person(person: Identity, pose: Pose, size: tuple[int, int]) -> tuple[np
 
 
 def _draw_arm(figure: Figure, person: Identity, side: int) -> None:
-    """side: 1 is the arm nearer to the camera, -1 the farther one."""
+    """Draw an arm. side: 1 for the one nearer to the camera, -1 for the other."""
     swing = -side * figure.pose.stride
     x = side * (person.shoulders * figure.pose.narrow - 0.35 * person.limbs)
     y = person.shoulder - 0.3 * person.limbs
@@ -132,7 +132,7 @@ def _draw_top(figure: Figure, person: Identity) -> None:
 
 def _draw_head(figure: Figure, person: Identity) -> None:
     r, chin, hair, hat = person.head, person.chin, person.hair, person.hat
-    y = chin + r  # of the head's middle
+    y = chin + r  # of the head's centre
     if hair == "curly":
         figure.disc(Part.HAIR, 0, y + 0.25 * r, 2.8 * r, 2.6 * r)
     elif hair == "long":
@@ -150,7 +150,7 @@ def _draw_head(figure: Figure, person: Identity) -> None:
 
 
 def _draw_backpack(figure: Figure, person: Identity) -> None:
-    """The pack itself: in front of the body if its back is seen, otherwise peeping out behind it."""
+    """Draw the pack itself: over the body if that is seen from behind, else sticking out behind it."""
     x, y = -0.05 * figure.pose.turn, person.shoulder - 0.13
     figure.box(Part.BAG, x, y, 1.5 * person.shoulders + 0.06, 0.27)
     figure.box(Part.BAG_ACCENT, x, y - 0.06, person.shoulders + 0.04, 0.09)
@@ -180,7 +180,7 @@ def _draw_bag(figure: Figure, person: Identity) -> None:
 
 
 def _first(path: list, share: float) -> list:
-    """The first share of a path of two segments, each counted as half of it."""
-    whole, share = divmod(2 * share, 1)  # whole segments, and the share of the next one
-    (x, y), (next_x, next_y) = path[int(whole) : int(whole) + 2]
-    return [*path[: int(whole) + 1], (x + share * (next_x - x), y + share * (next_y - y))]
+    """Cut a path of two segments, each counted as half of it, to its first `share`."""
+    segments, share = divmod(2 * share, 1)  # complete segments, and the share of the next one
+    (x, y), (next_x, next_y) = path[int(segments) : int(segments) + 2]
+    return [*path[: int(segments) + 1], (x + share * (next_x - x), y + share * (next_y - y))]

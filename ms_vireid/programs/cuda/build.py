@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.devices import gpu, runtime
-from ms_vireid.files.writing import whole
+from ms_vireid.files.writing import atomic_write
 
 _SOURCES = Path(__file__).parent
 _KERNELS = ("sums", "gelu", "residual", "attention", "depthwise")
@@ -36,11 +36,11 @@ def launcher() -> Path:
     folder = _folder()
     code = folder / f"kernels-{_digest(source, made_by)}.cubin"
     if not code.is_file():
-        with whole(code) as temporary:
+        with atomic_write(code) as temporary:
             temporary.write_bytes(compiled(nvrtc, source, architecture))
     library = folder / f"launcher-{_digest(_LAUNCHER.read_text(), _ARGUMENTS.read_text(), str(_FLAGS))}.so"
     if not library.is_file():
-        with whole(library) as temporary:
+        with atomic_write(library) as temporary:
             _compile_launcher(temporary)
     use_code = ctypes.CDLL(str(library)).use_code
     use_code.restype = None
