@@ -31,9 +31,9 @@ def _check_target(target: Path, source: Path, config: Path | None, framework: st
     if target.suffix not in WRITTEN:
         raise InputError(f"{target}: its suffix is none of {', '.join(WRITTEN)}")
     if framework and WRITTEN[target.suffix] not in (framework, None):
-        own = FRAMEWORKS[WRITTEN[target.suffix]]
+        names = FRAMEWORKS[WRITTEN[target.suffix]]
         raise InputError(
-            f"--to {framework}: a {target.suffix} has {own}'s names; write a .safetensors, or leave --to out"
+            f"--to {framework}: a {target.suffix} has {names}'s names; write a .safetensors, or leave --to out"
         )
     check_output(target, "DST", reads=[config])
     if target.exists() and source.exists() and target.samefile(source):

@@ -53,7 +53,7 @@ def main() -> None:
     if arguments.long:
         _refuse_options_of_the_ladder(arguments)
     stand_ins = _build_stand_ins(arguments) if arguments.stand_in else []
-    # A process whose stand-ins compute needs MindSpore on a CPU alone.
+    # Stand-ins compute in other processes: this one needs MindSpore on a CPU.
     device = processes.set_up_for_comparisons("CPU" if stand_ins else arguments.device)
     if arguments.long:
         work("parity.long").main(arguments, device)

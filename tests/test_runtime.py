@@ -13,13 +13,13 @@ import mindspore
 import pytest
 from mindspore import nn
 
-from ms_vireid import train as training
 from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import gpu, runtime
 from ms_vireid.inference import start_inference
 from ms_vireid.programs.program import OF_DEVICE
 from ms_vireid.programs.program import program as program_named
+from ms_vireid.tasks import train as training
 from tests.driver import Driver, Loader
 
 PROGRAMS = OF_DEVICE["CPU"]

@@ -20,10 +20,10 @@ def main(arguments: argparse.Namespace) -> None:
     config = config_from_arguments(arguments).data
     data = read_data(config)
     check_output(arguments.json, "--json", reads=[*config_files(arguments.config), data.root, *data.pictures])
-    found, wanted = counts(data), expected(config)
+    counted, wanted = counts(data), expected(config)
     split = f", split {config.trial}" if config.name == "regdb" else ""
     say(f"{config.name}{split}: {data.root}")
-    say(*_table(found, wanted, "as configured" if config.name == "synthetic" else "published").split("\n"))
+    say(*_table(counted, wanted, "as configured" if config.name == "synthetic" else "published").split("\n"))
     problems = findings(data, config.name, wanted)
     paths = {*data.train.paths, *data.test.paths}
     try:
@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> None:
         rows = [
             {"split": split, "modality": modality, "found": vars(count)}
             | ({"expected": vars(wanted[split, modality])} if wanted else {})
-            for (split, modality), count in found.items()
+            for (split, modality), count in counted.items()
         ]
         about = {"data": config.name, "root": str(data.root), "counts": rows}
         write_json(arguments.json, about | {"problems": problems, "unreadable": names})
@@ -49,13 +49,13 @@ def main(arguments: argparse.Namespace) -> None:
         sys.exit(1)
 
 
-def _table(found: Mapping[Part, Count], wanted: Mapping[Part, Count], beside: str) -> str:
-    """The counts that were found, beside those that are wanted, if these are known."""
+def _table(counted: Mapping[Part, Count], wanted: Mapping[Part, Count], beside: str) -> str:
+    """The data set's counts, beside those that are wanted if these are known."""
     headings = [("", "split"), ("", "modality")]
     for column in COLUMNS:
         headings += [(column, "found"), (column, beside)] if wanted else [("", column)]
     rows = []
-    for part, count in found.items():
+    for part, count in counted.items():
         sides = (count, wanted[part]) if wanted else (count,)
         rows.append([*part, *(_cell(getattr(side, column)) for column in COLUMNS for side in sides)])
     return aligned(headings, rows, left=2)

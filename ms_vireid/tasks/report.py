@@ -15,16 +15,16 @@ from ms_vireid.visualization.page import MARK, RunView, render
 
 
 def main(arguments: argparse.Namespace) -> None:
-    shown = RunView(RunFolder(arguments.run))
+    view = RunView(RunFolder(arguments.run))
     output = arguments.output or arguments.run / PAGE
-    check_output(output, suffixes=(".html",), reads=shown.folder.files)
+    check_output(output, suffixes=(".html",), reads=view.folder.files)
     if not arguments.output:
         check_derived(output, MARK, "remove it, or choose an --output")
-    if unfinished := shown.unfinished():
+    if unfinished := view.unfinished():
         say(f"note: {arguments.run} has no result yet ({unfinished}); the page shows what there is")
     try:
-        findings, notes = _find(shown, arguments, output)
-        text = render(shown, findings, notes)
+        findings, notes = _find(view, arguments, output)
+        text = render(view, findings, notes)
     except KeyboardInterrupt:
         say("stopped; no page was written", error=True)
         raise
@@ -32,30 +32,30 @@ def main(arguments: argparse.Namespace) -> None:
     say(f"written: {output} ({len(text.encode()) / 1e6:.2f} MB)")
 
 
-def _find(shown: RunView, arguments: argparse.Namespace, output: Path) -> tuple[dict | None, list[str]]:
+def _find(view: RunView, arguments: argparse.Namespace, output: Path) -> tuple[dict | None, list[str]]:
     """The model's searches of its test set, or None, and lines for the page about them."""
-    if shown.checkpoint is None:
-        return _nothing(f"{shown.folder.path} holds no checkpoint")
+    if view.checkpoint is None:
+        return _nothing(f"{view.folder.path} holds no checkpoint")
     try:
-        data = read_data(data_config(shown.config.data, shown.folder, arguments.data_root))
+        data = read_data(data_config(view.config.data, view.folder, arguments.data_root))
         check_pictures(data.test)
     except InputError as error:
         if arguments.data_root is not None:
             raise
         return _nothing(f"{error}; --data-root D says where it is now")
-    check_outside_data(output, "--output", data, shown.folder)
+    check_outside_data(output, "--output", data, view.folder)
 
     program = start_inference(arguments)
-    (trained,) = load_trained([shown.checkpoint], program)
+    (trained,) = load_trained([view.checkpoint], program)
     from ms_vireid.visualization.findings import find  # imports mindspore: after the device is set up
 
-    shown.require_own(trained.record)
+    view.require_own(trained.record)
     notes = []
-    if shown.checkpoint.stem == shown.folder.last.stem:
-        notes.append(f"From {shown.checkpoint.name}: training has not ended.")
-    if data.checksum != shown.record.data.checksum:
+    if view.checkpoint.stem == view.folder.last.stem:
+        notes.append(f"From {view.checkpoint.name}: training has not ended.")
+    if data.checksum != view.record.data.checksum:
         notes.append(f"The pictures under {data.root} are not those of the run: their checksum is {data.checksum}.")
-    return find(trained, data, arguments.queries, shown.name), notes
+    return find(trained, data, arguments.queries, view.name), notes
 
 
 def _nothing(why: str) -> tuple[None, list[str]]:

@@ -1,4 +1,4 @@
-"""A search: the pictures or features of queries and gallery are read, the gallery is searched, and hits are shown."""
+"""A search: read queries and gallery, search, and show the hits."""
 
 import argparse
 import dataclasses
@@ -30,7 +30,7 @@ def main(arguments: argparse.Namespace) -> None:
     queries = read_source(arguments.query, of_query, "--query") if arguments.query else None
     added = read_source([arguments.add], of_gallery, "--add") if arguments.add else None
     searched = _read_gallery(arguments.gallery, of_gallery)
-    _require_apart(arguments, (queries, added, searched))
+    _refuse_overwriting(arguments, (queries, added, searched))
     queries, added, searched = _embedded(arguments, queries, added, searched)
     with _open(arguments, searched, added is not None) as gallery:
         if added is not None:
@@ -51,7 +51,7 @@ def _check_outputs(arguments: argparse.Namespace, reads: Iterable[Path]) -> None
         reads.append(output)
 
 
-def _require_apart(arguments: argparse.Namespace, sources: Iterable[Features | Pictures | None]) -> None:
+def _refuse_overwriting(arguments: argparse.Namespace, sources: Iterable[Features | Pictures | None]) -> None:
     """Raise InputError for an output that is among the files of the options or the pictures of the sources."""
     pictures = [path for source in sources if isinstance(source, Pictures) for path in source.images.paths]
     named = [*(arguments.query or ()), *filter(None, [arguments.add])]
@@ -88,6 +88,7 @@ def _embedded(arguments: argparse.Namespace, *sources: Features | Pictures | Non
 
 
 def _moved(features: Features, root: Path | None) -> Features:
+    """The features of pictures that now lie in `root`, if one is given."""
     if root is None:
         return features
     require_directory(root, "give the folder of the gallery's pictures with --gallery-root")
@@ -116,19 +117,19 @@ def _open(arguments: argparse.Namespace, content: Features | None, create: bool)
 
 
 def _search(gallery, queries: Features, arguments: argparse.Namespace) -> None:
-    began = time.perf_counter()
+    started_at = time.perf_counter()
     if arguments.rerank:
         hits = gallery.search_reranked(queries, arguments.top_k)
     else:
         hits = gallery.search(queries, arguments.top_k, arguments.camera, arguments.breadth)
-    took = time.perf_counter() - began
-    found = found_by(queries, hits)
+    took = time.perf_counter() - started_at
+    results = found_by(queries, hits)
     if arguments.sheet:
-        _check_outputs(arguments, (one.file for each in found[:SHOWN] for one in each.entries))
-    for one in found[:SHOWN]:
-        say(*format_found(one).split("\n"), "")
-    hidden = f" (the first {SHOWN} are shown; --json has all)" if len(found) > SHOWN else ""
-    say(f"queries: {len(found)}{hidden}, pictures: {len(gallery)}, search: {took:.2f} s")
+        _check_outputs(arguments, (entry.file for result in results[:SHOWN] for entry in result.entries))
+    for result in results[:SHOWN]:
+        say(*format_found(result).split("\n"), "")
+    hidden = f" (the first {SHOWN} are shown; --json has all)" if len(results) > SHOWN else ""
+    say(f"queries: {len(results)}{hidden}, pictures: {len(gallery)}, search: {took:.2f} s")
     if arguments.json:
         about = {
             "gallery": gallery.name,
@@ -138,18 +139,18 @@ def _search(gallery, queries: Features, arguments: argparse.Namespace) -> None:
             "cameras": arguments.camera,
             "reranked": arguments.rerank,
         }
-        write_json(arguments.json, about | {"queries": [as_json(one) for one in found]})
+        write_json(arguments.json, about | {"queries": [as_json(result) for result in results]})
     if arguments.sheet:
-        _draw(found, arguments.sheet)
+        _draw(results, arguments.sheet)
 
 
-def _draw(found: list[Found], path: Path) -> None:
+def _draw(results: list[Found], path: Path) -> None:
     # These need Matplotlib, which is optional.
     from ms_vireid.search.sheet import draw_sheet
     from ms_vireid.visualization.figure import save_figure
 
-    figure, absent = draw_sheet(found[:SHOWN])
+    figure, absent = draw_sheet(results[:SHOWN])
     save_figure(figure, path)
-    shown = f", the first {SHOWN} of {len(found)} queries" if len(found) > SHOWN else ""
+    shown = f", the first {SHOWN} of {len(results)} queries" if len(results) > SHOWN else ""
     missing = f", {absent} pictures are not there (--gallery-root?)" if absent else ""
     say(f"written: {path}{shown}{missing}")

@@ -114,18 +114,18 @@ def measure(kind: str, folder: Path) -> Iterator[dict]:
     if kind == "exact":
         place = folder / "gallery.npy"
     elif kind.startswith("Milvus"):
-        from ms_vireid.search.milvus_gallery import MilvusGallery
+        from ms_vireid.search.milvus_gallery import MilvusGallery  # needs pymilvus, which is optional
 
         place = folder / f"{kind.replace(' ', '_')}.db"
         milvus = MilvusGallery(str(place), "pictures", create=True)
         milvus.add(_content(gallery), kind.split()[1])
     else:
-        from ms_vireid.search.faiss_index import build_index
+        from ms_vireid.search.faiss_index import build_index  # needs FAISS, which is optional
 
         place, index = folder / f"{kind}.faiss", build_index(kind, gallery)
     yield {"ready_s": time.perf_counter() - begun}
     if kind in ("flat", "hnsw"):
-        import faiss
+        import faiss  # optional
 
         faiss.write_index(index.index, str(place))
     files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]

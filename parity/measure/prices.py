@@ -518,7 +518,7 @@ def read_profiles(folder: Path, calls: Mapping[str, Mapping[str, float]]) -> dic
 
 
 def main() -> None:
-    from parity.measure.launches import COST_ROWS, calls_of  # which prints what this prices
+    from parity.measure.launches import COST_ROWS, calls_of  # not at the top: it imports this module
 
     parser = Parser(__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="with two files of each step")

@@ -63,8 +63,11 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(model: nn.Module, data: ReIDData, config: Config, device: torch.device) -> ProtocolResult:
-    """The protocol's result of a model in evaluation mode; raises InputError as `protocol_trials` does, for a picture
-    that cannot be decoded, and for a feature that is not finite or could not be normalised."""
+    """Evaluate a model, which is in evaluation mode, under the protocol.
+
+    Raises InputError as `protocol_trials` does, for a picture that cannot be decoded, and for a feature that is not
+    finite or could not be normalised.
+    """
     trials = protocol_trials(data, config.evaluation)
     used = np.unique(np.concatenate([part for trial in trials for part in (trial.query, trial.gallery)]))
     rows = extract(model, data.test.subset(used), config, device)
@@ -75,7 +78,7 @@ def evaluate(model: nn.Module, data: ReIDData, config: Config, device: torch.dev
 
 
 def extract(model: nn.Module, images: ImageSet, config: Config, device: torch.device) -> np.ndarray:
-    """Features of all pictures of an ImageSet, float32 [N, C], as `ms_vireid.inference.features` makes them."""
+    """Extract the features of all pictures, float32 [N, C], as `ms_vireid.inference.features` does."""
     batches = EvaluationBatches(images, config.data.image_size, config.evaluation.batch_size)
     features = None
     items = iterate(batches, config.data.workers, 0, len(batches))
@@ -84,10 +87,10 @@ def extract(model: nn.Module, images: ImageSet, config: Config, device: torch.de
             modality = "infrared" if images.infrared[index[0]] else "visible"
             pixels = torch.from_numpy(pixels).to(device)
             versions = (pixels, pixels.flip(3)) if config.evaluation.flip else (pixels,)
-            each = [model(version, modality).cpu().numpy() for version in versions]
-            for row, problem in filter(None, map(first_fault, each)):
+            outputs = [model(version, modality).cpu().numpy() for version in versions]
+            for row, problem in filter(None, map(first_fault, outputs)):
                 raise InputError(f"{images.paths[index[row]]}: its feature {problem}; check the checkpoint")
-            rows = sum(each) / len(each)
+            rows = sum(outputs) / len(outputs)
             if features is None:
                 features = np.zeros((len(images), rows.shape[1]), np.float32)
             features[index] = rows
@@ -97,7 +100,7 @@ def extract(model: nn.Module, images: ImageSet, config: Config, device: torch.de
 
 
 def report(result: ProtocolResult, config: Config, device: torch.device) -> str:
-    """A Markdown table of one row, as a README can print it: when, on what, by which command, and what came out."""
+    """Make a Markdown table of one row for a README: date, device, result, and below it the command."""
     numbers = {"rank-1": "rank1", "mAP": "map", "mINP": "minp"}
     several = len(result.trials) > 1
     cells = {

@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(arguments.resume) if arguments.resume else None
     data = read_data(config.data)
     reads = [config.model.pretrained, *config_files(arguments.config), data.root, *data.pictures]
-    check_output(arguments.output, reads=reads)  # of --resume it may be the next
+    check_output(arguments.output, reads=reads)  # may be --resume's file, which it then replaces
     if warning := validate_for_training(data, config.train.num_instances):
         say(f"note: {warning}")
     config = config.with_num_classes(data.train.num_identities).with_fitting_batch(data.train.num_identities)
