@@ -1,1 +1,1 @@
-"""Search in galleries of features: exact, with FAISS, or in Milvus; what is found as a table, JSON and a sheet."""
+"""Search in galleries of features: exact, with FAISS, or in Milvus; results as a table, JSON or a contact sheet."""

@@ -1,4 +1,4 @@
-"""What a search finds, in which order, and as a table or JSON."""
+"""The result of a search: its hits in order, as a table or as JSON."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,13 +10,13 @@ from ms_vireid.command.arguments import require
 from ms_vireid.command.errors import printable
 from ms_vireid.data.layout import UNKNOWN
 
-NOTHING = -1  # in place of an index where there are fewer than top_k
+NOTHING = -1  # fills up the indices of a query with fewer than top_k hits
 _MATCH = {True: "yes", False: "no", None: "-"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture of the gallery, or a query. path: its name in the feature file. file: its place on disk."""
+    """A picture of the gallery, or a query. path: its name in the feature file. file: where it lies on disk."""
 
     path: str
     file: Path
@@ -26,13 +26,13 @@ class Entry:
 
     @classmethod
     def of(cls, path: str, file: Path, modality: str, camera: int, identity: str) -> "Entry":
-        """camera, identity: as a feature file has them."""
+        """From a row of a feature file, where -1 and "" stand for an unknown camera and identity."""
         return cls(path, file, modality, None if camera == UNKNOWN else camera, identity or None)
 
 
 @dataclass(frozen=True)
 class Hit:
-    """An entry of the gallery that was found, with its inner product with the query."""
+    """An entry of the gallery and its inner product with the query."""
 
     entry: Entry
     similarity: float
@@ -40,18 +40,18 @@ class Hit:
 
 @dataclass(frozen=True)
 class Found:
-    """A query with its hits, nearest first."""
+    """A query and its hits, nearest first."""
 
     query: Entry
     hits: list[Hit]
 
     @property
     def entries(self) -> list[Entry]:
-        """The query's and the hits'."""
+        """The query's entry, then those of the hits."""
         return [self.query, *(hit.entry for hit in self.hits)]
 
     def match(self, hit: Hit) -> bool | None:
-        """Whether a hit shows the query's identity; None where one of them is unknown."""
+        """Whether a hit shows the query's identity; None if either identity is unknown."""
         require(isinstance(hit, Hit), "hit", hit, "one of `hits`")
         identities = self.query.identity, hit.entry.identity
         return None if None in identities else identities[0] == identities[1]
@@ -60,7 +60,7 @@ class Found:
 def hits_of(
     entries: Mapping[int, Entry] | Sequence[Entry], similarity: np.ndarray, index: np.ndarray
 ) -> list[list[Hit]]:
-    """The hits of each query. similarity: float32 [Q, k]. index: int64 [Q, k], into `entries`, or NOTHING."""
+    """List each query's hits. similarity: float32 [Q, k]. index: int64 [Q, k], into `entries`, or NOTHING."""
     return [
         [Hit(entries[i], s) for s, i in zip(*row, strict=True) if i != NOTHING]
         for row in zip(similarity.tolist(), index.tolist(), strict=True)
@@ -70,22 +70,21 @@ def hits_of(
 def nearest(
     search: Callable[[int], tuple[np.ndarray, np.ndarray]], top_k: int, limit: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first `top_k` of a ranking as `evaluate_ranking` orders it, from an index that orders equals as it likes.
+    """The `top_k` nearest in the order of `evaluate_ranking`, from an index that returns ties in any order.
 
-    search: count -> similarities float32 [Q, count], descending, and what they belong to, int64 [Q, count], which
-    orders equal distances; NOTHING where there are fewer. It is asked for more until the equals of the last one end,
-    or `limit` is reached.
+    search: count -> similarities float32 [Q, count], descending, and indices int64 [Q, count], by which ties are
+    ordered; NOTHING where there are fewer. Asks for more until the ties of the last hit end, or `limit` is reached.
 
-    Returns the same as `search`, [Q, min(top_k, limit)].
+    Returns the same pair, [Q, min(top_k, limit)].
     """
     top_k = min(top_k, limit)
     count = min(top_k + 1, limit)
     while True:
         similarity, index = search(count)
-        # As evaluation ranks: in float32, where 1 - similarity is rounded and more are equal.
+        # Evaluation ranks by 1 - similarity in float32, whose rounding makes more ties.
         distance = np.where(index == NOTHING, np.float32(np.inf), np.float32(1) - similarity)
-        ended = (distance[:, -1] > distance[:, top_k - 1]) | np.isinf(distance[:, -1])
-        if count == limit or ended.all():
+        ties_end = (distance[:, -1] > distance[:, top_k - 1]) | np.isinf(distance[:, -1])
+        if count == limit or ties_end.all():
             break
         count = min(2 * count, limit)
     order = np.lexsort((index, distance), axis=1)[:, :top_k]
@@ -93,7 +92,7 @@ def nearest(
 
 
 def format_found(found: Found) -> str:
-    """A query's table: a line for each hit."""
+    """Format a query's table, one line a hit."""
     require(isinstance(found, Found), "found", found, "one of what `Searcher.rank` returns")
     query = found.query
     about = (("camera", query.camera), ("identity", query.identity))
@@ -110,7 +109,7 @@ def format_found(found: Found) -> str:
 
 
 def as_json(found: Found) -> dict:
-    """A query and its hits as plain values; what is unknown is null."""
+    """Turn a query and its hits into plain values; an unknown camera, identity or match becomes null."""
     hits = [
         {"rank": rank, "similarity": hit.similarity, "match": found.match(hit)} | _plain(hit.entry)
         for rank, hit in enumerate(found.hits, 1)

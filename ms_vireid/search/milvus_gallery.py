@@ -1,6 +1,6 @@
-"""Galleries in Milvus: embedded in a folder `PATH.db` (milvus-lite), or on a server, with the same code.
+"""Galleries in Milvus, by the same code embedded in a folder `PATH.db` (milvus-lite) or on a server.
 
-A picture is one entity, its absolute path the primary key, so that adding it again replaces it.
+A picture is one entity with its absolute path as primary key: adding it again replaces it.
 """
 
 import logging
@@ -20,34 +20,33 @@ from ms_vireid.files.writing import require_folder
 from ms_vireid.inference.feature_files import Features
 from ms_vireid.search.found import NOTHING, Entry, Hit, hits_of, nearest
 
-with runtime.environment({"GRPC_VERBOSITY": "NONE"}):  # read at its import; what fails is raised as well
+with runtime.environment({"GRPC_VERBOSITY": "NONE"}):  # read at the import; errors are raised as well
     from grpc import RpcError
     from pymilvus import DataType, MilvusClient, MilvusException
 
 ROWS_AT_ONCE = 1000  # inserted in one message: 3 MiB of 768 dimensions, where servers take 64
 QUERIES_AT_ONCE = 100
-_LONGEST_PATH = 4096  # bytes
-_LONGEST_NAME = 255  # of a folder
-_MOST_RESULTS = 16384  # of a search, by Milvus's own limit
-_CONNECTION, _REPLY = 10, 60  # seconds, to connect, and that a server may take for an answer
-_COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")  # a name, by Milvus's own rules
-_EMBEDDED = {"LOCK", "collections"}  # what milvus-lite makes in a folder first
+_LONGEST = {"picture": 4096, "path": 4096, "modality": 16, "checkpoint": 64, "identity": 255}  # bytes of a text
+_MOST_RESULTS = 16384  # of a search, Milvus's own limit
+_CONNECTION, _REPLY = 10, 60  # seconds to wait for a server's connection and its answers
+_COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")  # Milvus's own rule for names
+_EMBEDDED = {"LOCK", "collections"}  # milvus-lite makes these in a folder first
 _LATER = {"databases", ".database-staging"}
-_INDEXES = {  # type, and how it is built
+_INDEXES = {  # type and parameters
     "exact": ("FLAT", {}),
     "flat": ("FLAT", {}),
     "hnsw": ("HNSW", {"M": 32, "efConstruction": 200}),
 }
 _BREADTH = 128  # ef of HNSW
-_FIELDS = ("picture", "path", "modality", "camera", "identity")  # that a search gives back
+_FIELDS = ("picture", "path", "modality", "camera", "identity")  # that a search returns
 _COLUMNS = (*_FIELDS, "checkpoint", "feature")
-_STRONG = {"consistency_level": "Strong"}  # what was added is found at once
+_STRONG = {"consistency_level": "Strong"}  # a search sees the last insertion
 
 
 def check_gallery(address: str, collection: str, create: bool) -> None:
-    """Raise InputError for an address or a name that cannot be right, before anybody is asked or anything is written.
+    """Raise InputError for a wrong address or name before connecting or writing anything.
 
-    create: whether an embedded gallery may be made where there is none.
+    create: whether to make an embedded gallery where there is none.
     """
     name = f"milvus:{_without_password(address)}"
     if not _COLLECTION.fullmatch(collection):
@@ -77,42 +76,40 @@ def _check_folder(name: str, path: Path, create: bool) -> None:
     require_folder(path, "--gallery")
     if path.exists() and not path.is_dir():
         raise InputError(f"{name}: is a file; a gallery of milvus-lite 3 is a folder: choose another name")
-    held = {one.name for one in path.iterdir()} if path.exists() else set()
-    if held and not (held >= _EMBEDDED or held <= _EMBEDDED | _LATER):  # as it is, or as a killed process left it
+    names = {one.name for one in path.iterdir()} if path.exists() else set()
+    if names and not (names >= _EMBEDDED or names <= _EMBEDDED | _LATER):  # whole, or left by a killed process
         raise InputError(f"{name}: is a folder of other things, not a gallery; choose another name")
-    if not (held or create):
+    if not (names or create):
         raise InputError(f"{name}: no such gallery; make it with --add")
 
 
 class MilvusGallery:
     """A collection, open until `close`.
 
-    address: a path that ends in `.db`, or `http://...` (`http://USER:PASSWORD@HOST:PORT/DATABASE`).
+    address: a path that ends in `.db`, or `http://...` (`http://USER:PASSWORD@HOST:PORT/DATABASE`). create: whether to
+    make an embedded gallery where there is none.
 
     Raises (all methods):
         InputError: the server cannot be reached or refuses, in one line.
     """
 
     def __init__(self, address: str, collection: str, create: bool = False):
-        """create: whether an embedded gallery may be made where there is none."""
         check_gallery(address, collection, create)
         self.name = f"milvus:{_without_password(address)}"
         self.collection = collection
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         served = "://" in address
         self._limit = {"timeout": _REPLY} if served else {}
-        here = "check the address, and that the server runs"
-        with (
-            _reason(self.name),
-            self._errors(here if served else "another process may have it open, or it is not milvus-lite's"),
-        ):
+        local = "another process may have it open, or it is not milvus-lite's"
+        hint = "check the address, and that the server runs" if served else local
+        with _io_errors(self.name), self._errors(hint):
             self.client = MilvusClient(address, timeout=_CONNECTION)
 
     def close(self) -> None:
         self.client.close()
 
     def __len__(self) -> int:
-        """How many pictures it holds; 0 where there is no collection yet."""
+        """Count the pictures; 0 before the collection is made."""
         with self._errors():
             if not self._ask("has_collection", self.collection):
                 return 0
@@ -120,22 +117,22 @@ class MilvusGallery:
             return self._ask("query", self.collection, output_fields=["count(*)"], **_STRONG)[0]["count(*)"]
 
     def add(self, features: Features, kind: str | None = None) -> None:
-        """Insert pictures, or replace those of the same path, in batches; what a stopped run added stays. Raises
-        InputError for a collection of another width, checkpoint or kind of index, or a path that is too long.
+        """Insert pictures in batches, replacing those of the same path; an interrupted call leaves whole batches.
+        Raises InputError for a collection of another width, checkpoint or kind of index, or a path that is too long.
 
-        kind: of the index ("exact", "flat", "hnsw"), where there is no collection yet.
+        kind: of the index of a new collection: "exact", "flat" or "hnsw".
         """
         files = [features.file(path).as_posix() for path in features.paths.tolist()]
-        if long := next((file for file in files if len(file.encode()) > _LONGEST_PATH), None):
-            raise InputError(f"{long}: the path is longer than {_LONGEST_PATH} bytes; shorten it")
+        if long := next((file for file in files if len(file.encode()) > _LONGEST["picture"]), None):
+            raise InputError(f"{long}: the path is longer than {_LONGEST['picture']} bytes; shorten it")
         checkpoint = features.info["checkpoint"]["sha256"]
         with self._errors():
             if self._ask("has_collection", self.collection):
                 self._check(features.features.shape[1], checkpoint, kind)
             else:
                 self._create(features.features.shape[1], kind or "exact")
-            known = (features.paths, features.modality, features.cameras, features.identities)
-            columns = (files, *(column.tolist() for column in known), repeat(checkpoint), features.features)
+            columns = (features.paths, features.modality, features.cameras, features.identities)
+            columns = (files, *(column.tolist() for column in columns), repeat(checkpoint), features.features)
             rows = zip(*columns, strict=False)
             starts = range(0, len(features), ROWS_AT_ONCE)
             for _ in progress(starts, len(starts), "insert", " pictures", ROWS_AT_ONCE):
@@ -146,9 +143,9 @@ class MilvusGallery:
     def search(
         self, queries: Features, top_k: int, cameras: Sequence[int] | None = None, breadth: int | None = None
     ) -> list[list[Hit]]:
-        """The nearest entities of each query; ties are ordered by path. Exact if the collection's index is exact.
-        Raises InputError for no such collection, an empty one, one of another width or checkpoint, and for more
-        results than Milvus gives."""
+        """Find the nearest pictures of each query, ties ordered by path; exact if the collection's index is exact.
+        Raises InputError for a collection that is missing, empty or of another width or checkpoint, and for more
+        results than Milvus returns."""
         size = len(self)
         if not size:
             raise InputError(f"{self.name}: collection {self.collection} holds no picture; fill it with --add")
@@ -167,7 +164,7 @@ class MilvusGallery:
         return hits
 
     def _search(self, queries: np.ndarray, top_k: int, limit: int, expression: str, ef: int | None) -> list[list[Hit]]:
-        entries: list[Entry] = []  # of the last answer, by path: what `index` counts
+        entries: list[Entry] = []  # of the last answer, ordered by path; `index` points into it
 
         def search(count: int) -> tuple[np.ndarray, np.ndarray]:
             parameters = {} if ef is None else {"ef": max(ef, count)}
@@ -197,9 +194,7 @@ class MilvusGallery:
 
     def _create(self, width: int, kind: str) -> None:
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
-        lengths = {"picture": _LONGEST_PATH, "path": _LONGEST_PATH, "modality": 16, "checkpoint": 64}
-        lengths["identity"] = _LONGEST_NAME
-        for name, length in lengths.items():
+        for name, length in _LONGEST.items():
             schema.add_field(name, DataType.VARCHAR, is_primary=name == "picture", max_length=length)
         schema.add_field("camera", DataType.INT64)
         schema.add_field("feature", DataType.FLOAT_VECTOR, dim=width)
@@ -209,15 +204,14 @@ class MilvusGallery:
         self._ask("create_collection", self.collection, schema=schema, index_params=index, **_STRONG)
 
     def _check(self, width: int, checkpoint: str, kind: str | None = None) -> None:
+        """Raise InputError unless the collection fits these features, and load it."""
         where = f"{self.name}: collection {self.collection}"
         fields = {field["name"]: field for field in self._ask("describe_collection", self.collection)["fields"]}
         if not fields.keys() >= {*_COLUMNS}:
             raise InputError(f"{where} was not made by this command; choose another --collection")
-        if "max_length" not in fields["identity"]["params"]:
-            raise InputError(f"{where} was made by an earlier version; choose another --collection and --add again")
-        held = int(fields["feature"]["params"]["dim"])
-        if held != width:
-            raise InputError(f"{where} holds features of {held} dimensions, not {width}; choose another --collection")
+        stored = int(fields["feature"]["params"]["dim"])
+        if stored != width:
+            raise InputError(f"{where} holds features of {stored} dimensions, not {width}; choose another --collection")
         if kind is not None and _INDEXES[kind][0] != self._index_type():
             raise InputError(f"{where} has an index {self._index_type()}; leave out --index {kind}")
         self._ask("load_collection", self.collection)
@@ -226,7 +220,7 @@ class MilvusGallery:
             raise InputError(f"{where} holds features of another checkpoint; choose another --collection")
 
     def _ask(self, what: str, *arguments, **options):
-        """One of the client's calls; a server that does not answer in time is an error."""
+        """Call one of the client's methods; a server that does not answer in time is an error."""
         return getattr(self.client, what)(*arguments, **options, **self._limit)
 
     def _index_type(self) -> str:
@@ -237,20 +231,20 @@ class MilvusGallery:
         try:
             yield
         except (MilvusException, RpcError) as error:
-            said = error.details() if isinstance(error, RpcError) else error.message
+            problem = error.details() if isinstance(error, RpcError) else error.message
             check = "check the server" if self._limit else "free space, or check the folder"
-            raise InputError(f"{self.name}: {said}; {hint or f'{check}, or choose another --collection'}") from None
+            raise InputError(f"{self.name}: {problem}; {hint or f'{check}, or choose another --collection'}") from None
 
 
 @contextmanager
-def _reason(name: str) -> Iterator[None]:
-    """An InputError of the block says why where milvus-lite could not read or write: it tells that its log alone."""
+def _io_errors(name: str) -> Iterator[None]:
+    """Add the reason to an InputError of the block if milvus-lite could not read or write: only its log has it."""
     failures: list[BaseException] = []
-    log, heard = logging.getLogger("milvus_lite"), logging.Handler()
-    heard.emit = lambda record: failures.append(record.exc_info[1]) if record.exc_info else None
+    log, handler = logging.getLogger("milvus_lite"), logging.Handler()
+    handler.emit = lambda record: failures.append(record.exc_info[1]) if record.exc_info else None
     log.setLevel(logging.ERROR)
     log.propagate = False
-    log.addHandler(heard)
+    log.addHandler(handler)
     try:
         yield
     except InputError:
@@ -259,7 +253,7 @@ def _reason(name: str) -> Iterator[None]:
             raise InputError(f"{name}: cannot be opened ({why}); {remedy}") from None
         raise
     finally:
-        log.removeHandler(heard)
+        log.removeHandler(handler)
         log.setLevel(logging.CRITICAL)
 
 

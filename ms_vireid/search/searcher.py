@@ -1,4 +1,4 @@
-"""A trained model as an object: features of pictures, and a search with them."""
+"""A trained model as an object that extracts features of pictures and searches with them."""
 
 import dataclasses
 import os
@@ -29,8 +29,8 @@ class Searcher:
     """A checkpoint's model on a device.
 
     checkpoint: a run folder, or its model.safetensors or last.safetensors. device: "auto", "CPU", "GPU" or "Ascend".
-    program, tf32: as `--program` and `--tf32`. Make it before anything else imports mindspore. Raises InputError
-    (`ms_vireid.InputError`), as all methods do, with one line for what is wrong, where, and what to do.
+    program, tf32: as `--program` and `--tf32`. Make it before anything else imports mindspore. All methods raise
+    `ms_vireid.InputError`, with one line that says what is wrong, where, and what to do.
     """
 
     @in_one_line()
@@ -44,37 +44,38 @@ class Searcher:
 
     @in_one_line()
     def features(self, pictures: Source, modality: str = "auto") -> Features:
-        """Of one picture or several: paths, one folder with all below it, one `.npz` of extract.py, PIL images, or
-        arrays, uint8 [H, W, 3] (RGB) or [H, W].
+        """Extract the features of one picture or several: paths, one folder with all below it, one `.npz` of
+        extract.py, PIL images, or arrays, uint8 [H, W, 3] (RGB) or [H, W].
 
-        modality: "visible" or "infrared"; "auto" takes what the pictures' folders say, and so is not for images and
-        arrays. Returns the columns of a feature file: `features`, float32 [N, C], L2-normalised, `paths`, `identities`
-        and so on; images and arrays are called "0", "1", ... `ms_vireid.inference.feature_files.save_features` writes
-        them for retrieve.py.
+        modality: "visible" or "infrared"; "auto" reads it from the pictures' folders, so not for images and arrays.
+
+        Returns the columns of a feature file: `features`, float32 [N, C], L2-normalised, `paths`, `identities` and so
+        on; images and arrays are named "0", "1", ... `ms_vireid.inference.feature_files.save_features` writes them for
+        retrieve.py.
         """
-        alone = isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray)
-        require(alone or isinstance(pictures, Iterable), "pictures", pictures, "paths, PIL images or arrays")
-        given = [pictures] if alone else list(pictures)
-        if not given:
+        single = isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray)
+        require(single or isinstance(pictures, Iterable), "pictures", pictures, "paths, PIL images or arrays")
+        pictures = [pictures] if single else list(pictures)
+        if not pictures:
             raise InputError("no pictures are given")
         require_choice("modality", modality, (*MODALITIES, "auto"))
-        if all(isinstance(one, str | os.PathLike) for one in given):
-            source = read_source([as_path("pictures", one) for one in given], modality, "pictures")
+        if all(isinstance(one, str | os.PathLike) for one in pictures):
+            source = read_source([as_path("pictures", one) for one in pictures], modality, "pictures")
             if isinstance(source, Pictures):
                 source = source.with_features(self._extractor.extract(source.images), self._info)
             return source
         if modality == "auto":
             raise InputError("images and arrays do not say their modality: give modality='visible' or 'infrared'")
-        return self._features_in_memory([_pixels(number, one) for number, one in enumerate(given)], modality)
+        return self._features_in_memory([_pixels(number, one) for number, one in enumerate(pictures)], modality)
 
     @in_one_line()
     def rank(
         self, query: Source | Features, gallery: Source | Features, top_k: int = 10, rerank: bool = False
     ) -> list[Found]:
-        """The `top_k` nearest pictures of the gallery to each query, nearest first.
+        """Find the `top_k` nearest pictures of the gallery for each query, nearest first.
 
-        query, gallery: what `features` returns, or takes where folders say the modality. rerank: by k-reciprocal
-        encoding among all queries and the whole gallery.
+        query, gallery: what `features` returns, or paths that it takes. rerank: by k-reciprocal encoding of all queries
+        and the whole gallery.
         """
         whole = isinstance(top_k, int | np.integer) and not isinstance(top_k, bool)
         require(whole and top_k >= 1, "top_k", top_k, "a whole number, at least 1")
@@ -82,8 +83,8 @@ class Searcher:
         queries, searched = (one if isinstance(one, Features) else self.features(one) for one in (query, gallery))
         check_features("query", queries)
         check_features("gallery", searched)
-        among = LocalGallery("gallery", searched)
-        hits = among.search_reranked(queries, top_k) if rerank else among.search(queries, top_k)
+        local = LocalGallery("gallery", searched)
+        hits = local.search_reranked(queries, top_k) if rerank else local.search(queries, top_k)
         return found_by(queries, hits)
 
     def _features_in_memory(self, pictures: list[np.ndarray], modality: str) -> Features:
@@ -104,7 +105,7 @@ class Searcher:
 
 
 def _pixels(number: int, picture: object) -> np.ndarray:
-    """uint8 [H, W] or [H, W, 3]; number: of the picture, for errors."""
+    """Check a picture: uint8 [H, W] or [H, W, 3]. number: names it in errors."""
     if isinstance(picture, Image.Image):
         with decoding(f"picture {number}"):
             picture = pixels_of(picture, gray=True)

@@ -1,4 +1,4 @@
-"""Queries with what was found for them, as one picture."""
+"""Contact sheets: queries and their hits as one picture."""
 
 from collections.abc import Sequence
 
@@ -16,22 +16,24 @@ _SIZE = (192, 96)  # pixels, height and width, of each picture
 
 
 def draw_sheet(found: Sequence[Found]) -> tuple[Figure, int]:
-    """A row for each query: itself, then its first ten hits with similarity, camera and identity, marked right or wrong
-    where identities are known. In place of a picture that is missing, or broken, there is a gray field; their number is
-    returned as well."""
-    absent: set = set()
+    """Draw one row a query: itself, then its first ten hits with similarity, camera and identity, marked right or wrong
+    where identities are known. Gray fields stand in for pictures that are missing or broken.
+
+    Returns the figure and the number of these pictures.
+    """
+    missing: set = set()
     rows = []
     for one in found:
-        hits = [_tile(hit.entry, one.match(hit), f"{hit.similarity:.2f}", absent) for hit in one.hits[:SHOWN]]
-        rows.append([_tile(one.query, None, one.query.modality, absent), *hits])
-    return draw_rows(rows, 0.72), len(absent)
+        hits = [_tile(hit.entry, one.match(hit), f"{hit.similarity:.2f}", missing) for hit in one.hits[:SHOWN]]
+        rows.append([_tile(one.query, None, one.query.modality, missing), *hits])
+    return draw_rows(rows, 0.72), len(missing)
 
 
-def _tile(entry: Entry, right: bool | None, text: str, absent: set) -> Tile:
+def _tile(entry: Entry, right: bool | None, text: str, missing: set) -> Tile:
     try:
         pixels = load_image(entry.file, _SIZE)
     except InputError:
-        absent.add(entry.file)
+        missing.add(entry.file)
         field = Image.new("RGB", _SIZE[::-1], (224, 224, 224))
         middle = _SIZE[1] // 2, _SIZE[0] // 2
         ImageDraw.Draw(field).text(middle, "picture\nnot there", "black", anchor="mm", align="center", font_size=16)

@@ -1,4 +1,4 @@
-"""What queries and galleries are read from: feature files, folders of pictures, or pictures."""
+"""Sources of queries and galleries: feature files, folders of pictures, or single pictures."""
 
 import os
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from ms_vireid.inference.feature_files import Features, Pictures, load_features
 
 
 def read_source(paths: Sequence[Path], modality: str, option: str) -> Features | Pictures:
-    """One feature file, one folder, or one or more pictures; raises InputError for a path that is none of these, or
-    pictures whose folders do not say the modality.
+    """Read one feature file, one folder, or one or more pictures. Raises InputError for a path that is none of these,
+    or pictures whose folders do not tell the modality.
 
-    modality: "visible", "infrared" or "auto", of pictures. option: what the paths were given for, for errors.
+    modality: "visible", "infrared" or "auto", of pictures. option: names the paths in errors.
     """
     if len(paths) == 1 and paths[0].suffix.lower() == ".npz":
         return load_features(paths[0])
@@ -31,7 +31,7 @@ def read_source(paths: Sequence[Path], modality: str, option: str) -> Features |
             raise InputError(f"{option} {path}: {state}; give pictures, one folder, or one .npz of extract.py")
     files = [path.absolute() for path in paths]
     root = Path(os.path.commonpath([file.parent for file in files]))
-    each, people = zip(*(read_layout(file.parent, [Path(file.name)], modality) for file in files), strict=True)
-    columns = [np.concatenate([getattr(one, name) for one in each]) for name in ("identities", "cameras", "infrared")]
+    sets, people = zip(*(read_layout(file.parent, [Path(file.name)], modality) for file in files), strict=True)
+    columns = [np.concatenate([getattr(one, name) for one in sets]) for name in ("identities", "cameras", "infrared")]
     names = tuple(file.relative_to(root) for file in files)
     return Pictures(root, names, ImageSet(tuple(files), *columns), np.concatenate(people))

@@ -133,20 +133,6 @@ def test_a_foreign_or_empty_collection_is_refused(opened):
         opened.add(gallery())
 
 
-def test_a_collection_of_an_earlier_version_is_refused(opened):
-    from pymilvus import DataType
-
-    schema = opened.client.create_schema()
-    for name in ("picture", "path", "modality", "checkpoint"):
-        schema.add_field(name, DataType.VARCHAR, is_primary=name == "picture", max_length=64)
-    for name in ("camera", "identity"):
-        schema.add_field(name, DataType.INT64)
-    schema.add_field("feature", DataType.FLOAT_VECTOR, dim=12)
-    opened.client.create_collection("pictures", schema=schema)
-    with pytest.raises(InputError, match="was made by an earlier version; choose another --collection"):
-        opened.add(gallery())
-
-
 def test_a_server_that_is_not_there_is_named_without_its_password(monkeypatch):
     monkeypatch.setattr(milvus_gallery, "_CONNECTION", 1)
     with socket.socket() as free:
