@@ -1,4 +1,4 @@
-"""MindSpore's own format for inference: MindIR, which MindSpore and MindSpore Lite load."""
+"""MindIR, MindSpore's own format for inference, which MindSpore and MindSpore Lite load."""
 
 import logging
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from ms_vireid.programs.replacing import as_written
 
 
 class PaddedMaxPool(nn.Cell):
-    """3x3 windows with stride 2 and padding 1 over values that are not negative, so that zeros pad as well as -inf."""
+    """3x3 windows with stride 2 and padding 1. Zeros pad as well as -inf, since no value is negative after ReLU."""
 
     def __init__(self):
         super().__init__()
@@ -27,8 +27,8 @@ class PaddedMaxPool(nn.Cell):
 
 @contextmanager
 def any_batch(model: nn.Cell) -> Iterator[None]:
-    """Within this block the model takes batches of any size: a ResNet's stem pools by another operator than that of
-    `nn.MaxPool2d` (MaxPool3DWithArgmax and Squeeze), which loses the number of dimensions."""
+    """Let the model take batches of any size within the block. The operators of a stem's `nn.MaxPool2d`
+    (MaxPool3DWithArgmax and Squeeze) lose the number of dimensions, so `PaddedMaxPool` replaces it."""
     stems = [cell for _, cell in model.cells_and_names() if isinstance(cell, ResNet) and cell.has_stem]
     pools = [stem.maxpool for stem in stems]
     try:
@@ -41,7 +41,7 @@ def any_batch(model: nn.Cell) -> Iterator[None]:
 
 
 def write(request: Request, path: Path) -> None:
-    """The graph with its weights; `info` is the file's user_info."""
+    """Write the graph with its weights; `info` becomes the file's user_info."""
     graph = InferenceGraph(request.trained.model, request.modality)
     graph.set_train(False)
     images = Tensor(shape=request.input_shape, dtype=ms.float32)
@@ -49,7 +49,7 @@ def write(request: Request, path: Path) -> None:
     def add_info(proto) -> None:
         proto.user_info.update(request.info)
 
-    logging.disable(logging.CRITICAL)  # MindSpore logs several lines besides raising: one of ours is enough
+    logging.disable(logging.CRITICAL)  # MindSpore also logs the errors that it raises
     try:
         with as_written(request.trained.model), any_batch(request.trained.model):
             ms.export(graph, images, file_name=str(path), file_format="MINDIR", custom_func=add_info)
@@ -58,5 +58,6 @@ def write(request: Request, path: Path) -> None:
 
 
 def load(path: Path) -> Compute:
+    """Load the graph in MindSpore."""
     graph = nn.GraphCell(ms.load(str(path)))
     return lambda images: graph(Tensor(images, ms.float32)).asnumpy()

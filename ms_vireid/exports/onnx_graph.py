@@ -1,7 +1,7 @@
-"""The models as ONNX graphs, written layer by layer from their cells. Needs `pip install -e '.[export]'`.
+"""ONNX graphs, written layer by layer from a model's cells. Needs `pip install -e '.[export]'`.
 
-MindSpore 2.10's own exporters cannot: `mindspore.export` knows neither MaxPool3DWithArgmax (the ResNet's pooling) nor
-Erf, and `mindspore.onnx.export` fails inside on BatchNorm and BroadcastTo.
+MindSpore 2.10's own exporters fail: `mindspore.export` knows neither MaxPool3DWithArgmax (the ResNet's pooling) nor
+Erf, and `mindspore.onnx.export` breaks on BatchNorm and BroadcastTo.
 """
 
 import math
@@ -29,25 +29,26 @@ Value = str | Parameter | np.ndarray | float  # an output's name, a weight, an i
 
 
 class Graph:
-    """Collects nodes and weights; values are passed on by their names."""
+    """Collects nodes and weights; a value is passed on by its name."""
 
     def __init__(self):
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, onnx.TensorProto] = {}
 
     def add(self, operator: str, *inputs: Value, **attributes) -> str:
-        """The name of the output of one more node."""
+        """Add a node; return its output's name."""
         output = f"{operator}_{len(self.nodes)}"
         names = [self._name(value) for value in inputs]
         self.nodes.append(helper.make_node(operator, names, [output], name=output, **attributes))
         return output
 
     def weight(self, name: str, array: np.ndarray) -> str:
+        """Add a weight once; return its name."""
         self.weights.setdefault(name, numpy_helper.from_array(array, name))
         return name
 
     def reshape(self, x: Value, *shape: int) -> str:
-        """To `shape`, in which 0 keeps a dimension and -1 is what is left."""
+        """Reshape to `shape`, in which 0 keeps a dimension and -1 is inferred."""
         return self.add("Reshape", x, np.array(shape))
 
     def _name(self, value: Value) -> str:
@@ -61,7 +62,7 @@ class Graph:
 
 @singledispatch
 def emit(cell: nn.Cell, graph: Graph, x: str) -> str:
-    """Add what `cell` computes of the value named x; returns the output's name."""
+    """Add the nodes of `cell`, applied to the value named x; return the output's name."""
     raise InputError(
         f"{type(cell).__name__}: ms_vireid/exports/onnx_graph.py does not know how to write this layer in ONNX; "
         f"register it there, or convert the checkpoint (parity/convert.py) and export it by torch.onnx"
@@ -185,7 +186,7 @@ def _(cell: NonLocal, graph: Graph, x: str) -> str:
 
 
 def write(request: Request, path: Path) -> None:
-    """The graph, checked, with its `info` as metadata_props; raises InputError for a layer that is not known here."""
+    """Write the checked graph, with `info` as metadata_props. Raises InputError for an unknown layer."""
     graph, model = Graph(), request.trained.model
     features = chain(graph, INPUT, *model.path(request.modality))  # [N, C]
     length = graph.add("Max", graph.add("ReduceL2", features, axes=[1], keepdims=1), 1e-12)
@@ -207,11 +208,11 @@ def write(request: Request, path: Path) -> None:
 
 
 def load(path: Path) -> Compute:
-    """The graph in ONNX Runtime, on the CPU."""
+    """Load the graph in ONNX Runtime, on the CPU."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: session.run([OUTPUT], {INPUT: images})[0]
 
 
 def _pair(size: int | tuple[int, ...]) -> list[int]:
-    """(rows, columns), also of one number for both; MindSpore's cells have either, or four with two leading ones."""
+    """[rows, columns] of a cell's size: one number for both, two, or four with two leading ones."""
     return [size, size] if isinstance(size, int) else list(size[-2:])

@@ -1,4 +1,4 @@
-"""Inference graphs in files: what is stored with them, and the proof that they compute what the checkpoint does."""
+"""Inference graphs in files, with the metadata they carry and the proof that they compute what the checkpoint does."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -24,9 +24,9 @@ from ms_vireid.inference.trained import TrainedModel
 
 BOTH = "both"  # the modality of a graph that takes either
 INPUT, OUTPUT = "images", "features"
-TOLERANCE = 1e-5  # of the largest entry: float32 in another order of operations, 1e-6 seen
-MARGIN = 4.0  # times what rounding alone does to a checkpoint's features, if that is more (see `reference`)
-DISTINCT = 100.0  # times the limit, between different pictures: less could hide a graph that ignores them
+TOLERANCE = 1e-5  # of the largest entry: float32 in another order of operations makes 1e-6
+MARGIN = 4.0  # times the effect of rounding alone, if that is more (see `reference`)
+DISTINCT = 100.0  # times the limit, the least distance of different pictures: less could hide a graph that ignores them
 HALF_ULP = 2.0**-24  # of float32, relative
 PICTURES = 3
 CAMERAS = {"visible": 1, "infrared": 3}  # of the procedural pictures
@@ -36,11 +36,11 @@ Compute = Callable[[np.ndarray], np.ndarray]  # images float32 [N, 3, H, W] -> f
 
 @dataclass(frozen=True)
 class Request:
-    """One graph to write."""
+    """A graph to write."""
 
     trained: TrainedModel
-    modality: str  # of its pictures: "visible", "infrared" or `BOTH`
-    batch_size: int | None = None  # pictures a call; None: any number
+    modality: str  # "visible", "infrared" or `BOTH`
+    batch_size: int | None = None  # None: any
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -52,15 +52,15 @@ class Request:
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """The batch sizes that the graph is tried with."""
+        """The batch sizes to try the graph with."""
         return (1, PICTURES) if self.batch_size is None else (self.batch_size,)
 
     @property
     def info(self) -> dict[str, str]:
-        """What a user of the graph needs to know, as texts, in JSON where they are not texts already.
+        """Metadata for users of the graph, as texts; values of other types are JSON.
 
-        A picture is decoded as `decoding` says, resized to `image_size` (H, W) with the filter `resize`, and becomes
-        (pixel / 255 - mean) / std in the order `layout` and `channel_order`.
+        To prepare a picture, decode it as `decoding` says, resize it to `image_size` (H, W) with the filter `resize`,
+        and take (pixel / 255 - mean) / std in the order `layout` and `channel_order`.
         """
         trained = self.trained
         values = {
@@ -83,7 +83,7 @@ class Request:
 
 
 class InferenceGraph(nn.Cell):
-    """Pictures of one modality to features: images float32 [N, 3, H, W] -> [N, C], L2-normalised."""
+    """Maps pictures of one modality, float32 [N, 3, H, W], to L2-normalised features [N, C]."""
 
     def __init__(self, model: nn.Cell, modality: str):
         super().__init__(auto_prefix=False)  # parameters keep the checkpoint's names
@@ -94,18 +94,18 @@ class InferenceGraph(nn.Cell):
         return self.model(images, self.modality)
 
 
-def modalities_of(trained: TrainedModel, wanted: str | None) -> tuple[str, ...]:
-    """A graph each: PMT has one path, whatever the picture; AGW's and MUN's first layers differ by modality. Raises
-    InputError for one modality of a model that has one path."""
+def modalities_of(trained: TrainedModel, modality: str | None) -> tuple[str, ...]:
+    """List the graphs to export: one a modality if the model's first layers differ, as AGW's and MUN's do, else one for
+    both. Raises InputError if a `modality` is chosen for a model with one graph."""
     if trained.model.BY_MODALITY:
-        return (wanted,) if wanted else MODALITIES
-    if wanted:
-        raise InputError(f"--modality {wanted}: a PMT has one graph for both modalities; leave the option out")
+        return (modality,) if modality else MODALITIES
+    if modality:
+        raise InputError(f"--modality {modality}: a PMT has one graph for both modalities; leave the option out")
     return (BOTH,)
 
 
 def probe_images(image_size: tuple[int, int], modalities: Sequence[str]) -> np.ndarray:
-    """Procedural pictures of different people, preprocessed, of the modalities in turn: float32 [PICTURES, 3, H, W]."""
+    """Draw and preprocess pictures of different people, the modalities in turn: float32 [PICTURES, 3, H, W]."""
     images = []
     for number in range(PICTURES):
         camera = Camera(0, CAMERAS[modalities[number % len(modalities)]], image_size)
@@ -115,7 +115,7 @@ def probe_images(image_size: tuple[int, int], modalities: Sequence[str]) -> np.n
 
 
 class Reference(NamedTuple):
-    """What a graph should compute: images float32 [N, 3, H, W] to features [N, C], within `limit` of their largest."""
+    """The expected result: images float32 [N, 3, H, W], their features [N, C], and the limit of the relative error."""
 
     images: np.ndarray
     features: np.ndarray
@@ -123,11 +123,11 @@ class Reference(NamedTuple):
 
 
 def reference(request: Request) -> Reference:
-    """The checkpoint's own features of the probe images; raises InputError if those of different pictures are nearly
-    the same, so that they verify nothing.
+    """Compute the checkpoint's features of the probe images. Raises InputError if those of different pictures are
+    nearly the same, which would verify nothing.
 
-    The limit is `TOLERANCE`, or, if that is more, `MARGIN` times what changes when the images' values are rounded
-    otherwise: a BNNeck that takes off a large common mean amplifies rounding, in a small PMT a hundredfold.
+    The limit is `TOLERANCE` or, if larger, `MARGIN` times the change that rounding the images differently makes: a
+    BNNeck that subtracts a large common mean amplifies rounding, in a small PMT a hundredfold.
     """
     trained = request.trained
     images = probe_images(trained.image_size, request.modalities)
@@ -137,7 +137,7 @@ def reference(request: Request) -> Reference:
     scale = float(np.abs(features).max()) or 1.0
     limit = max(TOLERANCE, MARGIN * float(np.abs(others - features).max() / scale))
     nearest = min(np.abs(features[i] - features[j]).max() for j in range(PICTURES) for i in range(j)) / scale
-    if not nearest > DISTINCT * limit:  # also if it is not a number
+    if not nearest > DISTINCT * limit:  # also if it is NaN
         raise InputError(
             f"{trained.path}: features of different pictures are only {nearest:.1e} apart, with rounding errors up to "
             f"{limit:.0e}; it is not trained, or broken, and no export of it could be verified"
@@ -146,10 +146,10 @@ def reference(request: Request) -> Reference:
 
 
 def largest_error(compute: Compute, expected: Reference, batch_sizes: Sequence[int]) -> float:
-    """The largest difference between a graph's features and the checkpoint's, over the largest entry of these, in
-    batches of all the sizes; pictures are repeated to fill the last batch.
+    """Measure a graph's largest error, relative to the largest entry of the checkpoint's features, in batches of each
+    size; pictures repeat to fill the last batch.
 
-    Raises ValueError for features of another shape, not finite, the same for each picture, or off by more than the
+    Raises ValueError for features of a wrong shape, not finite, the same for each picture, or off by more than the
     limit.
     """
     worst = 0.0
@@ -174,12 +174,12 @@ def largest_error(compute: Compute, expected: Reference, batch_sizes: Sequence[i
 
 
 def export_verified(requests: dict[Path, Request], format: ModuleType) -> dict[Path, tuple[float, float]]:
-    """Write a graph for each path, all or none: under a temporary name first, renamed when it is verified.
+    """Write a graph for each path, all or none: each gets its name once all are verified.
 
-    format: `mindir` or `onnx_graph`. Its `write(request, path)` exports a request with its `info`; its `load(path)`
-    returns a function that runs the file.
+    format: `mindir` or `onnx_graph`, whose `write(request, path)` exports a graph with its `info`, and whose
+    `load(path)` returns a function that runs it.
 
-    Returns the largest error and its limit of each. Raises InputError if a file cannot be written, or a graph does not
+    Returns each graph's largest error and limit. Raises InputError if a file cannot be written, or a graph does not
     compute what the checkpoint does.
     """
     errors = {}

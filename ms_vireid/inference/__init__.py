@@ -1,4 +1,4 @@
-"""Trained models at work: their features, of pictures on disk or of a data set's test pictures, and the evaluation."""
+"""Inference with trained models: features of pictures and of test sets, and the evaluation."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from ms_vireid.programs.program import Program
 
 
-def checkpoint_file(given: Path | str) -> Path:
-    """A checkpoint as it is, and of a run's folder its model."""
-    run = RunFolder(given)
-    return run.model if run.path.is_dir() else run.path
+def checkpoint_file(path: Path | str) -> Path:
+    """The checkpoint at `path`: a file, or the model of a run folder."""
+    run = RunFolder(path)
+    return (run.checkpoint(run.model) or run.model) if run.path.is_dir() else run.path
 
 
 def files_read(*checkpoints: Path) -> list[Path]:
-    """What a command with these checkpoints may read of theirs: they, and their runs' own files beside them."""
+    """List the files that a command may read for these checkpoints: themselves and the files of their runs."""
     files = map(checkpoint_file, checkpoints)
     return [path for file in files for path in (file, *RunFolder(file.parent).files)]
 
 
 def begin(device: str, program: str, *checkpoints: Path, tf32: bool = False) -> "tuple[str, Program]":
-    """Set the device up for trained models: what it is, in words, and the program that `choose` takes. Raises
-    InputError, before that, for a checkpoint that is not there. tf32: as `runtime.round_products`."""
+    """Set up the device for trained models; return its description and the program that `choose` takes. Raises
+    InputError, before that, for a missing checkpoint. tf32: as in `runtime.round_products`."""
     for path in checkpoints:
         require_file(checkpoint_file(path), "checkpoint file")
     device = runtime.set_up(device)
@@ -40,7 +40,7 @@ def begin(device: str, program: str, *checkpoints: Path, tf32: bool = False) -> 
 
 
 def start_inference(arguments: argparse.Namespace, *checkpoints: Path) -> "Program":
-    """`begin` as the arguments of `add_inference` ask for; prints what computes, and returns the program."""
+    """Call `begin` with the arguments of `add_inference`; print the device line and return the program."""
     device, program = begin(arguments.device, arguments.program, *checkpoints, tf32=arguments.tf32)
     say(f"device: {device}; {program}")
     return program

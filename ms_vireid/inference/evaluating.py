@@ -19,8 +19,8 @@ CORRUPTED_EVALUATIONS = 10  # as published
 def searched_features(
     extractor: "FeatureExtractor", data: ReIDData, config: EvaluationConfig, group: ProcessGroup = ALONE
 ) -> tuple[np.ndarray, list[Trial]]:
-    """Features of what the protocol's trials search, float32 [N, C] in the order of data.test (zeros elsewhere); raises
-    InputError as `FeatureExtractor.extract` and `protocol_trials` do."""
+    """Extract the features that the protocol's trials use, once each: float32 [N, C] in the order of data.test, zeros
+    elsewhere. Raises InputError as `FeatureExtractor.extract` and `protocol_trials` do."""
     trials = protocol_trials(data, config)
     used = np.unique(np.concatenate([part for trial in trials for part in (trial.query, trial.gallery)]))
     rows = extractor.extract(data.test.subset(used), group=group, **_mirrored(config))
@@ -36,20 +36,19 @@ def _mirrored(config: EvaluationConfig) -> dict[str, bool]:
 def evaluate_model(
     extractor: "FeatureExtractor", data: ReIDData, config: EvaluationConfig, group: ProcessGroup = ALONE
 ) -> ProtocolResult:
-    """Extract what the protocol's trials need, once, and rank every trial; processes of a group share the first."""
+    """Extract features and rank every trial; the processes of a group share the extraction."""
     features, trials = searched_features(extractor, data, config, group)
     return evaluate_trials(features, data.test, trials, data.protocol, config.rerank)
 
 
 def frost_photographs(config: EvaluationConfig) -> tuple[np.ndarray, ...]:
-    """The user's photographs of frost, if a folder is given; raises InputError as `read_photographs` does."""
+    """Read the user's photographs of frost, if any. Raises InputError as `read_photographs` does."""
     return () if config.frost is None else read_photographs(config.frost)
 
 
 def evaluate_corrupted(extractor: "FeatureExtractor", data: ReIDData, config: EvaluationConfig) -> ProtocolResult:
-    """The same with corrupted visible pictures (Chen et al., NeurIPS 2021), as the mean of ten evaluations, each of a
-    version of the set, which draws each visible picture's type and severity. As in the benchmark's release all of them
-    search the protocol's first trial."""
+    """Evaluate with corrupted visible pictures (Chen et al., NeurIPS 2021): the mean over ten versions of the set, each
+    of which draws type and severity for every picture. All search the first trial, as in the benchmark's release."""
     trial = protocol_trials(data, config)[0]
     used = np.unique(np.concatenate([trial.query, trial.gallery]))
     infrared, visible = used[data.test.infrared[used]], used[~data.test.infrared[used]]

@@ -1,4 +1,4 @@
-"""Features of many pictures, kept beside the output batch by batch, so that an interrupted run can go on."""
+"""Feature extraction that resumes: each batch is stored beside the output as soon as it is computed."""
 
 import hashlib
 import json
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from ms_vireid.inference.features import FeatureExtractor
 
 STATE, FEATURES = "state.json", "features.bin"  # of a partial result: a `_State`, and float32 [N, width]
-LOCK = "lock"  # keeps other processes out of it
+LOCK = "lock"  # keeps other processes out
 
 
 class _State(BaseModel):
-    plan: dict  # the checkpoint and the pictures that the features belong to
-    batches: int = Field(0, ge=0)  # that are whole in features.bin
-    checksum: str = ""  # of their features
+    plan: dict  # the checkpoint and pictures
+    batches: int = Field(0, ge=0)  # complete in features.bin
+    checksum: str = ""  # of these batches' features
     width: int = Field(0, ge=0, lt=2**31)  # of a feature; 0 before the first
     broken: dict[int, str] = {}  # pictures of these batches that cannot be decoded, and why
 
 
 class _Batches(EvaluationBatches):
-    """As EvaluationBatches without the pictures that cannot be decoded: images, indices, and {index: why} of those."""
+    """EvaluationBatches that leave out pictures that cannot be decoded: images, indices, and {index: why} of those."""
 
     def read(self, number: int, memory: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
         index = list(map(int, self.batches[number]))
@@ -53,9 +53,9 @@ class _Batches(EvaluationBatches):
 
 @contextmanager
 def partial_result(output: Path) -> Iterator[Path]:
-    """The folder beside the output in which the work is kept, this process's alone in the block, at whose end it is
-    removed; if the block fails, it stays. Raises InputError if another process works there, it holds something else, or
-    it cannot be written."""
+    """Make and lock the folder beside the output that stores the partial result. It is removed after the block, or
+    stays if the block fails. Raises InputError if another process has it, it holds something else, or it cannot be
+    written."""
     partial = output.with_name(f"{output.name}.partial")
     try:
         if os.path.lexists(partial):
@@ -63,25 +63,26 @@ def partial_result(output: Path) -> Iterator[Path]:
         partial.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"{partial}: cannot be written ({error}); choose another --output") from None
-    held = lock(partial / LOCK)
+    folder_lock = lock(partial / LOCK)
     try:
         yield partial
-        _forget(partial)
+        _remove_files(partial)
         (partial / LOCK).unlink(missing_ok=True)
-        with suppress(OSError):  # another process that waited for it has begun there
+        with suppress(OSError):  # another process has started there
             partial.rmdir()
     finally:
-        held.release()
+        folder_lock.release()
 
 
 def extract_resumably(
     extractor: "FeatureExtractor", images: ImageSet, partial: Path, plan: dict, skip_broken: bool = False
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """What `FeatureExtractor.extract` returns, and the pictures that cannot be decoded: their rows mean nothing.
+    """Extract as `FeatureExtractor.extract` does; also return the pictures that cannot be decoded, whose rows mean
+    nothing.
 
-    partial: a `partial_result`, in which the array lies. plan: what the features depend on
-    besides the pictures and their size. Raises as `FeatureExtractor.by_batch`, and InputError if no picture can be
-    decoded, or one that is not to be skipped, or `partial` cannot be written.
+    partial: a `partial_result`, which holds the array. plan: what the features depend on besides the pictures and their
+    size. Raises as `FeatureExtractor.by_batch` does, and InputError if no picture can be decoded, or, without
+    `skip_broken`, one of them, or `partial` cannot be written.
     """
     batches = _Batches(images, extractor.image_size, extractor.batch_size)
     pictures = {"pictures": _checksum(images), "image_size": list(extractor.image_size), "batch": extractor.batch_size}
@@ -100,11 +101,11 @@ def extract_resumably(
                 features = _rows(partial, len(images), state.width, "r+")
             if len(index):
                 if rows.shape[1] != state.width:
-                    held = f"holds features of {state.width} dimensions, the model's have {rows.shape[1]}"
-                    raise InputError(f"{partial}: {held}; remove it")
+                    problem = f"holds features of {state.width} dimensions, the model's have {rows.shape[1]}"
+                    raise InputError(f"{partial}: {problem}; remove it")
                 features[index] = rows
                 features.flush()
-                state.checksum = _continued(state.checksum, rows)
+                state.checksum = _chained(state.checksum, rows)
             state.batches += 1
             state.broken |= broken
             write_json(partial / STATE, state.model_dump())
@@ -117,23 +118,23 @@ def extract_resumably(
     return features, state.broken
 
 
-def _forget(partial: Path) -> None:
+def _remove_files(partial: Path) -> None:
     for name in (FEATURES, STATE):
         (partial / name).unlink(missing_ok=True)
 
 
 def _begin(partial: Path, plan: dict, batches: EvaluationBatches) -> _State:
-    """The state of the partial result if it has the same plan, else of one that is made anew; raises InputError if it
-    cannot be written."""
-    with suppress(InputError, OSError, ValueError):  # a file is missing or damaged: all is made anew below
+    """Read the state of a partial result with this plan, or start a new one. Raises InputError if it cannot be
+    written."""
+    with suppress(InputError, OSError, ValueError):  # missing or damaged: start anew below
         state = read_json(partial / STATE, _State)
-        if state.plan == plan and _can_be(state, batches) and state.checksum == _held(partial, state, batches):
+        if state.plan == plan and _fits(state, batches) and state.checksum == _stored(partial, state, batches):
             return state
     if (partial / STATE).exists() or (partial / FEATURES).exists():
         other = "of other pictures, another checkpoint or batch size"
         say(f"note: {partial} is {other}, or damaged; begun anew")
     try:
-        _forget(partial)
+        _remove_files(partial)
     except OSError as error:
         raise InputError(f"{partial}: cannot be written ({error}); choose another --output") from None
     state = _State(plan=plan)
@@ -142,7 +143,7 @@ def _begin(partial: Path, plan: dict, batches: EvaluationBatches) -> _State:
 
 
 def _require_partial(partial: Path) -> None:
-    """Raise InputError for anything but a folder with a partial result, damaged or not."""
+    """Raise InputError unless this is the folder of a partial result, whole or damaged."""
     if obstacle(partial) == FOLDER:
         remove_leftovers(partial)
         names = {path.name for path in partial.iterdir() if not TEMPORARY.fullmatch(path.name)}
@@ -152,7 +153,7 @@ def _require_partial(partial: Path) -> None:
 
 
 def _is_foreign(partial: Path) -> bool:
-    """Whether one of the two files is no file of ours: a link for example, or a state of another program alone."""
+    """Whether one of the two files is not ours: a link for example, or another program's state.json."""
     if any(map(obstacle, (partial / STATE, partial / FEATURES))):
         return True
     if (partial / FEATURES).exists():
@@ -164,9 +165,9 @@ def _is_foreign(partial: Path) -> bool:
     return not isinstance(tree, dict) or "plan" not in tree
 
 
-def _can_be(state: _State, batches: EvaluationBatches) -> bool:
-    """Whether there are as many batches and such pictures in them, and a width if any of these is decoded."""
-    done = {index for given in batches.batches[: state.batches] for index in given.tolist()}
+def _fits(state: _State, batches: EvaluationBatches) -> bool:
+    """Whether the state agrees with the batches: their number, the broken pictures, a width if any is decoded."""
+    done = {index for batch in batches.batches[: state.batches] for index in batch.tolist()}
     return (
         state.batches <= len(batches)
         and state.broken.keys() <= done
@@ -174,23 +175,23 @@ def _can_be(state: _State, batches: EvaluationBatches) -> bool:
     )
 
 
-def _held(partial: Path, state: _State, batches: EvaluationBatches) -> str:
-    """The checksum of the features that are on disk. Raises OSError or ValueError where the file is missing or of
-    another size."""
+def _stored(partial: Path, state: _State, batches: EvaluationBatches) -> str:
+    """Compute the checksum of the features on disk. Raises OSError or ValueError if the file is missing or has another
+    size."""
     if not state.width:
         return ""
     count, checksum = len(batches.images), ""
     if (partial / FEATURES).stat().st_size != 4 * count * state.width:
         raise ValueError("another size")
     features = _rows(partial, count, state.width, "r")
-    for given in batches.batches[: state.batches]:
-        if len(index := [i for i in given.tolist() if i not in state.broken]):
-            checksum = _continued(checksum, features[index])
+    for batch in batches.batches[: state.batches]:
+        if len(index := [i for i in batch.tolist() if i not in state.broken]):
+            checksum = _chained(checksum, features[index])
     return checksum
 
 
-def _continued(checksum: str, rows: np.ndarray) -> str:
-    """A checksum of float32 [n, C] and of all rows before them."""
+def _chained(checksum: str, rows: np.ndarray) -> str:
+    """Continue the checksum of all earlier rows with float32 [n, C]."""
     return hashlib.sha256(checksum.encode() + np.ascontiguousarray(rows, np.float32).tobytes()).hexdigest()
 
 
@@ -199,7 +200,7 @@ def _rows(partial: Path, count: int, width: int, mode: str) -> np.ndarray:
 
 
 def _checksum(images: ImageSet) -> str:
-    """A checksum of what the features depend on: paths, sizes, times of change and modalities."""
+    """Compute a checksum of the pictures' paths, sizes, modification times and modalities."""
     digest = hashlib.sha256()
     for path, infrared in zip(images.paths, images.infrared, strict=True):
         try:

@@ -1,12 +1,12 @@
-"""Feature files: what `extract.py` writes and others read.
+"""Feature files, which `extract.py` writes and other commands read.
 
-An `.npz` file, not compressed, with N rows in the order of the folder or the list (skipped pictures have none):
+An uncompressed `.npz` with N rows in the order of the folder or the list, without skipped pictures:
 
     features    float32 [N, C]   after BNNeck, L2-normalised: similarity is the inner product
     paths       str [N]          relative to the folder of the pictures, with forward slashes
     modality    str [N]          "visible" or "infrared"
-    identities  str [N]          as the folders are called, "" where they do not say
-    cameras     int32 [N]        as the folders say, -1 where they do not
+    identities  str [N]          names of the folders, "" where unknown
+    cameras     int32 [N]        from the folders, -1 where unknown
     info        str []           JSON: format, version (of ms_vireid), checkpoint (file, sha256, epoch), config (the
                                  run's), images (absolute path of the folder), skipped (picture: why)
 """
@@ -32,8 +32,8 @@ from ms_vireid.files.checks import DAMAGED, check_archive, require_file
 from ms_vireid.files.writing import atomic_write
 
 FORMAT = 2
-COLUMNS = {"paths": "U", "modality": "U", "identities": "U", "cameras": "i"}  # kinds of the columns besides features
-_MOST_MEMBERS = 100  # of an archive: those above, or an index, and what later versions may add
+COLUMNS = {"paths": "U", "modality": "U", "identities": "U", "cameras": "i"}  # dtype kinds of the other columns
+_MOST_MEMBERS = 100  # of an archive, with room for what later versions add
 _MAKE = "make it with ms_vireid/extract.py"
 
 
@@ -43,7 +43,7 @@ class _Source(BaseModel):
 
 
 class Info(BaseModel):
-    """What `info` must hold."""
+    """The required keys of `info`."""
 
     format: int
     version: str
@@ -68,7 +68,7 @@ class Features:
         return len(self.paths)
 
     def file(self, path: str) -> Path:
-        """Where the picture of one of `paths` lay when its feature was extracted."""
+        """The place of a picture, one of `paths`, when its feature was extracted."""
         return Path(self.info["images"], path)
 
     def rows(self, index: np.ndarray) -> "Features":
@@ -85,7 +85,7 @@ class Pictures:
     identities: np.ndarray
 
     def with_features(self, features: np.ndarray, info: dict) -> Features:
-        """features: float32 [N, C]. info: of a feature file but for `images`."""
+        """Attach features, float32 [N, C]. info: of a feature file, whose `images` is filled in."""
         return Features(
             features,
             np.array([name.as_posix() for name in self.names]),
@@ -98,8 +98,8 @@ class Pictures:
 
 @in_one_line()
 def save_features(path: Path | str, content: Features) -> None:
-    """Write features; the same content gives the same bytes. Raises InputError as `check_features`, `check_names` and
-    `atomic_write` do."""
+    """Write a feature file, the same bytes for the same content. Raises InputError as `check_features`, `check_names`
+    and `whole` do."""
     path = as_path("path", path)
     require(path.suffix.lower() == ".npz", "path", str(path), "of a file whose name ends in .npz")
     check_features("content", content)
@@ -108,7 +108,7 @@ def save_features(path: Path | str, content: Features) -> None:
 
 
 def write_archive(path: Path, content: Features, **arrays: np.ndarray) -> None:
-    """An archive of these arrays and of all of `content` but the features; raises InputError as `atomic_write` does."""
+    """Write these arrays and all of `content` but its features. Raises InputError as `whole` does."""
     columns = {name: getattr(content, name) for name in COLUMNS}
     info = np.array(json.dumps(content.info, sort_keys=True))
     with atomic_write(path) as temporary, ZipFile(temporary, "w") as archive:
@@ -119,18 +119,20 @@ def write_archive(path: Path, content: Features, **arrays: np.ndarray) -> None:
 
 @in_one_line()
 def load_features(path: Path | str) -> Features:
-    """Read and check a feature file; raises InputError as all that it calls does."""
+    """Read and check a feature file. Raises InputError if it is missing, damaged or wrong."""
     path = as_path("path", path)
-    held = read_archive(path, "a feature file", _MAKE)
-    content = from_archive(path, held, held.get("features"))
+    members = read_archive(path, "a feature file", _MAKE)
+    content = from_archive(path, members, members.get("features"))
     check_features(path, content)
     check_names(path, content)
     return content
 
 
 def check_features(name: Path | str, content: Features) -> None:
-    """Raise InputError, which calls them by `name`, unless these are features that can be compared: there is one, they
-    are finite and L2-normalised, and `check_columns` finds nothing. (`check_names`, twice as slow, is for files.)"""
+    """Raise InputError unless there are features, finite and L2-normalised, and `check_columns` passes.
+
+    name: for errors. (`check_names` takes twice as long and is for files alone.)
+    """
     require(isinstance(content, Features), str(name), content, "features")
     features = content.features
     if not _is_array(features) or features.ndim != 2 or features.dtype != np.float32 or not features.size:
@@ -142,8 +144,8 @@ def check_features(name: Path | str, content: Features) -> None:
 
 
 def check_columns(name: Path | str, content: Features, count: int) -> None:
-    """Raise InputError unless the columns besides the features of `count` pictures, and the `info`, are of the types
-    and the version that they must be."""
+    """Raise InputError unless `info` and the columns other than features, for `count` pictures, have the right types
+    and version."""
     try:
         info = Info.model_validate(content.info)
         json.dumps(content.info, sort_keys=True)
@@ -155,21 +157,21 @@ def check_columns(name: Path | str, content: Features, count: int) -> None:
     if info.format != FORMAT:
         raise InputError(f"{name}: feature format {info.format}, this version reads {FORMAT}; extract again")
     for column, kind in COLUMNS.items():
-        held = getattr(content, column)
-        if not _is_array(held) or held.shape != (count,) or held.dtype.kind != kind:
-            raise InputError(f"{name}: {column} is {_kind(held)}, it must be [{count}]")
+        values = getattr(content, column)
+        if not _is_array(values) or values.shape != (count,) or values.dtype.kind != kind:
+            raise InputError(f"{name}: {column} is {_kind(values)}, it must be [{count}]")
 
 
 def check_names(name: Path | str, content: Features) -> None:
-    """Raise InputError for pictures' and people's names that cannot be printed, and modalities that there are not."""
+    """Raise InputError for names of pictures or people that cannot be printed, and for unknown modalities."""
     refuse_names([*content.paths.tolist(), *content.identities.tolist()], name)
-    strange = content.modality[~np.isin(content.modality, MODALITIES)]
-    if len(strange):
-        raise InputError(f"{name}: modality {strange[0].item()!r} is not one of {', '.join(MODALITIES)}")
+    unknown = content.modality[~np.isin(content.modality, MODALITIES)]
+    if len(unknown):
+        raise InputError(f"{name}: modality {unknown[0].item()!r} is not one of {', '.join(MODALITIES)}")
 
 
 def _is_array(value: object) -> bool:
-    """Other subclasses of NumPy's, as masked arrays, compute otherwise."""
+    """Refuse NumPy's other subclasses, such as masked arrays, which compute differently."""
     return type(value) in (np.ndarray, np.memmap)
 
 
@@ -178,8 +180,8 @@ def _kind(value: object) -> str:
 
 
 def read_archive(path: Path, what: str, remedy: str) -> dict[str, np.ndarray | bytes]:
-    """The members of an archive by name. Raises InputError if there is no such file, it is not `what` it should be or
-    damaged, or there is not enough memory."""
+    """Read the members of an archive by name. Raises InputError if the file is missing, damaged or not `what`, or if
+    memory does not suffice."""
     require_file(path, f"file; {remedy}")
     try:
         check_archive(path, _MOST_MEMBERS)
@@ -190,14 +192,14 @@ def read_archive(path: Path, what: str, remedy: str) -> dict[str, np.ndarray | b
         raise InputError(f"{path}: is not {what} ({why}); {remedy}") from None
 
 
-def from_archive(path: Path, held: Mapping[str, np.ndarray | bytes], features: np.ndarray | None) -> Features:
-    """These features with the columns that an archive holds, for `check_columns`. Raises InputError if one of them, or
-    of the features, is missing, or `info` is not JSON."""
-    arrays = {name: held.get(name) for name in (*COLUMNS, "info")} | {"features": features}
-    if lacks := sorted(name for name, array in arrays.items() if not isinstance(array, np.ndarray)):
-        raise InputError(f"{path}: is not a feature file: lacks {', '.join(lacks)}; {_MAKE}")
+def from_archive(path: Path, members: Mapping[str, np.ndarray | bytes], features: np.ndarray | None) -> Features:
+    """Put features and an archive's other columns together, still to be checked. Raises InputError if any is missing,
+    or `info` is not JSON."""
+    arrays = {name: members.get(name) for name in (*COLUMNS, "info")} | {"features": features}
+    if missing := sorted(name for name, array in arrays.items() if not isinstance(array, np.ndarray)):
+        raise InputError(f"{path}: is not a feature file: lacks {', '.join(missing)}; {_MAKE}")
     try:
-        arrays["info"] = json.loads(str(held["info"]))
+        arrays["info"] = json.loads(str(members["info"]))
     except (ValueError, RecursionError):
         raise InputError(f"{path}: its info is not JSON; {_MAKE}") from None
     return Features(**arrays)

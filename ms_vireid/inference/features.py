@@ -1,4 +1,4 @@
-"""Features of pictures: the forward passes of a trained model."""
+"""Features of pictures, by a trained model's forward passes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -20,8 +20,8 @@ from ms_vireid.programs.program import Program, Queued
 
 
 def checked(queued: Queued, names: Sequence[object]) -> np.ndarray:
-    """The rows, float32 [n, C]; raises InputError, with the picture's name, for a feature that is not finite or could
-    not be normalised."""
+    """Read the features, float32 [n, C]. Raises InputError, with the picture's name, for one that is not finite or not
+    normalised."""
     rows = queued.read()
     if fault := first_fault(rows):
         row, problem = fault
@@ -31,7 +31,7 @@ def checked(queued: Queued, names: Sequence[object]) -> np.ndarray:
 
 @dataclass(eq=False)
 class FeatureExtractor:
-    """A model, and the program that computes its BNNeck features, L2-normalised.
+    """A model, and the program that computes its L2-normalised BNNeck features.
 
     image_size: (H, W). batch_size: pictures at a time. workers: processes that decode them; 0: this one does.
     """
@@ -41,8 +41,7 @@ class FeatureExtractor:
     image_size: tuple[int, int]
     batch_size: int
     workers: int = 0
-    # By modality, where the model's way differs.
-    _computed: dict[str, Callable] = field(default_factory=dict, init=False)
+    _queues: dict[str, Callable] = field(default_factory=dict, init=False)  # by kind of picture
 
     @classmethod
     def configured(cls, model: ReIDModel, program: Program, config: Config) -> "FeatureExtractor":
@@ -50,30 +49,30 @@ class FeatureExtractor:
 
     @property
     def ahead(self) -> int:
-        """Batches to queue before one's features are read, so that a device does not wait for the next."""
+        """Batches to queue before reading one's features, so that the device does not wait."""
         return 1 if self.program.compiled else 0
 
     def queue(self, pixels: np.ndarray, modality: str) -> Queued:
-        """Have the features of at most `batch_size` pictures of one modality computed, float32 [n, 3, H, W]."""
+        """Queue the features of at most `batch_size` pictures of one modality, float32 [n, 3, H, W]."""
         kind = modality if self.model.BY_MODALITY else "all"
-        if kind not in self._computed:
-            self._computed[kind] = self.program.features(self.model, modality, self.batch_size)
-        return self._computed[kind](pixels)
+        if kind not in self._queues:
+            self._queues[kind] = self.program.features(self.model, modality, self.batch_size, kind)
+        return self._queues[kind](pixels)
 
     def features_of(self, pixels: np.ndarray, modality: str) -> np.ndarray:
-        """The features of `queue`: float32 [n, C]."""
+        """Compute what `queue` queues: float32 [n, C]."""
         return self.queue(pixels, modality).read()
 
     def checked(self, pixels: np.ndarray, modality: str, names: Sequence[object]) -> np.ndarray:
-        """As `features_of`; raises InputError as `checked` does."""
+        """As `features_of`; raises InputError as the function `checked` does."""
         return checked(self.queue(pixels, modality), names)
 
     def by_batch(self, batches: EvaluationBatches, start: int = 0, flip: bool = False) -> Iterator[tuple]:
-        """For each batch from `start` on: indices int [n], features float32 [n, C] (None of an empty batch), and the
-        rest of the batch. The model keeps its mode (training or evaluation), also when the iterator is closed early.
+        """Yield for each batch from `start` on: indices int [n], features float32 [n, C] (None for an empty batch), and
+        the rest of the batch. The model returns to its mode, training or evaluation, even if the iterator is closed.
 
-        Raises InputError for a picture that cannot be decoded and as `checked`, and KeyboardInterrupt on Ctrl-C or
-        SIGTERM, after the batch in hand.
+        Raises InputError for a picture that cannot be decoded and as `checked` does, and KeyboardInterrupt on Ctrl-C
+        or SIGTERM, after the current batch.
         """
         training = self.model.training
         self.model.set_train(False)
@@ -81,9 +80,9 @@ class FeatureExtractor:
             with closing(iterate(batches, self.workers, start, bound=not self.program.compiled)) as items:
                 shown = progress(items, len(batches), "features", " images", self.batch_size, start)
                 queued = ((self._queued(batches.images, *item[:2], flip), *item[1:]) for item in shown)
-                for ways, index, *rest in behind(queued, self.ahead):
+                for versions, index, *rest in behind(queued, self.ahead):
                     names = [batches.images.paths[i] for i in index]
-                    rows = [checked(way, names) for way in ways]
+                    rows = [checked(version, names) for version in versions]
                     yield index, np.mean(rows, axis=0) if rows else None, *rest
         finally:
             self.model.set_train(training)
@@ -96,11 +95,11 @@ class FeatureExtractor:
         flip: bool = False,
         renormalise: bool = False,
     ) -> np.ndarray:
-        """Features of all pictures: float32 [N, C] in the order of `images`. Raises as `by_batch` does.
+        """Extract the features of all pictures: float32 [N, C] in the order of `images`. Raises as `by_batch` does.
 
         version: corrupts the visible pictures. group: the processes that share the work; each gets all features.
-        flip: each is the mean of the picture's features and those of the picture turned left to right, not normalised
-        again: it ranks as the sum of both, which LLCM's authors take. renormalise: it is, as in CAJ's release.
+        flip: average each picture's feature with its mirror image's; this ranks as their sum, which LLCM's authors
+        take. renormalise: normalise that mean, as in CAJ's release.
         """
         batches = EvaluationBatches(images, self.image_size, self.batch_size, version, group.rank, group.world_size)
         features = None
@@ -110,14 +109,14 @@ class FeatureExtractor:
                     features = np.zeros((len(images), rows.shape[1]), np.float32)
                 features[index] = rows
         features = group.merge_rows(features)
-        return (
-            features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12) if renormalise else features
-        )
+        if renormalise:
+            features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+        return features
 
     def _queued(self, images: ImageSet, pixels: np.ndarray, index: np.ndarray, flip: bool) -> list[Queued]:
-        """Of the pictures at `index`, all of one modality, and with `flip` of them turned left to right; or []."""
+        """Queue the pictures at `index`, all of one modality, and with `flip` their mirror images; [] without any."""
         if not len(index):
             return []
         modality = "infrared" if images.infrared[index[0]] else "visible"
-        ways = [pixels, np.ascontiguousarray(pixels[:, :, :, ::-1])] if flip else [pixels]
-        return [self.queue(way, modality) for way in ways]
+        versions = [pixels, np.ascontiguousarray(pixels[:, :, :, ::-1])] if flip else [pixels]
+        return [self.queue(version, modality) for version in versions]

@@ -1,4 +1,4 @@
-"""Trained models from checkpoints alone, for the commands that use or show them."""
+"""Trained models, rebuilt from their checkpoints alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,28 +23,28 @@ from ms_vireid.programs.program import Program, choose
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A checkpoint's model, in evaluation mode, with the configuration of its run."""
+    """A checkpoint's model in evaluation mode, with the configuration of its run."""
 
     path: Path
     config: Config
     model: ReIDModel
-    extractor: FeatureExtractor  # of the model, in the run's batches
+    extractor: FeatureExtractor  # with the run's batch size
     record: dict  # saved with the weights
     left_out: tuple[str, ...]  # names of the file's parameters that only training needs
 
     def read_data(self, root: str | None) -> ReIDData:
-        """The data set that the model is tested on, from where `data_config` says; raises InputError as that and the
-        data set's reader do, and for a test picture that cannot be read."""
+        """Read the run's data set. Raises InputError as `data_config` and the reader do, and for a test picture that
+        cannot be read."""
         data = read_data(data_config(self.config.data, RunFolder(self.path.parent), root))
         check_pictures(data.test)
         return data
 
     def source(self) -> dict:
-        """What a feature file says of it."""
+        """The checkpoint's identity, as a feature file records it."""
         return {"file": self.path.name, "sha256": file_checksum(self.path), "epoch": self.record.get("epoch")}
 
     def feature_info(self) -> dict:
-        """The `info` of features that it makes, before any folder of pictures is known."""
+        """The `info` of its features, before any folder of pictures is known."""
         about = {"format": FORMAT, "version": project_version(), "checkpoint": self.source()}
         return about | {"config": dump_config(self.config), "images": "", "skipped": {}}
 
@@ -54,9 +54,10 @@ class TrainedModel:
 
 
 def load(paths: Sequence[Path | str], program: Program | None = None, inference: bool = True) -> list[TrainedModel]:
-    """The models of some checkpoints or run folders, computed by a program, or MindSpore's operators; with `inference`
-    without the parts that only training needs. Raises InputError for a file that is missing, foreign, or unfit for its
-    own configuration.
+    """Load the models of checkpoints or run folders. Raises InputError for a file that is missing, foreign, or does not
+    fit its own configuration.
+
+    program: computes them (default: `operators`). inference: leave out the parts that only training needs.
     """
     checkpoints = [load_checkpoint(checkpoint_file(path)) for path in paths]
     configs = [trusted_config(checkpoint) for checkpoint in checkpoints]

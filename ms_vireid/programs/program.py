@@ -1,6 +1,6 @@
-"""How a model is computed: `Program`, and the choice of one.
+"""`Program`, the way a device computes a model, and the choice of one.
 
-Models, losses, optimisers and the training step are plain MindSpore and know nothing of this.
+Models, losses, optimisers and the training step are plain MindSpore and know no program.
 """
 
 import time
@@ -24,13 +24,13 @@ from ms_vireid.programs.replacing import Table, functions_in_place, replace_meth
 
 
 class Program:
-    """Prepares a model, its loss and its optimiser, and computes training steps and features by them.
+    """Prepares a model, its loss and its optimiser, and computes training steps and features with them.
 
     Args:
-        amp: "float16" or "bfloat16", to train with `HalfWeights`.
+        amp: "float16" or "bfloat16" to train with `HalfWeights`.
     """
 
-    compiled = False  # into one graph, which is queued as a whole
+    compiled = False  # whether a step is one graph, queued as a whole
     table: Table
 
     def __init__(self, amp: str | bool = False):
@@ -42,7 +42,7 @@ class Program:
         return type(self).__name__.lower()
 
     def prepare(self, model: nn.Cell, loss: nn.Cell | None = None, optimizer: nn.Cell | None = None) -> None:
-        """Replace the methods that the table names. Load the weights first, and call it again after other ones."""
+        """Replace the methods that the table names. Load weights first; call it again after loading others."""
         cells = [cell for part in (model, loss, optimizer) if part is not None for _, cell in part.cells_and_names()]
         replace_methods(cells, self.table)
         for cell in getattr(model, "recomputed", ()):
@@ -52,20 +52,17 @@ class Program:
             self._half = HalfWeights(model, self.half_dtype)
 
     def settle(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
-        """What else a program does to a model."""
+        """Do what else this program does to a model."""
         if any(isinstance(cell, nn.Conv2d) for cell in cells):
             runtime.cap_convolutions()
 
     def computed(self, function: Callable) -> Callable:
-        """The function as this program computes it; the cells that it calls are prepared."""
-        if self.compiled:
+        """Wrap a function of prepared cells so that this program computes it."""
 
-            def whole(*inputs):
-                return function(*inputs)
+        def call(*inputs):
+            return function(*inputs)
 
-            computing = ms.jit(whole)
-        else:
-            computing = function
+        computing = ms.jit(call) if self.compiled else function
 
         def compute(*inputs):
             with functions_in_place(self.table):
@@ -74,7 +71,7 @@ class Program:
         return compute
 
     def layout(self, optimizer: nn.Cell) -> Layout:
-        """Where the optimiser's weights are. They move into contiguous buffers, once, and after they were loaded."""
+        """Move the optimiser's weights into contiguous buffers at the first call; load them before."""
         if self._layout is None:
             half = self._half
             self._layout = ContiguousWeights(optimizer, half.names() if half else ())
@@ -83,8 +80,8 @@ class Program:
         return self._layout
 
     def gradients(self, function: Callable, optimizer: nn.Cell) -> Callable:
-        """From function(images, *inputs) -> (loss, ...) to one that also returns the gradients of the loss, as the
-        optimiser takes them."""
+        """Wrap function(images, *inputs) -> (loss, ...) to return its values and the loss's gradients, as the optimiser
+        takes them."""
         half, layout = self._half, self.layout(optimizer)
         weights = half.differentiated(layout.weights) if half else layout.weights
         value_and_gradients = ms.value_and_grad(function, None, weights, has_aux=True)
@@ -98,14 +95,17 @@ class Program:
         return gradients_of
 
     def step(self, update: Callable, announce: bool = False) -> "Step":
-        """A training step of update(images, labels, key, progress, scalars) -> terms, which uses `gradients`.
+        """Make a training step of update(images, labels, key, progress, scalars) -> terms, which uses `gradients`.
 
-        announce: say when it is compiled.
+        announce: print when it is compiled.
         """
         return Step(self, update, self._half, announce and self.compiled)
 
-    def features(self, model: nn.Cell, modality: str, batch_size: int) -> Callable[[np.ndarray], "Queued"]:
-        """What computes the features of at most `batch_size` pictures of a modality, float32 [n, 3, H, W]."""
+    def features(self, model: nn.Cell, modality: str, batch_size: int, kind: str) -> Callable[[np.ndarray], "Queued"]:
+        """Make a function that queues the features of at most `batch_size` pictures, float32 [n, 3, H, W].
+
+        kind: names these pictures when their graph is compiled.
+        """
         if not self.compiled:
             compute = self.computed(model)
             return lambda pictures: Queued(compute(Tensor(pictures, ms.float32), modality), len(pictures))
@@ -113,18 +113,17 @@ class Program:
         def features(images: Tensor) -> Tensor:
             return model(images, modality)
 
-        compute, begun = self.computed(features), False
+        compute, compiled = self.computed(features), False
 
         def queue(pictures: np.ndarray) -> Queued:
-            nonlocal begun
-            whole = np.ascontiguousarray(pictures, np.float32)
-            if len(pictures) < batch_size:  # the graph is of one size
-                whole = np.zeros((batch_size, *pictures.shape[1:]), np.float32)
-                whole[: len(pictures)] = pictures
-            first, begun = not begun, True
-            kind = modality if model.BY_MODALITY else "all"
+            nonlocal compiled
+            padded = np.ascontiguousarray(pictures, np.float32)
+            if len(pictures) < batch_size:  # the graph takes full batches only
+                padded = np.zeros((batch_size, *pictures.shape[1:]), np.float32)
+                padded[: len(pictures)] = pictures
+            first, compiled = not compiled, True
             with announced(f"the features of {kind} pictures") if first else nullcontext():
-                return Queued(compute(runtime.to_device(whole)), len(pictures), whole)
+                return Queued(compute(runtime.to_device(padded)), len(pictures), padded)
 
         return queue
 
@@ -142,45 +141,46 @@ class Step:
         self._step = program.computed(step)
         self._half = half
         self._announce = announce
-        self._begun = False
-        self._sent = ()  # of the last step: their copies to the device may still be under way
+        self._compiled = False
+        self._sent = ()  # inputs of the last step, kept while they may still be copied to the device
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, key: int, progress: float, scalars: np.ndarray
     ) -> Tensor:
-        """Queue a step on images float32 [2PK, 3, H, W] with labels int32 [2PK], the step's key of 32 bits and the
+        """Queue a step on images float32 [2PK, 3, H, W] with labels int32 [2PK], the step's 32-bit key and the
         optimiser's scalars; progress is 0 at the run's first step and 1 at its last.
 
-        Returns the terms that `update` gives: float32 [terms], on the device. Reading them waits for the step.
+        Returns the terms of `update`: float32 [terms], on the device. Reading them waits for the step.
         """
         arrays = images, _packed(labels, key, progress, scalars)
         inputs = tuple(map(runtime.to_device, arrays))
         self._sent = arrays, inputs
-        begins, self._begun = not self._begun, True
-        if self._half is not None and begins:  # the weights may have been set since
+        first, self._compiled = not self._compiled, True
+        if self._half is not None and first:  # the weights may have been loaded since
             self._half.refresh()
         with (
             self._half.in_place() if self._half is not None else nullcontext(),
-            announced("the training step") if begins and self._announce else nullcontext(),
+            announced("the training step") if first and self._announce else nullcontext(),
         ):
             return self._step(*inputs, scalars.shape)
 
 
 class Queued(NamedTuple):
-    """Features under way, [at least count, C], and the pictures, which may still be on their way to the device."""
+    """Queued features, [at least count, C], and their pictures, kept while they may still be copied to the device."""
 
     rows: Tensor
     count: int
     pictures: np.ndarray | None = None
 
     def read(self) -> np.ndarray:
+        """Wait for the features: float32 [count, C]."""
         return self.rows.asnumpy()[: self.count]
 
 
 def _packed(labels: np.ndarray, key: int, progress: float, scalars: np.ndarray) -> np.ndarray:
-    """What a step needs besides pictures, float32 [n]: one small copy to the device in place of many.
+    """Pack a step's other inputs into float32 [n]: one small copy to the device instead of many.
 
-    Labels are whole numbers below 2^24, and the key is in two halves of 16 bits: float32 holds all of them exactly.
+    Labels are below 2^24, and the key is split into halves of 16 bits: float32 holds all of them exactly.
     """
     high, low = divmod(int(key), 1 << 16)
     return np.concatenate([[high, low, progress], scalars.ravel(), labels], dtype=np.float32)
@@ -198,7 +198,7 @@ def _unpacked(packed: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, T
 
 @contextmanager
 def announced(what: str) -> Iterator[None]:
-    """A block that compiles `what` and runs it for the first time."""
+    """Print that the block compiles `what`, and how long it took."""
     say(f"compiling {what} ...")
     started_at = time.perf_counter()
     yield
@@ -214,23 +214,23 @@ OF_DEVICE = {
 
 
 def program(name: str, amp: str | bool = False) -> Program:
-    """One of `OF_DEVICE`, for the device that is set. It is imported now: `kernels` and `cuda` want a compiler."""
+    """Make one of `OF_DEVICE`, for the current device. Imports it now: `kernels` and `cuda` need a compiler."""
     return getattr(import_module(f"ms_vireid.programs.{name}"), name.capitalize())(amp)
 
 
 def choose(name: str, amp: str | bool = False, recompute: bool = False, option: str = "train.program=") -> Program:
-    """What `train.program`, or another option for a trained model, asks for on the device that is set.
+    """Make the program that `train.program`, or another `option`, names for the current device.
 
-    auto compiles where work is queued to a device: operator by operator a GPU waits for Python. On a CPU the kernels,
-    which compute in float32 alone, are faster. MindSpore's cache of compiled graphs is left off: from it a second
-    process begins in 1 s instead of 17, and its loss is not a number (a small PMT, MindSpore 2.10, CPU).
+    auto: a compiled graph on a GPU or an Ascend, which would wait for Python between operators; on a CPU the kernels,
+    which are faster but compute in float32 only. MindSpore's cache of compiled graphs stays off: with it a second
+    process starts in 1 s instead of 17, and its loss is NaN (a small PMT, MindSpore 2.10, CPU).
 
     cuda, a graph with this project's CUDA kernels, is the fastest on a GPU (PMT on an H100: 192 ms a step for 269 in
-    float32, 53 for 121 in float16), and has to be asked for: what is recomputed is not computed by them yet.
+    float32, 53 for 121 in float16). It is opt-in, as it does not support recomputation yet.
 
     Raises:
-        InputError: no such program; kernels on another device, or with mixed precision; bfloat16 but not on an Ascend;
-            cuda but not on a GPU, without a compiler for it, or with recomputation.
+        InputError: no such program; kernels on another device, or with mixed precision; bfloat16 on another device than
+            an Ascend; cuda on another device than a GPU, without a compiler, or with recomputation.
     """
     require_choice("program", name, ("auto", *PROGRAMS))
     device = ms.get_context("device_target")

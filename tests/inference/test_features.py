@@ -85,4 +85,4 @@ def test_a_graph_is_compiled_once_for_each_way_through_the_model_and_fills_up_sm
         pixels = rng.standard_normal((count, 3, *SIZE)).astype(np.float32)
         for modality in ("visible", "infrared"):
             np.testing.assert_array_equal(extractor.features_of(pixels, modality), pixels[:, :, 0, 0])
-    assert sorted(extractor._computed) == graphs
+    assert sorted(extractor._queues) == graphs
