@@ -6,24 +6,23 @@ from functools import cache
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
-from mindspore.utils import _reuse_data_ptr  # for parameters of this kind, in the libraries that train large models
+from mindspore.utils import _reuse_data_ptr  # made for such buffers in libraries that train large models
 
-_ALIGNED = 128  # elements, 512 bytes of float32: each parameter begins where memory of its own would
+_ALIGNED = 128  # elements, 512 bytes of float32: the alignment of separate parameters
 
 
 class Contiguous:
-    """Parameters of one type within `buffer`, a parameter of one axis; zeros fill the gaps between them.
+    """Parameters of one type inside `buffer`, a one-dimensional parameter, with zeros in the gaps.
 
-    Both may be read, and written by `ops.assign` and by operators; `set_data` would give a parameter other memory.
-    MindSpore does not know that they share it. A graph may read the parts and then write the buffer, if all that reads
-    them is needed for what is written, as gradients are.
+    Read them and write them by `ops.assign` and other operators; `set_data` would move a parameter elsewhere. MindSpore
+    does not know that they share memory: a graph may read the parts and then write the buffer only if what it writes
+    depends on all these reads, as an update does on the gradients.
     """
 
     def __init__(self, name: str, parameters: Sequence[Parameter]):
         gaps = [-p.size % _ALIGNED for p in parameters]
         self.parameters = tuple(parameters)
-        # Each gap with the number of the first parameter behind it.
-        self._gaps = tuple((i, gap) for i, gap in enumerate(gaps, 1) if gap)
+        self._gaps = tuple((i, gap) for i, gap in enumerate(gaps, 1) if gap)  # i: of the next parameter
         memory = self.joined(tuple(parameters))  # on the device
         self.buffer = Parameter(memory, name=name, requires_grad=False)
         self.buffer.set_data(memory)
@@ -33,8 +32,8 @@ class Contiguous:
             start += parameter.size + gap
 
     def joined(self, tensors: tuple[Tensor, ...]) -> Tensor:
-        """Tensors of the parameters' shapes, of one type, as one of the buffer's shape."""
-        rows = _each(_row, tensors)  # not by a loop, in which MindSpore's compiler goes a level deeper with each turn
+        """Join tensors of the parameters' shapes, of one type, into one of the buffer's shape."""
+        rows = _each(_row, tensors)  # not a loop: MindSpore's compiler would nest a level deeper at each iteration
         pieces = ()
         start = 0
         for end, gap in self._gaps:
@@ -57,27 +56,27 @@ def _row(tensor: Tensor) -> Tensor:
 
 
 class Layout:
-    """An optimiser's weights as they are."""
+    """An optimiser's weights where they are."""
 
     def __init__(self, optimizer: nn.Cell):
         self.weights = optimizer.weights
 
     def joined(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Gradients in the order of `weights` as the optimiser takes them."""
+        """Arrange gradients, in the order of `weights`, for the optimiser."""
         return gradients
 
 
 class ContiguousWeights(Layout):
-    """An optimiser's weights and states in buffers, one of each group, or two: those named in `apart` have their own.
+    """An optimiser's weights and states in contiguous buffers: one a group, or two if some are named in `separate`.
 
-    The optimiser's `weights`, states and `group_of` become the buffers'; `weights` here are the parameters themselves,
-    in the order of the buffers.
+    The optimiser's `weights`, states and `group_of` become those of the buffers; `weights` here are the parameters
+    themselves, in the order of the buffers.
     """
 
-    def __init__(self, optimizer: nn.Cell, apart: Collection[str] = ()):
-        parts: dict[tuple[int, bool], list[int]] = {}  # places of the weights
+    def __init__(self, optimizer: nn.Cell, separate: Collection[str] = ()):
+        parts: dict[tuple[int, bool], list[int]] = {}  # -> indices of the weights
         for place, (weight, group) in enumerate(zip(optimizer.weights, optimizer.group_of, strict=True)):
-            parts.setdefault((group, weight.name in apart), []).append(place)
+            parts.setdefault((group, weight.name in separate), []).append(place)
         parts = dict(sorted(parts.items()))
         for name in ("weights", *optimizer.STATES):
             parameters = getattr(optimizer, name)
@@ -94,7 +93,7 @@ class ContiguousWeights(Layout):
         self._ranges = tuple(zip((0, *ends[:-1]), ends, strict=True))
 
     def joined(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """In float32."""
+        """Join gradients buffer by buffer, in float32."""
         joined = ()
         for i in range(len(self.buffers)):
             start, end = self._ranges[i]

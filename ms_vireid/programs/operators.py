@@ -1,4 +1,4 @@
-"""The program `operators`: MindSpore's operators one by one (PyNative), for debugging."""
+"""The program `operators`: MindSpore's operators one at a time (PyNative), for debugging."""
 
 import mindspore as ms
 from mindspore import nn
@@ -9,20 +9,19 @@ from ms_vireid.programs.program import Program
 
 
 class Operators(Program):
-    """An error names its operator: each is waited for."""
+    """Waits for each operator, so that an error names it."""
 
     def __init__(self, amp: str | bool = False):
         super().__init__(amp)
-        device = ms.get_context("device_target")
-        self.table = TABLES[device]
+        self.table = TABLES[ms.get_context("device_target")]
 
     def settle(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
         super().settle(model, cells)
-        ms.runtime.launch_blocking()  # from queued operators MindSpore 2.10 may crash instead
+        ms.runtime.launch_blocking()  # MindSpore 2.10 may crash on an error in queued operators
 
 
-# MindSpore hands the gradient of `nn.LayerNorm` to an Ascend without its epsilon, and CANN takes 1e-12; the older
-# BatchNorm takes a variance for the mean of squares less the squared mean.
+# On an Ascend, MindSpore does not pass epsilon to the gradient of `nn.LayerNorm`, and CANN takes 1e-12; the older
+# BatchNorm computes a variance as the mean of squares minus the squared mean.
 TABLES = {
     "CPU": reproducible.TABLE,
     "GPU": optimizers.TABLE,

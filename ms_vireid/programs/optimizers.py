@@ -1,4 +1,4 @@
-"""Updates of contiguous weights by MindSpore's fused operators, in place of an optimiser's own."""
+"""Optimiser updates of contiguous weights by MindSpore's fused operators."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,12 @@ _ONE = Tensor(1.0, ms.float32)
 
 
 def adamw_scalars(self: nn.Cell, step: int, learning_rates: Sequence[float]) -> np.ndarray:
-    """For MindSpore's fused operator, which has no bias correction:  w -= lr (m / (sqrt(v) + eps) + decay w).
+    """Scalars for MindSpore's fused operator, which has no bias correction:  w -= lr (m / (sqrt(v) + eps) + decay w).
 
-    With c1 = 1 - beta1^t and c2 = 1 - beta2^t it computes the corrected update exactly when it is given
+    With c1 = 1 - beta1^t and c2 = 1 - beta2^t, the corrected update is exactly this operator's with
     lr sqrt(c2) / c1,  eps sqrt(c2)  and  decay c1 / sqrt(c2)  in place of lr, eps and decay.
     """
-    # The operator takes 1 - beta in float32; its moments are that much off, and the corrections undo it.
+    # The operator rounds 1 - beta to float32, which scales its moments; the corrections undo that.
     rounding1, rounding2 = (float(np.float32(1) - np.float32(beta)) / (1.0 - beta) for beta in self.betas)
     correction1 = rounding1 * (1.0 - self.betas[0] ** step)
     root2 = np.sqrt(rounding2 * (1.0 - self.betas[1] ** step))
@@ -42,8 +42,8 @@ def adamw(self: nn.Cell, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool
 
 
 def _clamp(self: nn.Cell) -> None:
-    """By taking off the difference: `ops.assign` is two copies on a GPU. (What an update's operator returns is not the
-    weight on a CPU.)"""
+    """Clamp weights to their group's limits, by subtracting the difference: `ops.assign` copies twice on a GPU. Reads
+    the weight itself, since an update's operator returns something else on a CPU."""
     for i in range(len(self.weights)):
         limits, weight = self.limits[self.group_of[i]], self.weights[i]
         if limits is not None:
@@ -61,9 +61,8 @@ def _decayed(self: nn.Cell, gradients: tuple[Tensor, ...], numbers: Tensor) -> t
 
 
 def sgd(self: nn.Cell, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
-    """Not by `ops.SGD`, which copies every weight on a GPU. The Nesterov step of `ops.ApplyMomentum` is not Nesterov's
-    on a CPU, nor on a GPU, where MindSpore makes one operator of several: they take a second one, along the
-    gradient."""
+    """`ops.SGD` copies every weight on a GPU. `ops.ApplyMomentum` computes the Nesterov step wrongly on a CPU, and on a
+    GPU, where MindSpore fuses several: a second operator steps along the gradient."""
     numbers = scalars.reshape(-1)
     momentum = numbers[2]
     decayed = _decayed(self, gradients, numbers)
@@ -71,7 +70,7 @@ def sgd(self: nn.Cell, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
         lr = numbers[3 * self.group_of[i]]
         lr = lr * momentum if self.nesterov else lr
         _along_buffer(self.weights[i], self.momentum_buffer[i], lr, decayed[i], momentum)
-    # In a loop of its own: MindSpore makes one operator of all of `ApplyMomentum` on a GPU.
+    # A separate loop: on a GPU MindSpore fuses all `ApplyMomentum` into one operator.
     if self.nesterov:
         for i in range(len(self.weights)):
             _along_gradient(self.weights[i], numbers[3 * self.group_of[i]], decayed[i])
@@ -91,8 +90,7 @@ def ascend_sgd(self: nn.Cell, gradients: tuple[Tensor, ...], scalars: Tensor) ->
     return True
 
 
-# An optimiser's own update, of as many operators as its equation has, is for every program what the fused one has to
-# agree with.
+# The optimiser's own update, operator by operator as in its equation, is the reference for the fused ones.
 _ADAMW = {"AdamW.scalars": adamw_scalars, "AdamW.construct": adamw}
 TABLE = _ADAMW | {"SGD.construct": sgd}
 ASCEND = _ADAMW | {"SGD.construct": ascend_sgd}

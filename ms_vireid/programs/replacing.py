@@ -1,7 +1,7 @@
-"""What takes the place of methods and functions: tables, and how they are put in place.
+"""Tables of replacements for methods and functions, and their installation.
 
-A key of a table is a method (`nn.Dense.construct`); the qualified name of one that this room may not import
-("AdamW.update"); or a function as a module and a name, `(ops, "cat")`, which code calls as `ops.cat`.
+A table's key is a method (`nn.Dense.construct`), the qualified name of a method that this room may not import
+("AdamW.update"), or a module and a function's name, `(ops, "cat")`, for a function called as `ops.cat`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,11 +11,11 @@ from types import MethodType, ModuleType
 from mindspore import nn
 
 Table = Mapping[Callable | str | tuple[ModuleType, str], Callable]
-_REPLACED = "_replaced_methods"  # attribute of a cell: their names
+_REPLACED = "_replaced_methods"  # a cell's attribute with their names
 
 
 def replace_methods(cells: Iterable[nn.Cell], table: Table) -> None:
-    """Give each cell the table's functions in place of its methods, also of inherited ones."""
+    """Replace each cell's methods, also inherited ones, by the table's functions."""
     methods = [key for key in table if not isinstance(key, tuple)]
     names = {(key if isinstance(key, str) else key.__name__).rpartition(".")[2] for key in methods}
     for cell in cells:
@@ -31,7 +31,7 @@ def replace_methods(cells: Iterable[nn.Cell], table: Table) -> None:
 
 
 def name_of(key: Callable | str | tuple[ModuleType, str]) -> str:
-    """A function's, and of a method its class's."""
+    """The name of a function, or of a method's class."""
     if isinstance(key, tuple):
         return key[1]
     return (key if isinstance(key, str) else key.__qualname__).partition(".")[0].strip("_")
@@ -39,21 +39,20 @@ def name_of(key: Callable | str | tuple[ModuleType, str]) -> str:
 
 @contextmanager
 def functions_in_place(table: Table) -> Iterator[None]:
-    """Within this block the table's functions are those that their modules have. A graph looks for them when it is
-    compiled."""
-    replaced = {key: getattr(*key) for key in table if isinstance(key, tuple)}
-    for module, name in replaced:
+    """Replace the table's functions in their modules within the block. A graph looks them up when it is compiled."""
+    originals = {key: getattr(*key) for key in table if isinstance(key, tuple)}
+    for module, name in originals:
         setattr(module, name, table[module, name])
     try:
         yield
     finally:
-        for (module, name), function in replaced.items():
+        for (module, name), function in originals.items():
             setattr(module, name, function)
 
 
 @contextmanager
 def as_written(model: nn.Cell) -> Iterator[None]:
-    """Within this block the model's cells compute by their own methods."""
+    """Undo all replacements of the model's methods within the block."""
     replaced = [
         (cell, name, vars(cell).pop(name))
         for _, cell in model.cells_and_names()

@@ -1,9 +1,9 @@
-"""CPU replacements that are bitwise reproducible, in every program.
+"""CPU replacements that are bitwise reproducible, for every program.
 
-MindSpore cuts an operator's numbers into as many parts as were fastest in its first calls, and computes the logarithms
-and powers of those that do not fill a vector, at the end of each part, otherwise than the others. So the last bit of a
-loss depended on how long a process had been at work, and a training that went on could differ from one that was never
-stopped. Logarithms in float64 compute all alike.
+MindSpore splits an operator's elements into as many parts as were fastest in its first calls. At the end of each part,
+elements that do not fill a vector get their logarithms and powers from other code, so the last bit of a loss depends on
+how long a process has run, and a resumed training could differ from one that never stopped. In float64 the difference
+vanishes.
 """
 
 import mindspore as ms
@@ -11,7 +11,7 @@ from mindspore import Tensor, nn, ops
 
 from ms_vireid.models.layers import GEM_MIN, GeM
 
-LINEAR = 20.0  # from which softplus(x) is x in float32
+LINEAR = 20.0  # above it softplus(x) is x in float32
 
 
 def cross_entropy(self: nn.CrossEntropyLoss, logits: Tensor, labels: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def gem(self: GeM, x: Tensor) -> Tensor:
 
 
 def _power(x: Tensor, power: Tensor | float) -> Tensor:
-    """x float32, above 0; power float64 [1] or a number."""
+    """x^power of float32 x > 0; power: float64 [1] or a number."""
     return ops.exp(ops.log(x.astype(ms.float64)) * power).astype(ms.float32)
 
 

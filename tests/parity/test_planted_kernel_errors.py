@@ -63,11 +63,11 @@ def path_of_another_sample(patch):
 
 
 def gradient_to_the_upper_left(patch):
-    def unsearched(_original, _planes, x, y, gradient, of_x):
-        of_x[:] = 0
-        of_x[:, ::2, ::2] = gradient
+    def unsearched(_original, _planes, x, y, gradient, grad_x):
+        grad_x[:] = 0
+        grad_x[:, ::2, ::2] = gradient
 
-    changed(patch, pooling, "_max_pool_derivative", unsearched)
+    changed(patch, pooling, "_max_pool_gradient", unsearched)
 
 
 def gradient_of_too_few_rows(patch):
@@ -112,8 +112,8 @@ def biased_running_variance(patch):
 
 
 def average_not_divided(patch):
-    def undivided(original, planes, of_pooled, ratio, of_x):
-        original(planes, ratio * ratio * of_pooled, ratio, of_x)
+    def undivided(original, planes, grad_pooled, ratio, grad_x):
+        original(planes, ratio * ratio * grad_pooled, ratio, grad_x)
 
     changed(patch, generator, "_add_pooled", undivided)
 

@@ -1,8 +1,8 @@
-"""The program `kernels`: layers' functions on the CPU, with their derivatives, in one pass over memory each.
+"""The program `kernels`: CPU kernels for layers and their gradients, one pass over memory each.
 
-MindSpore's CPU operators take a pass for each step of a function, and some are scalar or run in one thread. These are
-compiled by Numba when they are first called, and the machine code is kept on disk. They serve PyNative in float32;
-graphs, mixed precision and other devices have MindSpore's operators.
+MindSpore's CPU operators take one pass for each step of a function, and some are scalar or run in one thread. Numba
+compiles these kernels at their first call and caches the machine code on disk. They serve PyNative in float32; graphs,
+mixed precision and other devices use MindSpore's operators.
 """
 
 from mindspore import nn
@@ -16,7 +16,7 @@ class Kernels(Program):
     table = table.KERNELS
 
     def settle(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
-        for weight in model.get_parameters():  # aligning an optimiser's states gives no speed-up
+        for weight in model.get_parameters():  # aligning the optimiser's states gives no speed-up
             base.align(weight)
 
     def layout(self, optimizer: nn.Cell) -> Layout:

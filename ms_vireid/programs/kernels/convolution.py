@@ -1,4 +1,4 @@
-"""Convolutions as matrix products: of pixels, of unfolded windows, or Winograd's."""
+"""Convolutions as matrix products, of pixels, unfolded windows or Winograd's tiles."""
 
 from collections.abc import Callable
 
@@ -12,57 +12,57 @@ from ms_vireid.programs.kernels.feature_maps import by_channel, swapped
 
 @njit(inline="always")
 def _within(size, place, border, stride, count):
-    """The first of `count` windows, and the one after the last, whose `place` lies within a picture of `size` pixels a
-    side; in window q it is pixel q * stride + place - border."""
-    before = border - place
-    return max(0, (before + stride - 1) // stride), min(count, (size - 1 + before) // stride + 1)
+    """The range of windows, of `count`, whose `place` lies within a side of `size` pixels: in window q it is pixel
+    q * stride + place - border."""
+    offset = border - place
+    return max(0, (offset + stride - 1) // stride), min(count, (size - 1 + offset) // stride + 1)
 
 
 @threaded(**STRICT)
 def _unfold(start, stop, x, stride, border, windows):
-    """[C, N, H, W] -> what each place (i, j) of a window sees, [C, k, k, N, h, w], with zeros around the pictures."""
+    """Unfold [C, N, H, W], padded with zeros: the pixel at place (i, j) of each window, [C, k, k, N, h, w]."""
     kernel, _, batch, rows, columns = windows.shape[1:]
-    for number in range(start, stop):  # of (c, i): a picture's three channels cannot be halved
+    for number in range(start, stop):  # of (c, i): a picture's three channels alone do not divide evenly
         c, i = number // kernel, number % kernel
         top, bottom = _within(x.shape[2], i, border, stride, rows)
         for j in range(kernel):
             left, right = _within(x.shape[3], j, border, stride, columns)
             for n in range(batch):
-                seen = windows[c, i, j, n]
-                seen[:top] = f32(0)
-                seen[bottom:] = f32(0)
+                pixels = windows[c, i, j, n]
+                pixels[:top] = f32(0)
+                pixels[bottom:] = f32(0)
                 for r in range(top, bottom):
-                    line, own = seen[r], x[c, n, r * stride + i - border]
+                    line, source = pixels[r], x[c, n, r * stride + i - border]
                     line[:left] = f32(0)
                     line[right:] = f32(0)
                     for q in range(left, right):
-                        line[q] = own[q * stride + j - border]
+                        line[q] = source[q * stride + j - border]
 
 
 @threaded(**STRICT)
-def _fold(start, stop, windows, stride, border, of_x):
-    """The derivative of `_unfold`: [C, k, k, N, h, w] -> [C, N, H, W]."""
+def _fold(start, stop, windows, stride, border, grad_x):
+    """The gradient of `_unfold`: [C, k, k, N, h, w] -> [C, N, H, W]."""
     kernel, _, batch, rows, columns = windows.shape[1:]
     for c in range(start, stop):
-        of_x[c] = f32(0)
+        grad_x[c] = f32(0)
         for i in range(kernel):
-            top, bottom = _within(of_x.shape[2], i, border, stride, rows)
+            top, bottom = _within(grad_x.shape[2], i, border, stride, rows)
             for j in range(kernel):
-                left, right = _within(of_x.shape[3], j, border, stride, columns)
+                left, right = _within(grad_x.shape[3], j, border, stride, columns)
                 for n in range(batch):
                     for r in range(top, bottom):
-                        line, own = windows[c, i, j, n, r], of_x[c, n, r * stride + i - border]
+                        line, target = windows[c, i, j, n, r], grad_x[c, n, r * stride + i - border]
                         for q in range(left, right):
-                            own[q * stride + j - border] += line[q]
+                            target[q * stride + j - border] += line[q]
 
 
 def _sides(x: Tensor, kernel: int, stride: int, border: int) -> tuple[int, int]:
-    """Rows and columns of windows in x [..., H, W]."""
+    """The number of rows and columns of windows in x [..., H, W]."""
     return tuple((side + 2 * border - kernel) // stride + 1 for side in x.shape[2:])
 
 
 def _windows(x: np.ndarray, kernel: int, stride: int, border: int) -> np.ndarray:
-    """[C, N, H, W] -> [C * k * k, N * h * w], with `border` zeros around; for a single pixel x itself."""
+    """Unfold [C, N, H, W], padded with `border` zeros -> [C * k * k, N * h * w]; 1x1 windows are x itself."""
     channels, batch = x.shape[:2]
     if kernel == stride == 1:
         return x.reshape(channels, -1)
@@ -79,12 +79,12 @@ def _add_bias(start, stop, y, bias):
 
 
 class Convolution(Function):
-    """float32 [N, C, H, W], weight [D, C, k, k], bias [D] or None, with a border of zeros -> [N, D, h, w]."""
+    """Convolution of float32 [N, C, H, W], weight [D, C, k, k], bias [D] or None, padded with zeros -> [N, D, h, w]."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, stride, border):
         ctx.save_for_backward(x, weight)
-        ctx.how = stride, border, bias is not None
+        ctx.options = stride, border, bias is not None
         outputs, _, kernel, _ = weight.shape
         y = matmul(array(weight).reshape(outputs, -1), _windows(by_channel(x), kernel, stride, border))
         if bias is not None:
@@ -94,23 +94,23 @@ class Convolution(Function):
     @staticmethod
     def backward(ctx, gradient):
         x, weight = ctx.saved_tensors
-        stride, border, biased = ctx.how
+        stride, border, biased = ctx.options
         outputs, inputs, kernel, _ = weight.shape
         rows = by_channel(gradient).reshape(outputs, -1)
         windows = _windows(by_channel(x), kernel, stride, border)
-        of_weight = matmul(rows, windows, transpose_b=True).reshape(weight.shape)
-        of_bias = Tensor(rows.sum(axis=1, dtype=np.float64).astype(np.float32)) if biased else None
+        grad_weight = matmul(rows, windows, transpose_b=True).reshape(weight.shape)
+        grad_bias = Tensor(rows.sum(axis=1, dtype=np.float64).astype(np.float32)) if biased else None
         if not ctx.needs_input_grad[0]:
-            return None, of_weight, of_bias, None, None
-        of_x = matmul(array(weight).reshape(outputs, -1), rows, transpose_a=True)
+            return None, grad_weight, grad_bias, None, None
+        grad_x = matmul(array(weight).reshape(outputs, -1), rows, transpose_a=True)
         shape = inputs, x.shape[0], *x.shape[2:]
         if kernel == stride == 1:
-            of_x = of_x.reshape(shape)
+            grad_x = grad_x.reshape(shape)
         else:
-            windows = array(of_x).reshape(inputs, kernel, kernel, x.shape[0], *gradient.shape[2:])
-            of_x = empty(shape)
-            _fold(inputs, windows, stride, border, memory(of_x))
-        return swapped(of_x), of_weight, of_bias, None, None
+            windows = array(grad_x).reshape(inputs, kernel, kernel, x.shape[0], *gradient.shape[2:])
+            grad_x = empty(shape)
+            _fold(inputs, windows, stride, border, memory(grad_x))
+        return swapped(grad_x), grad_weight, grad_bias, None, None
 
 
 # Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016): y = A' [(G w G') * (B' x B)] A for each tile of 2x2
@@ -144,9 +144,9 @@ def _filters(start, stop, weight, out):
 
 
 @threaded(**STRICT)
-def _filters_derivative(start, stop, gradient, of_weight):
+def _filters_gradient(start, stop, gradient, grad_weight):
     """G' g G: [16, D, C] -> [D, C, 3, 3]."""
-    inputs = of_weight.shape[1]
+    inputs = grad_weight.shape[1]
     places, lines = np.empty((3, 3, inputs), np.float32), np.empty((3, 4, inputs), np.float32)
     for d in range(start, stop):
         for k in range(4):
@@ -164,7 +164,7 @@ def _filters_derivative(start, stop, gradient, of_weight):
         for c in range(inputs):
             for i in range(3):
                 for j in range(3):
-                    of_weight[d, c, i, j] = places[i, j, c]
+                    grad_weight[d, c, i, j] = places[i, j, c]
 
 
 @threaded(**STRICT)
@@ -190,8 +190,8 @@ def _tiles(start, stop, x, out):
 
 
 @threaded(**STRICT)
-def _tiles_derivative(start, stop, gradient, of_x):
-    """B g B', where tiles overlap summed: [16, C, N, rows, columns] -> [C, N, H, W]."""
+def _tiles_gradient(start, stop, gradient, grad_x):
+    """B g B', summed where tiles overlap: [16, C, N, rows, columns] -> [C, N, H, W]."""
     batch, rows, columns = gradient.shape[2:]
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
@@ -214,9 +214,9 @@ def _tiles_derivative(start, stop, gradient, of_x):
                 padded[2 * i + 1, q] += lines[1, q] - lines[2, q] + lines[3, q]
                 padded[2 * i + 2, q] += lines[1, q] + lines[2, q] - lines[0, q]
                 padded[2 * i + 3, q] -= lines[3, q]
-        for r in range(of_x.shape[2]):
-            for q in range(of_x.shape[3]):
-                of_x[c, n, r, q] = padded[r + 1, q + 1]
+        for r in range(grad_x.shape[2]):
+            for q in range(grad_x.shape[3]):
+                grad_x[c, n, r, q] = padded[r + 1, q + 1]
 
 
 @threaded(**STRICT)
@@ -244,7 +244,7 @@ def _untiled(start, stop, products, y):
 
 
 @threaded(**STRICT)
-def _untiled_derivative(start, stop, gradient, out):
+def _untiled_gradient(start, stop, gradient, out):
     """A g A': [D, N, H, W] -> [16, D, N, rows, columns]."""
     batch, rows, columns = out.shape[2:]
     for plane in range(start, stop):
@@ -266,7 +266,7 @@ def _untiled_derivative(start, stop, gradient, out):
 
 
 class Winograd(Function):
-    """3x3 convolution with stride 1, "same" padding, without bias: float32 [N, C, H, W], weight [D, C, 3, 3] ->
+    """3x3 convolution with stride 1 and padding 1, without bias: float32 [N, C, H, W], weight [D, C, 3, 3] ->
     [N, D, H, W]."""
 
     @staticmethod
@@ -285,20 +285,20 @@ class Winograd(Function):
     def backward(ctx, gradient):
         x, weight, filters = ctx.saved_tensors
         outputs, inputs = weight.shape[:2]
-        spread = _tiled(_untiled_derivative, by_channel(gradient))
+        spread = _tiled(_untiled_gradient, by_channel(gradient))
         shape = inputs, *spread.shape[2:]
         spread = spread.reshape(16, outputs, -1)
         x = by_channel(x)
-        of_x = None
+        grad_x = None
         if ctx.needs_input_grad[0]:
-            of_x = empty(x.shape)
-            of_tiles = array(matmul(array(filters), spread, transpose_a=True)).reshape(16, *shape)
-            _tiles_derivative(inputs * x.shape[1], of_tiles, memory(of_x))
-            of_x = swapped(of_x)
+            grad_x = empty(x.shape)
+            grad_tiles = array(matmul(array(filters), spread, transpose_a=True)).reshape(16, *shape)
+            _tiles_gradient(inputs * x.shape[1], grad_tiles, memory(grad_x))
+            grad_x = swapped(grad_x)
         tiles = _tiled(_tiles, x).reshape(16, inputs, -1)
-        of_weight = empty(weight.shape)
-        _filters_derivative(outputs, array(matmul(spread, tiles, transpose_b=True)), memory(of_weight))
-        return of_x, of_weight
+        grad_weight = empty(weight.shape)
+        _filters_gradient(outputs, array(matmul(spread, tiles, transpose_b=True)), memory(grad_weight))
+        return grad_x, grad_weight
 
 
 def _tiled(transform: Callable, x: np.ndarray) -> np.ndarray:

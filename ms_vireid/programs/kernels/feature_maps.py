@@ -1,7 +1,7 @@
-"""Feature maps as the kernels hand them on: views [N, C, H, W] of memory [C, N, H, W].
+"""The kernels' layout of feature maps: tensors [N, C, H, W] that are views of memory [C, N, H, W].
 
-A channel of the whole batch is then a row, and a convolution one matrix product. To any other reader such a view is an
-ordinary tensor [N, C, H, W].
+A channel of the whole batch is then one row, and a convolution one matrix product. Other operators see an ordinary
+tensor [N, C, H, W].
 """
 
 import numpy as np
@@ -11,12 +11,12 @@ from ms_vireid.programs.kernels.base import Function, array, empty, memory, shap
 
 
 def swapped(x: Tensor) -> Tensor:
-    """[C, N, H, W] as [N, C, H, W], or the other way round, in the same memory."""
+    """View [C, N, H, W] as [N, C, H, W], or the other way round."""
     return mint.permute(x, (1, 0, 2, 3))
 
 
 def by_channel(x: Tensor) -> np.ndarray:
-    """To be read: [N, C, H, W] as [C, N, H, W], contiguous: its own memory where a kernel has made it, else a copy."""
+    """[N, C, H, W] as contiguous [C, N, H, W], to read: its memory if a kernel made it, else a copy."""
     batch, channels, height, width = x.shape
     area = height * width
     if tuple(x.stride()) == (area, batch * area, width, 1):
@@ -27,13 +27,13 @@ def by_channel(x: Tensor) -> np.ndarray:
 
 
 def rows_by_channel(x: Tensor) -> np.ndarray:
-    """To be read: [N, C, H, W] as [C, N, H * W]."""
+    """[N, C, H, W] as [C, N, H * W], to read."""
     y = by_channel(x)
     return y.reshape(*y.shape[:2], -1)
 
 
 def new_map(shape: tuple[int, ...]) -> tuple[Tensor, np.ndarray]:
-    """A tensor [N, C, H, W], and its memory, [C, N, H * W], to be written."""
+    """Allocate a tensor [N, C, H, W]; return it and its memory [C, N, H * W], to write."""
     batch, channels, *sides = shape
     x = empty((channels, batch, *sides))
     return swapped(x), memory(x).reshape(channels, batch, -1)
@@ -56,8 +56,8 @@ def _add(start, stop, x, y, out):
 
 
 class Fork(Function):
-    """A map for several branches, float32 [N, C, H, W] -> `count` times the same: MindSpore's sum of their gradients
-    would be no view."""
+    """Gives a map, float32 [N, C, H, W], to `count` branches and sums their gradients in this layout, which MindSpore's
+    sum would lose."""
 
     @staticmethod
     def forward(ctx, x, count):

@@ -1,4 +1,4 @@
-"""Of MUN's auxiliary generator: depth-wise convolutions, and pyramids of pooled maps."""
+"""Kernels of MUN's auxiliary generator: depth-wise convolutions, and pyramids of pooled maps."""
 
 import numpy as np
 
@@ -19,21 +19,21 @@ from ms_vireid.programs.kernels.feature_maps import by_channel, swapped
 
 
 @njit(**STRICT)
-def _surrounded(plane, border, relu):
-    """With zeros around it, and after its end: so that a window can be slid along its numbers."""
+def _padded(plane, border, relu):
+    """Pad with zeros on all sides and one more row, so that a window can slide along the flat memory."""
     height, width = plane.shape
     return padded_plane(plane, border, height + 2 * border + 1, width + 2 * border, relu)
 
 
 @threaded(**STRICT)
 def _depthwise(start, stop, x, weight, first, residual, y):
-    """Depth-wise convolution of channels `first` to `first` + c of x [C, N, H, W] with weight [c, k, k]. With
-    `residual`: of their ReLU, and the channels are added to the result."""
+    """Convolve channels `first` to `first` + c of x [C, N, H, W], each with its own weight of [c, k, k]. With
+    `residual`, convolve their ReLU and add the channels."""
     height, width = x.shape[2:]
     kernel = weight.shape[1]
     for plane in range(start, stop):
         n, c = plane % x.shape[1], plane // x.shape[1]
-        padded = _surrounded(x[first + c, n], kernel // 2, residual)
+        padded = _padded(x[first + c, n], kernel // 2, residual)
         line = padded.reshape(-1)
         row = padded.shape[1]
         sums = np.zeros(height * row, np.float32)
@@ -50,14 +50,14 @@ def _depthwise(start, stop, x, weight, first, residual, y):
 
 
 @threaded(**SUMS)
-def _depthwise_derivative(start, stop, x, gradient, of_x, weight, first, residual, of_weight):
+def _depthwise_gradient(start, stop, x, gradient, grad_x, weight, first, residual, grad_weight):
     _, batch, height, width = x.shape
     kernel = weight.shape[1]
     for c in range(start, stop):
-        of_weight[c] = f32(0)
+        grad_weight[c] = f32(0)
         for n in range(batch):
-            incoming = _surrounded(gradient[first + c, n], kernel // 2, np.bool_(False))
-            padded = _surrounded(x[first + c, n], kernel // 2, residual)
+            incoming = _padded(gradient[first + c, n], kernel // 2, np.bool_(False))
+            padded = _padded(x[first + c, n], kernel // 2, residual)
             row = padded.shape[1]
             line = padded.reshape(-1)
             sliding = incoming.reshape(-1)
@@ -70,7 +70,7 @@ def _depthwise_derivative(start, stop, x, gradient, of_x, weight, first, residua
                     total = f32(0)
                     for q in range(sums.size - kernel + 1):
                         total += centre[q] * window[q]
-                    of_weight[c, i, j] += total
+                    grad_weight[c, i, j] += total
                     window = sliding[i * row + j :]
                     for q in range(sums.size):
                         sums[q] += factor * window[q]
@@ -80,13 +80,13 @@ def _depthwise_derivative(start, stop, x, gradient, of_x, weight, first, residua
                     value = line[q]
                     if residual:
                         value = gradient[first + c, n, r, q] + (value if x[first + c, n, r, q] > f32(0) else f32(0))
-                    of_x[first + c, n, r, q] = value
+                    grad_x[first + c, n, r, q] = value
 
 
 class Depthwise(Function):
-    """One kernel for each channel, "same" padding: float32 [N, C, H, W], weights -> [N, C, H, W].
+    """Depth-wise convolution with "same" padding: float32 [N, C, H, W], weights -> [N, C, H, W].
 
-    weights: [c, 1, k, k] each, which may differ in k, for c channels after another. residual: of ReLU(x), plus x.
+    weights: [c, 1, k, k] each, for consecutive groups of c channels; k may differ. residual: convolve ReLU(x), add x.
     """
 
     @staticmethod
@@ -105,15 +105,15 @@ class Depthwise(Function):
     def backward(ctx, gradient):
         x, *weights = ctx.saved_tensors
         x = by_channel(x)
-        of_x = empty(x.shape)
-        of_weights = [empty(weight.shape) for weight in weights]
-        whole = x, by_channel(gradient), memory(of_x)
+        grad_x = empty(x.shape)
+        grad_weights = [empty(weight.shape) for weight in weights]
+        maps = x, by_channel(gradient), memory(grad_x)
         start = 0
-        for weight, of_weight in zip(weights, of_weights, strict=True):
-            own = array(weight)[:, 0], start, ctx.residual, memory(of_weight)[:, 0]
-            _depthwise_derivative(len(weight), *whole, *own)
+        for weight, grad_weight in zip(weights, grad_weights, strict=True):
+            group = array(weight)[:, 0], start, ctx.residual, memory(grad_weight)[:, 0]
+            _depthwise_gradient(len(weight), *maps, *group)
             start += len(weight)
-        return swapped(of_x), None, *of_weights
+        return swapped(grad_x), None, *grad_weights
 
 
 @threaded(**STRICT)
@@ -132,26 +132,26 @@ def _average_pool(start, stop, x, ratio, pooled):
 
 
 @threaded(**STRICT)
-def _add_pooled(start, stop, of_pooled, ratio, of_x):
-    """The derivative of `_average_pool`, added to of_x."""
-    _, batch, height, width = of_x.shape
+def _add_pooled(start, stop, grad_pooled, ratio, grad_x):
+    """Add the gradient of `_average_pool` to grad_x."""
+    _, batch, height, width = grad_x.shape
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
         for r in range(height):
             for q in range(width):
-                of_x[c, n, r, q] += of_pooled[c, n, r // ratio, q // ratio] / f32(ratio * ratio)
+                grad_x[c, n, r, q] += grad_pooled[c, n, r // ratio, q // ratio] / f32(ratio * ratio)
 
 
 def _as_patches(maps: np.ndarray, number: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The number-th C channels of maps [..., N, H, W] as patches [C, ratio, ratio, N, h, w], in the same memory."""
+    """View the number-th C channels of maps [..., N, H, W] as patches [C, ratio, ratio, N, h, w]."""
     channels, ratio, _, batch, height, width = shape
-    own = maps[channels * number : channels * (number + 1)]
-    return own.reshape(channels, batch, height, ratio, width, ratio).transpose(0, 3, 5, 1, 2, 4)
+    group = maps[channels * number : channels * (number + 1)]
+    return group.reshape(channels, batch, height, ratio, width, ratio).transpose(0, 3, 5, 1, 2, 4)
 
 
 @threaded()
 def _copy_patches(start, stop, source, target):
-    """Between patches [C, ratio, ratio, N, h, w] that lie together and those within maps, either way."""
+    """Copy patches [C, ratio, ratio, N, h, w]; one side is contiguous, the other a view of maps."""
     _, height, width, batch, rows, columns = source.shape
     for c in range(start, stop):
         for i in range(height):
@@ -163,10 +163,10 @@ def _copy_patches(start, stop, source, target):
 
 
 class Pyramids(Function):
-    """Average pooling by each ratio, and back by a transposed convolution with kernel and stride of that ratio.
+    """Average pooling by each ratio, then a transposed convolution with that kernel and stride back to full size.
 
-    maps: how many of the tensors are feature maps, float32 [N, C, H, W]; the others are weights [C, C, ratio, ratio].
-    Gives [N, maps * ratios * C, H, W]: the first map by all ratios, then the second ...
+    maps: number of feature maps among the tensors, float32 [N, C, H, W]; the others are weights [C, C, ratio, ratio].
+    Returns [N, maps * ratios * C, H, W]: the first map by all ratios, then the second, and so on.
     """
 
     @staticmethod
@@ -185,8 +185,8 @@ class Pyramids(Function):
                 flat = (array(tensor).reshape(channels, -1) for tensor in (weight, pooled))
                 patches = matmul(*flat, transpose_a=True)
                 shape = channels, ratio, ratio, *pooled.shape[1:]
-                within = _as_patches(memory(out), len(pyramid), shape)
-                _copy_patches(channels, array(patches).reshape(shape), within)
+                target = _as_patches(memory(out), len(pyramid), shape)
+                _copy_patches(channels, array(patches).reshape(shape), target)
                 pyramid.append(pooled)
         ctx.save_for_backward(*weights, *pyramid)
         return swapped(out)
@@ -196,21 +196,21 @@ class Pyramids(Function):
         channels, batch, height, width = ctx.shape
         ratios = len(ctx.saved_tensors) // (1 + ctx.maps)
         weights, pyramid = ctx.saved_tensors[:ratios], ctx.saved_tensors[ratios:]
-        of_features = [empty(ctx.shape) for _ in range(ctx.maps)]
+        grad_features = [empty(ctx.shape) for _ in range(ctx.maps)]
         incoming = by_channel(gradient)
-        of_weights = [0.0] * ratios
+        grad_weights = [0.0] * ratios
         for number, pooled in enumerate(pyramid):
-            of_feature, weight = of_features[number // ratios], weights[number % ratios]
+            grad_feature, weight = grad_features[number // ratios], weights[number % ratios]
             if number % ratios == 0:
-                memory(of_feature).fill(0)
+                memory(grad_feature).fill(0)
             ratio = weight.shape[-1]
             patches = empty((channels, ratio, ratio, batch, height // ratio, width // ratio))
-            within = _as_patches(incoming, number, patches.shape)
-            _copy_patches(channels, within, memory(patches))
+            source = _as_patches(incoming, number, patches.shape)
+            _copy_patches(channels, source, memory(patches))
             patches = memory(patches).reshape(channels * ratio * ratio, -1)
-            of_pooled = matmul(array(weight).reshape(channels, -1), patches)
-            of_pooled = array(of_pooled).reshape(pooled.shape)
-            _add_pooled(batch * channels, of_pooled, ratio, memory(of_feature))
-            of_weights[number % ratios] += matmul(array(pooled).reshape(channels, -1), patches, transpose_b=True)
-        of_weights = [total.reshape(weight.shape) for total, weight in zip(of_weights, weights, strict=True)]
-        return None, *map(swapped, of_features), *of_weights
+            grad_pooled = matmul(array(weight).reshape(channels, -1), patches)
+            grad_pooled = array(grad_pooled).reshape(pooled.shape)
+            _add_pooled(batch * channels, grad_pooled, ratio, memory(grad_feature))
+            grad_weights[number % ratios] += matmul(array(pooled).reshape(channels, -1), patches, transpose_b=True)
+        grad_weights = [total.reshape(weight.shape) for total, weight in zip(grad_weights, weights, strict=True)]
+        return None, *map(swapped, grad_features), *grad_weights

@@ -1,4 +1,4 @@
-"""BatchNorm, with the sum and the ReLU after it."""
+"""BatchNorm, with the addition and the ReLU that follow it."""
 
 import numpy as np
 from mindspore import Tensor
@@ -9,7 +9,7 @@ from ms_vireid.programs.kernels.feature_maps import new_map, rows_by_channel
 
 @threaded(**SUMS)
 def _statistics(start, stop, x, mean, variance):
-    """Of each channel of x [C, N, L]: mean and biased variance."""
+    """Mean and biased variance of each channel of x [C, N, L]."""
     count = x.shape[1] * x.shape[2]
     for c in range(start, stop):
         total = 0.0
@@ -29,19 +29,19 @@ def _statistics(start, stop, x, mean, variance):
 
 
 @threaded(**STRICT)
-def _normalise(start, stop, x, mean, slope, beta, shortcut, shortened, relu, y):
+def _normalise(start, stop, x, mean, slope, beta, shortcut, adds, relu, y):
     for c in range(start, stop):
         for n in range(x.shape[1]):
             for i in range(x.shape[2]):
                 value = (x[c, n, i] - mean[c]) * slope[c] + beta[c]
-                if shortened:
+                if adds:
                     value += shortcut[c, n, i]
                 y[c, n, i] = f32(0) if relu and value < f32(0) else value
 
 
 @threaded(**SUMS)
-def _batch_norm_derivative(
-    start, stop, x, y, gradient, of_x, of_y, gamma, mean, scale, relu, shortened, trained, of_gamma, of_beta
+def _batch_norm_gradient(
+    start, stop, x, y, gradient, grad_x, grad_sum, gamma, mean, scale, relu, adds, training, grad_gamma, grad_beta
 ):
     count = x.shape[1] * x.shape[2]
     for c in range(start, stop):
@@ -58,27 +58,27 @@ def _batch_norm_derivative(
                 part_x += g * (values[i] - centre)
             along_one += part_one
             along_x += part_x * scale[c]
-        of_beta[c] = along_one
-        of_gamma[c] = along_x
+        grad_beta[c] = along_one
+        grad_gamma[c] = along_x
         slope = gamma[c] * scale[c]
-        one = f32(along_one / count if trained else 0.0)
-        tilt = f32(along_x / count * scale[c] if trained else 0.0)
+        one = f32(along_one / count if training else 0.0)
+        tilt = f32(along_x / count * scale[c] if training else 0.0)
         for n in range(x.shape[1]):
             values, outputs, incoming = x[c, n], y[c, n], gradient[c, n]
-            of_values, of_outputs = of_x[c, n], of_y[c, n]
-            if shortened:  # in a loop of its own: else of_y is the gradient, and what is read may not be written
+            grad_values, grad_sums = grad_x[c, n], grad_sum[c, n]
+            if adds:  # in its own loop: otherwise grad_sum is the gradient itself, and may not be written
                 for i in range(values.size):
-                    of_outputs[i] = incoming[i] if not relu or outputs[i] > f32(0) else f32(0)
+                    grad_sums[i] = incoming[i] if not relu or outputs[i] > f32(0) else f32(0)
             for i in range(values.size):
                 g = incoming[i] if not relu or outputs[i] > f32(0) else f32(0)
-                of_values[i] = slope * (g - one - tilt * (values[i] - centre))
+                grad_values[i] = slope * (g - one - tilt * (values[i] - centre))
 
 
 class BatchNorm(Function):
-    """BatchNorm over N, H and W, plus the shortcut, then ReLU, each where asked for: float32 [N, C, H, W] -> the same.
+    """BatchNorm over N, H and W, then optionally a shortcut and ReLU: float32 [N, C, H, W] -> [N, C, H, W].
 
-    gamma, beta: [C]. shortcut: as x, or None. moving: the running mean and variance [C], which training changes;
-    momentum is the weight of the new ones.
+    gamma, beta: [C]. shortcut: as x, or None. moving: running mean and variance [C], updated in training; momentum is
+    the weight of the new ones.
     """
 
     @staticmethod
@@ -98,31 +98,31 @@ class BatchNorm(Function):
         slope = scale * array(gamma)
         _normalise(len(mean), values, mean, slope, array(beta), added, shortcut is not None, relu, out)
         ctx.save_for_backward(*((x, gamma, y) if relu else (x, gamma)))
-        ctx.how = mean.copy(), scale, training, shortcut is not None
+        ctx.options = mean.copy(), scale, training, shortcut is not None
         return y
 
     @staticmethod
     def backward(ctx, gradient):
         x, gamma, *outputs = ctx.saved_tensors
-        mean, scale, training, shortened = ctx.how
+        mean, scale, training, adds = ctx.options
         values, incoming = rows_by_channel(x), rows_by_channel(gradient)
-        of_x, of_values = new_map(x.shape)
-        of_shortcut, of_added = new_map(x.shape) if shortened and outputs else (gradient, incoming)
-        of_gamma, of_beta = np.empty((2, len(mean)), np.float32)
-        _batch_norm_derivative(
+        grad_x, grad_values = new_map(x.shape)
+        grad_shortcut, grad_added = new_map(x.shape) if adds and outputs else (gradient, incoming)
+        grad_gamma, grad_beta = np.empty((2, len(mean)), np.float32)
+        _batch_norm_gradient(
             len(mean),
             values,
             rows_by_channel(outputs[0]) if outputs else values,
             incoming,
-            of_values,
-            of_added,
+            grad_values,
+            grad_added,
             array(gamma),
             mean,
             scale,
             bool(outputs),
-            of_shortcut is not gradient,
+            grad_shortcut is not gradient,
             training,
-            of_gamma,
-            of_beta,
+            grad_gamma,
+            grad_beta,
         )
-        return of_x, Tensor(of_gamma), Tensor(of_beta), of_shortcut if shortened else None, *[None] * 5
+        return grad_x, Tensor(grad_gamma), Tensor(grad_beta), grad_shortcut if adds else None, *[None] * 5

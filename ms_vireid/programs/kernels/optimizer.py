@@ -1,4 +1,4 @@
-"""The updates of AdamW and SGD, weight by weight."""
+"""The updates of AdamW and SGD, one pass over each weight."""
 
 from collections.abc import Sequence
 

@@ -9,13 +9,13 @@ from ms_vireid.programs.kernels.feature_maps import by_channel, new_map, rows_by
 
 @threaded(**STRICT)
 def _max_pool(start, stop, x, y):
-    """Of planes [P, H, W]; a NaN is larger than any number."""
+    """Pool planes [P, H, W]; NaN counts as larger than any number."""
     _, height, width = x.shape
-    largest = np.empty(width, np.float32)  # of a column of the window
+    largest = np.empty(width, np.float32)  # of the window's rows, by column
     for p in range(start, stop):
         for r in range(y.shape[1]):
             top = max(2 * r - 1, 0)
-            for c in range(width):  # an assignment of the whole row would compile for two seconds
+            for c in range(width):  # assigning the whole row would take two seconds to compile
                 largest[c] = x[p, top, c]
             for i in range(top + 1, min(2 * r + 2, height)):
                 line = x[p, i]
@@ -33,11 +33,11 @@ def _max_pool(start, stop, x, y):
 
 
 @threaded(**STRICT)
-def _max_pool_derivative(start, stop, x, y, gradient, of_x):
-    """To the first of a window's largest numbers, row by row."""
+def _max_pool_gradient(start, stop, x, y, gradient, grad_x):
+    """Add to the first of a window's largest numbers, row by row."""
     width = x.shape[2]
     for p in range(start, stop):
-        of_x[p] = f32(0)
+        grad_x[p] = f32(0)
         for r in range(y.shape[1]):
             for q in range(y.shape[2]):
                 i, j, last = max(2 * r - 1, 0), max(2 * q - 1, 0), min(2 * q + 2, width)
@@ -45,7 +45,7 @@ def _max_pool_derivative(start, stop, x, y, gradient, of_x):
                     j += 1
                     if j == last:
                         i, j = i + 1, max(2 * q - 1, 0)
-                of_x[p, i, j] += gradient[p, r, q]
+                grad_x[p, i, j] += gradient[p, r, q]
 
 
 class MaxPool(Function):
@@ -62,10 +62,10 @@ class MaxPool(Function):
     @staticmethod
     def backward(ctx, gradient):
         x, y = ctx.saved_tensors
-        of_x, out = new_map(x.shape)
-        given = map(_planes, (x, y, gradient))
-        _max_pool_derivative(x.shape[0] * x.shape[1], *given, out.reshape(-1, *x.shape[2:]))
-        return of_x
+        grad_x, out = new_map(x.shape)
+        planes = map(_planes, (x, y, gradient))
+        _max_pool_gradient(x.shape[0] * x.shape[1], *planes, out.reshape(-1, *x.shape[2:]))
+        return grad_x
 
 
 def _planes(x: Tensor) -> np.ndarray:
@@ -74,7 +74,7 @@ def _planes(x: Tensor) -> np.ndarray:
 
 @threaded(**SUMS)
 def _cubic_gem(start, stop, x, eps, means, roots):
-    """[C, N, L] -> [N, C] each. The root is here too, as MindSpore's is not the same bit by bit at each call."""
+    """[C, N, L] -> [N, C] each. Includes the root: MindSpore's is not bitwise reproducible."""
     for c in range(start, stop):
         for n in range(x.shape[1]):
             total = f32(0)
@@ -85,12 +85,12 @@ def _cubic_gem(start, stop, x, eps, means, roots):
 
 
 @threaded(**STRICT)
-def _cubic_gem_derivative(start, stop, x, means, roots, gradient, of_x):
+def _cubic_gem_gradient(start, stop, x, means, roots, gradient, grad_x):
     for c in range(start, stop):
         for n in range(x.shape[1]):
             factor = gradient[n, c] * roots[n, c] / (means[n, c] * f32(x.shape[2]))
             for i in range(x.shape[2]):
-                of_x[c, n, i] = factor * x[c, n, i] * x[c, n, i]
+                grad_x[c, n, i] = factor * x[c, n, i] * x[c, n, i]
 
 
 class CubicGeM(Function):
@@ -107,7 +107,7 @@ class CubicGeM(Function):
     @staticmethod
     def backward(ctx, gradient):
         x, means, roots = ctx.saved_tensors
-        of_x, of_rows = new_map(x.shape)
-        given = array(means), array(roots), array(gradient)
-        _cubic_gem_derivative(len(of_rows), rows_by_channel(x), *given, of_rows)
-        return of_x, None
+        grad_x, grad_rows = new_map(x.shape)
+        arrays = array(means), array(roots), array(gradient)
+        _cubic_gem_gradient(len(grad_rows), rows_by_channel(x), *arrays, grad_rows)
+        return grad_x, None

@@ -1,7 +1,7 @@
-"""Which methods kernels take the place of: the table.
+"""The methods that CPU kernels replace.
 
-Kernels cover only the configurations that these models use; operators compute all others. Hooks are called as before,
-except those of cells that their parent's kernel computes as well.
+Kernels cover only configurations that these models use; operators compute all others. Hooks still run, except those of
+cells that are part of their parent's kernel.
 """
 
 import mindspore as ms
@@ -20,7 +20,7 @@ from ms_vireid.programs.kernels.pooling import CubicGeM, MaxPool
 from ms_vireid.programs.kernels.transformer import GELU, Dense, Dropout, DropPath, LayerNorm
 from ms_vireid.programs.kernels.transformer import Attention as Heads
 
-WINOGRAD = 64  # channels from which fewer multiplications outweigh the transformations, as measured
+WINOGRAD = 64  # channels from which Winograd is faster, as measured
 
 
 def gelu(self: nn.GELU, x: Tensor) -> Tensor:
@@ -75,8 +75,8 @@ def convolution(self: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def batch_norm(self: nn.BatchNorm2d, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
-    """With what follows it in a residual network: a shortcut that is added, a ReLU. Not of a BNNeck's rows."""
-    if x.ndim == 2 or not isinstance(self.bn_train, ops.BatchNorm):  # or by the statistics of several processes
+    """With what follows in a residual network: adding a shortcut, ReLU. A BNNeck's rows have MindSpore's operator."""
+    if x.ndim == 2 or not isinstance(self.bn_train, ops.BatchNorm):  # the latter: statistics of several processes
         x = nn.BatchNorm2d.construct(self, x)
         x = x if shortcut is None else x + shortcut
         return ops.relu(x) if relu else x
@@ -103,9 +103,9 @@ def bottleneck(self: resnet.Bottleneck, x: Tensor) -> Tensor:
 
 def non_local(self: agw.NonLocal, x: Tensor) -> Tensor:
     batch, _, rows, columns = x.shape
-    of_g, of_theta, of_phi, shortcut = Fork.apply(x, 4)
-    flat = (batch, self.width, rows * columns)
-    g, theta, phi = self.g(of_g).reshape(flat), self.theta(of_theta).reshape(flat), self.phi(of_phi).reshape(flat)
+    *branches, shortcut = Fork.apply(x, 4)
+    maps = (layer(branch) for layer, branch in zip((self.g, self.theta, self.phi), branches, strict=True))
+    g, theta, phi = (one.reshape(batch, self.width, rows * columns) for one in maps)  # [N, width, L] each
     y = g @ phi.swapaxes(1, 2) / (rows * columns) @ theta  # [N, width, L]
     return batch_norm(self.W[1], self.W[0](y.reshape(batch, self.width, rows, columns)), shortcut)
 
@@ -120,7 +120,7 @@ def intra_modality_learner(self: auxiliary_generator.IntraModalityLearner, x: Te
     x = Depthwise.apply(x, False, self.first.weight, self.second.weight)
     x = Convolution.apply(self.bn1(x), self.expand.weight, None, 1, 0)
     x = Depthwise.apply(x, True, self.spatial.weight)
-    # The factor is the same on the weight, which is smaller.
+    # The scale multiplies the weight, which is smaller than the map.
     return Convolution.apply(self.bn2(x), self.scale.reshape(-1, 1, 1, 1) * self.reduce.weight, None, 1, 0)
 
 
@@ -131,9 +131,8 @@ def cross_modality_learner(self: auxiliary_generator.CrossModalityLearner, visib
 
 
 def stage_loss(self: nn.Cell, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
-    """Value and gradient by one graph, in a third of the time; and PyNative keeps 512 bytes of each number among
-    operands, 126 kB a step."""
-
+    """Values and gradients by one graph: a third of the time, and no leak (in PyNative 512 bytes for each number among
+    the operands, 126 kB a step)."""
     count, graphs = len(outputs), vars(self).setdefault("_graphs", {})
     if count not in graphs:
         values_of, total_of = self.values, self.total
@@ -146,9 +145,9 @@ def stage_loss(self: nn.Cell, outputs: tuple[Tensor, ...], labels: Tensor) -> tu
     return Compiled.apply(graphs[count], labels, *outputs)
 
 
-# How many times as long a full-size training step takes without each, as `python parity/benchmark.py --only kernels`
-# printed on two cores with AVX-512; a spread is given where it hides the worth, and seconds where a cell was timed by
-# itself. Without the kernels of convolutions these are oneDNN's reference (see `runtime.cap_convolutions`).
+# The slowdown of a full-size training step without each, as printed by `python parity/benchmark.py --only kernels` on
+# two cores with AVX-512. Without the convolutions' kernels oneDNN's reference computes them (see
+# `runtime.cap_convolutions`).
 CELLS = {
     nn.GELU.construct: gelu,  # PMT 1.27
     nn.LayerNorm.construct: layer_norm,  # PMT 1.15

@@ -1,4 +1,4 @@
-"""Of the ViT: GELU, LayerNorm, dense layers, attention, dropout and stochastic depth."""
+"""Kernels of the ViT: GELU, LayerNorm, dense layers, attention, dropout and stochastic depth."""
 
 import math
 
@@ -24,14 +24,14 @@ from ms_vireid.programs.kernels.base import (
 @njit(**STRICT)
 def _exp(x):
     """e^x to float32's rounding, as 2^n e^r with |r| <= ln(2) / 2, for x <= 88; 0 for x < -87."""
-    nothing = x < f32(-87.0)
-    x = f32(-87.0) if nothing else x
+    underflows = x < f32(-87.0)
+    x = f32(-87.0) if underflows else x
     n = np.floor(x * f32(1 / math.log(2)) + f32(0.5))
     r = (x - n * f32(0.693359375)) - n * f32(math.log(2) - 0.693359375)
     y = f32(1 / 720) * r + f32(1 / 120)
     y = (((y * r + f32(1 / 24)) * r + f32(1 / 6)) * r + f32(0.5)) * r * r + r + f32(1)
     power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
-    return f32(0) if nothing else y * power
+    return f32(0) if underflows else y * power
 
 
 @njit(**STRICT)
@@ -55,7 +55,7 @@ def _gelu(start, stop, x, y):
 
 
 @threaded(**STRICT)
-def _gelu_derivative(start, stop, x, gradient, y):
+def _gelu_gradient(start, stop, x, gradient, y):
     x, gradient, y = x[start:stop], gradient[start:stop], y[start:stop]
     for i in range(x.size):
         bell = _exp(f32(-0.5) * x[i] * x[i])
@@ -76,13 +76,13 @@ class GELU(Function):
     def backward(ctx, gradient):
         (x,) = ctx.saved_tensors
         y = empty(x.shape)
-        _gelu_derivative(x.size, array(x).reshape(-1), array(gradient).reshape(-1), memory(y).reshape(-1))
+        _gelu_gradient(x.size, array(x).reshape(-1), array(gradient).reshape(-1), memory(y).reshape(-1))
         return y
 
 
 @njit(**SUMS)
 def _moments(row, eps):
-    """Mean and 1 / sqrt(variance + eps)."""
+    """Mean and 1 / sqrt(variance + eps) of a row."""
     mean = f32(0)
     for i in range(row.size):
         mean += row[i]
@@ -102,11 +102,11 @@ def _layer_norm(start, stop, x, gamma, beta, eps, y):
 
 
 @threaded(**SUMS)
-def _layer_norm_derivative(start, stop, x, gamma, eps, gradient, of_x, of_gamma, of_beta):
+def _layer_norm_gradient(start, stop, x, gamma, eps, gradient, grad_x, grad_gamma, grad_beta):
     rows, width = x.shape
     for block in range(start, stop):
-        of_gamma[block] = 0.0
-        of_beta[block] = 0.0
+        grad_gamma[block] = 0.0
+        grad_beta[block] = 0.0
         for r in range(block * ROWS, min(rows, (block + 1) * ROWS)):
             mean, scale = _moments(x[r], eps)
             along_one = f32(0)
@@ -116,13 +116,13 @@ def _layer_norm_derivative(start, stop, x, gamma, eps, gradient, of_x, of_gamma,
                 inner = gradient[r, i] * gamma[i]
                 along_one += inner
                 along_x += inner * normal
-                of_gamma[block, i] += gradient[r, i] * normal
-                of_beta[block, i] += gradient[r, i]
+                grad_gamma[block, i] += gradient[r, i] * normal
+                grad_beta[block, i] += gradient[r, i]
             along_one /= f32(width)
             along_x /= f32(width)
             for i in range(width):
                 normal = (x[r, i] - mean) * scale
-                of_x[r, i] = scale * (gradient[r, i] * gamma[i] - along_one - normal * along_x)
+                grad_x[r, i] = scale * (gradient[r, i] * gamma[i] - along_one - normal * along_x)
 
 
 class LayerNorm(Function):
@@ -140,13 +140,13 @@ class LayerNorm(Function):
     @staticmethod
     def backward(ctx, gradient):
         x, gamma = ctx.saved_tensors
-        of_x = empty(x.shape)
+        grad_x = empty(x.shape)
         rows = rows_of(x)
         sums = np.empty((2, -(-len(rows) // ROWS), x.shape[-1]))
-        given = rows, array(gamma), ctx.eps, rows_of(gradient)
-        _layer_norm_derivative(sums.shape[1], *given, memory(of_x).reshape(rows.shape), *sums)
-        of_gamma, of_beta = sums.sum(axis=1).astype(np.float32)
-        return of_x, Tensor(of_gamma), Tensor(of_beta), None
+        inputs = rows, array(gamma), ctx.eps, rows_of(gradient)
+        _layer_norm_gradient(sums.shape[1], *inputs, memory(grad_x).reshape(rows.shape), *sums)
+        grad_gamma, grad_beta = sums.sum(axis=1).astype(np.float32)
+        return grad_x, Tensor(grad_gamma), Tensor(grad_beta), None
 
 
 @threaded(**SUMS)
@@ -181,9 +181,9 @@ class Dense(Function):
         gradient = rows_of(gradient)
         sums = np.empty((-(-len(gradient) // ROWS), gradient.shape[1]))
         _column_sums(len(sums), gradient, sums)
-        of_x = matmul(gradient, array(weight)).reshape(x.shape) if ctx.needs_input_grad[0] else None
-        of_weight = matmul(gradient, rows_of(x), transpose_a=True)
-        return of_x, of_weight, Tensor(sums.sum(axis=0).astype(np.float32))
+        grad_x = matmul(gradient, array(weight)).reshape(x.shape) if ctx.needs_input_grad[0] else None
+        grad_weight = matmul(gradient, rows_of(x), transpose_a=True)
+        return grad_x, grad_weight, Tensor(sums.sum(axis=0).astype(np.float32))
 
 
 @njit(fastmath=True)
@@ -196,7 +196,7 @@ def _largest(row):
 
 @threaded(**SUMS)
 def _softmax(start, stop, x, scale):
-    """In place, of scale * x."""
+    """Softmax of scale * x, in place."""
     for r in range(start, stop):
         largest = _largest(x[r])
         total = f32(0)
@@ -209,8 +209,8 @@ def _softmax(start, stop, x, scale):
 
 
 @threaded(**SUMS)
-def _softmax_derivative(start, stop, y, scale, gradient):
-    """In place of the gradient: scale y (g - sum(g y))."""
+def _softmax_gradient(start, stop, y, scale, gradient):
+    """scale y (g - sum(g y)), in place of the gradient g."""
     for r in range(start, stop):
         total = f32(0)
         for i in range(y.shape[1]):
@@ -221,7 +221,7 @@ def _softmax_derivative(start, stop, y, scale, gradient):
 
 @threaded()
 def _copy(start, stop, source, target):
-    """[N, heads, T, head_dim], either of which may be a transposition: MindSpore's own takes ten times as long."""
+    """Copy [N, heads, T, head_dim]; either side may be transposed. MindSpore's copy takes ten times as long."""
     for n in range(start, stop):
         for head in range(target.shape[1]):
             for token in range(target.shape[2]):
@@ -229,13 +229,13 @@ def _copy(start, stop, source, target):
                     target[n, head, token, i] = source[n, head, token, i]
 
 
-def _heads_apart(x: np.ndarray, parts: int, num_heads: int) -> np.ndarray:
-    """[N, T, parts * D] as [parts, N, heads, T, head_dim], in the same memory."""
+def _split_heads(x: np.ndarray, parts: int, num_heads: int) -> np.ndarray:
+    """View [N, T, parts * D] as [parts, N, heads, T, head_dim]."""
     return x.reshape(*x.shape[:2], parts, num_heads, -1).transpose(2, 0, 3, 1, 4)
 
 
 class Attention(Function):
-    """softmax(q k^T / sqrt(head_dim)) v of each head: float32 [N, T, 3 * D], queries, keys, values -> [N, T, D]."""
+    """softmax(q k^T / sqrt(head_dim)) v of each head: queries, keys and values float32 [N, T, 3 * D] -> [N, T, D]."""
 
     @staticmethod
     def forward(ctx, qkv, num_heads):
@@ -244,32 +244,33 @@ class Attention(Function):
         ctx.scale = f32(head_dim**-0.5)
         parts = [empty((batch, num_heads, tokens, head_dim)) for _ in range(3)]
         query, key, value = map(memory, parts)
-        for apart, part in zip(_heads_apart(array(qkv), 3, num_heads), (query, key, value), strict=True):
-            _copy(batch, apart, part)
+        for source, target in zip(_split_heads(array(qkv), 3, num_heads), (query, key, value), strict=True):
+            _copy(batch, source, target)
         weights = matmul(query, key, transpose_b=True)  # [N, heads, T, T]
         scores = memory(weights).reshape(-1, tokens)
         _softmax(len(scores), scores, ctx.scale)
         ctx.save_for_backward(*parts, weights)
-        together = matmul(memory(weights), value)  # [N, heads, T, head_dim]
+        mixed = matmul(memory(weights), value)  # [N, heads, T, head_dim]
         out = empty((batch, tokens, width // 3))
-        _copy(batch, array(together), _heads_apart(memory(out), 1, num_heads)[0])
+        _copy(batch, array(mixed), _split_heads(memory(out), 1, num_heads)[0])
         return out
 
     @staticmethod
     def backward(ctx, gradient):
         query, key, value, weights = map(array, ctx.saved_tensors)
         batch, num_heads, tokens, head_dim = query.shape
-        apart = memory(empty(query.shape))
-        _copy(batch, _heads_apart(array(gradient), 1, num_heads)[0], apart)
-        of_scores = memory(matmul(apart, value, transpose_b=True))
-        of_value = matmul(weights, apart, transpose_a=True)
+        grad_mixed = memory(empty(query.shape))
+        _copy(batch, _split_heads(array(gradient), 1, num_heads)[0], grad_mixed)
+        grad_scores = memory(matmul(grad_mixed, value, transpose_b=True))
+        grad_value = matmul(weights, grad_mixed, transpose_a=True)
         rows = weights.reshape(-1, tokens)
-        _softmax_derivative(len(rows), rows, ctx.scale, of_scores.reshape(rows.shape))
-        of_query = matmul(of_scores, key)
-        of_key = matmul(of_scores, query, transpose_a=True)
+        _softmax_gradient(len(rows), rows, ctx.scale, grad_scores.reshape(rows.shape))
+        grad_query = matmul(grad_scores, key)
+        grad_key = matmul(grad_scores, query, transpose_a=True)
         out = empty((batch, tokens, 3 * num_heads * head_dim))
-        for part, together in zip((of_query, of_key, of_value), _heads_apart(memory(out), 3, num_heads), strict=True):
-            _copy(batch, array(part), together)
+        gradients = grad_query, grad_key, grad_value
+        for source, target in zip(gradients, _split_heads(memory(out), 3, num_heads), strict=True):
+            _copy(batch, array(source), target)
         return out, None
 
 
@@ -287,25 +288,25 @@ def _dropped(x: Tensor, noise: Tensor, multipliers: np.ndarray, limit: int, scal
     y = empty(x.shape)
     rows = rows_of(noise)
     shape = len(rows), len(multipliers), rows.shape[1]
-    how = multipliers, np.int32(limit), f32(scale)
-    _dropout(len(rows), array(x).reshape(shape), rows, *how, memory(y).reshape(shape))
+    options = multipliers, np.int32(limit), f32(scale)
+    _dropout(len(rows), array(x).reshape(shape), rows, *options, memory(y).reshape(shape))
     return y
 
 
 class Dropout(Function):
-    """x float32 [..., parts * C] times scale, with zeros where noise, int32 [..., C], times the part's multiplier,
-    int32 [parts], is below the limit."""
+    """x float32 [..., parts * C] times scale, dropped where noise, int32 [..., C], times the part's multiplier, int32
+    [parts], is below the limit."""
 
     @staticmethod
     def forward(ctx, x, noise, multipliers, limit, scale):
         ctx.save_for_backward(noise)
-        ctx.how = multipliers, limit, scale
-        return _dropped(x, noise, *ctx.how)
+        ctx.options = multipliers, limit, scale
+        return _dropped(x, noise, *ctx.options)
 
     @staticmethod
     def backward(ctx, gradient):
         (noise,) = ctx.saved_tensors
-        return _dropped(gradient, noise, *ctx.how), None, None, None, None
+        return _dropped(gradient, noise, *ctx.options), None, None, None, None
 
 
 @threaded()
@@ -322,7 +323,7 @@ def _scaled(x: Tensor, factors: Tensor) -> Tensor:
 
 
 class DropPath(Function):
-    """Samples times a factor each: x float32 [N, ...], factors float32 [N] -> [N, ...]."""
+    """Multiply each sample by its factor: x float32 [N, ...], factors float32 [N] -> [N, ...]."""
 
     @staticmethod
     def forward(ctx, x, factors):
