@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def checkpoint_file(path: Path | str) -> Path:
     """The checkpoint at `path`: a file, or the model of a run folder."""
     run = RunFolder(path)
-    return (run.checkpoint(run.model) or run.model) if run.path.is_dir() else run.path
+    return run.model if run.path.is_dir() else run.path
 
 
 def files_read(*checkpoints: Path) -> list[Path]:

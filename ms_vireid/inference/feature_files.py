@@ -99,7 +99,7 @@ class Pictures:
 @in_one_line()
 def save_features(path: Path | str, content: Features) -> None:
     """Write a feature file, the same bytes for the same content. Raises InputError as `check_features`, `check_names`
-    and `whole` do."""
+    and `atomic_write` do."""
     path = as_path("path", path)
     require(path.suffix.lower() == ".npz", "path", str(path), "of a file whose name ends in .npz")
     check_features("content", content)
@@ -108,7 +108,7 @@ def save_features(path: Path | str, content: Features) -> None:
 
 
 def write_archive(path: Path, content: Features, **arrays: np.ndarray) -> None:
-    """Write these arrays and all of `content` but its features. Raises InputError as `whole` does."""
+    """Write these arrays and all of `content` but its features. Raises InputError as `atomic_write` does."""
     columns = {name: getattr(content, name) for name in COLUMNS}
     info = np.array(json.dumps(content.info, sort_keys=True))
     with atomic_write(path) as temporary, ZipFile(temporary, "w") as archive:

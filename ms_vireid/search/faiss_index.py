@@ -77,7 +77,7 @@ def build_index(kind: str, features: np.ndarray) -> FaissIndex:
 
 
 def save_index(path: Path, index: FaissIndex, gallery: Features) -> None:
-    """Write an index and its gallery. Raises InputError as `whole` does."""
+    """Write an index and its gallery. Raises InputError as `atomic_write` does."""
     labelled = replace(gallery, info=gallery.info | {"index": index.kind})
     write_archive(path, labelled, **{_MEMBER: faiss.serialize_index(index.index)})
 
