@@ -22,10 +22,9 @@ from parity.trajectory import (
     AUTOCAST,
     RECIPES,
     by_autocast,
-    compare_in_half,
     compare_trajectories,
     configuration,
-    in_half,
+    nearest_in_half,
     reference,
     trajectories,
 )
@@ -173,11 +172,16 @@ def trained(recipe: str, run: str) -> By:
     return by
 
 
+def _in_half(recipe: str, amp: str) -> By:
+    return lambda program: nearest_in_half(recipe, amp, program)[1]
+
+
 def terms(subject: str, programs: Iterable[str]) -> dict[str, dict[str, np.ndarray]]:
     """A training's loss terms [steps] by name, by each program and by PyTorch."""
     recipe, _, run = subject.partition(", ")
     if run in AUTOCAST:
-        by = {program: in_half(recipe, run, program) for program in programs} | {"PyTorch": by_autocast(recipe, run)}
+        by = {program: nearest_in_half(recipe, run, program)[0] for program in programs}
+        by["PyTorch"] = by_autocast(recipe, run)
     else:
         by = {program: trajectories(recipe, program)[run] for program in programs} | {"PyTorch": reference(recipe)}
     return {name: trajectory.terms for name, trajectory in by.items()}
@@ -196,7 +200,7 @@ CASES = [
     once(5, "beta of MUN, torch.optim", mun_beta),
     *(case for recipe in RECIPES for case in _of_optimizer(recipe)),
     *(
-        Case(5, f"{recipe}, {amp}", partial(partial, compare_in_half, recipe, amp), False, OF_HALF, device)
+        Case(5, f"{recipe}, {amp}", partial(_in_half, recipe, amp), False, OF_HALF, device)
         for recipe in ("PMT stage 2", "AGW", "MUN")
         for amp, device in (("float16", ""), ("bfloat16", "Ascend"))
     ),

@@ -74,11 +74,9 @@ def test_every_replacement_has_a_row():
     assert found == {(device, name_of(key)) for device in COPIES for key in TABLES[device]}
 
 
-@pytest.mark.parametrize(("device", "method"), [("GPU", "AGW"), ("Ascend", "MUN")])
-def test_a_resnets_step_with_recompute_keeps_less(device, method):
-    blocks = ["model.non_local=[0,1,1,0]"] if method == "AGW" else ["model.layers=[1,1,1,1]"]
-    sizes = (*NARROW, *blocks, "train.num_identities=4")
-    without, recomputed = (only_row(f"{device}: {method} compiled{how}", sizes=sizes) for how in ("", " recompute"))
+def test_a_resnets_step_with_recompute_keeps_less():
+    sizes = (*NARROW, "model.non_local=[0,1,1,0]", "train.num_identities=4")
+    without, recomputed = (only_row(f"Ascend: AGW compiled{how}", sizes=sizes) for how in ("", " recompute"))
     assert recomputed["peak_gib"] < 0.7 * without["peak_gib"]
     assert without["launches"] < recomputed["launches"] < 1.5 * without["launches"]
 

@@ -81,7 +81,7 @@ COMPILED = {
     **{
         f"{family} {' '.join(switches)}": (family, *(f"train.{switch}=true" for switch in switches))
         for family in ("agw", "mun")
-        for switches in (("amp",), ("recompute",), ("amp", "recompute"))
+        for switches in (("amp",), ("amp", "recompute"))
     },
     "mun X, other losses": (
         "mun",
@@ -130,10 +130,10 @@ def test_the_recipe_of_another_data_set_trains(pynative_worker, tmp_path, family
     pynative_worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options, config=config, data=root))
 
 
-@pytest.mark.parametrize("name", [name for name in list_tables() if name != "mun-choices"])
+@pytest.mark.parametrize("name", [name for name in list_tables() if name not in ("mun-table-4", "mun-choices")])
 def test_every_row_of_a_table_trains_and_is_evaluated(pynative_worker, name):
     """In PyNative: compiling all rows takes minutes; `COMPILED` has what their losses and models compile to. Of the
-    rows of mun-choices the ladder's cases have the layers and losses."""
+    rows of mun-choices the ladder's cases have the layers and losses, and those of MUN's Table 4 are in Table 5."""
     rows = pynative_worker.do("run_table", name, "train.program=operators")
     rows = {row["name"]: row["failure"] or row["status"] for row in rows}
     ours = [row.name for row in load_table(name).rows if row.config]

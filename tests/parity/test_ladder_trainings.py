@@ -1,9 +1,11 @@
 """Trainings on the parity ladder: PMT's second stage by every program, the others by kernels and operators. Of those a
 graph is compiled on the stand-in devices (tests/device); `parity/report.py` has all by all."""
 
+import numpy as np
 import pytest
 
 from ms_vireid.programs.program import OF_DEVICE
+from parity import trajectory
 from tests.parity.ladder import check, of_rungs
 
 PROGRAMS = OF_DEVICE["CPU"]
@@ -24,3 +26,27 @@ def test_a_training_goes_as_in_pytorch(case):
 
 def test_what_is_left_out_is_a_case():
     assert ELSEWHERE in map(str, of_rungs(5))
+
+
+@pytest.mark.parametrize(("distances", "passed", "started"), [((0.04, 0.04, 0.01), True, 2), ((0.04,) * 3, False, 0)])
+def test_a_training_in_half_precision_fails_where_all_its_starts_part(monkeypatch, distances, passed, started):
+    def at(distance):
+        return trajectory.Trajectory({"id": np.ones(20)}, {}, np.full((4, 8), 1.0 + distance, np.float32), 1.0)
+
+    monkeypatch.setattr(trajectory, "by_autocast", lambda *_: at(0.0))
+    monkeypatch.setattr(trajectory, "in_half", lambda _recipe, _amp, _program, start: at(distances[start]))
+    actual, comparisons = trajectory.nearest_in_half("PMT stage 2", "float16", "graph")
+    assert all(comparison.passed for comparison in comparisons) == passed
+    assert np.array_equal(actual.features, at(distances[started]).features)
+
+
+def test_the_starts_of_trainings_in_half_precision_differ_by_its_rounding():
+    weights = trajectory._initial("PMT stage 2")
+    first, second = (trajectory._near(weights, start) for start in (0, 1))
+    changed = 0
+    for name, value in weights.items():
+        assert np.array_equal(first[name], value)
+        assert second[name].dtype == value.dtype
+        assert np.abs(second[name] - value).max() <= trajectory.HALF * np.abs(value).max()
+        changed += not np.array_equal(second[name], value)
+    assert changed > 20  # zeros stay
