@@ -110,6 +110,11 @@ def called_by(method: str) -> list[str]:
     return list(filter(STAND_INS[DEVICES[0]].is_launch, functions() - before))
 
 
+def launched() -> list[str]:
+    """What this process has put on the device so far."""
+    return list(filter(STAND_INS[DEVICES[0]].is_launch, functions()))
+
+
 def count_product() -> dict:
     """What x * x asks for the second time, from the copy of x to the device to the copy of the result."""
     import mindspore

@@ -8,7 +8,7 @@ import pytest
 
 from ms_vireid.ablations.tables import list_tables, load_table
 from ms_vireid.config import CONFIG_ROOT
-from parity.stand_in import Counts
+from parity.stand_in import Counts, called
 from tests.checkpoints import DATA, RECIPES
 from tests.data.tree import write_llcm, write_regdb
 
@@ -102,6 +102,13 @@ def test_what_else_can_be_compiled_takes_steps(counting_worker, tmp_path, name):
     counting_worker.do(
         "train_steps", 2, *arguments(family, tmp_path / "run", "train.iterations=3", "train.program=graph", *options)
     )
+
+
+def test_the_page_has_what_the_steps_call(by_default, counting_worker):
+    """docs/operators.md: by what this process has called so far."""
+    used = counting_worker.do("launched")
+    assert len(used) > 40
+    assert called.unknown(used, called.PAGE.read_text("utf-8")) == []
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from tests.parity.ladder import check, of_rungs
 
 PROGRAMS = OF_DEVICE["CPU"]
 
-# With dropout it is here as well, and takes half a minute each time.
-CASES = [case for case in of_rungs(4) if str(case) != "4 pmt_vit_base, gradients"]
+# With dropout the first is here as well, and the sizes of AGW's layers are those of MUN's.
+ELSEWHERE = ("4 pmt_vit_base, gradients", "4 agw_resnet50", "4 agw_resnet50, gradients")
+CASES = [case for case in of_rungs(4) if str(case) not in ELSEWHERE]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -19,3 +20,7 @@ def test_a_model_computes_what_pytorchs_does(case):
         check(case, PROGRAMS)
     else:
         check(case, ("kernels", "operators") if case.subject.startswith("MUN small") else ("kernels",))
+
+
+def test_what_is_left_out_are_cases():
+    assert set(ELSEWHERE) <= set(map(str, of_rungs(4)))

@@ -1,5 +1,5 @@
-"""Trainings on the parity ladder: PMT's second stage by every program, the others by kernels and operators. Of those a
-graph is compiled on the stand-in devices (tests/device); `parity/report.py` has all by all."""
+"""Trainings on the parity ladder: PMT's second stage by every program, MUN by kernels and operators, the others by
+kernels. A graph is compiled on the stand-in devices, too (tests/device); `parity/report.py` has all by all."""
 
 import numpy as np
 import pytest
@@ -15,13 +15,10 @@ ELSEWHERE = "5 AGW, float16"  # whose parts MUN has, too
 
 @pytest.mark.parametrize("case", [case for case in of_rungs(5) if str(case) != ELSEWHERE], ids=str)
 def test_a_training_goes_as_in_pytorch(case):
-    if case.training and case.subject.startswith("MUN choices"):
-        programs = ("kernels",)  # its layers and losses are operators in the other rungs' tests
-    elif case.training and not case.subject.startswith("PMT stage 2"):
-        programs = ("kernels", "operators")
-    else:
-        programs = PROGRAMS
-    check(case, programs)
+    if not case.training or case.training == "PMT stage 2":
+        check(case, PROGRAMS)
+    else:  # layers, losses and updates are operators in the other rungs' tests
+        check(case, ("kernels", "operators") if case.training == "MUN" else ("kernels",))
 
 
 def test_what_is_left_out_is_a_case():
