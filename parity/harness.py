@@ -44,13 +44,6 @@ CANCELLED = re.compile(r"(^|\.)W\.0\.bias$")
 Pair = tuple[nn.Cell, torch.nn.Module]
 
 
-@dataclass(frozen=True)
-class Constant:
-    """An input without a gradient, of a type and shape that otherwise has one."""
-
-    value: np.ndarray
-
-
 By = Callable[[str], list[Comparison]]  # what a program computes, beside a reference that is already there
 OF_FUNCTIONS = ("operators", "graph")  # kernels, of both kinds, take the place of cells alone
 OF_HALF = (*OF_FUNCTIONS, "cuda")
@@ -445,7 +438,7 @@ def _train_torch(module: torch.nn.Module, inputs: Sequence[Any]) -> Computed:
 
 
 def _differentiable(value: Any) -> bool:
-    """Images, tokens and features; not labels, keys, the numbers of dropout's masks, or a `Constant`."""
+    """Images, tokens and features; not labels, keys, or a tuple, as noise is."""
     return isinstance(value, np.ndarray) and value.dtype in (np.float32, np.float64) and value.ndim > 1
 
 
@@ -471,10 +464,12 @@ def _array(tensor: Any) -> np.ndarray:
 
 
 def _to_mindspore(value: Any) -> Any:
-    value = value.value if isinstance(value, Constant) else value
+    if isinstance(value, tuple):
+        return tuple(map(_to_mindspore, value))
     return ms.Tensor(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _to_torch(value: Any) -> Any:
-    value = value.value if isinstance(value, Constant) else value
+    if isinstance(value, tuple):
+        return tuple(map(_to_torch, value))
     return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray | np.generic) else value

@@ -21,7 +21,7 @@ from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
 from ms_vireid.data.read import read_data
 from ms_vireid.models.intermediate import MixedModality
-from ms_vireid.models.layers import _rows, _spread, path_factors, position_noise
+from ms_vireid.models.noise import _rows, _spread, path_factors, position_noise
 from tests import distributed_probe as probe
 from tests.checkpoints import RECIPES
 

@@ -7,7 +7,8 @@ step's key, and returns first-stage features of its own. Those made of pixels ha
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.models.auxiliary_generator import AuxiliaryGenerator
-from ms_vireid.models.layers import pointwise, position_noise, uniforms
+from ms_vireid.models.layers import pointwise
+from ms_vireid.models.noise import position_noise, uniforms
 from ms_vireid.models.resnet import ResNet
 
 

@@ -4,137 +4,10 @@ import math
 from functools import cache
 
 import mindspore as ms
-import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform
 
-
-def to_int32(value: int) -> int:
-    """The two's-complement int32 that has the low 32 bits of `value`."""
-    value &= 0xFFFFFFFF
-    return value - (1 << 32) if value >= 1 << 31 else value
-
-
-_GOLDEN = to_int32(0x9E3779B9)  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
-_FIRST, _SECOND = to_int32(0x85EBCA6B), to_int32(0xC2B2AE35)  # MurmurHash3's
-_MULTIPLIER = 0xADB4A92D  # of a generator modulo 2**32 with a good spectrum (Steele & Vigna 2021)
-_PART = 101  # how far apart the powers for an activation's parts are: more than a model has masks of the noise's width
-
-
-def mask_number(layer: int, part: int = 0) -> int:
-    """What a dropout mask multiplies the noise by, an odd int32: a power of one number.
-
-    The noise times an odd number, which wraps, is the same noise in another order; so each mask has its rate, and two
-    of them are as good as independent. (An interval of the noise for each mask, somewhere between -2^31 and 2^31, is
-    not: it lies in the middle more often than at the ends, and at a rate of 0.2 two masks share 0.046 of the elements
-    in place of 0.04. Training lags by that: `parity/measure/dropout.py`.)
-    """
-    return to_int32(pow(_MULTIPLIER, layer + part * _PART, 1 << 32))
-
-
-def mask_numbers(layer: int, parts: int) -> list[int]:
-    """Of the masks of an activation `parts` times as wide as the noise."""
-    return [mask_number(layer, part) for part in (range(1, parts + 1) if parts > 1 else [0])]
-
-
-def _shift_right(x: Tensor, bits: int) -> Tensor:
-    """Logical right shift of int32 (the operator itself is arithmetic)."""
-    return ops.bitwise_right_shift(x, bits) & ((1 << (32 - bits)) - 1)
-
-
-def mix(x: Tensor) -> Tensor:
-    """A bijective hash of int32 values, element by element (MurmurHash3's finaliser); products wrap."""
-    x = (x ^ _shift_right(x, 16)) * _FIRST
-    x = (x ^ _shift_right(x, 13)) * _SECOND
-    return x ^ _shift_right(x, 16)
-
-
-def _spread(numbers: np.ndarray) -> np.ndarray:
-    """Whole numbers spread over 32 bits: int32 of their shape."""
-    return (numbers * _GOLDEN).astype(np.int32)
-
-
-@cache
-def _mixed(count: int, start: int) -> np.ndarray:
-    """`mix` of 0, 1, 2 ... spread over 32 bits, plus a start: int32 [count]."""
-    x = (_spread(np.arange(count)) + start).astype(np.uint32)
-    x = (x ^ x >> 16) * np.uint32(_FIRST & 0xFFFFFFFF)
-    x = (x ^ x >> 13) * np.uint32(_SECOND & 0xFFFFFFFF)
-    return (x ^ x >> 16).astype(np.int32)
-
-
-@cache
-def _rows(rows: int, shard: tuple[int, int]) -> np.ndarray:
-    """The numbers that this device's rows have among those of all devices' batches, spread: int32 [rows].
-
-    A batch has two halves of as many rows, and the union all first halves before all second ones, each in the order of
-    the devices. shard: this device's number and how many there are; (0, 1) numbers the rows 0 ... rows - 1.
-    """
-    rank, devices = shard
-    halves = np.arange(devices * rows).reshape(2, devices, -1) if devices > 1 else np.arange(rows).reshape(1, 1, -1)
-    return _spread(halves[:, rank].ravel())
-
-
-@ops.constexpr
-@cache
-def _starts(rows: int, shard: tuple[int, int], layers: int, numbers: int) -> Tensor:
-    """Hash offsets of rows, layers and numbers, concatenated: int32 [rows + layers + numbers]."""
-    of_layers = _spread(np.arange(layers)) + np.int32(_GOLDEN)
-    return Tensor(np.concatenate([_rows(rows, shard), of_layers, _mixed(numbers, 2)]))
-
-
-_ALONE = (0, 1)  # the shard of the only device
-
-
-@ops.constexpr
-@cache
-def _columns(columns: int) -> Tensor:
-    return Tensor(_mixed(columns, 1))
-
-
-def position_noise(key: Tensor, rows: int, columns: int, shard: tuple[int, int] = (0, 1)) -> Tensor:
-    """Pseudo-random int32 [rows, columns], a hash of (key, row, column); key is an int32 scalar for one step, and a row
-    is numbered as `_rows` says.
-
-    Made once per forward pass and shared by all dropout layers: integer products and sums take ten times a
-    comparison on CPU, so each layer only compares (see `Dropout`).
-    """
-    return _noise(mix(_starts(rows, shard, 0, 0) + key), columns)
-
-
-def _noise(row: Tensor, columns: int) -> Tensor:
-    rows, column = row.shape[0], _columns(columns)
-    noise = (row.reshape(rows, 1) + column.reshape(1, columns)) * _FIRST
-    noise = (noise ^ _shift_right(noise, 15)) * _SECOND
-    return noise ^ _shift_right(noise, 16)
-
-
-def uniforms(key: Tensor, count: int) -> Tensor:
-    """float32 [count] in [0, 1)."""
-    return _shift_right(_numbered(key, count), 8).float() * (1.0 / (1 << 24))
-
-
-def _numbered(key: Tensor, count: int) -> Tensor:
-    """A hash of (key, number): int32 [count]."""
-    return mix(_starts(0, _ALONE, 0, count) + key)
-
-
-@ops.constexpr
-def _drop_limit(rate: float) -> int:
-    """An int32 that a share `rate` of all int32 values is below."""
-    return to_int32(round(rate * 2**32) - 2**31)
-
-
-@ops.constexpr
-def _layer_number(layer: int) -> int:
-    return mask_number(layer)
-
-
-@ops.constexpr
-@cache
-def _part_numbers(parts: int) -> Tensor:
-    """int32 [parts, 1]."""
-    return Tensor(mask_numbers(0, parts), ms.int32).reshape(parts, 1)
+from ms_vireid.models.noise import Noise, drop_limit, kept_scale, layer_number, part_numbers
 
 
 @ops.constexpr
@@ -142,43 +15,6 @@ def _part_numbers(parts: int) -> Tensor:
 def constant(value: float, dtype: ms.Type) -> Tensor:
     """A scalar for operators that would cast a number at every call."""
     return Tensor(value, dtype)
-
-
-@ops.constexpr
-def _kept_scale(rate: float) -> float:
-    """What the rest is multiplied by where a share `rate` is dropped."""
-    return 1.0 / (1.0 - rate)
-
-
-def path_factors(
-    key: Tensor, rates: tuple[float, ...], samples: int, shard: tuple[int, int] = (0, 1), dropout: float = 0.0
-) -> Tensor:
-    """What each residual branch is multiplied by: float32 [layers, samples], 0 with the layer's rate and else
-    1 / (1 - rate), by a hash of (key, layer, sample). Each includes the 1 / (1 - dropout) that the branch's last
-    `Dropout` leaves out."""
-    return _factors(mix(_starts(0, _ALONE, len(rates), 0) + key), rates, samples, shard, dropout)
-
-
-def _factors(layer: Tensor, rates: tuple[float, ...], samples: int, shard: tuple[int, int], dropout: float) -> Tensor:
-    noise = mix(_starts(samples, shard, 0, 0).unsqueeze(0) + layer.unsqueeze(1))
-    limits = Tensor([[_drop_limit(rate)] for rate in rates], ms.int32)
-    scales = Tensor([[_kept_scale(rate) * _kept_scale(dropout)] for rate in rates], ms.float32)
-    return ops.where(noise >= limits, scales, 0.0)
-
-
-def step_noise(
-    key: Tensor,
-    positions: tuple[int, int],
-    rates: tuple[float, ...],
-    samples: int,
-    shard: tuple[int, int],
-    dropout: float,
-) -> tuple[Tensor, Tensor]:
-    """Equivalent to `position_noise` and `path_factors`; hashes the key once."""
-    rows, layers = positions[0], len(rates)
-    hashes = mix(_starts(rows, shard, layers, 0) + key)
-    factors = _factors(hashes[rows:], rates, samples, shard, dropout)
-    return _noise(hashes[:rows], positions[1]), factors
 
 
 def check_rate(rate: float, name: str) -> None:
@@ -206,22 +42,22 @@ class Dropout(nn.Cell):
         self.rate = rate
         self.layer = layer
         self.parts = parts
-        self.limit = _drop_limit(rate)
-        self.scale = _kept_scale(rate) if scaled else 1.0
+        self.limit = drop_limit(rate)
+        self.scale = kept_scale(rate) if scaled else 1.0
 
-    def construct(self, x: Tensor, noise: Tensor | None) -> Tensor:
-        """x: [..., parts * C]. noise: int32 [..., C], only in training."""
+    def construct(self, x: Tensor, noise: Noise | None) -> Tensor:
+        """x: [N, T, parts * C]. noise: only in training."""
         if not self.training or self.rate == 0.0:
             return x
-        dropped = self.numbers(noise) < self.limit
+        dropped = self.numbers(noise[0]) < self.limit
         x = x.masked_fill(dropped.reshape(x.shape), constant(0.0, x.dtype))
         return x * self.scale if self.scale != 1.0 else x
 
-    def numbers(self, noise: Tensor) -> Tensor:
-        """What decides: int32 [..., C], or [..., parts, C]."""
+    def numbers(self, positions: Tensor) -> Tensor:
+        """What decides: int32 [N, T, C], or [N, T, parts, C]."""
         if self.parts > 1:
-            noise = noise.unsqueeze(-2) * _part_numbers(self.parts)
-        return noise * _layer_number(self.layer)
+            positions = positions.unsqueeze(-2) * part_numbers(self.parts)
+        return positions * layer_number(self.layer)
 
 
 class DropPath(nn.Cell):
@@ -240,11 +76,11 @@ class DropPath(nn.Cell):
         self.rate = rate
         self.layer = layer
 
-    def construct(self, x: Tensor, factors: Tensor | None) -> Tensor:
-        """x: [N, ...]. factors: [layers, N], only in training."""
+    def construct(self, x: Tensor, noise: Noise | None) -> Tensor:
+        """x: [N, ...]. noise: only in training."""
         if not self.training or not self.changes:
             return x
-        return x * factors[self.layer].reshape((-1,) + (1,) * (x.ndim - 1))
+        return x * noise[1][self.layer].reshape((-1,) + (1,) * (x.ndim - 1))
 
 
 GEM_MIN = 1e-6  # inputs are clamped: d/dp contains log x

@@ -7,7 +7,8 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform, initializer
 
-from ms_vireid.models.layers import Dropout, DropPath, step_noise
+from ms_vireid.models.layers import Dropout, DropPath
+from ms_vireid.models.noise import Noise, draw_noise
 
 LAYER_NORM_EPS = 1e-5
 
@@ -62,7 +63,7 @@ class Attention(nn.Cell):
         self.proj = dense(embed_dim, embed_dim)
         self.proj_drop = Dropout(dropout, 1 + 2 * index, scaled=False)
 
-    def construct(self, x: Tensor, noise: Tensor | None) -> Tensor:
+    def construct(self, x: Tensor, noise: Noise | None) -> Tensor:
         """[N, T, D] -> [N, T, D]."""
         batch, tokens, width = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
@@ -84,7 +85,7 @@ class Mlp(nn.Cell):
         self.fc2 = dense(mlp_ratio * embed_dim, embed_dim)
         self.drop2 = Dropout(dropout, 2 + 2 * index, scaled=False)
 
-    def construct(self, x: Tensor, noise: Tensor | None) -> Tensor:
+    def construct(self, x: Tensor, noise: Noise | None) -> Tensor:
         """[N, T, D] -> [N, T, D]."""
         x = self.act(self.fc1(x))  # [N, T, mlp_ratio * D]
         x = self.drop1(x, noise)
@@ -104,10 +105,10 @@ class Block(nn.Cell):
         self.drop_path1 = DropPath(drop_path, 2 * index, dropout)
         self.drop_path2 = DropPath(drop_path, 2 * index + 1, dropout)
 
-    def construct(self, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
-        """[N, T, D] -> [N, T, D]; factors and noise as `DropPath` and `Dropout` take them."""
-        x = x + self.drop_path1(self.attn(self.norm1(x), noise), factors)
-        return x + self.drop_path2(self.mlp(self.norm2(x), noise), factors)
+    def construct(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """[N, T, D] -> [N, T, D]."""
+        x = x + self.drop_path1(self.attn(self.norm1(x), noise), noise)
+        return x + self.drop_path2(self.mlp(self.norm2(x), noise), noise)
 
 
 class VisionTransformer(nn.Cell):
@@ -176,20 +177,15 @@ class VisionTransformer(nn.Cell):
         batch = x.shape[0]
         x = ops.cat((self.cls_token.broadcast_to((batch, -1, -1)), x), 1)  # [N, T = 1 + L, D]
         x = x + self.pos_embed
-        factors = noise = None
+        noise = None
         if self.training and self.stochastic:
             if key is None:
                 raise ValueError("training with dropout or drop path needs the step's key")
-            positions = batch * self.tokens, self.embed_dim
-            how = self.path_rates, batch, self.shard, self.pos_drop.rate
-            noise, factors = step_noise(key, positions, *how)
-            noise, factors = noise.reshape(x.shape), factors.astype(x.dtype)
+            positions, factors = draw_noise(key, x.shape, self.path_rates, self.pos_drop.rate, self.shard)
+            noise = positions, factors.astype(x.dtype)
         x = self.pos_drop(x, noise)
         for block in self.blocks:
-            if self.training and self.recompute_blocks:
-                x = ms.recompute(block, x, factors, noise)
-            else:
-                x = block(x, factors, noise)
+            x = ms.recompute(block, x, noise) if self.training and self.recompute_blocks else block(x, noise)
         return self.norm(x)[:, 0]  # [N, D]
 
 

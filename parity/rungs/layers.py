@@ -12,6 +12,7 @@ from mindspore import nn
 from ms_vireid import models as mindspore_models
 from ms_vireid.data.randomness import step_key
 from ms_vireid.models import layers as mindspore_layers
+from ms_vireid.models import noise as mindspore_noise
 from ms_vireid.models import vit as mindspore_vit
 from parity.compare import EXACT, FORWARD, Comparison, compare
 from parity.harness import (
@@ -19,7 +20,6 @@ from parity.harness import (
     OF_HALF,
     By,
     Case,
-    Constant,
     by_program,
     compare_evaluation,
     compare_half,
@@ -31,6 +31,7 @@ from parity.harness import (
 )
 from torch_ref import models as torch_models
 from torch_ref.models import layers as torch_layers
+from torch_ref.models import noise as torch_noise
 from torch_ref.models import vit as torch_vit
 
 KEY = step_key(0, 3)
@@ -59,24 +60,19 @@ def agree_pair(pair: tuple[nn.Cell, torch.nn.Module], *inputs: Any, modes: str =
     return from_here(pair[0], *(of(pair, inputs) for of in compared[modes]))
 
 
-def noise(images: int, tokens: int, width: int) -> np.ndarray:
-    key = ms.Tensor(KEY)
-    return mindspore_layers.position_noise(key, images * tokens, width).reshape(images, tokens, width).asnumpy()
-
-
-def factors(rates: tuple[float, ...], samples: int) -> Constant:
-    return Constant(mindspore_layers.path_factors(ms.Tensor(KEY), rates, samples).asnumpy())
+def noise(shape: tuple[int, int, int], rates: tuple[float, ...] = (0.0,)) -> tuple[np.ndarray, ...]:
+    return tuple(part.asnumpy() for part in mindspore_noise.draw_noise(ms.Tensor(KEY), shape, rates, 0.0))
 
 
 def hashes() -> By:
     """The integers from which all masks follow: not one bit may differ."""
     key = torch.tensor(KEY)
-    expected = {name: getattr(torch_layers, name)(key, *arguments).numpy() for name, arguments in HASHES.items()}
+    expected = {name: getattr(torch_noise, name)(key, *arguments).numpy() for name, arguments in HASHES.items()}
 
     def by(program: str) -> list[Comparison]:
         comparisons = []
         for name, arguments in HASHES.items():
-            actual = by_program(program, getattr(mindspore_layers, name))(ms.Tensor(KEY), *arguments)
+            actual = by_program(program, getattr(mindspore_noise, name))(ms.Tensor(KEY), *arguments)
             comparisons.append(compare(name, actual.asnumpy(), expected[name], EXACT))
         return comparisons
 
@@ -88,12 +84,14 @@ def dropout() -> By:
     return agree(
         lambda models: models.layers.Dropout(0.3, layer=2, parts=4),
         values(images, tokens, 4 * width) + 2.0,  # away from 0, so that a mask can be told from a value
-        noise(images, tokens, width),
+        noise((images, tokens, width)),
     )
 
 
 def drop_path() -> By:
-    return agree(lambda models: models.layers.DropPath(0.4, layer=5), values(16, 3, 5) + 2.0, factors((0.4,) * 6, 16))
+    return agree(
+        lambda models: models.layers.DropPath(0.4, layer=5), values(16, 3, 5) + 2.0, noise((16, 3, 5), (0.4,) * 6)
+    )
 
 
 def position_resize() -> list[Comparison]:
@@ -155,8 +153,7 @@ def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list
             "Block with dropout and drop path",
             lambda models: models.vit.Block(width, heads, 4, 0.1, 0.2, 0),
             x,
-            factors((0.2, 0.2), images),
-            noise(images, tokens, width),
+            noise((images, tokens, width), (0.2, 0.2)),
         ),
         case("BNNeck", lambda models: models.layers.bn_neck(width), x[:, 0] + 0.5, modes="both"),
         case("classifier", lambda models: models.layers.identity_classifier(width, 395), x[:, 0]),

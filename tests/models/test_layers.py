@@ -4,7 +4,8 @@ import pytest
 import torch
 from mindspore import Tensor
 
-from ms_vireid.models.layers import Dropout, DropPath, GeM, mix, path_factors, position_noise, step_noise, to_int32
+from ms_vireid.models.layers import Dropout, DropPath, GeM
+from ms_vireid.models.noise import draw_noise, mix, path_factors, position_noise, to_int32
 from torch_ref.models.layers import GeM as TorchGeM
 
 
@@ -31,14 +32,14 @@ def mask(step, layer=0, rate=0.1, parts=1, shape=(64, 128)):
     rows, columns = shape
     dropout = Dropout(rate, layer, parts).set_train()
     ones = Tensor(np.ones((rows, parts * columns), np.float32))
-    return dropout(ones, position_noise(key(step), rows, columns)).asnumpy()
+    return dropout(ones, (position_noise(key(step), rows, columns), None)).asnumpy()
 
 
 @pytest.mark.parametrize("shard", [(0, 1), (1, 2)])
 def test_one_hash_of_a_step_gives_what_three_would(shard):
     rates = (0.0, 0.1, 0.4)
-    noise, factors = step_noise(key(7), (12, 6), rates, 4, shard, 0.03)
-    assert np.array_equal(noise.asnumpy(), position_noise(key(7), 12, 6, shard).asnumpy())
+    noise, factors = draw_noise(key(7), (4, 3, 6), rates, 0.03, shard)
+    assert np.array_equal(noise.asnumpy().reshape(12, 6), position_noise(key(7), 12, 6, shard).asnumpy())
     assert np.array_equal(factors.asnumpy(), path_factors(key(7), rates, 4, shard, 0.03).asnumpy())
 
 
@@ -80,7 +81,7 @@ def test_dropout_and_drop_path_are_the_identity_in_evaluation():
 def test_drop_path_drops_whole_samples():
     drop_path = DropPath(0.25, 3).set_train()
     x = Tensor(np.ones((512, 4, 5), np.float32))
-    kept = np.stack([drop_path(x, path_factors(key(step), (0.25,) * 4, 512)).asnumpy() for step in range(8)])
+    kept = np.stack([drop_path(x, (None, path_factors(key(step), (0.25,) * 4, 512))).asnumpy() for step in range(8)])
     assert np.array_equal(kept.min(axis=(2, 3)), kept.max(axis=(2, 3)))
     assert set(np.unique(kept)) == {0.0, np.float32(1 / 0.75)}
     # 4,096 draws: standard deviation 0.007.

@@ -54,24 +54,28 @@ def intervals_that_do_not_wrap(original, layer, x, noise):
     """As this project's masks once were: an interval of the noise for each, between the ends of int32."""
     if noise is None:
         return original(layer, x, noise)
-    numbers = torch.tensor(layer.numbers, dtype=torch.int32).reshape(-1, 1) * noise.flatten()[0]
+    numbers = torch.tensor(layer.numbers, dtype=torch.int32).reshape(-1, 1) * noise[0].flatten()[0]
     shares = numbers.double() / 2**32 + 0.5
     first = shares * (1 - layer.rate)
-    place = noise.unsqueeze(-2).double() / 2**32 + 0.5
+    place = noise[0].unsqueeze(-2).double() / 2**32 + 0.5
     dropped = (place >= first) & (place < first + layer.rate)
     return x.masked_fill(dropped.reshape(x.shape), 0.0) * layer.scale
 
 
+def flipped(noise):
+    return noise[0].flip(0), noise[1]
+
+
 def twice(original, layer, x, noise):
     once = original(layer, x, noise)
-    return once if noise is None else original(layer, once, noise.flip(0))
+    return once if noise is None else original(layer, once, flipped(noise))
 
 
 def backward_by_another_mask(original, layer, x, noise):
     dropped = original(layer, x, noise)
     if noise is None:
         return dropped
-    other = original(layer, x, noise.flip(0))
+    other = original(layer, x, flipped(noise))
     return dropped.detach() + other - other.detach()
 
 

@@ -34,6 +34,7 @@ from torch_ref.models import agw as torch_agw
 from torch_ref.models import auxiliary_generator as torch_generator
 from torch_ref.models import layers as torch_layers
 from torch_ref.models import mun as torch_mun
+from torch_ref.models import noise as torch_noise
 from torch_ref.models import pmt as torch_pmt
 from torch_ref.models import prototypes as torch_prototypes
 from torch_ref.models import vit as torch_vit
@@ -128,8 +129,8 @@ def dropped_position_embedding(patch):
 
 
 def unscaled_drop_path(patch):
-    original = torch_layers.path_factors
-    patch.setattr(torch_layers, "path_factors", lambda *arguments: (original(*arguments) > 0).to(torch.float32))
+    original = torch_noise.path_factors
+    patch.setattr(torch_noise, "path_factors", lambda *arguments: (original(*arguments) > 0).to(torch.float32))
 
 
 def aligned_corners(patch):

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from torch_ref.models.auxiliary_generator import AuxiliaryGenerator
-from torch_ref.models.layers import pointwise, position_noise, uniforms
+from torch_ref.models.layers import pointwise
+from torch_ref.models.noise import position_noise, uniforms
 from torch_ref.models.resnet import ResNet
 
 

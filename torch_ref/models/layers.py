@@ -5,78 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-
-def to_int32(value: int) -> int:
-    value &= 0xFFFFFFFF
-    return value - (1 << 32) if value >= 1 << 31 else value
-
-
-_GOLDEN = to_int32(0x9E3779B9)  # 2**32 / golden ratio: spreads consecutive integers over 32 bits
-_FIRST, _SECOND = to_int32(0x85EBCA6B), to_int32(0xC2B2AE35)  # MurmurHash3's
-_MULTIPLIER = 0xADB4A92D  # of a generator modulo 2**32 with a good spectrum (Steele & Vigna 2021)
-_PART = 101  # how far apart the powers for an activation's parts are: more than a model has masks of the noise's width
-
-
-def mask_number(layer: int, part: int = 0) -> int:
-    return to_int32(pow(_MULTIPLIER, layer + part * _PART, 1 << 32))
-
-
-def mask_numbers(layer: int, parts: int) -> list[int]:
-    return [mask_number(layer, part) for part in (range(1, parts + 1) if parts > 1 else [0])]
-
-
-def _shift_right(x: Tensor, bits: int) -> Tensor:
-    return (x >> bits) & ((1 << (32 - bits)) - 1)
-
-
-def mix(x: Tensor) -> Tensor:
-    x = (x ^ _shift_right(x, 16)) * _FIRST
-    x = (x ^ _shift_right(x, 13)) * _SECOND
-    return x ^ _shift_right(x, 16)
-
-
-def _spread(count: int, key: Tensor) -> Tensor:
-    """int32 [count]: 0, 1, 2 ... spread over 32 bits, on the key's device."""
-    return torch.arange(count, dtype=torch.int32, device=key.device) * _GOLDEN
-
-
-def position_noise(key: Tensor, rows: int, columns: int) -> Tensor:
-    row = mix(_spread(rows, key) + key)
-    column = mix(_spread(columns, key) + 1)
-    noise = (row.reshape(rows, 1) + column.reshape(1, columns)) * _FIRST
-    noise = (noise ^ _shift_right(noise, 15)) * _SECOND
-    return noise ^ _shift_right(noise, 16)
-
-
-def uniforms(key: Tensor, count: int) -> Tensor:
-    return _shift_right(_numbered(key, count), 8).float() * (1.0 / (1 << 24))
-
-
-def _numbered(key: Tensor, count: int) -> Tensor:
-    return mix(mix(_spread(count, key) + 2) + key)
-
-
-def _drop_limit(rate: float) -> int:
-    return to_int32(round(rate * 2**32) - 2**31)
-
-
-def _kept_scale(rate: float) -> float:
-    return 1.0 / (1.0 - rate)
-
-
-def path_factors(key: Tensor, rates: tuple[float, ...], samples: int, dropout: float = 0.0) -> Tensor:
-    layer = mix(_spread(len(rates), key) + _GOLDEN + key)
-    noise = mix(_spread(samples, key).unsqueeze(0) + layer.unsqueeze(1))
-    limits = torch.tensor([[_drop_limit(rate)] for rate in rates], dtype=torch.int32, device=key.device)
-    kept = [[_kept_scale(rate) * _kept_scale(dropout)] for rate in rates]
-    scales = torch.tensor(kept, dtype=torch.float32, device=key.device)
-    return (noise >= limits).float() * scales
-
-
-def step_noise(
-    key: Tensor, positions: tuple[int, int], rates: tuple[float, ...], samples: int, dropout: float
-) -> tuple[Tensor, Tensor]:
-    return position_noise(key, *positions), path_factors(key, rates, samples, dropout)
+from torch_ref.models.noise import Noise, drop_limit, kept_scale, mask_numbers
 
 
 def check_rate(rate: float, name: str) -> None:
@@ -89,14 +18,14 @@ class Dropout(nn.Module):
         super().__init__()
         check_rate(rate, "dropout")
         self.rate = rate
-        self.limit = _drop_limit(rate)
+        self.limit = drop_limit(rate)
         self.numbers = mask_numbers(layer, parts)
-        self.scale = _kept_scale(rate) if scaled else 1.0
+        self.scale = kept_scale(rate) if scaled else 1.0
 
-    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, noise: Noise | None) -> Tensor:
         if not self.training or self.rate == 0.0:
             return x
-        dropped = torch.stack([noise * number < self.limit for number in self.numbers], -2)  # [..., parts, C]
+        dropped = torch.stack([noise[0] * number < self.limit for number in self.numbers], -2)  # [..., parts, C]
         return x.masked_fill(dropped.reshape(x.shape), 0.0) * self.scale
 
 
@@ -108,10 +37,10 @@ class DropPath(nn.Module):
         self.rate = rate
         self.layer = layer
 
-    def forward(self, x: Tensor, factors: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, noise: Noise | None) -> Tensor:
         if not self.training or not self.changes:
             return x
-        return x * factors[self.layer].to(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
+        return x * noise[1][self.layer].to(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
 
 
 GEM_MIN = 1e-6  # inputs are clamped: d/dp contains log x

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from torch_ref.models.layers import Dropout, DropPath, step_noise
+from torch_ref.models.layers import Dropout, DropPath
+from torch_ref.models.noise import Noise, draw_noise
 
 LAYER_NORM_EPS = 1e-5
 
@@ -55,7 +56,7 @@ class Attention(nn.Module):
         self.proj = dense(embed_dim, embed_dim)
         self.proj_drop = Dropout(dropout, 1 + 2 * index, scaled=False)
 
-    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, noise: Noise | None) -> Tensor:
         batch, tokens, width = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         query, key, value = qkv.unbind(0)  # [N, heads, T, head_dim]
@@ -74,7 +75,7 @@ class Mlp(nn.Module):
         self.fc2 = dense(mlp_ratio * embed_dim, embed_dim)
         self.drop2 = Dropout(dropout, 2 + 2 * index, scaled=False)
 
-    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, noise: Noise | None) -> Tensor:
         x = self.act(self.fc1(x))  # [N, T, mlp_ratio * D]
         x = self.drop1(x, noise)
         return self.drop2(self.fc2(x), noise)
@@ -90,9 +91,9 @@ class Block(nn.Module):
         self.drop_path1 = DropPath(drop_path, 2 * index, dropout)
         self.drop_path2 = DropPath(drop_path, 2 * index + 1, dropout)
 
-    def forward(self, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
-        x = x + self.drop_path1(self.attn(self.norm1(x), noise), factors)
-        return x + self.drop_path2(self.mlp(self.norm2(x), noise), factors)
+    def forward(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        x = x + self.drop_path1(self.attn(self.norm1(x), noise), noise)
+        return x + self.drop_path2(self.mlp(self.norm2(x), noise), noise)
 
 
 class VisionTransformer(nn.Module):
@@ -132,20 +133,17 @@ class VisionTransformer(nn.Module):
         batch = x.shape[0]
         x = torch.cat((self.cls_token.expand(batch, -1, -1), x), dim=1)  # [N, T = 1 + L, D]
         x = x + self.pos_embed
-        factors = noise = None
+        noise = None
         if self.training and self.stochastic:
             if key is None:
                 raise ValueError("training with dropout or drop path needs the step's key")
-            positions = batch * self.tokens, self.embed_dim
-            how = self.path_rates, batch, self.pos_drop.rate
-            noise, factors = step_noise(key, positions, *how)
-            noise = noise.reshape(x.shape)
+            noise = draw_noise(key, x.shape, self.path_rates, self.pos_drop.rate)
         x = self.pos_drop(x, noise)
         for block in self.blocks:
             if self.training and self.recompute_blocks:
-                x = checkpoint(block, x, factors, noise, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(block, x, noise, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = block(x, factors, noise)
+                x = block(x, noise)
         return self.norm(x)[:, 0]  # [N, D]
 
 

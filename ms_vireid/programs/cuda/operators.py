@@ -11,7 +11,8 @@ from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
 
 from ms_vireid.models import vit
 from ms_vireid.models.auxiliary_generator import ResidualDepthwise
-from ms_vireid.models.layers import Dropout, DropPath, mask_numbers
+from ms_vireid.models.layers import Dropout, DropPath
+from ms_vireid.models.noise import Noise, mask_numbers
 from ms_vireid.programs.cuda import build
 
 _PARTS, _ROWS = 64, 8  # as in arguments.h
@@ -239,7 +240,7 @@ def _attended(self: vit.Attention, x: Tensor) -> Tensor:
     return _product(_merge_heads(mixed, _heads(self.num_heads)), self.proj.weight)
 
 
-def _hidden(self: vit.Mlp, x: Tensor, noise: Tensor | None) -> Tensor:
+def _hidden(self: vit.Mlp, x: Tensor, noise: Noise | None) -> Tensor:
     """The second layer's product, without its bias."""
     x, bias = _product(x, self.fc1.weight), self.fc1.bias
     if noise is None:
@@ -247,32 +248,25 @@ def _hidden(self: vit.Mlp, x: Tensor, noise: Tensor | None) -> Tensor:
     else:
         dropout = self.drop1
         numbers = _numbers(dropout.layer, dropout.parts)
-        x = _gelu(x, bias, noise, numbers, _layer(dropout.limit, dropout.scale))
+        x = _gelu(x, bias, noise[0], numbers, _layer(dropout.limit, dropout.scale))
     return _product(x, self.fc2.weight)
 
 
-def _added(
-    rest: Tensor,
-    x: Tensor,
-    bias: Tensor,
-    dropout: Dropout,
-    drop_path: DropPath,
-    factors: Tensor | None,
-    noise: Tensor | None,
-) -> Tensor:
+def _added(rest: Tensor, x: Tensor, bias: Tensor, dropout: Dropout, drop_path: DropPath, noise: Noise | None) -> Tensor:
     """rest + drop_path(dropout(x + bias))."""
     if noise is None:
         return _residual(rest, x, bias, _no_factors(x.dtype), _no_noise(), _no_noise(), _no_noise())
+    positions, factors = noise
     of_samples = factors[drop_path.layer] if drop_path.changes else _no_factors(x.dtype)
-    return _residual(rest, x, bias, of_samples, noise, _numbers(dropout.layer, 1), _layer(dropout.limit, 1.0))
+    return _residual(rest, x, bias, of_samples, positions, _numbers(dropout.layer, 1), _layer(dropout.limit, 1.0))
 
 
-def block(self: vit.Block, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:
     attention, mlp = self.attn, self.mlp
     branch = _attended(attention, self.norm1(x))
-    x = _added(x, branch, attention.proj.bias, attention.proj_drop, self.drop_path1, factors, noise)
+    x = _added(x, branch, attention.proj.bias, attention.proj_drop, self.drop_path1, noise)
     branch = _hidden(mlp, self.norm2(x), noise)
-    return _added(x, branch, mlp.fc2.bias, mlp.drop2, self.drop_path2, factors, noise)
+    return _added(x, branch, mlp.fc2.bias, mlp.drop2, self.drop_path2, noise)
 
 
 def _by_channel(self: nn.Conv2d) -> bool:

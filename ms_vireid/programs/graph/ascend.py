@@ -13,6 +13,7 @@ from ms_vireid.models import vit
 from ms_vireid.models.auxiliary_generator import ResidualDepthwise
 from ms_vireid.models.layers import GeM
 from ms_vireid.models.mun import MUN, in_parts
+from ms_vireid.models.noise import Noise
 from ms_vireid.programs import optimizers
 from ms_vireid.programs.graph.common import (
     cross_entropy,
@@ -32,7 +33,7 @@ def gelu(self: nn.GELU, x: Tensor) -> Tensor:
     return mint.nn.functional.gelu(x)
 
 
-def attention(self: vit.Attention, x: Tensor, noise: Tensor | None) -> Tensor:
+def attention(self: vit.Attention, x: Tensor, noise: Noise | None) -> Tensor:
     query, key, value = heads(self.qkv(x), self.num_heads)  # [N, heads, T, head_dim]
     scores = product_transposed(query * self.head_dim**-0.5, key)  # [N, heads, T, T]
     out = product(ops.softmax(scores, -1), value).swapaxes(1, 2).reshape(x.shape)

@@ -18,6 +18,7 @@ from ms_vireid.losses.msel import ModalitySharedEnhancementLoss
 from ms_vireid.models import vit
 from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner, ResidualDepthwise
 from ms_vireid.models.layers import Dropout, DropPath, GeM, constant
+from ms_vireid.models.noise import Noise
 from ms_vireid.models.prototypes import ModalityPrototypes, accumulated
 from ms_vireid.programs import optimizers
 from ms_vireid.programs.graph.common import (
@@ -170,20 +171,21 @@ def _query_scales(width: int, head_dim: int, dtype: ms.Type) -> Tensor:
     return Tensor(scales, dtype)
 
 
-def _dropped(self: Dropout, noise: Tensor) -> Tensor:
+def _dropped(self: Dropout, noise: Noise) -> Tensor:
     """Two tensors are compared in a third of the time that a tensor and a number take."""
-    numbers = self.numbers(noise)
-    limit = noise.reshape(-1)[:1] & 0 | self.limit  # of a number alone the compiler makes a tensor that stays
+    positions = noise[0]
+    numbers = self.numbers(positions)
+    limit = positions.reshape(-1)[:1] & 0 | self.limit  # of a number alone the compiler makes a tensor that stays
     return numbers < _fill(numbers.shape, limit.reshape(()))
 
 
-def _after(drop: Dropout, path: DropPath, branch: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
+def _after(drop: Dropout, path: DropPath, branch: Tensor, noise: Noise | None) -> Tensor:
     if not drop.training or drop.rate == 0.0:
-        return path(branch, factors)
-    return _kept(branch, _dropped(drop, noise), factors[path.layer].reshape(-1, 1, 1))
+        return path(branch, noise)
+    return _kept(branch, _dropped(drop, noise), noise[1][path.layer].reshape(-1, 1, 1))
 
 
-def _hidden(self: vit.Mlp, x: Tensor, noise: Tensor | None) -> Tensor:
+def _hidden(self: vit.Mlp, x: Tensor, noise: Noise | None) -> Tensor:
     """An MLP before its last dropout, with numbers multiplied into weights."""
     root = -math.sqrt(0.5)
     u = _dense(x, self.fc1.weight * root, self.fc1.bias * root)
@@ -202,10 +204,10 @@ def _attended(self: vit.Attention, x: Tensor) -> Tensor:
     return _dense(product(attention, value).swapaxes(1, 2).reshape(x.shape), self.proj.weight, self.proj.bias)
 
 
-def block(self: vit.Block, x: Tensor, factors: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
-    x = x + _after(self.attn.proj_drop, self.drop_path1, _attended(self.attn, self.norm1(x)), factors, noise)
+def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:
+    x = x + _after(self.attn.proj_drop, self.drop_path1, _attended(self.attn, self.norm1(x)), noise)
     hidden = _hidden(self.mlp, self.norm2(x), noise)
-    return x + _after(self.mlp.drop2, self.drop_path2, hidden, factors, noise)
+    return x + _after(self.mlp.drop2, self.drop_path2, hidden, noise)
 
 
 def convolution(self: nn.Conv2d, x: Tensor) -> Tensor:

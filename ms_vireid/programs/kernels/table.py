@@ -9,6 +9,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.models import agw, auxiliary_generator, layers, resnet, vit
+from ms_vireid.models.noise import Noise, mask_numbers
 from ms_vireid.programs import optimizers, reproducible
 from ms_vireid.programs.kernels import optimizer
 from ms_vireid.programs.kernels.base import Compiled
@@ -39,21 +40,21 @@ def dense(self: nn.Dense, x: Tensor) -> Tensor:
     return Dense.apply(x, self.weight, self.bias)
 
 
-def attention(self: vit.Attention, x: Tensor, noise: Tensor | None) -> Tensor:
+def attention(self: vit.Attention, x: Tensor, noise: Noise | None) -> Tensor:
     return self.proj_drop(self.proj(Heads.apply(self.qkv(x), self.num_heads)), noise)
 
 
-def dropout(self: layers.Dropout, x: Tensor, noise: Tensor | None) -> Tensor:
+def dropout(self: layers.Dropout, x: Tensor, noise: Noise | None) -> Tensor:
     if not self.training or self.rate == 0.0:
         return x
-    numbers = np.array(layers.mask_numbers(self.layer, self.parts), np.int32)
-    return Dropout.apply(x, noise, numbers, self.limit, self.scale)
+    numbers = np.array(mask_numbers(self.layer, self.parts), np.int32)
+    return Dropout.apply(x, noise[0], numbers, self.limit, self.scale)
 
 
-def drop_path(self: layers.DropPath, x: Tensor, factors: Tensor | None) -> Tensor:
+def drop_path(self: layers.DropPath, x: Tensor, noise: Noise | None) -> Tensor:
     if not self.training or not self.changes:
         return x
-    return DropPath.apply(x, factors[self.layer])
+    return DropPath.apply(x, noise[1][self.layer])
 
 
 def gem(self: layers.GeM, x: Tensor) -> Tensor:
