@@ -5,6 +5,7 @@ from ms_vireid.config.losses import LossConfig, Term
 from ms_vireid.config.models import (
     AGWConfig,
     ModelConfig,
+    MUNConfig,
     PMTConfig,
     Setting,
     list_models,

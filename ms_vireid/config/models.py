@@ -20,13 +20,12 @@ Kernel = between(1, 99)
 class Setting(Section):
     """What a network depends on besides its own section of the configuration."""
 
-    image_size: tuple[Side, Side]  # (H, W)
-    recompute: bool = False  # keep less and compute it again
+    image_size: tuple[Side, Side] = (256, 128)  # (H, W)
     batch: tuple[Positive, Positive] = (8, 4)  # P and K
-    parts: choice(2, 3) = (
-        2  # of a batch, PK pictures each: visible ones, their second version if there is one, infrared ones
-    )
+    # PK pictures each: the visible ones, their second version if there is one, the infrared ones
+    parts: choice(2, 3) = 2
     terms: frozenset[str] = frozenset({"ma"})  # names of the loss terms
+    recompute: bool = False  # keep fewer activations in training and compute the others again
     inference: bool = False  # without the parts that only training needs
 
 
@@ -35,6 +34,7 @@ class ModelConfig(Section):
 
     has_auxiliary: ClassVar[bool] = False  # whether the network makes a modality between visible and infrared
     takes_versions: ClassVar[bool] = False  # for augmentation.visible_twice
+    takes_one_size: ClassVar[bool] = False  # the network is built for `Setting.image_size`
     name: str
     num_classes: between(1, 100_000) | None = None  # default: the identities of the training set
     # ImageNet weights (.pth, .safetensors or .ckpt), or none to train from scratch; null: training asks for either
@@ -43,10 +43,6 @@ class ModelConfig(Section):
     @property
     def from_scratch(self) -> bool:
         return self.pretrained in (None, "none")
-
-    def arguments(self, setting: Setting) -> dict[str, Any]:
-        """What the network is built with, besides the number of identities, in either framework."""
-        return self.model_dump(exclude={"name", "num_classes", "pretrained"}) | {"recompute": setting.recompute}
 
     def check_image(self, size: tuple[int, int]) -> None:
         """Raise ValueError for pictures of (H, W) that the network cannot take."""
@@ -70,6 +66,7 @@ class ModelConfig(Section):
 class PMTConfig(ModelConfig):
     """The ViT of PMT; `pretrained` is a timm ViT-B/16 224 file."""
 
+    takes_one_size: ClassVar[bool] = True
     name: Literal["pmt"] = "pmt"
     patch_size: Side = 16
     stride: Side = 12
@@ -84,9 +81,6 @@ class PMTConfig(ModelConfig):
         super().check()
         if self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
-
-    def arguments(self, setting: Setting) -> dict[str, Any]:
-        return super().arguments(setting) | {"image_size": setting.image_size}
 
     def check_image(self, size: tuple[int, int]) -> None:
         _require_sides(size, self.patch_size, f"model.patch_size {self.patch_size}")
@@ -110,9 +104,6 @@ class ResNetConfig(ModelConfig):
     width: between(1, 6400) = 64  # channels of the stem
     last_stride: choice(1, 2) = 1  # of the last stage
     pooling_power: Annotated[float, Field(ge=0.01, le=300)] = 3.0  # p of GeM
-
-    def arguments(self, setting: Setting) -> dict[str, Any]:
-        return super().arguments(setting) | {"parts": setting.parts}
 
     def check_image(self, size: tuple[int, int]) -> None:
         stride = 16 * self.last_stride
@@ -169,17 +160,6 @@ class MUNConfig(ResNetConfig):
         if self.specific == "stem" and self.width % 2:
             raise ValueError(f"width {self.width} must be even with specific=stem, as each half has its own kernels")
 
-    def arguments(self, setting: Setting) -> dict[str, Any]:
-        """Prototypes and C_a belong to the loss terms that use them."""
-        of_progress = ("beta_shape", "beta_unit")
-        taken = {name: value for name, value in super().arguments(setting).items() if name not in of_progress}
-        return taken | {
-            "batch": setting.batch,
-            "memory": self.memory if "ma" in setting.terms else "none",
-            "auxiliary_classifier": "id_a" in setting.terms,
-            "inference": setting.inference,
-        }
-
     def progress(self, step: int, steps: int, iterations: int) -> float:
         """How far beta is from its first value, 0, to its last, 1."""
         if self.beta_unit == "epoch":
@@ -190,20 +170,26 @@ class MUNConfig(ResNetConfig):
     def check_image(self, size: tuple[int, int]) -> None:
         """The generator pools the first stage's feature maps, whose sides must be multiples of every ratio."""
         super().check_image(size)
-        step = math.lcm(*self.ratios) if self.intermediate == "auxiliary" else 1
-        maps = [math.ceil(math.ceil(side / 2) / 2) for side in size]  # after the stem's two strides
-        if any(side % step for side in maps):
-            fitting = [4 * max(1, round(side / step)) * step for side in maps]
-            raise ValueError(
-                f"model.ratios {list(self.ratios)} do not divide the feature maps of {maps[0]}x{maps[1]} that "
-                f"data.image_size {list(size)} gives; sides must be multiples of {4 * step}, as {fitting}"
-            )
+        if self.intermediate == "auxiliary":
+            rows, columns = (math.ceil(math.ceil(side / 2) / 2) for side in size)  # after the stem's two strides
+            check_pooled(rows, columns, self.ratios)
 
     @property
     def weights(self) -> int:
         learners = 4 * self.expansion + sum(ratio**2 for ratio in self.ratios)
         channels = 4 * self.width if self.specific == "layer1" else self.width
         return super().weights + (learners * channels**2 if self.intermediate == "auxiliary" else 0)
+
+
+def check_pooled(rows: int, columns: int, ratios: tuple[int, ...]) -> None:
+    """Raise ValueError unless every pooling ratio divides the sides of the first stage's feature maps."""
+    step = math.lcm(*ratios)
+    if rows % step or columns % step:
+        fitting = [4 * max(1, round(side / step)) * step for side in (rows, columns)]
+        raise ValueError(
+            f"model.ratios {list(ratios)} do not divide the feature maps of {rows}x{columns}; "
+            f"the sides of pictures (data.image_size) must be multiples of {4 * step}, as {fitting}"
+        )
 
 
 def _require_sides(size: tuple[int, int], least: int, what: str) -> None:

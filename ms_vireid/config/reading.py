@@ -138,7 +138,7 @@ def named_model(
     model = MODELS[name]
     config = check_config(model.model_dump() | overrides | {"num_classes": num_classes}, name, type(model))
     setting = check_config({"image_size": image_size, "batch": batch, "parts": parts}, name, Setting)
-    if "image_size" in config.arguments(setting):  # other models take pictures of any size
+    if config.takes_one_size:  # other models take pictures of any size
         try:
             config.check_image(setting.image_size)
         except ValueError as error:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mindspore import Tensor, nn, ops
 
+from ms_vireid.config import AGWConfig, Setting
 from ms_vireid.models.base import ReIDModel, visible_rows
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
 from ms_vireid.models.pretrained import load_pretrained_resnet
@@ -41,52 +42,31 @@ class NonLocal(nn.Cell):
 class AGW(ReIDModel):
     """Two modality stems, a shared ResNet with non-local blocks, GeM pooling and a BNNeck.
 
-    Args:
-        num_classes: identities of the training set.
-        layers, width, last_stride: of `ResNet`.
-        non_local: how many blocks, the last ones of each stage, are followed by a `NonLocal`.
-        non_local_width: inner channels of these; None: half of the block's.
-        pooling_power: p of `GeM`.
-        parts: of a training batch, as `visible_rows` counts them.
-        recompute: keep no output of a convolution before a BatchNorm in training, and compute it again.
-
-    Raises:
-        ValueError: more non-local blocks than a stage has blocks.
+    num_classes: identities of the training set.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        layers: tuple[int, int, int, int] = (3, 4, 6, 3),
-        width: int = 64,
-        last_stride: int = 1,
-        non_local: tuple[int, int, int, int] = (0, 2, 3, 0),
-        non_local_width: int | None = 1,
-        pooling_power: float = 3.0,
-        parts: int = 2,
-        recompute: bool = False,
-    ):
+    def __init__(self, config: AGWConfig, num_classes: int, setting: Setting = Setting()):
         super().__init__()
-        if any(count > blocks for count, blocks in zip(non_local, layers, strict=True)):
-            raise ValueError(f"non_local {non_local} exceeds the blocks of layers {layers}")
-        self.parts = parts
-        self.embed_dim = EXPANSION * width * 8
-        self.visible_stem = ResNet(layers, width, last_stride, stages=())
-        self.infrared_stem = ResNet(layers, width, last_stride, stages=())
-        self.base = ResNet(layers, width, last_stride, stem=False)
+        self.parts = setting.parts
+        self.embed_dim = EXPANSION * config.width * 8
+        shape = config.layers, config.width, config.last_stride
+        self.visible_stem = ResNet(*shape, stages=())
+        self.infrared_stem = ResNet(*shape, stages=())
+        self.base = ResNet(*shape, stem=False)
         shared = []  # the blocks of the base in order, each with the non-local block that follows it
-        for stage, blocks, count in zip(STAGES, layers, non_local, strict=True):
-            channels = EXPANSION * width * 2 ** (stage - 1)
-            attention = nn.CellList([NonLocal(channels, non_local_width or channels // 2) for _ in range(count)])
+        for stage, blocks, count in zip(STAGES, config.layers, config.non_local, strict=True):
+            channels = EXPANSION * config.width * 2 ** (stage - 1)
+            width = config.non_local_width or channels // 2
+            attention = nn.CellList([NonLocal(channels, width) for _ in range(count)])
             if count:
                 setattr(self, f"non_local_{stage}", attention)
             for i, block in enumerate(getattr(self.base, f"layer{stage}")):
                 shared += [block, attention[i - blocks + count]] if i >= blocks - count else [block]
         self.shared = tuple(shared)
-        self.pool = GeM(pooling_power, eps=1e-12)
+        self.pool = GeM(config.pooling_power, eps=1e-12)
         self.bottleneck = bn_neck(self.embed_dim, spread=0.01)  # as released
         self.classifier = identity_classifier(self.embed_dim, num_classes)
-        if recompute:
+        if setting.recompute:
             attentions = [block for block in shared if isinstance(block, NonLocal)]
             parts = self.visible_stem, self.infrared_stem, self.base
             self.recomputed = ResNet.convolutions(*parts, *(a.W for a in attentions))

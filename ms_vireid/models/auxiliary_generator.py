@@ -6,6 +6,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Uniform
 
+from ms_vireid.config.models import check_pooled
 from ms_vireid.models.layers import pointwise
 from ms_vireid.models.resnet import batch_norm
 
@@ -47,13 +48,7 @@ def transposed(channels: int, ratio: int) -> nn.Conv2dTranspose:
 
 
 def _layer_scale(channels: int, kind: str) -> Parameter:
-    """A factor that starts at 1: [1, C, 1, 1] of "channel"s, [1, 1, 1, 1] as a "scalar".
-
-    Raises:
-        ValueError: another kind.
-    """
-    if kind not in ("channel", "scalar"):
-        raise ValueError(f"layer_scale must be channel or scalar, not {kind!r}")
+    """A factor that starts at 1: [1, C, 1, 1] of "channel"s, [1, 1, 1, 1] as a "scalar"."""
     return Parameter(ops.ones((1, channels if kind == "channel" else 1, 1, 1), ms.float32))
 
 
@@ -70,19 +65,12 @@ class IntraModalityLearner(nn.Cell):
             and 7; the sentence before it says 7 and 5.
         layer_scale: I_scale for each "channel", as where the scheme comes from, or one "scalar"; the paper says that it
             is a factor. The BatchNorm of Eq. 9 undoes one scalar for a whole modality, but not factors that differ.
-
-    Raises:
-        ValueError: channels that cannot be halved, or kernels of even size.
     """
 
     def __init__(
         self, channels: int, expansion: int = 4, kernel_order: tuple[int, int] = (5, 7), layer_scale: str = "channel"
     ):
         super().__init__()
-        if channels % 2:
-            raise ValueError(f"channels must be even, as each half has its own kernels, not {channels}")
-        if any(kernel % 2 == 0 for kernel in kernel_order):
-            raise ValueError(f"kernel_order must be two odd sizes, not {tuple(kernel_order)}")
         first, second = kernel_order
         self.half = channels // 2
         self.first = depthwise(self.half, first)
@@ -135,7 +123,7 @@ class CrossModalityLearner(nn.Cell):
 
     def pyramids(self, visible: Tensor, infrared: Tensor) -> Tensor:
         """Both in every scale, [N, 8C, H, W]."""
-        check_size(visible.shape[2], visible.shape[3], self.ratios)
+        check_pooled(visible.shape[2], visible.shape[3], self.ratios)
         scales = ()
         for features in (visible, infrared):
             for pool, rebuild in zip(self.pools, self.transposed):  # noqa: B905 (graph mode knows no strict=)
@@ -176,17 +164,3 @@ class AuxiliaryGenerator(nn.Cell):
             ValueError: as `CrossModalityLearner`.
         """
         return self.cross_learner(self.visible_learner(visible), self.infrared_learner(infrared))
-
-
-def check_size(rows: int, columns: int, ratios: tuple[int, ...]) -> None:
-    """Raise ValueError unless every ratio divides the feature map's rows and columns."""
-    step = math.lcm(*ratios)
-    if rows % step == 0 and columns % step == 0:
-        return
-    smaller = "x".join(str(max(side // step, 1) * step) for side in (rows, columns))
-    larger = "x".join(str(math.ceil(side / step) * step) for side in (rows, columns))
-    fitting = " or ".join(dict.fromkeys((smaller, larger)))
-    raise ValueError(
-        f"feature maps of {rows}x{columns} are not divided by all of the pooling ratios {', '.join(map(str, ratios))}: "
-        f"both sides must be multiples of {step}, as {fitting}, and the images' of {4 * step}"
-    )

@@ -4,12 +4,15 @@ Each is called with the visible and infrared pictures of a training batch, the f
 step's key, and returns first-stage features of its own. Those made of pixels have a first stage of their own kind.
 """
 
+from collections.abc import Callable
+
 from mindspore import Tensor, nn, ops
 
+from ms_vireid.config import MUNConfig
 from ms_vireid.models.auxiliary_generator import AuxiliaryGenerator
 from ms_vireid.models.layers import pointwise
 from ms_vireid.models.noise import position_noise, uniforms
-from ms_vireid.models.resnet import ResNet
+from ms_vireid.models.resnet import EXPANSION, ResNet
 
 
 class AuxiliaryModality(AuxiliaryGenerator):
@@ -73,15 +76,10 @@ class MixedModality(PixelModality):
     Args:
         stage: the modality's own first stage.
         mixing: one share for each "picture", or for each "pixel"; the paper says no more than that pixels are combined.
-
-    Raises:
-        ValueError: another mixing.
     """
 
     def __init__(self, stage: ResNet, mixing: str = "picture"):
         super().__init__(stage)
-        if mixing not in ("picture", "pixel"):
-            raise ValueError(f"mixing must be picture or pixel, not {mixing!r}")
         self.by_pixel = mixing == "pixel"
         self.shard = (0, 1)  # this device's number, and how many there are
 
@@ -103,3 +101,18 @@ class MixedModality(PixelModality):
             share = uniforms(key, devices * count)[own].reshape(count, 1, 1, 1)
         share = share.astype(visible.dtype)
         return share * visible + (1.0 - share) * infrared
+
+
+def intermediate_modality(config: MUNConfig, first_stage: Callable[[], ResNet]) -> nn.Cell | None:
+    """The modality between visible and infrared that is configured, or None for the baseline B. first_stage: makes a
+    first stage for those made of pixels."""
+    if config.intermediate == "auxiliary":
+        channels = EXPANSION * config.width if config.specific == "layer1" else config.width
+        return AuxiliaryModality(channels, config.expansion, config.kernel_order, config.ratios, config.layer_scale)
+    if config.intermediate == "X":
+        return XModality(first_stage())
+    if config.intermediate == "syncretic":
+        return SyncreticModality(first_stage())
+    if config.intermediate == "mixed":
+        return MixedModality(first_stage(), config.mixing)
+    return None

@@ -6,6 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from ms_vireid.config import PMTConfig, Setting
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import bn_neck, identity_classifier, l2_normalise
 from ms_vireid.models.pretrained import load_pretrained_vit
@@ -16,16 +17,25 @@ class PMT(ReIDModel):
     """Section "The Proposed Method", Fig. 2: the weight-shared transformer F of Eq. 1 and the head that L_ID and
     retrieval use.
 
-    Args:
-        num_classes: identities of the training set.
-        vit: arguments of `VisionTransformer`.
+    num_classes: identities of the training set.
     """
 
     BY_MODALITY = False
 
-    def __init__(self, num_classes: int, **vit):
+    def __init__(self, config: PMTConfig, num_classes: int, setting: Setting = Setting()):
         super().__init__()
-        self.base = VisionTransformer(**vit)
+        self.base = VisionTransformer(
+            setting.image_size,
+            config.patch_size,
+            config.stride,
+            config.embed_dim,
+            config.depth,
+            config.num_heads,
+            config.mlp_ratio,
+            config.dropout,
+            config.drop_path,
+            setting.recompute,
+        )
         self.bottleneck = bn_neck(self.base.embed_dim)
         self.classifier = identity_classifier(self.base.embed_dim, num_classes)
 

@@ -4,8 +4,6 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from ms_vireid.losses.batch import check_choice, check_num_instances
-
 
 class ModalityPrototypes(nn.Cell):
     """T^v, T^r and T^a, Eqs. 13 and 14 (MUN): W_p^m Z^m at first, then beta W_p^m Z^m + (1 - beta) T^m of before.
@@ -24,17 +22,13 @@ class ModalityPrototypes(nn.Cell):
     Call: pooled features [3, PK, C] of visible, infrared and auxiliary, each identity-major; beta, Eq. 14's of this
     iteration, a number or a float32 scalar; labels int32 [PK] in 0 ... num_classes - 1, for "identity".
     Returns the prototypes, float32 [3, PK, C], and remembers them.
-    Raises ValueError for wrong arguments, features of another shape, or no labels where they are needed.
+    Raises ValueError for features of another shape, or no labels where they are needed.
     """
 
     def __init__(
         self, num_identities: int, num_instances: int, width: int, memory: str = "slots", num_classes: int | None = None
     ):
         super().__init__()
-        check_num_instances(num_instances)
-        check_choice("memory", memory, ("slots", "identity"))
-        if memory == "identity" and not num_classes:
-            raise ValueError("memory='identity' has rows for every identity: num_classes is needed")
         self.num_instances = num_instances
         self.shape = (3, num_identities * num_instances, width)
         self.by_identity = memory == "identity"

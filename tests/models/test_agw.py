@@ -1,12 +1,9 @@
-import inspect
-
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
 
-from ms_vireid.config.models import AGWConfig, Setting
-from ms_vireid.models import AGW, create_model
+from ms_vireid.models import create_model
 from ms_vireid.models.agw import NonLocal
 
 SMALL = {"layers": (1, 2, 2, 1), "width": 8, "non_local": (0, 1, 2, 0)}
@@ -56,15 +53,8 @@ def test_attention_is_the_loop_over_positions(width):
     assert cell(Tensor(x)).asnumpy() == pytest.approx(non_local_by_loop(cell, x), rel=1e-5, abs=1e-4)
 
 
-def test_without_options_it_is_the_configured_default():
-    held = inspect.signature(AGW).parameters
-    arguments = AGWConfig().arguments(Setting(image_size=(256, 128), batch=(8, 4), parts=2))
-    assert {name: held[name].default for name in arguments} == arguments
-
-
 def test_what_does_not_fit_is_refused():
     for message, wrong in (
-        ("non_local", lambda: AGW(5, layers=(1, 1, 1, 1))),
         ("visible or infrared, not None", lambda: small()(Tensor(images(2)), None)),
         ("visible or infrared, not 'thermal'", lambda: small()(Tensor(images(2)), "thermal")),
         ("3", lambda: small().set_train()(Tensor(images(3)))),

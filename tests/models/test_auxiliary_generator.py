@@ -1,6 +1,6 @@
 """The auxiliary generator: its equations against slow loops, and what it refuses."""
 
-from functools import partial
+import re
 
 import mindspore as ms
 import numpy as np
@@ -71,23 +71,10 @@ def test_the_cross_modality_learner_is_equations_6_to_9():
     assert_close(result, expected)
 
 
-@pytest.mark.parametrize(
-    ("size", "fitting"), [((32, 16), "24x12 or 36x24"), ((72, 35), "72x24 or 72x36"), ((6, 12), "12x12, and")]
-)
+@pytest.mark.parametrize(("size", "fitting"), [((32, 16), [144, 48]), ((72, 35), [288, 144]), ((6, 12), [48, 48])])
 def test_sizes_that_the_ratios_do_not_divide_are_refused(size, fitting):
     maps = np.zeros((1, 2, *size), np.float32)
-    message = f"feature maps of {size[0]}x{size[1]} are not divided .* multiples of 12, as {fitting}.* of 48"
+    message = f"feature maps of {size[0]}x{size[1]}; .* multiples of 48, as {re.escape(str(fitting))}"
     for learners, tensor in ((mindspore_generator, ms.Tensor), (torch_generator, torch.from_numpy)):
         with pytest.raises(ValueError, match=message):
             learners.CrossModalityLearner(2, (2, 4, 6, 12))(tensor(maps), tensor(maps))
-
-
-def test_wrong_arguments_raise():
-    for package in (mindspore_generator, torch_generator):
-        for build, message in (
-            (partial(package.IntraModalityLearner, 5), "channels must be even, .* not 5"),
-            (partial(package.IntraModalityLearner, 4, 4, (5, 6)), r"two odd sizes, not \(5, 6\)"),
-            (partial(package.AuxiliaryGenerator, 4, layer_scale="pixel"), "must be channel or scalar, not 'pixel'"),
-        ):
-            with pytest.raises(ValueError, match=message):
-                build()

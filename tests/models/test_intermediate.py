@@ -61,9 +61,7 @@ def test_the_mixed_picture_is_a_convex_combination(mixing, drawn):
     assert np.abs(share - other).max() > 0.1
 
 
-def test_mixing_needs_a_key_and_a_known_kind():
-    with pytest.raises(ValueError, match="mixing must be picture or pixel, not 'batch'"):
-        MixedModality(ResNet(**STAGE), "batch")
+def test_mixing_needs_a_key():
     visible, infrared = ms.Tensor(pictures())
     with pytest.raises(ValueError, match="needs the step's key"):
         MixedModality(ResNet(**STAGE))((visible, infrared), None, None)

@@ -76,12 +76,9 @@ def test_a_copy_of_the_buffers_goes_on_in_the_same_way(memory):
     np.testing.assert_array_equal(module(*arguments).asnumpy(), restored(*arguments).asnumpy())
 
 
-def test_wrong_arguments_features_and_labels_raise():
+def test_wrong_features_and_missing_labels_raise():
     rows = ms.ops.zeros((3, 6, WIDTH))
     for message, wrong in (
-        ("memory must be one of slots, identity, not 'batch'", lambda: build("batch")),
-        ("num_classes is needed", lambda: ModalityPrototypes(2, 2, 3, memory="identity")),
-        ("num_instances must be an integer >= 1, not 0", lambda: ModalityPrototypes(2, 0, 3)),
         (r"made for features \(3, 4, 3\), not \(3, 6, 3\)", lambda: build()(rows, 0.5)),
         ("needs the labels", lambda: build("identity")(rows[:, :4], 0.5)),
     ):

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
+from ms_vireid.config import AGWConfig, MUNConfig, Setting
 from ms_vireid.models import AGW, MUN
 from ms_vireid.models.resnet import Bottleneck
 from ms_vireid.programs.program import OF_DEVICE
 from ms_vireid.programs.program import program as program_named
-from torch_ref import models as torch_models
 
 PROGRAMS = OF_DEVICE["CPU"]
 
 SMALL = {"layers": (1, 1, 1, 1), "width": 8}
 MODELS = {
-    "agw": lambda recompute: AGW(5, **SMALL, non_local=(0, 1, 1, 0), recompute=recompute),
-    "mun": lambda recompute: MUN(5, (2, 2), **SMALL, recompute=recompute),
-    "mun X": lambda recompute: MUN(5, (2, 2), **SMALL, intermediate="X", recompute=recompute),
+    "agw": (AGW, AGWConfig(**SMALL, non_local=(0, 1, 1, 0))),
+    "mun": (MUN, MUNConfig(**SMALL)),
+    "mun X": (MUN, MUNConfig(**SMALL, intermediate="X")),
 }
 
 
@@ -48,7 +48,8 @@ def two_steps(model, program):
 
 def drawn(name, recompute):
     ms.set_seed(0)
-    return MODELS[name](recompute)
+    network, config = MODELS[name]
+    return network(config, 5, Setting(batch=(2, 2), recompute=recompute))
 
 
 @cache
@@ -92,8 +93,3 @@ def test_what_is_recomputed_is_computed_twice(name):
     two_steps(model, "operators")
     uses = {id(cell): 2 for cell in model.generator.cross_learner.transposed} if name == "mun" else {}
     assert {number / uses.get(cell, 1) for cell, number in calls.items()} == {4}
-
-
-def test_the_twins_take_the_switch_too():
-    torch_models.AGW(5, **SMALL, non_local=(0, 1, 1, 0), recompute=True)
-    torch_models.MUN(5, (2, 2), **SMALL, recompute=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ms_vireid.config.models import check_pooled
 from torch_ref.models.layers import pointwise
 from torch_ref.models.resnet import batch_norm
 
@@ -36,8 +37,6 @@ def transposed(channels: int, ratio: int) -> nn.ConvTranspose2d:
 
 
 def _layer_scale(channels: int, kind: str) -> nn.Parameter:
-    if kind not in ("channel", "scalar"):
-        raise ValueError(f"layer_scale must be channel or scalar, not {kind!r}")
     return nn.Parameter(torch.ones(1, channels if kind == "channel" else 1, 1, 1))
 
 
@@ -46,10 +45,6 @@ class IntraModalityLearner(nn.Module):
         self, channels: int, expansion: int = 4, kernel_order: tuple[int, int] = (5, 7), layer_scale: str = "channel"
     ):
         super().__init__()
-        if channels % 2:
-            raise ValueError(f"channels must be even, as each half has its own kernels, not {channels}")
-        if any(kernel % 2 == 0 for kernel in kernel_order):
-            raise ValueError(f"kernel_order must be two odd sizes, not {tuple(kernel_order)}")
         first, second = kernel_order
         self.half = channels // 2
         self.first = depthwise(self.half, first)
@@ -81,7 +76,7 @@ class CrossModalityLearner(nn.Module):
         self.scale = _layer_scale(channels, layer_scale)
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
-        check_size(visible.shape[2], visible.shape[3], self.ratios)
+        check_pooled(visible.shape[2], visible.shape[3], self.ratios)
         scales = []
         for features in (visible, infrared):
             for pool, rebuild in zip(self.pools, self.transposed, strict=True):
@@ -107,16 +102,3 @@ class AuxiliaryGenerator(nn.Module):
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
         return self.cross_learner(self.visible_learner(visible), self.infrared_learner(infrared))
-
-
-def check_size(rows: int, columns: int, ratios: tuple[int, ...]) -> None:
-    step = math.lcm(*ratios)
-    if rows % step == 0 and columns % step == 0:
-        return
-    smaller = "x".join(str(max(side // step, 1) * step) for side in (rows, columns))
-    larger = "x".join(str(math.ceil(side / step) * step) for side in (rows, columns))
-    fitting = " or ".join(dict.fromkeys((smaller, larger)))
-    raise ValueError(
-        f"feature maps of {rows}x{columns} are not divided by all of the pooling ratios {', '.join(map(str, ratios))}: "
-        f"both sides must be multiples of {step}, as {fitting}, and the images' of {4 * step}"
-    )

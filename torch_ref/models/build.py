@@ -37,7 +37,7 @@ def build_model(config: Config, inference: bool = False) -> ReIDModel:
 
 
 def _build(config: ModelConfig, num_classes: int, setting: Setting) -> ReIDModel:
-    model = NETWORKS[config.name](num_classes, **config.arguments(setting))
+    model = NETWORKS[config.name](config, num_classes, setting)
     if not config.from_scratch:
         model.load_pretrained(expand_user(config.pretrained))
     return model

@@ -1,13 +1,16 @@
 """Twin of `ms_vireid.models.intermediate`, whose docstrings hold here."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ms_vireid.config import MUNConfig
 from torch_ref.models.auxiliary_generator import AuxiliaryGenerator
 from torch_ref.models.layers import pointwise
 from torch_ref.models.noise import position_noise, uniforms
-from torch_ref.models.resnet import ResNet
+from torch_ref.models.resnet import EXPANSION, ResNet
 
 
 class AuxiliaryModality(AuxiliaryGenerator):
@@ -48,8 +51,6 @@ class SyncreticModality(XModality):
 class MixedModality(PixelModality):
     def __init__(self, stage: ResNet, mixing: str = "picture"):
         super().__init__(stage)
-        if mixing not in ("picture", "pixel"):
-            raise ValueError(f"mixing must be picture or pixel, not {mixing!r}")
         self.by_pixel = mixing == "pixel"
 
     def picture(self, visible: Tensor, infrared: Tensor, key: Tensor | None) -> Tensor:
@@ -62,3 +63,16 @@ class MixedModality(PixelModality):
         else:
             share = uniforms(key, count).reshape(count, 1, 1, 1)
         return share * visible + (1.0 - share) * infrared
+
+
+def intermediate_modality(config: MUNConfig, first_stage: Callable[[], ResNet]) -> nn.Module | None:
+    if config.intermediate == "auxiliary":
+        channels = EXPANSION * config.width if config.specific == "layer1" else config.width
+        return AuxiliaryModality(channels, config.expansion, config.kernel_order, config.ratios, config.layer_scale)
+    if config.intermediate == "X":
+        return XModality(first_stage())
+    if config.intermediate == "syncretic":
+        return SyncreticModality(first_stage())
+    if config.intermediate == "mixed":
+        return MixedModality(first_stage(), config.mixing)
+    return None

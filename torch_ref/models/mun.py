@@ -5,90 +5,47 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torch_ref.losses.batch import check_choice
+from ms_vireid.config import MUNConfig, Setting
 from torch_ref.models.auxiliary_generator import SCALE_RANGE
 from torch_ref.models.base import ReIDModel, TrainingOutputs, visible_rows
-from torch_ref.models.intermediate import AuxiliaryModality, MixedModality, SyncreticModality, XModality
+from torch_ref.models.intermediate import intermediate_modality
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
 from torch_ref.models.pretrained import load_pretrained_resnet
 from torch_ref.models.prototypes import ModalityPrototypes
 from torch_ref.models.resnet import EXPANSION, STAGES, ResNet
 
-SPECIFIC = {"layer1": (1,), "stem": ()}  # stages of each modality's own beginning, which always has the stem
-
 
 class MUN(ReIDModel):
-    def __init__(
-        self,
-        num_classes: int,
-        batch: tuple[int, int] = (8, 4),
-        layers: tuple[int, int, int, int] = (3, 4, 6, 3),
-        width: int = 64,
-        last_stride: int = 1,
-        specific: str = "layer1",
-        intermediate: str = "auxiliary",
-        expansion: int = 4,
-        kernel_order: tuple[int, int] = (5, 7),
-        ratios: tuple[int, ...] = (2, 4, 6, 12),
-        layer_scale: str = "channel",
-        mixing: str = "picture",
-        memory: str = "slots",
-        beta: tuple[float, float] = (1e-8, 1.0),
-        auxiliary_classifier: bool = False,
-        classified: str = "bnneck",
-        tested: str = "bnneck",
-        batch_norm: str = "joint",
-        pooling_power: float = 3.0,
-        pooling_learned: bool = False,
-        parts: int = 2,
-        inference: bool = False,
-        recompute: bool = False,  # as its twin is called; nothing is recomputed here
-    ):
+    def __init__(self, config: MUNConfig, num_classes: int, setting: Setting = Setting()):
         super().__init__()
-        if specific not in SPECIFIC:
-            raise ValueError(f"specific must be one of {', '.join(SPECIFIC)}, not {specific!r}")
-        own = SPECIFIC[specific]
-        for name, value in (("classified", classified), ("tested", tested)):
-            check_choice(name, value, ("bnneck", "pooled"))
-        check_choice("batch_norm", batch_norm, ("joint", "each"))
-        self.classified = classified
-        self.tested = tested
-        self.separate = batch_norm == "each"
-        self.parts = parts
-        self.inference = inference
-        self.embed_dim = EXPANSION * width * 8
+        self.classified = config.classified
+        self.tested = config.tested
+        self.separate = config.batch_norm == "each"
+        self.beta = config.beta
+        self.parts = setting.parts
+        self.inference = setting.inference
+        self.embed_dim = EXPANSION * config.width * 8
+        shape = config.layers, config.width, config.last_stride
+        specific = (1,) if config.specific == "layer1" else ()  # stages that each modality has besides its stem
 
         def first_stage() -> ResNet:
-            return ResNet(layers, width, last_stride, stages=own)
+            return ResNet(*shape, stages=specific)
 
         self.visible_stage = first_stage()
         self.infrared_stage = first_stage()
-        self.shared = ResNet(layers, width, last_stride, stem=False, stages=STAGES[len(own) :])
-        self.pool = GeM(pooling_power, eps=1e-12, learned=pooling_learned)
+        self.shared = ResNet(*shape, stem=False, stages=STAGES[len(specific) :])
+        self.pool = GeM(config.pooling_power, eps=1e-12, learned=config.pooling_learned)
         self.bottleneck = bn_neck(self.embed_dim)
         self.visible_classifier = identity_classifier(self.embed_dim, num_classes)
         self.infrared_classifier = identity_classifier(self.embed_dim, num_classes)
-
-        makers = {
-            "auxiliary": lambda: AuxiliaryModality(
-                EXPANSION * width if own else width, expansion, kernel_order, ratios, layer_scale
-            ),
-            "X": lambda: XModality(first_stage()),
-            "mixed": lambda: MixedModality(first_stage(), mixing),
-            "syncretic": lambda: SyncreticModality(first_stage()),
-            "none": lambda: None,
-        }
-        if intermediate not in makers:
-            raise ValueError(f"intermediate must be one of {', '.join(makers)}, not {intermediate!r}")
-        self.generator = None if inference else makers[intermediate]()
-        self.prototypes = self.auxiliary_classifier = None
-        if self.generator is None:
-            return
-        if memory != "none":
-            self.prototypes = ModalityPrototypes(*batch, self.embed_dim, memory, num_classes)
-            self.beta_range = beta
-        if auxiliary_classifier:
-            self.auxiliary_classifier = identity_classifier(self.embed_dim, num_classes)
+        self.generator = self.prototypes = self.auxiliary_classifier = None
+        if not setting.inference:
+            self.generator = intermediate_modality(config, first_stage)
+        if self.generator is not None:
+            if "ma" in setting.terms and config.memory != "none":
+                self.prototypes = ModalityPrototypes(*setting.batch, self.embed_dim, config.memory, num_classes)
+            if "id_a" in setting.terms:
+                self.auxiliary_classifier = identity_classifier(self.embed_dim, num_classes)
 
     def forward(
         self,
@@ -167,7 +124,7 @@ class MUN(ReIDModel):
         pooled = pooled.reshape(3, rows, self.embed_dim)
         if self.prototypes is None:
             return pooled
-        first, last = self.beta_range
+        first, last = self.beta
         beta = first + (last - first) * progress
         return self.prototypes(pooled, beta, None if labels is None else labels[:rows])
 

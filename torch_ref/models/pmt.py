@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ms_vireid.config import PMTConfig, Setting
 from torch_ref.models.base import ReIDModel, TrainingOutputs
 from torch_ref.models.layers import bn_neck, identity_classifier, l2_normalise
 from torch_ref.models.pretrained import load_pretrained_vit
@@ -11,9 +12,20 @@ from torch_ref.models.vit import VisionTransformer
 
 
 class PMT(ReIDModel):
-    def __init__(self, num_classes: int, **vit):
+    def __init__(self, config: PMTConfig, num_classes: int, setting: Setting = Setting()):
         super().__init__()
-        self.base = VisionTransformer(**vit)
+        self.base = VisionTransformer(
+            setting.image_size,
+            config.patch_size,
+            config.stride,
+            config.embed_dim,
+            config.depth,
+            config.num_heads,
+            config.mlp_ratio,
+            config.dropout,
+            config.drop_path,
+            setting.recompute,
+        )
         self.bottleneck = bn_neck(self.base.embed_dim)
         self.classifier = identity_classifier(self.base.embed_dim, num_classes)
 

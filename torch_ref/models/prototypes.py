@@ -3,18 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from torch_ref.losses.batch import check_choice, check_num_instances
-
 
 class ModalityPrototypes(nn.Module):
     def __init__(
         self, num_identities: int, num_instances: int, width: int, memory: str = "slots", num_classes: int | None = None
     ):
         super().__init__()
-        check_num_instances(num_instances)
-        check_choice("memory", memory, ("slots", "identity"))
-        if memory == "identity" and not num_classes:
-            raise ValueError("memory='identity' has rows for every identity: num_classes is needed")
         self.num_instances = num_instances
         self.shape = (3, num_identities * num_instances, width)
         self.by_identity = memory == "identity"

@@ -8,6 +8,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ms_vireid.config.models import check_pooled
 from ms_vireid.models import agw, auxiliary_generator, layers, resnet, vit
 from ms_vireid.models.noise import Noise, mask_numbers
 from ms_vireid.programs import optimizers, reproducible
@@ -126,7 +127,7 @@ def intra_modality_learner(self: auxiliary_generator.IntraModalityLearner, x: Te
 
 
 def cross_modality_learner(self: auxiliary_generator.CrossModalityLearner, visible: Tensor, infrared: Tensor) -> Tensor:
-    auxiliary_generator.check_size(visible.shape[2], visible.shape[3], self.ratios)
+    check_pooled(visible.shape[2], visible.shape[3], self.ratios)
     x = Pyramids.apply(2, visible, infrared, *(rebuild.weight for rebuild in self.transposed))
     return Convolution.apply(self.bn(x), self.scale.reshape(-1, 1, 1, 1) * self.fuse.weight, None, 1, 0)
 
