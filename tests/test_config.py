@@ -213,7 +213,7 @@ SGD = ("optimizer.name=sgd",)
         ((*MUN, "model.specific=stem", "model.width=5"), r"model: width 5 must be even with specific=stem"),
         (
             (*MUN, "data.image_size=[256,128]"),
-            r"ratios \[2, 4, 6, 12\] do not divide the feature maps of 64x32 .* multiples of 48, as \[240, 144\]$",
+            r"ratios \[2, 4, 6, 12\] do not divide the feature maps of 64x32; .* multiples of 48, as \[240, 144\]$",
         ),
         (("stages.0.losses.ia={}",), "the loss terms ia compare an auxiliary modality: they need model.name=mun"),
         ((*AGW, "stages.0.losses={idc: {}, ma: {}}"), "the loss terms idc, ma compare an auxiliary modality"),

@@ -27,6 +27,7 @@ from ms_vireid.exports.onnx_graph import Graph, emit
 from ms_vireid.exports.verified import BOTH, TOLERANCE, Request, export_verified, largest_error, probe_images, reference
 from ms_vireid.inference import load_trained
 from ms_vireid.models import build_model
+from ms_vireid.models.base import ReIDModel
 
 from .checkpoints import tiny_config
 from .data.tree import write_folder
@@ -270,6 +271,11 @@ def test_exporting_leaves_the_model_as_it_was(trained, tmp_path):
     mindir.write(Request(trained["mun"], "visible"), tmp_path / "out.mindir")
     assert stage.maxpool is pool
     assert [p.name for p in trained["mun"].model.get_parameters()] == parameters
+
+
+def test_an_unknown_network_is_named():
+    with pytest.raises(InputError, match=r"ReIDModel: .* does not know the cells of this network"):
+        onnx_graph.cells_of(ReIDModel(), "visible")
 
 
 def test_an_unknown_layer_is_named():

@@ -1,7 +1,9 @@
 """What the pages show of Python, as it stands, after the README's first line for two folders; and the notebook."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,15 @@ from tests.data.tree import write_folder
 from tests.test_own_folders import QUICK, command, people
 
 ROOT = Path(__file__).parents[1]
+
+
+SPELLING = {
+    "ms_vireid": "torch_ref",
+    "mindspore": "torch",
+    "nn.Cell": "nn.Module",
+    "construct": "forward",
+    "import ReIDModel": "import ReIDModel, TrainingOutputs",
+}
 
 
 def blocks(page):
@@ -49,6 +60,62 @@ def test_the_blocks_run_without_a_warning(trained):
     assert "'pmt_vit_base'" in lines[-2]
     assert lines[-1] == "--mode: folder is evaluated without it; leave it out"
     assert (trained / "day.npz").is_file()
+
+
+def steps(page):
+    """The files that a loss and a model take, with the block of each."""
+    text = (ROOT / page).read_text(encoding="utf-8").split("\n## ")
+    step = re.compile(r"^\d\. `([\w/]+\.\w+)`.*?^```\w+\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [found for section in text[1:3] for found in step.findall(section)]
+
+
+def in_pytorch(code):
+    for name, other in SPELLING.items():
+        code = code.replace(name, other)
+    return re.sub(r"return (self\.classifier.*)", r"return TrainingOutputs(\1)", code)
+
+
+def take(path, block):
+    """Make a file of the block, or add it to the file: after the line of the block that stands there already, else at
+    its end."""
+    path.parent.mkdir(exist_ok=True)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    line = next((line for line in block.splitlines() if line and line[0] != " " and f"\n{line}\n" in text), None)
+    path.write_text(text.replace(f"\n{line}\n", f"\n{block}", 1) if line else text + block, encoding="utf-8")
+
+
+TINY = """
+data.name=synthetic data.image_size=[48,24] data.workers=0 data.synthetic.train_identities=4
+data.synthetic.val_identities=1 data.synthetic.test_identities=2 data.synthetic.images_per_camera=1
+data.synthetic.image_size=[32,16] model.pretrained=none model.layers=[1,1,1,1] model.width=4 train.num_identities=2
+train.num_instances=2 train.iterations=2 train.program=operators train.log_steps=1 stages.0.epochs=1 evaluation.trials=1
+stages.0.losses.center.weight=0.5
+"""
+
+
+def test_a_loss_and_a_model_are_added_as_the_page_says(tmp_path):
+    for package in ("ms_vireid", "torch_ref", "parity"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for path, block in steps("docs/extending.md"):
+        take(tmp_path / path, block)
+        if path.startswith(("ms_vireid/losses/", "ms_vireid/models/")):
+            take(tmp_path / in_pytorch(path), in_pytorch(block))
+
+    def run(*command):
+        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "center" in run(
+        "ms_vireid/train.py", "--config", "configs/plain/sysu.yaml", "--output", "run", *TINY.split()
+    )
+    for subject in ("center distance", "Plain small"):
+        assert subject in run("parity/report.py", "--program", "operators", "--processes", "1", "--match", subject)
+
+
+def test_the_page_in_chinese_takes_the_same_steps():
+    assert steps("docs/zh-CN/extending.md") == steps("docs/extending.md") != []
 
 
 def test_the_notebook_runs_and_finds_people_better_than_chance(tmp_path):

@@ -1,42 +1,51 @@
-"""The loss terms' sections: which loss of which outputs each term is, in either framework."""
+"""The loss terms: which loss of which outputs each one is, in either framework.
 
+A term is declared here, not beside its loss, as a recipe is read and checked without a framework.
+"""
+
+from inspect import signature
+from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
 from ms_vireid.config.base import Section, Weight, choice
 
+OF_BOTH_MODALITIES = {"logits", "pooled", "bnneck"}  # the outputs that need no auxiliary modality
+
 
 class Term(Section):
-    """A loss and how it is called: `loss(**arguments)(*outputs, labels, *further)`."""
+    """A loss and how it is called: `loss(*outputs, labels, *further)`."""
 
     loss: ClassVar[str]  # a class of the package `losses`
     outputs: ClassVar[tuple[str, ...]]  # fields of `TrainingOutputs`
-    labelled: ClassVar[bool] = True  # whether it takes labels, as many as the outputs have rows
+    labelled: ClassVar[bool] = True  # the loss takes labels, as many as the outputs have rows
     further: ClassVar[tuple[int, ...]] = ()
-    grouped: ClassVar[bool] = False  # whether `loss` is told K, num_instances
-    parted: ClassVar[bool] = False  # the loss takes `parts`, how many of PK rows a batch has
-    halved: ClassVar[bool] = False  # whether `loss` takes as many visible as infrared rows
-    auxiliary: ClassVar[bool] = False  # whether it compares an auxiliary modality
+    halved: ClassVar[bool] = False  # the loss takes as many visible as infrared rows
     weight: Weight = 1.0
+
+    @classmethod
+    def of(cls, loss: str, **declared: Any) -> type["Term"]:
+        """The section of a loss that has no options of its own. declared: its class variables."""
+        return type(cls)(f"{loss}Term", (cls,), {"__module__": __name__, "loss": loss, **declared})
+
+    @property
+    def auxiliary(self) -> bool:
+        """Whether the loss compares an auxiliary modality."""
+        return not OF_BOTH_MODALITIES.issuperset(self.outputs)
 
     @property
     def of_unit_rows(self) -> bool:
-        """Whether the outputs' rows are scaled to unit length before `loss` takes them."""
+        """Whether the outputs' rows are scaled to unit length before the loss takes them."""
         return getattr(self, "normalised", False)
 
-    def arguments(self, num_instances: int, parts: int) -> dict[str, Any]:
-        """What it is told of a batch, and the section's keys but for those that do not concern `loss`."""
-        own = self.model_dump(exclude={"weight", "feature", "normalised", "stage"})
-        told = {"num_instances": num_instances} if self.grouped else {}
-        return told | ({"parts": parts} if self.parted else {}) | own
-
-
-class IdentityTerm(Term):
-    loss = "IdentityLoss"
-    outputs = ("logits",)
-    parted = True
-    over: Literal["modalities", "rows"] = "modalities"  # the sum of both modalities' means, or the mean over all rows
+    def build(self, losses: ModuleType, num_instances: int, parts: int) -> Any:
+        """The loss, of a framework's package `losses`, with its options of this section; with K (`num_instances`) and
+        the number of a batch's `parts` if it takes them."""
+        kind = getattr(losses, self.loss)
+        batch = {"num_instances": num_instances, "parts": parts}
+        taken = {name: batch[name] for name in batch.keys() & signature(kind.__init__).parameters}
+        return kind(**taken, **self.model_dump(exclude={"weight", "feature", "normalised", "stage"}))
 
 
 class FeatureTerm(Term):
@@ -46,6 +55,12 @@ class FeatureTerm(Term):
     @property
     def outputs(self) -> tuple[str, ...]:
         return (self.feature,)
+
+
+class IdentityTerm(Term):
+    loss = "IdentityLoss"
+    outputs = ("logits",)
+    over: Literal["modalities", "rows"] = "modalities"  # the sum of both modalities' means, or the mean over all rows
 
 
 class TripletTerm(FeatureTerm):
@@ -70,13 +85,9 @@ class WRTTerm(FeatureTerm):
     weights: Literal["released", "softmax"] = "released"  # softmax: the paper's formula, without the release's 1e-6
 
 
-class EnhancedSquaredDifferenceTerm(FeatureTerm):
-    loss = "EnhancedSquaredDifferenceLoss"
-
-
 class HeteroCenterTerm(FeatureTerm):
     loss = "HeteroCenterTripletLoss"
-    grouped = halved = True
+    halved = True
     margin: Weight
 
 
@@ -84,7 +95,7 @@ class MSELTerm(FeatureTerm):
     """Without a `feature` it is the release's: after BNNeck for cosine, before it for Euclidean distances."""
 
     loss = "ModalitySharedEnhancementLoss"
-    grouped = halved = True
+    halved = True
     distance: Literal["euclidean", "cosine"] = "euclidean"
 
     @model_validator(mode="before")
@@ -97,20 +108,14 @@ class MSELTerm(FeatureTerm):
 
 class DCLTerm(FeatureTerm):
     loss = "DiscriminativeCenterLoss"
-    grouped = halved = True
+    halved = True
     negatives: Literal["dynamic", "hard", "all"] = "dynamic"
-
-
-class IdentityConsistencyTerm(Term):
-    loss = "IdentityConsistencyLoss"
-    outputs = ("visible_logits", "infrared_logits")
-    auxiliary = True
 
 
 class IdentityAlignmentTerm(Term):
     loss = "IdentityAlignmentLoss"
     outputs = ("visible", "infrared", "auxiliary")
-    labelled, grouped, auxiliary = False, True, True
+    labelled = False
     normalised: bool = False
     margin: Weight = 0.55
     reduction: Literal["sum", "mean"] = "sum"
@@ -119,14 +124,8 @@ class IdentityAlignmentTerm(Term):
 class ModalityAlignmentTerm(Term):
     loss = "ModalityAlignmentLoss"
     outputs = ("visible_prototypes", "infrared_prototypes", "auxiliary_prototypes")
-    labelled, grouped, auxiliary = False, True, True
+    labelled = False
     bridge: bool = True  # through the auxiliary modality; false: visible against infrared (Table 3)
-
-
-class AuxiliaryIdentityTerm(Term):
-    loss = "AuxiliaryIdentityLoss"
-    outputs = ("auxiliary_logits",)
-    auxiliary = True
 
 
 class LossConfig(Section):
@@ -136,14 +135,14 @@ class LossConfig(Section):
     triplet: TripletTerm | None = None
     pht: ProgressiveTripletTerm | None = None
     wrt: WRTTerm | None = None
-    esd: EnhancedSquaredDifferenceTerm | None = None
+    esd: FeatureTerm.of("EnhancedSquaredDifferenceLoss") | None = None
     hct: HeteroCenterTerm | None = None
     msel: MSELTerm | None = None
     dcl: DCLTerm | None = None
-    idc: IdentityConsistencyTerm | None = None
+    idc: Term.of("IdentityConsistencyLoss", outputs=("visible_logits", "infrared_logits")) | None = None
     ia: IdentityAlignmentTerm | None = None
     ma: ModalityAlignmentTerm | None = None
-    id_a: AuxiliaryIdentityTerm | None = None
+    id_a: Term.of("AuxiliaryIdentityLoss", outputs=("auxiliary_logits",)) | None = None
 
     def terms(self) -> dict[str, Term]:
         return {name: term for name in type(self).model_fields if (term := getattr(self, name)) is not None}

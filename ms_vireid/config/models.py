@@ -34,11 +34,18 @@ class ModelConfig(Section):
 
     has_auxiliary: ClassVar[bool] = False  # whether the network makes a modality between visible and infrared
     takes_versions: ClassVar[bool] = False  # for augmentation.visible_twice
-    takes_one_size: ClassVar[bool] = False  # the network is built for `Setting.image_size`
+    takes_one_size: ClassVar[bool] = False  # the network is built for one size of pictures
+    network: ClassVar[str]  # a class in the file of `models` called `name`
     name: str
     num_classes: between(1, 100_000) | None = None  # default: the identities of the training set
     # ImageNet weights (.pth, .safetensors or .ckpt), or none to train from scratch; null: training asks for either
     pretrained: WeightFile | None = "none"
+
+    @classmethod
+    def of(cls, name: str, network: str) -> type["ModelConfig"]:
+        """The section of another network with the same keys."""
+        variables = {"__annotations__": {"name": Literal[name]}, "name": name, "network": network}
+        return type(cls)(f"{network}Config", (cls,), variables | {"__module__": __name__})
 
     @property
     def from_scratch(self) -> bool:
@@ -66,7 +73,8 @@ class ModelConfig(Section):
 class PMTConfig(ModelConfig):
     """The ViT of PMT; `pretrained` is a timm ViT-B/16 224 file."""
 
-    takes_one_size: ClassVar[bool] = True
+    network = "PMT"
+    takes_one_size = True
     name: Literal["pmt"] = "pmt"
     patch_size: Side = 16
     stride: Side = 12
@@ -99,7 +107,7 @@ class PMTConfig(ModelConfig):
 class ResNetConfig(ModelConfig):
     """What the models on a ResNet-50 have; `pretrained` is a torchvision ResNet-50 file."""
 
-    takes_versions: ClassVar[bool] = True
+    takes_versions = True
     layers: tuple[Blocks, Blocks, Blocks, Blocks] = (3, 4, 6, 3)  # blocks of each stage
     width: between(1, 6400) = 64  # channels of the stem
     last_stride: choice(1, 2) = 1  # of the last stage
@@ -117,6 +125,7 @@ class ResNetConfig(ModelConfig):
 class AGWConfig(ResNetConfig):
     """The ResNet-50 of AGW."""
 
+    network = "AGW"
     name: Literal["agw"] = "agw"
     non_local: tuple[Count, Count, Count, Count] = (0, 2, 3, 0)  # last blocks of each stage that one follows
     non_local_width: Width | None = 1  # inner channels, as first released; null: half of the block's
@@ -130,6 +139,7 @@ class AGWConfig(ResNetConfig):
 class MUNConfig(ResNetConfig):
     """The ResNet-50 of MUN with its auxiliary modality; the loss terms decide whether there are prototypes and C_a."""
 
+    network = "MUN"
     name: Literal["mun"] = "mun"
     specific: Literal["layer1", "stem"] = "layer1"  # how far each modality has its own weights
     intermediate: Literal["auxiliary", "X", "mixed", "syncretic", "none"] = "auxiliary"  # Table 2; none: the baseline B
@@ -212,14 +222,14 @@ def other_width(weights: Mapping[str, Any], width: int) -> str:
     return "" if held == width else f"; the file's ViT is {held} wide, the model's {width}: give {sizes}"
 
 
-AnyModelConfig = one_of(PMTConfig, AGWConfig, MUNConfig)
 MODELS: dict[str, ModelConfig] = {
-    "agw_resnet50": AGWConfig(),
-    "mun_resnet50": MUNConfig(),
     "pmt_vit_base": PMTConfig(),
     "pmt_vit_small": PMTConfig(embed_dim=384, num_heads=6),
     "pmt_vit_tiny": PMTConfig(embed_dim=192, num_heads=3),
+    "agw_resnet50": AGWConfig(),
+    "mun_resnet50": MUNConfig(),
 }
+AnyModelConfig = one_of(*dict.fromkeys((PMTConfig, *map(type, MODELS.values()))))
 
 
 def list_models() -> list[str]:

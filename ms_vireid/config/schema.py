@@ -262,13 +262,13 @@ class Config(Section):
         return PUBLISHED_NUM_CLASSES.get(self.data.name)
 
     def setting(self, inference: bool = False) -> Setting:
-        """Return what a network needs to know besides its own section."""
+        """Return what a network depends on besides its own section."""
         return Setting(
             image_size=self.data.image_size,
-            recompute=self.train.recompute and not inference,
             batch=(self.train.num_identities, self.train.num_instances),
             parts=self.augmentation.parts,
             terms=self.terms,
+            recompute=self.train.recompute and not inference,
             inference=inference,
         )
 

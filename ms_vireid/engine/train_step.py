@@ -56,7 +56,7 @@ class OnOutputs(nn.Cell):
 
     def __init__(self, term: Term, num_instances: int, parts: int):
         super().__init__()
-        self.loss = getattr(losses, term.loss)(**term.arguments(num_instances, parts))
+        self.loss = term.build(losses, num_instances, parts)
         self.normalised = term.of_unit_rows
         self.places = tuple(TrainingOutputs._fields.index(field) for field in term.outputs)
         self.labelled = term.labelled

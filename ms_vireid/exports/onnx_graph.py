@@ -16,8 +16,9 @@ from onnx import helper, numpy_helper
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.exports.verified import INPUT, OUTPUT, Compute, Request
-from ms_vireid.models import ResNet, VisionTransformer
+from ms_vireid.models import AGW, MUN, PMT, ResNet, VisionTransformer
 from ms_vireid.models.agw import NonLocal
+from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import GEM_MIN, GeM
 from ms_vireid.models.resnet import Bottleneck
 from ms_vireid.models.vit import Attention, Block, Mlp, PatchEmbed
@@ -185,10 +186,35 @@ def _(cell: NonLocal, graph: Graph, x: str) -> str:
     return graph.add("Add", emit(cell.W, graph, y), x)
 
 
+@singledispatch
+def cells_of(model: ReIDModel, modality: str) -> tuple[nn.Cell, ...]:
+    """What the pictures of a modality go through, in order, up to the features before they are normalised."""
+    raise InputError(
+        f"{type(model).__name__}: ms_vireid/exports/onnx_graph.py does not know the cells of this network; register "
+        f"them there, or export it as MindIR (--format mindir)"
+    )
+
+
+@cells_of.register
+def _(model: PMT, modality: str) -> tuple[nn.Cell, ...]:
+    return model.base, model.bottleneck
+
+
+@cells_of.register
+def _(model: AGW, modality: str) -> tuple[nn.Cell, ...]:
+    return getattr(model, f"{modality}_stem"), *model.shared, model.pool, model.bottleneck
+
+
+@cells_of.register
+def _(model: MUN, modality: str) -> tuple[nn.Cell, ...]:
+    cells = getattr(model, f"{modality}_stage"), model.shared, model.pool
+    return (*cells, model.bottleneck) if model.tested == "bnneck" else cells
+
+
 def write(request: Request, path: Path) -> None:
     """Write the checked graph, with `info` as metadata_props. Raises InputError for an unknown layer."""
     graph, model = Graph(), request.trained.model
-    features = chain(graph, INPUT, *model.path(request.modality))  # [N, C]
+    features = chain(graph, INPUT, *cells_of(model, request.modality))  # [N, C]
     length = graph.add("Max", graph.add("ReduceL2", features, axes=[1], keepdims=1), 1e-12)
     normalised = graph.add("Div", features, length)
     graph.nodes.append(helper.make_node("Identity", [normalised], [OUTPUT], name=OUTPUT))

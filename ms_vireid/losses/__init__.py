@@ -10,21 +10,3 @@ from ms_vireid.losses.identity import AuxiliaryIdentityLoss, IdentityLoss
 from ms_vireid.losses.mmd import squared_mmd
 from ms_vireid.losses.msel import ModalitySharedEnhancementLoss
 from ms_vireid.losses.triplet import HardTripletLoss, ProgressiveHardTripletLoss, WeightedRegularizedTripletLoss
-
-__all__ = [
-    "AuxiliaryIdentityLoss",
-    "DiscriminativeCenterLoss",
-    "EnhancedSquaredDifferenceLoss",
-    "HardTripletLoss",
-    "HeteroCenterTripletLoss",
-    "IdentityAlignmentLoss",
-    "IdentityConsistencyLoss",
-    "IdentityLoss",
-    "ModalityAlignmentLoss",
-    "ModalitySharedEnhancementLoss",
-    "ProgressiveHardTripletLoss",
-    "WeightedRegularizedTripletLoss",
-    "cosine_distance",
-    "euclidean_distance",
-    "squared_mmd",
-]

@@ -14,11 +14,10 @@ from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
 class NonLocal(nn.Cell):
     """Non-local attention, z_i = W(y_i) + x_i with y_i = sum_j theta(x_i)^T phi(x_j) g(x_j) / L over all L positions.
 
-    The dot product is divided by L where others take a softmax, so the sum over j is done first: no LxL map is made.
-    W ends in a BatchNorm that starts at 0, so that z = x until it has been trained.
+    The dot product is divided by L where others take a softmax, so the sum over j comes first: no LxL map is made.
+    W ends in a BatchNorm whose scale starts at 0, so that z = x before training.
 
-    Args:
-        channels: of x. width: of theta, phi and g. 1 as first released; the paper's formula suggests channels / 2.
+    channels: of x. width: of theta, phi and g. 1 as first released; the paper's formula suggests channels / 2.
     """
 
     def __init__(self, channels: int, width: int):
@@ -68,8 +67,8 @@ class AGW(ReIDModel):
         self.classifier = identity_classifier(self.embed_dim, num_classes)
         if setting.recompute:
             attentions = [block for block in shared if isinstance(block, NonLocal)]
-            parts = self.visible_stem, self.infrared_stem, self.base
-            self.recomputed = ResNet.convolutions(*parts, *(a.W for a in attentions))
+            networks = self.visible_stem, self.infrared_stem, self.base
+            self.recomputed = ResNet.convolutions(*networks, *(a.W for a in attentions))
 
     def construct(
         self,
@@ -83,14 +82,14 @@ class AGW(ReIDModel):
         Args:
             images: float32 [N, 3, H, W]; in training [parts PK, 3, H, W], visible (or gray) ones first.
             modality: "visible" or "infrared", of all images, in evaluation; training takes both from the batch.
-            key, labels, progress: not used, as nothing is dropped; there so that all models are called alike.
+            key, labels, progress: not used; all models are called alike.
 
         Returns:
-            In training: `TrainingOutputs`, the first three of them.
+            In training: the first three of `TrainingOutputs`.
             In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
 
         Raises:
-            ValueError: no modality, or another one, in evaluation; a training batch of which no parts can be made.
+            ValueError: no modality, or another one, in evaluation; a training batch without equal parts.
         """
         x = self._stems(images, modality)  # 288x144 pixels: [N, 64, 72, 36]
         for block in self.shared:
@@ -103,25 +102,16 @@ class AGW(ReIDModel):
 
     def _stems(self, images: Tensor, modality: str | None) -> Tensor:
         if self.training:
-            seen = visible_rows(images.shape[0], self.parts)
-            return ops.cat((self.visible_stem(images[:seen]), self.infrared_stem(images[seen:])), 0)
+            split = visible_rows(images.shape[0], self.parts)
+            return ops.cat((self.visible_stem(images[:split]), self.infrared_stem(images[split:])), 0)
         if modality == "visible":
             return self.visible_stem(images)
         if modality == "infrared":
             return self.infrared_stem(images)
         raise ValueError(f"modality must be visible or infrared, not {modality!r}")
 
-    def path(self, modality: str) -> tuple[nn.Cell, ...]:
-        return getattr(self, f"{modality}_stem"), *self.shared, self.pool, self.bottleneck
-
-    def first_map(self, modality: str) -> nn.Cell:
-        return self.base.layer1[-1]
-
-    def last_map(self) -> nn.Cell:
-        return self.shared[-1]
-
     def in_backbone(self, name: str) -> bool:
-        """The release's: all but BNNeck and classifier, non-local blocks included."""
+        """As released: all but BNNeck and classifier, with the non-local blocks."""
         return not name.startswith(("bottleneck.", "classifier."))
 
     def load_pretrained(self, path: Path) -> None:

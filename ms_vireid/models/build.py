@@ -1,16 +1,12 @@
 """Models from the configuration or by name."""
 
+from importlib import import_module
+
 import mindspore as ms
 
 from ms_vireid.command.running import in_one_line
-from ms_vireid.config import Config, ModelConfig, Setting, expand_user, list_models, named_model
-from ms_vireid.models.agw import AGW
+from ms_vireid.config import Config, ModelConfig, Setting, expand_user, named_model
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.models.mun import MUN
-from ms_vireid.models.pmt import PMT
-
-__all__ = ["build_model", "create_model", "list_models"]
-NETWORKS = {"pmt": PMT, "agw": AGW, "mun": MUN}  # by `model.name`
 
 
 @in_one_line()
@@ -46,7 +42,8 @@ def build_model(config: Config, inference: bool = False) -> ReIDModel:
 
 
 def _build(config: ModelConfig, num_classes: int, setting: Setting) -> ReIDModel:
-    model = NETWORKS[config.name](config, num_classes, setting)
+    network = getattr(import_module(f"ms_vireid.models.{config.name}"), config.network)
+    model = network(config, num_classes, setting)
     if not config.from_scratch:
         model.load_pretrained(expand_user(config.pretrained))
     return model

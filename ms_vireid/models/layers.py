@@ -13,7 +13,7 @@ from ms_vireid.models.noise import Noise, drop_limit, kept_scale, layer_number, 
 @ops.constexpr
 @cache
 def constant(value: float, dtype: ms.Type) -> Tensor:
-    """A scalar for operators that would cast a number at every call."""
+    """A scalar of an activation's type, for operators that would cast a number at every call."""
     return Tensor(value, dtype)
 
 
@@ -25,15 +25,15 @@ def check_rate(rate: float, name: str) -> None:
 class Dropout(nn.Cell):
     """Dropout whose mask is a hash of (seed, step, layer, position): resumable, and the same in both frameworks.
 
-    An element is dropped when its noise times the mask's number is below a limit that a share `rate` of all int32
-    values is below. An activation `parts` times as wide as the noise takes that many masks: the noise times a number
-    for each part, which is the same in all layers, so that a graph computes it once, times the layer's.
+    An element is dropped when its noise times the mask's number is below `drop_limit(rate)`. An activation that is
+    `parts` times as wide as the noise takes that many masks: the noise times the part's number times the layer's.
+    Parts have the same numbers in all layers.
 
     Args:
         rate: probability that an element is zeroed; the others are scaled by 1 / (1 - rate).
-        layer: number of this layer among those of as many parts.
+        layer: number of this layer among those with as many parts.
         parts: width of the activation as a multiple of the noise's.
-        scaled: False leaves the others as they are, where the next layer scales them; saves one pass over the tensor.
+        scaled: False where the next layer scales; saves one pass over the tensor.
     """
 
     def __init__(self, rate: float, layer: int, parts: int = 1, scaled: bool = True):
@@ -54,7 +54,7 @@ class Dropout(nn.Cell):
         return x * self.scale if self.scale != 1.0 else x
 
     def numbers(self, positions: Tensor) -> Tensor:
-        """What decides: int32 [N, T, C], or [N, T, parts, C]."""
+        """Compared with the limit: int32 [N, T, C], or [N, T, parts, C]."""
         if self.parts > 1:
             positions = positions.unsqueeze(-2) * part_numbers(self.parts)
         return positions * layer_number(self.layer)
@@ -65,7 +65,7 @@ class DropPath(nn.Cell):
 
     Args:
         rate: probability that a sample's branch is dropped; the others are scaled by 1 / (1 - rate).
-        layer: row of this layer in the step's `path_factors`.
+        layer: this layer's row of `path_factors`.
         dropout: rate of the branch's last `Dropout`, which leaves scaling to this layer.
     """
 
@@ -90,8 +90,8 @@ class GeM(nn.Cell):
     """Generalised-mean pooling over all positions, (mean(x^p) + eps)^(1/p), as in AGW's release: p is fixed, and x is
     not clamped, as a ReLU has made it >= 0.
 
-    power: p, where it starts if it is learned. eps: added to the mean. learned: p is a weight, kept at 0.01 or more,
-    and x is kept at `GEM_MIN` or more, as where GeM comes from (Radenovic et al. 2018).
+    power: p, or its initial value. eps: added to the mean. learned: p is a weight, clamped to at least 0.01, and x is
+    clamped to at least `GEM_MIN`, as in the paper of GeM (Radenovic et al. 2018).
     """
 
     def __init__(self, power: float = 3.0, eps: float = 1e-12, learned: bool = False):
@@ -118,7 +118,7 @@ class GeM(nn.Cell):
 def bn_neck(features: int, spread: float = 0.0) -> nn.BatchNorm1d:
     """BatchNorm between the feature that the metric losses see and the classifier; its bias stays at 0.
 
-    Its scale starts at 1, or where `spread` is not 0 at draws from a normal distribution around 1 of that deviation.
+    Its scale starts at 1, or with a `spread` at draws from N(1, spread).
     """
     scale = Normal(spread, 1.0) if spread else "ones"
     # MindSpore's momentum weighs the old statistics: 0.9 here is PyTorch's 0.1.

@@ -1,14 +1,13 @@
 """Modality Unifying Network (MUN, ICCV 2023): a ResNet-50 with an auxiliary modality between visible and infrared."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, ops
 
 from ms_vireid.config import MUNConfig, Setting
 from ms_vireid.models.auxiliary_generator import SCALE_RANGE
 from ms_vireid.models.base import ReIDModel, visible_rows
-from ms_vireid.models.intermediate import intermediate_modality
+from ms_vireid.models.intermediate import PixelModality, intermediate_modality
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
 from ms_vireid.models.pretrained import load_pretrained_resnet
 from ms_vireid.models.prototypes import ModalityPrototypes
@@ -92,12 +91,11 @@ class MUN(ReIDModel):
             modality: "visible" or "infrared", of all images, in evaluation; training takes both from the batch.
             key: int32 scalar, the step's key, for the mixed modality in training.
             labels: int32, of the images, for the identity-indexed prototypes in training.
-            progress: how far the prototypes' beta is, from 0 to 1.
+            progress: of the prototypes' beta, from 0 to 1.
 
         Returns:
             In training `TrainingOutputs`: logits are C_v of the visible rows and C_r of the infrared ones; the baseline
-                (intermediate "none") has the first three; C_a is there with `auxiliary_classifier`; without memory the
-                prototypes are the pooled features.
+                (intermediate "none") has the first three; without memory the prototypes are the pooled features.
             In evaluation: features [N, embed_dim], after BNNeck unless `tested` says otherwise, L2-normalised.
 
         Raises:
@@ -105,36 +103,35 @@ class MUN(ReIDModel):
                 has no equal parts, or with images whose feature maps the generator cannot pool.
         """
         if not self.training:
-            return self._tested(self._first_stage(images, modality))
+            return self.tested_features(self._first_stage(images, modality))
         if self.inference:
             raise ValueError("an inference model has no auxiliary modality to be trained with")
-        seen = visible_rows(images.shape[0], self.parts)
-        rows = images.shape[0] - seen  # PK
-        visible, infrared = self.visible_stage(images[:seen]), self.infrared_stage(images[seen:])
+        split = visible_rows(images.shape[0], self.parts)
+        rows = images.shape[0] - split  # PK
+        visible, infrared = self.visible_stage(images[:split]), self.infrared_stage(images[split:])
         maps = (*in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
         if self.generator is not None:
-            pictures = images[:rows], images[seen:]  # [PK, 3, 288, 144] each
-            maps += (
-                self.generator(pictures, (maps[0], infrared), key),
-            )  # a = G(v, r): row i of all is of one identity
+            pictures = images[:rows], images[split:]  # [PK, 3, 288, 144] each
+            # a = G(v, r): row i of all three is of one identity
+            maps += (self.generator(pictures, (maps[0], infrared), key),)
         pooled, normalised = self.features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
-        given = normalised if self.classified == "bnneck" else pooled
-        visible_logits, infrared_logits = self.visible_classifier(given), self.infrared_classifier(given)
-        made = seen + rows  # where the rows of a begin
-        logits = ops.cat((*in_parts(visible_logits[:seen], rows), infrared_logits[seen:made]))
+        classified = normalised if self.classified == "bnneck" else pooled
+        visible_logits, infrared_logits = self.visible_classifier(classified), self.infrared_classifier(classified)
+        auxiliary = split + rows  # the first row of a
+        logits = ops.cat((*in_parts(visible_logits[:split], rows), infrared_logits[split:auxiliary]))
         if self.generator is None:
             return logits, pooled, normalised
         prototypes = self._prototypes(pooled, rows, labels, progress)
-        outputs = logits, pooled[:made], normalised[:made]
-        outputs += pooled[:rows], pooled[seen:made], pooled[made:]  # v, r and a
-        outputs += visible_logits[made:], infrared_logits[made:]  # C_v(a) and C_r(a)
+        outputs = logits, pooled[:auxiliary], normalised[:auxiliary]
+        outputs += pooled[:rows], pooled[split:auxiliary], pooled[auxiliary:]  # v, r and a
+        outputs += visible_logits[auxiliary:], infrared_logits[auxiliary:]  # C_v(a) and C_r(a)
         outputs += prototypes[0], prototypes[1], prototypes[2]
         if self.auxiliary_classifier is not None:
-            outputs += (self.auxiliary_classifier(given[made:]),)
+            outputs += (self.auxiliary_classifier(classified[auxiliary:]),)
         return outputs
 
     def features(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Pooled features before and after BNNeck, [n PK, embed_dim] each, of n maps [PK, C, H, W]."""
+        """n maps [PK, C, H, W] -> pooled features before and after BNNeck, [n PK, embed_dim] each."""
         if not self.separate:
             pooled = self.pool(self.shared(ops.cat(maps)))
             return pooled, self.bottleneck(pooled)
@@ -147,8 +144,8 @@ class MUN(ReIDModel):
             normalised += in_parts(self.bottleneck(features), maps[0].shape[0])
         return ops.cat(pooled), ops.cat(normalised)
 
-    def _tested(self, maps: Tensor) -> Tensor:
-        """What retrieval compares, [N, embed_dim], of first-stage maps [N, C, H, W]."""
+    def tested_features(self, maps: Tensor) -> Tensor:
+        """First-stage maps [N, C, H, W] -> the features that retrieval compares, [N, embed_dim]."""
         pooled = self.pool(self.shared(maps))
         return l2_normalise(self.bottleneck(pooled) if self.tested == "bnneck" else pooled)
 
@@ -160,7 +157,7 @@ class MUN(ReIDModel):
         raise ValueError(f"modality must be visible or infrared, not {modality!r}")
 
     def _prototypes(self, pooled: Tensor, rows: int, labels: Tensor | None, progress: Tensor | float) -> Tensor:
-        """What L_ma compares, [3, PK, embed_dim], from the pooled features [(parts + 1) PK, embed_dim]."""
+        """Pooled features [(parts + 1) PK, embed_dim] -> what L_ma compares, [3, PK, embed_dim]."""
         if self.parts == 3:
             pooled = ops.cat((pooled[:rows], pooled[2 * rows : 3 * rows], pooled[3 * rows :]))
         pooled = pooled.reshape(3, rows, self.embed_dim)
@@ -173,49 +170,21 @@ class MUN(ReIDModel):
     def memories(self) -> list[Parameter]:
         return [] if self.prototypes is None else self.prototypes.memories()
 
-    def path(self, modality: str) -> tuple[nn.Cell, ...]:
-        cells = self.first_map(modality), self.shared, self.pool
-        return (*cells, self.bottleneck) if self.tested == "bnneck" else cells
-
-    def logits_of(self, modality: str) -> tuple[nn.Cell, Callable[[Tensor], Tensor]]:
-        classifier = self.visible_classifier if modality == "visible" else self.infrared_classifier
-        if self.classified == "pooled":
-            return self.pool, classifier
-        if self.tested == "bnneck":
-            return self.bottleneck, classifier
-        return self.pool, lambda pooled: classifier(self.bottleneck(pooled))
-
-    def first_map(self, modality: str) -> nn.Cell:
-        """The modality's own stage."""
-        return self.visible_stage if modality == "visible" else self.infrared_stage
-
-    def last_map(self) -> nn.Cell:
-        return self.shared
-
-    def has_auxiliary(self) -> bool:
-        return self.generator is not None
-
-    def auxiliary_maps(self, pictures: tuple[Tensor, Tensor], maps: tuple[Tensor, Tensor], key: Tensor) -> Tensor:
-        return self.generator(pictures, maps, key)
-
-    def auxiliary_features(self, pictures: tuple[Tensor, Tensor], key: Tensor) -> Tensor:
-        maps = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])
-        return self._tested(self.generator(pictures, maps, key))
-
     def in_backbone(self, name: str) -> bool:
-        """What ImageNet weights can initialise."""
+        """Everything that ImageNet weights can initialise."""
         return name.startswith(("visible_stage.", "infrared_stage.", "shared.", "generator.stage."))
 
     def limits_of(self, name: str) -> tuple[float, float] | None:
         return SCALE_RANGE if name.endswith(".scale") else None
 
     def load_pretrained(self, path: Path) -> None:
-        """All first stages begin alike, also one of a modality made of pixels."""
-        own = getattr(self.generator, "stage", None)
-        parts = self.visible_stage, self.infrared_stage, self.shared
-        load_pretrained_resnet(parts if own is None else (*parts, own), path)
+        """All first stages get the same weights, also that of a modality made of pixels."""
+        networks = [self.visible_stage, self.infrared_stage, self.shared]
+        if isinstance(self.generator, PixelModality):
+            networks.append(self.generator.stage)
+        load_pretrained_resnet(networks, path)
 
 
 def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
-    """Rows [n, ...] as parts of `count` rows, one or two; one as it is, as MindSpore keeps a slice of the whole."""
+    """Split rows [n, ...] into one or two parts of `count` rows; a single part is not sliced, which would copy it."""
     return (rows,) if rows.shape[0] == count else (rows[:count], rows[count:])

@@ -6,8 +6,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
-# What all layers of a forward pass share: the noise of each position, int32 [N, T, C], which `Dropout` multiplies and
-# compares, and what each residual branch of each sample is multiplied by, [layers, N], for `DropPath`.
+# Shared by all layers of a forward pass: a random number for each position, int32 [N, T, C], which `Dropout` multiplies
+# and compares, and a factor for each residual branch of each sample, [layers, N], for `DropPath`.
 Noise = tuple[Tensor, Tensor]
 
 
@@ -24,7 +24,7 @@ _PART = 101  # how far apart the powers for an activation's parts are: more than
 
 
 def mask_number(layer: int, part: int = 0) -> int:
-    """What a dropout mask multiplies the noise by, an odd int32: a power of one number.
+    """The odd int32 by which a dropout mask multiplies the noise: a power of one number.
 
     The noise times an odd number, which wraps, is the same noise in another order; so each mask has its rate, and two
     of them are as good as independent. (An interval of the noise for each mask, somewhere between -2^31 and 2^31, is
@@ -35,7 +35,7 @@ def mask_number(layer: int, part: int = 0) -> int:
 
 
 def mask_numbers(layer: int, parts: int) -> list[int]:
-    """Of the masks of an activation `parts` times as wide as the noise."""
+    """`mask_number` of each mask of an activation `parts` times as wide as the noise."""
     return [mask_number(layer, part) for part in (range(1, parts + 1) if parts > 1 else [0])]
 
 
@@ -52,7 +52,7 @@ def mix(x: Tensor) -> Tensor:
 
 
 def _spread(numbers: np.ndarray) -> np.ndarray:
-    """Whole numbers spread over 32 bits: int32 of their shape."""
+    """Spread integers over 32 bits: int32 of the same shape."""
     return (numbers * _GOLDEN).astype(np.int32)
 
 
@@ -67,10 +67,10 @@ def _mixed(count: int, start: int) -> np.ndarray:
 
 @cache
 def _rows(rows: int, shard: tuple[int, int]) -> np.ndarray:
-    """The numbers that this device's rows have among those of all devices' batches, spread: int32 [rows].
+    """Number this device's rows among those of all devices' batches, spread over 32 bits: int32 [rows].
 
-    A batch has two halves of as many rows, and the union all first halves before all second ones, each in the order of
-    the devices. shard: this device's number and how many there are; (0, 1) numbers the rows 0 ... rows - 1.
+    A batch has two halves of equal size. The union of all batches has all first halves before all second ones, each in
+    the order of the devices. shard: this device's rank and the number of devices; (0, 1) numbers 0 ... rows - 1.
     """
     rank, devices = shard
     halves = np.arange(devices * rows).reshape(2, devices, -1) if devices > 1 else np.arange(rows).reshape(1, 1, -1)
@@ -95,8 +95,8 @@ def _columns(columns: int) -> Tensor:
 
 
 def position_noise(key: Tensor, rows: int, columns: int, shard: tuple[int, int] = (0, 1)) -> Tensor:
-    """Pseudo-random int32 [rows, columns], a hash of (key, row, column); key is an int32 scalar for one step, and a row
-    is numbered as `_rows` says.
+    """Pseudo-random int32 [rows, columns]: a hash of (key, row, column), with rows numbered by `_rows`. key: int32
+    scalar, this step's.
 
     Made once per forward pass and shared by all dropout layers: integer products and sums take ten times a
     comparison on CPU, so each layer only compares (see `Dropout`).
@@ -123,7 +123,7 @@ def _numbered(key: Tensor, count: int) -> Tensor:
 
 @ops.constexpr
 def drop_limit(rate: float) -> int:
-    """An int32 that a share `rate` of all int32 values is below."""
+    """The int32 below which a share `rate` of all int32 values lies."""
     return to_int32(round(rate * 2**32) - 2**31)
 
 
@@ -141,16 +141,15 @@ def part_numbers(parts: int) -> Tensor:
 
 @ops.constexpr
 def kept_scale(rate: float) -> float:
-    """What the rest is multiplied by where a share `rate` is dropped."""
+    """The factor of what is kept where a share `rate` is dropped."""
     return 1.0 / (1.0 - rate)
 
 
 def path_factors(
     key: Tensor, rates: tuple[float, ...], samples: int, shard: tuple[int, int] = (0, 1), dropout: float = 0.0
 ) -> Tensor:
-    """What each residual branch is multiplied by: float32 [layers, samples], 0 with the layer's rate and else
-    1 / (1 - rate), by a hash of (key, layer, sample). Each includes the 1 / (1 - dropout) that the branch's last
-    `Dropout` leaves out."""
+    """Factors of the residual branches: float32 [layers, samples], 0 with the layer's rate, otherwise 1 / (1 - rate),
+    by a hash of (key, layer, sample). They include the 1 / (1 - dropout) that the last `Dropout` leaves out."""
     return _factors(mix(_starts(0, _ALONE, len(rates), 0) + key), rates, samples, shard, dropout)
 
 
@@ -164,8 +163,8 @@ def _factors(layer: Tensor, rates: tuple[float, ...], samples: int, shard: tuple
 def draw_noise(
     key: Tensor, shape: tuple[int, int, int], rates: tuple[float, ...], dropout: float, shard: tuple[int, int] = _ALONE
 ) -> Noise:
-    """What a forward pass of [N, T, C] draws, by one hash of the key. Equivalent to `position_noise` and
-    `path_factors`."""
+    """Draw the noise of a forward pass over [N, T, C]: that of `position_noise` and `path_factors`, by one hash of the
+    key."""
     samples, tokens, width = shape
     rows = samples * tokens
     hashes = mix(_starts(rows, shard, len(rates), 0) + key)

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import mindspore as ms
-import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor
 
 from ms_vireid.config import PMTConfig, Setting
 from ms_vireid.models.base import ReIDModel
@@ -50,12 +49,12 @@ class PMT(ReIDModel):
         """
         Args:
             images: float32 [N, 3, H, W]; in training [2PK, 3, H, W], visible (or gray, stage 1) half first.
-            modality: not used, as all weights are shared; there so that all models are called alike.
+            modality: not used, as all weights are shared; all models are called alike.
             key: int32 scalar, the step's key for dropout and drop path, in training.
             labels, progress: not used.
 
         Returns:
-            In training: `TrainingOutputs`, the first three of them.
+            In training: the first three of `TrainingOutputs`.
             In evaluation: features [N, embed_dim] after BNNeck, L2-normalised.
         """
         features = self.base(images, key).astype(ms.float32)
@@ -64,28 +63,8 @@ class PMT(ReIDModel):
             return self.classifier(normalised), features, normalised
         return l2_normalise(normalised)
 
-    def path(self, modality: str) -> tuple[nn.Cell, ...]:
-        return self.base, self.bottleneck
-
-    def first_map(self, modality: str) -> nn.Cell:
-        """The first block."""
-        return self.base.blocks[0]
-
-    def last_map(self) -> nn.Cell:
-        """What the last attention sees: of the last block's output only the CLS token is used."""
-        return self.base.blocks[-1].norm1
-
-    def as_maps(self, output: np.ndarray) -> np.ndarray:
-        """Tokens [N, 1 + L, C], without CLS, back on the grid."""
-        rows, columns = self.base.patch_embed.grid_size  # 21x10 for 256x128 pixels
-        return output[:, 1:].transpose(0, 2, 1).reshape(len(output), -1, rows, columns)
-
-    def cells_in_picture(self, size: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
-        projection = self.base.patch_embed.proj
-        return np.array([np.divide(projection.kernel_size, 2), projection.stride])
-
     def in_backbone(self, name: str) -> bool:
-        """The paper's: the patch projection and all blocks."""
+        """As in the paper: the patch projection and all blocks."""
         return "patch_embed.proj." in name or ".blocks." in name
 
     def load_pretrained(self, path: Path) -> None:

@@ -18,6 +18,7 @@ from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ImageSet
 from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.visualization.figure import IDENTITIES, MARKERS, add_legend, new_figure, shortened, styled
+from ms_vireid.visualization.inside import inside
 from ms_vireid.visualization.maps import require_finite
 
 LETTERS = "ABCDEFGHIJ"
@@ -52,7 +53,7 @@ def sample(trained: TrainedModel, images: ImageSet) -> Sample:
     """Features of pictures as `choose_pictures` gives them, with the auxiliary ones where the model makes them."""
     people = np.array([images.name(i) for i in range(len(images))])
     found = Sample(trained.extractor.extract(images), people, np.where(images.infrared, "infrared", "visible"))
-    if not trained.model.has_auxiliary():
+    if not inside(trained.model).has_auxiliary:
         return found
     made = _auxiliary_features(trained, images)
     also = made, people[~images.infrared], np.full(len(made), "auxiliary")
@@ -65,7 +66,7 @@ def _auxiliary_features(trained: TrainedModel, images: ImageSet) -> np.ndarray:
     halves = (images.subset(~images.infrared), images.subset(images.infrared))
     batches = (EvaluationBatches(half, trained.image_size, trained.config.evaluation.batch_size) for half in halves)
     made = [
-        trained.model.auxiliary_features((Tensor(visible), Tensor(infrared)), key).asnumpy()
+        inside(trained.model).auxiliary_features((Tensor(visible), Tensor(infrared)), key).asnumpy()
         for (visible, _), (infrared, _) in zip(*batches, strict=True)
     ]
     require_finite(np.concatenate(made), "auxiliary features")

@@ -19,6 +19,7 @@ from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.visualization.figure import HEAT, add_bar, new_figure, show_picture, styled
+from ms_vireid.visualization.inside import inside
 
 SYMBOLS = {"visible": "$F^v$", "infrared": "$F^r$", "auxiliary": "$F^a$"}
 
@@ -62,7 +63,7 @@ def output_of(cell: nn.Cell, run: Callable[[], object]) -> Tensor:
 
 def at_pixels(model: ReIDModel, cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A map [rows, columns] at every pixel, float [H, W], bilinearly between the cells' centres."""
-    starts, steps = model.cells_in_picture(size, cells.shape)
+    starts, steps = inside(model).cells_in_picture(size, cells.shape)
     for axis, (start, step) in enumerate(zip(starts, steps, strict=True)):
         centres = start + step * np.arange(cells.shape[axis])
         wanted = np.arange(size[axis]) + 0.5
@@ -88,13 +89,14 @@ def gradcam(model: ReIDModel, picture: Decoded, reference: Decoded | None = None
     Raises:
         InputError: the map is not finite.
     """
-    cell, images = model.last_map(), picture.batch
+    parts, images = inside(model), picture.batch
+    cell = parts.last_map()
 
     def features() -> Tensor:
         return model(images, picture.modality)
 
     def logits() -> Tensor:
-        cell, classifier = model.logits_of(picture.modality)
+        cell, classifier = parts.logits_of(picture.modality)
         return classifier(output_of(cell, features))[0]
 
     maps = output_of(cell, features)
@@ -108,9 +110,9 @@ def gradcam(model: ReIDModel, picture: Decoded, reference: Decoded | None = None
         with hooked(cell, lambda _cell, _inputs, output: output + change):
             return logits()[identity] if reference is None else (features() * target).sum()
 
-    gradient = model.as_maps(ms.grad(score)(ops.zeros_like(maps)).asnumpy())[0]  # [C, rows, columns]
+    gradient = parts.as_maps(ms.grad(score)(ops.zeros_like(maps)).asnumpy())[0]  # [C, rows, columns]
     weights = gradient.mean(axis=(1, 2), keepdims=True)
-    heat = (weights * model.as_maps(maps.asnumpy())[0]).sum(axis=0)
+    heat = (weights * parts.as_maps(maps.asnumpy())[0]).sum(axis=0)
     require_finite(heat, picture.name)
     heat = np.maximum(heat - heat.mean() if relative else heat, 0)
     heat = at_pixels(model, heat, picture.pixels.shape[:2])
@@ -160,15 +162,15 @@ def draw_gradcam(
 
 def feature_maps(trained: TrainedModel, visible: Decoded, infrared: Decoded) -> dict[str, np.ndarray]:
     """By modality the mean over channels, float32 [rows, columns]; "auxiliary" of the pair where the model makes it."""
-    model, outputs = trained.model, {}
+    model, parts, outputs = trained.model, inside(trained.model), {}
     for picture in (visible, infrared):
-        cell = model.first_map(picture.modality)
+        cell = parts.first_map(picture.modality)
         outputs[picture.modality] = output_of(cell, lambda p=picture: model(p.batch, p.modality))
-    if model.has_auxiliary():
+    if parts.has_auxiliary:
         key = Tensor(step_key(trained.config.seed, 0))
         maps = outputs["visible"], outputs["infrared"]
-        outputs["auxiliary"] = model.auxiliary_maps((visible.batch, infrared.batch), maps, key)
-    means = {name: model.as_maps(output.asnumpy())[0].mean(axis=0) for name, output in outputs.items()}
+        outputs["auxiliary"] = parts.auxiliary_maps((visible.batch, infrared.batch), maps, key)
+    means = {name: parts.as_maps(output.asnumpy())[0].mean(axis=0) for name, output in outputs.items()}
     for name, mean in means.items():
         require_finite(mean, name)
     return means

@@ -44,8 +44,12 @@ COMPILED = (
 OF_FEATURES = ("triplet", "pht", "wrt", "esd", "hct", "msel", "dcl", "ia")  # terms that can take rows of unit length
 
 
+PACKAGES = mindspore_losses, torch_losses
+
+
 def exported() -> list[Comparison]:
-    return [compare_names("public names", mindspore_losses.__all__, torch_losses.__all__)]
+    public = [{name for name, value in vars(package).items() if callable(value)} for package in PACKAGES]
+    return [compare_names("public names", *public)]
 
 
 def loss_case(loss: equations.Loss) -> By:

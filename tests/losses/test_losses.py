@@ -25,7 +25,6 @@ from ms_vireid.losses import (
 )
 from ms_vireid.losses.mmd import mean_bandwidth, squared_distances, squared_mmd
 from parity import equations
-from tests.test_python_pages import blocks
 
 TOLERANCE = 3e-6  # of the value: distances up to 20 times the result are subtracted in float32
 PAIRS = np.int32([0, 1, 0, 1])  # K = 1
@@ -77,17 +76,6 @@ def every_loss():
         build = lambda k, loss=loss: of_modalities(loss.build(losses, k))  # noqa: E731
         loop = lambda rows, _labels, k, loss=loss: loss.loop(rows.reshape(3, -1, rows.shape[1]), k)  # noqa: E731
         yield name, (build, (), loop, flat(equations.modality_batch))
-    build, loop = documented()
-    yield "of docs/extending.md", (build, (), lambda rows, labels, _k: loop(rows, labels), equations.random_batch)
-
-
-def documented():
-    """The loss that docs/extending.md adds, and its equation."""
-    made = dict(vars(equations))
-    for start in ('"""The distance between the modalities\' centres."""\n\nfrom mindspore', "def center_distance"):
-        (block,) = [block for block in blocks("docs/extending.md") if block.startswith(start)]
-        exec(block, made)
-    return made["CenterDistanceLoss"], made["center_distance"]
 
 
 EVERY = dict(every_loss())

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.models import create_model
+from ms_vireid.models.base import ReIDModel
+from ms_vireid.visualization.inside import inside
 from ms_vireid.visualization.maps import Decoded, at_pixels, draw_gradcam, gradcam, output_of, overlay
 
 SIZE = (96, 48)
@@ -97,13 +100,18 @@ def test_the_map_of_a_similarity_depends_on_the_reference(family):
 def test_a_vits_tokens_go_back_to_the_grid_of_256x128():
     model = create_model("pmt_vit_tiny", 3, embed_dim=8, num_heads=1, depth=1)
     tokens = np.arange(1 + 210, dtype=np.float32)[None, :, None] * np.ones((1, 1, 8), np.float32)
-    maps = model.as_maps(tokens)
+    maps = inside(model).as_maps(tokens)
     assert maps.shape == (1, 8, 21, 10)
     assert maps[0, 3, 2, 5] == 1 + 2 * 10 + 5
     spot = np.zeros((21, 10))
     spot[4, 7] = 1
     there = np.argwhere(at_pixels(model, spot, (256, 128)) > 0.9)
     assert there.mean(axis=0) == pytest.approx([8 + 4 * 12 - 0.5, 8 + 7 * 12 - 0.5])  # the middle of the patch
+
+
+def test_a_network_that_no_class_describes_has_no_maps():
+    with pytest.raises(InputError, match=r"ReIDModel: .*inside\.py does not know the feature maps"):
+        gradcam(ReIDModel(), picture())
 
 
 def test_a_hook_leaves_nothing_behind():

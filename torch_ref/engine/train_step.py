@@ -43,7 +43,7 @@ class StageLoss(nn.Module):
 class OnOutputs(nn.Module):
     def __init__(self, term: Term, num_instances: int, parts: int):
         super().__init__()
-        self.loss = getattr(losses, term.loss)(**term.arguments(num_instances, parts))
+        self.loss = term.build(losses, num_instances, parts)
         self.normalised = term.of_unit_rows
         self.fields = term.outputs
         self.labelled = term.labelled

@@ -10,21 +10,3 @@ from torch_ref.losses.identity import AuxiliaryIdentityLoss, IdentityLoss
 from torch_ref.losses.mmd import squared_mmd
 from torch_ref.losses.msel import ModalitySharedEnhancementLoss
 from torch_ref.losses.triplet import HardTripletLoss, ProgressiveHardTripletLoss, WeightedRegularizedTripletLoss
-
-__all__ = [
-    "AuxiliaryIdentityLoss",
-    "DiscriminativeCenterLoss",
-    "EnhancedSquaredDifferenceLoss",
-    "HardTripletLoss",
-    "HeteroCenterTripletLoss",
-    "IdentityAlignmentLoss",
-    "IdentityConsistencyLoss",
-    "IdentityLoss",
-    "ModalityAlignmentLoss",
-    "ModalitySharedEnhancementLoss",
-    "ProgressiveHardTripletLoss",
-    "WeightedRegularizedTripletLoss",
-    "cosine_distance",
-    "euclidean_distance",
-    "squared_mmd",
-]

@@ -72,8 +72,8 @@ class AGW(ReIDModel):
 
     def _stems(self, images: Tensor, modality: str | None) -> Tensor:
         if self.training:
-            seen = visible_rows(images.shape[0], self.parts)
-            return torch.cat((self.visible_stem(images[:seen]), self.infrared_stem(images[seen:])), dim=0)
+            split = visible_rows(images.shape[0], self.parts)
+            return torch.cat((self.visible_stem(images[:split]), self.infrared_stem(images[split:])), dim=0)
         if modality == "visible":
             return self.visible_stem(images)
         if modality == "infrared":

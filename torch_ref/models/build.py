@@ -1,18 +1,12 @@
 """Twin of `ms_vireid.models.build`, whose docstrings hold here."""
 
+from importlib import import_module
+
 import torch
 
 from ms_vireid.command.running import in_one_line
-from ms_vireid.config import Config, ModelConfig, Setting, expand_user, list_models, named_model
-from torch_ref.models.agw import AGW
+from ms_vireid.config import Config, ModelConfig, Setting, expand_user, named_model
 from torch_ref.models.base import ReIDModel
-from torch_ref.models.mun import MUN
-from torch_ref.models.pmt import PMT
-
-__all__ = ["build_model", "create_model", "list_models"]
-
-
-NETWORKS = {"pmt": PMT, "agw": AGW, "mun": MUN}  # by `model.name`
 
 
 @in_one_line()
@@ -37,7 +31,8 @@ def build_model(config: Config, inference: bool = False) -> ReIDModel:
 
 
 def _build(config: ModelConfig, num_classes: int, setting: Setting) -> ReIDModel:
-    model = NETWORKS[config.name](config, num_classes, setting)
+    network = getattr(import_module(f"torch_ref.models.{config.name}"), config.network)
+    model = network(config, num_classes, setting)
     if not config.from_scratch:
         model.load_pretrained(expand_user(config.pretrained))
     return model

@@ -8,7 +8,7 @@ from torch import Tensor
 from ms_vireid.config import MUNConfig, Setting
 from torch_ref.models.auxiliary_generator import SCALE_RANGE
 from torch_ref.models.base import ReIDModel, TrainingOutputs, visible_rows
-from torch_ref.models.intermediate import intermediate_modality
+from torch_ref.models.intermediate import PixelModality, intermediate_modality
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
 from torch_ref.models.pretrained import load_pretrained_resnet
 from torch_ref.models.prototypes import ModalityPrototypes
@@ -56,38 +56,37 @@ class MUN(ReIDModel):
         progress: Tensor | float = 0.0,
     ) -> Tensor | TrainingOutputs:
         if not self.training:
-            return self._tested(self._first_stage(images, modality))
+            return self.tested_features(self._first_stage(images, modality))
         if self.inference:
             raise ValueError("an inference model has no auxiliary modality to be trained with")
-        seen = visible_rows(images.shape[0], self.parts)
-        rows = images.shape[0] - seen  # PK
-        visible, infrared = self.visible_stage(images[:seen]), self.infrared_stage(images[seen:])
+        split = visible_rows(images.shape[0], self.parts)
+        rows = images.shape[0] - split  # PK
+        visible, infrared = self.visible_stage(images[:split]), self.infrared_stage(images[split:])
         maps = (*in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
         if self.generator is not None:
-            pictures = images[:rows], images[seen:]  # [PK, 3, 288, 144] each
-            maps += (
-                self.generator(pictures, (maps[0], infrared), key),
-            )  # a = G(v, r): row i of all is of one identity
+            pictures = images[:rows], images[split:]  # [PK, 3, 288, 144] each
+            # a = G(v, r): row i of all three is of one identity
+            maps += (self.generator(pictures, (maps[0], infrared), key),)
         pooled, normalised = self.features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
-        given = normalised if self.classified == "bnneck" else pooled
-        visible_logits, infrared_logits = self.visible_classifier(given), self.infrared_classifier(given)
-        made = seen + rows  # where the rows of a begin
-        logits = torch.cat((*in_parts(visible_logits[:seen], rows), infrared_logits[seen:made]), dim=0)
+        classified = normalised if self.classified == "bnneck" else pooled
+        visible_logits, infrared_logits = self.visible_classifier(classified), self.infrared_classifier(classified)
+        auxiliary = split + rows  # the first row of a
+        logits = torch.cat((*in_parts(visible_logits[:split], rows), infrared_logits[split:auxiliary]), dim=0)
         if self.generator is None:
             return TrainingOutputs(logits, pooled, normalised)
         prototypes = self._prototypes(pooled, rows, labels, progress)
         auxiliary_logits = None
         if self.auxiliary_classifier is not None:
-            auxiliary_logits = self.auxiliary_classifier(given[made:])
+            auxiliary_logits = self.auxiliary_classifier(classified[auxiliary:])
         return TrainingOutputs(
             logits=logits,
-            pooled=pooled[:made],
-            bnneck=normalised[:made],
+            pooled=pooled[:auxiliary],
+            bnneck=normalised[:auxiliary],
             visible=pooled[:rows],
-            infrared=pooled[seen:made],
-            auxiliary=pooled[made:],
-            visible_logits=visible_logits[made:],
-            infrared_logits=infrared_logits[made:],
+            infrared=pooled[split:auxiliary],
+            auxiliary=pooled[auxiliary:],
+            visible_logits=visible_logits[auxiliary:],
+            infrared_logits=infrared_logits[auxiliary:],
             visible_prototypes=prototypes[0],
             infrared_prototypes=prototypes[1],
             auxiliary_prototypes=prototypes[2],
@@ -107,7 +106,7 @@ class MUN(ReIDModel):
             normalised += in_parts(self.bottleneck(features), maps[0].shape[0])
         return torch.cat(pooled, dim=0), torch.cat(normalised, dim=0)
 
-    def _tested(self, maps: Tensor) -> Tensor:
+    def tested_features(self, maps: Tensor) -> Tensor:
         pooled = self.pool(self.shared(maps))
         return l2_normalise(self.bottleneck(pooled) if self.tested == "bnneck" else pooled)
 
@@ -135,9 +134,10 @@ class MUN(ReIDModel):
         return SCALE_RANGE if name.endswith(".scale") else None
 
     def load_pretrained(self, path: Path) -> None:
-        own = getattr(self.generator, "stage", None)
-        parts = self.visible_stage, self.infrared_stage, self.shared
-        load_pretrained_resnet(parts if own is None else (*parts, own), path)
+        networks = [self.visible_stage, self.infrared_stage, self.shared]
+        if isinstance(self.generator, PixelModality):
+            networks.append(self.generator.stage)
+        load_pretrained_resnet(networks, path)
 
 
 def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
