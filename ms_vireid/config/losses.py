@@ -26,7 +26,7 @@ class Term(Section):
 
     @classmethod
     def of(cls, loss: str, **declared: Any) -> type["Term"]:
-        """The section of a loss that has no options of its own. declared: its class variables."""
+        """The section of a loss without options. declared: its class variables."""
         return type(cls)(f"{loss}Term", (cls,), {"__module__": __name__, "loss": loss, **declared})
 
     @property
@@ -40,8 +40,8 @@ class Term(Section):
         return getattr(self, "normalised", False)
 
     def build(self, losses: ModuleType, num_instances: int, parts: int) -> Any:
-        """The loss, of a framework's package `losses`, with its options of this section; with K (`num_instances`) and
-        the number of a batch's `parts` if it takes them."""
+        """Make the loss from a framework's package `losses`, with this section's options, and with K (`num_instances`)
+        and the number of a batch's `parts` if it takes them."""
         kind = getattr(losses, self.loss)
         batch = {"num_instances": num_instances, "parts": parts}
         taken = {name: batch[name] for name in batch.keys() & signature(kind.__init__).parameters}

@@ -1,4 +1,4 @@
-"""The models' sections: what each network is made of."""
+"""The models' sections: what each network is made of, in either framework."""
 
 import math
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Setting(Section):
 class ModelConfig(Section):
     """The keys of every model."""
 
-    has_auxiliary: ClassVar[bool] = False  # whether the network makes a modality between visible and infrared
+    has_auxiliary: ClassVar[bool] = False  # the network makes a modality between visible and infrared
     takes_versions: ClassVar[bool] = False  # for augmentation.visible_twice
     takes_one_size: ClassVar[bool] = False  # the network is built for one size of pictures
     network: ClassVar[str]  # a class in the file of `models` called `name`
@@ -56,13 +56,13 @@ class ModelConfig(Section):
         raise NotImplementedError
 
     def progress(self, step: int, steps: int, iterations: int) -> float:
-        """How far training is at a step of `steps`, which has `iterations` an epoch: from 0 at the first to 1 at the
+        """The progress of training at a step of `steps`, of which an epoch has `iterations`: 0 at the first, 1 at the
         last."""
         return step / max(steps - 1, 1)
 
     @property
     def weights(self) -> int:
-        """A lower bound on the number of parameters: those of the largest layers."""
+        """A lower bound on the number of parameters, from the largest layers."""
         raise NotImplementedError
 
     def check(self) -> None:
@@ -105,7 +105,7 @@ class PMTConfig(ModelConfig):
 
 
 class ResNetConfig(ModelConfig):
-    """What the models on a ResNet-50 have; `pretrained` is a torchvision ResNet-50 file."""
+    """The keys of models on a ResNet-50; `pretrained` is a torchvision ResNet-50 file."""
 
     takes_versions = True
     layers: tuple[Blocks, Blocks, Blocks, Blocks] = (3, 4, 6, 3)  # blocks of each stage
@@ -127,7 +127,7 @@ class AGWConfig(ResNetConfig):
 
     network = "AGW"
     name: Literal["agw"] = "agw"
-    non_local: tuple[Count, Count, Count, Count] = (0, 2, 3, 0)  # last blocks of each stage that one follows
+    non_local: tuple[Count, Count, Count, Count] = (0, 2, 3, 0)  # by stage, how many of the last blocks one follows
     non_local_width: Width | None = 1  # inner channels, as first released; null: half of the block's
 
     def check(self) -> None:
@@ -147,10 +147,10 @@ class MUNConfig(ResNetConfig):
     kernel_order: tuple[Kernel, Kernel] = (5, 7)  # on the first and second half of the channels (Eq. 2)
     ratios: Annotated[tuple[Side, ...], Field(min_length=1, max_length=100)] = (2, 4, 6, 12)  # of the average pooling
     layer_scale: Literal["channel", "scalar"] = "channel"
-    mixing: Literal["picture", "pixel"] = "picture"  # what has a share of its own in the mixed modality
+    mixing: Literal["picture", "pixel"] = "picture"  # one share for each, in the mixed modality
     memory: Literal["slots", "identity", "none"] = "slots"  # of the prototypes; none: L_ma compares pooled features
     beta: tuple[Share, Share] = (1e-8, 1.0)  # updating ratio of the prototypes, from the first iteration to the last
-    # of its way there; constant: the last from the first
+    # its way there; constant: the last value from the first iteration on
     beta_shape: Literal["linear", "constant", "cosine"] = "linear"
     beta_unit: Literal["iteration", "epoch"] = "iteration"  # how often it changes
     classified: Literal["bnneck", "pooled"] = "bnneck"  # features that the classifiers take: after BNNeck, or Z itself
@@ -171,7 +171,7 @@ class MUNConfig(ResNetConfig):
             raise ValueError(f"width {self.width} must be even with specific=stem, as each half has its own kernels")
 
     def progress(self, step: int, steps: int, iterations: int) -> float:
-        """How far beta is from its first value, 0, to its last, 1."""
+        """The progress of beta: 0 at its first value, 1 at its last."""
         if self.beta_unit == "epoch":
             step, steps = step // iterations, steps // iterations
         share = super().progress(step, steps, iterations)
@@ -202,24 +202,24 @@ def check_pooled(rows: int, columns: int, ratios: tuple[int, ...]) -> None:
         )
 
 
-def _require_sides(size: tuple[int, int], least: int, what: str) -> None:
-    if min(size) < least:
+def _require_sides(size: tuple[int, int], minimum: int, what: str) -> None:
+    if min(size) < minimum:
         raise ValueError(f"data.image_size {size} is smaller than {what}")
 
 
-def require_fitting(path: Path, model: ModelConfig, held: int) -> None:
-    """Raise InputError if a file of `held` numbers says that its model has far more weights, before these are made."""
-    if model.weights > 4 * held:  # a file for inference lacks the weights that only training needs
-        problem = f"its configuration asks for {model.weights:,} weights, it holds {held:,}"
+def require_fitting(path: Path, model: ModelConfig, numbers: int) -> None:
+    """Raise InputError if a file of so many numbers asks for a model with far more weights, before these are made."""
+    if model.weights > 4 * numbers:  # a file for inference lacks the weights that only training needs
+        problem = f"its configuration asks for {model.weights:,} weights, it holds {numbers:,}"
         raise InputError(f"{path}: does not fit the model: {problem}; use another copy")
 
 
 def other_width(weights: Mapping[str, Any], width: int) -> str:
-    """What to configure where the weights of a file, arrays or tensors by name, are of a ViT that is not `width` wide;
-    else "". Shapes do not tell the number of heads: timm's are 64 wide."""
-    held = next((value.shape[-1] for name, value in weights.items() if name.endswith("cls_token")), width)
-    sizes = f"model.embed_dim={held} model.num_heads={max(held // 64, 1)}"
-    return "" if held == width else f"; the file's ViT is {held} wide, the model's {width}: give {sizes}"
+    """What to configure if a file holds the weights, arrays or tensors by name, of a ViT that is not `width` wide, else
+    "". Shapes do not tell the number of heads: timm's are 64 wide."""
+    stored = next((value.shape[-1] for name, value in weights.items() if name.endswith("cls_token")), width)
+    sizes = f"model.embed_dim={stored} model.num_heads={max(stored // 64, 1)}"
+    return "" if stored == width else f"; the file's ViT is {stored} wide, the model's {width}: give {sizes}"
 
 
 MODELS: dict[str, ModelConfig] = {

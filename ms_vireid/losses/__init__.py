@@ -1,5 +1,4 @@
-"""The losses of PMT (AAAI 2023) and of its Table 2, and those of MUN (ICCV 2023); batches are [2PK, ...], see
-`batch.py`."""
+"""The losses of PMT (AAAI 2023), of its Table 2 and of MUN (ICCV 2023); `batch.py` says what a batch is."""
 
 from ms_vireid.losses.alignment import IdentityAlignmentLoss, IdentityConsistencyLoss, ModalityAlignmentLoss
 from ms_vireid.losses.dcl import DiscriminativeCenterLoss

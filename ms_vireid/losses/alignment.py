@@ -30,8 +30,8 @@ def check_modalities(modalities: tuple[Tensor, ...], multiple: int = 1) -> None:
 class IdentityConsistencyLoss(nn.Cell):
     """L_idc, Eq. 11 (MUN): both classifiers should know the auxiliary features' identities.
 
-    Gradients reach the classifiers and the features: the paper speaks of updating the classifiers, and says of neither
-    that it is held fixed.
+    Gradients reach both the classifiers and the features: the paper speaks of updating the classifiers and does not say
+    that either is fixed.
     Call: visible_logits [n, N] = C_v(a), infrared_logits [n, N] = C_r(a), labels int32 [n]. Returns a float32 scalar.
     Raises ValueError if the labels or the two classifiers' rows do not match.
     """
@@ -47,12 +47,12 @@ class IdentityConsistencyLoss(nn.Cell):
 
 
 class IdentityAlignmentLoss(nn.Cell):
-    """L_ia, Eq. 12 (MUN): each auxiliary centre nearer to its own identity's visible and infrared centres than to any
-    other identity's.
+    """L_ia, Eq. 12 (MUN): an auxiliary centre should be nearer to the visible and infrared centres of its identity than
+    to those of any other.
 
-    An identity's bracket is alpha plus the further of its two positives minus the nearest of all negatives, Euclidean,
-    between means of pooled features. It is clipped at 0: the paper prints no clipping, but calls it "a triplet-metric
-    manner". Equally far positives or negatives share the gradient. An identity without another contributes 0.
+    An identity's bracket is alpha plus the distance of the further positive minus that of the nearest negative,
+    Euclidean between means of pooled features. It is clipped at 0: the paper prints no clipping, but calls it "a
+    triplet-metric manner". Equal distances share the gradient. A single identity contributes 0.
 
     num_instances: K >= 1. margin: alpha >= 0, in the features' unit. reduction: over the identities, "sum" as printed
     or "mean".
@@ -76,18 +76,18 @@ class IdentityAlignmentLoss(nn.Cell):
         identities = centers.shape[0] // 3
         distance = euclidean_distance(centers[2 * identities :], centers[: 2 * identities])  # [P, 2P], a to v and r
         identity = ops.arange(2 * identities) % identities  # [2P]
-        own = same_labels(identity[:identities], identity)  # [P, 2P]
-        other = ~own
-        hinge = ops.relu(self.margin + masked_max(distance, own) - masked_min(distance, other))  # [P], Eq. 12
+        same = same_labels(identity[:identities], identity)  # [P, 2P]
+        other = ~same
+        hinge = ops.relu(self.margin + masked_max(distance, same) - masked_min(distance, other))  # [P], Eq. 12
         hinge = hinge * other.any(-1)
         return hinge.sum() if self.reduction == "sum" else hinge.mean()
 
 
 class ModalityAlignmentLoss(nn.Cell):
-    """L_ma, Eqs. 15 and 16 (MUN): each identity's rows of the three modalities, prototypes or pooled features, should
-    have one distribution; the mean over the identities of `squared_mmd`.
+    """L_ma, Eqs. 15 and 16 (MUN): an identity's rows should have the same distribution in all three modalities. It is
+    the mean over the identities of `squared_mmd`, of prototypes or pooled features.
 
-    num_instances: K >= 1. bridge: compare v with a and a with r, as Eq. 15; without it (Table 3) v with r alone.
+    num_instances: K >= 1. bridge: compare v with a and a with r, as in Eq. 15; without it (Table 3) v with r.
     Call: visible, infrared, auxiliary, each [PK, C]. Returns a float32 scalar.
     Raises ValueError for wrong arguments, shapes that differ, or rows that are not a multiple of K.
     """

@@ -42,8 +42,8 @@ def same_labels(labels: Tensor, others: Tensor) -> Tensor:
 def group_centers(groups: Tensor) -> Tensor:
     """Means of groups of rows: [G, M, C] -> [G, C].
 
-    The mean is taken of the offsets from each group's first row, so that the centre of identical rows is exactly that
-    row, and their distance to it exactly 0, whatever order the sum is done in. The gradient is that of the mean.
+    The mean is that of the offsets from each group's first row: the centre of identical rows is exactly that row, and
+    their distance to it exactly 0, in whatever order a sum is computed. The gradient is that of the mean.
     """
     first = ops.stop_gradient(groups[:, :1])  # [G, 1, C]
     return first.squeeze(1) + (groups - first).mean(1)  # [G, C]

@@ -9,14 +9,14 @@ from ms_vireid.losses.distance import euclidean_distance, masked_mean, masked_mi
 class DiscriminativeCenterLoss(nn.Cell):
     """DCL, Eqs. 8-10: mean distances of rows to their identity's centre, over those of negatives to it.
 
-    negatives: which rows of other identities a centre is held against (Table 3):
-        "dynamic": the mean of those nearer than the mean negative distance of Eq. 9. If none is nearer, as when all
-            are equally far, the mean of all of them, which is then the same number;
-        "hard": the nearest; if several are, they share its gradient;
-        "all": the mean of all of them.
-    If the denominator of Eq. 10 is 0, the loss is defined as 0, with gradient 0: the features are all identical, or
-    there is no negative because the batch holds one identity, or every chosen negative lies exactly on the centre.
-    The gradient of a distance of 0 is 0, and the threshold only selects: no gradient passes through it.
+    negatives: the rows of other identities that count for a centre (Table 3):
+        "dynamic": the mean of those nearer than the mean negative distance of Eq. 9, or if none is nearer, because all
+            are equally far, the mean of all;
+        "hard": the nearest; several that are equally near share its gradient;
+        "all": the mean of all.
+    If the denominator of Eq. 10 is 0, the loss is defined as 0, with gradient 0: all features are identical, or the
+    batch holds one identity, or every chosen negative lies exactly on the centre. The gradient of a distance of 0 is 0.
+    The threshold only selects: no gradient passes through it.
 
     num_instances: K >= 1. Call: features [2PK, C], labels int32 [2PK]. Returns a float32 scalar.
     Raises ValueError for wrong arguments, or rows that are not a multiple of 2K.

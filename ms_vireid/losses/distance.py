@@ -1,13 +1,13 @@
 """Distances between two sets of rows, and reductions of a distance matrix over boolean masks.
 
-Distances are float32 whatever the features are. Everything here has a finite gradient everywhere: where a
-derivative does not exist it is defined, and the definition is in the docstring.
+Distances are float32 whatever the features are. Every function has a finite gradient everywhere: where no derivative
+exists, the docstring defines one.
 """
 
 from mindspore import Tensor, ops
 
 LARGE = 1e30  # takes an entry out of a maximum, minimum or softmax; finite, so that LARGE * 0 is 0 and not nan
-TINY = 2.0**-126  # the smallest normal float32: to a processor's threads that flush smaller ones they are 0
+TINY = 2.0**-126  # the smallest normal float32; smaller values may be flushed to 0
 
 
 def safe_sqrt(squared: Tensor) -> Tensor:
@@ -17,7 +17,7 @@ def safe_sqrt(squared: Tensor) -> Tensor:
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Of all pairs of rows: [..., n, C] and [..., m, C] -> [..., n, m]."""
+    """Squared Euclidean distances of all pairs of rows: [..., n, C] and [..., m, C] -> [..., n, m]."""
     difference = x.unsqueeze(-2) - y.unsqueeze(-3)
     return (difference * difference).sum(-1)
 
@@ -25,14 +25,14 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 def euclidean_distance(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean distances of the rows of x [n, C] and y [m, C]: float32 [n, m].
 
-    Taken from the differences, not from the Gram matrix: identical rows are exactly 0 apart, the matrix of a set with
-    itself is exactly symmetric, and near rows lose no digits. The gradient of a distance of 0 is 0.
+    They are computed from differences, not from the Gram matrix: identical rows are exactly 0 apart, a set has an
+    exactly symmetric matrix, and near rows lose no digits. The gradient of a distance of 0 is 0.
     """
     return safe_sqrt(squared_distances(x.float(), y.float()))  # [n, m]
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """Rows divided by their Euclidean norms, [n, C] -> [n, C]; a zero row stays zero and passes no gradient."""
+    """Divide rows by their Euclidean norms, [n, C] -> [n, C]; a zero row stays zero and passes no gradient."""
     norm = safe_sqrt(ops.square(x).sum(-1)).unsqueeze(1)  # [n, 1]
     nonzero = norm > 0
     return ops.where(nonzero, x / ops.where(nonzero, norm, 1.0), 0.0)

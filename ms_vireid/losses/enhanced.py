@@ -6,15 +6,15 @@ from ms_vireid.losses.batch import check_batch, same_labels
 from ms_vireid.losses.distance import euclidean_distance
 from ms_vireid.losses.triplet import weighted_pair
 
-LARGEST = 88.0  # that the release lets a square be: exp(88) is still a float32
+LARGEST = 88.0  # limit of the square, as released: exp(88) is still a float32
 
 
 class EnhancedSquaredDifferenceLoss(nn.Cell):
-    """softplus(s (p - n)^2), with p and n the weighted positive and negative distances of WRT as AGW's code has them,
-    and s the sign of p - n: 1 where p is larger, -1 elsewhere. Euclidean, mean over the anchors.
+    """softplus(s (p - n)^2), with p and n the weighted positive and negative distances of WRT as released with AGW, and
+    s the sign of p - n: 1 where p is larger, -1 elsewhere. Euclidean, mean over the anchors.
 
-    What is wrong by much weighs more than in WRT, and what is right by much weighs less. No gradient passes through s.
-    A square above `LARGEST` has none either, as released. An anchor without a negative contributes 0.
+    Large errors weigh more than in WRT, and pairs that are far on the right side weigh less. No gradient passes through
+    s, nor through a square above `LARGEST`, as released. An anchor without a negative contributes 0.
     Call: features [n, C], labels int32 [n]. Returns a float32 scalar.
     Raises ValueError for labels that do not match the features.
     """

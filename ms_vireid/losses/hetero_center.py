@@ -9,8 +9,8 @@ from ms_vireid.losses.triplet import batch_hard
 class HeteroCenterTripletLoss(nn.Cell):
     """HCT (Liu, Tan and Zhou 2020): the batch-hard triplet loss of the 2P centres, Euclidean, mean over the centres.
 
-    An anchor's positive is its own identity's centre in the other modality; its negatives are the other identities'
-    centres in both. A batch of one identity has the loss 0.
+    An anchor's positive is the centre of its identity in the other modality; its negatives are the other identities'
+    centres in both. The loss of a batch with one identity is 0.
     num_instances: K >= 1. margin: >= 0, in the features' unit.
     Call: features [2PK, C], labels int32 [2PK]. Returns a float32 scalar.
     Raises ValueError for wrong arguments, or rows that are not a multiple of 2K.

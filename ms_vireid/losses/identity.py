@@ -8,7 +8,8 @@ from ms_vireid.losses.batch import check_batch, check_choice
 class IdentityLoss(nn.Cell):
     """L_ID of Eqs. 11 and 12 (PMT), L_id^v + L_id^r (MUN): CE(visible half) + CE(infrared half), each a mean.
 
-    parts: of a batch, of equal size; the last is infrared. over: "modalities", or "rows": one mean over all rows (AGW).
+    parts: of a batch, equally large; the last one is infrared. over: "modalities", or "rows" for one mean over all rows
+    (AGW).
     Call: logits [2PK, N], labels int32 [2PK] in 0 ... N - 1, visible half first. Returns a float32 scalar.
     Raises ValueError for another `over`, rows that have no such parts, or labels that do not match.
     """
@@ -27,8 +28,8 @@ class IdentityLoss(nn.Cell):
             return self.cross_entropy(logits, labels)
         if self.parts == 2:  # of equal size
             return 2.0 * self.cross_entropy(logits, labels)
-        seen = labels.shape[0] - labels.shape[0] // self.parts  # visible rows
-        return self.cross_entropy(logits[:seen], labels[:seen]) + self.cross_entropy(logits[seen:], labels[seen:])
+        split = labels.shape[0] - labels.shape[0] // self.parts  # visible rows
+        return self.cross_entropy(logits[:split], labels[:split]) + self.cross_entropy(logits[split:], labels[split:])
 
 
 class AuxiliaryIdentityLoss(nn.Cell):

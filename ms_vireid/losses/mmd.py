@@ -5,19 +5,19 @@ from mindspore import Tensor, ops
 
 from ms_vireid.losses.distance import squared_distances
 
-KERNELS = 5  # of widths that double, the middle one as wide as the rows are apart in the mean
-BANDWIDTH_FLOOR = 1e-9  # of rows that all coincide
+KERNELS = 5  # whose widths double; the middle one is the rows' mean squared distance
+BANDWIDTH_FLOOR = 1e-9  # for rows that all coincide
 
 
 def squared_mmd(x: Tensor, y: Tensor) -> Tensor:
     """|| mean of phi(x) - mean of phi(y) ||^2 of Eq. 16 (MUN) for each pair of sets: x [G, N, C], y [G, M, C] -> [G].
 
-    The kernel is the sum of exp(-d^2 / (b 2^i)), i = 0 ... 4, with d the Euclidean distance and b a quarter of the
-    mean d^2 of different rows of the set's N + M, so that the middle width is that mean; no gradient passes through b
-    (widths in proportion to the mean, and b held fixed, are the usual form; the paper gives neither). The estimate is
-    the biased one, each mean taken over all pairs with a row's own included: it is >= 0, and 0 for equal sets.
+    The kernel is the sum of exp(-d^2 / (b 2^i)), i = 0 ... 4, with d the Euclidean distance and b a quarter of the mean
+    d^2 between different rows of the N + M, so that the middle width is that mean. No gradient passes through b. (The
+    paper specifies neither; widths in proportion to the mean and a fixed b are the usual form.) The estimate is the
+    biased one, with means over all pairs, also of a row with itself: it is >= 0, and 0 for equal sets.
 
-    Returns float32, the kernels of identical rows being 1 without gradient.
+    Returns float32. Kernels of identical rows are 1, without gradient.
     """
     x, y = x.float(), y.float()
     within_x, within_y, between = squared_distances(x, x), squared_distances(y, y), squared_distances(x, y)
@@ -32,7 +32,7 @@ def mean_kernel(squared: Tensor, widths: Tensor) -> Tensor:
 
 
 def mean_bandwidth(within_x: Tensor, within_y: Tensor, between: Tensor) -> Tensor:
-    """b of `squared_mmd` from the squared distances of its N and M rows to each other -> [G]."""
+    """b of `squared_mmd` from the squared distances between its N + M rows -> [G]."""
     count = between.shape[1] + between.shape[2]
     total = within_x.sum((1, 2)) + within_y.sum((1, 2)) + 2.0 * between.sum((1, 2))
     return total / (count * (count - 1)) / 2.0 ** (KERNELS // 2) + BANDWIDTH_FLOOR

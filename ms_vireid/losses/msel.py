@@ -10,7 +10,7 @@ from ms_vireid.losses.distance import cosine_distance, euclidean_distance
 
 
 class ModalitySharedEnhancementLoss(nn.Cell):
-    """MSEL, Eqs. 5-7: each row's mean distance to its identity should be the same within and across modalities.
+    """MSEL, Eqs. 5-7: a row's mean distance to its identity should be the same within and across modalities.
 
     num_instances: K >= 2, as Eq. 5 divides by K - 1. distance: "euclidean" or "cosine" (1 - cos).
     Call: features [2PK, C], labels int32 [2PK]. Returns a float32 scalar.
@@ -46,7 +46,7 @@ class ModalitySharedEnhancementLoss(nn.Cell):
 @ops.constexpr
 @cache
 def _modality_pairs(rows: int) -> tuple[Tensor, Tensor]:
-    """Which of 2PK rows are of one modality, a row and itself left out, and which are not: bool [2PK, 2PK] each."""
+    """Which pairs of 2PK rows have the same modality, without a row and itself, and which have not: bool [2PK, 2PK]."""
     infrared = np.arange(rows) >= rows // 2
     same = infrared[:, np.newaxis] == infrared
     return Tensor(same & ~np.eye(rows, dtype=bool)), Tensor(~same)

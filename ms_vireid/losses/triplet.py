@@ -8,13 +8,13 @@ from mindspore import Tensor, nn, ops
 from ms_vireid.losses.batch import check_batch, check_choice, check_margin, same_labels
 from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min, masked_softmax
 
-RELEASED_EPS = 1e-6  # that WRT's release adds to the sum of its weights
+RELEASED_EPS = 1e-6  # added to the sum of WRT's weights, as released
 
 
 def batch_hard(features: Tensor, labels: Tensor, margin: float) -> Tensor:
     """The bracket of Eqs. 3 and 4 for each row as an anchor: features [n, C], labels [n] -> float32 [n].
 
-    The positives are all rows of the anchor's label, itself included: at distance 0 it never changes the maximum.
+    The positives include the anchor itself, which never changes the maximum: its distance is 0.
     """
     distance = euclidean_distance(features, features)  # [n, n]
     positive = same_labels(labels, labels)  # [n, n]
@@ -43,8 +43,8 @@ class HardTripletLoss(nn.Cell):
 class ProgressiveHardTripletLoss(nn.Cell):
     """PHT, Eq. 2. Stage 1 is L_Intra (Eq. 3): each modality mines within itself. Stage 2 is L_Global (Eq. 4).
 
-    margin: >= 0, in the features' unit. reduction: "mean" takes the mean over the anchors of each sum of Eqs. 3 and 4
-    (so L_Intra is a sum of two means), "sum" the sums as printed.
+    margin: >= 0, in the features' unit. reduction: "mean" replaces each sum of Eqs. 3 and 4 by a mean over the anchors,
+    so that L_Intra is a sum of two means; "sum" is as printed.
     Call: features [2PK, C], labels int32 [2PK], stage the Python int 1 or 2. Returns a float32 scalar.
     Raises ValueError for a negative margin, another reduction or stage, or rows that cannot be halved.
     """
@@ -75,11 +75,11 @@ class ProgressiveHardTripletLoss(nn.Cell):
 class WeightedRegularizedTripletLoss(nn.Cell):
     """WRT of AGW: softplus(sum_p w_p d_p - sum_n w_n d_n), Euclidean, mean over the anchors.
 
-    w_p weighs the distances to the positives (itself included), w_n the negated distances to the negatives; gradients
-    pass through both. weights: "softmax", the paper's formula, or "released", as AGW's code has them: exp(v - top) /
-    (sum + 1e-6), where `top` is the largest value of the masked row: the furthest positive, but for the negatives the 0
-    of the masked entries. Beyond a distance of about 14 the 1e-6 outweighs their sum, the weights vanish, and the loss
-    pulls all features together.
+    w_p weighs the distances to the positives (with the anchor), w_n the negated distances to the negatives; gradients
+    pass through both. weights: "softmax", the paper's formula, or "released", as in AGW's code: exp(v - top) /
+    (sum + 1e-6), where `top` is the largest value of the masked row: the furthest positive, but 0 for the negatives,
+    from the masked entries. Beyond a distance of about 14 the 1e-6 outweighs the negatives' sum: their weights vanish,
+    and the loss pulls all features together.
     Call: features [n, C], labels int32 [n]. Returns a float32 scalar.
     Raises ValueError for other weights, or labels that do not match the features.
     """
@@ -103,8 +103,8 @@ class WeightedRegularizedTripletLoss(nn.Cell):
 
 
 def weighted_pair(distance: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
-    """The distances to the positives and to the negatives, weighed as WRT's release does, from distances [n, n] and
-    which of them are to positives: [n] each."""
+    """Weighted distances to the positives and to the negatives as in WRT's release, from distances [n, n] and the mask
+    of the positives: [n] each."""
     of_positives = distance * positive  # [n, n]
     top = of_positives.amax(-1).unsqueeze(-1)  # [n, 1]
     furthest_positive = weighted_mean(distance, ops.exp(of_positives - top) * positive)  # [n]
@@ -112,5 +112,5 @@ def weighted_pair(distance: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def weighted_mean(values: Tensor, shares: Tensor) -> Tensor:
-    """Row means of values [n, m] by shares [n, m], whose sums are taken to be larger by `RELEASED_EPS`: [n]."""
+    """Means of the rows of values [n, m] weighted by shares [n, m], with `RELEASED_EPS` added to the sum: [n]."""
     return (values * shares).sum(-1) / (shares.sum(-1) + RELEASED_EPS)

@@ -34,21 +34,21 @@ class ResidualDepthwise(nn.Conv2d):
 
 
 class Concatenation(nn.Cell):
-    """Feature maps [N, C, H, W] -> [N, sum of C, H, W]; a cell, so that training can compute it again."""
+    """Feature maps [N, C, H, W] -> [N, sum of C, H, W]; a cell, so that training can recompute it."""
 
     def construct(self, *maps: Tensor) -> Tensor:
         return ops.cat(maps, 1)
 
 
 def transposed(channels: int, ratio: int) -> nn.Conv2dTranspose:
-    """Kernel and stride `ratio`, so that each input pixel makes a patch of its own; no bias; initialised as PyTorch
-    does by default."""
+    """Kernel and stride `ratio`, so that each input pixel becomes a patch; no bias; initialised as PyTorch does by
+    default."""
     init = Uniform(1.0 / (ratio * math.sqrt(channels)))
     return nn.Conv2dTranspose(channels, channels, ratio, stride=ratio, pad_mode="valid", weight_init=init)
 
 
 def _layer_scale(channels: int, kind: str) -> Parameter:
-    """A factor that starts at 1: [1, C, 1, 1] of "channel"s, [1, 1, 1, 1] as a "scalar"."""
+    """A factor that starts at 1: [1, C, 1, 1] for kind "channel", [1, 1, 1, 1] for "scalar"."""
     return Parameter(ops.ones((1, channels if kind == "channel" else 1, 1, 1), ms.float32))
 
 
@@ -61,10 +61,11 @@ class IntraModalityLearner(nn.Cell):
     Args:
         channels: C, even.
         expansion: width of the inverted residual over C, 4 in the paper.
-        kernel_order: sizes of the depth-wise kernels on the first and the second half of the channels. Eq. 2 says 5
+        kernel_order: odd sizes of the depth-wise kernels on the first and the second half of the channels. Eq. 2 says 5
             and 7; the sentence before it says 7 and 5.
-        layer_scale: I_scale for each "channel", as where the scheme comes from, or one "scalar"; the paper says that it
-            is a factor. The BatchNorm of Eq. 9 undoes one scalar for a whole modality, but not factors that differ.
+        layer_scale: I_scale for each "channel", as in the paper that introduced layer scales, or one "scalar"; the MUN
+            paper only calls it a factor. The BatchNorm of Eq. 9 undoes one scalar for a whole modality, but not factors
+            that differ.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class CrossModalityLearner(nn.Cell):
         self.scale = _layer_scale(channels, layer_scale)
 
     def construct(self, visible: Tensor, infrared: Tensor) -> Tensor:
-        """What the learners made of each modality, float32 [N, C, H, W] each -> [N, C, H, W].
+        """The learners' output for each modality, float32 [N, C, H, W] each -> [N, C, H, W].
 
         Raises:
             ValueError: H or W that a ratio does not divide.
@@ -122,7 +123,7 @@ class CrossModalityLearner(nn.Cell):
         return self.scale * self.fuse(self.bn(x))  # [N, C, H, W], Eq. 9
 
     def pyramids(self, visible: Tensor, infrared: Tensor) -> Tensor:
-        """Both in every scale, [N, 8C, H, W]."""
+        """Both modalities in every scale, [N, 8C, H, W]."""
         check_pooled(visible.shape[2], visible.shape[3], self.ratios)
         scales = ()
         for features in (visible, infrared):
@@ -135,7 +136,7 @@ class CrossModalityLearner(nn.Cell):
 class AuxiliaryGenerator(nn.Cell):
     """a = G(v, r): an intra-modality learner for each modality, not shared, and a cross-modality learner on both.
 
-    The auxiliary feature has no activation (Eq. 9), so that, unlike the first stages' features, it can be negative.
+    The auxiliary feature has no activation (Eq. 9): unlike the first stages' features it can be negative.
 
     Args:
         channels, expansion, kernel_order, ratios, layer_scale: of the learners.

@@ -18,10 +18,10 @@ def create_model(
     parts: int = 2,
     **overrides,
 ) -> ReIDModel:
-    """A model by name, as in timm and mindcv; `overrides` are fields of its `ms_vireid.config.ModelConfig`.
+    """Build a model by name, as in timm and mindcv; `overrides` are fields of its `ms_vireid.config.ModelConfig`.
 
-    `image_size` is (H, W); AGW and MUN take images of any size. `batch` is P and K of MUN's training, `parts` as
-    `visible_rows` counts them. Raises InputError for an unknown name or field, a value that does not fit, or a file of
+    `image_size` is (H, W); AGW and MUN take images of any size. `batch` is P and K of MUN's training, `parts` those of
+    `visible_rows`. Raises InputError for an unknown name or field, a value that does not fit, or a file of
     `pretrained` weights that is missing or does not fit.
     """
     config, setting = named_model(name, num_classes, image_size, batch, parts, overrides)
@@ -29,8 +29,8 @@ def create_model(
 
 
 def build_model(config: Config, inference: bool = False) -> ReIDModel:
-    """The configured model, drawn from `config.seed` or with the weights of `model.pretrained`; for `inference` without
-    what only training needs.
+    """Build the configured model, initialised from `config.seed` or from the file `model.pretrained`. inference: leave
+    out the parts that only training needs.
 
     Raises InputError for a weight file that is missing or does not fit, and ValueError if the number of identities is
     neither configured nor known for the data set.

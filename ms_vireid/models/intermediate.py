@@ -1,7 +1,7 @@
 """The intermediate modalities of MUN's Table 2 behind one interface: what stands between visible and infrared.
 
 Each is called with the visible and infrared pictures of a training batch, the first stages' features of both, and the
-step's key, and returns first-stage features of its own. Those made of pixels have a first stage of their own kind.
+step's key, and returns first-stage features. Those made of pixels have their own first stage.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class AuxiliaryModality(AuxiliaryGenerator):
 
 
 class PixelModality(nn.Cell):
-    """A picture is made of each pair by a subclass's `picture`; a first stage of its own computes the feature maps."""
+    """A subclass's `picture` makes a picture of each pair; the modality's own first stage computes its feature maps."""
 
     def __init__(self, stage: ResNet):
         super().__init__()
@@ -71,17 +71,17 @@ class SyncreticModality(XModality):
 class MixedModality(PixelModality):
     """ "Mixed" (Kong et al. 2021): s v_i + (1 - s) r_i, s uniform in [0, 1), drawn anew in every step.
 
-    The shares are a hash of the step's key, as dropout's masks, so that both frameworks and a resumed run draw alike.
+    The shares are a hash of the step's key, like dropout's masks: a resumed run and the other framework draw the same.
 
     Args:
         stage: the modality's own first stage.
-        mixing: one share for each "picture", or for each "pixel"; the paper says no more than that pixels are combined.
+        mixing: one share for each "picture", or for each "pixel"; the paper only says that pixels are combined.
     """
 
     def __init__(self, stage: ResNet, mixing: str = "picture"):
         super().__init__(stage)
         self.by_pixel = mixing == "pixel"
-        self.shard = (0, 1)  # this device's number, and how many there are
+        self.shard = (0, 1)  # this device's rank and the number of devices
 
     def picture(self, visible: Tensor, infrared: Tensor, key: Tensor | None) -> Tensor:
         """[PK, 3, H, W]; key int32 scalar.
@@ -93,12 +93,12 @@ class MixedModality(PixelModality):
             raise ValueError("the mixed modality needs the step's key")
         count, _, height, width = visible.shape
         rank, devices = self.shard
-        own = slice(rank * count, (rank + 1) * count)  # of the pairs of all devices
+        pairs = slice(rank * count, (rank + 1) * count)  # of all devices' pairs, those of this one
         if self.by_pixel:
-            noise = position_noise(key, devices * count, height * width)[own].float()  # of all int32 values
+            noise = position_noise(key, devices * count, height * width)[pairs].float()  # of all int32 values
             share = (noise * 2.0**-32 + 0.5).reshape(count, 1, height, width)
         else:
-            share = uniforms(key, devices * count)[own].reshape(count, 1, 1, 1)
+            share = uniforms(key, devices * count)[pairs].reshape(count, 1, 1, 1)
         share = share.astype(visible.dtype)
         return share * visible + (1.0 - share) * infrared
 

@@ -7,7 +7,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform
 
-from ms_vireid.models.noise import Noise, drop_limit, kept_scale, layer_number, part_numbers
+from ms_vireid.models.noise import Noise, drop_limit, kept_scale, mask_number, mask_numbers
 
 
 @ops.constexpr
@@ -44,6 +44,7 @@ class Dropout(nn.Cell):
         self.parts = parts
         self.limit = drop_limit(rate)
         self.scale = kept_scale(rate) if scaled else 1.0
+        self.number = mask_number(layer)
 
     def construct(self, x: Tensor, noise: Noise | None) -> Tensor:
         """x: [N, T, parts * C]. noise: only in training."""
@@ -56,8 +57,15 @@ class Dropout(nn.Cell):
     def numbers(self, positions: Tensor) -> Tensor:
         """Compared with the limit: int32 [N, T, C], or [N, T, parts, C]."""
         if self.parts > 1:
-            positions = positions.unsqueeze(-2) * part_numbers(self.parts)
-        return positions * layer_number(self.layer)
+            positions = positions.unsqueeze(-2) * _part_numbers(self.parts)
+        return positions * self.number
+
+
+@ops.constexpr
+@cache
+def _part_numbers(parts: int) -> Tensor:
+    """int32 [parts, 1]: one tensor for all layers, so that a graph multiplies once."""
+    return Tensor(mask_numbers(0, parts), ms.int32).reshape(parts, 1)
 
 
 class DropPath(nn.Cell):

@@ -51,6 +51,9 @@ def mix(x: Tensor) -> Tensor:
     return x ^ _shift_right(x, 16)
 
 
+_ALONE = (0, 1)  # rank and number of devices, of the only one
+
+
 def _spread(numbers: np.ndarray) -> np.ndarray:
     """Spread integers over 32 bits: int32 of the same shape."""
     return (numbers * _GOLDEN).astype(np.int32)
@@ -85,16 +88,13 @@ def _starts(rows: int, shard: tuple[int, int], layers: int, numbers: int) -> Ten
     return Tensor(np.concatenate([_rows(rows, shard), of_layers, _mixed(numbers, 2)]))
 
 
-_ALONE = (0, 1)  # the shard of the only device
-
-
 @ops.constexpr
 @cache
 def _columns(columns: int) -> Tensor:
     return Tensor(_mixed(columns, 1))
 
 
-def position_noise(key: Tensor, rows: int, columns: int, shard: tuple[int, int] = (0, 1)) -> Tensor:
+def position_noise(key: Tensor, rows: int, columns: int, shard: tuple[int, int] = _ALONE) -> Tensor:
     """Pseudo-random int32 [rows, columns]: a hash of (key, row, column), with rows numbered by `_rows`. key: int32
     scalar, this step's.
 
@@ -113,40 +113,22 @@ def _noise(row: Tensor, columns: int) -> Tensor:
 
 def uniforms(key: Tensor, count: int) -> Tensor:
     """float32 [count] in [0, 1)."""
-    return _shift_right(_numbered(key, count), 8).float() * (1.0 / (1 << 24))
+    hashes = mix(_starts(0, _ALONE, 0, count) + key)
+    return _shift_right(hashes, 8).float() * (1.0 / (1 << 24))
 
 
-def _numbered(key: Tensor, count: int) -> Tensor:
-    """A hash of (key, number): int32 [count]."""
-    return mix(_starts(0, _ALONE, 0, count) + key)
-
-
-@ops.constexpr
 def drop_limit(rate: float) -> int:
     """The int32 below which a share `rate` of all int32 values lies."""
     return to_int32(round(rate * 2**32) - 2**31)
 
 
-@ops.constexpr
-def layer_number(layer: int) -> int:
-    return mask_number(layer)
-
-
-@ops.constexpr
-@cache
-def part_numbers(parts: int) -> Tensor:
-    """int32 [parts, 1]."""
-    return Tensor(mask_numbers(0, parts), ms.int32).reshape(parts, 1)
-
-
-@ops.constexpr
 def kept_scale(rate: float) -> float:
     """The factor of what is kept where a share `rate` is dropped."""
     return 1.0 / (1.0 - rate)
 
 
 def path_factors(
-    key: Tensor, rates: tuple[float, ...], samples: int, shard: tuple[int, int] = (0, 1), dropout: float = 0.0
+    key: Tensor, rates: tuple[float, ...], samples: int, shard: tuple[int, int] = _ALONE, dropout: float = 0.0
 ) -> Tensor:
     """Factors of the residual branches: float32 [layers, samples], 0 with the layer's rate, otherwise 1 / (1 - rate),
     by a hash of (key, layer, sample). They include the 1 / (1 - dropout) that the last `Dropout` leaves out."""
@@ -155,9 +137,16 @@ def path_factors(
 
 def _factors(layer: Tensor, rates: tuple[float, ...], samples: int, shard: tuple[int, int], dropout: float) -> Tensor:
     noise = mix(_starts(samples, shard, 0, 0).unsqueeze(0) + layer.unsqueeze(1))
-    limits = Tensor([[drop_limit(rate)] for rate in rates], ms.int32)
-    scales = Tensor([[kept_scale(rate) * kept_scale(dropout)] for rate in rates], ms.float32)
+    limits, scales = _limits_and_scales(rates, dropout)
     return ops.where(noise >= limits, scales, 0.0)
+
+
+@ops.constexpr
+@cache
+def _limits_and_scales(rates: tuple[float, ...], dropout: float) -> tuple[Tensor, Tensor]:
+    """[layers, 1] each."""
+    limits = Tensor([[drop_limit(rate)] for rate in rates], ms.int32)
+    return limits, Tensor([[kept_scale(rate) * kept_scale(dropout)] for rate in rates], ms.float32)
 
 
 def draw_noise(

@@ -22,14 +22,14 @@ WHERE_RESNET = "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is
 
 
 def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
-    """Load a timm ViT state dict from .pth or .safetensors, or a .ckpt made of one; nothing is set unless all fits.
+    """Load a timm ViT state dict from .pth or .safetensors, or a .ckpt made of one; set nothing unless everything fits.
 
     The head is dropped and the square grid of position embeddings is resized to the model's patches. The log says which
-    public file it is. Raises InputError for no such file (with where it can be had), another format, or weights
+    public file it is. Raises InputError for a missing file (with where to get it), another format, or weights that are
     missing, extra, misshapen or not finite.
     """
-    held = {timm_name(name): value for name, value in _read(path, WHERE_VIT).items()}
-    weights = {name: value for name, value in held.items() if not name.startswith(("head.", "fc_norm."))}
+    stored = {timm_name(name): value for name, value in _read(path, WHERE_VIT).items()}
+    weights = {name: value for name, value in stored.items() if not name.startswith(("head.", "fc_norm."))}
     rows, columns = vit.patch_embed.grid_size
     if "pos_embed" in weights and weights["pos_embed"].ndim == 3 and weights["pos_embed"].shape[1] != vit.tokens:
         try:
@@ -38,18 +38,18 @@ def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
             raise InputError(f"{path}: {error}") from None
     targets = [(timm_name(name), parameter) for name, parameter in vit.parameters_dict().items()]
     _set(path, "ViT", weights, targets, other_width(weights, vit.embed_dim))
-    note_origin(Path(path), held, "ViT")
+    note_origin(Path(path), stored, "ViT")
 
 
 def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
-    """Load a torchvision ResNet-50 state dict, as `load_pretrained_vit`, into the parts that together are the network;
-    two stems get the same weights. The classifier `fc` and the counters `num_batches_tracked` are dropped.
+    """Load a torchvision ResNet-50 state dict into the parts of a network, as `load_pretrained_vit` does. Two stems get
+    the same weights. The classifier `fc` and the counters `num_batches_tracked` are dropped.
     """
-    held = {torchvision_name(name): value for name, value in _read(path, WHERE_RESNET).items()}
-    weights = {n: v for n, v in held.items() if not n.startswith("fc.") and not n.endswith("num_batches_tracked")}
+    stored = {torchvision_name(name): value for name, value in _read(path, WHERE_RESNET).items()}
+    weights = {n: v for n, v in stored.items() if not n.startswith("fc.") and not n.endswith("num_batches_tracked")}
     named = [pair for part in parts for pair in part.parameters_and_names()]
     _set(path, "ResNet", weights, [(torchvision_name(name), parameter) for name, parameter in named])
-    note_origin(Path(path), held, "ResNet")
+    note_origin(Path(path), stored, "ResNet")
 
 
 def _read(path: Path | str, where: str) -> dict[str, np.ndarray]:
@@ -62,8 +62,8 @@ def _read(path: Path | str, where: str) -> dict[str, np.ndarray]:
 def _set(
     path: Path, network: str, weights: dict[str, np.ndarray], targets: Sequence[tuple[str, Parameter]], advice: str = ""
 ) -> None:
-    """Set each target from the weight of its name; all must fit, and no weight may be left over.
-    advice: what to do, at the end of the error."""
+    """Set each target to the weight of its name; all must fit, and no weight may be left over. advice: ends the error
+    line with what to do."""
     names = {name for name, _ in targets}
     problems = {f"{name} is missing" for name in names - weights.keys()}
     problems |= {f"{name} is not in the model" for name in weights.keys() - names}
@@ -83,12 +83,12 @@ def _set(
 
 
 def timm_name(name: str) -> str:
-    """timm's name of one of the ViT's parameters: MindSpore calls LayerNorm's weight and bias gamma and beta."""
+    """timm's name for a parameter of the ViT: MindSpore calls LayerNorm's weight and bias gamma and beta."""
     name = name.removeprefix("base.")
     return name.replace(".gamma", ".weight").replace(".beta", ".bias")
 
 
 def torchvision_name(name: str) -> str:
-    """torchvision's name of one of the ResNet's parameters: MindSpore names those of BatchNorm otherwise."""
+    """torchvision's name for a parameter of the ResNet: MindSpore has other names for those of BatchNorm."""
     name = name.replace(".moving_mean", ".running_mean").replace(".moving_variance", ".running_var")
     return name.replace(".gamma", ".weight").replace(".beta", ".bias")

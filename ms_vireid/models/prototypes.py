@@ -11,12 +11,12 @@ class ModalityPrototypes(nn.Cell):
     W_p^m are square matrices without bias that start as the identity (the paper says that they are learnable, not how
     they start). No gradient passes into the T^m of before, which would reach through all iterations.
 
-    memory: what row a batch's row is accumulated with:
-        "slots": the row at its place in the batch before, as printed: T^m is [B, C], of the batch's shape. Batches hold
-            other identities each time, so that a slot mixes the identities of all batches, weighted by beta.
-        "identity": its own identity's row, K rows an identity, the j-th image of an identity with its j-th row.
+    memory: the row with which a batch's row is accumulated:
+        "slots": the row at the same place of the previous batch, as printed: T^m has the batch's shape, [B, C]. Batches
+            hold different identities, so a slot mixes the identities of all batches, weighted by beta.
+        "identity": a row of its identity, which has K rows: the j-th image of an identity goes with the j-th.
     A memory row that has not been written yet is treated as in the 0-th iteration, Eq. 13, whatever beta is. The rows
-    are buffers that must be checkpointed. With several devices each has rows of its own.
+    are buffers that must be checkpointed. Each of several devices has its own.
 
     num_identities: P. num_instances: K. width: C. num_classes: identities of the training set, for "identity".
     Call: pooled features [3, PK, C] of visible, infrared and auxiliary, each identity-major; beta, Eq. 14's of this
@@ -54,11 +54,11 @@ class ModalityPrototypes(nn.Cell):
         return prototypes
 
     def memories(self) -> list[Parameter]:
-        """The rows and which of them have been written."""
+        """The memory's rows, and which of them have been written."""
         return [self.memory, self.seen]
 
     def places(self, labels: Tensor | None) -> Tensor:
-        """The memory's row of each row of a batch, for "identity": int32 [PK]."""
+        """The memory row for each row of a batch, for "identity": int32 [PK]."""
         if labels is None:
             raise ValueError("memory='identity' needs the labels of the features")
         slot = ops.arange(self.shape[1]).int()
@@ -66,12 +66,12 @@ class ModalityPrototypes(nn.Cell):
 
 
 def accumulated(distilled: Tensor, beta: Tensor | float, before: Tensor, seen: Tensor) -> Tensor:
-    """Eqs. 13 and 14: W_p Z [3, PK, C] with the rows of before, and which of them there are [3, PK]."""
+    """Eqs. 13 and 14 from W_p Z [3, PK, C], the previous rows, and which of these have been written [3, PK]."""
     ratio = ops.where(seen > 0, beta, 1.0).unsqueeze(-1)  # [3, PK, 1]
     return ratio * distilled + (1.0 - ratio) * ops.stop_gradient(before)
 
 
 def _written(rows: Tensor, places: Tensor, values: Tensor) -> Tensor:
-    """Rows [3, R, ...] with values [3, n, ...] at n places."""
+    """Write values [3, n, ...] at n places of rows [3, R, ...]."""
     indices = places.unsqueeze(1)
     return ops.tensor_scatter_update(rows.swapaxes(0, 1), indices, values.swapaxes(0, 1)).swapaxes(0, 1)

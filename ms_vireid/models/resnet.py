@@ -1,4 +1,4 @@
-"""ResNet-50 (He et al. 2016) in torchvision's v1.5 layout, whole or in the parts that the modalities share or not."""
+"""ResNet-50 (He et al. 2016) in torchvision's v1.5 layout, whole or in parts, which modalities may share or not."""
 
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import HeNormal
@@ -19,7 +19,7 @@ def batch_norm(channels: int, gamma: str = "ones") -> nn.BatchNorm2d:
 
 
 class Bottleneck(nn.Cell):
-    """1x1, 3x3 (which has the stride: v1.5), 1x1; the shortcut is projected where the shape changes."""
+    """1x1, 3x3 (with the stride: v1.5), 1x1; the shortcut is projected where the shape changes."""
 
     def __init__(self, inputs: int, width: int, stride: int):
         super().__init__()
@@ -43,17 +43,16 @@ class Bottleneck(nn.Cell):
 
 
 class ResNet(nn.Cell):
-    """ResNet-50 without its pooling and classifier, or some of its parts; cells are named as torchvision names them.
+    """ResNet-50 without its pooling and classifier, or some of its stages; cells have torchvision's names.
 
-    A part takes what the part before it gives: a modality's own beginning is `ResNet(stages=())` (conv1, bn1, ReLU
-    and pooling) or `ResNet(stages=(1,))`, and what both share `ResNet(stem=False)` or
-    `ResNet(stem=False, stages=(2, 3, 4))`.
+    A part takes the output of the part before it: a modality begins with `ResNet(stages=())` (conv1, bn1, ReLU and
+    pooling) or `ResNet(stages=(1,))`, and both share `ResNet(stem=False)` or `ResNet(stem=False, stages=(2, 3, 4))`.
 
     Args:
         layers: blocks of each of the four stages.
         width: channels of the stem, and inner channels of the first stage; each further stage doubles the latter.
-        last_stride: stride of stage 4, 2 as published, 1 where the field keeps a larger feature map.
-        stem: whether this part has the stem. stages: which stages it has, in order, `layerN` each.
+        last_stride: stride of stage 4: 2 as published; in re-identification 1, for a larger feature map.
+        stem: whether this part has the stem. stages: the stages that it has, in order, each called `layerN`.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class ResNet(nn.Cell):
         self.blocks = tuple(block for stage in stages for block in getattr(self, f"layer{stage}"))
 
     def construct(self, x: Tensor) -> Tensor:
-        """float32 [N, 3, H, W], or the feature map of the part before -> [N, C, h, w], not negative.
+        """float32 [N, 3, H, W], or the previous part's feature map -> [N, C, h, w], not negative.
 
         288x144 pixels give 72x36 after the stem and stage 1, 36x18, 18x9, and 18x9 after stage 4 with stride 1, with
         256, 512, 1024 and 2048 channels.
@@ -95,6 +94,6 @@ class ResNet(nn.Cell):
 
     @staticmethod
     def convolutions(*parts: nn.Cell) -> tuple[nn.Conv2d, ...]:
-        """All that some cells have. What a BatchNorm takes can be computed again in the backward pass; a BatchNorm
-        itself runs once in a step, as it changes its averages."""
+        """All convolutions of some cells. The input of a BatchNorm can be recomputed in the backward pass; a BatchNorm
+        itself must run once in a step, as it changes its running averages."""
         return tuple(cell for part in parts for _, cell in part.cells_and_names() if isinstance(cell, nn.Conv2d))

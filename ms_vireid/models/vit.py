@@ -14,7 +14,7 @@ LAYER_NORM_EPS = 1e-5
 
 
 class PatchEmbed(nn.Cell):
-    """Patches by a convolution, whose bias starts as PyTorch draws it by default, as released."""
+    """Patches by a convolution, whose bias starts as PyTorch initialises it by default, as released."""
 
     def __init__(self, image_size: tuple[int, int], patch_size: int, stride: int, embed_dim: int):
         super().__init__()
@@ -50,8 +50,8 @@ def layer_norm(width: int) -> nn.LayerNorm:
 
 
 class Attention(nn.Cell):
-    """Multi-head self-attention with a fused projection, without dropout on the attention map. The last dropout does
-    not rescale: DropPath applies the factor."""
+    """Multi-head self-attention with a fused projection and no dropout on the attention map. `proj_drop` does not
+    rescale: DropPath applies the factor."""
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float, index: int):
         super().__init__()
@@ -75,7 +75,7 @@ class Attention(nn.Cell):
 
 
 class Mlp(nn.Cell):
-    """Two layers with GELU and dropout. The last dropout does not rescale: DropPath applies the factor."""
+    """Two layers with GELU and dropout. `drop2` does not rescale: DropPath applies the factor."""
 
     def __init__(self, embed_dim: int, mlp_ratio: int, dropout: float, index: int):
         super().__init__()
@@ -93,8 +93,8 @@ class Mlp(nn.Cell):
 
 
 class Block(nn.Cell):
-    """Pre-norm transformer block: x + attention(norm(x)), then x + MLP(norm(x)), each with drop path, whose factors
-    scale what the branch's dropout has kept."""
+    """Pre-norm transformer block: x + attention(norm(x)), then x + MLP(norm(x)), each with drop path. This also
+    rescales the dropout of its branch."""
 
     def __init__(self, embed_dim: int, num_heads: int, mlp_ratio: int, dropout: float, drop_path: float, index: int):
         super().__init__()
@@ -112,14 +112,14 @@ class Block(nn.Cell):
 
 
 class VisionTransformer(nn.Cell):
-    """ViT whose patches may overlap; parameters are named as timm names them.
+    """ViT whose patches may overlap; parameters have timm's names.
 
     Args:
         image_size: (H, W) in pixels. patch_size, stride: pixels; a stride below patch_size overlaps patches.
         embed_dim, depth, num_heads, mlp_ratio: width D, number of blocks, heads, hidden width of the MLP over D.
         dropout: after the position embedding, the attention projection and both MLP layers.
         drop_path: stochastic depth of the last block, rising linearly from 0 at the first.
-        recompute: keep only each block's input in training and compute the block again in the backward pass.
+        recompute: keep only each block's input in training and recompute the block in the backward pass.
 
     Raises:
         ValueError: for sizes that do not fit together.
@@ -143,7 +143,7 @@ class VisionTransformer(nn.Cell):
         self.embed_dim = embed_dim
         self.recompute_blocks = recompute
         self.stochastic = dropout > 0.0 or drop_path > 0.0
-        self.shard = (0, 1)  # this device's number, and how many there are
+        self.shard = (0, 1)  # this device's rank and the number of devices
         self.path_rates = tuple(drop_path * (i // 2) / max(depth - 1, 1) for i in range(2 * depth))
         self.patch_embed = PatchEmbed(self.image_size, patch_size, stride, embed_dim)
         rows, columns = self.patch_embed.grid_size
@@ -165,7 +165,7 @@ class VisionTransformer(nn.Cell):
         Args:
             images: float32 [N, 3, H, W].
             key: int32 scalar, this step's key for dropout and drop path (`ms_vireid.data.randomness.step_key`);
-                needed in training when either rate is above 0.
+                needed in training if either rate is above 0.
 
         Returns:
             float32 [N, embed_dim], not normalised.
@@ -190,9 +190,9 @@ class VisionTransformer(nn.Cell):
 
 
 def resize_position_embedding(embedding: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Position embedding [1, 1 + s * s, D] of a square grid, resized bilinearly to `grid` (rows, columns).
+    """Resize the position embedding [1, 1 + s * s, D] of a square grid to `grid` (rows, columns).
 
-    The CLS position is kept. Bilinear with half-pixel centres (align_corners=False) and no antialiasing.
+    Bilinear with half-pixel centres (align_corners=False), without antialiasing. The CLS position stays.
 
     Returns:
         float32 [1, 1 + rows * columns, D].

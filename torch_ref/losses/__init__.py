@@ -1,5 +1,4 @@
-"""The losses of PMT (AAAI 2023) and of its Table 2, and those of MUN (ICCV 2023); batches are [2PK, ...], see
-`batch.py`."""
+"""Twin of `ms_vireid.losses`."""
 
 from torch_ref.losses.alignment import IdentityAlignmentLoss, IdentityConsistencyLoss, ModalityAlignmentLoss
 from torch_ref.losses.dcl import DiscriminativeCenterLoss

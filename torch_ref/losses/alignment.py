@@ -52,9 +52,9 @@ class IdentityAlignmentLoss(nn.Module):
         identities = centers.shape[0] // 3
         distance = euclidean_distance(centers[2 * identities :], centers[: 2 * identities])  # [P, 2P], a to v and r
         identity = torch.arange(2 * identities, device=rows.device) % identities  # [2P]
-        own = same_labels(identity[:identities], identity)  # [P, 2P]
-        other = ~own
-        hinge = torch.relu(self.margin + masked_max(distance, own) - masked_min(distance, other))  # [P], Eq. 12
+        same = same_labels(identity[:identities], identity)  # [P, 2P]
+        other = ~same
+        hinge = torch.relu(self.margin + masked_max(distance, same) - masked_min(distance, other))  # [P], Eq. 12
         hinge = hinge * other.any(-1)
         return hinge.sum() if self.reduction == "sum" else hinge.mean()
 

@@ -20,8 +20,8 @@ class IdentityLoss(nn.Module):
             return self.cross_entropy(logits, labels)
         if self.parts == 2:
             return 2.0 * self.cross_entropy(logits, labels)
-        seen = labels.shape[0] - labels.shape[0] // self.parts
-        return self.cross_entropy(logits[:seen], labels[:seen]) + self.cross_entropy(logits[seen:], labels[seen:])
+        split = labels.shape[0] - labels.shape[0] // self.parts  # visible rows
+        return self.cross_entropy(logits[:split], labels[:split]) + self.cross_entropy(logits[split:], labels[split:])
 
 
 class AuxiliaryIdentityLoss(nn.Module):

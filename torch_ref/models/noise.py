@@ -49,11 +49,8 @@ def position_noise(key: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def uniforms(key: Tensor, count: int) -> Tensor:
-    return _shift_right(_numbered(key, count), 8).float() * (1.0 / (1 << 24))
-
-
-def _numbered(key: Tensor, count: int) -> Tensor:
-    return mix(mix(_spread(count, key) + 2) + key)
+    hashes = mix(mix(_spread(count, key) + 2) + key)
+    return _shift_right(hashes, 8).float() * (1.0 / (1 << 24))
 
 
 def drop_limit(rate: float) -> int:

@@ -21,8 +21,8 @@ WHERE_RESNET = "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is
 
 
 def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
-    held = _read(path, WHERE_VIT)
-    weights = {k: v for k, v in held.items() if not k.startswith(("head.", "fc_norm."))}
+    stored = _read(path, WHERE_VIT)
+    weights = {k: v for k, v in stored.items() if not k.startswith(("head.", "fc_norm."))}
     if "pos_embed" in weights and weights["pos_embed"].ndim == 3 and weights["pos_embed"].shape[1] != vit.tokens:
         try:
             weights["pos_embed"] = resize_position_embedding(weights["pos_embed"], vit.patch_embed.grid_size)
@@ -30,16 +30,16 @@ def load_pretrained_vit(vit: VisionTransformer, path: Path) -> None:
             raise InputError(f"{path}: {error}") from None
     advice = other_width(weights, vit.embed_dim)
     _set(path, "ViT", weights, list(vit.state_dict().items()), advice)
-    note_origin(Path(path), _arrays(held), "ViT")
+    note_origin(Path(path), _arrays(stored), "ViT")
 
 
 def load_pretrained_resnet(parts: Sequence[ResNet], path: Path) -> None:
     counters = "num_batches_tracked"
-    held = _read(path, WHERE_RESNET)
-    weights = {n: v for n, v in held.items() if not n.startswith("fc.") and not n.endswith(counters)}
+    stored = _read(path, WHERE_RESNET)
+    weights = {n: v for n, v in stored.items() if not n.startswith("fc.") and not n.endswith(counters)}
     named = [pair for part in parts for pair in part.state_dict().items() if not pair[0].endswith(counters)]
     _set(path, "ResNet", weights, named)
-    note_origin(Path(path), _arrays(held), "ResNet")
+    note_origin(Path(path), _arrays(stored), "ResNet")
 
 
 def _read(path: Path | str, where: str) -> dict[str, Tensor]:
