@@ -105,7 +105,7 @@ def test_what_else_can_be_compiled_takes_steps(counting_worker, tmp_path, name):
 
 
 def test_the_page_has_what_the_steps_call(by_default, counting_worker):
-    """docs/operators.md: by what this process has called so far."""
+    """docs/evidence/operators.md: by what this process has called so far."""
     used = counting_worker.do("launched")
     assert len(used) > 40
     assert called.unknown(used, called.PAGE.read_text("utf-8")) == []
