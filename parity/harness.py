@@ -1,5 +1,5 @@
-"""A MindSpore cell and its PyTorch twin with the same weights on the same inputs, and everything that comes out: of
-MindSpore by each of its programs, of PyTorch once for all of them."""
+"""Compare a MindSpore cell with its PyTorch twin: the same weights, the same inputs, all results. PyTorch computes
+once, MindSpore once by each program."""
 
 import copy
 import re
@@ -37,33 +37,33 @@ from parity.compare import (
 from parity.mapping import twins, values
 from parity.states import to_torch
 
-# A bias before a BatchNorm, which takes it off again: its gradient is exactly 0, and what the sum of many terms,
-# divided by a small standard deviation, leaves of it is rounding.
+# A bias before a BatchNorm, which subtracts it again: its exact gradient is 0. A sum of many terms, divided by a small
+# standard deviation, leaves rounding of it.
 CANCELLED = re.compile(r"(^|\.)W\.0\.bias$")
 
 Pair = tuple[nn.Cell, torch.nn.Module]
 
 
-By = Callable[[str], list[Comparison]]  # what a program computes, beside a reference that is already there
-OF_FUNCTIONS = ("operators", "graph")  # kernels, of both kinds, take the place of cells alone
-OF_HALF = (*OF_FUNCTIONS, "cuda")
+CompareProgram = Callable[[str], list[Comparison]]  # compares one program with a computed reference
+FUNCTION_PROGRAMS = ("operators", "graph")  # kernels of both kinds replace cells only
+HALF_PROGRAMS = (*FUNCTION_PROGRAMS, "cuda")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to prove.
+    """One claim of the ladder.
 
-    rung: of the ladder, 1 to 7. subject: the layer, loss or model.
-    prepare: computes PyTorch's side; what it returns computes MindSpore's by one program after another. Once the
-        kernels are installed they stay: theirs is the last.
+    rung: 1 to 7. subject: the layer, loss or model.
+    prepare: computes PyTorch's side and returns a function that compares one program of MindSpore with it. Installed
+        kernels stay installed, so they are compared last.
     small: takes a second or two at most.
-    programs: of `PROGRAMS`, those that differ here; none where MindSpore computes nothing but once.
-    device: the only one that computes it; "": all do.
+    programs: those of `PROGRAMS` that differ here; empty if no program takes part.
+    device: the only device that computes it; "" for all.
     """
 
     rung: int
     subject: str
-    prepare: Callable[[], By]
+    prepare: Callable[[], CompareProgram]
     small: bool = True
     programs: tuple[str, ...] = PROGRAMS
     device: str = ""
@@ -76,36 +76,36 @@ class Case:
 
     @property
     def training(self) -> str:
-        """The recipe that it is a training of, if it is one."""
+        """The recipe, if this is a training of one."""
         return "" if self.small or self.rung != 5 else self.subject.partition(", ")[0]
 
 
 def once(rung: int, subject: str, function: Callable[..., list[Comparison]], *arguments: Any) -> Case:
-    """A case in which no program takes part."""
+    """Make a case in which no program takes part."""
     return Case(rung, subject, lambda: lambda _program: function(*arguments), programs=())
 
 
-def all_of(*parts: By) -> By:
-    """One after another."""
+def all_of(*parts: CompareProgram) -> CompareProgram:
+    """Run several comparisons in turn."""
     return lambda program: [comparison for part in parts for comparison in part(program)]
 
 
-def from_here(cell: nn.Cell, *parts: By) -> By:
-    """The parts one after another, by each program from the statistics and memories that the cell has now."""
+def from_saved_buffers(cell: nn.Cell, *parts: CompareProgram) -> CompareProgram:
+    """Run several comparisons in turn; every program starts with the running statistics and memories of now."""
     buffers = [
         (parameter, parameter.asnumpy().copy()) for parameter in cell.get_parameters() if not parameter.requires_grad
     ]
 
-    def by(program: str) -> list[Comparison]:
+    def compare_program(program: str) -> list[Comparison]:
         for parameter, value in buffers:
             parameter.set_data(ms.Tensor(value))
         return all_of(*parts)(program)
 
-    return by
+    return compare_program
 
 
-def by_program(program: str, function: Callable) -> Callable:
-    """The function as a program computes it, which is prepared if it is a cell."""
+def computed_by(program: str, function: Callable) -> Callable:
+    """Return the function as a program computes it; a cell is prepared first."""
     computing = program_named(program)
     if isinstance(function, nn.Cell):
         computing.prepare(function)
@@ -123,10 +123,10 @@ class Computed:
 
 
 def same_weights(cell: nn.Cell, module: torch.nn.Module, seed: int = 0, residual: float = 1.0) -> None:
-    """Give both the cell's weights after shaking them, so that no scale is 1, no bias 0 and no variance 1.
+    """Perturb the cell's weights, so that no scale is 1, no bias 0 and no variance 1, and copy them to the module.
 
-    residual: factor of the last BatchNorm weight of each of a ResNet's branches. At 1, as initialised, sixteen blocks
-    amplify rounding ten-thousandfold; training makes the branches smaller than what they are added to.
+    residual: factor of the last BatchNorm weight in each branch of a ResNet. At 1, as initialised, sixteen blocks
+    amplify rounding ten-thousandfold; training makes the branches smaller than the shortcut.
     """
     rng = np.random.default_rng(seed)
     for twin in twins(cell):
@@ -142,7 +142,7 @@ def same_weights(cell: nn.Cell, module: torch.nn.Module, seed: int = 0, residual
 
 
 class HalfProducts(TorchDispatchMode):
-    """PyTorch with all operands and results of products and convolutions, forward and backward, rounded to float16."""
+    """Round all operands and results of PyTorch's products and convolutions, forward and backward, to float16."""
 
     PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward")
 
@@ -158,8 +158,8 @@ class HalfProducts(TorchDispatchMode):
 
 
 def torch_side(module: torch.nn.Module, inputs: Sequence[Any], training: bool, half: bool = False) -> Computed:
-    """Outputs in either mode; in training also the gradients of a random weighing of all outputs, of the float inputs
-    and of every trainable weight, and the buffers afterwards.
+    """Compute the outputs. In training also differentiate a randomly weighted sum of them with respect to the float
+    inputs and every trainable weight, and return the buffers afterwards.
 
     Args:
         inputs: positional arguments, arrays or plain values, as for `mindspore_side`.
@@ -181,31 +181,31 @@ def mindspore_side(
     buffers: Collection[str] = (),
     half: bool = False,
 ) -> Computed:
-    """The same by a program. buffers: PyTorch's names of those that are compared. half: as `train.amp` has it."""
+    """Compute the same by a program. buffers: PyTorch's names of those to return. half: as with `train.amp`."""
     cell.set_train(training)
     if training:
         return _train_mindspore(cell, inputs, program, buffers, half)
-    return Computed(_outputs(by_program(program, cell)(*map(_to_mindspore, inputs))))
+    return Computed(_outputs(computed_by(program, cell)(*map(_to_mindspore, inputs))))
 
 
-def compare_evaluation(pair: Pair, inputs: Sequence[Any]) -> By:
-    """Outputs in evaluation mode."""
+def compare_evaluation(pair: Pair, inputs: Sequence[Any]) -> CompareProgram:
+    """Compare outputs in evaluation mode."""
     cell, module = pair
     expected = torch_side(module, inputs, training=False)
 
-    def by(program: str) -> list[Comparison]:
+    def compare_program(program: str) -> list[Comparison]:
         actual = mindspore_side(cell, inputs, False, program)
         return compare_all("output", actual.outputs, expected.outputs, FORWARD)
 
-    return by
+    return compare_program
 
 
-def compare_training(pair: Pair, inputs: Sequence[Any]) -> By:
-    """Outputs, gradients of inputs and of every weight by name, and buffers, in training mode."""
+def compare_training(pair: Pair, inputs: Sequence[Any]) -> CompareProgram:
+    """Compare outputs, gradients of inputs and of every weight by name, and buffers, in training mode."""
     cell, module = pair
     expected = torch_side(module, inputs, training=True)
 
-    def by(program: str) -> list[Comparison]:
+    def compare_program(program: str) -> list[Comparison]:
         actual = mindspore_side(cell, inputs, True, program, expected.buffers)
         comparisons = compare_all("output", actual.outputs, expected.outputs, FORWARD)
         if expected.input_gradients:
@@ -221,40 +221,39 @@ def compare_training(pair: Pair, inputs: Sequence[Any]) -> By:
             comparisons += compare_all("buffer", actual.buffers, expected.buffers, FORWARD)
         return comparisons
 
-    return by
+    return compare_program
 
 
 def _limit(name: str, gradients: Mapping[str, np.ndarray]) -> tuple[float, float]:
-    """The tolerance of a gradient, and the scale that it is relative to: its largest entry. A bias and its weight share
-    one scale, as both sum the same terms."""
+    """Return a gradient's tolerance and its scale, which is its largest entry. A bias shares its weight's scale: both
+    sum the same terms."""
     if CANCELLED.search(name):
-        tolerance, group = ROUNDING, [name.replace("W.0.bias", f"W.1.{own}") for own in ("weight", "bias")]
+        tolerance, group = ROUNDING, [name.replace("W.0.bias", f"W.1.{kind}") for kind in ("weight", "bias")]
     else:
         tolerance, group = GRADIENT, [name, re.sub(r"\bbias$", "weight", name)]
     return tolerance, max(float(np.abs(gradients[member]).max()) for member in group if member in gradients)
 
 
-def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> By:
-    """What `compare_training` compares, where float32 itself is worth less than the tolerances: both frameworks'
-    distance to PyTorch in float64.
+def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> CompareProgram:
+    """Compare what `compare_training` does, where float32 cannot meet its tolerances, by distances to PyTorch in
+    float64.
 
     Fifty layers with BatchNorm and ReLU amplify rounding: an activation that is 0 up to rounding passes its gradient
-    in one framework and not in the other. MindSpore may be `MARGIN` times as far from the exact result as PyTorch is,
-    or, where PyTorch happens to meet no such activation, as far as a few of them reach (`KINKS`). Errors are given in
-    times of PyTorch's, in the Euclidean norm. What is finer than this, the same code at small widths shows.
+    in one framework and not in the other. MindSpore's distance may be `MARGIN` times PyTorch's, or, where PyTorch
+    happens to meet no such activation, as large as a few of them make it (`KINKS`). Errors are multiples of PyTorch's,
+    in the Euclidean norm. Finer errors show in the same code at small widths.
     """
     exact_inputs = [value.astype(np.float64) if _differentiable(value) else value for value in inputs]
     exact = torch_side(copy.deepcopy(pair[1]).double(), exact_inputs, training=True)
     return _compare_distances(pair, inputs, exact, FORWARD, KINKS)
 
 
-def compare_half(pair: Pair, inputs: Sequence[Any]) -> By:
-    """What `compare_training` compares, in float16 as `train.amp` has it: MindSpore's distance to PyTorch in float32,
-    beside that of PyTorch with `HalfProducts`.
+def compare_half(pair: Pair, inputs: Sequence[Any]) -> CompareProgram:
+    """Compare what `compare_training` does in float16, as with `train.amp`, by distances to PyTorch in float32.
 
-    How far float16's rounding (`HALF`) of every operand and result of a product reaches depends on the layers that come
-    after it. PyTorch's distance says how far; MindSpore, which also casts what is between products, may be
-    `HALF_MARGIN` times as far.
+    How far float16's rounding (`HALF`) of every operand and result of a product reaches depends on the layers after
+    it. PyTorch with `HalfProducts` shows how far. MindSpore, which also casts between products, may be `HALF_MARGIN`
+    times as far.
     """
     exact = torch_side(copy.deepcopy(pair[1]), inputs, training=True)
     return _compare_distances(pair, inputs, exact, HALF, HALF, half=True)
@@ -262,22 +261,22 @@ def compare_half(pair: Pair, inputs: Sequence[Any]) -> By:
 
 def _compare_distances(
     pair: Pair, inputs: Sequence[Any], exact: Computed, forward: float, backward: float, half: bool = False
-) -> By:
+) -> CompareProgram:
     cell, module = pair
     expected = torch_side(module, inputs, training=True, half=half)
 
-    def by(program: str) -> list[Comparison]:
+    def compare_program(program: str) -> list[Comparison]:
         actual = mindspore_side(cell, inputs, True, program, expected.buffers, half)
         return _distances(actual, expected, exact, forward, backward, HALF_MARGIN if half else MARGIN)
 
-    return by
+    return compare_program
 
 
 def _distances(
     actual: Computed, expected: Computed, exact: Computed, forward: float, backward: float, margin: float
 ) -> list[Comparison]:
-    """MindSpore's distances to what is exact, in times of PyTorch's own, of `forward` (outputs and buffers) or of
-    `backward` (gradients): the largest of these. `margin` of them, or once one of the latter two, are the limit."""
+    """Divide MindSpore's distances to the exact results by PyTorch's. The limit is `margin`, or a distance of `forward`
+    (outputs and buffers) or `backward` (gradients), whichever is larger."""
     comparisons = []
     for prefix, tolerance, kind in (
         ("output", forward, "outputs"),
@@ -288,7 +287,7 @@ def _distances(
         ours, theirs, truth = (getattr(computed, kind) for computed in (actual, expected, exact))
         comparisons.append(compare_names(f"{kind}: names", ours, truth))
         kept = [name for name in truth if name in ours and not CANCELLED.search(name)]
-        # A bias is judged with its weight, and no tensor by less than the usual: one may be exact by chance.
+        # A bias is judged with its weight, and no tensor by less than the median: it may be exact by chance.
         groups = {n: [member for member in (n, re.sub(r"\bbias$", "weight", n)) if member in truth] for n in kept}
         scales = {name: max(_norm(truth[member]) for member in group) or 1.0 for name, group in groups.items()}
         distances = {name: _norm(theirs[name] - truth[name]) / scales[name] for name in kept}
@@ -306,10 +305,10 @@ def _norm(value: np.ndarray) -> float:
     return float(np.linalg.norm(value.astype(np.float64)))
 
 
-def trace(pair: Pair, inputs: Sequence[Any], training: bool = False) -> By:
-    """Every layer's output, in the order in which PyTorch computes them, so that the first one over the tolerance is
-    where a difference starts. Layers are matched by name; a layer that only one side has (as the fused softmax of an
-    attention), or that a kernel takes in one with the layer around it, is passed over."""
+def trace(pair: Pair, inputs: Sequence[Any], training: bool = False) -> CompareProgram:
+    """Compare every layer's output in PyTorch's order: a difference starts at the first one over the tolerance. Layers
+    are matched by name. Layers of one side only (an attention's fused softmax), or fused into a larger kernel, are
+    skipped."""
     cell, module = pair
     cell.set_train(training)
     module.train(training)
@@ -317,7 +316,7 @@ def trace(pair: Pair, inputs: Sequence[Any], training: bool = False) -> By:
     with _hooked(module.named_modules(), expected), torch.no_grad():
         module(*map(_to_torch, inputs))
 
-    def by(program: str) -> list[Comparison]:
+    def compare_program(program: str) -> list[Comparison]:
         cell.set_train(training)
         layers = _layers_of_graph if program_named(program).compiled else _layers
         actual = layers(program, cell, inputs)
@@ -325,13 +324,13 @@ def trace(pair: Pair, inputs: Sequence[Any], training: bool = False) -> By:
             compare(f"output of {name}", actual[name], expected[name], FORWARD) for name in expected if name in actual
         ]
 
-    return by
+    return compare_program
 
 
 def _layers(program: str, cell: nn.Cell, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
-    """Every layer's output by name, as its hook sees it."""
+    """Return every layer's output by name, from forward hooks."""
     actual: dict[str, np.ndarray] = {}
-    computing = by_program(program, cell)
+    computing = computed_by(program, cell)
     with _hooked(cell.cells_and_names(), actual):
         computing(*map(_to_mindspore, inputs))
     return actual
@@ -353,12 +352,12 @@ def _keep(store: dict[str, np.ndarray], name: str, _layer: Any, _inputs: Any, ou
 
 
 def _layers_of_graph(program: str, cell: nn.Cell, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
-    """Every layer's output by name, kept by the compiled graph itself, in which no hook is called: each layer also
-    assigns what it gives to a parameter. Types and shapes are those of the operators. Layers within a cell that the
-    program computes as a whole are not called, and are left out."""
+    """Return every layer's output by name from a compiled graph, which calls no hooks: each layer assigns its output to
+    a parameter. Types and shapes come from the operators. Layers inside a cell that the program computes as a whole are
+    not called and are left out."""
     outputs = _layers("operators", cell, inputs)
     layers = {name: layer for name, layer in cell.cells_and_names() if name in outputs}
-    computing = by_program(program, cell)  # which may replace a `construct`: before they are wrapped
+    computing = computed_by(program, cell)  # which may replace a `construct`: before they are wrapped
     for name, layer in layers.items():
         layer.kept_output = Parameter(
             ms.Tensor(np.full_like(outputs[name], np.nan)), f"kept.{name}", requires_grad=False
@@ -383,7 +382,7 @@ def _construct_and_keep(self, *inputs):
 def _train_mindspore(
     cell: nn.Cell, inputs: Sequence[Any], program: str, buffers: Collection[str], half: bool
 ) -> Computed:
-    """`buffers`: PyTorch's names of them; in MindSpore they are parameters that are not trained, as frozen weights."""
+    """buffers: PyTorch's names; MindSpore stores buffers as parameters that are not trained, like frozen weights."""
     program_named(program).prepare(cell)
     tensors = [_to_mindspore(value) for value in inputs]
     trained = [twin for twin in twins(cell) if twin.parameter.requires_grad]
@@ -407,7 +406,7 @@ def _train_mindspore(
 
     gradients_of = ms.value_and_grad(weighed, positions or None, weights if len(weights) else None, has_aux=True)
     with halved.in_place() if half else nullcontext():
-        (_, outputs), gradients = by_program(program, gradients_of)(*tensors)
+        (_, outputs), gradients = computed_by(program, gradients_of)(*tensors)
     of_inputs, of_weights = gradients if positions and len(weights) else (gradients, gradients)
     of_inputs = of_inputs if isinstance(of_inputs, tuple) else (of_inputs,)
     return Computed(
@@ -423,7 +422,7 @@ def _train_torch(module: torch.nn.Module, inputs: Sequence[Any]) -> Computed:
     numbered = zip(tensors, inputs, strict=True)
     watched = {f"input {i}": t.requires_grad_() for i, (t, value) in enumerate(numbered) if _differentiable(value)}
     weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    outputs = _given(module(*tensors))
+    outputs = _as_tuple(module(*tensors))
     total = sum(
         (o * torch.from_numpy(_probe(tuple(o.shape), number)).to(o.dtype)).sum() for number, o in enumerate(outputs)
     )
@@ -443,20 +442,20 @@ def _differentiable(value: Any) -> bool:
 
 
 def _probe(shape: tuple[int, ...], number: int) -> np.ndarray:
-    """Weights for output `number`: entries of about 1, all different, so that no symmetry makes their sum 0."""
+    """Weights for output `number`: standard normal, so that no symmetry cancels their sum."""
     return np.random.default_rng([number, *shape]).normal(size=shape).astype(np.float32)
 
 
 _probe_tensor = ops.constexpr(lambda shape, number: ms.Tensor(_probe(tuple(shape), number)))  # within a graph too
 
 
-def _given(value: Any) -> tuple[Any, ...]:
-    """The outputs as a tuple; of PyTorch's named outputs those that are not None."""
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    """Return the outputs as a tuple, without None."""
     return tuple(v for v in value if v is not None) if isinstance(value, tuple) else (value,)
 
 
 def _outputs(value: Any) -> dict[str, np.ndarray]:
-    return {str(number): _array(v) for number, v in enumerate(_given(value))}
+    return {str(number): _array(v) for number, v in enumerate(_as_tuple(value))}
 
 
 def _array(tensor: Any) -> np.ndarray:

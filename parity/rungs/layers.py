@@ -16,15 +16,15 @@ from ms_vireid.models import noise as mindspore_noise
 from ms_vireid.models import vit as mindspore_vit
 from parity.compare import EXACT, FORWARD, Comparison, compare
 from parity.harness import (
-    OF_FUNCTIONS,
-    OF_HALF,
-    By,
+    FUNCTION_PROGRAMS,
+    HALF_PROGRAMS,
     Case,
-    by_program,
+    CompareProgram,
     compare_evaluation,
     compare_half,
     compare_training,
-    from_here,
+    computed_by,
+    from_saved_buffers,
     mindspore_side,
     once,
     same_weights,
@@ -45,41 +45,41 @@ def values(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32)
 
 
-def agree(build: Callable[[ModuleType], Any], *inputs: Any, modes: str = "both") -> By:
+def agree(build: Callable[[ModuleType], Any], *inputs: Any, modes: str = "both") -> CompareProgram:
     """Build the layer in both frameworks, by `build(models package)`, and compare all it does."""
     return agree_pair((build(mindspore_models), build(torch_models)), *inputs, modes=modes)
 
 
-def agree_pair(pair: tuple[nn.Cell, torch.nn.Module], *inputs: Any, modes: str = "both") -> By:
+def agree_pair(pair: tuple[nn.Cell, torch.nn.Module], *inputs: Any, modes: str = "both") -> CompareProgram:
     same_weights(*pair)
     compared = {
         "train": (compare_training,),
         "both": (compare_training, compare_evaluation),
         "float16": (compare_half,),
     }
-    return from_here(pair[0], *(of(pair, inputs) for of in compared[modes]))
+    return from_saved_buffers(pair[0], *(of(pair, inputs) for of in compared[modes]))
 
 
 def noise(shape: tuple[int, int, int], rates: tuple[float, ...] = (0.0,)) -> tuple[np.ndarray, ...]:
     return tuple(part.asnumpy() for part in mindspore_noise.draw_noise(ms.Tensor(KEY), shape, rates, 0.0))
 
 
-def hashes() -> By:
+def hashes() -> CompareProgram:
     """The integers from which all masks follow: not one bit may differ."""
     key = torch.tensor(KEY)
     expected = {name: getattr(torch_noise, name)(key, *arguments).numpy() for name, arguments in HASHES.items()}
 
-    def by(program: str) -> list[Comparison]:
+    def compare_program(program: str) -> list[Comparison]:
         comparisons = []
         for name, arguments in HASHES.items():
-            actual = by_program(program, getattr(mindspore_noise, name))(ms.Tensor(KEY), *arguments)
+            actual = computed_by(program, getattr(mindspore_noise, name))(ms.Tensor(KEY), *arguments)
             comparisons.append(compare(name, actual.asnumpy(), expected[name], EXACT))
         return comparisons
 
-    return by
+    return compare_program
 
 
-def dropout() -> By:
+def dropout() -> CompareProgram:
     images, tokens, width, _ = SIZES[""]
     return agree(
         lambda models: models.layers.Dropout(0.3, layer=2, parts=4),
@@ -88,7 +88,7 @@ def dropout() -> By:
     )
 
 
-def drop_path() -> By:
+def drop_path() -> CompareProgram:
     return agree(
         lambda models: models.layers.DropPath(0.4, layer=5), values(16, 3, 5) + 2.0, noise((16, 3, 5), (0.4,) * 6)
     )
@@ -107,7 +107,7 @@ def position_resize() -> list[Comparison]:
     ]
 
 
-def multihead_attention(images: int, tokens: int, width: int, heads: int) -> By:
+def multihead_attention(images: int, tokens: int, width: int, heads: int) -> CompareProgram:
     """Against torch.nn.MultiheadAttention, whose packed projection has the same order of query, key and value."""
     cell = mindspore_vit.Attention(width, heads, dropout=0.0, index=0)
     oracle = torch.nn.MultiheadAttention(width, heads, batch_first=True)
@@ -125,11 +125,11 @@ def multihead_attention(images: int, tokens: int, width: int, heads: int) -> By:
     with torch.no_grad():
         expected, _ = oracle.eval()(*[torch.from_numpy(x)] * 3, need_weights=False)
 
-    def by(program: str) -> list[Comparison]:
+    def compare_program(program: str) -> list[Comparison]:
         actual = mindspore_side(cell, (x, None), False, program)
         return [compare("output", actual.outputs["0"], expected.numpy(), FORWARD)]
 
-    return by
+    return compare_program
 
 
 def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list[Case]:
@@ -166,31 +166,31 @@ def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list
     ]
 
 
-def gelu(x: np.ndarray) -> By:
+def gelu(x: np.ndarray) -> CompareProgram:
     """PyTorch's own, as the twin's MLP has it."""
     return agree_pair((nn.GELU(approximate=False), torch_vit.Mlp(4, 1, 0.0, 0).act), x, modes="train")
 
 
-def large_scores() -> By:
+def large_scores() -> CompareProgram:
     """Attention whose scores reach 100, whose exponentials float32 does not hold: the largest is taken off first."""
     images, tokens, width, heads = SIZES[""]
     x = 40.0 * values(images, tokens, width)
     return agree(lambda models: models.vit.Attention(width, heads, 0.0, 0), x, None, modes="train")
 
 
-def l2_normalise() -> By:
+def l2_normalise() -> CompareProgram:
     x = values(5, 12)
     x[2] = 0.0  # no direction: stays 0
     expected = torch_layers.l2_normalise(torch.from_numpy(x)).numpy()
 
-    def by(program: str) -> list[Comparison]:
-        actual = by_program(program, mindspore_layers.l2_normalise)(ms.Tensor(x))
+    def compare_program(program: str) -> list[Comparison]:
+        actual = computed_by(program, mindspore_layers.l2_normalise)(ms.Tensor(x))
         return [compare("output", actual.asnumpy(), expected, FORWARD)]
 
-    return by
+    return compare_program
 
 
-def patch_embed(size: tuple[int, int], patch: int, stride: int, width: int) -> By:
+def patch_embed(size: tuple[int, int], patch: int, stride: int, width: int) -> CompareProgram:
     return agree(lambda models: models.vit.PatchEmbed(size, patch, stride, width), values(2, 3, *size), modes="train")
 
 
@@ -248,7 +248,7 @@ HALF = [
         2,
         f"{subject}, float16",
         lambda build=build, inputs=inputs: agree(build, *inputs, modes="float16"),
-        programs=OF_HALF,
+        programs=HALF_PROGRAMS,
     )
     for subject, build, *inputs in (
         ("Linear", lambda models: models.vit.dense(_WIDTH, 3 * _WIDTH), values(*_SEQUENCE)),
@@ -260,10 +260,10 @@ HALF = [
     )
 ]
 CASES = [
-    Case(2, "hashes of dropout", hashes, programs=OF_FUNCTIONS),
+    Case(2, "hashes of dropout", hashes, programs=FUNCTION_PROGRAMS),
     Case(2, "Dropout", dropout),
     Case(2, "DropPath", drop_path),
-    Case(2, "L2 normalisation", l2_normalise, programs=OF_FUNCTIONS),
+    Case(2, "L2 normalisation", l2_normalise, programs=FUNCTION_PROGRAMS),
     once(2, "position embedding resized", position_resize),
     Case(2, "PatchEmbed", lambda: patch_embed((40, 28), 8, 6, 24)),
     Case(2, "PatchEmbed ViT-B", lambda: patch_embed((256, 128), 16, 12, 768), small=False),

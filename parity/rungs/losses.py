@@ -15,7 +15,7 @@ from ms_vireid.models.prototypes import ModalityPrototypes
 from ms_vireid.programs.program import program as program_named
 from parity import equations
 from parity.compare import FORWARD, GRADIENT, Comparison, compare, compare_names
-from parity.harness import OF_FUNCTIONS, By, Case, all_of, by_program, from_here, once
+from parity.harness import FUNCTION_PROGRAMS, Case, CompareProgram, all_of, computed_by, from_saved_buffers, once
 from parity.states import to_torch
 from torch_ref import losses as torch_losses
 from torch_ref.engine.train_step import StageLoss as TorchStageLoss
@@ -52,7 +52,7 @@ def exported() -> list[Comparison]:
     return [compare_names("public names", *public)]
 
 
-def loss_case(loss: equations.Loss) -> By:
+def loss_case(loss: equations.Loss) -> CompareProgram:
     def build(package, k):
         called, extra = loss.build(package, k), loss.extra  # apart: a compiled function may not see lambdas
 
@@ -64,7 +64,7 @@ def loss_case(loss: equations.Loss) -> By:
     return _agree_on(BATCHES, loss.loop, build)
 
 
-def identity_case(name: str, loop: Callable, **arguments: Any) -> By:
+def identity_case(name: str, loop: Callable, **arguments: Any) -> CompareProgram:
     """Rows are logits, not features."""
     parts = arguments.get("parts", 2)
 
@@ -77,19 +77,19 @@ def identity_case(name: str, loop: Callable, **arguments: Any) -> By:
     return _agree_on(batches, loop, lambda package, _k: [getattr(package, name)(**arguments)] * 2, differenced=True)
 
 
-def identity_of_parts(parts: int, over: str) -> By:
+def identity_of_parts(parts: int, over: str) -> CompareProgram:
     loop = partial(equations.identity_loss_of_parts, parts=parts, over=over)
     return identity_case("IdentityLoss", loop, parts=parts, over=over)
 
 
-def scaled_weights_case() -> By:
+def scaled_weights_case() -> CompareProgram:
     """WRT as released on features of five scales: its weights vanish as the distances grow."""
     batches = {f"features times {scale}": partial(equations.wrt_batch, scale) for scale in equations.WRT_SCALES}
     called_twice = lambda package, _k: [package.WeightedRegularizedTripletLoss()] * 2  # noqa: E731
     return _agree_on(batches, equations.weighted_triplet, called_twice, differenced=True)
 
 
-def consistency_case() -> By:
+def consistency_case() -> CompareProgram:
     """L_idc: rows are both classifiers' logits, [2n, N]."""
 
     def make():
@@ -110,7 +110,7 @@ def consistency_case() -> By:
     return _agree("logits", make, loop, build, differenced=True)
 
 
-def modality_case(loss: equations.ModalityLoss) -> By:
+def modality_case(loss: equations.ModalityLoss) -> CompareProgram:
     """Rows are [3PK, C]: those of visible, infrared and auxiliary."""
     batches = equations.MODALITY_BATCHES | {
         "P = 8, K = 4, width 2048": lambda: (equations.modality_batch(8, 4, 2048, seed=9, identity_spread=0.1), 4),
@@ -141,7 +141,7 @@ def modality_case(loss: equations.ModalityLoss) -> By:
     return all_of(*parts)
 
 
-def prototypes_case(memory: str) -> By:
+def prototypes_case(memory: str) -> CompareProgram:
     """Five iterations and one backward pass through all of them: prototypes, gradients of every iteration's features
     and of W_p, and what is remembered, with identities that change."""
     identities, k, width, classes = 3, 2, 4, 5
@@ -185,8 +185,8 @@ def prototypes_case(memory: str) -> By:
         expected.append(equations.prototypes(exact[i], matrices, betas[i], places, remembered))
         remembered = equations.remembered(expected[-1], places, remembered)
 
-    def by(program: str) -> list[Comparison]:
-        (_, ours), (of_features, (of_weights,)) = by_program(program, gradients_of)(ms.Tensor(features), *given)
+    def compare_program(program: str) -> list[Comparison]:
+        (_, ours), (of_features, (of_weights,)) = computed_by(program, gradients_of)(ms.Tensor(features), *given)
         ours, of_features, of_weights = (result.asnumpy() for result in (ours, of_features, of_weights))
         return [
             compare("prototypes", ours, theirs.detach().numpy(), FORWARD),
@@ -201,10 +201,10 @@ def prototypes_case(memory: str) -> By:
             ),
         ]
 
-    return from_here(cell, by)
+    return from_saved_buffers(cell, compare_program)
 
 
-def terms_case(normalised: bool) -> By:
+def terms_case(normalised: bool) -> CompareProgram:
     """Each term takes the outputs that its section names, for both frameworks alike: the release's for MSEL, which are
     after BNNeck for cosine distances. normalised: those of features scale their rows to unit length first."""
     rows, labels = equations.random_batch(3, 2, 5, seed=12)
@@ -271,9 +271,9 @@ def terms_case(normalised: bool) -> By:
 
     value_and_gradients = ms.value_and_grad(of_outputs, tuple(range(1, 1 + len(outputs))), has_aux=True)
 
-    def by(program: str) -> list[Comparison]:
+    def compare_program(program: str) -> list[Comparison]:
         program_named(program).prepare(stage_loss)
-        ours, gradients = by_program(program, value_and_gradients)(ms.Tensor(labels), *map(ms.Tensor, outputs))
+        ours, gradients = computed_by(program, value_and_gradients)(ms.Tensor(labels), *map(ms.Tensor, outputs))
         comparisons = [compare("total", ours[0].asnumpy(), theirs[0].detach().numpy(), FORWARD)]
         for name, value, other in zip(terms, ours[1:], theirs[1:], strict=True):
             comparisons.append(compare(f"term {name}", value.asnumpy(), other.detach().numpy(), FORWARD))
@@ -282,14 +282,16 @@ def terms_case(normalised: bool) -> By:
             comparisons.append(compare(f"gradient of {name}", gradient.asnumpy(), slope.numpy(), GRADIENT))
         return comparisons
 
-    return by
+    return compare_program
 
 
-def _agree_on(batches: Mapping[str, Callable], loop: Callable, build: Callable, differenced: bool | None = None) -> By:
+def _agree_on(
+    batches: Mapping[str, Callable], loop: Callable, build: Callable, differenced: bool | None = None
+) -> CompareProgram:
     return all_of(*(_agree(name, make, loop, build, differenced) for name, make in batches.items()))
 
 
-def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> By:
+def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> CompareProgram:
     """build: makes the loss, and the function of rows and labels that calls it. differenced: whether the loop is smooth
     there, and small enough, to difference it; by default as its batch is. Not by a graph where the batch is not in
     `COMPILED`."""
@@ -307,11 +309,11 @@ def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> By
     cell, of_rows = build(mindspore_losses, k)
     gradient_of = ms.value_and_grad(of_rows)
 
-    def by(program: str) -> list[Comparison]:
+    def compare_program(program: str) -> list[Comparison]:
         if program == "graph" and batch not in COMPILED:
             return []
         program_named(program).prepare(cell)
-        value, gradient = by_program(program, gradient_of)(ms.Tensor(rows), ms.Tensor(labels))
+        value, gradient = computed_by(program, gradient_of)(ms.Tensor(rows), ms.Tensor(labels))
         value, gradient = value.asnumpy(), gradient.asnumpy()
         comparisons = [
             compare(f"value, {batch}", value, torch_value.detach().numpy(), FORWARD),
@@ -322,16 +324,16 @@ def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> By
             comparisons.append(compare(f"gradient, {batch}, equation", gradient, numeric, GRADIENT))
         return comparisons
 
-    return by
+    return compare_program
 
 
 def _scale(value: np.ndarray) -> float:
     return max(abs(float(value)), 1e-1)  # losses of rows that coincide are 0 up to the rounding of the rows' lengths
 
 
-def _case(subject: str, compared: Callable[[], By]) -> Case:
+def _case(subject: str, compared: Callable[[], CompareProgram]) -> Case:
     """Losses have no kernels."""
-    return Case(3, subject, compared, programs=OF_FUNCTIONS)
+    return Case(3, subject, compared, programs=FUNCTION_PROGRAMS)
 
 
 CASES = [

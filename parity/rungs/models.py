@@ -16,15 +16,15 @@ from ms_vireid.models.vit import resize_position_embedding
 from ms_vireid.programs.program import program as program_named
 from parity.compare import FORWARD, NORMALISED, Comparison, compare
 from parity.harness import (
-    OF_HALF,
-    By,
+    HALF_PROGRAMS,
     Case,
+    CompareProgram,
     Pair,
     compare_evaluation,
     compare_half,
     compare_training,
     compare_with_float64,
-    from_here,
+    from_saved_buffers,
     mindspore_side,
     same_weights,
     trace,
@@ -116,7 +116,7 @@ MODELS = {
 }
 
 
-def forward(model: Model) -> By:
+def forward(model: Model) -> CompareProgram:
     """Evaluation by each path that the model has, every layer's output in turn and then the features. Of a large graph,
     which takes its time to compile, the layers are looked at where its features are over the limit."""
     pair = model.pair()
@@ -124,7 +124,7 @@ def forward(model: Model) -> By:
     given = [(model.images(), modality) for modality in modalities]
     parts = [(trace(pair, inputs), compare_evaluation(pair, inputs)) for inputs in given]
 
-    def by(program: str) -> list[Comparison]:
+    def compare_program(program: str) -> list[Comparison]:
         comparisons = []
         for layers, outputs in parts:
             features = outputs(program)
@@ -133,30 +133,30 @@ def forward(model: Model) -> By:
             comparisons += (layers(program) if explained else []) + features
         return comparisons
 
-    return by
+    return compare_program
 
 
-def gradients(model: Model, stochastic: bool = False) -> By:
+def gradients(model: Model, stochastic: bool = False) -> CompareProgram:
     """`compare_training` with a tolerance for the features after BNNeck, the third output; `compare_with_float64` for a
     chaotic model."""
     pair = model.pair(stochastic)
     if model.chaotic:
-        return from_here(pair[0], compare_with_float64(pair, model.training_inputs()))
-    compared = from_here(pair[0], compare_training(pair, model.training_inputs()))
+        return from_saved_buffers(pair[0], compare_with_float64(pair, model.training_inputs()))
+    compared = from_saved_buffers(pair[0], compare_training(pair, model.training_inputs()))
 
-    def by(program: str) -> list[Comparison]:
+    def compare_program(program: str) -> list[Comparison]:
         return [replace(one, tolerance=NORMALISED) if one.tensor == "output 2" else one for one in compared(program)]
 
-    return by
+    return compare_program
 
 
-def half(model: Model) -> By:
+def half(model: Model) -> CompareProgram:
     """`compare_half`."""
     pair = model.pair()
-    return from_here(pair[0], compare_half(pair, model.training_inputs()))
+    return from_saved_buffers(pair[0], compare_half(pair, model.training_inputs()))
 
 
-def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth: int, heads: int) -> By:
+def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth: int, heads: int) -> CompareProgram:
     """The ViT against timm's with timm's own weights, its positions resized where patches overlap."""
     torch.manual_seed(0)
     # A square picture for the weights, as ImageNet's: 14 x 14 positions at 224 pixels.
@@ -173,7 +173,7 @@ def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth
     return _output_alone("CLS features", cell, images, expected)
 
 
-def torchvision_resnet() -> By:
+def torchvision_resnet() -> CompareProgram:
     """The shared ResNet against torchvision's, stride 2 in the last stage as published, with torchvision's weights."""
     torch.manual_seed(0)
     oracle = torchvision.models.resnet50()
@@ -190,11 +190,11 @@ def torchvision_resnet() -> By:
     return _output_alone("feature map", cell, images, expected)
 
 
-def _output_alone(what: str, cell: nn.Cell, images: np.ndarray, expected: np.ndarray) -> By:
-    def by(program: str) -> list[Comparison]:
+def _output_alone(what: str, cell: nn.Cell, images: np.ndarray, expected: np.ndarray) -> CompareProgram:
+    def compare_program(program: str) -> list[Comparison]:
         return [compare(what, mindspore_side(cell, (images,), False, program).outputs["0"], expected, FORWARD)]
 
-    return by
+    return compare_program
 
 
 def _cases(name: str, model: Model) -> list[Case]:
@@ -211,7 +211,7 @@ CASES = [
     *(case for name, model in MODELS.items() for case in _cases(name, model)),
     # The kernels compute in float32 alone: with train.amp their program is the operators'.
     *(
-        Case(4, f"{name}, float16", partial(half, MODELS[name]), programs=OF_HALF)
+        Case(4, f"{name}, float16", partial(half, MODELS[name]), programs=HALF_PROGRAMS)
         for name in ("PMT small", "AGW small", "MUN small")
     ),
     Case(4, "torchvision ResNet-50", torchvision_resnet, small=False),

@@ -14,7 +14,7 @@ from ms_vireid.engine.optimizer import clip_by_norm
 from ms_vireid.models import build_model as mindspore_model
 from ms_vireid.programs.program import program as program_named
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
-from parity.harness import OF_HALF, By, Case, once, same_weights
+from parity.harness import HALF_PROGRAMS, Case, CompareProgram, once, same_weights
 from parity.mapping import torch_names
 from parity.oracles import CosineLRScheduler
 from parity.states import to_mindspore
@@ -52,7 +52,7 @@ def groups(recipe: str) -> list[Comparison]:
     return comparisons
 
 
-def updates(recipe: str, clip_norm: float | None = None) -> By:
+def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
     """Six updates with the same gradients, against torch.optim: bias correction, decay, momentum, both groups. With
     `clip_norm` the norm of all gradients together is twice that at every other update, and half of it at the others."""
     config = configuration(recipe)
@@ -81,7 +81,7 @@ def updates(recipe: str, clip_norm: float | None = None) -> By:
         oracle.step()
         steps.append((rates, gradients, {name: weight.detach().numpy().copy() for name, weight in weights.items()}))
 
-    def by(program: str) -> list[Comparison]:
+    def compare_program(program: str) -> list[Comparison]:
         cell = mindspore_model(config)
         to_mindspore(begun, cell)
         ours = mindspore_optimizer(cell, config)
@@ -103,7 +103,7 @@ def updates(recipe: str, clip_norm: float | None = None) -> By:
             comparisons += compare_all(f"after update {step}", actual, expected, UPDATE)
         return comparisons
 
-    return by
+    return compare_program
 
 
 def pmt_schedule() -> list[Comparison]:
@@ -165,14 +165,14 @@ def mun_beta() -> list[Comparison]:
     return comparisons
 
 
-def trained(recipe: str, run: str) -> By:
-    def by(program: str) -> list[Comparison]:
+def trained(recipe: str, run: str) -> CompareProgram:
+    def compare_program(program: str) -> list[Comparison]:
         return compare_trajectories(trajectories(recipe, program)[run], reference(recipe), RECIPES[recipe].chaotic)
 
-    return by
+    return compare_program
 
 
-def _in_half(recipe: str, amp: str) -> By:
+def _in_half(recipe: str, amp: str) -> CompareProgram:
     return lambda program: nearest_in_half(recipe, amp, program)[1]
 
 
@@ -200,7 +200,7 @@ CASES = [
     once(5, "beta of MUN, torch.optim", mun_beta),
     *(case for recipe in RECIPES for case in _of_optimizer(recipe)),
     *(
-        Case(5, f"{recipe}, {amp}", partial(_in_half, recipe, amp), False, OF_HALF, device)
+        Case(5, f"{recipe}, {amp}", partial(_in_half, recipe, amp), False, HALF_PROGRAMS, device)
         for recipe in ("PMT stage 2", "AGW", "MUN")
         for amp, device in (("float16", ""), ("bfloat16", "Ascend"))
     ),
