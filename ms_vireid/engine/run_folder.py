@@ -32,7 +32,7 @@ from ms_vireid.data.synthetic import MARKER
 from ms_vireid.devices.host import git_commit, processor_name
 from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import file_checksum, open_file, read_json, sealed, unsealed
-from ms_vireid.files.weights import Checkpoint
+from ms_vireid.files.weights import Checkpoint, Fraction
 from ms_vireid.files.writing import (
     FOLDER,
     append_line,
@@ -53,8 +53,7 @@ _BEYOND_FLOAT32 = 2.0**128
 _MEMORY_FACTOR = 16  # bytes in memory for each byte of metrics.jsonl, at most
 
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
-_Fraction = Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]  # the mean may round up
-_Metrics = Annotated[dict[str, _Fraction], Field(max_length=_MAX_NAMES)]
+_Metrics = Annotated[dict[str, Fraction], Field(max_length=_MAX_NAMES)]
 
 
 class _Split(BaseModel):

@@ -32,11 +32,12 @@ STATES = {"adamw": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}  # to
 COUNTER = "num_batches_tracked"
 _Count = Annotated[int, Field(ge=0, lt=2**31)]
 _Scale = Annotated[float, Field(ge=0, le=2.0**127)]
+Fraction = Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]  # the mean may round up
 
 
 class _Best(BaseModel):
     epoch: _Count
-    map: Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]  # the mean may round up
+    map: Fraction
 
 
 class Record(BaseModel):

@@ -2,5 +2,5 @@
 
 
 def print_row(*cells: str) -> None:
-    """Print a row of a Markdown table."""
+    """A row of a Markdown table."""
     print(f"| {' | '.join(cells)} |", flush=True)

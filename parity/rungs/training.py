@@ -34,8 +34,7 @@ from torch_ref.models import build_model as torch_model
 
 
 def groups(recipe: str) -> list[Comparison]:
-    """Compare each group's learning rate factor, decay and parameters by name; every trainable parameter is in exactly
-    one group."""
+    """Each group's learning rate factor, decay and parameters by name; each trainable parameter in exactly one."""
     config = configuration(recipe)
     cell = mindspore_model(config)
     names = torch_names(cell)
@@ -54,15 +53,13 @@ def groups(recipe: str) -> list[Comparison]:
 
 
 def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
-    """Compare six updates with torch.optim's on the same gradients: bias correction, decay, momentum, both groups.
-
-    clip_norm: the norm of all gradients is alternately twice and half of it.
-    """
+    """Six updates with the same gradients, against torch.optim: bias correction, decay, momentum, both groups. With
+    `clip_norm` the norm of all gradients together is twice that at every other update, and half of it at the others."""
     config = configuration(recipe)
     config = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"clip_norm": clip_norm})})
     cell, module = mindspore_model(config), torch_model(config)
     same_weights(cell, module)
-    initial = {name: value.clone() for name, value in module.state_dict().items()}
+    begun = {name: value.clone() for name, value in module.state_dict().items()}
     oracle = torch_optimizer(module, config)
     weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
     rng = np.random.default_rng(0)
@@ -86,22 +83,22 @@ def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
 
     def compare_program(program: str) -> list[Comparison]:
         cell = mindspore_model(config)
-        to_mindspore(initial, cell)
+        to_mindspore(begun, cell)
         ours = mindspore_optimizer(cell, config)
         names = torch_names(cell)
         computing = program_named(program)
         computing.prepare(cell, None, ours)
         layout = computing.layout(ours)
 
-        def update_weights(*inputs):  # not a tuple of gradients: a graph is compiled anew for each tuple
-            gradients = layout.joined(inputs[:-1])
-            return ours(clip_by_norm(gradients, clip_norm) if clip_norm else gradients, inputs[-1])
+        def of_each(*given):  # not a tuple of gradients: a graph is compiled anew for each tuple
+            gradients = layout.joined(given[:-1])
+            return ours(clip_by_norm(gradients, clip_norm) if clip_norm else gradients, given[-1])
 
-        update = computing.computed(update_weights)
+        update = computing.computed(of_each)
         comparisons = []
         for step, (rates, gradients, expected) in enumerate(steps, 1):
-            inputs = [ms.Tensor(gradients[names[weight.name]]) for weight in layout.weights]
-            update(*inputs, ms.Tensor(ours.scalars(step, rates)))
+            given = [ms.Tensor(gradients[names[weight.name]]) for weight in layout.weights]
+            update(*given, ms.Tensor(ours.scalars(step, rates)))
             actual = {names[weight.name]: weight.asnumpy() for weight in layout.weights}
             comparisons += compare_all(f"after update {step}", actual, expected, UPDATE)
         return comparisons
@@ -110,7 +107,7 @@ def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
 
 
 def pmt_schedule() -> list[Comparison]:
-    """Compare all 24 epochs with the authors' schedule: timm's cosine with warm-up, stepped by epoch."""
+    """All 24 epochs against timm's cosine schedule with warm-up, which the authors use, stepped by epoch."""
     comparisons = []
     for base in (3e-4, 1.5e-4):
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=base)
@@ -126,7 +123,7 @@ def pmt_schedule() -> list[Comparison]:
 
 
 def mun_schedule() -> list[Comparison]:
-    """Compare 90 epochs of four iterations with PyTorch's chained linear warm-up and steps, stepped by iteration."""
+    """All iterations of 90 epochs of four against PyTorch's linear warm-up and steps, chained, stepped by iteration."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-3)
     linear = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1e-8 / 2e-3, total_iters=15 * 4)
     steps = torch.optim.lr_scheduler.MultiStepLR(optimizer, [30 * 4, 60 * 4], gamma=0.1)
@@ -142,8 +139,7 @@ def mun_schedule() -> list[Comparison]:
 
 
 def mun_beta() -> list[Comparison]:
-    """Compare the prototypes' updating ratio with learning rates of PyTorch's schedulers, stepped by iteration and by
-    epoch."""
+    """The prototypes' updating ratio by PyTorch's schedulers as a learning rate, stepped by iteration and by epoch."""
     first, iterations, epochs, comparisons = 1e-8, 4, 9, []
     schedulers = torch.optim.lr_scheduler
     oracles = {
@@ -181,7 +177,7 @@ def _in_half(recipe: str, amp: str) -> CompareProgram:
 
 
 def terms(subject: str, programs: Iterable[str]) -> dict[str, dict[str, np.ndarray]]:
-    """Return a training's loss terms [steps] by name, for each program and PyTorch."""
+    """A training's loss terms [steps] by name, by each program and by PyTorch."""
     recipe, _, run = subject.partition(", ")
     if run in AUTOCAST:
         by = {program: nearest_in_half(recipe, run, program)[0] for program in programs}

@@ -1,4 +1,4 @@
-"""Count the calls of this process on a stand-in."""
+"""What this process, which runs on a stand-in, has asked of the device so far."""
 
 import ctypes
 from collections import Counter
@@ -73,7 +73,7 @@ def calls() -> Counter[str]:
 
 
 def name_of(call: str) -> str:
-    """Strip the tensors."""
+    """Without the tensors."""
     return call.partition("\t")[0]
 
 
@@ -86,7 +86,7 @@ def here() -> bool:
 
 
 def plant(error: str) -> None:
-    """Plant an error on the way to the device from now on; "" for none. Sources that ask `planted` know its name."""
+    """Have an error made on the way to the device from now on; "": none. Sources that ask `planted` know its name."""
     for library in _here()[1]:
         library.stand_in_plant(error.encode())
 

@@ -11,7 +11,7 @@ from ms_vireid.data.batches import Batches
 
 
 class _Read:
-    """A batch, or what is wrong with one of its pictures: PyTorch would wrap an error in a worker's traceback."""
+    """Returns an InputError in place of its batch: PyTorch would wrap a raised one in a worker's traceback."""
 
     def __init__(self, batches: Batches):
         self.batches = batches
@@ -24,9 +24,9 @@ class _Read:
 
 
 def iterate(batches: Batches, workers: int, start: int, stop: int) -> Iterator[tuple]:
-    """Items `start` to `stop` - 1 in order; raises InputError for a broken picture."""
+    """Iterate over items `start` to `stop` - 1, in order; raises InputError for a broken picture."""
     numbers = range(start, stop)
-    warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores: as data.workers has it
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores, by data.workers
     loader = DataLoader(
         _Read(batches),
         batch_size=None,

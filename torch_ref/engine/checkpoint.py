@@ -23,13 +23,13 @@ def save_checkpoint(path: Path, model: nn.Module, meta: dict, optimizer: AdamW |
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a file of PyTorch's names; raises InputError as `read_checkpoint` does."""
+    """Read a file with PyTorch's names; raises InputError as `read_checkpoint` does."""
     return read_checkpoint(path, TORCH)
 
 
 def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Set all of a model's parameters and buffers; none is set, and InputError raised as by `require`, unless
-    all fit."""
+    """Set all of a model's parameters and buffers. Unless all fit, none is set and InputError is raised as by
+    `Checkpoint.require`."""
     targets = model.state_dict()
     states = tuple(f"{key}." for keys in STATES.values() for key in keys)
     extra = [name for name in checkpoint.arrays if name not in targets and not name.startswith(states)]
@@ -38,12 +38,11 @@ def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 
 def load_optimizer(optimizer: AdamW | SGD, checkpoint: Checkpoint) -> None:
-    """Set the state of an optimizer; nothing is set, and InputError raised, unless there is one and all of it fits."""
+    """Set an optimizer's state. Unless there is one and all of it fits, nothing is set and InputError is raised."""
     if "step" not in checkpoint.meta:
         raise InputError(f"{checkpoint.path}: holds no training state to resume from")
     keys, trained = _KEYS[type(optimizer)], _trained(optimizer)
-    wanted = {f"{key}.{name}": _kind(weight.detach()) for name, weight in trained.items() for key in keys}
-    checkpoint.require(wanted)
+    checkpoint.require({f"{key}.{name}": _kind(w.detach()) for name, w in trained.items() for key in keys})
     for name, weight in trained.items():
         state = {key: torch.from_numpy(checkpoint.arrays[f"{key}.{name}"]).to(weight.device) for key in keys}
         counted = {"step": torch.tensor(float(checkpoint.meta["step"]))} if isinstance(optimizer, AdamW) else {}
@@ -55,5 +54,5 @@ def _trained(optimizer: AdamW | SGD) -> dict[str, nn.Parameter]:
 
 
 def _kind(value: Tensor) -> tuple:
-    """Shape, and type as NumPy calls it."""
+    """Return the shape and NumPy's type."""
     return tuple(value.shape), value.cpu().numpy().dtype

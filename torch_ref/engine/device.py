@@ -1,4 +1,4 @@
-"""Where PyTorch computes."""
+"""Choice of PyTorch's device."""
 
 import platform
 
@@ -9,7 +9,7 @@ from ms_vireid.devices.host import processor_name
 
 
 def choose(name: str) -> torch.device:
-    """ "auto", "cuda" or "cpu"; raises InputError for a GPU that PyTorch does not see."""
+    """Choose the device "auto", "cuda" or "cpu"; raises InputError if PyTorch finds no GPU."""
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: PyTorch sees no GPU; install its build for CUDA and a driver, or give cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -12,7 +12,7 @@ from torch_ref.models.base import ReIDModel
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """As in ms_vireid; PyTorch's parameters do not know their names, which `names` has in the same order."""
+    """As in ms_vireid. names: of the parameters, which do not know their own in PyTorch."""
 
     name: str
     lr_factor: float
@@ -35,13 +35,13 @@ def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[Paramete
         ParameterGroup("backbone", config.backbone_factor, tuple(backbone.values()), tuple(backbone)),
     ]
     for limits, scales in limited.items():
-        held = tuple(scales.values()), tuple(scales)
-        groups.append(ParameterGroup("scales", 1.0, *held, decays=False, limits=limits))
+        parameters, names = tuple(scales.values()), tuple(scales)
+        groups.append(ParameterGroup("scales", 1.0, parameters, names, decays=False, limits=limits))
     return groups
 
 
 def _named(groups: Sequence[ParameterGroup]) -> list[dict]:
-    """The groups as `torch.optim` takes them."""
+    """Convert groups to the form that `torch.optim` takes."""
     named = []
     for group in groups:
         options = {} if group.decays else {"weight_decay": 0.0}
@@ -50,13 +50,13 @@ def _named(groups: Sequence[ParameterGroup]) -> list[dict]:
 
 
 def clip_by_norm(weights: Sequence[nn.Parameter], max_norm: float) -> None:
-    """Scale the gradients of all weights, in place."""
+    """Scale the gradients of all weights in place, so that their joint norm is at most `max_norm`."""
     torch.nn.utils.clip_grad_norm_(weights, max_norm)
 
 
 class GroupOptimizer:
     def set_learning_rates(self, base_lrs: Sequence[float]) -> None:
-        """The learning rate of each group, in their order, for the steps that follow."""
+        """Set the learning rate of each group for the following steps."""
         for group, lr in zip(self.param_groups, base_lrs, strict=True):
             group["lr"] = lr
 
@@ -71,7 +71,7 @@ class GroupOptimizer:
 
 
 class AdamW(GroupOptimizer, torch.optim.AdamW):
-    """`torch.optim.AdamW` itself, on the project's groups; its learning rates are set before each step."""
+    """`torch.optim.AdamW` with this project's groups; learning rates are set before each step."""
 
     def __init__(self, groups: Sequence[ParameterGroup], betas: tuple[float, float], eps: float, weight_decay: float):
         self.groups = tuple(groups)
@@ -79,7 +79,7 @@ class AdamW(GroupOptimizer, torch.optim.AdamW):
 
 
 class SGD(GroupOptimizer, torch.optim.SGD):
-    """`torch.optim.SGD` itself (dampening 0), on the project's groups."""
+    """`torch.optim.SGD` with dampening 0 and this project's groups."""
 
     def __init__(self, groups: Sequence[ParameterGroup], momentum: float, nesterov: bool, weight_decay: float):
         self.groups = tuple(groups)

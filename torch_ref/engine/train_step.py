@@ -22,7 +22,7 @@ class StageLoss(nn.Module):
         self.terms = nn.ModuleList(OnOutputs(term, num_instances, parts) for term in terms.values())
 
     def forward(self, outputs: TrainingOutputs, labels: Tensor) -> tuple[Tensor, ...]:
-        """The model's outputs and labels of all rows -> (total, each unweighted term in order)."""
+        """A model's `TrainingOutputs` and the labels of all rows -> (total, each unweighted term in order)."""
         values = self.values(outputs, labels)
         return self.total(values), *values
 
@@ -36,7 +36,7 @@ class StageLoss(nn.Module):
         return total
 
     def named(self, values: Sequence[Tensor]) -> dict[str, float]:
-        """What `forward` returned, by name."""
+        """Name the values that `forward` returned."""
         return dict(zip(self.names, map(float, values), strict=True))
 
 
@@ -50,16 +50,16 @@ class OnOutputs(nn.Module):
         self.further = term.further
 
     def forward(self, outputs: TrainingOutputs, labels: Tensor) -> Tensor:
-        given = [getattr(outputs, field) for field in self.fields]
+        inputs = [getattr(outputs, field) for field in self.fields]
         if self.normalised:
-            given = list(map(l2_normalise, given))
+            inputs = list(map(l2_normalise, inputs))
         if self.labelled:
-            given.append(labels[: len(given[0])])
-        return self.loss(*given, *self.further)
+            inputs.append(labels[: len(inputs[0])])
+        return self.loss(*inputs, *self.further)
 
 
 def loss_scaler(amp: str | bool, device: torch.device | str) -> torch.amp.GradScaler:
-    """As its twin; for anything but float16 it changes nothing."""
+    """As in ms_vireid; disabled for anything but float16."""
     options = {"init_scale": 1024.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000}
     return torch.amp.GradScaler(torch.device(device).type, enabled=amp == "float16", **options)
 
@@ -72,13 +72,13 @@ def build_step(
     clip_norm: float | None = None,
     scaler: torch.amp.GradScaler | None = None,
 ) -> Callable[..., tuple[Tensor, ...]]:
-    """A stage's step.
+    """Build a stage's step.
 
     Args:
         model: called as `model(images, None, key, labels, progress)` in training mode.
         amp: False, or "float16" or "bfloat16", the model's type under PyTorch's autocast; losses are in float32.
-        clip_norm: the largest norm of all gradients together.
-        scaler: for float16, of `loss_scaler`. A step whose gradients overflow updates nothing.
+        clip_norm: limit for the joint norm of all gradients.
+        scaler: for float16, from `loss_scaler`. A step whose gradients overflow updates nothing.
     """
     half = getattr(torch, amp) if amp else None
     scaler = scaler or torch.amp.GradScaler(enabled=False)
@@ -100,7 +100,7 @@ def build_step(
         optimizer.zero_grad()
         scaler.scale(terms[0]).backward()
         for weight in weights:
-            if weight.grad is None:  # of a weight that no term uses; MindSpore's gradient is 0, and its update made
+            if weight.grad is None:  # no term uses this weight; MindSpore updates it by a gradient of 0
                 weight.grad = torch.zeros_like(weight)
         optimizer.set_learning_rates(learning_rates)
         scaler.unscale_(optimizer)

@@ -23,7 +23,7 @@ from ms_vireid.data.synthetic.people import draw_identity
 from ms_vireid.files.checks import file_checksum, read_bytes
 
 PICTURE = 3  # the random stream of a seed
-VERSION = 3  # raise it whenever the same parameters no longer give the same files
+VERSION = 4  # raise it whenever the same parameters no longer give the same files
 MARKER = "synthetic.json"
 JPEG_QUALITY = 92
 _MAX_BYTES = 100_000  # of the marker
@@ -36,13 +36,7 @@ def generate_sysu_mm01(root: Path, config: SyntheticConfig) -> None:
     Identities are numbered from 1: training, then validation, then test. A picture depends only on (seed, identity,
     camera, number, image_size). Raises InputError if `root` contains anything else or cannot be written.
     """
-    parameters = {
-        "version": VERSION,
-        "seed": config.seed,
-        "identities": {"train": config.train_identities, "val": config.val_identities, "test": config.test_identities},
-        "images_per_camera": config.images_per_camera,
-        "image_size": list(config.image_size),
-    }
+    parameters = {"version": VERSION} | config.model_dump(mode="json")
     if _exists(root, parameters):
         return
     try:
@@ -84,10 +78,9 @@ def content_checksum(root: Path) -> str:
 def _write_tree(tree: Path, parameters: dict) -> None:
     seed, number = parameters["seed"], 0
     (tree / "exp").mkdir(parents=True)
-    for split, count in parameters["identities"].items():
-        ids = range(number + 1, number + count + 1)
-        (tree / "exp" / f"{split}_id.txt").write_text(",".join(map(str, ids)) + "\n")
-        number += count
+    for split in ("train", "val", "test"):
+        first, number = number + 1, number + parameters[f"{split}_identities"]
+        (tree / "exp" / f"{split}_id.txt").write_text(",".join(map(str, range(first, number + 1))) + "\n")
     cameras = [Camera(seed, camera, parameters["image_size"]) for camera in SYSU_CAMERAS]
     draw = partial(_write_person, tree, seed, cameras, parameters["images_per_camera"])
     for _ in in_processes(draw, range(1, number + 1), _CHUNK, tree.name):
