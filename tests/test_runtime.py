@@ -25,17 +25,18 @@ from tests.driver import Driver, Loader
 PROGRAMS = OF_DEVICE["CPU"]
 
 
-def environment_after(call, **variables):
-    """oneDNN's instruction set and the log level as a call on `runtime` leaves them."""
+def environments(**variables):
+    """oneDNN's instruction set and the log level, once a process is set up and once its convolutions are capped."""
     script = (
-        f"import os; from ms_vireid.devices import runtime; runtime.{call};"
-        "print(os.environ.get('ONEDNN_MAX_CPU_ISA'), os.environ.get('GLOG_v'))"
+        "import os; from ms_vireid.devices import runtime; names = 'ONEDNN_MAX_CPU_ISA', 'GLOG_v';"
+        "runtime.set_up('CPU'); print(*map(os.environ.get, names));"
+        "runtime.cap_convolutions(); print(*map(os.environ.get, names))"
     )
     inherited = {name: value for name, value in os.environ.items() if name not in ("ONEDNN_MAX_CPU_ISA", "GLOG_v")}
     done = subprocess.run(
         [sys.executable, "-c", script], env=inherited | variables, capture_output=True, text=True, check=True
     )
-    return done.stdout.split()
+    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -49,10 +50,8 @@ def test_operators_and_graphs_with_convolutions_are_capped(program, convolves, m
 
 
 def test_only_convolutions_are_capped_and_a_users_own_environment_wins():
-    assert environment_after("set_up('CPU'); runtime.cap_convolutions()") == ["AVX2", "3"]
-    own = {"GLOG_v": "1", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
-    assert environment_after("set_up('CPU'); runtime.cap_convolutions()", **own) == ["AVX512_CORE", "1"]
-    assert environment_after("set_up('CPU')")[0] == "None"
+    assert environments() == ["None 3", "AVX2 3"]
+    assert environments(GLOG_v="1", ONEDNN_MAX_CPU_ISA="AVX512_CORE") == 2 * ["AVX512_CORE 1"]
 
 
 CORES_WHILE_ITERATING = """
@@ -79,36 +78,36 @@ class Batches:
 def threads():
     return [sorted(os.sched_getaffinity(thread)) for thread in (0, *runtime._pool_threads())]
 
-for worker, number in iterate(Batches(), workers=1):
-    if number == 0:
-        mindspore.ops.relu(mindspore.Tensor([0.0])).asnumpy()
-        time.sleep(0.5)  # its threads name themselves
-        continue
-    bound = threads()
-    for nested, _ in iterate(Batches(), workers=1):
-        pass
-    again = threads()
-print(json.dumps([cores, bound, again, worker.tolist(), nested.tolist(), threads()]))
+def measured(bound):
+    for worker, number in iterate(Batches(), workers=1, bound=bound):
+        if number == 0:
+            mindspore.ops.relu(mindspore.Tensor([0.0])).asnumpy()
+            time.sleep(0.5)  # its threads name themselves
+            continue
+        before = threads()
+        for nested, _ in iterate(Batches(), workers=1, bound=bound):
+            pass
+        again = threads()
+    return before, again, worker.tolist(), nested.tolist(), threads()
+
+print(json.dumps([cores, measured(True), measured(False)]))
 """
 
 
-def cores_while_iterating(count, bound=True):
-    """The process's cores; those of the calling thread and of each of MindSpore's, before and after a nested loop;
-    those of a worker and of the nested loop's worker; those of the threads at the end."""
-    script = CORES_WHILE_ITERATING.replace("COUNT", str(count)).replace("workers=1", f"workers=1, bound={bound}")
+@pytest.mark.parametrize("count", [2, 1])
+def test_threads_keep_to_a_core_each_while_batches_are_used_where_there_are_several_and_it_is_wanted(count):
+    """The cores of the calling thread and of MindSpore's, before and after a nested loop, of a worker, of the nested
+    loop's worker, and of the threads at the end."""
+    script = CORES_WHILE_ITERATING.replace("COUNT", str(count))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
-
-
-@pytest.mark.parametrize(("count", "bound"), [(2, True), (1, True), (2, False)])
-def test_threads_keep_to_a_core_each_while_batches_are_used_where_there_are_several_and_it_is_wanted(count, bound):
-    cores, at_work, again, worker, nested, after = cores_while_iterating(count, bound)
+    cores, *measured = json.loads(done.stdout)
     if len(cores) < count:
         pytest.skip("needs two cores")
-    kept = [[cores[0]], [cores[0]], [cores[1]]] if count == 2 and bound else [cores] * 3
-    assert at_work == again == kept
-    assert worker == nested == cores
-    assert after == 3 * [cores]
+    for bound, (at_work, again, worker, nested, after) in zip((True, False), measured, strict=True):
+        kept = [[cores[0]], [cores[0]], [cores[1]]] if count == 2 and bound else [cores] * 3
+        assert at_work == again == kept
+        assert worker == nested == cores
+        assert after == 3 * [cores]
 
 
 def unusable(problem):
@@ -240,29 +239,16 @@ data: {name: synthetic, root: data, image_size: [16, 16], workers: 0, synthetic:
   val_identities: 1, test_identities: 4, images_per_camera: 2, image_size: [32, 16]}}
 model: {embed_dim: 8, num_heads: 2, depth: 1, patch_size: 8, stride: 8, dropout: 0.0, drop_path: 0.0}
 stages: [{epochs: 1, visible: rgb, losses: {id: {}}}]
-train: {num_identities: 2, num_instances: 2, iterations: 1}
+train: {num_identities: 2, num_instances: 2, iterations: 1, program: operators}
 evaluation: {trials: 1}
 """
 
 
-def train(folder, *arguments, **variables):
-    """The main job in a process of its own."""
-    (folder / "tiny.yaml").write_text(TINY)
-    return subprocess.run(
-        [sys.executable, "-m", "ms_vireid.train", "--config", "tiny.yaml", *arguments],
-        env=os.environ | variables,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_the_command_refuses_a_gpu_that_is_hidden_and_auto_runs_on_the_cpu(tmp_path):
-    refused = train(tmp_path, "--device", "GPU", CUDA_VISIBLE_DEVICES="")
-    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
-    assert refused.stderr.startswith("error: device GPU: ")
-    ran = train(tmp_path, "--device", "auto", CUDA_VISIBLE_DEVICES="")
+def test_auto_runs_on_the_cpu_where_a_gpu_is_hidden(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    command = [sys.executable, "-m", "ms_vireid.train", "--config", "tiny.yaml", "--device", "auto"]
+    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    ran = subprocess.run(command, env=hidden, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "device: CPU (auto: " in ran.stdout
 

@@ -82,13 +82,6 @@ BY_HAND = {
     ),
     # All equal: the ranking is in gallery order, 2 1 1 3, so AP = (1/2 + 2/3) / 2 = 7/12, INP = 2/3.
     "equal distances": ([[1.0] * 4], [1], [2, 1, 1, 3], None, None, "regdb", [0, 1], 7 / 12, 2 / 3),
-    # By distance, then index: 3 | 2 1 4, so identity 1 is third; the 4 behind it does not count.
-    "equal distances, identities": (
-        [[0.5, 0.5, 0.5, 0.1]], [1], [2, 1, 4, 3], [6], [1] * 4, "sysu_mm01", [0, 0, 1, 1], 1 / 3, 1 / 3,
-    ),
-    "zeros of both signs": ([[0.0, -0.0]], [1], [2, 1], None, None, "regdb", [0, 1], 0.5, 0.5),
-    "zeros of both signs, turned": ([[-0.0, 0.0]], [1], [2, 1], None, None, "regdb", [0, 1], 0.5, 0.5),
-    "negative distances": ([[-0.1, -0.2, 0.1]], [1], [1, 2, 3], None, None, "regdb", [0, 1], 0.5, 0.5),
 }  # fmt: skip
 
 
@@ -101,31 +94,9 @@ def test_rankings_worked_by_hand(name):
     assert result.num_valid_queries == 1
 
 
-def test_queries_without_a_match_are_left_out_of_the_means():
-    # Query 0 finds its match at rank 1, query 2 at rank 2; identity 9 is not in the gallery.
-    distance = np.array([[0.1, 0.2], [0.1, 0.2], [0.1, 0.2]])
-    result = evaluate_ranking(distance, [1, 9, 2], [1, 2], protocol="regdb", max_rank=2)
-    assert result.num_valid_queries == 2
-    np.testing.assert_array_equal(result.cmc, [0.5, 1])
-    assert result.mean_ap == result.mean_inp == 0.75
-
-
-def test_a_query_whose_matches_are_all_out_of_sight_is_left_out():
-    result = evaluate_ranking(np.array([[0.1, 0.2], [0.1, 0.2]]), [1, 1], [1, 2], [3, 6], [2, 1], max_rank=1)
-    assert result.num_valid_queries == 1
-    result = evaluate_ranking(np.array([[0.1, 0.2]] * 2), [1, 2], [1, 2], [3, 3], [3, 4], protocol="llcm", max_rank=2)
-    assert result.num_valid_queries == 1
-    np.testing.assert_array_equal(result.cmc, [0, 1])
-
-
 def test_ranks_beyond_max_rank_are_not_reported():
     result = evaluate_ranking(np.array([[0.2, 0.1]]), [1], [1, 2], protocol="regdb", max_rank=10)
     assert list(result.metrics()) == ["rank1", "rank5", "rank10", "map", "minp"]
-
-
-def test_the_cmc_of_a_short_gallery_stays_at_its_last_value():
-    result = evaluate_ranking(np.array([[0.2, 0.1], [0.2, 0.1]]), [1, 2], [1, 2], protocol="regdb")
-    np.testing.assert_array_equal(result.cmc, [0.5] + [1.0] * 19)
 
 
 @pytest.mark.parametrize("protocol", ["sysu_mm01", "regdb", "llcm"])
