@@ -16,7 +16,7 @@ from ms_vireid.inference.feature_files import load_features
 from ms_vireid.search.sources import read_source
 
 from .checkpoints import write_checkpoint
-from .data.tree import truncate, write_folder, write_picture, write_sysu_mm01
+from .data.tree import write_folder, write_picture, write_sysu_mm01
 from .test_train import command, refusal
 
 
@@ -198,12 +198,6 @@ SAVED = ("--index", "flat", "--save-index", "a.index")
 )
 def test_bad_input_is_refused_in_one_line(refused, arguments, said):
     assert said in refused(*arguments)
-
-
-def test_a_broken_picture_is_named(refused, tmp_path):
-    broken = truncate(write_picture(tmp_path / "visible" / "a.jpg"))
-    said = refused("--query", broken, "--gallery", "all.npz", "--checkpoint", "model.safetensors")
-    assert f"{broken}: cannot be decoded as a picture" in said
 
 
 @pytest.mark.parametrize(

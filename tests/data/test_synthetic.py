@@ -90,15 +90,6 @@ def test_infrared_sees_reflectance_only_and_visible_colour_only(number):
     assert (colour_is_seen, material_is_seen) == ((False, True) if number in SYSU_INFRARED_CAMERAS else (True, False))
 
 
-@pytest.mark.parametrize("number", [1, 3])
-def test_shape_and_pattern_are_seen_in_both_modalities(number):
-    identity, camera = draw_identity(0, 1), Camera(0, number, (48, 24))
-    before = _picture(identity, camera)
-    for name in {"hoops", "checks"} - {identity.upper_pattern}:
-        assert (_picture(replace(identity, upper_pattern=name), camera) != before).any(), name
-    assert (_picture(replace(identity, shoulders=0.16), camera) != before).any()
-
-
 def test_most_patterns_stay_visible_in_infrared_and_all_in_gray():
     pairs = [
         (identity.inks[base], identity.inks[base + 1])

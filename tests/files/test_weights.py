@@ -99,24 +99,6 @@ def test_a_ckpt_of_an_earlier_version_is_read_with_its_record(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_flipped_byte_is_seen_or_changes_no_array(tmp_path, suffix):
-    path = tmp_path / f"a{suffix}"
-    write_checkpoint(path, {"w": ARRAYS["weight"]}, RECORD, MINDSPORE)
-    content = path.read_bytes()
-    believed = 0
-    for place in range(len(content)):
-        path.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
-        try:
-            held = read_checkpoint(path)
-        except InputError:
-            continue
-        believed += 1  # the record's name or its checksum's is another one: a stranger's file
-        assert_same(held.arrays, {"w": ARRAYS["weight"]})
-        assert held.meta in ({}, RECORD)
-    assert believed < 30
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_file_that_is_cut_off_is_refused(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     write_checkpoint(path, ARRAYS, RECORD, MINDSPORE)

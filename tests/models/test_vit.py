@@ -23,17 +23,15 @@ def test_the_papers_grid_is_21_by_10():
     assert patch_grid((256, 128), 16, 12) == (21, 10)
 
 
-@pytest.mark.parametrize("recompute", [False, True])
-def test_training_repeats_with_the_key_and_recomputation_changes_nothing(recompute):
+def test_training_repeats_with_the_key_and_recomputation_changes_nothing():
     model = create_model("pmt_vit_tiny", 5, dropout=0.2, drop_path=0.2, **SMALL).set_train()
-    model.base.recompute_blocks = recompute
     pixels, key = Tensor(images(8)), Tensor(step_key(0, 7))
     weights = model.trainable_params()
     gradients = ms.value_and_grad(lambda x: model(x, None, key)[0].sum(), None, weights)
     value, first = gradients(pixels)
     _, second = gradients(pixels)
     assert all(np.array_equal(a.asnumpy(), b.asnumpy()) for a, b in zip(first, second, strict=True))
-    model.base.recompute_blocks = not recompute
+    model.base.recompute_blocks = True
     other_value, other = gradients(pixels)
     assert value.asnumpy() == other_value.asnumpy()
     assert all(np.array_equal(a.asnumpy(), b.asnumpy()) for a, b in zip(first, other, strict=True))
