@@ -6,6 +6,7 @@ import pickle
 import shutil
 import struct
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -36,21 +37,25 @@ def case(kind, name, command, change=None, says=""):
     CASES[kind, name] = (command, change, says)
 
 
+def cases(kind, changes, commands, says=""):
+    """Each change before each command, by its name."""
+    for (name, change), (reader, command) in product(changes.items(), commands.items()):
+        case(kind, f"{name}-{reader}", command, change, says)
+
+
 def write(path, content):
     return lambda: Path(path).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-# A .ckpt whose sizes, types and names do not agree; tests/files has them all.
+# A .ckpt whose sizes, types and names do not agree; tests/files has them all. MindSpore's own reader crashes.
 READERS = {
-    "evaluate": EVALUATE,
-    "extract": EXTRACT,
-    "export": EXPORT,
+    "evaluate": (*EVALUATE, "bad.ckpt"),
+    "extract": (*EXTRACT, "bad.ckpt"),
+    "export": (*EXPORT, "bad.ckpt"),
     "convert": (*CONVERT, "bad.ckpt", "out.safetensors"),
 }
-for reader, command in READERS.items():
-    for lie in ("negative-twice", "overflowing", "another-type"):  # MindSpore's own reader crashes
-        argv = command if reader == "convert" else (*command, "bad.ckpt")
-        case("ckpt", f"{lie}-{reader}", argv, write("bad.ckpt", LIES[lie]), "bad.ckpt: ")
+LYING = ("negative-twice", "overflowing", "another-type")
+cases("ckpt", {lie: write("bad.ckpt", LIES[lie]) for lie in LYING}, READERS, "bad.ckpt: ")
 
 
 # A checkpoint's own configuration.
@@ -103,12 +108,14 @@ def deep(levels):
     return tree
 
 
-for name, change in CONFIGURATIONS.items():
-    case("configuration", f"{name}-evaluate", (*EVALUATE, "bad.safetensors"), change, "bad.safetensors: ")
-    case("configuration", f"{name}-export", (*EXPORT, "bad.safetensors"), change, "bad.safetensors: ")
-    case("configuration", f"{name}-convert", (*CONVERT, "bad.safetensors", "out.safetensors"), change)
-for name in ("many-workers", "many-trials", "large-batch"):
-    case("configuration", f"{name}-extract", (*EXTRACT, "bad.safetensors"), CONFIGURATIONS[name], "bad.safetensors: ")
+BAD = "bad.safetensors: "
+RESUMED = {"resume": (*TRAIN, "--output", "new", "--resume", "bad.safetensors")}
+EVALUATED = {"evaluate": (*EVALUATE, "bad.safetensors")}
+CONVERTED = {"convert": (*CONVERT, "bad.safetensors", "out.safetensors")}
+cases("configuration", CONFIGURATIONS, EVALUATED | {"export": (*EXPORT, "bad.safetensors")}, BAD)
+cases("configuration", CONFIGURATIONS, CONVERTED)
+READ = ("many-workers", "many-trials", "large-batch")
+cases("configuration", {name: CONFIGURATIONS[name] for name in READ}, {"extract": (*EXTRACT, "bad.safetensors")}, BAD)
 
 
 # The record (the JSON beside the weights).
@@ -133,11 +140,7 @@ RECORD_VALUES = {
 RECORDS = {name: recorded(lambda _, text=text: text) for name, text in RECORD_TEXTS.items()}
 RECORDS |= {name: recorded(lambda tree, values=values: tree | values) for name, values in RECORD_VALUES.items()}
 RECORDS["step-without-configuration"] = recorded(lambda tree: {"step": 1})
-for name, change in RECORDS.items():
-    case("record", f"{name}-evaluate", (*EVALUATE, "bad.safetensors"), change, "bad.safetensors: ")
-    case("record", f"{name}-convert", (*CONVERT, "bad.safetensors", "out.safetensors"), change, "bad.safetensors: ")
-    resumed = (*TRAIN, "--output", "new", "--resume", "bad.safetensors")
-    case("record", f"{name}-resume", resumed, change, "bad.safetensors: ")
+cases("record", RECORDS, EVALUATED | CONVERTED | RESUMED, BAD)
 
 
 # A state that is none of this run's, or not whole: for both frameworks.
@@ -190,11 +193,9 @@ STATES = {
     "variances-negative": negated("moving_variance", "running_var"),
 }
 TORCH = ("torch_ref.train", "--config", "tiny.yaml", "--output", "new.safetensors", "--resume", "bad.safetensors")
-for name, change in STATES.items():
-    case("state", f"{name}-resume", (*TRAIN, "--output", "new", "--resume", "bad.safetensors"), state(change),
-         "bad.safetensors: ")  # fmt: skip
+cases("state", {name: state(change) for name, change in STATES.items()}, RESUMED, BAD)
 for name in ("step-beyond-the-end", "without-moments", "second-moments-negative", "variances-negative"):
-    case("state", f"{name}-torch", TORCH, state(STATES[name], "torch.safetensors"), "bad.safetensors: ")
+    case("state", f"{name}-torch", TORCH, state(STATES[name], "torch.safetensors"), BAD)
 
 for name, held in (("empty", {}), ("list", []), ("text", "x"), ("of-lists", {"state": [], "param_groups": 3})):
     case("state", f"optimiser-{name}-torch", (*TORCH[:-1], "bad.pth"),
@@ -264,24 +265,20 @@ def spoil_json(path, **values):
     Path(path).write_text(json.dumps(sealed(unsealed(json.loads(Path(path).read_text())) | values)))
 
 
-for name, change in FOLDERS.items():
-    case("folder", f"{name}-resume", RESUME, change, "run/run.json")
-    case("folder", f"{name}-report", ("ms_vireid.report", "run", *DEVICE, "--queries", "0"), change, "run/run.json")
-for name, change in METRICS.items():
-    case("folder", f"{name}-resume", RESUME, change, "run/metrics.jsonl")
-    case("folder", f"{name}-curves", ("ms_vireid.visualize", "curves", "run", "--output", "a.png"), change, "metrics")
-case("folder", "result-a-list", ("ms_vireid.report", "run", *DEVICE), write("run/result.json", "[]"), "result.json")
-for name, value in (("nan", float("nan")), ("huge", 1e308), ("4000-digits", 10**4000), ("negative", -1.0)):
-    case("folder", f"result-{name}", ("ms_vireid.report", "run", *DEVICE),
-         lambda value=value: spoil_json("run/result.json", trained={"map": value}), "result.json")  # fmt: skip
-case("folder", "curves-of-a-pipe", ("ms_vireid.visualize", "curves", "pipe", "--output", "a.png"),
-     lambda: os.mkfifo("pipe"), "pipe: is not a regular file; give a metrics.jsonl")  # fmt: skip
-REPORT = ("ms_vireid.report", "run", *DEVICE, "--queries", "0")
-case("folder", "model-of-another-run", REPORT,
-     lambda: shutil.copy("run/last.safetensors", "run/model.safetensors"), "not the model that result")  # fmt: skip
+CURVES, PNG = ("ms_vireid.visualize", "curves"), ("--output", "a.png")
+WHOLE_REPORT = ("ms_vireid.report", "run", *DEVICE)
+REPORT = (*WHOLE_REPORT, "--queries", "0")
+cases("folder", FOLDERS, {"resume": RESUME, "report": REPORT}, "run/run.json")
+cases("folder", METRICS, {"resume": RESUME, "curves": (*CURVES, "run", *PNG)}, "metrics.jsonl")
+case("folder", "result-a-list", WHOLE_REPORT, write("run/result.json", "[]"), "result.json")
+RESULTS = {"nan": float("nan"), "huge": 1e308, "4000-digits": 10**4000, "negative": -1.0, "of-texts": "x"}
+for name, value in RESULTS.items():
+    change = lambda value=value: spoil_json("run/result.json", trained={"map": value})  # noqa: E731
+    case("folder", f"result-{name}", WHOLE_REPORT, change, "result.json")
+case("folder", "curves-of-a-pipe", (*CURVES, "pipe", *PNG), lambda: os.mkfifo("pipe"), "pipe: is not a regular file;")
+of_a_step = lambda: shutil.copy("run/last.safetensors", "run/model.safetensors")  # noqa: E731
+case("folder", "model-of-another-run", REPORT, of_a_step, "not the model that result")
 case("folder", "model-of-another-run-by-its-record", REPORT, of_another_run, "is of a run with another seed")
-case("folder", "result-of-texts", ("ms_vireid.report", "run", *DEVICE),
-     lambda: spoil_json("run/result.json", trained={"map": "x"}), "result.json")  # fmt: skip
 
 # YAML.
 CONFIGURED = (*TRAIN[:1], "--config", "bad.yaml", *DEVICE, "--output", "new")
@@ -327,8 +324,8 @@ def chain():
 
 
 case("yaml", "chain-of-bases", (TRAIN[0], "--config", "b0.yaml", *DEVICE), chain, "more than 20 files")
-case("yaml", "a-device", (TRAIN[0], "--config", "zero.yaml", *DEVICE),
-     lambda: to_a_device("zero.yaml"), "zero.yaml: is not a regular file")  # fmt: skip
+zero = lambda: to_a_device("zero.yaml")  # noqa: E731
+case("yaml", "a-device", (TRAIN[0], "--config", "zero.yaml", *DEVICE), zero, "zero.yaml: is not a regular file")
 case("yaml", "pipe", (TRAIN[0], "--config", "pipe", *DEVICE), lambda: os.mkfifo("pipe"), "pipe: ")
 case("yaml", "override-deep", (*TRAIN, ".".join("a" * 3000) + "=1"))
 case("yaml", "override-brackets", (*TRAIN, "seed=" + "[" * 3000))
@@ -453,13 +450,12 @@ HEADERS = {
     "not-agreeing": struct.pack("<Q", 60) + b'{"w":{"dtype":"F32","shape":[9],"data_offsets":[0,4]}}      ' + bytes(4),
     "empty": b"",
 }
-for name, content in HEADERS.items():
-    case("weights", f"safetensors-{name}", (*CONVERT, "bad.safetensors", "out.safetensors", "--config", "tiny.yaml"),
-         write("bad.safetensors", content), "bad.safetensors: ")  # fmt: skip
-    case("weights", f"pretrained-{name}", (*TRAIN, "--output", "new", "model.pretrained=bad.safetensors"),
-         write("bad.safetensors", content), "bad.safetensors: ")  # fmt: skip
-case("weights", "safetensors-escapes", (*CONVERT, "bad.safetensors", "out.safetensors"),
-     lambda: save_file({"\x1b[2J": np.zeros(1, np.float32)}, "bad.safetensors"), "bad.safetensors: ")  # fmt: skip
+PRETRAINED = {"pretrained": (*TRAIN, "--output", "new", "model.pretrained=bad.safetensors")}
+BY_A_RECIPE = {"safetensors": (*CONVERTED["convert"], "--config", "tiny.yaml")}
+headers = {name: write("bad.safetensors", content) for name, content in HEADERS.items()}
+cases("weights", headers, BY_A_RECIPE | PRETRAINED, BAD)
+escapes = lambda: save_file({"\x1b[2J": np.zeros(1, np.float32)}, "bad.safetensors")  # noqa: E731
+cases("weights", {"escapes": escapes}, CONVERTED, BAD)
 
 
 def not_numbers(value):
@@ -472,16 +468,15 @@ def not_numbers(value):
 
 
 SEARCH = ("ms_vireid.retrieve", *DEVICE, "--query", "visible/one.png", "--gallery", "pictures", "--checkpoint")
+SHOWN = {"ranking": ("--data-root", "sysu"), "similarity": ("--data-root", "sysu")}
+SHOWN |= {"gradcam": ("--images", "visible/one.png")}
+SEARCHED = {
+    kind: ("ms_vireid.visualize", kind, *DEVICE, *PNG, *shown, "--checkpoint", "bad.safetensors")
+    for kind, shown in SHOWN.items()
+}
+SEARCHED |= {"retrieve": (*SEARCH, "bad.safetensors")} | EVALUATED
 case("weights", "zeros-extract", (*EXTRACT, "bad.safetensors"), not_numbers(0), "its feature has norm 0, it must be 1")
-for name, value in (("nan", np.nan), ("infinite", np.inf), ("huge", 3e38)):
-    change = not_numbers(value)
-    case("weights", f"{name}-evaluate", (*EVALUATE, "bad.safetensors"), change)
-    case("weights", f"{name}-retrieve", (*SEARCH, "bad.safetensors"), change)
-    for kind in ("ranking", "similarity"):
-        command = ("ms_vireid.visualize", kind, *DEVICE, "--data-root", "sysu", "--output", "a.png", "--checkpoint")
-        case("weights", f"{name}-{kind}", (*command, "bad.safetensors"), change)
-    shown = ("ms_vireid.visualize", "gradcam", *DEVICE, "--images", "visible/one.png", "--output", "a.png")
-    case("weights", f"{name}-gradcam", (*shown, "--checkpoint", "bad.safetensors"), change)
+cases("weights", {name: not_numbers(float(name)) for name in ("nan", "inf", "3e38")}, SEARCHED)
 
 
 # Features and indices.
@@ -530,11 +525,11 @@ def compressed():
 
 
 FEATURES["bomb"] = compressed
-for name, change in FEATURES.items():
-    case("features", name, ("ms_vireid.retrieve", "--query", "a.npz", "--gallery", "bad.npz"), change, "bad.npz: ")
-for name, content in {"empty": b"", "garbage": bytes(range(256)), "zip-of-nothing": b"PK\x05\x06" + bytes(18)}.items():
-    case("features", f"index-{name}", ("ms_vireid.retrieve", "--query", "a.npz", "--gallery", "bad.index"),
-         write("bad.index", content), "bad.index: ")  # fmt: skip
+NIGHT = ("ms_vireid.retrieve", "--query", "a.npz", "--gallery")
+cases("features", FEATURES, {"gallery": (*NIGHT, "bad.npz")}, "bad.npz: ")
+INDICES = {"empty": b"", "garbage": bytes(range(256)), "zip-of-nothing": b"PK\x05\x06" + bytes(18)}
+indices = {name: write("bad.index", content) for name, content in INDICES.items()}
+cases("features", indices, {"index": (*NIGHT, "bad.index")}, "bad.index: ")
 
 # Pictures.
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(pwned) (w) file closefile\nshowpage\n"
@@ -567,7 +562,7 @@ PICTURES = {
     "empty": raw_picture(b""),
     "large": lambda: os.truncate("pictures/visible/0001/0.jpg", 1 << 40),
     "cut": lambda: raw_picture(Path("pictures/visible/0001/0.jpg").read_bytes()[:200])(),
-    "pipe": lambda: (os.remove("pictures/visible/0001/0.jpg"), os.mkfifo("pictures/visible/0001/0.jpg")),
+    "pipe": lambda: in_the_place_of("pictures/visible/0001/0.jpg", os.mkfifo),
     "dangling-link": lambda: Path("pictures/visible/0001/z.jpg").symlink_to("gone.jpg"),
     "link-to-itself": lambda: Path("pictures/visible/0001/z.jpg").symlink_to("z.jpg"),
     "link-to-a-device": lambda: Path("pictures/visible/0001/z.jpg").symlink_to("/dev/zero"),
@@ -576,18 +571,18 @@ PICTURES = {
     "name-of-bytes": lambda: shutil.copy("pictures/visible/0001/0.jpg", b"pictures/visible/0001/\xff.jpg"),
     "name-of-escapes": lambda: shutil.copy("pictures/visible/0001/0.jpg", "pictures/visible/0001/\x1b[2J.jpg"),
 }
-for name, change in PICTURES.items():
-    case("pictures", f"{name}-extract", (*EXTRACT, "run/model.safetensors", "--workers", "0"), change, "pictures")
-    trained = (*TRAIN, "--output", "new", "data.name=folder", "--data-root", "pictures", "train.num_identities=1")
-    case("pictures", f"{name}-train", trained, change, "pictures")
-case("pictures", "identity-beyond-int32", (*TRAIN, "--output", "new"),
-     write("sysu/exp/train_id.txt", "1,5,99999999999"), "train_id.txt")  # fmt: skip
-case("pictures", "identity-of-5000-digits", (*TRAIN, "--output", "new"),
-     write("sysu/exp/train_id.txt", "9" * 5000), "train_id.txt")  # fmt: skip
-case("pictures", "list-large", (*TRAIN, "--output", "new"),
-     lambda: os.truncate("sysu/exp/train_id.txt", 1 << 40), "train_id.txt: is too large")  # fmt: skip
-case("pictures", "list-a-pipe", (*TRAIN, "--output", "new"),
-     lambda: (os.remove("sysu/exp/train_id.txt"), os.mkfifo("sysu/exp/train_id.txt")), "train_id.txt")  # fmt: skip
+NEW = (*TRAIN, "--output", "new")
+TRAINED = (*NEW, "data.name=folder", "--data-root", "pictures", "train.num_identities=1")
+EXTRACTED = (*EXTRACT, "run/model.safetensors", "--workers", "0")
+cases("pictures", PICTURES, {"extract": EXTRACTED, "train": TRAINED}, "pictures")
+LIST = "sysu/exp/train_id.txt"
+LISTS = {
+    "identity-beyond-int32": write(LIST, "1,5,99999999999"),
+    "identity-of-5000-digits": write(LIST, "9" * 5000),
+    "list-large": lambda: os.truncate(LIST, 1 << 40),
+    "list-a-pipe": lambda: in_the_place_of(LIST, os.mkfifo),
+}
+cases("pictures", LISTS, {"train": NEW}, "train_id.txt")
 MAY_BEGIN = {"cut-train", "floats-train"}  # what only decoding finds is found in training
 
 

@@ -28,19 +28,6 @@ def gradient(function, *arguments):
     return ms.grad(lambda *inputs: function(*inputs).sum())(*arguments).asnumpy()
 
 
-def test_euclidean_distance_by_hand():
-    # 3-4-5 and 6-8-10 triangles.
-    distance = euclidean_distance(tensor([[0, 0], [3, 4]]), tensor([[3, 4], [6, 8], [0, 0]]))
-    np.testing.assert_array_equal(distance.asnumpy(), [[5, 10, 0], [0, 5, 5]])
-
-
-def test_cosine_distance_by_hand():
-    # Parallel 0, at right angles 1, opposite 2, at 45 degrees 1 - 1/sqrt(2); lengths do not matter.
-    distance = cosine_distance(tensor([[2, 0]]), tensor([[5, 0], [0, 3], [-1, 0], [4, 4]]))
-    # Two units in the last place of 1, as unit rows are rounded before their product.
-    np.testing.assert_allclose(distance.asnumpy(), [[0, 1, 2, 1 - np.sqrt(0.5)]], rtol=0, atol=2.4e-7)
-
-
 def test_euclidean_distance_is_exact_where_the_gram_matrix_is_not():
     rng = np.random.default_rng(0)
     rows = (1000 + rng.normal(size=(6, 32))).astype(np.float32)
@@ -84,15 +71,6 @@ def test_maximum_and_minimum_split_the_gradient_evenly_between_ties():
     np.testing.assert_array_equal(gradient(masked_min, values, chosen), [[1, 0, 0, 0], [third, third, third, 0]])
 
 
-def test_masked_mean_and_softmax_by_hand():
-    values = tensor([[1, 3, 100], [-7, 4, 4]])
-    chosen = mask([[1, 1, 0], [0, 1, 1]])
-    np.testing.assert_array_equal(masked_mean(values, chosen).asnumpy(), [2, 4])
-    # e^1 : e^3 = 1 : e^2, so 1/(1 + e^2) = 0.1192029.
-    expected = [[0.1192029, 0.8807971, 0], [0, 0.5, 0.5]]
-    np.testing.assert_allclose(masked_softmax(values, chosen).asnumpy(), expected, rtol=0, atol=1e-6)  # float32 exp
-
-
 def test_masked_softmax_of_large_values_does_not_overflow():
     weights = masked_softmax(tensor([[500, 501, 9000]]), mask([[1, 1, 0]])).asnumpy()
     # 1/(1 + e) = 0.2689414, as for 0 and 1.
@@ -110,10 +88,3 @@ def test_the_centre_of_identical_rows_is_the_row_to_the_last_bit():
     rows = np.random.default_rng(1).normal(size=(5, 1, 16)).astype(np.float32)
     centers = group_centers(tensor(np.repeat(rows, 6, axis=1)))
     np.testing.assert_array_equal(centers.asnumpy(), rows[:, 0])
-
-
-def test_centres_are_means_and_so_are_their_gradients():
-    # Group 1: (0 + 1 + 5) / 3 = 2; group 2: (-3 + 3 + 6) / 3 = 2.
-    groups = tensor([[[0], [1], [5]], [[-3], [3], [6]]])
-    np.testing.assert_array_equal(group_centers(groups).asnumpy(), [[2], [2]])
-    np.testing.assert_allclose(gradient(group_centers, groups), np.full((2, 3, 1), 1 / 3), rtol=1e-7)  # one rounding

@@ -102,38 +102,8 @@ def assert_prototypes_are_features(outputs):
     np.testing.assert_array_equal(np.concatenate([outputs.visible, outputs.infrared]), outputs.pooled)
 
 
-def test_each_auxiliary_feature_comes_from_its_own_pair_of_pictures():
-    # In evaluation mode of BatchNorm a slot depends on nothing but its own v and r.
-    model = build()
-    pictures = batch()
-    half = P * K
-    maps = [ms.Tensor(pictures[:half]), ms.Tensor(pictures[half:])]
-    model.set_train(False)
-
-    def auxiliary(visible, infrared):
-        features = model.visible_stage(visible), model.infrared_stage(infrared)
-        return model.generator((visible, infrared), features, None).asnumpy()
-
-    everything = auxiliary(*maps)
-    for slot in range(half):
-        alone = auxiliary(*(part[slot : slot + 1] for part in maps))
-        np.testing.assert_allclose(alone[0], everything[slot], rtol=0, atol=1e-5)
-
-
 def test_without_memory_the_prototypes_are_the_pooled_features():
     assert_prototypes_are_features(outputs_of(build(memory="none")))
-
-
-def test_beta_rises_linearly_and_weighs_the_prototypes():
-    for beta in (0.25, 1.0):
-        model = build()
-        first = outputs_of(model)
-        second = outputs_of(model, beta, batch()[:, :, ::-1])  # from 1e-8 to 1; of other pictures
-        for modality in ("visible", "infrared", "auxiliary"):
-            before, after = (getattr(outputs, f"{modality}_prototypes") for outputs in (first, second))
-            expected = beta * getattr(second, modality) + (1 - beta) * before
-            assert np.abs(getattr(second, modality) - before).max() > 0.01
-            np.testing.assert_allclose(after, expected, rtol=0, atol=1e-6)
 
 
 @EVERY
@@ -219,7 +189,6 @@ def test_parameters_by_part_at_full_size_are_as_documented():
     [
         ("mun-table-2/auxiliary", ["visible_stage.", "infrared_stage."]),
         ("mun-table-2/x", ["visible_stage.", "infrared_stage.", "generator.stage."]),
-        ("mun-table-1/b", ["visible_stage.", "infrared_stage."]),
     ],
 )
 def test_imagenet_weights_initialise_every_first_stage(tmp_path, row, stages):
