@@ -1,5 +1,7 @@
 """Which printed numbers belong to a configuration."""
 
+from functools import cache
+
 import pytest
 
 from ms_vireid.ablations.published import further_results, published_results, search_key
@@ -9,6 +11,7 @@ from ms_vireid.engine.run_folder import RunFolder
 WEIGHTS = "model.pretrained=weights.safetensors"
 
 
+@cache
 def published(recipe, *options):
     return published_results(load_config(CONFIG_ROOT / recipe, [WEIGHTS, *options]))
 

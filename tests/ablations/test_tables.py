@@ -62,18 +62,15 @@ STAGES = {
     ("pmt-table-1", "gray"): [(6, "gray", TRIPLET), (18, "gray", TRIPLET)],
     ("pmt-table-1", "rgb-gray"): [(6, "rgb", TRIPLET), (18, "gray", TRIPLET)],
     ("pmt-table-1", "gray-rgb"): [(6, "gray", TRIPLET), (18, "rgb", TRIPLET)],
-    ("pmt-table-2", "hardtri"): [(6, "gray", TRIPLET), (18, "rgb", TRIPLET)],
     ("pmt-table-2", "wrt"): [(6, "gray", ID | {"wrt"}), (18, "rgb", ID | {"wrt"})],
     ("pmt-table-2", "hct"): [(6, "gray", ID | {"hct"}), (18, "rgb", ID | {"hct"})],
     ("pmt-table-2", "pht"): [(6, "gray", PHT), (18, "rgb", PHT)],
-    ("pmt-table-3", "base-pl"): [(6, "gray", PHT), (18, "rgb", PHT)],
     ("pmt-table-3", "msel-cosine"): [(6, "gray", PHT), (18, "rgb", PHT | {"msel"})],
     ("pmt-table-3", "msel-euclid"): [(6, "gray", PHT), (18, "rgb", PHT | {"msel"})],
     ("pmt-table-3", "dcl-hard"): [(6, "gray", PHT), (18, "rgb", PHT | {"dcl"})],
     ("pmt-table-3", "dcl-all"): [(6, "gray", PHT), (18, "rgb", PHT | {"dcl"})],
     ("pmt-table-3", "dcl-dyn"): [(6, "gray", PHT), (18, "rgb", PHT | {"dcl"})],
     ("pmt-table-3", "msel-euclid-dcl-dyn"): [(6, "gray", PHT), (18, "rgb", PHT | {"msel", "dcl"})],
-    ("pmt-table-4", "ours"): [(6, "gray", PHT), (18, "rgb", PHT | {"msel", "dcl"})],
     ("pmt-table-6", "pmt"): [(6, "gray", PHT), (30, "rgb", PHT | {"msel", "dcl"})],
 }
 

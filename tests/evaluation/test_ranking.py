@@ -169,23 +169,10 @@ def test_numba_is_not_imported_before_something_is_ranked():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def realistic_case(num_queries, num_gallery, num_ids):
-    """Random distances; each identity has gallery images of cameras 1, 2, 4 and 5 in turn, as in multi-shot."""
-    generator = np.random.default_rng(0)
-    return (
-        generator.random((num_queries, num_gallery), np.float32),
-        generator.integers(0, num_ids, num_queries),
-        np.arange(num_gallery) * num_ids // num_gallery,
-        generator.choice([3, 6], num_queries),
-        np.resize(np.repeat([1, 2, 4, 5], 10), num_gallery),
-    )
-
-
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("num_ids", [40, 4])
 def test_memory_beyond_the_matrix_is_less_than_a_copy(dtype, num_ids):
-    distance, *rest = realistic_case(600, 800, num_ids)
-    distance = distance.astype(dtype)
+    distance, *rest = random_case(np.random.default_rng(0), 600, 800, num_ids, dtype, ties=False)
     distance[rest[0][:, None] == rest[1]] = 2  # the worst case: all other images come before the matches
     evaluate_ranking(distance, *rest)
     tracemalloc.start()
