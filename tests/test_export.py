@@ -152,18 +152,23 @@ def prepare(path, info, decoding):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_the_file_says_where_it_comes_from(run_export, checkpoints, trained, tmp_path, kind):
-    run_export("mun", "--format", kind, "--modality", "infrared", "--output", f"night.{kind}")
-    assert [path.name for path in tmp_path.iterdir()] == [f"night.{kind}"]
+def test_the_file_says_where_it_comes_from(exported, checkpoints, trained, tmp_path, kind):
+    path = exported("mun", kind) / f"out-infrared.{kind}"
     (tmp_path / "any").touch()
-    assert (tmp_path / f"night.{kind}").stat().st_mode == (tmp_path / "any").stat().st_mode
-    info = stored_in(tmp_path / f"night.{kind}")
+    assert path.stat().st_mode == (tmp_path / "any").stat().st_mode
+    info = stored_in(path)
     checkpoint = json.loads(info["checkpoint"])
     assert checkpoint["sha256"] == hashlib.sha256(checkpoints["mun"].read_bytes()).hexdigest()
     assert (checkpoint["file"], checkpoint["epoch"]) == ("mun.safetensors", 1)
     assert (info["model"], info["modality"]) == ("mun", "infrared")
     assert list(json.loads(info["decoding"])) == ["infrared"]
     assert check_config(json.loads(info["config"]), "file") == trained["mun"].config
+
+
+def test_one_modality_is_exported_alone_if_asked_to(run_export, tmp_path):
+    run_export("mun", "--format", "onnx", "--modality", "infrared", "--output", "night.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["night.onnx"]
+    assert stored_in(tmp_path / "night.onnx")["modality"] == "infrared"
 
 
 def test_a_fixed_batch_is_fixed(run_export, trained, tmp_path):

@@ -143,12 +143,9 @@ FIRST = "vis/0001/0001_c01_s101_f0_vis.jpg 0\n"
     ("name", "content", "says"),
     [
         ("vis", None, r"vis: no such folder; data\.root must hold vis, nir, test_vis"),
-        ("test_nir", None, r"test_nir: no such folder; data\.root must hold vis, nir, test_vis"),
-        ("idx", None, r"idx: no such folder; data\.root must hold vis, nir, test_vis"),
         ("idx/train_nir.txt", None, r"train_nir\.txt: no such list"),
         ("idx/test_id.txt", None, r"test_id\.txt: no such list"),
         ("idx/train_vis.txt", FIRST + "vis/0001/0001_c01_s1_f1_vis.jpg", r"not 'path label'.*1 \(line 2 "),
-        ("idx/train_vis.txt", FIRST + "vis/0001/0001_c01_s1_f1_vis.jpg one", r"train_vis\.txt: .*line 2 '.* one'"),
         ("idx/train_vis.txt", FIRST + "vis/0001/photo.jpg 0", r"without a camera.*1 \(line 2 'vis/0001/photo\.jpg'\)"),
         ("idx/test_id.txt", "3,three,351", r"test_id\.txt:1: fields that are not identities: 1 \('three'\)"),
         ("idx/test_id.txt", "\n", r"test_id\.txt:1: lists no identity"),
