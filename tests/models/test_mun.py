@@ -1,4 +1,4 @@
-"""MUN: what training and evaluation return, what only training has, and the variants that the ladder leaves out."""
+"""MUN: its equations, what only training has, and the variants that the ladder leaves out."""
 
 import re
 from collections import Counter

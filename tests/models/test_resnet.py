@@ -1,4 +1,4 @@
-"""ResNet-50: its parts, against torchvision's at odd sizes and another stride, and weights from a file."""
+"""ResNet-50: its parts, and weights from a file. The ladder compares it with torchvision's."""
 
 import numpy as np
 import pytest
