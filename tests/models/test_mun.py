@@ -106,6 +106,18 @@ def test_without_memory_the_prototypes_are_the_pooled_features():
     assert_prototypes_are_features(outputs_of(build(memory="none")))
 
 
+def test_beta_rises_linearly_and_weighs_the_prototypes():
+    for beta in (0.25, 1.0):
+        model = build()
+        first = outputs_of(model)
+        second = outputs_of(model, beta, batch()[:, :, ::-1])  # from 1e-8 to 1; of other pictures
+        for modality in ("visible", "infrared", "auxiliary"):
+            before, after = (getattr(outputs, f"{modality}_prototypes") for outputs in (first, second))
+            expected = beta * getattr(second, modality) + (1 - beta) * before
+            assert np.abs(getattr(second, modality) - before).max() > 0.01
+            np.testing.assert_allclose(after, expected, rtol=0, atol=1e-6)
+
+
 @EVERY
 def test_an_inference_model_is_the_same_without_the_training_only_parts(options):
     model = build(**options).set_train(False)
