@@ -60,7 +60,8 @@ def agree_pair(pair: tuple[nn.Cell, torch.nn.Module], *inputs: Any, modes: str =
     return from_saved_buffers(pair[0], *(of(pair, inputs) for of in compared[modes]))
 
 
-def noise(shape: tuple[int, int, int], rates: tuple[float, ...] = (0.0,)) -> tuple[np.ndarray, ...]:
+def noise(shape: tuple[int, int, int], rates: tuple[float, ...] = (0.0, 0.0)) -> tuple[np.ndarray, ...]:
+    """Draw noise. rates: of two layers at least, as MindSpore's RightShift refuses [1, N] on a GPU."""
     return tuple(part.asnumpy() for part in mindspore_noise.draw_noise(ms.Tensor(KEY), shape, rates, 0.0))
 
 
