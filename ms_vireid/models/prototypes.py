@@ -65,9 +65,9 @@ class ModalityPrototypes(nn.Cell):
         return labels * self.num_instances + slot % self.num_instances
 
 
-def accumulated(distilled: Tensor, beta: Tensor | float, before: Tensor, seen: Tensor) -> Tensor:
+def accumulated(distilled: Tensor, beta: Tensor | float, before: Tensor, written: Tensor) -> Tensor:
     """Eqs. 13 and 14 from W_p Z [3, PK, C], the previous rows, and which of these have been written [3, PK]."""
-    ratio = ops.where(seen > 0, beta, 1.0).unsqueeze(-1)  # [3, PK, 1]
+    ratio = ops.where(written > 0, beta, 1.0).unsqueeze(-1)  # [3, PK, 1]
     return ratio * distilled + (1.0 - ratio) * ops.stop_gradient(before)
 
 

@@ -40,6 +40,6 @@ class ModalityPrototypes(nn.Module):
         return labels.long() * self.num_instances + slot % self.num_instances
 
 
-def accumulated(distilled: Tensor, beta: Tensor | float, before: Tensor, seen: Tensor) -> Tensor:
-    ratio = torch.where(seen > 0, beta, 1.0).unsqueeze(-1)  # [3, PK, 1]
+def accumulated(distilled: Tensor, beta: Tensor | float, before: Tensor, written: Tensor) -> Tensor:
+    ratio = torch.where(written > 0, beta, 1.0).unsqueeze(-1)  # [3, PK, 1]
     return ratio * distilled + (1.0 - ratio) * before.detach()
