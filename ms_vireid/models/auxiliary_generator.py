@@ -154,8 +154,8 @@ class AuxiliaryGenerator(nn.Cell):
         self.visible_learner = IntraModalityLearner(channels, expansion, kernel_order, layer_scale)
         self.infrared_learner = IntraModalityLearner(channels, expansion, kernel_order, layer_scale)
         self.cross_learner = CrossModalityLearner(channels, ratios, layer_scale)
-        learners, cross = (self.visible_learner, self.infrared_learner), self.cross_learner
-        self.recomputed = tuple(cell for learner in learners for cell in (learner.expand, learner.spatial))
+        visible, infrared, cross = self.visible_learner, self.infrared_learner, self.cross_learner
+        self.recomputed = (visible.expand, visible.spatial, infrared.expand, infrared.spatial)
         self.recomputed += (*cross.transposed, cross.concat)
 
     def construct(self, visible: Tensor, infrared: Tensor) -> Tensor:

@@ -151,12 +151,9 @@ class VisionTransformer(nn.Cell):
         self.cls_token = Parameter(initializer(Normal(0.02), (1, 1, embed_dim), ms.float32), name="cls_token")
         self.pos_embed = Parameter(initializer(Normal(0.02), (1, self.tokens, embed_dim), ms.float32), name="pos_embed")
         self.pos_drop = Dropout(dropout, layer=0)
-        self.blocks = nn.CellList(
-            [
-                Block(embed_dim, num_heads, mlp_ratio, dropout, self.path_rates[2 * index], index=index)
-                for index in range(depth)
-            ]
-        )
+        rates = self.path_rates[::2]  # of each block's two branches
+        blocks = [Block(embed_dim, num_heads, mlp_ratio, dropout, rates[i], index=i) for i in range(depth)]
+        self.blocks = nn.CellList(blocks)
         self.norm = layer_norm(embed_dim)
 
     def construct(self, images: Tensor, key: Tensor | None = None) -> Tensor:

@@ -122,10 +122,9 @@ class VisionTransformer(nn.Module):
         self.cls_token = nn.Parameter(nn.init.normal_(torch.empty(1, 1, embed_dim), std=0.02))
         self.pos_embed = nn.Parameter(nn.init.normal_(torch.empty(1, self.tokens, embed_dim), std=0.02))
         self.pos_drop = Dropout(dropout, layer=0)
-        self.blocks = nn.ModuleList(
-            Block(embed_dim, num_heads, mlp_ratio, dropout, self.path_rates[2 * index], index=index)
-            for index in range(depth)
-        )
+        rates = self.path_rates[::2]  # of each block's two branches
+        blocks = [Block(embed_dim, num_heads, mlp_ratio, dropout, rates[i], index=i) for i in range(depth)]
+        self.blocks = nn.ModuleList(blocks)
         self.norm = layer_norm(embed_dim)
 
     def forward(self, images: Tensor, key: Tensor | None = None) -> Tensor:
