@@ -68,7 +68,8 @@ class OnOutputs(nn.Cell):
             rows = outputs[place]
             inputs += (l2_normalise(rows) if self.normalised else rows,)
         if self.labelled:
-            inputs += (labels[: inputs[0].shape[0]],)
+            rows = inputs[0].shape[0]
+            inputs += (labels if rows == len(labels) else labels[:rows],)
         return self.loss(*inputs, *self.further)
 
 

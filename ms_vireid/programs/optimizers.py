@@ -9,7 +9,7 @@ from mindspore import Tensor, mint, nn, ops
 _adamw = ops.AdamWeightDecay()
 _along_buffer, _along_buffer_nesterov = ops.ApplyMomentum(), ops.ApplyMomentum(use_nesterov=True)
 _along_gradient = ops.ApplyGradientDescent()
-_ONE = Tensor(1.0, ms.float32)
+_ZERO, _ONE = Tensor(0.0, ms.float32), Tensor(1.0, ms.float32)
 
 
 def adamw_scalars(self: nn.Cell, step: int, learning_rates: Sequence[float]) -> np.ndarray:
@@ -31,10 +31,12 @@ def adamw_scalars(self: nn.Cell, step: int, learning_rates: Sequence[float]) -> 
 
 def adamw(self: nn.Cell, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
     numbers, columns = scalars.reshape(-1), scalars.shape[1]
-    beta1, beta2 = numbers[3], numbers[4]
+    eps, beta1, beta2 = numbers[2], numbers[3], numbers[4]  # of all groups: each slice is a launch
+    decaying = columns * self.decays.index(max(self.decays))  # those that decay do so alike
     for i in range(len(self.weights)):
-        row = columns * self.group_of[i]
-        lr, decay, eps = numbers[row], numbers[row + 1], numbers[row + 2]
+        group = self.group_of[i]
+        lr = numbers[columns * group]
+        decay = numbers[decaying + 1] if self.decays[group] > 0.0 else _ZERO
         buffers = self.weights[i], self.exp_avg[i], self.exp_avg_sq[i]
         _adamw(*buffers, lr, beta1, beta2, eps, decay, gradients[i])
     _clamp(self)

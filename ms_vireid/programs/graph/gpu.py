@@ -162,6 +162,9 @@ _fill = ops.FillV2()
 _MOST_JOINED = 3  # parts: each but the last is a pass over the whole
 
 
+_TRUE = Tensor([True])
+
+
 @ops.constexpr
 @cache
 def _query_scales(width: int, head_dim: int, dtype: ms.Type) -> Tensor:
@@ -175,7 +178,8 @@ def _dropped(self: Dropout, noise: Noise) -> Tensor:
     """Two tensors are compared in a third of the time that a tensor and a number take."""
     positions = noise[0]
     numbers = self.numbers(positions)
-    limit = positions.reshape(-1)[:1] & 0 | self.limit  # of a number alone the compiler makes a tensor that stays
+    # Of a number alone the compiler makes a tensor that stays.
+    limit = ops.masked_fill(positions.reshape(-1)[:1], _TRUE, self.limit)
     return numbers < _fill(numbers.shape, limit.reshape(()))
 
 
