@@ -65,6 +65,7 @@ def test_a_step_hardly_waits(by_default):
     assert sum(step.allocations for step in steps) == 0
 
 
+SWITCHES = {"amp": "train.amp=float16", "recompute": "train.recompute=true"}
 COMPILED = {
     "pmt recompute": (
         "pmt",
@@ -79,7 +80,7 @@ COMPILED = {
         one_stage("id: {}, pht: {stage: 2, reduction: sum}, msel: {}, dcl: {negatives: hard}"),
     ),
     **{
-        f"{family} {' '.join(switches)}": (family, *(f"train.{switch}=true" for switch in switches))
+        f"{family} {' '.join(switches)}": (family, *(SWITCHES[switch] for switch in switches))
         for family in ("agw", "mun")
         for switches in (("amp",), ("amp", "recompute"))
     },
@@ -117,7 +118,7 @@ def test_the_page_has_what_the_steps_call(by_default, counting_worker):
     ids=lambda part: part if isinstance(part, str) else " ".join(part) or "float32",
 )
 def test_a_method_trains_in_pynative(pynative_worker, tmp_path, family, switches):
-    options = ["train.program=operators", "train.iterations=2", *(f"train.{switch}=true" for switch in switches)]
+    options = ["train.program=operators", "train.iterations=2", *(SWITCHES[switch] for switch in switches)]
     pynative_worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options))
 
 
