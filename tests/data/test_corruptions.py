@@ -250,36 +250,6 @@ def test_motion_blur_moves_a_point_along_one_line():
         assert np.abs(rows - 100 - slope * (columns - 70)).max() < 1.1  # whole pixels on a straight line
 
 
-def swapped_one_by_one(size, reach, rng):
-    """The published loop; pixels within `reach` of the border do not start a swap."""
-    order = np.arange(size[0] * size[1]).reshape(size)
-    for row in range(size[0] - reach, reach, -1):
-        for column in range(size[1] - reach, reach, -1):
-            down, right = rng.integers(-reach, reach, 2)
-            there = row + down, column + right
-            order[row, column], order[there] = order[there], order[row, column]
-    return order.reshape(-1)
-
-
-def distances(order, size):
-    """Root mean square of how far the pixels away from the border have come, in rows and in columns."""
-    moved = np.stack(np.divmod(order, size[1])) - np.stack(np.divmod(np.arange(len(order)), size[1]))
-    return np.sqrt(np.mean(moved.reshape(2, *size)[:, 15:-15, 15:-15] ** 2, axis=(1, 2)))
-
-
-@pytest.mark.parametrize("reach", [1, 2, 3, 4])
-def test_glass_blur_swaps_pixels_as_far_as_the_published_loop_does(reach):
-    size = (120, 120)
-    vectorised = corruptions._swapped_places(size, reach, 1.0, np.random.default_rng(0))
-    assert np.array_equal(np.sort(vectorised), np.arange(120 * 120))
-    expected = distances(swapped_one_by_one(size, reach, np.random.default_rng(1)), size)
-    # The loop carries a few pixels along its way, which makes its spread up to 10% wider.
-    np.testing.assert_allclose(distances(vectorised, size), expected, rtol=0.15)
-    half = corruptions._swapped_places(size, reach, 0.5, np.random.default_rng(0))  # of a picture half as high
-    # Whole pixels: rounding adds a quarter of a pixel, which is much of a reach of one.
-    assert reach < 4 or distances(half, size) == pytest.approx(distances(vectorised, size) / 2, rel=0.15)
-
-
 def test_brightness_and_saturation_are_those_of_hsv():
     pixels = noise_picture((12, 8))
     pixels[0, :3] = [[0, 0, 0], [90, 90, 90], [255, 255, 255]]
