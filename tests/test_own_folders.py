@@ -74,10 +74,6 @@ def test_a_person_has_one_name_everywhere(folder, capsys):
     assert found["identity"] == "anna"
     assert {(hit["identity"], hit["match"]) for hit in found["hits"]} == {(name, name == "anna") for name in names}
     assert re.search("yes +- +anna  anna/0.jpg", capsys.readouterr().out)
-    Path("people/visible/0012/0.jpg").unlink()
-    Path("people/visible/0012/1.jpg").unlink()
-    said = refusal(capsys, command, "ms_vireid/train.py", *QUICK, "--output", "again")
-    assert "people: folders of identities without a picture: 1 (visible/0012)" in said
 
 
 def test_pictures_of_every_suffix_are_read_and_other_files_named(folder, caplog, capsys):
