@@ -1,1 +1,1 @@
-"""The papers' tables: which rows they have, the runs that rows need, and our numbers beside the printed ones."""
+"""The papers' tables: their rows, the runs that these need, and our numbers beside the printed ones."""

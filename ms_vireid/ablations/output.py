@@ -23,11 +23,11 @@ Heading = tuple[str, str, str]  # group of columns, metric, kind of number
 
 @dataclass(frozen=True)
 class RowResult:
-    """One row's trainings: how many are planned, and how many of them have all their evaluations.
+    """The state of a row's trainings.
 
-    metrics: by group of columns, the metrics (fractions) of every complete training. failure: why one failed, in one
-    line. note: what else a reader should know. marks: in which ways less than the paper's. runs: one record a training,
-    for JSON.
+    metrics: by group of columns, the metrics (fractions) of every complete training. planned, complete: numbers of
+    trainings; complete ones have all their evaluations. failure: why one failed, in one line. note: for readers. marks:
+    what is less than in the paper. runs: one record a training, for JSON.
     """
 
     row: Row
@@ -41,7 +41,7 @@ class RowResult:
 
     @property
     def label(self) -> str:
-        """The row's, with the marks: for where our number stands beside the published one."""
+        """The row's label with the marks, for parts that show our number beside the published one."""
         return f"{self.row.marked_label} ({', '.join(self.marks)})" if self.marks else self.row.marked_label
 
     @property
@@ -56,20 +56,20 @@ class RowResult:
 
 
 def row_result(columns: Sequence[Column], row: Row, trainings: Sequence[Training], failure: str | None) -> RowResult:
-    """Read from the run folders; `failure` is this process's."""
+    """Collect a row's results from its run folders. failure: of a training in this process."""
     metrics: list[list[dict[str, float]]] = [[] for _ in columns]
     records, notes = [], []
     for one in trainings:
         if problem := _problem(one):
             notes.append(problem)
-        found = {search: None if problem else read_metrics(one.folder, search) for search in one.searches}
+        results = {search: None if problem else read_metrics(one.folder, search) for search in one.searches}
         for column, values in zip(columns, metrics, strict=True):
-            if column.data == one.data_set and found[column.search]:
-                values.append(found[column.search])
-        begun = one.folder.has_run() and not problem
+            if column.data == one.data_set and results[column.search]:
+                values.append(results[column.search])
+        started = one.folder.begun() and not problem
         trial = one.config.data.trial if one.config.data.name == "regdb" else None
         record = {"folder": str(one.folder.path), "data": one.config.data.name, "trial": trial}
-        status = "complete" if all(found.values()) else "begun" if begun else "not run"
+        status = "complete" if all(results.values()) else "begun" if started else "not run"
         records.append(record | {"seed": one.config.seed, "status": status})
     complete = sum(record["status"] == "complete" for record in records)
     note = notes[0] if notes else None
@@ -77,7 +77,7 @@ def row_result(columns: Sequence[Column], row: Row, trainings: Sequence[Training
 
 
 def _problem(one: Training) -> str | None:
-    """Why a training's folder has no numbers for a table, though a run is there."""
+    """Say why the run in a training's folder has no numbers for a table; None if it may have."""
     try:
         differs = one.differs()
     except InputError as error:
@@ -86,7 +86,7 @@ def _problem(one: Training) -> str | None:
 
 
 def _marks(trainings: Sequence[Training]) -> tuple[str, ...]:
-    """Where trainings are less than the papers', which start from ImageNet weights and average RegDB's ten splits."""
+    """Mark what is less than in the papers, which start from ImageNet weights and average RegDB's ten splits."""
     splits = {one.config.data.trial for one in trainings if one.config.data.name == "regdb"}
     marks = ["from scratch"] if any(one.config.model.from_scratch for one in trainings) else []
     return (*marks, "one split of RegDB") if len(splits) == 1 else tuple(marks)
@@ -94,8 +94,10 @@ def _marks(trainings: Sequence[Training]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table, in percent: of the complete trainings, and of the first row's with the same seeds and
-    splits in the same order."""
+    """One number of a table, in percent.
+
+    values: of the complete trainings. first: of the first row's, with the same seeds and splits in the same order.
+    """
 
     values: tuple[float, ...]
     published: float | None
@@ -116,14 +118,14 @@ class Cell:
 
     @property
     def gain(self) -> tuple[float, float] | None:
-        """What this row is above the first: mean over the trainings and standard error; None for less than two."""
+        """The gain over the first row: mean over the trainings and standard error; None for less than two."""
         if len(self.values) < 2 or len(self.first) != len(self.values):
             return None
         gains = np.subtract(self.values, self.first)
         return float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
 
     def text(self, kind: str, failed: bool = False) -> str:
-        """As a table shows the number of that kind."""
+        """Format the number of that kind for a table."""
         if kind == "ours":
             mean = "failed" if failed and not self.values else _number(self.mean)
             return mean if self.std is None else f"{mean} ± {_number(self.std)}"
@@ -133,8 +135,8 @@ class Cell:
 
 
 def require_own(folder: Path, trainings: Sequence[Training]) -> None:
-    """Raise InputError if a file that the table would write, or a log that it would add to, is somebody else's: its
-    folder has neither our table.json nor a run."""
+    """Raise InputError if a file that the table would write, or a log that it would add to, is not ours: its folder has
+    neither our table.json nor a run."""
     derived = [folder / JSON] if os.path.lexists(folder / JSON) else [folder / MARKDOWN]
     if not (folder / JSON).exists():
         derived += [one.log for one in trainings if not one.folder.has_run()]
@@ -147,7 +149,7 @@ def require_own(folder: Path, trainings: Sequence[Training]) -> None:
 
 @dataclass(frozen=True)
 class Report:
-    """A table with our numbers. columns: those that were run. results: by row. notes: lines under the title."""
+    """A table with our numbers. columns: those that are run. results: one a row. notes: lines under the title."""
 
     name: str
     table: Table
@@ -157,7 +159,7 @@ class Report:
     notes: list[str]
 
     def write(self, folder: Path) -> None:
-        """table.json and table.md; raises InputError if the folder cannot be written."""
+        """Write table.json and table.md. Raises InputError if the folder cannot be written."""
         make_folder(folder)
         write_json(folder / JSON, self.as_dict())  # first: see `require_own`
         write_text(folder / MARKDOWN, self.markdown())
@@ -181,7 +183,7 @@ class Report:
         return "\n".join(lines) + "\n"
 
     def as_dict(self) -> dict:
-        """Percent throughout; `gain`: above the first row, seed by seed, and its standard error."""
+        """Return table.json: percent throughout; `gain` over the first row, seed by seed, with its standard error."""
         rows = []
         for result in self.results:
             numbers = [
@@ -195,16 +197,16 @@ class Report:
         return about | {"demo": self.demo, "notes": self.notes, "rows": rows}
 
     def remarks(self) -> list[str]:
-        """What a reader should know about single rows."""
+        """Remark on single rows, one line each."""
         remarks = []
         for result in self.results:
-            said = {"failed": f"failed: {result.failure}", "partly run": f"{result.complete} of {result.planned} runs"}
-            texts = filter(None, (said.get(result.status), result.note, result.row.stand_in))
+            state = {"failed": f"failed: {result.failure}", "partly run": f"{result.complete} of {result.planned} runs"}
+            texts = filter(None, (state.get(result.status), result.note, result.row.stand_in))
             remarks += [printable(f"{result.row.label}: {text}") for text in texts]
         return remarks
 
     def _parts(self) -> Iterator[tuple[str, list[Heading], list[list[str]]]]:
-        """Tables one under the other: caption, headings and rows."""
+        """Yield the parts of the table: caption, headings and rows."""
         run = [result for result in self.results if result.row.config]
         if self.demo:
             yield self._part("Ours, on the synthetic set:", self.columns, run, ("ours",))
@@ -237,22 +239,22 @@ class Report:
 
     @property
     def _first(self) -> RowResult:
-        """The row that the others are compared with: the first that is run."""
+        """The row to compare the others with: the first that is run."""
         return next(result for result in self.results if result.row.config)
 
     def _numbers(self, result: RowResult) -> Iterator[tuple[Column, str, Cell]]:
-        """The numbers of a row, each with the published one; a demonstration has none to compare with."""
+        """Yield the numbers of a row, each with the published one, which a demonstration cannot be compared with."""
         printed = {} if self.demo else self.table.published(result.row)
         compared = result is not self._first and result.status == self._first.status == "complete"
         for column, runs, first in zip(self.columns, result.metrics, self._first.metrics, strict=True):
             for metric in column.metrics:
                 values = tuple(100 * run[metric] for run in runs)
-                of_first = tuple(100 * run[metric] for run in first) if compared else ()
-                yield column, metric, Cell(values, printed.get((column.name, metric)), of_first)
+                reference = tuple(100 * run[metric] for run in first) if compared else ()
+                yield column, metric, Cell(values, printed.get((column.name, metric)), reference)
 
 
 def format_published(name: str, table: Table) -> str:
-    """A table's rows by name with their printed numbers, for `--list`."""
+    """Format a table's rows by name with their printed numbers, for `--list`."""
     headings = [(column.name, COLUMNS[metric]) for column in table.columns for metric in column.metrics]
     rows = [[row.name, row.marked_label, *map(_number, table.published(row).values())] for row in table.rows]
     return f"{name}: {table.heading}\n" + aligned([("", "row"), ("", ""), *headings], rows, left=2)

@@ -8,7 +8,7 @@ from ms_vireid.ablations.tables import Row, Search, Table, config_of, list_table
 from ms_vireid.config import FREE_KEYS, Config, EvaluationConfig, differing_keys, dump_config, flat, load_config
 from ms_vireid.engine.run_folder import RunFolder
 
-# What may differ from a row's recipe: nothing that the papers state. (Searches are compared on their own.)
+# Keys that may differ from a row's recipe: the papers state none of them. (Searches are compared separately.)
 NOT_OF_THE_RECIPE = (
     *FREE_KEYS,
     "seed",
@@ -22,12 +22,12 @@ NOT_OF_THE_RECIPE = (
     "train.select",
 )
 
-SearchKey = tuple[str, ...]  # what tells one search on a data set from another
+SearchKey = tuple[str, ...]  # identifies a search on a data set, in words
 
 
 @dataclass
 class Published:
-    """Printed numbers, in percent by metric, of one search of a row, and where they are printed."""
+    """Printed numbers of one search of a row, in percent by metric, and their sources."""
 
     search: SearchKey
     sources: list[str]
@@ -45,7 +45,7 @@ class Published:
 
 
 def search_key(data: str, evaluation: EvaluationConfig, search: Search | None = None) -> SearchKey:
-    """Of a configured evaluation, or of another `search` on the same data set."""
+    """Identify a configured evaluation, or another `search` on the same data set."""
     mode, shots, direction = evaluation.mode, evaluation.shots, evaluation.direction
     if search is not None:
         mode, shots, direction = search.mode or mode, search.shots or shots, search.direction or direction
@@ -58,7 +58,7 @@ def search_key(data: str, evaluation: EvaluationConfig, search: Search | None = 
 
 
 def further_results(folder: RunFolder, config: Config) -> Iterator[tuple[SearchKey, str]]:
-    """What `ablate.py` evaluated besides result.json: each search with the name of its file."""
+    """List the searches that `ablate.py` evaluated besides result.json, each with the name of its file."""
     for search in dict.fromkeys(c.search for name in list_tables() for c in load_table(name).columns if c.search):
         path = result_file(folder, search)
         if path.exists():
@@ -66,27 +66,27 @@ def further_results(folder: RunFolder, config: Config) -> Iterator[tuple[SearchK
 
 
 def published_results(config: Config) -> list[Published]:
-    """What the papers print for a run of this configuration; equal numbers of several tables are one item."""
-    data, found = config.data.name, []
+    """List the papers' numbers for this configuration; equal numbers of several tables are one item."""
+    data, printed = config.data.name, []
     for name in list_tables():
         table = load_table(name)
         for row in table.rows if data in table.sets else ():
             if row.published and row.config and not row.stand_in:
                 recipe = load_config(config_of(name, row, data), [*row.overrides, *table.sets[data]])
                 if not _differences(config, recipe):
-                    found += _printed(table, row, recipe)
+                    printed += _printed(table, row, recipe)
     merged: list[Published] = []
-    for one in sorted(found, key=lambda one: len(one.metrics), reverse=True):
-        holding = (m for m in merged if m.search == one.search and one.metrics.items() <= m.metrics.items())
-        if held := next(holding, None):
-            held.sources += [source for source in one.sources if source not in held.sources]
+    for one in sorted(printed, key=lambda one: len(one.metrics), reverse=True):
+        same = (m for m in merged if m.search == one.search and one.metrics.items() <= m.metrics.items())
+        if earlier := next(same, None):
+            earlier.sources += [source for source in one.sources if source not in earlier.sources]
         else:
             merged.append(one)
     return merged
 
 
 def _printed(table: Table, row: Row, recipe: Config) -> Iterator[Published]:
-    """The row's numbers on the recipe's data set."""
+    """Yield the row's numbers on the recipe's data set."""
     numbers = table.published(row)
     for column in table.columns:
         if column.data == recipe.data.name:
@@ -96,7 +96,7 @@ def _printed(table: Table, row: Row, recipe: Config) -> Iterator[Published]:
 
 
 def _differences(config: Config, recipe: Config) -> list[str]:
-    """Keys in which a run differs from a row's recipe, which starts from ImageNet weights."""
+    """List the keys in which a run differs from a row's recipe, which starts from ImageNet weights."""
     ours, printed = (flat(dump_config(one)) for one in (config, recipe))
     ours["model.pretrained"], printed["model.pretrained"] = not config.model.from_scratch, True
     return differing_keys(ours, printed, NOT_OF_THE_RECIPE)

@@ -1,4 +1,4 @@
-"""The trainings that a table needs: their recipes, folders and states, and how one is made."""
+"""The trainings that a table needs: their recipes and folders, and how to run them."""
 
 import json
 import shlex
@@ -22,7 +22,7 @@ from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder
 from ms_vireid.evaluation.protocol import protocol_trials, require_choices
 from ms_vireid.files.checks import read_json, require_file
 
-# Beginnings of keys that no result depends on; pictures are compared by their checksum, wherever they lie.
+# Prefixes of keys that no result depends on; pictures are compared by their checksum, wherever they lie.
 IDLE_KEYS = (
     "data.root",
     "data.workers",
@@ -37,7 +37,7 @@ IDLE_KEYS = (
 
 @dataclass(frozen=True)
 class Training:
-    """One training of one row on one data set, and the searches that its model is evaluated on."""
+    """One training of one row on one data set, and the searches that evaluate its model."""
 
     row: Row
     data_set: str
@@ -52,9 +52,9 @@ class Training:
         return self.folder.path / "log.txt"
 
     def differs(self) -> str | None:
-        """In which keys the run in the folder differs from this one; None without such a run. Raises InputError if its
-        record is damaged."""
-        if not self.folder.has_run():
+        """Name the keys in which the folder's run differs from this one; None if there is no such run or key. Raises
+        InputError if its record is damaged."""
+        if not self.folder.begun():
             return None
         record = self.folder.read_record()
         try:
@@ -64,22 +64,21 @@ class Training:
         return summary(keys) if keys else None
 
     def check_weights(self) -> None:
-        """Raise InputError for ImageNet weights that are not there, unless the training has ended."""
+        """Raise InputError if ImageNet weights are missing, unless the training has ended."""
         if not self.config.model.from_scratch and not self.folder.result.exists():
             require_file(expand_user(self.config.model.pretrained), "weight file")
 
     def make(self, device: str) -> str | None:
-        """Train (or go on with) and evaluate what is not there yet; returns why it failed, or None.
+        """Train, or go on training, then make the missing evaluations; return why that failed, or None.
 
         Raises:
-            KeyboardInterrupt: on Ctrl-C or SIGTERM, with the run left resumable.
+            KeyboardInterrupt: on Ctrl-C or SIGTERM; the run can be resumed.
         """
-        log = self.log
         if self.folder.result.exists():
             say("trained already")
         else:
             options = ["--output", str(self.folder.path), "--resume", "auto", "--device", device]
-            if reason := start("train", [*self.arguments, *options], log):
+            if reason := start("train", [*self.arguments, *options], self.log):
                 return reason
         for search in self.searches:
             path = result_file(self.folder, search)
@@ -91,17 +90,17 @@ class Training:
                 options = ["--checkpoint", str(self.folder.model), "--json", str(path), "--device", device]
                 if root := self.config.data.root:  # the pictures may have moved since the training
                     options += ["--data-root", str(root)]
-                if reason := start("evaluate", [*options, *search.options()], log):
+                if reason := start("evaluate", [*options, *search.options()], self.log):
                     return reason
         return None
 
 
 @dataclass
 class Plan:
-    """A table's trainings, and what the command line asks of them.
+    """A table's trainings, by the options of the command line.
 
-    name: as `load_table` takes it. roots: folders by data set. weights: ImageNet weights by model. seeds, trials: as
-    many of each row, and of RegDB's splits; None: the table's.
+    name: as in `load_table`. roots: folders by data set. weights: ImageNet weights by model. seeds, trials: number of
+    seeds of each row and of RegDB's splits; None: the table's.
     """
 
     name: str
@@ -124,28 +123,28 @@ class Plan:
         self.columns = [column for column in self.table.columns if column.data in self.sets]
         if self.demo:
             self.columns = _demo_columns(self.columns)
-        self._read = cache(read_data)  # once for all rows that share it: listing SYSU-MM01 takes seconds
+        self._read = cache(read_data)  # once for all rows: listing SYSU-MM01 takes seconds
         self._check_evaluation = cache(self._check_evaluation)
 
     def trainings(self, rows: list[Row]) -> list[Training]:
-        """Of `rows`: splits outermost, then seeds, rows and data sets.
+        """List the trainings of `rows`: splits outermost, then seeds, rows and data sets.
 
         Raises:
             InputError: overrides that do not fit a row, or data that cannot be read.
         """
-        found = [one for row in rows if row.config for data_set in self.sets for one in self._of_row(row, data_set)]
+        trainings = [one for row in rows if row.config for name in self.sets for one in self._of_row(row, name)]
         order = {row.name: i for i, row in enumerate(rows)}
-        return sorted(found, key=lambda one: (one.config.data.trial, one.config.seed, order[one.row.name]))
+        return sorted(trainings, key=lambda one: (one.config.data.trial, one.config.seed, order[one.row.name]))
 
     def fitting_trainings(self, row: Row) -> list[Training]:
-        """As `trainings` of a row that was not asked for; none if the overrides do not fit it."""
+        """As `trainings`, of a row that --rows leaves out; none if the overrides do not fit it."""
         try:
             return self.trainings([row])
         except InputError:
             return []
 
     def notes(self, trainings: list[Training]) -> list[str]:
-        """What a reader of these trainings' numbers should know, one line each."""
+        """Remark on the numbers of these trainings, one line each."""
         best = any(one.config.train.select == "best" for one in trainings)
         epoch = "best epoch's (on the test set)" if best else "last epoch's"
         notes = [f"percent; ours: the {epoch} model, mean over the protocol's galleries"]
@@ -168,9 +167,8 @@ class Plan:
         config = load_config(path, overrides)
         if config.data.name != data_set and not self.demo:
             problem = f"row {row.name} is on {config.data.name}, not on {data_set} as its column"
-            raise InputError(
-                f"{path}: {problem}; name another file in its configs, or set data.name={data_set} in sets"
-            )
+            remedy = f"name another file in its configs, or set data.name={data_set} in sets"
+            raise InputError(f"{path}: {problem}; {remedy}")
         if weights := self.weights.get(config.model.name):
             overrides.append(f"model.pretrained={json.dumps(weights)}")  # quoted: a path is not YAML
         elif config.model.pretrained is None:
@@ -195,10 +193,10 @@ class Plan:
                 f"no folder is given for {config.data.name}: --data-root {f'{data_set}=' if several else ''}FOLDER "
                 f"({OBTAIN[config.data.name]}); --demo runs without it"
             )
-        identities, checksum = self._data(config.data)
-        for column in self.columns:
-            if column.data == data_set:
-                self._check_search(column, config)
+        data = self._read(config.data)
+        columns = [column for column in self.columns if column.data == data_set]
+        for column in columns:
+            self._check_search(column, config)
         folder = self.folder / row.name
         if several and not self.demo:
             folder /= data_set
@@ -208,23 +206,18 @@ class Plan:
             row,
             data_set,
             ["--config", str(path), *overrides],
-            config.with_num_classes(identities),
-            checksum,
+            config.with_num_classes(data.train.num_identities),
+            data.checksum,
             RunFolder(folder / f"seed{config.seed}"),
-            tuple(dict.fromkeys(column.search for column in self.columns if column.data == data_set)),
+            tuple(dict.fromkeys(column.search for column in columns)),
         )
 
-    def _data(self, config: DataConfig) -> tuple[int, str]:
-        """How many identities there are to train on, and the pictures' checksum."""
-        data = self._read(config)
-        return data.train.num_identities, data.checksum
-
     def _check_search(self, column: Column, config: Config) -> None:
-        """Raise InputError, now and not after the training, unless `evaluate.py` can do a column's search."""
+        """Raise InputError, before the training, unless `evaluate.py` can do a column's search."""
         where = f"{table_file(self.name)}: column {column.name}"
-        given = column.search.given if column.search else {}
-        evaluation = check_config(config.evaluation.model_dump() | given, where, EvaluationConfig)
-        require_choices(given, self._read(config.data), f"{where}: search.")
+        keys = column.search.keys if column.search else {}
+        evaluation = check_config(config.evaluation.model_dump() | keys, where, EvaluationConfig)
+        require_choices(keys, self._read(config.data), f"{where}: search.")
         self._check_evaluation(config.data, evaluation, bool(column.search and column.search.corrupted))
 
     def _check_evaluation(self, data: DataConfig, evaluation: EvaluationConfig, corrupted: bool) -> None:
@@ -238,8 +231,8 @@ def result_file(folder: RunFolder, search: Search | None) -> Path:
 
 
 def read_metrics(folder: RunFolder, search: Search | None) -> dict[str, float] | None:
-    """The mean metrics of an evaluation, as fractions; None before it was made. Raises InputError if it is damaged, or
-    of another model than the run's result."""
+    """Read the mean metrics of an evaluation, as fractions; None before it is made. Raises InputError if it is damaged,
+    or of another model than the run's result."""
     path = result_file(folder, search)
     if not path.exists():
         return None
@@ -253,18 +246,17 @@ def read_metrics(folder: RunFolder, search: Search | None) -> dict[str, float] |
 
 
 def _demo_columns(columns: list[Column]) -> list[Column]:
-    """Those that the synthetic set can have (its protocol, SYSU-MM01's, has infrared queries only), named after it."""
+    """Keep the columns of searches that the synthetic set has (all its queries are infrared), and rename them."""
     fitting = [column for column in columns if not (column.search and column.search.direction)]
     names = [f"synthetic set, {column.search.name}" if column.search else "synthetic set" for column in fitting]
     return [column.model_copy(update={"name": name}) for column, name in zip(fitting, names, strict=True)]
 
 
 def start(command: str, arguments: Sequence[str], log: Path) -> str | None:
-    """Run `python -m ms_vireid.COMMAND`, print what it prints and append that to `log`; returns None, or why it failed.
+    """Run `python -m ms_vireid.COMMAND`, print its output and append it to `log`; return None, or why it failed.
 
-    A process of its own gives its memory back, and takes no other with it when it is killed. It is in a session of its
-    own, so that Ctrl-C reaches it once, through this process; if this one is killed outright, it ends with its next
-    line of output.
+    A separate process returns its memory, and can be killed alone. It has its own session, so that Ctrl-C reaches it
+    once, through this process; if this one is killed outright, it ends at its next line of output.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after the command has ended.
@@ -272,7 +264,7 @@ def start(command: str, arguments: Sequence[str], log: Path) -> str | None:
     children: list[subprocess.Popen] = []
     stops: list[int] = []
 
-    def hand_on(number: int, _frame) -> None:
+    def forward(number: int, _frame) -> None:
         stops.append(number)
         for child in children:
             child.send_signal(number)
@@ -283,10 +275,10 @@ def start(command: str, arguments: Sequence[str], log: Path) -> str | None:
     last = ""
     with ExitStack() as restored, log.open("a", encoding="utf-8") as file:
         for number in STOPS:
-            restored.callback(signal.signal, number, signal.signal(number, hand_on))
+            restored.callback(signal.signal, number, signal.signal(number, forward))
         with subprocess.Popen(words, start_new_session=True, **output) as child:
             children.append(child)
-            if stops:  # while it was being started, with nothing to save yet
+            if stops:  # arrived during the start, with nothing to save yet
                 child.terminate()
             for line in child.stdout:
                 file.write(line)

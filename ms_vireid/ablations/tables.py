@@ -1,5 +1,5 @@
-"""Tables as data, each row a recipe: the papers' with their printed numbers, `configs/ablations/TABLE/table.yaml`, and
-one's own, any file of the same form."""
+"""Tables as data, each row a recipe: the papers', with their printed numbers, in `configs/ablations/TABLE/table.yaml`,
+and a user's own, in any file of the same form."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,7 +33,7 @@ LossName = Literal[tuple(LossConfig.model_fields)]
 
 
 class Search(Section):
-    """A search other than the one that training ends with: options of `evaluate.py`."""
+    """Options of `evaluate.py`, for a search other than the one that training ends with."""
 
     mode: Literal["all", "indoor"] | None = None
     shots: choice(1, 10) | None = None
@@ -44,7 +44,7 @@ class Search(Section):
     rerank: bool = False
 
     @property
-    def given(self) -> dict[str, Any]:
+    def keys(self) -> dict[str, Any]:
         """The keys of `evaluation` that it sets."""
         return self.model_dump(exclude={"corrupted"}, exclude_defaults=True)
 
@@ -73,23 +73,23 @@ class Column(Section):
 
 class Row(Section):
     name: Name
-    label: Line  # as printed; the name, if it is left out
-    # File, relative to the table's, or one of the project's own as configs/pmt/sysu.yaml; none for another paper's
-    # method, which is not run.
+    label: Line  # as printed; default: the name
+    # A file, relative to the table's, or one of the project's, as configs/pmt/sysu.yaml. None: another paper's method,
+    # which is not run.
     config: Word | None = None
     configs: dict[DataSet, Word] = Field(default_factory=dict)  # for data sets with their own file
-    stand_in: Line | None = None  # what is run in the place of another paper's method, and how it differs
+    stand_in: Line | None = None  # what is run in place of another paper's method, and how it differs
     overrides: tuple[Word, ...] = ()  # of the file, as on the command line
-    published: tuple[Percent | None, ...] | None = None  # one a column, as printed; none where nothing is
+    published: tuple[Percent | None, ...] | None = None  # one a column, as printed; None where nothing is
 
     @model_validator(mode="before")
     @classmethod
-    def _labelled(cls, given: Any) -> Any:
-        return {"label": given["name"]} | given if isinstance(given, dict) and "name" in given else given
+    def _labelled(cls, values: Any) -> Any:
+        return {"label": values["name"]} | values if isinstance(values, dict) and "name" in values else values
 
     @property
     def marked_label(self) -> str:
-        """The label, and whether its method is run here."""
+        """The label, with a mark unless the method itself is run here."""
         mark = " (published only)" if self.config is None else " (stand-in)" if self.stand_in else ""
         return self.label + mark
 
@@ -97,9 +97,9 @@ class Row(Section):
 class Table(Section):
     source: Line | None = None  # where it is printed
     title: Line
-    seeds: between(1, 100) = 1  # trainings of every row, with consecutive seeds
-    splits: between(1, REGDB_SPLITS) | None = None  # of RegDB, from 1 on, a training each; none: data.trial
-    sets: Annotated[dict[DataSet, list[Word]], Field(min_length=1)]  # each data set with its overrides for every row
+    seeds: between(1, 100) = 1  # trainings of each row, with consecutive seeds
+    splits: between(1, REGDB_SPLITS) | None = None  # train on RegDB's splits 1 to N; None: on data.trial alone
+    sets: Annotated[dict[DataSet, list[Word]], Field(min_length=1)]  # each data set with its overrides for all rows
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 
@@ -127,17 +127,17 @@ class Table(Section):
                 raise ValueError(f"row {row.name} has no config; name its file")
 
     def published(self, row: Row) -> dict[tuple[str, Metric], float | None]:
-        """The row's printed numbers, in percent, by a column's name and the metric."""
+        """The row's printed numbers, in percent, by column name and metric."""
         numbers = iter(row.published or ())
         return {(column.name, metric): next(numbers, None) for column in self.columns for metric in column.metrics}
 
 
 class Demo(Section):
-    """What `--demo` changes in the rows of one model."""
+    """The changes of `--demo` to the rows of one model."""
 
-    epochs: Positive  # in all; a row's stages are shortened in proportion
+    epochs: Positive  # in all; stages are shortened in proportion
     overrides: tuple[str, ...]
-    weights: dict[LossName, float] = Field(default_factory=dict)  # of losses, in the stages that have them
+    weights: dict[LossName, float] = Field(default_factory=dict)  # of the losses that a stage has
 
 
 def list_tables() -> list[str]:
@@ -145,8 +145,8 @@ def list_tables() -> list[str]:
 
 
 def load_table(name: str) -> Table:
-    """A table of the project by its name, or one's own by its file; raises InputError if it is not there, or its file
-    does not fit the schema."""
+    """Load one of the project's tables by name, or a user's by file. Raises InputError if it is missing or does not fit
+    the schema."""
     if not _is_file(name) and name not in list_tables():
         raise InputError(
             f"there is no table '{name}'; there are {', '.join(list_tables())}, or give your own .yaml file"
@@ -159,8 +159,8 @@ def table_file(name: str) -> Path:
 
 
 def folder_name(name: str) -> str:
-    """What a table's folder of runs is called: the name of its file, or of the folder of a table.yaml. Raises
-    InputError for a name that is no folder's."""
+    """Name a table's folder of runs after its file, or after the folder of a table.yaml. Raises InputError if no folder
+    can have that name."""
     path = table_file(name).resolve()
     return require_folder_name(path.parent.name if path.stem == "table" else path.stem, name)
 
@@ -170,7 +170,7 @@ def _is_file(name: str) -> bool:
 
 
 def load_demo(model: str) -> Demo:
-    """The demo of a model, by its name; raises InputError if there is none."""
+    """Load the demo of a model by name. Raises InputError if there is none."""
     path = TABLES / "demo" / f"{model}.yaml"
     if not path.is_file():
         raise InputError(f"--demo: there is no demo of model.name={model} (looked for {path})")
@@ -178,15 +178,15 @@ def load_demo(model: str) -> Demo:
 
 
 def config_of(name: str, row: Row, data_set: str | None = None) -> Path:
-    """The row's file for this data set, else the one for all; `name` is the table's."""
-    given = Path(row.configs.get(data_set, row.config))
-    path = table_file(name).parent / given
-    ours = given.parts[:1] == ("configs",) and not path.exists()
-    return (CONFIG_ROOT.parent / given if ours else path).resolve()
+    """The row's file for this data set, or for all. name: the table's."""
+    file = Path(row.configs.get(data_set, row.config))
+    path = table_file(name).parent / file
+    ours = file.parts[:1] == ("configs",) and not path.exists()
+    return (CONFIG_ROOT.parent / file if ours else path).resolve()
 
 
 def demo_overrides(path: Path, overrides: list[str]) -> list[str]:
-    """What `--demo` changes in the recipe of these arguments."""
+    """List the overrides with which `--demo` changes a recipe."""
     config = load_config(path, overrides)
     demo = load_demo(config.model.name)
     changes = list(demo.overrides)
@@ -198,7 +198,7 @@ def demo_overrides(path: Path, overrides: list[str]) -> list[str]:
 
 
 def shortened(epochs: list[int], total: int) -> list[int]:
-    """Stages of `total` epochs in all, in proportion to `epochs` and of one at least; the last takes what is left."""
+    """Shorten stages to `total` epochs in all, in proportion and to one at least; the last takes the rest."""
     first = [max(1, round(total * stage / sum(epochs))) for stage in epochs[:-1]]
     return [*first, max(1, total - sum(first))]
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,7 +27,7 @@ rows: [{name: agw, config: configs/agw/regdb.yaml}]
 
 def test_the_example_is_the_readmes_demonstrations_over_five_seeds():
     plan = Plan(EXAMPLE, load_table(EXAMPLE), Path("out"))
-    plan._data = lambda config: (740, "")
+    plan._read = lambda config: SimpleNamespace(train=SimpleNamespace(num_identities=740), checksum="")
     plan._check_search = lambda column, config: None
     trainings = plan.trainings(list(plan.table.rows))
     assert [(one.row.name, one.config.seed) for one in trainings] == [
