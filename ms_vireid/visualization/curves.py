@@ -1,4 +1,4 @@
-"""A run's loss terms, learning rates and metrics over its steps, from metrics.jsonl."""
+"""Curves of a run's loss terms, learning rates and metrics over its steps, from metrics.jsonl."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,17 +27,17 @@ NOT_TERMS = ("epoch", "step", "images_per_second", "evaluation")
 DRAWN = ("rank1", "map", "minp")  # metrics
 LAST = RATES, TESTED = "learning rate", "metrics on the test set"  # panels of several curves
 PANELS_IN_ROW = 3
-MARKERS_ON_LINE = 6  # about, where several runs are told apart by them
+MARKERS_ON_LINE = 6  # about, if there are several runs
 
-Panels = dict[str, dict[str, list[tuple[int, float]]]]  # by title, the points (step, value) of each curve by its name
+Panels = dict[str, dict[str, list[tuple[int, float]]]]  # title -> name of a curve -> its points (step, value)
 
 
 def read_curves(run: Path) -> Panels:
-    """Of a run folder, or of a metrics.jsonl file: a panel for each loss term, with their total first, one for the
-    groups' learning rates, and one for the metrics in percent.
+    """Read a run folder, or a metrics.jsonl file: a panel for each loss term, their total first, one for the groups'
+    learning rates, and one for the metrics in percent.
 
     Raises:
-        InputError: no such file, a line of something else, or no loss at all.
+        InputError: the file is missing, has a line of another kind, or no loss.
     """
     path = RunFolder(run).metrics if run.is_dir() else run
     require_file(path, METRICS)
@@ -52,7 +52,7 @@ def read_curves(run: Path) -> Panels:
 
 
 def _values(row: dict) -> Iterator[tuple[str, str, float]]:
-    """What a line of metrics.jsonl holds: the panel's title, the curve's name and the value."""
+    """Yield the values of a line of metrics.jsonl: panel title, curve name and value."""
     for name, value in row.items():
         if name == "evaluation":
             yield from ((TESTED, COLUMNS[metric], value[metric]) for metric in DRAWN if metric in value)
@@ -68,7 +68,7 @@ def _in_order(titles: Iterable[str]) -> list[str]:
 
 @styled
 def draw_curves(runs: Sequence[Panels], labels: Sequence[str]) -> Figure:
-    """Every panel of the runs; the colour and the marker are the run, the dashes the group or the metric."""
+    """Draw all panels. Colour and marker tell the run, dashes the parameter group or the metric."""
     titles = _in_order(dict.fromkeys(title for run in runs for title in run))
     rows, columns = math.ceil(len(titles) / PANELS_IN_ROW), min(PANELS_IN_ROW, len(titles))
     figure = new_figure(2.4 * columns + 0.2, 1.75 * rows + 0.3)
@@ -80,7 +80,7 @@ def draw_curves(runs: Sequence[Panels], labels: Sequence[str]) -> Figure:
         add_legend(figure, handles, len(runs))
     for number, (axes, title) in enumerate(zip(panels, titles, strict=False)):
         _draw_panel(axes, title, [run.get(title, {}) for run in runs], styles)
-        if number + columns >= len(titles):  # nothing below it
+        if number + columns >= len(titles):  # the lowest of its column
             axes.set_xlabel("step")
             axes.tick_params(labelbottom=True)
     for axes in panels[len(titles) :]:

@@ -1,4 +1,4 @@
-"""t-SNE of the features of ten identities in two and three dimensions, for several checkpoints (MUN Fig. 4)."""
+"""t-SNE of ten identities' features in two and three dimensions, for several checkpoints (MUN Fig. 4)."""
 
 import itertools
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ from ms_vireid.visualization.maps import require_finite
 
 LETTERS = "ABCDEFGHIJ"
 MOST_A_LINE = 7  # entries of the legend
-PERPLEXITY = 15.0  # at most, and at most a fifth of the points
+PERPLEXITY = 15.0  # at most; a fifth of the points if that is less
 
 
 class Sample(NamedTuple):
-    """Features [N, C] with people's names [N] and modalities [N]: "visible", "infrared" or "auxiliary"."""
+    """Features [N, C] with identities [N] and modalities [N]: "visible", "infrared" or "auxiliary"."""
 
     features: np.ndarray
     identities: np.ndarray
@@ -35,47 +35,48 @@ class Sample(NamedTuple):
 
 
 def choose_pictures(images: ImageSet, identities: int, pictures: int) -> ImageSet:
-    """`pictures` of each modality of `identities` identities, evenly over those that have both: sorted by identity,
-    visible first, as many of each modality. Raises InputError if no identity has both."""
+    """Choose `identities` identities, evenly over those with both modalities, and of each at most `pictures` a
+    modality, as many visible as infrared. Sorted by identity, visible first. Raises InputError if none has both."""
     both = np.intersect1d(images.identities[images.infrared], images.identities[~images.infrared])
     if not len(both):
         raise InputError("no identity has visible and infrared pictures; give another data set with --data-root")
     chosen = both[np.unique(np.linspace(0, len(both) - 1, min(identities, len(both))).astype(int))]
     rows = []
     for identity in chosen:
-        own = [np.flatnonzero((images.identities == identity) & (images.infrared == r)) for r in (False, True)]
-        count = min(pictures, *map(len, own))
-        rows += [part[np.linspace(0, len(part) - 1, count).astype(int)] for part in own]
+        halves = [np.flatnonzero((images.identities == identity) & (images.infrared == r)) for r in (False, True)]
+        count = min(pictures, *map(len, halves))
+        rows += [half[np.linspace(0, len(half) - 1, count).astype(int)] for half in halves]
     return images.subset(np.concatenate(rows))
 
 
 def sample(trained: TrainedModel, images: ImageSet) -> Sample:
-    """Features of pictures as `choose_pictures` gives them, with the auxiliary ones where the model makes them."""
+    """Extract the features of chosen pictures (`choose_pictures`), and auxiliary ones if the model makes them."""
     people = np.array([images.name(i) for i in range(len(images))])
-    found = Sample(trained.extractor.extract(images), people, np.where(images.infrared, "infrared", "visible"))
+    pictures = Sample(trained.extractor.extract(images), people, np.where(images.infrared, "infrared", "visible"))
     if not inside(trained.model).has_auxiliary:
-        return found
-    made = _auxiliary_features(trained, images)
-    also = made, people[~images.infrared], np.full(len(made), "auxiliary")
-    return Sample(*map(np.concatenate, zip(found, also, strict=True)))
+        return pictures
+    features = _auxiliary_features(trained, images)
+    auxiliary = features, people[~images.infrared], np.full(len(features), "auxiliary")
+    return Sample(*map(np.concatenate, zip(pictures, auxiliary, strict=True)))
 
 
 def _auxiliary_features(trained: TrainedModel, images: ImageSet) -> np.ndarray:
-    """Of picture i of both modalities, float32 [N / 2, C]."""
+    """Compute auxiliary features of pairs of the i-th visible and the i-th infrared picture: float32 [N / 2, C]."""
     key = Tensor(step_key(trained.config.seed, 0))
     halves = (images.subset(~images.infrared), images.subset(images.infrared))
     batches = (EvaluationBatches(half, trained.image_size, trained.config.evaluation.batch_size) for half in halves)
-    made = [
+    rows = [
         inside(trained.model).auxiliary_features((Tensor(visible), Tensor(infrared)), key).asnumpy()
         for (visible, _), (infrared, _) in zip(*batches, strict=True)
     ]
-    require_finite(np.concatenate(made), "auxiliary features")
-    return np.concatenate(made)
+    features = np.concatenate(rows)
+    require_finite(features, "auxiliary features")
+    return features
 
 
 def project(features: np.ndarray, dimensions: int, seed: int = 0) -> np.ndarray:
-    """t-SNE (van der Maaten and Hinton 2008) started from the principal components: float32 [N, dimensions]. Raises
-    InputError for fewer than five features."""
+    """Project by t-SNE (van der Maaten and Hinton 2008), starting from the principal components: float32 [N,
+    dimensions]. Raises InputError for fewer than five features."""
     if len(features) < 5:
         raise InputError(f"{len(features)} pictures are too few for t-SNE; choose more --identities or --pictures")
     perplexity = min(PERPLEXITY, len(features) / 5)
@@ -84,8 +85,8 @@ def project(features: np.ndarray, dimensions: int, seed: int = 0) -> np.ndarray:
 
 @styled
 def draw_embedding(samples: Sequence[Sample], labels: Sequence[str], dimensions: Sequence[int]) -> Figure:
-    """A column for each checkpoint, a row for each number of dimensions, or one row for a single checkpoint: the shape
-    is the modality, the colour and, in 2-D, the letter the identity."""
+    """Draw a column for each checkpoint and a row for each number of dimensions; of a single checkpoint one row.
+    Shapes tell the modality, colours and, in 2-D, letters the identity."""
     rows, columns = (len(dimensions), len(labels)) if len(labels) > 1 else (1, len(dimensions))
     width = 2.7 * columns + 0.2
     identities = list(dict.fromkeys(identity for one in samples for identity in np.unique(one.identities).tolist()))
@@ -96,8 +97,8 @@ def draw_embedding(samples: Sequence[Sample], labels: Sequence[str], dimensions:
         axes = figure.add_subplot(rows, columns, place, projection="3d" if number == 3 else None)
         _scatter(axes, project(one.features, number), one)
         axes.set_title(label if number == dimensions[0] else "")
-    found = [name for name in MARKERS if any((one.modalities == name).any() for one in samples)]
-    shapes = [Line2D([], [], marker=MARKERS[n], color="0.35", linestyle="", markersize=5, label=n) for n in found]
+    present = [name for name in MARKERS if any((one.modalities == name).any() for one in samples)]
+    shapes = [Line2D([], [], marker=MARKERS[n], color="0.35", linestyle="", markersize=5, label=n) for n in present]
     if all(len(np.unique(one.identities)) == len(identities) for one in samples):  # the same in every panel
         shapes += [Patch(color=colour, label=name) for colour, name in zip(IDENTITIES, names, strict=False)]
     add_legend(figure, shapes, MOST_A_LINE)
@@ -111,7 +112,7 @@ def _scatter(axes, points: np.ndarray, one: Sample) -> None:
         for modality, marker in MARKERS.items():
             chosen = points[(one.identities == identity) & (one.modalities == modality)]
             axes.scatter(*chosen.T, s=34, marker=marker, facecolor=colour, edgecolor="white", linewidth=0.4, **depth)
-            for point in chosen if points.shape[1] == 2 else ():  # in 3-D those behind would be written over others
+            for point in chosen if points.shape[1] == 2 else ():  # in 3-D, letters behind would cover those in front
                 axes.text(*point, letter, color=ink, fontsize=4, ha="center", va="center_baseline", clip_on=True)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -119,5 +120,5 @@ def _scatter(axes, points: np.ndarray, one: Sample) -> None:
         axes.set_zticks([])
         axes.set_box_aspect((1, 1, 1), zoom=1.2)
         return
-    for spine in axes.spines.values():  # all four: the axes of t-SNE mean nothing, the frame holds the panel together
+    for spine in axes.spines.values():  # a plain frame: the axes of t-SNE mean nothing
         spine.set(visible=True, color="0.7")

@@ -1,7 +1,7 @@
-"""What all figures share: colours, type, and files that are whole or not there.
+"""Colours, fonts and files of all figures.
 
-The colours are Okabe and Ito's and, where ten are needed, Paul Tol's muted ones: told apart by the colour-blind and
-different in lightness. Colour is never alone: shapes, letters, dashes, hatches or symbols say the same.
+The colours are Okabe and Ito's and, where ten are needed, Paul Tol's muted ones: colour-blind people can tell them
+apart, and they differ in lightness. Shapes, letters, dashes, hatches or symbols always repeat what a colour says.
 """
 
 import math
@@ -19,7 +19,7 @@ from ms_vireid.files.writing import atomic_write
 
 SUFFIXES = (".png", ".svg")
 DPI = 200
-LONGEST_NAME, LONGEST_LABEL = 10, 40  # characters, below a small picture and of a panel or a legend
+LONGEST_NAME, LONGEST_LABEL = 10, 40  # characters: below a small picture; of a panel or a legend
 MARKERS = {"visible": "o", "infrared": "^", "auxiliary": "s"}
 RIGHT, WRONG = "#009E73", "#D55E00"
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -55,21 +55,21 @@ styled = mpl.rc_context(
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that size in inches."""
+    """Make an empty figure. width, height: inches."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 @styled
 def save_figure(figure: Figure, path: Path) -> None:
-    """PNG at 200 dots an inch or SVG, by the suffix; raises InputError as `atomic_write` does."""
+    """Write a PNG of 200 dots an inch or an SVG, by the suffix. Raises InputError as `whole` does."""
     kind = path.suffix[1:].lower()
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
 
 
 def shortened(name: str, longest: int = LONGEST_NAME, is_text: bool = False) -> str:
-    """A name to be drawn: one line of at most so many characters, its middle cut out, and escaped what has no glyph,
-    unless it is_text, which a browser draws by fonts of its own."""
+    """Shorten a name to one line of at most `longest` characters by cutting out the middle. Characters without a glyph
+    are escaped unless `is_text`: a browser draws text in its own fonts."""
     text = printable(name)
     if not is_text:
         text = "".join(one if ord(one) in _glyphs() else ascii(one)[1:-1] for one in text)
@@ -83,7 +83,7 @@ def _glyphs() -> frozenset[int]:
 
 
 def show_picture(axes, pixels, title: str = "", **options) -> AxesImage:
-    """A picture or a map without ticks and frame."""
+    """Show a picture or a map without ticks and frame."""
     image = axes.imshow(pixels, **options)
     axes.set(title=title, xticks=[], yticks=[])
     for spine in axes.spines.values():
@@ -92,7 +92,7 @@ def show_picture(axes, pixels, title: str = "", **options) -> AxesImage:
 
 
 def add_legend(figure: Figure, handles: Sequence, most_a_line: int) -> None:
-    """Below all panels, in as few lines as fit the figure's width; the figure becomes higher by them."""
+    """Add a legend below all panels, in as few lines as fit the figure's width, and make the figure higher by them."""
     for entries in range(most_a_line, 0, -1):
         legend = figure.legend(handles=handles, loc="outside lower center", ncols=entries)
         if entries == 1 or legend.get_window_extent().width <= figure.bbox.width:
@@ -102,7 +102,7 @@ def add_legend(figure: Figure, handles: Sequence, most_a_line: int) -> None:
 
 
 def add_bar(figure: Figure, image, label: str, ends: tuple[str, str], **options) -> None:
-    """A colour bar beside all panels, with words at its ends."""
+    """Add a colour bar beside all panels, with words at its ends."""
     bar = figure.colorbar(image, ax=figure.axes, pad=0.02, **options)
     bar.set_ticks([image.norm.vmin, image.norm.vmax], labels=ends)
     bar.set_label(label)

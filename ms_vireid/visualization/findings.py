@@ -1,4 +1,4 @@
-"""What a trained model makes of its test set, as the page of a run shows it."""
+"""The part of a run's page that its trained model computes on the test set."""
 
 from itertools import zip_longest
 
@@ -12,12 +12,12 @@ from ms_vireid.visualization.maps import Decoded, gradcam, overlay
 from ms_vireid.visualization.ranked import SHOWN, Ranked, choose_queries, rank_queries
 from ms_vireid.visualization.similarity import Similarities, draw_similarity, sample_similarities
 
-EXPLAINED = 2  # of the best queries and of the worst
+EXPLAINED = 2  # queries, of the best and of the worst
 
 
 def find(trained: TrainedModel, data: ReIDData, queries: int, name: str) -> dict:
-    """For the page: similarities, and `queries` of the best and of the worst queries, or fewer where there are not as
-    many; Grad-CAM of some of them. name: the run's.
+    """Compute similarities, rankings of at most `queries` of the best and of the worst queries, and Grad-CAM of some.
+    name: the run's.
 
     Raises:
         InputError: a picture cannot be decoded, or the test set has no query with a match or no other picture.
@@ -26,14 +26,14 @@ def find(trained: TrainedModel, data: ReIDData, queries: int, name: str) -> dict
     features = trained.extractor.extract(test)
     ranked = rank_queries(features, test, protocol_trials(data, trained.config.evaluation)[0], data.protocol)
     precisions = [one.average_precision for one in ranked]
-    most = {"best": -(-len(ranked) // 2), "worst": len(ranked) // 2}  # so that no query is both
-    chosen = {which: choose_queries(ranked, min(queries, half), which) for which, half in most.items()}
-    in_turn = [one for pair in zip_longest(*(found[:EXPLAINED] for found in chosen.values())) for one in pair if one]
+    most = {"best": -(-len(ranked) // 2), "worst": len(ranked) // 2}  # no query is both
+    chosen = {choice: choose_queries(ranked, min(queries, half), choice) for choice, half in most.items()}
+    in_turn = [one for pair in zip_longest(*(some[:EXPLAINED] for some in chosen.values())) for one in pair if one]
     return {
         "similarity": _similarity(sample_similarities(features, test), name),
         "queries": len(precisions),
         "mean_precision": f"{sum(precisions) / len(precisions):.2%}",
-        "chosen": {which: [_ranking(test, one, size) for one in found] for which, found in chosen.items()},
+        "chosen": {choice: [_ranking(test, one, size) for one in some] for choice, some in chosen.items()},
         "explained": [_explained(trained, test, one) for one in in_turn],
     }
 
@@ -41,20 +41,16 @@ def find(trained: TrainedModel, data: ReIDData, queries: int, name: str) -> dict
 def _similarity(one: Similarities, name: str) -> dict:
     counts = f"{len(one.positive):,} pairs of the same identity and {len(one.negative):,} of different ones"
     description = f"Distributions of the cosine similarity of {counts}: {one}"
-    return {
-        "drawing": drawing(
-            draw_similarity([one], [shortened(name, LONGEST_LABEL, is_text=True)]), "similarity", description
-        ),
-        "text": description,
-    }
+    figure = draw_similarity([one], [shortened(name, LONGEST_LABEL, is_text=True)])
+    return {"drawing": drawing(figure, "similarity", description), "text": description}
 
 
 def _ranking(test: ImageSet, ranked: Ranked, size: tuple[int, int]) -> dict:
-    """A query, its first ten with right and wrong, and where the first right one is."""
-    found = f"first right picture at rank {int(ranked.matches.argmax()) + 1} of {len(ranked.gallery)}"
+    """Describe a query: its first ten, each right or wrong, and the rank of the first right one."""
+    first = f"first right picture at rank {int(ranked.matches.argmax()) + 1} of {len(ranked.gallery)}"
     shown = zip(ranked.gallery[:SHOWN], ranked.matches, ranked.similarity, strict=False)
     return {
-        "title": f"average precision {ranked.average_precision:.1%}, {found}",
+        "title": f"average precision {ranked.average_precision:.1%}, {first}",
         "query": _picture(test, ranked.query, size),
         "pictures": [
             _picture(test, i, size) | {"right": bool(right), "similarity": f"{s:.2f}"} for i, right, s in shown
@@ -63,7 +59,7 @@ def _ranking(test: ImageSet, ranked: Ranked, size: tuple[int, int]) -> dict:
 
 
 def _explained(trained: TrainedModel, test: ImageSet, ranked: Ranked) -> dict:
-    """Where the similarity of a query and its nearest picture comes from, as a map over each."""
+    """Explain the similarity of a query and its nearest picture by a map over each."""
     query, nearest = (_picture(test, i, trained.image_size) for i in (ranked.query, ranked.gallery[0]))
     for one, other in ((query, nearest), (nearest, query)):
         heat = gradcam(trained.model, one["decoded"], other["decoded"], relative=True)

@@ -1,4 +1,4 @@
-"""Pictures inside an HTML page: photographs as JPEG data URIs, figures as SVG that takes the page's colours."""
+"""Pictures inside an HTML page: photographs as JPEG data URIs, figures as SVG in the page's colours."""
 
 import base64
 import io
@@ -16,12 +16,12 @@ from ms_vireid.visualization.figure import styled
 WIDEST = 128  # pixels of a photograph
 JPEG_QUALITY = 80
 FONT = "system-ui, sans-serif"
-# What matplotlib draws black or gray follows the page, light or dark: --line is the page's colour of rules.
+# Matplotlib's blacks and grays follow the page, light or dark; --line is the page's colour of rules.
 PAGE_COLOURS = {"#000000": "currentColor", "#4c4c4c": "currentColor", "#e6e6e6": "var(--line)"}
 
 
 def photograph(pixels: np.ndarray) -> str:
-    """A data URI of a picture, uint8 [H, W, 3], made at most `WIDEST` pixels wide."""
+    """Encode a picture, uint8 [H, W, 3], as a data URI, at most `WIDEST` pixels wide."""
     image = Image.fromarray(pixels)
     if image.width > WIDEST:
         image = image.resize((WIDEST, round(image.height * WIDEST / image.width)), Image.Resampling.LANCZOS)
@@ -32,7 +32,7 @@ def photograph(pixels: np.ndarray) -> str:
 
 @styled
 def drawing(figure: Figure, name: str, description: str) -> Markup:
-    """An `<svg>` element as wide as its place, its text as text. name: keeps its ids apart from other drawings'."""
+    """Make an `<svg>` element as wide as its container, with text as text. name: the prefix that makes ids unique."""
     content = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with mpl.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():

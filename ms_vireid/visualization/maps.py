@@ -1,4 +1,4 @@
-"""Maps over pictures: Grad-CAM (PMT Fig. 7, MUN Fig. 5), and the first stage's feature maps (MUN Fig. 5)."""
+"""Maps over pictures: Grad-CAM (PMT Fig. 7, MUN Fig. 5), and feature maps of the first stage (MUN Fig. 5)."""
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ class Decoded:
 
     @classmethod
     def load(cls, path: Path, modality: str, size: tuple[int, int]) -> "Decoded":
-        """Raises InputError if it cannot be decoded."""
+        """Decode a file. Raises InputError if that fails."""
         return cls(load_image(path, size), modality, path.name)
 
     @property
@@ -45,7 +45,7 @@ class Decoded:
 
 @contextmanager
 def hooked(cell: nn.Cell, hook: Callable):
-    """With `hook(cell, inputs, output)` after each call of the cell; what it returns, if not None, is the output."""
+    """Call `hook(cell, inputs, output)` after each call of the cell; its result, if not None, replaces the output."""
     handle = cell.register_forward_hook(hook)
     try:
         yield
@@ -54,37 +54,37 @@ def hooked(cell: nn.Cell, hook: Callable):
 
 
 def output_of(cell: nn.Cell, run: Callable[[], object]) -> Tensor:
-    """The output of `cell` within `run()`."""
-    held = []
-    with hooked(cell, lambda _cell, _inputs, output: held.append(output)):
+    """Return the output of `cell` within `run()`."""
+    outputs = []
+    with hooked(cell, lambda _cell, _inputs, output: outputs.append(output)):
         run()
-    return held[-1]
+    return outputs[-1]
 
 
 def at_pixels(model: ReIDModel, cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A map [rows, columns] at every pixel, float [H, W], bilinearly between the cells' centres."""
+    """Interpolate a map [rows, columns] between the centres of its cells, bilinearly: float [H, W]."""
     starts, steps = inside(model).cells_in_picture(size, cells.shape)
     for axis, (start, step) in enumerate(zip(starts, steps, strict=True)):
         centres = start + step * np.arange(cells.shape[axis])
-        wanted = np.arange(size[axis]) + 0.5
-        cells = np.apply_along_axis(lambda line, c=centres, w=wanted: np.interp(w, c, line), axis, cells)
+        pixels = np.arange(size[axis]) + 0.5
+        cells = np.apply_along_axis(lambda line, c=centres, p=pixels: np.interp(p, c, line), axis, cells)
     return cells
 
 
 def require_finite(values: np.ndarray, name: str) -> None:
-    """Raise InputError unless the values to draw are finite."""
+    """Raise InputError unless all values are finite."""
     if not np.isfinite(values).all():
         raise InputError(f"{name}: the values to draw are not finite; check the checkpoint and the picture")
 
 
 def gradcam(model: ReIDModel, picture: Decoded, reference: Decoded | None = None, relative: bool = False) -> np.ndarray:
-    """Grad-CAM (Selvaraju et al. 2017): where in the picture the score comes from, float32 [H, W] in 0..1.
+    """Grad-CAM (Selvaraju et al. 2017): the parts of the picture that raise the score, float32 [H, W] in 0..1.
 
-    The score is what retrieval compares, the inner product of both L2-normalised features, with a `reference` of
-    either modality; without one the largest identity score, a logit of the classifier (of the picture's modality).
-    With A the model's last maps and g the score's gradient, it is ReLU(sum_c mean(g_c) A_c), over its largest value.
-    The BNNeck subtracts the mean picture's feature, so that a score may rise where all of A falls; the map is then
-    empty. `relative` subtracts the sum's mean over the picture before the ReLU, which shows what stands out in it.
+    The score is what retrieval compares: the inner product with the L2-normalised feature of a `reference` of either
+    modality. Without one it is the largest logit of the classifier (of the picture's modality). With A the model's
+    last maps and g the score's gradient, the map is ReLU(sum_c mean(g_c) A_c), divided by its maximum. The BNNeck
+    subtracts the mean picture's feature, so a score may rise where all of A falls; the map is then empty. `relative`
+    subtracts the mean over the picture before the ReLU, which shows what stands out.
 
     Raises:
         InputError: the map is not finite.
@@ -106,7 +106,7 @@ def gradcam(model: ReIDModel, picture: Decoded, reference: Decoded | None = None
         target = model(reference.batch, reference.modality)  # [1, C]
 
     def score(change: Tensor) -> Tensor:
-        """With the maps shifted: its gradient at 0 is that of the maps."""
+        """The score after adding `change` to the maps: its gradient at 0 is theirs."""
         with hooked(cell, lambda _cell, _inputs, output: output + change):
             return logits()[identity] if reference is None else (features() * target).sum()
 
@@ -120,7 +120,7 @@ def gradcam(model: ReIDModel, picture: Decoded, reference: Decoded | None = None
 
 
 def overlay(picture: Decoded, heat: np.ndarray) -> np.ndarray:
-    """The map over the picture in gray: uint8 [H, W, 3]."""
+    """Lay the map over the picture in gray: uint8 [H, W, 3]."""
     opacity = (0.3 + 0.4 * heat)[..., None]
     gray = picture.pixels.mean(axis=2, keepdims=True)
     mixed = (1 - opacity) * gray + opacity * 255 * colormaps[HEAT](heat)[..., :3]
@@ -134,10 +134,10 @@ def draw_gradcam(
     labels: Sequence[str],
     reference: Decoded | None = None,
 ) -> Figure:
-    """A column for each picture: itself, then its map for each checkpoint, laid over it in gray.
+    """Draw a column for each picture: itself, then each checkpoint's map over it in gray.
 
-    pictures: of each checkpoint, at its own size; the first checkpoint's are shown. heats: [checkpoint][picture].
-    reference: what the similarity is to, shown first; None where identity scores are explained.
+    pictures: [checkpoint][picture], at each checkpoint's size; the first row is shown. heats: [checkpoint][picture].
+    reference: shown first; None if the maps explain identity scores.
     """
     first = 0 if reference is None else 1
     rows, columns = 1 + len(labels), first + len(pictures[0])
@@ -151,8 +151,8 @@ def draw_gradcam(
             axes.set_axis_off()
     for axes, picture in zip(grid[0, first:], pictures[0], strict=True):
         show_picture(axes, picture.pixels, picture.modality)
-    for line, label, own, maps in zip(grid[1:], labels, pictures, heats, strict=True):
-        for axes, picture, heat in zip(line[first:], own, maps, strict=True):
+    for line, label, row, maps in zip(grid[1:], labels, pictures, heats, strict=True):
+        for axes, picture, heat in zip(line[first:], row, maps, strict=True):
             show_picture(axes, overlay(picture, heat))
         line[first].set_ylabel(label)
     label = "share in the largest identity score" if reference is None else "share in the similarity"
@@ -161,7 +161,8 @@ def draw_gradcam(
 
 
 def feature_maps(trained: TrainedModel, visible: Decoded, infrared: Decoded) -> dict[str, np.ndarray]:
-    """By modality the mean over channels, float32 [rows, columns]; "auxiliary" of the pair where the model makes it."""
+    """Average the first stage's maps over channels: float32 [rows, columns] by modality, with the pair's "auxiliary" if
+    the model makes it."""
     model, parts, outputs = trained.model, inside(trained.model), {}
     for picture in (visible, infrared):
         cell = parts.first_map(picture.modality)
@@ -178,18 +179,17 @@ def feature_maps(trained: TrainedModel, visible: Decoded, infrared: Decoded) -> 
 
 @styled
 def draw_features(pairs: Sequence[tuple[Decoded, Decoded]], maps: Sequence[dict[str, np.ndarray]]) -> Figure:
-    """A row for each pair: the visible picture and its map, the infrared one and its map, the auxiliary map. Each map
-    has the whole range of the colours, from its smallest value to its largest."""
-    has_auxiliary = any("auxiliary" in held for held in maps)
-    columns = 4 + has_auxiliary
+    """Draw a row for each pair: the visible picture and its map, the infrared one and its map, the auxiliary map. The
+    colours span each map's range."""
+    columns = 4 + any("auxiliary" in means for means in maps)
     height, width = pairs[0][0].pixels.shape[:2]
     side = 0.95  # inches
     figure = new_figure(columns * side + 0.9, len(pairs) * side * height / width + 0.35)
     grid = figure.subplots(len(pairs), columns, squeeze=False)
     frame = {"cmap": HEAT, "extent": (0, width, height, 0), "interpolation": "nearest"}
-    for row, (pair, held) in enumerate(zip(pairs, maps, strict=True)):
+    for row, (pair, means) in enumerate(zip(pairs, maps, strict=True)):
         places, titled = iter(grid[row]), row == 0
-        for name, mean in held.items():
+        for name, mean in means.items():
             if picture := next((one for one in pair if one.modality == name), None):
                 show_picture(next(places), picture.pixels, name if titled else "")
             image = show_picture(next(places), mean, SYMBOLS[name] if titled else "", **frame)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a run: what came of it, what the model makes of its test set, and what ran."""
+"""One self-contained HTML page of a run: its results, what the model computes on the test set, and its recipe."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from ms_vireid.files.checks import read_json
 from ms_vireid.visualization.curves import draw_curves, read_curves
 from ms_vireid.visualization.inline import drawing
 
-MARK = b"<caption>run.json of the run folder</caption>"  # of page.html: by which a page of ours is known
+MARK = b"<caption>run.json of the run folder</caption>"  # in page.html: identifies a page of ours
 DATA_SETS = {
     "sysu_mm01": "SYSU-MM01",
     "regdb": "RegDB",
@@ -28,11 +28,11 @@ DATA_SETS = {
 
 
 class RunView:
-    """What a run folder holds besides checkpoints: record (run.json), config, result (result.json, None without),
-    further (of searches that `ablate.py` evaluated).
+    """A run folder's files other than checkpoints: record (run.json), config, result (result.json, or None), further
+    (the searches that `ablate.py` evaluated).
 
     Raises:
-        InputError: it holds no run, or a file of it is not what train.py writes, or a result is another model's.
+        InputError: the folder holds no run, a file that train.py did not write, or another model's result.
     """
 
     def __init__(self, folder: RunFolder):
@@ -58,11 +58,11 @@ class RunView:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The selected weights, else those of a training that has not ended; None before the first checkpoint."""
-        return next((path for path in (self.folder.model, self.folder.last) if path.exists()), None)
+        """The selected weights, or those of an unfinished training; None before the first checkpoint."""
+        return self.folder.checkpoint(self.folder.model, self.folder.last)
 
     def require_own(self, record: dict) -> None:
-        """Raise InputError unless the checkpoint, with that record, was written by this run."""
+        """Raise InputError unless this run wrote the checkpoint, which has that record."""
         path = self.checkpoint
         config = check_config(record["config"], str(path))
         pictures = record.get("data_checksum", self.record.data.checksum)
@@ -70,7 +70,7 @@ class RunView:
             raise InputError(f"{path}: is of a run with another {the_first(keys)}; use the run's own")
 
     def unfinished(self) -> str | None:
-        """How far a run without a result has come; None if it has one."""
+        """Describe the progress of a run without a result; None if it has one."""
         if self.result is not None:
             return None
         logged = read_metrics(self.folder.metrics)
@@ -80,9 +80,10 @@ class RunView:
 
 
 def render(run: RunView, test: dict | None, notes: list[str]) -> str:
-    """The page; it names no other file and no address. Raises InputError for a file that train.py does not write so.
+    """Render the page, which refers to no other file and no address. Raises InputError for a file that train.py did
+    not write.
 
-    test: what `findings.find` found; None without a checkpoint or a test set. notes: why, and what else to know of it.
+    test: the result of `findings.find`; None without a checkpoint or a test set. notes: why, and other remarks.
     """
     panels, no_curves = _curves(run)
     loader, blocks = PackageLoader("ms_vireid.visualization", "."), {"trim_blocks": True, "lstrip_blocks": True}
@@ -101,11 +102,11 @@ def render(run: RunView, test: dict | None, notes: list[str]) -> str:
 
 
 def _result_tables(run: RunView) -> list[dict]:
-    """Of each search that was evaluated: our metrics, the untrained model's, chance, and the published ones."""
+    """Make a table for each evaluated search: our metrics, the untrained model's, chance, and the published ones."""
     config = run.config
     searches = [(search, evaluation, {}) for search, _, evaluation in run.further]
     if run.result is not None:
-        others = {name: held for name in ("untrained", "chance") if (held := getattr(run.result, name))}
+        others = {name: metrics for name in ("untrained", "chance") if (metrics := getattr(run.result, name))}
         searches.insert(0, (published.search_key(config.data.name, config.evaluation), run.result.protocol, others))
     printed = published.published_results(config)
     return [
@@ -117,7 +118,7 @@ def _result_tables(run: RunView) -> list[dict]:
 def _result_table(
     data_set: str, search: published.SearchKey, result: Evaluation, others: Mapping, printed: Sequence
 ) -> dict:
-    """Caption, headings, and lines: each with whose it is, a label, and a text for each metric, in percent."""
+    """Fill caption, headings and lines: each line has its origin, a label, and a text for each metric, in percent."""
     columns = [name for name in COLUMNS if name in result.mean]
     mean = {name: 100 * value for name, value in result.mean.items()}
     galleries = len(result.trials)
@@ -141,7 +142,7 @@ def _number(value: float | None, sign: str = "") -> str:
 
 
 def _result_notes(run: RunView) -> list[str]:
-    """What a reader of the result should know: whether there is one, and whether there are published numbers."""
+    """Remark on the result: whether there is one, and whether there are published numbers."""
     config, notes = run.config, []
     if unfinished := run.unfinished():
         notes.append(f"No result yet ({unfinished}): train.py --resume auto goes on and ends with the evaluation.")
@@ -163,7 +164,7 @@ def _result_notes(run: RunView) -> list[str]:
 
 
 def _curves(run: RunView) -> tuple[list[Markup], str | None]:
-    """A drawing for each loss term, the learning rates and the metrics, over the same steps; or why there is none."""
+    """Draw each loss term, the learning rates and the metrics over the same steps, or say why not."""
     if not run.folder.metrics.exists():
         return [], "nothing has been logged yet"
     try:
@@ -181,7 +182,7 @@ def _curves(run: RunView) -> tuple[list[Markup], str | None]:
 
 
 def _facts(record: RunRecord) -> dict[str, str]:
-    """run.json, without the configuration, in words."""
+    """Describe run.json in words, without the configuration; unknown values are left out."""
     data = record.data
     sets = [
         f"{name}: {split.pictures:,} pictures of {split.identities:,} identities"
@@ -204,7 +205,7 @@ def _facts(record: RunRecord) -> dict[str, str]:
 
 
 def _sections(config: Config) -> dict[str, str]:
-    """The resolved configuration as YAML by section, without the loss terms that are absent."""
+    """Dump the resolved configuration as YAML, by section, without absent loss terms."""
     tree = dump_config(config)
     for stage, described in zip(config.stages, tree["stages"], strict=True):
         described["losses"] = {name: described["losses"][name] for name in stage.losses.terms()}

@@ -1,4 +1,4 @@
-"""Queries with the first ten of their ranking under the data set's protocol (PMT Fig. 7 d)."""
+"""Queries and the first ten of their rankings under the data set's protocol (PMT Fig. 7 d)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +22,10 @@ MARKS = {True: ("✓ ", RIGHT, 2.6), False: ("✗ ", WRONG, 1.4), None: ("", "#4
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """A query's ranking: indices of pictures of the test set, nearest first, without those the protocol ignores.
+    """A query's ranking, without the pictures that the protocol ignores.
 
-    similarity: inner products, float [G]. matches: bool [G], where the identity is the query's. query: its index.
+    query: index of a test picture. gallery: indices int [G], nearest first. similarity: inner products, float [G].
+    matches: bool [G], whether the identity is the query's.
     """
 
     query: int
@@ -39,9 +40,9 @@ class Ranked:
 
 
 def rank_queries(features: np.ndarray, test: ImageSet, trial: Trial, protocol: str) -> list[Ranked]:
-    """The rankings that `evaluate_trials` counts, of every query that has a match, in the order of the trial's queries.
+    """Rank the gallery as `evaluate_trials` does, for every query with a match, in the order of the trial.
 
-    features: float32 [N, C], one row for each picture of `test`, L2-normalised. Equal distances are in gallery order.
+    features: float32 [N, C], L2-normalised, one row for each picture of `test`. Ties keep the gallery's order.
     """
     query_ids, gallery_ids = test.identities[trial.query], test.identities[trial.gallery]
     cameras = test.cameras[trial.query], test.cameras[trial.gallery]
@@ -57,7 +58,7 @@ def rank_queries(features: np.ndarray, test: ImageSet, trial: Trial, protocol: s
 
 
 def choose_queries(ranked: Sequence[Ranked], count: int, choice: str) -> list[Ranked]:
-    """`count` queries: "spread" evenly over all, or in the order of the "best" or "worst" average precision."""
+    """Choose `count` queries: "spread" evenly over all, or by the "best" or "worst" average precision."""
     if choice == "spread":
         return [ranked[i] for i in np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).astype(int))]
     in_order = sorted(ranked, key=lambda one: one.average_precision, reverse=choice == "best")
@@ -65,18 +66,17 @@ def choose_queries(ranked: Sequence[Ranked], count: int, choice: str) -> list[Ra
 
 
 def find_queries(ranked: Sequence[Ranked], test: ImageSet, pictures: Sequence[Path]) -> list[Ranked]:
-    """The queries that some pictures are, in their order; raises InputError for a picture that is none with a match."""
+    """Find the queries of these pictures, in order. Raises InputError if one is not a query with a match."""
     by_path = {test.paths[one.query].resolve(): one for one in ranked}
     if unknown := [str(path) for path in pictures if path.resolve() not in by_path]:
-        remedy = (
-            f"a query is, for example, {test.paths[ranked[0].query]}; retrieve.py --sheet searches with any picture"
-        )
+        example = f"a query is, for example, {test.paths[ranked[0].query]}"
+        remedy = f"{example}; retrieve.py --sheet searches with any picture"
         refuse(unknown, "--query: pictures that are not queries of the test set", remedy)
     return [by_path[path.resolve()] for path in pictures]
 
 
 class Tile(NamedTuple):
-    """A picture in a row, pixels [H, W, 3]; whether it is right, None: unknown; and one or two lines below it."""
+    """A picture in a row, pixels [H, W, 3], whether it is right (None: unknown), and one or two lines below it."""
 
     pixels: np.ndarray
     right: bool | None
@@ -86,8 +86,8 @@ class Tile(NamedTuple):
 
 @styled
 def draw_rows(rows: Sequence[Sequence[Tile]], side: float) -> Figure:
-    """A row for each query: itself, then what was found for it. A right picture has a thick green frame and a tick, a
-    wrong one a thin red frame and a cross. side: inches, of a column."""
+    """Draw a row for each query: itself, then its hits. A right one has a thick green frame and a tick, a wrong one a
+    thin red frame and a cross. side: width of a column in inches."""
     height, width = rows[0][0].pixels.shape[:2]
     columns = max(map(len, rows)) - 1
     below = 0.35 if any(tile.further for tiles in rows for tile in tiles) else 0.2
@@ -111,11 +111,11 @@ def draw_rows(rows: Sequence[Sequence[Tile]], side: float) -> Figure:
 
 
 def draw_ranking(ranked: Sequence[Ranked], test: ImageSet, image_size: tuple[int, int]) -> Figure:
-    """Of each query the first ten with their similarities."""
+    """Draw each query with the first ten of its ranking and their similarities."""
     rows = []
     for one in ranked:
-        found = zip(one.gallery[:SHOWN], one.matches, one.similarity, strict=False)
-        tiles = [Tile(load_image(test.paths[i], image_size), bool(right), f"{s:.2f}") for i, right, s in found]
+        first = zip(one.gallery[:SHOWN], one.matches, one.similarity, strict=False)
+        tiles = [Tile(load_image(test.paths[i], image_size), bool(right), f"{s:.2f}") for i, right, s in first]
         query = load_image(test.paths[one.query], image_size)
         name = shortened(test.name(one.query), 9)
         rows.append([Tile(query, None, f"id {name}" if len(name) <= 6 else name), *tiles])

@@ -1,4 +1,4 @@
-"""Cosine similarities of positive and negative pairs across the modalities, and how far they overlap (PMT Fig. 8)."""
+"""Cosine similarities of positive and negative cross-modality pairs, and their overlap (PMT Fig. 8)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,12 +27,12 @@ class Similarities(NamedTuple):
 
 
 def sample_similarities(features: np.ndarray, images: ImageSet, seed: int = 0, pairs: int = PAIRS) -> Similarities:
-    """Of `pairs` pairs of each kind, drawn without replacement; of all where there are fewer.
+    """Draw `pairs` pairs of each kind without replacement, or all if there are fewer.
 
     features: float32 [N, C], L2-normalised.
 
     Raises:
-        InputError: no pair is of one kind or the other.
+        InputError: one kind has no pair.
     """
     rng = np.random.default_rng(seed)
     visible, infrared = np.flatnonzero(~images.infrared), np.flatnonzero(images.infrared)
@@ -41,7 +41,7 @@ def sample_similarities(features: np.ndarray, images: ImageSet, seed: int = 0, p
     if len(positive) in (0, len(same)):
         kind = "different identities" if len(positive) else "the same identity"
         raise InputError(f"no visible-infrared pair of {kind} among {len(images)} pictures; give a larger test set")
-    # As many more as could be of one identity: SYSU-MM01 has too many pairs to list all that are not.
+    # Even if all positive pairs are drawn, enough negative ones are left; SYSU-MM01 has too many of those to list.
     drawn = rng.choice(len(same), min(len(same), pairs + len(positive)), replace=False)
     negative = drawn[~same[drawn]][:pairs]
     positive = rng.choice(positive, min(pairs, len(positive)), replace=False)
@@ -50,8 +50,8 @@ def sample_similarities(features: np.ndarray, images: ImageSet, seed: int = 0, p
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """The area that two distributions share, 0 (apart) to 1 (alike): the sum of the smaller of both shares of `BINS`
-    bins over their common range. Two samples of one distribution, 10,000 each, give about 0.97."""
+    """Measure the area that two distributions share, 0 (disjoint) to 1 (identical): the sum over `BINS` bins of the
+    smaller share. Two samples of one distribution, 10,000 each, give about 0.97."""
     low, high = min(first.min(), second.min()), max(first.max(), second.max())
     if low == high:
         return 1.0
@@ -61,7 +61,7 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
 
 @styled
 def draw_similarity(similarities: Sequence[Similarities], labels: Sequence[str]) -> Figure:
-    """A panel for each checkpoint, with the overlap and both means above it; the similarities' axis is common."""
+    """Draw a panel for each checkpoint, with the overlap and both means above it and a common axis of similarities."""
     figure = new_figure(3.1 * len(labels) + 0.3, 2.3)
     grid = figure.subplots(1, len(labels), squeeze=False, sharex=True)[0]
     everything = np.concatenate([part for one in similarities for part in one])
