@@ -1,9 +1,8 @@
-/* What each kernel is given: shared by the kernels and by the functions that launch them. Data is float or half. */
+/* The kernels' arguments, for the kernels and for the functions that launch them. Data is float or half. */
 #pragma once
 
-/* Dropout's masks: noise int32 [rows, width], multipliers int32 [masks], and of the layer {its first mask, the limit
-   below which an element is dropped, the bits of the float that the others are multiplied by}. Without dropout, noise
-   is 0. */
+/* Dropout's masks: noise int32 [rows, width], multipliers int32 [masks], and the layer's {first mask, limit below which
+   an element is dropped, bits of the float that scales the others}. Without dropout, noise is 0. */
 typedef struct {
   const int *noise, *multipliers, *layer;
   int width;
@@ -11,7 +10,7 @@ typedef struct {
 
 typedef struct {
   void *out;                       /* [rows, columns] */
-  float *parts;                    /* [PARTS, columns], sums of out's columns; backward only */
+  float *parts;                    /* [PARTS, columns], partial sums of out's columns; backward only */
   const void *gradient, *x, *bias; /* [rows, columns] twice, [columns] */
   Masks masks;
   int rows, columns;
@@ -36,9 +35,9 @@ typedef struct {
 } Heads;
 
 typedef struct {
-  void *apart;    /* [N, heads, tokens, width] */
-  void *joined;   /* [N, tokens, heads * width] */
-  int rows, tokens, heads, width, joins;
+  void *split;    /* [N, heads, tokens, width] */
+  void *merged;   /* [N, tokens, heads * width] */
+  int rows, tokens, heads, width, merges;
 } Merge;
 
 typedef struct {
@@ -56,16 +55,16 @@ typedef struct {
 typedef struct {
   void *out;                /* [N, channels, height, width] */
   const void *x, *weight;   /* the same; [channels, 1, K, K] */
-  const void *input;        /* of the convolution, for the gradient of a residual one */
+  const void *input;        /* x of the forward pass, for the gradient of a residual convolution */
   int planes, channels, height, width, tile_rows;
   int flipped, residual;
 } Depthwise;
 
 enum {
-  LANES = 32, /* of columns, or packs of them, in a block */
-  ROWS = 8,   /* of a block */
-  PARTS = 64, /* of a column's sum */
-  LAYER = 3,  /* numbers of `Masks.layer` */
-  TILE_ROWS = 32, TILE_COLUMNS = 64, /* at most, of a map in a block */
-  PLANES = 65535                     /* of blocks side by side */
+  LANES = 32, /* columns, or packs of them, a block */
+  ROWS = 8,   /* rows a block */
+  PARTS = 64, /* partial sums of a column, at most */
+  LAYER = 3,  /* numbers in `Masks.layer` */
+  TILE_ROWS = 32, TILE_COLUMNS = 64, /* of a map in a block, at most */
+  PLANES = 65535                     /* blocks along y, at most */
 };

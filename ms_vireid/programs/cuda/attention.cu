@@ -1,5 +1,5 @@
-// Queries, keys and values of all heads from the fused projection, heads joined again, and softmax's gradient.
-struct Columns {  // W columns of the joined queries, keys and values
+// Split the fused projection into queries, keys and values of all heads; merge heads; softmax's gradient.
+struct Columns {  // columns of the joined queries, keys and values
   void *data;
   int head, column;
   float scale;
@@ -20,8 +20,7 @@ __device__ void split_heads(const Heads &a) {
   if (first >= columns) return;
   Columns place(a, first);
   float bias[W];
-#pragma unroll
-  for (int j = 0; j < W; j++) bias[j] = at<T>(a.bias, first + j);
+  load_floats<T, W>(a.bias, first, bias);
   EACH_ROW(row, a.rows) {
     Pack<T, W> pack = load<T, W>(a.joined, static_cast<long long>(row) * columns + first);
 #pragma unroll
@@ -47,7 +46,7 @@ __device__ void split_heads_gradient(const Heads &a) {
       store(a.joined, static_cast<long long>(row) * columns + first, pack);
     }
   }
-  sum_of_block<W>(sums, a.parts, first, columns);
+  sum_block<W>(sums, a.parts, first, columns);
 }
 ENTRIES(split_heads_gradient, Heads)
 
@@ -58,21 +57,21 @@ __device__ void merge_heads(const Merge &a) {
   int head = first / a.width, column = first % a.width;
   EACH_ROW(row, a.rows) {
     long long sample = row / a.tokens;
-    long long apart = ((sample * a.heads + head) * a.tokens + row % a.tokens) * a.width + column;
-    long long joined = static_cast<long long>(row) * columns + first;
-    if (a.joins) store(a.joined, joined, load<T, W>(a.apart, apart));
-    else store(a.apart, apart, load<T, W>(a.joined, joined));
+    long long split = ((sample * a.heads + head) * a.tokens + row % a.tokens) * a.width + column;
+    long long merged = static_cast<long long>(row) * columns + first;
+    if (a.merges) store(a.merged, merged, load<T, W>(a.split, split));
+    else store(a.split, split, load<T, W>(a.merged, merged));
   }
 }
 ENTRIES(merge_heads, Merge)
 
-// y (gradient - <gradient, y>), a warp a row.
+// y (gradient - <gradient, y>), one warp per row.
 template <class T, int W>
 __device__ void softmax_gradient(const Softmax &a) {
   long long row = static_cast<long long>(blockIdx.x) * ROWS + threadIdx.y;
-  if (row >= a.rows) return;  // a warp ends as a whole
+  if (row >= a.rows) return;  // the whole warp
   long long start = row * a.columns;
-  constexpr int KEPT = 8;  // of a lane's columns, those that are read once
+  constexpr int KEPT = 8;  // columns of a lane that stay in registers
   float gradient[KEPT], y[KEPT], product = 0;
 #pragma unroll
   for (int i = 0; i < KEPT; i++) {
@@ -83,7 +82,7 @@ __device__ void softmax_gradient(const Softmax &a) {
   }
   for (int column = threadIdx.x + LANES * KEPT; column < a.columns; column += LANES)
     product += at<T>(a.gradient, start + column) * at<T>(a.y, start + column);
-  product = sum_of_warp(product);
+  product = sum_warp(product);
   T *out = static_cast<T *>(a.out);
 #pragma unroll
   for (int i = 0; i < KEPT; i++) {

@@ -1,7 +1,8 @@
-"""Compiles the kernels by NVRTC and what launches them by gcc, once, and keeps both in the user's cache."""
+"""Compiles the kernels by NVRTC and their launcher by gcc, once, and keeps both in the user's cache."""
 
 import ctypes
 import hashlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -21,7 +22,7 @@ _FLAGS = ("-O2", "-shared", "-fPIC", "-ldl", "-lm", "-lpthread")
 
 @cache
 def launcher() -> Path:
-    """The library that launches the kernels, which are compiled for the GPU that is set.
+    """Compile the kernels for the current GPU; return the library that launches them.
 
     Raises:
         DeviceError: there is no NVRTC or no C compiler, or one of them fails.
@@ -32,9 +33,9 @@ def launcher() -> Path:
     architecture = f"sm_{runtime.gpu_capability() * 10:.0f}"
     source = kernel_source()
     state = nvrtc.stat()
-    made_by = f"{nvrtc} {state.st_size} {state.st_mtime_ns} {architecture} {_OPTIONS}"
+    compiler = f"{nvrtc} {state.st_size} {state.st_mtime_ns} {architecture} {_OPTIONS}"
     folder = _folder()
-    code = folder / f"kernels-{_digest(source, made_by)}.cubin"
+    code = folder / f"kernels-{_digest(source, compiler)}.cubin"
     if not code.is_file():
         with atomic_write(code) as temporary:
             temporary.write_bytes(compiled(nvrtc, source, architecture))
@@ -49,17 +50,22 @@ def launcher() -> Path:
 
 
 def kernel_source() -> str:
-    """All kernels, as one text."""
+    """Join the sources of all kernels."""
     files = _ARGUMENTS, _COMMON, *(_SOURCES / f"{name}.cu" for name in _KERNELS)
     return "\n".join(file.read_text().replace("#pragma once", "") for file in files)
 
 
+def constant(name: str) -> int:
+    """A number that arguments.h defines."""
+    return int(re.search(rf"\b{name} = (\d+)", _ARGUMENTS.read_text())[1])
+
+
 def compiled(nvrtc: Path, source: str, architecture: str) -> bytes:
-    """Machine code for an architecture such as "sm_90"; raises DeviceError if NVRTC cannot make it."""
+    """Compile to machine code for an architecture such as "sm_90". Raises DeviceError if NVRTC fails."""
     library, program = ctypes.CDLL(str(nvrtc)), ctypes.c_void_p()
     use_locale = ctypes.CDLL(None).uselocale
     use_locale.argtypes, use_locale.restype = [ctypes.c_void_p], ctypes.c_void_p
-    before = use_locale(None)  # NVRTC leaves the thread with another, by which texts would be read as ASCII
+    before = use_locale(None)  # NVRTC leaves the thread with another, in which texts would be read as ASCII
 
     def text(kind: str) -> bytes:
         size = ctypes.c_size_t()
@@ -93,7 +99,7 @@ def _compile_launcher(library: Path) -> None:
 
 @cache
 def _folder() -> Path:
-    """Where compiled code is kept: in the user's cache, or where that cannot be written for this process alone."""
+    """The folder of compiled code: in the user's cache, or a temporary one if that cannot be written."""
     folder = runtime.cache_folder() / "cuda"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-// What the kernels share: float and half in packs of 16 bytes, float arithmetic, masks, sums of columns.
+// Shared by the kernels: float and half in packs of 16 bytes, float arithmetic, masks, sums of columns.
 #ifdef __CUDACC_RTC__
 struct Half {
   unsigned short bits;
@@ -37,29 +37,34 @@ __device__ inline void store(void *data, long long element, const Pack<T, W> &pa
 }
 template <class T>
 __device__ inline float at(const void *data, long long element) { return number(static_cast<const T *>(data)[element]); }
+template <class T, int W>
+__device__ inline void load_floats(const void *data, int first, float *values) {
+#pragma unroll
+  for (int j = 0; j < W; j++) values[j] = at<T>(data, first + j);
+}
 
-// The mask of W neighbouring columns, for a block's rows: which of them a layer keeps.
+// A layer's dropout mask of W neighbouring columns, for a block's rows.
 template <int W>
-struct Kept {
+struct Mask {
   const int *noise = nullptr;
   int width, column, limit;
   unsigned multiplier;
   float scale = 1;
 
-  __device__ Kept(const Masks &masks, int first) {
+  __device__ Mask(const Masks &masks, int first) {
     if (!masks.noise) return;
     noise = masks.noise, width = masks.width, column = first % width, limit = masks.layer[1];
     multiplier = masks.multipliers[masks.layer[0] + first / width];
     scale = __int_as_float(masks.layer[2]);
   }
-  // For each column scale, or 0 where it is dropped.
+  // For each column `scale`, or 0 where it is dropped.
   __device__ void row(int number, float *factors) const {
     if (!noise) {
 #pragma unroll
       for (int j = 0; j < W; j++) factors[j] = 1;
       return;
     }
-    constexpr int P = W < 4 ? W : 4;  // 16 bytes of noise at a time
+    constexpr int P = W < 4 ? W : 4;  // 16 bytes of noise each
 #pragma unroll
     for (int k = 0; k < W / P; k++) {
       Pack<int, P> pack = load<int, P>(noise, static_cast<long long>(number) * width + column + k * P);
@@ -75,9 +80,9 @@ template <int W>
 __device__ inline int first_column() { return (blockIdx.x * LANES + threadIdx.x) * W; }
 #define EACH_ROW(row, rows) for (int row = blockIdx.y * ROWS + threadIdx.y; row < rows; row += gridDim.y * ROWS)
 
-// Sums of W columns over the rows of a block, always in the same order, into one row of `parts`.
+// Add up W columns over the rows of a block, always in the same order, into one row of `parts`.
 template <int W>
-__device__ void sum_of_block(const float *sums, float *parts, int first, int columns) {
+__device__ void sum_block(const float *sums, float *parts, int first, int columns) {
   __shared__ float shared[ROWS][LANES][W + (W > 1)];
 #pragma unroll
   for (int j = 0; j < W; j++) shared[threadIdx.y][threadIdx.x][j] = sums[j];
@@ -91,12 +96,12 @@ __device__ void sum_of_block(const float *sums, float *parts, int first, int col
   }
 }
 
-__device__ inline float sum_of_warp(float x) {
+__device__ inline float sum_warp(float x) {
   for (int lanes = 16; lanes; lanes /= 2) x += __shfl_xor_sync(0xffffffffu, x, lanes);
   return x;
 }
 
-// A kernel's entries: for float and half, in packs of 16 bytes and, for other widths and addresses, one by one.
+// A kernel's entry points: for float and half, in packs of 16 bytes, and one by one for other widths and addresses.
 #ifdef __CUDACC_RTC__
 #define ENTRY(name, T, W, Arguments, function) \
   extern "C" __global__ void name(const Arguments a) { function<T, W>(a); }

@@ -1,5 +1,5 @@
-// Depth-wise convolution of odd kernels with stride 1, zeros at the borders; with `residual` that of ReLU(x), plus x.
-// Flipped, it is the gradient of x: with `residual` masked by ReLU's, plus the gradient.
+// Depth-wise convolution with an odd kernel, stride 1 and "same" padding; with `residual`, of ReLU(x), plus x.
+// With `flipped`, the gradient of x; with `residual`, masked by ReLU's, plus the gradient.
 template <class T, int K>
 __device__ void depthwise(const Depthwise &a) {
   constexpr int R = K / 2;

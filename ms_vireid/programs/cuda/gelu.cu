@@ -6,14 +6,13 @@ template <class T, int W>
 __device__ void gelu(const Gelu &a) {
   int first = first_column<W>();
   if (first >= a.columns) return;
-  Kept<W> kept(a.masks, first);
+  Mask<W> mask(a.masks, first);
   float bias[W], factors[W];
-#pragma unroll
-  for (int j = 0; j < W; j++) bias[j] = at<T>(a.bias, first + j);
+  load_floats<T, W>(a.bias, first, bias);
   EACH_ROW(row, a.rows) {
     long long place = static_cast<long long>(row) * a.columns + first;
     Pack<T, W> pack = load<T, W>(a.x, place);
-    kept.row(row, factors);
+    mask.row(row, factors);
 #pragma unroll
     for (int j = 0; j < W; j++) {
       float x = number(pack.v[j]) + bias[j];
@@ -30,14 +29,13 @@ __device__ void gelu_gradient(const Gelu &a) {
   int first = first_column<W>();
   float sums[W] = {};
   if (first < a.columns) {
-    Kept<W> kept(a.masks, first);
+    Mask<W> mask(a.masks, first);
     float bias[W], factors[W];
-#pragma unroll
-    for (int j = 0; j < W; j++) bias[j] = at<T>(a.bias, first + j);
+    load_floats<T, W>(a.bias, first, bias);
     EACH_ROW(row, a.rows) {
       long long place = static_cast<long long>(row) * a.columns + first;
       Pack<T, W> pack = load<T, W>(a.x, place), gradient = load<T, W>(a.gradient, place);
-      kept.row(row, factors);
+      mask.row(row, factors);
 #pragma unroll
       for (int j = 0; j < W; j++) {
         float x = number(pack.v[j]) + bias[j];
@@ -48,6 +46,6 @@ __device__ void gelu_gradient(const Gelu &a) {
       store(a.out, place, pack);
     }
   }
-  sum_of_block<W>(sums, a.parts, first, a.columns);
+  sum_block<W>(sums, a.parts, first, a.columns);
 }
 ENTRIES(gelu_gradient, Gelu)

@@ -1,7 +1,7 @@
-/* What MindSpore calls to launch the kernels: a function an operator, `ops.Custom(func_type="aot")`.
+/* The functions that MindSpore calls to launch the kernels, one an operator (`ops.Custom(func_type="aot")`).
 
-   Each takes the addresses of its inputs and outputs on the device, their shapes and types, and the stream. CUDA's driver
-   is asked through the library that the process has loaded, so that no header of CUDA is needed. */
+   Each takes the device addresses of its inputs and outputs, their shapes and types, and the stream. CUDA's driver is
+   called through the library that the process has loaded, so no CUDA header is needed. */
 #include <dlfcn.h>
 #include <math.h>
 #include <pthread.h>
@@ -105,10 +105,10 @@ static int64_t elements(int rank, const int64_t *shape) {
   for (int i = 0; i < rank; i++) product *= shape[i];
   return product;
 }
-static int blocks(int of, int each) { return (of + each - 1) / each; }
+static int blocks(int count, int each) { return (count + each - 1) / each; }
 static int parts(int rows) { return rows < PARTS * ROWS ? blocks(rows, ROWS) : PARTS; }
 
-/* Launches a kernel of columns and rows: in packs of 16 bytes if `unit` columns and all addresses allow it. */
+/* Launch a kernel over columns and rows, in packs of 16 bytes if `unit` columns and all addresses allow it. */
 static int launch_columns(const char *kernel, const char *type, int rows, int columns, int unit, const void **addresses,
                           int number, void *arguments, void *stream) {
   char name[64];
@@ -120,13 +120,13 @@ static int launch_columns(const char *kernel, const char *type, int rows, int co
   return launch(name, blocks(columns, LANES * width), parts(rows), ROWS, arguments, stream);
 }
 
-static int launch_sum(const char *type, const float *of, void *out, int rows, int columns, void *stream) {
-  Sum sum = {out, of, parts(rows), columns};
+static int launch_sum(const char *type, const float *partial, void *out, int rows, int columns, void *stream) {
+  Sum sum = {out, partial, parts(rows), columns};
   return launch(is_half(type) ? "sum_parts_half_1" : "sum_parts_float_1", blocks(columns, LANES * ROWS), 1, ROWS, &sum,
                 stream);
 }
 
-/* The masks at three inputs from `first` on; none where the layer is no layer. */
+/* The masks in the three inputs from `first` on; none unless the layer has LAYER numbers. */
 static Masks masks_of(void **data, int *ranks, int64_t **shapes, int first) {
   if (elements(ranks[first + 2], shapes[first + 2]) != LAYER) return (Masks){0};
   return (Masks){data[first], data[first + 1], data[first + 2], shapes[first][ranks[first] - 1]};
@@ -151,7 +151,7 @@ int gelu_gradient(ARGUMENTS) {
   return status ? status : launch_sum(types[1], a.parts, data[8], rows, columns, stream);
 }
 
-/* factors [N] of N samples; none where there is another number of them */
+/* factors [N] of N samples; none if there is another number of them */
 static const void *factors_of(void **data, int *ranks, int64_t **shapes, int place, int samples) {
   return elements(ranks[place], shapes[place]) == samples ? data[place] : 0;
 }
@@ -202,9 +202,9 @@ int split_heads_gradient(ARGUMENTS) {
   return status ? status : launch_sum(types[0], a.parts, data[5], a.rows, columns, stream);
 }
 
-static int merge(int64_t *shape, void *apart, void *joined, int joins, const char *type, void *stream) {
-  Merge a = {apart, joined, shape[0] * shape[2], shape[2], shape[1], shape[3], joins};
-  const void *used[] = {apart, joined};
+static int merge(int64_t *shape, void *split, void *merged, int merges, const char *type, void *stream) {
+  Merge a = {split, merged, shape[0] * shape[2], shape[2], shape[1], shape[3], merges};
+  const void *used[] = {split, merged};
   return launch_columns("merge_heads", type, a.rows, a.heads * a.width, a.width, used, 2, &a, stream);
 }
 

@@ -1,5 +1,6 @@
-"""The kernels as MindSpore's operators with gradients, and the cells that they compute; compiled at the import."""
+"""The kernels as MindSpore operators with gradients, and the methods that they replace; compiled at the import."""
 
+import math
 import struct
 from collections.abc import Callable
 from functools import cache
@@ -15,70 +16,41 @@ from ms_vireid.models.layers import Dropout, DropPath
 from ms_vireid.models.noise import Noise, mask_numbers
 from ms_vireid.programs.cuda import build
 
-_PARTS, _ROWS = 64, 8  # as in arguments.h
+_PARTS, _ROWS = build.constant("PARTS"), build.constant("ROWS")
 _LAUNCHER = build.launcher()
 
 
 def _operator(name: str, shapes: Callable, types: Callable) -> ops.Custom:
-    """shapes, types: of its outputs, from those of its inputs."""
+    """shapes, types: of the outputs, from those of the inputs."""
     return ops.Custom(f"{_LAUNCHER}:{name}", out_shape=shapes, out_dtype=types, func_type="aot")
-
-
-def _parts(rows: int, columns: int) -> tuple[int, int]:
-    """The shape of what sums of columns are made of."""
-    return min(_PARTS, -(-rows // _ROWS)), columns
-
-
-def _rows(shape) -> int:
-    count = 1
-    for size in shape[:-1]:
-        count *= size
-    return count
 
 
 def _same(x, *_):
     return x
 
 
-def _gelu_gradient_shapes(_gradient, x, bias, *_):
-    return x, _parts(_rows(x), x[-1]), bias
+def _with_sums(x):
+    """Shapes of a gradient [..., C], the partial sums of its columns, and their sums."""
+    return x, (min(_PARTS, -(-math.prod(x[:-1]) // _ROWS)), x[-1]), (x[-1],)
 
 
-def _gelu_gradient_types(_gradient, x, bias, *_):
-    return x, ms.float32, bias
-
-
-def _residual_gradient_shapes(x, *_):
-    return x, _parts(_rows(x), x[-1]), (x[-1],)
-
-
-def _with_parts(x, *_):
+def _with_sums_types(x, *_):
     return x, ms.float32, x
 
 
-def _joined_shapes(query, _key, _value):
+def _joined_with_sums(query, *_):
     batch, heads, tokens, width = query
-    columns = 3 * heads * width
-    return (batch, tokens, columns), _parts(batch * tokens, columns), (columns,)
+    return _with_sums((batch, tokens, 3 * heads * width))
 
 
-def _merged_shape(apart):
-    batch, heads, tokens, width = apart
+def _merged(x):
+    batch, heads, tokens, width = x
     return batch, tokens, heads * width
 
 
-def _unmerged_shape(joined, heads):
-    batch, tokens, columns = joined
-    return batch, heads[0], tokens, columns // heads[0]
-
-
-def _apart_shapes(joined, _bias, heads):
-    batch, tokens, columns = joined
-    return ((batch, heads[0], tokens, columns // (3 * heads[0])),) * 3
-
-
-def _three(x, *_):
-    return x, x, x
+def _split(x, heads, parts=1):
+    batch, tokens, columns = x
+    return batch, heads[0], tokens, columns // (parts * heads[0])
 
 
 class Gelu(nn.Cell):
@@ -87,7 +59,7 @@ class Gelu(nn.Cell):
     def __init__(self):
         super().__init__()
         self.forward = _operator("gelu", _same, _same)
-        self.backward = _operator("gelu_gradient", _gelu_gradient_shapes, _gelu_gradient_types)
+        self.backward = _operator("gelu_gradient", lambda gradient, *_: _with_sums(gradient), _with_sums_types)
 
     def construct(self, x: Tensor, bias: Tensor, noise: Tensor, multipliers: Tensor, layer: Tensor) -> Tensor:
         return self.forward(x, bias, noise, multipliers, layer)
@@ -103,7 +75,7 @@ class Residual(nn.Cell):
     def __init__(self):
         super().__init__()
         self.forward = _operator("residual", _same, _same)
-        self.backward = _operator("residual_gradient", _residual_gradient_shapes, _with_parts)
+        self.backward = _operator("residual_gradient", lambda gradient, *_: _with_sums(gradient), _with_sums_types)
 
     def construct(
         self, rest: Tensor, x: Tensor, bias: Tensor, factors: Tensor, noise: Tensor, multipliers: Tensor, layer: Tensor
@@ -112,20 +84,20 @@ class Residual(nn.Cell):
 
     def bprop(self, rest, x, bias, factors, noise, multipliers, layer, _out, gradient):
         grad_x, _, grad_bias = self.backward(gradient, factors, noise, multipliers, layer)
-        rest_of_them = (ops.zeros_like(factors), ops.zeros_like(noise), ops.zeros_like(multipliers))
-        return gradient, grad_x, grad_bias, *rest_of_them, ops.zeros_like(layer)
+        zeros = ops.zeros_like(factors), ops.zeros_like(noise), ops.zeros_like(multipliers), ops.zeros_like(layer)
+        return gradient, grad_x, grad_bias, *zeros
 
 
 class SplitHeads(nn.Cell):
     """Queries, scaled by 1 / sqrt(head_dim), keys and values [N, heads, T, head_dim] from [N, T, 3 * D] + bias.
 
-    heads: any int32 [heads].
+    heads: int32 [heads], of any values.
     """
 
     def __init__(self):
         super().__init__()
-        self.forward = _operator("split_heads", _apart_shapes, _three)
-        self.backward = _operator("split_heads_gradient", _joined_shapes, _with_parts)
+        self.forward = _operator("split_heads", lambda x, _, heads: (_split(x, heads, 3),) * 3, lambda x, *_: (x, x, x))
+        self.backward = _operator("split_heads_gradient", _joined_with_sums, _with_sums_types)
 
     def construct(self, joined: Tensor, bias: Tensor, heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self.forward(joined, bias, heads)
@@ -136,12 +108,12 @@ class SplitHeads(nn.Cell):
 
 
 class MergeHeads(nn.Cell):
-    """[N, heads, T, head_dim] -> [N, T, D]. heads: any int32 [heads]."""
+    """[N, heads, T, head_dim] -> [N, T, D]. heads: int32 [heads], of any values."""
 
     def __init__(self):
         super().__init__()
-        self.forward = _operator("merge_heads", _merged_shape, _same)
-        self.backward = _operator("merge_heads_gradient", _unmerged_shape, _same)
+        self.forward = _operator("merge_heads", _merged, _same)
+        self.backward = _operator("merge_heads_gradient", _split, _same)
 
     def construct(self, x: Tensor, heads: Tensor) -> Tensor:
         return self.forward(x)
@@ -151,7 +123,7 @@ class MergeHeads(nn.Cell):
 
 
 class Softmax(nn.Cell):
-    """Over the last axis."""
+    """Softmax over the last axis."""
 
     def __init__(self):
         super().__init__()
@@ -165,8 +137,8 @@ class Softmax(nn.Cell):
 
 
 class Depthwise(nn.Cell):
-    """A depth-wise convolution of x [N, C, H, W] by weight [C, 1, K, K], stride 1, zeros at the borders; `residual`:
-    of ReLU(x), plus x."""
+    """Depth-wise convolution of x [N, C, H, W] with weight [C, 1, K, K], stride 1, "same" padding. residual: convolve
+    ReLU(x), add x."""
 
     def __init__(self, residual: bool = False):
         super().__init__()
@@ -180,13 +152,13 @@ class Depthwise(nn.Cell):
 
     def bprop(self, x, weight, _out, gradient):
         if self.residual:
-            grad_x, given = self.backward(gradient, weight, x), ops.relu(x)
+            grad_x, convolved = self.backward(gradient, weight, x), ops.relu(x)
         else:
-            grad_x, given = self.backward(gradient, weight), x
+            grad_x, convolved = self.backward(gradient, weight), x
         channels, _, size, _ = weight.shape
         border = (size // 2,) * 4
-        of_weight = Conv2DBackpropFilter(channels, (size, size), "pad", border, border, group=channels)
-        return grad_x, of_weight(gradient, given, weight.shape)
+        grad_weight = Conv2DBackpropFilter(channels, (size, size), "pad", border, border, group=channels)
+        return grad_x, grad_weight(gradient, convolved, weight.shape)
 
 
 _gelu, _residual, _split_heads, _merge_heads, _softmax = Gelu(), Residual(), SplitHeads(), MergeHeads(), Softmax()
@@ -199,7 +171,7 @@ _scores, _mixed = ops.BatchMatMul(transpose_b=True), ops.BatchMatMul()
 @ops.constexpr
 @cache
 def _layer(limit: int, scale: float) -> Tensor:
-    """What the kernels' `Masks` calls a layer: int32 [3]; the first of its numbers, and of `_numbers`, is at 0."""
+    """The `layer` of the kernels' `Masks`: int32 [3]. Its first mask is the first of `_numbers`."""
     return Tensor(np.array([0, limit, *struct.unpack("i", struct.pack("f", scale))], np.int32))
 
 
@@ -234,14 +206,14 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _attended(self: vit.Attention, x: Tensor) -> Tensor:
-    """The projection's product, without its bias."""
+    """Attention up to the projection's product, without its bias."""
     query, key, value = _split_heads(_product(x, self.qkv.weight), self.qkv.bias, _heads(self.num_heads))
     mixed = _mixed(_softmax(_scores(query, key)), value)  # [N, heads, T, head_dim]
     return _product(_merge_heads(mixed, _heads(self.num_heads)), self.proj.weight)
 
 
 def _hidden(self: vit.Mlp, x: Tensor, noise: Noise | None) -> Tensor:
-    """The second layer's product, without its bias."""
+    """The MLP up to its second product, without its bias."""
     x, bias = _product(x, self.fc1.weight), self.fc1.bias
     if noise is None:
         x = _gelu(x, bias, _no_noise(), _no_noise(), _no_noise())
@@ -257,8 +229,8 @@ def _added(rest: Tensor, x: Tensor, bias: Tensor, dropout: Dropout, drop_path: D
     if noise is None:
         return _residual(rest, x, bias, _no_factors(x.dtype), _no_noise(), _no_noise(), _no_noise())
     positions, factors = noise
-    of_samples = factors[drop_path.layer] if drop_path.changes else _no_factors(x.dtype)
-    return _residual(rest, x, bias, of_samples, positions, _numbers(dropout.layer, 1), _layer(dropout.limit, 1.0))
+    sample_factors = factors[drop_path.layer] if drop_path.changes else _no_factors(x.dtype)
+    return _residual(rest, x, bias, sample_factors, positions, _numbers(dropout.layer, 1), _layer(dropout.limit, 1.0))
 
 
 def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:
@@ -270,7 +242,7 @@ def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:
 
 
 def _by_channel(self: nn.Conv2d) -> bool:
-    """Whether it is a depth-wise convolution that the kernels compute."""
+    """Whether the kernels compute this depth-wise convolution."""
     size, channels = self.kernel_size[0], self.in_channels
     plain = self.stride == (1, 1) and self.dilation == (1, 1) and not self.has_bias
     return plain and self.group == self.out_channels == channels and self.kernel_size == (size, size) and size in _SIZES

@@ -1,4 +1,4 @@
-// The sums of columns, from those of their parts: the gradient of a bias, in the same order in every run.
+// Add up the partial sums of columns, in the same order in every run: the gradient of a bias.
 template <class T, int W>
 __device__ void sum_parts(const Sum &a) {
   int column = (blockIdx.x * ROWS + threadIdx.y) * LANES + threadIdx.x;

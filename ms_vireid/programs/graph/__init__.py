@@ -18,7 +18,7 @@ class Graph(Program):
 
     def prepare(self, model: nn.Cell, *others: nn.Cell | None) -> None:
         if any(getattr(cell, "recompute_blocks", False) for _, cell in model.cells_and_names()):
-            self.table = {key: made for key, made in self.table.items() if key not in self.not_recomputed}
+            self.table = {key: new for key, new in self.table.items() if key not in self.not_recomputed}
         super().prepare(model, *others)
 
 

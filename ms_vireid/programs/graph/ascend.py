@@ -1,6 +1,6 @@
-"""What takes the place of methods and functions in a graph on an Ascend.
+"""Replacements of methods and functions in a graph on an Ascend.
 
-Launches "by name" are compiled by CANN at their first use.
+CANN compiles launches "by name" at their first use.
 """
 
 import mindspore as ms
@@ -49,7 +49,7 @@ def dense(self: nn.Dense, x: Tensor) -> Tensor:
 
 
 def convolution(self: nn.Conv2d, x: Tensor) -> Tensor:
-    """By the operator itself: `mint.nn.functional.conv2d` is not computed again by `Cell.recompute`."""
+    """`Cell.recompute` does not recompute `mint.nn.functional.conv2d`, but does its operator."""
     padding = (0, 0) if self.pad_mode == "valid" else (self.padding, self.padding)
     return _convolution(x, self.weight, self.bias, self.stride, padding, self.dilation, self.group)
 
@@ -63,15 +63,15 @@ def transposed_convolution(self: nn.Conv2dTranspose, x: Tensor) -> Tensor:
 
 
 def batch_norm(self: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor:
-    if not isinstance(self.bn_train, ops.BatchNorm):  # by the statistics of several processes
+    if not isinstance(self.bn_train, ops.BatchNorm):  # statistics of several processes
         return nn.BatchNorm2d.construct(self, x)
-    held = self.moving_mean, self.moving_variance, self.gamma, self.beta
-    return mint.nn.functional.batch_norm(x, *held, self.training, self.momentum, self.eps)
+    parameters = self.moving_mean, self.moving_variance, self.gamma, self.beta
+    return mint.nn.functional.batch_norm(x, *parameters, self.training, self.momentum, self.eps)
 
 
 def max_pool(self: nn.MaxPool2d, x: Tensor) -> Tensor:
-    given = x.astype(ms.float32) if x.dtype == ms.bfloat16 else x  # which MindSpore refuses there
-    return mint.nn.functional.max_pool2d(given, self.kernel_size, self.stride, self.padding[1:]).astype(x.dtype)
+    maps = x.astype(ms.float32) if x.dtype == ms.bfloat16 else x  # MindSpore refuses bfloat16
+    return mint.nn.functional.max_pool2d(maps, self.kernel_size, self.stride, self.padding[1:]).astype(x.dtype)
 
 
 def average_pool(self: nn.AvgPool2d, x: Tensor) -> Tensor:
@@ -79,7 +79,8 @@ def average_pool(self: nn.AvgPool2d, x: Tensor) -> Tensor:
 
 
 def features(self: MUN, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """Of each modality in turn: a graph may else update the running averages in another order."""
+    """As `MUN.features`, with each modality depending on the one before: otherwise a graph may update the running
+    averages in another order."""
     if not self.separate:
         return MUN.features(self, maps)
     visible = self.parts - 1
@@ -95,7 +96,8 @@ def features(self: MUN, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
 
 
 def stage_loss(self: nn.Cell, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
-    """Of all outputs: a graph may else leave out a BNNeck that no term needs, and its running averages."""
+    """With a dependency on all outputs: otherwise a graph may prune a BNNeck that no term needs, and its running
+    averages."""
     values = self.values(outputs, labels)
     return (ops.depend(self.total(values), outputs), *values)
 

@@ -1,4 +1,4 @@
-"""What both devices' tables have in common."""
+"""Replacements that the tables of GPU and Ascend share."""
 
 from functools import cache
 
@@ -15,8 +15,8 @@ product, product_transposed = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=Tru
 
 
 class _Heads(nn.Cell):
-    """Queries, keys and values of all heads, [N, T, 3 * D] -> [N, heads, T, head_dim] of each. Automatic
-    differentiation pads the gradient of each third to the whole and adds them."""
+    """Queries, keys and values of all heads, [N, T, 3 * D] -> [N, heads, T, head_dim] each. Automatic differentiation
+    would pad the gradient of each third to full size and add them."""
 
     def construct(self, qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
         batch, tokens, width = qkv.shape
@@ -24,13 +24,13 @@ class _Heads(nn.Cell):
         return qkv[0], qkv[1], qkv[2]
 
     def bprop(self, qkv: Tensor, _num_heads: int, _out: tuple, gradients: tuple[Tensor, Tensor, Tensor]) -> tuple:
-        # By selection: MindSpore's Stack copies the addresses of its tensors to the device.
-        together = ops.where(_OF_QUERY, gradients[0], ops.where(_OF_KEY, gradients[1], gradients[2]))
-        return together.permute(1, 3, 0, 2, 4).reshape(qkv.shape), 0
+        # By selection: MindSpore's Stack copies its tensors' addresses to the device.
+        stacked = ops.where(_IS_QUERY, gradients[0], ops.where(_IS_KEY, gradients[1], gradients[2]))
+        return stacked.permute(1, 3, 0, 2, 4).reshape(qkv.shape), 0
 
 
 class _GeM(nn.Cell):
-    """As `GeM`. Automatic differentiation makes three more maps."""
+    """As `GeM`, without the three more maps of automatic differentiation."""
 
     def construct(self, x: Tensor, power: float, eps: float) -> Tensor:
         cubed = x * ops.square(x) if power == 3.0 else x.pow(power)
@@ -38,12 +38,12 @@ class _GeM(nn.Cell):
 
     def bprop(self, x: Tensor, power: float, _eps: float, out: Tensor, gradient: Tensor) -> tuple:
         rows, columns = x.shape[2:]
-        of_mean = gradient * out.pow(1.0 - power) * (1.0 / (rows * columns))
+        grad_mean = gradient * out.pow(1.0 - power) * (1.0 / (rows * columns))
         squared = ops.square(x) if power == 3.0 else x.pow(power - 1.0)
-        return squared * of_mean.unsqueeze(-1).unsqueeze(-1), 0, 0
+        return squared * grad_mean.unsqueeze(-1).unsqueeze(-1), 0, 0
 
 
-_OF_QUERY, _OF_KEY = (Tensor(np.arange(3).reshape(3, 1, 1, 1, 1) == i) for i in range(2))
+_IS_QUERY, _IS_KEY = (Tensor(np.arange(3).reshape(3, 1, 1, 1, 1) == i) for i in range(2))
 heads, _gem = _Heads(), _GeM()
 
 
@@ -58,7 +58,7 @@ def cross_entropy(self: nn.CrossEntropyLoss, logits: Tensor, labels: Tensor) -> 
 
 
 def total(self: nn.Cell, values: tuple[Tensor, ...]) -> Tensor:
-    """Without products by 1, each two launches."""
+    """Skips products by 1, which take two launches each."""
     parts = ()
     for weight, value in zip(self.weights, values):  # noqa: B905 (graph mode does not know strict=)
         parts += (value if weight == 1.0 else weight * value,)
@@ -74,7 +74,7 @@ def safe_sqrt(squared: Tensor) -> Tensor:
 
 
 def msel(self: ModalitySharedEnhancementLoss, features: Tensor, labels: Tensor) -> Tensor:
-    """By one sum for both equations."""
+    """Both equations by one weighted sum."""
     check_batch(features, labels, 2 * self.num_instances)
     shares = _shares(labels.shape[0], self.num_instances) * same_labels(labels, labels)  # [2PK, 2PK]
     difference = (self.pairwise(features) * shares).sum(-1)  # [2PK], the mean of Eq. 5 less that of Eq. 6
@@ -84,8 +84,8 @@ def msel(self: ModalitySharedEnhancementLoss, features: Tensor, labels: Tensor) 
 @ops.constexpr
 @cache
 def _shares(rows: int, num_instances: int) -> Tensor:
-    """What a distance between two rows of one identity counts: 1 / (K - 1) within a modality, -1 / K across, and 0 of a
-    row to itself: float32 [2PK, 2PK]."""
+    """Weights of distances between rows of one identity: 1 / (K - 1) within a modality, -1 / K across modalities, and 0
+    from a row to itself: float32 [2PK, 2PK]."""
     infrared = np.arange(rows) >= rows // 2
     shares = np.where(infrared[:, np.newaxis] == infrared, 1 / (num_instances - 1), -1 / num_instances)
     np.fill_diagonal(shares, 0.0)

@@ -1,7 +1,7 @@
-"""What takes the place of methods and functions in a graph on a GPU.
+"""Replacements of methods and functions in a graph on a GPU.
 
-A row stays because the compiled step launches, copies, waits or holds more without it, as the comment beside it says:
-counted on the stand-in with the papers' batch of 64 (`python parity/benchmark.py --only replacements`).
+Without a row, the compiled step takes more launches, copies, waits or memory, as the comment beside it says: counted on
+the stand-in with the papers' batch of 64 (`python parity/benchmark.py --only replacements`).
 """
 
 import math
@@ -34,7 +34,7 @@ from ms_vireid.programs.graph.common import (
 
 
 class _Dense(nn.Cell):
-    """x w^T + b. Automatic differentiation lets cuDNN sum the bias's gradient, 20 times as long as memory takes."""
+    """x w^T + b. Automatic differentiation sums the bias's gradient by cuDNN, at a twentieth of memory's speed."""
 
     def construct(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         rows = _matmul_transposed(x.reshape(-1, x.shape[-1]), weight)
@@ -42,26 +42,25 @@ class _Dense(nn.Cell):
 
     def bprop(self, x: Tensor, weight: Tensor, _bias: Tensor, _out: Tensor, gradient: Tensor) -> tuple:
         rows = gradient.reshape(-1, gradient.shape[-1])
-        of_weight = _transposed_matmul(rows, x.reshape(-1, x.shape[-1]))
-        return _matmul(rows, weight).reshape(x.shape), of_weight, rows.sum(0)
+        grad_weight = _transposed_matmul(rows, x.reshape(-1, x.shape[-1]))
+        return _matmul(rows, weight).reshape(x.shape), grad_weight, rows.sum(0)
 
 
 class _Gelu(nn.Cell):
-    """u erfc(u), which is -sqrt(2) times the GELU of x = -sqrt(2) u. Automatic differentiation keeps three more tensors
-    of the MLP's hidden size."""
+    """u erfc(u), which is -sqrt(2) times the GELU of x = -sqrt(2) u. Automatic differentiation would keep three more
+    tensors of the MLP's hidden size."""
 
     def construct(self, u: Tensor) -> Tensor:
         return u * ops.erfc(u)
 
     def bprop(self, u: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor]:
-        # By operators without a number and without broadcasting, but for that of `addcdiv`, which has a kernel for it.
-        growth = ops.exp(ops.square(u))  # infinite for a large u, where the quotient is 0
+        # Operators with scalars or broadcasting are slow, except `addcdiv`, which has a kernel for it.
+        growth = ops.exp(ops.square(u))  # infinite for large u, where the quotient is 0
         return (gradient * ops.addcdiv(ops.erfc(u), u, growth, constant(-2.0 / math.sqrt(math.pi), u.dtype)),)
 
 
 class _Dead(nn.Cell):
-    """What `_Gelu` takes, with `DEAD` in the place of what is dropped: there its value and its gradient are 0, so that
-    the gradient needs no mask."""
+    """Replaces dropped inputs of `_Gelu` by `DEAD`, where its value and gradient are 0: the gradient needs no mask."""
 
     def construct(self, u: Tensor, dropped: Tensor) -> Tensor:
         return u.masked_fill(dropped, constant(DEAD, u.dtype))
@@ -71,33 +70,33 @@ class _Dead(nn.Cell):
 
 
 class _Kept(nn.Cell):
-    """A branch after its last dropout and its drop path. By a tensor of factors, 0 for what is dropped: a tensor is
-    multiplied by a tensor in a third of the time that it takes by broadcasting."""
+    """A branch after its last dropout and its drop path: multiplied by a tensor of factors, 0 where dropped, which
+    takes a third of the time of broadcasting."""
 
     def construct(self, branch: Tensor, dropped: Tensor, factors: Tensor) -> Tensor:
         return branch * ops.where(dropped, constant(0.0, branch.dtype), factors)
 
     def bprop(self, _branch: Tensor, dropped: Tensor, factors: Tensor, _out: Tensor, gradient: Tensor) -> tuple:
-        if gradient.dtype == ms.float32:  # made again: PMT's step would hold 0.7 GiB more, for 3 ms less
+        if gradient.dtype == ms.float32:  # computed again: keeping it would take 0.7 GiB of a PMT's step and save 3 ms
             dropped = ops.depend(dropped, gradient)
         return gradient * ops.where(dropped, constant(0.0, gradient.dtype), factors), dropped, factors
 
 
 class _Softmax(nn.Cell):
-    """Over the last axis. Automatic differentiation subtracts a sum of each row by broadcasting."""
+    """Softmax over the last axis. Automatic differentiation would subtract each row's sum by broadcasting."""
 
     def construct(self, x: Tensor) -> Tensor:
         return ops.softmax(x, -1)
 
     def bprop(self, _x: Tensor, out: Tensor, gradient: Tensor) -> tuple[Tensor]:
         sums = (gradient * out).sum(-1)
-        less = _add_to_channels(gradient.reshape(1, -1, gradient.shape[-1]), -sums.reshape(-1))
-        return (less.reshape(out.shape) * out,)
+        difference = _add_to_channels(gradient.reshape(1, -1, gradient.shape[-1]), -sums.reshape(-1))
+        return (difference.reshape(out.shape) * out,)
 
 
 class _HalfDepthwise(nn.Cell):
-    """A depth-wise convolution of float16 whose output and input gradient are computed in float32: by cuDNN, where
-    MindSpore has kernels of its own for float16."""
+    """A depth-wise convolution of float16 that computes output and input gradient in float32, by cuDNN: MindSpore's own
+    kernels for float16 are slower."""
 
     def construct(self, x: Tensor, weight: Tensor) -> Tensor:
         channels, _, kernel, _ = weight.shape
@@ -106,17 +105,17 @@ class _HalfDepthwise(nn.Cell):
 
     def bprop(self, x: Tensor, weight: Tensor, _out: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         channels, _, kernel, _ = weight.shape
-        how = {"pad_mode": "pad", "pad": kernel // 2, "pad_list": (kernel // 2,) * 4, "group": channels}
-        of_x = nn_ops.Conv2DBackpropInput(channels, kernel, **how)(
+        options = {"pad_mode": "pad", "pad": kernel // 2, "pad_list": (kernel // 2,) * 4, "group": channels}
+        grad_x = nn_ops.Conv2DBackpropInput(channels, kernel, **options)(
             gradient.astype(ms.float32), weight.astype(ms.float32), x.shape
         )
-        of_weight = gradients.Conv2DBackpropFilter(channels, kernel, **how)(gradient, x, weight.shape)
-        return of_x.astype(x.dtype), of_weight
+        grad_weight = gradients.Conv2DBackpropFilter(channels, kernel, **options)(gradient, x, weight.shape)
+        return grad_x.astype(x.dtype), grad_weight
 
 
 class _Joined(nn.Cell):
-    """Tensors of one shape along an axis, by selection: the device is given the addresses of Concat's tensors at every
-    call, and waits for them."""
+    """Joins tensors of one shape along an axis by selection. At every call, Concat copies its tensors' addresses to the
+    device, which waits for them."""
 
     def construct(self, parts: tuple[Tensor, ...], axis: int) -> Tensor:
         shape, count = parts[0].shape, len(parts)
@@ -127,15 +126,15 @@ class _Joined(nn.Cell):
 
     def bprop(self, parts: tuple[Tensor, ...], axis: int, _out: Tensor, gradient: Tensor) -> tuple:
         size = parts[0].shape[axis]
-        of_parts = ()
+        grad_parts = ()
         for i in range(len(parts)):
-            of_parts += (ops.narrow(gradient, axis, i * size, size),)
-        return of_parts, 0
+            grad_parts += (ops.narrow(gradient, axis, i * size, size),)
+        return grad_parts, 0
 
 
 class _Halves(nn.Cell):
-    """Feature maps [N, C, H, W] as two of [N, C / 2, H, W]. Automatic differentiation pads the gradient of each to the
-    whole and adds them."""
+    """Splits feature maps [N, C, H, W] into two of [N, C / 2, H, W]. Automatic differentiation would pad each half's
+    gradient to full size and add them."""
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
         half = x.shape[1] // 2
@@ -148,18 +147,18 @@ class _Halves(nn.Cell):
 @ops.constexpr
 @cache
 def _is_place(i: int, count: int, axis: int, ndim: int) -> Tensor:
-    """Which of `count` places along one of `ndim` axes is the i-th: bool [1, ..., count, ..., 1]."""
+    """Mark the i-th of `count` places along one of `ndim` axes: bool [1, ..., count, ..., 1]."""
     return Tensor((np.arange(count) == i).reshape(-1, *[1] * (ndim - axis - 1)))
 
 
-DEAD = 30.0  # of which erfc, and u over the exponential of its square, are 0 in float16 and float32
+DEAD = 30.0  # erfc(u) and u / exp(u^2) are 0 there in float16 and float32
 _dense, _gelu, _dead, _kept, _softmax = _Dense(), _Gelu(), _Dead(), _Kept(), _Softmax()
 _half_depthwise, _joined, _halves = _HalfDepthwise(), _Joined(), _Halves()
 _concat = ops.concat
 _matmul, _matmul_transposed, _transposed_matmul = ops.MatMul(), ops.MatMul(False, True), ops.MatMul(True)
-_add_bias, _add_to_channels = ops.BiasAdd(), ops.BiasAdd("NCHW")  # cuDNN's, which is fast
+_add_bias, _add_to_channels = ops.BiasAdd(), ops.BiasAdd("NCHW")  # cuDNN's, which are fast
 _fill = ops.FillV2()
-_MOST_JOINED = 3  # parts: each but the last is a pass over the whole
+_MOST_JOINED = 3  # tensors: each but the last takes a pass over the result
 
 
 _TRUE = Tensor([True])
@@ -168,17 +167,17 @@ _TRUE = Tensor([True])
 @ops.constexpr
 @cache
 def _query_scales(width: int, head_dim: int, dtype: ms.Type) -> Tensor:
-    """What rows of the weights of queries, keys and values are multiplied by: [3 * width]."""
+    """Factors of the weights' rows for queries, keys and values: [3 * width]."""
     scales = np.ones(3 * width)
     scales[:width] = head_dim**-0.5
     return Tensor(scales, dtype)
 
 
 def _dropped(self: Dropout, noise: Noise) -> Tensor:
-    """Two tensors are compared in a third of the time that a tensor and a number take."""
+    """Compares two tensors, in a third of the time that a tensor and a scalar take."""
     positions = noise[0]
     numbers = self.numbers(positions)
-    # Of a number alone the compiler makes a tensor that stays.
+    # From a tensor: the compiler would keep a constant one in memory.
     limit = ops.masked_fill(positions.reshape(-1)[:1], _TRUE, self.limit)
     return numbers < _fill(numbers.shape, limit.reshape(()))
 
@@ -190,7 +189,7 @@ def _after(drop: Dropout, path: DropPath, branch: Tensor, noise: Noise | None) -
 
 
 def _hidden(self: vit.Mlp, x: Tensor, noise: Noise | None) -> Tensor:
-    """An MLP before its last dropout, with numbers multiplied into weights."""
+    """An MLP before its last dropout, with scalars multiplied into the weights."""
     root = -math.sqrt(0.5)
     u = _dense(x, self.fc1.weight * root, self.fc1.bias * root)
     if self.training and self.drop1.rate > 0.0:
@@ -200,7 +199,7 @@ def _hidden(self: vit.Mlp, x: Tensor, noise: Noise | None) -> Tensor:
 
 
 def _attended(self: vit.Attention, x: Tensor) -> Tensor:
-    """Attention before its dropout, with the queries' factor multiplied into weights."""
+    """Attention before its dropout, with the queries' scale multiplied into the weights."""
     scales = _query_scales(x.shape[-1], self.head_dim, x.dtype)
     qkv = _dense(x, self.qkv.weight * scales.unsqueeze(1), self.qkv.bias * scales)
     query, key, value = heads(qkv, self.num_heads)  # [N, heads, T, head_dim]
@@ -225,8 +224,8 @@ def residual_depthwise(self: ResidualDepthwise, x: Tensor) -> Tensor:
 
 
 def _scaled(scale: Tensor, layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution whose result is multiplied by a factor for each channel, by a weight that is."""
-    by_output = scale[0].unsqueeze(-1)  # [C, 1, 1, 1]; a weight that is reshaped is copied
+    """A 1x1 convolution whose result is scaled by channel: scales the weight instead."""
+    by_output = scale[0].unsqueeze(-1)  # [C, 1, 1, 1]; reshaping a weight would copy it
     weight = layer.weight * by_output.astype(layer.weight.dtype)
     return ops.Conv2D(weight.shape[0], 1)(x, weight)
 
@@ -246,10 +245,10 @@ def prototypes(self: ModalityPrototypes, features: Tensor, beta: Tensor, labels:
     if self.by_identity:
         return ModalityPrototypes.construct(self, features, beta, labels)
     distilled = product_transposed(features.float(), self.projection)
-    made = accumulated(distilled, beta, self.memory, self.seen)
-    for parameter, value in ((self.memory, ops.stop_gradient(made)), (self.seen, 1.0)):
+    updated = accumulated(distilled, beta, self.memory, self.seen)
+    for parameter, value in ((self.memory, ops.stop_gradient(updated)), (self.seen, 1.0)):
         ops.assign_sub(parameter, parameter - value)
-    return made
+    return updated
 
 
 def cat(tensors: tuple[Tensor, ...], axis: int = 0) -> Tensor:
@@ -261,7 +260,7 @@ def cat(tensors: tuple[Tensor, ...], axis: int = 0) -> Tensor:
     return _joined(tensors, axis)
 
 
-NOT_RECOMPUTED = (vit.Block.construct,)  # MindSpore makes a circle of the graph of one whose gradients are its own
+NOT_RECOMPUTED = (vit.Block.construct,)  # recomputing one with gradients of its own puts a cycle into MindSpore's graph
 # Cost of a step without / with each row.
 TABLE = optimizers.TABLE | {
     # PMT: 1,286 launches for 1,219, 36 copies for 13; peak 16.1 GiB for 10.8. On an H100 (`--only costs`)
