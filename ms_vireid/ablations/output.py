@@ -66,7 +66,7 @@ def row_result(columns: Sequence[Column], row: Row, trainings: Sequence[Training
         for column, values in zip(columns, metrics, strict=True):
             if column.data == one.data_set and results[column.search]:
                 values.append(results[column.search])
-        started = one.folder.begun() and not problem
+        started = one.folder.has_run() and not problem
         trial = one.config.data.trial if one.config.data.name == "regdb" else None
         record = {"folder": str(one.folder.path), "data": one.config.data.name, "trial": trial}
         status = "complete" if all(results.values()) else "begun" if started else "not run"

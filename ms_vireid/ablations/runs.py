@@ -54,7 +54,7 @@ class Training:
     def differs(self) -> str | None:
         """Name the keys in which the folder's run differs from this one; None if there is no such run or key. Raises
         InputError if its record is damaged."""
-        if not self.folder.begun():
+        if not self.folder.has_run():
             return None
         record = self.folder.read_record()
         try:

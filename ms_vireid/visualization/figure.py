@@ -61,7 +61,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 @styled
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG of 200 dots an inch or an SVG, by the suffix. Raises InputError as `whole` does."""
+    """Write a PNG of 200 dots an inch or an SVG, by the suffix. Raises InputError as `atomic_write` does."""
     kind = path.suffix[1:].lower()
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
