@@ -183,20 +183,15 @@ def _numbers(layer: int, parts: int) -> Tensor:
 
 @ops.constexpr
 @cache
-def _no_noise() -> Tensor:
-    return Tensor(np.zeros(1, np.int32))
+def _zeros(count: int) -> Tensor:
+    """int32 [count]: the kernels' heads, and [1] in place of noise, multipliers and layer without dropout."""
+    return Tensor(np.zeros(count, np.int32))
 
 
 @ops.constexpr
 @cache
 def _no_factors(dtype: ms.Type) -> Tensor:
     return Tensor(np.ones(1), dtype)
-
-
-@ops.constexpr
-@cache
-def _heads(count: int) -> Tensor:
-    return Tensor(np.zeros(count, np.int32))
 
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:
@@ -207,16 +202,17 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
 
 def _attended(self: vit.Attention, x: Tensor) -> Tensor:
     """Attention up to the projection's product, without its bias."""
-    query, key, value = _split_heads(_product(x, self.qkv.weight), self.qkv.bias, _heads(self.num_heads))
+    heads = _zeros(self.num_heads)
+    query, key, value = _split_heads(_product(x, self.qkv.weight), self.qkv.bias, heads)
     mixed = _mixed(_softmax(_scores(query, key)), value)  # [N, heads, T, head_dim]
-    return _product(_merge_heads(mixed, _heads(self.num_heads)), self.proj.weight)
+    return _product(_merge_heads(mixed, heads), self.proj.weight)
 
 
 def _hidden(self: vit.Mlp, x: Tensor, noise: Noise | None) -> Tensor:
     """The MLP up to its second product, without its bias."""
     x, bias = _product(x, self.fc1.weight), self.fc1.bias
     if noise is None:
-        x = _gelu(x, bias, _no_noise(), _no_noise(), _no_noise())
+        x = _gelu(x, bias, _zeros(1), _zeros(1), _zeros(1))
     else:
         dropout = self.drop1
         numbers = _numbers(dropout.layer, dropout.parts)
@@ -227,7 +223,7 @@ def _hidden(self: vit.Mlp, x: Tensor, noise: Noise | None) -> Tensor:
 def _added(rest: Tensor, x: Tensor, bias: Tensor, dropout: Dropout, drop_path: DropPath, noise: Noise | None) -> Tensor:
     """rest + drop_path(dropout(x + bias))."""
     if noise is None:
-        return _residual(rest, x, bias, _no_factors(x.dtype), _no_noise(), _no_noise(), _no_noise())
+        return _residual(rest, x, bias, _no_factors(x.dtype), _zeros(1), _zeros(1), _zeros(1))
     positions, factors = noise
     sample_factors = factors[drop_path.layer] if drop_path.changes else _no_factors(x.dtype)
     return _residual(rest, x, bias, sample_factors, positions, _numbers(dropout.layer, 1), _layer(dropout.limit, 1.0))

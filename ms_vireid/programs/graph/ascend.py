@@ -7,24 +7,13 @@ import mindspore as ms
 from mindspore import Tensor, mint, nn, ops
 from mindspore.ops import auto_generate
 
-from ms_vireid.losses import distance
-from ms_vireid.losses.msel import ModalitySharedEnhancementLoss
 from ms_vireid.models import vit
 from ms_vireid.models.auxiliary_generator import ResidualDepthwise
-from ms_vireid.models.layers import GeM
 from ms_vireid.models.mun import MUN, in_parts
 from ms_vireid.models.noise import Noise
 from ms_vireid.programs import optimizers
-from ms_vireid.programs.graph.common import (
-    cross_entropy,
-    gem,
-    heads,
-    msel,
-    product,
-    product_transposed,
-    safe_sqrt,
-    total,
-)
+from ms_vireid.programs.graph import common
+from ms_vireid.programs.graph.common import heads, product, product_transposed
 
 _convolution = auto_generate.Conv2DExt()
 
@@ -103,11 +92,11 @@ def stage_loss(self: nn.Cell, outputs: tuple[Tensor, ...], labels: Tensor) -> tu
 
 
 # Cost of a step without / with each row.
-TABLE = optimizers.ASCEND | {
-    GeM.construct: gem,  # AGW: 581 launches for 576
+TABLE = {
+    **optimizers.ASCEND,
+    **common.TABLE,
     nn.GELU.construct: gelu,  # PMT: 1,293 launches for 1,137; peak 14.6 GiB for 10.9
     vit.Attention.construct: attention,  # PMT: 1,173 launches for 1,137; peak 12.4 GiB for 10.9
-    nn.CrossEntropyLoss.construct: cross_entropy,  # AGW: 628 launches for 576; MUN: 1,043 for 904
     nn.LayerNorm.construct: layer_norm,  # PMT: 232 by name for 182
     nn.Dense.construct: dense,  # PMT: 1,183 launches for 1,137, 278 by name for 182
     nn.Conv2d.construct: convolution,  # AGW: 688 launches for 576, 303 by name for 43
@@ -119,7 +108,4 @@ TABLE = optimizers.ASCEND | {
     nn.AvgPool2d.construct: average_pool,  # MUN: 141 by name for 125
     MUN.features: features,
     "StageLoss.construct": stage_loss,
-    (distance, "safe_sqrt"): safe_sqrt,
-    ModalitySharedEnhancementLoss.construct: msel,  # with the line above, PMT: 1,118 launches for 1,100
-    "StageLoss.total": total,
 }

@@ -90,3 +90,14 @@ def _shares(rows: int, num_instances: int) -> Tensor:
     shares = np.where(infrared[:, np.newaxis] == infrared, 1 / (num_instances - 1), -1 / num_instances)
     np.fill_diagonal(shares, 0.0)
     return Tensor(shares.astype(np.float32))
+
+
+# Cost of a step without / with each row: launches on a GPU; on an Ascend.
+TABLE = {
+    GeM.construct: gem,  # AGW: 727 for 720, and 0.7 ms of cubes and squares, MUN: 1,057 for 1,050; AGW: 581 for 576
+    # AGW: 769 for 720, MUN: 1,184 for 1,050; AGW: 628 for 576, MUN: 1,043 for 904
+    nn.CrossEntropyLoss.construct: cross_entropy,
+    (distance, "safe_sqrt"): safe_sqrt,  # PMT: 5 more; with the next, PMT: 1,118 for 1,100
+    ModalitySharedEnhancementLoss.construct: msel,  # PMT: 13 more
+    "StageLoss.total": total,
+}

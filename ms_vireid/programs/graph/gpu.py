@@ -13,24 +13,14 @@ from mindspore import Tensor, nn, ops
 from mindspore.ops.operations import _grad_ops as gradients
 from mindspore.ops.operations import nn_ops
 
-from ms_vireid.losses import distance
-from ms_vireid.losses.msel import ModalitySharedEnhancementLoss
 from ms_vireid.models import vit
 from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner, ResidualDepthwise
-from ms_vireid.models.layers import Dropout, DropPath, GeM, constant
+from ms_vireid.models.layers import Dropout, DropPath, constant
 from ms_vireid.models.noise import Noise
 from ms_vireid.models.prototypes import ModalityPrototypes, accumulated
 from ms_vireid.programs import optimizers
-from ms_vireid.programs.graph.common import (
-    cross_entropy,
-    gem,
-    heads,
-    msel,
-    product,
-    product_transposed,
-    safe_sqrt,
-    total,
-)
+from ms_vireid.programs.graph import common
+from ms_vireid.programs.graph.common import heads, product, product_transposed
 
 
 class _Dense(nn.Cell):
@@ -262,7 +252,9 @@ def cat(tensors: tuple[Tensor, ...], axis: int = 0) -> Tensor:
 
 NOT_RECOMPUTED = (vit.Block.construct,)  # recomputing one with gradients of its own puts a cycle into MindSpore's graph
 # Cost of a step without / with each row.
-TABLE = optimizers.TABLE | {
+TABLE = {
+    **optimizers.TABLE,
+    **common.TABLE,
     # PMT: 1,286 launches for 1,219, 36 copies for 13; peak 16.1 GiB for 10.8. On an H100 (`--only costs`)
     # 442 ms for 282; with replacements that only saved memory 385 were measured, in float16 235 for 117. In float32
     # and float16, gradients of biases 64 for 2 and 59 for 2, GELU and numbers 49 for 20 and 39 for 13, dropout and
@@ -272,11 +264,6 @@ TABLE = optimizers.TABLE | {
     ResidualDepthwise.construct: residual_depthwise,
     IntraModalityLearner.construct: intra_modality_learner,  # MUN: 117 ms for 113
     CrossModalityLearner.construct: cross_modality_learner,  # MUN: 1 ms
-    GeM.construct: gem,  # AGW: 727 launches for 720, 0.7 ms of cubes and squares less; MUN: 1,057 for 1,050
-    nn.CrossEntropyLoss.construct: cross_entropy,  # AGW: 769 launches for 720; MUN: 1,184 for 1,050
     ModalityPrototypes.construct: prototypes,  # MUN: 15 copies for 11, for 2 launches more
     (ops, "cat"): cat,  # MUN: 21 copies for 11, for 2 launches more
-    (distance, "safe_sqrt"): safe_sqrt,  # PMT: 5 launches
-    ModalitySharedEnhancementLoss.construct: msel,  # PMT: 13 launches
-    "StageLoss.total": total,
 }

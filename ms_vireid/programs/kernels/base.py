@@ -11,12 +11,12 @@ from itertools import count
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, mint, ops
-from mindspore.common import _Function
+
+# Not published. A cell's `bprop`, which is, cannot see what `construct` saved.
+from mindspore.common import _Function as Function
 
 from ms_vireid.devices import runtime
 from ms_vireid.devices.compiling import njit
-
-__all__ = ["Function", "array", "empty", "f32", "matmul", "memory", "threaded"]
 
 f32 = np.float32
 STRICT = {"fastmath": {"contract"}, "error_model": "numpy"}
@@ -27,11 +27,6 @@ _ALIGNED = 64  # bytes: a cache line, or an AVX-512 register
 _WORTH = 1 << 14  # elements from which threads pay
 _MATMUL, _BATCH_MATMUL = ops.MatMul(), ops.BatchMatMul()
 _DTYPES = {ms.float32: np.float32, ms.int32: np.int32}
-
-
-# A function with its gradient in PyNative. MindSpore publishes only a cell's `bprop`, which cannot see what `construct`
-# saved.
-Function = _Function
 
 
 class Compiled(Function):
