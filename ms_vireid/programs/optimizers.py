@@ -31,8 +31,8 @@ def adamw_scalars(self: nn.Cell, step: int, learning_rates: Sequence[float]) -> 
 
 def adamw(self: nn.Cell, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
     numbers, columns = scalars.reshape(-1), scalars.shape[1]
-    eps, beta1, beta2 = numbers[2], numbers[3], numbers[4]  # of all groups: each slice is a launch
-    decaying = columns * self.decays.index(max(self.decays))  # those that decay do so alike
+    eps, beta1, beta2 = numbers[2], numbers[3], numbers[4]  # the same for all groups: each slice is a launch
+    decaying = columns * self.decays.index(max(self.decays))  # of a group that decays: all that do, decay alike
     for i in range(len(self.weights)):
         group = self.group_of[i]
         lr = numbers[columns * group]
