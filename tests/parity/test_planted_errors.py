@@ -20,7 +20,7 @@ from ms_vireid.engine import schedule as mindspore_schedule
 from ms_vireid.models.layers import GeM
 from ms_vireid.programs import graph, operators, reproducible
 from ms_vireid.programs.kernels import table as kernels
-from parity import equations, mapping
+from parity import equations, states
 from parity.cases import LADDER, run
 from parity.mapping import values
 from parity.rungs import training
@@ -118,7 +118,7 @@ def transposed_dense_weight(patch):
         square = {name for name, value in values(cell).items() if value.ndim == 2 and len(set(value.shape)) == 1}
         return {name: value.T if name in square else value for name, value in values(cell).items()}
 
-    patch.setattr(mapping, "values", transposed)
+    patch.setattr(states, "values", transposed)
 
 
 def dropped_position_embedding(patch):
