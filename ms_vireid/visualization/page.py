@@ -59,7 +59,7 @@ class RunView:
     @property
     def checkpoint(self) -> Path | None:
         """The selected weights, or those of an unfinished training; None before the first checkpoint."""
-        return self.folder.checkpoint(self.folder.model, self.folder.last)
+        return next((path for path in (self.folder.model, self.folder.last) if path.exists()), None)
 
     def require_own(self, record: dict) -> None:
         """Raise InputError unless this run wrote the checkpoint, which has that record."""
