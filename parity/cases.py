@@ -32,10 +32,10 @@ _ORDER = ("operators", "graph", "cuda", "kernels")  # kernels, once installed, s
 
 @dataclass(frozen=True)
 class Outcome:
-    """A case that was run: all comparisons of each program, in order, so that the first one over is where a difference
-    starts. Programs that are the same for this case have the same comparisons, made once.
+    """The comparisons of a case by each program, in order: a difference starts at the first one over. Programs that
+    are the same for this case share their comparisons.
 
-    terms: of a training, the loss terms [steps] by name, by each program and by PyTorch.
+    terms: a training's loss terms [steps] by name, for each program and PyTorch.
     """
 
     case: Case
@@ -44,7 +44,7 @@ class Outcome:
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """The comparisons that were made."""
+        """All comparisons, each once."""
         made = {id(comparisons): comparisons for comparisons in self.results.values()}
         return tuple(comparison for comparisons in made.values() for comparison in comparisons)
 
@@ -54,17 +54,17 @@ class Outcome:
 
     @property
     def over(self) -> tuple[str, ...]:
-        """The programs with a comparison over its tolerance."""
+        """Programs with a comparison over its tolerance."""
         return tuple(name for name, made in self.results.items() if not all(comparison.passed for comparison in made))
 
     @property
     def worst(self) -> tuple[str, Comparison]:
-        """The program whose decisive comparison is the furthest over its tolerance, or the nearest to it, and that."""
+        """The program whose decisive comparison is furthest over its tolerance or nearest to it, and the comparison."""
         decisive = {program: self.decisive(program) for program in self.results}
         return max(decisive.items(), key=lambda item: (not item[1].passed, item[1].closeness))
 
     def decisive(self, program: str) -> Comparison:
-        """The first comparison over its tolerance, else the one that came nearest to it, bounds aside."""
+        """Return the first comparison over its tolerance, else the nearest to it, bounds aside."""
         for comparison in self.results[program]:
             if not comparison.passed:
                 return comparison
@@ -72,12 +72,12 @@ class Outcome:
 
 
 def programs_of_device() -> tuple[str, ...]:
-    """All that the device has."""
+    """Return all programs of the device."""
     return OF_DEVICE[ms.get_context("device_target")]
 
 
 def programs_of(device: str, wanted: Sequence[str] | None = None) -> tuple[str, ...]:
-    """The device's programs that are wanted, by default all, in the usual order. device: in words; its name is first.
+    """Return the wanted programs of the device, by default all, in the usual order. device: in words, its name first.
 
     Raises:
         InputError: one that the device does not have.
@@ -112,13 +112,13 @@ def run(case: Case, programs: Sequence[str] | None = None) -> Outcome:
 
 
 def is_for_stand_ins(case: Case) -> bool:
-    """Whether the device takes part in it, and it is small enough to take seconds even on a stand-in."""
+    """Return whether the device takes part in the case, and a stand-in needs only seconds for it."""
     return case.rung in COMPUTING and bool(case.programs) and (case.small or bool(case.training))
 
 
 def _as(program: str, case: Case) -> str:
-    """The program that stands for this one in a case: no kernel replaces a plain function, so there "operators" stands
-    for "kernels", and "graph" for "cuda"."""
+    """Return the program that computes a case in place of this one: no kernel replaces a plain function, so that
+    "kernels" are the "operators" there, and "cuda" is the "graph"."""
     if not case.programs:
         return ONCE
     return program if program in case.programs else {"cuda": "graph"}.get(program, "operators")

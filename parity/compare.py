@@ -1,4 +1,4 @@
-"""One comparison of two tensors: what is compared, how far apart they are, where, and whether that is too far."""
+"""Compare two tensors: how far apart they are, where, and whether that is too far."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ REACH = 1.0  # of the distance that all steps together can cover: a bound, where
 
 @dataclass(frozen=True)
 class Comparison:
-    """One tensor of MindSpore beside its reference.
+    """A tensor of MindSpore beside its reference.
 
     tensor: its name. error: the largest difference over the scale; inf if shape or finiteness differ.
     tolerance: how large the error may be. detail: where the largest difference is, with both values.
@@ -102,7 +102,7 @@ def compare_all(
     tolerance: float,
     scale: float | None = None,
 ) -> list[Comparison]:
-    """Compare tensors by name, after the sets of names; `prefix` says what they are."""
+    """Compare the sets of names, then tensors by name; `prefix` says what they are."""
     return [
         compare_names(f"{prefix}: names", actual, expected),
         *(
@@ -114,12 +114,12 @@ def compare_all(
 
 
 def where(program: str, comparison: Comparison) -> str:
-    """Which program, if any, which tensor and which of its entries."""
+    """Return the program, if any, the tensor and the entry."""
     return f"{program and f'{program}: '}{comparison.tensor}, {comparison.detail}"
 
 
 def compare_names(what: str, actual, expected) -> Comparison:
-    """Two sets of names, which must be the same."""
+    """Compare two sets of names, which must be equal."""
     missing, extra = sorted(set(expected) - set(actual)), sorted(set(actual) - set(expected))
     wrong = [f"{name} is missing" for name in missing] + [f"{name} is extra" for name in extra]
     return Comparison(what, float(len(wrong)), EXACT, ", ".join(wrong) or f"all {len(set(expected))} the same")

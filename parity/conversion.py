@@ -1,4 +1,4 @@
-"""From one checkpoint file to another: what becomes of every key, and the reasons to refuse a file."""
+"""Convert one checkpoint file to another: every key's target, and the reasons to refuse a file."""
 
 import argparse
 import math
@@ -34,7 +34,7 @@ from torch_ref.models.weight_file import PICKLED
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a key of the source, of the target, and what becomes of it."""
+    """A line of the table: a source key, its target key, and the change."""
 
     source: str
     source_shape: tuple[int, ...] | str

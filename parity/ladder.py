@@ -1,4 +1,4 @@
-"""The ladder's cases run on each side, in several processes, and the lines about them. Imports mindspore: import it
+"""Run the ladder's cases on each side, in several processes, and print their lines. Imports mindspore: import it
 after `runtime.set_up`."""
 
 import argparse
@@ -27,7 +27,7 @@ CELL, WORST = 18, 12  # characters of a program's column, of cases and of rungs
 
 @dataclass(frozen=True)
 class Side:
-    """A device, and the programs by which it computes. stand_in: a stand-in takes its place."""
+    """A device and the programs by which it computes. stand_in: a stand-in replaces it."""
 
     device: str
     programs: tuple[str, ...]
@@ -38,7 +38,7 @@ class Side:
         return tuple(map(self.column, self.programs))
 
     def column(self, program: str) -> str:
-        """The name of a program's column: on a stand-in the device's, as its program is the compiled one."""
+        """Return the name of a program's column; on a stand-in, which has the compiled program only, the device's."""
         if not self.stand_in or program == "":
             return program
         return self.device.lower() if program == "graph" else f"{self.device.lower()} {program}"
@@ -87,7 +87,7 @@ def main(arguments: argparse.Namespace, described: str, stand_ins: Sequence[str]
 
 
 def _sides(arguments: argparse.Namespace, described: str, stand_ins: Sequence[str]) -> list[Side]:
-    """The sides that compute. described: this process's device; beside stand-ins it computes if --device is auto.
+    """Return the sides that compute. described: this process's device, which computes, too, if --device is auto.
 
     Raises:
         InputError: a program that no side has.
@@ -117,7 +117,7 @@ def _run_all(cases: Sequence, side: Side, processes: int | None) -> Iterable:
 
 
 def _shared_out(cases: Sequence, side: Side, processes: int | None) -> Iterable:
-    """Seconds and outcome of each case, in order. The trainings of a recipe share much, so that they are one task."""
+    """Yield seconds and outcome of each case, in order. A recipe's trainings share work, so they are one task."""
     tasks = [list(together) for _, together in groupby(cases, lambda case: case.training or case)]
     shared = side.device == "CPU" or side.stand_in
     processes = min(processes or (min(2, len(runtime.cores())) if shared else 1), len(tasks))
@@ -137,7 +137,7 @@ def _shared_out(cases: Sequence, side: Side, processes: int | None) -> Iterable:
 
 
 def _run_task(side: Side, numbers: Sequence[int]) -> list[tuple]:
-    """Seconds, results and loss terms of cases, by their places on the ladder: a case itself is not sent."""
+    """Return seconds, results and loss terms of cases, given by their places on the ladder: a case cannot be sent."""
     made = []
     for number in numbers:
         begun = time.perf_counter()
@@ -152,7 +152,7 @@ def _run_task(side: Side, numbers: Sequence[int]) -> list[tuple]:
 
 
 def _columns(values: dict[str, str], programs: Sequence[str], width: int = CELL) -> str:
-    """One for each program; one for all of them for what runs once."""
+    """Return a column for each program, and one for all for what runs once."""
     if "" in values:
         return f"{values[''] + ', once':>{max(width * len(programs), CELL)}}"
     return "".join(f"{values.get(program, ''):>{width}}" for program in programs)

@@ -1,7 +1,7 @@
-"""How checkpoint files of others name what this project has: one small table a layout.
+"""How the checkpoint files of other projects name our weights: one small table a layout.
 
-A table is read from the top: the first rule whose pattern matches the beginning of a name says what becomes of it; a
-name that no rule matches stays as it is. Names are PyTorch's, without a `module.` prefix (DataParallel's).
+The first rule in a table whose pattern matches the beginning of a name applies; a name that matches no rule stays as
+it is. Names are PyTorch's, without a `module.` prefix (DataParallel's).
 """
 
 import re
@@ -49,7 +49,7 @@ class Layout:
     resized: str | None = None
 
     def target(self, name: str) -> tuple[str | None, str]:
-        """This project's name of `name`, or None and why it is left out."""
+        """Return our name of `name`, or None and the reason to leave it out."""
         for rule in self.rules:
             if found := re.match(rule.pattern, name):
                 if isinstance(rule, Drop):
@@ -115,13 +115,13 @@ LAYOUTS = (PMT, AGW, AGW_BASELINE, TIMM_VIT, TORCHVISION_RESNET)
 
 
 def detect(names: Iterable[str]) -> Layout | None:
-    """The layout whose marks are all among `names`."""
+    """Return the layout whose marks are all among `names`."""
     names = set(names)
     return next((layout for layout in LAYOUTS if layout.marks <= names), None)
 
 
 def without_prefix(names: Iterable[str]) -> dict[str, str]:
-    """Each name without the `module.` that DataParallel puts before all of them."""
+    """Strip the `module.` that DataParallel puts before every name."""
     names = list(names)
     wrapped = bool(names) and all(name.startswith("module.") for name in names)
     return {name: name.removeprefix("module.") if wrapped else name for name in names}

@@ -1,7 +1,7 @@
-"""Trainings of hundreds of steps with dropout on, from one start in both frameworks: how far their losses part.
+"""Train both frameworks from one start for hundreds of steps with dropout: how far do their losses part?
 
-Rounding alone parts two trainings in time, the sooner the more activations meet ReLU's kink: so PyTorch's distance from
-itself, with one rounding more in each initial weight, stands beside MindSpore's from PyTorch.
+Rounding alone parts two trainings in time, sooner where more activations meet ReLU's kink. So MindSpore's distance from
+PyTorch stands beside PyTorch's from itself, with each initial weight rounded once more.
 """
 
 import argparse
@@ -53,7 +53,7 @@ LAG = 5  # steps by which one of two trainings may meet a kink of ReLU before th
 
 @dataclass(frozen=True)
 class Parting:
-    """Loss [steps] of a training in PyTorch, and how far MindSpore's, and PyTorch's from the rounded start, are."""
+    """PyTorch's loss [steps], and the distances of MindSpore's loss and of PyTorch's from the rounded start."""
 
     loss: np.ndarray
     ours: np.ndarray

@@ -1,5 +1,5 @@
-"""MindSpore's parameters by their PyTorch names: the two packages give their layers the same names, so that a
-parameter's path differs in its last part alone, and in normalisations alone. Shapes are the same."""
+"""MindSpore's parameters by their PyTorch names. Both packages name their layers alike, so only the last part of a path
+differs, and only in normalisations. Shapes are equal."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -40,24 +40,24 @@ def twins(cell: nn.Cell) -> list[Twin]:
 
 
 def torch_names(cell: nn.Cell) -> dict[str, str]:
-    """By MindSpore's own names of the parameters, which an optimiser knows."""
+    """Return PyTorch's names by MindSpore's, which an optimiser knows."""
     return {twin.parameter.name: twin.torch_name for twin in twins(cell)}
 
 
 def values(cell: nn.Cell) -> dict[str, np.ndarray]:
-    """Copies of all parameters and buffers by PyTorch's names."""
+    """Copy all parameters and buffers, by PyTorch's names."""
     return {twin.torch_name: twin.parameter.asnumpy().copy() for twin in twins(cell)}
 
 
 def counters(pairs: Iterable[Twin]) -> list[str]:
-    """PyTorch's names of the counters that the BatchNorms have there and not in MindSpore."""
+    """Return PyTorch's names of the BatchNorm counters, which MindSpore does not have."""
     statistic = ".running_mean"
     names = [pair.torch_name for pair in pairs]
     return [f"{name.removesuffix(statistic)}.{COUNTER}" for name in names if name.endswith(statistic)]
 
 
 def differences(held: Mapping[str, Any], wanted: Mapping[str, Any], owner: str) -> list[str]:
-    """What stands between two sets of arrays or tensors: every key that is missing, extra or misshapen, in words."""
+    """Say in words every key that is missing, extra or misshapen in one of two sets of arrays or tensors."""
     shapes, expected = ({name: list(getattr(v, "shape", ())) for name, v in side.items()} for side in (held, wanted))
     problems = [f"{name} is missing" for name in expected if name not in shapes]
     problems += [f"{name} is not in the {owner}" for name in shapes if name not in expected]

@@ -49,8 +49,8 @@ def render(outcomes: Sequence[Outcome], programs: Sequence[str], device: str, cl
 
 
 def _heat(outcomes: Sequence[Outcome], columns: Sequence[tuple[int, str]]) -> list[tuple[str, list[Comparison | None]]]:
-    """For each subject, and each rung and program, the worst of its cases; what runs once, on a rung that has programs,
-    stands in the column of each."""
+    """Show the worst case of each subject, rung and program; a case that runs once on a rung with programs stands in
+    every column."""
     held = defaultdict(lambda: defaultdict(list))
     for outcome in outcomes:
         for rung, program in columns:
@@ -72,7 +72,7 @@ def _shade(closeness: float) -> str:
 
 
 def _trainings(outcomes: Sequence[Outcome], programs: Sequence[str]) -> list[tuple[str, list[list[dict]]]]:
-    """The loss terms of every training that was run, both frameworks in one plot; a row of plots for each program."""
+    """Plot the loss terms of every training, both frameworks in one plot; a row of plots for each program."""
     runs = defaultdict(dict)
     for outcome in outcomes:
         if outcome.terms:

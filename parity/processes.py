@@ -1,5 +1,5 @@
-"""Processes side by side, each on cores of its own, because MindSpore's threads wait by yielding their core; and
-commands in sessions of their own."""
+"""Processes side by side, each on its own cores, because MindSpore's threads wait by yielding theirs; and commands in
+their own sessions."""
 
 import multiprocessing
 import os

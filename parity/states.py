@@ -1,4 +1,4 @@
-"""Weights and optimisers' states between the two frameworks, in memory. Imports mindspore: import it after
+"""Copy weights and optimiser state between the two frameworks. Imports mindspore: import it after
 `runtime.set_up`."""
 
 from collections.abc import Mapping

@@ -1,5 +1,5 @@
-"""Training side by side: both frameworks from one set of weights, on the same batches, with the same random numbers;
-and handed over to the other framework half-way."""
+"""Train both frameworks from the same weights on the same batches with the same random numbers, also handing over to
+the other framework half-way."""
 
 import re
 import tempfile
@@ -41,7 +41,7 @@ from torch_ref.models import build_model as torch_model
 from torch_ref.models.base import TrainingOutputs
 
 STEPS = 20
-STARTS = 3  # of a training in half precision, at most: see `nearest_in_half`
+STARTS = 6  # of a training in half precision, at most: see `nearest_in_half`
 # The whole recipes, all losses, dropout and erasing, on small models and pictures.
 _SMALL = [
     "data={name: synthetic, image_size: [64, 32], workers: 0, synthetic: {train_identities: 10, val_identities: 2, "
@@ -55,11 +55,11 @@ _SMALL = [
 
 @dataclass(frozen=True)
 class Recipe:
-    """config: under configs/. overrides: its small model. of_training: more, for trainings alone.
-    first: the step at which training begins.
+    """config: under configs/. overrides: for a small model. of_training: more of them, for trainings only.
+    first: the step at which training starts.
 
-    chaotic: a few activations pass on another side of ReLU's kink on the way, so that weights may differ by `KINKS`,
-        biases that began at 0 of what all steps together reach; the loss terms and features may not.
+    chaotic: a few activations end up on the other side of ReLU's kink, so weights may differ by `KINKS` (of the reach
+        of all steps, if they start at 0); loss terms and features may not.
     """
 
     config: str
@@ -124,12 +124,12 @@ FREE = re.compile(
 
 @dataclass
 class Trajectory:
-    """What training left behind.
+    """The result of a training.
 
-    terms: of the loss, by name, [steps]. weights: parameters and buffers by PyTorch's names.
-    features: float32 [N, C] of the first batch's pictures in evaluation mode, with PyTorch's free weights: what all
-        other weights together compute, not compiled.
-    reach: the sum of the largest group's learning rates, which is as far as AdamW moves a weight.
+    terms: loss terms [steps] by name. weights: parameters and buffers by PyTorch's names.
+    features: float32 [N, C] of the first batch in evaluation mode, not compiled, with PyTorch's free weights: what all
+        other weights compute together.
+    reach: the sum of the largest learning rates, which is as far as AdamW moves a weight.
     """
 
     terms: dict[str, np.ndarray]
@@ -139,7 +139,7 @@ class Trajectory:
 
 
 class Training:
-    """Steps from `first` on, of one stage after the other: `enter` begins one, with what `StageLoss` takes."""
+    """Training steps from `first` on. `enter` begins a stage, with the arguments of `StageLoss`."""
 
     def __init__(self, config: Config, batches: TrainingBatches, first: int):
         self.config = config
@@ -148,7 +148,7 @@ class Training:
         self.done = 0
         self.rows: list[dict[str, float]] = []
         self.reach = 0.0
-        self._stage = None  # that the last step was of
+        self._stage = None  # of the last step
 
     def advance(self, steps: int) -> None:
         plan = Plan(self.config, self.groups, self.batches.sampler.iterations)
@@ -241,7 +241,7 @@ class TorchTraining(Training):
 
 
 class AutocastTraining(TorchTraining):
-    """With PyTorch's own mixed precision, of float16 with a loss scale that stays as it is."""
+    """PyTorch's own mixed precision in float16, with a constant loss scale."""
 
     SCALE = 1024.0
     dtype = torch.float16
@@ -249,11 +249,11 @@ class AutocastTraining(TorchTraining):
     def step(
         self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
     ) -> dict[str, float]:
-        given = torch.from_numpy(images), None, torch.tensor(key), torch.from_numpy(labels), progress
+        inputs = torch.from_numpy(images), None, torch.tensor(key), torch.from_numpy(labels), progress
         with torch.autocast("cpu", self.dtype):
-            outputs = self.model(*given)
+            outputs = self.model(*inputs)
         outputs = TrainingOutputs(*(output if output is None else output.float() for output in outputs))
-        values = self.loss(outputs, given[3])
+        values = self.loss(outputs, inputs[3])
         self.optimizer.zero_grad()
         (self.SCALE * values[0]).backward()
         for group in self.groups:
@@ -278,9 +278,9 @@ def _pictures() -> tempfile.TemporaryDirectory:
 
 
 def configuration(recipe: str, training: bool = False) -> Config:
-    root, given = Path(_pictures().name) / "synthetic", RECIPES[recipe]
-    overrides = *_SMALL, f"data.root={root}", *given.overrides, *(given.of_training if training else ())
-    return load_config(CONFIG_ROOT / given.config, overrides)
+    root, chosen = Path(_pictures().name) / "synthetic", RECIPES[recipe]
+    overrides = *_SMALL, f"data.root={root}", *chosen.overrides, *(chosen.of_training if training else ())
+    return load_config(CONFIG_ROOT / chosen.config, overrides)
 
 
 @cache
@@ -291,7 +291,7 @@ def _batches(recipe: str) -> TrainingBatches:
 
 @cache
 def _initial(recipe: str) -> dict[str, torch.Tensor]:
-    """Of MindSpore, by PyTorch's names: what every training begins with."""
+    """Return MindSpore's initial weights by PyTorch's names; every training starts from them."""
     return {name: torch.from_numpy(value) for name, value in values(mindspore_model(configuration(recipe))).items()}
 
 
@@ -314,7 +314,7 @@ def _begin_mindspore(
 
 @cache
 def _half_in_torch(recipe: str) -> TorchTraining:
-    """Half-way, to be handed over and not to go on."""
+    """Train half of the steps in PyTorch, to hand over."""
     training = _begin_torch(recipe, _initial(recipe))
     training.advance(STEPS // 2)
     return training
@@ -322,7 +322,7 @@ def _half_in_torch(recipe: str) -> TorchTraining:
 
 @cache
 def reference(recipe: str) -> Trajectory:
-    """The whole training in PyTorch."""
+    """Train all steps in PyTorch."""
     training = _begin_torch(recipe, _initial(recipe))
     training.advance(STEPS)
     return training.result(training.weights())
@@ -330,14 +330,14 @@ def reference(recipe: str) -> Trajectory:
 
 @cache
 def in_half(recipe: str, amp: str, program: str, start: int = 0) -> Trajectory:
-    """A whole training by a program with `train.amp`, from the initial weights, or from one of `STARTS` near them."""
+    """Train all steps by a program with `train.amp`, from the initial weights or one of the `STARTS` near them."""
     training = _begin_mindspore(recipe, _near(_initial(recipe), start), program, amp)
     training.advance(STEPS)
     return training.result(reference(recipe).weights)
 
 
 def _near(weights: dict[str, torch.Tensor], start: int) -> dict[str, torch.Tensor]:
-    """Each weight and buffer changed by at most float16's rounding; start 0 changes none."""
+    """Change each weight and buffer by at most float16's rounding; start 0 changes none."""
     rng = np.random.default_rng(start)
     changes = {name: start and HALF * rng.uniform(-1.0, 1.0, tuple(value.shape)) for name, value in weights.items()}
     return {name: (value * (1.0 + changes[name])).to(value.dtype) for name, value in weights.items()}
@@ -345,24 +345,25 @@ def _near(weights: dict[str, torch.Tensor], start: int) -> dict[str, torch.Tenso
 
 @cache
 def by_autocast(recipe: str, amp: str) -> Trajectory:
-    """The same in PyTorch."""
+    """Train all steps by PyTorch's autocast."""
     training = _begin_torch(recipe, _initial(recipe), AUTOCAST[amp])
     training.advance(STEPS)
     return training.result(reference(recipe).weights)
 
 
 def nearest_in_half(recipe: str, amp: str, program: str) -> tuple[Trajectory, list[Comparison]]:
-    """A training in half precision and its comparisons with PyTorch's autocast: the first of `STARTS` within all
-    limits, else the one from the initial weights.
+    """Compare a training in half precision with PyTorch's autocast: the first of `STARTS` within all limits, else the
+    one from the initial weights.
 
-    Loss terms of every step are compared, and the features after them, the latter in the Euclidean norm, as one
-    activation on another side of ReLU's kink moves an entry by more than rounding does (up to 1.7e-2 between autocast
-    and float32). Weights are not compared: a step of AdamW goes by the sign of a gradient, which is arbitrary where it
-    is as small as rounding.
+    Compared are the loss terms of every step and the features after the last, these in the Euclidean norm: one
+    activation on the other side of ReLU's kink changes an entry by more than rounding does (up to 1.7e-2 between
+    autocast and float32). Weights are not compared: AdamW follows the sign of a gradient, which is arbitrary where the
+    gradient is as small as rounding.
 
-    Where two distances are equal up to rounding, a triplet may be mined otherwise, and from that step on features part
-    by 2e-2 to 4e-2. A start that rounding cannot tell from the first decides anew: on the stand-in for an Ascend the
-    initial weights of PMT's stage 2 part by 3.9e-2, and four starts near them by 5e-3 to 7e-3. An error parts all.
+    Where two distances are equal up to rounding, another triplet may be mined, and features then part by 2e-2 to 4e-2.
+    A start that rounding cannot tell from the first decides anew. On the stand-in for an Ascend, PMT's stage 2 parts by
+    3.9e-2 from its initial weights in a compiled program, and by 5e-3 to 7e-3 from four starts near them; operator by
+    operator, three starts part and the fourth is 4.8e-3 away. An error parts all.
     """
     expected = by_autocast(recipe, amp)
     for start in (*range(STARTS), 0):
@@ -378,8 +379,8 @@ def nearest_in_half(recipe: str, amp: str, program: str) -> tuple[Trajectory, li
 
 @cache
 def trajectories(recipe: str, program: str) -> dict[str, Trajectory]:
-    """Three more from the same weights, a program's: in MindSpore, and in each framework handed over half-way, with the
-    optimiser's state, to the other."""
+    """Train three more from the same weights by a program: in MindSpore, and in each framework, handing over to the
+    other half-way with the optimiser's state."""
     half = STEPS // 2
     weights = reference(recipe).weights
     in_mindspore, half_in_torch = _begin_mindspore(recipe, _initial(recipe), program), _half_in_torch(recipe)
@@ -391,14 +392,14 @@ def trajectories(recipe: str, program: str) -> dict[str, Trajectory]:
     from_mindspore.go_on_from(in_mindspore)
     in_mindspore.advance(STEPS - half)
     from_mindspore.advance(STEPS - half)
-    found = {"MindSpore": in_mindspore.result(weights), "MindSpore, then PyTorch": from_mindspore.result(weights)}
-    # The same model, as it would take a graph as long again to compile: what is not handed over stays as it ended.
+    trained = {"MindSpore": in_mindspore.result(weights), "MindSpore, then PyTorch": from_mindspore.result(weights)}
+    # The same model, which saves compiling another graph; what is not handed over stays as it ended.
     to_mindspore(half_in_torch.model.state_dict(), in_mindspore.model)
     in_mindspore.model.set_train()
     optimizer_to_mindspore(half_in_torch.optimizer, in_mindspore.optimizer, in_mindspore.model)
     in_mindspore.go_on_from(half_in_torch)
     in_mindspore.advance(STEPS - half)
-    return found | {"PyTorch, then MindSpore": in_mindspore.result(weights)}
+    return trained | {"PyTorch, then MindSpore": in_mindspore.result(weights)}
 
 
 def compare_trajectories(actual: Trajectory, expected: Trajectory, chaotic: bool) -> list[Comparison]:
@@ -418,7 +419,7 @@ def compare_trajectories(actual: Trajectory, expected: Trajectory, chaotic: bool
 
 
 def _with_parts(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The biases of query, key and value apart."""
+    """Split the biases of query, key and value."""
     parted = {}
     for name, value in weights.items():
         if name.endswith("attn.qkv.bias"):
@@ -430,7 +431,7 @@ def _with_parts(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def same_batches(recipe: str) -> list[Comparison]:
-    """The pictures of a batch, read again: what both frameworks are trained on does not depend on when it is read."""
+    """Compare a batch with itself read again: its pictures do not depend on when they are read."""
     config = configuration(recipe)
     train = read_data(config.data).train
     first, second = TrainingBatches(train, config), TrainingBatches(train, config)

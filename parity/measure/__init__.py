@@ -2,5 +2,5 @@
 
 
 def print_row(*cells: str) -> None:
-    """A row of a Markdown table."""
+    """Print a row of a Markdown table."""
     print(f"| {' | '.join(cells)} |", flush=True)

@@ -1,4 +1,4 @@
-"""A step's calls of a device, counted on its stand-in. Import it after `runtime.set_up`."""
+"""Count a training step's calls on a stand-in. Import it after `runtime.set_up`."""
 
 import time
 from collections import Counter
@@ -21,8 +21,9 @@ SETTLING, COUNTED = 20, 4  # steps; an Ascend takes memory by the page, the last
 
 
 def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
-    """In a process on the device's stand-in: the first step, a few more, and then several, queued as in training.
-    without: the name of a type of cell whose replacement is left out; "" for none."""
+    """Count the first step, warm up, and count several steps queued as in training, on the device's stand-in.
+
+    without: the type of a cell whose replacement is left out; "" for none."""
     if without:
         table = graph.TABLES[device]
         for key in [key for key in table if name_of(key) == without]:
@@ -39,7 +40,7 @@ def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
     rates = [config.optimizer.lr] * len(optimizer.groups)
 
     def asked(steps: int) -> Counter[str]:
-        """The calls of so many steps and of the waiting for the last one."""
+        """Count the calls of so many steps and of waiting for the last."""
         before = calls()
         for _ in range(steps):
             step(images, labels, 0, 0.0, optimizer.scalars(1, rates))

@@ -1,10 +1,10 @@
-"""Whether training with dropout and drop path goes as it does elsewhere: mean losses of a small PMT beside outside's.
+"""Compare training with dropout and drop path with outside code: mean losses of a small PMT.
 
-Five sides train: MindSpore by its three programs, the PyTorch mirror, whose noise is the same hash, and an outside
-one, timm's ViT with its own dropout and drop path and a plain step of `torch.optim.AdamW`. For each seed all begin with
-the same weights and train on the same batches, several times with other noise: nothing else tells them apart, and a
-hundredth of the loss is seen. Every side, pair of rates and seed takes one core and is a line of --output, and what has
-its line is not trained again.
+Five sides train: MindSpore by its three programs, the PyTorch mirror with the same hashed noise, and outside code:
+timm's ViT with its own dropout and drop path and a plain step of `torch.optim.AdamW`. For each seed all sides start
+with the same weights and take the same batches, several times with other noise, so that a hundredth of the loss shows.
+Every side, pair of rates and seed takes one core and writes one line of --output; a line that exists is not trained
+again.
 """
 
 import argparse

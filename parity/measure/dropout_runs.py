@@ -1,4 +1,4 @@
-"""The trainings of dropout.py shared out among processes, and the table of what they left in --output."""
+"""Run the trainings of dropout.py in several processes, and print the table of --output."""
 
 import argparse
 import itertools
@@ -59,7 +59,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def read(path: Path, how: Mapping[str, Any]) -> dict[Task, list[list[float]]]:
-    """The losses in a file. how: the options that all of them must have been made with.
+    """Read the losses in a file. how: the options that all lines must have.
 
     Raises:
         InputError: the file was made with other options, or by something else.
@@ -89,19 +89,19 @@ def configuration(task: Task, arguments: argparse.Namespace) -> Config:
 
 
 def set_up() -> None:
-    """Begin a process that trains."""
+    """Set up a training process."""
     runtime.set_up("CPU")
     work("parity.measure.dropout_trainings").use_one_thread()
 
 
 def train(task: Task, arguments: argparse.Namespace) -> tuple[Task, list[list[float]]]:
-    """The losses of each noise, in a process that `set_up` has begun."""
+    """Train with each noise, in a process after `set_up`; return the losses."""
     start = work("parity.measure.dropout_trainings").Start(configuration(task, arguments), arguments.epochs)
     return task, [start.losses(task.side, noise) for noise in range(arguments.noises)]
 
 
 def lag(ours: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """By how much the mean loss is above outside's, and the standard error of that by the noise.
+    """Return how far the mean loss is above outside's, and its standard error from the noise.
 
     Both [seeds, noises, epochs], of the same seeds -> [epochs] each.
     """
@@ -111,7 +111,7 @@ def lag(ours: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def table(found: Losses) -> str:
-    """Outside's mean loss by epoch; the others' above it, with the standard error."""
+    """Format outside's mean loss by epoch, and the others' differences with standard errors."""
     lines = []
     for pair in sorted({(task.dropout, task.drop_path) for task in found}, reverse=True):
         held = {side: {task.seed: found[task] for task in found if task[:3] == (side, *pair)} for side in SIDES}

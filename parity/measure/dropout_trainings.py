@@ -16,7 +16,7 @@ def use_one_thread() -> None:
 
 
 class Start:
-    """Weights and batches from which all sides begin."""
+    """Weights and batches with which all sides start."""
 
     def __init__(self, config: Config, epochs: int):
         self.config, self.epochs = config, epochs
@@ -25,7 +25,7 @@ class Start:
         self.weights = TorchTraining(config, self.batches, 0).weights()
 
     def losses(self, side: str, noise: int) -> list[float]:
-        """The mean of each epoch's, by one side and noise."""
+        """Train one side with one noise; return each epoch's mean loss."""
         training = begin(side, self.config, self.batches)
         training.set_weights(self.weights)
         seed = 1000 * (1 + noise) + self.config.seed

@@ -71,7 +71,7 @@ DRIVER_FILES = (
 
 @dataclass(frozen=True)
 class Step:
-    """A command. figures: lines of Markdown from what it printed."""
+    """A command. figures: extracts Markdown lines from its output."""
 
     part: str
     name: str
@@ -81,7 +81,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A step that was run. verdict: "passed" or why it failed."""
+    """The result of a step. verdict: "passed" or the reason of failure."""
 
     step: Step
     verdict: str
@@ -133,7 +133,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _here(function: str, *arguments) -> list[str]:
-    """A command that calls a function of this file."""
+    """Make a command that calls a function of this file."""
     call = f"run(lambda: first_run.{function}({', '.join(map(repr, arguments))}))"
     imports = "from ms_vireid.command.running import run; from parity.measure import first_run"
     return [sys.executable, "-c", f"{imports}; {call}"]
@@ -155,7 +155,7 @@ def _ladder(arguments: argparse.Namespace, folder: Path) -> Iterator[Step]:
 
 
 def _trainings(arguments: argparse.Namespace, folder: Path) -> Iterator[Step]:
-    """Each method on the synthetic set, compiled, in float32 and with amp; twice, unless quick."""
+    """Train each method on the synthetic set, compiled, in float32 and with amp; twice, unless quick."""
     for method, config in METHODS.items():
         recipe = []
         if method == "AGW":
@@ -173,8 +173,8 @@ def _trainings(arguments: argparse.Namespace, folder: Path) -> Iterator[Step]:
 
 
 def _benchmark(arguments: argparse.Namespace, folder: Path) -> Iterator[Step]:
-    """MindSpore beside PyTorch; where PyTorch does not see the device, full-size trainings of MindSpore alone, whose
-    images/s include the loading of pictures."""
+    """Measure MindSpore beside PyTorch. If PyTorch does not see the device, train MindSpore alone at full size; its
+    images/s include loading pictures."""
     if _torch_sees(arguments.device):
         size = ["--identities", "8", "--instances", "4", "--images", "64"]
         size = ["--match", "PMT", "--quick", *TINY["PMT"]] if arguments.quick else size
@@ -197,14 +197,15 @@ def _benchmark(arguments: argparse.Namespace, folder: Path) -> Iterator[Step]:
 
 
 def _one_epoch(method: str, iterations: int) -> list[str]:
-    """Overrides for one epoch a stage."""
+    """Return overrides for one epoch a stage."""
     return [*(f"stages.{stage}.epochs=1" for stage in range(STAGES[method])), f"train.iterations={iterations}"]
 
 
 def _training(
     part: str, arguments: argparse.Namespace, folder: Path, name: str, config: str, recipe: list[str], first: str = ""
 ) -> Step:
-    """name: begins with the method, and holds "amp" if it is with it. first: the training that this one repeats."""
+    """Make a training's step. name: starts with the method; "amp" in it switches amp on. first: the training to
+    repeat."""
     method = name[:3]
     output = folder / name.replace(" ", "-")
     pictures = folder / (f"pictures-{method}-few" if FEW_PICTURES[0] in recipe else f"pictures-{method}")
@@ -247,14 +248,14 @@ def print_versions(device: str) -> None:
 
 
 def check_operators(device: str, quick: bool) -> None:
-    """Errors of product and convolution against PyTorch's float64 on the CPU, then their speed."""
+    """Print errors of product and convolution against PyTorch's float64 on the CPU, then their speed."""
     processes.set_up_for_comparisons(device)
     sys.exit(work("parity.measure.operators").check(quick))
 
 
 def time_tensor_cores(device: str, quick: bool) -> None:
-    """The speed of float32's operators in TF32 on a GPU, in HF32 on an NPU; in a process of its own, since a kernel
-    that is made keeps its precision."""
+    """Time float32 operators in TF32 (GPU) or HF32 (NPU), in a new process: a kernel keeps the precision it was made
+    with."""
     runtime.set_up(device)
     runtime.cap_convolutions()
     runtime.round_products()  # convolutions do by default
@@ -266,7 +267,7 @@ def _rounded_float32(device: str) -> str:
 
 
 def train_and_measure() -> None:
-    """ms_vireid/train.py with this process's arguments, then the peak of the memory that it had of the device."""
+    """Run ms_vireid/train.py with this process's arguments, then print its peak of device memory."""
     train.main()
     if peaks := work("parity.measure.mindspore_side").device_peaks():
         print(f"peak MiB: {peaks[0] / 2**20:.0f}")
@@ -276,7 +277,7 @@ def train_and_measure() -> None:
 
 
 def perform(step: Step, limit_s: float) -> Outcome:
-    """Run a step; its processes are killed at the limit or when it ends."""
+    """Run a step, and kill its processes at the limit or when it ends."""
     print(f"{step.part}: {step.name} ...", end=" ", flush=True)
     begun = time.perf_counter()
     try:
@@ -300,7 +301,7 @@ def _code(output: str) -> list[str]:
 
 
 def _worst(output: str) -> list[str]:
-    """Of the ladder: cases over tolerance, each rung's worst, and the summary."""
+    """Return the ladder's cases over tolerance, each rung's worst, and the summary."""
     over = [line for line in output.splitlines() if re.search(r" OVER  ", line)]
     return ["```", *over, *"\n".join(output.strip().split("\n\n")[-2:]).splitlines(), "```"]
 
@@ -323,7 +324,7 @@ def _training_row(name: str, folder: Path, before: Path | str, output: str) -> l
 
 
 def report(outcomes: list[Outcome], device: str, seconds: float) -> str:
-    """The Markdown page."""
+    """Write the Markdown page."""
     when = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     failed = sum(outcome.failed for outcome in outcomes)
     command = shlex.join(["python", "parity/measure/first_run.py", *sys.argv[1:]])

@@ -1,5 +1,4 @@
-"""The benchmark's section of search: exact, by FAISS and in Milvus, over synthetic galleries, each in a process of its
-own.
+"""The benchmark's section of search: exact, FAISS and Milvus, on synthetic galleries, each in its own process.
 
 An identity has 50 pictures: its centre with noise around it, so that two of its features have an inner product of about
 0.5 and others of about 0. Queries are further pictures of random identities of the gallery.
@@ -76,13 +75,13 @@ def _measured(kind: str, folder: str) -> dict:
 
 
 def _own_bytes(pid: int) -> int:
-    """Resident memory of a process without mapped files."""
+    """Return a process's resident memory without mapped files."""
     memory = psutil.Process(pid).memory_info()
     return memory.rss - memory.shared
 
 
 def _write(folder: Path, count: int) -> None:
-    """A gallery of `count` features and the queries, in files."""
+    """Write a gallery of `count` features, and the queries."""
     shape = count, WIDTH
     gallery = np.lib.format.open_memmap(folder / "gallery.npy", "w+", np.float32, shape)
     for first in range(0, count, _ROWS_AT_ONCE):
@@ -101,7 +100,7 @@ def _pictures(identities: np.ndarray, seed: int) -> np.ndarray:
 
 
 def measure(kind: str, folder: Path) -> Iterator[dict]:
-    """Figures as they come.
+    """Yield figures as they come.
 
     ready_s: to read the features into memory for exact search, else to build an index of them or to add them to Milvus.
     bytes: on disk. search_s: of a thousand queries. recall: of the ten nearest. begin_bytes: of memory, with the
@@ -148,7 +147,7 @@ def measure(kind: str, folder: Path) -> Iterator[dict]:
 
 
 def _content(features: np.ndarray) -> Features:
-    """Pictures whose paths are their numbers."""
+    """Make pictures whose paths are their numbers."""
     people, cameras = np.full(len(features), ""), np.full(len(features), UNKNOWN, np.int32)
     paths = np.array([f"{i:07}" for i in range(len(features))])
     info = {"checkpoint": {"sha256": "0" * 64}, "images": "/pictures"}

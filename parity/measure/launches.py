@@ -1,6 +1,6 @@
-"""What training steps at full size ask of a GPU and of an Ascend, counted on their stand-ins, each in a process of its
-own: beside what PyTorch's eager mode asks (`parity/benchmark.py --only launches`), by what it costs on an H100 (`--only
-costs`), and with and without each replacement of a cell (`--only replacements`)."""
+"""Count the calls of full-size training steps on stand-ins, each in its own process: beside PyTorch's eager mode
+(`parity/benchmark.py --only launches`), by cost on an H100 (`--only costs`), and with and without each replacement of a
+cell (`--only replacements`)."""
 
 import json
 import sys
@@ -69,9 +69,9 @@ REPLACEMENT_ROWS = {
 
 
 def rows(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
-    """What a step launches, copies, waits for and allocates once all is warm, the ms that it takes on an H100
-    by `prices`, the peak of device memory, and how long the first step took, which compiles; beside PyTorch's operators
-    and arithmetic, in float32, and its peak, with amp under autocast.
+    """Yield rows of a warm step: launches, copies, waits, allocations, ms on an H100 by `prices`, the peak of device
+    memory, and the seconds of the first step, which compiles; beside them PyTorch's operators, arithmetic and peak, in
+    float32 or, with amp, under autocast.
 
     Raises:
         InputError: the stand-in cannot be built here, or a row has failed.
@@ -88,9 +88,9 @@ def rows(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]
 
 
 def costs(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
-    """What the device does in a step, then each kind of call in order of its ms on an H100, as `prices` predicts them,
-    those that are shortest together. Beside them PyTorch's kinds of kernels as they were measured, in the same order: a
-    line's two have nothing else in common. Raises as `rows`."""
+    """Yield a step's total, then its kinds of calls by ms on an H100 as `prices` predicts, the shortest summed up.
+    Beside them stand PyTorch's kinds of kernels as measured, also by ms: a line pairs ranks, not kernels. Raises as
+    `rows`."""
     for name in names:
         calls = calls_of(name, options.overrides)
         kinds = [(kind, *cost) for kind, cost in prices.kinds(calls).items()]
@@ -106,19 +106,19 @@ def costs(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]
 
 
 def calls_of(name: str, overrides: Sequence[str] = ()) -> dict[str, float]:
-    """What one of `COST_ROWS` asks of the stand-in GPU in a step: how often, by `counts.calls`' names."""
+    """Count the calls of one of `COST_ROWS` in a step on the stand-in GPU, by `counts.calls`' names."""
     model, mode = COST_ROWS[name]
     overrides = *MODELS[model][1], *CLASSES, *overrides, *MODES[mode]
     return _counted(f"GPU: {model.split()[0]} {mode}", "GPU", model, overrides)["calls"]
 
 
 def _sum(name: str, kinds: Sequence[tuple[str, float, float]]) -> tuple[str, float, float]:
-    """Of calls and ms."""
+    """Sum calls and ms."""
     return name, sum(calls for _, calls, _ in kinds), sum(ms for _, _, ms in kinds)
 
 
 def replacements(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
-    """The same of a compiled step without and with what takes the place of a type of cell; raises as `rows`."""
+    """Yield a compiled step without and with the replacement of a type of cell; raises as `rows`."""
     for name in names:
         device, model, cell = REPLACEMENT_ROWS[name]
         overrides = *MODELS[model][1], *CLASSES, *options.overrides, *MODES["compiled"]
@@ -127,7 +127,7 @@ def replacements(names: Sequence[str], options: Namespace) -> Iterator[tuple[str
 
 
 def _row(name: str, device: str, model: str, overrides: tuple[str, ...], without: str = "") -> dict:
-    """Without the calls, but of a compiled step on a GPU with their ms: in PyNative a device waits for the host."""
+    """Drop the calls, and for a compiled step on a GPU price them; in PyNative a device waits for the host."""
     row = dict(_counted(name, device, model, overrides, without))
     calls = row.pop("calls")
     priced = device == "GPU" and MODES["PyNative"][0] not in overrides

@@ -1,4 +1,4 @@
-"""Both frameworks' loaders of pictures, in a process of their own."""
+"""Both frameworks' picture loaders, in their own process."""
 
 from collections.abc import Callable, Iterator
 
@@ -17,8 +17,8 @@ Batches = Iterator[tuple]  # images [2PK, 3, H, W] and labels [2PK], as arrays o
 
 
 def loaders(config: Config) -> tuple[Callable[[], Batches], Callable[[], Batches], int]:
-    """Two functions that each read the batches of the recipe's last epoch, in worker processes of their own, ours and
-    what a PyTorch user would write for the same augmentation; and the number of images in these."""
+    """Return two functions that read the batches of the recipe's last epoch in worker processes, ours and what a
+    PyTorch user would write for the same augmentation; and the number of images."""
     batches = TrainingBatches(read_data(config.data).train, config)
     iterations = batches.sampler.iterations
     pictures = _Pictures(batches.train, config)
@@ -34,7 +34,7 @@ def loaders(config: Config) -> tuple[Callable[[], Batches], Callable[[], Batches
 
 
 class _Pictures:
-    """The mirror's data set, as torch.utils.data takes one."""
+    """The mirror's data set for torch.utils.data."""
 
     def __init__(self, train: ImageSet, config: Config):
         self.train = train
@@ -50,7 +50,7 @@ class _Pictures:
 
 
 def _transform(config: AugmentationConfig, size: tuple[int, int], infrared: bool) -> Callable:
-    """torchvision's transforms for one modality. Channel exchange is left out: torchvision does not have it."""
+    """Make torchvision's transforms for one modality; torchvision has no channel exchange."""
     transforms = torchvision.transforms
     steps = [transforms.Resize(size, transforms.InterpolationMode.LANCZOS)]
     if infrared and config.infrared_jitter:

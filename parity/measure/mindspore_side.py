@@ -23,7 +23,7 @@ from parity.measure.workers import RUN_STEPS, WARM_UP, WINOGRAD, Work
 
 
 def device_peaks() -> list[int]:
-    """Bytes of the device's memory that were given out and reserved at most; none of a CPU's."""
+    """Return the peaks of allocated and reserved device memory in bytes; none on a CPU."""
     if ms.get_context("device_target") == "CPU":
         return []
     return [ms.runtime.max_memory_allocated(), ms.runtime.max_memory_reserved()]
@@ -34,7 +34,7 @@ def synchronize() -> None:
 
 
 def prepare(work: Work) -> Callable[[int], np.ndarray]:
-    """The work as a function that does it so many times and returns the last result."""
+    """Make a function that does the work so many times and returns the last result."""
     config = work.load()
     runtime.round_products(config.train.tf32)
     return _loss(work) if work.kind == "loss" else _model(work, config)

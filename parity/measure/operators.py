@@ -1,4 +1,4 @@
-"""MindSpore's product and convolution on the device: errors and speed. Import it after `runtime.set_up`."""
+"""Errors and speed of MindSpore's product and convolution on the device. Import it after `runtime.set_up`."""
 
 import time
 from functools import partial

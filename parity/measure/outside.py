@@ -1,4 +1,4 @@
-"""PMT as somebody who never saw this project would train it: timm's ViT and a plain step."""
+"""PMT as somebody outside this project would train it: timm's ViT and a plain step."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch_ref.models.pmt import PMT
 
 
 class OutsidePMT(ReIDModel):
-    """timm's ViT with its own dropout and drop path, BNNeck and a classifier, as the release initialises them."""
+    """timm's ViT with its own dropout and drop path, a BNNeck and a classifier, initialised as released."""
 
     def __init__(self, config: Config):
         super().__init__()
@@ -33,7 +33,7 @@ class OutsidePMT(ReIDModel):
         nn.init.normal_(self.classifier.weight, std=0.001)
 
     def forward(self, images: Tensor) -> TrainingOutputs:
-        """Of images [N, 3, H, W]."""
+        """Images [N, 3, H, W] -> logits."""
         features = self.base(images)
         normalised = self.bottleneck(features)
         return TrainingOutputs(self.classifier(normalised), features, normalised)
@@ -42,7 +42,7 @@ class OutsidePMT(ReIDModel):
 
 
 class OutsideTraining(TorchTraining):
-    """By a plain step."""
+    """Trains with a plain step."""
 
     def __init__(self, config: Config, batches: TrainingBatches):
         super().__init__(config, batches, first=0)

@@ -1,5 +1,5 @@
-"""The benchmark's sections without a model: pictures read beside torch.utils.data with torchvision, ranking beside
-numpy's argsort, and the corruptions' cost.
+"""The benchmark's sections without a model: reading pictures beside torch.utils.data with torchvision, ranking beside
+numpy's argsort, and the cost of corruptions.
 
 Neither framework is imported into this process: MindSpore sets OMP_NUM_THREADS to 1, and processes begun later inherit
 it, PyTorch's among them.
@@ -40,7 +40,7 @@ RANKING_ROWS = {"SYSU-MM01 multi-shot, 3803 x 3010": (3803, 3010, 96), "LLCM, 71
 
 
 def data(names: Sequence[str], options: Namespace) -> Rows:
-    """`images_per_second` of each row, in a process of its own.
+    """Yield `images_per_second` of each row, measured in its own process.
 
     Raises:
         InputError: it has failed.
@@ -55,8 +55,8 @@ def data(names: Sequence[str], options: Namespace) -> Rows:
 
 
 def images_per_second(name: str, folder: str, iterations: int, repeats: int) -> dict:
-    """Pictures from disk to training batches by both loaders, on the same files in the same batches with as many
-    worker processes."""
+    """Time both loaders from disk to training batches, on the same files and batches with equally many worker
+    processes."""
     config, cache = DATA_ROWS[name]
     overrides = [
         "data={name: synthetic, synthetic: {train_identities: 24, val_identities: 2, test_identities: 4, "
@@ -79,7 +79,7 @@ def images_per_second(name: str, folder: str, iterations: int, repeats: int) -> 
 
 
 def ranking(names: Sequence[str], options: Namespace) -> Rows:
-    """CMC, mAP and mINP of a distance matrix, beside numpy's argsort of the same matrix alone."""
+    """Time CMC, mAP and mINP of a distance matrix beside numpy's argsort of that matrix."""
     for name in names:
         queries, gallery, identities = RANKING_ROWS[name]
         rng = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def ranking(names: Sequence[str], options: Namespace) -> Rows:
 
 
 def corruptions(names: Sequence[str], options: Namespace) -> Rows:
-    """Processor time of each corruption at 288x144, the mean over severities, in ms a picture."""
+    """Measure the processor time of each corruption at 288x144, mean over severities, in ms a picture."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (288, 144, 3), dtype=np.uint8)
     costs = {}

@@ -1,17 +1,17 @@
-"""What a step costs on an H100, by what it asks of the stand-in GPU: each call by its kind, as so many elements, bytes
-or operations at a rate, and a launch.
+"""Predict what a step costs on an H100 from its calls on the stand-in GPU: each call takes its elements, bytes or
+operations over the rate of its kind, plus a launch.
 
     calls = counts.calls() - before        # of a step, by parity.stand_in.counts
     busy_ms(calls), step_ms(calls)
     kinds(calls)["addcmul, float32"].ms
 
-`parity/benchmark.py --only launches costs` prints them; a change is judged by the difference. `own_ms(bytes)` is what a
-kernel of our own will cost that is not written yet, by the bytes that it must move.
+`parity/benchmark.py --only launches costs` prints them; judge a change by the difference. `own_ms(bytes)` predicts an
+own kernel that is not written yet from the bytes it must move.
 
-KINDS has the rates, fitted to the kernels of six steps of two commits ("steps" and "earlier" in h100.json) as they were
-profiled on the card and day that the file names. Of each step it has the calls on the stand-in and the ms by kind. With
-a folder of newer profiles, as `benchmark.py --only train_step --json pmt-float32.json --kernels
-pmt-float32.kernels.json` writes them of each step, this counts the calls, replaces "steps" and prints their rates:
+KINDS has the rates, fitted to the profiled kernels of six steps at two commits ("steps" and "earlier" in h100.json,
+which names the card and day, and holds each step's calls on the stand-in and ms by kind). Given a folder of newer
+profiles, one pair for each step as `benchmark.py --only train_step --json pmt-float32.json --kernels
+pmt-float32.kernels.json` writes them, this counts the calls, replaces "steps" and prints the rates:
 
     python -m parity.measure.prices FOLDER
 """
@@ -43,8 +43,8 @@ _TENSOR = re.compile(r"(\w+)\[([\d,]*)\]")
 
 @dataclass(frozen=True)
 class Call:
-    """A function that puts work on the device. tensors: type and shape of each, results first, but of a convolution x,
-    filter and y. note: what else its price depends on."""
+    """A call that puts work on the device. tensors: type and shape of each, results first; for a convolution x, filter
+    and y. note: what else the price depends on."""
 
     function: str
     tensors: tuple[tuple[str, tuple[int, ...]], ...]
@@ -65,7 +65,7 @@ class Call:
 
 @cache
 def read_call(text: str) -> Call:
-    """As `parity.stand_in.counts.calls` names it."""
+    """Parse a name of `parity.stand_in.counts.calls`."""
     function, _, work = text.partition("\t")
     tensors = tuple((kind, tuple(map(int, filter(None, shape.split(","))))) for kind, shape in _TENSOR.findall(work))
     return Call(function, tensors, _TENSOR.sub("", work).strip())
@@ -85,7 +85,7 @@ def in_bytes(call: Call) -> float:
 
 
 def searched(call: Call) -> float:
-    """Each element of what is joined looks for its input, from the first on."""
+    """Count the inputs that each element of a joined tensor is looked up in, from the first on."""
     return call.sizes[0] * (1 + SEARCH * sum(call.tensors[1][1]))
 
 
@@ -109,7 +109,7 @@ def _number(call: Call) -> bool:
 
 
 def _odd(call: Call) -> bool:
-    """Rows of float16 that do not begin at multiples of 16 bytes."""
+    """Whether rows of float16 are not aligned to 16 bytes."""
     return call.type == "float16" and any(length % 8 for _, shape in call.tensors for length in shape[1:])
 
 
@@ -128,7 +128,7 @@ def _one_condition(call: Call) -> bool:
 
 
 def _columns(call: Call) -> bool:
-    """Of many rows."""
+    """Whether it reduces over many rows."""
     (_, result), (_, x), *_ = call.tensors
     return len(x) == 2 and x[1:] == result and x[0] > 4 * x[1]
 
@@ -377,7 +377,7 @@ def kind_of(call: Call) -> Kind:
 
 
 def priced(calls: Mapping[str, float]) -> Iterator[tuple[Call, float]]:
-    """Those that put work on the device or copy, with how often."""
+    """Return the calls that put work on the device or copy, and how often."""
     device = DEVICES["GPU"]
     for text, times in calls.items():
         call = read_call(text)
@@ -398,18 +398,18 @@ def kinds(calls: Mapping[str, float]) -> dict[str, Cost]:
 
 
 def busy_ms(calls: Mapping[str, float]) -> float:
-    """For how long the device works, one kernel after the other."""
+    """Return the ms that the device works, one kernel after another."""
     return sum(cost.ms for cost in kinds(calls).values())
 
 
 def step_ms(calls: Mapping[str, float]) -> float:
-    """`busy_ms` and how long the device waits for the batch, which is copied from pageable memory."""
+    """Return `busy_ms` plus the wait for the batch, which is copied from pageable memory."""
     waited = sum(times * in_bytes(call) for call, times in priced(calls) if kind_of(call).name == TO_DEVICE)
     return busy_ms(calls) + waited / HOST_RATE
 
 
 def own_ms(moved: float) -> float:
-    """What a kernel of our own costs that moves so many bytes."""
+    """Return the ms of an own kernel that moves so many bytes."""
     return LAUNCH_MS + moved / MEMORY_RATE
 
 
@@ -438,7 +438,7 @@ TORCH_KINDS = {
 
 
 def _sums(kernels: Iterable[tuple[str, float]], kind: Callable[[str], str]) -> dict[str, float]:
-    """Of the ms of kernels, by kind; the largest first."""
+    """Sum the ms of kernels by kind, the largest first."""
     found: dict[str, float] = defaultdict(float)
     for kernel, ms in kernels:
         found[kind(kernel)] += ms
@@ -446,7 +446,7 @@ def _sums(kernels: Iterable[tuple[str, float]], kind: Callable[[str], str]) -> d
 
 
 def _kernel_kinds(step: str, calls: Mapping[str, float]) -> Callable[[str], str]:
-    """For a kernel of MindSpore's in that step its kind and type."""
+    """Return the kind and type of a MindSpore kernel in that step."""
     types: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for call, times in priced(calls):
         types[kind_of(call).name][call.type] += times * kind_of(call).work(call)
@@ -467,7 +467,7 @@ def _torch_kind(step: str, kernel: str) -> str:
 
 
 def fitted(steps: Iterable[dict]) -> dict[str, float]:
-    """The rates of each kind and type: the work of all steps, as h100.json has them, by their ms without launches."""
+    """Fit the rate of each kind and type: the work of all steps in h100.json over their ms without launches."""
     work: dict[str, float] = defaultdict(float)
     ms: dict[str, float] = defaultdict(float)
     for step in steps:
@@ -483,7 +483,7 @@ def fitted(steps: Iterable[dict]) -> dict[str, float]:
 
 
 def _row(path: Path) -> dict:
-    """The only row of a file of figures that has only steps."""
+    """Return the only row of a file of figures with steps only."""
     try:
         (row,) = json.loads(path.read_text())["train_step"].values()
         return row
@@ -492,7 +492,7 @@ def _row(path: Path) -> dict:
 
 
 def read_profiles(folder: Path, calls: Mapping[str, Mapping[str, float]]) -> dict[str, dict]:
-    """The steps of h100.json, from what `benchmark.py --json F --kernels K` wrote of each, and the calls of each.
+    """Make the steps of h100.json from the files of `benchmark.py --json F --kernels K` and each step's calls.
 
     Raises:
         InputError: a file cannot be read, or does not have a step.

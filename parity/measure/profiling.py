@@ -1,4 +1,4 @@
-"""What a device runs, as PyTorch's profiler records it."""
+"""Record a device's kernels with PyTorch's profiler."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def profiled(work: Callable[[], object], synchronize: Callable[[], None]) -> list:
-    """The profiler's events of the work. synchronize: waits until the framework's device has done it."""
+    """Return the profiler's events of the work. synchronize: waits for the framework's device."""
     torch.zeros(1, device="cuda")  # begins CUDA
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         work()

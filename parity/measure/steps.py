@@ -1,6 +1,6 @@
-"""The benchmark's sections in which models and losses work: MindSpore beside PyTorch, and with and without a kernel.
+"""The benchmark's sections of models and losses: MindSpore beside PyTorch, and with and without a kernel.
 
-Each side works in a process of its own, both from the same weights on the same batches, in turn.
+Each side has its own process; both take turns, with the same weights and batches.
 """
 
 import tempfile
@@ -63,7 +63,7 @@ def losses(names: Sequence[str], options: Namespace) -> Rows:
 
 
 def kernels(names: Sequence[str], options: Namespace) -> Rows:
-    """A training step without the kernel of one type of cell, or without bound threads, beside that with all."""
+    """Time a training step without one kernel, or without bound threads, beside one with all."""
     works = {}
     for name in names:
         model, kernel = KERNEL_ROWS[name]
@@ -74,7 +74,7 @@ def kernels(names: Sequence[str], options: Namespace) -> Rows:
 
 
 def memory(names: Sequence[str], options: Namespace) -> Rows:
-    """By how much a training step lets the process's memory grow: the slope over the second half of many."""
+    """Measure how much a training step grows the process's memory: the slope over the second half of many."""
     for name in names:
         recipe, steps = MEMORY_ROWS[name]
         with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +113,7 @@ def _compared(works: Mapping[str, Sides], options: Namespace, repeats: int | Non
 
 
 def start(sides: Sides, together: bool = False) -> list[Worker]:
-    """The workers of both sides, one after the other or `together`, from the same weights, their work done once."""
+    """Start both sides' workers, in turn or `together`, with the same weights; each does its work once."""
     with tempfile.TemporaryDirectory() as folder:
         sides = [(framework, replace(work, folder=folder)) for framework, work in sides]
         if sides[0][1].kind != "loss":
@@ -123,7 +123,7 @@ def start(sides: Sides, together: bool = False) -> list[Worker]:
 
 
 def measure(work: Work, both: Sequence[Worker], repeats: int, kernels: bool = False) -> dict:
-    """See that two workers, the first of which does `work`, have computed the same, and have them work in turn.
+    """Check that two workers have computed the same, and time them in turn; the first does `work`.
 
     kernels: the row also has what each has the device do.
     """
@@ -153,7 +153,7 @@ def measure(work: Work, both: Sequence[Worker], repeats: int, kernels: bool = Fa
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict:
-    """That of the medians of seconds; the spread is that of the repeats, each beside its neighbour."""
+    """Return the ratio of the medians of seconds; the spread is that of neighbouring repeats."""
     pairs = [float(a / b) for a, b in zip(ours, theirs, strict=True)]
     medians = float(np.median(ours)), float(np.median(theirs))
     return {

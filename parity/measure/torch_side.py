@@ -20,7 +20,7 @@ from torch_ref.models import build_model
 
 
 def device_peaks() -> list[int]:
-    """Bytes of the device's memory that were given out and reserved at most; none of a CPU's."""
+    """Return the peaks of allocated and reserved device memory in bytes; none on a CPU."""
     if not torch.cuda.is_initialized():
         return []
     return [torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()]
@@ -31,7 +31,7 @@ def synchronize() -> None:
 
 
 def prepare(work: Work) -> Callable[[int], np.ndarray]:
-    """The work as a function that does it so many times and returns the last result."""
+    """Make a function that does the work so many times and returns the last result."""
     device = _device(work.device)
     config = work.load()
     round_products(config.train.tf32)
@@ -93,7 +93,7 @@ def _model(
 
 
 def _device(device: str) -> torch.device:
-    """Where PyTorch does the same work: beside a stand-in, and beside an Ascend, on the CPU.
+    """Return PyTorch's device for the work; beside a stand-in or an Ascend it is the CPU.
 
     Raises:
         InputError: on a real GPU that PyTorch does not see.

@@ -1,4 +1,4 @@
-"""What PyTorch's eager step launches, computes and keeps, on tensors without values: at full size within seconds."""
+"""Count what PyTorch's eager step launches, computes and keeps, on tensors without values: full size in seconds."""
 
 import weakref
 from functools import cache
@@ -62,7 +62,7 @@ class Step(TorchDispatchMode):
 
 
 class Autocast(TorchFunctionMode):
-    """CUDA's autocast to float16, which PyTorch has for no tensor without values; a weight is cast once."""
+    """CUDA's autocast to float16 for tensors without values, which PyTorch lacks; a weight is cast once."""
 
     def __init__(self):
         super().__init__()
@@ -86,7 +86,7 @@ class Autocast(TorchFunctionMode):
 
 
 class Mixed(nn.Module):
-    """A model under autocast; losses are in float32."""
+    """Wraps a model in autocast; losses stay in float32."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -100,7 +100,7 @@ class Mixed(nn.Module):
 
 @cache
 def torch_step(recipe: str, stage: int, overrides: tuple[str, ...], device: str = "meta") -> dict:
-    """Of a step after a first in which the optimiser makes its state; with `train.amp` under autocast.
+    """Count a step after a first one, in which the optimiser makes its state; with `train.amp` under autocast.
 
     torch_launches: operators that are dispatched, without views and allocations, with all weights updated at once, as
         on a GPU. torch_tflop: 1e12 operations of all matrix products and convolutions, forward and backward; a
@@ -108,7 +108,7 @@ def torch_step(recipe: str, stage: int, overrides: tuple[str, ...], device: str 
     """
 
     def of_backward(gradient, images, weight, _bias, _stride, _padding, _dilation, transposed, *others, **_):
-        """PyTorch's own formula forgets the groups in the weight's gradient."""
+        """Count the flops of a convolution's gradients; PyTorch's formula forgets groups in the weight's."""
         wanted = others[2]
         return sum(wanted[:2]) * conv_flop_count(images, weight, gradient, transposed)
 

@@ -1,5 +1,5 @@
-"""One framework's side of the benchmark, in a process of its own, which does its work when asked and says how long that
-took. PyTorch's and MindSpore's oneDNN read the same environment variables, so that they cannot share a process."""
+"""One framework's side of the benchmark, in its own process, which works when asked and reports the time. PyTorch's and
+MindSpore's oneDNN read the same environment variables, so they cannot share a process."""
 
 import multiprocessing
 import time
@@ -62,7 +62,7 @@ class Work:
         return load_config(CONFIG_ROOT / self.config, list(self.overrides))
 
     def weights(self, framework: str) -> Path:
-        """The file of those that the framework begins with."""
+        """Return the file of a framework's initial weights."""
         return Path(self.folder) / f"{framework}.npz"
 
     def batch(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
@@ -101,15 +101,15 @@ class Worker:
         self.first = time.perf_counter() - begun
 
     def run(self) -> float:
-        """Have a measurement's steps done; seconds of one, as the process measured them."""
+        """Run a measurement's steps; return the seconds of one, as the process measured them."""
         return self._ask(_run)
 
     def kernels(self) -> dict:
-        """What the device runs in a measurement's steps, as `device_kernels` has it."""
+        """Profile a measurement's steps; returns what `device_kernels` does."""
         return self._ask(_profiled, self.framework)
 
     def resident(self) -> int:
-        """Bytes of resident memory."""
+        """Return the resident memory in bytes."""
         return self._ask(_resident_bytes)
 
     def memory(self) -> list[float]:
@@ -132,12 +132,12 @@ class Worker:
 
 
 def sides(work: Work) -> list[tuple[str, Work]]:
-    """Both frameworks with the same work."""
+    """Return both frameworks with the same work."""
     return [(framework, work) for framework in FRAMEWORKS]
 
 
 def make_weights(work: Work) -> None:
-    """Write the weights that both frameworks begin with into `work.folder`, in a process that imports both."""
+    """Write the initial weights of both frameworks into `work.folder`, in a process that imports both."""
     Worker("weights", work).close()
 
 
@@ -172,18 +172,18 @@ def _resident_bytes() -> int:
 
 
 def _peak_bytes() -> int:
-    """Of this program, on Linux; getrusage would include the program that started it."""
+    """Return this program's peak on Linux; getrusage would include the program that started it."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def _peaks(framework: str) -> list[int]:
-    """Bytes, as `Worker.memory` has them."""
+    """Return the peaks of `Worker.memory` in bytes."""
     return import_module(_SIDES[framework]).device_peaks() or [_peak_bytes()]
 
 
 def _profiled(framework: str) -> dict:
-    """By PyTorch's profiler, which sees what any library launches in this process."""
+    """Profile by PyTorch's profiler, which sees the launches of every library in this process."""
     from parity.measure.profiling import profiled  # imports PyTorch, which MindSpore's process has no other use for
 
     synchronize = import_module(_SIDES[framework]).synchronize

@@ -1,8 +1,8 @@
-"""Rung 7: every parameter's initial distribution by name, tested on samples, and the same frozen and shared ones.
+"""Rung 7: every parameter's initial distribution by name, tested on samples.
 
-A parameter that starts as a constant must be that constant in both frameworks. Of the others, draws of several seeds
-are pooled, and four statistics of the two samples are compared in units of their standard errors, so that a deviation
-of 5 is beyond chance (once in two million), while another family, mean, spread or bound is hundreds off.
+A parameter that starts as a constant must be that constant in both frameworks. For the others, draws of several seeds
+are pooled and four statistics of the two samples compared in standard errors: 5 is beyond chance (once in two million),
+while another family, mean, spread or bound is hundreds off.
 """
 
 from collections import defaultdict
@@ -38,7 +38,7 @@ def initial_values(model: Model) -> list[Comparison]:
 
 
 def _draws(seed: Callable[[int], Any], build: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Values by name of several models: [SEEDS, size]."""
+    """Build the model with several seeds and return its values by name: [SEEDS, size]."""
     drawn = defaultdict(list)
     for number in range(SEEDS):
         seed(number)
@@ -75,7 +75,7 @@ def _same_distribution(name: str, actual: np.ndarray, expected: np.ndarray) -> l
 
 
 def _repeats(draws: np.ndarray) -> float:
-    """1 if two seeds gave the same values."""
+    """Return 1 if two seeds gave the same values, else 0."""
     return float(len(np.unique(draws, axis=0)) < len(draws))
 
 

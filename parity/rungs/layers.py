@@ -66,7 +66,7 @@ def noise(shape: tuple[int, int, int], rates: tuple[float, ...] = (0.0, 0.0)) ->
 
 
 def hashes() -> CompareProgram:
-    """The integers from which all masks follow: not one bit may differ."""
+    """Compare the integers behind all masks, bit by bit."""
     key = torch.tensor(KEY)
     expected = {name: getattr(torch_noise, name)(key, *arguments).numpy() for name, arguments in HASHES.items()}
 
@@ -109,7 +109,7 @@ def position_resize() -> list[Comparison]:
 
 
 def multihead_attention(images: int, tokens: int, width: int, heads: int) -> CompareProgram:
-    """Against torch.nn.MultiheadAttention, whose packed projection has the same order of query, key and value."""
+    """Compare with torch.nn.MultiheadAttention, whose packed projection orders query, key and value in the same way."""
     cell = mindspore_vit.Attention(width, heads, dropout=0.0, index=0)
     oracle = torch.nn.MultiheadAttention(width, heads, batch_first=True)
     same_weights(cell, twin := torch_vit.Attention(width, heads, dropout=0.0, index=0))
@@ -134,7 +134,7 @@ def multihead_attention(images: int, tokens: int, width: int, heads: int) -> Com
 
 
 def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list[Case]:
-    """The transformer's layers at one size; all take tokens [N, T, D]."""
+    """Make the cases of the transformer's layers at one size; all take tokens [N, T, D]."""
     x = values(images, tokens, width)
     # Tokens whose variances go down to LayerNorm's eps: at 1 alone a wrong eps would hide below the tolerance.
     faint = x * np.geomspace(1e-3, 1, tokens, dtype=np.float32)[:, None]
@@ -168,12 +168,12 @@ def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list
 
 
 def gelu(x: np.ndarray) -> CompareProgram:
-    """PyTorch's own, as the twin's MLP has it."""
+    """Compare with PyTorch's GELU, as in the twin's MLP."""
     return agree_pair((nn.GELU(approximate=False), torch_vit.Mlp(4, 1, 0.0, 0).act), x, modes="train")
 
 
 def large_scores() -> CompareProgram:
-    """Attention whose scores reach 100, whose exponentials float32 does not hold: the largest is taken off first."""
+    """Attention with scores up to 100: softmax must subtract the largest, as float32 cannot hold exp(100)."""
     images, tokens, width, heads = SIZES[""]
     x = 40.0 * values(images, tokens, width)
     return agree(lambda models: models.vit.Attention(width, heads, 0.0, 0), x, None, modes="train")
@@ -203,7 +203,7 @@ def feature_map(*shape: int, seed: int = 0) -> np.ndarray:
 def convolutional(
     subject: str, build: Callable[[ModuleType], Any], *shape: int, small: bool = True, maps: int = 1
 ) -> Case:
-    """maps: 2 for a part of MUN that takes visible and infrared ones."""
+    """Make the case of a convolutional layer. maps: 2 if it takes visible and infrared ones."""
     return Case(2, subject, lambda: agree(build, *(feature_map(*shape, seed=i) for i in range(maps))), small)
 
 
@@ -237,7 +237,7 @@ CONVOLUTIONAL = [
         small=False,
         maps=2,
     ),
-    # Not at 72x36: of millions of activations some are 0 up to rounding, and ReLU's gradient there is anybody's.
+    # Not at 72x36: of millions of activations some are 0 up to rounding, and ReLU's gradient there is arbitrary.
     convolutional("Bottleneck ResNet-50", lambda m: m.resnet.Bottleneck(256, 128, 2), 2, 256, 18, 10, small=False),
     convolutional("NonLocal ResNet-50", lambda models: models.agw.NonLocal(1024, 1), 4, 1024, 18, 9, small=False),
 ]

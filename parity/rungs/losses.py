@@ -83,7 +83,7 @@ def identity_of_parts(parts: int, over: str) -> CompareProgram:
 
 
 def scaled_weights_case() -> CompareProgram:
-    """WRT as released on features of five scales: its weights vanish as the distances grow."""
+    """Compare WRT as released on features of five scales: its weights vanish as distances grow."""
     batches = {f"features times {scale}": partial(equations.wrt_batch, scale) for scale in equations.WRT_SCALES}
     called_twice = lambda package, _k: [package.WeightedRegularizedTripletLoss()] * 2  # noqa: E731
     return _agree_on(batches, equations.weighted_triplet, called_twice, differenced=True)
@@ -142,8 +142,8 @@ def modality_case(loss: equations.ModalityLoss) -> CompareProgram:
 
 
 def prototypes_case(memory: str) -> CompareProgram:
-    """Five iterations and one backward pass through all of them: prototypes, gradients of every iteration's features
-    and of W_p, and what is remembered, with identities that change."""
+    """Compare five iterations with changing identities and one backward pass through all: prototypes, the gradients of
+    every iteration's features and of W_p, and the memory."""
     identities, k, width, classes = 3, 2, 4, 5
     rng = np.random.default_rng(3)
     features = rng.normal(size=(5, 3, identities * k, width)).astype(np.float32)
@@ -171,7 +171,7 @@ def prototypes_case(memory: str) -> CompareProgram:
     total = (theirs * torch.from_numpy(probe)).sum()
     gradients = torch.autograd.grad(total, [watched, module.projection])
 
-    # By the equations, what is remembered does not change with what the derivative is taken of.
+    # In the equations the memory is a constant of the derivative.
     exact, matrices = features.astype(np.float64), weights.astype(np.float64)
     expected, slopes, of_matrices, remembered = [], [], np.zeros_like(matrices), {}
     for i in range(5):
@@ -205,8 +205,8 @@ def prototypes_case(memory: str) -> CompareProgram:
 
 
 def terms_case(normalised: bool) -> CompareProgram:
-    """Each term takes the outputs that its section names, for both frameworks alike: the release's for MSEL, which are
-    after BNNeck for cosine distances. normalised: those of features scale their rows to unit length first."""
+    """Compare all terms, each on the outputs that its section names; MSEL, as released, takes cosine distances after
+    BNNeck. normalised: terms of features scale rows to unit length first."""
     rows, labels = equations.random_batch(3, 2, 5, seed=12)
     own = labels[: len(labels) // 2]  # of one modality
     rng = np.random.default_rng(12)
@@ -292,9 +292,11 @@ def _agree_on(
 
 
 def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> CompareProgram:
-    """build: makes the loss, and the function of rows and labels that calls it. differenced: whether the loop is smooth
-    there, and small enough, to difference it; by default as its batch is. Not by a graph where the batch is not in
-    `COMPILED`."""
+    """Compare a loss on one batch with PyTorch and the equation; by a graph only on the batches in `COMPILED`.
+
+    build: makes the loss and a function of rows and labels that calls it. differenced: whether the loop is smooth and
+    small enough for a numeric gradient; default: True for the batches of `parity.equations`.
+    """
     rows, labels = make()
     k = equations.instances_of(labels)
     if differenced is None:
@@ -332,7 +334,7 @@ def _scale(value: np.ndarray) -> float:
 
 
 def _case(subject: str, compared: Callable[[], CompareProgram]) -> Case:
-    """Losses have no kernels."""
+    """Make the case of a loss; losses have no kernels."""
     return Case(3, subject, compared, programs=FUNCTION_PROGRAMS)
 
 

@@ -38,9 +38,10 @@ CLASSES = 7
 
 @dataclass(frozen=True)
 class Model:
-    """A model of `create_model`, at one size. off: the settings that switch stochastic layers off. parts: of a batch.
+    """A model of `create_model` at one size.
 
-    chaotic: deep enough with BatchNorm and ReLU that gradients in float32 are compared with float64's.
+    off: settings that switch stochastic layers off. parts: modalities in a batch.
+    chaotic: BatchNorm and ReLU are so deep that float32 gradients are compared with float64's.
     """
 
     name: str
@@ -61,15 +62,15 @@ class Model:
         return pair
 
     def images(self) -> np.ndarray:
-        """Large blotches of colour, different in each picture, and a little noise. On noise alone the pooled features
-        would be nearly alike, and BatchNorm would divide their rounding by a variance of almost 0."""
+        """Draw large blotches of colour, different in each picture, with a little noise. On noise alone all pooled
+        features would be alike, and BatchNorm would divide their rounding by a variance near 0."""
         rng = np.random.default_rng(1)
         blotches = torch.from_numpy(rng.normal(size=(self.batch, 3, 6, 3)))
         smooth = torch.nn.functional.interpolate(blotches, size=self.image_size, mode="bilinear").numpy()
         return (2.0 * smooth + 0.1 * rng.normal(size=smooth.shape)).astype(np.float32)
 
     def training_inputs(self) -> tuple[Any, ...]:
-        """Images, no modality, the step's key and labels, two of them in each part."""
+        """Return images, no modality, a step's key, and labels of two identities in each part."""
         labels = np.repeat(np.tile(np.int32([4, 2]), self.parts), self.batch // (2 * self.parts))
         return self.images(), None, step_key(0, 5), labels
 
@@ -117,8 +118,8 @@ MODELS = {
 
 
 def forward(model: Model) -> CompareProgram:
-    """Evaluation by each path that the model has, every layer's output in turn and then the features. Of a large graph,
-    which takes its time to compile, the layers are looked at where its features are over the limit."""
+    """Compare every layer's output and the features in evaluation, for each modality with its own path. The layers of a
+    large graph, which compiles slowly, are compared only if its features are over the limit."""
     pair = model.pair()
     modalities = ("visible", "infrared") if pair[0].BY_MODALITY else ("visible",)
     given = [(model.images(), modality) for modality in modalities]
@@ -137,8 +138,8 @@ def forward(model: Model) -> CompareProgram:
 
 
 def gradients(model: Model, stochastic: bool = False) -> CompareProgram:
-    """`compare_training` with a tolerance for the features after BNNeck, the third output; `compare_with_float64` for a
-    chaotic model."""
+    """Compare gradients: by `compare_with_float64` for a chaotic model, else by `compare_training`, where the features
+    after BNNeck (output 2) have a tolerance of their own."""
     pair = model.pair(stochastic)
     if model.chaotic:
         return from_saved_buffers(pair[0], compare_with_float64(pair, model.training_inputs()))
@@ -151,13 +152,13 @@ def gradients(model: Model, stochastic: bool = False) -> CompareProgram:
 
 
 def half(model: Model) -> CompareProgram:
-    """`compare_half`."""
+    """Compare gradients in float16."""
     pair = model.pair()
     return from_saved_buffers(pair[0], compare_half(pair, model.training_inputs()))
 
 
 def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth: int, heads: int) -> CompareProgram:
-    """The ViT against timm's with timm's own weights, its positions resized where patches overlap."""
+    """Compare the ViT with timm's, with timm's initial weights; positions are resized if patches overlap."""
     torch.manual_seed(0)
     # A square picture for the weights, as ImageNet's: 14 x 14 positions at 224 pixels.
     source = timm_vit((14 * patch, 14 * patch), patch, patch, width, depth, heads).state_dict()
@@ -174,11 +175,11 @@ def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth
 
 
 def torchvision_resnet() -> CompareProgram:
-    """The shared ResNet against torchvision's, stride 2 in the last stage as published, with torchvision's weights."""
+    """Compare the ResNet with torchvision's, stride 2 in the last stage, with torchvision's initial weights."""
     torch.manual_seed(0)
     oracle = torchvision.models.resnet50()
     for layer in oracle.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):  # as after training: statistics of its own
+        if isinstance(layer, torch.nn.BatchNorm2d):  # statistics as after training
             layer.running_mean.normal_(std=0.1)
             layer.running_var.uniform_(0.5, 2.0)
     oracle.fc, oracle.avgpool = torch.nn.Identity(), torch.nn.Identity()

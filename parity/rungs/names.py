@@ -15,11 +15,9 @@ from torch_ref.models import list_models as torch_models
 
 CLASSES = 7
 PACKAGES = ("models", "losses", "engine")
-# What one side alone needs: MindSpore's replacements of PyTorch's own layers, its names of weights in others'
-# files.
-# PyTorch's `GradScaler` looks for overflows itself.
+# Needed by one side only: names of weights in the files of others; PyTorch's `GradScaler` detects overflows itself.
 ONLY_MINDSPORE = {"models.pretrained": {"timm_name", "torchvision_name"}, "engine.train_step": {"all_finite"}}
-ONLY_PYTORCH = {"engine.batches", "engine.device"}  # what data loaders and devices are to MindSpore
+ONLY_PYTORCH = {"engine.batches", "engine.device"}  # MindSpore has data loaders and devices elsewhere
 FILE_FORMATS = {"models.weight_file", "engine.checkpoint"}  # each framework has its own
 
 
@@ -28,7 +26,7 @@ def list_of_models() -> list[Comparison]:
 
 
 def public_names() -> list[Comparison]:
-    """Each module of torch_ref has its twin, with the same public classes and functions."""
+    """Compare the public classes and functions of each module of torch_ref with its twin's."""
     comparisons = []
     for package in PACKAGES:
         root = import_module(f"torch_ref.{package}")
@@ -53,7 +51,7 @@ def _defined(module: ModuleType) -> set[str]:
 
 
 def bijection(name: str) -> list[Comparison]:
-    """Names with shapes both ways, and the frozen ones."""
+    """Compare names with shapes, and which parameters are trained."""
     pairs = twins(mindspore_model(name, CLASSES))
     module = torch_model(name, CLASSES)
     mindspore = {f"{twin.torch_name} {list(twin.parameter.shape)}" for twin in pairs}

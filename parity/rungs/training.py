@@ -34,7 +34,8 @@ from torch_ref.models import build_model as torch_model
 
 
 def groups(recipe: str) -> list[Comparison]:
-    """Each group's learning rate factor, decay and parameters by name; each trainable parameter in exactly one."""
+    """Compare each group's learning rate factor, decay and parameters by name; every trainable parameter is in exactly
+    one group."""
     config = configuration(recipe)
     cell = mindspore_model(config)
     names = torch_names(cell)
@@ -53,13 +54,15 @@ def groups(recipe: str) -> list[Comparison]:
 
 
 def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
-    """Six updates with the same gradients, against torch.optim: bias correction, decay, momentum, both groups. With
-    `clip_norm` the norm of all gradients together is twice that at every other update, and half of it at the others."""
+    """Compare six updates with torch.optim's on the same gradients: bias correction, decay, momentum, both groups.
+
+    clip_norm: the norm of all gradients is alternately twice and half of it.
+    """
     config = configuration(recipe)
     config = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"clip_norm": clip_norm})})
     cell, module = mindspore_model(config), torch_model(config)
     same_weights(cell, module)
-    begun = {name: value.clone() for name, value in module.state_dict().items()}
+    initial = {name: value.clone() for name, value in module.state_dict().items()}
     oracle = torch_optimizer(module, config)
     weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
     rng = np.random.default_rng(0)
@@ -83,22 +86,22 @@ def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
 
     def compare_program(program: str) -> list[Comparison]:
         cell = mindspore_model(config)
-        to_mindspore(begun, cell)
+        to_mindspore(initial, cell)
         ours = mindspore_optimizer(cell, config)
         names = torch_names(cell)
         computing = program_named(program)
         computing.prepare(cell, None, ours)
         layout = computing.layout(ours)
 
-        def of_each(*given):  # not a tuple of gradients: a graph is compiled anew for each tuple
-            gradients = layout.joined(given[:-1])
-            return ours(clip_by_norm(gradients, clip_norm) if clip_norm else gradients, given[-1])
+        def update_weights(*inputs):  # not a tuple of gradients: a graph is compiled anew for each tuple
+            gradients = layout.joined(inputs[:-1])
+            return ours(clip_by_norm(gradients, clip_norm) if clip_norm else gradients, inputs[-1])
 
-        update = computing.computed(of_each)
+        update = computing.computed(update_weights)
         comparisons = []
         for step, (rates, gradients, expected) in enumerate(steps, 1):
-            given = [ms.Tensor(gradients[names[weight.name]]) for weight in layout.weights]
-            update(*given, ms.Tensor(ours.scalars(step, rates)))
+            inputs = [ms.Tensor(gradients[names[weight.name]]) for weight in layout.weights]
+            update(*inputs, ms.Tensor(ours.scalars(step, rates)))
             actual = {names[weight.name]: weight.asnumpy() for weight in layout.weights}
             comparisons += compare_all(f"after update {step}", actual, expected, UPDATE)
         return comparisons
@@ -107,7 +110,7 @@ def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
 
 
 def pmt_schedule() -> list[Comparison]:
-    """All 24 epochs against timm's cosine schedule with warm-up, which the authors use, stepped by epoch."""
+    """Compare all 24 epochs with the authors' schedule: timm's cosine with warm-up, stepped by epoch."""
     comparisons = []
     for base in (3e-4, 1.5e-4):
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=base)
@@ -123,7 +126,7 @@ def pmt_schedule() -> list[Comparison]:
 
 
 def mun_schedule() -> list[Comparison]:
-    """All iterations of 90 epochs of four against PyTorch's linear warm-up and steps, chained, stepped by iteration."""
+    """Compare 90 epochs of four iterations with PyTorch's chained linear warm-up and steps, stepped by iteration."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-3)
     linear = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1e-8 / 2e-3, total_iters=15 * 4)
     steps = torch.optim.lr_scheduler.MultiStepLR(optimizer, [30 * 4, 60 * 4], gamma=0.1)
@@ -139,7 +142,8 @@ def mun_schedule() -> list[Comparison]:
 
 
 def mun_beta() -> list[Comparison]:
-    """The prototypes' updating ratio by PyTorch's schedulers as a learning rate, stepped by iteration and by epoch."""
+    """Compare the prototypes' updating ratio with learning rates of PyTorch's schedulers, stepped by iteration and by
+    epoch."""
     first, iterations, epochs, comparisons = 1e-8, 4, 9, []
     schedulers = torch.optim.lr_scheduler
     oracles = {
@@ -177,7 +181,7 @@ def _in_half(recipe: str, amp: str) -> CompareProgram:
 
 
 def terms(subject: str, programs: Iterable[str]) -> dict[str, dict[str, np.ndarray]]:
-    """A training's loss terms [steps] by name, by each program and by PyTorch."""
+    """Return a training's loss terms [steps] by name, for each program and PyTorch."""
     recipe, _, run = subject.partition(", ")
     if run in AUTOCAST:
         by = {program: nearest_in_half(recipe, run, program)[0] for program in programs}

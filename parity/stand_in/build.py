@@ -1,4 +1,4 @@
-"""Builds a stand-in, once for what it is made of, and runs commands on it."""
+"""Build a stand-in, once for its sources, and run commands on it."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ _SOURCES = Path(__file__).parent
 
 @dataclass(frozen=True)
 class StandIn:
-    """A stand-in that is built, in a folder, for "GPU" or "Ascend"."""
+    """A stand-in built in a folder, for "GPU" or "Ascend"."""
 
     device: str
     folder: Path
@@ -36,13 +36,13 @@ class StandIn:
     def environment(
         self, log: Path | None = None, memory: int | None = None, values: bool = True, planted: str = ""
     ) -> dict[str, str]:
-        """The environment variables that a process on it needs.
+        """Return the environment variables that a process on it needs.
 
         Args:
             log: file to which each process appends, when it ends, a line "calls name" for every function it has called.
             memory: of the device, in bytes; default: what a large one has. Pages that nobody writes cost the host
                 nothing.
-            values: whether what is launched is computed. Counts at full size need none.
+            values: whether launches are computed. Counts at full size need no values.
             planted: an error on the way to the device; the sources that ask `planted` know its name.
         """
         device = DEVICES[self.device]
@@ -105,7 +105,7 @@ class StandIn:
 
 
 def missing(device: str) -> str | None:
-    """Why the stand-in cannot be built here; None if it can."""
+    """Return why the stand-in cannot be built here, or None."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return f"the stand-in {device} is for Linux on x86-64"
     if absent := absent_tools():
@@ -141,7 +141,7 @@ def build(device: str, cache: Path = CACHE) -> StandIn:
 
 
 def _identity(device: str) -> str:
-    """Of all that goes into a device's stand-in."""
+    """Return a hash of everything that a device's stand-in is made of."""
     torch = version("torch") if device == "GPU" and find_spec("torch") else ""
     digest = hashlib.sha256(f"{version('mindspore')} {torch} {do('g++', '--version')}".encode())
     parts = [_SOURCES.glob("toolchain.py"), SHARED.glob("*"), DEVICES[device].SOURCES.rglob("*")]

@@ -21,7 +21,7 @@ LIMIT_S = 1800.0  # of a device
 
 
 def collect_here(device: str) -> dict[str, list[str]]:
-    """On the device's stand-in: by whom each launched function is called."""
+    """Return the callers of each launched function, on the device's stand-in."""
     runtime.set_up(device)
     used = defaultdict(set)
     before = functions()
@@ -48,7 +48,7 @@ def page(used: Mapping[str, Mapping[str, Iterable[str]]]) -> str:
 
 
 def _rows(functions_of: Mapping[str, Iterable[str]]) -> list[tuple[str, str, str]]:
-    """A row for each name: all types that it is called with, and by whom."""
+    """Make a row for each name: all types it is called with, and its callers."""
     types, owners = defaultdict(list), defaultdict(set)
     for function, used_by in functions_of.items():
         name, given = _parts(function)
@@ -58,12 +58,12 @@ def _rows(functions_of: Mapping[str, Iterable[str]]) -> list[tuple[str, str, str
 
 
 def _parts(function: str) -> tuple[str, str]:
-    """Its name, and the types that it is called with."""
+    """Split a function into its name and types."""
     return re.fullmatch(r"(?:by name: )?(\w+)(.*)", function, re.DOTALL).groups()
 
 
 def unknown(used: Iterable[str], text: str) -> list[str]:
-    """Functions, as `collect_here` gives them, that the page does not have with these types."""
+    """Return the functions, as from `collect_here`, that the page lacks with these types."""
     rows = defaultdict(str)
     for name, types in re.findall(r"^\| (\w+) \| (.*?) \|", text, re.MULTILINE):
         rows[name] += types

@@ -1,4 +1,4 @@
-"""What `called.py` has a device compute, small. Import it after `runtime.set_up`."""
+"""The small computations of `called.py`. Import it after `runtime.set_up`."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -32,7 +32,7 @@ def small_config(method: str, *options: str) -> Config:
 
 
 def computations() -> Iterator[tuple[str, Callable[[], object]]]:
-    """With the name of what each belongs to."""
+    """Yield each computation with its owner."""
     for method in METHODS:
         yield method, partial(_train, small_config(method))
         yield method, partial(_train, small_config(method, "train.amp=float16"))

@@ -1,4 +1,4 @@
-"""What this process, which runs on a stand-in, has asked of the device so far."""
+"""Count the calls of this process on a stand-in."""
 
 import ctypes
 from collections import Counter
@@ -73,7 +73,7 @@ def calls() -> Counter[str]:
 
 
 def name_of(call: str) -> str:
-    """Without the tensors."""
+    """Strip the tensors."""
     return call.partition("\t")[0]
 
 
@@ -86,7 +86,7 @@ def here() -> bool:
 
 
 def plant(error: str) -> None:
-    """Have an error made on the way to the device from now on; "": none. Sources that ask `planted` know its name."""
+    """Plant an error on the way to the device from now on; "" for none. Sources that ask `planted` know its name."""
     for library in _here()[1]:
         library.stand_in_plant(error.encode())
 

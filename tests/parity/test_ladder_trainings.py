@@ -25,7 +25,9 @@ def test_what_is_left_out_is_a_case():
     assert ELSEWHERE in map(str, of_rungs(5))
 
 
-@pytest.mark.parametrize(("distances", "passed", "started"), [((0.04, 0.04, 0.01), True, 2), ((0.04,) * 3, False, 0)])
+@pytest.mark.parametrize(
+    ("distances", "passed", "started"), [((0.04, 0.04, 0.01), True, 2), (trajectory.STARTS * (0.04,), False, 0)]
+)
 def test_a_training_in_half_precision_fails_where_all_its_starts_part(monkeypatch, distances, passed, started):
     def at(distance):
         return trajectory.Trajectory({"id": np.ones(20)}, {}, np.full((4, 8), 1.0 + distance, np.float32), 1.0)
