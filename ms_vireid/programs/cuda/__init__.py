@@ -1,8 +1,8 @@
 """The program `cuda`: a compiled graph with this project's CUDA kernels, each one pass in place of several operators.
 
-The kernels (`*.cu`) read like their equations; they compute in float32 on float32 or float16. `launcher.c` launches
-them for MindSpore; `build.py` compiles both; `operators.py` makes them operators with gradients, and names the methods
-that they replace.
+The kernels (`*.cu`) read like their equations; they compute in float32 on float32 or float16. `transformer.c` and
+`feature_maps.c` launch them for MindSpore, by `launcher.c`; `build.py` compiles both. `transformer.py` and
+`feature_maps.py` make them operators with gradients (`operators.py`), and name the methods that they replace.
 """
 
 from ms_vireid.programs.graph import Graph
@@ -15,6 +15,6 @@ class Cuda(Graph):
 
     def __init__(self, amp: str | bool = False):
         super().__init__(amp)
-        from ms_vireid.programs.cuda import operators  # compiles them
+        from ms_vireid.programs.cuda import feature_maps, transformer  # compiles them
 
-        self.table = self.table | operators.TABLE
+        self.table = self.table | transformer.TABLE | feature_maps.TABLE

@@ -15,9 +15,10 @@ from ms_vireid.files.writing import atomic_write
 
 _SOURCES = Path(__file__).parent
 _KERNELS = ("sums", "gelu", "residual", "attention", "depthwise")
-_ARGUMENTS, _COMMON, _LAUNCHER = (_SOURCES / name for name in ("arguments.h", "common.cuh", "launcher.c"))
+_ARGUMENTS, _COMMON = _SOURCES / "arguments.h", _SOURCES / "common.cuh"
+_LAUNCHER = tuple(_SOURCES / f"{name}.c" for name in ("launcher", "transformer", "feature_maps"))
 _OPTIONS = ("--std=c++17", "-default-device")
-_FLAGS = ("-O2", "-shared", "-fPIC", "-ldl", "-lm", "-lpthread")
+_FLAGS = ("-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-ldl", "-lm", "-lpthread")
 
 
 @cache
@@ -39,7 +40,7 @@ def launcher() -> Path:
     if not code.is_file():
         with atomic_write(code) as temporary:
             temporary.write_bytes(compiled(nvrtc, source, architecture))
-    library = folder / f"launcher-{_digest(_LAUNCHER.read_text(), _ARGUMENTS.read_text(), str(_FLAGS))}.so"
+    library = folder / f"launcher-{_digest(_launcher_source(), str(_FLAGS))}.so"
     if not library.is_file():
         with atomic_write(library) as temporary:
             _compile_launcher(temporary)
@@ -53,6 +54,10 @@ def kernel_source() -> str:
     """Join the sources of all kernels."""
     files = _ARGUMENTS, _COMMON, *(_SOURCES / f"{name}.cu" for name in _KERNELS)
     return "\n".join(file.read_text().replace("#pragma once", "") for file in files)
+
+
+def _launcher_source() -> str:
+    return "\n".join(file.read_text() for file in (_ARGUMENTS, _SOURCES / "launcher.h", *_LAUNCHER))
 
 
 def constant(name: str) -> int:
@@ -90,7 +95,7 @@ def _compile_launcher(library: Path) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise DeviceError("there is no C compiler", "install gcc")
-    command = [compiler, *_FLAGS[:3], f"-I{_SOURCES}", "-x", "c", str(_LAUNCHER), "-o", str(library), *_FLAGS[3:]]
+    command = [compiler, *_FLAGS[:4], *map(str, _LAUNCHER), "-o", str(library), *_FLAGS[4:]]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         first = done.stderr.strip().partition("\n")[0]

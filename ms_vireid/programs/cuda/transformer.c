@@ -1,0 +1,98 @@
+/* The operators of a ViT's block. */
+#include "launcher.h"
+
+/* The masks in the three inputs from `first` on; none unless the layer has LAYER numbers. */
+static Masks masks_of(void **data, int *ranks, int64_t **shapes, int first) {
+  if (elements(ranks[first + 2], shapes[first + 2]) != LAYER) return (Masks){0};
+  return (Masks){data[first], data[first + 1], data[first + 2], shapes[first][ranks[first] - 1]};
+}
+
+/* x [..., C], bias [C], noise [..., D], multipliers, layer -> [..., C] */
+EXPORTED int gelu(ARGUMENTS) {
+  int columns = shapes[1][0], rows = elements(ranks[0], shapes[0]) / columns;
+  Gelu a = {.out = data[5], .x = data[0], .bias = data[1], .rows = rows, .columns = columns};
+  a.masks = masks_of(data, ranks, shapes, 2);
+  const void *used[] = {a.out, a.x, a.masks.noise};
+  return launch_columns("gelu", types[0], rows, columns, a.masks.noise ? a.masks.width : columns, used, 3, &a, stream);
+}
+
+/* gradient [..., C], x [..., C], bias [C], noise, multipliers, layer -> of x, its parts [P, C], of bias [C] */
+EXPORTED int gelu_gradient(ARGUMENTS) {
+  int columns = shapes[2][0], rows = elements(ranks[1], shapes[1]) / columns;
+  Gelu a = {data[6], data[7], data[0], data[1], data[2], masks_of(data, ranks, shapes, 3), rows, columns};
+  const void *used[] = {a.out, a.gradient, a.x, a.masks.noise};
+  int unit = a.masks.noise ? a.masks.width : columns;
+  int status = launch_columns("gelu_gradient", types[1], rows, columns, unit, used, 4, &a, stream);
+  return status ? status : launch_sum(types[1], a.parts, data[8], rows, columns, stream);
+}
+
+/* factors [N] of N samples; none if there is another number of them */
+static const void *factors_of(void **data, int *ranks, int64_t **shapes, int place, int samples) {
+  return elements(ranks[place], shapes[place]) == samples ? data[place] : 0;
+}
+
+/* rest [N, T, C], x [N, T, C], bias [C], factors [N], noise, multipliers, layer -> [N, T, C] */
+EXPORTED int residual(ARGUMENTS) {
+  int tokens = shapes[0][1], columns = shapes[0][2], rows = shapes[0][0] * tokens;
+  Residual a = {.out = data[7], .rest = data[0], .x = data[1], .bias = data[2], .rows = rows, .columns = columns};
+  a.tokens = tokens;
+  a.factors = factors_of(data, ranks, shapes, 3, shapes[0][0]);
+  a.masks = masks_of(data, ranks, shapes, 4);
+  const void *used[] = {a.out, a.rest, a.x, a.masks.noise};
+  return launch_columns("residual", types[0], rows, columns, columns, used, 4, &a, stream);
+}
+
+/* gradient [N, T, C], factors [N], noise, multipliers, layer -> of x, its parts [P, C], of bias [C] */
+EXPORTED int residual_gradient(ARGUMENTS) {
+  int tokens = shapes[0][1], columns = shapes[0][2], rows = shapes[0][0] * tokens;
+  Residual a = {.out = data[5], .parts = data[6], .x = data[0], .rows = rows, .columns = columns, .tokens = tokens};
+  a.factors = factors_of(data, ranks, shapes, 1, shapes[0][0]);
+  a.masks = masks_of(data, ranks, shapes, 2);
+  const void *used[] = {a.out, a.x, a.masks.noise};
+  int status = launch_columns("residual_gradient", types[0], rows, columns, columns, used, 3, &a, stream);
+  return status ? status : launch_sum(types[0], a.parts, data[7], rows, columns, stream);
+}
+
+static Heads heads_of(int64_t *shape, void *query, void *key, void *value, void *joined) {
+  Heads a = {.query = query, .key = key, .value = value, .joined = joined, .scale = 1 / sqrtf(shape[3])};
+  a.rows = shape[0] * shape[2], a.tokens = shape[2], a.heads = shape[1], a.width = shape[3];
+  return a;
+}
+
+/* joined [N, T, 3 * C], bias [3 * C], any [heads] -> queries, scaled, keys and values [N, heads, T, C / heads] */
+EXPORTED int split_heads(ARGUMENTS) {
+  Heads a = heads_of(shapes[3], data[3], data[4], data[5], data[0]);
+  a.bias = data[1];
+  const void *used[] = {a.query, a.key, a.value, a.joined};
+  return launch_columns("split_heads", types[0], a.rows, 3 * a.heads * a.width, a.width, used, 4, &a, stream);
+}
+
+/* gradients of queries, keys and values [N, heads, T, C / heads] -> of joined, its parts [P, 3 * C], of bias */
+EXPORTED int split_heads_gradient(ARGUMENTS) {
+  Heads a = heads_of(shapes[0], data[0], data[1], data[2], data[3]);
+  int columns = 3 * a.heads * a.width;
+  a.parts = data[4];
+  const void *used[] = {a.query, a.key, a.value, a.joined};
+  int status = launch_columns("split_heads_gradient", types[0], a.rows, columns, a.width, used, 4, &a, stream);
+  return status ? status : launch_sum(types[0], a.parts, data[5], a.rows, columns, stream);
+}
+
+static int merge(int64_t *shape, void *split, void *merged, int merges, const char *type, void *stream) {
+  Merge a = {split, merged, shape[0] * shape[2], shape[2], shape[1], shape[3], merges};
+  const void *used[] = {split, merged};
+  return launch_columns("merge_heads", type, a.rows, a.heads * a.width, a.width, used, 2, &a, stream);
+}
+
+/* [N, heads, T, C / heads] -> [N, T, C] */
+EXPORTED int merge_heads(ARGUMENTS) { return merge(shapes[0], data[0], data[1], 1, types[0], stream); }
+
+/* [N, T, C], any [heads] -> [N, heads, T, C / heads] */
+EXPORTED int merge_heads_gradient(ARGUMENTS) { return merge(shapes[2], data[2], data[0], 0, types[0], stream); }
+
+/* gradient [..., C], softmax [..., C] -> of its input */
+EXPORTED int softmax_gradient(ARGUMENTS) {
+  int columns = shapes[0][ranks[0] - 1], rows = elements(ranks[0], shapes[0]) / columns;
+  Softmax a = {data[2], data[0], data[1], rows, columns};
+  const char *name = is_half(types[0]) ? "softmax_gradient_half_1" : "softmax_gradient_float_1";
+  return launch(name, blocks(rows, ROWS), 1, ROWS, &a, stream);
+}

@@ -1,0 +1,188 @@
+"""A ViT's block by the CUDA kernels."""
+
+import struct
+from functools import cache
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ms_vireid.models import vit
+from ms_vireid.models.layers import Dropout, DropPath
+from ms_vireid.models.noise import Noise, mask_numbers
+from ms_vireid.programs.cuda.operators import operator, same, with_sums, with_sums_types
+
+
+def _joined_with_sums(query, *_):
+    batch, heads, tokens, width = query
+    return with_sums((batch, tokens, 3 * heads * width))
+
+
+def _merged(x):
+    batch, heads, tokens, width = x
+    return batch, tokens, heads * width
+
+
+def _split(x, heads, parts=1):
+    batch, tokens, columns = x
+    return batch, heads[0], tokens, columns // (parts * heads[0])
+
+
+class Gelu(nn.Cell):
+    """dropout(GELU(x + bias)) of x [..., C], bias [C]."""
+
+    def __init__(self):
+        super().__init__()
+        self.forward = operator("gelu", same, same)
+        self.backward = operator("gelu_gradient", lambda gradient, *_: with_sums(gradient), with_sums_types)
+
+    def construct(self, x: Tensor, bias: Tensor, noise: Tensor, multipliers: Tensor, layer: Tensor) -> Tensor:
+        return self.forward(x, bias, noise, multipliers, layer)
+
+    def bprop(self, x, bias, noise, multipliers, layer, _out, gradient):
+        grad_x, _, grad_bias = self.backward(gradient, x, bias, noise, multipliers, layer)
+        return grad_x, grad_bias, ops.zeros_like(noise), ops.zeros_like(multipliers), ops.zeros_like(layer)
+
+
+class Residual(nn.Cell):
+    """rest + factors dropout(x + bias) of rest and x [N, T, C], bias [C], factors [N]."""
+
+    def __init__(self):
+        super().__init__()
+        self.forward = operator("residual", same, same)
+        self.backward = operator("residual_gradient", lambda gradient, *_: with_sums(gradient), with_sums_types)
+
+    def construct(
+        self, rest: Tensor, x: Tensor, bias: Tensor, factors: Tensor, noise: Tensor, multipliers: Tensor, layer: Tensor
+    ) -> Tensor:
+        return self.forward(rest, x, bias, factors, noise, multipliers, layer)
+
+    def bprop(self, rest, x, bias, factors, noise, multipliers, layer, _out, gradient):
+        grad_x, _, grad_bias = self.backward(gradient, factors, noise, multipliers, layer)
+        zeros = ops.zeros_like(factors), ops.zeros_like(noise), ops.zeros_like(multipliers), ops.zeros_like(layer)
+        return gradient, grad_x, grad_bias, *zeros
+
+
+class SplitHeads(nn.Cell):
+    """Queries, scaled by 1 / sqrt(head_dim), keys and values [N, heads, T, head_dim] from [N, T, 3 * D] + bias.
+
+    heads: int32 [heads], of any values.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.forward = operator("split_heads", lambda x, _, heads: (_split(x, heads, 3),) * 3, lambda x, *_: (x, x, x))
+        self.backward = operator("split_heads_gradient", _joined_with_sums, with_sums_types)
+
+    def construct(self, joined: Tensor, bias: Tensor, heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.forward(joined, bias, heads)
+
+    def bprop(self, joined, bias, heads, _out, gradients):
+        grad_joined, _, grad_bias = self.backward(gradients[0], gradients[1], gradients[2])
+        return grad_joined, grad_bias, ops.zeros_like(heads)
+
+
+class MergeHeads(nn.Cell):
+    """[N, heads, T, head_dim] -> [N, T, D]. heads: int32 [heads], of any values."""
+
+    def __init__(self):
+        super().__init__()
+        self.forward = operator("merge_heads", _merged, same)
+        self.backward = operator("merge_heads_gradient", _split, same)
+
+    def construct(self, x: Tensor, heads: Tensor) -> Tensor:
+        return self.forward(x)
+
+    def bprop(self, x, heads, _out, gradient):
+        return self.backward(gradient, heads), ops.zeros_like(heads)
+
+
+class Softmax(nn.Cell):
+    """Softmax over the last axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.backward = operator("softmax_gradient", same, same)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return ops.softmax(x, -1)
+
+    def bprop(self, x, out, gradient):
+        return (self.backward(gradient, out),)
+
+
+_gelu, _residual, _split_heads, _merge_heads, _softmax = Gelu(), Residual(), SplitHeads(), MergeHeads(), Softmax()
+_linear = ops.MatMul(transpose_b=True)
+_scores, _mixed = ops.BatchMatMul(transpose_b=True), ops.BatchMatMul()
+
+
+@ops.constexpr
+@cache
+def _layer(limit: int, scale: float) -> Tensor:
+    """The `layer` of the kernels' `Masks`: int32 [3]. Its first mask is the first of `_numbers`."""
+    return Tensor(np.array([0, limit, *struct.unpack("i", struct.pack("f", scale))], np.int32))
+
+
+@ops.constexpr
+@cache
+def _numbers(layer: int, parts: int) -> Tensor:
+    return Tensor(mask_numbers(layer, parts), ms.int32)
+
+
+@ops.constexpr
+@cache
+def _zeros(count: int) -> Tensor:
+    """int32 [count]: the kernels' heads, and [1] in place of noise, multipliers and layer without dropout."""
+    return Tensor(np.zeros(count, np.int32))
+
+
+@ops.constexpr
+@cache
+def _no_factors(dtype: ms.Type) -> Tensor:
+    return Tensor(np.ones(1), dtype)
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """x W^T of x [N, T, C], weight [D, C]."""
+    batch, tokens, width = x.shape
+    return _linear(x.reshape(batch * tokens, width), weight).reshape(batch, tokens, weight.shape[0])
+
+
+def _attended(self: vit.Attention, x: Tensor) -> Tensor:
+    """Attention up to the projection's product, without its bias."""
+    heads = _zeros(self.num_heads)
+    query, key, value = _split_heads(_product(x, self.qkv.weight), self.qkv.bias, heads)
+    mixed = _mixed(_softmax(_scores(query, key)), value)  # [N, heads, T, head_dim]
+    return _product(_merge_heads(mixed, heads), self.proj.weight)
+
+
+def _hidden(self: vit.Mlp, x: Tensor, noise: Noise | None) -> Tensor:
+    """The MLP up to its second product, without its bias."""
+    x, bias = _product(x, self.fc1.weight), self.fc1.bias
+    if noise is None:
+        x = _gelu(x, bias, _zeros(1), _zeros(1), _zeros(1))
+    else:
+        dropout = self.drop1
+        numbers = _numbers(dropout.layer, dropout.parts)
+        x = _gelu(x, bias, noise[0], numbers, _layer(dropout.limit, dropout.scale))
+    return _product(x, self.fc2.weight)
+
+
+def _added(rest: Tensor, x: Tensor, bias: Tensor, dropout: Dropout, drop_path: DropPath, noise: Noise | None) -> Tensor:
+    """rest + drop_path(dropout(x + bias))."""
+    if noise is None:
+        return _residual(rest, x, bias, _no_factors(x.dtype), _zeros(1), _zeros(1), _zeros(1))
+    positions, factors = noise
+    sample_factors = factors[drop_path.layer] if drop_path.changes else _no_factors(x.dtype)
+    return _residual(rest, x, bias, sample_factors, positions, _numbers(dropout.layer, 1), _layer(dropout.limit, 1.0))
+
+
+def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:
+    attention, mlp = self.attn, self.mlp
+    branch = _attended(attention, self.norm1(x))
+    x = _added(x, branch, attention.proj.bias, attention.proj_drop, self.drop_path1, noise)
+    branch = _hidden(mlp, self.norm2(x), noise)
+    return _added(x, branch, mlp.fc2.bias, mlp.drop2, self.drop_path2, noise)
+
+
+TABLE = {vit.Block.construct: block}
