@@ -1,8 +1,10 @@
 """Count a training step's calls on a stand-in. Import it after `runtime.set_up`."""
 
+import tempfile
 import time
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -16,6 +18,7 @@ from ms_vireid.programs.program import choose
 from ms_vireid.programs.replacing import name_of
 from parity.stand_in import DEVICES
 from parity.stand_in.counts import calls, count
+from parity.stand_in.own import telling
 
 SETTLING, COUNTED = 20, 4  # steps; an Ascend takes memory by the page, the last ones within a dozen steps
 
@@ -32,6 +35,8 @@ def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
     optimizer = build_optimizer(model, config)
     loss = StageLoss(config.stages[stage].losses, config.train.num_instances)
     amp = config.train.amp
+    if config.train.program == "cuda":
+        _tell_tensors()
     program = choose(config.train.program, amp, config.train.recompute)
     step = build_step(model, loss, optimizer, program, config.optimizer.clip_norm, loss_scaler(amp))
     batch = 2 * config.train.num_identities * config.train.num_instances
@@ -61,3 +66,11 @@ def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
         "peak_gib": ms.runtime.max_memory_allocated() / 2**30,
         "first_s": first,
     }
+
+
+def _tell_tensors() -> None:
+    """Have this project's kernels counted with their tensors: call it before the program is made."""
+    from ms_vireid.programs.cuda import build
+
+    library = telling(build.launcher(), Path(tempfile.mkdtemp()))
+    build.launcher = lambda: library

@@ -25,6 +25,8 @@ MODES = {
     "compiled recompute": ("train.program=graph", "train.recompute=true"),
     "compiled amp recompute": ("train.program=graph", AMP, "train.recompute=true"),
     "PyNative": ("train.program=operators",),
+    "cuda": ("train.program=cuda",),
+    "cuda amp": ("train.program=cuda", AMP),
 }
 # A device, a method, which the first word of a benchmark's row is, and a mode: the device, the model and the switches.
 ROWS = {
@@ -32,6 +34,7 @@ ROWS = {
     for device in DEVICES
     for model in MODELS
     for mode, switches in MODES.items()
+    if device == "GPU" or "cuda" not in mode
 }
 # Steps by what they cost: a method and a precision.
 COST_ROWS = {
@@ -108,7 +111,7 @@ def costs(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]
 def calls_of(name: str, overrides: Sequence[str] = ()) -> dict[str, float]:
     """Count the calls of one of `COST_ROWS` in a step on the stand-in GPU, by `counts.calls`' names."""
     model, mode = COST_ROWS[name]
-    overrides = *MODELS[model][1], *CLASSES, *overrides, *MODES[mode]
+    overrides = *MODELS[model][1], *CLASSES, *MODES[mode], *overrides
     return _counted(f"GPU: {model.split()[0]} {mode}", "GPU", model, overrides)["calls"]
 
 

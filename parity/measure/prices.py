@@ -36,7 +36,7 @@ LAUNCH_MS = 0.0013  # the shortest kernel
 MEMORY_RATE = 2.4e9  # bytes a ms: of a kernel that moves each once and does nothing else, and of none more
 # While a batch is copied from pageable memory and the host prepares it, the device has nothing to do: bytes a ms.
 HOST_RATE = 5.6e6  # 2 to 8 ms for 32 MB
-TO_DEVICE, OTHERS = "copy to the device", "others"
+TO_DEVICE, OWN, OTHERS = "copy to the device", "own", "others"
 _WIDTHS = {"bool": 1, "int8": 1, "uint8": 1, "float16": 2, "bfloat16": 2, "int16": 2, "int64": 8, "float64": 8}
 _TENSOR = re.compile(r"(\w+)\[([\d,]*)\]")
 
@@ -350,8 +350,8 @@ KINDS = (
     Kind("copy of pinned memory", "cudaMemcpy", "", in_bytes, {"": 2.5e7}, _note("to the device from pinned memory")),
     Kind("copy on the device", "cudaMemcpy", "Memcpy DtoD", in_bytes, {"uint8": 1.48e9}, _note("on the device")),
     Kind("copy to the host", "cudaMemcpy", "", in_bytes, {"": 1e7}, _note("to the host")),
-    # Kernels of this project, where their tensors are counted: each is read or written once.
-    Kind("own", "own ", "", in_bytes, {"": MEMORY_RATE}, lambda call: bool(call.tensors)),
+    # Kernels of this project: each tensor is read or written once; an operator's first launch counts for all of them.
+    Kind(OWN, "own ", "", in_bytes, {"": MEMORY_RATE}),
     Kind(OTHERS, "", "", in_bytes, {"": 5e8}),  # a guess; of functions without tensors the launch alone
 )
 
@@ -386,12 +386,14 @@ def priced(calls: Mapping[str, float]) -> Iterator[tuple[Call, float]]:
 
 
 def kinds(calls: Mapping[str, float]) -> dict[str, Cost]:
-    """What calls cost by their kind and type, as "addcmul, float32", the most expensive first. What is of no kind has
-    its function's name, as "others: Foo<float>"."""
+    """What calls cost by their kind and type, as "addcmul, float32", the most expensive first. An own kernel has its
+    name, as "own gelu_float_4", and what is of no kind its function's, as "others: Foo<float>"."""
     costs: dict[str, Cost] = defaultdict(lambda: Cost(0, 0))
     for call, times in priced(calls):
         kind = kind_of(call)
-        label = f"{OTHERS}: {call.function}" if kind.name == OTHERS else label_of(kind.name, call.type)
+        label = label_of(kind.name, call.type)
+        if kind.name in (OWN, OTHERS):
+            label = call.function if kind.name == OWN else f"{OTHERS}: {call.function}"
         before = costs[label]
         costs[label] = Cost(before.calls + times, before.ms + times * kind.ms(call))
     return dict(sorted(costs.items(), key=lambda item: -item[1].ms))

@@ -133,8 +133,8 @@ def ms(call):
         ("cudaMemcpyAsync\tuint8[9] to the device", "copy to the device, uint8"),
         ("cudaMemcpyAsync\tuint8[9] to the device from pinned memory", "copy of pinned memory, uint8"),
         ("cudaMemcpyAsync\tuint8[9] on the device", "copy on the device, uint8"),
-        ("own gelu_half_8\tfloat16[9] float16[9]", "own, float16"),
-        ("own gelu_half_8", "others: own gelu_half_8"),
+        ("own gelu_half_8\tfloat16[9] float16[9]", "own gelu_half_8"),
+        ("own sum_parts_half_1", "own sum_parts_half_1"),
         ("NLLLoss<float>\tfloat32[] float32[9]", "others: NLLLoss<float>"),
         ("cudnnUnheardOf", "others: cudnnUnheardOf"),
     ],
@@ -154,6 +154,11 @@ def test_no_kernel_is_faster_than_memory():
     product = ms(f"cublasGemmEx\tfloat32[1,1,{width}] float32[1,1,{rows}] float32[1,{rows},{width}]")
     own = ms(f"own sum\tfloat32[1,1,{width}] float32[1,1,{rows}] float32[1,{rows},{width}]")
     assert product == own == pytest.approx(prices.own_ms(bytes_), rel=1e-6)
+
+
+def test_an_own_kernel_without_tensors_costs_its_launch():
+    """The second of an operator, whose tensors the first has counted."""
+    assert ms("own sum_parts_float_1") == prices.LAUNCH_MS
 
 
 def test_a_step_waits_for_its_batch():
