@@ -14,8 +14,16 @@ from ms_vireid.command.errors import DeviceError
 from ms_vireid.programs.cuda import build
 
 LIMIT = {"float32": 2e-6, "float16": 2e-3}  # float32 arithmetic; a result is rounded once
-SHAPES = [(1, 1), (1, 8), (7, 3), (9, 40), (3, 264), (211, 32), (600, 16)]  # rows, columns: packs, tails, several parts
-PARTS, ROWS = 64, 8
+SHAPES = [
+    (1, 1),
+    (1, 8),
+    (7, 3),
+    (9, 40),
+    (3, 264),
+    (211, 32),
+    (1200, 16),
+]  # rows, columns: packs, tails, several parts
+PARTS, ROWS, WIDEST = map(build.constant, ("PARTS", "ROWS", "WIDEST"))
 
 
 class Kernels:
@@ -105,6 +113,39 @@ def gelu_slope(x):
 
 each_type = pytest.mark.parametrize("dtype", ["float32", "float16"])
 each_shape = pytest.mark.parametrize(("rows", "columns"), SHAPES)
+
+
+@each_type
+@pytest.mark.parametrize(("rows", "columns"), [*SHAPES, (7, 211), (5, 768), (3, WIDEST), (2, WIDEST - 1)])
+def test_layer_norm(kernels, rows, columns, dtype):
+    x, gradient = random(rows, columns, dtype=dtype), random(rows, columns, dtype=dtype, seed=1)
+    gamma, beta = random(columns, dtype=dtype, seed=2), random(columns, dtype=dtype, seed=3)
+    x[0] += 100  # far from 0: E[x^2] - E[x]^2 would be off
+    eps = aligned(np.float32([1e-5]))
+    out, mean, scale = empty(rows, columns, dtype=dtype), empty(rows), empty(rows)
+    kernels("layer_norm", x, gamma, beta, eps, out, mean, scale)
+    wide = x.astype(np.float64)
+    deviation = np.sqrt(wide.var(1) + float(eps[0]))
+    normal = (wide - wide.mean(1)[:, None]) / deviation[:, None]
+    assert_close(mean, wide.mean(1))
+    assert_close(scale, 1 / deviation)
+    limit = LIMIT[dtype] if dtype == "float16" else 2e-5  # a mean of 100 has an ulp of 8e-6
+    np.testing.assert_allclose(out, normal * gamma + beta, rtol=limit, atol=limit * 10)
+
+    grad_x, grad_gamma, grad_beta = (
+        empty(rows, columns, dtype=dtype),
+        empty(columns, dtype=dtype),
+        empty(columns, dtype=dtype),
+    )
+    both = np.stack([parts(rows, columns)] * 2)
+    kernels("layer_norm_gradient", gradient, x, gamma, mean, scale, grad_x, both, grad_gamma, grad_beta)
+    g = gradient.astype(np.float64)
+    s = g * gamma
+    projected = s - s.mean(1, keepdims=True) - normal * (s * normal).mean(1, keepdims=True)
+    expected = projected / deviation[:, None]
+    np.testing.assert_allclose(grad_x, expected, rtol=10 * limit, atol=limit * np.abs(s / deviation[:, None]).max())
+    np.testing.assert_allclose(grad_gamma, (g * normal).sum(0), rtol=limit, atol=limit * rows)
+    np.testing.assert_allclose(grad_beta, g.sum(0), rtol=limit, atol=limit * rows)
 
 
 @each_type

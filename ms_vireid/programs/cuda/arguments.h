@@ -47,10 +47,20 @@ typedef struct {
 } Softmax;
 
 typedef struct {
-  void *out;                    /* [columns] */
-  const float *parts;           /* [count, columns] */
+  void *out, *second;           /* [columns] each; there may be no second */
+  const float *parts;           /* [one or two, count, columns] */
   int count, columns;
 } Sum;
+
+typedef struct {
+  void *out;                    /* [rows, columns]; x's gradient in the backward pass */
+  float *mean, *scale;          /* [rows], of the forward pass; scale is 1 / standard deviation */
+  float *parts;                 /* [2, PARTS, columns], of the gradients of gamma and beta; backward only */
+  const void *gradient, *x;     /* [rows, columns] */
+  const void *gamma, *beta;     /* [columns] */
+  const float *eps;
+  int rows, columns;            /* columns at most WIDEST */
+} Norm;
 
 typedef struct {
   void *out;                /* [N, channels, height, width] */
@@ -63,7 +73,8 @@ typedef struct {
 enum {
   LANES = 32, /* columns, or packs of them, a block */
   ROWS = 8,   /* rows a block */
-  PARTS = 64, /* partial sums of a column, at most */
+  PARTS = 132, /* partial sums of a column, at most: the multiprocessors of an H100 */
+  WIDEST = 1024, /* columns of a row that a warp holds in registers, at most */
   LAYER = 3,  /* numbers in `Masks.layer` */
   TILE_ROWS = 32, TILE_COLUMNS = 64, /* of a map in a block, at most */
   PLANES = 65535                     /* blocks along y, at most */

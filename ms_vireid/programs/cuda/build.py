@@ -14,7 +14,7 @@ from ms_vireid.devices import gpu, runtime
 from ms_vireid.files.writing import atomic_write
 
 _SOURCES = Path(__file__).parent
-_KERNELS = ("sums", "gelu", "residual", "attention", "depthwise")
+_KERNELS = ("sums", "layer_norm", "gelu", "residual", "attention", "depthwise")
 _ARGUMENTS, _COMMON = _SOURCES / "arguments.h", _SOURCES / "common.cuh"
 _LAUNCHER = tuple(_SOURCES / f"{name}.c" for name in ("launcher", "transformer", "feature_maps"))
 _OPTIONS = ("--std=c++17", "-default-device")

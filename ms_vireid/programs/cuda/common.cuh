@@ -80,21 +80,45 @@ template <int W>
 __device__ inline int first_column() { return (blockIdx.x * LANES + threadIdx.x) * W; }
 #define EACH_ROW(row, rows) for (int row = blockIdx.y * ROWS + threadIdx.y; row < rows; row += gridDim.y * ROWS)
 
-// Add up W columns over the rows of a block, always in the same order, into one row of `parts`.
+// Add up W columns over the rows of a block, always in the same order. The sums are those of the block's first row.
 template <int W>
-__device__ void sum_block(const float *sums, float *parts, int first, int columns) {
+__device__ void add_rows(float *sums) {
   __shared__ float shared[ROWS][LANES][W + (W > 1)];
+  __syncthreads();
 #pragma unroll
   for (int j = 0; j < W; j++) shared[threadIdx.y][threadIdx.x][j] = sums[j];
   __syncthreads();
-  if (threadIdx.y || first >= columns) return;
 #pragma unroll
   for (int j = 0; j < W; j++) {
-    float total = 0;
-    for (int y = 0; y < ROWS; y++) total += shared[y][threadIdx.x][j];
-    parts[static_cast<long long>(blockIdx.y) * columns + first + j] = total;
+    sums[j] = 0;
+    for (int y = 0; y < ROWS; y++) sums[j] += shared[y][threadIdx.x][j];
   }
 }
+
+// The same into the block's row of `parts`.
+template <int W>
+__device__ void sum_block(float *sums, float *parts, int first, int columns) {
+  add_rows<W>(sums);
+  if (threadIdx.y || first >= columns) return;
+#pragma unroll
+  for (int j = 0; j < W; j++) parts[static_cast<long long>(blockIdx.y) * columns + first + j] = sums[j];
+}
+
+// A row of at most WIDEST columns in the registers of a warp: each lane holds every 32nd pack.
+template <class T, int W>
+struct Row {
+  static constexpr int PACKS = WIDEST / (LANES * W);
+  Pack<T, W> packs[PACKS];
+
+  __device__ Row(const void *data, long long start, int columns) {
+#pragma unroll
+    for (int i = 0; i < PACKS; i++)
+      if (column(i) < columns) packs[i] = load<T, W>(data, start + column(i));
+  }
+  __device__ static int column(int i) { return (LANES * i + threadIdx.x) * W; }
+};
+#define EACH_PACK(i, Row, columns)              \
+  _Pragma("unroll") for (int i = 0; i < Row::PACKS; i++) if (Row::column(i) < columns)
 
 __device__ inline float sum_warp(float x) {
   for (int lanes = 16; lanes; lanes /= 2) x += __shfl_xor_sync(0xffffffffu, x, lanes);

@@ -24,21 +24,36 @@ static inline int64_t elements(int rank, const int64_t *shape) {
 static inline int blocks(int count, int each) { return (count + each - 1) / each; }
 static inline int parts(int rows) { return rows < PARTS * ROWS ? blocks(rows, ROWS) : PARTS; }
 
-/* Launch a kernel over columns and rows, in packs of 16 bytes if `unit` columns and all addresses allow it. */
-static inline int launch_columns(const char *kernel, const char *type, int rows, int columns, int unit,
-                                 const void **addresses, int number, void *arguments, void *stream) {
-  char name[64];
+/* Elements a pack: 16 bytes if `unit` columns and all addresses allow it, or one element. */
+static inline int pack_width(const char *type, int unit, const void **addresses, int number) {
   int width = is_half(type) ? 8 : 4;
-  if (unit % width) width = 1;
   for (int i = 0; i < number; i++)
-    if ((uintptr_t)addresses[i] % 16) width = 1;
-  snprintf(name, sizeof name, "%s_%s_%d", kernel, is_half(type) ? "half" : "float", width);
-  return launch(name, blocks(columns, LANES * width), parts(rows), ROWS, arguments, stream);
+    if ((uintptr_t)addresses[i] % 16) return 1;
+  return unit % width ? 1 : width;
 }
 
+static inline int launch_packed(const char *kernel, const char *type, int width, unsigned x, unsigned y,
+                                void *arguments, void *stream) {
+  char name[64];
+  snprintf(name, sizeof name, "%s_%s_%d", kernel, is_half(type) ? "half" : "float", width);
+  return launch(name, x, y, ROWS, arguments, stream);
+}
+
+/* Launch a kernel over columns and rows. */
+static inline int launch_columns(const char *kernel, const char *type, int rows, int columns, int unit,
+                                 const void **addresses, int number, void *arguments, void *stream) {
+  int width = pack_width(type, unit, addresses, number);
+  return launch_packed(kernel, type, width, blocks(columns, LANES * width), parts(rows), arguments, stream);
+}
+
+/* Add up partial sums [parts, columns], or two such tensors, one after the other, into `out` and `second`. */
+static inline int launch_sums(const char *type, const float *partial, void *out, void *second, int rows, int columns,
+                              void *stream) {
+  Sum sum = {out, second, partial, parts(rows), columns};
+  return launch(is_half(type) ? "sum_parts_half_1" : "sum_parts_float_1", blocks(columns, LANES), second ? 2 : 1, ROWS,
+                &sum, stream);
+}
 static inline int launch_sum(const char *type, const float *partial, void *out, int rows, int columns,
                              void *stream) {
-  Sum sum = {out, partial, parts(rows), columns};
-  return launch(is_half(type) ? "sum_parts_half_1" : "sum_parts_float_1", blocks(columns, LANES * ROWS), 1, ROWS, &sum,
-                stream);
+  return launch_sums(type, partial, out, 0, rows, columns, stream);
 }

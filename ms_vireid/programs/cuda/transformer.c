@@ -7,6 +7,27 @@ static Masks masks_of(void **data, int *ranks, int64_t **shapes, int first) {
   return (Masks){data[first], data[first + 1], data[first + 2], shapes[first][ranks[first] - 1]};
 }
 
+/* x [..., C], gamma [C], beta [C], eps float [1] -> [..., C], mean and scale float [rows] */
+EXPORTED int layer_norm(ARGUMENTS) {
+  int columns = shapes[1][0], rows = elements(ranks[0], shapes[0]) / columns;
+  Norm a = {.out = data[4], .mean = data[5], .scale = data[6], .x = data[0], .gamma = data[1], .beta = data[2]};
+  a.eps = data[3], a.rows = rows, a.columns = columns;
+  const void *used[] = {a.out, a.x, a.gamma, a.beta};
+  int width = pack_width(types[0], columns, used, 4), y = blocks(rows, ROWS);
+  return launch_packed("layer_norm", types[0], width, 1, y < PLANES ? y : PLANES, &a, stream);
+}
+
+/* gradient [..., C], x [..., C], gamma [C], mean [rows], scale [rows] -> of x, parts [2, P, C], of gamma, of beta */
+EXPORTED int layer_norm_gradient(ARGUMENTS) {
+  int columns = shapes[2][0], rows = elements(ranks[1], shapes[1]) / columns;
+  Norm a = {.out = data[5], .parts = data[6], .gradient = data[0], .x = data[1], .gamma = data[2]};
+  a.mean = data[3], a.scale = data[4], a.rows = rows, a.columns = columns;
+  const void *used[] = {a.out, a.gradient, a.x, a.gamma};
+  int width = pack_width(types[1], columns, used, 4);
+  int status = launch_packed("layer_norm_gradient", types[1], width, 1, parts(rows), &a, stream);
+  return status ? status : launch_sums(types[1], a.parts, data[7], data[8], rows, columns, stream);
+}
+
 /* x [..., C], bias [C], noise [..., D], multipliers, layer -> [..., C] */
 EXPORTED int gelu(ARGUMENTS) {
   int columns = shapes[1][0], rows = elements(ranks[0], shapes[0]) / columns;

@@ -10,12 +10,18 @@ from mindspore import Tensor, nn, ops
 from ms_vireid.models import vit
 from ms_vireid.models.layers import Dropout, DropPath
 from ms_vireid.models.noise import Noise, mask_numbers
+from ms_vireid.programs.cuda import build
 from ms_vireid.programs.cuda.operators import operator, same, with_sums, with_sums_types
 
 
 def _joined_with_sums(query, *_):
     batch, heads, tokens, width = query
     return with_sums((batch, tokens, 3 * heads * width))
+
+
+def _with_two_sums(gradient, *_):
+    x, parts, sums = with_sums(gradient)
+    return x, (2, *parts), sums, sums
 
 
 def _merged(x):
@@ -26,6 +32,25 @@ def _merged(x):
 def _split(x, heads, parts=1):
     batch, tokens, columns = x
     return batch, heads[0], tokens, columns // (parts * heads[0])
+
+
+class LayerNorm(nn.Cell):
+    """Normalises x [..., C] over C, with gamma and beta [C]. eps: float32 [1]."""
+
+    def __init__(self):
+        super().__init__()
+        self.forward = operator(
+            "layer_norm", lambda x, *_: (x, x[:-1], x[:-1]), lambda x, *_: (x, ms.float32, ms.float32)
+        )
+        self.backward = operator("layer_norm_gradient", _with_two_sums, lambda x, *_: (x, ms.float32, x, x))
+
+    def construct(self, x: Tensor, gamma: Tensor, beta: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the result, and mean and 1 / standard deviation of the rows."""
+        return self.forward(x, gamma, beta, eps)
+
+    def bprop(self, x, gamma, beta, eps, out, gradients):
+        grad_x, _, grad_gamma, grad_beta = self.backward(gradients[0], x, gamma, out[1], out[2])
+        return grad_x, grad_gamma, grad_beta, ops.zeros_like(eps)
 
 
 class Gelu(nn.Cell):
@@ -111,7 +136,9 @@ class Softmax(nn.Cell):
         return (self.backward(gradient, out),)
 
 
-_gelu, _residual, _split_heads, _merge_heads, _softmax = Gelu(), Residual(), SplitHeads(), MergeHeads(), Softmax()
+_layer_norm, _gelu, _residual = LayerNorm(), Gelu(), Residual()
+_split_heads, _merge_heads, _softmax = SplitHeads(), MergeHeads(), Softmax()
+_WIDEST = build.constant("WIDEST")
 _linear = ops.MatMul(transpose_b=True)
 _scores, _mixed = ops.BatchMatMul(transpose_b=True), ops.BatchMatMul()
 
@@ -140,6 +167,12 @@ def _zeros(count: int) -> Tensor:
 @cache
 def _no_factors(dtype: ms.Type) -> Tensor:
     return Tensor(np.ones(1), dtype)
+
+
+@ops.constexpr
+@cache
+def _number(value: float) -> Tensor:
+    return Tensor(np.array([value], np.float32))
 
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:
@@ -177,6 +210,12 @@ def _added(rest: Tensor, x: Tensor, bias: Tensor, dropout: Dropout, drop_path: D
     return _residual(rest, x, bias, sample_factors, positions, _numbers(dropout.layer, 1), _layer(dropout.limit, 1.0))
 
 
+def layer_norm(self: nn.LayerNorm, x: Tensor) -> Tensor:
+    if len(self.normalized_shape) > 1 or self.normalized_shape[0] > _WIDEST:
+        return nn.LayerNorm.construct(self, x)
+    return _layer_norm(x, self.gamma.astype(x.dtype), self.beta.astype(x.dtype), _number(self.epsilon))[0]
+
+
 def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:
     attention, mlp = self.attn, self.mlp
     branch = _attended(attention, self.norm1(x))
@@ -185,4 +224,8 @@ def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:
     return _added(x, branch, mlp.fc2.bias, mlp.drop2, self.drop_path2, noise)
 
 
-TABLE = {vit.Block.construct: block}
+TABLE = {
+    vit.Block.construct: block,
+    # PMT: 5.3 ms in float32, 4.6 in float16 for 2.3 and 1.2.
+    nn.LayerNorm.construct: layer_norm,
+}
