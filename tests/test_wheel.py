@@ -14,7 +14,7 @@ from ms_vireid.__main__ import COMMANDS
 from .test_train import TINY
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("pyproject.toml", "README.md", "LICENSE", "ms_vireid", "parity", "torch_ref")
+PARTS = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "ms_vireid", "parity", "torch_ref")
 OPTIONS = [*TINY.split(), "train.iterations=2", "stages.0.epochs=1", "stages.1.epochs=1", "train.program=operators"]
 CHECKPOINT = ("--checkpoint", "run/model.safetensors")
 INFERENCE = ("--device", "CPU", "--program", "operators")
@@ -109,3 +109,17 @@ def test_the_script_has_help_and_tells_a_mistake_in_one_line(site, tmp_path):
     refused = run_from(site, tmp_path, script, "trian")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "invalid choice: 'trian'" in refused.stderr
+
+
+def test_the_launcher_of_the_cuda_kernels_is_built_and_not_used_once_its_sources_have_changed(site, tmp_path):
+    script = "from ms_vireid.programs.cuda import build; print(build._built_launcher())"
+    folder = site / "ms_vireid/programs/cuda"
+    (library,) = folder.glob("launcher*.so")
+    assert run_from(site, tmp_path, "-c", script).stdout == f"{library}\n"
+    header = folder / "launcher.h"
+    text = header.read_text()
+    header.write_text(text + "/* changed */\n")
+    try:
+        assert run_from(site, tmp_path, "-c", script).stdout == "None\n"
+    finally:
+        header.write_text(text)

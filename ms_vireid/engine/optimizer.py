@@ -31,14 +31,16 @@ class ParameterGroup:
 def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[ParameterGroup]:
     """Assign each trainable parameter to one group: `full` at the schedule's rate, `backbone` at `backbone_factor` of
     it, and `scales`, if the model has any, which are clamped and do not decay."""
-    parameters = model.trainable_params()
-    backbone = tuple(p for p in parameters if model.in_backbone(p.name))
-    limited = {}
-    for parameter in parameters:
+    full, backbone, limited = [], [], {}
+    for parameter in model.trainable_params():
         if limits := model.limits_of(parameter.name):
             limited.setdefault(limits, []).append(parameter)
-    full = tuple(p for p in parameters if not model.in_backbone(p.name) and not model.limits_of(p.name))
-    groups = [ParameterGroup("full", 1.0, full), ParameterGroup("backbone", config.backbone_factor, backbone)]
+        else:
+            (backbone if model.in_backbone(parameter.name) else full).append(parameter)
+    groups = [
+        ParameterGroup("full", 1.0, tuple(full)),
+        ParameterGroup("backbone", config.backbone_factor, tuple(backbone)),
+    ]
     for limits, scales in limited.items():
         groups.append(ParameterGroup("scales", 1.0, tuple(scales), decays=False, limits=limits))
     return groups
@@ -46,14 +48,9 @@ def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[Paramete
 
 def clip_by_norm(gradients: tuple[Tensor, ...], max_norm: float) -> tuple[Tensor, ...]:
     """Scale all gradients so that their joint norm is at most `max_norm`, as `torch.nn.utils.clip_grad_norm_` does."""
-    squares = 0.0
-    for gradient in gradients:
-        squares = squares + ops.square(gradient).sum()
+    squares = sum([ops.square(gradient).sum() for gradient in gradients])
     share = (max_norm / (ops.sqrt(squares) + NORM_EPS)).clamp(max=1.0)
-    clipped = ()
-    for gradient in gradients:
-        clipped += (gradient * share,)
-    return clipped
+    return tuple([gradient * share for gradient in gradients])
 
 
 class GroupOptimizer(nn.Cell):
@@ -79,12 +76,11 @@ class GroupOptimizer(nn.Cell):
         self._state = [parameter for name in self.STATES for parameter in getattr(self, name)]
 
     def construct(self, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
-        for i in range(len(self.weights)):
-            self.update(i, gradients[i], scalars[self.group_of[i]])
-        for i in range(len(self.weights)):
-            limits = self.limits[self.group_of[i]]
-            if limits is not None:
-                self.clamp(self.weights[i], limits)
+        for i, weight in enumerate(self.weights):
+            group = self.group_of[i]
+            self.update(i, gradients[i], scalars[group])
+            if self.limits[group] is not None:
+                self.clamp(weight, self.limits[group])
         return True
 
     def clamp(self, weight: Parameter, limits: tuple[float, float]) -> None:
@@ -93,9 +89,7 @@ class GroupOptimizer(nn.Cell):
     def only_if(self, finite: Tensor, gradients: tuple[Tensor, ...], scalars: Tensor) -> tuple:
         """Replace gradients and scalars by ones that change nothing if `finite`, a boolean scalar, is false. A branch
         would wait for the device."""
-        masked = ()
-        for gradient in gradients:
-            masked += (ops.where(finite, gradient, 0.0),)
+        masked = tuple([ops.where(finite, gradient, 0.0) for gradient in gradients])
         return masked, ops.where(finite, scalars, self.unchanged)
 
     def state(self) -> list[Parameter]:

@@ -35,10 +35,7 @@ class StageLoss(nn.Cell):
         return self.total(values), *values
 
     def values(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
-        values = ()
-        for term in self.terms:
-            values += (term(outputs, labels),)
-        return values
+        return tuple([term(outputs, labels) for term in self.terms])
 
     def total(self, values: tuple[Tensor, ...]) -> Tensor:
         total = 0.0
@@ -63,10 +60,9 @@ class OnOutputs(nn.Cell):
         self.further = term.further
 
     def construct(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        inputs = ()
-        for place in self.places:
-            rows = outputs[place]
-            inputs += (l2_normalise(rows) if self.normalised else rows,)
+        inputs = tuple([outputs[place] for place in self.places])
+        if self.normalised:
+            inputs = tuple([l2_normalise(rows) for rows in inputs])
         if self.labelled:
             rows = inputs[0].shape[0]
             inputs += (labels if rows == len(labels) else labels[:rows],)
@@ -126,7 +122,5 @@ def build_step(
 
 def all_finite(gradients: Gradients) -> Tensor:
     """Return a boolean scalar: whether the sum of each tensor is finite."""
-    sums = ()
-    for gradient in gradients:
-        sums += (gradient.sum().reshape(1),)
+    sums = [gradient.sum().reshape(1) for gradient in gradients]
     return ops.isfinite(ops.concat(sums)).all()

@@ -24,7 +24,7 @@ from ms_vireid.engine.state import TrainingState
 from ms_vireid.engine.train_step import StageLoss, build_step, loss_scaler
 from ms_vireid.evaluation.protocol import ProtocolResult
 from ms_vireid.models import build_model
-from ms_vireid.programs.program import Step, choose
+from ms_vireid.programs.program import Program, Step
 
 
 class Trainer:
@@ -35,13 +35,13 @@ class Trainer:
     all have the same weights; the first process writes and prints. All processes call the same methods.
     """
 
-    def __init__(self, config: Config, data: ReIDData, run: RunFolder, group: ProcessGroup = ALONE):
+    def __init__(self, config: Config, data: ReIDData, run: RunFolder, program: Program, group: ProcessGroup = ALONE):
         self.config = config
         self.run = run
         self.group = group
         with group.together():
             self.batches = TrainingBatches(data.train, config, group.rank, group.world_size)
-        self.program = choose(config.train.program, config.train.amp, config.train.recompute)
+        self.program = program
         self.model = build_model(config)
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = loss_scaler(config.train.amp)

@@ -221,12 +221,10 @@ def program(name: str, amp: str | bool = False) -> Program:
 def choose(name: str, amp: str | bool = False, recompute: bool = False, option: str = "train.program=") -> Program:
     """Make the program that `train.program`, or another `option`, names for the current device.
 
-    auto: a compiled graph on a GPU or an Ascend, which would wait for Python between operators; on a CPU the kernels,
+    auto: a compiled graph on a GPU or an Ascend, which would wait for Python between operators; on a GPU with this
+    project's CUDA kernels, or where they cannot be compiled without them, which a note says; on a CPU the kernels,
     which are faster but compute in float32 only. MindSpore's cache of compiled graphs stays off: with it a second
     process starts in 1 s instead of 17, and its loss is NaN (a small PMT, MindSpore 2.10, CPU).
-
-    cuda, a graph with this project's CUDA kernels, is the fastest on a GPU (PMT on an H100: 192 ms a step for 269 in
-    float32, 53 for 121 in float16). It is opt-in, as it does not support recomputation yet.
 
     Raises:
         InputError: no such program; kernels on another device, or with mixed precision; bfloat16 on another device than
@@ -237,6 +235,11 @@ def choose(name: str, amp: str | bool = False, recompute: bool = False, option: 
     kernels = device == "CPU" and not amp
     if amp == "bfloat16" and device != "Ascend":
         raise InputError(f"train.amp=bfloat16: MindSpore does not compute it on a {device}; give train.amp=float16")
+    if name == "auto" and device == "GPU":
+        try:
+            return program("cuda", amp)
+        except DeviceError as problem:
+            say(f"note: no CUDA kernels, slower: {problem}; {problem.remedy}")
     if name == "auto":
         name = "kernels" if kernels else "operators" if device == "CPU" else "graph"
     if name == "kernels" and not kernels:

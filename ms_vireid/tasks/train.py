@@ -6,6 +6,7 @@ import subprocess
 import sys
 import webbrowser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ms_vireid.command.errors import InputError, the_first
 from ms_vireid.command.names import PAGE
@@ -21,13 +22,16 @@ from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.evaluation.protocol import require_choices
 from ms_vireid.files.checks import require_folder_name
 
+if TYPE_CHECKING:
+    from ms_vireid.programs.program import Program
+
 
 def main(arguments: argparse.Namespace) -> None:
     with runtime.one_voice():
         config = recipe(arguments)
         if config.train.tensorboard:
             require_extra("train.tensorboard", "tensorboard", "tensorboard")
-        device, group = _start(arguments.device, config) if runtime.launched() else (None, ALONE)
+        device, program, group = _start(arguments.device, config) if runtime.launched() else (None, None, ALONE)
 
     with group.together():  # all processes look before one of them writes
         run_folder, checkpoint = _places(arguments, config.model.name)
@@ -43,7 +47,7 @@ def main(arguments: argparse.Namespace) -> None:
     with group.together():
         config = config.with_fitting_batch(data.train.num_identities, group.world_size)
     if device is None:
-        device, _ = _start(arguments.device, config)
+        device, program, _ = _start(arguments.device, config)
     if group.is_main_process:
         say(f"device: {device}")
         if data.name == "folder":
@@ -55,15 +59,15 @@ def main(arguments: argparse.Namespace) -> None:
             say(f"note: {data.train.num_identities} identities to train on: a batch has {batch}, not {recipe_batch}")
     from ms_vireid.tasks import training  # imports mindspore: after the device is set up
 
-    training.train(config, data, run_folder, device, checkpoint, group)
+    training.train(config, data, run_folder, device, program, checkpoint, group)
     if arguments.open:
         _show(run_folder.path, arguments.device)
     elif group.is_main_process:
         say(f"its page: {shlex.join(['python', '-m', 'ms_vireid.report', str(run_folder.path)])}")
 
 
-def _start(device: str, config: Config) -> tuple[str, ProcessGroup]:
-    """Set the device up and join msrun's other processes, if any. Return what trains, in words, and the group."""
+def _start(device: str, config: Config) -> "tuple[str, Program, ProcessGroup]":
+    """Set the device up and call `training.start`."""
     device = runtime.set_up(device)
     from ms_vireid.tasks import training  # imports mindspore: after the device is set up
 

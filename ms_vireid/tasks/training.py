@@ -18,29 +18,39 @@ from ms_vireid.files.writing import write_json
 from ms_vireid.inference.evaluating import evaluate_model
 from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.models import build_model
-from ms_vireid.programs.program import choose
+from ms_vireid.programs.program import Program, choose
 
 
-def start(device: str, config: Config) -> tuple[str, ProcessGroup]:
-    """Join msrun's other processes, if any.
+def start(device: str, config: Config) -> tuple[str, Program, ProcessGroup]:
+    """Choose the program and join msrun's other processes, if any.
 
-    device: the device in words, as `runtime.set_up` returns it. Returns what trains, in words, and the group.
+    device: the device in words, as `runtime.set_up` returns it. Returns what trains, in words, the program and the
+    group.
     """
     program = choose(config.train.program, config.train.amp, config.train.recompute)
     device = "; ".join(filter(None, [device, runtime.round_products(config.train.tf32), str(program)]))
     if not runtime.launched():
-        return device, ALONE
+        return device, program, ALONE
     group = join()
-    return f"{device}, {group.world_size} processes", group
+    return f"{device}, {group.world_size} processes", program, group
 
 
 def train(
-    config: Config, data: ReIDData, output: RunFolder, device: str, checkpoint: Path | None, group: ProcessGroup
+    config: Config,
+    data: ReIDData,
+    output: RunFolder,
+    device: str,
+    program: Program,
+    checkpoint: Path | None,
+    group: ProcessGroup,
 ) -> None:
-    """Run or resume the training in `output` and evaluate the result; result.json holds the table's fractions."""
+    """Run or resume the training in `output` and evaluate the result; result.json holds the table's fractions.
+
+    device, program, group: as `start` returns them.
+    """
     with group.together():  # refuse an impossible evaluation before the training
         trials = protocol_trials(data, config.evaluation)
-    trainer = Trainer(config, data, output, group)
+    trainer = Trainer(config, data, output, program, group)
     trained = FeatureExtractor.configured(trainer.model, trainer.program, config)
 
     def evaluate(extractor=trained):

@@ -12,6 +12,7 @@ from ms_vireid.engine import train_step
 from ms_vireid.engine.checkpoint import load_checkpoint
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.trainer import Trainer
+from ms_vireid.programs.program import choose
 
 SMALL = [
     "data={name: synthetic, image_size: [64, 32], workers: 0, synthetic: {train_identities: 8, val_identities: 1, "
@@ -42,7 +43,7 @@ def trainer(name, root, folder, *overrides):
     data = read_data(config.data)
     config = config.with_num_classes(data.train.num_identities)
     run = RunFolder(folder)
-    trainer = Trainer(config, data, run)
+    trainer = Trainer(config, data, run, choose(config.train.program, config.train.amp))
     run.create(config, data, "CPU", 0)
     return trainer
 

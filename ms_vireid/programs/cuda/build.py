@@ -1,4 +1,4 @@
-"""Compiles the kernels by NVRTC and their launcher by gcc, once, and keeps both in the user's cache."""
+"""Compiles the kernels by NVRTC, and their launcher by gcc where the installation did not; keeps both in a cache."""
 
 import ctypes
 import hashlib
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from ms_vireid.command.errors import DeviceError, InputError
@@ -14,9 +15,8 @@ from ms_vireid.devices import gpu, runtime
 from ms_vireid.files.writing import atomic_write
 
 _SOURCES = Path(__file__).parent
-_KERNELS = ("sums", "layer_norm", "gelu", "residual", "attention", "depthwise")
 _ARGUMENTS, _COMMON = _SOURCES / "arguments.h", _SOURCES / "common.cuh"
-_LAUNCHER = tuple(_SOURCES / f"{name}.c" for name in ("launcher", "transformer", "feature_maps"))
+_KERNELS, _LAUNCHER = sorted(_SOURCES.glob("*.cu")), sorted(_SOURCES.glob("*.c"))
 _OPTIONS = ("--std=c++17", "-default-device")
 _FLAGS = ("-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-ldl", "-lm", "-lpthread")
 
@@ -40,10 +40,12 @@ def launcher() -> Path:
     if not code.is_file():
         with atomic_write(code) as temporary:
             temporary.write_bytes(compiled(nvrtc, source, architecture))
-    library = folder / f"launcher-{_digest(_launcher_source(), str(_FLAGS))}.so"
-    if not library.is_file():
-        with atomic_write(library) as temporary:
-            _compile_launcher(temporary)
+    library = _built_launcher()
+    if library is None:
+        library = folder / f"launcher-{_digest(_launcher_digest(), str(_FLAGS))}.so"
+        if not library.is_file():
+            with atomic_write(library) as temporary:
+                _compile_launcher(temporary)
     use_code = ctypes.CDLL(str(library)).use_code
     use_code.restype = None
     use_code(str(code).encode())
@@ -52,12 +54,23 @@ def launcher() -> Path:
 
 def kernel_source() -> str:
     """Join the sources of all kernels."""
-    files = _ARGUMENTS, _COMMON, *(_SOURCES / f"{name}.cu" for name in _KERNELS)
+    files = _ARGUMENTS, _COMMON, *_KERNELS
     return "\n".join(file.read_text().replace("#pragma once", "") for file in files)
 
 
-def _launcher_source() -> str:
-    return "\n".join(file.read_text() for file in (_ARGUMENTS, _SOURCES / "launcher.h", *_LAUNCHER))
+def _built_launcher() -> Path | None:
+    """The launcher that the installation built (setup.py), unless its sources have changed since."""
+    for suffix in EXTENSION_SUFFIXES:
+        library = _SOURCES / f"launcher{suffix}"
+        if library.is_file():
+            built_from = ctypes.CDLL(str(library)).built_from
+            built_from.restype = ctypes.c_char_p
+            return library if built_from().decode() == _launcher_digest() else None
+    return None
+
+
+def _launcher_digest() -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]")))).hexdigest()
 
 
 def constant(name: str) -> int:

@@ -23,6 +23,12 @@ static struct {
   int (*error)(int, const char **);
 } driver;
 
+/* The digest of the sources that it was built from, if setup.py has built it. */
+#ifndef SOURCES
+#define SOURCES ""
+#endif
+EXPORTED const char *built_from(void) { return SOURCES; }
+
 EXPORTED void use_code(const char *file) {
   free(path);
   path = strdup(file);
