@@ -235,7 +235,7 @@ def choose(name: str, amp: str | bool = False, recompute: bool = False, option: 
     kernels = device == "CPU" and not amp
     if amp == "bfloat16" and device != "Ascend":
         raise InputError(f"train.amp=bfloat16: MindSpore does not compute it on a {device}; give train.amp=float16")
-    if name == "auto" and device == "GPU":
+    if name == "auto" and device == "GPU" and not recompute:
         try:
             return program("cuda", amp)
         except DeviceError as problem:

@@ -99,6 +99,18 @@ def run_case(name: str, program: str, error: str = "") -> list[str]:
     return [str(comparison) for comparison in outcome.comparisons if not comparison.passed]
 
 
+def run_case_by_kernels(name: str, right: str, wrong: str) -> list[str]:
+    """`run_case` by CUDA kernels in whose source `wrong` stands for `right`."""
+    from ms_vireid.programs.cuda import build, operators  # noqa: F401, its import compiles the kernels
+
+    source = build.kernel_source()
+    build.use_kernels(source.replace(right, wrong))
+    try:
+        return run_case(name, "cuda")
+    finally:
+        build.use_kernels(source)
+
+
 def called_by(method: str) -> list[str]:
     """What a small training step of a method, and its evaluation, put on the device."""
     from parity.stand_in import computations

@@ -23,33 +23,32 @@ _FLAGS = ("-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-ldl", "-lm", "-lpt
 
 @cache
 def launcher() -> Path:
-    """Compile the kernels for the current GPU; return the library that launches them.
+    """The library that launches the kernels. Raises DeviceError if there is no C compiler, or if it fails."""
+    if library := _built_launcher():
+        return library
+    library = _folder() / f"launcher-{_digest(_launcher_digest(), str(_FLAGS))}.so"
+    if not library.is_file():
+        with atomic_write(library) as temporary:
+            _compile_launcher(temporary)
+    return library
 
-    Raises:
-        DeviceError: there is no NVRTC or no C compiler, or one of them fails.
-    """
+
+def use_kernels(source: str) -> None:
+    """Compile kernels for the current GPU; have `launcher()` launch these from now on. Raises DeviceError if there is
+    no NVRTC, or if it fails."""
     nvrtc = gpu.loaded("libnvrtc.so")
     if nvrtc is None:
         raise DeviceError("CUDA's NVRTC is not loaded", "run on a GPU")
     architecture = f"sm_{runtime.gpu_capability() * 10:.0f}"
-    source = kernel_source()
     state = nvrtc.stat()
     compiler = f"{nvrtc} {state.st_size} {state.st_mtime_ns} {architecture} {_OPTIONS}"
-    folder = _folder()
-    code = folder / f"kernels-{_digest(source, compiler)}.cubin"
+    code = _folder() / f"kernels-{_digest(source, compiler)}.cubin"
     if not code.is_file():
         with atomic_write(code) as temporary:
             temporary.write_bytes(compiled(nvrtc, source, architecture))
-    library = _built_launcher()
-    if library is None:
-        library = folder / f"launcher-{_digest(_launcher_digest(), str(_FLAGS))}.so"
-        if not library.is_file():
-            with atomic_write(library) as temporary:
-                _compile_launcher(temporary)
-    use_code = ctypes.CDLL(str(library)).use_code
+    use_code = ctypes.CDLL(str(launcher())).use_code
     use_code.restype = None
     use_code(str(code).encode())
-    return library
 
 
 def kernel_source() -> str:

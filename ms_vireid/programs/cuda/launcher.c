@@ -29,9 +29,11 @@ static struct {
 #endif
 EXPORTED const char *built_from(void) { return SOURCES; }
 
+/* Launch the kernels of a file from now on. */
 EXPORTED void use_code(const char *file) {
   free(path);
   path = strdup(file);
+  memset(loaded, 0, sizeof loaded);
 }
 
 static int fails(const char *kernel, const char *step, int code) {

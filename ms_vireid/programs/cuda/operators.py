@@ -9,6 +9,7 @@ from mindspore import ops
 from ms_vireid.programs.cuda import build
 
 _PARTS, _ROWS = build.constant("PARTS"), build.constant("ROWS")
+build.use_kernels(build.kernel_source())
 _LAUNCHER = build.launcher()
 
 

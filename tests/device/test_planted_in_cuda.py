@@ -1,0 +1,51 @@
+"""Errors planted one at a time in the CUDA kernels: the ladder's gpu column must notice each."""
+
+from typing import NamedTuple
+
+import pytest
+
+from ms_vireid.programs.cuda import build
+
+BLOCK = "2 Block with dropout and drop path"
+
+
+class Error(NamedTuple):
+    """`wrong` stands for `right` in the kernels' source; a case of the ladder must notice."""
+
+    right: str
+    wrong: str
+    case: str = BLOCK
+
+
+PLANTED = {
+    "the mask of another row": Error(
+        "static_cast<long long>(number) * width", "static_cast<long long>(number / 2) * width"
+    ),
+    "GELU's gradient without the bias": Error(
+        """float x = number(pack.v[j]) + bias[j];
+        float slope""",
+        """float x = number(pack.v[j]);
+        float slope""",
+    ),
+    "a sum without a barrier": Error(
+        "shared[threadIdx.y][threadIdx.x][j] = sums[j];\n  __syncthreads();",
+        "shared[threadIdx.y][threadIdx.x][j] = sums[j];",
+    ),
+    "the gradient of queries without their scale": Error("number(pack.v[j]) * place.scale", "number(pack.v[j])"),
+    "another sample's drop path": Error("at<T>(a.factors, row / a.tokens)", "at<T>(a.factors, row / a.tokens ^ 1)"),
+    "softmax's gradient of another row": Error("sum_warp(product);", "sum_warp(product) * 0.99f;"),
+    "a depth-wise gradient that is not flipped": Error(
+        "a.flipped ? K * K - 1 - thread : thread", "thread", "2 IntraModalityLearner, 7x7 first"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_an_error_in_the_kernels_is_noticed(worker, name):
+    error = PLANTED[name]
+    assert error.right in build.kernel_source()
+    assert worker.do("run_case_by_kernels", error.case, error.right, error.wrong) != []
+
+
+def test_the_kernels_are_right_again(worker):
+    assert worker.do("run_case", BLOCK, "cuda") == []
