@@ -23,7 +23,7 @@ SHAPES = [
     (211, 32),
     (1200, 16),
 ]  # rows, columns: packs, tails, several parts
-PARTS, ROWS, WIDEST = map(build.constant, ("PARTS", "ROWS", "WIDEST"))
+PARTS, ROWS, WIDEST, MOST_TOKENS = map(build.constant, ("PARTS", "ROWS", "WIDEST", "MOST_TOKENS"))
 
 
 class Kernels:
@@ -195,40 +195,68 @@ def test_bias_dropout_drop_path_and_residual(kernels, samples, tokens, columns, 
 
 @each_type
 @pytest.mark.parametrize(
-    ("batch", "heads", "tokens", "width"), [(1, 1, 1, 1), (2, 3, 5, 8), (3, 2, 7, 6), (2, 2, 211, 64)]
+    ("batch", "heads", "tokens", "padded", "width"),
+    [(1, 1, 1, 1, 1), (2, 3, 5, 8, 8), (3, 2, 7, 7, 6), (1, 2, 1, 4, 3), (2, 2, 211, 216, 64)],
 )
-def test_heads(kernels, batch, heads, tokens, width, dtype):
-    columns, apart = heads * width, (batch, heads, tokens, width)
+def test_heads(kernels, batch, heads, tokens, padded, width, dtype):
+    columns, apart = heads * width, (batch, heads, padded, width)
     joined, bias = random(batch, tokens, 3 * columns, dtype=dtype), random(3 * columns, dtype=dtype, seed=1)
     each = [empty(*apart, dtype=dtype) for _ in range(3)]
-    marker = np.zeros(heads, np.int32)
-    kernels("split_heads", joined, bias, marker, *each)
+    places, counted = np.zeros((heads, padded), np.int32), np.zeros(tokens, np.int32)
+    kernels("split_heads", joined, bias, places, *each)
     added = (joined.astype(np.float64) + bias).reshape(batch, tokens, 3, heads, width).transpose(2, 0, 3, 1, 4)
     for found, expected, scale in zip(each, added, (width**-0.5, 1, 1), strict=True):
-        assert_close(found, expected * scale)
+        assert_close(found[:, :, :tokens], expected * scale)
+        assert not found[:, :, tokens:].any()
 
     gradients = [random(*apart, dtype=dtype, seed=seed) for seed in (2, 3, 4)]
     grad_joined, grad_bias = empty(*joined.shape, dtype=dtype), empty(3 * columns, dtype=dtype)
-    kernels("split_heads_gradient", *gradients, grad_joined, parts(batch * tokens, 3 * columns), grad_bias)
-    expected = np.stack([gradients[0] * float(width**-0.5), *gradients[1:]]).astype(np.float64)
+    kernels("split_heads_gradient", *gradients, counted, grad_joined, parts(batch * tokens, 3 * columns), grad_bias)
+    expected = np.stack([gradients[0] * float(width**-0.5), *gradients[1:]])[:, :, :, :tokens].astype(np.float64)
     assert_close(grad_joined, expected.transpose(1, 3, 0, 2, 4).reshape(joined.shape))
     assert_close(grad_bias, grad_joined.astype(np.float64).sum((0, 1)))
 
     merged, again = empty(batch, tokens, columns, dtype=dtype), empty(*apart, dtype=dtype)
-    kernels("merge_heads", gradients[0], merged)
-    np.testing.assert_array_equal(merged, gradients[0].transpose(0, 2, 1, 3).reshape(merged.shape))
-    kernels("merge_heads_gradient", merged, marker, again)
-    np.testing.assert_array_equal(again, gradients[0])
+    kernels("merge_heads", gradients[0], counted, merged)
+    valid = gradients[0][:, :, :tokens]
+    np.testing.assert_array_equal(merged, valid.transpose(0, 2, 1, 3).reshape(merged.shape))
+    kernels("merge_heads_gradient", merged, places, again)
+    np.testing.assert_array_equal(again[:, :, :tokens], valid)
+    assert not again[:, :, tokens:].any()
 
 
 @each_type
-@pytest.mark.parametrize("columns", [1, 7, 32, 211, 256, 300])
-def test_gradient_of_softmax(kernels, columns, dtype):
-    gradient, y = random(2, 3, columns, dtype=dtype), random(2, 3, columns, dtype=dtype, seed=1)
-    out = empty(2, 3, columns, dtype=dtype)
-    kernels("softmax_gradient", gradient, y, out)
+@pytest.mark.parametrize(
+    ("tokens", "padded"),
+    [(1, 1), (1, 8), (7, 8), (7, 7), (32, 32), (211, 216), (211, 212), (300, 304), (MOST_TOKENS,) * 2],
+)
+def test_softmax(kernels, tokens, padded, dtype):
+    """Rows and columns from `tokens` on are 0, whatever is there."""
+    x, gradient = random(2, 2, padded, padded, dtype=dtype), random(2, 2, padded, padded, dtype=dtype, seed=1)
+    x *= 10
+    x[:, :, tokens:], x[..., tokens:] = np.nan, np.nan
+    y, grad_x, counted = empty(*x.shape, dtype=dtype), empty(*x.shape, dtype=dtype), np.zeros(tokens, np.int32)
+    kernels("softmax", x, counted, y)
+    valid = np.s_[:, :, :tokens, :tokens]
+    powers = np.exp(x[valid].astype(np.float64) - x[valid].max(-1, keepdims=True))
+    expected = powers / powers.sum(-1, keepdims=True)
+    assert_close(y[valid], expected)
+    y[valid] = 0
+    assert not y.any()
+
+    y[valid] = expected
+    kernels("softmax_gradient", gradient, y, counted, grad_x)
     g, p = gradient.astype(np.float64), y.astype(np.float64)
-    assert_close(out, (g - (g * p).sum(-1, keepdims=True)) * p)
+    assert_close(grad_x, (g - (g * p).sum(-1, keepdims=True)) * p)
+
+
+def test_softmax_of_what_is_no_number(kernels):
+    x, out = random(1, 1, 4, 4), empty(1, 1, 4, 4)
+    x[0, 0, 0, 1], x[0, 0, 1, 2], x[0, 0, 2, 0] = np.nan, np.inf, -np.inf
+    kernels("softmax", x, np.zeros(4, np.int32), out)
+    assert np.isnan(out[0, 0, :2]).all()
+    assert out[0, 0, 2, 0] == 0
+    np.testing.assert_allclose(out[0, 0, 2:].sum(-1), 1, rtol=1e-6)
 
 
 @each_type

@@ -25,25 +25,26 @@ typedef struct {
   int rows, columns, tokens;
 } Residual;
 
+/* `padded` tokens of each sample are in memory: the first `tokens` and rows of zeros. */
 typedef struct {
-  void *query, *key, *value;    /* [N, heads, tokens, width]; gradients in the backward pass */
+  void *query, *key, *value;    /* [N, heads, padded, width]; gradients in the backward pass */
   void *joined;                 /* [N * tokens, 3 * heads * width] */
   float *parts;                 /* [PARTS, 3 * heads * width]; backward only */
   const void *bias;             /* [3 * heads * width] */
   float scale;                  /* of the queries */
-  int rows, tokens, heads, width;
+  int samples, tokens, padded, heads, width;
 } Heads;
 
 typedef struct {
-  void *split;    /* [N, heads, tokens, width] */
-  void *merged;   /* [N, tokens, heads * width] */
-  int rows, tokens, heads, width, merges;
+  void *split;    /* [N, heads, padded, width] */
+  void *merged;   /* [N * tokens, heads * width] */
+  int samples, tokens, padded, heads, width;
 } Merge;
 
 typedef struct {
-  void *out;                    /* [rows, columns] */
-  const void *gradient, *y;
-  int rows, columns;
+  void *out;                    /* [rows, padded], each `padded` rows of which have `tokens` that are not zeros */
+  const void *x, *gradient;     /* the same; x is the softmax in the backward pass */
+  int rows, tokens, padded;     /* padded at most MOST_TOKENS */
 } Softmax;
 
 typedef struct {
@@ -74,7 +75,8 @@ enum {
   LANES = 32, /* columns, or packs of them, a block */
   ROWS = 8,   /* rows a block */
   PARTS = 132, /* partial sums of a column, at most: the multiprocessors of an H100 */
-  WIDEST = 1024, /* columns of a row that a warp holds in registers, at most */
+  WIDEST = 1024,     /* columns of a row that a warp holds in registers, at most, */
+  MOST_TOKENS = 512, /* and of softmax, of whose warps more must run at a time */
   LAYER = 3,  /* numbers in `Masks.layer` */
   TILE_ROWS = 32, TILE_COLUMNS = 64, /* of a map in a block, at most */
   PLANES = 65535                     /* blocks along y, at most */

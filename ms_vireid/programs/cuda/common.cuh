@@ -104,10 +104,10 @@ __device__ void sum_block(float *sums, float *parts, int first, int columns) {
   for (int j = 0; j < W; j++) parts[static_cast<long long>(blockIdx.y) * columns + first + j] = sums[j];
 }
 
-// A row of at most WIDEST columns in the registers of a warp: each lane holds every 32nd pack.
-template <class T, int W>
+// A row of at most MOST columns in the registers of a warp: each lane holds every 32nd pack.
+template <class T, int W, int MOST>
 struct Row {
-  static constexpr int PACKS = WIDEST / (LANES * W);
+  static constexpr int PACKS = MOST / (LANES * W);
   Pack<T, W> packs[PACKS];
 
   __device__ Row(const void *data, long long start, int columns) {
@@ -124,6 +124,11 @@ __device__ inline float sum_warp(float x) {
   for (int lanes = 16; lanes; lanes /= 2) x += __shfl_xor_sync(0xffffffffu, x, lanes);
   return x;
 }
+__device__ inline float max_warp(float x) {
+  for (int lanes = 16; lanes; lanes /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, lanes));
+  return x;
+}
+constexpr float LEAST = -3.402823466e38f;  // of finite numbers
 
 // A kernel's entry points: for float and half, in packs of 16 bytes, and one by one for other widths and addresses.
 #ifdef __CUDACC_RTC__

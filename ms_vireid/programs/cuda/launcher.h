@@ -46,6 +46,14 @@ static inline int launch_columns(const char *kernel, const char *type, int rows,
   return launch_packed(kernel, type, width, blocks(columns, LANES * width), parts(rows), arguments, stream);
 }
 
+/* Launch a kernel over rows, one a warp. */
+static inline int launch_rows(const char *kernel, const char *type, int rows, int columns, const void **addresses,
+                              int number, void *arguments, void *stream) {
+  int y = blocks(rows, ROWS);
+  return launch_packed(kernel, type, pack_width(type, columns, addresses, number), 1, y < PLANES ? y : PLANES,
+                       arguments, stream);
+}
+
 /* Add up partial sums [parts, columns], or two such tensors, one after the other, into `out` and `second`. */
 static inline int launch_sums(const char *type, const float *partial, void *out, void *second, int rows, int columns,
                               void *stream) {

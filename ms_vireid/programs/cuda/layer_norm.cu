@@ -1,7 +1,7 @@
 // n gamma + beta of rows, n = (x - mean) / standard deviation, one warp a row; and its gradient.
 template <class T, int W>
 __device__ void layer_norm(const Norm &a) {
-  using Packs = Row<T, W>;
+  using Packs = Row<T, W, WIDEST>;
   EACH_ROW(row, a.rows) {
     long long start = static_cast<long long>(row) * a.columns;
     Packs x(a.x, start, a.columns);
@@ -32,7 +32,7 @@ ENTRIES(layer_norm, Norm)
 // With s = gradient gamma: (s - mean(s) - n mean(s n)) / standard deviation, means over the columns.
 template <class T, int W>
 __device__ void layer_norm_gradient(const Norm &a) {
-  using Packs = Row<T, W>;
+  using Packs = Row<T, W, WIDEST>;
   float grad_gamma[Packs::PACKS][W] = {}, grad_beta[Packs::PACKS][W] = {};
   EACH_ROW(row, a.rows) {
     long long start = static_cast<long long>(row) * a.columns;

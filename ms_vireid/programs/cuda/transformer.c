@@ -13,8 +13,7 @@ EXPORTED int layer_norm(ARGUMENTS) {
   Norm a = {.out = data[4], .mean = data[5], .scale = data[6], .x = data[0], .gamma = data[1], .beta = data[2]};
   a.eps = data[3], a.rows = rows, a.columns = columns;
   const void *used[] = {a.out, a.x, a.gamma, a.beta};
-  int width = pack_width(types[0], columns, used, 4), y = blocks(rows, ROWS);
-  return launch_packed("layer_norm", types[0], width, 1, y < PLANES ? y : PLANES, &a, stream);
+  return launch_rows("layer_norm", types[0], rows, columns, used, 4, &a, stream);
 }
 
 /* gradient [..., C], x [..., C], gamma [C], mean [rows], scale [rows] -> of x, parts [2, P, C], of gamma, of beta */
@@ -74,46 +73,67 @@ EXPORTED int residual_gradient(ARGUMENTS) {
   return status ? status : launch_sum(types[0], a.parts, data[7], rows, columns, stream);
 }
 
-static Heads heads_of(int64_t *shape, void *query, void *key, void *value, void *joined) {
+/* shape: of the queries */
+static Heads heads_of(int64_t *shape, int tokens, void *query, void *key, void *value, void *joined) {
   Heads a = {.query = query, .key = key, .value = value, .joined = joined, .scale = 1 / sqrtf(shape[3])};
-  a.rows = shape[0] * shape[2], a.tokens = shape[2], a.heads = shape[1], a.width = shape[3];
+  a.samples = shape[0], a.heads = shape[1], a.padded = shape[2], a.width = shape[3], a.tokens = tokens;
   return a;
 }
 
-/* joined [N, T, 3 * C], bias [3 * C], any [heads] -> queries, scaled, keys and values [N, heads, T, C / heads] */
+/* joined [N, T, 3 * C], bias [3 * C], any [heads, T'] -> queries, scaled, keys and values [N, heads, T', C / heads] */
 EXPORTED int split_heads(ARGUMENTS) {
-  Heads a = heads_of(shapes[3], data[3], data[4], data[5], data[0]);
+  Heads a = heads_of(shapes[3], shapes[0][1], data[3], data[4], data[5], data[0]);
   a.bias = data[1];
   const void *used[] = {a.query, a.key, a.value, a.joined};
-  return launch_columns("split_heads", types[0], a.rows, 3 * a.heads * a.width, a.width, used, 4, &a, stream);
+  int rows = a.samples * a.padded, columns = 3 * a.heads * a.width;
+  return launch_columns("split_heads", types[0], rows, columns, a.width, used, 4, &a, stream);
 }
 
-/* gradients of queries, keys and values [N, heads, T, C / heads] -> of joined, its parts [P, 3 * C], of bias */
+/* gradients of queries, keys and values [N, heads, T', C / heads], any [T] -> of joined [N, T, 3 * C], its parts
+   [P, 3 * C], of bias */
 EXPORTED int split_heads_gradient(ARGUMENTS) {
-  Heads a = heads_of(shapes[0], data[0], data[1], data[2], data[3]);
-  int columns = 3 * a.heads * a.width;
-  a.parts = data[4];
+  Heads a = heads_of(shapes[0], shapes[3][0], data[0], data[1], data[2], data[4]);
+  int rows = a.samples * a.tokens, columns = 3 * a.heads * a.width;
+  a.parts = data[5];
   const void *used[] = {a.query, a.key, a.value, a.joined};
-  int status = launch_columns("split_heads_gradient", types[0], a.rows, columns, a.width, used, 4, &a, stream);
-  return status ? status : launch_sum(types[0], a.parts, data[5], a.rows, columns, stream);
+  int status = launch_columns("split_heads_gradient", types[0], rows, columns, a.width, used, 4, &a, stream);
+  return status ? status : launch_sum(types[0], a.parts, data[6], rows, columns, stream);
 }
 
-static int merge(int64_t *shape, void *split, void *merged, int merges, const char *type, void *stream) {
-  Merge a = {split, merged, shape[0] * shape[2], shape[2], shape[1], shape[3], merges};
-  const void *used[] = {split, merged};
-  return launch_columns("merge_heads", type, a.rows, a.heads * a.width, a.width, used, 2, &a, stream);
+static Merge merge_of(int64_t *split_shape, int tokens, void *split, void *merged) {
+  return (Merge){split, merged, split_shape[0], tokens, split_shape[2], split_shape[1], split_shape[3]};
 }
 
-/* [N, heads, T, C / heads] -> [N, T, C] */
-EXPORTED int merge_heads(ARGUMENTS) { return merge(shapes[0], data[0], data[1], 1, types[0], stream); }
+/* [N, heads, T', C / heads], any [T] -> [N, T, C] */
+EXPORTED int merge_heads(ARGUMENTS) {
+  Merge a = merge_of(shapes[0], shapes[1][0], data[0], data[2]);
+  const void *used[] = {a.split, a.merged};
+  int rows = a.samples * a.tokens, columns = a.heads * a.width;
+  return launch_columns("merge_heads", types[0], rows, columns, a.width, used, 2, &a, stream);
+}
 
-/* [N, T, C], any [heads] -> [N, heads, T, C / heads] */
-EXPORTED int merge_heads_gradient(ARGUMENTS) { return merge(shapes[2], data[2], data[0], 0, types[0], stream); }
+/* [N, T, C], any [heads, T'] -> [N, heads, T', C / heads] */
+EXPORTED int merge_heads_gradient(ARGUMENTS) {
+  Merge a = merge_of(shapes[2], shapes[0][1], data[2], data[0]);
+  const void *used[] = {a.split, a.merged};
+  int rows = a.samples * a.padded, columns = a.heads * a.width;
+  return launch_columns("merge_heads_gradient", types[0], rows, columns, a.width, used, 2, &a, stream);
+}
 
-/* gradient [..., C], softmax [..., C] -> of its input */
+static int launch_softmax(const char *kernel, Softmax a, const char *type, int rank, int64_t *shape, void *stream) {
+  const void *used[] = {a.out, a.x, a.gradient};
+  a.padded = shape[rank - 1], a.rows = elements(rank - 1, shape);
+  return launch_rows(kernel, type, a.rows, a.padded, used, 3, &a, stream);
+}
+
+/* x [..., T', T'], any [T] -> [..., T', T'] */
+EXPORTED int softmax(ARGUMENTS) {
+  Softmax a = {.out = data[2], .x = data[0], .tokens = shapes[1][0]};
+  return launch_softmax("softmax", a, types[0], ranks[0], shapes[0], stream);
+}
+
+/* gradient [..., T', T'], softmax [..., T', T'], any [T] -> of its input */
 EXPORTED int softmax_gradient(ARGUMENTS) {
-  int columns = shapes[0][ranks[0] - 1], rows = elements(ranks[0], shapes[0]) / columns;
-  Softmax a = {data[2], data[0], data[1], rows, columns};
-  const char *name = is_half(types[0]) ? "softmax_gradient_half_1" : "softmax_gradient_float_1";
-  return launch(name, blocks(rows, ROWS), 1, ROWS, &a, stream);
+  Softmax a = {.out = data[3], .x = data[1], .gradient = data[0], .tokens = shapes[2][0]};
+  return launch_softmax("softmax_gradient", a, types[0], ranks[0], shapes[0], stream);
 }
