@@ -71,12 +71,22 @@ typedef struct {
   int flipped, residual;
 } Depthwise;
 
+typedef struct {
+  const void *x;                           /* [samples, channels, positions] */
+  const void *weight[3], *bias[3];         /* [channels], [1] */
+  void *y[3];                              /* [samples, positions]; gradients in the backward pass */
+  void *grad_x, *grad_weight[3], *grad_bias[3];
+  float *parts;                            /* [count, 3, channels + 1]; backward only */
+  int samples, channels, positions, count;
+} ToOneChannel;
+
 enum {
   LANES = 32, /* columns, or packs of them, a block */
   ROWS = 8,   /* rows a block */
   PARTS = 132, /* partial sums of a column, at most: the multiprocessors of an H100 */
   WIDEST = 1024,     /* columns of a row that a warp holds in registers, at most, */
   MOST_TOKENS = 512, /* and of softmax, of whose warps more must run at a time */
+  MAPS = 3,   /* of a non-local block */
   LAYER = 3,  /* numbers in `Masks.layer` */
   TILE_ROWS = 32, TILE_COLUMNS = 64, /* of a map in a block, at most */
   PLANES = 65535                     /* blocks along y, at most */

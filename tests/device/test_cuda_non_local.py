@@ -1,0 +1,33 @@
+"""The CUDA kernels of a non-local block against slow float64."""
+
+import numpy as np
+import pytest
+
+from tests.device.test_cuda_kernels import assert_close, each_type, empty, kernels, random  # noqa: F401, a fixture
+
+
+@each_type
+@pytest.mark.parametrize(
+    ("samples", "channels", "height", "width"),
+    [(1, 1, 1, 1), (2, 7, 3, 5), (3, 33, 4, 6), (20, 16, 8, 9), (1, 9, 7, 211)],
+)
+def test_three_maps_of_one_channel(kernels, samples, channels, height, width, dtype):  # noqa: F811
+    x = random(samples, channels, height, width, dtype=dtype)
+    weights = [random(1, channels, 1, 1, dtype=dtype, seed=seed) for seed in (1, 2, 3)]
+    biases = [random(1, dtype=dtype, seed=seed) for seed in (4, 5, 6)]
+    maps = [empty(samples, 1, height, width, dtype=dtype) for _ in range(3)]
+    kernels("to_one_channel", x, *weights, *biases, *maps)
+    slow = x.astype(np.float64)
+    for found, weight, bias in zip(maps, weights, biases, strict=True):
+        assert_close(found, (slow * weight.astype(np.float64)).sum(1, keepdims=True) + bias)
+
+    gradients = [random(*maps[0].shape, dtype=dtype, seed=seed) for seed in (7, 8, 9)]
+    grad_x, parts = empty(*x.shape, dtype=dtype), empty(min(16, samples), 3, channels + 1)
+    grad_weights = [empty(1, channels, 1, 1, dtype=dtype) for _ in range(3)]
+    grad_biases = [empty(1, dtype=dtype) for _ in range(3)]
+    kernels("to_one_channel_gradient", *gradients, x, *weights, grad_x, parts, *grad_weights, *grad_biases)
+    assert_close(grad_x, sum(g.astype(np.float64) * w for g, w in zip(gradients, weights, strict=True)))
+    for gradient, grad_weight, grad_bias in zip(gradients, grad_weights, grad_biases, strict=True):
+        of_y = gradient.astype(np.float64)
+        assert_close(grad_weight, (of_y * slow).sum((0, 2, 3))[None, :, None, None])
+        assert_close(grad_bias, of_y.sum()[None])
