@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.utils import _reuse_data_ptr  # made for such buffers in libraries that train large models
 
-_ALIGNED = 128  # elements, 512 bytes of float32: the alignment of separate parameters
+ALIGNED = 128  # elements, 512 bytes of float32: the alignment of separate parameters
 
 
 class Contiguous:
@@ -20,10 +20,10 @@ class Contiguous:
     """
 
     def __init__(self, name: str, parameters: Sequence[Parameter]):
-        gaps = [-p.size % _ALIGNED for p in parameters]
+        gaps = [-p.size % ALIGNED for p in parameters]
         self.parameters = tuple(parameters)
         self._gaps = tuple((i, gap) for i, gap in enumerate(gaps, 1) if gap)  # i: of the next parameter
-        memory = self.joined(tuple(parameters))  # on the device
+        memory = self.joined(tuple(parameters), parameters[0].dtype)  # on the device
         self.buffer = Parameter(memory, name=name, requires_grad=False)
         self.buffer.set_data(memory)
         start = 0
@@ -31,15 +31,20 @@ class Contiguous:
             _reuse_data_ptr(parameter, self.buffer, start)
             start += parameter.size + gap
 
-    def joined(self, tensors: tuple[Tensor, ...]) -> Tensor:
-        """Join tensors of the parameters' shapes, of one type, into one of the buffer's shape."""
-        rows = _each(_row, tensors)  # not a loop: MindSpore's compiler would nest a level deeper at each iteration
-        pieces = ()
-        start = 0
-        for end, gap in self._gaps:
-            pieces += (*rows[start:end], _zeros(gap, tensors[0].dtype))
-            start = end
-        return ops.concat(pieces + rows[start:])
+    def joined(self, tensors: tuple[Tensor, ...], dtype: ms.Type) -> Tensor:
+        """Join tensors of the parameters' shapes, of one type, into one of the buffer's shape and of type `dtype`."""
+        return join(tensors, self._gaps, dtype)
+
+
+def join(tensors: tuple[Tensor, ...], gaps: tuple[tuple[int, int], ...], dtype: ms.Type) -> Tensor:
+    """Join all elements of tensors; gaps: (i, elements) of zeros before the i-th tensor."""
+    rows = _each(_row, tensors)  # not a loop: MindSpore's compiler would nest a level deeper at each iteration
+    pieces = ()
+    start = 0
+    for end, gap in gaps:
+        pieces += (*rows[start:end], _zeros(gap, tensors[0].dtype))
+        start = end
+    return ops.concat(pieces + rows[start:]).astype(dtype)
 
 
 @ops.constexpr
@@ -97,5 +102,5 @@ class ContiguousWeights(Layout):
         joined = ()
         for i in range(len(self.buffers)):
             start, end = self._ranges[i]
-            joined += (self.buffers[i].joined(gradients[start:end]).astype(ms.float32),)
+            joined += (self.buffers[i].joined(gradients[start:end], ms.float32),)
         return joined

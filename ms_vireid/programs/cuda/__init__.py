@@ -15,6 +15,7 @@ class Cuda(Graph):
 
     def __init__(self, amp: str | bool = False):
         super().__init__(amp)
-        from ms_vireid.programs.cuda import feature_maps, non_local, transformer  # compiles them
+        from ms_vireid.programs.cuda import feature_maps, joining, non_local, transformer  # compiles them
 
-        self.table = self.table | transformer.TABLE | feature_maps.TABLE | non_local.TABLE
+        for module in (transformer, feature_maps, non_local, joining):
+            self.table = self.table | module.TABLE

@@ -81,6 +81,22 @@ typedef struct {
 } ToOneChannel;
 
 enum {
+  PIECES = 140,       /* of a launch of Join, whose arguments may take 4 KB */
+  CHUNK = 16384,      /* bytes that a block of Join copies */
+  ALIGNED = 128       /* elements to which join_aligned aligns its pieces */
+};
+
+typedef struct {
+  void *whole;               /* [rows, columns] */
+  void *pieces[PIECES];      /* [rows, widths[i]] each */
+  long long firsts[PIECES];  /* columns of the whole */
+  long long widths[PIECES];
+  int ends[PIECES];          /* blocks of the pieces up to each of them */
+  long long rows, columns;
+  int count, unit;           /* zeros fill a piece's width up to a multiple of this; 1 if there are several rows */
+} Join;
+
+enum {
   LANES = 32, /* columns, or packs of them, a block */
   ROWS = 8,   /* rows a block */
   PARTS = 132, /* partial sums of a column, at most: the multiprocessors of an H100 */

@@ -143,7 +143,7 @@ def _is_place(i: int, count: int, axis: int, ndim: int) -> Tensor:
 
 DEAD = 30.0  # erfc(u) and u / exp(u^2) are 0 there in float16 and float32
 _dense, _gelu, _dead, _kept, _softmax = _Dense(), _Gelu(), _Dead(), _Kept(), _Softmax()
-_half_depthwise, _joined, _halves = _HalfDepthwise(), _Joined(), _Halves()
+_half_depthwise, _joined, halves = _HalfDepthwise(), _Joined(), _Halves()
 _concat = ops.concat
 _matmul, _matmul_transposed, _transposed_matmul = ops.MatMul(), ops.MatMul(False, True), ops.MatMul(True)
 _add_bias, _add_to_channels = ops.BiasAdd(), ops.BiasAdd("NCHW")  # cuDNN's, which are fast
@@ -221,7 +221,7 @@ def _scaled(scale: Tensor, layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def intra_modality_learner(self: IntraModalityLearner, x: Tensor) -> Tensor:
-    first, second = _halves(x)
+    first, second = halves(x)
     x = ops.cat((self.first(first), self.second(second)), 1)
     x = self.spatial(self.expand(self.bn1(x)))
     return _scaled(self.scale, self.reduce, self.bn2(x))
