@@ -276,9 +276,10 @@ def test_depthwise_convolution(kernels, batch, channels, height, width, size, dt
     kernels("residual_depthwise", x, weight, out)
     assert_close(out, convolved(np.maximum(x, 0), weight) + x)
     flipped = weight[:, :, ::-1, ::-1]
-    kernels("depthwise_gradient", gradient, weight, out)
+    sums, grad_weight = empty(1, *weight.shape), empty(*weight.shape, dtype=dtype)
+    kernels("depthwise_gradient", gradient, weight, x, out, sums, grad_weight)
     assert_close(out, convolved(gradient, flipped))
-    kernels("residual_depthwise_gradient", gradient, weight, x, out)
+    kernels("residual_depthwise_gradient", gradient, weight, x, out, sums, grad_weight)
     assert_close(out, convolved(gradient, flipped) * (x > 0) + gradient)
 
 

@@ -53,6 +53,11 @@ typedef struct {
   int count, columns;
 } Sum;
 
+/* Feature maps that depth-wise convolutions take in tiles of at most TILE_ROWS x TILE_COLUMNS. */
+typedef struct {
+  int planes, channels, height, width, tile_rows; /* planes: N * channels */
+} Maps;
+
 typedef struct {
   void *out;                    /* [rows, columns]; x's gradient in the backward pass */
   float *mean, *scale;          /* [rows], of the forward pass; scale is 1 / standard deviation */
@@ -67,9 +72,48 @@ typedef struct {
   void *out;                /* [N, channels, height, width] */
   const void *x, *weight;   /* the same; [channels, 1, K, K] */
   const void *input;        /* x of the forward pass, for the gradient of a residual convolution */
-  int planes, channels, height, width, tile_rows;
   int flipped, residual;
+  Maps maps;
 } Depthwise;
+
+typedef struct {
+  float *parts;             /* [parts, channels, K, K], partial sums of the filters' gradients */
+  const void *gradient, *x; /* [N, channels, height, width] twice */
+  int residual, tiles;      /* tiles: of a plane */
+  Maps maps;
+} DepthwiseFilter;
+
+/* Feature maps [samples, channels, H, W]: a warp takes a run of `run` packs of a plane, which has `runs` of them. */
+typedef struct {
+  int samples, channels, size, runs, run; /* size: H * W */
+} Channels;
+
+typedef struct {
+  void *out;                                /* [N, C, H, W] */
+  float *statistics, *parts;                /* [2, C], means and 1 / deviations; [C, parts, 2], partial sums */
+  float *running_mean, *running_variance;   /* [C] */
+  const void *x, *rest;                     /* [N, C, H, W] twice; rest or 0 */
+  const float *gamma, *beta, *numbers;      /* [C] twice; eps and the momentum of new statistics */
+  int relu;
+  Channels shape;
+} BatchNorm;
+
+typedef struct {
+  void *grad_x, *grad_rest;                 /* [N, C, H, W] twice */
+  float *grad_gamma, *grad_beta, *parts;    /* [C] twice; [C, parts, 2] */
+  const void *gradient, *x, *y;             /* [N, C, H, W] each; y, and with it grad_rest, or 0 */
+  const float *gamma, *beta, *statistics;
+  int relu;
+  Channels shape;
+} BatchNormGradient;
+
+typedef struct {
+  float *pooled;                            /* [planes] */
+  void *grad_x;                             /* [planes, size]; backward only */
+  const void *x;                            /* [planes, size] */
+  const float *gradient, *numbers;          /* [planes], backward only; power and eps */
+  int planes, size;
+} Gem;
 
 typedef struct {
   const void *x;                           /* [samples, channels, positions] */
@@ -103,6 +147,7 @@ enum {
   WIDEST = 1024,     /* columns of a row that a warp holds in registers, at most, */
   MOST_TOKENS = 512, /* and of softmax, of whose warps more must run at a time */
   MAPS = 3,   /* of a non-local block */
+  RUN = 4,    /* packs of a channel that a lane loads at a time */
   LAYER = 3,  /* numbers in `Masks.layer` */
   TILE_ROWS = 32, TILE_COLUMNS = 64, /* of a map in a block, at most */
   PLANES = 65535                     /* blocks along y, at most */

@@ -143,3 +143,7 @@ constexpr float LEAST = -3.402823466e38f;  // of finite numbers
   ENTRY(kernel##_float_1, float, 1, Arguments, kernel)      \
   ENTRY(kernel##_half_8, Half, 8, Arguments, kernel)        \
   ENTRY(kernel##_half_1, Half, 1, Arguments, kernel)
+#define ENTRIES_OF_MAPS(kernel, Arguments)                  \
+  ENTRIES(kernel, Arguments)                                \
+  ENTRY(kernel##_float_2, float, 2, Arguments, kernel)      \
+  ENTRY(kernel##_half_2, Half, 2, Arguments, kernel)

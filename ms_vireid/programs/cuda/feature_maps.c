@@ -1,13 +1,26 @@
 /* The operators of feature maps. */
 #include "launcher.h"
 
-static int convolve(const char *type, int64_t *shape, int size, Depthwise a, void *stream) {
-  char name[64];
-  a.channels = shape[1], a.planes = shape[0] * shape[1], a.height = shape[2], a.width = shape[3];
-  int tiles = blocks(a.height, TILE_ROWS);
-  a.tile_rows = blocks(a.height, tiles);
-  snprintf(name, sizeof name, "depthwise_%s_%d", is_half(type) ? "half" : "float", size);
-  return launch(name, tiles * blocks(a.width, TILE_COLUMNS), a.planes < PLANES ? a.planes : PLANES, ROWS, &a, stream);
+/* Elements a pack, of planes of `size` elements that begin one behind the other at all these addresses: 16 bytes, two
+   elements, or one. */
+static int map_width(const char *type, int size, const void **addresses, int number) {
+  int bytes = is_half(type) ? 2 : 4, width = 16 / bytes;
+  uintptr_t places = (uintptr_t)size * bytes;
+  for (int i = 0; i < number; i++) places |= (uintptr_t)addresses[i];
+  return !(places % 16) ? width : !(places % (2 * bytes)) ? 2 : 1;
+}
+
+static Maps maps(const int64_t *shape) {
+  Maps m = {shape[0] * shape[1], shape[1], shape[2], shape[3]};
+  m.tile_rows = blocks(m.height, blocks(m.height, TILE_ROWS));
+  return m;
+}
+static int tiles(Maps m) { return blocks(m.height, m.tile_rows) * blocks(m.width, TILE_COLUMNS); }
+
+static int convolve(const char *type, const int64_t *shape, int size, Depthwise a, void *stream) {
+  a.maps = maps(shape);
+  int planes = a.maps.planes < PLANES ? a.maps.planes : PLANES;
+  return launch_packed("depthwise", type, size, tiles(a.maps), planes, &a, stream);
 }
 
 /* x [N, C, H, W], weight [C, 1, K, K] -> [N, C, H, W] */
@@ -19,14 +32,87 @@ EXPORTED int residual_depthwise(ARGUMENTS) {
   return convolve(types[0], shapes[0], shapes[1][2], a, stream);
 }
 
-/* gradient [N, C, H, W], weight [C, 1, K, K] -> of x */
-EXPORTED int depthwise_gradient(ARGUMENTS) {
-  Depthwise a = {data[2], data[0], data[1], .flipped = 1};
-  return convolve(types[0], shapes[0], shapes[1][2], a, stream);
+/* gradient [N, C, H, W], weight [C, 1, K, K], x -> of x, partial sums [parts, C, K, K], of weight */
+static int convolve_back(int residual, void **data, int64_t **shapes, const char **types, void *stream) {
+  Depthwise a = {data[3], data[0], data[1], data[2], .flipped = 1, .residual = residual};
+  DepthwiseFilter f = {data[4], data[0], data[2], residual};
+  int size = shapes[1][2], parts = shapes[4][0];
+  f.maps = maps(shapes[0]), f.tiles = tiles(f.maps);
+  Sum sum = {data[5], 0, data[4], parts, f.maps.channels * size * size};
+  int status = convolve(types[0], shapes[0], size, a, stream);
+  if (!status) status = launch_packed("depthwise_filter", types[0], size, f.maps.channels, parts, &f, stream);
+  return status ? status : launch_packed("sum_parts", types[5], 1, blocks(sum.columns, LANES), 1, &sum, stream);
+}
+EXPORTED int depthwise_gradient(ARGUMENTS) { return convolve_back(0, data, shapes, types, stream); }
+EXPORTED int residual_depthwise_gradient(ARGUMENTS) { return convolve_back(1, data, shapes, types, stream); }
+
+static Channels channels(const int64_t *shape, int width) {
+  Channels c = {shape[0], shape[1], shape[2] * shape[3]};
+  int packs = c.size / width;
+  c.runs = blocks(packs, RUN * LANES), c.run = blocks(packs, c.runs);
+  return c;
 }
 
-/* gradient, weight, x -> of x */
-EXPORTED int residual_depthwise_gradient(ARGUMENTS) {
-  Depthwise a = {data[3], data[0], data[1], data[2], .flipped = 1, .residual = 1};
-  return convolve(types[0], shapes[0], shapes[1][2], a, stream);
+/* x [N, C, H, W], gamma, beta, running mean and variance [C], {eps, momentum}[, rest] -> y, statistics [2, C], partial
+   sums [C, parts, 2] */
+static int normalise(int relu, const void *rest, void **data, void **out, int64_t **shapes, int parts, const char *type,
+                     void *stream) {
+  BatchNorm a = {out[0], out[1], out[2], data[3], data[4], data[0], rest, data[1], data[2], data[5], relu};
+  const void *addresses[] = {data[0], out[0], rest};
+  int width = map_width(type, shapes[0][2] * shapes[0][3], addresses, 3);
+  a.shape = channels(shapes[0], width);
+  int status = launch_packed("batch_norm_moments", type, width, a.shape.channels, parts, &a, stream);
+  return status ? status : launch_packed("batch_norm", type, width, a.shape.channels, parts, &a, stream);
+}
+EXPORTED int batch_norm(ARGUMENTS) {
+  return normalise(0, 0, data, data + 6, shapes, shapes[8][1], types[0], stream);
+}
+EXPORTED int batch_norm_relu(ARGUMENTS) {
+  return normalise(1, 0, data, data + 6, shapes, shapes[8][1], types[0], stream);
+}
+EXPORTED int batch_norm_add(ARGUMENTS) {
+  return normalise(0, data[6], data, data + 7, shapes, shapes[9][1], types[0], stream);
+}
+EXPORTED int batch_norm_add_relu(ARGUMENTS) {
+  return normalise(1, data[6], data, data + 7, shapes, shapes[9][1], types[0], stream);
+}
+
+/* gradient, x [N, C, H, W], gamma, beta [C], statistics [2, C][, y] -> of x, partial sums [C, parts, 2], of gamma, of
+   beta[, of rest] */
+static int normalise_back(int relu, const void *y, void **data, void **out, int64_t **shapes, int parts,
+                          const char *type, void *stream) {
+  BatchNormGradient a = {out[0], y ? out[4] : 0, out[2], out[3], out[1], data[0], data[1], y, data[2], data[3], data[4]};
+  const void *addresses[] = {a.gradient, a.x, y, a.grad_x, a.grad_rest};
+  int width = map_width(type, shapes[0][2] * shapes[0][3], addresses, 5);
+  a.relu = relu, a.shape = channels(shapes[0], width);
+  int status = launch_packed("batch_norm_gradient_sums", type, width, a.shape.channels, parts, &a, stream);
+  return status ? status : launch_packed("batch_norm_gradient", type, width, a.shape.channels, parts, &a, stream);
+}
+EXPORTED int batch_norm_gradient(ARGUMENTS) {
+  return normalise_back(0, 0, data, data + 5, shapes, shapes[6][1], types[0], stream);
+}
+EXPORTED int batch_norm_relu_gradient(ARGUMENTS) {
+  return normalise_back(1, 0, data, data + 5, shapes, shapes[6][1], types[0], stream);
+}
+EXPORTED int batch_norm_add_relu_gradient(ARGUMENTS) {
+  return normalise_back(1, data[5], data, data + 6, shapes, shapes[7][1], types[0], stream);
+}
+
+static int pool(const char *kernel, Gem a, const char *type, const int64_t *shape, void *stream) {
+  const void *addresses[] = {a.x, a.grad_x};
+  a.planes = shape[0] * shape[1], a.size = shape[2] * shape[3];
+  int width = map_width(type, a.size, addresses, 2);
+  return launch_packed(kernel, type, width, blocks(a.planes, ROWS), 1, &a, stream);
+}
+
+/* x [N, C, H, W], {power, eps} -> float32 [N, C] */
+EXPORTED int gem(ARGUMENTS) {
+  Gem a = {data[2], 0, data[0], 0, data[1]};
+  return pool("gem", a, types[0], shapes[0], stream);
+}
+
+/* gradient, pooled float32 [N, C], x [N, C, H, W], {power, eps} -> of x */
+EXPORTED int gem_gradient(ARGUMENTS) {
+  Gem a = {data[1], data[4], data[2], data[0], data[3]};
+  return pool("gem_gradient", a, types[2], shapes[2], stream);
 }

@@ -1,10 +1,25 @@
 """Layers of feature maps by the CUDA kernels."""
 
+from functools import cache
+
+import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
-from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
+from mindspore.ops import signature
 
 from ms_vireid.models.auxiliary_generator import ResidualDepthwise
-from ms_vireid.programs.cuda.operators import operator, same
+from ms_vireid.models.layers import GeM
+from ms_vireid.models.resnet import Bottleneck, ResNet
+from ms_vireid.programs.cuda.operators import PARTS, operator, same
+
+_BLOCKS = 2048  # that fill a GPU
+_PLACES = 2048  # at least, of a channel, for a block
+
+
+def _channel_parts(x: tuple) -> int:
+    """Blocks among which a channel of feature maps [N, C, H, W] is divided."""
+    batch, channels, height, width = x
+    return max(1, min(PARTS, -(-_BLOCKS // channels), batch * height * width // _PLACES))
 
 
 class Depthwise(nn.Cell):
@@ -13,26 +28,126 @@ class Depthwise(nn.Cell):
 
     def __init__(self, residual: bool = False):
         super().__init__()
-        self.residual = residual
         name = "residual_depthwise" if residual else "depthwise"
         self.forward = operator(name, same, same)
-        self.backward = operator(f"{name}_gradient", same, same)
+        self.backward = operator(
+            f"{name}_gradient", self._shapes, lambda gradient, *_: (gradient, ms.float32, gradient)
+        )
+
+    @staticmethod
+    def _shapes(gradient: tuple, weight: tuple, *_) -> tuple:
+        return gradient, (_channel_parts(gradient), *weight), weight
 
     def construct(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.forward(x, weight)
 
     def bprop(self, x, weight, _out, gradient):
-        if self.residual:
-            grad_x, convolved = self.backward(gradient, weight, x), ops.relu(x)
+        grad_x, _, grad_weight = self.backward(gradient, weight, x)
+        return grad_x, grad_weight
+
+
+class BatchNorm(nn.Cell):
+    """BatchNorm in training of x [N, C, H, W], or its ReLU, and the statistics [2, C]; updates the running averages.
+
+    numbers: float32 [2], eps and the momentum of new statistics.
+    """
+
+    def __init__(self, relu: bool = False):
+        super().__init__()
+        name = "batch_norm_relu" if relu else "batch_norm"
+        self.forward = _normalisation(name)
+        self.backward = operator(f"{name}_gradient", _gradient_shapes, _gradient_types)
+
+    def construct(
+        self, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, numbers: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        out, statistics, _ = self.forward(x, gamma, beta, mean, variance, numbers)
+        return out, statistics
+
+    def bprop(self, x, gamma, beta, mean, variance, numbers, out, gradients):
+        grad_x, _, grad_gamma, grad_beta = self.backward(gradients[0], x, gamma, beta, out[1])
+        return grad_x, grad_gamma, grad_beta, ops.zeros_like(mean), ops.zeros_like(variance), ops.zeros_like(numbers)
+
+
+class BatchNormAdd(nn.Cell):
+    """As `BatchNorm`, plus `rest`, or ReLU of that."""
+
+    def __init__(self, relu: bool = False):
+        super().__init__()
+        self.relu = relu
+        self.forward = _normalisation("batch_norm_add_relu" if relu else "batch_norm_add", rest=True)
+        self.backward = (
+            operator("batch_norm_add_relu_gradient", _with_rest(_gradient_shapes), _with_rest(_gradient_types))
+            if relu
+            else operator("batch_norm_gradient", _gradient_shapes, _gradient_types)
+        )
+
+    def construct(
+        self, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, numbers: Tensor, rest: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        out, statistics, _ = self.forward(x, gamma, beta, mean, variance, numbers, rest)
+        return out, statistics
+
+    def bprop(self, x, gamma, beta, mean, variance, numbers, rest, out, gradients):
+        grad_rest = gradients[0]
+        if self.relu:
+            grad_x, _, grad_gamma, grad_beta, grad_rest = self.backward(grad_rest, x, gamma, beta, out[1], out[0])
         else:
-            grad_x, convolved = self.backward(gradient, weight), x
-        channels, _, size, _ = weight.shape
-        border = (size // 2,) * 4
-        grad_weight = Conv2DBackpropFilter(channels, (size, size), "pad", border, border, group=channels)
-        return grad_x, grad_weight(gradient, convolved, weight.shape)
+            grad_x, _, grad_gamma, grad_beta = self.backward(grad_rest, x, gamma, beta, out[1])
+        zeros = ops.zeros_like(mean), ops.zeros_like(variance), ops.zeros_like(numbers)
+        return grad_x, grad_gamma, grad_beta, *zeros, grad_rest
+
+
+def _normalisation(name: str, rest: bool = False) -> ops.Custom:
+    """An operator that writes its inputs 3 and 4, the running averages; MindSpore keeps the order of such operators."""
+    made = operator(
+        name, lambda x, *_: (x, (2, x[1]), (x[1], _channel_parts(x), 2)), lambda x, *_: (x, ms.float32, ms.float32)
+    )
+    names = ("x", "gamma", "beta", "mean", "variance", "numbers", *(("rest",) if rest else ()))
+    written, read = signature.sig_rw.RW_WRITE, signature.sig_rw.RW_READ
+    made.set_signatures([signature.make_sig(n, written if n in ("mean", "variance") else read) for n in names])
+    made.add_prim_attr("side_effect_mem", True)
+    return made
+
+
+def _gradient_shapes(x: tuple, *_) -> tuple:
+    channels = (x[1],)
+    return x, (x[1], _channel_parts(x), 2), channels, channels
+
+
+def _gradient_types(x: ms.Type, *_) -> tuple:
+    return x, ms.float32, ms.float32, ms.float32
+
+
+def _with_rest(outputs):
+    return lambda x, *others: (*outputs(x, *others), x)
+
+
+class Pooling(nn.Cell):
+    """(mean(x^power) + eps)^(1 / power) over all places of x [N, C, H, W]: float32 [N, C]. numbers: power and eps."""
+
+    def __init__(self):
+        super().__init__()
+        self.forward = operator("gem", lambda x, _: x[:2], lambda *_: ms.float32)
+        self.backward = operator("gem_gradient", lambda _1, _2, x, _3: x, lambda _1, _2, x, _3: x)
+
+    def construct(self, x: Tensor, numbers: Tensor) -> Tensor:
+        return self.forward(x, numbers)
+
+    def bprop(self, x, numbers, out, gradient):
+        return self.backward(gradient, out, x, numbers), ops.zeros_like(numbers)
+
+
+@ops.constexpr
+@cache
+def _numbers(first: float, second: float) -> Tensor:
+    return Tensor(np.array([first, second], np.float32))
 
 
 _depthwise, _residual_depthwise = Depthwise(), Depthwise(residual=True)
+_batch_norm, _batch_norm_relu = BatchNorm(), BatchNorm(relu=True)
+_batch_norm_add, _batch_norm_add_relu = BatchNormAdd(), BatchNormAdd(relu=True)
+_pooling = Pooling()
 _SIZES = (3, 5, 7)  # of depth-wise kernels
 
 
@@ -40,7 +155,9 @@ def _by_channel(self: nn.Conv2d) -> bool:
     """Whether the kernels compute this depth-wise convolution."""
     size, channels = self.kernel_size[0], self.in_channels
     plain = self.stride == (1, 1) and self.dilation == (1, 1) and not self.has_bias
-    return plain and self.group == self.out_channels == channels and self.kernel_size == (size, size) and size in _SIZES
+    halves = self.pad_mode == "pad" and self.padding in (size // 2, (size // 2,) * 4)
+    sizes = self.kernel_size == (size, size) and size in _SIZES
+    return plain and halves and sizes and self.group == self.out_channels == channels
 
 
 def convolution(self: nn.Conv2d, x: Tensor) -> Tensor:
@@ -51,4 +168,52 @@ def residual_depthwise(self: ResidualDepthwise, x: Tensor) -> Tensor:
     return _residual_depthwise(x, self.weight) if _by_channel(self) else ResidualDepthwise.construct(self, x)
 
 
-TABLE = {nn.Conv2d.construct: convolution, ResidualDepthwise.construct: residual_depthwise}
+def _parameters(self: nn.BatchNorm2d) -> tuple:
+    numbers = _numbers(self.eps, self.momentum)
+    return self.gamma, self.beta, self.moving_mean, self.moving_variance, numbers
+
+
+def batch_norm(self: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    if not self.training:
+        return nn.BatchNorm2d.construct(self, x)
+    return _batch_norm(x, *_parameters(self))[0]
+
+
+def _relu(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """ReLU(norm(x))."""
+    if not norm.training:
+        return ops.relu(norm(x))
+    return _batch_norm_relu(x, *_parameters(norm))[0]
+
+
+def bottleneck(self: Bottleneck, x: Tensor) -> Tensor:
+    if not self.training:
+        return Bottleneck.construct(self, x)
+    shortcut = x if self.downsample is None else self.downsample(x)
+    x = _relu(self.bn1, self.conv1(x))
+    x = self.conv3(_relu(self.bn2, self.conv2(x)))
+    return _batch_norm_add_relu(x, *_parameters(self.bn3), shortcut)[0]
+
+
+def resnet(self: ResNet, x: Tensor) -> Tensor:
+    if self.has_stem:
+        x = self.maxpool(_relu(self.bn1, self.conv1(x)))
+    for block in self.blocks:
+        x = block(x)
+    return x
+
+
+def gem(self: GeM, x: Tensor) -> Tensor:
+    if self.learned:
+        return GeM.construct(self, x)
+    return _pooling(x, _numbers(self.power, self.eps))
+
+
+TABLE = {
+    nn.Conv2d.construct: convolution,
+    ResidualDepthwise.construct: residual_depthwise,
+    "BatchNorm2d.construct": batch_norm,  # a name, as BatchNorm1d has the same method
+    Bottleneck.construct: bottleneck,
+    ResNet.construct: resnet,
+    GeM.construct: gem,
+}

@@ -8,7 +8,7 @@ from mindspore import ops
 
 from ms_vireid.programs.cuda import build
 
-_PARTS, _ROWS = build.constant("PARTS"), build.constant("ROWS")
+PARTS, _ROWS = build.constant("PARTS"), build.constant("ROWS")
 build.use_kernels(build.kernel_source())
 _LAUNCHER = build.launcher()
 
@@ -24,7 +24,7 @@ def same(x, *_):
 
 def with_sums(x):
     """Shapes of a gradient [..., C], the partial sums of its columns, and their sums."""
-    return x, (min(_PARTS, -(-math.prod(x[:-1]) // _ROWS)), x[-1]), (x[-1],)
+    return x, (min(PARTS, -(-math.prod(x[:-1]) // _ROWS)), x[-1]), (x[-1],)
 
 
 def with_sums_types(x, *_):

@@ -1,0 +1,184 @@
+// BatchNorm in training: y = [ReLU](gamma (x - mean) / deviation + beta [+ rest]), with each channel's mean and standard
+// deviation. A block takes a part of one channel, a warp a run of places in one sample, a lane RUN packs of it at a time.
+template <class T, int W>
+struct Run {
+  long long first;
+  int packs;  // of this lane
+  __device__ Run(const Channels &shape, int number) {
+    int start = number % shape.runs * shape.run;
+    long long plane = static_cast<long long>(number / shape.runs) * shape.channels + blockIdx.x;
+    first = plane * shape.size + (start + threadIdx.x) * W;
+    int left = min(shape.run, shape.size / W - start) - static_cast<int>(threadIdx.x);
+    packs = left > 0 ? (left + LANES - 1) / LANES : 0;
+  }
+  __device__ long long place(int k) const { return first + k * LANES * W; }
+  // All loads before the first use, so that they wait together.
+  __device__ void read(const void *data, Pack<T, W> *values) const {
+#pragma unroll
+    for (int k = 0; k < RUN; k++)
+      if (k < packs) values[k] = load<T, W>(data, place(k));
+  }
+};
+#define EACH_RUN(number, shape)                                                                     \
+  for (int number = blockIdx.y * ROWS + threadIdx.y; number < shape.samples * shape.runs; \
+       number += gridDim.y * ROWS)
+
+struct Two {
+  float first, second;
+};
+
+// Add up two numbers of each thread of the block, and keep them as this part's.
+__device__ inline void keep_part(float *parts, float first, float second) {
+  __shared__ Two shared[ROWS];
+  first = sum_warp(first), second = sum_warp(second);
+  if (!threadIdx.x) shared[threadIdx.y] = {first, second};
+  __syncthreads();
+  if (threadIdx.x || threadIdx.y) return;
+  Two total = {0, 0};
+  for (int y = 0; y < ROWS; y++) total.first += shared[y].first, total.second += shared[y].second;
+  reinterpret_cast<Two *>(parts)[blockIdx.x * gridDim.y + blockIdx.y] = total;
+}
+
+// The sums over the channel's parts, in every thread.
+__device__ inline Two sum_parts_of_channel(const float *parts) {
+  Two total = {0, 0};
+  for (unsigned i = threadIdx.x; i < gridDim.y; i += LANES) {
+    Two part = reinterpret_cast<const Two *>(parts)[blockIdx.x * gridDim.y + i];
+    total.first += part.first, total.second += part.second;
+  }
+  return {sum_warp(total.first), sum_warp(total.second)};
+}
+
+// A number near the channel's mean, which moments are taken about: the mean of one place in up to LANES samples.
+template <class T>
+__device__ float near_mean(const void *x, const Channels &shape) {
+  long long sample = threadIdx.x % shape.samples;
+  return sum_warp(at<T>(x, (sample * shape.channels + blockIdx.x) * shape.size + shape.size / 2)) / LANES;
+}
+
+template <class T, int W>
+__device__ void batch_norm_moments(const BatchNorm &a) {
+  float origin = near_mean<T>(a.x, a.shape), sum = 0, squares = 0;
+  EACH_RUN(number_of_run, a.shape) {
+    Run<T, W> run(a.shape, number_of_run);
+    Pack<T, W> x[RUN];
+    run.read(a.x, x);
+#pragma unroll
+    for (int k = 0; k < RUN; k++)
+      if (k < run.packs)
+#pragma unroll
+        for (int j = 0; j < W; j++) {
+          float distance = number(x[k].v[j]) - origin;
+          sum += distance, squares += distance * distance;
+        }
+  }
+  keep_part(a.parts, sum, squares);
+}
+ENTRIES_OF_MAPS(batch_norm_moments, BatchNorm)
+
+// The same bits forward and backward.
+__device__ inline float normalise(float x, float mean, float scale, float beta) { return fmaf(x - mean, scale, beta); }
+
+// Normalise by the moments; update the running averages, that of variances by the unbiased one.
+template <class T, int W>
+__device__ void batch_norm(const BatchNorm &a) {
+  int channel = blockIdx.x, count = a.shape.samples * a.shape.size;
+  Two moments = sum_parts_of_channel(a.parts);
+  float distance = moments.first / count, mean = near_mean<T>(a.x, a.shape) + distance;
+  float variance = moments.second / count - distance * distance;
+  variance = variance < 0 ? 0 : variance;
+  float inverse = 1 / sqrtf(variance + a.numbers[0]);
+  if (!blockIdx.y && !threadIdx.x && !threadIdx.y) {
+    float momentum = a.numbers[1], unbiased = variance * (count > 1 ? count / (count - 1.0f) : 1);
+    a.statistics[channel] = mean, a.statistics[a.shape.channels + channel] = inverse;
+    a.running_mean[channel] = (1 - momentum) * a.running_mean[channel] + momentum * mean;
+    a.running_variance[channel] = (1 - momentum) * a.running_variance[channel] + momentum * unbiased;
+  }
+  float scale = a.gamma[channel] * inverse, beta = a.beta[channel];
+  EACH_RUN(number_of_run, a.shape) {
+    Run<T, W> run(a.shape, number_of_run);
+    Pack<T, W> x[RUN], rest[RUN];
+    run.read(a.x, x);
+    if (a.rest) run.read(a.rest, rest);
+#pragma unroll
+    for (int k = 0; k < RUN; k++)
+      if (k < run.packs) {
+#pragma unroll
+        for (int j = 0; j < W; j++) {
+          float y = normalise(number(x[k].v[j]), mean, scale, beta);
+          if (a.rest) y += number(rest[k].v[j]);
+          x[k].v[j] = rounded<T>(a.relu && y < 0 ? 0 : y);
+        }
+        store(a.out, run.place(k), x[k]);
+      }
+  }
+}
+ENTRIES_OF_MAPS(batch_norm, BatchNorm)
+
+// A channel's numbers in the backward pass.
+struct Normalised {
+  float mean, inverse, scale, beta;
+  __device__ Normalised(const BatchNormGradient &a) {
+    mean = a.statistics[blockIdx.x], inverse = a.statistics[a.shape.channels + blockIdx.x];
+    scale = a.gamma[blockIdx.x] * inverse, beta = a.beta[blockIdx.x];
+  }
+  // Whether ReLU passes the gradient on; y is computed again.
+  template <class T>
+  __device__ bool passes(T x) const {
+    return !(number(rounded<T>(normalise(number(x), mean, scale, beta))) <= 0);
+  }
+};
+
+// Sums of the gradient behind ReLU, which is also the gradient of rest, and of its products with the normalised x.
+template <class T, int W>
+__device__ void batch_norm_gradient_sums(const BatchNormGradient &a) {
+  Normalised channel(a);
+  float sum = 0, products = 0;
+  EACH_RUN(number_of_run, a.shape) {
+    Run<T, W> run(a.shape, number_of_run);
+    Pack<T, W> gradient[RUN], x[RUN], y[RUN];
+    run.read(a.gradient, gradient), run.read(a.x, x);
+    if (a.y) run.read(a.y, y);
+#pragma unroll
+    for (int k = 0; k < RUN; k++)
+      if (k < run.packs) {
+#pragma unroll
+        for (int j = 0; j < W; j++) {
+          if (a.y ? number(y[k].v[j]) <= 0 : a.relu && !channel.passes(x[k].v[j])) gradient[k].v[j] = rounded<T>(0);
+          float g = number(gradient[k].v[j]);
+          sum += g, products += g * ((number(x[k].v[j]) - channel.mean) * channel.inverse);
+        }
+        if (a.y) store(a.grad_rest, run.place(k), gradient[k]);
+      }
+  }
+  keep_part(a.parts, sum, products);
+}
+ENTRIES_OF_MAPS(batch_norm_gradient_sums, BatchNormGradient)
+
+// gamma / deviation (g - mean of g - normalised x times mean of g normalised x), g the gradient behind ReLU.
+template <class T, int W>
+__device__ void batch_norm_gradient(const BatchNormGradient &a) {
+  Normalised channel(a);
+  Two sums = sum_parts_of_channel(a.parts);
+  if (!blockIdx.y && !threadIdx.x && !threadIdx.y)
+    a.grad_beta[blockIdx.x] = sums.first, a.grad_gamma[blockIdx.x] = sums.second;
+  float count = a.shape.samples * a.shape.size, mean = sums.first / count;
+  float slope = sums.second / count * channel.inverse;
+  EACH_RUN(number_of_run, a.shape) {
+    Run<T, W> run(a.shape, number_of_run);
+    Pack<T, W> gradient[RUN], x[RUN];
+    run.read(a.y ? a.grad_rest : a.gradient, gradient), run.read(a.x, x);
+#pragma unroll
+    for (int k = 0; k < RUN; k++)
+      if (k < run.packs) {
+#pragma unroll
+        for (int j = 0; j < W; j++) {
+          float g = number(gradient[k].v[j]);
+          if (a.relu && !a.y && !channel.passes(x[k].v[j])) g = 0;
+          x[k].v[j] = rounded<T>(channel.scale * (g - mean - (number(x[k].v[j]) - channel.mean) * slope));
+        }
+        store(a.grad_x, run.place(k), x[k]);
+      }
+  }
+}
+ENTRIES_OF_MAPS(batch_norm_gradient, BatchNormGradient)

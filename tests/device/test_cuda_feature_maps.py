@@ -1,0 +1,215 @@
+"""The CUDA kernels of feature maps, launched as by MindSpore, against slow float64."""
+
+import numpy as np
+import pytest
+
+from tests.device.test_cuda_kernels import LIMIT, Kernels, aligned, assert_close, each_type, empty, random
+
+EPS, MOMENTUM = 1e-5, 0.1
+# [N, C, H, W] and blocks a channel: one place, tails, pairs of half, whole packs, several runs a plane, several blocks.
+MAPS = [
+    ((1, 1, 1, 1), 1),
+    ((2, 3, 1, 1), 1),
+    ((1, 2, 7, 5), 1),
+    ((3, 5, 9, 2), 2),
+    ((5, 2, 6, 6), 3),
+    ((17, 3, 4, 2), 2),
+    ((2, 2, 23, 48), 4),
+    ((1, 1, 211, 3), 7),
+]
+each_map = pytest.mark.parametrize(("shape", "parts"), MAPS, ids=lambda case: str(case))
+
+
+@pytest.fixture(scope="module")
+def kernels(stand_in, tmp_path_factory):
+    return Kernels(stand_in, tmp_path_factory.mktemp("kernels"))
+
+
+class Norm:
+    """BatchNorm's parameters and outputs, and what float64 makes of them."""
+
+    def __init__(self, shape, parts, dtype, offset=0.0):
+        self.x = aligned((random(*shape) * 2 + offset).astype(dtype))
+        self.rest, self.gradient = (random(*shape, dtype=dtype, seed=seed) for seed in (1, 2))
+        channels = shape[1]
+        self.gamma, self.beta, self.mean = (random(channels, seed=seed) for seed in (3, 4, 5))
+        self.variance = aligned(random(channels, seed=6) ** 2)
+        self.numbers = aligned(np.array([EPS, MOMENTUM], np.float32))
+        self.out, self.grad_x, self.grad_rest = (empty(*shape, dtype=dtype) for _ in range(3))
+        self.statistics, self.parts = empty(2, channels), empty(channels, parts, 2)
+        self.grad_gamma, self.grad_beta = empty(channels), empty(channels)
+
+        x = self.x.astype(np.float64)
+        self.moments = x.mean((0, 2, 3)), x.var((0, 2, 3))
+        self.inverse = 1 / np.sqrt(self.moments[1] + EPS)
+        self.normalised = (x - _over(self.moments[0])) * _over(self.inverse)
+        self.affine = self.normalised * _over(self.gamma) + _over(self.beta)
+        self.count = x.size // channels
+
+    def parameters(self):
+        return self.x, self.gamma, self.beta, self.mean, self.variance, self.numbers
+
+    def saved(self):
+        return self.gamma, self.beta, self.statistics
+
+    def gradients(self, passed):
+        """Of x, gamma and beta, of the gradient behind ReLU."""
+        sums, products = passed.sum((0, 2, 3)), (passed * self.normalised).sum((0, 2, 3))
+        centred = passed - _over(sums) / self.count - self.normalised * _over(products) / self.count
+        return centred * _over(self.gamma * self.inverse), products, sums
+
+
+def _over(channels):
+    """[C] beside [N, C, H, W]."""
+    return np.asarray(channels, np.float64)[:, None, None]
+
+
+@each_type
+@each_map
+@pytest.mark.parametrize("relu", [False, True], ids=["", "ReLU"])
+def test_batch_norm(kernels, shape, parts, relu, dtype):
+    norm, name = Norm(shape, parts, dtype), "batch_norm_relu" if relu else "batch_norm"
+    before = norm.mean.astype(np.float64), norm.variance.astype(np.float64)
+    kernels(name, *norm.parameters(), norm.out, norm.statistics, norm.parts)
+    assert_close(norm.out, np.maximum(norm.affine, 0) if relu else norm.affine)
+    np.testing.assert_allclose(norm.statistics[0], norm.moments[0], rtol=0, atol=3e-6)
+    np.testing.assert_allclose(norm.statistics[1], norm.inverse, rtol=3e-6)
+    unbiased = norm.moments[1] * (norm.count / max(norm.count - 1, 1))
+    for found, old, new in ((norm.mean, before[0], norm.moments[0]), (norm.variance, before[1], unbiased)):
+        np.testing.assert_allclose(found, 0.9 * old + 0.1 * new, rtol=1e-6, atol=1e-6)
+
+    kernels(f"{name}_gradient", norm.gradient, norm.x, *norm.saved(), norm.grad_x, norm.parts, *_sums(norm))
+    passed = norm.gradient.astype(np.float64)
+    _assert_gradients(norm, passed * (norm.out > 0) if relu else passed)
+
+
+@each_type
+@each_map
+def test_batch_norm_plus_another_map(kernels, shape, parts, dtype):
+    norm = Norm(shape, parts, dtype)
+    kernels("batch_norm_add", *norm.parameters(), norm.rest, norm.out, norm.statistics, norm.parts)
+    added = norm.affine + norm.rest.astype(np.float64)
+    assert_close(norm.out, added)
+    kernels("batch_norm_add_relu", *norm.parameters(), norm.rest, norm.out, norm.statistics, norm.parts)
+    assert_close(norm.out, np.maximum(added, 0))
+
+    outputs = norm.grad_x, norm.parts, *_sums(norm), norm.grad_rest
+    kernels("batch_norm_add_relu_gradient", norm.gradient, norm.x, *norm.saved(), norm.out, *outputs)
+    passed = norm.gradient * (norm.out > 0)
+    np.testing.assert_array_equal(norm.grad_rest, passed)
+    _assert_gradients(norm, passed.astype(np.float64))
+
+
+def _sums(norm):
+    return norm.grad_gamma, norm.grad_beta
+
+
+def _assert_gradients(norm, passed):
+    grad_x, grad_gamma, grad_beta = norm.gradients(passed)
+    scale = max(np.abs(norm.gamma * norm.inverse).max() * np.abs(passed).max(), 1e-30)  # grad_x of one place is 0
+    assert np.abs(norm.grad_x - grad_x).max() <= 2 * LIMIT[norm.grad_x.dtype.name] * scale
+    size = np.abs(passed).sum((0, 2, 3)).max()
+    np.testing.assert_allclose(norm.grad_gamma, grad_gamma, rtol=0, atol=1e-5 * size)
+    np.testing.assert_allclose(norm.grad_beta, grad_beta, rtol=0, atol=1e-6 * size)
+
+
+def test_moments_far_from_zero(kernels):
+    """Squares of x itself would leave nothing of a variance of 4 beside a mean of 3000."""
+    norm = Norm((6, 2, 9, 4), 2, "float32", offset=3000.0)
+    kernels("batch_norm", *norm.parameters(), norm.out, norm.statistics, norm.parts)
+    np.testing.assert_allclose(norm.statistics[1], norm.inverse, rtol=1e-5)
+    np.testing.assert_allclose(norm.out, norm.affine, atol=1e-3)
+
+
+def test_what_is_no_number_stays_in_its_channel(kernels):
+    norm = Norm((2, 3, 5, 4), 1, "float32")
+    norm.x[1, 1, 2, 3] = np.nan
+    norm.x[0, 2, 4, 1] = np.inf
+    kernels("batch_norm_add_relu", *norm.parameters(), norm.rest, norm.out, norm.statistics, norm.parts)
+    outputs = norm.grad_x, norm.parts, *_sums(norm), norm.grad_rest
+    kernels("batch_norm_add_relu_gradient", norm.gradient, norm.x, *norm.saved(), norm.out, *outputs)
+    for values in (norm.out, norm.grad_x):
+        assert np.isfinite(values[:, 0]).all()
+        assert np.isnan(values[:, 1:]).all()
+    assert np.isnan(norm.mean[1])
+    np.testing.assert_array_equal(norm.grad_rest[:, 1], norm.gradient[:, 1])  # as PyTorch's ReLU
+
+
+def test_maps_between_packs(kernels):
+    shape = 2, 3, 4, 4
+    norm = Norm(shape, 1, "float16")
+    x, out = (np.empty(norm.x.size + 64, np.float16)[1 : norm.x.size + 1].reshape(shape) for _ in range(2))
+    x[...] = norm.x
+    kernels("batch_norm", x, *norm.parameters()[1:], out, norm.statistics, norm.parts)
+    assert_close(out, norm.affine)
+
+
+@each_type
+@pytest.mark.parametrize(("batch", "channels", "height", "width"), [(1, 1, 1, 1), (5, 3, 5, 4), (2, 2, 40, 70)])
+@pytest.mark.parametrize("size", [3, 5, 7])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_gradient_of_depthwise_filters(kernels, batch, channels, height, width, size, parts, dtype):
+    x, gradient = (random(batch, channels, height, width, dtype=dtype, seed=seed) for seed in (0, 1))
+    weight = random(channels, 1, size, size, dtype=dtype)
+    grad_x, grad_weight, sums = (
+        empty(*x.shape, dtype=dtype),
+        empty(*weight.shape, dtype=dtype),
+        empty(parts, *weight.shape),
+    )
+    border = (size // 2, size // 2)
+
+    def expected(of):
+        padded = np.pad(of.astype(np.float64), ((0, 0), (0, 0), border, border))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (2, 3))
+        return np.einsum("nchwij,nchw->cij", windows, gradient.astype(np.float64))[:, None]
+
+    kernels("depthwise_gradient", gradient, weight, x, grad_x, sums, grad_weight)
+    assert_close(grad_weight, expected(x))
+    kernels("residual_depthwise_gradient", gradient, weight, x, grad_x, sums, grad_weight)
+    assert_close(grad_weight, expected(np.maximum(x, 0)))
+
+
+@each_type
+@each_map
+@pytest.mark.parametrize("power", [1.0, 2.5, 3.0])
+def test_gem(kernels, shape, parts, power, dtype):
+    del parts
+    x = aligned(np.abs(random(*shape, dtype=dtype)) + np.array(0.01, dtype))
+    numbers, pooled, grad_x = (
+        aligned(np.array([power, 1e-12], np.float32)),
+        empty(*shape[:2]),
+        empty(*shape, dtype=dtype),
+    )
+    kernels("gem", x, numbers, pooled)
+    exact = x.astype(np.float64)
+    expected = (exact**power).mean((2, 3)) ** (1 / power)
+    assert_close(pooled, expected)
+    gradient = random(*shape[:2], seed=1)
+    kernels("gem_gradient", gradient, pooled, x, numbers, grad_x)
+    factors = (gradient * expected ** (1 - power))[:, :, None, None] / (shape[2] * shape[3])
+    assert_close(grad_x, factors * exact ** (power - 1))
+
+
+def test_gem_of_what_is_no_number(kernels):
+    x = aligned(np.abs(random(2, 2, 3, 3)))
+    x[0, 1, 2, 2], x[1, 0, 0, 1] = np.nan, np.inf
+    pooled = empty(2, 2)
+    kernels("gem", x, aligned(np.array([3, 1e-12], np.float32)), pooled)
+    assert np.isnan(pooled[0, 1])
+    assert pooled[1, 0] == np.inf
+    assert np.isfinite(pooled[[0, 1], [0, 1]]).all()
+
+
+def test_the_same_bits_whatever_the_order_of_threads(kernels, monkeypatch):
+    results = []
+    for order in ("forward", "backward"):
+        monkeypatch.setenv("STAND_IN_ORDER", order)
+        norm, weight = Norm((9, 3, 12, 12), 3, "float32"), random(3, 1, 5, 5)
+        kernels("batch_norm_add_relu", *norm.parameters(), norm.rest, norm.out, norm.statistics, norm.parts)
+        outputs = norm.grad_x, norm.parts, *_sums(norm), norm.grad_rest
+        kernels("batch_norm_add_relu_gradient", norm.gradient, norm.x, *norm.saved(), norm.out, *outputs)
+        filters = empty(*norm.x.shape), empty(4, *weight.shape), empty(*weight.shape)
+        kernels("depthwise_gradient", norm.gradient, weight, norm.x, *filters)
+        results.append((norm.out, norm.mean, norm.variance, norm.statistics, *outputs, *filters))
+    for first, second in zip(*results, strict=True):
+        np.testing.assert_array_equal(first, second)
