@@ -48,7 +48,7 @@ class HalfWeights:
     def refresh(self) -> None:
         """Copy the current weights; within a graph, after their update."""
         for weight, copy in self._pairs:
-            ops.assign(copy, weight.astype(self.dtype))
+            write(copy, weight)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -60,3 +60,8 @@ class HalfWeights:
         finally:
             for cell, attribute, weight in self._places:
                 cell._params[attribute] = weight
+
+
+def write(copy: Parameter, weight: Parameter) -> None:
+    """Round a weight into its copy."""
+    ops.assign(copy, weight.astype(copy.dtype))

@@ -124,6 +124,23 @@ typedef struct {
   int samples, channels, positions, count;
 } ToOneChannel;
 
+typedef struct {
+  float *weight, *state, *second_state; /* [count] each */
+  const float *gradient;
+  const float *scalars;                 /* [groups, columns] */
+  const int *group;                     /* the weights' */
+  const float *limits;                  /* the least and the largest weight, or 0 */
+  long long count;
+  int columns, nesterov;
+} Update;
+
+typedef struct {
+  void *out;
+  const void *x;
+  const float *scale;
+  long long count;
+} Scaled;
+
 enum {
   PIECES = 140,       /* of a launch of Join, whose arguments may take 4 KB */
   CHUNK = 16384,      /* bytes that a block of Join copies */
