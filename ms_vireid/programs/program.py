@@ -18,6 +18,7 @@ from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.command.names import PROGRAMS
 from ms_vireid.command.printing import say
 from ms_vireid.devices import runtime
+from ms_vireid.devices.staging import Staging
 from ms_vireid.programs.contiguous import ContiguousWeights, Layout
 from ms_vireid.programs.half import HalfWeights
 from ms_vireid.programs.replacing import Table, functions_in_place, replace_methods
@@ -113,17 +114,14 @@ class Program:
         def features(images: Tensor) -> Tensor:
             return model(images, modality)
 
-        compute, compiled = self.computed(features), False
+        compute, staging, compiled = self.computed(features), Staging(), False
 
         def queue(pictures: np.ndarray) -> Queued:
             nonlocal compiled
-            padded = np.ascontiguousarray(pictures, np.float32)
-            if len(pictures) < batch_size:  # the graph takes full batches only
-                padded = np.zeros((batch_size, *pictures.shape[1:]), np.float32)
-                padded[: len(pictures)] = pictures
             first, compiled = not compiled, True
             with announced(f"the features of {kind} pictures") if first else nullcontext():
-                return Queued(compute(runtime.to_device(padded)), len(pictures), padded)
+                full_batch = staging.send(pictures, batch_size)  # the graph takes no other
+                return Queued(compute(full_batch), len(pictures))
 
         return queue
 
@@ -142,7 +140,8 @@ class Step:
         self._half = half
         self._announce = announce
         self._compiled = False
-        self._sent = ()  # inputs of the last step, kept while they may still be copied to the device
+        self._staging = Staging()
+        self._sent = ()  # other inputs of the last step, kept while they may still be copied to the device
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, key: int, progress: float, scalars: np.ndarray
@@ -152,9 +151,9 @@ class Step:
 
         Returns the terms of `update`: float32 [terms], on the device. Reading them waits for the step.
         """
-        arrays = images, _packed(labels, key, progress, scalars)
-        inputs = tuple(map(runtime.to_device, arrays))
-        self._sent = arrays, inputs
+        packed = _packed(labels, key, progress, scalars)
+        inputs = self._staging.send(images), runtime.to_device(packed)
+        self._sent = packed, inputs
         first, self._compiled = not self._compiled, True
         if self._half is not None and first:  # the weights may have been loaded since
             self._half.refresh()
@@ -166,11 +165,10 @@ class Step:
 
 
 class Queued(NamedTuple):
-    """Queued features, [at least count, C], and their pictures, kept while they may still be copied to the device."""
+    """Queued features, [at least count, C]."""
 
     rows: Tensor
     count: int
-    pictures: np.ndarray | None = None
 
     def read(self) -> np.ndarray:
         """Wait for the features: float32 [count, C]."""

@@ -154,6 +154,25 @@ def calls_of_operators() -> list[str]:
     return sorted(call for call in calls() - before if "\t" in call)
 
 
+def staged(sizes: list[int], rows: int) -> list:
+    """Send arrays of so many rows, each of its number, one by one; return the first column of what arrived, and the
+    copies to the device."""
+    from ms_vireid.devices.staging import Staging
+
+    before, staging, arrived = calls(), Staging(), []
+    array = np.empty((max(sizes), 3), np.float32)
+    for number, size in enumerate(sizes, 1):
+        array[:size] = number
+        arrived.append(staging.send(array[:size], rows))
+        array[:] = -1
+    rows = [tensor.asnumpy()[:, 0].tolist() for tensor in arrived]
+    del staging
+    return [
+        rows,
+        {name: made for name, made in (calls() - before).items() if "to the device" in name or "Host" in name},
+    ]
+
+
 def end(code: int) -> None:
     """Of the process, with no answer."""
     os._exit(code)

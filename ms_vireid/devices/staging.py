@@ -1,0 +1,83 @@
+"""Copies of pictures to the device, through page-locked memory on a GPU. Imports mindspore: import it after
+`runtime.set_up`."""
+
+import ctypes
+import time
+import weakref
+from collections import deque
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+
+from ms_vireid.devices import gpu, runtime
+
+_BUFFERS = 2  # the host prepares a batch while the device copies the one before
+_FOR_ALL_CONTEXTS = 1  # cudaHostRegisterPortable
+_POLL_S = 1e-4
+
+
+class Staging:
+    """Queues copies of arrays of one shape to the device.
+
+    A GPU copies from ordinary memory at a fifth of the speed, and only once all queued before is done, while the host
+    waits: 8 of 59 ms of AGW's step on an H100. From page-locked memory it takes 1.3 ms, and the host goes on.
+    """
+
+    def __init__(self):
+        self._kept = deque(maxlen=_BUFFERS)  # what the device may still read, elsewhere than on a GPU
+        self._ring: deque[_Buffer] = deque()
+
+    def send(self, array: np.ndarray, rows: int | None = None) -> Tensor:
+        """Queue a copy of float32 [n, ...] as [rows, ...], with zeros behind it; rows: default n.
+
+        On a GPU the array may change afterwards; elsewhere only once results computed from the tensor have been read.
+        """
+        shape = (rows or len(array), *array.shape[1:])
+        if ms.get_context("device_target") != "GPU":
+            self._kept.append(padded(array, shape))
+            return runtime.to_device(self._kept[-1])
+        if not self._ring or self._ring[0].array.shape != shape:
+            self._ring = deque(_Buffer(shape) for _ in range(_BUFFERS))
+        self._ring.rotate()
+        return self._ring[0].send(array)
+
+
+class _Buffer:
+    """Page-locked memory. Where CUDA refuses to lock it, copies are as slow as from ordinary memory."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        self.copied = ms.runtime.Event()
+        self.copied.record()  # has CUDA use this process's device
+        self.array = np.zeros(shape, np.float32)
+        cuda = ctypes.CDLL(str(gpu.loaded("libcudart.so")))
+        size = ctypes.c_size_t(self.array.nbytes)
+        if cuda.cudaHostRegister(_address(self.array), size, _FOR_ALL_CONTEXTS) == 0:
+            weakref.finalize(self, _unlock, cuda, self.array, self.copied).atexit = False
+
+    def send(self, array: np.ndarray) -> Tensor:
+        while not self.copied.query():  # not synchronize(), in which no other Python thread runs
+            time.sleep(_POLL_S)
+        self.array[: len(array)] = array
+        self.array[len(array) :] = 0
+        tensor = runtime.to_device(self.array)
+        self.copied.record()
+        return tensor
+
+
+def _unlock(cuda: ctypes.CDLL, array: np.ndarray, copied: ms.runtime.Event) -> None:
+    copied.synchronize()
+    cuda.cudaHostUnregister(_address(array))
+
+
+def _address(array: np.ndarray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def padded(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A C-contiguous array of this shape that begins with these rows and goes on with zeros."""
+    if array.shape == shape:
+        return np.ascontiguousarray(array, np.float32)
+    whole = np.zeros(shape, np.float32)
+    whole[: len(array)] = array
+    return whole

@@ -1,0 +1,30 @@
+"""Pictures on their way to a device."""
+
+import numpy as np
+
+from ms_vireid.devices.staging import Staging, padded
+
+SIZES, ROWS = [5, 2, 4, 1], 5
+ARRIVED = [[float(number)] * size + [0.0] * (ROWS - size) for number, size in enumerate(SIZES, 1)]
+
+
+def test_a_gpu_copies_from_page_locked_memory_and_the_arrays_may_change(worker):
+    rows, called = worker.do("staged", SIZES, ROWS)
+    assert rows == ARRIVED
+    copies = {"cudaMemcpyAsync\tuint8[60] to the device from pinned memory": len(SIZES)}
+    assert called == copies | {"cudaHostRegister": 2, "cudaHostUnregister": 2}
+
+
+def test_elsewhere_arrays_stay_until_they_are_copied():
+    staging = Staging()
+    array = np.arange(12, dtype=np.float32).reshape(4, 3)
+    np.testing.assert_array_equal(staging.send(array).asnumpy(), array)
+    np.testing.assert_array_equal(staging.send(array[:2], 4).asnumpy(), [*array[:2], [0] * 3, [0] * 3])
+
+
+def test_rows_are_padded_to_a_contiguous_array():
+    array = np.arange(24, dtype=np.float64).reshape(3, 2, 4).transpose(1, 0, 2)
+    whole = padded(array, array.shape)
+    assert whole.flags.c_contiguous
+    assert whole.dtype == np.float32
+    np.testing.assert_array_equal(padded(array, (5, 3, 4))[2:], np.zeros((3, 3, 4)))
