@@ -15,19 +15,19 @@ def test_three_maps_of_one_channel(kernels, samples, channels, height, width, dt
     x = random(samples, channels, height, width, dtype=dtype)
     weights = [random(1, channels, 1, 1, dtype=dtype, seed=seed) for seed in (1, 2, 3)]
     biases = [random(1, dtype=dtype, seed=seed) for seed in (4, 5, 6)]
-    maps = [empty(samples, 1, height, width, dtype=dtype) for _ in range(3)]
+    maps = [empty(samples, 1, height * width, dtype=dtype) for _ in range(3)]
     kernels("to_one_channel", x, *weights, *biases, *maps)
     slow = x.astype(np.float64)
     for found, weight, bias in zip(maps, weights, biases, strict=True):
-        assert_close(found, (slow * weight.astype(np.float64)).sum(1, keepdims=True) + bias)
+        assert_close(found, ((slow * weight.astype(np.float64)).sum(1, keepdims=True) + bias).reshape(found.shape))
 
     gradients = [random(*maps[0].shape, dtype=dtype, seed=seed) for seed in (7, 8, 9)]
     grad_x, parts = empty(*x.shape, dtype=dtype), empty(min(16, samples), 3, channels + 1)
     grad_weights = [empty(1, channels, 1, 1, dtype=dtype) for _ in range(3)]
     grad_biases = [empty(1, dtype=dtype) for _ in range(3)]
     kernels("to_one_channel_gradient", *gradients, x, *weights, grad_x, parts, *grad_weights, *grad_biases)
-    assert_close(grad_x, sum(g.astype(np.float64) * w for g, w in zip(gradients, weights, strict=True)))
-    for gradient, grad_weight, grad_bias in zip(gradients, grad_weights, grad_biases, strict=True):
-        of_y = gradient.astype(np.float64)
+    of_maps = [gradient.astype(np.float64).reshape(samples, 1, height, width) for gradient in gradients]
+    assert_close(grad_x, sum(gradient * weight for gradient, weight in zip(of_maps, weights, strict=True)))
+    for of_y, grad_weight, grad_bias in zip(of_maps, grad_weights, grad_biases, strict=True):
         assert_close(grad_weight, (of_y * slow).sum((0, 2, 3))[None, :, None, None])
         assert_close(grad_bias, of_y.sum()[None])

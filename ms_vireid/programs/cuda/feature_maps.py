@@ -161,11 +161,11 @@ def _by_channel(self: nn.Conv2d) -> bool:
 
 
 def convolution(self: nn.Conv2d, x: Tensor) -> Tensor:
-    return _depthwise(x, self.weight) if _by_channel(self) else nn.Conv2d.construct(self, x)
+    return _depthwise(x, self.weight.value()) if _by_channel(self) else nn.Conv2d.construct(self, x)
 
 
 def residual_depthwise(self: ResidualDepthwise, x: Tensor) -> Tensor:
-    return _residual_depthwise(x, self.weight) if _by_channel(self) else ResidualDepthwise.construct(self, x)
+    return _residual_depthwise(x, self.weight.value()) if _by_channel(self) else ResidualDepthwise.construct(self, x)
 
 
 def _parameters(self: nn.BatchNorm2d) -> tuple:
@@ -184,6 +184,13 @@ def _relu(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     if not norm.training:
         return ops.relu(norm(x))
     return _batch_norm_relu(x, *_parameters(norm))[0]
+
+
+def batch_norm_add(norm: nn.BatchNorm2d, x: Tensor, rest: Tensor) -> Tensor:
+    """norm(x) + rest."""
+    if not norm.training:
+        return norm(x) + rest
+    return _batch_norm_add(x, *_parameters(norm), rest)[0]
 
 
 def bottleneck(self: Bottleneck, x: Tensor) -> Tensor:

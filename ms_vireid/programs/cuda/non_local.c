@@ -6,7 +6,7 @@ static ToOneChannel shape_of(const int64_t *shape) {
   return a;
 }
 
-/* x [N, C, H, W], three weights [1, C, 1, 1], three biases [1] -> three maps [N, 1, H, W] */
+/* x [N, C, H, W], three weights [1, C, 1, 1], three biases [1] -> three maps [N, 1, L] */
 EXPORTED int to_one_channel(ARGUMENTS) {
   ToOneChannel a = shape_of(shapes[0]);
   a.x = data[0];
@@ -16,7 +16,7 @@ EXPORTED int to_one_channel(ARGUMENTS) {
   return launch_packed("to_one_channel", types[0], width, blocks(a.positions, LANES * width), a.samples, &a, stream);
 }
 
-/* gradients [N, 1, H, W] of three maps, x, three weights -> of x, the parts [P, 3, C + 1], of the weights and biases */
+/* gradients [N, 1, L] of three maps, x, three weights -> of x, the parts [P, 3, C + 1], of the weights and biases */
 EXPORTED int to_one_channel_gradient(ARGUMENTS) {
   ToOneChannel a = shape_of(shapes[3]);
   a.x = data[3], a.grad_x = data[7], a.parts = data[8], a.count = shapes[8][0];

@@ -5,6 +5,7 @@ from mindspore import Tensor, nn, ops
 
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.programs.cuda import build
+from ms_vireid.programs.cuda.feature_maps import batch_norm_add
 from ms_vireid.programs.cuda.operators import operator
 
 _MAPS = build.constant("MAPS")  # theta, phi and g
@@ -12,7 +13,7 @@ _PARTS = 16  # of the samples, over which weights' gradients are summed
 
 
 def _maps(x, *_):
-    return ((x[0], 1, *x[2:]),) * _MAPS
+    return ((x[0], 1, x[2] * x[3]),) * _MAPS
 
 
 def _gradients(*inputs):
@@ -26,7 +27,7 @@ def _gradient_types(*types):
 
 
 class ToOneChannel(nn.Cell):
-    """Three 1x1 convolutions of x [N, C, H, W] to one channel, with weights [1, C, 1, 1] and biases [1]."""
+    """Three 1x1 convolutions of x [N, C, H, W] to one channel [N, 1, L], with weights [1, C, 1, 1] and biases [1]."""
 
     def __init__(self):
         super().__init__()
@@ -34,13 +35,13 @@ class ToOneChannel(nn.Cell):
         self.backward = operator("to_one_channel_gradient", _gradients, _gradient_types)
 
     def construct(
-        self, x: Tensor, weights: tuple[Tensor, ...], biases: tuple[Tensor, ...]
+        self, x: Tensor, g: Tensor, theta: Tensor, phi: Tensor, g_bias: Tensor, theta_bias: Tensor, phi_bias: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        return self.forward(x, *weights, *biases)
+        return self.forward(x, g, theta, phi, g_bias, theta_bias, phi_bias)
 
-    def bprop(self, x, weights, biases, _out, gradients):
-        found = self.backward(*gradients, x, *weights)
-        return found[0], found[2:5], found[5:8]
+    def bprop(self, x, g, theta, phi, _g_bias, _theta_bias, _phi_bias, _out, gradients):
+        grad_x, _, *grad_parameters = self.backward(*gradients, x, g, theta, phi)
+        return grad_x, *grad_parameters
 
 
 _to_one_channel = ToOneChannel()
@@ -50,13 +51,12 @@ def non_local(self: NonLocal, x: Tensor) -> Tensor:
     if self.width > 1:
         return NonLocal.construct(self, x)
     batch, _, rows, columns = x.shape
-    flat = (batch, 1, rows * columns)
-    g, theta, phi = _to_one_channel(
-        x, (self.g.weight, self.theta.weight, self.phi.weight), (self.g.bias, self.theta.bias, self.phi.bias)
-    )
-    context = ops.BatchMatMul(transpose_b=True)(g.reshape(flat), phi.reshape(flat)) / (rows * columns)
-    y = context @ theta.reshape(flat)  # [N, 1, L]
-    return self.W(y.reshape(batch, 1, rows, columns)) + x
+    # By value: what a bprop gets as a parameter is copied, as BatchNorm may have written it in between.
+    weights = self.g.weight.value(), self.theta.weight.value(), self.phi.weight.value()
+    g, theta, phi = _to_one_channel(x, *weights, self.g.bias, self.theta.bias, self.phi.bias)
+    context = ops.BatchMatMul(transpose_b=True)(g, phi) / (rows * columns)
+    y = context @ theta  # [N, 1, L]
+    return batch_norm_add(self.W[1], self.W[0](y.reshape(batch, 1, rows, columns)), x)
 
 
 # AGW in float32, predicted: 45 convolutions, sums and additions of 3.2 ms for 15 launches of 0.4.
