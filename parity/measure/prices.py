@@ -84,6 +84,11 @@ def in_bytes(call: Call) -> float:
     return sum(size * _WIDTHS.get(kind, 4) for size, (kind, _) in zip(call.sizes, call.tensors, strict=True))
 
 
+def rewritten(call: Call) -> float:
+    """Count weights and states twice, which an update reads and writes, and once what else it reads."""
+    return 2 * in_bytes(call) - largest(call) * 4
+
+
 def searched(call: Call) -> float:
     """Count the inputs that each element of a joined tensor is looked up in, from the first on."""
     return call.sizes[0] * (1 + SEARCH * sum(call.tensors[1][1]))
@@ -350,7 +355,8 @@ KINDS = (
     Kind("copy of pinned memory", "cudaMemcpy", "", in_bytes, {"": 2.5e7}, _note("to the device from pinned memory")),
     Kind("copy on the device", "cudaMemcpy", "Memcpy DtoD", in_bytes, {"uint8": 1.48e9}, _note("on the device")),
     Kind("copy to the host", "cudaMemcpy", "", in_bytes, {"": 1e7}, _note("to the host")),
-    # Kernels of this project: each tensor is read or written once; an operator's first launch counts for all of them.
+    # Kernels of this project: each tensor to which a launch's arguments point is read or written once.
+    Kind(OWN, "own (adamw|sgd)_", "", rewritten, {"": MEMORY_RATE}),
     Kind(OWN, "own ", "", in_bytes, {"": MEMORY_RATE}),
     Kind(OTHERS, "", "", in_bytes, {"": 5e8}),  # a guess; of functions without tensors the launch alone
 )

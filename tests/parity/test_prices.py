@@ -156,9 +156,10 @@ def test_no_kernel_is_faster_than_memory():
     assert product == own == pytest.approx(prices.own_ms(bytes_), rel=1e-6)
 
 
-def test_an_own_kernel_without_tensors_costs_its_launch():
-    """The second of an operator, whose tensors the first has counted."""
-    assert ms("own sum_parts_float_1") == prices.LAUNCH_MS
+def test_an_own_update_writes_what_it_reads_but_the_gradient():
+    buffer = "float32[1000000]"
+    update = ms(f"own adamw_float_4\t{buffer} {buffer} {buffer} {buffer}")
+    assert update == pytest.approx(prices.own_ms(7 * 4e6), rel=1e-6)
 
 
 def test_a_step_waits_for_its_batch():

@@ -135,8 +135,9 @@ constexpr float LEAST = -3.402823466e38f;  // of finite numbers
 #define ENTRY(name, T, W, Arguments, function) \
   extern "C" __global__ void name(const Arguments a) { function<T, W>(a); }
 #else
-#define ENTRY(name, T, W, Arguments, function) \
-  extern "C" void name(const Arguments *a) { function<T, W>(*a); }
+#define ENTRY(name, T, W, Arguments, function)                     \
+  extern "C" void name(const Arguments *a) { function<T, W>(*a); } \
+  extern "C" const unsigned name##_bytes = sizeof(Arguments);
 #endif
 #define ENTRIES(kernel, Arguments)                          \
   ENTRY(kernel##_float_4, float, 4, Arguments, kernel)      \

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 typedef int (*Operator)(int, void **, int *, int64_t **, const char **, void *, void *);
-typedef void (*Tell)(int, const int *, int64_t *const *, const char *const *);
+typedef void (*Tell)(int, void *const *, const int *, int64_t *const *, const char *const *);
 
 static inline void *function_of(const char *library, const char *name) {
   return dlsym(dlopen(library, RTLD_NOW), name);
@@ -13,7 +13,7 @@ static inline void *function_of(const char *library, const char *name) {
 
 #define TELLS(name)                                                                                          \
   int name(int count, void **data, int *ranks, int64_t **shapes, const char **types, void *stream, void *x) { \
-    ((Tell)function_of("libcuda.so.1", "stand_in_tensors"))(count, ranks, shapes, types);                    \
+    ((Tell)function_of("libcuda.so.1", "stand_in_tensors"))(count, data, ranks, shapes, types);              \
     return ((Operator)function_of(LAUNCHER, #name))(count, data, ranks, shapes, types, stream, x);           \
   }
 
