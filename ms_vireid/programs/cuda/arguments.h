@@ -59,10 +59,12 @@ typedef struct {
 } Maps;
 
 typedef struct {
-  void *out;                    /* [rows, columns]; x's gradient in the backward pass */
+  void *out;                    /* [rows, columns]; x's gradient in the backward pass, */
+  void *again;                  /* and what the forward pass gave, or 0 */
   float *mean, *scale;          /* [rows], of the forward pass; scale is 1 / standard deviation */
   float *parts;                 /* [2, PARTS, columns], of the gradients of gamma and beta; backward only */
   const void *gradient, *x;     /* [rows, columns] */
+  const void *rest;             /* [rows, columns], added to x's gradient, or 0 */
   const void *gamma, *beta;     /* [columns] */
   const float *eps;
   int rows, columns;            /* columns at most WIDEST */

@@ -29,7 +29,7 @@ __device__ void layer_norm(const Norm &a) {
 }
 ENTRIES(layer_norm, Norm)
 
-// With s = gradient gamma: (s - mean(s) - n mean(s n)) / standard deviation, means over the columns.
+// With s = gradient gamma: rest + (s - mean(s) - n mean(s n)) / standard deviation, means over the columns.
 template <class T, int W>
 __device__ void layer_norm_gradient(const Norm &a) {
   using Packs = Row<T, W, WIDEST>;
@@ -37,6 +37,7 @@ __device__ void layer_norm_gradient(const Norm &a) {
   EACH_ROW(row, a.rows) {
     long long start = static_cast<long long>(row) * a.columns;
     Packs x(a.x, start, a.columns), gradient(a.gradient, start, a.columns);
+    Packs rest(a.rest, start, a.rest ? a.columns : 0);
     float mean = a.mean[row], scale = a.scale[row], sum = 0, product = 0;
     EACH_PACK(i, Packs, a.columns) {
       Pack<T, W> gamma = load<T, W>(a.gamma, Packs::column(i));
@@ -49,12 +50,17 @@ __device__ void layer_norm_gradient(const Norm &a) {
     }
     sum = sum_warp(sum) / a.columns, product = sum_warp(product) / a.columns;
     EACH_PACK(i, Packs, a.columns) {
-      Pack<T, W> gamma = load<T, W>(a.gamma, Packs::column(i));
+      int first = Packs::column(i);
+      Pack<T, W> gamma = load<T, W>(a.gamma, first), beta, again;
+      if (a.again) beta = load<T, W>(a.beta, first);
       for (int j = 0; j < W; j++) {
         float n = (number(x.packs[i].v[j]) - mean) * scale, s = number(gradient.packs[i].v[j]) * number(gamma.v[j]);
-        x.packs[i].v[j] = rounded<T>((s - sum - n * product) * scale);
+        float added = a.rest ? number(rest.packs[i].v[j]) : 0;
+        if (a.again) again.v[j] = rounded<T>(n * number(gamma.v[j]) + number(beta.v[j]));
+        x.packs[i].v[j] = rounded<T>(added + (s - sum - n * product) * scale);
       }
-      store(a.out, start + Packs::column(i), x.packs[i]);
+      store(a.out, start + first, x.packs[i]);
+      if (a.again) store(a.again, start + first, again);
     }
   }
   float *beta_parts = a.parts + static_cast<long long>(gridDim.y) * a.columns;

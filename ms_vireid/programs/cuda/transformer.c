@@ -16,15 +16,28 @@ EXPORTED int layer_norm(ARGUMENTS) {
   return launch_rows("layer_norm", types[0], rows, columns, used, 4, &a, stream);
 }
 
+static int launch_norm_gradient(Norm a, int rank, int64_t *shape, const char *type, void *grad_gamma, void *grad_beta,
+                                void *stream) {
+  const void *used[] = {a.out, a.gradient, a.x, a.gamma, a.again, a.rest, a.beta};
+  a.columns = shape[rank - 1], a.rows = elements(rank - 1, shape);
+  int width = pack_width(type, a.columns, used, 7);
+  int status = launch_packed("layer_norm_gradient", type, width, 1, parts(a.rows), &a, stream);
+  return status ? status : launch_sums(type, a.parts, grad_gamma, grad_beta, a.rows, a.columns, stream);
+}
+
 /* gradient [..., C], x [..., C], gamma [C], mean [rows], scale [rows] -> of x, parts [2, P, C], of gamma, of beta */
 EXPORTED int layer_norm_gradient(ARGUMENTS) {
-  int columns = shapes[2][0], rows = elements(ranks[1], shapes[1]) / columns;
   Norm a = {.out = data[5], .parts = data[6], .gradient = data[0], .x = data[1], .gamma = data[2]};
-  a.mean = data[3], a.scale = data[4], a.rows = rows, a.columns = columns;
-  const void *used[] = {a.out, a.gradient, a.x, a.gamma};
-  int width = pack_width(types[1], columns, used, 4);
-  int status = launch_packed("layer_norm_gradient", types[1], width, 1, parts(rows), &a, stream);
-  return status ? status : launch_sums(types[1], a.parts, data[7], data[8], rows, columns, stream);
+  a.mean = data[3], a.scale = data[4];
+  return launch_norm_gradient(a, ranks[0], shapes[0], types[0], data[7], data[8], stream);
+}
+
+/* gradient, x, gamma, mean, scale as above, beta [C], rest [..., C] -> of x, with rest added, the norm [..., C] again,
+   parts [2, P, C], of gamma, of beta */
+EXPORTED int branch_norm_gradient(ARGUMENTS) {
+  Norm a = {.out = data[7], .again = data[8], .parts = data[9], .gradient = data[0], .x = data[1], .gamma = data[2]};
+  a.mean = data[3], a.scale = data[4], a.beta = data[5], a.rest = data[6];
+  return launch_norm_gradient(a, ranks[0], shapes[0], types[0], data[10], data[11], stream);
 }
 
 /* x [..., C], bias [C], noise [..., D], multipliers, layer -> [..., C] */

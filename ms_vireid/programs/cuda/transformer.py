@@ -1,4 +1,4 @@
-"""A ViT's block by the CUDA kernels."""
+"""A ViT's block by the CUDA kernels, forward and backward as one cell."""
 
 import struct
 from functools import cache
@@ -12,11 +12,16 @@ from ms_vireid.models.layers import Dropout, DropPath
 from ms_vireid.models.noise import Noise, mask_numbers
 from ms_vireid.programs.cuda import build
 from ms_vireid.programs.cuda.operators import operator, same, with_sums, with_sums_types
+from ms_vireid.programs.graph import gpu
 
 
-def _with_two_sums(gradient, *_):
+def _norm_gradient(gradient, *_):
     x, parts, sums = with_sums(gradient)
     return x, (2, *parts), sums, sums
+
+
+def _norm_and_its_gradient(gradient, *_):
+    return gradient, *_norm_gradient(gradient)
 
 
 def _joined_with_sums(query, _key, _value, tokens):
@@ -35,120 +40,28 @@ def _split(x, places, parts=1):
     return batch, heads, padded, columns // (parts * heads)
 
 
-class LayerNorm(nn.Cell):
-    """Normalises x [..., C] over C, with gamma and beta [C]. eps: float32 [1]."""
+# Tensors of x's type and statistics in float32; transformer.c says what each operator takes and gives.
+_layer_norm = operator("layer_norm", lambda x, *_: (x, x[:-1], x[:-1]), lambda x, *_: (x, ms.float32, ms.float32))
+_layer_norm_gradient = operator("layer_norm_gradient", _norm_gradient, lambda x, *_: (x, ms.float32, x, x))
+_branch_norm_gradient = operator("branch_norm_gradient", _norm_and_its_gradient, lambda x, *_: (x, x, ms.float32, x, x))
+_gelu = operator("gelu", same, same)
+_gelu_gradient = operator("gelu_gradient", lambda gradient, *_: with_sums(gradient), with_sums_types)
+_residual = operator("residual", same, same)
+_residual_gradient = operator("residual_gradient", lambda gradient, *_: with_sums(gradient), with_sums_types)
+_split_heads = operator("split_heads", lambda x, _, places: (_split(x, places, 3),) * 3, lambda x, *_: (x, x, x))
+_split_heads_gradient = operator("split_heads_gradient", _joined_with_sums, with_sums_types)
+_merge_heads = operator("merge_heads", _merged, same)
+_merge_heads_gradient = operator("merge_heads_gradient", _split, same)
+_softmax = operator("softmax", same, same)
+_softmax_gradient = operator("softmax_gradient", same, same)
+_matmul, _matmul_transposed, _transposed_matmul = ops.MatMul(), ops.MatMul(False, True), ops.MatMul(True)
+_products, _products_transposed = ops.BatchMatMul(), ops.BatchMatMul(False, True)
+_transposed_products = ops.BatchMatMul(True)
 
-    def __init__(self):
-        super().__init__()
-        self.forward = operator(
-            "layer_norm", lambda x, *_: (x, x[:-1], x[:-1]), lambda x, *_: (x, ms.float32, ms.float32)
-        )
-        self.backward = operator("layer_norm_gradient", _with_two_sums, lambda x, *_: (x, ms.float32, x, x))
-
-    def construct(self, x: Tensor, gamma: Tensor, beta: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the result, and mean and 1 / standard deviation of the rows."""
-        return self.forward(x, gamma, beta, eps)
-
-    def bprop(self, x, gamma, beta, eps, out, gradients):
-        grad_x, _, grad_gamma, grad_beta = self.backward(gradients[0], x, gamma, out[1], out[2])
-        return grad_x, grad_gamma, grad_beta, ops.zeros_like(eps)
-
-
-class Gelu(nn.Cell):
-    """dropout(GELU(x + bias)) of x [..., C], bias [C]."""
-
-    def __init__(self):
-        super().__init__()
-        self.forward = operator("gelu", same, same)
-        self.backward = operator("gelu_gradient", lambda gradient, *_: with_sums(gradient), with_sums_types)
-
-    def construct(self, x: Tensor, bias: Tensor, noise: Tensor, multipliers: Tensor, layer: Tensor) -> Tensor:
-        return self.forward(x, bias, noise, multipliers, layer)
-
-    def bprop(self, x, bias, noise, multipliers, layer, _out, gradient):
-        grad_x, _, grad_bias = self.backward(gradient, x, bias, noise, multipliers, layer)
-        return grad_x, grad_bias, ops.zeros_like(noise), ops.zeros_like(multipliers), ops.zeros_like(layer)
-
-
-class Residual(nn.Cell):
-    """rest + factors dropout(x + bias) of rest and x [N, T, C], bias [C], factors [N]."""
-
-    def __init__(self):
-        super().__init__()
-        self.forward = operator("residual", same, same)
-        self.backward = operator("residual_gradient", lambda gradient, *_: with_sums(gradient), with_sums_types)
-
-    def construct(
-        self, rest: Tensor, x: Tensor, bias: Tensor, factors: Tensor, noise: Tensor, multipliers: Tensor, layer: Tensor
-    ) -> Tensor:
-        return self.forward(rest, x, bias, factors, noise, multipliers, layer)
-
-    def bprop(self, rest, x, bias, factors, noise, multipliers, layer, _out, gradient):
-        grad_x, _, grad_bias = self.backward(gradient, factors, noise, multipliers, layer)
-        zeros = ops.zeros_like(factors), ops.zeros_like(noise), ops.zeros_like(multipliers), ops.zeros_like(layer)
-        return gradient, grad_x, grad_bias, *zeros
-
-
-class SplitHeads(nn.Cell):
-    """Queries, scaled by 1 / sqrt(head_dim), keys and values [N, heads, T', head_dim] from [N, T, 3 * D] + bias, with
-    zeros for tokens from T on.
-
-    places, tokens: int32 [heads, T'] and [T], of any values.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.forward = operator(
-            "split_heads", lambda x, _, places: (_split(x, places, 3),) * 3, lambda x, *_: (x, x, x)
-        )
-        self.backward = operator("split_heads_gradient", _joined_with_sums, with_sums_types)
-
-    def construct(self, joined: Tensor, bias: Tensor, places: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.forward(joined, bias, places)
-
-    def bprop(self, joined, bias, places, tokens, _out, gradients):
-        grad_joined, _, grad_bias = self.backward(gradients[0], gradients[1], gradients[2], tokens)
-        return grad_joined, grad_bias, ops.zeros_like(places), ops.zeros_like(tokens)
-
-
-class MergeHeads(nn.Cell):
-    """[N, heads, T', head_dim] -> [N, T, D], with places and tokens of `SplitHeads`."""
-
-    def __init__(self):
-        super().__init__()
-        self.forward = operator("merge_heads", _merged, same)
-        self.backward = operator("merge_heads_gradient", _split, same)
-
-    def construct(self, x: Tensor, places: Tensor, tokens: Tensor) -> Tensor:
-        return self.forward(x, tokens)
-
-    def bprop(self, x, places, tokens, _out, gradient):
-        return self.backward(gradient, places), ops.zeros_like(places), ops.zeros_like(tokens)
-
-
-class Softmax(nn.Cell):
-    """Softmax over the first T of T' tokens of x [N, heads, T', T'], 0 elsewhere. tokens: int32 [T], of any values."""
-
-    def __init__(self):
-        super().__init__()
-        self.forward = operator("softmax", same, same)
-        self.backward = operator("softmax_gradient", same, same)
-
-    def construct(self, x: Tensor, tokens: Tensor) -> Tensor:
-        return self.forward(x, tokens)
-
-    def bprop(self, x, tokens, out, gradient):
-        return self.backward(gradient, out, tokens), ops.zeros_like(tokens)
-
-
-# Tokens are padded to a multiple. cuBLAS computes products of odd rows at half speed: in float16 attention's took 9.7
+# Tokens are padded to a multiple: cuBLAS computes products of odd rows at half speed. In float16 attention's took 9.7
 # ms of a PMT's step on an H100.
 PADDED_TO = {ms.float16: 8, ms.float32: 4}
-_layer_norm, _gelu, _residual = LayerNorm(), Gelu(), Residual()
-_split_heads, _merge_heads, _softmax = SplitHeads(), MergeHeads(), Softmax()
 _WIDEST, _MOST_TOKENS = build.constant("WIDEST"), build.constant("MOST_TOKENS")
-_linear = ops.MatMul(transpose_b=True)
-_scores, _mixed = ops.BatchMatMul(transpose_b=True), ops.BatchMatMul()
 
 
 @ops.constexpr
@@ -173,15 +86,9 @@ def _zeros(*shape: int) -> Tensor:
 
 
 @ops.constexpr
-def _padded(tokens: int, dtype: ms.Type) -> int:
-    each = PADDED_TO[dtype]
-    padded = -(-tokens // each) * each
-    return padded if padded <= _MOST_TOKENS else tokens
-
-
-@ops.constexpr
 @cache
-def _no_factors(dtype: ms.Type) -> Tensor:
+def _ones(dtype: ms.Type) -> Tensor:
+    """[1], in place of drop path's factors."""
     return Tensor(np.ones(1), dtype)
 
 
@@ -191,60 +98,183 @@ def _number(value: float) -> Tensor:
     return Tensor(np.array([value], np.float32))
 
 
+@ops.constexpr
+def _padded(tokens: int, dtype: ms.Type) -> int:
+    return -(-tokens // PADDED_TO[dtype]) * PADDED_TO[dtype]
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])
+
+
 def _product(x: Tensor, weight: Tensor) -> Tensor:
     """x W^T of x [N, T, C], weight [D, C]."""
-    batch, tokens, width = x.shape
-    return _linear(x.reshape(batch * tokens, width), weight).reshape(batch, tokens, weight.shape[0])
+    return _matmul_transposed(_rows(x), weight).reshape(x.shape[0], x.shape[1], weight.shape[0])
 
 
-def _attended(self: vit.Attention, x: Tensor) -> Tensor:
-    """Attention up to the projection's product, without its bias."""
-    padded = _padded(x.shape[1], x.dtype)
-    tokens, places = _zeros(x.shape[1]), _zeros(self.num_heads, padded)
-    query, key, value = _split_heads(_product(x, self.qkv.weight), self.qkv.bias, places, tokens)
-    scores = _scores(query, key)  # [N, heads, T', T']
-    attention = _softmax(scores, tokens) if padded <= _MOST_TOKENS else ops.softmax(scores, -1)
-    mixed = _mixed(attention, value)  # [N, heads, T', head_dim]
-    return _product(_merge_heads(mixed, places, tokens), self.proj.weight)
+def _of_input(gradient: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of `_product`'s x."""
+    return _matmul(_rows(gradient), weight).reshape(gradient.shape[0], gradient.shape[1], weight.shape[1])
 
 
-def _hidden(self: vit.Mlp, x: Tensor, noise: Noise | None) -> Tensor:
-    """The MLP up to its second product, without its bias."""
-    x, bias = _product(x, self.fc1.weight), self.fc1.bias
-    if noise is None:
-        x = _gelu(x, bias, _zeros(1), _zeros(1), _zeros(1))
-    else:
-        dropout = self.drop1
-        numbers = _numbers(dropout.layer, dropout.parts)
-        x = _gelu(x, bias, noise[0], numbers, _layer(dropout.limit, dropout.scale))
-    return _product(x, self.fc2.weight)
+def _of_weight(gradient: Tensor, x: Tensor) -> Tensor:
+    return _transposed_matmul(_rows(gradient), _rows(x))
 
 
-def _added(rest: Tensor, x: Tensor, bias: Tensor, dropout: Dropout, drop_path: DropPath, noise: Noise | None) -> Tensor:
-    """rest + drop_path(dropout(x + bias))."""
-    if noise is None:
-        return _residual(rest, x, bias, _no_factors(x.dtype), _zeros(1), _zeros(1), _zeros(1))
-    positions, factors = noise
-    sample_factors = factors[drop_path.layer] if drop_path.changes else _no_factors(x.dtype)
-    return _residual(rest, x, bias, sample_factors, positions, _numbers(dropout.layer, 1), _layer(dropout.limit, 1.0))
+class LayerNorm(nn.Cell):
+    """Normalises x [..., C] over C, with gamma and beta [C]. eps: float32 [1]."""
+
+    def construct(self, x: Tensor, gamma: Tensor, beta: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the result, and mean and 1 / standard deviation of the rows."""
+        return _layer_norm(x, gamma, beta, eps)
+
+    def bprop(self, x, gamma, beta, eps, out, gradients):
+        grad_x, _, grad_gamma, grad_beta = _layer_norm_gradient(gradients[0], x, gamma, out[1], out[2])
+        return grad_x, grad_gamma, grad_beta, ops.zeros_like(eps)
+
+
+class Block(nn.Cell):
+    """x + attention(norm(x)), then x + MLP(norm(x)), of x [N, T, D]; and the gradients.
+
+    weights: of `_WEIGHTS`. positions: the noise, int32 [N, T, D]. masks: multipliers and layer of the dropouts after
+    the projection and both layers of the MLP. factors: [N] for the two branches. places, tokens: int32 [heads, T'] and
+    [T], of any values. eps: float32 [1].
+
+    recomputes: keep x alone for the gradients.
+    """
+
+    def __init__(self, recomputes: bool):
+        super().__init__()
+        self.recomputes = recomputes
+
+    def construct(self, x, weights, positions, masks, factors, places, tokens, eps):
+        """Returns the output, and what the gradients need."""
+        outputs = _forward(x, weights, positions, masks, factors, places, tokens, eps)
+        return outputs[:1] if self.recomputes else outputs
+
+    def bprop(self, x, weights, positions, masks, factors, places, tokens, eps, out, gradients):
+        gradient = gradients[0]
+        if self.recomputes:
+            x = ops.depend(x, gradient)  # else it would be computed when there is no memory for it yet
+            out = _forward(x, weights, positions, masks, factors, places, tokens, eps)
+        grad_x, grad_weights = _backward(gradient, x, weights, positions, masks, factors, places, tokens, out)
+        constants = ops.zeros_like(positions), _no_gradients(masks), _no_gradients(factors)
+        return grad_x, grad_weights, *constants, ops.zeros_like(places), ops.zeros_like(tokens), ops.zeros_like(eps)
+
+
+def _no_gradients(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    zeros = ()
+    for tensor in tensors:
+        zeros += (ops.zeros_like(tensor),)
+    return zeros
+
+
+def _forward(x, weights, positions, masks, factors, places, tokens, eps):
+    gamma1, beta1, qkv, qkv_bias, proj, proj_bias, gamma2, beta2, fc1, fc1_bias, fc2, fc2_bias = weights
+    proj_mask, drop1_mask, drop2_mask = masks[:2], masks[2:4], masks[4:]
+
+    norm1, mean1, scale1 = _layer_norm(x, gamma1, beta1, eps)
+    query, key, value = _split_heads(_product(norm1, qkv), qkv_bias, places)  # [N, heads, T', head_dim]
+    attention = _softmax(_products_transposed(query, key), tokens)  # [N, heads, T', T']
+    merged = _merge_heads(_products(attention, value), tokens)
+    branch = _product(merged, proj)
+    middle = _residual(x, branch, proj_bias, factors[0], positions, proj_mask[0], proj_mask[1])
+
+    norm2, mean2, scale2 = _layer_norm(middle, gamma2, beta2, eps)
+    hidden = _product(norm2, fc1)
+    activated = _gelu(hidden, fc1_bias, positions, drop1_mask[0], drop1_mask[1])
+    branch = _product(activated, fc2)
+    out = _residual(middle, branch, fc2_bias, factors[1], positions, drop2_mask[0], drop2_mask[1])
+    return out, mean1, scale1, query, key, value, attention, merged, middle, mean2, scale2, hidden, activated
+
+
+def _backward(gradient, x, weights, positions, masks, factors, places, tokens, kept):
+    gamma1, beta1, qkv, _, proj, _, gamma2, beta2, fc1, fc1_bias, fc2, _ = weights
+    proj_mask, drop1_mask, drop2_mask = masks[:2], masks[2:4], masks[4:]
+    _, mean1, scale1, query, key, value, attention, merged, middle, mean2, scale2, hidden, activated = kept
+
+    grad_branch, _, grad_fc2_bias = _residual_gradient(gradient, factors[1], positions, drop2_mask[0], drop2_mask[1])
+    grad_fc2 = _of_weight(grad_branch, activated)
+    grad_activated = _of_input(grad_branch, fc2)
+    grad_hidden, _, grad_fc1_bias = _gelu_gradient(
+        grad_activated, hidden, fc1_bias, positions, drop1_mask[0], drop1_mask[1]
+    )
+    grad_norm2 = _of_input(grad_hidden, fc1)
+    grad_middle, norm2, _, grad_gamma2, grad_beta2 = _branch_norm_gradient(
+        grad_norm2, middle, gamma2, mean2, scale2, beta2, gradient
+    )
+    grad_fc1 = _of_weight(grad_hidden, norm2)
+
+    grad_branch, _, grad_proj_bias = _residual_gradient(grad_middle, factors[0], positions, proj_mask[0], proj_mask[1])
+    grad_proj = _of_weight(grad_branch, merged)
+    grad_mixed = _merge_heads_gradient(_of_input(grad_branch, proj), places)
+    grad_value = _transposed_products(attention, grad_mixed)
+    grad_attention = _products_transposed(grad_mixed, value)
+    grad_scores = _softmax_gradient(grad_attention, attention, tokens)
+    grad_query, grad_key = _products(grad_scores, key), _transposed_products(grad_scores, query)
+    grad_joined, _, grad_qkv_bias = _split_heads_gradient(grad_query, grad_key, grad_value, tokens)
+    grad_norm1 = _of_input(grad_joined, qkv)
+    grad_x, norm1, _, grad_gamma1, grad_beta1 = _branch_norm_gradient(
+        grad_norm1, x, gamma1, mean1, scale1, beta1, grad_middle
+    )
+    grad_qkv = _of_weight(grad_joined, norm1)
+
+    grad_attention_weights = grad_gamma1, grad_beta1, grad_qkv, grad_qkv_bias, grad_proj, grad_proj_bias
+    grad_mlp_weights = grad_gamma2, grad_beta2, grad_fc1, grad_fc1_bias, grad_fc2, grad_fc2_bias
+    return grad_x, grad_attention_weights + grad_mlp_weights
+
+
+_norm, _block, _recomputed_block = LayerNorm(), Block(recomputes=False), Block(recomputes=True)
 
 
 def layer_norm(self: nn.LayerNorm, x: Tensor) -> Tensor:
     if len(self.normalized_shape) > 1 or self.normalized_shape[0] > _WIDEST:
         return nn.LayerNorm.construct(self, x)
-    return _layer_norm(x, self.gamma.astype(x.dtype), self.beta.astype(x.dtype), _number(self.epsilon))[0]
+    return _norm(x, self.gamma.astype(x.dtype), self.beta.astype(x.dtype), _number(self.epsilon))[0]
+
+
+def _mask(dropout: Dropout, scale: float) -> tuple[Tensor, Tensor]:
+    return _numbers(dropout.layer, dropout.parts), _layer(dropout.limit, scale)
+
+
+def _factors(path: DropPath, x: Tensor, noise: Noise) -> Tensor:
+    return noise[1][path.layer] if path.changes else _ones(x.dtype)
+
+
+def _computed(self: vit.Block, cell: Block, x: Tensor, noise: Noise | None) -> Tensor:
+    attention, mlp = self.attn, self.mlp
+    weights = (
+        *(self.norm1.gamma, self.norm1.beta, attention.qkv.weight, attention.qkv.bias),
+        *(attention.proj.weight, attention.proj.bias, self.norm2.gamma, self.norm2.beta),
+        *(mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias),
+    )
+    if noise is None:
+        positions, masks, factors = _zeros(1), (_zeros(1),) * 6, (_ones(x.dtype),) * 2
+    else:
+        positions = noise[0]
+        masks = _mask(attention.proj_drop, 1.0) + _mask(mlp.drop1, mlp.drop1.scale) + _mask(mlp.drop2, 1.0)
+        factors = _factors(self.drop_path1, x, noise), _factors(self.drop_path2, x, noise)
+    places, tokens = _zeros(attention.num_heads, _padded(x.shape[1], x.dtype)), _zeros(x.shape[1])
+    return cell(x, weights, positions, masks, factors, places, tokens, _number(vit.LAYER_NORM_EPS))[0]
+
+
+def _fits(x: Tensor) -> bool:
+    """Whether rows fit into a warp's registers."""
+    return x.shape[2] <= _WIDEST and _padded(x.shape[1], x.dtype) <= _MOST_TOKENS
 
 
 def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:
-    attention, mlp = self.attn, self.mlp
-    branch = _attended(attention, self.norm1(x))
-    x = _added(x, branch, attention.proj.bias, attention.proj_drop, self.drop_path1, noise)
-    branch = _hidden(mlp, self.norm2(x), noise)
-    return _added(x, branch, mlp.fc2.bias, mlp.drop2, self.drop_path2, noise)
+    return _computed(self, _block, x, noise) if _fits(x) else gpu.block(self, x, noise)
 
 
+def recompute(block: vit.Block, x: Tensor, noise: Noise | None) -> Tensor:
+    return _computed(block, _recomputed_block, x, noise) if _fits(x) else _recompute(block, x, noise)
+
+
+_recompute = ms.recompute
 TABLE = {
     vit.Block.construct: block,
+    (ms, "recompute"): recompute,
     # PMT: 5.3 ms in float32, 4.6 in float16 for 2.3 and 1.2.
     nn.LayerNorm.construct: layer_norm,
 }
