@@ -216,7 +216,7 @@ def program(name: str, amp: str | bool = False) -> Program:
     return getattr(import_module(f"ms_vireid.programs.{name}"), name.capitalize())(amp)
 
 
-def choose(name: str, amp: str | bool = False, recompute: bool = False, option: str = "train.program=") -> Program:
+def choose(name: str, amp: str | bool = False, option: str = "train.program=") -> Program:
     """Make the program that `train.program`, or another `option`, names for the current device.
 
     auto: a compiled graph on a GPU or an Ascend, which would wait for Python between operators; on a GPU with this
@@ -226,14 +226,14 @@ def choose(name: str, amp: str | bool = False, recompute: bool = False, option: 
 
     Raises:
         InputError: no such program; kernels on another device, or with mixed precision; bfloat16 on another device than
-            an Ascend; cuda on another device than a GPU, without a compiler, or with recomputation.
+            an Ascend; cuda on another device than a GPU, or without a compiler.
     """
     require_choice("program", name, ("auto", *PROGRAMS))
     device = ms.get_context("device_target")
     kernels = device == "CPU" and not amp
     if amp == "bfloat16" and device != "Ascend":
         raise InputError(f"train.amp=bfloat16: MindSpore does not compute it on a {device}; give train.amp=float16")
-    if name == "auto" and device == "GPU" and not recompute:
+    if name == "auto" and device == "GPU":
         try:
             return program("cuda", amp)
         except DeviceError as problem:
@@ -243,8 +243,6 @@ def choose(name: str, amp: str | bool = False, recompute: bool = False, option: 
     if name == "kernels" and not kernels:
         where = "on a CPU" if option != "train.program=" else "on a CPU and without train.amp"
         raise InputError(f"{option}kernels: they compute {where}; leave it at auto")
-    if name == "cuda" and recompute:
-        raise InputError(f"{option}cuda: cannot recompute yet; give train.recompute=false, or program graph")
     if name == "cuda" and device != "GPU":
         raise InputError(f"{option}cuda: this project's CUDA kernels compute on a GPU; leave it at auto")
     try:

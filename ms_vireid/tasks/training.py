@@ -27,7 +27,7 @@ def start(device: str, config: Config) -> tuple[str, Program, ProcessGroup]:
     device: the device in words, as `runtime.set_up` returns it. Returns what trains, in words, the program and the
     group.
     """
-    program = choose(config.train.program, config.train.amp, config.train.recompute)
+    program = choose(config.train.program, config.train.amp)
     device = "; ".join(filter(None, [device, runtime.round_products(config.train.tf32), str(program)]))
     if not runtime.launched():
         return device, program, ALONE

@@ -37,7 +37,7 @@ def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
     amp = config.train.amp
     if config.train.program == "cuda":
         _tell_tensors()
-    program = choose(config.train.program, amp, config.train.recompute)
+    program = choose(config.train.program, amp)
     step = build_step(model, loss, optimizer, program, config.optimizer.clip_norm, loss_scaler(amp))
     batch = 2 * config.train.num_identities * config.train.num_instances
     images = np.zeros((batch, 3, *config.data.image_size), np.float32)

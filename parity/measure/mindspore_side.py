@@ -56,7 +56,7 @@ def _loss(work: Work) -> Callable[[int], np.ndarray]:
 
 def _model(work: Work, config: Config) -> Callable[[int], np.ndarray]:
     model = build_model(config)
-    program = choose(config.train.program, config.train.amp, config.train.recompute)
+    program = choose(config.train.program, config.train.amp)
     if work.without == WINOGRAD:
         table.WINOGRAD = math.inf
     for key in [key for key in table.KERNELS if name_of(key) == work.without]:

@@ -4,7 +4,9 @@ what the ladder is for."""
 
 import json
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from ms_vireid.ablations.tables import list_tables, load_table
 from ms_vireid.config import CONFIG_ROOT
@@ -103,6 +105,31 @@ def test_what_else_can_be_compiled_takes_steps(counting_worker, tmp_path, name):
     counting_worker.do(
         "train_steps", 2, *arguments(family, tmp_path / "run", "train.iterations=3", "train.program=graph", *options)
     )
+
+
+@pytest.mark.parametrize("name", [name for name in COMPILED if "recompute" in name])
+def test_what_is_recomputed_is_compiled_with_cuda_kernels(counting_worker, tmp_path, name):
+    family, *options = COMPILED[name]
+    counting_worker.do("train_steps", 2, *arguments(family, tmp_path / "run", "train.program=cuda", *options))
+
+
+@pytest.mark.parametrize("switches", [(), ("amp",)], ids=["float32", "amp"])
+def test_recomputed_cuda_kernels_give_the_same_bits(worker, tmp_path, switches):
+    """With dropout; one training is interrupted and resumed."""
+    options = [
+        "train.program=cuda",
+        "train.iterations=4",
+        "model.dropout=0.1",
+        *(SWITCHES[switch] for switch in switches),
+    ]
+    weights = {}
+    for name, recompute in (("kept", "false"), ("recomputed", "true")):
+        run, settings = tmp_path / name, [*options, *LAST_STAGE["pmt"], f"train.recompute={recompute}"]
+        worker.do("train_steps", 2, *arguments("pmt", run, *settings))
+        worker.do("run_command", "train", *arguments("pmt", run, *settings), "--resume", "auto")
+        weights[name] = load_file(run / "model.safetensors")
+    for name, expected in weights["kept"].items():
+        np.testing.assert_array_equal(weights["recomputed"][name], expected, err_msg=name)
 
 
 def test_the_page_has_what_the_steps_call(by_default, counting_worker):
