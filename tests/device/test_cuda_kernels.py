@@ -147,6 +147,18 @@ def test_layer_norm(kernels, rows, columns, dtype):
     np.testing.assert_allclose(grad_gamma, (g * normal).sum(0), rtol=limit, atol=limit * rows)
     np.testing.assert_allclose(grad_beta, g.sum(0), rtol=limit, atol=limit * rows)
 
+    rest, added, again = (
+        random(rows, columns, dtype=dtype, seed=4),
+        empty(*x.shape, dtype=dtype),
+        empty(*x.shape, dtype=dtype),
+    )
+    sums = empty(columns, dtype=dtype), empty(columns, dtype=dtype)
+    kernels("branch_norm_gradient", gradient, x, gamma, mean, scale, beta, rest, added, again, both, *sums)
+    atol = limit * max(1, np.abs(s / deviation[:, None]).max())
+    np.testing.assert_allclose(added, expected + rest, rtol=10 * limit, atol=atol)
+    np.testing.assert_array_equal(again, out)
+    np.testing.assert_array_equal(sums, (grad_gamma, grad_beta))
+
 
 @each_type
 @each_shape
