@@ -5,6 +5,7 @@ import os
 import pytest
 
 from parity.stand_in import build, missing
+from tests.device.cuda_kernels import Kernels, KernelsOnGpu
 from tests.device.worker import Worker
 
 REQUIRED = "MS_VIREID_REQUIRE_STAND_IN"  # set: the tests fail where a stand-in cannot be built
@@ -37,6 +38,14 @@ def build_or_skip(device):
 def worker(stand_in, tmp_path_factory):
     """A process on the stand-in GPU."""
     yield from _worker(stand_in, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def kernels(request, tmp_path_factory):
+    """What launches the CUDA kernels: on the GPU of --device GPU, else on the stand-in."""
+    if request.config.getoption("--device") == "GPU":
+        return KernelsOnGpu()
+    return Kernels(request.getfixturevalue("stand_in"), tmp_path_factory.mktemp("kernels"))
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.device.test_cuda_kernels import LIMIT, Kernels, aligned, assert_close, each_type, empty, random
+from tests.device.cuda_kernels import LIMIT, aligned, assert_close, each_type, empty, random
 
 EPS, MOMENTUM = 1e-5, 0.1
 # [N, C, H, W] and blocks a channel: one place, tails, pairs of half, whole packs, several runs a plane, several blocks.
@@ -18,11 +18,6 @@ MAPS = [
     ((1, 1, 211, 3), 7),
 ]
 each_map = pytest.mark.parametrize(("shape", "parts"), MAPS, ids=lambda case: str(case))
-
-
-@pytest.fixture(scope="module")
-def kernels(stand_in, tmp_path_factory):
-    return Kernels(stand_in, tmp_path_factory.mktemp("kernels"))
 
 
 class Norm:

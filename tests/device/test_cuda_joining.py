@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.device.test_cuda_kernels import Kernels, aligned, each_type, empty, random
+from tests.device.cuda_kernels import aligned, each_type, empty, random
 
 ALIGNED = 128
 # Shapes of the tensors, and the axis along which they are joined.
@@ -22,11 +22,6 @@ PIECES = {
     "more than a launch takes": ([(1 + i % 5,) for i in range(300)], 0),
 }
 each_case = pytest.mark.parametrize("case", PIECES)
-
-
-@pytest.fixture(scope="module")
-def kernels(stand_in, tmp_path_factory):
-    return Kernels(stand_in, tmp_path_factory.mktemp("kernels"))
 
 
 def numbered(shapes, dtype):

@@ -1,6 +1,5 @@
 """The CUDA kernels, compiled for the host by the stand-in's NVRTC, launched as by MindSpore, against slow float64."""
 
-import ctypes
 import locale
 import math
 from importlib import metadata
@@ -12,8 +11,8 @@ from scipy.special import erf
 
 from ms_vireid.command.errors import DeviceError
 from ms_vireid.programs.cuda import build
+from tests.device.cuda_kernels import LIMIT, aligned, assert_close, each_type, empty, random
 
-LIMIT = {"float32": 2e-6, "float16": 2e-3}  # float32 arithmetic; a result is rounded once
 SHAPES = [
     (1, 1),
     (1, 8),
@@ -24,56 +23,6 @@ SHAPES = [
     (1200, 16),
 ]  # rows, columns: packs, tails, several parts
 PARTS, ROWS, WIDEST, MOST_TOKENS = map(build.constant, ("PARTS", "ROWS", "WIDEST", "MOST_TOKENS"))
-
-
-class Kernels:
-    """The launcher's functions, called as MindSpore calls them: with arrays in the place of the device's memory."""
-
-    def __init__(self, stand_in, folder):
-        libraries = stand_in.folder / "lib"
-        ctypes.CDLL(str(libraries / "libcuda.so.1"), mode=ctypes.RTLD_GLOBAL)
-        code = folder / "kernels.cubin"
-        code.write_bytes(build.compiled(libraries / "libnvrtc.so.11.2", build.kernel_source(), "sm_80"))
-        self.path = folder / "launcher.so"
-        build._compile_launcher(self.path)
-        self.library = ctypes.CDLL(str(self.path))
-        self.library.use_code(str(code).encode())
-
-    def status(self, name, *arrays):
-        addresses = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
-        ranks = (ctypes.c_int * len(arrays))(*(array.ndim for array in arrays))
-        shapes = [(ctypes.c_int64 * array.ndim)(*array.shape) for array in arrays]
-        of_shapes = (ctypes.POINTER(ctypes.c_int64) * len(arrays))(
-            *(ctypes.cast(shape, ctypes.POINTER(ctypes.c_int64)) for shape in shapes)
-        )
-        types = (ctypes.c_char_p * len(arrays))(*(array.dtype.name.encode() for array in arrays))
-        return getattr(self.library, name)(len(arrays), addresses, ranks, of_shapes, types, None, None)
-
-    def __call__(self, name, *arrays):
-        """The last arrays are the outputs, which are filled with what is no number before."""
-        assert self.status(name, *arrays) == 0
-
-
-@pytest.fixture(scope="module")
-def kernels(stand_in, tmp_path_factory):
-    return Kernels(stand_in, tmp_path_factory.mktemp("kernels"))
-
-
-def aligned(array):
-    """The same in memory that begins at a multiple of 64 bytes, as on a device."""
-    memory = np.empty(array.nbytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
-
-
-def random(*shape, dtype="float32", seed=0):
-    return aligned(np.random.default_rng([seed, *shape]).normal(size=shape).astype(dtype))
-
-
-def empty(*shape, dtype="float32"):
-    return aligned(np.full(shape, np.nan, dtype))
 
 
 def parts(rows, columns):
@@ -98,11 +47,6 @@ def masks(rows, columns, rate, scale, width=None):
 NONE = aligned(np.zeros(1, np.int32))
 
 
-def assert_close(found, expected):
-    error = np.abs(found.astype(np.float64) - expected).max() / max(np.abs(expected).max(), 1e-30)
-    assert error <= LIMIT[found.dtype.name]
-
-
 def gelu(x):
     return 0.5 * x * (1 + erf(x / math.sqrt(2)))
 
@@ -111,7 +55,6 @@ def gelu_slope(x):
     return 0.5 * (1 + erf(x / math.sqrt(2))) + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
-each_type = pytest.mark.parametrize("dtype", ["float32", "float16"])
 each_shape = pytest.mark.parametrize(("rows", "columns"), SHAPES)
 
 

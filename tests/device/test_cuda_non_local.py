@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.device.test_cuda_kernels import assert_close, each_type, empty, kernels, random  # noqa: F401, a fixture
+from tests.device.cuda_kernels import assert_close, each_type, empty, random
 
 
 @each_type
@@ -11,7 +11,7 @@ from tests.device.test_cuda_kernels import assert_close, each_type, empty, kerne
     ("samples", "channels", "height", "width"),
     [(1, 1, 1, 1), (2, 7, 3, 5), (3, 33, 4, 6), (20, 16, 8, 9), (1, 9, 7, 211)],
 )
-def test_three_maps_of_one_channel(kernels, samples, channels, height, width, dtype):  # noqa: F811
+def test_three_maps_of_one_channel(kernels, samples, channels, height, width, dtype):
     x = random(samples, channels, height, width, dtype=dtype)
     weights = [random(1, channels, 1, 1, dtype=dtype, seed=seed) for seed in (1, 2, 3)]
     biases = [random(1, dtype=dtype, seed=seed) for seed in (4, 5, 6)]

@@ -3,17 +3,12 @@
 import numpy as np
 import pytest
 
-from tests.device.test_cuda_kernels import Kernels, aligned, assert_close, each_type, empty, random
+from tests.device.cuda_kernels import aligned, assert_close, each_type, empty, random
 
 SIZES = [1, 7, 128, 1283, 3072]
 NO_LIMITS = aligned(np.zeros(1, np.float32))
 EMPTY = np.zeros(1, np.float32)  # an output that nobody writes
 each_size = pytest.mark.parametrize("size", SIZES)
-
-
-@pytest.fixture(scope="module")
-def kernels(stand_in, tmp_path_factory):
-    return Kernels(stand_in, tmp_path_factory.mktemp("kernels"))
 
 
 def scalars(*numbers):

@@ -1,0 +1,99 @@
+"""The launcher's functions called as MindSpore calls them, and arrays for them."""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+from ms_vireid.programs.cuda import build
+
+LIMIT = {"float32": 2e-6, "float16": 2e-3}  # float32 arithmetic; a result is rounded once
+each_type = pytest.mark.parametrize("dtype", ["float32", "float16"])
+
+
+class Kernels:
+    """Calls them with arrays in the place of the device's memory, and kernels compiled for the host."""
+
+    def __init__(self, stand_in, folder):
+        libraries = stand_in.folder / "lib"
+        ctypes.CDLL(str(libraries / "libcuda.so.1"), mode=ctypes.RTLD_GLOBAL)
+        code = folder / "kernels.cubin"
+        code.write_bytes(build.compiled(libraries / "libnvrtc.so.11.2", build.kernel_source(), "sm_80"))
+        self.path = folder / "launcher.so"
+        build._compile_launcher(self.path)
+        self.library = ctypes.CDLL(str(self.path))
+        self.library.use_code(str(code).encode())
+
+    def status(self, name, *arrays):
+        return self.call(name, [array.ctypes.data for array in arrays], arrays)
+
+    def call(self, name, places, arrays):
+        addresses = (ctypes.c_void_p * len(arrays))(*places)
+        ranks = (ctypes.c_int * len(arrays))(*(array.ndim for array in arrays))
+        shapes = [(ctypes.c_int64 * array.ndim)(*array.shape) for array in arrays]
+        of_shapes = (ctypes.POINTER(ctypes.c_int64) * len(arrays))(
+            *(ctypes.cast(shape, ctypes.POINTER(ctypes.c_int64)) for shape in shapes)
+        )
+        types = (ctypes.c_char_p * len(arrays))(*(array.dtype.name.encode() for array in arrays))
+        return getattr(self.library, name)(len(arrays), addresses, ranks, of_shapes, types, None, None)
+
+    def __call__(self, name, *arrays):
+        """The last arrays are the outputs, which are filled with what is no number before."""
+        assert self.status(name, *arrays) == 0
+
+
+class KernelsOnGpu(Kernels):
+    """Calls them on the GPU that MindSpore has set up, with copies of the arrays, which it copies back."""
+
+    def __init__(self):
+        build.use_kernels(build.kernel_source())
+        self.path = build.launcher()
+        self.library = ctypes.CDLL(str(self.path))
+        self.driver = ctypes.CDLL("libcuda.so.1")
+        context = ctypes.c_void_p()
+        self._ask("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
+        self._ask("cuCtxSetCurrent", context)
+
+    def status(self, name, *arrays):
+        memory = [self._allocated(array) for array in arrays]
+        places = [ctypes.c_void_p(start.value + offset) for start, offset in memory]
+        for array, place in zip(arrays, places, strict=True):
+            self._ask("cuMemcpyHtoD_v2", place, array.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(array.nbytes))
+        status = self.call(name, places, arrays)
+        self._ask("cuCtxSynchronize")
+        for array, place in zip(arrays, places, strict=True):
+            self._ask("cuMemcpyDtoH_v2", array.ctypes.data_as(ctypes.c_void_p), place, ctypes.c_size_t(array.nbytes))
+        for start, _ in memory:
+            self._ask("cuMemFree_v2", start)
+        return status
+
+    def _allocated(self, array):
+        """Memory, and the offset in it that is as far from a pack of 16 bytes as the array."""
+        start, offset = ctypes.c_uint64(), array.ctypes.data % 16
+        self._ask("cuMemAlloc_v2", ctypes.byref(start), ctypes.c_size_t(array.nbytes + offset))
+        return start, offset
+
+    def _ask(self, function, *arguments):
+        assert getattr(self.driver, function)(*arguments) == 0, function
+
+
+def aligned(array):
+    """The same in memory that begins at a multiple of 64 bytes, as on a device."""
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def random(*shape, dtype="float32", seed=0):
+    return aligned(np.random.default_rng([seed, *shape]).normal(size=shape).astype(dtype))
+
+
+def empty(*shape, dtype="float32"):
+    return aligned(np.full(shape, np.nan, dtype))
+
+
+def assert_close(found, expected):
+    error = np.abs(found.astype(np.float64) - expected).max() / max(np.abs(expected).max(), 1e-30)
+    assert error <= LIMIT[found.dtype.name]
