@@ -15,7 +15,6 @@ class Cuda(Graph):
 
     def __init__(self, amp: str | bool = False):
         super().__init__(amp)
-        from ms_vireid.programs.cuda import feature_maps, joining, non_local, transformer, update  # compiles them
+        from ms_vireid.programs.cuda.table import TABLE  # compiles the kernels
 
-        for module in (transformer, feature_maps, non_local, joining, update):
-            self.table = self.table | module.TABLE
+        self.table = self.table | TABLE

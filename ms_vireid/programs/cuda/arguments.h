@@ -127,6 +127,13 @@ typedef struct {
 } ToOneChannel;
 
 typedef struct {
+  float *out;                   /* [count, n, m], or [count, n, columns] of the gradient */
+  const float *x, *y;           /* [count, n, columns], [count, m, columns] */
+  const float *gradient;        /* [count, n, m], or [count, m, n] if transposed */
+  int count, n, m, columns, transposed;
+} Distances;
+
+typedef struct {
   float *weight, *state, *second_state; /* [count] each */
   const float *gradient;
   const float *scalars;                 /* [groups, columns] */

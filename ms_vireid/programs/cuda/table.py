@@ -1,0 +1,7 @@
+"""What the CUDA kernels replace. Compiles them at the import."""
+
+from ms_vireid.programs.cuda import feature_maps, joining, losses, non_local, transformer, update
+
+TABLE = {}
+for module in (transformer, feature_maps, non_local, joining, losses, update):
+    TABLE |= module.TABLE

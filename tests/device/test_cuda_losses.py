@@ -1,0 +1,37 @@
+"""The CUDA kernels of losses, launched as by MindSpore, against float64."""
+
+import numpy as np
+import pytest
+
+from tests.device.test_cuda_kernels import Kernels, assert_close, empty, random
+
+
+@pytest.fixture(scope="module")
+def kernels(stand_in, tmp_path_factory):
+    return Kernels(stand_in, tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.mark.parametrize(
+    ("sets", "n", "m", "columns"),
+    [((), 1, 1, 1), ((), 7, 9, 211), ((), 64, 64, 32), ((3,), 4, 5, 7), ((2, 3), 3, 17, 260)],
+)
+def test_squared_distances(kernels, sets, n, m, columns):
+    x, y = random(*sets, n, columns), random(*sets, m, columns, seed=1)
+    found = empty(*sets, n, m)
+    kernels("squared_distances", x, y, found)
+    difference = x[..., :, None, :].astype(np.float64) - y[..., None, :, :]
+    assert_close(found, (difference**2).sum(-1))
+
+    gradient, grad_x, grad_y = random(*sets, n, m, seed=2), empty(*x.shape), empty(*y.shape)
+    kernels("squared_distances_gradient", gradient, x, y, grad_x, grad_y)
+    weighted = 2 * gradient[..., None] * difference
+    assert_close(grad_x, weighted.sum(-2))
+    assert_close(grad_y, -weighted.sum(-3))
+
+
+def test_a_row_is_0_from_itself_and_as_far_there_as_back(kernels):
+    x = random(9, 40)
+    found = empty(9, 9)
+    kernels("squared_distances", x, x, found)
+    assert not found.diagonal().any()
+    np.testing.assert_array_equal(found, found.T)
