@@ -3,12 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.device.test_cuda_kernels import Kernels, assert_close, empty, random
-
-
-@pytest.fixture(scope="module")
-def kernels(stand_in, tmp_path_factory):
-    return Kernels(stand_in, tmp_path_factory.mktemp("kernels"))
+from tests.device.cuda_kernels import assert_close, empty, random
 
 
 @pytest.mark.parametrize(
