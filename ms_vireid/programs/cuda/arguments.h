@@ -134,6 +134,16 @@ typedef struct {
 } Distances;
 
 typedef struct {
+  float *out;                   /* [rows], or [rows, columns] of the gradient */
+  const float *values;          /* [rows, columns] */
+  const unsigned char *mask;    /* the same */
+  const float *extremes;        /* [rows]; backward only */
+  const float *gradient;        /* [rows] */
+  int rows, columns;
+  float sign;                   /* 1 for maxima, -1 for minima */
+} Extremes;
+
+typedef struct {
   float *weight, *state, *second_state; /* [count] each */
   const float *gradient;
   const float *scalars;                 /* [groups, columns] */

@@ -29,3 +29,23 @@ EXPORTED int squared_distances_gradient(ARGUMENTS) {
   }
   return 0;
 }
+
+static int extremes(const char *kernel, Extremes a, int64_t *shape, void *stream) {
+  a.rows = shape[0], a.columns = shape[1];
+  int y = blocks(a.rows, ROWS);
+  return launch_packed(kernel, "float32", 1, 1, y < PLANES ? y : PLANES, &a, stream);
+}
+
+/* values [n, m], mask bool [n, m] -> [n] */
+EXPORTED int masked_max(ARGUMENTS) {
+  return extremes("extremes", (Extremes){data[2], data[0], data[1], .sign = 1}, shapes[0], stream);
+}
+EXPORTED int masked_min(ARGUMENTS) {
+  return extremes("extremes", (Extremes){data[2], data[0], data[1], .sign = -1}, shapes[0], stream);
+}
+
+/* gradient [n], values, mask, their extremes [n] -> of values */
+EXPORTED int masked_extremes_gradient(ARGUMENTS) {
+  Extremes a = {.out = data[4], .gradient = data[0], .values = data[1], .mask = data[2], .extremes = data[3]};
+  return extremes("extremes_gradient", a, shapes[1], stream);
+}
