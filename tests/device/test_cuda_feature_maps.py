@@ -195,6 +195,54 @@ def test_gem_of_what_is_no_number(kernels):
     assert np.isfinite(pooled[[0, 1], [0, 1]]).all()
 
 
+@each_type
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 5, 4), (1, 2, 7, 9), (2, 1, 40, 22)])
+def test_max_pool(kernels, shape, dtype):
+    x = aligned(np.maximum(random(*shape, dtype=dtype), 0))  # as after ReLU: many that are equally large
+    batch, channels, height, width = shape
+    pooled_shape = batch, channels, (height + 1) // 2, (width + 1) // 2
+    pooled, places = empty(*pooled_shape, dtype=dtype), aligned(np.full(pooled_shape, 99, np.uint8))
+    kernels("max_pool", x, pooled, places)
+    gradient, grad_x = random(*pooled_shape, dtype=dtype, seed=1), empty(*shape, dtype=dtype)
+    kernels("max_pool_gradient", gradient, places, x, grad_x)
+    expected = np.zeros(shape)
+    for n, c, v, u in np.ndindex(*pooled_shape):
+        window = [(y, w) for y in range(2 * v - 1, 2 * v + 2) for w in range(2 * u - 1, 2 * u + 2)]
+        window = [place for place in window if 0 <= place[0] < height and 0 <= place[1] < width]
+        largest = max(window, key=lambda place: x[n, c][place])  # the first of several
+        assert pooled[n, c, v, u] == x[n, c][largest]
+        expected[n, c][largest] += gradient[n, c, v, u]
+    assert_close(grad_x, expected)
+
+
+def test_max_pool_of_what_is_no_number(kernels):
+    x = random(1, 1, 6, 6)
+    x[0, 0, 2, 2], x[0, 0, 5, 5], x[0, 0, :2, :2] = np.nan, np.inf, -np.inf
+    pooled, places = empty(1, 1, 3, 3), aligned(np.zeros((1, 1, 3, 3), np.uint8))
+    kernels("max_pool", x, pooled, places)
+    assert np.isnan(pooled[0, 0, 1, 1])
+    assert (pooled[0, 0, 2, 2], pooled[0, 0, 0, 0]) == (np.inf, -np.inf)
+
+
+@each_type
+@pytest.mark.parametrize(
+    ("shape", "ratios"),
+    [((1, 1, 1, 1), (1,)), ((2, 3, 6, 12), (2, 3, 6)), ((3, 2, 24, 36), (2, 4, 6, 12)), ((1, 1, 9, 3), (3, 1))],
+)
+def test_average_pools(kernels, shape, ratios, dtype):
+    x, (batch, channels, height, width) = random(*shape, dtype=dtype), shape
+    shapes = [(batch, channels, height // ratio, width // ratio) for ratio in ratios]
+    pooled = [empty(*of, dtype=dtype) for of in shapes]
+    kernels("average_pools", x, *pooled)
+    for found, ratio in zip(pooled, ratios, strict=True):
+        windows = x.astype(np.float64).reshape(batch, channels, height // ratio, ratio, width // ratio, ratio)
+        assert_close(found, windows.mean((3, 5)))
+    gradients, grad_x = [random(*of, dtype=dtype, seed=k) for k, of in enumerate(shapes)], empty(*shape, dtype=dtype)
+    kernels("average_pools_gradient", *gradients, x, grad_x)
+    shares = [np.kron(g.astype(np.float64), np.ones((r, r))) / r**2 for g, r in zip(gradients, ratios, strict=True)]
+    assert_close(grad_x, sum(shares))
+
+
 def test_the_same_bits_whatever_the_order_of_threads(kernels, monkeypatch):
     results = []
     for order in ("forward", "backward"):

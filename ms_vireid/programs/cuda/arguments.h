@@ -176,6 +176,24 @@ typedef struct {
   int count, unit;           /* zeros fill a piece's width up to a multiple of this; 1 if there are several rows */
 } Join;
 
+typedef struct {
+  void *grad_x;                             /* [planes, height, width] */
+  const void *x;                            /* the same */
+  void *pooled;                             /* [planes, pooled_height, pooled_width]; gradient in the backward pass */
+  unsigned char *places;                    /* of the largest in its window of 9 */
+  int planes, height, width, pooled_height, pooled_width;
+} MaxPool;
+
+enum { RATIOS = 8 }; /* of average pooling at once, at most */
+typedef struct {
+  void *grad_x;                             /* [planes, height, width] */
+  const void *x;                            /* the same */
+  void *pooled[RATIOS];                     /* [planes, height / ratio, width / ratio]; gradients in the backward pass */
+  int ratios[RATIOS];
+  unsigned inverses[RATIOS];                /* 2^31 / ratio and less than 1 more */
+  int count, planes, height, width;
+} AveragePools;
+
 enum {
   LANES = 32, /* columns, or packs of them, a block */
   ROWS = 8,   /* rows a block */

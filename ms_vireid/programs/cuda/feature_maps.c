@@ -116,3 +116,59 @@ EXPORTED int gem_gradient(ARGUMENTS) {
   Gem a = {data[1], data[4], data[2], data[0], data[3]};
   return pool("gem_gradient", a, types[2], shapes[2], stream);
 }
+
+static MaxPool windows(const int64_t *shape, const int64_t *pooled) {
+  MaxPool a = {.planes = shape[0] * shape[1], .height = shape[2], .width = shape[3]};
+  a.pooled_height = pooled[2], a.pooled_width = pooled[3];
+  return a;
+}
+static int over_planes(const char *kernel, const char *type, int width, int planes, int places, void *arguments,
+                       void *stream) {
+  return launch_packed(kernel, type, width, blocks(places, LANES * ROWS), planes < PLANES ? planes : PLANES, arguments,
+                       stream);
+}
+
+/* x [N, C, H, W] -> [N, C, (H + 1) / 2, (W + 1) / 2], uint8 of that shape */
+EXPORTED int max_pool(ARGUMENTS) {
+  MaxPool a = windows(shapes[0], shapes[1]);
+  a.x = data[0], a.pooled = data[1], a.places = data[2];
+  return over_planes("max_pool", types[0], 1, a.planes, a.pooled_height * a.pooled_width, &a, stream);
+}
+
+/* gradient, places [N, C, (H + 1) / 2, (W + 1) / 2], x [N, C, H, W] -> of x */
+EXPORTED int max_pool_gradient(ARGUMENTS) {
+  MaxPool a = windows(shapes[2], shapes[0]);
+  a.pooled = data[0], a.places = data[1], a.grad_x = data[3];
+  return over_planes("max_pool_gradient", types[0], 1, a.planes, a.height * a.width, &a, stream);
+}
+
+static AveragePools pools(const int64_t *shape, int count, void **pooled, int64_t **shapes) {
+  AveragePools a = {.count = count, .planes = shape[0] * shape[1], .height = shape[2], .width = shape[3]};
+  for (int k = 0; k < count; k++) {
+    a.pooled[k] = pooled[k], a.ratios[k] = a.height / shapes[k][2];
+    a.inverses[k] = (1u << 31) / a.ratios[k] + 1;
+  }
+  return a;
+}
+
+/* x [N, C, H, W] -> [N, C, H / ratio, W / ratio] for each ratio */
+EXPORTED int average_pools(ARGUMENTS) {
+  int ratios = count - 1;
+  AveragePools a = pools(shapes[0], ratios, data + 1, shapes + 1);
+  a.x = data[0];
+  int places = 1;
+  for (int k = 0; k < ratios; k++) {
+    int of_ratio = a.height / a.ratios[k] * (a.width / a.ratios[k]);
+    places = of_ratio > places ? of_ratio : places;
+  }
+  return over_planes("average_pools", types[0], 1, a.planes, places, &a, stream);
+}
+
+/* gradients [N, C, H / ratio, W / ratio], x [N, C, H, W] -> of x */
+EXPORTED int average_pools_gradient(ARGUMENTS) {
+  int ratios = count - 2, width;
+  AveragePools a = pools(shapes[ratios], ratios, data, shapes);
+  a.grad_x = data[count - 1];
+  width = a.width % 4 || (uintptr_t)a.grad_x % 16 ? 1 : 4;
+  return over_planes("average_pools_gradient", types[0], width, a.planes, a.height * a.width / width, &a, stream);
+}

@@ -7,9 +7,11 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.ops import signature
 
-from ms_vireid.models.auxiliary_generator import ResidualDepthwise
+from ms_vireid.config.models import check_pooled
+from ms_vireid.models.auxiliary_generator import CrossModalityLearner, ResidualDepthwise
 from ms_vireid.models.layers import GeM
 from ms_vireid.models.resnet import Bottleneck, ResNet
+from ms_vireid.programs.cuda import build
 from ms_vireid.programs.cuda.operators import PARTS, operator, same
 
 _BLOCKS = 2048  # that fill a GPU
@@ -138,6 +140,52 @@ class Pooling(nn.Cell):
         return self.backward(gradient, out, x, numbers), ops.zeros_like(numbers)
 
 
+class MaxPool(nn.Cell):
+    """Max pooling of [N, C, H, W] by 3x3 windows of stride 2 with a border of one, and where each maximum is in its
+    window."""
+
+    def __init__(self):
+        super().__init__()
+        self.forward = operator("max_pool", self._shapes, lambda x: (x, ms.uint8))
+        self.backward = operator("max_pool_gradient", lambda _1, _2, x: x, lambda _1, _2, x: x)
+
+    @staticmethod
+    def _shapes(x: tuple) -> tuple:
+        pooled = *x[:2], (x[2] + 1) // 2, (x[3] + 1) // 2
+        return pooled, pooled
+
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.forward(x)
+
+    def bprop(self, x, out, gradients):
+        return (self.backward(gradients[0], out[1], x),)
+
+
+class AveragePools(nn.Cell):
+    """The averages of windows of ratio x ratio places of x [N, C, H, W], for ratios that divide H and W."""
+
+    def construct(self, x: Tensor, ratios: tuple[int, ...]) -> tuple[Tensor, ...]:
+        return _average_pools(ratios)(x)
+
+    def bprop(self, x, ratios, _out, gradients):
+        return _average_pools_gradient(ratios)(*gradients, x), 0
+
+
+@ops.constexpr
+@cache
+def _average_pools(ratios: tuple[int, ...]) -> ops.Custom:
+    def shapes(x: tuple) -> tuple:
+        return tuple((*x[:2], x[2] // ratio, x[3] // ratio) for ratio in ratios)
+
+    return operator("average_pools", shapes, lambda x: (x,) * len(ratios))
+
+
+@ops.constexpr
+@cache
+def _average_pools_gradient(_ratios: tuple[int, ...]) -> ops.Custom:
+    return operator("average_pools_gradient", lambda *inputs: inputs[-1], lambda *inputs: inputs[-1])
+
+
 @ops.constexpr
 @cache
 def _numbers(first: float, second: float) -> Tensor:
@@ -147,7 +195,8 @@ def _numbers(first: float, second: float) -> Tensor:
 _depthwise, _residual_depthwise = Depthwise(), Depthwise(residual=True)
 _batch_norm, _batch_norm_relu = BatchNorm(), BatchNorm(relu=True)
 _batch_norm_add, _batch_norm_add_relu = BatchNormAdd(), BatchNormAdd(relu=True)
-_pooling = Pooling()
+_pooling, _max_pool, _average = Pooling(), MaxPool(), AveragePools()
+_MOST_RATIOS = build.constant("RATIOS")
 _SIZES = (3, 5, 7)  # of depth-wise kernels
 
 
@@ -204,7 +253,7 @@ def bottleneck(self: Bottleneck, x: Tensor) -> Tensor:
 
 def resnet(self: ResNet, x: Tensor) -> Tensor:
     if self.has_stem:
-        x = self.maxpool(_relu(self.bn1, self.conv1(x)))
+        x = _max_pool(_relu(self.bn1, self.conv1(x)))[0]
     for block in self.blocks:
         x = block(x)
     return x
@@ -216,6 +265,17 @@ def gem(self: GeM, x: Tensor) -> Tensor:
     return _pooling(x, _numbers(self.power, self.eps))
 
 
+def pyramids(self: CrossModalityLearner, visible: Tensor, infrared: Tensor) -> Tensor:
+    if len(self.ratios) > _MOST_RATIOS:
+        return CrossModalityLearner.pyramids(self, visible, infrared)
+    check_pooled(visible.shape[2], visible.shape[3], self.ratios)
+    scales = ()
+    for features in (visible, infrared):
+        for pyramid, rebuild in zip(_average(features, self.ratios), self.transposed):  # noqa: B905 (no strict= in a graph)
+            scales += (rebuild(pyramid),)
+    return self.concat(*scales)
+
+
 TABLE = {
     nn.Conv2d.construct: convolution,
     ResidualDepthwise.construct: residual_depthwise,
@@ -223,4 +283,5 @@ TABLE = {
     Bottleneck.construct: bottleneck,
     ResNet.construct: resnet,
     GeM.construct: gem,
+    CrossModalityLearner.pyramids: pyramids,
 }
