@@ -167,14 +167,14 @@ __device__ void batch_norm_gradient(const BatchNormGradient &a) {
   EACH_RUN(number_of_run, a.shape) {
     Run<T, W> run(a.shape, number_of_run);
     Pack<T, W> gradient[RUN], x[RUN];
-    run.read(a.y ? a.grad_rest : a.gradient, gradient), run.read(a.x, x);
+    run.read(a.gradient, gradient), run.read(a.x, x);
 #pragma unroll
     for (int k = 0; k < RUN; k++)
       if (k < run.packs) {
 #pragma unroll
         for (int j = 0; j < W; j++) {
           float g = number(gradient[k].v[j]);
-          if (a.relu && !a.y && !channel.passes(x[k].v[j])) g = 0;
+          if (a.relu && !channel.passes(x[k].v[j])) g = 0;
           x[k].v[j] = rounded<T>(channel.scale * (g - mean - (number(x[k].v[j]) - channel.mean) * slope));
         }
         store(a.grad_x, run.place(k), x[k]);

@@ -57,11 +57,13 @@ static Channels channels(const int64_t *shape, int width) {
    sums [C, parts, 2] */
 static int normalise(int relu, const void *rest, void **data, void **out, int64_t **shapes, int parts, const char *type,
                      void *stream) {
-  BatchNorm a = {out[0], out[1], out[2], data[3], data[4], data[0], rest, data[1], data[2], data[5], relu};
+  BatchNorm a = {0, 0, out[2], .x = data[0], .relu = relu};
   const void *addresses[] = {data[0], out[0], rest};
   int width = map_width(type, shapes[0][2] * shapes[0][3], addresses, 3);
   a.shape = channels(shapes[0], width);
   int status = launch_packed("batch_norm_moments", type, width, a.shape.channels, parts, &a, stream);
+  a.out = out[0], a.statistics = out[1], a.rest = rest, a.gamma = data[1], a.beta = data[2];
+  a.running_mean = data[3], a.running_variance = data[4], a.numbers = data[5];
   return status ? status : launch_packed("batch_norm", type, width, a.shape.channels, parts, &a, stream);
 }
 EXPORTED int batch_norm(ARGUMENTS) {
@@ -81,11 +83,13 @@ EXPORTED int batch_norm_add_relu(ARGUMENTS) {
    beta[, of rest] */
 static int normalise_back(int relu, const void *y, void **data, void **out, int64_t **shapes, int parts,
                           const char *type, void *stream) {
-  BatchNormGradient a = {out[0], y ? out[4] : 0, out[2], out[3], out[1], data[0], data[1], y, data[2], data[3], data[4]};
-  const void *addresses[] = {a.gradient, a.x, y, a.grad_x, a.grad_rest};
+  BatchNormGradient a = {0, y ? out[4] : 0, 0, 0, out[1], data[0], data[1], y, data[2], data[3], data[4], relu};
+  const void *addresses[] = {a.gradient, a.x, y, out[0], a.grad_rest};
   int width = map_width(type, shapes[0][2] * shapes[0][3], addresses, 5);
-  a.relu = relu, a.shape = channels(shapes[0], width);
+  a.shape = channels(shapes[0], width);
   int status = launch_packed("batch_norm_gradient_sums", type, width, a.shape.channels, parts, &a, stream);
+  if (y) a.gradient = a.grad_rest, a.relu = 0, a.y = a.grad_rest = 0;
+  a.grad_x = out[0], a.grad_gamma = out[2], a.grad_beta = out[3];
   return status ? status : launch_packed("batch_norm_gradient", type, width, a.shape.channels, parts, &a, stream);
 }
 EXPORTED int batch_norm_gradient(ARGUMENTS) {
