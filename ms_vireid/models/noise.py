@@ -101,12 +101,12 @@ def position_noise(key: Tensor, rows: int, columns: int, shard: tuple[int, int] 
     Made once per forward pass and shared by all dropout layers: integer products and sums take ten times a
     comparison on CPU, so each layer only compares (see `Dropout`).
     """
-    return _noise(mix(_starts(rows, shard, 0, 0) + key), columns)
+    return _noise(mix(_starts(rows, shard, 0, 0) + key), _columns(columns))
 
 
-def _noise(row: Tensor, columns: int) -> Tensor:
-    rows, column = row.shape[0], _columns(columns)
-    noise = (row.reshape(rows, 1) + column.reshape(1, columns)) * _FIRST
+def _noise(row: Tensor, column: Tensor) -> Tensor:
+    """Hash what rows and columns start from, [rows] and [columns], to [rows, columns]."""
+    noise = (row.reshape(-1, 1) + column.reshape(1, -1)) * _FIRST
     noise = (noise ^ _shift_right(noise, 15)) * _SECOND
     return noise ^ _shift_right(noise, 16)
 
@@ -154,8 +154,16 @@ def draw_noise(
 ) -> Noise:
     """Draw the noise of a forward pass over [N, T, C]: that of `position_noise` and `path_factors`, by one hash of the
     key."""
+    rows, columns, factors = draw_starts(key, shape, rates, dropout, shard)
+    return ops.stop_gradient(_noise(rows, columns).reshape(shape)), factors
+
+
+def draw_starts(
+    key: Tensor, shape: tuple[int, int, int], rates: tuple[float, ...], dropout: float, shard: tuple[int, int] = _ALONE
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What rows and columns of the noise start from, int32 [N * T] and [C], and the factors."""
     samples, tokens, width = shape
     rows = samples * tokens
-    hashes = mix(_starts(rows, shard, len(rates), 0) + key)
-    factors = _factors(hashes[rows:], rates, samples, shard, dropout)
-    return ops.stop_gradient(_noise(hashes[:rows], width).reshape(shape)), ops.stop_gradient(factors)
+    hashes = ops.stop_gradient(mix(_starts(rows, shard, len(rates), 0) + key))
+    factors = ops.stop_gradient(_factors(hashes[rows:], rates, samples, shard, dropout))
+    return hashes[:rows], _columns(width), factors

@@ -5,11 +5,13 @@ import math
 from importlib import metadata
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 import pytest
 from scipy.special import erf
 
 from ms_vireid.command.errors import DeviceError
+from ms_vireid.models.noise import _noise
 from ms_vireid.programs.cuda import build
 from tests.device.cuda_kernels import LIMIT, aligned, assert_close, each_type, empty, random
 
@@ -33,18 +35,25 @@ def integers(*shape, seed=1):
     return aligned(np.random.default_rng([seed, *shape]).integers(-(2**31), 2**31, shape).astype(np.int32))
 
 
-def masks(rows, columns, rate, scale, width=None):
-    """noise, multipliers and layer as the kernels take them, and what they multiply by: float64 [rows, columns]."""
+NONE = aligned(np.zeros(1, np.int32))
+NO_MASKS = (NONE,) * 4
+
+
+def masks(rows, columns, rate, scale, width=None, hashed=False):
+    """Masks as the kernels take them, and what they multiply by: float64 [rows, columns]. hashed: the noise is what it
+    starts from."""
     width = width or columns
-    noise, multipliers = integers(rows, width), integers(2 + columns // width, seed=2) | 1
+    noise, starts = integers(rows, width), NONE
+    if hashed:
+        given, starts = integers(rows, seed=3), integers(width, seed=4)
+        noise = _noise(ms.Tensor(given), ms.Tensor(starts)).asnumpy()
+    multipliers = integers(2 + columns // width, seed=2) | 1
     limit = round(rate * 2**32) - 2**31
     layer = aligned(np.array([1, limit, np.float32(scale).view(np.int32)], np.int32))
     with np.errstate(over="ignore"):
         made = [noise * multiplier >= limit for multiplier in multipliers[1 : 1 + columns // width]]
-    return (noise, aligned(multipliers), layer), np.concatenate(made, 1) * float(np.float32(scale))
-
-
-NONE = aligned(np.zeros(1, np.int32))
+    numbers = given if hashed else noise
+    return (numbers, starts, aligned(multipliers), layer), np.concatenate(made, 1) * float(np.float32(scale))
 
 
 def gelu(x):
@@ -55,6 +64,7 @@ def gelu_slope(x):
     return 0.5 * (1 + erf(x / math.sqrt(2))) + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
+from_hashes = pytest.mark.parametrize("hashed", [False, True], ids=["noise", "hashes"])
 each_shape = pytest.mark.parametrize(("rows", "columns"), SHAPES)
 
 
@@ -105,15 +115,27 @@ def test_layer_norm(kernels, rows, columns, dtype):
 
 @each_type
 @each_shape
-def test_bias_gelu_and_dropout(kernels, rows, columns, dtype):
+@from_hashes
+def test_dropout(kernels, rows, columns, dtype, hashed):
+    x, out = random(rows, columns, dtype=dtype), empty(rows, columns, dtype=dtype)
+    width = columns // 2 if columns % 2 == 0 else columns
+    given, factors = masks(rows, columns, 0.3, 1 / 0.7, width, hashed)
+    kernels("dropout", x, *given, out)
+    assert_close(out, x.astype(np.float64) * factors)
+
+
+@each_type
+@each_shape
+@from_hashes
+def test_bias_gelu_and_dropout(kernels, rows, columns, dtype, hashed):
     x, bias = random(rows, columns, dtype=dtype), random(columns, dtype=dtype, seed=1)
     width = columns // 2 if columns % 2 == 0 else columns
-    given, factors = masks(rows, columns, 0.3, 1 / 0.7, width)
+    given, factors = masks(rows, columns, 0.3, 1 / 0.7, width, hashed)
     added = x.astype(np.float64) + bias
     out = empty(rows, columns, dtype=dtype)
     kernels("gelu", x, bias, *given, out)
     assert_close(out, gelu(added) * factors)
-    kernels("gelu", x, bias, NONE, NONE, NONE, out)
+    kernels("gelu", x, bias, *NO_MASKS, out)
     assert_close(out, gelu(added))
 
     gradient, grad_x, grad_bias = (
@@ -128,22 +150,23 @@ def test_bias_gelu_and_dropout(kernels, rows, columns, dtype):
 
 
 @each_type
+@from_hashes
 @pytest.mark.parametrize(("samples", "tokens", "columns"), [(1, 1, 1), (1, 7, 8), (3, 5, 3), (2, 211, 24), (70, 9, 16)])
-def test_bias_dropout_drop_path_and_residual(kernels, samples, tokens, columns, dtype):
+def test_bias_dropout_drop_path_and_residual(kernels, samples, tokens, columns, dtype, hashed):
     rest, x = (random(samples, tokens, columns, dtype=dtype, seed=seed) for seed in (0, 1))
     bias, factors = random(columns, dtype=dtype, seed=2), aligned(np.arange(samples).astype(dtype))
-    (noise, multipliers, layer), kept = masks(samples * tokens, columns, 0.4, 1.0)
+    given, kept = masks(samples * tokens, columns, 0.4, 1.0, hashed=hashed)
     kept = kept.reshape(x.shape)
     out, grad_x, grad_bias = (empty(*shape, dtype=dtype) for shape in (x.shape, x.shape, (columns,)))
-    kernels("residual", rest, x, bias, factors, noise, multipliers, layer, out)
+    kernels("residual", rest, x, bias, factors, *given, out)
     of_samples = factors.astype(np.float64)[:, None, None]
     assert_close(out, rest + (x.astype(np.float64) + bias) * kept * of_samples)
     ones = aligned(np.ones(1, dtype))
-    kernels("residual", rest, x, bias, ones, NONE, NONE, NONE, out)
+    kernels("residual", rest, x, bias, ones, *NO_MASKS, out)
     assert_close(out, rest.astype(np.float64) + x + bias)
 
     made = parts(samples * tokens, columns)
-    kernels("residual_gradient", x, factors, noise, multipliers, layer, grad_x, made, grad_bias)
+    kernels("residual_gradient", x, factors, *given, grad_x, made, grad_bias)
     assert_close(grad_x, x.astype(np.float64) * kept * of_samples)
     assert_close(grad_bias, grad_x.astype(np.float64).sum((0, 1)))
 
@@ -242,7 +265,7 @@ def test_addresses_between_packs(kernels):
     """A tensor that does not begin at a multiple of 16 bytes is read one element at a time."""
     x, bias = random(9 * 16 + 1)[1:].reshape(9, 16), random(17, seed=1)[1:]
     out = empty(9, 16)
-    kernels("gelu", x, bias, NONE, NONE, NONE, out)
+    kernels("gelu", x, bias, *NO_MASKS, out)
     assert_close(out, gelu(x.astype(np.float64) + bias))
 
 
@@ -250,7 +273,7 @@ def test_what_is_no_number_stays_where_it_is(kernels):
     x = random(9, 8)
     x[2, 3], x[4, 5], x[6, 7], x[0, 0] = np.nan, np.inf, -np.inf, 1e-40
     out = empty(9, 8)
-    kernels("gelu", x, aligned(np.zeros(8, np.float32)), NONE, NONE, NONE, out)
+    kernels("gelu", x, aligned(np.zeros(8, np.float32)), *NO_MASKS, out)
     assert np.isnan(out[2, 3])
     assert out[4, 5] == np.inf
     np.testing.assert_allclose(out[0, 0], 0.5e-40, rtol=1e-4)
@@ -265,7 +288,7 @@ def test_the_same_bits_whatever_the_order_of_threads(kernels, monkeypatch):
     for order in ("forward", "backward"):
         monkeypatch.setenv("STAND_IN_ORDER", order)
         made = empty(600, 40), parts(600, 40), empty(40)
-        kernels("gelu_gradient", gradient, x, bias, NONE, NONE, NONE, *made)
+        kernels("gelu_gradient", gradient, x, bias, *NO_MASKS, *made)
         results.append(made)
     for first, second in zip(*results, strict=True):
         np.testing.assert_array_equal(first, second)

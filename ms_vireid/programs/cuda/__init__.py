@@ -5,7 +5,9 @@ The kernels (`*.cu`) read like their equations; they compute in float32 on float
 `feature_maps.py` make them operators with gradients (`operators.py`), and name the methods that they replace.
 """
 
-from ms_vireid.programs.graph import Graph
+from mindspore import nn
+
+from ms_vireid.programs.graph import TABLES, Graph
 
 
 class Cuda(Graph):
@@ -18,3 +20,12 @@ class Cuda(Graph):
         from ms_vireid.programs.cuda.table import TABLE  # compiles the kernels
 
         self.table = self.table | TABLE
+
+    def prepare(self, model: nn.Cell, *others: nn.Cell | None) -> None:
+        from ms_vireid.programs.cuda import transformer
+
+        if not transformer.fits(model):
+            kept = {key: new for key, new in self.table.items() if key not in transformer.TABLE}
+            self.table = TABLES["GPU"] | kept
+            self.not_recomputed = Graph.not_recomputed
+        super().prepare(model, *others)

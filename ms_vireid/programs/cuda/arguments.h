@@ -1,12 +1,20 @@
 /* The kernels' arguments, for the kernels and for the functions that launch them. Data is float or half. */
 #pragma once
 
-/* Dropout's masks: noise int32 [rows, width], multipliers int32 [masks], and the layer's {first mask, limit below which
-   an element is dropped, bits of the float that scales the others}. Without dropout, noise is 0. */
+/* Dropout's masks: noise int32 [rows, width], or what its hash starts from, int32 [rows] and [width]; multipliers int32
+   [masks], and the layer's {first mask, limit below which an element is dropped, bits of the float that scales the
+   others}. Without dropout, layer is 0. */
 typedef struct {
-  const int *noise, *multipliers, *layer;
+  const int *noise, *row_starts, *column_starts, *multipliers, *layer;
   int width;
 } Masks;
+
+typedef struct {
+  void *out;                       /* [rows, columns] */
+  const void *x;
+  Masks masks;
+  int rows, columns;
+} Dropout;
 
 typedef struct {
   void *out;                       /* [rows, columns] */

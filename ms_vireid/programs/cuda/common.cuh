@@ -46,32 +46,47 @@ __device__ inline void load_floats(const void *data, int first, float *values) {
 // A layer's dropout mask of W neighbouring columns, for a block's rows.
 template <int W>
 struct Mask {
-  const int *noise = nullptr;
+  const int *noise, *row_starts;
   int width, column, limit;
-  unsigned multiplier;
-  float scale = 1;
+  unsigned column_starts[W], multiplier;
+  float scale;
+  bool drops;
 
-  __device__ Mask(const Masks &masks, int first) {
-    if (!masks.noise) return;
-    noise = masks.noise, width = masks.width, column = first % width, limit = masks.layer[1];
+  __device__ Mask(const Masks &masks, int first) : drops(masks.layer) {
+    if (!drops) return;
+    noise = masks.noise, row_starts = masks.row_starts, width = masks.width, column = first % width;
     multiplier = masks.multipliers[masks.layer[0] + first / width];
-    scale = __int_as_float(masks.layer[2]);
+    limit = masks.layer[1], scale = __int_as_float(masks.layer[2]);
+    if (noise) return;
+#pragma unroll
+    for (int j = 0; j < W; j++) column_starts[j] = masks.column_starts[column + j];
   }
   // For each column `scale`, or 0 where it is dropped.
   __device__ void row(int number, float *factors) const {
-    if (!noise) {
+    unsigned values[W];
+    if (drops && noise) load_noise(number, values);
+    if (drops && !noise) {
 #pragma unroll
-      for (int j = 0; j < W; j++) factors[j] = 1;
-      return;
+      for (int j = 0; j < W; j++) values[j] = hashed(row_starts[number] + column_starts[j]);
     }
-    constexpr int P = W < 4 ? W : 4;  // 16 bytes of noise each
+#pragma unroll
+    for (int j = 0; j < W; j++)
+      factors[j] = !drops ? 1 : static_cast<int>(values[j] * multiplier) < limit ? 0 : scale;
+  }
+  __device__ void load_noise(int number, unsigned *values) const {
+    constexpr int P = W < 4 ? W : 4;  // 16 bytes each
 #pragma unroll
     for (int k = 0; k < W / P; k++) {
       Pack<int, P> pack = load<int, P>(noise, static_cast<long long>(number) * width + column + k * P);
 #pragma unroll
-      for (int j = 0; j < P; j++)
-        factors[k * P + j] = static_cast<int>(static_cast<unsigned>(pack.v[j]) * multiplier) < limit ? 0 : scale;
+      for (int j = 0; j < P; j++) values[k * P + j] = pack.v[j];
     }
+  }
+  // ms_vireid/models/noise.py
+  __device__ static unsigned hashed(unsigned x) {
+    x *= 0x85EBCA6Bu;
+    x = (x ^ x >> 15) * 0xC2B2AE35u;
+    return x ^ x >> 16;
   }
 };
 

@@ -1,10 +1,23 @@
 /* The operators of a ViT's block. */
 #include "launcher.h"
 
-/* The masks in the three inputs from `first` on; none unless the layer has LAYER numbers. */
+/* The masks in the four inputs from `first` on, `Masks` in this order but either noise or row_starts; none unless the
+   layer has LAYER numbers. */
 static Masks masks_of(void **data, int *ranks, int64_t **shapes, int first) {
-  if (elements(ranks[first + 2], shapes[first + 2]) != LAYER) return (Masks){0};
-  return (Masks){data[first], data[first + 1], data[first + 2], shapes[first][ranks[first] - 1]};
+  if (elements(ranks[first + 3], shapes[first + 3]) != LAYER) return (Masks){0};
+  Masks a = {.multipliers = data[first + 2], .layer = data[first + 3]};
+  if (ranks[first] > 1) a.noise = data[first], a.width = shapes[first][ranks[first] - 1];
+  else a.row_starts = data[first], a.column_starts = data[first + 1], a.width = shapes[first + 1][0];
+  return a;
+}
+static int unit_of(const Masks *masks, int columns) { return masks->layer ? masks->width : columns; }
+
+/* x [..., C], masks -> [..., C] */
+EXPORTED int dropout(ARGUMENTS) {
+  int columns = shapes[0][ranks[0] - 1], rows = elements(ranks[0] - 1, shapes[0]);
+  Dropout a = {data[5], data[0], masks_of(data, ranks, shapes, 1), rows, columns};
+  const void *used[] = {a.out, a.x, a.masks.noise};
+  return launch_columns("dropout", types[0], rows, columns, unit_of(&a.masks, columns), used, 3, &a, stream);
 }
 
 /* x [..., C], gamma [C], beta [C], eps float [1] -> [..., C], mean and scale float [rows] */
@@ -40,23 +53,23 @@ EXPORTED int branch_norm_gradient(ARGUMENTS) {
   return launch_norm_gradient(a, ranks[0], shapes[0], types[0], data[10], data[11], stream);
 }
 
-/* x [..., C], bias [C], noise [..., D], multipliers, layer -> [..., C] */
+/* x [..., C], bias [C], masks -> [..., C] */
 EXPORTED int gelu(ARGUMENTS) {
   int columns = shapes[1][0], rows = elements(ranks[0], shapes[0]) / columns;
-  Gelu a = {.out = data[5], .x = data[0], .bias = data[1], .rows = rows, .columns = columns};
+  Gelu a = {.out = data[6], .x = data[0], .bias = data[1], .rows = rows, .columns = columns};
   a.masks = masks_of(data, ranks, shapes, 2);
   const void *used[] = {a.out, a.x, a.masks.noise};
-  return launch_columns("gelu", types[0], rows, columns, a.masks.noise ? a.masks.width : columns, used, 3, &a, stream);
+  return launch_columns("gelu", types[0], rows, columns, unit_of(&a.masks, columns), used, 3, &a, stream);
 }
 
-/* gradient [..., C], x [..., C], bias [C], noise, multipliers, layer -> of x, its parts [P, C], of bias [C] */
+/* gradient [..., C], x [..., C], bias [C], masks -> of x, its parts [P, C], of bias [C] */
 EXPORTED int gelu_gradient(ARGUMENTS) {
   int columns = shapes[2][0], rows = elements(ranks[1], shapes[1]) / columns;
-  Gelu a = {data[6], data[7], data[0], data[1], data[2], masks_of(data, ranks, shapes, 3), rows, columns};
+  Gelu a = {data[7], data[8], data[0], data[1], data[2], masks_of(data, ranks, shapes, 3), rows, columns};
   const void *used[] = {a.out, a.gradient, a.x, a.masks.noise};
-  int unit = a.masks.noise ? a.masks.width : columns;
+  int unit = unit_of(&a.masks, columns);
   int status = launch_columns("gelu_gradient", types[1], rows, columns, unit, used, 4, &a, stream);
-  return status ? status : launch_sum(types[1], a.parts, data[8], rows, columns, stream);
+  return status ? status : launch_sum(types[1], a.parts, data[9], rows, columns, stream);
 }
 
 /* factors [N] of N samples; none if there is another number of them */
@@ -64,10 +77,10 @@ static const void *factors_of(void **data, int *ranks, int64_t **shapes, int pla
   return elements(ranks[place], shapes[place]) == samples ? data[place] : 0;
 }
 
-/* rest [N, T, C], x [N, T, C], bias [C], factors [N], noise, multipliers, layer -> [N, T, C] */
+/* rest [N, T, C], x [N, T, C], bias [C], factors [N], masks -> [N, T, C] */
 EXPORTED int residual(ARGUMENTS) {
   int tokens = shapes[0][1], columns = shapes[0][2], rows = shapes[0][0] * tokens;
-  Residual a = {.out = data[7], .rest = data[0], .x = data[1], .bias = data[2], .rows = rows, .columns = columns};
+  Residual a = {.out = data[8], .rest = data[0], .x = data[1], .bias = data[2], .rows = rows, .columns = columns};
   a.tokens = tokens;
   a.factors = factors_of(data, ranks, shapes, 3, shapes[0][0]);
   a.masks = masks_of(data, ranks, shapes, 4);
@@ -75,15 +88,15 @@ EXPORTED int residual(ARGUMENTS) {
   return launch_columns("residual", types[0], rows, columns, columns, used, 4, &a, stream);
 }
 
-/* gradient [N, T, C], factors [N], noise, multipliers, layer -> of x, its parts [P, C], of bias [C] */
+/* gradient [N, T, C], factors [N], masks -> of x, its parts [P, C], of bias [C] */
 EXPORTED int residual_gradient(ARGUMENTS) {
   int tokens = shapes[0][1], columns = shapes[0][2], rows = shapes[0][0] * tokens;
-  Residual a = {.out = data[5], .parts = data[6], .x = data[0], .rows = rows, .columns = columns, .tokens = tokens};
+  Residual a = {.out = data[6], .parts = data[7], .x = data[0], .rows = rows, .columns = columns, .tokens = tokens};
   a.factors = factors_of(data, ranks, shapes, 1, shapes[0][0]);
   a.masks = masks_of(data, ranks, shapes, 2);
   const void *used[] = {a.out, a.x, a.masks.noise};
   int status = launch_columns("residual_gradient", types[0], rows, columns, columns, used, 3, &a, stream);
-  return status ? status : launch_sum(types[0], a.parts, data[7], rows, columns, stream);
+  return status ? status : launch_sum(types[0], a.parts, data[8], rows, columns, stream);
 }
 
 /* shape: of the queries */

@@ -9,10 +9,9 @@ from mindspore import Tensor, nn, ops
 
 from ms_vireid.models import vit
 from ms_vireid.models.layers import Dropout, DropPath
-from ms_vireid.models.noise import Noise, mask_numbers
+from ms_vireid.models.noise import Noise, draw_starts, mask_numbers
 from ms_vireid.programs.cuda import build
 from ms_vireid.programs.cuda.operators import operator, same, with_sums, with_sums_types
-from ms_vireid.programs.graph import gpu
 
 
 def _norm_gradient(gradient, *_):
@@ -44,6 +43,7 @@ def _split(x, places, parts=1):
 _layer_norm = operator("layer_norm", lambda x, *_: (x, x[:-1], x[:-1]), lambda x, *_: (x, ms.float32, ms.float32))
 _layer_norm_gradient = operator("layer_norm_gradient", _norm_gradient, lambda x, *_: (x, ms.float32, x, x))
 _branch_norm_gradient = operator("branch_norm_gradient", _norm_and_its_gradient, lambda x, *_: (x, x, ms.float32, x, x))
+_dropout = operator("dropout", same, same)
 _gelu = operator("gelu", same, same)
 _gelu_gradient = operator("gelu_gradient", lambda gradient, *_: with_sums(gradient), with_sums_types)
 _residual = operator("residual", same, same)
@@ -100,7 +100,11 @@ def _number(value: float) -> Tensor:
 
 @ops.constexpr
 def _padded(tokens: int, dtype: ms.Type) -> int:
-    return -(-tokens // PADDED_TO[dtype]) * PADDED_TO[dtype]
+    return _multiple(tokens, PADDED_TO[dtype])
+
+
+def _multiple(count: int, of: int) -> int:
+    return -(-count // of) * of
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -133,10 +137,21 @@ class LayerNorm(nn.Cell):
         return grad_x, grad_gamma, grad_beta, ops.zeros_like(eps)
 
 
+class Dropped(nn.Cell):
+    """Dropout of x [..., C]. positions and mask: as in `Block`."""
+
+    def construct(self, x: Tensor, positions: tuple[Tensor, Tensor], mask: tuple[Tensor, Tensor]) -> Tensor:
+        return _dropout(x, positions[0], positions[1], mask[0], mask[1])
+
+    def bprop(self, x, positions, mask, _out, gradient):
+        grad_x = _dropout(gradient, positions[0], positions[1], mask[0], mask[1])
+        return grad_x, _no_gradients(positions), _no_gradients(mask)
+
+
 class Block(nn.Cell):
     """x + attention(norm(x)), then x + MLP(norm(x)), of x [N, T, D]; and the gradients.
 
-    weights: of `_WEIGHTS`. positions: the noise, int32 [N, T, D]. masks: multipliers and layer of the dropouts after
+    positions: what the noise starts from, or the noise and anything. masks: multipliers and layer of the dropouts after
     the projection and both layers of the MLP. factors: [N] for the two branches. places, tokens: int32 [heads, T'] and
     [T], of any values. eps: float32 [1].
 
@@ -158,7 +173,7 @@ class Block(nn.Cell):
             x = ops.depend(x, gradient)  # else it would be computed when there is no memory for it yet
             out = _forward(x, weights, positions, masks, factors, places, tokens, eps)
         grad_x, grad_weights = _backward(gradient, x, weights, positions, masks, factors, places, tokens, out)
-        constants = ops.zeros_like(positions), _no_gradients(masks), _no_gradients(factors)
+        constants = _no_gradients(positions), _no_gradients(masks), _no_gradients(factors)
         return grad_x, grad_weights, *constants, ops.zeros_like(places), ops.zeros_like(tokens), ops.zeros_like(eps)
 
 
@@ -171,41 +186,39 @@ def _no_gradients(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 def _forward(x, weights, positions, masks, factors, places, tokens, eps):
     gamma1, beta1, qkv, qkv_bias, proj, proj_bias, gamma2, beta2, fc1, fc1_bias, fc2, fc2_bias = weights
-    proj_mask, drop1_mask, drop2_mask = masks[:2], masks[2:4], masks[4:]
+    proj_drop, drop1, drop2 = positions + masks[:2], positions + masks[2:4], positions + masks[4:]
 
     norm1, mean1, scale1 = _layer_norm(x, gamma1, beta1, eps)
     query, key, value = _split_heads(_product(norm1, qkv), qkv_bias, places)  # [N, heads, T', head_dim]
     attention = _softmax(_products_transposed(query, key), tokens)  # [N, heads, T', T']
     merged = _merge_heads(_products(attention, value), tokens)
     branch = _product(merged, proj)
-    middle = _residual(x, branch, proj_bias, factors[0], positions, proj_mask[0], proj_mask[1])
+    middle = _residual(x, branch, proj_bias, factors[0], *proj_drop)
 
     norm2, mean2, scale2 = _layer_norm(middle, gamma2, beta2, eps)
     hidden = _product(norm2, fc1)
-    activated = _gelu(hidden, fc1_bias, positions, drop1_mask[0], drop1_mask[1])
+    activated = _gelu(hidden, fc1_bias, *drop1)
     branch = _product(activated, fc2)
-    out = _residual(middle, branch, fc2_bias, factors[1], positions, drop2_mask[0], drop2_mask[1])
+    out = _residual(middle, branch, fc2_bias, factors[1], *drop2)
     return out, mean1, scale1, query, key, value, attention, merged, middle, mean2, scale2, hidden, activated
 
 
 def _backward(gradient, x, weights, positions, masks, factors, places, tokens, kept):
     gamma1, beta1, qkv, _, proj, _, gamma2, beta2, fc1, fc1_bias, fc2, _ = weights
-    proj_mask, drop1_mask, drop2_mask = masks[:2], masks[2:4], masks[4:]
+    proj_drop, drop1, drop2 = positions + masks[:2], positions + masks[2:4], positions + masks[4:]
     _, mean1, scale1, query, key, value, attention, merged, middle, mean2, scale2, hidden, activated = kept
 
-    grad_branch, _, grad_fc2_bias = _residual_gradient(gradient, factors[1], positions, drop2_mask[0], drop2_mask[1])
+    grad_branch, _, grad_fc2_bias = _residual_gradient(gradient, factors[1], *drop2)
     grad_fc2 = _of_weight(grad_branch, activated)
     grad_activated = _of_input(grad_branch, fc2)
-    grad_hidden, _, grad_fc1_bias = _gelu_gradient(
-        grad_activated, hidden, fc1_bias, positions, drop1_mask[0], drop1_mask[1]
-    )
+    grad_hidden, _, grad_fc1_bias = _gelu_gradient(grad_activated, hidden, fc1_bias, *drop1)
     grad_norm2 = _of_input(grad_hidden, fc1)
     grad_middle, norm2, _, grad_gamma2, grad_beta2 = _branch_norm_gradient(
         grad_norm2, middle, gamma2, mean2, scale2, beta2, gradient
     )
     grad_fc1 = _of_weight(grad_hidden, norm2)
 
-    grad_branch, _, grad_proj_bias = _residual_gradient(grad_middle, factors[0], positions, proj_mask[0], proj_mask[1])
+    grad_branch, _, grad_proj_bias = _residual_gradient(grad_middle, factors[0], *proj_drop)
     grad_proj = _of_weight(grad_branch, merged)
     grad_mixed = _merge_heads_gradient(_of_input(grad_branch, proj), places)
     grad_value = _transposed_products(attention, grad_mixed)
@@ -224,13 +237,31 @@ def _backward(gradient, x, weights, positions, masks, factors, places, tokens, k
     return grad_x, grad_attention_weights + grad_mlp_weights
 
 
-_norm, _block, _recomputed_block = LayerNorm(), Block(recomputes=False), Block(recomputes=True)
+_norm, _dropped, _block, _recomputed_block = LayerNorm(), Dropped(), Block(recomputes=False), Block(recomputes=True)
 
 
 def layer_norm(self: nn.LayerNorm, x: Tensor) -> Tensor:
     if len(self.normalized_shape) > 1 or self.normalized_shape[0] > _WIDEST:
         return nn.LayerNorm.construct(self, x)
     return _norm(x, self.gamma.astype(x.dtype), self.beta.astype(x.dtype), _number(self.epsilon))[0]
+
+
+def dropout(self: Dropout, x: Tensor, noise: Noise | None) -> Tensor:
+    if not self.training or self.rate == 0.0:
+        return x
+    return _dropped(x, _positions(noise), _mask(self, self.scale))
+
+
+def draw_noise(
+    key: Tensor, shape: tuple[int, int, int], rates: tuple[float, ...], dropout: float, shard: tuple[int, int]
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """As the function of this name, but the noise is what it starts from: the kernels hash it where they need it."""
+    rows, columns, factors = draw_starts(key, shape, rates, dropout, shard)
+    return (rows, columns), factors
+
+
+def _positions(noise: Noise | tuple[tuple[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    return noise[0] if isinstance(noise[0], tuple) else (noise[0], _zeros(1))
 
 
 def _mask(dropout: Dropout, scale: float) -> tuple[Tensor, Tensor]:
@@ -249,32 +280,35 @@ def _computed(self: vit.Block, cell: Block, x: Tensor, noise: Noise | None) -> T
         *(mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias),
     )
     if noise is None:
-        positions, masks, factors = _zeros(1), (_zeros(1),) * 6, (_ones(x.dtype),) * 2
+        positions, masks, factors = (_zeros(1),) * 2, (_zeros(1),) * 6, (_ones(x.dtype),) * 2
     else:
-        positions = noise[0]
+        positions = _positions(noise)
         masks = _mask(attention.proj_drop, 1.0) + _mask(mlp.drop1, mlp.drop1.scale) + _mask(mlp.drop2, 1.0)
         factors = _factors(self.drop_path1, x, noise), _factors(self.drop_path2, x, noise)
     places, tokens = _zeros(attention.num_heads, _padded(x.shape[1], x.dtype)), _zeros(x.shape[1])
     return cell(x, weights, positions, masks, factors, places, tokens, _number(vit.LAYER_NORM_EPS))[0]
 
 
-def _fits(x: Tensor) -> bool:
-    """Whether rows fit into a warp's registers."""
-    return x.shape[2] <= _WIDEST and _padded(x.shape[1], x.dtype) <= _MOST_TOKENS
-
-
 def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:
-    return _computed(self, _block, x, noise) if _fits(x) else gpu.block(self, x, noise)
+    return _computed(self, _block, x, noise)
 
 
 def recompute(block: vit.Block, x: Tensor, noise: Noise | None) -> Tensor:
-    return _computed(block, _recomputed_block, x, noise) if _fits(x) else _recompute(block, x, noise)
+    return _computed(block, _recomputed_block, x, noise)
 
 
-_recompute = ms.recompute
+def fits(model: nn.Cell) -> bool:
+    """Whether rows of all its ViTs fit into a warp's registers."""
+    networks = [cell for _, cell in model.cells_and_names() if isinstance(cell, vit.VisionTransformer)]
+    most = max(PADDED_TO.values())
+    return all(each.embed_dim <= _WIDEST and _multiple(each.tokens, most) <= _MOST_TOKENS for each in networks)
+
+
 TABLE = {
     vit.Block.construct: block,
     (ms, "recompute"): recompute,
+    Dropout.construct: dropout,
+    (vit, "draw_noise"): draw_noise,
     # PMT: 5.3 ms in float32, 4.6 in float16 for 2.3 and 1.2.
     nn.LayerNorm.construct: layer_norm,
 }
