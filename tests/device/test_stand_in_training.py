@@ -113,6 +113,13 @@ def test_what_is_recomputed_is_compiled_with_cuda_kernels(counting_worker, tmp_p
     counting_worker.do("train_steps", 2, *arguments(family, tmp_path / "run", "train.program=cuda", *options))
 
 
+@pytest.mark.parametrize("recompute", ["false", "true"])
+def test_a_vit_of_too_many_tokens_for_the_kernels_trains(counting_worker, tmp_path, recompute):
+    sizes = ["model.patch_size=2", "model.stride=1", f"train.recompute={recompute}"]  # 1,082 tokens
+    options = ["train.program=cuda", "train.iterations=3", *sizes, *LAST_STAGE["pmt"]]
+    counting_worker.do("train_steps", 2, *arguments("pmt", tmp_path / "run", *options))
+
+
 @pytest.mark.parametrize("switches", [(), ("amp",)], ids=["float32", "amp"])
 def test_recomputed_cuda_kernels_give_the_same_bits(worker, tmp_path, switches):
     """With dropout; one training is interrupted and resumed."""
