@@ -37,6 +37,11 @@ PLANTED = {
     "a depth-wise gradient that is not flipped": Error(
         "a.flipped ? K * K - 1 - thread : thread", "thread", "2 IntraModalityLearner, 7x7 first"
     ),
+    "a BatchNorm without the last places of a map": Error("(left + LANES - 1) / LANES", "left / LANES", "2 BatchNorm"),
+    "a running variance that is biased": Error("count / (count - 1.0f)", "1.0f", "2 BatchNorm"),
+    "a BatchNorm's gradient that no ReLU stops": Error(
+        "if (a.relu && !channel.passes(x[k].v[j])) g = 0;", "", "2 Bottleneck, projected"
+    ),
 }
 
 

@@ -28,6 +28,8 @@ def test_operators_one_by_one_compute_what_pytorch_computes(either, case):
 OF_CUDA = [
     *(f"2 {layer}" for layer in ("Block", "Block with dropout and drop path", "Block, float16")),
     *(f"2 {layer}" for layer in ("IntraModalityLearner, 7x7 first", "IntraModalityLearner, float16")),
+    *(f"2 {layer}" for layer in ("BatchNorm", "ResNet stem", "Bottleneck, projected", "Bottleneck, float16", "GeM")),
+    *("2 CrossModalityLearner", "2 NonLocal, width 12", "4 AGW small, gradients", "5 AGW, six updates"),
     *("4 PMT small", "4 PMT small, gradients with dropout", "4 PMT small, float16", "4 MUN small, gradients"),
     "5 PMT stage 1, six updates",
 ]
