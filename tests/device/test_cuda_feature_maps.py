@@ -80,6 +80,21 @@ def test_batch_norm(kernels, shape, parts, relu, dtype):
 
 @each_type
 @each_map
+def test_batch_norm_in_evaluation(kernels, shape, parts, dtype):
+    norm = Norm(shape, parts, dtype)
+    normalised = (norm.x - _over(norm.mean)) / np.sqrt(_over(norm.variance) + EPS)
+    affine = normalised * _over(norm.gamma) + _over(norm.beta)
+    before = norm.mean.copy(), norm.variance.copy()
+    for name, expected in (("batch_norm", affine), ("batch_norm_relu", np.maximum(affine, 0))):
+        kernels(f"{name}_evaluation", *norm.parameters(), norm.out)
+        assert_close(norm.out, expected)
+    kernels("batch_norm_add_relu_evaluation", *norm.parameters(), norm.rest, norm.out)
+    assert_close(norm.out, np.maximum(affine + norm.rest.astype(np.float64), 0))
+    np.testing.assert_array_equal((norm.mean, norm.variance), before)
+
+
+@each_type
+@each_map
 def test_batch_norm_plus_another_map(kernels, shape, parts, dtype):
     norm = Norm(shape, parts, dtype)
     kernels("batch_norm_add", *norm.parameters(), norm.rest, norm.out, norm.statistics, norm.parts)

@@ -210,6 +210,7 @@ enum {
   MOST_TOKENS = 512, /* and of softmax, of whose warps more must run at a time */
   MAPS = 3,   /* of a non-local block */
   RUN = 4,    /* packs of a channel that a lane loads at a time */
+  BLOCKS = 2048, /* that fill a GPU */
   LAYER = 3,  /* numbers in `Masks.layer` */
   TILE_ROWS = 32, TILE_COLUMNS = 64, /* of a map in a block, at most */
   PLANES = 65535                     /* blocks along y, at most */

@@ -79,22 +79,9 @@ ENTRIES_OF_MAPS(batch_norm_moments, BatchNorm)
 // The same bits forward and backward.
 __device__ inline float normalise(float x, float mean, float scale, float beta) { return fmaf(x - mean, scale, beta); }
 
-// Normalise by the moments; update the running averages, that of variances by the unbiased one.
 template <class T, int W>
-__device__ void batch_norm(const BatchNorm &a) {
-  int channel = blockIdx.x, count = a.shape.samples * a.shape.size;
-  Two moments = sum_parts_of_channel(a.parts);
-  float distance = moments.first / count, mean = near_mean<T>(a.x, a.shape) + distance;
-  float variance = moments.second / count - distance * distance;
-  variance = variance < 0 ? 0 : variance;
-  float inverse = 1 / sqrtf(variance + a.numbers[0]);
-  if (!blockIdx.y && !threadIdx.x && !threadIdx.y) {
-    float momentum = a.numbers[1], unbiased = variance * (count > 1 ? count / (count - 1.0f) : 1);
-    a.statistics[channel] = mean, a.statistics[a.shape.channels + channel] = inverse;
-    a.running_mean[channel] = (1 - momentum) * a.running_mean[channel] + momentum * mean;
-    a.running_variance[channel] = (1 - momentum) * a.running_variance[channel] + momentum * unbiased;
-  }
-  float scale = a.gamma[channel] * inverse, beta = a.beta[channel];
+__device__ void normalise_channel(const BatchNorm &a, float mean, float inverse) {
+  float scale = a.gamma[blockIdx.x] * inverse, beta = a.beta[blockIdx.x];
   EACH_RUN(number_of_run, a.shape) {
     Run<T, W> run(a.shape, number_of_run);
     Pack<T, W> x[RUN], rest[RUN];
@@ -113,7 +100,33 @@ __device__ void batch_norm(const BatchNorm &a) {
       }
   }
 }
+
+// Normalise by the moments; update the running averages, that of variances by the unbiased one.
+template <class T, int W>
+__device__ void batch_norm(const BatchNorm &a) {
+  int channel = blockIdx.x, count = a.shape.samples * a.shape.size;
+  Two moments = sum_parts_of_channel(a.parts);
+  float distance = moments.first / count, mean = near_mean<T>(a.x, a.shape) + distance;
+  float variance = moments.second / count - distance * distance;
+  variance = variance < 0 ? 0 : variance;
+  float inverse = 1 / sqrtf(variance + a.numbers[0]);
+  if (!blockIdx.y && !threadIdx.x && !threadIdx.y) {
+    float momentum = a.numbers[1], unbiased = variance * (count > 1 ? count / (count - 1.0f) : 1);
+    a.statistics[channel] = mean, a.statistics[a.shape.channels + channel] = inverse;
+    a.running_mean[channel] = (1 - momentum) * a.running_mean[channel] + momentum * mean;
+    a.running_variance[channel] = (1 - momentum) * a.running_variance[channel] + momentum * unbiased;
+  }
+  normalise_channel<T, W>(a, mean, inverse);
+}
 ENTRIES_OF_MAPS(batch_norm, BatchNorm)
+
+// In evaluation, by the running averages.
+template <class T, int W>
+__device__ void batch_norm_evaluation(const BatchNorm &a) {
+  float inverse = 1 / sqrtf(a.running_variance[blockIdx.x] + a.numbers[0]);
+  normalise_channel<T, W>(a, a.running_mean[blockIdx.x], inverse);
+}
+ENTRIES_OF_MAPS(batch_norm_evaluation, BatchNorm)
 
 // A channel's numbers in the backward pass.
 struct Normalised {

@@ -79,6 +79,22 @@ EXPORTED int batch_norm_add_relu(ARGUMENTS) {
   return normalise(1, data[6], data, data + 7, shapes, shapes[9][1], types[0], stream);
 }
 
+/* In evaluation; x [N, C, H, W], gamma, beta, running mean and variance [C], {eps, momentum}[, rest] -> y */
+static int evaluate(int relu, const void *rest, void *out, void **data, int64_t **shapes, const char *type,
+                    void *stream) {
+  BatchNorm a = {out, .running_mean = data[3], .running_variance = data[4], .x = data[0], .rest = rest, .relu = relu};
+  const void *addresses[] = {data[0], out, rest};
+  int width = map_width(type, shapes[0][2] * shapes[0][3], addresses, 3);
+  a.gamma = data[1], a.beta = data[2], a.numbers = data[5], a.shape = channels(shapes[0], width);
+  int warps = blocks(a.shape.samples * a.shape.runs, ROWS), most = blocks(BLOCKS, a.shape.channels);
+  return launch_packed("batch_norm_evaluation", type, width, a.shape.channels, warps < most ? warps : most, &a, stream);
+}
+EXPORTED int batch_norm_evaluation(ARGUMENTS) { return evaluate(0, 0, data[6], data, shapes, types[0], stream); }
+EXPORTED int batch_norm_relu_evaluation(ARGUMENTS) { return evaluate(1, 0, data[6], data, shapes, types[0], stream); }
+EXPORTED int batch_norm_add_relu_evaluation(ARGUMENTS) {
+  return evaluate(1, data[6], data[7], data, shapes, types[0], stream);
+}
+
 /* gradient, x [N, C, H, W], gamma, beta [C], statistics [2, C][, y] -> of x, partial sums [C, parts, 2], of gamma, of
    beta[, of rest] */
 static int normalise_back(int relu, const void *y, void **data, void **out, int64_t **shapes, int parts,

@@ -14,7 +14,7 @@ from ms_vireid.models.resnet import Bottleneck, ResNet
 from ms_vireid.programs.cuda import build
 from ms_vireid.programs.cuda.operators import PARTS, operator, same
 
-_BLOCKS = 2048  # that fill a GPU
+_BLOCKS = build.constant("BLOCKS")
 _PLACES = 2048  # at least, of a channel, for a block
 
 
@@ -195,6 +195,9 @@ def _numbers(first: float, second: float) -> Tensor:
 _depthwise, _residual_depthwise = Depthwise(), Depthwise(residual=True)
 _batch_norm, _batch_norm_relu = BatchNorm(), BatchNorm(relu=True)
 _batch_norm_add, _batch_norm_add_relu = BatchNormAdd(), BatchNormAdd(relu=True)
+_evaluation, _evaluation_relu, _evaluation_add_relu = (
+    operator(f"batch_norm{kind}_evaluation", same, same) for kind in ("", "_relu", "_add_relu")
+)
 _pooling, _max_pool, _average = Pooling(), MaxPool(), AveragePools()
 _MOST_RATIOS = build.constant("RATIOS")
 _SIZES = (3, 5, 7)  # of depth-wise kernels
@@ -224,14 +227,14 @@ def _parameters(self: nn.BatchNorm2d) -> tuple:
 
 def batch_norm(self: nn.BatchNorm2d, x: Tensor) -> Tensor:
     if not self.training:
-        return nn.BatchNorm2d.construct(self, x)
+        return _evaluation(x, *_parameters(self))
     return _batch_norm(x, *_parameters(self))[0]
 
 
 def _relu(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """ReLU(norm(x))."""
     if not norm.training:
-        return ops.relu(norm(x))
+        return _evaluation_relu(x, *_parameters(norm))
     return _batch_norm_relu(x, *_parameters(norm))[0]
 
 
@@ -243,11 +246,11 @@ def batch_norm_add(norm: nn.BatchNorm2d, x: Tensor, rest: Tensor) -> Tensor:
 
 
 def bottleneck(self: Bottleneck, x: Tensor) -> Tensor:
-    if not self.training:
-        return Bottleneck.construct(self, x)
     shortcut = x if self.downsample is None else self.downsample(x)
     x = _relu(self.bn1, self.conv1(x))
     x = self.conv3(_relu(self.bn2, self.conv2(x)))
+    if not self.training:
+        return _evaluation_add_relu(x, *_parameters(self.bn3), shortcut)
     return _batch_norm_add_relu(x, *_parameters(self.bn3), shortcut)[0]
 
 
