@@ -123,4 +123,4 @@ def build_step(
 def all_finite(gradients: Gradients) -> Tensor:
     """Return a boolean scalar: whether the sum of each tensor is finite."""
     sums = [gradient.sum().reshape(1) for gradient in gradients]
-    return ops.isfinite(ops.concat(sums)).all()
+    return ops.isfinite(ops.cat(sums)).all()

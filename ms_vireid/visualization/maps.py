@@ -18,6 +18,7 @@ from ms_vireid.data.randomness import step_key
 from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.models.base import ReIDModel
+from ms_vireid.programs.replacing import as_written
 from ms_vireid.visualization.figure import HEAT, add_bar, new_figure, show_picture, styled
 from ms_vireid.visualization.inside import inside
 
@@ -99,18 +100,19 @@ def gradcam(model: ReIDModel, picture: Decoded, reference: Decoded | None = None
         cell, classifier = parts.logits_of(picture.modality)
         return classifier(output_of(cell, features))[0]
 
-    maps = output_of(cell, features)
-    if reference is None:
-        identity = int(logits().argmax())
-    else:
-        target = model(reference.batch, reference.modality)  # [1, C]
+    with as_written(model):  # a program may compute several cells as one
+        maps = output_of(cell, features)
+        if reference is None:
+            identity = int(logits().argmax())
+        else:
+            target = model(reference.batch, reference.modality)  # [1, C]
 
-    def score(change: Tensor) -> Tensor:
-        """The score after adding `change` to the maps: its gradient at 0 is theirs."""
-        with hooked(cell, lambda _cell, _inputs, output: output + change):
-            return logits()[identity] if reference is None else (features() * target).sum()
+        def score(change: Tensor) -> Tensor:
+            """The score after adding `change` to the maps: its gradient at 0 is theirs."""
+            with hooked(cell, lambda _cell, _inputs, output: output + change):
+                return logits()[identity] if reference is None else (features() * target).sum()
 
-    gradient = parts.as_maps(ms.grad(score)(ops.zeros_like(maps)).asnumpy())[0]  # [C, rows, columns]
+        gradient = parts.as_maps(ms.grad(score)(ops.zeros_like(maps)).asnumpy())[0]  # [C, rows, columns]
     weights = gradient.mean(axis=(1, 2), keepdims=True)
     heat = (weights * parts.as_maps(maps.asnumpy())[0]).sum(axis=0)
     require_finite(heat, picture.name)
@@ -166,7 +168,8 @@ def feature_maps(trained: TrainedModel, visible: Decoded, infrared: Decoded) -> 
     model, parts, outputs = trained.model, inside(trained.model), {}
     for picture in (visible, infrared):
         cell = parts.first_map(picture.modality)
-        outputs[picture.modality] = output_of(cell, lambda p=picture: model(p.batch, p.modality))
+        with as_written(model):
+            outputs[picture.modality] = output_of(cell, lambda p=picture: model(p.batch, p.modality))
     if parts.has_auxiliary:
         key = Tensor(step_key(trained.config.seed, 0))
         maps = outputs["visible"], outputs["infrared"]

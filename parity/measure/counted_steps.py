@@ -70,7 +70,7 @@ def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
 
 def _tell_tensors() -> None:
     """Have this project's kernels counted with their tensors: call it before the program is made."""
-    from ms_vireid.programs.cuda import build
+    from ms_vireid.programs.cuda import build  # compiles the kernels
 
     library = telling(build.launcher(), Path(tempfile.mkdtemp()))
     build.launcher = lambda: library
