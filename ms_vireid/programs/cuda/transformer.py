@@ -308,9 +308,9 @@ def fits(model: nn.Cell) -> bool:
 TABLE = {
     # Measured with kernels between its products: 267 / 115 for 188 / 48. Predicted since: LayerNorms within it and the
     # sums of gradients 6.7 / 5.3 for 3.1 / 1.6, softmax 2.8 / 1.7 for 3.5 / 1.8 with padded tokens, with which
-    # attention's products take 12.8 / 4.3 for 12.8 / 9.7. Norms are not kept: 0.9 / 0.5 GiB less.
+    # attention's products in float16 take 4.3 ms instead of 9.7. Norms are not kept: 0.9 / 0.5 GiB less.
     vit.Block.construct: block,
-    (ms, "recompute"): recompute,  # 9.3 / 5.3 GiB for 2.4 / 1.8, and 194 / 28 ms for 236 / 35
+    (ms, "recompute"): recompute,  # 9.3 / 5.3 GiB for 2.3 / 1.8, and predicted 185 / 28 ms for 229 / 35
     # Noise of 42 MB, drawn by 12 operators and read 72 times, predicted: 3.1 / 3.1 for 0.1 / 0.1.
     (vit, "draw_noise"): draw_noise,
     Dropout.construct: dropout,  # after the embedding; it must know what the noise starts from. 0.5 / 0.4 for 0.1 / 0.0
