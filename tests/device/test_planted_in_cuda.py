@@ -34,6 +34,13 @@ PLANTED = {
     "the gradient of queries without their scale": Error("number(pack.v[j]) * place.scale", "number(pack.v[j])"),
     "another sample's drop path": Error("at<T>(a.factors, row / a.tokens)", "at<T>(a.factors, row / a.tokens ^ 1)"),
     "softmax's gradient of another row": Error("sum_warp(product);", "sum_warp(product) * 0.99f;"),
+    "a softmax to which padded tokens count": Error(
+        "if (Packs::column(i) + j < tokens) powers", "if (Packs::column(i) < tokens) powers"
+    ),
+    "a LayerNorm's gradient without its second mean": Error("(s - sum - n * product) * scale", "(s - sum) * scale"),
+    "noise of another row": Error(
+        "row_starts[number]", "row_starts[number / 2]", "4 PMT small, gradients with dropout"
+    ),
     "a depth-wise gradient that is not flipped": Error(
         "a.flipped ? K * K - 1 - thread : thread", "thread", "2 IntraModalityLearner, 7x7 first"
     ),

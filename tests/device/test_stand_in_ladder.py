@@ -26,7 +26,10 @@ def test_operators_one_by_one_compute_what_pytorch_computes(either, case):
 
 # What this project's CUDA kernels take part in.
 OF_CUDA = [
-    *(f"2 {layer}" for layer in ("Block", "Block with dropout and drop path", "Block, float16")),
+    *(
+        f"2 {layer}"
+        for layer in ("LayerNorm", "Dropout", "Block", "Block with dropout and drop path", "Block, float16")
+    ),
     *(f"2 {layer}" for layer in ("IntraModalityLearner, 7x7 first", "IntraModalityLearner, float16")),
     *(f"2 {layer}" for layer in ("BatchNorm", "ResNet stem", "Bottleneck, projected", "Bottleneck, float16", "GeM")),
     *("2 CrossModalityLearner", "2 NonLocal, width 12", "4 AGW small, gradients", "5 AGW, six updates"),
