@@ -284,12 +284,15 @@ def test_what_is_no_number_stays_where_it_is(kernels):
 def test_the_same_bits_whatever_the_order_of_threads(kernels, monkeypatch):
     """Sums do not depend on which thread comes first: a missing barrier shows as another number."""
     gradient, x, bias = random(600, 40), random(600, 40, seed=1), random(40, seed=2)
+    mean, scale, sums = random(600, seed=3), random(600, seed=4), parts(600, 40)
     results = []
     for order in ("forward", "backward"):
         monkeypatch.setenv("STAND_IN_ORDER", order)
-        made = empty(600, 40), parts(600, 40), empty(40)
-        kernels("gelu_gradient", gradient, x, bias, *NO_MASKS, *made)
-        results.append(made)
+        of_gelu = empty(600, 40), parts(600, 40), empty(40)
+        kernels("gelu_gradient", gradient, x, bias, *NO_MASKS, *of_gelu)
+        of_norm = empty(600, 40), np.stack([sums, sums]), empty(40), empty(40)
+        kernels("layer_norm_gradient", gradient, x, bias, mean, scale, *of_norm)
+        results.append(of_gelu + of_norm)
     for first, second in zip(*results, strict=True):
         np.testing.assert_array_equal(first, second)
 

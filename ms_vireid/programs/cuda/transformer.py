@@ -170,7 +170,7 @@ class Block(nn.Cell):
     def bprop(self, x, weights, positions, masks, factors, places, tokens, eps, out, gradients):
         gradient = gradients[0]
         if self.recomputes:
-            x = ops.depend(x, gradient)  # else it would be computed when there is no memory for it yet
+            x = ops.depend(x, gradient)  # begins when the gradient is there, not right after the forward pass
             out = _forward(x, weights, positions, masks, factors, places, tokens, eps)
         grad_x, grad_weights = _backward(gradient, x, weights, positions, masks, factors, places, tokens, out)
         constants = _no_gradients(positions), _no_gradients(masks), _no_gradients(factors)
