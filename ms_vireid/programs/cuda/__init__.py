@@ -22,10 +22,13 @@ class Cuda(Graph):
         self.table = self.table | TABLE
 
     def prepare(self, model: nn.Cell, *others: nn.Cell | None) -> None:
-        from ms_vireid.programs.cuda import transformer
+        from ms_vireid.programs.cuda import feature_maps, transformer
 
+        excluded = ()
         if not transformer.fits(model):
-            kept = {key: new for key, new in self.table.items() if key not in transformer.TABLE}
-            self.table = TABLES["GPU"] | kept
+            excluded += tuple(transformer.TABLE)
             self.not_recomputed = Graph.not_recomputed
+        if getattr(model, "recomputed", ()):
+            excluded += feature_maps.NOT_RECOMPUTED
+        self.table = TABLES["GPU"] | {key: new for key, new in self.table.items() if key not in excluded}
         super().prepare(model, *others)

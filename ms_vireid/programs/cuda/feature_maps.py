@@ -279,6 +279,8 @@ def pyramids(self: CrossModalityLearner, visible: Tensor, infrared: Tensor) -> T
     return self.concat(*scales)
 
 
+# Not where convolutions are recomputed: MindSpore keeps what a cell with a gradient of its own is given.
+NOT_RECOMPUTED = "BatchNorm2d.construct", Bottleneck.construct, ResNet.construct
 # On an H100, ms of a step in float32 and float16, predicted, for what an H100 took for MindSpore's operators.
 TABLE = {
     # With the next, MUN: convolutions by channel and their casts, 2.8 and 1.5 for 7.0 and 12.2.
