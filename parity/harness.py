@@ -45,8 +45,8 @@ Pair = tuple[nn.Cell, torch.nn.Module]
 
 
 CompareProgram = Callable[[str], list[Comparison]]  # compares one program with a computed reference
-FUNCTION_PROGRAMS = ("operators", "graph")  # kernels of both kinds replace cells only
-HALF_PROGRAMS = (*FUNCTION_PROGRAMS, "cuda")
+FUNCTION_PROGRAMS = ("operators", "graph")  # of functions that no kernel replaces
+ALL_BUT_KERNELS = (*FUNCTION_PROGRAMS, "cuda")
 
 
 @dataclass(frozen=True)

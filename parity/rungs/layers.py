@@ -16,8 +16,8 @@ from ms_vireid.models import noise as mindspore_noise
 from ms_vireid.models import vit as mindspore_vit
 from parity.compare import EXACT, FORWARD, Comparison, compare
 from parity.harness import (
+    ALL_BUT_KERNELS,
     FUNCTION_PROGRAMS,
-    HALF_PROGRAMS,
     Case,
     CompareProgram,
     compare_evaluation,
@@ -249,7 +249,7 @@ HALF = [
         2,
         f"{subject}, float16",
         lambda build=build, inputs=inputs: agree(build, *inputs, modes="float16"),
-        programs=HALF_PROGRAMS,
+        programs=ALL_BUT_KERNELS,
     )
     for subject, build, *inputs in (
         ("Linear", lambda models: models.vit.dense(_WIDTH, 3 * _WIDTH), values(*_SEQUENCE)),

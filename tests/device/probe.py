@@ -111,6 +111,46 @@ def run_case_by_kernels(name: str, right: str, wrong: str) -> list[str]:
         build.use_kernels(source)
 
 
+def changed_by_updates(name: str, scales: list[float]) -> list[bool]:
+    """Updates in float16 by the program `cuda`, one for each of these scales of the gradients; whether each has changed
+    all weights and states (true), none (false), or only some (None)."""
+    from mindspore import Parameter, Tensor, nn
+
+    from ms_vireid.engine import optimizer as optimizers
+    from ms_vireid.engine.train_step import all_finite, loss_scaler
+    from ms_vireid.programs.program import program
+
+    rng = np.random.default_rng(0)
+    weights = [
+        Parameter(Tensor(rng.normal(size=shape).astype(np.float32)), name=f"{shape}") for shape in [(3, 4), (130,)]
+    ]
+    groups = [optimizers.ParameterGroup("full", 1.0, tuple(weights))]
+    options = {"AdamW": ((0.9, 0.999), 1e-8, 0.1), "SGD": (0.9, True, 0.1)}[name]
+    optimizer = getattr(optimizers, name)(groups, *options)
+    computing, scaler = program("cuda", "float16"), loss_scaler("float16")
+    computing.prepare(nn.Cell(), None, optimizer)
+    layout = computing.layout(optimizer)
+
+    def update(first, second, scalars):
+        gradients = scaler.unscale(layout.joined((first, second)))
+        gradients, scalars = optimizer.only_if(all_finite(gradients), gradients, scalars)
+        return optimizer(gradients, scalars)
+
+    step = computing.computed(update)
+
+    def held():
+        return np.concatenate([parameter.asnumpy().ravel() for parameter in (*layout.weights, *optimizer.state())])
+
+    changes = []
+    for number, scale in enumerate(scales, 1):
+        before = held()
+        gradients = [Tensor(scale * rng.normal(size=weight.shape).astype(np.float32)) for weight in layout.weights]
+        step(*gradients, Tensor(optimizer.scalars(number, [0.1])))
+        changed = held() != before
+        changes.append(None if changed.any() != changed.all() else bool(changed.all()))
+    return changes
+
+
 def called_by(method: str) -> list[str]:
     """What a small training step of a method, and its evaluation, put on the device."""
     from parity.stand_in import computations

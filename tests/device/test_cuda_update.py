@@ -77,3 +77,8 @@ def test_copies_in_half(kernels, size):
     weight, copy = random(size), empty(size, dtype="float16")
     kernels("halved", copy, weight, EMPTY)
     np.testing.assert_array_equal(copy, weight.astype(np.float16))
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "SGD"])
+def test_gradients_that_overflow_update_nothing(worker, optimizer):
+    assert worker.do("changed_by_updates", optimizer, [1.0, 3e38, 1.0]) == [True, False, True]

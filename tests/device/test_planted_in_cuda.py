@@ -49,6 +49,22 @@ PLANTED = {
     "a BatchNorm's gradient that no ReLU stops": Error(
         "if (a.relu && !channel.passes(x[k].v[j])) g = 0;", "", "2 Bottleneck, projected"
     ),
+    "a tensor joined where the next one begins": Error(
+        "blockIdx.x) < a.ends", "blockIdx.x) <= a.ends", "5 AGW, six updates"
+    ),
+    "halves of maps that are not split where they meet": Error(
+        "unsigned rows = (column + offset) / width;", "unsigned rows = 0;", "2 IntraModalityLearner, 7x7 first"
+    ),
+    "AdamW without the weights' decay": Error("+ decay * w), a.limits", "), a.limits", "5 PMT stage 1, six updates"),
+    "a momentum that is not Nesterov's": Error("a.nesterov ?", "false ?", "5 AGW, six updates"),
+    "distances whose gradient of y is not transposed": Error(
+        "gradient[j * (a.transposed ? a.n : 1)]", "gradient[j]", "3 hard triplet"
+    ),
+    "distances that take an extreme's gradient": Error(
+        "a.mask[start + c] && a.values[start + c] == extreme ? a.gradient",
+        "a.mask[start + c] ? a.gradient",
+        "3 hard triplet",
+    ),
 }
 
 
