@@ -352,7 +352,8 @@ KINDS = (
         "filling", "Fill|cudaMemset", "Fill|Memset", in_bytes, {"float32": 5.48e8, "float16": 3.26e9, "int32": 3.17e9}
     ),
     Kind(TO_DEVICE, "cudaMemcpy", "Memcpy HtoD", in_bytes, {"uint8": 7.3e6}, _note("to the device")),
-    Kind("copy of pinned memory", "cudaMemcpy", "", in_bytes, {"": 2.5e7}, _note("to the device from pinned memory")),
+    # 32 MB in 0.587 ms, by PyTorch on the same H100.
+    Kind("copy of pinned memory", "cudaMemcpy", "", in_bytes, {"": 5.4e7}, _note("to the device from pinned memory")),
     Kind("copy on the device", "cudaMemcpy", "Memcpy DtoD", in_bytes, {"uint8": 1.48e9}, _note("on the device")),
     Kind("copy to the host", "cudaMemcpy", "", in_bytes, {"": 1e7}, _note("to the host")),
     # Kernels of this project: each tensor to which a launch's arguments point is read or written once.

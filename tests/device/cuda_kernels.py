@@ -70,7 +70,7 @@ class KernelsOnGpu(Kernels):
     def _allocated(self, array):
         """Memory, and the offset in it that is as far from a pack of 16 bytes as the array."""
         start, offset = ctypes.c_uint64(), array.ctypes.data % 16
-        self._ask("cuMemAlloc_v2", ctypes.byref(start), ctypes.c_size_t(array.nbytes + offset))
+        self._ask("cuMemAlloc_v2", ctypes.byref(start), ctypes.c_size_t(max(array.nbytes, 1) + offset))
         return start, offset
 
     def _ask(self, function, *arguments):

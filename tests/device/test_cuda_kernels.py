@@ -5,13 +5,12 @@ import math
 from importlib import metadata
 from pathlib import Path
 
-import mindspore as ms
 import numpy as np
 import pytest
 from scipy.special import erf
 
 from ms_vireid.command.errors import DeviceError
-from ms_vireid.models.noise import _noise
+from ms_vireid.models.noise import _FIRST, _SECOND
 from ms_vireid.programs.cuda import build
 from tests.device.cuda_kernels import LIMIT, aligned, assert_close, each_type, empty, random
 
@@ -39,6 +38,18 @@ NONE = aligned(np.zeros(1, np.int32))
 NO_MASKS = (NONE,) * 4
 
 
+def hashed_noise(row, column):
+    """As `ms_vireid.models.noise._noise`, in NumPy."""
+
+    def shift_right(x, bits):
+        return (x.view(np.uint32) >> bits).view(np.int32)
+
+    with np.errstate(over="ignore"):
+        noise = (row[:, None] + column) * np.int32(_FIRST)
+        noise = (noise ^ shift_right(noise, 15)) * np.int32(_SECOND)
+    return noise ^ shift_right(noise, 16)
+
+
 def masks(rows, columns, rate, scale, width=None, hashed=False):
     """Masks as the kernels take them, and what they multiply by: float64 [rows, columns]. hashed: the noise is what it
     starts from."""
@@ -46,7 +57,7 @@ def masks(rows, columns, rate, scale, width=None, hashed=False):
     noise, starts = integers(rows, width), NONE
     if hashed:
         given, starts = integers(rows, seed=3), integers(width, seed=4)
-        noise = _noise(ms.Tensor(given), ms.Tensor(starts)).asnumpy()
+        noise = hashed_noise(given, starts)
     multipliers = integers(2 + columns // width, seed=2) | 1
     limit = round(rate * 2**32) - 2**31
     layer = aligned(np.array([1, limit, np.float32(scale).view(np.int32)], np.int32))

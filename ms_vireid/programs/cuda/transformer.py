@@ -58,9 +58,9 @@ _matmul, _matmul_transposed, _transposed_matmul = ops.MatMul(), ops.MatMul(False
 _products, _products_transposed = ops.BatchMatMul(), ops.BatchMatMul(False, True)
 _transposed_products = ops.BatchMatMul(True)
 
-# Tokens are padded to a multiple: cuBLAS computes products of odd rows at half speed. In float16 attention's took 9.7
-# ms of a PMT's step on an H100.
-PADDED_TO = {ms.float16: 8, ms.float32: 4}
+# Tokens are padded to a multiple. On an H100 in float16 cuBLAS computes attention's products of 216 tokens in a quarter
+# of the time of 211 (0.058 for 0.201 ms, 0.044 for 0.183, 0.044 for 0.170); in float32 those of 212 and 216 are slower.
+PADDED_TO = {ms.float16: 8, ms.float32: 1}
 _WIDEST, _MOST_TOKENS = build.constant("WIDEST"), build.constant("MOST_TOKENS")
 
 
