@@ -1,8 +1,8 @@
 """The program `cuda`: a compiled graph with this project's CUDA kernels, each one pass in place of several operators.
 
-The kernels (`*.cu`) read like their equations; they compute in float32 on float32 or float16. `transformer.c` and
-`feature_maps.c` launch them for MindSpore, by `launcher.c`; `build.py` compiles both. `transformer.py` and
-`feature_maps.py` make them operators with gradients (`operators.py`), and name the methods that they replace.
+The kernels (`*.cu`) read like their equations; they compute in float32 on float32 or float16. `transformer.c`,
+`feature_maps.c` and the other C files launch them for MindSpore, by `launcher.c`; `build.py` compiles both. The Python
+files of the same names make them operators with gradients (`operators.py`); `table.py` has all that they replace.
 """
 
 from mindspore import nn
