@@ -22,7 +22,7 @@ class Cuda(Graph):
         self.table = self.table | TABLE
 
     def prepare(self, model: nn.Cell, *others: nn.Cell | None) -> None:
-        from ms_vireid.programs.cuda import feature_maps, transformer
+        from ms_vireid.programs.cuda import feature_maps, transformer  # as above
 
         excluded = ()
         if not transformer.fits(model):
