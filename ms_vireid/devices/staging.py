@@ -5,6 +5,7 @@ import ctypes
 import time
 import weakref
 from collections import deque
+from typing import NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -17,6 +18,14 @@ _FOR_ALL_CONTEXTS = 1  # cudaHostRegisterPortable
 _POLL_S = 1e-4
 
 
+class Sent(NamedTuple):
+    """A tensor on the device, and the array that the device may still read: keep it until results computed from the
+    tensor have been read. None on a GPU."""
+
+    tensor: Tensor
+    array: np.ndarray | None
+
+
 class Staging:
     """Queues copies of arrays of one shape to the device.
 
@@ -25,22 +34,18 @@ class Staging:
     """
 
     def __init__(self):
-        self._kept = deque(maxlen=_BUFFERS)  # what the device may still read, elsewhere than on a GPU
         self._ring: deque[_Buffer] = deque()
 
-    def send(self, array: np.ndarray, rows: int | None = None) -> Tensor:
-        """Queue a copy of float32 [n, ...] as [rows, ...], with zeros behind it; rows: default n.
-
-        On a GPU the array may change afterwards; elsewhere only once results computed from the tensor have been read.
-        """
+    def send(self, array: np.ndarray, rows: int | None = None) -> Sent:
+        """Queue a copy of float32 [n, ...] as [rows, ...], with zeros behind it; rows: default n."""
         shape = (rows or len(array), *array.shape[1:])
         if ms.get_context("device_target") != "GPU":
-            self._kept.append(padded(array, shape))
-            return runtime.to_device(self._kept[-1])
+            whole = padded(array, shape)
+            return Sent(runtime.to_device(whole), whole)
         if not self._ring or self._ring[0].array.shape != shape:
             self._ring = deque(_Buffer(shape) for _ in range(_BUFFERS))
         self._ring.rotate()
-        return self._ring[0].send(array)
+        return Sent(self._ring[0].send(array), None)
 
 
 class _Buffer:

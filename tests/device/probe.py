@@ -203,7 +203,7 @@ def staged(sizes: list[int], rows: int) -> list:
     array = np.empty((max(sizes), 3), np.float32)
     for number, size in enumerate(sizes, 1):
         array[:size] = number
-        arrived.append(staging.send(array[:size], rows))
+        arrived.append(staging.send(array[:size], rows).tensor)
         array[:] = -1
     rows = [tensor.asnumpy()[:, 0].tolist() for tensor in arrived]
     del staging

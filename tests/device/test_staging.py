@@ -18,8 +18,9 @@ def test_a_gpu_copies_from_page_locked_memory_and_the_arrays_may_change(worker):
 def test_elsewhere_arrays_stay_until_they_are_copied():
     staging = Staging()
     array = np.arange(12, dtype=np.float32).reshape(4, 3)
-    np.testing.assert_array_equal(staging.send(array).asnumpy(), array)
-    np.testing.assert_array_equal(staging.send(array[:2], 4).asnumpy(), [*array[:2], [0] * 3, [0] * 3])
+    assert staging.send(array).array is array  # for the caller to keep
+    np.testing.assert_array_equal(staging.send(array).tensor.asnumpy(), array)
+    np.testing.assert_array_equal(staging.send(array[:2], 4).tensor.asnumpy(), [*array[:2], [0] * 3, [0] * 3])
 
 
 def test_rows_are_padded_to_a_contiguous_array():
