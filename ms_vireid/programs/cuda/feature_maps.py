@@ -3,16 +3,14 @@
 from functools import cache
 
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor, nn, ops
-from mindspore.ops import signature
 
 from ms_vireid.config.models import check_pooled
 from ms_vireid.models.auxiliary_generator import CrossModalityLearner, ResidualDepthwise
 from ms_vireid.models.layers import GeM
 from ms_vireid.models.resnet import Bottleneck, ResNet
 from ms_vireid.programs.cuda import build
-from ms_vireid.programs.cuda.operators import PARTS, operator, same
+from ms_vireid.programs.cuda.operators import PARTS, floats, operator, same, writing
 
 _BLOCKS = build.constant("BLOCKS")
 _PLACES = 2048  # at least, of a channel, for a block
@@ -101,15 +99,14 @@ class BatchNormAdd(nn.Cell):
 
 
 def _normalisation(name: str, rest: bool = False) -> ops.Custom:
-    """An operator that writes its inputs 3 and 4, the running averages; MindSpore keeps the order of such operators."""
-    made = operator(
-        name, lambda x, *_: (x, (2, x[1]), (x[1], _channel_parts(x), 2)), lambda x, *_: (x, ms.float32, ms.float32)
+    """Writes its inputs 3 and 4, the running averages."""
+    return writing(
+        name,
+        written=(3, 4),
+        inputs=7 if rest else 6,
+        shapes=lambda x, *_: (x, (2, x[1]), (x[1], _channel_parts(x), 2)),
+        types=lambda x, *_: (x, ms.float32, ms.float32),
     )
-    names = ("x", "gamma", "beta", "mean", "variance", "numbers", *(("rest",) if rest else ()))
-    written, read = signature.sig_rw.RW_WRITE, signature.sig_rw.RW_READ
-    made.set_signatures([signature.make_sig(n, written if n in ("mean", "variance") else read) for n in names])
-    made.add_prim_attr("side_effect_mem", True)
-    return made
 
 
 def _gradient_shapes(x: tuple, *_) -> tuple:
@@ -186,12 +183,6 @@ def _average_pools_gradient(_ratios: tuple[int, ...]) -> ops.Custom:
     return operator("average_pools_gradient", lambda *inputs: inputs[-1], lambda *inputs: inputs[-1])
 
 
-@ops.constexpr
-@cache
-def _numbers(first: float, second: float) -> Tensor:
-    return Tensor(np.array([first, second], np.float32))
-
-
 _depthwise, _residual_depthwise = Depthwise(), Depthwise(residual=True)
 _batch_norm, _batch_norm_relu = BatchNorm(), BatchNorm(relu=True)
 _batch_norm_add, _batch_norm_add_relu = BatchNormAdd(), BatchNormAdd(relu=True)
@@ -221,7 +212,7 @@ def residual_depthwise(self: ResidualDepthwise, x: Tensor) -> Tensor:
 
 
 def _parameters(self: nn.BatchNorm2d) -> tuple:
-    numbers = _numbers(self.eps, self.momentum)
+    numbers = floats(self.eps, self.momentum)
     return self.gamma, self.beta, self.moving_mean, self.moving_variance, numbers
 
 
@@ -265,7 +256,7 @@ def resnet(self: ResNet, x: Tensor) -> Tensor:
 def gem(self: GeM, x: Tensor) -> Tensor:
     if self.learned:
         return GeM.construct(self, x)
-    return _pooling(x, _numbers(self.power, self.eps))
+    return _pooling(x, floats(self.power, self.eps))
 
 
 def pyramids(self: CrossModalityLearner, visible: Tensor, infrared: Tensor) -> Tensor:

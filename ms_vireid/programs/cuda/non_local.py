@@ -1,12 +1,13 @@
 """A non-local block by the CUDA kernels."""
 
 import mindspore as ms
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.programs.cuda import build
 from ms_vireid.programs.cuda.feature_maps import batch_norm_add
 from ms_vireid.programs.cuda.operators import operator
+from ms_vireid.programs.graph.common import product_transposed
 
 _MAPS = build.constant("MAPS")  # theta, phi and g
 _PARTS = 16  # of the samples, over which weights' gradients are summed
@@ -54,7 +55,7 @@ def non_local(self: NonLocal, x: Tensor) -> Tensor:
     # By value: what a bprop gets as a parameter is copied, as BatchNorm may have written it in between.
     weights = self.g.weight.value(), self.theta.weight.value(), self.phi.weight.value()
     g, theta, phi = _to_one_channel(x, *weights, self.g.bias, self.theta.bias, self.phi.bias)
-    context = ops.BatchMatMul(transpose_b=True)(g, phi) / (rows * columns)
+    context = product_transposed(g, phi) / (rows * columns)
     y = context @ theta  # [N, 1, L]
     return batch_norm_add(self.W[1], self.W[0](y.reshape(batch, 1, rows, columns)), x)
 

@@ -1,10 +1,13 @@
 """MindSpore operators that launch the kernels, and the shapes of their results. Compiles the kernels at the import."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import cache
 
 import mindspore as ms
-from mindspore import ops
+import numpy as np
+from mindspore import Tensor, ops
+from mindspore.ops.signature import make_sig, sig_rw
 
 from ms_vireid.programs.cuda import build
 
@@ -16,6 +19,23 @@ _LAUNCHER = build.launcher()
 def operator(name: str, shapes: Callable, types: Callable) -> ops.Custom:
     """shapes, types: of the outputs, from those of the inputs."""
     return ops.Custom(f"{_LAUNCHER}:{name}", out_shape=shapes, out_dtype=types, func_type="aot")
+
+
+def writing(name: str, written: Collection[int], inputs: int, shapes: Callable, types: Callable) -> ops.Custom:
+    """An operator of so many inputs that writes those at the places `written`; MindSpore keeps the order of such
+    operators."""
+    made = operator(name, shapes, types)
+    made.add_prim_attr("side_effect_mem", True)
+    uses = [sig_rw.RW_WRITE if place in written else sig_rw.RW_READ for place in range(inputs)]
+    made.set_signatures([make_sig(f"input{place}", use) for place, use in enumerate(uses)])
+    return made
+
+
+@ops.constexpr
+@cache
+def floats(*values: float) -> Tensor:
+    """A constant input, float32 [number of values]."""
+    return Tensor(np.array(values, np.float32))
 
 
 def same(x, *_):

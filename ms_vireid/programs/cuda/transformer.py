@@ -11,7 +11,8 @@ from ms_vireid.models import vit
 from ms_vireid.models.layers import Dropout, DropPath
 from ms_vireid.models.noise import Noise, draw_starts, mask_numbers
 from ms_vireid.programs.cuda import build
-from ms_vireid.programs.cuda.operators import operator, same, with_sums, with_sums_types
+from ms_vireid.programs.cuda.operators import floats, operator, same, with_sums, with_sums_types
+from ms_vireid.programs.graph.common import product, product_transposed
 
 
 def _norm_gradient(gradient, *_):
@@ -55,8 +56,7 @@ _merge_heads_gradient = operator("merge_heads_gradient", _split, same)
 _softmax = operator("softmax", same, same)
 _softmax_gradient = operator("softmax_gradient", same, same)
 _matmul, _matmul_transposed, _transposed_matmul = ops.MatMul(), ops.MatMul(False, True), ops.MatMul(True)
-_products, _products_transposed = ops.BatchMatMul(), ops.BatchMatMul(False, True)
-_transposed_products = ops.BatchMatMul(True)
+_transposed_batches = ops.BatchMatMul(True)
 
 # Tokens are padded to a multiple. On an H100 in float16 cuBLAS computes attention's products of 216 tokens in a quarter
 # of the time of 211 (0.058 for 0.201 ms, 0.044 for 0.183, 0.044 for 0.170); in float32 those of 212 and 216 are slower.
@@ -90,12 +90,6 @@ def _zeros(*shape: int) -> Tensor:
 def _ones(dtype: ms.Type) -> Tensor:
     """[1], in place of drop path's factors."""
     return Tensor(np.ones(1), dtype)
-
-
-@ops.constexpr
-@cache
-def _number(value: float) -> Tensor:
-    return Tensor(np.array([value], np.float32))
 
 
 @ops.constexpr
@@ -190,8 +184,8 @@ def _forward(x, weights, positions, masks, factors, places, tokens, eps):
 
     norm1, mean1, scale1 = _layer_norm(x, gamma1, beta1, eps)
     query, key, value = _split_heads(_product(norm1, qkv), qkv_bias, places)  # [N, heads, T', head_dim]
-    attention = _softmax(_products_transposed(query, key), tokens)  # [N, heads, T', T']
-    merged = _merge_heads(_products(attention, value), tokens)
+    attention = _softmax(product_transposed(query, key), tokens)  # [N, heads, T', T']
+    merged = _merge_heads(product(attention, value), tokens)
     branch = _product(merged, proj)
     middle = _residual(x, branch, proj_bias, factors[0], *proj_drop)
 
@@ -221,10 +215,10 @@ def _backward(gradient, x, weights, positions, masks, factors, places, tokens, k
     grad_branch, _, grad_proj_bias = _residual_gradient(grad_middle, factors[0], *proj_drop)
     grad_proj = _of_weight(grad_branch, merged)
     grad_mixed = _merge_heads_gradient(_of_input(grad_branch, proj), places)
-    grad_value = _transposed_products(attention, grad_mixed)
-    grad_attention = _products_transposed(grad_mixed, value)
+    grad_value = _transposed_batches(attention, grad_mixed)
+    grad_attention = product_transposed(grad_mixed, value)
     grad_scores = _softmax_gradient(grad_attention, attention, tokens)
-    grad_query, grad_key = _products(grad_scores, key), _transposed_products(grad_scores, query)
+    grad_query, grad_key = product(grad_scores, key), _transposed_batches(grad_scores, query)
     grad_joined, _, grad_qkv_bias = _split_heads_gradient(grad_query, grad_key, grad_value, tokens)
     grad_norm1 = _of_input(grad_joined, qkv)
     grad_x, norm1, _, grad_gamma1, grad_beta1 = _branch_norm_gradient(
@@ -243,7 +237,7 @@ _norm, _dropped, _block, _recomputed_block = LayerNorm(), Dropped(), Block(recom
 def layer_norm(self: nn.LayerNorm, x: Tensor) -> Tensor:
     if len(self.normalized_shape) > 1 or self.normalized_shape[0] > _WIDEST:
         return nn.LayerNorm.construct(self, x)
-    return _norm(x, self.gamma.astype(x.dtype), self.beta.astype(x.dtype), _number(self.epsilon))[0]
+    return _norm(x, self.gamma.astype(x.dtype), self.beta.astype(x.dtype), floats(self.epsilon))[0]
 
 
 def dropout(self: Dropout, x: Tensor, noise: Noise | None) -> Tensor:
@@ -286,7 +280,7 @@ def _computed(self: vit.Block, cell: Block, x: Tensor, noise: Noise | None) -> T
         masks = _mask(attention.proj_drop, 1.0) + _mask(mlp.drop1, mlp.drop1.scale) + _mask(mlp.drop2, 1.0)
         factors = _factors(self.drop_path1, x, noise), _factors(self.drop_path2, x, noise)
     places, tokens = _zeros(attention.num_heads, _padded(x.shape[1], x.dtype)), _zeros(x.shape[1])
-    return cell(x, weights, positions, masks, factors, places, tokens, _number(vit.LAYER_NORM_EPS))[0]
+    return cell(x, weights, positions, masks, factors, places, tokens, floats(vit.LAYER_NORM_EPS))[0]
 
 
 def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:

@@ -5,19 +5,14 @@ from functools import cache
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, amp, nn, ops
-from mindspore.ops.signature import make_sig, sig_rw
 
 from ms_vireid.programs import half
-from ms_vireid.programs.cuda.operators import operator, same
+from ms_vireid.programs.cuda.operators import floats, operator, same, writing
 
 
 def _in_place(name: str, written: int, read: int) -> ops.Custom:
     """written: how many parameters, which come first, it writes; read: what else it takes. Its result is of no use."""
-    made = operator(name, lambda *_: (1,), lambda *_: ms.float32)
-    made.add_prim_attr("side_effect_mem", True)
-    places = [make_sig(f"written{i}", sig_rw.RW_WRITE) for i in range(written)]
-    made.set_signatures((*places, *(make_sig(f"read{i}") for i in range(read))))
-    return made
+    return writing(name, range(written), written + read, lambda *_: (1,), lambda *_: ms.float32)
 
 
 _adamw = _in_place("adamw", 3, 4)
@@ -33,10 +28,8 @@ def _group(number: int) -> Tensor:
     return Tensor(np.array([number], np.int32))
 
 
-@ops.constexpr
-@cache
 def _limits(limits: tuple[float, float] | None) -> Tensor:
-    return Tensor(np.array(limits or [0.0], np.float32))
+    return floats(0.0) if limits is None else floats(*limits)
 
 
 def adamw(self: nn.Cell, gradients: tuple[Tensor, ...], scalars: Tensor) -> bool:
