@@ -35,7 +35,7 @@ PLANTED = {
     "another sample's drop path": Error("at<T>(a.factors, row / a.tokens)", "at<T>(a.factors, row / a.tokens ^ 1)"),
     "softmax's gradient of another row": Error("sum_warp(product);", "sum_warp(product) * 0.99f;"),
     "a softmax to which padded tokens count": Error(
-        "if (Packs::column(i) + j < tokens) powers", "if (Packs::column(i) < tokens) powers"
+        "if (Packs::column(i) + j < tokens) powers", "if (Packs::column(i) < tokens) powers", "2 Block, float16"
     ),
     "a LayerNorm's gradient without its second mean": Error("(s - sum - n * product) * scale", "(s - sum) * scale"),
     "noise of another row": Error(
@@ -46,6 +46,9 @@ PLANTED = {
     ),
     "a BatchNorm without the last places of a map": Error("(left + LANES - 1) / LANES", "left / LANES", "2 BatchNorm"),
     "a running variance that is biased": Error("count / (count - 1.0f)", "1.0f", "2 BatchNorm"),
+    "an evaluation about variances": Error(
+        "(a, a.running_mean[blockIdx.x], inverse)", "(a, a.running_variance[blockIdx.x], inverse)", "4 AGW small"
+    ),
     "a BatchNorm's gradient that no ReLU stops": Error(
         "if (a.relu && !channel.passes(x[k].v[j])) g = 0;", "", "2 Bottleneck, projected"
     ),
