@@ -249,7 +249,7 @@ def test_softmax_of_what_is_no_number(kernels):
 
 
 @each_type
-@pytest.mark.parametrize(("batch", "channels", "height", "width"), [(1, 1, 1, 1), (2, 3, 5, 4), (1, 2, 40, 70)])
+@pytest.mark.parametrize(("batch", "channels", "height", "width"), [(1, 1, 1, 1), (2, 3, 5, 4), (1, 2, 40, 70), (1, 2, 33, 68)])
 @pytest.mark.parametrize("size", [3, 5, 7])
 def test_depthwise_convolution(kernels, batch, channels, height, width, size, dtype):
     x, weight = random(batch, channels, height, width, dtype=dtype), random(channels, 1, size, size, dtype=dtype)

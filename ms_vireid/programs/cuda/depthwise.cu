@@ -1,54 +1,76 @@
-// Depth-wise convolution with an odd kernel, stride 1 and "same" padding.
+// Depth-wise convolution with an odd kernel, stride 1 and "same" padding, W neighbouring places a thread.
 
-// A block's places in rows of `columns`, one a thread at a time, without a division a place.
+// A block's packs in rows of `packs`, one a thread at a time, without a division a pack.
 struct Walk {
-  int x, y, columns, rows_a_step, columns_a_step;
-  __device__ Walk(int columns) : columns(columns) {
-    int thread = threadIdx.y * LANES + threadIdx.x;
-    x = thread % columns, y = thread / columns;
-    columns_a_step = LANES * ROWS % columns, rows_a_step = LANES * ROWS / columns;
+  int x, y, packs, rows_a_step, packs_a_step;
+  __device__ Walk(unsigned packs) : packs(packs) {
+    unsigned thread = threadIdx.y * LANES + threadIdx.x;
+    y = thread / packs, x = thread - y * packs;
+    rows_a_step = LANES * ROWS / packs, packs_a_step = LANES * ROWS - rows_a_step * packs;
   }
   __device__ void next() {
-    x += columns_a_step, y += rows_a_step;
-    if (x >= columns) x -= columns, y++;
+    x += packs_a_step, y += rows_a_step;
+    if (x >= packs) x -= packs, y++;
   }
 };
 
-template <class T, int K>
+template <class T, int K, int W>
 struct Tile {
-  static constexpr int R = K / 2;
-  int rows, columns, wide, top, left;
-  __device__ Tile(const Maps &maps, int number) {
-    int across = (maps.width + TILE_COLUMNS - 1) / TILE_COLUMNS;
-    top = number / across * maps.tile_rows, left = number % across * TILE_COLUMNS;
-    rows = min(maps.tile_rows, maps.height - top), columns = min(TILE_COLUMNS, maps.width - left);
-    wide = columns + K - 1;
-  }
+  static constexpr int R = K / 2, BORDER = (R + W - 1) / W * W; // at both sides of a row, in whole packs
+  static constexpr int ROW = TILE_COLUMNS + 2 * BORDER, SIZE = (TILE_ROWS + K - 1) * ROW;
+  int rows, columns, top, left;
+  Walk surrounded, inside;
+  __device__ static int across(const Maps &maps) { return (maps.width + TILE_COLUMNS - 1) / TILE_COLUMNS; }
+  __device__ Tile(const Maps &maps, int number)
+      : rows(min(maps.tile_rows, maps.height - number / across(maps) * maps.tile_rows)),
+        columns(min(TILE_COLUMNS, maps.width - number % across(maps) * TILE_COLUMNS)),
+        top(number / across(maps) * maps.tile_rows),
+        left(number % across(maps) * TILE_COLUMNS),
+        surrounded((columns + 2 * BORDER) / W),
+        inside(columns / W) {}
   // The tile and its border of a plane, 0 outside of it; or ReLU of that. All threads of the block wait for each other.
   __device__ void read(const Maps &maps, const void *x, long long start, bool relu, float *tile) const {
     __syncthreads();  // the last tile has been read
-#pragma unroll 4
-    for (Walk i(wide); i.y < rows + K - 1; i.next()) {
-      int y = top + i.y - R, column = left + i.x - R;
-      bool inside = y >= 0 && y < maps.height && column >= 0 && column < maps.width;
-      float value = inside ? at<T>(x, start + y * maps.width + column) : 0;
-      tile[i.y * wide + i.x] = relu && value < 0 ? 0 : value;
+#pragma unroll 2
+    for (Walk i = surrounded; i.y < rows + K - 1; i.next()) {
+      int y = top + i.y - R, column = left + i.x * W - BORDER;
+      Pack<float, W> pack = {};
+      if (y >= 0 && y < maps.height && column >= 0 && column < maps.width) {
+        Pack<T, W> read = load<T, W>(x, start + y * maps.width + column);
+#pragma unroll
+        for (int j = 0; j < W; j++) {
+          float value = number(read.v[j]);
+          pack.v[j] = relu && value < 0 ? 0 : value;
+        }
+      }
+      store(tile, i.y * ROW + i.x * W, pack);
     }
     __syncthreads();
   }
+  // What the windows of a pack's places see in a row: those of place j from j on.
+  __device__ static void read_row(const float *tile, const Walk &i, int v, float (&row)[W + 2 * R]) {
+    constexpr int FIRST = BORDER - R;
+#pragma unroll
+    for (int k = 0; k < 1 + 2 * BORDER / W; k++) {
+      Pack<float, W> pack = load<float, W>(tile, (i.y + v) * ROW + (i.x + k) * W);
+#pragma unroll
+      for (int j = 0; j < W; j++)
+        if (k * W + j >= FIRST && k * W + j < FIRST + W + 2 * R) row[k * W + j - FIRST] = pack.v[j];
+    }
+  }
   __device__ long long place(const Maps &maps, const Walk &i) const {
-    return static_cast<long long>(top + i.y) * maps.width + left + i.x;
+    return static_cast<long long>(top + i.y) * maps.width + left + i.x * W;
   }
 };
-#define TILE(K) __shared__ float tile[(TILE_ROWS + K - 1) * (TILE_COLUMNS + K - 1)]
+#define TILE(T, K, W) alignas(16) __shared__ float tile[Tile<T, K, W>::SIZE]
 
 // With `residual`, of ReLU(x), plus x. With `flipped`, the gradient of x; with `residual`, masked by ReLU's, plus the
 // gradient.
-template <class T, int K>
+template <class T, int K, int W>
 __device__ void depthwise(const Depthwise &a) {
-  TILE(K);
+  TILE(T, K, W);
   __shared__ float weight[K * K];
-  Tile<T, K> of(a.maps, blockIdx.x);
+  Tile<T, K, W> of(a.maps, blockIdx.x);
   int thread = threadIdx.y * LANES + threadIdx.x;
   for (int plane = blockIdx.y; plane < a.maps.planes; plane += gridDim.y) {
     long long start = static_cast<long long>(plane) * a.maps.height * a.maps.width;
@@ -58,40 +80,56 @@ __device__ void depthwise(const Depthwise &a) {
       weight[thread] = at<T>(a.weight, plane % a.maps.channels * K * K + place);
     }
     of.read(a.maps, a.x, start, a.residual && !a.flipped, tile);
-    for (Walk i(of.columns); i.y < of.rows; i.next()) {
-      float sum = 0;
+    for (Walk i = of.inside; i.y < of.rows; i.next()) {
+      float sums[W] = {}, row[W + K - 1];
 #pragma unroll
-      for (int v = 0; v < K; v++)
+      for (int v = 0; v < K; v++) {
+        of.read_row(tile, i, v, row);
 #pragma unroll
-        for (int u = 0; u < K; u++) sum += weight[v * K + u] * tile[(i.y + v) * of.wide + i.x + u];
+        for (int u = 0; u < K; u++)
+#pragma unroll
+          for (int j = 0; j < W; j++) sums[j] += weight[v * K + u] * row[u + j];
+      }
       long long place = start + of.place(a.maps, i);
-      if (a.residual && a.flipped) sum = at<T>(a.input, place) > 0 ? sum : 0;
-      if (a.residual) sum += at<T>(a.x, place);
-      static_cast<T *>(a.out)[place] = rounded<T>(sum);
+      Pack<T, W> x, input, out;
+      if (a.residual) x = load<T, W>(a.x, place);
+      if (a.residual && a.flipped) input = load<T, W>(a.input, place);
+#pragma unroll
+      for (int j = 0; j < W; j++) {
+        if (a.residual && a.flipped) sums[j] = number(input.v[j]) > 0 ? sums[j] : 0;
+        if (a.residual) sums[j] += number(x.v[j]);
+        out.v[j] = rounded<T>(sums[j]);
+      }
+      store(a.out, place, out);
     }
   }
 }
 
-// The gradient of a channel's filter, with `residual` of ReLU(x): its sums over a part of all tiles of all samples.
-template <class T, int K>
+// The gradient of a channel's filter, with `residual` of ReLU(x): its sums over a part of all samples.
+template <class T, int K, int W>
 __device__ void depthwise_filter(const DepthwiseFilter &a) {
-  TILE(K);
+  TILE(T, K, W);
   __shared__ float shared[ROWS][K * K];
-  float sums[K * K];
-#pragma unroll
-  for (int k = 0; k < K * K; k++) sums[k] = 0;
+  float sums[K * K] = {};
   int samples = a.maps.planes / a.maps.channels;
-  for (int number = blockIdx.y; number < samples * a.tiles; number += gridDim.y) {
-    long long plane = static_cast<long long>(number / a.tiles) * a.maps.channels + blockIdx.x;
-    long long start = plane * a.maps.height * a.maps.width;
-    Tile<T, K> of(a.maps, number % a.tiles);
-    of.read(a.maps, a.x, start, a.residual, tile);
-    for (Walk i(of.columns); i.y < of.rows; i.next()) {
-      float gradient = at<T>(a.gradient, start + of.place(a.maps, i));
+  for (int number_of_tile = 0; number_of_tile < a.tiles; number_of_tile++) {
+    Tile<T, K, W> of(a.maps, number_of_tile);
+    for (int sample = blockIdx.y; sample < samples; sample += gridDim.y) {
+      long long plane = static_cast<long long>(sample) * a.maps.channels + blockIdx.x;
+      long long start = plane * a.maps.height * a.maps.width;
+      of.read(a.maps, a.x, start, a.residual, tile);
+      for (Walk i = of.inside; i.y < of.rows; i.next()) {
+        Pack<T, W> gradient = load<T, W>(a.gradient, start + of.place(a.maps, i));
+        float row[W + K - 1];
 #pragma unroll
-      for (int v = 0; v < K; v++)
+        for (int v = 0; v < K; v++) {
+          of.read_row(tile, i, v, row);
 #pragma unroll
-        for (int u = 0; u < K; u++) sums[v * K + u] += gradient * tile[(i.y + v) * of.wide + i.x + u];
+          for (int u = 0; u < K; u++)
+#pragma unroll
+            for (int j = 0; j < W; j++) sums[v * K + u] += number(gradient.v[j]) * row[u + j];
+        }
+      }
     }
   }
 #pragma unroll
@@ -107,11 +145,16 @@ __device__ void depthwise_filter(const DepthwiseFilter &a) {
   a.parts[(static_cast<long long>(blockIdx.y) * a.maps.channels + blockIdx.x) * K * K + k] = total;
 }
 
-#define OF_SIZE(K)                                                              \
-  ENTRY(depthwise_float_##K, float, K, Depthwise, depthwise)                    \
-  ENTRY(depthwise_half_##K, Half, K, Depthwise, depthwise)                      \
-  ENTRY(depthwise_filter_float_##K, float, K, DepthwiseFilter, depthwise_filter) \
-  ENTRY(depthwise_filter_half_##K, Half, K, DepthwiseFilter, depthwise_filter)
-OF_SIZE(3)
-OF_SIZE(5)
-OF_SIZE(7)
+#define OF_SIZE(kernel, Arguments, K)                                       \
+  template <class T, int W>                                                 \
+  __device__ void kernel##_##K(const Arguments &a) { kernel<T, K, W>(a); }  \
+  ENTRY(kernel##_##K##_float_4, float, 4, Arguments, kernel##_##K)          \
+  ENTRY(kernel##_##K##_float_1, float, 1, Arguments, kernel##_##K)          \
+  ENTRY(kernel##_##K##_half_4, Half, 4, Arguments, kernel##_##K)            \
+  ENTRY(kernel##_##K##_half_1, Half, 1, Arguments, kernel##_##K)
+OF_SIZE(depthwise, Depthwise, 3)
+OF_SIZE(depthwise, Depthwise, 5)
+OF_SIZE(depthwise, Depthwise, 7)
+OF_SIZE(depthwise_filter, DepthwiseFilter, 3)
+OF_SIZE(depthwise_filter, DepthwiseFilter, 5)
+OF_SIZE(depthwise_filter, DepthwiseFilter, 7)

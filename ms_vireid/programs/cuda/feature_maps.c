@@ -17,10 +17,22 @@ static Maps maps(const int64_t *shape) {
 }
 static int tiles(Maps m) { return blocks(m.height, m.tile_rows) * blocks(m.width, TILE_COLUMNS); }
 
+/* Launch a kernel for filters of `size`, four elements a thread where rows and addresses allow it. */
+static int launch_filter(const char *kernel, const char *type, int size, Maps maps, const void **addresses, int number,
+                         unsigned x, unsigned y, void *arguments, void *stream) {
+  uintptr_t places = (uintptr_t)maps.width;
+  for (int i = 0; i < number; i++) places |= (uintptr_t)addresses[i] / (is_half(type) ? 2 : 4);
+  char name[64];
+  snprintf(name, sizeof name, "%s_%d", kernel, size);
+  return launch_packed(name, type, places % 4 ? 1 : 4, x, y, arguments, stream);
+}
+
 static int convolve(const char *type, const int64_t *shape, int size, Depthwise a, void *stream) {
+  const void *addresses[] = {a.out, a.x, a.input};
   a.maps = maps(shape);
-  int planes = a.maps.planes < PLANES ? a.maps.planes : PLANES;
-  return launch_packed("depthwise", type, size, tiles(a.maps), planes, &a, stream);
+  int of_plane = tiles(a.maps), most = blocks(BLOCKS, of_plane);
+  return launch_filter("depthwise", type, size, a.maps, addresses, 3, of_plane,
+                       a.maps.planes < most ? a.maps.planes : most, &a, stream);
 }
 
 /* x [N, C, H, W], weight [C, 1, K, K] -> [N, C, H, W] */
@@ -36,11 +48,13 @@ EXPORTED int residual_depthwise(ARGUMENTS) {
 static int convolve_back(int residual, void **data, int64_t **shapes, const char **types, void *stream) {
   Depthwise a = {data[3], data[0], data[1], data[2], .flipped = 1, .residual = residual};
   DepthwiseFilter f = {data[4], data[0], data[2], residual};
+  const void *addresses[] = {f.gradient, f.x};
   int size = shapes[1][2], parts = shapes[4][0];
   f.maps = maps(shapes[0]), f.tiles = tiles(f.maps);
   Sum sum = {data[5], 0, data[4], parts, f.maps.channels * size * size};
   int status = convolve(types[0], shapes[0], size, a, stream);
-  if (!status) status = launch_packed("depthwise_filter", types[0], size, f.maps.channels, parts, &f, stream);
+  if (!status)
+    status = launch_filter("depthwise_filter", types[0], size, f.maps, addresses, 2, f.maps.channels, parts, &f, stream);
   return status ? status : launch_packed("sum_parts", types[5], 1, blocks(sum.columns, LANES), 1, &sum, stream);
 }
 EXPORTED int depthwise_gradient(ARGUMENTS) { return convolve_back(0, data, shapes, types, stream); }
