@@ -127,13 +127,20 @@ def accident(folder, event, *arguments):
     return launch(folder, ACCIDENT, event, "--device", "CPU", "--output", "run", *TWO, *arguments)
 
 
+def resumed(before, folder, *arguments):
+    """What came of the launch `before`, its steps and state, and of the one that then resumed the run."""
+    run = folder / "work/run"
+    steps, held = len((run / "metrics.jsonl").read_text().splitlines()), state(run)
+    return SimpleNamespace(before=before, steps=steps, held=held, lines=together(folder, *arguments).lines)
+
+
 LAUNCHES = {
     "probe": lambda folder: launch(folder, Path(probe.__file__), folder),
     "PMT": lambda folder: together(folder, *PMT),
     "PMT, float16": lambda folder: together(folder, *PMT, *HALF),
     "MUN": lambda folder: together(folder, *MUN),
-    "PMT, killed": lambda folder: accident(folder, "kill:7:0,1", *PMT),
-    "MUN, stopped": lambda folder: accident(folder, "stop:1:1", *MUN),
+    "PMT, killed": lambda folder: resumed(accident(folder, "kill:7:0,1", *PMT), folder, *PMT, "--resume", "auto"),
+    "MUN, stopped": lambda folder: resumed(accident(folder, "stop:1:1", *MUN), folder, *MUN, "--resume", "auto"),
     "PMT, broken": lambda folder: accident(folder, "broken:4:1", *PMT, "data.cache=none"),
     "mistaken": lambda folder: launch(folder, TRAIN, "--device", "CPU", "train.nonsense=1"),
 }
@@ -312,25 +319,21 @@ def test_the_shared_evaluation_gives_what_one_process_finds(whole, tmp_path):
 
 def test_a_run_whose_processes_are_killed_is_resumed_bitwise(whole, launched):
     killed = launched("PMT, killed")
-    assert killed.code != 0
-    last = killed.folder / "work/run"
-    assert len((last / "metrics.jsonl").read_text().splitlines()) == 7
-    done = together(killed.folder, *PMT, "--resume", "auto")
-    assert "resuming from run/last.safetensors at step 6 of 10" in done.lines
-    assert_same(state(last), state(whole.run))
+    assert killed.before.code != 0
+    assert killed.steps == 7
+    assert "resuming from run/last.safetensors at step 6 of 10" in killed.lines
+    assert_same(state(killed.folder / "work/run"), state(whole.run))
 
 
 def test_a_stop_of_one_process_stops_all_after_the_step_and_is_resumed_bitwise(launched):
     """MUN, whose prototypes remember each device's own batches."""
-    done = launched("MUN, stopped")
-    last = done.folder / "work/run"
-    stops = [line for line in done.lines if line.startswith("stopped")]
-    assert (done.code, stops) == (1, ["stopped at step 2; go on with --resume auto --output run"])
-    memories = state(last)["devices.prototypes.memory"]
+    stopped = launched("MUN, stopped")
+    stops = [line for line in stopped.before.lines if line.startswith("stopped")]
+    assert (stopped.before.code, stops) == (1, ["stopped at step 2; go on with --resume auto --output run"])
+    memories = stopped.held["devices.prototypes.memory"]
     assert memories.shape == (2, 3, 6, 4 * 8 * 4)
     assert not np.array_equal(*memories)
-    together(done.folder, *MUN, "--resume", "auto")
-    assert_same(state(last), state(launched("MUN").folder / "work/run"))
+    assert_same(state(stopped.folder / "work/run"), state(launched("MUN").folder / "work/run"))
 
 
 def assert_one_line(done, pattern):

@@ -18,7 +18,7 @@ class Kernels:
         libraries = stand_in.folder / "lib"
         ctypes.CDLL(str(libraries / "libcuda.so.1"), mode=ctypes.RTLD_GLOBAL)
         code = folder / "kernels.cubin"
-        code.write_bytes(build.compiled(libraries / "libnvrtc.so.11.2", build.kernel_source(), "sm_80"))
+        code.write_bytes(build.compiled(libraries / "libnvrtc.so.11.2", build.kernel_source(), "sm_80").code)
         self.path = folder / "launcher.so"
         build._compile_launcher(self.path)
         self.library = ctypes.CDLL(str(self.path))

@@ -155,7 +155,9 @@ def test_maps_between_packs(kernels):
 
 
 @each_type
-@pytest.mark.parametrize(("batch", "channels", "height", "width"), [(1, 1, 1, 1), (5, 3, 5, 4), (2, 2, 40, 70), (2, 2, 33, 68)])
+@pytest.mark.parametrize(
+    ("batch", "channels", "height", "width"), [(1, 1, 1, 1), (5, 3, 5, 4), (2, 2, 40, 70), (2, 2, 33, 68)]
+)
 @pytest.mark.parametrize("size", [3, 5, 7])
 @pytest.mark.parametrize("parts", [1, 3])
 def test_gradient_of_depthwise_filters(kernels, batch, channels, height, width, size, parts, dtype):

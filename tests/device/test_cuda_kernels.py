@@ -2,6 +2,7 @@
 
 import locale
 import math
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -249,7 +250,9 @@ def test_softmax_of_what_is_no_number(kernels):
 
 
 @each_type
-@pytest.mark.parametrize(("batch", "channels", "height", "width"), [(1, 1, 1, 1), (2, 3, 5, 4), (1, 2, 40, 70), (1, 2, 33, 68)])
+@pytest.mark.parametrize(
+    ("batch", "channels", "height", "width"), [(1, 1, 1, 1), (2, 3, 5, 4), (1, 2, 40, 70), (1, 2, 33, 68)]
+)
 @pytest.mark.parametrize("size", [3, 5, 7])
 def test_depthwise_convolution(kernels, batch, channels, height, width, size, dtype):
     x, weight = random(batch, channels, height, width, dtype=dtype), random(channels, 1, size, size, dtype=dtype)
@@ -321,9 +324,13 @@ def nvrtc():
 
 @pytest.mark.parametrize("architecture", ["sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90"])
 def test_nvidias_compiler_takes_the_kernels_for_every_gpu_that_mindspore_covers(nvrtc, architecture):
-    code = build.compiled(nvrtc, build.kernel_source(), architecture)
+    code, log = build.compiled(nvrtc, build.kernel_source(), architecture)
     assert code.startswith(b"\x7fELF")
     assert b"gelu_gradient_half_8" in code
+    used = re.findall(r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", log, re.S)
+    print(*(f"{name}: {registers} registers, {spilled} bytes spilled" for name, spilled, registers in used), sep="\n")
+    assert len(used) > 100
+    assert all(int(spilled) == 0 for _, spilled, _ in used)
     assert locale.getpreferredencoding() == ENCODING
 
 

@@ -9,6 +9,7 @@ import tempfile
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import NamedTuple
 
 from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.devices import gpu, runtime
@@ -17,7 +18,7 @@ from ms_vireid.files.writing import atomic_write
 _SOURCES = Path(__file__).parent
 _ARGUMENTS, _COMMON = _SOURCES / "arguments.h", _SOURCES / "common.cuh"
 _KERNELS, _LAUNCHER = sorted(_SOURCES.glob("*.cu")), sorted(_SOURCES.glob("*.c"))
-_OPTIONS = ("--std=c++17", "-default-device")
+_OPTIONS = ("--std=c++17", "-default-device", "--ptxas-options=-v")
 _FLAGS = ("-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-ldl", "-lm", "-lpthread")
 
 
@@ -45,7 +46,7 @@ def use_kernels(source: str) -> None:
     code = _folder() / f"kernels-{_digest(source, compiler)}.cubin"
     if not code.is_file():
         with atomic_write(code) as temporary:
-            temporary.write_bytes(compiled(nvrtc, source, architecture))
+            temporary.write_bytes(compiled(nvrtc, source, architecture).code)
     use_code = ctypes.CDLL(str(launcher())).use_code
     use_code.restype = None
     use_code(str(code).encode())
@@ -77,7 +78,14 @@ def constant(name: str) -> int:
     return int(re.search(rf"\b{name} = (\d+)", _ARGUMENTS.read_text())[1])
 
 
-def compiled(nvrtc: Path, source: str, architecture: str) -> bytes:
+class Compiled(NamedTuple):
+    """Machine code, and the compiler's log: each kernel's registers, spills and shared memory."""
+
+    code: bytes
+    log: str
+
+
+def compiled(nvrtc: Path, source: str, architecture: str) -> Compiled:
     """Compile to machine code for an architecture such as "sm_90". Raises DeviceError if NVRTC fails."""
     library, program = ctypes.CDLL(str(nvrtc)), ctypes.c_void_p()
     use_locale = ctypes.CDLL(None).uselocale
@@ -95,9 +103,9 @@ def compiled(nvrtc: Path, source: str, architecture: str) -> bytes:
     options = [option.encode() for option in (*_OPTIONS, f"--gpu-architecture={architecture}")]
     try:
         if library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options)):
-            first = text("ProgramLog").decode(errors="replace").rstrip("\0\n").partition("\n")[0]
+            first = text("ProgramLog").partition(b"\n")[0].rstrip(b"\0").decode(errors="replace")
             raise DeviceError(f"NVRTC does not compile the CUDA kernels ({first})", "report it")
-        return text("CUBIN")
+        return Compiled(text("CUBIN"), text("ProgramLog").decode(errors="replace"))
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
         use_locale(before)

@@ -82,7 +82,7 @@ __device__ void depthwise(const Depthwise &a) {
     of.read(a.maps, a.x, start, a.residual && !a.flipped, tile);
     for (Walk i = of.inside; i.y < of.rows; i.next()) {
       float sums[W] = {}, row[W + K - 1];
-#pragma unroll
+#pragma unroll 1  // on an H100 7x7 takes 0.089 ms of float16 so, unrolled 0.124
       for (int v = 0; v < K; v++) {
         of.read_row(tile, i, v, row);
 #pragma unroll

@@ -30,9 +30,8 @@ static int launch_filter(const char *kernel, const char *type, int size, Maps ma
 static int convolve(const char *type, const int64_t *shape, int size, Depthwise a, void *stream) {
   const void *addresses[] = {a.out, a.x, a.input};
   a.maps = maps(shape);
-  int of_plane = tiles(a.maps), most = blocks(BLOCKS, of_plane);
-  return launch_filter("depthwise", type, size, a.maps, addresses, 3, of_plane,
-                       a.maps.planes < most ? a.maps.planes : most, &a, stream);
+  int planes = a.maps.planes < PLANES ? a.maps.planes : PLANES;
+  return launch_filter("depthwise", type, size, a.maps, addresses, 3, tiles(a.maps), planes, &a, stream);
 }
 
 /* x [N, C, H, W], weight [C, 1, K, K] -> [N, C, H, W] */

@@ -274,7 +274,7 @@ def pyramids(self: CrossModalityLearner, visible: Tensor, infrared: Tensor) -> T
 NOT_RECOMPUTED = "BatchNorm2d.construct", Bottleneck.construct, ResNet.construct
 # On an H100, ms of a step in float32 and float16, predicted, for what an H100 took for MindSpore's operators.
 TABLE = {
-    # With the next, MUN: convolutions by channel and their casts, 2.8 and 1.5 for 7.0 and 12.2.
+    # With the next, MUN: convolutions by channel and their casts, 3.9 and 3.6 measured, for 7.0 and 12.2.
     nn.Conv2d.construct: convolution,
     ResidualDepthwise.construct: residual_depthwise,
     # With the next two, BatchNorm, ReLU, additions and their gradients, AGW: 12.1 and 6.2 for 19.3 and 10.9; MUN: 19.3
