@@ -120,9 +120,17 @@ TREES = [
     case("sysu-list-missing", "val_id.txt: no such list", change=remove("sysu/exp/val_id.txt")),
     case("sysu-list-empty", "test_id.txt:1: lists no identity", change=write("sysu/exp/test_id.txt", "\n")),
     case("sysu-list-binary", "test_id.txt: cannot be read", change=write("sysu/exp/test_id.txt", b"\xff\xfe6")),
-    case("sysu-field-not-a-number", "train_id.txt:1: ", change=write("sysu/exp/train_id.txt", "1,five,5")),
-    case("sysu-id-in-both-splits", "1 (6)", change=write("sysu/exp/train_id.txt", "1,5,6")),
-    case("sysu-id-without-folder", "1 (0099)", change=write("sysu/exp/train_id.txt", "1,5,99")),
+    case(
+        "sysu-field-not-a-number",
+        "train_id.txt: fields that are not identities: 1 (line 1 'five')",
+        change=write("sysu/exp/train_id.txt", "1,five,5"),
+    ),
+    case(
+        "sysu-id-in-both-splits",
+        "1 (6 (train_id.txt:1, test_id.txt:1))",
+        change=write("sysu/exp/train_id.txt", "1,5,6"),
+    ),
+    case("sysu-id-without-folder", "1 (0099 (train_id.txt:1))", change=write("sysu/exp/train_id.txt", "1,5,99")),
     case(
         "sysu-test-without-queries",
         "query",

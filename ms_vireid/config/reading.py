@@ -16,7 +16,7 @@ from ms_vireid.command.names import CONFIG_ROOT
 from ms_vireid.config.base import Section
 from ms_vireid.config.models import MODELS, ModelConfig, Setting, list_models
 from ms_vireid.config.schema import Config
-from ms_vireid.files.checks import read_bytes
+from ms_vireid.files.checks import read_text
 from ms_vireid.files.writing import write_text
 
 MAX_BYTES, MAX_BASES = 1_000_000, 20  # of a YAML file; files in a chain of `base:`
@@ -175,8 +175,7 @@ def save_config(config: Config, path: Path) -> None:
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file; raises InputError, which names the file and, where known, the line."""
     try:
-        content = read_bytes(path, f"configuration file (the project's own are under {CONFIG_ROOT})", MAX_BYTES)
-        return _parse(content.decode())
+        return _parse(read_text(path, f"configuration file (the project's own are under {CONFIG_ROOT})", MAX_BYTES))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a configuration: {error}") from None
     except yaml.YAMLError as error:

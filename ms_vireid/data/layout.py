@@ -7,10 +7,10 @@ import numpy as np
 
 from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.data.folders import camera_of, identity_of, modality_of
-from ms_vireid.data.pictures import SUFFIXES, is_picture, note_skipped
+from ms_vireid.data.pictures import SUFFIXES, is_hidden, is_picture, note_skipped
 from ms_vireid.data.read import CAMERA_IN_NAME
 from ms_vireid.data.records import ImageSet, image_set
-from ms_vireid.data.validation import read_lines, refuse_names, require_directory
+from ms_vireid.data.validation import listed_files, read_lines, refuse_names, require_directory
 
 UNKNOWN = -1
 
@@ -24,13 +24,11 @@ def find_pictures(root: Path, listing: Path | None = None, also_gone: bool = Fal
     require_directory(root, "give the folder of the pictures with --images")
     if listing is None:
         pictures = _walk(root)
+        refuse_names(map(str, pictures), root)
     else:
         remedy = "give one path a line, relative to --images"
-        lines = [line.strip() for line in read_lines(listing, remedy)]
-        missing = (f"line {n} '{line}'" for n, line in enumerate(lines, 1) if line and not (root / line).is_file())
-        refuse(() if also_gone else missing, f"{listing}: lines that name no file under {root}", remedy)
-        pictures = [Path(line) for line in lines if line]
-    refuse_names(map(str, pictures), root)
+        lines = enumerate(map(str.strip, read_lines(listing, remedy)), 1)
+        pictures = listed_files(listing, root, [(n, line) for n, line in lines if line], remedy, also_gone)
     if not pictures:
         raise InputError(f"{listing or root}: holds no picture ({', '.join(sorted(SUFFIXES))})")
     return pictures
@@ -40,7 +38,7 @@ def _walk(root: Path) -> list[Path]:
     """List the pictures below `root`. Links to folders are followed, but no folder or picture is taken twice."""
     pictures, folders, skipped = {}, {os.path.realpath(root)}, []
     for folder, below, names in os.walk(root, followlinks=True):
-        real = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(below)}
+        real = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(below) if not is_hidden(name)}
         below[:] = [name for name, path in real.items() if path not in folders and not folders.add(path)]
         for name in sorted(names):
             if is_picture(name, skipped, Path(folder)):

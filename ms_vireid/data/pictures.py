@@ -15,7 +15,7 @@ from ms_vireid.command.errors import InputError, one_line, summary
 
 _log = logging.getLogger(__name__)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-_SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # skipped silently, like names that begin with a dot
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # skipped silently
 FORMATS = (
     "JPEG",
     "PNG",
@@ -29,11 +29,19 @@ _BROKEN = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticE
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `MAX_PIXELS` is checked here
 
 
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is left behind for its name: macOS puts `._a.jpg`, no picture, beside `a.jpg`."""
+    return name.startswith(".")
+
+
 def is_picture(name: str, skipped: list[Path], folder: Path) -> bool:
-    """Return whether a file is a picture by its suffix. Others are added to `skipped`, except the system's own."""
+    """Return whether a file is a picture by its suffix. Others are added to `skipped`, except hidden ones and the
+    system's own."""
+    if is_hidden(name):
+        return False
     if os.path.splitext(name)[1].lower() in SUFFIXES:
         return True
-    if not name.startswith(".") and name.lower() not in _SYSTEM_FILES:
+    if name.lower() not in _SYSTEM_FILES:
         skipped.append(folder / name)
     return False
 

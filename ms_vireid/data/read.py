@@ -3,16 +3,16 @@
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.config import DataConfig
 from ms_vireid.data.folders import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
-from ms_vireid.data.pictures import note_skipped
+from ms_vireid.data.pictures import is_hidden, note_skipped
 from ms_vireid.data.records import ImageSet, ReIDData, image_set
 from ms_vireid.data.synthetic import VERSION, generate_sysu_mm01
-from ms_vireid.data.validation import list_pictures, read_lines, refuse_names, require_directory
+from ms_vireid.data.validation import list_pictures, listed_files, read_lines, refuse_names, require_directory
 
 LLCM_VISIBLE_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 LLCM_INFRARED_CAMERAS = (1, 2, 4, 5, 6, 7, 8, 9)
@@ -53,10 +53,11 @@ def read_sysu_mm01(root: Path | str) -> ReIDData:
     root = Path(root)
     _require_folders(root, *(f"cam{camera}" for camera in SYSU_CAMERAS), "exp")
     train, val, test = (_read_identities(root / "exp" / f"{split}_id.txt") for split in ("train", "val", "test"))
-    shared = sorted({*train, *val} & {*test})
-    refuse(map(str, shared), f"{root}/exp: identities listed both for training and for testing", "list each once")
+    train = val | train
+    shared = (f"{one} ({train[one]}, {test[one]})" for one in sorted(train.keys() & test.keys()))
+    refuse(shared, f"{root}/exp: identities listed both for training and for testing", "list each once")
     cameras = [(root / f"cam{camera}", camera, camera in SYSU_INFRARED_CAMERAS) for camera in SYSU_CAMERAS]
-    train, test = (_read_identity_folders(root, cameras, identities) for identities in ([*train, *val], test))
+    train, test = (_read_identity_folders(root, cameras, identities) for identities in (train, test))
     return ReIDData("sysu_mm01", root, "sysu_mm01", train, test)
 
 
@@ -70,7 +71,7 @@ def read_regdb(root: Path | str, trial: int) -> ReIDData:
             [
                 (root / path, label, 1 + thermal, bool(thermal))
                 for thermal, modality in enumerate(("visible", "thermal"))
-                for _, path, label in _read_list(root / "idx" / f"{split}_{modality}_{trial}.txt")
+                for _, path, label in _read_list(root / "idx" / f"{split}_{modality}_{trial}.txt", root)
             ]
         )
         for split in ("train", "test")
@@ -95,8 +96,8 @@ def read_llcm(root: Path | str) -> ReIDData:
     train = []
     for modality in ("vis", "nir"):
         listing, nameless = root / "idx" / f"train_{modality}.txt", []
-        for number, path, label in _read_list(listing):
-            if camera := CAMERA_IN_NAME.search(Path(path).name):
+        for number, path, label in _read_list(listing, root):
+            if camera := CAMERA_IN_NAME.search(path.name):
                 train.append((root / path, label, int(camera[1]), modality == "nir"))
             else:
                 nameless.append(f"line {number} '{path}'")
@@ -109,7 +110,10 @@ def read_folder(root: Path | str, test_fraction: float) -> ReIDData:
     the last `test_fraction` of them are tested on."""
     root = Path(root)
     require_directory(root, FOLDER_REMEDY, "visible", "infrared")
-    names = {m: {entry.name for entry in (root / m).iterdir() if entry.is_dir()} for m in ("visible", "infrared")}
+    names = {
+        modality: {entry.name for entry in (root / modality).iterdir() if entry.is_dir() and not is_hidden(entry.name)}
+        for modality in ("visible", "infrared")
+    }
     one_sided = sorted(names["visible"] ^ names["infrared"])
     refuse(one_sided, f"{root}: identities in only one of visible and infrared", "add the other folder")
     identities = sorted(names["visible"])
@@ -143,39 +147,45 @@ def _require_folders(root: Path, *names: str) -> None:
     require_directory(root, f"data.root must hold {', '.join(names)}, as the data set is distributed", *names)
 
 
-def _read_identities(listing: Path) -> list[int]:
-    """Read a line of comma-separated numbers."""
-    fields = [field.strip() for field in ",".join(read_lines(listing, _LIST_REMEDY)).split(",") if field.strip()]
-    wrong = (f"'{f[:20]}'" for f in fields if not f.isdecimal() or len(f) > _MAX_DIGITS)
-    refuse(wrong, f"{listing}:1: fields that are not identities", "use 1,2,3")
+def _read_identities(listing: Path) -> dict[int, str]:
+    """Read comma-separated numbers; returns where each is listed, such as "train_id.txt:1"."""
+    fields = [
+        (number, field)
+        for number, line in enumerate(read_lines(listing, _LIST_REMEDY), 1)
+        for field in map(str.strip, line.split(","))
+        if field
+    ]
+    wrong = (f"line {number} '{f[:20]}'" for number, f in fields if not f.isdecimal() or len(f) > _MAX_DIGITS)
+    refuse(wrong, f"{listing}: fields that are not identities", "use 1,2,3")
     if not fields:
         raise InputError(f"{listing}:1: lists no identity; {_LIST_REMEDY}")
-    return [int(field) for field in fields]
+    return {int(field): f"{listing.name}:{number}" for number, field in fields}
 
 
 def _read_identity_folders(
-    root: Path, cameras: Sequence[tuple[Path, int, bool]], identities: Iterable[int]
+    root: Path, cameras: Sequence[tuple[Path, int, bool]], identities: Mapping[int, str]
 ) -> ImageSet:
     """Read the pictures of `identities`, ascending, from the folder `{identity:04d}` of each camera, if it exists.
 
-    cameras: folder, number, and whether it is infrared.
+    cameras: folder, number, and whether it is infrared. identities: and where each is listed.
     """
     skipped: list[Path] = []
     rows = [
         (path, identity, camera, infrared)
-        for identity in sorted(set(identities))
+        for identity in sorted(identities)
         for folder, camera, infrared in cameras
         if (person := folder / f"{identity:04d}").is_dir()
         for path in list_pictures(person, skipped)
     ]
     note_skipped(skipped, root)
-    missing = [f"{identity:04d}" for identity in sorted({*identities} - {identity for _, identity, _, _ in rows})]
+    without = sorted(identities.keys() - {identity for _, identity, _, _ in rows})
+    missing = (f"{identity:04d} ({identities[identity]})" for identity in without)
     refuse(missing, f"{root}: identities without a picture under any camera", "check the lists of identities")
     return image_set(rows)
 
 
-def _read_list(listing: Path) -> list[tuple[int, str, int]]:
-    """Read the line number, path and label of every line `path label`."""
+def _read_list(listing: Path, root: Path) -> list[tuple[int, Path, int]]:
+    """Read the line number, path relative to `root` and label of every line `path label`."""
     rows, wrong = [], []
     for number, line in enumerate(read_lines(listing, _LIST_REMEDY), 1):
         fields = line.rsplit(maxsplit=1)
@@ -187,4 +197,5 @@ def _read_list(listing: Path) -> list[tuple[int, str, int]]:
     refuse(wrong, f"{listing}: lines that are not 'path label', the path relative to data.root", "correct them")
     if not rows:
         raise InputError(f"{listing}:1: lists no picture; {_LIST_REMEDY}")
-    return rows
+    paths = listed_files(listing, root, [(number, name) for number, name, _ in rows], _LIST_REMEDY)
+    return [(number, path, label) for (number, _, label), path in zip(rows, paths, strict=True)]

@@ -1,7 +1,7 @@
 """Checks of folders, lists and pictures. An error is one line with the number of problems and the first ten."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ms_vireid.command.progress import progress
 from ms_vireid.data.pictures import is_picture, open_picture, read_pixels
 from ms_vireid.data.processes import in_processes
 from ms_vireid.data.records import ImageSet, ReIDData
-from ms_vireid.files.checks import read_bytes
+from ms_vireid.files.checks import read_text
 
 _MAX_BYTES = 1 << 28  # of a list
 _CHUNK = 64  # pictures that a process decodes at a time
@@ -39,11 +39,30 @@ def refuse_names(names: Iterable[str], root: Path) -> None:
 
 
 def read_lines(listing: Path, remedy: str) -> list[str]:
-    """Read the lines of a UTF-8 text file; raises InputError if it cannot be read."""
+    """Read the lines of a text file, with any line ending; raises InputError if it cannot be read."""
     try:
-        return read_bytes(listing, f"list; {remedy}", _MAX_BYTES).decode().splitlines()
+        lines = read_text(listing, f"list; {remedy}", _MAX_BYTES).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{listing}: cannot be read ({error}); {remedy}") from None
+    return [line.removeprefix("\ufeff") for line in lines]  # also where files with byte-order marks were joined
+
+
+def listed_files(
+    listing: Path, root: Path, names: Sequence[tuple[int, str]], remedy: str, also_gone: bool = False
+) -> list[Path]:
+    """Return the paths, relative to `root`, that a list names with slashes or backslashes.
+
+    names: with their lines' numbers. also_gone: they may name missing files. Raises InputError, with the lines'
+    numbers, for names that cannot be printed or name no file.
+    """
+    unprintable = (f"line {number} {name!r}" for number, name in names if not name.isprintable())
+    refuse(unprintable, f"{listing}: names that cannot be printed", "rename")
+    paths = [Path(name if (root / name).is_file() else name.replace("\\", "/")) for _, name in names]
+    if not also_gone:
+        absent = (not (root / path).is_file() for path in paths)
+        missing = [f"line {number} '{name}'" for (number, name), gone in zip(names, absent, strict=True) if gone]
+        refuse(missing, f"{listing}: lines that name no file under {root}", remedy)
+    return paths
 
 
 def validate_for_training(data: ReIDData, num_instances: int) -> str | None:

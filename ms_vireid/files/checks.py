@@ -1,5 +1,6 @@
 """Checks that a file passes before its content is used."""
 
+import codecs
 import hashlib
 import io
 import json
@@ -63,6 +64,14 @@ def file_checksum(path: Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def read_text(path: Path, what: str, max_bytes: int) -> str:
+    """Read a text file: UTF-8, or UTF-16 with a byte-order mark, as Windows' shell writes it. Raises InputError as
+    `require_file` does, and OSError or UnicodeDecodeError if it cannot be read."""
+    content = read_bytes(path, what, max_bytes)
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf16 else "utf-8-sig")
 
 
 class _Directory(io.FileIO):

@@ -6,6 +6,7 @@ import pytest
 
 from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.config import DataConfig
+from ms_vireid.data.layout import find_pictures
 from ms_vireid.data.read import read_data, read_folder, read_llcm, read_regdb, read_sysu_mm01
 from ms_vireid.data.records import image_set
 from ms_vireid.data.validation import check_pictures, check_training_identities, list_pictures, validate_for_training
@@ -104,6 +105,11 @@ def test_regdb_paths_may_have_spaces(tmp_path):
         ("Visible/train0/visible_0.bmp one", r"train_visible_1\.txt: .*line 2 '.* one'"),
         ("Visible/train0/visible_0.bmp -1", r"train_visible_1\.txt: .*line 2 '.* -1'"),
         ("Visible/train0/visible_0.bmp 99999999999", r"train_visible_1\.txt: .*line 2 '.* 99999999999'"),
+        (
+            "Visible/gone.bmp 0",
+            r"train_visible_1\.txt: lines that name no file under .*1 \(line 2 'Visible/gone\.bmp'\)",
+        ),
+        ("Visible/\x07.bmp 0", r"train_visible_1\.txt: names that cannot be printed: 1 \(line 2 "),
     ],
 )
 def test_regdb_a_wrong_line_is_refused_with_its_number(tmp_path, line, says):
@@ -147,13 +153,18 @@ FIRST = "vis/0001/0001_c01_s101_f0_vis.jpg 0\n"
         ("idx/test_id.txt", None, r"test_id\.txt: no such list"),
         ("idx/train_vis.txt", FIRST + "vis/0001/0001_c01_s1_f1_vis.jpg", r"not 'path label'.*1 \(line 2 "),
         ("idx/train_vis.txt", FIRST + "vis/0001/photo.jpg 0", r"without a camera.*1 \(line 2 'vis/0001/photo\.jpg'\)"),
-        ("idx/test_id.txt", "3,three,351", r"test_id\.txt:1: fields that are not identities: 1 \('three'\)"),
+        ("idx/test_id.txt", "3,\nthree,351", r"test_id\.txt: fields that are not identities: 1 \(line 2 'three'\)"),
         ("idx/test_id.txt", "\n", r"test_id\.txt:1: lists no identity"),
-        ("idx/test_id.txt", "3,4,5", r"identities without a picture under any camera: 2 \(0004, 0005\); check"),
+        (
+            "idx/test_id.txt",
+            "3,4,5",
+            r"identities without a picture under any camera: 2 \(0004 \(test_id\.txt:1\), 0005 ",
+        ),
     ],
 )
 def test_what_is_wrong_with_llcms_tree_is_said(tmp_path, name, content, says):
     path = tree.write_llcm(tmp_path) / name
+    tree.write_picture(tmp_path / "vis/0001/photo.jpg")
     if content is None:
         path.rename(tmp_path / "elsewhere")
     else:
@@ -218,6 +229,32 @@ def test_a_data_set_without_a_root_is_refused():
 def test_the_configuration_chooses_the_reader(name, tmp_path):
     getattr(tree, f"write_{name}")(tmp_path)
     assert read_data(DataConfig(name=name, root=tmp_path)).name == name
+
+
+@pytest.mark.parametrize("name", ["sysu_mm01", "regdb", "llcm"])
+@pytest.mark.parametrize(("encoding", "ending"), [("utf-8-sig", "\r\n"), ("utf-16", "\r\n"), ("utf-8", "\r")])
+def test_lists_may_come_from_any_system(name, encoding, ending, tmp_path):
+    getattr(tree, f"write_{name}")(tmp_path)
+    expected = read_data(DataConfig(name=name, root=tmp_path))
+    for listing in tmp_path.glob("*/*.txt"):
+        text = listing.read_text().replace("\n", ending).replace("/", "\\")
+        listing.write_bytes(text.encode(encoding))
+    data = read_data(DataConfig(name=name, root=tmp_path))
+    for split in ("train", "test"):
+        assert getattr(data, split).paths == getattr(expected, split).paths
+        assert np.array_equal(getattr(data, split).identities, getattr(expected, split).identities)
+
+
+@pytest.mark.parametrize("name", ["sysu_mm01", "regdb", "llcm", "folder"])
+def test_what_begins_with_a_dot_is_left_behind(name, tmp_path):
+    getattr(tree, f"write_{name}")(tmp_path)
+    expected = read_data(DataConfig(name=name, root=tmp_path))
+    for folder in [path for path in tmp_path.rglob("*") if path.is_dir()]:
+        tree.write_picture(folder / ".hidden" / "a.jpg")
+        (folder / "._a.jpg").write_bytes(b"\0\5\26\7Mac OS X")
+    data = read_data(DataConfig(name=name, root=tmp_path))
+    assert (data.train.paths, data.test.paths) == (expected.train.paths, expected.test.paths)
+    assert sorted(tmp_path / path for path in find_pictures(tmp_path)) == sorted(expected.pictures)
 
 
 # validation

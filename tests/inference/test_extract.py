@@ -111,10 +111,15 @@ def test_a_list_chooses_and_orders_the_pictures(run_extract, pictures, tmp_path,
     (tmp_path / "list.txt").write_text("\n".join(chosen) + "\n\n")
     found = run_extract(pictures, "--list", "list.txt")
     assert found.paths.tolist() == chosen
+    (tmp_path / "list.txt").write_text("\ufeffvisible\\0003\\1.jpg\r\n\ufeffinfrared\\0001\\0.jpg", "utf-16")
+    assert run_extract(pictures, "--list", "list.txt").paths.tolist() == chosen
     (tmp_path / "list.txt").write_text("visible/0003/1.jpg\nnowhere.jpg\n")
     error = refusal(capfd, run_extract, pictures, "--list", "list.txt")
-    assert "lines that name no file" in error
+    assert "list.txt: lines that name no file" in error
     assert "line 2 'nowhere.jpg'" in error
+    (tmp_path / "list.txt").write_text("visible/0003/1.jpg\nno\x07where.jpg\n")
+    error = refusal(capfd, run_extract, pictures, "--list", "list.txt")
+    assert "list.txt: names that cannot be printed: 1 (line 2 " in error
 
 
 def test_a_broken_picture_is_named_or_skipped_and_counted(run_extract, pictures, capfd, tmp_path):

@@ -70,7 +70,8 @@ def _exists(root: Path, parameters: dict) -> bool:
 def content_checksum(root: Path) -> str:
     """Compute a checksum of all pictures and lists."""
     digest = hashlib.sha256()
-    for path in sorted(path for kind in ("cam*/*/*.jpg", "exp/*.txt") for path in root.glob(kind)):
+    paths = (path for kind in ("cam*/*/[!.]*.jpg", "exp/[!.]*.txt") for path in root.glob(kind))
+    for path in sorted(paths):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + bytes.fromhex(file_checksum(path)))
     return digest.hexdigest()
 
