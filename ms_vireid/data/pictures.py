@@ -2,6 +2,7 @@
 
 import logging
 import os
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ms_vireid.command.errors import InputError, one_line, summary
 
@@ -23,10 +24,12 @@ FORMATS = (
     "WEBP",
     "TIFF",
 )  # whatever the suffix; decoders of other formats run programs or parse more
+_EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # in Pillow's `info`, where it may be
 MAX_PIXELS = 100_000_000
 _MAX_BYTES = 10 * MAX_PIXELS  # of a file; a pixel has at most eight
 _BROKEN = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, Image.DecompressionBombError)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `MAX_PIXELS` is checked here
+warnings.filterwarnings("ignore", message="Corrupt EXIF data")  # shown as it is stored, as by viewers
 
 
 def is_hidden(name: str) -> bool:
@@ -75,33 +78,73 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
             raise OSError("it is empty")
         if size > _MAX_BYTES:
             raise OSError(f"its {size:,} bytes are more than {_MAX_BYTES:,}")
-        with Image.open(path, formats=FORMATS) as image:
+        # by its file: of a name, Pillow maps a raw TIFF to memory, and mixes up one that is to be turned
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise OSError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS:,}")
             yield image
 
 
 def read_pixels(path: Path, gray: bool = False) -> np.ndarray:
-    """Decode a picture: uint8 [H, W, 3], or with `gray` [H, W] if the file has no colours.
+    """Decode a picture as viewers show it: uint8 [H, W, 3], or with `gray` [H, W] if the file has no colours.
 
-    16 bits are scaled to 8. Raises InputError as `open_picture`, and for 32 bits, whose range is unknown.
+    It is turned as its EXIF says, and transparent pixels are shown over gray. 16 bits are scaled to 8. Raises
+    InputError as `open_picture`, and for 32 bits, whose range is unknown.
     """
     with open_picture(path) as image:
-        if image.format == "JPEG" and image.mode in ("L", "RGB"):
+        if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):  # MPO: a phone's, with more pictures behind
             pixels = _jpeg(image, image.mode if gray else "RGB")
             if pixels is not None:
-                return pixels
+                return _turned(pixels, _orientation(image))
         return pixels_of(image, gray)
 
 
 def pixels_of(image: Image.Image, gray: bool = False) -> np.ndarray:
     """Do the same for a picture in memory; raises OSError for 32 bits."""
+    image.load()  # turns a TIFF, and reads what follows a PNG's pixels
+    orientation = _orientation(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         image = Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8))  # 65535 / 255
     elif image.mode in ("I", "F"):
         raise OSError("its pixels have 32 bits: save it with 8 or 16")
-    mode = Image.getmodebase(image.mode) if gray else "RGB"  # "L" or "RGB"
-    return np.asarray(image if image.mode == mode else image.convert(mode))
+    elif image.has_transparency_data:
+        image = _over_gray(image)
+    mode = _base(image) if gray else "RGB"
+    return _turned(np.asarray(image if image.mode == mode else image.convert(mode)), orientation)
+
+
+def _base(image: Image.Image) -> str:
+    return "L" if Image.getmodebase(image.mode) == "L" else "RGB"  # of a palette Pillow says "P"
+
+
+def _over_gray(image: Image.Image) -> Image.Image:
+    base = _base(image)
+    image = image.convert(f"{base}A")
+    shown = Image.new(base, image.size, "#808080")
+    shown.paste(image.convert(base), mask=image.getchannel("A"))
+    return shown
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return EXIF's orientation, 1 to 8; 1 if there is none that can be read."""
+    if _EXIF.isdisjoint(image.info):  # Pillow looks for 20 us longer, a tenth of a JPEG's time
+        return 1
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except (*_BROKEN, struct.error):
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn and mirror pixels, [H, W] or [H, W, 3], that are stored in this orientation."""
+    if orientation == 1:
+        return pixels
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
+    return np.ascontiguousarray(pixels[rows, columns])
 
 
 def _jpeg(image: Image.Image, mode: str) -> np.ndarray | None:

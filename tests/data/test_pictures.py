@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import simplejpeg
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.data import pictures
@@ -59,6 +59,81 @@ def test_a_jpeg_with_a_fault_that_pillow_overlooks_is_read_as_by_pillow(tmp_path
         simplejpeg.decode_jpeg(path.read_bytes())
     with Image.open(path) as image:
         assert np.array_equal(read_pixels(path), image)
+
+
+def exif(orientation):
+    data = Image.Exif()
+    data[ExifTags.Base.Orientation] = orientation
+    return data
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_viewers_show_it(tmp_path, suffix, orientation, mode):
+    path = tmp_path / f"a.{suffix}"
+    noise(mode).save(path, exif=exif(orientation), **({"lossless": True} if suffix == "webp" else {}))
+    with path.open("rb") as file, Image.open(file) as image:
+        expected = ImageOps.exif_transpose(image)
+        assert np.array_equal(read_pixels(path), expected.convert("RGB"))
+        assert read_pixels(path).shape == ((37, 45, 3) if orientation <= 4 else (45, 37, 3))
+    with path.open("rb") as file, Image.open(file) as image:
+        assert np.array_equal(pixels_of(image), expected.convert("RGB"))
+        assert np.array_equal(pixels_of(expected), expected.convert("RGB"))  # a user's image, turned before
+    if mode == "L" and suffix != "webp":
+        assert np.array_equal(read_pixels(path, gray=True), expected)
+
+
+def test_a_jpeg_that_only_pillow_decodes_and_a_phones_mpo_are_turned(tmp_path):
+    noise("CMYK").save(tmp_path / "ink.jpg", exif=exif(6))
+    noise().save(tmp_path / "mpo.jpg", "MPO", save_all=True, append_images=[noise()], exif=exif(6))
+    for name in ("ink.jpg", "mpo.jpg"):
+        with Image.open(tmp_path / name) as image:
+            assert np.array_equal(read_pixels(tmp_path / name), ImageOps.exif_transpose(image).convert("RGB"))
+
+
+@pytest.mark.parametrize("content", [b"", b"II", b"MM\0*\0\0\0\x08\0\1\x01\x12", exif(9).tobytes(), b"\xff" * 40])
+def test_an_exif_that_says_nothing_turns_nothing(tmp_path, content):
+    path = tmp_path / "a.jpg"
+    noise().save(path, exif=b"Exif\0\0" + content.removeprefix(b"Exif\0\0"))
+    with Image.open(path) as image:
+        assert np.array_equal(read_pixels(path), image)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "RGBa", "P", "L", "RGB"])
+def test_transparent_pixels_are_shown_over_gray(tmp_path, mode):
+    path, options = tmp_path / "a.png", {}
+    if mode in ("P", "L", "RGB"):  # one colour, or one of the palette's, is transparent
+        image = Image.new(mode, (2, 1))
+        image.putdata([0, 1] if mode == "P" else [(0, 0, 0), (200, 200, 200)] if mode == "RGB" else [0, 200])
+        if mode == "P":
+            image.putpalette([0, 0, 0, 200, 200, 200])
+        options["transparency"] = (0, 0, 0) if mode == "RGB" else 0
+    else:
+        image = Image.new("RGBA", (2, 1))
+        image.putdata([(0, 0, 0, 0), (200, 200, 200, 255)])
+        image = image.convert(mode)
+    if mode == "RGBa":  # in memory alone
+        shown = pixels_of(image)
+    else:
+        image.save(path, **options)
+        shown = read_pixels(path)
+        gray = read_pixels(path, gray=True)
+        assert gray.ndim == (2 if mode in ("L", "LA") else 3)
+        assert np.array_equal(np.unique(gray), [128, 200])
+    assert np.array_equal(shown, [[[128] * 3, [200] * 3]])
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+def test_a_picture_with_a_palette_has_its_colours(tmp_path, suffix):
+    noise().quantize(16).save(tmp_path / f"a.{suffix}")
+    with Image.open(tmp_path / f"a.{suffix}") as image:
+        assert image.mode == "P"
+        assert np.array_equal(read_pixels(tmp_path / f"a.{suffix}", gray=True), image.convert("RGB"))
+
+
+def test_half_transparent_pixels_are_mixed_with_gray():
+    assert np.array_equal(pixels_of(Image.new("RGBA", (1, 1), (228, 28, 128, 128))), [[[178, 78, 128]]])
 
 
 @pytest.mark.parametrize("kind", ["EPS", "GIF", "PPM"])
