@@ -19,6 +19,14 @@ def main() -> None:
     parser = Parser(__doc__)
     add_checkpoint(parser, "; several: also their mean and deviation", nargs="+")
     add_inference(parser)
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar=("NAME", "data.key=value"),
+        help="test on another set, under its protocol: sysu_mm01, regdb, llcm, synthetic or folder (all people, unless "
+        "it was trained on them), and its data.trial, data.test_fraction or data.synthetic.*",
+    )
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
     parser.add_argument("--mode", choices=("all", "indoor"), help="SYSU-MM01's search mode (default: the run's)")
     parser.add_argument("--shots", type=int, choices=(1, 10), help="SYSU-MM01's gallery images per identity and camera")

@@ -110,13 +110,14 @@ def test_an_evaluation_says_what_it_is_and_refuses_what_does_not_apply(folder, c
         assert f"{options[0]}: folder is evaluated without it; leave it out" in said
     run_script(evaluate, *checkpoint, "--direction", "visible-to-infrared", "--flip", "--json", "result.json")
     printed = capsys.readouterr().out
-    said = "evaluated: data folder, direction visible-to-infrared, flip yes, renormalise no, rerank no, corrupted no\n"
+    said = "evaluated: trained on folder, data folder, direction visible-to-infrared, flip yes, renormalise no, "
+    said += "rerank no, corrupted no\n"
     assert said in printed
     assert "4 queries among 4 pictures in 1 trial; checksum" in printed
     assert "±" not in printed
     features = {"flip": True, "renormalise": False, "rerank": False}
-    done = {"data": "folder", "direction": "visible-to-infrared", **features, "corrupted": False}
-    assert json.loads(Path("result.json").read_text())["evaluated"] == done
+    done = {"trained_on": "folder", "data": "folder", "direction": "visible-to-infrared", **features}
+    assert json.loads(Path("result.json").read_text())["evaluated"] == done | {"corrupted": False}
 
 
 @pytest.mark.parametrize(("count", "batch"), [(4, 2), (40, 20), (70, 32)])

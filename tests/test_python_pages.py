@@ -53,7 +53,7 @@ def test_the_blocks_run_without_a_warning(trained):
     assert sum(line.startswith(("0.jpg ", "1.jpg ")) for line in lines) == 2 * 3
     assert "query 0.jpg (infrared, identity 0012)" in lines
     assert (
-        "{'data': 'folder', 'direction': 'visible-to-infrared', "
+        "{'trained_on': 'folder', 'data': 'folder', 'direction': 'visible-to-infrared', "
         "'flip': True, 'renormalise': False, 'rerank': False, 'corrupted': False}" in lines
     )
     assert re.fullmatch(r"rank-1 \d+\.\d\d%, mAP \d+\.\d\d%, 12 queries", lines[-3])

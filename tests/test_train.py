@@ -173,11 +173,28 @@ def test_evaluate_takes_another_mode_and_number_of_shots(finished, monkeypatch, 
     assert indoor["num_gallery"] == 4 * 2  # cameras 1 and 2, one picture each
     chosen = {"mode": "indoor", "shots": 10, "trials": 3}
     plain = dict.fromkeys(("flip", "renormalise", "rerank", "corrupted"), False)
-    assert indoor["evaluated"] == {"data": "synthetic", "direction": "infrared-to-visible", **chosen, **plain}
+    sets = {"trained_on": "synthetic", "data": "synthetic"}
+    assert indoor["evaluated"] == {**sets, "direction": "infrared-to-visible", **chosen, **plain}
     printed = capfd.readouterr().out
     assert "mode indoor, shots 10, trials 3, flip no, renormalise no, rerank no, corrupted no\n" in printed
     assert f"8 pictures in 3 trials; checksum of what was drawn {indoor['checksum']}" in printed
     assert "±" in printed
+
+
+def test_a_model_is_evaluated_on_another_set(finished, monkeypatch, capfd):
+    root = finished.parents[1]
+    write_folder(root / "others", ("anna", "ben", "cleo"))
+    result = evaluated(monkeypatch, finished, "--data", "folder", "--data-root", "others")
+    assert [result["evaluated"][key] for key in ("trained_on", "data")] == ["synthetic", "folder"]
+    assert (result["data_root"], result["num_queries"]) == (str(root / "others"), 6)
+    printed = capfd.readouterr().out
+    assert "\ntested on 3 of 3 people\nevaluated: trained on synthetic, data folder, direction" in printed
+    from_python = evaluate(finished, root / "others", data="folder")
+    assert (from_python.mean, from_python.evaluated) == (result["mean"], result["evaluated"])
+    split = ["regdb", "data.trial=2"]
+    write_regdb(root / "regdb", trial=2)
+    result = evaluate(finished, root / "regdb", data=split, direction="visible-to-infrared")
+    assert (result.evaluated["split"], result.num_queries) == (2, 4)
 
 
 def test_reranking_is_asked_for_and_named(finished, monkeypatch, capfd):

@@ -16,6 +16,9 @@ def main() -> None:
         "--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to compute; auto takes cuda, else cpu"
     )
     parser.add_argument("--tf32", action="store_true", help="let products round to TF32, on a GPU")
+    parser.add_argument(
+        "--data", nargs="+", default=[], metavar=("NAME", "data.key=value"), help="test on another set, as ms_vireid"
+    )
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
     parser.add_argument("--json", type=Path, metavar="F", help="also write the result to F")
     parser.add_argument("--report", type=Path, metavar="F.md", help="also write a dated table of one row to F.md")
@@ -26,6 +29,8 @@ def main() -> None:
         help="of the protocol, for example evaluation.mode=indoor",
     )
     arguments = parser.parse_intermixed_args()
+    arguments.overrides += [word for word in arguments.data[1:] if word.startswith("evaluation.")]
+    arguments.data = [word for word in arguments.data if word not in arguments.overrides]
     require_extra("torch_ref/evaluate.py", "parity", "torch")
     check_output(arguments.json, "--json")
     check_output(arguments.report, "--report")

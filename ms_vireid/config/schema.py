@@ -57,7 +57,7 @@ class DataConfig(Section):
     name: Literal["synthetic", "sysu_mm01", "regdb", "llcm", "folder"]
     root: Folder | None = None  # the data set's folder; synthetic: where to write it (default: beside the runs)
     trial: between(1, 10) = 1  # RegDB's split
-    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # folder: share of identities, last in order, to test on
+    test_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5  # folder: share of identities, last in order, to test on
     image_size: Size = (256, 128)  # height, width in pixels
     # Training pictures: Lanczos to this size, then bilinear to image_size, as PMT does on RegDB; null: Lanczos at once
     resize_through: Size | None = None

@@ -107,7 +107,7 @@ def read_llcm(root: Path | str) -> ReIDData:
 
 def read_folder(root: Path | str, test_fraction: float) -> ReIDData:
     """Read the user's own pictures: `visible/ID/*.jpg` and `infrared/ID/*.jpg`. Identities are the sorted folder names;
-    the last `test_fraction` of them are tested on."""
+    the last `test_fraction` of them are tested on; below 1, at least one is left to train on."""
     root = Path(root)
     require_directory(root, FOLDER_REMEDY, "visible", "infrared")
     names = {
@@ -138,7 +138,7 @@ def read_folder(root: Path | str, test_fraction: float) -> ReIDData:
     refuse(empty, f"{root}: folders of identities without a picture", "add pictures, or remove both folders")
     images = image_set(rows)
     share = math.ceil(round(len(identities) * test_fraction, 9))  # 25 x 0.28 is 7, not a little more
-    held_out = min(max(share, 1), len(identities) - 1)
+    held_out = min(max(share, 1), len(identities) - (test_fraction < 1))
     testing = images.identities >= len(identities) - held_out
     return ReIDData("folder", root, "regdb", images.subset(~testing), images.subset(testing))
 

@@ -74,6 +74,11 @@ class ReIDData:
         """Training and test pictures."""
         return *self.train.paths, *self.test.paths
 
+    def tested_on(self) -> str:
+        """Say how many of a folder's people are tested on."""
+        tested = self.test.num_identities
+        return f"tested on {tested} of {self.train.num_identities + tested} people"
+
     @cached_property
     def checksum(self) -> str:
         """SHA-256 over the sorted relative paths and sizes of all pictures."""

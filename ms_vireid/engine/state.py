@@ -79,7 +79,8 @@ class TrainingState:
 
     def save_weights(self, path: Path, epoch: int) -> None:
         """Write the weights alone."""
-        self._write(path, self.model.get_parameters(), {"config": dump_config(self.config), "epoch": epoch})
+        meta = {"config": dump_config(self.config), "data_checksum": self.data_checksum, "epoch": epoch}
+        self._write(path, self.model.get_parameters(), meta)
 
     def _write(self, path: Path, parameters: Iterable[Parameter], meta: dict) -> None:
         with self.group.together():

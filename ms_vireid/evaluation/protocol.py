@@ -83,9 +83,9 @@ def require_choices(keys: Iterable[str], data: ReIDData, prefix: str = "evaluati
             raise InputError(f"{prefix}{name}: {data.name} is evaluated without it; leave it out")
 
 
-def evaluated(config: Config, protocol: str, corrupted: bool = False) -> dict:
-    """Describe an evaluation in plain values: the data set, the choices in its protocol, and how features are computed
-    and ranked. A corrupted set is evaluated on the first trial only."""
+def evaluated(config: Config, protocol: str, corrupted: bool = False, trained_on: str | None = None) -> dict:
+    """Describe an evaluation in plain values: the data sets of training (default: the tested one) and test, the choices
+    in the protocol, and how features are computed and ranked. A corrupted set is evaluated on the first trial only."""
     chosen = {name: getattr(config.evaluation, name) for name in CHOICES[protocol]}
     if corrupted:
         chosen.pop("trials", None)
@@ -93,7 +93,8 @@ def evaluated(config: Config, protocol: str, corrupted: bool = False) -> dict:
     direction = {"direction": config.evaluation.direction}
     features = {name: getattr(config.evaluation, name) for name in ("flip", "renormalise", "rerank")}
     features["corrupted"] = corrupted
-    return {"data": config.data.name} | split | direction | chosen | features
+    sets = {"trained_on": trained_on or config.data.name, "data": config.data.name}
+    return sets | split | direction | chosen | features
 
 
 def sysu_mm01_trials(test: ImageSet, mode: str = "all", shots: int = 1, trials: int = 10) -> list[Trial]:

@@ -50,9 +50,9 @@ class Record(BaseModel):
     config: dict[str, Any] | None = None
     epoch: _Count | None = None
     parts: list[str] | None = None  # of a backbone's file
+    data_checksum: str | None = None  # of the pictures that the model was trained on
     # Only in a state to resume from:
     step: _Count | None = None
-    data_checksum: str | None = None
     best: _Best | None = None
     devices: Annotated[int, Field(ge=1, lt=2**16)] | None = None
     loss_scale: Annotated[list[_Scale], Field(min_length=2, max_length=2)] | None = None  # and good steps since

@@ -6,11 +6,9 @@ from pathlib import Path
 
 from ms_vireid.command.running import project_version
 from ms_vireid.config import Config, dump_config
-from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ReIDData
-from ms_vireid.data.validation import check_pictures
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
-from ms_vireid.engine.run_folder import RunFolder, data_config
+from ms_vireid.engine.tested import read_tested
 from ms_vireid.engine.trusted import trusted_config
 from ms_vireid.files.checks import file_checksum
 from ms_vireid.inference import checkpoint_file
@@ -32,12 +30,9 @@ class TrainedModel:
     record: dict  # saved with the weights
     left_out: tuple[str, ...]  # names of the file's parameters that only training needs
 
-    def read_data(self, root: str | None) -> ReIDData:
-        """Read the run's data set. Raises InputError as `data_config` and the reader do, and for a test picture that
-        cannot be read."""
-        data = read_data(data_config(self.config.data, RunFolder(self.path.parent), root))
-        check_pictures(data.test)
-        return data
+    def tested(self, root: str | None, another: Sequence[str] = ()) -> tuple[Config, ReIDData]:
+        """Read the data set to test it on, as `read_tested`."""
+        return read_tested(self.config, self.path, self.record, root, another)
 
     def source(self) -> dict:
         """The checkpoint's identity, as a feature file records it."""

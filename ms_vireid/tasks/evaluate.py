@@ -42,7 +42,7 @@ class Evaluation(NamedTuple):
 
     def protocol(self) -> dict:
         """What is evaluated, in the words of a result."""
-        return evaluated(self.config, self.data.protocol, self.corrupted)
+        return evaluated(self.config, self.data.protocol, self.corrupted, self.trained.config.data.name)
 
     def result(self) -> ProtocolResult:
         evaluate = evaluate_corrupted if self.corrupted else evaluate_model
@@ -58,7 +58,8 @@ def main(arguments: argparse.Namespace) -> None:
     program = start_inference(arguments, *checkpoints)
     options = {name: getattr(arguments, name) for name in OPTIONS}
     options |= {name: True for name in SWITCHES if getattr(arguments, name)}
-    evaluations = [_prepare(path, program, arguments.data_root, options, arguments.corrupted) for path in checkpoints]
+    where = arguments.data_root, arguments.data
+    evaluations = [_prepare(path, program, *where, options, arguments.corrupted) for path in checkpoints]
     _require_alike(checkpoints, evaluations)
     reads = [*files_read(*checkpoints), *(one.config.evaluation.frost for one in evaluations)]
     for option, output in (("--json", arguments.json), ("--corruption-sheet", arguments.corruption_sheet)):
@@ -87,8 +88,13 @@ def main(arguments: argparse.Namespace) -> None:
     say(*format_table(rows, deviations).split("\n"))
     if arguments.json:
         runs = [
-            {"checkpoint": name, "sha256": file_checksum(one.trained.path)} | result.as_dict()
-            for (name, result), one in zip(results.items(), evaluations, strict=True)
+            {
+                "checkpoint": str(path),
+                "sha256": file_checksum(one.trained.path),
+                "data_root": str(one.data.root.resolve()),
+            }
+            | result.as_dict()
+            for path, result, one in zip(checkpoints, results.values(), evaluations, strict=True)
         ]
         several = {"mean": rows[MEAN], "std": deviations[MEAN], "runs": runs} if len(runs) > 1 else None
         write_json(arguments.json, several or runs[0])
@@ -99,6 +105,7 @@ def evaluate(
     checkpoint: str | Path,
     data_root: str | Path | None = None,
     *,
+    data: str | Sequence[str] = (),
     device: str = "auto",
     program: str = "auto",
     tf32: bool = False,
@@ -107,6 +114,7 @@ def evaluate(
 ) -> ProtocolResult:
     """Evaluate a checkpoint as the command does; called as `ms_vireid.evaluate(...)`.
 
+    data: the name of another set to test on, or that and `data.key=value` for it, as --data takes them.
     options: mode, shots, direction, trials, flip, renormalise, rerank, frost, as on the command line (default: the
     run's).
     Returns `mean` and `std` by metric ("rank1" ... "rank20", "map", "minp"), fractions, the `trials`, and what was
@@ -116,24 +124,29 @@ def evaluate(
         raise TypeError(f"evaluate() has no option {', '.join(unknown)}; there are {', '.join(OPTIONS + SWITCHES)}")
     checkpoint = as_path("checkpoint", checkpoint)
     root = None if data_root is None else str(as_path("data_root", data_root))
+    another = [data] if isinstance(data, str) else data
+    texts = isinstance(another, Sequence) and all(isinstance(word, str) for word in another)
+    require(texts, "data", data, "a text or several")
     require_switch("corrupted", corrupted)
     require_switch("tf32", tf32)
     if options.get("frost") is not None:
         options["frost"] = str(as_path("frost", options["frost"]))
         require(corrupted, "corrupted", corrupted, "True where frost is given")
     _, program = begin(device, program, checkpoint, tf32=tf32)
-    return _prepare(checkpoint, program, root, options, corrupted).result()
+    return _prepare(checkpoint, program, root, another, options, corrupted).result()
 
 
-def _prepare(checkpoint: Path, program: "Program", data_root: str | None, options: dict, corrupted: bool) -> Evaluation:
-    """Load the model, apply the options that are not None to its configuration, and read its data set. Raises
-    InputError for an option that would change nothing."""
+def _prepare(
+    checkpoint: Path, program: "Program", data_root: str | None, another: Sequence[str], options: dict, corrupted: bool
+) -> Evaluation:
+    """Load the model, read the data set to test it on (see `read_tested`), and apply the options that are not None.
+    Raises InputError for an option that would change nothing."""
     (trained,) = load_trained([checkpoint], program)
     options = {name: value for name, value in options.items() if value is not None}
-    tree = dump_config(trained.config)
+    config, data = trained.tested(data_root, another)
+    tree = dump_config(config)
     tree["evaluation"] |= options
     config = check_config(tree, "options")
-    data = trained.read_data(data_root)
     if corrupted and "trials" in options:
         raise InputError("--trials: corrupted pictures are searched in the protocol's first trial alone; leave it out")
     require_choices(options, data, "--")
@@ -159,7 +172,10 @@ def _announced_result(evaluation: Evaluation) -> ProtocolResult:
         parts = ", ".join(sorted({name.partition(".")[0] for name in left_out}))
         say(f"note: {len(left_out)} parameters that only training needs are left out ({parts})")
     result = evaluation.result()
-    say(f"evaluated: {', '.join(f'{key} {_word(value)}' for key, value in result.evaluated.items())}")
+    if evaluation.data.name == "folder":
+        say(evaluation.data.tested_on())
+    words = (f"{key.replace('_', ' ')} {_word(value)}" for key, value in result.evaluated.items())
+    say(f"evaluated: {', '.join(words)}")
     sizes = f"{result.num_queries:,} queries among {result.num_gallery:,} pictures"
     trials = f"{len(result.trials)} trial{'s' if len(result.trials) > 1 else ''}"
     say(f"{sizes} in {trials}; checksum of what was drawn {result.checksum}")

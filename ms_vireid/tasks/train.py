@@ -51,8 +51,7 @@ def main(arguments: argparse.Namespace) -> None:
     if group.is_main_process:
         say(f"device: {device}")
         if data.name == "folder":
-            people = list(data.test.names.values())
-            say(f"tested on {len(people)} of {data.train.num_identities + len(people)} people: {the_first(people)}")
+            say(f"{data.tested_on()}: {the_first(list(data.test.names.values()))}")
         if config.train.amp and device.startswith("CPU"):
             say("note: train.amp is slower than float32 on a CPU, which computes float16 by way of float32")
         if (batch := config.train.num_identities) < recipe_batch:

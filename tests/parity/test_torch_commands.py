@@ -12,6 +12,7 @@ from ms_vireid.command import running
 from ms_vireid.command.errors import InputError
 from parity import benchmark, convert, report
 from parity.measure import dropout
+from tests.data.tree import write_sysu_mm01
 from tests.parity.test_convert_training import RECIPE
 from torch_ref import evaluate, train
 from torch_ref.engine.checkpoint import load_checkpoint
@@ -30,11 +31,13 @@ def trained(monkeypatch, tmp_path):
     return path
 
 
-def test_both_frameworks_evaluate_a_checkpoint_alike(monkeypatch, tmp_path, trained, capsys):
-    given = ["--data-root", tmp_path / "data", "--json"]
+@pytest.mark.parametrize("another", [[], ["--data", "sysu_mm01"]], ids=["its own set", "another"])
+def test_both_frameworks_evaluate_a_checkpoint_alike(monkeypatch, tmp_path, trained, another):
+    root = write_sysu_mm01(tmp_path / "sysu") if another else tmp_path / "data"
+    given = [*another, "--data-root", root, "--json"]
     ours, theirs, report = tmp_path / "ms.json", tmp_path / "torch.json", tmp_path / "r.md"
-    options = ["--report", report, "evaluation.trials=1"]
-    run(monkeypatch, evaluate, "--device", "cpu", "--checkpoint", trained, "--tf32", *given, theirs, *options)
+    options = ["--report", report, "--device", "cpu", "--checkpoint", trained, "--tf32", "evaluation.trials=1"]
+    run(monkeypatch, evaluate, *given, theirs, *options)
     assert torch.backends.cuda.matmul.allow_tf32  # which changes nothing on a CPU
     round_products(False)
     run(monkeypatch, convert, trained, tmp_path / "b.safetensors")
@@ -51,12 +54,13 @@ def test_both_frameworks_evaluate_a_checkpoint_alike(monkeypatch, tmp_path, trai
         ours,
     )
     theirs, ours = (json.loads(path.read_text()) for path in (theirs, ours))
+    assert theirs["evaluated"]["trained_on"] == "synthetic"
     assert theirs["mean"] == pytest.approx(ours["mean"], abs=1e-6)
     assert {k: theirs[k] for k in ("evaluated", "checksum")} == {k: ours[k] for k in ("evaluated", "checksum")}
     head, rule, row, _, command = report.read_text().splitlines()
     assert {line.count("|") for line in (head, rule, row)} == {9}
     assert f" {100 * theirs['mean']['rank1']:.2f} " in row
-    assert command.startswith("`python torch_ref/evaluate.py --device cpu --checkpoint ")
+    assert command.startswith("`python torch_ref/evaluate.py --data")
 
 
 def test_a_key_that_is_not_of_the_protocol_and_a_gpu_that_is_not_there_are_refused(monkeypatch, trained):

@@ -15,10 +15,9 @@ from ms_vireid.command.printing import say
 from ms_vireid.command.progress import progress
 from ms_vireid.config import Config, apply_override, check_config, dump_config
 from ms_vireid.data.batches import EvaluationBatches
-from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ImageSet, ReIDData
-from ms_vireid.data.validation import check_pictures
-from ms_vireid.engine.run_folder import RunFolder, check_outside_data, data_config
+from ms_vireid.engine.run_folder import RunFolder, check_outside_data
+from ms_vireid.engine.tested import read_tested
 from ms_vireid.engine.trusted import trusted_config
 from ms_vireid.evaluation.features import first_fault
 from ms_vireid.evaluation.protocol import ProtocolResult, evaluate_trials, evaluated, protocol_trials, require_choices
@@ -32,25 +31,27 @@ from torch_ref.models import build_model
 
 def main(arguments: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(arguments.checkpoint)
-    tree = dump_config(trusted_config(checkpoint))
+    trained = trusted_config(checkpoint)
+    device = choose(arguments.device)
+    round_products(arguments.tf32)
+    config, data = read_tested(trained, checkpoint.path, checkpoint.meta, arguments.data_root, arguments.data)
+    tree = dump_config(config)
     for override in arguments.overrides:
         apply_override(tree, override)
     config = check_config(tree, "options")
-    device = choose(arguments.device)
-    round_products(arguments.tf32)
-    data = read_data(data_config(config.data, RunFolder(checkpoint.path.parent), arguments.data_root))
     require_choices(arguments.overrides, data)
-    check_pictures(data.test)
     run_folder = RunFolder(checkpoint.path.parent)
     reads = [checkpoint.path, *run_folder.files]
     for option, output in (("--json", arguments.json), ("--report", arguments.report)):
         check_output(output, option, reads=reads)
         check_outside_data(output, option, data, run_folder)
         reads.append(output)
-    model = build_model(config).to(device).eval()
+    model = build_model(trained).to(device).eval()
     load_model(model, checkpoint)
     say(f"device: {in_words(device)}")
     result = evaluate(model, data, config, device)
+    sets = evaluated(config, data.protocol, trained_on=trained.data.name)
+    result = dataclasses.replace(result, evaluated=sets)
     say(f"evaluated: {_words(result.evaluated)}")
     say(f"{result.num_queries:,} queries among {result.num_gallery:,} pictures; checksum {result.checksum}")
     name = arguments.checkpoint.stem
@@ -73,8 +74,7 @@ def evaluate(model: nn.Module, data: ReIDData, config: Config, device: torch.dev
     rows = extract(model, data.test.subset(used), config, device)
     features = np.zeros((len(data.test), rows.shape[1]), np.float32)
     features[used] = rows
-    result = evaluate_trials(features, data.test, trials, data.protocol, config.evaluation.rerank)
-    return dataclasses.replace(result, evaluated=evaluated(config, data.protocol))
+    return evaluate_trials(features, data.test, trials, data.protocol, config.evaluation.rerank)
 
 
 def extract(model: nn.Module, images: ImageSet, config: Config, device: torch.device) -> np.ndarray:

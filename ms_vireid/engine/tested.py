@@ -1,0 +1,77 @@
+"""The data set that a trained model is tested on: its own, or another."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.config import Config, apply_override, check_config, dump_config
+from ms_vireid.data.read import read_data
+from ms_vireid.data.records import ReIDData
+from ms_vireid.data.validation import check_pictures
+from ms_vireid.engine.run_folder import RunFolder, data_config
+
+READ = ("trial", "test_fraction", "synthetic")  # keys of `data` that decide what is read, besides name and root
+OF_PROTOCOL = ("mode", "shots", "direction", "trials")  # keys of `evaluation`
+
+
+def read_tested(
+    trained: Config, checkpoint: Path, meta: dict, root: str | Path | None = None, another: Sequence[str] = ()
+) -> tuple[Config, ReIDData]:
+    """Read the data set to test a model on; return it after `trained` with this set's keys.
+
+    trained, meta: the checkpoint's configuration and record. root: the set's folder (default: the run's). another: name
+    of another set, then `data.key=value` with keys of READ; it is searched as the schema's defaults say, and all people
+    of folders that the model was not trained on are tested on.
+
+    Raises InputError as `data_config` and the reader do, for a key that cannot be chosen, and for a test picture that
+    cannot be read.
+    """
+    run, name = RunFolder(checkpoint.parent), another[0] if another else trained.data.name
+    if another:
+        config = another_set(trained, root, *another)
+        same_seed = config.data.synthetic.seed == trained.data.synthetic.seed  # draws the same people
+        if name != trained.data.name or (name == "synthetic" and not same_seed):
+            return config, _read(config)
+        if name == "folder" and root is not None:
+            data = _read(config)
+            if not _trained_on(data, run, meta):
+                return config, data
+        if another[1:]:
+            problem = f"the model was trained on {name}, and is tested on the people that were left out"
+            raise InputError(f"{another[1]}: {problem}; leave it out")
+    config = trained.model_copy(update={"data": data_config(trained.data, run, root)})
+    try:
+        return config, _read(config)
+    except InputError as error:
+        if root is None or another:
+            raise
+        raise InputError(f"{error}; or, if it is not {name}, name it: evaluate.py --data NAME") from None
+
+
+def _trained_on(data: ReIDData, run: RunFolder, meta: dict) -> bool:
+    """Whether the model was trained on these folders, also if nothing says on which."""
+    record = run.read_record().data if run.has_run() else None
+    known = [meta.get("data_checksum"), record and record.checksum]
+    return data.checksum in known or not any(known) or bool(record and data.root.resolve() == Path(record.root))
+
+
+def _read(config: Config) -> ReIDData:
+    data = read_data(config.data)
+    check_pictures(data.test)
+    return data
+
+
+def another_set(trained: Config, root: str | Path | None, name: str, *overrides: str) -> Config:
+    """Return the configuration with the data section and the search of another set, all of whose people are tested on
+    if it is a folder. Raises InputError as `read_tested`."""
+    for word in overrides:
+        if not word.startswith(tuple(f"data.{key}{end}" for key in READ for end in "=.")):
+            keys = ", ".join(f"data.{key}" for key in READ)
+            raise InputError(f"{word}: of another data set {keys} can be chosen, and its folder by --data-root")
+    tree = dump_config(trained)
+    tree["data"] = {key: value for key, value in tree["data"].items() if key not in READ}
+    tree["data"] |= {"name": name, "test_fraction": 1.0, "root": None if root is None else str(root)}
+    tree["evaluation"] = {key: value for key, value in tree["evaluation"].items() if key not in OF_PROTOCOL}
+    for word in overrides:
+        apply_override(tree, word)
+    return check_config(tree, "--data")
