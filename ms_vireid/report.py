@@ -1,18 +1,26 @@
 """One self-contained HTML page of a run: result, curves, similarities, best and worst queries, Grad-CAM, recipe.
 
-It opens without a network. Needs `pip install -e '.[viz]'`.
+It opens without a network. Needs `pip install -e '.[viz]'`. Of results that evaluate.py --json wrote, one table: what
+each model was trained on, and its metrics on each data set that it was tested on.
 """
 
 from pathlib import Path
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import Parser, add_inference, require_extra, run, work
 from ms_vireid.files.writing import check_output
 
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder of train.py")
-    parser.add_argument("--output", type=Path, metavar="F", help="the .html file to write (default: RUN/report.html)")
+    what = "run folder of train.py, or the .json files of evaluate.py --json"
+    parser.add_argument("run", type=Path, nargs="+", metavar="RUN", help=what)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="F",
+        help="the .html file to write (default: RUN/report.html), or the table's .md",
+    )
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: where the run had it)")
     parser.add_number(
         "report --queries",
@@ -22,6 +30,12 @@ def main() -> None:
     add_inference(parser)
     arguments = parser.parse_args()
 
+    if all(path.suffix.lower() == ".json" for path in arguments.run):
+        work("ms_vireid.tasks.across").main(arguments)
+        return
+    if len(arguments.run) > 1:
+        raise InputError(f"{arguments.run[1]}: give one run folder, or .json files of evaluate.py --json alone")
+    (arguments.run,) = arguments.run
     require_extra("report.py", "viz", "jinja2", "matplotlib")
     check_output(arguments.output, suffixes=(".html",))
     work("ms_vireid.tasks.report").main(arguments)

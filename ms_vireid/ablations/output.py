@@ -1,7 +1,7 @@
 """Our numbers beside the printed ones: as plain text, Markdown and JSON."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from ms_vireid.ablations.runs import Training, read_metrics
 from ms_vireid.ablations.tables import Column, Row, Table
 from ms_vireid.command.errors import InputError, printable
-from ms_vireid.evaluation.table import COLUMNS, aligned
+from ms_vireid.evaluation.table import COLUMNS, aligned, markdown
 from ms_vireid.files.checks import SEAL
 from ms_vireid.files.writing import check_derived, make_folder, obstacle, write_json, write_text
 
@@ -176,9 +176,7 @@ class Report:
             lines += ["", *([caption, ""] if caption else [])]
             if len({group for group, *_ in headings[1:]}) == 1:  # its name once, over the labels
                 headings = [(headings[1][0], "", ""), *(("", *names) for _, *names in headings[1:])]
-            lines.append(_markdown_row(" ".join(filter(None, heading)) for heading in headings))
-            lines.append(_markdown_row(["---", *["---:"] * (len(headings) - 1)]))
-            lines += map(_markdown_row, rows)
+            lines += markdown(headings, rows)
         lines += ["", *(f"* {remark}" for remark in self.remarks())] if self.remarks() else []
         return "\n".join(lines) + "\n"
 
@@ -258,10 +256,6 @@ def format_published(name: str, table: Table) -> str:
     headings = [(column.name, COLUMNS[metric]) for column in table.columns for metric in column.metrics]
     rows = [[row.name, row.marked_label, *map(_number, table.published(row).values())] for row in table.rows]
     return f"{name}: {table.heading}\n" + aligned([("", "row"), ("", ""), *headings], rows, left=2)
-
-
-def _markdown_row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _number(value: float | None, sign: str = "") -> str:

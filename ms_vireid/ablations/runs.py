@@ -5,7 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,6 +19,7 @@ from ms_vireid.config import Config, DataConfig, EvaluationConfig, check_config,
 from ms_vireid.data.corruptions import read_photographs
 from ms_vireid.data.read import OBTAIN, read_data
 from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder
+from ms_vireid.engine.tested import another_set
 from ms_vireid.evaluation.protocol import protocol_trials, require_choices
 from ms_vireid.files.checks import read_json, require_file
 
@@ -46,6 +47,7 @@ class Training:
     data_checksum: str
     folder: RunFolder
     searches: tuple[Search | None, ...]
+    roots: Mapping[str, str] = field(default_factory=dict)  # of other data sets to test on
 
     @property
     def log(self) -> Path:
@@ -88,7 +90,8 @@ class Training:
                 except InputError as error:
                     return str(error)
                 options = ["--checkpoint", str(self.folder.model), "--json", str(path), "--device", device]
-                if root := self.config.data.root:  # the pictures may have moved since the training
+                # The pictures may have moved since the training.
+                if root := self.roots.get(search.data) if search.data else self.config.data.root:
                     options += ["--data-root", str(root)]
                 if reason := start("evaluate", [*options, *search.options()], self.log):
                     return reason
@@ -187,18 +190,13 @@ class Plan:
 
     def _training(self, row: Row, data_set: str, path: Path, overrides: list[str]) -> Training:
         config = load_config(path, overrides)
-        several = len(self.table.sets) > 1
-        if config.data.root is None and config.data.name in OBTAIN:
-            raise InputError(
-                f"no folder is given for {config.data.name}: --data-root {f'{data_set}=' if several else ''}FOLDER "
-                f"({OBTAIN[config.data.name]}); --demo runs without it"
-            )
+        self._require_root(config.data)
         data = self._read(config.data)
         columns = [column for column in self.columns if column.data == data_set]
         for column in columns:
             self._check_search(column, config)
         folder = self.folder / row.name
-        if several and not self.demo:
+        if len(self.table.sets) > 1 and not self.demo:
             folder /= data_set
         if config.data.name == "regdb":
             folder /= f"trial{config.data.trial}"
@@ -210,15 +208,26 @@ class Plan:
             data.checksum,
             RunFolder(folder / f"seed{config.seed}"),
             tuple(dict.fromkeys(column.search for column in columns)),
+            self.roots,
         )
+
+    def _require_root(self, data: DataConfig) -> None:
+        if data.root is None and data.name in OBTAIN:
+            which = f"{data.name}=" if len(self.table.roots) > 1 else ""
+            raise InputError(
+                f"no folder is given for {data.name}: --data-root {which}FOLDER ({OBTAIN[data.name]}); --demo runs "
+                "without it"
+            )
 
     def _check_search(self, column: Column, config: Config) -> None:
         """Raise InputError, before the training, unless `evaluate.py` can do a column's search."""
-        where = f"{table_file(self.name)}: column {column.name}"
-        keys = column.search.keys if column.search else {}
-        evaluation = check_config(config.evaluation.model_dump() | keys, where, EvaluationConfig)
-        require_choices(keys, self._read(config.data), f"{where}: search.")
-        self._check_evaluation(config.data, evaluation, bool(column.search and column.search.corrupted))
+        where, search = f"{table_file(self.name)}: column {column.name}", column.search or Search()
+        if search.data:
+            config = another_set(config, self.roots.get(search.data), search.data)
+            self._require_root(config.data)
+        evaluation = check_config(config.evaluation.model_dump() | search.keys, where, EvaluationConfig)
+        require_choices(search.keys, self._read(config.data), f"{where}: search.")
+        self._check_evaluation(config.data, evaluation, search.corrupted)
 
     def _check_evaluation(self, data: DataConfig, evaluation: EvaluationConfig, corrupted: bool) -> None:
         protocol_trials(self._read(data), evaluation)
@@ -247,7 +256,7 @@ def read_metrics(folder: RunFolder, search: Search | None) -> dict[str, float] |
 
 def _demo_columns(columns: list[Column]) -> list[Column]:
     """Keep the columns of searches that the synthetic set has (all its queries are infrared), and rename them."""
-    fitting = [column for column in columns if not (column.search and column.search.direction)]
+    fitting = [c for c in columns if not (c.search and (c.search.direction or c.search.data))]
     names = [f"synthetic set, {column.search.name}" if column.search else "synthetic set" for column in fitting]
     return [column.model_copy(update={"name": name}) for column, name in zip(fitting, names, strict=True)]
 

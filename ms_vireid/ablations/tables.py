@@ -35,6 +35,7 @@ LossName = Literal[tuple(LossConfig.model_fields)]
 class Search(Section):
     """Options of `evaluate.py`, for a search other than the one that training ends with."""
 
+    data: DataSet | None = None  # another set to test on
     mode: Literal["all", "indoor"] | None = None
     shots: choice(1, 10) | None = None
     direction: Literal["infrared-to-visible", "visible-to-infrared"] | None = None
@@ -46,15 +47,15 @@ class Search(Section):
     @property
     def keys(self) -> dict[str, Any]:
         """The keys of `evaluation` that it sets."""
-        return self.model_dump(exclude={"corrupted"}, exclude_defaults=True)
+        return self.model_dump(exclude={"data", "corrupted"}, exclude_defaults=True)
 
     @property
     def name(self) -> str:
         shots = None if self.shots is None else f"shots{self.shots}"
-        return "-".join(filter(None, (self.mode, shots, self.direction, *self._switches())))
+        return "-".join(filter(None, (self.data, self.mode, shots, self.direction, *self._switches())))
 
     def options(self) -> list[str]:
-        named = (("--mode", self.mode), ("--shots", self.shots), ("--direction", self.direction))
+        named = (("--data", self.data), ("--mode", self.mode), ("--shots", self.shots), ("--direction", self.direction))
         options = [word for option, value in named if value is not None for word in (option, str(value))]
         return [*options, *(f"--{switch}" for switch in self._switches())]
 
@@ -66,7 +67,7 @@ class Column(Section):
     """A group of a table's columns: the metrics of one search on one data set, in the paper's order."""
 
     name: Line
-    data: DataSet
+    data: DataSet  # trained on
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
     search: Search | None = None  # default: the evaluation that training ends with
 
@@ -102,6 +103,12 @@ class Table(Section):
     sets: Annotated[dict[DataSet, list[Word]], Field(min_length=1)]  # each data set with its overrides for all rows
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+
+    @property
+    def roots(self) -> list[str]:
+        """The data sets whose folders are asked for: those that are trained on, then those that are only tested on."""
+        tested = (column.search.data for column in self.columns if column.search and column.search.data)
+        return list(dict.fromkeys([*self.sets, *tested]))
 
     @property
     def heading(self) -> str:

@@ -1,6 +1,6 @@
 """Metrics as a plain-text table."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from ms_vireid.command.errors import printable
@@ -19,7 +19,7 @@ def format_table(
     """
     deviations = deviations or {}
     headings = [(heading,) for heading in ("[%]", *COLUMNS.values())]
-    lines = [[row, *(_cell(name, rows[row], deviations.get(row, {})) for name in COLUMNS)] for row in rows]
+    lines = [[row, *(cell(name, rows[row], deviations.get(row, {})) for name in COLUMNS)] for row in rows]
     return aligned(headings, lines, left=1)
 
 
@@ -47,6 +47,19 @@ def aligned(headings: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], le
     return "\n".join(line.rstrip() for line in lines)
 
 
+def markdown(headings: Sequence[Sequence[str]], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Format a table as lines of Markdown. headings: as of `aligned`, each written out."""
+    return [
+        _markdown_row(" ".join(filter(None, heading)) for heading in headings),
+        _markdown_row(["---", *["---:"] * (len(headings) - 1)]),
+        *map(_markdown_row, rows),
+    ]
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
 def _spans(headings: Sequence[Sequence[str]], level: int) -> Iterator[tuple[str, int, int]]:
     """Yield each heading of a level with the first and last column that it spans."""
     for texts, columns in groupby(range(len(headings)), key=lambda i: tuple(headings[i][: level + 1])):
@@ -54,7 +67,8 @@ def _spans(headings: Sequence[Sequence[str]], level: int) -> Iterator[tuple[str,
         yield texts[level], columns[0], columns[-1]
 
 
-def _cell(name: str, metrics: Mapping[str, float], deviations: Mapping[str, float]) -> str:
+def cell(name: str, metrics: Mapping[str, float], deviations: Mapping[str, float]) -> str:
+    """Format a metric, a fraction, in percent, with its deviation if there is one."""
     if name not in metrics:
         return "-"
     value = f"{100 * metrics[name]:.2f}"

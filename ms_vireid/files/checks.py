@@ -144,9 +144,11 @@ def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read_json(path: Path, schema: type[Schema]) -> Schema:
-    """Read a JSON file that this project wrote; raises InputError if it is missing, damaged or does not fit the
-    schema."""
+def read_json(
+    path: Path, schema: type[Schema], writer: str = "train.py", remedy: str = "give an intact run folder"
+) -> Schema:
+    """Read a JSON file that a command of this project, `writer`, wrote; raises InputError if it is missing, damaged or
+    does not fit the schema."""
     from pydantic import ValidationError  # here, so that --help stays fast: every command imports this module
 
     try:
@@ -157,4 +159,4 @@ def read_json(path: Path, schema: type[Schema]) -> Schema:
         reason = f"{where}: {problem['msg']}" if where else problem["msg"]
     except (ValueError, RecursionError) as error:
         reason = str(error)
-    raise InputError(f"{path}: is not what train.py writes ({reason}); give an intact run folder")
+    raise InputError(f"{path}: is not what {writer} writes ({reason}); {remedy}")

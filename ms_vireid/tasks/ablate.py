@@ -65,7 +65,7 @@ def _plan(arguments: argparse.Namespace, table: Table) -> Plan:
         output=arguments.output or (Path(f"{ABLATIONS}-demo") if arguments.demo else ABLATIONS),
         demo=arguments.demo,
         overrides=arguments.overrides,
-        roots=_by_name("--data-root", arguments.data_root, list(table.sets)),
+        roots=_by_name("--data-root", arguments.data_root, table.roots),
         weights=_by_name("--pretrained", arguments.pretrained, list(models)),
         seeds=arguments.seeds,
         trials=arguments.trials,

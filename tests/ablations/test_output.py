@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from ms_vireid.ablations.output import Report, RowResult, _markdown_row
+from ms_vireid.ablations.output import Report, RowResult
 from ms_vireid.ablations.tables import Table
+from ms_vireid.evaluation.table import markdown
 from ms_vireid.files.checks import unsealed
 
 TABLE = Table.model_validate(
@@ -134,7 +135,11 @@ def test_markdown_has_one_line_of_headings():
 
 
 def test_a_bar_in_a_name_is_no_column_of_markdown():
-    assert _markdown_row(["a|b", "1.00"]) == r"| a\|b | 1.00 |"
+    assert markdown([("", "row"), ("SYSU", "mAP")], [["a|b", "1.00"]]) == [
+        "| row | SYSU mAP |",
+        "| --- | ---: |",
+        r"| a\|b | 1.00 |",
+    ]
 
 
 def test_markdown_names_a_single_group_of_columns_once():

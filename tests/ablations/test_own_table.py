@@ -14,7 +14,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from tests.ablations import in_process
 from tests.ablations.in_process import OPERATORS, TINY
-from tests.data.tree import write_regdb
+from tests.data.tree import write_folder, write_regdb
 
 EXAMPLE = str(TABLES / "demonstrations.yaml")
 OWN = """
@@ -138,6 +138,40 @@ def test_a_search_that_cannot_be_is_refused_before_training(tmp_path, search):
     assert says in str(refused.value)
     if right:
         assert len(searched(tmp_path, search, right)) == 1
+
+
+ACROSS = OWN.replace("columns: [", "columns: [{name: Folders, data: regdb, metrics: [map], search: {data: folder}}, ")
+
+
+def test_a_column_is_tested_on_another_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "start", in_process.start)
+    file = tmp_path / "mine.yaml"
+    file.write_text(ACROSS)
+    roots = {"regdb": str(write_regdb(tmp_path / "regdb")), "folder": str(write_folder(tmp_path / "people"))}
+    tiny = [one for one in TINY["agw"] if not one.startswith(("data=", "evaluation="))]
+    short = [*tiny, OPERATORS, "data.image_size=[32,16]", "data.workers=0", "stages.0.epochs=1"]
+    plan = Plan(str(file), load_table(str(file)), tmp_path, overrides=short, roots=roots)
+    (row,) = plan.table.rows
+    (training,) = plan.trainings([row])
+    assert training.make("CPU") is None
+    result = json.loads((training.folder.path / "result-folder.json").read_text())
+    assert [result["evaluated"][name] for name in ("trained_on", "data")] == ["regdb", "folder"]
+    assert result["num_queries"] == 4 * 2  # of all four people
+    folders, regdb = row_result(plan.columns, row, [training], None).metrics
+    assert (folders[0]["map"], len(regdb)) == (result["mean"]["map"], 1)
+
+
+def test_a_set_to_test_on_needs_its_folder_and_fits_its_search(tmp_path):
+    file, regdb = tmp_path / "mine.yaml", str(write_regdb(tmp_path / "regdb"))
+    file.write_text(ACROSS)
+    table = load_table(str(file))
+    assert table.roots == ["regdb", "folder"]
+    with pytest.raises(InputError, match="no folder is given for folder: --data-root folder=FOLDER"):
+        Plan(str(file), table, tmp_path, roots={"regdb": regdb}).trainings(list(table.rows))
+    file.write_text(ACROSS.replace("{data: folder}", "{data: folder, mode: indoor}"))
+    roots = {"regdb": regdb, "folder": str(write_folder(tmp_path / "people"))}
+    with pytest.raises(InputError, match=r"column Folders: search\.mode: folder is evaluated without it; leave it out"):
+        Plan(str(file), load_table(str(file)), tmp_path, roots=roots).trainings(list(table.rows))
 
 
 def test_photographs_that_are_not_there_are_refused_where_they_are_needed(tmp_path):

@@ -1,0 +1,92 @@
+"""A table of results across data sets: a row for each model, with the set that it was trained on, and columns for each
+set that it was tested on."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, Field, model_validator
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.printing import say
+from ms_vireid.engine.run_folder import Evaluation
+from ms_vireid.evaluation.table import COLUMNS, aligned, cell, markdown
+from ms_vireid.files.checks import read_json
+from ms_vireid.files.writing import check_output, write_text
+
+METRICS = ("rank1", "map", "minp")
+UNNAMED = ("trained_on", "split", "trials")  # of an evaluation, in the name of its column
+TITLE = "Results across data sets, in percent"
+
+
+class _Run(Evaluation):
+    checkpoint: str
+    data_root: str
+    evaluated: dict[str, str | int | bool]
+
+
+class _Result(BaseModel):
+    """A file of `evaluate.py --json`: one checkpoint's evaluation, or the mean over several."""
+
+    mean: dict[str, float]
+    std: dict[str, float]
+    runs: list[_Run] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_several(cls, tree: object) -> object:
+        one = isinstance(tree, dict) and "evaluated" in tree
+        return {"mean": tree.get("mean"), "std": tree.get("std"), "runs": [tree]} if one else tree
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """What the models were trained on, their names, and which they are."""
+        files = [Path(run.checkpoint) for run in self.runs]
+        names = dict.fromkeys(file.parent.name if file.suffix else file.name for file in files)
+        trained_on = str(self.runs[0].evaluated["trained_on"])
+        return trained_on, ", ".join(filter(None, names)), *sorted(run.sha256 for run in self.runs)
+
+    @property
+    def column(self) -> str:
+        """The set that was tested on and how it was searched, in words."""
+        searched = {name: value for name, value in self.runs[0].evaluated.items() if name not in UNNAMED}
+        data, direction = searched.pop("data"), searched.pop("direction")
+        sets = [data, Path(self.runs[0].data_root).name if data == "folder" else None, direction]
+        words = (name if value is True else f"{name} {value}" for name, value in searched.items() if value is not False)
+        return ", ".join([*filter(None, sets), *words])
+
+    def cell(self, metric: str) -> str:
+        varied = len(self.runs) > 1 or len(self.runs[0].trials) > 1
+        return cell(metric, self.mean, self.std if varied else {})
+
+
+def main(arguments: argparse.Namespace) -> None:
+    check_output(arguments.output, suffixes=(".md",), reads=arguments.run)
+    headings, rows = _table({path: _read(path) for path in arguments.run})
+    say(TITLE, *aligned(headings, rows, left=2).split("\n"))
+    if arguments.output:
+        write_text(arguments.output, "\n".join([f"# {TITLE}", "", *markdown(headings, rows)]) + "\n")
+        say(f"written: {arguments.output}")
+
+
+def _read(path: Path) -> _Result:
+    result = read_json(path, _Result, "evaluate.py", "give a file of its --json")
+    for run in result.runs:
+        if missing := {"trained_on", "data", "direction"} - run.evaluated.keys():
+            raise InputError(f"{path}: does not say {', '.join(sorted(missing))}; make it anew with evaluate.py --json")
+    return result
+
+
+def _table(results: Mapping[Path, _Result]) -> tuple[list[tuple[str, str]], list[list[str]]]:
+    """Headings, of two levels, and rows. Raises InputError if two files are of the same cell."""
+    cells: dict[tuple, tuple[Path, _Result]] = {}
+    for path, result in results.items():
+        earlier, _ = cells.setdefault((result.row, result.column), (path, result))
+        if earlier != path:
+            raise InputError(f"{earlier} and {path}: are the same model's on the same set; give one of them")
+    rows, columns = (dict.fromkeys(key[axis] for key in cells) for axis in (0, 1))
+    headings = [("", "trained on"), ("", "model"), *((name, COLUMNS[metric]) for name in columns for metric in METRICS)]
+    return headings, [
+        [*row[:2], *(cells[row, name][1].cell(m) if (row, name) in cells else "-" for name in columns for m in METRICS)]
+        for row in rows
+    ]

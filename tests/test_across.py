@@ -1,0 +1,77 @@
+"""report.py on the results of evaluate.py: one table of what was trained on one set and tested on another."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ms_vireid import report
+from ms_vireid.command.errors import InputError
+from ms_vireid.files.writing import write_json
+
+SEARCH = {"direction": "infrared-to-visible", "flip": False, "renormalise": False, "rerank": False, "corrupted": False}
+METRICS = ("rank1", "rank5", "rank10", "rank20", "map", "minp")
+
+
+def run(name, trained_on, tested_on, rank1, trials=1, root="/data/people", **search):
+    """What evaluate.py says of a checkpoint in runs/NAME."""
+    mean, std = (dict.fromkeys(METRICS, value / 100) for value in (rank1, 1.5))
+    searched = {"trained_on": trained_on, "data": tested_on} | SEARCH | search
+    about = {"checkpoint": f"runs/{name}/model.safetensors", "sha256": name.encode().hex() * 32, "data_root": root}
+    counts = {"num_queries": 4, "num_gallery": 4, "checksum": "0" * 16}
+    return about | counts | {"mean": mean, "std": std, "trials": [mean] * trials, "evaluated": searched}
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def table(**results):
+        for name, result in results.items():
+            write_json(Path(f"{name}.json"), result)
+        monkeypatch.setattr(sys, "argv", ["report.py", *(f"{name}.json" for name in results), "--output", "t.md"])
+        report.main()
+        return Path("t.md").read_text().splitlines()
+
+    return table
+
+
+def test_a_row_is_what_was_trained_and_columns_are_what_it_was_tested_on(write, capsys):
+    several = [run(name, "sysu_mm01", "folder", 30) for name in ("a", "b")]
+    lines = write(
+        own=run("a", "sysu_mm01", "sysu_mm01", 60, trials=10, mode="all", shots=1),
+        other=run("a", "sysu_mm01", "regdb", 20, split=1),
+        back=run("r", "regdb", "regdb", 80.25, split=1),
+        mean={"mean": several[0]["mean"], "std": several[0]["std"], "runs": several},
+    )
+    sets = "sysu_mm01, infrared-to-visible, mode all, shots 1", "regdb, infrared-to-visible"
+    sets += ("folder, people, infrared-to-visible",)
+    shown = [f"{name} {metric}" for name in sets for metric in ("rank-1", "mAP", "mINP")]
+    assert lines[2] == f"| trained on | model | {' | '.join(shown)} |"
+    assert lines[4:] == [
+        f"| sysu_mm01 | a |{' 60.00 ± 1.50 |' * 3}{' 20.00 |' * 3}{' - |' * 3}",
+        f"| regdb | r |{' - |' * 3}{' 80.25 |' * 3}{' - |' * 3}",
+        f"| sysu_mm01 | a, b |{' - |' * 6}{' 30.00 ± 1.50 |' * 3}",
+    ]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "Results across data sets, in percent"
+    assert printed[3].split() == ["sysu_mm01", "a", *["60.00", "±", "1.50"] * 3, *["20.00"] * 3, *"---"]
+
+
+def test_what_is_no_result_or_is_given_twice_is_one_line(write):
+    with pytest.raises(
+        InputError, match=r"a\.json and b\.json: are the same model's on the same set; give one of them"
+    ):
+        write(a=run("a", "llcm", "regdb", 1), b=run("a", "llcm", "regdb", 1))
+    earlier = run("a", "llcm", "regdb", 1)
+    del earlier["evaluated"]["trained_on"]
+    with pytest.raises(InputError, match=r"a\.json: does not say trained_on; make it anew with evaluate\.py --json"):
+        write(a=earlier)
+    with pytest.raises(InputError, match=r"a\.json: is not what evaluate\.py writes .*; give a file of its --json"):
+        write(a={"mean": {}})
+
+
+def test_runs_and_results_are_not_mixed(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["report.py", "runs/a", "b.json"])
+    with pytest.raises(InputError, match=r"b\.json: give one run folder, or \.json files of evaluate\.py --json alone"):
+        report.main()
