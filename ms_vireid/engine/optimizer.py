@@ -16,10 +16,7 @@ NORM_EPS = 1e-6  # added to the gradient norm, as in `clip_grad_norm_`
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a learning rate, `lr_factor` times the schedule's, and whether they decay.
-
-    limits: the range that the parameters are clamped to after each update, if any.
-    """
+    """Parameters with one rate, `lr_factor` times the schedule's; updates clamp them to `limits`, if there are any."""
 
     name: str
     lr_factor: float
@@ -37,12 +34,9 @@ def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[Paramete
             limited.setdefault(limits, []).append(parameter)
         else:
             (backbone if model.in_backbone(parameter.name) else full).append(parameter)
-    groups = [
-        ParameterGroup("full", 1.0, tuple(full)),
-        ParameterGroup("backbone", config.backbone_factor, tuple(backbone)),
-    ]
-    for limits, scales in limited.items():
-        groups.append(ParameterGroup("scales", 1.0, tuple(scales), decays=False, limits=limits))
+    groups = [ParameterGroup("full", 1.0, tuple(full))]
+    groups += [ParameterGroup("backbone", config.backbone_factor, tuple(backbone))]
+    groups += [ParameterGroup("scales", 1.0, tuple(scales), False, limits) for limits, scales in limited.items()]
     return groups
 
 
@@ -87,8 +81,7 @@ class GroupOptimizer(nn.Cell):
         ops.assign(weight, weight.clamp(*limits))
 
     def only_if(self, finite: Tensor, gradients: tuple[Tensor, ...], scalars: Tensor) -> tuple:
-        """Replace gradients and scalars by ones that change nothing if `finite`, a boolean scalar, is false. A branch
-        would wait for the device."""
+        """If `finite`, a boolean scalar, is false, return what changes nothing; a branch would wait for the device."""
         masked = tuple([ops.where(finite, gradient, 0.0) for gradient in gradients])
         return masked, ops.where(finite, scalars, self.unchanged)
 
@@ -153,5 +146,4 @@ class SGD(GroupOptimizer):
 def build_optimizer(model: ReIDModel, config: Config) -> AdamW | SGD:
     """Build the configured optimiser of all trainable parameters."""
     options = config.optimizer.model_dump(exclude={"name", "lr", "backbone_factor", "clip_norm"})
-    optimizer = {"adamw": AdamW, "sgd": SGD}[config.optimizer.name]
-    return optimizer(parameter_groups(model, config.optimizer), **options)
+    return {"adamw": AdamW, "sgd": SGD}[config.optimizer.name](parameter_groups(model, config.optimizer), **options)

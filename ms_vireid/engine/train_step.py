@@ -38,10 +38,7 @@ class StageLoss(nn.Cell):
         return tuple([term(outputs, labels) for term in self.terms])
 
     def total(self, values: tuple[Tensor, ...]) -> Tensor:
-        total = 0.0
-        for weight, value in zip(self.weights, values):  # noqa: B905 (graph mode does not know strict=)
-            total = total + weight * value
-        return total
+        return sum([w * value for w, value in zip(self.weights, values)])  # noqa: B905 (graph mode does not know strict=)
 
     def named(self, values: np.ndarray) -> dict[str, float]:
         """Name the values that `construct` returned."""
@@ -70,9 +67,8 @@ class OnOutputs(nn.Cell):
 
 
 def loss_scaler(amp: str | bool) -> DynamicLossScaler | None:
-    """Make a loss scaler for "float16", in which small gradients would become 0. The scale is halved after an overflow
-    and doubled after 2000 steps without one. PyTorch's initial 65,536 cost a small PMT its first two steps; at 1024
-    none overflowed."""
+    """Make a loss scaler for "float16", in which small gradients would become 0: halved after an overflow, doubled
+    after 2000 steps without. PyTorch's initial 65,536 cost a small PMT its first two steps; at 1024 none overflowed."""
     return DynamicLossScaler(scale_value=1024.0, scale_factor=2, scale_window=2000) if amp == "float16" else None
 
 

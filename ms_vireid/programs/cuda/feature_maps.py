@@ -272,17 +272,18 @@ def pyramids(self: CrossModalityLearner, visible: Tensor, infrared: Tensor) -> T
 
 # Not where convolutions are recomputed: MindSpore keeps what a cell with a gradient of its own is given.
 NOT_RECOMPUTED = "BatchNorm2d.construct", Bottleneck.construct, ResNet.construct
-# On an H100, ms of a step in float32 and float16, predicted, for what an H100 took for MindSpore's operators.
+# On an H100, ms of a step in float32 and float16, each operator measured alone, for what MindSpore's took.
 TABLE = {
-    # With the next, MUN: convolutions by channel and their casts, 3.9 and 3.6 measured, for 7.0 and 12.2.
+    # With the next, MUN: convolutions by channel and their casts, 3.9 and 3.6 for 7.0 and 12.2.
     nn.Conv2d.construct: convolution,
     ResidualDepthwise.construct: residual_depthwise,
-    # With the next two, BatchNorm, ReLU, additions and their gradients, AGW: 12.1 and 6.2 for 19.3 and 10.9; MUN: 19.3
-    # and 9.8 for 31.2 and 16.3. Max pooling and its gradient, 0.2 and 0.1 for 0.8 and 0.7. By name: BatchNorm1d has the
-    # same method. In inference, AGW: 2.8 for 7.2.
+    # With the next two, BatchNorm, ReLU, additions and their gradients, AGW: 11.1 and 6.8 for 19.3 and 10.9; MUN: 17.3
+    # and 10.1 for 31.2 and 16.3. Max pooling and its gradient, predicted: 0.2 and 0.1 for 0.8
+    # and 0.7. By name: BatchNorm1d has the same method. In inference, AGW, predicted: 2.8 for 7.2.
     "BatchNorm2d.construct": batch_norm,
     Bottleneck.construct: bottleneck,
     ResNet.construct: resnet,
-    GeM.construct: gem,  # AGW: 0.1 and 0.1 for 0.7 and 0.8
-    CrossModalityLearner.pyramids: pyramids,  # MUN: 0.2 and 0.1 for 1.7 and 1.4, with additions of their gradients
+    GeM.construct: gem,  # AGW, predicted: 0.1 and 0.1 for 0.7 and 0.8
+    # MUN, predicted: 0.2 and 0.1 for 1.7 and 1.4, with additions of their gradients
+    CrossModalityLearner.pyramids: pyramids,
 }

@@ -60,5 +60,5 @@ def non_local(self: NonLocal, x: Tensor) -> Tensor:
     return batch_norm_add(self.W[1], self.W[0](y.reshape(batch, 1, rows, columns)), x)
 
 
-# AGW in float32, predicted: 45 convolutions, sums and additions of 3.2 ms for 15 launches of 0.4.
+# AGW in float32 on an H100: 15 launches of 0.6 ms, measured alone, for 45 convolutions, sums and additions of 3.2.
 TABLE = {NonLocal.construct: non_local}

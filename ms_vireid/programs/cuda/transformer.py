@@ -300,8 +300,8 @@ def fits(model: nn.Cell) -> bool:
 
 # Kernels of a step of PMT, ms in float32 / float16 on an H100, without / with each row.
 TABLE = {
-    # Measured with kernels between its products: 267 / 115 for 188 / 48. Predicted since: LayerNorms within it and the
-    # sums of gradients 6.7 / 5.3 for 3.1 / 1.6, softmax 2.8 / 1.7 for 3.5 / 1.8 with padded tokens, with which
+    # Measured with kernels between its products: 267 / 115 for 188 / 48. Since then, measured alone: LayerNorms within
+    # it and sums of gradients 3.1 / 1.8 for 6.7 / 5.3, softmax 3.0 / 2.0 for 2.8 / 1.7 with padded tokens, with which
     # attention's products in float16 take 4.3 ms instead of 9.7. Norms are not kept: 0.9 / 0.5 GiB less.
     vit.Block.construct: block,
     (ms, "recompute"): recompute,  # 9.3 / 5.3 GiB for 2.3 / 1.8, and predicted 185 / 28 ms for 229 / 35
