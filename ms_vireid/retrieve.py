@@ -27,6 +27,9 @@ def main() -> None:
         help="modality of the pictures; auto reads it from their folders",
     )
     parser.add_number("retrieve --top-k", default=10, help="how many to find for each query")
+    parser.add_argument(
+        "--by-identity", action="store_true", help="find --top-k people, of each the most similar picture"
+    )
     parser.add_number("retrieve --camera", nargs="+", help="search pictures of these cameras only")
     parser.add_argument(
         "--index",

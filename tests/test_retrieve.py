@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 from ms_vireid import extract, retrieve
 from ms_vireid.command.errors import InputError
 from ms_vireid.inference.feature_files import load_features
+from ms_vireid.search.found import Entry, Hit, nearest_people
 from ms_vireid.search.sources import read_source
 
 from .checkpoints import write_checkpoint
@@ -130,6 +133,28 @@ def test_suffixes_are_read_as_they_are_written_whatever_their_case(search, prepa
     made = search("--query", "night.npz", "--gallery", gallery, "--index", "flat", "--save-index", index)
     loaded = search("--query", gallery, "--gallery", index)
     assert (made["pictures"], len(loaded["queries"])) == (loaded["pictures"], made["pictures"])
+
+
+@pytest.mark.parametrize("options", [(), ("--rerank",), ("--index", "flat"), ("--camera", "1", "3")])
+def test_the_best_picture_of_each_person_is_found(search, options):
+    given = "--query", "night.npz", "--gallery", "all.npz", *options
+    for top_k in (1, 3, 50):  # of five people
+        found = search(*given, "--by-identity", "--top-k", top_k)
+        assert found["by_identity"]
+        for query, whole in zip(found["queries"], search(*given, "--top-k", "50")["queries"], strict=True):
+            first = {hit["identity"]: hit["path"] for hit in reversed(whole["hits"])}
+            best = [hit["path"] for hit in whole["hits"] if first[hit["identity"]] == hit["path"]]
+            assert [hit["path"] for hit in query["hits"]] == best[:top_k]
+            assert [hit["rank"] for hit in query["hits"]] == list(range(1, len(best[:top_k]) + 1))
+
+
+def test_pictures_of_unknown_people_are_not_taken_for_one():
+    entries = [Entry(f"{i}.jpg", Path(f"{i}.jpg"), "visible", None, name) for i, name in enumerate("aab" + "-" * 2)]
+    entries = [replace(one, identity=None) if one.identity == "-" else one for one in entries]
+    ranked, asked = [Hit(one, 0.5) for one in entries], []
+    search = lambda count: asked.append(count) or [ranked[:count]]  # noqa: E731
+    (hits,) = nearest_people(search, 3, 5)
+    assert ([hit.entry.path for hit in hits], asked) == (["0.jpg", "2.jpg", "3.jpg"], [3, 5])
 
 
 def test_cameras_choose_what_is_searched(search, prepared):

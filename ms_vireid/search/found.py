@@ -91,6 +91,29 @@ def nearest(
     return np.take_along_axis(similarity, order, 1), np.take_along_axis(index, order, 1)
 
 
+def nearest_people(search: Callable[[int], list[list[Hit]]], top_k: int, limit: int) -> list[list[Hit]]:
+    """Find the best picture of each of the `top_k` nearest people, for each query. A picture of an unknown person
+    counts as a person.
+
+    search: count -> each query's hits, nearest first, fewer than count where there are no more. Asks for more pictures
+    until they show enough people, or `limit` is reached.
+    """
+    count = min(top_k, limit)
+    while True:
+        hits = search(count)
+        best = list(map(_best_of_each, hits))
+        if count == limit or all(len(b) >= top_k or len(row) < count for b, row in zip(best, hits, strict=True)):
+            return [row[:top_k] for row in best]
+        count = min(4 * count, limit)
+
+
+def _best_of_each(hits: list[Hit]) -> list[Hit]:
+    best: dict[str | Path, Hit] = {}
+    for hit in hits:
+        best.setdefault(hit.entry.identity or hit.entry.file, hit)
+    return list(best.values())
+
+
 def format_found(found: Found) -> str:
     """Format a query's table, one line a hit."""
     require(isinstance(found, Found), "found", found, "one of what `Searcher.rank` returns")

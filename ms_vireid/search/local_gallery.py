@@ -31,6 +31,11 @@ class LocalGallery:
     def __len__(self) -> int:
         return len(self.content)
 
+    @property
+    def limit(self) -> int:
+        """The most pictures that a search finds."""
+        return len(self)
+
     def search(
         self, queries: Features, top_k: int, cameras: Sequence[int] | None = None, breadth: int | None = None
     ) -> list[list[Hit]]:

@@ -140,6 +140,11 @@ class MilvusGallery:
                 self._ask("upsert", self.collection, block)
             self._ask("flush", self.collection)
 
+    @property
+    def limit(self) -> int:
+        """The most pictures that a search finds."""
+        return max(1, min(len(self), _MOST_RESULTS))
+
     def search(
         self, queries: Features, top_k: int, cameras: Sequence[int] | None = None, breadth: int | None = None
     ) -> list[list[Hit]]:

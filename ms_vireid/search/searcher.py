@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from ms_vireid.data.pictures import decoding, pixels_of
 from ms_vireid.data.transforms import fitted, normalise
 from ms_vireid.inference import begin, load_trained
 from ms_vireid.inference.feature_files import Features, Pictures, check_features
-from ms_vireid.search.found import Found
+from ms_vireid.search.found import Found, nearest_people
 from ms_vireid.search.local_gallery import LocalGallery, found_by
 from ms_vireid.search.sources import read_source
 
@@ -70,21 +71,28 @@ class Searcher:
 
     @in_one_line()
     def rank(
-        self, query: Source | Features, gallery: Source | Features, top_k: int = 10, rerank: bool = False
+        self,
+        query: Source | Features,
+        gallery: Source | Features,
+        top_k: int = 10,
+        rerank: bool = False,
+        by_identity: bool = False,
     ) -> list[Found]:
         """Find the `top_k` nearest pictures of the gallery for each query, nearest first.
 
         query, gallery: what `features` returns, or paths that it takes. rerank: by k-reciprocal encoding of all queries
-        and the whole gallery.
+        and the whole gallery. by_identity: find `top_k` people, of each the most similar picture.
         """
         whole = isinstance(top_k, int | np.integer) and not isinstance(top_k, bool)
         require(whole and top_k >= 1, "top_k", top_k, "a whole number, at least 1")
         require_switch("rerank", rerank)
+        require_switch("by_identity", by_identity)
         queries, searched = (one if isinstance(one, Features) else self.features(one) for one in (query, gallery))
         check_features("query", queries)
         check_features("gallery", searched)
         local = LocalGallery("gallery", searched)
-        hits = local.search_reranked(queries, top_k) if rerank else local.search(queries, top_k)
+        search = partial(local.search_reranked if rerank else local.search, queries)
+        hits = nearest_people(search, top_k, local.limit) if by_identity else search(top_k)
         return found_by(queries, hits)
 
     def _features_in_memory(self, pictures: list[np.ndarray], modality: str) -> Features:

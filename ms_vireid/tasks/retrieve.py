@@ -14,7 +14,7 @@ from ms_vireid.data.validation import require_directory
 from ms_vireid.files.writing import check_output, check_outside, write_json
 from ms_vireid.inference import files_read, load_trained, start_inference
 from ms_vireid.inference.feature_files import Features, Pictures
-from ms_vireid.search.found import Found, as_json, format_found
+from ms_vireid.search.found import Found, Hit, as_json, format_found, nearest_people
 from ms_vireid.search.local_gallery import LocalGallery, found_by
 from ms_vireid.search.sources import read_source
 
@@ -118,10 +118,14 @@ def _open(arguments: argparse.Namespace, content: Features | None, create: bool)
 
 def _search(gallery, queries: Features, arguments: argparse.Namespace) -> None:
     started_at = time.perf_counter()
-    if arguments.rerank:
-        hits = gallery.search_reranked(queries, arguments.top_k)
-    else:
-        hits = gallery.search(queries, arguments.top_k, arguments.camera, arguments.breadth)
+
+    def search(count: int) -> list[list[Hit]]:
+        if arguments.rerank:
+            return gallery.search_reranked(queries, count)
+        return gallery.search(queries, count, arguments.camera, arguments.breadth)
+
+    top_k = arguments.top_k
+    hits = nearest_people(search, top_k, gallery.limit) if arguments.by_identity else search(top_k)
     took = time.perf_counter() - started_at
     results = found_by(queries, hits)
     if arguments.sheet:
@@ -135,7 +139,8 @@ def _search(gallery, queries: Features, arguments: argparse.Namespace) -> None:
             "gallery": gallery.name,
             "pictures": len(gallery),
             "checkpoint": queries.info["checkpoint"]["sha256"],
-            "top_k": arguments.top_k,
+            "top_k": top_k,
+            "by_identity": arguments.by_identity,
             "cameras": arguments.camera,
             "reranked": arguments.rerank,
         }

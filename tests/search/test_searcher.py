@@ -124,6 +124,8 @@ CALLS = {
     "gallery": lambda s, day, value: s.rank(day, value),
     "top_k": lambda s, day, value: s.rank(day, day, value),
     "rerank": lambda s, day, value: s.rank(day, day, rerank=value),
+    "by_identity": lambda s, day, value: s.rank(day, day, by_identity=value),
+    "data": lambda s, day, value: ms_vireid.evaluate("run", data=value),
     "evaluated checkpoint": lambda s, day, value: ms_vireid.evaluate(value),
     "data_root": lambda s, day, value: ms_vireid.evaluate("run", value),
     "evaluated device": lambda s, day, value: ms_vireid.evaluate("run", device=value),
@@ -139,6 +141,8 @@ CALLS = {
 RIGHT = {
     "top_k": {"5", "huge"},
     "rerank": {"true"},
+    "by_identity": {"true"},
+    "data": {"list"},  # the run's own set
     "corrupted": {"true"},
     "data_root": {"none", "five", "a name", "escapes"},  # where a synthetic set is made anew
     "frost": {"none"},
@@ -239,7 +243,8 @@ def test_evaluate_is_the_commands_module_and_its_function(folder, monkeypatch):
     words = [f"--{name}" for name in ("mode", "shots", "trials")]
     given = [word for pair in zip(words, ("indoor", "10", "3"), strict=True) for word in pair]
     command(monkeypatch, folder, module, "--checkpoint", checkpoint, *given, "--flip", "--json", "result.json")
-    of = {"checkpoint": "model", "sha256": file_checksum(checkpoint)}
+    data = str((folder / "data").resolve())
+    of = {"checkpoint": str(checkpoint), "sha256": file_checksum(checkpoint), "data_root": data}
     assert unsealed(json.loads((folder / "result.json").read_text())) == of | json.loads(json.dumps(result.as_dict()))
     with pytest.raises(TypeError, match="evaluate\\(\\) has no option shot; there are mode, shots"):
         ms_vireid.evaluate(checkpoint, shot=1)
