@@ -3,8 +3,10 @@
 An interrupted run leaves F.npz.partial beside the output; the same command goes on from there.
 """
 
+import os
 from pathlib import Path
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import Parser, add_checkpoint, add_inference, run, work
 from ms_vireid.files.writing import check_output
@@ -14,7 +16,14 @@ def main() -> None:
     parser = Parser(__doc__)
     add_checkpoint(parser)
     parser.add_argument("--images", type=Path, required=True, metavar="D", help="folder of pictures, with its folders")
-    parser.add_argument("--output", type=Path, required=True, metavar="F", help="the .npz file to write")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="F",
+        help="the .npz file to write; for other programs a .csv file, or a new folder, of a name without a dot, with a "
+        ".npy for each picture",
+    )
     parser.add_argument(
         "--modality",
         choices=(*MODALITIES, "auto"),
@@ -31,7 +40,10 @@ def main() -> None:
     )
     add_inference(parser)
     arguments = parser.parse_args()
-    check_output(arguments.output, suffixes=(".npz",), reads=[arguments.images, arguments.list])
+    suffixes = (".npz", ".csv") if arguments.output.suffix else ()
+    check_output(arguments.output, suffixes=suffixes, reads=[arguments.images, arguments.list])
+    if not suffixes and os.path.lexists(arguments.output):
+        raise InputError(f"--output {arguments.output}: is there already; name a new folder, or a .npz or .csv file")
     work("ms_vireid.tasks.extract").main(arguments)
 
 

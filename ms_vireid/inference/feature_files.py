@@ -11,10 +11,13 @@ An uncompressed `.npz` with N rows in the order of the folder or the list, witho
                                  run's), images (absolute path of the folder), skipped (picture: why)
 """
 
+import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 from zipfile import ZipFile, ZipInfo
 
@@ -105,6 +108,31 @@ def save_features(path: Path | str, content: Features) -> None:
     check_features("content", content)
     check_names("content", content)
     write_archive(path, content, features=content.features)
+
+
+def write_features(output: Path, content: Features) -> None:
+    """Write features for other programs or, as `.npz`, for ours, by the output's suffix. Raises InputError as
+    `atomic_write` does, and if the folder cannot be written.
+
+    .csv: a row for each picture: path, modality, identity, camera, and its feature in the columns f0, f1, ...
+    none: a folder with PICTURE.npy, float32 [C], for each picture.
+    """
+    if output.suffix.lower() == ".npz":
+        save_features(output, content)
+    elif output.suffix.lower() == ".csv":
+        columns = ("path", "modality", "identity", "camera"), (f"f{i}" for i in range(content.features.shape[1]))
+        about = zip(content.paths, content.modality, content.identities, content.cameras, strict=True)
+        with atomic_write(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(chain(*columns))
+            writer.writerows([*row, *map(str, feature)] for row, feature in zip(about, content.features, strict=True))
+    else:
+        with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as staging:
+            for path, feature in zip(content.paths.tolist(), content.features, strict=True):
+                file = Path(staging, output.name, f"{path}.npy")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                np.save(file, feature)
+            Path(staging, output.name).rename(output)
 
 
 def write_archive(path: Path, content: Features, **arrays: np.ndarray) -> None:

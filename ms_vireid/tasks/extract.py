@@ -5,16 +5,20 @@ import dataclasses
 
 import numpy as np
 
+from ms_vireid.command.errors import refuse
 from ms_vireid.command.printing import say
 from ms_vireid.data.layout import find_pictures, read_layout
 from ms_vireid.files.writing import check_output
 from ms_vireid.inference import files_read, load_trained, start_inference
 from ms_vireid.inference.extraction import extract_resumably, partial_result
-from ms_vireid.inference.feature_files import Pictures, save_features
+from ms_vireid.inference.feature_files import Pictures, write_features
 
 
 def main(arguments: argparse.Namespace) -> None:
     names = find_pictures(arguments.images, arguments.list, also_gone=arguments.skip_broken)
+    if not arguments.output.suffix:
+        outside = (str(name) for name in names if name.is_absolute() or ".." in name.parts)
+        refuse(outside, f"{arguments.list}: pictures that do not lie below --images", "write a .npz or .csv file")
     images, people = read_layout(arguments.images, names, arguments.modality)
     check_output(arguments.output, reads=[*images.paths, *files_read(arguments.checkpoint)])
     program = start_inference(arguments, arguments.checkpoint)
@@ -36,7 +40,7 @@ def main(arguments: argparse.Namespace) -> None:
         content = pictures.with_features(features, info | {"skipped": skipped})
         if broken:
             content = content.rows(np.setdiff1d(np.arange(len(images)), list(broken)))
-        save_features(arguments.output, content)
+        write_features(arguments.output, content)
     for problem in skipped.values():
         say(f"skipped {problem}")
     counted = f", {len(skipped)} broken pictures skipped" if arguments.skip_broken else ""

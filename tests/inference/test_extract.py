@@ -1,5 +1,6 @@
 """`extract.py`: features of any folder or list, what is refused, what is skipped, and going on where it stopped."""
 
+import csv
 import json
 import os
 
@@ -65,6 +66,30 @@ def test_the_file_holds_what_its_documentation_says(run_extract, pictures, check
     assert info["config"]["model"]["embed_dim"] == 16
     assert info["images"] == str(pictures)
     assert info["skipped"] == {}
+
+
+def test_other_programs_read_a_table_or_a_file_for_each_picture(run_extract, pictures, tmp_path, monkeypatch):
+    expected = run_extract(pictures)
+    monkeypatch.setattr(f"{__name__}.load_features", lambda path: path)
+    with run_extract(pictures, output="features.csv").open(encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["path", "modality", "identity", "camera", *(f"f{i}" for i in range(16))]
+    assert [row[:4] for row in rows[:1]] == [["infrared/0001/0.jpg", "infrared", "0001", "-1"]]
+    assert [row[0] for row in rows] == expected.paths.tolist()
+    assert np.array_equal(np.array([row[4:] for row in rows], np.float32), expected.features)
+    folder = run_extract(pictures, output="features")
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.npy"))
+    assert files == [f"{path}.npy" for path in expected.paths]
+    assert np.array_equal([np.load(folder / file) for file in files], expected.features)
+    assert {path.name for path in tmp_path.iterdir()} == {"pictures", "features.npz", "features.csv", "features"}
+
+
+def test_a_list_writes_nothing_outside_the_new_folder(run_extract, pictures, tmp_path, capfd):
+    outside = write_picture(tmp_path / "visible/0009/0.jpg")
+    (tmp_path / "list.txt").write_text(f"visible/0001/0.jpg\n../visible/0009/0.jpg\n{outside}\n")
+    said = refusal(capfd, run_extract, pictures, "--list", "list.txt", output="features")
+    assert f"list.txt: pictures that do not lie below --images: 2 (../visible/0009/0.jpg, {outside}); write a" in said
+    assert len(list(tmp_path.rglob("*.npy"))) == 0
 
 
 def layout(root):
@@ -272,7 +297,8 @@ def test_a_folder_of_something_else_is_left_alone(run_extract, pictures, tmp_pat
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--output", "features.txt"), "--output features.txt: the file's name must end in .npz"),
+        (("--output", "features.txt"), "--output features.txt: the file's name must end in .npz or .csv"),
+        (("--output", "pictures"), "--output pictures: is "),
         (("--output", "nowhere/f.npz"), "--output nowhere/f.npz: its folder does not exist"),
         (("--images", "nowhere"), "nowhere: no such folder; give the folder of the pictures with --images"),
         (("--checkpoint", "nowhere.safetensors"), "nowhere.safetensors: no such checkpoint file"),
