@@ -1,7 +1,7 @@
 """Every key of a configuration: its meaning, default and allowed values."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -32,6 +32,16 @@ Kept = Annotated[tuple[Count, ...], Field(max_length=1000)]
 Milestones = Annotated[tuple[Positive, ...], Field(max_length=1000)]
 # Limit for the joint norm of all gradients, which are scaled down to it; null: no limit
 ClipNorm = Annotated[float, Field(ge=1e-3, le=1e4)] | None
+Range = tuple[float, float]
+
+
+def _sixteen_bit(value: Any) -> Any:
+    numbers = isinstance(value, list | tuple) and all(type(one) in (int, float) and abs(one) < 2**53 for one in value)
+    if value in ("full", "measured") or (numbers and len(value) == 2 and value[0] < value[1]):
+        return value
+    raise ValueError("is full, measured or [low, high], the lower value first")
+
+
 Folder = Annotated[Path, BeforeValidator(lambda value: expand_user(value) if isinstance(value, str) else value)]
 
 
@@ -65,7 +75,15 @@ class DataConfig(Section):
     # Keep decoded and resized training pictures from one epoch to the next; auto: if they take at most a quarter of the
     # free memory
     cache: Literal["auto", "none", "memory"] = "auto"
+    # Values of pictures of 16 or 32 bits to show as black and white; full: all of 16 bits; measured: over the training
+    # pictures, whose range is stored with the run
+    sixteen_bit: Annotated[Literal["full", "measured"] | Range, BeforeValidator(_sixteen_bit)] = "measured"
     synthetic: SyntheticConfig = SyntheticConfig()
+
+    @property
+    def value_range(self) -> Range | None:
+        """The configured or measured range of `sixteen_bit`; None: full."""
+        return None if isinstance(self.sixteen_bit, str) else self.sixteen_bit
 
 
 class AugmentationConfig(Section):
@@ -279,6 +297,13 @@ class Config(Section):
             problem = f"model.num_classes={configured}, the training set has {identities} identities"
             raise InputError(f"{problem}; leave it out")
         return self.model_copy(update={"model": self.model.model_copy(update={"num_classes": identities})})
+
+    def with_value_range(self, measured: Range | None) -> "Config":
+        """Return a copy with the range of the training pictures of 16 or 32 bits, if it is to be measured and there are
+        any."""
+        if self.data.sixteen_bit != "measured" or measured is None:
+            return self
+        return self.model_copy(update={"data": self.data.model_copy(update={"sixteen_bit": measured})})
 
     def with_fitting_batch(self, identities: int, devices: int = 1) -> "Config":
         """Return a copy with a smaller P if a folder of the user's own has too few identities for a step of all

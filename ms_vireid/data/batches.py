@@ -94,6 +94,7 @@ class EvaluationBatches(Batches):
     """The pictures of a set in order, in batches of one modality: images float32 [n, 3, H, W], indices [n].
 
     version: corrupts the visible pictures after resizing. rank, devices: several devices take the batches in turn.
+    value_range: as for `read_pixels`.
     """
 
     def __init__(
@@ -104,9 +105,11 @@ class EvaluationBatches(Batches):
         version: CorruptedVersion | None = None,
         rank: int = 0,
         devices: int = 1,
+        value_range: tuple[float, float] | None = None,
     ):
         self.images = images
         self.image_size = image_size
+        self.value_range = value_range
         self.version = version
         groups = [np.flatnonzero(~images.infrared), np.flatnonzero(images.infrared)]
         batches = [g[i : i + batch_size] for g in groups for i in range(0, len(g), batch_size)]
@@ -121,7 +124,7 @@ class EvaluationBatches(Batches):
         images = np.ndarray((len(index), 3, *self.image_size), np.float32, memory)
         corrupted = self.version and not self.images.infrared[index[0]]
         for image, i in zip(images, index, strict=True):
-            pixels = load_image(self.images.paths[i], self.image_size)
+            pixels = load_image(self.images.paths[i], self.image_size, None, self.value_range)
             normalise(self.version.apply(pixels, i) if corrupted else pixels, out=image)
         return images, index
 
@@ -140,6 +143,7 @@ class PictureCache:
         self.images = images
         self.size = config.image_size
         self.through = config.resize_through
+        self.value_range = config.value_range
         self.bytes = len(images) * (1 + 3 * math.prod(self.size))
         self.kind = config.cache
         if self.kind == "auto":
@@ -151,10 +155,10 @@ class PictureCache:
     def __getitem__(self, index: int) -> np.ndarray:
         path, count = self.images.paths[index], len(self.images)
         if self._block is None:
-            return load_image(path, self.size, self.through)
+            return load_image(path, self.size, self.through, self.value_range)
         pixels = self._block[count:].reshape(count, *self.size, 3)[index]
         if not self._block[index]:
-            pixels[:] = load_image(path, self.size, self.through)
+            pixels[:] = load_image(path, self.size, self.through, self.value_range)
             self._block[index] = 1
         return pixels.copy()
 

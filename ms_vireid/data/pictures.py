@@ -85,32 +85,46 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
             yield image
 
 
-def read_pixels(path: Path, gray: bool = False) -> np.ndarray:
+def read_pixels(path: Path, gray: bool = False, value_range: tuple[float, float] | None = None) -> np.ndarray:
     """Decode a picture as viewers show it: uint8 [H, W, 3], or with `gray` [H, W] if the file has no colours.
 
-    It is turned as its EXIF says, and transparent pixels are shown over gray. 16 bits are scaled to 8. Raises
-    InputError as `open_picture`, and for 32 bits, whose range is unknown.
+    It is turned as its EXIF says, and transparent pixels are shown over gray. value_range: values of 16 or 32 bits that
+    become 0 and 255 (default: all of 16 bits). Raises InputError as `open_picture`, and for 32 bits without a range.
     """
     with open_picture(path) as image:
         if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):  # MPO: a phone's, with more pictures behind
             pixels = _jpeg(image, image.mode if gray else "RGB")
             if pixels is not None:
                 return _turned(pixels, _orientation(image))
-        return pixels_of(image, gray)
+        return pixels_of(image, gray, value_range)
 
 
-def pixels_of(image: Image.Image, gray: bool = False) -> np.ndarray:
-    """Do the same for a picture in memory; raises OSError for 32 bits."""
+def pixels_of(image: Image.Image, gray: bool = False, value_range: tuple[float, float] | None = None) -> np.ndarray:
+    """Do the same for a picture in memory; raises OSError for 32 bits without a range."""
     image.load()  # turns a TIFF, and reads what follows a PNG's pixels
     orientation = _orientation(image)
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8))  # 65535 / 255
-    elif image.mode in ("I", "F"):
-        raise OSError("its pixels have 32 bits: save it with 8 or 16")
+    if is_deep(image):
+        image = Image.fromarray(_scaled(image, value_range))
     elif image.has_transparency_data:
         image = _over_gray(image)
     mode = _base(image) if gray else "RGB"
     return _turned(np.asarray(image if image.mode == mode else image.convert(mode)), orientation)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Return whether a picture's pixels have 16 or 32 bits."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def _scaled(image: Image.Image, value_range: tuple[float, float] | None) -> np.ndarray:
+    """Scale pixels of 16 or 32 bits to uint8 [H, W]. Values that are not numbers become 0."""
+    if value_range is None:
+        if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):  # older Pillow's PNG of 16 bits
+            raise OSError("its pixels have 32 bits, and no range of them is known: data.sixteen_bit=[low, high]")
+        value_range = (0, 65535)
+    low, high = value_range
+    levels = (np.asarray(image).astype(np.float64) - low) * 255 / (high - low)
+    return np.nan_to_num(levels, nan=0, posinf=255, neginf=0).clip(0, 255).astype(np.uint8)
 
 
 def _base(image: Image.Image) -> str:

@@ -22,14 +22,19 @@ _LEVELS += (-IMAGENET_MEAN / IMAGENET_STD)[
 ]  # normalised value of each of 256 levels in each channel, float32 [3, 256]
 
 
-def load_image(path: Path, size: tuple[int, int], through: tuple[int, int] | None = None) -> np.ndarray:
+def load_image(
+    path: Path,
+    size: tuple[int, int],
+    through: tuple[int, int] | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> np.ndarray:
     """Decode and resize with Lanczos: uint8 [H, W, 3]. `size` is (H, W).
 
     A gray file gets three equal channels; other files keep their colours, even infrared ones, as in the releases. With
-    `through`, another (H, W), Lanczos resizes to that, and a bilinear filter from there to `size`. Raises InputError as
-    `read_pixels` does.
+    `through`, another (H, W), Lanczos resizes to that, and a bilinear filter from there to `size`. value_range, errors:
+    as for `read_pixels`.
     """
-    return fitted(read_pixels(path, gray=True), size, through)
+    return fitted(read_pixels(path, True, value_range), size, through)
 
 
 def fitted(pixels: np.ndarray, size: tuple[int, int], through: tuple[int, int] | None = None) -> np.ndarray:

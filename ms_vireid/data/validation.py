@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ms_vireid.command.errors import InputError, refuse, summary
 from ms_vireid.command.progress import progress
-from ms_vireid.data.pictures import is_picture, open_picture, read_pixels
+from ms_vireid.config import Config, DataConfig
+from ms_vireid.config.schema import Range
+from ms_vireid.data.kinds import Kinds, look_at, measure_range, notes_on
+from ms_vireid.data.pictures import is_picture, read_pixels
 from ms_vireid.data.processes import in_processes
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.files.checks import read_text
@@ -65,47 +68,43 @@ def listed_files(
     return paths
 
 
-def validate_for_training(data: ReIDData, num_instances: int) -> str | None:
-    """Check the identities and all pictures before training; returns a warning, or None."""
-    warning = check_training_identities(data.train, num_instances, data.root)
-    check_pictures(data.train)
-    check_pictures(data.test)
-    return warning
+def validate_for_training(data: ReIDData, config: Config) -> tuple[list[str], Range | None]:
+    """Check the identities and all pictures before training; returns notes, one line each, and the range of values of
+    16 or 32 bits, configured or measured over the training pictures (None: full)."""
+    warning = check_training_identities(data.train, config.train.num_instances, data.root)
+    kinds, of_test = check_pictures(data.train), check_pictures(data.test)
+    value_range = range_of(config.data, kinds)
+    notes = notes_on(kinds + of_test, value_range, data.root)
+    return [warning, *notes] if warning else notes, value_range
 
 
-def check_pictures(images: ImageSet) -> None:
-    """Raise InputError unless every picture exists, is not empty and has a valid header."""
-    with ThreadPoolExecutor() as pool:
-        problems = [p for p in pool.map(_picture_problem, dict.fromkeys(images.paths)) if p]
-    refuse(problems, "unreadable pictures", "replace or remove them")
+def range_of(config: DataConfig, kinds: Kinds) -> Range | None:
+    """Return the configured range of values, measured over the training pictures if it is to be; None: full."""
+    measured = config.sixteen_bit == "measured" and kinds.deep
+    return measure_range(kinds.deep) if measured else config.value_range
 
 
-def undecodable(paths: Iterable[Path], root: Path) -> dict[Path, str]:
+def check_pictures(images: ImageSet) -> Kinds:
+    """Raise InputError unless every picture exists, is not empty and has a valid header; return their kinds."""
+    problems, kinds = look_at(list(dict.fromkeys(images.paths)))
+    refuse(problems.values(), "unreadable pictures", "replace or remove them")
+    return kinds
+
+
+def undecodable(paths: Iterable[Path], root: Path, value_range: Range | None) -> dict[Path, str]:
     """Decode each picture completely, on all cores; returns those that fail, with the reasons."""
     paths = list(dict.fromkeys(paths))
-    problems = in_processes(_decoding_problem, paths, _CHUNK, str(root))
+    problems = in_processes(partial(_decoding_problem, value_range=value_range), paths, _CHUNK, str(root))
     shown = progress(problems, len(paths), "decoding", " pictures")
     return {path: problem for path, problem in zip(paths, shown, strict=True) if problem}
 
 
-def _decoding_problem(path: Path) -> str | None:
+def _decoding_problem(path: Path, value_range: Range | None) -> str | None:
     try:
-        read_pixels(path)
+        read_pixels(path, False, value_range)
     except InputError as error:
         return str(error)
     return None
-
-
-def _picture_problem(path: Path) -> str | None:
-    if not path.exists():
-        return f"{path} does not exist"
-    if path.is_file() and path.stat().st_size == 0:
-        return f"{path} is empty"
-    try:
-        with open_picture(path):
-            return None
-    except InputError:
-        return f"{path} cannot be read"
 
 
 def check_training_identities(train: ImageSet, num_instances: int, root: Path) -> str | None:

@@ -290,6 +290,8 @@ def _row(line: bytes) -> dict | None:
 def _changed(tree: dict, where: Path, config: Config, free: tuple[str, ...]) -> list[str]:
     """List the keys in which a stored configuration differs from this one, except those that begin with one of `free`.
     Raises InputError, which names the file `where`, if it is not a configuration."""
+    if config.data.sixteen_bit == "measured":  # the stored range was measured over the pictures, which have a checksum
+        free = (*free, "data.sixteen_bit")
     stored = check_config(tree, str(where))
     return differing_keys(flat(dump_config(stored)), flat(dump_config(config)), free)
 

@@ -1,15 +1,18 @@
 """The data set that a trained model is tested on: its own, or another."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, one_line
 from ms_vireid.config import Config, apply_override, check_config, dump_config
+from ms_vireid.data.kinds import notes_on
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.validation import check_pictures
 from ms_vireid.engine.run_folder import RunFolder, data_config
 
+_log = logging.getLogger(__name__)
 READ = ("trial", "test_fraction", "synthetic")  # keys of `data` that decide what is read, besides name and root
 OF_PROTOCOL = ("mode", "shots", "direction", "trials")  # keys of `evaluation`
 
@@ -57,7 +60,8 @@ def _trained_on(data: ReIDData, run: RunFolder, meta: dict) -> bool:
 
 def _read(config: Config) -> ReIDData:
     data = read_data(config.data)
-    check_pictures(data.test)
+    for note in notes_on(check_pictures(data.test), config.data.value_range, data.root):
+        _log.warning("%s", one_line(f"note: {note}"))
     return data
 
 

@@ -44,7 +44,8 @@ class _Batches(EvaluationBatches):
         decoded, broken = [], {}
         for i in index:
             try:
-                normalise(load_image(self.images.paths[i], self.image_size), out=images[len(decoded)])
+                pixels = load_image(self.images.paths[i], self.image_size, None, self.value_range)
+                normalise(pixels, out=images[len(decoded)])
                 decoded.append(i)
             except InputError as error:
                 broken[i] = str(error)
@@ -84,7 +85,7 @@ def extract_resumably(
     size. Raises as `FeatureExtractor.by_batch` does, and InputError if no picture can be decoded, or, without
     `skip_broken`, one of them, or `partial` cannot be written.
     """
-    batches = _Batches(images, extractor.image_size, extractor.batch_size)
+    batches = _Batches(images, extractor.image_size, extractor.batch_size, value_range=extractor.value_range)
     pictures = {"pictures": _checksum(images), "image_size": list(extractor.image_size), "batch": extractor.batch_size}
     state = _begin(partial, plan | pictures, batches)
     features = _rows(partial, len(images), state.width, "r+") if state.width else None

@@ -28,6 +28,8 @@ from ms_vireid.command.arguments import as_path, require
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import in_one_line
+from ms_vireid.config import check_config
+from ms_vireid.config.schema import Range
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.validation import refuse_names
 from ms_vireid.evaluation.features import first_fault
@@ -73,6 +75,11 @@ class Features:
     def file(self, path: str) -> Path:
         """The place of a picture, one of `paths`, when its feature was extracted."""
         return Path(self.info["images"], path)
+
+    @property
+    def value_range(self) -> Range | None:
+        """The values of 16 or 32 bits that the model sees as black and white, as for `read_pixels`."""
+        return check_config(self.info["config"], self.info["checkpoint"]["file"]).data.value_range
 
     def rows(self, index: np.ndarray) -> "Features":
         return replace(self, **{name: getattr(self, name)[index] for name in ("features", *COLUMNS)})

@@ -34,6 +34,7 @@ class FeatureExtractor:
     """A model, and the program that computes its L2-normalised BNNeck features.
 
     image_size: (H, W). batch_size: pictures at a time. workers: processes that decode them; 0: this one does.
+    value_range: as for `read_pixels`.
     """
 
     model: ReIDModel
@@ -41,11 +42,13 @@ class FeatureExtractor:
     image_size: tuple[int, int]
     batch_size: int
     workers: int = 0
+    value_range: tuple[float, float] | None = None
     _queues: dict[str, Callable] = field(default_factory=dict, init=False)  # by kind of picture
 
     @classmethod
     def configured(cls, model: ReIDModel, program: Program, config: Config) -> "FeatureExtractor":
-        return cls(model, program, config.data.image_size, config.evaluation.batch_size, config.data.workers)
+        data = config.data
+        return cls(model, program, data.image_size, config.evaluation.batch_size, data.workers, data.value_range)
 
     @property
     def ahead(self) -> int:
@@ -101,7 +104,9 @@ class FeatureExtractor:
         flip: average each picture's feature with its mirror image's; this ranks as their sum, which LLCM's authors
         take. renormalise: normalise that mean, as in CAJ's release.
         """
-        batches = EvaluationBatches(images, self.image_size, self.batch_size, version, group.rank, group.world_size)
+        batches = EvaluationBatches(
+            images, self.image_size, self.batch_size, version, group.rank, group.world_size, self.value_range
+        )
         features = None
         with group.together():
             for index, rows in self.by_batch(batches, flip=flip):

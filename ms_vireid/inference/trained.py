@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ms_vireid.command.running import project_version
 from ms_vireid.config import Config, dump_config
 from ms_vireid.data.records import ReIDData
+from ms_vireid.data.transforms import load_image
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
 from ms_vireid.engine.tested import read_tested
 from ms_vireid.engine.trusted import trusted_config
@@ -46,6 +49,10 @@ class TrainedModel:
     @property
     def image_size(self) -> tuple[int, int]:
         return self.config.data.image_size
+
+    def load_image(self, path: Path) -> np.ndarray:
+        """Decode a picture as the model sees it, uint8 [H, W, 3]. Raises InputError as `read_pixels` does."""
+        return load_image(path, self.image_size, None, self.config.data.value_range)
 
 
 def load(paths: Sequence[Path | str], program: Program | None = None, inference: bool = True) -> list[TrainedModel]:

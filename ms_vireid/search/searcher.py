@@ -67,7 +67,7 @@ class Searcher:
             return source
         if modality == "auto":
             raise InputError("images and arrays do not say their modality: give modality='visible' or 'infrared'")
-        return self._features_in_memory([_pixels(number, one) for number, one in enumerate(pictures)], modality)
+        return self._features_in_memory([self._pixels(number, one) for number, one in enumerate(pictures)], modality)
 
     @in_one_line()
     def rank(
@@ -95,6 +95,20 @@ class Searcher:
         hits = nearest_people(search, top_k, local.limit) if by_identity else search(top_k)
         return found_by(queries, hits)
 
+    def _pixels(self, number: int, picture: object) -> np.ndarray:
+        """Check a picture: uint8 [H, W] or [H, W, 3]. number: names it in errors."""
+        if isinstance(picture, Image.Image):
+            with decoding(f"picture {number}"):
+                picture = pixels_of(picture, True, self._extractor.value_range)
+        if not isinstance(picture, np.ndarray) or isinstance(picture, np.ma.MaskedArray):
+            kind = type(picture).__name__
+            raise InputError(f"picture {number}: is a {kind}; give paths alone, or PIL images and arrays")
+        if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)):
+            raise InputError(f"picture {number}: is {picture.dtype} {picture.shape}; give uint8 [H, W, 3] or [H, W]")
+        if not picture.size:
+            raise InputError(f"picture {number}: is empty {picture.shape}")
+        return np.ascontiguousarray(picture)
+
     def _features_in_memory(self, pictures: list[np.ndarray], modality: str) -> Features:
         rows, size = [], self._extractor.batch_size
         for start in range(0, len(pictures), size):
@@ -110,17 +124,3 @@ class Searcher:
             np.full(count, UNKNOWN, np.int32),
             self._info,
         )
-
-
-def _pixels(number: int, picture: object) -> np.ndarray:
-    """Check a picture: uint8 [H, W] or [H, W, 3]. number: names it in errors."""
-    if isinstance(picture, Image.Image):
-        with decoding(f"picture {number}"):
-            picture = pixels_of(picture, gray=True)
-    if not isinstance(picture, np.ndarray) or isinstance(picture, np.ma.MaskedArray):
-        raise InputError(f"picture {number}: is a {type(picture).__name__}; give paths alone, or PIL images and arrays")
-    if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)):
-        raise InputError(f"picture {number}: is {picture.dtype} {picture.shape}; give uint8 [H, W, 3] or [H, W]")
-    if not picture.size:
-        raise InputError(f"picture {number}: is empty {picture.shape}")
-    return np.ascontiguousarray(picture)

@@ -15,23 +15,25 @@ from ms_vireid.visualization.ranked import SHOWN, Tile, draw_rows
 _SIZE = (192, 96)  # pixels, height and width, of each picture
 
 
-def draw_sheet(found: Sequence[Found]) -> tuple[Figure, int]:
+def draw_sheet(found: Sequence[Found], value_range: Sequence[float] | None = None) -> tuple[Figure, int]:
     """Draw one row a query: itself, then its first ten hits with similarity, camera and identity, marked right or wrong
-    where identities are known. Gray fields stand in for pictures that are missing or broken.
+    where identities are known. Gray fields stand in for pictures that are missing or broken. value_range: as for
+    `read_pixels`.
 
     Returns the figure and the number of these pictures.
     """
     missing: set = set()
     rows = []
     for one in found:
-        hits = [_tile(hit.entry, one.match(hit), f"{hit.similarity:.2f}", missing) for hit in one.hits[:SHOWN]]
-        rows.append([_tile(one.query, None, one.query.modality, missing), *hits])
+        shown = [(one.query, None, one.query.modality)]
+        shown += [(hit.entry, one.match(hit), f"{hit.similarity:.2f}") for hit in one.hits[:SHOWN]]
+        rows.append([_tile(*tile, missing, value_range) for tile in shown])
     return draw_rows(rows, 0.72), len(missing)
 
 
-def _tile(entry: Entry, right: bool | None, text: str, missing: set) -> Tile:
+def _tile(entry: Entry, right: bool | None, text: str, missing: set, value_range: Sequence[float] | None) -> Tile:
     try:
-        pixels = load_image(entry.file, _SIZE)
+        pixels = load_image(entry.file, _SIZE, None, value_range)
     except InputError:
         missing.add(entry.file)
         field = Image.new("RGB", _SIZE[::-1], (224, 224, 224))

@@ -8,8 +8,9 @@ from ms_vireid.command.errors import one_line, summary
 from ms_vireid.command.printing import say
 from ms_vireid.config.reading import config_files, config_from_arguments
 from ms_vireid.data.counts import Count, Part, counts, expected, findings
+from ms_vireid.data.kinds import look_at, notes_on
 from ms_vireid.data.read import read_data
-from ms_vireid.data.validation import undecodable
+from ms_vireid.data.validation import range_of, undecodable
 from ms_vireid.evaluation.table import aligned
 from ms_vireid.files.writing import check_output, write_json
 
@@ -27,15 +28,18 @@ def main(arguments: argparse.Namespace) -> None:
     problems = findings(data, config.name, wanted)
     paths = {*data.train.paths, *data.test.paths}
     try:
-        broken = undecodable(sorted(paths), data.root)
+        _, kinds = look_at(data.train.paths)
+        value_range = range_of(config, kinds)
+        notes = notes_on(kinds + look_at(data.test.paths)[1], value_range, data.root)
+        broken = undecodable(sorted(paths), data.root, value_range)
     except KeyboardInterrupt:
         say("stopped; not all pictures were decoded", error=True)
         raise
     names = {str(path.relative_to(data.root)): problem for path, problem in broken.items()}
     if names:
         problems.append(f"unreadable pictures: {summary(list(names))}; replace or remove them")
-    for problem in problems:
-        say(one_line(problem))
+    for line in (*(f"note: {note}" for note in notes), *problems):
+        say(one_line(line))
     say(f"{len(paths):,} pictures decoded; {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")
     if arguments.json:
         rows = [
@@ -44,7 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
             for (split, modality), count in counted.items()
         ]
         about = {"data": config.name, "root": str(data.root), "counts": rows}
-        write_json(arguments.json, about | {"problems": problems, "unreadable": names})
+        write_json(arguments.json, about | {"problems": problems, "notes": notes, "unreadable": names})
     if problems:
         sys.exit(1)
 

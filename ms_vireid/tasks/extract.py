@@ -5,8 +5,9 @@ import dataclasses
 
 import numpy as np
 
-from ms_vireid.command.errors import refuse
+from ms_vireid.command.errors import one_line, refuse
 from ms_vireid.command.printing import say
+from ms_vireid.data.kinds import look_at, notes_on
 from ms_vireid.data.layout import find_pictures, read_layout
 from ms_vireid.files.writing import check_output
 from ms_vireid.inference import files_read, load_trained, start_inference
@@ -27,6 +28,8 @@ def main(arguments: argparse.Namespace) -> None:
     changes = {name: value for name, value in options.items() if value is not None}
     extractor = dataclasses.replace(trained.extractor, **changes)
     say(f"{len(images)} pictures: {np.sum(~images.infrared)} visible, {np.sum(images.infrared)} infrared")
+    for note in notes_on(look_at(images.paths)[1], extractor.value_range, arguments.images):
+        say(one_line(f"note: {note}"))
     info = trained.feature_info()
     plan = {"format": info["format"], "version": info["version"], "checkpoint": info["checkpoint"]["sha256"]}
     with partial_result(arguments.output) as partial:

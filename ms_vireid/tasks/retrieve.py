@@ -10,6 +10,7 @@ from pathlib import Path
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import INDEX, MILVUS
 from ms_vireid.command.printing import say
+from ms_vireid.config.schema import Range
 from ms_vireid.data.validation import require_directory
 from ms_vireid.files.writing import check_output, check_outside, write_json
 from ms_vireid.inference import files_read, load_trained, start_inference
@@ -146,15 +147,15 @@ def _search(gallery, queries: Features, arguments: argparse.Namespace) -> None:
         }
         write_json(arguments.json, about | {"queries": [as_json(result) for result in results]})
     if arguments.sheet:
-        _draw(results, arguments.sheet)
+        _draw(results, arguments.sheet, queries.value_range)
 
 
-def _draw(results: list[Found], path: Path) -> None:
+def _draw(results: list[Found], path: Path, value_range: Range | None) -> None:
     # These need Matplotlib, which is optional.
     from ms_vireid.search.sheet import draw_sheet
     from ms_vireid.visualization.figure import save_figure
 
-    figure, absent = draw_sheet(results[:SHOWN])
+    figure, absent = draw_sheet(results[:SHOWN], value_range)
     save_figure(figure, path)
     shown = f", the first {SHOWN} of {len(results)} queries" if len(results) > SHOWN else ""
     missing = f", {absent} pictures are not there (--gallery-root?)" if absent else ""

@@ -8,7 +8,9 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ms_vireid.command.errors import InputError, the_first
+import numpy as np
+
+from ms_vireid.command.errors import InputError, one_line, the_first
 from ms_vireid.command.names import PAGE
 from ms_vireid.command.printing import say
 from ms_vireid.command.running import require_extra
@@ -37,9 +39,13 @@ def main(arguments: argparse.Namespace) -> None:
         run_folder, checkpoint = _places(arguments, config.model.name)
         run_folder.require_writable(config, checkpoint)
     with group.together():  # the first process may draw the data before the others look
-        data = read_data(config.data) if group.is_main_process else None
-        if data and (warning := validate_for_training(data, config.train.num_instances)):
-            say(f"note: {warning}")
+        data, value_range = read_data(config.data) if group.is_main_process else None, None
+        if data:
+            notes, value_range = validate_for_training(data, config)
+            for note in notes:
+                say(one_line(f"note: {note}"))
+    value_range = tuple(group.merge_rows(np.array([value_range or (0, 0)], np.float32))[0].tolist())
+    config = config.with_value_range(value_range if any(value_range) else None)
     with group.together():
         data = data or read_data(config.data)
         require_choices(arguments.overrides, data)

@@ -60,10 +60,11 @@ def _gradcam(arguments: argparse.Namespace) -> Figure:
     models, labels = _load(arguments, most=2)
     pictures, heats, references = [], [], []
     for trained in models:
-        size, path = trained.image_size, arguments.reference
-        reference = maps.Decoded.load(path, _modality(path, other), size) if path else None
+        path = arguments.reference
+        reference = maps.Decoded.load(path, _modality(path, other), trained) if path else None
         references.append(reference)
-        pictures.append([maps.Decoded.load(*named, size) for named in zip(arguments.images, modalities, strict=True)])
+        named = zip(arguments.images, modalities, strict=True)
+        pictures.append([maps.Decoded.load(*one, trained) for one in named])
         heats.append([maps.gradcam(trained.model, one, reference, arguments.relative) for one in pictures[-1]])
     if empty := sum(not heat.any() for row in heats for heat in row):
         say(f"note: {empty} of {len(heats) * len(heats[0])} maps are empty: no place raises the score; try --relative")
@@ -79,7 +80,7 @@ def _ranking(arguments: argparse.Namespace) -> Figure:
         chosen = find_queries(ranked, data.test, arguments.query)
     else:
         chosen = choose_queries(ranked, arguments.queries, arguments.choose)
-    return draw_ranking(chosen, data.test, trained.image_size)
+    return draw_ranking(chosen, data.test, trained.load_image)
 
 
 def _similarity(arguments: argparse.Namespace) -> Figure:
@@ -111,9 +112,8 @@ def _features(arguments: argparse.Namespace) -> Figure:
         counts = f"{len(arguments.visible)} pictures and --infrared: {len(arguments.infrared)}"
         raise InputError(f"--visible: {counts}; give as many of each")
     ((trained,), _) = _load(arguments, most=1, inference=False)
-    size = trained.image_size
     pairs = [
-        (maps.Decoded.load(visible, "visible", size), maps.Decoded.load(infrared, "infrared", size))
+        (maps.Decoded.load(visible, "visible", trained), maps.Decoded.load(infrared, "infrared", trained))
         for visible, infrared in zip(arguments.visible, arguments.infrared, strict=True)
     ]
     return maps.draw_features(pairs, [maps.feature_maps(trained, *pair) for pair in pairs])

@@ -64,7 +64,8 @@ def _auxiliary_features(trained: TrainedModel, images: ImageSet) -> np.ndarray:
     """Compute auxiliary features of pairs of the i-th visible and the i-th infrared picture: float32 [N / 2, C]."""
     key = Tensor(step_key(trained.config.seed, 0))
     halves = (images.subset(~images.infrared), images.subset(images.infrared))
-    batches = (EvaluationBatches(half, trained.image_size, trained.config.evaluation.batch_size) for half in halves)
+    size, value_range = trained.config.evaluation.batch_size, trained.config.data.value_range
+    batches = (EvaluationBatches(half, trained.image_size, size, value_range=value_range) for half in halves)
     rows = [
         inside(trained.model).auxiliary_features((Tensor(visible), Tensor(infrared)), key).asnumpy()
         for (visible, _), (infrared, _) in zip(*batches, strict=True)

@@ -22,7 +22,7 @@ def find(trained: TrainedModel, data: ReIDData, queries: int, name: str) -> dict
     Raises:
         InputError: a picture cannot be decoded, or the test set has no query with a match or no other picture.
     """
-    test, size = data.test, trained.image_size
+    test = data.test
     features = trained.extractor.extract(test)
     ranked = rank_queries(features, test, protocol_trials(data, trained.config.evaluation)[0], data.protocol)
     precisions = [one.average_precision for one in ranked]
@@ -33,7 +33,7 @@ def find(trained: TrainedModel, data: ReIDData, queries: int, name: str) -> dict
         "similarity": _similarity(sample_similarities(features, test), name),
         "queries": len(precisions),
         "mean_precision": f"{sum(precisions) / len(precisions):.2%}",
-        "chosen": {choice: [_ranking(test, one, size) for one in some] for choice, some in chosen.items()},
+        "chosen": {choice: [_ranking(test, one, trained) for one in some] for choice, some in chosen.items()},
         "explained": [_explained(trained, test, one) for one in in_turn],
     }
 
@@ -45,22 +45,22 @@ def _similarity(one: Similarities, name: str) -> dict:
     return {"drawing": drawing(figure, "similarity", description), "text": description}
 
 
-def _ranking(test: ImageSet, ranked: Ranked, size: tuple[int, int]) -> dict:
+def _ranking(test: ImageSet, ranked: Ranked, trained: TrainedModel) -> dict:
     """Describe a query: its first ten, each right or wrong, and the rank of the first right one."""
     first = f"first right picture at rank {int(ranked.matches.argmax()) + 1} of {len(ranked.gallery)}"
     shown = zip(ranked.gallery[:SHOWN], ranked.matches, ranked.similarity, strict=False)
     return {
         "title": f"average precision {ranked.average_precision:.1%}, {first}",
-        "query": _picture(test, ranked.query, size),
+        "query": _picture(test, ranked.query, trained),
         "pictures": [
-            _picture(test, i, size) | {"right": bool(right), "similarity": f"{s:.2f}"} for i, right, s in shown
+            _picture(test, i, trained) | {"right": bool(right), "similarity": f"{s:.2f}"} for i, right, s in shown
         ],
     }
 
 
 def _explained(trained: TrainedModel, test: ImageSet, ranked: Ranked) -> dict:
     """Explain the similarity of a query and its nearest picture by a map over each."""
-    query, nearest = (_picture(test, i, trained.image_size) for i in (ranked.query, ranked.gallery[0]))
+    query, nearest = (_picture(test, i, trained) for i in (ranked.query, ranked.gallery[0]))
     for one, other in ((query, nearest), (nearest, query)):
         heat = gradcam(trained.model, one["decoded"], other["decoded"], relative=True)
         one["map"] = photograph(overlay(one["decoded"], heat))
@@ -69,7 +69,7 @@ def _explained(trained: TrainedModel, test: ImageSet, ranked: Ranked) -> dict:
     return {"title": f"{title}(similarity {ranked.similarity[0]:.2f})", "query": query, "nearest": nearest}
 
 
-def _picture(test: ImageSet, index: int, size: tuple[int, int]) -> dict:
-    picture = Decoded.load(test.paths[index], MODALITIES[int(test.infrared[index])], size)
+def _picture(test: ImageSet, index: int, trained: TrainedModel) -> dict:
+    picture = Decoded.load(test.paths[index], MODALITIES[int(test.infrared[index])], trained)
     shown = {"decoded": picture, "source": photograph(picture.pixels), "modality": picture.modality}
     return shown | {"identity": test.name(index), "camera": int(test.cameras[index])}

@@ -15,7 +15,7 @@ from mindspore import Tensor, nn, ops
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.randomness import step_key
-from ms_vireid.data.transforms import load_image, normalise
+from ms_vireid.data.transforms import normalise
 from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.programs.replacing import as_written
@@ -34,9 +34,9 @@ class Decoded:
     name: str
 
     @classmethod
-    def load(cls, path: Path, modality: str, size: tuple[int, int]) -> "Decoded":
-        """Decode a file. Raises InputError if that fails."""
-        return cls(load_image(path, size), modality, path.name)
+    def load(cls, path: Path, modality: str, trained: TrainedModel) -> "Decoded":
+        """Decode a file for a model. Raises InputError if that fails."""
+        return cls(trained.load_image(path), modality, path.name)
 
     @property
     def batch(self) -> Tensor:

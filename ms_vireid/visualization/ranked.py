@@ -1,6 +1,6 @@
 """Queries and the first ten of their rankings under the data set's protocol (PMT Fig. 7 d)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,6 @@ from matplotlib.patches import Rectangle
 
 from ms_vireid.command.errors import refuse
 from ms_vireid.data.records import ImageSet
-from ms_vireid.data.transforms import load_image
 from ms_vireid.evaluation.protocol import Trial
 from ms_vireid.evaluation.ranking import query_groups
 from ms_vireid.visualization.figure import RIGHT, WRONG, new_figure, shortened, show_picture, styled
@@ -110,13 +109,14 @@ def draw_rows(rows: Sequence[Sequence[Tile]], side: float) -> Figure:
     return figure
 
 
-def draw_ranking(ranked: Sequence[Ranked], test: ImageSet, image_size: tuple[int, int]) -> Figure:
-    """Draw each query with the first ten of its ranking and their similarities."""
+def draw_ranking(ranked: Sequence[Ranked], test: ImageSet, load: Callable[[Path], np.ndarray]) -> Figure:
+    """Draw each query with the first ten of its ranking and their similarities. load: decodes, as
+    `TrainedModel.load_image`."""
     rows = []
     for one in ranked:
         first = zip(one.gallery[:SHOWN], one.matches, one.similarity, strict=False)
-        tiles = [Tile(load_image(test.paths[i], image_size), bool(right), f"{s:.2f}") for i, right, s in first]
-        query = load_image(test.paths[one.query], image_size)
+        tiles = [Tile(load(test.paths[i]), bool(right), f"{s:.2f}") for i, right, s in first]
+        query = load(test.paths[one.query])
         name = shortened(test.name(one.query), 9)
         rows.append([Tile(query, None, f"id {name}" if len(name) <= 6 else name), *tiles])
     return draw_rows(rows, 0.62)

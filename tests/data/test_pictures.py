@@ -25,10 +25,30 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_pixels_of_32_bits_are_refused(mode, tmp_path):
+def test_pixels_of_32_bits_are_refused_without_a_range(mode, tmp_path):
     path = save(tmp_path / "deep.tif", mode)
-    with pytest.raises(InputError, match=r"deep\.tif: .*32 bits: save it with 8 or 16"):
+    with pytest.raises(InputError, match=r"deep\.tif: .*32 bits, and no range .*: data\.sixteen_bit=\[low, high\]"):
         read_pixels(path)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_values_of_a_range_become_black_to_white(tmp_path, kind):
+    path = tmp_path / "deep.tif"
+    Image.fromarray(np.array([[0, 1000, 1100, 1255, 1510, 60000]], kind)).save(path)
+    assert np.array_equal(read_pixels(path, True, (1000, 1510)), [[0, 0, 50, 127, 255, 255]])
+    assert np.array_equal(read_pixels(path, False, (1000, 1510))[:, :, 2], [[0, 0, 50, 127, 255, 255]])
+
+
+def test_pixels_that_are_no_numbers_are_black_and_endless_ones_at_the_ends(tmp_path):
+    Image.fromarray(np.array([[np.nan, np.inf, -np.inf, 21.5]], np.float32)).save(tmp_path / "deep.tif")
+    assert np.array_equal(read_pixels(tmp_path / "deep.tif", True, (20, 23)), [[0, 255, 0, 127]])
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+def test_sixteen_bits_are_turned_too(tmp_path, suffix):
+    levels = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    Image.fromarray(257 * levels).save(tmp_path / f"deep.{suffix}", exif=exif(6))
+    assert np.array_equal(read_pixels(tmp_path / f"deep.{suffix}", gray=True), np.rot90(levels, -1))
 
 
 def noise(mode="RGB"):

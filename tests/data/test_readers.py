@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ms_vireid.command.errors import InputError, refuse
-from ms_vireid.config import DataConfig
+from ms_vireid.config import CONFIG_ROOT, DataConfig, load_config
 from ms_vireid.data.layout import find_pictures
 from ms_vireid.data.read import read_data, read_folder, read_llcm, read_regdb, read_sysu_mm01
 from ms_vireid.data.records import image_set
@@ -277,8 +277,12 @@ def test_identities_with_fewer_than_k_pictures_are_counted_and_named_in_a_warnin
     warning = check_training_identities(images_of({7: (1, 4), 8: (4, 4), 9: (4, 3)}), 4, Path("root"))
     assert "fewer than 4" in warning
     assert "2 (7 has 1 visible, 9 has 3 infrared)" in warning
-    assert "4 has 1 visible" in validate_for_training(sysu, num_instances=2)
-    assert "fewer than 4" in validate_for_training(llcm, num_instances=4)
+    assert "4 has 1 visible" in validate_for_training(sysu, config_of(2))[0][0]
+    assert "fewer than 4" in validate_for_training(llcm, config_of(4))[0][0]
+
+
+def config_of(num_instances):
+    return load_config(CONFIG_ROOT / "pmt/sysu.yaml", [f"train.num_instances={num_instances}"])
 
 
 @pytest.mark.parametrize(

@@ -572,7 +572,7 @@ PICTURES = {
     "name-of-escapes": lambda: shutil.copy("pictures/visible/0001/0.jpg", "pictures/visible/0001/\x1b[2J.jpg"),
 }
 NEW = (*TRAIN, "--output", "new")
-TRAINED = (*NEW, "data.name=folder", "--data-root", "pictures", "train.num_identities=1")
+TRAINED = (*NEW, "data.name=folder", "--data-root", "pictures", "train.num_identities=1", "data.sixteen_bit=full")
 EXTRACTED = (*EXTRACT, "run/model.safetensors", "--workers", "0")
 cases("pictures", PICTURES, {"extract": EXTRACTED, "train": TRAINED}, "pictures")
 LIST = "sysu/exp/train_id.txt"

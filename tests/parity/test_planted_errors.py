@@ -265,7 +265,7 @@ def beta_late(patch):
 
 def resized_once(patch):
     original = transforms.load_image
-    patch.setattr(transforms, "load_image", lambda path, size, through=None: original(path, size))
+    patch.setattr(transforms, "load_image", lambda path, size, *_: original(path, size))
 
 
 def overflowing_logits(patch):

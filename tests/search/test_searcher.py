@@ -139,6 +139,7 @@ CALLS = {
     "hit": lambda s, day, value: s.rank(day, day)[0].match(value),
 }
 RIGHT = {
+    "pictures": {"alpha"},
     "top_k": {"5", "huge"},
     "rerank": {"true"},
     "by_identity": {"true"},

@@ -77,7 +77,7 @@ def test_the_strip_marks_right_and_wrong_by_frame_and_symbol(checkpoints, data):
     (trained,) = load_trained([checkpoints["pmt"]])
     features, trials = searched_features(trained.extractor, data, trained.config.evaluation)
     ranked = choose_queries(rank_queries(features, data.test, trials[0], data.protocol), 3, "spread")
-    figure = draw_ranking(ranked, data.test, trained.image_size)
+    figure = draw_ranking(ranked, data.test, trained.load_image)
     grid = np.array(figure.axes).reshape(3, 12)
     for line, one in zip(grid, ranked, strict=True):
         assert line[0].images

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, one_line
 from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.config import Config, dump_config
@@ -32,9 +32,11 @@ def main(arguments: argparse.Namespace) -> None:
     data = read_data(config.data)
     reads = [config.model.pretrained, *config_files(arguments.config), data.root, *data.pictures]
     check_output(arguments.output, reads=reads)  # may be --resume's file, which it then replaces
-    if warning := validate_for_training(data, config.train.num_instances):
-        say(f"note: {warning}")
+    notes, value_range = validate_for_training(data, config)
+    for note in notes:
+        say(one_line(f"note: {note}"))
     config = config.with_num_classes(data.train.num_identities).with_fitting_batch(data.train.num_identities)
+    config = config.with_value_range(value_range)
     batches = TrainingBatches(data.train, config)
     say(f"device: {in_words(device)}")
     train(config, batches, data.checksum, arguments.steps, checkpoint, arguments.output, device)

@@ -1,0 +1,164 @@
+"""Pictures of 16 and 32 bits, and transparent ones: the measured range, what is said about them, and who uses it."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ms_vireid import check_data, extract, retrieve
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import run
+from ms_vireid.config import CONFIG_ROOT, DataConfig, check_config, dump_config, load_config
+from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
+from ms_vireid.data.kinds import look_at, measure_range, notes_on
+from ms_vireid.data.read import read_data
+from ms_vireid.data.transforms import normalise
+from ms_vireid.data.validation import validate_for_training
+from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.inference.feature_files import load_features
+
+from ..checkpoints import write_checkpoint
+from ..test_train import command
+from . import tree
+
+LOW, HIGH = 51241, 52181  # counts of a thermal camera
+
+
+def counts(path, seed=0, low=LOW, high=HIGH, kind=np.uint16):
+    """A picture of counts, from `low` to `high`."""
+    gray = np.random.default_rng(seed).random(tree.SIZE)
+    gray.flat[:2] = 0, 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((low + gray * (high - low)).astype(kind)).save(path)
+    return path
+
+
+@pytest.fixture
+def thermal(tmp_path):
+    """Four people, whose infrared pictures are counts."""
+    root = tree.write_folder(tmp_path / "people")
+    for number, path in enumerate(sorted(root.glob("infrared/*/*.jpg"))):
+        counts(path.with_suffix(".png"), number)
+        path.unlink()
+    return root
+
+
+def configuration(root, *overrides):
+    return load_config(CONFIG_ROOT / "pmt/sysu.yaml", ["data.name=folder", f"data.root={root}", *overrides])
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_the_range_is_measured_over_all_pictures_without_odd_pixels_and_in_any_order(tmp_path, kind):
+    paths = [counts(tmp_path / f"{i}.tif", i, LOW + i, HIGH + i, kind) for i in range(3)]
+    for path, dead in zip(paths, (0, 60000, 0), strict=True):
+        pixels = np.array(Image.open(path))
+        pixels[3, 4] = dead
+        Image.fromarray(pixels).save(path)
+    low, high = measure_range(paths)
+    assert LOW <= low < LOW + 20
+    assert HIGH - 20 < high < HIGH + 3
+    assert measure_range(paths[::-1]) == (low, high)
+    assert measure_range([paths[0]] * 2 + paths) == (low, high)
+    assert (low, high) == tuple(np.float32([low, high]).tolist())  # as processes tell each other
+
+
+def test_a_picture_of_one_value_has_a_range_and_a_broken_one_none(tmp_path):
+    low, high = measure_range([counts(tmp_path / "flat.png", 0, LOW, LOW)])
+    assert LOW == low < high
+    (tmp_path / "broken.png").write_text("no picture")
+    assert measure_range([tmp_path / "broken.png"]) is None
+    nothing = tmp_path / "nothing.tif"
+    Image.fromarray(np.full((2, 2), np.nan, np.float32)).save(nothing)
+    assert measure_range([nothing]) is None
+
+
+def test_pictures_left_with_few_gray_levels_are_named(tmp_path):
+    path = counts(tmp_path / "counts.png")
+    Image.new("RGBA", (2, 2)).save(tmp_path / "logo.png")
+    problems, kinds = look_at([path, tmp_path / "logo.png", tree.write_picture(tmp_path / "plain.jpg")])
+    assert (problems, kinds.deep, kinds.transparent) == ({}, (path,), (tmp_path / "logo.png",))
+    transparent, shown, few = notes_on(kinds, None, tmp_path)
+    assert transparent.endswith("shown over gray: 1 (logo.png)")
+    assert shown == "1 pictures of 16 or 32 bits: 0 to 65535 are shown as black to white"
+    assert "fewer than 16 gray levels of 256 then: 1 (counts.png: 5)" in few
+    assert notes_on(kinds, (LOW, HIGH), tmp_path)[1:] == [
+        f"1 pictures of 16 or 32 bits: {LOW} to {HIGH} are shown as black to white"
+    ]
+
+
+@pytest.mark.parametrize("value", ["[5, 5]", "[5, 4]", "[1]", "[1, 2, 3]", "[.nan, 1]", "all", "true", "[false, 3]"])
+def test_another_range_is_refused(tmp_path, value):
+    with pytest.raises(InputError, match=r"data\.sixteen_bit: is full, measured or \[low, high\]"):
+        configuration(tmp_path, f"data.sixteen_bit={value}")
+
+
+def test_training_measures_over_its_pictures_and_stores_the_range(thermal):
+    data = read_data(DataConfig(name="folder", root=thermal))
+    notes, value_range = validate_for_training(data, configuration(thermal))
+    assert value_range == measure_range([path for path in data.train.paths if path.suffix == ".png"])
+    assert len(notes) == 2  # that identities repeat their pictures, and the range
+    config = configuration(thermal).with_value_range(value_range)
+    assert check_config(json.loads(json.dumps(dump_config(config))), "again").data.value_range == value_range
+    assert validate_for_training(data, config)[1] == value_range
+    assert validate_for_training(data, configuration(thermal, "data.sixteen_bit=full"))[1] is None
+    assert configuration(thermal, "data.sixteen_bit=full").with_value_range(value_range).data.value_range is None
+
+
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_training_and_evaluation_see_the_range(thermal, cache):
+    small = ["data.image_size=[24, 16]", "train.num_identities=2", "train.num_instances=2", f"data.cache={cache}"]
+    plain = ["augmentation={flip: 0.0, erasing: 0.0, infrared_jitter: 0.0}", f"data.sixteen_bit=[{LOW}, {HIGH}]"]
+    config = configuration(thermal, *small, *plain, "stages.0.visible=rgb")
+    data = read_data(config.data)
+    batches = TrainingBatches(data.train, config)
+    batch = batches.sampler.plan(1)[0]
+    for number in range(2):  # decoded, then perhaps from the cache
+        images, _ = batches[number * 0]
+        for image, index in zip(images, batch, strict=True):
+            if data.train.infrared[index]:
+                pixels = np.asarray(Image.open(data.train.paths[index])).astype(np.int64)
+                levels = ((pixels - LOW) * 255 // (HIGH - LOW)).astype(np.uint8)
+                np.testing.assert_array_equal(image, normalise(np.dstack([levels] * 3)))
+    (one, _), *_ = EvaluationBatches(data.train.subset(data.train.infrared), (24, 16), 1, value_range=(LOW, HIGH))
+    assert len(np.unique(one[0, 0])) > 100
+
+
+def test_a_model_is_given_pictures_in_the_range_of_its_training(thermal, monkeypatch, tmp_path, capfd):
+    """extract, retrieve, its sheet and evaluate; the range of other pictures would be another."""
+    model = write_checkpoint(
+        tmp_path / "run/model.safetensors", "pmt", tmp_path / "drawn", f"data.sixteen_bit=[{LOW}, {HIGH}]"
+    )
+    other = counts(tmp_path / "infrared/0001/a.png", 0, LOW, LOW + 40)
+    same = Image.fromarray(
+        ((np.asarray(Image.open(other)).astype(np.int64) - LOW) * 255 // (HIGH - LOW)).astype(np.uint8)
+    )
+    same.save(tmp_path / "infrared/0001/b.png")
+    arguments = ("--checkpoint", model, "--images", tmp_path / "infrared", "--output", "f.npz")
+    command(monkeypatch, tmp_path, extract, *arguments)
+    assert "note: pictures of fewer than 16 gray levels of 256 then: 1 (0001/a.png: 11)" in capfd.readouterr().out
+    features = load_features(tmp_path / "f.npz")
+    assert features.value_range == (LOW, HIGH)
+    np.testing.assert_allclose(*features.features, atol=1e-6)
+    arguments = ("--query", other, "--checkpoint", model, "--gallery", "f.npz", "--sheet", "sheet.png")
+    command(monkeypatch, tmp_path, retrieve, *arguments)
+    assert "1.0000" in capfd.readouterr().out
+
+
+def test_a_measured_range_is_no_other_recipe_on_the_same_pictures(tmp_path):
+    measured = configuration(tmp_path)
+    stored = dump_config(measured.with_value_range((LOW, HIGH)))
+    record = type("Record", (), {"config": stored, "data": type("Data", (), {"checksum": "a"})})
+    assert RunFolder(tmp_path).differing(record, measured, "a", ()) == []
+    other = configuration(tmp_path, f"data.sixteen_bit=[{LOW}, {HIGH + 1}]")
+    assert RunFolder(tmp_path).differing(record, other, "a", ()) == ["data.sixteen_bit.1"]
+
+
+def test_check_data_names_what_is_left_with_few_gray_levels(thermal, monkeypatch, tmp_path, capfd):
+    arguments = ("data.name=folder", "--data-root", thermal)
+    monkeypatch.setattr("sys.argv", ["check_data", *map(str, arguments)])
+    run(check_data.main)
+    assert "note: 8 pictures of 16 or 32 bits: 51" in capfd.readouterr().out
+    monkeypatch.setattr("sys.argv", ["check_data", *map(str, arguments), "data.sixteen_bit=full"])
+    run(check_data.main)
+    assert "fewer than 16 gray levels of 256 then: 8 (infrared/anna/0.png: 5, " in capfd.readouterr().out
