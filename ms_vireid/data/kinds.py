@@ -1,5 +1,6 @@
 """Pictures that are not shown as they are stored: those of 16 or 32 bits, and those with transparent pixels."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -80,7 +81,7 @@ def notes_on(kinds: Kinds, value_range: tuple[float, float] | None, root: Path) 
     """Say, one line each, how the pictures are shown and which of them have few gray levels then."""
     notes = []
     if kinds.transparent:
-        names = summary([str(path.relative_to(root)) for path in kinds.transparent])
+        names = summary([os.path.relpath(path, root) for path in kinds.transparent])
         notes.append(f"pictures with an alpha channel, whose transparent pixels are shown over gray: {names}")
     if kinds.deep:
         shown = "0 to 65535" if value_range is None else f"{value_range[0]:.10g} to {value_range[1]:.10g}"
@@ -88,7 +89,9 @@ def notes_on(kinds: Kinds, value_range: tuple[float, float] | None, root: Path) 
             counted = pool.map(partial(_gray_levels, value_range=value_range), kinds.deep)
             levels = list(progress(counted, len(kinds.deep), "gray levels", " pictures"))
         few = [
-            f"{p.relative_to(root)}: {n}" for p, n in zip(kinds.deep, levels, strict=True) if n is not None and n < FEW
+            f"{os.path.relpath(p, root)}: {n}"
+            for p, n in zip(kinds.deep, levels, strict=True)
+            if n is not None and n < FEW
         ]
         notes.append(f"{len(kinds.deep)} pictures of 16 or 32 bits: {shown} are shown as black to white")
         if few:

@@ -78,6 +78,7 @@ def test_pictures_left_with_few_gray_levels_are_named(tmp_path):
     Image.new("RGBA", (2, 2)).save(tmp_path / "logo.png")
     problems, kinds = look_at([path, tmp_path / "logo.png", tree.write_picture(tmp_path / "plain.jpg")])
     assert (problems, kinds.deep, kinds.transparent) == ({}, (path,), (tmp_path / "logo.png",))
+    assert "1 (../counts.png: 5)" in notes_on(kinds, None, tmp_path / "elsewhere")[2]  # of a list of paths
     transparent, shown, few = notes_on(kinds, None, tmp_path)
     assert transparent.endswith("shown over gray: 1 (logo.png)")
     assert shown == "1 pictures of 16 or 32 bits: 0 to 65535 are shown as black to white"
