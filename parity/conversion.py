@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.command.names import FRAMEWORKS, MINDSPORE, TORCH, WRITTEN
 from ms_vireid.command.printing import say
 from ms_vireid.config import (
@@ -19,17 +19,18 @@ from ms_vireid.config import (
     check_config,
     dump_config,
     load_config,
-    other_width,
+    other_sizes,
     require_fitting,
 )
+from ms_vireid.files.layouts import LAYOUTS, Layout, detect
 from ms_vireid.files.origin import note_unproven
-from ms_vireid.files.weights import STATES
+from ms_vireid.files.pytorch_checkpoint import PICKLED
+from ms_vireid.files.saved import Saved, mismatch, read_saved
+from ms_vireid.files.weights import STATES, TRAINING
 from ms_vireid.models import build_model
 from ms_vireid.models.vit import resize_position_embedding
-from parity.files import TRAINING, Contents, read, write
-from parity.layouts import LAYOUTS, Layout, detect, without_prefix
+from parity.files import write
 from parity.mapping import Twin, counters, differences, twins
-from torch_ref.models.weight_file import PICKLED
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,16 @@ class Matched:
     framework: str
     held: dict[str, str]
     dropped: dict[str, str]
-    weights: dict[str, torch.Tensor]
+    weights: dict[str, np.ndarray]
     resized: dict[str, str]
-    counts: dict[str, torch.Tensor]
+    counts: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What is to be written: tensors by the names of `framework`, the record, and the table that says so."""
+    """What is to be written: arrays by the names of `framework`, the record, and the table that says so."""
 
-    tensors: dict[str, torch.Tensor]
+    arrays: dict[str, np.ndarray]
     meta: dict
     framework: str
     rows: list[Row]
@@ -101,41 +102,40 @@ class Conversion:
 
 def main(arguments: argparse.Namespace) -> None:
     target = arguments.target
-    conversion = prepare(arguments.source, target.suffix, arguments.to, arguments.config, arguments.overrides)
+    saved = read_saved(arguments.source, arguments.weights)
+    conversion = prepare(saved, target.suffix, arguments.to, arguments.config, arguments.overrides)
     note_unproven(arguments.source)
     if arguments.dry_run:
         say(*conversion.table().split("\n"))
     else:
-        write(target, conversion.tensors, conversion.meta, conversion.framework)
+        write(target, conversion.arrays, conversion.meta, conversion.framework)
     say(conversion.count_line())
     say(f"dry run: {target} was not written" if arguments.dry_run else f"wrote {target}")
 
 
 def prepare(
-    source: Path, suffix: str, framework: str | None, config_file: Path | None, overrides: list[str]
+    saved: Saved, suffix: str, framework: str | None, config_file: Path | None, overrides: list[str]
 ) -> Conversion:
-    """Read `source` and work out everything that is to be written to a file of that suffix.
+    """Work out everything that is to be written to a file of that suffix.
 
     framework: whose names a .safetensors gets; None: those of the one that the source's names are not of.
 
     Raises:
-        InputError: the file cannot be read; its layout is not known; another model is asked for than it was made
-            with; or keys are missing, extra, misshapen, not float32 or not finite, all listed.
+        InputError: the layout is not known; another model is asked for than the file was made with; or keys are
+            missing, extra, misshapen, no floats or not finite, all listed.
     """
-    contents = read(source)
-    plain = without_prefix(contents.weights)
-    layout = detect(plain.values())
-    if "config" in contents.meta:
-        config = _carried_configuration(source, contents.meta["config"], config_file, overrides)
-        if "parts" not in contents.meta:
-            require_fitting(source, config.model, sum(value.numel() for value in contents.weights.values()))
+    source, layout = saved.path, detect(saved.weights)
+    if "config" in saved.meta:
+        config = _carried_configuration(source, saved.meta["config"], config_file, overrides)
+        if "parts" not in saved.meta:
+            require_fitting(source, config.model, sum(value.size for value in saved.weights.values()))
         _require_fitting_model(source, layout, config)
     else:
-        config = _foreign_configuration(source, contents, plain, layout, config_file, overrides)
-    network = _network(source, config, contents.meta.get("parts", list(layout.parts) if layout else []), plain.values())
-    matched = _match(source, contents, plain, layout, network)
+        config = _foreign_configuration(saved, layout, config_file, overrides)
+    network = _network(source, config, saved.meta.get("parts", list(layout.parts) if layout else []), saved.weights)
+    matched = _match(saved, layout, network)
     other = TORCH if matched.framework == MINDSPORE else MINDSPORE
-    return _convert(suffix, WRITTEN[suffix] or framework or other, contents, matched, network)
+    return _convert(suffix, WRITTEN[suffix] or framework or other, saved, matched, network)
 
 
 def _carried_configuration(source: Path, carried: Any, config_file: Path | None, overrides: list[str]) -> Config:
@@ -152,24 +152,19 @@ def _carried_configuration(source: Path, carried: Any, config_file: Path | None,
 
 
 def _foreign_configuration(
-    source: Path,
-    contents: Contents,
-    plain: Mapping[str, str],
-    layout: Layout | None,
-    config_file: Path | None,
-    overrides: list[str],
+    saved: Saved, layout: Layout | None, config_file: Path | None, overrides: list[str]
 ) -> Config:
     """The file's, or else the layout's; sizes that nobody asks for are those of the source's weights."""
     file = config_file or (layout.config if layout else None)
     if file is None:
-        names, titles = ", ".join(list(plain.values())[:3]), "; ".join(known.title for known in LAYOUTS)
+        names, titles = ", ".join(list(saved.names.values())[:3]), "; ".join(known.title for known in LAYOUTS)
         raise InputError(
-            f"{source}: carries no configuration, and its names ({names}, ...) are of no known layout ({titles}); "
+            f"{saved.path}: carries no configuration, and its names ({names}, ...) are of no known layout ({titles}); "
             "give the --config of its model"
         )
     config = load_config(file, overrides)
-    _require_fitting_model(source, layout, config)
-    shapes = {layout.target(plain[name])[0]: value.shape for name, value in contents.weights.items()} if layout else {}
+    _require_fitting_model(saved.path, layout, config)
+    shapes = {layout.target(name)[0]: value.shape for name, value in saved.weights.items()} if layout else {}
     sizes = layout.sizes.items() if layout else ()
     found = [f"{key}={shapes[name][axis]}" for key, (name, axis) in sizes if len(shapes.get(name, ())) > axis]
     return load_config(file, [*found, *overrides])
@@ -186,7 +181,10 @@ def _require_fitting_model(source: Path, layout: Layout | None, config: Config) 
 def _require_same_model(source: Path, carried: Config, asked: Config, other: str) -> None:
     """Raise InputError if `asked` is another network than `carried`; the number of classes may be left open."""
     ours, theirs = (
-        {f"model.{key}": value for key, value in config.model.model_dump(exclude={"pretrained"}).items()}
+        {
+            f"model.{key}": value
+            for key, value in config.model.model_dump(exclude={"pretrained", "pretrained_weights"}).items()
+        }
         for config in (carried, asked)
     )
     if theirs["model.num_classes"] is None:
@@ -218,129 +216,118 @@ def _network(source: Path, config: Config, parts: list[str], names: Collection[s
     return Network(config, pairs, tuple(parts), getattr(embedding, "grid_size", None))
 
 
-def _match(
-    source: Path, contents: Contents, plain: Mapping[str, str], layout: Layout | None, network: Network
-) -> Matched:
+def _match(saved: Saved, layout: Layout | None, network: Network) -> Matched:
     """The source's keys by the network's; raises InputError unless every key fits, is float32 and is finite."""
-    held, dropped, problems = _renamed(contents.weights, plain, layout)
+    held, dropped, problems = _renamed(saved, layout)
     fitting = {framework: sum(name in held for name in network.names(framework)) for framework in FRAMEWORKS}
-    framework = contents.framework or max(fitting, key=fitting.get)
+    framework = saved.framework or max(fitting, key=fitting.get)
     parameters = [twin.parameter for twin in network.pairs]
     wanted = dict(zip(network.names(framework), parameters, strict=True))
-    weights = {name: contents.weights[own] for name, own in held.items()}
+    weights = {name: saved.weights[plain] for name, plain in held.items()}
     counts = {name: weights.pop(name) for name in counters(network.pairs) if name in weights}
-    checked = {held[name]: value for name, value in weights.items() if name in wanted} | contents.states
-    _require_float32(source, checked)
+    checked = {saved.names[held[name]]: value for name, value in weights.items() if name in wanted} | saved.states
+    _require_float32(saved.path, checked)
     resized = {}
     if layout and (name := layout.resized) in weights and name in wanted:
         weights[name], resized = _resized(name, weights[name], wanted[name].shape, network.grid)
-    keys = STATES[network.config.optimizer.name] if "step" in contents.meta else ()
+    keys = STATES[network.config.optimizer.name] if "step" in saved.meta else ()
     states = {f"{key}.{name}": weight for key in keys for name, weight in wanted.items() if weight.requires_grad}
     problems += [
         *(
-            f"{held[name]} is {_dtype_name(value)} {list(value.shape)}, not one int64"
+            f"{saved.names[held[name]]} is {value.dtype} {list(value.shape)}, not one int64"
             for name, value in counts.items()
-            if (value.ndim, value.dtype) != (0, torch.int64)
+            if (value.ndim, value.dtype) != (0, np.int64)
         ),
         *differences(weights, wanted, "network"),
-        *differences(contents.states, states, "optimizer"),
+        *differences(saved.states, states, "optimizer"),
     ]
     if problems:
         title = f"{network.config.model.name}'s {' and '.join(network.parts) or 'network'}"
-        listed, model = ", ".join(problems), network.config.model
-        advice = other_width(weights, model.embed_dim) if model.name == "pmt" else ""
-        raise InputError(f"{source}: does not fit {title}: {len(problems)} ({listed}){advice}; nothing was written")
-    _require_finite(source, checked)
+        model = network.config.model
+        sizes = other_sizes(weights, model.embed_dim, model.depth) if model.name == "pmt" else ""
+        reason = sizes or mismatch(weights, wanted)
+        listed = ", ".join(problems)
+        raise InputError(f"{saved.path}: does not fit {title}: {reason}{len(problems)} ({listed}); nothing was written")
+    _require_finite(saved.path, checked)
     return Matched(framework, held, dropped, weights, resized, counts)
 
 
-def _convert(suffix: str, into: str, contents: Contents, matched: Matched, network: Network) -> Conversion:
+def _convert(suffix: str, into: str, saved: Saved, matched: Matched, network: Network) -> Conversion:
     """What is to be written to a file of that suffix, by the names of `into`."""
-    tensors, rows = {}, []
+    arrays, rows = {}, []
 
-    def put(own: str, held: torch.Tensor, value: torch.Tensor, target: str, fate: str = "") -> None:
-        tensors[target] = value
+    def put(own: str, held: np.ndarray, value: np.ndarray, target: str, fate: str = "") -> None:
+        arrays[target] = value
         fate = fate or ("copied" if own == target else "renamed")
         rows.append(Row(own, tuple(held.shape), target, tuple(value.shape), fate))
 
     renamed = dict(zip(network.names(matched.framework), network.names(into), strict=True))
     for name, target in renamed.items():
-        own = matched.held[name]
-        put(own, contents.weights[own], matched.weights[name], target, matched.resized.get(name, ""))
+        plain = matched.held[name]
+        put(saved.names[plain], saved.weights[plain], matched.weights[name], target, matched.resized.get(name, ""))
     for name in counters(network.pairs):
-        count, own = matched.counts.get(name), matched.held.get(name, "")
+        count, own = matched.counts.get(name), saved.names.get(matched.held.get(name, ""), "")
         if count is None:
             if into == TORCH:
-                tensors[name] = torch.tensor(0)
+                arrays[name] = np.array(0)
                 rows.append(Row(own, "", name, (), "filled: 0"))
         elif count or into == TORCH:
-            tensors[name] = count
+            arrays[name] = count
             rows.append(Row(own, (), name, (), "copied" if own == name else "renamed"))
         else:
             rows.append(Row(own, (), "", "", "dropped: 0, which the way back fills in"))
-    dropped = [(name, contents.weights[name].shape, reason) for name, reason in matched.dropped.items()]
-    dropped += [(name, *what) for name, what in contents.beside.items()]
-    meta = contents.meta | {"config": dump_config(network.config)} | ({"parts": network.parts} if network.parts else {})
+    dropped = [(saved.names[name], saved.weights[name].shape, reason) for name, reason in matched.dropped.items()]
+    dropped += [(name, *what) for name, what in saved.beside.items()]
+    meta = saved.meta | {"config": dump_config(network.config)} | ({"parts": network.parts} if network.parts else {})
     if suffix in PICKLED:
-        dropped += [(name, value.shape, f"a {suffix} holds weights only") for name, value in contents.states.items()]
+        dropped += [(name, value.shape, f"a {suffix} holds weights only") for name, value in saved.states.items()]
         meta = {key: value for key, value in meta.items() if key not in TRAINING}
     else:
-        for name, state in contents.states.items():
+        for name, state in saved.states.items():
             key, _, weight = name.partition(".")
             put(name, state, state, f"{key}.{renamed[weight]}")
     rows += [Row(name, kind, "", "", f"dropped: {reason}") for name, kind, reason in dropped]
-    return Conversion(tensors, meta, into, rows)
+    return Conversion(arrays, meta, into, rows)
 
 
-def _renamed(
-    weights: Mapping[str, torch.Tensor], plain: Mapping[str, str], layout: Layout | None
-) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """The source's names by this project's, those left out with the reason, and names that become one, in words."""
+def _renamed(saved: Saved, layout: Layout | None) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """The source's plain names by this project's; those left out, with the reason; names that become one, in words."""
     held: dict[str, str] = {}
     dropped = {}
     problems = []
-    for name in weights:
-        new, reason = layout.target(plain[name]) if layout else (plain[name], "")
+    for name in saved.weights:
+        new, reason = layout.target(name) if layout else (name, "")
         if new is None:
             dropped[name] = reason
         elif new in held:
-            problems.append(f"{held[new]} and {name} are both {new}")
+            problems.append(f"{saved.names[held[new]]} and {saved.names[name]} are both {new}")
         else:
             held[new] = name
     return held, dropped, problems
 
 
 def _resized(
-    name: str, value: torch.Tensor, wanted: tuple[int, ...], grid: tuple[int, int]
-) -> tuple[torch.Tensor, dict[str, str]]:
-    """A square grid's position embedding resized to the model's grid, with a note; any other tensor unchanged."""
+    name: str, value: np.ndarray, wanted: tuple[int, ...], grid: tuple[int, int]
+) -> tuple[np.ndarray, dict[str, str]]:
+    """A square grid's position embedding resized to the model's grid, with a note; any other array unchanged."""
     side = math.isqrt(max(value.shape[1] - 1, 0)) if value.ndim == 3 else 0
     if tuple(value.shape) == wanted or not side or side * side + 1 != value.shape[1]:
         return value, {}
-    new = torch.from_numpy(resize_position_embedding(value.numpy(), grid))
-    return new, {name: f"resized {side}x{side} -> {grid[0]}x{grid[1]}"}
+    return resize_position_embedding(value, grid), {name: f"resized {side}x{side} -> {grid[0]}x{grid[1]}"}
 
 
-def _require_float32(source: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    wrong = [f"{name} is {_dtype_name(value)}" for name, value in tensors.items() if value.dtype != torch.float32]
-    if wrong:
-        raise InputError(
-            f"{source}: {len(wrong)} keys are not float32 ({', '.join(wrong)}); convert to float32 first: "
-            "torch.save({name: value.float() for name, value in state_dict.items()}, path)"
-        )
+def _require_float32(source: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    wrong = [f"{name} is {value.dtype}" for name, value in arrays.items() if value.dtype != np.float32]
+    refuse(wrong, f"{source}: keys that are no floats", "use another copy")
 
 
-def _require_finite(source: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+def _require_finite(source: Path, arrays: Mapping[str, np.ndarray]) -> None:
     wrong = []
-    for name, value in tensors.items():
-        if not torch.isfinite(value).all():
-            counts = {"NaN": int(value.isnan().sum()), "infinite": int(value.isinf().sum())}
+    for name, value in arrays.items():
+        if not np.isfinite(value).all():
+            counts = {"NaN": int(np.isnan(value).sum()), "infinite": int(np.isinf(value).sum())}
             wrong.append(f"{name} has {' and '.join(f'{n} {what}' for what, n in counts.items() if n)}")
     if wrong:
         raise InputError(
             f"{source}: {len(wrong)} keys have values that are not finite ({', '.join(wrong)}); use an earlier file"
         )
-
-
-def _dtype_name(value: torch.Tensor) -> str:
-    return str(value.dtype).removeprefix("torch.")

@@ -54,6 +54,9 @@ def main() -> None:
     parser.add_argument(
         "--config", type=Path, metavar="C", help="recipe of a file that carries none; without it, of its layout"
     )
+    parser.add_argument(
+        "--weights", metavar="NAME", help="which of several sets of weights in SRC, for example state_dict_ema"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print what would become of every key, write nothing")
     parser.add_argument("--overwrite", action="store_true", help="replace DST if it is there")
     parser.add_argument(

@@ -7,10 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from mindspore import Parameter, nn
 
+from ms_vireid.files.layouts import TORCH_NAMES
 from ms_vireid.files.weights import COUNTER
-
-# Own names in MindSpore -> in PyTorch; what is not listed is called alike.
-OWN_NAMES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
 class Twin(NamedTuple):
@@ -32,7 +30,7 @@ def twins(cell: nn.Cell) -> list[Twin]:
         prefix = f"{path}." if path else ""
         for own, parameter in layer._params.items():
             if parameter is not None:
-                found.setdefault(id(parameter), Twin(prefix + own, prefix + OWN_NAMES.get(own, own), parameter))
+                found.setdefault(id(parameter), Twin(prefix + own, prefix + TORCH_NAMES.get(own, own), parameter))
     names = [twin.torch_name for twin in found.values()]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"several parameters would be called {', '.join(repeated)} in PyTorch")

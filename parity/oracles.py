@@ -1,8 +1,12 @@
 """Outside implementations that the project is compared with, and what it takes to import them."""
 
 from functools import partial
+from importlib.metadata import version
 
 import torch
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.running import install_command
 
 try:
     import torchvision
@@ -11,7 +15,11 @@ except RuntimeError:  # torchvision's CUDA build beside a CPU build of PyTorch: 
     _operators = torch.library.Library("torchvision", "DEF")
     for _name in ("nms", "qnms"):
         _operators.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision
+    try:
+        import torchvision
+    except (RuntimeError, ImportError, AttributeError) as error:
+        fault = f"torchvision {version('torchvision')} is not PyTorch {torch.__version__}'s ({error})"
+        raise InputError(f"{fault}; install the two that belong together: {install_command('parity')}") from None
 
 import timm
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer

@@ -44,11 +44,12 @@ def write_weights() -> None:
     import mindspore as ms
     from safetensors.numpy import save_file
 
+    from ms_vireid.files.layouts import torch_name
     from ms_vireid.files.weights import read_checkpoint
-    from ms_vireid.models.pretrained import timm_name
 
     weights = read_checkpoint(Path("earlier/model.safetensors")).arrays
-    save_file({timm_name(n): w for n, w in weights.items() if n.startswith("base.")}, "weights.safetensors")
+    body = {torch_name(n.removeprefix("base.")): w for n, w in weights.items() if n.startswith("base.")}
+    save_file(body, "weights.safetensors")
     ms.save_checkpoint([{"name": "weight", "data": ms.Tensor(np.zeros((2, 2), np.float32))}], "foreign.ckpt")
 
 
@@ -181,6 +182,12 @@ CHECKPOINTS = [
          change=truncate("earlier/last.safetensors")),
     case("resume-foreign", "foreign.ckpt: holds no training state", "--resume", "foreign.ckpt"),
     case("resume-only-weights", "model.safetensors: holds no training state", "--resume", "earlier/model.safetensors"),
+    case("pretrained-model-of-another-method", "earlier/model.safetensors: is of PMT, the authors' or this project's, ",
+         "model={name: agw, width: 4, pretrained: earlier}"),
+    case("pretrained-model-of-another-size", "does not fit the pmt: it was trained with model.depth=1; ",
+         "model.pretrained=earlier", "model.depth=2"),
+    case("resume-of-other-settings", "train a new run from it: model.pretrained=earlier/last.safetensors",
+         "--resume", "earlier/last.safetensors", "optimizer.lr=0.5"),
     case("resume-another-model", "another model.depth", "--resume", "earlier/last.safetensors", "model.depth=2"),
     case("resume-another-recipe", "another optimizer.lr", "--resume", "earlier/last.safetensors", "optimizer.lr=1e-5"),
     case("resume-wrong-suffix", "tiny.yaml: weights are read from .safetensors, .ckpt, .pth", "--resume", "tiny.yaml"),

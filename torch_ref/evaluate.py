@@ -10,7 +10,7 @@ from ms_vireid.files.writing import check_output
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="F", help=".safetensors of torch_ref/train.py or convert.py"
+        "--checkpoint", type=Path, required=True, metavar="F", help="file of torch_ref/train.py or convert.py"
     )
     parser.add_argument(
         "--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to compute; auto takes cuda, else cpu"

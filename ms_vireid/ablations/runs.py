@@ -22,6 +22,7 @@ from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder
 from ms_vireid.engine.tested import another_set
 from ms_vireid.evaluation.protocol import protocol_trials, require_choices
 from ms_vireid.files.checks import read_json, require_file
+from ms_vireid.files.weights import weight_file
 
 # Prefixes of keys that no result depends on; pictures are compared by their checksum, wherever they lie.
 IDLE_KEYS = (
@@ -68,7 +69,7 @@ class Training:
     def check_weights(self) -> None:
         """Raise InputError if ImageNet weights are missing, unless the training has ended."""
         if not self.config.model.from_scratch and not self.folder.result.exists():
-            require_file(expand_user(self.config.model.pretrained), "weight file")
+            require_file(weight_file(expand_user(self.config.model.pretrained)), "weight file")
 
     def make(self, device: str) -> str | None:
         """Train, or go on training, then make the missing evaluations; return why that failed, or None.

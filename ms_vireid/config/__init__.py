@@ -9,7 +9,7 @@ from ms_vireid.config.models import (
     PMTConfig,
     Setting,
     list_models,
-    other_width,
+    other_sizes,
     require_fitting,
 )
 from ms_vireid.config.reading import (

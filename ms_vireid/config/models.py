@@ -1,6 +1,7 @@
 """The models' sections: what each network is made of, in either framework."""
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -35,11 +36,14 @@ class ModelConfig(Section):
     has_auxiliary: ClassVar[bool] = False  # the network makes a modality between visible and infrared
     takes_versions: ClassVar[bool] = False  # for augmentation.visible_twice
     takes_one_size: ClassVar[bool] = False  # the network is built for one size of pictures
+    backbone: ClassVar[str]  # "ViT" or "ResNet"
     network: ClassVar[str]  # a class in the file of `models` called `name`
     name: str
     num_classes: between(1, 100_000) | None = None  # default: the identities of the training set
-    # ImageNet weights (.pth, .safetensors or .ckpt), or none to train from scratch; null: training asks for either
+    # ImageNet weights or a trained model (.pth, .safetensors, .ckpt, a run's folder), or none to train from scratch;
+    # null: training asks for either
     pretrained: WeightFile | None = "none"
+    pretrained_weights: str | None = None  # which of several sets of weights in that file; null: the plain one
 
     @classmethod
     def of(cls, name: str, network: str) -> type["ModelConfig"]:
@@ -71,9 +75,10 @@ class ModelConfig(Section):
 
 
 class PMTConfig(ModelConfig):
-    """The ViT of PMT; `pretrained` is a timm ViT-B/16 224 file."""
+    """The ViT of PMT; `pretrained` is a timm ViT-B/16 224 file, or a PMT."""
 
     network = "PMT"
+    backbone = "ViT"
     takes_one_size = True
     name: Literal["pmt"] = "pmt"
     patch_size: Side = 16
@@ -105,8 +110,9 @@ class PMTConfig(ModelConfig):
 
 
 class ResNetConfig(ModelConfig):
-    """The keys of models on a ResNet-50; `pretrained` is a torchvision ResNet-50 file."""
+    """The keys of models on a ResNet-50; `pretrained` is a torchvision ResNet-50 file, or the same model's."""
 
+    backbone = "ResNet"
     takes_versions = True
     layers: tuple[Blocks, Blocks, Blocks, Blocks] = (3, 4, 6, 3)  # blocks of each stage
     width: between(1, 6400) = 64  # channels of the stem
@@ -214,12 +220,19 @@ def require_fitting(path: Path, model: ModelConfig, numbers: int) -> None:
         raise InputError(f"{path}: does not fit the model: {problem}; use another copy")
 
 
-def other_width(weights: Mapping[str, Any], width: int) -> str:
-    """What to configure if a file holds the weights, arrays or tensors by name, of a ViT that is not `width` wide, else
-    "". Shapes do not tell the number of heads: timm's are 64 wide."""
+def other_sizes(weights: Mapping[str, Any], width: int, depth: int) -> str:
+    """What to configure if a file holds the weights, arrays by name, of a ViT of another width or number of blocks,
+    as the beginning of an error; else "". Shapes do not tell the number of heads: timm's are 64 wide."""
     stored = next((value.shape[-1] for name, value in weights.items() if name.endswith("cls_token")), width)
-    sizes = f"model.embed_dim={stored} model.num_heads={max(stored // 64, 1)}"
-    return "" if stored == width else f"; the file's ViT is {stored} wide, the model's {width}: give {sizes}"
+    blocks = len({found[0] for found in (re.search(r"(?<![^.])blocks\.\d+\.", name) for name in weights) if found})
+    if stored != width:
+        sizes = f"model.embed_dim={stored} model.num_heads={max(stored // 64, 1)}"
+        return f"the file's ViT is {stored} wide, the model's {width}: give {sizes}; "
+    return (
+        f"the file's ViT has {blocks} blocks, the model's {depth}: give model.depth={blocks}; "
+        if blocks not in (0, depth)
+        else ""
+    )
 
 
 MODELS: dict[str, ModelConfig] = {

@@ -8,10 +8,8 @@ import numpy as np
 from mindspore import Parameter, ops
 
 from ms_vireid.command.names import MINDSPORE
-from ms_vireid.files.weights import COUNTER, STATES, Checkpoint, read_checkpoint, write_checkpoint
+from ms_vireid.files.weights import COUNTER, DEVICES, STATES, Checkpoint, read_checkpoint, write_checkpoint
 from ms_vireid.models.base import ReIDModel
-
-DEVICES = "devices"  # prefix of per-device buffers, stacked by rank
 
 
 def save_checkpoint(path: Path, parameters: Iterable[Parameter], meta: dict) -> None:

@@ -32,7 +32,7 @@ from ms_vireid.data.synthetic import MARKER
 from ms_vireid.devices.host import git_commit, processor_name
 from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import file_checksum, open_file, read_json, sealed, unsealed
-from ms_vireid.files.weights import Checkpoint, Fraction
+from ms_vireid.files.weights import MODEL, Checkpoint, Fraction
 from ms_vireid.files.writing import (
     FOLDER,
     append_line,
@@ -116,7 +116,7 @@ class RunFolder:
         self.record = path / "run.json"
         self.metrics = path / "metrics.jsonl"
         self.last = path / "last.safetensors"
-        self.model = path / "model.safetensors"
+        self.model = path / MODEL
         self.result = path / "result.json"
         self._lock = None  # keeps other processes out while this one trains
         self._events = None  # for TensorBoard
@@ -302,12 +302,16 @@ def require_same_run(
     """Raise InputError unless a checkpoint is a complete training state of this run: the same configuration, pictures
     and number of devices, at most at its last step. steps: of the whole run."""
     path, meta = checkpoint.path, checkpoint.meta
+    instead = f"or train a new run from it: model.pretrained={path}"
     if "step" not in meta:
-        raise InputError(f"{path}: holds no training state to resume from; resume from last.safetensors")
+        raise InputError(f"{path}: holds no training state to resume from; resume from last.safetensors, {instead}")
     if changed := _changed(meta["config"], path, config, FREE_KEYS):
-        raise InputError(f"{path}: was written with another {the_first(changed)}; use the run's config")
+        raise InputError(f"{path}: was written with another {the_first(changed)}; use the run's config, {instead}")
     if meta["data_checksum"] != data_checksum:
-        raise InputError(f"{path}: the files under {root} have changed since; start a new run")
+        run = RunFolder(path.parent)
+        is_there = run.has_run() and Path(run.read_record().data.root).resolve() == Path(root).resolve()
+        problem = f"the files under {root} have changed since" if is_there else f"was trained on others than {root}"
+        raise InputError(f"{path}: {problem}; give the run's own data set, {instead}")
     needed = ("best", "devices", "loss_scale") if config.train.amp == "float16" else ("best", "devices")
     if missing := [key for key in needed if key not in meta]:
         raise InputError(f"{path}: its training state lacks {', '.join(missing)}; resume from another copy")

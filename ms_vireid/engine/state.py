@@ -10,10 +10,11 @@ from mindspore.amp import DynamicLossScaler
 
 from ms_vireid.config import Config, dump_config
 from ms_vireid.data.records import ReIDData
-from ms_vireid.engine.checkpoint import DEVICES, Checkpoint, load_parameters, save_checkpoint
+from ms_vireid.engine.checkpoint import Checkpoint, load_parameters, save_checkpoint
 from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.engine.process_group import ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder, require_same_run
+from ms_vireid.files.weights import DEVICES
 from ms_vireid.models.base import ReIDModel
 
 

@@ -18,7 +18,13 @@ def trusted_config(checkpoint: Checkpoint) -> Config:
     the run.json beside it, if that has the same model and data set, or are defaults. Raises InputError if the
     checkpoint has no configuration or its weights do not fit it."""
     if "config" not in checkpoint.meta:
-        raise InputError(f"{checkpoint.path}: holds no configuration, it is not a checkpoint of this project")
+        problem = "holds no configuration, it is not a checkpoint of this project"
+        raise InputError(
+            f"{checkpoint.path}: {problem}; convert it: python parity/convert.py {checkpoint.path} NEW.safetensors"
+        )
+    if parts := checkpoint.meta.get("parts"):
+        problem = f"holds {' and '.join(parts)} of a model alone; give it as model.pretrained"
+        raise InputError(f"{checkpoint.path}: {problem}")
     stored = check_config(checkpoint.meta["config"], str(checkpoint.path))
     folder = RunFolder(checkpoint.path.parent)
     run = check_config(folder.read_record().config, str(folder.record)) if folder.has_run() else None

@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from ms_vireid.files.pytorch_checkpoint import widened
+
 RECORD = "ms_vireid"  # name of this project's record, a string among the arrays
 _TYPES = {
     "Bool": np.dtype(bool),
     **{f"{kind}{bits}": np.dtype(f"{kind}{bits}".lower()) for kind in ("Int", "UInt") for bits in (8, 16, 32, 64)},
     **{f"Float{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
 }
+_BFLOAT16 = "BFloat16"
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 MARK, _CRC_BYTES = b"crc_num", 10  # a file ends with this mark and the CRC-32 of what precedes it
 CHECKSUM_BYTES = len(MARK) + _CRC_BYTES
@@ -24,7 +27,8 @@ CHECKSUM_BYTES = len(MARK) + _CRC_BYTES
 
 def read_ckpt(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     """Return the arrays by name, and this project's record if there is one. Raises ValueError if the file is damaged,
-    has another format, contains a type that NumPy lacks, or has a record without a checksum."""
+    has another format, contains a type that NumPy lacks, or has a record without a checksum. bfloat16 becomes float32.
+    """
     content = memoryview(path.read_bytes())
     end = len(content) - CHECKSUM_BYTES
     if checked := end >= 0 and content[end:-_CRC_BYTES] == MARK:
@@ -58,9 +62,9 @@ def _message() -> type:
 
 
 def _array(name: str, kind: str, dims: tuple[int, ...], content: bytes) -> np.ndarray:
-    if kind not in _TYPES or any(size < 0 for size in dims):
+    if kind not in (*_TYPES, _BFLOAT16) or any(size < 0 for size in dims):
         raise ValueError(f"{name} is {kind} {list(dims)}")
-    flat = np.frombuffer(content, _TYPES[kind])
+    flat = widened(np.frombuffer(content, "<u2")) if kind == _BFLOAT16 else np.frombuffer(content, _TYPES[kind])
     scalar = dims == (0,) and flat.size == 1  # MindSpore writes a scalar this way
     return flat.reshape(() if scalar else dims).copy()
 

@@ -30,7 +30,7 @@ _FILES = {
 # By network: the recipes' files in `_FILES`; names of the first convolution, the classifier and one normalisation.
 _RECIPES = {"ViT": ("80ecf9dd",), "ResNet": ("0676ba61", "19c8e357")}
 _FIRST = {"ViT": "patch_embed.proj.weight", "ResNet": "conv1.weight"}
-_CLASSIFIER = {"ViT": "head.weight", "ResNet": "fc.weight"}
+_CLASSIFIERS = ("head.weight", "fc.weight", "classifier.weight", "head.classifier.weight", "head.fc.weight")
 _SCALES = {"ViT": "norm.weight", "ResNet": "layer1.0.bn1.weight"}
 _FOREIGN = {  # names in other projects' files, the most specific first
     "decoder_embed.weight": "MAE's with its decoder",
@@ -58,7 +58,7 @@ def note_origin(path: Path, arrays: Mapping[str, np.ndarray], network: str) -> N
     """Log one line that says what a file of a "ViT" or a "ResNet" is, and one for each sign that it belongs to another
     recipe or may be damaged. arrays: its whole content, by timm's or torchvision's names."""
     for line in (identity(path, network), *signs(arrays, network)):
-        _note(path, line)
+        note(path, line)
     note_unproven(path)
 
 
@@ -68,10 +68,11 @@ def note_unproven(path: Path) -> None:
     if has_checksum(path) or _HASH_IN_NAME.search(path.name):
         return
     if (digest := file_checksum(path))[:8] not in _FILES:
-        _note(path, f"has no checksum: damage shows only if its SHA-256 is not its publisher's; it is {digest}")
+        note(path, f"has no checksum: damage shows only if its SHA-256 is not its publisher's; it is {digest}")
 
 
-def _note(path: Path, line: str) -> None:
+def note(path: Path, line: str) -> None:
+    """Log a line about a file."""
     _log.warning("%s", one_line(f"note: {path}: {line}"))
 
 
@@ -96,7 +97,7 @@ def identity(path: Path, network: str) -> str:
 def signs(arrays: Mapping[str, np.ndarray], network: str) -> list[str]:
     """List what shows, in the arrays themselves, that they were not trained on ImageNet-1k."""
     signs = []
-    classifier = arrays.get(_CLASSIFIER[network])
+    classifier = next((arrays[name] for name in _CLASSIFIERS if name in arrays), None)
     if classifier is None or not classifier.ndim:
         signs.append("has no classifier: self-supervised (DINO, MAE), or a body alone")
     elif len(classifier) != 1000:
@@ -120,10 +121,11 @@ def signs(arrays: Mapping[str, np.ndarray], network: str) -> list[str]:
 
 
 def names_of(names: Iterable[str], network: str) -> str:
-    """Say which project names arrays like these, as the end of an error about names that do not fit; "" if unknown."""
-    names = {name.removeprefix("module.") for name in names} - {_EXPECTED[network]}
-    whose = next((title for mark, title in _FOREIGN.items() if mark in names), None)
-    return f"; its names are {whose}" if whose else ""
+    """Say which project names arrays like these, as the beginning of an error about names that do not fit; "" if
+    unknown. names: a file's own, with any prefix. network: the expected one."""
+    names = [f".{name}" for name in names]
+    marks = [mark for mark in _FOREIGN if mark != _EXPECTED.get(network) and any(n.endswith(f".{mark}") for n in names)]
+    return f"its names are {_FOREIGN[marks[0]]}; " if marks else ""
 
 
 def _architecture(path: Path) -> str | None:

@@ -22,7 +22,9 @@ from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import open_archive
 
 PICKLED = (".pth", ".pt", ".t")  # the AGW baseline saves .t
-WRAPPERS = ("state_dict", "model", "net", "model_state")  # keys of a dict that contains the state dict
+# Keys of a dict that contains the plain state dict.
+WRAPPERS = ("state_dict", "model", "net", "model_state", "model_state_dict", "network", "module", "weights")
+CHOOSE = "name one: --weights NAME of convert.py, or model.pretrained_weights=NAME"
 ZIP = b"PK\x03\x04"
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the earlier container
 _MAX_PICKLE_BYTES = 1 << 22  # a ViT-B's has 20 thousand
@@ -49,7 +51,19 @@ _CALLED = {  # functions, with the lowest number of arguments
     "torch._utils._rebuild_parameter": 1,
     "torch.nn.parameter.Parameter": 1,  # in PyTorch's earliest files
 }
-_KNOWN = {*_STORAGES, *_CALLED, *(f"torch.{name}" for name in ("float64", "float32", "float16", "bfloat16", "int64"))}
+# What lies beside weights and is passed over: a metric, a curve, the command's arguments. None of it is made.
+_PASSED_OVER = {
+    **{f"numpy.{core}.multiarray._reconstruct": "ndarray" for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray.scalar": "number" for core in ("core", "_core")},
+    "numpy.dtype": "dtype",
+    "_codecs.encode": "bytes",
+    "argparse.Namespace": "namespace",
+    "collections.Counter": "counter",
+    "pathlib.PosixPath": "path",
+    "torch.device": "device",
+}
+_NAMED = ("numpy.ndarray", *(f"torch.{name}" for name in ("float64", "float32", "float16", "bfloat16", "int64")))
+_KNOWN = {*_STORAGES, *_CALLED, *_PASSED_OVER, *_NAMED}
 _MARK = object()
 _SAVE = "save a plain state dict: torch.save(model.state_dict(), path)"
 
@@ -63,6 +77,13 @@ class _Name:
     """A class or function that a pickle names. It is never looked up."""
 
     text: str
+
+
+@dataclass(frozen=True, eq=False)
+class _PassedOver:
+    """A value of a kind in `_PASSED_OVER`."""
+
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -84,11 +105,25 @@ class _Tensor:
     strides: tuple[int, ...]  # elements
 
 
-def read_pth(path: Path) -> dict[str, np.ndarray]:
-    """Read the tensors of a state dict, plain or under one of `WRAPPERS`, by name; bfloat16 becomes float32.
+@dataclass(frozen=True)
+class Pickled:
+    """A set of weights in a file, and what else is there.
 
-    The arrays may share memory and be read-only. Raises DamagedError for a damaged file, and InputError for one that
-    names anything outside the closed list, contains no state dict, or needs more memory than there is.
+    arrays: by name; they may share memory and be read-only. sets: names of all sets, this one's first; "" is the whole
+    file. others: further values of the file, plain ones as they are.
+    """
+
+    arrays: dict[str, np.ndarray]
+    sets: tuple[str, ...]
+    others: dict[str, Any]
+
+
+def read_pth(path: Path, choice: str | None = None) -> Pickled:
+    """Read a set of tensors by name: the one called `choice`, else the plain one; bfloat16 becomes float32.
+
+    A `choice` that is no set is the caller's to look for among the names. Raises DamagedError for a damaged file, and
+    InputError for one that names anything outside the closed list, contains no set of tensors or several of which none
+    is plain, or needs more memory than there is.
     """
     with path.open("rb") as file:
         start = file.read(256)
@@ -97,7 +132,9 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
             raise InputError(f"{path}: is a page of HTML or XML, not a weight file; download the file itself")
         file.seek(0)
         try:
-            return _read_archive(path) if is_archive else _read_sequence(path, io.BytesIO(file.read()))
+            if is_archive:
+                return _read_archive(path, choice)
+            return _read_sequence(path, io.BytesIO(file.read()), choice)
         except (ArithmeticError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
             raise DamagedError(str(error)) from None
 
@@ -114,7 +151,7 @@ def check_stored(archive: zipfile.ZipFile, size: int) -> None:
         raise DamagedError("a member is there twice")
 
 
-def _read_archive(path: Path) -> dict[str, np.ndarray]:
+def _read_archive(path: Path, choice: str | None) -> Pickled:
     with open_archive(path) as archive:
         names = archive.namelist()
         if any(name.endswith("/constants.pkl") for name in names):
@@ -129,18 +166,19 @@ def _read_archive(path: Path) -> dict[str, np.ndarray]:
         order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in names else b"little"
         if order not in (b"little", b"big"):
             raise DamagedError(f"byte order {order[:20]!r}")
-        tensors = _state_dict(path, _Pickle(path).read(io.BytesIO(archive.read(pickles[0]))))
+        loaded = _Pickle(path).read(io.BytesIO(archive.read(pickles[0])))
+        tensors, sets, others = _state_dict(path, loaded, choice)
         contents = {key: archive.read(f"{folder}data/{key}") for key in {t.storage.key for t in tensors.values()}}
-    return {name: _array(name, tensor, contents, order == b"big") for name, tensor in tensors.items()}
+    return Pickled(_arrays(tensors, contents, order == b"big"), sets, others)
 
 
-def _read_sequence(path: Path, file: io.BytesIO) -> dict[str, np.ndarray]:
+def _read_sequence(path: Path, file: io.BytesIO, choice: str | None) -> Pickled:
     machine = _Pickle(path)
     if machine.read(file) != _MAGIC or machine.read(file) != _PROTOCOL:
         raise DamagedError("not PyTorch's")
     system = machine.read(file)
     is_big = system["little_endian"] is False
-    tensors = _state_dict(path, machine.read(file))
+    tensors, sets, others = _state_dict(path, machine.read(file), choice)
     keys = machine.read(file)
     buffer = file.getbuffer()
     contents, start = {}, file.tell()
@@ -152,22 +190,56 @@ def _read_sequence(path: Path, file: io.BytesIO) -> dict[str, np.ndarray]:
             raise DamagedError(f"storage {key} is cut off")
         contents[key] = buffer[start + 8 : end]
         start = end
-    return {name: _array(name, tensor, contents, is_big) for name, tensor in tensors.items()}
+    return Pickled(_arrays(tensors, contents, is_big), sets, others)
 
 
-def _state_dict(path: Path, loaded: Any) -> dict[str, _Tensor]:
+def _state_dict(
+    path: Path, loaded: Any, choice: str | None
+) -> tuple[dict[str, _Tensor], tuple[str, ...], dict[str, Any]]:
+    """The tensors of the chosen set, the names of all sets, the chosen one's first, and what else there is."""
     if not isinstance(loaded, dict):
-        raise InputError(f"{path}: holds a {_kind(loaded)}, not a state dict (tensors by name); {_SAVE}")
-    inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), loaded)
-    wrong = [f"{name} is a {_kind(value)}" for name, value in inner.items() if not isinstance(value, _Tensor)]
-    wrong += [f"{name!r} is not a name" for name in inner if not isinstance(name, str)]
-    if wrong or not inner:
+        raise InputError(f"{path}: holds a {kind_of(loaded)}, not a state dict (tensors by name); {_SAVE}")
+    sets = _sets(loaded)
+    if not sets:
+        inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), loaded)
+        wrong = [f"{name} is a {kind_of(value)}" for name, value in inner.items() if not isinstance(value, _Tensor)]
+        wrong += [f"{name!r} is not a name" for name in inner if not isinstance(name, str)]
         problems = the_first(wrong) or "nothing"
         raise InputError(f"{path}: holds no plain state dict (tensors by name): {problems}; {_SAVE}")
+    chosen = choice if choice in sets else _plain(path, list(sets), choice)
+    tensors = {name: value for name, value in sets[chosen].items() if isinstance(value, _Tensor)}
+    outer = chosen.partition(".")[0]
+    others = {str(name): value for name, value in loaded.items() if chosen and name != outer}
+    others |= {name: value for name, value in sets[chosen].items() if name not in tensors}
     # Tensors that share a storage need more memory than the file.
-    size = sum(math.prod(tensor.shape) * max(tensor.storage.dtype.itemsize, 4) for tensor in inner.values())
+    size = sum(math.prod(tensor.shape) * max(tensor.storage.dtype.itemsize, 4) for tensor in tensors.values())
     require_memory(size, f"{path}: making its tensors", "use another copy, or a machine with more memory")
-    return inner
+    return tensors, (chosen, *(name for name in sets if name != chosen)), others
+
+
+def _sets(tree: Any, name: str = "", depth: int = 3) -> dict[str, dict[str, Any]]:
+    """Every dict of tensors by name within `depth` dicts, by the keys that lead to it."""
+    if not isinstance(tree, dict) or not depth or not all(isinstance(key, str) for key in tree):
+        return {}
+    found = {name: tree} if any(isinstance(value, _Tensor) and value.shape for value in tree.values()) else {}
+    for key, value in tree.items():
+        found |= _sets(value, f"{name}.{key}" if name else key, depth - 1)
+    return found
+
+
+def _plain(path: Path, names: list[str], choice: str | None) -> str:
+    """The name of the only set, or of the only one that the file or `WRAPPERS` names; raises InputError without one."""
+    plain = [name for name in names if all(key in ("", *WRAPPERS) for key in name.split("."))]
+    if "" in names or len(names) == 1:
+        return names[0]
+    if len(plain) != 1:
+        asked = f"no {choice!r} among its sets of weights" if choice else "several sets of weights"
+        raise InputError(f"{path}: holds {asked} ({the_first(names)}); {CHOOSE}")
+    return plain[0]
+
+
+def _arrays(tensors: dict[str, _Tensor], contents: dict[str, Any], is_big: bool) -> dict[str, np.ndarray]:
+    return {name: _array(name, tensor, contents, is_big) for name, tensor in tensors.items()}
 
 
 def _array(name: str, tensor: _Tensor, contents: dict[str, Any], is_big: bool) -> np.ndarray:
@@ -182,8 +254,13 @@ def _array(name: str, tensor: _Tensor, contents: dict[str, Any], is_big: bool) -
     if storage.code == "?":
         return array != 0
     if storage.code == _BFLOAT16:
-        return (array.astype(np.uint32) << 16).view(np.float32)
+        return widened(array)
     return np.ascontiguousarray(array, storage.dtype).reshape(tensor.shape)
+
+
+def widened(bits: np.ndarray) -> np.ndarray:
+    """Make float32 of bfloat16's bits, which is exact."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 class _Pickle:
@@ -237,7 +314,7 @@ class _Pickle:
             stack.append(self._call(called, arguments))
         elif name == "BUILD":
             stack.pop()  # a parameter's flags, or a state dict's _metadata: neither is weights
-            self._last((_Tensor, dict))
+            self._last((_Tensor, _PassedOver, dict))
         elif name == "BINPERSID":
             stack.append(self._storage(stack.pop()))
         elif name not in ("PROTO", "FRAME"):
@@ -245,7 +322,7 @@ class _Pickle:
 
     def _last(self, kind: type | tuple[type, ...]) -> Any:
         if not isinstance(self.stack[-1], kind):
-            raise DamagedError(f"a {_kind(self.stack[-1])} is changed")
+            raise DamagedError(f"a {kind_of(self.stack[-1])} is changed")
         return self.stack[-1]
 
     def _marked(self) -> list[Any]:
@@ -277,6 +354,8 @@ class _Pickle:
         return storage
 
     def _call(self, called: Any, arguments: Any) -> Any:
+        if isinstance(called, _Name) and called.text in _PASSED_OVER:
+            return _PassedOver(_PASSED_OVER[called.text])
         if not isinstance(called, _Name) or called.text not in _CALLED or not isinstance(arguments, tuple):
             raise DamagedError("a call of something that is no function")
         if len(arguments) < _CALLED[called.text]:
@@ -304,8 +383,6 @@ class _Pickle:
         last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
         if offset > storage.size or (0 not in shape and last >= storage.size):
             raise DamagedError(f"a tensor that ends at {last} of a storage of {storage.size}")
-        if math.prod(shape) > storage.size:
-            raise InputError(f"{self.path}: a tensor of shape {shape} repeats {storage.size} numbers; save its clone()")
         return _Tensor(storage, offset, shape, strides)
 
 
@@ -320,12 +397,14 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
 _ARGUMENTS = {
     *("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "BINFLOAT"),
     *("BINUNICODE", "SHORT_BINUNICODE", "UNICODE", "SHORT_BINSTRING", "BINSTRING"),
+    *("BINBYTES", "SHORT_BINBYTES"),
 }
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def _kind(value: Any) -> str:
-    return type(value).__name__.strip("_").lower()
+def kind_of(value: Any) -> str:
+    """Say what a value of `Pickled.others` is."""
+    return value.kind if isinstance(value, _PassedOver) else type(value).__name__.strip("_").lower()
 
 
 def _count(value: Any) -> int:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.numpy import save_file
 
 from ms_vireid.command.errors import InputError, refuse, refuse_unfit
@@ -22,12 +22,15 @@ from ms_vireid.command.names import FRAMEWORKS, MINDSPORE, TORCH
 from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import check_names, require_file
 from ms_vireid.files.mindspore_checkpoint import CHECKSUM_BYTES, MARK, RECORD, read_ckpt, write_ckpt
-from ms_vireid.files.pytorch_checkpoint import PICKLED, ZIP, read_pth
+from ms_vireid.files.pytorch_checkpoint import PICKLED, ZIP, Pickled, kind_of, read_pth, widened
 from ms_vireid.files.writing import atomic_write
 
 FORMAT = 1  # version of the record
+MODEL = "model.safetensors"  # of a run, in its folder
 READ = (".safetensors", ".ckpt", *PICKLED)
 STATES = {"adamw": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}  # torch.optim's names
+DEVICES = "devices"  # prefix of per-device buffers, stacked by rank
+TRAINING = ("step", "best", "devices", "loss_scale")  # of the record of a state to resume from
 # PyTorch's count of the batches that a BatchNorm has processed. MindSpore has none, but a converted file may keep it.
 COUNTER = "num_batches_tracked"
 _Count = Annotated[int, Field(ge=0, lt=2**31)]
@@ -69,12 +72,14 @@ class Record(BaseModel):
 @dataclass(frozen=True)
 class Checkpoint:
     """A file's arrays by name, the record saved with them ({} in a foreign file), and the framework that the names
-    follow (None if the file does not say)."""
+    follow (None if the file does not say). beside: what else a `.pth` holds, with its type. sets: as `Pickled.sets`."""
 
     path: Path
     arrays: dict[str, np.ndarray]
     meta: dict[str, Any] = field(default_factory=dict)
     framework: str | None = None
+    beside: dict[str, str] = field(default_factory=dict)
+    sets: tuple[str, ...] = ("",)
 
     def require(self, targets: Mapping[str, tuple[tuple[int, ...], np.dtype]], extra: Iterable[str] = ()) -> None:
         """Check that every target is present with its shape and type and is finite, that no variance or second moment
@@ -95,8 +100,10 @@ def _is_square(name: str) -> bool:
     return name.startswith(f"{STATES['adamw'][1]}.") or name.endswith(("moving_variance", "running_var"))
 
 
-def read_checkpoint(path: Path | str, framework: str | None = None) -> Checkpoint:
-    """Read a file with one of the suffixes in `READ`. framework: whose names it must have; None accepts either's.
+def read_checkpoint(path: Path | str, framework: str | None = None, choice: str | None = None) -> Checkpoint:
+    """Read a file with one of the suffixes in `READ`; bfloat16 becomes float32.
+
+    framework: whose names it must have; None accepts either's. choice: the set of weights, as `read_pth` takes it.
 
     Raises InputError if the file is missing, damaged or has another format; if memory does not suffice; for types that
     NumPy lacks, names that cannot be printed, a record of another version, or the other framework's names.
@@ -109,21 +116,41 @@ def read_checkpoint(path: Path | str, framework: str | None = None) -> Checkpoin
     is_ckpt, is_pickled, size = suffix == ".ckpt", suffix in PICKLED, path.stat().st_size
     needed = 3 * size if is_ckpt else size
     require_memory(needed, f"{path}: reading it", "use another copy, or a machine with more memory")
+    pickled = None
     try:
         if is_pickled:
-            arrays, text = read_pth(path), None
+            pickled = read_pth(path, choice)
+            arrays, text = pickled.arrays, _pickled_record(pickled)
         else:
             arrays, text = read_ckpt(path) if is_ckpt else _read_safetensors(path)
     except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         kind = "MindSpore checkpoint" if is_ckpt else "weight file"
         raise InputError(f"{path}: not a whole {kind} ({size} bytes; {error}); use another copy") from None
-    check_names(path, arrays)
-    meta = {} if text is None else read_record(path, text, arrays)
+    check_names(path, (*arrays, *(pickled.others if pickled else ())))
+    meta = {} if text is None else _read_record(path, text, arrays)
     names_of = meta.pop("framework", MINDSPORE if is_ckpt else TORCH if is_pickled else None)
     if framework is not None and names_of not in (framework, None):
         problem = f"has {FRAMEWORKS[names_of]}'s names, not {FRAMEWORKS[framework]}'s"
-        raise InputError(f"{path}: {problem}; convert it with parity/convert.py")
-    return Checkpoint(path, arrays, meta, names_of)
+        raise InputError(f"{path}: {problem}; convert it: python parity/convert.py {path} NEW.safetensors")
+    if pickled is None:
+        return Checkpoint(path, arrays, meta, names_of)
+    beside = {name: kind_of(value) for name, value in pickled.others.items() if name not in ("format", *meta)}
+    return Checkpoint(path, arrays, meta, names_of, beside, pickled.sets)
+
+
+def _pickled_record(pickled: Pickled) -> str | None:
+    """The record of a `.pth` that convert.py wrote, as JSON."""
+    if not {"format", "config"} <= pickled.others.keys():
+        return None
+    try:
+        return json.dumps({k: v for k, v in pickled.others.items() if k in Record.model_fields and k not in TRAINING})
+    except (TypeError, ValueError, RecursionError):
+        return ""
+
+
+def weight_file(path: Path) -> Path:
+    """The file of weights at `path`: a file, or the model of a run's folder."""
+    return path / MODEL if path.is_dir() else path
 
 
 def has_checksum(path: Path) -> bool:
@@ -142,12 +169,19 @@ def has_checksum(path: Path) -> bool:
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     with safe_open(path, framework="np") as file:
         types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-        foreign = [f"{name} is {kind}" for name, kind in types.items() if kind.startswith(("BF16", "F8_", "F6_", "F4"))]
+        foreign = [f"{name} is {kind}" for name, kind in types.items() if kind.startswith(("F8_", "F6_", "F4"))]
         refuse(foreign, f"{path}: types that NumPy lacks", "save them as float32")
-        return {name: file.get_tensor(name) for name in types}, (file.metadata() or {}).get(RECORD)
+        arrays = {name: file.get_tensor(name) for name, kind in types.items() if kind != "BF16"}
+        record = (file.metadata() or {}).get(RECORD)
+    if len(arrays) < len(types):
+        require_memory(4 * path.stat().st_size, f"{path}: its bfloat16", "use a machine with more memory")
+        for name, held in deserialize(path.read_bytes()):
+            if name not in arrays:
+                arrays[name] = widened(np.frombuffer(held["data"], "<u2")).reshape(held["shape"])
+    return arrays, record
 
 
-def read_record(path: Path, text: str, arrays: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
+def _read_record(path: Path, text: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Parse the record saved with `arrays` into a dictionary of the keys that are set. Raises InputError if it is not
     this project's or of another version, or if its checksum does not match the arrays."""
     try:
@@ -155,7 +189,7 @@ def read_record(path: Path, text: str, arrays: Mapping[str, np.ndarray] | None =
         if isinstance(tree, dict):
             if tree.get("format", FORMAT) != FORMAT:
                 raise InputError(f"{path}: a checkpoint format of another version than {FORMAT}; update ms_vireid")
-            if (checksum := tree.pop("checksum", None)) is not None and checksum != _checksum(arrays or {}, tree):
+            if (checksum := tree.pop("checksum", None)) is not None and checksum != _checksum(arrays, tree):
                 raise InputError(f"{path}: not a whole weight file: its checksum differs; use another copy")
         record = Record.model_validate(tree)
         values = record.model_dump(exclude={"format"})

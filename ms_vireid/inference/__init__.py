@@ -9,6 +9,7 @@ from ms_vireid.command.printing import say
 from ms_vireid.devices import runtime
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.files.checks import require_file
+from ms_vireid.files.weights import weight_file
 
 if TYPE_CHECKING:
     from ms_vireid.inference.trained import TrainedModel
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 
 def checkpoint_file(path: Path | str) -> Path:
     """The checkpoint at `path`: a file, or the model of a run folder."""
-    run = RunFolder(path)
-    return run.model if run.path.is_dir() else run.path
+    return weight_file(Path(path))
 
 
 def files_read(*checkpoints: Path) -> list[Path]:

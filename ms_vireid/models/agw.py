@@ -1,10 +1,9 @@
 """AGW (Ye et al., TPAMI 2021) for two modalities: the convolutional baseline of PMT's Table 4."""
 
-from pathlib import Path
-
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.config import AGWConfig, Setting
+from ms_vireid.files.pretrained import Pretrained
 from ms_vireid.models.base import ReIDModel, visible_rows
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
 from ms_vireid.models.pretrained import load_pretrained_resnet
@@ -114,5 +113,5 @@ class AGW(ReIDModel):
         """As released: all but BNNeck and classifier, with the non-local blocks."""
         return not name.startswith(("bottleneck.", "classifier."))
 
-    def load_pretrained(self, path: Path) -> None:
-        load_pretrained_resnet((self.visible_stem, self.infrared_stem, self.base), path)
+    def load_pretrained(self, file: Pretrained) -> None:
+        load_pretrained_resnet((self.visible_stem, self.infrared_stem, self.base), file)

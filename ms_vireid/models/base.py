@@ -1,9 +1,10 @@
 """What every re-identification model has besides its layers."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 from mindspore import Parameter, Tensor, nn
+
+from ms_vireid.files.pretrained import Pretrained
 
 
 class TrainingOutputs(NamedTuple):
@@ -43,6 +44,7 @@ class ReIDModel(nn.Cell):
 
     # Prefixes of the parameters that only training needs; a model built for inference lacks them.
     TRAINING_ONLY: tuple[str, ...] = ()
+    OF_IDENTITIES = ("classifier.",)  # prefixes of the parameters that belong to the people trained on
     HEAD = ("pool.", "bottleneck.", "classifier.")  # prefixes of the parameters that stay in float32
     # Cells whose outputs are recomputed in the backward pass instead of kept.
     recomputed: tuple[nn.Cell, ...] = ()
@@ -66,6 +68,6 @@ class ReIDModel(nn.Cell):
         """The limits to which the parameter of this name is clamped after each update; it does not decay then."""
         return None
 
-    def load_pretrained(self, path: Path) -> None:
-        """Load ImageNet weights from a user's file (`models.pretrained`)."""
+    def load_pretrained(self, file: Pretrained) -> None:
+        """Load a backbone's weights from a user's file (`models.pretrained`)."""
         raise NotImplementedError

@@ -1,10 +1,9 @@
 """Modality Unifying Network (MUN, ICCV 2023): a ResNet-50 with an auxiliary modality between visible and infrared."""
 
-from pathlib import Path
-
 from mindspore import Parameter, Tensor, ops
 
 from ms_vireid.config import MUNConfig, Setting
+from ms_vireid.files.pretrained import Pretrained
 from ms_vireid.models.auxiliary_generator import SCALE_RANGE
 from ms_vireid.models.base import ReIDModel, visible_rows
 from ms_vireid.models.intermediate import PixelModality, intermediate_modality
@@ -33,6 +32,10 @@ class MUN(ReIDModel):
     """
 
     TRAINING_ONLY = ("generator.", "prototypes.", "auxiliary_classifier.")
+    OF_IDENTITIES = (
+        *("visible_classifier.", "infrared_classifier.", "auxiliary_classifier."),
+        *("prototypes.memory", "prototypes.seen"),
+    )
     HEAD = (
         "pool.",
         "bottleneck.",
@@ -177,12 +180,12 @@ class MUN(ReIDModel):
     def limits_of(self, name: str) -> tuple[float, float] | None:
         return SCALE_RANGE if name.endswith(".scale") else None
 
-    def load_pretrained(self, path: Path) -> None:
+    def load_pretrained(self, file: Pretrained) -> None:
         """All first stages get the same weights, also that of a modality made of pixels."""
         networks = [self.visible_stage, self.infrared_stage, self.shared]
         if isinstance(self.generator, PixelModality):
             networks.append(self.generator.stage)
-        load_pretrained_resnet(networks, path)
+        load_pretrained_resnet(networks, file)
 
 
 def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:

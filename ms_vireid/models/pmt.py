@@ -1,11 +1,10 @@
 """Progressive Modality-shared Transformer (PMT, AAAI 2023): one ViT shared by both modalities, a BNNeck on top."""
 
-from pathlib import Path
-
 import mindspore as ms
 from mindspore import Tensor
 
 from ms_vireid.config import PMTConfig, Setting
+from ms_vireid.files.pretrained import Pretrained
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import bn_neck, identity_classifier, l2_normalise
 from ms_vireid.models.pretrained import load_pretrained_vit
@@ -67,5 +66,5 @@ class PMT(ReIDModel):
         """As in the paper: the patch projection and all blocks."""
         return "patch_embed.proj." in name or ".blocks." in name
 
-    def load_pretrained(self, path: Path) -> None:
-        load_pretrained_vit(self.base, path)
+    def load_pretrained(self, file: Pretrained) -> None:
+        load_pretrained_vit(self.base, file)

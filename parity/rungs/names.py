@@ -15,15 +15,11 @@ from torch_ref.models import list_models as torch_models
 
 CLASSES = 7
 PACKAGES = ("models", "losses", "engine")
-# Needed by one side only: names of weights in the files of others; PyTorch's `GradScaler` detects overflows itself;
+# Needed by one side only: PyTorch's `GradScaler` detects overflows itself;
 # what the CUDA kernels hash a step's noise from.
-ONLY_MINDSPORE = {
-    "models.pretrained": {"timm_name", "torchvision_name"},
-    "engine.train_step": {"all_finite"},
-    "models.noise": {"draw_starts"},
-}
+ONLY_MINDSPORE = {"engine.train_step": {"all_finite"}, "models.noise": {"draw_starts"}}
 ONLY_PYTORCH = {"engine.batches", "engine.device"}  # MindSpore has data loaders and devices elsewhere
-FILE_FORMATS = {"models.weight_file", "engine.checkpoint"}  # each framework has its own
+FILE_FORMATS = {"engine.checkpoint"}  # each framework has its own
 
 
 def list_of_models() -> list[Comparison]:

@@ -132,12 +132,12 @@ def test_the_range_of_the_pixels_is_told_by_what_batchnorm_has_seen(trained_resn
 @pytest.mark.parametrize(
     ("names", "network", "said"),
     [
-        (["visual.conv1.weight"], "ViT", "; its names are CLIP's"),
-        (["module.visual.conv1.weight"], "ViT", "; its names are CLIP's"),
-        (["patch_embed.proj.weight", "dist_token"], "ViT", "; its names are a distilled DeiT's"),
+        (["visual.conv1.weight"], "ViT", "its names are CLIP's; "),
+        (["module.visual.conv1.weight"], "ViT", "its names are CLIP's; "),
+        (["patch_embed.proj.weight", "dist_token"], "ViT", "its names are a distilled DeiT's; "),
         (["patch_embed.proj.weight"], "ViT", ""),
-        (["patch_embed.proj.weight"], "ResNet", "; its names are timm's ViT"),
-        (["layer1.0.conv1.weight"], "ViT", "; its names are torchvision's ResNet"),
+        (["patch_embed.proj.weight"], "ResNet", "its names are timm's ViT; "),
+        (["layer1.0.conv1.weight"], "ViT", "its names are torchvision's ResNet; "),
     ],
 )
 def test_whose_names_do_not_fit(names, network, said):

@@ -7,7 +7,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +24,7 @@ FLAT = torch.arange(24, dtype=torch.float32)
 TENSORS = {
     "weight": FLAT.reshape(2, 3, 4).clone(),
     "transposed": torch.arange(6.0).reshape(2, 3).t(),
+    "expanded": torch.tensor([0.5]).expand(3, 2),
     "slice": FLAT[5:17].reshape(3, 4)[:, 1:],
     "shares with slice": FLAT[3:],
     "one number": torch.tensor(2.5),
@@ -96,6 +97,38 @@ def test_a_state_dict_is_found_beside_other_values(tmp_path, container, wrapper)
     assert_same(read_checkpoint(tmp_path / "a.pth").arrays, module.state_dict())
 
 
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_what_lies_beside_weights_is_passed_over_by_name_and_never_made(tmp_path, container):
+    beside = {
+        "args": argparse.Namespace(lr=1, output=Path("a")),
+        "best": np.float64(3),
+        "curve": np.array([{}, None], dtype=object),
+        "milestones": Counter({20: 1}),
+        "device": torch.device("cpu"),
+        "scheduler": {"last_epoch": 3, "base": [0.1]},
+        "epoch": 3,
+    }
+    kinds = dict(zip(beside, ("namespace", "number", "ndarray", "counter", "device", "dict", "int"), strict=True))
+    for content in ({"model": {"a": FLAT}, **beside}, {"a": FLAT, **beside}):
+        torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=CONTAINERS[container])
+        read = read_checkpoint(tmp_path / "a.pth")
+        assert_same(read.arrays, {"a": FLAT})
+        assert read.beside == kinds
+
+
+def test_one_of_several_sets_is_the_plain_one_or_the_one_asked_for(tmp_path):
+    sets = {"state_dict_ema": {"a": FLAT + 1}, "state_dict": {"a": FLAT}, "deep": {"teacher": {"a": FLAT + 2}}}
+    optimizer = {"state": {0: {"exp_avg": FLAT}}, "param_groups": [{"params": [0]}]}
+    torch.save({**sets, "optimizer": optimizer, "epoch": 3}, tmp_path / "a.pth")
+    for choice, added in ((None, 0), ("state_dict", 0), ("state_dict_ema", 1), ("deep.teacher", 2)):
+        read = read_checkpoint(tmp_path / "a.pth", choice=choice)
+        assert_same(read.arrays, {"a": FLAT + added})
+        assert read.sets[0] == (choice or "state_dict")
+        assert set(read.sets) == {"state_dict", "state_dict_ema", "deep.teacher"}
+    torch.save({"model_ema": {"a": FLAT}, "epoch": 3}, tmp_path / "a.pth")  # the only one
+    assert_same(read_checkpoint(tmp_path / "a.pth").arrays, {"a": FLAT})
+
+
 def test_parameters_of_the_earliest_files_are_read(tmp_path):
     held = OrderedDict((name, Early(FLAT[first:])) for first, name in enumerate("ab"))
     torch.save(held, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
@@ -125,8 +158,6 @@ FOREIGN = {
     "eval": (Calls(eval, "open('ran', 'w')"), "__builtin__.eval"),
     "module": (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
     "load": (Calls(torch.load, "other.pth"), "torch.serialization.load"),
-    "arguments": (argparse.Namespace(lr=1), "argparse.Namespace"),
-    "numpy": (np.float64(3), "numpy.core.multiarray.scalar"),
     "class": (InputError, "ms_vireid.command.errors.InputError"),
     "sparse": (torch.ones(2).to_sparse(), "torch._utils._rebuild_sparse_tensor"),
     "complex": (torch.ones(2, dtype=torch.complex64), "torch.ComplexFloatStorage"),
@@ -151,9 +182,10 @@ def test_what_is_no_weight_is_named_and_not_run(tmp_path, monkeypatch, container
         ({}, "holds no plain state dict (tensors by name): nothing"),
         ([1, 2], "holds a list, not a state dict"),
         ({"a": 1}, "a is a int"),
-        ({"model": {"a": FLAT, "b": None}}, "b is a nonetype"),
+        ({"model": {"a": torch.tensor(1.0), "b": None}}, "b is a nonetype"),
+        ({"student": {"a": FLAT}, "teacher": {"a": FLAT}}, "several sets of weights (student, teacher); name one"),
         ({1: FLAT}, "1 is not a name"),
-        ({"a": torch.ones(1).expand(10**6)}, "a tensor of shape (1000000,) repeats 1 numbers; save its clone()"),
+        ({"a": torch.ones(1).expand(10**12)}, "making its tensors"),
         ({"a\n": FLAT}, "a name in it is"),
     ],
 )

@@ -162,11 +162,24 @@ def test_a_record_without_its_file_s_checksum_is_refused(tmp_path):
 
 def test_the_other_framework_s_names_and_types_that_numpy_lacks_are_refused(tmp_path):
     write_checkpoint(tmp_path / "a.safetensors", ARRAYS, RECORD, TORCH)
-    with pytest.raises(InputError, match=r"has PyTorch's names, not MindSpore's; convert it with parity/convert.py"):
+    with pytest.raises(InputError, match=r"has PyTorch's names, not MindSpore's; convert it: python parity/conv"):
         read_checkpoint(tmp_path / "a.safetensors", MINDSPORE)
-    save_file({"w": torch.zeros(1, dtype=torch.bfloat16)}, tmp_path / "b.safetensors")
-    with pytest.raises(InputError, match=r"b.safetensors: types that NumPy lacks: 1 \(w is BF16\)"):
+    save_file({"w": torch.zeros(1).to(torch.float8_e4m3fn)}, tmp_path / "b.safetensors")
+    with pytest.raises(InputError, match=r"b.safetensors: types that NumPy lacks: 1 \(w is F8_E4M3\)"):
         read_checkpoint(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_bfloat16_becomes_float32_bit_for_bit(tmp_path, suffix):
+    values = torch.tensor([[0.1, -3e38], [float("inf"), -0.0]]).bfloat16()
+    if suffix == ".ckpt":
+        bits = values.view(torch.int16).numpy().tobytes()
+        (tmp_path / "a.ckpt").write_bytes(lie(dims=(2, 2), kind="BFloat16", content=bits) + lie("v"))
+    else:
+        save_file({"w": values, "v": torch.zeros(2)}, tmp_path / "a.safetensors")
+    assert_same(
+        read_checkpoint(tmp_path / f"a{suffix}").arrays, {"w": values.float().numpy(), "v": np.zeros(2, np.float32)}
+    )
 
 
 def test_all_that_does_not_fit_a_model_is_one_line(tmp_path):

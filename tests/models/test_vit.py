@@ -7,9 +7,11 @@ from safetensors.numpy import save_file
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.randomness import step_key
+from ms_vireid.files.layouts import torch_name
+from ms_vireid.files.pretrained import read_pretrained
 from ms_vireid.models import VisionTransformer, create_model
 from ms_vireid.models.layers import DropPath
-from ms_vireid.models.pretrained import load_pretrained_vit, timm_name
+from ms_vireid.models.pretrained import load_pretrained_vit
 from ms_vireid.models.vit import patch_grid, resize_position_embedding
 
 SMALL = {"image_size": (32, 16), "patch_size": 8, "stride": 6, "embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -57,7 +59,7 @@ def timm_weights(square=4):
     """A timm state dict for SMALL, with a square position grid and a head to drop."""
     rng = np.random.default_rng(0)
     vit = VisionTransformer(**SMALL)
-    held = {timm_name(n): rng.standard_normal(p.shape).astype(np.float32) for n, p in vit.parameters_dict().items()}
+    held = {torch_name(n): rng.standard_normal(p.shape).astype(np.float32) for n, p in vit.parameters_dict().items()}
     held["pos_embed"] = rng.standard_normal((1, 1 + square * square, 16)).astype(np.float32)
     return held | {"head.weight": np.zeros((10, 16), np.float32), "head.bias": np.zeros(10, np.float32)}
 
@@ -76,8 +78,8 @@ def test_a_timm_file_loads_with_its_positions_resized_and_its_head_dropped(tmp_p
     held = timm_weights()
     torch.save({"model": {name: torch.from_numpy(value) for name, value in held.items()}}, tmp_path / "vit.pth")
     vit = VisionTransformer(**SMALL)
-    load_pretrained_vit(vit, tmp_path / "vit.pth")
-    loaded = {timm_name(name): p.asnumpy() for name, p in vit.parameters_dict().items()}
+    load_pretrained_vit(vit, read_pretrained(tmp_path / "vit.pth", "ViT"))
+    loaded = {torch_name(name): p.asnumpy() for name, p in vit.parameters_dict().items()}
     assert np.array_equal(loaded.pop("pos_embed"), resize_position_embedding(held["pos_embed"], (5, 2)))
     assert all(np.array_equal(value, held[name]) for name, value in loaded.items())
 
@@ -90,7 +92,7 @@ def test_weights_that_do_not_fit_are_all_named_and_nothing_is_set(tmp_path):
     vit = VisionTransformer(**SMALL)
     before = vit.norm.beta.asnumpy().copy()
     with pytest.raises(InputError, match=r"cls_token is \(1, 1, 8\).*extra is not.*norm\.weight is missing"):
-        load_pretrained_vit(vit, tmp_path / "vit.safetensors")
+        load_pretrained_vit(vit, read_pretrained(tmp_path / "vit.safetensors", "ViT"))
     assert np.array_equal(vit.norm.beta.asnumpy(), before)
 
 
@@ -98,9 +100,9 @@ def test_a_file_of_another_width_says_what_to_configure(tmp_path):
     save_file(timm_weights(), tmp_path / "vit.safetensors")
     wider = VisionTransformer(**SMALL | {"embed_dim": 32})
     with pytest.raises(
-        InputError, match=r"ViT is 16 wide, the model's 32: give model\.embed_dim=16 model\.num_heads=1$"
+        InputError, match=r"ViT is 16 wide, the model's 32: give model\.embed_dim=16 model\.num_heads=1; 30"
     ):
-        load_pretrained_vit(wider, tmp_path / "vit.safetensors")
+        load_pretrained_vit(wider, read_pretrained(tmp_path / "vit.safetensors", "ViT"))
 
 
 def test_create_model_loads_the_file_that_it_is_given(tmp_path):

@@ -1,6 +1,7 @@
 """What the tests of the converter share: small models, files of them, and the command in this process."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mindspore as ms
@@ -11,9 +12,10 @@ from ms_vireid.command.names import TORCH
 from ms_vireid.config import CONFIG_ROOT, check_config, dump_config, load_config
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model, save_checkpoint
 from ms_vireid.engine.optimizer import build_optimizer
+from ms_vireid.files.saved import read_saved
 from ms_vireid.models import build_model
 from parity import convert as command
-from parity.files import read, write
+from parity.files import write as write_arrays
 from torch_ref.engine.checkpoint import save_checkpoint as save_torch_checkpoint
 from torch_ref.engine.optimizer import build_optimizer as build_torch_optimizer
 from torch_ref.models import build_model as build_torch_model
@@ -31,7 +33,18 @@ SMALL = {
     "agw": ["data.image_size=[48,32]", "model.layers=[1,2,2,1]", "model.width=8", "model.non_local=[0,1,2,0]"],
     "mun": ["data.image_size=[48,24]", "model.layers=[1,1,1,1]", "model.width=4", "model.ratios=[2,3]"],
 }
-TRAINING = {"step": 5, "data_checksum": "0123", "best": {"epoch": 1, "map": 0.25}}
+TRAINING = {"data_checksum": "0123", "step": 5, "best": {"epoch": 1, "map": 0.25}}
+
+
+def read(path, choice=None):
+    """What a file holds, as tensors."""
+    held = read_saved(path, choice)
+    weights, states = ({n: torch.tensor(a) for n, a in of.items()} for of in (held.weights, held.states))
+    return replace(held, weights=weights, states=states)
+
+
+def write(path, tensors, meta, framework):
+    write_arrays(path, {name: value.numpy() for name, value in tensors.items()}, meta, framework)
 
 
 def recipe(model, *overrides):

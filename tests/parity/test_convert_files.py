@@ -16,7 +16,6 @@ from ms_vireid.engine.checkpoint import load_checkpoint, load_model, load_parame
 from ms_vireid.engine.optimizer import build_optimizer
 from ms_vireid.files.weights import read_checkpoint, write_checkpoint
 from ms_vireid.models import MUN, build_model
-from parity.files import read, write
 from tests.parity.convert_cases import (
     SMALL,
     TRAINING,
@@ -25,9 +24,11 @@ from tests.parity.convert_cases import (
     convert,
     images_of,
     ms_features,
+    read,
     recipe,
     torch_features,
     worst,
+    write,
     write_mindspore,
     write_torch,
     write_weights,
@@ -106,7 +107,7 @@ def test_a_pth_holds_the_configuration_and_no_training_state(monkeypatch, capsys
     assert "64 dropped" in capsys.readouterr().out
     held = torch.load(tmp_path / "a.pth", weights_only=True)
     assert held["model"].keys() == build_torch_model(config).state_dict().keys()
-    assert held.keys() == {"format", "config", "model"}
+    assert held.keys() == {"format", "config", "data_checksum", "model"}
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -232,7 +233,7 @@ def test_every_key_that_does_not_fit_is_named_and_nothing_is_written(monkeypatch
         "base.cls_token is missing",
         "base.fancy is not in the network",
         "base.norm.bias is [3], the network's is [16]",
-        "bottleneck.num_batches_tracked is float32 [2], not one int64",
+        "bottleneck.num_batches_tracked is int64 [2], not one int64",
         "exp_avg.base.pos_embed is missing",
         "exp_avg_sq.base.norm.weight is [2], the optimizer's is [16]",
     ):

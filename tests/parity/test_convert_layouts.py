@@ -1,6 +1,8 @@
 """The converter on files of others: recognised by their names, and the features are those of both frameworks and of
 the library that the file comes from, within 1e-5 of their scale."""
 
+import re
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -8,10 +10,11 @@ import torch
 from torch.nn import functional
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import MINDSPORE
 from ms_vireid.config import CONFIG_ROOT, check_config
 from ms_vireid.engine.checkpoint import load_checkpoint as load_mindspore
+from ms_vireid.files.weights import write_checkpoint
 from ms_vireid.models import build_model
-from parity.files import read
 from parity.oracles import timm_vit, torchvision
 from tests.parity.convert_cases import (
     SMALL,
@@ -20,6 +23,7 @@ from tests.parity.convert_cases import (
     images_of,
     ms_features,
     random_state_dict,
+    read,
     recipe,
     torch_features,
     worst,
@@ -152,7 +156,7 @@ def backbone_features(suffix, path, options, images):
 def test_a_vit_of_another_width_says_what_to_configure(monkeypatch, tmp_path):
     timm_file(tmp_path / "vit.pth")
     options = [*VIT_OPTIONS, "data.image_size=[32,32]", "model.stride=8", "model.embed_dim=32"]
-    with pytest.raises(InputError, match=r"give model\.embed_dim=16 model\.num_heads=1; nothing was written"):
+    with pytest.raises(InputError, match=r"give model\.embed_dim=16 model\.num_heads=1; .*nothing was written"):
         convert(monkeypatch, tmp_path / "vit.pth", tmp_path / "base.safetensors", *options)
 
 
@@ -191,13 +195,75 @@ def test_timm_s_vit_base_at_its_real_shapes(monkeypatch, capsys, tmp_path):
     assert lines[-2] == "153 keys: 99 copied, 1 resized, 50 renamed, 3 dropped"
 
 
-@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors", ".pth"])
-def test_torchvision_s_resnet(monkeypatch, tmp_path, suffix):
+def mindspore_file(path, weights, renamed):
+    """A .ckpt of PyTorch's weights under other names: patterns with what replaces them, in order."""
+    arrays = {}
+    for name, value in weights.items():
+        for pattern, new in renamed.items():
+            name = re.sub(pattern, new, name)
+        if not name.endswith("num_batches_tracked"):
+            arrays[name] = value.numpy()
+    write_checkpoint(path, arrays, {}, MINDSPORE)
+
+
+MINDCV_RESNET = {
+    r"(bn\d|downsample\.1)\.weight": r"\1.gamma",
+    r"(bn\d|downsample\.1)\.bias": r"\1.beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+    "downsample": "down_sample",
+    "^fc": "classifier",
+}
+MINDCV_VIT = {
+    r"(norm\d?)\.weight": r"\1.gamma",
+    r"(norm\d?)\.bias": r"\1.beta",
+    r"^blocks\.(\d)\.norm1": r"transformer.layers.\1.0.cell.0",
+    r"^blocks\.(\d)\.attn\.qkv": r"transformer.layers.\1.0.cell.1.qkv",
+    r"^blocks\.(\d)\.attn\.proj": r"transformer.layers.\1.0.cell.1.out",
+    r"^blocks\.(\d)\.norm2": r"transformer.layers.\1.1.cell.0",
+    r"^blocks\.(\d)\.mlp\.fc": r"transformer.layers.\1.1.cell.1.dense",
+    r"^patch_embed\.proj": "patch_embedding.conv",
+    r"^cls_token": "cls",
+    r"^pos_embed$": "pos_embedding",
+    r"^(?!head)": "backbone.",
+    "^head": "head.classifier",
+}
+
+
+@pytest.mark.parametrize("model", ["pmt", "agw"])
+def test_mindcv_s_names_are_those_of_timm_and_torchvision(monkeypatch, tmp_path, model):
+    if model == "pmt":
+        timm_file(tmp_path / "theirs.pth")
+        options, renamed = [*VIT_OPTIONS, "data.image_size=[40,24]", "model.stride=6"], MINDCV_VIT
+    else:
+        resnet_file(tmp_path / "theirs.pth")
+        options, renamed = RESNET_OPTIONS, MINDCV_RESNET
+    mindspore_file(tmp_path / "mindcv.ckpt", torch.load(tmp_path / "theirs.pth", weights_only=True), renamed)
+    held, models = [], []
+    for name in ("theirs.pth", "mindcv.ckpt"):
+        target = tmp_path / f"{name}.safetensors"
+        convert(monkeypatch, tmp_path / name, target, "--to", "pytorch", *options)
+        held.append({n: v for n, v in read(target).weights.items() if not n.endswith("num_batches_tracked")})
+        models.append(build_model(recipe(model, *options, f"model.pretrained={tmp_path / name}")))
+    assert_equal(*held)
+    for one, other in zip(*(built.get_parameters() for built in models), strict=True):
+        assert np.array_equal(one.asnumpy(), other.asnumpy()), one.name
+
+
+RESNET_OPTIONS = [*SMALL["agw"], "model.layers=[1,1,1,1]", "model.width=64", "model.last_stride=2"]
+RESNET_OPTIONS += ["model.non_local=[0,0,0,0]"]
+
+
+def resnet_file(path):
     resnet = torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], num_classes=10).eval()
     resnet.load_state_dict(random_state_dict(resnet))
-    torch.save(resnet.state_dict(), tmp_path / "resnet.pth")
-    options = [*SMALL["agw"], "model.layers=[1,1,1,1]", "model.width=64", "model.last_stride=2"]
-    options += ["model.non_local=[0,0,0,0]"]
+    torch.save(resnet.state_dict(), path)
+    return resnet
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors", ".pth"])
+def test_torchvision_s_resnet(monkeypatch, tmp_path, suffix):
+    resnet, options = resnet_file(tmp_path / "resnet.pth"), RESNET_OPTIONS
     convert(monkeypatch, tmp_path / "resnet.pth", tmp_path / f"base{suffix}", *options)
     config = recipe("agw", *options, f"model.pretrained={tmp_path / f'base{suffix}'}")
     images = np.random.default_rng(5).normal(size=(2, 3, 64, 32)).astype(np.float32)

@@ -34,7 +34,7 @@ def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
     states = tuple(f"{key}." for keys in STATES.values() for key in keys)
     extra = [name for name in checkpoint.arrays if name not in targets and not name.startswith(states)]
     checkpoint.require({name: _kind(value) for name, value in targets.items()}, extra)
-    model.load_state_dict({name: torch.from_numpy(checkpoint.arrays[name]) for name in targets})
+    model.load_state_dict({name: torch.tensor(checkpoint.arrays[name]) for name in targets})
 
 
 def load_optimizer(optimizer: AdamW | SGD, checkpoint: Checkpoint) -> None:

@@ -1,11 +1,10 @@
 """Twin of `ms_vireid.models.agw`, whose docstrings hold here."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
 from ms_vireid.config import AGWConfig, Setting
+from ms_vireid.files.pretrained import Pretrained
 from torch_ref.models.base import ReIDModel, TrainingOutputs, visible_rows
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
 from torch_ref.models.pretrained import load_pretrained_resnet
@@ -83,5 +82,5 @@ class AGW(ReIDModel):
     def in_backbone(self, name: str) -> bool:
         return not name.startswith(("bottleneck.", "classifier."))
 
-    def load_pretrained(self, path: Path) -> None:
-        load_pretrained_resnet((self.visible_stem, self.infrared_stem, self.base), path)
+    def load_pretrained(self, file: Pretrained) -> None:
+        load_pretrained_resnet((self.visible_stem, self.infrared_stem, self.base), file)

@@ -1,9 +1,10 @@
 """Twin of `ms_vireid.models.base`, whose docstrings hold here."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
+
+from ms_vireid.files.pretrained import Pretrained
 
 
 class TrainingOutputs(NamedTuple):
@@ -31,11 +32,14 @@ def visible_rows(images: int, parts: int) -> int:
 
 
 class ReIDModel(nn.Module):
+    TRAINING_ONLY: tuple[str, ...] = ()
+    OF_IDENTITIES = ("classifier.",)
+
     def in_backbone(self, name: str) -> bool:
         raise NotImplementedError
 
     def limits_of(self, name: str) -> tuple[float, float] | None:
         return None
 
-    def load_pretrained(self, path: Path) -> None:
+    def load_pretrained(self, file: Pretrained) -> None:
         raise NotImplementedError

@@ -5,8 +5,9 @@ from importlib import import_module
 import torch
 
 from ms_vireid.command.running import in_one_line
-from ms_vireid.config import Config, ModelConfig, Setting, expand_user, named_model
+from ms_vireid.config import Config, ModelConfig, Setting, named_model
 from torch_ref.models.base import ReIDModel
+from torch_ref.models.pretrained import load_pretrained
 
 
 @in_one_line()
@@ -34,5 +35,5 @@ def _build(config: ModelConfig, num_classes: int, setting: Setting) -> ReIDModel
     network = getattr(import_module(f"torch_ref.models.{config.name}"), config.network)
     model = network(config, num_classes, setting)
     if not config.from_scratch:
-        model.load_pretrained(expand_user(config.pretrained))
+        load_pretrained(model, config)
     return model

@@ -1,11 +1,10 @@
 """Twin of `ms_vireid.models.mun`, whose docstrings hold here."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
 from ms_vireid.config import MUNConfig, Setting
+from ms_vireid.files.pretrained import Pretrained
 from torch_ref.models.auxiliary_generator import SCALE_RANGE
 from torch_ref.models.base import ReIDModel, TrainingOutputs, visible_rows
 from torch_ref.models.intermediate import PixelModality, intermediate_modality
@@ -16,6 +15,12 @@ from torch_ref.models.resnet import EXPANSION, STAGES, ResNet
 
 
 class MUN(ReIDModel):
+    TRAINING_ONLY = ("generator.", "prototypes.", "auxiliary_classifier.")
+    OF_IDENTITIES = (
+        *("visible_classifier.", "infrared_classifier.", "auxiliary_classifier."),
+        *("prototypes.memory", "prototypes.seen"),
+    )
+
     def __init__(self, config: MUNConfig, num_classes: int, setting: Setting = Setting()):
         super().__init__()
         self.classified = config.classified
@@ -133,11 +138,11 @@ class MUN(ReIDModel):
     def limits_of(self, name: str) -> tuple[float, float] | None:
         return SCALE_RANGE if name.endswith(".scale") else None
 
-    def load_pretrained(self, path: Path) -> None:
+    def load_pretrained(self, file: Pretrained) -> None:
         networks = [self.visible_stage, self.infrared_stage, self.shared]
         if isinstance(self.generator, PixelModality):
             networks.append(self.generator.stage)
-        load_pretrained_resnet(networks, path)
+        load_pretrained_resnet(networks, file)
 
 
 def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:

@@ -1,10 +1,9 @@
 """Twin of `ms_vireid.models.pmt`, whose docstrings hold here; parameters are named as in the authors' release."""
 
-from pathlib import Path
-
 from torch import Tensor
 
 from ms_vireid.config import PMTConfig, Setting
+from ms_vireid.files.pretrained import Pretrained
 from torch_ref.models.base import ReIDModel, TrainingOutputs
 from torch_ref.models.layers import bn_neck, identity_classifier, l2_normalise
 from torch_ref.models.pretrained import load_pretrained_vit
@@ -46,5 +45,5 @@ class PMT(ReIDModel):
     def in_backbone(self, name: str) -> bool:
         return "patch_embed.proj." in name or ".blocks." in name
 
-    def load_pretrained(self, path: Path) -> None:
-        load_pretrained_vit(self.base, path)
+    def load_pretrained(self, file: Pretrained) -> None:
+        load_pretrained_vit(self.base, file)

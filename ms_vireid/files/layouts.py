@@ -1,7 +1,7 @@
 """How the checkpoint files of other projects name our weights: one small table a layout.
 
 The first rule in a table whose pattern matches the beginning of a name applies; a name that matches no rule stays as
-it is. Names are PyTorch's, without a `module.` prefix (DataParallel's).
+it is. Names are without the prefix that all of a file's share; their last parts are PyTorch's or MindSpore's.
 """
 
 import re
@@ -9,7 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ms_vireid.config import CONFIG_ROOT
+from ms_vireid.command.names import CONFIG_ROOT
+
+# Last part of a parameter's name in MindSpore -> in PyTorch; what is not listed is called alike.
+TORCH_NAMES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,12 @@ class Layout:
         return name, ""
 
 
+def torch_name(name: str) -> str:
+    """PyTorch's name of a weight that has MindSpore's; others stay as they are."""
+    path, dot, last = name.rpartition(".")
+    return path + dot + TORCH_NAMES.get(last, last)
+
+
 _CLASSIFIER = {"model.num_classes": ("classifier.weight", 0)}
 _HEAD = "the forward pass never uses it"
 _NOT_RUN = "of this ResNet only {} are run"
@@ -94,6 +103,13 @@ AGW_BASELINE = Layout(
     ),
     sizes=_CLASSIFIER | _NON_LOCAL,
 )
+MUN = Layout(
+    title="MUN, this project's",
+    marks=frozenset({"visible_stage.conv1.weight"}),
+    models=("mun",),
+    config=CONFIG_ROOT / "mun/sysu.yaml",
+    sizes={"model.num_classes": ("visible_classifier.weight", 0)},
+)
 TIMM_VIT = Layout(
     title="timm's ViT",
     marks=frozenset({"patch_embed.proj.weight"}),
@@ -103,25 +119,40 @@ TIMM_VIT = Layout(
     parts=("base",),
     resized="pos_embed",
 )
+MINDCV_VIT = Layout(
+    title="mindcv's ViT",
+    marks=frozenset({"patch_embedding.conv.weight"}),
+    models=("pmt",),
+    config=CONFIG_ROOT / "pmt/sysu.yaml",
+    rules=(
+        Drop(r"head\.", "ImageNet's head"),
+        Rename(r"cls$", "cls_token"),
+        Rename(r"pos_embedding$", "pos_embed"),
+        Rename(r"patch_embedding\.conv\.", "patch_embed.proj."),
+        Rename(r"transformer\.layers\.(\d+)\.0\.cell\.0\.", r"blocks.\1.norm1."),
+        Rename(r"transformer\.layers\.(\d+)\.0\.cell\.1\.out\.", r"blocks.\1.attn.proj."),
+        Rename(r"transformer\.layers\.(\d+)\.0\.cell\.1\.", r"blocks.\1.attn."),
+        Rename(r"transformer\.layers\.(\d+)\.1\.cell\.0\.", r"blocks.\1.norm2."),
+        Rename(r"transformer\.layers\.(\d+)\.1\.cell\.1\.dense([12])\.", r"blocks.\1.mlp.fc\2."),
+    ),
+    parts=("base",),
+    resized="pos_embed",
+)
 TORCHVISION_RESNET = Layout(
-    title="torchvision's ResNet-50",
+    title="torchvision's ResNet-50",  # and mindcv's
     marks=frozenset({"conv1.weight", "layer1.0.conv1.weight"}),
     models=("agw", "mun"),
     config=CONFIG_ROOT / "agw/sysu.yaml",
-    rules=(Drop(r"fc\.", "ImageNet's head"),),
+    rules=(
+        Drop(r"(fc|head|classifier)\.", "ImageNet's head"),
+        Rename(r"(layer\d\.\d+)\.down_sample\.", r"\1.downsample."),
+    ),
     parts=("visible_stem", "base"),
 )
-LAYOUTS = (PMT, AGW, AGW_BASELINE, TIMM_VIT, TORCHVISION_RESNET)
+LAYOUTS = (PMT, AGW, AGW_BASELINE, MUN, TIMM_VIT, MINDCV_VIT, TORCHVISION_RESNET)
 
 
 def detect(names: Iterable[str]) -> Layout | None:
     """Return the layout whose marks are all among `names`."""
     names = set(names)
     return next((layout for layout in LAYOUTS if layout.marks <= names), None)
-
-
-def without_prefix(names: Iterable[str]) -> dict[str, str]:
-    """Strip the `module.` that DataParallel puts before every name."""
-    names = list(names)
-    wrapped = bool(names) and all(name.startswith("module.") for name in names)
-    return {name: name.removeprefix("module.") if wrapped else name for name in names}

@@ -1,0 +1,133 @@
+"""What `model.pretrained` starts from: an ImageNet backbone, or a re-identification model of any people."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ms_vireid.command.errors import InputError, the_first
+from ms_vireid.files.layouts import Layout, detect, torch_name
+from ms_vireid.files.origin import names_of, note
+from ms_vireid.files.saved import Saved, mismatch, read_saved
+from ms_vireid.files.weights import COUNTER, weight_file
+
+WHERE = {
+    "ViT": "timm's vit_base_patch16_224 (the paper's file is jx_vit_base_p16_224-80ecf9dd.pth) is on the timm "
+    "project's release page and on the Hugging Face hub",
+    "ResNet": "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is on PyTorch's download pages",
+}
+# Of a model's configuration, what an identical network may differ in.
+_FREE = ("num_classes", "pretrained", "pretrained_weights")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A file's weights by PyTorch's names of this project. stored: also those that are left out, such as a head."""
+
+    saved: Saved
+    layout: Layout | None
+    weights: dict[str, np.ndarray]
+    stored: dict[str, np.ndarray]
+
+    @property
+    def path(self) -> Path:
+        return self.saved.path
+
+    @property
+    def is_model(self) -> bool:
+        """Whether the file is a whole re-identification model, not a backbone."""
+        if "config" in self.saved.meta:
+            return "parts" not in self.saved.meta
+        return self.layout is not None and not self.layout.parts
+
+    def _configured(self, section: str) -> dict[str, Any]:
+        """A section of the configuration that the file carries; {} without one."""
+        config = self.saved.meta.get("config", {})
+        return config[section] if isinstance(config.get(section), dict) else {}
+
+    def require(self, network: str, targets: Mapping[str, Iterable[int]], advice: str = "") -> None:
+        """Raise InputError unless there are float32 and finite weights for all targets, shapes by name, and no others.
+        network: in words. advice: begins the reason, if there is one."""
+        shapes = {name: tuple(shape) for name, shape in targets.items()}
+        problems = [f"{name} is missing" for name in shapes if name not in self.weights]
+        problems += [f"{name} is not in the model" for name in self.weights if name not in shapes]
+        for name, weight in self.weights.items():
+            if name not in shapes:
+                continue
+            if weight.shape != shapes[name]:
+                problems.append(f"{name} is {weight.shape}, the model's {shapes[name]}")
+            elif weight.dtype != np.float32:
+                problems.append(f"{name} is {weight.dtype}")
+            elif not np.isfinite(weight).all():
+                problems.append(f"{name} is not finite")
+        if problems:
+            whose = names_of(self.saved.names.values(), network) if network in WHERE else ""
+            reason = advice or whose or mismatch(self.weights, shapes)
+            listed = the_first(sorted(problems))
+            raise InputError(f"{self.path}: does not fit the {network}: {reason}{len(problems)} ({listed})")
+
+    def for_model(
+        self,
+        model: Mapping[str, Any],
+        targets: Mapping[str, Iterable[int]],
+        of_identities: tuple[str, ...],
+        training_only: tuple[str, ...],
+    ) -> dict[str, np.ndarray]:
+        """The weights of a whole model to start from; one line is logged that lists what is left out.
+
+        model: its section of the configuration, as plain values. targets: shapes by name. of_identities: beginnings of
+        the names that belong to the people trained on. training_only: of those that a file for inference lacks.
+
+        Raises:
+            InputError: the file is of another architecture, or its weights do not fit or are not finite.
+        """
+        own = self._configured("model")
+        names = (own["name"],) if "name" in own else self.layout.models
+        if model["name"] not in names:
+            kind = self.layout.title if self.layout else own["name"]
+            raise InputError(
+                f"{self.path}: is of {kind}, model.name is {model['name']}; give a --config of {' or '.join(names)}"
+            )
+        loaded = {name: w for name, w in self.weights.items() if not name.startswith(of_identities)}
+        loaded = {name: w for name, w in loaded.items() if name in targets or not name.startswith(training_only)}
+        fresh = [name for name in targets if name.startswith(of_identities)]
+        fresh += [name for name in targets if name not in (*loaded, *fresh) and name.startswith(training_only)]
+        differing = [
+            f"model.{key}={json.dumps(own[key])}" for key in own if key not in _FREE and own[key] != model.get(key)
+        ]
+        positions = loaded.get("base.pos_embed")
+        if positions is not None and positions.shape != tuple(targets.get("base.pos_embed", ())):
+            differing.append(f"data.image_size={json.dumps(self._configured('data').get('image_size'))}")
+        advice = f"it was trained with {the_first(differing)}; " if differing else ""
+        wanted = {name: shape for name, shape in targets.items() if name not in fresh}
+        Pretrained(self.saved, self.layout, loaded, self.stored).require(model["name"], wanted, advice)
+        left = [name for name in self.weights if name not in loaded]
+        kind = self.layout.title if self.layout else model["name"]
+        said = f"starts from this model ({kind}), {len(loaded)} weights"
+        note(
+            self.path,
+            f"{said}; left out, as of other people or for training alone: {the_first(sorted({*left, *fresh}))}",
+        )
+        return loaded
+
+
+def read_pretrained(path: Path, network: str, choice: str | None = None) -> Pretrained:
+    """Read the file, or the run's folder, of `model.pretrained`.
+
+    network: "ViT" or "ResNet", of the model. choice: as `read_saved` takes it. Raises InputError as `read_saved` does,
+    and for a missing file, with where to get ImageNet weights.
+    """
+    if not path.exists():
+        raise InputError(f"model.pretrained: no such file {path}; {WHERE[network]}; or set model.pretrained=none")
+    saved = read_saved(weight_file(path), choice)
+    layout = detect(saved.weights)
+    weights, stored = {}, {}
+    for name, array in saved.weights.items():
+        target = layout.target(name)[0] if layout else name
+        stored[torch_name(target or name)] = array
+        if target is not None and not target.endswith(COUNTER):
+            weights[torch_name(target)] = array
+    return Pretrained(saved, layout, weights, stored)

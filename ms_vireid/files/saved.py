@@ -1,0 +1,152 @@
+"""Weights as somebody saved them, made plain: one set of a file, float32, without the prefix that all names share."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ms_vireid.command.errors import SHOWN, InputError, the_first
+from ms_vireid.files.origin import note
+from ms_vireid.files.pytorch_checkpoint import CHOOSE
+from ms_vireid.files.weights import COUNTER, DEVICES, STATES, read_checkpoint
+
+# What torch.compile, FSDP and checkpointed activations put into names, wherever a module is wrapped.
+_WRAPPER = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_HEADS = ("head.", "heads.", "fc.", "classifier.")  # which lie beside a backbone's prefix
+_MINDSPORE_STATES = ("moments.", "moment1.", "moment2.", "adam_m.", "adam_v.", "accum.")  # of MindSpore's optimizers
+_GROUP = re.compile(r".*?\.\d+(?=\.)|[^.]+")
+_STATES = tuple(f"{key}." for keys in STATES.values() for key in keys)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a file holds.
+
+    weights: by plain names. names: the file's own, by plain names. types: of those that were not float32. states: the
+    optimizer's, as KEY.NAME with the weight's name. meta: the record saved with them, {} for a foreign file.
+    framework: whose names these are; None: the file does not say. beside: what else is there and is passed over, with
+    its type or shape, and why.
+    """
+
+    path: Path
+    weights: dict[str, np.ndarray]
+    names: dict[str, str]
+    types: dict[str, str] = field(default_factory=dict)
+    states: dict[str, np.ndarray] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+    framework: str | None = None
+    beside: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def read_saved(path: Path, choice: str | None = None) -> Saved:
+    """Read a set of weights of a file of any format in `READ`, and log what was done to it.
+
+    choice: name of the set, or the beginning of its names; None: the plain one. Half, bfloat16 and double become
+    float32, and counts of batches int64; other types stay.
+
+    Raises:
+        InputError: as of `read_checkpoint`; the file holds no weights, none that are called `choice`, or several sets
+            of which none is plain.
+    """
+    held = read_checkpoint(path, choice=choice)
+    sets = {name.partition(".")[0] for name in held.sets[1:]}
+    beside = {n: (kind, "another set of weights" if n in sets else "no weights") for n, kind in held.beside.items()}
+    weights, states = {}, {}
+    for name, array in held.arrays.items():
+        if name.startswith(_STATES):
+            states[name] = array
+        elif name.startswith((f"{DEVICES}.", *_MINDSPORE_STATES)):
+            why = "of several processes" if name.startswith(DEVICES) else "an optimizer's"
+            beside[name] = str(list(array.shape)), why
+        elif "." not in name and (
+            not array.ndim or (array.size == 1 and array.dtype.kind in "iu")
+        ):  # a step, a rate, AveragedModel's n_averaged
+            beside[name] = str(list(array.shape)), "no weights"
+        else:
+            weights[name] = array
+    if len(held.sets) > 1:
+        others = the_first([other or "the whole file" for other in held.sets[1:]])
+        note(path, f"of its sets of weights {held.sets[0] or 'the plain one'} is taken, not {others} ({CHOOSE})")
+    names, removed = plain_names(weights)
+    if choice is not None and choice not in held.sets:
+        start = f"{choice}."
+        names = {plain: own for plain, own in names.items() if plain.startswith(start) or own.startswith(start)}
+        if not names:
+            groups = Counter(name.split(".")[0] for name in weights)
+            asked = ", ".join(filter(None, held.sets)) or f"names that begin with {the_first(list(groups))}"
+            raise InputError(f"{path}: holds no weights called {choice!r}, but {asked}; {CHOOSE}")
+        names, removed = plain_names(names.values())
+    if not names:
+        raise InputError(f"{path}: holds no weights")
+    if removed:
+        note(path, f"{removed} is taken off its names")
+    if passed := [name for name in held.beside if name not in sets]:
+        note(path, f"passed over beside its weights: {the_first(passed)}")
+    plain, types = {}, {}
+    for name, own in names.items():
+        plain[name] = _plain_type(name, weights[own])
+        if plain[name].dtype != weights[own].dtype:
+            types[name] = str(weights[own].dtype)
+    for kind, count in Counter(types.values()).items():
+        target = "int64" if kind == "float32" else "float32"  # counts, or else weights
+        note(path, f"{count} of its {len(names)} arrays are {kind} and become {target}")
+    return Saved(path, plain, names, types, states, held.meta, held.framework, beside)
+
+
+def plain_names(names: Iterable[str]) -> tuple[dict[str, str], str]:
+    """Take wrappers off the names, and the prefix that all share but an ImageNet head's.
+
+    Returns the names by plain names, and what was taken off, in words ("" if nothing).
+    """
+    plain = {name: name for name in names}
+    removed = []
+    wrappers = {found[1] for name in plain for found in _WRAPPER.finditer(name)}
+    if wrappers:
+        plain = {name: _WRAPPER.sub("", name) for name in plain}
+        removed += [f"{wrapper}." for wrapper in sorted(wrappers)]
+    while prefix := _shared([name for name in plain.values() if not name.startswith(_HEADS)]):
+        plain = {own: name.removeprefix(prefix) for own, name in plain.items()}
+        removed.append(prefix)
+    if len(set(plain.values())) < len(plain):  # two would become one
+        return {name: name for name in plain}, ""
+    return {name: own for own, name in plain.items()}, " and ".join(removed)
+
+
+def _shared(names: list[str]) -> str:
+    """The first part of all names, which more than one weight has, or ""."""
+    first = names[0].partition(".")[0] + "." if len(names) > 1 and "." in names[0] else ""
+    return first if first and all(name.startswith(first) for name in names) else ""
+
+
+def _plain_type(name: str, array: np.ndarray) -> np.ndarray:
+    if name.endswith(COUNTER):
+        is_whole = array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.floor(array)).all()
+        return array.astype(np.int64) if is_whole else array
+    if array.dtype in (np.float16, np.float64):
+        with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+            return array.astype(np.float32)
+    return array
+
+
+def mismatch(held: Iterable[str], wanted: Iterable[str]) -> str:
+    """What many names that do not fit have in common, as the beginning of an error; "" for a few names."""
+    held, wanted = set(held), set(wanted)
+    extra, missing = held - wanted, wanted - held
+    if len(extra) + len(missing) <= SHOWN:
+        return ""
+    for start in sorted({name.split(".")[0] for name in extra}):
+        fitting = sum(name.removeprefix(f"{start}.") in wanted for name in extra)
+        if 2 * fitting > len(wanted):
+            return f"{fitting} of its names begin with {start!r}, which others do not: choose the weights {start!r}; "
+    groups = (_groups(missing) - _groups(held), _groups(extra) - _groups(wanted))
+    texts = ("it lacks ", "the model has no ")
+    return "".join(f"{text}{the_first(sorted(of))}; " for text, of in zip(texts, groups, strict=True) if of)
+
+
+def _groups(names: set[str]) -> set[str]:
+    """The blocks and layers that weights belong to: up to the first number, or the first part."""
+    return {_GROUP.match(name)[0] for name in names if _GROUP.match(name)}
