@@ -152,7 +152,7 @@ TREES = [
     case("regdb-path-not-relative", "/x.bmp", "data.name=regdb", "--data-root", "regdb",
          change=lambda: Path("regdb/idx/test_visible_1.txt").write_text(
              f"{tree.write_picture(Path('x.bmp')).resolve()} 0\n")),
-    case("regdb-picture-missing", "visible_1.bmp does not exist", "data.name=regdb", "--data-root", "regdb",
+    case("regdb-picture-missing", "(line 4 'Visible/train1/visible_1.bmp')", "data.name=regdb", "--data-root", "regdb",
          change=remove("regdb/Visible/train1/visible_1.bmp")),
     case("folder-one-sided", "1 (ben)", "data.name=folder", "--data-root", "folder",
          change=remove("folder/infrared/ben")),
