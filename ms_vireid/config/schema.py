@@ -32,11 +32,12 @@ Kept = Annotated[tuple[Count, ...], Field(max_length=1000)]
 Milestones = Annotated[tuple[Positive, ...], Field(max_length=1000)]
 # Limit for the joint norm of all gradients, which are scaled down to it; null: no limit
 ClipNorm = Annotated[float, Field(ge=1e-3, le=1e4)] | None
-Range = tuple[float, float]
+Value = Annotated[float, Field(ge=-(2**53), le=2**53)]
+Range = tuple[Value, Value]
 
 
 def _sixteen_bit(value: Any) -> Any:
-    numbers = isinstance(value, list | tuple) and all(type(one) in (int, float) and abs(one) < 2**53 for one in value)
+    numbers = isinstance(value, list | tuple) and all(type(one) in (int, float) for one in value)
     if value in ("full", "measured") or (numbers and len(value) == 2 and value[0] < value[1]):
         return value
     raise ValueError("is full, measured or [low, high], the lower value first")

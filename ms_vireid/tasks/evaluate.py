@@ -184,8 +184,8 @@ def _announced_result(evaluation: Evaluation) -> ProtocolResult:
 
 def _draw_corruptions(config: Config, data: ReIDData, path: Path) -> None:
     """Draw the first visible test picture in every corruption."""
-    path = data.test.paths[data.test.infrared.argmin()]
-    shown = load_image(path, config.data.image_size, None, config.data.value_range)
+    picture = data.test.paths[data.test.infrared.argmin()]
+    shown = load_image(picture, config.data.image_size, None, config.data.value_range)
     sheet = corruption_sheet(shown, counter_generator("corruption", 0), frost_photographs(config.evaluation))
     with atomic_write(path) as temporary:
         sheet.save(temporary, "PNG")
