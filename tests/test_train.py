@@ -456,7 +456,9 @@ def test_memory_hardly_grows_with_the_steps(tmp_path, monkeypatch):
 
 def test_the_methods_have_folders_of_their_own_for_the_same_data_set(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    lines = re.findall(r"^python ms_vireid/train.py (.*sysu.yaml .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    lines = re.findall(
+        r"^python ms_vireid/train.py (.*sysu.yaml .*SYSU-MM01.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE
+    )
     begun = []
     monkeypatch.setattr(training, "train", lambda config, data, output, *rest: begun.append(output.path.as_posix()))
     write_sysu_mm01(tmp_path / "SYSU-MM01")
