@@ -60,11 +60,14 @@ def listed_files(
     """
     unprintable = (f"line {number} {name!r}" for number, name in names if not name.isprintable())
     refuse(unprintable, f"{listing}: names that cannot be printed", "rename")
-    paths = [Path(name if (root / name).is_file() else name.replace("\\", "/")) for _, name in names]
-    if not also_gone:
-        absent = (not (root / path).is_file() for path in paths)
-        missing = [f"line {number} '{name}'" for (number, name), gone in zip(names, absent, strict=True) if gone]
-        refuse(missing, f"{listing}: lines that name no file under {root}", remedy)
+    paths, missing = [], []
+    for number, name in names:
+        spellings = dict.fromkeys((name, name.replace("\\", "/")))
+        found = next((spelling for spelling in spellings if (root / spelling).is_file()), None)
+        if found is None:
+            missing.append(f"line {number} '{name}'")
+        paths.append(Path(found or name.replace("\\", "/")))
+    refuse(() if also_gone else missing, f"{listing}: lines that name no file under {root}", remedy)
     return paths
 
 

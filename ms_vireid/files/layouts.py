@@ -36,7 +36,6 @@ class Layout:
     """The names of one kind of file.
 
     title: for messages. marks: names that tell it from the others. models: values of `model.name` that it fits.
-    config: the recipe it was trained with, unless another one is given.
     rules: what becomes of each name. sizes: configuration keys that a weight's shape gives: (name, axis).
     parts: the network's parts that hold its weights, by name; () is the whole network, else the file is a backbone
         for `model.pretrained`. resized: its position embedding, of a square grid, is resized to the model's patches.
@@ -45,11 +44,15 @@ class Layout:
     title: str
     marks: frozenset[str]
     models: tuple[str, ...]
-    config: Path
     rules: tuple[Rename | Drop, ...] = ()
     sizes: dict[str, tuple[str, int]] = field(default_factory=dict)
     parts: tuple[str, ...] = ()
     resized: str | None = None
+
+    @property
+    def config(self) -> Path:
+        """The recipe of its first model, unless another one is given."""
+        return CONFIG_ROOT / self.models[0] / "sysu.yaml"
 
     def target(self, name: str) -> tuple[str | None, str]:
         """Return our name of `name`, or None and the reason to leave it out."""
@@ -76,7 +79,6 @@ PMT = Layout(
     title="PMT, the authors' or this project's",
     marks=frozenset({"base.patch_embed.proj.weight"}),
     models=("pmt",),
-    config=CONFIG_ROOT / "pmt/sysu.yaml",
     rules=(Drop(r"base\.(fc|head)\.", _HEAD),),
     sizes=_CLASSIFIER,
 )
@@ -84,14 +86,12 @@ AGW = Layout(
     title="AGW, this project's",
     marks=frozenset({"visible_stem.conv1.weight"}),
     models=("agw",),
-    config=CONFIG_ROOT / "agw/sysu.yaml",
     sizes=_CLASSIFIER | _NON_LOCAL,
 )
 AGW_BASELINE = Layout(
     title="the AGW baseline",
     marks=frozenset({"base_resnet.base.layer1.0.conv1.weight"}),
     models=("agw",),
-    config=CONFIG_ROOT / "agw/sysu.yaml",
     rules=(
         Rename(r"visible_module\.visible\.(conv1|bn1)\.", r"visible_stem.\1."),
         Rename(r"thermal_module\.thermal\.(conv1|bn1)\.", r"infrared_stem.\1."),
@@ -107,14 +107,12 @@ MUN = Layout(
     title="MUN, this project's",
     marks=frozenset({"visible_stage.conv1.weight"}),
     models=("mun",),
-    config=CONFIG_ROOT / "mun/sysu.yaml",
     sizes={"model.num_classes": ("visible_classifier.weight", 0)},
 )
 TIMM_VIT = Layout(
     title="timm's ViT",
     marks=frozenset({"patch_embed.proj.weight"}),
     models=("pmt",),
-    config=CONFIG_ROOT / "pmt/sysu.yaml",
     rules=(Drop(r"(head|fc_norm|pre_logits)\.", "ImageNet's head"),),
     parts=("base",),
     resized="pos_embed",
@@ -123,7 +121,6 @@ MINDCV_VIT = Layout(
     title="mindcv's ViT",
     marks=frozenset({"patch_embedding.conv.weight"}),
     models=("pmt",),
-    config=CONFIG_ROOT / "pmt/sysu.yaml",
     rules=(
         Drop(r"head\.", "ImageNet's head"),
         Rename(r"cls$", "cls_token"),
@@ -142,7 +139,6 @@ TORCHVISION_RESNET = Layout(
     title="torchvision's ResNet-50",  # and mindcv's
     marks=frozenset({"conv1.weight", "layer1.0.conv1.weight"}),
     models=("agw", "mun"),
-    config=CONFIG_ROOT / "agw/sysu.yaml",
     rules=(
         Drop(r"(fc|head|classifier)\.", "ImageNet's head"),
         Rename(r"(layer\d\.\d+)\.down_sample\.", r"\1.downsample."),

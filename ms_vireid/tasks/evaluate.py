@@ -14,7 +14,6 @@ from ms_vireid.config import Config, check_config, dump_config
 from ms_vireid.data.corruptions import corruption_sheet
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ReIDData
-from ms_vireid.data.transforms import load_image
 from ms_vireid.engine.run_folder import RunFolder, check_outside_data
 from ms_vireid.evaluation.protocol import ProtocolResult, evaluated, mean_and_deviation, require_choices
 from ms_vireid.evaluation.table import format_table
@@ -68,7 +67,7 @@ def main(arguments: argparse.Namespace) -> None:
             check_outside_data(output, option, one.data, *(RunFolder(file.parent) for file in files))
         reads.append(output)
     if arguments.corruption_sheet:
-        _draw_corruptions(evaluations[0].config, evaluations[0].data, arguments.corruption_sheet)
+        _draw_corruptions(evaluations[0], arguments.corruption_sheet)
     names = [checkpoints[0].stem] if len(checkpoints) == 1 else list(map(str, checkpoints))
     results = {}
     for name, one in zip(names, evaluations, strict=True):
@@ -182,11 +181,12 @@ def _announced_result(evaluation: Evaluation) -> ProtocolResult:
     return result
 
 
-def _draw_corruptions(config: Config, data: ReIDData, path: Path) -> None:
+def _draw_corruptions(evaluation: Evaluation, path: Path) -> None:
     """Draw the first visible test picture in every corruption."""
-    picture = data.test.paths[data.test.infrared.argmin()]
-    shown = load_image(picture, config.data.image_size, None, config.data.value_range)
-    sheet = corruption_sheet(shown, counter_generator("corruption", 0), frost_photographs(config.evaluation))
+    test = evaluation.data.test
+    shown = evaluation.trained.load_image(test.paths[test.infrared.argmin()])
+    frost = frost_photographs(evaluation.config.evaluation)
+    sheet = corruption_sheet(shown, counter_generator("corruption", 0), frost)
     with atomic_write(path) as temporary:
         sheet.save(temporary, "PNG")
 
