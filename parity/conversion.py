@@ -22,10 +22,10 @@ from ms_vireid.config import (
     other_sizes,
     require_fitting,
 )
-from ms_vireid.files.layouts import LAYOUTS, Layout, detect
+from ms_vireid.files.layouts import LAYOUTS, Layout
 from ms_vireid.files.origin import note_unproven
 from ms_vireid.files.pytorch_checkpoint import PICKLED
-from ms_vireid.files.saved import Saved, mismatch, read_saved
+from ms_vireid.files.saved import Saved, mismatch, read_saved, recognise
 from ms_vireid.files.weights import STATES, TRAINING
 from ms_vireid.models import build_model
 from ms_vireid.models.vit import resize_position_embedding
@@ -124,7 +124,8 @@ def prepare(
         InputError: the layout is not known; another model is asked for than the file was made with; or keys are
             missing, extra, misshapen, no floats or not finite, all listed.
     """
-    source, layout = saved.path, detect(saved.weights)
+    saved, layout = recognise(saved)
+    source = saved.path
     if "config" in saved.meta:
         config = _carried_configuration(source, saved.meta["config"], config_file, overrides)
         if "parts" not in saved.meta:
@@ -220,7 +221,8 @@ def _match(saved: Saved, layout: Layout | None, network: Network) -> Matched:
     """The source's keys by the network's; raises InputError unless every key fits, is float32 and is finite."""
     held, dropped, problems = _renamed(saved, layout)
     fitting = {framework: sum(name in held for name in network.names(framework)) for framework in FRAMEWORKS}
-    framework = saved.framework or max(fitting, key=fitting.get)
+    framework = saved.framework if "config" in saved.meta else None  # a stranger's names need not be its container's
+    framework = framework or max(fitting, key=fitting.get)
     parameters = [twin.parameter for twin in network.pairs]
     wanted = dict(zip(network.names(framework), parameters, strict=True))
     weights = {name: saved.weights[plain] for name, plain in held.items()}

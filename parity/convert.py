@@ -2,8 +2,8 @@
 
 A run's .safetensors, of ms_vireid/train.py or torch_ref/train.py, says whose names it has and becomes one of the other
 framework's. MindSpore's .ckpt has MindSpore's names; PyTorch's .pth (.pt) has PyTorch's, and holds weights only. Files
-of the authors' PMT, of the AGW baseline, of timm's ViT-B/16 and of torchvision's ResNet-50 are recognised by their
-names; the last two become files for model.pretrained.
+of the authors' PMT, of the AGW baseline, and of ViT-B/16 and ResNet-50 in timm, torchvision, mindcv, the transformers
+library and mindone are recognised by their names; the last become files for model.pretrained.
 """
 
 from collections.abc import Callable

@@ -39,6 +39,7 @@ class Layout:
     rules: what becomes of each name. sizes: configuration keys that a weight's shape gives: (name, axis).
     parts: the network's parts that hold its weights, by name; () is the whole network, else the file is a backbone
         for `model.pretrained`. resized: its position embedding, of a square grid, is resized to the model's patches.
+    joined: by a part of a weight's name, those of the weights that it is made of, one behind the other.
     """
 
     title: str
@@ -48,6 +49,7 @@ class Layout:
     sizes: dict[str, tuple[str, int]] = field(default_factory=dict)
     parts: tuple[str, ...] = ()
     resized: str | None = None
+    joined: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def config(self) -> Path:
@@ -135,6 +137,45 @@ MINDCV_VIT = Layout(
     parts=("base",),
     resized="pos_embed",
 )
+_HUGGING_FACE_VIT = (
+    Drop(r"(classifier|pooler)\.", "ImageNet's head"),
+    Drop(r"embeddings\.mask_token$", "of masked images"),
+    Rename(r"embeddings\.cls_token$", "cls_token"),
+    Rename(r"embeddings\.position_embeddings$", "pos_embed"),
+    Rename(r"embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    Rename(r"(?:encoder\.layer|layers)\.(\d+)\.layernorm_before\.", r"blocks.\1.norm1."),
+    Rename(r"(?:encoder\.layer|layers)\.(\d+)\.layernorm_after\.", r"blocks.\1.norm2."),
+    Rename(r"layernorm\.", "norm."),
+)
+HUGGING_FACE_VIT = Layout(
+    title="the transformers library's ViT",  # and mindone's
+    marks=frozenset({"embeddings.patch_embeddings.projection.weight", "encoder.layer.0.intermediate.dense.weight"}),
+    models=("pmt",),
+    rules=(
+        *_HUGGING_FACE_VIT,
+        Rename(r"encoder\.layer\.(\d+)\.attention\.attention\.qkv\.", r"blocks.\1.attn.qkv."),
+        Rename(r"encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"blocks.\1.attn.proj."),
+        Rename(r"encoder\.layer\.(\d+)\.intermediate\.dense\.", r"blocks.\1.mlp.fc1."),
+        Rename(r"encoder\.layer\.(\d+)\.output\.dense\.", r"blocks.\1.mlp.fc2."),
+    ),
+    parts=("base",),
+    resized="pos_embed",
+    joined={"qkv": ("query", "key", "value")},
+)
+HUGGING_FACE_VIT_5 = Layout(
+    title="the ViT of transformers 5, as torch.save saves it",  # save_pretrained writes the earlier names
+    marks=frozenset({"embeddings.patch_embeddings.projection.weight", "layers.0.mlp.fc1.weight"}),
+    models=("pmt",),
+    rules=(
+        *_HUGGING_FACE_VIT,
+        Rename(r"layers\.(\d+)\.attention\.qkv\.", r"blocks.\1.attn.qkv."),
+        Rename(r"layers\.(\d+)\.attention\.o_proj\.", r"blocks.\1.attn.proj."),
+        Rename(r"layers\.(\d+)\.mlp\.", r"blocks.\1.mlp."),
+    ),
+    parts=("base",),
+    resized="pos_embed",
+    joined={"qkv": ("q_proj", "k_proj", "v_proj")},
+)
 TORCHVISION_RESNET = Layout(
     title="torchvision's ResNet-50",  # and mindcv's
     marks=frozenset({"conv1.weight", "layer1.0.conv1.weight"}),
@@ -145,7 +186,28 @@ TORCHVISION_RESNET = Layout(
     ),
     parts=("visible_stem", "base"),
 )
-LAYOUTS = (PMT, AGW, AGW_BASELINE, MUN, TIMM_VIT, MINDCV_VIT, TORCHVISION_RESNET)
+_STAGES = [(rf"encoder\.stages\.{n}\.layers\.(\d+)\.", rf"layer{n + 1}.\1.") for n in range(4)]
+HUGGING_FACE_RESNET = Layout(
+    title="the transformers library's ResNet-50",  # and mindone's
+    marks=frozenset({"embedder.embedder.convolution.weight"}),
+    models=("agw", "mun"),
+    rules=(
+        Drop(r"classifier\.", "ImageNet's head"),
+        Rename(r"embedder\.embedder\.convolution\.", "conv1."),
+        Rename(r"embedder\.embedder\.normalization\.", "bn1."),
+        *(Rename(rf"{theirs}shortcut\.convolution\.", f"{ours}downsample.0.") for theirs, ours in _STAGES),
+        *(Rename(rf"{theirs}shortcut\.normalization\.", f"{ours}downsample.1.") for theirs, ours in _STAGES),
+        *(
+            Rename(rf"{theirs}layer\.{k}\.{kind}\.", f"{ours}{short}{k + 1}.")
+            for theirs, ours in _STAGES
+            for k in range(3)
+            for kind, short in (("convolution", "conv"), ("normalization", "bn"))
+        ),
+    ),
+    parts=("visible_stem", "base"),
+)
+_HUGGING_FACE = (HUGGING_FACE_VIT, HUGGING_FACE_VIT_5, HUGGING_FACE_RESNET)
+LAYOUTS = (PMT, AGW, AGW_BASELINE, MUN, TIMM_VIT, MINDCV_VIT, TORCHVISION_RESNET, *_HUGGING_FACE)
 
 
 def detect(names: Iterable[str]) -> Layout | None:

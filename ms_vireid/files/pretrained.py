@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ms_vireid.command.errors import InputError, the_first
-from ms_vireid.files.layouts import Layout, detect, torch_name
+from ms_vireid.files.layouts import Layout, torch_name
 from ms_vireid.files.origin import names_of, note
-from ms_vireid.files.saved import Saved, mismatch, read_saved
+from ms_vireid.files.saved import Saved, mismatch, read_saved, recognise
 from ms_vireid.files.weights import COUNTER, weight_file
 
 WHERE = {
@@ -122,8 +122,7 @@ def read_pretrained(path: Path, network: str, choice: str | None = None) -> Pret
     """
     if not path.exists():
         raise InputError(f"model.pretrained: no such file {path}; {WHERE[network]}; or set model.pretrained=none")
-    saved = read_saved(weight_file(path), choice)
-    layout = detect(saved.weights)
+    saved, layout = recognise(read_saved(weight_file(path), choice))
     weights, stored = {}, {}
     for name, array in saved.weights.items():
         target = layout.target(name)[0] if layout else name

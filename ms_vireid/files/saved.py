@@ -3,13 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ms_vireid.command.errors import SHOWN, InputError, the_first
+from ms_vireid.files.layouts import Layout, detect
 from ms_vireid.files.origin import note
 from ms_vireid.files.pytorch_checkpoint import CHOOSE
 from ms_vireid.files.weights import COUNTER, DEVICES, STATES, read_checkpoint
@@ -95,6 +96,22 @@ def read_saved(path: Path, choice: str | None = None) -> Saved:
         target = "int64" if kind == "float32" else "float32"  # counts, or else weights
         note(path, f"{count} of its {len(names)} arrays are {kind} and become {target}")
     return Saved(path, plain, names, types, states, held.meta, held.framework, beside)
+
+
+def recognise(saved: Saved) -> tuple[Saved, Layout | None]:
+    """The file's layout, and the file with what is one weight here joined, as a ViT's query, key and value."""
+    layout = detect(saved.weights)
+    weights, names = dict(saved.weights), dict(saved.names)
+    for whole, parts in layout.joined.items() if layout else ():
+        for name in saved.weights:
+            before, first, last = name.rpartition(f".{parts[0]}.")
+            sources = [f"{before}.{part}.{last}" for part in parts]
+            if not first or len({weights[n].shape if n in weights else None for n in sources} - {()}) != 1:
+                continue
+            joined = f"{before}.{whole}.{last}"
+            names[joined] = names[name].replace(first, f".{{{','.join(parts)}}}.")
+            weights[joined] = np.concatenate([weights.pop(source) for source in sources])
+    return replace(saved, weights=weights, names=names), layout
 
 
 def plain_names(names: Iterable[str]) -> tuple[dict[str, str], str]:

@@ -230,17 +230,76 @@ MINDCV_VIT = {
 }
 
 
-@pytest.mark.parametrize("model", ["pmt", "agw"])
-def test_mindcv_s_names_are_those_of_timm_and_torchvision(monkeypatch, tmp_path, model):
+HUGGING_FACE_VIT = {
+    r"^blocks\.(\d)\.norm1": r"encoder.layer.\1.layernorm_before",
+    r"^blocks\.(\d)\.attn\.(query|key|value)": r"encoder.layer.\1.attention.attention.\2",
+    r"^blocks\.(\d)\.attn\.proj": r"encoder.layer.\1.attention.output.dense",
+    r"^blocks\.(\d)\.norm2": r"encoder.layer.\1.layernorm_after",
+    r"^blocks\.(\d)\.mlp\.fc1": r"encoder.layer.\1.intermediate.dense",
+    r"^blocks\.(\d)\.mlp\.fc2": r"encoder.layer.\1.output.dense",
+    r"^norm": "layernorm",
+    r"^patch_embed\.proj": "embeddings.patch_embeddings.projection",
+    r"^cls_token": "embeddings.cls_token",
+    r"^pos_embed$": "embeddings.position_embeddings",
+    r"^(?!head)": "vit.",
+    "^head": "classifier",
+}
+HUGGING_FACE_VIT_5 = HUGGING_FACE_VIT | {
+    r"^blocks\.(\d)\.norm1": r"layers.\1.layernorm_before",
+    r"^blocks\.(\d)\.attn\.(query|key|value)": lambda found: f"layers.{found[1]}.attention.{found[2][0]}_proj",
+    r"^blocks\.(\d)\.attn\.proj": r"layers.\1.attention.o_proj",
+    r"^blocks\.(\d)\.norm2": r"layers.\1.layernorm_after",
+    r"^blocks\.(\d)\.mlp\.fc1": r"layers.\1.mlp.fc1",
+    r"^blocks\.(\d)\.mlp\.fc2": r"layers.\1.mlp.fc2",
+}
+HUGGING_FACE_RESNET = {
+    r"^conv1": "embedder.embedder.convolution",
+    r"^bn1": "embedder.embedder.normalization",
+    r"\.downsample\.0": ".shortcut.convolution",
+    r"\.downsample\.1": ".shortcut.normalization",
+    r"\.conv(\d)": lambda found: f".layer.{int(found[1]) - 1}.convolution",
+    r"\.bn(\d)": lambda found: f".layer.{int(found[1]) - 1}.normalization",
+    r"^layer(\d)\.(\d)": lambda found: f"encoder.stages.{int(found[1]) - 1}.layers.{found[2]}",
+    r"^(?!fc)": "resnet.",
+    "^fc": "classifier.1",
+}
+
+
+def split(weights):
+    """A ViT's query, key and value as weights of their own."""
+    for name, value in weights.items():
+        if ".qkv." not in name:
+            yield name, value
+            continue
+        for part, rows in zip(("query", "key", "value"), value.chunk(3), strict=True):
+            yield name.replace("qkv", part), rows
+
+
+@pytest.mark.parametrize(
+    ("model", "renamed"),
+    [
+        ("pmt", MINDCV_VIT),
+        ("agw", MINDCV_RESNET),
+        ("pmt", HUGGING_FACE_VIT),
+        ("pmt", {r"(norm\d?)\.weight": r"\1.gamma", r"(norm\d?)\.bias": r"\1.beta"} | HUGGING_FACE_VIT),
+        ("pmt", HUGGING_FACE_VIT_5),
+        ("agw", HUGGING_FACE_RESNET),
+    ],
+    ids=["mindcv", "mindcv's ResNet", "mindone", "mindone before mint", "transformers 5", "mindone's ResNet"],
+)
+def test_names_of_other_libraries_are_those_of_timm_and_torchvision(monkeypatch, tmp_path, model, renamed):
     if model == "pmt":
         timm_file(tmp_path / "theirs.pth")
-        options, renamed = [*VIT_OPTIONS, "data.image_size=[40,24]", "model.stride=6"], MINDCV_VIT
+        options = [*VIT_OPTIONS, "data.image_size=[40,24]", "model.stride=6"]
     else:
         resnet_file(tmp_path / "theirs.pth")
-        options, renamed = RESNET_OPTIONS, MINDCV_RESNET
-    mindspore_file(tmp_path / "mindcv.ckpt", torch.load(tmp_path / "theirs.pth", weights_only=True), renamed)
+        options = RESNET_OPTIONS
+    weights = torch.load(tmp_path / "theirs.pth", weights_only=True)
+    if renamed not in (MINDCV_VIT, MINDCV_RESNET):
+        weights = dict(split(weights))
+    mindspore_file(tmp_path / "other.ckpt", weights, renamed)
     held, models = [], []
-    for name in ("theirs.pth", "mindcv.ckpt"):
+    for name in ("theirs.pth", "other.ckpt"):
         target = tmp_path / f"{name}.safetensors"
         convert(monkeypatch, tmp_path / name, target, "--to", "pytorch", *options)
         held.append({n: v for n, v in read(target).weights.items() if not n.endswith("num_batches_tracked")})
@@ -248,6 +307,15 @@ def test_mindcv_s_names_are_those_of_timm_and_torchvision(monkeypatch, tmp_path,
     assert_equal(*held)
     for one, other in zip(*(built.get_parameters() for built in models), strict=True):
         assert np.array_equal(one.asnumpy(), other.asnumpy()), one.name
+
+
+def test_a_vit_without_a_key_says_so(monkeypatch, tmp_path):
+    vit = timm_file(tmp_path / "vit.pth")
+    weights = {name: value for name, value in split(vit.state_dict()) if name != "blocks.1.attn.key.weight"}
+    mindspore_file(tmp_path / "other.ckpt", weights, HUGGING_FACE_VIT)
+    options = [*VIT_OPTIONS, "data.image_size=[32,32]", "model.stride=8"]
+    with pytest.raises(InputError, match=r"blocks\.1\.attn\.qkv\.weight is missing.*query\.weight is not in"):
+        convert(monkeypatch, tmp_path / "other.ckpt", tmp_path / "base.safetensors", *options)
 
 
 RESNET_OPTIONS = [*SMALL["agw"], "model.layers=[1,1,1,1]", "model.width=64", "model.last_stride=2"]
