@@ -41,6 +41,18 @@ def main() -> None:
     parser.add_argument(
         "--rerank", action="store_true", help="re-rank by k-reciprocal encoding, which is not in the papers' tables"
     )
+    parser.add_number(
+        "evaluate --threshold",
+        metavar="T",
+        help="also measure a search that accepts similarities of T or more: recall, precision, false-match rate (FMR), "
+        "and open-set identification (DIR, FPIR)",
+    )
+    parser.add_number(
+        "evaluate --fmr",
+        metavar="R",
+        help="the same at the threshold for this false-match rate, chosen on the training people of --data, which must "
+        "be another set than the model's",
+    )
     parser.add_argument(
         "--corruption-sheet",
         type=Path,
@@ -53,6 +65,8 @@ def main() -> None:
     check_output(arguments.corruption_sheet, "--corruption-sheet", (".png",))
     if arguments.frost and not (arguments.corrupted or arguments.corruption_sheet):
         raise InputError("--frost: only with --corrupted or --corruption-sheet")
+    if arguments.threshold is not None and arguments.fmr is not None:
+        raise InputError("--fmr: chooses a threshold, and --threshold gives one; leave one of them out")
     work("ms_vireid.tasks.evaluate").main(arguments)
 
 

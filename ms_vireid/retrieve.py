@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument(
         "--by-identity", action="store_true", help="find --top-k people, of each the most similar picture"
     )
+    parser.add_number("retrieve --threshold", metavar="T", help="of these, only similarities of T or more: maybe none")
     parser.add_number("retrieve --camera", nargs="+", help="search pictures of these cameras only")
     parser.add_argument(
         "--index",

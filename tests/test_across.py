@@ -40,7 +40,7 @@ def test_a_row_is_what_was_trained_and_columns_are_what_it_was_tested_on(write, 
     several = [run(name, "sysu_mm01", "folder", 30) for name in ("a", "b")]
     lines = write(
         own=run("a", "sysu_mm01", "sysu_mm01", 60, trials=10, mode="all", shots=1),
-        other=run("a", "sysu_mm01", "regdb", 20, split=1),
+        other=run("a", "sysu_mm01", "regdb", 20, split=1, threshold=0.25, fmr=0.01, validation_people=206),
         back=run("r", "regdb", "regdb", 80.25, split=1),
         mean={"mean": several[0]["mean"], "std": several[0]["std"], "runs": several},
     )

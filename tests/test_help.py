@@ -107,7 +107,7 @@ def test_every_number_is_refused_beyond_its_bounds_before_the_work_is_imported()
     for name, lines in zip(NUMBERS, zip(*[iter(said)] * len(TRIED), strict=True), strict=True):
         _, option = command_of(name)
         for value, line in zip(TRIED, lines, strict=True):
-            fits = value in ("0", "1000000000") and NUMBERS[name].least <= int(value) <= NUMBERS[name].most
+            fits = value in ("0", "-1", "1000000000") and NUMBERS[name].least <= int(value) <= NUMBERS[name].most
             assert line.startswith("error: ")
             assert line.startswith(f"error: {option} ") != fits, (name, value, line)
             assert len(line) <= 300

@@ -148,6 +148,24 @@ def test_the_best_picture_of_each_person_is_found(search, options):
             assert [hit["rank"] for hit in query["hits"]] == list(range(1, len(best[:top_k]) + 1))
 
 
+@pytest.mark.parametrize("options", [(), ("--index", "flat"), ("--by-identity",), ("--rerank",)])
+def test_below_a_threshold_nobody_is_found(search, prepared, capfd, tmp_path, options):
+    given = "--query", "night.npz", "--gallery", "all.npz", "--top-k", 6, *options
+    whole = search(*given)
+    shown = sorted(hit["similarity"] for query in whole["queries"] for hit in query["hits"])
+    threshold = shown[len(shown) // 2]  # which a hit has exactly
+    for chosen in (threshold, 1.0):
+        found = search(*given, "--threshold", repr(chosen), "--sheet", tmp_path / "sheet.png")
+        assert found["threshold"] == chosen
+        for query, before in zip(found["queries"], whole["queries"], strict=True):
+            similar = [hit for hit in before["hits"] if hit["similarity"] >= chosen]
+            assert query["hits"] == [hit | {"rank": rank} for rank, hit in enumerate(similar, 1)]
+    assert threshold < 1
+    capfd.readouterr()
+    search("--query", "night.npz", "--gallery", "all.npz", "--camera", 1, "--threshold", 1)
+    assert capfd.readouterr().out.count("nothing found\n") == len(whole["queries"])
+
+
 def test_pictures_of_unknown_people_are_not_taken_for_one():
     entries = [Entry(f"{i}.jpg", Path(f"{i}.jpg"), "visible", None, name) for i, name in enumerate("aab" + "-" * 2)]
     entries = [replace(one, identity=None) if one.identity == "-" else one for one in entries]

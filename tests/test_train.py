@@ -197,6 +197,46 @@ def test_a_model_is_evaluated_on_another_set(finished, monkeypatch, capfd):
     assert (result.evaluated["split"], result.num_queries) == (2, 4)
 
 
+OTHER_PEOPLE = "--data", "synthetic", "data.synthetic.seed=1", "data.synthetic.test_identities=4"
+FEW = "data.synthetic.train_identities=6", "data.synthetic.images_per_camera=1", "data.synthetic.image_size=[64,32]"
+
+
+def test_a_threshold_is_given_or_chosen_on_people_who_are_not_tested_on(finished, monkeypatch, capfd):
+    plain, given = (evaluated(monkeypatch, finished, *options) for options in ((), ("--threshold", 0.5)))
+    measured = {"recall", "precision", "fmr", "dir", "fpir"}
+    assert {name: given["mean"][name] for name in plain["mean"]} == plain["mean"]
+    assert given["mean"].keys() - plain["mean"] <= measured
+    assert given["evaluated"] == plain["evaluated"] | {"threshold": 0.5}
+    printed = capfd.readouterr().out
+    assert "corrupted no, threshold 0.5\n" in printed
+    assert printed.splitlines()[-2].split() == ["[%]", "recall", "precision", "FMR", "DIR", "FPIR"]
+    chosen = evaluated(monkeypatch, finished, *OTHER_PEOPLE, *FEW, "--data-root", "seed1", "--fmr", 0.1)
+    pairs = 10 * (10 * 9 * 4 + 10 * 9 * 3)  # trials, queries of cameras 6 and 3, others, and their pictures that count
+    about = {"fmr": 0.1, "validation_people": 10, "validation_pairs": pairs}
+    assert about.items() <= chosen["evaluated"].items()
+    assert chosen["evaluated"]["validation_accepted"] <= 0.1 * pairs
+    again = evaluate(finished, "seed1", data=[*OTHER_PEOPLE[1:], *FEW], threshold=chosen["evaluated"]["threshold"])
+    assert again.mean == chosen["mean"]
+    assert evaluate(finished, "seed1", data=[*OTHER_PEOPLE[1:], *FEW], fmr=0.1).evaluated == chosen["evaluated"]
+    corrupted = evaluated(monkeypatch, finished, "--corrupted", "--threshold", 0.5)
+    assert [trial.keys() & {"recall", "fmr"} for trial in corrupted["trials"]] == 10 * [{"recall", "fmr"}]
+
+
+def test_a_threshold_is_not_chosen_on_people_who_are_trained_or_tested_on(finished, monkeypatch, capfd):
+    root = finished.parents[1]
+    write_folder(root / "unseen", ("anna", "ben", "cleo", "dora"))
+    unseen = "--data-root", "unseen", "--data", "folder"
+    for options, said in (
+        (("--fmr", 0.1), "--fmr: the model was trained on all people of "),
+        ((*unseen, "--fmr", 0.1), "--fmr: all people of unseen are tested on, and a threshold is chosen on others; k"),
+        ((*unseen, "data.test_fraction=0.5", "--fmr", 0.1), "fmr 0.1: takes at least 10 pairs of different people, an"),
+        (("--fmr", 0.1, "--threshold", 0.5), "--fmr: chooses a threshold, and --threshold gives one; leave one of"),
+        (("--rerank", "--threshold", 0.5), "--threshold, --fmr: are of similarities, and --rerank ranks by others;"),
+        (("--flip", "--threshold", 0.5), "--threshold, --fmr: are of cosines, and --flip adds features; give --renorm"),
+    ):
+        assert said in refused(monkeypatch, root, capfd, evaluate, "--checkpoint", finished, *options)
+
+
 def test_reranking_is_asked_for_and_named(finished, monkeypatch, capfd):
     plain, again = (evaluated(monkeypatch, finished, *options) for options in ((), ("--rerank",)))
     assert (plain["evaluated"]["rerank"], again["evaluated"]["rerank"]) == (False, True)

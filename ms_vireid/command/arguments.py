@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError, shown
+from ms_vireid.command.numbers import NUMBERS
 
 
 def require(fits: bool, name: str, value: object, wanted: str) -> None:
@@ -19,6 +20,13 @@ def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 def require_switch(name: str, value: object) -> None:
     require(isinstance(value, bool), name, value, "True or False")
+
+
+def require_number(option: str, value: object) -> None:
+    """Raise InputError unless a number is within the bounds of a command's option, a key of `NUMBERS`."""
+    least, most, _ = NUMBERS[option]
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+    require(fits, option.partition("--")[2], value, f"a number from {least:,} to {most:,}")
 
 
 def as_path(name: str, value: object) -> Path:

@@ -37,6 +37,7 @@ class Bounds(NamedTuple):
 
 _SEED = Bounds(0, 2**31 - 1, "random numbers are drawn from 32 bits with a sign")
 _TRAINED_BATCH = Bounds(1, 64, "a batch has twice their product of pictures, several times the papers' 8 x 4")
+_SIMILARITY = Bounds(-1.0, 1.0, "similarities are cosines")
 _REPEATS = Bounds(1, 1000, "each is measured anew, and beyond hundreds no median moves")
 NUMBERS = {  # by command and option
     "ablate --seeds": Bounds(1, 100, "every row is trained as often"),
@@ -49,6 +50,8 @@ NUMBERS = {  # by command and option
     "dropout --epochs": _REPEATS,
     "dropout --noises": Bounds(2, 1000, "each is a training; of one alone there is no standard error"),
     "dropout --seeds": _REPEATS,
+    "evaluate --fmr": Bounds(1e-9, 0.5, "a higher rate accepts most strangers"),
+    "evaluate --threshold": _SIMILARITY,
     "evaluate --trials": Bounds(1, 1000, "as evaluation.trials; SYSU-MM01's protocol has 10"),
     "export --batch-size": Bounds(1, 256, "the file is tried on a batch of that size, in memory"),
     "extract --batch-size": Bounds(1, 10_000, "as evaluation.batch_size: more pictures at a time only take memory"),
@@ -58,6 +61,7 @@ NUMBERS = {  # by command and option
     "report --queries": Bounds(0, 50, "a page holds the pictures of twice as many, and is to be opened by a browser"),
     "retrieve --breadth": Bounds(1, 100_000, "nearly all of a gallery that fits in memory: search it by flat"),
     "retrieve --camera": Bounds(0, 2**31 - 1, "feature files hold cameras in 32 bits with a sign"),
+    "retrieve --threshold": _SIMILARITY,
     "retrieve --top-k": Bounds(1, 100_000, "nobody looks at more, and each query's are kept; extract.py gives all"),
     "stand-in --memory": Bounds(0.001, 1024.0, "GiB, several times any accelerator's"),
     "torch_ref --steps": Bounds(1, 10**9, "no recipe within the schema's bounds that ends has more"),

@@ -19,8 +19,9 @@ OF_PROTOCOL = ("mode", "shots", "direction", "trials")  # keys of `evaluation`
 
 def read_tested(
     trained: Config, checkpoint: Path, meta: dict, root: str | Path | None = None, another: Sequence[str] = ()
-) -> tuple[Config, ReIDData]:
-    """Read the data set to test a model on; return it after `trained` with this set's keys.
+) -> tuple[Config, ReIDData, bool]:
+    """Read the data set to test a model on; return it after `trained` with this set's keys, and whether it is the one
+    that the model was trained on.
 
     trained, meta: the checkpoint's configuration and record. root: the set's folder (default: the run's). another: name
     of another set, then `data.key=value` with keys of READ; it is searched as the schema's defaults say, and all people
@@ -34,17 +35,17 @@ def read_tested(
         config = another_set(trained, root, *another)
         same_seed = config.data.synthetic.seed == trained.data.synthetic.seed  # draws the same people
         if name != trained.data.name or (name == "synthetic" and not same_seed):
-            return config, _read(config)
+            return config, _read(config), False
         if name == "folder" and root is not None:
             data = _read(config)
             if not _trained_on(data, run, meta):
-                return config, data
+                return config, data, False
         if another[1:]:
             problem = f"the model was trained on {name}, and is tested on the people that were left out"
             raise InputError(f"{another[1]}: {problem}; leave it out")
     config = trained.model_copy(update={"data": data_config(trained.data, run, root)})
     try:
-        return config, _read(config)
+        return config, _read(config), True
     except InputError as error:
         if root is None or another:
             raise

@@ -1,10 +1,13 @@
 """The data sets' evaluation protocols: the queries and galleries of each trial, and the average over trials."""
 
+import dataclasses
 import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +16,7 @@ from ms_vireid.config import Config, EvaluationConfig
 from ms_vireid.data.folders import SYSU_INFRARED_CAMERAS
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking, query_groups
+from ms_vireid.evaluation.threshold import STEPS, count_impostors, threshold_metrics
 
 SYSU_MM01_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 CHOICES = {  # keys of `EvaluationConfig` that a protocol leaves open; SYSU-MM01's has infrared queries only
@@ -20,6 +24,7 @@ CHOICES = {  # keys of `EvaluationConfig` that a protocol leaves open; SYSU-MM01
     "llcm": ("direction", "trials"),
     "regdb": ("direction",),
 }
+OF_THRESHOLD = ("threshold", "fmr", "validation_people", "validation_pairs", "validation_accepted")  # of `evaluated`
 RANKINGS = 50_000  # averaged for chance, at least: a rate of 1 % then has a standard error of 0.04 %
 
 
@@ -177,19 +182,62 @@ def trials_checksum(test: ImageSet, trials: Sequence[Trial]) -> str:
 
 
 def evaluate_trials(
-    features: np.ndarray, test: ImageSet, trials: Sequence[Trial], protocol: str, reranked: bool = False
+    features: np.ndarray,
+    test: ImageSet,
+    trials: Sequence[Trial],
+    protocol: str,
+    reranked: bool = False,
+    threshold: float | None = None,
 ) -> ProtocolResult:
     """Rank every trial by distance = 1 - inner product, or by `rerank`, and average.
 
-    features: float32 [N, C], L2-normalised, one row for each picture of `test`. Raises as evaluate_ranking does."""
+    features: float32 [N, C], L2-normalised, one row for each picture of `test`. threshold: a similarity, to measure
+    `threshold_metrics` too. Raises as evaluate_ranking does."""
     if reranked:
         from ms_vireid.evaluation.reranking import rerank  # here, as it imports Numba and SciPy, which --help can spare
     results = []
     for trial in trials:
         pair = features[trial.query], features[trial.gallery]
         distance = rerank(*pair) if reranked else 1 - pair[0] @ pair[1].T
-        results.append(evaluate_ranking(distance, *_columns(test, trial), protocol))
+        result = evaluate_ranking(distance, *_columns(test, trial), protocol)
+        del distance  # of two such matrices at once, memory may not hold the second
+        if threshold is not None:
+            at_threshold = threshold_metrics(pair[0] @ pair[1].T, *_columns(test, trial), protocol, threshold)
+            result = dataclasses.replace(result, at_threshold=at_threshold)
+        results.append(result)
     return average_trials(results, test, trials)
+
+
+class ChosenThreshold(NamedTuple):
+    """A threshold for a false-match rate, and what it rests on."""
+
+    threshold: float
+    people: int
+    pairs: int  # of different people, in all trials
+    accepted: int  # of these pairs
+
+
+def choose_threshold(
+    features: np.ndarray, images: ImageSet, trials: Sequence[Trial], protocol: str, rate: float
+) -> ChosenThreshold:
+    """Choose the lowest threshold, in steps of 1 / STEPS, that accepts at most `rate` of the pairs of different people
+    in all trials. Features are as for `evaluate_trials`, of people who are neither trained nor tested on.
+
+    Raises InputError if a trial has fewer than 1 / rate such pairs, and if even a threshold of 1 accepts more.
+    """
+    searches = ((features[trial.query] @ features[trial.gallery].T, *_columns(images, trial)) for trial in trials)
+    counts = sum(count_impostors(*search, protocol) for search in searches)
+    people, total = images.num_identities, int(counts[0])
+    if rate * total < len(trials):
+        few = f"the {people} people to choose a threshold on have {total // len(trials):,}"
+        problem = f"takes at least {ceil(1 / rate):,} pairs of different people, and {few}"
+        raise InputError(f"fmr {rate:g}: {problem}; ask for a higher rate, or give more people")
+    fitting = np.flatnonzero(counts / total <= rate)
+    if not len(fitting):
+        alike = f"{counts[-1]:,} of {total:,} pairs of different people have a similarity of 1"
+        raise InputError(f"fmr {rate:g}: {alike}, and no threshold tells them apart; check the model and the pictures")
+    chosen = int(fitting[0])
+    return ChosenThreshold((chosen - STEPS) / STEPS, people, total, int(counts[chosen]))
 
 
 def average_trials(results: Sequence[RankingResult], test: ImageSet, trials: Sequence[Trial]) -> ProtocolResult:
@@ -206,8 +254,9 @@ def average_trials(results: Sequence[RankingResult], test: ImageSet, trials: Seq
 
 
 def mean_and_deviation(metrics: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return each metric's mean and population standard deviation over trials or runs."""
-    columns = {name: [m[name] for m in metrics] for name in metrics[0]}
+    """Return each metric's mean and population standard deviation over trials or runs, those that have it."""
+    names = dict.fromkeys(name for one in metrics for name in one)
+    columns = {name: [one[name] for one in metrics if name in one] for name in names}
     return tuple({name: float(f(values)) for name, values in columns.items()} for f in (np.mean, np.std))
 
 

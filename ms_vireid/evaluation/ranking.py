@@ -1,6 +1,7 @@
 """CMC, mAP and mINP of a distance matrix."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,11 +20,13 @@ class RankingResult:
     mean_ap: float  # mean average precision
     mean_inp: float  # mean inverse negative penalty
     num_valid_queries: int  # with at least one match that is not ignored
+    at_threshold: Mapping[str, float] = field(default_factory=dict)  # of `threshold_metrics`, if they have been added
 
     def metrics(self) -> dict[str, float]:
-        """Return rank1, rank5, rank10, rank20 (as far as `cmc` goes), map and minp, as fractions in 0..1."""
+        """Return rank1, rank5, rank10, rank20 (as far as `cmc` goes), map, minp, and those at a threshold, as fractions
+        in 0..1."""
         ranks = {f"rank{k}": float(self.cmc[k - 1]) for k in REPORTED_RANKS if k <= len(self.cmc)}
-        return {**ranks, "map": self.mean_ap, "minp": self.mean_inp}
+        return {**ranks, "map": self.mean_ap, "minp": self.mean_inp, **self.at_threshold}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +111,10 @@ def query_groups(
     query_cameras: np.ndarray | None,
     gallery_cameras: np.ndarray | None,
     protocol: str,
+    unmatched: bool = False,
 ) -> list[QueryGroup]:
-    """Group the queries that have a match by what they match and ignore; raises ValueError as evaluate_ranking."""
+    """Group the queries that have a match, and with `unmatched` the others too, by what they match and ignore; raises
+    ValueError as evaluate_ranking."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
     if protocol == "regdb":  # no query ignores anything
@@ -128,7 +133,7 @@ def query_groups(
         ignored = gallery_places == query_places[queries[0]]
         if protocol == "llcm":
             ignored &= same_identity
-        if (same_identity & ~ignored).any():
+        if unmatched or (same_identity & ~ignored).any():
             groups.append(QueryGroup(queries, np.flatnonzero(same_identity & ~ignored), np.flatnonzero(ignored)))
     if not groups:
         size = len(gallery_ids)

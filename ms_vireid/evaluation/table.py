@@ -6,20 +6,23 @@ from itertools import groupby
 from ms_vireid.command.errors import printable
 
 COLUMNS = {"rank1": "rank-1", "rank5": "rank-5", "rank10": "rank-10", "rank20": "rank-20", "map": "mAP", "minp": "mINP"}
+AT_THRESHOLD = {"recall": "recall", "precision": "precision", "fmr": "FMR", "dir": "DIR", "fpir": "FPIR"}
 GAP = "  "
 
 
 def format_table(
-    rows: Mapping[str, Mapping[str, float]], deviations: Mapping[str, Mapping[str, float]] | None = None
+    rows: Mapping[str, Mapping[str, float]],
+    deviations: Mapping[str, Mapping[str, float]] | None = None,
+    columns: Mapping[str, str] = COLUMNS,
 ) -> str:
-    """Format a line of metrics for each row, under a heading, in percent with two decimals.
+    """Format a line of metrics for each row, under a heading, in percent.
 
-    rows: row name to metrics (fractions in 0..1, by the keys of COLUMNS); a metric that a row lacks shows as "-".
-    deviations: the same for rows that show "± standard deviation" in each cell.
+    rows: row name to metrics (fractions in 0..1, by the keys of `columns`); a metric that a row lacks shows as "-".
+    deviations: the same for rows that show "± standard deviation" in each cell. columns: COLUMNS or AT_THRESHOLD.
     """
     deviations = deviations or {}
-    headings = [(heading,) for heading in ("[%]", *COLUMNS.values())]
-    lines = [[row, *(cell(name, rows[row], deviations.get(row, {})) for name in COLUMNS)] for row in rows]
+    headings = [(heading,) for heading in ("[%]", *columns.values())]
+    lines = [[row, *(cell(name, rows[row], deviations.get(row, {})) for name in columns)] for row in rows]
     return aligned(headings, lines, left=1)
 
 
@@ -71,5 +74,6 @@ def cell(name: str, metrics: Mapping[str, float], deviations: Mapping[str, float
     """Format a metric, a fraction, in percent, with its deviation if there is one."""
     if name not in metrics:
         return "-"
-    value = f"{100 * metrics[name]:.2f}"
-    return f"{value} ± {100 * deviations[name]:.2f}" if name in deviations else value
+    decimals = 4 if name == "fmr" else 2  # as small as it is wanted
+    value = f"{100 * metrics[name]:.{decimals}f}"
+    return f"{value} ± {100 * deviations[name]:.{decimals}f}" if name in deviations else value

@@ -1,5 +1,6 @@
 """The evaluation of a model under its data set's protocol."""
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +9,15 @@ from ms_vireid.config import EvaluationConfig
 from ms_vireid.data.corruptions import CorruptedVersion, read_photographs
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
-from ms_vireid.evaluation.protocol import ProtocolResult, Trial, average_trials, evaluate_trials, protocol_trials
+from ms_vireid.evaluation.protocol import (
+    ChosenThreshold,
+    ProtocolResult,
+    Trial,
+    average_trials,
+    choose_threshold,
+    evaluate_trials,
+    protocol_trials,
+)
 
 if TYPE_CHECKING:
     from ms_vireid.inference.features import FeatureExtractor
@@ -34,11 +43,27 @@ def _mirrored(config: EvaluationConfig) -> dict[str, bool]:
 
 
 def evaluate_model(
-    extractor: "FeatureExtractor", data: ReIDData, config: EvaluationConfig, group: ProcessGroup = ALONE
+    extractor: "FeatureExtractor",
+    data: ReIDData,
+    config: EvaluationConfig,
+    group: ProcessGroup = ALONE,
+    threshold: float | None = None,
 ) -> ProtocolResult:
-    """Extract features and rank every trial; the processes of a group share the extraction."""
+    """Extract features and rank every trial; the processes of a group share the extraction. threshold: as for
+    `evaluate_trials`."""
     features, trials = searched_features(extractor, data, config, group)
-    return evaluate_trials(features, data.test, trials, data.protocol, config.rerank)
+    return evaluate_trials(features, data.test, trials, data.protocol, config.rerank, threshold)
+
+
+def threshold_of_others(
+    extractor: "FeatureExtractor", data: ReIDData, config: EvaluationConfig, rate: float
+) -> ChosenThreshold:
+    """Choose the threshold for a false-match rate on the set's training people, who are searched as its protocol
+    searches test people. The model must not have been trained on them. Raises InputError as `searched_features` and
+    `choose_threshold` do."""
+    others = dataclasses.replace(data, test=data.train)
+    features, trials = searched_features(extractor, others, config)
+    return choose_threshold(features, others.test, trials, data.protocol, rate)
 
 
 def frost_photographs(config: EvaluationConfig) -> tuple[np.ndarray, ...]:
@@ -46,9 +71,12 @@ def frost_photographs(config: EvaluationConfig) -> tuple[np.ndarray, ...]:
     return () if config.frost is None else read_photographs(config.frost)
 
 
-def evaluate_corrupted(extractor: "FeatureExtractor", data: ReIDData, config: EvaluationConfig) -> ProtocolResult:
+def evaluate_corrupted(
+    extractor: "FeatureExtractor", data: ReIDData, config: EvaluationConfig, threshold: float | None = None
+) -> ProtocolResult:
     """Evaluate with corrupted visible pictures (Chen et al., NeurIPS 2021): the mean over ten versions of the set, each
-    of which draws type and severity for every picture. All search the first trial, as in the benchmark's release."""
+    of which draws type and severity for every picture. All search the first trial, as in the benchmark's release.
+    threshold: as for `evaluate_trials`."""
     trial = protocol_trials(data, config)[0]
     used = np.unique(np.concatenate([trial.query, trial.gallery]))
     infrared, visible = used[data.test.infrared[used]], used[~data.test.infrared[used]]
@@ -60,5 +88,5 @@ def evaluate_corrupted(extractor: "FeatureExtractor", data: ReIDData, config: Ev
     for seed in range(CORRUPTED_EVALUATIONS):
         version = CorruptedVersion(seed, visible, photographs)
         features[visible] = extractor.extract(data.test.subset(visible), version, **_mirrored(config))
-        results += evaluate_trials(features, data.test, [trial], data.protocol, config.rerank).trials
+        results += evaluate_trials(features, data.test, [trial], data.protocol, config.rerank, threshold).trials
     return average_trials(results, data.test, [trial] * CORRUPTED_EVALUATIONS)

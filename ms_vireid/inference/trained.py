@@ -33,7 +33,7 @@ class TrainedModel:
     record: dict  # saved with the weights
     left_out: tuple[str, ...]  # names of the file's parameters that only training needs
 
-    def tested(self, root: str | None, another: Sequence[str] = ()) -> tuple[Config, ReIDData]:
+    def tested(self, root: str | None, another: Sequence[str] = ()) -> tuple[Config, ReIDData, bool]:
         """Read the data set to test it on, as `read_tested`."""
         return read_tested(self.config, self.path, self.record, root, another)
 

@@ -114,6 +114,11 @@ def _best_of_each(hits: list[Hit]) -> list[Hit]:
     return list(best.values())
 
 
+def accepted(hits: list[list[Hit]], threshold: float | None) -> list[list[Hit]]:
+    """Leave the hits, for each query, with a similarity of at least `threshold`; None: all."""
+    return [[hit for hit in row if threshold is None or hit.similarity >= threshold] for row in hits]
+
+
 def format_found(found: Found) -> str:
     """Format a query's table, one line a hit."""
     require(isinstance(found, Found), "found", found, "one of what `Searcher.rank` returns")

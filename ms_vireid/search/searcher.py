@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ms_vireid.command.arguments import as_path, require, require_choice, require_switch
+from ms_vireid.command.arguments import as_path, require, require_choice, require_number, require_switch
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import in_one_line
@@ -18,7 +18,7 @@ from ms_vireid.data.pictures import decoding, pixels_of
 from ms_vireid.data.transforms import fitted, normalise
 from ms_vireid.inference import begin, load_trained
 from ms_vireid.inference.feature_files import Features, Pictures, check_features
-from ms_vireid.search.found import Found, nearest_people
+from ms_vireid.search.found import Found, accepted, nearest_people
 from ms_vireid.search.local_gallery import LocalGallery, found_by
 from ms_vireid.search.sources import read_source
 
@@ -77,23 +77,27 @@ class Searcher:
         top_k: int = 10,
         rerank: bool = False,
         by_identity: bool = False,
+        threshold: float | None = None,
     ) -> list[Found]:
         """Find the `top_k` nearest pictures of the gallery for each query, nearest first.
 
         query, gallery: what `features` returns, or paths that it takes. rerank: by k-reciprocal encoding of all queries
-        and the whole gallery. by_identity: find `top_k` people, of each the most similar picture.
+        and the whole gallery. by_identity: find `top_k` people, of each the most similar picture. threshold: of these,
+        return similarities of at least this, maybe none.
         """
         whole = isinstance(top_k, int | np.integer) and not isinstance(top_k, bool)
         require(whole and top_k >= 1, "top_k", top_k, "a whole number, at least 1")
         require_switch("rerank", rerank)
         require_switch("by_identity", by_identity)
+        if threshold is not None:
+            require_number("retrieve --threshold", threshold)
         queries, searched = (one if isinstance(one, Features) else self.features(one) for one in (query, gallery))
         check_features("query", queries)
         check_features("gallery", searched)
         local = LocalGallery("gallery", searched)
         search = partial(local.search_reranked if rerank else local.search, queries)
         hits = nearest_people(search, top_k, local.limit) if by_identity else search(top_k)
-        return found_by(queries, hits)
+        return found_by(queries, accepted(hits, threshold))
 
     def _pixels(self, number: int, picture: object) -> np.ndarray:
         """Check a picture: uint8 [H, W] or [H, W, 3]. number: names it in errors."""

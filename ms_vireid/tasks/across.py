@@ -10,19 +10,20 @@ from pydantic import BaseModel, Field, model_validator
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.engine.run_folder import Evaluation
+from ms_vireid.evaluation.protocol import OF_THRESHOLD
 from ms_vireid.evaluation.table import COLUMNS, aligned, cell, markdown
 from ms_vireid.files.checks import read_json
 from ms_vireid.files.writing import check_output, write_text
 
 METRICS = ("rank1", "map", "minp")
-UNNAMED = ("trained_on", "split", "trials")  # of an evaluation, in the name of its column
+UNNAMED = {"trained_on", "split", "trials", *OF_THRESHOLD}  # of an evaluation, in the name of its column
 TITLE = "Results across data sets, in percent"
 
 
 class _Run(Evaluation):
     checkpoint: str
     data_root: str
-    evaluated: dict[str, str | int | bool]
+    evaluated: dict[str, str | int | float | bool]
 
 
 class _Result(BaseModel):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ms_vireid.command.arguments import as_path, require, require_switch
+from ms_vireid.command.arguments import as_path, require, require_number, require_switch
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.command.running import in_one_line
@@ -15,12 +15,12 @@ from ms_vireid.data.corruptions import corruption_sheet
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.run_folder import RunFolder, check_outside_data
-from ms_vireid.evaluation.protocol import ProtocolResult, evaluated, mean_and_deviation, require_choices
-from ms_vireid.evaluation.table import format_table
+from ms_vireid.evaluation.protocol import OF_THRESHOLD, ProtocolResult, evaluated, mean_and_deviation, require_choices
+from ms_vireid.evaluation.table import AT_THRESHOLD, format_table
 from ms_vireid.files.checks import file_checksum
 from ms_vireid.files.writing import atomic_write, check_output, write_json
 from ms_vireid.inference import begin, checkpoint_file, files_read, load_trained, start_inference
-from ms_vireid.inference.evaluating import evaluate_corrupted, evaluate_model, frost_photographs
+from ms_vireid.inference.evaluating import evaluate_corrupted, evaluate_model, frost_photographs, threshold_of_others
 
 if TYPE_CHECKING:
     from ms_vireid.inference.trained import TrainedModel
@@ -31,6 +31,13 @@ OPTIONS = ("mode", "shots", "direction", "trials", "frost")  # of the protocol a
 SWITCHES = ("flip", "renormalise", "rerank")
 
 
+class Acceptance(NamedTuple):
+    """The similarity from which on a pair is accepted, or the false-match rate to choose it for, or neither."""
+
+    threshold: float | None = None
+    fmr: float | None = None
+
+
 class Evaluation(NamedTuple):
     """A model, and how and on what it is evaluated."""
 
@@ -38,6 +45,7 @@ class Evaluation(NamedTuple):
     config: Config
     data: ReIDData
     corrupted: bool
+    acceptance: Acceptance
 
     def protocol(self) -> dict:
         """What is evaluated, in the words of a result."""
@@ -45,8 +53,16 @@ class Evaluation(NamedTuple):
 
     def result(self) -> ProtocolResult:
         evaluate = evaluate_corrupted if self.corrupted else evaluate_model
-        result = evaluate(self.trained.extractor, self.data, self.config.evaluation)
-        return dataclasses.replace(result, evaluated=self.protocol())
+        given = self.trained.extractor, self.data, self.config.evaluation
+        threshold, fmr = self.acceptance
+        accepted = {} if threshold is None else {"threshold": threshold}
+        if fmr is not None:
+            chosen = threshold_of_others(*given, fmr)
+            threshold = chosen.threshold
+            values = threshold, fmr, chosen.people, chosen.pairs, chosen.accepted
+            accepted = dict(zip(OF_THRESHOLD, values, strict=True))
+        result = evaluate(*given, threshold=threshold)
+        return dataclasses.replace(result, evaluated=self.protocol() | accepted)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -58,7 +74,9 @@ def main(arguments: argparse.Namespace) -> None:
     options = {name: getattr(arguments, name) for name in OPTIONS}
     options |= {name: True for name in SWITCHES if getattr(arguments, name)}
     where = arguments.data_root, arguments.data
-    evaluations = [_prepare(path, program, *where, options, arguments.corrupted) for path in checkpoints]
+    acceptance = Acceptance(arguments.threshold, arguments.fmr)
+    how = options, arguments.corrupted, acceptance
+    evaluations = [_prepare(path, program, *where, *how) for path in checkpoints]
     _require_alike(checkpoints, evaluations)
     reads = [*files_read(*checkpoints), *(one.config.evaluation.frost for one in evaluations)]
     for option, output in (("--json", arguments.json), ("--corruption-sheet", arguments.corruption_sheet)):
@@ -85,6 +103,8 @@ def main(arguments: argparse.Namespace) -> None:
         rows[MEAN], deviations[MEAN] = mean_and_deviation(list(rows.values()))
         say(f"mean: over the {len(results)} checkpoints, ± standard deviation")
     say(*format_table(rows, deviations).split("\n"))
+    if acceptance != Acceptance():
+        say(*format_table(rows, deviations, AT_THRESHOLD).split("\n"))
     if arguments.json:
         runs = [
             {
@@ -109,11 +129,15 @@ def evaluate(
     program: str = "auto",
     tf32: bool = False,
     corrupted: bool = False,
+    threshold: float | None = None,
+    fmr: float | None = None,
     **options: str | int | bool,
 ) -> ProtocolResult:
     """Evaluate a checkpoint as the command does; called as `ms_vireid.evaluate(...)`.
 
     data: the name of another set to test on, or that and `data.key=value` for it, as --data takes them.
+    threshold, fmr: one of them, as --threshold and --fmr; adds "recall", "precision", "fmr", "dir" and "fpir" (see
+    `ms_vireid.evaluation.threshold`).
     options: mode, shots, direction, trials, flip, renormalise, rerank, frost, as on the command line (default: the
     run's).
     Returns `mean` and `std` by metric ("rank1" ... "rank20", "map", "minp"), fractions, the `trials`, and what was
@@ -128,28 +152,61 @@ def evaluate(
     require(texts, "data", data, "a text or several")
     require_switch("corrupted", corrupted)
     require_switch("tf32", tf32)
+    for name, value in (("threshold", threshold), ("fmr", fmr)):
+        if value is not None:
+            require_number(f"evaluate --{name}", value)
+    require(threshold is None or fmr is None, "fmr", fmr, "left out where threshold is given")
     if options.get("frost") is not None:
         options["frost"] = str(as_path("frost", options["frost"]))
         require(corrupted, "corrupted", corrupted, "True where frost is given")
     _, program = begin(device, program, checkpoint, tf32=tf32)
-    return _prepare(checkpoint, program, root, another, options, corrupted).result()
+    return _prepare(checkpoint, program, root, another, options, corrupted, Acceptance(threshold, fmr)).result()
 
 
 def _prepare(
-    checkpoint: Path, program: "Program", data_root: str | None, another: Sequence[str], options: dict, corrupted: bool
+    checkpoint: Path,
+    program: "Program",
+    data_root: str | None,
+    another: Sequence[str],
+    options: dict,
+    corrupted: bool,
+    acceptance: Acceptance,
 ) -> Evaluation:
     """Load the model, read the data set to test it on (see `read_tested`), and apply the options that are not None.
-    Raises InputError for an option that would change nothing."""
+    Raises InputError for an option that would change nothing, and as `_require_similarities` and `_require_others`."""
     (trained,) = load_trained([checkpoint], program)
     options = {name: value for name, value in options.items() if value is not None}
-    config, data = trained.tested(data_root, another)
+    config, data, its_own = trained.tested(data_root, another)
     tree = dump_config(config)
     tree["evaluation"] |= options
     config = check_config(tree, "options")
     if corrupted and "trials" in options:
         raise InputError("--trials: corrupted pictures are searched in the protocol's first trial alone; leave it out")
     require_choices(options, data, "--")
-    return Evaluation(trained, config, data, corrupted)
+    if acceptance != Acceptance():
+        _require_similarities(config)
+    if acceptance.fmr is not None:
+        _require_others(data, its_own)
+    return Evaluation(trained, config, data, corrupted, acceptance)
+
+
+def _require_similarities(config: Config) -> None:
+    """Raise InputError unless pictures are ranked by the cosines that a threshold is of."""
+    if config.evaluation.rerank:
+        raise InputError("--threshold, --fmr: are of similarities, and --rerank ranks by others; leave one of them out")
+    if config.evaluation.flip and not config.evaluation.renormalise:
+        raise InputError("--threshold, --fmr: are of cosines, and --flip adds features; give --renormalise as well")
+
+
+def _require_others(data: ReIDData, its_own: bool) -> None:
+    """Raise InputError unless the set has people who are not tested on, and on whom the model was not trained."""
+    if its_own:
+        problem = f"the model was trained on all people of {data.root} but those that it is tested on"
+        remedy = "choose it on another set, --data NAME --data-root D, and give the number here with --threshold"
+        raise InputError(f"--fmr: {problem}, and a threshold is chosen on neither; {remedy}")
+    if not len(data.train):
+        problem = f"all people of {data.root} are tested on, and a threshold is chosen on others"
+        raise InputError(f"--fmr: {problem}; keep half of them for it, --data {data.name} data.test_fraction=0.5")
 
 
 def _require_alike(checkpoints: Sequence[Path], evaluations: Sequence[Evaluation]) -> None:

@@ -15,7 +15,7 @@ from ms_vireid.data.validation import require_directory
 from ms_vireid.files.writing import check_output, check_outside, write_json
 from ms_vireid.inference import files_read, load_trained, start_inference
 from ms_vireid.inference.feature_files import Features, Pictures
-from ms_vireid.search.found import Found, Hit, as_json, format_found, nearest_people
+from ms_vireid.search.found import Found, Hit, accepted, as_json, format_found, nearest_people
 from ms_vireid.search.local_gallery import LocalGallery, found_by
 from ms_vireid.search.sources import read_source
 
@@ -128,7 +128,7 @@ def _search(gallery, queries: Features, arguments: argparse.Namespace) -> None:
     top_k = arguments.top_k
     hits = nearest_people(search, top_k, gallery.limit) if arguments.by_identity else search(top_k)
     took = time.perf_counter() - started_at
-    results = found_by(queries, hits)
+    results = found_by(queries, accepted(hits, arguments.threshold))
     if arguments.sheet:
         _check_outputs(arguments, (entry.file for result in results[:SHOWN] for entry in result.entries))
     for result in results[:SHOWN]:
@@ -142,6 +142,7 @@ def _search(gallery, queries: Features, arguments: argparse.Namespace) -> None:
             "checkpoint": queries.info["checkpoint"]["sha256"],
             "top_k": top_k,
             "by_identity": arguments.by_identity,
+            "threshold": arguments.threshold,
             "cameras": arguments.camera,
             "reranked": arguments.rerank,
         }

@@ -46,7 +46,7 @@ def _files_read(arguments: argparse.Namespace) -> list[Path]:
 
 def _read_data(arguments: argparse.Namespace, trained: "TrainedModel") -> ReIDData:
     """Read the model's data set; raises InputError if --output lies in it."""
-    _, data = trained.tested(arguments.data_root)
+    _, data, _ = trained.tested(arguments.data_root)
     check_outside_data(arguments.output, "--output", data, RunFolder(trained.path.parent))
     return data
 

@@ -28,8 +28,8 @@ def run(tmp_path):
 @pytest.mark.parametrize("name", ["sysu_mm01", "regdb", "llcm"])
 def test_another_set_is_searched_as_its_protocol_says(run, tmp_path, name):
     root = getattr(tree, f"write_{name}")(tmp_path / name)
-    config, data = read_tested(*run, str(root), [name])
-    assert (data.name, data.protocol, data.root) == (name, name, root)
+    config, data, its_own = read_tested(*run, str(root), [name])
+    assert (data.name, data.protocol, data.root, its_own) == (name, name, root, False)
     assert (config.evaluation.direction, config.evaluation.trials) == ("infrared-to-visible", 10)
     assert (config.evaluation.flip, config.data.image_size) == (True, (48, 24))  # of the model
 
@@ -38,17 +38,19 @@ def test_of_regdb_a_split_is_chosen(run, tmp_path):
     for trial in (1, 2):
         root = tree.write_regdb(tmp_path / "regdb", trial)
     (root / "idx/test_visible_2.txt").write_text("Visible/test1/visible_0.bmp 1\n")
-    config, data = read_tested(*run, str(root), ["regdb", "data.trial=2"])
+    config, data, _ = read_tested(*run, str(root), ["regdb", "data.trial=2"])
     assert (config.data.trial, sum(~data.test.infrared)) == (2, 1)
 
 
 def test_all_people_of_folders_are_tested_on_unless_it_was_trained_on_them(run, tmp_path):
     others = str(tree.write_folder(tmp_path / "others", ("eve", "fay", "gus")))
     moved = str(tree.write_folder(tmp_path / "moved"))
-    tested = {root: read_tested(*run, root, ["folder"])[1].tested_on() for root in (others, moved, None)}
-    assert tested == {others: "tested on 3 of 3 people", moved: "tested on 2 of 4 people", None: tested[moved]}
-    some = read_tested(*run, others, ["folder", "data.test_fraction=0.5"])[1]
-    assert some.tested_on() == "tested on 2 of 3 people"
+    read = {root: read_tested(*run, root, ["folder"])[1:] for root in (others, moved, None)}
+    tested = {root: (data.tested_on(), its_own) for root, (data, its_own) in read.items()}
+    own = "tested on 2 of 4 people", True
+    assert tested == {others: ("tested on 3 of 3 people", False), moved: own, None: own}
+    _, some, its_own = read_tested(*run, others, ["folder", "data.test_fraction=0.5"])
+    assert (some.tested_on(), its_own) == ("tested on 2 of 3 people", False)
     config, elsewhere = run[0], tmp_path / "model.safetensors"
     assert (
         read_tested(config, elsewhere, {}, others, ["folder"])[1].tested_on() == "tested on 2 of 3 people"
@@ -90,5 +92,5 @@ def test_a_synthetic_set_of_the_same_seed_has_the_people_it_was_trained_on(tmp_p
     with pytest.raises(InputError, match=r"data\.synthetic\.test_identities=4: the model was trained on synthetic"):
         read_tested(*given, ["synthetic", "data.synthetic.test_identities=4"])
     other = config, tmp_path / "model.safetensors", {}, str(tmp_path / "others")
-    _, data = read_tested(*other, ["synthetic", *drawn, *small, "data.synthetic.seed=1"])
-    assert {path.parents[2].name for path in data.test.paths} == {"others"}
+    _, data, its_own = read_tested(*other, ["synthetic", *drawn, *small, "data.synthetic.seed=1"])
+    assert ({path.parents[2].name for path in data.test.paths}, its_own) == ({"others"}, False)

@@ -125,6 +125,9 @@ CALLS = {
     "top_k": lambda s, day, value: s.rank(day, day, value),
     "rerank": lambda s, day, value: s.rank(day, day, rerank=value),
     "by_identity": lambda s, day, value: s.rank(day, day, by_identity=value),
+    "threshold to find": lambda s, day, value: s.rank(day, day, threshold=value),
+    "threshold": lambda s, day, value: ms_vireid.evaluate("run", threshold=value),
+    "fmr": lambda s, day, value: ms_vireid.evaluate("run", fmr=value),
     "data": lambda s, day, value: ms_vireid.evaluate("run", data=value),
     "evaluated checkpoint": lambda s, day, value: ms_vireid.evaluate(value),
     "data_root": lambda s, day, value: ms_vireid.evaluate("run", value),
@@ -143,6 +146,9 @@ RIGHT = {
     "top_k": {"5", "huge"},
     "rerank": {"true"},
     "by_identity": {"true"},
+    "threshold to find": {"none", "-1"},
+    "threshold": {"none", "-1"},
+    "fmr": {"none"},
     "data": {"list"},  # the run's own set
     "corrupted": {"true"},
     "data_root": {"none", "five", "a name", "escapes"},  # where a synthetic set is made anew

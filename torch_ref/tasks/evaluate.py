@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> None:
     trained = trusted_config(checkpoint)
     device = choose(arguments.device)
     round_products(arguments.tf32)
-    config, data = read_tested(trained, checkpoint.path, checkpoint.meta, arguments.data_root, arguments.data)
+    config, data, _ = read_tested(trained, checkpoint.path, checkpoint.meta, arguments.data_root, arguments.data)
     tree = dump_config(config)
     for override in arguments.overrides:
         apply_override(tree, override)
