@@ -13,11 +13,12 @@ SEARCH = {"direction": "infrared-to-visible", "flip": False, "renormalise": Fals
 METRICS = ("rank1", "rank5", "rank10", "rank20", "map", "minp")
 
 
-def run(name, trained_on, tested_on, rank1, trials=1, root="/data/people", **search):
+def run(name, trained_on, tested_on, rank1, trials=1, root="/data/people", trained_root=None, **search):
     """What evaluate.py says of a checkpoint in runs/NAME."""
     mean, std = (dict.fromkeys(METRICS, value / 100) for value in (rank1, 1.5))
     searched = {"trained_on": trained_on, "data": tested_on} | SEARCH | search
-    about = {"checkpoint": f"runs/{name}/model.safetensors", "sha256": name.encode().hex() * 32, "data_root": root}
+    about = {"checkpoint": f"runs/{name}/model.safetensors", "sha256": name.encode().hex() * 32}
+    about |= {"data_root": root, "trained_root": trained_root}
     counts = {"num_queries": 4, "num_gallery": 4, "checksum": "0" * 16}
     return about | counts | {"mean": mean, "std": std, "trials": [mean] * trials, "evaluated": searched}
 
@@ -45,7 +46,7 @@ def test_a_row_is_what_was_trained_and_columns_are_what_it_was_tested_on(write, 
         mean={"mean": several[0]["mean"], "std": several[0]["std"], "runs": several},
     )
     sets = "sysu_mm01, infrared-to-visible, mode all, shots 1", "regdb, infrared-to-visible"
-    sets += ("folder, people, infrared-to-visible",)
+    sets += ("folder people, infrared-to-visible",)
     shown = [f"{name} {metric}" for name in sets for metric in ("rank-1", "mAP", "mINP")]
     assert lines[2] == f"| trained on | model | {' | '.join(shown)} |"
     assert lines[4:] == [
@@ -56,6 +57,23 @@ def test_a_row_is_what_was_trained_and_columns_are_what_it_was_tested_on(write, 
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "Results across data sets, in percent"
     assert printed[3].split() == ["sysu_mm01", "a", *["60.00", "±", "1.50"] * 3, *["20.00"] * 3, *"---"]
+
+
+def test_folders_are_called_by_as_much_of_their_paths_as_tells_them_apart(write):
+    lines = write(
+        day=run("a", "folder", "folder", 60, root="/data/day/people", trained_root="/data/yard"),
+        night=run("a", "folder", "folder", 20, root="/data/night/people", trained_root="/data/yard"),
+        yard=run("b", "folder", "folder", 80, root="/data/yard", trained_root="/data/day/people"),
+        old=run("c", "folder", "sysu_mm01", 80, root="/data/people"),
+    )
+    sets = ("folder day/people", "folder night/people", "folder yard", "sysu_mm01")
+    shown = [f"{name}, infrared-to-visible {metric}" for name in sets for metric in ("rank-1", "mAP", "mINP")]
+    assert lines[2] == f"| trained on | model | {' | '.join(shown)} |"
+    assert [line.split(" | ")[:2] for line in lines[4:]] == [
+        ["| folder yard", "a"],
+        ["| folder day/people", "b"],
+        ["| folder", "c"],
+    ]
 
 
 def test_what_is_no_result_or_is_given_twice_is_one_line(write):

@@ -187,6 +187,7 @@ def test_a_model_is_evaluated_on_another_set(finished, monkeypatch, capfd):
     result = evaluated(monkeypatch, finished, "--data", "folder", "--data-root", "others")
     assert [result["evaluated"][key] for key in ("trained_on", "data")] == ["synthetic", "folder"]
     assert (result["data_root"], result["num_queries"]) == (str(root / "others"), 6)
+    assert result["trained_root"] == json.loads((finished / "run.json").read_text())["data"]["root"]
     printed = capfd.readouterr().out
     assert "\ntested on 3 of 3 people\nevaluated: trained on synthetic, data folder, direction" in printed
     from_python = evaluate(finished, root / "others", data="folder")

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from ms_vireid.command.running import project_version
-from ms_vireid.config import Config, dump_config
+from ms_vireid.config import Config, dump_config, expand_user
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.transforms import load_image
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
+from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.tested import read_tested
 from ms_vireid.engine.trusted import trusted_config
 from ms_vireid.files.checks import file_checksum
@@ -45,6 +46,14 @@ class TrainedModel:
         """The `info` of its features, before any folder of pictures is known."""
         about = {"format": FORMAT, "version": project_version(), "checkpoint": self.source()}
         return about | {"config": dump_config(self.config), "images": "", "skipped": {}}
+
+    @property
+    def trained_root(self) -> str | None:
+        """Where the data set of the training was, if the run or the checkpoint says so."""
+        run, root = RunFolder(self.path.parent), self.config.data.root
+        if run.has_run():
+            return run.read_record().data.root
+        return None if root is None else str(expand_user(str(root)).resolve())
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -2,7 +2,8 @@
 set that it was tested on."""
 
 import argparse
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, Field, model_validator
@@ -23,7 +24,14 @@ TITLE = "Results across data sets, in percent"
 class _Run(Evaluation):
     checkpoint: str
     data_root: str
+    trained_root: str | None = None
     evaluated: dict[str, str | int | float | bool]
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Where the sets are that are people's own folders, by their keys in `evaluated`."""
+        roots = {"data": self.data_root, "trained_on": self.trained_root}
+        return {key: Path(root) for key, root in roots.items() if root and self.evaluated[key] == "folder"}
 
 
 class _Result(BaseModel):
@@ -39,22 +47,21 @@ class _Result(BaseModel):
         one = isinstance(tree, dict) and "evaluated" in tree
         return {"mean": tree.get("mean"), "std": tree.get("std"), "runs": [tree]} if one else tree
 
-    @property
-    def row(self) -> tuple[str, ...]:
-        """What the models were trained on, their names, and which they are."""
+    def row(self, folders: Mapping[Path, str]) -> tuple[str, ...]:
+        """What the models were trained on, their names, and which they are. folders: how sets of folders are called."""
         files = [Path(run.checkpoint) for run in self.runs]
         names = dict.fromkeys(file.parent.name if file.suffix else file.name for file in files)
-        trained_on = str(self.runs[0].evaluated["trained_on"])
-        return trained_on, ", ".join(filter(None, names)), *sorted(run.sha256 for run in self.runs)
+        trained_on = dict.fromkeys(_set(run, "trained_on", folders) for run in self.runs)
+        return ", ".join(trained_on), ", ".join(filter(None, names)), *sorted(run.sha256 for run in self.runs)
 
-    @property
-    def column(self) -> str:
+    def column(self, folders: Mapping[Path, str]) -> str:
         """The set that was tested on and how it was searched, in words."""
         searched = {name: value for name, value in self.runs[0].evaluated.items() if name not in UNNAMED}
-        data, direction = searched.pop("data"), searched.pop("direction")
-        sets = [data, Path(self.runs[0].data_root).name if data == "folder" else None, direction]
+        sets = dict.fromkeys(_set(run, "data", folders) for run in self.runs)
+        direction = searched.pop("direction")
+        del searched["data"]
         words = (name if value is True else f"{name} {value}" for name, value in searched.items() if value is not False)
-        return ", ".join([*filter(None, sets), *words])
+        return ", ".join([*sets, direction, *words])
 
     def cell(self, metric: str) -> str:
         varied = len(self.runs) > 1 or len(self.runs[0].trials) > 1
@@ -78,11 +85,25 @@ def _read(path: Path) -> _Result:
     return result
 
 
+def _set(run: _Run, key: str, folders: Mapping[Path, str]) -> str:
+    """The name of the set that a model was tested ("data") or "trained_on"."""
+    name = str(run.evaluated[key])
+    return f"{name} {folders[run.folders[key]]}" if key in run.folders else name
+
+
+def _short(folders: Iterable[Path]) -> dict[Path, str]:
+    """Call each folder by its last part, or as many as tell it from the others."""
+    ends = {folder: ["/".join(folder.parts[-n:]) for n in range(1, len(folder.parts))] for folder in folders}
+    everyone = Counter(end for of_one in ends.values() for end in of_one)
+    return {folder: next((end for end in of_one if everyone[end] == 1), str(folder)) for folder, of_one in ends.items()}
+
+
 def _table(results: Mapping[Path, _Result]) -> tuple[list[tuple[str, str]], list[list[str]]]:
     """Headings, of two levels, and rows. Raises InputError if two files are of the same cell."""
+    folders = _short(folder for result in results.values() for run in result.runs for folder in run.folders.values())
     cells: dict[tuple, tuple[Path, _Result]] = {}
     for path, result in results.items():
-        earlier, _ = cells.setdefault((result.row, result.column), (path, result))
+        earlier, _ = cells.setdefault((result.row(folders), result.column(folders)), (path, result))
         if earlier != path:
             raise InputError(f"{earlier} and {path}: are the same model's on the same set; give one of them")
     rows, columns = (dict.fromkeys(key[axis] for key in cells) for axis in (0, 1))

@@ -78,6 +78,7 @@ def main(arguments: argparse.Namespace) -> None:
     how = options, arguments.corrupted, acceptance
     evaluations = [_prepare(path, program, *where, *how) for path in checkpoints]
     _require_alike(checkpoints, evaluations)
+    trained_roots = [one.trained.trained_root for one in evaluations]
     reads = [*files_read(*checkpoints), *(one.config.evaluation.frost for one in evaluations)]
     for option, output in (("--json", arguments.json), ("--corruption-sheet", arguments.corruption_sheet)):
         check_output(output, option, reads=reads)
@@ -111,9 +112,12 @@ def main(arguments: argparse.Namespace) -> None:
                 "checkpoint": str(path),
                 "sha256": file_checksum(one.trained.path),
                 "data_root": str(one.data.root.resolve()),
+                "trained_root": trained_root,
             }
             | result.as_dict()
-            for path, result, one in zip(checkpoints, results.values(), evaluations, strict=True)
+            for path, result, one, trained_root in zip(
+                checkpoints, results.values(), evaluations, trained_roots, strict=True
+            )
         ]
         several = {"mean": rows[MEAN], "std": deviations[MEAN], "runs": runs} if len(runs) > 1 else None
         write_json(arguments.json, several or runs[0])
