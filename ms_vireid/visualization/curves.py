@@ -15,6 +15,7 @@ from ms_vireid.files.checks import require_file
 from ms_vireid.visualization.figure import (
     DASHES,
     LONGEST_LABEL,
+    PANELS_IN_ROW,
     SERIES,
     SERIES_MARKERS,
     add_legend,
@@ -26,7 +27,6 @@ from ms_vireid.visualization.figure import (
 NOT_TERMS = ("epoch", "step", "images_per_second", "evaluation")
 DRAWN = ("rank1", "map", "minp")  # metrics
 LAST = RATES, TESTED = "learning rate", "metrics on the test set"  # panels of several curves
-PANELS_IN_ROW = 3
 MARKERS_ON_LINE = 6  # about, if there are several runs
 
 Panels = dict[str, dict[str, list[tuple[int, float]]]]  # title -> name of a curve -> its points (step, value)
