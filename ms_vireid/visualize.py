@@ -59,8 +59,11 @@ def _add_similarity(parser: Parser) -> None:
 
 
 def _add_embedding(parser: Parser) -> None:
-    """t-SNE of visible, infrared and (where the model makes them) auxiliary features of some identities"""
-    _add_checkpoints(parser, "1 or more, for example of several epochs", data=True)
+    """t-SNE or PCA of visible, infrared and (where the model makes them) auxiliary features of some identities"""
+    _add_checkpoints(parser, "1 or more, drawn side by side with the pictures of the first one's set", data=True)
+    parser.add_argument(
+        "--method", choices=("tsne", "pca"), default="tsne", help="pca: in a moment, and distances keep their meaning"
+    )
     parser.add_argument("--split", choices=("train", "test"), default="test", help="whose identities")
     parser.add_number("visualize --identities", default=10, help="at most 10")
     parser.add_number("visualize --pictures", default=8, help="at most this many of each modality and identity")

@@ -12,7 +12,9 @@ from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.printing import say
 from ms_vireid.data.folders import modality_of
 from ms_vireid.data.records import ReIDData
-from ms_vireid.engine.run_folder import RunFolder, check_outside_data
+from ms_vireid.engine.run_folder import Result, RunFolder, check_outside_data
+from ms_vireid.evaluation.table import COLUMNS
+from ms_vireid.files.checks import read_json
 from ms_vireid.files.writing import check_output
 from ms_vireid.inference import checkpoint_file, files_read, load_trained, start_inference
 from ms_vireid.inference.evaluating import searched_features
@@ -96,13 +98,25 @@ def _embedding(arguments: argparse.Namespace) -> Figure:
     from ms_vireid.visualization import embedding  # imports mindspore: after the device is set up
 
     models, labels = _load(arguments, inference=False)
-    samples = []
-    for trained in models:
-        images = getattr(_read_data(arguments, trained), arguments.split)
-        samples.append(
-            embedding.sample(trained, embedding.choose_pictures(images, arguments.identities, arguments.pictures))
-        )
-    return embedding.draw_embedding(samples, labels, arguments.dimensions)
+    data = _read_data(arguments, models[0])
+    for trained, label in zip(models, labels, strict=True):
+        if trained.record.get("data_checksum", data.checksum) != data.checksum:
+            say(f"note: {label}: was trained on other pictures than those under {data.root}")
+    chosen = getattr(data, arguments.split), arguments.identities, arguments.pictures
+    pictures = embedding.choose_pictures(*chosen)  # of the same people for all
+    samples = [embedding.sample(trained, pictures) for trained in models]
+    titles = [f"{label}{_metrics(trained)}" for trained, label in zip(models, labels, strict=True)]
+    return embedding.draw_embedding(samples, titles, arguments.dimensions, arguments.method)
+
+
+def _metrics(trained: "TrainedModel") -> str:
+    """The run's result as a line of a title; nothing if there is none of this checkpoint."""
+    path = RunFolder(trained.path.parent).result
+    result = read_json(path, Result) if path.exists() else None
+    if result is None or result.protocol.sha256 != trained.source()["sha256"]:
+        return ""
+    known = [name for name in ("rank1", "map") if name in result.trained]
+    return "\n" + ", ".join(f"{COLUMNS[name]} {100 * result.trained[name]:.1f} %" for name in known)
 
 
 def _features(arguments: argparse.Namespace) -> Figure:

@@ -1,4 +1,4 @@
-"""t-SNE of ten identities' features in two and three dimensions, for several checkpoints (MUN Fig. 4)."""
+"""t-SNE or PCA of ten identities' features in two and three dimensions, for several checkpoints (MUN Fig. 4)."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from mindspore import Tensor
+from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from ms_vireid.command.errors import InputError
@@ -17,7 +18,7 @@ from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ImageSet
 from ms_vireid.inference.trained import TrainedModel
-from ms_vireid.visualization.figure import IDENTITIES, MARKERS, add_legend, new_figure, shortened, styled
+from ms_vireid.visualization.figure import IDENTITIES, MARKERS, PANELS_IN_ROW, add_legend, new_figure, shortened, styled
 from ms_vireid.visualization.inside import inside
 from ms_vireid.visualization.maps import require_finite
 
@@ -75,33 +76,42 @@ def _auxiliary_features(trained: TrainedModel, images: ImageSet) -> np.ndarray:
     return features
 
 
-def project(features: np.ndarray, dimensions: int, seed: int = 0) -> np.ndarray:
-    """Project by t-SNE (van der Maaten and Hinton 2008), starting from the principal components: float32 [N,
-    dimensions]. Raises InputError for fewer than five features."""
+def project(features: np.ndarray, dimensions: int, method: str = "tsne", seed: int = 0) -> np.ndarray:
+    """Project to the principal components ("pca"), or by t-SNE, which starts from them (van der Maaten and Hinton
+    2008): float32 [N, dimensions]. Raises InputError for fewer than five features."""
     if len(features) < 5:
-        raise InputError(f"{len(features)} pictures are too few for t-SNE; choose more --identities or --pictures")
+        raise InputError(f"{len(features)} pictures are too few to project; choose more --identities or --pictures")
+    if method == "pca":
+        return PCA(dimensions, svd_solver="full").fit_transform(features)
     perplexity = min(PERPLEXITY, len(features) / 5)
     return TSNE(dimensions, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
 
 
 @styled
-def draw_embedding(samples: Sequence[Sample], labels: Sequence[str], dimensions: Sequence[int]) -> Figure:
-    """Draw a column for each checkpoint and a row for each number of dimensions; of a single checkpoint one row.
-    Shapes tell the modality, colours and, in 2-D, letters the identity."""
-    rows, columns = (len(dimensions), len(labels)) if len(labels) > 1 else (1, len(dimensions))
-    width = 2.7 * columns + 0.2
-    identities = list(dict.fromkeys(identity for one in samples for identity in np.unique(one.identities).tolist()))
-    names = [f"{letter}: {shortened(identity)}" for letter, identity in zip(LETTERS, identities, strict=False)]
-    figure = new_figure(width, 2.7 * rows + 0.2)
-    panels = itertools.product(dimensions, zip(samples, labels, strict=True))
-    for place, (number, (one, label)) in enumerate(panels, 1):
-        axes = figure.add_subplot(rows, columns, place, projection="3d" if number == 3 else None)
-        _scatter(axes, project(one.features, number), one)
-        axes.set_title(label if number == dimensions[0] else "")
+def draw_embedding(
+    samples: Sequence[Sample], titles: Sequence[str], dimensions: Sequence[int], method: str = "tsne"
+) -> Figure:
+    """Draw a panel for each checkpoint and number of dimensions, each projected by itself (see `project`).
+
+    samples: of the same people in each. Shapes tell the modality, colours and, in 2-D, letters the identity.
+    """
+    groups = [[(one, title, size) for one, title in zip(samples, titles, strict=True)] for size in dimensions]
+    if len(samples) == 1:
+        groups = [list(itertools.chain(*groups))]
+    rows = [group[i : i + PANELS_IN_ROW] for group in groups for i in range(0, len(group), PANELS_IN_ROW)]
+    columns = max(map(len, rows))
+    figure = new_figure(2.7 * columns + 0.2, 2.8 * len(rows) + 0.2)
+    for line, row in enumerate(rows):
+        for place, (one, title, size) in enumerate(row, line * columns + 1):
+            axes = figure.add_subplot(len(rows), columns, place, projection="3d" if size == 3 else None)
+            _scatter(axes, project(one.features, size, method), one)
+            axes.set_title(title)
+            if method == "pca" and size == 2:  # whose distances are those of the features
+                axes.set_aspect("equal", "datalim")
     present = [name for name in MARKERS if any((one.modalities == name).any() for one in samples)]
     shapes = [Line2D([], [], marker=MARKERS[n], color="0.35", linestyle="", markersize=5, label=n) for n in present]
-    if all(len(np.unique(one.identities)) == len(identities) for one in samples):  # the same in every panel
-        shapes += [Patch(color=colour, label=name) for colour, name in zip(IDENTITIES, names, strict=False)]
+    people = zip(IDENTITIES, LETTERS, np.unique(samples[0].identities), strict=False)
+    shapes += [Patch(color=colour, label=f"{letter}: {shortened(name)}") for colour, letter, name in people]
     add_legend(figure, shapes, MOST_A_LINE)
     return figure
 
@@ -121,5 +131,5 @@ def _scatter(axes, points: np.ndarray, one: Sample) -> None:
         axes.set_zticks([])
         axes.set_box_aspect((1, 1, 1), zoom=1.2)
         return
-    for spine in axes.spines.values():  # a plain frame: the axes of t-SNE mean nothing
+    for spine in axes.spines.values():  # a plain frame: the axes mean nothing
         spine.set(visible=True, color="0.7")

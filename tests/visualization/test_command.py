@@ -9,6 +9,11 @@ from PIL import Image
 
 from ms_vireid import visualize
 from ms_vireid.command.running import run
+from ms_vireid.files.checks import file_checksum
+from ms_vireid.files.writing import write_json
+from ms_vireid.tasks import visualize as visualize_task
+from ms_vireid.visualization import embedding
+from ms_vireid.visualization.embedding import draw_embedding
 from tests.data.tree import accept_changes
 from tests.test_train import refusal
 
@@ -72,10 +77,52 @@ def test_ranking_similarity_and_embedding_of_a_data_set(draw, checkpoints, data,
     embedding = draw("embedding", "--checkpoint", checkpoints["mun"], *options, output="figure.svg")
     text = embedding.read_text()
     assert text.startswith("<?xml")
-    assert re.search(r'width="403\.2pt" height="223\.2pt"', text)  # 5.6 x 3.1 inches
+    assert re.search(r'width="403\.2pt" height="230\.4pt"', text)  # 5.6 x 3.2 inches
     again = draw("embedding", "--checkpoint", checkpoints["mun"], *options, output="again.svg")
     assert again.read_text() == text
     assert "written: again.svg" in capfd.readouterr().out
+
+
+def test_several_runs_are_embedded_with_the_same_people_under_their_names_and_results(
+    draw, checkpoints, data, capfd, monkeypatch
+):
+    result = {"trained": {"rank1": 0.625, "map": 0.5}, "protocol": {"mean": {}, "std": {}, "trials": []}}
+    result["protocol"] |= {"num_queries": 1, "num_gallery": 1, "sha256": file_checksum(checkpoints["pmt"])}
+    results = [checkpoints[name].parent / "result.json" for name in ("pmt", "pmt2")]
+    for path in results:  # of the first one's model
+        write_json(path, result)
+    drawn = []
+    monkeypatch.setattr(embedding, "draw_embedding", lambda *a: drawn.append(a) or draw_embedding(*a))
+    runs = checkpoints["pmt"], checkpoints["pmt2"].parent, checkpoints["mun"]
+    options = ("--identities", 3, "--pictures", 2, "--method", "pca", "--dimensions", 2)
+    try:
+        path = draw("embedding", "--checkpoint", *runs, *options)
+    finally:
+        for written in results:
+            written.unlink()
+    ((samples, titles, dimensions, method),) = drawn
+    assert titles == ["pmt\nrank-1 62.5 %, mAP 50.0 %", "pmt2", "mun"]
+    assert (list(dimensions), method) == ([2], "pca")
+    first, second, third = ([*zip(one.identities, one.modalities, strict=True)] for one in samples)
+    assert first == second == third[: len(first)]
+    assert np.abs(samples[0].features - samples[1].features).max() > 1e-3
+    assert pixels(path).shape[1] == pytest.approx(8.3 * DPI, abs=1)
+    assert "other pictures" not in capfd.readouterr().out
+
+
+def test_a_run_of_other_pictures_is_named(draw, checkpoints, data, capfd, monkeypatch):
+    loaded = visualize_task.load_trained
+
+    def of_others(*arguments):
+        models = loaded(*arguments)
+        models[1].record["data_checksum"] = "0" * 64
+        return models
+
+    monkeypatch.setattr(visualize_task, "load_trained", of_others)
+    options = ("--method", "pca", "--dimensions", 2, "--labels", "day", "night")
+    draw("embedding", "--checkpoint", checkpoints["pmt"], checkpoints["pmt2"], *options)
+    notes = [line for line in capfd.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert notes == [f"note: night: was trained on other pictures than those under {data.root}"]
 
 
 def test_curves_of_a_run(draw, tmp_path):

@@ -53,17 +53,36 @@ def test_tsne_keeps_clusters_together_and_is_repeated_exactly():
     middles = points.reshape(3, 8, 2).mean(axis=1)
     nearest = np.linalg.norm(points[:, None] - middles[None], axis=2).argmin(axis=1)
     assert nearest.tolist() == np.repeat([0, 1, 2], 8).tolist()
-    with pytest.raises(InputError, match="4 pictures are too few for t-SNE"):
+    with pytest.raises(InputError, match="4 pictures are too few to project"):
         project(features[:4], 2)
 
 
-def test_a_column_for_each_checkpoint_and_a_row_for_each_number_of_dimensions():
+def test_pca_keeps_distances_and_the_largest_spread_comes_first():
     rng = np.random.default_rng(0)
-    modalities = np.array(["visible", "infrared", "auxiliary"] * 4)
-    one = Sample(rng.standard_normal((12, 8)).astype(np.float32), np.repeat(["3", "8"], 6), modalities)
-    figure = draw_embedding([one, one], ["epoch 1", "epoch 9"], (2, 3))
-    assert [axes.name for axes in figure.axes] == ["rectilinear", "rectilinear", "3d", "3d"]
-    assert [axes.get_title() for axes in figure.axes] == ["epoch 1", "epoch 9", "", ""]
+    flat = rng.standard_normal((12, 2)) * (5, 1)
+    turned = flat @ np.linalg.qr(rng.standard_normal((6, 6)))[0][:2]  # a plane in six dimensions
+    points = project(turned, 2, "pca")
+    distances = [np.linalg.norm(one[:, None] - one[None], axis=2) for one in (flat, points)]
+    assert distances[0] == pytest.approx(distances[1], abs=1e-9)
+    assert points[:, 0].std() > 2 * points[:, 1].std()
+    assert np.array_equal(points, project(turned, 2, "pca"))
+
+
+def make_sample(people, pictures=4, seed=0):
+    modalities = np.tile(["visible", "infrared", "auxiliary"], len(people) * pictures)
+    features = np.random.default_rng(seed).standard_normal((len(modalities), 8), np.float32)
+    return Sample(features, np.repeat(people, 3 * pictures), modalities)
+
+
+@pytest.mark.parametrize("method", ["tsne", "pca"])
+@pytest.mark.parametrize(("runs", "rows", "columns"), [(1, 1, 2), (2, 2, 2), (3, 2, 3), (4, 4, 3)])
+def test_a_panel_for_each_checkpoint_and_number_of_dimensions_under_its_title(runs, rows, columns, method):
+    titles = [f"run {i}\nrank-1 {i}.0 %" for i in range(runs)]
+    samples = [make_sample(["3", "8"], 2, seed) for seed in range(runs)]
+    figure = draw_embedding(samples, titles, (2, 3), method)
+    assert [axes.name for axes in figure.axes] == runs * ["rectilinear"] + runs * ["3d"]
+    assert [axes.get_title() for axes in figure.axes] == 2 * titles
+    assert {axes.get_subplotspec().get_gridspec().get_geometry() for axes in figure.axes} == {(rows, columns)}
     assert all(len(axes.collections) == 2 * 3 for axes in figure.axes)  # identity and modality
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["visible", "infrared", "auxiliary", "A: 3", "B: 8"]
