@@ -1,4 +1,5 @@
-"""Rung 5: parameter groups and learning rates, one optimiser step, and 20 training steps of each whole method."""
+"""Rung 5: parameter groups and learning rates, one optimiser step, and 20 training steps of each whole method.
+Seven are of a training that falls over."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -20,6 +21,7 @@ from parity.oracles import CosineLRScheduler
 from parity.states import to_mindspore
 from parity.trajectory import (
     AUTOCAST,
+    FALL,
     RECIPES,
     by_autocast,
     compare_trajectories,
@@ -202,7 +204,7 @@ CASES = [
     once(5, "schedule of PMT, timm", pmt_schedule),
     once(5, "schedule of MUN, torch.optim", mun_schedule),
     once(5, "beta of MUN, torch.optim", mun_beta),
-    *(case for recipe in RECIPES for case in _of_optimizer(recipe)),
+    *(case for recipe in RECIPES if recipe != FALL for case in _of_optimizer(recipe)),  # that of PMT
     *(
         Case(5, f"{recipe}, {amp}", partial(_in_half, recipe, amp), False, ALL_BUT_KERNELS, device)
         for recipe in ("PMT stage 2", "AGW", "MUN")
@@ -211,6 +213,6 @@ CASES = [
     *(
         Case(5, f"{recipe}, {run}", partial(trained, recipe, run), small=False)
         for recipe in RECIPES
-        for run in ("MindSpore", "MindSpore, then PyTorch", "PyTorch, then MindSpore")
+        for run in ("MindSpore", "MindSpore, then PyTorch", "PyTorch, then MindSpore")[: 1 if recipe == FALL else 3]
     ),
 ]
