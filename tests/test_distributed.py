@@ -55,8 +55,10 @@ def free_port():
         return one.getsockname()[1]
 
 
-def launch(folder, script, *arguments, processes=2):
+def launch(folder, script, *arguments, processes=2, variables=()):
     """Run a script in `folder`/work under msrun, its logs beside; nothing of it is left running.
+
+    variables: further ones of the environment.
 
     Returns its exit code, what the launcher showed, and the lines of the workers' own logs.
     """
@@ -69,6 +71,7 @@ def launch(folder, script, *arguments, processes=2):
     ]
     # msrun starts the first `python` that it finds; a killed process is missed after so many seconds.
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "MS_NODE_TIMEOUT": "5"}
+    environment |= dict(variables)
     with shown.open("w") as file:  # no pipe, which the launcher's own `tail` could hold open
         done = subprocess.run(list(map(str, command)), cwd=work, env=environment, stdout=file, stderr=file, timeout=300)
     left = [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(work)]
@@ -79,9 +82,10 @@ def launch(folder, script, *arguments, processes=2):
     )
 
 
-def together(folder, *arguments, device="CPU"):
+def together(folder, *arguments, device="CPU", variables=()):
     """Train in two processes, without an accident."""
-    done = launch(folder, TRAIN, "--device", device, "--output", "run", *TWO, *arguments)
+    given = "--device", device, "--output", "run", *TWO, *arguments
+    done = launch(folder, TRAIN, *given, variables=variables)
     assert done.code == 0, done.shown
     return done
 

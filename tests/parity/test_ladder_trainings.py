@@ -10,19 +10,22 @@ from tests.parity.ladder import check, of_rungs
 
 PROGRAMS = OF_DEVICE["CPU"]
 
-ELSEWHERE = "5 AGW, float16"  # whose parts MUN has, too
+# MUN has AGW's parts too; those of its choices are layers, losses and six updates here.
+ELSEWHERE = ("5 AGW, float16", "5 MUN choices, MindSpore")
 
 
-@pytest.mark.parametrize("case", [case for case in of_rungs(5) if str(case) != ELSEWHERE], ids=str)
+@pytest.mark.parametrize("case", [case for case in of_rungs(5) if str(case) not in ELSEWHERE], ids=str)
 def test_a_training_goes_as_in_pytorch(case):
-    if not case.training or case.training == "PMT stage 2":
+    if str(case) == "5 MUN, float16":  # its model's test computes it as a graph
+        check(case, ("operators",))
+    elif not case.training or case.training == "PMT stage 2":
         check(case, PROGRAMS)
     else:  # layers, losses and updates are operators in the other rungs' tests
         check(case, ("kernels", "operators") if case.training == "MUN" else ("kernels",))
 
 
-def test_what_is_left_out_is_a_case():
-    assert ELSEWHERE in map(str, of_rungs(5))
+def test_what_is_left_out_are_cases():
+    assert set(ELSEWHERE) <= set(map(str, of_rungs(5)))
 
 
 @pytest.mark.parametrize(
