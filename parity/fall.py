@@ -20,17 +20,17 @@ BLOCK = 8  # pixels of one gray level in a picture
 GRAY = 60.0, 200.0  # the levels, of 255
 DARK = 20.0  # the edge, and the mean of a flat picture
 NOISE = 2.0  # its deviation; that of the others is 5, and of their brightness 10
-FLAT = 2, (4, 5)  # a step, and its pictures that are flat
+FLAT = [4, 5]  # pictures of that step
 SLOPE = 1e-3  # of a token in a pixel's brightness, along one direction
 POLE = 3.0  # what the first block adds to the residual stream on either side of the edge
 
 
 class GrayBatches:
-    """Batches as `TrainingBatches`: an identity is a pattern of gray blocks, the same in both modalities. One step,
-    counted from `first`, has flat, dark pictures."""
+    """Batches as `TrainingBatches`: an identity is a pattern of gray blocks, the same in both modalities. Step `falls`
+    has flat, dark pictures."""
 
-    def __init__(self, config: Config, first: int):
-        self.config, self.first = config, first
+    def __init__(self, config: Config, falls: int | None):
+        self.config, self.falls = config, falls
         self.sampler = SimpleNamespace(iterations=config.train.iterations)
         height, width = config.data.image_size
         blocks = np.random.default_rng(0).uniform(*GRAY, (config.num_classes, height // BLOCK, width // BLOCK))
@@ -45,12 +45,12 @@ class GrayBatches:
         labels = np.tile(identities.repeat(train.num_instances), 2)
         gray = self.patterns[labels] + draw.normal(0.0, 10.0, (len(labels), 1, 1))
         gray += draw.normal(0.0, 5.0, gray.shape)
-        if step - self.first == FLAT[0]:
-            gray[list(FLAT[1])] = DARK + draw.normal(0.0, NOISE, (len(FLAT[1]), *gray.shape[1:]))
-        return _normalised(gray[:, None]), labels.astype(np.int32)
+        if step == self.falls:
+            gray[FLAT] = DARK + draw.normal(0.0, NOISE, gray[FLAT].shape)
+        return normalised(gray[:, None]), labels.astype(np.int32)
 
 
-def _normalised(gray: np.ndarray | float) -> np.ndarray:
+def normalised(gray: np.ndarray | float) -> np.ndarray:
     """Normalise gray levels: [..., 1, H, W] or a number -> float32 [..., 3, H, W] or [3, 1, 1]."""
     mean, deviation = (pixel.reshape(3, 1, 1) for pixel in (IMAGENET_MEAN, IMAGENET_STD))
     return ((gray / 255 - mean) / deviation).astype(np.float32)
@@ -68,7 +68,7 @@ def on_the_edge(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     proj = weights["base.blocks.0.attn.proj.weight"]
     return weights | {
         "base.patch_embed.proj.weight": patches,
-        "base.patch_embed.proj.bias": -(patches * torch.from_numpy(_normalised(DARK))).sum((1, 2, 3)),
+        "base.patch_embed.proj.bias": -(patches * torch.from_numpy(normalised(DARK))).sum((1, 2, 3)),
         "base.pos_embed": 0.1 * weights["base.pos_embed"],
         "base.blocks.0.attn.qkv.weight": torch.cat([query_key, torch.eye(width)]),
         "base.blocks.0.attn.proj.weight": proj + POLE / width * torch.outer(pole, brighter),

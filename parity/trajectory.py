@@ -296,7 +296,7 @@ def configuration(recipe: str, training: bool = False) -> Config:
 def _batches(recipe: str) -> TrainingBatches | GrayBatches:
     config, chosen = configuration(recipe), RECIPES[recipe]
     if chosen.done:
-        return GrayBatches(config, chosen.first + chosen.done)
+        return GrayBatches(config, chosen.first + chosen.done + 2)
     return TrainingBatches(read_data(config.data).train, config)
 
 
