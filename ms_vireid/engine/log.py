@@ -79,7 +79,7 @@ class TrainingLog:
                 self._check(epoch, number)
                 if (times := self._jumps.times(self._terms["loss"])) and self.group.is_main_process:
                     what = f"the loss {self._terms['loss']:.4f} is {times:.1f} times the largest of the last steps"
-                    remedy = "if it does not come back, lower optimizer.lr or set optimizer.clip_norm"
+                    remedy = "if it does not come back, train again with optimizer.clip_norm=5, or a lower optimizer.lr"
                     say(f"note: epoch {epoch}, step {number}: {what}; {remedy}")
 
     def _check(self, epoch: int, step: int) -> None:
