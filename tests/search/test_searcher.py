@@ -251,7 +251,7 @@ def test_evaluate_is_the_commands_module_and_its_function(folder, monkeypatch):
     given = [word for pair in zip(words, ("indoor", "10", "3"), strict=True) for word in pair]
     command(monkeypatch, folder, module, "--checkpoint", checkpoint, *given, "--flip", "--json", "result.json")
     data = str((folder / "data").resolve())
-    of = {"checkpoint": str(checkpoint), "sha256": file_checksum(checkpoint), "data_root": data}
+    of = {"checkpoint": str(checkpoint), "sha256": file_checksum(checkpoint), "data_root": data, "trained_root": data}
     assert unsealed(json.loads((folder / "result.json").read_text())) == of | json.loads(json.dumps(result.as_dict()))
     with pytest.raises(TypeError, match="evaluate\\(\\) has no option shot; there are mode, shots"):
         ms_vireid.evaluate(checkpoint, shot=1)
