@@ -6,7 +6,7 @@ it is. Names are without the prefix that all of a file's share; their last parts
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ms_vireid.command.names import CONFIG_ROOT
@@ -162,18 +162,16 @@ HUGGING_FACE_VIT = Layout(
     resized="pos_embed",
     joined={"qkv": ("query", "key", "value")},
 )
-HUGGING_FACE_VIT_5 = Layout(
+HUGGING_FACE_VIT_5 = replace(
+    HUGGING_FACE_VIT,
     title="the ViT of transformers 5, as torch.save saves it",  # save_pretrained writes the earlier names
     marks=frozenset({"embeddings.patch_embeddings.projection.weight", "layers.0.mlp.fc1.weight"}),
-    models=("pmt",),
     rules=(
         *_HUGGING_FACE_VIT,
         Rename(r"layers\.(\d+)\.attention\.qkv\.", r"blocks.\1.attn.qkv."),
         Rename(r"layers\.(\d+)\.attention\.o_proj\.", r"blocks.\1.attn.proj."),
         Rename(r"layers\.(\d+)\.mlp\.", r"blocks.\1.mlp."),
     ),
-    parts=("base",),
-    resized="pos_embed",
     joined={"qkv": ("q_proj", "k_proj", "v_proj")},
 )
 TORCHVISION_RESNET = Layout(

@@ -80,7 +80,7 @@ def backward_by_another_mask(original, layer, x, noise):
 
 
 @pytest.mark.parametrize(
-    ("plant", "noises"), [(intervals_that_do_not_wrap, 3), (twice, 2), (backward_by_another_mask, 2)]
+    ("plant", "noises"), [(intervals_that_do_not_wrap, NOISES), (twice, 2), (backward_by_another_mask, 2)]
 )
 def test_an_error_that_both_mirrors_share_is_seen(starts, outside, plant, noises, monkeypatch):
     original = layers.Dropout.forward
