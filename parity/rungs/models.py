@@ -100,7 +100,12 @@ MODELS = {
         small=False,
     ),
     "MUN small, three parts": Model(
-        "mun_resnet50", (48, 24), 12, _MUN | {"tested": "pooled", "batch_norm": "each"}, small=False, parts=3
+        "mun_resnet50",
+        (48, 24),
+        24,  # with four pictures a part BatchNorm takes rounding up to the limit
+        _MUN | {"batch": (2, 4), "tested": "pooled", "batch_norm": "each"},
+        small=False,
+        parts=3,
     ),
     "AGW small, three parts": Model(
         "agw_resnet50",
