@@ -1,11 +1,15 @@
 """Compiles the kernels by NVRTC, and their launcher by gcc where the installation did not; keeps both in a cache."""
 
 import ctypes
+import fcntl
 import hashlib
+import os
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -27,11 +31,7 @@ def launcher() -> Path:
     """The library that launches the kernels. Raises DeviceError if there is no C compiler, or if it fails."""
     if library := _built_launcher():
         return library
-    library = _folder() / f"launcher-{_digest(_launcher_digest(), str(_FLAGS))}.so"
-    if not library.is_file():
-        with atomic_write(library) as temporary:
-            _compile_launcher(temporary)
-    return library
+    return _cached(f"launcher-{_digest(_launcher_digest(), str(_FLAGS))}.so", _compile_launcher)
 
 
 def use_kernels(source: str) -> None:
@@ -43,10 +43,10 @@ def use_kernels(source: str) -> None:
     architecture = f"sm_{runtime.gpu_capability() * 10:.0f}"
     state = nvrtc.stat()
     compiler = f"{nvrtc} {state.st_size} {state.st_mtime_ns} {architecture} {_OPTIONS}"
-    code = _folder() / f"kernels-{_digest(source, compiler)}.cubin"
-    if not code.is_file():
-        with atomic_write(code) as temporary:
-            temporary.write_bytes(compiled(nvrtc, source, architecture).code)
+    code = _cached(
+        f"kernels-{_digest(source, compiler)}.cubin",
+        lambda file: file.write_bytes(compiled(nvrtc, source, architecture).code),
+    )
     use_code = ctypes.CDLL(str(launcher())).use_code
     use_code.restype = None
     use_code(str(code).encode())
@@ -120,6 +120,30 @@ def _compile_launcher(library: Path) -> None:
     if done.returncode:
         first = done.stderr.strip().partition("\n")[0]
         raise DeviceError(f"{compiler} does not compile the launcher of the CUDA kernels ({first})", "report it")
+
+
+def _cached(name: str, write: Callable[[Path], object]) -> Path:
+    """Return a file of the cache; if it is missing, have `write` make it, while other processes wait for it."""
+    file = _folder() / name
+    if not file.is_file():
+        with _alone(file.parent):
+            if not file.is_file():
+                with atomic_write(file) as temporary:
+                    write(temporary)
+    return file
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """A block for one process at a time of those that name the folder; for all of them at once on a file system that
+    cannot lock it. A process that ends, however it ends, lets the next one in."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @cache
