@@ -227,6 +227,10 @@ SGD = ("optimizer.name=sgd",)
         (("evaluation.renormalise=true",), "evaluation: renormalise concerns the features that flip adds"),
         (("stages.0.losses.wrt.weights=paper",), r"wrt\.weights: input should be 'released' or 'softmax', got 'paper'"),
         (("stages.0.losses.msel.feature=raw",), r"msel\.feature: input should be 'pooled' or 'bnneck', got 'raw'"),
+        *(
+            ((f"optimizer.clip_norm={text}",), rf"optimizer\.clip_norm: is auto, null .*0\.001 to 10,000, got {shown}$")
+            for text, shown in (("off", "False"), ("0", "0"), ("-1", "-1"), ("2e4", "20000.0"), ("Auto", "'Auto'"))
+        ),
         (("optimizer.name=adam",), r"optimizer\.name: input should be 'adamw' or 'sgd', got 'adam'$"),
         (("optimizer.nesterov=true",), r"unknown key 'optimizer\.nesterov'"),
         ((*SGD, "optimizer.betas=[0.9,0.9]"), r"unknown key 'optimizer\.betas'"),
@@ -268,12 +272,33 @@ def test_the_loss_terms_of_all_stages_are_known_together(minimal):
 
 def test_a_section_without_a_name_is_pmts(minimal):
     config = load_config(minimal)
-    assert (config.model, config.optimizer, config.schedule) == (PMTConfig(), AdamWConfig(), WarmupCosineConfig())
+    optimizer = AdamWConfig(clip_norm=5.0)
+    assert (config.model, config.optimizer, config.schedule) == (PMTConfig(), optimizer, WarmupCosineConfig())
 
 
 def test_a_name_chooses_the_section(minimal):
     config = load_config(minimal, [*AGW, *SGD, "schedule.name=warmup_steps"])
     assert (config.model, config.optimizer, config.schedule) == (AGWConfig(), SGDConfig(), WarmupStepsConfig())
+    assert check_config(dump_config(config), "dumped") == config
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "clip_norm"),
+    [
+        ("demo.yaml", (), 5.0),
+        ("mun/demo.yaml", (), 5.0),
+        ("mun/demo.yaml", ("optimizer.clip_norm=null",), None),
+        ("pmt/sysu.yaml", (), None),
+        ("pmt/sysu.yaml", ("model.pretrained=none",), 5.0),
+        ("pmt/sysu.yaml", ("model.pretrained=none", "optimizer.clip_norm=1"), 1.0),
+        ("mun/regdb.yaml", ("model.pretrained=a.pth",), None),
+        ("mun/regdb.yaml", ("model.pretrained=a.pth", "optimizer.clip_norm=2"), 2.0),
+        ("agw/sysu.yaml", ("model.pretrained=none",), None),
+    ],
+)
+def test_gradients_are_clipped_by_default_where_adamw_trains_from_scratch(recipe, overrides, clip_norm):
+    config = load_config(CONFIG_ROOT / recipe, ["data.root=here", *overrides])
+    assert config.optimizer.clip_norm == clip_norm
     assert check_config(dump_config(config), "dumped") == config
 
 

@@ -437,6 +437,17 @@ def test_a_run_goes_on_in_its_folder_from_a_file_elsewhere(finished, tmp_path, m
     assert logged(folder) == logged(finished)
 
 
+def test_a_run_from_before_gradients_were_clipped_goes_on_by_its_own_configuration(tmp_path, monkeypatch, capfd):
+    stopped_at(monkeypatch, tmp_path, 2, *QUICK, "optimizer.clip_norm=null", "--output", "run")
+    goes_on = "--output", "run", "--resume", "auto"
+    error = refused(monkeypatch, tmp_path, capfd, train, *QUICK, *goes_on)
+    assert "last.safetensors: was written with another optimizer.clip_norm; use the run's config.yaml, or " in error
+    command(monkeypatch, tmp_path, train, "--config", "run/config.yaml", *goes_on)
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert record["config"]["optimizer"]["clip_norm"] is None
+    assert len(record["earlier_commands"]) == 1
+
+
 def test_a_step_whose_loss_is_far_above_the_last_ones_of_its_stage_is_noted_once(tmp_path, monkeypatch, capfd):
     queue_step = Trainer.queue_step
 
@@ -449,7 +460,9 @@ def test_a_step_whose_loss_is_far_above_the_last_ones_of_its_stage_is_noted_once
     command(monkeypatch, tmp_path, train, *QUICK, "train.iterations=8", "train.log_steps=3")
     notes = [line for line in capfd.readouterr().out.splitlines() if "times the largest" in line]
     assert len(notes) == 1
-    assert notes[0].startswith("note: epoch 2, step 15: the loss 16.0000 is 4.0 times the largest of the last steps; ")
+    what = "note: epoch 2, step 15: the loss 16.0000 is 4.0 times the largest of the last steps"
+    remedy = "if it does not come back, train again with optimizer.clip_norm=1, or a lower optimizer.lr"
+    assert notes[0] == f"{what}; {remedy}"
 
 
 @pytest.mark.parametrize(("since", "times"), [(19, None), (24, None), (25, 4.0)])

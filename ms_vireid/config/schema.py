@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, shown
 from ms_vireid.config.base import (
     Count,
     Positive,
@@ -22,6 +22,7 @@ from ms_vireid.config.base import (
 from ms_vireid.config.losses import LossConfig
 from ms_vireid.config.models import AnyModelConfig, PMTConfig, Setting
 
+CLIP_FROM_SCRATCH = 5.0  # fewer trainings fall over (docs/training.md)
 PUBLISHED_NUM_CLASSES = {"sysu_mm01": 395, "regdb": 206, "llcm": 713}
 Above0 = Annotated[float, Field(ge=1e-12, le=1e4)]
 Sigma = Annotated[float, Field(ge=1e-3, le=100)]
@@ -30,8 +31,6 @@ Factor = Annotated[float, Field(ge=1e-6, le=1)]
 Size = tuple[Side, Side]
 Kept = Annotated[tuple[Count, ...], Field(max_length=1000)]
 Milestones = Annotated[tuple[Positive, ...], Field(max_length=1000)]
-# Limit for the joint norm of all gradients, which are scaled down to it; null: no limit
-ClipNorm = Annotated[float, Field(ge=1e-3, le=1e4)] | None
 Value = Annotated[float, Field(ge=-(2**53), le=2**53)]
 Range = tuple[Value, Value]
 
@@ -43,6 +42,14 @@ def _sixteen_bit(value: Any) -> Any:
     raise ValueError("is full, measured or [low, high], the lower value first")
 
 
+def _clip_norm(value: Any) -> Any:
+    if value in (None, "auto") or (type(value) in (int, float) and 1e-3 <= value <= 1e4):
+        return value
+    raise ValueError(f"is auto, null for no limit, or a number from 0.001 to 10,000, got {shown(value)}")
+
+
+# Limit for the joint norm of all gradients, which are scaled down to it; null: no limit. `Config` replaces auto
+ClipNorm = Annotated[float | Literal["auto"] | None, BeforeValidator(_clip_norm)]
 Folder = Annotated[Path, BeforeValidator(lambda value: expand_user(value) if isinstance(value, str) else value)]
 
 
@@ -129,7 +136,7 @@ class AdamWConfig(Section):
     backbone_factor: Above0 = 0.5  # lr factor of the model's backbone group
     betas: tuple[Rate, Rate] = (0.9, 0.999)
     eps: Above0 = 1e-8
-    clip_norm: ClipNorm = None
+    clip_norm: ClipNorm = "auto"
 
 
 class SGDConfig(Section):
@@ -250,10 +257,19 @@ class Config(Section):
     augmentation: AugmentationConfig = AugmentationConfig()
     model: AnyModelConfig = PMTConfig()
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1, max_length=100)]
-    optimizer: OptimizerConfig = AdamWConfig()
+    optimizer: Annotated[OptimizerConfig, Field(validate_default=True)] = AdamWConfig()
     schedule: ScheduleConfig = WarmupCosineConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @field_validator("optimizer")
+    @classmethod
+    def _choose_clip_norm(cls, optimizer: OptimizerConfig, fields: ValidationInfo) -> OptimizerConfig:
+        """Replace `clip_norm` auto by `CLIP_FROM_SCRATCH` or, with ImageNet weights, by no limit, as in both papers."""
+        if optimizer.clip_norm != "auto":
+            return optimizer
+        from_scratch = "model" in fields.data and fields.data["model"].pretrained == "none"
+        return optimizer.model_copy(update={"clip_norm": CLIP_FROM_SCRATCH if from_scratch else None})
 
     @property
     def epochs(self) -> int:

@@ -79,8 +79,13 @@ class TrainingLog:
                 self._check(epoch, number)
                 if (times := self._jumps.times(self._terms["loss"])) and self.group.is_main_process:
                     what = f"the loss {self._terms['loss']:.4f} is {times:.1f} times the largest of the last steps"
-                    remedy = "if it does not come back, train again with optimizer.clip_norm=5, or a lower optimizer.lr"
-                    say(f"note: epoch {epoch}, step {number}: {what}; {remedy}")
+                    say(f"note: epoch {epoch}, step {number}: {what}; {self._remedy()}")
+
+    def _remedy(self) -> str:
+        """Advise on a jump: docs/evidence/trainings.md compares remedies."""
+        limit = self.plan.config.optimizer.clip_norm or math.inf
+        clip = next((f"optimizer.clip_norm={norm}, or " for norm in (5, 1) if norm < limit), "")
+        return f"if it does not come back, train again with {clip}a lower optimizer.lr"
 
     def _check(self, epoch: int, step: int) -> None:
         if wrong := [f"{name}={value}" for name, value in self._terms.items() if not math.isfinite(value)]:

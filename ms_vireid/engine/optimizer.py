@@ -11,8 +11,6 @@ from ms_vireid.config import Config, OptimizerConfig
 from ms_vireid.files.weights import STATES
 from ms_vireid.models.base import ReIDModel
 
-NORM_EPS = 1e-6  # added to the gradient norm, as in `clip_grad_norm_`
-
 
 @dataclass(frozen=True)
 class ParameterGroup:
@@ -40,13 +38,6 @@ def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[Paramete
     return groups
 
 
-def clip_by_norm(gradients: tuple[Tensor, ...], max_norm: float) -> tuple[Tensor, ...]:
-    """Scale all gradients so that their joint norm is at most `max_norm`, as `torch.nn.utils.clip_grad_norm_` does."""
-    squares = sum([ops.square(gradient).sum() for gradient in gradients])
-    share = (max_norm / (ops.sqrt(squares) + NORM_EPS)).clamp(max=1.0)
-    return tuple([gradient * share for gradient in gradients])
-
-
 class GroupOptimizer(nn.Cell):
     """An optimiser of parameter groups, each parameter in exactly one.
 
@@ -55,6 +46,7 @@ class GroupOptimizer(nn.Cell):
 
     STATES: tuple[str, ...]  # the state of a weight is STATE.WEIGHT
     UNCHANGED: tuple[float, ...]  # scalars with which a gradient of 0 changes neither weight nor state
+    NORM_EPS = 1e-6  # added to the norm of the gradients, as in `clip_grad_norm_`
 
     def __init__(self, groups: Sequence[ParameterGroup], weight_decay: float):
         super().__init__(auto_prefix=False)
@@ -79,6 +71,12 @@ class GroupOptimizer(nn.Cell):
 
     def clamp(self, weight: Parameter, limits: tuple[float, float]) -> None:
         ops.assign(weight, weight.clamp(*limits))
+
+    def clipped(self, gradients: tuple[Tensor, ...], max_norm: float) -> tuple[Tensor, ...]:
+        """Scale all gradients so that their joint norm is at most `max_norm`, as `torch.nn.utils.clip_grad_norm_`."""
+        squares = sum([ops.square(gradient).sum() for gradient in gradients])
+        share = (max_norm / (ops.sqrt(squares) + self.NORM_EPS)).clamp(max=1.0)
+        return tuple([gradient * share for gradient in gradients])
 
     def only_if(self, finite: Tensor, gradients: tuple[Tensor, ...], scalars: Tensor) -> tuple:
         """If `finite`, a boolean scalar, is false, return what changes nothing; a branch would wait for the device."""

@@ -306,7 +306,7 @@ def require_same_run(
     if "step" not in meta:
         raise InputError(f"{path}: holds no training state to resume from; resume from last.safetensors, {instead}")
     if changed := _changed(meta["config"], path, config, FREE_KEYS):
-        raise InputError(f"{path}: was written with another {the_first(changed)}; use the run's config, {instead}")
+        raise InputError(f"{path}: was written with another {the_first(changed)}; use the run's config.yaml, {instead}")
     if meta["data_checksum"] != data_checksum:
         run = RunFolder(path.parent)
         is_there = run.has_run() and Path(run.read_record().data.root).resolve() == Path(root).resolve()

@@ -8,7 +8,7 @@ from mindspore.amp import DynamicLossScaler
 
 from ms_vireid import losses
 from ms_vireid.config import LossConfig, Term
-from ms_vireid.engine.optimizer import SGD, AdamW, clip_by_norm
+from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.models.base import TrainingOutputs
 from ms_vireid.models.layers import l2_normalise
 from ms_vireid.programs.program import Program, Step
@@ -105,7 +105,7 @@ def build_step(
         if gradient_mean is not None:
             gradients = gradient_mean(gradients)  # one device's overflow reaches all
         if clip_norm is not None:
-            gradients = clip_by_norm(gradients, clip_norm)
+            gradients = optimizer.clipped(gradients, clip_norm)
         if scaler is not None:
             finite = all_finite(gradients)
             scaler.adjust(finite)

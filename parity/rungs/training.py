@@ -11,7 +11,6 @@ import torch
 from ms_vireid.config.models import MUNConfig
 from ms_vireid.engine import schedule as mindspore_schedule
 from ms_vireid.engine.optimizer import build_optimizer as mindspore_optimizer
-from ms_vireid.engine.optimizer import clip_by_norm
 from ms_vireid.models import build_model as mindspore_model
 from ms_vireid.programs.program import program as program_named
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
@@ -31,7 +30,7 @@ from parity.trajectory import (
     trajectories,
 )
 from torch_ref.engine.optimizer import build_optimizer as torch_optimizer
-from torch_ref.engine.optimizer import clip_by_norm as torch_clip_by_norm
+from torch_ref.engine.optimizer import clip_by_norm
 from torch_ref.models import build_model as torch_model
 
 
@@ -82,7 +81,7 @@ def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
             weights[name].grad = torch.from_numpy(gradient.copy())  # which clipping changes
         oracle.set_learning_rates(rates)
         if clip_norm:
-            torch_clip_by_norm(list(weights.values()), clip_norm)
+            clip_by_norm(list(weights.values()), clip_norm)
         oracle.step()
         steps.append((rates, gradients, {name: weight.detach().numpy().copy() for name, weight in weights.items()}))
 
@@ -97,7 +96,7 @@ def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
 
         def update_weights(*inputs):  # not a tuple of gradients: a graph is compiled anew for each tuple
             gradients = layout.joined(inputs[:-1])
-            return ours(clip_by_norm(gradients, clip_norm) if clip_norm else gradients, inputs[-1])
+            return ours(ours.clipped(gradients, clip_norm) if clip_norm else gradients, inputs[-1])
 
         update = computing.computed(update_weights)
         comparisons = []

@@ -95,6 +95,26 @@ def test_sgd_keeps_weights_to_the_limits_of_their_group(name):
     assert np.abs(free.asnumpy()[:, :2] - 0.5).min() > 0.05
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("value", [3.0, 30.0, 1e30, np.inf])
+def test_gradients_are_clipped_as_in_torch(name, value):
+    gradients = np.array([[value, 1.0], [0.5, 2.0]], np.float32)
+    weights = [torch.nn.Parameter(torch.zeros(2)) for _ in gradients]
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = torch.from_numpy(gradient.copy())
+    torch.nn.utils.clip_grad_norm_(weights, 5.0)
+    parameters = tuple(Parameter(Tensor(np.zeros(2, np.float32)), name=f"w{i}") for i in range(2))
+    optimizer, computing = SGD([ParameterGroup("a", 1.0, parameters)], 0.0, False, 0.0), program(name)
+    computing.prepare(nn.Cell(), None, optimizer)
+
+    def clip(*tensors):
+        return optimizer.clipped(tensors, 5.0)
+
+    for ours, weight in zip(computing.computed(clip)(*map(Tensor, gradients)), weights, strict=True):
+        np.testing.assert_allclose(ours.asnumpy(), weight.grad.numpy(), rtol=1e-6)
+
+
 SGD_CASES = {"heavy-ball": (0.9, False, 5e-4), "plain": (0.0, False, 0.0)}  # Nesterov's, AGW's, is on the ladder
 
 

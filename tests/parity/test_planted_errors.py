@@ -191,9 +191,7 @@ def coupled_decay(patch):
 
 def norm_of_each_group(patch):
     original = training.clip_by_norm
-    patch.setattr(
-        training, "clip_by_norm", lambda gradients, limit: tuple(original((one,), limit)[0] for one in gradients)
-    )
+    patch.setattr(training, "clip_by_norm", lambda weights, limit: [original([weight], limit) for weight in weights])
 
 
 def schedule_one_epoch_late(patch):

@@ -1,4 +1,4 @@
-"""The updates of AdamW and SGD, one pass over each weight."""
+"""Clipping, and the updates of AdamW and SGD, one pass over each weight."""
 
 from collections.abc import Sequence
 
@@ -47,6 +47,14 @@ def sgd(self: nn.Cell, gradients: Sequence[Tensor], scalars: Tensor) -> bool:
         _sgd(gradient.size, *map(_flat, buffers), array(gradient).reshape(-1), *rows[group], self.nesterov)
     _clamp(self)
     return True
+
+
+@np.errstate(over="ignore", invalid="ignore")  # as operators
+def clipped(self: nn.Cell, gradients: Sequence[Tensor], max_norm: float) -> Sequence[Tensor]:
+    """Most steps need no pass that scales. The sum does not depend on the number of threads, as BLAS's would."""
+    squares = sum(np.square(array(gradient)).sum(dtype=np.float64) for gradient in gradients)
+    share = f32(max_norm / (np.sqrt(squares) + self.NORM_EPS))
+    return gradients if share >= 1 else tuple(Tensor.from_numpy(array(gradient) * share) for gradient in gradients)
 
 
 def _flat(x: Tensor) -> np.ndarray:

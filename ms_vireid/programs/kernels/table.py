@@ -171,6 +171,8 @@ OTHERS = {
     "StageLoss.construct": stage_loss,
     "AdamW.construct": optimizer.adamw,  # PMT 1.04
     "AdamW.scalars": optimizers.adamw_scalars,
+    "AdamW.clipped": optimizer.clipped,
     "SGD.construct": optimizer.sgd,  # AGW 1.15
+    "SGD.clipped": optimizer.clipped,
 }
 KERNELS = reproducible.TABLE | CELLS | OTHERS
