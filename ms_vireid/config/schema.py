@@ -3,7 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 
 from ms_vireid.command.errors import InputError, shown
 from ms_vireid.config.base import (
@@ -42,14 +50,16 @@ def _sixteen_bit(value: Any) -> Any:
     raise ValueError("is full, measured or [low, high], the lower value first")
 
 
-def _clip_norm(value: Any) -> Any:
-    if value in (None, "auto") or (type(value) in (int, float) and 1e-3 <= value <= 1e4):
-        return value
-    raise ValueError(f"is auto, null for no limit, or a number from 0.001 to 10,000, got {shown(value)}")
+def _clip_norm(value: Any, checked: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return checked(value)
+    except ValidationError:  # one for each alternative
+        expected = "is auto, null for no limit, or a number from 0.001 to 10,000"
+        raise ValueError(f"{expected}, got {shown(value)}") from None
 
 
 # Limit for the joint norm of all gradients, which are scaled down to it; null: no limit. `Config` replaces auto
-ClipNorm = Annotated[float | Literal["auto"] | None, BeforeValidator(_clip_norm)]
+ClipNorm = Annotated[Annotated[float, Field(ge=1e-3, le=1e4)] | Literal["auto"] | None, WrapValidator(_clip_norm)]
 Folder = Annotated[Path, BeforeValidator(lambda value: expand_user(value) if isinstance(value, str) else value)]
 
 

@@ -15,7 +15,8 @@ from torch_ref.models.pmt import PMT
 
 
 class OutsidePMT(ReIDModel):
-    """timm's ViT with its own dropout and drop path, a BNNeck and a classifier, initialised as released."""
+    """timm's ViT with its own dropout and drop path, a BNNeck and a classifier, initialised as released, but for
+    the patch embedding's bias, which is 0."""
 
     def __init__(self, config: Config):
         super().__init__()
