@@ -1,5 +1,6 @@
 import re
 import sys
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -73,12 +74,12 @@ def _without_seconds(printed):
 
 
 def test_the_page_needs_no_other_file_and_shows_both_frameworks_curves_by_each_program(monkeypatch, tmp_path):
-    page, by = tmp_path / "parity.html", PROGRAMS[:2]
-    monkeypatch.setattr(trajectory, "STEPS", 4)
+    page, by, recipe = tmp_path / "parity.html", PROGRAMS[:2], "PMT stage 1"
+    monkeypatch.setitem(trajectory.RECIPES, recipe, replace(trajectory.RECIPES[recipe], steps=4))
     for kept in (trajectory.reference, trajectory.trajectories, trajectory._half_in_torch):
         monkeypatch.setattr(trajectory, kept.__name__, cache(kept.__wrapped__))
         monkeypatch.setattr(training, kept.__name__, getattr(trajectory, kept.__name__), raising=False)
-    run_report(monkeypatch, "--match", "PMT stage 1", "--program", *by, "--html", page)
+    run_report(monkeypatch, "--match", recipe, "--program", *by, "--html", page)
     text = page.read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=|https?://|@import|url\(", text)
     figures = re.findall(r"<figure>.*?</figure>", text)
