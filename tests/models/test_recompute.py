@@ -18,7 +18,7 @@ PROGRAMS = OF_DEVICE["CPU"]
 SMALL = {"layers": (1, 1, 1, 1), "width": 8}
 MODELS = {
     "agw": (AGW, AGWConfig(**SMALL, non_local=(0, 1, 1, 0))),
-    "mun": (MUN, MUNConfig(**SMALL)),
+    "mun": (MUN, MUNConfig(**SMALL, ratios=(2, 3))),
     "mun X": (MUN, MUNConfig(**SMALL, intermediate="X")),
 }
 
