@@ -80,12 +80,13 @@ def backward_by_another_mask(original, layer, x, noise):
 
 
 @pytest.mark.parametrize(
-    ("plant", "noises"), [(intervals_that_do_not_wrap, NOISES), (twice, 2), (backward_by_another_mask, 2)]
+    ("plant", "seeds", "noises"),
+    [(intervals_that_do_not_wrap, SEEDS, NOISES), (twice, 1, 2), (backward_by_another_mask, SEEDS, 2)],
 )
-def test_an_error_that_both_mirrors_share_is_seen(starts, outside, plant, noises, monkeypatch):
+def test_an_error_that_both_mirrors_share_is_seen(starts, outside, plant, seeds, noises, monkeypatch):
     original = layers.Dropout.forward
     monkeypatch.setattr(layers.Dropout, "forward", lambda *arguments: plant(original, *arguments))
-    difference, error = lag(losses(starts, "torch_ref", noises), outside)
+    difference, error = lag(losses(starts[:seeds], "torch_ref", noises), outside[:seeds])
     assert difference > 3 * error
 
 
