@@ -322,17 +322,7 @@ def nvrtc():
     return Path(found.locate())
 
 
-GENERATIONS = ("sm_60", "sm_70", "sm_80", "sm_90")
-# They run the code of their generation as well, so that pytest --device GPU alone compiles for them: 12 s each.
-WITHIN_GENERATIONS = ("sm_75", "sm_86", "sm_89")
-
-
-def pytest_generate_tests(metafunc):
-    if "architecture" in metafunc.fixturenames:
-        on_gpu = metafunc.config.getoption("--device") == "GPU"
-        metafunc.parametrize("architecture", GENERATIONS + (WITHIN_GENERATIONS if on_gpu else ()))
-
-
+@pytest.mark.parametrize("architecture", ["sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90"])
 def test_nvidias_compiler_takes_the_kernels_for_every_gpu_that_mindspore_covers(nvrtc, architecture):
     code, log = build.compiled(nvrtc, build.kernel_source(), architecture)
     assert code.startswith(b"\x7fELF")
