@@ -14,6 +14,7 @@ PROGRAMS = OF_DEVICE["CPU"]
 ELSEWHERE = (
     *("4 pmt_vit_base", "4 pmt_vit_base, gradients", "4 mun_resnet50"),
     *("4 agw_resnet50", "4 agw_resnet50, gradients"),
+    "4 timm ViT-B/16, stride 16",  # the other one's weights, with fewer tokens
 )
 FORWARD = tuple(f"4 {model} small" for model in ("AGW", "MUN", "PMT"))  # a graph of gradients has it
 CASES = [case for case in of_rungs(4) if str(case) not in ELSEWHERE]
