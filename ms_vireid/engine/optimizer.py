@@ -72,7 +72,7 @@ class GroupOptimizer(nn.Cell):
     def clamp(self, weight: Parameter, limits: tuple[float, float]) -> None:
         ops.assign(weight, weight.clamp(*limits))
 
-    def clipped(self, gradients: tuple[Tensor, ...], max_norm: float) -> tuple[Tensor, ...]:
+    def clip(self, gradients: tuple[Tensor, ...], max_norm: float) -> tuple[Tensor, ...]:
         """Scale all gradients so that their joint norm is at most `max_norm`, as `torch.nn.utils.clip_grad_norm_`."""
         squares = sum([ops.square(gradient).sum() for gradient in gradients])
         share = (max_norm / (ops.sqrt(squares) + self.NORM_EPS)).clamp(max=1.0)

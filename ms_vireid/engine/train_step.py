@@ -105,7 +105,7 @@ def build_step(
         if gradient_mean is not None:
             gradients = gradient_mean(gradients)  # one device's overflow reaches all
         if clip_norm is not None:
-            gradients = optimizer.clipped(gradients, clip_norm)
+            gradients = optimizer.clip(gradients, clip_norm)
         if scaler is not None:
             finite = all_finite(gradients)
             scaler.adjust(finite)

@@ -30,7 +30,6 @@ from parity.trajectory import (
     trajectories,
 )
 from torch_ref.engine.optimizer import build_optimizer as torch_optimizer
-from torch_ref.engine.optimizer import clip_by_norm
 from torch_ref.models import build_model as torch_model
 
 
@@ -81,7 +80,7 @@ def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
             weights[name].grad = torch.from_numpy(gradient.copy())  # which clipping changes
         oracle.set_learning_rates(rates)
         if clip_norm:
-            clip_by_norm(list(weights.values()), clip_norm)
+            oracle.clip(clip_norm)
         oracle.step()
         steps.append((rates, gradients, {name: weight.detach().numpy().copy() for name, weight in weights.items()}))
 
@@ -96,7 +95,7 @@ def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
 
         def update_weights(*inputs):  # not a tuple of gradients: a graph is compiled anew for each tuple
             gradients = layout.joined(inputs[:-1])
-            return ours(ours.clipped(gradients, clip_norm) if clip_norm else gradients, inputs[-1])
+            return ours(ours.clip(gradients, clip_norm) if clip_norm else gradients, inputs[-1])
 
         update = computing.computed(update_weights)
         comparisons = []

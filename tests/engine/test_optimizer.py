@@ -109,7 +109,7 @@ def test_gradients_are_clipped_as_in_torch(name, value):
     computing.prepare(nn.Cell(), None, optimizer)
 
     def clip(*tensors):
-        return optimizer.clipped(tensors, 5.0)
+        return optimizer.clip(tensors, 5.0)
 
     for ours, weight in zip(computing.computed(clip)(*map(Tensor, gradients)), weights, strict=True):
         np.testing.assert_allclose(ours.asnumpy(), weight.grad.numpy(), rtol=1e-6)

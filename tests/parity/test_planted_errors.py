@@ -23,7 +23,6 @@ from ms_vireid.programs.kernels import table as kernels
 from parity import equations, states
 from parity.cases import LADDER, run
 from parity.mapping import values
-from parity.rungs import training
 from torch_ref.engine import optimizer as torch_optimizer
 from torch_ref.engine import train_step as torch_train_step
 from torch_ref.losses import enhanced as torch_enhanced
@@ -190,8 +189,11 @@ def coupled_decay(patch):
 
 
 def norm_of_each_group(patch):
-    original = training.clip_by_norm
-    patch.setattr(training, "clip_by_norm", lambda weights, limit: [original([weight], limit) for weight in weights])
+    def clip(optimizer, max_norm):
+        for group in optimizer.groups:
+            torch.nn.utils.clip_grad_norm_(group.parameters, max_norm)
+
+    patch.setattr(torch_optimizer.GroupOptimizer, "clip", clip)
 
 
 def schedule_one_epoch_late(patch):

@@ -49,12 +49,11 @@ def _named(groups: Sequence[ParameterGroup]) -> list[dict]:
     return named
 
 
-def clip_by_norm(weights: Sequence[nn.Parameter], max_norm: float) -> None:
-    """Scale the gradients of all weights in place, so that their joint norm is at most `max_norm`."""
-    torch.nn.utils.clip_grad_norm_(weights, max_norm)
-
-
 class GroupOptimizer:
+    def clip(self, max_norm: float) -> None:
+        """Scale all gradients in place, so that their joint norm is at most `max_norm`."""
+        torch.nn.utils.clip_grad_norm_([weight for group in self.groups for weight in group.parameters], max_norm)
+
     def set_learning_rates(self, base_lrs: Sequence[float]) -> None:
         """Set the learning rate of each group for the following steps."""
         for group, lr in zip(self.param_groups, base_lrs, strict=True):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ms_vireid.config import LossConfig, Term
 from torch_ref import losses
-from torch_ref.engine.optimizer import SGD, AdamW, clip_by_norm
+from torch_ref.engine.optimizer import SGD, AdamW
 from torch_ref.models.base import TrainingOutputs
 from torch_ref.models.layers import l2_normalise
 
@@ -105,7 +105,7 @@ def build_step(
         optimizer.set_learning_rates(learning_rates)
         scaler.unscale_(optimizer)
         if clip_norm is not None:
-            clip_by_norm(weights, clip_norm)
+            optimizer.clip(clip_norm)
         scaler.step(optimizer)
         scaler.update()
         return tuple(term.detach() for term in terms)

@@ -50,7 +50,7 @@ def sgd(self: nn.Cell, gradients: Sequence[Tensor], scalars: Tensor) -> bool:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # as operators
-def clipped(self: nn.Cell, gradients: Sequence[Tensor], max_norm: float) -> Sequence[Tensor]:
+def clip(self: nn.Cell, gradients: Sequence[Tensor], max_norm: float) -> Sequence[Tensor]:
     """Most steps need no pass that scales. The sum does not depend on the number of threads, as BLAS's would."""
     squares = sum(np.square(array(gradient)).sum(dtype=np.float64) for gradient in gradients)
     share = f32(max_norm / (np.sqrt(squares) + self.NORM_EPS))
