@@ -25,6 +25,7 @@ from ms_vireid.command.running import Parser, add_device, require_extra, run, wo
 from ms_vireid.devices import runtime
 from ms_vireid.devices.host import instruction_sets, processor_name
 from ms_vireid.files.writing import check_output, write_json, write_text
+from parity.versions import torch_build
 
 # By their names; parity/measure/sections.py has what they are. The last six only when asked for.
 SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions")
@@ -39,7 +40,7 @@ def main() -> None:
     results = {
         "device": arguments.device,
         "machine": f"{processor_name()}, {os.cpu_count()} cores, {instruction_sets()}",
-        "versions": {name: version(name) for name in ("mindspore", "torch", "torchvision", "numpy")},
+        "versions": {name: version(name) for name in ("mindspore", "torchvision", "numpy")} | {"torch": torch_build()},
         "repeats": arguments.repeats,
     }
     say(f"{results['machine']}; {', '.join(f'{name} {found}' for name, found in results['versions'].items())}")

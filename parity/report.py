@@ -12,13 +12,16 @@ on: how far their losses part, beside how far PyTorch's part from its own where 
 """
 
 import argparse
+from importlib.metadata import version
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import PROGRAMS
+from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_device, require_extra, run, work
 from ms_vireid.files.writing import check_output
 from parity import processes, stand_in
+from parity.versions import torch_build
 
 
 def main() -> None:
@@ -52,6 +55,7 @@ def main() -> None:
         require_extra("--html", "parity", "jinja2")
     if arguments.long:
         _refuse_options_of_the_ladder(arguments)
+    say(f"MindSpore {version('mindspore')} beside PyTorch {torch_build()}")
     stand_ins = _build_stand_ins(arguments) if arguments.stand_in else []
     # Stand-ins compute in other processes: this one needs MindSpore on a CPU.
     device = processes.set_up_for_comparisons("CPU" if stand_ins else arguments.device)

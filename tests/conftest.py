@@ -8,6 +8,7 @@ import pytest
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import DEVICES
 from ms_vireid.devices import memory, runtime
+from parity.versions import torch_build
 
 # As `set_up` does, but earlier: the conftest.py of a folder named on the command line imports mindspore before
 # `pytest_configure`.
@@ -55,7 +56,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_report_header(config):
-    return f"device: {config.device}"
+    return f"device: {config.device}; PyTorch {torch_build()}"
 
 
 def pytest_ignore_collect(collection_path, config):

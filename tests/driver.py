@@ -1,7 +1,8 @@
 """A stand-in for NVIDIA's driver: C functions, by ctypes callbacks, so that every argument crosses a call of C."""
 
 import ctypes
-from ctypes import CFUNCTYPE, POINTER, c_char, c_char_p, c_int, c_void_p
+import os
+from ctypes import CFUNCTYPE, POINTER, c_char, c_char_p, c_int, c_size_t, c_void_p
 
 ERRORS = {100: b"CUDA_ERROR_NO_DEVICE", 803: b"CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"}
 
@@ -52,16 +53,19 @@ class Loader:
     """In place of ctypes.CDLL: a driver, and CUDA's libraries of any path.
 
     driver: None for a machine without one. broken: sonames that do not load. status: what CUDA's runtime returns.
-    loaded: paths and modes, in order.
+    cudnn_for: the CUDA that cuDNN is built for, as it gives it. loaded: paths and modes, in order.
     """
 
-    def __init__(self, driver=None, broken=(), status=0):
+    def __init__(self, driver=None, broken=(), status=0, cudnn_for=11080):
         self.driver, self.broken, self.loaded = driver, broken, []
+        self.cudnnGetCudartVersion = CFUNCTYPE(c_size_t)(lambda: cudnn_for)
         self.cudaGetDeviceCount = CFUNCTYPE(c_int, POINTER(c_int))(lambda out: status)
         self.said = ctypes.create_string_buffer(b"CUDA driver version is insufficient for CUDA runtime version")
         self.cudaGetErrorString = CFUNCTYPE(c_void_p, c_int)(lambda number: ctypes.addressof(self.said))
 
     def __call__(self, name, mode=ctypes.DEFAULT_MODE):
+        if mode & os.RTLD_NOLOAD:
+            raise OSError(f"{name}: cannot open shared object file: No such file or directory")
         if name == "libcuda.so.1":
             if self.driver is None:
                 raise OSError("libcuda.so.1: cannot open shared object file: No such file or directory")

@@ -1,7 +1,9 @@
 """The choice of a GPU and of its CUDA libraries, and each reason against them, without either."""
 
 import ctypes
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,9 +47,13 @@ def test_what_is_wrong_with_driver_or_gpu_is_said(monkeypatch, driver, environme
 
 
 def write_compiler(home, release):
+    write_script(home, f"echo 'Cuda compilation tools, release {release}, V{release}.1'")
+
+
+def write_script(home, line):
     compiler = home / "bin" / "nvcc"
     compiler.parent.mkdir(parents=True)
-    compiler.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {release}, V{release}.1'\n")
+    compiler.write_text(f"#!/bin/sh\n{line}\n")
     compiler.chmod(0o755)
 
 
@@ -162,6 +168,23 @@ def test_a_cuda_home_that_mindspore_cannot_use_is_passed_over_and_named(bare, wr
     assert str(gpu.find_toolkit(environment)) == f"CUDA 11.8 from the gpu extra, as CUDA_HOME={home} {why}"
 
 
+def test_a_compiler_that_hangs_names_no_release(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "_COMPILER_S", 0.2)
+    write_script(tmp_path, "sleep 60")
+    assert gpu._release(tmp_path) is None
+
+
+@pytest.mark.parametrize("prints", ["exit 3", "echo nonsense", "echo 'Cuda compilation tools, release 13.0, V13.0.48'"])
+def test_on_a_cpu_no_compiler_is_asked(tmp_path, prints):
+    """MindSpore, which asks it at its import, would wait for ever for one that prints nothing."""
+    write_script(tmp_path, f"touch {tmp_path}/asked; {prints}")
+    command = [sys.executable, "-c", "from ms_vireid.devices import runtime; print(runtime.set_up('CPU'))"]
+    environment = os.environ | {"CUDA_HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "CPU\n", "")
+    assert not (tmp_path / "asked").exists()
+
+
 def test_a_missing_package_is_named(bare):
     with pytest.raises(DeviceError, match=r"\(nvidia-cuda-runtime-cu11 is not installed\)"):
         gpu.find_toolkit({})
@@ -201,6 +224,7 @@ def test_libraries_are_loaded_in_order_and_for_the_plugin_to_see(toolkit, monkey
     ("loader", "problem"),
     [
         (Loader(broken=("libcudnn.so.8",)), r"the gpu extra does not load \(.*libcudnn.so.8: file too short\)"),
+        (Loader(cudnn_for=12020), r"libcudnn.so.8 is for CUDA 12, not for CUDA 11.8 from the gpu extra"),
         (Loader(status=35), r"does not run with the NVIDIA driver \(CUDA driver version is insufficient"),
     ],
 )
@@ -208,6 +232,40 @@ def test_libraries_that_do_not_work_are_named(toolkit, monkeypatch, loader, prob
     monkeypatch.setattr(ctypes, "CDLL", loader)
     with pytest.raises(DeviceError, match=problem):
         toolkit.load()
+
+
+def test_the_parts_of_a_cudnn_come_from_beside_it(toolkit, monkeypatch):
+    """Whatever LD_LIBRARY_PATH has: cuDNN looks for them by name."""
+    folder = toolkit.libraries[-1].parent
+    parts = [folder / "libcudnn_ops_infer.so.8", folder / "libcudnn_cnn_infer.so.8"]
+    for part in parts:
+        part.touch()
+    monkeypatch.setattr(ctypes, "CDLL", loader := Loader())
+    toolkit.load()
+    assert [Path(path) for path, _ in loader.loaded] == [*toolkit.libraries[:-1], *parts, toolkit.libraries[-1]]
+
+
+def test_libraries_of_another_cuda_that_came_before_are_named(toolkit, monkeypatch, tmp_path):
+    monkeypatch.setattr(ctypes, "CDLL", Loader())
+    others = {"libcurand.so.10": tmp_path / "libcurand.so.10"}  # the same in CUDA 11, 12 and 13
+    monkeypatch.setattr(gpu, "loaded", others.get)
+    others["libcurand.so.10"].touch()
+    toolkit.load()
+    others |= {library.name: library for library in toolkit.libraries if "cudnn" not in library.name}
+    others["libcudnn.so.8"] = tmp_path / "libcudnn.so.8"
+    others["libcudnn.so.8"].touch()
+    with pytest.raises(DeviceError, match=r"has loaded another libcudnn.so.8 than that of CUDA 11.8 .*tmp") as raised:
+        toolkit.load()
+    assert "before PyTorch" in raised.value.remedy
+
+
+def test_a_library_is_found_by_its_exact_name(tmp_path):
+    """A link of another name, as in NVIDIA's own installations, and another version of it beside it."""
+    file = gpu.loaded("libc.so.6")
+    assert file.is_file()
+    assert gpu.loaded("libc.so") is None
+    assert gpu.loaded("libc.so.5", "libc.so.6") == file
+    assert gpu.loaded("libc.so.61", "no such library") is None
 
 
 def test_mindspore_is_told_the_release_by_a_private_compiler_that_goes_away(toolkit):

@@ -199,7 +199,8 @@ def test_auto_takes_the_first_device_that_can_be_used(monkeypatch):
 def gpu_machine(tmp_path, monkeypatch):
     """A driver with a GPU, and CUDA 11.8 as packages."""
     monkeypatch.setattr(ctypes, "CDLL", Loader(Driver()))
-    toolkit = gpu.Toolkit("11.8", "the gpu extra", (tmp_path / "lib" / "libcudart.so.11.0",))
+    libraries = tuple(tmp_path / "lib" / name for name in ("libcudart.so.11.0", "libcudnn.so.8"))
+    toolkit = gpu.Toolkit("11.8", "the gpu extra", libraries)
     monkeypatch.setattr(gpu, "find_toolkit", lambda environment: toolkit)
     for name in ("CUDA_HOME", "LD_LIBRARY_PATH", "CUDA_CACHE_MAXSIZE"):
         monkeypatch.delenv(name, raising=False)

@@ -1,6 +1,7 @@
 """What MindSpore's GPU plugins need: a driver, a GPU that their kernels cover, and CUDA 11 with cuDNN 8."""
 
 import ctypes
+import os
 import re
 import shutil
 import subprocess
@@ -34,7 +35,22 @@ PACKAGES = {
 SYSTEM = Path("/usr/local")
 SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/local/lib")
 
+# What libcudnn.so.8 loads when it is used, by name: from LD_LIBRARY_PATH, where another cuDNN may be, rather than from
+# beside itself.
+_CUDNN_PARTS = [f"libcudnn_{part}.so.8" for part in ("ops_infer", "ops_train", "cnn_infer", "cnn_train")]
+_SAME_IN_ALL = ("libcurand.so.10",)  # CUDA 11, 12 and 13 have the same interface under this name
+RUNTIME = "libcudart.so.11.0"
+COMPILERS = ("libnvrtc.so.11.2", "libnvrtc.so.11.1")  # of the plugins for CUDA from 11.6 and for 11.1
+_COMPILER_S = 20.0  # for nvcc to tell its version
+_LINK_MAP = 2  # dlfcn.h's RTLD_DI_LINKMAP
+
 _NO_DEVICE, _MAJOR, _MINOR = 100, 75, 76  # cuda.h's CUDA_ERROR_NO_DEVICE and CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+
+
+class _LinkMap(ctypes.Structure):
+    """The beginning of link.h's `link_map`."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("name", ctypes.c_char_p))
 
 
 @dataclass(frozen=True)
@@ -78,10 +94,18 @@ def find_gpu(environment: Mapping[str, str]) -> Gpu:
     return gpu
 
 
-def loaded(name: str) -> Path | None:
-    """Return the path of a library that this process has loaded, by a prefix of its name."""
-    files = (line.split(maxsplit=5)[-1].strip() for line in Path("/proc/self/maps").read_text().splitlines())
-    return next((Path(file) for file in files if Path(file).name.startswith(name)), None)
+def loaded(*sonames: str) -> Path | None:
+    """Return the path of the first of these libraries that is loaded, by its exact soname, as the linker gives it to
+    MindSpore's plugin: the process may hold other versions, such as those of PyTorch's CUDA."""
+    for soname in sonames:
+        try:
+            library = ctypes.CDLL(soname, mode=os.RTLD_NOLOAD)
+        except OSError:
+            continue
+        entry = ctypes.POINTER(_LinkMap)()
+        ctypes.CDLL(None).dlinfo(ctypes.c_void_p(library._handle), _LINK_MAP, ctypes.byref(entry))
+        return Path(os.fsdecode(entry.contents.name))
+    return None
 
 
 def _number(driver: ctypes.CDLL, function: str, *arguments: int) -> int:
@@ -115,11 +139,26 @@ class Toolkit:
         return f"CUDA {self.release} from {self.origin}"
 
     def load(self) -> None:
-        """Load the libraries, so that the plugin finds them by soname; raises DeviceError if CUDA does not run."""
+        """Load the libraries, so that the plugin finds them by soname. Raises DeviceError if CUDA does not run, or if
+        libraries of another CUDA would come before them."""
+        for library in self.libraries:
+            earlier = loaded(library.name)
+            if earlier and library.name not in _SAME_IN_ALL and not earlier.samefile(library):
+                problem = f"this process has loaded another {library.name} than that of {self} ({earlier})"
+                raise DeviceError(problem, "choose the device before PyTorch or what else brings it is imported")
+        folder = self.libraries[-1].parent
+        parts = [path for name in _CUDNN_PARTS if (path := folder / name).is_file()]
         try:
-            runtime, *_ = [ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL) for library in self.libraries]
+            runtime, *_, cudnn = [
+                ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+                for library in (*self.libraries[:-1], *parts, self.libraries[-1])
+            ]
         except OSError as error:
             raise DeviceError(f"{self} does not load ({error})", "install it anew") from None
+        cudnn.cudnnGetCudartVersion.restype = ctypes.c_size_t
+        if (major := cudnn.cudnnGetCudartVersion() // 1000) != 11:
+            problem = f"{self.libraries[-1]} is for CUDA {major}, not for {self}"
+            raise DeviceError(problem, f"take its folder out of LD_LIBRARY_PATH: {install_command('gpu')} brings one")
         if status := runtime.cudaGetDeviceCount(ctypes.byref(ctypes.c_int())):
             runtime.cudaGetErrorString.restype = ctypes.c_char_p
             reason = runtime.cudaGetErrorString(status).decode()
@@ -209,8 +248,9 @@ def _installed(home: Path, origin: str, environment: Mapping[str, str]) -> Toolk
 def _release(home: Path) -> str | None:
     """Read the release, such as "11.8", from a folder's `nvcc --version`; None if that does not run."""
     try:
-        printed = subprocess.run([home / "bin" / "nvcc", "--version"], capture_output=True, text=True).stdout
-    except OSError:
+        command = [home / "bin" / "nvcc", "--version"]
+        printed = subprocess.run(command, capture_output=True, timeout=_COMPILER_S).stdout.decode(errors="replace")
+    except (OSError, subprocess.TimeoutExpired):
         return None
     release = re.search(r"Cuda compilation tools, release (\d+\.\d+)", printed)
     return release and release[1]

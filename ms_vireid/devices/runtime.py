@@ -15,6 +15,8 @@ from ms_vireid.command.arguments import require_choice
 from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.devices import gpu, translation
 
+# MindSpore runs $CUDA_HOME/bin/nvcc at its import, and waits for ever for one that prints nothing.
+NO_CUDA = {"CUDA_HOME": "/nonexistent"}
 COMPILES_WHOLE = "ascend910"  # the 910A, the only chip for which MindSpore defaults to GE
 MAX_BOUND_CORES = 4  # with more, the waiting thread costs little, and one core busy with other work delays all
 
@@ -213,7 +215,8 @@ def _round(**operators: bool) -> str:
 def _start_ascend() -> str:
     if not (list(Path("/dev").glob("davinci[0-9]*")) or _counted_by_cann()):
         raise DeviceError("no Ascend NPU (looked for /dev/davinci*)", "run on a machine with CANN and an Ascend NPU")
-    _select("Ascend")
+    with environment(NO_CUDA):
+        _select("Ascend")
     if (chip := _ascend_chip()) == COMPILES_WHOLE:
         problem = f"MindSpore compiles whole graphs (GE) for {chip}, which nobody has tried with this project"
         raise DeviceError(problem, "run on an Ascend 910B or newer")
@@ -254,7 +257,8 @@ def _start_gpu() -> str:
 
 
 def _start_cpu() -> str:
-    _select("CPU")
+    with environment(NO_CUDA):
+        _select("CPU")
     _mindspore().runtime.launch_blocking()  # PyNative's dispatch thread would spin on a separate core
     return ""
 

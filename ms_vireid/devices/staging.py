@@ -55,7 +55,7 @@ class _Buffer:
         self.copied = ms.runtime.Event()
         self.copied.record()  # has CUDA use this process's device
         self.array = np.zeros(shape, np.float32)
-        cuda = ctypes.CDLL(str(gpu.loaded("libcudart.so")))
+        cuda = ctypes.CDLL(str(gpu.loaded(gpu.RUNTIME)))
         size = ctypes.c_size_t(self.array.nbytes)
         if cuda.cudaHostRegister(_address(self.array), size, _FOR_ALL_CONTEXTS) == 0:
             weakref.finalize(self, _unlock, cuda, self.array, self.copied).atexit = False

@@ -34,6 +34,7 @@ from ms_vireid.devices.host import git_commit, processor_name
 from ms_vireid.files.writing import check_derived, check_output, write_text
 from parity import processes, stand_in
 from parity.measure import print_row
+from parity.versions import torch_build
 
 _TRAINING_HEAD = "| training | steps | images/s | last loss | rank-1 % | chance % | peak MiB | weights as before |"
 PARTS = {  # with the head of each one's table
@@ -228,13 +229,10 @@ def _torch_sees(device: str) -> bool:
 
 
 def print_versions(device: str) -> None:
-    import torch  # not at the top: --help does without it
-
     found = runtime.set_up(device)
     rows = {"device": f"{found}, a stand-in" if stand_in.here() else found}
     rows |= {"Python": platform.python_version(), "platform": platform.platform()}
-    rows |= {name: version(name) for name in ("mindspore", "numpy", "torch")}
-    rows["CUDA of PyTorch"] = torch.version.cuda or "none"
+    rows |= {name: version(name) for name in ("mindspore", "numpy")} | {"torch": torch_build()}
     rows["PyTorch sees the device"] = "yes" if _torch_sees(found.split()[0]) else "no"
     with suppress(OSError):
         number = ctypes.c_int()

@@ -4,6 +4,7 @@ It reads a line of JSON for each case, {"do": name of a function below, "with": 
 {"value": what it returned} or {"error": its traceback, cut short}.
 """
 
+import ctypes
 import itertools
 import json
 import os
@@ -216,6 +217,15 @@ def staged(sizes: list[int], rows: int) -> list:
 def end(code: int) -> None:
     """Of the process, with no answer."""
     os._exit(code)
+
+
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def load_libraries(paths: list[str]) -> None:
+    for path in paths:
+        ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
 
 
 def wait(seconds: float) -> None:

@@ -19,7 +19,7 @@ from ms_vireid.devices import gpu, runtime
 spec = importlib.util.spec_from_file_location("build", sys.argv[1])
 build = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(build)
-gpu.loaded = lambda name: Path(sys.argv[2])
+gpu.loaded = lambda *names: Path(sys.argv[2])
 runtime.gpu_capability = lambda: 8.0
 build._built_launcher = lambda: None
 compile_launcher = build._compile_launcher

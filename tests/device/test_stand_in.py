@@ -154,10 +154,12 @@ def test_at_its_limit_a_command_is_killed_with_what_it_has_started(stand_in):
 
 def test_a_case_that_hangs_or_ends_its_process_fails_alone(stand_in, tmp_path):
     worker = Worker(stand_in, tmp_path)
-    with pytest.raises(CaseError, match="still running after 1 s, and killed"):
+    with pytest.raises(CaseError, match=r"wait\(60\): still running after 1 s, and killed"):
         worker.do("wait", 60, limit_s=1)
-    with pytest.raises(CaseError, match="the process ended with 3"):
+    with pytest.raises(CaseError, match=r"end\(3\): its process ended with 3"):
         worker.do("end", 3)
+    with pytest.raises(CaseError, match=r"crash\(\): its process was ended by SIGSEGV"):
+        worker.do("crash")
     assert worker.do("wait", 0) is None
     worker.close()
 

@@ -65,7 +65,7 @@ def test_gradcam_is_drawn(worker, checkpoints, pictures, tmp_path, family):
 
 
 def test_a_checkpoint_is_exported_beside_a_gpu(stand_in, checkpoints, tmp_path):
-    """On the CPU, where MindSpore has loaded its GPU plugin."""
+    """On the CPU."""
     options = ["--checkpoint", checkpoints["pmt"], "--format", "mindir", "--output", str(tmp_path / "model.mindir")]
     done = stand_in.run([sys.executable, "-m", "ms_vireid.export", *options], 100, cwd=ROOT)
     assert done.returncode == 0, done.stdout

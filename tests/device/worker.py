@@ -2,6 +2,7 @@
 
 import json
 import select
+import signal
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -67,8 +68,9 @@ class Worker:
         if not line:
             code = self._process.wait() if readable else None
             self.close()
-            how = f"still running after {limit_s:g} s, and killed" if code is None else f"the process ended with {code}"
-            raise CaseError(f"{how}; the last it printed:\n{self._tail()}")
+            case = f"{function}({', '.join(map(repr, arguments))})"
+            how = f"still running after {limit_s:g} s, and killed" if code is None else f"its process {_end(code)}"
+            raise CaseError(f"{case}: {how}; the last it printed:\n{self._tail()}")
         answer = json.loads(line)
         if "error" in answer:
             raise CaseError(answer["error"])
@@ -76,3 +78,7 @@ class Worker:
 
     def _tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
+
+
+def _end(code: int) -> str:
+    return f"ended with {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"

@@ -37,7 +37,7 @@ def launcher() -> Path:
 def use_kernels(source: str) -> None:
     """Compile kernels for the current GPU; have `launcher()` launch these from now on. Raises DeviceError if there is
     no NVRTC, or if it fails."""
-    nvrtc = gpu.loaded("libnvrtc.so")
+    nvrtc = gpu.loaded(*gpu.COMPILERS)
     if nvrtc is None:
         raise DeviceError("CUDA's NVRTC is not loaded", "run on a GPU")
     architecture = f"sm_{runtime.gpu_capability() * 10:.0f}"

@@ -14,7 +14,7 @@ RELEASE = "11.8"  # of CUDA: one of those for which MindSpore loads that plugin
 CUDA_OPS = "libcuda_ops.so.11"  # MindSpore's own kernels
 DRIVER = "libcuda.so.1"
 NCCL = "libnccl.so.2"
-CURAND = "libcurand.so.10"  # in PACKAGES
+TORCH = "libtorch_on_cpu.so"
 SONAMES = (DRIVER, *PACKAGES, CUDA_OPS, NCCL)
 MEMORY = 80 * 2**30  # bytes
 
@@ -55,9 +55,13 @@ def collective() -> Path:
 def users() -> list[Path]:
     """The libraries that ask the stand-in's for functions: MindSpore's, and PyTorch's where it is built for a GPU. Some
     libraries of its CUDA have the names of MindSpore's, and it wants all of their functions at its import."""
+    return [library for library in (plugin(), collective(), torch_library("torch_cuda")) if library.is_file()]
+
+
+def torch_library(name: str) -> Path:
+    """A library of PyTorch, which need not be there."""
     torch = find_spec("torch")
-    of_torch = [Path(torch.origin).parent / "lib" / "libtorch_cuda.so"] if torch else []
-    return [library for library in (plugin(), collective(), *of_torch) if library.is_file()]
+    return Path(torch.origin if torch else "none").parent / "lib" / f"lib{name}.so"
 
 
 def build(folder: Path) -> None:
@@ -85,19 +89,31 @@ def build(folder: Path) -> None:
         else:
             names = [name for name in asked if name.endswith(f"@{soname}")]
         _build_library(folder, soname, list(map(plain, names)), [*common, meeting] if soname == NCCL else common)
+    if torch_library("c10_cuda").is_file():
+        _keep_torch_on_the_cpu(folder)
 
 
 def variables(folder: Path) -> dict[str, str]:
     """What has to be set, besides LD_LIBRARY_PATH."""
+    # Else the plugin would find those that MindSpore brings, by its RPATH, or that PyTorch has loaded: its own, and all
+    # that it finds in packages, such as the gpu extra's.
+    first = [folder / "lib" / name for name in (CUDA_OPS, NCCL, *PACKAGES, TORCH)]
     return {
         "CUDA_HOME": str(folder / "cuda"),
-        # Else the plugin would find those that MindSpore brings, by its RPATH, or PyTorch has loaded its own.
-        "LD_PRELOAD": ":".join(str(folder / "lib" / soname) for soname in (CUDA_OPS, NCCL, CURAND)),
+        "LD_PRELOAD": ":".join(str(library) for library in first if library.is_file()),
     }
 
 
 def library_folders(folder: Path) -> list[Path]:
     return [folder / "lib"]
+
+
+def _keep_torch_on_the_cpu(folder: Path) -> None:
+    objects = folder / "objects" / "torch"
+    objects.mkdir()
+    asked = symbols("--dynamic", "--undefined-only", torch_library("c10_cuda"))
+    version = next(name for name in asked if plain(name) == "cudaGetDeviceCount").rpartition("@")[2]
+    link(folder / "lib" / TORCH, compile_all([SOURCES / "torch.c"], objects), _versioned(version, objects))
 
 
 def _build_library(folder: Path, soname: str, names: list[str], common: list[Path]) -> None:
@@ -112,10 +128,15 @@ def _build_library(folder: Path, soname: str, names: list[str], common: list[Pat
     labels = demangled(others)
     definitions = [f'{_kind(label)}({other}, "{label}")' for other, label in zip(others, labels, strict=True)]
     generated = generate(definitions, objects / "others.c")
-    versions = objects / "versions"
-    versions.write_text(f"{soname} {{ global: *; }};\n")
-    versioned = [] if soname in (CUDA_OPS, DRIVER, NCCL) else [f"-Wl,--version-script={versions}"]
+    versioned = [] if soname in (CUDA_OPS, DRIVER, NCCL) else [_versioned(soname, objects)]
     link(folder / "lib" / soname, [*written, generated, *common], *versioned)
+
+
+def _versioned(version: str, folder: Path) -> str:
+    """The linker's option that gives this version to all functions."""
+    script = folder / "versions"
+    script.write_text(f"{version} {{ global: *; }};\n")
+    return f"-Wl,--version-script={script}"
 
 
 def _kind(label: str) -> str:
