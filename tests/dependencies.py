@@ -1,11 +1,12 @@
 """The dependencies as pyproject.toml declares them, tried in environments of their own. Needs `pip install uv`.
 
-    python -m tests.dependencies [--python VERSION ...] [--resolution NAME ...] [--folder F]
-    python -m tests.dependencies --extras [NAME ...] [--folder F]
+    python -m tests.dependencies [--python VERSION ...] [--resolution NAME ...] [--torch BUILD ...]
+    python -m tests.dependencies --extras [NAME ...]
     python -m tests.dependencies --constraints
 
 The first runs the tests of tests/dependencies.txt, which touch every dependency, with the lowest versions allowed and
-with the newest, on each Python. The second installs a wheel that was built from an sdist, alone and with each extra,
+with the newest, on each Python, with PyTorch built for CUDA, as the package index has it, and built for CPUs, as
+PyTorch's own index has it. The second installs a wheel that was built from an sdist, alone and with each extra,
 and runs the commands that the extra is for. The third writes constraints.txt: what the newest were. The exit code is 1
 if anything failed.
 """
@@ -16,6 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 
 from tests.test_train import TINY
@@ -29,6 +31,7 @@ TRAIN = f"train --output run {OPTIONS}"
 MODEL = "--checkpoint run/model.safetensors"
 NIGHT = f"extract {MODEL} --device CPU --images data/cam3 --output night.npz"
 SEARCH = "retrieve --query night.npz --gallery"
+BUILDS = {"cuda": (), "cpu": ("--torch-backend", "cpu")}  # of PyTorch
 NONE = "none"
 # By extra, what the wheel does with it in an empty folder; all begin with a training.
 COMMANDS = {
@@ -74,11 +77,11 @@ def resolved(path: Path, python: str, resolution: str, *further: str) -> Path:
     return path
 
 
-def tested(folder: Path, python: str, resolution: str) -> str:
+def tested(folder: Path, python: str, resolution: str, build: str) -> str:
     """What pytest says of the selection in its last line."""
-    listing = resolved(folder / "requirements.txt", python, resolution)
+    listing = resolved(folder / "requirements.txt", python, resolution, *BUILDS[build])
     interpreter = environment(folder / "environment", python)
-    uv("pip", "install", "-q", "--python", interpreter, "-r", listing)
+    uv("pip", "install", "-q", "--python", interpreter, "-r", listing, *BUILDS[build])
     uv("pip", "install", "-q", "--python", interpreter, "--no-deps", "-e", ROOT)
     done = sh(interpreter, "-m", "pytest", "-n", "0", *SELECTION)
     failed = re.findall(r"^(?:FAILED|ERROR).*", done.stdout, re.MULTILINE)
@@ -113,6 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", nargs="+", choices=PYTHONS, default=PYTHONS)
     parser.add_argument("--resolution", nargs="+", choices=RESOLUTIONS, default=RESOLUTIONS)
+    parser.add_argument("--torch", nargs="+", choices=BUILDS, default=list(BUILDS))
     parser.add_argument("--extras", nargs="*", choices=COMMANDS, metavar="NAME")
     parser.add_argument("--constraints", action="store_true")
     arguments = parser.parse_args()
@@ -133,12 +137,11 @@ def main() -> None:
                 print(f"wheel, {extra}: {said}", flush=True)
                 failed |= said != "ok"
             sys.exit(failed)
-    for python in arguments.python:
-        for resolution in arguments.resolution:
-            with tempfile.TemporaryDirectory() as folder:
-                said = tested(Path(folder), python, resolution)
-            print(f"{python}, {resolution}: {said}", flush=True)
-            failed |= " passed" not in said or " failed" in said or " error" in said
+    for row in product(arguments.python, arguments.resolution, arguments.torch):
+        with tempfile.TemporaryDirectory() as folder:
+            said = tested(Path(folder), *row)
+        print(f"{', '.join(row)}: {said}", flush=True)
+        failed |= " passed" not in said or " failed" in said or " error" in said
     sys.exit(failed)
 
 
