@@ -1,7 +1,6 @@
 """Convert one checkpoint file to another: every key's target, and the reasons to refuse a file."""
 
 import argparse
-import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from ms_vireid.config import (
 )
 from ms_vireid.files.layouts import LAYOUTS, Layout
 from ms_vireid.files.origin import note_unproven
+from ms_vireid.files.pretrained import OF_FILE, source_grid_of
 from ms_vireid.files.pytorch_checkpoint import PICKLED
 from ms_vireid.files.saved import Saved, mismatch, read_saved, recognise
 from ms_vireid.files.weights import STATES, TRAINING
@@ -182,10 +182,7 @@ def _require_fitting_model(source: Path, layout: Layout | None, config: Config) 
 def _require_same_model(source: Path, carried: Config, asked: Config, other: str) -> None:
     """Raise InputError if `asked` is another network than `carried`; the number of classes may be left open."""
     ours, theirs = (
-        {
-            f"model.{key}": value
-            for key, value in config.model.model_dump(exclude={"pretrained", "pretrained_weights"}).items()
-        }
+        {f"model.{key}": value for key, value in config.model.model_dump(exclude=set(OF_FILE)).items()}
         for config in (carried, asked)
     )
     if theirs["model.num_classes"] is None:
@@ -231,7 +228,7 @@ def _match(saved: Saved, layout: Layout | None, network: Network) -> Matched:
     _require_float32(saved.path, checked)
     resized = {}
     if layout and (name := layout.resized) in weights and name in wanted:
-        weights[name], resized = _resized(name, weights[name], wanted[name].shape, network.grid)
+        weights[name], resized = _resized(saved, name, weights, network)
     keys = STATES[network.config.optimizer.name] if "step" in saved.meta else ()
     states = {f"{key}.{name}": weight for key in keys for name, weight in wanted.items() if weight.requires_grad}
     problems += [
@@ -280,7 +277,10 @@ def _convert(suffix: str, into: str, saved: Saved, matched: Matched, network: Ne
             rows.append(Row(own, (), "", "", "dropped: 0, which the way back fills in"))
     dropped = [(saved.names[name], saved.weights[name].shape, reason) for name, reason in matched.dropped.items()]
     dropped += [(name, *what) for name, what in saved.beside.items()]
-    meta = saved.meta | {"config": dump_config(network.config)} | ({"parts": network.parts} if network.parts else {})
+    config = dump_config(network.config)
+    if network.parts:  # the positions have the model's grid from now on
+        config["model"].pop("pretrained_grid", None)
+    meta = saved.meta | {"config": config} | ({"parts": network.parts} if network.parts else {})
     if suffix in PICKLED:
         dropped += [(name, value.shape, f"a {suffix} holds weights only") for name, value in saved.states.items()]
         meta = {key: value for key, value in meta.items() if key not in TRAINING}
@@ -309,13 +309,15 @@ def _renamed(saved: Saved, layout: Layout | None) -> tuple[dict[str, str], dict[
 
 
 def _resized(
-    name: str, value: np.ndarray, wanted: tuple[int, ...], grid: tuple[int, int]
+    saved: Saved, name: str, weights: Mapping[str, np.ndarray], network: Network
 ) -> tuple[np.ndarray, dict[str, str]]:
-    """A square grid's position embedding resized to the model's grid, with a note; any other array unchanged."""
-    side = math.isqrt(max(value.shape[1] - 1, 0)) if value.ndim == 3 else 0
-    if tuple(value.shape) == wanted or not side or side * side + 1 != value.shape[1]:
-        return value, {}
-    return resize_position_embedding(value, grid), {name: f"resized {side}x{side} -> {grid[0]}x{grid[1]}"}
+    """The position embedding `name` resized to the model's grid, with a note; any other array unchanged."""
+    source, grid = source_grid_of(saved, weights, name, network.grid, network.config.model.grid), network.grid
+    if source in (None, grid):
+        return weights[name], {}
+    (height, width), (rows, columns) = source, grid
+    resized = resize_position_embedding(weights[name], grid, source)
+    return resized, {name: f"resized {height}x{width} -> {rows}x{columns}"}
 
 
 def _require_float32(source: Path, arrays: Mapping[str, np.ndarray]) -> None:

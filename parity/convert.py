@@ -3,7 +3,8 @@
 A run's .safetensors, of ms_vireid/train.py or torch_ref/train.py, says whose names it has and becomes one of the other
 framework's. MindSpore's .ckpt has MindSpore's names; PyTorch's .pth (.pt) has PyTorch's, and holds weights only. Files
 of the authors' PMT, of the AGW baseline, and of ViT-B/16 and ResNet-50 in timm, torchvision, mindcv, the transformers
-library and mindone are recognised by their names; the last become files for model.pretrained.
+library and mindone are recognised by their names; the last become files for model.pretrained. The format of SRC is told
+by its content, not its suffix.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from ms_vireid.command.names import FRAMEWORKS, WRITTEN
 from ms_vireid.command.running import Parser, require_extra, run, work
 from ms_vireid.devices import runtime
 from ms_vireid.files.checks import require_file
+from ms_vireid.files.shards import INDEX, read_index, require_weight_file
 from ms_vireid.files.writing import check_output
 
 IN_MEMORY = ("to_mindspore", "to_torch", "optimizer_to_mindspore", "optimizer_to_torch")
@@ -35,7 +37,7 @@ def _check_target(target: Path, source: Path, config: Path | None, framework: st
         raise InputError(
             f"--to {framework}: a {target.suffix} has {names}'s names; write a .safetensors, or leave --to out"
         )
-    check_output(target, "DST", reads=[config])
+    check_output(target, "DST", reads=[config, *(read_index(source) if source.name.endswith(INDEX) else ())])
     if target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"{target}: is the file to convert; choose another name")
     if target.exists() and not overwrite:
@@ -44,7 +46,8 @@ def _check_target(target: Path, source: Path, config: Path | None, framework: st
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("source", type=Path, metavar="SRC", help="file to read: .safetensors, .ckpt, .pth, .pt or .t")
+    source = "weights to read: a file, a folder of shards or their index; the content says which format it is"
+    parser.add_argument("source", type=Path, metavar="SRC", help=source)
     parser.add_argument("target", type=Path, metavar="DST", help=f"file to write: {', '.join(WRITTEN)}")
     parser.add_argument(
         "--to",
@@ -65,8 +68,9 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
 
     require_extra("convert.py", "convert", "torch")
-    _check_target(arguments.target, arguments.source, arguments.config, arguments.to, arguments.overwrite)
+    arguments.source = require_weight_file(arguments.source)
     require_file(arguments.source, "checkpoint file")
+    _check_target(arguments.target, arguments.source, arguments.config, arguments.to, arguments.overwrite)
     runtime.set_up("CPU")
     work("parity.conversion").main(arguments)
 

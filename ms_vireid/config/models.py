@@ -44,6 +44,7 @@ class ModelConfig(Section):
     # null: training asks for either
     pretrained: WeightFile | None = "none"
     pretrained_weights: str | None = None  # which of several sets of weights in that file; null: the plain one
+    grid: ClassVar[None] = None  # the patches of that file's positions, where the network has some
 
     @classmethod
     def of(cls, name: str, network: str) -> type["ModelConfig"]:
@@ -81,6 +82,9 @@ class PMTConfig(ModelConfig):
     backbone = "ViT"
     takes_one_size = True
     name: Literal["pmt"] = "pmt"
+    # (rows, columns) of patches that the position embedding of `pretrained` belongs to; null: as that file, a
+    # configuration beside it or their number says
+    pretrained_grid: tuple[Side, Side] | None = None
     patch_size: Side = 16
     stride: Side = 12
     embed_dim: Width = 768
@@ -89,6 +93,10 @@ class PMTConfig(ModelConfig):
     mlp_ratio: between(1, 100) = 4
     dropout: Rate = 0.03
     drop_path: Rate = 0.1
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        return self.pretrained_grid
 
     def check(self) -> None:
         super().check()

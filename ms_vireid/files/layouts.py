@@ -40,6 +40,8 @@ class Layout:
     parts: the network's parts that hold its weights, by name; () is the whole network, else the file is a backbone
         for `model.pretrained`. resized: its position embedding, of a square grid, is resized to the model's patches.
     joined: by a part of a weight's name, those of the weights that it is made of, one behind the other.
+    refusal: why the weights do not fit although their shapes do, and what to do; "" if they fit. difference: what their
+        network computes otherwise, but little.
     """
 
     title: str
@@ -50,6 +52,8 @@ class Layout:
     parts: tuple[str, ...] = ()
     resized: str | None = None
     joined: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    refusal: str = ""
+    difference: str = ""
 
     @property
     def config(self) -> Path:
@@ -175,14 +179,25 @@ HUGGING_FACE_VIT_5 = replace(
     joined={"qkv": ("q_proj", "k_proj", "v_proj")},
 )
 TORCHVISION_RESNET = Layout(
-    title="torchvision's ResNet-50",  # and mindcv's
+    title="torchvision's ResNet-50",
     marks=frozenset({"conv1.weight", "layer1.0.conv1.weight"}),
     models=("agw", "mun"),
-    rules=(
-        Drop(r"(fc|head|classifier)\.", "ImageNet's head"),
-        Rename(r"(layer\d\.\d+)\.down_sample\.", r"\1.downsample."),
-    ),
+    rules=(Drop(r"(fc|head|classifier)\.", "ImageNet's head"),),
     parts=("visible_stem", "base"),
+)
+MINDCV_RESNET = replace(
+    TORCHVISION_RESNET,
+    title="mindcv's ResNet-50",
+    marks=frozenset({"conv1.weight", "layer1.0.down_sample.0.weight"}),
+    rules=(*TORCHVISION_RESNET.rules, Rename(r"(layer\d\.\d+)\.down_sample\.", r"\1.downsample.")),
+    difference="mindcv pads its max pooling at the end alone, this network on both sides, a shift of one pixel",
+)
+MODEL_ZOO_RESNET = Layout(
+    title="the ResNet-50 of MindSpore's model zoo",
+    marks=frozenset({"conv1.weight", "layer1.0.down_sample_layer.0.weight"}),
+    models=TORCHVISION_RESNET.models,
+    refusal="its shapes fit, but it pads as 'same' and its BatchNorm's eps is 1e-4, not 1e-5, so here its weights "
+    "would compute other features; give torchvision's or mindcv's ResNet-50",
 )
 _STAGES = [(rf"encoder\.stages\.{n}\.layers\.(\d+)\.", rf"layer{n + 1}.\1.") for n in range(4)]
 HUGGING_FACE_RESNET = Layout(
@@ -204,8 +219,9 @@ HUGGING_FACE_RESNET = Layout(
     ),
     parts=("visible_stem", "base"),
 )
+_RESNETS = (MODEL_ZOO_RESNET, MINDCV_RESNET, TORCHVISION_RESNET)  # the last one's marks are in the others as well
 _HUGGING_FACE = (HUGGING_FACE_VIT, HUGGING_FACE_VIT_5, HUGGING_FACE_RESNET)
-LAYOUTS = (PMT, AGW, AGW_BASELINE, MUN, TIMM_VIT, MINDCV_VIT, TORCHVISION_RESNET, *_HUGGING_FACE)
+LAYOUTS = (PMT, AGW, AGW_BASELINE, MUN, TIMM_VIT, MINDCV_VIT, *_RESNETS, *_HUGGING_FACE)
 
 
 def detect(names: Iterable[str]) -> Layout | None:

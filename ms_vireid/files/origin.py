@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError, one_line
+from ms_vireid.command.errors import InputError, one_line, summary
 from ms_vireid.files.checks import file_checksum, read_bytes
+from ms_vireid.files.shards import INDEX, read_index
 from ms_vireid.files.weights import has_checksum
 
 _log = logging.getLogger(__name__)
@@ -69,7 +70,10 @@ def note_unproven(path: Path) -> None:
     none of the known files. Call it after the file has been read."""
     if has_checksum(path) or _HASH_IN_NAME.search(path.name):
         return
-    if (digest := file_checksum(path))[:8] not in _FILES:
+    if path.name.endswith(INDEX):
+        digests = summary([f"{file.name} {file_checksum(file)[:8]}" for file in read_index(path)])
+        note(path, f"has no checksum: damage shows only if its shards' SHA-256 are not their publisher's: {digests}")
+    elif (digest := file_checksum(path))[:8] not in _FILES:
         note(path, f"has no checksum: damage shows only if its SHA-256 is not its publisher's; it is {digest}")
 
 
@@ -80,9 +84,13 @@ def note(path: Path, line: str) -> None:
 
 def identity(path: Path, network: str) -> str:
     """Say which public file this is, by its SHA-256, name or config.json, and which one the recipe uses."""
-    digest = file_checksum(path)
     name, tag = _FILES[_RECIPES[network][0]]
     recipe = f"the recipe's file is {name} (timm's {tag})"
+    if path.name.endswith(INDEX):
+        architecture = _architecture(path)
+        whose = f"timm's {architecture} by the config.json beside it" if architecture else "not known"
+        return f"{whose}, in shards; {recipe}"
+    digest = file_checksum(path)
     if digest[:8] in _RECIPES[network]:
         return f"the recipe's file, {_FILES[digest[:8]][0]}, by its SHA-256"
     if digest[:8] in _FILES:

@@ -11,26 +11,30 @@ import numpy as np
 from ms_vireid.command.errors import InputError, the_first
 from ms_vireid.files.layouts import Layout, torch_name
 from ms_vireid.files.origin import names_of, note
+from ms_vireid.files.positions import KEY, source_grid
 from ms_vireid.files.saved import Saved, mismatch, read_saved, recognise
-from ms_vireid.files.weights import COUNTER, weight_file
+from ms_vireid.files.shards import require_weight_file
+from ms_vireid.files.weights import COUNTER
 
 WHERE = {
     "ViT": "timm's vit_base_patch16_224 (the paper's file is jx_vit_base_p16_224-80ecf9dd.pth) is on the timm "
     "project's release page and on the Hugging Face hub",
     "ResNet": "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is on PyTorch's download pages",
 }
-# Of a model's configuration, what an identical network may differ in.
-_FREE = ("num_classes", "pretrained", "pretrained_weights")
+OF_FILE = ("pretrained", "pretrained_weights", "pretrained_grid")  # of a model's configuration: which weights, and how
+_FREE = ("num_classes", *OF_FILE)  # what an identical network may differ in
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A file's weights by PyTorch's names of this project. stored: also those that are left out, such as a head."""
+    """A file's weights by PyTorch's names of this project. stored: also those that are left out, such as a head.
+    grid: which its user states, (rows, columns) of a ViT's patches."""
 
     saved: Saved
     layout: Layout | None
     weights: dict[str, np.ndarray]
     stored: dict[str, np.ndarray]
+    grid: tuple[int, int] | None = None
 
     @property
     def path(self) -> Path:
@@ -42,6 +46,11 @@ class Pretrained:
         if "config" in self.saved.meta:
             return "parts" not in self.saved.meta
         return self.layout is not None and not self.layout.parts
+
+    def source_grid(self, model: tuple[int, int]) -> tuple[int, int] | None:
+        """The grid of its position embedding, as `positions.source_grid` tells it; None for weights that are none.
+        model: the model's own. Raises InputError if no grid can be told."""
+        return source_grid_of(self.saved, self.weights, "pos_embed", model, self.grid)
 
     def _configured(self, section: str) -> dict[str, Any]:
         """A section of the configuration that the file carries; {} without one."""
@@ -114,19 +123,35 @@ class Pretrained:
         return loaded
 
 
-def read_pretrained(path: Path, network: str, choice: str | None = None) -> Pretrained:
-    """Read the file, or the run's folder, of `model.pretrained`.
+def source_grid_of(
+    saved: Saved, weights: Mapping[str, np.ndarray], name: str, model: tuple[int, int], stated: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """The grid of a file's position embedding `name`; None for weights that are none. weights: by our names."""
+    positions, patches = weights.get(name), weights.get("patch_embed.proj.weight")
+    if positions is None or patches is None or positions.ndim != 3 or len(positions) != 1 or patches.ndim != 4:
+        return None
+    carried = saved.meta.get("config", {})
+    return source_grid(saved.path, positions.shape[1] - 1, model, patches.shape[-1], stated, carried)
 
-    network: "ViT" or "ResNet", of the model. choice: as `read_saved` takes it. Raises InputError as `read_saved` does,
-    and for a missing file, with where to get ImageNet weights.
+
+def read_pretrained(
+    path: Path, network: str, choice: str | None = None, grid: tuple[int, int] | None = None
+) -> Pretrained:
+    """Read the file, or the folder of a run or of shards, of `model.pretrained`.
+
+    network: "ViT" or "ResNet", of the model. choice: as `read_saved` takes it. grid: as of `Pretrained`. Raises
+    InputError as `read_saved` does; for a missing file, with where to get ImageNet weights; for a whole model's grid.
     """
     if not path.exists():
         raise InputError(f"model.pretrained: no such file {path}; {WHERE[network]}; or set model.pretrained=none")
-    saved, layout = recognise(read_saved(weight_file(path), choice))
+    saved, layout = recognise(read_saved(require_weight_file(path), choice))
     weights, stored = {}, {}
     for name, array in saved.weights.items():
         target = layout.target(name)[0] if layout else name
         stored[torch_name(target or name)] = array
         if target is not None and not target.endswith(COUNTER):
             weights[torch_name(target)] = array
-    return Pretrained(saved, layout, weights, stored)
+    held = Pretrained(saved, layout, weights, stored, grid)
+    if grid is not None and held.is_model:
+        raise InputError(f"{held.path}: is a whole model, whose positions must be the model's; leave {KEY} out")
+    return held

@@ -1,16 +1,13 @@
 """PyTorch's `.pth`, parsed without PyTorch and without Python's unpickler.
 
-Two containers exist: the zip archive of PyTorch 1.6 and later, and the earlier sequence of pickles and storages. The
-pickle's opcodes are interpreted here, with a closed list of names that stand for data: nothing that a file names is
-imported or called.
+Two containers exist: the zip archive of PyTorch 1.6 and later, and the earlier sequence of pickles and storages.
 """
 
 import io
 import math
-import pickletools
+import re
 import struct
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,21 +17,25 @@ import numpy as np
 from ms_vireid.command.errors import InputError, the_first
 from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import open_archive
+from ms_vireid.files.containers import GATHER_ZERO
+from ms_vireid.files.pickles import DamagedError, Name, Object, Pickle, hides, kind_of
 
 PICKLED = (".pth", ".pt", ".t")  # the AGW baseline saves .t
 # Keys of a dict that contains the plain state dict.
 WRAPPERS = ("state_dict", "model", "net", "model_state", "model_state_dict", "network", "module", "weights")
 CHOOSE = "name one: --weights NAME of convert.py, or model.pretrained_weights=NAME"
-ZIP = b"PK\x03\x04"
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the earlier container
-_MAX_PICKLE_BYTES = 1 << 22  # a ViT-B's has 20 thousand
+_LONG_PICKLE = 1 << 22  # bytes; longer ones hold arrays
 _MAX_DIMENSIONS = 32
-_BFLOAT16 = "bfloat16"  # NumPy lacks it: read as integers and widened to float32, which is exact
 _TYPES = {
+    **dict.fromkeys(("QInt8", "QUInt8", "QUInt4x2", "QUInt2x4", "Untyped"), "V1"),  # these are known by size alone
+    **dict.fromkeys(("QInt32", "ComplexHalf"), "V4"),
+    "ComplexFloat": "V8",
+    "ComplexDouble": "V16",
     "Double": "f8",
     "Float": "f4",
     "Half": "f2",
-    "BFloat16": _BFLOAT16,
+    "BFloat16": "u2",  # NumPy lacks it: widened to float32, which is exact
     "Long": "i8",
     "Int": "i4",
     "Short": "i2",
@@ -42,59 +43,52 @@ _TYPES = {
     "Byte": "u1",
     "Bool": "?",
 }
-_STORAGES = {f"torch.{device}{kind}Storage": code for device in ("", "cuda.") for kind, code in _TYPES.items()}
-_CALLED = {  # functions, with the lowest number of arguments
-    "collections.OrderedDict": 0,
-    "torch.Size": 1,
+# Also as torch.cuda.FloatStorage, or of another device's library.
+_STORAGE = re.compile(rf"torch(?:_\w+)?\.(?:\w+\.)*_?({'|'.join(_TYPES)})Storage")
+# Functions whose first arguments are a storage, an offset, a shape and strides, with the lowest number of arguments.
+_REBUILT = {
     "torch._utils._rebuild_tensor": 4,
     "torch._utils._rebuild_tensor_v2": 4,
-    "torch._utils._rebuild_parameter": 1,
-    "torch.nn.parameter.Parameter": 1,  # in PyTorch's earliest files
+    "torch_npu.utils.storage._rebuild_npu_tensor": 4,  # of an Ascend's memory; the numbers lie as PyTorch lays them
 }
-# What lies beside weights and is passed over: a metric, a curve, the command's arguments. None of it is made.
-_PASSED_OVER = {
-    **{f"numpy.{core}.multiarray._reconstruct": "ndarray" for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray.scalar": "number" for core in ("core", "_core")},
-    "numpy.dtype": "dtype",
-    "_codecs.encode": "bytes",
-    "argparse.Namespace": "namespace",
-    "collections.Counter": "counter",
-    "pathlib.PosixPath": "path",
-    "torch.device": "device",
+# Functions and classes whose first argument is the tensor, or an array of it.
+_WRAPPED = (
+    *("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"),
+    *("torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"),  # also in PyTorch's earliest files
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor",
+    *("torch._utils._rebuild_device_tensor_from_numpy", "torch._utils._rebuild_xla_tensor"),
+)
+_TYPED = ("torch._tensor._rebuild_from_type", "torch._tensor._rebuild_from_type_v2")  # function, class, arguments
+_NUMPY_TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
+_ON_CPU = "save it from the CPU's memory: torch.save({k: v.cpu() for k, v in model.state_dict().items()}, path)"
+_PLAINLY = "save it as a plain float32 tensor"
+_GATHER = (
+    "it is one process's part (FSDP, DTensor) or packed: gather it by get_model_state_dict(model, "
+    "options=StateDictOptions(full_state_dict=True)) and save that"
+)
+# What to do about a tensor that cannot be read, by the name of what makes it.
+_REMEDIES = {
+    re.compile(pattern): words
+    for pattern, words in {
+        r"_rebuild_sparse": "it is sparse: save its to_dense()",
+        r"_rebuild_(q|nested_)tensor|_rebuild_tensor_v3|^torch\.[\w.]*Storage$": _PLAINLY,
+        r"_rebuild_meta": "it has no numbers, as on the meta device: give the model its weights and save it again",
+        r"_rebuild_wrapper_subclass|^torch\.distributed\.[\w.]*Tensor$": _GATHER,
+        r"_rebuild_\w*tensor": _ON_CPU,
+    }.items()
 }
-_NAMED = ("numpy.ndarray", *(f"torch.{name}" for name in ("float64", "float32", "float16", "bfloat16", "int64")))
-_KNOWN = {*_STORAGES, *_CALLED, *_PASSED_OVER, *_NAMED}
-_MARK = object()
 _SAVE = "save a plain state dict: torch.save(model.state_dict(), path)"
-
-
-class DamagedError(ValueError):
-    """A file is truncated, damaged or of another kind."""
-
-
-@dataclass(frozen=True)
-class _Name:
-    """A class or function that a pickle names. It is never looked up."""
-
-    text: str
-
-
-@dataclass(frozen=True, eq=False)
-class _PassedOver:
-    """A value of a kind in `_PASSED_OVER`."""
-
-    kind: str
 
 
 @dataclass(frozen=True)
 class _Storage:
     key: str
-    code: str
+    kind: str  # of `_TYPES`
     size: int  # elements
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype("u2" if self.code == _BFLOAT16 else self.code)
+        return np.dtype(_TYPES[self.kind])
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +97,50 @@ class _Tensor:
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]  # elements
+    kind = "tensor"
+
+    @property
+    def itemsize(self) -> int:
+        return max(self.storage.dtype.itemsize, 4)
+
+    def array(self, name: str, contents: dict[str, Any], is_big: bool) -> np.ndarray:
+        """The numbers, of the storages' contents."""
+        storage, content = self.storage, contents[self.storage.key]
+        dtype = storage.dtype.newbyteorder(">" if is_big else "<")
+        if len(content) != storage.size * dtype.itemsize:
+            raise DamagedError(f"{name}: its storage has {len(content)} bytes, not {storage.size} of {dtype}")
+        flat = np.frombuffer(content, "u1" if storage.kind == "Bool" else dtype)[self.offset :]
+        strides = [stride * flat.itemsize for stride in self.strides]
+        array = np.lib.stride_tricks.as_strided(flat, self.shape, strides, writeable=False)
+        if storage.kind == "Bool":
+            return array != 0
+        if storage.kind == "BFloat16":
+            return widened(array)
+        return np.ascontiguousarray(array, storage.dtype).reshape(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class _Inline:
+    """A tensor whose numbers lie in the pickle, as NumPy's: of a device whose storages PyTorch cannot reach."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    is_fortran: bool
+    content: str | bytes  # text holds a byte in each letter
+    kind = "tensor"
+
+    @property
+    def itemsize(self) -> int:
+        return max(self.dtype.itemsize, 4)
+
+    def array(self, name: str, contents: dict[str, Any], is_big: bool) -> np.ndarray:
+        """The numbers, in this machine's byte order."""
+        content = self.content.encode("latin-1") if isinstance(self.content, str) else self.content
+        array = np.frombuffer(content, self.dtype).reshape(self.shape, order="F" if self.is_fortran else "C")
+        return np.ascontiguousarray(array, self.dtype.newbyteorder("=")).reshape(self.shape)
+
+
+_TENSORS = (_Tensor, _Inline)
 
 
 @dataclass(frozen=True)
@@ -110,33 +148,39 @@ class Pickled:
     """A set of weights in a file, and what else is there.
 
     arrays: by name; they may share memory and be read-only. sets: names of all sets, this one's first; "" is the whole
-    file. others: further values of the file, plain ones as they are.
+    file. others: further values of the file, plain ones as they are; what a class was to make is an `Object`. unread:
+    those of `others` that hold tensors, which nobody reads.
     """
 
     arrays: dict[str, np.ndarray]
     sets: tuple[str, ...]
     others: dict[str, Any]
+    unread: tuple[str, ...] = ()
 
 
-def read_pth(path: Path, choice: str | None = None) -> Pickled:
+def read_pth(path: Path, is_archive: bool, choice: str | None = None) -> Pickled:
     """Read a set of tensors by name: the one called `choice`, else the plain one; bfloat16 becomes float32.
 
     A `choice` that is no set is the caller's to look for among the names. Raises DamagedError for a damaged file, and
-    InputError for one that names anything outside the closed list, contains no set of tensors or several of which none
-    is plain, or needs more memory than there is.
+    InputError for one that names a program, contains no set of tensors or several of which none is plain, has tensors
+    in it that cannot be read, or needs more memory than there is.
     """
-    with path.open("rb") as file:
-        start = file.read(256)
-        is_archive = start.startswith(ZIP)
-        if start.lstrip().startswith(b"<"):
-            raise InputError(f"{path}: is a page of HTML or XML, not a weight file; download the file itself")
-        file.seek(0)
-        try:
-            if is_archive:
-                return _read_archive(path, choice)
-            return _read_sequence(path, io.BytesIO(file.read()), choice)
-        except (ArithmeticError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
-            raise DamagedError(str(error)) from None
+    try:
+        if is_archive:
+            return _read_archive(path, choice)
+        return _read_sequence(path, io.BytesIO(path.read_bytes()), choice)
+    except (ArithmeticError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
+        raise DamagedError(str(error)) from None
+
+
+def has_checksums(path: Path) -> bool:
+    """Return whether an archive of PyTorch has the CRC-32 of every member; `set_crc32_options(False)` leaves them 0."""
+    with open_archive(path) as archive:
+        return not any(_is_unchecked(member) for member in archive.infolist())
+
+
+def _is_unchecked(member: zipfile.ZipInfo) -> bool:
+    return member.file_size > 0 and member.CRC == 0
 
 
 def check_stored(archive: zipfile.ZipFile, size: int) -> None:
@@ -156,29 +200,50 @@ def _read_archive(path: Path, choice: str | None) -> Pickled:
         names = archive.namelist()
         if any(name.endswith("/constants.pkl") for name in names):
             raise InputError(f"{path}: is TorchScript, a program; save its state_dict() by torch.save")
-        check_stored(archive, path.stat().st_size)
         pickles = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise DamagedError("an archive without PyTorch's data.pkl")
+            raise InputError(f"{path}: {_archive_of(names)}")
+        check_stored(archive, path.stat().st_size)
         folder = pickles[0].removesuffix("data.pkl")
-        if archive.getinfo(pickles[0]).file_size > _MAX_PICKLE_BYTES:
-            raise DamagedError("a pickle longer than weights need")
+        unchecked = {member.filename for member in archive.infolist() if _is_unchecked(member)}
+        for name in unchecked:
+            del archive.getinfo(name).CRC  # zipfile checks a member that has one
+        if (size := archive.getinfo(pickles[0]).file_size) > _LONG_PICKLE:
+            require_memory(4 * size, f"{path}: its pickle", "use another copy, or a machine with more memory")
         order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in names else b"little"
         if order not in (b"little", b"big"):
             raise DamagedError(f"byte order {order[:20]!r}")
-        loaded = _Pickle(path).read(io.BytesIO(archive.read(pickles[0])))
-        tensors, sets, others = _state_dict(path, loaded, choice)
-        contents = {key: archive.read(f"{folder}data/{key}") for key in {t.storage.key for t in tensors.values()}}
-    return Pickled(_arrays(tensors, contents, order == b"big"), sets, others)
+        loaded = _Weights(path).read(io.BytesIO(archive.read(pickles[0])))
+        tensors, *beside = _state_dict(path, loaded, choice)
+        keys = {tensor.storage.key for tensor in tensors.values() if isinstance(tensor, _Tensor)}
+        contents = {key: archive.read(f"{folder}data/{key}") for key in keys}
+    reserved = [key for key, content in contents.items() if f"{folder}data/{key}" in unchecked and not any(content)]
+    if reserved and pickles[0] not in unchecked:
+        raise InputError(
+            f"{path}: its numbers were never written, as torch.serialization.skip_data saves; save it again without"
+        )
+    return Pickled(_arrays(tensors, contents, order == b"big"), *beside)
+
+
+def _archive_of(names: list[str]) -> str:
+    """What a zip archive is that torch.save did not write, and what to do."""
+    if any(name.endswith(".npy") for name in names):
+        return "is NumPy's .npz, not PyTorch's; load it in the library that it is for, and save a state dict there"
+    inside = [name for name in names if name.lower().endswith((*PICKLED, ".bin", ".ckpt", ".safetensors", ".tar"))]
+    if inside:
+        return f"is a zip archive around {the_first(inside)}: unpack it, and give the file inside"
+    return "not a whole weight file: a zip archive without PyTorch's data.pkl; use another copy"
 
 
 def _read_sequence(path: Path, file: io.BytesIO, choice: str | None) -> Pickled:
-    machine = _Pickle(path)
-    if machine.read(file) != _MAGIC or machine.read(file) != _PROTOCOL:
+    machine = _Weights(path)
+    if machine.read(file) != _MAGIC:
+        raise InputError(f"{path}: is a pickle, but not torch.save's; {_SAVE}")
+    if machine.read(file) != _PROTOCOL:
         raise DamagedError("not PyTorch's")
     system = machine.read(file)
     is_big = system["little_endian"] is False
-    tensors, sets, others = _state_dict(path, machine.read(file), choice)
+    tensors, *beside = _state_dict(path, machine.read(file), choice)
     keys = machine.read(file)
     buffer = file.getbuffer()
     contents, start = {}, file.tell()
@@ -190,47 +255,93 @@ def _read_sequence(path: Path, file: io.BytesIO, choice: str | None) -> Pickled:
             raise DamagedError(f"storage {key} is cut off")
         contents[key] = buffer[start + 8 : end]
         start = end
-    return Pickled(_arrays(tensors, contents, is_big), sets, others)
+    return Pickled(_arrays(tensors, contents, is_big), *beside)
 
 
 def _state_dict(
     path: Path, loaded: Any, choice: str | None
-) -> tuple[dict[str, _Tensor], tuple[str, ...], dict[str, Any]]:
-    """The tensors of the chosen set, the names of all sets, the chosen one's first, and what else there is."""
+) -> tuple[dict[str, _Tensor | _Inline], tuple[str, ...], dict[str, Any], tuple[str, ...]]:
+    """The tensors of the chosen set, the names of all sets, the chosen one's first, what else there is, and which of
+    that holds tensors."""
+    if isinstance(loaded, Object) and loaded.is_module:
+        raise InputError(f"{path}: is a whole nn.Module ({loaded.text[:80]}); it was not made; {_SAVE}")
     if not isinstance(loaded, dict):
         raise InputError(f"{path}: holds a {kind_of(loaded)}, not a state dict (tensors by name); {_SAVE}")
     sets = _sets(loaded)
     if not sets:
-        inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), loaded)
-        wrong = [f"{name} is a {kind_of(value)}" for name, value in inner.items() if not isinstance(value, _Tensor)]
-        wrong += [f"{name!r} is not a name" for name in inner if not isinstance(name, str)]
-        problems = the_first(wrong) or "nothing"
-        raise InputError(f"{path}: holds no plain state dict (tensors by name): {problems}; {_SAVE}")
+        raise InputError(f"{path}: {_without_sets(loaded)}")
     chosen = choice if choice in sets else _plain(path, list(sets), choice)
-    tensors = {name: value for name, value in sets[chosen].items() if isinstance(value, _Tensor)}
     outer = chosen.partition(".")[0]
-    others = {str(name): value for name, value in loaded.items() if chosen and name != outer}
+    named = {} if chosen == choice or outer in WRAPPERS else {key: loaded[key] for key in WRAPPERS if key in loaded}
+    _require_no_module(path, sets[chosen], named)
+    tensors = {name: value for name, value in sets[chosen].items() if isinstance(value, _TENSORS)}
+    others = {_text(name): value for name, value in loaded.items() if chosen and name != outer}
     others |= {name: value for name, value in sets[chosen].items() if name not in tensors}
+    wrong = [(name, value) for name, value in others.items() if name in sets[chosen] and _is_tensor(value)]
+    if wrong:
+        name, value = wrong[0]
+        more = f" and {len(wrong) - 1} others" if wrong[1:] else ""
+        raise InputError(f"{path}: {name}{more} is of {value.text[:80]}, which is no plain tensor; {value.remedy}")
     # Tensors that share a storage need more memory than the file.
-    size = sum(math.prod(tensor.shape) * max(tensor.storage.dtype.itemsize, 4) for tensor in tensors.values())
+    size = sum(math.prod(tensor.shape) * tensor.itemsize for tensor in tensors.values())
     require_memory(size, f"{path}: making its tensors", "use another copy, or a machine with more memory")
-    return tensors, (chosen, *(name for name in sets if name != chosen)), others
+    unread = [name for name, value in others.items() if hides(value, _TENSORS)]
+    return tensors, (chosen, *(name for name in sets if name != chosen)), others, tuple(unread)
+
+
+def _text(name: Any) -> str:
+    """A key of a dictionary in words."""
+    return name.kind if isinstance(name, Object) else str(name)
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether a value is a tensor that cannot be read."""
+    return isinstance(value, Object) and bool(value.remedy)
+
+
+def _without_sets(loaded: dict) -> str:
+    """Why a dictionary holds no state dict, and what to do."""
+    inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), loaded)
+    for name, value in loaded.items():
+        if isinstance(value, Object) and value.is_module:
+            return f"{_text(name)} is a whole nn.Module ({value.text[:80]}); it was not made; {_SAVE}"
+    if "ds_version" in loaded:
+        return f"is one process's part of DeepSpeed's state; {GATHER_ZERO}"
+    unread = [name for name, value in inner.items() if hides(value, _TENSORS)]
+    if unread:
+        name = unread[0]
+        return f"{_text(name)} is a {inner[name].kind} with tensors in it, not a dict; save dict(...) of it"
+    wrong = [f"{_text(name)} is not a name" for name in inner if not isinstance(name, str)]
+    named = ((name, value) for name, value in inner.items() if isinstance(name, str))
+    wrong += [f"{name} is a {kind_of(value)}" for name, value in named if not isinstance(value, _TENSORS)]
+    problems = the_first(list(dict.fromkeys(wrong))) or "nothing"
+    return f"holds no plain state dict (tensors by name): {problems}; {_SAVE}"
+
+
+def _require_no_module(path: Path, held: dict, named: dict) -> None:
+    """Raise InputError if a whole nn.Module is among the chosen weights, or is what the file names its model."""
+    for name, value in (held | named).items():
+        if isinstance(value, Object) and value.is_module and hides(value, _TENSORS):
+            raise InputError(f"{path}: {name} is a whole nn.Module ({value.text[:80]}); it was not made; {_SAVE}")
 
 
 def _sets(tree: Any, name: str = "", depth: int = 3) -> dict[str, dict[str, Any]]:
     """Every dict of tensors by name within `depth` dicts, by the keys that lead to it."""
-    if not isinstance(tree, dict) or not depth or not all(isinstance(key, str) for key in tree):
+    if not isinstance(tree, dict) or not depth:
         return {}
-    found = {name: tree} if any(isinstance(value, _Tensor) and value.shape for value in tree.values()) else {}
+    is_set = any((isinstance(value, _TENSORS) and value.shape) or _is_tensor(value) for value in tree.values())
+    found = {name: tree} if is_set and all(isinstance(key, str) for key in tree) else {}
     for key, value in tree.items():
-        found |= _sets(value, f"{name}.{key}" if name else key, depth - 1)
+        if isinstance(key, str):
+            found |= _sets(value, f"{name}.{key}" if name else key, depth - 1)
     return found
 
 
 def _plain(path: Path, names: list[str], choice: str | None) -> str:
-    """The name of the only set, or of the only one that the file or `WRAPPERS` names; raises InputError without one."""
-    plain = [name for name in names if all(key in ("", *WRAPPERS) for key in name.split("."))]
-    if "" in names or len(names) == 1:
+    """The name of the only set, or of the only one that `WRAPPERS` names, or the file's own tensors; raises InputError
+    without one."""
+    plain = [name for name in names if all(key in WRAPPERS for key in name.split("."))]
+    if len(names) == 1 or (not plain and "" in names):
         return names[0]
     if len(plain) != 1:
         asked = f"no {choice!r} among its sets of weights" if choice else "several sets of weights"
@@ -238,24 +349,8 @@ def _plain(path: Path, names: list[str], choice: str | None) -> str:
     return plain[0]
 
 
-def _arrays(tensors: dict[str, _Tensor], contents: dict[str, Any], is_big: bool) -> dict[str, np.ndarray]:
-    return {name: _array(name, tensor, contents, is_big) for name, tensor in tensors.items()}
-
-
-def _array(name: str, tensor: _Tensor, contents: dict[str, Any], is_big: bool) -> np.ndarray:
-    storage = tensor.storage
-    dtype = storage.dtype.newbyteorder(">" if is_big else "<")
-    content = contents[storage.key]
-    if len(content) != storage.size * dtype.itemsize:
-        raise DamagedError(f"{name}: its storage has {len(content)} bytes, not {storage.size} of {dtype}")
-    flat = np.frombuffer(content, "u1" if storage.code == "?" else dtype)[tensor.offset :]
-    strides = [stride * flat.itemsize for stride in tensor.strides]
-    array = np.lib.stride_tricks.as_strided(flat, tensor.shape, strides, writeable=False)
-    if storage.code == "?":
-        return array != 0
-    if storage.code == _BFLOAT16:
-        return widened(array)
-    return np.ascontiguousarray(array, storage.dtype).reshape(tensor.shape)
+def _arrays(tensors: dict[str, _Tensor | _Inline], contents: dict[str, Any], is_big: bool) -> dict[str, np.ndarray]:
+    return {name: tensor.array(name, contents, is_big) for name, tensor in tensors.items()}
 
 
 def widened(bits: np.ndarray) -> np.ndarray:
@@ -263,151 +358,109 @@ def widened(bits: np.ndarray) -> np.ndarray:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-class _Pickle:
-    """Interprets pickles. storages: those that they refer to, by key."""
+class _Weights(Pickle):
+    """Makes tensors, of storages that are read later. storages: those that the pickles refer to, by key."""
 
     def __init__(self, path: Path):
-        self.path = path
+        super().__init__(path, _SAVE)
         self.storages: dict[str, _Storage] = {}
 
-    def read(self, file: io.BytesIO) -> Any:
-        """Read the pickle at the position of `file`, which is advanced past it."""
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-        start = file.tell()
-        for opcode, argument, place in pickletools.genops(file):
-            if place - start > _MAX_PICKLE_BYTES:
-                raise DamagedError("a pickle longer than weights need")
-            if opcode.name == "STOP":
-                break
-            self._follow(opcode.name, argument)
-        (result,) = self.stack
-        return result
-
-    def _follow(self, name: str, argument: Any) -> None:
-        stack = self.stack
-        if name in _CONSTANTS:
-            stack.append(_CONSTANTS[name]())
-        elif name in _ARGUMENTS:
-            stack.append(argument)
-        elif name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
-            self.memo[len(self.memo) if name == "MEMOIZE" else argument] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET", "GET"):
-            stack.append(self.memo[argument])
-        elif name == "MARK":
-            stack.append(_MARK)
-        elif name == "TUPLE":
-            stack.append(tuple(self._marked()))
-        elif name in _TUPLES:
-            stack[-_TUPLES[name] :] = [tuple(stack[-_TUPLES[name] :])]
-        elif name in ("APPEND", "APPENDS"):
-            values = self._marked() if name == "APPENDS" else [stack.pop()]
-            self._last(list).extend(values)
-        elif name in ("SETITEM", "SETITEMS"):
-            values = self._marked() if name == "SETITEMS" else [stack.pop(-2), stack.pop()]
-            self._set(self._last(dict), values)
-        elif name in ("GLOBAL", "STACK_GLOBAL"):
-            text = ".".join((stack.pop(-2), stack.pop()) if name == "STACK_GLOBAL" else argument.split(" "))
-            stack.append(self._known(text))
-        elif name in ("REDUCE", "NEWOBJ"):
-            arguments, called = stack.pop(), stack.pop()
-            stack.append(self._call(called, arguments))
-        elif name == "BUILD":
-            stack.pop()  # a parameter's flags, or a state dict's _metadata: neither is weights
-            self._last((_Tensor, _PassedOver, dict))
-        elif name == "BINPERSID":
-            stack.append(self._storage(stack.pop()))
-        elif name not in ("PROTO", "FRAME"):
-            raise InputError(f"{self.path}: its pickle has {name}, which no weights need; {_SAVE}")
-
-    def _last(self, kind: type | tuple[type, ...]) -> Any:
-        if not isinstance(self.stack[-1], kind):
-            raise DamagedError(f"a {kind_of(self.stack[-1])} is changed")
-        return self.stack[-1]
-
-    def _marked(self) -> list[Any]:
-        """Pop everything down to the last mark, and the mark."""
-        values = []
-        while (value := self.stack.pop()) is not _MARK:
-            values.append(value)
-        return values[::-1]
-
-    def _set(self, target: dict, values: list[Any]) -> None:
-        if any(not isinstance(key, str | int) for key in values[::2]):
-            raise DamagedError("a key that is neither text nor number")
-        target.update(zip(values[::2], values[1::2], strict=True))
-
-    def _known(self, text: str) -> _Name:
-        if text not in _KNOWN:
-            raise InputError(f"{self.path}: refers to {text[:100]!r}, which no weights need; it was not run; {_SAVE}")
-        return _Name(text)
-
-    def _storage(self, saved: Any) -> _Storage:
-        kind, named, key, _, size, *view = saved
-        if kind != "storage" or not isinstance(named, _Name) or named.text not in _STORAGES:
+    def persistent(self, saved: Any) -> Any:
+        """Make a storage's place; the earlier container's modules have one too."""
+        kind, named, *_ = saved
+        if kind == "module" and isinstance(named, Name):
+            return named
+        _, _, key, _, size, *view = saved
+        known = _STORAGE.fullmatch(named.text) if isinstance(named, Name) else None
+        if kind != "storage" or not known:
             raise DamagedError("a reference to something other than a storage")
         if view not in ([], [None]):
             raise InputError(f"{self.path}: storage {key} is a view of another; save clones of its tensors")
-        storage = _Storage(str(key), _STORAGES[named.text], _count(size))
+        storage = _Storage(str(key), known[1], _count(size))
         if self.storages.setdefault(storage.key, storage) != storage:
             raise DamagedError(f"storage {key} has two types or sizes")
         return storage
 
-    def _call(self, called: Any, arguments: Any) -> Any:
-        if isinstance(called, _Name) and called.text in _PASSED_OVER:
-            return _PassedOver(_PASSED_OVER[called.text])
-        if not isinstance(called, _Name) or called.text not in _CALLED or not isinstance(arguments, tuple):
-            raise DamagedError("a call of something that is no function")
-        if len(arguments) < _CALLED[called.text]:
-            raise DamagedError(f"{called.text} with {len(arguments)} arguments")
-        if called.text == "torch.Size":
-            return tuple(arguments[0])
-        if called.text == "collections.OrderedDict":
-            result: dict = {}
-            for pair in arguments[0] if arguments else ():  # from Python 2
-                self._set(result, list(pair))
-            return result
-        if called.text in ("torch._utils._rebuild_parameter", "torch.nn.parameter.Parameter"):
-            if not isinstance(arguments[0], _Tensor):
-                raise DamagedError("a parameter that is no tensor")
-            return arguments[0]
-        return self._tensor(*arguments[:4])
+    def call(self, name: str, arguments: Any) -> Any:
+        """Make tensors and plain dictionaries; all else is an `Object`."""
+        if name in ("collections.OrderedDict", "torch.Size", *_REBUILT, *_WRAPPED, *_TYPED):
+            if not isinstance(arguments, tuple) or len(arguments) < _REBUILT.get(
+                name, name != "collections.OrderedDict"
+            ):
+                raise DamagedError(f"{name} with {kind_of(arguments)} of too few arguments")
+            made = self._known(name, arguments)
+            if made is not None:
+                return made
+        made = super().call(name, arguments)
+        made.remedy = next((words for pattern, words in _REMEDIES.items() if pattern.search(made.text)), "")
+        return made
 
-    def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any) -> _Tensor:
+    def build(self, target: Any, state: Any) -> None:
+        if not isinstance(target, (*_TENSORS, dict)):  # a parameter's flags, a state dict's _metadata: no weights
+            super().build(target, state)
+
+    def _known(self, name: str, arguments: tuple) -> Any:
+        """Make what is known; None if its arguments are another device's."""
+        if name == "collections.OrderedDict":
+            return self.dictionary(arguments[0] if arguments else ())
+        if name == "torch.Size":
+            return _sizes(arguments[0])
+        if name in _REBUILT:
+            return self._tensor(*arguments[:4], *arguments[6:7])
+        if name in _TYPED:
+            function, _, inner = arguments[:3]
+            return (
+                self.call(function.text, inner) if isinstance(function, Name) and function.text not in _TYPED else None
+            )
+        value = arguments[0]
+        if isinstance(value, Object) and not value.remedy:
+            value = _inline(value)
+        if not isinstance(value, (*_TENSORS, Object)):
+            raise DamagedError(f"{name} of a {kind_of(value)}")
+        return value
+
+    def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any, flags: Any = None) -> Any:
         """Make a tensor, after checking that no element lies outside its storage."""
         if not isinstance(storage, _Storage):
             raise DamagedError("a tensor without a storage")
-        offset, shape, strides = _count(offset), tuple(map(_count, shape)), tuple(map(_count, strides))
-        if len(shape) != len(strides) or len(shape) > _MAX_DIMENSIONS:
+        offset, shape, strides = _count(offset), _sizes(shape), _sizes(strides)
+        if len(shape) != len(strides):
             raise DamagedError(f"a tensor of {len(shape)} dimensions with {len(strides)} strides")
         last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
         if offset > storage.size or (0 not in shape and last >= storage.size):
             raise DamagedError(f"a tensor that ends at {last} of a storage of {storage.size}")
+        is_view = isinstance(flags, dict) and any(flags.values())  # conjugated or negated when it is read
+        if storage.dtype.kind == "V" or is_view:
+            return Object(f"torch.{storage.kind}Storage", [storage], _PLAINLY)
         return _Tensor(storage, offset, shape, strides)
 
 
-_CONSTANTS: dict[str, Callable[[], Any]] = {
-    "EMPTY_DICT": dict,
-    "EMPTY_LIST": list,
-    "EMPTY_TUPLE": tuple,
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-}
-_ARGUMENTS = {
-    *("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "BINFLOAT"),
-    *("BINUNICODE", "SHORT_BINUNICODE", "UNICODE", "SHORT_BINSTRING", "BINSTRING"),
-    *("BINBYTES", "SHORT_BINBYTES"),
-}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+def _inline(array: Object) -> _Inline:
+    """The tensor of a pickled NumPy array; raises DamagedError unless that is of plain numbers and whole."""
+    try:
+        _, shape, kind, is_fortran, content = array.parts[-1]
+        (code, *_), *states = kind.parts  # of its type: what it was to be made of, and its state
+        order = states[-1][1] if states else "|"
+        if isinstance(content, Object):  # as Python 2 could read it
+            content = (*content.parts[0], b"")[0]
+    except (TypeError, ValueError, LookupError, AttributeError):
+        raise DamagedError("a tensor of something other than an array") from None
+    shape = _sizes(shape)
+    if code not in _NUMPY_TYPES or order not in ("<", ">", "|", "=") or not isinstance(content, str | bytes):
+        raise DamagedError(f"an array of {str(code)[:20]}")
+    dtype = np.dtype(code).newbyteorder(">" if order == ">" else "<")
+    if len(content) != math.prod(shape) * dtype.itemsize:
+        raise DamagedError(f"an array of {len(content)} bytes, not {shape} of {dtype}")
+    return _Inline(shape, dtype, is_fortran is True, content)
 
 
-def kind_of(value: Any) -> str:
-    """Say what a value of `Pickled.others` is."""
-    return value.kind if isinstance(value, _PassedOver) else type(value).__name__.strip("_").lower()
+def _sizes(values: Any) -> tuple[int, ...]:
+    if not isinstance(values, tuple | list) or len(values) > _MAX_DIMENSIONS:
+        raise DamagedError(f"a {kind_of(values)} where at most {_MAX_DIMENSIONS} sizes belong")
+    return tuple(map(_count, values))
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**62:
-        raise DamagedError(f"{str(value)[:30]} where a size belongs")
+        raise DamagedError(f"{kind_of(value)} where a size belongs")
     return value

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ms_vireid.command.errors import SHOWN, InputError, the_first
+from ms_vireid.command.errors import SHOWN, InputError, summary, the_first
+from ms_vireid.files.containers import GATHER_ZERO
 from ms_vireid.files.layouts import Layout, detect
 from ms_vireid.files.origin import note
 from ms_vireid.files.pytorch_checkpoint import CHOOSE
@@ -20,6 +21,7 @@ _WRAPPER = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wra
 _HEADS = ("head.", "heads.", "fc.", "classifier.")  # which lie beside a backbone's prefix
 _MINDSPORE_STATES = ("moments.", "moment1.", "moment2.", "adam_m.", "adam_v.", "accum.")  # of MindSpore's optimizers
 _GROUP = re.compile(r".*?\.\d+(?=\.)|[^.]+")
+_FLAT = re.compile(r"(?:.*\.)?_?flat_param(_\d+)?")  # FSDP's name of many parameters in one
 _STATES = tuple(f"{key}." for keys in STATES.values() for key in keys)
 
 
@@ -44,16 +46,17 @@ class Saved:
 
 
 def read_saved(path: Path, choice: str | None = None) -> Saved:
-    """Read a set of weights of a file of any format in `READ`, and log what was done to it.
+    """Read a set of weights of a file, or of the shards of an index, and log what was done to it.
 
     choice: name of the set, or the beginning of its names; None: the plain one. Half, bfloat16 and double become
     float32, and counts of batches int64; other types stay.
 
     Raises:
         InputError: as of `read_checkpoint`; the file holds no weights, none that are called `choice`, or several sets
-            of which none is plain.
+            of which none is plain; its weights lie elsewhere or in one, as DeepSpeed's and FSDP's.
     """
     held = read_checkpoint(path, choice=choice)
+    _require_whole(path, held.arrays)
     sets = {name.partition(".")[0] for name in held.sets[1:]}
     beside = {n: (kind, "another set of weights" if n in sets else "no weights") for n, kind in held.beside.items()}
     weights, states = {}, {}
@@ -85,8 +88,9 @@ def read_saved(path: Path, choice: str | None = None) -> Saved:
         raise InputError(f"{path}: holds no weights")
     if removed:
         note(path, f"{removed} is taken off its names")
-    if passed := [name for name in held.beside if name not in sets]:
-        note(path, f"passed over beside its weights: {the_first(passed)}")
+    if passed := [f"{name}: {kind}" for name, kind in held.beside.items() if name not in sets]:
+        unread = f"; the tensors inside of {the_first(list(held.unread))} are not read" if held.unread else ""
+        note(path, f"passed over beside its weights: {summary(passed)}{unread}")
     plain, types = {}, {}
     for name, own in names.items():
         plain[name] = _plain_type(name, weights[own])
@@ -98,9 +102,26 @@ def read_saved(path: Path, choice: str | None = None) -> Saved:
     return Saved(path, plain, names, types, states, held.meta, held.framework, beside)
 
 
+def _require_whole(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Raise InputError for the placeholders of weights that several processes share."""
+    empty = [name for name, array in arrays.items() if array.shape == (0,)]
+    if len(empty) > 1:
+        raise InputError(
+            f"{path}: weights that are empty: {summary(empty)}: placeholders of DeepSpeed's ZeRO-3; {GATHER_ZERO}"
+        )
+    if flat := [name for name in arrays if _FLAT.fullmatch(name)]:
+        gather = "save it by get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))"
+        raise InputError(f"{path}: parameters that FSDP made one: {summary(flat)}; {gather}")
+
+
 def recognise(saved: Saved) -> tuple[Saved, Layout | None]:
-    """The file's layout, and the file with what is one weight here joined, as a ViT's query, key and value."""
+    """The file's layout, and the file with what is one weight here joined, as a ViT's query, key and value. Logs what
+    differs in a layout's network; raises InputError if it is another one."""
     layout = detect(saved.weights)
+    if layout and layout.refusal:
+        raise InputError(f"{saved.path}: is {layout.title}: {layout.refusal}")
+    if layout and layout.difference:
+        note(saved.path, f"is {layout.title}: {layout.difference}")
     weights, names = dict(saved.weights), dict(saved.names)
     for whole, parts in layout.joined.items() if layout else ():
         for name in saved.weights:

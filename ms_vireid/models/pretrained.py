@@ -6,7 +6,6 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter
 
-from ms_vireid.command.errors import InputError
 from ms_vireid.config import ModelConfig, expand_user, other_sizes
 from ms_vireid.files.layouts import torch_name
 from ms_vireid.files.origin import note_origin
@@ -21,7 +20,8 @@ def load_pretrained(model: ReIDModel, config: ModelConfig) -> None:
     people that it was trained on. Nothing is set unless everything fits. Raises InputError as `read_pretrained`, and
     for weights that are missing, extra, misshapen or not finite.
     """
-    file = read_pretrained(expand_user(config.pretrained), config.backbone, config.pretrained_weights)
+    choice = config.pretrained_weights
+    file = read_pretrained(expand_user(config.pretrained), config.backbone, choice, config.grid)
     if not file.is_model:
         model.load_pretrained(file)
         return
@@ -32,14 +32,11 @@ def load_pretrained(model: ReIDModel, config: ModelConfig) -> None:
 
 
 def load_pretrained_vit(vit: VisionTransformer, file: Pretrained) -> None:
-    """Load a timm ViT's weights. The square grid of position embeddings is resized to the model's patches. The log says
-    which public file it is."""
-    positions = file.weights.get("pos_embed")
-    if positions is not None and positions.ndim == 3 and positions.shape[1] != vit.tokens:
-        try:
-            file.weights["pos_embed"] = resize_position_embedding(positions, vit.patch_embed.grid_size)
-        except ValueError as error:
-            raise InputError(f"{file.path}: {error}") from None
+    """Load a timm ViT's weights. The position embedding is resized to the model's patches. The log says which public
+    file it is."""
+    grid = vit.patch_embed.grid_size
+    if (source := file.source_grid(grid)) not in (None, grid):
+        file.weights["pos_embed"] = resize_position_embedding(file.weights["pos_embed"], grid, source)
     targets = [(torch_name(name).removeprefix("base."), p) for name, p in vit.parameters_dict().items()]
     shapes = {name: parameter.shape for name, parameter in targets}
     file.require("ViT", shapes, other_sizes(file.weights, vit.embed_dim, len(vit.blocks)))

@@ -186,22 +186,27 @@ class VisionTransformer(nn.Cell):
         return self.norm(x)[:, 0]  # [N, D]
 
 
-def resize_position_embedding(embedding: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Resize the position embedding [1, 1 + s * s, D] of a square grid to `grid` (rows, columns).
+def resize_position_embedding(
+    embedding: np.ndarray, grid: tuple[int, int], source: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Resize the position embedding [1, 1 + h * w, D] of the grid `source` (h, w) to `grid` (rows, columns).
 
-    Bilinear with half-pixel centres (align_corners=False), without antialiasing. The CLS position stays.
+    Bilinear with half-pixel centres (align_corners=False), without antialiasing. The CLS position stays. Without
+    `source`, the grid is a square.
 
     Returns:
         float32 [1, 1 + rows * columns, D].
 
     Raises:
-        ValueError: if the number of positions is not 1 + a square.
+        ValueError: if the number of positions is not 1 + h * w, or 1 + a square.
     """
-    side = math.isqrt(embedding.shape[1] - 1)
-    if side * side + 1 != embedding.shape[1]:
-        raise ValueError(f"pos_embed holds {embedding.shape[1]} positions, which is not 1 + a square")
-    positions = embedding[0, 1:].reshape(side, side, -1)
-    rows, columns = (_bilinear_matrix(side, size) for size in grid)
+    height, width = source or (math.isqrt(embedding.shape[1] - 1),) * 2
+    if height * width + 1 != embedding.shape[1]:
+        shape = f"{height} * {width}" if source else "a square"
+        raise ValueError(f"pos_embed holds {embedding.shape[1]} positions, which is not 1 + {shape}")
+    positions = embedding[0, 1:].reshape(height, width, -1)
+    sizes = (height, grid[0]), (width, grid[1])
+    rows, columns = (_bilinear_matrix(*of) for of in sizes)
     resized = np.einsum("rh,cw,hwd->rcd", rows, columns, positions, optimize=True).reshape(1, grid[0] * grid[1], -1)
     return np.concatenate([embedding[:, :1], resized], axis=1).astype(np.float32)
 

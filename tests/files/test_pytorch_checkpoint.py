@@ -1,11 +1,20 @@
 """PyTorch's files without PyTorch: every bit as torch.load has it, and nothing that a file names is called."""
 
 import argparse
+import collections
+import datetime
+import decimal
+import enum
+import fractions
+import functools
+import importlib
 import io
 import os
 import pickle
+import re
 import subprocess
 import sys
+import types
 import zipfile
 from collections import Counter, OrderedDict
 from contextlib import suppress
@@ -17,7 +26,7 @@ import torch
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MINDSPORE, TORCH
-from ms_vireid.files.weights import read_checkpoint
+from ms_vireid.files.weights import has_checksum, read_checkpoint
 
 CONTAINERS = {"archive": True, "sequence": False}
 FLAT = torch.arange(24, dtype=torch.float32)
@@ -129,6 +138,15 @@ def test_one_of_several_sets_is_the_plain_one_or_the_one_asked_for(tmp_path):
     assert_same(read_checkpoint(tmp_path / "a.pth").arrays, {"a": FLAT})
 
 
+def test_tensors_beside_a_plain_set_are_no_weights(tmp_path):
+    content = {"rng_state": torch.get_rng_state(), "epoch": torch.tensor(3), "state_dict": {"a": FLAT}, "centers": FLAT}
+    torch.save(content, tmp_path / "a.pth")
+    read = read_checkpoint(tmp_path / "a.pth")
+    assert_same(read.arrays, {"a": FLAT})
+    assert read.sets == ("state_dict", "")
+    assert read.beside == {"rng_state": "tensor", "epoch": "tensor", "centers": "tensor"}
+
+
 def test_parameters_of_the_earliest_files_are_read(tmp_path):
     held = OrderedDict((name, Early(FLAT[first:])) for first, name in enumerate("ab"))
     torch.save(held, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
@@ -153,27 +171,229 @@ def test_the_other_byte_order_is_read(tmp_path):
     assert_same(read_checkpoint(tmp_path / "b.pth").arrays, {"a": FLAT, "b": TENSORS["brain"]})
 
 
-FOREIGN = {
-    "system": (Calls(os.system, "touch ran"), "posix.system"),
-    "eval": (Calls(eval, "open('ran', 'w')"), "__builtin__.eval"),
-    "module": (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
-    "load": (Calls(torch.load, "other.pth"), "torch.serialization.load"),
-    "class": (InputError, "ms_vireid.command.errors.InputError"),
-    "sparse": (torch.ones(2).to_sparse(), "torch._utils._rebuild_sparse_tensor"),
-    "complex": (torch.ones(2, dtype=torch.complex64), "torch.ComplexFloatStorage"),
+def named(name, kind=None):
+    """A class of any full name, which need not be there to be pickled: a subclass of `kind`."""
+    module, _, last = name.rpartition(".")
+    for end in range(len(module.split("."))):
+        parent = ".".join(module.split(".")[: end + 1])
+        sys.modules.setdefault(parent, types.ModuleType(parent))
+    if hasattr(sys.modules[module], last):
+        return getattr(sys.modules[module], last)
+    made = type(last, (kind or object,), {"__module__": module})
+    setattr(sys.modules[module], last, made)
+    return made
+
+
+PROGRAMS = {
+    "posix.system": Calls(os.system, "touch ran"),
+    "__builtin__.eval": Calls(eval, "open('ran', 'w')"),
+    "__builtin__.exec": Calls(exec, "open('ran', 'w')"),
+    "commands.Popen": Calls(subprocess.Popen, ["touch", "ran"]),  # as Python 2 named it
+    "importlib.import_module": Calls(importlib.import_module, "antigravity"),
+    "torch.serialization.load": Calls(torch.load, "other.pth"),
 }
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-@pytest.mark.parametrize("foreign", FOREIGN)
-def test_what_is_no_weight_is_named_and_not_run(tmp_path, monkeypatch, container, foreign):
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_is_named_and_not_run(tmp_path, monkeypatch, container, program):
     monkeypatch.chdir(tmp_path)
-    value, named = FOREIGN[foreign]
+    value = PROGRAMS[program]
     for content in ({"a": FLAT, "b": value}, {"model": {"a": FLAT}, "beside": [value]}, value):
         torch.save(content, "a.pth", _use_new_zipfile_serialization=CONTAINERS[container])
         line = refusal(Path("a.pth"))
-        assert line.startswith(f"a.pth: refers to '{named}', which no weights need; it was not run; save a plain state")
+        start = f"a.pth: refers to '{program}', which no weights need; it was not run; save a plain state"
+        assert line.startswith(start)
     assert os.listdir() == ["a.pth"]
+
+
+NO_WEIGHTS = {
+    "module": (torch.nn.Linear(2, 2), r"b is a whole nn.Module \(torch.nn.modules.linear.Linear\); it was not made"),
+    "sparse": (torch.ones(2).to_sparse(), "b is of .*_rebuild_sparse_tensor, .*; it is sparse: save its to_dense"),
+    "complex": (torch.ones(2, dtype=torch.complex64), "b is of torch.ComplexFloatStorage, .* plain float32 tensor"),
+    "meta": (torch.ones(2, device="meta"), "b is of .*_rebuild_meta_tensor_no_storage, .* it has no numbers"),
+    "float8": (torch.ones(2).to(torch.float8_e4m3fn), "b is of .*_rebuild_tensor_v3, .* plain float32 tensor"),
+    "quantised": (Calls(torch._utils._rebuild_qtensor, 1), "b is of .*_rebuild_qtensor"),
+    "negated": (torch.tensor([1 + 2j]).conj().imag, "b is of torch.FloatStorage, .* plain float32 tensor"),
+    "another device": (
+        Calls(named("torch_other.storage._rebuild_other_tensor"), FLAT),
+        r"b is of torch_other.storage._rebuild_other_tensor, .*; save it from the CPU's memory: .* v.cpu\(\)",
+    ),
+    "one process's": (
+        Calls(named("torch.distributed.sharded.ShardedTensor"), 1),
+        "b is of torch.distributed.sharded.ShardedTensor, .* one process's part .*full_state_dict=True",
+    ),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("kind", NO_WEIGHTS)
+def test_a_weight_that_cannot_be_read_is_refused_by_name_and_dropped_elsewhere(tmp_path, container, kind):
+    value, line = NO_WEIGHTS[kind]
+    options = {"_use_new_zipfile_serialization": CONTAINERS[container]}
+    torch.save({"a": FLAT, "b": value}, tmp_path / "a.pth", **options)
+    assert re.search(line, refusal(tmp_path / "a.pth"))
+    torch.save({"model": {"a": FLAT}, "b": [value], "c": value}, tmp_path / "a.pth", **options)
+    read = read_checkpoint(tmp_path / "a.pth")
+    assert_same(read.arrays, {"a": FLAT})
+    assert read.beside.keys() == {"b", "c"}
+    torch.save({"b": value}, tmp_path / "a.pth", **options)
+    refusal(tmp_path / "a.pth")
+
+
+def test_a_file_that_calls_a_whole_module_its_model_is_refused(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    criterion = torch.nn.CrossEntropyLoss()
+    for content in (module, {"model": module}, {"model": module, "ema": {"a": FLAT}}, {"net": module, "epoch": 3}):
+        torch.save(content, tmp_path / "a.pth")
+        assert "is a whole nn.Module (torch.nn.modules.container.Sequential)" in refusal(tmp_path / "a.pth")
+    torch.save({"net": {"a": FLAT}, "criterion": criterion, "whole": module}, tmp_path / "a.pth")
+    read = read_checkpoint(tmp_path / "a.pth")
+    assert (read.beside, read.unread) == ({"criterion": "crossentropyloss", "whole": "sequential"}, ("whole",))
+    torch.save({"model": module, "ema": {"a": FLAT}}, tmp_path / "a.pth")
+    assert_same(read_checkpoint(tmp_path / "a.pth", choice="ema").arrays, {"a": FLAT})
+
+
+class Level(enum.Enum):
+    HIGH = 3
+
+
+def settings(kind):
+    """An object with values of its own, as configurations are."""
+    value = kind()
+    value.__dict__.update(lr=0.1, path="C:\\runs")
+    return value
+
+
+BESIDE = {
+    "dictionary": named("easydict.EasyDict", dict)(lr=0.1),
+    "list": named("omegaconf.listconfig.ListConfig", list)([1, 2]),
+    "settings": settings(named("yacs.config.CfgNode")),
+    "slots": settings(named("mmengine.logging.history_buffer.HistoryBuffer")),
+    "windows": Calls(named("pathlib.WindowsPath"), "C:\\", "runs"),
+    "newer": Calls(named("pathlib._local.PosixPath"), "runs"),
+    "version": torch.torch_version.TorchVersion("2.4.0"),
+    "namespace": types.SimpleNamespace(lr=0.1),
+    "default": collections.defaultdict(list, {"a": [1]}),
+    "deque": collections.deque([1, 2]),
+    "sets": [{1, 2}, frozenset({(1, 2)})],
+    "date": datetime.datetime(2024, 5, 1, tzinfo=datetime.timezone.utc),
+    "complex": 1 + 2j,
+    "numbers": [2**70, -(2**4000), 1e300, float("nan"), decimal.Decimal("0.1"), fractions.Fraction(1, 3)],
+    "bytes": [b"a", bytearray(b"b"), "\u00e9"],
+    "range": range(3),
+    "enum": Level.HIGH,
+    "partial": functools.partial(np.mean, axis=0),
+    "class": InputError,
+    "function": np.mean,
+    "keys": {(1, 2): 3, None: 4, 0.5: 5, b"x": 6, 2**70: 7},
+    "structured": np.zeros(2, [("a", "f4"), ("b", "i8")]),
+    "dates": np.array(["2024-05-01"], "datetime64[D]"),
+    "generator": np.random.default_rng(0),
+}
+
+
+@pytest.mark.parametrize("protocol", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_what_lies_beside_weights_is_dropped_whatever_it_is(tmp_path, container, protocol):
+    for name, value in BESIDE.items():
+        for content in ({"state_dict": {"a": FLAT}, "args": value}, {"a": FLAT, "args": value}):
+            options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": CONTAINERS[container]}
+            torch.save(content, tmp_path / "a.pth", **options)
+            read = read_checkpoint(tmp_path / "a.pth")
+            assert_same(read.arrays, {"a": FLAT})
+            assert (list(read.beside), read.unread) == (["args"], ()), name
+
+
+def test_tensors_inside_of_other_objects_are_said_and_never_taken_for_weights(tmp_path):
+    hidden = {
+        "dictionary": named("easydict.EasyDict", dict)(a=FLAT),
+        "settings": types.SimpleNamespace(inside=[{"a": FLAT}]),
+        "default": collections.defaultdict(list, {"a": FLAT}),
+        "in a list": [{"b": collections.deque([FLAT])}],
+    }
+    plain = {"metric": np.zeros(3), "optimizer": {"state": {0: {"exp_avg": FLAT}}}}
+    torch.save({"state_dict": {"a": FLAT + 1}, **hidden, **plain}, tmp_path / "a.pth")
+    read = read_checkpoint(tmp_path / "a.pth")
+    assert_same(read.arrays, {"a": FLAT + 1})
+    assert read.unread == tuple(hidden)
+    for name, value in list(hidden.items())[:3]:
+        torch.save({"state_dict": value, "epoch": 3}, tmp_path / "a.pth")
+        assert f"state_dict is a {type(value).__name__.lower()} with tensors in it" in refusal(tmp_path / "a.pth"), name
+
+
+def of_device(name, arguments):
+    """A tensor that is pickled as a call of `name` with `arguments` of it."""
+    function = named(name)
+
+    class Held:
+        def __init__(self, tensor):
+            self.tensor = tensor
+
+        def __reduce__(self):
+            return function, arguments(self.tensor)
+
+    return Held
+
+
+def plainly(tensor, *further):
+    """The arguments of PyTorch's own tensors, then others."""
+    places = tensor._typed_storage(), tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
+    return (*places, False, OrderedDict(), *further)
+
+
+FORMAT = Calls(named("torch_npu.npu._format.Format"), 29)
+NUMPY = "torch._utils._rebuild_device_tensor_from_numpy"
+DEVICES = {
+    "Ascend": ("torch_npu.utils.storage._rebuild_npu_tensor", lambda t: plainly(t, FORMAT)),
+    "Ascend, earlier": ("torch_npu.utils.storage._rebuild_npu_tensor", lambda t: plainly(t, True)),
+    "XLA": (NUMPY, lambda t: (t.numpy(), t.dtype, "xla:0", False)),
+    "XLA, earlier": ("torch._utils._rebuild_xla_tensor", lambda t: (t.numpy(), t.dtype, "xla:1", True)),
+    "big-endian": (NUMPY, lambda t: (t.numpy().astype(t.numpy().dtype.newbyteorder(">")), t.dtype, "mps", False)),
+    "no storage": ("torch._utils._rebuild_device_tensor_from_cpu_tensor", lambda t: (t, t.dtype, "hpu", False)),
+    "attributes": (
+        "torch._tensor._rebuild_from_type_v2",
+        lambda t: (torch._utils._rebuild_tensor_v2, torch.Tensor, plainly(t), {"is_norm": True}),
+    ),
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("device", DEVICES)
+def test_tensors_of_other_devices_are_read_bit_for_bit(tmp_path, device, container, protocol):
+    tensors = {name: value.detach() for name, value in TENSORS.items() if value.dtype != torch.bfloat16}
+    held = of_device(*DEVICES[device])
+    parameter = Calls(torch._utils._rebuild_parameter, held(FLAT), True, OrderedDict())
+    content = {name: held(value) for name, value in tensors.items()} | {"wrapped": parameter}
+    options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": CONTAINERS[container]}
+    torch.save({"state_dict": content, "epoch": 1}, tmp_path / "a.pth", **options)
+    read = read_checkpoint(tmp_path / "a.pth")
+    assert_same(read.arrays, tensors | {"wrapped": FLAT})
+
+
+def test_storages_of_a_device_s_library_are_read(tmp_path):
+    storage = Saved("storage", named("torch_npu.npu.FloatStorage"), "0", "npu:0", 24)
+    write_archive(tmp_path / "a.pth", tensor(storage=storage), FLAT.numpy().tobytes())
+    assert_same(read_checkpoint(tmp_path / "a.pth").arrays, {"a": FLAT})
+
+
+def test_a_file_that_was_saved_without_checksums_is_read_and_said_to_have_none(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"state_dict": TENSORS, "epoch": 3}, tmp_path / "a.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert_same(read_checkpoint(tmp_path / "a.pth").arrays, TENSORS)
+    torch.save(TENSORS, tmp_path / "b.pth")
+    assert not has_checksum(tmp_path / "a.pth")
+    assert has_checksum(tmp_path / "b.pth")
+
+
+def test_a_file_whose_numbers_were_never_written_is_refused(tmp_path):
+    with torch.serialization.skip_data():
+        torch.save({"a": FLAT, "b": FLAT.clone()}, tmp_path / "a.pth")
+    assert "its numbers were never written, as torch.serialization.skip_data saves" in refusal(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize(
@@ -226,6 +446,27 @@ def test_an_archive_by_hand_is_read(tmp_path):
     assert read_checkpoint(tmp_path / "most.pth").arrays["a"].shape == (1,) * 32
 
 
+def _long(number: int) -> bytes:
+    """The instruction that makes a whole number."""
+    content = number.to_bytes(12, "little")
+    return b"\x8a" + bytes([len(content)]) + content
+
+
+def in_numpy(code, content, shape=(1,)):
+    """A tensor whose numbers lie in the pickle, of any type and content."""
+
+    class Type:
+        def __reduce__(self):
+            return np.dtype, (code, False, True), (3, "<", None, None, None, -1, -1, 0)
+
+    class Array:
+        def __reduce__(self):
+            call = np.zeros(0).__reduce__()
+            return call[0], call[1], (1, shape, Type(), False, content)
+
+    return {"a": Calls(torch._utils._rebuild_xla_tensor, Array(), torch.float32, "xla:0", False)}
+
+
 LIES = {
     "beyond": tensor(offset=1),
     "far beyond": tensor(offset=2**61),
@@ -274,6 +515,22 @@ LIES = {
     "numbers as a name": b"\x80\x04K\x01K\x02\x93.",
     "a list as its own item": b"\x80\x02]q\x00h\x00a.",
     "a long pickle": b"\x80\x02" + b"N" * 2**22 + b".",
+    "a place of 2^31 in the memo": b"\x80\x02Nr\xff\xff\xff\x7f.",
+    "a key of a million tuples": b"\x80\x04})" + b"\x85" * 10**6 + b"K\x01s.",
+    "a set of a million tuples": b"\x80\x04\x8f()" + b"\x85" * 10**6 + b"\x90.",
+    "numbers of one hash": b"\x80\x02}(" + b"".join(_long(k * (2**61 - 1)) + b"N" for k in range(10**5)) + b"u.",
+    "an array of objects": in_numpy("O8", b"12345678"),
+    "an array of code": in_numpy("f4,O", b"1234"),
+    "an array too short": in_numpy("f4", b"123"),
+    "an array of a text": in_numpy("f4", "\u1234abc"),
+    "an array of nothing": {"a": Calls(torch._utils._rebuild_xla_tensor, [1], torch.float32, "xla", False)},
+    "a huge array": in_numpy("f4", b"1234", (2**40, 2**40)),
+    "a program of a program": {"a": Calls(torch._tensor._rebuild_from_type_v2, torch._tensor._rebuild_from_type_v2, 1)},
+    "a dictionary made often": b"\x80\x02]("
+    + b"](K\x01K\x01e" * 10**4
+    + b"eq\x01ccollections\nOrderedDict\nq\x02"
+    + b"h\x02h\x01\x85R" * 10**4
+    + b".",
 }
 
 

@@ -1,12 +1,14 @@
 """The converter on files of others: recognised by their names, and the features are those of both frameworks and of
 the library that the file comes from, within 1e-5 of their scale."""
 
+import json
 import re
 
 import mindspore as ms
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional
 
 from ms_vireid.command.errors import InputError
@@ -316,6 +318,129 @@ def test_a_vit_without_a_key_says_so(monkeypatch, tmp_path):
     options = [*VIT_OPTIONS, "data.image_size=[32,32]", "model.stride=8"]
     with pytest.raises(InputError, match=r"blocks\.1\.attn\.qkv\.weight is missing.*query\.weight is not in"):
         convert(monkeypatch, tmp_path / "other.ckpt", tmp_path / "base.safetensors", *options)
+
+
+def direct(positions, source, grid):
+    """A position embedding resized by PyTorch, from the grid that it has."""
+    held = positions[:, 1:].reshape(1, *source, -1).permute(0, 3, 1, 2)
+    held = functional.interpolate(held, size=grid, mode="bilinear", align_corners=False)
+    return torch.cat([positions[:, :1], held.permute(0, 2, 3, 1).reshape(1, grid[0] * grid[1], -1)], dim=1)
+
+
+def pos_embed(model):
+    """The position embedding of a model in either framework."""
+    value = model.base.pos_embed
+    return value.asnumpy() if isinstance(value, ms.Parameter) else value.detach().numpy()
+
+
+@pytest.mark.parametrize(
+    ("source", "stated", "said"),
+    [
+        ((16, 8), False, "taken as 16x8 patches"),  # no other grid is people's
+        ((16, 8), True, None),
+        ((16, 4), True, None),  # 64 = 8x8
+        ((18, 8), True, None),  # 144 = 12x12
+        ((8, 8), False, "taken as 8x8 patches, a square, for which 16x4 would do as well"),
+        ((12, 12), False, "taken as 12x12 patches"),
+        ((3, 6), True, None),  # as many as the model's 6x3
+    ],
+)
+def test_positions_of_every_grid_become_the_model_s(monkeypatch, capsys, caplog, tmp_path, source, stated, said):
+    vit = timm_file(tmp_path / "vit.pth")
+    held = torch.load(tmp_path / "vit.pth", weights_only=True)
+    positions = torch.randn(1, 1 + source[0] * source[1], 16, generator=torch.Generator().manual_seed(0))
+    torch.save(held | {"pos_embed": positions}, tmp_path / "vit.pth")
+    options = [*VIT_OPTIONS, "data.image_size=[40,24]", "model.stride=6"]  # 6x3 patches
+    options += [f"model.pretrained_grid={list(source)}"] if stated else []
+    expected = direct(positions, source, (6, 3)).numpy()
+    convert(monkeypatch, tmp_path / "vit.pth", tmp_path / "base.safetensors", *options)
+    assert "1 resized" in capsys.readouterr().out
+    assert [said in line for line in caplog.messages if "positions are" in line] == ([True] if said else [])
+    config = recipe("pmt", *options, f"model.pretrained={tmp_path / 'vit.pth'}")
+    converted = recipe("pmt", *options[:7], f"model.pretrained={tmp_path / 'base.safetensors'}")
+    assert "pretrained_grid" not in load_mindspore(tmp_path / "base.safetensors").meta["config"]["model"]
+    for model in (build_model(config), build_torch_model(config), build_model(converted)):
+        assert pos_embed(model) == pytest.approx(expected, abs=1e-5)  # float32 of values up to 4
+    assert vit.pos_embed.shape[1] == 17
+
+
+def test_a_converted_backbone_s_grid_is_known_by_its_configuration(monkeypatch, caplog, tmp_path):
+    timm_file(tmp_path / "vit.pth")
+    size = ["data.image_size=[128,32]", "model.stride=8"]  # 16x4 patches: 64, a square as well
+    convert(monkeypatch, tmp_path / "vit.pth", tmp_path / "base.safetensors", *VIT_OPTIONS, *size)
+    positions = torch.from_numpy(load_mindspore(tmp_path / "base.safetensors").arrays["pos_embed"])
+    caplog.clear()
+    options = [*VIT_OPTIONS, "data.image_size=[40,24]", "model.stride=6"]
+    model = build_model(recipe("pmt", *options, f"model.pretrained={tmp_path / 'base.safetensors'}"))
+    assert pos_embed(model) == pytest.approx(direct(positions, (16, 4), (6, 3)).numpy(), abs=1e-5)
+    assert not [line for line in caplog.messages if "positions are" in line]
+
+
+def test_a_grid_of_another_number_or_of_a_whole_model_is_refused(monkeypatch, tmp_path):
+    timm_file(tmp_path / "vit.pth")
+    options = [*VIT_OPTIONS, "data.image_size=[40,24]", "model.stride=6", "model.pretrained_grid=[5,4]"]
+    with pytest.raises(InputError, match=r"model.pretrained_grid: 5x4 are 20 patches, it has 16 positions"):
+        convert(monkeypatch, tmp_path / "vit.pth", tmp_path / "base.safetensors", *options)
+    assert not (tmp_path / "base.safetensors").exists()
+    _, module = original("pmt")
+    torch.save(module.state_dict(), tmp_path / "pmt.pth")
+    config = recipe("pmt", "model.pretrained_grid=[6,3]", f"model.pretrained={tmp_path / 'pmt.pth'}")
+    for build in (build_model, build_torch_model):
+        with pytest.raises(InputError, match=r"is a whole model, .*; leave model.pretrained_grid out"):
+            build(config)
+
+
+@pytest.mark.parametrize("place", [".", "model.safetensors.index.json"])
+def test_shards_are_one_file(monkeypatch, tmp_path, place):
+    timm_file(tmp_path / "vit.pth")
+    weights = torch.load(tmp_path / "vit.pth", weights_only=True)
+    names, folder = sorted(weights), tmp_path / "shards"
+    folder.mkdir()
+    places = {}
+    for part in range(3):
+        file = f"model-{part + 1:05d}-of-00003.safetensors"
+        save_file({name: weights[name].clone() for name in names[part::3]}, folder / file)
+        places |= dict.fromkeys(names[part::3], file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    options = [*VIT_OPTIONS, "data.image_size=[40,24]", "model.stride=6"]
+    for source in (folder / place, tmp_path / "vit.pth"):
+        convert(monkeypatch, source, tmp_path / f"{source.name}.ckpt", *options)
+    held = [read(tmp_path / f"{name}.ckpt").weights for name in ((folder / place).name, "vit.pth")]
+    assert_equal(*held)
+    model = build_model(recipe("pmt", *options, f"model.pretrained={folder / place}"))
+    assert np.array_equal(model.base.norm.gamma.asnumpy(), weights["norm.weight"].numpy())
+    shard = folder / "model-00001-of-00003.safetensors"
+    with pytest.raises(InputError, match="is shard 1 of 3"):
+        convert(monkeypatch, shard, tmp_path / "a.ckpt", *options)
+    before = shard.read_bytes()
+    with pytest.raises(InputError, match="which is read; choose another place"):
+        convert(monkeypatch, folder / place, shard, "--overwrite", *options)
+    assert shard.read_bytes() == before
+
+
+MODEL_ZOO_RESNET = {r"\.downsample\.": ".down_sample_layer.", "^fc": "end_point"}
+
+
+@pytest.mark.parametrize("build", [build_model, build_torch_model])
+def test_the_resnet_of_mindspore_s_model_zoo_is_refused_and_mindcv_s_is_said_to_differ(
+    monkeypatch, caplog, tmp_path, build
+):
+    resnet_file(tmp_path / "resnet.pth")
+    weights = torch.load(tmp_path / "resnet.pth", weights_only=True)
+    renamed = {k: v for k, v in MINDCV_RESNET.items() if k not in ("downsample", "^fc")}
+    mindspore_file(tmp_path / "zoo.ckpt", weights, renamed | MODEL_ZOO_RESNET)
+    line = r"is the ResNet-50 of MindSpore's model zoo: its shapes fit, but it pads as 'same' .*eps is 1e-4"
+    with pytest.raises(InputError, match=line):
+        convert(monkeypatch, tmp_path / "zoo.ckpt", tmp_path / "base.safetensors", *RESNET_OPTIONS)
+    assert not (tmp_path / "base.safetensors").exists()
+    with pytest.raises(InputError, match=line):
+        build(recipe("agw", *RESNET_OPTIONS, f"model.pretrained={tmp_path / 'zoo.ckpt'}"))
+    mindspore_file(tmp_path / "mindcv.ckpt", weights, MINDCV_RESNET)
+    build(recipe("agw", *RESNET_OPTIONS, f"model.pretrained={tmp_path / 'mindcv.ckpt'}"))
+    assert "mindcv.ckpt: is mindcv's ResNet-50: mindcv pads its max pooling at the end alone" in caplog.text
+    caplog.clear()
+    build(recipe("agw", *RESNET_OPTIONS, f"model.pretrained={tmp_path / 'resnet.pth'}"))
+    assert "max pooling" not in caplog.text
 
 
 RESNET_OPTIONS = [*SMALL["agw"], "model.layers=[1,1,1,1]", "model.width=64", "model.last_stride=2"]

@@ -56,6 +56,7 @@ def zip_of_something_else(path, weights):
         file.writestr("a.txt", "hello")
 
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n"
 # tests/hostile has files that are damaged.
 FILES = {
     "zip of something else": (".pth", zip_of_something_else, "not a whole weight file"),
@@ -65,7 +66,11 @@ FILES = {
     "empty dict": (".pth", lambda path, _: torch.save({}, path), "holds no plain state dict"),
     "numbers": (".pth", lambda path, _: torch.save({"a": 1}, path), "a is a int"),
     "wrapped numbers": (".pth", lambda path, held: torch.save({"net": {"a.b": 3}}, path), "a.b is a int"),
-    "misnamed .pth": (".ckpt", lambda path, held: torch.save(held, path), "not a whole MindSpore checkpoint"),
+    "misnamed .safetensors": (
+        ".ckpt",
+        lambda path, held: save_file({"a": held["base.norm.bias"]}, path),
+        "known layout",
+    ),
     "metadata": (".safetensors", lambda path, held: save_file(held, path, {"ms_vireid": "{"}), "is not JSON"),
     "parts": (
         ".safetensors",
@@ -75,6 +80,7 @@ FILES = {
     "folder": (".pth", lambda path, _: path.mkdir(), "is a folder"),
     "nothing": (".pth", lambda path, _: None, "no such checkpoint file"),
     "another suffix": (".onnx", lambda path, _: path.write_bytes(b"x"), "weights are read from .safetensors"),
+    "pointer": (".ckpt", lambda path, _: path.write_text(POINTER), "is a Git LFS pointer"),
 }
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ms_vireid.command.errors import InputError
 from ms_vireid.config import ModelConfig, expand_user, other_sizes
 from ms_vireid.files.origin import note_origin
 from ms_vireid.files.pretrained import Pretrained, read_pretrained
@@ -17,7 +16,8 @@ from torch_ref.models.vit import VisionTransformer, resize_position_embedding
 
 
 def load_pretrained(model: ReIDModel, config: ModelConfig) -> None:
-    file = read_pretrained(expand_user(config.pretrained), config.backbone, config.pretrained_weights)
+    choice = config.pretrained_weights
+    file = read_pretrained(expand_user(config.pretrained), config.backbone, choice, config.grid)
     if not file.is_model:
         model.load_pretrained(file)
         return
@@ -28,13 +28,10 @@ def load_pretrained(model: ReIDModel, config: ModelConfig) -> None:
 
 
 def load_pretrained_vit(vit: VisionTransformer, file: Pretrained) -> None:
-    positions = file.weights.get("pos_embed")
-    if positions is not None and positions.ndim == 3 and positions.shape[1] != vit.tokens:
-        try:
-            resized = resize_position_embedding(torch.tensor(positions), vit.patch_embed.grid_size)
-        except ValueError as error:
-            raise InputError(f"{file.path}: {error}") from None
-        file.weights["pos_embed"] = resized.numpy()
+    grid = vit.patch_embed.grid_size
+    if (source := file.source_grid(grid)) not in (None, grid):
+        positions = torch.tensor(file.weights["pos_embed"])
+        file.weights["pos_embed"] = resize_position_embedding(positions, grid, source).numpy()
     targets = list(vit.state_dict().items())
     shapes = {name: value.shape for name, value in targets}
     file.require("ViT", shapes, other_sizes(file.weights, vit.embed_dim, len(vit.blocks)))

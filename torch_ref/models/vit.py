@@ -146,11 +146,14 @@ class VisionTransformer(nn.Module):
         return self.norm(x)[:, 0]  # [N, D]
 
 
-def resize_position_embedding(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
-    side = math.isqrt(embedding.shape[1] - 1)
-    if side * side + 1 != embedding.shape[1]:
-        raise ValueError(f"pos_embed holds {embedding.shape[1]} positions, which is not 1 + a square")
+def resize_position_embedding(
+    embedding: Tensor, grid: tuple[int, int], source: tuple[int, int] | None = None
+) -> Tensor:
+    height, width = source or (math.isqrt(embedding.shape[1] - 1),) * 2
+    if height * width + 1 != embedding.shape[1]:
+        shape = f"{height} * {width}" if source else "a square"
+        raise ValueError(f"pos_embed holds {embedding.shape[1]} positions, which is not 1 + {shape}")
     embedding = embedding.to(torch.float32)
-    positions = embedding[:, 1:].transpose(1, 2).unflatten(2, (side, side))  # [1, D, s, s]
+    positions = embedding[:, 1:].transpose(1, 2).unflatten(2, (height, width))  # [1, D, h, w]
     resized = functional.interpolate(positions, size=grid, mode="bilinear", align_corners=False, antialias=False)
     return torch.cat((embedding[:, :1], resized.flatten(2).transpose(1, 2)), dim=1)
