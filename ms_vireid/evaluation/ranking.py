@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ms_vireid.evaluation.columns import checked_column, comparable_columns, is_text
+
 PROTOCOLS = ("sysu_mm01", "regdb", "llcm")
 REPORTED_RANKS = (1, 5, 10, 20)
 
@@ -51,7 +53,8 @@ def evaluate_ranking(
 
     distance: float16, float32 or float64 [Q, G], smaller is closer; not modified. Ties rank in gallery order, as in a
     stable sort.
-    query_ids, query_cameras: [Q]; gallery_ids, gallery_cameras: [G]. "regdb" ignores cameras.
+    query_ids, query_cameras: [Q]; gallery_ids, gallery_cameras: [G]. Arrays, lists or columns of pandas; numbers or
+    texts, except SYSU-MM01's cameras, which are numbers. "regdb" ignores cameras.
 
     protocol "sysu_mm01": a query of camera 3 ignores every gallery image of camera 2, whatever its identity. The CMC
     counts distinct identities in ranking order: a query is found within rank k if its identity is among the first k
@@ -73,8 +76,7 @@ def evaluate_ranking(
         raise ValueError(f"max_rank is {max_rank}: it must be at least 1")
     distance = _checked_distance(distance)
     num_queries, num_gallery = distance.shape
-    query_ids = _checked_column("query_ids", query_ids, num_queries)
-    gallery_ids = _checked_column("gallery_ids", gallery_ids, num_gallery)
+    query_ids, gallery_ids = comparable_columns("ids", query_ids, gallery_ids, distance.shape)
     labels = np.unique(gallery_ids, return_inverse=True)[1]
 
     first_rank = np.zeros(num_queries, np.int64)  # what the CMC counts; 0 where there is no match
@@ -117,14 +119,15 @@ def query_groups(
     ValueError as evaluate_ranking."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
+    shape = len(query_ids), len(gallery_ids)
+    query_ids, gallery_ids = comparable_columns("ids", query_ids, gallery_ids, shape)
     if protocol == "regdb":  # no query ignores anything
-        query_places, gallery_places = np.zeros(len(query_ids)), np.ones(len(gallery_ids))
+        query_places, gallery_places = np.zeros(shape[0]), np.ones(shape[1])
+    elif protocol == "sysu_mm01":  # place 1 has cameras 3 (infrared) and 2 (visible); no others share a place
+        query_places = np.where(_numbered_cameras("query_cameras", query_cameras, shape[0]) == 3, 1, 0)
+        gallery_places = np.where(_numbered_cameras("gallery_cameras", gallery_cameras, shape[1]) == 2, 1, -1)
     else:
-        query_places = _checked_column("query_cameras", query_cameras, len(query_ids))
-        gallery_places = _checked_column("gallery_cameras", gallery_cameras, len(gallery_ids))
-    if protocol == "sysu_mm01":  # place 1 has cameras 3 (infrared) and 2 (visible); no others share a place
-        query_places = np.where(query_places == 3, 1, 0)
-        gallery_places = np.where(gallery_places == 2, 1, -1)
+        query_places, gallery_places = comparable_columns("cameras", query_cameras, gallery_cameras, shape)
     order = np.lexsort((query_places, query_ids))
     new_group = (np.diff(query_ids[order]) != 0) | (np.diff(query_places[order]) != 0)
     groups = []
@@ -154,10 +157,9 @@ def _checked_distance(distance: np.ndarray) -> np.ndarray:
     return distance
 
 
-def _checked_column(name: str, values: np.ndarray | None, length: int) -> np.ndarray:
-    if values is None:
-        raise ValueError(f"{name} is None: this protocol needs the cameras of queries and gallery")
-    values = np.asarray(values)
-    if values.shape != (length,):
-        raise ValueError(f"{name} has shape {values.shape}: the distance matrix asks for ({length},)")
-    return values
+def _numbered_cameras(name: str, values: object, length: int) -> np.ndarray:
+    cameras = checked_column(name, values, length)
+    if is_text(cameras):
+        rule = "SYSU-MM01's rule is about its cameras 2 and 3; give numbers, or choose another protocol"
+        raise ValueError(f"{name}[0] is {cameras[0]!r}: {rule}")
+    return cameras

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ms_vireid.evaluation.columns import comparable_columns
 from ms_vireid.evaluation.ranking import query_groups
 
 STEPS = 1_000_000  # a chosen threshold is a multiple of 1 / STEPS, so that what is printed is all of it
@@ -33,7 +34,8 @@ def threshold_metrics(
     similarity: float32 or float64 [Q, G], inner products of L2-normalised features; not modified. The rest is as for
     `evaluate_ranking`: its protocol says which pairs are ignored. Queries without a match count too.
 
-    Works in blocks of rows, as `evaluate_ranking`. Raises ValueError for a similarity that is not finite.
+    Works in blocks of rows, as `evaluate_ranking`. Raises ValueError for a similarity that is not finite, and for
+    columns as `evaluate_ranking` does.
     """
     pairs, accepted = np.zeros(2, np.int64), np.zeros(2, np.int64)  # of the same person and of different people
     best = np.full((2, len(similarity)), -np.inf)
@@ -78,9 +80,11 @@ def _blocks(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield indices of some queries, int [n], and their similarities to pictures of the same person and of others,
     float64 [n, matches] and [n, others], without what is ignored. columns: the other arguments of `query_groups`."""
+    query_ids, gallery_ids, *others = columns
     num_gallery = similarity.shape[1]
     rows = max(1, _BLOCK // max(num_gallery, 1))
-    for group in query_groups(*columns, unmatched=True):
+    ids = comparable_columns("ids", query_ids, gallery_ids, similarity.shape)
+    for group in query_groups(*ids, *others, unmatched=True):
         is_other = np.ones(num_gallery, bool)
         is_other[group.matches] = is_other[group.ignored] = False
         for start in range(0, len(group.queries), rows):

@@ -8,9 +8,12 @@ import numpy as np
 
 from ms_vireid.command.arguments import require
 from ms_vireid.command.errors import printable
+from ms_vireid.data.folders import same_name
 from ms_vireid.data.layout import UNKNOWN
 
 NOTHING = -1  # fills up the indices of a query with fewer than top_k hits
+RECALL = 0.999  # of the nearest pictures, what an approximate search finds, as docs/search.md promises
+ROUNDING = 2e-6  # of a similarity in float32
 _MATCH = {True: "yes", False: "no", None: "-"}
 
 
@@ -54,7 +57,7 @@ class Found:
         """Whether a hit shows the query's identity; None if either identity is unknown."""
         require(isinstance(hit, Hit), "hit", hit, "one of `hits`")
         identities = self.query.identity, hit.entry.identity
-        return None if None in identities else identities[0] == identities[1]
+        return None if None in identities else same_name(identities[0]) == same_name(identities[1])
 
 
 def hits_of(
@@ -110,7 +113,8 @@ def nearest_people(search: Callable[[int], list[list[Hit]]], top_k: int, limit: 
 def _best_of_each(hits: list[Hit]) -> list[Hit]:
     best: dict[str | Path, Hit] = {}
     for hit in hits:
-        best.setdefault(hit.entry.identity or hit.entry.file, hit)
+        person = hit.entry.identity and same_name(hit.entry.identity)
+        best.setdefault(person or hit.entry.file, hit)
     return list(best.values())
 
 

@@ -13,7 +13,8 @@ from ms_vireid.command.arguments import as_path, require, require_choice, requir
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import in_one_line
-from ms_vireid.data.layout import UNKNOWN
+from ms_vireid.config.layout import AUTO
+from ms_vireid.data.layout import UNKNOWN, Layout
 from ms_vireid.data.pictures import decoding, pixels_of
 from ms_vireid.data.transforms import fitted, normalise
 from ms_vireid.inference import begin, load_trained
@@ -44,30 +45,38 @@ class Searcher:
         self._info = self.trained.feature_info()
 
     @in_one_line()
-    def features(self, pictures: Source, modality: str = "auto") -> Features:
+    def features(self, pictures: Source, modality: str = "auto", layout: str = AUTO) -> Features:
         """Extract the features of one picture or several: paths, one folder with all below it, one `.npz` of
         extract.py, PIL images, or arrays, uint8 [H, W, 3] (RGB) or [H, W].
 
         modality: "visible" or "infrared"; "auto" reads it from the pictures' folders, so not for images and arrays.
+        layout: how the paths say who is on the pictures, as --layout takes it.
 
         Returns the columns of a feature file: `features`, float32 [N, C], L2-normalised, `paths`, `identities` and so
         on; images and arrays are named "0", "1", ... `ms_vireid.inference.feature_files.save_features` writes them for
         retrieve.py.
         """
+        return self._features_of(pictures, modality, layout, None)
+
+    def _features_of(self, pictures: Source, modality: str, layout: str, gallery: Layout | None) -> Features:
+        """gallery: how pictures in its tree are read."""
         single = isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray)
         require(single or isinstance(pictures, Iterable), "pictures", pictures, "paths, PIL images or arrays")
         pictures = [pictures] if single else list(pictures)
         if not pictures:
             raise InputError("no pictures are given")
         require_choice("modality", modality, (*MODALITIES, "auto"))
+        require(isinstance(layout, str), "layout", layout, "a text")
         if all(isinstance(one, str | os.PathLike) for one in pictures):
-            source = read_source([as_path("pictures", one) for one in pictures], modality, "pictures")
+            paths = [as_path("pictures", one) for one in pictures]
+            source = read_source(paths, modality, "pictures", layout, gallery)
             if isinstance(source, Pictures):
                 source = source.with_features(self._extractor.extract(source.images), self._info)
             return source
         if modality == "auto":
             raise InputError("images and arrays do not say their modality: give modality='visible' or 'infrared'")
-        return self._features_in_memory([self._pixels(number, one) for number, one in enumerate(pictures)], modality)
+        decoded = [self._pixels(number, one, modality) for number, one in enumerate(pictures)]
+        return self._features_in_memory(decoded, modality)
 
     @in_one_line()
     def rank(
@@ -91,19 +100,20 @@ class Searcher:
         require_switch("by_identity", by_identity)
         if threshold is not None:
             require_number("retrieve --threshold", threshold)
-        queries, searched = (one if isinstance(one, Features) else self.features(one) for one in (query, gallery))
-        check_features("query", queries)
+        searched = gallery if isinstance(gallery, Features) else self.features(gallery)
         check_features("gallery", searched)
+        queries = query if isinstance(query, Features) else self._features_of(query, "auto", AUTO, searched.layout)
+        check_features("query", queries)
         local = LocalGallery("gallery", searched)
         search = partial(local.search_reranked if rerank else local.search, queries)
         hits = nearest_people(search, top_k, local.limit) if by_identity else search(top_k)
         return found_by(queries, accepted(hits, threshold))
 
-    def _pixels(self, number: int, picture: object) -> np.ndarray:
+    def _pixels(self, number: int, picture: object, modality: str) -> np.ndarray:
         """Check a picture: uint8 [H, W] or [H, W, 3]. number: names it in errors."""
         if isinstance(picture, Image.Image):
             with decoding(f"picture {number}"):
-                picture = pixels_of(picture, True, self._extractor.value_range)
+                picture = pixels_of(picture, True, self._extractor.value_ranges.of(modality == "infrared"))
         if not isinstance(picture, np.ndarray) or isinstance(picture, np.ma.MaskedArray):
             kind = type(picture).__name__
             raise InputError(f"picture {number}: is a {kind}; give paths alone, or PIL images and arrays")

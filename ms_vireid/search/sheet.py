@@ -3,22 +3,22 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.config.schema import FULL, ValueRanges
 from ms_vireid.data.transforms import load_image
 from ms_vireid.search.found import Entry, Found
-from ms_vireid.visualization.figure import shortened
+from ms_vireid.visualization.figure import Figure, shortened
 from ms_vireid.visualization.ranked import SHOWN, Tile, draw_rows
 
 _SIZE = (192, 96)  # pixels, height and width, of each picture
 
 
-def draw_sheet(found: Sequence[Found], value_range: Sequence[float] | None = None) -> tuple[Figure, int]:
+def draw_sheet(found: Sequence[Found], value_ranges: ValueRanges = FULL) -> tuple[Figure, int]:
     """Draw one row a query: itself, then its first ten hits with similarity, camera and identity, marked right or wrong
-    where identities are known. Gray fields stand in for pictures that are missing or broken. value_range: as for
-    `read_pixels`.
+    where identities are known. Gray fields stand in for pictures that are missing or broken. value_ranges: of
+    pictures of 16 or 32 bits.
 
     Returns the figure and the number of these pictures.
     """
@@ -27,12 +27,13 @@ def draw_sheet(found: Sequence[Found], value_range: Sequence[float] | None = Non
     for one in found:
         shown = [(one.query, None, one.query.modality)]
         shown += [(hit.entry, one.match(hit), f"{hit.similarity:.2f}") for hit in one.hits[:SHOWN]]
-        rows.append([_tile(*tile, missing, value_range) for tile in shown])
+        rows.append([_tile(*tile, missing, value_ranges) for tile in shown])
     return draw_rows(rows, 0.72), len(missing)
 
 
-def _tile(entry: Entry, right: bool | None, text: str, missing: set, value_range: Sequence[float] | None) -> Tile:
+def _tile(entry: Entry, right: bool | None, text: str, missing: set, value_ranges: ValueRanges) -> Tile:
     try:
+        value_range = value_ranges.of(entry.modality == "infrared", entry.camera)
         pixels = load_image(entry.file, _SIZE, None, value_range)
     except InputError:
         missing.add(entry.file)

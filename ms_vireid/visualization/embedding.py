@@ -65,8 +65,8 @@ def _auxiliary_features(trained: TrainedModel, images: ImageSet) -> np.ndarray:
     """Compute auxiliary features of pairs of the i-th visible and the i-th infrared picture: float32 [N / 2, C]."""
     key = Tensor(step_key(trained.config.seed, 0))
     halves = (images.subset(~images.infrared), images.subset(images.infrared))
-    size, value_range = trained.config.evaluation.batch_size, trained.config.data.value_range
-    batches = (EvaluationBatches(half, trained.image_size, size, value_range=value_range) for half in halves)
+    size, value_ranges = trained.config.evaluation.batch_size, trained.config.data.value_ranges
+    batches = (EvaluationBatches(half, trained.image_size, size, value_ranges=value_ranges) for half in halves)
     rows = [
         inside(trained.model).auxiliary_features((Tensor(visible), Tensor(infrared)), key).asnumpy()
         for (visible, _), (infrared, _) in zip(*batches, strict=True)

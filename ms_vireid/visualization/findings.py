@@ -2,7 +2,6 @@
 
 from itertools import zip_longest
 
-from ms_vireid.command.names import MODALITIES
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.protocol import protocol_trials
 from ms_vireid.inference.trained import TrainedModel
@@ -70,6 +69,6 @@ def _explained(trained: TrainedModel, test: ImageSet, ranked: Ranked) -> dict:
 
 
 def _picture(test: ImageSet, index: int, trained: TrainedModel) -> dict:
-    picture = Decoded.load(test.paths[index], MODALITIES[int(test.infrared[index])], trained)
+    picture = Decoded.load(test, index, trained)
     shown = {"decoded": picture, "source": photograph(picture.pixels), "modality": picture.modality}
     return shown | {"identity": test.name(index), "camera": int(test.cameras[index])}

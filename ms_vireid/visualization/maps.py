@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -14,7 +13,9 @@ from matplotlib.figure import Figure
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.names import MODALITIES
 from ms_vireid.data.randomness import step_key
+from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import normalise
 from ms_vireid.inference.trained import TrainedModel
 from ms_vireid.models.base import ReIDModel
@@ -34,9 +35,10 @@ class Decoded:
     name: str
 
     @classmethod
-    def load(cls, path: Path, modality: str, trained: TrainedModel) -> "Decoded":
-        """Decode a file for a model. Raises InputError if that fails."""
-        return cls(trained.load_image(path), modality, path.name)
+    def load(cls, images: ImageSet, index: int, trained: TrainedModel) -> "Decoded":
+        """Decode a picture of a set for a model. Raises InputError if that fails."""
+        modality = MODALITIES[int(images.infrared[index])]
+        return cls(trained.load_image(images, index), modality, images.paths[index].name)
 
     @property
     def batch(self) -> Tensor:

@@ -109,14 +109,14 @@ def draw_rows(rows: Sequence[Sequence[Tile]], side: float) -> Figure:
     return figure
 
 
-def draw_ranking(ranked: Sequence[Ranked], test: ImageSet, load: Callable[[Path], np.ndarray]) -> Figure:
+def draw_ranking(ranked: Sequence[Ranked], test: ImageSet, load: Callable[[ImageSet, int], np.ndarray]) -> Figure:
     """Draw each query with the first ten of its ranking and their similarities. load: decodes, as
     `TrainedModel.load_image`."""
     rows = []
     for one in ranked:
         first = zip(one.gallery[:SHOWN], one.matches, one.similarity, strict=False)
-        tiles = [Tile(load(test.paths[i]), bool(right), f"{s:.2f}") for i, right, s in first]
-        query = load(test.paths[one.query])
+        tiles = [Tile(load(test, i), bool(right), f"{s:.2f}") for i, right, s in first]
+        query = load(test, one.query)
         name = shortened(test.name(one.query), 9)
         rows.append([Tile(query, None, f"id {name}" if len(name) <= 6 else name), *tiles])
     return draw_rows(rows, 0.62)

@@ -80,7 +80,7 @@ def test_pictures_in_memory_are_as_their_files(searcher, folder):
         (np.zeros((8, 8, 3), np.float32), "visible", r"picture 0: is float32 \(8, 8, 3\); give uint8"),
         (np.ma.masked_array(np.zeros((8, 8), np.uint8), True), "visible", "picture 0: is a MaskedArray; give paths"),
         ([np.zeros((8, 8), np.uint8), "a.jpg"], "visible", "picture 1: is a str; give paths alone"),
-        (Image.new("F", (8, 8)), "visible", r"picture 0: cannot be decoded as a picture \(its pixels have 32 bits"),
+        (Image.new("F", (8, 8)), "visible", r"picture 0: cannot be decoded as a picture \(its pixels are float32"),
     ],
 )
 def test_what_is_wrong_with_pictures_is_one_error(searcher, pictures, modality, said):
