@@ -19,7 +19,8 @@ from ms_vireid.config.schema import Config
 from ms_vireid.files.checks import read_text
 from ms_vireid.files.writing import write_text
 
-MAX_BYTES, MAX_BASES = 1_000_000, 20  # of a YAML file; files in a chain of `base:`
+MAX_BYTES, MAX_BASES = 100_000, 20  # of a YAML file; files in a chain of `base:`
+TEMPLATE = "data.layout"  # the key
 CHOSEN_BY_NAME = ("model", "optimizer", "schedule")  # sections whose `name` decides their keys
 Schema = TypeVar("Schema", bound=Section)
 
@@ -212,12 +213,13 @@ def _merge(base: Any, over: Any) -> Any:
 
 
 def apply_override(tree: dict, override: str) -> None:
-    """Set one value in place, such as `a.b=1` or `stages.0.epochs=2`; the value is YAML."""
+    """Set one value in place, such as `a.b=1` or `stages.0.epochs=2`; the value is YAML, except for a template, whose
+    braces are none of YAML's."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"override '{override}' is not of the form key.sub=value")
     try:
-        value = _parse(text)
+        value = text if key == TEMPLATE else _parse(text)
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or error
         raise InputError(f"override '{override}': the value is not valid YAML: {problem}") from None
