@@ -25,9 +25,12 @@ def main() -> None:
         default=[],
         metavar=("NAME", "data.key=value"),
         help="test on another set, under its protocol: sysu_mm01, regdb, llcm, synthetic or folder (all people, unless "
-        "it was trained on them), and its data.trial, data.test_fraction or data.synthetic.*",
+        "it was trained on them), and its data.trial, data.test_fraction, data.layout or data.synthetic.*",
     )
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
+    parser.add_argument(
+        "--layout", metavar="L", help="of one's own folders: how their paths say who is on the pictures, as data.layout"
+    )
     parser.add_argument("--mode", choices=("all", "indoor"), help="SYSU-MM01's search mode (default: the run's)")
     parser.add_argument("--shots", type=int, choices=(1, 10), help="SYSU-MM01's gallery images per identity and camera")
     parser.add_argument("--direction", choices=DIRECTIONS, help="which modality queries (default: the run's)")

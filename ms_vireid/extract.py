@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
-from ms_vireid.command.running import Parser, add_checkpoint, add_inference, run, work
+from ms_vireid.command.running import Parser, add_checkpoint, add_inference, add_layout, run, work
 from ms_vireid.files.writing import check_output
 
 
@@ -30,6 +30,7 @@ def main() -> None:
         default="auto",
         help="modality of all pictures; auto: as the folders say (cam1 ... cam6, visible, infrared, Thermal, nir ...)",
     )
+    add_layout(parser)
     parser.add_argument("--list", type=Path, metavar="FILE", help="only these pictures: one path a line, relative to D")
     parser.add_number("extract --batch-size", help="pictures at a time (default: the run's)")
     parser.add_number("extract --workers", help="processes that decode pictures (default: the run's)")

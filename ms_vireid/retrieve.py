@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import INDEX, MILVUS, MODALITIES
-from ms_vireid.command.running import Parser, add_checkpoint, add_inference, require_extra, run, work
+from ms_vireid.command.running import Parser, add_checkpoint, add_inference, add_layout, require_extra, run, work
 from ms_vireid.files.writing import check_output
 
 
@@ -26,6 +26,7 @@ def main() -> None:
         metavar=("OF_QUERY", "OF_GALLERY"),
         help="modality of the pictures; auto reads it from their folders",
     )
+    add_layout(parser)
     parser.add_number("retrieve --top-k", default=10, help="how many to find for each query")
     parser.add_argument(
         "--by-identity", action="store_true", help="find --top-k people, of each the most similar picture"
@@ -40,7 +41,8 @@ def main() -> None:
     )
     parser.add_number(
         "retrieve --breadth",
-        help="candidates that hnsw keeps (efSearch, default 128): the more, the nearer to exact and the slower",
+        help="candidates that hnsw keeps (efSearch; default: what the index needed on a sample, 128 to 1,024, and in "
+        "Milvus 128): the more, the nearer to exact and the slower",
     )
     parser.add_argument(
         "--rerank", action="store_true", help="re-rank by k-reciprocal encoding: an exact search that all queries share"

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 from ms_vireid import extract, retrieve
 from ms_vireid.command.errors import InputError
 from ms_vireid.inference.feature_files import load_features
-from ms_vireid.search.found import Entry, Hit, nearest_people
+from ms_vireid.search.found import Entry, Found, Hit, nearest_people
 from ms_vireid.search.sources import read_source
 
 from .checkpoints import write_checkpoint
@@ -164,6 +165,46 @@ def test_below_a_threshold_nobody_is_found(search, prepared, capfd, tmp_path, op
     capfd.readouterr()
     search("--query", "night.npz", "--gallery", "all.npz", "--camera", 1, "--threshold", 1)
     assert capfd.readouterr().out.count("nothing found\n") == len(whole["queries"])
+
+
+def test_a_person_in_two_spellings_of_unicode_is_one():
+    names = [unicodedata.normalize(form, "Zoé") for form in ("NFC", "NFD")]
+    entries = [Entry(f"{i}.jpg", Path(f"{i}.jpg"), "visible", None, name) for i, name in enumerate((*names, "anna"))]
+    hits = [Hit(one, 0.5) for one in entries]
+    assert [Found(entries[1], hits).match(hit) for hit in hits] == [True, True, False]
+    (best,) = nearest_people(lambda count: [hits[:count]], 3, 3)
+    assert [hit.entry.path for hit in best] == ["0.jpg", "2.jpg"]
+
+
+def test_queries_are_read_in_the_tree_of_the_gallery(search, prepared, tmp_path, capfd):
+    for person in (1, 2):
+        for modality in ("rgb", "ir"):
+            write_picture(tmp_path / f"vcm/{person:04d}/{modality}/D1/0.jpg", seed=person)
+    images = tmp_path / "vcm"
+    options = ("--checkpoint", "model.safetensors", "--query", images / "0001/ir")
+    for gallery in (images, tmp_path / "vcm.npz", tmp_path / "vcm.index"):
+        if gallery.suffix == ".npz":
+            with pytest.MonkeyPatch.context() as patch:
+                made = ("--checkpoint", "model.safetensors", "--images", images, "--output", gallery)
+                command(patch, prepared, extract, *made)
+        if gallery.suffix == ".index":
+            search(*options, "--gallery", tmp_path / "vcm.npz", "--index", "flat", "--save-index", gallery)
+        (query,) = search(*options, "--gallery", gallery)["queries"]
+        assert (query["identity"], query["path"]) == ("0001", "D1/0.jpg")
+        assert {(hit["identity"], hit["match"]) for hit in query["hits"]} == {("0001", True), ("0002", False)}
+
+
+def test_names_of_two_trees_are_said_to_be_taken_for_the_same(search, prepared, tmp_path, capfd):
+    for place in ("a/visible/1", "b/visible/1"):
+        write_picture(tmp_path / "in" / place / "0.jpg")
+    options = ("--checkpoint", "model.safetensors", "--query", tmp_path / "in/a", "--gallery")
+    search(*options, tmp_path / "in/b")
+    assert "note: people of one name are taken for the same in" in capfd.readouterr().out
+    search(*options, tmp_path / "in/a/visible")
+    assert "taken for the same" not in capfd.readouterr().out
+    search(*options, tmp_path / "in", "--layout", "{site}/{modality}/{identity}/*")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [hit["match"] for hit in found["queries"][0]["hits"]] == [True, False]
 
 
 def test_pictures_of_unknown_people_are_not_taken_for_one():

@@ -22,7 +22,7 @@ from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder
 from ms_vireid.engine.tested import another_set
 from ms_vireid.evaluation.protocol import protocol_trials, require_choices
 from ms_vireid.files.checks import read_json, require_file
-from ms_vireid.files.weights import weight_file
+from ms_vireid.files.shards import weight_file
 
 # Prefixes of keys that no result depends on; pictures are compared by their checksum, wherever they lie.
 IDLE_KEYS = (

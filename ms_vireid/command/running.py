@@ -105,6 +105,18 @@ def add_checkpoint(parser: Parser, more: str = "", required: bool = True, **opti
     parser.add_argument("--checkpoint", type=Path, required=required, metavar="P", help=what, **options)
 
 
+def add_layout(parser: Parser) -> None:
+    """Add --layout, as `data.layout.find_layout` takes it."""
+    parser.add_argument(
+        "--layout",
+        default="auto",
+        metavar="L",
+        help="how the paths say who is on the pictures: a template such as '{identity}/{modality}/{camera}/*' ({site}, "
+        "{split}, ** as well), words such as PERSON/MODALITY/CAMERA, or sysu_mm01, regdb, llcm, market1501, dukemtmc, "
+        "msmt17, mars; auto: found out from the whole tree",
+    )
+
+
 def add_inference(parser: Parser) -> None:
     """Add the arguments that `inference.start_inference` reads."""
     add_device(parser)

@@ -1,9 +1,12 @@
 """Every key of a configuration: its meaning, default and allowed values."""
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     ValidationError,
@@ -14,6 +17,7 @@ from pydantic import (
 )
 
 from ms_vireid.command.errors import InputError, shown
+from ms_vireid.command.names import MODALITIES
 from ms_vireid.config.base import (
     Count,
     Positive,
@@ -27,6 +31,7 @@ from ms_vireid.config.base import (
     expand_user,
     one_of,
 )
+from ms_vireid.config.layout import AUTO, check_layout
 from ms_vireid.config.losses import LossConfig
 from ms_vireid.config.models import AnyModelConfig, PMTConfig, Setting
 
@@ -41,13 +46,37 @@ Kept = Annotated[tuple[Count, ...], Field(max_length=1000)]
 Milestones = Annotated[tuple[Positive, ...], Field(max_length=1000)]
 Value = Annotated[float, Field(ge=-(2**53), le=2**53)]
 Range = tuple[Value, Value]
+_PART = re.compile(r"(visible|infrared)(/\d{1,9})?")
+
+
+def _is_range(value: Any) -> bool:
+    numbers = isinstance(value, list | tuple) and all(type(one) in (int, float) for one in value)
+    return numbers and len(value) == 2 and value[0] < value[1]
 
 
 def _sixteen_bit(value: Any) -> Any:
-    numbers = isinstance(value, list | tuple) and all(type(one) in (int, float) for one in value)
-    if value in ("full", "measured") or (numbers and len(value) == 2 and value[0] < value[1]):
+    if value in ("full", "measured") or _is_range(value):
         return value
-    raise ValueError("is full, measured or [low, high], the lower value first")
+    named = isinstance(value, dict) and all(isinstance(key, str) and _PART.fullmatch(key) for key in value)
+    if named and value and all(map(_is_range, value.values())):
+        return {key: tuple(ends) for key, ends in value.items()}
+    parts = "{infrared: [low, high], visible/2: [low, high]}"
+    raise ValueError(f"is full, measured or [low, high], the lower value first, or by modality and camera {parts}")
+
+
+@dataclass(frozen=True)
+class ValueRanges:
+    """Which values of 16 or 32 bits are shown as black and white: one range for all pictures, one by "infrared" or
+    "visible/2" (modality, and camera where they differ), or None for the full range."""
+
+    ranges: Range | dict[str, Range] | None = None
+
+    def of(self, infrared: bool, camera: int | None = None) -> Range | None:
+        """Return the range for a picture: its camera's, else its modality's, else None."""
+        if not isinstance(self.ranges, dict):
+            return self.ranges
+        modality = MODALITIES[bool(infrared)]
+        return self.ranges.get(f"{modality}/{camera}", self.ranges.get(modality))
 
 
 def _clip_norm(value: Any, checked: ValidatorFunctionWrapHandler) -> Any:
@@ -58,6 +87,8 @@ def _clip_norm(value: Any, checked: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError(f"{expected}, got {shown(value)}") from None
 
 
+FULL = ValueRanges()
+SixteenBit = Annotated[Literal["full", "measured"] | Range | dict[str, Range], BeforeValidator(_sixteen_bit)]
 # Limit for the joint norm of all gradients, which are scaled down to it; null: no limit. `Config` replaces auto
 ClipNorm = Annotated[Annotated[float, Field(ge=1e-3, le=1e4)] | Literal["auto"] | None, WrapValidator(_clip_norm)]
 Folder = Annotated[Path, BeforeValidator(lambda value: expand_user(value) if isinstance(value, str) else value)]
@@ -93,15 +124,26 @@ class DataConfig(Section):
     # Keep decoded and resized training pictures from one epoch to the next; auto: if they take at most a quarter of the
     # free memory
     cache: Literal["auto", "none", "memory"] = "auto"
-    # Values of pictures of 16 or 32 bits to show as black and white; full: all of 16 bits; measured: over the training
-    # pictures, whose range is stored with the run
-    sixteen_bit: Annotated[Literal["full", "measured"] | Range, BeforeValidator(_sixteen_bit)] = "measured"
+    # folder: how pictures lie, a template as '{identity}/{modality}/{camera}/*', words as PERSON/MODALITY/CAMERA, or a
+    # name as market1501 (docs/data.md); auto: found out from the whole tree
+    layout: Annotated[str, AfterValidator(check_layout)] = AUTO
+    # Values of pictures of 16 or 32 bits to show as black and white: [low, high], or by modality and camera as in
+    # {infrared: [low, high], visible/2: [low, high]}; full: all of 16 bits; measured: over the training pictures of
+    # each modality, and of each camera where they differ, and stored with the run
+    sixteen_bit: SixteenBit = "measured"
     synthetic: SyntheticConfig = SyntheticConfig()
 
     @property
-    def value_range(self) -> Range | None:
-        """The configured or measured range of `sixteen_bit`; None: full."""
-        return None if isinstance(self.sixteen_bit, str) else self.sixteen_bit
+    def value_ranges(self) -> ValueRanges:
+        """The configured or measured ranges of `sixteen_bit`."""
+        return ValueRanges(None if isinstance(self.sixteen_bit, str) else self.sixteen_bit)
+
+    def with_value_ranges(self, measured: dict[str, Range]) -> "DataConfig":
+        """Return a copy with the ranges of the training pictures of 16 or 32 bits, if they are to be measured and there
+        are any."""
+        if self.sixteen_bit != "measured" or not measured:
+            return self
+        return self.model_copy(update={"sixteen_bit": measured})
 
 
 class AugmentationConfig(Section):
@@ -325,12 +367,9 @@ class Config(Section):
             raise InputError(f"{problem}; leave it out")
         return self.model_copy(update={"model": self.model.model_copy(update={"num_classes": identities})})
 
-    def with_value_range(self, measured: Range | None) -> "Config":
-        """Return a copy with the range of the training pictures of 16 or 32 bits, if it is to be measured and there are
-        any."""
-        if self.data.sixteen_bit != "measured" or measured is None:
-            return self
-        return self.model_copy(update={"data": self.data.model_copy(update={"sixteen_bit": measured})})
+    def with_value_ranges(self, measured: dict[str, Range]) -> "Config":
+        """Return a copy with the data's, as `DataConfig.with_value_ranges`."""
+        return self.model_copy(update={"data": self.data.with_value_ranges(measured)})
 
     def with_fitting_batch(self, identities: int, devices: int = 1) -> "Config":
         """Return a copy with a smaller P if a folder of the user's own has too few identities for a step of all

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ms_vireid.config import Config, DataConfig
+from ms_vireid.config.schema import FULL, ValueRanges
 from ms_vireid.data.corruptions import CorruptedVersion
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ImageSet
@@ -94,7 +95,7 @@ class EvaluationBatches(Batches):
     """The pictures of a set in order, in batches of one modality: images float32 [n, 3, H, W], indices [n].
 
     version: corrupts the visible pictures after resizing. rank, devices: several devices take the batches in turn.
-    value_range: as for `read_pixels`.
+    value_ranges: of pictures of 16 or 32 bits.
     """
 
     def __init__(
@@ -105,11 +106,11 @@ class EvaluationBatches(Batches):
         version: CorruptedVersion | None = None,
         rank: int = 0,
         devices: int = 1,
-        value_range: tuple[float, float] | None = None,
+        value_ranges: ValueRanges = FULL,
     ):
         self.images = images
         self.image_size = image_size
-        self.value_range = value_range
+        self.value_ranges = value_ranges
         self.version = version
         groups = [np.flatnonzero(~images.infrared), np.flatnonzero(images.infrared)]
         batches = [g[i : i + batch_size] for g in groups for i in range(0, len(g), batch_size)]
@@ -124,9 +125,14 @@ class EvaluationBatches(Batches):
         images = np.ndarray((len(index), 3, *self.image_size), np.float32, memory)
         corrupted = self.version and not self.images.infrared[index[0]]
         for image, i in zip(images, index, strict=True):
-            pixels = load_image(self.images.paths[i], self.image_size, None, self.value_range)
+            pixels = self.load(i)
             normalise(self.version.apply(pixels, i) if corrupted else pixels, out=image)
         return images, index
+
+    def load(self, index: int) -> np.ndarray:
+        """Decode a picture, uint8 [H, W, 3]."""
+        value_range = self.value_ranges.of(self.images.infrared[index], self.images.cameras[index])
+        return load_image(self.images.paths[index], self.image_size, None, value_range)
 
 
 class PictureCache:
@@ -143,7 +149,7 @@ class PictureCache:
         self.images = images
         self.size = config.image_size
         self.through = config.resize_through
-        self.value_range = config.value_range
+        self.value_ranges = config.value_ranges
         self.bytes = len(images) * (1 + 3 * math.prod(self.size))
         self.kind = config.cache
         if self.kind == "auto":
@@ -154,11 +160,12 @@ class PictureCache:
 
     def __getitem__(self, index: int) -> np.ndarray:
         path, count = self.images.paths[index], len(self.images)
+        value_range = self.value_ranges.of(self.images.infrared[index], self.images.cameras[index])
         if self._block is None:
-            return load_image(path, self.size, self.through, self.value_range)
+            return load_image(path, self.size, self.through, value_range)
         pixels = self._block[count:].reshape(count, *self.size, 3)[index]
         if not self._block[index]:
-            pixels[:] = load_image(path, self.size, self.through, self.value_range)
+            pixels[:] = load_image(path, self.size, self.through, value_range)
             self._block[index] = 1
         return pixels.copy()
 

@@ -8,7 +8,7 @@ import numpy as np
 from ms_vireid.command.errors import summary
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.config import DataConfig
-from ms_vireid.data.folders import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS, identity_of
+from ms_vireid.data.folders import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS, published_identity
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.data.validation import pictures_of_each
 
@@ -148,4 +148,4 @@ def _difference(actual: Count, wanted: Count) -> str | None:
 def _people(images: ImageSet) -> set[str]:
     """Return the names of the folders that name a person."""
     folders = {path.parent for path in images.paths}
-    return {name for folder in folders if (name := identity_of(folder.absolute().parts[-3:]))}
+    return {name for folder in folders if (name := published_identity(folder.absolute().parts[-3:]))}

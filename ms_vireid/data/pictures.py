@@ -2,17 +2,24 @@
 
 import logging
 import os
+import stat
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
-import simplejpeg
 from PIL import ExifTags, Image
 
 from ms_vireid.command.errors import InputError, one_line, summary
+from ms_vireid.config.schema import Range
+from ms_vireid.data import jpeg
+from ms_vireid.data.deep import Deep, NoPictureError, read_png
+from ms_vireid.data.tiff import MAGIC as TIFF
+from ms_vireid.data.tiff import open_tiff
 
 _log = logging.getLogger(__name__)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -27,7 +34,14 @@ FORMATS = (
 _EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # in Pillow's `info`, where it may be
 MAX_PIXELS = 100_000_000
 _MAX_BYTES = 10 * MAX_PIXELS  # of a file; a pixel has at most eight
-_BROKEN = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, Image.DecompressionBombError)
+_START = 64  # bytes that tell a format or a pointer
+_MAGIC = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "TIFF": TIFF, "WEBP": b"RIFF", "BMP": b"BM"}
+_PNG_DEPTH = 24  # where the bits per channel are
+_ANNEX = "annex/objects/"
+_COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+_TURNED = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # in a PNG that may say its orientation
+_BROKEN = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, struct.error)
+_BROKEN += (Image.DecompressionBombError,)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `MAX_PIXELS` is checked here
 warnings.filterwarnings("ignore", message="Corrupt EXIF data")  # shown as it is stored, as by viewers
 
@@ -57,74 +71,168 @@ def note_skipped(skipped: list[Path], root: Path) -> None:
         _log.warning("%s", one_line(line))
 
 
+class BrokenPictureError(InputError):
+    """A picture cannot be used. reason: why. remedy: what to do. damaged: it cannot be decoded."""
+
+    def __init__(self, message: str, reason: str = "", remedy: str = "", damaged: bool = True):
+        super().__init__(message)
+        self.reason, self.remedy, self.damaged = reason, remedy, damaged
+
+
+class Opened(NamedTuple):
+    """A picture file, of which only the header is read.
+
+    size: width and height. image: as Pillow reads it; None for a TIFF of 16 or 32 bits. deep: decodes pixels of 16 or
+    32 bits; None for others. orientation: EXIF's, 1 to 8, if it is known already.
+    """
+
+    size: tuple[int, int]
+    image: Image.Image | None
+    deep: Callable[[], Deep] | None = None
+    orientation: int | None = None
+
+
 @contextmanager
 def decoding(name: Path | str) -> Iterator[None]:
-    """Turn errors in a block that decodes a picture into InputErrors."""
+    """Turn errors in a block that decodes a picture into BrokenPictureErrors."""
     try:
         yield
     except _BROKEN as error:
-        if isinstance(error, Image.UnidentifiedImageError):
-            error = f"it is none of {', '.join(FORMATS)}"
-        raise InputError(f"{name}: cannot be decoded as a picture ({error}); replace or remove it") from None
+        reason, damaged = str(error), not isinstance(error, NoPictureError)
+        remedy = "replace or remove it" if damaged else error.remedy
+        said = f"cannot be decoded as a picture ({reason})" if damaged else reason
+        raise BrokenPictureError(f"{name}: {said}; {remedy}", reason, remedy, damaged) from None
 
 
 @contextmanager
-def open_picture(path: Path) -> Iterator[Image.Image]:
-    """Open a picture without decoding it yet. Errors, also in the block, become InputErrors as in `decoding`."""
+def open_picture(path: Path) -> Iterator[Opened]:
+    """Open a picture without decoding it yet. Errors, also in the block, are raised as in `decoding`."""
     with decoding(path):
-        if not path.is_file():
-            raise OSError("it is not a regular file" if path.exists() else "it does not exist")
-        if (size := path.stat().st_size) == 0:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            is_annexed = path.is_symlink() and _ANNEX in os.readlink(path).replace("\\", "/")
+            raise _annexed() if is_annexed else OSError("it does not exist") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is not a regular file")
+        if not status.st_size:
             raise OSError("it is empty")
-        if size > _MAX_BYTES:
-            raise OSError(f"its {size:,} bytes are more than {_MAX_BYTES:,}")
+        if status.st_size > _MAX_BYTES:
+            raise OSError(f"its {status.st_size:,} bytes are more than {_MAX_BYTES:,}")
         # by its file: of a name, Pillow maps a raw TIFF to memory, and mixes up one that is to be turned
-        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise OSError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS:,}")
-            yield image
+        with path.open("rb") as file:
+            yield _opened(file)
 
 
-def read_pixels(path: Path, gray: bool = False, value_range: tuple[float, float] | None = None) -> np.ndarray:
+def _opened(file: BinaryIO) -> Opened:
+    start = file.read(_START)
+    tiff = open_tiff(file) if start.startswith(TIFF) else None
+    if tiff:
+        _require_size(*tiff.size)
+        tiff.require_whole(jpeg.require_whole)
+        if tiff.is_deep:
+            return Opened(tiff.size, None, tiff.read, tiff.orientation)
+    file.seek(0)
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        raise _unknown(start) from None
+    _require_size(*image.size)
+    if image.format == "JPEG":
+        return Opened(image.size, image)
+    if tiff:
+        image.seek(tiff.index)
+    elif (count := _frames(image)) > 1:
+        raise NoPictureError.several(count)
+    if image.format == "PNG" and start[_PNG_DEPTH] == 16:
+        return Opened(image.size, image, partial(_read_png, image))
+    return Opened(image.size, image)
+
+
+def _require_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise OSError(f"{width}x{height} pixels are more than {MAX_PIXELS:,}")
+
+
+def _unknown(start: bytes) -> OSError:
+    """The error about a file that is no picture, by its first bytes."""
+    if start.startswith((b"version https://git-lfs.github.com", b"version https://hawser.github.com")):
+        return NoPictureError("is a Git LFS pointer, not the picture", 'run "git lfs pull" in its folder')
+    if start.startswith(f"/{_ANNEX}".encode()):
+        return _annexed()
+    for name, magic in _MAGIC.items():
+        if start.startswith(magic):
+            return OSError(f"its header is damaged, or it is a {name} of a kind that is not read")
+    return OSError(f"it is none of {', '.join(FORMATS)}")
+
+
+def _annexed() -> OSError:
+    return NoPictureError("is a git-annex pointer, not the picture", 'run "git annex get" on it')
+
+
+def _frames(image: Image.Image) -> int:
+    """Count the pictures of a file. Previews and gain maps of a phone's MPO, which are smaller, are none."""
+    if image.format != "MPO":
+        return getattr(image, "n_frames", 1)
+    whole, kinds = image.size, [entry["Attribute"]["MPType"] for entry in image.mpinfo[0xB002]]
+    count = 1
+    for number, kind in enumerate(kinds[1:], 1):
+        try:
+            image.seek(number)
+        except _BROKEN:  # taken away, as some programs do with what lies behind the first
+            continue
+        count += kind.startswith("Multi-Frame") or (image.size == whole and "Thumbnail" not in kind)
+    image.seek(0)
+    return count
+
+
+def read_pixels(path: Path, gray: bool = False, value_range: Range | None = None) -> np.ndarray:
     """Decode a picture as viewers show it: uint8 [H, W, 3], or with `gray` [H, W] if the file has no colours.
 
     It is turned as its EXIF says, and transparent pixels are shown over gray. value_range: values of 16 or 32 bits that
-    become 0 and 255 (default: all of 16 bits). Raises InputError as `open_picture`, and for 32 bits without a range.
+    become 0 and 255 (default: all of 16 bits). Raises BrokenPictureError as `open_picture`, and for signed values
+    and 32 bits without a range.
     """
-    with open_picture(path) as image:
-        if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):  # MPO: a phone's, with more pictures behind
-            pixels = _jpeg(image, image.mode if gray else "RGB")
+    with open_picture(path) as opened:
+        image = opened.image
+        if opened.deep:
+            pixels = opened.deep().shown(value_range)
+            orientation = opened.orientation or _orientation(image)
+            pixels = pixels if gray or pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+            return _turned(pixels, orientation)
+        if image.format in ("JPEG", "MPO"):  # MPO: a phone's, with previews behind
+            pixels = _jpeg(image, gray)
             if pixels is not None:
                 return _turned(pixels, _orientation(image))
         return pixels_of(image, gray, value_range)
 
 
-def pixels_of(image: Image.Image, gray: bool = False, value_range: tuple[float, float] | None = None) -> np.ndarray:
-    """Do the same for a picture in memory; raises OSError for 32 bits without a range."""
+def pixels_of(image: Image.Image, gray: bool = False, value_range: Range | None = None) -> np.ndarray:
+    """Do the same for a picture in memory; raises OSError for what Pillow misreads, and for 32 bits without a range."""
+    _require_read_right(image)
     image.load()  # turns a TIFF, and reads what follows a PNG's pixels
     orientation = _orientation(image)
     if is_deep(image):
-        image = Image.fromarray(_scaled(image, value_range))
+        full = None if image.mode in ("I", "F") and image.format != "PNG" else (0, 65535)  # older Pillow's PNG is "I"
+        image = Image.fromarray(Deep(np.asarray(image), full).shown(value_range))
     elif image.has_transparency_data:
         image = _over_gray(image)
     mode = _base(image) if gray else "RGB"
     return _turned(np.asarray(image if image.mode == mode else image.convert(mode)), orientation)
 
 
+def _require_read_right(image: Image.Image) -> None:
+    """Raise OSError for an opened file whose 16 or 32 bits Pillow cuts or misreads."""
+    cut = any(";16" in str(tile[3]) for tile in image.tile or ()) if hasattr(image, "tile") else False
+    tags = getattr(image, "tag_v2", {})
+    odd = tags.get(262) == 0 or (image.mode == "I" and tags.get(339, (1,))[0] == 1)  # white is 0, or unsigned
+    if (is_deep(image) and tags and odd) or (cut and not is_deep(image)):
+        raise OSError("Pillow misreads its 16 or 32 bits; give its path instead")
+
+
 def is_deep(image: Image.Image) -> bool:
     """Return whether a picture's pixels have 16 or 32 bits."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
-
-
-def _scaled(image: Image.Image, value_range: tuple[float, float] | None) -> np.ndarray:
-    """Scale pixels of 16 or 32 bits to uint8 [H, W]. Values that are not numbers become 0."""
-    if value_range is None:
-        if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):  # older Pillow's PNG of 16 bits
-            raise OSError("its pixels have 32 bits, and no range of them is known: data.sixteen_bit=[low, high]")
-        value_range = (0, 65535)
-    low, high = value_range
-    levels = (np.asarray(image).astype(np.float64) - low) * 255 / (high - low)
-    return np.nan_to_num(levels, nan=0, posinf=255, neginf=0).clip(0, 255).astype(np.uint8)
 
 
 def _base(image: Image.Image) -> str:
@@ -145,7 +253,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except (*_BROKEN, struct.error):
+    except _BROKEN:
         return 1
     return orientation if orientation in range(1, 9) else 1
 
@@ -161,14 +269,26 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels[rows, columns])
 
 
-def _jpeg(image: Image.Image, mode: str) -> np.ndarray | None:
-    """Decode a JPEG to the same pixels as Pillow, in half the time; None if it has any flaw."""
+def _jpeg(image: Image.Image, gray: bool) -> np.ndarray | None:
+    """Decode a JPEG to the same pixels as Pillow, in half the time; None if only Pillow decodes it. Raises OSError if
+    it is damaged."""
+    first_scan = image.fp.tell() - 8 - 2 * image.layers  # its header's place if it has all channels
     image.fp.seek(0)
     content = image.fp.read()
-    try:
-        if simplejpeg.decode_jpeg_header(content)[:2] != (image.height, image.width):
-            return None
-        pixels = simplejpeg.decode_jpeg(content, "GRAY" if mode == "L" else mode)
-    except ValueError:
+    if image.mode not in _COLOURS:
         return None
-    return pixels[:, :, 0] if mode == "L" else pixels
+    colours = _COLOURS[image.mode] if gray or image.mode == "CMYK" else "RGB"
+    pixels = jpeg.decode(content, colours)
+    if image.info.get("progressive") or content[first_scan : first_scan + 2] != jpeg.SCAN:
+        jpeg.require_all_scans(content)
+    if pixels is None or pixels.shape[:2] != (image.height, image.width) or colours == "CMYK":
+        return None
+    return pixels[:, :, 0] if colours == "GRAY" else pixels
+
+
+def _read_png(image: Image.Image) -> Deep:
+    image.fp.seek(0)
+    content = image.fp.read()
+    if any(name in content for name in _TURNED):  # which may follow the pixels, and Pillow reads it behind them
+        image.load()
+    return read_png(content)

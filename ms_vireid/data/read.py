@@ -1,21 +1,34 @@
 """Readers of the data sets' layouts on disk. All problems with a data set are InputErrors."""
 
 import hashlib
+import logging
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from ms_vireid.command.errors import InputError, refuse
+from ms_vireid.command.errors import InputError, one_line, refuse
+from ms_vireid.command.names import MODALITIES
 from ms_vireid.config import DataConfig
-from ms_vireid.data.folders import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
-from ms_vireid.data.pictures import is_hidden, note_skipped
+from ms_vireid.config.layout import AUTO
+from ms_vireid.data.folders import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS, same_name
+from ms_vireid.data.layout import Layout, Row, UnclearError, find_layout
+from ms_vireid.data.pictures import note_skipped
 from ms_vireid.data.records import ImageSet, ReIDData, image_set
 from ms_vireid.data.synthetic import VERSION, generate_sysu_mm01
-from ms_vireid.data.validation import list_pictures, listed_files, read_lines, refuse_names, require_directory
+from ms_vireid.data.validation import list_pictures, listed_files, read_lines, refuse_names, require_directory, walk
 
+_log = logging.getLogger(__name__)
 LLCM_VISIBLE_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 LLCM_INFRARED_CAMERAS = (1, 2, 4, 5, 6, 7, 8, 9)
+_FOLDERS = {  # of the people's pictures in a published set
+    "sysu_mm01": tuple(f"cam{camera}" for camera in SYSU_CAMERAS),
+    "regdb": ("Visible", "Thermal"),
+    "llcm": ("vis", "nir", "test_vis", "test_nir"),
+}
+_LISTS = {"sysu_mm01": "exp", "regdb": "idx", "llcm": "idx"}
 CAMERA_IN_NAME = re.compile(r"_c(\d{1,2})_")  # LLCM's
 FOLDER_REMEDY = "data.root must hold visible/ID/*.jpg and infrared/ID/*.jpg"
 _LIST_REMEDY = "take it from the data set as it is distributed"
@@ -38,12 +51,14 @@ def read_data(config: DataConfig) -> ReIDData:
         root = config.root or Path(f"runs/data/synthetic-{digest}")
         generate_sysu_mm01(root, config.synthetic)
         return read_sysu_mm01(root)
+    if config.name != "folder" and config.layout != AUTO:
+        raise InputError(f"data.layout={config.layout}: is of data.name=folder alone; leave it out")
     if config.root is None:
         raise InputError(f"data.root is not set: give --data-root FOLDER; {OBTAIN[config.name]}")
     if config.name == "regdb":
         return read_regdb(config.root, config.trial)
     if config.name == "folder":
-        return read_folder(config.root, config.test_fraction)
+        return read_folder(config.root, config.test_fraction, config.layout)
     return read_llcm(config.root) if config.name == "llcm" else read_sysu_mm01(config.root)
 
 
@@ -51,21 +66,21 @@ def read_sysu_mm01(root: Path | str) -> ReIDData:
     """Read SYSU-MM01 (Wu et al. 2017): `cam{1..6}/{id:04d}/*.jpg` and `exp/{train,val,test}_id.txt`. The identities of
     train and val are trained on."""
     root = Path(root)
-    _require_folders(root, *(f"cam{camera}" for camera in SYSU_CAMERAS), "exp")
+    _require_folders(root, "sysu_mm01")
     train, val, test = (_read_identities(root / "exp" / f"{split}_id.txt") for split in ("train", "val", "test"))
     train = val | train
     shared = (f"{one} ({train[one]}, {test[one]})" for one in sorted(train.keys() & test.keys()))
     refuse(shared, f"{root}/exp: identities listed both for training and for testing", "list each once")
     cameras = [(root / f"cam{camera}", camera, camera in SYSU_INFRARED_CAMERAS) for camera in SYSU_CAMERAS]
     train, test = (_read_identity_folders(root, cameras, identities) for identities in (train, test))
-    return ReIDData("sysu_mm01", root, "sysu_mm01", train, test)
+    return _published_data("sysu_mm01", root, train, test)
 
 
 def read_regdb(root: Path | str, trial: int) -> ReIDData:
     """Read RegDB (Nguyen et al. 2017), split `trial` of 10: `Visible/`, `Thermal/` and
     `idx/{train,test}_{visible,thermal}_{1..10}.txt`, lines `path label`. Visible is camera 1, thermal camera 2."""
     root = Path(root)
-    _require_folders(root, "Visible", "Thermal", "idx")
+    _require_folders(root, "regdb")
     train, test = (
         image_set(
             [
@@ -76,7 +91,7 @@ def read_regdb(root: Path | str, trial: int) -> ReIDData:
         )
         for split in ("train", "test")
     )
-    return ReIDData("regdb", root, "regdb", train, test)
+    return _published_data("regdb", root, train, test)
 
 
 def read_llcm(root: Path | str) -> ReIDData:
@@ -89,7 +104,7 @@ def read_llcm(root: Path | str) -> ReIDData:
     pictures, all but camera 3 infrared ones too.
     """
     root = Path(root)
-    _require_folders(root, "vis", "nir", "test_vis", "test_nir", "idx")
+    _require_folders(root, "llcm")
     cameras = [(root / "test_vis" / f"cam{camera}", camera, False) for camera in LLCM_VISIBLE_CAMERAS]
     cameras += [(root / "test_nir" / f"cam{camera}", camera, True) for camera in LLCM_INFRARED_CAMERAS]
     test = _read_identity_folders(root, cameras, _read_identities(root / "idx" / "test_id.txt"))
@@ -102,48 +117,68 @@ def read_llcm(root: Path | str) -> ReIDData:
             else:
                 nameless.append(f"line {number} '{path}'")
         refuse(nameless, f"{listing}: pictures without a camera (as in _c06_) in their names", "correct them")
-    return ReIDData("llcm", root, "llcm", image_set(train), test)
+    return _published_data("llcm", root, image_set(train), test)
 
 
-def read_folder(root: Path | str, test_fraction: float) -> ReIDData:
-    """Read the user's own pictures: `visible/ID/*.jpg` and `infrared/ID/*.jpg`. Identities are the sorted folder names;
-    the last `test_fraction` of them are tested on; below 1, at least one is left to train on."""
+def read_folder(root: Path | str, test_fraction: float, layout: str = AUTO) -> ReIDData:
+    """Read the user's own pictures: `visible/ID/*.jpg` and `infrared/ID/*.jpg`, or as `find_layout` finds out or takes
+    from `layout`. Identities are the people's names, sorted; the last `test_fraction` of them are tested on; below 1,
+    at least one is left to train on. Raises UnclearError if it is not clear who is on the pictures."""
     root = Path(root)
-    require_directory(root, FOLDER_REMEDY, "visible", "infrared")
-    names = {
-        modality: {entry.name for entry in (root / modality).iterdir() if entry.is_dir() and not is_hidden(entry.name)}
-        for modality in ("visible", "infrared")
-    }
-    one_sided = sorted(names["visible"] ^ names["infrared"])
+    require_directory(root, FOLDER_REMEDY)
+    if layout == AUTO and (name := _published(root)):
+        raise InputError(f"{root / 'visible'}: no such folder; {FOLDER_REMEDY}, and for this tree data.name={name}")
+    lying = walk(root)
+    refuse_names(map(str, lying.pictures), root)
+    if not lying.pictures:
+        raise InputError(f"{root}: holds no picture; {FOLDER_REMEDY}")
+    read_as = find_layout(root, lying.pictures, layout, "data.layout")
+    pictures, empty = read_as.people(root, lying.pictures), read_as.people(root, lying.empty, "-")
+    if not pictures:
+        raise UnclearError(f"{root}: {read_as.problem or f'no picture is of a person and a modality; {FOLDER_REMEDY}'}")
+    if read_as.remark:
+        _log.warning("%s", one_line(f"note: {root}: {read_as.remark}"))
+    names = _names_of_both(root, [row for _, row in (*pictures, *empty)])
+    pictured = {(same_name(row.identity), row.modality) for _, row in pictures}
+    without = [str(path) for path, row in empty if (same_name(row.identity), row.modality) not in pictured]
+    refuse(without, f"{root}: folders of identities without a picture", "add pictures, or remove both folders")
+    numbers = {same_name(name): number for number, name in enumerate(names)}
+    rows = [(numbers[same_name(row.identity)], row.modality == "infrared", path) for path, row in pictures]
+    rows = [(root / path, number, 1 + infrared, infrared) for number, infrared, path in sorted(rows)]
+    images = replace(image_set(rows), people=dict(enumerate(names)))
+    share = math.ceil(round(len(names) * test_fraction, 9))  # 25 x 0.28 is 7, not a little more
+    held_out = min(max(share, 1), len(names) - (test_fraction < 1))
+    testing = images.identities >= len(names) - held_out
+    return ReIDData("folder", root, "regdb", images.subset(~testing), images.subset(testing), read_as, ("",))
+
+
+def _published(root: Path) -> str | None:
+    """Return the name of the published set whose folders a root holds."""
+    names = {entry.name for entry in root.iterdir() if entry.is_dir()}
+    return next((name for name, folders in _FOLDERS.items() if names >= {*folders, _LISTS[name]}), None)
+
+
+def _names_of_both(root: Path, rows: Sequence[Row]) -> list[str]:
+    """Return the names of the people, sorted, each in one spelling. Raises InputError unless there are two, and all are
+    in both modalities."""
+    spelled = {same_name(row.identity): row.identity for row in reversed(rows)}
+    people = [{same_name(row.identity) for row in rows if row.modality == modality} for modality in MODALITIES]
+    for modality, names in zip(MODALITIES, people, strict=True):
+        if not names:
+            raise InputError(f"{root}: holds no {modality} pictures of people; {FOLDER_REMEDY}")
+    one_sided = [spelled[name] for name in sorted(people[0] ^ people[1])]
     refuse(one_sided, f"{root}: identities in only one of visible and infrared", "add the other folder")
-    identities = sorted(names["visible"])
-    refuse_names(identities, root)
-    if len(identities) < 2:
-        raise InputError(f"{root}: {len(identities)} identities, at least 2 are needed; {FOLDER_REMEDY}")
-    skipped: list[Path] = []
-    rows = [
-        (path, number, camera, modality == "infrared")
-        for number, name in enumerate(identities)
-        for camera, modality in enumerate(("visible", "infrared"), 1)
-        for path in list_pictures(root / modality / name, skipped)
-    ]
-    note_skipped(skipped, root)
-    with_pictures = {(number, infrared) for _, number, _, infrared in rows}
-    empty = [
-        f"{modality}/{name}"
-        for number, name in enumerate(identities)
-        for modality in ("visible", "infrared")
-        if (number, modality == "infrared") not in with_pictures
-    ]
-    refuse(empty, f"{root}: folders of identities without a picture", "add pictures, or remove both folders")
-    images = image_set(rows)
-    share = math.ceil(round(len(identities) * test_fraction, 9))  # 25 x 0.28 is 7, not a little more
-    held_out = min(max(share, 1), len(identities) - (test_fraction < 1))
-    testing = images.identities >= len(identities) - held_out
-    return ReIDData("folder", root, "regdb", images.subset(~testing), images.subset(testing))
+    if len(spelled) < 2:
+        raise InputError(f"{root}: {len(spelled)} identities, at least 2 are needed; {FOLDER_REMEDY}")
+    return [spelled[name] for name in sorted(spelled)]
 
 
-def _require_folders(root: Path, *names: str) -> None:
+def _published_data(name: str, root: Path, train: ImageSet, test: ImageSet) -> ReIDData:
+    return ReIDData(name, root, name, train, test, Layout(Path(os.path.abspath(root)), name), _FOLDERS[name])
+
+
+def _require_folders(root: Path, name: str) -> None:
+    names = *_FOLDERS[name], _LISTS[name]
     require_directory(root, f"data.root must hold {', '.join(names)}, as the data set is distributed", *names)
 
 

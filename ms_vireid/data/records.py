@@ -1,13 +1,18 @@
 """What every reader returns: pictures with their identities, cameras and modalities."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ms_vireid.data.folders import identity_of
+from ms_vireid.data.folders import published_identity, same_name
+
+if TYPE_CHECKING:
+    from ms_vireid.data.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -15,13 +20,15 @@ class ImageSet:
     """Pictures and their annotations.
 
     paths: N paths. identities, cameras: int32 [N], the data set's own numbers (cameras 1-based).
-    infrared: bool [N], False for a visible picture.
+    infrared: bool [N], False for a visible picture. people: the user's name for each identity; without one, a published
+    set's folder or number is its name.
     """
 
     paths: tuple[Path, ...]
     identities: np.ndarray
     cameras: np.ndarray
     infrared: np.ndarray
+    people: Mapping[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -36,8 +43,11 @@ class ImageSet:
         return len(np.unique(self.identities))
 
     def name(self, index: int) -> str:
-        """Return the user's name for the person on a picture: the folder's name, else the identity's number."""
-        return identity_of(self.paths[index].absolute().parent.parts[-3:]) or str(self.identities[index])
+        """Return the user's name for the person on a picture, or a published set's: the folder's name, else the
+        identity's number."""
+        identity = int(self.identities[index])
+        folders = self.paths[index].absolute().parent.parts[-3:]
+        return self.people.get(identity) or published_identity(folders) or str(identity)
 
     @property
     def names(self) -> dict[int, str]:
@@ -48,9 +58,8 @@ class ImageSet:
     def subset(self, index: np.ndarray) -> "ImageSet":
         """Return the pictures at `index` (integers or a boolean mask over N)."""
         index = np.arange(len(self))[index]
-        return ImageSet(
-            tuple(self.paths[i] for i in index), self.identities[index], self.cameras[index], self.infrared[index]
-        )
+        columns = (column[index] for column in (self.identities, self.cameras, self.infrared))
+        return ImageSet(tuple(self.paths[i] for i in index), *columns, self.people)
 
 
 def image_set(rows: list[tuple[Path, int, int, bool]]) -> ImageSet:
@@ -61,13 +70,16 @@ def image_set(rows: list[tuple[Path, int, int, bool]]) -> ImageSet:
 
 @dataclass(frozen=True)
 class ReIDData:
-    """A data set: training pictures, test pictures, and the name of the protocol."""
+    """A data set: training pictures, test pictures, and the name of the protocol. folders: below the root, that the
+    people's pictures are in. layout: how these lie there."""
 
     name: str
     root: Path
     protocol: str  # "sysu_mm01", "regdb" or "llcm", as in evaluate_ranking
     train: ImageSet
     test: ImageSet
+    layout: "Layout | None" = None
+    folders: tuple[str, ...] = ()
 
     @property
     def pictures(self) -> tuple[Path, ...]:
@@ -81,8 +93,10 @@ class ReIDData:
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 over the sorted relative paths and sizes of all pictures."""
+        """SHA-256 over the sorted relative paths and sizes of all pictures, the same for all spellings in Unicode."""
         digest = hashlib.sha256()
-        for path in sorted({*self.train.paths, *self.test.paths}):
-            digest.update(f"{path.relative_to(self.root).as_posix()}\t{path.stat().st_size}\n".encode())
+        paths = {*self.train.paths, *self.test.paths}
+        named = ((Path(same_name(str(path.relative_to(self.root)))), path) for path in paths)
+        for name, path in sorted(named):
+            digest.update(f"{name.as_posix()}\t{path.stat().st_size}\n".encode())
         return digest.hexdigest()

@@ -1,23 +1,27 @@
 """Checks of folders, lists and pictures. An error is one line with the number of problems and the first ten."""
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError, refuse, summary
+from ms_vireid.command.errors import InputError, one_line, refuse, summary
 from ms_vireid.command.progress import progress
 from ms_vireid.config import Config, DataConfig
-from ms_vireid.config.schema import Range
-from ms_vireid.data.kinds import Kinds, look_at, measure_range, notes_on
-from ms_vireid.data.pictures import is_picture, read_pixels
+from ms_vireid.config.schema import Range, ValueRanges
+from ms_vireid.data.folders import same_name
+from ms_vireid.data.kinds import Kinds, look_at, measure_ranges, notes_on, refuse_unreadable
+from ms_vireid.data.pictures import BrokenPictureError, is_hidden, is_picture, note_skipped, read_pixels
 from ms_vireid.data.processes import in_processes
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.files.checks import read_text
 
+_log = logging.getLogger(__name__)
 _MAX_BYTES = 1 << 28  # of a list
+_MOST_LINKED = 100_000
 _CHUNK = 64  # pictures that a process decodes at a time
 
 
@@ -34,6 +38,45 @@ def list_pictures(directory: Path, skipped: list[Path]) -> list[Path]:
         names = sorted(e.name for e in entries if not e.is_dir() and is_picture(e.name, skipped, directory))
     refuse_names(names, directory)
     return [directory / name for name in names]
+
+
+class Walk(NamedTuple):
+    """What lies below a folder, sorted, relative to it: pictures, and folders without a picture of their own."""
+
+    pictures: list[Path]
+    empty: list[Path]
+
+
+def walk(root: Path, quiet: bool = False) -> Walk:
+    """Find the pictures below a folder, and note other files and folders that cannot be read, unless `quiet`.
+
+    Links are followed, and every name is one of its own; only a link to a folder that leads to it is left. Raises
+    InputError if links lead to more than `_MOST_LINKED` folders, each counted as often as it has names.
+    """
+    pictures, empty, skipped, unreadable, linked = [], [], [], [], 0
+    leading = {str(root): ((os.path.realpath(root),), False)}  # the real folders that lead to each; whether a link does
+    for folder, below, names in os.walk(root, onerror=unreadable.append, followlinks=True):
+        (above, through_link), entered = leading.pop(folder), []
+        for name in sorted(below):
+            path = os.path.join(folder, name)
+            if not is_hidden(name) and (real := os.path.realpath(path)) not in above:
+                leading[path] = (*above, real), through_link or os.path.islink(path)
+                linked += leading[path][1]
+                entered.append(name)
+        if linked > _MOST_LINKED:
+            problem = f"links lead to more than {_MOST_LINKED:,} folders"
+            raise InputError(f"{folder}: {problem}; remove links between folders, or list the pictures")
+        below[:] = entered
+        here = Path(folder).relative_to(root)
+        own = [here / name for name in sorted(names) if is_picture(name, skipped, Path(folder))]
+        pictures += own
+        if not own:
+            empty.append(here)
+    note_skipped([] if quiet else skipped, root)
+    if unreadable and not quiet:
+        names = summary([os.path.relpath(error.filename, root) for error in unreadable])
+        _log.warning("%s", one_line(f"note: {root}: folders that cannot be read are left: {names}"))
+    return Walk(sorted(pictures), sorted(empty))
 
 
 def refuse_names(names: Iterable[str], root: Path) -> None:
@@ -60,53 +103,99 @@ def listed_files(
     """
     unprintable = (f"line {number} {name!r}" for number, name in names if not name.isprintable())
     refuse(unprintable, f"{listing}: names that cannot be printed", "rename")
-    paths, missing = [], []
+    paths, missing, listings = [], [], {}
     for number, name in names:
         spellings = dict.fromkeys((name, name.replace("\\", "/")))
-        found = next((spelling for spelling in spellings if (root / spelling).is_file()), None)
-        if found is None:
+        path = next(filter(None, (_spelled(root, Path(spelling), listings) for spelling in spellings)), None)
+        if path is None:
             missing.append(f"line {number} '{name}'")
-        paths.append(Path(found or name.replace("\\", "/")))
+        paths.append(path or Path(name.replace("\\", "/")))
     refuse(() if also_gone else missing, f"{listing}: lines that name no file under {root}", remedy)
     return paths
 
 
-def validate_for_training(data: ReIDData, config: Config) -> tuple[list[str], Range | None]:
-    """Check the identities and all pictures before training; returns notes, one line each, and the range of values of
-    16 or 32 bits, configured or measured over the training pictures (None: full)."""
+def _spelled(root: Path, name: Path, listings: dict[Path, dict[str, str]]) -> Path | None:
+    """Return the path of a file as the disk spells it, whose Unicode may be composed or not; None if there is none.
+
+    listings: names by `same_name` of the folders that were looked into, which is filled.
+    """
+    if (root / name).is_file():
+        return name
+    path = Path(name.anchor)
+    for part in name.parts[bool(name.anchor) :]:
+        if not (root / path / part).exists():
+            if part.isascii() or not (root / path).is_dir():
+                return None
+            if path not in listings:
+                listings[path] = {same_name(one): one for one in sorted(os.listdir(root / path), reverse=True)}
+            if (part := listings[path].get(same_name(part))) is None:
+                return None
+        path /= part
+    return path if (root / path).is_file() else None
+
+
+def validate_for_training(data: ReIDData, config: Config) -> tuple[list[str], dict[str, Range]]:
+    """Check the identities and all pictures before training; returns notes, one line each, and the ranges of values of
+    16 or 32 bits that were measured over the training pictures."""
     warning = check_training_identities(data.train, config.train.num_instances, data.root)
     kinds, of_test = check_pictures(data.train), check_pictures(data.test)
-    value_range = range_of(config.data, kinds)
-    notes = notes_on(kinds + of_test, value_range, data.root)
-    return [warning, *notes] if warning else notes, value_range
+    measured = measured_ranges(config.data, kinds)
+    notes = notes_on(kinds + of_test, config.with_value_ranges(measured).data.value_ranges, data.root)
+    return [*filter(None, [warning, passed_over(data)]), *notes], measured
 
 
-def range_of(config: DataConfig, kinds: Kinds) -> Range | None:
-    """Return the configured range of values, measured over the training pictures if it is to be; None: full."""
-    measured = config.sixteen_bit == "measured" and kinds.deep
-    return measure_range(kinds.deep) if measured else config.value_range
+def passed_over(data: ReIDData) -> str | None:
+    """Name the pictures in the people's folders that the reader does not use, if any: of nobody by the layout, or of
+    people whom it reads. People who are on none of a published set's lists are left out on purpose."""
+    used = set(map(os.path.abspath, data.pictures))
+    people = {_number(name) for part in (data.train, data.test) for name in part.names.values()}
+    left = []
+    for folder in data.folders:
+        for path in walk(data.root / folder, quiet=True).pictures:
+            if os.path.abspath(data.root / folder / path) not in used:
+                identity = data.layout.row(data.root / folder / path).identity
+                if not identity or _number(identity) in people:
+                    left.append(Path(folder, path).as_posix())
+    remedy = "move them to a person's folder, or away"
+    return f"pictures that are not used: {summary(sorted(left))}; {remedy}" if left else None
+
+
+def _number(person: str) -> str:
+    """Return what the names 7, 0007 and test/0007 share."""
+    return person.rpartition("/")[2].zfill(4)
+
+
+def measured_ranges(config: DataConfig, kinds: Kinds) -> dict[str, Range]:
+    """Measure the ranges of values of the training pictures if they are to be measured."""
+    return measure_ranges(kinds.deep) if config.sixteen_bit == "measured" and kinds.deep else {}
 
 
 def check_pictures(images: ImageSet) -> Kinds:
     """Raise InputError unless every picture exists, is not empty and has a valid header; return their kinds."""
-    problems, kinds = look_at(list(dict.fromkeys(images.paths)))
-    refuse(problems.values(), "unreadable pictures", "replace or remove them")
+    problems, kinds = look_at(images)
+    refuse_unreadable(problems)
     return kinds
 
 
-def undecodable(paths: Iterable[Path], root: Path, value_range: Range | None) -> dict[Path, str]:
-    """Decode each picture completely, on all cores; returns those that fail, with the reasons."""
-    paths = list(dict.fromkeys(paths))
-    problems = in_processes(partial(_decoding_problem, value_range=value_range), paths, _CHUNK, str(root))
-    shown = progress(problems, len(paths), "decoding", " pictures")
-    return {path: problem for path, problem in zip(paths, shown, strict=True) if problem}
+def undecodable(data: ReIDData, ranges: ValueRanges) -> dict[Path, BrokenPictureError]:
+    """Decode each picture completely, on all cores; returns the errors of those that fail, sorted."""
+    each = {
+        path: ranges.of(infrared, camera)
+        for images in (data.train, data.test)
+        for path, infrared, camera in zip(images.paths, images.infrared, images.cameras, strict=True)
+    }
+    pictures = sorted(each.items())
+    problems = in_processes(_decoding_problem, pictures, _CHUNK, str(data.root))
+    shown = progress(problems, len(pictures), "decoding", " pictures")
+    return {path: problem for (path, _), problem in zip(pictures, shown, strict=True) if problem}
 
 
-def _decoding_problem(path: Path, value_range: Range | None) -> str | None:
+def _decoding_problem(picture: tuple[Path, Range | None]) -> BrokenPictureError | None:
+    path, value_range = picture
     try:
         read_pixels(path, False, value_range)
-    except InputError as error:
-        return str(error)
+    except BrokenPictureError as error:
+        return error
     return None
 
 

@@ -9,30 +9,44 @@ from ms_vireid.config import Config, apply_override, check_config, dump_config
 from ms_vireid.data.kinds import notes_on
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ReIDData
-from ms_vireid.data.validation import check_pictures
+from ms_vireid.data.validation import check_pictures, passed_over
 from ms_vireid.engine.run_folder import RunFolder, data_config
 
 _log = logging.getLogger(__name__)
-READ = ("trial", "test_fraction", "synthetic")  # keys of `data` that decide what is read, besides name and root
+READ = (
+    "trial",
+    "test_fraction",
+    "layout",
+    "synthetic",
+)  # keys of `data` that decide what is read, besides name and root
 OF_PROTOCOL = ("mode", "shots", "direction", "trials")  # keys of `evaluation`
 
 
 def read_tested(
-    trained: Config, checkpoint: Path, meta: dict, root: str | Path | None = None, another: Sequence[str] = ()
+    trained: Config,
+    checkpoint: Path,
+    meta: dict,
+    root: str | Path | None = None,
+    another: Sequence[str] = (),
+    layout: str | None = None,
 ) -> tuple[Config, ReIDData, bool]:
     """Read the data set to test a model on; return it after `trained` with this set's keys, and whether it is the one
     that the model was trained on.
 
     trained, meta: the checkpoint's configuration and record. root: the set's folder (default: the run's). another: name
     of another set, then `data.key=value` with keys of READ; it is searched as the schema's defaults say, and all people
-    of folders that the model was not trained on are tested on.
+    of folders that the model was not trained on are tested on. layout: how the pictures of folders lie (default: the
+    run's, or of others found out).
 
     Raises InputError as `data_config` and the reader do, for a key that cannot be chosen, and for a test picture that
     cannot be read.
     """
     run, name = RunFolder(checkpoint.parent), another[0] if another else trained.data.name
+    stated = [] if layout is None else [f"data.layout={layout}"]
+    if layout is not None and name != "folder":
+        raise InputError(f"--layout {layout}: is of one's own folders alone, and {name} is tested on; leave it out")
     if another:
-        config = another_set(trained, root, *another)
+        config = another_set(trained, root, *another, *stated)
         same_seed = config.data.synthetic.seed == trained.data.synthetic.seed  # draws the same people
         if name != trained.data.name or (name == "synthetic" and not same_seed):
             return config, _read(config), False
@@ -43,6 +57,10 @@ def read_tested(
         if another[1:]:
             problem = f"the model was trained on {name}, and is tested on the people that were left out"
             raise InputError(f"{another[1]}: {problem}; leave it out")
+    tree = dump_config(trained)
+    for word in stated:
+        apply_override(tree, word)
+    trained = check_config(tree, "--layout")
     config = trained.model_copy(update={"data": data_config(trained.data, run, root)})
     try:
         return config, _read(config), True
@@ -61,7 +79,8 @@ def _trained_on(data: ReIDData, run: RunFolder, meta: dict) -> bool:
 
 def _read(config: Config) -> ReIDData:
     data = read_data(config.data)
-    for note in notes_on(check_pictures(data.test), config.data.value_range, data.root):
+    notes = notes_on(check_pictures(data.test), config.data.value_ranges, data.root)
+    for note in filter(None, [passed_over(data), *notes]):
         _log.warning("%s", one_line(f"note: {note}"))
     return data
 

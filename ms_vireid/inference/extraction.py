@@ -16,7 +16,7 @@ from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.records import ImageSet
-from ms_vireid.data.transforms import load_image, normalise
+from ms_vireid.data.transforms import normalise
 from ms_vireid.files.checks import MAX_JSON_BYTES, read_bytes, read_json
 from ms_vireid.files.writing import FOLDER, TEMPORARY, lock, obstacle, remove_leftovers, reserve, write_json
 
@@ -44,7 +44,7 @@ class _Batches(EvaluationBatches):
         decoded, broken = [], {}
         for i in index:
             try:
-                pixels = load_image(self.images.paths[i], self.image_size, None, self.value_range)
+                pixels = self.load(i)
                 normalise(pixels, out=images[len(decoded)])
                 decoded.append(i)
             except InputError as error:
@@ -85,7 +85,7 @@ def extract_resumably(
     size. Raises as `FeatureExtractor.by_batch` does, and InputError if no picture can be decoded, or, without
     `skip_broken`, one of them, or `partial` cannot be written.
     """
-    batches = _Batches(images, extractor.image_size, extractor.batch_size, value_range=extractor.value_range)
+    batches = _Batches(images, extractor.image_size, extractor.batch_size, value_ranges=extractor.value_ranges)
     pictures = {"pictures": _checksum(images), "image_size": list(extractor.image_size), "batch": extractor.batch_size}
     state = _begin(partial, plan | pictures, batches)
     features = _rows(partial, len(images), state.width, "r+") if state.width else None

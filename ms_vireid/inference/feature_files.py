@@ -8,7 +8,8 @@ An uncompressed `.npz` with N rows in the order of the folder or the list, witho
     identities  str [N]          names of the folders, "" where unknown
     cameras     int32 [N]        from the folders, -1 where unknown
     info        str []           JSON: format, version (of ms_vireid), checkpoint (file, sha256, epoch), config (the
-                                 run's), images (absolute path of the folder), skipped (picture: why)
+                                 run's), images (absolute path of the folder), skipped (picture: why), tree (the
+                                 folder that the layout of the paths begins in, and the layout; to read queries)
 """
 
 import csv
@@ -22,14 +23,16 @@ from typing import Annotated
 from zipfile import ZipFile, ZipInfo
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from ms_vireid.command.arguments import as_path, require
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import in_one_line
 from ms_vireid.config import check_config
-from ms_vireid.config.schema import Range
+from ms_vireid.config.layout import check_layout
+from ms_vireid.config.schema import ValueRanges
+from ms_vireid.data.layout import Layout
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.validation import refuse_names
 from ms_vireid.evaluation.features import first_fault
@@ -47,6 +50,13 @@ class _Source(BaseModel):
     sha256: str
 
 
+class Tree(BaseModel):
+    """Where a layout begins, and the layout, as `config.layout` takes it."""
+
+    top: Annotated[str, Field(pattern=r"^[^\x00]*$")]
+    layout: Annotated[str, AfterValidator(check_layout)]
+
+
 class Info(BaseModel):
     """The required keys of `info`."""
 
@@ -56,6 +66,7 @@ class Info(BaseModel):
     config: dict
     images: Annotated[str, Field(pattern=r"^[^\x00]*$")]  # as a path may be
     skipped: dict[str, str]
+    tree: Tree | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,32 +88,57 @@ class Features:
         return Path(self.info["images"], path)
 
     @property
-    def value_range(self) -> Range | None:
-        """The values of 16 or 32 bits that the model sees as black and white, as for `read_pixels`."""
-        return check_config(self.info["config"], self.info["checkpoint"]["file"]).data.value_range
+    def layout(self) -> Layout | None:
+        """How the paths were read, if the file says so."""
+        return _layout_in(self.info)
+
+    @property
+    def value_ranges(self) -> ValueRanges:
+        """The values of 16 or 32 bits that the model sees as black and white."""
+        return check_config(self.info["config"], self.info["checkpoint"]["file"]).data.value_ranges
 
     def rows(self, index: np.ndarray) -> "Features":
         return replace(self, **{name: getattr(self, name)[index] for name in ("features", *COLUMNS)})
 
 
+def _layout_in(info: dict) -> Layout | None:
+    tree = info.get("tree")
+    return Layout(Path(tree["top"]), tree["layout"]) if tree else None
+
+
+def layout_of(path: Path, remedy: str) -> Layout | None:
+    """Return how the paths of a saved index were read; None if it does not say so, or is damaged. Raises InputError if
+    it is missing."""
+    require_file(path, f"file; {remedy}")
+    try:
+        check_archive(path, _MOST_MEMBERS)
+        with np.load(path, allow_pickle=False) as archive:
+            return _layout_in(Info.model_validate_json(str(archive["info"])).model_dump())
+    except DAMAGED:
+        return None
+
+
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures without features yet. names: N paths relative to `root`. identities: str [N], "" where unknown."""
+    """Pictures without features yet. names: N paths relative to `root`. identities: str [N], "" where unknown. layout:
+    how the paths were read; None if in several ways."""
 
     root: Path
     names: tuple[Path, ...]
     images: ImageSet
     identities: np.ndarray
+    layout: Layout | None = None
 
     def with_features(self, features: np.ndarray, info: dict) -> Features:
-        """Attach features, float32 [N, C]. info: of a feature file, whose `images` is filled in."""
+        """Attach features, float32 [N, C]. info: of a feature file, whose `images` and `tree` are filled in."""
+        tree = {"tree": self.layout.as_json()} if self.layout and self.layout.text else {}
         return Features(
             features,
             np.array([name.as_posix() for name in self.names]),
             np.array(MODALITIES)[self.images.infrared.astype(int)],
             self.identities,
             self.images.cameras,
-            info | {"images": str(self.root)},
+            info | {"images": str(self.root)} | tree,
         )
 
 

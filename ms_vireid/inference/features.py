@@ -9,6 +9,7 @@ import numpy as np
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.progress import progress
 from ms_vireid.config import Config
+from ms_vireid.config.schema import FULL, ValueRanges
 from ms_vireid.data.batches import EvaluationBatches, behind
 from ms_vireid.data.corruptions import CorruptedVersion
 from ms_vireid.data.loader import iterate
@@ -34,7 +35,7 @@ class FeatureExtractor:
     """A model, and the program that computes its L2-normalised BNNeck features.
 
     image_size: (H, W). batch_size: pictures at a time. workers: processes that decode them; 0: this one does.
-    value_range: as for `read_pixels`.
+    value_ranges: of pictures of 16 or 32 bits.
     """
 
     model: ReIDModel
@@ -42,13 +43,13 @@ class FeatureExtractor:
     image_size: tuple[int, int]
     batch_size: int
     workers: int = 0
-    value_range: tuple[float, float] | None = None
+    value_ranges: ValueRanges = FULL
     _queues: dict[str, Callable] = field(default_factory=dict, init=False)  # by kind of picture
 
     @classmethod
     def configured(cls, model: ReIDModel, program: Program, config: Config) -> "FeatureExtractor":
         data = config.data
-        return cls(model, program, data.image_size, config.evaluation.batch_size, data.workers, data.value_range)
+        return cls(model, program, data.image_size, config.evaluation.batch_size, data.workers, data.value_ranges)
 
     @property
     def ahead(self) -> int:
@@ -105,7 +106,7 @@ class FeatureExtractor:
         take. renormalise: normalise that mean, as in CAJ's release.
         """
         batches = EvaluationBatches(
-            images, self.image_size, self.batch_size, version, group.rank, group.world_size, self.value_range
+            images, self.image_size, self.batch_size, version, group.rank, group.world_size, self.value_ranges
         )
         features = None
         with group.together():

@@ -8,7 +8,7 @@ import numpy as np
 
 from ms_vireid.command.running import project_version
 from ms_vireid.config import Config, dump_config, expand_user
-from ms_vireid.data.records import ReIDData
+from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.data.transforms import load_image
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
 from ms_vireid.engine.run_folder import RunFolder
@@ -34,9 +34,11 @@ class TrainedModel:
     record: dict  # saved with the weights
     left_out: tuple[str, ...]  # names of the file's parameters that only training needs
 
-    def tested(self, root: str | None, another: Sequence[str] = ()) -> tuple[Config, ReIDData, bool]:
+    def tested(
+        self, root: str | None, another: Sequence[str] = (), layout: str | None = None
+    ) -> tuple[Config, ReIDData, bool]:
         """Read the data set to test it on, as `read_tested`."""
-        return read_tested(self.config, self.path, self.record, root, another)
+        return read_tested(self.config, self.path, self.record, root, another, layout)
 
     def source(self) -> dict:
         """The checkpoint's identity, as a feature file records it."""
@@ -59,9 +61,10 @@ class TrainedModel:
     def image_size(self) -> tuple[int, int]:
         return self.config.data.image_size
 
-    def load_image(self, path: Path) -> np.ndarray:
-        """Decode a picture as the model sees it, uint8 [H, W, 3]. Raises InputError as `read_pixels` does."""
-        return load_image(path, self.image_size, None, self.config.data.value_range)
+    def load_image(self, images: ImageSet, index: int) -> np.ndarray:
+        """Decode a picture of a set as the model sees it, uint8 [H, W, 3]. Raises InputError as `read_pixels` does."""
+        value_range = self.config.data.value_ranges.of(images.infrared[index], images.cameras[index])
+        return load_image(images.paths[index], self.image_size, None, value_range)
 
 
 def load(paths: Sequence[Path | str], program: Program | None = None, inference: bool = True) -> list[TrainedModel]:

@@ -1,16 +1,21 @@
 """The check of a data set."""
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping
+from typing import NoReturn
 
 from ms_vireid.command.errors import one_line, summary
 from ms_vireid.command.printing import say
+from ms_vireid.config import DataConfig
 from ms_vireid.config.reading import config_files, config_from_arguments
 from ms_vireid.data.counts import Count, Part, counts, expected, findings
 from ms_vireid.data.kinds import look_at, notes_on
+from ms_vireid.data.layout import UnclearError
+from ms_vireid.data.pictures import BrokenPictureError
 from ms_vireid.data.read import read_data
-from ms_vireid.data.validation import range_of, undecodable
+from ms_vireid.data.validation import measured_ranges, passed_over, undecodable
 from ms_vireid.evaluation.table import aligned
 from ms_vireid.files.writing import check_output, write_json
 
@@ -19,38 +24,64 @@ COLUMNS = ("identities", "cameras", "pictures")
 
 def main(arguments: argparse.Namespace) -> None:
     config = config_from_arguments(arguments).data
-    data = read_data(config)
+    try:
+        data = read_data(config)
+    except UnclearError as problem:
+        _say_unclear(config, arguments, str(problem))
     check_output(arguments.json, "--json", reads=[*config_files(arguments.config), data.root, *data.pictures])
     counted, wanted = counts(data), expected(config)
     split = f", split {config.trial}" if config.name == "regdb" else ""
     say(f"{config.name}{split}: {data.root}")
     say(*_table(counted, wanted, "as configured" if config.name == "synthetic" else "published").split("\n"))
-    problems = findings(data, config.name, wanted)
+    problems = [*filter(None, [passed_over(data)]), *findings(data, config.name, wanted)]
     paths = {*data.train.paths, *data.test.paths}
     try:
-        _, kinds = look_at(data.train.paths)
-        value_range = range_of(config, kinds)
-        notes = notes_on(kinds + look_at(data.test.paths)[1], value_range, data.root)
-        broken = undecodable(sorted(paths), data.root, value_range)
+        _, kinds = look_at(data.train)
+        ranges = config.with_value_ranges(measured_ranges(config, kinds)).value_ranges
+        notes = notes_on(kinds + look_at(data.test)[1], ranges, data.root)
+        broken = undecodable(data, ranges)
     except KeyboardInterrupt:
         say("stopped; not all pictures were decoded", error=True)
         raise
-    names = {str(path.relative_to(data.root)): problem for path, problem in broken.items()}
-    if names:
-        problems.append(f"unreadable pictures: {summary(list(names))}; replace or remove them")
+    names = {str(path.relative_to(data.root)): error for path, error in broken.items()}
+    problems += _unreadable(names)
     for line in (*(f"note: {note}" for note in notes), *problems):
         say(one_line(line))
     say(f"{len(paths):,} pictures decoded; {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")
     if arguments.json:
+        unreadable = {name: str(error) for name, error in names.items()}
         rows = [
             {"split": split, "modality": modality, "found": vars(count)}
             | ({"expected": vars(wanted[split, modality])} if wanted else {})
             for (split, modality), count in counted.items()
         ]
         about = {"data": config.name, "root": str(data.root), "counts": rows}
-        write_json(arguments.json, about | {"problems": problems, "notes": notes, "unreadable": names})
+        write_json(arguments.json, about | {"problems": problems, "notes": notes, "unreadable": unreadable})
     if problems:
         sys.exit(1)
+
+
+def _unreadable(broken: Mapping[str, BrokenPictureError]) -> list[str]:
+    """Name the pictures that cannot be used, one line for each reason, whatever its numbers."""
+    reasons: dict[str, list[str]] = {}
+    for name, error in broken.items():
+        reasons.setdefault(re.sub(r"\d+", "0", error.reason), []).append(name)
+    lines = []
+    for names in reasons.values():
+        first = broken[names[0]]
+        remedy = "replace or remove them" if first.damaged else first.remedy
+        lines.append(f"unreadable pictures: {summary(names)}: {first.reason}; {remedy}")
+    return lines
+
+
+def _say_unclear(config: DataConfig, arguments: argparse.Namespace, problem: str) -> NoReturn:
+    """Say and write that nobody is known, and exit with 1."""
+    check_output(arguments.json, "--json", reads=config_files(arguments.config))
+    say(f"{config.name}: {config.root}", one_line(problem), "no picture decoded; 1 problem")
+    if arguments.json:
+        about = {"data": config.name, "root": str(config.root), "counts": []}
+        write_json(arguments.json, about | {"problems": [problem], "notes": [], "unreadable": {}})
+    sys.exit(1)
 
 
 def _table(counted: Mapping[Part, Count], wanted: Mapping[Part, Count], beside: str) -> str:

@@ -73,7 +73,7 @@ def main(arguments: argparse.Namespace) -> None:
     program = start_inference(arguments, *checkpoints)
     options = {name: getattr(arguments, name) for name in OPTIONS}
     options |= {name: True for name in SWITCHES if getattr(arguments, name)}
-    where = arguments.data_root, arguments.data
+    where = arguments.data_root, arguments.data, arguments.layout
     acceptance = Acceptance(arguments.threshold, arguments.fmr)
     how = options, arguments.corrupted, acceptance
     evaluations = [_prepare(path, program, *where, *how) for path in checkpoints]
@@ -129,6 +129,7 @@ def evaluate(
     data_root: str | Path | None = None,
     *,
     data: str | Sequence[str] = (),
+    layout: str | None = None,
     device: str = "auto",
     program: str = "auto",
     tf32: bool = False,
@@ -140,6 +141,7 @@ def evaluate(
     """Evaluate a checkpoint as the command does; called as `ms_vireid.evaluate(...)`.
 
     data: the name of another set to test on, or that and `data.key=value` for it, as --data takes them.
+    layout: how the pictures of one's own folders lie, as --layout (default: the run's).
     threshold, fmr: one of them, as --threshold and --fmr; adds "recall", "precision", "fmr", "dir" and "fpir" (see
     `ms_vireid.evaluation.threshold`).
     options: mode, shots, direction, trials, flip, renormalise, rerank, frost, as on the command line (default: the
@@ -154,6 +156,7 @@ def evaluate(
     another = [data] if isinstance(data, str) else data
     texts = isinstance(another, Sequence) and all(isinstance(word, str) for word in another)
     require(texts, "data", data, "a text or several")
+    require(layout is None or isinstance(layout, str), "layout", layout, "a text")
     require_switch("corrupted", corrupted)
     require_switch("tf32", tf32)
     for name, value in (("threshold", threshold), ("fmr", fmr)):
@@ -164,7 +167,7 @@ def evaluate(
         options["frost"] = str(as_path("frost", options["frost"]))
         require(corrupted, "corrupted", corrupted, "True where frost is given")
     _, program = begin(device, program, checkpoint, tf32=tf32)
-    return _prepare(checkpoint, program, root, another, options, corrupted, Acceptance(threshold, fmr)).result()
+    return _prepare(checkpoint, program, root, another, layout, options, corrupted, Acceptance(threshold, fmr)).result()
 
 
 def _prepare(
@@ -172,6 +175,7 @@ def _prepare(
     program: "Program",
     data_root: str | None,
     another: Sequence[str],
+    layout: str | None,
     options: dict,
     corrupted: bool,
     acceptance: Acceptance,
@@ -180,7 +184,7 @@ def _prepare(
     Raises InputError for an option that would change nothing, and as `_require_similarities` and `_require_others`."""
     (trained,) = load_trained([checkpoint], program)
     options = {name: value for name, value in options.items() if value is not None}
-    config, data, its_own = trained.tested(data_root, another)
+    config, data, its_own = trained.tested(data_root, another, layout)
     tree = dump_config(config)
     tree["evaluation"] |= options
     config = check_config(tree, "options")
@@ -245,7 +249,7 @@ def _announced_result(evaluation: Evaluation) -> ProtocolResult:
 def _draw_corruptions(evaluation: Evaluation, path: Path) -> None:
     """Draw the first visible test picture in every corruption."""
     test = evaluation.data.test
-    shown = evaluation.trained.load_image(test.paths[test.infrared.argmin()])
+    shown = evaluation.trained.load_image(test, int(test.infrared.argmin()))
     frost = frost_photographs(evaluation.config.evaluation)
     sheet = corruption_sheet(shown, counter_generator("corruption", 0), frost)
     with atomic_write(path) as temporary:

@@ -7,8 +7,8 @@ import numpy as np
 
 from ms_vireid.command.errors import one_line, refuse
 from ms_vireid.command.printing import say
-from ms_vireid.data.kinds import look_at, notes_on
-from ms_vireid.data.layout import find_pictures, read_layout
+from ms_vireid.data.kinds import look_at, notes_on, refuse_unreadable
+from ms_vireid.data.layout import find_layout, find_pictures, read_layout
 from ms_vireid.files.writing import check_output
 from ms_vireid.inference import files_read, load_trained, start_inference
 from ms_vireid.inference.extraction import extract_resumably, partial_result
@@ -20,7 +20,8 @@ def main(arguments: argparse.Namespace) -> None:
     if not arguments.output.suffix:
         outside = (str(name) for name in names if name.is_absolute() or ".." in name.parts)
         refuse(outside, f"{arguments.list}: pictures that do not lie below --images", "write a .npz or .csv file")
-    images, people = read_layout(arguments.images, names, arguments.modality)
+    layout = find_layout(arguments.images, names, arguments.layout)
+    images, people = read_layout(arguments.images, names, arguments.modality, layout)
     check_output(arguments.output, reads=[*images.paths, *files_read(arguments.checkpoint)])
     program = start_inference(arguments, arguments.checkpoint)
     (trained,) = load_trained([arguments.checkpoint], program)
@@ -28,7 +29,10 @@ def main(arguments: argparse.Namespace) -> None:
     changes = {name: value for name, value in options.items() if value is not None}
     extractor = dataclasses.replace(trained.extractor, **changes)
     say(f"{len(images)} pictures: {np.sum(~images.infrared)} visible, {np.sum(images.infrared)} infrared")
-    for note in notes_on(look_at(images.paths)[1], extractor.value_range, arguments.images):
+    problems, kinds = look_at(images)
+    if not arguments.skip_broken:
+        refuse_unreadable(problems, ", or leave them out with --skip-broken")
+    for note in notes_on(kinds, extractor.value_ranges, arguments.images):
         say(one_line(f"note: {note}"))
     info = trained.feature_info()
     plan = {"format": info["format"], "version": info["version"], "checkpoint": info["checkpoint"]["sha256"]}
@@ -39,7 +43,7 @@ def main(arguments: argparse.Namespace) -> None:
             say(f"stopped; the same command goes on from {partial}", error=True)
             raise
         skipped = {names[i].as_posix(): broken[i] for i in sorted(broken)}
-        pictures = Pictures(arguments.images.resolve(), tuple(names), images, people)
+        pictures = Pictures(arguments.images.resolve(), tuple(names), images, people, layout)
         content = pictures.with_features(features, info | {"skipped": skipped})
         if broken:
             content = content.rows(np.setdiff1d(np.arange(len(images)), list(broken)))

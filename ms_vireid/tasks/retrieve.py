@@ -7,14 +7,16 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, one_line
 from ms_vireid.command.names import INDEX, MILVUS
 from ms_vireid.command.printing import say
-from ms_vireid.config.schema import Range
-from ms_vireid.data.validation import require_directory
+from ms_vireid.config.schema import ValueRanges
+from ms_vireid.data.folders import same_name
+from ms_vireid.data.kinds import notes_on
+from ms_vireid.data.validation import check_pictures, require_directory
 from ms_vireid.files.writing import check_output, check_outside, write_json
 from ms_vireid.inference import files_read, load_trained, start_inference
-from ms_vireid.inference.feature_files import Features, Pictures
+from ms_vireid.inference.feature_files import Features, Pictures, layout_of
 from ms_vireid.search.found import Found, Hit, accepted, as_json, format_found, nearest_people
 from ms_vireid.search.local_gallery import LocalGallery, found_by
 from ms_vireid.search.sources import read_source
@@ -28,9 +30,15 @@ def main(arguments: argparse.Namespace) -> None:
         from ms_vireid.search.milvus_gallery import check_gallery  # needs pymilvus, which is optional
 
         check_gallery(arguments.gallery.removeprefix(MILVUS), arguments.collection, arguments.add is not None)
-    queries = read_source(arguments.query, of_query, "--query") if arguments.query else None
-    added = read_source([arguments.add], of_gallery, "--add") if arguments.add else None
-    searched = _read_gallery(arguments.gallery, of_gallery)
+    layout = arguments.layout
+    searched = _read_gallery(arguments.gallery, of_gallery, layout)
+    added = read_source([arguments.add], of_gallery, "--add", layout) if arguments.add else None
+    tree = next((one.layout for one in (searched, added) if one is not None), None)
+    if arguments.query and Path(arguments.gallery).suffix.lower() == INDEX:
+        tree = layout_of(Path(arguments.gallery), "make it with --save-index")
+    queries = read_source(arguments.query, of_query, "--query", layout, tree) if arguments.query else None
+    if queries is not None and searched is not None:
+        _note_two_trees(queries, searched)
     _refuse_overwriting(arguments, (queries, added, searched))
     queries, added, searched = _embedded(arguments, queries, added, searched)
     with _open(arguments, searched, added is not None) as gallery:
@@ -41,6 +49,17 @@ def main(arguments: argparse.Namespace) -> None:
             say(f"{gallery.name}: {new} pictures added, {len(added) - new} replaced; {before + new} in all")
         if queries is not None:
             _search(gallery, queries, arguments)
+
+
+def _note_two_trees(queries: Features | Pictures, searched: Features | Pictures) -> None:
+    """Say that names in two trees, or at two levels of one, are taken for the same people."""
+    layouts = queries.layout, searched.layout
+    both = set(map(same_name, queries.identities.tolist())) & set(map(same_name, searched.identities.tolist())) - {""}
+    if both and all(layouts) and len({(one.top, one.text.partition("{identity}")[0]) for one in layouts}) > 1:
+        roots = (one.info["images"] if isinstance(one, Features) else one.root for one in (queries, searched))
+        where = " and ".join(map(str, roots))
+        remedy = "if they are not, search the folder that holds both, with {site} in its --layout"
+        say(one_line(f"note: people of one name are taken for the same in {where}; {remedy}"))
 
 
 def _check_outputs(arguments: argparse.Namespace, reads: Iterable[Path]) -> None:
@@ -62,14 +81,14 @@ def _refuse_overwriting(arguments: argparse.Namespace, sources: Iterable[Feature
         check_outside(gallery, "--gallery", named)
 
 
-def _read_gallery(gallery: str, modality: str) -> Features | Pictures | None:
+def _read_gallery(gallery: str, modality: str, layout: str) -> Features | Pictures | None:
     """Read a gallery; None for an index and for Milvus, which `_open` opens."""
     path = Path(gallery)
     if gallery.startswith(MILVUS) or path.suffix.lower() == INDEX:
         return None
     if path.suffix.lower() != ".npz":
         require_directory(path, f"--gallery takes a folder of pictures, .npz, {INDEX} or {MILVUS}...")
-    return read_source([path], modality, "--gallery")
+    return read_source([path], modality, "--gallery", layout)
 
 
 def _embedded(arguments: argparse.Namespace, *sources: Features | Pictures | None) -> list[Features | None]:
@@ -82,6 +101,9 @@ def _embedded(arguments: argparse.Namespace, *sources: Features | Pictures | Non
     program = start_inference(arguments, arguments.checkpoint)
     (trained,) = load_trained([arguments.checkpoint], program)
     extractor, info = dataclasses.replace(trained.extractor, workers=0), trained.feature_info()
+    for source in pictures:
+        for note in notes_on(check_pictures(source.images), extractor.value_ranges, source.root):
+            say(one_line(f"note: {note}"))
     return [
         source.with_features(extractor.extract(source.images), info) if isinstance(source, Pictures) else source
         for source in sources
@@ -114,6 +136,8 @@ def _open(arguments: argparse.Namespace, content: Features | None, create: bool)
         if arguments.save_index:
             save_index(arguments.save_index, index, _moved(content, root))
             say(f"{arguments.save_index}: {arguments.index} index of {len(content)} pictures")
+    if note := index.note():
+        say(f"note: {name}: {note}")
     return nullcontext(LocalGallery(name, _moved(content, root), index))
 
 
@@ -148,15 +172,15 @@ def _search(gallery, queries: Features, arguments: argparse.Namespace) -> None:
         }
         write_json(arguments.json, about | {"queries": [as_json(result) for result in results]})
     if arguments.sheet:
-        _draw(results, arguments.sheet, queries.value_range)
+        _draw(results, arguments.sheet, queries.value_ranges)
 
 
-def _draw(results: list[Found], path: Path, value_range: Range | None) -> None:
+def _draw(results: list[Found], path: Path, value_ranges: ValueRanges) -> None:
     # These need Matplotlib, which is optional.
     from ms_vireid.search.sheet import draw_sheet
     from ms_vireid.visualization.figure import save_figure
 
-    figure, absent = draw_sheet(results[:SHOWN], value_range)
+    figure, absent = draw_sheet(results[:SHOWN], value_ranges)
     save_figure(figure, path)
     shown = f", the first {SHOWN} of {len(results)} queries" if len(results) > SHOWN else ""
     missing = f", {absent} pictures are not there (--gallery-root?)" if absent else ""

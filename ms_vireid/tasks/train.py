@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ms_vireid.command.errors import InputError, one_line, the_first
-from ms_vireid.command.names import PAGE
+from ms_vireid.command.names import MODALITIES, PAGE
 from ms_vireid.command.printing import say
 from ms_vireid.command.running import require_extra
 from ms_vireid.config import Config
 from ms_vireid.config.reading import recipe
+from ms_vireid.config.schema import Range
 from ms_vireid.data.read import read_data
+from ms_vireid.data.records import ImageSet
 from ms_vireid.data.validation import validate_for_training
 from ms_vireid.devices import runtime
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
@@ -39,16 +41,15 @@ def main(arguments: argparse.Namespace) -> None:
         run_folder, checkpoint = _places(arguments, config.model.name)
         run_folder.require_writable(config, checkpoint)
     with group.together():  # the first process may draw the data before the others look
-        data, value_range = read_data(config.data) if group.is_main_process else None, None
+        data, measured = read_data(config.data) if group.is_main_process else None, {}
         if data:
-            notes, value_range = validate_for_training(data, config)
+            notes, measured = validate_for_training(data, config)
             for note in notes:
                 say(one_line(f"note: {note}"))
-    value_range = tuple(group.merge_rows(np.array([value_range or (0, 0)], np.float32))[0].tolist())
-    config = config.with_value_range(value_range if any(value_range) else None)
     with group.together():
         data = data or read_data(config.data)
         require_choices(arguments.overrides, data)
+    config = config.with_value_ranges(shared_ranges(measured, data.train, group))
     recipe_batch, config = config.train.num_identities, config.with_num_classes(data.train.num_identities)
     with group.together():
         config = config.with_fitting_batch(data.train.num_identities, group.world_size)
@@ -69,6 +70,14 @@ def main(arguments: argparse.Namespace) -> None:
         _show(run_folder.path, arguments.device)
     elif group.is_main_process:
         say(f"its page: {shlex.join(['python', '-m', 'ms_vireid.report', str(run_folder.path)])}")
+
+
+def shared_ranges(measured: dict[str, Range], train: ImageSet, group: ProcessGroup) -> dict[str, Range]:
+    """The ranges that the first process measured, in all processes."""
+    cameras = np.unique(train.cameras).tolist()
+    names = [*MODALITIES, *(f"{modality}/{camera}" for modality in MODALITIES for camera in cameras)]
+    rows = group.merge_rows(np.array([measured.get(name, (0, 0)) for name in names], np.float32)).tolist()
+    return {name: tuple(row) for name, row in zip(names, rows, strict=True) if any(row)}
 
 
 def _start(device: str, config: Config) -> "tuple[str, Program, ProcessGroup]":

@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
-
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.printing import say
-from ms_vireid.data.folders import modality_of
-from ms_vireid.data.records import ReIDData
+from ms_vireid.data.layout import find_layout, read_layout
+from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.engine.run_folder import Result, RunFolder, check_outside_data
 from ms_vireid.evaluation.table import COLUMNS
 from ms_vireid.files.checks import read_json
@@ -19,7 +17,7 @@ from ms_vireid.files.writing import check_output
 from ms_vireid.inference import checkpoint_file, files_read, load_trained, start_inference
 from ms_vireid.inference.evaluating import searched_features
 from ms_vireid.visualization.curves import draw_curves, read_curves
-from ms_vireid.visualization.figure import LONGEST_LABEL, SUFFIXES, save_figure, shortened
+from ms_vireid.visualization.figure import LONGEST_LABEL, SUFFIXES, Figure, save_figure, shortened
 from ms_vireid.visualization.ranked import choose_queries, draw_ranking, find_queries, rank_queries
 from ms_vireid.visualization.similarity import draw_similarity, sample_similarities
 
@@ -63,10 +61,10 @@ def _gradcam(arguments: argparse.Namespace) -> Figure:
     pictures, heats, references = [], [], []
     for trained in models:
         path = arguments.reference
-        reference = maps.Decoded.load(path, _modality(path, other), trained) if path else None
+        reference = maps.Decoded.load(_alone(path, _modality(path, other)), 0, trained) if path else None
         references.append(reference)
         named = zip(arguments.images, modalities, strict=True)
-        pictures.append([maps.Decoded.load(*one, trained) for one in named])
+        pictures.append([maps.Decoded.load(_alone(*one), 0, trained) for one in named])
         heats.append([maps.gradcam(trained.model, one, reference, arguments.relative) for one in pictures[-1]])
     if empty := sum(not heat.any() for row in heats for heat in row):
         say(f"note: {empty} of {len(heats) * len(heats[0])} maps are empty: no place raises the score; try --relative")
@@ -127,8 +125,8 @@ def _features(arguments: argparse.Namespace) -> Figure:
         raise InputError(f"--visible: {counts}; give as many of each")
     ((trained,), _) = _load(arguments, most=1, inference=False)
     pairs = [
-        (maps.Decoded.load(visible, "visible", trained), maps.Decoded.load(infrared, "infrared", trained))
-        for visible, infrared in zip(arguments.visible, arguments.infrared, strict=True)
+        tuple(maps.Decoded.load(_alone(*one), 0, trained) for one in zip(paths, MODALITIES, strict=True))
+        for paths in zip(arguments.visible, arguments.infrared, strict=True)
     ]
     return maps.draw_features(pairs, [maps.feature_maps(trained, *pair) for pair in pairs])
 
@@ -162,10 +160,15 @@ def _labels(arguments: argparse.Namespace, names: Sequence[str]) -> list[str]:
 
 def _modality(path: Path, otherwise: str | None = None) -> str:
     """The modality that a picture's folders say, else `otherwise`; raises InputError if there is neither."""
-    modality = modality_of(list(path.absolute().parts[:-1])) or otherwise
+    modality = find_layout(path.parent, [Path(path.name)]).row(path).modality or otherwise
     if modality is None:
         raise InputError(f"{path}: its folders say no modality; give --modality visible or infrared")
     return modality
+
+
+def _alone(path: Path, modality: str) -> ImageSet:
+    """The set of one picture."""
+    return read_layout(path.absolute().parent, [Path(path.name)], modality, quiet=True)[0]
 
 
 _DRAW = {

@@ -10,13 +10,19 @@ from ms_vireid import check_data, extract, retrieve
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, DataConfig, check_config, dump_config, load_config
+from ms_vireid.config.schema import FULL, ValueRanges
 from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
-from ms_vireid.data.kinds import look_at, measure_range, notes_on
+from ms_vireid.data.deep import levels_of
+from ms_vireid.data.kinds import DeepPicture, Kinds, look_at, measure_ranges, notes_on
+from ms_vireid.data.pictures import open_picture
 from ms_vireid.data.read import read_data
+from ms_vireid.data.records import image_set
 from ms_vireid.data.transforms import normalise
 from ms_vireid.data.validation import validate_for_training
+from ms_vireid.engine.process_group import ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.inference.feature_files import load_features
+from ms_vireid.tasks.train import shared_ranges
 
 from ..checkpoints import write_checkpoint
 from ..test_train import command
@@ -44,6 +50,15 @@ def thermal(tmp_path):
     return root
 
 
+def infrared(paths, cameras=None):
+    """Pictures of 16 or 32 bits by infrared cameras, all by camera 1 unless told."""
+    return [DeepPicture(path, True, camera) for path, camera in zip(paths, cameras or [1] * len(paths), strict=True)]
+
+
+def measure(paths):
+    return measure_ranges(infrared(paths)).get("infrared")
+
+
 def configuration(root, *overrides):
     return load_config(CONFIG_ROOT / "pmt/sysu.yaml", ["data.name=folder", f"data.root={root}", *overrides])
 
@@ -55,55 +70,84 @@ def test_the_range_is_measured_over_all_pictures_without_odd_pixels_and_in_any_o
         pixels = np.array(Image.open(path))
         pixels[3, 4] = dead
         Image.fromarray(pixels).save(path)
-    low, high = measure_range(paths)
+    low, high = measure(paths)
     assert LOW <= low < LOW + 20
     assert HIGH - 20 < high < HIGH + 3
-    assert measure_range(paths[::-1]) == (low, high)
-    assert measure_range([paths[0]] * 2 + paths) == (low, high)
+    assert measure(paths[::-1]) == (low, high)
+    assert measure([paths[0]] * 2 + paths) == (low, high)
     assert (low, high) == tuple(np.float32([low, high]).tolist())  # as processes tell each other
 
 
 def test_a_picture_of_one_value_has_a_range_and_a_broken_one_none(tmp_path):
-    low, high = measure_range([counts(tmp_path / "flat.png", 0, LOW, LOW)])
+    low, high = measure([counts(tmp_path / "flat.png", 0, LOW, LOW)])
     assert LOW == low < high
     (tmp_path / "broken.png").write_text("no picture")
-    assert measure_range([tmp_path / "broken.png"]) is None
+    assert measure_ranges(infrared([tmp_path / "broken.png"])) == {}
     nothing = tmp_path / "nothing.tif"
     Image.fromarray(np.full((2, 2), np.nan, np.float32)).save(nothing)
-    assert measure_range([nothing]) is None
+    assert measure_ranges(infrared([nothing])) == {}
 
 
 def test_pictures_left_with_few_gray_levels_are_named(tmp_path):
     path = counts(tmp_path / "counts.png")
     Image.new("RGBA", (2, 2)).save(tmp_path / "logo.png")
-    problems, kinds = look_at([path, tmp_path / "logo.png", tree.write_picture(tmp_path / "plain.jpg")])
-    assert (problems, kinds.deep, kinds.transparent) == ({}, (path,), (tmp_path / "logo.png",))
-    assert "1 (../counts.png: 5)" in notes_on(kinds, None, tmp_path / "elsewhere")[2]  # of a list of paths
-    transparent, shown, few = notes_on(kinds, None, tmp_path)
+    paths = (path, tmp_path / "logo.png", tree.write_picture(tmp_path / "plain.jpg"), path)
+    problems, kinds = look_at(image_set([(one, 1, 2, True) for one in paths]))
+    assert (problems, kinds.deep) == ({}, (DeepPicture(path, True, 2),))
+    assert kinds.transparent == (tmp_path / "logo.png",)
+    assert "1 (../counts.png: 5)" in notes_on(kinds, FULL, tmp_path / "elsewhere")[2]  # of a list of paths
+    transparent, shown, few = notes_on(kinds, FULL, tmp_path)
     assert transparent.endswith("shown over gray: 1 (logo.png)")
     assert shown == "1 pictures of 16 or 32 bits: 0 to 65535 are shown as black to white"
     assert "fewer than 16 gray levels of 256 then: 1 (counts.png: 5)" in few
-    assert notes_on(kinds, (LOW, HIGH), tmp_path)[1:] == [
+    low, high = measure([path])
+    values = f"'{{infrared: [{low:.10g}, {high:.10g}]}}'"
+    assert few.endswith(f"train with data.sixteen_bit={values}, which they fill, or store them in 8 bits")
+    assert notes_on(kinds, ValueRanges((LOW, HIGH)), tmp_path)[1:] == [
         f"1 pictures of 16 or 32 bits: {LOW} to {HIGH} are shown as black to white"
     ]
 
 
-@pytest.mark.parametrize("value", ["[5, 5]", "[5, 4]", "[1]", "[1, 2, 3]", "[.nan, 1]", "all", "true", "[false, 3]"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[5, 5]",
+        "[5, 4]",
+        "[1]",
+        "[1, 2, 3]",
+        "[.nan, 1]",
+        "all",
+        "true",
+        "[false, 3]",
+        "{}",
+        "{infrared: [5, 4]}",
+        "{infrared: full}",
+        "{thermal: [1, 2]}",
+        "{infrared/x: [1, 2]}",
+        "{infrared: [1, 2], 3: [1, 2]}",
+    ],
+)
 def test_another_range_is_refused(tmp_path, value):
-    with pytest.raises(InputError, match=r"data\.sixteen_bit: is full, measured or \[low, high\]"):
+    with pytest.raises(
+        InputError, match=r"data\.sixteen_bit: is full, measured or \[low, high\].*by modality and camera"
+    ):
         configuration(tmp_path, f"data.sixteen_bit={value}")
 
 
 def test_training_measures_over_its_pictures_and_stores_the_range(thermal):
     data = read_data(DataConfig(name="folder", root=thermal))
-    notes, value_range = validate_for_training(data, configuration(thermal))
-    assert value_range == measure_range([path for path in data.train.paths if path.suffix == ".png"])
+    notes, measured = validate_for_training(data, configuration(thermal))
+    value_range = measure([path for path in data.train.paths if path.suffix == ".png"])
+    assert measured == {"infrared": value_range}
     assert len(notes) == 2  # that identities repeat their pictures, and the range
-    config = configuration(thermal).with_value_range(value_range)
-    assert check_config(json.loads(json.dumps(dump_config(config))), "again").data.value_range == value_range
-    assert validate_for_training(data, config)[1] == value_range
-    assert validate_for_training(data, configuration(thermal, "data.sixteen_bit=full"))[1] is None
-    assert configuration(thermal, "data.sixteen_bit=full").with_value_range(value_range).data.value_range is None
+    config = configuration(thermal).with_value_ranges(measured)
+    again = check_config(json.loads(json.dumps(dump_config(config))), "again")
+    assert again.data.value_ranges == ValueRanges(measured)
+    assert (again.data.value_ranges.of(True, 2), again.data.value_ranges.of(False, 1)) == (value_range, None)
+    assert validate_for_training(data, config) == (notes, {})  # stored, so not measured again
+    full = configuration(thermal, "data.sixteen_bit=full")
+    assert validate_for_training(data, full)[1] == {}
+    assert full.with_value_ranges(measured).data.value_ranges == FULL
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])
@@ -121,7 +165,9 @@ def test_training_and_evaluation_see_the_range(thermal, cache):
                 pixels = np.asarray(Image.open(data.train.paths[index])).astype(np.int64)
                 levels = ((pixels - LOW) * 255 // (HIGH - LOW)).astype(np.uint8)
                 np.testing.assert_array_equal(image, normalise(np.dstack([levels] * 3)))
-    (one, _), *_ = EvaluationBatches(data.train.subset(data.train.infrared), (24, 16), 1, value_range=(LOW, HIGH))
+    (one, _), *_ = EvaluationBatches(
+        data.train.subset(data.train.infrared), (24, 16), 1, value_ranges=ValueRanges((LOW, HIGH))
+    )
     assert len(np.unique(one[0, 0])) > 100
 
 
@@ -139,7 +185,7 @@ def test_a_model_is_given_pictures_in_the_range_of_its_training(thermal, monkeyp
     command(monkeypatch, tmp_path, extract, *arguments)
     assert "note: pictures of fewer than 16 gray levels of 256 then: 1 (0001/a.png: 11)" in capfd.readouterr().out
     features = load_features(tmp_path / "f.npz")
-    assert features.value_range == (LOW, HIGH)
+    assert features.value_ranges == ValueRanges((LOW, HIGH))
     np.testing.assert_allclose(*features.features, atol=1e-6)
     arguments = ("--query", other, "--checkpoint", model, "--gallery", "f.npz", "--sheet", "sheet.png")
     command(monkeypatch, tmp_path, retrieve, *arguments)
@@ -148,8 +194,10 @@ def test_a_model_is_given_pictures_in_the_range_of_its_training(thermal, monkeyp
 
 def test_a_measured_range_is_no_other_recipe_on_the_same_pictures(tmp_path):
     measured = configuration(tmp_path)
-    stored = dump_config(measured.with_value_range((LOW, HIGH)))
+    stored = dump_config(measured.with_value_ranges({"infrared": (LOW, HIGH), "infrared/3": (0, 1023)}))
     record = type("Record", (), {"config": stored, "data": type("Data", (), {"checksum": "a"})})
+    assert RunFolder(tmp_path).differing(record, measured, "a", ()) == []
+    record.config = dump_config(configuration(tmp_path, f"data.sixteen_bit=[{LOW}, {HIGH}]"))  # of an older run
     assert RunFolder(tmp_path).differing(record, measured, "a", ()) == []
     other = configuration(tmp_path, f"data.sixteen_bit=[{LOW}, {HIGH + 1}]")
     assert RunFolder(tmp_path).differing(record, other, "a", ()) == ["data.sixteen_bit.1"]
@@ -159,7 +207,93 @@ def test_check_data_names_what_is_left_with_few_gray_levels(thermal, monkeypatch
     arguments = ("data.name=folder", "--data-root", thermal)
     monkeypatch.setattr("sys.argv", ["check_data", *map(str, arguments)])
     run(check_data.main)
-    assert "note: 8 pictures of 16 or 32 bits: 51" in capfd.readouterr().out
+    assert "note: 8 pictures of 16 or 32 bits: infrared 51" in capfd.readouterr().out
     monkeypatch.setattr("sys.argv", ["check_data", *map(str, arguments), "data.sixteen_bit=full"])
     run(check_data.main)
     assert "fewer than 16 gray levels of 256 then: 8 (infrared/anna/0.png: 5, " in capfd.readouterr().out
+
+
+def by_camera(tmp_path, *cameras):
+    """Two infrared pictures for each (camera, low, high)."""
+    pictures = []
+    for camera, low, high in cameras:
+        paths = [counts(tmp_path / f"{camera}-{i}.png", i, low, high) for i in range(2)]
+        pictures += infrared(paths, [camera] * 2)
+    return pictures
+
+
+def test_each_modality_has_a_range_and_each_camera_if_one_would_be_left_with_few_levels(tmp_path):
+    pictures = by_camera(tmp_path, (3, LOW, HIGH), (6, 0, 1023))
+    dark = [one._replace(infrared=False, camera=1) for one in by_camera(tmp_path / "visible", (1, 0, 4095))]
+    ranges = measure_ranges([*dark, *pictures])
+    assert list(ranges) == ["visible", "infrared", "infrared/3", "infrared/6"]
+    each = [measure_ranges(pictures[i : i + 2])["infrared"] for i in (0, 2)]
+    assert [ranges["infrared/3"], ranges["infrared/6"]] == each
+    assert ranges["infrared"] == (each[1][0], each[0][1])
+    assert ranges["visible"] == measure_ranges(dark)["visible"]
+    measured = ValueRanges(ranges)
+    for one in (*dark, *pictures):
+        with open_picture(one.path) as opened:
+            assert levels_of(opened.deep().shown(measured.of(one.infrared, one.camera))) > 180
+    assert measure_ranges([*pictures[::-1], *dark[::-1]]) == ranges
+
+
+def test_cameras_that_differ_little_share_a_range(tmp_path):
+    ranges = measure_ranges(by_camera(tmp_path, (3, LOW, HIGH), (6, LOW + 200, HIGH + 200)))
+    assert list(ranges) == ["infrared"]
+    assert list(measure_ranges(by_camera(tmp_path, (3, 0, 1000), (6, 0, 400)))) == [
+        "infrared",
+        "infrared/3",
+        "infrared/6",
+    ]
+
+
+def test_a_camera_without_a_number_has_no_range_of_its_own(tmp_path):
+    assert list(measure_ranges(by_camera(tmp_path, (-1, LOW, HIGH), (6, 0, 1023)))) == ["infrared", "infrared/6"]
+
+
+def test_a_picture_takes_its_cameras_range_then_its_modalitys_then_none():
+    ranges = ValueRanges({"infrared": (0, 9), "infrared/3": (2, 5)})
+    assert [ranges.of(True, camera) for camera in (3, 6, None, -1)] == [(2, 5), (0, 9), (0, 9), (0, 9)]
+    assert ranges.of(False, 3) is None
+    assert ValueRanges((1, 2)).of(False, 3) == (1, 2)
+    assert FULL.of(True, 3) is None
+
+
+def test_what_is_guessed_of_unknown_cameras_and_modalities_is_said_with_a_remedy_that_helps(tmp_path):
+    ranges = ValueRanges({"infrared": (0, HIGH), "infrared/3": (LOW, HIGH), "infrared/6": (0, 1023)})
+    known, unknown = by_camera(tmp_path, (3, LOW, HIGH), (7, 0, 1023))[1:3]
+    dark = by_camera(tmp_path / "visible", (1, 0, 4095))[0]._replace(infrared=False)
+    shown, *notes = notes_on(Kinds((known, unknown, dark)), ranges, tmp_path)
+    assert shown == (
+        f"3 pictures of 16 or 32 bits: infrared camera 3 {LOW} to {HIGH}, infrared 0 to {HIGH}, visible 0 to 65535 "
+        "are shown as black to white"
+    )
+    visible, of_camera, few = notes
+    assert visible.startswith(
+        "1 visible pictures of 16 or 32 bits: no range of theirs is known, so 16 bits are shown in"
+    )
+    assert of_camera.startswith(
+        "1 infrared pictures of 16 or 32 bits: of cameras other than infrared/3, infrared/6, so the range of all of "
+    )
+    remedy = "train with data.sixteen_bit='{infrared: ["
+    assert remedy in of_camera
+    assert "1 (7-0.png: 5); train with" in few
+    stated = of_camera[of_camera.index("{") : of_camera.index("'", of_camera.index("{"))]
+    helped = configuration(tmp_path, f"data.sixteen_bit={stated}").data.value_ranges
+    assert len(notes_on(Kinds((unknown,)), helped, tmp_path)) == 1  # no few levels then
+
+
+def test_two_processes_get_the_ranges_of_the_first(thermal):
+    data = read_data(DataConfig(name="folder", root=thermal))
+    measured = {"infrared": (0.5, 1023.0), "infrared/2": (3.0, 9.0)}
+
+    class Two(ProcessGroup):
+        def merge_rows(self, rows):
+            return self.first + rows
+
+    group = Two()
+    group.first = np.zeros(1, np.float32)
+    assert shared_ranges(measured, data.train, group) == measured
+    group.first = np.array([(0, 0), (0.5, 1023), (0, 0), (0, 0), (0, 0), (3, 9)], np.float32)
+    assert shared_ranges({}, data.train, group) == measured

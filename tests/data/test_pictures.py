@@ -1,5 +1,7 @@
 """How a picture file is opened and decoded, and which files of a folder are pictures."""
 
+import os
+
 import numpy as np
 import pytest
 import simplejpeg
@@ -7,8 +9,9 @@ from PIL import ExifTags, Image, ImageOps
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.data import pictures
-from ms_vireid.data.layout import find_pictures
 from ms_vireid.data.pictures import open_picture, pixels_of, read_pixels
+
+from .files import tags_of, write_tiff
 
 
 def save(path, mode="RGB", size=(4, 3), **options):
@@ -27,7 +30,9 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path):
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_pixels_of_32_bits_are_refused_without_a_range(mode, tmp_path):
     path = save(tmp_path / "deep.tif", mode)
-    with pytest.raises(InputError, match=r"deep\.tif: .*32 bits, and no range .*: data\.sixteen_bit=\[low, high\]"):
+    with pytest.raises(
+        InputError, match=r"deep\.tif: .*(int|float)32, and no range .*: data\.sixteen_bit=\[low, high\]"
+    ):
         read_pixels(path)
 
 
@@ -106,7 +111,7 @@ def test_a_picture_is_turned_as_viewers_show_it(tmp_path, suffix, orientation, m
 
 def test_a_jpeg_that_only_pillow_decodes_and_a_phones_mpo_are_turned(tmp_path):
     noise("CMYK").save(tmp_path / "ink.jpg", exif=exif(6))
-    noise().save(tmp_path / "mpo.jpg", "MPO", save_all=True, append_images=[noise()], exif=exif(6))
+    noise().save(tmp_path / "mpo.jpg", "MPO", save_all=True, append_images=[noise().reduce(2)], exif=exif(6))
     for name in ("ink.jpg", "mpo.jpg"):
         with Image.open(tmp_path / name) as image:
             assert np.array_equal(read_pixels(tmp_path / name), ImageOps.exif_transpose(image).convert("RGB"))
@@ -163,12 +168,88 @@ def test_a_format_is_known_by_its_content(kind, tmp_path):
         pass
 
 
-def test_links_that_go_in_a_circle_and_second_names_add_no_picture(tmp_path):
-    path = save(tmp_path / "pictures/0001/a.png")
-    (tmp_path / "pictures/0001/up").symlink_to("..")
-    (tmp_path / "pictures/0002").symlink_to("0001")
-    (path.parent / "b.png").symlink_to("a.png")
-    save(tmp_path / "elsewhere/c.png")
-    (tmp_path / "pictures/more").symlink_to(tmp_path / "elsewhere")
-    found = find_pictures(tmp_path / "pictures")
-    assert sorted((tmp_path / "pictures" / path).resolve().name for path in found) == ["a.png", "c.png"]
+def frames(count=5, mode="RGB", size=(6, 4)):
+    return [Image.new(mode, size, tuple([20 * i] * len(mode)) if len(mode) > 1 else 20 * i) for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind", "count"), [("png", "PNG", 5), ("webp", "WEBP", 5), ("tif", "TIFF", 5), ("jpg", "MPO", 2)]
+)
+def test_a_file_of_several_pictures_is_refused_with_their_number(tmp_path, suffix, kind, count):
+    first, *others = frames(count)
+    first.save(tmp_path / f"walk.{suffix}", kind, save_all=True, append_images=others)
+    with pytest.raises(InputError) as refused:
+        read_pixels(tmp_path / f"walk.{suffix}")
+    where = tmp_path / f"walk.{suffix}"
+    assert str(refused.value) == f"{where}: holds {count} pictures; save each as a file of its own, or remove it"
+    first.save(where, kind, save_all=True)
+    assert np.array_equal(read_pixels(where), first)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_pages_and_stacks_of_a_tiff_are_counted(tmp_path, bits):
+    content = np.arange(24, dtype=f"<u{bits // 8}").tobytes()
+    page = ([content], tags_of(6, 4, bits))
+    texts = (b"ImageJ=1.53t\nimages=5\nslices=5\n\0", b'{"shape": [5, 4, 6]}\0')
+    stacks = [[([content], page[1] | {270: text})] for text in texts]
+    for pages in ([page] * 5, *stacks, [([content], page[1] | {32997: [5]})]):
+        path = write_tiff(tmp_path / "a.tif", *pages)
+        with pytest.raises(InputError, match=r"a\.tif: holds 5 pictures"):
+            read_pixels(path)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("small", [1, 4, 5])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_thumbnail_or_mask_beside_a_tiffs_picture_is_none(tmp_path, bits, small, first):
+    values = (np.arange(24, dtype=f"<u{bits // 8}") * (1 if bits == 8 else 257)).reshape(4, 6)
+    page = ([values.tobytes()], tags_of(6, 4, bits))
+    further = ([bytes(6)], tags_of(3, 2, 8, t254=[small]))
+    path = write_tiff(tmp_path / "a.tif", *((further, page) if first else (page, further)))
+    assert np.array_equal(read_pixels(path, True), np.arange(24).reshape(4, 6))
+    write_tiff(path, further)  # alone it is a picture
+    assert read_pixels(path).shape == (2, 3, 3)
+    write_tiff(path, further, further)
+    with pytest.raises(InputError, match="thumbnails or masks alone"):
+        read_pixels(path)
+
+
+def test_previews_behind_a_phones_picture_are_none(tmp_path):
+    first, second = frames(2, size=(64, 48))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second.reduce(4), second.reduce(2)])
+    assert read_pixels(tmp_path / "a.jpg").shape == (48, 64, 3)
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second, second.reduce(2)])
+    with pytest.raises(InputError, match="holds 2 pictures"):
+        read_pixels(tmp_path / "a.jpg")
+
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "ab" * 32 + "\nsize 343279349\n"
+
+
+@pytest.mark.parametrize("text", [LFS, LFS.replace("\n", "\r\n"), LFS.replace("git-lfs.github", "hawser.github")])
+def test_a_git_lfs_pointer_is_said_to_be_one(tmp_path, text):
+    (tmp_path / "a.jpg").write_text(text, newline="")
+    with pytest.raises(InputError, match=r'a\.jpg: is a Git LFS pointer, not the picture; run "git lfs pull" in'):
+        read_pixels(tmp_path / "a.jpg")
+
+
+def test_a_git_annex_pointer_is_said_to_be_one(tmp_path):
+    key = "annex/objects/SHA256E-s3417--" + "ab" * 32 + ".jpg"
+    (tmp_path / "unlocked.jpg").write_text(f"/{key}\n")
+    (tmp_path / "locked.jpg").symlink_to(f"../.git/{key}")
+    for name in ("unlocked.jpg", "locked.jpg"):
+        words = rf'{name}: is a git-annex pointer, not the picture; run "git annex get" on it'
+        with pytest.raises(InputError, match=words):
+            read_pixels(tmp_path / name)
+    (tmp_path / "gone.jpg").symlink_to("elsewhere.jpg")
+    with pytest.raises(InputError, match=r"gone\.jpg: .*it does not exist"):
+        read_pixels(tmp_path / "gone.jpg")
+
+
+def test_folders_pipes_and_circles_are_no_pictures(tmp_path):
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "circle.jpg").symlink_to("circle.jpg")
+    for name, words in (("folder", "not a regular file"), ("pipe", "not a regular file"), ("circle", "symbolic links")):
+        with pytest.raises(InputError, match=rf"{name}\.jpg: cannot be decoded .*{words}"):
+            read_pixels(tmp_path / f"{name}.jpg")

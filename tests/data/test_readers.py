@@ -1,3 +1,4 @@
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +10,13 @@ from ms_vireid.config import CONFIG_ROOT, DataConfig, load_config
 from ms_vireid.data.layout import find_pictures
 from ms_vireid.data.read import read_data, read_folder, read_llcm, read_regdb, read_sysu_mm01
 from ms_vireid.data.records import image_set
-from ms_vireid.data.validation import check_pictures, check_training_identities, list_pictures, validate_for_training
+from ms_vireid.data.validation import (
+    check_pictures,
+    check_training_identities,
+    list_pictures,
+    passed_over,
+    validate_for_training,
+)
 
 from . import tree
 
@@ -190,6 +197,93 @@ def test_a_share_of_whole_identities_is_not_rounded_up(tmp_path):
     people = tuple(f"{i:02d}" for i in range(25))
     data = read_folder(tree.write_folder(tmp_path, people, pictures=1), 0.28)
     assert data.test.num_identities == 7  # 25 x 0.28 is 7.000000000000001
+
+
+def test_folder_reads_deeper_pictures_and_leaves_those_of_nobody_with_a_note(tmp_path):
+    tree.write_folder(tmp_path)
+    for place in ("visible/anna/second day/a.jpg", "infrared/dora/b/c/a.jpg", "visible/nobody.jpg", "notes.jpg"):
+        tree.write_picture(tmp_path / place)
+    data = read_folder(tmp_path, 0.5)
+    assert len(data.pictures) == 18
+    assert {data.test.name(i) for i in range(len(data.test))} == {"cleo", "dora"}
+    line = "pictures that are not used: 2 (notes.jpg, visible/nobody.jpg); move them to a person's folder, or away"
+    assert passed_over(data) == line
+    assert line in validate_for_training(data, config_of(2))[0]
+
+
+def test_folder_takes_one_person_in_two_spellings_of_unicode(tmp_path):
+    nfc, nfd = (unicodedata.normalize(form, "Zoé") for form in ("NFC", "NFD"))
+    tree.write_folder(tmp_path / "one", ("anna", "Zof", nfc))
+    tree.write_folder(tmp_path / "two", ("anna", "Zof", nfc))
+    (tmp_path / "two/infrared" / nfc).rename(tmp_path / "two/infrared" / nfd)
+    tree.write_picture(tmp_path / "two/visible" / nfd / "more.jpg")
+    one, two = read_folder(tmp_path / "one", 0.3), read_folder(tmp_path / "two", 0.3)
+    assert list(one.train.names.values()) == ["Zof", nfc]
+    assert list(two.train.names.values()) == ["Zof", nfd]  # as first read
+    assert list(two.test.names.values()) == ["anna"]
+    assert len(two.train) == len(one.train) + 1
+    (tmp_path / "two/visible" / nfd / "more.jpg").unlink()
+    assert read_folder(tmp_path / "two", 0.3).checksum == one.checksum
+
+
+@pytest.mark.parametrize("layout", ["auto", "PERSON/MODALITY/CAMERA", "{identity}/{modality}/{camera}/*"])
+def test_folder_takes_trees_of_another_shape(tmp_path, layout):
+    for person in range(4):
+        for modality in ("rgb", "ir"):
+            for camera in (1, 2):
+                tree.write_picture(tmp_path / f"{person:04d}/{modality}/D{camera}/0.jpg")
+    data = read_data(DataConfig(name="folder", root=tmp_path, layout=layout))
+    assert list(data.train.names.values()) == ["0000", "0001"]
+    assert found(data.test) == {(i, c, c == 2): 2 for i in (2, 3) for c in (1, 2)}
+    assert passed_over(data) is None
+
+
+@pytest.mark.parametrize("name", ["sysu_mm01", "regdb", "llcm"])
+def test_folder_names_the_set_whose_tree_it_is(tmp_path, name):
+    getattr(tree, f"write_{name}")(tmp_path)
+    with pytest.raises(InputError, match=rf"visible: no such folder; .*, and for this tree data\.name={name}$"):
+        read_data(DataConfig(name="folder", root=tmp_path))
+    if name != "folder":
+        with pytest.raises(InputError, match=r"data\.layout=regdb: is of data\.name=folder alone; leave it out"):
+            read_data(DataConfig(name=name, root=tmp_path, layout="regdb"))
+
+
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("sysu_mm01", ("cam1/0001/more/a.jpg", "cam3/a.jpg", "cam5/1/a.jpg")),
+        ("regdb", ("Thermal/a.bmp", "Visible/test0/more/a.bmp", "Visible/train0/a.bmp")),
+        ("llcm", ("nir/a.jpg", "test_nir/cam3/0003/a.jpg", "test_vis/cam1/a.jpg", "vis/0001/more/a.jpg")),
+    ],
+)
+def test_pictures_that_a_published_sets_reader_passes_over_are_named(tmp_path, name, places):
+    getattr(tree, f"write_{name}")(tmp_path)
+    tree.write_picture(
+        tmp_path / {"sysu_mm01": "cam1/0533", "regdb": "Visible/999", "llcm": "vis/0777"}[name] / "a.jpg"
+    )
+    data = read_data(DataConfig(name=name, root=tmp_path))
+    assert passed_over(data) is None  # somebody on no list
+    for place in places:
+        tree.write_picture(tmp_path / place)
+    said = f"pictures that are not used: {len(places)} ({', '.join(places)}); move them to a person's folder, or away"
+    assert passed_over(data) == said
+
+
+@pytest.mark.parametrize(
+    ("places", "says"),
+    [
+        ((), "holds no picture; data.root must hold visible/ID"),
+        (("visible/anna/a.jpg", "visible/ben/a.jpg"), "holds no infrared pictures of people; data.root must hold"),
+        (("train/a.jpg", "test/a.jpg"), "no folder and no picture's name says who is on the pictures"),
+        (("visible/train/a.jpg", "infrared/test/a.jpg"), "data.layout, such as '{modality}/{split}/{identity}_*'"),
+    ],
+)
+def test_folder_says_what_to_write_where_nobody_is_known(tmp_path, places, says):
+    for place in places:
+        tree.write_picture(tmp_path / place)
+    with pytest.raises(InputError) as refused:
+        read_folder(tmp_path, 0.5)
+    assert says in str(refused.value)
 
 
 # what all readers return

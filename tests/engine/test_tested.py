@@ -42,6 +42,24 @@ def test_of_regdb_a_split_is_chosen(run, tmp_path):
     assert (config.data.trial, sum(~data.test.infrared)) == (2, 1)
 
 
+def test_the_layout_of_folders_is_stated(run, tmp_path):
+    for person in "abcd":
+        for modality in ("rgb", "ir"):
+            tree.write_picture(tmp_path / f"others/{person}_{modality}.jpg")
+    given = *run, str(tmp_path / "others")
+    for another in (["folder"], ["folder", "data.layout={identity}_{modality}"]):
+        layout = None if another[1:] else "{identity}_{modality}"
+        config, data, _ = read_tested(*given, another, layout)
+        assert (config.data.layout, data.test.num_identities) == ("{identity}_{modality}", 4)
+    assert read_tested(*given, (), "{identity}_{modality}")[1].test.num_identities == 2
+    with pytest.raises(
+        InputError, match=r"^data\.layout: '\{x\}' is none of|--layout: data\.layout: '\{x\}': '\{x\}' is none"
+    ):
+        read_tested(*given, (), "{x}")
+    with pytest.raises(InputError, match=r"^--layout \{x\}: is of one's own folders alone, and regdb is tested on"):
+        read_tested(*given, ["regdb"], "{x}")
+
+
 def test_all_people_of_folders_are_tested_on_unless_it_was_trained_on_them(run, tmp_path):
     others = str(tree.write_folder(tmp_path / "others", ("eve", "fay", "gus")))
     moved = str(tree.write_folder(tmp_path / "moved"))

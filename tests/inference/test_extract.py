@@ -148,11 +148,12 @@ def test_a_list_chooses_and_orders_the_pictures(run_extract, pictures, tmp_path,
 
 
 def test_a_broken_picture_is_named_or_skipped_and_counted(run_extract, pictures, capfd, tmp_path):
-    broken = truncate(pictures / "visible/0002/1.jpg")
-    (pictures / "infrared/0007/0.jpg").write_bytes(b"")
+    broken = truncate(pictures / "visible/0002/1.jpg", keep=0.95)  # it opens
     error = refusal(capfd, run_extract, pictures, "--workers", 1)
     assert f"{broken}: cannot be decoded as a picture" in error
     assert not (tmp_path / "features.npz").exists()
+    (pictures / "infrared/0007/0.jpg").write_bytes(b"")
+    assert "unreadable pictures: 1 (" in refusal(capfd, run_extract, pictures)  # before anything is computed
     found = run_extract(pictures, "--skip-broken")  # goes on after the batches that were whole
     assert len(found) == 14
     assert list(found.info["skipped"]) == ["infrared/0007/0.jpg", "visible/0002/1.jpg"]
@@ -166,7 +167,7 @@ def test_a_broken_picture_is_named_or_skipped_and_counted(run_extract, pictures,
 def test_a_picture_that_has_gone_is_skipped_too(run_extract, pictures, tmp_path, capfd):
     link = pictures / "visible/0002/z.jpg"
     link.symlink_to("gone.jpg")
-    assert f"{link}: cannot be decoded as a picture (it does not exist)" in refusal(capfd, run_extract, pictures)
+    assert f"unreadable pictures: 1 ({link} does not exist)" in refusal(capfd, run_extract, pictures)
     found = run_extract(pictures, "--skip-broken")
     assert len(found) == 16
     assert list(found.info["skipped"]) == ["visible/0002/z.jpg"]
@@ -260,7 +261,7 @@ for damage, change in {"a bit flipped": flipped, **DAMAGES}.items():
 
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
 def test_a_partial_result_that_does_not_fit_is_begun_anew(run_extract, pictures, tmp_path, capfd, spoil):
-    truncate(pictures / "infrared/0007/1.jpg")
+    truncate(pictures / "infrared/0007/1.jpg", keep=0.95)  # it opens
     refusal(capfd, run_extract, pictures)
     partial = tmp_path / "features.npz.partial"
     assert json.loads((partial / "state.json").read_text())["batches"] == 3

@@ -27,7 +27,8 @@ def row_of(case, lines):
 def test_each_case_is_a_line_with_a_column_for_each_program_and_the_last_line_sums_up(monkeypatch, capsys):
     run_report(monkeypatch, "--rung", 2, "--match", "Norm", "--small")
     lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"case +kernels +operators +graph  verdict +time  where", lines[1])
+    assert re.fullmatch(r"MindSpore 2\.10.* beside PyTorch \d\S+ \(built for (CPUs|CUDA \d+\.\d)\)", lines[0])
+    assert re.fullmatch(r"case +kernels +operators +graph  verdict +time  where", lines[2])
     errors = r"( +\d\.\de-\d\d of 1e-0[45]){3}"
     assert re.match(rf"2 LayerNorm{errors}  ok +\d+\.\d s  (kernels|operators|graph): ", row_of("2 LayerNorm", lines))
     assert re.fullmatch(r"\d cases, \d+ comparisons, 0 over tolerance, in \d+ s", lines[-1])
@@ -43,7 +44,7 @@ def test_what_runs_once_has_one_error(monkeypatch, capsys):
 def test_a_loss_is_the_same_by_kernels_and_operators_and_computed_once_for_both(monkeypatch, capsys):
     run_report(monkeypatch, "--rung", 3, "--match", "IdentityConsistency", "--program", "operators", "kernels")
     lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"case +kernels +operators  verdict +time  where", lines[1])  # chosen ones, in their order
+    assert re.fullmatch(r"case +kernels +operators  verdict +time  where", lines[2])  # chosen ones, in their order
     first, second = re.findall(r"\d\.\de-\d\d of 1e-0\d", row_of("3 IdentityConsistencyLoss", lines))
     assert first == second
     assert lines[-1].startswith("1 cases, 4 comparisons, 0 over")

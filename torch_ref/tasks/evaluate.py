@@ -79,8 +79,8 @@ def evaluate(model: nn.Module, data: ReIDData, config: Config, device: torch.dev
 
 def extract(model: nn.Module, images: ImageSet, config: Config, device: torch.device) -> np.ndarray:
     """Extract the features of all pictures, float32 [N, C], as `ms_vireid.inference.features` does."""
-    size, value_range = config.data.image_size, config.data.value_range
-    batches = EvaluationBatches(images, size, config.evaluation.batch_size, value_range=value_range)
+    size, value_ranges = config.data.image_size, config.data.value_ranges
+    batches = EvaluationBatches(images, size, config.evaluation.batch_size, value_ranges=value_ranges)
     features = None
     items = iterate(batches, config.data.workers, 0, len(batches))
     with torch.inference_mode():

@@ -32,11 +32,11 @@ def main(arguments: argparse.Namespace) -> None:
     data = read_data(config.data)
     reads = [config.model.pretrained, *config_files(arguments.config), data.root, *data.pictures]
     check_output(arguments.output, reads=reads)  # may be --resume's file, which it then replaces
-    notes, value_range = validate_for_training(data, config)
+    notes, measured = validate_for_training(data, config)
     for note in notes:
         say(one_line(f"note: {note}"))
     config = config.with_num_classes(data.train.num_identities).with_fitting_batch(data.train.num_identities)
-    config = config.with_value_range(value_range)
+    config = config.with_value_ranges(measured)
     batches = TrainingBatches(data.train, config)
     say(f"device: {in_words(device)}")
     train(config, batches, data.checksum, arguments.steps, checkpoint, arguments.output, device)

@@ -1,0 +1,107 @@
+"""How a picture's path says who is on it: a template such as `{identity}/{modality}/{camera}/*`, or one by name."""
+
+import re
+
+AUTO, SYSU = "auto", "sysu_mm01"
+FIELDS = ("identity", "modality", "camera", "split", "site")
+WORDS = {  # a folder's words for a modality, in lower case
+    **dict.fromkeys(("visible", "vis", "rgb", "color", "colour"), "visible"),
+    **dict.fromkeys(("infrared", "ir", "nir", "swir", "lwir", "tir", "thermal"), "infrared"),
+}
+TRAINING, VALIDATION = ("train", "training", "trainval"), ("val", "valid", "validation")
+TESTING = ("test", "testing", "query", "queries", "probe", "gallery")
+# Words that name a part of a set, or what it holds, and nobody.
+_PARTS = (*TRAINING, *VALIDATION, *TESTING, "bounding", "box", "bbox", "gt", "multi", "all", "data", "dataset")
+NEUTRAL = (*_PARTS, "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "frame", "frames")
+NAMED = {  # several templates, of which the first that fits holds
+    SYSU: "cam{camera}/{identity}/*",
+    "regdb": "{modality}/{identity}/*",
+    "llcm": "{site}_{modality}/{camera}/{identity}/*|{modality}/cam{camera}/*|{modality}/{identity}/*_c{camera}_*"
+    "|{modality}/{identity}/*",
+    "market1501": "**/{modality}/**/{identity}_c{camera}s*|**/{identity}_c{camera}s*",
+    "dukemtmc": "**/{modality}/**/{identity}_c{camera}_f*|**/{identity}_c{camera}_f*",
+    "msmt17": "**/{modality}/**/{identity}_*_{camera}_*|**/{identity}_*_{camera}_*",
+    "mars": "**/{modality}/**/{identity}C{camera}T*|**/{identity}C{camera}T*",
+}
+_SHORT = {"person": "identity", "place": "site"} | {field: field for field in FIELDS}  # as PERSON/MODALITY/CAMERA
+_PIECE = re.compile(r"\{(?P<field>[^{}]*)\}|(?P<star>\*)|(?P<text>[^{}*]+)|(?P<odd>.)")
+_BREAK = r"[ _.-]+"
+_NEUTRAL = f"(?:{'|'.join(sorted(NEUTRAL, key=len, reverse=True))})"
+_MODALITY = f"(?:{_NEUTRAL}{_BREAK})*(?:{'|'.join(sorted(WORDS, key=len, reverse=True))})(?:{_BREAK}{_NEUTRAL})*"
+LONGEST, _MOST_ALTERNATIVES, _MOST_OPEN = (
+    300,
+    8,
+    4,
+)  # characters; templates; wildcards of a part, which it is tried for
+KNOWN = f"auto, words as PERSON/MODALITY/CAMERA, {', '.join(NAMED)}, or a template as '{{modality}}/{{identity}}/*'"
+
+
+def canonical(layout: str) -> str:
+    """Return a layout's own name, if it is a name: `SYSU-MM01` is `sysu_mm01`."""
+    plain = re.sub(r"[ _-]", "", layout).lower()
+    return next((name for name in NAMED if name.replace("_", "") == plain), layout)
+
+
+def templates(layout: str) -> list[str]:
+    """Return the templates of a layout: those of a name, of words such as PERSON/MODALITY/CAMERA, or its own."""
+    if named := NAMED.get(canonical(layout)):
+        return named.split("|")
+    words = [_SHORT.get(word.lower()) for word in layout.split("/")]
+    return ["/".join([*(f"{{{word}}}" for word in words), "**"])] if all(words) else layout.split("|")
+
+
+def patterns(layout: str) -> list[re.Pattern]:
+    """Compile a layout for paths with slashes. The groups are named as FIELDS. Raises ValueError for what is none."""
+    if len(layout) > LONGEST or not layout.isprintable():
+        raise ValueError(f"is longer than {LONGEST} characters, or cannot be printed")
+    texts = templates(layout)
+    if len(texts) > _MOST_ALTERNATIVES:
+        raise ValueError(f"has {len(texts)} templates, at most {_MOST_ALTERNATIVES} are taken")
+    compiled = [_pattern(text) for text in texts]
+    if not any({"identity", "modality", "camera"} & pattern.groupindex.keys() for pattern in compiled):
+        raise ValueError(f"says none of {{identity}}, {{modality}} and {{camera}}; give {KNOWN}")
+    return compiled
+
+
+def check_layout(layout: str) -> str:
+    """Return the layout; raises ValueError unless it is `auto` or `patterns` takes it."""
+    if layout != AUTO:
+        patterns(layout)
+    return layout
+
+
+def _pattern(template: str) -> re.Pattern:
+    *folders, last = template.split("/")
+    if {"", ".", ".."} & {*folders, last}:
+        raise ValueError(f"'{template}' has an empty part, or '.' or '..'")
+    if folders.count("**") > 2:
+        raise ValueError(f"'{template}' has more than two '**'")
+    fields = re.findall(r"\{([^{}]*)\}", template)
+    if twice := next((field for field in fields if fields.count(field) > 1), None):
+        raise ValueError(f"'{template}' has {{{twice}}} twice")
+    expression = "".join("(?:[^/]+/)*" if part == "**" else f"{_part(part, template)}/" for part in folders)
+    end = ".+" if last == "**" else _part(last, template) + r"(?:\.[^./]*)?"
+    return re.compile(expression + end, re.IGNORECASE)
+
+
+def _part(part: str, template: str) -> str:
+    pieces = list(_PIECE.finditer(part))
+    unbounded, expression, before = 0, [], ""
+    for piece in pieces:
+        kind, text = piece.lastgroup, piece[piece.lastgroup]
+        if kind == "odd" or (kind == "field" and text not in FIELDS):
+            raise ValueError(f"'{template}': '{piece[0]}' is none of {', '.join(f'{{{field}}}' for field in FIELDS)}")
+        if kind != "text" and before not in ("", "text"):
+            raise ValueError(f"'{template}': put something between '{part[: piece.start()]}' and '{piece[0]}'")
+        unbounded += kind == "star" or (kind == "field" and text not in ("modality", "camera"))
+        if kind == "text":
+            expression.append(re.escape(text))
+        elif kind == "star":
+            expression.append("[^/]*?")
+        else:
+            of_field = {"modality": _MODALITY} | ({"camera": r"\d{1,9}"} if len(pieces) > 1 else {})
+            expression.append(f"(?P<{text}>{of_field.get(text, '[^/]+?')})")
+        before = kind
+    if unbounded > _MOST_OPEN:
+        raise ValueError(f"'{template}': '{part}' has more than {_MOST_OPEN} wildcards")
+    return "".join(expression)
