@@ -190,7 +190,11 @@ CHECKPOINTS = [
          "--resume", "earlier/last.safetensors", "optimizer.lr=0.5"),
     case("resume-another-model", "another model.depth", "--resume", "earlier/last.safetensors", "model.depth=2"),
     case("resume-another-recipe", "another optimizer.lr", "--resume", "earlier/last.safetensors", "optimizer.lr=1e-5"),
-    case("resume-wrong-suffix", "tiny.yaml: is no weight file that is known; ", "--resume", "tiny.yaml"),
+    case(
+        "resume-wrong-suffix",
+        "tiny.yaml: is no weight file that is known; weights are read from .safetensors, .ckpt, .pth",
+        *("--resume", "tiny.yaml"),
+    ),
     *(
         case(f"pretrained-not-said-{name.replace('/', '-')}", "give model.pretrained=PATH (which file: ",
              "--config", f"configs/{name}.yaml", "--data-root", "sysu")
