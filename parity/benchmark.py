@@ -8,12 +8,10 @@ that a framework has given out and that it holds: of a GPU or an Ascend its own;
 
 import argparse
 import fcntl
-import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +23,7 @@ from ms_vireid.command.running import Parser, add_device, require_extra, run, wo
 from ms_vireid.devices import runtime
 from ms_vireid.devices.host import instruction_sets, processor_name
 from ms_vireid.files.writing import check_output, write_json, write_text
+from parity.processes import OneProcess
 from parity.versions import torch_build
 
 # By their names; parity/measure/sections.py has what they are. The last six only when asked for.
@@ -188,8 +187,8 @@ def _torch_sees_a_gpu() -> bool:
 
 def _elsewhere(function: Callable, *arguments) -> Any:
     """What a function returns in a process of its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(function, *arguments).result()
+    with OneProcess() as process:
+        return process.ask(function, *arguments)
 
 
 if __name__ == "__main__":

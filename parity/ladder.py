@@ -2,6 +2,7 @@
 after `runtime.set_up`."""
 
 import argparse
+import multiprocessing
 import sys
 import time
 from collections import defaultdict
@@ -14,6 +15,7 @@ from itertools import groupby
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
+from ms_vireid.command.stopping import how_broken
 from ms_vireid.devices import memory, runtime
 from ms_vireid.files.writing import write_text
 from parity.cases import LADDER, ONCE, RUNGS, Outcome, is_for_stand_ins, programs_of
@@ -127,11 +129,16 @@ def _shared_out(cases: Sequence, side: Side, processes: int | None) -> Iterable:
         # What begins with the first tasks is on the stand-in.
         with runtime.environment(build(side.device).environment()) if side.stand_in else nullcontext():
             done = (map if alone else others.map)(partial(_run_task, side), numbers)
+        children = multiprocessing.active_children()
         for task in tasks:
             try:
                 made = next(done)
             except BrokenProcessPool:
-                raise InputError(f"{side}: a process ended on the way; what it said last stands above") from None
+                others.shutdown()
+                raise InputError(
+                    f"{side}: {how_broken(children)}, at {task[0]} or soon after; --processes 1 needs less memory, "
+                    "--rung and --match choose cases"
+                ) from None
             for case, (seconds, results, terms) in zip(task, made, strict=True):
                 yield seconds, Outcome(case, results, terms)
 

@@ -7,20 +7,27 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ms_vireid.command.stopping import signal_with_parent
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.stopping import how_broken, signal_with_parent
+from ms_vireid.data.processes import require_shared_memory
 from ms_vireid.devices import runtime
+
+_SMALLER = "try smaller batches (--identities, --instances, --images)"
 
 
 @contextmanager
 def executor(count: int, begin: Callable, *arguments: Any) -> Iterator[ProcessPoolExecutor]:
     """`count` processes that share the cores; if one dies, tasks raise BrokenProcessPool. The end of the block drops
-    those that have not begun. Linux kills the processes with this one.
+    those that have not begun. Linux kills the processes with this one. Raises InputError if this system lets none share
+    memory.
 
     begin: called in each, with the arguments. They begin with the first tasks, in the environment of that moment.
     """
+    require_shared_memory(count, "mount one")
     spawn = multiprocessing.get_context("spawn")
     free = spawn.Queue()
     for number in range(count):
@@ -30,6 +37,25 @@ def executor(count: int, begin: Callable, *arguments: Any) -> Iterator[ProcessPo
         yield others
     finally:
         others.shutdown(cancel_futures=True)
+
+
+class OneProcess(ProcessPoolExecutor):
+    """A process of its own, which begins with the first task. Raises InputError as `executor` does."""
+
+    def __init__(self):
+        require_shared_memory(1, "mount one")
+        super().__init__(1, multiprocessing.get_context("spawn"))
+        self._children: list = []
+
+    def ask(self, function: Callable, *arguments: Any) -> Any:
+        """Return what a function returns there. Raises what it raises, and InputError if the process has ended."""
+        try:
+            answer = self.submit(function, *arguments)
+            self._children = self._children or multiprocessing.active_children()
+            return answer.result()
+        except BrokenProcessPool:
+            self.shutdown()
+            raise InputError(f"{how_broken(self._children)}; {_SMALLER}") from None
 
 
 def _begin(free: multiprocessing.Queue, begin: Callable, arguments: tuple) -> None:

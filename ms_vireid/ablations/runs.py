@@ -1,6 +1,7 @@
 """The trainings that a table needs: their recipes and folders, and how to run them."""
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 from ms_vireid.ablations.tables import Column, Row, Search, Table, config_of, demo_overrides, folder_name, table_file
 from ms_vireid.command.errors import InputError, summary
 from ms_vireid.command.printing import say
-from ms_vireid.command.stopping import STOPS
+from ms_vireid.command.stopping import STOPS, how_ended
 from ms_vireid.config import Config, DataConfig, EvaluationConfig, check_config, expand_user, load_config
 from ms_vireid.data.corruptions import read_photographs
 from ms_vireid.data.read import OBTAIN, read_data
@@ -280,13 +281,14 @@ def start(command: str, arguments: Sequence[str], log: Path) -> str | None:
             child.send_signal(number)
 
     words = [sys.executable, "-u", "-m", f"ms_vireid.{command}", *arguments]
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
     log.parent.mkdir(parents=True, exist_ok=True)
     last = ""
     with ExitStack() as restored, log.open("a", encoding="utf-8") as file:
         for number in STOPS:
             restored.callback(signal.signal, number, signal.signal(number, forward))
-        with subprocess.Popen(words, start_new_session=True, **output) as child:
+        environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+        with subprocess.Popen(words, start_new_session=True, env=environment, **output) as child:
             children.append(child)
             if stops:  # arrived during the start, with nothing to save yet
                 child.terminate()
@@ -298,5 +300,5 @@ def start(command: str, arguments: Sequence[str], log: Path) -> str | None:
     if stops:
         raise KeyboardInterrupt
     if child.returncode < 0:
-        return f"killed by {signal.Signals(-child.returncode).name} (out of memory?)"
+        return how_ended(child.returncode)
     return (last.removeprefix("error: ") or f"exit code {child.returncode}") if child.returncode else None

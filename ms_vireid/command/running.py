@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-from ms_vireid.command.errors import FULL, InputError, one_line, printable
+from ms_vireid.command.errors import FULL, InputError, one_line, printable, shown, unreadable
 from ms_vireid.command.names import CONFIG_ROOT, PROGRAMS
 from ms_vireid.command.numbers import NUMBERS
 
@@ -143,6 +143,7 @@ def run(main: Callable[[], None]) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold any bytes
     try:
+        _check_locale()
         main()
         if sys.stdout is not None:  # closed by the shell's >&-
             sys.stdout.flush()
@@ -159,6 +160,15 @@ def run(main: Callable[[], None]) -> None:
             _print_traceback()
         print(one_line(f"error: {problem}"), file=sys.stderr)
         sys.exit(2)
+
+
+def _check_locale() -> None:
+    """Raise InputError for an argument, or the name of the folder that we are in, which a locale without UTF-8
+    misreads."""
+    if sys.getfilesystemencoding() != "utf-8":
+        for text in (*sys.argv, os.getcwd()):
+            if not text.isascii():
+                raise InputError(f"{text!r} is misread; {unreadable(text)}")
 
 
 @contextmanager
@@ -199,10 +209,13 @@ def _outside(error: Exception) -> str | None:
     if isinstance(error, RecursionError):
         return "what was read is nested too deeply; use another copy"
     if isinstance(error, RuntimeError) and _WORKER.search(str(error)):
-        return "a process that reads pictures was killed (out of memory?); go on with the same command, --resume auto"
+        remedy = "have fewer (data.workers, --workers); the same command goes on, a training with --resume auto"
+        return f"a process that reads pictures was killed, as Linux does when memory runs out; {remedy}"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and FULL.search(str(error))):
         said = str(error).partition("\n")[0] or "no size is known"
         return f"out of memory ({said}); make the model, the batch or data.image_size smaller, or use a larger machine"
+    if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
+        return f"{shown(error.object)} cannot be a file's name here; {unreadable(error.object)}"
     if isinstance(error, UNDECODABLE):
         return f"what was read cannot be decoded ({type(error).__name__}: {error}); use another copy"
     return None

@@ -6,9 +6,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
@@ -55,6 +56,22 @@ def leave_to_parent() -> None:
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
     signal_with_parent(signal.SIGKILL)
+
+
+def how_ended(code: int) -> str:
+    """Say how a process ended, by its exit code as `subprocess` gives it."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    if code == -signal.SIGKILL:
+        return "was killed, as Linux does when memory runs out"
+    return f"was ended by {signal.Signals(-code).name}"
+
+
+def how_broken(processes: Iterable[BaseProcess]) -> str:
+    """Say how the process ended that broke a pool of these, which has been shut down: the pool ends the others by
+    SIGTERM."""
+    codes = [one.exitcode for one in processes if one.exitcode not in (None, 0, -signal.SIGTERM)]
+    return f"a process {how_ended(codes[0])}" if codes else "a process ended"
 
 
 def end_with_workers(seconds: int = 10) -> None:

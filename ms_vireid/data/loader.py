@@ -15,6 +15,7 @@ from mindspore.dataset.dataloader import DataLoader
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.stopping import leave_to_parent, stop_requests
 from ms_vireid.data.batches import Batches
+from ms_vireid.data.processes import require_shared_memory
 from ms_vireid.devices.runtime import bound_threads, unbind
 
 _PREFETCH = 2  # batches per worker
@@ -30,11 +31,13 @@ def iterate(
     Closing the iterator early lets the workers finish their current batches and ends them. So does Ctrl-C, unless the
     caller is within `stop_requests`: an exception while waiting for the workers' queue would leave them hanging.
 
-    Raises InputError for a broken picture, and KeyboardInterrupt on Ctrl-C or SIGTERM after the current item.
+    Raises InputError for a broken picture or if there is no memory that workers can share, and KeyboardInterrupt on
+    Ctrl-C or SIGTERM after the current item.
     """
     numbers = range(start, len(batches))
     stopped = False
     workers = min(workers, len(numbers))
+    require_shared_memory(workers)
     shared = _SharedMemory(batches, slots=_PREFETCH * workers + 1)
     with stop_requests() as stop:
         loader = iter(

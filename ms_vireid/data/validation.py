@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError, one_line, refuse, summary
+from ms_vireid.command.errors import InputError, one_line, refuse, summary, unreadable
 from ms_vireid.command.progress import progress
 from ms_vireid.config import Config, DataConfig
 from ms_vireid.config.schema import Range, ValueRanges
@@ -80,8 +80,14 @@ def walk(root: Path, quiet: bool = False) -> Walk:
 
 
 def refuse_names(names: Iterable[str], root: Path) -> None:
-    """Raise InputError for names that cannot be printed: control characters, or not UTF-8."""
-    refuse((repr(name) for name in names if not name.isprintable()), f"{root}: names that cannot be printed", "rename")
+    """Raise InputError for names that cannot be read and printed, as `unreadable` says."""
+    _refuse_names(((repr(name), name) for name in names), root)
+
+
+def _refuse_names(names: Iterable[tuple[str, str]], where: Path) -> None:
+    """names: as they are shown, and as they are."""
+    problems = {shown: remedy for shown, name in names if (remedy := unreadable(name))}
+    refuse(problems, f"{where}: names that cannot be printed", next(iter(problems.values()), ""))
 
 
 def read_lines(listing: Path, remedy: str) -> list[str]:
@@ -101,8 +107,7 @@ def listed_files(
     names: with their lines' numbers. also_gone: they may name missing files. Raises InputError, with the lines'
     numbers, for names that cannot be printed or name no file.
     """
-    unprintable = (f"line {number} {name!r}" for number, name in names if not name.isprintable())
-    refuse(unprintable, f"{listing}: names that cannot be printed", "rename")
+    _refuse_names(((f"line {number} {name!r}", name) for number, name in names), listing)
     paths, missing, listings = [], [], {}
     for number, name in names:
         spellings = dict.fromkeys((name, name.replace("\\", "/")))

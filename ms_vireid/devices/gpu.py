@@ -182,7 +182,7 @@ class Toolkit:
 def _write_compiler(home: Path, release: str) -> Path:
     compiler = home / "bin" / "nvcc"
     compiler.parent.mkdir()
-    compiler.write_text(f'#!/bin/sh\necho "Cuda compilation tools, release {release}, V{release}"\n')
+    compiler.write_text(f'#!/bin/sh\necho "Cuda compilation tools, release {release}, V{release}"\n', encoding="utf-8")
     compiler.chmod(0o700)
     if _release(home) != release:
         raise DeviceError(f"programs in {tempfile.gettempdir()} cannot be run", "set TMPDIR to a folder where they can")

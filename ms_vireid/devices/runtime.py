@@ -153,7 +153,7 @@ def _pool_threads() -> list[int]:
     threads = []
     for task in Path("/proc/self/task").iterdir():
         with suppress(OSError):  # the thread has just ended
-            if (task / "comm").read_text().startswith(("ActorThread_", "KernelThread_")):
+            if (task / "comm").read_bytes().startswith((b"ActorThread_", b"KernelThread_")):
                 threads.append(int(task.name))
     return sorted(threads)
 

@@ -8,7 +8,7 @@ import socket
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from errno import ENOLCK, EOPNOTSUPP
+from errno import ENAMETOOLONG, ENOLCK, EOPNOTSUPP
 from pathlib import Path
 from zlib import crc32
 
@@ -24,27 +24,43 @@ TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.ms_vireid-(?P<host>.*)-(?P<process>\
 _HOLDER = re.compile(rb"process \d+ of .*|\d+\n.*", re.DOTALL)  # content of a lock file: from `lock` or filelock
 FOLDER = "is a folder"
 _ZEROS = bytes(1 << 20)
-_MAX_STEM = 40  # characters of the file's name in its temporary name
+_MAX_STEM = 40  # bytes of the file's name in its temporary name
 
 
 def check_output(
-    path: Path | None, option: str = "--output", suffixes: tuple[str, ...] = (), reads: Iterable[Path | str | None] = ()
+    path: Path | None,
+    option: str = "--output",
+    suffixes: tuple[str, ...] = (),
+    reads: Iterable[Path | str | None] = (),
+    beside: str = "",
 ) -> None:
     """Check, before the work begins, that `path` can be written. None means that no output was asked for.
 
     suffixes: allowed endings; empty allows any. reads: files and folders that the command reads, as for
-    `check_outside`. Raises InputError.
+    `check_outside`. beside: the ending of what is written beside it on the way. Raises InputError.
     """
     if path is None:
         return
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"{option} {path}: the file's name must end in {' or '.join(suffixes)}")
     require_folder(path, option)
-    if problem := obstacle(path):
+    if problem := obstacle(path) or _too_long(path, beside):
         raise InputError(f"{option} {path}: {problem}; choose another name")
     if not os.access(path.absolute().parent, os.W_OK):
         raise InputError(f"{option} {path}: its folder cannot be written; choose another one")
     check_outside(path, option, reads)
+
+
+def _too_long(path: Path, beside: str) -> str | None:
+    """Return that the file system takes no name so long, for `path`, what is written beside it or its temporary file;
+    None if it takes them."""
+    for name in (path.name, path.name + beside, _temporary_name(path)):
+        try:
+            os.lstat(path.with_name(name))
+        except OSError as error:
+            if error.errno == ENAMETOOLONG:
+                return f"its name is too long ({len(os.fsencode(path.name))} bytes)"
+    return None
 
 
 def check_outside(path: Path, option: str, reads: Iterable[Path | str | None]) -> None:
@@ -148,7 +164,8 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
 
 def _temporary_name(path: Path) -> str:
     """Return a name that is unique to this process and file."""
-    file = f"{path.stem[:_MAX_STEM]}.{crc32(os.fsencode(path.name)):08x}"
+    stem = os.fsencode(path.stem)[:_MAX_STEM].decode(errors="ignore")
+    file = f"{stem}.{crc32(os.fsencode(path.name)):08x}"
     return f".{file}.ms_vireid-{_host()}-{os.getpid()}.tmp{path.suffix}"
 
 

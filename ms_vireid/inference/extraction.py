@@ -23,6 +23,7 @@ from ms_vireid.files.writing import FOLDER, TEMPORARY, lock, obstacle, remove_le
 if TYPE_CHECKING:
     from ms_vireid.inference.features import FeatureExtractor
 
+PARTIAL = ".partial"  # ends the name of a partial result
 STATE, FEATURES = "state.json", "features.bin"  # of a partial result: a `_State`, and float32 [N, width]
 LOCK = "lock"  # keeps other processes out
 
@@ -57,7 +58,7 @@ def partial_result(output: Path) -> Iterator[Path]:
     """Make and lock the folder beside the output that stores the partial result. It is removed after the block, or
     stays if the block fails. Raises InputError if another process has it, it holds something else, or it cannot be
     written."""
-    partial = output.with_name(f"{output.name}.partial")
+    partial = output.with_name(f"{output.name}{PARTIAL}")
     try:
         if os.path.lexists(partial):
             _require_partial(partial)

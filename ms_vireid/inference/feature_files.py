@@ -14,7 +14,8 @@ An uncompressed `.npz` with N rows in the order of the folder or the list, witho
 
 import csv
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -26,7 +27,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from ms_vireid.command.arguments import as_path, require
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import in_one_line
 from ms_vireid.config import check_config
@@ -42,6 +43,7 @@ from ms_vireid.files.writing import atomic_write
 FORMAT = 2
 COLUMNS = {"paths": "U", "modality": "U", "identities": "U", "cameras": "i"}  # dtype kinds of the other columns
 _MOST_MEMBERS = 100  # of an archive, with room for what later versions add
+_STAGING = ".ms_vireid-"  # begins the name of the folder that files are written to first
 _MAKE = "make it with ms_vireid/extract.py"
 
 
@@ -170,12 +172,32 @@ def write_features(output: Path, content: Features) -> None:
             writer.writerow(chain(*columns))
             writer.writerows([*row, *map(str, feature)] for row, feature in zip(about, content.features, strict=True))
     else:
-        with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as staging:
+        with TemporaryDirectory(prefix=_STAGING, dir=output.parent) as staging:
             for path, feature in zip(content.paths.tolist(), content.features, strict=True):
-                file = Path(staging, output.name, f"{path}.npy")
+                file = _feature_file(Path(staging, output.name), path)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 np.save(file, feature)
             Path(staging, output.name).rename(output)
+
+
+def check_feature_folder(output: Path, pictures: Iterable[Path]) -> None:
+    """Raise InputError for pictures whose names are too long for files of a folder that `write_features` writes."""
+    longest, longest_path = (os.pathconf(output.absolute().parent, f"PC_{kind}_MAX") for kind in ("NAME", "PATH"))
+    staging = output.absolute().with_name(f"{_STAGING}{8 * 'x'}") / output.name  # as tempfile names it
+    files = ((picture, _feature_file(staging, str(picture))) for picture in pictures)
+    refuse(
+        (
+            str(picture)
+            for picture, file in files
+            if len(os.fsencode(file.name)) > longest or len(os.fsencode(file)) >= longest_path
+        ),
+        f"--output {output}: pictures whose names are too long for files of a folder",
+        "write a .npz or .csv file",
+    )
+
+
+def _feature_file(folder: Path, picture: str) -> Path:
+    return folder / f"{picture}.npy"
 
 
 def write_archive(path: Path, content: Features, **arrays: np.ndarray) -> None:

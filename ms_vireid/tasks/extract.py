@@ -11,8 +11,8 @@ from ms_vireid.data.kinds import look_at, notes_on, refuse_unreadable
 from ms_vireid.data.layout import find_layout, find_pictures, read_layout
 from ms_vireid.files.writing import check_output
 from ms_vireid.inference import files_read, load_trained, start_inference
-from ms_vireid.inference.extraction import extract_resumably, partial_result
-from ms_vireid.inference.feature_files import Pictures, write_features
+from ms_vireid.inference.extraction import PARTIAL, extract_resumably, partial_result
+from ms_vireid.inference.feature_files import Pictures, check_feature_folder, write_features
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -20,9 +20,10 @@ def main(arguments: argparse.Namespace) -> None:
     if not arguments.output.suffix:
         outside = (str(name) for name in names if name.is_absolute() or ".." in name.parts)
         refuse(outside, f"{arguments.list}: pictures that do not lie below --images", "write a .npz or .csv file")
+        check_feature_folder(arguments.output, names)
     layout = find_layout(arguments.images, names, arguments.layout)
     images, people = read_layout(arguments.images, names, arguments.modality, layout)
-    check_output(arguments.output, reads=[*images.paths, *files_read(arguments.checkpoint)])
+    check_output(arguments.output, reads=[*images.paths, *files_read(arguments.checkpoint)], beside=PARTIAL)
     program = start_inference(arguments, arguments.checkpoint)
     (trained,) = load_trained([arguments.checkpoint], program)
     options = {"batch_size": arguments.batch_size, "workers": arguments.workers}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ms_vireid.command.printing import say
 from ms_vireid.config import Config
+from ms_vireid.data.processes import require_shared_memory
 from ms_vireid.data.records import ReIDData
 from ms_vireid.devices import runtime
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
@@ -48,7 +49,8 @@ def train(
 
     device, program, group: as `start` returns them.
     """
-    with group.together():  # refuse an impossible evaluation before the training
+    with group.together():  # refuse what is impossible before the training
+        require_shared_memory(config.data.workers)
         trials = protocol_trials(data, config.evaluation)
     trainer = Trainer(config, data, output, program, group)
     trained = FeatureExtractor.configured(trainer.model, trainer.program, config)

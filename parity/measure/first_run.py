@@ -310,8 +310,8 @@ def _training_row(name: str, folder: Path, before: Path | str, output: str) -> l
     run_folder = RunFolder(folder)
     if not run_folder.result.exists():
         return []
-    last = json.loads(run_folder.metrics.read_text().splitlines()[-1])
-    result = json.loads(run_folder.result.read_text())
+    last = json.loads(run_folder.metrics.read_text(encoding="utf-8").splitlines()[-1])
+    result = json.loads(run_folder.result.read_text(encoding="utf-8"))
     peak = re.search(r"^peak MiB: (\d+)", output, re.MULTILINE)
     same = "-"
     if before:

@@ -372,7 +372,7 @@ class Cost(NamedTuple):
 def measured() -> dict:
     """h100.json: date, card, commit, and of each of "steps" its calls, and by framework step_ms, busy_ms and kinds;
     "earlier": the same of an earlier commit."""
-    return json.loads(H100.read_text())
+    return json.loads(H100.read_text(encoding="utf-8"))
 
 
 def label_of(kind: str, of: str) -> str:
@@ -494,7 +494,7 @@ def fitted(steps: Iterable[dict]) -> dict[str, float]:
 def _row(path: Path) -> dict:
     """Return the only row of a file of figures with steps only."""
     try:
-        (row,) = json.loads(path.read_text())["train_step"].values()
+        (row,) = json.loads(path.read_text(encoding="utf-8"))["train_step"].values()
         return row
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: {error}; it is a step's, by benchmark.py --only train_step") from None

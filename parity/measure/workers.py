@@ -1,11 +1,8 @@
 """One framework's side of the benchmark, in its own process, which works when asked and reports the time. PyTorch's and
 MindSpore's oneDNN read the same environment variables, so they cannot share a process."""
 
-import multiprocessing
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +17,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.devices import runtime
 from parity import equations
+from parity.processes import OneProcess
 
 FRAMEWORKS = ("mindspore", "torch")
 # Of full size: configuration, overrides, and the stage of the recipe whose losses are taken.
@@ -96,7 +94,7 @@ class Worker:
     def __init__(self, framework: str, work: Work):
         begun = time.perf_counter()
         self.framework = framework
-        self.process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self.process = OneProcess()
         self.value = self._ask(_begin, framework, work)
         self.first = time.perf_counter() - begun
 
@@ -123,12 +121,9 @@ class Worker:
 
     def _ask(self, function: Callable, *arguments: Any) -> Any:
         try:
-            return self.process.submit(function, *arguments).result()
-        except BrokenProcessPool:
-            raise InputError(
-                f"{self.framework}: its process was killed, as happens for want of memory; try smaller batches "
-                "(--identities, --instances, --images)"
-            ) from None
+            return self.process.ask(function, *arguments)
+        except InputError as error:
+            raise InputError(f"{self.framework}: {error}") from None
 
 
 def sides(work: Work) -> list[tuple[str, Work]]:

@@ -156,7 +156,7 @@ def test_a_case_that_hangs_or_ends_its_process_fails_alone(stand_in, tmp_path):
     worker = Worker(stand_in, tmp_path)
     with pytest.raises(CaseError, match=r"wait\(60\): still running after 1 s, and killed"):
         worker.do("wait", 60, limit_s=1)
-    with pytest.raises(CaseError, match=r"end\(3\): its process ended with 3"):
+    with pytest.raises(CaseError, match=r"end\(3\): its process ended with exit code 3"):
         worker.do("end", 3)
     with pytest.raises(CaseError, match=r"crash\(\): its process was ended by SIGSEGV"):
         worker.do("crash")

@@ -2,12 +2,12 @@
 
 import json
 import select
-import signal
 import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from ms_vireid.command.stopping import how_ended
 from parity.stand_in import StandIn
 
 LIMIT_S = 240.0  # of a case: several times what the longest takes on one core
@@ -69,7 +69,7 @@ class Worker:
             code = self._process.wait() if readable else None
             self.close()
             case = f"{function}({', '.join(map(repr, arguments))})"
-            how = f"still running after {limit_s:g} s, and killed" if code is None else f"its process {_end(code)}"
+            how = f"still running after {limit_s:g} s, and killed" if code is None else f"its process {how_ended(code)}"
             raise CaseError(f"{case}: {how}; the last it printed:\n{self._tail()}")
         answer = json.loads(line)
         if "error" in answer:
@@ -78,7 +78,3 @@ class Worker:
 
     def _tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
-
-
-def _end(code: int) -> str:
-    return f"ended with {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"

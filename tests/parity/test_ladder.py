@@ -1,11 +1,16 @@
 """The parity ladder, every case of it by every program: here all rungs but those of whole models and trainings."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.programs.program import OF_DEVICE
+from parity import ladder
 from parity.cases import LADDER, RUNGS
 from parity.rungs.names import _defined
 from tests.parity.ladder import check, of_rungs
+from tests.parity.test_processes import kill
 from torch_ref import losses
 
 PROGRAMS = OF_DEVICE["CPU"]
@@ -34,3 +39,16 @@ def test_every_loss_is_on_the_ladder():
     built = {type(loss.build(losses, 2)).__name__ for loss in looped} | of_logits
     assert built == {name for name in vars(losses) if name.endswith("Loss")}
     assert _defined(losses) == set()  # the package itself defines nothing that could escape the comparison of modules
+
+
+def test_a_killed_process_names_the_case_and_what_to_do(monkeypatch):
+    cases = [case for case in LADDER if case.rung == 1][:2]
+    monkeypatch.setattr(ladder, "_run_task", kill)
+    monkeypatch.setattr(ladder, "set_up_for_comparisons", print)
+    light = SimpleNamespace(device="CPU", stand_in=False)  # a Side, which a process can read without the ladder
+    with pytest.raises(InputError) as error:
+        list(ladder._shared_out(cases, light, 2))
+    assert f": a process was killed, as Linux does when memory runs out, at {cases[0]} or soon after" in str(
+        error.value
+    )
+    assert "--processes 1 needs less memory" in str(error.value)

@@ -1,6 +1,7 @@
-"""Processes side by side: they end with the one that they work for."""
+"""Processes side by side: they end with the one that they work for, which says how they ended."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ms_vireid.command.errors import InputError
 from parity import processes
 
 SLEEPS = 60
@@ -33,6 +35,18 @@ def test_processes_end_with_one_that_is_killed(tmp_path):
         assert len(workers) == 2
         process.kill()
         assert not psutil.wait_procs(workers, timeout=10)[1]
+
+
+def kill(*_arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_of_the_benchmark_is_one_line():
+    with processes.OneProcess() as process:
+        assert process.ask(abs, -1) == 1
+        for _ in range(2):
+            with pytest.raises(InputError, match="a process was killed, as Linux does when memory runs out; try"):
+                process.ask(kill)
 
 
 if __name__ == "__main__":

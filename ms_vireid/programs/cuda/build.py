@@ -55,7 +55,7 @@ def use_kernels(source: str) -> None:
 def kernel_source() -> str:
     """Join the sources of all kernels."""
     files = _ARGUMENTS, _COMMON, *_KERNELS
-    return "\n".join(file.read_text().replace("#pragma once", "") for file in files)
+    return "\n".join(file.read_text(encoding="utf-8").replace("#pragma once", "") for file in files)
 
 
 def _built_launcher() -> Path | None:
@@ -75,7 +75,7 @@ def _launcher_digest() -> str:
 
 def constant(name: str) -> int:
     """A number that arguments.h defines."""
-    return int(re.search(rf"\b{name} = (\d+)", _ARGUMENTS.read_text())[1])
+    return int(re.search(rf"\b{name} = (\d+)", _ARGUMENTS.read_text(encoding="utf-8"))[1])
 
 
 class Compiled(NamedTuple):
@@ -116,7 +116,7 @@ def _compile_launcher(library: Path) -> None:
     if compiler is None:
         raise DeviceError("there is no C compiler", "install gcc")
     command = [compiler, *_FLAGS[:4], *map(str, _LAUNCHER), "-o", str(library), *_FLAGS[4:]]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode:
         first = done.stderr.strip().partition("\n")[0]
         raise DeviceError(f"{compiler} does not compile the launcher of the CUDA kernels ({first})", "report it")

@@ -1,0 +1,155 @@
+"""What a container, a locale, a file system or the system's memory takes away: each in one line."""
+
+import errno
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from multiprocessing import synchronize
+from pathlib import Path
+
+import pytest
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.stopping import how_ended
+from ms_vireid.data import processes
+from ms_vireid.data.loader import iterate
+from ms_vireid.files.writing import atomic_write, check_output
+from ms_vireid.inference.feature_files import check_feature_folder
+from parity.processes import OneProcess, executor
+from tests.data import tree
+
+ROOT = Path(__file__).parents[1]
+FULL, READ_ONLY = os.strerror(errno.ENOSPC), os.strerror(errno.EROFS)
+MOUNTS = {
+    FULL: "mount -t tmpfs -o size=16k tmpfs /dev/shm; head -c 16384 /dev/zero > /dev/shm/full",
+    READ_ONLY: "mount -t tmpfs -o ro tmpfs /dev/shm",
+}
+ASKS = "from ms_vireid.data.processes import no_shared_memory; print(no_shared_memory(1))"
+MOUNTING = shutil.which("unshare") and not subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode
+LATIN1 = "en_US.ISO-8859-1"
+CHECKS = "from ms_vireid.check_data import main; from ms_vireid.command.running import run; run(main)"
+
+
+def python(code, *arguments, before=(), **variables):
+    return subprocess.run(
+        [*before, sys.executable, "-c", code, *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+        capture_output=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def no_semaphores(monkeypatch):
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, FULL)
+
+    monkeypatch.setattr(synchronize._multiprocessing, "SemLock", full)
+
+
+@pytest.mark.usefixtures("no_semaphores")
+def test_workers_that_cannot_share_memory_are_refused_and_one_process_checks(monkeypatch, caplog):
+    said = rf"/dev/shm, which processes share, cannot be written \({FULL}\); give a container more by --shm-size, or "
+    with pytest.raises(InputError, match=f"{said}read in this process .data.workers=0, --workers 0"):
+        next(iterate(range(3), 1))
+    with pytest.raises(InputError, match=said), executor(1, print):
+        pass
+    with pytest.raises(InputError, match=said):
+        OneProcess()
+    monkeypatch.setattr(processes, "FEW", 0)
+    with caplog.at_level(logging.WARNING):
+        assert list(processes.in_processes(abs, [-1, 2], 1, "two")) == [1, 2]
+    assert "note: one process works on two, as /dev/shm" in caplog.text
+
+
+@pytest.mark.skipif(not MOUNTING, reason="file systems can be mounted by root only")
+@pytest.mark.parametrize("problem", MOUNTS)
+def test_shared_memory_is_seen_as_it_is(problem):
+    mounted = ("unshare", "-m", "sh", "-c", f'{MOUNTS[problem]} 2> /dev/null; exec "$@"', "-")
+    assert f"cannot be written ({problem})" in python(ASKS, before=mounted).stdout.decode()
+    assert python(ASKS).stdout.decode() == "None\n"
+
+
+@pytest.fixture(scope="module")
+def locales(tmp_path_factory):
+    """Variables of environments whose names of files are not UTF-8, by their encoding."""
+    found = {"ascii": {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}}
+    folder = tmp_path_factory.mktemp("locales")
+    if shutil.which("localedef"):
+        made = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", folder / LATIN1]
+        if not subprocess.run(made, capture_output=True, check=False).returncode:
+            found["iso8859-1"] = {"LC_ALL": LATIN1, "LOCPATH": str(folder), "PYTHONUTF8": "0"}
+    return found
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso8859-1"])
+@pytest.mark.parametrize("where", ["a name", "an argument", "the folder we are in", "a key of the recipe"])
+def test_what_a_locale_without_utf8_misreads_is_told_from_bad_names(tmp_path, locales, encoding, where):
+    if encoding not in locales:
+        pytest.skip("this machine makes no locale of ISO-8859-1")
+    root = tmp_path / ("plain" if where == "a name" else "Zoë")
+    for modality in ("visible", "infrared"):
+        tree.write_picture(root / modality / ("Çem" if where == "a name" else "0001") / "0.jpg")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f'base: {ROOT}/ms_vireid/configs/demo.yaml\ndata: {{name: folder, root: "{root}"}}\n', "utf-8")
+    given = {"a key of the recipe": ["--config", recipe], "an argument": ["data.name=folder", "--data-root", root]}
+    arguments = given.get(where, ["data.name=folder", "--data-root", "." if where != "a name" else root])
+    folder = root if where == "the folder we are in" else tmp_path
+    done = subprocess.run(
+        [sys.executable, "-m", "ms_vireid.check_data", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | locales[encoding],
+        cwd=folder,
+        capture_output=True,
+        check=False,
+    )
+    lines = done.stderr.decode("latin-1").splitlines()
+    assert done.returncode == 2, lines
+    assert len(lines) == 1
+    assert lines[0].endswith(f"; set PYTHONUTF8=1, as this locale's encoding is {encoding}")
+
+
+def test_plain_names_do_in_any_locale(tmp_path, locales):
+    for modality in ("visible", "infrared"):
+        for person in range(4):
+            tree.write_picture(tmp_path / modality / f"{person:04d}" / "0.jpg", seed=person)
+            tree.write_picture(tmp_path / modality / f"{person:04d}" / "1.jpg", seed=person + 4)
+    for variables in locales.values():
+        done = python(CHECKS, "data.name=folder", "--data-root", str(tmp_path), **variables)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_names_that_are_too_long_are_refused_before_the_work(tmp_path):
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    fits, too_long = (tmp_path / f"{'n' * (length - 4)}.npz" for length in (longest, longest + 1))
+    check_output(fits)
+    with atomic_write(fits) as temporary:
+        temporary.write_text("written")
+    with pytest.raises(InputError, match=rf"its name is too long \({longest + 1} bytes\)"):
+        check_output(too_long)
+    with pytest.raises(InputError, match="its name is too long"):
+        check_output(fits, beside=".partial")
+    with pytest.raises(InputError, match="its name is too long"):
+        check_output(tmp_path / f"a.{'n' * (longest - 20)}")  # whose temporary name is longer
+    wide = tmp_path / f"{'写' * 80}.json"
+    check_output(wide)
+    with atomic_write(wide) as temporary:
+        temporary.write_text("written")
+
+
+def test_a_folder_of_features_refuses_pictures_whose_files_it_cannot_hold(tmp_path):
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    fits = Path("a", f"{'n' * (longest - 8)}.jpg")
+    check_feature_folder(tmp_path / "out", [fits])
+    said = r"out: pictures whose names are too long for files of a folder: 1 \(.*; write a \.npz or \.csv file"
+    with pytest.raises(InputError, match=said):
+        check_feature_folder(tmp_path / "out", [fits, Path("a", f"{'n' * (longest - 7)}.jpg")])
+    with pytest.raises(InputError, match=said):  # each name is short, the path is not
+        check_feature_folder(tmp_path / "out", [Path(*["deep" * 10] * 100, "0.jpg")])
+
+
+def test_how_a_process_ended_is_said():
+    said = [how_ended(code) for code in (3, -signal.SIGSEGV, -signal.SIGKILL)]
+    assert said == ["ended with exit code 3", "was ended by SIGSEGV", "was killed, as Linux does when memory runs out"]
