@@ -20,6 +20,7 @@ from ms_vireid.data import jpeg
 from ms_vireid.data.deep import Deep, NoPictureError, read_png
 from ms_vireid.data.tiff import MAGIC as TIFF
 from ms_vireid.data.tiff import open_tiff
+from ms_vireid.files.pointers import ANNEX, ANNEXED, pointer
 
 _log = logging.getLogger(__name__)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -37,7 +38,6 @@ _MAX_BYTES = 10 * MAX_PIXELS  # of a file; a pixel has at most eight
 _START = 64  # bytes that tell a format or a pointer
 _MAGIC = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "TIFF": TIFF, "WEBP": b"RIFF", "BMP": b"BM"}
 _PNG_DEPTH = 24  # where the bits per channel are
-_ANNEX = "annex/objects/"
 _COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 _TURNED = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # in a PNG that may say its orientation
 _BROKEN = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, struct.error)
@@ -111,8 +111,8 @@ def open_picture(path: Path) -> Iterator[Opened]:
         try:
             status = path.stat()
         except FileNotFoundError:
-            is_annexed = path.is_symlink() and _ANNEX in os.readlink(path).replace("\\", "/")
-            raise _annexed() if is_annexed else OSError("it does not exist") from None
+            is_annexed = path.is_symlink() and ANNEX in os.readlink(path).replace("\\", "/")
+            raise NoPictureError(*ANNEXED) if is_annexed else OSError("it does not exist") from None
         if not stat.S_ISREG(status.st_mode):
             raise OSError("it is not a regular file")
         if not status.st_size:
@@ -156,18 +156,12 @@ def _require_size(width: int, height: int) -> None:
 
 def _unknown(start: bytes) -> OSError:
     """The error about a file that is no picture, by its first bytes."""
-    if start.startswith((b"version https://git-lfs.github.com", b"version https://hawser.github.com")):
-        return NoPictureError("is a Git LFS pointer, not the picture", 'run "git lfs pull" in its folder')
-    if start.startswith(f"/{_ANNEX}".encode()):
-        return _annexed()
+    if found := pointer(start):
+        return NoPictureError(*found)
     for name, magic in _MAGIC.items():
         if start.startswith(magic):
             return OSError(f"its header is damaged, or it is a {name} of a kind that is not read")
     return OSError(f"it is none of {', '.join(FORMATS)}")
-
-
-def _annexed() -> OSError:
-    return NoPictureError("is a git-annex pointer, not the picture", 'run "git annex get" on it')
 
 
 def _frames(image: Image.Image) -> int:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.files.checks import require_file
+from ms_vireid.files.pointers import pointer
 
 SAFETENSORS, CKPT, ARCHIVE, SEQUENCE = "safetensors", "ckpt", "archive", "sequence"  # the last two are PyTorch's
 SUFFIXES = {".safetensors": SAFETENSORS, ".ckpt": CKPT, ".pth": SEQUENCE, ".pt": SEQUENCE, ".t": SEQUENCE}
 _START = 512  # bytes; a tar's mark stands at 257
-_POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/\S+\noid \S+\nsize (\d{1,15})\s")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=\.)")
 _UNPACK = "unpack it, and give the file inside"
 _LOAD = "load it in the library that it is for, and save a PyTorch state dict or a .safetensors there"
@@ -24,8 +24,6 @@ _STARTS = {
     b"\x89HDF\r\n\x1a\n": f"is HDF5, Keras' or TensorFlow's: {_LOAD}",
     b"\x93NUMPY": f"is one array of NumPy: {_LOAD}",
     b"GGUF": f"is GGUF, of quantised weights: {_LOAD}",
-    b"/annex/": "is git-annex's pointer, not the file itself; run git annex get in its folder",
-    b"outs:": "is DVC's pointer, not the file itself; run dvc pull in its folder",
 }
 DISTRIBUTED = (
     "is of a distributed checkpoint (FSDP): run python -m torch.distributed.checkpoint.format_utils "
@@ -64,17 +62,9 @@ def container(path: Path, is_shard: bool = False) -> str:
     return kind
 
 
-def pointer(start: bytes) -> str | None:
-    """What to say of a Git LFS pointer, by its first bytes; None for another file."""
-    if found := _POINTER.match(start):
-        size = f"{int(found[1]):,} bytes"
-        return f"is a Git LFS pointer, not the file itself ({size}); run git lfs pull in its folder"
-    return None
-
-
 def _other(start: bytes) -> str | None:
-    if words := pointer(start):
-        return words
+    if found := pointer(start):
+        return "; ".join(found)
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"<"):
         return "is a page of HTML or XML, not a weight file; download the file itself"

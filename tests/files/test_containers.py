@@ -81,9 +81,9 @@ def saved(array) -> bytes:
 
 
 OTHERS = {
-    "pointer": (POINTER.encode(), r"is a Git LFS pointer, not the file itself \(343,279,349 bytes\); run git lfs pull"),
-    "git-annex": (b"/annex/objects/SHA256E-s3--ab.pth\n", "is git-annex's pointer, .* git annex get"),
-    "DVC": (b"outs:\n- md5: ab\n", "is DVC's pointer, .* dvc pull"),
+    "pointer": (POINTER.encode(), r"is a Git LFS pointer, not the file itself; run git lfs pull"),
+    "git-annex": (b"/annex/objects/SHA256E-s3--ab.pth\n", "is a git-annex pointer, .* git annex get"),
+    "DVC": (b"outs:\n- md5: ab\n", "is a DVC pointer, .* dvc pull"),
     "HTML": (b"\xef\xbb\xbf\n\n\n<!DOCTYPE html><html></html>", "is a page of HTML or XML.*download the file itself"),
     "JSON": (b'{"error": "not found"}', "is JSON, not a weight file"),
     "gzip": (gzip.compress(whole()), "is packed by gzip: unpack it, and give the file inside"),
