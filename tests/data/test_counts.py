@@ -236,8 +236,8 @@ def test_damaged_jpegs_and_files_of_several_pictures_are_named_by_what_is_wrong(
     assert capsys.readouterr().out.splitlines()[-4:] == [
         "unreadable pictures: 2 (infrared/dora/1.jpg, visible/anna/0.jpg): Corrupt JPEG data: premature end of data "
         "segment; replace or remove them",
-        "unreadable pictures: 1 (visible/anna/1.jpg): is a Git LFS pointer, not the file itself; run git lfs pull in its "
-        "folder",
+        "unreadable pictures: 1 (visible/anna/1.jpg): is a Git LFS pointer, not the file itself; run git lfs pull in "
+        "its folder",
         "unreadable pictures: 1 (visible/dora/walk.png): holds 5 pictures; save each as a file of its own, or remove "
         "it",
         "17 pictures decoded; 3 problems",

@@ -1,14 +1,17 @@
 """FAISS indexes: as exact as they can be, filtered, saved whole and loaded."""
 
+import json
+import re
+
 import faiss
 import numpy as np
 import pytest
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.inference.feature_files import save_features
-from ms_vireid.search import faiss_index
+from ms_vireid.inference.feature_files import read_archive, save_features
+from ms_vireid.search import faiss_index, graph
 from ms_vireid.search.faiss_index import build_index, load_index, save_index
-from ms_vireid.search.found import NOTHING, nearest
+from ms_vireid.search.found import NOTHING, RECALL, ROUNDING, nearest
 from ms_vireid.search.local_gallery import search_exact
 
 from .galleries import WIDTH, as_features, gallery, queries
@@ -139,3 +142,115 @@ def test_an_index_by_another_metric_is_refused(tmp_path, kind):
     save_index(tmp_path / "a.index", faiss_index.FaissIndex(index, name), content)
     with pytest.raises(InputError, match="not an index of flat, hnsw by inner product"):
         load_index(tmp_path / "a.index")
+
+
+def crowds(width: int, apart: float, sizes=(1000, 2500, 6000), others=1500, seed=0):
+    """A gallery of groups of rows that lie `apart` from the first of theirs, among others, in any order; and which
+    rows are the others."""
+    rng = np.random.default_rng(seed)
+    parts = [rng.standard_normal((others, width))]
+    parts += [rng.standard_normal(width) + apart * rng.standard_normal((size, width)) for size in sizes]
+    rows = np.concatenate([part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts]).astype(np.float32)
+    order = rng.permutation(len(rows))
+    return rows[order], np.flatnonzero(order < others)
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-4, 1e-3])
+@pytest.mark.parametrize("width", [16, 256])
+def test_crowds_of_rows_that_are_alike_hide_nothing(width, apart):
+    searched, others = crowds(width, apart)
+    index = build_index("hnsw", searched)
+    asked = searched[others[:200]]
+    similarity, found = index.search(asked, 10)
+    exact, _ = search_exact(asked, searched, 10)
+    assert np.array_equal(found[:, 0], others[:200])
+    assert np.mean(similarity >= exact[:, -1:] - ROUNDING) >= RECALL
+    assert index.graph.recall >= RECALL
+    assert index.note() is None
+    of_crowd = np.setdiff1d(np.arange(len(searched)), others)[:20]
+    similarity, _ = index.search(searched[of_crowd], 10)
+    assert similarity == pytest.approx(search_exact(searched[of_crowd], searched, 10)[0], abs=1e-6)
+
+
+def test_without_groups_crowds_hide_what_is_asked_for_and_this_is_said(monkeypatch):
+    monkeypatch.setattr(graph, "ALIKE", 1.1)
+    searched, others = crowds(16, 1e-4)
+    index = build_index("hnsw", searched)
+    _, found = index.search(searched[others[:200]], 1)
+    assert np.mean(found[:, 0] == others[:200]) < 0.95
+    assert re.fullmatch(
+        r"hnsw finds [\d.]+ % of the nearest pictures in a sample, less than 99\.9 %, at breadth 1024; make the index "
+        r"anew with --index flat, or search without one; or give a larger --breadth",
+        index.note(),
+    )
+
+
+def saved_with(tmp_path, **changes):
+    """An index file of crowds with other arrays or info; None leaves one out."""
+    searched, _ = crowds(16, 1e-4, (100,), 60)
+    built = build_index("hnsw", searched)
+    ones = np.ones(len(searched), np.int32)
+    content = as_features(searched, ones, ones)
+    save_index(tmp_path / "whole.index", built, content)
+    members = read_archive(tmp_path / "whole.index", "an index", "")
+    info = json.loads(str(members["info"])) | changes.pop("info", {})
+    members |= {"info": np.array(json.dumps(info))} | changes
+    np.savez(tmp_path / "a.npz", **{name: array for name, array in members.items() if array is not None})
+    (tmp_path / "a.npz").rename(tmp_path / "a.index")
+    return tmp_path / "a.index", built
+
+
+def _graph_of(built):
+    return built.graph.rows.copy(), built.graph.members.copy()
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    {
+        "rows": lambda rows, members: (rows[:-1], members),
+        "rows twice": lambda rows, members: (np.where(rows == 3, 4, rows), members),
+        "rows beyond": lambda rows, members: (rows + 1, members),
+        "rows negative": lambda rows, members: (np.where(rows == 0, -1, rows), members),
+        "rows as floats": lambda rows, members: (rows.astype(float), members),
+        "rows of two dimensions": lambda rows, members: (rows[None], members),
+        "no rows": lambda rows, members: (None, members),
+        "no members": lambda rows, members: (rows, None),
+        "members empty": lambda rows, members: (rows, members[:0]),
+        "members short": lambda rows, members: (rows, members[:-1]),
+        "members down": lambda rows, members: (rows, np.concatenate([members[:1], members[:1] - 5, members[2:]])),
+        "members beyond": lambda rows, members: (rows, members + 1),
+        "members text": lambda rows, members: (rows, members.astype(str)),
+    }.items(),
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_damaged_groups_are_refused(tmp_path, name, change):
+    path, built = saved_with(tmp_path)
+    assert load_index(path)[0].graph.recall == built.graph.recall
+    rows, members = change(*_graph_of(built))
+    path, _ = saved_with(tmp_path, rows=rows, members=members)
+    with pytest.raises(InputError, match=r"a\.index: its rows and members do not fit its 160 features; make it with"):
+        load_index(path)
+
+
+@pytest.mark.parametrize(
+    "said", [None, {}, {"breadth": 0, "recall": 1.0}, {"breadth": 128}, {"breadth": 128, "recall": 2}, [128, 1]]
+)
+def test_a_damaged_breadth_or_recall_is_refused(tmp_path, said):
+    path, _ = saved_with(tmp_path, info={"hnsw": said})
+    with pytest.raises(InputError, match=r"a\.index: its info lacks the breadth and recall of its index; make it with"):
+        load_index(path)
+
+
+def test_an_index_of_an_earlier_version_is_searched_and_said_to_be_one(tmp_path):
+    searched, asked = identities(2000)
+    index = faiss.IndexHNSWFlat(64, 32, faiss.METRIC_INNER_PRODUCT)
+    index.add(searched)
+    ones = np.ones(2000, np.int32)
+    earlier = faiss_index.FaissIndex(index, "hnsw", graph.Graph.of_nodes(index))
+    save_index(tmp_path / "a.index", earlier, as_features(searched, ones, ones))
+    loaded, content = load_index(tmp_path / "a.index")
+    assert content.info["index"] == "hnsw"
+    assert "earlier version's, and its recall was not measured; make it anew" in loaded.note()
+    assert np.array_equal(loaded.search(asked, 10)[1], earlier.search(asked, 10)[1])
+    _, exact = search_exact(asked, searched, 1)
+    assert np.mean(loaded.search(asked, 1, breadth=512)[1] == exact) > 0.9
