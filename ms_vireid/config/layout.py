@@ -28,11 +28,8 @@ _PIECE = re.compile(r"\{(?P<field>[^{}]*)\}|(?P<star>\*)|(?P<text>[^{}*]+)|(?P<o
 _BREAK = r"[ _.-]+"
 _NEUTRAL = f"(?:{'|'.join(sorted(NEUTRAL, key=len, reverse=True))})"
 _MODALITY = f"(?:{_NEUTRAL}{_BREAK})*(?:{'|'.join(sorted(WORDS, key=len, reverse=True))})(?:{_BREAK}{_NEUTRAL})*"
-LONGEST, _MOST_ALTERNATIVES, _MOST_OPEN = (
-    300,
-    8,
-    4,
-)  # characters; templates; wildcards of a part, which it is tried for
+LONGEST, _MOST_ALTERNATIVES = 300, 8  # characters; templates
+_MOST_OPEN = 3  # wildcards of a part: a name that nearly fits takes up to a second with three, a minute with four
 KNOWN = f"auto, words as PERSON/MODALITY/CAMERA, {', '.join(NAMED)}, or a template as '{{modality}}/{{identity}}/*'"
 
 

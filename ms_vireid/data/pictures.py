@@ -25,13 +25,8 @@ from ms_vireid.files.pointers import ANNEX, ANNEXED, pointer
 _log = logging.getLogger(__name__)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # skipped silently
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "BMP",
-    "WEBP",
-    "TIFF",
-)  # whatever the suffix; decoders of other formats run programs or parse more
+# Whatever the suffix; decoders of other formats run programs or parse more.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # in Pillow's `info`, where it may be
 MAX_PIXELS = 100_000_000
 _MAX_BYTES = 10 * MAX_PIXELS  # of a file; a pixel has at most eight
