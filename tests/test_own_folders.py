@@ -4,11 +4,12 @@ import importlib
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
-from ms_vireid import evaluate
+from ms_vireid import evaluate, train
 from ms_vireid.command.running import run
 from ms_vireid.data.read import read_folder
 from ms_vireid.tasks import training
@@ -134,3 +135,53 @@ def test_three_people_are_too_few(folder, capsys):
     write_folder(folder / "people", people(3))
     said = refusal(capsys, command, "ms_vireid/train.py", *QUICK)
     assert "1 identities to train on, each device needs at least 2; add people" in said
+
+
+def test_nobody_is_tested_on_whom_the_model_or_the_one_before_it_was_trained_on(folder, capsys, caplog):
+    write_folder(folder / "people", people(4))
+    command("ms_vireid/train.py", *QUICK)  # on 0001 and 0002
+    model = "runs/own/model.safetensors"
+    shutil.copytree("people", "copy")
+    Path("copy/visible/0001/0.jpg").rename("copy/visible/0001/renamed.jpg")
+    caplog.clear()
+    for root in ("people", "copy"):
+        run_script(evaluate, "--checkpoint", model, "--data-root", root)
+        assert "4 queries among 4 pictures" in capsys.readouterr().out
+    assert "the model was trained on" not in caplog.text
+    run_script(evaluate, "--checkpoint", model, "--data", "folder", "--data-root", "copy")
+    assert "4 queries among 4 pictures" in capsys.readouterr().out
+    note = "note: copy: the model was trained on 2 of the 4 people to test on, who are left out: 0001, 0002"
+    assert [record.getMessage() for record in caplog.records] == [note]
+    write_picture(folder / "people/visible/0000/0.jpg", seed=90)
+    write_picture(folder / "people/infrared/0000/0.jpg", seed=91)
+    run_script(evaluate, "--checkpoint", model, "--data-root", "people")  # 0002 is among the last half now
+    assert "people: the model was trained on 1 of the 3 people to test on, who are left out: 0002" in caplog.text
+    # A second model begins with the first, on people of whom the first knows 0002 and 0001 is not among them.
+    shutil.rmtree("copy")
+    for number, name in enumerate("11122233"):
+        write_picture(folder / "copy" / ("visible", "infrared")[number % 2] / name / f"{number}.jpg", seed=50 + number)
+    for modality in ("visible", "infrared"):
+        shutil.copytree(f"people/{modality}/0002", f"copy/{modality}/4")
+    other = ["data.name=folder", "--data-root", "copy", *QUICK, f"model.pretrained={model}"]
+    caplog.clear()
+    run_script(train, *other, "--output", "runs/second")
+    assert "copy: the model was trained on 1 of the 2 people to test on, who are left out: 4" in caplog.text
+    caplog.clear()
+    run_script(evaluate, "--checkpoint", "runs/second/model.safetensors")
+    assert "1 queries among 1 pictures" in capsys.readouterr().out
+    assert "the model was trained on 1 of the 2 people to test on" in caplog.text
+
+
+def test_models_that_were_tested_on_other_pictures_have_no_mean(folder, capsys):
+    for name, names in (("people", people(4)), ("others", people(8)[4:])):
+        write_folder(folder / name, names)
+        write_picture(folder / name / "visible" / names[-1] / "0.jpg", seed=ord(name[0]))
+        run_script(train, "data.name=folder", "--data-root", name, *QUICK, "--output", f"runs/{name}")
+    both = "--checkpoint", "runs/people", "runs/others"
+    for further in ((), ("--data", "folder")):
+        said = refusal(capsys, run_script, evaluate, *both, *further)
+        assert said.startswith("error: runs/people and runs/others: are tested on other pictures, which have no mean;")
+    for number, name in enumerate("xxyy"):
+        write_picture(folder / "third" / ("visible", "infrared")[number % 2] / name / "0.jpg", seed=90 + number)
+    run_script(evaluate, *both, "--data", "folder", "--data-root", "third")
+    assert "mean: over the 2 checkpoints" in capsys.readouterr().out

@@ -10,6 +10,7 @@ from mindspore.amp import DynamicLossScaler
 
 from ms_vireid.config import Config, dump_config
 from ms_vireid.data.records import ReIDData
+from ms_vireid.data.seen import joined, record
 from ms_vireid.engine.checkpoint import Checkpoint, load_parameters, save_checkpoint
 from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.engine.process_group import ProcessGroup
@@ -37,6 +38,8 @@ class TrainingState:
     ):
         self.config = config
         self.root, self.data_checksum = data.root, data.checksum
+        before = (model.began_from.get(key, "") for key in ("seen_before", "seen"))
+        self.seen = {"seen": record(data.train.paths), "seen_before": joined(*before)}
         self.run = run
         self.group = group
         self.model = model
@@ -59,6 +62,7 @@ class TrainingState:
             ops.assign(self.scaler.scale_value, Tensor(scale, ms.float32))
             ops.assign(self.scaler.counter, Tensor(good_steps, ms.int32))
         self.step, self.best = meta["step"], meta["best"]
+        self.seen |= {key: meta[key] for key in self.seen if key in meta}  # the file of the first weights may be gone
 
     def save(self) -> None:
         """Write the state to resume from, with the model's per-device buffers if there are several devices."""
@@ -67,21 +71,17 @@ class TrainingState:
             for memory in self.model.memories():
                 rows = Tensor(self.group.all_gather(memory.asnumpy()))
                 state.append(Parameter(rows, name=f"{DEVICES}.{memory.name}"))
-        meta = {
-            "config": dump_config(self.config),
-            "data_checksum": self.data_checksum,
-            "step": self.step,
-            "best": self.best,
-            "devices": self.group.world_size,
-        }
+        meta = self._meta() | {"step": self.step, "best": self.best, "devices": self.group.world_size}
         if self.scaler:
             meta["loss_scale"] = [float(self.scaler.scale_value.asnumpy()), int(self.scaler.counter.asnumpy())]
         self._write(self.run.last, state, meta)
 
     def save_weights(self, path: Path, epoch: int) -> None:
         """Write the weights alone."""
-        meta = {"config": dump_config(self.config), "data_checksum": self.data_checksum, "epoch": epoch}
-        self._write(path, self.model.get_parameters(), meta)
+        self._write(path, self.model.get_parameters(), self._meta() | {"epoch": epoch})
+
+    def _meta(self) -> dict:
+        return {"config": dump_config(self.config), "data_checksum": self.data_checksum, **self.seen}
 
     def _write(self, path: Path, parameters: Iterable[Parameter], meta: dict) -> None:
         with self.group.together():

@@ -1,5 +1,6 @@
 """The data set that a trained model is tested on: its own, or another."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,16 +10,13 @@ from ms_vireid.config import Config, apply_override, check_config, dump_config
 from ms_vireid.data.kinds import notes_on
 from ms_vireid.data.read import read_data
 from ms_vireid.data.records import ReIDData
+from ms_vireid.data.seen import joined, unknown, unseen
 from ms_vireid.data.validation import check_pictures, passed_over
 from ms_vireid.engine.run_folder import RunFolder, data_config
 
 _log = logging.getLogger(__name__)
-READ = (
-    "trial",
-    "test_fraction",
-    "layout",
-    "synthetic",
-)  # keys of `data` that decide what is read, besides name and root
+# Keys of `data` that decide what is read, and of which set.
+READ = {"trial": "regdb", "test_fraction": "folder", "layout": "folder", "synthetic": "synthetic"}
 OF_PROTOCOL = ("mode", "shots", "direction", "trials")  # keys of `evaluation`
 
 
@@ -31,7 +29,7 @@ def read_tested(
     layout: str | None = None,
 ) -> tuple[Config, ReIDData, bool]:
     """Read the data set to test a model on; return it after `trained` with this set's keys, and whether it is the one
-    that the model was trained on.
+    that the model was trained on. People whom it was trained on are left out.
 
     trained, meta: the checkpoint's configuration and record. root: the set's folder (default: the run's). another: name
     of another set, then `data.key=value` with keys of READ; it is searched as the schema's defaults say, and all people
@@ -49,11 +47,11 @@ def read_tested(
         config = another_set(trained, root, *another, *stated)
         same_seed = config.data.synthetic.seed == trained.data.synthetic.seed  # draws the same people
         if name != trained.data.name or (name == "synthetic" and not same_seed):
-            return config, _read(config), False
+            return config, _unseen(_read(config), meta), False
         if name == "folder" and root is not None:
             data = _read(config)
             if not _trained_on(data, run, meta):
-                return config, data, False
+                return config, _unseen(data, meta), False
         if another[1:]:
             problem = f"the model was trained on {name}, and is tested on the people that were left out"
             raise InputError(f"{another[1]}: {problem}; leave it out")
@@ -63,7 +61,9 @@ def read_tested(
     trained = check_config(tree, "--layout")
     config = trained.model_copy(update={"data": data_config(trained.data, run, root)})
     try:
-        return config, _read(config), True
+        data = _read(config)
+        unchanged = data.checksum == meta.get("data_checksum") and not stated
+        return config, _unseen(data, meta, unchanged), True
     except InputError as error:
         if root is None or another:
             raise
@@ -75,6 +75,14 @@ def _trained_on(data: ReIDData, run: RunFolder, meta: dict) -> bool:
     record = run.read_record().data if run.has_run() else None
     known = [meta.get("data_checksum"), record and record.checksum]
     return data.checksum in known or not any(known) or bool(record and data.root.resolve() == Path(record.root))
+
+
+def _unseen(data: ReIDData, meta: dict, unchanged: bool = False) -> ReIDData:
+    """Leave out the people whom the model was trained on, by the record of its pictures. unchanged: the set is as in
+    the training, so that those to test on are others, unless the first weights had been trained on them."""
+    seen = joined(*(meta.get(key, "") for key in ("seen_before", "seen")[: 1 if unchanged else 2]))
+    test = unseen(data.test, seen, data.root)
+    return dataclasses.replace(data, test=test, train=data.train if unchanged else unknown(data.train, seen))
 
 
 def _read(config: Config) -> ReIDData:
@@ -92,6 +100,8 @@ def another_set(trained: Config, root: str | Path | None, name: str, *overrides:
         if not word.startswith(tuple(f"data.{key}{end}" for key in READ for end in "=.")):
             keys = ", ".join(f"data.{key}" for key in READ)
             raise InputError(f"{word}: of another data set {keys} can be chosen, and its folder by --data-root")
+        if name != (of := READ[word.removeprefix("data.").partition("=")[0].partition(".")[0]]):
+            raise InputError(f"{word}: is of {of} alone, and {name} is tested on; leave it out")
     tree = dump_config(trained)
     tree["data"] = {key: value for key, value in tree["data"].items() if key not in READ}
     tree["data"] |= {"name": name, "test_fraction": 1.0, "root": None if root is None else str(root)}

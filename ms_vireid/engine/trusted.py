@@ -5,11 +5,11 @@ from ms_vireid.config import Config, check_config, require_fitting
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.files.weights import Checkpoint
 
-# A checkpoint may come from a stranger. Its configuration decides the model's shape and, by these keys, what a protocol
-# compares, but neither where to read and write nor how much work to do.
+# A checkpoint may come from a stranger. Its configuration decides the model's shape and, by these keys, what the model
+# makes of a picture and what a protocol compares, but neither where to read and write nor how fast to work.
 TRUSTED = {
-    "data": {"name", "trial", "test_fraction", "image_size", "synthetic"},
-    "evaluation": {"mode", "shots", "direction", "flip", "renormalise"},
+    "data": {"name", "trial", "test_fraction", "image_size", "layout", "sixteen_bit", "synthetic"},
+    "evaluation": {"mode", "shots", "direction", "trials", "flip", "renormalise", "rerank"},
 }
 
 

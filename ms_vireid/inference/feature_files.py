@@ -13,6 +13,7 @@ An uncompressed `.npz` with N rows in the order of the folder or the list, witho
 """
 
 import csv
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -98,6 +99,17 @@ class Features:
     def value_ranges(self) -> ValueRanges:
         """The values of 16 or 32 bits that the model sees as black and white."""
         return check_config(self.info["config"], self.info["checkpoint"]["file"]).data.value_ranges
+
+    @property
+    def made_by(self) -> str:
+        """What two sets of features must share to be compared: the SHA-256 of their checkpoint or, where it has ranges
+        of values for pictures of 16 or 32 bits, of both."""
+        checkpoint, data = self.info["checkpoint"]["sha256"], self.info["config"].get("data")
+        ranges = data.get("sixteen_bit") if isinstance(data, dict) else None
+        if ranges in (None, "full", "measured"):
+            return checkpoint
+        ordered = json.dumps(ranges, sort_keys=True)
+        return hashlib.sha256(f"{checkpoint} {ordered}".encode()).hexdigest()
 
     def rows(self, index: np.ndarray) -> "Features":
         return replace(self, **{name: getattr(self, name)[index] for name in ("features", *COLUMNS)})

@@ -1,6 +1,7 @@
 """What every re-identification model has besides its layers."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from mindspore import Parameter, Tensor, nn
 
@@ -48,6 +49,7 @@ class ReIDModel(nn.Cell):
     HEAD = ("pool.", "bottleneck.", "classifier.")  # prefixes of the parameters that stay in float32
     # Cells whose outputs are recomputed in the backward pass instead of kept.
     recomputed: tuple[nn.Cell, ...] = ()
+    began_from: Mapping[str, Any] = {}  # the record of the file of its first weights
     BY_MODALITY = True  # whether a picture's features depend on which modality it is said to be
 
     def place(self, rank: int, devices: int) -> None:

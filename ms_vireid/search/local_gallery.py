@@ -62,7 +62,8 @@ class LocalGallery:
         return hits_of([entry(self.content, i) for i in range(len(self))], similarity, order)
 
     def _check_same_model(self, queries: Features) -> None:
-        """Raise InputError unless queries and gallery are features of the same checkpoint, which can be compared."""
+        """Raise InputError unless queries and gallery are features of the same checkpoint, made in the same way, which
+        can be compared."""
         widths = queries.features.shape[1], self.content.features.shape[1]
         if widths[0] != widths[1]:
             dimensions = f"features of {widths[1]} dimensions, the queries' have {widths[0]}"
@@ -71,6 +72,8 @@ class LocalGallery:
         if ours != theirs:
             checkpoints = f"features of another checkpoint ({theirs[:12]}) than the queries' ({ours[:12]})"
             raise InputError(f"{self.name}: {checkpoints}; extract again")
+        if queries.made_by != self.content.made_by:
+            raise InputError(f"{self.name}: was made with another data.sixteen_bit than the queries; extract again")
 
     def _of_cameras(self, cameras: Sequence[int]) -> np.ndarray:
         """Mark the pictures of these cameras: bool [N]."""

@@ -125,7 +125,7 @@ class MilvusGallery:
         files = [features.file(path).as_posix() for path in features.paths.tolist()]
         if long := next((file for file in files if len(file.encode()) > _LONGEST["picture"]), None):
             raise InputError(f"{long}: the path is longer than {_LONGEST['picture']} bytes; shorten it")
-        checkpoint = features.info["checkpoint"]["sha256"]
+        checkpoint = features.made_by
         with self._errors():
             if self._ask("has_collection", self.collection):
                 self._check(features.features.shape[1], checkpoint, kind)
@@ -158,7 +158,7 @@ class MilvusGallery:
             most = f"{_MOST_RESULTS:,} pictures of its {size:,}"
             raise InputError(f"{self.name}: Milvus finds at most {most} for a query; give --top-k {_MOST_RESULTS}")
         with self._errors():
-            self._check(queries.features.shape[1], queries.info["checkpoint"]["sha256"])
+            self._check(queries.features.shape[1], queries.made_by)
             ef = breadth or _BREADTH if self._index_type() == "HNSW" else None
         expression = "" if cameras is None else f"camera in {list(cameras)}"
         hits = []
@@ -222,7 +222,8 @@ class MilvusGallery:
         self._ask("load_collection", self.collection)
         one = self._ask("query", self.collection, filter="", limit=1, output_fields=["checkpoint"], **_STRONG)
         if one and one[0]["checkpoint"] != checkpoint:
-            raise InputError(f"{where} holds features of another checkpoint; choose another --collection")
+            problem = "holds features of another checkpoint, or made with another data.sixteen_bit"
+            raise InputError(f"{where} {problem}; choose another --collection")
 
     def _ask(self, what: str, *arguments, **options):
         """Call one of the client's methods; a server that does not answer in time is an error."""

@@ -14,6 +14,7 @@ from ms_vireid.config import Config, check_config, dump_config
 from ms_vireid.data.corruptions import corruption_sheet
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ReIDData
+from ms_vireid.data.seen import record
 from ms_vireid.engine.run_folder import RunFolder, check_outside_data
 from ms_vireid.evaluation.protocol import OF_THRESHOLD, ProtocolResult, evaluated, mean_and_deviation, require_choices
 from ms_vireid.evaluation.table import AT_THRESHOLD, format_table
@@ -218,8 +219,8 @@ def _require_others(data: ReIDData, its_own: bool) -> None:
 
 
 def _require_alike(checkpoints: Sequence[Path], evaluations: Sequence[Evaluation]) -> None:
-    """Raise InputError unless all are evaluated in the same way, except for RegDB's split: otherwise they have no
-    mean."""
+    """Raise InputError unless all are evaluated in the same way and on the same pictures, except for RegDB's split:
+    otherwise they have no mean."""
     first, *others = (one.protocol() for one in evaluations)
     for path, other in zip(checkpoints[1:], others, strict=True):
         keys = sorted((first.keys() | other.keys()) - {"split"})
@@ -228,6 +229,13 @@ def _require_alike(checkpoints: Sequence[Path], evaluations: Sequence[Evaluation
             raise InputError(
                 f"{checkpoints[0]} and {path}: are evaluated in two ways ({shown}); give the option, or one alone"
             )
+    pictures: dict[object, tuple[Path, str]] = {}  # by split: the first checkpoint's
+    for path, one in zip(checkpoints, evaluations, strict=True) if len(evaluations) > 1 else ():
+        tested = record(one.data.test.paths)
+        other, expected = pictures.setdefault(one.protocol().get("split"), (path, tested))
+        if tested != expected:
+            problem = "are tested on other pictures, which have no mean"
+            raise InputError(f"{other} and {path}: {problem}; give --data-root for both, or each alone")
 
 
 def _announced_result(evaluation: Evaluation) -> ProtocolResult:

@@ -1,11 +1,13 @@
 """A training and the evaluation of its result. Imports mindspore: import it after `runtime.set_up`."""
 
+import dataclasses
 from pathlib import Path
 
 from ms_vireid.command.printing import say
 from ms_vireid.config import Config
 from ms_vireid.data.processes import require_shared_memory
 from ms_vireid.data.records import ReIDData
+from ms_vireid.data.seen import unseen
 from ms_vireid.devices import runtime
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
 from ms_vireid.engine.distributed import join
@@ -51,16 +53,19 @@ def train(
     """
     with group.together():  # refuse what is impossible before the training
         require_shared_memory(config.data.workers)
-        trials = protocol_trials(data, config.evaluation)
+        protocol_trials(data, config.evaluation)
     trainer = Trainer(config, data, output, program, group)
     trained = FeatureExtractor.configured(trainer.model, trainer.program, config)
 
     def evaluate(extractor=trained):
-        return evaluate_model(extractor, data, config.evaluation, group)
+        return evaluate_model(extractor, tested, config.evaluation, group)
 
     with group.together():
         if checkpoint is not None:
             trainer.resume(load_checkpoint(checkpoint))
+        test = unseen(data.test, trainer.state.seen["seen_before"], data.root, quiet=not group.is_main_process)
+        tested = dataclasses.replace(data, test=test)
+        trials = protocol_trials(tested, config.evaluation)
         if group.is_main_process:
             output.create(config, data, device, trainer.step)
     if group.is_main_process:
@@ -85,7 +90,7 @@ def train(
         raise
     if not group.is_main_process:
         return
-    rows["chance"] = chance(data.test, trials, data.protocol)
+    rows["chance"] = chance(tested.test, trials, data.protocol)
     selected = _best_and_last(output.evaluations(), config, result.mean)
     source = {"evaluated": evaluated(config, data.protocol), "sha256": file_checksum(output.model)}
     write_json(output.result, rows | selected | {"protocol": result.as_dict() | source})

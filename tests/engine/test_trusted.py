@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config import dump_config
+from ms_vireid.config import DataConfig, EvaluationConfig, check_config, dump_config
 from ms_vireid.engine.trusted import trusted_config
 from ms_vireid.files.weights import Checkpoint
 from ms_vireid.files.writing import write_json
@@ -31,11 +31,52 @@ def test_features_are_made_as_the_checkpoint_says_whatever_lies_beside_it(tmp_pa
 
 
 def test_places_and_numbers_of_a_checkpoint_are_not_believed_and_those_of_a_run_are(tmp_path):
-    said = ("data.workers=7", "evaluation.frost=ice", "evaluation.trials=9")
+    said = ("data.workers=7", "evaluation.frost=ice", "evaluation.batch_size=9")
     lone = trusted_config(checkpoint(tmp_path, said))
-    assert (lone.data.root, lone.data.workers, lone.evaluation.frost, lone.evaluation.trials) == (None, 2, None, 10)
+    assert (lone.data.root, lone.data.workers, lone.evaluation.frost, lone.evaluation.batch_size) == (None, 2, None, 64)
     of_a_run = trusted_config(checkpoint(tmp_path, said, ("data.workers=3",)))
     assert (of_a_run.data.root, of_a_run.data.workers) == (Path("run"), 3)
+
+
+# Keys of these sections on which neither features nor an evaluation nor a search depend: where to read and how fast,
+# what training alone does with pictures, and what else an evaluation computes.
+SECTIONS = {"data": DataConfig, "evaluation": EvaluationConfig}
+IDLE = {"root", "workers", "cache", "resize_through", "batch_size", "frost", "compare_untrained"}
+OTHERS = {  # for each other key a value that is not the default
+    "data.name": "folder",
+    "data.trial": "2",
+    "data.test_fraction": "0.25",
+    "data.image_size": "[32,16]",
+    "data.layout": "PERSON/MODALITY",
+    "data.sixteen_bit": "{infrared: [51241, 52181]}",
+    "data.synthetic": "{seed: 5}",
+    "evaluation.mode": "indoor",
+    "evaluation.shots": "10",
+    "evaluation.direction": "visible-to-infrared",
+    "evaluation.trials": "3",
+    "evaluation.flip": "true",
+    "evaluation.renormalise": "true",
+    "evaluation.rerank": "true",
+}
+
+
+def test_all_that_features_evaluation_and_search_depend_on_travels_with_the_model(tmp_path):
+    of_sections = {f"{section}.{key}" for section in ("data", "evaluation") for key in SECTIONS[section].model_fields}
+    assert of_sections - {f"data.{key}" for key in IDLE} - {f"evaluation.{key}" for key in IDLE} == OTHERS.keys()
+    for name, value in OTHERS.items():
+        more = ("evaluation.flip=true",) if name == "evaluation.renormalise" else ()
+        own = checkpoint(tmp_path, (f"{name}={value}", *more))
+        stored, trusted = check_config(own.meta["config"], ""), trusted_config(own)
+        section, key = name.split(".")
+        assert getattr(getattr(trusted, section), key) == getattr(getattr(stored, section), key), name
+        assert getattr(getattr(stored, section), key) != getattr(getattr(tiny_config("pmt", tmp_path), section), key)
+
+
+def test_a_models_section_is_believed_but_for_the_weights_that_it_began_from(tmp_path):
+    own = checkpoint(tmp_path, ("model.drop_path=0.3",))
+    assert trusted_config(own).model == check_config(own.meta["config"], "").model.model_copy(
+        update={"pretrained": "none"}
+    )
 
 
 def test_a_model_larger_than_the_file_is_refused(tmp_path):

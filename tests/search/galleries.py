@@ -1,5 +1,7 @@
 """Random galleries and queries, with what makes their order hard to get right: equals, and nearly equals."""
 
+import dataclasses
+
 import numpy as np
 
 from ms_vireid.inference.feature_files import FORMAT, Features
@@ -47,6 +49,11 @@ def as_features(features, identities, cameras, checkpoint="c" * 64, root="/nowhe
     return Features(
         features, paths, np.full(len(features), modality), np.asarray(identities).astype(str), cameras, info
     )
+
+
+def with_ranges(features: Features, ranges) -> Features:
+    """As if the model showed these values of 16 bits as black and white."""
+    return dataclasses.replace(features, info=features.info | {"config": {"data": {"sixteen_bit": ranges}}})
 
 
 def stable_order(asked: Features, searched: Features, allowed: np.ndarray | None = None) -> np.ndarray:

@@ -5,12 +5,13 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.evaluation import evaluate_ranking
 from ms_vireid.search import local_gallery
 from ms_vireid.search.found import NOTHING
-from ms_vireid.search.local_gallery import search_exact
+from ms_vireid.search.local_gallery import LocalGallery, search_exact
 
-from .galleries import EQUAL, gallery, queries, stable_order
+from .galleries import EQUAL, gallery, queries, stable_order, with_ranges
 
 BLOCKS = pytest.mark.parametrize("similarities", [60, 3 * 60, 1 << 24])  # of one query, of three, of all
 
@@ -79,3 +80,17 @@ def test_what_is_not_allowed_is_not_found(monkeypatch, similarities):
     similarity, index = search_exact(asked.features, searched.features, 3, np.zeros(60, bool))
     assert (index == NOTHING).all()
     assert np.isneginf(similarity).all()
+
+
+def test_features_made_with_other_ranges_of_16_bits_are_not_compared():
+    ranges = {"infrared": [100, 200], "visible/2": [0, 1023]}
+    turned = dict(reversed(ranges.items()))
+    alike = ("full", "measured"), (ranges, turned), ([1, 2], [1, 2])
+    for ours, theirs in alike:
+        asked, searched = with_ranges(queries(), ours), LocalGallery("day.npz", with_ranges(gallery(), theirs), None)
+        assert searched.search(asked, 1)
+    for ours, theirs in (("full", ranges), (ranges, [100, 200]), ([1, 2], [1, 3])):
+        asked, searched = with_ranges(queries(), ours), LocalGallery("day.npz", with_ranges(gallery(), theirs), None)
+        for search in (searched.search, searched.search_reranked):
+            with pytest.raises(InputError, match=r"day\.npz: was made with another data\.sixteen_bit than the queries"):
+                search(asked, 1)

@@ -20,7 +20,7 @@ from ms_vireid.search import milvus_gallery
 from ms_vireid.search.local_gallery import LocalGallery
 from ms_vireid.search.milvus_gallery import MilvusGallery
 
-from .galleries import as_features, gallery, queries
+from .galleries import as_features, gallery, queries, with_ranges
 
 
 @pytest.fixture(params=["embedded", "server"])
@@ -122,6 +122,8 @@ def test_features_of_another_width_or_checkpoint_are_refused(opened):
             use(narrow)
         with pytest.raises(InputError, match="collection pictures holds features of another checkpoint"):
             use(gallery(checkpoint="d" * 64))
+        with pytest.raises(InputError, match="or made with another data"):
+            use(with_ranges(gallery(), {"infrared": [100, 200]}))
     assert len(opened) == 60
 
 

@@ -12,6 +12,7 @@ from ms_vireid.config import Config, dump_config
 from ms_vireid.config.reading import config_files, recipe
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.read import read_data
+from ms_vireid.data.seen import record
 from ms_vireid.data.validation import validate_for_training
 from ms_vireid.engine.plan import Plan
 from ms_vireid.engine.run_folder import require_same_run
@@ -39,13 +40,14 @@ def main(arguments: argparse.Namespace) -> None:
     config = config.with_value_ranges(measured)
     batches = TrainingBatches(data.train, config)
     say(f"device: {in_words(device)}")
-    train(config, batches, data.checksum, arguments.steps, checkpoint, arguments.output, device)
+    known = {"data_checksum": data.checksum, "seen": record(data.train.paths)}
+    train(config, batches, known, arguments.steps, checkpoint, arguments.output, device)
 
 
 def train(
     config: Config,
     batches: TrainingBatches,
-    data_checksum: str,
+    known: dict,
     steps: int | None = None,
     checkpoint: Checkpoint | None = None,
     output: Path | None = None,
@@ -53,19 +55,21 @@ def train(
 ) -> None:
     """Train a new model, or the one of `checkpoint`, on `steps` batches or to the end, and print each step's terms.
 
+    known: of the pictures, as a checkpoint's record has it.
+
     Raises KeyboardInterrupt on Ctrl-C or SIGTERM, after the current step, once the state is written to `output`."""
     model = build_model(config).to(device).train()
     optimizer = build_optimizer(model, config)
     scaler = loss_scaler(config.train.amp, device)
-    meta = {"config": dump_config(config), "data_checksum": data_checksum, "step": 0, "best": None, "devices": 1}
+    meta = {"config": dump_config(config), **known, "step": 0, "best": None, "devices": 1}
     if checkpoint is not None:
-        require_same_run(checkpoint, config, config.data.root, data_checksum, len(batches))
+        require_same_run(checkpoint, config, config.data.root, known["data_checksum"], len(batches))
         load_model(model, checkpoint)
         load_optimizer(optimizer, checkpoint)
         if scaler.is_enabled() and "loss_scale" in checkpoint.meta:
             scale, good_steps = checkpoint.meta["loss_scale"]
             scaler.load_state_dict(scaler.state_dict() | {"scale": scale, "_growth_tracker": int(good_steps)})
-        meta |= {key: checkpoint.meta[key] for key in ("step", "best")}
+        meta |= {key: checkpoint.meta[key] for key in ("step", "best", "seen", "seen_before") if key in checkpoint.meta}
     first, left = meta["step"], len(batches) - meta["step"]
     if not left:
         raise InputError(f"{checkpoint.path}: is at the last step, {first}; there is nothing left to train")
