@@ -4,6 +4,7 @@ A row is trained and evaluated by train.py, in R/TABLE/ROW/seedK. Complete rows 
 failure the same command goes on. R/TABLE/table.md and .json are written after every run.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError

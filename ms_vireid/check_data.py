@@ -4,6 +4,7 @@ Exit code 0 if all is as published, or fits together where nothing is published;
 there yet is drawn first.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
 from ms_vireid.command.running import Parser, add_config, run, work

@@ -1,6 +1,7 @@
 """Evaluate checkpoints under their data set's protocol: every metric as mean and deviation over the trials, and over
 several checkpoints, of other seeds or of RegDB's splits, as mean and deviation over them."""
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import sys
 from pathlib import Path
 from types import ModuleType

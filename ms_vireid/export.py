@@ -5,6 +5,7 @@ The file also says how to prepare a picture (size, filter, mean ...). Before a f
 and compared with the checkpoint on different pictures. All of this runs on the CPU.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
 from ms_vireid.command.names import MODALITIES

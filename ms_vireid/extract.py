@@ -3,6 +3,7 @@
 An interrupted run leaves F.npz.partial beside the output; the same command goes on from there.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import os
 from pathlib import Path
 

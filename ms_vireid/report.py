@@ -4,6 +4,7 @@ It opens without a network. Needs `pip install -e '.[viz]'`. Of results that eva
 each model was trained on, and its metrics on each data set that it was tested on.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError

@@ -4,6 +4,7 @@ The gallery is a feature file of ms_vireid/extract.py (.npz), a folder of pictur
 (.index), or a Milvus collection: milvus:PATH.db is embedded, milvus:http://HOST:PORT a server's.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from argparse import Namespace
 from pathlib import Path
 

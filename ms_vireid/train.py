@@ -4,6 +4,7 @@ On several devices: msrun --worker_num=N --local_worker_num=N --join=True --log_
 Each of the N processes then trains on train.num_identities identities a step, different ones in each.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError

@@ -1,5 +1,6 @@
 """The pictures of both papers from a run: PNG or SVG, by the output's suffix. Needs `pip install -e '.[viz]'`."""
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
 from ms_vireid.command.names import MODALITIES

@@ -6,6 +6,7 @@ is the ratio of the medians; the spread is that of the repeats, each beside its 
 that a framework has given out and that it holds: of a GPU or an Ascend its own; of a CPU the process's, once.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import argparse
 import fcntl
 import os

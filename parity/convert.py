@@ -7,6 +7,7 @@ library and mindone are recognised by their names; the last become files for mod
 by its content, not its suffix.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from collections.abc import Callable
 from pathlib import Path
 

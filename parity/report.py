@@ -11,6 +11,7 @@ With --long, PMT, MUN and AGW train for 450 and 200 steps instead, in both frame
 on: how far their losses part, beside how far PyTorch's part from its own where the start is rounded once more.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import argparse
 from importlib.metadata import version
 from pathlib import Path

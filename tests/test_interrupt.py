@@ -3,7 +3,12 @@
 import gc
 import json
 import os
+import random
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -112,3 +117,66 @@ def test_of_nested_requests_the_outer_one_decides():
     with stop_requests() as alone:
         os.kill(os.getpid(), signal.SIGTERM)
     assert alone == [signal.SIGTERM]
+
+
+ROOT = Path(__file__).parents[1]
+STARTED = {  # by the command's file, what it is given in the folder of a run
+    "ms_vireid/evaluate.py": ("--checkpoint", "model.safetensors", "--device", "CPU"),
+    "ms_vireid/extract.py": ("--checkpoint", ".", "--device", "CPU", "--images", "../data", "--output", "x.npz"),
+    "ms_vireid/retrieve.py": ("--checkpoint", ".", "--device", "CPU", "--query", "../data", "--gallery", "../data"),
+    "ms_vireid/report.py": (".", "--device", "CPU", "--output", "x.html"),
+    "ms_vireid/visualize.py": ("curves", ".", "--output", "x.png"),
+    "ms_vireid/export.py": ("--checkpoint", ".", "--format", "onnx", "--output", "x.onnx"),
+    "ms_vireid/check_data.py": ("--data-root", "../data", "data.name=sysu_mm01"),
+    "ms_vireid/train.py": ("--device", "CPU", "--output", "x"),
+    "parity/convert.py": ("model.safetensors", "x.pth"),
+    "parity/report.py": ("--rung", "1"),
+}
+MOMENTS, EARLY_S = 4, 1.2  # of each; most of their imports take as long
+
+
+def answers(process):
+    """Whether a command answers SIGTERM yet, which Python does not by itself."""
+    caught = next(line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if "SigCgt" in line)
+    return int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals that a process answers are seen in /proc")
+@pytest.mark.parametrize("command", STARTED)
+def test_a_command_that_is_still_starting_ends_without_a_word(finished, command):
+    generator, before = random.Random(command), set(finished.iterdir())
+    for _ in range(MOMENTS):
+        given = [sys.executable, ROOT / command, *STARTED[command]]
+        with subprocess.Popen(
+            given, cwd=finished, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        ) as process:
+            while process.poll() is None and not answers(process):
+                time.sleep(0.001)
+            time.sleep(generator.uniform(0, EARLY_S))
+            process.send_signal(generator.choice([signal.SIGINT, signal.SIGTERM]))
+            said = process.communicate(timeout=60)[1]
+        assert (process.returncode, [line for line in said.splitlines() if "stopped" not in line]) == (130, [])
+    assert set(finished.iterdir()) == before
+
+
+def test_a_program_that_imports_this_one_keeps_its_own_handlers():
+    script = """
+import signal
+before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+import ms_vireid.command.running, ms_vireid.evaluate, ms_vireid.__main__
+assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+"""
+    assert not subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode
+
+
+def test_signals_that_are_ignored_stay_so(tmp_path):
+    """As of a command that a shell has sent to the background."""
+    ignores = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    (tmp_path / "ms-vireid").write_text(
+        "import ms_vireid.command.starting, os, signal; os.kill(os.getpid(), signal.SIGINT); print('went on')"
+    )
+    given = [sys.executable, "-c", ignores, sys.executable, tmp_path / "ms-vireid"]
+    done = subprocess.run(given, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
+    assert done.stdout == b"went on\n"

@@ -1,5 +1,6 @@
 """Evaluate a checkpoint of PyTorch's names under its data set's protocol, the one of ms_vireid.evaluate."""
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError

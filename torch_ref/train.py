@@ -1,5 +1,6 @@
 """Train the configured method in PyTorch, on the batches and with the random numbers of ms_vireid."""
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
 from ms_vireid.command.running import Parser, add_recipe, require_extra, run, work

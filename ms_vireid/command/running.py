@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+from ms_vireid.command import starting
 from ms_vireid.command.errors import FULL, InputError, one_line, printable, shown, unreadable
 from ms_vireid.command.names import CONFIG_ROOT, PROGRAMS
 from ms_vireid.command.numbers import NUMBERS
@@ -132,7 +133,8 @@ def add_inference(parser: Parser) -> None:
 def work(module: str) -> ModuleType:
     """Import the module with a command's work. Call it once the arguments are read: the work imports NumPy, the schema
     and more, which `--help` and a mistake in the arguments do not wait for."""
-    return import_module(module)
+    with starting.at_once():
+        return import_module(module)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -143,13 +145,16 @@ def run(main: Callable[[], None]) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold any bytes
     try:
+        starting.begin()
         _check_locale()
         main()
         if sys.stdout is not None:  # closed by the shell's >&-
             sys.stdout.flush()
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(starting.CODE)
     except Exception as error:
+        if starting.interrupted():
+            sys.exit(starting.CODE)
         if isinstance(error, BrokenPipeError) and _unread():
             sys.exit(141)  # the shell's code for a command that SIGPIPE ended
         if (problem := _outside(error)) is None:
@@ -160,6 +165,8 @@ def run(main: Callable[[], None]) -> None:
             _print_traceback()
         print(one_line(f"error: {problem}"), file=sys.stderr)
         sys.exit(2)
+    finally:
+        starting.end()
 
 
 def _check_locale() -> None:

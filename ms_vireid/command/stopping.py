@@ -14,7 +14,8 @@ from pathlib import Path
 
 import psutil
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
+from ms_vireid.command.starting import STOPS
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -80,6 +81,7 @@ def end_with_workers(seconds: int = 10) -> None:
     MindSpore's scheduler waits ten minutes for workers that were killed before they met, and msrun waits for it. No
     thread of this process runs meanwhile, so a forked process watches. Does nothing without msrun.
     """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler in Python waits for MindSpore, which waits
     scheduler, launcher = os.getpid(), psutil.Process(os.getppid())
     if not any(Path(word).name == "msrun" for word in launcher.cmdline()) or os.fork():
         return

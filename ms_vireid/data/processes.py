@@ -63,4 +63,5 @@ def no_shared_memory(processes: int) -> str | None:
 def _begin_process() -> None:
     """Ignore Ctrl-C, which the main process handles; Linux kills this process with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal_with_parent(signal.SIGKILL)

@@ -13,6 +13,7 @@ from types import ModuleType
 
 from ms_vireid.command.arguments import require_choice
 from ms_vireid.command.errors import DeviceError, InputError
+from ms_vireid.command.starting import at_once
 from ms_vireid.devices import gpu, translation
 
 # MindSpore runs $CUDA_HOME/bin/nvcc at its import, and waits for ever for one that prints nothing.
@@ -264,7 +265,8 @@ def _start_cpu() -> str:
 
 
 def _mindspore() -> ModuleType:
-    import mindspore  # not at the top: it reads the environment that `set_up` prepares
+    with at_once():
+        import mindspore  # not at the top: it reads the environment that `set_up` prepares
 
     return mindspore
 

@@ -7,6 +7,7 @@ Every side, pair of rates and seed takes one core and writes one line of --outpu
 again.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import argparse
 from pathlib import Path
 

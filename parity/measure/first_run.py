@@ -5,6 +5,7 @@ the last lines that it printed, and the others go on. The exit code is 1 if one 
 times mean nothing.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import argparse
 import ctypes
 import json

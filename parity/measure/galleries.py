@@ -4,6 +4,7 @@ An identity has 50 pictures: its centre with noise around it, so that two of its
 0.5 and others of about 0. Queries are further pictures of random identities of the gallery.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import json
 import os
 import subprocess

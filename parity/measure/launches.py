@@ -2,6 +2,7 @@
 (`parity/benchmark.py --only launches`), by cost on an H100 (`--only costs`), and with and without each replacement of a
 cell (`--only replacements`)."""
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import json
 import sys
 from argparse import Namespace

@@ -5,6 +5,7 @@ Neither framework is imported into this process: MindSpore sets OMP_NUM_THREADS 
 it, PyTorch's among them.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import json
 import subprocess
 import sys

@@ -16,6 +16,7 @@ pmt-float32.kernels.json` writes them, this counts the calls, replaces "steps" a
     python -m parity.measure.prices FOLDER
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import json
 import re
 from collections import defaultdict

@@ -3,6 +3,7 @@
 What it is and shows: parity/stand_in/__init__.py. The exit code is the command's.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import argparse
 import shutil
 import sys

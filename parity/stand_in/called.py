@@ -4,6 +4,7 @@ A compiled training step of each, in float32 and in mixed precision, its evaluat
 the stand-ins. Without --write the exit code is 1 if something is called that the page does not have.
 """
 
+import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import json
 import re
 from collections import defaultdict
