@@ -111,6 +111,22 @@ def test_what_a_locale_without_utf8_misreads_is_told_from_bad_names(tmp_path, lo
     assert lines[0].endswith(f"; set PYTHONUTF8=1, as this locale's encoding is {encoding}")
 
 
+@pytest.mark.parametrize("command", ["ms_vireid.evaluate", "ms_vireid", "parity.report", "torch_ref.train"])
+def test_a_folder_that_was_deleted_is_one_line(tmp_path, command):
+    begin = f"import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, [sys.executable, '-m', '{command}', '--help'])"
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", begin],
+        cwd=tmp_path / "gone",
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = "error: the folder that this was started in is gone (No such file or directory); cd to another one\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
 def test_plain_names_do_in_any_locale(tmp_path, locales):
     for modality in ("visible", "infrared"):
         for person in range(4):

@@ -146,7 +146,7 @@ def run(main: Callable[[], None]) -> None:
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold any bytes
     try:
         starting.begin()
-        _check_locale()
+        _check_surroundings()
         main()
         if sys.stdout is not None:  # closed by the shell's >&-
             sys.stdout.flush()
@@ -169,11 +169,15 @@ def run(main: Callable[[], None]) -> None:
         starting.end()
 
 
-def _check_locale() -> None:
-    """Raise InputError for an argument, or the name of the folder that we are in, which a locale without UTF-8
-    misreads."""
+def _check_surroundings() -> None:
+    """Raise InputError if the folder that we are in was deleted, at which MindSpore's import ends the process, or for
+    its name or an argument that a locale without UTF-8 misreads."""
+    try:
+        folder = os.getcwd()
+    except OSError as error:
+        raise InputError(f"the folder that this was started in is gone ({error.strerror}); cd to another one") from None
     if sys.getfilesystemencoding() != "utf-8":
-        for text in (*sys.argv, os.getcwd()):
+        for text in (*sys.argv, folder):
             if not text.isascii():
                 raise InputError(f"{text!r} is misread; {unreadable(text)}")
 
