@@ -113,7 +113,7 @@ def test_what_a_locale_without_utf8_misreads_is_told_from_bad_names(tmp_path, lo
 
 @pytest.mark.parametrize("command", ["ms_vireid.evaluate", "ms_vireid", "parity.report", "torch_ref.train"])
 def test_a_folder_that_was_deleted_is_one_line(tmp_path, command):
-    begin = f"import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, [sys.executable, '-m', '{command}', '--help'])"
+    begin = f"import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, [sys.executable, '-m', '{command}'])"
     (tmp_path / "gone").mkdir()
     done = subprocess.run(
         [sys.executable, "-c", begin],
