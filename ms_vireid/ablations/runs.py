@@ -1,7 +1,6 @@
 """The trainings that a table needs: their recipes and folders, and how to run them."""
 
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -280,15 +279,14 @@ def start(command: str, arguments: Sequence[str], log: Path) -> str | None:
         for child in children:
             child.send_signal(number)
 
-    words = [sys.executable, "-u", "-m", f"ms_vireid.{command}", *arguments]
+    words = [sys.executable, "-X", "utf8", "-u", "-m", f"ms_vireid.{command}", *arguments]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
     log.parent.mkdir(parents=True, exist_ok=True)
     last = ""
     with ExitStack() as restored, log.open("a", encoding="utf-8") as file:
         for number in STOPS:
             restored.callback(signal.signal, number, signal.signal(number, forward))
-        environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
-        with subprocess.Popen(words, start_new_session=True, env=environment, **output) as child:
+        with subprocess.Popen(words, start_new_session=True, **output) as child:
             children.append(child)
             if stops:  # arrived during the start, with nothing to save yet
                 child.terminate()
