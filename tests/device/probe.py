@@ -19,13 +19,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ms_vireid.ablations import runs, tables
-from ms_vireid.ablations.tables import Demo
 from ms_vireid.devices import runtime
 from parity.stand_in import DEVICES as STAND_INS
 from parity.stand_in import counts, functions, gpu
 from parity.stand_in.counts import calls, plant
-from tests.ablations.in_process import TINY, start
+from tests.ablations.in_process import start
 from tests.device.test_kernels import kernel_error  # noqa: F401, a function that tests ask for
 
 DEVICES = []  # the one of this process, once it is set up
@@ -75,16 +73,6 @@ def train_steps(number: int, *arguments: str) -> None:
         except KeyboardInterrupt:
             return
     raise RuntimeError("it was not stopped")
-
-
-def run_table(name: str, *overrides: str) -> list[dict]:
-    """All rows of a table, trained for a step in every stage, two at least, and evaluated; as table.json has them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "start", start)
-        patch.setattr(tables, "load_demo", lambda model: Demo(epochs=2, overrides=tuple(TINY[model])))
-        with suppress(RuntimeError):  # a row has failed: the table says which and why
-            run_command("ablate", name, "--demo", "--output", "tables", *overrides)
-    return json.loads(Path(f"tables/{name}/table.json").read_text())["rows"]
 
 
 def run_case(name: str, program: str, error: str = "") -> list[str]:

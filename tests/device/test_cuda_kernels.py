@@ -322,8 +322,9 @@ def nvrtc():
     return Path(found.locate())
 
 
-@pytest.mark.parametrize("architecture", ["sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90"])
-def test_nvidias_compiler_takes_the_kernels_for_every_gpu_that_mindspore_covers(nvrtc, architecture):
+# The oldest and the newest that MindSpore covers, and the A100; no kernel asks which it is.
+@pytest.mark.parametrize("architecture", ["sm_60", "sm_80", "sm_90"])
+def test_nvidias_compiler_takes_the_kernels(nvrtc, architecture):
     code, log = build.compiled(nvrtc, build.kernel_source(), architecture)
     assert code.startswith(b"\x7fELF")
     assert b"gelu_gradient_half_8" in code

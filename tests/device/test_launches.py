@@ -89,10 +89,11 @@ def test_every_replacement_has_a_row():
     assert found == {(device, name_of(key)) for device in COPIES for key in TABLES[device]}
 
 
-@pytest.mark.parametrize("row", ["Ascend: AGW compiled", "GPU: AGW cuda"])
-def test_a_resnets_step_with_recompute_keeps_less(row):
+def test_a_resnets_step_with_recompute_keeps_less():
     sizes = (*NARROW, "model.non_local=[0,0,1,0]", "train.num_identities=4")
-    without, recomputed = (only_row(row, f"train.recompute={value}", sizes=sizes) for value in ("false", "true"))
+    without, recomputed = (
+        only_row("GPU: AGW cuda", f"train.recompute={value}", sizes=sizes) for value in ("false", "true")
+    )
     assert recomputed["peak_gib"] < 0.7 * without["peak_gib"]
     assert without["launches"] < recomputed["launches"] < 1.5 * without["launches"]
 

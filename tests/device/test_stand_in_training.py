@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from ms_vireid.ablations.tables import list_tables, load_table
 from ms_vireid.config import CONFIG_ROOT
 from parity.stand_in import Counts, called
 from tests.checkpoints import DATA, RECIPES
@@ -72,9 +71,11 @@ COMPILED = {
     "pmt recompute": (
         "pmt",
         "train.recompute=true",
-        one_stage("id: {}, pht: {stage: 1}, msel: {distance: cosine}, dcl: {negatives: all}"),
+        one_stage(
+            "id: {}, pht: {stage: 1}, msel: {distance: cosine}, dcl: {negatives: all}, triplet: {margin: 0.1}, "
+            "wrt: {}, hct: {margin: 0.3}"
+        ),
     ),
-    "pmt amp": ("pmt", "train.amp=float16", one_stage("id: {}, triplet: {margin: 0.1}, wrt: {}, hct: {margin: 0.3}")),
     "pmt amp recompute": (
         "pmt",
         "train.amp=float16",
@@ -163,14 +164,3 @@ def test_the_recipe_of_another_data_set_trains(pynative_worker, tmp_path, family
     options = ["train.program=operators", "train.iterations=2", "data.image_size=[48,24]", "data.workers=0"]
     root = f"data.root={write(tmp_path / 'data')}"
     pynative_worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options, config=config, data=root))
-
-
-@pytest.mark.parametrize("name", [name for name in list_tables() if name not in ("mun-table-5", "mun-choices")])
-def test_every_row_of_a_table_trains_and_is_evaluated(pynative_worker, name):
-    """In PyNative: compiling all rows takes minutes; `COMPILED` has what their losses and models compile to. Of the
-    rows of mun-choices the ladder's cases have the layers and losses; those of MUN's Table 5 are evaluated on corrupted
-    pictures, by the host, and are in Tables 1 and 4 but the one of AGW with CIL's augmentation, by the host too."""
-    rows = pynative_worker.do("run_table", name, "train.program=operators")
-    rows = {row["name"]: row["failure"] or row["status"] for row in rows}
-    ours = [row.name for row in load_table(name).rows if row.config]
-    assert {row: rows[row] for row in ours} == dict.fromkeys(ours, "complete")

@@ -45,11 +45,6 @@ def test_training_goes_as_outside(starts, outside):
     assert abs(difference) < 3 * error
 
 
-def test_training_by_kernels_goes_as_outside(starts, outside):
-    difference, error = lag(losses(starts[:1], "kernels", 2), outside[:1])
-    assert abs(difference) < 3 * error
-
-
 def intervals_that_do_not_wrap(original, layer, x, noise):
     """As this project's masks once were: an interval of the noise for each, between the ends of int32."""
     if noise is None:
