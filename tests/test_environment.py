@@ -1,6 +1,7 @@
 """What a container, a locale, a file system or the system's memory takes away: each in one line."""
 
 import errno
+import json
 import logging
 import os
 import shutil
@@ -16,6 +17,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.stopping import how_ended
 from ms_vireid.data import processes
 from ms_vireid.data.loader import iterate
+from ms_vireid.devices import runtime
 from ms_vireid.files.writing import atomic_write, check_output
 from ms_vireid.inference.feature_files import check_feature_folder
 from parity.processes import OneProcess, executor
@@ -169,3 +171,29 @@ def test_a_folder_of_features_refuses_pictures_whose_files_it_cannot_hold(tmp_pa
 def test_how_a_process_ended_is_said():
     said = [how_ended(code) for code in (3, -signal.SIGSEGV, -signal.SIGKILL)]
     assert said == ["ended with exit code 3", "was ended by SIGSEGV", "was killed, as Linux does when memory runs out"]
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_change_nothing_and_no_file_takes_their_place(tmp_path, closed):
+    tree.write_folder(tmp_path / "people")
+    given = f"{sys.executable} -m ms_vireid.check_data data.name=folder --data-root people --json found.json {closed}"
+    done = subprocess.run(["sh", "-c", given], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "found.json").read_text())
+    wrong = given.replace("people", "nowhere")
+    assert subprocess.run(["sh", "-c", wrong], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode == 2
+
+
+@pytest.mark.parametrize("level", ["abc", "-1", "5", "3 "])
+def test_a_level_of_messages_that_ends_mindspores_import_is_one_line(monkeypatch, level):
+    monkeypatch.setenv("GLOG_v", level)
+    with pytest.raises(InputError, match=f"GLOG_v={level}: MindSpore's level of messages is 0 to 4; unset it"):
+        runtime.set_up("CPU")
+
+
+def test_a_user_without_a_home_and_a_name_has_no_cache(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4242)
+    with pytest.raises(InputError, match="no home folder is known to keep a cache in; set HOME or XDG_CACHE_HOME"):
+        runtime.cache_folder()

@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM of a command, from its first import on: exit code 130, and no traceback.
+"""What a command's process needs before all else. Ctrl-C and SIGTERM end it with exit code 130 and no traceback, from
+its first import on; its standard streams are open.
 
 A command's file imports this module before all else. Python raises KeyboardInterrupt anywhere, also in a library that
 is being imported, where the C++ of MindSpore and PyTorch ends the process by SIGABRT. So where nothing is begun yet the
@@ -69,6 +70,17 @@ def _is_command() -> bool:
     return name == "ms-vireid" or any(folder == one or folder.startswith(one + os.sep) for one in _FOLDERS)
 
 
+def _open_streams() -> None:
+    """Open /dev/null for standard streams that are closed (`2>&-`): the next file that is opened would become one."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # as the lowest number that is free
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115, as long as the process lives
+
+
 if _is_command():
+    _open_streams()
     _replace(signal.default_int_handler, _leave)  # unless whoever started this process has it ignored
     _replace(signal.SIG_DFL, _leave)

@@ -45,7 +45,9 @@ def set_up(device: str) -> str:
         raise InputError(
             f"NumPy {np.__version__} is installed, and MindSpore's operators need NumPy 1: pip install 'numpy<2'"
         )
-    os.environ.setdefault("GLOG_v", "3")  # MindSpore's errors, not its warnings
+    level = os.environ.setdefault("GLOG_v", "3")  # MindSpore's errors, not its warnings
+    if level not in ("", "0", "1", "2", "3", "4"):
+        raise InputError(f"GLOG_v={level}: MindSpore's level of messages is 0 to 4; unset it")
     # OpenMP threads of other libraries sleep between their loops, so that MindSpore's threads have the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Where MindSpore writes rank_0/om/analyze_fail.ir if it cannot compile a function; by default the working folder.
@@ -68,8 +70,12 @@ def set_up(device: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Return this project's folder in the user's cache, which may not exist."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ms_vireid"
+    """Return this project's folder in the user's cache, which may not exist. Raises InputError if no home folder is
+    known, as of a user without a name."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ms_vireid"
+    except RuntimeError:
+        raise InputError("no home folder is known to keep a cache in; set HOME or XDG_CACHE_HOME") from None
 
 
 def gpu_capability() -> float:

@@ -17,12 +17,12 @@ from subprocess import CompletedProcess, Popen, TimeoutExpired
 from typing import Any
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.devices.runtime import cache_folder
 from parity import processes
 from parity.stand_in import ascend, gpu
 from parity.stand_in.toolchain import SHARED, absent_tools, do
 
 DEVICES = {"GPU": gpu, "Ascend": ascend}
-CACHE = Path.home() / ".cache" / "ms_vireid"
 _SOURCES = Path(__file__).parent
 
 
@@ -115,7 +115,7 @@ def missing(device: str) -> str | None:
     return None
 
 
-def build(device: str, cache: Path = CACHE) -> StandIn:
+def build(device: str, cache: Path | None = None) -> StandIn:
     """The stand-in, built in half a minute unless the cache has one of the same sources, MindSpore and compiler. Of a
     device's stand-ins the cache keeps the two that were used last.
 
@@ -124,6 +124,7 @@ def build(device: str, cache: Path = CACHE) -> StandIn:
     """
     if reason := missing(device):
         raise InputError(f"{reason}; it needs Linux on x86-64 with gcc, g++ and binutils")
+    cache = cache or cache_folder()
     folder = cache / f"stand-in-{device.lower()}-{_identity(device)}"
     new = not folder.is_dir()
     if new:

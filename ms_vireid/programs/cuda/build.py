@@ -1,11 +1,14 @@
 """Compiles the kernels by NVRTC, and their launcher by gcc where the installation did not; keeps both in a cache."""
 
+import atexit
 import ctypes
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,10 +18,13 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import NamedTuple
 
-from ms_vireid.command.errors import DeviceError, InputError
+from ms_vireid.command.errors import DeviceError, InputError, one_line
 from ms_vireid.devices import gpu, runtime
-from ms_vireid.files.writing import atomic_write
+from ms_vireid.files.writing import atomic_write, write_text
 
+_log = logging.getLogger(__name__)
+_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH  # bits of a mode: others may write
+_DIGITS = 64  # of a checksum
 _SOURCES = Path(__file__).parent
 _ARGUMENTS, _COMMON = _SOURCES / "arguments.h", _SOURCES / "common.cuh"
 _KERNELS, _LAUNCHER = sorted(_SOURCES.glob("*.cu")), sorted(_SOURCES.glob("*.c"))
@@ -123,14 +129,50 @@ def _compile_launcher(library: Path) -> None:
 
 
 def _cached(name: str, write: Callable[[Path], object]) -> Path:
-    """Return a file of the cache; if it is missing, have `write` make it, while other processes wait for it."""
+    """Return a file of the cache; if it is missing or not as it was written, have `write` make it, while other
+    processes wait for it. Raises DeviceError for a folder in its place."""
     file = _folder() / name
-    if not file.is_file():
+    if not _is_whole(file):
         with _alone(file.parent):
-            if not file.is_file():
+            if not _is_whole(file):
+                if os.path.lexists(file):
+                    _log.warning("%s", one_line(f"note: {file}: is damaged or not this project's, and made anew"))
+                try:
+                    for one in (file, _checksum_file(file)):
+                        if os.path.lexists(one):
+                            one.unlink()
+                except IsADirectoryError:
+                    raise DeviceError(f"{one} is a folder", "remove it") from None
                 with atomic_write(file) as temporary:
                     write(temporary)
+                    checksum = _checksum(temporary)
+                write_text(_checksum_file(file), checksum)
+                for one in (file, _checksum_file(file)):
+                    one.chmod(0o600)
     return file
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file of the cache, which will be run, is this user's own and as it was written."""
+    try:
+        return all(map(_is_own_file, (file, _checksum_file(file)))) and (
+            _checksum_file(file).read_bytes()[:_DIGITS] == _checksum(file).encode()
+        )
+    except OSError:
+        return False
+
+
+def _is_own_file(path: Path) -> bool:
+    status = os.lstat(path)
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & _BY_OTHERS
+
+
+def _checksum_file(file: Path) -> Path:
+    return file.with_name(f"{file.name}.sha256")
+
+
+def _checksum(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 @contextmanager
@@ -148,14 +190,23 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @cache
 def _folder() -> Path:
-    """The folder of compiled code: in the user's cache, or a temporary one if that cannot be written."""
-    folder = runtime.cache_folder() / "cuda"
+    """The folder of compiled code: in the user's cache, or a temporary one, until this process ends, if that cannot be
+    written or belongs to somebody else."""
     try:
+        folder = runtime.cache_folder() / "cuda"
         folder.mkdir(parents=True, exist_ok=True)
+        if os.stat(folder).st_mode & _BY_OTHERS:
+            os.chmod(folder, 0o700)
         with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except (OSError, InputError):
-        return Path(tempfile.mkdtemp(prefix="ms_vireid-cuda-"))
+            if os.stat(folder).st_uid == os.getuid():
+                return folder
+        problem = f"{folder} belongs to another user"
+    except (OSError, InputError) as error:
+        problem = str(error)
+    _log.warning("%s", one_line(f"note: CUDA kernels are compiled for this process alone: {problem}"))
+    folder = tempfile.mkdtemp(prefix="ms_vireid-cuda-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _digest(*texts: str) -> str:
