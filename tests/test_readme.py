@@ -139,7 +139,7 @@ SOURCES = [
     "torch_ref/evaluate.py",
     "tests/conftest.py",
 ]
-EVERY = set().union(*map(options_of, map(read, SOURCES)))
+EVERY = set().union(*map(options_of, map(read, SOURCES))) | {"--shm-size"}  # docker's
 
 
 @pytest.mark.parametrize("page", PAGES)

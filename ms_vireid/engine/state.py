@@ -81,7 +81,8 @@ class TrainingState:
         self._write(path, self.model.get_parameters(), self._meta() | {"epoch": epoch})
 
     def _meta(self) -> dict:
-        return {"config": dump_config(self.config), "data_checksum": self.data_checksum, **self.seen}
+        known = {key: digests for key, digests in self.seen.items() if digests}
+        return {"config": dump_config(self.config), "data_checksum": self.data_checksum, **known}
 
     def _write(self, path: Path, parameters: Iterable[Parameter], meta: dict) -> None:
         with self.group.together():

@@ -151,7 +151,7 @@ def _content(features: np.ndarray) -> Features:
     """Make pictures whose paths are their numbers."""
     people, cameras = np.full(len(features), ""), np.full(len(features), UNKNOWN, np.int32)
     paths = np.array([f"{i:07}" for i in range(len(features))])
-    info = {"checkpoint": {"sha256": "0" * 64}, "images": "/pictures"}
+    info = {"checkpoint": {"sha256": "0" * 64}, "config": {}, "images": "/pictures"}
     return Features(features, paths, np.full(len(features), "visible"), people, cameras, info)
 
 

@@ -2,14 +2,25 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, __version__
 
 from ms_vireid.data.lanczos import resize
 
+OF_PILLOW = int(__version__.split(".")[0])
+
 
 def by_pillow(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    picture = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
-    return np.asarray(picture.resize(size[::-1], Image.Resampling.LANCZOS)).reshape(*size, -1)
+    """By Pillow 13. Earlier ones, which Python 3.10 has, always resize the width first, and so are asked twice where 13
+    begins with the height."""
+    (height, width), (rows, columns) = pixels.shape[:2], size
+    steps = [size]
+    if OF_PILLOW < 13 and height - rows > max(0, 2 * (width - columns)):
+        steps = [(rows, width), size]
+    for step in steps:
+        gray = pixels.ndim == 2 or pixels.shape[2] == 1
+        picture = Image.fromarray(pixels.reshape(pixels.shape[:2]) if gray else pixels)
+        pixels = np.asarray(picture.resize(step[::-1], Image.Resampling.LANCZOS))
+    return pixels.reshape(*size, -1)
 
 
 def noise(height: int, width: int, channels: int = 3) -> np.ndarray:

@@ -127,7 +127,9 @@ def test_a_run_of_other_pictures_is_named(draw, checkpoints, data, capfd, monkey
 
 def test_curves_of_a_run(draw, tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "step": 1, "loss": 1.0, "lr_full": 0.1}\n')
-    assert pixels(draw("curves", tmp_path)).shape[:2] == (round(2.05 * DPI), 5 * DPI)
+    height, width, *_ = pixels(draw("curves", tmp_path)).shape
+    assert abs(height - 2.05 * DPI) <= 1  # Matplotlib 3.10 rounds down
+    assert width == 5 * DPI
 
 
 @pytest.mark.parametrize(
