@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,7 +129,7 @@ STARTED = {  # by the command's file, what it is given in the folder of a run
     "ms_vireid/visualize.py": ("curves", ".", "--output", "x.png"),
     "ms_vireid/export.py": ("--checkpoint", ".", "--format", "onnx", "--output", "x.onnx"),
     "ms_vireid/check_data.py": ("--data-root", "../data", "data.name=sysu_mm01"),
-    "ms_vireid/train.py": ("--device", "CPU", "--output", "x"),
+    "ms_vireid/train.py": ("--device", "CPU", "--output", "x", DATA % "../data", *OPTIONS),
     "parity/convert.py": ("model.safetensors", "x.pth"),
     "parity/report.py": ("--rung", "1"),
 }
@@ -164,6 +165,7 @@ def test_a_command_that_is_still_starting_ends_without_a_word(finished, command)
                 assert (process.returncode, others) == (130, [])
             else:
                 process.communicate()
+        shutil.rmtree(finished / "x", ignore_errors=True)  # a run that has begun
     assert set(finished.iterdir()) == before
 
 
