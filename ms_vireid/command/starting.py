@@ -32,9 +32,11 @@ def at_once() -> Iterator[None]:
     ours = [number for number, handler in before.items() if handler is _interrupt]
     for number in ours:
         signal.signal(number, _leave)
-    yield
-    for number in ours:
-        signal.signal(number, before[number])
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
 
 
 def begin() -> None:

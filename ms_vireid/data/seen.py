@@ -28,13 +28,15 @@ def joined(*records: str) -> str:
 def unseen(images: ImageSet, seen: str, where: Path, quiet: bool = False) -> ImageSet:
     """`unknown`, with a note of how many were left out, unless `quiet`. Raises InputError if nobody is left."""
     left = unknown(images, seen)
+    if len(left) == len(images):
+        return images
     names, kept = images.names, left.names
-    if gone := [name for identity, name in names.items() if identity not in kept]:
-        if not kept:
-            raise InputError(f"{where}: the model was trained on all people to test on; give pictures of others")
+    if not kept:
+        raise InputError(f"{where}: the model was trained on all people to test on; give pictures of others")
+    if not quiet:
+        gone = [name for identity, name in names.items() if identity not in kept]
         counted = f"{len(gone)} of the {len(names)} people to test on, who are left out"
-        if not quiet:
-            _log.warning("%s", one_line(f"note: {where}: the model was trained on {counted}: {the_first(gone)}"))
+        _log.warning("%s", one_line(f"note: {where}: the model was trained on {counted}: {the_first(gone)}"))
     return left
 
 

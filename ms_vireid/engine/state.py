@@ -39,7 +39,7 @@ class TrainingState:
         self.config = config
         self.root, self.data_checksum = data.root, data.checksum
         before = (model.began_from.get(key, "") for key in ("seen_before", "seen"))
-        self.seen = {"seen": record(data.train.paths), "seen_before": joined(*before)}
+        self.seen = {"seen": record(data.train.paths) if group.is_main_process else "", "seen_before": joined(*before)}
         self.run = run
         self.group = group
         self.model = model

@@ -53,7 +53,7 @@ def train(
     """
     with group.together():  # refuse what is impossible before the training
         require_shared_memory(config.data.workers)
-        protocol_trials(data, config.evaluation)
+        trials = protocol_trials(data, config.evaluation)
     trainer = Trainer(config, data, output, program, group)
     trained = FeatureExtractor.configured(trainer.model, trainer.program, config)
 
@@ -65,7 +65,7 @@ def train(
             trainer.resume(load_checkpoint(checkpoint))
         test = unseen(data.test, trainer.state.seen["seen_before"], data.root, quiet=not group.is_main_process)
         tested = dataclasses.replace(data, test=test)
-        trials = protocol_trials(tested, config.evaluation)
+        trials = trials if test is data.test else protocol_trials(tested, config.evaluation)
         if group.is_main_process:
             output.create(config, data, device, trainer.step)
     if group.is_main_process:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from ms_vireid.command.errors import DeviceError, InputError, one_line
 from ms_vireid.devices import gpu, runtime
+from ms_vireid.files.checks import file_checksum
 from ms_vireid.files.writing import atomic_write, write_text
 
 _log = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ def _cached(name: str, write: Callable[[Path], object]) -> Path:
                     raise DeviceError(f"{one} is a folder", "remove it") from None
                 with atomic_write(file) as temporary:
                     write(temporary)
-                    checksum = _checksum(temporary)
+                    checksum = file_checksum(temporary)
                 write_text(_checksum_file(file), checksum)
                 for one in (file, _checksum_file(file)):
                     one.chmod(0o600)
@@ -156,7 +157,7 @@ def _is_whole(file: Path) -> bool:
     """Whether a file of the cache, which will be run, is this user's own and as it was written."""
     try:
         return all(map(_is_own_file, (file, _checksum_file(file)))) and (
-            _checksum_file(file).read_bytes()[:_DIGITS] == _checksum(file).encode()
+            _checksum_file(file).read_bytes()[:_DIGITS] == file_checksum(file).encode()
         )
     except OSError:
         return False
@@ -169,10 +170,6 @@ def _is_own_file(path: Path) -> bool:
 
 def _checksum_file(file: Path) -> Path:
     return file.with_name(f"{file.name}.sha256")
-
-
-def _checksum(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 @contextmanager
