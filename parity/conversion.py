@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError, refuse
+from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import FRAMEWORKS, MINDSPORE, TORCH, WRITTEN
 from ms_vireid.command.printing import say
 from ms_vireid.config import (
@@ -25,7 +25,7 @@ from ms_vireid.files.layouts import LAYOUTS, Layout
 from ms_vireid.files.origin import note_unproven
 from ms_vireid.files.pretrained import OF_FILE, source_grid_of
 from ms_vireid.files.pytorch_checkpoint import PICKLED
-from ms_vireid.files.saved import Saved, mismatch, read_saved, recognise
+from ms_vireid.files.saved import Saved, mismatch, read_saved, recognise, renamed
 from ms_vireid.files.weights import STATES, TRAINING
 from ms_vireid.models import build_model
 from ms_vireid.models.vit import resize_position_embedding
@@ -125,6 +125,7 @@ def prepare(
             missing, extra, misshapen, no floats or not finite, all listed.
     """
     saved, layout = recognise(saved)
+    held, dropped = renamed(saved, layout)
     source = saved.path
     if "config" in saved.meta:
         config = _carried_configuration(source, saved.meta["config"], config_file, overrides)
@@ -134,7 +135,7 @@ def prepare(
     else:
         config = _foreign_configuration(saved, layout, config_file, overrides)
     network = _network(source, config, saved.meta.get("parts", list(layout.parts) if layout else []), saved.weights)
-    matched = _match(saved, layout, network)
+    matched = _match(saved, layout, held, dropped, network)
     other = TORCH if matched.framework == MINDSPORE else MINDSPORE
     return _convert(suffix, WRITTEN[suffix] or framework or other, saved, matched, network)
 
@@ -214,9 +215,10 @@ def _network(source: Path, config: Config, parts: list[str], names: Collection[s
     return Network(config, pairs, tuple(parts), getattr(embedding, "grid_size", None))
 
 
-def _match(saved: Saved, layout: Layout | None, network: Network) -> Matched:
+def _match(
+    saved: Saved, layout: Layout | None, held: dict[str, str], dropped: dict[str, str], network: Network
+) -> Matched:
     """The source's keys by the network's; raises InputError unless every key fits, is float32 and is finite."""
-    held, dropped, problems = _renamed(saved, layout)
     fitting = {framework: sum(name in held for name in network.names(framework)) for framework in FRAMEWORKS}
     framework = saved.framework if "config" in saved.meta else None  # a stranger's names need not be its container's
     framework = framework or max(fitting, key=fitting.get)
@@ -225,13 +227,12 @@ def _match(saved: Saved, layout: Layout | None, network: Network) -> Matched:
     weights = {name: saved.weights[plain] for name, plain in held.items()}
     counts = {name: weights.pop(name) for name in counters(network.pairs) if name in weights}
     checked = {saved.names[held[name]]: value for name, value in weights.items() if name in wanted} | saved.states
-    _require_float32(saved.path, checked)
     resized = {}
     if layout and (name := layout.resized) in weights and name in wanted:
         weights[name], resized = _resized(saved, name, weights, network)
     keys = STATES[network.config.optimizer.name] if "step" in saved.meta else ()
     states = {f"{key}.{name}": weight for key in keys for name, weight in wanted.items() if weight.requires_grad}
-    problems += [
+    problems = [
         *(
             f"{saved.names[held[name]]} is {value.dtype} {list(value.shape)}, not one int64"
             for name, value in counts.items()
@@ -292,22 +293,6 @@ def _convert(suffix: str, into: str, saved: Saved, matched: Matched, network: Ne
     return Conversion(arrays, meta, into, rows)
 
 
-def _renamed(saved: Saved, layout: Layout | None) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """The source's plain names by this project's; those left out, with the reason; names that become one, in words."""
-    held: dict[str, str] = {}
-    dropped = {}
-    problems = []
-    for name in saved.weights:
-        new, reason = layout.target(name) if layout else (name, "")
-        if new is None:
-            dropped[name] = reason
-        elif new in held:
-            problems.append(f"{saved.names[held[new]]} and {saved.names[name]} are both {new}")
-        else:
-            held[new] = name
-    return held, dropped, problems
-
-
 def _resized(
     saved: Saved, name: str, weights: Mapping[str, np.ndarray], network: Network
 ) -> tuple[np.ndarray, dict[str, str]]:
@@ -318,11 +303,6 @@ def _resized(
     (height, width), (rows, columns) = source, grid
     resized = resize_position_embedding(weights[name], grid, source)
     return resized, {name: f"resized {height}x{width} -> {rows}x{columns}"}
-
-
-def _require_float32(source: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    wrong = [f"{name} is {value.dtype}" for name, value in arrays.items() if value.dtype != np.float32]
-    refuse(wrong, f"{source}: keys that are no floats", "use another copy")
 
 
 def _require_finite(source: Path, arrays: Mapping[str, np.ndarray]) -> None:

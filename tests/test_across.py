@@ -1,5 +1,6 @@
 """report.py on the results of evaluate.py: one table of what was trained on one set and tested on another."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -15,12 +16,14 @@ METRICS = ("rank1", "rank5", "rank10", "rank20", "map", "minp")
 
 def run(name, trained_on, tested_on, rank1, trials=1, root="/data/people", trained_root=None, **search):
     """What evaluate.py says of a checkpoint in runs/NAME."""
-    mean, std = (dict.fromkeys(METRICS, value / 100) for value in (rank1, 1.5))
+    spread = 1.5 if trials > 1 else 0
+    mean, std = (dict.fromkeys(METRICS, value / 100) for value in (rank1, spread))
+    each = [dict.fromkeys(METRICS, (rank1 + (-1) ** trial * spread) / 100) for trial in range(trials)]
     searched = {"trained_on": trained_on, "data": tested_on} | SEARCH | search
-    about = {"checkpoint": f"runs/{name}/model.safetensors", "sha256": name.encode().hex() * 32}
+    about = {"checkpoint": f"runs/{name}/model.safetensors", "sha256": name[:1].encode().hex() * 32}
     about |= {"data_root": root, "trained_root": trained_root}
     counts = {"num_queries": 4, "num_gallery": 4, "checksum": "0" * 16}
-    return about | counts | {"mean": mean, "std": std, "trials": [mean] * trials, "evaluated": searched}
+    return about | counts | {"mean": mean, "std": std, "trials": each, "evaluated": searched}
 
 
 @pytest.fixture
@@ -38,12 +41,12 @@ def write(tmp_path, monkeypatch):
 
 
 def test_a_row_is_what_was_trained_and_columns_are_what_it_was_tested_on(write, capsys):
-    several = [run(name, "sysu_mm01", "folder", 30) for name in ("a", "b")]
+    several = [run(name, "sysu_mm01", "folder", rank1) for name, rank1 in (("a", 28.5), ("b", 31.5))]
     lines = write(
         own=run("a", "sysu_mm01", "sysu_mm01", 60, trials=10, mode="all", shots=1),
         other=run("a", "sysu_mm01", "regdb", 20, split=1, threshold=0.25, fmr=0.01, validation_people=206),
         back=run("r", "regdb", "regdb", 80.25, split=1),
-        mean={"mean": several[0]["mean"], "std": several[0]["std"], "runs": several},
+        mean={"mean": dict.fromkeys(METRICS, 0.3), "std": dict.fromkeys(METRICS, 0.015), "runs": several},
     )
     sets = "sysu_mm01, infrared-to-visible, mode all, shots 1", "regdb, infrared-to-visible"
     sets += ("folder people, infrared-to-visible",)
@@ -87,6 +90,40 @@ def test_what_is_no_result_or_is_given_twice_is_one_line(write):
         write(a=earlier)
     with pytest.raises(InputError, match=r"a\.json: is not what evaluate\.py writes .*; give a file of its --json"):
         write(a={"mean": {}})
+
+
+ODD = {  # of one model's result, and whether it is several runs' instead
+    "nan": ({"mean": {"map": float("nan")}}, False),
+    "inf": ({"mean": {"map": float("inf")}}, False),
+    "below 0": ({"mean": {"map": -3.0}}, False),
+    "700 percent": ({"mean": {"map": 7.0}}, False),
+    "a deviation of nan": ({"std": {"map": float("nan")}}, False),
+    "a trial of 700 percent": ({"trials": [{"map": 7.0}]}, False),
+    "not its trials'": ({"mean": dict.fromkeys(METRICS, 0.9)}, False),
+    "not its trials' deviation": ({"std": dict.fromkeys(METRICS, 0.2)}, False),
+    "no trials": ({"trials": []}, False),
+    "not its runs'": ({"mean": dict.fromkeys(METRICS, 0.9), "std": dict.fromkeys(METRICS, 0.0)}, True),
+    "a threshold of nan": ({"evaluated": {"trained_on": "llcm", "data": "llcm", "threshold": float("nan")}}, False),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_numbers_that_no_evaluation_gives_are_refused_also_without_a_checksum(tmp_path, monkeypatch, name):
+    change, is_several = ODD[name]
+    one = run("a", "llcm", "regdb", 30, trials=2)
+    changed = {"runs": [one, one]} | change if is_several else one | change
+    (tmp_path / "a.json").write_text(json.dumps(changed))
+    monkeypatch.setattr(sys, "argv", ["report.py", str(tmp_path / "a.json")])
+    with pytest.raises(InputError, match=r"a\.json: is not what evaluate\.py writes .*; give a file of its --json"):
+        report.main()
+
+
+def test_escapes_and_line_breaks_in_names_are_printed_harmlessly(write, capsys):
+    evil = "x\x1b[2J\n| y \u202e|"
+    lines = write(a=run(evil, evil, evil, 30, mode=evil), b=run("b", "folder", "folder", 30, root=f"/{evil}"))
+    printed = capsys.readouterr().out.rstrip("\n").split("\n")
+    assert all(line.isprintable() for line in (*lines, *printed))
+    assert [len(line.replace(r"\|", "").split("|")) for line in lines[2:]] == [10] * 4
 
 
 def test_runs_and_results_are_not_mixed(monkeypatch):

@@ -229,8 +229,8 @@ def real_run(folder, recipe):
     folder.mkdir()
     (folder / "run.json").write_text(json.dumps(run_record(config, folder / "gone")))
     metrics = {"rank1": 0.6, "rank5": 0.8, "rank10": 0.9, "rank20": 0.95, "map": 0.6, "minp": 0.5}
-    protocol = {"mean": metrics, "std": metrics, "trials": 10 * [metrics], "num_queries": 3803, "num_gallery": 301}
-    protocol["sha256"] = "0" * 64
+    protocol = {"mean": metrics, "std": dict.fromkeys(metrics, 0.0), "trials": 10 * [metrics]}
+    protocol |= {"num_queries": 3803, "num_gallery": 301, "sha256": "0" * 64}
     (folder / "result.json").write_text(json.dumps({"trained": metrics, "protocol": protocol}))
     return folder
 

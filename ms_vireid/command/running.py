@@ -13,7 +13,7 @@ import sys
 import traceback
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module, metadata
@@ -49,6 +49,15 @@ class Parser(argparse.ArgumentParser):
         """Add an option that takes a number within its bounds. name: its key in `NUMBERS`, command and option."""
         option = name.split()[-1]
         self.add_argument(option, type=partial(NUMBERS[name].read, option), **{"metavar": "N"} | options)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
+        args = sys.argv[1:] if args is None else args
+        for word in args:
+            option, equals, value = word.partition("=")
+            if not word or (option.startswith("--") and equals and value in ("", "--")):  # argparse takes it for none
+                what = f"{option} has no value" if word else "an argument is empty"
+                raise InputError(f"{what}: is a variable of the shell not set? See --help")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str):
         raise InputError(f"{message}; see --help")

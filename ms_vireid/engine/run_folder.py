@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from ms_vireid.command.errors import InputError, the_first
 from ms_vireid.command.running import project_version
@@ -31,6 +31,7 @@ from ms_vireid.data.records import ReIDData
 from ms_vireid.data.synthetic import MARKER
 from ms_vireid.devices.host import git_commit, processor_name
 from ms_vireid.devices.memory import require_memory
+from ms_vireid.evaluation.protocol import mean_and_deviation
 from ms_vireid.files.checks import file_checksum, open_file, read_json, sealed, unsealed
 from ms_vireid.files.shards import MODEL
 from ms_vireid.files.weights import Checkpoint, Fraction
@@ -51,10 +52,11 @@ _UNFINISHED = re.compile(rb"\{[ -~]*")  # the last line of a process that was ki
 METRICS = "metrics.jsonl of a run"
 _MAX_BYTES, _MAX_LINE_BYTES, _MAX_NAMES = 1 << 28, 1 << 14, 50  # of metrics.jsonl
 _BEYOND_FLOAT32 = 2.0**128
+_ROUNDED = 1e-9  # of fractions
 _MEMORY_FACTOR = 16  # bytes in memory for each byte of metrics.jsonl, at most
 
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
-_Metrics = Annotated[dict[str, Fraction], Field(max_length=_MAX_NAMES)]
+Metrics = Annotated[dict[str, Fraction], Field(max_length=_MAX_NAMES)]
 
 
 class _Split(BaseModel):
@@ -89,22 +91,34 @@ class RunRecord(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """An evaluation as stored in JSON: metrics as fractions."""
+    """An evaluation as stored in JSON: metrics as fractions, of its trials, their mean and its deviation."""
 
-    mean: _Metrics
-    std: _Metrics
-    trials: list[_Metrics]
+    mean: Metrics
+    std: Metrics
+    trials: Annotated[list[Metrics], Field(min_length=1)]
     num_queries: _Count
     num_gallery: _Count
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # of the model's file
+
+    @model_validator(mode="after")
+    def _sums_up_its_trials(self) -> "Evaluation":
+        require_mean(self.mean, self.std, self.trials)
+        return self
+
+
+def require_mean(mean: dict[str, float], std: dict[str, float], of: list[dict[str, float]]) -> None:
+    """Raise ValueError unless these are the mean and the deviation of metrics of trials or runs."""
+    for stored, computed in zip((mean, std), mean_and_deviation(of), strict=True):
+        if stored.keys() != computed.keys() or any(abs(stored[n] - computed[n]) > _ROUNDED for n in stored):
+            raise ValueError("a mean or a deviation that its trials or runs do not have")
 
 
 class Result(BaseModel):
     """The content of result.json."""
 
-    trained: _Metrics
-    untrained: _Metrics | None = None
-    chance: _Metrics | None = None
+    trained: Metrics
+    untrained: Metrics | None = None
+    chance: Metrics | None = None
     protocol: Evaluation
 
 

@@ -60,7 +60,7 @@ def markdown(headings: Sequence[Sequence[str]], rows: Iterable[Sequence[str]]) -
 
 
 def _markdown_row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _spans(headings: Sequence[Sequence[str]], level: int) -> Iterator[tuple[str, int, int]]:

@@ -12,7 +12,7 @@ from ms_vireid.command.errors import InputError, the_first
 from ms_vireid.files.layouts import Layout, torch_name
 from ms_vireid.files.origin import names_of, note
 from ms_vireid.files.positions import KEY, source_grid
-from ms_vireid.files.saved import Saved, mismatch, read_saved, recognise
+from ms_vireid.files.saved import Saved, mismatch, read_saved, recognise, renamed
 from ms_vireid.files.shards import require_weight_file
 from ms_vireid.files.weights import COUNTER
 
@@ -94,9 +94,11 @@ class Pretrained:
             InputError: the file is of another architecture, or its weights do not fit or are not finite.
         """
         own = self._configured("model")
-        names = (own["name"],) if "name" in own else self.layout.models
+        names = (own["name"],) if isinstance(own.get("name"), str) else self.layout.models if self.layout else ()
+        if not names:
+            raise InputError(f"{self.path}: its configuration names no model, nor do its weights; use another copy")
         if model["name"] not in names:
-            kind = self.layout.title if self.layout else own["name"]
+            kind = self.layout.title if self.layout else names[0]
             raise InputError(
                 f"{self.path}: is of {kind}, model.name is {model['name']}; give a --config of {' or '.join(names)}"
             )
@@ -109,7 +111,8 @@ class Pretrained:
         ]
         positions = loaded.get("base.pos_embed")
         if positions is not None and positions.shape != tuple(targets.get("base.pos_embed", ())):
-            differing.append(f"data.image_size={json.dumps(self._configured('data').get('image_size'))}")
+            size = self._configured("data").get("image_size")
+            differing.append("data.image_size=" + json.dumps(size) if size else "pictures of another size")
         advice = f"it was trained with {the_first(differing)}; " if differing else ""
         wanted = {name: shape for name, shape in targets.items() if name not in fresh}
         Pretrained(self.saved, self.layout, loaded, self.stored).require(model["name"], wanted, advice)
@@ -145,13 +148,10 @@ def read_pretrained(
     if not path.exists():
         raise InputError(f"model.pretrained: no such file {path}; {WHERE[network]}; or set model.pretrained=none")
     saved, layout = recognise(read_saved(require_weight_file(path), choice))
-    weights, stored = {}, {}
-    for name, array in saved.weights.items():
-        target = layout.target(name)[0] if layout else name
-        stored[torch_name(target or name)] = array
-        if target is not None and not target.endswith(COUNTER):
-            weights[torch_name(target)] = array
-    held = Pretrained(saved, layout, weights, stored, grid)
-    if grid is not None and held.is_model:
-        raise InputError(f"{held.path}: is a whole model, whose positions must be the model's; leave {KEY} out")
-    return held
+    held, dropped = renamed(saved, layout)
+    weights = {torch_name(new): saved.weights[name] for new, name in held.items() if not new.endswith(COUNTER)}
+    stored = weights | {torch_name(name): saved.weights[name] for name in dropped}
+    file = Pretrained(saved, layout, weights, stored, grid)
+    if grid is not None and file.is_model:
+        raise InputError(f"{file.path}: is a whole model, whose positions must be the model's; leave {KEY} out")
+    return file

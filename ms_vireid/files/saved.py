@@ -11,16 +11,17 @@ import numpy as np
 
 from ms_vireid.command.errors import SHOWN, InputError, summary, the_first
 from ms_vireid.files.containers import GATHER_ZERO
-from ms_vireid.files.layouts import Layout, detect
+from ms_vireid.files.layouts import Layout, detect, torch_name
 from ms_vireid.files.origin import note
 from ms_vireid.files.pytorch_checkpoint import CHOOSE
-from ms_vireid.files.weights import COUNTER, DEVICES, STATES, read_checkpoint
+from ms_vireid.files.weights import COUNTER, DEVICES, STATES, is_square, read_checkpoint
 
 # What torch.compile, FSDP and checkpointed activations put into names, wherever a module is wrapped.
 _WRAPPER = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _HEADS = ("head.", "heads.", "fc.", "classifier.")  # which lie beside a backbone's prefix
 _MINDSPORE_STATES = ("moments.", "moment1.", "moment2.", "adam_m.", "adam_v.", "accum.")  # of MindSpore's optimizers
 _GROUP = re.compile(r".*?\.\d+(?=\.)|[^.]+")
+_UNFIT = "of the same name", "without numbers", "that are no floats", "that are variances below 0"  # weights
 _FLAT = re.compile(r"(?:.*\.)?_?flat_param(_\d+)?")  # FSDP's name of many parameters in one
 _STATES = tuple(f"{key}." for keys in STATES.values() for key in keys)
 
@@ -133,6 +134,41 @@ def recognise(saved: Saved) -> tuple[Saved, Layout | None]:
             names[joined] = names[name].replace(first, f".{{{','.join(parts)}}}.")
             weights[joined] = np.concatenate([weights.pop(source) for source in sources])
     return replace(saved, weights=weights, names=names), layout
+
+
+def renamed(saved: Saved, layout: Layout | None) -> tuple[dict[str, str], dict[str, str]]:
+    """The file's plain names by this project's, in either framework's, and the names of what the layout leaves out,
+    with the reason. No other program computes with the weights before: raises InputError, naming all, for two names
+    that become one, and for what is no weight: of no or an empty dimension, no floats, a variance or a second moment
+    below 0."""
+    held: dict[str, str] = {}
+    whose: dict[str, str] = {}
+    dropped = {}
+    kinds: dict[str, list[str]] = {key: [] for key in _UNFIT}
+    for name in saved.weights:
+        new, reason = layout.target(name) if layout else (name, "")
+        if new is None:
+            dropped[name] = reason
+            continue
+        own = saved.names[name]
+        if (first := whose.setdefault(torch_name(new), own)) != own:
+            kinds[_UNFIT[0]].append(f"{first} and {own} are both {torch_name(new)}")
+        held[new] = name
+    numbers = {saved.names[name]: (new, saved.weights[name]) for new, name in held.items()}
+    numbers |= {name: (name, state) for name, state in saved.states.items()}
+    for own, (new, array) in numbers.items():
+        if new.endswith(COUNTER):
+            continue
+        if not array.size or not array.ndim:
+            kinds[_UNFIT[1]].append(f"{own} is {list(array.shape)}")
+        elif array.dtype != np.float32:
+            kinds[_UNFIT[2]].append(f"{own} is {array.dtype}")
+        elif is_square(new) and (array < 0).any():
+            kinds[_UNFIT[3]].append(own)
+    problems = [f"{what}: {summary(names)}" for what, names in kinds.items() if names]
+    if problems:
+        raise InputError(f"{saved.path}: holds weights {'; '.join(problems)}; use another copy")
+    return held, dropped
 
 
 def plain_names(names: Iterable[str]) -> tuple[dict[str, str], str]:

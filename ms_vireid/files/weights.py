@@ -99,11 +99,12 @@ class Checkpoint:
         ]
         kinds = {"missing": [name for name in targets if name not in self.arrays], "differing": differing}
         kinds |= {"not finite": [name for name, array, *_ in present if not np.isfinite(array).all()]}
-        kinds |= {"negative": [name for name, array, *_ in present if _is_square(name) and (array < 0).any()]}
+        kinds |= {"negative": [name for name, array, *_ in present if is_square(name) and (array < 0).any()]}
         refuse_unfit(self.path, kinds | {"not in the model": list(extra)})
 
 
-def _is_square(name: str) -> bool:
+def is_square(name: str) -> bool:
+    """Whether a weight is a variance or a second moment, which cannot be negative."""
     return name.startswith(f"{STATES['adamw'][1]}.") or name.endswith(("moving_variance", "running_var"))
 
 

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, FiniteFloat, model_validator
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
-from ms_vireid.engine.run_folder import Evaluation
+from ms_vireid.engine.run_folder import Evaluation, Metrics, require_mean
 from ms_vireid.evaluation.protocol import OF_THRESHOLD
 from ms_vireid.evaluation.table import COLUMNS, aligned, cell, markdown
 from ms_vireid.files.checks import read_json
@@ -25,7 +25,7 @@ class _Run(Evaluation):
     checkpoint: str
     data_root: str
     trained_root: str | None = None
-    evaluated: dict[str, str | int | float | bool]
+    evaluated: dict[str, str | int | FiniteFloat | bool]
 
     @property
     def folders(self) -> dict[str, Path]:
@@ -37,8 +37,8 @@ class _Run(Evaluation):
 class _Result(BaseModel):
     """A file of `evaluate.py --json`: one checkpoint's evaluation, or the mean over several."""
 
-    mean: dict[str, float]
-    std: dict[str, float]
+    mean: Metrics
+    std: Metrics
     runs: list[_Run] = Field(min_length=1)
 
     @model_validator(mode="before")
@@ -46,6 +46,12 @@ class _Result(BaseModel):
     def _as_several(cls, tree: object) -> object:
         one = isinstance(tree, dict) and "evaluated" in tree
         return {"mean": tree.get("mean"), "std": tree.get("std"), "runs": [tree]} if one else tree
+
+    @model_validator(mode="after")
+    def _sums_up_its_runs(self) -> "_Result":
+        if len(self.runs) > 1:
+            require_mean(self.mean, self.std, [run.mean for run in self.runs])
+        return self
 
     def row(self, folders: Mapping[Path, str]) -> tuple[str, ...]:
         """What the models were trained on, their names, and which they are. folders: how sets of folders are called."""

@@ -322,10 +322,9 @@ def nvrtc():
     return Path(found.locate())
 
 
-# The oldest and the newest that MindSpore covers, and the A100; no kernel asks which it is.
-@pytest.mark.parametrize("architecture", ["sm_60", "sm_80", "sm_90"])
-def test_nvidias_compiler_takes_the_kernels(nvrtc, architecture):
-    code, log = build.compiled(nvrtc, build.kernel_source(), architecture)
+def test_nvidias_compiler_takes_the_kernels(nvrtc):
+    """For the oldest GPUs that MindSpore covers, whose instructions the others have; no kernel asks which it is."""
+    code, log = build.compiled(nvrtc, build.kernel_source(), "sm_60")
     assert code.startswith(b"\x7fELF")
     assert b"gelu_gradient_half_8" in code
     used = re.findall(r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", log, re.S)

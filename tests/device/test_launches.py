@@ -2,6 +2,7 @@
 
 import subprocess
 from argparse import Namespace
+from functools import cache
 
 import pytest
 
@@ -22,6 +23,7 @@ def built(stand_in, ascend):
     """Or skipped."""
 
 
+@cache
 def only_row(name, *overrides, sizes=SMALL):
     ((found, row),) = launches.rows([name], Namespace(overrides=(*sizes, *overrides)))
     assert found == name

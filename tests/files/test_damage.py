@@ -21,7 +21,7 @@ from ms_vireid.search.faiss_index import build_index, load_index, save_index
 from tests.search.galleries import gallery
 
 METRICS = {"rank1": 0.1 + 0.2, "map": 1 / 3}
-RESULT = {"trained": METRICS, "protocol": {"mean": METRICS, "std": METRICS, "trials": [METRICS],
+RESULT = {"trained": METRICS, "protocol": {"mean": METRICS, "std": dict.fromkeys(METRICS, 0.0), "trials": [METRICS],
     "num_queries": 3, "num_gallery": 4, "sha256": "0" * 64}}  # fmt: skip
 ROWS = [{"epoch": 1, "step": step, "loss": 1 / step} for step in range(1, 6)]
 ARRAYS = {"a": np.arange(60, dtype=np.float32), "exp_avg.a": np.ones(60, np.float32)}

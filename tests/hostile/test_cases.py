@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from ms_vireid.command.names import MINDSPORE
 from ms_vireid.files.checks import sealed, unsealed
+from ms_vireid.files.mindspore_checkpoint import RECORD
 from ms_vireid.files.weights import read_checkpoint, write_checkpoint
 from tests.files.test_weights import LIES
 
@@ -327,6 +328,10 @@ case("yaml", "chain-of-bases", (TRAIN[0], "--config", "b0.yaml", *DEVICE), chain
 zero = lambda: to_a_device("zero.yaml")  # noqa: E731
 case("yaml", "a-device", (TRAIN[0], "--config", "zero.yaml", *DEVICE), zero, "zero.yaml: is not a regular file")
 case("yaml", "pipe", (TRAIN[0], "--config", "pipe", *DEVICE), lambda: os.mkfifo("pipe"), "pipe: ")
+for number, option in enumerate(("--output", "--config", "--resume", "--data-root")):
+    case(
+        "yaml", f"empty-option-{number}", (*TRAIN, f"{option}={('--', '')[number % 2]}"), None, f"{option} has no value"
+    )
 case("yaml", "override-deep", (*TRAIN, ".".join("a" * 3000) + "=1"))
 case("yaml", "override-brackets", (*TRAIN, "seed=" + "[" * 3000))
 case("yaml", "override-index", (*TRAIN, f"stages.{'9' * 5000}.epochs=1"))
@@ -454,6 +459,44 @@ PRETRAINED = {"pretrained": (*TRAIN, "--output", "new", "model.pretrained=bad.sa
 BY_A_RECIPE = {"safetensors": (*CONVERTED["convert"], "--config", "tiny.yaml")}
 headers = {name: write("bad.safetensors", content) for name, content in HEADERS.items()}
 cases("weights", headers, BY_A_RECIPE | PRETRAINED, BAD)
+
+
+# Weights that nobody can mean, in a stranger's file: what the checks of an own checkpoint refuse as well.
+def stranger(change, config=None):
+    def changed():
+        arrays = dict(read_checkpoint(Path("foreign.safetensors")).arrays)
+        change(arrays)
+        record = None if config is None else {RECORD: json.dumps({"format": 1, "config": config})}
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, "bad.safetensors", record)
+
+    return changed
+
+
+def of_type(name, dtype):
+    return lambda arrays: arrays.update({name: arrays[name].astype(dtype)})
+
+
+def of_shape(name, *shape):
+    return lambda arrays: arrays.update({name: np.zeros(shape, np.float32)})
+
+
+STRANGERS = {
+    "variances-below-0": lambda arrays: negated("moving_variance")(None, arrays),
+    "two-names-of-one": lambda arrays: arrays.update({"bottleneck.weight": arrays["bottleneck.gamma"]}),
+    "integers": of_type("base.pos_embed", np.int8),
+    "truths": of_type("base.cls_token", bool),
+    "no-dimensions": of_shape("base.cls_token"),
+    "no-rows": of_shape("classifier.weight", 0, 8),
+    "no-side": of_shape("base.patch_embed.proj.weight", 8, 3, 0, 8),
+}
+strangers = {name: stranger(change) for name, change in STRANGERS.items()}
+cases("weights", strangers, BY_A_RECIPE | PRETRAINED, "bad.safetensors: holds weights ")
+OF_NOTHING = {"no-numbers": lambda arrays: arrays.clear() or arrays.update(a=np.zeros(3, np.float32))}
+nothing = {name: stranger(change, {}) for name, change in OF_NOTHING.items()}
+cases("weights", nothing, PRETRAINED, "its configuration names no model, nor do its weights")
+odd = {f"a-record-of-{number}": stranger(lambda _: None, config) for number, config in enumerate((
+    {"model": {"name": ["x"]}, "data": 3}, {"model": [1]}, {"data": {"image_size": "x"}}))}  # fmt: skip
+cases("weights", odd, BY_A_RECIPE, BAD)
 escapes = lambda: save_file({"\x1b[2J": np.zeros(1, np.float32)}, "bad.safetensors")  # noqa: E731
 cases("weights", {"escapes": escapes}, CONVERTED, BAD)
 

@@ -141,7 +141,7 @@ def test_weights_that_are_no_floats_are_refused_by_name(monkeypatch, tmp_path, w
     save = torch.save if suffix == ".pth" else save_file
     save(changed, tmp_path / f"a{suffix}")
     line = refused(monkeypatch, tmp_path / f"a{suffix}")
-    assert "keys that are no floats: 2" in line
+    assert "weights that are no floats: 2" in line
     assert "base.pos_embed is int32" in line
     assert "base.norm.bias is" in line
 

@@ -86,7 +86,7 @@ def test_ranking_similarity_and_embedding_of_a_data_set(draw, checkpoints, data,
 def test_several_runs_are_embedded_with_the_same_people_under_their_names_and_results(
     draw, checkpoints, data, capfd, monkeypatch
 ):
-    result = {"trained": {"rank1": 0.625, "map": 0.5}, "protocol": {"mean": {}, "std": {}, "trials": []}}
+    result = {"trained": {"rank1": 0.625, "map": 0.5}, "protocol": {"mean": {}, "std": {}, "trials": [{}]}}
     result["protocol"] |= {"num_queries": 1, "num_gallery": 1, "sha256": file_checksum(checkpoints["pmt"])}
     results = [checkpoints[name].parent / "result.json" for name in ("pmt", "pmt2")]
     for path in results:  # of the first one's model
