@@ -1,8 +1,11 @@
 """Checks of arguments of a call from Python. A wrong one raises InputError, as a wrong option of a command does."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from ms_vireid.command.errors import InputError, shown
 from ms_vireid.command.numbers import NUMBERS
@@ -15,18 +18,50 @@ def require(fits: bool, name: str, value: object, wanted: str) -> None:
 
 
 def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise InputError unless an argument is one of `choices`."""
     require(isinstance(value, str) and value in choices, name, value, f"one of {', '.join(choices)}")
 
 
 def require_switch(name: str, value: object) -> None:
+    """Raise InputError unless an argument is True or False."""
     require(isinstance(value, bool), name, value, "True or False")
 
 
-def require_number(option: str, value: object) -> None:
-    """Raise InputError unless a number is within the bounds of a command's option, a key of `NUMBERS`."""
+def plain(value: object) -> object:
+    """Numbers of NumPy as Python's own, also those of a sequence; anything else as it is."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain, value))
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
+
+def _scalar(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def number(name: str, value: object, least: float, below: float = math.inf) -> float:
+    """Return a number, Python's or NumPy's, as Python's; raise InputError unless it is one from `least` to less than
+    `below`."""
+    value = _scalar(value)
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and least <= value < below
+    require(fits, name, value, f"a number >= {least:g}" + (f" and < {below:g}" if math.isfinite(below) else ""))
+    return value
+
+
+def whole_number(name: str, value: object, least: int) -> int:
+    """Return a whole number as `number` does."""
+    value = _scalar(value)
+    require(type(value) is int and value >= least, name, value, f"a whole number >= {least}")
+    return value
+
+
+def number_of(option: str, value: object) -> float:
+    """Return a number as `number` does; raise InputError unless it is within the bounds of a command's option, a key of
+    `NUMBERS`."""
     least, most, _ = NUMBERS[option]
+    value = _scalar(value)
     fits = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
     require(fits, option.partition("--")[2], value, f"a number from {least:,} to {most:,}")
+    return value
 
 
 def as_path(name: str, value: object) -> Path:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from ms_vireid.command.arguments import require, require_choice
+from ms_vireid.command.arguments import plain, require, require_choice
 from ms_vireid.command.errors import InputError, shown
 from ms_vireid.command.names import CONFIG_ROOT
 from ms_vireid.config.base import Section
@@ -137,8 +137,10 @@ def named_model(
     require_choice("name", name, list_models())
     require(num_classes is not None, "num_classes", None, "a whole number")
     model = MODELS[name]
-    config = check_config(model.model_dump() | overrides | {"num_classes": num_classes}, name, type(model))
-    setting = check_config({"image_size": image_size, "batch": batch, "parts": parts}, name, Setting)
+    named = {key: plain(value) for key, value in (overrides | {"num_classes": num_classes}).items()}
+    config = check_config(model.model_dump() | named, name, type(model))
+    sizes = {"image_size": image_size, "batch": batch, "parts": parts}
+    setting = check_config({key: plain(value) for key, value in sizes.items()}, name, Setting)
     if config.takes_one_size:  # other models take pictures of any size
         try:
             config.check_image(setting.image_size)

@@ -44,14 +44,15 @@ Factor = Annotated[float, Field(ge=1e-6, le=1)]
 Size = tuple[Side, Side]
 Kept = Annotated[tuple[Count, ...], Field(max_length=1000)]
 Milestones = Annotated[tuple[Positive, ...], Field(max_length=1000)]
-Value = Annotated[float, Field(ge=-(2**53), le=2**53)]
+_WIDEST = 2**53
+Value = Annotated[float, Field(ge=-_WIDEST, le=_WIDEST)]
 Range = tuple[Value, Value]
 _PART = re.compile(r"(visible|infrared)(/\d{1,9})?")
 
 
 def _is_range(value: Any) -> bool:
     numbers = isinstance(value, list | tuple) and all(type(one) in (int, float) for one in value)
-    return numbers and len(value) == 2 and value[0] < value[1]
+    return numbers and len(value) == 2 and -_WIDEST <= value[0] < value[1] <= _WIDEST
 
 
 def _sixteen_bit(value: Any) -> Any:

@@ -203,7 +203,9 @@ def pixels_of(image: Image.Image, gray: bool = False, value_range: Range | None 
     orientation = _orientation(image)
     if is_deep(image):
         full = None if image.mode in ("I", "F") and image.format != "PNG" else (0, 65535)  # older Pillow's PNG is "I"
-        image = Image.fromarray(Deep(np.asarray(image), full).shown(value_range))
+        values, clear = np.asarray(image), image.info.get("transparency")  # of a PNG, one value
+        opaque = None if clear is None else np.where(values == clear, 0, 255).astype(np.uint8)
+        image = Image.fromarray(Deep(values, full, opaque).shown(value_range))
     elif image.has_transparency_data:
         image = _over_gray(image)
     mode = _base(image) if gray else "RGB"

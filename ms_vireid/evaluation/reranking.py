@@ -68,7 +68,7 @@ def _reciprocal(members: np.ndarray) -> csr_array:
     return (near * near.T).tocsr()
 
 
-@njit
+@njit()
 def _shared_weight(starts, columns, weights, out):
     """Sum min(V) of each query (the first rows) and each gallery picture (the others) into `out`, [Q, G]."""
     queries, gallery = out.shape

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import ENAMETOOLONG, ENOLCK, EOPNOTSUPP
 from pathlib import Path
+from shutil import rmtree
 from zlib import crc32
 
 from filelock import FileLock, SoftFileLock, Timeout
@@ -23,6 +24,7 @@ _log = logging.getLogger(__name__)
 TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.ms_vireid-(?P<host>.*)-(?P<process>\d{1,9})\.tmp(\..*)?", re.DOTALL)
 _HOLDER = re.compile(rb"process \d+ of .*|\d+\n.*", re.DOTALL)  # content of a lock file: from `lock` or filelock
 FOLDER = "is a folder"
+_MARK, _STAGED = ".ms_vireid", b"a folder that ms_vireid fills\n"  # a file in it, and its content
 _ZEROS = bytes(1 << 20)
 _MAX_STEM = 40  # bytes of the file's name in its temporary name
 
@@ -162,6 +164,49 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def staging(path: Path) -> Path:
+    """Where `staged_folder` lets `path` be filled: a folder within one beside it, which is this process's."""
+    return path.with_name(_temporary_name(path.with_suffix(""))) / path.name
+
+
+@contextmanager
+def staged_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill, on the same file system, which is renamed to `path` at the end of the block.
+
+    Its parents are made. If the block fails, it is removed, and what was at `path` stays. Raises InputError if it
+    cannot be written, or if anything but an empty folder is at `path`.
+    """
+    folder = staging(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
+        _remove_staging(folder.parent)  # from an earlier process with the same id, in a container for example
+        folder.parent.mkdir()
+    except OSError as error:
+        raise _unwritten(path, error) from None
+    try:
+        (folder.parent / _MARK).write_bytes(_STAGED)
+        folder.mkdir()
+        yield folder
+        folder.rename(path)
+    except OSError as error:
+        raise _unwritten(path, error) from None
+    finally:
+        rmtree(folder.parent, ignore_errors=True)
+
+
+def _unwritten(path: Path, error: OSError) -> InputError:
+    reason = error.strerror or error
+    return InputError(f"{path}: cannot be written ({reason}); free space or choose another place")
+
+
+def _remove_staging(folder: Path) -> None:
+    """Remove a folder of `staged_folder`, and no other."""
+    with suppress(OSError):
+        if stat.S_ISDIR(os.lstat(folder).st_mode) and (folder / _MARK).read_bytes() == _STAGED:
+            rmtree(folder)
+
+
 def _temporary_name(path: Path) -> str:
     """Return a name that is unique to this process and file."""
     stem = os.fsencode(path.stem)[:_MAX_STEM].decode(errors="ignore")
@@ -174,13 +219,15 @@ def _host() -> str:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that killed processes of this machine left in a folder."""
+    """Remove temporary files and folders that killed processes of this machine left in a folder."""
     with suppress(OSError):  # if the folder is missing, `atomic_write` reports it
         for name in os.listdir(folder):
             match = TEMPORARY.fullmatch(name)
             ended = match and match["host"] == _host() and not pid_exists(int(match["process"]))
             if ended and stat.S_ISREG(os.lstat(folder / name).st_mode):
                 (folder / name).unlink(missing_ok=True)
+            elif ended:
+                _remove_staging(folder / name)
 
 
 def _sync(path: Path) -> None:

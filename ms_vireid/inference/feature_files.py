@@ -20,7 +20,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 from zipfile import ZipFile, ZipInfo
 
@@ -39,12 +38,11 @@ from ms_vireid.data.records import ImageSet
 from ms_vireid.data.validation import refuse_names
 from ms_vireid.evaluation.features import first_fault
 from ms_vireid.files.checks import DAMAGED, check_archive, require_file
-from ms_vireid.files.writing import atomic_write
+from ms_vireid.files.writing import atomic_write, staged_folder, staging
 
 FORMAT = 2
 COLUMNS = {"paths": "U", "modality": "U", "identities": "U", "cameras": "i"}  # dtype kinds of the other columns
 _MOST_MEMBERS = 100  # of an archive, with room for what later versions add
-_STAGING = ".ms_vireid-"  # begins the name of the folder that files are written to first
 _MAKE = "make it with ms_vireid/extract.py"
 
 
@@ -184,19 +182,18 @@ def write_features(output: Path, content: Features) -> None:
             writer.writerow(chain(*columns))
             writer.writerows([*row, *map(str, feature)] for row, feature in zip(about, content.features, strict=True))
     else:
-        with TemporaryDirectory(prefix=_STAGING, dir=output.parent) as staging:
+        with staged_folder(output) as folder:
             for path, feature in zip(content.paths.tolist(), content.features, strict=True):
-                file = _feature_file(Path(staging, output.name), path)
+                file = _feature_file(folder, path)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 np.save(file, feature)
-            Path(staging, output.name).rename(output)
 
 
 def check_feature_folder(output: Path, pictures: Iterable[Path]) -> None:
     """Raise InputError for pictures whose names are too long for files of a folder that `write_features` writes."""
     longest, longest_path = (os.pathconf(output.absolute().parent, f"PC_{kind}_MAX") for kind in ("NAME", "PATH"))
-    staging = output.absolute().with_name(f"{_STAGING}{8 * 'x'}") / output.name  # as tempfile names it
-    files = ((picture, _feature_file(staging, str(picture))) for picture in pictures)
+    folder = staging(output.absolute())
+    files = ((picture, _feature_file(folder, str(picture))) for picture in pictures)
     refuse(
         (
             str(picture)

@@ -6,14 +6,8 @@ of all three is of one identity, and a's row i was made from v's and r's.
 
 from mindspore import Tensor, nn, ops
 
-from ms_vireid.losses.batch import (
-    check_batch,
-    check_choice,
-    check_margin,
-    check_num_instances,
-    group_centers,
-    same_labels,
-)
+from ms_vireid.command.arguments import number, require_choice, require_switch, whole_number
+from ms_vireid.losses.batch import check_batch, group_centers, same_labels
 from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min
 from ms_vireid.losses.mmd import squared_mmd
 
@@ -57,16 +51,14 @@ class IdentityAlignmentLoss(nn.Cell):
     num_instances: K >= 1. margin: alpha >= 0, in the features' unit. reduction: over the identities, "sum" as printed
     or "mean".
     Call: visible, infrared, auxiliary, each [PK, C]. Returns a float32 scalar.
-    Raises ValueError for wrong arguments, shapes that differ, or rows that are not a multiple of K.
+    Raises InputError for wrong arguments, and ValueError for shapes that differ, or rows that are not a multiple of K.
     """
 
     def __init__(self, num_instances: int, margin: float = 0.55, reduction: str = "sum"):
         super().__init__()
-        check_num_instances(num_instances)
-        check_margin(margin)
-        check_choice("reduction", reduction, ("sum", "mean"))
-        self.num_instances = num_instances
-        self.margin = margin
+        require_choice("reduction", reduction, ("sum", "mean"))
+        self.num_instances = whole_number("num_instances", num_instances, 1)
+        self.margin = number("margin", margin, 0)
         self.reduction = reduction
 
     def construct(self, visible: Tensor, infrared: Tensor, auxiliary: Tensor) -> Tensor:
@@ -89,13 +81,13 @@ class ModalityAlignmentLoss(nn.Cell):
 
     num_instances: K >= 1. bridge: compare v with a and a with r, as in Eq. 15; without it (Table 3) v with r.
     Call: visible, infrared, auxiliary, each [PK, C]. Returns a float32 scalar.
-    Raises ValueError for wrong arguments, shapes that differ, or rows that are not a multiple of K.
+    Raises InputError for wrong arguments, and ValueError for shapes that differ, or rows that are not a multiple of K.
     """
 
     def __init__(self, num_instances: int, bridge: bool = True):
         super().__init__()
-        check_num_instances(num_instances)
-        self.num_instances = num_instances
+        self.num_instances = whole_number("num_instances", num_instances, 1)
+        require_switch("bridge", bridge)
         self.bridge = bridge
 
     def construct(self, visible: Tensor, infrared: Tensor, auxiliary: Tensor) -> Tensor:

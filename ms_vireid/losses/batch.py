@@ -7,24 +7,6 @@ rows an identity and the same identity order in both halves.
 from mindspore import Tensor, ops
 
 
-def check_margin(margin: float) -> None:
-    """Raise ValueError unless `margin` is a finite number >= 0."""
-    if not 0 <= margin < float("inf"):
-        raise ValueError(f"margin must be a finite number >= 0, not {margin!r}")
-
-
-def check_num_instances(num_instances: int, minimum: int = 1) -> None:
-    """Raise ValueError unless `num_instances`, K, is an integer >= `minimum`."""
-    if not isinstance(num_instances, int) or num_instances < minimum:
-        raise ValueError(f"num_instances must be an integer >= {minimum}, not {num_instances!r}")
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
-
-
 def check_batch(features: Tensor, labels: Tensor, multiple: int = 1) -> None:
     """Raise ValueError unless features [n, C] and labels [n] have the same n > 0, a multiple of `multiple`."""
     rows = features.shape[0]

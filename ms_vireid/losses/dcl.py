@@ -2,7 +2,8 @@
 
 from mindspore import Tensor, nn, ops
 
-from ms_vireid.losses.batch import check_batch, check_choice, check_num_instances, group_centers, same_labels
+from ms_vireid.command.arguments import require_choice, whole_number
+from ms_vireid.losses.batch import check_batch, group_centers, same_labels
 from ms_vireid.losses.distance import euclidean_distance, masked_mean, masked_min
 
 
@@ -19,14 +20,13 @@ class DiscriminativeCenterLoss(nn.Cell):
     The threshold only selects: no gradient passes through it.
 
     num_instances: K >= 1. Call: features [2PK, C], labels int32 [2PK]. Returns a float32 scalar.
-    Raises ValueError for wrong arguments, or rows that are not a multiple of 2K.
+    Raises InputError for wrong arguments, and ValueError for rows that are not a multiple of 2K.
     """
 
     def __init__(self, num_instances: int, negatives: str = "dynamic"):
         super().__init__()
-        check_num_instances(num_instances)
-        check_choice("negatives", negatives, ("dynamic", "hard", "all"))
-        self.num_instances = num_instances
+        require_choice("negatives", negatives, ("dynamic", "hard", "all"))
+        self.num_instances = whole_number("num_instances", num_instances, 1)
         self.negatives = negatives
 
     def construct(self, features: Tensor, labels: Tensor) -> Tensor:

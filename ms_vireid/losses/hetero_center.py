@@ -2,7 +2,8 @@
 
 from mindspore import Tensor, nn
 
-from ms_vireid.losses.batch import check_batch, check_margin, check_num_instances, group_centers
+from ms_vireid.command.arguments import number, whole_number
+from ms_vireid.losses.batch import check_batch, group_centers
 from ms_vireid.losses.triplet import batch_hard
 
 
@@ -13,15 +14,13 @@ class HeteroCenterTripletLoss(nn.Cell):
     centres in both. The loss of a batch with one identity is 0.
     num_instances: K >= 1. margin: >= 0, in the features' unit.
     Call: features [2PK, C], labels int32 [2PK]. Returns a float32 scalar.
-    Raises ValueError for wrong arguments, or rows that are not a multiple of 2K.
+    Raises InputError for wrong arguments, and ValueError for rows that are not a multiple of 2K.
     """
 
     def __init__(self, num_instances: int, margin: float):
         super().__init__()
-        check_num_instances(num_instances)
-        check_margin(margin)
-        self.num_instances = num_instances
-        self.margin = margin
+        self.num_instances = whole_number("num_instances", num_instances, 1)
+        self.margin = number("margin", margin, 0)
 
     def construct(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels, 2 * self.num_instances)

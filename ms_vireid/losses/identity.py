@@ -2,7 +2,8 @@
 
 from mindspore import Tensor, nn
 
-from ms_vireid.losses.batch import check_batch, check_choice
+from ms_vireid.command.arguments import require_choice
+from ms_vireid.losses.batch import check_batch
 
 
 class IdentityLoss(nn.Cell):
@@ -11,12 +12,12 @@ class IdentityLoss(nn.Cell):
     parts: of a batch, equally large; the last one is infrared. over: "modalities", or "rows" for one mean over all rows
     (AGW).
     Call: logits [2PK, N], labels int32 [2PK] in 0 ... N - 1, visible half first. Returns a float32 scalar.
-    Raises ValueError for another `over`, rows that have no such parts, or labels that do not match.
+    Raises InputError for another `over`, and ValueError for rows that have no such parts, or labels that do not match.
     """
 
     def __init__(self, parts: int = 2, over: str = "modalities"):
         super().__init__()
-        check_choice("over", over, ("modalities", "rows"))
+        require_choice("over", over, ("modalities", "rows"))
         self.parts = parts
         self.over = over
         self.cross_entropy = nn.CrossEntropyLoss()

@@ -5,7 +5,8 @@ from functools import cache
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from ms_vireid.losses.batch import check_batch, check_choice, check_num_instances, same_labels
+from ms_vireid.command.arguments import require_choice, whole_number
+from ms_vireid.losses.batch import check_batch, same_labels
 from ms_vireid.losses.distance import cosine_distance, euclidean_distance
 
 
@@ -14,14 +15,13 @@ class ModalitySharedEnhancementLoss(nn.Cell):
 
     num_instances: K >= 2, as Eq. 5 divides by K - 1. distance: "euclidean" or "cosine" (1 - cos).
     Call: features [2PK, C], labels int32 [2PK]. Returns a float32 scalar.
-    Raises ValueError for wrong arguments, or rows that are not a multiple of 2K.
+    Raises InputError for wrong arguments, and ValueError for rows that are not a multiple of 2K.
     """
 
     def __init__(self, num_instances: int, distance: str = "euclidean"):
         super().__init__()
-        check_num_instances(num_instances, 2)
-        check_choice("distance", distance, ("euclidean", "cosine"))
-        self.num_instances = num_instances
+        require_choice("distance", distance, ("euclidean", "cosine"))
+        self.num_instances = whole_number("num_instances", num_instances, 2)
         self.distance = distance
 
     def construct(self, features: Tensor, labels: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ In all of them an anchor without a negative (a batch of one identity) contribute
 
 from mindspore import Tensor, nn, ops
 
-from ms_vireid.losses.batch import check_batch, check_choice, check_margin, same_labels
+from ms_vireid.command.arguments import number, require_choice
+from ms_vireid.losses.batch import check_batch, same_labels
 from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min, masked_softmax
 
 RELEASED_EPS = 1e-6  # added to the sum of WRT's weights, as released
@@ -27,13 +28,12 @@ class HardTripletLoss(nn.Cell):
     """Batch-hard triplet loss, Euclidean, mean over the anchors.
 
     margin: >= 0, in the features' unit. Call: features [n, C], labels int32 [n]. Returns a float32 scalar.
-    Raises ValueError for a negative margin, or labels that do not match the features.
+    Raises InputError for a negative margin, and ValueError for labels that do not match the features.
     """
 
     def __init__(self, margin: float):
         super().__init__()
-        check_margin(margin)
-        self.margin = margin
+        self.margin = number("margin", margin, 0)
 
     def construct(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels)
@@ -46,14 +46,14 @@ class ProgressiveHardTripletLoss(nn.Cell):
     margin: >= 0, in the features' unit. reduction: "mean" replaces each sum of Eqs. 3 and 4 by a mean over the anchors,
     so that L_Intra is a sum of two means; "sum" is as printed.
     Call: features [2PK, C], labels int32 [2PK], stage the Python int 1 or 2. Returns a float32 scalar.
-    Raises ValueError for a negative margin, another reduction or stage, or rows that cannot be halved.
+    Raises InputError for a negative margin or another reduction, and ValueError for another stage, or rows that cannot
+    be halved.
     """
 
     def __init__(self, margin: float, reduction: str = "mean"):
         super().__init__()
-        check_margin(margin)
-        check_choice("reduction", reduction, ("mean", "sum"))
-        self.margin = margin
+        require_choice("reduction", reduction, ("mean", "sum"))
+        self.margin = number("margin", margin, 0)
         self.reduction = reduction
 
     def construct(self, features: Tensor, labels: Tensor, stage: int) -> Tensor:
@@ -81,12 +81,12 @@ class WeightedRegularizedTripletLoss(nn.Cell):
     from the masked entries. Beyond a distance of about 14 the 1e-6 outweighs the negatives' sum: their weights vanish,
     and the loss pulls all features together.
     Call: features [n, C], labels int32 [n]. Returns a float32 scalar.
-    Raises ValueError for other weights, or labels that do not match the features.
+    Raises InputError for other weights, and ValueError for labels that do not match the features.
     """
 
     def __init__(self, weights: str = "released"):
         super().__init__()
-        check_choice("weights", weights, ("released", "softmax"))
+        require_choice("weights", weights, ("released", "softmax"))
         self.weights = weights
 
     def construct(self, features: Tensor, labels: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from importlib import import_module
 
 import mindspore as ms
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import in_one_line
 from ms_vireid.config import Config, ModelConfig, Setting, named_model
 from ms_vireid.models.base import ReIDModel
@@ -33,11 +34,11 @@ def build_model(config: Config, inference: bool = False) -> ReIDModel:
     """Build the configured model, initialised from `config.seed` or from the file `model.pretrained`. inference: leave
     out the parts that only training needs.
 
-    Raises InputError for a weight file that is missing or does not fit, and ValueError if the number of identities is
-    neither configured nor known for the data set.
+    Raises InputError for a weight file that is missing or does not fit, and if the number of identities is neither
+    configured nor known for the data set.
     """
     if config.num_classes is None:
-        raise ValueError(f"model.num_classes is not set, and not known for data.name={config.data.name}")
+        raise InputError(f"model.num_classes is not set, and not known for data.name={config.data.name}")
     ms.set_seed(config.seed)
     return _build(config.model, config.num_classes, config.setting(inference))
 

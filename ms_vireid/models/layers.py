@@ -1,12 +1,14 @@
 """Layers that the models share: dropout and drop path that can be reproduced, GeM pooling, the BNNeck head."""
 
 import math
+import sys
 from functools import cache
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform
 
+from ms_vireid.command.arguments import number
 from ms_vireid.models.noise import Noise, drop_limit, kept_scale, mask_number, mask_numbers
 
 
@@ -15,11 +17,6 @@ from ms_vireid.models.noise import Noise, drop_limit, kept_scale, mask_number, m
 def constant(value: float, dtype: ms.Type) -> Tensor:
     """A scalar of an activation's type, for operators that would cast a number at every call."""
     return Tensor(value, dtype)
-
-
-def check_rate(rate: float, name: str) -> None:
-    if not 0.0 <= rate < 1.0:
-        raise ValueError(f"{name} must be in [0, 1), got {rate}")
 
 
 class Dropout(nn.Cell):
@@ -38,7 +35,7 @@ class Dropout(nn.Cell):
 
     def __init__(self, rate: float, layer: int, parts: int = 1, scaled: bool = True):
         super().__init__()
-        check_rate(rate, "dropout")
+        rate = number("dropout", rate, 0, below=1)
         self.rate = rate
         self.layer = layer
         self.parts = parts
@@ -79,7 +76,7 @@ class DropPath(nn.Cell):
 
     def __init__(self, rate: float, layer: int, dropout: float = 0.0):
         super().__init__()
-        check_rate(rate, "drop_path")
+        rate = number("drop_path", rate, 0, below=1)
         self.changes = rate > 0.0 or dropout > 0.0
         self.rate = rate
         self.layer = layer
@@ -104,8 +101,7 @@ class GeM(nn.Cell):
 
     def __init__(self, power: float = 3.0, eps: float = 1e-12, learned: bool = False):
         super().__init__()
-        if power <= 0:
-            raise ValueError(f"power must be above 0, got {power}")
+        power = number("power", power, sys.float_info.min)
         self.power = Parameter(Tensor([power], ms.float32)) if learned else power
         self.eps = eps
         self.learned = learned

@@ -7,6 +7,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform, initializer
 
+from ms_vireid.command.arguments import require
 from ms_vireid.models.layers import Dropout, DropPath
 from ms_vireid.models.noise import Noise, draw_noise
 
@@ -36,8 +37,7 @@ class PatchEmbed(nn.Cell):
 def patch_grid(image_size: tuple[int, int], patch_size: int, stride: int) -> tuple[int, int]:
     """Rows and columns of patches: 256x128, patch 16, stride 12 gives 21x10."""
     height, width = image_size
-    if min(height, width) < patch_size:
-        raise ValueError(f"image_size {image_size} is smaller than patch_size {patch_size}")
+    require(min(height, width) >= patch_size, "image_size", image_size, f"of at least one patch of {patch_size} pixels")
     return (height - patch_size) // stride + 1, (width - patch_size) // stride + 1
 
 
@@ -55,8 +55,7 @@ class Attention(nn.Cell):
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float, index: int):
         super().__init__()
-        if embed_dim % num_heads:
-            raise ValueError(f"embed_dim {embed_dim} is not a multiple of num_heads {num_heads}")
+        require(embed_dim % num_heads == 0, "embed_dim", embed_dim, f"a multiple of num_heads {num_heads}")
         self.num_heads = num_heads
         self.head_dim = embed_dim // num_heads
         self.qkv = dense(embed_dim, 3 * embed_dim)
@@ -122,7 +121,7 @@ class VisionTransformer(nn.Cell):
         recompute: keep only each block's input in training and recompute the block in the backward pass.
 
     Raises:
-        ValueError: for sizes that do not fit together.
+        InputError: for sizes that do not fit together.
     """
 
     def __init__(
@@ -198,12 +197,11 @@ def resize_position_embedding(
         float32 [1, 1 + rows * columns, D].
 
     Raises:
-        ValueError: if the number of positions is not 1 + h * w, or 1 + a square.
+        InputError: if the number of positions is not 1 + h * w, or 1 + a square.
     """
     height, width = source or (math.isqrt(embedding.shape[1] - 1),) * 2
-    if height * width + 1 != embedding.shape[1]:
-        shape = f"{height} * {width}" if source else "a square"
-        raise ValueError(f"pos_embed holds {embedding.shape[1]} positions, which is not 1 + {shape}")
+    shape = f"{height} * {width}" if source else "a square"
+    require(height * width + 1 == embedding.shape[1], "positions", embedding.shape[1], f"1 + {shape}")
     positions = embedding[0, 1:].reshape(height, width, -1)
     sizes = (height, grid[0]), (width, grid[1])
     rows, columns = (_bilinear_matrix(*of) for of in sizes)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ms_vireid.command.arguments import as_path, require, require_choice, require_number, require_switch
+from ms_vireid.command.arguments import as_path, number_of, require, require_choice, require_switch, whole_number
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import in_one_line
@@ -94,12 +94,11 @@ class Searcher:
         and the whole gallery. by_identity: find `top_k` people, of each the most similar picture. threshold: of these,
         return similarities of at least this, maybe none.
         """
-        whole = isinstance(top_k, int | np.integer) and not isinstance(top_k, bool)
-        require(whole and top_k >= 1, "top_k", top_k, "a whole number, at least 1")
+        top_k = whole_number("top_k", top_k, 1)
         require_switch("rerank", rerank)
         require_switch("by_identity", by_identity)
         if threshold is not None:
-            require_number("retrieve --threshold", threshold)
+            threshold = number_of("retrieve --threshold", threshold)
         searched = gallery if isinstance(gallery, Features) else self.features(gallery)
         check_features("gallery", searched)
         queries = query if isinstance(query, Features) else self._features_of(query, "auto", AUTO, searched.layout)

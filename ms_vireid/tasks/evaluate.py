@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ms_vireid.command.arguments import as_path, require, require_number, require_switch
+from ms_vireid.command.arguments import as_path, number_of, plain, require, require_switch
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.command.running import in_one_line
@@ -160,9 +160,11 @@ def evaluate(
     require(layout is None or isinstance(layout, str), "layout", layout, "a text")
     require_switch("corrupted", corrupted)
     require_switch("tf32", tf32)
-    for name, value in (("threshold", threshold), ("fmr", fmr)):
-        if value is not None:
-            require_number(f"evaluate --{name}", value)
+    threshold, fmr = (
+        value if value is None else number_of(f"evaluate --{name}", value)
+        for name, value in (("threshold", threshold), ("fmr", fmr))
+    )
+    options = {name: plain(value) for name, value in options.items()}
     require(threshold is None or fmr is None, "fmr", fmr, "left out where threshold is given")
     if options.get("frost") is not None:
         options["frost"] = str(as_path("frost", options["frost"]))

@@ -17,13 +17,16 @@ from subprocess import CompletedProcess, Popen, TimeoutExpired
 from typing import Any
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.printing import say
 from ms_vireid.devices.runtime import cache_folder
+from ms_vireid.files.checks import file_checksum
 from parity import processes
 from parity.stand_in import ascend, gpu
 from parity.stand_in.toolchain import SHARED, absent_tools, do
 
 DEVICES = {"GPU": gpu, "Ascend": ascend}
 _SOURCES = Path(__file__).parent
+_CONTENT = "content.sha256"  # in a stand-in's folder
 
 
 @dataclass(frozen=True)
@@ -126,13 +129,18 @@ def build(device: str, cache: Path | None = None) -> StandIn:
         raise InputError(f"{reason}; it needs Linux on x86-64 with gcc, g++ and binutils")
     cache = cache or cache_folder()
     folder = cache / f"stand-in-{device.lower()}-{_identity(device)}"
-    new = not folder.is_dir()
+    if damaged := folder.is_dir() and not _is_whole(folder):
+        say(f"note: {folder}: is damaged or not this project's, and built anew", error=True)
+        shutil.rmtree(folder)
+    new = damaged or not folder.is_dir()
     if new:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as made:
-            DEVICES[device].build(Path(made) / "built")
+            built = Path(made) / "built"
+            DEVICES[device].build(built)
+            (built / _CONTENT).write_text(_content(built), encoding="utf-8")
             with suppress(OSError):  # another process has built the same meanwhile
-                (Path(made) / "built").rename(folder)
+                built.rename(folder)
     os.utime(folder)
     if new:
         by_use = sorted(cache.glob(f"stand-in-{device.lower()}-*"), key=lambda path: path.stat().st_mtime)
@@ -141,10 +149,27 @@ def build(device: str, cache: Path | None = None) -> StandIn:
     return StandIn(device, folder)
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether a stand-in's files are as they were built."""
+    try:
+        return (folder / _CONTENT).read_text(encoding="utf-8") == _content(folder)
+    except (OSError, InputError, ValueError):
+        return False
+
+
+def _content(folder: Path) -> str:
+    """A SHA-256 of all files, by their names; links by what they lead to."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.name != _CONTENT and not path.is_dir()):
+        held = os.readlink(path) if path.is_symlink() else file_checksum(path)
+        digest.update(f"{path.relative_to(folder)}\0{held}\0".encode())
+    return digest.hexdigest()
+
+
 def _identity(device: str) -> str:
     """Return a hash of everything that a device's stand-in is made of."""
     torch = version("torch") if device == "GPU" and find_spec("torch") else ""
-    digest = hashlib.sha256(f"{version('mindspore')} {torch} {do('g++', '--version')}".encode())
+    digest = hashlib.sha256(f"{version('mindspore')} {torch} {do('g++', '--version')} {_CONTENT}".encode())
     parts = [_SOURCES.glob("toolchain.py"), SHARED.glob("*"), DEVICES[device].SOURCES.rglob("*")]
     for source in sorted(path for part in parts for path in part if path.suffix in (".c", ".cc", ".h", ".py")):
         digest.update(f"{source.relative_to(_SOURCES)}\0".encode() + source.read_bytes())

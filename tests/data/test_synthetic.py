@@ -175,7 +175,7 @@ def test_a_set_that_is_there_stays_and_if_another_is_wanted_that_is_an_error(tre
 
 def test_a_folder_of_something_else_and_an_unwritable_place_are_one_line(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    for place, says in ((tmp_path, "not a synthetic set"), (tmp_path / "notes.txt" / "set", "cannot write")):
+    for place, says in ((tmp_path, "not a synthetic set"), (tmp_path / "notes.txt" / "set", "cannot be written")):
         with pytest.raises(InputError, match=says) as caught:
             generate_sysu_mm01(place, SMALL)
         assert "\n" not in str(caught.value)

@@ -184,6 +184,26 @@ def test_it_is_built_once_for_what_it_is_made_of(stand_in):
     assert build("GPU") == stand_in
 
 
+@pytest.mark.parametrize("damage", ["a bit", "a file less", "a file more"])
+def test_what_is_damaged_is_built_anew(stand_in, tmp_path, monkeypatch, capsys, damage):
+    shutil.copytree(stand_in.folder, tmp_path / stand_in.folder.name, symlinks=True)
+    kept = build("GPU", tmp_path)
+    monkeypatch.setattr(gpu, "build", lambda folder: shutil.copytree(stand_in.folder, folder, symlinks=True))
+    assert capsys.readouterr().err == ""
+    library = next(path for path in sorted(kept.folder.rglob("*.so*")) if not path.is_symlink())
+    content = library.read_bytes()
+    if damage == "a bit":
+        library.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "a file less":
+        library.unlink()
+    else:
+        (kept.folder / "more.so").touch()
+    assert build("GPU", tmp_path) == kept
+    assert capsys.readouterr().err == f"note: {kept.folder}: is damaged or not this project's, and built anew\n"
+    assert library.read_bytes() == content
+    assert not (kept.folder / "more.so").exists()
+
+
 def test_the_two_used_last_are_kept(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "build", lambda folder: folder.mkdir())
     for seconds, name in enumerate(("stand-in-gpu-old", "stand-in-gpu-newer", "stand-in-ascend-old", "other")):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.files.writing import atomic_write, check_output, write_text
+from ms_vireid.files.writing import atomic_write, check_output, staged_folder, write_text
 
 
 def name_of(number, host=None):
@@ -25,6 +25,39 @@ def test_what_a_killed_process_left_is_removed_and_no_other_file(tmp_path):
     (tmp_path / f"{name_of(ended.pid)}.folder").mkdir()
     write_text(tmp_path / "a.json", "{}")
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", *kept, f"{name_of(ended.pid)}.folder"}
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from ms_vireid.files.writing import staged_folder
+with staged_folder(pathlib.Path(sys.argv[1])) as folder:
+    (folder / "a.npy").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("name", ["features", "a.b", "x" * 200])
+def test_what_a_killed_process_left_of_a_folder_is_removed_by_the_next(tmp_path, name):
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path / name], check=False)
+    (left,) = tmp_path.iterdir()
+    mine = tmp_path / left.name.replace("ms_vireid", "x.ms_vireid")  # of the same kind of name, without our mark
+    mine.mkdir()
+    (mine / "thesis.tex").touch()
+    with staged_folder(tmp_path / name) as folder:
+        assert not left.exists()
+        (folder / "b.npy").touch()
+    assert {path.name for path in tmp_path.rglob("*")} == {name, "b.npy", mine.name, "thesis.tex"}
+
+
+def test_a_folder_that_fails_or_has_no_place_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a"
+    path.mkdir()
+    (path / "thesis.tex").touch()
+    with pytest.raises(InputError, match=r"a: cannot be written \(.*not empty\); free space"), staged_folder(path):
+        pass
+    with pytest.raises(KeyboardInterrupt), staged_folder(tmp_path / "b"):
+        raise KeyboardInterrupt
+    assert {path.name for path in tmp_path.rglob("*")} == {"a", "thesis.tex"}
 
 
 @pytest.mark.parametrize("kind", ["folder", "link", "dangling link", "read-only", "pipe"])

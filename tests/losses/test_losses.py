@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ms_vireid import losses
+from ms_vireid.command.errors import InputError
 from ms_vireid.losses import (
     DiscriminativeCenterLoss,
     EnhancedSquaredDifferenceLoss,
@@ -238,21 +239,28 @@ def test_a_graph_takes_thousands_of_identities():
 
 ROWS, LABELS = np.zeros((8, 2), np.float32), TWO
 WRONG = [
-    ("num_instances must be an integer >= 1, not 0", lambda: HeteroCenterTripletLoss(0, 0.3)),
-    ("num_instances must be an integer >= 1, not '4'", lambda: HeteroCenterTripletLoss("4", 0.3)),
-    ("num_instances must be an integer >= 1, not -4", lambda: DiscriminativeCenterLoss(-4)),
-    (r"num_instances must be an integer >= 1, not 1\.5", lambda: IdentityAlignmentLoss(1.5)),
-    ("num_instances must be an integer >= 1, not -1", lambda: ModalityAlignmentLoss(-1)),
-    ("num_instances must be an integer >= 2, not 1", lambda: ModalitySharedEnhancementLoss(1)),
-    (r"margin must be a finite number >= 0, not -0\.1", lambda: HardTripletLoss(-0.1)),
-    ("margin must be a finite number >= 0, not nan", lambda: ProgressiveHardTripletLoss(float("nan"))),
-    ("margin must be a finite number >= 0, not inf", lambda: HeteroCenterTripletLoss(4, float("inf"))),
-    (r"margin must be a finite number >= 0, not -0\.3", lambda: IdentityAlignmentLoss(4, -0.3)),
-    ("reduction must be one of mean, sum, not 'max'", lambda: ProgressiveHardTripletLoss(0.1, reduction="max")),
-    ("reduction must be one of sum, mean, not 'max'", lambda: IdentityAlignmentLoss(4, reduction="max")),
-    ("weights must be one of released, softmax, not 'paper'", lambda: WeightedRegularizedTripletLoss("paper")),
-    ("distance must be one of euclidean, cosine, not 'x'", lambda: ModalitySharedEnhancementLoss(4, distance="x")),
-    ("negatives must be one of dynamic, hard, all, not 'x'", lambda: DiscriminativeCenterLoss(4, negatives="x")),
+    ("num_instances 0: must be a whole number >= 1", lambda: HeteroCenterTripletLoss(0, 0.3)),
+    ("num_instances '4': must be a whole number >= 1", lambda: HeteroCenterTripletLoss("4", 0.3)),
+    ("num_instances -4: must be a whole number >= 1", lambda: DiscriminativeCenterLoss(-4)),
+    (r"num_instances 1\.5: must be a whole number >= 1", lambda: IdentityAlignmentLoss(1.5)),
+    ("num_instances -1: must be a whole number >= 1", lambda: ModalityAlignmentLoss(-1)),
+    ("num_instances 1: must be a whole number >= 2", lambda: ModalitySharedEnhancementLoss(1)),
+    (r"margin -0\.1: must be a number >= 0", lambda: HardTripletLoss(-0.1)),
+    ("margin nan: must be a number >= 0", lambda: ProgressiveHardTripletLoss(float("nan"))),
+    ("margin inf: must be a number >= 0", lambda: HeteroCenterTripletLoss(4, float("inf"))),
+    (r"margin -0\.3: must be a number >= 0", lambda: IdentityAlignmentLoss(4, -0.3)),
+    ("reduction 'max': must be one of mean, sum", lambda: ProgressiveHardTripletLoss(0.1, reduction="max")),
+    ("reduction 'max': must be one of sum, mean", lambda: IdentityAlignmentLoss(4, reduction="max")),
+    ("weights 'paper': must be one of released, softmax", lambda: WeightedRegularizedTripletLoss("paper")),
+    ("distance 'x': must be one of euclidean, cosine", lambda: ModalitySharedEnhancementLoss(4, distance="x")),
+    ("negatives 'x': must be one of dynamic, hard, all", lambda: DiscriminativeCenterLoss(4, negatives="x")),
+    ("num_instances True: must be a whole number", lambda: DiscriminativeCenterLoss(True)),
+    ("num_instances .*: must be a whole number", lambda: DiscriminativeCenterLoss(np.array(4))),
+    ("margin .*: must be a number", lambda: HardTripletLoss("0.3")),
+    ("margin None: must be a number", lambda: HardTripletLoss(None)),
+    ("bridge 'no': must be True or False", lambda: ModalityAlignmentLoss(4, bridge="no")),
+]
+UNFIT = [
     ("stage must be 1 or 2, not 3", lambda: called(ProgressiveHardTripletLoss(0.1), ROWS, LABELS, 3)),
     ("positive multiple of 2, not 3", lambda: called(ProgressiveHardTripletLoss(0.1), ROWS[:3], LABELS[:3], 1)),
     ("positive multiple of 2, not 5", lambda: called(IdentityLoss(), ROWS[:5], LABELS[:5])),
@@ -271,6 +279,19 @@ def called(loss, *arguments):
 
 
 @pytest.mark.parametrize(("message", "wrong"), WRONG)
-def test_wrong_arguments_raise(message, wrong):
+def test_wrong_arguments_are_input_errors(message, wrong):
+    with pytest.raises(InputError, match=message):
+        wrong()
+
+
+@pytest.mark.parametrize(("message", "wrong"), UNFIT)
+def test_rows_that_do_not_fit_raise(message, wrong):
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+def test_numbers_of_numpy_are_numbers():
+    alike = [HeteroCenterTripletLoss(*given) for given in ((2, 0.5), (np.int64(2), np.float32(0.5)))]
+    assert vars(alike[0])["num_instances"] == vars(alike[1])["num_instances"] == 2
+    assert [type(loss.num_instances) for loss in alike] == [int, int]
+    assert called(alike[0], ROWS, LABELS) == called(alike[1], ROWS, LABELS)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mindspore import Tensor
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.models.layers import Dropout, DropPath, GeM
 from ms_vireid.models.noise import draw_noise, mix, path_factors, position_noise, to_int32
 from torch_ref.models.layers import GeM as TorchGeM
@@ -112,8 +113,9 @@ def test_rates_and_powers_out_of_range_are_refused():
         ("1.0", lambda: Dropout(1.0, 0)),
         ("-0.1", lambda: DropPath(-0.1, 0)),
         ("1.0", lambda: DropPath(1.0, 0)),
-        ("power must be above 0, got 0", lambda: GeM(0.0)),
-        ("power must be above 0, got 0", lambda: TorchGeM(0.0)),
+        ("nan", lambda: DropPath(float("nan"), 0)),
+        ("power 0.0: must be a number", lambda: GeM(0.0)),
+        ("power nan: must be a number", lambda: TorchGeM(float("nan"))),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(InputError, match=message):
             wrong()

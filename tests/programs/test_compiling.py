@@ -1,9 +1,15 @@
-"""Compiled kernels have a place to be kept, even where no folder can be written."""
+"""Compiled kernels have a place to be kept, even where no folder can be written, and are checked before they are
+loaded."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
 import numba, os
@@ -32,3 +38,103 @@ def test_a_place_that_is_named_is_taken(tmp_path):
     done = run(NUMBA_CACHE_DIR=str(tmp_path))
     assert done.stdout.split()[0] == str(tmp_path)
     assert done.stderr == ""
+
+
+PROGRAM = """
+from ms_vireid.devices.compiling import njit
+
+@njit("float64(float64)", cache=True)
+def half(x):
+    return x / 2
+
+@njit(cache=True)
+def product(x, y):
+    return half(x) * y
+
+print(product(3.0, 4.0), product(3.0, 4))
+"""
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A folder of a program and its compiled functions."""
+    folder = tmp_path_factory.mktemp("kept")
+    (folder / "program.py").write_text(PROGRAM)
+    assert run_program(folder) == ["6.0 6.0"]
+    return folder
+
+
+def run_program(folder, **variables):
+    done = subprocess.run(
+        [sys.executable, folder / "program.py"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines() + done.stderr.splitlines()
+
+
+def files(folder):
+    return sorted(folder.rglob("*.nb[ic]"))
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def replaced(path, make):
+    path.unlink()
+    make(path)
+
+
+DAMAGE = {
+    "a bit": flipped,
+    "cut in half": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "a pipe": lambda path: replaced(path, os.mkfifo),
+    "a folder": lambda path: replaced(path, Path.mkdir),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_what_is_damaged_is_compiled_anew_and_said(kept, tmp_path, kind):
+    folder = shutil.copytree(kept, tmp_path / "copy")
+    shutil.copystat(kept / "program.py", folder / "program.py")
+    spoiled = files(folder)
+    assert len(spoiled) == 5  # two indices, three signatures
+    for path in spoiled:
+        DAMAGE[kind](path)
+    said = run_program(folder)
+    assert said[0] == "6.0 6.0"
+    noted = [line for line in said[1:] if line.endswith("is damaged or not this project's, and compiled anew")]
+    assert said[1:] == noted
+    named = {line.removeprefix("note: ").partition(": ")[0] for line in noted}
+    assert named >= {str(path) for path in spoiled if path.suffix == ".nbi"}
+    if kind != "a folder":
+        assert run_program(folder) == ["6.0 6.0"]
+
+
+def test_what_is_whole_is_loaded(kept):
+    before = {path: path.stat().st_mtime_ns for path in files(kept)}
+    assert run_program(kept) == ["6.0 6.0"]
+    assert {path: path.stat().st_mtime_ns for path in files(kept)} == before
+
+
+@pytest.mark.parametrize(("mode", "used"), [(0o700, True), (0o777, False)])
+def test_a_folder_that_others_can_write_is_not_used(kept, tmp_path, mode, used):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(mode)
+    old = os.umask(0o777 & ~mode)
+    try:
+        assert run_program(kept, NUMBA_CACHE_DIR=str(cache)) == ["6.0 6.0"]
+    finally:
+        os.umask(old)
+    for folder in cache.iterdir():
+        folder.chmod(mode)
+    for path in files(cache):
+        path.write_bytes(b"")
+    said = run_program(kept, NUMBA_CACHE_DIR=str(cache))
+    assert (len(said) > 1) == used

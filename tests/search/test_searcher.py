@@ -89,7 +89,7 @@ def test_what_is_wrong_with_pictures_is_one_error(searcher, pictures, modality, 
 
 
 def test_what_is_wrong_with_a_search_is_one_error(searcher, folder):
-    with pytest.raises(ms_vireid.InputError, match="top_k 0: must be a whole number, at least 1"):
+    with pytest.raises(ms_vireid.InputError, match="top_k 0: must be a whole number >= 1"):
         searcher.rank(folder / "people/visible", folder / "people/visible", top_k=0)
     with pytest.raises(ms_vireid.InputError, match="nowhere: no such checkpoint file"):
         ms_vireid.Searcher("nowhere")

@@ -3,14 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from torch_ref.losses.batch import (
-    check_batch,
-    check_choice,
-    check_margin,
-    check_num_instances,
-    group_centers,
-    same_labels,
-)
+from ms_vireid.command.arguments import number, require_choice, require_switch, whole_number
+from torch_ref.losses.batch import check_batch, group_centers, same_labels
 from torch_ref.losses.distance import euclidean_distance, masked_max, masked_min
 from torch_ref.losses.mmd import squared_mmd
 
@@ -38,11 +32,9 @@ class IdentityConsistencyLoss(nn.Module):
 class IdentityAlignmentLoss(nn.Module):
     def __init__(self, num_instances: int, margin: float = 0.55, reduction: str = "sum"):
         super().__init__()
-        check_num_instances(num_instances)
-        check_margin(margin)
-        check_choice("reduction", reduction, ("sum", "mean"))
-        self.num_instances = num_instances
-        self.margin = margin
+        require_choice("reduction", reduction, ("sum", "mean"))
+        self.num_instances = whole_number("num_instances", num_instances, 1)
+        self.margin = number("margin", margin, 0)
         self.reduction = reduction
 
     def forward(self, visible: Tensor, infrared: Tensor, auxiliary: Tensor) -> Tensor:
@@ -62,8 +54,8 @@ class IdentityAlignmentLoss(nn.Module):
 class ModalityAlignmentLoss(nn.Module):
     def __init__(self, num_instances: int, bridge: bool = True):
         super().__init__()
-        check_num_instances(num_instances)
-        self.num_instances = num_instances
+        self.num_instances = whole_number("num_instances", num_instances, 1)
+        require_switch("bridge", bridge)
         self.bridge = bridge
 
     def forward(self, visible: Tensor, infrared: Tensor, auxiliary: Tensor) -> Tensor:

@@ -3,21 +3,6 @@
 from torch import Tensor
 
 
-def check_margin(margin: float) -> None:
-    if not 0 <= margin < float("inf"):
-        raise ValueError(f"margin must be a finite number >= 0, not {margin!r}")
-
-
-def check_num_instances(num_instances: int, minimum: int = 1) -> None:
-    if not isinstance(num_instances, int) or num_instances < minimum:
-        raise ValueError(f"num_instances must be an integer >= {minimum}, not {num_instances!r}")
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
-
-
 def check_batch(features: Tensor, labels: Tensor, multiple: int = 1) -> None:
     rows, shape = features.shape[0], tuple(labels.shape)
     if shape != (rows,):

@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from torch_ref.losses.batch import check_batch, check_choice, check_num_instances, group_centers, same_labels
+from ms_vireid.command.arguments import require_choice, whole_number
+from torch_ref.losses.batch import check_batch, group_centers, same_labels
 from torch_ref.losses.distance import euclidean_distance, masked_mean, masked_min
 
 
 class DiscriminativeCenterLoss(nn.Module):
     def __init__(self, num_instances: int, negatives: str = "dynamic"):
         super().__init__()
-        check_num_instances(num_instances)
-        check_choice("negatives", negatives, ("dynamic", "hard", "all"))
-        self.num_instances = num_instances
+        require_choice("negatives", negatives, ("dynamic", "hard", "all"))
+        self.num_instances = whole_number("num_instances", num_instances, 1)
         self.negatives = negatives
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:

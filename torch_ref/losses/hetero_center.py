@@ -2,17 +2,16 @@
 
 from torch import Tensor, nn
 
-from torch_ref.losses.batch import check_batch, check_margin, check_num_instances, group_centers
+from ms_vireid.command.arguments import number, whole_number
+from torch_ref.losses.batch import check_batch, group_centers
 from torch_ref.losses.triplet import batch_hard
 
 
 class HeteroCenterTripletLoss(nn.Module):
     def __init__(self, num_instances: int, margin: float):
         super().__init__()
-        check_num_instances(num_instances)
-        check_margin(margin)
-        self.num_instances = num_instances
-        self.margin = margin
+        self.num_instances = whole_number("num_instances", num_instances, 1)
+        self.margin = number("margin", margin, 0)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels, 2 * self.num_instances)

@@ -2,13 +2,14 @@
 
 from torch import Tensor, nn
 
-from torch_ref.losses.batch import check_batch, check_choice
+from ms_vireid.command.arguments import require_choice
+from torch_ref.losses.batch import check_batch
 
 
 class IdentityLoss(nn.Module):
     def __init__(self, parts: int = 2, over: str = "modalities"):
         super().__init__()
-        check_choice("over", over, ("modalities", "rows"))
+        require_choice("over", over, ("modalities", "rows"))
         self.parts = parts
         self.over = over
         self.cross_entropy = nn.CrossEntropyLoss()

@@ -4,16 +4,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torch_ref.losses.batch import check_batch, check_choice, check_num_instances, same_labels
+from ms_vireid.command.arguments import require_choice, whole_number
+from torch_ref.losses.batch import check_batch, same_labels
 from torch_ref.losses.distance import cosine_distance, euclidean_distance
 
 
 class ModalitySharedEnhancementLoss(nn.Module):
     def __init__(self, num_instances: int, distance: str = "euclidean"):
         super().__init__()
-        check_num_instances(num_instances, 2)
-        check_choice("distance", distance, ("euclidean", "cosine"))
-        self.num_instances = num_instances
+        require_choice("distance", distance, ("euclidean", "cosine"))
+        self.num_instances = whole_number("num_instances", num_instances, 2)
         self.distance = distance
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:

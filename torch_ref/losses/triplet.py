@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torch_ref.losses.batch import check_batch, check_choice, check_margin, same_labels
+from ms_vireid.command.arguments import number, require_choice
+from torch_ref.losses.batch import check_batch, same_labels
 from torch_ref.losses.distance import euclidean_distance, masked_max, masked_min, masked_softmax
 
 RELEASED_EPS = 1e-6  # that WRT's release adds to the sum of its weights
@@ -21,8 +22,7 @@ def batch_hard(features: Tensor, labels: Tensor, margin: float) -> Tensor:
 class HardTripletLoss(nn.Module):
     def __init__(self, margin: float):
         super().__init__()
-        check_margin(margin)
-        self.margin = margin
+        self.margin = number("margin", margin, 0)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels)
@@ -32,9 +32,8 @@ class HardTripletLoss(nn.Module):
 class ProgressiveHardTripletLoss(nn.Module):
     def __init__(self, margin: float, reduction: str = "mean"):
         super().__init__()
-        check_margin(margin)
-        check_choice("reduction", reduction, ("mean", "sum"))
-        self.margin = margin
+        require_choice("reduction", reduction, ("mean", "sum"))
+        self.margin = number("margin", margin, 0)
         self.reduction = reduction
 
     def forward(self, features: Tensor, labels: Tensor, stage: int) -> Tensor:
@@ -55,7 +54,7 @@ class ProgressiveHardTripletLoss(nn.Module):
 class WeightedRegularizedTripletLoss(nn.Module):
     def __init__(self, weights: str = "released"):
         super().__init__()
-        check_choice("weights", weights, ("released", "softmax"))
+        require_choice("weights", weights, ("released", "softmax"))
         self.weights = weights
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from importlib import import_module
 
 import torch
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import in_one_line
 from ms_vireid.config import Config, ModelConfig, Setting, named_model
 from torch_ref.models.base import ReIDModel
@@ -26,7 +27,7 @@ def create_model(
 def build_model(config: Config, inference: bool = False) -> ReIDModel:
     """As its twin, but PyTorch's generator draws the weights, which differ from MindSpore's of the same seed."""
     if config.num_classes is None:
-        raise ValueError(f"model.num_classes is not set, and not known for data.name={config.data.name}")
+        raise InputError(f"model.num_classes is not set, and not known for data.name={config.data.name}")
     torch.manual_seed(config.seed)
     return _build(config.model, config.num_classes, config.setting(inference))
 

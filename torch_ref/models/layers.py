@@ -1,22 +1,19 @@
 """Twin of `ms_vireid.models.layers`, whose docstrings hold here."""
 
 import math
+import sys
 
 import torch
 from torch import Tensor, nn
 
+from ms_vireid.command.arguments import number
 from torch_ref.models.noise import Noise, drop_limit, kept_scale, mask_numbers
-
-
-def check_rate(rate: float, name: str) -> None:
-    if not 0.0 <= rate < 1.0:
-        raise ValueError(f"{name} must be in [0, 1), got {rate}")
 
 
 class Dropout(nn.Module):
     def __init__(self, rate: float, layer: int, parts: int = 1, scaled: bool = True):
         super().__init__()
-        check_rate(rate, "dropout")
+        rate = number("dropout", rate, 0, below=1)
         self.rate = rate
         self.limit = drop_limit(rate)
         self.numbers = mask_numbers(layer, parts)
@@ -32,7 +29,7 @@ class Dropout(nn.Module):
 class DropPath(nn.Module):
     def __init__(self, rate: float, layer: int, dropout: float = 0.0):
         super().__init__()
-        check_rate(rate, "drop_path")
+        rate = number("drop_path", rate, 0, below=1)
         self.changes = rate > 0.0 or dropout > 0.0
         self.rate = rate
         self.layer = layer
@@ -49,8 +46,7 @@ GEM_MIN = 1e-6  # inputs are clamped: d/dp contains log x
 class GeM(nn.Module):
     def __init__(self, power: float = 3.0, eps: float = 1e-12, learned: bool = False):
         super().__init__()
-        if power <= 0:
-            raise ValueError(f"power must be above 0, got {power}")
+        power = number("power", power, sys.float_info.min)
         self.power = nn.Parameter(torch.tensor([power])) if learned else power
         self.eps = eps
         self.learned = learned

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from ms_vireid.command.arguments import require
 from torch_ref.models.layers import Dropout, DropPath
 from torch_ref.models.noise import Noise, draw_noise
 
@@ -29,8 +30,7 @@ class PatchEmbed(nn.Module):
 
 def patch_grid(image_size: tuple[int, int], patch_size: int, stride: int) -> tuple[int, int]:
     height, width = image_size
-    if min(height, width) < patch_size:
-        raise ValueError(f"image_size {image_size} is smaller than patch_size {patch_size}")
+    require(min(height, width) >= patch_size, "image_size", image_size, f"of at least one patch of {patch_size} pixels")
     return (height - patch_size) // stride + 1, (width - patch_size) // stride + 1
 
 
@@ -48,8 +48,7 @@ def layer_norm(width: int) -> nn.LayerNorm:
 class Attention(nn.Module):
     def __init__(self, embed_dim: int, num_heads: int, dropout: float, index: int):
         super().__init__()
-        if embed_dim % num_heads:
-            raise ValueError(f"embed_dim {embed_dim} is not a multiple of num_heads {num_heads}")
+        require(embed_dim % num_heads == 0, "embed_dim", embed_dim, f"a multiple of num_heads {num_heads}")
         self.num_heads = num_heads
         self.head_dim = embed_dim // num_heads
         self.qkv = dense(embed_dim, 3 * embed_dim)
@@ -150,9 +149,8 @@ def resize_position_embedding(
     embedding: Tensor, grid: tuple[int, int], source: tuple[int, int] | None = None
 ) -> Tensor:
     height, width = source or (math.isqrt(embedding.shape[1] - 1),) * 2
-    if height * width + 1 != embedding.shape[1]:
-        shape = f"{height} * {width}" if source else "a square"
-        raise ValueError(f"pos_embed holds {embedding.shape[1]} positions, which is not 1 + {shape}")
+    shape = f"{height} * {width}" if source else "a square"
+    require(height * width + 1 == embedding.shape[1], "positions", embedding.shape[1], f"1 + {shape}")
     embedding = embedding.to(torch.float32)
     positions = embedding[:, 1:].transpose(1, 2).unflatten(2, (height, width))  # [1, D, h, w]
     resized = functional.interpolate(positions, size=grid, mode="bilinear", align_corners=False, antialias=False)

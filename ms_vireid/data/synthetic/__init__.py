@@ -7,7 +7,6 @@ modalities by body shape, garments, patterns and carried things, but not by brig
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from ms_vireid.data.processes import in_processes
 from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 from ms_vireid.files.checks import file_checksum, read_bytes
+from ms_vireid.files.writing import staged_folder
 
 PICTURE = 3  # the random stream of a seed
 VERSION = 4  # raise it whenever the same parameters no longer give the same files
@@ -40,15 +40,11 @@ def generate_sysu_mm01(root: Path, config: SyntheticConfig) -> None:
     if _exists(root, parameters):
         return
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        # In a sibling folder, so that the rename stays on one file system.
-        with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as staging:
-            tree = Path(staging) / root.name
-            _write_tree(tree, parameters)
-            tree.rename(root)
-    except OSError as error:
+        with staged_folder(root) as folder:
+            _write_tree(folder, parameters)
+    except InputError:
         if not _exists(root, parameters):  # another process may have generated the same set first
-            raise InputError(f"cannot write the synthetic set at {root}: {error}") from error
+            raise
 
 
 def _exists(root: Path, parameters: dict) -> bool:
