@@ -1,5 +1,6 @@
 """What records say of this machine and this checkout."""
 
+import os
 import subprocess
 
 import pytest
@@ -22,3 +23,22 @@ def test_a_commit_is_that_of_this_projects_checkout_alone(repository, checkout, 
     monkeypatch.setattr(host, "CHECKOUT", folder / checkout)
     said = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert host.git_commit() == (said if named else None)
+
+
+def test_changed_files_are_said_and_the_index_is_not_written(tmp_path, monkeypatch):
+    """A command that is killed meanwhile would leave its lock, and git would refuse to work."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    file, index = tmp_path / "pyproject.toml", tmp_path / ".git/index"
+    file.write_text("a")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(host, "CHECKOUT", file)
+    os.utime(file, (1, 1))  # which git would write down
+    before = index.read_bytes()
+    commit = host.git_commit()
+    assert not commit.endswith("-dirty")
+    (tmp_path / "untracked").touch()
+    assert host.git_commit() == commit
+    file.write_text("b")
+    assert host.git_commit() == f"{commit}-dirty"
+    assert index.read_bytes() == before

@@ -39,8 +39,11 @@ def git_commit() -> str | None:
     folder = CHECKOUT.parent
     if not CHECKOUT.is_file() or not (folder / ".git").exists():
         return None
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    # Without locks, which a killed command would leave to the user: `describe --dirty` takes one all the same.
+    git = ["git", "--no-optional-locks", "-C", str(folder)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--"], capture_output=True).returncode
+    except (OSError, ValueError, subprocess.CalledProcessError):
         return None
+    return f"{commit}-dirty" if changed else commit
