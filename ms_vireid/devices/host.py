@@ -43,7 +43,7 @@ def git_commit() -> str | None:
     git = ["git", "--no-optional-locks", "-C", str(folder)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--"], capture_output=True).returncode
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, check=True).stdout
     except (OSError, ValueError, subprocess.CalledProcessError):
         return None
     return f"{commit}-dirty" if changed else commit
