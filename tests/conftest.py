@@ -26,6 +26,8 @@ LAST = ("engine", "losses", "models", "parity", "test_ladder_trainings.py", "tes
 
 
 def pytest_addoption(parser):
+    parser.addoption("--fuzz", type=int, default=20, metavar="N", help="examples of each kind of input")
+    parser.addoption("--fuzz-seed", type=int, default=18, metavar="S", help="of what is drawn, and of moments")
     parser.addoption(
         "--device",
         choices=[device for device in DEVICES if device != "auto"],

@@ -57,7 +57,7 @@ if {LINES!r} in os.environ:
     from tests.mutations import Lines
     Lines(os.environ[{LINES!r}])
 """
-WARM = ("mindspore", "torch", "numba", "scipy.spatial", "pydantic", "hypothesis", "PIL.Image")  # for all forks
+WARM = ("mindspore", "torch", "numba", "scipy.spatial", "pydantic", "PIL.Image")  # for all forks
 SLOWER, SLACK_S, WAITING_S = 5, 60.0, 900.0
 ENOUGH_S, ENOUGH_FILES = 30.0, 3  # of tests that have met an error
 OPTIONS = ("-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=no")

@@ -295,7 +295,7 @@ def test_an_unknown_layer_is_named():
         (("--format", "onnx", "--output", "out.mindir"), "--output out.mindir: the file's name must end in .onnx"),
         (("--format", "onnx", "--output", "no/out.onnx"), "--output no/out.onnx: its folder does not exist"),
         (("--format", "onnx", "--modality", "visible"), "--modality visible: a PMT has one graph for both modalities"),
-        (("--format", "mindir", "--checkpoint", ""), "model.safetensors: no such checkpoint file"),
+        (("--format", "mindir", "--checkpoint", ""), "an argument is empty"),
         (("--format", "mindir", "--checkpoint", "no/m.safetensors"), "no/m.safetensors: no such checkpoint file"),
         (("--format", "onnx", "--checkpoint", "foreign.ckpt"), "foreign.ckpt: holds no configuration"),
         (("--format", "onnx", "--checkpoint", "cut.safetensors"), "cut.safetensors: not a whole weight file"),

@@ -149,8 +149,9 @@ def _with_ctrl_c():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="signals that a process answers are seen in /proc")
 @pytest.mark.parametrize("command", STARTED)
-def test_a_command_that_is_still_starting_ends_without_a_word(finished, command):
-    generator, before = random.Random(command), set(finished.iterdir())
+def test_a_command_that_is_still_starting_ends_without_a_word(finished, command, pytestconfig):
+    generator = random.Random(f"{command} {pytestconfig.getoption('--fuzz-seed')}")
+    before = set(finished.iterdir())
     for _ in range(MOMENTS):
         given = [sys.executable, ROOT / command, *STARTED[command]]
         pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,13 @@ def record(paths: Sequence[Path]) -> str:
     return _written(_digests(paths))
 
 
+def before(began_from: Mapping[str, str]) -> str:
+    """What weights were trained on before a training that begins from them: both entries of their file's record."""
+    return joined(*(began_from.get(key, "") for key in ("seen_before", "seen")))
+
+
 def joined(*records: str) -> str:
+    """One record of several."""
     return _written(np.concatenate([_read(one) for one in records]))
 
 

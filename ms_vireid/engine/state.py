@@ -10,7 +10,7 @@ from mindspore.amp import DynamicLossScaler
 
 from ms_vireid.config import Config, dump_config
 from ms_vireid.data.records import ReIDData
-from ms_vireid.data.seen import joined, record
+from ms_vireid.data.seen import before, record
 from ms_vireid.engine.checkpoint import Checkpoint, load_parameters, save_checkpoint
 from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.engine.process_group import ProcessGroup
@@ -38,8 +38,8 @@ class TrainingState:
     ):
         self.config = config
         self.root, self.data_checksum = data.root, data.checksum
-        before = (model.began_from.get(key, "") for key in ("seen_before", "seen"))
-        self.seen = {"seen": record(data.train.paths) if group.is_main_process else "", "seen_before": joined(*before)}
+        pictures = record(data.train.paths) if group.is_main_process else ""
+        self.seen = {"seen": pictures, "seen_before": before(model.began_from)}
         self.run = run
         self.group = group
         self.model = model

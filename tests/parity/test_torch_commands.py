@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from ms_vireid import evaluate as ms_evaluate
+from ms_vireid import train as ms_train
 from ms_vireid.command import running
 from ms_vireid.command.errors import InputError
+from ms_vireid.files.weights import read_checkpoint
 from parity import benchmark, convert, report
 from parity.measure import dropout
 from tests.data.tree import write_sysu_mm01
@@ -61,6 +63,18 @@ def test_both_frameworks_evaluate_a_checkpoint_alike(monkeypatch, tmp_path, trai
     assert {line.count("|") for line in (head, rule, row)} == {9}
     assert f" {100 * theirs['mean']['rank1']:.2f} " in row
     assert command.startswith("`python torch_ref/evaluate.py --data")
+
+
+def test_both_frameworks_hand_on_what_their_first_weights_were_trained_on(monkeypatch, tmp_path, trained):
+    given = ("--data-root", tmp_path / "data", *RECIPE, f"model.pretrained={trained}")
+    steps = {"torch": (train, "--device", "cpu", "--steps", "1"), "ms": (ms_train, "--device", "CPU")}
+    outputs = {"torch": tmp_path / "torch.safetensors", "ms": tmp_path / "run"}
+    for name, step in steps.items():
+        run(monkeypatch, *step, "--output", outputs[name], *given)
+    first = read_checkpoint(trained).meta
+    theirs, ours = read_checkpoint(outputs["torch"]).meta, read_checkpoint(outputs["ms"] / "model.safetensors").meta
+    assert "seen_before" not in first
+    assert theirs["seen_before"] == ours["seen_before"] == theirs["seen"] == ours["seen"] == first["seen"]
 
 
 def test_a_key_that_is_not_of_the_protocol_and_a_gpu_that_is_not_there_are_refused(monkeypatch, trained):

@@ -1,6 +1,7 @@
 """Twin of `ms_vireid.models.base`, whose docstrings hold here."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -33,6 +34,7 @@ def visible_rows(images: int, parts: int) -> int:
 
 class ReIDModel(nn.Module):
     TRAINING_ONLY: tuple[str, ...] = ()
+    began_from: Mapping[str, Any] = {}
     OF_IDENTITIES = ("classifier.",)
 
     def in_backbone(self, name: str) -> bool:

@@ -18,6 +18,7 @@ from torch_ref.models.vit import VisionTransformer, resize_position_embedding
 def load_pretrained(model: ReIDModel, config: ModelConfig) -> None:
     choice = config.pretrained_weights
     file = read_pretrained(expand_user(config.pretrained), config.backbone, choice, config.grid)
+    model.began_from = file.saved.meta
     if not file.is_model:
         model.load_pretrained(file)
         return

@@ -12,7 +12,7 @@ from ms_vireid.config import Config, dump_config
 from ms_vireid.config.reading import config_files, recipe
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.read import read_data
-from ms_vireid.data.seen import record
+from ms_vireid.data.seen import before, record
 from ms_vireid.data.validation import validate_for_training
 from ms_vireid.engine.plan import Plan
 from ms_vireid.engine.run_folder import require_same_run
@@ -61,7 +61,8 @@ def train(
     model = build_model(config).to(device).train()
     optimizer = build_optimizer(model, config)
     scaler = loss_scaler(config.train.amp, device)
-    meta = {"config": dump_config(config), **known, "step": 0, "best": None, "devices": 1}
+    earlier = {"seen_before": seen} if (seen := before(model.began_from)) else {}
+    meta = {"config": dump_config(config), **known, **earlier, "step": 0, "best": None, "devices": 1}
     if checkpoint is not None:
         require_same_run(checkpoint, config, config.data.root, known["data_checksum"], len(batches))
         load_model(model, checkpoint)
